@@ -1,0 +1,8 @@
+//! Sans-I/O protocol core of Callosum.
+#![forbid(unsafe_code)]
+
+mod ids;
+mod multipart;
+
+pub use ids::{CallId, KeyKind, OrderingKey, PeerId, Ticket};
+pub use multipart::{MAX_FRAMES, Multipart};

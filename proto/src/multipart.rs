@@ -1,0 +1,86 @@
+//! A multipart message: what the layer below moves, whole or not at all.
+
+use bytes::{Bytes, BytesMut};
+
+/// The most frames that any Callosum message has.
+pub const MAX_FRAMES: usize = 3;
+
+/// A ZeroMQ multipart message of at most [`MAX_FRAMES`] frames, held without a heap allocation of its own.
+///
+/// The last frame may be in two pieces, the second of which is [`tail`](Self::tail): a large body gets its
+/// MessagePack prefix without being copied.
+#[derive(Clone, Debug, Default)]
+pub struct Multipart {
+    frames: [Bytes; MAX_FRAMES],
+    len: u8,
+    tail: Bytes,
+}
+
+impl Multipart {
+    /// The three frames of every dialect-1 message.
+    pub fn new(marker: Bytes, header: Bytes, body: Bytes) -> Self {
+        Self { frames: [marker, header, body], len: MAX_FRAMES as u8, tail: Bytes::new() }
+    }
+
+    /// Like [`new`](Self::new), with a last frame that is `body` followed by `tail`.
+    pub fn with_tail(marker: Bytes, header: Bytes, body: Bytes, tail: Bytes) -> Self {
+        Self { frames: [marker, header, body], len: MAX_FRAMES as u8, tail }
+    }
+
+    /// A message of these frames; `None` if there are more than [`MAX_FRAMES`] or none.
+    pub fn from_frames(frames: impl IntoIterator<Item = Bytes>) -> Option<Self> {
+        let mut message = Self::default();
+        for frame in frames {
+            *message.frames.get_mut(usize::from(message.len))? = frame;
+            message.len += 1;
+        }
+        (message.len > 0).then_some(message)
+    }
+
+    /// The frames; the last one lacks [`tail`](Self::tail).
+    pub fn frames(&self) -> &[Bytes] {
+        &self.frames[..usize::from(self.len)]
+    }
+
+    /// What continues the last frame; empty in every message that was received.
+    pub fn tail(&self) -> &Bytes {
+        &self.tail
+    }
+
+    /// Bytes in all frames.
+    pub fn size(&self) -> usize {
+        self.frames().iter().map(Bytes::len).sum::<usize>() + self.tail.len()
+    }
+
+    /// The frames, each in one piece; copies the last one if it has a tail.
+    pub fn into_frames(mut self) -> impl ExactSizeIterator<Item = Bytes> {
+        self.join_tail();
+        self.frames.into_iter().take(usize::from(self.len))
+    }
+
+    /// The three frames of a message that has exactly three.
+    pub fn into_three(mut self) -> Option<[Bytes; 3]> {
+        self.join_tail();
+        (usize::from(self.len) == MAX_FRAMES).then_some(self.frames)
+    }
+
+    fn join_tail(&mut self) {
+        if self.tail.is_empty() || self.len == 0 {
+            return;
+        }
+        let last = &mut self.frames[usize::from(self.len) - 1];
+        let mut whole = BytesMut::with_capacity(last.len() + self.tail.len());
+        whole.extend_from_slice(last);
+        whole.extend_from_slice(&self.tail);
+        *last = whole.freeze();
+        self.tail = Bytes::new();
+    }
+}
+
+impl PartialEq for Multipart {
+    fn eq(&self, other: &Self) -> bool {
+        self.clone().into_frames().eq(other.clone().into_frames())
+    }
+}
+
+impl Eq for Multipart {}
