@@ -2,7 +2,13 @@
 #![forbid(unsafe_code)]
 
 mod ids;
+mod message;
 mod multipart;
+pub mod session;
+mod text;
+pub mod wire;
 
 pub use ids::{CallId, KeyKind, OrderingKey, PeerId, Ticket};
+pub use message::{ErrorInfo, Message, Payload, RequestId};
 pub use multipart::{MAX_FRAMES, Multipart};
+pub use text::Text;

@@ -1,0 +1,79 @@
+//! The logical model of a message, the same for every dialect.
+
+use bytes::Bytes;
+
+use crate::{OrderingKey, Text};
+
+/// What names one call on the wire of dialect 1; a reply echoes it to the byte (WIRE.md).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RequestId {
+    /// The requester's counter, which wraps at 2^32.
+    pub seq: u32,
+    /// The method's name.
+    pub method: Text,
+    /// The ordering key, or "no key".
+    pub key: OrderingKey,
+}
+
+/// A message between two peers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// The call that it belongs to.
+    pub id: RequestId,
+    /// What it says of that call.
+    pub payload: Payload,
+    /// The body travels compressed with Snappy.
+    pub compressed: bool,
+}
+
+/// What a message says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Payload {
+    /// Run this method with this argument.
+    Function(Bytes),
+    /// The method ran and returned this.
+    Result(Bytes),
+    /// The application's handler failed.
+    Failure(ErrorInfo),
+    /// Callosum itself, or a library under it, failed.
+    Error(ErrorInfo),
+    /// The requester has lost interest.
+    Cancel,
+    /// The handler was stopped, or never started, because of a cancellation or a timeout.
+    Cancelled,
+}
+
+impl Payload {
+    /// Bytes of its variable part.
+    pub fn size(&self) -> usize {
+        match self {
+            Self::Function(body) | Self::Result(body) => body.len(),
+            Self::Failure(info) | Self::Error(info) => info.size(),
+            Self::Cancel | Self::Cancelled => 0,
+        }
+    }
+}
+
+/// An error as it travels: three texts, after Python's exceptions.
+#[derive(Clone, Debug, Default, PartialEq, Eq, thiserror::Error)]
+#[error("{repr}")]
+pub struct ErrorInfo {
+    /// The class, such as `ZeroDivisionError`.
+    pub name: Text,
+    /// One line for people.
+    pub repr: Text,
+    /// Where it came from; may be empty.
+    pub traceback: Text,
+}
+
+impl ErrorInfo {
+    /// An error without a traceback.
+    pub fn new(name: impl Into<Text>, repr: impl Into<Text>) -> Self {
+        Self { name: name.into(), repr: repr.into(), traceback: Text::default() }
+    }
+
+    /// Bytes of the three texts.
+    pub fn size(&self) -> usize {
+        self.name.as_bytes().len() + self.repr.as_bytes().len() + self.traceback.as_bytes().len()
+    }
+}

@@ -1,0 +1,91 @@
+//! The table of our calls: what waits for an outcome.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use super::outbox::Place;
+use crate::{CallId, OrderingKey, RequestId, Text};
+
+/// A call of ours that has not ended.
+#[derive(Debug)]
+pub(super) struct Call {
+    pub(super) id: CallId,
+    pub(super) method: Text,
+    pub(super) key: OrderingKey,
+    pub(super) deadline: Option<Instant>,
+    /// Its place in the outbox; `None` once the request has left.
+    pub(super) queued: Option<Place>,
+}
+
+impl Call {
+    pub(super) fn request_id(&self) -> RequestId {
+        RequestId { seq: seq_of(self.id), method: self.method.clone(), key: self.key.clone() }
+    }
+
+    pub(super) fn sent(&self) -> bool {
+        self.queued.is_none()
+    }
+}
+
+/// The `seq` under which a call travels.
+fn seq_of(call: CallId) -> u32 {
+    call.0 as u32
+}
+
+/// Our calls by `seq`, which wraps at 2^32 and passes over those still in use.
+#[derive(Debug)]
+pub(super) struct Calls {
+    by_seq: BTreeMap<u32, Call>,
+    next: CallId,
+}
+
+impl Calls {
+    pub(super) fn new(first: CallId) -> Self {
+        Self { by_seq: BTreeMap::new(), next: first }
+    }
+
+    /// The id that the next call gets, at the earliest.
+    pub(super) fn next_id(&self) -> CallId {
+        self.next
+    }
+
+    /// Takes the next id whose `seq` is free. Ends, because fewer than 2^32 calls fit into memory.
+    pub(super) fn allocate(&mut self) -> CallId {
+        while self.by_seq.contains_key(&seq_of(self.next)) {
+            self.next.0 += 1;
+        }
+        let id = self.next;
+        self.next.0 += 1;
+        id
+    }
+
+    pub(super) fn insert(&mut self, call: Call) {
+        self.by_seq.insert(seq_of(call.id), call);
+    }
+
+    pub(super) fn get_mut(&mut self, id: CallId) -> Option<&mut Call> {
+        self.by_seq.get_mut(&seq_of(id)).filter(|call| call.id == id)
+    }
+
+    pub(super) fn remove(&mut self, id: CallId) -> Option<Call> {
+        self.get_mut(id)?;
+        self.by_seq.remove(&seq_of(id))
+    }
+
+    /// Takes the call that a reply belongs to: one that has left, with the same method and key.
+    pub(super) fn take_replied(&mut self, reply: &RequestId) -> Option<Call> {
+        let call = self.by_seq.get(&reply.seq)?;
+        if !call.sent() || call.method != reply.method || call.key != reply.key {
+            return None;
+        }
+        self.by_seq.remove(&reply.seq)
+    }
+
+    pub(super) fn pop_first(&mut self) -> Option<Call> {
+        self.by_seq.pop_first().map(|(_, call)| call)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.by_seq.len()
+    }
+}

@@ -1,0 +1,122 @@
+//! What the caller of a session may get wrong, and what a session refuses a peer.
+
+use crate::ErrorInfo;
+
+/// Why a call was not accepted. Nothing was sent, and nothing is retained.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvokeError {
+    /// The session is over.
+    #[error("the connection is closed")]
+    Closed,
+    /// The session takes no new calls, because it is draining.
+    #[error("the connection is shutting down and takes no new calls")]
+    Draining,
+    /// Too much waits to be written to the peer already.
+    #[error("{queued} bytes already wait to be written to the peer; the limit is {limit}")]
+    QueueFull {
+        /// Bytes that wait.
+        queued: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// The body is larger than the peer takes.
+    #[error("the body has {size} bytes; the peer takes at most {limit}")]
+    BodyTooLarge {
+        /// Bytes of the body.
+        size: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// The method's name and the key are larger than a header may be.
+    #[error("the method's name and the key have {size} bytes together; the limit is {limit}")]
+    NameTooLong {
+        /// Bytes of both.
+        size: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
+}
+
+/// Why a reply was not sent as it was given.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReplyError {
+    /// The request was answered already, or its session is over.
+    #[error("this request is not waiting for a reply")]
+    NotOpen,
+    /// The body is larger than the peer takes; the peer was sent an ERROR instead.
+    #[error("the reply has {size} bytes; the peer takes at most {limit}")]
+    TooLarge {
+        /// Bytes of the body.
+        size: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
+}
+
+/// Why this side answered a request with an ERROR of its own instead of a handler's reply.
+///
+/// It travels as the `name` of an ERROR, so that a peer that knows the name has a typed error again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// No handler is registered under this name.
+    NoSuchMethod,
+    /// Too many requests are open or waiting.
+    Busy,
+    /// The endpoint is shutting down.
+    ShuttingDown,
+    /// The body can't be read.
+    MalformedBody,
+    /// The body is larger than the limit.
+    BodyTooLarge,
+    /// The handler ran, and its reply is larger than the peer takes.
+    ReplyTooLarge,
+    /// The handler ran into the endpoint's execution timeout and was stopped.
+    ExecutionTimedOut,
+    /// The application could not read the argument.
+    InvalidArgument,
+}
+
+impl Refusal {
+    const ALL: [Self; 8] = [
+        Self::NoSuchMethod,
+        Self::Busy,
+        Self::ShuttingDown,
+        Self::MalformedBody,
+        Self::BodyTooLarge,
+        Self::ReplyTooLarge,
+        Self::ExecutionTimedOut,
+        Self::InvalidArgument,
+    ];
+
+    /// The `name` under which it travels.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NoSuchMethod => "NoSuchMethod",
+            Self::Busy => "Busy",
+            Self::ShuttingDown => "ShuttingDown",
+            Self::MalformedBody => "MalformedBody",
+            Self::BodyTooLarge => "BodyTooLarge",
+            Self::ReplyTooLarge => "ReplyTooLarge",
+            Self::ExecutionTimedOut => "ExecutionTimedOut",
+            Self::InvalidArgument => "InvalidArgument",
+        }
+    }
+
+    /// The refusal that an ERROR stands for, if its name is one of ours.
+    pub fn of(info: &ErrorInfo) -> Option<Self> {
+        Self::ALL.into_iter().find(|refusal| refusal.name().as_bytes() == info.name.as_bytes())
+    }
+
+    /// Whether a handler may have run before it.
+    pub const fn may_have_run(self) -> bool {
+        matches!(self, Self::ReplyTooLarge | Self::ExecutionTimedOut)
+    }
+
+    /// The ERROR that tells a peer of it.
+    pub fn to_error(self, detail: &str) -> ErrorInfo {
+        ErrorInfo::new(crate::Text::from_static(self.name()), detail)
+    }
+}

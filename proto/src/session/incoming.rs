@@ -1,0 +1,149 @@
+//! What the peer sends: probes, requests, cancellations, replies.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::{Anomaly, CloseCause, Event, Outcome, PingId, Refusal, Request, Role, Session, State, Timer};
+use crate::Multipart;
+use crate::message::Payload;
+use crate::wire::{self, DecodeError, Header, Hello, MessageType, PING, PONG, UPPER};
+
+/// Largest PING that is answered, in bytes of its header and body.
+const MAX_PING: usize = 64 * 1024;
+
+impl Session {
+    /// Takes a message of the link. Whatever is wrong with it is reported as an [`Event::Anomaly`] and, where the
+    /// peer can know which call it was, answered.
+    pub fn handle_message(&mut self, now: Instant, message: Multipart) {
+        if !self.is_linked() {
+            return;
+        }
+        self.liveness.last_heard = now;
+        let Some([marker, header, body]) = message.into_three() else {
+            return self.report(Anomaly::NotAMessage);
+        };
+        if marker == UPPER {
+            self.handle_upper(now, &header, body);
+        } else if marker == PING {
+            self.handle_ping(now, header, body);
+        } else if marker == PONG {
+            self.handle_pong(now, &header, &body);
+        } else {
+            self.report(Anomaly::NotAMessage);
+        }
+    }
+
+    fn report(&mut self, anomaly: Anomaly) {
+        self.events.push_back(Event::Anomaly(anomaly));
+    }
+
+    fn handle_ping(&mut self, now: Instant, header: Bytes, body: Bytes) {
+        let hello = match self.role {
+            Role::Binder if !header.is_empty() => Hello::decode(&header).ok(),
+            _ => None,
+        };
+        let mut answer = header;
+        if let Some(hello) = hello {
+            match self.state {
+                State::Handshaking => {
+                    answer = self.hello().encode();
+                    self.establish(Some(hello), now);
+                }
+                _ if self.peer.as_ref() == Some(&hello) => answer = self.hello().encode(),
+                _ => return self.close(CloseCause::PeerRestarted),
+            }
+        } else if self.role == Role::Binder && self.state == State::Handshaking {
+            self.establish(None, now);
+        }
+        let size = answer.len() + body.len();
+        if size > MAX_PING {
+            return self.report(Anomaly::OversizePing(size));
+        }
+        if self.outbox.push_pong(Multipart::new(PONG, answer, body)).is_err() {
+            self.close(CloseCause::PeerNotReading);
+        }
+    }
+
+    fn handle_pong(&mut self, now: Instant, header: &Bytes, body: &Bytes) {
+        if self.state == State::Handshaking && self.role == Role::Connector && !header.is_empty() {
+            let Ok(hello) = Hello::decode(header) else {
+                return self.report(Anomaly::NotAMessage);
+            };
+            // An echo of our own hello is what a peer sends that does not know what a hello is.
+            let echo = hello.nonce == self.nonce;
+            return self.establish((!echo).then_some(hello), now);
+        }
+        let Ok(ping) = <[u8; 8]>::try_from(&body[..]).map(u64::from_be_bytes) else { return };
+        if header.is_empty()
+            && let Some(sent) = self.pings.remove(&ping).flatten()
+        {
+            let round_trip = now.saturating_duration_since(sent);
+            self.events.push_back(Event::Pong { ping: PingId(ping), round_trip });
+        }
+    }
+
+    fn handle_upper(&mut self, now: Instant, header: &Bytes, body: Bytes) {
+        let header = match wire::decode_header(header) {
+            Ok(header) => header,
+            Err(error) => return self.report(Anomaly::Header(error)),
+        };
+        if self.state == State::Handshaking && self.role == Role::Binder {
+            self.establish(None, now);
+        }
+        match header.kind {
+            MessageType::Function => self.handle_function(header, body),
+            MessageType::Cancel => match self.requests.cancel(&header.id) {
+                Some(id) => self.events.push_back(Event::CancelRequested(id)),
+                None => self.report(Anomaly::UnknownCancel),
+            },
+            _ => self.handle_reply(&header, body),
+        }
+    }
+
+    fn handle_function(&mut self, header: Header, body: Bytes) {
+        if self.requests.contains(&header.id) {
+            return self.report(Anomaly::DuplicateRequest);
+        }
+        if self.draining {
+            return self.refuse(header.id, Refusal::ShuttingDown, "this endpoint is shutting down");
+        }
+        if self.requests.len() >= self.config.max_requests {
+            return self.refuse(header.id, Refusal::Busy, "too many requests of this peer are open");
+        }
+        match wire::decode_body(&header, body, self.config.max_body) {
+            Ok(Payload::Function(body)) => {
+                let (method, key) = (header.id.method.clone(), header.id.key.clone());
+                let id = self.requests.insert(header.id);
+                self.events.push_back(Event::Request(Request { id, method, key, body }));
+            }
+            Ok(_) => unreachable!("decode_body returns the payload of the header's type"),
+            Err(error) => {
+                let refusal = match error {
+                    DecodeError::TooLarge { .. } => Refusal::BodyTooLarge,
+                    _ => Refusal::MalformedBody,
+                };
+                self.refuse(header.id, refusal, &error.to_string());
+                self.report(Anomaly::Body(error));
+            }
+        }
+    }
+
+    fn handle_reply(&mut self, header: &Header, body: Bytes) {
+        let Some(call) = self.calls.take_replied(&header.id) else {
+            return self.report(Anomaly::UnknownReply);
+        };
+        self.timers.stop(Timer::Call(call.id), call.deadline);
+        let outcome = match wire::decode_body(header, body, self.config.max_body) {
+            Ok(Payload::Result(body)) => Outcome::Result(body),
+            Ok(Payload::Failure(info)) => Outcome::Failure(info),
+            Ok(Payload::Error(info)) => Outcome::Error(info),
+            Ok(Payload::Cancelled) => Outcome::Cancelled,
+            Ok(Payload::Function(_) | Payload::Cancel) => {
+                unreachable!("decode_body returns the payload of the header's type, which is a reply's")
+            }
+            Err(error) => Outcome::Malformed(error),
+        };
+        self.events.push_back(Event::Ended { call: call.id, outcome });
+    }
+}

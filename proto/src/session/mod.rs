@@ -1,0 +1,279 @@
+//! One link to one remote peer: handshake, our calls, their calls, deadlines, liveness, the end.
+
+mod calls;
+mod config;
+mod error;
+mod event;
+mod incoming;
+mod outbox;
+mod outgoing;
+mod requests;
+mod timers;
+
+pub use config::{Keepalive, Role, SessionConfig};
+pub use error::{InvokeError, Refusal, ReplyError};
+pub use event::{Anomaly, CloseCause, Event, IncomingId, Outcome, PingId, Request};
+pub use outgoing::{Call, Reply};
+pub use timers::Timer;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use self::calls::Calls;
+use self::outbox::{Control, Outbox};
+use self::requests::Requests;
+use self::timers::Timers;
+use crate::wire::{Encoder, Hello, NONCE_LEN, PING};
+use crate::{CallId, Multipart};
+
+/// The dialects that this side speaks, as in [`Hello::dialects`]: dialect 1.
+const DIALECTS: u32 = 1;
+
+/// Probes that may be under way at once; an older one is forgotten.
+const MAX_PINGS: usize = 64;
+
+/// Shortest time between keepalive probes, so that no configuration can make the timer spin.
+const MIN_IDLE: Duration = Duration::from_millis(1);
+
+/// The protocol's state for one link, without any I/O, clock, task or randomness of its own.
+///
+/// # Calling contract
+/// 1. Call [`handle_connected`](Self::handle_connected) when there is a link. Calls may be made before.
+/// 2. Feed every message of the link to [`handle_message`](Self::handle_message), and call
+///    [`handle_timeout`](Self::handle_timeout) when [`poll_timeout`](Self::poll_timeout) says so.
+/// 3. After any of these, and after any command ([`invoke`](Self::invoke), [`reply`](Self::reply), …), take
+///    [`poll_event`](Self::poll_event) until `None`; then [`poll_transmit`](Self::poll_transmit) until `None`, or
+///    for as long as the link takes more; then ask [`poll_timeout`](Self::poll_timeout) again.
+/// 4. Report what the link does with the bytes: [`handle_write_blocked`](Self::handle_write_blocked) and
+///    [`handle_write_progress`](Self::handle_write_progress).
+/// 5. When the link is gone, call [`close`](Self::close). After [`Event::Closed`] the session is over; a new link
+///    gets a new session, which carries on with [`next_call`](Self::next_call).
+///
+/// `now` must not go backwards; if it does, timers are late but nothing else is wrong. The same calls in the same
+/// order give the same outputs, to the byte. No input panics.
+#[derive(Debug)]
+pub struct Session {
+    role: Role,
+    config: SessionConfig,
+    nonce: [u8; NONCE_LEN],
+    state: State,
+    draining: bool,
+    /// What the peer said of itself, if it knows more than dialect 1.
+    peer: Option<Hello>,
+    encoder: Encoder,
+    calls: Calls,
+    requests: Requests,
+    outbox: Outbox,
+    timers: Timers,
+    events: VecDeque<Event>,
+    liveness: Liveness,
+    pings: BTreeMap<u64, Option<Instant>>,
+    next_ping: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Unlinked,
+    Handshaking,
+    Established,
+    Closed,
+}
+
+#[derive(Debug)]
+struct Liveness {
+    last_heard: Instant,
+    unanswered: u32,
+}
+
+impl Session {
+    /// A session that has no link yet.
+    ///
+    /// `nonce` must be random and new for each session. `first_call` is `CallId(0)`, or
+    /// [`next_call`](Self::next_call) of the session that this one replaces, so that ids are never reused.
+    pub fn new(
+        role: Role,
+        config: SessionConfig,
+        nonce: [u8; NONCE_LEN],
+        first_call: CallId,
+        now: Instant,
+    ) -> Self {
+        Self {
+            role,
+            config,
+            nonce,
+            state: State::Unlinked,
+            draining: false,
+            peer: None,
+            encoder: Encoder::default(),
+            calls: Calls::new(first_call),
+            requests: Requests::default(),
+            outbox: Outbox::default(),
+            timers: Timers::default(),
+            events: VecDeque::new(),
+            liveness: Liveness { last_heard: now, unanswered: 0 },
+            pings: BTreeMap::new(),
+            next_ping: 0,
+        }
+    }
+
+    /// There is a link now: a connector says hello, a binder waits for the peer to speak.
+    pub fn handle_connected(&mut self, now: Instant) {
+        if self.state != State::Unlinked {
+            return;
+        }
+        self.state = State::Handshaking;
+        self.timers.set(Timer::Handshake, now + self.config.handshake_timeout);
+        if self.role == Role::Connector {
+            let hello = self.hello().encode();
+            self.outbox.push_control(Control::Ready(Multipart::new(PING, hello, Default::default())));
+        }
+    }
+
+    fn hello(&self) -> Hello {
+        Hello { dialects: DIALECTS, nonce: self.nonce, max_body: self.config.max_body as u64 }
+    }
+
+    fn establish(&mut self, hello: Option<Hello>, now: Instant) {
+        self.state = State::Established;
+        self.timers.stop(Timer::Handshake, None);
+        self.peer = hello.clone();
+        self.liveness = Liveness { last_heard: now, unanswered: 0 };
+        if let Some(keepalive) = self.config.keepalive {
+            self.timers.set(Timer::Keepalive, now + keepalive.idle.max(MIN_IDLE));
+        }
+        self.events.push_back(Event::Established { hello });
+    }
+
+    /// Does what is due at `now`.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some(timer) = self.timers.pop(now) {
+            match timer {
+                // A binder's peer need not speak first: without a PING, it is one of dialect 1.
+                Timer::Handshake if self.role == Role::Binder => self.establish(None, now),
+                Timer::Handshake => self.close(CloseCause::HandshakeTimedOut),
+                Timer::Keepalive => self.probe(now),
+                Timer::Write => self.close(CloseCause::PeerNotReading),
+                Timer::Call(call) => self.time_out(call),
+                Timer::Execution(id) => self.events.push_back(Event::ExecutionTimedOut(id)),
+            }
+        }
+    }
+
+    fn probe(&mut self, now: Instant) {
+        let Some(keepalive) = self.config.keepalive else { return };
+        let idle = keepalive.idle.max(MIN_IDLE);
+        let quiet_until = self.liveness.last_heard + idle;
+        if quiet_until > now {
+            self.liveness.unanswered = 0;
+            self.timers.set(Timer::Keepalive, quiet_until);
+        } else if self.liveness.unanswered >= keepalive.misses {
+            self.close(CloseCause::KeepaliveTimedOut);
+        } else {
+            self.liveness.unanswered += 1;
+            self.queue_ping();
+            self.timers.set(Timer::Keepalive, now + idle);
+        }
+    }
+
+    fn queue_ping(&mut self) -> PingId {
+        let ping = self.next_ping;
+        self.next_ping += 1;
+        self.pings.insert(ping, None);
+        if self.pings.len() > MAX_PINGS {
+            self.pings.pop_first();
+        }
+        self.outbox.push_control(Control::Ping(ping));
+        PingId(ping)
+    }
+
+    /// The link takes no more bytes for now, though some wait.
+    pub fn handle_write_blocked(&mut self, now: Instant) {
+        if self.is_linked() && !self.timers.watches_writes() {
+            self.timers.set(Timer::Write, now + self.config.write_timeout);
+        }
+    }
+
+    /// The link took some bytes.
+    pub fn handle_write_progress(&mut self) {
+        self.timers.stop(Timer::Write, None);
+    }
+
+    /// The next event, until `None`.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout), and why: after `handle_timeout(now)`, later than `now`.
+    pub fn poll_timeout(&self) -> Option<(Instant, Timer)> {
+        self.timers.next()
+    }
+
+    /// Takes no new calls from either side from now on: [`invoke`](Self::invoke) fails, and a request of the peer is
+    /// refused with an ERROR named `ShuttingDown`. What is under way goes on.
+    pub fn drain(&mut self) {
+        self.draining = true;
+    }
+
+    /// Nothing is under way: no call of ours, no request of theirs, nothing to be sent.
+    pub fn is_idle(&self) -> bool {
+        self.calls.len() == 0
+            && self.requests.len() == 0
+            && (self.outbox.is_empty() || self.state == State::Unlinked)
+    }
+
+    /// Ends the session: every call of ours ends, every request of theirs is forgotten. Idempotent.
+    pub fn close(&mut self, cause: CloseCause) {
+        if self.state == State::Closed {
+            return;
+        }
+        self.state = State::Closed;
+        while let Some(call) = self.calls.pop_first() {
+            let outcome = Outcome::Disconnected { cause, sent: call.sent() };
+            self.events.push_back(Event::Ended { call: call.id, outcome });
+        }
+        self.requests.clear();
+        self.outbox.clear();
+        self.timers.clear();
+        self.pings.clear();
+        self.events.push_back(Event::Closed(cause));
+    }
+
+    /// Whether the session is over.
+    pub fn is_closed(&self) -> bool {
+        self.state == State::Closed
+    }
+
+    /// Whether the handshake is complete.
+    pub fn is_established(&self) -> bool {
+        self.state == State::Established
+    }
+
+    fn is_linked(&self) -> bool {
+        matches!(self.state, State::Handshaking | State::Established)
+    }
+
+    /// So much waits to be written that the owner should start no more handlers for this peer.
+    pub fn is_backlogged(&self) -> bool {
+        self.outbox.bytes() > self.config.max_outgoing_bytes
+    }
+
+    /// Bytes of calls and replies that wait in this session to be written.
+    pub fn queued_bytes(&self) -> usize {
+        self.outbox.bytes()
+    }
+
+    /// Calls of ours that have not ended.
+    pub fn open_calls(&self) -> usize {
+        self.calls.len()
+    }
+
+    /// Requests of the peer that have not been answered.
+    pub fn open_requests(&self) -> usize {
+        self.requests.len()
+    }
+
+    /// The `first_call` of a session that replaces this one.
+    pub fn next_call(&self) -> CallId {
+        self.calls.next_id()
+    }
+}

@@ -1,0 +1,132 @@
+//! The one queue of outgoing work: what leaves next, and how many bytes wait.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+
+use crate::{CallId, Message, Multipart, RequestId};
+
+/// What a queued message counts for besides its variable parts, in bytes.
+const OVERHEAD: usize = 256;
+
+/// Answers that the peer caused without a handler having run may pile up to this, in bytes.
+const MAX_UNSOLICITED: usize = 4 * 1024 * 1024;
+
+/// A message whose turn has not come yet. It is encoded when it leaves, in the dialect known by then.
+#[derive(Debug)]
+pub(super) enum Entry {
+    Call { call: CallId, body: Bytes, compressed: bool },
+    Reply(Message),
+    Refusal(Message),
+}
+
+impl Entry {
+    fn size(&self) -> usize {
+        OVERHEAD
+            + match self {
+                Self::Call { body, .. } => body.len(),
+                Self::Reply(message) | Self::Refusal(message) => message.payload.size(),
+            }
+    }
+}
+
+/// A small message that overtakes the others.
+#[derive(Debug)]
+pub(super) enum Control {
+    Ready(Multipart),
+    Ping(u64),
+    Cancel(RequestId),
+}
+
+/// The place of an entry, by which it can be taken back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place(u64);
+
+/// Two lanes: control overtakes, the rest leaves in the order in which it came.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    control: VecDeque<Control>,
+    entries: BTreeMap<Place, Entry>,
+    next: u64,
+    bytes: usize,
+    /// Bytes of refusals and of PONGs: what a peer can cause without a handler.
+    unsolicited: usize,
+}
+
+/// The peer makes this side answer faster than it reads.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Overflow;
+
+impl Outbox {
+    pub(super) fn push(&mut self, entry: Entry) -> Place {
+        let place = Place(self.next);
+        self.next += 1;
+        self.bytes += entry.size();
+        self.entries.insert(place, entry);
+        place
+    }
+
+    pub(super) fn push_refusal(&mut self, message: Message) -> Result<(), Overflow> {
+        self.count_unsolicited(OVERHEAD + message.payload.size())?;
+        self.push(Entry::Refusal(message));
+        Ok(())
+    }
+
+    pub(super) fn push_pong(&mut self, pong: Multipart) -> Result<(), Overflow> {
+        self.count_unsolicited(OVERHEAD + pong.size())?;
+        self.control.push_back(Control::Ready(pong));
+        Ok(())
+    }
+
+    fn count_unsolicited(&mut self, size: usize) -> Result<(), Overflow> {
+        let total = self.unsolicited + size;
+        if total > MAX_UNSOLICITED {
+            return Err(Overflow);
+        }
+        self.unsolicited = total;
+        Ok(())
+    }
+
+    pub(super) fn push_control(&mut self, control: Control) {
+        self.control.push_back(control);
+    }
+
+    /// Takes an entry back that has not left.
+    pub(super) fn remove(&mut self, place: Place) {
+        if let Some(entry) = self.entries.remove(&place) {
+            self.bytes -= entry.size();
+        }
+    }
+
+    pub(super) fn pop_control(&mut self) -> Option<Control> {
+        let control = self.control.pop_front()?;
+        if let Control::Ready(message) = &control
+            && message.frames()[0] == crate::wire::PONG
+        {
+            self.unsolicited -= OVERHEAD + message.size();
+        }
+        Some(control)
+    }
+
+    pub(super) fn pop(&mut self) -> Option<Entry> {
+        let (_, entry) = self.entries.pop_first()?;
+        self.bytes -= entry.size();
+        if let Entry::Refusal(_) = entry {
+            self.unsolicited -= entry.size();
+        }
+        Some(entry)
+    }
+
+    /// Bytes that calls and replies wait with.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.control.is_empty() && self.entries.is_empty()
+    }
+
+    pub(super) fn clear(&mut self) {
+        *self = Self { next: self.next, ..Self::default() };
+    }
+}

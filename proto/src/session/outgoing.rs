@@ -1,0 +1,244 @@
+//! What this side sends: its calls, its replies, its probes.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::calls::Call as OpenCall;
+use super::outbox::{Control, Entry};
+use super::{Event, IncomingId, InvokeError, Outcome, PingId, Refusal, ReplyError, Session, State, Timer};
+use crate::message::{ErrorInfo, Message, Payload, RequestId};
+use crate::wire::PING;
+use crate::{CallId, Multipart, OrderingKey, Text};
+
+/// Largest method name and key together, in bytes, so that the header stays well below its limit.
+const MAX_NAME: usize = 32 * 1024;
+
+/// No peer is sent a larger body, whatever it offers: lengths travel in 32 bits.
+const MAX_SENDABLE: usize = 1 << 30;
+
+/// A call to make.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// The method.
+    pub method: Text,
+    /// The ordering key, or [`OrderingKey::none`].
+    pub key: OrderingKey,
+    /// The argument, as the application's serializer wrote it.
+    pub body: Bytes,
+    /// Compress the body with Snappy. A Python peer without python-snappy can't read such a call.
+    pub compressed: bool,
+    /// When the call ends as [`Outcome::TimedOut`], if it has not ended before.
+    pub deadline: Option<Instant>,
+}
+
+/// The answer to a request of the peer.
+#[derive(Clone, Debug)]
+pub enum Reply {
+    /// The handler's result.
+    Result {
+        /// The result, as the application's serializer wrote it.
+        body: Bytes,
+        /// Compress the body with Snappy.
+        compressed: bool,
+    },
+    /// The handler's error.
+    Failure(ErrorInfo),
+    /// Callosum's own error, such as a [`Refusal`].
+    Error(ErrorInfo),
+    /// The handler was stopped because of a cancellation, or never started.
+    Cancelled,
+}
+
+impl Session {
+    /// Calls a method of the peer. The call waits for the link if there is none yet.
+    ///
+    /// Calls leave in the order in which they were made. Each ends with exactly one [`Event::Ended`], or with
+    /// [`abandon`](Self::abandon).
+    ///
+    /// # Errors
+    /// See [`InvokeError`]; the call was not accepted and there will be no event.
+    pub fn invoke(&mut self, now: Instant, call: Call) -> Result<CallId, InvokeError> {
+        self.check(&call)?;
+        let id = self.calls.allocate();
+        let Call { method, key, body, compressed, deadline } = call;
+        if deadline.is_some_and(|at| at <= now) {
+            self.events.push_back(Event::Ended { call: id, outcome: Outcome::TimedOut { sent: false } });
+            return Ok(id);
+        }
+        if let Some(at) = deadline {
+            self.timers.set(Timer::Call(id), at);
+        }
+        let queued = Some(self.outbox.push(Entry::Call { call: id, body, compressed }));
+        self.calls.insert(OpenCall { id, method, key, deadline, queued });
+        Ok(id)
+    }
+
+    fn check(&self, call: &Call) -> Result<(), InvokeError> {
+        if self.state == State::Closed {
+            return Err(InvokeError::Closed);
+        }
+        if self.draining {
+            return Err(InvokeError::Draining);
+        }
+        let name = call.method.as_bytes().len() + call.key.as_bytes().len();
+        if name > MAX_NAME {
+            return Err(InvokeError::NameTooLong { size: name, limit: MAX_NAME });
+        }
+        let (size, limit) = (call.body.len(), self.sendable());
+        if size > limit {
+            return Err(InvokeError::BodyTooLarge { size, limit });
+        }
+        let (queued, limit) = (self.outbox.bytes(), self.config.max_outgoing_bytes);
+        if queued > 0 && queued + size > limit {
+            return Err(InvokeError::QueueFull { queued, limit });
+        }
+        Ok(())
+    }
+
+    /// Largest body that the peer takes; our own limit as long as it has not said.
+    fn sendable(&self) -> usize {
+        let limit = match &self.peer {
+            Some(hello) => usize::try_from(hello.max_body).unwrap_or(usize::MAX),
+            None => self.config.max_body,
+        };
+        limit.min(MAX_SENDABLE)
+    }
+
+    /// The caller has lost interest: the call ends now, without an event. If it had left, the peer is sent a CANCEL;
+    /// its answer is not waited for. Returns whether the call was still open.
+    pub fn abandon(&mut self, call: CallId) -> bool {
+        self.retire(call).is_some()
+    }
+
+    pub(super) fn time_out(&mut self, call: CallId) {
+        if let Some(sent) = self.retire(call) {
+            self.events.push_back(Event::Ended { call, outcome: Outcome::TimedOut { sent } });
+        }
+    }
+
+    /// Ends a call that has no outcome from the peer; returns whether it had been sent.
+    fn retire(&mut self, id: CallId) -> Option<bool> {
+        let call = self.calls.remove(id)?;
+        self.timers.stop(Timer::Call(id), call.deadline);
+        match call.queued {
+            Some(place) => self.outbox.remove(place),
+            None => self.outbox.push_control(Control::Cancel(call.request_id())),
+        }
+        Some(call.sent())
+    }
+
+    /// A handler starts to run for this request, and must have ended by `deadline`.
+    ///
+    /// [`Event::ExecutionTimedOut`] reports if it has not. Ignored for a request that is not open.
+    pub fn started(&mut self, id: IncomingId, deadline: Instant) {
+        if self.requests.start(id, deadline) {
+            self.timers.set(Timer::Execution(id), deadline);
+        }
+    }
+
+    /// Answers a request. Replies leave in the order in which they are given.
+    ///
+    /// # Errors
+    /// See [`ReplyError`]. The request is answered all the same, unless it was not open.
+    pub fn reply(&mut self, id: IncomingId, reply: Reply) -> Result<(), ReplyError> {
+        let (name, deadline) = self.requests.remove(id).ok_or(ReplyError::NotOpen)?;
+        self.timers.stop(Timer::Execution(id), deadline);
+        let limit = self.sendable();
+        let (mut payload, mut compressed) = match reply {
+            Reply::Result { body, compressed } => (Payload::Result(body), compressed),
+            Reply::Failure(info) => (Payload::Failure(fit(info, limit)), false),
+            Reply::Error(info) => (Payload::Error(fit(info, limit)), false),
+            Reply::Cancelled => (Payload::Cancelled, false),
+        };
+        let size = payload.size();
+        let fits = size <= limit;
+        if !fits {
+            let error = ReplyError::TooLarge { size, limit };
+            payload = Payload::Error(Refusal::ReplyTooLarge.to_error(&error.to_string()));
+            compressed = false;
+        }
+        self.outbox.push(Entry::Reply(Message { id: name, payload, compressed }));
+        if fits { Ok(()) } else { Err(ReplyError::TooLarge { size, limit }) }
+    }
+
+    /// Probes the peer; [`Event::Pong`] brings the answer, if any.
+    ///
+    /// At most 64 probes are under way; the oldest is forgotten first.
+    ///
+    /// # Errors
+    /// [`InvokeError::Closed`] if the session is over.
+    pub fn ping(&mut self) -> Result<PingId, InvokeError> {
+        if self.is_closed() {
+            return Err(InvokeError::Closed);
+        }
+        Ok(self.queue_ping())
+    }
+
+    /// The next message to send, until `None`. Control messages come first; calls and replies wait for the handshake.
+    pub fn poll_transmit(&mut self, now: Instant) -> Option<Multipart> {
+        if !self.is_linked() {
+            return None;
+        }
+        if let Some(control) = self.outbox.pop_control() {
+            return Some(self.encode_control(control, now));
+        }
+        if !self.is_established() {
+            return None;
+        }
+        loop {
+            match self.outbox.pop()? {
+                Entry::Reply(message) | Entry::Refusal(message) => {
+                    return Some(self.encoder.encode(&message));
+                }
+                Entry::Call { call, body, compressed } => {
+                    if let Some(message) = self.depart(call, body, compressed) {
+                        return Some(self.encoder.encode(&message));
+                    }
+                }
+            }
+        }
+    }
+
+    fn encode_control(&mut self, control: Control, now: Instant) -> Multipart {
+        match control {
+            Control::Ready(message) => message,
+            Control::Ping(ping) => {
+                if let Some(sent) = self.pings.get_mut(&ping) {
+                    *sent = Some(now);
+                }
+                Multipart::new(PING, Bytes::new(), Bytes::copy_from_slice(&ping.to_be_bytes()))
+            }
+            Control::Cancel(id) => {
+                self.encoder.encode(&Message { id, payload: Payload::Cancel, compressed: false })
+            }
+        }
+    }
+
+    /// A call leaves the outbox. `None` if it turns out only now that the peer does not take such a body.
+    fn depart(&mut self, id: CallId, body: Bytes, compressed: bool) -> Option<Message> {
+        let (size, limit) = (body.len(), self.sendable());
+        if size > limit {
+            let call = self.calls.remove(id)?;
+            self.timers.stop(Timer::Call(id), call.deadline);
+            self.events.push_back(Event::Ended { call: id, outcome: Outcome::TooLarge { size, limit } });
+            return None;
+        }
+        let call = self.calls.get_mut(id)?;
+        call.queued = None;
+        Some(Message { id: call.request_id(), payload: Payload::Function(body), compressed })
+    }
+
+    /// Refuses a request that no handler has seen.
+    pub(super) fn refuse(&mut self, id: RequestId, refusal: Refusal, detail: &str) {
+        let payload = Payload::Error(refusal.to_error(detail));
+        if self.outbox.push_refusal(Message { id, payload, compressed: false }).is_err() {
+            self.close(super::CloseCause::PeerNotReading);
+        }
+    }
+}
+
+/// Gives up the traceback of an error that is larger than the peer takes.
+fn fit(info: ErrorInfo, limit: usize) -> ErrorInfo {
+    if info.size() <= limit { info } else { ErrorInfo { traceback: Text::default(), ..info } }
+}

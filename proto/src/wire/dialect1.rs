@@ -1,0 +1,298 @@
+//! Dialect 1: what Python Callosum 1.0.3 speaks (WIRE.md, "Dialect 1: the RPC message").
+
+use bytes::{BufMut, Bytes, BytesMut};
+use rmp::encode;
+
+use super::msgpack::Reader;
+use super::{DecodeError, UPPER};
+use crate::message::{ErrorInfo, Message, Payload, RequestId};
+use crate::{KeyKind, Multipart, OrderingKey};
+
+/// Largest header frame that is read, in bytes.
+pub const MAX_HEADER: usize = 64 * 1024;
+
+/// What the body frame may hold besides the application's own bytes: map keys, lengths, unknown extras.
+const ENVELOPE: usize = 64 * 1024;
+
+/// A body of at least this many bytes is sent as a piece of its own instead of being copied.
+const TAIL_FROM: usize = 4 * 1024;
+
+/// How much the encoder asks for when its buffer is used up.
+const SCRATCH: usize = 16 * 1024;
+
+/// The `type` of a header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MessageType {
+    /// A request.
+    Function = 1,
+    /// A handler's result.
+    Result = 2,
+    /// A handler's error.
+    Failure = 3,
+    /// Callosum's own error.
+    Error = 4,
+    /// The requester cancels.
+    Cancel = 5,
+    /// The answer to a cancellation.
+    Cancelled = 6,
+}
+
+impl MessageType {
+    fn from_wire(value: i64) -> Result<Self, DecodeError> {
+        Ok(match value {
+            1 => Self::Function,
+            2 => Self::Result,
+            3 => Self::Failure,
+            4 => Self::Error,
+            5 => Self::Cancel,
+            6 => Self::Cancelled,
+            other => return Err(DecodeError::UnknownType(other)),
+        })
+    }
+
+    fn of(payload: &Payload) -> Self {
+        match payload {
+            Payload::Function(_) => Self::Function,
+            Payload::Result(_) => Self::Result,
+            Payload::Failure(_) => Self::Failure,
+            Payload::Error(_) => Self::Error,
+            Payload::Cancel => Self::Cancel,
+            Payload::Cancelled => Self::Cancelled,
+        }
+    }
+}
+
+/// A decoded header frame. Its texts share the frame's buffer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// What the message is.
+    pub kind: MessageType,
+    /// The call that it belongs to.
+    pub id: RequestId,
+    /// Whether the body frame is a Snappy block.
+    pub compressed: bool,
+}
+
+/// Reads a header frame: fields in any order, unknown ones ignored.
+///
+/// # Errors
+/// Any [`DecodeError`]; nothing is allocated for a frame over [`MAX_HEADER`].
+pub fn decode_header(frame: &Bytes) -> Result<Header, DecodeError> {
+    if frame.len() > MAX_HEADER {
+        return Err(DecodeError::TooLarge { what: "a header", size: frame.len(), limit: MAX_HEADER });
+    }
+    let (mut kind, mut method, mut key, mut seq, mut compressed) = (None, None, None, None, None);
+    let mut reader = Reader::new(frame);
+    for _ in 0..reader.map("header")? {
+        match reader.map_key()? {
+            Some("type") => set(&mut kind, "type", MessageType::from_wire(reader.int("type")?)?)?,
+            Some("meth") => set(&mut method, "meth", reader.text("meth")?)?,
+            Some("okey") => {
+                let (of, bytes) = reader.str_or_bin("okey")?;
+                set(&mut key, "okey", OrderingKey::from_wire(of, bytes))?;
+            }
+            Some("seq") => {
+                let value = u32::try_from(reader.int("seq")?).map_err(|_| DecodeError::OutOfRange("seq"))?;
+                set(&mut seq, "seq", value)?;
+            }
+            Some("zip") => set(&mut compressed, "zip", reader.bool("zip")?)?,
+            _ => reader.skip()?,
+        }
+    }
+    reader.end()?;
+    Ok(Header {
+        kind: kind.ok_or(DecodeError::MissingField("type"))?,
+        id: RequestId {
+            seq: seq.ok_or(DecodeError::MissingField("seq"))?,
+            method: method.ok_or(DecodeError::MissingField("meth"))?,
+            key: key.ok_or(DecodeError::MissingField("okey"))?,
+        },
+        compressed: compressed.ok_or(DecodeError::MissingField("zip"))?,
+    })
+}
+
+fn set<T>(field: &mut Option<T>, name: &'static str, value: T) -> Result<(), DecodeError> {
+    match field.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(DecodeError::DuplicateField(name)),
+    }
+}
+
+/// Reads the body frame that belongs to `header`.
+///
+/// The application's bytes are a slice of the frame (or of the decompressed block); `limit` bounds them.
+///
+/// # Errors
+/// Any [`DecodeError`]. A Snappy block's declared size is checked before it is decompressed.
+pub fn decode_body(header: &Header, frame: Bytes, limit: usize) -> Result<Payload, DecodeError> {
+    let frame = if header.compressed { decompress(&frame, limit)? } else { frame };
+    let (mut meta, mut body) = (None, None);
+    let mut reader = Reader::new(&frame);
+    for _ in 0..reader.map("body")? {
+        match reader.map_key()? {
+            Some("meta") => set(&mut meta, "meta", reader.bytes_or_nil("meta")?)?,
+            Some("body") => set(&mut body, "body", reader.bytes_or_nil("body")?)?,
+            _ => reader.skip()?,
+        }
+    }
+    reader.end()?;
+    let meta = meta.ok_or(DecodeError::MissingField("meta"))?;
+    let body = body.ok_or(DecodeError::MissingField("body"))?;
+    let size = body.len().max(meta.len());
+    if size > limit {
+        return Err(DecodeError::TooLarge { what: "a body", size, limit });
+    }
+    Ok(match header.kind {
+        MessageType::Function => Payload::Function(body),
+        MessageType::Result => Payload::Result(body),
+        MessageType::Failure => Payload::Failure(decode_error_info(&meta)?),
+        MessageType::Error => Payload::Error(decode_error_info(&meta)?),
+        MessageType::Cancel => Payload::Cancel,
+        MessageType::Cancelled => Payload::Cancelled,
+    })
+}
+
+fn decompress(block: &[u8], limit: usize) -> Result<Bytes, DecodeError> {
+    let size = snap::raw::decompress_len(block).map_err(|_| DecodeError::Snappy)?;
+    if size > limit.saturating_add(ENVELOPE) {
+        return Err(DecodeError::TooLarge { what: "a compressed body", size, limit });
+    }
+    // Snappy's copies yield at most 64 bytes from 3, so a short block can't honestly declare much.
+    if size / 64 > block.len() {
+        return Err(DecodeError::Snappy);
+    }
+    snap::raw::Decoder::new().decompress_vec(block).map(Bytes::from).map_err(|_| DecodeError::Snappy)
+}
+
+fn decode_error_info(meta: &Bytes) -> Result<ErrorInfo, DecodeError> {
+    let mut reader = Reader::new(meta);
+    if reader.array("meta")? < 3 {
+        return Err(DecodeError::MissingField("meta"));
+    }
+    Ok(ErrorInfo {
+        name: reader.text("name")?,
+        repr: reader.text("repr")?,
+        traceback: reader.text("traceback")?,
+    })
+}
+
+/// Writes messages of dialect 1. Many small ones share one buffer.
+#[derive(Debug, Default)]
+pub struct Encoder {
+    scratch: BytesMut,
+}
+
+impl Encoder {
+    /// The three frames of `message`, to the byte as Python writes them.
+    pub fn encode(&mut self, message: &Message) -> Multipart {
+        let header = self.header(message);
+        let (prefix, tail) = self.body(&message.payload);
+        if !message.compressed {
+            return Multipart::with_tail(UPPER, header, prefix, tail);
+        }
+        let mut plain = BytesMut::with_capacity(prefix.len() + tail.len());
+        plain.put_slice(&prefix);
+        plain.put_slice(&tail);
+        let block = snap::raw::Encoder::new()
+            .compress_vec(&plain)
+            .expect("Snappy refuses only inputs over 4 GiB, and bodies are limited to less");
+        Multipart::new(UPPER, header, Bytes::from(block))
+    }
+
+    fn header(&mut self, message: &Message) -> Bytes {
+        let id = &message.id;
+        self.reserve(64 + id.method.as_bytes().len() + id.key.as_bytes().len());
+        let out = &mut (&mut self.scratch).writer();
+        infallible(encode::write_map_len(out, 5));
+        infallible(encode::write_str(out, "type"));
+        infallible(encode::write_uint(out, MessageType::of(&message.payload) as u64));
+        infallible(encode::write_str(out, "meth"));
+        write_str_bytes(out, id.method.as_bytes());
+        infallible(encode::write_str(out, "okey"));
+        match id.key.kind() {
+            KeyKind::Str => write_str_bytes(out, id.key.as_bytes()),
+            KeyKind::Bin => infallible(encode::write_bin(out, id.key.as_bytes())),
+        }
+        infallible(encode::write_str(out, "seq"));
+        infallible(encode::write_uint(out, u64::from(id.seq)));
+        infallible(encode::write_str(out, "zip"));
+        infallible(encode::write_bool(out, message.compressed));
+        self.scratch.split().freeze()
+    }
+
+    /// The body frame in two pieces, the second empty unless it was worth not copying.
+    fn body(&mut self, payload: &Payload) -> (Bytes, Bytes) {
+        self.reserve(64 + if payload.size() < TAIL_FROM { payload.size() } else { 0 });
+        let out = &mut (&mut self.scratch).writer();
+        infallible(encode::write_map_len(out, 2));
+        infallible(encode::write_str(out, "meta"));
+        let mut tail = Bytes::new();
+        match payload {
+            Payload::Function(body) => {
+                infallible(encode::write_bin(out, b""));
+                tail = write_body(out, body);
+            }
+            Payload::Result(body) => {
+                infallible(encode::write_bin(out, EMPTY_ARRAY));
+                tail = write_body(out, body);
+            }
+            Payload::Failure(info) | Payload::Error(info) => {
+                infallible(encode::write_bin(out, &encode_error_info(info)));
+                write_no_body(out);
+            }
+            Payload::Cancel | Payload::Cancelled => {
+                infallible(encode::write_bin(out, EMPTY_ARRAY));
+                write_no_body(out);
+            }
+        }
+        (self.scratch.split().freeze(), tail)
+    }
+
+    fn reserve(&mut self, needed: usize) {
+        if self.scratch.capacity() < needed {
+            self.scratch.reserve(needed.max(SCRATCH));
+        }
+    }
+}
+
+/// The MessagePack empty array.
+const EMPTY_ARRAY: &[u8] = &[0x90];
+
+fn write_body(out: &mut Writer<'_>, body: &Bytes) -> Bytes {
+    infallible(encode::write_str(out, "body"));
+    if body.len() < TAIL_FROM {
+        infallible(encode::write_bin(out, body));
+        return Bytes::new();
+    }
+    let len = u32::try_from(body.len()).expect("bodies are limited to less than 4 GiB");
+    infallible(encode::write_bin_len(out, len));
+    body.clone()
+}
+
+fn write_no_body(out: &mut Writer<'_>) {
+    infallible(encode::write_str(out, "body"));
+    infallible(encode::write_nil(out));
+}
+
+fn encode_error_info(info: &ErrorInfo) -> BytesMut {
+    let mut bytes = BytesMut::with_capacity(16 + info.size());
+    let out = &mut (&mut bytes).writer();
+    infallible(encode::write_array_len(out, 3));
+    for text in [&info.name, &info.repr, &info.traceback] {
+        write_str_bytes(out, text.as_bytes());
+    }
+    bytes
+}
+
+fn write_str_bytes(out: &mut Writer<'_>, text: &[u8]) {
+    let len = u32::try_from(text.len()).expect("texts are limited to less than 4 GiB");
+    infallible(encode::write_str_len(out, len));
+    out.get_mut().put_slice(text);
+}
+
+/// What rmp writes a MessagePack value into.
+type Writer<'a> = bytes::buf::Writer<&'a mut BytesMut>;
+
+pub(super) fn infallible<T, E: std::fmt::Debug>(result: Result<T, E>) {
+    result.map(drop).expect("a BytesMut grows as needed, so writing to it can't fail");
+}

@@ -1,0 +1,92 @@
+//! The header of a handshake PING or PONG between peers that know more than Python does.
+//!
+//! WIRE.md, "Telling a dialect-2 peer from a Python one": a Python peer echoes it, ours answers with its own.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use rmp::encode;
+
+use super::DecodeError;
+use super::dialect1::infallible;
+use super::msgpack::Reader;
+
+/// Length of the nonce in bytes.
+pub const NONCE_LEN: usize = 16;
+
+/// Largest hello that is read, in bytes.
+pub const MAX_HELLO: usize = 4 * 1024;
+
+/// What a peer says of itself when a link starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hello {
+    /// Bit n is set if the peer speaks dialect n + 1.
+    pub dialects: u32,
+    /// Chosen at random for each link, so that a restarted peer can be told from the one before.
+    pub nonce: [u8; NONCE_LEN],
+    /// Largest body of a call or a result that the peer takes, in bytes.
+    pub max_body: u64,
+}
+
+impl Hello {
+    /// A MessagePack map: `callosum` (array of dialect numbers), `nonce` (bin), `max_body` (uint).
+    pub fn encode(&self) -> Bytes {
+        let mut bytes = BytesMut::with_capacity(64);
+        let out = &mut (&mut bytes).writer();
+        infallible(encode::write_map_len(out, 3));
+        infallible(encode::write_str(out, "callosum"));
+        infallible(encode::write_array_len(out, self.dialects.count_ones()));
+        for dialect in (0..u32::BITS).filter(|bit| self.dialects & (1 << bit) != 0) {
+            infallible(encode::write_uint(out, u64::from(dialect) + 1));
+        }
+        infallible(encode::write_str(out, "nonce"));
+        infallible(encode::write_bin(out, &self.nonce));
+        infallible(encode::write_str(out, "max_body"));
+        infallible(encode::write_uint(out, self.max_body));
+        bytes.freeze()
+    }
+
+    /// Reads a hello; unknown keys and unknown dialects are ignored, so that later versions can add some.
+    ///
+    /// # Errors
+    /// Any [`DecodeError`]; the frame then is no hello but something to echo.
+    pub fn decode(frame: &Bytes) -> Result<Self, DecodeError> {
+        if frame.len() > MAX_HELLO {
+            return Err(DecodeError::TooLarge { what: "a hello", size: frame.len(), limit: MAX_HELLO });
+        }
+        let (mut dialects, mut nonce, mut max_body) = (None, None, None);
+        let mut reader = Reader::new(frame);
+        for _ in 0..reader.map("hello")? {
+            match reader.map_key()? {
+                Some("callosum") => dialects = Some(read_dialects(&mut reader)?),
+                Some("nonce") => {
+                    let bytes = reader.bin("nonce")?;
+                    let array = bytes[..].try_into().map_err(|_| DecodeError::OutOfRange("nonce"))?;
+                    nonce = Some(array);
+                }
+                Some("max_body") => {
+                    let size = reader.int("max_body")?;
+                    max_body = Some(u64::try_from(size).map_err(|_| DecodeError::OutOfRange("max_body"))?);
+                }
+                _ => reader.skip()?,
+            }
+        }
+        reader.end()?;
+        Ok(Self {
+            dialects: dialects.ok_or(DecodeError::MissingField("callosum"))?,
+            nonce: nonce.ok_or(DecodeError::MissingField("nonce"))?,
+            max_body: max_body.ok_or(DecodeError::MissingField("max_body"))?,
+        })
+    }
+}
+
+fn read_dialects(reader: &mut Reader<'_>) -> Result<u32, DecodeError> {
+    let mut dialects = 0;
+    for _ in 0..reader.array("callosum")? {
+        let number = reader.int("callosum")?;
+        if let Some(bit) = u32::try_from(number).ok().and_then(|n| n.checked_sub(1))
+            && bit < u32::BITS
+        {
+            dialects |= 1 << bit;
+        }
+    }
+    Ok(dialects)
+}

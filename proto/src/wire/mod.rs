@@ -1,0 +1,69 @@
+//! The codecs at the edge: how a [`Message`](crate::Message) looks in frames.
+
+mod dialect1;
+mod hello;
+mod msgpack;
+
+pub use dialect1::{Encoder, Header, MAX_HEADER, MessageType, decode_body, decode_header};
+pub use hello::{Hello, MAX_HELLO, NONCE_LEN};
+
+use bytes::Bytes;
+
+/// First frame of a liveness probe, answered at once with [`PONG`] and the same other frames.
+pub const PING: Bytes = Bytes::from_static(b"PING");
+/// First frame of the answer to [`PING`].
+pub const PONG: Bytes = Bytes::from_static(b"PONG");
+/// First frame of an RPC message of dialect 1.
+pub const UPPER: Bytes = Bytes::from_static(b"UPPER");
+
+/// Deepest nesting of MessagePack values that is read.
+pub const MAX_DEPTH: usize = 64;
+
+/// Why the bytes of a remote peer are not a message. Always the peer's fault; the link lives on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// The frame ends in the middle of a value.
+    #[error("the MessagePack data ends in the middle of a value")]
+    Truncated,
+    /// The frame goes on after its value.
+    #[error("{0} bytes follow the MessagePack value")]
+    TrailingBytes(usize),
+    /// A value of another MessagePack type than this field takes.
+    #[error("{field} has a MessagePack type it can't have")]
+    WrongType {
+        /// The field.
+        field: &'static str,
+    },
+    /// A map lacks this field.
+    #[error("{0} is missing")]
+    MissingField(&'static str),
+    /// A map has this field twice.
+    #[error("{0} is there twice")]
+    DuplicateField(&'static str),
+    /// An integer that the field can't hold.
+    #[error("{0} is out of range")]
+    OutOfRange(&'static str),
+    /// `type` names no message of dialect 1.
+    #[error("message type {0} does not exist")]
+    UnknownType(i64),
+    /// Text that is not UTF-8.
+    #[error("{0} is not UTF-8")]
+    NotUtf8(&'static str),
+    /// Values nested deeper than [`MAX_DEPTH`].
+    #[error("MessagePack values nest deeper than {MAX_DEPTH}")]
+    TooDeep,
+    /// Larger than the limit, judged by the declared size before anything is allocated.
+    #[error("{what} of {size} bytes is over the limit of {limit}")]
+    TooLarge {
+        /// The part that is too large.
+        what: &'static str,
+        /// Its size, or the size it declares, in bytes.
+        size: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// The body says that it is compressed but is not a Snappy block.
+    #[error("the body is not a Snappy block")]
+    Snappy,
+}
