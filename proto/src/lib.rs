@@ -3,6 +3,7 @@
 
 mod ids;
 mod multipart;
+pub mod scheduler;
 
 pub use ids::{CallId, KeyKind, OrderingKey, PeerId, Ticket};
 pub use multipart::{MAX_FRAMES, Multipart};
