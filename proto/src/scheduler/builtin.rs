@@ -28,8 +28,8 @@ use crate::ids::{OrderingKey, PeerId, Ticket};
 /// # Limits
 /// A call that could start at once when it arrived is not subject to the limits of waiting calls: its peer is
 /// not paused, its key not taken (where keys are serialized), and a slot is free that no other startable call
-/// will take. All other limits are tested at arrival only, and never exceeded, but `max_running` by
-/// [`resume`](Scheduler::resume).
+/// will take. The limits per peer are tested at arrival; `max_running` at each start, so only
+/// [`resume`](Scheduler::resume) can exceed it.
 ///
 /// The size of replies that wait for their turn is not known here; their owner has to bound it.
 ///
