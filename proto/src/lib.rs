@@ -4,9 +4,12 @@
 mod ids;
 mod message;
 mod multipart;
+pub mod scheduler;
 pub mod session;
 mod text;
 pub mod wire;
+#[cfg(feature = "zmtp")]
+pub mod zmtp;
 
 pub use ids::{CallId, KeyKind, OrderingKey, PeerId, Ticket};
 pub use message::{ErrorInfo, Message, Payload, RequestId};
