@@ -3,6 +3,8 @@
 
 mod ids;
 mod multipart;
+#[cfg(feature = "zmtp")]
+pub mod zmtp;
 
 pub use ids::{CallId, KeyKind, OrderingKey, PeerId, Ticket};
 pub use multipart::{MAX_FRAMES, Multipart};
