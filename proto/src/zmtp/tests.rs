@@ -369,6 +369,19 @@ fn large_bodies_in_one_piece_are_not_copied() {
 }
 
 #[test]
+fn large_bodies_in_pieces_grow_as_they_come() {
+    let now = Instant::now();
+    let mut link = shake(&config(), now, 1);
+    let body: Vec<u8> = (0..3_000_000_u32).map(|index| (index / 7) as u8).collect();
+    let mut input = Bytes::from(frame(0, &body));
+    while !input.is_empty() {
+        let piece = input.split_to(input.len().min(64 << 10));
+        feed(&mut link, now, piece).unwrap();
+    }
+    assert!(messages(&mut link) == [[Bytes::from(body)]]);
+}
+
+#[test]
 fn small_bodies_do_not_pin_the_read_buffer() {
     let now = Instant::now();
     let mut link = shake(&config(), now, 1);
