@@ -141,7 +141,7 @@ fn carry(from: &mut Link, to: &mut Link, most: usize, now: Instant, got: &mut Ve
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn two_links_understand_each_other(
@@ -176,6 +176,10 @@ proptest! {
         prop_assert!(as_sent(&at_binder) == up);
         prop_assert!(as_sent(&at_connector) == down);
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn arbitrary_bytes_mean_the_same_however_split(
