@@ -94,7 +94,7 @@ def vector(
     compress: bool = False,
     rule: Rule | None = None,
 ) -> Json:
-    message = RPCMessage(None, msgtype, method, key, seq, metadata, payload)
+    message = RPCMessage(None, msgtype, method, key, seq, metadata, payload)  # type: ignore[arg-type]
     frames = message.encode(lambda body: body, compress)
     meta = b"" if metadata is None else metadata.encode()
     fields: Json = {

@@ -155,7 +155,12 @@ def unknown_calls(seq: int) -> Iterator[Junk]:
     for method in ("", "nope", "größe.🚀", "m" * 70_000):
         yield Junk(f"unknown method {method[:8]!r}", [wire.function(seq, 0, method)], "refused")
     header = wire.header_fields(FUNCTION, seq)
-    payloads: dict[str, Any] = {"not JSON": b"\xff{", "half JSON": b'{"sent": ', "empty": b"", "deep": b"[" * 100_000}
+    payloads: dict[str, Any] = {
+        "not JSON": b"\xff{",
+        "half JSON": b'{"sent": ',
+        "empty": b"",
+        "deep": b"[" * 100_000,
+    }
     for name, payload in payloads.items():
         frame = wire.upper(header, wire.body_frame(payload))
         yield Junk(f"payload {name}", [frame], "refused")

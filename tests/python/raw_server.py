@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -144,7 +145,7 @@ class Server:
         poller.register(sys.stdin.fileno(), zmq.POLLIN)
         while not self.gone:
             ready = dict(poller.poll())
-            if sys.stdin.fileno() in ready and not sys.stdin.buffer.read1(4096):
+            if sys.stdin.fileno() in ready and not os.read(sys.stdin.fileno(), 4096):
                 return
             if self.socket in ready:
                 peer, *frames = self.socket.recv_multipart()

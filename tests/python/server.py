@@ -10,7 +10,7 @@ import asyncio
 import signal
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import zmq
 from callosum.lower.zeromq import ZeroMQAddress, ZeroMQRPCTransport
@@ -95,7 +95,9 @@ async def serve(args: argparse.Namespace) -> None:
     )
     Service().register(peer)
     async with peer:
-        endpoint = peer._transport._sock.getsockopt_string(zmq.LAST_ENDPOINT)
+        socket = cast(ZeroMQRPCTransport, peer._transport)._sock
+        assert socket is not None, "open while its peer is"
+        endpoint = socket.getsockopt_string(zmq.LAST_ENDPOINT)
         print(f"listening on {endpoint}", flush=True)
         await until_told_to_end()
 

@@ -166,7 +166,9 @@ def broken_bodies(msgtype: int, seq: int, good: bytes, refused: str) -> Iterator
         yield Junk(f"body {name}", [upper(header, raw)], refused)
     for name in ("depth bomb", "map bomb", *HUGE):
         yield Junk(f"body's meta {name}", [upper(header, b"\x82\xa4meta" + raws[name])], refused)
-        yield Junk(f"body's body {name}", [upper(header, b"\x82\xa4meta\xc4\x00\xa4body" + raws[name])], refused)
+        yield Junk(
+            f"body's body {name}", [upper(header, b"\x82\xa4meta\xc4\x00\xa4body" + raws[name])], refused
+        )
     for name, sample in SAMPLES.items():
         if name != "map":
             yield Junk(f"body is {name}", [upper(header, pack(sample))], refused)
