@@ -1,6 +1,6 @@
 //! The results: rows, a table of them, and how the peers compare.
 
-use anyhow::{Context as _, Result};
+use anyhow::{Result, bail};
 use comfy_table::{CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
 use hdrhistogram::Histogram;
 use serde::Serialize;
@@ -25,6 +25,9 @@ pub struct Row {
     pub body_bytes: usize,
     /// The median of the rounds.
     pub calls_per_s: f64,
+    /// The slowest and the fastest round; not part of the JSON.
+    #[serde(skip)]
+    pub calls_per_s_range: (f64, f64),
     /// Half of all calls took at most as many microseconds.
     pub p50_us: f64,
     /// 99 of 100 calls took at most as many microseconds.
@@ -41,15 +44,17 @@ impl Row {
         for (&nanos, &count) in rounds.iter().flat_map(|sample| &sample.latency_ns) {
             latencies.record_n(nanos, count)?;
         }
+        let mut rates: Vec<_> = rounds.iter().map(Sample::calls_per_s).collect();
+        rates.sort_by(f64::total_cmp);
+        let (&[slowest, ..], &[.., fastest]) = (&rates[..], &rates[..]) else { bail!("no sample") };
         let quantile_us = |q| round(latencies.value_at_quantile(q) as f64 / 1e3);
         Ok(Self {
             peer: peer.name.to_owned(),
             runtime: peer.runtime.to_owned(),
             in_flight: case.in_flight,
             body_bytes: case.body_bytes,
-            calls_per_s: round(
-                median(rounds.iter().map(Sample::calls_per_s).collect()).context("no sample")?,
-            ),
+            calls_per_s: round(median(&rates)),
+            calls_per_s_range: (slowest, fastest),
             p50_us: quantile_us(0.5),
             p99_us: quantile_us(0.99),
         })
@@ -65,18 +70,26 @@ fn round(value: f64) -> f64 {
     (value * 10.0).round() / 10.0
 }
 
-/// The middle value, or the mean of the two in the middle.
-fn median(mut values: Vec<f64>) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    let (low, high) = (values.len().checked_sub(1)? / 2, values.len() / 2);
-    Some(f64::midpoint(values[low], values[high]))
+/// The middle value, or the mean of the two in the middle, of at least one in ascending order.
+fn median(sorted: &[f64]) -> f64 {
+    let (low, high) = ((sorted.len() - 1) / 2, sorted.len() / 2);
+    f64::midpoint(sorted[low], sorted[high])
 }
 
 /// All rows as a table, for people.
 pub fn table(rows: &[Row]) -> String {
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED);
-    table.set_header(["body", "in flight", "peer", "runtime", "calls/s", "p50 µs", "p99 µs"]);
+    table.set_header([
+        "body",
+        "in flight",
+        "peer",
+        "runtime",
+        "calls/s",
+        "slowest … fastest",
+        "p50 µs",
+        "p99 µs",
+    ]);
     for row in rows {
         table.add_row([
             bytes(row.body_bytes),
@@ -84,11 +97,12 @@ pub fn table(rows: &[Row]) -> String {
             row.peer.clone(),
             row.runtime.clone(),
             format!("{:.0}", row.calls_per_s),
+            format!("{:.0} … {:.0}", row.calls_per_s_range.0, row.calls_per_s_range.1),
             format!("{:.1}", row.p50_us),
             format!("{:.1}", row.p99_us),
         ]);
     }
-    for numbers in [0, 1, 4, 5, 6] {
+    for numbers in [0, 1, 4, 5, 6, 7] {
         if let Some(column) = table.column_mut(numbers) {
             column.set_cell_alignment(CellAlignment::Right);
         }
@@ -132,6 +146,7 @@ mod tests {
             in_flight: 32,
             body_bytes: 1 << 20,
             calls_per_s,
+            calls_per_s_range: (calls_per_s, calls_per_s),
             p50_us: 1.0,
             p99_us: 2.0,
         }
@@ -147,14 +162,14 @@ mod tests {
         let rounds = [sample(&[(1_000, 60)]), sample(&[(1_000, 20)]), sample(&[(1_000, 17), (9_000, 3)])];
         let row = Row::new(&peers::ALL[0], case, &rounds).unwrap();
         assert_eq!((row.calls_per_s, row.p50_us, row.p99_us), (10.0, 1.0, 9.0));
+        assert_eq!(row.calls_per_s_range, (10.0, 30.0));
         assert!(Row::new(&peers::ALL[0], case, &[]).is_err());
     }
 
     #[test]
     fn median_of_even_and_odd_counts() {
-        assert_eq!(median(vec![]), None);
-        assert_eq!(median(vec![3.0, 1.0, 2.0]), Some(2.0));
-        assert_eq!(median(vec![4.0, 1.0]), Some(2.5));
+        assert_eq!(median(&[1.0, 2.0, 3.0]), 2.0);
+        assert_eq!(median(&[1.0, 4.0]), 2.5);
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub struct Plan {
 
 impl Plan {
     /// Under two minutes, with all peers.
-    pub const QUICK: Self = Self { rounds: 3, timing: Timing { warm_up_ms: 250, window_ms: 800 } };
+    pub const QUICK: Self = Self { rounds: 5, timing: Timing { warm_up_ms: 200, window_ms: 500 } };
     /// For figures that are to be quoted.
     pub const FULL: Self = Self { rounds: 7, timing: Timing { warm_up_ms: 500, window_ms: 2000 } };
 }

@@ -1,5 +1,6 @@
 //! tonic: unary gRPC calls over HTTP/2 with prost messages.
 //!
+//! HTTP/2's windows are tonic's defaults: larger ones made large bodies slower.
 //! What `tonic-build` would generate is written by hand, so that building needs no `protoc`.
 
 use std::{
@@ -27,10 +28,6 @@ use crate::{executor::Tokio, load};
 
 const SERVICE: &str = "bench.Echo";
 const METHOD: &str = "/bench.Echo/Echo";
-/// HTTP/2's window of one stream and of the connection: neither is to hold back the bodies in flight.
-const STREAM_WINDOW: u32 = 4 << 20;
-const CONNECTION_WINDOW: u32 = 64 << 20;
-
 #[derive(Clone, PartialEq, prost::Message)]
 struct Message {
     #[prost(bytes = "bytes", tag = "1")]
@@ -50,8 +47,6 @@ impl Echo for Tonic {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         announce(listener.local_addr()?);
         Server::builder()
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
             .add_service(EchoService)
             .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)))
             .await?;
@@ -59,12 +54,7 @@ impl Echo for Tonic {
     }
 
     async fn connect(server: SocketAddr) -> Result<Client> {
-        let channel = Endpoint::from_shared(format!("http://{server}"))?
-            .tcp_nodelay(true)
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .connect()
-            .await?;
+        let channel = Endpoint::from_shared(format!("http://{server}"))?.tcp_nodelay(true).connect().await?;
         Ok(Client(client::Grpc::new(channel).max_decoding_message_size(MAX_MESSAGE)))
     }
 }
