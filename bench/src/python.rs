@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail};
 const REQUIREMENTS: &str = include_str!("../python/requirements.txt");
 const SCRIPT: &str = include_str!("../python/echo.py");
 const HELP: &str = "Python Callosum needs `python3` (3.11 or later, with venv and pip) on the PATH and a package \
-    index that pip can reach. To measure without it, name the other peers: --peer callosum --peer tarpc …";
+    index that pip can reach. To measure without it, name the other peers: --peer tarpc --peer tonic …";
 
 /// Where to find what [`prepare`] made.
 #[derive(Debug)]
