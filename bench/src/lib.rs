@@ -1,0 +1,13 @@
+//! Side-by-side measurements of RPC stacks that do the same work: a body of N bytes goes to an echo server in
+//! another process and comes back.
+//!
+//! Every stack is a [`peers::Peer`] whose server and client each run in a process of their own. [`suite`] starts
+//! them, interleaves the measurements and gathers [`report::Row`]s.
+
+pub mod executor;
+pub mod load;
+pub mod peers;
+pub mod process;
+pub mod python;
+pub mod report;
+pub mod suite;

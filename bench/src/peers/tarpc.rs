@@ -1,0 +1,76 @@
+//! tarpc over TCP with bincode, its usual fast path.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use anyhow::Result;
+use bytes::Bytes;
+use futures::StreamExt as _;
+use tarpc::{
+    context, serde_transport,
+    server::{BaseChannel, Channel as _},
+    tokio_serde::formats::Bincode,
+};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::codec::{Framed, LengthDelimitedCodec};
+
+use super::{Echo, MAX_MESSAGE};
+use crate::{executor::Tokio, load};
+
+#[tarpc::service]
+trait EchoService {
+    async fn echo(body: Bytes) -> Bytes;
+}
+
+#[derive(Clone)]
+struct Server;
+
+impl EchoService for Server {
+    async fn echo(self, _: context::Context, body: Bytes) -> Bytes {
+        body
+    }
+}
+
+/// tarpc over TCP with bincode.
+#[derive(Debug)]
+pub enum Tarpc {}
+
+impl Echo for Tarpc {
+    const NAME: &'static str = "tarpc";
+    type Runtime = Tokio;
+    type Client = Client;
+
+    async fn serve(ready: impl FnOnce(SocketAddr) + Send + 'static) -> Result<()> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        ready(listener.local_addr()?);
+        loop {
+            let (stream, _) = listener.accept().await?;
+            let transport = serde_transport::new(framed(stream)?, Bincode::default());
+            let requests = BaseChannel::with_defaults(transport).execute(Server.serve());
+            tokio::spawn(requests.for_each(async |response| {
+                tokio::spawn(response);
+            }));
+        }
+    }
+
+    async fn connect(server: SocketAddr) -> Result<Client> {
+        let stream = TcpStream::connect(server).await?;
+        let transport = serde_transport::new(framed(stream)?, Bincode::default());
+        Ok(Client(EchoServiceClient::new(Default::default(), transport).spawn()))
+    }
+}
+
+/// Without Nagle's delay, which tarpc's own listener does not turn off.
+fn framed(stream: TcpStream) -> Result<Framed<TcpStream, LengthDelimitedCodec>> {
+    stream.set_nodelay(true)?;
+    Ok(LengthDelimitedCodec::builder().max_frame_length(MAX_MESSAGE).new_framed(stream))
+}
+
+/// The client's end.
+#[derive(Clone, Debug)]
+pub struct Client(EchoServiceClient);
+
+impl load::Client for Client {
+    async fn echo(&self, body: Bytes) -> Result<Bytes> {
+        Ok(self.0.echo(context::current(), body).await?)
+    }
+}

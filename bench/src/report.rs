@@ -1,0 +1,199 @@
+//! The results: rows, a table of them, and how the peers compare.
+
+use anyhow::{Result, bail};
+use comfy_table::{CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use crate::{
+    load::{Case, Sample},
+    peers::Peer,
+};
+
+const LONGEST_CALL_NS: u64 = 120_000_000_000;
+
+/// What a peer showed in a case, over all rounds.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Row {
+    /// The name of the stack.
+    pub peer: String,
+    /// The runtime of both ends.
+    pub runtime: String,
+    /// Calls in flight.
+    pub in_flight: usize,
+    /// Length of a body, in bytes, each way.
+    pub body_bytes: usize,
+    /// The median of the rounds.
+    pub calls_per_s: f64,
+    /// The slowest and the fastest round; not part of the JSON.
+    #[serde(skip)]
+    pub calls_per_s_range: (f64, f64),
+    /// Half of all calls took at most as many microseconds.
+    pub p50_us: f64,
+    /// 99 of 100 calls took at most as many microseconds.
+    pub p99_us: f64,
+}
+
+impl Row {
+    /// Sums up the samples of the rounds.
+    ///
+    /// # Errors
+    /// There is none, or a call took longer than two minutes.
+    pub fn new(peer: &Peer, case: Case, rounds: &[Sample]) -> Result<Self> {
+        let mut latencies = Histogram::<u64>::new_with_bounds(1, LONGEST_CALL_NS, 3)?;
+        for (&nanos, &count) in rounds.iter().flat_map(|sample| &sample.latency_ns) {
+            latencies.record_n(nanos, count)?;
+        }
+        let mut rates: Vec<_> = rounds.iter().map(Sample::calls_per_s).collect();
+        rates.sort_by(f64::total_cmp);
+        let (&[slowest, ..], &[.., fastest]) = (&rates[..], &rates[..]) else { bail!("no sample") };
+        let quantile_us = |q| round(latencies.value_at_quantile(q) as f64 / 1e3);
+        Ok(Self {
+            peer: peer.name.to_owned(),
+            runtime: peer.runtime.to_owned(),
+            in_flight: case.in_flight,
+            body_bytes: case.body_bytes,
+            calls_per_s: round(median(&rates)),
+            calls_per_s_range: (slowest, fastest),
+            p50_us: quantile_us(0.5),
+            p99_us: quantile_us(0.99),
+        })
+    }
+
+    fn case(&self) -> Case {
+        Case { in_flight: self.in_flight, body_bytes: self.body_bytes }
+    }
+}
+
+/// To tenths: no measurement here is finer.
+fn round(value: f64) -> f64 {
+    (value * 10.0).round() / 10.0
+}
+
+/// The middle value, or the mean of the two in the middle, of at least one in ascending order.
+fn median(sorted: &[f64]) -> f64 {
+    let (low, high) = ((sorted.len() - 1) / 2, sorted.len() / 2);
+    f64::midpoint(sorted[low], sorted[high])
+}
+
+/// All rows as a table, for people.
+pub fn table(rows: &[Row]) -> String {
+    let mut table = Table::new();
+    table.load_style(UTF8_FULL_CONDENSED);
+    table.set_header([
+        "body",
+        "in flight",
+        "peer",
+        "runtime",
+        "calls/s",
+        "slowest … fastest",
+        "p50 µs",
+        "p99 µs",
+    ]);
+    for row in rows {
+        table.add_row([
+            bytes(row.body_bytes),
+            row.in_flight.to_string(),
+            row.peer.clone(),
+            row.runtime.clone(),
+            format!("{:.0}", row.calls_per_s),
+            format!("{:.0} … {:.0}", row.calls_per_s_range.0, row.calls_per_s_range.1),
+            format!("{:.1}", row.p50_us),
+            format!("{:.1}", row.p99_us),
+        ]);
+    }
+    for numbers in [0, 1, 4, 5, 6, 7] {
+        if let Some(column) = table.column_mut(numbers) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table.to_string()
+}
+
+/// How many times the calls/s of each other peer Callosum on tokio makes: a line per case in which it was measured.
+pub fn ratios(rows: &[Row]) -> Vec<String> {
+    let subjects = rows.iter().filter(|row| row.peer == "callosum" && row.runtime == "tokio");
+    subjects
+        .map(|subject| {
+            let others = rows.iter().filter(|row| row.case() == subject.case() && *row != subject);
+            let ratios: Vec<_> = others
+                .map(|row| {
+                    format!("{:.2} × {} ({})", subject.calls_per_s / row.calls_per_s, row.peer, row.runtime)
+                })
+                .collect();
+            let (body, in_flight) = (bytes(subject.body_bytes), subject.in_flight);
+            format!("{body}, {in_flight} in flight: callosum (tokio) makes {}", ratios.join(", "))
+        })
+        .collect()
+}
+
+fn bytes(count: usize) -> String {
+    match count {
+        mib if mib >= 1 << 20 && mib % (1 << 20) == 0 => format!("{} MiB", mib >> 20),
+        _ => format!("{count} B"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::peers;
+
+    fn row(peer: &str, runtime: &str, calls_per_s: f64) -> Row {
+        Row {
+            peer: peer.to_owned(),
+            runtime: runtime.to_owned(),
+            in_flight: 32,
+            body_bytes: 1 << 20,
+            calls_per_s,
+            calls_per_s_range: (calls_per_s, calls_per_s),
+            p50_us: 1.0,
+            p99_us: 2.0,
+        }
+    }
+
+    #[test]
+    fn a_row_takes_the_median_rate_and_all_latencies() {
+        let case = Case { in_flight: 1, body_bytes: 64 };
+        let sample = |latency_ns: &[(u64, u64)]| Sample {
+            seconds: 2.0,
+            latency_ns: latency_ns.iter().copied().collect(),
+        };
+        let rounds = [sample(&[(1_000, 60)]), sample(&[(1_000, 20)]), sample(&[(1_000, 17), (9_000, 3)])];
+        let row = Row::new(&peers::ALL[0], case, &rounds).unwrap();
+        assert_eq!((row.calls_per_s, row.p50_us, row.p99_us), (10.0, 1.0, 9.0));
+        assert_eq!(row.calls_per_s_range, (10.0, 30.0));
+        assert!(Row::new(&peers::ALL[0], case, &[]).is_err());
+    }
+
+    #[test]
+    fn median_of_even_and_odd_counts() {
+        assert_eq!(median(&[1.0, 2.0, 3.0]), 2.0);
+        assert_eq!(median(&[1.0, 4.0]), 2.5);
+    }
+
+    #[test]
+    fn json_has_the_agreed_keys() {
+        let json = serde_json::to_value([row("tarpc", "tokio", 10.0)]).unwrap();
+        let keys: Vec<_> = json[0].as_object().unwrap().keys().map(String::as_str).collect();
+        let mut agreed = ["peer", "runtime", "in_flight", "body_bytes", "calls_per_s", "p50_us", "p99_us"];
+        agreed.sort_unstable();
+        assert_eq!(keys, agreed);
+    }
+
+    #[test]
+    fn compares_with_callosum_once_it_is_there() {
+        let others = [row("tarpc", "tokio", 10.0), row("callosum", "async-std", 20.0)];
+        assert!(ratios(&others).is_empty());
+        let all = [&others[..], &[row("callosum", "tokio", 40.0)]].concat();
+        let line =
+            "1 MiB, 32 in flight: callosum (tokio) makes 4.00 × tarpc (tokio), 2.00 × callosum (async-std)";
+        assert_eq!(ratios(&all), [line]);
+    }
+
+    #[test]
+    fn the_table_names_each_peer() {
+        let table = table(&[row("tarpc", "tokio", 10.0)]);
+        assert!(table.contains("tarpc") && table.contains("1 MiB"), "{table}");
+    }
+}
