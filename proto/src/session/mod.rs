@@ -76,7 +76,7 @@ enum State {
     Unlinked,
     Handshaking,
     Established,
-    Closed,
+    Closed(CloseCause),
 }
 
 #[derive(Debug)]
@@ -223,10 +223,10 @@ impl Session {
 
     /// Ends the session: every call of ours ends, every request of theirs is forgotten. Idempotent.
     pub fn close(&mut self, cause: CloseCause) {
-        if self.state == State::Closed {
+        if self.is_closed() {
             return;
         }
-        self.state = State::Closed;
+        self.state = State::Closed(cause);
         while let Some(call) = self.calls.pop_first() {
             let outcome = Outcome::Disconnected { cause, sent: call.sent() };
             self.events.push_back(Event::Ended { call: call.id, outcome });
@@ -240,7 +240,15 @@ impl Session {
 
     /// Whether the session is over.
     pub fn is_closed(&self) -> bool {
-        self.state == State::Closed
+        self.close_cause().is_some()
+    }
+
+    /// Why the session is over, if it is.
+    pub fn close_cause(&self) -> Option<CloseCause> {
+        match self.state {
+            State::Closed(cause) => Some(cause),
+            _ => None,
+        }
     }
 
     /// Whether the handshake is complete.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::calls::Call as OpenCall;
 use super::outbox::{Control, Entry};
-use super::{Event, IncomingId, InvokeError, Outcome, PingId, Refusal, ReplyError, Session, State, Timer};
+use super::{Event, IncomingId, InvokeError, Outcome, PingId, Refusal, ReplyError, Session, Timer};
 use crate::message::{ErrorInfo, Message, Payload, RequestId};
 use crate::wire::PING;
 use crate::{CallId, Multipart, OrderingKey, Text};
@@ -75,7 +75,7 @@ impl Session {
     }
 
     fn check(&self, call: &Call) -> Result<(), InvokeError> {
-        if self.state == State::Closed {
+        if self.is_closed() {
             return Err(InvokeError::Closed);
         }
         if self.draining {

@@ -1,0 +1,127 @@
+//! Tasks, timers and sockets of async-std.
+
+use std::future::Future;
+use std::io;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use async_std::net::{TcpListener, TcpStream};
+use async_std::os::unix::net::{UnixListener, UnixStream};
+use callosum_runtime::Endpoint;
+use callosum_runtime::rt::{BoxStream, Listener, Runtime, Timer, claim_socket_path, unsupported};
+use futures_util::future::BoxFuture;
+
+/// The global executor of async-std.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AsyncStdRuntime;
+
+impl Runtime for AsyncStdRuntime {
+    fn spawn(&self, task: BoxFuture<'static, ()>) {
+        async_std::task::spawn(task);
+    }
+
+    fn timer(&self, at: Instant) -> Pin<Box<dyn Timer>> {
+        Box::pin(AsyncStdTimer { at, sleep: sleep_until(at) })
+    }
+
+    fn connect<'a>(&'a self, endpoint: &'a Endpoint) -> BoxFuture<'a, io::Result<BoxStream>> {
+        Box::pin(async move {
+            match endpoint {
+                Endpoint::Tcp { host, port } => {
+                    let stream = TcpStream::connect((host.as_str(), *port)).await?;
+                    stream.set_nodelay(true)?;
+                    Ok(Box::new(stream) as BoxStream)
+                }
+                Endpoint::Ipc(path) => Ok(Box::new(UnixStream::connect(path).await?) as BoxStream),
+                other => Err(unsupported(other)),
+            }
+        })
+    }
+
+    fn bind<'a>(&'a self, endpoint: &'a Endpoint) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
+        Box::pin(async move {
+            match endpoint {
+                Endpoint::Tcp { host, port } => {
+                    let listener = TcpListener::bind((host.as_str(), *port)).await?;
+                    Ok(Box::new(Tcp(listener)) as Box<dyn Listener>)
+                }
+                Endpoint::Ipc(path) => {
+                    claim_socket_path(path)?;
+                    let listener = UnixListener::bind(path).await?;
+                    Ok(Box::new(Ipc { listener, path: path.clone() }) as Box<dyn Listener>)
+                }
+                other => Err(unsupported(other)),
+            }
+        })
+    }
+}
+
+type Sleep = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// async-std has no timer that can be reset, so a new one is made, at the latest when the old one is over.
+struct AsyncStdTimer {
+    at: Instant,
+    sleep: Sleep,
+}
+
+fn sleep_until(at: Instant) -> Sleep {
+    Box::pin(async_std::task::sleep(at.saturating_duration_since(Instant::now())))
+}
+
+impl Timer for AsyncStdTimer {
+    fn reset(mut self: Pin<&mut Self>, at: Instant) {
+        self.at = at;
+        self.sleep = sleep_until(at);
+    }
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if self.at.saturating_duration_since(Instant::now()) == Duration::ZERO {
+            return Poll::Ready(());
+        }
+        self.sleep.as_mut().poll(cx)
+    }
+}
+
+struct Tcp(TcpListener);
+
+impl Listener for Tcp {
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<(BoxStream, String)>> {
+        Box::pin(async {
+            let (stream, address) = self.0.accept().await?;
+            stream.set_nodelay(true)?;
+            Ok((Box::new(stream) as BoxStream, format!("tcp://{address}")))
+        })
+    }
+
+    fn endpoint(&self) -> io::Result<Endpoint> {
+        let address = self.0.local_addr()?;
+        Ok(Endpoint::Tcp { host: address.ip().to_string(), port: address.port() })
+    }
+}
+
+struct Ipc {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl Listener for Ipc {
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<(BoxStream, String)>> {
+        Box::pin(async {
+            let (stream, _) = self.listener.accept().await?;
+            Ok((Box::new(stream) as BoxStream, Endpoint::Ipc(self.path.clone()).to_string()))
+        })
+    }
+
+    fn endpoint(&self) -> io::Result<Endpoint> {
+        Ok(Endpoint::Ipc(self.path.clone()))
+    }
+}
+
+impl Drop for Ipc {
+    fn drop(&mut self) {
+        // It may have been removed already.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}

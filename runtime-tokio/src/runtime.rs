@@ -1,0 +1,118 @@
+//! Tasks, timers and sockets of tokio.
+
+use std::future::Future;
+use std::io;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use callosum_runtime::Endpoint;
+use callosum_runtime::rt::{BoxStream, Listener, Runtime, Timer, claim_socket_path, unsupported};
+use futures_util::future::BoxFuture;
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::time::Sleep;
+
+use crate::stream::Stream;
+
+/// The tokio runtime that is current when it is used.
+///
+/// # Panics
+/// Every use panics outside of a tokio runtime with I/O and time enabled.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TokioRuntime;
+
+impl Runtime for TokioRuntime {
+    fn spawn(&self, task: BoxFuture<'static, ()>) {
+        tokio::spawn(task);
+    }
+
+    fn timer(&self, at: Instant) -> Pin<Box<dyn Timer>> {
+        Box::pin(TokioTimer(Box::pin(tokio::time::sleep_until(at.into()))))
+    }
+
+    fn connect<'a>(&'a self, endpoint: &'a Endpoint) -> BoxFuture<'a, io::Result<BoxStream>> {
+        Box::pin(async move {
+            match endpoint {
+                Endpoint::Tcp { host, port } => {
+                    let stream = TcpStream::connect((host.as_str(), *port)).await?;
+                    stream.set_nodelay(true)?;
+                    Ok(Box::new(Stream(stream)) as BoxStream)
+                }
+                Endpoint::Ipc(path) => Ok(Box::new(Stream(UnixStream::connect(path).await?)) as BoxStream),
+                other => Err(unsupported(other)),
+            }
+        })
+    }
+
+    fn bind<'a>(&'a self, endpoint: &'a Endpoint) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
+        Box::pin(async move {
+            match endpoint {
+                Endpoint::Tcp { host, port } => {
+                    let listener = TcpListener::bind((host.as_str(), *port)).await?;
+                    Ok(Box::new(Tcp(listener)) as Box<dyn Listener>)
+                }
+                Endpoint::Ipc(path) => {
+                    claim_socket_path(path)?;
+                    let listener = UnixListener::bind(path)?;
+                    Ok(Box::new(Ipc { listener, path: path.clone() }) as Box<dyn Listener>)
+                }
+                other => Err(unsupported(other)),
+            }
+        })
+    }
+}
+
+struct TokioTimer(Pin<Box<Sleep>>);
+
+impl Timer for TokioTimer {
+    fn reset(mut self: Pin<&mut Self>, at: Instant) {
+        self.0.as_mut().reset(at.into());
+    }
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.as_mut().poll(cx)
+    }
+}
+
+struct Tcp(TcpListener);
+
+impl Listener for Tcp {
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<(BoxStream, String)>> {
+        Box::pin(async {
+            let (stream, address) = self.0.accept().await?;
+            stream.set_nodelay(true)?;
+            Ok((Box::new(Stream(stream)) as BoxStream, format!("tcp://{address}")))
+        })
+    }
+
+    fn endpoint(&self) -> io::Result<Endpoint> {
+        let address = self.0.local_addr()?;
+        Ok(Endpoint::Tcp { host: address.ip().to_string(), port: address.port() })
+    }
+}
+
+struct Ipc {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl Listener for Ipc {
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<(BoxStream, String)>> {
+        Box::pin(async {
+            let (stream, _) = self.listener.accept().await?;
+            Ok((Box::new(Stream(stream)) as BoxStream, Endpoint::Ipc(self.path.clone()).to_string()))
+        })
+    }
+
+    fn endpoint(&self) -> io::Result<Endpoint> {
+        Ok(Endpoint::Ipc(self.path.clone()))
+    }
+}
+
+impl Drop for Ipc {
+    fn drop(&mut self) {
+        // It may have been removed already.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}

@@ -1,0 +1,174 @@
+//! The side that accepts: many peers, on as many endpoints as it likes.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use callosum_proto::session::Role;
+use callosum_proto::{PeerId, zmtp};
+use futures_util::FutureExt;
+use futures_util::future::{Either, select};
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use parking_lot::Mutex;
+
+use crate::connector::{deadline_passed, shutdown};
+use crate::endpoint::ParseEndpointError;
+use crate::error::{BindError, DisconnectCause, Drained, DriverError};
+use crate::event::{Event, Events};
+use crate::handler::Handlers;
+use crate::link::stream::{HandshakeSlot, StreamLink};
+use crate::node::Node;
+use crate::peer::PeerShared;
+use crate::rt::{BoxStream, ByteStream, Listener, sleep_until};
+use crate::{Driver, Endpoint, Peer, inproc};
+
+/// How long a listener waits after the system refused to accept, as when file descriptors have run out.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A listener and where it really listens.
+type Listening = (Endpoint, Box<dyn Listener>);
+
+/// The side that accepts. Serves and invokes, like the other.
+#[derive(Clone)]
+pub struct Binder {
+    node: Arc<Node>,
+    endpoints: Arc<Mutex<Vec<Endpoint>>>,
+    listeners: async_channel::Sender<Listening>,
+}
+
+impl Binder {
+    pub(crate) fn new(node: Arc<Node>) -> (Self, Driver) {
+        let (listeners, new_listeners) = async_channel::unbounded();
+        let driver = Driver::new(node.clone(), run(node.clone(), new_listeners));
+        (Self { node, endpoints: Arc::default(), listeners }, driver)
+    }
+
+    /// Listens on one more endpoint; returns the real one, with the port that the system chose.
+    ///
+    /// # Errors
+    /// If the text is no endpoint, the system refuses it, or the binder is shut down.
+    pub async fn listen<E>(&self, endpoint: E) -> Result<Endpoint, BindError>
+    where
+        E: TryInto<Endpoint>,
+        E::Error: Into<ParseEndpointError>,
+    {
+        let endpoint = endpoint.try_into().map_err(|error| BindError::Endpoint(error.into()))?;
+        let bound = match &endpoint {
+            Endpoint::Inproc(name) => inproc::bind(name),
+            other => self.node.runtime.bind(other).await,
+        };
+        let bound = bound.and_then(|listener| Ok((listener.endpoint()?, listener)));
+        let (real, listener) = bound.map_err(|source| BindError::Io { endpoint, source })?;
+        self.listeners.try_send((real.clone(), listener)).map_err(|_| BindError::Shutdown)?;
+        self.endpoints.lock().push(real.clone());
+        Ok(real)
+    }
+
+    /// Takes in a peer over a byte stream that is open already. `address` is for people to read.
+    ///
+    /// # Errors
+    /// If the binder is shut down, or has too many connections in their handshake.
+    pub fn accept(&self, stream: impl ByteStream, address: impl Into<String>) -> Result<(), DisconnectCause> {
+        take_in(&self.node, Box::new(stream), address.into())
+    }
+
+    /// Where it listens, in the order in which the endpoints were added.
+    pub fn endpoints(&self) -> Vec<Endpoint> {
+        self.endpoints.lock().clone()
+    }
+
+    /// The peers that are connected.
+    pub fn peers(&self) -> Vec<Peer> {
+        self.node.peers().iter().map(PeerShared::handle).collect()
+    }
+
+    /// The peer of this id, if it is connected.
+    pub fn peer(&self, id: PeerId) -> Option<Peer> {
+        self.node.peer(id).as_ref().map(PeerShared::handle)
+    }
+
+    /// What answers the peers' calls.
+    pub fn handlers(&self) -> &Handlers {
+        &self.node.handlers
+    }
+
+    /// What happens to the links from now on.
+    pub fn events(&self) -> Events {
+        self.node.events.subscribe()
+    }
+
+    /// Accepts no more connections and takes no new calls, lets those under way finish for up to `patience`, sees
+    /// their replies to the sockets, then ends the driver. What is left after that is cut: calls of ours end with an
+    /// error, handlers are stopped.
+    ///
+    /// Needs the driver to run. Cancel safe: once called, the shutdown goes on.
+    pub async fn shutdown(&self, patience: Duration) -> Drained {
+        shutdown(&self.node, patience).await
+    }
+}
+
+impl std::fmt::Debug for Binder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Binder").field("endpoints", &self.endpoints()).finish_non_exhaustive()
+    }
+}
+
+/// Accepts until the endpoint is shut down, then waits for the links to drain.
+async fn run(node: Arc<Node>, new_listeners: async_channel::Receiver<Listening>) -> Result<(), DriverError> {
+    let mut new_listeners = Box::pin(new_listeners);
+    let accepting = async {
+        // One that never ends, so that there is always something to wait for.
+        let mut loops = FuturesUnordered::from_iter([std::future::pending().boxed()]);
+        loop {
+            match select(new_listeners.next(), loops.next()).await {
+                Either::Left((Some(listening), _)) => loops.push(accept_loop(&node, listening).boxed()),
+                // No handle is left to add a listener; an accept loop does not end.
+                Either::Left((None, _)) | Either::Right(_) => loops.select_next_some().await,
+            }
+        }
+    };
+    let draining = std::pin::pin!(node.wait_until_draining());
+    let _: Either<(Infallible, _), _> = select(std::pin::pin!(accepting), draining).await;
+    drop(new_listeners);
+    let drained = std::pin::pin!(node.tasks.wait_until_none());
+    select(drained, std::pin::pin!(deadline_passed(&node))).await;
+    Ok(())
+}
+
+async fn accept_loop(node: &Arc<Node>, (endpoint, mut listener): Listening) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, address)) => {
+                if let Err(cause) = take_in(node, stream, address.clone()) {
+                    node.report(Event::Refused { address, cause });
+                }
+            }
+            Err(error) => {
+                node.report(Event::AcceptFailed { endpoint: endpoint.clone(), kind: error.kind() });
+                sleep_until(&*node.runtime, Instant::now() + ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+fn take_in(node: &Arc<Node>, stream: BoxStream, address: String) -> Result<(), DisconnectCause> {
+    let slot = HandshakeSlot::take(node).ok_or(DisconnectCause::TooManyHandshakes)?;
+    let peer = PeerShared::new(node, Role::Binder);
+    if !node.admit(&peer) {
+        return Err(DisconnectCause::Shutdown);
+    }
+    let of = node.clone();
+    node.tasks.spawn(&*node.runtime, async move {
+        let mut link = StreamLink::new(peer.clone(), zmtp::Role::Binder, stream, address.clone(), Some(slot));
+        let cause = (&mut link).await;
+        let was_established = link.was_established();
+        drop(link);
+        of.expel(peer.id);
+        peer.detach(&cause, false);
+        of.report(match was_established {
+            true => Event::Disconnected { peer: peer.id, cause },
+            false => Event::Refused { address, cause },
+        });
+    });
+    Ok(())
+}

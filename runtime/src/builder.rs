@@ -1,0 +1,343 @@
+//! Building an endpoint: handlers, defaults, limits, then where it binds or connects.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use callosum_proto::scheduler::{BuiltinScheduler, KeyScope, OrderingMode, Scheduler, SchedulerConfig};
+use callosum_proto::session::SessionConfig;
+use callosum_proto::zmtp;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::dispatch::Dispatcher;
+use crate::endpoint::ParseEndpointError;
+use crate::error::{BindError, HandlerError, at_least_one_milli};
+use crate::handler::{Context, Handler, Handlers};
+use crate::node::Node;
+use crate::rt::{ByteStream, Runtime};
+use crate::{Binder, Codec, Connector, Driver, Endpoint};
+
+/// What becomes of a call that is made while a connector has no link.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhileDisconnected {
+    /// It waits for the link, up to its timeout. The default.
+    #[default]
+    Wait,
+    /// It fails at once with [`NotSent::NotConnected`](crate::NotSent::NotConnected).
+    Fail,
+}
+
+/// What a connector does when it has no link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reconnect {
+    /// It tries again, after a random time between nothing and a delay that doubles from `first` to `most` ("full
+    /// jitter"), so that many connectors don't come back at once.
+    Backoff {
+        /// The first delay. Default 100 ms.
+        first: Duration,
+        /// The longest delay. Default 30 s.
+        most: Duration,
+    },
+    /// It ends: pending calls fail, and the driver returns the cause.
+    Never,
+}
+
+impl Default for Reconnect {
+    fn default() -> Self {
+        Self::Backoff { first: Duration::from_millis(100), most: Duration::from_secs(30) }
+    }
+}
+
+/// Limits of an endpoint. The defaults are those that the README lists.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Largest body of a call or a result, compressed or not, in bytes. Default 10 MiB.
+    pub max_body: usize,
+    /// Handlers that run at a time, for all peers together. Default 100.
+    pub max_concurrency: usize,
+    /// Requests of one peer that wait for a handler. Default 1,000.
+    pub max_queue: usize,
+    /// Bytes of those requests. Default 64 MiB.
+    pub max_queue_bytes: usize,
+    /// Bytes that wait to be written to one peer. Default 64 MiB.
+    pub max_outgoing_bytes: usize,
+    /// How long a peer may take none of them. Default 10 s.
+    pub write_timeout: Duration,
+    /// How long a handshake may take. Default 10 s.
+    pub handshake_timeout: Duration,
+    /// Connections of a binder whose handshake is not complete. Default 1,024.
+    pub max_handshakes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let (session, scheduler) = (SessionConfig::default(), SchedulerConfig::default());
+        Self {
+            max_body: session.max_body,
+            max_concurrency: scheduler.max_running,
+            max_queue: scheduler.max_waiting_per_peer,
+            max_queue_bytes: scheduler.max_waiting_bytes_per_peer,
+            max_outgoing_bytes: session.max_outgoing_bytes,
+            write_timeout: session.write_timeout,
+            handshake_timeout: session.handshake_timeout,
+            max_handshakes: 1_024,
+        }
+    }
+}
+
+/// What the parts of an endpoint look up.
+pub(crate) struct Config {
+    pub(crate) session: SessionConfig,
+    pub(crate) heartbeat: Option<zmtp::Heartbeat>,
+    pub(crate) codec: Codec,
+    pub(crate) call_timeout: Option<Duration>,
+    pub(crate) execution_timeout: Option<Duration>,
+    pub(crate) while_disconnected: WhileDisconnected,
+    pub(crate) reconnect: Reconnect,
+    pub(crate) max_handshakes: usize,
+}
+
+/// Builds an endpoint. Both kinds, [`Binder`] and [`Connector`], serve and invoke.
+#[must_use = "an endpoint exists once it is bound or connected"]
+pub struct Builder {
+    runtime: Arc<dyn Runtime>,
+    handlers: Handlers,
+    codec: Codec,
+    ordering: OrderingMode,
+    key_scope: KeyScope,
+    scheduler: Option<Box<dyn Scheduler>>,
+    limits: Limits,
+    keepalive: Option<zmtp::Heartbeat>,
+    call_timeout: Option<Duration>,
+    execution_timeout: Option<Duration>,
+    while_disconnected: WhileDisconnected,
+    reconnect: Reconnect,
+}
+
+impl std::fmt::Debug for Builder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Builder")
+            .field("runtime", &self.runtime)
+            .field("handlers", &self.handlers)
+            .field("ordering", &self.ordering)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Builder {
+    /// Starts with the defaults, on this executor.
+    pub fn new(runtime: Arc<dyn Runtime>) -> Self {
+        Self {
+            runtime,
+            handlers: Handlers::default(),
+            codec: Codec::default(),
+            ordering: OrderingMode::default(),
+            key_scope: KeyScope::default(),
+            scheduler: None,
+            limits: Limits::default(),
+            keepalive: Some(zmtp::Heartbeat::default()),
+            call_timeout: None,
+            execution_timeout: None,
+            while_disconnected: WhileDisconnected::default(),
+            reconnect: Reconnect::default(),
+        }
+    }
+
+    /// Serializes typed arguments and results in this codec, unless a call or a handler says otherwise.
+    pub fn codec(mut self, codec: Codec) -> Self {
+        self.codec = codec;
+        self
+    }
+
+    /// Adds a typed handler. See [`Handlers::add`].
+    pub fn handle<A, R, E, F, Fut>(self, method: impl Into<String>, handler: F) -> Self
+    where
+        A: DeserializeOwned + Send + 'static,
+        R: Serialize + Send + 'static,
+        E: Into<HandlerError> + Send + 'static,
+        F: Fn(A, Context) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<R, E>> + Send + 'static,
+    {
+        self.handlers.add(method, handler);
+        self
+    }
+
+    /// Adds a handler of raw bytes. See [`Handlers::add_raw`].
+    pub fn handle_raw<E, F, Fut>(self, method: impl Into<String>, handler: F) -> Self
+    where
+        E: Into<HandlerError> + Send + 'static,
+        F: Fn(Bytes, Context) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Bytes, E>> + Send + 'static,
+    {
+        self.handlers.add_raw(method, handler);
+        self
+    }
+
+    /// Adds a handler that controls its whole reply.
+    pub fn handler(self, method: impl Into<String>, handler: impl Handler) -> Self {
+        self.handlers.add_handler(method, handler);
+        self
+    }
+
+    /// Answers calls of unknown methods. See [`Handlers::set_fallback`].
+    pub fn fallback<E, F, Fut>(self, handler: F) -> Self
+    where
+        E: Into<HandlerError> + Send + 'static,
+        F: Fn(Bytes, Context) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Bytes, E>> + Send + 'static,
+    {
+        self.handlers.set_fallback(handler);
+        self
+    }
+
+    /// What calls with the same key owe each other. Default [`OrderingMode::ExitOrdered`].
+    pub fn ordering(mut self, mode: OrderingMode) -> Self {
+        self.ordering = mode;
+        self
+    }
+
+    /// Whether a key is the same key for all peers. Default [`KeyScope::Global`].
+    pub fn key_scope(mut self, scope: KeyScope) -> Self {
+        self.key_scope = scope;
+        self
+    }
+
+    /// Uses a scheduler of your own; [`ordering`](Self::ordering), [`key_scope`](Self::key_scope) and the limits that
+    /// concern handlers and queues are then its affair.
+    pub fn scheduler(mut self, scheduler: Box<dyn Scheduler>) -> Self {
+        self.scheduler = Some(scheduler);
+        self
+    }
+
+    /// Sets all limits.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Handlers that run at a time, for all peers together. Default 100.
+    pub fn max_concurrency(mut self, handlers: usize) -> Self {
+        self.limits.max_concurrency = handlers;
+        self
+    }
+
+    /// Probes a silent peer every `idle`, and gives it up after this many unanswered probes. Default 30 s and 2.
+    pub fn keepalive(mut self, idle: Duration, misses: u32) -> Self {
+        self.keepalive = Some(zmtp::Heartbeat { interval: idle, misses });
+        self
+    }
+
+    /// Never probes: a peer that vanishes without closing its connection is noticed only when it is written to.
+    pub fn no_keepalive(mut self) -> Self {
+        self.keepalive = None;
+        self
+    }
+
+    /// How long calls wait for their reply, unless they say otherwise. Default: for ever, or until the link ends.
+    pub fn call_timeout(mut self, timeout: Duration) -> Self {
+        self.call_timeout = Some(timeout);
+        self
+    }
+
+    /// How long a handler may run before it is stopped and its caller gets an ERROR. Default: for ever.
+    pub fn execution_timeout(mut self, timeout: Duration) -> Self {
+        self.execution_timeout = Some(at_least_one_milli(timeout));
+        self
+    }
+
+    /// What becomes of calls made while a connector has no link. Default [`WhileDisconnected::Wait`].
+    pub fn while_disconnected(mut self, policy: WhileDisconnected) -> Self {
+        self.while_disconnected = policy;
+        self
+    }
+
+    /// What a connector does when it has no link. Default: it tries again for ever.
+    pub fn reconnect(mut self, policy: Reconnect) -> Self {
+        self.reconnect = policy;
+        self
+    }
+
+    pub(crate) fn build(self, session_keepalive: bool) -> Arc<Node> {
+        let limits = self.limits;
+        let mut session = SessionConfig::default();
+        session.max_body = limits.max_body;
+        session.max_outgoing_bytes = limits.max_outgoing_bytes;
+        session.write_timeout = at_least_one_milli(limits.write_timeout);
+        session.handshake_timeout = at_least_one_milli(limits.handshake_timeout);
+        // What waits, what runs, and what is done but has to wait for its turn to leave.
+        session.max_requests = limits.max_queue.saturating_add(limits.max_concurrency).saturating_mul(2);
+        if session_keepalive {
+            session.keepalive = self.keepalive.map(|heartbeat| callosum_proto::session::Keepalive {
+                idle: heartbeat.interval,
+                misses: heartbeat.misses,
+            });
+        }
+        let scheduler = self.scheduler.unwrap_or_else(|| {
+            let config = SchedulerConfig::default()
+                .with_mode(self.ordering)
+                .with_scope(self.key_scope)
+                .with_max_running(limits.max_concurrency)
+                .with_max_waiting_per_peer(limits.max_queue)
+                .with_max_waiting_bytes_per_peer(limits.max_queue_bytes)
+                .with_max_calls_per_peer(session.max_requests);
+            Box::new(BuiltinScheduler::new(config))
+        });
+        let config = Config {
+            session,
+            heartbeat: self.keepalive,
+            codec: self.codec,
+            call_timeout: self.call_timeout,
+            execution_timeout: self.execution_timeout,
+            while_disconnected: self.while_disconnected,
+            reconnect: self.reconnect,
+            max_handshakes: limits.max_handshakes,
+        };
+        Node::new(self.runtime, config, self.handlers, Dispatcher::new(scheduler))
+    }
+
+    /// Listens on an endpoint, such as `"tcp://127.0.0.1:0"`. More can be added with [`Binder::listen`].
+    ///
+    /// Nothing is accepted until the driver runs.
+    ///
+    /// # Errors
+    /// If the text is no endpoint, or the system refuses it.
+    pub async fn bind<E>(self, endpoint: E) -> Result<(Binder, Driver), BindError>
+    where
+        E: TryInto<Endpoint>,
+        E::Error: Into<ParseEndpointError>,
+    {
+        let (binder, driver) = Binder::new(self.build(false));
+        binder.listen(endpoint).await?;
+        Ok((binder, driver))
+    }
+
+    /// Connects to an endpoint, such as `"tcp://manager:5555"`, when the driver runs.
+    ///
+    /// Calls can be made at once: they wait for the link. [`Peer::ready`](crate::Peer::ready) waits for it explicitly.
+    ///
+    /// # Errors
+    /// If the text is no endpoint.
+    pub fn connect<E>(self, endpoint: E) -> Result<(Connector, Driver), ParseEndpointError>
+    where
+        E: TryInto<Endpoint>,
+        E::Error: Into<ParseEndpointError>,
+    {
+        let endpoint = endpoint.try_into().map_err(Into::into)?;
+        Ok(Connector::to_endpoint(self.build(false), endpoint))
+    }
+
+    /// Speaks over a byte stream that is open already, as the side that connected. There is no reconnecting.
+    pub fn connect_stream(self, stream: impl ByteStream) -> (Connector, Driver) {
+        Connector::over_stream(self.build(false), Box::new(stream))
+    }
+
+    /// A binder that listens nowhere: give it endpoints with [`Binder::listen`], or byte streams with
+    /// [`Binder::accept`].
+    pub fn binder(self) -> (Binder, Driver) {
+        Binder::new(self.build(false))
+    }
+}

@@ -1,0 +1,227 @@
+//! The side that connects: one remote peer, through as many links as it takes.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use callosum_proto::session::Role;
+use callosum_proto::zmtp;
+use futures_util::future::{Either, select};
+
+use crate::builder::Reconnect;
+use crate::error::{DisconnectCause, Drained, DriverError};
+use crate::event::{Event, Events};
+use crate::handler::Handlers;
+use crate::link::pump::{Alarm, Pump};
+use crate::link::stream::StreamLink;
+use crate::node::{Node, Phase};
+use crate::peer::PeerShared;
+use crate::rt::{BoxStream, sleep_until, until};
+use crate::{Driver, Endpoint, Peer, inproc};
+
+/// The side that connects. Serves and invokes, like the other.
+#[derive(Clone, Debug)]
+pub struct Connector {
+    peer: Peer,
+}
+
+impl Connector {
+    pub(crate) fn to_endpoint(node: Arc<Node>, endpoint: Endpoint) -> (Self, Driver) {
+        let peer = PeerShared::new(&node, Role::Connector);
+        node.admit(&peer);
+        let run = run(node.clone(), peer.clone(), endpoint);
+        (Self { peer: peer.handle() }, Driver::new(node, run))
+    }
+
+    pub(crate) fn over_stream(node: Arc<Node>, stream: BoxStream) -> (Self, Driver) {
+        let peer = PeerShared::new(&node, Role::Connector);
+        node.admit(&peer);
+        let (of, to) = (node.clone(), peer.clone());
+        let run = async move {
+            let cause = run_link(&of, &to, stream, String::from("byte stream"), false).await;
+            if of.is_draining() { Ok(()) } else { Err(DriverError::Disconnected(cause)) }
+        };
+        (Self { peer: peer.handle() }, Driver::new(node, run))
+    }
+
+    fn node(&self) -> &Arc<Node> {
+        &self.peer.shared.node
+    }
+
+    /// The remote peer.
+    pub fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    /// What answers the remote peer's calls.
+    pub fn handlers(&self) -> &Handlers {
+        &self.node().handlers
+    }
+
+    /// What happens to the links from now on.
+    pub fn events(&self) -> Events {
+        self.node().events.subscribe()
+    }
+
+    /// Takes no new calls from either side, lets those under way finish for up to `patience`, sees their replies to
+    /// the socket, then ends the driver. What is left after that is cut: calls of ours end with an error, handlers
+    /// are stopped.
+    ///
+    /// Needs the driver to run. Cancel safe: once called, the shutdown goes on.
+    pub async fn shutdown(&self, patience: Duration) -> Drained {
+        shutdown(self.node(), patience).await
+    }
+}
+
+pub(crate) async fn shutdown(node: &Node, patience: Duration) -> Drained {
+    let now = Instant::now();
+    // As good as for ever, where the clock can't say for ever.
+    node.drain(now.checked_add(patience).unwrap_or(now + Duration::from_secs(1 << 30)));
+    node.wait_until_over().await
+}
+
+/// Connects, and connects again, until the endpoint is shut down.
+async fn run(node: Arc<Node>, peer: Arc<PeerShared>, endpoint: Endpoint) -> Result<(), DriverError> {
+    let mut backoff = None;
+    loop {
+        let limit = Instant::now() + node.config.session.handshake_timeout;
+        let attempt = until(&*node.runtime, limit, connect(&node, &endpoint));
+        let Some(attempt) = while_unlinked(&node, &peer, attempt).await else { return Ok(()) };
+        let renew = matches!(node.config.reconnect, Reconnect::Backoff { .. });
+        let cause = match attempt {
+            Some(Ok(stream)) => {
+                let was_established;
+                let cause;
+                (cause, was_established) =
+                    run_link_observed(&node, &peer, stream, endpoint.to_string(), renew).await;
+                if was_established {
+                    backoff = None;
+                }
+                cause
+            }
+            Some(Err(error)) => error.into(),
+            None => DisconnectCause::Io(Arc::new(std::io::ErrorKind::TimedOut.into())),
+        };
+        if node.is_draining() && peer.lock().session.is_idle() {
+            return Ok(());
+        }
+        let Reconnect::Backoff { first, most } = node.config.reconnect else {
+            peer.detach(&cause, false);
+            return Err(DriverError::Disconnected(cause));
+        };
+        let delays = backoff.get_or_insert_with(|| {
+            let (first, most) = (first.max(Duration::from_millis(1)), most.max(first));
+            ExponentialBuilder::default()
+                .with_min_delay(first)
+                .with_max_delay(most)
+                .without_max_times()
+                .build()
+        });
+        let after = delays.next().unwrap_or(most).mul_f64(fastrand::f64());
+        node.report(Event::Reconnecting { cause, after });
+        let pause = sleep_until(&*node.runtime, Instant::now() + after);
+        if while_unlinked(&node, &peer, pause).await.is_none() {
+            return Ok(());
+        }
+    }
+}
+
+async fn connect(node: &Node, endpoint: &Endpoint) -> std::io::Result<BoxStream> {
+    match endpoint {
+        Endpoint::Inproc(name) => inproc::connect(name).await,
+        other => node.runtime.connect(other).await,
+    }
+}
+
+async fn run_link(
+    node: &Arc<Node>,
+    peer: &Arc<PeerShared>,
+    stream: BoxStream,
+    address: String,
+    renew: bool,
+) -> DisconnectCause {
+    run_link_observed(node, peer, stream, address, renew).await.0
+}
+
+/// Drives a link to its end; also tells whether its handshake was ever complete.
+async fn run_link_observed(
+    node: &Arc<Node>,
+    peer: &Arc<PeerShared>,
+    stream: BoxStream,
+    address: String,
+    renew: bool,
+) -> (DisconnectCause, bool) {
+    let mut link = StreamLink::new(peer.clone(), zmtp::Role::Connector, stream, address, None);
+    let cause = match until_cut(node, &mut link).await {
+        Some(cause) => cause,
+        None => DisconnectCause::Shutdown,
+    };
+    let was_established = link.was_established();
+    drop(link);
+    peer.detach(&cause, renew && node.phase() == Phase::Running);
+    if was_established {
+        node.set_established(peer, false);
+        node.report(Event::Disconnected { peer: peer.id, cause: cause.clone() });
+    }
+    (cause, was_established)
+}
+
+/// `future`, or `None` once a shutdown's deadline has passed.
+async fn until_cut<F: Future + Unpin>(node: &Node, future: F) -> Option<F::Output> {
+    let cut = pin!(deadline_passed(node));
+    match select(future, cut).await {
+        Either::Left((output, _)) => Some(output),
+        Either::Right(_) => None,
+    }
+}
+
+/// Waits for the deadline of a shutdown; marks it as passed.
+pub(crate) async fn deadline_passed(node: &Node) {
+    loop {
+        let changed = node.phase_changed.listen();
+        match node.phase() {
+            Phase::Running => changed.await,
+            Phase::Draining(deadline) => {
+                if until(&*node.runtime, deadline, changed).await.is_none() {
+                    return node.finish(Drained::DeadlinePassed);
+                }
+            }
+            Phase::Over => return,
+        }
+    }
+}
+
+/// Waits for `future` while the session has no link: its timers go on, and a shutdown ends the wait, with `None`,
+/// when nothing waits for a link any more or its deadline has passed.
+async fn while_unlinked<F: Future>(node: &Node, peer: &Arc<PeerShared>, future: F) -> Option<F::Output> {
+    let mut pump = Pump::new(peer.clone());
+    let mut alarm = Alarm::new(&*node.runtime);
+    let mut future = pin!(future);
+    let session = std::future::poll_fn(|cx| {
+        peer.waker.register(cx.waker());
+        if pump.session_end().is_some() {
+            // Cut by hand while there was no link; what waited has ended.
+            peer.detach(&DisconnectCause::Shutdown, node.phase() == Phase::Running);
+            pump = Pump::new(peer.clone());
+        }
+        loop {
+            let now = Instant::now();
+            peer.lock().session.handle_timeout(now);
+            pump.run();
+            if pump.is_drained() {
+                return Poll::Ready(None);
+            }
+            if let Poll::Ready(output) = future.as_mut().poll(cx) {
+                return Poll::Ready(Some(output));
+            }
+            let next = peer.lock().session.poll_timeout().map(|(at, _)| at);
+            if alarm.poll(cx, next).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    });
+    until_cut(node, session).await.flatten()
+}

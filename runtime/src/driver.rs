@@ -1,0 +1,58 @@
+//! The future that makes an endpoint go.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_util::future::BoxFuture;
+
+use crate::error::{Drained, DriverError};
+use crate::node::Node;
+
+/// Makes an endpoint go: await it, or spawn it.
+///
+/// It resolves when the endpoint has been shut down and every task under it has ended; or, for a connector that does
+/// not reconnect, when its link has ended. Dropping it ends everything under it: every call ends with an error, every
+/// handler is stopped at its next await.
+#[must_use = "nothing happens unless the driver is awaited or spawned"]
+pub struct Driver {
+    node: Arc<Node>,
+    run: BoxFuture<'static, Result<(), DriverError>>,
+}
+
+impl Driver {
+    pub(crate) fn new(
+        node: Arc<Node>,
+        run: impl Future<Output = Result<(), DriverError>> + Send + 'static,
+    ) -> Self {
+        let after = node.clone();
+        let run = Box::pin(async move {
+            let result = run.await;
+            after.finish(Drained::Completely);
+            after.tasks.wait_until_none().await;
+            result
+        });
+        Self { node, run }
+    }
+}
+
+impl Future for Driver {
+    type Output = Result<(), DriverError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.run.as_mut().poll(cx)
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.node.finish(Drained::DeadlinePassed);
+    }
+}
+
+impl std::fmt::Debug for Driver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Driver").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,98 @@
+//! What happens to an endpoint's links, as a stream.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use callosum_proto::session::Anomaly;
+use futures_util::Stream;
+
+use crate::error::DisconnectCause;
+use crate::{Endpoint, Peer, PeerId};
+
+/// Events that a subscriber may lag behind before it misses the oldest.
+const CAPACITY: usize = 1_024;
+
+/// Something that happened to a link.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// A peer has completed the handshake.
+    Connected(Peer),
+    /// A peer's link ended; every call that was open on it has ended.
+    Disconnected {
+        /// The peer.
+        peer: PeerId,
+        /// Why.
+        cause: DisconnectCause,
+    },
+    /// A connector has no link, and will try again.
+    Reconnecting {
+        /// Why the last attempt failed or the last link ended.
+        cause: DisconnectCause,
+        /// How long it waits before it tries.
+        after: Duration,
+    },
+    /// A connection was not accepted, or ended before its handshake was complete.
+    Refused {
+        /// The remote address.
+        address: String,
+        /// Why.
+        cause: DisconnectCause,
+    },
+    /// A listener could not accept, because the system refused; it tries again after a pause.
+    AcceptFailed {
+        /// The listener.
+        endpoint: Endpoint,
+        /// What the system said.
+        kind: std::io::ErrorKind,
+    },
+    /// A peer sent something that was dropped; the link lives on.
+    Anomaly {
+        /// The peer.
+        peer: PeerId,
+        /// What it sent.
+        anomaly: Anomaly,
+    },
+}
+
+/// A stream of [`Event`]s. It ends when the driver does.
+///
+/// A subscriber that lags more than 1,024 events behind misses the oldest of them; nothing ever waits for it.
+#[derive(Debug)]
+pub struct Events(Pin<Box<async_broadcast::Receiver<Event>>>);
+
+impl Stream for Events {
+    type Item = Event;
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        self.0.as_mut().poll_next(cx)
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct EventSink {
+    sender: async_broadcast::Sender<Event>,
+    receivers: async_broadcast::InactiveReceiver<Event>,
+}
+
+impl EventSink {
+    pub(crate) fn new() -> Self {
+        let (mut sender, receiver) = async_broadcast::broadcast(CAPACITY);
+        sender.set_overflow(true);
+        sender.set_await_active(false);
+        Self { sender, receivers: receiver.deactivate() }
+    }
+
+    pub(crate) fn subscribe(&self) -> Events {
+        Events(Box::pin(self.receivers.activate_cloned()))
+    }
+
+    pub(crate) fn send(&self, event: Event) {
+        // Without subscribers there is nobody to tell.
+        let _ = self.sender.try_broadcast(event);
+    }
+
+    pub(crate) fn close(&self) {
+        self.sender.close();
+    }
+}

@@ -1,0 +1,212 @@
+//! Handlers: what answers the calls of remote peers.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use callosum_proto::session::{Refusal, Reply};
+use callosum_proto::{OrderingKey, Text};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use parking_lot::RwLock;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::HandlerError;
+use crate::{Codec, Peer};
+
+/// What a handler knows of the call that it answers.
+#[derive(Clone, Debug)]
+pub struct Context {
+    pub(crate) method: Text,
+    pub(crate) key: OrderingKey,
+    pub(crate) peer: Peer,
+    pub(crate) deadline: Option<Instant>,
+}
+
+impl Context {
+    /// The method's name, which matters to a fallback handler.
+    pub fn method(&self) -> &str {
+        &self.method
+    }
+
+    /// The ordering key; see [`OrderingKey::is_given`].
+    pub fn key(&self) -> &OrderingKey {
+        &self.key
+    }
+
+    /// The caller, which can be called back.
+    ///
+    /// While a handler waits for a call that it made through this handle, its place under the concurrency limit is
+    /// lent to others, so that nested calls in both directions can't block each other, even at a limit of 1. Its
+    /// ordering key stays taken.
+    pub fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    /// The endpoint's codec.
+    pub fn codec(&self) -> Codec {
+        self.peer.shared.node.config.codec
+    }
+
+    /// When the endpoint's execution timeout stops this handler, if it has one.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+}
+
+/// Answers calls. Closures become handlers through [`Handlers`]; implement this for full control of the reply.
+///
+/// The future is dropped when the call is cancelled, times out, or loses its connection.
+pub trait Handler: Send + Sync + 'static {
+    /// Answers one call.
+    fn call(&self, body: Bytes, context: Context) -> BoxFuture<'static, Reply>;
+}
+
+/// The methods of an endpoint. A cheap handle: add and remove while calls are running.
+#[derive(Clone, Default)]
+pub struct Handlers {
+    table: Arc<RwLock<Table>>,
+}
+
+#[derive(Default)]
+struct Table {
+    methods: HashMap<Text, Arc<dyn Handler>>,
+    fallback: Option<Arc<dyn Handler>>,
+}
+
+impl std::fmt::Debug for Handlers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.table.read().methods.keys()).finish()
+    }
+}
+
+impl Handlers {
+    /// Adds a typed handler, in place of an earlier one of this name. Arguments and results travel in the endpoint's
+    /// codec.
+    pub fn add<A, R, E, F, Fut>(&self, method: impl Into<String>, handler: F)
+    where
+        A: DeserializeOwned + Send + 'static,
+        R: Serialize + Send + 'static,
+        E: Into<HandlerError> + Send + 'static,
+        F: Fn(A, Context) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<R, E>> + Send + 'static,
+    {
+        self.add_handler(method, typed(None, handler));
+    }
+
+    /// Like [`add`](Self::add), in a codec of its own.
+    pub fn add_with_codec<A, R, E, F, Fut>(&self, codec: Codec, method: impl Into<String>, handler: F)
+    where
+        A: DeserializeOwned + Send + 'static,
+        R: Serialize + Send + 'static,
+        E: Into<HandlerError> + Send + 'static,
+        F: Fn(A, Context) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<R, E>> + Send + 'static,
+    {
+        self.add_handler(method, typed(Some(codec), handler));
+    }
+
+    /// Adds a handler of raw bytes, in place of an earlier one of this name.
+    pub fn add_raw<E, F, Fut>(&self, method: impl Into<String>, handler: F)
+    where
+        E: Into<HandlerError> + Send + 'static,
+        F: Fn(Bytes, Context) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Bytes, E>> + Send + 'static,
+    {
+        self.add_handler(method, raw(handler));
+    }
+
+    /// Adds a [`Handler`], in place of an earlier one of this name.
+    pub fn add_handler(&self, method: impl Into<String>, handler: impl Handler) {
+        self.table.write().methods.insert(Text::from(method.into()), Arc::new(handler));
+    }
+
+    /// Sets what answers calls of unknown methods, instead of an ERROR named `NoSuchMethod`.
+    pub fn set_fallback<E, F, Fut>(&self, handler: F)
+    where
+        E: Into<HandlerError> + Send + 'static,
+        F: Fn(Bytes, Context) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Bytes, E>> + Send + 'static,
+    {
+        self.table.write().fallback = Some(Arc::new(raw(handler)));
+    }
+
+    /// Removes a handler; calls that run go on. Returns whether there was one.
+    pub fn remove(&self, method: &str) -> bool {
+        self.table.write().methods.remove(method.as_bytes()).is_some()
+    }
+
+    /// Removes the fallback handler. Returns whether there was one.
+    pub fn remove_fallback(&self) -> bool {
+        self.table.write().fallback.take().is_some()
+    }
+
+    pub(crate) fn find(&self, method: &Text) -> Option<Arc<dyn Handler>> {
+        let table = self.table.read();
+        table.methods.get(method.as_bytes()).or(table.fallback.as_ref()).cloned()
+    }
+}
+
+struct FnHandler<F>(F);
+
+impl<F> Handler for FnHandler<F>
+where
+    F: Fn(Bytes, Context) -> BoxFuture<'static, Reply> + Send + Sync + 'static,
+{
+    fn call(&self, body: Bytes, context: Context) -> BoxFuture<'static, Reply> {
+        self.0(body, context)
+    }
+}
+
+fn typed<A, R, E, F, Fut>(codec: Option<Codec>, handler: F) -> impl Handler
+where
+    A: DeserializeOwned + Send + 'static,
+    R: Serialize + Send + 'static,
+    E: Into<HandlerError> + Send + 'static,
+    F: Fn(A, Context) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<R, E>> + Send + 'static,
+{
+    FnHandler(move |body: Bytes, context: Context| {
+        let codec = codec.unwrap_or_else(|| context.codec());
+        let argument = match codec.decode(&body) {
+            Ok(argument) => argument,
+            Err(error) => {
+                let reply = Reply::Error(Refusal::InvalidArgument.to_error(&error.to_string()));
+                return std::future::ready(reply).boxed();
+            }
+        };
+        drop(body);
+        let running = handler(argument, context);
+        async move {
+            match running.await {
+                Ok(result) => match codec.encode(&result) {
+                    Ok(body) => Reply::Result { body, compressed: false },
+                    Err(error) => Reply::Failure(HandlerError::from(error).0),
+                },
+                Err(error) => Reply::Failure(error.into().0),
+            }
+        }
+        .boxed()
+    })
+}
+
+fn raw<E, F, Fut>(handler: F) -> impl Handler
+where
+    E: Into<HandlerError> + Send + 'static,
+    F: Fn(Bytes, Context) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<Bytes, E>> + Send + 'static,
+{
+    FnHandler(move |body: Bytes, context| {
+        let running = handler(body, context);
+        async move {
+            match running.await {
+                Ok(body) => Reply::Result { body, compressed: false },
+                Err(error) => Reply::Failure(error.into().0),
+            }
+        }
+        .boxed()
+    })
+}

@@ -1,0 +1,116 @@
+//! What every kind of link does with its session: carry out effects, keep the timer.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use callosum_proto::PeerId;
+use callosum_proto::session::CloseCause;
+
+use crate::error::DisconnectCause;
+use crate::event::Event;
+use crate::peer::{Effect, PeerShared};
+use crate::rt::{Runtime, Timer};
+use crate::stats::add;
+
+/// Connects one peer's session to the dispatcher.
+pub(crate) struct Pump {
+    pub(crate) peer: Arc<PeerShared>,
+    link: PeerId,
+    effects: Vec<Effect>,
+    paused: bool,
+    established: bool,
+}
+
+impl Pump {
+    pub(crate) fn new(peer: Arc<PeerShared>) -> Self {
+        let link = peer.lock().link;
+        Self { peer, link, effects: Vec::new(), paused: false, established: false }
+    }
+
+    /// Whether the session's handshake was ever complete.
+    pub(crate) fn was_established(&self) -> bool {
+        self.established
+    }
+
+    /// Takes everything the session has to say, and does it; returns how many others were set to work by that.
+    pub(crate) fn run(&mut self) -> usize {
+        let backlogged = {
+            let mut state = self.peer.lock();
+            state.take_effects(&mut self.effects);
+            state.session.is_backlogged()
+        };
+        let mut set_to_work = 0;
+        let mut effects = std::mem::take(&mut self.effects);
+        for effect in effects.drain(..) {
+            set_to_work += usize::from(matches!(effect, Effect::Complete(..) | Effect::Request(_)));
+            if let Some(effect) = self.peer.settle(effect) {
+                self.carry_out(effect);
+            }
+        }
+        self.effects = effects;
+        if backlogged != self.paused {
+            self.paused = backlogged;
+            self.peer.node.dispatcher.set_paused(&self.peer.node, self.link, backlogged);
+        }
+        set_to_work
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        let node = &self.peer.node;
+        match effect {
+            Effect::Request(request) => node.dispatcher.arrive(node, &self.peer, self.link, request),
+            Effect::Stop(id, reply) => node.dispatcher.stop(node, self.link, id, reply),
+            Effect::Established(ready) => {
+                self.established = true;
+                node.set_established(&self.peer, true);
+                node.report(Event::Connected(self.peer.handle()));
+                for waiter in ready {
+                    // It may have stopped waiting.
+                    let _ = waiter.send(());
+                }
+            }
+            Effect::Anomaly(anomaly) => {
+                add(&self.peer.counters.anomalies, 1);
+                node.report(Event::Anomaly { peer: self.peer.id, anomaly });
+            }
+            Effect::Complete(..) | Effect::Pong(..) => unreachable!("settled by the peer itself"),
+        }
+    }
+
+    /// Why the session is over, if it is.
+    pub(crate) fn session_end(&self) -> Option<DisconnectCause> {
+        match self.peer.lock().session.close_cause()? {
+            CloseCause::Local => Some(DisconnectCause::Shutdown),
+            cause => Some(DisconnectCause::Session(cause)),
+        }
+    }
+
+    /// Whether the endpoint is shutting down and the session has nothing left to do.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.peer.node.is_draining() && self.peer.lock().session.is_idle()
+    }
+}
+
+/// A timer that is set again only when it must go off earlier than it would.
+pub(crate) struct Alarm {
+    timer: Pin<Box<dyn Timer>>,
+    armed: Option<Instant>,
+}
+
+impl Alarm {
+    pub(crate) fn new(runtime: &dyn Runtime) -> Self {
+        Self { timer: runtime.timer(Instant::now()), armed: None }
+    }
+
+    /// Sees to it that the task is woken by `next`; ready if it must look at its timeouts now.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, next: Option<Instant>) -> Poll<()> {
+        let Some(next) = next else { return Poll::Pending };
+        if self.armed.is_none_or(|armed| next < armed) {
+            self.armed = Some(next);
+            self.timer.as_mut().reset(next);
+        }
+        self.timer.as_mut().poll(cx).map(|()| self.armed = None)
+    }
+}

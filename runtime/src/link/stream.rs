@@ -1,0 +1,312 @@
+//! A session over ZMTP over a byte stream.
+
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::AcqRel;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use callosum_proto::Multipart;
+use callosum_proto::zmtp::{Link, LinkConfig, LinkEvent, Role};
+
+use super::pump::{Alarm, Pump};
+use futures_io::{AsyncRead, AsyncWrite};
+
+use crate::error::DisconnectCause;
+use crate::node::Node;
+use crate::peer::PeerShared;
+use crate::rt::BoxStream;
+use crate::stats::add;
+
+/// Reads and writes in one poll before other tasks get their turn.
+const MAX_TURNS: usize = 16;
+
+/// Bytes that ZMTP may hold to be written before the session keeps the rest, where it can still be taken back.
+const WRITE_AHEAD: usize = 256 * 1024;
+
+/// Pieces of one gathering write.
+const MAX_SLICES: usize = 32;
+
+/// The read buffer grows from the first size to the second while reads fill it.
+const MIN_READ: usize = 4 * 1024;
+const MAX_READ: usize = 256 * 1024;
+
+/// How long a closed link waits for the peer to take the last bytes and close its end.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// What the ZMTP layer may hold of a message besides its body, in bytes. A body that is over its limit by less than
+/// this is refused with an ERROR; one that is over by more costs the link.
+const ENVELOPE: usize = 1024 * 1024;
+
+/// A place among the connections whose handshake is not complete.
+pub(crate) struct HandshakeSlot(Arc<Node>);
+
+impl HandshakeSlot {
+    pub(crate) fn take(node: &Arc<Node>) -> Option<Self> {
+        let taken = node.handshakes.fetch_add(1, AcqRel);
+        let slot = Self(node.clone());
+        // Dropped, and so given back, if there was no place.
+        (taken < node.config.max_handshakes).then_some(slot)
+    }
+}
+
+impl Drop for HandshakeSlot {
+    fn drop(&mut self) {
+        self.0.handshakes.fetch_sub(1, AcqRel);
+    }
+}
+
+/// Drives one link until it ends. A future that resolves with the cause.
+pub(crate) struct StreamLink {
+    pump: Pump,
+    stream: BoxStream,
+    zmtp: Link,
+    address: String,
+    buffer: BytesMut,
+    read_size: usize,
+    alarm: Alarm,
+    /// Others were set to work, and get to add to the next write before it is made.
+    corked: bool,
+    closing: Option<Closing>,
+    handshake: Option<HandshakeSlot>,
+}
+
+enum Closing {
+    Flush,
+    Close,
+    Linger(Instant),
+}
+
+impl StreamLink {
+    pub(crate) fn new(
+        peer: Arc<PeerShared>,
+        role: Role,
+        stream: BoxStream,
+        address: String,
+        handshake: Option<HandshakeSlot>,
+    ) -> Self {
+        let config = &peer.node.config;
+        let mut link = LinkConfig::new(role);
+        link.max_message_size = config.session.max_body.saturating_add(ENVELOPE);
+        link.handshake_timeout = config.session.handshake_timeout;
+        link.heartbeat = config.heartbeat;
+        Self {
+            zmtp: Link::new(&link, Instant::now()),
+            alarm: Alarm::new(&*peer.node.runtime),
+            pump: Pump::new(peer),
+            stream,
+            address,
+            buffer: BytesMut::new(),
+            read_size: MIN_READ,
+            corked: false,
+            closing: None,
+            handshake,
+        }
+    }
+
+    pub(crate) fn was_established(&self) -> bool {
+        self.pump.was_established()
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), DisconnectCause>> {
+        if !self.zmtp.accepts_input() {
+            return Poll::Pending;
+        }
+        self.buffer.resize(self.read_size, 0);
+        let read = Pin::new(&mut self.stream).poll_read(cx, &mut self.buffer);
+        let n = match read {
+            Poll::Ready(Ok(n)) => n,
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
+            Poll::Pending => {
+                self.buffer.clear();
+                return Poll::Pending;
+            }
+        };
+        let data = self.buffer.split_to(n).freeze();
+        self.buffer.clear();
+        if data.is_empty() {
+            return Poll::Ready(Err(DisconnectCause::PeerClosed));
+        }
+        if n == self.read_size {
+            self.read_size = (self.read_size * 4).min(MAX_READ);
+        } else if n < self.read_size / 4 {
+            self.read_size = (self.read_size / 2).max(MIN_READ);
+        }
+        add(&self.pump.peer.counters.bytes_received, n as u64);
+        self.zmtp.handle_input(Instant::now(), data)?;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Hands received messages to the session, and its effects to whom they concern.
+    fn deliver(&mut self, now: Instant) -> usize {
+        if let Some(mut event) = self.zmtp.poll_event() {
+            let mut state = self.pump.peer.lock();
+            loop {
+                match event {
+                    LinkEvent::Message(message) => state.session.handle_message(now, message),
+                    LinkEvent::Established(info) => {
+                        state.attach(&self.address, info.identity, now);
+                        self.handshake = None;
+                    }
+                    // An empty message is what it is: no message of ours.
+                    _ => state.session.handle_message(now, Multipart::default()),
+                }
+                match self.zmtp.poll_event() {
+                    Some(next) => event = next,
+                    None => break,
+                }
+            }
+        }
+        self.pump.run()
+    }
+
+    fn transmit(&mut self, now: Instant) {
+        let mut state = self.pump.peer.lock();
+        while self.zmtp.pending_output() < WRITE_AHEAD {
+            let Some(message) = state.session.poll_transmit(now) else { break };
+            if let Err(error) = self.zmtp.send(message) {
+                // Can't be: the session sends nothing before it was told of an established link.
+                tracing::error!(%error, "message not sent");
+            }
+        }
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<Result<(), DisconnectCause>> {
+        if self.zmtp.pending_output() == 0 {
+            return Poll::Pending;
+        }
+        let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+        let used = self.zmtp.output(&mut slices);
+        match Pin::new(&mut self.stream).poll_write_vectored(cx, &slices[..used]) {
+            Poll::Ready(Ok(0)) => Poll::Ready(Err(io::Error::from(io::ErrorKind::WriteZero).into())),
+            Poll::Ready(Ok(n)) => {
+                self.zmtp.advance_output(n);
+                add(&self.pump.peer.counters.bytes_sent, n as u64);
+                self.pump.peer.lock().session.handle_write_progress();
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
+            Poll::Pending => {
+                self.pump.peer.lock().session.handle_write_blocked(now);
+                Poll::Pending
+            }
+        }
+    }
+
+    /// One round of everything; whether it achieved anything.
+    fn turn(&mut self, cx: &mut Context<'_>) -> Result<bool, DisconnectCause> {
+        let read = match self.poll_read(cx) {
+            Poll::Ready(Ok(())) => true,
+            Poll::Ready(Err(cause)) => {
+                // What came before the end still counts.
+                self.deliver(Instant::now());
+                return Err(cause);
+            }
+            Poll::Pending => false,
+        };
+        let now = Instant::now();
+        let set_to_work = self.deliver(now);
+        if let Some(cause) = self.pump.session_end() {
+            return Err(cause);
+        }
+        if set_to_work > 1 && !self.corked {
+            self.corked = true;
+            return Ok(true);
+        }
+        self.corked = false;
+        self.transmit(now);
+        let wrote = match self.poll_write(cx, now) {
+            Poll::Ready(result) => result.map(|()| true)?,
+            Poll::Pending => false,
+        };
+        Ok(read || wrote)
+    }
+
+    fn check_timeouts(&mut self, cx: &mut Context<'_>) -> Result<bool, DisconnectCause> {
+        let session = self.pump.peer.lock().session.poll_timeout().map(|(at, _)| at);
+        let next = session.into_iter().chain(self.zmtp.poll_timeout()).min();
+        if self.alarm.poll(cx, next).is_pending() {
+            return Ok(false);
+        }
+        let now = Instant::now();
+        self.zmtp.handle_timeout(now)?;
+        self.pump.peer.lock().session.handle_timeout(now);
+        Ok(true)
+    }
+
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<DisconnectCause> {
+        loop {
+            match self.closing.get_or_insert(Closing::Flush) {
+                Closing::Flush => {
+                    if ready!(Pin::new(&mut self.stream).poll_flush(cx)).is_err() {
+                        return Poll::Ready(DisconnectCause::Shutdown);
+                    }
+                    self.closing = Some(Closing::Close);
+                }
+                Closing::Close => {
+                    if ready!(Pin::new(&mut self.stream).poll_close(cx)).is_err() {
+                        return Poll::Ready(DisconnectCause::Shutdown);
+                    }
+                    self.closing = Some(Closing::Linger(Instant::now() + LINGER));
+                }
+                Closing::Linger(until) => {
+                    // Closing a socket with unread input would reset it, and the peer would lose our last bytes.
+                    let until = *until;
+                    let mut scratch = [0; MIN_READ];
+                    match Pin::new(&mut self.stream).poll_read(cx, &mut scratch) {
+                        Poll::Ready(Ok(1..)) => {}
+                        Poll::Ready(_) => return Poll::Ready(DisconnectCause::Shutdown),
+                        Poll::Pending => {
+                            ready!(self.alarm.poll(cx, Some(until)));
+                            if Instant::now() >= until {
+                                return Poll::Ready(DisconnectCause::Shutdown);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Future for StreamLink {
+    type Output = DisconnectCause;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<DisconnectCause> {
+        let this = self.get_mut();
+        this.pump.peer.waker.register(cx.waker());
+        if this.closing.is_some() {
+            return this.poll_close(cx);
+        }
+        for _ in 0..MAX_TURNS {
+            let progress = match this.turn(cx) {
+                Ok(progress) => progress,
+                Err(cause) => {
+                    // The last words of ZMTP may tell the peer why; there is no waiting for them.
+                    let _ = this.poll_write(cx, Instant::now());
+                    return Poll::Ready(cause);
+                }
+            };
+            if this.corked {
+                break;
+            }
+            if progress {
+                continue;
+            }
+            match this.check_timeouts(cx) {
+                Ok(true) => {}
+                Ok(false) if this.pump.is_drained() && this.zmtp.pending_output() == 0 => {
+                    return this.poll_close(cx);
+                }
+                Ok(false) => return Poll::Pending,
+                Err(cause) => return Poll::Ready(cause),
+            }
+        }
+        // There is more to do, after the others' turn.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}

@@ -1,0 +1,203 @@
+//! What all links of one endpoint share.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Instant;
+
+use callosum_proto::PeerId;
+use parking_lot::Mutex;
+
+use crate::builder::Config;
+use crate::dispatch::Dispatcher;
+use crate::error::{DisconnectCause, Drained};
+use crate::event::{Event, EventSink};
+use crate::handler::Handlers;
+use crate::peer::PeerShared;
+use crate::rt::Runtime;
+use crate::tasks::Tasks;
+
+pub(crate) struct Node {
+    pub(crate) runtime: Arc<dyn Runtime>,
+    pub(crate) config: Config,
+    pub(crate) handlers: Handlers,
+    pub(crate) dispatcher: Dispatcher,
+    pub(crate) events: EventSink,
+    pub(crate) tasks: Arc<Tasks>,
+    /// Links whose handshake is not complete.
+    pub(crate) handshakes: AtomicUsize,
+    next_peer: AtomicU64,
+    lifecycle: Mutex<Lifecycle>,
+    pub(crate) phase_changed: event_listener::Event,
+}
+
+struct Lifecycle {
+    phase: Phase,
+    drained: Option<Drained>,
+    /// Every peer that has a link or waits for one.
+    peers: BTreeMap<PeerId, Member>,
+}
+
+struct Member {
+    peer: Arc<PeerShared>,
+    established: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Running,
+    Draining(Instant),
+    Over,
+}
+
+impl Node {
+    pub(crate) fn new(
+        runtime: Arc<dyn Runtime>,
+        config: Config,
+        handlers: Handlers,
+        dispatcher: Dispatcher,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            runtime,
+            config,
+            handlers,
+            dispatcher,
+            events: EventSink::new(),
+            tasks: Arc::default(),
+            handshakes: AtomicUsize::new(0),
+            next_peer: AtomicU64::new(1),
+            lifecycle: Mutex::new(Lifecycle { phase: Phase::Running, drained: None, peers: BTreeMap::new() }),
+            phase_changed: event_listener::Event::new(),
+        })
+    }
+
+    pub(crate) fn next_peer_id(&self) -> PeerId {
+        PeerId(self.next_peer.fetch_add(1, Ordering::Relaxed))
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        self.lifecycle.lock().phase
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.phase() != Phase::Running
+    }
+
+    /// Takes a peer in; `false` if the endpoint takes none any more.
+    pub(crate) fn admit(&self, peer: &Arc<PeerShared>) -> bool {
+        let mut lifecycle = self.lifecycle.lock();
+        if lifecycle.phase != Phase::Running {
+            return false;
+        }
+        lifecycle.peers.insert(peer.id, Member { peer: peer.clone(), established: false });
+        true
+    }
+
+    pub(crate) fn set_established(&self, peer: &Arc<PeerShared>, established: bool) {
+        if let Some(member) = self.lifecycle.lock().peers.get_mut(&peer.id) {
+            member.established = established;
+        }
+    }
+
+    pub(crate) fn expel(&self, peer: PeerId) {
+        self.lifecycle.lock().peers.remove(&peer);
+    }
+
+    /// The peers whose handshake is complete.
+    pub(crate) fn peers(&self) -> Vec<Arc<PeerShared>> {
+        let lifecycle = self.lifecycle.lock();
+        lifecycle
+            .peers
+            .values()
+            .filter(|member| member.established)
+            .map(|member| member.peer.clone())
+            .collect()
+    }
+
+    pub(crate) fn peer(&self, id: PeerId) -> Option<Arc<PeerShared>> {
+        let lifecycle = self.lifecycle.lock();
+        lifecycle.peers.get(&id).filter(|member| member.established).map(|member| member.peer.clone())
+    }
+
+    fn everyone(&self) -> Vec<Arc<PeerShared>> {
+        self.lifecycle.lock().peers.values().map(|member| member.peer.clone()).collect()
+    }
+
+    /// No new calls from now on; at `deadline`, what is left is cut.
+    pub(crate) fn drain(&self, deadline: Instant) {
+        {
+            let mut lifecycle = self.lifecycle.lock();
+            lifecycle.phase = match lifecycle.phase {
+                Phase::Running => Phase::Draining(deadline),
+                Phase::Draining(earlier) => Phase::Draining(earlier.min(deadline)),
+                Phase::Over => return,
+            };
+        }
+        for peer in self.everyone() {
+            peer.lock().session.drain();
+            peer.waker.wake();
+        }
+        self.phase_changed.notify(usize::MAX);
+    }
+
+    /// Cuts what is left. Every call ends.
+    pub(crate) fn finish(&self, drained: Drained) {
+        {
+            let mut lifecycle = self.lifecycle.lock();
+            if lifecycle.phase == Phase::Over {
+                return;
+            }
+            lifecycle.phase = Phase::Over;
+            lifecycle.drained = Some(drained);
+        }
+        self.tasks.abort_all();
+        for peer in self.everyone() {
+            peer.detach(&DisconnectCause::Shutdown, false);
+            self.expel(peer.id);
+        }
+        self.dispatcher.stop_all();
+        self.phase_changed.notify(usize::MAX);
+        self.events.close();
+    }
+
+    /// Waits for the driver to be over.
+    pub(crate) async fn wait_until_over(&self) -> Drained {
+        loop {
+            let changed = self.phase_changed.listen();
+            {
+                let lifecycle = self.lifecycle.lock();
+                if lifecycle.phase == Phase::Over {
+                    return lifecycle.drained.unwrap_or(Drained::Completely);
+                }
+            }
+            changed.await;
+        }
+    }
+
+    /// Waits until the phase is no longer `Running`.
+    pub(crate) async fn wait_until_draining(&self) {
+        loop {
+            let changed = self.phase_changed.listen();
+            if self.is_draining() {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    pub(crate) fn report(&self, event: Event) {
+        match &event {
+            Event::Connected(peer) => {
+                tracing::info!(peer = %peer.id(), address = peer.info().address, "peer connected");
+            }
+            Event::Disconnected { peer, cause } => tracing::info!(%peer, %cause, "peer disconnected"),
+            Event::Reconnecting { cause, after } => {
+                tracing::info!(%cause, after_ms = after.as_millis() as u64, "connecting again");
+            }
+            Event::Refused { address, cause } => tracing::warn!(address, %cause, "connection refused"),
+            Event::AcceptFailed { endpoint, kind } => tracing::warn!(%endpoint, %kind, "can't accept"),
+            Event::Anomaly { peer, anomaly } => tracing::debug!(%peer, %anomaly, "message dropped"),
+        }
+        self.events.send(event);
+    }
+}

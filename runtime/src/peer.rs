@@ -1,0 +1,388 @@
+//! A remote peer: its session, the calls that wait on it, and the handle that users hold.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use callosum_proto::session::{Anomaly, Event, IncomingId, Outcome, PingId, Reply, Request, Role, Session};
+use callosum_proto::wire::{Hello, NONCE_LEN};
+use callosum_proto::{CallId, PeerId, session};
+use futures_channel::oneshot;
+use futures_util::task::AtomicWaker;
+use parking_lot::{Mutex, MutexGuard};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::builder::WhileDisconnected;
+use crate::dispatch::Lender;
+use crate::error::{CallError, DisconnectCause, NotSent};
+use crate::invocation::Invocation;
+use crate::node::Node;
+use crate::stats::{Counters, Stats, add};
+
+/// A handle to a remote peer. Cheap to clone; all clones are the same peer.
+///
+/// A binder's peer lives as long as its link. A connector's peer outlives its links: calls wait for the next one.
+#[derive(Clone)]
+pub struct Peer {
+    pub(crate) shared: Arc<PeerShared>,
+    /// The running call whose handler holds this handle.
+    pub(crate) lender: Option<Lender>,
+}
+
+pub(crate) struct PeerShared {
+    pub(crate) id: PeerId,
+    pub(crate) node: Arc<Node>,
+    pub(crate) counters: Counters,
+    /// Wakes whatever drives the peer's link.
+    pub(crate) waker: AtomicWaker,
+    role: Role,
+    state: Mutex<PeerState>,
+}
+
+pub(crate) struct PeerState {
+    pub(crate) session: Session,
+    /// Names the current link towards the scheduler.
+    pub(crate) link: PeerId,
+    pub(crate) linked: bool,
+    info: PeerInfo,
+    cause: Option<DisconnectCause>,
+    waiting: HashMap<CallId, oneshot::Sender<Result<Bytes, CallError>>>,
+    pings: HashMap<PingId, oneshot::Sender<Duration>>,
+    ready: Vec<oneshot::Sender<()>>,
+}
+
+/// What is known of a remote peer.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct PeerInfo {
+    /// The remote address, for people to read.
+    pub address: String,
+    /// The routing id that the peer announced, if any. The peer chose it: it proves nothing.
+    pub routing_id: Bytes,
+    /// What the peer said of itself; `None` for one that only speaks dialect 1, such as Python's.
+    pub hello: Option<Hello>,
+}
+
+/// What a session's events ask its driver to do, once the session's lock is released.
+pub(crate) enum Effect {
+    Complete(oneshot::Sender<Result<Bytes, CallError>>, Result<Bytes, CallError>),
+    Pong(oneshot::Sender<Duration>, Duration),
+    Request(Request),
+    Stop(IncomingId, Reply),
+    Established(Vec<oneshot::Sender<()>>),
+    Anomaly(Anomaly),
+}
+
+impl PeerShared {
+    pub(crate) fn new(node: &Arc<Node>, role: Role) -> Arc<Self> {
+        let id = node.next_peer_id();
+        Arc::new(Self {
+            id,
+            node: node.clone(),
+            counters: Counters::default(),
+            waker: AtomicWaker::new(),
+            role,
+            state: Mutex::new(PeerState {
+                session: new_session(node, role, CallId(0)),
+                link: id,
+                linked: false,
+                info: PeerInfo::default(),
+                cause: None,
+                waiting: HashMap::new(),
+                pings: HashMap::new(),
+                ready: Vec::new(),
+            }),
+        })
+    }
+
+    /// Never call into the dispatcher while this is held: it locks in the other order.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, PeerState> {
+        self.state.lock()
+    }
+
+    pub(crate) fn handle(self: &Arc<Self>) -> Peer {
+        Peer { shared: self.clone(), lender: None }
+    }
+
+    /// The link is gone: its calls end, its requests are forgotten. For a connector, a new session takes over,
+    /// unless the endpoint is done.
+    pub(crate) fn detach(self: &Arc<Self>, cause: &DisconnectCause, renew: bool) {
+        let mut effects = Vec::new();
+        let link = {
+            let mut state = self.lock();
+            state.linked = false;
+            state.cause = Some(cause.clone());
+            state.session.close(cause.close_cause());
+            state.take_effects(&mut effects);
+            state.pings.clear();
+            let link = state.link;
+            if renew {
+                state.session = new_session(&self.node, self.role, state.session.next_call());
+                state.link = self.node.next_peer_id();
+                if self.node.is_draining() {
+                    state.session.drain();
+                }
+            } else {
+                state.ready.clear();
+            }
+            link
+        };
+        self.node.dispatcher.forget(&self.node, link);
+        for effect in effects {
+            self.settle(effect);
+        }
+    }
+
+    /// Does what concerns only callers; gives back what concerns the dispatcher or the driver.
+    pub(crate) fn settle(&self, effect: Effect) -> Option<Effect> {
+        match effect {
+            Effect::Complete(waiter, result) => {
+                let counter = match result {
+                    Ok(_) => &self.counters.calls_done,
+                    Err(_) => &self.counters.calls_failed,
+                };
+                add(counter, 1);
+                // The caller may have gone in this very moment.
+                let _ = waiter.send(result);
+                None
+            }
+            Effect::Pong(waiter, round_trip) => {
+                let _ = waiter.send(round_trip);
+                None
+            }
+            other => Some(other),
+        }
+    }
+
+    /// Answers a request of a link, if that is still there.
+    pub(crate) fn reply(&self, link: PeerId, id: IncomingId, reply: Reply) {
+        let counter = match reply {
+            Reply::Result { .. } => &self.counters.requests_done,
+            _ => &self.counters.requests_failed,
+        };
+        add(counter, 1);
+        let mut state = self.lock();
+        if state.link != link {
+            return;
+        }
+        if let Err(error) = state.session.reply(id, reply) {
+            tracing::debug!(peer = %self.id, %error, "reply not sent as given");
+        }
+        drop(state);
+        self.waker.wake();
+    }
+}
+
+fn new_session(node: &Node, role: Role, first_call: CallId) -> Session {
+    let mut nonce = [0; NONCE_LEN];
+    getrandom::fill(&mut nonce).expect("the operating system has randomness");
+    Session::new(role, node.config.session.clone(), nonce, first_call, Instant::now())
+}
+
+impl PeerState {
+    /// A link is there.
+    pub(crate) fn attach(&mut self, address: &str, routing_id: Bytes, now: Instant) {
+        self.linked = true;
+        self.info = PeerInfo { address: address.to_owned(), routing_id, hello: None };
+        self.session.handle_connected(now);
+    }
+
+    /// Takes everything that the session has to say.
+    pub(crate) fn take_effects(&mut self, effects: &mut Vec<Effect>) {
+        while let Some(event) = self.session.poll_event() {
+            match event {
+                Event::Ended { call, outcome } => {
+                    if let Some(waiter) = self.waiting.remove(&call) {
+                        effects.push(Effect::Complete(waiter, self.result(outcome)));
+                    }
+                }
+                Event::Request(request) => effects.push(Effect::Request(request)),
+                Event::CancelRequested(id) => effects.push(Effect::Stop(id, Reply::Cancelled)),
+                Event::ExecutionTimedOut(id) => {
+                    let error = session::Refusal::ExecutionTimedOut
+                        .to_error("the handler ran longer than this endpoint allows");
+                    effects.push(Effect::Stop(id, Reply::Error(error)));
+                }
+                Event::Established { hello } => {
+                    self.info.hello = hello;
+                    effects.push(Effect::Established(std::mem::take(&mut self.ready)));
+                }
+                Event::Pong { ping, round_trip } => {
+                    if let Some(waiter) = self.pings.remove(&ping) {
+                        effects.push(Effect::Pong(waiter, round_trip));
+                    }
+                }
+                Event::Anomaly(anomaly) => effects.push(Effect::Anomaly(anomaly)),
+                // Whoever drives the link asks the session itself.
+                Event::Closed(_) => {}
+            }
+        }
+    }
+
+    fn result(&self, outcome: Outcome) -> Result<Bytes, CallError> {
+        Err(match outcome {
+            Outcome::Result(body) => return Ok(body),
+            Outcome::Failure(info) => CallError::Failure(info),
+            Outcome::Error(info) => CallError::from_remote(info),
+            Outcome::Cancelled => CallError::Cancelled,
+            Outcome::TimedOut { sent } => CallError::TimedOut { sent },
+            Outcome::Disconnected { cause, sent } => {
+                let cause = self.cause.clone().unwrap_or(DisconnectCause::Session(cause));
+                match sent {
+                    true => CallError::Disconnected(cause),
+                    false => CallError::NotSent(NotSent::Disconnected(cause)),
+                }
+            }
+            Outcome::TooLarge { size, limit } => {
+                CallError::NotSent(session::InvokeError::BodyTooLarge { size, limit }.into())
+            }
+            Outcome::Malformed(error) => CallError::Malformed(error),
+        })
+    }
+}
+
+/// A call that was accepted. Dropping it abandons the call.
+pub(crate) struct PendingCall {
+    peer: Arc<PeerShared>,
+    call: CallId,
+    pub(crate) reply: oneshot::Receiver<Result<Bytes, CallError>>,
+    pub(crate) ended: bool,
+}
+
+impl Drop for PendingCall {
+    fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
+        let mut state = self.peer.lock();
+        if state.waiting.remove(&self.call).is_some() {
+            state.session.abandon(self.call);
+            drop(state);
+            add(&self.peer.counters.calls_failed, 1);
+            self.peer.waker.wake();
+        }
+    }
+}
+
+impl PeerShared {
+    pub(crate) fn invoke(self: &Arc<Self>, call: session::Call) -> Result<PendingCall, CallError> {
+        let (sender, reply) = oneshot::channel();
+        let mut state = self.lock();
+        if !state.linked && self.node.config.while_disconnected == WhileDisconnected::Fail {
+            return Err(NotSent::NotConnected.into());
+        }
+        let call = state.session.invoke(Instant::now(), call).map_err(|error| match &state.cause {
+            Some(cause) if error == session::InvokeError::Closed => NotSent::Disconnected(cause.clone()),
+            _ => NotSent::Refused(error),
+        })?;
+        state.waiting.insert(call, sender);
+        drop(state);
+        add(&self.counters.calls_started, 1);
+        self.waker.wake();
+        Ok(PendingCall { peer: self.clone(), call, reply, ended: false })
+    }
+}
+
+impl Peer {
+    /// Its name in this process: unique, never reused, and not chosen by the peer.
+    pub fn id(&self) -> PeerId {
+        self.shared.id
+    }
+
+    /// What is known of it.
+    pub fn info(&self) -> PeerInfo {
+        self.shared.lock().info.clone()
+    }
+
+    /// Whether there is a link to it at the moment.
+    pub fn is_connected(&self) -> bool {
+        let state = self.shared.lock();
+        state.linked && state.session.is_established()
+    }
+
+    /// A snapshot of its counters. Never waits.
+    pub fn stats(&self) -> Stats {
+        self.shared.counters.snapshot()
+    }
+
+    /// Calls a method with a typed argument, for a typed result, in the endpoint's codec.
+    ///
+    /// The call is made when the returned [`Invocation`] is awaited, and takes options before that:
+    /// `peer.invoke("stop", &args).key("container-1").timeout(limit).await?`.
+    pub fn invoke<'a, A, R>(&'a self, method: &'a str, argument: &'a A) -> Invocation<'a, A, R>
+    where
+        A: Serialize + ?Sized,
+        R: DeserializeOwned,
+    {
+        Invocation::typed(self, method, argument)
+    }
+
+    /// Calls a method with raw bytes, for raw bytes; whatever serializer the application uses is its own affair.
+    pub fn invoke_raw<'a>(&'a self, method: &'a str, body: &'a Bytes) -> Invocation<'a, Bytes, Bytes> {
+        Invocation::raw(self, method, body)
+    }
+
+    /// Waits until the peer can be reached.
+    ///
+    /// Cancel safe.
+    ///
+    /// # Errors
+    /// If it never will be, because its link ended for good.
+    pub async fn ready(&self) -> Result<(), DisconnectCause> {
+        let established = {
+            let mut state = self.shared.lock();
+            if state.session.is_closed() {
+                return Err(state.cause.clone().unwrap_or(DisconnectCause::Shutdown));
+            }
+            if state.linked && state.session.is_established() {
+                return Ok(());
+            }
+            let (sender, receiver) = oneshot::channel();
+            state.ready.push(sender);
+            receiver
+        };
+        established.await.map_err(|_| self.shared.lock().cause.clone().unwrap_or(DisconnectCause::Shutdown))
+    }
+
+    /// Sends a probe and waits for its answer; returns the time between the two.
+    ///
+    /// Cancel safe. There is no timeout: a peer that answers no probes is for the caller to give up.
+    ///
+    /// # Errors
+    /// If the link ends first.
+    pub async fn ping(&self) -> Result<Duration, CallError> {
+        let answer = {
+            let mut state = self.shared.lock();
+            let ping = state.session.ping().map_err(NotSent::Refused)?;
+            let (sender, receiver) = oneshot::channel();
+            state.pings.insert(ping, sender);
+            receiver
+        };
+        self.shared.waker.wake();
+        answer.await.map_err(|_| {
+            CallError::Disconnected(self.shared.lock().cause.clone().unwrap_or(DisconnectCause::Shutdown))
+        })
+    }
+
+    /// Cuts the link now. Calls under way end with `Disconnected`; a connector connects again.
+    pub fn disconnect(&self) {
+        self.shared.lock().session.close(session::CloseCause::Local);
+        self.shared.waker.wake();
+    }
+}
+
+impl std::fmt::Debug for Peer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Peer").field(&self.shared.id.0).finish()
+    }
+}
+
+impl PartialEq for Peer {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
+    }
+}
+
+impl Eq for Peer {}

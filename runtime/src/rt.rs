@@ -1,0 +1,98 @@
+//! What an executor must bring: tasks, timers and byte streams.
+
+use std::fmt::Debug;
+use std::future::Future;
+use std::io;
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use futures_io::{AsyncRead, AsyncWrite};
+use futures_util::future::BoxFuture;
+
+use crate::Endpoint;
+
+/// An executor, as Callosum sees it. Implement it to run peers on an executor of your own.
+pub trait Runtime: Debug + Send + Sync + 'static {
+    /// Runs a task to its end. It must not poll the task before it returns.
+    fn spawn(&self, task: BoxFuture<'static, ()>);
+
+    /// A timer that goes off at `at`.
+    fn timer(&self, at: Instant) -> Pin<Box<dyn Timer>>;
+
+    /// Opens a byte stream to a `tcp://` or `ipc://` endpoint, with Nagle's algorithm off.
+    fn connect<'a>(&'a self, endpoint: &'a Endpoint) -> BoxFuture<'a, io::Result<BoxStream>>;
+
+    /// Listens on a `tcp://` or `ipc://` endpoint.
+    fn bind<'a>(&'a self, endpoint: &'a Endpoint) -> BoxFuture<'a, io::Result<Box<dyn Listener>>>;
+}
+
+/// A timer that can be set again, before or after it went off.
+pub trait Timer: Send {
+    /// Sets it to go off at `at`.
+    fn reset(self: Pin<&mut Self>, at: Instant);
+
+    /// Ready once its time has come, until it is reset.
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()>;
+}
+
+/// Accepts byte streams.
+pub trait Listener: Send {
+    /// The next byte stream, and the remote address for people to read. Dropping the future loses no stream.
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<(BoxStream, String)>>;
+
+    /// Where it really listens: with the port that the system chose.
+    ///
+    /// # Errors
+    /// If the system can't tell.
+    fn endpoint(&self) -> io::Result<Endpoint>;
+}
+
+/// Anything that ZMTP can run over.
+pub trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> ByteStream for T {}
+
+/// A byte stream of any kind.
+pub type BoxStream = Box<dyn ByteStream>;
+
+/// Makes way for a Unix domain socket at `path`: a socket that nobody listens on any more is removed.
+///
+/// # Errors
+/// `AddrInUse` if somebody listens there, or something that is not a socket is in the way.
+pub fn claim_socket_path(path: &Path) -> io::Result<()> {
+    match std::os::unix::net::UnixStream::connect(path) {
+        Ok(_) => Err(io::ErrorKind::AddrInUse.into()),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            if !std::fs::symlink_metadata(path)?.file_type().is_socket() {
+                return Err(io::ErrorKind::AddrInUse.into());
+            }
+            std::fs::remove_file(path)
+        }
+        Err(_) => Ok(()),
+    }
+}
+
+/// What an executor answers for an endpoint that is not its affair.
+pub fn unsupported(endpoint: &Endpoint) -> io::Error {
+    io::Error::new(io::ErrorKind::Unsupported, format!("this runtime has no transport for {endpoint}"))
+}
+
+/// A timer as a future.
+pub(crate) async fn sleep_until(runtime: &dyn Runtime, at: Instant) {
+    let mut timer = runtime.timer(at);
+    std::future::poll_fn(|cx| timer.as_mut().poll(cx)).await;
+}
+
+/// `future`, or `None` once `at` has come.
+pub(crate) async fn until<F: Future>(runtime: &dyn Runtime, at: Instant, future: F) -> Option<F::Output> {
+    let mut timer = runtime.timer(at);
+    let mut future = std::pin::pin!(future);
+    std::future::poll_fn(|cx| match future.as_mut().poll(cx) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending => timer.as_mut().poll(cx).map(|()| None),
+    })
+    .await
+}

@@ -1,0 +1,94 @@
+//! The tasks under a driver: none outlives it.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use futures_util::future::{AbortHandle, Abortable};
+use parking_lot::Mutex;
+
+use crate::rt::Runtime;
+
+/// Spawned tasks: how many live, and how to end them.
+#[derive(Debug, Default)]
+pub(crate) struct Tasks {
+    links: Mutex<Links>,
+    live: AtomicUsize,
+    none_left: event_listener::Event,
+}
+
+#[derive(Debug, Default)]
+struct Links {
+    closed: bool,
+    next: u64,
+    handles: HashMap<u64, AbortHandle>,
+}
+
+/// Counts a task as living until it is dropped.
+#[derive(Debug)]
+pub(crate) struct TaskGuard(Arc<Tasks>);
+
+impl Drop for TaskGuard {
+    fn drop(&mut self) {
+        if self.0.live.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.none_left.notify(usize::MAX);
+        }
+    }
+}
+
+impl Tasks {
+    /// Counts a task that somebody else can end.
+    pub(crate) fn guard(self: &Arc<Self>) -> TaskGuard {
+        self.live.fetch_add(1, Ordering::AcqRel);
+        TaskGuard(self.clone())
+    }
+
+    /// Spawns a task that [`abort_all`](Self::abort_all) ends; drops it instead if that was called already.
+    pub(crate) fn spawn(
+        self: &Arc<Self>,
+        runtime: &dyn Runtime,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let (handle, registration) = AbortHandle::new_pair();
+        let id = {
+            let mut links = self.links.lock();
+            if links.closed {
+                return;
+            }
+            let id = links.next;
+            links.next += 1;
+            links.handles.insert(id, handle);
+            id
+        };
+        let guard = self.guard();
+        runtime.spawn(Box::pin(async move {
+            // An aborted task has nothing to report.
+            let _ = Abortable::new(task, registration).await;
+            guard.0.links.lock().handles.remove(&id);
+        }));
+    }
+
+    /// Ends every task at its next poll, and lets none start any more.
+    pub(crate) fn abort_all(&self) {
+        let handles = {
+            let mut links = self.links.lock();
+            links.closed = true;
+            std::mem::take(&mut links.handles)
+        };
+        for handle in handles.into_values() {
+            handle.abort();
+        }
+    }
+
+    /// Waits until no task lives.
+    pub(crate) async fn wait_until_none(&self) {
+        loop {
+            let listener = self.none_left.listen();
+            if self.live.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            listener.await;
+        }
+    }
+}
