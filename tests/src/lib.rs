@@ -1,0 +1,4 @@
+//! Tests across the crates: one suite of behaviour for both runtimes, and peers in Python.
+#![forbid(unsafe_code)]
+
+pub mod python;
