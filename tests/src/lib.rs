@@ -1,4 +1,5 @@
 //! Tests across the crates: one suite of behaviour for both runtimes, and peers in Python.
 #![forbid(unsafe_code)]
 
+pub mod interop;
 pub mod python;
