@@ -75,6 +75,14 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// A non-negative MessagePack integer, whatever its width.
+    pub(super) fn uint(&mut self, field: &'static str) -> Result<u64, DecodeError> {
+        if self.peek()? == Marker::U64 {
+            return decode::read_u64(&mut self.rest).map_err(|_| DecodeError::Truncated);
+        }
+        u64::try_from(self.int(field)?).map_err(|_| DecodeError::OutOfRange(field))
+    }
+
     pub(super) fn bool(&mut self, field: &'static str) -> Result<bool, DecodeError> {
         match self.peek()? {
             Marker::True | Marker::False => {
