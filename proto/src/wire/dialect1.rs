@@ -120,7 +120,8 @@ fn set<T>(field: &mut Option<T>, name: &'static str, value: T) -> Result<(), Dec
 
 /// Reads the body frame that belongs to `header`.
 ///
-/// The application's bytes are a slice of the frame (or of the decompressed block); `limit` bounds them.
+/// The application's bytes are a slice of the frame (or of the decompressed block); `limit` bounds
+/// [`Payload::size`].
 ///
 /// # Errors
 /// Any [`DecodeError`]. A Snappy block's declared size is checked before it is decompressed.
@@ -138,18 +139,19 @@ pub fn decode_body(header: &Header, frame: Bytes, limit: usize) -> Result<Payloa
     reader.end()?;
     let meta = meta.ok_or(DecodeError::MissingField("meta"))?;
     let body = body.ok_or(DecodeError::MissingField("body"))?;
-    let size = body.len().max(meta.len());
-    if size > limit {
-        return Err(DecodeError::TooLarge { what: "a body", size, limit });
-    }
-    Ok(match header.kind {
+    let payload = match header.kind {
         MessageType::Function => Payload::Function(body),
         MessageType::Result => Payload::Result(body),
         MessageType::Failure => Payload::Failure(decode_error_info(&meta)?),
         MessageType::Error => Payload::Error(decode_error_info(&meta)?),
         MessageType::Cancel => Payload::Cancel,
         MessageType::Cancelled => Payload::Cancelled,
-    })
+    };
+    let size = payload.size();
+    if size > limit {
+        return Err(DecodeError::TooLarge { what: "a body", size, limit });
+    }
+    Ok(payload)
 }
 
 fn decompress(block: &[u8], limit: usize) -> Result<Bytes, DecodeError> {
