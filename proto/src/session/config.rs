@@ -50,7 +50,7 @@ impl Default for SessionConfig {
 pub struct Keepalive {
     /// Silence before a probe, and between probes. Less than 1 ms counts as 1 ms. Default 30 s.
     pub idle: Duration,
-    /// Unanswered probes before the link is dead. Default 2.
+    /// Unanswered probes before the link is dead; with 0, silence alone ends it. Default 2.
     pub misses: u32,
 }
 

@@ -164,7 +164,6 @@ impl Session {
         let idle = keepalive.idle.max(MIN_IDLE);
         let quiet_until = self.liveness.last_heard + idle;
         if quiet_until > now {
-            self.liveness.unanswered = 0;
             self.timers.set(Timer::Keepalive, quiet_until);
         } else if self.liveness.unanswered >= keepalive.misses {
             self.close(CloseCause::KeepaliveTimedOut);
