@@ -125,8 +125,9 @@ impl Session {
                     DecodeError::TooLarge { .. } => Refusal::BodyTooLarge,
                     _ => Refusal::MalformedBody,
                 };
-                self.refuse(header.id, refusal, &error.to_string());
+                let detail = error.to_string();
                 self.report(Anomaly::Body(error));
+                self.refuse(header.id, refusal, &detail);
             }
         }
     }
