@@ -12,6 +12,8 @@ pub enum Role {
 }
 
 /// Limits and times of one session. The defaults are those of the README.
+///
+/// A time that ends later than an [`Instant`](std::time::Instant) can say, such as [`Duration::MAX`], never ends.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SessionConfig {

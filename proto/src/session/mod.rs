@@ -122,7 +122,7 @@ impl Session {
             return;
         }
         self.state = State::Handshaking;
-        self.timers.set(Timer::Handshake, now + self.config.handshake_timeout);
+        self.timers.set_after(Timer::Handshake, now, self.config.handshake_timeout);
         if self.role == Role::Connector {
             let hello = self.hello().encode();
             self.outbox.push_control(Control::Ready(Multipart::new(PING, hello, Default::default())));
@@ -139,7 +139,7 @@ impl Session {
         self.peer = hello.clone();
         self.liveness = Liveness { last_heard: now, unanswered: 0 };
         if let Some(keepalive) = self.config.keepalive {
-            self.timers.set(Timer::Keepalive, now + keepalive.idle.max(MIN_IDLE));
+            self.timers.set_after(Timer::Keepalive, now, keepalive.idle.max(MIN_IDLE));
         }
         self.events.push_back(Event::Established { hello });
     }
@@ -162,15 +162,14 @@ impl Session {
     fn probe(&mut self, now: Instant) {
         let Some(keepalive) = self.config.keepalive else { return };
         let idle = keepalive.idle.max(MIN_IDLE);
-        let quiet_until = self.liveness.last_heard + idle;
-        if quiet_until > now {
-            self.timers.set(Timer::Keepalive, quiet_until);
+        if now.saturating_duration_since(self.liveness.last_heard) < idle {
+            self.timers.set_after(Timer::Keepalive, self.liveness.last_heard, idle);
         } else if self.liveness.unanswered >= keepalive.misses {
             self.close(CloseCause::KeepaliveTimedOut);
         } else {
             self.liveness.unanswered += 1;
             self.queue_ping();
-            self.timers.set(Timer::Keepalive, now + idle);
+            self.timers.set_after(Timer::Keepalive, now, idle);
         }
     }
 
@@ -188,7 +187,7 @@ impl Session {
     /// The link takes no more bytes for now, though some wait.
     pub fn handle_write_blocked(&mut self, now: Instant) {
         if self.is_linked() && !self.timers.watches_writes() {
-            self.timers.set(Timer::Write, now + self.config.write_timeout);
+            self.timers.set_after(Timer::Write, now, self.config.write_timeout);
         }
     }
 
