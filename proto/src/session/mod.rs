@@ -177,8 +177,10 @@ impl Session {
         let ping = self.next_ping;
         self.next_ping += 1;
         self.pings.insert(ping, None);
-        if self.pings.len() > MAX_PINGS {
-            self.pings.pop_first();
+        if self.pings.len() > MAX_PINGS
+            && let Some((oldest, None)) = self.pings.pop_first()
+        {
+            self.outbox.remove_ping(oldest);
         }
         self.outbox.push_control(Control::Ping(ping));
         PingId(ping)

@@ -98,8 +98,16 @@ impl Outbox {
         }
     }
 
-    pub(super) fn pop_control(&mut self) -> Option<Control> {
-        let control = self.control.pop_front()?;
+    /// Takes a probe back, if it has not left.
+    pub(super) fn remove_ping(&mut self, ping: u64) {
+        self.control.retain(|control| !matches!(control, Control::Ping(id) if *id == ping));
+    }
+
+    /// Before the link is established, only what belongs to the handshake leaves.
+    pub(super) fn pop_control(&mut self, established: bool) -> Option<Control> {
+        let at =
+            self.control.iter().position(|control| established || matches!(control, Control::Ready(_)))?;
+        let control = self.control.remove(at)?;
         if let Control::Ready(message) = &control
             && message.frames()[0] == crate::wire::PONG
         {

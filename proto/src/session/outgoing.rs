@@ -162,7 +162,7 @@ impl Session {
         if fits { Ok(()) } else { Err(ReplyError::TooLarge { size, limit }) }
     }
 
-    /// Probes the peer; [`Event::Pong`] brings the answer, if any.
+    /// Probes the peer, once the handshake is complete; [`Event::Pong`] brings the answer, if any.
     ///
     /// At most 64 probes are under way; the oldest is forgotten first.
     ///
@@ -175,12 +175,13 @@ impl Session {
         Ok(self.queue_ping())
     }
 
-    /// The next message to send, until `None`. Control messages come first; calls and replies wait for the handshake.
+    /// The next message to send, until `None`. Control messages come first. Before the
+    /// handshake is complete, only what belongs to it leaves, and PONGs.
     pub fn poll_transmit(&mut self, now: Instant) -> Option<Multipart> {
         if !self.is_linked() {
             return None;
         }
-        if let Some(control) = self.outbox.pop_control() {
+        if let Some(control) = self.outbox.pop_control(self.is_established()) {
             return Some(self.encode_control(control, now));
         }
         if !self.is_established() {
