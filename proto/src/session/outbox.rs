@@ -25,7 +25,7 @@ impl Entry {
         OVERHEAD
             + match self {
                 Self::Call { body, .. } => body.len(),
-                Self::Reply(message) | Self::Refusal(message) => message.payload.size(),
+                Self::Reply(message) | Self::Refusal(message) => message.size(),
             }
     }
 }
@@ -67,8 +67,9 @@ impl Outbox {
     }
 
     pub(super) fn push_refusal(&mut self, message: Message) -> Result<(), Overflow> {
-        self.count_unsolicited(OVERHEAD + message.payload.size())?;
-        self.push(Entry::Refusal(message));
+        let refusal = Entry::Refusal(message);
+        self.count_unsolicited(refusal.size())?;
+        self.push(refusal);
         Ok(())
     }
 
