@@ -142,6 +142,7 @@ impl Session {
             self.timers.set_after(Timer::Keepalive, now, keepalive.idle.max(MIN_IDLE));
         }
         self.events.push_back(Event::Established { hello });
+        self.fit_outbox();
     }
 
     /// Does what is due at `now`.

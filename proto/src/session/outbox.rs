@@ -21,6 +21,13 @@ pub(super) enum Entry {
 }
 
 impl Entry {
+    fn payload_size(&self) -> usize {
+        match self {
+            Self::Call { body, .. } => body.len(),
+            Self::Reply(message) | Self::Refusal(message) => message.payload.size(),
+        }
+    }
+
     fn size(&self) -> usize {
         OVERHEAD
             + match self {
@@ -97,6 +104,18 @@ impl Outbox {
         if let Some(entry) = self.entries.remove(&place) {
             self.bytes -= entry.size();
         }
+    }
+
+    /// Takes back every entry whose payload has more than `limit` bytes.
+    pub(super) fn take_larger_than(&mut self, limit: usize) -> Vec<(Place, Entry)> {
+        let larger: Vec<_> = self.entries.extract_if(.., |_, entry| entry.payload_size() > limit).collect();
+        self.bytes -= larger.iter().map(|(_, entry)| entry.size()).sum::<usize>();
+        larger
+    }
+
+    pub(super) fn put_back(&mut self, place: Place, entry: Entry) {
+        self.bytes += entry.size();
+        self.entries.insert(place, entry);
     }
 
     /// Takes a probe back, if it has not left.
