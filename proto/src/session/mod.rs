@@ -8,6 +8,8 @@ mod incoming;
 mod outbox;
 mod outgoing;
 mod requests;
+#[cfg(test)]
+mod tests;
 mod timers;
 
 pub use config::{Keepalive, Role, SessionConfig};
