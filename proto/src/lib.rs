@@ -1,6 +1,9 @@
 //! Sans-I/O protocol core of Callosum.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod ids;
 mod message;
 mod multipart;
