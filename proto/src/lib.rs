@@ -10,6 +10,8 @@ mod multipart;
 pub mod session;
 mod text;
 pub mod wire;
+#[cfg(feature = "zmtp")]
+pub mod zmtp;
 
 pub use ids::{CallId, KeyKind, OrderingKey, PeerId, Ticket};
 pub use message::{ErrorInfo, Message, Payload, RequestId};

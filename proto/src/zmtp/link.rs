@@ -1,0 +1,399 @@
+use std::collections::VecDeque;
+use std::fmt;
+use std::io::IoSlice;
+use std::time::Instant;
+
+use bytes::Bytes;
+use omq_proto::proto::{Command, Connection, Event, MechanismName, PeerProperties, command};
+
+use super::assembly::{self, Assembly};
+use super::framing::{Deframer, Head};
+use super::greeting::GreetingBuffer;
+use super::liveness::{Due, Liveness};
+use super::output::OutputQueue;
+use super::{Heartbeat, LinkConfig, LinkError, Role, SendError, SocketType};
+use crate::Multipart;
+
+/// A command that is longer can't be one that matters to a ROUTER or DEALER.
+const MAX_COMMAND: usize = 8 << 10;
+/// Unsent replies to the peer's PINGs from which on no more input is accepted.
+const MAX_REPLIES: usize = 64 << 10;
+/// Events for which room is kept while there are none.
+const EVENTS_KEPT: usize = 256;
+
+/// What a peer said of itself in the handshake.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PeerInfo {
+    /// Routing id that the peer asks for; often empty. Nothing proves that it is the peer's own.
+    pub identity: Bytes,
+    /// The peer's socket type, which fits ours.
+    pub socket_type: SocketType,
+    /// 0 for ZMTP 3.0, 1 for 3.1 and later.
+    pub zmtp_minor: u8,
+}
+
+/// What came of the input.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LinkEvent {
+    /// The handshake is complete; comes once, before any message.
+    Established(PeerInfo),
+    /// A message of one to three frames, without a [`tail`](Multipart::tail).
+    Message(Multipart),
+    /// A message with a number of frames that Callosum has no use for was dropped.
+    Ignored {
+        /// How many frames it had.
+        frames: usize,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Greeting,
+    Handshake,
+    Ready,
+    Closed,
+}
+
+/// One end of one ZMTP connection, without I/O and without a clock.
+///
+/// The calling contract:
+/// - Give it everything read with [`handle_input`](Self::handle_input), unless
+///   [`accepts_input`](Self::accepts_input) is false; then write before reading on.
+/// - After each `handle_input`, take events with [`poll_event`](Self::poll_event) until `None`.
+/// - After each call that takes `&mut self`, write what [`output`](Self::output) holds and report it with
+///   [`advance_output`](Self::advance_output).
+/// - Call [`handle_timeout`](Self::handle_timeout) once [`poll_timeout`](Self::poll_timeout) has passed.
+/// - After an error, write what is left, for it may tell the peer why, and close the connection.
+///
+/// # Memory
+/// Before the handshake is complete it holds no more than
+/// [`max_handshake_bytes`](LinkConfig::max_handshake_bytes) of the peer's, later one message of
+/// [`max_message_size`](LinkConfig::max_message_size), and the events of one `handle_input`: about a
+/// hundred bytes for each byte of input, if the input is one empty message after another. Limits are checked
+/// when a frame announces its length, and a payload that arrives in pieces allocates as it comes.
+///
+/// Payloads of up to 2 KiB are copied out of the input, larger ones share its allocation if they lie in it as
+/// a whole, and are copied together if not.
+pub struct Link {
+    connection: Connection,
+    phase: Phase,
+    mechanism: MechanismName,
+    /// Whether data frames go through the codec to be encrypted and decrypted.
+    transformed: bool,
+    greeting: GreetingBuffer,
+    deframer: Deframer,
+    head: Option<Head>,
+    assembly: Assembly,
+    events: VecDeque<LinkEvent>,
+    output: OutputQueue,
+    handshake_deadline: Option<Instant>,
+    handshake_bytes: usize,
+    max_handshake_bytes: usize,
+    max_message_size: usize,
+    heartbeat: Option<Heartbeat>,
+    liveness: Option<Liveness>,
+    role: Role,
+}
+
+impl Link {
+    /// Starts the handshake: the greeting is in the output.
+    pub fn new(config: &LinkConfig, now: Instant) -> Self {
+        let connection = config.connection();
+        let mechanism = connection.mechanism_name();
+        let mut link = Self {
+            connection: Connection::new(connection),
+            phase: Phase::Greeting,
+            mechanism,
+            transformed: false,
+            greeting: GreetingBuffer::default(),
+            deframer: Deframer::default(),
+            head: None,
+            assembly: Assembly::new(config.max_message_size),
+            events: VecDeque::new(),
+            output: OutputQueue::default(),
+            handshake_deadline: now.checked_add(config.handshake_timeout),
+            handshake_bytes: 0,
+            max_handshake_bytes: config.max_handshake_bytes,
+            max_message_size: config.max_message_size,
+            heartbeat: config.heartbeat,
+            liveness: None,
+            role: config.role,
+        };
+        link.collect_output();
+        link
+    }
+
+    /// Takes bytes from the peer, split in any way. The peer counts as alive, whatever they are.
+    ///
+    /// # Errors
+    /// Any error is the end of the link: events from before it can still be taken, and output written.
+    pub fn handle_input(&mut self, now: Instant, data: Bytes) -> Result<(), LinkError> {
+        if self.phase == Phase::Closed {
+            return Err(LinkError::Closed);
+        }
+        if data.is_empty() {
+            return Ok(());
+        }
+        if let Some(liveness) = &mut self.liveness {
+            liveness.heard(now);
+        }
+        let result = self.read(now, data);
+        self.closing(result)
+    }
+
+    /// What came of the input so far.
+    pub fn poll_event(&mut self) -> Option<LinkEvent> {
+        let event = self.events.pop_front();
+        if self.events.is_empty() && self.events.capacity() > EVENTS_KEPT {
+            self.events = VecDeque::new();
+        }
+        event
+    }
+
+    /// Queues a message. Pieces above 8 KiB, the [`tail`](Multipart::tail) among them, are not copied, unless
+    /// the mechanism encrypts.
+    ///
+    /// The caller bounds what is queued, by [`pending_output`](Self::pending_output).
+    ///
+    /// # Errors
+    /// If the link is not established, has failed, or the message has no frames.
+    pub fn send(&mut self, message: Multipart) -> Result<(), SendError> {
+        match self.phase {
+            Phase::Ready if message.frames().is_empty() => Err(SendError::Empty),
+            Phase::Ready if self.transformed => self.send_transformed(message),
+            Phase::Ready => {
+                self.send_plain(&message);
+                Ok(())
+            }
+            Phase::Greeting | Phase::Handshake => Err(SendError::NotReady),
+            Phase::Closed => Err(SendError::Closed),
+        }
+    }
+
+    /// Fills `slices` with the bytes to write next, in order; how many slices were filled.
+    pub fn output<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        self.output.slices(slices)
+    }
+
+    /// Takes `n` bytes that were written off the front of the output, or all if there are fewer.
+    pub fn advance_output(&mut self, n: usize) {
+        self.output.advance(n);
+    }
+
+    /// Bytes still to be written.
+    pub fn pending_output(&self) -> usize {
+        self.output.pending()
+    }
+
+    /// False while 64 KiB of replies to the peer's PINGs wait to be written: read on only after writing.
+    pub fn accepts_input(&self) -> bool {
+        self.phase != Phase::Closed && self.output.replies() < MAX_REPLIES
+    }
+
+    /// Acts on the time having come. Early and late calls are harmless.
+    ///
+    /// # Errors
+    /// If the handshake took too long, or the peer left its PINGs unanswered. The link is over.
+    pub fn handle_timeout(&mut self, now: Instant) -> Result<(), LinkError> {
+        if self.phase == Phase::Closed {
+            return Ok(());
+        }
+        let Some(liveness) = &mut self.liveness else {
+            let late = self.handshake_deadline.is_some_and(|deadline| deadline <= now);
+            return self.closing(if late { Err(LinkError::HandshakeTimedOut) } else { Ok(()) });
+        };
+        let result = match liveness.handle_timeout(now) {
+            Due::Nothing => Ok(()),
+            Due::Ping => self.ping(),
+            Due::Dead => Err(LinkError::HeartbeatTimedOut),
+        };
+        self.closing(result)
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout) next; later than its last `now`.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Greeting | Phase::Handshake => self.handshake_deadline,
+            Phase::Ready => self.liveness.as_ref().and_then(Liveness::poll_timeout),
+            Phase::Closed => None,
+        }
+    }
+
+    /// Whether messages can be sent.
+    pub fn is_established(&self) -> bool {
+        self.phase == Phase::Ready
+    }
+
+    fn closing(&mut self, result: Result<(), LinkError>) -> Result<(), LinkError> {
+        if result.is_err() {
+            self.phase = Phase::Closed;
+        }
+        result
+    }
+
+    fn read(&mut self, now: Instant, mut data: Bytes) -> Result<(), LinkError> {
+        if self.phase == Phase::Greeting {
+            let Some(greeting) = self.greeting.fill(&mut data, self.mechanism)? else {
+                return Ok(());
+            };
+            self.count_handshake_bytes(greeting.len())?;
+            self.feed(greeting)?;
+            self.phase = Phase::Handshake;
+        }
+        loop {
+            let head = match self.head {
+                Some(head) => head,
+                None => {
+                    let Some(head) = self.deframer.head(&mut data)? else {
+                        return Ok(());
+                    };
+                    self.admit(&head)?;
+                    *self.head.insert(head)
+                }
+            };
+            let Some(payload) = self.deframer.payload(&mut data, head.len) else {
+                return Ok(());
+            };
+            self.head = None;
+            self.take_frame(now, &head, payload)?;
+        }
+    }
+
+    /// Refuses what is too large before any of it is held.
+    fn admit(&mut self, head: &Head) -> Result<(), LinkError> {
+        if self.is_plain_data(head) {
+            return self.assembly.admit(head);
+        }
+        if self.phase == Phase::Handshake {
+            self.count_handshake_bytes(head.as_bytes().len().saturating_add(head.len))?;
+        } else if head.command && head.len > MAX_COMMAND {
+            return Err(LinkError::TooLarge { size: head.len as u64, max: MAX_COMMAND });
+        }
+        self.feed(Bytes::copy_from_slice(head.as_bytes()))
+    }
+
+    fn is_plain_data(&self, head: &Head) -> bool {
+        self.phase == Phase::Ready && !self.transformed && !head.command
+    }
+
+    fn count_handshake_bytes(&mut self, len: usize) -> Result<(), LinkError> {
+        self.handshake_bytes = self.handshake_bytes.saturating_add(len);
+        if self.handshake_bytes > self.max_handshake_bytes {
+            return Err(LinkError::HandshakeTooLarge { max: self.max_handshake_bytes });
+        }
+        Ok(())
+    }
+
+    fn take_frame(&mut self, now: Instant, head: &Head, payload: Bytes) -> Result<(), LinkError> {
+        if self.is_plain_data(head) {
+            self.events.extend(self.assembly.push(head.more, payload));
+            return Ok(());
+        }
+        let sent = payload.clone();
+        self.feed(payload).map_err(|error| refusal(head, sent).unwrap_or(error))?;
+        while let Some(event) = self.connection.poll_event() {
+            // Commands other than these are for sockets that are neither ROUTER nor DEALER.
+            if let Event::HandshakeSucceeded { peer_minor, peer_properties } = event {
+                self.establish(now, peer_minor, &peer_properties)?;
+            }
+        }
+        while let Some(message) = self.connection.poll_message() {
+            let size = message.byte_len();
+            if size > self.max_message_size {
+                return Err(LinkError::TooLarge { size: size as u64, max: self.max_message_size });
+            }
+            self.events.push_back(assembly::event(&message, message.len()));
+        }
+        Ok(())
+    }
+
+    /// Gives the codec what it must see: the handshake, commands, and encrypted frames.
+    fn feed(&mut self, data: Bytes) -> Result<(), LinkError> {
+        let result = self.connection.handle_input(data);
+        let replied = self.collect_output();
+        if replied > 0 {
+            self.output.mark_reply(replied);
+        }
+        result.map_err(|error| LinkError::from_codec(error, self.role.socket_type()))
+    }
+
+    fn establish(&mut self, now: Instant, minor: u8, peer: &PeerProperties) -> Result<(), LinkError> {
+        let ours = self.role.socket_type();
+        let theirs = peer.socket_type.and_then(SocketType::from_wire);
+        let Some(socket_type) = theirs else {
+            return Err(LinkError::IncompatibleSocket { ours, detail: format!("{:?}", peer.socket_type) });
+        };
+        self.phase = Phase::Ready;
+        self.transformed = self.connection.has_frame_transform();
+        if minor > 0 {
+            self.liveness = self.heartbeat.map(|heartbeat| Liveness::new(heartbeat, now));
+        }
+        // A copy, because this lives as long as the link and must not pin the input that it came in.
+        let identity = peer.identity.as_deref().map_or_else(Bytes::new, Bytes::copy_from_slice);
+        self.handshake_deadline = None;
+        self.events.push_back(LinkEvent::Established(PeerInfo { identity, socket_type, zmtp_minor: minor }));
+        Ok(())
+    }
+
+    fn ping(&mut self) -> Result<(), LinkError> {
+        // No TTL: it would let the peer cut a link on which we merely have nothing to say.
+        let ping = Command::Ping { ttl_deciseconds: 0, context: Bytes::new() };
+        let result = self.connection.send_command(&ping);
+        self.collect_output();
+        result.map_err(|error| LinkError::from_codec(error, self.role.socket_type()))
+    }
+
+    fn send_plain(&mut self, message: &Multipart) {
+        let mut frames = message.frames().iter().peekable();
+        while let Some(frame) = frames.next() {
+            let more = frames.peek().is_some();
+            let tail = if more { None } else { Some(message.tail()).filter(|tail| !tail.is_empty()) };
+            let len = frame.len() + tail.map_or(0, Bytes::len);
+            self.output.copy(Head::data(more, len).as_bytes());
+            self.output.push(frame);
+            if let Some(tail) = tail {
+                self.output.push(tail);
+            }
+        }
+    }
+
+    fn send_transformed(&mut self, message: Multipart) -> Result<(), SendError> {
+        let message = omq_proto::Message::multipart(message.into_frames());
+        let result = self.connection.send_message(&message);
+        self.collect_output();
+        result.map_err(|_| SendError::Exhausted)
+    }
+
+    /// Moves what the codec has queued, always whole frames, behind our own output; how many bytes.
+    fn collect_output(&mut self) -> usize {
+        let len = self.connection.pending_transmit_size();
+        if len > 0 {
+            for chunk in self.connection.clone_transmit_chunks() {
+                self.output.push(&chunk);
+            }
+            self.connection.advance_transmit(len);
+        }
+        len
+    }
+}
+
+/// The peer's ERROR, which the codec reports as such only during the handshake.
+fn refusal(head: &Head, payload: Bytes) -> Option<LinkError> {
+    match command::decode(payload) {
+        Ok(Command::Error { reason }) if head.command => Some(LinkError::Refused { reason }),
+        _ => None,
+    }
+}
+
+impl fmt::Debug for Link {
+    /// Leaves out the codec, which may hold keys, and messages.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link")
+            .field("role", &self.role)
+            .field("phase", &self.phase)
+            .field("pending_output", &self.pending_output())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,498 @@
+use std::io::IoSlice;
+use std::time::{Duration, Instant};
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::assembly::MAX_FRAMES_READ;
+use super::output::{COPY_MAX, OutputQueue};
+use super::*;
+use crate::Multipart;
+
+const MORE: u8 = 1;
+const COMMAND: u8 = 4;
+
+fn greeting(major: u8, minor: u8, mechanism: &str) -> BytesMut {
+    let mut bytes = BytesMut::zeroed(64);
+    bytes[0] = 0xFF;
+    bytes[8] = 1;
+    bytes[9] = 0x7F;
+    bytes[10] = major;
+    bytes[11] = minor;
+    bytes[12..12 + mechanism.len()].copy_from_slice(mechanism.as_bytes());
+    bytes
+}
+
+fn frame(flags: u8, payload: &[u8]) -> BytesMut {
+    let mut bytes = BytesMut::new();
+    if let Ok(len) = u8::try_from(payload.len()) {
+        bytes.put_slice(&[flags, len]);
+    } else {
+        bytes.put_u8(flags | 2);
+        bytes.put_u64(payload.len() as u64);
+    }
+    bytes.put_slice(payload);
+    bytes
+}
+
+fn announce(len: u64) -> Bytes {
+    let mut bytes = BytesMut::new();
+    bytes.put_u8(2);
+    bytes.put_u64(len);
+    bytes.freeze()
+}
+
+fn command(name: &str, body: &[u8]) -> BytesMut {
+    let mut payload = vec![name.len() as u8];
+    payload.extend_from_slice(name.as_bytes());
+    payload.extend_from_slice(body);
+    frame(COMMAND, &payload)
+}
+
+fn ready(socket_type: &str, identity: &[u8]) -> BytesMut {
+    let mut body = BytesMut::new();
+    for (name, value) in [("Socket-Type", socket_type.as_bytes()), ("Identity", identity)] {
+        body.put_u8(name.len() as u8);
+        body.put_slice(name.as_bytes());
+        body.put_u32(value.len() as u32);
+        body.put_slice(value);
+    }
+    command("READY", &body)
+}
+
+fn config() -> LinkConfig {
+    LinkConfig::new(Role::Binder)
+}
+
+fn feed(link: &mut Link, now: Instant, data: impl Into<Bytes>) -> Result<(), LinkError> {
+    link.handle_input(now, data.into())
+}
+
+fn shake(config: &LinkConfig, now: Instant, minor: u8) -> Link {
+    let mut link = Link::new(config, now);
+    feed(&mut link, now, greeting(3, minor, "NULL")).unwrap();
+    feed(&mut link, now, ready("DEALER", b"me")).unwrap();
+    assert!(matches!(link.poll_event(), Some(LinkEvent::Established(_))));
+    flush(&mut link);
+    link
+}
+
+fn joined(slices: &[IoSlice<'_>]) -> Vec<u8> {
+    slices.iter().flat_map(|slice| slice.iter().copied()).collect()
+}
+
+fn flush(link: &mut Link) -> Vec<u8> {
+    let mut written = Vec::new();
+    loop {
+        let mut slices = [IoSlice::new(&[]); 3];
+        let filled = link.output(&mut slices);
+        let piece = joined(&slices[..filled]);
+        if piece.is_empty() {
+            assert_eq!(link.pending_output(), 0);
+            return written;
+        }
+        link.advance_output(piece.len());
+        written.extend(piece);
+    }
+}
+
+fn messages(link: &mut Link) -> Vec<Vec<Bytes>> {
+    std::iter::from_fn(|| link.poll_event())
+        .map(|event| match event {
+            LinkEvent::Message(message) => message.into_frames().collect(),
+            other => panic!("{other:?}"),
+        })
+        .collect()
+}
+
+fn three(marker: &'static [u8], header: Bytes, body: Bytes) -> Multipart {
+    Multipart::new(Bytes::from_static(marker), header, body)
+}
+
+fn refused_greeting(bytes: impl Into<Bytes>) -> LinkError {
+    let now = Instant::now();
+    feed(&mut Link::new(&config(), now), now, bytes).unwrap_err()
+}
+
+fn refused_handshake(commands: impl Into<Bytes>) -> (LinkError, Vec<u8>) {
+    let now = Instant::now();
+    let mut link = Link::new(&config(), now);
+    feed(&mut link, now, greeting(3, 1, "NULL")).unwrap();
+    let error = feed(&mut link, now, commands).unwrap_err();
+    assert_eq!(feed(&mut link, now, Bytes::from_static(b"x")), Err(LinkError::Closed));
+    assert_eq!(link.send(three(b"", Bytes::new(), Bytes::new())), Err(SendError::Closed));
+    assert_eq!(link.poll_timeout(), None);
+    (error, flush(&mut link))
+}
+
+#[test]
+fn handshake_tells_who_the_peer_is() {
+    let now = Instant::now();
+    for (minor, zmtp_minor) in [(0, 0), (1, 1), (9, 1)] {
+        let mut link = Link::new(&config(), now);
+        assert_eq!(link.send(three(b"", Bytes::new(), Bytes::new())), Err(SendError::NotReady));
+        feed(&mut link, now, greeting(3, minor, "NULL")).unwrap();
+        assert!(!link.is_established());
+        feed(&mut link, now, ready("DEALER", b"me")).unwrap();
+        assert!(link.is_established());
+        let identity = Bytes::from_static(b"me");
+        let info = PeerInfo { identity, socket_type: SocketType::Dealer, zmtp_minor };
+        assert_eq!(link.poll_event(), Some(LinkEvent::Established(info)));
+        assert_eq!(link.poll_event(), None);
+    }
+}
+
+#[test]
+fn greeting_and_ready_are_as_rfc_23_says() {
+    let now = Instant::now();
+    let mut config = LinkConfig::new(Role::Connector);
+    config.identity = Bytes::from_static(b"agent");
+    let mut link = Link::new(&config, now);
+    let mut expected = greeting(3, 1, "NULL");
+    expected[8] = 0;
+    assert_eq!(flush(&mut link), expected);
+    feed(&mut link, now, greeting(3, 1, "NULL")).unwrap();
+    assert_eq!(flush(&mut link), ready("DEALER", b"agent"));
+}
+
+#[test]
+fn peers_of_other_protocols_are_told_apart() {
+    assert_eq!(refused_greeting(&b"GET / HTTP/1.1\r\n"[..]), LinkError::NotZmtp);
+    assert_eq!(refused_greeting(&b"\x01\x00"[..]), LinkError::NotZmtp, "ZMTP 1");
+    assert_eq!(refused_greeting(&b"\xFF\0\0\0\0\0\0\0\x01\x70"[..]), LinkError::NotZmtp);
+    let zmtp2 = b"\xFF\0\0\0\0\0\0\0\x01\x7F\x01";
+    assert_eq!(refused_greeting(&zmtp2[..]), LinkError::UnsupportedVersion { major: 1 });
+    let theirs = "CURVE".to_owned();
+    assert_eq!(
+        refused_greeting(greeting(3, 1, "CURVE")),
+        LinkError::MechanismMismatch { ours: "NULL", theirs }
+    );
+    let mut as_server = greeting(3, 1, "NULL");
+    as_server[32] = 1;
+    assert!(matches!(refused_greeting(as_server), LinkError::Handshake { .. }));
+}
+
+#[test]
+fn handshakes_fail_with_the_reason() {
+    let (error, output) = refused_handshake(ready("SUB", b""));
+    assert!(matches!(error, LinkError::IncompatibleSocket { ours: SocketType::Router, .. }), "{error}");
+    assert!(output.ends_with(&command("ERROR", b"\x19Incompatible socket types")));
+    let (error, _) = refused_handshake(ready("NOVEL", b""));
+    assert!(matches!(error, LinkError::IncompatibleSocket { .. }), "{error}");
+    let (error, _) = refused_handshake(command("ERROR", b"\x03400"));
+    assert_eq!(error, LinkError::Refused { reason: "400".into() });
+    let (error, _) = refused_handshake(frame(0, b"too early"));
+    assert!(matches!(error, LinkError::Handshake { .. }), "{error}");
+    let (error, _) = refused_handshake(command("HELLO", b""));
+    assert!(matches!(error, LinkError::Handshake { .. } | LinkError::Violation(_)), "{error}");
+    let (error, _) = refused_handshake(&[0x10_u8, 0][..]);
+    assert_eq!(error, LinkError::Violation(Violation::ReservedFlags(0x10)));
+    let (error, _) = refused_handshake(frame(COMMAND | MORE, b"x"));
+    assert_eq!(error, LinkError::Violation(Violation::CommandWithMore));
+}
+
+#[test]
+fn error_after_the_handshake_is_a_refusal() {
+    let now = Instant::now();
+    let mut link = shake(&config(), now, 1);
+    let error = feed(&mut link, now, command("ERROR", b"\x02no")).unwrap_err();
+    assert_eq!(error, LinkError::Refused { reason: "no".into() });
+}
+
+#[test]
+fn handshake_bytes_are_bounded_when_announced() {
+    let now = Instant::now();
+    let ready = ready("DEALER", b"me");
+    let used = 64 + ready.len();
+    for (max, fits) in [(used, true), (used - 1, false)] {
+        let mut config = config();
+        config.max_handshake_bytes = max;
+        let mut link = Link::new(&config, now);
+        feed(&mut link, now, greeting(3, 1, "NULL")).unwrap();
+        // Only the head, so the limit is known to be checked before the payload comes.
+        let result = feed(&mut link, now, ready[..2].to_vec());
+        assert_eq!(result.is_ok(), fits);
+        assert!(fits || result == Err(LinkError::HandshakeTooLarge { max }));
+    }
+    let mut link = Link::new(&config(), now);
+    feed(&mut link, now, greeting(3, 1, "NULL")).unwrap();
+    let huge = [&[COMMAND | 2][..], &u64::MAX.to_be_bytes()].concat();
+    assert_eq!(feed(&mut link, now, huge), Err(LinkError::HandshakeTooLarge { max: 8 << 10 }));
+}
+
+#[test]
+fn message_size_is_limited_to_the_byte() {
+    let now = Instant::now();
+    let mut config = config();
+    config.max_message_size = 1000;
+    for (last, fits) in [(700, true), (701, false)] {
+        let mut link = shake(&config, now, 1);
+        feed(&mut link, now, frame(MORE, &[1; 100])).unwrap();
+        feed(&mut link, now, frame(MORE, &[2; 200])).unwrap();
+        let result = feed(&mut link, now, announce(last));
+        if fits {
+            result.unwrap();
+            feed(&mut link, now, vec![3; 700]).unwrap();
+            assert_eq!(messages(&mut link)[0][2].len(), 700);
+        } else {
+            assert_eq!(result, Err(LinkError::TooLarge { size: 1001, max: 1000 }));
+        }
+    }
+    let mut link = shake(&config, now, 1);
+    let result = feed(&mut link, now, announce(u64::MAX));
+    let at_most = |error| matches!(error, LinkError::TooLarge { max: 1000, .. });
+    assert!(at_most(result.unwrap_err()));
+    let mut link = shake(&config, now, 1);
+    let max = 8 << 10;
+    let announced = [&[COMMAND | 2][..], &(max as u64 + 1).to_be_bytes()].concat();
+    assert_eq!(feed(&mut link, now, announced), Err(LinkError::TooLarge { size: max as u64 + 1, max }));
+}
+
+#[test]
+fn limit_holds_per_message() {
+    let now = Instant::now();
+    let mut config = config();
+    config.max_message_size = 10;
+    let mut link = shake(&config, now, 1);
+    for _ in 0..3 {
+        feed(&mut link, now, frame(MORE, b"12345")).unwrap();
+        feed(&mut link, now, frame(0, b"12345")).unwrap();
+    }
+    assert_eq!(messages(&mut link).len(), 3);
+}
+
+#[test]
+fn other_numbers_of_frames_are_ignored_up_to_a_limit() {
+    let now = Instant::now();
+    let mut link = shake(&config(), now, 1);
+    for _ in 0..3 {
+        feed(&mut link, now, frame(MORE, b"x")).unwrap();
+    }
+    feed(&mut link, now, frame(0, b"x")).unwrap();
+    feed(&mut link, now, frame(0, b"alone")).unwrap();
+    assert_eq!(link.poll_event(), Some(LinkEvent::Ignored { frames: 4 }));
+    assert_eq!(messages(&mut link), [[Bytes::from_static(b"alone")]]);
+
+    let endless = frame(MORE, b"").repeat(MAX_FRAMES_READ);
+    feed(&mut link, now, endless).unwrap();
+    let result = feed(&mut link, now, frame(MORE, b""));
+    assert_eq!(result, Err(LinkError::TooManyFrames { max: MAX_FRAMES_READ }));
+}
+
+#[test]
+fn commands_may_come_between_frames() {
+    let now = Instant::now();
+    let mut link = shake(&config(), now, 1);
+    feed(&mut link, now, frame(MORE, b"a")).unwrap();
+    feed(&mut link, now, command("PING", b"\0\0ctx")).unwrap();
+    feed(&mut link, now, command("NOVEL", b"?")).unwrap();
+    feed(&mut link, now, command("PONG", b"")).unwrap();
+    feed(&mut link, now, frame(0, b"b")).unwrap();
+    assert_eq!(messages(&mut link), [[Bytes::from_static(b"a"), Bytes::from_static(b"b")]]);
+    assert_eq!(flush(&mut link), command("PONG", b"ctx"));
+}
+
+#[test]
+fn input_pauses_while_replies_are_not_written() {
+    let now = Instant::now();
+    let mut link = shake(&config(), now, 1);
+    let pings = Bytes::from(command("PING", b"\0\0").repeat(1000));
+    let mut rounds = 0;
+    while link.accepts_input() {
+        feed(&mut link, now, pings.clone()).unwrap();
+        rounds += 1;
+    }
+    let pong = command("PONG", b"");
+    assert_eq!(link.pending_output(), rounds * 1000 * pong.len());
+    assert_eq!(rounds, (64 << 10) / (1000 * pong.len()) + 1);
+    link.advance_output(link.pending_output() - 1);
+    assert!(!link.accepts_input());
+    link.advance_output(1);
+    assert!(link.accepts_input());
+}
+
+#[test]
+fn our_own_output_does_not_pause_input() {
+    let now = Instant::now();
+    let mut link = shake(&config(), now, 1);
+    link.send(three(b"UPPER", Bytes::new(), Bytes::from(vec![0; 1 << 20]))).unwrap();
+    assert!(link.accepts_input());
+}
+
+#[test]
+fn output_is_framed_as_rfc_23_says_and_whole() {
+    let now = Instant::now();
+    let mut link = shake(&config(), now, 1);
+    let tail = Bytes::from(vec![7; 300]);
+    link.send(Multipart::with_tail(Bytes::from_static(b"M"), Bytes::new(), Bytes::from_static(b"ab"), tail))
+        .unwrap();
+    // Half of a frame is out when the codec has something to say.
+    link.advance_output(3);
+    feed(&mut link, now, command("PING", b"\0\0")).unwrap();
+    link.send(three(b"N", Bytes::from(vec![1; 255]), Bytes::from(vec![2; 256]))).unwrap();
+    let body = [&b"ab"[..], &[7; 300]].concat();
+    let expected = [
+        frame(MORE, b"")[..].to_vec(),
+        frame(0, &body).to_vec(),
+        command("PONG", b"").to_vec(),
+        frame(MORE, b"N").to_vec(),
+        frame(MORE, &[1; 255]).to_vec(),
+        frame(0, &[2; 256]).to_vec(),
+    ]
+    .concat();
+    assert_eq!(flush(&mut link), expected);
+    assert_eq!(link.send(Multipart::default()), Err(SendError::Empty));
+}
+
+#[test]
+fn small_messages_are_one_slice_and_large_bodies_are_not_copied() {
+    let now = Instant::now();
+    let mut link = shake(&config(), now, 1);
+    for _ in 0..100 {
+        link.send(three(b"UPPER", Bytes::from_static(b"header"), Bytes::from(vec![0; 64]))).unwrap();
+    }
+    let body = Bytes::from(vec![1; COPY_MAX + 1]);
+    let prefix = Bytes::from_static(b"prefix");
+    link.send(Multipart::with_tail(Bytes::new(), Bytes::new(), prefix, body.clone())).unwrap();
+    let mut slices = [IoSlice::new(&[]); 8];
+    assert_eq!(link.output(&mut slices), 2);
+    assert_eq!(slices[1].as_ptr(), body.as_ptr());
+}
+
+#[test]
+fn large_bodies_in_one_piece_are_not_copied() {
+    let now = Instant::now();
+    let mut link = shake(&config(), now, 1);
+    let input = Bytes::from(frame(0, &[5; 30_000]));
+    let at = input[9..].as_ptr();
+    feed(&mut link, now, input).unwrap();
+    assert_eq!(messages(&mut link)[0][0].as_ptr(), at);
+}
+
+#[test]
+fn large_bodies_in_pieces_grow_as_they_come() {
+    let now = Instant::now();
+    let mut link = shake(&config(), now, 1);
+    let body: Vec<u8> = (0..3_000_000_u32).map(|index| (index / 7) as u8).collect();
+    let mut input = Bytes::from(frame(0, &body));
+    while !input.is_empty() {
+        let piece = input.split_to(input.len().min(64 << 10));
+        feed(&mut link, now, piece).unwrap();
+    }
+    assert!(messages(&mut link) == [[Bytes::from(body)]]);
+}
+
+#[test]
+fn small_bodies_do_not_pin_the_read_buffer() {
+    let now = Instant::now();
+    let mut link = shake(&config(), now, 1);
+    let input = Bytes::from(frame(0, &[5; 100]));
+    feed(&mut link, now, input.clone()).unwrap();
+    let held = messages(&mut link);
+    assert!(input.is_unique(), "{held:?} shares it");
+}
+
+#[test]
+fn output_queue_keeps_order_and_count() {
+    let mut queue = OutputQueue::default();
+    let mut expected = Vec::new();
+    for (index, len) in [0, 1, COPY_MAX, COPY_MAX + 1, 60_000, 5, COPY_MAX, 70_000].into_iter().enumerate() {
+        let piece = Bytes::from(vec![index as u8; len]);
+        queue.push(&piece);
+        expected.extend_from_slice(&piece);
+    }
+    let mut written = Vec::new();
+    while queue.pending() > 0 {
+        let mut slices = [IoSlice::new(&[]); 2];
+        let filled = queue.slices(&mut slices);
+        let piece = joined(&slices[..filled]);
+        let taken = piece.len().min(12_345);
+        written.extend_from_slice(&piece[..taken]);
+        queue.advance(taken);
+        assert_eq!(queue.pending(), expected.len() - written.len());
+    }
+    assert!(written == expected);
+    queue.advance(1);
+    assert_eq!(queue.pending(), 0);
+}
+
+#[test]
+fn handshake_has_a_deadline() {
+    let start = Instant::now();
+    let config = config();
+    let mut link = Link::new(&config, start);
+    let deadline = start + Duration::from_secs(10);
+    assert_eq!(link.poll_timeout(), Some(deadline));
+    feed(&mut link, deadline - Duration::from_millis(1), greeting(3, 1, "NULL")).unwrap();
+    link.handle_timeout(deadline - Duration::from_millis(1)).unwrap();
+    assert_eq!(link.poll_timeout(), Some(deadline), "progress does not extend it");
+    assert_eq!(link.handle_timeout(deadline), Err(LinkError::HandshakeTimedOut));
+    assert_eq!(link.poll_timeout(), None);
+    assert_eq!(link.handle_timeout(deadline), Ok(()));
+}
+
+#[test]
+fn silent_peer_is_pinged_and_then_given_up() {
+    let start = Instant::now();
+    let mut link = shake(&config(), start, 1);
+    let second = Duration::from_secs(1);
+    let ping = command("PING", b"\0\0");
+    for at in [30, 60] {
+        assert_eq!(link.poll_timeout(), Some(start + at * second));
+        link.handle_timeout(start + at * second - Duration::from_nanos(1)).unwrap();
+        assert_eq!(link.pending_output(), 0);
+        link.handle_timeout(start + at * second).unwrap();
+        assert_eq!(flush(&mut link), ping);
+        link.handle_timeout(start + at * second).unwrap();
+        assert_eq!(link.pending_output(), 0);
+    }
+    assert_eq!(link.handle_timeout(start + 90 * second), Err(LinkError::HeartbeatTimedOut));
+}
+
+#[test]
+fn any_input_is_life() {
+    let start = Instant::now();
+    let mut link = shake(&config(), start, 1);
+    let mut now = start;
+    for _ in 0..20 {
+        now = link.poll_timeout().unwrap();
+        link.handle_timeout(now).unwrap();
+        // A single byte of a frame that is not complete.
+        feed(&mut link, now, vec![2]).unwrap();
+        feed(&mut link, now, announce(1)[1..].to_vec()).unwrap();
+        feed(&mut link, now, vec![0]).unwrap();
+        assert_eq!(link.poll_timeout(), Some(now + Duration::from_secs(30)));
+    }
+    assert!(now > start);
+}
+
+#[test]
+fn old_peers_and_absent_heartbeats_are_not_timed() {
+    let now = Instant::now();
+    assert_eq!(shake(&config(), now, 0).poll_timeout(), None);
+    let mut config = config();
+    config.heartbeat = None;
+    assert_eq!(shake(&config, now, 1).poll_timeout(), None);
+}
+
+#[test]
+fn extreme_timing_neither_spins_nor_overflows() {
+    let now = Instant::now();
+    let mut config = config();
+    config.heartbeat = Some(Heartbeat { interval: Duration::ZERO, misses: 0 });
+    let mut link = shake(&config, now, 1);
+    let due = link.poll_timeout().unwrap();
+    assert!(due > now);
+    link.handle_timeout(due).unwrap();
+    assert!(link.poll_timeout().unwrap() > due);
+    config.heartbeat = Some(Heartbeat { interval: Duration::MAX, misses: 1 });
+    config.handshake_timeout = Duration::MAX;
+    assert_eq!(Link::new(&config, now).poll_timeout(), None);
+    assert_eq!(shake(&config, now, 1).poll_timeout(), None);
+}
+
+#[test]
+fn debug_shows_no_content() {
+    let mut config = config();
+    config.identity = Bytes::from_static(b"sesame");
+    assert!(!format!("{:?}", Link::new(&config, Instant::now())).contains("sesame"));
+}
