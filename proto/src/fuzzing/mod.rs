@@ -2,6 +2,9 @@
 
 mod hostile;
 pub mod pair;
+mod zmtp;
+
+pub use zmtp::zmtp;
 
 use std::time::Instant;
 
