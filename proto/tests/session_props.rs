@@ -1,5 +1,7 @@
 //! Whatever happens to a link, each call ends exactly once, and as the other side said.
 
+#![allow(clippy::disallowed_methods, reason = "virtual time starts somewhere")]
+
 use callosum_proto::fuzzing::pair::{Op, Pair};
 use proptest::prelude::*;
 
@@ -31,10 +33,6 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 fn run(ops: Vec<Op>) {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the start of virtual time, of which only differences matter"
-    )]
     let mut pair = Pair::new(std::time::Instant::now());
     ops.into_iter().for_each(|op| pair.apply(op));
     pair.finish();

@@ -25,10 +25,6 @@ impl Side {
         Self::starting_at(role, config, CallId(0))
     }
 
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the start of virtual time, of which only differences matter"
-    )]
     fn starting_at(role: Role, config: SessionConfig, first_call: CallId) -> Self {
         let now = Instant::now();
         let nonce = [if role == Role::Connector { 1 } else { 2 }; NONCE_LEN];
