@@ -17,6 +17,10 @@ const ENVELOPE: usize = 64 * 1024;
 /// A body of at least this many bytes is sent as a piece of its own instead of being copied.
 const TAIL_FROM: usize = 4 * 1024;
 
+/// A header frame of up to this many bytes more than its method and key is kept for them; from a larger one
+/// they are copied, so that what nobody reads takes no memory while the call is open or its reply waits.
+const MAX_SLACK: usize = 256;
+
 /// How much the encoder asks for when its buffer is used up.
 const SCRATCH: usize = 16 * 1024;
 
@@ -62,7 +66,7 @@ impl MessageType {
     }
 }
 
-/// A decoded header frame. Its texts share the frame's buffer.
+/// A decoded header frame. Its texts share the frame's buffer, unless that holds much else.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
     /// What the message is.
@@ -100,13 +104,14 @@ pub fn decode_header(frame: &Bytes) -> Result<Header, DecodeError> {
         }
     }
     reader.end()?;
+    let id = RequestId {
+        seq: seq.ok_or(DecodeError::MissingField("seq"))?,
+        method: method.ok_or(DecodeError::MissingField("meth"))?,
+        key: key.ok_or(DecodeError::MissingField("okey"))?,
+    };
     Ok(Header {
         kind: kind.ok_or(DecodeError::MissingField("type"))?,
-        id: RequestId {
-            seq: seq.ok_or(DecodeError::MissingField("seq"))?,
-            method: method.ok_or(DecodeError::MissingField("meth"))?,
-            key: key.ok_or(DecodeError::MissingField("okey"))?,
-        },
+        id: if frame.len() > id.size() + MAX_SLACK { id.detached() } else { id },
         compressed: compressed.ok_or(DecodeError::MissingField("zip"))?,
     })
 }
@@ -120,7 +125,8 @@ fn set<T>(field: &mut Option<T>, name: &'static str, value: T) -> Result<(), Dec
 
 /// Reads the body frame that belongs to `header`.
 ///
-/// The application's bytes are a slice of the frame (or of the decompressed block); `limit` bounds them.
+/// The application's bytes are a slice of the frame (or of the decompressed block); `limit` bounds
+/// [`Payload::size`].
 ///
 /// # Errors
 /// Any [`DecodeError`]. A Snappy block's declared size is checked before it is decompressed.
@@ -138,18 +144,19 @@ pub fn decode_body(header: &Header, frame: Bytes, limit: usize) -> Result<Payloa
     reader.end()?;
     let meta = meta.ok_or(DecodeError::MissingField("meta"))?;
     let body = body.ok_or(DecodeError::MissingField("body"))?;
-    let size = body.len().max(meta.len());
-    if size > limit {
-        return Err(DecodeError::TooLarge { what: "a body", size, limit });
-    }
-    Ok(match header.kind {
+    let payload = match header.kind {
         MessageType::Function => Payload::Function(body),
         MessageType::Result => Payload::Result(body),
         MessageType::Failure => Payload::Failure(decode_error_info(&meta)?),
         MessageType::Error => Payload::Error(decode_error_info(&meta)?),
         MessageType::Cancel => Payload::Cancel,
         MessageType::Cancelled => Payload::Cancelled,
-    })
+    };
+    let size = payload.size();
+    if size > limit {
+        return Err(DecodeError::TooLarge { what: "a body", size, limit });
+    }
+    Ok(payload)
 }
 
 fn decompress(block: &[u8], limit: usize) -> Result<Bytes, DecodeError> {
