@@ -311,8 +311,7 @@ fn unknown_method_makes_python_deaf(world: &World) {
     let peer = client.peer();
     let pending = world.block_on(async {
         assert_echoes(peer).await;
-        let pending =
-            peer.invoke::<_, Value>("delay", &json!({"seconds": LONG})).no_timeout().into_future();
+        let pending = peer.invoke::<_, Value>("delay", &json!({"seconds": LONG})).no_timeout().into_future();
         until_begun(peer, "delay", 1).await;
         let short = Duration::from_millis(200);
         for method in ["no such method", "echo"] {
