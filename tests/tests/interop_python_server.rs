@@ -1,4 +1,5 @@
 //! Rust connectors call a Python Callosum server.
+#![expect(clippy::unwrap_used, reason = "a panic is a failed test")]
 
 use std::future::IntoFuture;
 use std::time::Duration;
@@ -309,9 +310,9 @@ fn unknown_method_makes_python_deaf(world: &World) {
     let (server, endpoint) = world.python_server(&[]);
     let client = world.connect(world.builder(), &endpoint);
     let peer = client.peer();
-    let pending = world.block_on(async {
+    let pending = peer.invoke::<_, Value>("delay", &json!({"seconds": LONG})).no_timeout().into_future();
+    world.block_on(async {
         assert_echoes(peer).await;
-        let pending = peer.invoke::<_, Value>("delay", &json!({"seconds": LONG})).no_timeout().into_future();
         until_begun(peer, "delay", 1).await;
         let short = Duration::from_millis(200);
         for method in ["no such method", "echo"] {
@@ -319,7 +320,6 @@ fn unknown_method_makes_python_deaf(world: &World) {
             assert!(matches!(ended, Err(CallError::TimedOut { sent: true })), "{method}: {ended:?}");
         }
         assert!(peer.is_connected());
-        pending
     });
     drop(server);
     let ended = world.block_on(pending);
