@@ -252,7 +252,7 @@ fn timeout_and_cancellation(world: &World) {
     }
 }
 
-/// A call that waits for its turn is answered with CANCELLED at once, and never runs.
+/// A call that waits for its turn when it is cancelled never runs; its CANCELLED takes its turn.
 fn cancelled_while_waiting(world: &World) {
     let (builder, hanging) = hanging(service(world.builder().ordering(OrderingMode::KeySerialized)));
     let server = world.serve(builder);
@@ -269,13 +269,14 @@ fn cancelled_while_waiting(world: &World) {
     let waiting = peers.iter().find(|peer| **peer != holding).expect("two clients are connected");
     until(|| waiting.stats().requests_queued == 1);
     client.send(&json!("now"));
-    assert_eq!(client.answer(), json!({"ok": {"cancelled": true, "answer": "CANCELLED"}}));
-    assert_eq!(hanging.begun.try_recv().err(), Some(TryRecvError::Empty));
+    until(|| waiting.stats().requests_queued == 0);
     assert_eq!(hanging.dropped.try_recv(), Err(TryRecvError::Empty));
 
     // Killed, with its call running.
     drop(holder);
     next(&hanging.dropped);
+    assert_eq!(client.answer(), json!({"ok": {"cancelled": true, "answer": "CANCELLED"}}));
+    assert_eq!(hanging.begun.try_recv().err(), Some(TryRecvError::Empty));
     let answer = client.request(&call_with_key("echo", json!({"sent": 1}), "k"));
     assert_eq!(answer, json!({"ok": {"received": 1}}));
     farewell(client);
