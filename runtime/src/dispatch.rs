@@ -1,7 +1,6 @@
 //! From a peer's request to its reply: the scheduler decides when, tasks run the handlers.
 
 use std::any::Any;
-use std::collections::HashMap;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -15,6 +14,7 @@ use callosum_proto::session::{IncomingId, Refusal, Reply, Request};
 use callosum_proto::{ErrorInfo, PeerId, Text, Ticket};
 use futures_util::future::{AbortHandle, Abortable, BoxFuture};
 use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
 
 use crate::handler::Context;
 use crate::node::Node;
@@ -31,9 +31,9 @@ pub(crate) struct Dispatcher {
 
 struct State {
     scheduler: Box<dyn Scheduler>,
-    requests: HashMap<Ticket, Open>,
+    requests: FxHashMap<Ticket, Open>,
     /// The ticket of a link's request.
-    tickets: HashMap<(PeerId, IncomingId), Ticket>,
+    tickets: FxHashMap<(PeerId, IncomingId), Ticket>,
     next_ticket: u64,
     /// Nothing is started any more.
     closed: bool,
@@ -65,8 +65,8 @@ impl Dispatcher {
     pub(crate) fn new(scheduler: Box<dyn Scheduler>) -> Self {
         let state = State {
             scheduler,
-            requests: HashMap::new(),
-            tickets: HashMap::new(),
+            requests: FxHashMap::default(),
+            tickets: FxHashMap::default(),
             next_ticket: 0,
             closed: false,
         };
