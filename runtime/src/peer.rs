@@ -279,7 +279,7 @@ impl PeerShared {
         })?;
         state.waiting.insert(call, sender);
         drop(state);
-        add(&self.counters.calls_started, 1);
+        add(&self.counters.calls_started.0, 1);
         self.waker.wake();
         Ok(PendingCall { peer: self.clone(), call, reply, ended: false })
     }
