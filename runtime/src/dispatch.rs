@@ -83,6 +83,9 @@ impl Dispatcher {
         clock: &mut Clock,
     ) -> bool {
         let mut state = self.state.lock();
+        if state.closed {
+            return false;
+        }
         let ticket = Ticket(state.next_ticket);
         state.next_ticket += 1;
         let bytes = REQUEST_OVERHEAD + request.body.len() + request.method.as_bytes().len();
@@ -231,11 +234,18 @@ impl Dispatcher {
     pub(crate) fn stop_all(&self) {
         let mut state = self.state.lock();
         state.closed = true;
-        for open in state.requests.values() {
-            if let Stage::Running { stop: Some(stop), .. } = &open.stage {
-                stop.abort();
+        state.tickets.clear();
+        // Those that run are let go of when they have really ended.
+        state.requests.retain(|_, open| match &open.stage {
+            Stage::Running { stop, .. } => {
+                if let Some(stop) = stop {
+                    stop.abort();
+                }
+                true
             }
-        }
+            Stage::Forgotten => true,
+            Stage::Waiting(_) | Stage::Done(_) => false,
+        });
     }
 
     /// Starts no more handlers for a link whose replies pile up, or starts them again.

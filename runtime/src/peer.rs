@@ -48,6 +48,8 @@ pub(crate) struct PeerState {
     pub(crate) linked: bool,
     info: PeerInfo,
     cause: Option<DisconnectCause>,
+    /// There will be no other link.
+    over: bool,
     waiting: FxHashMap<CallId, oneshot::Sender<Result<Bytes, CallError>>>,
     pings: FxHashMap<PingId, oneshot::Sender<Duration>>,
     ready: Vec<oneshot::Sender<()>>,
@@ -90,6 +92,7 @@ impl PeerShared {
                 linked: false,
                 info: PeerInfo::default(),
                 cause: None,
+                over: false,
                 waiting: FxHashMap::default(),
                 pings: FxHashMap::default(),
                 ready: Vec::new(),
@@ -112,7 +115,11 @@ impl PeerShared {
         let mut effects = Vec::new();
         let link = {
             let mut state = self.lock();
+            if state.over {
+                return;
+            }
             state.linked = false;
+            state.over = !renew;
             state.cause = Some(cause.clone());
             state.session.close(cause.close_cause());
             state.take_effects(&mut effects);
