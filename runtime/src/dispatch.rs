@@ -1,13 +1,12 @@
 //! From a peer's request to its reply: the scheduler decides when, tasks run the handlers.
 
 use std::any::Any;
-use std::collections::HashMap;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{self, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use callosum_proto::scheduler::{Action, Arrival, Scheduler, Withdrawn};
@@ -15,6 +14,7 @@ use callosum_proto::session::{IncomingId, Refusal, Reply, Request};
 use callosum_proto::{ErrorInfo, PeerId, Text, Ticket};
 use futures_util::future::{AbortHandle, Abortable, BoxFuture};
 use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
 
 use crate::handler::Context;
 use crate::node::Node;
@@ -31,9 +31,9 @@ pub(crate) struct Dispatcher {
 
 struct State {
     scheduler: Box<dyn Scheduler>,
-    requests: HashMap<Ticket, Open>,
+    requests: FxHashMap<Ticket, Open>,
     /// The ticket of a link's request.
-    tickets: HashMap<(PeerId, IncomingId), Ticket>,
+    tickets: FxHashMap<(PeerId, IncomingId), Ticket>,
     next_ticket: u64,
     /// Nothing is started any more.
     closed: bool,
@@ -65,17 +65,27 @@ impl Dispatcher {
     pub(crate) fn new(scheduler: Box<dyn Scheduler>) -> Self {
         let state = State {
             scheduler,
-            requests: HashMap::new(),
-            tickets: HashMap::new(),
+            requests: FxHashMap::default(),
+            tickets: FxHashMap::default(),
             next_ticket: 0,
             closed: false,
         };
         Self { state: Mutex::new(state) }
     }
 
-    /// A request came in on a link.
-    pub(crate) fn arrive(&self, node: &Arc<Node>, peer: &Arc<PeerShared>, link: PeerId, request: Request) {
+    /// A request came in on a link; whether a handler runs now that is yet to end.
+    pub(crate) fn arrive(
+        &self,
+        node: &Arc<Node>,
+        peer: &Arc<PeerShared>,
+        link: PeerId,
+        request: Request,
+        clock: &mut Clock,
+    ) -> bool {
         let mut state = self.state.lock();
+        if state.closed {
+            return false;
+        }
         let ticket = Ticket(state.next_ticket);
         state.next_ticket += 1;
         let bytes = REQUEST_OVERHEAD + request.body.len() + request.method.as_bytes().len();
@@ -83,7 +93,8 @@ impl Dispatcher {
         if let Err(busy) = state.scheduler.arrive(arrival) {
             drop(state);
             let error = Refusal::Busy.to_error(&busy.to_string());
-            return peer.reply(link, request.id, Reply::Error(error));
+            peer.reply(link, request.id, Reply::Error(error));
+            return false;
         }
         add(&peer.counters.requests_queued, 1);
         let id = request.id;
@@ -92,24 +103,29 @@ impl Dispatcher {
         state.requests.insert(ticket, Open { peer: peer.clone(), link, id, stage, loans: 0 });
         let started = state.pump(node);
         drop(state);
-        self.run_as(node, started, true);
+        self.run_as(node, started, Some(clock))
     }
 
     /// Gives each handler that has just been started a task of its own.
     fn run(&self, node: &Arc<Node>, started: Vec<Started>) {
-        self.run_as(node, started, false);
+        self.run_as(node, started, None);
     }
 
-    /// With `inline`, a handler is polled once here, which is all that many need, before it gets a task. Never from
-    /// within a handler, or they would pile up on one stack.
-    fn run_as(&self, node: &Arc<Node>, mut started: Vec<Started>, inline: bool) {
+    /// With a clock, a handler is polled once here, which is all that many need, before it gets a task. Never from
+    /// within a handler, or they would pile up on one stack. Returns whether one got a task.
+    fn run_as(&self, node: &Arc<Node>, mut started: Vec<Started>, mut clock: Option<&mut Clock>) -> bool {
+        let mut goes_on = false;
         while let Some(call) = started.pop() {
             let ticket = call.ticket;
-            match call.begin(node, inline) {
+            match call.begin(node, clock.as_deref_mut()) {
                 Begun::Ended(reply) => started.extend(self.finish(node, ticket, Some(reply))),
-                Begun::Goes(running) => started.extend(self.detach(node, ticket, running)),
+                Begun::Goes(running) => {
+                    goes_on = true;
+                    started.extend(self.detach(node, ticket, running));
+                }
             }
         }
+        goes_on
     }
 
     /// Moves a handler to a task of its own.
@@ -218,11 +234,18 @@ impl Dispatcher {
     pub(crate) fn stop_all(&self) {
         let mut state = self.state.lock();
         state.closed = true;
-        for open in state.requests.values() {
-            if let Stage::Running { stop: Some(stop), .. } = &open.stage {
-                stop.abort();
+        state.tickets.clear();
+        // Those that run are let go of when they have really ended.
+        state.requests.retain(|_, open| match &open.stage {
+            Stage::Running { stop, .. } => {
+                if let Some(stop) = stop {
+                    stop.abort();
+                }
+                true
             }
-        }
+            Stage::Forgotten => true,
+            Stage::Waiting(_) | Stage::Done(_) => false,
+        });
     }
 
     /// Starts no more handlers for a link whose replies pile up, or starts them again.
@@ -303,6 +326,23 @@ impl State {
     }
 }
 
+/// Times handlers that run one after the other with one reading of the clock each.
+#[derive(Default)]
+pub(crate) struct Clock(Option<Instant>);
+
+impl Clock {
+    fn start(&mut self) -> &mut Self {
+        self.0.get_or_insert_with(Instant::now);
+        self
+    }
+
+    /// Time since the last lap, or since the start.
+    fn lap(&mut self) -> Duration {
+        let now = Instant::now();
+        self.0.replace(now).map_or(Duration::ZERO, |then| now.saturating_duration_since(then))
+    }
+}
+
 /// A call that the scheduler has started and no handler has seen.
 struct Started {
     ticket: Ticket,
@@ -316,7 +356,7 @@ enum Begun {
 }
 
 impl Started {
-    fn begin(self, node: &Node, inline: bool) -> Begun {
+    fn begin(self, node: &Node, clock: Option<&mut Clock>) -> Begun {
         let Self { body, context, .. } = self;
         let Some(method) = node.handlers.find(&context.method) else {
             let detail = format!("no handler is registered for `{}`", context.method);
@@ -329,8 +369,8 @@ impl Started {
             tracing::Span::none()
         };
         let name = context.method.clone();
-        let inline = inline && method.is_quick();
-        let begun = inline.then(Instant::now);
+        let clock = clock.filter(|_| method.is_quick()).map(Clock::start);
+        let inline = clock.is_some();
         let made = span.in_scope(|| {
             catch_unwind(AssertUnwindSafe(|| {
                 let mut handling = method.handler.call(body, context);
@@ -342,8 +382,8 @@ impl Started {
                 (handling, poll)
             }))
         });
-        if let Some(begun) = begun {
-            method.took(begun.elapsed());
+        if let Some(clock) = clock {
+            method.took(clock.lap());
         }
         match made {
             Err(panic) => Begun::Ended(panicked(&name, &*panic)),
