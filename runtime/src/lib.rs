@@ -13,7 +13,7 @@ mod event;
 mod handler;
 mod inproc;
 mod invocation;
-mod link;
+pub mod link;
 mod node;
 mod peer;
 pub mod rt;
