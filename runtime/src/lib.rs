@@ -20,6 +20,10 @@ pub mod rt;
 mod stats;
 mod tasks;
 
+/// The crate whose sockets [`Builder::connect_zeromq`] and [`Builder::bind_zeromq`] take.
+#[cfg(feature = "zeromq")]
+pub use ::zeromq;
+
 pub use binder::Binder;
 pub use builder::{Builder, Limits, Reconnect, WhileDisconnected};
 pub use callosum_proto as proto;

@@ -27,6 +27,8 @@ mod memory;
 mod message;
 pub(crate) mod pump;
 pub(crate) mod stream;
+#[cfg(feature = "zeromq")]
+mod zeromq;
 
 use std::sync::Arc;
 
