@@ -39,7 +39,7 @@ fn run(ops: Vec<Op>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     #[test]
     fn each_call_ends_once_and_as_it_was_answered(ops in prop::collection::vec(op(), 0..120)) {

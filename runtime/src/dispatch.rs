@@ -1,7 +1,6 @@
 //! From a peer's request to its reply: the scheduler decides when, tasks run the handlers.
 
 use std::any::Any;
-use std::collections::HashMap;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -15,6 +14,7 @@ use callosum_proto::session::{IncomingId, Refusal, Reply, Request};
 use callosum_proto::{ErrorInfo, PeerId, Text, Ticket};
 use futures_util::future::{AbortHandle, Abortable, BoxFuture};
 use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
 
 use crate::handler::Context;
 use crate::node::Node;
@@ -31,9 +31,9 @@ pub(crate) struct Dispatcher {
 
 struct State {
     scheduler: Box<dyn Scheduler>,
-    requests: HashMap<Ticket, Open>,
+    requests: FxHashMap<Ticket, Open>,
     /// The ticket of a link's request.
-    tickets: HashMap<(PeerId, IncomingId), Ticket>,
+    tickets: FxHashMap<(PeerId, IncomingId), Ticket>,
     next_ticket: u64,
     /// Nothing is started any more.
     closed: bool,
@@ -65,16 +65,22 @@ impl Dispatcher {
     pub(crate) fn new(scheduler: Box<dyn Scheduler>) -> Self {
         let state = State {
             scheduler,
-            requests: HashMap::new(),
-            tickets: HashMap::new(),
+            requests: FxHashMap::default(),
+            tickets: FxHashMap::default(),
             next_ticket: 0,
             closed: false,
         };
         Self { state: Mutex::new(state) }
     }
 
-    /// A request came in on a link.
-    pub(crate) fn arrive(&self, node: &Arc<Node>, peer: &Arc<PeerShared>, link: PeerId, request: Request) {
+    /// A request came in on a link; whether a handler runs now that is yet to end.
+    pub(crate) fn arrive(
+        &self,
+        node: &Arc<Node>,
+        peer: &Arc<PeerShared>,
+        link: PeerId,
+        request: Request,
+    ) -> bool {
         let mut state = self.state.lock();
         let ticket = Ticket(state.next_ticket);
         state.next_ticket += 1;
@@ -83,7 +89,8 @@ impl Dispatcher {
         if let Err(busy) = state.scheduler.arrive(arrival) {
             drop(state);
             let error = Refusal::Busy.to_error(&busy.to_string());
-            return peer.reply(link, request.id, Reply::Error(error));
+            peer.reply(link, request.id, Reply::Error(error));
+            return false;
         }
         add(&peer.counters.requests_queued, 1);
         let id = request.id;
@@ -92,7 +99,7 @@ impl Dispatcher {
         state.requests.insert(ticket, Open { peer: peer.clone(), link, id, stage, loans: 0 });
         let started = state.pump(node);
         drop(state);
-        self.run_as(node, started, true);
+        self.run_as(node, started, true)
     }
 
     /// Gives each handler that has just been started a task of its own.
@@ -101,15 +108,20 @@ impl Dispatcher {
     }
 
     /// With `inline`, a handler is polled once here, which is all that many need, before it gets a task. Never from
-    /// within a handler, or they would pile up on one stack.
-    fn run_as(&self, node: &Arc<Node>, mut started: Vec<Started>, inline: bool) {
+    /// within a handler, or they would pile up on one stack. Returns whether one got a task.
+    fn run_as(&self, node: &Arc<Node>, mut started: Vec<Started>, inline: bool) -> bool {
+        let mut goes_on = false;
         while let Some(call) = started.pop() {
             let ticket = call.ticket;
             match call.begin(node, inline) {
                 Begun::Ended(reply) => started.extend(self.finish(node, ticket, Some(reply))),
-                Begun::Goes(running) => started.extend(self.detach(node, ticket, running)),
+                Begun::Goes(running) => {
+                    goes_on = true;
+                    started.extend(self.detach(node, ticket, running));
+                }
             }
         }
+        goes_on
     }
 
     /// Moves a handler to a task of its own.

@@ -1,6 +1,5 @@
 //! Handlers: what answers the calls of remote peers.
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -12,6 +11,7 @@ use callosum_proto::{OrderingKey, Text};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use parking_lot::RwLock;
+use rustc_hash::FxHashMap;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -74,7 +74,7 @@ pub struct Handlers {
 
 #[derive(Default)]
 struct Table {
-    methods: HashMap<Text, Arc<Method>>,
+    methods: FxHashMap<Text, Arc<Method>>,
     fallback: Option<Arc<Method>>,
 }
 

@@ -1,6 +1,5 @@
 //! A remote peer: its session, the calls that wait on it, and the handle that users hold.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,6 +10,7 @@ use callosum_proto::{CallId, PeerId, session};
 use futures_channel::oneshot;
 use futures_util::task::AtomicWaker;
 use parking_lot::{Mutex, MutexGuard};
+use rustc_hash::FxHashMap;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -48,8 +48,8 @@ pub(crate) struct PeerState {
     pub(crate) linked: bool,
     info: PeerInfo,
     cause: Option<DisconnectCause>,
-    waiting: HashMap<CallId, oneshot::Sender<Result<Bytes, CallError>>>,
-    pings: HashMap<PingId, oneshot::Sender<Duration>>,
+    waiting: FxHashMap<CallId, oneshot::Sender<Result<Bytes, CallError>>>,
+    pings: FxHashMap<PingId, oneshot::Sender<Duration>>,
     ready: Vec<oneshot::Sender<()>>,
 }
 
@@ -90,8 +90,8 @@ impl PeerShared {
                 linked: false,
                 info: PeerInfo::default(),
                 cause: None,
-                waiting: HashMap::new(),
-                pings: HashMap::new(),
+                waiting: FxHashMap::default(),
+                pings: FxHashMap::default(),
                 ready: Vec::new(),
             }),
         })

@@ -35,7 +35,8 @@ fn seq_of(call: CallId) -> u32 {
 /// Our calls by `seq`, which wraps at 2^32 and passes over those still in use.
 #[derive(Debug)]
 pub(super) struct Calls {
-    by_seq: BTreeMap<u32, Call>,
+    /// Boxed, because a tree moves its values about.
+    by_seq: BTreeMap<u32, Box<Call>>,
     next: CallId,
 }
 
@@ -65,16 +66,16 @@ impl Calls {
     }
 
     pub(super) fn insert(&mut self, call: Call) {
-        self.by_seq.insert(seq_of(call.id), call);
+        self.by_seq.insert(seq_of(call.id), Box::new(call));
     }
 
     pub(super) fn get_mut(&mut self, id: CallId) -> Option<&mut Call> {
-        self.by_seq.get_mut(&seq_of(id)).filter(|call| call.id == id)
+        self.by_seq.get_mut(&seq_of(id)).map(Box::as_mut).filter(|call| call.id == id)
     }
 
     pub(super) fn remove(&mut self, id: CallId) -> Option<Call> {
         self.get_mut(id)?;
-        self.by_seq.remove(&seq_of(id))
+        self.by_seq.remove(&seq_of(id)).map(|call| *call)
     }
 
     /// Takes the call that a reply belongs to: one that has left, with the same method and key.
@@ -83,11 +84,11 @@ impl Calls {
         if !call.sent() || call.method != reply.method || call.key != reply.key {
             return None;
         }
-        self.by_seq.remove(&reply.seq)
+        self.by_seq.remove(&reply.seq).map(|call| *call)
     }
 
     pub(super) fn pop_first(&mut self) -> Option<Call> {
-        self.by_seq.pop_first().map(|(_, call)| call)
+        self.by_seq.pop_first().map(|(_, call)| *call)
     }
 
     pub(super) fn len(&self) -> usize {

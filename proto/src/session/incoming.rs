@@ -104,7 +104,7 @@ impl Session {
     }
 
     fn handle_function(&mut self, header: Header, body: Bytes) {
-        if self.requests.contains(&header.id) {
+        if self.requests.find(&header.id).is_some() {
             return self.report(Anomaly::DuplicateRequest);
         }
         if self.draining {

@@ -53,7 +53,8 @@ pub(super) struct Place(u64);
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     control: VecDeque<Control>,
-    entries: BTreeMap<Place, Entry>,
+    /// Boxed, because a tree moves its values about.
+    entries: BTreeMap<Place, Box<Entry>>,
     next: u64,
     bytes: usize,
     /// Bytes of refusals and of PONGs: what a peer can cause without a handler.
@@ -69,7 +70,7 @@ impl Outbox {
         let place = Place(self.next);
         self.next += 1;
         self.bytes += entry.size();
-        self.entries.insert(place, entry);
+        self.entries.insert(place, Box::new(entry));
         place
     }
 
@@ -108,14 +109,18 @@ impl Outbox {
 
     /// Takes back every entry whose payload has more than `limit` bytes.
     pub(super) fn take_larger_than(&mut self, limit: usize) -> Vec<(Place, Entry)> {
-        let larger: Vec<_> = self.entries.extract_if(.., |_, entry| entry.payload_size() > limit).collect();
+        let larger: Vec<_> = self
+            .entries
+            .extract_if(.., |_, entry| entry.payload_size() > limit)
+            .map(|(place, entry)| (place, *entry))
+            .collect();
         self.bytes -= larger.iter().map(|(_, entry)| entry.size()).sum::<usize>();
         larger
     }
 
     pub(super) fn put_back(&mut self, place: Place, entry: Entry) {
         self.bytes += entry.size();
-        self.entries.insert(place, entry);
+        self.entries.insert(place, Box::new(entry));
     }
 
     /// Takes a probe back, if it has not left.
@@ -139,10 +144,10 @@ impl Outbox {
     pub(super) fn pop(&mut self) -> Option<Entry> {
         let (_, entry) = self.entries.pop_first()?;
         self.bytes -= entry.size();
-        if let Entry::Refusal(_) = entry {
+        if let Entry::Refusal(_) = *entry {
             self.unsolicited -= entry.size();
         }
-        Some(entry)
+        Some(*entry)
     }
 
     /// Bytes that calls and replies wait with.

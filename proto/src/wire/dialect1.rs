@@ -89,17 +89,17 @@ pub fn decode_header(frame: &Bytes) -> Result<Header, DecodeError> {
     let mut reader = Reader::new(frame);
     for _ in 0..reader.map("header")? {
         match reader.map_key()? {
-            Some("type") => set(&mut kind, "type", MessageType::from_wire(reader.int("type")?)?)?,
-            Some("meth") => set(&mut method, "meth", reader.text("meth")?)?,
-            Some("okey") => {
+            Some(b"type") => set(&mut kind, "type", MessageType::from_wire(reader.int("type")?)?)?,
+            Some(b"meth") => set(&mut method, "meth", reader.text("meth")?)?,
+            Some(b"okey") => {
                 let (of, bytes) = reader.str_or_bin("okey")?;
                 set(&mut key, "okey", OrderingKey::from_wire(of, bytes))?;
             }
-            Some("seq") => {
+            Some(b"seq") => {
                 let value = u32::try_from(reader.int("seq")?).map_err(|_| DecodeError::OutOfRange("seq"))?;
                 set(&mut seq, "seq", value)?;
             }
-            Some("zip") => set(&mut compressed, "zip", reader.bool("zip")?)?,
+            Some(b"zip") => set(&mut compressed, "zip", reader.bool("zip")?)?,
             _ => reader.skip()?,
         }
     }
@@ -136,8 +136,8 @@ pub fn decode_body(header: &Header, frame: Bytes, limit: usize) -> Result<Payloa
     let mut reader = Reader::new(&frame);
     for _ in 0..reader.map("body")? {
         match reader.map_key()? {
-            Some("meta") => set(&mut meta, "meta", reader.bytes_or_nil("meta")?)?,
-            Some("body") => set(&mut body, "body", reader.bytes_or_nil("body")?)?,
+            Some(b"meta") => set(&mut meta, "meta", reader.bytes_or_nil("meta")?)?,
+            Some(b"body") => set(&mut body, "body", reader.bytes_or_nil("body")?)?,
             _ => reader.skip()?,
         }
     }

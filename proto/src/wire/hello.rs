@@ -56,13 +56,13 @@ impl Hello {
         let mut reader = Reader::new(frame);
         for _ in 0..reader.map("hello")? {
             match reader.map_key()? {
-                Some("callosum") => dialects = Some(read_dialects(&mut reader)?),
-                Some("nonce") => {
+                Some(b"callosum") => dialects = Some(read_dialects(&mut reader)?),
+                Some(b"nonce") => {
                     let bytes = reader.bin("nonce")?;
                     let array = bytes[..].try_into().map_err(|_| DecodeError::OutOfRange("nonce"))?;
                     nonce = Some(array);
                 }
-                Some("max_body") => max_body = Some(reader.uint("max_body")?),
+                Some(b"max_body") => max_body = Some(reader.uint("max_body")?),
                 _ => reader.skip()?,
             }
         }

@@ -111,7 +111,7 @@ impl<'a> Reader<'a> {
 
     pub(super) fn text(&mut self, field: &'static str) -> Result<Text, DecodeError> {
         match self.str_or_bin(field)? {
-            (KeyKind::Str, bytes) => Text::from_utf8(bytes).map_err(|_| DecodeError::NotUtf8(field)),
+            (KeyKind::Str, bytes) => Ok(Text::from_checked(bytes)),
             (KeyKind::Bin, _) => Err(DecodeError::WrongType { field }),
         }
     }
@@ -133,13 +133,13 @@ impl<'a> Reader<'a> {
     }
 
     /// A map's key, as text; `None` (and skipped) if it is of another type.
-    pub(super) fn map_key(&mut self) -> Result<Option<&'a str>, DecodeError> {
+    pub(super) fn map_key(&mut self) -> Result<Option<&'a [u8]>, DecodeError> {
         match self.peek()? {
             Marker::FixStr(_) | Marker::Str8 | Marker::Str16 | Marker::Str32 => {
                 let len = decode::read_str_len(&mut self.rest).map_err(|_| DecodeError::Truncated)?;
                 let (key, rest) = self.rest.split_at_checked(len as usize).ok_or(DecodeError::Truncated)?;
                 self.rest = rest;
-                Ok(std::str::from_utf8(key).ok())
+                Ok(Some(key))
             }
             _ => self.skip().map(|()| None),
         }

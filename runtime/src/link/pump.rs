@@ -44,10 +44,10 @@ impl Pump {
         let mut set_to_work = 0;
         let mut effects = std::mem::take(&mut self.effects);
         for effect in effects.drain(..) {
-            set_to_work += usize::from(matches!(effect, Effect::Complete(..) | Effect::Request(_)));
-            if let Some(effect) = self.peer.settle(effect) {
-                self.carry_out(effect);
-            }
+            set_to_work += usize::from(match self.peer.settle(effect) {
+                Some(effect) => self.carry_out(effect),
+                None => true,
+            });
         }
         self.effects = effects;
         if backlogged != self.paused {
@@ -57,10 +57,13 @@ impl Pump {
         set_to_work
     }
 
-    fn carry_out(&mut self, effect: Effect) {
+    /// Does what concerns others than callers; whether that set somebody to work.
+    fn carry_out(&mut self, effect: Effect) -> bool {
         let node = &self.peer.node;
         match effect {
-            Effect::Request(request) => node.dispatcher.arrive(node, &self.peer, self.link, request),
+            Effect::Request(request) => {
+                return node.dispatcher.arrive(node, &self.peer, self.link, request);
+            }
             Effect::Stop(id, reply) => node.dispatcher.stop(node, self.link, id, reply),
             Effect::Established(ready) => {
                 self.established = true;
@@ -77,6 +80,7 @@ impl Pump {
             }
             Effect::Complete(..) | Effect::Pong(..) => unreachable!("settled by the peer itself"),
         }
+        false
     }
 
     /// Why the session is over, if it is.
