@@ -1,0 +1,9 @@
+//! Message links on async-std.
+
+use callosum_async_std as callosum;
+
+#[path = "../../tests/shared/links.rs"]
+mod links;
+#[path = "../../tests/shared/on_async_std.rs"]
+mod on_async_std;
+use on_async_std::{run, spawn};

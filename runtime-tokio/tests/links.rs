@@ -1,0 +1,9 @@
+//! Message links on tokio.
+
+use callosum_tokio as callosum;
+
+#[path = "../../tests/shared/links.rs"]
+mod links;
+#[path = "../../tests/shared/on_tokio.rs"]
+mod on_tokio;
+use on_tokio::{run, spawn};
