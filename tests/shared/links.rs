@@ -4,17 +4,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use futures_util::future::join_all;
+use futures_util::future::{Either, join_all, select};
 
 use crate::callosum::link::{
     Hub, MemoryReceiver, MemorySender, MessageReceiver, MessageSender, Received, memory,
 };
 use crate::callosum::proto::session::Anomaly;
 use crate::callosum::proto::wire::{Encoder, Hello, NONCE_LEN, PING, PONG};
-use crate::callosum::proto::{ErrorInfo, Message, Multipart, Payload, RequestId};
+use crate::callosum::proto::{Message, Multipart, Payload, RequestId};
 use crate::callosum::{
     Binder, Builder, CallError, CloseCause, Connector, Context, DisconnectCause, Drained, Driver,
-    DriverError, Event, Events, HandlerResult, Limits, OrderingKey, Peer, Refusal, builder,
+    DriverError, Event, Events, HandlerResult, Limits, OrderingKey, Peer, Refusal, Response, builder,
 };
 use crate::{run, spawn};
 
@@ -180,16 +180,13 @@ fn a_restarted_peer_gets_a_new_session() {
     run(async {
         let (hub, binder) = bind(echoing());
         let mut events = binder.events();
-        let (_former, _) = connect(&hub, "a", echoing());
+        let (former, _) = connect(&hub, "a", echoing());
         let peer = connected(&mut events).await;
         let body = Bytes::new();
         let pending = peer.invoke_raw("for ever", &body).into_future();
-        let restart = async {
-            while peer.stats().bytes_sent == 0 || peer.ping().await.is_err() {}
-            connect(&hub, "a", echoing())
-        };
-        let (result, (newcomer, _ending)) = futures_util::join!(pending, restart);
-
+        let pending = running(pending, former.peer()).await;
+        let (newcomer, _ending) = connect(&hub, "a", echoing());
+        let result = pending.await;
         let Err(CallError::Disconnected(cause)) = result else { panic!("{result:?}") };
         assert!(is_session_end(&cause, CloseCause::PeerRestarted), "{cause:?}");
         assert!(is_session_end(&disconnected(&mut events).await, CloseCause::PeerRestarted));
@@ -248,13 +245,9 @@ fn a_connector_finds_out_that_it_was_forgotten() {
         let peer = connected(&mut events).await;
         let body = Bytes::new();
         let pending = connector.peer().invoke_raw("for ever", &body).into_future();
-        let forget = async {
-            while peer.stats().requests_running == 0 {
-                peer.ping().await.unwrap();
-            }
-            peer.disconnect();
-        };
-        let (result, ()) = futures_util::join!(pending, forget);
+        let pending = running(pending, &peer).await;
+        peer.disconnect();
+        let result = pending.await;
         let Err(CallError::Disconnected(cause)) = result else { panic!("{result:?}") };
         assert!(is_session_end(&cause, CloseCause::KeepaliveTimedOut), "{cause:?}");
         assert!(matches!(ending.await.unwrap(), Err(DriverError::Disconnected(_))));
@@ -271,7 +264,7 @@ fn a_peer_that_leaves_is_forgotten_at_once() {
         let (connector, driver) = builder().connect_link(sender, receiver);
         {
             let ready = std::pin::pin!(connector.peer().ready());
-            futures_util::future::select(driver, ready).await;
+            select(driver, ready).await;
         }
         let peer = connected(&mut events).await;
         assert!(matches!(disconnected(&mut events).await, DisconnectCause::PeerClosed));
@@ -315,6 +308,19 @@ fn shutdown_drains_both_sides() {
     });
 }
 
+/// Waits until a handler runs for a call that never ends; gives the call back.
+async fn running(call: Response<Bytes>, callee: &Peer) -> Response<Bytes> {
+    let started = std::pin::pin!(async {
+        while callee.stats().requests_running == 0 {
+            callee.ping().await.unwrap();
+        }
+    });
+    match select(call, started).await {
+        Either::Left((result, _)) => panic!("the call has ended: {result:?}"),
+        Either::Right(((), call)) => call,
+    }
+}
+
 #[test]
 fn calls_are_refused_while_draining() {
     run(async {
@@ -324,22 +330,55 @@ fn calls_are_refused_while_draining() {
         let peer = connected(&mut events).await;
         let body = Bytes::new();
         let pending = connector.peer().invoke_raw("for ever", &body).into_future();
-        let draining = async {
-            while peer.stats().requests_running == 0 {
-                peer.ping().await.unwrap();
-            }
-            let shutdown = binder.shutdown(Duration::from_millis(200));
-            let refused = async {
-                while peer.invoke_raw("echo", &body).await.is_ok() {}
-                call(connector.peer(), "late").await
-            };
-            futures_util::join!(shutdown, refused)
+        let pending = running(pending, &peer).await;
+        let refused = async {
+            while call(&peer, "not yet").await.is_ok() {}
+            let refused = call(connector.peer(), "late").await;
+            drop(pending);
+            refused
         };
-        let (result, (drained, refused)) = futures_util::join!(pending, draining);
-        assert_eq!(drained, Drained::DeadlinePassed);
-        assert!(matches!(result, Err(CallError::Disconnected(_))), "{result:?}");
-        let Err(CallError::Error(ErrorInfo { .. })) = &refused else { panic!("{refused:?}") };
-        assert_eq!(Refusal::of(refused.unwrap_err().remote().unwrap()), Some(Refusal::ShuttingDown));
+        let (drained, refused) = futures_util::join!(binder.shutdown(PATIENCE), refused);
+        assert_eq!(drained, Drained::Completely);
+        let Err(CallError::Error(info)) = &refused else { panic!("{refused:?}") };
+        assert_eq!(Refusal::of(info), Some(Refusal::ShuttingDown));
+    });
+}
+
+#[test]
+fn the_deadline_of_a_shutdown_cuts_what_is_left() {
+    run(async {
+        let (hub, binder) = bind(echoing());
+        let mut events = binder.events();
+        let (connector, _ending) = connect(&hub, "a", echoing());
+        let peer = connected(&mut events).await;
+        let body = Bytes::new();
+        let pending = connector.peer().invoke_raw("for ever", &body).into_future();
+        let pending = running(pending, &peer).await;
+        assert_eq!(binder.shutdown(SHORT).await, Drained::DeadlinePassed);
+        let result = pending.await;
+        assert!(matches!(result, Err(CallError::Disconnected(DisconnectCause::PeerClosed))), "{result:?}");
+    });
+}
+
+#[test]
+fn a_drained_link_waits_for_the_peer_to_have_received_everything() {
+    run(async {
+        let (hub, binder) = bind(echoing());
+        let mut events = binder.events();
+        let mut raw = Raw::connect(&hub, "raw");
+        raw.say_hello().await;
+        connected(&mut events).await;
+        assert_eq!(raw.next().await.unwrap().frames()[0], PONG);
+        let mut shutdown = Box::pin(binder.shutdown(PATIENCE));
+        let probe = match select(&mut shutdown, Box::pin(raw.next())).await {
+            Either::Left((drained, _)) => panic!("{drained:?} before it has asked"),
+            Either::Right((probe, _)) => probe.expect("the link lives").into_three().unwrap(),
+        };
+        let [marker, header, body] = probe;
+        assert_eq!(marker, PING);
+        raw.send(&[PONG, header, body]).await;
+        assert_eq!(shutdown.await, Drained::Completely);
+        assert!(raw.next().await.is_none());
     });
 }
 
@@ -419,9 +458,9 @@ fn a_peer_that_floods_and_does_not_read_is_given_up() {
                     raw.send(&probe).await;
                 }
             });
-            match futures_util::future::select(flood, end).await {
-                futures_util::future::Either::Right((cause, _)) => cause,
-                futures_util::future::Either::Left((never, _)) => never,
+            match select(flood, end).await {
+                Either::Right((cause, _)) => cause,
+                Either::Left((never, _)) => never,
             }
         };
         let calls = async {

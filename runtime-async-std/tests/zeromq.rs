@@ -1,0 +1,9 @@
+//! Sockets of the `zeromq` crate as message links, on async-std.
+
+use callosum_async_std as callosum;
+
+#[path = "../../tests/shared/on_async_std.rs"]
+mod on_async_std;
+#[path = "../../tests/shared/zeromq.rs"]
+mod zeromq;
+use on_async_std::{run, spawn};
