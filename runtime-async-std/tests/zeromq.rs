@@ -2,6 +2,8 @@
 
 use callosum_async_std as callosum;
 
+#[path = "../../tests/shared/common.rs"]
+mod common;
 #[path = "../../tests/shared/on_async_std.rs"]
 mod on_async_std;
 #[path = "../../tests/shared/zeromq.rs"]

@@ -2,6 +2,8 @@
 
 use callosum_tokio as callosum;
 
+#[path = "../../tests/shared/common.rs"]
+mod common;
 #[path = "../../tests/shared/links.rs"]
 mod links;
 #[path = "../../tests/shared/on_tokio.rs"]

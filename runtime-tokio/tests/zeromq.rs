@@ -2,6 +2,8 @@
 
 use callosum_tokio as callosum;
 
+#[path = "../../tests/shared/common.rs"]
+mod common;
 #[path = "../../tests/shared/on_tokio.rs"]
 mod on_tokio;
 #[path = "../../tests/shared/zeromq.rs"]

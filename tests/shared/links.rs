@@ -14,9 +14,10 @@ use crate::callosum::proto::wire::{Encoder, Hello, NONCE_LEN, PING, PONG};
 use crate::callosum::proto::{Message, Multipart, Payload, RequestId};
 use crate::callosum::{
     Binder, Builder, CallError, CloseCause, Connector, Context, DisconnectCause, Drained, Driver,
-    DriverError, Event, Events, HandlerResult, Limits, OrderingKey, Peer, Refusal, Response, builder,
+    DriverError, Event, HandlerResult, Limits, OrderingKey, Peer, Refusal, Response, builder,
 };
-use crate::{run, spawn};
+use crate::common::{Ending, connected, disconnected, drive, echo, for_ever};
+use crate::run;
 
 const PATIENCE: Duration = Duration::from_secs(5);
 const SHORT: Duration = Duration::from_millis(20);
@@ -25,24 +26,13 @@ fn bytes(text: &'static str) -> Bytes {
     Bytes::from_static(text.as_bytes())
 }
 
-async fn echo(body: Bytes, _context: Context) -> HandlerResult<Bytes> {
-    Ok(body)
-}
-
-async fn for_ever(_body: Bytes, _context: Context) -> HandlerResult<Bytes> {
-    std::future::pending().await
-}
-
 fn echoing() -> Builder {
     builder().handle_raw("echo", echo).handle_raw("for ever", for_ever)
 }
 
 fn bind(builder: Builder) -> (Hub, Binder) {
     let (hub, binder, driver) = bind_driven(builder);
-    spawn(async {
-        // How it ends is not these tests' subject.
-        let _ = driver.await;
-    });
+    let _ending = drive(driver);
     (hub, binder)
 }
 
@@ -56,15 +46,8 @@ fn bind_driven(builder: Builder) -> (Hub, Binder, Driver) {
 fn connect(hub: &Hub, id: &'static str, builder: Builder) -> (Connector, Ending) {
     let (sender, receiver) = hub.connect(id);
     let (connector, driver) = builder.connect_link(sender, receiver);
-    let (tell, ending) = futures_channel::oneshot::channel();
-    spawn(async {
-        // Nobody may want to know.
-        let _ = tell.send(driver.await);
-    });
-    (connector, ending)
+    (connector, drive(driver))
 }
-
-type Ending = futures_channel::oneshot::Receiver<Result<(), DriverError>>;
 
 async fn call(peer: &Peer, text: &'static str) -> Result<Bytes, CallError> {
     peer.invoke_raw("echo", &bytes(text)).timeout(PATIENCE).await
@@ -72,22 +55,6 @@ async fn call(peer: &Peer, text: &'static str) -> Result<Bytes, CallError> {
 
 async fn assert_echoes(peer: &Peer) {
     assert_eq!(call(peer, "good").await.unwrap(), "good");
-}
-
-async fn connected(events: &mut Events) -> Peer {
-    loop {
-        if let Event::Connected(peer) = events.next().await.expect("the endpoint lives") {
-            return peer;
-        }
-    }
-}
-
-async fn disconnected(events: &mut Events) -> DisconnectCause {
-    loop {
-        if let Event::Disconnected { cause, .. } = events.next().await.expect("the endpoint lives") {
-            return cause;
-        }
-    }
 }
 
 fn is_session_end(cause: &DisconnectCause, expected: CloseCause) -> bool {
@@ -284,7 +251,7 @@ fn shutdown_drains_both_sides() {
                 HandlerResult::Ok(body)
             }
         }));
-        spawn(async { driver.await.unwrap() });
+        let _ending = drive(driver);
         let (connector, ending) = connect(&hub, "a", echoing());
         let body = bytes("in time");
         let calls = join_all((0..8).map(|_| connector.peer().invoke_raw("slow", &body).into_future()));

@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::StreamExt;
 use futures_util::future::join_all;
 
 use crate::callosum::zeromq::util::PeerIdentity;
@@ -12,42 +11,29 @@ use crate::callosum::zeromq::{
     DealerSocket, RouterSocket, Socket, SocketOptions, SocketRecv, SocketSend, ZmqMessage,
 };
 use crate::callosum::{
-    Binder, Builder, CallError, CloseCause, Connector, Context, DisconnectCause, Drained, Driver,
-    DriverError, Event, Events, HandlerResult, Peer, builder,
+    Binder, Builder, CallError, CloseCause, Connector, Context, DisconnectCause, Drained, DriverError,
+    HandlerResult, Peer, builder,
 };
-use crate::{run, spawn};
+use crate::common::{connected, disconnected, drive, echo, for_ever};
+use crate::run;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 const ANYWHERE: &str = "tcp://127.0.0.1:0";
 
-async fn echo(body: Bytes, _context: Context) -> HandlerResult<Bytes> {
-    Ok(body)
-}
-
 fn echoing() -> Builder {
-    builder()
-        .handle_raw("echo", echo)
-        .handle_raw("for ever", async |_, _| std::future::pending::<HandlerResult<Bytes>>().await)
-        .handle_raw("ask back", async |body: Bytes, context: Context| {
+    builder().handle_raw("echo", echo).handle_raw("for ever", for_ever).handle_raw(
+        "ask back",
+        async |body: Bytes, context: Context| {
             HandlerResult::Ok(context.peer().invoke_raw("echo", &body).await?)
-        })
-}
-
-/// Runs a driver; tells how it ends.
-fn drive(driver: Driver) -> futures_channel::oneshot::Receiver<Result<(), DriverError>> {
-    let (tell, ending) = futures_channel::oneshot::channel();
-    spawn(async {
-        // Nobody may want to know.
-        let _ = tell.send(driver.await);
-    });
-    ending
+        },
+    )
 }
 
 async fn bind_router(endpoint: &str) -> (Binder, String) {
     let mut socket = RouterSocket::new();
     let endpoint = socket.bind(endpoint).await.unwrap().to_string();
     let (binder, driver) = echoing().bind_zeromq(socket);
-    drive(driver);
+    let _ending = drive(driver);
     (binder, endpoint)
 }
 
@@ -61,22 +47,6 @@ fn connect_dealer(socket: DealerSocket) -> (Connector, impl Future<Output = Resu
     let (connector, driver) = echoing().connect_zeromq(socket);
     let ending = drive(driver);
     (connector, async { ending.await.expect("the driver runs to its end") })
-}
-
-async fn connected(events: &mut Events) -> Peer {
-    loop {
-        if let Event::Connected(peer) = events.next().await.expect("the endpoint lives") {
-            return peer;
-        }
-    }
-}
-
-async fn disconnected(events: &mut Events) -> DisconnectCause {
-    loop {
-        if let Event::Disconnected { cause, .. } = events.next().await.expect("the endpoint lives") {
-            return cause;
-        }
-    }
 }
 
 async fn assert_answers(peer: &Peer, method: &str) {
@@ -107,7 +77,7 @@ fn a_router_serves_a_connector() {
     run(async {
         let (binder, endpoint) = bind_router(ANYWHERE).await;
         let (connector, driver) = echoing().connect(&endpoint).unwrap();
-        drive(driver);
+        let _ending = drive(driver);
         assert_peers(&binder, &connector).await;
     });
 }
@@ -116,7 +86,7 @@ fn a_router_serves_a_connector() {
 fn a_dealer_calls_a_binder() {
     run(async {
         let (binder, driver) = echoing().bind(ANYWHERE).await.unwrap();
-        drive(driver);
+        let _ending = drive(driver);
         let (connector, _ending) = connect_dealer(dealer(&binder.endpoints()[0].to_string()).await);
         assert_peers(&binder, &connector).await;
     });
