@@ -1,4 +1,6 @@
 //! Message links on async-std.
+// What the tests call belongs to them.
+#![allow(clippy::unwrap_used)]
 
 use callosum_async_std as callosum;
 

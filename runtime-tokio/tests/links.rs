@@ -1,4 +1,6 @@
 //! Message links on tokio.
+// What the tests call belongs to them.
+#![allow(clippy::unwrap_used)]
 
 use callosum_tokio as callosum;
 

@@ -1,4 +1,6 @@
 //! Sockets of the `zeromq` crate as message links, on tokio.
+// What the tests call belongs to them.
+#![allow(clippy::unwrap_used)]
 
 use callosum_tokio as callosum;
 
