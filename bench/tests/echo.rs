@@ -4,9 +4,9 @@ use std::{net::SocketAddr, path::Path};
 
 use anyhow::Result;
 use callosum_bench::{
-    executor::Executor,
+    executor::{AsyncStd, Executor, Tokio},
     load::{Case, Client as _, Timing, body},
-    peers::{Echo, Kind, Peer, RawTcp, Tarpc, Tonic},
+    peers::{Callosum, Echo, Kind, Peer, RawTcp, Tarpc, Tonic},
     process::Launcher,
     suite::{self, Plan},
 };
@@ -51,6 +51,16 @@ fn tarpc_echoes() -> Result<()> {
 #[test]
 fn tonic_echoes() -> Result<()> {
     echoes::<Tonic>()
+}
+
+#[test]
+fn callosum_echoes_on_tokio() -> Result<()> {
+    echoes::<Callosum<Tokio>>()
+}
+
+#[test]
+fn callosum_echoes_on_async_std() -> Result<()> {
+    echoes::<Callosum<AsyncStd>>()
 }
 
 #[test]

@@ -1,6 +1,11 @@
 //! Sans-I/O protocol core of Callosum.
 #![forbid(unsafe_code)]
+// Tests start virtual time somewhere; proto/clippy.toml is about the core itself.
+#![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_types))]
 
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod ids;
 mod message;
 mod multipart;

@@ -15,6 +15,23 @@ pub struct RequestId {
     pub key: OrderingKey,
 }
 
+impl RequestId {
+    /// Bytes of the method's name and the key.
+    pub fn size(&self) -> usize {
+        self.method.as_bytes().len() + self.key.as_bytes().len()
+    }
+
+    /// The same, in a buffer of its own.
+    pub(crate) fn detached(&self) -> Self {
+        let key = Bytes::copy_from_slice(self.key.as_bytes());
+        Self {
+            seq: self.seq,
+            method: Text::from(self.method.as_str()),
+            key: OrderingKey::from_wire(self.key.kind(), key),
+        }
+    }
+}
+
 /// A message between two peers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
@@ -41,6 +58,13 @@ pub enum Payload {
     Cancel,
     /// The handler was stopped, or never started, because of a cancellation or a timeout.
     Cancelled,
+}
+
+impl Message {
+    /// Bytes of its variable parts: method, key and payload.
+    pub fn size(&self) -> usize {
+        self.id.size() + self.payload.size()
+    }
 }
 
 impl Payload {

@@ -25,6 +25,12 @@ impl Text {
         Ok(Self(bytes))
     }
 
+    /// The caller of this checked that the bytes are UTF-8.
+    pub(crate) fn from_checked(bytes: Bytes) -> Self {
+        debug_assert!(std::str::from_utf8(&bytes).is_ok());
+        Self(bytes)
+    }
+
     /// The text.
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).expect("checked when it was made, and immutable since")

@@ -1,5 +1,6 @@
 //! Properties of a ZMTP link: whatever the bytes and however they are split.
 
+#![allow(clippy::disallowed_methods, reason = "virtual time starts somewhere")]
 #![expect(clippy::unwrap_used, reason = "a panic is a failed test")]
 
 use std::io::IoSlice;

@@ -1,17 +1,20 @@
 //! From a peer's request to its reply: the scheduler decides when, tasks run the handlers.
 
-use std::collections::HashMap;
-use std::panic::AssertUnwindSafe;
+use std::any::Any;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::task::{self, Poll};
+use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use callosum_proto::scheduler::{Action, Arrival, Scheduler, Withdrawn};
 use callosum_proto::session::{IncomingId, Refusal, Reply, Request};
-use callosum_proto::{ErrorInfo, PeerId, Ticket};
-use futures_util::FutureExt;
-use futures_util::future::{AbortHandle, Abortable};
+use callosum_proto::{ErrorInfo, PeerId, Text, Ticket};
+use futures_util::future::{AbortHandle, Abortable, BoxFuture};
 use parking_lot::Mutex;
-use tracing::Instrument;
+use rustc_hash::FxHashMap;
 
 use crate::handler::Context;
 use crate::node::Node;
@@ -28,10 +31,12 @@ pub(crate) struct Dispatcher {
 
 struct State {
     scheduler: Box<dyn Scheduler>,
-    requests: HashMap<Ticket, Open>,
+    requests: FxHashMap<Ticket, Open>,
     /// The ticket of a link's request.
-    tickets: HashMap<(PeerId, IncomingId), Ticket>,
+    tickets: FxHashMap<(PeerId, IncomingId), Ticket>,
     next_ticket: u64,
+    /// Nothing is started any more.
+    closed: bool,
 }
 
 struct Open {
@@ -46,8 +51,9 @@ struct Open {
 enum Stage {
     Waiting(Request),
     Running {
-        stop: AbortHandle,
-        /// What to reply if the handler is stopped.
+        /// Of its task; there is none during the handler's first poll.
+        stop: Option<AbortHandle>,
+        /// It is to be stopped, and this is to be the reply.
         stopped: Option<Reply>,
     },
     Done(Reply),
@@ -57,13 +63,29 @@ enum Stage {
 
 impl Dispatcher {
     pub(crate) fn new(scheduler: Box<dyn Scheduler>) -> Self {
-        let state = State { scheduler, requests: HashMap::new(), tickets: HashMap::new(), next_ticket: 0 };
+        let state = State {
+            scheduler,
+            requests: FxHashMap::default(),
+            tickets: FxHashMap::default(),
+            next_ticket: 0,
+            closed: false,
+        };
         Self { state: Mutex::new(state) }
     }
 
-    /// A request came in on a link.
-    pub(crate) fn arrive(&self, node: &Arc<Node>, peer: &Arc<PeerShared>, link: PeerId, request: Request) {
+    /// A request came in on a link; whether a handler runs now that is yet to end.
+    pub(crate) fn arrive(
+        &self,
+        node: &Arc<Node>,
+        peer: &Arc<PeerShared>,
+        link: PeerId,
+        request: Request,
+        clock: &mut Clock,
+    ) -> bool {
         let mut state = self.state.lock();
+        if state.closed {
+            return false;
+        }
         let ticket = Ticket(state.next_ticket);
         state.next_ticket += 1;
         let bytes = REQUEST_OVERHEAD + request.body.len() + request.method.as_bytes().len();
@@ -71,14 +93,64 @@ impl Dispatcher {
         if let Err(busy) = state.scheduler.arrive(arrival) {
             drop(state);
             let error = Refusal::Busy.to_error(&busy.to_string());
-            return peer.reply(link, request.id, Reply::Error(error));
+            peer.reply(link, request.id, Reply::Error(error));
+            return false;
         }
         add(&peer.counters.requests_queued, 1);
         let id = request.id;
         state.tickets.insert((link, id), ticket);
         let stage = Stage::Waiting(request);
         state.requests.insert(ticket, Open { peer: peer.clone(), link, id, stage, loans: 0 });
-        state.pump(node);
+        let started = state.pump(node);
+        drop(state);
+        self.run_as(node, started, Some(clock))
+    }
+
+    /// Gives each handler that has just been started a task of its own.
+    fn run(&self, node: &Arc<Node>, started: Vec<Started>) {
+        self.run_as(node, started, None);
+    }
+
+    /// With a clock, a handler is polled once here, which is all that many need, before it gets a task. Never from
+    /// within a handler, or they would pile up on one stack. Returns whether one got a task.
+    fn run_as(&self, node: &Arc<Node>, mut started: Vec<Started>, mut clock: Option<&mut Clock>) -> bool {
+        let mut goes_on = false;
+        while let Some(call) = started.pop() {
+            let ticket = call.ticket;
+            match call.begin(node, clock.as_deref_mut()) {
+                Begun::Ended(reply) => started.extend(self.finish(node, ticket, Some(reply))),
+                Begun::Goes(running) => {
+                    goes_on = true;
+                    started.extend(self.detach(node, ticket, running));
+                }
+            }
+        }
+        goes_on
+    }
+
+    /// Moves a handler to a task of its own.
+    fn detach(&self, node: &Arc<Node>, ticket: Ticket, running: Running) -> Vec<Started> {
+        let (handle, registration) = AbortHandle::new_pair();
+        let mut state = self.state.lock();
+        let wanted = match state.requests.get_mut(&ticket) {
+            Some(Open { stage: Stage::Running { stop, stopped: None }, .. }) => {
+                *stop = Some(handle);
+                true
+            }
+            _ => false,
+        };
+        if !wanted || state.closed {
+            drop(state);
+            drop(running);
+            return self.finish(node, ticket, None);
+        }
+        let end = End { node: node.clone(), ticket, reply: None, _task: node.tasks.guard() };
+        node.runtime.spawn(Box::pin(async move {
+            // It outlives the handler, which so has really ended when its place is freed.
+            let mut end = end;
+            end.reply = Abortable::new(running, registration).await.ok();
+        }));
+        Vec::new()
     }
 
     /// A request is to be stopped: a running handler is dropped, a waiting one never starts.
@@ -97,16 +169,20 @@ impl Dispatcher {
                     state.requests.get_mut(&ticket)
                 {
                     stopped.get_or_insert(reply);
-                    stop.abort();
+                    if let Some(stop) = stop {
+                        stop.abort();
+                    }
                 }
             }
             Withdrawn::Unknown => {}
         }
-        state.pump(node);
+        let started = state.pump(node);
+        drop(state);
+        self.run(node, started);
     }
 
     /// A handler has ended; `reply` is `None` if it was stopped.
-    fn finish(&self, node: &Arc<Node>, ticket: Ticket, reply: Option<Reply>) {
+    fn finish(&self, node: &Arc<Node>, ticket: Ticket, reply: Option<Reply>) -> Vec<Started> {
         let mut state = self.state.lock();
         if let Some(open) = state.requests.get_mut(&ticket) {
             sub(&open.peer.counters.requests_running, 1);
@@ -120,7 +196,7 @@ impl Dispatcher {
             }
         }
         state.scheduler.finish(ticket);
-        state.pump(node);
+        state.pump(node)
     }
 
     /// A link is gone: what waits vanishes, what runs is stopped.
@@ -135,27 +211,41 @@ impl Dispatcher {
             add(&open.peer.counters.requests_failed, 1);
             match std::mem::replace(&mut open.stage, Stage::Forgotten) {
                 Stage::Running { stop, .. } => {
-                    stop.abort();
+                    if let Some(stop) = stop {
+                        stop.abort();
+                    }
                     true
                 }
                 Stage::Waiting(_) => {
                     sub(&open.peer.counters.requests_queued, 1);
                     false
                 }
-                Stage::Done(_) | Stage::Forgotten => false,
+                Stage::Done(_) => false,
+                // Its handler, which has been told to stop, has not ended yet.
+                Stage::Forgotten => true,
             }
         });
-        state.pump(node);
+        let started = state.pump(node);
+        drop(state);
+        self.run(node, started);
     }
 
     /// Stops every handler, and starts none any more.
     pub(crate) fn stop_all(&self) {
-        let state = self.state.lock();
-        for open in state.requests.values() {
-            if let Stage::Running { stop, .. } = &open.stage {
-                stop.abort();
+        let mut state = self.state.lock();
+        state.closed = true;
+        state.tickets.clear();
+        // Those that run are let go of when they have really ended.
+        state.requests.retain(|_, open| match &open.stage {
+            Stage::Running { stop, .. } => {
+                if let Some(stop) = stop {
+                    stop.abort();
+                }
+                true
             }
-        }
+            Stage::Forgotten => true,
+            Stage::Waiting(_) | Stage::Done(_) => false,
+        });
     }
 
     /// Starts no more handlers for a link whose replies pile up, or starts them again.
@@ -165,7 +255,9 @@ impl Dispatcher {
             state.scheduler.pause(link);
         } else {
             state.scheduler.unpause(link);
-            state.pump(node);
+            let started = state.pump(node);
+            drop(state);
+            self.run(node, started);
         }
     }
 
@@ -175,7 +267,9 @@ impl Dispatcher {
         open.loans += 1;
         if open.loans == 1 {
             state.scheduler.suspend(ticket);
-            state.pump(node);
+            let started = state.pump(node);
+            drop(state);
+            self.run(node, started);
         }
     }
 
@@ -190,11 +284,13 @@ impl Dispatcher {
 }
 
 impl State {
-    /// Does what the scheduler says. Replies are handed over under the lock, which keeps their order.
-    fn pump(&mut self, node: &Arc<Node>) {
+    /// Does what the scheduler says; returns the calls to run once the lock is released. Replies are handed over under
+    /// the lock, which keeps their order.
+    fn pump(&mut self, node: &Arc<Node>) -> Vec<Started> {
+        let mut started = Vec::new();
         while let Some(action) = self.scheduler.poll() {
             match action {
-                Action::Start(ticket) => self.start(node, ticket),
+                Action::Start(ticket) => started.extend(self.start(node, ticket)),
                 Action::Release(ticket) => {
                     let Some(open) = self.requests.remove(&ticket) else { continue };
                     self.tickets.remove(&(open.link, open.id));
@@ -204,13 +300,15 @@ impl State {
                 }
             }
         }
+        // They are taken from the end.
+        started.reverse();
+        started
     }
 
-    fn start(&mut self, node: &Arc<Node>, ticket: Ticket) {
-        let Some(open) = self.requests.get_mut(&ticket) else { return };
-        let (stop, registration) = AbortHandle::new_pair();
-        let running = Stage::Running { stop, stopped: None };
-        let Stage::Waiting(request) = std::mem::replace(&mut open.stage, running) else { return };
+    fn start(&mut self, node: &Arc<Node>, ticket: Ticket) -> Option<Started> {
+        let open = self.requests.get_mut(&ticket)?;
+        let running = Stage::Running { stop: None, stopped: None };
+        let Stage::Waiting(request) = std::mem::replace(&mut open.stage, running) else { return None };
         sub(&open.peer.counters.requests_queued, 1);
         add(&open.peer.counters.requests_running, 1);
         let deadline = node.config.execution_timeout.and_then(|limit| Instant::now().checked_add(limit));
@@ -222,45 +320,111 @@ impl State {
             drop(state);
             open.peer.waker.wake();
         }
-        let lender = Lender { node: node.clone(), ticket };
-        let peer = Peer { shared: open.peer.clone(), lender: Some(lender) };
+        let peer = Peer { shared: open.peer.clone(), lender: Some(Lender(ticket)) };
         let Request { method, key, body, .. } = request;
-        let span = tracing::debug_span!("call", method = &*method, key = %key, peer = %peer.id());
-        let context = Context { method, key, peer, deadline };
-        let end = End { node: node.clone(), ticket, reply: None, _task: node.tasks.guard() };
-        let handling = handle(node.clone(), body, context).instrument(span);
-        node.runtime.spawn(Box::pin(async move {
-            // Declared first, dropped last: the handler has really ended when its place is freed.
-            let mut end = end;
-            end.reply = Abortable::new(handling, registration).await.ok();
-        }));
+        Some(Started { ticket, body, context: Context { method, key, peer, deadline } })
     }
 }
 
-/// Runs a handler; its panic is its failure.
-async fn handle(node: Arc<Node>, body: bytes::Bytes, context: Context) -> Reply {
-    let Some(handler) = node.handlers.find(&context.method) else {
-        let detail = format!("no handler is registered for `{}`", context.method);
-        return Reply::Error(Refusal::NoSuchMethod.to_error(&detail));
-    };
-    let method = context.method.clone();
-    let running = AssertUnwindSafe(async move { handler.call(body, context).await });
-    match running.catch_unwind().await {
-        Ok(reply) => reply,
-        Err(panic) => {
-            let message = panic
-                .downcast_ref::<&str>()
-                .copied()
-                .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-                .unwrap_or("(the panic has no message)");
-            tracing::error!(%method, message, "handler panicked");
-            Reply::Failure(ErrorInfo {
-                name: "Panic".into(),
-                repr: message.into(),
-                traceback: format!("the handler of `{method}` panicked: {message}\n").into(),
-            })
+/// Times handlers that run one after the other with one reading of the clock each.
+#[derive(Default)]
+pub(crate) struct Clock(Option<Instant>);
+
+impl Clock {
+    fn start(&mut self) -> &mut Self {
+        self.0.get_or_insert_with(Instant::now);
+        self
+    }
+
+    /// Time since the last lap, or since the start.
+    fn lap(&mut self) -> Duration {
+        let now = Instant::now();
+        self.0.replace(now).map_or(Duration::ZERO, |then| now.saturating_duration_since(then))
+    }
+}
+
+/// A call that the scheduler has started and no handler has seen.
+struct Started {
+    ticket: Ticket,
+    body: Bytes,
+    context: Context,
+}
+
+enum Begun {
+    Ended(Reply),
+    Goes(Running),
+}
+
+impl Started {
+    fn begin(self, node: &Node, clock: Option<&mut Clock>) -> Begun {
+        let Self { body, context, .. } = self;
+        let Some(method) = node.handlers.find(&context.method) else {
+            let detail = format!("no handler is registered for `{}`", context.method);
+            return Begun::Ended(Reply::Error(Refusal::NoSuchMethod.to_error(&detail)));
+        };
+        let span = if tracing::enabled!(tracing::Level::DEBUG) {
+            let (key, peer) = (&context.key, context.peer.id());
+            tracing::debug_span!("call", method = &*context.method, %key, %peer)
+        } else {
+            tracing::Span::none()
+        };
+        let name = context.method.clone();
+        let clock = clock.filter(|_| method.is_quick()).map(Clock::start);
+        let inline = clock.is_some();
+        let made = span.in_scope(|| {
+            catch_unwind(AssertUnwindSafe(|| {
+                let mut handling = method.handler.call(body, context);
+                // The waker does not matter: a handler that is not done is polled again by its task.
+                let poll = match inline {
+                    true => handling.as_mut().poll(&mut task::Context::from_waker(task::Waker::noop())),
+                    false => Poll::Pending,
+                };
+                (handling, poll)
+            }))
+        });
+        if let Some(clock) = clock {
+            method.took(clock.lap());
+        }
+        match made {
+            Err(panic) => Begun::Ended(panicked(&name, &*panic)),
+            Ok((_, Poll::Ready(reply))) => Begun::Ended(reply),
+            Ok((handling, Poll::Pending)) => Begun::Goes(Running { handling, name, span }),
         }
     }
+}
+
+/// A handler under way. Its panic is its failure.
+struct Running {
+    handling: BoxFuture<'static, Reply>,
+    name: Text,
+    span: tracing::Span,
+}
+
+impl Future for Running {
+    type Output = Reply;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Reply> {
+        let this = self.get_mut();
+        let _entered = this.span.enter();
+        match catch_unwind(AssertUnwindSafe(|| this.handling.as_mut().poll(cx))) {
+            Ok(poll) => poll,
+            Err(panic) => Poll::Ready(panicked(&this.name, &*panic)),
+        }
+    }
+}
+
+fn panicked(method: &Text, panic: &(dyn Any + Send)) -> Reply {
+    let message = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("(the panic has no message)");
+    tracing::error!(%method, message, "handler panicked");
+    Reply::Failure(ErrorInfo {
+        name: "Panic".into(),
+        repr: message.into(),
+        traceback: format!("the handler of `{method}` panicked: {message}\n").into(),
+    })
 }
 
 /// Frees a handler's place when it has ended, in whatever way.
@@ -273,29 +437,31 @@ struct End {
 
 impl Drop for End {
     fn drop(&mut self) {
-        self.node.dispatcher.finish(&self.node, self.ticket, self.reply.take());
+        let dispatcher = &self.node.dispatcher;
+        let started = dispatcher.finish(&self.node, self.ticket, self.reply.take());
+        dispatcher.run(&self.node, started);
     }
 }
 
 /// A running call whose place under the concurrency limit can be lent while it waits.
-#[derive(Clone)]
-pub(crate) struct Lender {
-    node: Arc<Node>,
-    ticket: Ticket,
-}
+#[derive(Clone, Copy)]
+pub(crate) struct Lender(Ticket);
 
 impl Lender {
-    pub(crate) fn lend(&self) -> Loan {
-        self.node.dispatcher.lend(&self.node, self.ticket);
-        Loan(self.clone())
+    pub(crate) fn lend(self, node: &Arc<Node>) -> Loan {
+        node.dispatcher.lend(node, self.0);
+        Loan { node: node.clone(), ticket: self.0 }
     }
 }
 
 /// A place that is lent until this is dropped.
-pub(crate) struct Loan(Lender);
+pub(crate) struct Loan {
+    node: Arc<Node>,
+    ticket: Ticket,
+}
 
 impl Drop for Loan {
     fn drop(&mut self) {
-        self.0.node.dispatcher.give_back(self.0.ticket);
+        self.node.dispatcher.give_back(self.ticket);
     }
 }

@@ -1,9 +1,9 @@
 //! Handlers: what answers the calls of remote peers.
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Instant;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use callosum_proto::session::{Refusal, Reply};
@@ -11,6 +11,7 @@ use callosum_proto::{OrderingKey, Text};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use parking_lot::RwLock;
+use rustc_hash::FxHashMap;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -73,8 +74,43 @@ pub struct Handlers {
 
 #[derive(Default)]
 struct Table {
-    methods: HashMap<Text, Arc<dyn Handler>>,
-    fallback: Option<Arc<dyn Handler>>,
+    methods: FxHashMap<Text, Arc<Method>>,
+    fallback: Option<Arc<Method>>,
+}
+
+/// A handler that polls longer than this, once, is given a task of its own from its first poll on for a while, so that
+/// it neither keeps its link from reading nor others from the second core.
+const QUICK: Duration = Duration::from_micros(50);
+
+/// For how many calls.
+const SLOW_CALLS: u32 = 1_000;
+
+/// A registered handler.
+pub(crate) struct Method {
+    pub(crate) handler: Box<dyn Handler>,
+    slow_calls: AtomicU32,
+}
+
+impl Method {
+    fn new(handler: impl Handler) -> Arc<Self> {
+        Arc::new(Self { handler: Box::new(handler), slow_calls: AtomicU32::new(0) })
+    }
+
+    /// Whether to poll the next call's handler on the spot.
+    pub(crate) fn is_quick(&self) -> bool {
+        let slow = self.slow_calls.load(Relaxed);
+        if slow > 0 {
+            self.slow_calls.store(slow - 1, Relaxed);
+        }
+        slow == 0
+    }
+
+    /// What polling on the spot took.
+    pub(crate) fn took(&self, time: Duration) {
+        if time > QUICK {
+            self.slow_calls.store(SLOW_CALLS, Relaxed);
+        }
+    }
 }
 
 impl std::fmt::Debug for Handlers {
@@ -121,7 +157,7 @@ impl Handlers {
 
     /// Adds a [`Handler`], in place of an earlier one of this name.
     pub fn add_handler(&self, method: impl Into<String>, handler: impl Handler) {
-        self.table.write().methods.insert(Text::from(method.into()), Arc::new(handler));
+        self.table.write().methods.insert(Text::from(method.into()), Method::new(handler));
     }
 
     /// Sets what answers calls of unknown methods, instead of an ERROR named `NoSuchMethod`.
@@ -131,7 +167,7 @@ impl Handlers {
         F: Fn(Bytes, Context) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<Bytes, E>> + Send + 'static,
     {
-        self.table.write().fallback = Some(Arc::new(raw(handler)));
+        self.table.write().fallback = Some(Method::new(raw(handler)));
     }
 
     /// Removes a handler; calls that run go on. Returns whether there was one.
@@ -144,7 +180,7 @@ impl Handlers {
         self.table.write().fallback.take().is_some()
     }
 
-    pub(crate) fn find(&self, method: &Text) -> Option<Arc<dyn Handler>> {
+    pub(crate) fn find(&self, method: &Text) -> Option<Arc<Method>> {
         let table = self.table.read();
         table.methods.get(method.as_bytes()).or(table.fallback.as_ref()).cloned()
     }

@@ -10,7 +10,7 @@ use callosum_proto::{OrderingKey, Text, session};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::dispatch::{Lender, Loan};
+use crate::dispatch::Loan;
 use crate::error::{CallError, DisconnectCause};
 use crate::peer::PendingCall;
 use crate::{Codec, Peer};
@@ -167,7 +167,10 @@ impl<'a, A: ?Sized, R> IntoFuture for Invocation<'a, A, R> {
     fn into_future(self) -> Response<R> {
         let call = (self.encode)(self.argument, self.codec).and_then(|body| self.make(body));
         // The call exists before its place is lent, so that a refused call lends nothing.
-        let loan = call.is_ok().then(|| self.peer.lender.as_ref().map(Lender::lend)).flatten();
+        let loan = call
+            .is_ok()
+            .then(|| self.peer.lender.map(|lender| lender.lend(&self.peer.shared.node)))
+            .flatten();
         Response { call: Some(call), codec: self.codec, decode: self.decode, loan }
     }
 }

@@ -1,6 +1,5 @@
 //! A remote peer: its session, the calls that wait on it, and the handle that users hold.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,6 +10,7 @@ use callosum_proto::{CallId, PeerId, session};
 use futures_channel::oneshot;
 use futures_util::task::AtomicWaker;
 use parking_lot::{Mutex, MutexGuard};
+use rustc_hash::FxHashMap;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -48,8 +48,10 @@ pub(crate) struct PeerState {
     pub(crate) linked: bool,
     info: PeerInfo,
     cause: Option<DisconnectCause>,
-    waiting: HashMap<CallId, oneshot::Sender<Result<Bytes, CallError>>>,
-    pings: HashMap<PingId, oneshot::Sender<Duration>>,
+    /// There will be no other link.
+    over: bool,
+    waiting: FxHashMap<CallId, oneshot::Sender<Result<Bytes, CallError>>>,
+    pings: FxHashMap<PingId, oneshot::Sender<Duration>>,
     ready: Vec<oneshot::Sender<()>>,
 }
 
@@ -90,8 +92,9 @@ impl PeerShared {
                 linked: false,
                 info: PeerInfo::default(),
                 cause: None,
-                waiting: HashMap::new(),
-                pings: HashMap::new(),
+                over: false,
+                waiting: FxHashMap::default(),
+                pings: FxHashMap::default(),
                 ready: Vec::new(),
             }),
         })
@@ -112,7 +115,11 @@ impl PeerShared {
         let mut effects = Vec::new();
         let link = {
             let mut state = self.lock();
+            if state.over {
+                return;
+            }
             state.linked = false;
+            state.over = !renew;
             state.cause = Some(cause.clone());
             state.session.close(cause.close_cause());
             state.take_effects(&mut effects);
@@ -279,7 +286,7 @@ impl PeerShared {
         })?;
         state.waiting.insert(call, sender);
         drop(state);
-        add(&self.counters.calls_started, 1);
+        add(&self.counters.calls_started.0, 1);
         self.waker.wake();
         Ok(PendingCall { peer: self.clone(), call, reply, ended: false })
     }

@@ -1,5 +1,6 @@
 //! The stacks that are measured.
 
+mod callosum;
 mod raw_tcp;
 mod tarpc;
 mod tonic;
@@ -13,9 +14,9 @@ use std::{
 
 use anyhow::Result;
 
-pub use self::{raw_tcp::RawTcp, tarpc::Tarpc, tonic::Tonic};
+pub use self::{callosum::Callosum, raw_tcp::RawTcp, tarpc::Tarpc, tonic::Tonic};
 use crate::{
-    executor::Executor,
+    executor::{AsyncStd, Executor, Tokio},
     load::{self, Case, Client, Sample, Timing},
 };
 
@@ -68,6 +69,8 @@ pub const ALL: &[Peer] = &[
     Peer::of::<RawTcp>(),
     Peer::of::<Tarpc>(),
     Peer::of::<Tonic>(),
+    Peer::of::<Callosum<Tokio>>(),
+    Peer::of::<Callosum<AsyncStd>>(),
     Peer { name: "python-callosum", runtime: "asyncio", kind: Kind::Python },
 ];
 

@@ -18,8 +18,12 @@ pub(super) struct Call {
 }
 
 impl Call {
+    pub(super) fn seq(&self) -> u32 {
+        seq_of(self.id)
+    }
+
     pub(super) fn request_id(&self) -> RequestId {
-        RequestId { seq: seq_of(self.id), method: self.method.clone(), key: self.key.clone() }
+        RequestId { seq: self.seq(), method: self.method.clone(), key: self.key.clone() }
     }
 
     pub(super) fn sent(&self) -> bool {
@@ -35,7 +39,8 @@ fn seq_of(call: CallId) -> u32 {
 /// Our calls by `seq`, which wraps at 2^32 and passes over those still in use.
 #[derive(Debug)]
 pub(super) struct Calls {
-    by_seq: BTreeMap<u32, Call>,
+    /// Boxed, because a tree moves its values about.
+    by_seq: BTreeMap<u32, Box<Call>>,
     next: CallId,
 }
 
@@ -49,6 +54,11 @@ impl Calls {
         self.next
     }
 
+    #[cfg(test)]
+    pub(super) fn skip_to(&mut self, next: CallId) {
+        self.next = next;
+    }
+
     /// Takes the next id whose `seq` is free. Ends, because fewer than 2^32 calls fit into memory.
     pub(super) fn allocate(&mut self) -> CallId {
         while self.by_seq.contains_key(&seq_of(self.next)) {
@@ -60,16 +70,16 @@ impl Calls {
     }
 
     pub(super) fn insert(&mut self, call: Call) {
-        self.by_seq.insert(seq_of(call.id), call);
+        self.by_seq.insert(seq_of(call.id), Box::new(call));
     }
 
     pub(super) fn get_mut(&mut self, id: CallId) -> Option<&mut Call> {
-        self.by_seq.get_mut(&seq_of(id)).filter(|call| call.id == id)
+        self.by_seq.get_mut(&seq_of(id)).map(Box::as_mut).filter(|call| call.id == id)
     }
 
     pub(super) fn remove(&mut self, id: CallId) -> Option<Call> {
         self.get_mut(id)?;
-        self.by_seq.remove(&seq_of(id))
+        self.by_seq.remove(&seq_of(id)).map(|call| *call)
     }
 
     /// Takes the call that a reply belongs to: one that has left, with the same method and key.
@@ -78,11 +88,11 @@ impl Calls {
         if !call.sent() || call.method != reply.method || call.key != reply.key {
             return None;
         }
-        self.by_seq.remove(&reply.seq)
+        self.by_seq.remove(&reply.seq).map(|call| *call)
     }
 
     pub(super) fn pop_first(&mut self) -> Option<Call> {
-        self.by_seq.pop_first().map(|(_, call)| call)
+        self.by_seq.pop_first().map(|(_, call)| *call)
     }
 
     pub(super) fn len(&self) -> usize {

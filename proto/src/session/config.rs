@@ -12,6 +12,8 @@ pub enum Role {
 }
 
 /// Limits and times of one session. The defaults are those of the README.
+///
+/// A time that ends later than an [`Instant`](std::time::Instant) can say, such as [`Duration::MAX`], never ends.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SessionConfig {
@@ -50,7 +52,7 @@ impl Default for SessionConfig {
 pub struct Keepalive {
     /// Silence before a probe, and between probes. Less than 1 ms counts as 1 ms. Default 30 s.
     pub idle: Duration,
-    /// Unanswered probes before the link is dead. Default 2.
+    /// Unanswered probes before the link is dead; with 0, silence alone ends it. Default 2.
     pub misses: u32,
 }
 

@@ -80,7 +80,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 8] = [
         Self::NoSuchMethod,
         Self::Busy,
         Self::ShuttingDown,

@@ -4,7 +4,9 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::{Anomaly, CloseCause, Event, Outcome, PingId, Refusal, Request, Role, Session, State, Timer};
+use super::{
+    Anomaly, CloseCause, Event, Liveness, Outcome, PingId, Refusal, Request, Role, Session, State, Timer,
+};
 use crate::Multipart;
 use crate::message::Payload;
 use crate::wire::{self, DecodeError, Header, Hello, MessageType, PING, PONG, UPPER};
@@ -19,7 +21,7 @@ impl Session {
         if !self.is_linked() {
             return;
         }
-        self.liveness.last_heard = now;
+        self.liveness = Liveness { last_heard: now, unanswered: 0 };
         let Some([marker, header, body]) = message.into_three() else {
             return self.report(Anomaly::NotAMessage);
         };
@@ -102,7 +104,7 @@ impl Session {
     }
 
     fn handle_function(&mut self, header: Header, body: Bytes) {
-        if self.requests.contains(&header.id) {
+        if self.requests.find(&header.id).is_some() {
             return self.report(Anomaly::DuplicateRequest);
         }
         if self.draining {
@@ -123,8 +125,9 @@ impl Session {
                     DecodeError::TooLarge { .. } => Refusal::BodyTooLarge,
                     _ => Refusal::MalformedBody,
                 };
-                self.refuse(header.id, refusal, &error.to_string());
+                let detail = error.to_string();
                 self.report(Anomaly::Body(error));
+                self.refuse(header.id, refusal, &detail);
             }
         }
     }

@@ -8,6 +8,8 @@ mod incoming;
 mod outbox;
 mod outgoing;
 mod requests;
+#[cfg(test)]
+mod tests;
 mod timers;
 
 pub use config::{Keepalive, Role, SessionConfig};
@@ -122,7 +124,7 @@ impl Session {
             return;
         }
         self.state = State::Handshaking;
-        self.timers.set(Timer::Handshake, now + self.config.handshake_timeout);
+        self.timers.set_after(Timer::Handshake, now, self.config.handshake_timeout);
         if self.role == Role::Connector {
             let hello = self.hello().encode();
             self.outbox.push_control(Control::Ready(Multipart::new(PING, hello, Default::default())));
@@ -139,9 +141,10 @@ impl Session {
         self.peer = hello.clone();
         self.liveness = Liveness { last_heard: now, unanswered: 0 };
         if let Some(keepalive) = self.config.keepalive {
-            self.timers.set(Timer::Keepalive, now + keepalive.idle.max(MIN_IDLE));
+            self.timers.set_after(Timer::Keepalive, now, keepalive.idle.max(MIN_IDLE));
         }
         self.events.push_back(Event::Established { hello });
+        self.fit_outbox();
     }
 
     /// Does what is due at `now`.
@@ -162,16 +165,14 @@ impl Session {
     fn probe(&mut self, now: Instant) {
         let Some(keepalive) = self.config.keepalive else { return };
         let idle = keepalive.idle.max(MIN_IDLE);
-        let quiet_until = self.liveness.last_heard + idle;
-        if quiet_until > now {
-            self.liveness.unanswered = 0;
-            self.timers.set(Timer::Keepalive, quiet_until);
+        if now.saturating_duration_since(self.liveness.last_heard) < idle {
+            self.timers.set_after(Timer::Keepalive, self.liveness.last_heard, idle);
         } else if self.liveness.unanswered >= keepalive.misses {
             self.close(CloseCause::KeepaliveTimedOut);
         } else {
             self.liveness.unanswered += 1;
             self.queue_ping();
-            self.timers.set(Timer::Keepalive, now + idle);
+            self.timers.set_after(Timer::Keepalive, now, idle);
         }
     }
 
@@ -179,8 +180,10 @@ impl Session {
         let ping = self.next_ping;
         self.next_ping += 1;
         self.pings.insert(ping, None);
-        if self.pings.len() > MAX_PINGS {
-            self.pings.pop_first();
+        if self.pings.len() > MAX_PINGS
+            && let Some((oldest, None)) = self.pings.pop_first()
+        {
+            self.outbox.remove_ping(oldest);
         }
         self.outbox.push_control(Control::Ping(ping));
         PingId(ping)
@@ -189,7 +192,7 @@ impl Session {
     /// The link takes no more bytes for now, though some wait.
     pub fn handle_write_blocked(&mut self, now: Instant) {
         if self.is_linked() && !self.timers.watches_writes() {
-            self.timers.set(Timer::Write, now + self.config.write_timeout);
+            self.timers.set_after(Timer::Write, now, self.config.write_timeout);
         }
     }
 

@@ -21,11 +21,18 @@ pub(super) enum Entry {
 }
 
 impl Entry {
+    fn payload_size(&self) -> usize {
+        match self {
+            Self::Call { body, .. } => body.len(),
+            Self::Reply(message) | Self::Refusal(message) => message.payload.size(),
+        }
+    }
+
     fn size(&self) -> usize {
         OVERHEAD
             + match self {
                 Self::Call { body, .. } => body.len(),
-                Self::Reply(message) | Self::Refusal(message) => message.payload.size(),
+                Self::Reply(message) | Self::Refusal(message) => message.size(),
             }
     }
 }
@@ -46,7 +53,8 @@ pub(super) struct Place(u64);
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     control: VecDeque<Control>,
-    entries: BTreeMap<Place, Entry>,
+    /// Boxed, because a tree moves its values about.
+    entries: BTreeMap<Place, Box<Entry>>,
     next: u64,
     bytes: usize,
     /// Bytes of refusals and of PONGs: what a peer can cause without a handler.
@@ -62,13 +70,14 @@ impl Outbox {
         let place = Place(self.next);
         self.next += 1;
         self.bytes += entry.size();
-        self.entries.insert(place, entry);
+        self.entries.insert(place, Box::new(entry));
         place
     }
 
     pub(super) fn push_refusal(&mut self, message: Message) -> Result<(), Overflow> {
-        self.count_unsolicited(OVERHEAD + message.payload.size())?;
-        self.push(Entry::Refusal(message));
+        let refusal = Entry::Refusal(message);
+        self.count_unsolicited(refusal.size())?;
+        self.push(refusal);
         Ok(())
     }
 
@@ -98,8 +107,32 @@ impl Outbox {
         }
     }
 
-    pub(super) fn pop_control(&mut self) -> Option<Control> {
-        let control = self.control.pop_front()?;
+    /// Takes back every entry whose payload has more than `limit` bytes.
+    pub(super) fn take_larger_than(&mut self, limit: usize) -> Vec<(Place, Entry)> {
+        let larger: Vec<_> = self
+            .entries
+            .extract_if(.., |_, entry| entry.payload_size() > limit)
+            .map(|(place, entry)| (place, *entry))
+            .collect();
+        self.bytes -= larger.iter().map(|(_, entry)| entry.size()).sum::<usize>();
+        larger
+    }
+
+    pub(super) fn put_back(&mut self, place: Place, entry: Entry) {
+        self.bytes += entry.size();
+        self.entries.insert(place, Box::new(entry));
+    }
+
+    /// Takes a probe back, if it has not left.
+    pub(super) fn remove_ping(&mut self, ping: u64) {
+        self.control.retain(|control| !matches!(control, Control::Ping(id) if *id == ping));
+    }
+
+    /// Before the link is established, only what belongs to the handshake leaves.
+    pub(super) fn pop_control(&mut self, established: bool) -> Option<Control> {
+        let at =
+            self.control.iter().position(|control| established || matches!(control, Control::Ready(_)))?;
+        let control = self.control.remove(at)?;
         if let Control::Ready(message) = &control
             && message.frames()[0] == crate::wire::PONG
         {
@@ -111,10 +144,10 @@ impl Outbox {
     pub(super) fn pop(&mut self) -> Option<Entry> {
         let (_, entry) = self.entries.pop_first()?;
         self.bytes -= entry.size();
-        if let Entry::Refusal(_) = entry {
+        if let Entry::Refusal(_) = *entry {
             self.unsolicited -= entry.size();
         }
-        Some(entry)
+        Some(*entry)
     }
 
     /// Bytes that calls and replies wait with.

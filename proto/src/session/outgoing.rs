@@ -145,24 +145,41 @@ impl Session {
         let (name, deadline) = self.requests.remove(id).ok_or(ReplyError::NotOpen)?;
         self.timers.stop(Timer::Execution(id), deadline);
         let limit = self.sendable();
-        let (mut payload, mut compressed) = match reply {
+        let (payload, compressed) = match reply {
             Reply::Result { body, compressed } => (Payload::Result(body), compressed),
-            Reply::Failure(info) => (Payload::Failure(fit(info, limit)), false),
-            Reply::Error(info) => (Payload::Error(fit(info, limit)), false),
+            Reply::Failure(info) => (Payload::Failure(info), false),
+            Reply::Error(info) => (Payload::Error(info), false),
             Reply::Cancelled => (Payload::Cancelled, false),
         };
-        let size = payload.size();
-        let fits = size <= limit;
-        if !fits {
-            let error = ReplyError::TooLarge { size, limit };
-            payload = Payload::Error(Refusal::ReplyTooLarge.to_error(&error.to_string()));
-            compressed = false;
-        }
-        self.outbox.push(Entry::Reply(Message { id: name, payload, compressed }));
-        if fits { Ok(()) } else { Err(ReplyError::TooLarge { size, limit }) }
+        let mut message = Message { id: name, payload, compressed };
+        let fitted = fit(&mut message, limit);
+        self.outbox.push(Entry::Reply(message));
+        fitted
     }
 
-    /// Probes the peer; [`Event::Pong`] brings the answer, if any.
+    /// The peer has said now what it takes: what waits and is larger must not leave.
+    pub(super) fn fit_outbox(&mut self) {
+        let limit = self.sendable();
+        for (place, entry) in self.outbox.take_larger_than(limit) {
+            match entry {
+                Entry::Call { call, body, .. } => {
+                    if let Some(open) = self.calls.remove(call) {
+                        self.timers.stop(Timer::Call(call), open.deadline);
+                    }
+                    let outcome = Outcome::TooLarge { size: body.len(), limit };
+                    self.events.push_back(Event::Ended { call, outcome });
+                }
+                Entry::Reply(mut message) => {
+                    // Whoever replied has been told that it was sent; it is the peer that learns of it.
+                    fit(&mut message, limit).ok();
+                    self.outbox.put_back(place, Entry::Reply(message));
+                }
+                Entry::Refusal(_) => self.outbox.put_back(place, entry),
+            }
+        }
+    }
+
+    /// Probes the peer, once the handshake is complete; [`Event::Pong`] brings the answer, if any.
     ///
     /// At most 64 probes are under way; the oldest is forgotten first.
     ///
@@ -175,29 +192,27 @@ impl Session {
         Ok(self.queue_ping())
     }
 
-    /// The next message to send, until `None`. Control messages come first; calls and replies wait for the handshake.
+    /// The next message to send, until `None`. Control messages come first. Before the
+    /// handshake is complete, only what belongs to it leaves, and PONGs.
     pub fn poll_transmit(&mut self, now: Instant) -> Option<Multipart> {
         if !self.is_linked() {
             return None;
         }
-        if let Some(control) = self.outbox.pop_control() {
+        if let Some(control) = self.outbox.pop_control(self.is_established()) {
             return Some(self.encode_control(control, now));
         }
         if !self.is_established() {
             return None;
         }
-        loop {
-            match self.outbox.pop()? {
-                Entry::Reply(message) | Entry::Refusal(message) => {
-                    return Some(self.encoder.encode(&message));
-                }
-                Entry::Call { call, body, compressed } => {
-                    if let Some(message) = self.depart(call, body, compressed) {
-                        return Some(self.encoder.encode(&message));
-                    }
-                }
+        Some(match self.outbox.pop()? {
+            Entry::Reply(message) | Entry::Refusal(message) => self.encoder.encode(&message),
+            Entry::Call { call, body, compressed } => {
+                let open = self.calls.get_mut(call).expect("a call that ends takes its entry back");
+                open.queued = None;
+                let payload = Payload::Function(body);
+                self.encoder.encode_parts(open.seq(), &open.method, &open.key, &payload, compressed)
             }
-        }
+        })
     }
 
     fn encode_control(&mut self, control: Control, now: Instant) -> Multipart {
@@ -215,20 +230,6 @@ impl Session {
         }
     }
 
-    /// A call leaves the outbox. `None` if it turns out only now that the peer does not take such a body.
-    fn depart(&mut self, id: CallId, body: Bytes, compressed: bool) -> Option<Message> {
-        let (size, limit) = (body.len(), self.sendable());
-        if size > limit {
-            let call = self.calls.remove(id)?;
-            self.timers.stop(Timer::Call(id), call.deadline);
-            self.events.push_back(Event::Ended { call: id, outcome: Outcome::TooLarge { size, limit } });
-            return None;
-        }
-        let call = self.calls.get_mut(id)?;
-        call.queued = None;
-        Some(Message { id: call.request_id(), payload: Payload::Function(body), compressed })
-    }
-
     /// Refuses a request that no handler has seen.
     pub(super) fn refuse(&mut self, id: RequestId, refusal: Refusal, detail: &str) {
         let payload = Payload::Error(refusal.to_error(detail));
@@ -238,7 +239,20 @@ impl Session {
     }
 }
 
-/// Gives up the traceback of an error that is larger than the peer takes.
-fn fit(info: ErrorInfo, limit: usize) -> ErrorInfo {
-    if info.size() <= limit { info } else { ErrorInfo { traceback: Text::default(), ..info } }
+/// Makes a reply one that the peer takes: an error gives up its traceback, and what is still too large becomes an
+/// ERROR that says so.
+fn fit(message: &mut Message, limit: usize) -> Result<(), ReplyError> {
+    if let Payload::Failure(info) | Payload::Error(info) = &mut message.payload
+        && info.size() > limit
+    {
+        info.traceback = Text::default();
+    }
+    let size = message.payload.size();
+    if size <= limit {
+        return Ok(());
+    }
+    let error = ReplyError::TooLarge { size, limit };
+    message.payload = Payload::Error(Refusal::ReplyTooLarge.to_error(&error.to_string()));
+    message.compressed = false;
+    Err(error)
 }

@@ -1,6 +1,6 @@
 //! The table of the peer's calls: what waits for a reply of ours.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use super::IncomingId;
@@ -16,34 +16,38 @@ struct Open {
 /// The peer's open requests, by our number and by the peer's name for them.
 #[derive(Debug, Default)]
 pub(super) struct Requests {
-    open: BTreeMap<IncomingId, Open>,
-    by_name: BTreeMap<RequestId, IncomingId>,
+    /// Boxed, because a tree moves its values about.
+    open: BTreeMap<IncomingId, Box<Open>>,
+    /// By `seq`, which hardly ever leaves a choice.
+    by_seq: BTreeSet<(u32, IncomingId)>,
     next: u64,
 }
 
 impl Requests {
-    pub(super) fn contains(&self, name: &RequestId) -> bool {
-        self.by_name.contains_key(name)
+    pub(super) fn find(&self, name: &RequestId) -> Option<IncomingId> {
+        let same_seq = (name.seq, IncomingId(0))..=(name.seq, IncomingId(u64::MAX));
+        let mut ids = self.by_seq.range(same_seq).map(|(_, id)| *id);
+        ids.find(|id| self.open.get(id).is_some_and(|open| open.id == *name))
     }
 
     pub(super) fn insert(&mut self, name: RequestId) -> IncomingId {
         let id = IncomingId(self.next);
         self.next += 1;
-        self.by_name.insert(name.clone(), id);
-        self.open.insert(id, Open { id: name, cancelled: false, execution_deadline: None });
+        self.by_seq.insert((name.seq, id));
+        self.open.insert(id, Box::new(Open { id: name, cancelled: false, execution_deadline: None }));
         id
     }
 
     /// Takes a request and the deadline of its handler, if that runs against one.
     pub(super) fn remove(&mut self, id: IncomingId) -> Option<(RequestId, Option<Instant>)> {
         let open = self.open.remove(&id)?;
-        self.by_name.remove(&open.id);
+        self.by_seq.remove(&(open.id.seq, id));
         Some((open.id, open.execution_deadline))
     }
 
     /// Notes a cancellation; `None` if the request is not open, or is cancelled already.
     pub(super) fn cancel(&mut self, name: &RequestId) -> Option<IncomingId> {
-        let id = *self.by_name.get(name)?;
+        let id = self.find(name)?;
         let open = self.open.get_mut(&id)?;
         (!std::mem::replace(&mut open.cancelled, true)).then_some(id)
     }

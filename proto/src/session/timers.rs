@@ -1,7 +1,7 @@
 //! Every timer of a session, and which one is due first.
 
 use std::collections::BTreeSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::IncomingId;
 use crate::CallId;
@@ -60,6 +60,13 @@ impl Timers {
             Timer::Keepalive => Some(&mut self.keepalive),
             Timer::Write => Some(&mut self.write),
             Timer::Call(_) | Timer::Execution(_) => None,
+        }
+    }
+
+    /// Sets a timer that is not set, unless it would go off later than an [`Instant`] can say: never.
+    pub(super) fn set_after(&mut self, timer: Timer, now: Instant, wait: Duration) {
+        if let Some(at) = now.checked_add(wait) {
+            self.set(timer, at);
         }
     }
 

@@ -6,7 +6,7 @@ use rmp::encode;
 use super::msgpack::Reader;
 use super::{DecodeError, UPPER};
 use crate::message::{ErrorInfo, Message, Payload, RequestId};
-use crate::{KeyKind, Multipart, OrderingKey};
+use crate::{KeyKind, Multipart, OrderingKey, Text};
 
 /// Largest header frame that is read, in bytes.
 pub const MAX_HEADER: usize = 64 * 1024;
@@ -16,6 +16,10 @@ const ENVELOPE: usize = 64 * 1024;
 
 /// A body of at least this many bytes is sent as a piece of its own instead of being copied.
 const TAIL_FROM: usize = 4 * 1024;
+
+/// A header frame of up to this many bytes more than its method and key is kept for them; from a larger one
+/// they are copied, so that what nobody reads takes no memory while the call is open or its reply waits.
+const MAX_SLACK: usize = 256;
 
 /// How much the encoder asks for when its buffer is used up.
 const SCRATCH: usize = 16 * 1024;
@@ -62,7 +66,7 @@ impl MessageType {
     }
 }
 
-/// A decoded header frame. Its texts share the frame's buffer.
+/// A decoded header frame. Its texts share the frame's buffer, unless that holds much else.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
     /// What the message is.
@@ -85,28 +89,29 @@ pub fn decode_header(frame: &Bytes) -> Result<Header, DecodeError> {
     let mut reader = Reader::new(frame);
     for _ in 0..reader.map("header")? {
         match reader.map_key()? {
-            Some("type") => set(&mut kind, "type", MessageType::from_wire(reader.int("type")?)?)?,
-            Some("meth") => set(&mut method, "meth", reader.text("meth")?)?,
-            Some("okey") => {
+            Some(b"type") => set(&mut kind, "type", MessageType::from_wire(reader.int("type")?)?)?,
+            Some(b"meth") => set(&mut method, "meth", reader.text("meth")?)?,
+            Some(b"okey") => {
                 let (of, bytes) = reader.str_or_bin("okey")?;
                 set(&mut key, "okey", OrderingKey::from_wire(of, bytes))?;
             }
-            Some("seq") => {
+            Some(b"seq") => {
                 let value = u32::try_from(reader.int("seq")?).map_err(|_| DecodeError::OutOfRange("seq"))?;
                 set(&mut seq, "seq", value)?;
             }
-            Some("zip") => set(&mut compressed, "zip", reader.bool("zip")?)?,
+            Some(b"zip") => set(&mut compressed, "zip", reader.bool("zip")?)?,
             _ => reader.skip()?,
         }
     }
     reader.end()?;
+    let id = RequestId {
+        seq: seq.ok_or(DecodeError::MissingField("seq"))?,
+        method: method.ok_or(DecodeError::MissingField("meth"))?,
+        key: key.ok_or(DecodeError::MissingField("okey"))?,
+    };
     Ok(Header {
         kind: kind.ok_or(DecodeError::MissingField("type"))?,
-        id: RequestId {
-            seq: seq.ok_or(DecodeError::MissingField("seq"))?,
-            method: method.ok_or(DecodeError::MissingField("meth"))?,
-            key: key.ok_or(DecodeError::MissingField("okey"))?,
-        },
+        id: if frame.len() > id.size() + MAX_SLACK { id.detached() } else { id },
         compressed: compressed.ok_or(DecodeError::MissingField("zip"))?,
     })
 }
@@ -120,7 +125,8 @@ fn set<T>(field: &mut Option<T>, name: &'static str, value: T) -> Result<(), Dec
 
 /// Reads the body frame that belongs to `header`.
 ///
-/// The application's bytes are a slice of the frame (or of the decompressed block); `limit` bounds them.
+/// The application's bytes are a slice of the frame (or of the decompressed block); `limit` bounds
+/// [`Payload::size`].
 ///
 /// # Errors
 /// Any [`DecodeError`]. A Snappy block's declared size is checked before it is decompressed.
@@ -130,26 +136,27 @@ pub fn decode_body(header: &Header, frame: Bytes, limit: usize) -> Result<Payloa
     let mut reader = Reader::new(&frame);
     for _ in 0..reader.map("body")? {
         match reader.map_key()? {
-            Some("meta") => set(&mut meta, "meta", reader.bytes_or_nil("meta")?)?,
-            Some("body") => set(&mut body, "body", reader.bytes_or_nil("body")?)?,
+            Some(b"meta") => set(&mut meta, "meta", reader.bytes_or_nil("meta")?)?,
+            Some(b"body") => set(&mut body, "body", reader.bytes_or_nil("body")?)?,
             _ => reader.skip()?,
         }
     }
     reader.end()?;
     let meta = meta.ok_or(DecodeError::MissingField("meta"))?;
     let body = body.ok_or(DecodeError::MissingField("body"))?;
-    let size = body.len().max(meta.len());
-    if size > limit {
-        return Err(DecodeError::TooLarge { what: "a body", size, limit });
-    }
-    Ok(match header.kind {
+    let payload = match header.kind {
         MessageType::Function => Payload::Function(body),
         MessageType::Result => Payload::Result(body),
         MessageType::Failure => Payload::Failure(decode_error_info(&meta)?),
         MessageType::Error => Payload::Error(decode_error_info(&meta)?),
         MessageType::Cancel => Payload::Cancel,
         MessageType::Cancelled => Payload::Cancelled,
-    })
+    };
+    let size = payload.size();
+    if size > limit {
+        return Err(DecodeError::TooLarge { what: "a body", size, limit });
+    }
+    Ok(payload)
 }
 
 fn decompress(block: &[u8], limit: usize) -> Result<Bytes, DecodeError> {
@@ -185,9 +192,24 @@ pub struct Encoder {
 impl Encoder {
     /// The three frames of `message`, to the byte as Python writes them.
     pub fn encode(&mut self, message: &Message) -> Multipart {
-        let header = self.header(message);
-        let (prefix, tail) = self.body(&message.payload);
-        if !message.compressed {
+        let RequestId { seq, method, key } = &message.id;
+        self.encode_parts(*seq, method, key, &message.payload, message.compressed)
+    }
+
+    /// Like [`encode`](Self::encode), for a message that is not in one piece.
+    pub(crate) fn encode_parts(
+        &mut self,
+        seq: u32,
+        method: &Text,
+        key: &OrderingKey,
+        payload: &Payload,
+        compressed: bool,
+    ) -> Multipart {
+        self.reserve(64 + method.as_bytes().len() + key.as_bytes().len());
+        self.header(MessageType::of(payload), seq, method, key, compressed);
+        let header = self.scratch.split().freeze();
+        let (prefix, tail) = self.body(payload);
+        if !compressed {
             return Multipart::with_tail(UPPER, header, prefix, tail);
         }
         let mut plain = BytesMut::with_capacity(prefix.len() + tail.len());
@@ -199,25 +221,22 @@ impl Encoder {
         Multipart::new(UPPER, header, Bytes::from(block))
     }
 
-    fn header(&mut self, message: &Message) -> Bytes {
-        let id = &message.id;
-        self.reserve(64 + id.method.as_bytes().len() + id.key.as_bytes().len());
+    fn header(&mut self, kind: MessageType, seq: u32, method: &Text, key: &OrderingKey, compressed: bool) {
         let out = &mut (&mut self.scratch).writer();
         infallible(encode::write_map_len(out, 5));
         infallible(encode::write_str(out, "type"));
-        infallible(encode::write_uint(out, MessageType::of(&message.payload) as u64));
+        infallible(encode::write_uint(out, kind as u64));
         infallible(encode::write_str(out, "meth"));
-        write_str_bytes(out, id.method.as_bytes());
+        write_str_bytes(out, method.as_bytes());
         infallible(encode::write_str(out, "okey"));
-        match id.key.kind() {
-            KeyKind::Str => write_str_bytes(out, id.key.as_bytes()),
-            KeyKind::Bin => infallible(encode::write_bin(out, id.key.as_bytes())),
+        match key.kind() {
+            KeyKind::Str => write_str_bytes(out, key.as_bytes()),
+            KeyKind::Bin => infallible(encode::write_bin(out, key.as_bytes())),
         }
         infallible(encode::write_str(out, "seq"));
-        infallible(encode::write_uint(out, u64::from(id.seq)));
+        infallible(encode::write_uint(out, u64::from(seq)));
         infallible(encode::write_str(out, "zip"));
-        infallible(encode::write_bool(out, message.compressed));
-        self.scratch.split().freeze()
+        infallible(encode::write_bool(out, compressed));
     }
 
     /// The body frame in two pieces, the second empty unless it was worth not copying.

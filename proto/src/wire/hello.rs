@@ -56,16 +56,13 @@ impl Hello {
         let mut reader = Reader::new(frame);
         for _ in 0..reader.map("hello")? {
             match reader.map_key()? {
-                Some("callosum") => dialects = Some(read_dialects(&mut reader)?),
-                Some("nonce") => {
+                Some(b"callosum") => dialects = Some(read_dialects(&mut reader)?),
+                Some(b"nonce") => {
                     let bytes = reader.bin("nonce")?;
                     let array = bytes[..].try_into().map_err(|_| DecodeError::OutOfRange("nonce"))?;
                     nonce = Some(array);
                 }
-                Some("max_body") => {
-                    let size = reader.int("max_body")?;
-                    max_body = Some(u64::try_from(size).map_err(|_| DecodeError::OutOfRange("max_body"))?);
-                }
+                Some(b"max_body") => max_body = Some(reader.uint("max_body")?),
                 _ => reader.skip()?,
             }
         }
@@ -81,7 +78,7 @@ impl Hello {
 fn read_dialects(reader: &mut Reader<'_>) -> Result<u32, DecodeError> {
     let mut dialects = 0;
     for _ in 0..reader.array("callosum")? {
-        let number = reader.int("callosum")?;
+        let number = reader.uint("callosum")?;
         if let Some(bit) = u32::try_from(number).ok().and_then(|n| n.checked_sub(1))
             && bit < u32::BITS
         {

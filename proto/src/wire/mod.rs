@@ -3,6 +3,8 @@
 mod dialect1;
 mod hello;
 mod msgpack;
+#[cfg(test)]
+mod tests;
 
 pub use dialect1::{Encoder, Header, MAX_HEADER, MessageType, decode_body, decode_header};
 pub use hello::{Hello, MAX_HELLO, NONCE_LEN};

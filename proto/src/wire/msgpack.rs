@@ -75,6 +75,14 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// A non-negative MessagePack integer, whatever its width.
+    pub(super) fn uint(&mut self, field: &'static str) -> Result<u64, DecodeError> {
+        if self.peek()? == Marker::U64 {
+            return decode::read_u64(&mut self.rest).map_err(|_| DecodeError::Truncated);
+        }
+        u64::try_from(self.int(field)?).map_err(|_| DecodeError::OutOfRange(field))
+    }
+
     pub(super) fn bool(&mut self, field: &'static str) -> Result<bool, DecodeError> {
         match self.peek()? {
             Marker::True | Marker::False => {
@@ -103,7 +111,7 @@ impl<'a> Reader<'a> {
 
     pub(super) fn text(&mut self, field: &'static str) -> Result<Text, DecodeError> {
         match self.str_or_bin(field)? {
-            (KeyKind::Str, bytes) => Text::from_utf8(bytes).map_err(|_| DecodeError::NotUtf8(field)),
+            (KeyKind::Str, bytes) => Ok(Text::from_checked(bytes)),
             (KeyKind::Bin, _) => Err(DecodeError::WrongType { field }),
         }
     }
@@ -125,13 +133,13 @@ impl<'a> Reader<'a> {
     }
 
     /// A map's key, as text; `None` (and skipped) if it is of another type.
-    pub(super) fn map_key(&mut self) -> Result<Option<&'a str>, DecodeError> {
+    pub(super) fn map_key(&mut self) -> Result<Option<&'a [u8]>, DecodeError> {
         match self.peek()? {
             Marker::FixStr(_) | Marker::Str8 | Marker::Str16 | Marker::Str32 => {
                 let len = decode::read_str_len(&mut self.rest).map_err(|_| DecodeError::Truncated)?;
                 let (key, rest) = self.rest.split_at_checked(len as usize).ok_or(DecodeError::Truncated)?;
                 self.rest = rest;
-                Ok(std::str::from_utf8(key).ok())
+                Ok(Some(key))
             }
             _ => self.skip().map(|()| None),
         }
@@ -182,9 +190,9 @@ impl<'a> Reader<'a> {
             Marker::FixExt4 => (5, 0),
             Marker::FixExt8 => (9, 0),
             Marker::FixExt16 => (17, 0),
-            Marker::Ext8 => (self.length(1)? + 1, 0),
-            Marker::Ext16 => (self.length(2)? + 1, 0),
-            Marker::Ext32 => (self.length(4)? + 1, 0),
+            Marker::Ext8 => (self.length(1)?.saturating_add(1), 0),
+            Marker::Ext16 => (self.length(2)?.saturating_add(1), 0),
+            Marker::Ext32 => (self.length(4)?.saturating_add(1), 0),
             Marker::FixArray(len) => (0, u64::from(len)),
             Marker::Array16 => (0, self.length(2)? as u64),
             Marker::Array32 => (0, self.length(4)? as u64),

@@ -8,6 +8,7 @@ use std::time::Instant;
 use callosum_proto::PeerId;
 use callosum_proto::session::CloseCause;
 
+use crate::dispatch::Clock;
 use crate::error::DisconnectCause;
 use crate::event::Event;
 use crate::peer::{Effect, PeerShared};
@@ -43,11 +44,12 @@ impl Pump {
         };
         let mut set_to_work = 0;
         let mut effects = std::mem::take(&mut self.effects);
+        let mut clock = Clock::default();
         for effect in effects.drain(..) {
-            set_to_work += usize::from(matches!(effect, Effect::Complete(..) | Effect::Request(_)));
-            if let Some(effect) = self.peer.settle(effect) {
-                self.carry_out(effect);
-            }
+            set_to_work += usize::from(match self.peer.settle(effect) {
+                Some(effect) => self.carry_out(effect, &mut clock),
+                None => true,
+            });
         }
         self.effects = effects;
         if backlogged != self.paused {
@@ -57,10 +59,13 @@ impl Pump {
         set_to_work
     }
 
-    fn carry_out(&mut self, effect: Effect) {
+    /// Does what concerns others than callers; whether that set somebody to work.
+    fn carry_out(&mut self, effect: Effect, clock: &mut Clock) -> bool {
         let node = &self.peer.node;
         match effect {
-            Effect::Request(request) => node.dispatcher.arrive(node, &self.peer, self.link, request),
+            Effect::Request(request) => {
+                return node.dispatcher.arrive(node, &self.peer, self.link, request, clock);
+            }
             Effect::Stop(id, reply) => node.dispatcher.stop(node, self.link, id, reply),
             Effect::Established(ready) => {
                 self.established = true;
@@ -77,6 +82,7 @@ impl Pump {
             }
             Effect::Complete(..) | Effect::Pong(..) => unreachable!("settled by the peer itself"),
         }
+        false
     }
 
     /// Why the session is over, if it is.

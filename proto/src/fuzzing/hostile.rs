@@ -1,0 +1,157 @@
+//! One session, and a peer that sends whatever it likes and may not read.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use arbitrary::{Arbitrary, Unstructured};
+use bytes::Bytes;
+
+use crate::session::{Call, CloseCause, Event, IncomingId, Keepalive, Reply, Role, Session, SessionConfig};
+use crate::wire::{Encoder, NONCE_LEN, PING, PONG, UPPER};
+use crate::{CallId, ErrorInfo, Message, Multipart, OrderingKey, Payload, RequestId};
+
+const MAX_REQUESTS: usize = 4;
+
+#[derive(Debug, Arbitrary)]
+enum Op {
+    Frames(Vec<Vec<u8>>),
+    Marked { marker: u8, header: Vec<u8>, body: Vec<u8> },
+    Message { kind: u8, seq: u8, method: bool, key: bool, compressed: bool, body: Vec<u8> },
+    Invoke { method: bool, key: bool, body: Vec<u8>, deadline: Option<u8> },
+    Abandon(u8),
+    Reply(u8),
+    Ping,
+    Transmit(u8),
+    Pass(u8),
+    Drain,
+}
+
+/// The session, and what of it has not ended.
+struct Host {
+    session: Session,
+    now: Instant,
+    calls: BTreeSet<CallId>,
+    requests: BTreeSet<IncomingId>,
+}
+
+pub(super) fn run(input: &mut Unstructured<'_>, now: Instant) {
+    let role = if input.arbitrary().unwrap_or(false) { Role::Connector } else { Role::Binder };
+    let config = SessionConfig {
+        max_body: 100,
+        max_requests: MAX_REQUESTS,
+        keepalive: Some(Keepalive { idle: Duration::from_millis(100), misses: 2 }),
+        ..SessionConfig::default()
+    };
+    let session = Session::new(role, config, [7; NONCE_LEN], CallId(0), now);
+    let mut host = Host { session, now, calls: BTreeSet::new(), requests: BTreeSet::new() };
+    host.session.handle_connected(now);
+    while !input.is_empty() {
+        let Ok(op) = Op::arbitrary(input) else { break };
+        host.apply(op);
+        host.drain_events();
+    }
+    host.session.close(CloseCause::LinkLost);
+    host.drain_events();
+    assert!(host.calls.is_empty(), "a call has not ended");
+}
+
+impl Host {
+    fn apply(&mut self, op: Op) {
+        match op {
+            Op::Frames(frames) => {
+                if let Some(message) = Multipart::from_frames(frames.into_iter().map(Bytes::from)) {
+                    self.session.handle_message(self.now, message);
+                }
+            }
+            Op::Marked { marker, header, body } => {
+                let marker = [PING, PONG, UPPER][usize::from(marker) % 3].clone();
+                self.session.handle_message(self.now, Multipart::new(marker, header.into(), body.into()));
+            }
+            Op::Message { kind, seq, method, key, compressed, body } => {
+                let id = RequestId { seq: seq.into(), method: name(method), key: key_of(key) };
+                let message = Message { id, payload: payload(kind, body), compressed };
+                self.session.handle_message(self.now, Encoder::default().encode(&message));
+            }
+            Op::Invoke { method, key, body, deadline } => self.invoke(method, key, body, deadline),
+            Op::Abandon(which) => {
+                if let Some(call) = pick(&self.calls, which) {
+                    assert!(self.session.abandon(call));
+                    self.calls.remove(&call);
+                }
+            }
+            Op::Reply(which) => {
+                if let Some(id) = pick(&self.requests, which) {
+                    assert_eq!(self.session.reply(id, Reply::Cancelled), Ok(()));
+                    self.requests.remove(&id);
+                }
+            }
+            Op::Ping => drop(self.session.ping()),
+            Op::Transmit(count) => {
+                for _ in 0..count {
+                    self.session.poll_transmit(self.now);
+                }
+            }
+            Op::Pass(time) => {
+                self.now += Duration::from_millis(time.into());
+                self.session.handle_timeout(self.now);
+                assert!(self.session.poll_timeout().is_none_or(|(at, _)| at > self.now), "would spin");
+            }
+            Op::Drain => self.session.drain(),
+        }
+    }
+
+    fn invoke(&mut self, method: bool, key: bool, body: Vec<u8>, deadline: Option<u8>) {
+        let call = Call {
+            method: name(method),
+            key: key_of(key),
+            body: body.into(),
+            compressed: false,
+            deadline: deadline.map(|time| self.now + Duration::from_millis(time.into())),
+        };
+        if let Ok(call) = self.session.invoke(self.now, call) {
+            assert!(self.calls.insert(call), "an id used twice");
+        }
+    }
+
+    fn drain_events(&mut self) {
+        while let Some(event) = self.session.poll_event() {
+            match event {
+                Event::Ended { call, .. } => assert!(self.calls.remove(&call), "{call:?} ends twice"),
+                Event::Request(request) => assert!(self.requests.insert(request.id)),
+                Event::CancelRequested(id) => assert!(self.requests.contains(&id)),
+                Event::Closed(_) => {
+                    self.requests.clear();
+                    assert_eq!(self.session.poll_event(), None, "the end is the end");
+                }
+                _ => {}
+            }
+        }
+        assert_eq!(self.session.open_calls(), self.calls.len());
+        assert_eq!(self.session.open_requests(), self.requests.len());
+        assert!(self.requests.len() <= MAX_REQUESTS);
+    }
+}
+
+fn pick<T: Copy>(set: &BTreeSet<T>, which: u8) -> Option<T> {
+    set.iter().nth(usize::from(which) % set.len().max(1)).copied()
+}
+
+fn name(method: bool) -> crate::Text {
+    if method { "m".into() } else { "n".into() }
+}
+
+fn key_of(given: bool) -> OrderingKey {
+    if given { OrderingKey::text("k") } else { OrderingKey::none() }
+}
+
+fn payload(kind: u8, body: Vec<u8>) -> Payload {
+    let info = || ErrorInfo::new("E", String::from_utf8_lossy(&body).into_owned());
+    match kind % 6 {
+        0 => Payload::Function(body.into()),
+        1 => Payload::Result(body.into()),
+        2 => Payload::Failure(info()),
+        3 => Payload::Error(info()),
+        4 => Payload::Cancel,
+        _ => Payload::Cancelled,
+    }
+}

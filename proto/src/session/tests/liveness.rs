@@ -1,0 +1,149 @@
+use super::*;
+
+fn alive(idle: Duration, misses: u32) -> SessionConfig {
+    SessionConfig { keepalive: Some(Keepalive { idle, misses }), ..config() }
+}
+
+fn answer(side: &mut Side) {
+    for probe in side.sent() {
+        let [marker, header, body] = probe.into_three().unwrap();
+        assert_eq!(marker, PING);
+        side.hear(Multipart::new(PONG, header, body));
+    }
+}
+
+#[test]
+fn a_silent_peer_is_probed_and_then_given_up() {
+    let mut side = Side::established(alive(SECOND, 2));
+    assert_eq!(side.session.poll_timeout(), Some((side.now + SECOND, Timer::Keepalive)));
+    for _ in 0..2 {
+        side.pass(SECOND);
+        assert_eq!(side.sent().len(), 1);
+        assert_eq!(side.events(), []);
+    }
+    let call = side.invoke("m");
+    side.pass(SECOND);
+    let cause = CloseCause::KeepaliveTimedOut;
+    let outcome = Outcome::Disconnected { cause, sent: false };
+    assert_eq!(side.events(), [ended(call, outcome), Event::Closed(cause)]);
+    assert_eq!(side.session.poll_timeout(), None);
+}
+
+#[test]
+fn a_peer_that_answers_lives_also_on_a_clock_that_stands_still_meanwhile() {
+    let mut side = Side::established(alive(SECOND, 1));
+    for _ in 0..10 {
+        side.pass(SECOND);
+        answer(&mut side);
+        assert!(matches!(side.events()[..], [Event::Pong { round_trip: Duration::ZERO, .. }]));
+    }
+}
+
+#[test]
+fn whatever_the_peer_says_shows_that_it_lives() {
+    let mut side = Side::established(alive(SECOND, 1));
+    side.pass(SECOND);
+    assert_eq!(side.sent().len(), 1);
+    side.now += SECOND / 2;
+    side.hear(Multipart::from_frames([Bytes::from_static(b"noise")]).unwrap());
+    side.events();
+    side.pass(SECOND / 2);
+    assert!(side.sent().is_empty(), "not silent for long enough");
+    assert_eq!(side.session.poll_timeout(), Some((side.now + SECOND / 2, Timer::Keepalive)));
+    side.pass(SECOND / 2);
+    assert_eq!(side.sent().len(), 1);
+    assert_eq!(side.events(), []);
+}
+
+#[test]
+fn a_long_sleep_of_ours_is_not_a_silence_of_the_peer() {
+    let mut side = Side::established(alive(SECOND, 2));
+    side.pass(SECOND * 3_600);
+    assert_eq!((side.sent().len(), side.events()), (1, vec![]));
+}
+
+#[test]
+fn no_configuration_makes_the_timer_spin() {
+    for misses in [0, 1, u32::MAX] {
+        let mut side = Side::established(alive(Duration::ZERO, misses));
+        for _ in 0..100 {
+            side.pass(Duration::from_micros(100));
+        }
+        assert!(side.sent().len() <= 10);
+        assert_eq!(side.session.is_closed(), misses < 2);
+    }
+}
+
+#[test]
+fn a_clock_that_goes_back_only_delays() {
+    let mut side = Side::established(alive(SECOND, 2));
+    side.pass(SECOND * 10);
+    answer(&mut side);
+    side.now -= SECOND * 5;
+    side.session.ping().unwrap();
+    side.session.handle_timeout(side.now);
+    answer(&mut side);
+    assert_eq!(side.events().len(), 2);
+    side.pass(SECOND * 10);
+    assert!(!side.session.is_closed());
+}
+
+#[test]
+fn a_pong_brings_the_time_of_the_round_trip() {
+    let mut side = Side::established(config());
+    let (first, second) = (side.session.ping().unwrap(), side.session.ping().unwrap());
+    side.now += SECOND;
+    let probes = side.sent();
+    side.now += SECOND * 2;
+    let pong = |probe: &Multipart| {
+        let [_, header, body] = probe.clone().into_three().unwrap();
+        Multipart::new(PONG, header, body)
+    };
+    side.hear(pong(&probes[1]));
+    side.hear(pong(&probes[0]));
+    side.hear(pong(&probes[0]));
+    let round_trip = SECOND * 2;
+    assert_eq!(
+        side.events(),
+        [Event::Pong { ping: second, round_trip }, Event::Pong { ping: first, round_trip }]
+    );
+    for body in [&b"x"[..], &[0xff; 8]] {
+        side.hear(Multipart::new(PONG, Bytes::new(), Bytes::copy_from_slice(body)));
+    }
+    let ping = side.session.ping().unwrap();
+    side.hear(Multipart::new(PONG, Bytes::new(), Bytes::copy_from_slice(&ping.0.to_be_bytes())));
+    assert_eq!(side.events(), [], "answers to what was not asked, or not yet");
+}
+
+#[test]
+fn a_peer_that_takes_nothing_is_cut_off() {
+    let mut side = Side::established(config());
+    let call = side.invoke("m");
+    side.sent();
+    side.session.handle_write_blocked(side.now);
+    side.pass(SECOND * 5);
+    side.session.handle_write_blocked(side.now);
+    assert_eq!(side.session.poll_timeout(), Some((side.now + SECOND * 5, Timer::Write)), "not put off");
+    side.session.handle_write_progress();
+    assert_eq!(side.session.poll_timeout(), None);
+    side.session.handle_write_blocked(side.now);
+    side.pass(SECOND * 10 - Duration::from_nanos(1));
+    assert!(!side.session.is_closed());
+    side.pass(Duration::from_nanos(1));
+    let cause = CloseCause::PeerNotReading;
+    let outcome = Outcome::Disconnected { cause, sent: true };
+    assert_eq!(side.events(), [ended(call, outcome), Event::Closed(cause)]);
+}
+
+#[test]
+fn timers_go_off_in_their_order() {
+    let mut side = Side::established(alive(SECOND, 1));
+    let call = side.invoke_for("m", 2);
+    let asked = side.asked(1);
+    side.session.started(asked, side.now + SECOND);
+    side.pass(SECOND * 3);
+    assert_eq!(
+        side.events(),
+        [Event::ExecutionTimedOut(asked), ended(call, Outcome::TimedOut { sent: false })]
+    );
+}
