@@ -288,7 +288,7 @@ fn judge(stage: &mut Stage, log: &Log) {
     stage.promise(
         log.came_before(gamma, &[((0, Done), (1, Started)), ((1, Done), (2, Started))])
             && log.came_before(gamma, &[((3, Done), (4, Started)), ((0, Replied), (1, Replied))]),
-        "key-serialized: of one key one handler at a time, in the order of the calls",
+        "key-serialized: one handler at a time per key, in the order of the calls",
     );
     stage.promise(
         [alpha, beta, gamma].iter().all(|&agent| {
