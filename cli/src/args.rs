@@ -113,7 +113,7 @@ pub(crate) struct Ping {
     #[arg(value_parser = endpoint)]
     pub(crate) endpoint: Endpoint,
     /// How many probes to send; default: until Ctrl-C
-    #[arg(short, long, value_name = "N")]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) count: Option<u64>,
     /// The time from one probe to the next
     #[arg(short, long, value_name = "TIME", default_value = "1s", value_parser = humantime::parse_duration)]

@@ -25,7 +25,10 @@ impl Executor {
         match self {
             Self::Tokio => {
                 let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-                Ok(runtime.block_on(future))
+                let output = runtime.block_on(future);
+                // A look-up of a name can't be interrupted, and is not worth waiting for.
+                runtime.shutdown_background();
+                Ok(output)
             }
             Self::AsyncStd => Ok(async_std::task::block_on(future)),
         }

@@ -13,7 +13,10 @@ use crate::signals::Signals;
 #[derive(Default)]
 struct Tally {
     sent: u64,
-    round_trips: Vec<Duration>,
+    answered: u64,
+    min: Duration,
+    max: Duration,
+    sum: Duration,
 }
 
 pub(crate) fn run(args: Ping) -> Result<(), Failure> {
@@ -36,9 +39,9 @@ async fn ping(args: &Ping) -> Result<(), Failure> {
         tally.summarize(args)?;
     }
     probed?;
-    match (tally.sent, tally.round_trips.len()) {
-        (0, _) if args.count != Some(0) => Err(Failure::Cancelled),
-        (1.., 0) => Err(Failure::TimedOut(String::from("no probe was answered"))),
+    match (tally.sent, tally.answered) {
+        (0, _) => Err(Failure::Cancelled),
+        (_, 0) => Err(Failure::TimedOut(String::from("no probe was answered"))),
         _ => Ok(()),
     }
 }
@@ -62,7 +65,7 @@ async fn probe(connector: &Connector, args: &Ping, tally: &mut Tally) -> Result<
         let seq = tally.sent;
         match executor.within(args.timeout, peer.ping()).await {
             Some(Ok(time)) => {
-                tally.round_trips.push(time);
+                tally.add(time);
                 say(&format!("pong from {}: seq={seq} time={} ms", args.endpoint, millis(time)))?;
             }
             Some(Err(CallError::Disconnected(cause))) => return Err(Failure::ConnectionLost(cause)),
@@ -77,14 +80,21 @@ async fn probe(connector: &Connector, args: &Ping, tally: &mut Tally) -> Result<
 }
 
 impl Tally {
+    fn add(&mut self, round_trip: Duration) {
+        self.min = if self.answered == 0 { round_trip } else { self.min.min(round_trip) };
+        self.max = self.max.max(round_trip);
+        self.sum += round_trip;
+        self.answered += 1;
+    }
+
     fn summarize(&self, args: &Ping) -> Result<(), Failure> {
-        let (sent, answered) = (self.sent, self.round_trips.len());
+        let (sent, answered) = (self.sent, self.answered);
         let lost = 100.0 * (1.0 - answered as f64 / sent as f64);
         say(&format!("\n--- {} ping statistics ---", args.endpoint))?;
         say(&format!("{sent} sent, {answered} answered, {lost:.0}% lost"))?;
-        if let (Some(min), Some(max)) = (self.round_trips.iter().min(), self.round_trips.iter().max()) {
-            let average = self.round_trips.iter().sum::<Duration>().div_f64(answered as f64);
-            let times = [*min, average, *max].map(millis).join("/");
+        if answered > 0 {
+            let average = self.sum.div_f64(answered as f64);
+            let times = [self.min, average, self.max].map(millis).join("/");
             say(&format!("round trip min/avg/max = {times} ms"))?;
         }
         Ok(())

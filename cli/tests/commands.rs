@@ -1,5 +1,7 @@
 //! `serve`, `call` and `ping` as processes that talk to each other.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 mod common;
 
 use std::io::{Read, Write};
@@ -48,9 +50,9 @@ fn results_are_one_line_of_json() {
 fn long_delay_echoes_after_its_delay() {
     for runtime in RUNTIMES {
         let server = Server::start(runtime, "json", &[]);
+        let call = server.start_call(&["long_delay", r#"{"sent":1}"#]);
         server.call(&["long_delay", r#"{"sent": 1}"#, "--timeout", "300ms"]).expect(5);
-        let ended = server.call(&["long_delay", r#"{"sent":1}"#]).expect(0);
-        assert_eq!(ended.stdout, [r#"{"received":1}"#]);
+        assert_eq!(call.end().expect(0).stdout, [r#"{"received":1}"#]);
     }
 }
 
@@ -85,8 +87,9 @@ fn remote_failures_and_errors_have_their_own_codes() {
 
 #[test]
 fn usage_errors_are_told_from_others() {
-    let cases: [&[&str]; 9] = [
+    let cases: [&[&str]; 10] = [
         &[],
+        &["ping", "tcp://127.0.0.1:1", "--count", "0"],
         &["serve"],
         &["call", "tcp://127.0.0.1:1"],
         &["call", "127.0.0.1:1", "echo"],

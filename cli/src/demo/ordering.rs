@@ -69,6 +69,9 @@ enum Step {
     Replied,
 }
 
+/// A step of one of the calls.
+type Event = (usize, Step);
+
 #[derive(Clone, Copy)]
 struct Mark {
     agent: usize,
@@ -100,7 +103,7 @@ impl Log {
         self.marks().iter().position(|mark| (mark.agent, mark.row, mark.step) == (agent, row, step))
     }
 
-    async fn wait_for(&self, agent: usize, events: &[(usize, Step)]) {
+    async fn wait_for(&self, agent: usize, events: &[Event]) {
         loop {
             let changed = self.changed.listen();
             if events.iter().all(|&(row, step)| self.place(agent, row, step).is_some()) {
@@ -121,7 +124,7 @@ impl Log {
     }
 
     /// Whether the first of each pair came before the second.
-    fn came_before(&self, agent: usize, pairs: &[((usize, Step), (usize, Step))]) -> bool {
+    fn came_before(&self, agent: usize, pairs: &[(Event, Event)]) -> bool {
         pairs.iter().all(|&(first, second)| {
             let (first, second) =
                 (self.place(agent, first.0, first.1), self.place(agent, second.0, second.1));
@@ -153,7 +156,7 @@ impl Log {
 }
 
 /// What has to happen on an agent before a call's handler may end: the long calls outlast the short ones.
-fn outlasted(agent: usize, row: usize) -> Vec<(usize, Step)> {
+fn outlasted(agent: usize, row: usize) -> Vec<Event> {
     use Step::{Done, Replied, Started};
     match (AGENTS[agent].0, row) {
         ("alpha", 0) => vec![(1, Replied), (2, Replied), (KEYLESS, Replied)],
@@ -222,7 +225,11 @@ async fn run(executor: Executor, team: &Team, start: Instant) -> Result<(), Unex
             Either::Right(_) => {}
         }
         if !live.is_hidden() {
-            live.set_message(picture(&team.log, start, Instant::now()).join("\n"));
+            let picture = picture(&team.log, start, Instant::now()).join("\n");
+            live.set_message(match anstream::AutoStream::choice(&std::io::stderr()) {
+                anstream::ColorChoice::Never => anstream::adapter::strip_str(&picture).to_string(),
+                _ => picture,
+            });
         }
     }
     live.finish_and_clear();
