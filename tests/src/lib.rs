@@ -2,4 +2,8 @@
 #![forbid(unsafe_code)]
 
 pub mod interop;
+pub mod gate;
 pub mod python;
+pub mod raw;
+pub mod rig;
+pub mod suite;
