@@ -69,13 +69,16 @@ impl Binder {
     /// Listens on one more endpoint; returns the real one, with the port that the system chose.
     ///
     /// # Errors
-    /// If the text is no endpoint, the system refuses it, or the binder is shut down.
+    /// If the text is no endpoint, the system refuses it, or the binder is shut down or about to be.
     pub async fn listen<E>(&self, endpoint: E) -> Result<Endpoint, BindError>
     where
         E: TryInto<Endpoint>,
         E::Error: Into<ParseEndpointError>,
     {
         let endpoint = endpoint.try_into().map_err(|error| BindError::Endpoint(error.into()))?;
+        if self.node.is_draining() {
+            return Err(BindError::Shutdown);
+        }
         let bound = match &endpoint {
             Endpoint::Inproc(name) => inproc::bind(name),
             other => self.node.runtime.bind(other).await,

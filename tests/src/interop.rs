@@ -204,6 +204,13 @@ impl Server {
     pub fn stop(self, world: &World) {
         end(world.block_on(self.binder.shutdown(PATIENCE)), &self.driver);
     }
+
+    /// Ends it at once, whatever is under way.
+    pub fn cut(self, world: &World) {
+        world.block_on(self.binder.shutdown(Duration::ZERO));
+        // Until then its endpoint is taken.
+        self.driver.recv_timeout(PATIENCE).expect("the driver ends").expect("and without an error");
+    }
 }
 
 /// A connector that runs.
