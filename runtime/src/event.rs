@@ -4,8 +4,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use async_broadcast::{InactiveReceiver, Receiver, Sender, TryRecvError};
 use callosum_proto::session::Anomaly;
 use futures_util::Stream;
+use parking_lot::Mutex;
 
 use crate::error::DisconnectCause;
 use crate::{Endpoint, Peer, PeerId};
@@ -60,7 +62,7 @@ pub enum Event {
 ///
 /// A subscriber that lags more than 1,024 events behind misses the oldest of them; nothing ever waits for it.
 #[derive(Debug)]
-pub struct Events(Pin<Box<async_broadcast::Receiver<Event>>>);
+pub struct Events(Pin<Box<Receiver<Event>>>);
 
 impl Stream for Events {
     type Item = Event;
@@ -69,10 +71,23 @@ impl Stream for Events {
     }
 }
 
+impl Drop for Events {
+    fn drop(&mut self) {
+        // Its own drop would drop the events that are left under the channel's lock, and a peer among them may be the
+        // last that keeps its endpoint, with all that the user gave it.
+        while !matches!(self.0.try_recv(), Err(TryRecvError::Empty | TryRecvError::Closed)) {}
+    }
+}
+
+/// Where events go. Empty once the endpoint is over, so that an endpoint that an unread event is the last to keep
+/// does not reach for the channel that the event is dropped from.
 #[derive(Debug)]
-pub(crate) struct EventSink {
-    sender: async_broadcast::Sender<Event>,
-    receivers: async_broadcast::InactiveReceiver<Event>,
+pub(crate) struct EventSink(Mutex<Option<Channel>>);
+
+#[derive(Debug)]
+struct Channel {
+    sender: Sender<Event>,
+    receivers: InactiveReceiver<Event>,
 }
 
 impl EventSink {
@@ -80,19 +95,25 @@ impl EventSink {
         let (mut sender, receiver) = async_broadcast::broadcast(CAPACITY);
         sender.set_overflow(true);
         sender.set_await_active(false);
-        Self { sender, receivers: receiver.deactivate() }
+        Self(Mutex::new(Some(Channel { sender, receivers: receiver.deactivate() })))
     }
 
     pub(crate) fn subscribe(&self) -> Events {
-        Events(Box::pin(self.receivers.activate_cloned()))
+        Events(Box::pin(match &*self.0.lock() {
+            Some(channel) => channel.receivers.activate_cloned(),
+            // Its sender is gone, so it has ended.
+            None => async_broadcast::broadcast(1).1,
+        }))
     }
 
     pub(crate) fn send(&self, event: Event) {
-        // Without subscribers there is nobody to tell.
-        let _ = self.sender.try_broadcast(event);
+        let unread = self.0.lock().as_ref().map(|channel| channel.sender.try_broadcast(event));
+        // What could not be sent for want of subscribers, or had to make way, is dropped without the lock.
+        drop(unread);
     }
 
     pub(crate) fn close(&self) {
-        self.sender.close();
+        let channel = self.0.lock().take();
+        drop(channel);
     }
 }
