@@ -144,10 +144,14 @@ impl Dispatcher {
             drop(running);
             return self.finish(node, ticket, None);
         }
-        let end = End { node: node.clone(), ticket, reply: None, _task: node.tasks.guard() };
+        let task = node.tasks.guard();
+        // An executor that is shutting down drops the task at once, and that takes the lock again.
+        drop(state);
+        let end = End { node: node.clone(), ticket, reply: None, polled: false, _task: task };
         node.runtime.spawn(Box::pin(async move {
             // It outlives the handler, which so has really ended when its place is freed.
             let mut end = end;
+            end.polled = true;
             end.reply = Abortable::new(running, registration).await.ok();
         }));
         Vec::new()
@@ -230,22 +234,15 @@ impl Dispatcher {
         self.run(node, started);
     }
 
-    /// Stops every handler, and starts none any more.
-    pub(crate) fn stop_all(&self) {
+    /// Stops every handler, and starts none any more. What waits is left to [`forget`](Self::forget).
+    pub(crate) fn close(&self) {
         let mut state = self.state.lock();
         state.closed = true;
-        state.tickets.clear();
-        // Those that run are let go of when they have really ended.
-        state.requests.retain(|_, open| match &open.stage {
-            Stage::Running { stop, .. } => {
-                if let Some(stop) = stop {
-                    stop.abort();
-                }
-                true
+        for open in state.requests.values() {
+            if let Stage::Running { stop: Some(stop), .. } = &open.stage {
+                stop.abort();
             }
-            Stage::Forgotten => true,
-            Stage::Waiting(_) | Stage::Done(_) => false,
-        });
+        }
     }
 
     /// Starts no more handlers for a link whose replies pile up, or starts them again.
@@ -306,6 +303,9 @@ impl State {
     }
 
     fn start(&mut self, node: &Arc<Node>, ticket: Ticket) -> Option<Started> {
+        if self.closed {
+            return None;
+        }
         let open = self.requests.get_mut(&ticket)?;
         let running = Stage::Running { stop: None, stopped: None };
         let Stage::Waiting(request) = std::mem::replace(&mut open.stage, running) else { return None };
@@ -432,12 +432,17 @@ struct End {
     node: Arc<Node>,
     ticket: Ticket,
     reply: Option<Reply>,
+    polled: bool,
     _task: crate::tasks::TaskGuard,
 }
 
 impl Drop for End {
     fn drop(&mut self) {
         let dispatcher = &self.node.dispatcher;
+        if !self.polled {
+            // The executor runs no more tasks: to start the next call, and the next, would only fill this stack.
+            dispatcher.close();
+        }
         let started = dispatcher.finish(&self.node, self.ticket, self.reply.take());
         dispatcher.run(&self.node, started);
     }

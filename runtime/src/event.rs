@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use async_broadcast::{InactiveReceiver, Receiver, Sender, TryRecvError};
 use callosum_proto::session::Anomaly;
 use futures_util::Stream;
 use parking_lot::Mutex;
@@ -61,30 +62,32 @@ pub enum Event {
 ///
 /// A subscriber that lags more than 1,024 events behind misses the oldest of them; nothing ever waits for it.
 #[derive(Debug)]
-pub struct Events(Option<Pin<Box<async_broadcast::Receiver<Event>>>>);
+pub struct Events(Pin<Box<Receiver<Event>>>);
 
 impl Stream for Events {
     type Item = Event;
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
-        match &mut self.0 {
-            Some(receiver) => receiver.as_mut().poll_next(cx),
-            None => Poll::Ready(None),
-        }
+        self.0.as_mut().poll_next(cx)
     }
 }
 
-/// Where an endpoint's events go, until it is over.
-///
-/// The channel must not outlive the driver in here: its events hold peers, and through them the endpoint that holds
-/// this. A subscriber drops the events that it has not read while it holds the channel's lock, which the drop of the
-/// last endpoint's sender would take again.
+impl Drop for Events {
+    fn drop(&mut self) {
+        // Its own drop would drop the events that are left under the channel's lock, and a peer among them may be the
+        // last that keeps its endpoint, with all that the user gave it.
+        while !matches!(self.0.try_recv(), Err(TryRecvError::Empty | TryRecvError::Closed)) {}
+    }
+}
+
+/// Where events go. Empty once the endpoint is over, so that an endpoint that an unread event is the last to keep
+/// does not reach for the channel that the event is dropped from.
 #[derive(Debug)]
 pub(crate) struct EventSink(Mutex<Option<Channel>>);
 
 #[derive(Debug)]
 struct Channel {
-    sender: async_broadcast::Sender<Event>,
-    receivers: async_broadcast::InactiveReceiver<Event>,
+    sender: Sender<Event>,
+    receivers: InactiveReceiver<Event>,
 }
 
 impl EventSink {
@@ -96,16 +99,19 @@ impl EventSink {
     }
 
     pub(crate) fn subscribe(&self) -> Events {
-        Events(self.0.lock().as_ref().map(|channel| Box::pin(channel.receivers.activate_cloned())))
+        Events(Box::pin(match &*self.0.lock() {
+            Some(channel) => channel.receivers.activate_cloned(),
+            // Its sender is gone, so it has ended.
+            None => async_broadcast::broadcast(1).1,
+        }))
     }
 
     pub(crate) fn send(&self, event: Event) {
-        let displaced = self.0.lock().as_ref().map(|channel| channel.sender.try_broadcast(event));
-        // Without subscribers there is nobody to tell. Dropped after the lock, with the peer that it may hold.
-        drop(displaced);
+        let unread = self.0.lock().as_ref().map(|channel| channel.sender.try_broadcast(event));
+        // What could not be sent for want of subscribers, or had to make way, is dropped without the lock.
+        drop(unread);
     }
 
-    /// Subscribers get what was sent before, then the end.
     pub(crate) fn close(&self) {
         let channel = self.0.lock().take();
         drop(channel);

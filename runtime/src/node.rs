@@ -151,11 +151,12 @@ impl Node {
             lifecycle.drained = Some(drained);
         }
         self.tasks.abort_all();
+        // First, or what waits would be started as its peer's turn comes, perhaps where no executor is at hand.
+        self.dispatcher.close();
         for peer in self.everyone() {
             peer.detach(&DisconnectCause::Shutdown, false);
             self.expel(peer.id);
         }
-        self.dispatcher.stop_all();
         self.phase_changed.notify(usize::MAX);
         self.events.close();
     }

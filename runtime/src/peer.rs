@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use callosum_proto::session::{Anomaly, Event, IncomingId, Outcome, PingId, Reply, Request, Role, Session};
+use callosum_proto::session::{
+    Anomaly, CloseCause, Event, IncomingId, Outcome, PingId, Reply, Request, Role, Session,
+};
 use callosum_proto::wire::{Hello, NONCE_LEN};
 use callosum_proto::{CallId, PeerId, session};
 use futures_channel::oneshot;
@@ -110,7 +112,7 @@ impl PeerShared {
     }
 
     /// The link is gone: its calls end, its requests are forgotten. For a connector, a new session takes over,
-    /// unless the endpoint is done.
+    /// unless the endpoint is done; calls that wait for a link go on waiting if this never was one.
     pub(crate) fn detach(self: &Arc<Self>, cause: &DisconnectCause, renew: bool) {
         let mut effects = Vec::new();
         let link = {
@@ -121,11 +123,18 @@ impl PeerShared {
             state.linked = false;
             state.over = !renew;
             state.cause = Some(cause.clone());
-            state.session.close(cause.close_cause());
+            let waits = renew
+                && self.node.config.while_disconnected == WhileDisconnected::Wait
+                && state.session.handle_disconnected();
+            if !waits {
+                state.session.close(cause.close_cause());
+            }
             state.take_effects(&mut effects);
             state.pings.clear();
             let link = state.link;
-            if renew {
+            if waits {
+                state.link = self.node.next_peer_id();
+            } else if renew {
                 state.session = new_session(&self.node, self.role, state.session.next_call());
                 state.link = self.node.next_peer_id();
                 if self.node.is_draining() {
@@ -239,7 +248,12 @@ impl PeerState {
             Outcome::Cancelled => CallError::Cancelled,
             Outcome::TimedOut { sent } => CallError::TimedOut { sent },
             Outcome::Disconnected { cause, sent } => {
-                let cause = self.cause.clone().unwrap_or(DisconnectCause::Session(cause));
+                let cause = match (cause, &self.cause) {
+                    (CloseCause::LinkLost, Some(cause)) => cause.clone(),
+                    (CloseCause::Local, _) => DisconnectCause::Shutdown,
+                    // What is noted may concern an earlier link.
+                    (cause, _) => DisconnectCause::Session(cause),
+                };
                 match sent {
                     true => CallError::Disconnected(cause),
                     false => CallError::NotSent(NotSent::Disconnected(cause)),

@@ -15,7 +15,7 @@ macro_rules! everything {
             endpoints: chosen_port, every_address, ipv6, stale_socket_file, in_use_already, bound_again, bad_texts,
                 unbindable, several_endpoints, no_listening_after_the_end, many_peers;
             connector: binder_restarts, waiting_ends_with_the_timeout, failing_while_disconnected,
-                never_reconnecting, cut_by_hand, events, connector_first, silent_binder;
+                never_reconnecting, cut_by_hand, events, events_left_unread, connector_first, silent_binder;
             shutdown: binder_drains, connector_drains, large_replies_are_flushed, deadline_cuts, shutdown_twice,
                 nothing_to_drain, no_newcomers_while_draining, dropped_driver, dropped_driver_in_the_thick_of_it,
                 driver_never_polled;
@@ -24,7 +24,7 @@ macro_rules! everything {
                 full_outbox, unfinished_handshakes, garbage_instead_of_a_greeting, garbage_between_good_calls,
                 cancel_is_answered;
             load: ten_thousand_calls, large_and_small, coming_and_going;
-            plugging: tiny_byte_streams, end_of_a_byte_stream, own_runtime, own_scheduler, tracing_enabled;
+            plugging: tiny_byte_streams, end_of_a_byte_stream, own_runtime, dying_runtime, own_scheduler, tracing_enabled;
         });
     };
 }

@@ -48,7 +48,8 @@ const MIN_IDLE: Duration = Duration::from_millis(1);
 ///    for as long as the link takes more; then ask [`poll_timeout`](Self::poll_timeout) again.
 /// 4. Report what the link does with the bytes: [`handle_write_blocked`](Self::handle_write_blocked) and
 ///    [`handle_write_progress`](Self::handle_write_progress).
-/// 5. When the link is gone, call [`close`](Self::close). After [`Event::Closed`] the session is over; a new link
+/// 5. When the link is gone, call [`close`](Self::close), or first
+///    [`handle_disconnected`](Self::handle_disconnected) if there will be another link. After [`Event::Closed`] the session is over; a new link
 ///    gets a new session, which carries on with [`next_call`](Self::next_call).
 ///
 /// `now` must not go backwards; if it does, timers are late but nothing else is wrong. The same calls in the same
@@ -222,6 +223,23 @@ impl Session {
         self.calls.len() == 0
             && self.requests.len() == 0
             && (self.outbox.is_empty() || self.state == State::Unlinked)
+    }
+
+    /// The link is gone. Where the handshake was not complete, so that nothing can have been sent, the session takes
+    /// this as if there had never been a link: calls wait for the next one. Otherwise returns false, and nothing has
+    /// changed: what is under way can only end, with [`close`](Self::close).
+    pub fn handle_disconnected(&mut self) -> bool {
+        match self.state {
+            State::Unlinked => true,
+            State::Handshaking if self.requests.len() == 0 && self.outbox.retain_calls() => {
+                self.state = State::Unlinked;
+                self.timers.stop(Timer::Handshake, None);
+                self.timers.stop(Timer::Write, None);
+                self.pings.clear();
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Ends the session: every call of ours ends, every request of theirs is forgotten. Idempotent.

@@ -155,6 +155,16 @@ impl Outbox {
         self.bytes
     }
 
+    /// Forgets what only matters to the link. False, and nothing has changed, if there is a reply among the entries.
+    pub(super) fn retain_calls(&mut self) -> bool {
+        let calls_only = self.entries.values().all(|entry| matches!(**entry, Entry::Call { .. }));
+        if calls_only {
+            self.control.clear();
+            self.unsolicited = 0;
+        }
+        calls_only
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.control.is_empty() && self.entries.is_empty()
     }

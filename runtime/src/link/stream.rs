@@ -255,16 +255,18 @@ impl StreamLink {
                 Closing::Linger(until) => {
                     // Closing a socket with unread input would reset it, and the peer would lose our last bytes.
                     let until = *until;
+                    if Instant::now() >= until {
+                        return Poll::Ready(DisconnectCause::Shutdown);
+                    }
                     let mut scratch = [0; MIN_READ];
                     match Pin::new(&mut self.stream).poll_read(cx, &mut scratch) {
-                        Poll::Ready(Ok(1..)) => {}
-                        Poll::Ready(_) => return Poll::Ready(DisconnectCause::Shutdown),
-                        Poll::Pending => {
-                            ready!(self.alarm.poll(cx, Some(until)));
-                            if Instant::now() >= until {
-                                return Poll::Ready(DisconnectCause::Shutdown);
-                            }
+                        Poll::Ready(Ok(1..)) => {
+                            // However fast it sends, others get their turn.
+                            cx.waker().wake_by_ref();
+                            return Poll::Pending;
                         }
+                        Poll::Ready(_) => return Poll::Ready(DisconnectCause::Shutdown),
+                        Poll::Pending => ready!(self.alarm.poll(cx, Some(until))),
                     }
                 }
             }

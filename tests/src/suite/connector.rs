@@ -265,3 +265,25 @@ pub async fn silent_binder(rig: Rig) {
     driver.cut().await;
     binder_driver.cut().await;
 }
+
+/// Events that nobody read are dropped in peace, also if a peer among them is the last that keeps its endpoint.
+pub async fn events_left_unread(rig: Rig) {
+    for cut in [true, false] {
+        let pair = rig.pair(rig.builder(), eager(&rig)).await;
+        let unread = [pair.binder.events(), pair.connector.events()];
+        pair.peer().disconnect();
+        let mut events = pair.binder.events();
+        next_event(&mut events, |event| matches!(event, Event::Connected(_)).then_some(())).await;
+        drop(events);
+        pair.peer().ready().await.expect("it comes back");
+        match cut {
+            true => {
+                pair.binder_driver.cut().await;
+                pair.connector_driver.cut().await;
+                drop((pair.binder, pair.connector, pair.back));
+            }
+            false => pair.end().await,
+        }
+        drop(unread);
+    }
+}

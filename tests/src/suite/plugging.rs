@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -12,7 +12,7 @@ use callosum_runtime::proto::Ticket;
 use callosum_runtime::proto::scheduler::{Action, Arrival, Busy, Scheduler, Withdrawn};
 use callosum_runtime::rt::{BoxStream, Listener, Runtime, Timer};
 use callosum_runtime::{
-    Context, DisconnectCause, DriverError, Endpoint, HandlerError, HandlerResult, PeerId, duplex,
+    Context, DisconnectCause, DriverError, Endpoint, HandlerError, HandlerResult, Limits, PeerId, duplex,
 };
 use futures_util::future::BoxFuture;
 use serde_json::Value;
@@ -160,6 +160,66 @@ pub async fn own_runtime(rig: Rig) {
         }
     }
     assert!(counting.spawned.load(Ordering::SeqCst) >= 22);
+}
+
+/// An executor that can be told to die: from then on it drops tasks instead of running them, as tokio's runtime does
+/// while it shuts down.
+#[derive(Debug)]
+struct Mortal {
+    inner: Arc<dyn Runtime>,
+    dead: AtomicBool,
+}
+
+impl Runtime for Mortal {
+    fn spawn(&self, task: BoxFuture<'static, ()>) {
+        match self.dead.load(Ordering::SeqCst) {
+            true => drop(task),
+            false => self.inner.spawn(task),
+        }
+    }
+
+    fn timer(&self, at: Instant) -> Pin<Box<dyn Timer>> {
+        self.inner.timer(at)
+    }
+
+    fn connect<'a>(&'a self, endpoint: &'a Endpoint) -> BoxFuture<'a, io::Result<BoxStream>> {
+        self.inner.connect(endpoint)
+    }
+
+    fn bind<'a>(&'a self, endpoint: &'a Endpoint) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
+        self.inner.bind(endpoint)
+    }
+}
+
+/// An executor that shuts down under a full queue neither blocks nor overflows the stack, and leaves no handler.
+pub async fn dying_runtime(rig: Rig) {
+    const WAITING: usize = 20_000;
+    let mortal = Arc::new(Mortal { inner: rig.runtime().clone(), dead: AtomicBool::new(false) });
+    let own = rig.with_runtime(mortal.clone());
+    let gate = Gate::default();
+    let mut limits = Limits::default();
+    (limits.max_concurrency, limits.max_queue) = (1, WAITING);
+    let (binder, binder_driver) =
+        own.builder().limits(limits).bind(&rig.endpoint()).await.expect("it is free");
+    let binder_driver = rig.drive(binder_driver);
+    let (connector, connector_driver) = rig.connect(rig.builder(), &binder.endpoints()[0]);
+    gate.guard(binder.handlers(), "hold");
+    let argument = Value::Null;
+    let calls: Vec<_> =
+        (0..=WAITING).map(|_| connector.peer().invoke::<_, Value>("hold", &argument).into_future()).collect();
+    let held = gate.next().await;
+    let back = rig.sole_peer(&binder).await;
+    rig.until(|| back.stats().requests_queued == WAITING as u64).await;
+    mortal.dead.store(true, Ordering::SeqCst);
+    held.release(1);
+    rig.until(|| gate.live() == 0).await;
+    binder_driver.cut().await;
+    for call in calls {
+        // Which of them were answered before the end does not matter; that all end does.
+        let _ = call.await;
+    }
+    rig.until(|| (back.stats().requests_queued, back.stats().requests_running) == (0, 0)).await;
+    connector_driver.cut().await;
 }
 
 /// A scheduler of the user's own: last come, first served, one at a time.

@@ -187,6 +187,28 @@ fn the_counter_wraps_and_passes_over_calls_that_live() {
 }
 
 #[test]
+fn calls_outlive_a_link_whose_handshake_never_was_complete() {
+    let mut side = Side::connected(Role::Connector, config());
+    assert_eq!(side.sent().len(), 1, "the hello");
+    let call = side.invoke_for("m", 1);
+    assert!(side.session.handle_disconnected());
+    assert!(side.session.handle_disconnected(), "it has no link now");
+    assert_eq!((side.events(), side.sent()), (vec![], vec![]));
+    side.session.handle_connected(side.now);
+    assert_eq!(side.sent().len(), 1, "another hello");
+    side.hear(Multipart::new(PONG, Bytes::from_static(b"x"), Bytes::new()));
+    assert_eq!(side.events(), [Event::Anomaly(Anomaly::NotAMessage)]);
+    side.pass(SECOND);
+    assert_eq!(side.events(), [ended(call, Outcome::TimedOut { sent: false })]);
+    assert!(side.session.is_idle());
+
+    let mut side = Side::established(config());
+    side.invoke("m");
+    assert!(!side.session.handle_disconnected(), "it may have left");
+    assert!(side.session.is_established());
+}
+
+#[test]
 fn closing_ends_every_call_and_says_which_had_left() {
     for cause in [CloseCause::Local, CloseCause::LinkLost] {
         let mut side = Side::established(config());
