@@ -157,6 +157,19 @@ fn nothing_but_the_handshake_leaves_before_it_is_complete() {
 }
 
 #[test]
+fn the_answer_to_the_handshake_leaves_before_all_else() {
+    for header in [Bytes::new(), hello(9, 1).encode()] {
+        let mut side = Side::connected(Role::Binder, config());
+        side.session.ping().unwrap();
+        side.invoke("m");
+        side.hear(ping(header.clone()));
+        let sent = side.sent();
+        let answer = if header.is_empty() { header } else { hello(2, 10 << 20).encode() };
+        assert_eq!((sent.len(), &sent[0]), (3, &pong(answer)), "a Python connector takes nothing before it");
+    }
+}
+
+#[test]
 fn messages_without_a_link_and_a_second_link_are_ignored() {
     let mut side = Side::new(Role::Connector, config());
     side.hear(ping(Bytes::new()));
