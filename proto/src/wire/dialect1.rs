@@ -116,7 +116,7 @@ pub fn decode_header(frame: &Bytes) -> Result<Header, DecodeError> {
     })
 }
 
-fn set<T>(field: &mut Option<T>, name: &'static str, value: T) -> Result<(), DecodeError> {
+pub(super) fn set<T>(field: &mut Option<T>, name: &'static str, value: T) -> Result<(), DecodeError> {
     match field.replace(value) {
         None => Ok(()),
         Some(_) => Err(DecodeError::DuplicateField(name)),
