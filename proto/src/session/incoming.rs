@@ -16,7 +16,7 @@ const MAX_PING: usize = 64 * 1024;
 
 impl Session {
     /// Takes a message of the link. Whatever is wrong with it is reported as an [`Event::Anomaly`] and, where the
-    /// peer can know which call it was, answered.
+    /// peer can know which call it was, answered. Ignored while there is no link.
     pub fn handle_message(&mut self, now: Instant, message: Multipart) {
         if !self.is_linked() {
             return;

@@ -20,19 +20,20 @@ const MAX_SENDABLE: usize = 1 << 30;
 /// A call to make.
 #[derive(Clone, Debug)]
 pub struct Call {
-    /// The method.
+    /// The method. Its name and the key may have 32 KiB together.
     pub method: Text,
     /// The ordering key, or [`OrderingKey::none`].
     pub key: OrderingKey,
-    /// The argument, as the application's serializer wrote it.
+    /// The argument, as the application's serializer wrote it. It may have as many bytes as the peer takes
+    /// ([`Hello::max_body`](crate::wire::Hello::max_body)), or, if it has not said, as this side does; never over 1 GiB.
     pub body: Bytes,
     /// Compress the body with Snappy. A Python peer without python-snappy can't read such a call.
     pub compressed: bool,
-    /// When the call ends as [`Outcome::TimedOut`], if it has not ended before.
+    /// When the call ends as [`Outcome::TimedOut`], if it has not ended before. It does not travel.
     pub deadline: Option<Instant>,
 }
 
-/// The answer to a request of the peer.
+/// The answer to a request of the peer. Its size has the limit of [`Call::body`].
 #[derive(Clone, Debug)]
 pub enum Reply {
     /// The handler's result.
@@ -42,7 +43,7 @@ pub enum Reply {
         /// Compress the body with Snappy.
         compressed: bool,
     },
-    /// The handler's error.
+    /// The handler's error. Over the limit, it loses its traceback.
     Failure(ErrorInfo),
     /// Callosum's own error, such as a [`Refusal`].
     Error(ErrorInfo),

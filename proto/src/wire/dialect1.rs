@@ -191,6 +191,10 @@ pub struct Encoder {
 
 impl Encoder {
     /// The three frames of `message`, to the byte as Python writes them.
+    ///
+    /// # Panics
+    /// [`Message::size`] must not be over 3 GiB: a larger message panics or comes out unreadable. A session
+    /// sends none with more than 1 GiB.
     pub fn encode(&mut self, message: &Message) -> Multipart {
         let header = self.header(message);
         let (prefix, tail) = self.body(&message.payload);
