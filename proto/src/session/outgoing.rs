@@ -140,6 +140,9 @@ impl Session {
 
     /// Answers a request. Replies leave in the order in which they are given.
     ///
+    /// While the session [is backlogged](Self::is_backlogged), errors and cancellations of 4 MiB in all may join the
+    /// queue; past that the peer is cut off as one that does not read.
+    ///
     /// # Errors
     /// See [`ReplyError`]. The request is answered all the same, unless it was not open.
     pub fn reply(&mut self, id: IncomingId, reply: Reply) -> Result<(), ReplyError> {
@@ -154,7 +157,13 @@ impl Session {
         };
         let mut message = Message { id: name, payload, compressed };
         let fitted = fit(&mut message, limit);
-        self.outbox.push(Entry::Reply(message));
+        // A peer can cause any number of these without a handler having run: by calls that find no place to wait, or
+        // that it cancels. Past the backlog they are bounded like what this session refuses by itself.
+        if self.is_backlogged() && matches!(message.payload, Payload::Error(_) | Payload::Cancelled) {
+            self.push_refusal(message);
+        } else {
+            self.outbox.push(Entry::Reply(message));
+        }
         fitted
     }
 
@@ -234,7 +243,11 @@ impl Session {
     /// Refuses a request that no handler has seen.
     pub(super) fn refuse(&mut self, id: RequestId, refusal: Refusal, detail: &str) {
         let payload = Payload::Error(refusal.to_error(detail));
-        if self.outbox.push_refusal(Message { id, payload, compressed: false }).is_err() {
+        self.push_refusal(Message { id, payload, compressed: false });
+    }
+
+    fn push_refusal(&mut self, message: Message) {
+        if self.outbox.push_refusal(message).is_err() {
             self.close(super::CloseCause::PeerNotReading);
         }
     }

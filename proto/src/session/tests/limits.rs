@@ -161,6 +161,23 @@ fn a_peer_that_has_requests_refused_and_does_not_read_is_cut_off() {
 }
 
 #[test]
+fn a_peer_that_is_backlogged_and_has_more_calls_refused_is_cut_off() {
+    for reply in [Reply::Error(Refusal::Busy.to_error("later")), Reply::Cancelled] {
+        let mut side = Side::established(SessionConfig { max_outgoing_bytes: 1_000, ..config() });
+        let held = side.asked(0);
+        let mut count = 0;
+        while !side.session.is_closed() {
+            count += 1;
+            let id = side.asked(count);
+            side.session.reply(id, reply.clone()).unwrap();
+            assert!(side.session.queued_bytes() < 5 << 20 && count < 20_000);
+        }
+        assert_eq!(side.events(), [Event::Closed(CloseCause::PeerNotReading)]);
+        assert_eq!(side.session.reply(held, ok("1")), Err(ReplyError::NotOpen));
+    }
+}
+
+#[test]
 fn a_peer_that_reads_may_go_on_for_ever() {
     let mut side = Side::established(SessionConfig { max_requests: 0, ..config() });
     let (large, method) = (Bytes::from(vec![0; 64 * 1024]), "m".repeat(32 * 1024));
