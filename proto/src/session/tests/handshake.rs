@@ -170,6 +170,25 @@ fn the_answer_to_the_handshake_leaves_before_all_else() {
 }
 
 #[test]
+fn whatever_a_hello_offers_dialect_1_is_spoken() {
+    for dialects in [0, 0b10, u32::MAX] {
+        let offer = Hello { dialects, ..hello(9, 1 << 20) };
+        for role in [Role::Connector, Role::Binder] {
+            let mut side = Side::connected(role, config());
+            let call = side.invoke("m");
+            side.hear(Multipart::new(
+                if role == Role::Binder { PING } else { PONG },
+                offer.encode(),
+                Bytes::new(),
+            ));
+            assert_eq!(side.events(), [Event::Established { hello: Some(offer.clone()) }]);
+            let said = side.sent();
+            assert_eq!(said[1..], [message(call.0 as u32, "m", Payload::Function(b"1"[..].into()))]);
+        }
+    }
+}
+
+#[test]
 fn messages_without_a_link_and_a_second_link_are_ignored() {
     let mut side = Side::new(Role::Connector, config());
     side.hear(ping(Bytes::new()));
