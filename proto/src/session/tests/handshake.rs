@@ -25,10 +25,13 @@ fn two_of_ours_learn_of_each_other() {
 
 #[test]
 fn no_limit_is_a_limit_that_can_be_said() {
-    pair(
-        SessionConfig { max_body: usize::MAX, ..config() },
-        SessionConfig { max_body: usize::MAX, ..config() },
-    );
+    let unlimited = || SessionConfig { max_body: usize::MAX, ..config() };
+    let (mut side, _) = pair(unlimited(), unlimited());
+    // Zeroed memory that nobody touches costs nothing.
+    let limit = 1 << 30;
+    let body = vec![0; limit + 1].into();
+    let refused = side.session.invoke(side.now, Call { body, ..call("m") });
+    assert_eq!(refused, Err(InvokeError::BodyTooLarge { size: limit + 1, limit }));
 }
 
 #[test]
