@@ -6,7 +6,6 @@ use std::future::{IntoFuture, pending};
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
 use std::time::Duration;
 
@@ -21,6 +20,7 @@ use callosum_tests::python::PyProcess;
 use futures_channel::oneshot;
 use futures_util::future::{BoxFuture, join_all};
 use futures_util::{FutureExt, StreamExt};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 interop_tests! {
@@ -42,6 +42,7 @@ interop_tests! {
     shutdown_drains: tcp ipc;
     body_far_past_the_limit: tcp;
     one_at_a_time_per_key: tcp ipc;
+    key_held_by_another_client: tcp ipc;
 }
 
 /// Seconds that no test takes.
@@ -97,6 +98,22 @@ fn hanging(builder: Builder) -> (Builder, Hanging) {
         }
     });
     (builder, Hanging { begun, dropped })
+}
+
+/// A handler `gated` that tells when it has begun, and ends once the gate is open.
+fn gated(builder: Builder) -> (Builder, oneshot::Sender<()>, Receiver<()>) {
+    let (open, gate) = oneshot::channel::<()>();
+    let gate = gate.shared();
+    let (begin, begun) = mpsc::channel();
+    let builder = builder.handle("gated", move |_: Value, _| {
+        let (gate, begin) = (gate.clone(), begin.clone());
+        async move {
+            begin.send(()).expect("the test waits for this");
+            gate.await.expect("the test opens it");
+            HandlerResult::Ok("passed")
+        }
+    });
+    (builder, open, begun)
 }
 
 fn call(method: &str, body: Value) -> Value {
@@ -523,17 +540,7 @@ fn server_restarted(world: &World) {
 
 /// What runs when a shutdown begins still answers.
 fn shutdown_drains(world: &World) {
-    let (open, gate) = oneshot::channel::<()>();
-    let gate = gate.shared();
-    let (begin, begun) = mpsc::channel();
-    let builder = service(world.builder()).handle("gated", move |_: Value, _| {
-        let (gate, begin) = (gate.clone(), begin.clone());
-        async move {
-            begin.send(()).expect("the test waits for this");
-            gate.await.expect("the test opens it");
-            HandlerResult::Ok("drained")
-        }
-    });
+    let (builder, open, begun) = gated(world.builder());
     let server = world.serve(builder);
     let mut clients = [world.python_client(&server, &[]), world.python_client(&server, &[])];
     for client in &mut clients {
@@ -548,7 +555,7 @@ fn shutdown_drains(world: &World) {
     assert!(refused.is_err(), "{refused:?}");
     open.send(()).expect("the handlers wait for it");
     for client in &mut clients {
-        assert_eq!(client.answer(), json!({"ok": "drained"}));
+        assert_eq!(client.answer(), json!({"ok": "passed"}));
     }
     assert_eq!(world.block_on(draining), Drained::Completely);
     for client in clients {
@@ -581,43 +588,39 @@ struct Running {
     done: usize,
 }
 
+impl Running {
+    fn begin(&mut self, key: &str) {
+        let now = self.now.entry(key.into()).or_default();
+        *now += 1;
+        let most = self.most.entry(key.into()).or_default();
+        *most = (*most).max(*now);
+    }
+
+    fn end(&mut self, key: &str) {
+        *self.now.get_mut(key).expect("it has begun") -= 1;
+        self.done += 1;
+    }
+}
+
 fn one_at_a_time_per_key(world: &World) {
     const CALLS: usize = 200;
-    let running: Arc<parking_lot::Mutex<Running>> = Arc::default();
-    let (open, gate) = oneshot::channel::<()>();
-    let gate = gate.shared();
-    let begun = Arc::new(AtomicUsize::new(0));
-    let (watched, counted) = (running.clone(), begun.clone());
-    let builder = service(world.builder().ordering(OrderingMode::KeySerialized))
-        .handle("turn", move |args: Value, call: Context| {
+    let running: Arc<Mutex<Running>> = Arc::default();
+    let watched = running.clone();
+    let builder = world.builder().ordering(OrderingMode::KeySerialized).handle(
+        "turn",
+        move |args: Value, call: Context| {
             let running = watched.clone();
             async move {
-                let key = call.key().as_text().expect("every turn has a key").to_owned();
-                {
-                    let mut running = running.lock();
-                    let now = running.now.entry(key.clone()).or_default();
-                    *now += 1;
-                    let now = *now;
-                    let most = running.most.entry(key.clone()).or_default();
-                    *most = now.max(*most);
-                }
+                let key = call.key().as_text().expect("every turn has a key");
+                running.lock().begin(key);
                 for _ in 0..5 {
                     ::async_std::task::yield_now().await;
                 }
-                let mut running = running.lock();
-                *running.now.get_mut(&key).expect("entered above") -= 1;
-                running.done += 1;
+                running.lock().end(key);
                 HandlerResult::Ok(json!({"received": args["sent"]}))
             }
-        })
-        .handle("gated", move |_: Value, _| {
-            counted.fetch_add(1, Ordering::SeqCst);
-            let gate = gate.clone();
-            async move {
-                gate.await.expect("the test opens it");
-                HandlerResult::Ok(())
-            }
-        });
+        },
+    );
     let server = world.serve(builder);
     let mut clients = [world.python_client(&server, &[]), world.python_client(&server, &[])];
     let many = json!({"op": "many", "n": CALLS, "method": "turn", "keys": 4, "timeout": PATIENCE.as_secs()});
@@ -631,24 +634,32 @@ fn one_at_a_time_per_key(world: &World) {
     let expected: Vec<_> = (0..4).map(|key| (format!("key-{key}"), 1)).collect();
     assert_eq!(most, expected);
     assert_eq!(running.lock().done, 2 * CALLS);
-
-    // A key that one client holds makes the other client wait, with this key only.
-    let [holder, other] = &mut clients;
-    holder.send(&call_with_key("gated", json!({}), "k"));
-    until(|| begun.load(Ordering::SeqCst) == 1);
-    let answer = other.request(&call_with_key("echo", json!({"sent": 1}), "another key"));
-    assert_eq!(answer, json!({"ok": {"received": 1}}));
-    other.send(&call_with_key("gated", json!({}), "k"));
-    let queued = || server.binder.peers().iter().map(|peer| peer.stats().requests_queued).sum::<u64>();
-    until(|| queued() == 1);
-    assert_eq!(begun.load(Ordering::SeqCst), 1);
-    open.send(()).expect("the handlers wait for it");
-    for client in &mut clients {
-        assert_eq!(client.answer(), json!({"ok": null}));
-    }
-    assert_eq!(begun.load(Ordering::SeqCst), 2);
     for client in clients {
         farewell(client);
     }
+    server.stop(world);
+}
+
+/// A key that one client holds makes the other client wait, with this key only.
+fn key_held_by_another_client(world: &World) {
+    let (builder, open, begun) = gated(service(world.builder().ordering(OrderingMode::KeySerialized)));
+    let server = world.serve(builder);
+    let mut holder = world.python_client(&server, &[]);
+    let mut other = world.python_client(&server, &[]);
+    let gated = call_with_key("gated", json!({}), "k");
+    holder.send(&gated);
+    next(&begun);
+    let answer = other.request(&call_with_key("echo", json!({"sent": 1}), "another key"));
+    assert_eq!(answer, json!({"ok": {"received": 1}}));
+    other.send(&gated);
+    let queued = || server.binder.peers().iter().map(|peer| peer.stats().requests_queued).sum::<u64>();
+    until(|| queued() == 1);
+    assert_eq!(begun.try_recv(), Err(TryRecvError::Empty));
+    open.send(()).expect("the handlers wait for it");
+    for mut client in [holder, other] {
+        assert_eq!(client.answer(), json!({"ok": "passed"}));
+        farewell(client);
+    }
+    next(&begun);
     server.stop(world);
 }
