@@ -1,4 +1,4 @@
-//! Sans-I/O protocol core of Callosum.
+#![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 // Tests start virtual time somewhere; proto/clippy.toml is about the core itself.
 #![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_types))]

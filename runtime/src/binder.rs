@@ -1,6 +1,7 @@
 //! The side that accepts: many peers, on as many endpoints as it likes.
 
 use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,7 @@ use crate::error::{BindError, DisconnectCause, Drained, DriverError};
 use crate::event::{Event, Events};
 use crate::handler::Handlers;
 use crate::link::stream::{HandshakeSlot, StreamLink};
+use crate::link::{MessageReceiver, MessageSender, PeersOfLink};
 use crate::node::Node;
 use crate::peer::PeerShared;
 use crate::rt::{BoxStream, ByteStream, Listener, sleep_until};
@@ -43,16 +45,40 @@ impl Binder {
         (Self { node, endpoints: Arc::default(), listeners }, driver)
     }
 
+    pub(crate) fn over_link(
+        node: Arc<Node>,
+        sender: Box<dyn MessageSender>,
+        mut receiver: Box<dyn MessageReceiver>,
+    ) -> (Self, Driver) {
+        let (listeners, new_listeners) = async_channel::unbounded();
+        let of = node.clone();
+        let run = async move {
+            let peers = PeersOfLink::new(of.clone(), sender);
+            let receiving = pin!(peers.run(&mut *receiver));
+            match select(receiving, Box::pin(run(of.clone(), new_listeners))).await {
+                // What the link has lost does not keep the rest from draining.
+                Either::Left((_, running)) if of.is_draining() => running.await,
+                Either::Left((cause, _)) => Err(DriverError::Disconnected(cause)),
+                Either::Right((result, _)) => result,
+            }
+        };
+        let driver = Driver::new(node.clone(), run);
+        (Self { node, endpoints: Arc::default(), listeners }, driver)
+    }
+
     /// Listens on one more endpoint; returns the real one, with the port that the system chose.
     ///
     /// # Errors
-    /// If the text is no endpoint, the system refuses it, or the binder is shut down.
+    /// If the text is no endpoint, the system refuses it, or the binder is shut down or about to be.
     pub async fn listen<E>(&self, endpoint: E) -> Result<Endpoint, BindError>
     where
         E: TryInto<Endpoint>,
         E::Error: Into<ParseEndpointError>,
     {
         let endpoint = endpoint.try_into().map_err(|error| BindError::Endpoint(error.into()))?;
+        if self.node.is_draining() {
+            return Err(BindError::Shutdown);
+        }
         let bound = match &endpoint {
             Endpoint::Inproc(name) => inproc::bind(name),
             other => self.node.runtime.bind(other).await,

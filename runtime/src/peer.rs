@@ -174,19 +174,22 @@ impl PeerShared {
 
     /// Answers a request of a link, if that is still there.
     pub(crate) fn reply(&self, link: PeerId, id: IncomingId, reply: Reply) {
-        let counter = match reply {
-            Reply::Result { .. } => &self.counters.requests_done,
-            _ => &self.counters.requests_failed,
-        };
-        add(counter, 1);
+        let is_result = matches!(reply, Reply::Result { .. });
         let mut state = self.lock();
         if state.link != link {
+            add(&self.counters.requests_failed, 1);
             return;
         }
-        if let Err(error) = state.session.reply(id, reply) {
+        let sent = state.session.reply(id, reply);
+        drop(state);
+        if let Err(error) = &sent {
             tracing::debug!(peer = %self.id, %error, "reply not sent as given");
         }
-        drop(state);
+        let counter = match is_result && sent.is_ok() {
+            true => &self.counters.requests_done,
+            false => &self.counters.requests_failed,
+        };
+        add(counter, 1);
         self.waker.wake();
     }
 }

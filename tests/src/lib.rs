@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod gate;
+pub mod interop;
 pub mod python;
 pub mod raw;
 pub mod rig;

@@ -16,7 +16,7 @@ const MAX_PING: usize = 64 * 1024;
 
 impl Session {
     /// Takes a message of the link. Whatever is wrong with it is reported as an [`Event::Anomaly`] and, where the
-    /// peer can know which call it was, answered.
+    /// peer can know which call it was, answered. Ignored while there is no link.
     pub fn handle_message(&mut self, now: Instant, message: Multipart) {
         if !self.is_linked() {
             return;
@@ -45,6 +45,7 @@ impl Session {
             Role::Binder if !header.is_empty() => Hello::decode(&header).ok(),
             _ => None,
         };
+        let first = self.role == Role::Binder && self.state == State::Handshaking;
         let mut answer = header;
         if let Some(hello) = hello {
             match self.state {
@@ -55,14 +56,16 @@ impl Session {
                 _ if self.peer.as_ref() == Some(&hello) => answer = self.hello().encode(),
                 _ => return self.close(CloseCause::PeerRestarted),
             }
-        } else if self.role == Role::Binder && self.state == State::Handshaking {
+        } else if first {
             self.establish(None, now);
         }
         let size = answer.len() + body.len();
         if size > MAX_PING {
             return self.report(Anomaly::OversizePing(size));
         }
-        if self.outbox.push_pong(Multipart::new(PONG, answer, body)).is_err() {
+        let pong = Multipart::new(PONG, answer, body);
+        let pushed = if first { self.outbox.push_first_pong(pong) } else { self.outbox.push_pong(pong) };
+        if pushed.is_err() {
             self.close(CloseCause::PeerNotReading);
         }
     }

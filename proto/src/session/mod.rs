@@ -119,7 +119,8 @@ impl Session {
         }
     }
 
-    /// There is a link now: a connector says hello, a binder waits for the peer to speak.
+    /// There is a link now: a connector says hello, a binder waits for the peer to speak. Ignored after the first
+    /// time, and when the session is over.
     pub fn handle_connected(&mut self, now: Instant) {
         if self.state != State::Unlinked {
             return;
@@ -148,7 +149,7 @@ impl Session {
         self.fit_outbox();
     }
 
-    /// Does what is due at `now`.
+    /// Does what is due at `now`. Early calls are harmless, late ones are late.
     pub fn handle_timeout(&mut self, now: Instant) {
         while let Some(timer) = self.timers.pop(now) {
             match timer {
@@ -213,7 +214,7 @@ impl Session {
     }
 
     /// Takes no new calls from either side from now on: [`invoke`](Self::invoke) fails, and a request of the peer is
-    /// refused with an ERROR named `ShuttingDown`. What is under way goes on.
+    /// refused with an ERROR named `ShuttingDown`. What is under way goes on. There is no way back.
     pub fn drain(&mut self) {
         self.draining = true;
     }

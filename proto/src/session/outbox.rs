@@ -87,6 +87,13 @@ impl Outbox {
         Ok(())
     }
 
+    /// The PONG that completes the handshake leaves before all else: a Python connector takes nothing before it.
+    pub(super) fn push_first_pong(&mut self, pong: Multipart) -> Result<(), Overflow> {
+        self.count_unsolicited(OVERHEAD + pong.size())?;
+        self.control.push_front(Control::Ready(pong));
+        Ok(())
+    }
+
     fn count_unsolicited(&mut self, size: usize) -> Result<(), Overflow> {
         let total = self.unsolicited + size;
         if total > MAX_UNSOLICITED {

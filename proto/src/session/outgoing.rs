@@ -20,19 +20,20 @@ const MAX_SENDABLE: usize = 1 << 30;
 /// A call to make.
 #[derive(Clone, Debug)]
 pub struct Call {
-    /// The method.
+    /// The method. Its name and the key may have 32 KiB together.
     pub method: Text,
     /// The ordering key, or [`OrderingKey::none`].
     pub key: OrderingKey,
-    /// The argument, as the application's serializer wrote it.
+    /// The argument, as the application's serializer wrote it. It may have as many bytes as the peer takes
+    /// ([`Hello::max_body`](crate::wire::Hello::max_body)), or, if it has not said, as this side does; never over 1 GiB.
     pub body: Bytes,
     /// Compress the body with Snappy. A Python peer without python-snappy can't read such a call.
     pub compressed: bool,
-    /// When the call ends as [`Outcome::TimedOut`], if it has not ended before.
+    /// When the call ends as [`Outcome::TimedOut`], if it has not ended before. It does not travel.
     pub deadline: Option<Instant>,
 }
 
-/// The answer to a request of the peer.
+/// The answer to a request of the peer. Its size has the limit of [`Call::body`].
 #[derive(Clone, Debug)]
 pub enum Reply {
     /// The handler's result.
@@ -42,7 +43,7 @@ pub enum Reply {
         /// Compress the body with Snappy.
         compressed: bool,
     },
-    /// The handler's error.
+    /// The handler's error. Over the limit, it loses its traceback.
     Failure(ErrorInfo),
     /// Callosum's own error, such as a [`Refusal`].
     Error(ErrorInfo),
@@ -139,6 +140,9 @@ impl Session {
 
     /// Answers a request. Replies leave in the order in which they are given.
     ///
+    /// While the session [is backlogged](Self::is_backlogged), errors and cancellations of 4 MiB in all may join the
+    /// queue; past that the peer is cut off as one that does not read.
+    ///
     /// # Errors
     /// See [`ReplyError`]. The request is answered all the same, unless it was not open.
     pub fn reply(&mut self, id: IncomingId, reply: Reply) -> Result<(), ReplyError> {
@@ -153,7 +157,13 @@ impl Session {
         };
         let mut message = Message { id: name, payload, compressed };
         let fitted = fit(&mut message, limit);
-        self.outbox.push(Entry::Reply(message));
+        // A peer can cause any number of these without a handler having run: by calls that find no place to wait, or
+        // that it cancels. Past the backlog they are bounded like what this session refuses by itself.
+        if self.is_backlogged() && matches!(message.payload, Payload::Error(_) | Payload::Cancelled) {
+            self.push_refusal(message);
+        } else {
+            self.outbox.push(Entry::Reply(message));
+        }
         fitted
     }
 
@@ -233,7 +243,11 @@ impl Session {
     /// Refuses a request that no handler has seen.
     pub(super) fn refuse(&mut self, id: RequestId, refusal: Refusal, detail: &str) {
         let payload = Payload::Error(refusal.to_error(detail));
-        if self.outbox.push_refusal(Message { id, payload, compressed: false }).is_err() {
+        self.push_refusal(Message { id, payload, compressed: false });
+    }
+
+    fn push_refusal(&mut self, message: Message) {
+        if self.outbox.push_refusal(message).is_err() {
             self.close(super::CloseCause::PeerNotReading);
         }
     }

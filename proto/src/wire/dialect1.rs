@@ -116,7 +116,7 @@ pub fn decode_header(frame: &Bytes) -> Result<Header, DecodeError> {
     })
 }
 
-fn set<T>(field: &mut Option<T>, name: &'static str, value: T) -> Result<(), DecodeError> {
+pub(super) fn set<T>(field: &mut Option<T>, name: &'static str, value: T) -> Result<(), DecodeError> {
     match field.replace(value) {
         None => Ok(()),
         Some(_) => Err(DecodeError::DuplicateField(name)),
@@ -191,6 +191,10 @@ pub struct Encoder {
 
 impl Encoder {
     /// The three frames of `message`, to the byte as Python writes them.
+    ///
+    /// # Panics
+    /// [`Message::size`] must not be over 3 GiB: a larger message panics or comes out unreadable. A session
+    /// sends none with more than 1 GiB.
     pub fn encode(&mut self, message: &Message) -> Multipart {
         let RequestId { seq, method, key } = &message.id;
         self.encode_parts(*seq, method, key, &message.payload, message.compressed)

@@ -6,7 +6,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use rmp::encode;
 
 use super::DecodeError;
-use super::dialect1::infallible;
+use super::dialect1::{infallible, set};
 use super::msgpack::Reader;
 
 /// Length of the nonce in bytes.
@@ -56,13 +56,13 @@ impl Hello {
         let mut reader = Reader::new(frame);
         for _ in 0..reader.map("hello")? {
             match reader.map_key()? {
-                Some(b"callosum") => dialects = Some(read_dialects(&mut reader)?),
+                Some(b"callosum") => set(&mut dialects, "callosum", read_dialects(&mut reader)?)?,
                 Some(b"nonce") => {
                     let bytes = reader.bin("nonce")?;
                     let array = bytes[..].try_into().map_err(|_| DecodeError::OutOfRange("nonce"))?;
-                    nonce = Some(array);
+                    set(&mut nonce, "nonce", array)?;
                 }
-                Some(b"max_body") => max_body = Some(reader.uint("max_body")?),
+                Some(b"max_body") => set(&mut max_body, "max_body", reader.uint("max_body")?)?,
                 _ => reader.skip()?,
             }
         }

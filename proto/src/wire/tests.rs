@@ -502,6 +502,9 @@ fn what_is_no_hello_is_refused() {
         (format!("81 {dialects}"), DecodeError::MissingField("nonce")),
         (format!("82 {dialects} {nonce}"), DecodeError::MissingField("max_body")),
         (format!("83 {dialects} {nonce} {max_body} 00"), DecodeError::TrailingBytes(1)),
+        (format!("84 {dialects} {nonce} {max_body} {dialects}"), DecodeError::DuplicateField("callosum")),
+        (format!("84 {dialects} {nonce} {max_body} {nonce}"), DecodeError::DuplicateField("nonce")),
+        (format!("84 {dialects} {nonce} {max_body} {max_body}"), DecodeError::DuplicateField("max_body")),
         ("81 a56e6f6e6365 c401 30".into(), DecodeError::OutOfRange("nonce")),
         ("81 a56e6f6e6365 a130".into(), DecodeError::WrongType { field: "nonce" }),
         ("81 a86d61785f626f6479 ff".into(), DecodeError::OutOfRange("max_body")),
@@ -522,4 +525,45 @@ fn what_is_no_hello_is_refused() {
         Hello::decode(&padded(MAX_HELLO + 1)),
         Err(DecodeError::TooLarge { what: "a hello", size: MAX_HELLO + 1, limit: MAX_HELLO })
     );
+}
+
+#[test]
+fn what_an_error_says_is_its_first_three_texts() {
+    let info = ErrorInfo { traceback: "t".into(), ..ErrorInfo::new("n", "r") };
+    // Three texts; two more elements; bytes after the array.
+    for meta in ["c407 93 a16e a172 a174", "c409 95 a16e a172 a174 01 c0", "c409 93 a16e a172 a174 ffff"] {
+        for (kind, payload) in [
+            (MessageType::Failure, Payload::Failure(info.clone())),
+            (MessageType::Error, Payload::Error(info.clone())),
+        ] {
+            assert_eq!(body_of(kind, &format!("82 {META} {meta} {BODY} c0")), Ok(payload), "{meta}");
+        }
+    }
+}
+
+#[test]
+fn what_a_type_has_no_use_for_is_not_interpreted() {
+    let info = ErrorInfo::new("n", "r");
+    let cases = [
+        (MessageType::Failure, "c406 93 a16e a172 a0", Payload::Failure(info)),
+        (MessageType::Cancelled, "c0", Payload::Cancelled),
+        (MessageType::Cancel, "a178", Payload::Cancel),
+    ];
+    for (kind, meta, payload) in cases {
+        for body in ["c0", "c4017b", "a17b"] {
+            assert_eq!(
+                body_of(kind, &format!("82 {META} {meta} {BODY} {body}")),
+                Ok(payload.clone()),
+                "{body}"
+            );
+        }
+    }
+    for (kind, payload) in [
+        (MessageType::Function, Payload::Function(Bytes::new())),
+        (MessageType::Result, Payload::Result(Bytes::new())),
+    ] {
+        for meta in ["c0", "a178", "c402ffff"] {
+            assert_eq!(body_of(kind, &format!("82 {META} {meta} {BODY} c0")), Ok(payload.clone()), "{meta}");
+        }
+    }
 }

@@ -4,6 +4,41 @@
 //! commands and encryption are `omq-proto`'s; plain data frames are read and written here, because that is
 //! where copies and allocations are decided.
 //!
+//! # Example
+//! Two links in memory; their owners would carry the bytes over a connection.
+//! ```
+//! use std::io::IoSlice;
+//! use std::time::Instant;
+//!
+//! use callosum_proto::Multipart;
+//! use callosum_proto::zmtp::{Link, LinkConfig, LinkError, LinkEvent, Role};
+//!
+//! fn carry(from: &mut Link, to: &mut Link, now: Instant) -> Result<(), LinkError> {
+//!     while from.pending_output() > 0 {
+//!         let mut slices = [IoSlice::new(&[]); 16];
+//!         let filled = from.output(&mut slices);
+//!         let bytes: Vec<u8> = slices[..filled].iter().flat_map(|slice| slice.to_vec()).collect();
+//!         from.advance_output(bytes.len());
+//!         to.handle_input(now, bytes.into())?;
+//!     }
+//!     Ok(())
+//! }
+//!
+//! let now = Instant::now();
+//! let mut connector = Link::new(&LinkConfig::new(Role::Connector), now);
+//! let mut binder = Link::new(&LinkConfig::new(Role::Binder), now);
+//! while !(connector.is_established() && binder.is_established()) {
+//!     carry(&mut connector, &mut binder, now)?;
+//!     carry(&mut binder, &mut connector, now)?;
+//! }
+//! let message = Multipart::new("PING".into(), "".into(), "".into());
+//! connector.send(message.clone())?;
+//! carry(&mut connector, &mut binder, now)?;
+//! assert!(matches!(binder.poll_event(), Some(LinkEvent::Established(_))));
+//! assert_eq!(binder.poll_event(), Some(LinkEvent::Message(message)));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! [RFC 23]: https://rfc.zeromq.org/spec/23/
 //! [RFC 37]: https://rfc.zeromq.org/spec/37/
 

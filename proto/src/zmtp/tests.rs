@@ -496,3 +496,40 @@ fn debug_shows_no_content() {
     config.identity = Bytes::from_static(b"sesame");
     assert!(!format!("{:?}", Link::new(&config, Instant::now())).contains("sesame"));
 }
+
+#[test]
+fn the_defaults_are_those_of_the_protocol() {
+    let config = config();
+    assert_eq!((config.max_message_size, config.max_handshake_bytes), (11 << 20, 8 << 10));
+    assert_eq!(config.handshake_timeout, Duration::from_secs(10));
+    assert_eq!(config.heartbeat, Some(Heartbeat { interval: Duration::from_secs(30), misses: 2 }));
+    assert!(matches!(config.mechanism, Mechanism::Null) && config.identity.is_empty());
+}
+
+#[test]
+fn a_binder_is_a_router_and_a_connector_a_dealer() {
+    let now = Instant::now();
+    for (role, ours, fitting) in [
+        (Role::Binder, "ROUTER", &["DEALER", "REQ", "ROUTER"][..]),
+        (Role::Connector, "DEALER", &["DEALER", "REP", "REQ", "ROUTER"]),
+    ] {
+        for theirs in ["DEALER", "PAIR", "PUB", "PULL", "PUSH", "REP", "REQ", "ROUTER", "SUB"] {
+            let mut link = Link::new(&LinkConfig::new(role), now);
+            flush(&mut link);
+            feed(&mut link, now, greeting(3, 1, "NULL")).unwrap();
+            let property = [&b"\x0bSocket-Type\0\0\0\x06"[..], ours.as_bytes()].concat();
+            assert_eq!(flush(&mut link), command("READY", &property), "no identity unless one is set");
+            let result = feed(&mut link, now, ready(theirs, b""));
+            assert_eq!(result.is_ok(), fitting.contains(&theirs), "{ours} and {theirs}: {result:?}");
+        }
+    }
+}
+
+#[test]
+fn a_later_revision_speaks_ours() {
+    let now = Instant::now();
+    let mut link = Link::new(&config(), now);
+    feed(&mut link, now, greeting(4, 0, "NULL")).unwrap();
+    feed(&mut link, now, ready("DEALER", b"")).unwrap();
+    assert!(link.is_established());
+}

@@ -130,12 +130,13 @@ pub async fn never_reconnecting(rig: Rig) {
     let (binder, binder_driver) = serve_at(&rig, &endpoint, &gate).await;
     let builder = rig.builder().reconnect(Reconnect::Never);
     let (connector, driver) = rig.connect(builder, &endpoint);
-    gate.guard(connector.handlers(), "hold");
+    let own = Gate::default();
+    own.guard(connector.handlers(), "hold");
     let back = rig.sole_peer(&binder).await;
     let peer = connector.peer().clone();
     let ours = rig.spawn(async move { peer.invoke::<_, Value>("hold", &1).await });
     let theirs = rig.spawn(async move { back.invoke::<_, Value>("hold", &2).await });
-    let _both = (gate.next().await, gate.next().await);
+    let _both = (gate.next().await, own.next().await);
     binder_driver.cut().await;
     for call in [ours, theirs] {
         let error = call.join().await.expect_err("the link is gone");
@@ -145,7 +146,7 @@ pub async fn never_reconnecting(rig: Rig) {
         panic!("another error");
     };
     assert!(!matches!(cause, DisconnectCause::Shutdown), "{cause:?}");
-    assert_eq!(gate.live(), 0, "a driver that has ended has left no handler");
+    assert_eq!(own.live(), 0, "a driver that has ended has left no handler");
     let stats = connector.peer().stats();
     assert_eq!((stats.requests_running, stats.requests_failed), (0, 1));
     let error = connector.peer().invoke::<_, Value>("hold", &1).await.expect_err("it is over");

@@ -506,3 +506,11 @@ fn can_be_a_trait_object_of_another_thread() {
     let boxed: Box<dyn Scheduler> = Box::new(scheduler(OrderingMode::default()));
     assert!(std::thread::spawn(move || boxed.is_idle()).join().unwrap());
 }
+
+#[test]
+fn the_defaults_are_those_of_the_protocol() {
+    let config = SchedulerConfig::default();
+    assert_eq!((config.mode, config.scope), (OrderingMode::ExitOrdered, KeyScope::Global));
+    assert_eq!((config.max_running, config.max_waiting_per_peer), (100, 1_000));
+    assert_eq!((config.max_waiting_bytes_per_peer, config.max_calls_per_peer), (64 << 20, 4_000));
+}

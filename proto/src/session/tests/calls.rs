@@ -261,3 +261,24 @@ fn draining_takes_no_new_calls_and_lets_the_others_end() {
     assert_eq!(b.events(), [ended(queued, Outcome::Result(b"1"[..].into()))]);
     assert!(a.session.is_idle() && b.session.is_idle());
 }
+
+#[test]
+fn a_call_is_compressed_only_where_the_caller_asks_for_it() {
+    let mut side = Side::established(config());
+    for compressed in [false, true] {
+        side.session.invoke(side.now, Call { compressed, ..call("m") }).unwrap();
+        let message = side.sent().into_iter().find_map(read).unwrap();
+        assert_eq!((message.compressed, message.payload), (compressed, Payload::Function(b"1"[..].into())));
+    }
+}
+
+#[test]
+fn a_deadline_does_not_travel() {
+    let sent = |deadline: Option<u32>| {
+        let mut side = Side::established(config());
+        let deadline = deadline.map(|seconds| side.now + SECOND * seconds);
+        side.session.invoke(side.now, Call { deadline, ..call("m") }).unwrap();
+        side.sent()
+    };
+    assert_eq!(sent(Some(7)), sent(None));
+}

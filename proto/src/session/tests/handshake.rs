@@ -25,10 +25,13 @@ fn two_of_ours_learn_of_each_other() {
 
 #[test]
 fn no_limit_is_a_limit_that_can_be_said() {
-    pair(
-        SessionConfig { max_body: usize::MAX, ..config() },
-        SessionConfig { max_body: usize::MAX, ..config() },
-    );
+    let unlimited = || SessionConfig { max_body: usize::MAX, ..config() };
+    let (mut side, _) = pair(unlimited(), unlimited());
+    // Zeroed memory that nobody touches costs nothing.
+    let limit = 1 << 30;
+    let body = vec![0; limit + 1].into();
+    let refused = side.session.invoke(side.now, Call { body, ..call("m") });
+    assert_eq!(refused, Err(InvokeError::BodyTooLarge { size: limit + 1, limit }));
 }
 
 #[test]
@@ -154,6 +157,38 @@ fn nothing_but_the_handshake_leaves_before_it_is_complete() {
     assert_eq!(side.sent(), [ping(hello(1, 10 << 20).encode())]);
     side.hear(pong(hello(9, 1).encode()));
     assert_eq!(side.sent().len(), 3, "two probes and a call");
+}
+
+#[test]
+fn the_answer_to_the_handshake_leaves_before_all_else() {
+    for header in [Bytes::new(), hello(9, 1).encode()] {
+        let mut side = Side::connected(Role::Binder, config());
+        side.session.ping().unwrap();
+        side.invoke("m");
+        side.hear(ping(header.clone()));
+        let sent = side.sent();
+        let answer = if header.is_empty() { header } else { hello(2, 10 << 20).encode() };
+        assert_eq!((sent.len(), &sent[0]), (3, &pong(answer)), "a Python connector takes nothing before it");
+    }
+}
+
+#[test]
+fn whatever_a_hello_offers_dialect_1_is_spoken() {
+    for dialects in [0, 0b10, u32::MAX] {
+        let offer = Hello { dialects, ..hello(9, 1 << 20) };
+        for role in [Role::Connector, Role::Binder] {
+            let mut side = Side::connected(role, config());
+            let call = side.invoke("m");
+            side.hear(Multipart::new(
+                if role == Role::Binder { PING } else { PONG },
+                offer.encode(),
+                Bytes::new(),
+            ));
+            assert_eq!(side.events(), [Event::Established { hello: Some(offer.clone()) }]);
+            let said = side.sent();
+            assert_eq!(said[1..], [message(call.0 as u32, "m", Payload::Function(b"1"[..].into()))]);
+        }
+    }
 }
 
 #[test]

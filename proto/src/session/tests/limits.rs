@@ -161,6 +161,23 @@ fn a_peer_that_has_requests_refused_and_does_not_read_is_cut_off() {
 }
 
 #[test]
+fn a_peer_that_is_backlogged_and_has_more_calls_refused_is_cut_off() {
+    for reply in [Reply::Error(Refusal::Busy.to_error("later")), Reply::Cancelled] {
+        let mut side = Side::established(SessionConfig { max_outgoing_bytes: 1_000, ..config() });
+        let held = side.asked(0);
+        let mut count = 0;
+        while !side.session.is_closed() {
+            count += 1;
+            let id = side.asked(count);
+            side.session.reply(id, reply.clone()).unwrap();
+            assert!(side.session.queued_bytes() < 5 << 20 && count < 20_000);
+        }
+        assert_eq!(side.events(), [Event::Closed(CloseCause::PeerNotReading)]);
+        assert_eq!(side.session.reply(held, ok("1")), Err(ReplyError::NotOpen));
+    }
+}
+
+#[test]
 fn a_peer_that_reads_may_go_on_for_ever() {
     let mut side = Side::established(SessionConfig { max_requests: 0, ..config() });
     let (large, method) = (Bytes::from(vec![0; 64 * 1024]), "m".repeat(32 * 1024));
@@ -193,4 +210,14 @@ fn probes_of_our_own_are_forgotten_from_the_oldest_on() {
     assert_eq!(sent[63], Multipart::new(PING, Bytes::new(), Bytes::copy_from_slice(&last)));
     side.session.ping().unwrap();
     assert_eq!(side.sent().len(), 1, "one that has left stays away");
+}
+
+#[test]
+fn the_defaults_are_those_of_the_protocol() {
+    let session = config();
+    assert_eq!((session.max_body, session.max_requests), (10 << 20, 1_100));
+    assert_eq!((session.max_outgoing_bytes, session.keepalive), (64 << 20, None));
+    assert_eq!((session.handshake_timeout, session.write_timeout), (SECOND * 10, SECOND * 10));
+    assert_eq!(Keepalive::default(), Keepalive { idle: SECOND * 30, misses: 2 });
+    assert_eq!((wire::MAX_HEADER, wire::MAX_HELLO, wire::MAX_DEPTH), (64 << 10, 4 << 10, 64));
 }

@@ -147,3 +147,26 @@ fn timers_go_off_in_their_order() {
         [Event::ExecutionTimedOut(asked), ended(call, Outcome::TimedOut { sent: false })]
     );
 }
+
+#[test]
+fn pongs_overtake_what_waits_and_keep_their_order() {
+    let mut side = Side::established(config());
+    side.invoke("m");
+    let numbered = |marker, number: u8| Multipart::new(marker, Bytes::new(), Bytes::from(vec![number]));
+    for number in 0..3 {
+        side.hear(numbered(PING, number));
+    }
+    let sent = side.sent();
+    assert_eq!(sent[..3], [numbered(PONG, 0), numbered(PONG, 1), numbered(PONG, 2)]);
+    assert_eq!(sent.len(), 4);
+}
+
+#[test]
+fn a_probe_has_no_header_and_the_number_of_the_probe_as_its_body() {
+    let mut side = Side::established(alive(SECOND, 2));
+    let ping = side.session.ping().unwrap();
+    side.pass(SECOND);
+    let number = |number: u64| Bytes::copy_from_slice(&number.to_be_bytes());
+    let probe = |at| Multipart::new(PING, Bytes::new(), number(at));
+    assert_eq!(side.sent(), [probe(ping.0), probe(ping.0 + 1)]);
+}

@@ -169,3 +169,22 @@ fn a_refusal_is_known_by_its_name() {
     }
     assert_eq!(Refusal::of(&ErrorInfo::new("KeyError", "Busy")), None);
 }
+
+#[test]
+fn the_body_of_a_cancellation_is_not_read() {
+    let mut side = Side::established(config());
+    let id = side.asked(1);
+    let [marker, header, _] = message(1, "m", Payload::Cancel).into_three().unwrap();
+    side.hear(Multipart::new(marker, header, Bytes::from_static(b"\xc1")));
+    assert_eq!(side.events(), [Event::CancelRequested(id)]);
+}
+
+#[test]
+fn a_cancelled_request_may_be_answered_with_what_it_came_to() {
+    let mut side = Side::established(config());
+    let id = side.asked(1);
+    side.hear_message(1, "m", Payload::Cancel);
+    assert_eq!(side.events(), [Event::CancelRequested(id)]);
+    side.session.reply(id, ok("1")).unwrap();
+    assert_eq!(side.said(), [(1, result("1"))]);
+}

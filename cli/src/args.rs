@@ -1,0 +1,193 @@
+//! What can be said on the command line.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use callosum_runtime::{Codec, Endpoint, OrderingMode};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::executor::Executor;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+   0  success
+   1  anything that is not listed here, such as an endpoint that can't be bound
+   2  usage
+   3  remote failure: the handler failed; its traceback is on stderr
+   4  remote error: Callosum on the other side refused the call, as for an unknown method
+   5  timed out: no reply came in time
+   6  cancelled: by Ctrl-C here, or by the other side
+   7  could not connect: nothing was sent
+   8  connection lost: the request had been sent, and its handler may have run
+
+Environment:
+  RUST_LOG  what to log to stderr, such as `info` or `callosum_runtime=debug`; default: nothing
+  NO_COLOR  if set, no colours";
+
+/// Serve, call and ping Callosum peers, written in Rust or in Python.
+#[derive(Debug, Parser)]
+#[command(name = "callosum", version, after_help = EXIT_CODES)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Serve(Serve),
+    Call(Call),
+    Ping(Ping),
+    Demo(Demo),
+}
+
+/// Serve a demonstration service until SIGTERM or SIGINT
+///
+/// Prints `listening on ENDPOINT` to stdout once it is ready, one line for each --bind. SIGTERM or SIGINT makes it take
+/// no new calls, finish those under way, and exit with 0; a second one ends it at once, with 1.
+///
+/// Methods:
+///   echo {"sent": x}          {"received": x}
+///   add {"a": 1, "b": 2}      {"result": 3}
+///   delay {"seconds": s}      {"waited": s}, after that time
+///   long_delay {"sent": x}    {"received": x}, after 5 seconds
+///   error {}                  fails with a ZeroDivisionError
+///   whoami {}                 what the server knows of the caller
+///   set_output {"enabled": b} null; from now on each call is a line on stderr, or no longer
+///   memstat {}                null; prints the memory in use to stderr
+///   print_delim {}            null; prints a line of dashes to stderr
+#[derive(Args, Debug)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Serve {
+    /// Where to listen: tcp://HOST:PORT or ipc:///PATH; port 0 or * for one that the system chooses. Repeatable
+    #[arg(long, required = true, value_name = "ENDPOINT", value_parser = endpoint)]
+    pub(crate) bind: Vec<Endpoint>,
+    /// What calls with the same key owe each other
+    #[arg(long, value_enum, default_value_t = Ordering::ExitOrdered)]
+    pub(crate) ordering: Ordering,
+    /// Handlers that run at a time, for all callers together
+    #[arg(long, value_name = "N", default_value = "100")]
+    pub(crate) max_concurrency: NonZeroUsize,
+    /// How long calls under way may take to finish after a signal
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
+    pub(crate) drain: Duration,
+    #[command(flatten)]
+    pub(crate) codec: CodecArg,
+    #[command(flatten)]
+    pub(crate) executor: ExecutorArg,
+}
+
+/// Call a method, and print its result as one line of JSON
+///
+/// Ctrl-C cancels the call on the server too.
+#[derive(Args, Debug)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct Call {
+    /// Where the server listens: tcp://HOST:PORT or ipc:///PATH
+    #[arg(value_parser = endpoint)]
+    pub(crate) endpoint: Endpoint,
+    /// The method's name
+    pub(crate) method: String,
+    /// The argument, as JSON; `-` reads it from stdin
+    #[arg(value_name = "JSON", default_value = "{}", allow_hyphen_values = true)]
+    pub(crate) argument: String,
+    /// Order this call among those with the same key, as the server's ordering promises
+    #[arg(long)]
+    pub(crate) key: Option<String>,
+    /// How long to wait, for the connection and the reply together, such as 2s or 500ms; default: as long as it takes
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) timeout: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) codec: CodecArg,
+    #[command(flatten)]
+    pub(crate) executor: ExecutorArg,
+}
+
+/// Measure round-trip times
+///
+/// Each probe is a PING message that the peer answers itself; no handler runs. Exits with 0 if any probe was answered,
+/// and with 5 if none was.
+#[derive(Args, Debug)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct Ping {
+    /// Where the peer listens: tcp://HOST:PORT or ipc:///PATH
+    #[arg(value_parser = endpoint)]
+    pub(crate) endpoint: Endpoint,
+    /// How many probes to send; default: until Ctrl-C
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) count: Option<u64>,
+    /// The time from one probe to the next
+    #[arg(short, long, value_name = "TIME", default_value = "1s", value_parser = humantime::parse_duration)]
+    pub(crate) interval: Duration,
+    /// How long to wait for an answer, and for the connection
+    #[arg(short = 'W', long, value_name = "TIME", default_value = "2s", value_parser = humantime::parse_duration)]
+    pub(crate) timeout: Duration,
+    #[command(flatten)]
+    pub(crate) executor: ExecutorArg,
+}
+
+/// See it all in ten seconds: a manager and its agents, in this process
+///
+/// A manager and three agents call each other over loopback TCP. Shows calls in both directions, the three ordering
+/// modes side by side, a cancellation, a timeout, and a failure with its remote traceback. Exits with 0, or with 1 if
+/// anything did not happen as promised.
+#[derive(Args, Debug)]
+pub(crate) struct Demo {
+    #[command(flatten)]
+    pub(crate) executor: ExecutorArg,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct CodecArg {
+    /// How arguments and results are serialized; both sides must use the same
+    #[arg(long = "codec", value_name = "CODEC", value_enum, default_value_t = CodecName::Json)]
+    name: CodecName,
+}
+
+impl CodecArg {
+    pub(crate) fn codec(&self) -> Codec {
+        match self.name {
+            CodecName::Json => Codec::Json,
+            CodecName::Msgpack => Codec::MsgPack,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum CodecName {
+    Json,
+    Msgpack,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ExecutorArg {
+    /// The async runtime to run on
+    #[arg(long = "runtime", value_name = "RUNTIME", value_enum, default_value_t = Executor::Tokio)]
+    pub(crate) executor: Executor,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Ordering {
+    /// Start at once, reply when done
+    Unordered,
+    /// Start at once; replies leave in the order of the calls
+    ExitOrdered,
+    /// One at a time, in the order of the calls
+    KeySerialized,
+}
+
+impl From<Ordering> for OrderingMode {
+    fn from(ordering: Ordering) -> Self {
+        match ordering {
+            Ordering::Unordered => Self::Unordered,
+            Ordering::ExitOrdered => Self::ExitOrdered,
+            Ordering::KeySerialized => Self::KeySerialized,
+        }
+    }
+}
+
+fn endpoint(text: &str) -> Result<Endpoint, String> {
+    match text.parse().map_err(|error| format!("{error}"))? {
+        Endpoint::Inproc(_) => Err("inproc:// reaches nobody outside of this process".into()),
+        endpoint => Ok(endpoint),
+    }
+}

@@ -1,0 +1,107 @@
+//! How a command ends: what it says on stderr, and its exit code.
+
+use std::io::{self, Write};
+
+use callosum_runtime::{BindError, CallError, DisconnectCause, ErrorInfo, ParseEndpointError};
+
+/// Why a command did not succeed. The exit codes are those that `--help` lists.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error("{0}; see --help")]
+    Usage(String),
+    #[error("remote failure: {}: {}", .0.name, .0.repr)]
+    Remote(ErrorInfo),
+    #[error("remote error: {}: {}", .0.name, .0.repr)]
+    Refused(ErrorInfo),
+    #[error("timed out: {0}")]
+    TimedOut(String),
+    #[error("cancelled")]
+    Cancelled,
+    #[error("cancelled by the other side")]
+    CancelledRemotely,
+    #[error("could not connect to {endpoint}: {cause}")]
+    NotConnected { endpoint: String, cause: String },
+    #[error("connection lost: {0}")]
+    ConnectionLost(DisconnectCause),
+    #[error(transparent)]
+    Call(CallError),
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    #[error(transparent)]
+    Endpoint(#[from] ParseEndpointError),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error("stopped before the calls under way were done")]
+    CutShort,
+    #[error("{0} of the promises did not hold")]
+    Broken(usize),
+}
+
+impl Failure {
+    pub(crate) fn code(&self) -> u8 {
+        match self {
+            Self::Call(_) | Self::Bind(_) | Self::Endpoint(_) | Self::Io(_) => 1,
+            Self::CutShort | Self::Broken(_) => 1,
+            Self::Usage(_) => 2,
+            Self::Remote(_) => 3,
+            Self::Refused(_) => 4,
+            Self::TimedOut(_) => 5,
+            Self::Cancelled | Self::CancelledRemotely => 6,
+            Self::NotConnected { .. } => 7,
+            Self::ConnectionLost(_) => 8,
+        }
+    }
+
+    /// Says it on stderr, with the remote traceback if there is one.
+    pub(crate) fn report(&self) {
+        // Whoever read our output has seen enough.
+        if matches!(self, Self::Io(error) if error.kind() == io::ErrorKind::BrokenPipe) {
+            return;
+        }
+        let mut text = format!("callosum: {self}\n");
+        if let Self::Remote(info) | Self::Refused(info) = self {
+            let traceback = info.traceback.trim_end();
+            if !traceback.is_empty() {
+                text.push_str("remote traceback:\n");
+                traceback.lines().for_each(|line| text.push_str(&format!("  {line}\n")));
+            }
+        }
+        note(&printable(&text));
+    }
+}
+
+/// The text with its control characters escaped, but for line breaks and tabs: it may be a stranger's, and terminals
+/// obey.
+pub(crate) fn printable(text: &str) -> String {
+    let mut printable = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\n' | '\t' => printable.push(character),
+            _ if character.is_control() => printable.extend(character.escape_default()),
+            _ => printable.push(character),
+        }
+    }
+    printable
+}
+
+/// Writes to stderr; if nobody reads that, there is nobody to tell.
+pub(crate) fn note(text: &str) {
+    let _ = anstream::stderr().write_all(text.as_bytes());
+}
+
+/// Writes a line to stdout, at once.
+pub(crate) fn say(line: &str) -> io::Result<()> {
+    let mut stdout = anstream::stdout().lock();
+    writeln!(stdout, "{line}")?;
+    stdout.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strangers_texts_cannot_steer_the_terminal() {
+        assert_eq!(printable("a\u{1b}[2Jb\r\n\tünï\u{9b}"), "a\\u{1b}[2Jb\\r\n\tünï\\u{9b}");
+    }
+}

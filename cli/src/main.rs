@@ -1,0 +1,48 @@
+//! The command line of Callosum: serve, call and ping peers, and a demonstration.
+#![forbid(unsafe_code)]
+
+mod args;
+mod call;
+mod demo;
+mod executor;
+mod exit;
+mod ping;
+mod serve;
+mod service;
+mod signals;
+mod value;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+use crate::args::{Cli, Command};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    log_to_stderr();
+    let result = match cli.command {
+        Command::Serve(args) => serve::run(args),
+        Command::Call(args) => call::run(args),
+        Command::Ping(args) => ping::run(args),
+        Command::Demo(args) => demo::run(args.executor.executor),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            failure.report();
+            ExitCode::from(failure.code())
+        }
+    }
+}
+
+/// Logs what `RUST_LOG` asks for; nothing if it is not set.
+fn log_to_stderr() {
+    if std::env::var_os(EnvFilter::DEFAULT_ENV).is_some() {
+        tracing_subscriber::fmt()
+            .with_env_filter(EnvFilter::from_default_env())
+            .with_writer(std::io::stderr)
+            .init();
+    }
+}

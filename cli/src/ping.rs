@@ -1,0 +1,106 @@
+//! `callosum ping`.
+
+use std::time::{Duration, Instant};
+
+use callosum_runtime::{CallError, Connector, DisconnectCause, Reconnect};
+use futures_util::future::join;
+
+use crate::args::Ping;
+use crate::exit::{Failure, say};
+use crate::signals::Signals;
+
+/// What the probes have told so far.
+#[derive(Default)]
+struct Tally {
+    sent: u64,
+    answered: u64,
+    min: Duration,
+    max: Duration,
+    sum: Duration,
+}
+
+pub(crate) fn run(args: Ping) -> Result<(), Failure> {
+    args.executor.executor.block_on(ping(&args))?
+}
+
+async fn ping(args: &Ping) -> Result<(), Failure> {
+    let mut signals = Signals::listen()?;
+    let builder = args.executor.executor.builder();
+    let (connector, driver) = builder.reconnect(Reconnect::Never).connect(&args.endpoint)?;
+    let (_, result) = join(driver, async {
+        let mut tally = Tally::default();
+        let probed = signals.unless(probe(&connector, args, &mut tally)).await.unwrap_or(Ok(()));
+        connector.shutdown(Duration::ZERO).await;
+        (probed, tally)
+    })
+    .await;
+    let (probed, tally) = result;
+    if tally.sent > 0 {
+        tally.summarize(args)?;
+    }
+    probed?;
+    match (tally.sent, tally.answered) {
+        (0, _) => Err(Failure::Cancelled),
+        (_, 0) => Err(Failure::TimedOut(String::from("no probe was answered"))),
+        _ => Ok(()),
+    }
+}
+
+async fn probe(connector: &Connector, args: &Ping, tally: &mut Tally) -> Result<(), Failure> {
+    let (executor, peer) = (args.executor.executor, connector.peer());
+    let not_connected = |cause| Failure::NotConnected { endpoint: args.endpoint.to_string(), cause };
+    match executor.within(args.timeout, peer.ready()).await {
+        Some(Ok(())) => {}
+        Some(Err(cause)) => return Err(not_connected(cause.to_string())),
+        None => return Err(not_connected(String::from("no answer in time"))),
+    }
+    let kind = match peer.info().hello {
+        Some(_) => "",
+        None => ", which speaks dialect 1 only",
+    };
+    say(&format!("PING {}{kind}", args.endpoint))?;
+    while args.count.is_none_or(|count| tally.sent < count) {
+        let start = Instant::now();
+        tally.sent += 1;
+        let seq = tally.sent;
+        match executor.within(args.timeout, peer.ping()).await {
+            Some(Ok(time)) => {
+                tally.add(time);
+                say(&format!("pong from {}: seq={seq} time={} ms", args.endpoint, millis(time)))?;
+            }
+            Some(Err(CallError::Disconnected(cause))) => return Err(Failure::ConnectionLost(cause)),
+            Some(Err(_)) => return Err(Failure::ConnectionLost(DisconnectCause::PeerClosed)),
+            None => say(&format!("no answer from {}: seq={seq}", args.endpoint))?,
+        }
+        if args.count.is_none_or(|count| seq < count) {
+            executor.sleep(args.interval.saturating_sub(start.elapsed())).await;
+        }
+    }
+    Ok(())
+}
+
+impl Tally {
+    fn add(&mut self, round_trip: Duration) {
+        self.min = if self.answered == 0 { round_trip } else { self.min.min(round_trip) };
+        self.max = self.max.max(round_trip);
+        self.sum += round_trip;
+        self.answered += 1;
+    }
+
+    fn summarize(&self, args: &Ping) -> Result<(), Failure> {
+        let (sent, answered) = (self.sent, self.answered);
+        let lost = 100.0 * (1.0 - answered as f64 / sent as f64);
+        say(&format!("\n--- {} ping statistics ---", args.endpoint))?;
+        say(&format!("{sent} sent, {answered} answered, {lost:.0}% lost"))?;
+        if answered > 0 {
+            let average = self.sum.div_f64(answered as f64);
+            let times = [self.min, average, self.max].map(millis).join("/");
+            say(&format!("round trip min/avg/max = {times} ms"))?;
+        }
+        Ok(())
+    }
+}
+
+fn millis(time: Duration) -> String {
+    format!("{:.3}", time.as_secs_f64() * 1e3)
+}

@@ -1,0 +1,68 @@
+//! `callosum serve`.
+
+use std::time::Duration;
+
+use callosum_runtime::{Binder, Drained, Endpoint};
+use futures_util::future::{Either, join, select};
+
+use crate::args::Serve;
+use crate::exit::{Failure, note, say};
+use crate::service;
+use crate::signals::Signals;
+
+pub(crate) fn run(args: Serve) -> Result<(), Failure> {
+    let executor = args.executor.executor;
+    executor.block_on(serve(args))?
+}
+
+async fn serve(args: Serve) -> Result<(), Failure> {
+    let (executor, codec) = (args.executor.executor, args.codec.codec());
+    let builder = executor
+        .builder()
+        .codec(codec)
+        .ordering(args.ordering.into())
+        .max_concurrency(args.max_concurrency.get());
+    let signals = Signals::listen()?;
+    let (binder, driver) = service::add_methods(builder, executor, codec).binder();
+    let (_, result) = join(driver, async {
+        let listening = listen(&binder, &args.bind).await;
+        match listening {
+            Ok(()) => drain_on_signal(&binder, signals, args.drain).await,
+            Err(failure) => {
+                binder.shutdown(Duration::ZERO).await;
+                Err(failure)
+            }
+        }
+    })
+    .await;
+    result
+}
+
+async fn listen(binder: &Binder, endpoints: &[Endpoint]) -> Result<(), Failure> {
+    for endpoint in endpoints {
+        binder.listen(endpoint).await?;
+    }
+    for real in binder.endpoints() {
+        say(&format!("listening on {real}"))?;
+    }
+    Ok(())
+}
+
+/// The first signal asks for an end, the second for one at once.
+async fn drain_on_signal(binder: &Binder, mut signals: Signals, patience: Duration) -> Result<(), Failure> {
+    signals.next().await;
+    note("finishing the calls under way; again to stop at once\n");
+    let draining = std::pin::pin!(binder.shutdown(patience));
+    let again = std::pin::pin!(signals.next());
+    match select(draining, again).await {
+        Either::Left((Drained::Completely, _)) => Ok(()),
+        Either::Left((Drained::DeadlinePassed, _)) => {
+            note("some calls took longer, and were cut\n");
+            Ok(())
+        }
+        Either::Right(_) => {
+            binder.shutdown(Duration::ZERO).await;
+            Err(Failure::CutShort)
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! The binary as a process, and what it says.
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Something hangs if a process says nothing, or goes on, for so long.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(crate) const RUNTIMES: [&str; 2] = ["tokio", "async-std"];
+
+/// A running process; ended when it is dropped.
+pub(crate) struct Process {
+    child: Child,
+    stdout: Receiver<String>,
+    stderr: Receiver<String>,
+}
+
+/// How a process ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: Vec<String>,
+    pub(crate) stderr: Vec<String>,
+}
+
+fn lines(output: impl Read + Send + 'static) -> Receiver<String> {
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(output).lines().map_while(Result::ok) {
+            if sender.send(line).is_err() {
+                break;
+            }
+        }
+    });
+    receiver
+}
+
+pub(crate) fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_callosum"));
+    command.args(args).env_remove("RUST_LOG").env("NO_COLOR", "1");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+impl Process {
+    pub(crate) fn start(args: &[&str]) -> Self {
+        Self::spawn(command(args))
+    }
+
+    pub(crate) fn spawn(mut command: Command) -> Self {
+        let mut child = command.spawn().expect("the binary has been built");
+        let stdout = lines(child.stdout.take().expect("it is piped"));
+        let stderr = lines(child.stderr.take().expect("it is piped"));
+        Self { child, stdout, stderr }
+    }
+
+    pub(crate) fn stdin(&mut self) -> std::process::ChildStdin {
+        self.child.stdin.take().expect("it is piped")
+    }
+
+    /// The next line of stdout.
+    pub(crate) fn line(&self) -> String {
+        self.stdout.recv_timeout(PATIENCE).expect("a line on stdout")
+    }
+
+    /// Waits for a line on stderr.
+    pub(crate) fn wait_for(&self, part: &str) {
+        loop {
+            let line = self.stderr.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no `{part}` on stderr"));
+            if line.contains(part) {
+                return;
+            }
+        }
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        kill_process(pid.expect("it has an id"), signal).expect("it runs");
+    }
+
+    fn status(&mut self) -> ExitStatus {
+        let limit = Instant::now() + PATIENCE;
+        while Instant::now() < limit {
+            if let Some(status) = self.child.try_wait().expect("it is our child") {
+                return status;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        panic!("the process goes on");
+    }
+
+    /// Waits for its end.
+    pub(crate) fn end(mut self) -> Ended {
+        let code = self.status().code();
+        Ended { code, stdout: self.stdout.iter().collect(), stderr: self.stderr.iter().collect() }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Ended {
+    #[track_caller]
+    pub(crate) fn expect(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "{self:?}");
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn expect_stderr(self, part: &str) -> Self {
+        assert!(self.stderr.join("\n").contains(part), "{self:?}");
+        self
+    }
+}
+
+/// A running `callosum serve`.
+pub(crate) struct Server {
+    pub(crate) process: Process,
+    pub(crate) endpoint: String,
+    pub(crate) runtime: &'static str,
+    codec: &'static str,
+}
+
+impl Server {
+    pub(crate) fn start(runtime: &'static str, codec: &'static str, more: &[&str]) -> Self {
+        let mut args = vec!["serve", "--bind", "tcp://127.0.0.1:*", "--runtime", runtime, "--codec", codec];
+        args.extend(more);
+        let process = Process::start(&args);
+        let endpoint = process.line().strip_prefix("listening on ").expect("it listens").to_owned();
+        Self { process, endpoint, runtime, codec }
+    }
+
+    /// Starts a call; `more` follows the endpoint.
+    pub(crate) fn start_call(&self, more: &[&str]) -> Process {
+        self.start_call_to(&self.endpoint, more)
+    }
+
+    pub(crate) fn start_call_to(&self, endpoint: &str, more: &[&str]) -> Process {
+        let mut args = vec!["call", endpoint];
+        args.extend(more);
+        args.extend(["--runtime", self.runtime, "--codec", self.codec]);
+        Process::start(&args)
+    }
+
+    pub(crate) fn call(&self, more: &[&str]) -> Ended {
+        self.start_call(more).end()
+    }
+
+    /// From now on, the server says which calls it handles.
+    pub(crate) fn show_calls(&self) {
+        self.call(&["set_output", r#"{"enabled": true}"#]).expect(0);
+    }
+}
