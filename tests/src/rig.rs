@@ -13,7 +13,7 @@ use callosum_runtime::rt::{BoxStream, Runtime};
 use callosum_runtime::{Binder, Builder, Connector, Driver, DriverError, Endpoint, Event, Events, Peer};
 use callosum_tokio::TokioRuntime;
 use futures_channel::oneshot;
-use futures_util::future::{AbortHandle, Abortable, BoxFuture};
+use futures_util::future::{AbortHandle, Abortable};
 use futures_util::{FutureExt, StreamExt};
 
 /// How long a test may take. Only a safety net against hanging.
@@ -270,9 +270,4 @@ pub async fn poll_once<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
         Poll::Pending => Poll::Ready(None),
     })
     .await
-}
-
-/// Runs futures to their end, all at once.
-pub async fn all<T>(futures: impl IntoIterator<Item = BoxFuture<'_, T>>) -> Vec<T> {
-    futures_util::future::join_all(futures).await
 }

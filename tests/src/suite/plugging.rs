@@ -159,7 +159,8 @@ pub async fn own_runtime(rig: Rig) {
             assert_eq!(call.join().await.is_ok(), !cut);
         }
     }
-    assert!(counting.spawned.load(Ordering::SeqCst) >= 22);
+    // Two rounds of a link and ten handlers, the last of which may have ended in its first poll, without a task.
+    assert!(counting.spawned.load(Ordering::SeqCst) >= 20);
 }
 
 /// An executor that can be told to die: from then on it drops tasks instead of running them, as tokio's runtime does
