@@ -36,6 +36,7 @@
 #![forbid(unsafe_code)]
 
 mod runtime;
+mod stream;
 
 pub use callosum_runtime::*;
 pub use runtime::AsyncStdRuntime;

@@ -13,6 +13,8 @@ use callosum_runtime::Endpoint;
 use callosum_runtime::rt::{BoxStream, Listener, Runtime, Timer, claim_socket_path, unsupported};
 use futures_util::future::BoxFuture;
 
+use crate::stream::Stream;
+
 /// The global executor of async-std.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AsyncStdRuntime;
@@ -32,9 +34,9 @@ impl Runtime for AsyncStdRuntime {
                 Endpoint::Tcp { host, port } => {
                     let stream = TcpStream::connect((host.as_str(), *port)).await?;
                     stream.set_nodelay(true)?;
-                    Ok(Box::new(stream) as BoxStream)
+                    Ok(Box::new(Stream(stream)) as BoxStream)
                 }
-                Endpoint::Ipc(path) => Ok(Box::new(UnixStream::connect(path).await?) as BoxStream),
+                Endpoint::Ipc(path) => Ok(Box::new(Stream(UnixStream::connect(path).await?)) as BoxStream),
                 other => Err(unsupported(other)),
             }
         })
@@ -91,7 +93,7 @@ impl Listener for Tcp {
         Box::pin(async {
             let (stream, address) = self.0.accept().await?;
             stream.set_nodelay(true)?;
-            Ok((Box::new(stream) as BoxStream, format!("tcp://{address}")))
+            Ok((Box::new(Stream(stream)) as BoxStream, format!("tcp://{address}")))
         })
     }
 
@@ -110,7 +112,7 @@ impl Listener for Ipc {
     fn accept(&mut self) -> BoxFuture<'_, io::Result<(BoxStream, String)>> {
         Box::pin(async {
             let (stream, _) = self.listener.accept().await?;
-            Ok((Box::new(stream) as BoxStream, Endpoint::Ipc(self.path.clone()).to_string()))
+            Ok((Box::new(Stream(stream)) as BoxStream, Endpoint::Ipc(self.path.clone()).to_string()))
         })
     }
 

@@ -1,6 +1,7 @@
 //! The side that accepts: many peers, on as many endpoints as it likes.
 
 use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,7 @@ use crate::error::{BindError, DisconnectCause, Drained, DriverError};
 use crate::event::{Event, Events};
 use crate::handler::Handlers;
 use crate::link::stream::{HandshakeSlot, StreamLink};
+use crate::link::{MessageReceiver, MessageSender, PeersOfLink};
 use crate::node::Node;
 use crate::peer::PeerShared;
 use crate::rt::{BoxStream, ByteStream, Listener, sleep_until};
@@ -40,6 +42,27 @@ impl Binder {
     pub(crate) fn new(node: Arc<Node>) -> (Self, Driver) {
         let (listeners, new_listeners) = async_channel::unbounded();
         let driver = Driver::new(node.clone(), run(node.clone(), new_listeners));
+        (Self { node, endpoints: Arc::default(), listeners }, driver)
+    }
+
+    pub(crate) fn over_link(
+        node: Arc<Node>,
+        sender: Box<dyn MessageSender>,
+        mut receiver: Box<dyn MessageReceiver>,
+    ) -> (Self, Driver) {
+        let (listeners, new_listeners) = async_channel::unbounded();
+        let of = node.clone();
+        let run = async move {
+            let peers = PeersOfLink::new(of.clone(), sender);
+            let receiving = pin!(peers.run(&mut *receiver));
+            match select(receiving, Box::pin(run(of.clone(), new_listeners))).await {
+                // What the link has lost does not keep the rest from draining.
+                Either::Left((_, running)) if of.is_draining() => running.await,
+                Either::Left((cause, _)) => Err(DriverError::Disconnected(cause)),
+                Either::Right((result, _)) => result,
+            }
+        };
+        let driver = Driver::new(node.clone(), run);
         (Self { node, endpoints: Arc::default(), listeners }, driver)
     }
 

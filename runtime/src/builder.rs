@@ -15,6 +15,7 @@ use crate::dispatch::Dispatcher;
 use crate::endpoint::ParseEndpointError;
 use crate::error::{BindError, HandlerError, at_least_one_milli};
 use crate::handler::{Context, Handler, Handlers};
+use crate::link::{MessageReceiver, MessageSender};
 use crate::node::Node;
 use crate::rt::{ByteStream, Runtime};
 use crate::{Binder, Codec, Connector, Driver, Endpoint};
@@ -70,6 +71,10 @@ pub struct Limits {
     pub handshake_timeout: Duration,
     /// Connections of a binder whose handshake is not complete. Default 1,024.
     pub max_handshakes: usize,
+    /// Peers of a binder's message link. Default 16,384.
+    ///
+    /// Where a link does not report that a peer has left, its place is free again only when the keepalive finds out.
+    pub max_link_peers: usize,
 }
 
 impl Default for Limits {
@@ -84,6 +89,7 @@ impl Default for Limits {
             write_timeout: session.write_timeout,
             handshake_timeout: session.handshake_timeout,
             max_handshakes: 1_024,
+            max_link_peers: 16_384,
         }
     }
 }
@@ -98,6 +104,7 @@ pub(crate) struct Config {
     pub(crate) while_disconnected: WhileDisconnected,
     pub(crate) reconnect: Reconnect,
     pub(crate) max_handshakes: usize,
+    pub(crate) max_link_peers: usize,
 }
 
 /// Builds an endpoint. Both kinds, [`Binder`] and [`Connector`], serve and invoke.
@@ -295,6 +302,7 @@ impl Builder {
             while_disconnected: self.while_disconnected,
             reconnect: self.reconnect,
             max_handshakes: limits.max_handshakes,
+            max_link_peers: limits.max_link_peers,
         };
         Node::new(self.runtime, config, self.handlers, Dispatcher::new(scheduler))
     }
@@ -333,6 +341,24 @@ impl Builder {
     /// Speaks over a byte stream that is open already, as the side that connected. There is no reconnecting.
     pub fn connect_stream(self, stream: impl ByteStream) -> (Connector, Driver) {
         Connector::over_stream(self.build(false), Box::new(stream))
+    }
+
+    /// Speaks over a [message link](crate::link) that has a single peer, as the side that speaks first. There is no
+    /// reconnecting.
+    pub fn connect_link(
+        self,
+        sender: impl MessageSender,
+        receiver: impl MessageReceiver,
+    ) -> (Connector, Driver) {
+        Connector::over_link(self.build(true), Box::new(sender), Box::new(receiver))
+    }
+
+    /// Speaks over a [message link](crate::link) with many peers, each of which speaks first. The driver ends when the
+    /// link fails.
+    ///
+    /// The binder can have byte streams besides, as with [`binder`](Self::binder).
+    pub fn bind_link(self, sender: impl MessageSender, receiver: impl MessageReceiver) -> (Binder, Driver) {
+        Binder::over_link(self.build(true), Box::new(sender), Box::new(receiver))
     }
 
     /// A binder that listens nowhere: give it endpoints with [`Binder::listen`], or byte streams with

@@ -7,6 +7,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
+use bytes::Bytes;
 use callosum_proto::session::Role;
 use callosum_proto::zmtp;
 use futures_util::future::{Either, select};
@@ -17,6 +18,7 @@ use crate::event::{Event, Events};
 use crate::handler::Handlers;
 use crate::link::pump::{Alarm, Pump};
 use crate::link::stream::StreamLink;
+use crate::link::{LinkPeer, MessageReceiver, MessageSender, drive_single};
 use crate::node::{Node, Phase};
 use crate::peer::PeerShared;
 use crate::rt::{BoxStream, sleep_until, until};
@@ -42,6 +44,24 @@ impl Connector {
         let (of, to) = (node.clone(), peer.clone());
         let run = async move {
             let cause = run_link(&of, &to, stream, String::from("byte stream"), false).await;
+            if of.is_draining() { Ok(()) } else { Err(DriverError::Disconnected(cause)) }
+        };
+        (Self { peer: peer.handle() }, Driver::new(node, run))
+    }
+
+    pub(crate) fn over_link(
+        node: Arc<Node>,
+        sender: Box<dyn MessageSender>,
+        mut receiver: Box<dyn MessageReceiver>,
+    ) -> (Self, Driver) {
+        let peer = PeerShared::new(&node, Role::Connector);
+        node.admit(&peer);
+        let (of, to) = (node.clone(), peer.clone());
+        let run = async move {
+            let link = LinkPeer::new(to.clone(), Bytes::new());
+            let driving = pin!(drive_single(&link, &*sender, &mut *receiver));
+            let cause = until_cut(&of, driving).await.unwrap_or(DisconnectCause::Shutdown);
+            conclude(&of, &to, &cause, link.was_established(), false);
             if of.is_draining() { Ok(()) } else { Err(DriverError::Disconnected(cause)) }
         };
         (Self { peer: peer.handle() }, Driver::new(node, run))
@@ -161,12 +181,23 @@ async fn run_link_observed(
     };
     let was_established = link.was_established();
     drop(link);
-    peer.detach(&cause, renew && node.phase() == Phase::Running);
+    conclude(node, peer, &cause, was_established, renew);
+    (cause, was_established)
+}
+
+/// A link has ended; with `renew`, there may be another.
+fn conclude(
+    node: &Node,
+    peer: &Arc<PeerShared>,
+    cause: &DisconnectCause,
+    was_established: bool,
+    renew: bool,
+) {
+    peer.detach(cause, renew && node.phase() == Phase::Running);
     if was_established {
         node.set_established(peer, false);
         node.report(Event::Disconnected { peer: peer.id, cause: cause.clone() });
     }
-    (cause, was_established)
 }
 
 /// `future`, or `None` once a shutdown's deadline has passed.

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{self, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use callosum_proto::scheduler::{Action, Arrival, Scheduler, Withdrawn};
@@ -80,8 +80,12 @@ impl Dispatcher {
         peer: &Arc<PeerShared>,
         link: PeerId,
         request: Request,
+        clock: &mut Clock,
     ) -> bool {
         let mut state = self.state.lock();
+        if state.closed {
+            return false;
+        }
         let ticket = Ticket(state.next_ticket);
         state.next_ticket += 1;
         let bytes = REQUEST_OVERHEAD + request.body.len() + request.method.as_bytes().len();
@@ -99,21 +103,21 @@ impl Dispatcher {
         state.requests.insert(ticket, Open { peer: peer.clone(), link, id, stage, loans: 0 });
         let started = state.pump(node);
         drop(state);
-        self.run_as(node, started, true)
+        self.run_as(node, started, Some(clock))
     }
 
     /// Gives each handler that has just been started a task of its own.
     fn run(&self, node: &Arc<Node>, started: Vec<Started>) {
-        self.run_as(node, started, false);
+        self.run_as(node, started, None);
     }
 
-    /// With `inline`, a handler is polled once here, which is all that many need, before it gets a task. Never from
+    /// With a clock, a handler is polled once here, which is all that many need, before it gets a task. Never from
     /// within a handler, or they would pile up on one stack. Returns whether one got a task.
-    fn run_as(&self, node: &Arc<Node>, mut started: Vec<Started>, inline: bool) -> bool {
+    fn run_as(&self, node: &Arc<Node>, mut started: Vec<Started>, mut clock: Option<&mut Clock>) -> bool {
         let mut goes_on = false;
         while let Some(call) = started.pop() {
             let ticket = call.ticket;
-            match call.begin(node, inline) {
+            match call.begin(node, clock.as_deref_mut()) {
                 Begun::Ended(reply) => started.extend(self.finish(node, ticket, Some(reply))),
                 Begun::Goes(running) => {
                     goes_on = true;
@@ -230,11 +234,18 @@ impl Dispatcher {
     pub(crate) fn stop_all(&self) {
         let mut state = self.state.lock();
         state.closed = true;
-        for open in state.requests.values() {
-            if let Stage::Running { stop: Some(stop), .. } = &open.stage {
-                stop.abort();
+        state.tickets.clear();
+        // Those that run are let go of when they have really ended.
+        state.requests.retain(|_, open| match &open.stage {
+            Stage::Running { stop, .. } => {
+                if let Some(stop) = stop {
+                    stop.abort();
+                }
+                true
             }
-        }
+            Stage::Forgotten => true,
+            Stage::Waiting(_) | Stage::Done(_) => false,
+        });
     }
 
     /// Starts no more handlers for a link whose replies pile up, or starts them again.
@@ -315,6 +326,23 @@ impl State {
     }
 }
 
+/// Times handlers that run one after the other with one reading of the clock each.
+#[derive(Default)]
+pub(crate) struct Clock(Option<Instant>);
+
+impl Clock {
+    fn start(&mut self) -> &mut Self {
+        self.0.get_or_insert_with(Instant::now);
+        self
+    }
+
+    /// Time since the last lap, or since the start.
+    fn lap(&mut self) -> Duration {
+        let now = Instant::now();
+        self.0.replace(now).map_or(Duration::ZERO, |then| now.saturating_duration_since(then))
+    }
+}
+
 /// A call that the scheduler has started and no handler has seen.
 struct Started {
     ticket: Ticket,
@@ -328,7 +356,7 @@ enum Begun {
 }
 
 impl Started {
-    fn begin(self, node: &Node, inline: bool) -> Begun {
+    fn begin(self, node: &Node, clock: Option<&mut Clock>) -> Begun {
         let Self { body, context, .. } = self;
         let Some(method) = node.handlers.find(&context.method) else {
             let detail = format!("no handler is registered for `{}`", context.method);
@@ -341,8 +369,8 @@ impl Started {
             tracing::Span::none()
         };
         let name = context.method.clone();
-        let inline = inline && method.is_quick();
-        let begun = inline.then(Instant::now);
+        let clock = clock.filter(|_| method.is_quick()).map(Clock::start);
+        let inline = clock.is_some();
         let made = span.in_scope(|| {
             catch_unwind(AssertUnwindSafe(|| {
                 let mut handling = method.handler.call(body, context);
@@ -354,8 +382,8 @@ impl Started {
                 (handling, poll)
             }))
         });
-        if let Some(begun) = begun {
-            method.took(begun.elapsed());
+        if let Some(clock) = clock {
+            method.took(clock.lap());
         }
         match made {
             Err(panic) => Begun::Ended(panicked(&name, &*panic)),

@@ -124,6 +124,9 @@ pub enum DisconnectCause {
     /// More connections are in their handshake than allowed.
     #[error("too many connections are in their handshake")]
     TooManyHandshakes,
+    /// A message link has as many peers as allowed.
+    #[error("too many peers are on the message link")]
+    TooManyPeers,
 }
 
 impl DisconnectCause {

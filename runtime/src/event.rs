@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use callosum_proto::session::Anomaly;
 use futures_util::Stream;
+use parking_lot::Mutex;
 
 use crate::error::DisconnectCause;
 use crate::{Endpoint, Peer, PeerId};
@@ -60,17 +61,28 @@ pub enum Event {
 ///
 /// A subscriber that lags more than 1,024 events behind misses the oldest of them; nothing ever waits for it.
 #[derive(Debug)]
-pub struct Events(Pin<Box<async_broadcast::Receiver<Event>>>);
+pub struct Events(Option<Pin<Box<async_broadcast::Receiver<Event>>>>);
 
 impl Stream for Events {
     type Item = Event;
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
-        self.0.as_mut().poll_next(cx)
+        match &mut self.0 {
+            Some(receiver) => receiver.as_mut().poll_next(cx),
+            None => Poll::Ready(None),
+        }
     }
 }
 
+/// Where an endpoint's events go, until it is over.
+///
+/// The channel must not outlive the driver in here: its events hold peers, and through them the endpoint that holds
+/// this. A subscriber drops the events that it has not read while it holds the channel's lock, which the drop of the
+/// last endpoint's sender would take again.
 #[derive(Debug)]
-pub(crate) struct EventSink {
+pub(crate) struct EventSink(Mutex<Option<Channel>>);
+
+#[derive(Debug)]
+struct Channel {
     sender: async_broadcast::Sender<Event>,
     receivers: async_broadcast::InactiveReceiver<Event>,
 }
@@ -80,19 +92,22 @@ impl EventSink {
         let (mut sender, receiver) = async_broadcast::broadcast(CAPACITY);
         sender.set_overflow(true);
         sender.set_await_active(false);
-        Self { sender, receivers: receiver.deactivate() }
+        Self(Mutex::new(Some(Channel { sender, receivers: receiver.deactivate() })))
     }
 
     pub(crate) fn subscribe(&self) -> Events {
-        Events(Box::pin(self.receivers.activate_cloned()))
+        Events(self.0.lock().as_ref().map(|channel| Box::pin(channel.receivers.activate_cloned())))
     }
 
     pub(crate) fn send(&self, event: Event) {
-        // Without subscribers there is nobody to tell.
-        let _ = self.sender.try_broadcast(event);
+        let displaced = self.0.lock().as_ref().map(|channel| channel.sender.try_broadcast(event));
+        // Without subscribers there is nobody to tell. Dropped after the lock, with the peer that it may hold.
+        drop(displaced);
     }
 
+    /// Subscribers get what was sent before, then the end.
     pub(crate) fn close(&self) {
-        self.sender.close();
+        let channel = self.0.lock().take();
+        drop(channel);
     }
 }

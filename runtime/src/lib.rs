@@ -63,12 +63,16 @@ mod event;
 mod handler;
 mod inproc;
 mod invocation;
-mod link;
+pub mod link;
 mod node;
 mod peer;
 pub mod rt;
 mod stats;
 mod tasks;
+
+/// The crate whose sockets [`Builder::connect_zeromq`] and [`Builder::bind_zeromq`] take.
+#[cfg(feature = "zeromq")]
+pub use ::zeromq;
 
 pub use binder::Binder;
 pub use builder::{Builder, Limits, Reconnect, WhileDisconnected};

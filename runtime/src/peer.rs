@@ -48,6 +48,8 @@ pub(crate) struct PeerState {
     pub(crate) linked: bool,
     info: PeerInfo,
     cause: Option<DisconnectCause>,
+    /// There will be no other link.
+    over: bool,
     waiting: FxHashMap<CallId, oneshot::Sender<Result<Bytes, CallError>>>,
     pings: FxHashMap<PingId, oneshot::Sender<Duration>>,
     ready: Vec<oneshot::Sender<()>>,
@@ -90,6 +92,7 @@ impl PeerShared {
                 linked: false,
                 info: PeerInfo::default(),
                 cause: None,
+                over: false,
                 waiting: FxHashMap::default(),
                 pings: FxHashMap::default(),
                 ready: Vec::new(),
@@ -112,7 +115,11 @@ impl PeerShared {
         let mut effects = Vec::new();
         let link = {
             let mut state = self.lock();
+            if state.over {
+                return;
+            }
             state.linked = false;
+            state.over = !renew;
             state.cause = Some(cause.clone());
             state.session.close(cause.close_cause());
             state.take_effects(&mut effects);
@@ -158,19 +165,22 @@ impl PeerShared {
 
     /// Answers a request of a link, if that is still there.
     pub(crate) fn reply(&self, link: PeerId, id: IncomingId, reply: Reply) {
-        let counter = match reply {
-            Reply::Result { .. } => &self.counters.requests_done,
-            _ => &self.counters.requests_failed,
-        };
-        add(counter, 1);
+        let is_result = matches!(reply, Reply::Result { .. });
         let mut state = self.lock();
         if state.link != link {
+            add(&self.counters.requests_failed, 1);
             return;
         }
-        if let Err(error) = state.session.reply(id, reply) {
+        let sent = state.session.reply(id, reply);
+        drop(state);
+        if let Err(error) = &sent {
             tracing::debug!(peer = %self.id, %error, "reply not sent as given");
         }
-        drop(state);
+        let counter = match is_result && sent.is_ok() {
+            true => &self.counters.requests_done,
+            false => &self.counters.requests_failed,
+        };
+        add(counter, 1);
         self.waker.wake();
     }
 }
@@ -279,7 +289,7 @@ impl PeerShared {
         })?;
         state.waiting.insert(call, sender);
         drop(state);
-        add(&self.counters.calls_started, 1);
+        add(&self.counters.calls_started.0, 1);
         self.waker.wake();
         Ok(PendingCall { peer: self.clone(), call, reply, ended: false })
     }

@@ -30,7 +30,8 @@ pub struct Stats {
 
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
-    pub(crate) calls_started: AtomicU64,
+    /// Callers count here, the link in the others: they shall not share a cache line.
+    pub(crate) calls_started: Apart,
     pub(crate) calls_done: AtomicU64,
     pub(crate) calls_failed: AtomicU64,
     pub(crate) requests_queued: AtomicU64,
@@ -42,12 +43,16 @@ pub(crate) struct Counters {
     pub(crate) bytes_sent: AtomicU64,
 }
 
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct Apart(pub(crate) AtomicU64);
+
 impl Counters {
     pub(crate) fn snapshot(&self) -> Stats {
         let calls_done = self.calls_done.load(Relaxed);
         let calls_failed = self.calls_failed.load(Relaxed);
         Stats {
-            calls_in_flight: self.calls_started.load(Relaxed).saturating_sub(calls_done + calls_failed),
+            calls_in_flight: self.calls_started.0.load(Relaxed).saturating_sub(calls_done + calls_failed),
             calls_done,
             calls_failed,
             requests_queued: self.requests_queued.load(Relaxed),

@@ -7,14 +7,15 @@ An object `{"hex": "…"}` stands for bytes, in commands as in answers.
     {"op": "call", "method", "body", "key": text|null, "timeout": seconds|null} -> {"ok": result}
     {"op": "many", "n", "method": "echo", "keys": number of keys|null, "body", "expect", "timeout"}
         -> {"ok": {"good": n, "bad": 0, "errors": []}}
-    {"op": "cancel", "method", "body", "key", "after": seconds, "wait": seconds}
+    {"op": "cancel", "method", "body", "key", "after": seconds|null, "wait": seconds}
         -> {"ok": {"cancelled": bool, "answer": "CANCELLED"|"RESULT"|…|null}}
     {"op": "large", "bytes": n, "method", "timeout"} -> {"ok": {"bytes": n, "sha256": hex}}
     {"op": "quit"} -> {"ok": null}
 
 A failed command is answered with {"error": {"kind", "name", "repr", "traceback"}}, where the kind is `failure`
 (the handler), `error` (Callosum on the other side), `timeout`, `cancelled` (by the other side) or `local`.
-`answer` is what came for the cancelled call within `wait` seconds after it was cancelled.
+`answer` is what came for the cancelled call within `wait` seconds after it was cancelled. It is cancelled
+after `after` seconds or, where that is null, when one more line has come, whatever is in it.
 """
 
 from __future__ import annotations
@@ -89,6 +90,7 @@ class Client:
 
     def __init__(self, peer: Peer, codec_name: str) -> None:
         self.peer = peer
+        self.lines = stdin_lines()
         self.codec_name = codec_name
         self.resolver = WatchedResolver()
         peer._invocation_resolver = self.resolver
@@ -129,7 +131,10 @@ class Client:
         watch: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.resolver.watched[request_id] = watch
         task = asyncio.create_task(self.invoke(command))
-        await asyncio.wait({task}, timeout=command["after"])
+        if command["after"] is None:
+            await self.lines.get()
+        else:
+            await asyncio.wait({task}, timeout=command["after"])
         task.cancel()
         await asyncio.wait({task})
         await asyncio.wait({watch}, timeout=command.get("wait", 0))
@@ -202,8 +207,7 @@ def register(peer: Peer) -> None:
 
 
 async def drive(client: Client) -> None:
-    lines = stdin_lines()
-    while (line := await lines.get()) is not None:
+    while (line := await client.lines.get()) is not None:
         command = json.loads(line)
         done = command["op"] == "quit"
         answer = {"ok": None} if done else await client.answer(command)

@@ -152,8 +152,10 @@ def duplicates(seq: int) -> Iterator[Junk]:
 
 
 def unknown_calls(seq: int) -> Iterator[Junk]:
-    for method in ("", "nope", "größe.🚀", "m" * 70_000):
+    for method in ("", "nope", "größe.🚀", "m" * 60_000):
         yield Junk(f"unknown method {method[:8]!r}", [wire.function(seq, 0, method)], "refused")
+    # A header over 64 KiB is not read, so nobody knows what to answer to.
+    yield Junk("method of 70,000 bytes", [wire.function(seq, 0, "m" * 70_000)])
     header = wire.header_fields(FUNCTION, seq)
     payloads: dict[str, Any] = {
         "not JSON": b"\xff{",

@@ -21,6 +21,17 @@ pub(super) struct Starts {
     paused: BTreeSet<PeerId>,
     startable: usize,
     next_turn: Turn,
+    /// The only startable call, if it came last and needs no lane: it most often starts before the next one comes, and
+    /// so never makes a lane.
+    solo: Option<Solo>,
+}
+
+#[derive(Debug)]
+struct Solo {
+    lane: Lane,
+    seq: Seq,
+    ticket: Ticket,
+    peer: PeerId,
 }
 
 #[derive(Debug, Default)]
@@ -59,7 +70,7 @@ impl Queue {
 impl Starts {
     /// Calls that would start now if slots were free.
     pub(super) fn startable(&self) -> usize {
-        self.startable
+        self.startable + usize::from(self.solo.is_some())
     }
 
     /// Whether a call that arrived now would be startable.
@@ -69,6 +80,22 @@ impl Starts {
 
     /// Only calls of one peer may share a lane that is not serialized.
     pub(super) fn push(&mut self, lane: Lane, serialized: bool, seq: Seq, ticket: Ticket, peer: PeerId) {
+        self.give_solo_a_lane();
+        if self.startable == 0 && !serialized && !self.paused.contains(&peer) {
+            self.solo = Some(Solo { lane, seq, ticket, peer });
+        } else {
+            self.line_up(lane, serialized, seq, ticket, peer);
+        }
+    }
+
+    /// Before anything but its start happens.
+    fn give_solo_a_lane(&mut self) {
+        if let Some(Solo { lane, seq, ticket, peer }) = self.solo.take() {
+            self.line_up(lane, false, seq, ticket, peer);
+        }
+    }
+
+    fn line_up(&mut self, lane: Lane, serialized: bool, seq: Seq, ticket: Ticket, peer: PeerId) {
         let queue = self.lanes.entry(lane.clone()).or_default();
         queue.serialized = serialized;
         queue.waiting.insert(seq, (ticket, peer));
@@ -76,6 +103,7 @@ impl Starts {
     }
 
     pub(super) fn remove(&mut self, lane: Lane, seq: Seq) {
+        self.give_solo_a_lane();
         if let Some(queue) = self.lanes.get_mut(&lane) {
             queue.waiting.remove(&seq);
             self.refresh(lane);
@@ -84,6 +112,7 @@ impl Starts {
 
     /// The running call of a serialized lane has ended.
     pub(super) fn free(&mut self, lane: Lane) {
+        self.give_solo_a_lane();
         if let Some(queue) = self.lanes.get_mut(&lane) {
             queue.held = false;
             self.refresh(lane);
@@ -92,6 +121,9 @@ impl Starts {
 
     /// Takes the call whose turn it is; a serialized lane is held from then on.
     pub(super) fn pop(&mut self) -> Option<Ticket> {
+        if let Some(solo) = self.solo.take() {
+            return Some(solo.ticket);
+        }
         let (_, peer) = self.ring.pop_first()?;
         let ready = self.ready.get_mut(&peer)?;
         ready.turn = None;
@@ -106,6 +138,7 @@ impl Starts {
     }
 
     pub(super) fn pause(&mut self, peer: PeerId) {
+        self.give_solo_a_lane();
         if !self.paused.insert(peer) {
             return;
         }
@@ -118,6 +151,7 @@ impl Starts {
     }
 
     pub(super) fn unpause(&mut self, peer: PeerId) {
+        self.give_solo_a_lane();
         if !self.paused.remove(&peer) {
             return;
         }
@@ -129,7 +163,7 @@ impl Starts {
 
     /// Whether no call waits and no key is held.
     pub(super) fn is_empty(&self) -> bool {
-        self.lanes.is_empty() && self.ready.is_empty() && self.ring.is_empty() && self.startable == 0
+        self.lanes.is_empty() && self.ready.is_empty() && self.ring.is_empty() && self.startable() == 0
     }
 
     #[cfg(test)]

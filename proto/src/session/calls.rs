@@ -18,8 +18,12 @@ pub(super) struct Call {
 }
 
 impl Call {
+    pub(super) fn seq(&self) -> u32 {
+        seq_of(self.id)
+    }
+
     pub(super) fn request_id(&self) -> RequestId {
-        RequestId { seq: seq_of(self.id), method: self.method.clone(), key: self.key.clone() }
+        RequestId { seq: self.seq(), method: self.method.clone(), key: self.key.clone() }
     }
 
     pub(super) fn sent(&self) -> bool {

@@ -204,15 +204,15 @@ impl Session {
         if !self.is_established() {
             return None;
         }
-        let message = match self.outbox.pop()? {
-            Entry::Reply(message) | Entry::Refusal(message) => message,
+        Some(match self.outbox.pop()? {
+            Entry::Reply(message) | Entry::Refusal(message) => self.encoder.encode(&message),
             Entry::Call { call, body, compressed } => {
                 let open = self.calls.get_mut(call).expect("a call that ends takes its entry back");
                 open.queued = None;
-                Message { id: open.request_id(), payload: Payload::Function(body), compressed }
+                let payload = Payload::Function(body);
+                self.encoder.encode_parts(open.seq(), &open.method, &open.key, &payload, compressed)
             }
-        };
-        Some(self.encoder.encode(&message))
+        })
     }
 
     fn encode_control(&mut self, control: Control, now: Instant) -> Multipart {

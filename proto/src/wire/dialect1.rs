@@ -6,7 +6,7 @@ use rmp::encode;
 use super::msgpack::Reader;
 use super::{DecodeError, UPPER};
 use crate::message::{ErrorInfo, Message, Payload, RequestId};
-use crate::{KeyKind, Multipart, OrderingKey};
+use crate::{KeyKind, Multipart, OrderingKey, Text};
 
 /// Largest header frame that is read, in bytes.
 pub const MAX_HEADER: usize = 64 * 1024;
@@ -192,9 +192,24 @@ pub struct Encoder {
 impl Encoder {
     /// The three frames of `message`, to the byte as Python writes them.
     pub fn encode(&mut self, message: &Message) -> Multipart {
-        let header = self.header(message);
-        let (prefix, tail) = self.body(&message.payload);
-        if !message.compressed {
+        let RequestId { seq, method, key } = &message.id;
+        self.encode_parts(*seq, method, key, &message.payload, message.compressed)
+    }
+
+    /// Like [`encode`](Self::encode), for a message that is not in one piece.
+    pub(crate) fn encode_parts(
+        &mut self,
+        seq: u32,
+        method: &Text,
+        key: &OrderingKey,
+        payload: &Payload,
+        compressed: bool,
+    ) -> Multipart {
+        self.reserve(64 + method.as_bytes().len() + key.as_bytes().len());
+        self.header(MessageType::of(payload), seq, method, key, compressed);
+        let header = self.scratch.split().freeze();
+        let (prefix, tail) = self.body(payload);
+        if !compressed {
             return Multipart::with_tail(UPPER, header, prefix, tail);
         }
         let mut plain = BytesMut::with_capacity(prefix.len() + tail.len());
@@ -206,25 +221,22 @@ impl Encoder {
         Multipart::new(UPPER, header, Bytes::from(block))
     }
 
-    fn header(&mut self, message: &Message) -> Bytes {
-        let id = &message.id;
-        self.reserve(64 + id.method.as_bytes().len() + id.key.as_bytes().len());
+    fn header(&mut self, kind: MessageType, seq: u32, method: &Text, key: &OrderingKey, compressed: bool) {
         let out = &mut (&mut self.scratch).writer();
         infallible(encode::write_map_len(out, 5));
         infallible(encode::write_str(out, "type"));
-        infallible(encode::write_uint(out, MessageType::of(&message.payload) as u64));
+        infallible(encode::write_uint(out, kind as u64));
         infallible(encode::write_str(out, "meth"));
-        write_str_bytes(out, id.method.as_bytes());
+        write_str_bytes(out, method.as_bytes());
         infallible(encode::write_str(out, "okey"));
-        match id.key.kind() {
-            KeyKind::Str => write_str_bytes(out, id.key.as_bytes()),
-            KeyKind::Bin => infallible(encode::write_bin(out, id.key.as_bytes())),
+        match key.kind() {
+            KeyKind::Str => write_str_bytes(out, key.as_bytes()),
+            KeyKind::Bin => infallible(encode::write_bin(out, key.as_bytes())),
         }
         infallible(encode::write_str(out, "seq"));
-        infallible(encode::write_uint(out, u64::from(id.seq)));
+        infallible(encode::write_uint(out, u64::from(seq)));
         infallible(encode::write_str(out, "zip"));
-        infallible(encode::write_bool(out, message.compressed));
-        self.scratch.split().freeze()
+        infallible(encode::write_bool(out, compressed));
     }
 
     /// The body frame in two pieces, the second empty unless it was worth not copying.

@@ -1,4 +1,90 @@
-//! What drives a session over a transport: byte streams with ZMTP, or message links.
+//! Message links: anything that delivers multipart messages can carry a session, such as a ZeroMQ socket of another
+//! library, a broker or a queue.
+//!
+//! Implement [`MessageSender`] and [`MessageReceiver`], and hand the two to
+//! [`Builder::connect_link`](crate::Builder::connect_link), for a link that has a single remote peer (like a DEALER
+//! socket), or to [`Builder::bind_link`](crate::Builder::bind_link), for one that has many, told apart by a routing
+//! id (like a ROUTER socket). [`memory`] makes links within the process.
+//!
+//! # What a link must do
+//! Deliver each message whole or not at all, at most once, and those from one peer to another in order. It may lose
+//! messages when it loses a peer; it should then say so with [`Received::Gone`].
+//!
+//! # What a message link lacks, compared to a byte stream
+//! - **Liveness is the session's.** The session probes a silent peer with PING, as
+//!   [`Builder::keepalive`](crate::Builder::keepalive) says, and forgets one that does not answer. Until then its
+//!   calls wait, unless the link reports that the peer is gone.
+//! - **There is no reconnecting**: a connector's driver ends with its link. A link that reconnects by itself may lose
+//!   messages meanwhile; calls whose reply was lost wait for their timeout.
+//! - **A routing id is a claim.** Who comes with another peer's routing id takes its place: the session of the former
+//!   ends with [`CloseCause::PeerRestarted`](crate::CloseCause::PeerRestarted) and its calls with `Disconnected`, if
+//!   the newcomer is one of ours. One that speaks only dialect 1 says nothing that would tell it from the former, and
+//!   carries its session on.
+//! - **Limits in front of the session are the link's**: how large a message it takes, and how much it keeps of what it
+//!   has accepted to send. [`Limits`](crate::Limits) hold for what the session itself keeps.
 
+mod memory;
+mod message;
 pub(crate) mod pump;
 pub(crate) mod stream;
+#[cfg(feature = "zeromq")]
+mod zeromq;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use callosum_proto::Multipart;
+use futures_util::future::BoxFuture;
+
+pub use memory::{Hub, HubReceiver, HubSender, MemoryReceiver, MemorySender, memory};
+pub(crate) use message::{LinkPeer, PeersOfLink, drive_single};
+
+/// What a link reports when it fails.
+pub type LinkFailure = Arc<dyn std::error::Error + Send + Sync>;
+
+/// The sending half of a message link.
+pub trait MessageSender: Send + Sync + 'static {
+    /// Hands a message to the link, to be sent to the peer `to`; that is empty where there is a single peer. Ready
+    /// when the link has taken it, which does not mean that it has arrived.
+    ///
+    /// Is called for one message at a time for each peer, but for several peers at once: one that does not take its
+    /// messages should not keep the others waiting. A send that takes longer than the endpoint's `write_timeout` ends
+    /// the session with its peer.
+    ///
+    /// The future is dropped before it is ready only when the session with that peer has ended. It does not matter
+    /// then whether the message leaves, but the link must go on for the other peers.
+    ///
+    /// # Errors
+    /// End the session with that peer, and for a single peer the link.
+    fn send<'a>(&'a self, to: &'a Bytes, message: Multipart) -> BoxFuture<'a, Result<(), LinkFailure>>;
+}
+
+/// The receiving half of a message link.
+pub trait MessageReceiver: Send + 'static {
+    /// The next thing that happens on the link.
+    ///
+    /// The future is dropped before it is ready only together with the link.
+    ///
+    /// # Errors
+    /// End the link, and the sessions with all its peers.
+    fn receive(&mut self) -> BoxFuture<'_, Result<Received, LinkFailure>>;
+}
+
+/// What a link delivers.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Received {
+    /// A message.
+    Message {
+        /// The routing id of the peer that sent it; empty where there is a single peer.
+        from: Bytes,
+        /// Its frames. One that [`Multipart::from_frames`] does not take can be given as [`Multipart::default`], which
+        /// is counted among the peer's anomalies.
+        message: Multipart,
+    },
+    /// The peer has left; the session with it ends. A message that comes after this starts a new one.
+    Gone {
+        /// Its routing id; empty where there is a single peer.
+        peer: Bytes,
+    },
+}

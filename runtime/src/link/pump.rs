@@ -8,6 +8,7 @@ use std::time::Instant;
 use callosum_proto::PeerId;
 use callosum_proto::session::CloseCause;
 
+use crate::dispatch::Clock;
 use crate::error::DisconnectCause;
 use crate::event::Event;
 use crate::peer::{Effect, PeerShared};
@@ -43,9 +44,10 @@ impl Pump {
         };
         let mut set_to_work = 0;
         let mut effects = std::mem::take(&mut self.effects);
+        let mut clock = Clock::default();
         for effect in effects.drain(..) {
             set_to_work += usize::from(match self.peer.settle(effect) {
-                Some(effect) => self.carry_out(effect),
+                Some(effect) => self.carry_out(effect, &mut clock),
                 None => true,
             });
         }
@@ -58,11 +60,11 @@ impl Pump {
     }
 
     /// Does what concerns others than callers; whether that set somebody to work.
-    fn carry_out(&mut self, effect: Effect) -> bool {
+    fn carry_out(&mut self, effect: Effect, clock: &mut Clock) -> bool {
         let node = &self.peer.node;
         match effect {
             Effect::Request(request) => {
-                return node.dispatcher.arrive(node, &self.peer, self.link, request);
+                return node.dispatcher.arrive(node, &self.peer, self.link, request, clock);
             }
             Effect::Stop(id, reply) => node.dispatcher.stop(node, self.link, id, reply),
             Effect::Established(ready) => {

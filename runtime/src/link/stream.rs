@@ -281,6 +281,10 @@ impl Future for StreamLink {
         if this.closing.is_some() {
             return this.poll_close(cx);
         }
+        // First, because a link that is always busy gets no further than `MAX_TURNS`.
+        if let Err(cause) = this.check_timeouts(cx) {
+            return Poll::Ready(cause);
+        }
         for _ in 0..MAX_TURNS {
             let progress = match this.turn(cx) {
                 Ok(progress) => progress,

@@ -1,0 +1,340 @@
+//! Sessions over message links: one that has a single remote peer, or one for each routing id.
+
+use std::collections::HashMap;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use callosum_proto::Multipart;
+use callosum_proto::session::{CloseCause, Role};
+use callosum_proto::wire::{PING, UPPER};
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Either, select};
+use parking_lot::Mutex;
+
+use super::pump::{Alarm, Pump};
+use super::{MessageReceiver, MessageSender, Received};
+use crate::error::DisconnectCause;
+use crate::event::Event;
+use crate::node::Node;
+use crate::peer::PeerShared;
+use crate::rt::until;
+use crate::stats::add;
+
+/// Messages sent or received before other tasks get their turn.
+const MAX_TURNS: usize = 64;
+
+/// How long a drained session waits for the peer's word that it has received everything.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// The link to one peer, as part of a message link.
+pub(crate) struct LinkPeer {
+    peer: Arc<PeerShared>,
+    routing_id: Bytes,
+    /// Held while effects are carried out, so that requests reach the dispatcher in the order in which they came. Lock
+    /// order: this, then the dispatcher, then a peer's state.
+    pump: Mutex<Pump>,
+}
+
+impl LinkPeer {
+    /// The link is there from now on.
+    pub(crate) fn new(peer: Arc<PeerShared>, routing_id: Bytes) -> Self {
+        let address = match routing_id.is_empty() {
+            true => String::from("message link"),
+            false => format!("message link, peer {}", routing_id.escape_ascii()),
+        };
+        peer.lock().attach(&address, routing_id.clone(), Instant::now());
+        let pump = Mutex::new(Pump::new(peer.clone()));
+        Self { peer, routing_id, pump }
+    }
+
+    pub(crate) fn was_established(&self) -> bool {
+        self.pump.lock().was_established()
+    }
+
+    fn session_end(&self) -> Option<DisconnectCause> {
+        self.pump.lock().session_end()
+    }
+
+    /// Takes a message that came on the link.
+    fn deliver(&self, message: Multipart) {
+        add(&self.peer.counters.bytes_received, message.size() as u64);
+        let mut pump = self.pump.lock();
+        self.peer.lock().session.handle_message(Instant::now(), message);
+        pump.run();
+        drop(pump);
+        self.peer.waker.wake();
+    }
+
+    /// Sends what the session has to say and keeps its timers, until it ends.
+    ///
+    /// The link's messages are [`deliver`](Self::deliver)ed meanwhile.
+    async fn drive(&self, sender: &dyn MessageSender) -> DisconnectCause {
+        let mut alarm = Alarm::new(&*self.peer.node.runtime);
+        let mut flush = None;
+        loop {
+            for _ in 0..MAX_TURNS {
+                let next = std::future::poll_fn(|cx| self.poll_next(cx, &mut alarm, &mut flush));
+                let sent = match next.await {
+                    Ok(message) => self.send(sender, message, &mut alarm).await,
+                    Err(cause) => Err(cause),
+                };
+                if let Err(cause) = sent {
+                    return cause;
+                }
+            }
+            yield_now().await;
+        }
+    }
+
+    async fn send(
+        &self,
+        sender: &dyn MessageSender,
+        message: Multipart,
+        alarm: &mut Alarm,
+    ) -> Result<(), DisconnectCause> {
+        let size = message.size() as u64;
+        let mut sending = sender.send(&self.routing_id, message);
+        std::future::poll_fn(|cx| {
+            if let Poll::Ready(result) = sending.poll_unpin(cx) {
+                return Poll::Ready(result.map_err(DisconnectCause::Link));
+            }
+            self.peer.lock().session.handle_write_blocked(Instant::now());
+            self.poll_end(cx, alarm).map(Err)
+        })
+        .await?;
+        add(&self.peer.counters.bytes_sent, size);
+        self.peer.lock().session.handle_write_progress();
+        Ok(())
+    }
+
+    /// The next message to be sent, or why there is none any more.
+    fn poll_next(
+        &self,
+        cx: &mut Context<'_>,
+        alarm: &mut Alarm,
+        flush: &mut Option<BoxFuture<'static, ()>>,
+    ) -> Poll<Result<Multipart, DisconnectCause>> {
+        if let Poll::Ready(cause) = self.poll_end(cx, alarm) {
+            return Poll::Ready(Err(cause));
+        }
+        if let Some(message) = self.peer.lock().session.poll_transmit(Instant::now()) {
+            return Poll::Ready(Ok(message));
+        }
+        let drained = {
+            let mut pump = self.pump.lock();
+            // A call may have ended only now that it was its turn to leave.
+            pump.run();
+            pump.is_drained()
+        };
+        if !drained {
+            return Poll::Pending;
+        }
+        let flush = flush.get_or_insert_with(|| flushed(self.peer.clone()).boxed());
+        flush.poll_unpin(cx).map(|()| Err(DisconnectCause::Shutdown))
+    }
+
+    /// Does what is due; ready when the session has ended.
+    fn poll_end(&self, cx: &mut Context<'_>, alarm: &mut Alarm) -> Poll<DisconnectCause> {
+        self.peer.waker.register(cx.waker());
+        loop {
+            let end = {
+                let mut pump = self.pump.lock();
+                pump.run();
+                pump.session_end()
+            };
+            if let Some(cause) = end {
+                return Poll::Ready(cause);
+            }
+            let next = self.peer.lock().session.poll_timeout().map(|(at, _)| at);
+            if alarm.poll(cx, next).is_pending() {
+                return Poll::Pending;
+            }
+            self.peer.lock().session.handle_timeout(Instant::now());
+        }
+    }
+}
+
+/// A link may still hold what it has taken, and lose it when it is dropped: the answer to a probe shows that the peer
+/// has received all that was sent before. One that does not answer is not waited for much longer.
+async fn flushed(peer: Arc<PeerShared>) {
+    if peer.lock().session.is_established() {
+        let handle = peer.handle();
+        let _ = until(&*peer.node.runtime, Instant::now() + LINGER, handle.ping()).await;
+    }
+}
+
+/// Drives a link that has a single peer to its end.
+pub(crate) async fn drive_single(
+    link: &LinkPeer,
+    sender: &dyn MessageSender,
+    receiver: &mut dyn MessageReceiver,
+) -> DisconnectCause {
+    let receiving = receive_all(receiver, |received| match received {
+        Received::Message { message, .. } => {
+            link.deliver(message);
+            None
+        }
+        Received::Gone { .. } => Some(DisconnectCause::PeerClosed),
+    });
+    match select(pin!(receiving), pin!(link.drive(sender))).await {
+        Either::Left((cause, _)) | Either::Right((cause, _)) => cause,
+    }
+}
+
+/// Receives until the link fails, or `take` says that it is over.
+async fn receive_all(
+    receiver: &mut dyn MessageReceiver,
+    mut take: impl FnMut(Received) -> Option<DisconnectCause>,
+) -> DisconnectCause {
+    loop {
+        for _ in 0..MAX_TURNS {
+            let end = match receiver.receive().await {
+                Ok(received) => take(received),
+                Err(failure) => Some(DisconnectCause::Link(failure)),
+            };
+            if let Some(cause) = end {
+                return cause;
+            }
+        }
+        yield_now().await;
+    }
+}
+
+/// Lets other tasks have their turn.
+async fn yield_now() {
+    let mut yielded = false;
+    std::future::poll_fn(|cx| {
+        if std::mem::replace(&mut yielded, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+/// The peers of a link that has many. Each is established: what does not complete a handshake at once is dropped.
+pub(crate) struct PeersOfLink {
+    node: Arc<Node>,
+    sender: Box<dyn MessageSender>,
+    /// By routing id.
+    peers: Mutex<HashMap<Bytes, Arc<LinkPeer>>>,
+}
+
+impl PeersOfLink {
+    pub(crate) fn new(node: Arc<Node>, sender: Box<dyn MessageSender>) -> Arc<Self> {
+        Arc::new(Self { node, sender, peers: Mutex::default() })
+    }
+
+    /// Receives until the link fails, then ends the sessions with all its peers.
+    pub(crate) async fn run(self: &Arc<Self>, receiver: &mut dyn MessageReceiver) -> DisconnectCause {
+        let cause = receive_all(receiver, |received| {
+            match received {
+                Received::Message { from, message } => self.take(from, message),
+                Received::Gone { peer } => {
+                    if let Some(link) = self.find(&peer) {
+                        self.end(&link, DisconnectCause::PeerClosed);
+                    }
+                }
+            }
+            None
+        })
+        .await;
+        let peers: Vec<_> = self.peers.lock().values().cloned().collect();
+        for link in peers {
+            self.end(&link, cause.clone());
+        }
+        cause
+    }
+
+    fn find(&self, routing_id: &Bytes) -> Option<Arc<LinkPeer>> {
+        self.peers.lock().get(routing_id).cloned()
+    }
+
+    fn take(self: &Arc<Self>, from: Bytes, message: Multipart) {
+        let Some(link) = self.find(&from) else { return self.admit(from, message) };
+        if let Some(cause) = link.session_end() {
+            self.end(&link, cause);
+            return self.admit(from, message);
+        }
+        let hello = is_hello(&message).then(|| message.clone());
+        link.deliver(message);
+        let Some(cause) = link.session_end() else { return };
+        let restarted = matches!(cause, DisconnectCause::Session(CloseCause::PeerRestarted));
+        self.end(&link, cause);
+        if restarted && let Some(hello) = hello {
+            self.admit(from, hello);
+        }
+    }
+
+    /// Begins a session with a peer that speaks for the first time, if it says something that begins one.
+    fn admit(self: &Arc<Self>, from: Bytes, message: Multipart) {
+        if !begins_session(&message) {
+            tracing::debug!(routing_id = %from.escape_ascii(), "message of an unknown peer dropped");
+            return;
+        }
+        if self.peers.lock().len() >= self.node.config.max_link_peers {
+            let address = format!("message link, peer {}", from.escape_ascii());
+            return self.node.report(Event::Refused { address, cause: DisconnectCause::TooManyPeers });
+        }
+        let peer = PeerShared::new(&self.node, Role::Binder);
+        if !self.node.admit(&peer) {
+            return;
+        }
+        let link = Arc::new(LinkPeer::new(peer, from.clone()));
+        self.peers.lock().insert(from, link.clone());
+        link.deliver(message);
+        if !link.was_established() {
+            self.forget(&link);
+            return;
+        }
+        let of = self.clone();
+        self.node.tasks.spawn(&*self.node.runtime, async move {
+            let cause = link.drive(&*of.sender).await;
+            of.end(&link, cause);
+        });
+    }
+
+    /// Takes a link off the list; `false` if it was not on it any more.
+    fn forget(&self, link: &Arc<LinkPeer>) -> bool {
+        let mut peers = self.peers.lock();
+        let listed = peers.get(&link.routing_id).is_some_and(|listed| Arc::ptr_eq(listed, link));
+        if listed {
+            peers.remove(&link.routing_id);
+            self.node.expel(link.peer.id);
+        }
+        listed
+    }
+
+    /// The session with a peer has ended, or ends now. Idempotent.
+    fn end(&self, link: &Arc<LinkPeer>, cause: DisconnectCause) {
+        if !self.forget(link) {
+            return;
+        }
+        let pump = link.pump.lock();
+        link.peer.detach(&cause, false);
+        drop(pump);
+        link.peer.waker.wake();
+        self.node.report(Event::Disconnected { peer: link.peer.id, cause });
+    }
+}
+
+/// Whether it is the PING with which a peer of ours begins a session.
+fn is_hello(message: &Multipart) -> bool {
+    matches!(message.frames(), [marker, header, _] if *marker == PING && !header.is_empty())
+}
+
+/// Whether a session can begin with this message.
+///
+/// A probe can't, where it is not the empty one of a Python peer: it belongs to a session that this side has forgotten,
+/// and its sender finds that out if there is no answer.
+fn begins_session(message: &Multipart) -> bool {
+    match message.frames() {
+        [marker, header, body] if *marker == PING => !header.is_empty() || body.is_empty(),
+        [marker, ..] => *marker == UPPER,
+        [] => false,
+    }
+}

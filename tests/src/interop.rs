@@ -1,0 +1,280 @@
+//! Where the tests with real peers run: one runtime, one transport, a watchdog, and whatever lives there.
+//!
+//! A test's body is plain blocking code on a thread of its own, because processes block; what it starts on the
+//! runtime goes on meanwhile.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use std::{fs, panic, process, thread};
+
+use callosum_runtime::rt::Runtime;
+use callosum_runtime::{Binder, Builder, Connector, Drained, Driver, DriverError, Peer, Reconnect};
+
+use crate::python::{PyProcess, python};
+
+/// How long a test may take. Only a safety net against hanging.
+const WATCHDOG: Duration = Duration::from_secs(60);
+
+/// How long a test waits for what must come. Only a safety net against hanging.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The executor under test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Executor {
+    /// `callosum-tokio`.
+    Tokio,
+    /// `callosum-async-std`.
+    AsyncStd,
+}
+
+/// What the peers of a test are connected by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// Loopback TCP.
+    Tcp,
+    /// A Unix domain socket.
+    Ipc,
+}
+
+/// Makes tests of bodies `fn(&World)`: each on both runtimes, over the transports that are named.
+#[macro_export]
+macro_rules! interop_tests {
+    ($($body:ident: $($transport:ident)+;)*) => {
+        mod tokio {
+            $(mod $body { $($crate::interop_tests!(@test Tokio $transport $body);)+ })*
+        }
+        mod async_std {
+            $(mod $body { $($crate::interop_tests!(@test AsyncStd $transport $body);)+ })*
+        }
+    };
+    (@test $executor:ident tcp $body:ident) => {
+        #[test]
+        fn tcp() {
+            use $crate::interop::{Executor, Transport, run};
+            run(Executor::$executor, Transport::Tcp, super::super::$body);
+        }
+    };
+    (@test $executor:ident ipc $body:ident) => {
+        #[test]
+        fn ipc() {
+            use $crate::interop::{Executor, Transport, run};
+            run(Executor::$executor, Transport::Ipc, super::super::$body);
+        }
+    };
+}
+
+/// Runs a test's body, under the watchdog.
+///
+/// # Panics
+/// When the body does, or takes more than a minute.
+pub fn run(executor: Executor, transport: Transport, body: fn(&World)) {
+    // Not under the watchdog: whoever comes first waits for pip, and the others for him.
+    python();
+    let (done, ended) = mpsc::channel();
+    let test = thread::spawn(move || {
+        let world = World::new(executor, transport);
+        body(&world);
+        drop(world);
+        // Nobody listens any more once the watchdog has barked.
+        let _ = done.send(());
+    });
+    match ended.recv_timeout(WATCHDOG) {
+        // Python's processes end as soon as their standard input does: with this process at the latest.
+        Err(RecvTimeoutError::Timeout) => panic!("the test hangs: it has run for {WATCHDOG:?}"),
+        Ok(()) | Err(RecvTimeoutError::Disconnected) => {
+            test.join().unwrap_or_else(|panicked| panic::resume_unwind(panicked));
+        }
+    }
+}
+
+/// One runtime and one transport.
+#[derive(Debug)]
+pub struct World {
+    executor: Executor,
+    transport: Transport,
+    tokio: tokio::runtime::Runtime,
+    sockets: Sockets,
+}
+
+impl World {
+    fn new(executor: Executor, transport: Transport) -> Self {
+        let tokio = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .expect("a tokio runtime can be made");
+        Self { executor, transport, tokio, sockets: Sockets::default() }
+    }
+
+    /// An endpoint to bind: a port that the system chooses, or a path of its own.
+    pub fn endpoint(&self) -> String {
+        match self.transport {
+            Transport::Tcp => "tcp://127.0.0.1:*".into(),
+            Transport::Ipc => self.sockets.next(),
+        }
+    }
+
+    /// A builder of endpoints on this runtime, which come back quickly when they have lost their link.
+    pub fn builder(&self) -> Builder {
+        let runtime: Arc<dyn Runtime> = match self.executor {
+            Executor::Tokio => Arc::new(callosum_tokio::TokioRuntime),
+            Executor::AsyncStd => Arc::new(callosum_async_std::AsyncStdRuntime),
+        };
+        let (first, most) = (Duration::from_millis(20), Duration::from_millis(200));
+        Builder::new(runtime).call_timeout(PATIENCE).reconnect(Reconnect::Backoff { first, most })
+    }
+
+    /// Runs a future on this thread.
+    pub fn block_on<F: Future>(&self, future: F) -> F::Output {
+        match self.executor {
+            Executor::Tokio => self.tokio.block_on(future),
+            Executor::AsyncStd => async_std::task::block_on(future),
+        }
+    }
+
+    fn spawn(&self, driver: Driver) -> Receiver<Result<(), DriverError>> {
+        let (sender, ended) = mpsc::channel();
+        let task = async move {
+            // The test may have failed by now.
+            let _ = sender.send(driver.await);
+        };
+        match self.executor {
+            Executor::Tokio => drop(self.tokio.spawn(task)),
+            Executor::AsyncStd => drop(async_std::task::spawn(task)),
+        }
+        ended
+    }
+
+    /// Binds, and drives the binder.
+    pub fn serve(&self, builder: Builder) -> Server {
+        self.serve_at(builder, &self.endpoint())
+    }
+
+    /// Like [`serve`](Self::serve), at an endpoint that is known.
+    pub fn serve_at(&self, builder: Builder, endpoint: &str) -> Server {
+        let (binder, driver) = self.block_on(builder.bind(endpoint)).expect("the endpoint is free");
+        Server { binder, driver: self.spawn(driver) }
+    }
+
+    /// Connects, and drives the connector.
+    pub fn connect(&self, builder: Builder, endpoint: &str) -> Client {
+        let (connector, driver) = builder.connect(endpoint).expect("this is an endpoint");
+        Client { connector, driver: self.spawn(driver) }
+    }
+
+    /// Starts a Python server, with arguments of `server.py`.
+    pub fn python_server(&self, args: &[&str]) -> (PyProcess, String) {
+        self.python_server_at(&self.endpoint(), args)
+    }
+
+    /// Like [`python_server`](Self::python_server), at an endpoint that is known.
+    pub fn python_server_at(&self, endpoint: &str, args: &[&str]) -> (PyProcess, String) {
+        let mut server = PyProcess::spawn("server.py", &[&["--bind", endpoint], args].concat());
+        let endpoint = server.wait_line("listening on ");
+        (server, endpoint)
+    }
+
+    /// Starts a Python client of a server, with arguments of `client.py`; returns it after its handshake.
+    pub fn python_client(&self, server: &Server, args: &[&str]) -> PyProcess {
+        let mut client = PyProcess::spawn("client.py", &[&["--connect", &server.endpoint()], args].concat());
+        client.wait_line("ready");
+        client
+    }
+}
+
+/// A binder that runs.
+#[derive(Debug)]
+pub struct Server {
+    /// Its handle.
+    pub binder: Binder,
+    driver: Receiver<Result<(), DriverError>>,
+}
+
+impl Server {
+    /// Where it listens.
+    pub fn endpoint(&self) -> String {
+        self.binder.endpoints()[0].to_string()
+    }
+
+    /// Shuts it down; nothing may be under way any more.
+    pub fn stop(self, world: &World) {
+        end(world.block_on(self.binder.shutdown(PATIENCE)), &self.driver);
+    }
+}
+
+/// A connector that runs.
+#[derive(Debug)]
+pub struct Client {
+    /// Its handle.
+    pub connector: Connector,
+    driver: Receiver<Result<(), DriverError>>,
+}
+
+impl Client {
+    /// The peer that it is connected to.
+    pub fn peer(&self) -> &Peer {
+        self.connector.peer()
+    }
+
+    /// Shuts it down; nothing may be under way any more.
+    pub fn stop(self, world: &World) {
+        end(world.block_on(self.connector.shutdown(PATIENCE)), &self.driver);
+    }
+}
+
+fn end(drained: Drained, driver: &Receiver<Result<(), DriverError>>) {
+    assert_eq!(drained, Drained::Completely);
+    driver.recv_timeout(PATIENCE).expect("the driver ends with the shutdown").expect("and without an error");
+}
+
+/// Ends a Python process by closing its standard input, and sees that it ends well.
+///
+/// # Panics
+/// When it does not.
+pub fn farewell(process: PyProcess) {
+    let (status, stderr) = process.finish();
+    assert!(status.success(), "{status}\n{stderr}");
+}
+
+/// What comes next on a channel that a handler writes to.
+///
+/// # Panics
+/// When nothing comes in time.
+pub fn next<T>(channel: &Receiver<T>) -> T {
+    channel.recv_timeout(PATIENCE).expect("it comes in time")
+}
+
+/// A directory for sockets, made when the first is asked for.
+#[derive(Debug, Default)]
+struct Sockets {
+    directory: OnceLock<PathBuf>,
+    made: AtomicUsize,
+}
+
+impl Sockets {
+    fn next(&self) -> String {
+        static WORLDS: AtomicUsize = AtomicUsize::new(0);
+        let directory = self.directory.get_or_init(|| {
+            // Short, because the path of a socket has at most 107 bytes.
+            let name = format!("callosum-{}-{}", process::id(), WORLDS.fetch_add(1, Ordering::Relaxed));
+            let directory = std::env::temp_dir().join(name);
+            fs::create_dir(&directory).unwrap_or_else(|e| panic!("can't make {}: {e}", directory.display()));
+            directory
+        });
+        let number = self.made.fetch_add(1, Ordering::Relaxed);
+        format!("ipc://{}", directory.join(number.to_string()).display())
+    }
+}
+
+impl Drop for Sockets {
+    fn drop(&mut self) {
+        if let Some(directory) = self.directory.get() {
+            // What can't be removed lies in the system's temporary directory, which is cleaned.
+            let _ = fs::remove_dir_all(directory);
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! A peer that speaks ZMTP and dialect 1 by hand, and so can break every rule.
+
+use std::io::IoSlice;
+use std::time::Instant;
+
+use bytes::Bytes;
+use callosum_runtime::proto::wire::{Encoder, Header, PING, UPPER, decode_body, decode_header};
+use callosum_runtime::proto::zmtp::{Link, LinkConfig, LinkEvent, Role};
+use callosum_runtime::proto::{Message, Multipart, OrderingKey, Payload, RequestId, Text};
+use callosum_runtime::rt::ByteStream;
+use futures_util::{AsyncReadExt, AsyncWriteExt};
+
+/// Largest message that it takes, in bytes.
+const LIMIT: usize = 64 << 20;
+
+/// A connector without a session.
+pub struct RawPeer<S> {
+    link: Link,
+    stream: S,
+    encoder: Encoder,
+}
+
+impl<S: ByteStream> RawPeer<S> {
+    /// Completes ZMTP's handshake and Python's: a PING with empty frames, and its PONG.
+    ///
+    /// # Panics
+    /// If the other side closes the connection or breaks ZMTP, like all methods.
+    pub async fn connect(stream: S) -> Self {
+        let mut config = LinkConfig::new(Role::Connector);
+        config.max_message_size = LIMIT;
+        config.heartbeat = None;
+        let mut peer = Self { link: Link::new(&config, Instant::now()), stream, encoder: Encoder::default() };
+        while !matches!(peer.event().await, LinkEvent::Established(_)) {}
+        peer.send(Multipart::new(PING, Bytes::new(), Bytes::new())).await;
+        while peer.receive().await.frames()[0] != "PONG" {}
+        peer
+    }
+
+    async fn flush(&mut self) {
+        while self.link.pending_output() > 0 {
+            let mut slices = [IoSlice::new(&[]); 16];
+            let used = self.link.output(&mut slices);
+            let written = self.stream.write_vectored(&slices[..used]).await.expect("the other side reads");
+            self.link.advance_output(written);
+        }
+        self.stream.flush().await.expect("the other side reads");
+    }
+
+    async fn event(&mut self) -> LinkEvent {
+        loop {
+            self.flush().await;
+            if let Some(event) = self.link.poll_event() {
+                return event;
+            }
+            let mut buffer = vec![0; 64 * 1024];
+            let read = self.stream.read(&mut buffer).await.expect("the other side writes");
+            assert_ne!(read, 0, "the other side closed the connection");
+            buffer.truncate(read);
+            self.link.handle_input(Instant::now(), buffer.into()).expect("the other side keeps to ZMTP");
+        }
+    }
+
+    /// Sends a message of any kind.
+    pub async fn send(&mut self, message: Multipart) {
+        self.link.send(message).expect("the handshake is complete");
+        self.flush().await;
+    }
+
+    /// The next message of any kind.
+    pub async fn receive(&mut self) -> Multipart {
+        loop {
+            if let LinkEvent::Message(message) = self.event().await {
+                return message;
+            }
+        }
+    }
+
+    /// Calls a method without a key.
+    pub async fn call(&mut self, seq: u32, method: &str, body: impl Into<Bytes>) {
+        self.say(seq, method, Payload::Function(body.into()), false).await;
+    }
+
+    /// Sends a message of dialect 1.
+    pub async fn say(&mut self, seq: u32, method: &str, payload: Payload, compressed: bool) {
+        let id = RequestId { seq, method: Text::from(method), key: OrderingKey::none() };
+        let message = self.encoder.encode(&Message { id, payload, compressed });
+        self.send(message).await;
+    }
+
+    /// The next message of dialect 1.
+    pub async fn hear(&mut self) -> (Header, Payload) {
+        loop {
+            let frames: Vec<Bytes> = self.receive().await.into_frames().collect();
+            if frames[0] == UPPER {
+                let header = decode_header(&frames[1]).expect("the other side keeps to dialect 1");
+                let payload = decode_body(&header, frames[2].clone(), LIMIT).expect("and its bodies too");
+                return (header, payload);
+            }
+        }
+    }
+
+    /// Bytes as they are, after everything that was sent.
+    pub async fn write(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).await.expect("the other side reads");
+        self.stream.flush().await.expect("the other side reads");
+    }
+
+    /// Reads on until the other side closes the connection.
+    pub async fn until_closed(mut self) {
+        let mut scratch = vec![0; 64 * 1024];
+        while matches!(self.stream.read(&mut scratch).await, Ok(1..)) {}
+    }
+}
+
+impl<S> std::fmt::Debug for RawPeer<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RawPeer").finish_non_exhaustive()
+    }
+}

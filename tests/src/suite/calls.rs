@@ -1,0 +1,255 @@
+//! Calls, handlers and what handlers know.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use callosum_runtime::{CallError, Codec, Context, HandlerResult, OrderingKey, Peer, Refusal, Reply};
+use futures_util::FutureExt;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::gate::Gate;
+use crate::rig::Rig;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Order {
+    id: u64,
+    names: Vec<String>,
+    note: Option<String>,
+    shares: BTreeMap<String, i32>,
+    blob: Vec<u8>,
+}
+
+fn order() -> Order {
+    Order {
+        id: u64::MAX,
+        names: vec!["größe".into(), String::new()],
+        note: None,
+        shares: BTreeMap::from([("a".into(), -1), ("b".into(), 7)]),
+        blob: vec![0, 255, 10],
+    }
+}
+
+async fn mirror(argument: Value, _: Context) -> HandlerResult<Value> {
+    Ok(argument)
+}
+
+async fn typed_mirror(rig: &Rig, codec: Codec) {
+    let handler = |order: Order, _| async move { HandlerResult::Ok(order) };
+    let binder = rig.builder().codec(codec).handle("mirror", handler);
+    let pair = rig.pair(binder, rig.builder().codec(codec).handle("mirror", handler)).await;
+    for peer in [pair.peer(), &pair.back] {
+        let same: Order = peer.invoke("mirror", &order()).await.expect("an order is mirrored");
+        assert_eq!(same, order());
+    }
+    pair.end().await;
+}
+
+/// Structs travel as JSON, in both directions.
+pub async fn typed_json(rig: Rig) {
+    typed_mirror(&rig, Codec::Json).await;
+}
+
+/// Structs travel as MessagePack, in both directions.
+pub async fn typed_msgpack(rig: Rig) {
+    typed_mirror(&rig, Codec::MsgPack).await;
+}
+
+/// Raw bytes are left as they are, compressed on the way or not, empty or not.
+pub async fn raw_bytes(rig: Rig) {
+    let binder = rig.builder().handle_raw("mirror", |body, _| async move { HandlerResult::Ok(body) });
+    let pair = rig.pair(binder, rig.builder()).await;
+    let bodies = [Bytes::new(), Bytes::from_static(&[0xc1, 0, 255]), Bytes::from(vec![7; 300_000])];
+    for body in &bodies {
+        for compress in [false, true] {
+            let call = pair.peer().invoke_raw("mirror", body).compress(compress);
+            assert_eq!(call.await.expect("bytes are mirrored"), body);
+        }
+    }
+    pair.end().await;
+}
+
+/// One call, and one handler, may use another codec than their endpoints.
+pub async fn codec_of_one_call(rig: Rig) {
+    let pair = rig.pair(rig.builder().handle("json", mirror), rig.builder()).await;
+    let handlers = pair.binder.handlers();
+    handlers.add_with_codec(Codec::MsgPack, "msgpack", |order: Order, context: Context| async move {
+        assert_eq!(context.codec(), Codec::Json, "the endpoint's");
+        HandlerResult::Ok(order)
+    });
+    let same: Order =
+        pair.peer().invoke("msgpack", &order()).codec(Codec::MsgPack).await.expect("both use MessagePack");
+    assert_eq!(same, order());
+    let same: Order = pair.peer().invoke("json", &order()).await.expect("both use JSON");
+    assert_eq!(same, order());
+    pair.end().await;
+}
+
+fn refusal(error: &CallError) -> Option<Refusal> {
+    match error {
+        CallError::Error(info) => Refusal::of(info),
+        _ => None,
+    }
+}
+
+async fn ask(peer: &Peer, method: &str) -> Result<Value, CallError> {
+    peer.invoke(method, &json!(1)).await
+}
+
+/// An unknown method is a typed error, and the connection lives on.
+pub async fn no_such_method(rig: Rig) {
+    let pair = rig.pair(rig.builder().handle("mirror", mirror), rig.builder()).await;
+    for peer in [pair.peer(), &pair.back] {
+        let error = ask(peer, "nothing").await.expect_err("there is no such method");
+        assert_eq!(refusal(&error), Some(Refusal::NoSuchMethod), "{error:?}");
+        assert!(!error.may_have_run());
+    }
+    assert_eq!(ask(pair.peer(), "mirror").await.expect("the link lives on"), 1);
+    pair.end().await;
+}
+
+/// Handlers come and go while calls run; those that run go on.
+pub async fn handlers_change_while_running(rig: Rig) {
+    let gate = Gate::default();
+    let pair = rig.pair(rig.builder(), rig.builder()).await;
+    let handlers = pair.binder.handlers().clone();
+    assert!(!handlers.remove("work"), "there is none yet");
+    gate.guard(&handlers, "work");
+    let peer = pair.peer().clone();
+    let running = rig.spawn(async move { ask(&peer, "work").await });
+    let held = gate.next().await;
+
+    handlers.add("work", |_: Value, _| async move { HandlerResult::Ok("second") });
+    assert_eq!(ask(pair.peer(), "work").await.expect("the new one answers"), "second");
+    assert!(handlers.remove("work"));
+    let error = ask(pair.peer(), "work").await.expect_err("it was removed");
+    assert_eq!(refusal(&error), Some(Refusal::NoSuchMethod));
+
+    held.release("first");
+    assert_eq!(running.join().await.expect("the old one goes on"), "first");
+    pair.end().await;
+}
+
+/// A fallback answers what no handler does, knows the name, and can be removed.
+pub async fn fallback(rig: Rig) {
+    let binder = rig.builder().handle("known", |_: Value, _| async move { HandlerResult::Ok("known") });
+    let binder = binder.fallback(|_, context: Context| async move {
+        HandlerResult::Ok(Bytes::from(serde_json::to_vec(context.method())?))
+    });
+    let pair = rig.pair(binder, rig.builder()).await;
+    assert_eq!(ask(pair.peer(), "known").await.expect("a handler goes first"), "known");
+    assert_eq!(ask(pair.peer(), "größe").await.expect("the fallback answers"), "größe");
+    assert!(pair.binder.handlers().remove_fallback());
+    assert!(!pair.binder.handlers().remove_fallback());
+    let error = ask(pair.peer(), "größe").await.expect_err("there is no fallback now");
+    assert_eq!(refusal(&error), Some(Refusal::NoSuchMethod));
+    pair.end().await;
+}
+
+/// A handler sees method, key, peer and deadline.
+pub async fn context(rig: Rig) {
+    let gate = Gate::default();
+    let limit = Duration::from_secs(3_600);
+    let pair = rig.pair(rig.builder().execution_timeout(limit), rig.builder()).await;
+    gate.guard(pair.binder.handlers(), "look");
+    let before = Instant::now();
+    let keys = [
+        OrderingKey::none(),
+        OrderingKey::text("k"),
+        OrderingKey::text(""),
+        OrderingKey::binary(&b"\xff"[..]),
+    ];
+    for key in keys {
+        let argument = json!(0);
+        let call = pair.peer().invoke::<_, Value>("look", &argument).ordering_key(key.clone());
+        let look = async {
+            let held = gate.next().await;
+            assert_eq!(held.context.method(), "look");
+            assert_eq!(held.context.key(), &key);
+            assert_eq!(held.context.peer(), &pair.back);
+            assert_eq!(held.context.peer().id(), pair.back.id());
+            let deadline = held.context.deadline().expect("there is an execution timeout");
+            assert!(deadline >= before + limit && deadline <= Instant::now() + limit);
+            held.release(1);
+        };
+        let (result, ()) = futures_util::future::join(call.into_future(), look).await;
+        result.expect("the handler was released");
+    }
+    gate.guard(pair.connector.handlers(), "look");
+    let argument = json!(0);
+    let call = pair.back.invoke::<_, Value>("look", &argument);
+    let look = gate.next().map(|held| {
+        assert_eq!(held.context.deadline(), None, "the connector has no execution timeout");
+        assert_eq!(held.context.peer(), pair.peer());
+        assert!(!held.context.key().is_given());
+        held.release(1);
+    });
+    let (result, ()) = futures_util::future::join(call.into_future(), look).await;
+    result.expect("the handler was released");
+    pair.end().await;
+}
+
+/// A handler of one's own kind controls its whole reply.
+pub async fn own_handler(rig: Rig) {
+    struct Own;
+    impl callosum_runtime::Handler for Own {
+        fn call(&self, body: Bytes, _: Context) -> futures_util::future::BoxFuture<'static, Reply> {
+            let reply = match body.is_empty() {
+                true => Reply::Cancelled,
+                false => Reply::Result { body, compressed: true },
+            };
+            std::future::ready(reply).boxed()
+        }
+    }
+    let pair = rig.pair(rig.builder().handler("own", Own), rig.builder()).await;
+    let body = Bytes::from(vec![1; 50_000]);
+    assert_eq!(pair.peer().invoke_raw("own", &body).await.expect("the body comes back"), body);
+    let error = pair.peer().invoke_raw("own", &Bytes::new()).await.expect_err("it says so");
+    assert!(matches!(error, CallError::Cancelled), "{error:?}");
+    pair.end().await;
+}
+
+/// Counters say what is under way and what came of it, on both sides.
+pub async fn counters(rig: Rig) {
+    let gate = Gate::default();
+    let builder = rig.builder().max_concurrency(1).handle("mirror", mirror);
+    let pair = rig.pair(builder, rig.builder()).await;
+    gate.guard(pair.binder.handlers(), "hold");
+    let (ours, theirs) = (pair.peer().clone(), pair.back.clone());
+    let calls = [(); 2].map(|()| {
+        let peer = ours.clone();
+        rig.spawn(async move { ask(&peer, "hold").await })
+    });
+    let held = gate.next().await;
+    rig.until(|| theirs.stats().requests_queued == 1).await;
+    assert_eq!(theirs.stats().requests_running, 1);
+    assert_eq!(ours.stats().calls_in_flight, 2);
+    held.release(1);
+    gate.next().await.release(2);
+    for call in calls {
+        call.join().await.expect("both were released");
+    }
+    ask(&ours, "nothing").await.expect_err("there is no such method");
+    let stats = ours.stats();
+    assert_eq!((stats.calls_in_flight, stats.calls_done, stats.calls_failed), (0, 2, 1));
+    let stats = theirs.stats();
+    assert_eq!((stats.requests_queued, stats.requests_running), (0, 0));
+    assert_eq!((stats.requests_done, stats.requests_failed), (2, 1));
+    rig.until(|| theirs.stats().bytes_sent == ours.stats().bytes_received).await;
+    rig.until(|| ours.stats().bytes_sent == theirs.stats().bytes_received).await;
+    assert!(ours.stats().bytes_sent > 0 && theirs.stats().bytes_sent > 0);
+    assert_eq!((ours.stats().anomalies, theirs.stats().anomalies), (0, 0));
+    pair.end().await;
+}
+
+/// A probe is answered, in both directions.
+pub async fn ping(rig: Rig) {
+    let pair = rig.pair(rig.builder(), rig.builder()).await;
+    pair.peer().ping().await.expect("the binder answers");
+    pair.back.ping().await.expect("the connector answers");
+    let hello = pair.peer().info().hello.expect("the binder is one of ours");
+    assert_eq!(hello.max_body, 10 << 20);
+    assert!(pair.back.info().hello.is_some() && !pair.back.info().address.is_empty());
+    pair.end().await;
+}

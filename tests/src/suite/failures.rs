@@ -1,0 +1,155 @@
+//! What a caller learns when a call goes wrong on the other side.
+
+use std::fmt;
+use std::num::ParseIntError;
+
+use callosum_runtime::{CallError, Context, HandlerError, HandlerResult, Refusal};
+use serde_json::{Value, json};
+
+use crate::gate::Gate;
+use crate::rig::Rig;
+
+#[derive(Debug)]
+struct Broken(ParseIntError);
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the agent's größe is broken")
+    }
+}
+
+impl std::error::Error for Broken {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.0)
+    }
+}
+
+/// A handler's error arrives with its type, its `Display` and its chain of sources.
+pub async fn failure(rig: Rig) {
+    let handler = |text: String, _: Context| async move { text.parse::<u8>().map_err(Broken) };
+    let pair = rig.pair(rig.builder().handle("parse", handler), rig.builder().handle("parse", handler)).await;
+    for peer in [pair.peer(), &pair.back] {
+        let error = peer.invoke::<_, u8>("parse", "many").await.expect_err("not a number");
+        assert!(error.may_have_run());
+        let CallError::Failure(info) = &error else { panic!("{error:?}") };
+        assert_eq!(&*info.name, "Broken");
+        assert_eq!(&*info.repr, "the agent's größe is broken");
+        assert!(info.traceback.contains("failures::Broken: the agent's größe is broken"), "{info:?}");
+        assert!(info.traceback.contains("caused by: invalid digit found in string"), "{info:?}");
+        assert_eq!(error.to_string(), "the remote handler failed: the agent's größe is broken");
+        assert_eq!(peer.invoke::<_, u8>("parse", "7").await.expect("the link lives on"), 7);
+    }
+    pair.end().await;
+}
+
+/// A handler may name its error as it likes.
+pub async fn named_failure(rig: Rig) {
+    let binder = rig.builder().handle("divide", |_: Value, _| async {
+        HandlerResult::<()>::Err(HandlerError::new("ZeroDivisionError", "division by zero"))
+    });
+    let pair = rig.pair(binder, rig.builder()).await;
+    let error = pair.peer().invoke::<_, ()>("divide", &()).await.expect_err("it always fails");
+    let info = error.remote().expect("a failure has a name");
+    assert_eq!((&*info.name, &*info.repr), ("ZeroDivisionError", "division by zero"));
+    assert_eq!(&*info.traceback, "ZeroDivisionError: division by zero\n");
+    pair.end().await;
+}
+
+/// Panics, before and after the first await, are failures, and free the only place there is.
+pub async fn panics(rig: Rig) {
+    let gate = Gate::default();
+    let binder = rig.builder().max_concurrency(1).handle("early", |_: Value, _| {
+        if true {
+            panic!("at once");
+        }
+        async { HandlerResult::Ok(()) }
+    });
+    let binder = binder.handle("late", |n: u32, context: Context| async move {
+        context.peer().invoke::<_, Value>("echo", &n).await?;
+        let message = format!("after {n}");
+        if n > 0 {
+            panic!("{message}");
+        }
+        HandlerResult::Ok(())
+    });
+    let connector = rig.builder().handle("echo", |n: Value, _| async move { HandlerResult::Ok(n) });
+    let pair = rig.pair(binder, connector).await;
+    for (method, message) in [("early", "at once"), ("late", "after 3")] {
+        for _ in 0..3 {
+            let error = pair.peer().invoke::<_, ()>(method, &3).await.expect_err("it panics");
+            let CallError::Failure(info) = &error else { panic!("{error:?}") };
+            assert_eq!((&*info.name, &*info.repr), ("Panic", message));
+            assert!(info.traceback.contains(method), "{info:?}");
+        }
+    }
+    gate.guard(pair.binder.handlers(), "hold");
+    let argument = json!(1);
+    let call = pair.peer().invoke::<_, Value>("hold", &argument);
+    let release = async { gate.next().await.release(5) };
+    let (result, ()) = futures_util::future::join(call.into_future(), release).await;
+    assert_eq!(result.expect("the place is free"), 5);
+    pair.end().await;
+}
+
+/// An argument of the wrong type is refused before the handler runs.
+pub async fn invalid_argument(rig: Rig) {
+    let binder = rig.builder().handle("double", |n: u32, _| async move { HandlerResult::Ok(n * 2) });
+    let pair = rig.pair(binder, rig.builder()).await;
+    let error = pair.peer().invoke::<_, u32>("double", "text").await.expect_err("not a number");
+    let CallError::Error(info) = &error else { panic!("{error:?}") };
+    assert_eq!(Refusal::of(info), Some(Refusal::InvalidArgument));
+    assert!(!error.may_have_run());
+    assert_eq!(pair.peer().invoke::<_, u32>("double", &4).await.expect("a number"), 8);
+    pair.end().await;
+}
+
+/// A result of another type than the caller asked for is the caller's error; the handler has run.
+pub async fn undecodable_result(rig: Rig) {
+    let binder = rig.builder().handle("text", |_: Value, _| async { HandlerResult::Ok("text") });
+    let pair = rig.pair(binder, rig.builder()).await;
+    let error = pair.peer().invoke::<_, u32>("text", &()).await.expect_err("not a number");
+    assert!(matches!(error, CallError::Decode(_)), "{error:?}");
+    assert!(error.may_have_run());
+    pair.end().await;
+}
+
+/// What can't be written is an error where it is: the caller's for an argument, the handler's for a result.
+pub async fn unencodable(rig: Rig) {
+    type Odd = std::collections::BTreeMap<(u8, u8), u8>;
+    let odd = || Odd::from([((1, 2), 3)]);
+    let binder = rig.builder().handle("odd", move |_: Value, _| async move { HandlerResult::Ok(odd()) });
+    let pair = rig.pair(binder, rig.builder()).await;
+    let error = pair.peer().invoke::<_, Value>("odd", &odd()).await.expect_err("JSON has no such keys");
+    assert!(matches!(error, CallError::Encode(_)), "{error:?}");
+    assert!(!error.may_have_run());
+    let error = pair.peer().invoke::<_, Value>("odd", &()).await.expect_err("JSON has no such keys");
+    assert!(matches!(&error, CallError::Failure(info) if &*info.name == "CodecError"), "{error:?}");
+    pair.end().await;
+}
+
+/// Several failures, panics and results at once don't get mixed up.
+pub async fn mixed(rig: Rig) {
+    let binder = rig.builder().max_concurrency(3).handle("pick", |n: u32, _| async move {
+        match n % 3 {
+            0 => Ok(n),
+            1 => Err(HandlerError::new("One", &n.to_string())),
+            _ => panic!("{n}"),
+        }
+    });
+    let pair = rig.pair(binder, rig.builder()).await;
+    let peer = pair.peer();
+    let calls = (0..90).map(|n| async move {
+        let result = peer.invoke::<_, u32>("pick", &n).await;
+        match (n % 3, result) {
+            (0, Ok(same)) => assert_eq!(same, n),
+            (kind @ (1 | 2), Err(CallError::Failure(info))) => {
+                assert_eq!(&*info.name, if kind == 1 { "One" } else { "Panic" });
+                assert_eq!(*info.repr, n.to_string());
+            }
+            (_, other) => panic!("{n}: {other:?}"),
+        }
+    });
+    futures_util::future::join_all(calls).await;
+    rig.until(|| pair.back.stats().requests_running == 0).await;
+    pair.end().await;
+}

@@ -1,0 +1,30 @@
+//! What the async API promises, as test bodies that run on any runtime.
+
+pub mod calls;
+pub mod cancellation;
+pub mod connector;
+pub mod endpoints;
+pub mod failures;
+pub mod limits;
+pub mod load;
+pub mod nesting;
+pub mod ordering;
+pub mod plugging;
+pub mod shutdown;
+
+/// Makes a module of tests from test bodies: one runtime, one transport.
+#[macro_export]
+macro_rules! behaviour {
+    ($runtime:ident, $transport:ident, { $($module:ident: $($name:ident),+ $(,)?;)+ }) => { $(
+        mod $module { $(
+            #[test]
+            fn $name() {
+                $crate::rig::$runtime(
+                    concat!(stringify!($runtime), " ", stringify!($transport), " ", stringify!($name)),
+                    $crate::rig::Transport::$transport,
+                    $crate::suite::$module::$name,
+                );
+            }
+        )+ }
+    )+ };
+}

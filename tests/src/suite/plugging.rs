@@ -1,0 +1,301 @@
+//! What users plug in: byte streams, executors, schedulers, subscribers of traces.
+
+use std::collections::VecDeque;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use bytes::Bytes;
+use callosum_runtime::proto::Ticket;
+use callosum_runtime::proto::scheduler::{Action, Arrival, Busy, Scheduler, Withdrawn};
+use callosum_runtime::rt::{BoxStream, Listener, Runtime, Timer};
+use callosum_runtime::{
+    Context, DisconnectCause, DriverError, Endpoint, HandlerError, HandlerResult, PeerId, duplex,
+};
+use futures_util::future::BoxFuture;
+use serde_json::Value;
+use tracing::span;
+
+use crate::gate::{Alive, Gate};
+use crate::rig::{Pair, Rig, SOON};
+
+async fn over_duplex(rig: &Rig, capacity: usize) -> Pair {
+    let (ours, theirs) = duplex(capacity);
+    let builder = || {
+        let builder = rig.builder().handle("bounce", |depth: u32, context: Context| async move {
+            match depth {
+                0 => Ok(0),
+                _ => {
+                    let below: u32 = context.peer().invoke("bounce", &(depth - 1)).await?;
+                    Ok::<_, HandlerError>(below + 1)
+                }
+            }
+        });
+        builder.handle_raw("echo", |body, _| async move { HandlerResult::Ok(body) })
+    };
+    let (binder, binder_driver) = builder().binder();
+    let binder_driver = rig.drive(binder_driver);
+    let (connector, connector_driver) = builder().connect_stream(ours);
+    let connector_driver = rig.drive(connector_driver);
+    binder.accept(theirs, "somewhere").expect("there is room");
+    connector.peer().ready().await.expect("the binder answers");
+    let back = rig.sole_peer(&binder).await;
+    assert_eq!(back.info().address, "somewhere");
+    Pair { binder, binder_driver, connector, connector_driver, back }
+}
+
+/// A byte stream of the user's own, however small its buffer, carries everything in both directions.
+pub async fn tiny_byte_streams(rig: Rig) {
+    for capacity in [1, 7, 4096] {
+        let pair = over_duplex(&rig, capacity).await;
+        for peer in [pair.peer(), &pair.back] {
+            assert_eq!(peer.invoke::<_, u32>("bounce", &20).await.expect("calls nest"), 20);
+            let body = Bytes::from(vec![3; 20_000]);
+            assert_eq!(peer.invoke_raw("echo", &body).await.expect("it comes back"), body);
+        }
+        let calls = (0..50).map(|n| {
+            let peer = if n % 2 == 0 { pair.peer() } else { &pair.back };
+            async move { peer.invoke::<_, u32>("bounce", &(n % 4)).await.expect("calls nest") }
+        });
+        futures_util::future::join_all(calls).await;
+        pair.end().await;
+    }
+}
+
+/// A connector over a byte stream does not reconnect: its driver ends with the cause.
+pub async fn end_of_a_byte_stream(rig: Rig) {
+    let gate = Gate::default();
+    let pair = over_duplex(&rig, 512).await;
+    gate.guard(pair.connector.handlers(), "hold");
+    let back = pair.back.clone();
+    let call = rig.spawn(async move { back.invoke::<_, Value>("hold", &1).await });
+    let _held = gate.next().await;
+    pair.binder_driver.cut().await;
+    let Err(DriverError::Disconnected(cause)) = pair.connector_driver.join().await else {
+        panic!("the driver must end with the cause");
+    };
+    assert!(matches!(cause, DisconnectCause::PeerClosed | DisconnectCause::Io(_)), "{cause:?}");
+    assert_eq!(gate.live(), 0);
+    call.join().await.expect_err("the link is gone");
+    pair.connector.peer().ready().await.expect_err("there is no other stream");
+}
+
+/// An executor of the user's own: here, one that counts.
+#[derive(Debug)]
+struct Counting {
+    inner: Arc<dyn Runtime>,
+    spawned: AtomicUsize,
+    alive: Arc<AtomicUsize>,
+}
+
+impl Runtime for Counting {
+    fn spawn(&self, task: BoxFuture<'static, ()>) {
+        self.spawned.fetch_add(1, Ordering::SeqCst);
+        let alive = Alive::new(&self.alive);
+        self.inner.spawn(Box::pin(async move {
+            let _alive = alive;
+            task.await;
+        }));
+    }
+
+    fn timer(&self, at: Instant) -> Pin<Box<dyn Timer>> {
+        self.inner.timer(at)
+    }
+
+    fn connect<'a>(&'a self, endpoint: &'a Endpoint) -> BoxFuture<'a, io::Result<BoxStream>> {
+        self.inner.connect(endpoint)
+    }
+
+    fn bind<'a>(&'a self, endpoint: &'a Endpoint) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
+        self.inner.bind(endpoint)
+    }
+}
+
+/// Peers run on an executor of the user's own, and when the drivers have ended no task is left on it.
+pub async fn own_runtime(rig: Rig) {
+    let alive = Arc::<AtomicUsize>::default();
+    let counting = Arc::new(Counting {
+        inner: rig.runtime().clone(),
+        spawned: AtomicUsize::new(0),
+        alive: alive.clone(),
+    });
+    let own = rig.with_runtime(counting.clone());
+    for cut in [false, true] {
+        let gate = Gate::default();
+        // The drivers run outside, so that only what is under them is counted.
+        let (binder, binder_driver) = own.builder().bind(&rig.endpoint()).await.expect("it is free");
+        let binder_driver = rig.drive(binder_driver);
+        let (connector, connector_driver) =
+            own.builder().connect(&binder.endpoints()[0]).expect("it is an endpoint");
+        let connector_driver = rig.drive(connector_driver);
+        gate.guard(binder.handlers(), "hold");
+        let calls: Vec<_> = (0..10)
+            .map(|n| {
+                let peer = connector.peer().clone();
+                rig.spawn(async move { peer.invoke::<_, Value>("hold", &n).await })
+            })
+            .collect();
+        let mut held = Vec::new();
+        for _ in 0..10 {
+            held.push(gate.next().await);
+        }
+        assert!(alive.load(Ordering::SeqCst) >= 10);
+        if cut {
+            binder_driver.cut().await;
+            rig.until(|| alive.load(Ordering::SeqCst) == 0).await;
+            connector_driver.cut().await;
+        } else {
+            for held in held.drain(..) {
+                held.release(1);
+            }
+            binder.shutdown(SOON).await;
+            binder_driver.join().await.expect("it ends well");
+            connector_driver.cut().await;
+            rig.until(|| alive.load(Ordering::SeqCst) == 0).await;
+        }
+        for call in calls {
+            assert_eq!(call.join().await.is_ok(), !cut);
+        }
+    }
+    assert!(counting.spawned.load(Ordering::SeqCst) >= 22);
+}
+
+/// A scheduler of the user's own: last come, first served, one at a time.
+#[derive(Default)]
+struct LastFirst {
+    waiting: Vec<(Ticket, PeerId)>,
+    running: Option<Ticket>,
+    releases: VecDeque<Ticket>,
+}
+
+impl Scheduler for LastFirst {
+    fn arrive(&mut self, call: Arrival<'_>) -> Result<(), Busy> {
+        self.waiting.push((call.ticket, call.peer));
+        Ok(())
+    }
+
+    fn finish(&mut self, call: Ticket) {
+        if self.running == Some(call) {
+            self.running = None;
+            self.releases.push_back(call);
+        }
+    }
+
+    fn withdraw(&mut self, call: Ticket) -> Withdrawn {
+        if self.running == Some(call) {
+            return Withdrawn::Running;
+        }
+        let before = self.waiting.len();
+        self.waiting.retain(|(ticket, _)| *ticket != call);
+        if self.waiting.len() == before {
+            return Withdrawn::Unknown;
+        }
+        self.releases.push_back(call);
+        Withdrawn::Waiting
+    }
+
+    fn forget_peer(&mut self, peer: PeerId) {
+        self.waiting.retain(|(_, of)| *of != peer);
+    }
+
+    fn suspend(&mut self, _: Ticket) {}
+    fn resume(&mut self, _: Ticket) {}
+    fn pause(&mut self, _: PeerId) {}
+    fn unpause(&mut self, _: PeerId) {}
+
+    fn poll(&mut self) -> Option<Action> {
+        if let Some(call) = self.releases.pop_front() {
+            return Some(Action::Release(call));
+        }
+        if self.running.is_some() {
+            return None;
+        }
+        let (call, _) = self.waiting.pop()?;
+        self.running = Some(call);
+        Some(Action::Start(call))
+    }
+
+    fn running(&self) -> usize {
+        usize::from(self.running.is_some())
+    }
+
+    fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.running.is_none() && self.releases.is_empty()
+    }
+}
+
+/// The order of calls is the affair of the scheduler that the user gave.
+pub async fn own_scheduler(rig: Rig) {
+    let gate = Gate::default();
+    let pair = rig.pair(rig.builder().scheduler(Box::<LastFirst>::default()), rig.builder()).await;
+    gate.guard(pair.binder.handlers(), "hold");
+    let mut calls = Vec::new();
+    let mut first = None;
+    for n in 0..4 {
+        let peer = pair.peer().clone();
+        calls.push(rig.spawn(async move { peer.invoke::<_, Value>("hold", &n).await }));
+        match n {
+            0 => first = Some(gate.next().await),
+            n => rig.until(|| pair.back.stats().requests_queued == n).await,
+        }
+    }
+    first.expect("the first runs").release(0);
+    for n in [3, 2, 1] {
+        let held = gate.next().await;
+        assert_eq!(held.argument, n);
+        held.release(n);
+    }
+    for (n, call) in (0..4).zip(calls) {
+        assert_eq!(call.join().await.expect("it was released"), n);
+    }
+    pair.end().await;
+}
+
+/// Takes every span and event, and formats what it is given.
+struct Everything;
+
+impl tracing::Subscriber for Everything {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, attributes: &span::Attributes<'_>) -> span::Id {
+        std::hint::black_box(format!("{attributes:?}"));
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        std::hint::black_box(format!("{event:?}"));
+    }
+
+    fn enter(&self, _: &span::Id) {}
+    fn exit(&self, _: &span::Id) {}
+}
+
+/// With every trace enabled, nothing panics or waits: calls, failures, panics, cuts, reconnects.
+pub async fn tracing_enabled(rig: Rig) {
+    // Another test of this process may have been first; it has set the same.
+    let _ = tracing::subscriber::set_global_default(Everything);
+    let binder = rig.builder().handle("panic", |_: Value, _| async {
+        if true {
+            panic!("on purpose");
+        }
+        HandlerResult::Ok(())
+    });
+    let pair = rig.pair(binder, rig.builder()).await;
+    pair.peer().invoke::<_, ()>("panic", &()).key("k").await.expect_err("it panics");
+    pair.peer().invoke::<_, ()>("nothing", &()).await.expect_err("there is no such method");
+    pair.peer().disconnect();
+    pair.back.ready().await.err();
+    pair.peer().ping().await.err();
+    pair.end().await;
+}

@@ -1,0 +1,72 @@
+//! The suite of behaviour on both runtimes: everything over TCP, and where it matters over the other transports.
+
+macro_rules! everything {
+    ($runtime:ident) => {
+        callosum_tests::behaviour!($runtime, Tcp, {
+            calls: typed_json, typed_msgpack, raw_bytes, codec_of_one_call, no_such_method,
+                handlers_change_while_running, fallback, context, own_handler, counters, ping;
+            nesting: binder_calls_connector, call_backs_twenty_deep, no_deadlock_at_one_handler,
+                a_lent_place_comes_back, nested_failure, relay_between_connectors;
+            failures: failure, named_failure, panics, invalid_argument, undecodable_result, unencodable, mixed;
+            cancellation: dropped_call_stops_its_handler, timed_out_call_stops_its_handler, default_timeout,
+                cancelled_while_waiting_never_runs, dropped_before_it_left, execution_timeout, many_dropped;
+            ordering: unordered, exit_ordered, key_serialized, key_scope, many_keys_unordered,
+                many_keys_exit_ordered, many_keys_serialized, busy_past_the_queue_limit, peers_get_their_share;
+            endpoints: chosen_port, every_address, ipv6, stale_socket_file, in_use_already, bound_again, bad_texts,
+                unbindable, several_endpoints, no_listening_after_the_end, many_peers;
+            connector: binder_restarts, waiting_ends_with_the_timeout, failing_while_disconnected,
+                never_reconnecting, cut_by_hand, events, connector_first, silent_binder;
+            shutdown: binder_drains, connector_drains, large_replies_are_flushed, deadline_cuts, shutdown_twice,
+                nothing_to_drain, no_newcomers_while_draining, dropped_driver, dropped_driver_in_the_thick_of_it,
+                driver_never_polled;
+            limits: body_at_the_limit, limit_of_the_other_side, too_large_once_known,
+                one_byte_past_from_a_stranger, far_past, killed_in_the_middle_of_a_body, peer_that_never_reads,
+                full_outbox, unfinished_handshakes, garbage_instead_of_a_greeting, garbage_between_good_calls,
+                cancel_is_answered;
+            load: ten_thousand_calls, large_and_small, coming_and_going;
+            plugging: tiny_byte_streams, end_of_a_byte_stream, own_runtime, own_scheduler, tracing_enabled;
+        });
+    };
+}
+
+/// What depends on the transport underneath.
+macro_rules! transports {
+    ($runtime:ident, $transport:ident) => {
+        callosum_tests::behaviour!($runtime, $transport, {
+            calls: typed_json, raw_bytes, ping;
+            nesting: call_backs_twenty_deep, no_deadlock_at_one_handler;
+            cancellation: dropped_call_stops_its_handler, many_dropped;
+            ordering: many_keys_exit_ordered;
+            endpoints: in_use_already, bound_again, many_peers;
+            connector: binder_restarts, failing_while_disconnected, never_reconnecting, cut_by_hand, events,
+                connector_first;
+            shutdown: binder_drains, connector_drains, large_replies_are_flushed, deadline_cuts, dropped_driver,
+                dropped_driver_in_the_thick_of_it;
+            load: large_and_small, coming_and_going;
+        });
+    };
+}
+
+mod tokio_tcp {
+    everything!(on_tokio);
+}
+
+mod tokio_ipc {
+    transports!(on_tokio, Ipc);
+}
+
+mod tokio_inproc {
+    transports!(on_tokio, Inproc);
+}
+
+mod async_std_tcp {
+    everything!(on_async_std);
+}
+
+mod async_std_ipc {
+    transports!(on_async_std, Ipc);
+}
+
+mod async_std_inproc {
+    transports!(on_async_std, Inproc);
+}
