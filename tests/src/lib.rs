@@ -1,8 +1,8 @@
 //! Tests across the crates: one suite of behaviour for both runtimes, and peers in Python.
 #![forbid(unsafe_code)]
 
-pub mod interop;
 pub mod gate;
+pub mod interop;
 pub mod python;
 pub mod raw;
 pub mod rig;
