@@ -42,7 +42,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             None => return Err("the manager has ended".into()),
         }
     };
-    assert_eq!(manager.peers(), [peer.clone()]);
+    assert!(manager.peers().contains(&peer));
 
     let answer: String = peer.invoke("pull_image", "nginx").timeout(PATIENCE).await?;
     println!("{answer}");
