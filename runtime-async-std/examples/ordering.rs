@@ -3,12 +3,13 @@
 //! `cargo run -p callosum-async-std --example async-std-ordering`
 
 use std::error::Error;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_channel::Receiver;
 use callosum_async_std::{Builder, Context, HandlerResult, Invocation, OrderingMode, Peer, builder};
 use futures_util::FutureExt;
+use parking_lot::Mutex;
 
 /// What the handlers did, in the order in which they did it.
 type Log = Arc<Mutex<Vec<&'static str>>>;
@@ -21,16 +22,16 @@ fn service(log: &Log, gate: Receiver<()>) -> Builder {
     let stop = move |(): (), _: Context| {
         let (log, gate) = (stops.clone(), gate.clone());
         async move {
-            log.lock().unwrap().push("stop begins");
+            log.lock().push("stop begins");
             gate.recv().await?;
-            log.lock().unwrap().push("stop is done");
+            log.lock().push("stop is done");
             HandlerResult::Ok(())
         }
     };
     let delete = move |(): (), _: Context| {
         let log = deletes.clone();
         async move {
-            log.lock().unwrap().push("delete is done");
+            log.lock().push("delete is done");
             HandlerResult::Ok(())
         }
     };
@@ -60,7 +61,7 @@ async fn show(mode: OrderingMode) -> Result<(), Box<dyn Error>> {
         // Deleted before it was stopped, and the caller knows.
         (&mut delete).await?;
         assert!((&mut stop).now_or_never().is_none());
-        assert!(!log.lock().unwrap().contains(&"stop is done"));
+        assert!(!log.lock().contains(&"stop is done"));
         open.send(()).await?;
         stop.await?;
     } else {
@@ -71,9 +72,9 @@ async fn show(mode: OrderingMode) -> Result<(), Box<dyn Error>> {
     }
     if mode == OrderingMode::KeySerialized {
         // The container was stopped before the other handler even began.
-        assert_eq!(*log.lock().unwrap(), ["stop begins", "stop is done", "delete is done"]);
+        assert_eq!(*log.lock(), ["stop begins", "stop is done", "delete is done"]);
     }
-    println!("{mode:?}: {}", log.lock().unwrap().join(", "));
+    println!("{mode:?}: {}", log.lock().join(", "));
 
     connector.shutdown(PATIENCE).await;
     manager.shutdown(PATIENCE).await;
