@@ -1,4 +1,54 @@
 //! The async API of Callosum, written once for every executor.
+//!
+//! Most programs depend on `callosum-tokio` or `callosum-async-std`, which re-export all of this and bring an executor.
+//! To use another one, implement [`rt::Runtime`] and start with [`Builder::new`].
+//!
+//! - A [`Builder`] makes an endpoint: a [`Binder`], which many peers connect to, or a [`Connector`], which has one. Both
+//!   serve and invoke.
+//! - Each comes with a [`Driver`], a future that makes it go. No task outlives it.
+//! - A [`Peer`] is the other side of a link: [`Peer::invoke`] calls it, and a handler finds its caller in
+//!   [`Context::peer`].
+//! - [`Event`]s and [`Stats`] tell what goes on, and so do `tracing`'s spans and events.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use callosum_runtime::{BindError, Binder, Builder, CallError, Context, Driver, HandlerResult, OrderingMode, Peer};
+//!
+//! async fn stop(container: String, context: Context) -> HandlerResult<()> {
+//!     println!("{} stops {container}", context.peer().id());
+//!     Ok(())
+//! }
+//!
+//! async fn serve(builder: Builder) -> Result<(Binder, Driver), BindError> {
+//!     builder
+//!         .ordering(OrderingMode::KeySerialized)
+//!         .execution_timeout(Duration::from_secs(60))
+//!         .handle("stop", stop)
+//!         .bind("tcp://127.0.0.1:0")
+//!         .await
+//! }
+//!
+//! async fn call(peer: &Peer, container: &str) -> Result<(), CallError> {
+//!     peer.invoke("stop", container).key(container).timeout(Duration::from_secs(5)).await
+//! }
+//! ```
+//!
+//! # Cancel safety
+//! Futures can be dropped at any time. Dropping a call's future cancels the call, on the other side too; see
+//! [`Invocation`]. A shutdown that was begun goes on. Every `async fn` says what else its cancellation means.
+//!
+//! A handler's future is dropped at its next await when its call is cancelled, runs into its execution timeout, or loses
+//! its link. Handlers are first polled on their link's task: one that blocks its thread keeps the link from being read.
+//!
+//! # Limits
+//! Everything that a remote peer can make grow has one: [`Limits`], [`Builder::max_concurrency`],
+//! [`Builder::keepalive`], [`Reconnect`]. Calls and handlers have no timeout by default; see [`Builder::call_timeout`]
+//! and [`Builder::execution_timeout`].
+//!
+//! # Feature flags
+//! - `zeromq`: sockets of the `zeromq` crate as message links. Turn it on through the adapter, which chooses that crate's
+//!   runtime. Off by default.
 #![forbid(unsafe_code)]
 
 mod binder;

@@ -1,0 +1,44 @@
+//! A server, a client and one call, over loopback TCP.
+//!
+//! `cargo run -p callosum-async-std --example async-std-quickstart`
+
+use std::error::Error;
+use std::time::Duration;
+
+use callosum_async_std::{Context, HandlerResult, builder};
+use serde::{Deserialize, Serialize};
+
+#[derive(Serialize, Deserialize)]
+struct Add {
+    a: i64,
+    b: i64,
+}
+
+/// A handler takes the argument, and a context that knows the caller. Any error may leave it with `?`.
+async fn add(args: Add, _context: Context) -> HandlerResult<i64> {
+    Ok(args.a + args.b)
+}
+
+#[async_std::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    // An endpoint is a handle and a driver. Nothing happens unless the driver is awaited or spawned.
+    // Port 0 lets the system choose one; `endpoints` tells which.
+    let (binder, driver) = builder().handle("add", add).bind("tcp://127.0.0.1:0").await?;
+    let server = async_std::task::spawn(driver);
+
+    let (connector, driver) = builder().connect(&binder.endpoints()[0])?;
+    let client = async_std::task::spawn(driver);
+
+    // The call waits for the connection, then for its reply, for two seconds together.
+    let sum: i64 =
+        connector.peer().invoke("add", &Add { a: 2, b: 40 }).timeout(Duration::from_secs(2)).await?;
+    println!("2 + 40 = {sum}");
+    assert_eq!(sum, 42);
+
+    // A shutdown lets what is under way finish, for up to a second here. Then the drivers end.
+    connector.shutdown(Duration::from_secs(1)).await;
+    binder.shutdown(Duration::from_secs(1)).await;
+    client.await?;
+    server.await?;
+    Ok(())
+}
