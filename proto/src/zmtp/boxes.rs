@@ -114,3 +114,45 @@ fn check_frames(frames: usize) -> Result<(), LinkError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(inside: usize) -> Head {
+        Head::data(false, inside + OVERHEAD)
+    }
+
+    #[test]
+    fn pongs_between_frames_are_not_part_of_the_message() {
+        let mut boxes = Boxes::new(100);
+        boxes.opened(&head(95), Opened::Nothing).unwrap();
+        boxes.pinged();
+        boxes.opened(&head(5), Opened::Nothing).unwrap();
+        boxes.opened(&head(5), Opened::Message { size: 100, frames: 2 }).unwrap();
+        for _ in 0..MAX_FRAMES_READ + 1 {
+            boxes.pinged();
+            boxes.opened(&head(MAX_PONG), Opened::Nothing).unwrap();
+        }
+    }
+
+    #[test]
+    fn pongs_that_nobody_asked_for_are_bounded() {
+        let mut boxes = Boxes::new(100);
+        for _ in 0..MAX_FRAMES_READ {
+            boxes.opened(&head(5), Opened::Nothing).unwrap();
+        }
+        let result = boxes.opened(&head(5), Opened::Nothing);
+        assert_eq!(result, Err(LinkError::TooManyFrames { max: MAX_FRAMES_READ }));
+    }
+
+    #[test]
+    fn nothing_follows_the_last_nonce() {
+        let sealed = |nonce: u64| [NAME, &nonce.to_be_bytes(), &[0; TAG + FLAGS]].concat();
+        let mut boxes = Boxes::new(100);
+        boxes.check(&sealed(u64::MAX - 1)).unwrap();
+        boxes.check(&sealed(u64::MAX)).unwrap();
+        assert_eq!(boxes.check(&sealed(1)), Err(Violation::OutOfOrder));
+        assert_eq!(boxes.check(&sealed(u64::MAX)), Err(Violation::OutOfOrder));
+    }
+}
