@@ -728,8 +728,8 @@ fn every_split_of_a_conversation_means_the_same() {
     conversation(&vec![1; 2_000], &vec![1; 2_000]);
     // What is said at once is never longer than a message's three boxes or INITIATE.
     for at in 1..400 {
-        conversation(&vec![at; 20], &[]);
-        conversation(&[], &vec![at; 20]);
+        conversation(&[at; 20], &[]);
+        conversation(&[], &[at; 20]);
     }
 }
 

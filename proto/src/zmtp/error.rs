@@ -31,7 +31,7 @@ pub enum LinkError {
         /// The codec's words.
         detail: String,
     },
-    /// The peer sent an ERROR command.
+    /// The peer sent an ERROR command. It is never encrypted, so nothing proves that it is the peer's.
     #[error("refused by the peer: {reason:?}")]
     Refused {
         /// The peer's words, or ZAP's three-digit status (RFC 27).

@@ -95,8 +95,8 @@ enum Phase {
 /// Payloads of up to 2 KiB are copied out of the input, larger ones share its allocation if they lie in it as
 /// a whole, and are copied together if not. An encrypted payload is held twice while it is decrypted.
 ///
-/// The codec below allocates 64 KiB, of which few are touched, with the peer's first command; the peer may be
-/// unauthenticated still. Until then a link takes less than 4 KiB.
+/// The codec below allocates 64 KiB, few of which are touched, with the peer's first command; under CURVE the
+/// peer is not authenticated by then. Before that a link takes a kilobyte, and what the peer has sent.
 pub struct Link {
     codec: Codec,
     phase: Phase,
