@@ -111,3 +111,28 @@ fn ready(config: &ConnectionConfig) -> Bytes {
     frame.extend_from_slice(&payload);
     frame.freeze()
 }
+
+#[cfg(test)]
+mod tests {
+    use omq_proto::proto::Role;
+
+    use super::*;
+
+    fn config(identity: usize) -> ConnectionConfig {
+        let identity = Bytes::from(vec![b'i'; identity]);
+        ConnectionConfig::new(Role::Server, omq_proto::SocketType::Router).identity(identity)
+    }
+
+    #[test]
+    fn what_is_said_asleep_is_what_the_connection_would_say() {
+        for identity in [0, 1, 200, 255] {
+            let (mut codec, greeting) = Codec::new(config(identity), false);
+            let ready = codec.greet(greeting.clone()).unwrap();
+            assert!(codec.awake().is_none(), "64 KiB for a peer that has said nothing");
+            let mut connection = Connection::new(config(identity));
+            connection.handle_input(greeting.clone()).unwrap();
+            assert_eq!(connection.poll_transmit(), [greeting, ready.clone()].concat());
+            assert!(!codec.connection().unwrap().has_pending_transmit(), "said twice");
+        }
+    }
+}

@@ -81,7 +81,7 @@ enum Phase {
 /// - After each `handle_input`, take events with [`poll_event`](Self::poll_event) until `None`.
 /// - After each call that takes `&mut self`, write what [`output`](Self::output) holds and report it with
 ///   [`advance_output`](Self::advance_output).
-/// - Under CURVE, a server answers [`LinkEvent::AuthenticationRequested`] with `authenticate`, at any later time.
+/// - Under CURVE, a server answers `LinkEvent::AuthenticationRequested` with `authenticate`, at any later time.
 /// - Call [`handle_timeout`](Self::handle_timeout) once [`poll_timeout`](Self::poll_timeout) has passed.
 /// - After an error, write what is left, for it may tell the peer why, and close the connection.
 ///
