@@ -2,9 +2,14 @@ use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
+#[cfg(feature = "curve")]
+use omq_proto::CurveServerOptions;
 use omq_proto::proto::{ConnectionConfig, Role as TransportRole};
 use omq_proto::{MechanismSetup, Payload};
 
+use super::assembly::MAX_FRAMES_READ;
+#[cfg(feature = "curve")]
+use super::{CurveKeyPair, CurvePublicKey};
 use crate::MAX_FRAMES;
 
 /// Which of Callosum's two ends a link is.
@@ -74,12 +79,56 @@ pub enum Mechanism {
     /// Neither (RFC 23, section "The NULL Security Mechanism").
     #[default]
     Null,
+    /// The server's side of CURVE (RFC 26), on whichever end. It asks the application whom to admit, with
+    /// [`LinkEvent::AuthenticationRequested`](super::LinkEvent::AuthenticationRequested).
+    #[cfg(feature = "curve")]
+    CurveServer {
+        /// This end's.
+        keys: CurveKeyPair,
+    },
+    /// The client's side of CURVE.
+    #[cfg(feature = "curve")]
+    CurveClient {
+        /// This end's.
+        keys: CurveKeyPair,
+        /// The only server that this end talks to.
+        server: CurvePublicKey,
+    },
 }
 
 impl Mechanism {
-    pub(super) fn setup(&self) -> MechanismSetup {
+    fn setup(&self) -> MechanismSetup {
         match self {
             Self::Null => MechanismSetup::Null,
+            #[cfg(feature = "curve")]
+            Self::CurveServer { keys } => MechanismSetup::CurveServer {
+                our_keypair: keys.to_codec(),
+                // It only marks that somebody is to be asked: the link takes the question. The link's own
+                // deadline, not the codec's clock, is what ends a handshake.
+                options: CurveServerOptions::new().cookie_lifetime(Duration::MAX).authenticator(|_| false),
+            },
+            #[cfg(feature = "curve")]
+            Self::CurveClient { keys, server } => {
+                MechanismSetup::CurveClient { our_keypair: keys.to_codec(), server_public: server.to_codec() }
+            }
+        }
+    }
+
+    pub(super) fn is_server(&self) -> bool {
+        match self {
+            Self::Null => false,
+            #[cfg(feature = "curve")]
+            Self::CurveServer { .. } => true,
+            #[cfg(feature = "curve")]
+            Self::CurveClient { .. } => false,
+        }
+    }
+
+    #[cfg(feature = "curve")]
+    pub(super) fn server_key(&self) -> Option<CurvePublicKey> {
+        match self {
+            Self::CurveClient { server, .. } => Some(*server),
+            Self::Null | Self::CurveServer { .. } => None,
         }
     }
 }
@@ -142,9 +191,13 @@ impl LinkConfig {
         };
         // omq-proto counts one payload slot per frame towards the limit.
         let slots = MAX_FRAMES * size_of::<Payload>();
+        // What it puts together itself is counted before it sees it; this only bounds it all the same.
+        let slots_read = 2 * MAX_FRAMES_READ * size_of::<Payload>();
         ConnectionConfig::new(role, self.role.socket_type().to_wire())
             .identity(self.identity.clone())
             .max_message_size(self.max_message_size.saturating_add(slots))
+            .max_wire_message_size(self.max_message_size.saturating_add(slots_read))
+            .defer_authentication(true)
             .mechanism(self.mechanism.setup())
     }
 }

@@ -1,3 +1,5 @@
+#[cfg(feature = "curve")]
+use super::CurvePublicKey;
 use super::SocketType;
 
 /// Why a link is over. None of these leaves it usable.
@@ -29,11 +31,20 @@ pub enum LinkError {
         /// The codec's words.
         detail: String,
     },
-    /// The peer sent an ERROR command.
+    /// The peer sent an ERROR command. It is never encrypted, so nothing proves that it is the peer's.
     #[error("refused by the peer: {reason:?}")]
     Refused {
         /// The peer's words, or ZAP's three-digit status (RFC 27).
         reason: String,
+        /// What the reason means, if it is such a status: then authentication has failed.
+        status: Option<RefusalStatus>,
+    },
+    /// This end's application refused the peer.
+    #[cfg(feature = "curve")]
+    #[error("the peer with the public key {public_key} was not admitted")]
+    NotAdmitted {
+        /// Who it is.
+        public_key: CurvePublicKey,
     },
     /// The handshake failed in another way.
     #[error("handshake failed: {detail}")]
@@ -75,7 +86,19 @@ pub enum LinkError {
     Closed,
 }
 
-/// How a peer broke the protocol (RFC 23).
+/// Why a peer's authenticator did not admit us (RFC 27, section "Reply").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RefusalStatus {
+    /// 300: it could not decide.
+    TemporaryFailure,
+    /// 400: it knows of no reason to admit us.
+    Denied,
+    /// 500: it failed.
+    InternalError,
+}
+
+/// How a peer, or somebody on the way, broke the protocol (RFC 23, RFC 26).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Violation {
@@ -88,6 +111,15 @@ pub enum Violation {
     /// A frame longer than this machine can address.
     #[error("frame of {0} bytes")]
     FrameLength(u64),
+    /// A frame in the clear where all must be encrypted.
+    #[error("frame that is not encrypted")]
+    NotEncrypted,
+    /// An encrypted frame that doesn't open: damaged, cut short, or not of the peer's making.
+    #[error("encrypted frame that is not the peer's")]
+    Forged,
+    /// An encrypted frame that came a second time, or before or after its turn.
+    #[error("encrypted frame out of its order")]
+    OutOfOrder,
     /// Anything that the codec found.
     #[error("{0}")]
     Codec(String),
@@ -106,7 +138,7 @@ pub enum SendError {
     /// ZMTP has no message without frames.
     #[error("message without frames")]
     Empty,
-    /// The encryption has no nonce left. The link must be closed.
+    /// The encryption has no nonce left, after 2^64 - 1 frames. The link is over.
     #[error("encryption exhausted")]
     Exhausted,
 }
@@ -114,17 +146,36 @@ pub enum SendError {
 /// The texts with which omq-proto 0.37 refuses a socket type; its error carries nothing else.
 const SOCKET_TYPE_REFUSALS: [&str; 2] = ["incompatible socket types", "unknown peer socket type"];
 
+/// The text with which it fails to open a box.
+const BOX_REFUSAL: &str = "CURVE decrypt failed";
+
 impl LinkError {
+    /// Whether the peer's authenticator is why: trying again helps only when it has changed its mind.
+    pub fn is_authentication_failure(&self) -> bool {
+        matches!(self, Self::Refused { status: Some(_), .. })
+    }
+
+    pub(super) fn refused(reason: String) -> Self {
+        let status = match reason.as_str() {
+            "300" => Some(RefusalStatus::TemporaryFailure),
+            "400" => Some(RefusalStatus::Denied),
+            "500" => Some(RefusalStatus::InternalError),
+            _ => None,
+        };
+        Self::Refused { reason, status }
+    }
+
     pub(super) fn from_codec(error: omq_proto::Error, ours: SocketType) -> Self {
         use omq_proto::Error;
         match error {
-            Error::HandshakeRefused(refusal) => Self::Refused { reason: refusal.reason.clone() },
+            Error::HandshakeRefused(refusal) => Self::refused(refusal.reason.clone()),
             Error::HandshakeFailed(detail) | Error::Protocol(detail)
                 if SOCKET_TYPE_REFUSALS.iter().any(|text| detail.starts_with(text)) =>
             {
                 Self::IncompatibleSocket { ours, detail }
             }
             Error::HandshakeFailed(detail) => Self::Handshake { detail },
+            Error::Protocol(detail) if detail == BOX_REFUSAL => Violation::Forged.into(),
             Error::Protocol(detail) => Violation::Codec(detail).into(),
             Error::MessageTooLarge { size, max } => Self::TooLarge { size: size as u64, max },
             Error::UnsupportedZmtpVersion { major, .. } => Self::UnsupportedVersion { major },

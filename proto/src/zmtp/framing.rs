@@ -31,8 +31,16 @@ pub(super) struct Head {
 
 impl Head {
     pub(super) fn data(more: bool, len: usize) -> Self {
+        Self::new(more, false, len)
+    }
+
+    pub(super) fn command(len: usize) -> Self {
+        Self::new(false, true, len)
+    }
+
+    fn new(more: bool, command: bool, len: usize) -> Self {
         let mut raw = [0; MAX_HEAD];
-        let flags = if more { MORE } else { 0 };
+        let flags = if more { MORE } else { 0 } | if command { COMMAND } else { 0 };
         let raw_len = if len > MAX_SHORT {
             raw[0] = flags | LONG;
             raw[1..].copy_from_slice(&(len as u64).to_be_bytes());
@@ -42,7 +50,7 @@ impl Head {
             raw[1] = len as u8;
             2
         };
-        Self { more, command: false, len, raw, raw_len }
+        Self { more, command, len, raw, raw_len }
     }
 
     /// As on the wire.

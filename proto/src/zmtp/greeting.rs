@@ -7,6 +7,7 @@ use super::LinkError;
 
 const MECHANISM: std::ops::Range<usize> = 12..32;
 const MAJOR: usize = 10;
+const AS_SERVER: usize = 32;
 
 /// Collects a greeting and judges it as soon as enough of it is there: peers of another protocol may wait for
 /// us in the middle of it.
@@ -17,7 +18,14 @@ pub(super) struct GreetingBuffer {
 
 impl GreetingBuffer {
     /// Takes from `data` what is missing; the greeting once it is complete.
-    pub(super) fn fill(&mut self, data: &mut Bytes, ours: MechanismName) -> Result<Option<Bytes>, LinkError> {
+    ///
+    /// `server`: whether this end is the mechanism's server.
+    pub(super) fn fill(
+        &mut self,
+        data: &mut Bytes,
+        ours: MechanismName,
+        server: bool,
+    ) -> Result<Option<Bytes>, LinkError> {
         let take = data.len().min(greeting::GREETING_LEN - self.bytes.len());
         self.bytes.extend_from_slice(&data[..take]);
         data.advance(take);
@@ -26,6 +34,7 @@ impl GreetingBuffer {
             return Ok(None);
         }
         self.check_mechanism(ours)?;
+        self.check_server(ours, server)?;
         Ok(Some(Bytes::from(std::mem::take(&mut self.bytes))))
     }
 
@@ -52,5 +61,18 @@ impl GreetingBuffer {
             _ => "NULL",
         };
         Err(LinkError::MechanismMismatch { ours, theirs: name.escape_ascii().to_string() })
+    }
+
+    /// NULL has no server, other mechanisms have one. libzmq's server does not say that it is.
+    fn check_server(&self, ours: MechanismName, server: bool) -> Result<(), LinkError> {
+        let expected = match self.bytes[AS_SERVER] {
+            0 => true,
+            1 => ours != MechanismName::NULL && !server,
+            _ => false,
+        };
+        if expected {
+            return Ok(());
+        }
+        Err(LinkError::Handshake { detail: "the peer claims to be the mechanism's server".to_owned() })
     }
 }

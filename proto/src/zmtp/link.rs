@@ -4,18 +4,25 @@ use std::io::IoSlice;
 use std::time::Instant;
 
 use bytes::Bytes;
-use omq_proto::proto::{Command, Connection, Event, MechanismName, PeerProperties, command};
+use omq_proto::proto::{Command, Event, MechanismName, PeerProperties, command};
 
+#[cfg(feature = "curve")]
+use super::CurvePublicKey;
 use super::assembly::{self, Assembly};
+use super::boxes::{Boxes, Opened};
+use super::codec::Codec;
 use super::framing::{Deframer, Head};
 use super::greeting::GreetingBuffer;
 use super::liveness::{Due, Liveness};
 use super::output::OutputQueue;
-use super::{Heartbeat, LinkConfig, LinkError, Role, SendError, SocketType};
+use super::{Heartbeat, LinkConfig, LinkError, MAX_COMMAND, Role, SendError, SocketType};
 use crate::Multipart;
 
-/// A command that is longer can't be one that matters to a ROUTER or DEALER.
-const MAX_COMMAND: usize = 8 << 10;
+#[cfg(feature = "curve")]
+mod admission;
+#[cfg(feature = "curve")]
+pub use admission::Decision;
+
 /// Unsent replies to the peer's PINGs from which on no more input is accepted.
 const MAX_REPLIES: usize = 64 << 10;
 /// Events for which room is kept while there are none.
@@ -31,12 +38,22 @@ pub struct PeerInfo {
     pub socket_type: SocketType,
     /// 0 for ZMTP 3.0, 1 for 3.1 and later.
     pub zmtp_minor: u8,
+    /// The key that the peer has proved to own; `None` without CURVE.
+    #[cfg(feature = "curve")]
+    pub public_key: Option<CurvePublicKey>,
 }
 
 /// What came of the input.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LinkEvent {
+    /// A client has proved to own this key and waits for [`Link::authenticate`], until the handshake's time is
+    /// over. Comes once, before [`Established`](Self::Established), on a server under CURVE.
+    #[cfg(feature = "curve")]
+    AuthenticationRequested {
+        /// The client's long-term key, which is who it is.
+        public_key: CurvePublicKey,
+    },
     /// The handshake is complete; comes once, before any message.
     Established(PeerInfo),
     /// A message of one to three frames, without a [`tail`](Multipart::tail).
@@ -64,6 +81,7 @@ enum Phase {
 /// - After each `handle_input`, take events with [`poll_event`](Self::poll_event) until `None`.
 /// - After each call that takes `&mut self`, write what [`output`](Self::output) holds and report it with
 ///   [`advance_output`](Self::advance_output).
+/// - Under CURVE, a server answers `LinkEvent::AuthenticationRequested` with `authenticate`, at any later time.
 /// - Call [`handle_timeout`](Self::handle_timeout) once [`poll_timeout`](Self::poll_timeout) has passed.
 /// - After an error, write what is left, for it may tell the peer why, and close the connection.
 ///
@@ -75,13 +93,21 @@ enum Phase {
 /// when a frame announces its length, and a payload that arrives in pieces allocates as it comes.
 ///
 /// Payloads of up to 2 KiB are copied out of the input, larger ones share its allocation if they lie in it as
-/// a whole, and are copied together if not.
+/// a whole, and are copied together if not. An encrypted payload is held twice while it is decrypted.
+///
+/// The codec below allocates 64 KiB, few of which are touched, with the peer's first command; under CURVE the
+/// peer is not authenticated by then. Before that a link takes a kilobyte, and what the peer has sent.
 pub struct Link {
-    connection: Connection,
+    codec: Codec,
     phase: Phase,
     mechanism: MechanismName,
-    /// Whether data frames go through the codec to be encrypted and decrypted.
-    transformed: bool,
+    mechanism_server: bool,
+    /// Present if all frames are encrypted and so go through the codec.
+    boxes: Option<Boxes>,
+    /// Present while the application decides whether the peer may go on: what came from it since.
+    held: Option<Vec<u8>>,
+    #[cfg(feature = "curve")]
+    peer_key: Option<CurvePublicKey>,
     greeting: GreetingBuffer,
     deframer: Deframer,
     head: Option<Head>,
@@ -102,11 +128,17 @@ impl Link {
     pub fn new(config: &LinkConfig, now: Instant) -> Self {
         let connection = config.connection();
         let mechanism = connection.mechanism_name();
+        let mechanism_server = config.mechanism.is_server();
+        let (codec, greeting) = Codec::new(connection, mechanism_server);
         let mut link = Self {
-            connection: Connection::new(connection),
+            codec,
             phase: Phase::Greeting,
             mechanism,
-            transformed: false,
+            mechanism_server,
+            boxes: None,
+            held: None,
+            #[cfg(feature = "curve")]
+            peer_key: config.mechanism.server_key(),
             greeting: GreetingBuffer::default(),
             deframer: Deframer::default(),
             head: None,
@@ -121,7 +153,7 @@ impl Link {
             liveness: None,
             role: config.role,
         };
-        link.collect_output();
+        link.output.copy(&greeting);
         link
     }
 
@@ -162,7 +194,7 @@ impl Link {
     pub fn send(&mut self, message: Multipart) -> Result<(), SendError> {
         match self.phase {
             Phase::Ready if message.frames().is_empty() => Err(SendError::Empty),
-            Phase::Ready if self.transformed => self.send_transformed(message),
+            Phase::Ready if self.boxes.is_some() => self.send_encrypted(message),
             Phase::Ready => {
                 self.send_plain(&message);
                 Ok(())
@@ -234,15 +266,13 @@ impl Link {
     }
 
     fn read(&mut self, now: Instant, mut data: Bytes) -> Result<(), LinkError> {
-        if self.phase == Phase::Greeting {
-            let Some(greeting) = self.greeting.fill(&mut data, self.mechanism)? else {
-                return Ok(());
-            };
-            self.count_handshake_bytes(greeting.len())?;
-            self.feed(greeting)?;
-            self.phase = Phase::Handshake;
+        if self.phase == Phase::Greeting && !self.read_greeting(&mut data)? {
+            return Ok(());
         }
         loop {
+            if self.held.is_some() {
+                return self.hold(&data);
+            }
             let head = match self.head {
                 Some(head) => head,
                 None => {
@@ -261,21 +291,40 @@ impl Link {
         }
     }
 
-    /// Refuses what is too large before any of it is held.
-    fn admit(&mut self, head: &Head) -> Result<(), LinkError> {
-        if self.is_plain_data(head) {
-            return self.assembly.admit(head);
-        }
-        if self.phase == Phase::Handshake {
-            self.count_handshake_bytes(head.as_bytes().len().saturating_add(head.len))?;
-        } else if head.command && head.len > MAX_COMMAND {
-            return Err(LinkError::TooLarge { size: head.len as u64, max: MAX_COMMAND });
-        }
-        self.feed(Bytes::copy_from_slice(head.as_bytes()))
+    /// Whether the greeting is complete.
+    fn read_greeting(&mut self, data: &mut Bytes) -> Result<bool, LinkError> {
+        let Some(greeting) = self.greeting.fill(data, self.mechanism, self.mechanism_server)? else {
+            return Ok(false);
+        };
+        self.count_handshake_bytes(greeting.len())?;
+        let answer = self.codec.greet(greeting).map_err(|error| self.codec_error(error))?;
+        self.output.copy(&answer);
+        self.collect_output();
+        self.phase = Phase::Handshake;
+        Ok(true)
     }
 
-    fn is_plain_data(&self, head: &Head) -> bool {
-        self.phase == Phase::Ready && !self.transformed && !head.command
+    fn hold(&mut self, data: &[u8]) -> Result<(), LinkError> {
+        self.count_handshake_bytes(data.len())?;
+        if let Some(held) = &mut self.held {
+            held.extend_from_slice(data);
+        }
+        Ok(())
+    }
+
+    /// Refuses what is too large before any of it is held.
+    fn admit(&mut self, head: &Head) -> Result<(), LinkError> {
+        if self.phase == Phase::Handshake {
+            return self.count_handshake_bytes(head.as_bytes().len().saturating_add(head.len));
+        }
+        match &self.boxes {
+            Some(boxes) => boxes.admit(head),
+            None if !head.command => self.assembly.admit(head),
+            None if head.len > MAX_COMMAND => {
+                Err(LinkError::TooLarge { size: head.len as u64, max: MAX_COMMAND })
+            }
+            None => Ok(()),
+        }
     }
 
     fn count_handshake_bytes(&mut self, len: usize) -> Result<(), LinkError> {
@@ -287,36 +336,62 @@ impl Link {
     }
 
     fn take_frame(&mut self, now: Instant, head: &Head, payload: Bytes) -> Result<(), LinkError> {
-        if self.is_plain_data(head) {
+        if let Some(boxes) = &mut self.boxes {
+            boxes.check(&payload)?;
+            return self.open(head, payload);
+        }
+        if self.phase == Phase::Ready && !head.command {
             self.events.extend(self.assembly.push(head.more, payload));
             return Ok(());
         }
         let sent = payload.clone();
-        self.feed(payload).map_err(|error| refusal(head, sent).unwrap_or(error))?;
-        while let Some(event) = self.connection.poll_event() {
+        self.feed(head, payload).map_err(|error| refusal(head, sent).unwrap_or(error))?;
+        self.take_handshake(now)
+    }
+
+    fn take_handshake(&mut self, now: Instant) -> Result<(), LinkError> {
+        while let Some(event) = self.codec.poll_event() {
             // Commands other than these are for sockets that are neither ROUTER nor DEALER.
             if let Event::HandshakeSucceeded { peer_minor, peer_properties } = event {
                 self.establish(now, peer_minor, &peer_properties)?;
             }
         }
-        while let Some(message) = self.connection.poll_message() {
-            let size = message.byte_len();
-            if size > self.max_message_size {
-                return Err(LinkError::TooLarge { size: size as u64, max: self.max_message_size });
-            }
-            self.events.push_back(assembly::event(&message, message.len()));
-        }
+        #[cfg(feature = "curve")]
+        self.request_authentication()?;
         Ok(())
     }
 
-    /// Gives the codec what it must see: the handshake, commands, and encrypted frames.
-    fn feed(&mut self, data: Bytes) -> Result<(), LinkError> {
-        let result = self.connection.handle_input(data);
+    /// Takes what is in one box.
+    fn open(&mut self, head: &Head, payload: Bytes) -> Result<(), LinkError> {
+        let replied = self.feed(head, payload)?;
+        let message = self.codec.poll_message();
+        let command = self.codec.poll_event().is_some() || replied > 0;
+        let opened = match &message {
+            Some(message) => Opened::Message { size: message.byte_len(), frames: message.len() },
+            None if command => Opened::Command,
+            None => Opened::Nothing,
+        };
+        if let Some(boxes) = &mut self.boxes {
+            boxes.opened(head, opened)?;
+        }
+        self.events.extend(message.map(|message| assembly::event(&message, message.len())));
+        Ok(())
+    }
+
+    /// Gives the codec what it must see: the handshake, commands, and encrypted frames. How many bytes it
+    /// replied.
+    fn feed(&mut self, head: &Head, payload: Bytes) -> Result<usize, LinkError> {
+        let result = self.codec.take_frame(head, payload);
         let replied = self.collect_output();
         if replied > 0 {
             self.output.mark_reply(replied);
         }
-        result.map_err(|error| LinkError::from_codec(error, self.role.socket_type()))
+        result.map_err(|error| self.codec_error(error))?;
+        Ok(replied)
+    }
+
+    fn codec_error(&self, error: omq_proto::Error) -> LinkError {
+        LinkError::from_codec(error, self.role.socket_type())
     }
 
     fn establish(&mut self, now: Instant, minor: u8, peer: &PeerProperties) -> Result<(), LinkError> {
@@ -326,23 +401,33 @@ impl Link {
             return Err(LinkError::IncompatibleSocket { ours, detail: format!("{:?}", peer.socket_type) });
         };
         self.phase = Phase::Ready;
-        self.transformed = self.connection.has_frame_transform();
+        let encrypted = self.codec.awake().is_some_and(|connection| connection.has_frame_transform());
+        self.boxes = encrypted.then(|| Boxes::new(self.max_message_size));
         if minor > 0 {
             self.liveness = self.heartbeat.map(|heartbeat| Liveness::new(heartbeat, now));
         }
         // A copy, because this lives as long as the link and must not pin the input that it came in.
         let identity = peer.identity.as_deref().map_or_else(Bytes::new, Bytes::copy_from_slice);
         self.handshake_deadline = None;
-        self.events.push_back(LinkEvent::Established(PeerInfo { identity, socket_type, zmtp_minor: minor }));
+        self.events.push_back(LinkEvent::Established(PeerInfo {
+            identity,
+            socket_type,
+            zmtp_minor: minor,
+            #[cfg(feature = "curve")]
+            public_key: self.peer_key,
+        }));
         Ok(())
     }
 
     fn ping(&mut self) -> Result<(), LinkError> {
         // No TTL: it would let the peer cut a link on which we merely have nothing to say.
         let ping = Command::Ping { ttl_deciseconds: 0, context: Bytes::new() };
-        let result = self.connection.send_command(&ping);
+        let result = self.codec.connection().and_then(|connection| connection.send_command(&ping));
         self.collect_output();
-        result.map_err(|error| LinkError::from_codec(error, self.role.socket_type()))
+        if let Some(boxes) = &mut self.boxes {
+            boxes.pinged();
+        }
+        result.map_err(|error| self.codec_error(error))
     }
 
     fn send_plain(&mut self, message: &Multipart) {
@@ -359,21 +444,26 @@ impl Link {
         }
     }
 
-    fn send_transformed(&mut self, message: Multipart) -> Result<(), SendError> {
+    fn send_encrypted(&mut self, message: Multipart) -> Result<(), SendError> {
         let message = omq_proto::Message::multipart(message.into_frames());
-        let result = self.connection.send_message(&message);
+        let result = self.codec.connection().and_then(|connection| connection.send_message(&message));
         self.collect_output();
-        result.map_err(|_| SendError::Exhausted)
+        // After 2^64 - 1 boxes; some of the message may be out.
+        result.map_err(|_| {
+            self.phase = Phase::Closed;
+            SendError::Exhausted
+        })
     }
 
     /// Moves what the codec has queued, always whole frames, behind our own output; how many bytes.
     fn collect_output(&mut self) -> usize {
-        let len = self.connection.pending_transmit_size();
+        let Some(connection) = self.codec.awake() else { return 0 };
+        let len = connection.pending_transmit_size();
         if len > 0 {
-            for chunk in self.connection.clone_transmit_chunks() {
+            for chunk in connection.clone_transmit_chunks() {
                 self.output.push(&chunk);
             }
-            self.connection.advance_transmit(len);
+            connection.advance_transmit(len);
         }
         len
     }
@@ -382,7 +472,7 @@ impl Link {
 /// The peer's ERROR, which the codec reports as such only during the handshake.
 fn refusal(head: &Head, payload: Bytes) -> Option<LinkError> {
     match command::decode(payload) {
-        Ok(Command::Error { reason }) if head.command => Some(LinkError::Refused { reason }),
+        Ok(Command::Error { reason }) if head.command => Some(LinkError::refused(reason)),
         _ => None,
     }
 }

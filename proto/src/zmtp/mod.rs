@@ -4,6 +4,9 @@
 //! commands and encryption are `omq-proto`'s; plain data frames are read and written here, because that is
 //! where copies and allocations are decided.
 //!
+//! Feature `curve` adds CURVE ([RFC 26]). Its ephemeral keys and nonces are made below, in `omq-proto`, from the
+//! operating system's randomness: the one place where the core is not a function of its inputs.
+//!
 //! # Example
 //! Two links in memory; their owners would carry the bytes over a connection.
 //! ```
@@ -40,13 +43,18 @@
 //! ```
 //!
 //! [RFC 23]: https://rfc.zeromq.org/spec/23/
+//! [RFC 26]: https://rfc.zeromq.org/spec/26/
 //! [RFC 37]: https://rfc.zeromq.org/spec/37/
 
 mod assembly;
+mod boxes;
+mod codec;
 mod config;
 mod error;
 mod framing;
 mod greeting;
+#[cfg(feature = "curve")]
+mod keys;
 mod link;
 mod liveness;
 mod output;
@@ -55,5 +63,12 @@ mod output;
 mod tests;
 
 pub use config::{Heartbeat, LinkConfig, Mechanism, Role, SocketType};
-pub use error::{LinkError, SendError, Violation};
+pub use error::{LinkError, RefusalStatus, SendError, Violation};
+#[cfg(feature = "curve")]
+pub use keys::{CurveKeyPair, CurvePublicKey, CurveSecretKey, KeyError};
+#[cfg(feature = "curve")]
+pub use link::Decision;
 pub use link::{Link, LinkEvent, PeerInfo};
+
+/// A command that is longer can't be one that matters to a ROUTER or DEALER.
+const MAX_COMMAND: usize = 8 << 10;

@@ -135,7 +135,13 @@ fn handshake_tells_who_the_peer_is() {
         feed(&mut link, now, ready("DEALER", b"me")).unwrap();
         assert!(link.is_established());
         let identity = Bytes::from_static(b"me");
-        let info = PeerInfo { identity, socket_type: SocketType::Dealer, zmtp_minor };
+        let info = PeerInfo {
+            identity,
+            socket_type: SocketType::Dealer,
+            zmtp_minor,
+            #[cfg(feature = "curve")]
+            public_key: None,
+        };
         assert_eq!(link.poll_event(), Some(LinkEvent::Established(info)));
         assert_eq!(link.poll_event(), None);
     }
@@ -179,7 +185,8 @@ fn handshakes_fail_with_the_reason() {
     let (error, _) = refused_handshake(ready("NOVEL", b""));
     assert!(matches!(error, LinkError::IncompatibleSocket { .. }), "{error}");
     let (error, _) = refused_handshake(command("ERROR", b"\x03400"));
-    assert_eq!(error, LinkError::Refused { reason: "400".into() });
+    assert_eq!(error, LinkError::Refused { reason: "400".into(), status: Some(RefusalStatus::Denied) });
+    assert!(error.is_authentication_failure());
     let (error, _) = refused_handshake(frame(0, b"too early"));
     assert!(matches!(error, LinkError::Handshake { .. }), "{error}");
     let (error, _) = refused_handshake(command("HELLO", b""));
@@ -195,7 +202,8 @@ fn error_after_the_handshake_is_a_refusal() {
     let now = Instant::now();
     let mut link = shake(&config(), now, 1);
     let error = feed(&mut link, now, command("ERROR", b"\x02no")).unwrap_err();
-    assert_eq!(error, LinkError::Refused { reason: "no".into() });
+    assert_eq!(error, LinkError::Refused { reason: "no".into(), status: None });
+    assert!(!error.is_authentication_failure());
 }
 
 #[test]
