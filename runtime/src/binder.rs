@@ -12,6 +12,7 @@ use futures_util::future::{Either, select};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use parking_lot::Mutex;
 
+use crate::auth::watch_changes;
 use crate::connector::{deadline_passed, shutdown};
 use crate::endpoint::ParseEndpointError;
 use crate::error::{BindError, DisconnectCause, Drained, DriverError};
@@ -53,6 +54,9 @@ impl Binder {
         let (listeners, new_listeners) = async_channel::unbounded();
         let of = node.clone();
         let run = async move {
+            if !of.config.security.is_plaintext() {
+                return Err(DriverError::LinkWithoutAuthentication);
+            }
             let peers = PeersOfLink::new(of.clone(), sender);
             let receiving = pin!(peers.run(&mut *receiver));
             match select(receiving, Box::pin(run(of.clone(), new_listeners))).await {
@@ -69,7 +73,8 @@ impl Binder {
     /// Listens on one more endpoint; returns the real one, with the port that the system chose.
     ///
     /// # Errors
-    /// If the text is no endpoint, the system refuses it, or the binder is shut down or about to be.
+    /// If the text is no endpoint, the system refuses it, the binder is shut down or about to be, or as
+    /// [`Builder::bind`](crate::Builder::bind) says of security.
     pub async fn listen<E>(&self, endpoint: E) -> Result<Endpoint, BindError>
     where
         E: TryInto<Endpoint>,
@@ -79,21 +84,37 @@ impl Binder {
         if self.node.is_draining() {
             return Err(BindError::Shutdown);
         }
+        self.check_security(&endpoint, endpoint.is_local().unwrap_or(true))?;
         let bound = match &endpoint {
             Endpoint::Inproc(name) => inproc::bind(name),
             other => self.node.runtime.bind(other).await,
         };
         let bound = bound.and_then(|listener| Ok((listener.endpoint()?, listener)));
         let (real, listener) = bound.map_err(|source| BindError::Io { endpoint, source })?;
+        self.check_security(&real, real.is_local() == Some(true))?;
         self.listeners.try_send((real.clone(), listener)).map_err(|_| BindError::Shutdown)?;
         self.endpoints.lock().push(real.clone());
         Ok(real)
     }
 
+    fn check_security(&self, endpoint: &Endpoint, is_local: bool) -> Result<(), BindError> {
+        let security = &self.node.config.security;
+        security.mechanism(zmtp::Role::Binder)?;
+        if !security.is_plaintext() || is_local {
+            return Ok(());
+        }
+        if !security.allow_plaintext {
+            return Err(BindError::Plaintext { endpoint: endpoint.clone() });
+        }
+        tracing::warn!(%endpoint, "other machines can reach this endpoint, which is not encrypted");
+        Ok(())
+    }
+
     /// Takes in a peer over a byte stream that is open already. `address` is for people to read.
     ///
     /// # Errors
-    /// If the binder is shut down, or has too many connections in their handshake.
+    /// If the binder is shut down, has too many connections in their handshake, or an authenticator without a server
+    /// identity.
     pub fn accept(&self, stream: impl ByteStream, address: impl Into<String>) -> Result<(), DisconnectCause> {
         take_in(&self.node, Box::new(stream), address.into())
     }
@@ -153,11 +174,14 @@ async fn run(node: Arc<Node>, new_listeners: async_channel::Receiver<Listening>)
             }
         }
     };
-    let draining = std::pin::pin!(node.wait_until_draining());
-    let _: Either<(Infallible, _), _> = select(std::pin::pin!(accepting), draining).await;
-    drop(new_listeners);
-    let drained = std::pin::pin!(node.tasks.wait_until_none());
-    select(drained, std::pin::pin!(deadline_passed(&node))).await;
+    let serving = async {
+        let draining = pin!(node.wait_until_draining());
+        let _: Either<(Infallible, _), _> = select(pin!(accepting), draining).await;
+        // Nobody is accepted any more; who is connected can still lose its admission.
+        let drained = pin!(node.tasks.wait_until_none());
+        select(drained, pin!(deadline_passed(&node))).await;
+    };
+    select(pin!(serving), pin!(watch_changes(node.clone()))).await;
     Ok(())
 }
 
@@ -178,6 +202,7 @@ async fn accept_loop(node: &Arc<Node>, (endpoint, mut listener): Listening) {
 }
 
 fn take_in(node: &Arc<Node>, stream: BoxStream, address: String) -> Result<(), DisconnectCause> {
+    let mechanism = node.config.security.mechanism(zmtp::Role::Binder)?;
     let slot = HandshakeSlot::take(node).ok_or(DisconnectCause::TooManyHandshakes)?;
     let peer = PeerShared::new(node, Role::Binder);
     if !node.admit(&peer) {
@@ -185,7 +210,7 @@ fn take_in(node: &Arc<Node>, stream: BoxStream, address: String) -> Result<(), D
     }
     let of = node.clone();
     node.tasks.spawn(&*node.runtime, async move {
-        let mut link = StreamLink::new(peer.clone(), zmtp::Role::Binder, stream, address.clone(), Some(slot));
+        let mut link = StreamLink::new(peer.clone(), mechanism, stream, address.clone(), Some(slot));
         let cause = (&mut link).await;
         let was_established = link.was_established();
         drop(link);

@@ -11,6 +11,7 @@ use callosum_proto::zmtp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::auth::{Authenticator, Security};
 use crate::dispatch::Dispatcher;
 use crate::endpoint::ParseEndpointError;
 use crate::error::{BindError, HandlerError, at_least_one_milli};
@@ -105,6 +106,7 @@ pub(crate) struct Config {
     pub(crate) reconnect: Reconnect,
     pub(crate) max_handshakes: usize,
     pub(crate) max_link_peers: usize,
+    pub(crate) security: Security,
 }
 
 /// Builds an endpoint. Both kinds, [`Binder`] and [`Connector`], serve and invoke.
@@ -122,6 +124,8 @@ pub struct Builder {
     execution_timeout: Option<Duration>,
     while_disconnected: WhileDisconnected,
     reconnect: Reconnect,
+    authenticator: Option<Arc<dyn Authenticator>>,
+    allow_plaintext: bool,
 }
 
 impl std::fmt::Debug for Builder {
@@ -151,6 +155,8 @@ impl Builder {
             execution_timeout: None,
             while_disconnected: WhileDisconnected::default(),
             reconnect: Reconnect::default(),
+            authenticator: None,
+            allow_plaintext: false,
         }
     }
 
@@ -268,6 +274,24 @@ impl Builder {
         self
     }
 
+    /// Encrypts every link with CURVE, and lets in whom the authenticator admits; peers that don't speak CURVE are
+    /// refused. See [`auth`](crate::auth).
+    ///
+    /// It needs the identity of the side that the endpoint is on: without a server identity nothing can be bound, and
+    /// without a client identity a connector's driver ends at once, with an error.
+    /// [Message links](crate::link) can't be authenticated: with one, the driver ends at once as well.
+    pub fn authenticator(mut self, authenticator: impl Authenticator) -> Self {
+        self.authenticator = Some(Arc::new(authenticator));
+        self
+    }
+
+    /// Lets this endpoint bind addresses that other machines can reach without encryption and authentication. Whoever
+    /// reaches it can call every handler, and whoever is on the way can read and change everything.
+    pub fn allow_plaintext(mut self) -> Self {
+        self.allow_plaintext = true;
+        self
+    }
+
     pub(crate) fn build(self, session_keepalive: bool) -> Arc<Node> {
         let limits = self.limits;
         let mut session = SessionConfig::default();
@@ -303,6 +327,7 @@ impl Builder {
             reconnect: self.reconnect,
             max_handshakes: limits.max_handshakes,
             max_link_peers: limits.max_link_peers,
+            security: Security::new(self.authenticator, self.allow_plaintext),
         };
         Node::new(self.runtime, config, self.handlers, Dispatcher::new(scheduler))
     }
@@ -312,7 +337,8 @@ impl Builder {
     /// Nothing is accepted until the driver runs.
     ///
     /// # Errors
-    /// If the text is no endpoint, or the system refuses it.
+    /// If the text is no endpoint, the system refuses it, other machines could reach it in plaintext without
+    /// [`allow_plaintext`](Self::allow_plaintext), or the [`authenticator`](Self::authenticator) has no server identity.
     pub async fn bind<E>(self, endpoint: E) -> Result<(Binder, Driver), BindError>
     where
         E: TryInto<Endpoint>,

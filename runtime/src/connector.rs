@@ -43,7 +43,8 @@ impl Connector {
         node.admit(&peer);
         let (of, to) = (node.clone(), peer.clone());
         let run = async move {
-            let cause = run_link(&of, &to, stream, String::from("byte stream"), false).await;
+            let mechanism = identify(&of, &to)?;
+            let cause = run_link(&of, &to, (mechanism, stream), String::from("byte stream"), false).await;
             if of.is_draining() { Ok(()) } else { Err(DriverError::Disconnected(cause)) }
         };
         (Self { peer: peer.handle() }, Driver::new(node, run))
@@ -58,6 +59,9 @@ impl Connector {
         node.admit(&peer);
         let (of, to) = (node.clone(), peer.clone());
         let run = async move {
+            if !of.config.security.is_plaintext() {
+                return Err(DriverError::LinkWithoutAuthentication);
+            }
             let link = LinkPeer::new(to.clone(), Bytes::new());
             let driving = pin!(drive_single(&link, &*sender, &mut *receiver));
             let cause = until_cut(&of, driving).await.unwrap_or(DisconnectCause::Shutdown);
@@ -105,6 +109,7 @@ pub(crate) async fn shutdown(node: &Node, patience: Duration) -> Drained {
 
 /// Connects, and connects again, until the endpoint is shut down.
 async fn run(node: Arc<Node>, peer: Arc<PeerShared>, endpoint: Endpoint) -> Result<(), DriverError> {
+    let mechanism = identify(&node, &peer)?;
     let mut backoff = None;
     loop {
         let limit = Instant::now() + node.config.session.handshake_timeout;
@@ -116,7 +121,8 @@ async fn run(node: Arc<Node>, peer: Arc<PeerShared>, endpoint: Endpoint) -> Resu
                 let was_established;
                 let cause;
                 (cause, was_established) =
-                    run_link_observed(&node, &peer, stream, endpoint.to_string(), renew).await;
+                    run_link_observed(&node, &peer, (mechanism.clone(), stream), endpoint.to_string(), renew)
+                        .await;
                 if was_established {
                     backoff = None;
                 }
@@ -149,6 +155,15 @@ async fn run(node: Arc<Node>, peer: Arc<PeerShared>, endpoint: Endpoint) -> Resu
     }
 }
 
+/// What the link will speak. Without an identity there will be none.
+fn identify(node: &Node, peer: &Arc<PeerShared>) -> Result<zmtp::Mechanism, DriverError> {
+    node.config.security.mechanism(zmtp::Role::Connector).map_err(|error| {
+        let cause = DisconnectCause::from(error);
+        peer.detach(&cause, false);
+        DriverError::Disconnected(cause)
+    })
+}
+
 async fn connect(node: &Node, endpoint: &Endpoint) -> std::io::Result<BoxStream> {
     match endpoint {
         Endpoint::Inproc(name) => inproc::connect(name).await,
@@ -159,22 +174,22 @@ async fn connect(node: &Node, endpoint: &Endpoint) -> std::io::Result<BoxStream>
 async fn run_link(
     node: &Arc<Node>,
     peer: &Arc<PeerShared>,
-    stream: BoxStream,
+    over: (zmtp::Mechanism, BoxStream),
     address: String,
     renew: bool,
 ) -> DisconnectCause {
-    run_link_observed(node, peer, stream, address, renew).await.0
+    run_link_observed(node, peer, over, address, renew).await.0
 }
 
 /// Drives a link to its end; also tells whether its handshake was ever complete.
 async fn run_link_observed(
     node: &Arc<Node>,
     peer: &Arc<PeerShared>,
-    stream: BoxStream,
+    (mechanism, stream): (zmtp::Mechanism, BoxStream),
     address: String,
     renew: bool,
 ) -> (DisconnectCause, bool) {
-    let mut link = StreamLink::new(peer.clone(), zmtp::Role::Connector, stream, address, None);
+    let mut link = StreamLink::new(peer.clone(), mechanism, stream, address, None);
     let cause = match until_cut(node, &mut link).await {
         Some(cause) => cause,
         None => DisconnectCause::Shutdown,

@@ -364,7 +364,9 @@ impl Started {
         };
         let span = if tracing::enabled!(tracing::Level::DEBUG) {
             let (key, peer) = (&context.key, context.peer.id());
-            tracing::debug_span!("call", method = &*context.method, %key, %peer)
+            let identity = context.identity();
+            let user = identity.as_ref().map(|identity| &*identity.user_id);
+            tracing::debug_span!("call", method = &*context.method, %key, %peer, user)
         } else {
             tracing::Span::none()
         };

@@ -1,6 +1,7 @@
 //! Where a peer binds or connects: `tcp://`, `ipc://` and `inproc://`.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -48,6 +49,20 @@ impl FromStr for Endpoint {
             "inproc" if rest.is_empty() => fail("inproc:// needs a name"),
             "inproc" => Ok(Self::Inproc(rest.to_owned())),
             _ => fail("the scheme must be tcp, ipc or inproc"),
+        }
+    }
+}
+
+impl Endpoint {
+    /// Whether only this machine can reach it; `None` if that shows only once the host's name is resolved.
+    pub(crate) fn is_local(&self) -> Option<bool> {
+        match self {
+            Self::Ipc(_) | Self::Inproc(_) => Some(true),
+            // RFC 6761, section 6.3.
+            Self::Tcp { host, .. } if host.eq_ignore_ascii_case("localhost") => Some(true),
+            Self::Tcp { host, .. } => {
+                host.parse::<IpAddr>().ok().map(|address| address.to_canonical().is_loopback())
+            }
         }
     }
 }

@@ -8,6 +8,7 @@ use callosum_proto::session::{CloseCause, InvokeError, Refusal};
 use callosum_proto::wire::DecodeError;
 use callosum_proto::{ErrorInfo, zmtp};
 
+use crate::auth::AuthenticationError;
 use crate::codec::CodecError;
 use crate::endpoint::ParseEndpointError;
 
@@ -115,6 +116,9 @@ pub enum DisconnectCause {
     /// The peer broke ZeroMQ's wire protocol, or refused ours.
     #[error(transparent)]
     Protocol(Arc<zmtp::LinkError>),
+    /// One side does not accept the other.
+    #[error(transparent)]
+    Authentication(#[from] AuthenticationError),
     /// The operating system reported an error.
     #[error("{0}")]
     Io(Arc<io::Error>),
@@ -130,6 +134,11 @@ pub enum DisconnectCause {
 }
 
 impl DisconnectCause {
+    /// Whether one side does not accept the other: trying again helps only when one of them changes its mind.
+    pub fn is_authentication_failure(&self) -> bool {
+        matches!(self, Self::Authentication(_))
+    }
+
     pub(crate) fn close_cause(&self) -> CloseCause {
         match self {
             Self::Shutdown => CloseCause::Local,
@@ -150,7 +159,18 @@ impl From<io::Error> for DisconnectCause {
 
 impl From<zmtp::LinkError> for DisconnectCause {
     fn from(error: zmtp::LinkError) -> Self {
-        Self::Protocol(Arc::new(error))
+        match error {
+            zmtp::LinkError::Refused { status: Some(status), .. } => {
+                AuthenticationError::Refused { status: Some(status) }.into()
+            }
+            zmtp::LinkError::NotAdmitted { public_key } => {
+                AuthenticationError::NotAdmitted { public_key }.into()
+            }
+            zmtp::LinkError::MechanismMismatch { ours, theirs } => {
+                AuthenticationError::Mechanism { ours, theirs }.into()
+            }
+            error => Self::Protocol(Arc::new(error)),
+        }
     }
 }
 
@@ -169,6 +189,19 @@ pub enum BindError {
         /// What the system said.
         source: io::Error,
     },
+    /// Whoever reaches this address could call, read and change everything: without an
+    /// [authenticator](crate::Builder::authenticator), only the loopback interface, `ipc://` and `inproc://` are bound.
+    #[error(
+        "{endpoint} can be reached from other machines, and nothing would be encrypted or authenticated: give the \
+         endpoint an authenticator, bind a loopback or ipc:// address, or allow plaintext explicitly"
+    )]
+    Plaintext {
+        /// The endpoint.
+        endpoint: crate::Endpoint,
+    },
+    /// The authenticator has no server identity to bind with.
+    #[error("can't bind: {0}")]
+    Authentication(#[from] AuthenticationError),
     /// The binder is shutting down, or its driver has been dropped.
     #[error("the binder is shut down")]
     Shutdown,
@@ -181,6 +214,10 @@ pub enum DriverError {
     /// The connection could not be made, or ended, and reconnecting is off.
     #[error("not connected: {0}")]
     Disconnected(DisconnectCause),
+    /// An endpoint with an [authenticator](crate::Builder::authenticator) was given a message link, which can neither
+    /// encrypt nor authenticate.
+    #[error("a message link can't authenticate its peers")]
+    LinkWithoutAuthentication,
 }
 
 /// How a shutdown went.

@@ -15,6 +15,7 @@ use rustc_hash::FxHashMap;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::auth::Identity;
 use crate::error::HandlerError;
 use crate::{Codec, Peer};
 
@@ -45,6 +46,12 @@ impl Context {
     /// ordering key stays taken.
     pub fn peer(&self) -> &Peer {
         &self.peer
+    }
+
+    /// What the caller was admitted as, by the endpoint's [`Authenticator`](crate::auth::Authenticator); `None` if the
+    /// endpoint has none, or the caller is the server that it connected to.
+    pub fn identity(&self) -> Option<Arc<Identity>> {
+        self.peer.shared.lock().info().identity.clone()
     }
 
     /// The endpoint's codec.

@@ -8,6 +8,7 @@
 //! - Each comes with a [`Driver`], a future that makes it go. No task outlives it.
 //! - A [`Peer`] is the other side of a link: [`Peer::invoke`] calls it, and a handler finds its caller in
 //!   [`Context::peer`].
+//! - An [authenticator](auth) encrypts every link, and decides who may come in.
 //! - [`Event`]s and [`Stats`] tell what goes on, and so do `tracing`'s spans and events.
 //!
 //! ```
@@ -51,6 +52,7 @@
 //!   runtime. Off by default.
 #![forbid(unsafe_code)]
 
+pub mod auth;
 mod binder;
 mod builder;
 mod codec;

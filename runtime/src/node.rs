@@ -119,7 +119,7 @@ impl Node {
         lifecycle.peers.get(&id).filter(|member| member.established).map(|member| member.peer.clone())
     }
 
-    fn everyone(&self) -> Vec<Arc<PeerShared>> {
+    pub(crate) fn everyone(&self) -> Vec<Arc<PeerShared>> {
         self.lifecycle.lock().peers.values().map(|member| member.peer.clone()).collect()
     }
 
@@ -189,7 +189,9 @@ impl Node {
     pub(crate) fn report(&self, event: Event) {
         match &event {
             Event::Connected(peer) => {
-                tracing::info!(peer = %peer.id(), address = peer.info().address, "peer connected");
+                let info = peer.info();
+                let user = info.identity.as_ref().map(|identity| &*identity.user_id);
+                tracing::info!(peer = %peer.id(), address = info.address, user, "peer connected");
             }
             Event::Disconnected { peer, cause } => tracing::info!(%peer, %cause, "peer disconnected"),
             Event::Reconnecting { cause, after } => {

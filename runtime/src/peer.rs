@@ -16,6 +16,7 @@ use rustc_hash::FxHashMap;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::auth::{CurvePublicKey, Identity};
 use crate::builder::WhileDisconnected;
 use crate::dispatch::Lender;
 use crate::error::{CallError, DisconnectCause, NotSent};
@@ -50,6 +51,8 @@ pub(crate) struct PeerState {
     pub(crate) linked: bool,
     info: PeerInfo,
     cause: Option<DisconnectCause>,
+    /// Why this side cuts the link.
+    cut: Option<DisconnectCause>,
     /// There will be no other link.
     over: bool,
     waiting: FxHashMap<CallId, oneshot::Sender<Result<Bytes, CallError>>>,
@@ -67,6 +70,11 @@ pub struct PeerInfo {
     pub routing_id: Bytes,
     /// What the peer said of itself; `None` for one that only speaks dialect 1, such as Python's.
     pub hello: Option<Hello>,
+    /// The key that the peer has proved to own; `None` without CURVE.
+    pub public_key: Option<CurvePublicKey>,
+    /// What our [`Authenticator`](crate::auth::Authenticator) admitted the peer as; `None` if this side connected, or
+    /// without one. It belongs to the connection.
+    pub identity: Option<Arc<Identity>>,
 }
 
 /// What a session's events ask its driver to do, once the session's lock is released.
@@ -94,12 +102,17 @@ impl PeerShared {
                 linked: false,
                 info: PeerInfo::default(),
                 cause: None,
+                cut: None,
                 over: false,
                 waiting: FxHashMap::default(),
                 pings: FxHashMap::default(),
                 ready: Vec::new(),
             }),
         })
+    }
+
+    pub(crate) fn role(&self) -> Role {
+        self.role
     }
 
     /// Never call into the dispatcher while this is held: it locks in the other order.
@@ -123,14 +136,21 @@ impl PeerShared {
             state.linked = false;
             state.over = !renew;
             state.cause = Some(cause.clone());
+            let refused = cause.is_authentication_failure();
             let waits = renew
+                && !refused
                 && self.node.config.while_disconnected == WhileDisconnected::Wait
                 && state.session.handle_disconnected();
             if !waits {
                 state.session.close(cause.close_cause());
             }
             state.take_effects(&mut effects);
+            state.cut = None;
             state.pings.clear();
+            if refused {
+                // Whoever waits for the link learns why there is none. The next attempt may do better.
+                state.ready.clear();
+            }
             let link = state.link;
             if waits {
                 state.link = self.node.next_peer_id();
@@ -172,6 +192,18 @@ impl PeerShared {
         }
     }
 
+    /// Ends the session, for this reason.
+    pub(crate) fn cut(&self, cause: DisconnectCause) {
+        let mut state = self.lock();
+        if state.session.is_closed() {
+            return;
+        }
+        state.cut = Some(cause);
+        state.session.close(CloseCause::Local);
+        drop(state);
+        self.waker.wake();
+    }
+
     /// Answers a request of a link, if that is still there.
     pub(crate) fn reply(&self, link: PeerId, id: IncomingId, reply: Reply) {
         let is_result = matches!(reply, Reply::Result { .. });
@@ -202,10 +234,33 @@ fn new_session(node: &Node, role: Role, first_call: CallId) -> Session {
 
 impl PeerState {
     /// A link is there.
-    pub(crate) fn attach(&mut self, address: &str, routing_id: Bytes, now: Instant) {
+    pub(crate) fn attach(
+        &mut self,
+        address: &str,
+        routing_id: Bytes,
+        public_key: Option<CurvePublicKey>,
+        now: Instant,
+    ) {
         self.linked = true;
-        self.info = PeerInfo { address: address.to_owned(), routing_id, hello: None };
+        let identity = self.info.identity.take().filter(|_| self.info.public_key == public_key);
+        self.info = PeerInfo { address: address.to_owned(), routing_id, hello: None, public_key, identity };
         self.session.handle_connected(now);
+    }
+
+    pub(crate) fn info(&self) -> &PeerInfo {
+        &self.info
+    }
+
+    /// Our authenticator admits the owner of this key.
+    pub(crate) fn admit(&mut self, address: &str, public_key: CurvePublicKey, identity: Identity) {
+        address.clone_into(&mut self.info.address);
+        self.info.public_key = Some(public_key);
+        self.info.identity = Some(Arc::new(identity));
+    }
+
+    /// Why this side has ended the session by itself.
+    pub(crate) fn local_cause(&self) -> DisconnectCause {
+        self.cut.clone().unwrap_or(DisconnectCause::Shutdown)
     }
 
     /// Takes everything that the session has to say.
@@ -250,7 +305,7 @@ impl PeerState {
             Outcome::Disconnected { cause, sent } => {
                 let cause = match (cause, &self.cause) {
                     (CloseCause::LinkLost, Some(cause)) => cause.clone(),
-                    (CloseCause::Local, _) => DisconnectCause::Shutdown,
+                    (CloseCause::Local, _) => self.local_cause(),
                     // What is noted may concern an earlier link.
                     (cause, _) => DisconnectCause::Session(cause),
                 };

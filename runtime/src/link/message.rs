@@ -45,7 +45,7 @@ impl LinkPeer {
             true => String::from("message link"),
             false => format!("message link, peer {}", routing_id.escape_ascii()),
         };
-        peer.lock().attach(&address, routing_id.clone(), Instant::now());
+        peer.lock().attach(&address, routing_id.clone(), None, Instant::now());
         let pump = Mutex::new(Pump::new(peer.clone()));
         Self { peer, routing_id, pump }
     }

@@ -87,8 +87,9 @@ impl Pump {
 
     /// Why the session is over, if it is.
     pub(crate) fn session_end(&self) -> Option<DisconnectCause> {
-        match self.peer.lock().session.close_cause()? {
-            CloseCause::Local => Some(DisconnectCause::Shutdown),
+        let state = self.peer.lock();
+        match state.session.close_cause()? {
+            CloseCause::Local => Some(state.local_cause()),
             cause => Some(DisconnectCause::Session(cause)),
         }
     }

@@ -9,12 +9,13 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use callosum_proto::Multipart;
-use callosum_proto::zmtp::{Link, LinkConfig, LinkEvent, Role};
+use callosum_proto::zmtp::{Decision, Link, LinkConfig, LinkError, LinkEvent, Mechanism, Role};
+use callosum_proto::{Multipart, session};
 
 use super::pump::{Alarm, Pump};
 use futures_io::{AsyncRead, AsyncWrite};
 
+use crate::auth::{Admitting, AuthenticationError, Verdict};
 use crate::error::DisconnectCause;
 use crate::node::Node;
 use crate::peer::PeerShared;
@@ -72,6 +73,11 @@ pub(crate) struct StreamLink {
     corked: bool,
     closing: Option<Closing>,
     handshake: Option<HandshakeSlot>,
+    /// Present while the authenticator decides.
+    admitting: Option<Admitting>,
+    /// Whether we are a client under CURVE who still waits for the server's proof, and if so, whether it has said
+    /// anything at all.
+    proof: Option<bool>,
 }
 
 enum Closing {
@@ -83,13 +89,18 @@ enum Closing {
 impl StreamLink {
     pub(crate) fn new(
         peer: Arc<PeerShared>,
-        role: Role,
+        mechanism: Mechanism,
         stream: BoxStream,
         address: String,
         handshake: Option<HandshakeSlot>,
     ) -> Self {
         let config = &peer.node.config;
-        let mut link = LinkConfig::new(role);
+        let mut link = LinkConfig::new(match peer.role() {
+            session::Role::Binder => Role::Binder,
+            session::Role::Connector => Role::Connector,
+        });
+        let proof = matches!(mechanism, Mechanism::CurveClient { .. }).then_some(false);
+        link.mechanism = mechanism;
         link.max_message_size = config.session.max_body.saturating_add(ENVELOPE);
         link.handshake_timeout = config.session.handshake_timeout;
         link.heartbeat = config.heartbeat;
@@ -104,6 +115,8 @@ impl StreamLink {
             corked: false,
             closing: None,
             handshake,
+            admitting: None,
+            proof,
         }
     }
 
@@ -136,6 +149,9 @@ impl StreamLink {
             self.read_size = (self.read_size / 2).max(MIN_READ);
         }
         add(&self.pump.peer.counters.bytes_received, n as u64);
+        if let Some(has_spoken) = &mut self.proof {
+            *has_spoken = true;
+        }
         self.zmtp.handle_input(Instant::now(), data)?;
         Poll::Ready(Ok(()))
     }
@@ -148,8 +164,13 @@ impl StreamLink {
                 match event {
                     LinkEvent::Message(message) => state.session.handle_message(now, message),
                     LinkEvent::Established(info) => {
-                        state.attach(&self.address, info.identity, now);
+                        state.attach(&self.address, info.identity, info.public_key, now);
                         self.handshake = None;
+                        self.proof = None;
+                    }
+                    LinkEvent::AuthenticationRequested { public_key } => {
+                        self.admitting =
+                            Some(Admitting::new(&self.pump.peer.node, public_key, &self.address));
                     }
                     // An empty message is what it is: no message of ours.
                     _ => state.session.handle_message(now, Multipart::default()),
@@ -196,6 +217,25 @@ impl StreamLink {
         }
     }
 
+    /// Lets the client go on, or tells it that it may not, once the authenticator has decided.
+    fn poll_admission(&mut self, cx: &mut Context<'_>) -> Result<bool, DisconnectCause> {
+        let Some(admitting) = &mut self.admitting else { return Ok(false) };
+        let Poll::Ready(verdict) = admitting.poll(&self.pump.peer, cx) else { return Ok(false) };
+        let public_key = admitting.public_key;
+        self.admitting = None;
+        let now = Instant::now();
+        match verdict {
+            Verdict::Admitted => self.zmtp.authenticate(now, Decision::Admit)?,
+            Verdict::Refused => self.zmtp.authenticate(now, Decision::Refuse)?,
+            Verdict::Panicked => {
+                // It says that it refused; why is better known here.
+                let _ = self.zmtp.authenticate(now, Decision::Refuse);
+                return Err(AuthenticationError::CheckPanicked { public_key }.into());
+            }
+        }
+        Ok(true)
+    }
+
     /// One round of everything; whether it achieved anything.
     fn turn(&mut self, cx: &mut Context<'_>) -> Result<bool, DisconnectCause> {
         let read = match self.poll_read(cx) {
@@ -208,7 +248,14 @@ impl StreamLink {
             Poll::Pending => false,
         };
         let now = Instant::now();
-        let set_to_work = self.deliver(now);
+        let mut set_to_work = self.deliver(now);
+        match self.poll_admission(cx) {
+            Ok(false) => {}
+            admitted => {
+                set_to_work += self.deliver(now);
+                admitted?;
+            }
+        }
         if let Some(cause) = self.pump.session_end() {
             return Err(cause);
         }
@@ -232,9 +279,43 @@ impl StreamLink {
             return Ok(false);
         }
         let now = Instant::now();
+        self.check_admission_time(now)?;
         self.zmtp.handle_timeout(now)?;
         self.pump.peer.lock().session.handle_timeout(now);
         Ok(true)
+    }
+
+    /// The handshake's time bounds the authenticator's too; a client that it has run out for is told.
+    fn check_admission_time(&mut self, now: Instant) -> Result<(), DisconnectCause> {
+        let late = self.zmtp.poll_timeout().is_some_and(|deadline| deadline <= now);
+        let Some(admitting) = self.admitting.take_if(|_| late) else { return Ok(()) };
+        // It says that it refused; why is better known here.
+        let _ = self.zmtp.authenticate(now, Decision::Refuse);
+        Err(AuthenticationError::CheckTimedOut { public_key: admitting.public_key }.into())
+    }
+
+    /// What the end of a link before the server's proof means to a client under CURVE.
+    fn explain(&self, cause: DisconnectCause) -> DisconnectCause {
+        let broken_off = match &cause {
+            DisconnectCause::PeerClosed => true,
+            DisconnectCause::Io(error) => {
+                matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
+            }
+            DisconnectCause::Protocol(error) => {
+                matches!(**error, LinkError::Handshake { .. } | LinkError::Refused { .. })
+            }
+            _ => false,
+        };
+        match self.proof {
+            Some(true) if broken_off => AuthenticationError::ServerNotProved.into(),
+            _ => cause,
+        }
+    }
+
+    /// The link is over. The last words of ZMTP may tell the peer why; there is no waiting for them.
+    fn end(&mut self, cx: &mut Context<'_>, cause: DisconnectCause) -> Poll<DisconnectCause> {
+        let _ = self.poll_write(cx, Instant::now());
+        Poll::Ready(self.explain(cause))
     }
 
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<DisconnectCause> {
@@ -285,16 +366,12 @@ impl Future for StreamLink {
         }
         // First, because a link that is always busy gets no further than `MAX_TURNS`.
         if let Err(cause) = this.check_timeouts(cx) {
-            return Poll::Ready(cause);
+            return this.end(cx, cause);
         }
         for _ in 0..MAX_TURNS {
             let progress = match this.turn(cx) {
                 Ok(progress) => progress,
-                Err(cause) => {
-                    // The last words of ZMTP may tell the peer why; there is no waiting for them.
-                    let _ = this.poll_write(cx, Instant::now());
-                    return Poll::Ready(cause);
-                }
+                Err(cause) => return this.end(cx, cause),
             };
             if this.corked {
                 break;
@@ -308,7 +385,7 @@ impl Future for StreamLink {
                     return this.poll_close(cx);
                 }
                 Ok(false) => return Poll::Pending,
-                Err(cause) => return Poll::Ready(cause),
+                Err(cause) => return this.end(cx, cause),
             }
         }
         // There is more to do, after the others' turn.

@@ -3,7 +3,7 @@
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 
-use callosum_runtime::{BindError, Connector, Endpoint, HandlerResult};
+use callosum_runtime::{BindError, Builder, Connector, Endpoint, HandlerResult};
 use serde_json::Value;
 
 use crate::rig::{Rig, Running, SOON};
@@ -15,7 +15,11 @@ struct Fixture {
 
 impl Fixture {
     async fn bind(rig: &Rig, text: &str) -> Self {
-        let builder = rig.builder().handle("echo", |n: Value, _| async move { HandlerResult::Ok(n) });
+        Self::with(rig, rig.builder(), text).await
+    }
+
+    async fn with(rig: &Rig, builder: Builder, text: &str) -> Self {
+        let builder = builder.handle("echo", |n: Value, _| async move { HandlerResult::Ok(n) });
         let (binder, driver) = builder.bind(text).await.unwrap_or_else(|error| panic!("{text}: {error}"));
         Self { binder, driver: rig.drive(driver) }
     }
@@ -55,7 +59,7 @@ pub async fn chosen_port(rig: Rig) {
 
 /// `*` as host is every IPv4 address; a connector may name the host.
 pub async fn every_address(rig: Rig) {
-    let fixture = Fixture::bind(&rig, "tcp://*:*").await;
+    let fixture = Fixture::with(&rig, rig.builder().allow_plaintext(), "tcp://*:*").await;
     let endpoint = fixture.binder.endpoints().remove(0);
     assert!(endpoint.to_string().starts_with("tcp://0.0.0.0:"), "{endpoint}");
     for host in ["127.0.0.1", "localhost"] {

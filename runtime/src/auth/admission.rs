@@ -1,0 +1,181 @@
+//! Asking the authenticator, once when a client comes and again when something has changed.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use callosum_proto::zmtp::{Mechanism, Role};
+use futures_util::future::{BoxFuture, Either, select};
+use futures_util::stream::{BoxStream, FuturesUnordered, StreamExt};
+use futures_util::{FutureExt, future};
+
+use super::{
+    Admission, AuthenticationError, Authenticator, ClientIdentity, Credential, CurvePublicKey, ServerIdentity,
+};
+use crate::error::DisconnectCause;
+use crate::node::Node;
+use crate::peer::PeerShared;
+use crate::rt::{Runtime, until};
+
+/// What an endpoint has of an authenticator.
+pub(crate) struct Security {
+    authenticator: Option<Arc<dyn Authenticator>>,
+    server: Option<ServerIdentity>,
+    client: Option<ClientIdentity>,
+    pub(crate) allow_plaintext: bool,
+    /// How often clients had to be asked about again.
+    round: AtomicU64,
+}
+
+impl Security {
+    pub(crate) fn new(authenticator: Option<Arc<dyn Authenticator>>, allow_plaintext: bool) -> Self {
+        Self {
+            server: authenticator.as_ref().and_then(|authenticator| authenticator.server_identity()),
+            client: authenticator.as_ref().and_then(|authenticator| authenticator.client_identity()),
+            authenticator,
+            allow_plaintext,
+            round: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn is_plaintext(&self) -> bool {
+        self.authenticator.is_none()
+    }
+
+    /// What this end speaks. NULL only where nobody asked for anything else.
+    pub(crate) fn mechanism(&self, role: Role) -> Result<Mechanism, AuthenticationError> {
+        if self.is_plaintext() {
+            return Ok(Mechanism::Null);
+        }
+        let mechanism = match role {
+            Role::Binder => {
+                self.server.as_ref().map(|server| Mechanism::CurveServer { keys: server.keys.clone() })
+            }
+            Role::Connector => self.client.as_ref().map(|client| Mechanism::CurveClient {
+                keys: client.keys.clone(),
+                server: client.server_key,
+            }),
+        };
+        mechanism.ok_or(AuthenticationError::NoIdentity)
+    }
+
+    /// The application's answer; a panic is one too. Its code runs when this is polled, not before.
+    fn check(&self, public_key: CurvePublicKey, address: &str) -> BoxFuture<'static, Answer> {
+        let (Some(authenticator), Some(server)) = (&self.authenticator, &self.server) else {
+            return future::ready(Ok(Admission::Refuse)).boxed();
+        };
+        let credential =
+            Credential { domain: server.domain.clone(), public_key, address: address.to_owned() };
+        let authenticator = authenticator.clone();
+        let asking = async move { authenticator.check_client(credential).await };
+        AssertUnwindSafe(asking).catch_unwind().map(|answer| answer.map_err(|_| Panicked)).boxed()
+    }
+
+    fn changes(&self, runtime: &Arc<dyn Runtime>) -> Option<BoxStream<'static, ()>> {
+        self.server.as_ref()?;
+        self.authenticator.as_ref()?.changes(runtime)
+    }
+}
+
+struct Panicked;
+
+type Answer = Result<Admission, Panicked>;
+
+/// What came of an admission.
+pub(crate) enum Verdict {
+    /// The peer's state says as what.
+    Admitted,
+    Refused,
+    Panicked,
+}
+
+/// A client whose handshake waits for the authenticator.
+pub(crate) struct Admitting {
+    pub(crate) public_key: CurvePublicKey,
+    address: String,
+    round: u64,
+    answer: BoxFuture<'static, Answer>,
+}
+
+impl Admitting {
+    pub(crate) fn new(node: &Node, public_key: CurvePublicKey, address: &str) -> Self {
+        let security = &node.config.security;
+        Self {
+            public_key,
+            address: address.to_owned(),
+            round: security.round.load(SeqCst),
+            answer: security.check(public_key, address),
+        }
+    }
+
+    pub(crate) fn poll(&mut self, peer: &PeerShared, cx: &mut Context<'_>) -> Poll<Verdict> {
+        let node = &peer.node;
+        loop {
+            let identity = match std::task::ready!(self.answer.poll_unpin(cx)) {
+                Ok(Admission::Admit(identity)) => identity,
+                Ok(Admission::Refuse) => return Poll::Ready(Verdict::Refused),
+                Err(Panicked) => return Poll::Ready(Verdict::Panicked),
+            };
+            peer.lock().admit(&self.address, self.public_key, identity);
+            // From here on, who asks again asks about this client too. What was decided before may be out of date.
+            if node.config.security.round.load(SeqCst) == self.round {
+                return Poll::Ready(Verdict::Admitted);
+            }
+            *self = Self::new(node, self.public_key, &self.address);
+        }
+    }
+}
+
+/// Asks about every client again, whenever the authenticator says that something has changed. Never ends.
+pub(crate) async fn watch_changes(node: Arc<Node>) {
+    let Some(mut changes) = node.config.security.changes(&node.runtime) else {
+        return future::pending().await;
+    };
+    // One that never ends, so that there is always something to wait for.
+    let mut checks = FuturesUnordered::from_iter([future::pending().boxed()]);
+    loop {
+        match select(changes.next(), checks.next()).await {
+            Either::Left((Some(()), _)) => {
+                let round = node.config.security.round.fetch_add(1, SeqCst) + 1;
+                for peer in node.everyone() {
+                    checks.push(check_again(node.clone(), peer, round).boxed());
+                }
+            }
+            Either::Left((None, _)) => break,
+            Either::Right(_) => {}
+        }
+    }
+    while checks.next().await.is_some() {}
+}
+
+async fn check_again(node: Arc<Node>, peer: Arc<PeerShared>, round: u64) {
+    let (public_key, address) = {
+        let state = peer.lock();
+        let info = state.info();
+        let (Some(public_key), Some(_)) = (info.public_key, &info.identity) else { return };
+        (public_key, info.address.clone())
+    };
+    let security = &node.config.security;
+    let limit = Instant::now() + node.config.session.handshake_timeout;
+    let cause = match until(&*node.runtime, limit, security.check(public_key, &address)).await {
+        Some(Ok(Admission::Admit(identity))) => {
+            // A later round may have answered first, and knows better.
+            if security.round.load(SeqCst) == round {
+                peer.lock().admit(&address, public_key, identity);
+            }
+            return;
+        }
+        Some(Ok(Admission::Refuse)) => AuthenticationError::Revoked { public_key },
+        Some(Err(Panicked)) => AuthenticationError::CheckPanicked { public_key },
+        None => AuthenticationError::CheckTimedOut { public_key },
+    };
+    peer.cut(DisconnectCause::Authentication(cause));
+}
+
+impl std::fmt::Debug for Admitting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Admitting").field("public_key", &self.public_key).finish_non_exhaustive()
+    }
+}

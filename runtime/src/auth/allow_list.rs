@@ -1,0 +1,362 @@
+//! Public keys in a file or a directory.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::future::BoxFuture;
+use futures_util::stream::{self, BoxStream, StreamExt};
+use parking_lot::Mutex;
+
+use super::{Admission, Authenticator, Credential, CurvePublicKey, Identity, KeySet, ServerIdentity};
+use super::{KeyFileError, load_public_key};
+use crate::rt::{Runtime, sleep_until};
+
+/// How often a file is looked at.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Admits the public keys in a file or a directory, and follows it when it changes. All clones are the same list.
+///
+/// - In a file, each line holds a key, and a user id after a space; without one, the key's text is the user id. What
+///   follows a `#` at the start of a line or after a space is a comment: though `#` is a digit of Z85, no key begins with
+///   it, because it is one of those that are too large to be a first digit.
+/// - In a directory, each file `NAME.pub` holds one key, as [`save_keys`](super::save_keys) writes it, and the user id
+///   is `NAME`. Others are passed over.
+///
+/// A line or a file in a directory that holds no key is reported with `tracing`, and passed over; so is a key that
+/// appears a second time. While the file or the directory as a whole can't be read, the last state that could be read
+/// holds on.
+///
+/// The binder's driver looks once a second whether anything has changed, and reads it when nothing more has changed
+/// until it looks again, so that a file is not taken while it is being written. A key that is removed is thus refused
+/// within two seconds, and its clients are cut.
+#[derive(Clone, Debug)]
+pub struct AllowList {
+    set: KeySet,
+    path: Arc<Path>,
+    interval: Duration,
+    progress: Arc<Mutex<Progress>>,
+}
+
+/// The path can't be read.
+#[derive(Debug, thiserror::Error)]
+#[error("can't read the allowed keys in {path}: {source}", path = .path.display())]
+pub struct AllowListError {
+    path: PathBuf,
+    source: io::Error,
+}
+
+/// What has been seen of the files.
+#[derive(Debug, Default)]
+struct Progress {
+    /// What they looked like when they were read.
+    read: Option<Vec<Look>>,
+    /// What they looked like last.
+    last: Option<Vec<Look>>,
+    /// Whether it was reported that they can't be read.
+    failing: bool,
+}
+
+/// What tells that a file is not what it was.
+#[derive(Debug, PartialEq, Eq)]
+struct Look {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+    size: u64,
+    changed: (i64, i64),
+}
+
+type Users = BTreeMap<CurvePublicKey, Identity>;
+
+impl AllowList {
+    /// Reads a file or a directory. Blocks, and so does the driver when it looks at it; use files that are local.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    pub fn open(
+        identity: impl Into<ServerIdentity>,
+        path: impl Into<PathBuf>,
+    ) -> Result<Self, AllowListError> {
+        let list = Self {
+            set: KeySet::new(identity),
+            path: path.into().into(),
+            interval: INTERVAL,
+            progress: Arc::default(),
+        };
+        list.reload()?;
+        Ok(list)
+    }
+
+    /// Looks for changes more or less often than once a second.
+    pub fn interval(mut self, interval: Duration) -> Self {
+        self.interval = interval;
+        self
+    }
+
+    /// Reads the file or the directory now, changed or not. Blocks.
+    ///
+    /// # Errors
+    /// If it can't be read; what was read before holds on.
+    pub fn reload(&self) -> Result<(), AllowListError> {
+        let users =
+            read(&self.path).map_err(|source| AllowListError { path: self.path.to_path_buf(), source })?;
+        self.set.replace(users);
+        Ok(())
+    }
+
+    /// How many keys it admits.
+    pub fn len(&self) -> usize {
+        self.set.len()
+    }
+
+    /// Whether it admits nobody.
+    pub fn is_empty(&self) -> bool {
+        self.set.is_empty()
+    }
+
+    /// Reads if something has changed, and nothing more since it was looked at before.
+    fn look(&self) {
+        let mut progress = self.progress.lock();
+        let looks = look_at(&self.path);
+        let failure = match looks {
+            Ok(looks) if progress.read.as_ref() == Some(&looks) => {
+                progress.last = None;
+                None
+            }
+            Ok(looks) if progress.last.as_ref() == Some(&looks) => {
+                let result = self.reload();
+                progress.read = progress.last.take().filter(|_| result.is_ok());
+                result.err()
+            }
+            Ok(looks) => {
+                progress.last = Some(looks);
+                return;
+            }
+            Err(source) => Some(AllowListError { path: self.path.to_path_buf(), source }),
+        };
+        if let Some(error) = &failure
+            && !progress.failing
+        {
+            tracing::warn!(%error, "the allowed keys stay what they were");
+        }
+        progress.failing = failure.is_some();
+    }
+
+    async fn watch(self, runtime: Arc<dyn Runtime>) {
+        loop {
+            sleep_until(&*runtime, Instant::now() + self.interval).await;
+            self.look();
+        }
+    }
+}
+
+impl Authenticator for AllowList {
+    fn server_identity(&self) -> Option<ServerIdentity> {
+        self.set.server_identity()
+    }
+
+    fn check_client(&self, credential: Credential) -> BoxFuture<'static, Admission> {
+        self.set.check_client(credential)
+    }
+
+    fn changes(&self, runtime: &Arc<dyn Runtime>) -> Option<BoxStream<'static, ()>> {
+        let watching = stream::once(self.clone().watch(runtime.clone()));
+        self.set.changes(runtime).map(|changes| stream::select(changes, watching).boxed())
+    }
+}
+
+fn look_at(path: &Path) -> io::Result<Vec<Look>> {
+    let look = |path: &Path| -> io::Result<Look> {
+        let seen = fs::metadata(path)?;
+        Ok(Look {
+            path: path.to_owned(),
+            device: seen.dev(),
+            inode: seen.ino(),
+            size: seen.size(),
+            changed: (seen.ctime(), seen.ctime_nsec()),
+        })
+    };
+    let mut looks = vec![look(path)?];
+    if path.is_dir() {
+        for file in key_files(path)? {
+            match look(&file) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                seen => looks.push(seen?),
+            }
+        }
+    }
+    Ok(looks)
+}
+
+/// The `*.pub` of a directory, in the order of their names.
+fn key_files(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "pub") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn read(path: &Path) -> io::Result<Users> {
+    let mut users = Users::new();
+    if path.is_dir() {
+        for file in key_files(path)? {
+            read_one(&file, &mut users);
+        }
+        return Ok(users);
+    }
+    let text = fs::read(path)?;
+    for (line, problem) in parse(&String::from_utf8_lossy(&text), &mut users) {
+        tracing::warn!(path = %path.display(), line, problem, "line of allowed keys passed over");
+    }
+    Ok(users)
+}
+
+/// A file of a directory; one that is gone by now is no longer in it.
+fn read_one(file: &Path, users: &mut Users) {
+    let name = file.file_stem().unwrap_or_default().to_string_lossy();
+    let problem = match load_public_key(file) {
+        Ok(key) if users.contains_key(&key) => String::from("the key is in another file already"),
+        Ok(key) => {
+            users.insert(key, Identity::new(name));
+            return;
+        }
+        Err(KeyFileError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => return,
+        Err(error) => error.to_string(),
+    };
+    tracing::warn!(path = %file.display(), problem, "file of an allowed key passed over");
+}
+
+/// Takes what it can, and returns what is wrong with which lines, counted from 1.
+fn parse(text: &str, users: &mut Users) -> Vec<(usize, String)> {
+    let mut problems = Vec::new();
+    for (at, line) in text.lines().enumerate() {
+        let line = line.trim();
+        let (word, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        match word.parse::<CurvePublicKey>() {
+            Ok(key) if users.contains_key(&key) => {
+                problems.push((at + 1, String::from("the key stands further up already")));
+            }
+            Ok(key) => {
+                users.insert(key, Identity::new(user_id(rest).unwrap_or_else(|| key.to_string())));
+            }
+            Err(error) => problems.push((at + 1, error.to_string())),
+        }
+    }
+    problems
+}
+
+/// What follows a key, without the comment.
+fn user_id(rest: &str) -> Option<String> {
+    let rest = rest.trim_start();
+    let comment = rest.char_indices().find(|(at, character)| {
+        *character == '#' && !rest[..*at].ends_with(|before: char| !before.is_whitespace())
+    });
+    let user = comment.map_or(rest, |(at, _)| &rest[..at]).trim_end();
+    (!user.is_empty()).then(|| user.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::generate_keys;
+    use crate::auth::scratch::Scratch;
+
+    const FIRST: &str = "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7";
+    const SECOND: &str = "Yne@$w-vo<fVvi]a<NY6T1ed:M$fCG*[IaLV{hID";
+
+    fn users(text: &str) -> (Vec<(String, String)>, Vec<usize>) {
+        let mut users = Users::new();
+        let problems = parse(text, &mut users);
+        let users = users.into_iter().map(|(key, user)| (key.to_string(), user.user_id)).collect();
+        (users, problems.into_iter().map(|(line, _)| line).collect())
+    }
+
+    #[test]
+    fn lines() {
+        let text = format!(
+            "# who may come in\n\n{FIRST} alice\n\t{SECOND}   Bob B.#1  # since May\r\n#{FIRST} eve\n# {FIRST} eve\n"
+        );
+        let (users, problems) = users(&text);
+        let expected = [(SECOND, "Bob B.#1"), (FIRST, "alice")];
+        let expected = expected.map(|(key, user)| (key.to_owned(), user.to_owned()));
+        assert_eq!(users.len(), 2);
+        assert!(expected.iter().all(|user| users.contains(user)), "{users:?}");
+        assert!(problems.is_empty(), "{problems:?}");
+    }
+
+    #[test]
+    fn a_key_alone_is_its_own_user() {
+        for text in [FIRST.to_owned(), format!("{FIRST} \n"), format!("{FIRST} # alice")] {
+            assert_eq!(users(&text), (vec![(FIRST.to_owned(), FIRST.to_owned())], vec![]));
+        }
+    }
+
+    #[test]
+    fn bad_lines_are_passed_over() {
+        let text =
+            format!("alice\n{FIRST}x alice\n{FIRST} alice\n{FIRST} bob\n{} zero\n\u{FFFD}", "0".repeat(40));
+        assert_eq!(users(&text), (vec![(FIRST.to_owned(), "alice".to_owned())], vec![1, 2, 4, 5, 6]));
+    }
+
+    #[test]
+    fn directory() {
+        let scratch = Scratch::new();
+        let keys = generate_keys();
+        scratch.write("alice.pub", &format!("{FIRST}\n"));
+        scratch.write("bob.pub", "not a key");
+        scratch.write("eve", SECOND);
+        scratch.write("twice.pub", FIRST);
+        let list = AllowList::open(keys, scratch.root()).unwrap();
+        let users = |list: &AllowList| list.set.users();
+        assert_eq!(users(&list), [(FIRST.parse().unwrap(), Identity::new("alice"))].into());
+        scratch.write("bob.pub", SECOND);
+        fs::remove_file(scratch.path("alice.pub")).unwrap();
+        fs::remove_file(scratch.path("twice.pub")).unwrap();
+        list.reload().unwrap();
+        assert_eq!(users(&list), [(SECOND.parse().unwrap(), Identity::new("bob"))].into());
+    }
+
+    #[test]
+    fn what_can_be_read_no_longer_holds_on() {
+        let scratch = Scratch::new();
+        let path = scratch.write("allowed", FIRST);
+        let list = AllowList::open(generate_keys(), &path).unwrap();
+        fs::remove_file(&path).unwrap();
+        list.reload().unwrap_err();
+        list.look();
+        list.look();
+        assert_eq!(list.len(), 1);
+        AllowList::open(generate_keys(), &path).unwrap_err();
+    }
+
+    #[test]
+    fn a_change_is_read_when_it_is_over() {
+        let scratch = Scratch::new();
+        let path = scratch.write("allowed", FIRST);
+        let list = AllowList::open(generate_keys(), &path).unwrap();
+        list.look();
+        list.look();
+        assert!(list.progress.lock().read.is_some());
+        scratch.write("allowed", "");
+        list.look();
+        assert_eq!(list.len(), 1, "the writer may not be done");
+        scratch.write("allowed", &format!("{FIRST}\n{SECOND}\n"));
+        list.look();
+        assert_eq!(list.len(), 1);
+        list.look();
+        assert_eq!(list.len(), 2);
+    }
+}

@@ -1,0 +1,201 @@
+//! Key pairs in files: the secret key in one that nobody else can read, the public key in one beside it.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use super::{CurveKeyPair, CurvePublicKey, CurveSecretKey, KeyError};
+
+/// More than any file with a key in it has, in bytes.
+const MAX_FILE: u64 = 1_024;
+
+/// Permissions that a secret key must not give: any to the group or to others.
+const EXPOSED: u32 = 0o077;
+
+/// Why a key could not be read from a file, or written to it. Says nothing of what the file holds.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeyFileError {
+    /// The system refused. A file that exists is never written over.
+    #[error("{path}: {source}", path = .path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Others than the owner may use the file.
+    #[error("{path} has the mode {mode:04o}, so others may read the secret key: run `chmod 600` on it", path = .path.display())]
+    Exposed {
+        /// The file.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
+    /// The file holds something else.
+    #[error("{path} does not hold a key as one line of Z85: {source}", path = .path.display())]
+    NotAKey {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: KeyError,
+    },
+}
+
+/// A new key pair, of the operating system's randomness.
+///
+/// # Panics
+/// If the system has no randomness.
+pub fn generate_keys() -> CurveKeyPair {
+    let mut seed = Zeroizing::new([0; 32]);
+    getrandom::fill(&mut *seed).expect("the operating system has randomness");
+    CurveKeyPair::generate(*seed)
+}
+
+/// Writes the secret key to `path`, with mode 0600, and the public key to a file beside it whose name has `.pub` in
+/// addition; each as one line of Z85. Returns the public key's path. Blocks.
+///
+/// # Errors
+/// If either file exists, or the system refuses; nothing is left then.
+pub fn save_keys(keys: &CurveKeyPair, path: impl AsRef<Path>) -> Result<PathBuf, KeyFileError> {
+    let path = path.as_ref();
+    let mut public_path = path.as_os_str().to_owned();
+    public_path.push(".pub");
+    let public_path = PathBuf::from(public_path);
+    write_new(path, 0o600, &keys.secret().to_z85())?;
+    let written = write_new(&public_path, 0o644, &keys.public().to_string());
+    if written.is_err() {
+        // A secret without its public half is of no use; that it can't be removed is not what went wrong.
+        let _ = std::fs::remove_file(path);
+    }
+    written.map(|()| public_path)
+}
+
+/// Reads a secret key that [`save_keys`] has written. Blocks.
+///
+/// # Errors
+/// If the system refuses, the file's permissions let anybody but its owner at it, or it holds no key.
+pub fn load_keys(path: impl AsRef<Path>) -> Result<CurveKeyPair, KeyFileError> {
+    let path = path.as_ref();
+    let file = File::open(path).map_err(|source| io_error(path, source))?;
+    let mode = file.metadata().map_err(|source| io_error(path, source))?.permissions().mode() & 0o7777;
+    if mode & EXPOSED != 0 {
+        return Err(KeyFileError::Exposed { path: path.to_owned(), mode });
+    }
+    let text = read(path, file)?;
+    let secret = CurveSecretKey::from_z85(text.trim()).map_err(|source| not_a_key(path, source))?;
+    Ok(CurveKeyPair::from_secret(secret))
+}
+
+/// Reads a public key, such as [`save_keys`] has written. Blocks.
+///
+/// # Errors
+/// If the system refuses, or the file holds no public key.
+pub fn load_public_key(path: impl AsRef<Path>) -> Result<CurvePublicKey, KeyFileError> {
+    let path = path.as_ref();
+    let file = File::open(path).map_err(|source| io_error(path, source))?;
+    read(path, file)?.trim().parse().map_err(|source| not_a_key(path, source))
+}
+
+fn write_new(path: &Path, mode: u32, line: &str) -> Result<(), KeyFileError> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true).mode(mode);
+    let mut file = options.open(path).map_err(|source| io_error(path, source))?;
+    let line = Zeroizing::new(format!("{line}\n"));
+    let written = file.write_all(line.as_bytes()).and_then(|()| file.sync_all());
+    written.map_err(|source| {
+        // It is ours, and of no use.
+        let _ = std::fs::remove_file(path);
+        io_error(path, source)
+    })
+}
+
+fn read(path: &Path, file: File) -> Result<Zeroizing<String>, KeyFileError> {
+    // Its final size from the start: a string that grows leaves copies behind.
+    let mut text = Zeroizing::new(String::with_capacity(MAX_FILE as usize));
+    file.take(MAX_FILE).read_to_string(&mut text).map_err(|source| match source.kind() {
+        io::ErrorKind::InvalidData => not_a_key(path, KeyError::NotZ85),
+        _ => io_error(path, source),
+    })?;
+    Ok(text)
+}
+
+fn io_error(path: &Path, source: io::Error) -> KeyFileError {
+    KeyFileError::Io { path: path.to_owned(), source }
+}
+
+fn not_a_key(path: &Path, source: KeyError) -> KeyFileError {
+    KeyFileError::NotAKey { path: path.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::auth::scratch::Scratch;
+
+    #[test]
+    fn keys_come_back() {
+        let scratch = Scratch::new();
+        let (keys, path) = (generate_keys(), scratch.path("server"));
+        let public_path = save_keys(&keys, &path).unwrap();
+        assert_eq!(public_path, scratch.path("server.pub"));
+        let loaded = load_keys(&path).unwrap();
+        assert_eq!(loaded.public(), keys.public());
+        assert_eq!(*loaded.secret().to_z85(), *keys.secret().to_z85());
+        assert_eq!(load_public_key(&public_path).unwrap(), keys.public());
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_to_string(&path).unwrap(), format!("{}\n", *keys.secret().to_z85()));
+        assert_eq!(fs::read_to_string(&public_path).unwrap(), format!("{}\n", keys.public()));
+    }
+
+    #[test]
+    fn nothing_is_written_over() {
+        let scratch = Scratch::new();
+        let exists = |result: Result<PathBuf, KeyFileError>| {
+            let Err(KeyFileError::Io { source, .. }) = result else { panic!("{result:?}") };
+            assert_eq!(source.kind(), io::ErrorKind::AlreadyExists);
+        };
+        let first = scratch.write("secret", "precious");
+        exists(save_keys(&generate_keys(), &first));
+        assert_eq!(fs::read_to_string(&first).unwrap(), "precious");
+        assert!(!scratch.path("secret.pub").exists());
+
+        let public = scratch.write("other.pub", "precious");
+        exists(save_keys(&generate_keys(), scratch.path("other")));
+        assert_eq!(fs::read_to_string(public).unwrap(), "precious");
+        assert!(!scratch.path("other").exists(), "a half is not left");
+    }
+
+    #[test]
+    fn a_secret_that_others_can_read_is_not_used() {
+        let scratch = Scratch::new();
+        let path = scratch.path("server");
+        save_keys(&generate_keys(), &path).unwrap();
+        for mode in [0o640, 0o604, 0o620, 0o601] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            let error = load_keys(&path).unwrap_err();
+            assert!(matches!(error, KeyFileError::Exposed { mode: seen, .. } if seen == mode), "{error}");
+        }
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();
+        load_keys(&path).unwrap();
+    }
+
+    #[test]
+    fn errors_give_nothing_away() {
+        let scratch = Scratch::new();
+        let text = "0123456789 a secret that is no key";
+        let path = scratch.write("wrong", text);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        let error = load_keys(&path).unwrap_err();
+        assert!(matches!(error, KeyFileError::NotAKey { .. }), "{error}");
+        assert!(!format!("{error} {error:?}").contains("0123456789"));
+        fs::write(&path, [0xFF; 40]).unwrap();
+        assert!(matches!(load_keys(&path), Err(KeyFileError::NotAKey { .. })));
+        assert!(matches!(load_public_key(scratch.path("none")), Err(KeyFileError::Io { .. })));
+    }
+}

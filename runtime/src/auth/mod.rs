@@ -1,0 +1,193 @@
+//! Who a peer is, and whether it may come in.
+//!
+//! An [`Authenticator`], given to [`Builder::authenticator`](crate::Builder::authenticator), turns CURVE (RFC 26) on: an
+//! endpoint that has one speaks nothing else. The side that binds has a key pair and admits clients by their public
+//! keys; the side that connects has a key pair of its own, and knows the server's public key.
+//!
+//! Ready-made are:
+//! - [`KeySet`]: admits a set of keys that changes while the endpoint runs;
+//! - [`AllowList`]: admits the keys in a file or a directory, which is read again when it changes;
+//! - [`FnAuthenticator`]: asks a closure;
+//! - [`CurveClient`]: the side that connects.
+//!
+//! Keys come from [`generate_keys`], and live in files with [`save_keys`] and [`load_keys`].
+//!
+//! ```
+//! use callosum_runtime::auth::{CurveClient, KeySet, generate_keys};
+//! use callosum_runtime::{BindError, Binder, Builder, Connector, Driver};
+//!
+//! async fn endpoints(server: Builder, client: Builder) -> Result<(), Box<dyn std::error::Error>> {
+//!     let (server_keys, client_keys) = (generate_keys(), generate_keys());
+//!     let server_key = server_keys.public();
+//!
+//!     let allowed = KeySet::new(server_keys);
+//!     allowed.admit(client_keys.public(), "alice");
+//!     let (binder, driver) = server.authenticator(allowed.clone()).bind("tcp://*:5555").await?;
+//!
+//!     let client = client.authenticator(CurveClient::new(client_keys, server_key));
+//!     let (connector, driver) = client.connect("tcp://server:5555")?;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # What is promised
+//! - No message passes from or to a client before it is admitted, and what it is admitted as is bound to its connection:
+//!   it is in [`PeerInfo`](crate::PeerInfo) and in every handler's [`Context`](crate::Context), whatever routing id the
+//!   peer chose.
+//! - Asking takes no time from others: the answer may come later, and other handshakes go on. It must come within
+//!   [`Limits::handshake_timeout`](crate::Limits::handshake_timeout); a check that takes longer, or panics, refuses.
+//! - Who is refused is told so, and finds an [`AuthenticationError`] at once.
+
+mod admission;
+mod allow_list;
+mod error;
+mod key_file;
+mod key_set;
+mod ready_made;
+#[cfg(test)]
+mod scratch;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
+
+use crate::rt::Runtime;
+
+pub(crate) use admission::{Admitting, Security, Verdict, watch_changes};
+pub use allow_list::{AllowList, AllowListError};
+pub use callosum_proto::zmtp::{CurveKeyPair, CurvePublicKey, CurveSecretKey, KeyError, RefusalStatus};
+pub use error::AuthenticationError;
+pub use key_file::{KeyFileError, generate_keys, load_keys, load_public_key, save_keys};
+pub use key_set::KeySet;
+pub use ready_made::{CurveClient, FnAuthenticator};
+
+/// Who this endpoint is, and whom it admits.
+///
+/// One type may serve both sides: binding uses [`server_identity`](Self::server_identity) and
+/// [`check_client`](Self::check_client), connecting uses [`client_identity`](Self::client_identity). What is not
+/// implemented refuses: an endpoint without the identity that its side needs speaks with nobody, and one without a check
+/// admits nobody.
+pub trait Authenticator: Send + Sync + 'static {
+    /// Who this endpoint is when it binds. Asked once, when the endpoint is built.
+    fn server_identity(&self) -> Option<ServerIdentity> {
+        None
+    }
+
+    /// Who this endpoint is when it connects. Asked once, when the endpoint is built.
+    fn client_identity(&self) -> Option<ClientIdentity> {
+        None
+    }
+
+    /// Whether a client that has proved to own a key may come in.
+    ///
+    /// The future runs on the task of the client's connection. It is dropped when the connection ends, or when the
+    /// handshake's time is over; that, and a panic, refuse.
+    fn check_client(&self, credential: Credential) -> BoxFuture<'static, Admission> {
+        drop(credential);
+        std::future::ready(Admission::Refuse).boxed()
+    }
+
+    /// Whenever this yields, the binder asks [`check_client`](Self::check_client) again for each client that is
+    /// connected, and cuts those that it refuses now. An answer that admits replaces what the client was admitted as.
+    ///
+    /// Asked once by each binder, whose driver polls the stream. `None`, the default, never asks again.
+    fn changes(&self, runtime: &Arc<dyn Runtime>) -> Option<BoxStream<'static, ()>> {
+        let _ = runtime;
+        None
+    }
+}
+
+impl<T: Authenticator + ?Sized> Authenticator for Arc<T> {
+    fn server_identity(&self) -> Option<ServerIdentity> {
+        (**self).server_identity()
+    }
+
+    fn client_identity(&self) -> Option<ClientIdentity> {
+        (**self).client_identity()
+    }
+
+    fn check_client(&self, credential: Credential) -> BoxFuture<'static, Admission> {
+        (**self).check_client(credential)
+    }
+
+    fn changes(&self, runtime: &Arc<dyn Runtime>) -> Option<BoxStream<'static, ()>> {
+        (**self).changes(runtime)
+    }
+}
+
+/// Who a binder is.
+#[derive(Clone, Debug)]
+pub struct ServerIdentity {
+    /// Told to [`Authenticator::check_client`], for a check that serves several endpoints (RFC 27). It does not travel.
+    pub domain: String,
+    /// Clients must know the public one.
+    pub keys: CurveKeyPair,
+}
+
+impl From<CurveKeyPair> for ServerIdentity {
+    /// With an empty domain.
+    fn from(keys: CurveKeyPair) -> Self {
+        Self { domain: String::new(), keys }
+    }
+}
+
+/// Who a connector is, and to whom it talks.
+#[derive(Clone, Debug)]
+pub struct ClientIdentity {
+    /// The server must admit the public one.
+    pub keys: CurveKeyPair,
+    /// The only server that is talked to.
+    pub server_key: CurvePublicKey,
+}
+
+/// What a client has shown of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Credential {
+    /// [`ServerIdentity::domain`] of the endpoint that it came to.
+    pub domain: String,
+    /// The key that it has proved to own.
+    pub public_key: CurvePublicKey,
+    /// Where it came from, for people to read.
+    pub address: String,
+}
+
+/// The answer to [`Authenticator::check_client`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// It may come in, as this user.
+    Admit(Identity),
+    /// It may not.
+    Refuse,
+}
+
+/// What a client was admitted as.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// The application's name for it.
+    pub user_id: String,
+    /// Whatever else the application wants to know in its handlers.
+    pub metadata: BTreeMap<String, String>,
+}
+
+impl Identity {
+    /// Without metadata.
+    pub fn new(user_id: impl Into<String>) -> Self {
+        Self { user_id: user_id.into(), metadata: BTreeMap::new() }
+    }
+}
+
+impl From<&str> for Identity {
+    fn from(user_id: &str) -> Self {
+        Self::new(user_id)
+    }
+}
+
+impl From<String> for Identity {
+    fn from(user_id: String) -> Self {
+        Self::new(user_id)
+    }
+}

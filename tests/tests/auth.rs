@@ -1,0 +1,28 @@
+//! CURVE and admission on both runtimes.
+
+macro_rules! everything {
+    ($runtime:ident, $transport:ident) => {
+        callosum_tests::behaviour!($runtime, $transport, {
+            auth: admitted, unknown_key, never_again, wrong_server_key, no_curve_towards_curve,
+                curve_towards_no_curve, admission_may_take_its_time, endless_admission, panicking_admission,
+                revoked, renamed, revoked_while_being_admitted, file_read_again, what_is_missing_refuses,
+                plaintext_needs_consent;
+        });
+    };
+}
+
+mod tokio_tcp {
+    everything!(on_tokio, Tcp);
+}
+
+mod tokio_inproc {
+    everything!(on_tokio, Inproc);
+}
+
+mod async_std_tcp {
+    everything!(on_async_std, Tcp);
+}
+
+mod async_std_ipc {
+    everything!(on_async_std, Ipc);
+}
