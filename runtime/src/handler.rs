@@ -164,7 +164,9 @@ impl Handlers {
 
     /// Adds a [`Handler`], in place of an earlier one of this name.
     pub fn add_handler(&self, method: impl Into<String>, handler: impl Handler) {
-        self.table.write().methods.insert(Text::from(method.into()), Method::new(handler));
+        let replaced = self.table.write().methods.insert(Text::from(method.into()), Method::new(handler));
+        // Not under the lock: what it drops is the user's.
+        drop(replaced);
     }
 
     /// Sets what answers calls of unknown methods, instead of an ERROR named `NoSuchMethod`.
@@ -174,17 +176,20 @@ impl Handlers {
         F: Fn(Bytes, Context) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<Bytes, E>> + Send + 'static,
     {
-        self.table.write().fallback = Some(Method::new(raw(handler)));
+        let replaced = self.table.write().fallback.replace(Method::new(raw(handler)));
+        drop(replaced);
     }
 
     /// Removes a handler; calls that run go on. Returns whether there was one.
     pub fn remove(&self, method: &str) -> bool {
-        self.table.write().methods.remove(method.as_bytes()).is_some()
+        let removed = self.table.write().methods.remove(method.as_bytes());
+        removed.is_some()
     }
 
     /// Removes the fallback handler. Returns whether there was one.
     pub fn remove_fallback(&self) -> bool {
-        self.table.write().fallback.take().is_some()
+        let removed = self.table.write().fallback.take();
+        removed.is_some()
     }
 
     pub(crate) fn find(&self, method: &Text) -> Option<Arc<Method>> {

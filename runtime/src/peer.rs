@@ -430,17 +430,22 @@ impl Peer {
     /// Cancel safe. There is no timeout: a peer that answers no probes is for the caller to give up.
     ///
     /// # Errors
-    /// If the link ends first.
+    /// If 32 probes are under way already, or the link ends first.
     pub async fn ping(&self) -> Result<Duration, CallError> {
-        let answer = {
+        let (mut probe, answer) = {
             let mut state = self.shared.lock();
+            if state.pings.len() >= MAX_PINGS {
+                return Err(NotSent::TooManyProbes.into());
+            }
             let ping = state.session.ping().map_err(NotSent::Refused)?;
-            let (sender, receiver) = oneshot::channel();
+            let (sender, answer) = oneshot::channel();
             state.pings.insert(ping, sender);
-            receiver
+            (Probe { peer: &self.shared, link: state.link, ping: Some(ping) }, answer)
         };
         self.shared.waker.wake();
-        answer.await.map_err(|_| {
+        let answer = answer.await;
+        probe.ping = None;
+        answer.map_err(|_| {
             CallError::Disconnected(self.shared.lock().cause.clone().unwrap_or(DisconnectCause::Shutdown))
         })
     }
@@ -449,6 +454,28 @@ impl Peer {
     pub fn disconnect(&self) {
         self.shared.lock().session.close(session::CloseCause::Local);
         self.shared.waker.wake();
+    }
+}
+
+/// Half of what a session remembers, so that it never forgets one that somebody waits for.
+const MAX_PINGS: usize = 32;
+
+/// A probe under way. Dropping it forgets the probe.
+struct Probe<'a> {
+    peer: &'a PeerShared,
+    link: PeerId,
+    ping: Option<PingId>,
+}
+
+impl Drop for Probe<'_> {
+    fn drop(&mut self) {
+        if let Some(ping) = self.ping {
+            let mut state = self.peer.lock();
+            // A later session names its probes anew.
+            if state.link == self.link {
+                state.pings.remove(&ping);
+            }
+        }
     }
 }
 
