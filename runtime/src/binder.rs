@@ -1,6 +1,7 @@
 //! The side that accepts: many peers, on as many endpoints as it likes.
 
 use std::convert::Infallible;
+use std::future::pending;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant};
 use callosum_proto::session::Role;
 use callosum_proto::{PeerId, zmtp};
 use futures_util::FutureExt;
-use futures_util::future::{Either, select};
+use futures_util::future::{BoxFuture, Either, select};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use parking_lot::Mutex;
 
@@ -42,7 +43,7 @@ pub struct Binder {
 impl Binder {
     pub(crate) fn new(node: Arc<Node>) -> (Self, Driver) {
         let (listeners, new_listeners) = async_channel::unbounded();
-        let driver = Driver::new(node.clone(), run(node.clone(), new_listeners));
+        let driver = Driver::new(node.clone(), run(node.clone(), new_listeners, watch_changes(&node)));
         (Self { node, endpoints: Arc::default(), listeners }, driver)
     }
 
@@ -59,7 +60,7 @@ impl Binder {
             }
             let peers = PeersOfLink::new(of.clone(), sender);
             let receiving = pin!(peers.run(&mut *receiver));
-            match select(receiving, Box::pin(run(of.clone(), new_listeners))).await {
+            match select(receiving, Box::pin(run(of.clone(), new_listeners, pending().boxed()))).await {
                 // What the link has lost does not keep the rest from draining.
                 Either::Left((_, running)) if of.is_draining() => running.await,
                 Either::Left((cause, _)) => Err(DriverError::Disconnected(cause)),
@@ -161,11 +162,15 @@ impl std::fmt::Debug for Binder {
 }
 
 /// Accepts until the endpoint is shut down, then waits for the links to drain.
-async fn run(node: Arc<Node>, new_listeners: async_channel::Receiver<Listening>) -> Result<(), DriverError> {
+async fn run(
+    node: Arc<Node>,
+    new_listeners: async_channel::Receiver<Listening>,
+    watching: BoxFuture<'static, ()>,
+) -> Result<(), DriverError> {
     let mut new_listeners = Box::pin(new_listeners);
     let accepting = async {
         // One that never ends, so that there is always something to wait for.
-        let mut loops = FuturesUnordered::from_iter([std::future::pending().boxed()]);
+        let mut loops = FuturesUnordered::from_iter([pending().boxed()]);
         loop {
             match select(new_listeners.next(), loops.next()).await {
                 Either::Left((Some(listening), _)) => loops.push(accept_loop(&node, listening).boxed()),
@@ -181,7 +186,7 @@ async fn run(node: Arc<Node>, new_listeners: async_channel::Receiver<Listening>)
         let drained = pin!(node.tasks.wait_until_none());
         select(drained, pin!(deadline_passed(&node))).await;
     };
-    select(pin!(serving), pin!(watch_changes(node.clone()))).await;
+    select(pin!(serving), watching).await;
     Ok(())
 }
 

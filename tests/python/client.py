@@ -33,7 +33,15 @@ from callosum.lower.zeromq import ZeroMQAddress, ZeroMQRPCTransport
 from callosum.ordering import AsyncResolver
 from callosum.rpc import Peer, RPCInternalError, RPCMessage, RPCUserError
 
-from common import CODECS, arguments, codec, compress_everything, stdin_lines
+from common import (
+    CODECS,
+    add_curve_arguments,
+    arguments,
+    client_authenticator,
+    codec,
+    compress_everything,
+    stdin_lines,
+)
 
 Json = dict[str, Any]
 
@@ -221,6 +229,7 @@ async def run(args: argparse.Namespace) -> None:
     peer = Peer(
         connect=ZeroMQAddress(args.connect),
         transport=ZeroMQRPCTransport,
+        authenticator=client_authenticator(args),
         transport_opts={"handshake_timeout": args.handshake_timeout},
         serializer=serializer,
         deserializer=deserializer,
@@ -240,6 +249,7 @@ def main() -> None:
     parser.add_argument("--compress", action="store_true", help="send zip bodies")
     parser.add_argument("--serve", action="store_true", help="serve agent.echo, agent.add, …")
     parser.add_argument("--handshake-timeout", type=float, default=5.0, metavar="SECONDS")
+    add_curve_arguments(parser, "--server-key", repeated=False)
     args = parser.parse_args()
     if args.compress:
         compress_everything()

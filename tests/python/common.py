@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import os
@@ -10,6 +11,13 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from callosum.abc import RawHeaderBody
+from callosum.auth import (
+    AbstractClientAuthenticator,
+    AbstractServerAuthenticator,
+    AuthResult,
+    Credential,
+    Identity,
+)
 from callosum.rpc import RPCMessage
 from callosum.serialize import mpackb, munpackb
 
@@ -82,3 +90,63 @@ def stdin_lines() -> asyncio.Queue[bytes | None]:
 
     threading.Thread(target=read, daemon=True).start()
     return lines
+
+
+DOMAIN = "callosum-tests"
+
+
+class ServerAuthenticator(AbstractServerAuthenticator):
+    """Admits the public keys that it was given."""
+
+    def __init__(self, public_key: bytes, secret_key: bytes, allowed: dict[bytes, str]) -> None:
+        self.keys = (public_key, secret_key)
+        self.allowed = allowed
+
+    async def server_identity(self) -> Identity:
+        return Identity(DOMAIN, self.keys[1])
+
+    async def server_public_key(self) -> bytes:
+        return self.keys[0]
+
+    async def check_client(self, creds: Credential) -> AuthResult:
+        user_id = self.allowed.get(creds.public_key) if creds.domain == DOMAIN else None
+        return AuthResult(success=user_id is not None, user_id=user_id)
+
+
+class ClientAuthenticator(AbstractClientAuthenticator):
+    def __init__(self, public_key: bytes, secret_key: bytes, server_key: bytes) -> None:
+        self.keys = (public_key, secret_key)
+        self.server_key = server_key
+
+    async def server_public_key(self) -> bytes:
+        return self.server_key
+
+    async def client_identity(self) -> Identity:
+        return Identity(DOMAIN, self.keys[1])
+
+    async def client_public_key(self) -> bytes:
+        return self.keys[0]
+
+
+def add_curve_arguments(parser: argparse.ArgumentParser, other: str, repeated: bool) -> None:
+    """`--curve-public`, `--curve-secret`, and the option that says who may be on the other side. All are Z85, which may
+    begin with a hyphen: write `--curve-public=KEY`."""
+    parser.add_argument("--curve-public", metavar="KEY", help="speak CURVE, with this key and --curve-secret")
+    parser.add_argument("--curve-secret", metavar="KEY")
+    default = [] if repeated else None
+    parser.add_argument(other, metavar="KEY", action="append" if repeated else "store", default=default)
+
+
+def server_authenticator(args: argparse.Namespace) -> ServerAuthenticator | None:
+    if args.curve_public is None:
+        return None
+    allowed = {key.encode(): f"user-{number}" for number, key in enumerate(args.allow)}
+    return ServerAuthenticator(args.curve_public.encode(), args.curve_secret.encode(), allowed)
+
+
+def client_authenticator(args: argparse.Namespace) -> ClientAuthenticator | None:
+    if args.curve_public is None:
+        return None
+    return ClientAuthenticator(
+        args.curve_public.encode(), args.curve_secret.encode(), args.server_key.encode()
+    )

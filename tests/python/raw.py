@@ -28,6 +28,7 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 import wire
+from common import add_curve_arguments
 from wire import FUNCTION, Junk
 
 # Ids of junk start here, so that an answer shows what it belongs to; good calls count from 1.
@@ -41,12 +42,16 @@ def good_key(sequence: int) -> str | bytes:
 
 
 class Attacker:
-    def __init__(self, context: zmq.Context[Any], endpoint: str, timeout: float) -> None:
-        self.timeout = timeout
+    def __init__(self, context: zmq.Context[Any], args: argparse.Namespace) -> None:
+        self.timeout: float = args.timeout
         self.socket = context.socket(zmq.DEALER)
         self.socket.linger = 0
+        if args.curve_public is not None:
+            self.socket.curve_publickey = args.curve_public.encode()
+            self.socket.curve_secretkey = args.curve_secret.encode()
+            self.socket.curve_serverkey = args.server_key.encode()
         self.monitor = self.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
-        self.socket.connect(endpoint)
+        self.socket.connect(args.connect)
         self.good_seq = itertools.count(1)
         self.current = "handshake"
         self.by_seq: dict[int, str] = {}
@@ -190,9 +195,9 @@ def junk(numbers: Iterator[int]) -> Iterator[tuple[Junk, int]]:
             yield list(source(seq))[index], seq
 
 
-def attack(endpoint: str, timeout: float) -> dict[str, Any]:
+def attack(args: argparse.Namespace) -> dict[str, Any]:
     with zmq.Context() as context:
-        attacker = Attacker(context, endpoint, timeout)
+        attacker = Attacker(context, args)
         attacker.good_call()
         sent = 0
         for item, sequence in junk(itertools.count(JUNK_SEQ)):
@@ -220,8 +225,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--connect", required=True, metavar="ENDPOINT")
     parser.add_argument("--timeout", type=float, default=10.0, help="seconds for a good call")
+    add_curve_arguments(parser, "--server-key", repeated=False)
     args = parser.parse_args()
-    report = attack(args.connect, args.timeout)
+    report = attack(args)
     print(json.dumps(report))
     return 1 if report["bad"] else 0
 

@@ -21,7 +21,16 @@ from callosum.ordering import (
 )
 from callosum.rpc import Peer, RPCMessage
 
-from common import CODECS, Handler, arguments, codec, compress_everything, stdin_lines
+from common import (
+    CODECS,
+    Handler,
+    add_curve_arguments,
+    arguments,
+    codec,
+    compress_everything,
+    server_authenticator,
+    stdin_lines,
+)
 
 SCHEDULERS: dict[str, Callable[[], AbstractAsyncScheduler]] = {
     "exit": ExitOrderedAsyncScheduler,
@@ -89,6 +98,7 @@ async def serve(args: argparse.Namespace) -> None:
     peer = Peer(
         bind=ZeroMQAddress(args.bind),
         transport=ZeroMQRPCTransport,
+        authenticator=server_authenticator(args),
         scheduler=SCHEDULERS[args.ordering](),
         serializer=serializer,
         deserializer=deserializer,
@@ -97,6 +107,8 @@ async def serve(args: argparse.Namespace) -> None:
     async with peer:
         socket = cast(ZeroMQRPCTransport, peer._transport)._sock
         assert socket is not None, "open while its peer is"
+        # Callosum's ZAP server is a task that begins only now; libzmq admits everyone as long as there is none.
+        await asyncio.sleep(0)
         endpoint = socket.getsockopt_string(zmq.LAST_ENDPOINT)
         print(f"listening on {endpoint}", flush=True)
         await until_told_to_end()
@@ -108,6 +120,7 @@ def main() -> None:
     parser.add_argument("--codec", choices=CODECS, default="json")
     parser.add_argument("--ordering", choices=sorted(SCHEDULERS), default="exit")
     parser.add_argument("--compress", action="store_true", help="send zip bodies")
+    add_curve_arguments(parser, "--allow", repeated=True)
     args = parser.parse_args()
     if args.compress:
         compress_everything()

@@ -129,10 +129,16 @@ impl Admitting {
 }
 
 /// Asks about every client again, whenever the authenticator says that something has changed. Never ends.
-pub(crate) async fn watch_changes(node: Arc<Node>) {
-    let Some(mut changes) = node.config.security.changes(&node.runtime) else {
-        return future::pending().await;
-    };
+///
+/// Changes count from this call on, not from the first poll: nobody may have been admitted before.
+pub(crate) fn watch_changes(node: &Arc<Node>) -> BoxFuture<'static, ()> {
+    match node.config.security.changes(&node.runtime) {
+        Some(changes) => follow(node.clone(), changes).boxed(),
+        None => future::pending().boxed(),
+    }
+}
+
+async fn follow(node: Arc<Node>, mut changes: BoxStream<'static, ()>) {
     // One that never ends, so that there is always something to wait for.
     let mut checks = FuturesUnordered::from_iter([future::pending().boxed()]);
     loop {

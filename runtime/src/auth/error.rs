@@ -12,11 +12,19 @@ pub enum AuthenticationError {
         /// What the server gave as its reason (RFC 27).
         status: Option<RefusalStatus>,
     },
-    /// The server broke the CURVE handshake off, or could not prove that it has the key that we know it by. Servers that
-    /// have another key do this, and those that don't say whom they refuse.
+    /// The server began ZMTP's handshake and broke it off without a word. That is how those answer who don't speak our
+    /// mechanism or have another key than the one that we know them by, and libzmq's have no other way. A server that ends
+    /// at this very moment can't be told from these.
     #[error(
-        "the server broke the CURVE handshake off: it may have another key than the one given, or not admit this one"
+        "the server broke the {ours} handshake off: it may not speak {ours}, have another key than expected, or be \
+         ending"
     )]
+    BrokenOff {
+        /// The mechanism that we speak.
+        ours: &'static str,
+    },
+    /// The server could not prove that it has the key that we know it by.
+    #[error("the server did not prove that it has the expected key")]
     ServerNotProved,
     /// One side speaks CURVE, the other does not.
     #[error("the peer uses the {theirs:?} mechanism, this endpoint {ours}")]

@@ -75,9 +75,15 @@ pub(crate) struct StreamLink {
     handshake: Option<HandshakeSlot>,
     /// Present while the authenticator decides.
     admitting: Option<Admitting>,
-    /// Whether we are a client under CURVE who still waits for the server's proof, and if so, whether it has said
-    /// anything at all.
-    proof: Option<bool>,
+    /// Present while the server has still to accept us, if we are the client.
+    overture: Option<Overture>,
+}
+
+/// A client's side of ZMTP's handshake.
+struct Overture {
+    mechanism: &'static str,
+    /// Whether the server has said anything at all.
+    answered: bool,
 }
 
 enum Closing {
@@ -99,7 +105,9 @@ impl StreamLink {
             session::Role::Binder => Role::Binder,
             session::Role::Connector => Role::Connector,
         });
-        let proof = matches!(mechanism, Mechanism::CurveClient { .. }).then_some(false);
+        let name = if matches!(mechanism, Mechanism::Null) { "NULL" } else { "CURVE" };
+        let overture =
+            (link.role == Role::Connector).then_some(Overture { mechanism: name, answered: false });
         link.mechanism = mechanism;
         link.max_message_size = config.session.max_body.saturating_add(ENVELOPE);
         link.handshake_timeout = config.session.handshake_timeout;
@@ -116,7 +124,7 @@ impl StreamLink {
             closing: None,
             handshake,
             admitting: None,
-            proof,
+            overture,
         }
     }
 
@@ -149,8 +157,8 @@ impl StreamLink {
             self.read_size = (self.read_size / 2).max(MIN_READ);
         }
         add(&self.pump.peer.counters.bytes_received, n as u64);
-        if let Some(has_spoken) = &mut self.proof {
-            *has_spoken = true;
+        if let Some(overture) = &mut self.overture {
+            overture.answered = true;
         }
         self.zmtp.handle_input(Instant::now(), data)?;
         Poll::Ready(Ok(()))
@@ -166,7 +174,7 @@ impl StreamLink {
                     LinkEvent::Established(info) => {
                         state.attach(&self.address, info.identity, info.public_key, now);
                         self.handshake = None;
-                        self.proof = None;
+                        self.overture = None;
                     }
                     LinkEvent::AuthenticationRequested { public_key } => {
                         self.admitting =
@@ -294,22 +302,24 @@ impl StreamLink {
         Err(AuthenticationError::CheckTimedOut { public_key: admitting.public_key }.into())
     }
 
-    /// What the end of a link before the server's proof means to a client under CURVE.
+    /// What the end of a link means to a client that the server has not accepted.
     fn explain(&self, cause: DisconnectCause) -> DisconnectCause {
-        let broken_off = match &cause {
-            DisconnectCause::PeerClosed => true,
-            DisconnectCause::Io(error) => {
-                matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
+        let Some(Overture { mechanism, answered: true }) = self.overture else { return cause };
+        let error = match &cause {
+            DisconnectCause::PeerClosed => AuthenticationError::BrokenOff { ours: mechanism },
+            DisconnectCause::Io(error)
+                if matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) =>
+            {
+                AuthenticationError::BrokenOff { ours: mechanism }
             }
-            DisconnectCause::Protocol(error) => {
-                matches!(**error, LinkError::Handshake { .. } | LinkError::Refused { .. })
-            }
-            _ => false,
+            DisconnectCause::Protocol(error) if mechanism == "CURVE" => match &**error {
+                LinkError::Handshake { .. } => AuthenticationError::ServerNotProved,
+                LinkError::Refused { .. } => AuthenticationError::Refused { status: None },
+                _ => return cause,
+            },
+            _ => return cause,
         };
-        match self.proof {
-            Some(true) if broken_off => AuthenticationError::ServerNotProved.into(),
-            _ => cause,
-        }
+        error.into()
     }
 
     /// The link is over. The last words of ZMTP may tell the peer why; there is no waiting for them.
