@@ -1,9 +1,11 @@
 //! What can be said on the command line.
 
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use callosum_runtime::{Codec, Endpoint, OrderingMode};
+use callosum_runtime::auth::{CurveClient, KeyFileError, load_keys, load_public_key};
+use callosum_runtime::{Builder, Codec, Endpoint, OrderingMode};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::executor::Executor;
@@ -19,6 +21,7 @@ Exit codes:
    6  cancelled: by Ctrl-C here, or by the other side
    7  could not connect: nothing was sent
    8  connection lost: the request had been sent, and its handler may have run
+   9  not authenticated: the server did not admit this client, could not prove its key, or speaks no CURVE or nothing else
 
 Environment:
   RUST_LOG  what to log to stderr, such as `info` or `callosum_runtime=debug`; default: nothing
@@ -34,10 +37,22 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    Keygen(Keygen),
     Serve(Serve),
     Call(Call),
     Ping(Ping),
     Demo(Demo),
+}
+
+/// Make a key pair for CURVE
+///
+/// Writes the secret key to FILE, with mode 0600, and the public key to FILE.pub; each is one line of Z85. Prints the
+/// public key. Neither file may exist.
+#[derive(Args, Debug)]
+pub(crate) struct Keygen {
+    /// Where the secret key goes
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
 }
 
 /// Serve a demonstration service until SIGTERM or SIGINT
@@ -70,6 +85,16 @@ pub(crate) struct Serve {
     /// How long calls under way may take to finish after a signal
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
     pub(crate) drain: Duration,
+    /// Speak CURVE only, with the secret key in FILE, which `callosum keygen` makes
+    #[arg(long, value_name = "FILE", requires = "allow")]
+    pub(crate) curve_key: Option<PathBuf>,
+    /// Whom to admit, followed as it changes: a file with one public key a line, a user id after a space, `#` comments; or
+    /// a directory, whose *.pub files are named after the users
+    #[arg(long, value_name = "FILE|DIR", requires = "curve_key")]
+    pub(crate) allow: Option<PathBuf>,
+    /// Bind addresses that other machines can reach, though nothing is encrypted and everybody is let in
+    #[arg(long, conflicts_with = "curve_key")]
+    pub(crate) allow_plaintext: bool,
     #[command(flatten)]
     pub(crate) codec: CodecArg,
     #[command(flatten)]
@@ -97,6 +122,8 @@ pub(crate) struct Call {
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub(crate) timeout: Option<Duration>,
     #[command(flatten)]
+    pub(crate) curve: CurveArgs,
+    #[command(flatten)]
     pub(crate) codec: CodecArg,
     #[command(flatten)]
     pub(crate) executor: ExecutorArg,
@@ -122,6 +149,8 @@ pub(crate) struct Ping {
     #[arg(short = 'W', long, value_name = "TIME", default_value = "2s", value_parser = humantime::parse_duration)]
     pub(crate) timeout: Duration,
     #[command(flatten)]
+    pub(crate) curve: CurveArgs,
+    #[command(flatten)]
     pub(crate) executor: ExecutorArg,
 }
 
@@ -134,6 +163,28 @@ pub(crate) struct Ping {
 pub(crate) struct Demo {
     #[command(flatten)]
     pub(crate) executor: ExecutorArg,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct CurveArgs {
+    /// Speak CURVE only, with the secret key in FILE, which `callosum keygen` makes
+    #[arg(long, value_name = "FILE", requires = "server_key")]
+    curve_key: Option<PathBuf>,
+    /// The server's public key, or the file that holds it
+    #[arg(long, value_name = "Z85|FILE", requires = "curve_key", allow_hyphen_values = true)]
+    server_key: Option<String>,
+}
+
+impl CurveArgs {
+    /// Gives the builder what it needs to connect.
+    pub(crate) fn secure(&self, builder: Builder) -> Result<Builder, KeyFileError> {
+        let (Some(file), Some(server_key)) = (&self.curve_key, &self.server_key) else { return Ok(builder) };
+        let server_key = match server_key.parse() {
+            Ok(key) => key,
+            Err(_) => load_public_key(server_key)?,
+        };
+        Ok(builder.authenticator(CurveClient::new(load_keys(file)?, server_key)))
+    }
 }
 
 #[derive(Args, Debug)]

@@ -25,7 +25,8 @@ async fn call(args: Call, argument: Argument) -> Result<String, Failure> {
     let (executor, codec) = (args.executor.executor, args.codec.codec());
     let body = argument.encode(codec).map_err(Failure::Call)?;
     let mut signals = Signals::listen()?;
-    let (connector, driver) = executor.builder().reconnect(Reconnect::Never).connect(&args.endpoint)?;
+    let builder = args.curve.secure(executor.builder())?;
+    let (connector, driver) = builder.reconnect(Reconnect::Never).connect(&args.endpoint)?;
     let (_, result) = join(driver, async {
         // Dropping the call is what cancels it; the shutdown sees to it that this reaches the socket.
         let result = signals.unless(invoke(&connector, &args, &body)).await;
@@ -38,13 +39,12 @@ async fn call(args: Call, argument: Argument) -> Result<String, Failure> {
 
 async fn invoke(connector: &Connector, args: &Call, body: &Bytes) -> Result<Bytes, Failure> {
     let start = Instant::now();
-    let not_connected = |cause| Failure::NotConnected { endpoint: args.endpoint.to_string(), cause };
     let ready =
         args.executor.executor.within(args.timeout.unwrap_or(Duration::MAX), connector.peer().ready());
     match ready.await {
         Some(Ok(())) => {}
-        Some(Err(cause)) => return Err(not_connected(cause.to_string())),
-        None => return Err(not_connected(String::from("no answer in time"))),
+        Some(Err(cause)) => return Err(Failure::no_link(&args.endpoint, cause)),
+        None => return Err(Failure::no_answer(&args.endpoint)),
     }
     let mut call = connector.peer().invoke_raw(&args.method, body);
     if let Some(key) = &args.key {
@@ -59,7 +59,7 @@ async fn invoke(connector: &Connector, args: &Call, body: &Bytes) -> Result<Byte
         CallError::TimedOut { .. } => Failure::TimedOut(error.to_string()),
         CallError::Cancelled => Failure::CancelledRemotely,
         CallError::Disconnected(cause) => Failure::ConnectionLost(cause),
-        CallError::NotSent(NotSent::Disconnected(cause)) => not_connected(cause.to_string()),
+        CallError::NotSent(NotSent::Disconnected(cause)) => Failure::no_link(&args.endpoint, cause),
         error => Failure::Call(error),
     })
 }

@@ -2,7 +2,8 @@
 
 use std::io::{self, Write};
 
-use callosum_runtime::{BindError, CallError, DisconnectCause, ErrorInfo, ParseEndpointError};
+use callosum_runtime::auth::{AllowListError, KeyFileError};
+use callosum_runtime::{BindError, CallError, DisconnectCause, Endpoint, ErrorInfo, ParseEndpointError};
 
 /// Why a command did not succeed. The exit codes are those that `--help` lists.
 #[derive(Debug, thiserror::Error)]
@@ -21,12 +22,23 @@ pub(crate) enum Failure {
     CancelledRemotely,
     #[error("could not connect to {endpoint}: {cause}")]
     NotConnected { endpoint: String, cause: String },
+    #[error("not authenticated to {endpoint}: {cause}")]
+    NotAuthenticated { endpoint: String, cause: DisconnectCause },
     #[error("connection lost: {0}")]
     ConnectionLost(DisconnectCause),
     #[error(transparent)]
     Call(CallError),
     #[error(transparent)]
-    Bind(#[from] BindError),
+    Bind(BindError),
+    #[error(
+        "other machines can reach {0}, where nothing is encrypted and everybody is let in: use --curve-key and --allow, \
+         or --allow-plaintext if that is what you want"
+    )]
+    Plaintext(Endpoint),
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
+    #[error(transparent)]
+    AllowList(#[from] AllowListError),
     #[error(transparent)]
     Endpoint(#[from] ParseEndpointError),
     #[error(transparent)]
@@ -42,6 +54,7 @@ impl Failure {
         match self {
             Self::Call(_) | Self::Bind(_) | Self::Endpoint(_) | Self::Io(_) => 1,
             Self::CutShort | Self::Broken(_) => 1,
+            Self::Plaintext(_) | Self::Key(_) | Self::AllowList(_) => 1,
             Self::Usage(_) => 2,
             Self::Remote(_) => 3,
             Self::Refused(_) => 4,
@@ -49,7 +62,22 @@ impl Failure {
             Self::Cancelled | Self::CancelledRemotely => 6,
             Self::NotConnected { .. } => 7,
             Self::ConnectionLost(_) => 8,
+            Self::NotAuthenticated { .. } => 9,
         }
+    }
+
+    /// There is no link to a server, for this reason.
+    pub(crate) fn no_link(endpoint: &Endpoint, cause: DisconnectCause) -> Self {
+        let endpoint = endpoint.to_string();
+        match cause.is_authentication_failure() {
+            true => Self::NotAuthenticated { endpoint, cause },
+            false => Self::NotConnected { endpoint, cause: cause.to_string() },
+        }
+    }
+
+    /// There was no link to a server in time.
+    pub(crate) fn no_answer(endpoint: &Endpoint) -> Self {
+        Self::NotConnected { endpoint: endpoint.to_string(), cause: String::from("no answer in time") }
     }
 
     /// Says it on stderr, with the remote traceback if there is one.
@@ -67,6 +95,15 @@ impl Failure {
             }
         }
         note(&printable(&text));
+    }
+}
+
+impl From<BindError> for Failure {
+    fn from(error: BindError) -> Self {
+        match error {
+            BindError::Plaintext { endpoint } => Self::Plaintext(endpoint),
+            error => Self::Bind(error),
+        }
     }
 }
 

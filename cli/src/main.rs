@@ -6,6 +6,7 @@ mod call;
 mod demo;
 mod executor;
 mod exit;
+mod keygen;
 mod ping;
 mod serve;
 mod service;
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     log_to_stderr();
     let result = match cli.command {
+        Command::Keygen(args) => keygen::run(&args),
         Command::Serve(args) => serve::run(args),
         Command::Call(args) => call::run(args),
         Command::Ping(args) => ping::run(args),

@@ -25,7 +25,7 @@ pub(crate) fn run(args: Ping) -> Result<(), Failure> {
 
 async fn ping(args: &Ping) -> Result<(), Failure> {
     let mut signals = Signals::listen()?;
-    let builder = args.executor.executor.builder();
+    let builder = args.curve.secure(args.executor.executor.builder())?;
     let (connector, driver) = builder.reconnect(Reconnect::Never).connect(&args.endpoint)?;
     let (_, result) = join(driver, async {
         let mut tally = Tally::default();
@@ -48,11 +48,10 @@ async fn ping(args: &Ping) -> Result<(), Failure> {
 
 async fn probe(connector: &Connector, args: &Ping, tally: &mut Tally) -> Result<(), Failure> {
     let (executor, peer) = (args.executor.executor, connector.peer());
-    let not_connected = |cause| Failure::NotConnected { endpoint: args.endpoint.to_string(), cause };
     match executor.within(args.timeout, peer.ready()).await {
         Some(Ok(())) => {}
-        Some(Err(cause)) => return Err(not_connected(cause.to_string())),
-        None => return Err(not_connected(String::from("no answer in time"))),
+        Some(Err(cause)) => return Err(Failure::no_link(&args.endpoint, cause)),
+        None => return Err(Failure::no_answer(&args.endpoint)),
     }
     let kind = match peer.info().hello {
         Some(_) => "",

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use callosum_runtime::auth::{AllowList, load_keys};
 use callosum_runtime::{Binder, Drained, Endpoint};
 use futures_util::future::{Either, join, select};
 
@@ -17,11 +18,17 @@ pub(crate) fn run(args: Serve) -> Result<(), Failure> {
 
 async fn serve(args: Serve) -> Result<(), Failure> {
     let (executor, codec) = (args.executor.executor, args.codec.codec());
-    let builder = executor
+    let mut builder = executor
         .builder()
         .codec(codec)
         .ordering(args.ordering.into())
         .max_concurrency(args.max_concurrency.get());
+    if args.allow_plaintext {
+        builder = builder.allow_plaintext();
+    }
+    if let (Some(key), Some(allow)) = (&args.curve_key, &args.allow) {
+        builder = builder.authenticator(AllowList::open(load_keys(key)?, allow)?);
+    }
     let signals = Signals::listen()?;
     let (binder, driver) = service::add_methods(builder, executor, codec).binder();
     let (_, result) = join(driver, async {

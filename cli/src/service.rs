@@ -153,6 +153,8 @@ fn caller(context: &Context) -> Value {
         "routing_id": hex(&info.routing_id),
         // Absent for a peer that speaks dialect 1 and says no more, such as Python's.
         "hello": hello,
+        // What the server admitted it as; absent without CURVE.
+        "user": context.identity().map(|identity| identity.user_id.clone()),
         "method": context.method(),
         "key": key,
     })
