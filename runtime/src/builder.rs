@@ -24,7 +24,8 @@ use crate::{Binder, Codec, Connector, Driver, Endpoint};
 /// What becomes of a call that is made while a connector has no link.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WhileDisconnected {
-    /// It waits for the link, up to its timeout. The default.
+    /// It waits for the link, up to its timeout, or until an attempt fails because the other side does not accept this one
+    /// (see [`DisconnectCause::is_authentication_failure`](crate::DisconnectCause::is_authentication_failure)). The default.
     #[default]
     Wait,
     /// It fails at once with [`NotSent::NotConnected`](crate::NotSent::NotConnected).

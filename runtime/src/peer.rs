@@ -408,7 +408,8 @@ impl Peer {
     /// Cancel safe.
     ///
     /// # Errors
-    /// If it never will be, because its link ended for good.
+    /// If it never will be, because its link ended for good; or if the other side did not accept this one, though a
+    /// connector goes on trying and may be accepted later.
     pub async fn ready(&self) -> Result<(), DisconnectCause> {
         let established = {
             let mut state = self.shared.lock();
