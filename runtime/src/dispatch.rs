@@ -35,6 +35,8 @@ struct State {
     /// The ticket of a link's request.
     tickets: FxHashMap<(PeerId, IncomingId), Ticket>,
     next_ticket: u64,
+    /// Bytes of the replies to each link that are done and wait for their turn.
+    held: FxHashMap<PeerId, usize>,
     /// Nothing is started any more.
     closed: bool,
 }
@@ -46,6 +48,8 @@ struct Open {
     stage: Stage,
     /// Calls that its handler waits for, through its context's peer.
     loans: usize,
+    /// Bytes of its reply, while that waits for its turn.
+    held: usize,
 }
 
 enum Stage {
@@ -68,6 +72,7 @@ impl Dispatcher {
             requests: FxHashMap::default(),
             tickets: FxHashMap::default(),
             next_ticket: 0,
+            held: FxHashMap::default(),
             closed: false,
         };
         Self { state: Mutex::new(state) }
@@ -100,7 +105,7 @@ impl Dispatcher {
         let id = request.id;
         state.tickets.insert((link, id), ticket);
         let stage = Stage::Waiting(request);
-        state.requests.insert(ticket, Open { peer: peer.clone(), link, id, stage, loans: 0 });
+        state.requests.insert(ticket, Open { peer: peer.clone(), link, id, stage, loans: 0, held: 0 });
         let started = state.pump(node);
         drop(state);
         self.run_as(node, started, Some(clock))
@@ -200,7 +205,12 @@ impl Dispatcher {
             }
         }
         state.scheduler.finish(ticket);
-        state.pump(node)
+        let started = state.pump(node);
+        let displaced = state.hold(ticket, node.config.session.max_outgoing_bytes);
+        drop(state);
+        // Its owner's code may run here.
+        drop(displaced);
+        started
     }
 
     /// A link is gone: what waits vanishes, what runs is stopped.
@@ -208,6 +218,7 @@ impl Dispatcher {
         let mut state = self.state.lock();
         state.scheduler.forget_peer(link);
         state.tickets.retain(|(of, _), _| *of != link);
+        state.held.remove(&link);
         state.requests.retain(|_, open| {
             if open.link != link {
                 return true;
@@ -291,6 +302,7 @@ impl State {
                 Action::Release(ticket) => {
                     let Some(open) = self.requests.remove(&ticket) else { continue };
                     self.tickets.remove(&(open.link, open.id));
+                    self.let_go(open.link, open.held);
                     if let Stage::Done(reply) = open.stage {
                         open.peer.reply(open.link, open.id, reply);
                     }
@@ -300,6 +312,36 @@ impl State {
         // They are taken from the end.
         started.reverse();
         started
+    }
+
+    /// A reply that can't leave yet counts against its link until it does. Past the limit an ERROR takes its place: to
+    /// start no more handlers instead could keep the very call from starting that all the others wait for.
+    fn hold(&mut self, ticket: Ticket, limit: usize) -> Option<Reply> {
+        let open = self.requests.get_mut(&ticket)?;
+        let Stage::Done(reply) = &mut open.stage else { return None };
+        let size = REQUEST_OVERHEAD
+            + match reply {
+                Reply::Result { body, .. } => body.len(),
+                Reply::Failure(info) | Reply::Error(info) => info.size(),
+                Reply::Cancelled => 0,
+            };
+        let held = self.held.entry(open.link).or_default();
+        if *held > 0 && size > limit.saturating_sub(*held) {
+            let detail = format!("replies of {held} bytes already wait for their turn; the limit is {limit}");
+            return Some(std::mem::replace(reply, Reply::Error(Refusal::ReplyTooLarge.to_error(&detail))));
+        }
+        *held += size;
+        open.held = size;
+        None
+    }
+
+    fn let_go(&mut self, link: PeerId, bytes: usize) {
+        if let Some(held) = self.held.get_mut(&link) {
+            *held -= bytes;
+            if *held == 0 {
+                self.held.remove(&link);
+            }
+        }
     }
 
     fn start(&mut self, node: &Arc<Node>, ticket: Ticket) -> Option<Started> {
