@@ -427,17 +427,22 @@ impl Started {
         if let Some(clock) = clock {
             method.took(clock.lap());
         }
-        match made {
-            Err(panic) => Begun::Ended(panicked(&name, &*panic)),
-            Ok((_, Poll::Ready(reply))) => Begun::Ended(reply),
-            Ok((handling, Poll::Pending)) => Begun::Goes(Running { handling, name, span }),
+        let (handling, poll) = match made {
+            Err(panic) => return Begun::Ended(panicked(&name, &*panic)),
+            Ok(made) => made,
+        };
+        let running = Running { handling: Some(handling), name, span };
+        match poll {
+            Poll::Ready(reply) => Begun::Ended(reply),
+            Poll::Pending => Begun::Goes(running),
         }
     }
 }
 
 /// A handler under way. Its panic is its failure.
 struct Running {
-    handling: BoxFuture<'static, Reply>,
+    /// There until this is dropped.
+    handling: Option<BoxFuture<'static, Reply>>,
     name: Text,
     span: tracing::Span,
 }
@@ -448,9 +453,20 @@ impl Future for Running {
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Reply> {
         let this = self.get_mut();
         let _entered = this.span.enter();
-        match catch_unwind(AssertUnwindSafe(|| this.handling.as_mut().poll(cx))) {
+        let Some(handling) = &mut this.handling else { return Poll::Pending };
+        match catch_unwind(AssertUnwindSafe(|| handling.as_mut().poll(cx))) {
             Ok(poll) => poll,
             Err(panic) => Poll::Ready(panicked(&this.name, &*panic)),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let handling = self.handling.take();
+        // It may be the link's task that drops it, which must go on.
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(handling))) {
+            panicked(&self.name, &*panic);
         }
     }
 }
