@@ -121,6 +121,9 @@ pub enum DisconnectCause {
     /// A message link ended.
     #[error("the message link ended: {0}")]
     Link(Arc<dyn std::error::Error + Send + Sync>),
+    /// What the user plugged in under the link panicked: a byte stream, a message link or a scheduler.
+    #[error("the link panicked")]
+    Panicked,
     /// More connections are in their handshake than allowed.
     #[error("too many connections are in their handshake")]
     TooManyHandshakes,

@@ -24,7 +24,7 @@ macro_rules! everything {
                 full_outbox, unfinished_handshakes, garbage_instead_of_a_greeting, garbage_between_good_calls,
                 cancel_is_answered;
             load: ten_thousand_calls, large_and_small, coming_and_going;
-            plugging: tiny_byte_streams, end_of_a_byte_stream, own_runtime, dying_runtime, own_scheduler, tracing_enabled;
+            plugging: tiny_byte_streams, end_of_a_byte_stream, panicking_byte_stream, own_runtime, dying_runtime, own_scheduler, tracing_enabled;
         });
     };
 }
