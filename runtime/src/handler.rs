@@ -67,6 +67,8 @@ pub trait Handler: Send + Sync + 'static {
 }
 
 /// The methods of an endpoint. A cheap handle: add and remove while calls are running.
+///
+/// When the endpoint's driver has ended, all of them are dropped, so a handler may own handles to its own endpoint.
 #[derive(Clone, Default)]
 pub struct Handlers {
     table: Arc<RwLock<Table>>,
@@ -157,7 +159,9 @@ impl Handlers {
 
     /// Adds a [`Handler`], in place of an earlier one of this name.
     pub fn add_handler(&self, method: impl Into<String>, handler: impl Handler) {
-        self.table.write().methods.insert(Text::from(method.into()), Method::new(handler));
+        // Dropped without the lock, like every handler: what it owns may use the handlers itself.
+        let replaced = self.table.write().methods.insert(Text::from(method.into()), Method::new(handler));
+        drop(replaced);
     }
 
     /// Sets what answers calls of unknown methods, instead of an ERROR named `NoSuchMethod`.
@@ -167,17 +171,26 @@ impl Handlers {
         F: Fn(Bytes, Context) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<Bytes, E>> + Send + 'static,
     {
-        self.table.write().fallback = Some(Method::new(raw(handler)));
+        let replaced = self.table.write().fallback.replace(Method::new(raw(handler)));
+        drop(replaced);
     }
 
     /// Removes a handler; calls that run go on. Returns whether there was one.
     pub fn remove(&self, method: &str) -> bool {
-        self.table.write().methods.remove(method.as_bytes()).is_some()
+        let removed = self.table.write().methods.remove(method.as_bytes());
+        removed.is_some()
     }
 
     /// Removes the fallback handler. Returns whether there was one.
     pub fn remove_fallback(&self) -> bool {
-        self.table.write().fallback.take().is_some()
+        let removed = self.table.write().fallback.take();
+        removed.is_some()
+    }
+
+    /// The endpoint is over. What its handlers own may be what keeps it in memory.
+    pub(crate) fn clear(&self) {
+        let table = std::mem::take(&mut *self.table.write());
+        drop(table);
     }
 
     pub(crate) fn find(&self, method: &Text) -> Option<Arc<Method>> {

@@ -4,7 +4,8 @@ macro_rules! everything {
     ($runtime:ident) => {
         callosum_tests::behaviour!($runtime, Tcp, {
             calls: typed_json, typed_msgpack, raw_bytes, codec_of_one_call, no_such_method,
-                handlers_change_while_running, fallback, context, own_handler, counters, ping;
+                handlers_change_while_running, fallback, context, own_handler, counters, ping,
+                handlers_that_go_together;
             nesting: binder_calls_connector, call_backs_twenty_deep, no_deadlock_at_one_handler,
                 a_lent_place_comes_back, nested_failure, relay_between_connectors;
             failures: failure, named_failure, panics, panicking_destructors, invalid_argument, undecodable_result, unencodable, mixed;
@@ -18,7 +19,7 @@ macro_rules! everything {
                 never_reconnecting, cut_by_hand, events, events_left_unread, connector_first, silent_binder;
             shutdown: binder_drains, connector_drains, large_replies_are_flushed, deadline_cuts, shutdown_twice,
                 nothing_to_drain, no_newcomers_while_draining, dropped_driver, dropped_driver_in_the_thick_of_it,
-                driver_never_polled;
+                driver_never_polled, handlers_that_hold_their_endpoint;
             limits: body_at_the_limit, limit_of_the_other_side, too_large_once_known,
                 one_byte_past_from_a_stranger, far_past, killed_in_the_middle_of_a_body, peer_that_never_reads,
                 full_outbox, unfinished_handshakes, garbage_instead_of_a_greeting, garbage_between_good_calls,
