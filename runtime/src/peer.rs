@@ -1,5 +1,6 @@
 //! A remote peer: its session, the calls that wait on it, and the handle that users hold.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -53,7 +54,7 @@ pub(crate) struct PeerState {
     /// There will be no other link.
     over: bool,
     waiting: FxHashMap<CallId, oneshot::Sender<Result<Bytes, CallError>>>,
-    pings: FxHashMap<PingId, oneshot::Sender<Duration>>,
+    pings: BTreeMap<PingId, oneshot::Sender<Result<Duration, CallError>>>,
     ready: Vec<oneshot::Sender<()>>,
 }
 
@@ -72,7 +73,7 @@ pub struct PeerInfo {
 /// What a session's events ask its driver to do, once the session's lock is released.
 pub(crate) enum Effect {
     Complete(oneshot::Sender<Result<Bytes, CallError>>, Result<Bytes, CallError>),
-    Pong(oneshot::Sender<Duration>, Duration),
+    Pong(oneshot::Sender<Result<Duration, CallError>>, Duration),
     Request(Request),
     Stop(IncomingId, Reply),
     Established(Vec<oneshot::Sender<()>>),
@@ -96,7 +97,7 @@ impl PeerShared {
                 cause: None,
                 over: false,
                 waiting: FxHashMap::default(),
-                pings: FxHashMap::default(),
+                pings: BTreeMap::new(),
                 ready: Vec::new(),
             }),
         })
@@ -165,7 +166,7 @@ impl PeerShared {
                 None
             }
             Effect::Pong(waiter, round_trip) => {
-                let _ = waiter.send(round_trip);
+                let _ = waiter.send(Ok(round_trip));
                 None
             }
             other => Some(other),
@@ -357,12 +358,14 @@ impl Peer {
     pub async fn ready(&self) -> Result<(), DisconnectCause> {
         let established = {
             let mut state = self.shared.lock();
-            if state.session.is_closed() {
+            if state.over {
                 return Err(state.cause.clone().unwrap_or(DisconnectCause::Shutdown));
             }
             if state.linked && state.session.is_established() {
                 return Ok(());
             }
+            // Or those who ask again and again, with a timeout, would pile up while there is no link.
+            state.ready.retain(|waiter| !waiter.is_canceled());
             let (sender, receiver) = oneshot::channel();
             state.ready.push(sender);
             receiver
@@ -375,18 +378,25 @@ impl Peer {
     /// Cancel safe. There is no timeout: a peer that answers no probes is for the caller to give up.
     ///
     /// # Errors
-    /// If the link ends first.
+    /// If the link ends first, or, with [`CallError::TimedOut`], once 64 later probes are under way.
     pub async fn ping(&self) -> Result<Duration, CallError> {
-        let answer = {
+        let (answer, given_up) = {
             let mut state = self.shared.lock();
             let ping = state.session.ping().map_err(NotSent::Refused)?;
             let (sender, receiver) = oneshot::channel();
             state.pings.insert(ping, sender);
-            receiver
+            // The session has forgotten it, and nobody need wait for it any more.
+            let given_up =
+                if state.pings.len() > session::MAX_PINGS { state.pings.pop_first() } else { None };
+            (receiver, given_up)
         };
+        if let Some((_, waiter)) = given_up {
+            let _ = waiter.send(Err(CallError::TimedOut { sent: true }));
+        }
         self.shared.waker.wake();
-        answer.await.map_err(|_| {
-            CallError::Disconnected(self.shared.lock().cause.clone().unwrap_or(DisconnectCause::Shutdown))
+        answer.await.unwrap_or_else(|_| {
+            let cause = self.shared.lock().cause.clone();
+            Err(CallError::Disconnected(cause.unwrap_or(DisconnectCause::Shutdown)))
         })
     }
 

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::gate::Gate;
 use crate::raw::RawPeer;
-use crate::rig::{Rig, SOON, next_event};
+use crate::rig::{Rig, SOON, next_event, poll_once};
 
 const BODY: usize = 10_000;
 
@@ -336,4 +336,67 @@ pub async fn cancel_is_answered(rig: Rig) {
     assert_eq!((peer.stats().requests_done, peer.stats().requests_failed), (1, 1));
     drop(raw);
     driver.cut().await;
+}
+
+/// Replies that wait for an earlier call with their key are bounded like those that wait to be written: past the limit
+/// the caller gets an ERROR instead, in its turn.
+pub async fn replies_held_back(rig: Rig) {
+    const KEPT: usize = 4;
+    let gate = Gate::default();
+    let mut few = limits();
+    few.max_outgoing_bytes = KEPT * (BODY + 1_000);
+    let pair = rig.pair(serving(rig.builder()).limits(few), rig.builder()).await;
+    gate.guard(pair.binder.handlers(), "hold");
+    let (argument, size) = (json!(1), BODY.to_string().into());
+    let first = pair.peer().invoke::<_, serde_json::Value>("hold", &argument).key("k").into_future();
+    let held = gate.next().await;
+    let calls: Vec<_> =
+        (0..10).map(|_| pair.peer().invoke_raw("fill", &size).key("k").into_future()).collect();
+    // This one waits for nobody, and arrives after them.
+    fill(pair.peer(), 1).await.expect("it has no key");
+    rig.until(|| (pair.back.stats().requests_running, pair.back.stats().requests_queued) == (1, 0)).await;
+    held.release(1);
+    first.await.expect("it was released");
+    let mut kept = 0;
+    for call in calls {
+        match call.await {
+            Ok(body) => kept += usize::from(body.len() == BODY),
+            Err(error) => {
+                assert_eq!(error.remote().and_then(Refusal::of), Some(Refusal::ReplyTooLarge), "{error:?}");
+                assert!(error.may_have_run());
+            }
+        }
+    }
+    assert!(kept <= KEPT, "{kept} replies were kept");
+    assert_eq!(fill(pair.peer(), BODY).await.expect("nothing is in its way").len(), BODY);
+    pair.end().await;
+}
+
+/// Probes that nobody answers don't pile up: past 64 the oldest is given up.
+pub async fn unanswered_pings(rig: Rig) {
+    let (connector, driver) = rig.builder().connect(&rig.endpoint()).expect("an endpoint");
+    let peer = connector.peer();
+    let mut pings: Vec<_> = (0..65).map(|_| Box::pin(peer.ping())).collect();
+    for ping in &mut pings {
+        assert!(poll_once(ping).await.is_none());
+    }
+    let error = pings.remove(0).await.expect_err("64 newer ones are under way");
+    assert!(matches!(error, CallError::TimedOut { .. }), "{error:?}");
+    assert!(poll_once(&mut pings[0]).await.is_none());
+    drop(driver);
+}
+
+/// A time that the clock can't hold is no time limit.
+pub async fn endless_times(rig: Rig) {
+    let mut endless = Limits::default();
+    (endless.handshake_timeout, endless.write_timeout) = (Duration::MAX, Duration::MAX);
+    let builder = || {
+        let builder = serving(rig.builder()).limits(endless.clone()).keepalive(Duration::MAX, 2);
+        builder.execution_timeout(Duration::MAX).call_timeout(Duration::MAX)
+    };
+    let pair = rig.pair(builder(), builder()).await;
+    for peer in [pair.peer(), &pair.back] {
+        assert_eq!(fill(peer, 3).await.expect("it is served").len(), 3);
+    }
+    pair.end().await;
 }
