@@ -90,7 +90,8 @@ impl Connector {
     /// the socket, then ends the driver. What is left after that is cut: calls of ours end with an error, handlers
     /// are stopped.
     ///
-    /// Needs the driver to run. Cancel safe: once called, the shutdown goes on.
+    /// Needs the driver to run. Cancel safe: once called, the shutdown goes on. A handler that awaits it waits for
+    /// itself, until the patience is at its end: poll it once there, or spawn it.
     pub async fn shutdown(&self, patience: Duration) -> Drained {
         shutdown(self.node(), patience).await
     }

@@ -189,7 +189,8 @@ pub enum DriverError {
 /// How a shutdown went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Drained {
-    /// Everything under way ended by itself, and every reply reached the socket.
+    /// Everything under way ended by itself, and every reply reached the socket, but for what was on a link that was
+    /// lost meanwhile.
     Completely,
     /// The deadline came first; what was still under way was cancelled.
     DeadlinePassed,
