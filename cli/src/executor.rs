@@ -36,7 +36,7 @@ impl Executor {
 
     fn runtime(self) -> Arc<dyn Runtime> {
         match self {
-            Self::Tokio => Arc::new(TokioRuntime),
+            Self::Tokio => Arc::new(TokioRuntime::default()),
             Self::AsyncStd => Arc::new(AsyncStdRuntime),
         }
     }

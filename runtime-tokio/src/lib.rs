@@ -48,5 +48,5 @@ struct Readme;
 
 /// Starts to build an endpoint on the tokio runtime that is current when the endpoint's driver runs.
 pub fn builder() -> Builder {
-    Builder::new(std::sync::Arc::new(TokioRuntime))
+    Builder::new(std::sync::Arc::new(TokioRuntime::default()))
 }

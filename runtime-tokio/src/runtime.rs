@@ -4,6 +4,7 @@ use std::future::Future;
 use std::io;
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::OnceLock;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -11,23 +12,35 @@ use callosum_runtime::Endpoint;
 use callosum_runtime::rt::{BoxStream, Listener, Runtime, Timer, claim_socket_path, unsupported};
 use futures_util::future::BoxFuture;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::runtime::Handle;
 use tokio::time::Sleep;
 
 use crate::stream::Stream;
 
-/// The tokio runtime that is current when it is used.
+/// The tokio runtime that is current when an endpoint's driver first runs.
+///
+/// From then on it is the endpoint's, whichever thread calls of the endpoint are polled on.
 ///
 /// # Panics
-/// Every use panics outside of a tokio runtime with I/O and time enabled.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct TokioRuntime;
+/// The first use panics outside of a tokio runtime with I/O and time enabled.
+#[derive(Clone, Debug, Default)]
+pub struct TokioRuntime {
+    handle: OnceLock<Handle>,
+}
+
+impl TokioRuntime {
+    fn handle(&self) -> &Handle {
+        self.handle.get_or_init(Handle::current)
+    }
+}
 
 impl Runtime for TokioRuntime {
     fn spawn(&self, task: BoxFuture<'static, ()>) {
-        tokio::spawn(task);
+        self.handle().spawn(task);
     }
 
     fn timer(&self, at: Instant) -> Pin<Box<dyn Timer>> {
+        let _context = self.handle().enter();
         Box::pin(TokioTimer(Box::pin(tokio::time::sleep_until(at.into()))))
     }
 

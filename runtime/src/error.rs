@@ -94,6 +94,9 @@ pub enum NotSent {
     /// There is no connection, and calls were configured not to wait for one.
     #[error("there is no connection at the moment")]
     NotConnected,
+    /// Too many probes of this peer are under way.
+    #[error("too many probes of this peer are under way")]
+    TooManyProbes,
     /// The connection ended, or could not be made, before the request left.
     #[error("{0}")]
     Disconnected(DisconnectCause),

@@ -49,7 +49,9 @@ pub enum Event {
         /// What the system said.
         kind: std::io::ErrorKind,
     },
-    /// A peer sent something that was dropped; the link lives on.
+    /// A peer sent something that was dropped; the link lives on. Only the first 16 on a link are events;
+    /// [`Stats::anomalies`](crate::Stats::anomalies) counts them all. A reply that comes after its call has timed out is
+    /// one of them.
     Anomaly {
         /// The peer.
         peer: PeerId,

@@ -153,9 +153,13 @@ impl Node {
         self.tasks.abort_all();
         // First, or what waits would be started as its peer's turn comes, perhaps where no executor is at hand.
         self.dispatcher.close();
+        let established = self.peers();
         for peer in self.everyone() {
             peer.detach(&DisconnectCause::Shutdown, false);
             self.expel(peer.id);
+        }
+        for peer in established {
+            self.report(Event::Disconnected { peer: peer.id, cause: DisconnectCause::Shutdown });
         }
         self.phase_changed.notify(usize::MAX);
         self.events.close();

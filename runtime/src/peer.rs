@@ -1,6 +1,5 @@
 //! A remote peer: its session, the calls that wait on it, and the handle that users hold.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -54,7 +53,7 @@ pub(crate) struct PeerState {
     /// There will be no other link.
     over: bool,
     waiting: FxHashMap<CallId, oneshot::Sender<Result<Bytes, CallError>>>,
-    pings: BTreeMap<PingId, oneshot::Sender<Result<Duration, CallError>>>,
+    pings: FxHashMap<PingId, oneshot::Sender<Duration>>,
     ready: Vec<oneshot::Sender<()>>,
 }
 
@@ -73,7 +72,7 @@ pub struct PeerInfo {
 /// What a session's events ask its driver to do, once the session's lock is released.
 pub(crate) enum Effect {
     Complete(oneshot::Sender<Result<Bytes, CallError>>, Result<Bytes, CallError>),
-    Pong(oneshot::Sender<Result<Duration, CallError>>, Duration),
+    Pong(oneshot::Sender<Duration>, Duration),
     Request(Request),
     Stop(IncomingId, Reply),
     Established(Vec<oneshot::Sender<()>>),
@@ -97,7 +96,7 @@ impl PeerShared {
                 cause: None,
                 over: false,
                 waiting: FxHashMap::default(),
-                pings: BTreeMap::new(),
+                pings: FxHashMap::default(),
                 ready: Vec::new(),
             }),
         })
@@ -166,7 +165,7 @@ impl PeerShared {
                 None
             }
             Effect::Pong(waiter, round_trip) => {
-                let _ = waiter.send(Ok(round_trip));
+                let _ = waiter.send(round_trip);
                 None
             }
             other => Some(other),
@@ -378,25 +377,23 @@ impl Peer {
     /// Cancel safe. There is no timeout: a peer that answers no probes is for the caller to give up.
     ///
     /// # Errors
-    /// If the link ends first, or, with [`CallError::TimedOut`], once 64 later probes are under way.
+    /// If 32 probes are under way already, or the link ends first.
     pub async fn ping(&self) -> Result<Duration, CallError> {
-        let (answer, given_up) = {
+        let (mut probe, answer) = {
             let mut state = self.shared.lock();
+            if state.pings.len() >= MAX_PINGS {
+                return Err(NotSent::TooManyProbes.into());
+            }
             let ping = state.session.ping().map_err(NotSent::Refused)?;
-            let (sender, receiver) = oneshot::channel();
+            let (sender, answer) = oneshot::channel();
             state.pings.insert(ping, sender);
-            // The session has forgotten it, and nobody need wait for it any more.
-            let given_up =
-                if state.pings.len() > session::MAX_PINGS { state.pings.pop_first() } else { None };
-            (receiver, given_up)
+            (Probe { peer: &self.shared, link: state.link, ping: Some(ping) }, answer)
         };
-        if let Some((_, waiter)) = given_up {
-            let _ = waiter.send(Err(CallError::TimedOut { sent: true }));
-        }
         self.shared.waker.wake();
-        answer.await.unwrap_or_else(|_| {
-            let cause = self.shared.lock().cause.clone();
-            Err(CallError::Disconnected(cause.unwrap_or(DisconnectCause::Shutdown)))
+        let answer = answer.await;
+        probe.ping = None;
+        answer.map_err(|_| {
+            CallError::Disconnected(self.shared.lock().cause.clone().unwrap_or(DisconnectCause::Shutdown))
         })
     }
 
@@ -404,6 +401,30 @@ impl Peer {
     pub fn disconnect(&self) {
         self.shared.lock().session.close(session::CloseCause::Local);
         self.shared.waker.wake();
+    }
+}
+
+/// Half of what a session remembers, so that it never forgets one that somebody waits for.
+const MAX_PINGS: usize = 32;
+
+/// A probe under way. Dropping it forgets the probe.
+struct Probe<'a> {
+    peer: &'a PeerShared,
+    link: PeerId,
+    ping: Option<PingId>,
+}
+
+impl Drop for Probe<'_> {
+    fn drop(&mut self) {
+        if let Some(ping) = self.ping {
+            let mut state = self.peer.lock();
+            // A later session names its probes anew.
+            if state.link == self.link {
+                state.pings.remove(&ping);
+                // Or enough of these would make it forget one that somebody waits for.
+                state.session.forget_ping(ping);
+            }
+        }
     }
 }
 

@@ -18,7 +18,8 @@ pub struct Stats {
     pub requests_running: u64,
     /// Requests of the peer that were answered with a result.
     pub requests_done: u64,
-    /// Requests of the peer that were answered otherwise, or lost their link.
+    /// Requests of the peer that were answered otherwise, or lost their link, without those that were refused before the
+    /// scheduler saw them: unreadable or too large ones, and those that came during a shutdown.
     pub requests_failed: u64,
     /// Messages of the peer that were dropped because something was wrong with them.
     pub anomalies: u64,

@@ -121,7 +121,7 @@ impl World {
     /// A builder of endpoints on this runtime, which come back quickly when they have lost their link.
     pub fn builder(&self) -> Builder {
         let runtime: Arc<dyn Runtime> = match self.executor {
-            Executor::Tokio => Arc::new(callosum_tokio::TokioRuntime),
+            Executor::Tokio => Arc::new(callosum_tokio::TokioRuntime::default()),
             Executor::AsyncStd => Arc::new(callosum_async_std::AsyncStdRuntime),
         };
         let (first, most) = (Duration::from_millis(20), Duration::from_millis(200));

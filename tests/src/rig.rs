@@ -54,7 +54,7 @@ where
             .enable_all()
             .build()
             .expect("the system has threads");
-        runtime.block_on(body(Rig { runtime: Arc::new(TokioRuntime), transport }));
+        runtime.block_on(body(Rig { runtime: Arc::new(TokioRuntime::default()), transport }));
     });
 }
 

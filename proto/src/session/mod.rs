@@ -32,7 +32,7 @@ use crate::{CallId, Multipart};
 const DIALECTS: u32 = 1;
 
 /// Probes that may be under way at once; an older one is forgotten.
-pub const MAX_PINGS: usize = 64;
+const MAX_PINGS: usize = 64;
 
 /// Shortest time between keepalive probes, so that no configuration can make the timer spin.
 const MIN_IDLE: Duration = Duration::from_millis(1);

@@ -15,20 +15,36 @@ use futures_util::future::BoxFuture;
 use crate::handler::Context;
 use crate::node::Node;
 
-/// Times handlers that run one after the other with one reading of the clock each.
-#[derive(Default)]
-pub(crate) struct Clock(Option<Instant>);
+/// What handlers may take together that are polled on the spot, one after the other, before the rest of them get tasks.
+const INLINE_BUDGET: Duration = Duration::from_micros(500);
 
-impl Clock {
-    fn start(&mut self) -> &mut Self {
-        self.0.get_or_insert_with(Instant::now);
-        self
+/// Times handlers that run one after the other, with one reading of the clock each.
+#[derive(Default)]
+pub(crate) struct Clock(Option<Laps>);
+
+struct Laps {
+    begun: Instant,
+    last: Instant,
+}
+
+impl Laps {
+    fn is_spent(&self) -> bool {
+        self.last.saturating_duration_since(self.begun) > INLINE_BUDGET
     }
 
     /// Time since the last lap, or since the start.
     fn lap(&mut self) -> Duration {
         let now = Instant::now();
-        self.0.replace(now).map_or(Duration::ZERO, |then| now.saturating_duration_since(then))
+        now.saturating_duration_since(std::mem::replace(&mut self.last, now))
+    }
+}
+
+impl Clock {
+    fn laps(&mut self) -> &mut Laps {
+        self.0.get_or_insert_with(|| {
+            let now = Instant::now();
+            Laps { begun: now, last: now }
+        })
     }
 }
 
@@ -58,8 +74,8 @@ impl Started {
             tracing::Span::none()
         };
         let name = context.method.clone();
-        let clock = clock.filter(|_| method.is_quick()).map(Clock::start);
-        let inline = clock.is_some();
+        let laps = clock.filter(|_| method.is_quick()).map(Clock::laps).filter(|laps| !laps.is_spent());
+        let inline = laps.is_some();
         let made = span.in_scope(|| {
             catch_unwind(AssertUnwindSafe(|| {
                 let mut handling = method.handler.call(body, context);
@@ -71,8 +87,8 @@ impl Started {
                 (handling, poll)
             }))
         });
-        if let Some(clock) = clock {
-            method.took(clock.lap());
+        if let Some(laps) = laps {
+            method.took(laps.lap());
         }
         let (handling, poll) = match made {
             Err(panic) => return Begun::Ended(panicked(&name, &*panic)),

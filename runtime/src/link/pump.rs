@@ -22,12 +22,16 @@ pub(crate) struct Pump {
     effects: Vec<Effect>,
     paused: bool,
     established: bool,
+    anomalies_reported: u32,
 }
+
+/// Events that one link may cause with what it gets wrong, lest it push other events out of the subscribers' buffers.
+const MAX_ANOMALIES_REPORTED: u32 = 16;
 
 impl Pump {
     pub(crate) fn new(peer: Arc<PeerShared>) -> Self {
         let link = peer.lock().link;
-        Self { peer, link, effects: Vec::new(), paused: false, established: false }
+        Self { peer, link, effects: Vec::new(), paused: false, established: false, anomalies_reported: 0 }
     }
 
     /// Whether the session's handshake was ever complete.
@@ -78,7 +82,10 @@ impl Pump {
             }
             Effect::Anomaly(anomaly) => {
                 add(&self.peer.counters.anomalies, 1);
-                node.report(Event::Anomaly { peer: self.peer.id, anomaly });
+                if self.anomalies_reported < MAX_ANOMALIES_REPORTED {
+                    self.anomalies_reported += 1;
+                    node.report(Event::Anomaly { peer: self.peer.id, anomaly });
+                }
             }
             Effect::Complete(..) | Effect::Pong(..) => unreachable!("settled by the peer itself"),
         }

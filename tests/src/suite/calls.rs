@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use callosum_runtime::{CallError, Codec, Context, HandlerResult, OrderingKey, Peer, Refusal, Reply};
+use callosum_runtime::{
+    CallError, Codec, Context, HandlerResult, NotSent, OrderingKey, Peer, Refusal, Reply,
+};
 use futures_util::FutureExt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::gate::Gate;
-use crate::rig::Rig;
+use crate::rig::{Rig, poll_once};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Order {
@@ -285,4 +287,27 @@ pub async fn handlers_that_go_together(rig: Rig) {
     assert!(handlers.remove_fallback());
     assert!(!handlers.remove("c"));
     drop(driver);
+}
+
+/// Probes that nobody waits for are forgotten; of those that somebody waits for, there are at most 32.
+pub async fn probes_are_bounded(rig: Rig) {
+    let (connector, driver) = rig.builder().connect_stream(callosum_runtime::duplex(64).0);
+    let driver = rig.drive(driver);
+    for _ in 0..1_000 {
+        let mut dropped = Box::pin(connector.peer().ping());
+        assert!(poll_once(&mut dropped).await.is_none());
+    }
+    let mut waiting: Vec<_> = (0..32).map(|_| Box::pin(connector.peer().ping())).collect();
+    for probe in &mut waiting {
+        assert!(poll_once(probe).await.is_none());
+    }
+    let error = connector.peer().ping().await.expect_err("one too many");
+    assert!(matches!(error, CallError::NotSent(NotSent::TooManyProbes)), "{error:?}");
+    drop(waiting.pop());
+    let mut again = Box::pin(connector.peer().ping());
+    assert!(poll_once(&mut again).await.is_none());
+    driver.cut().await;
+    for probe in waiting {
+        probe.await.expect_err("the link never came to be");
+    }
 }

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::gate::Gate;
 use crate::raw::RawPeer;
-use crate::rig::{Rig, SOON, next_event, poll_once};
+use crate::rig::{Rig, SOON, next_event};
 
 const BODY: usize = 10_000;
 
@@ -317,6 +317,33 @@ pub async fn garbage_between_good_calls(rig: Rig) {
     driver.cut().await;
 }
 
+/// However much a stranger gets wrong, it does not push what happened to others out of a subscriber's buffer.
+pub async fn anomalies_drown_no_events(rig: Rig) {
+    use callosum_runtime::proto::Multipart;
+    let (binder, driver) = rig.serve(serving(rig.builder())).await;
+    let mut events = binder.events();
+    let mut raw = RawPeer::connect(rig.open(&binder.endpoints()[0]).await).await;
+    for _ in 0..3_000 {
+        raw.send(Multipart::new("NOISE".into(), Bytes::new(), Bytes::new())).await;
+    }
+    raw.call(1, "echo", "good").await;
+    raw.hear().await;
+    assert_eq!(rig.sole_peer(&binder).await.stats().anomalies, 3_000);
+    drop(raw);
+    let (mut connected, mut anomalies) = (0, 0);
+    next_event(&mut events, |event| {
+        match event {
+            Event::Connected(_) => connected += 1,
+            Event::Anomaly { .. } => anomalies += 1,
+            _ => {}
+        }
+        matches!(event, Event::Disconnected { .. }).then_some(())
+    })
+    .await;
+    assert_eq!((connected, anomalies), (1, 16));
+    driver.cut().await;
+}
+
 /// A CANCEL of a running call is answered with CANCELLED; one that comes twice is not answered twice.
 pub async fn cancel_is_answered(rig: Rig) {
     let gate = Gate::default();
@@ -370,20 +397,6 @@ pub async fn replies_held_back(rig: Rig) {
     assert!(kept <= KEPT, "{kept} replies were kept");
     assert_eq!(fill(pair.peer(), BODY).await.expect("nothing is in its way").len(), BODY);
     pair.end().await;
-}
-
-/// Probes that nobody answers don't pile up: past 64 the oldest is given up.
-pub async fn unanswered_pings(rig: Rig) {
-    let (connector, driver) = rig.builder().connect(&rig.endpoint()).expect("an endpoint");
-    let peer = connector.peer();
-    let mut pings: Vec<_> = (0..65).map(|_| Box::pin(peer.ping())).collect();
-    for ping in &mut pings {
-        assert!(poll_once(ping).await.is_none());
-    }
-    let error = pings.remove(0).await.expect_err("64 newer ones are under way");
-    assert!(matches!(error, CallError::TimedOut { .. }), "{error:?}");
-    assert!(poll_once(&mut pings[0]).await.is_none());
-    drop(driver);
 }
 
 /// A time that the clock can't hold is no time limit.

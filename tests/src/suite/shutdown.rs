@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use callosum_runtime::{
-    CallError, Context, DisconnectCause, Drained, HandlerResult, InvokeError, NotSent, Peer, Refusal,
+    CallError, Context, DisconnectCause, Drained, Event, HandlerResult, InvokeError, NotSent, Peer, Refusal,
 };
 use futures_util::StreamExt;
 use serde_json::{Value, json};
@@ -108,6 +108,10 @@ pub async fn deadline_cuts(rig: Rig) {
         let calls = [hold(&rig, pair.peer(), 1), hold(&rig, &pair.back, 2)];
         let _held = (gate.next().await, gate.next().await);
         let patience = Duration::from_millis(10);
+        let mut events = match binder_first {
+            true => pair.binder.events(),
+            false => pair.connector.events(),
+        };
         let (drained, driver, other) = match binder_first {
             true => (pair.binder.shutdown(patience).await, pair.binder_driver, pair.connector_driver),
             false => (pair.connector.shutdown(patience).await, pair.connector_driver, pair.binder_driver),
@@ -120,6 +124,11 @@ pub async fn deadline_cuts(rig: Rig) {
             assert!(error.may_have_run());
         }
         rig.until(|| gate.live() == 0).await;
+        assert!(matches!(
+            events.next().await,
+            Some(Event::Disconnected { cause: DisconnectCause::Shutdown, .. })
+        ));
+        assert!(events.next().await.is_none());
         other.cut().await;
     }
 }
