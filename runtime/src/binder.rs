@@ -1,6 +1,7 @@
 //! The side that accepts: many peers, on as many endpoints as it likes.
 
 use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -127,7 +128,8 @@ impl Binder {
     /// their replies to the sockets, then ends the driver. What is left after that is cut: calls of ours end with an
     /// error, handlers are stopped.
     ///
-    /// Needs the driver to run. Cancel safe: once called, the shutdown goes on.
+    /// Needs the driver to run. Cancel safe: once called, the shutdown goes on. A handler that awaits it waits for
+    /// itself, until the patience is at its end: poll it once there, or spawn it.
     pub async fn shutdown(&self, patience: Duration) -> Drained {
         shutdown(&self.node, patience).await
     }
@@ -186,7 +188,9 @@ fn take_in(node: &Arc<Node>, stream: BoxStream, address: String) -> Result<(), D
     let of = node.clone();
     node.tasks.spawn(&*node.runtime, async move {
         let mut link = StreamLink::new(peer.clone(), zmtp::Role::Binder, stream, address.clone(), Some(slot));
-        let cause = (&mut link).await;
+        // Its calls must end all the same, and it must not stay among the peers.
+        let ended = AssertUnwindSafe(&mut link).catch_unwind().await;
+        let cause = ended.unwrap_or(DisconnectCause::Panicked);
         let was_established = link.was_established();
         drop(link);
         of.expel(peer.id);

@@ -357,12 +357,14 @@ impl Peer {
     pub async fn ready(&self) -> Result<(), DisconnectCause> {
         let established = {
             let mut state = self.shared.lock();
-            if state.session.is_closed() {
+            if state.over {
                 return Err(state.cause.clone().unwrap_or(DisconnectCause::Shutdown));
             }
             if state.linked && state.session.is_established() {
                 return Ok(());
             }
+            // Or those who ask again and again, with a timeout, would pile up while there is no link.
+            state.ready.retain(|waiter| !waiter.is_canceled());
             let (sender, receiver) = oneshot::channel();
             state.ready.push(sender);
             receiver
@@ -419,6 +421,8 @@ impl Drop for Probe<'_> {
             // A later session names its probes anew.
             if state.link == self.link {
                 state.pings.remove(&ping);
+                // Or enough of these would make it forget one that somebody waits for.
+                state.session.forget_ping(ping);
             }
         }
     }

@@ -7,7 +7,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_io::{AsyncRead, AsyncWrite};
 use futures_util::future::BoxFuture;
@@ -78,6 +78,12 @@ pub fn claim_socket_path(path: &Path) -> io::Result<()> {
 /// What an executor answers for an endpoint that is not its affair.
 pub fn unsupported(endpoint: &Endpoint) -> io::Error {
     io::Error::new(io::ErrorKind::Unsupported, format!("this runtime has no transport for {endpoint}"))
+}
+
+/// So much later; as good as never where the clock can't say when.
+pub(crate) fn from_now(wait: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(wait).unwrap_or(now + Duration::from_secs(1 << 30))
 }
 
 /// A timer as a future.

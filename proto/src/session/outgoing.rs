@@ -202,6 +202,13 @@ impl Session {
         Ok(self.queue_ping())
     }
 
+    /// Nobody waits for this probe any more: it makes room for others, and its answer is no event.
+    pub fn forget_ping(&mut self, ping: PingId) {
+        if let Some(None) = self.pings.remove(&ping.0) {
+            self.outbox.remove_ping(ping.0);
+        }
+    }
+
     /// The next message to send, until `None`. Control messages come first. Before the
     /// handshake is complete, only what belongs to it leaves, and PONGs.
     pub fn poll_transmit(&mut self, now: Instant) -> Option<Multipart> {
