@@ -1,6 +1,7 @@
 //! The side that accepts: many peers, on as many endpoints as it likes.
 
 use std::convert::Infallible;
+use std::io::ErrorKind;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
@@ -173,7 +174,10 @@ async fn accept_loop(node: &Arc<Node>, (endpoint, mut listener): Listening) {
             }
             Err(error) => {
                 node.report(Event::AcceptFailed { endpoint: endpoint.clone(), kind: error.kind() });
-                sleep_until(&*node.runtime, Instant::now() + ACCEPT_PAUSE).await;
+                // One that was reset before it was accepted says nothing of the next.
+                if !matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset) {
+                    sleep_until(&*node.runtime, Instant::now() + ACCEPT_PAUSE).await;
+                }
             }
         }
     }
