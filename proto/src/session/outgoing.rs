@@ -17,6 +17,10 @@ const MAX_NAME: usize = 32 * 1024;
 /// No peer is sent a larger body, whatever it offers: lengths travel in 32 bits.
 const MAX_SENDABLE: usize = 1 << 30;
 
+/// With more bytes than this waiting, the names of replies get buffers of their own: those that they came in may be
+/// larger than what is counted.
+const DETACH_FROM: usize = 1024 * 1024;
+
 /// A call to make.
 #[derive(Clone, Debug)]
 pub struct Call {
@@ -155,6 +159,7 @@ impl Session {
             Reply::Error(info) => (Payload::Error(info), false),
             Reply::Cancelled => (Payload::Cancelled, false),
         };
+        let name = if self.outbox.bytes() > DETACH_FROM { name.detached() } else { name };
         let mut message = Message { id: name, payload, compressed };
         let fitted = fit(&mut message, limit);
         // A peer can cause any number of these without a handler having run: by calls that find no place to wait, or
@@ -243,7 +248,7 @@ impl Session {
     /// Refuses a request that no handler has seen.
     pub(super) fn refuse(&mut self, id: RequestId, refusal: Refusal, detail: &str) {
         let payload = Payload::Error(refusal.to_error(detail));
-        self.push_refusal(Message { id, payload, compressed: false });
+        self.push_refusal(Message { id: id.detached(), payload, compressed: false });
     }
 
     fn push_refusal(&mut self, message: Message) {

@@ -160,6 +160,41 @@ fn a_peer_that_has_requests_refused_and_does_not_read_is_cut_off() {
     flood(&mut side, |_| Multipart::new(UPPER, header.clone(), Bytes::new()));
 }
 
+/// A frame may be a small part of a large block; whoever counts the frame must not hold the block.
+#[test]
+fn what_waits_unasked_does_not_pin_the_block_that_it_came_in() {
+    let within = |frame: &[u8]| {
+        let mut block = vec![0; 8 * 1024];
+        block[..frame.len()].copy_from_slice(frame);
+        let block = Bytes::from(block);
+        (block.slice(..frame.len()), block)
+    };
+    let mut side = Side::established(SessionConfig { max_requests: 0, ..config() });
+    let (body, block) = within(b"x");
+    side.hear(Multipart::new(PING, body.clone(), body));
+    assert!(block.is_unique());
+    let [_, header, body] = message(1, "m", Payload::Function(Bytes::new())).into_three().unwrap();
+    let (header, block) = within(&header);
+    side.hear(Multipart::new(UPPER, header, body));
+    assert!(block.is_unique());
+    assert_eq!(side.sent().len(), 2);
+}
+
+#[test]
+fn replies_that_pile_up_do_not_pin_the_blocks_that_their_names_came_in() {
+    let mut side = Side::established(config());
+    let mut blocks = Vec::new();
+    for seq in 0..10_000 {
+        let [_, header, body] = message(seq, "m", Payload::Function(Bytes::new())).into_three().unwrap();
+        blocks.push(header.clone());
+        side.hear(Multipart::new(UPPER, header, body));
+        let Some(Event::Request(Request { id, .. })) = side.event() else { panic!("a request") };
+        side.session.reply(id, ok("1")).unwrap();
+    }
+    assert!(blocks.iter().filter(|block| !block.is_unique()).count() < 5_000);
+    assert_eq!(side.said().len(), 10_000);
+}
+
 #[test]
 fn a_peer_that_is_backlogged_and_has_more_calls_refused_is_cut_off() {
     for reply in [Reply::Error(Refusal::Busy.to_error("later")), Reply::Cancelled] {
