@@ -91,7 +91,7 @@ struct Liveness {
 impl Session {
     /// A session that has no link yet.
     ///
-    /// `nonce` must be random and new for each session. `first_call` is `CallId(0)`, or
+    /// `nonce` must be random and new for each link: by it a binder knows that its peer has begun anew. `first_call` is `CallId(0)`, or
     /// [`next_call`](Self::next_call) of the session that this one replaces, so that ids are never reused.
     pub fn new(
         role: Role,
@@ -227,20 +227,21 @@ impl Session {
     }
 
     /// The link is gone. Where the handshake was not complete, so that nothing can have been sent, the session takes
-    /// this as if there had never been a link: calls wait for the next one. Otherwise returns false, and nothing has
-    /// changed: what is under way can only end, with [`close`](Self::close).
-    pub fn handle_disconnected(&mut self) -> bool {
+    /// this as if there had never been a link: calls wait for the next one, whose `nonce` must be a new one. Otherwise
+    /// returns false, and nothing has changed: what is under way can only end, with [`close`](Self::close).
+    pub fn handle_disconnected(&mut self, nonce: [u8; NONCE_LEN]) -> bool {
         match self.state {
-            State::Unlinked => true,
+            State::Unlinked => {}
             State::Handshaking if self.requests.len() == 0 && self.outbox.retain_calls() => {
                 self.state = State::Unlinked;
                 self.timers.stop(Timer::Handshake, None);
                 self.timers.stop(Timer::Write, None);
                 self.pings.clear();
-                true
             }
-            _ => false,
+            _ => return false,
         }
+        self.nonce = nonce;
+        true
     }
 
     /// Ends the session: every call of ours ends, every request of theirs is forgotten. Idempotent.
