@@ -83,13 +83,17 @@ fn the_queue_is_limited() {
     side.sent();
     assert_eq!(side.session.queued_bytes(), 0);
 
+    // Up to the limit and not past it, with the method, the key and what each message counts for besides.
     side.session.invoke(side.now, sized(100)).unwrap();
     let queued = side.session.queued_bytes();
-    assert_eq!(
-        side.session.invoke(side.now, sized(1_001 - queued)),
-        Err(InvokeError::QueueFull { queued, limit: 1_000 })
-    );
-    side.session.invoke(side.now, sized(1_000 - queued)).unwrap();
+    let room = 1_000 - queued - (queued - 100);
+    let full = Err(InvokeError::QueueFull { queued, limit: 1_000 });
+    assert_eq!(side.session.invoke(side.now, sized(room + 1)), full);
+    let key = OrderingKey::text("k".repeat(room + 1));
+    assert_eq!(side.session.invoke(side.now, Call { key, ..sized(0) }), full);
+    side.session.invoke(side.now, sized(room)).unwrap();
+    assert_eq!(side.session.queued_bytes(), 1_000);
+    assert!(!side.session.is_backlogged());
 }
 
 #[test]
