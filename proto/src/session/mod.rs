@@ -19,6 +19,7 @@ pub use outgoing::{Call, Reply};
 pub use timers::Timer;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use self::calls::Calls;
@@ -33,6 +34,9 @@ const DIALECTS: u32 = 1;
 
 /// Probes that may be under way at once; an older one is forgotten.
 const MAX_PINGS: usize = 64;
+
+/// Events for which room is kept while there are none: a peer can cause one with every two bytes.
+const EVENTS_KEPT: usize = 256;
 
 /// Shortest time between keepalive probes, so that no configuration can make the timer spin.
 const MIN_IDLE: Duration = Duration::from_millis(1);
@@ -54,7 +58,6 @@ const MIN_IDLE: Duration = Duration::from_millis(1);
 ///
 /// `now` must not go backwards; if it does, timers are late but nothing else is wrong. The same calls in the same
 /// order give the same outputs, to the byte. No input panics.
-#[derive(Debug)]
 pub struct Session {
     role: Role,
     config: SessionConfig,
@@ -205,7 +208,11 @@ impl Session {
 
     /// The next event, until `None`.
     pub fn poll_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
+        let event = self.events.pop_front();
+        if self.events.is_empty() && self.events.capacity() > EVENTS_KEPT {
+            self.events = VecDeque::new();
+        }
+        event
     }
 
     /// When to call [`handle_timeout`](Self::handle_timeout), and why: after `handle_timeout(now)`, later than `now`.
@@ -306,5 +313,19 @@ impl Session {
     /// The `first_call` of a session that replaces this one.
     pub fn next_call(&self) -> CallId {
         self.calls.next_id()
+    }
+}
+
+impl fmt::Debug for Session {
+    /// Leaves out what is the application's: methods, keys and bodies.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("role", &self.role)
+            .field("state", &self.state)
+            .field("draining", &self.draining)
+            .field("open_calls", &self.open_calls())
+            .field("open_requests", &self.open_requests())
+            .field("queued_bytes", &self.queued_bytes())
+            .finish_non_exhaustive()
     }
 }

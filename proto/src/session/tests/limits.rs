@@ -200,6 +200,25 @@ fn replies_that_pile_up_do_not_pin_the_blocks_that_their_names_came_in() {
 }
 
 #[test]
+fn a_burst_of_events_leaves_no_memory_behind() {
+    let mut side = Side::established(config());
+    for _ in 0..10_000 {
+        side.hear(Multipart::default());
+    }
+    assert_eq!(side.events().len(), 10_000);
+    assert!(side.session.events.capacity() <= EVENTS_KEPT);
+}
+
+#[test]
+fn debug_shows_no_content() {
+    let mut side = Side::established(config());
+    side.hear_message(1, "secret", Payload::Function(b"secret"[..].into()));
+    side.invoke("secret");
+    let shown = format!("{:?}", side.session);
+    assert!(shown.contains("open_requests: 1") && !shown.contains("secret"), "{shown}");
+}
+
+#[test]
 fn a_peer_that_is_backlogged_and_has_more_calls_refused_is_cut_off() {
     for reply in [Reply::Error(Refusal::Busy.to_error("later")), Reply::Cancelled] {
         let mut side = Side::established(SessionConfig { max_outgoing_bytes: 1_000, ..config() });
