@@ -219,9 +219,11 @@ impl Encoder {
         let mut plain = BytesMut::with_capacity(prefix.len() + tail.len());
         plain.put_slice(&prefix);
         plain.put_slice(&tail);
-        let block = snap::raw::Encoder::new()
+        let mut block = snap::raw::Encoder::new()
             .compress_vec(&plain)
             .expect("Snappy refuses only inputs over 4 GiB, and bodies are limited to less");
+        // It has room for the worst case, which would wait for the peer uncounted.
+        block.shrink_to_fit();
         Multipart::new(UPPER, header, Bytes::from(block))
     }
 
