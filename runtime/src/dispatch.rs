@@ -92,7 +92,7 @@ impl Dispatcher {
         }
         let ticket = Ticket(state.next_ticket);
         state.next_ticket += 1;
-        let bytes = REQUEST_OVERHEAD + request.body.len() + request.method.as_bytes().len();
+        let bytes = REQUEST_OVERHEAD + request.size();
         let arrival = Arrival { ticket, peer: link, key: &request.key, bytes };
         if let Err(busy) = state.scheduler.arrive(arrival) {
             drop(state);

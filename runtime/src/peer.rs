@@ -125,7 +125,7 @@ impl PeerShared {
             state.cause = Some(cause.clone());
             let waits = renew
                 && self.node.config.while_disconnected == WhileDisconnected::Wait
-                && state.session.handle_disconnected();
+                && state.session.handle_disconnected(new_nonce());
             if !waits {
                 state.session.close(cause.close_cause());
             }
@@ -195,9 +195,13 @@ impl PeerShared {
 }
 
 fn new_session(node: &Node, role: Role, first_call: CallId) -> Session {
+    Session::new(role, node.config.session.clone(), new_nonce(), first_call, Instant::now())
+}
+
+fn new_nonce() -> [u8; NONCE_LEN] {
     let mut nonce = [0; NONCE_LEN];
     getrandom::fill(&mut nonce).expect("the operating system has randomness");
-    Session::new(role, node.config.session.clone(), nonce, first_call, Instant::now())
+    nonce
 }
 
 impl PeerState {
