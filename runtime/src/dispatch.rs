@@ -182,7 +182,16 @@ impl Dispatcher {
                     }
                 }
             }
-            Withdrawn::Unknown => {}
+            // Its reply waits for its turn, and nobody for its reply.
+            Withdrawn::Unknown => {
+                if let Some(open) = state.requests.get_mut(&ticket)
+                    && let Stage::Done(done) = &mut open.stage
+                {
+                    *done = reply;
+                    let (link, bytes) = (open.link, std::mem::take(&mut open.held));
+                    state.let_go(link, bytes);
+                }
+            }
         }
         let started = state.pump(node);
         drop(state);

@@ -24,7 +24,7 @@ macro_rules! everything {
             limits: body_at_the_limit, limit_of_the_other_side, too_large_once_known,
                 one_byte_past_from_a_stranger, far_past, killed_in_the_middle_of_a_body, peer_that_never_reads,
                 full_outbox, unfinished_handshakes, garbage_instead_of_a_greeting, garbage_between_good_calls,
-                anomalies_drown_no_events, cancel_is_answered, replies_held_back, endless_times;
+                anomalies_drown_no_events, cancelled_replies_make_room, cancel_is_answered, replies_held_back, endless_times;
             load: ten_thousand_calls, large_and_small, coming_and_going;
             plugging: tiny_byte_streams, end_of_a_byte_stream, panicking_byte_stream, own_runtime, dying_runtime, own_scheduler, tracing_enabled;
         });

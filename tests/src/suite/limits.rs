@@ -399,6 +399,31 @@ pub async fn replies_held_back(rig: Rig) {
     pair.end().await;
 }
 
+/// A call that is cancelled while its reply waits for its turn makes room for others.
+pub async fn cancelled_replies_make_room(rig: Rig) {
+    const KEPT: usize = 4;
+    let gate = Gate::default();
+    let mut few = limits();
+    few.max_outgoing_bytes = KEPT * (BODY + 1_000);
+    let pair = rig.pair(serving(rig.builder()).limits(few), rig.builder()).await;
+    gate.guard(pair.binder.handlers(), "hold");
+    let (argument, size) = (json!(1), BODY.to_string().into());
+    let first = pair.peer().invoke::<_, serde_json::Value>("hold", &argument).key("k").into_future();
+    let held = gate.next().await;
+    for _ in 0..5 * KEPT {
+        let call = pair.peer().invoke_raw("fill", &size).key("k").into_future();
+        // This one waits for nobody, and arrives after it.
+        fill(pair.peer(), 1).await.expect("it has no key");
+        drop(call);
+    }
+    let last = pair.peer().invoke_raw("fill", &size).key("k").into_future();
+    fill(pair.peer(), 1).await.expect("it has no key");
+    held.release(1);
+    first.await.expect("it was released");
+    assert_eq!(last.await.expect("there is room").len(), BODY);
+    pair.end().await;
+}
+
 /// A time that the clock can't hold is no time limit.
 pub async fn endless_times(rig: Rig) {
     let mut endless = Limits::default();
