@@ -76,6 +76,19 @@ impl Payload {
             Self::Cancel | Self::Cancelled => 0,
         }
     }
+
+    /// The same, in buffers of its own.
+    pub(crate) fn detached(&self) -> Self {
+        let copy = Bytes::copy_from_slice;
+        match self {
+            Self::Function(body) => Self::Function(copy(body)),
+            Self::Result(body) => Self::Result(copy(body)),
+            Self::Failure(info) => Self::Failure(info.detached()),
+            Self::Error(info) => Self::Error(info.detached()),
+            Self::Cancel => Self::Cancel,
+            Self::Cancelled => Self::Cancelled,
+        }
+    }
 }
 
 /// An error as it travels: three texts, after Python's exceptions.
@@ -94,6 +107,11 @@ impl ErrorInfo {
     /// An error without a traceback.
     pub fn new(name: impl Into<Text>, repr: impl Into<Text>) -> Self {
         Self { name: name.into(), repr: repr.into(), traceback: Text::default() }
+    }
+
+    fn detached(&self) -> Self {
+        let copy = |text: &Text| Text::from(text.as_str());
+        Self { name: copy(&self.name), repr: copy(&self.repr), traceback: copy(&self.traceback) }
     }
 
     /// Bytes of the three texts.

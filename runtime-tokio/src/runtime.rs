@@ -2,14 +2,13 @@
 
 use std::future::Future;
 use std::io;
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::OnceLock;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use callosum_runtime::Endpoint;
-use callosum_runtime::rt::{BoxStream, Listener, Runtime, Timer, claim_socket_path, unsupported};
+use callosum_runtime::rt::{BoxStream, Listener, Runtime, SocketFile, Timer, unsupported};
 use futures_util::future::BoxFuture;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::runtime::Handle;
@@ -66,9 +65,9 @@ impl Runtime for TokioRuntime {
                     Ok(Box::new(Tcp(listener)) as Box<dyn Listener>)
                 }
                 Endpoint::Ipc(path) => {
-                    claim_socket_path(path)?;
+                    SocketFile::claim(path)?;
                     let listener = UnixListener::bind(path)?;
-                    Ok(Box::new(Ipc { listener, path: path.clone() }) as Box<dyn Listener>)
+                    Ok(Box::new(Ipc { listener, file: SocketFile::bound(path)? }) as Box<dyn Listener>)
                 }
                 other => Err(unsupported(other)),
             }
@@ -107,25 +106,18 @@ impl Listener for Tcp {
 
 struct Ipc {
     listener: UnixListener,
-    path: PathBuf,
+    file: SocketFile,
 }
 
 impl Listener for Ipc {
     fn accept(&mut self) -> BoxFuture<'_, io::Result<(BoxStream, String)>> {
         Box::pin(async {
             let (stream, _) = self.listener.accept().await?;
-            Ok((Box::new(Stream(stream)) as BoxStream, Endpoint::Ipc(self.path.clone()).to_string()))
+            Ok((Box::new(Stream(stream)) as BoxStream, self.file.endpoint().to_string()))
         })
     }
 
     fn endpoint(&self) -> io::Result<Endpoint> {
-        Ok(Endpoint::Ipc(self.path.clone()))
-    }
-}
-
-impl Drop for Ipc {
-    fn drop(&mut self) {
-        // It may have been removed already.
-        let _ = std::fs::remove_file(&self.path);
+        Ok(self.file.endpoint())
     }
 }

@@ -2,6 +2,8 @@
 
 use std::convert::Infallible;
 use std::future::pending;
+use std::io::ErrorKind;
+use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -149,7 +151,8 @@ impl Binder {
     /// their replies to the sockets, then ends the driver. What is left after that is cut: calls of ours end with an
     /// error, handlers are stopped.
     ///
-    /// Needs the driver to run. Cancel safe: once called, the shutdown goes on.
+    /// Needs the driver to run. Cancel safe: once called, the shutdown goes on. A handler that awaits it waits for
+    /// itself, until the patience is at its end: poll it once there, or spawn it.
     pub async fn shutdown(&self, patience: Duration) -> Drained {
         shutdown(&self.node, patience).await
     }
@@ -200,7 +203,10 @@ async fn accept_loop(node: &Arc<Node>, (endpoint, mut listener): Listening) {
             }
             Err(error) => {
                 node.report(Event::AcceptFailed { endpoint: endpoint.clone(), kind: error.kind() });
-                sleep_until(&*node.runtime, Instant::now() + ACCEPT_PAUSE).await;
+                // One that was reset before it was accepted says nothing of the next.
+                if !matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset) {
+                    sleep_until(&*node.runtime, Instant::now() + ACCEPT_PAUSE).await;
+                }
             }
         }
     }
@@ -216,7 +222,9 @@ fn take_in(node: &Arc<Node>, stream: BoxStream, address: String) -> Result<(), D
     let of = node.clone();
     node.tasks.spawn(&*node.runtime, async move {
         let mut link = StreamLink::new(peer.clone(), mechanism, stream, address.clone(), Some(slot));
-        let cause = (&mut link).await;
+        // Its calls must end all the same, and it must not stay among the peers.
+        let ended = AssertUnwindSafe(&mut link).catch_unwind().await;
+        let cause = ended.unwrap_or(DisconnectCause::Panicked);
         let was_established = link.was_established();
         drop(link);
         of.expel(peer.id);

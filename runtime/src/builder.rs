@@ -66,6 +66,10 @@ pub struct Limits {
     /// Bytes of those requests. Default 64 MiB.
     pub max_queue_bytes: usize,
     /// Bytes that wait to be written to one peer. Default 64 MiB.
+    ///
+    /// Past it, calls are refused and no handlers are started for the peer; the replies of those that run still join.
+    /// As many bytes of replies may wait for those of earlier calls with their key; past that, the caller gets an ERROR
+    /// named `ReplyTooLarge` instead.
     pub max_outgoing_bytes: usize,
     /// How long a peer may take none of them. Default 10 s.
     pub write_timeout: Duration,

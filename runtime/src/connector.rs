@@ -21,7 +21,7 @@ use crate::link::stream::StreamLink;
 use crate::link::{LinkPeer, MessageReceiver, MessageSender, drive_single};
 use crate::node::{Node, Phase};
 use crate::peer::PeerShared;
-use crate::rt::{BoxStream, sleep_until, until};
+use crate::rt::{BoxStream, from_now, sleep_until, until};
 use crate::{Driver, Endpoint, Peer, inproc};
 
 /// The side that connects. Serves and invokes, like the other.
@@ -94,16 +94,15 @@ impl Connector {
     /// the socket, then ends the driver. What is left after that is cut: calls of ours end with an error, handlers
     /// are stopped.
     ///
-    /// Needs the driver to run. Cancel safe: once called, the shutdown goes on.
+    /// Needs the driver to run. Cancel safe: once called, the shutdown goes on. A handler that awaits it waits for
+    /// itself, until the patience is at its end: poll it once there, or spawn it.
     pub async fn shutdown(&self, patience: Duration) -> Drained {
         shutdown(self.node(), patience).await
     }
 }
 
 pub(crate) async fn shutdown(node: &Node, patience: Duration) -> Drained {
-    let now = Instant::now();
-    // As good as for ever, where the clock can't say for ever.
-    node.drain(now.checked_add(patience).unwrap_or(now + Duration::from_secs(1 << 30)));
+    node.drain(from_now(patience));
     node.wait_until_over().await
 }
 
@@ -112,7 +111,7 @@ async fn run(node: Arc<Node>, peer: Arc<PeerShared>, endpoint: Endpoint) -> Resu
     let mechanism = identify(&node, &peer)?;
     let mut backoff = None;
     loop {
-        let limit = Instant::now() + node.config.session.handshake_timeout;
+        let limit = from_now(node.config.session.handshake_timeout);
         let attempt = until(&*node.runtime, limit, connect(&node, &endpoint));
         let Some(attempt) = while_unlinked(&node, &peer, attempt).await else { return Ok(()) };
         let renew = matches!(node.config.reconnect, Reconnect::Backoff { .. });
@@ -148,7 +147,7 @@ async fn run(node: Arc<Node>, peer: Arc<PeerShared>, endpoint: Endpoint) -> Resu
         });
         let after = delays.next().unwrap_or(most).mul_f64(fastrand::f64());
         node.report(Event::Reconnecting { cause, after });
-        let pause = sleep_until(&*node.runtime, Instant::now() + after);
+        let pause = sleep_until(&*node.runtime, from_now(after));
         if while_unlinked(&node, &peer, pause).await.is_none() {
             return Ok(());
         }

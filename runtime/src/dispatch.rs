@@ -1,25 +1,24 @@
 //! From a peer's request to its reply: the scheduler decides when, tasks run the handlers.
 
-use std::any::Any;
-use std::future::Future;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{self, Poll};
-use std::time::{Duration, Instant};
+mod running;
 
-use bytes::Bytes;
+use std::sync::Arc;
+use std::time::Instant;
+
 use callosum_proto::scheduler::{Action, Arrival, Scheduler, Withdrawn};
 use callosum_proto::session::{IncomingId, Refusal, Reply, Request};
-use callosum_proto::{ErrorInfo, PeerId, Text, Ticket};
-use futures_util::future::{AbortHandle, Abortable, BoxFuture};
+use callosum_proto::{PeerId, Ticket};
+use futures_util::future::{AbortHandle, Abortable};
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 
+use self::running::{Begun, Running, Started};
 use crate::handler::Context;
 use crate::node::Node;
 use crate::peer::{Peer, PeerShared};
 use crate::stats::{add, sub};
+
+pub(crate) use self::running::Clock;
 
 /// What a scheduler counts for a waiting request besides its body, in bytes.
 const REQUEST_OVERHEAD: usize = 256;
@@ -35,6 +34,8 @@ struct State {
     /// The ticket of a link's request.
     tickets: FxHashMap<(PeerId, IncomingId), Ticket>,
     next_ticket: u64,
+    /// Bytes of the replies to each link that are done and wait for their turn.
+    held: FxHashMap<PeerId, usize>,
     /// Nothing is started any more.
     closed: bool,
 }
@@ -46,6 +47,8 @@ struct Open {
     stage: Stage,
     /// Calls that its handler waits for, through its context's peer.
     loans: usize,
+    /// Bytes of its reply, while that waits for its turn.
+    held: usize,
 }
 
 enum Stage {
@@ -68,6 +71,7 @@ impl Dispatcher {
             requests: FxHashMap::default(),
             tickets: FxHashMap::default(),
             next_ticket: 0,
+            held: FxHashMap::default(),
             closed: false,
         };
         Self { state: Mutex::new(state) }
@@ -88,7 +92,7 @@ impl Dispatcher {
         }
         let ticket = Ticket(state.next_ticket);
         state.next_ticket += 1;
-        let bytes = REQUEST_OVERHEAD + request.body.len() + request.method.as_bytes().len();
+        let bytes = REQUEST_OVERHEAD + request.size();
         let arrival = Arrival { ticket, peer: link, key: &request.key, bytes };
         if let Err(busy) = state.scheduler.arrive(arrival) {
             drop(state);
@@ -100,7 +104,7 @@ impl Dispatcher {
         let id = request.id;
         state.tickets.insert((link, id), ticket);
         let stage = Stage::Waiting(request);
-        state.requests.insert(ticket, Open { peer: peer.clone(), link, id, stage, loans: 0 });
+        state.requests.insert(ticket, Open { peer: peer.clone(), link, id, stage, loans: 0, held: 0 });
         let started = state.pump(node);
         drop(state);
         self.run_as(node, started, Some(clock))
@@ -178,7 +182,16 @@ impl Dispatcher {
                     }
                 }
             }
-            Withdrawn::Unknown => {}
+            // Its reply waits for its turn, and nobody for its reply.
+            Withdrawn::Unknown => {
+                if let Some(open) = state.requests.get_mut(&ticket)
+                    && let Stage::Done(done) = &mut open.stage
+                {
+                    *done = reply;
+                    let (link, bytes) = (open.link, std::mem::take(&mut open.held));
+                    state.let_go(link, bytes);
+                }
+            }
         }
         let started = state.pump(node);
         drop(state);
@@ -200,7 +213,12 @@ impl Dispatcher {
             }
         }
         state.scheduler.finish(ticket);
-        state.pump(node)
+        let started = state.pump(node);
+        let displaced = state.hold(ticket, node.config.session.max_outgoing_bytes);
+        drop(state);
+        // Its owner's code may run here.
+        drop(displaced);
+        started
     }
 
     /// A link is gone: what waits vanishes, what runs is stopped.
@@ -208,6 +226,7 @@ impl Dispatcher {
         let mut state = self.state.lock();
         state.scheduler.forget_peer(link);
         state.tickets.retain(|(of, _), _| *of != link);
+        state.held.remove(&link);
         state.requests.retain(|_, open| {
             if open.link != link {
                 return true;
@@ -291,6 +310,7 @@ impl State {
                 Action::Release(ticket) => {
                     let Some(open) = self.requests.remove(&ticket) else { continue };
                     self.tickets.remove(&(open.link, open.id));
+                    self.let_go(open.link, open.held);
                     if let Stage::Done(reply) = open.stage {
                         open.peer.reply(open.link, open.id, reply);
                     }
@@ -300,6 +320,36 @@ impl State {
         // They are taken from the end.
         started.reverse();
         started
+    }
+
+    /// A reply that can't leave yet counts against its link until it does. Past the limit an ERROR takes its place: to
+    /// start no more handlers instead could keep the very call from starting that all the others wait for.
+    fn hold(&mut self, ticket: Ticket, limit: usize) -> Option<Reply> {
+        let open = self.requests.get_mut(&ticket)?;
+        let Stage::Done(reply) = &mut open.stage else { return None };
+        let size = REQUEST_OVERHEAD
+            + match reply {
+                Reply::Result { body, .. } => body.len(),
+                Reply::Failure(info) | Reply::Error(info) => info.size(),
+                Reply::Cancelled => 0,
+            };
+        let held = self.held.entry(open.link).or_default();
+        if *held > 0 && size > limit.saturating_sub(*held) {
+            let detail = format!("replies of {held} bytes already wait for their turn; the limit is {limit}");
+            return Some(std::mem::replace(reply, Reply::Error(Refusal::ReplyTooLarge.to_error(&detail))));
+        }
+        *held += size;
+        open.held = size;
+        None
+    }
+
+    fn let_go(&mut self, link: PeerId, bytes: usize) {
+        if let Some(held) = self.held.get_mut(&link) {
+            *held -= bytes;
+            if *held == 0 {
+                self.held.remove(&link);
+            }
+        }
     }
 
     fn start(&mut self, node: &Arc<Node>, ticket: Ticket) -> Option<Started> {
@@ -324,125 +374,6 @@ impl State {
         let Request { method, key, body, .. } = request;
         Some(Started { ticket, body, context: Context { method, key, peer, deadline } })
     }
-}
-
-/// What handlers may take together that are polled on the spot, one after the other, before the rest of them get tasks.
-const INLINE_BUDGET: Duration = Duration::from_micros(500);
-
-/// Times handlers that run one after the other, with one reading of the clock each.
-#[derive(Default)]
-pub(crate) struct Clock(Option<Laps>);
-
-struct Laps {
-    begun: Instant,
-    last: Instant,
-}
-
-impl Laps {
-    fn is_spent(&self) -> bool {
-        self.last.saturating_duration_since(self.begun) > INLINE_BUDGET
-    }
-
-    /// Time since the last lap, or since the start.
-    fn lap(&mut self) -> Duration {
-        let now = Instant::now();
-        now.saturating_duration_since(std::mem::replace(&mut self.last, now))
-    }
-}
-
-impl Clock {
-    fn laps(&mut self) -> &mut Laps {
-        self.0.get_or_insert_with(|| {
-            let now = Instant::now();
-            Laps { begun: now, last: now }
-        })
-    }
-}
-
-/// A call that the scheduler has started and no handler has seen.
-struct Started {
-    ticket: Ticket,
-    body: Bytes,
-    context: Context,
-}
-
-enum Begun {
-    Ended(Reply),
-    Goes(Running),
-}
-
-impl Started {
-    fn begin(self, node: &Node, clock: Option<&mut Clock>) -> Begun {
-        let Self { body, context, .. } = self;
-        let Some(method) = node.handlers.find(&context.method) else {
-            let detail = format!("no handler is registered for `{}`", context.method);
-            return Begun::Ended(Reply::Error(Refusal::NoSuchMethod.to_error(&detail)));
-        };
-        let span = if tracing::enabled!(tracing::Level::DEBUG) {
-            let (key, peer) = (&context.key, context.peer.id());
-            let identity = context.identity();
-            let user = identity.as_ref().map(|identity| &*identity.user_id);
-            tracing::debug_span!("call", method = &*context.method, %key, %peer, user)
-        } else {
-            tracing::Span::none()
-        };
-        let name = context.method.clone();
-        let laps = clock.filter(|_| method.is_quick()).map(Clock::laps).filter(|laps| !laps.is_spent());
-        let inline = laps.is_some();
-        let made = span.in_scope(|| {
-            catch_unwind(AssertUnwindSafe(|| {
-                let mut handling = method.handler.call(body, context);
-                // The waker does not matter: a handler that is not done is polled again by its task.
-                let poll = match inline {
-                    true => handling.as_mut().poll(&mut task::Context::from_waker(task::Waker::noop())),
-                    false => Poll::Pending,
-                };
-                (handling, poll)
-            }))
-        });
-        if let Some(laps) = laps {
-            method.took(laps.lap());
-        }
-        match made {
-            Err(panic) => Begun::Ended(panicked(&name, &*panic)),
-            Ok((_, Poll::Ready(reply))) => Begun::Ended(reply),
-            Ok((handling, Poll::Pending)) => Begun::Goes(Running { handling, name, span }),
-        }
-    }
-}
-
-/// A handler under way. Its panic is its failure.
-struct Running {
-    handling: BoxFuture<'static, Reply>,
-    name: Text,
-    span: tracing::Span,
-}
-
-impl Future for Running {
-    type Output = Reply;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Reply> {
-        let this = self.get_mut();
-        let _entered = this.span.enter();
-        match catch_unwind(AssertUnwindSafe(|| this.handling.as_mut().poll(cx))) {
-            Ok(poll) => poll,
-            Err(panic) => Poll::Ready(panicked(&this.name, &*panic)),
-        }
-    }
-}
-
-fn panicked(method: &Text, panic: &(dyn Any + Send)) -> Reply {
-    let message = panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("(the panic has no message)");
-    tracing::error!(%method, message, "handler panicked");
-    Reply::Failure(ErrorInfo {
-        name: "Panic".into(),
-        repr: message.into(),
-        traceback: format!("the handler of `{method}` panicked: {message}\n").into(),
-    })
 }
 
 /// Frees a handler's place when it has ended, in whatever way.

@@ -14,7 +14,10 @@ use crate::node::Node;
 ///
 /// It resolves when the endpoint has been shut down and every task under it has ended; or, for a connector that does
 /// not reconnect, when its link has ended. Dropping it ends everything under it: every call ends with an error, every
-/// handler is stopped at its next await.
+/// handler is stopped at its next await. Dropping the handles, a [`Binder`](crate::Binder) or
+/// [`Connector`](crate::Connector), ends nothing: the driver goes on, and only dropping it ends it then.
+///
+/// It may be moved to another task at any time, between two polls.
 #[must_use = "nothing happens unless the driver is awaited or spawned"]
 pub struct Driver {
     node: Arc<Node>,

@@ -128,6 +128,9 @@ pub enum DisconnectCause {
     /// A message link ended.
     #[error("the message link ended: {0}")]
     Link(Arc<dyn std::error::Error + Send + Sync>),
+    /// What the user plugged in under the link panicked: a byte stream, a message link or a scheduler.
+    #[error("the link panicked")]
+    Panicked,
     /// More connections are in their handshake than allowed.
     #[error("too many connections are in their handshake")]
     TooManyHandshakes,
@@ -226,7 +229,8 @@ pub enum DriverError {
 /// How a shutdown went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Drained {
-    /// Everything under way ended by itself, and every reply reached the socket.
+    /// Everything under way ended by itself, and every reply reached the socket, but for what was on a link that was
+    /// lost meanwhile.
     Completely,
     /// The deadline came first; what was still under way was cancelled.
     DeadlinePassed,

@@ -74,6 +74,8 @@ pub trait Handler: Send + Sync + 'static {
 }
 
 /// The methods of an endpoint. A cheap handle: add and remove while calls are running.
+///
+/// When the endpoint's driver has ended, all of them are dropped, so a handler may own handles to its own endpoint.
 #[derive(Clone, Default)]
 pub struct Handlers {
     table: Arc<RwLock<Table>>,
@@ -164,8 +166,8 @@ impl Handlers {
 
     /// Adds a [`Handler`], in place of an earlier one of this name.
     pub fn add_handler(&self, method: impl Into<String>, handler: impl Handler) {
+        // Dropped without the lock, like every handler: what it owns may use the handlers itself.
         let replaced = self.table.write().methods.insert(Text::from(method.into()), Method::new(handler));
-        // Not under the lock: what it drops is the user's.
         drop(replaced);
     }
 
@@ -190,6 +192,12 @@ impl Handlers {
     pub fn remove_fallback(&self) -> bool {
         let removed = self.table.write().fallback.take();
         removed.is_some()
+    }
+
+    /// The endpoint is over. What its handlers own may be what keeps it in memory.
+    pub(crate) fn clear(&self) {
+        let table = std::mem::take(&mut *self.table.write());
+        drop(table);
     }
 
     pub(crate) fn find(&self, method: &Text) -> Option<Arc<Method>> {

@@ -163,6 +163,7 @@ impl Node {
         }
         self.phase_changed.notify(usize::MAX);
         self.events.close();
+        self.handlers.clear();
     }
 
     /// Waits for the driver to be over.

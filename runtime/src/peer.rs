@@ -140,7 +140,7 @@ impl PeerShared {
             let waits = renew
                 && !refused
                 && self.node.config.while_disconnected == WhileDisconnected::Wait
-                && state.session.handle_disconnected();
+                && state.session.handle_disconnected(new_nonce());
             if !waits {
                 state.session.close(cause.close_cause());
             }
@@ -227,9 +227,13 @@ impl PeerShared {
 }
 
 fn new_session(node: &Node, role: Role, first_call: CallId) -> Session {
+    Session::new(role, node.config.session.clone(), new_nonce(), first_call, Instant::now())
+}
+
+fn new_nonce() -> [u8; NONCE_LEN] {
     let mut nonce = [0; NONCE_LEN];
     getrandom::fill(&mut nonce).expect("the operating system has randomness");
-    Session::new(role, node.config.session.clone(), nonce, first_call, Instant::now())
+    nonce
 }
 
 impl PeerState {
@@ -413,12 +417,14 @@ impl Peer {
     pub async fn ready(&self) -> Result<(), DisconnectCause> {
         let established = {
             let mut state = self.shared.lock();
-            if state.session.is_closed() {
+            if state.over {
                 return Err(state.cause.clone().unwrap_or(DisconnectCause::Shutdown));
             }
             if state.linked && state.session.is_established() {
                 return Ok(());
             }
+            // Or those who ask again and again, with a timeout, would pile up while there is no link.
+            state.ready.retain(|waiter| !waiter.is_canceled());
             let (sender, receiver) = oneshot::channel();
             state.ready.push(sender);
             receiver
@@ -475,6 +481,8 @@ impl Drop for Probe<'_> {
             // A later session names its probes anew.
             if state.link == self.link {
                 state.pings.remove(&ping);
+                // Or enough of these would make it forget one that somebody waits for.
+                state.session.forget_ping(ping);
             }
         }
     }

@@ -3,11 +3,11 @@
 use std::fmt::Debug;
 use std::future::Future;
 use std::io;
-use std::os::unix::fs::FileTypeExt;
-use std::path::Path;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_io::{AsyncRead, AsyncWrite};
 use futures_util::future::BoxFuture;
@@ -58,26 +58,71 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> ByteStream for T {}
 /// A byte stream of any kind.
 pub type BoxStream = Box<dyn ByteStream>;
 
-/// Makes way for a Unix domain socket at `path`: a socket that nobody listens on any more is removed.
-///
-/// # Errors
-/// `AddrInUse` if somebody listens there, or something that is not a socket is in the way.
-pub fn claim_socket_path(path: &Path) -> io::Result<()> {
-    match std::os::unix::net::UnixStream::connect(path) {
-        Ok(_) => Err(io::ErrorKind::AddrInUse.into()),
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            if !std::fs::symlink_metadata(path)?.file_type().is_socket() {
-                return Err(io::ErrorKind::AddrInUse.into());
+/// The file of a Unix domain socket that this process listens on. Dropping it removes the file, unless another has taken
+/// its place.
+#[derive(Debug)]
+pub struct SocketFile {
+    path: PathBuf,
+    identity: (u64, u64),
+}
+
+impl SocketFile {
+    /// Makes way for a socket at `path`: one that nobody listens on any more is removed.
+    ///
+    /// Blocks while somebody listens there whose queue of connections is full.
+    ///
+    /// # Errors
+    /// `AddrInUse` if somebody listens there, or something that is not a socket is in the way.
+    pub fn claim(path: &Path) -> io::Result<()> {
+        match std::os::unix::net::UnixStream::connect(path) {
+            Ok(_) => Err(io::ErrorKind::AddrInUse.into()),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                if !std::fs::symlink_metadata(path)?.file_type().is_socket() {
+                    return Err(io::ErrorKind::AddrInUse.into());
+                }
+                std::fs::remove_file(path)
             }
-            std::fs::remove_file(path)
+            Err(_) => Ok(()),
         }
-        Err(_) => Ok(()),
+    }
+
+    /// The file of a socket that has just been bound to `path`.
+    ///
+    /// # Errors
+    /// If it is gone already.
+    pub fn bound(path: &Path) -> io::Result<Self> {
+        Ok(Self { path: path.to_owned(), identity: identity(path)? })
+    }
+
+    /// Where it is.
+    pub fn endpoint(&self) -> Endpoint {
+        Endpoint::Ipc(self.path.clone())
+    }
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    let file = std::fs::symlink_metadata(path)?;
+    Ok((file.dev(), file.ino()))
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if identity(&self.path).is_ok_and(|now| now == self.identity) {
+            // Somebody may have removed it in this very moment.
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 }
 
 /// What an executor answers for an endpoint that is not its affair.
 pub fn unsupported(endpoint: &Endpoint) -> io::Error {
     io::Error::new(io::ErrorKind::Unsupported, format!("this runtime has no transport for {endpoint}"))
+}
+
+/// So much later; as good as never where the clock can't say when.
+pub(crate) fn from_now(wait: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(wait).unwrap_or(now + Duration::from_secs(1 << 30))
 }
 
 /// A timer as a future.

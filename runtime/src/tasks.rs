@@ -51,6 +51,8 @@ impl Tasks {
         task: impl Future<Output = ()> + Send + 'static,
     ) {
         let (handle, registration) = AbortHandle::new_pair();
+        // Before the task can be aborted, or whoever waits for the last one could miss it.
+        let guard = self.guard();
         let id = {
             let mut links = self.links.lock();
             if links.closed {
@@ -61,7 +63,6 @@ impl Tasks {
             links.handles.insert(id, handle);
             id
         };
-        let guard = self.guard();
         runtime.spawn(Box::pin(async move {
             // An aborted task has nothing to report.
             let _ = Abortable::new(task, registration).await;

@@ -5,10 +5,10 @@ macro_rules! everything {
         callosum_tests::behaviour!($runtime, Tcp, {
             calls: typed_json, typed_msgpack, raw_bytes, codec_of_one_call, no_such_method,
                 handlers_change_while_running, fallback, context, own_handler, counters, ping,
-                probes_are_bounded;
+                probes_are_bounded, handlers_that_go_together;
             nesting: binder_calls_connector, call_backs_twenty_deep, no_deadlock_at_one_handler,
                 a_lent_place_comes_back, nested_failure, relay_between_connectors;
-            failures: failure, named_failure, panics, invalid_argument, undecodable_result, unencodable, mixed;
+            failures: failure, named_failure, panics, panicking_destructors, invalid_argument, undecodable_result, unencodable, mixed;
             cancellation: dropped_call_stops_its_handler, timed_out_call_stops_its_handler, default_timeout,
                 cancelled_while_waiting_never_runs, dropped_before_it_left, execution_timeout, many_dropped;
             ordering: unordered, exit_ordered, key_serialized, key_scope, many_keys_unordered,
@@ -16,16 +16,17 @@ macro_rules! everything {
             endpoints: chosen_port, every_address, ipv6, stale_socket_file, in_use_already, bound_again, bad_texts,
                 unbindable, several_endpoints, no_listening_after_the_end, many_peers;
             connector: binder_restarts, waiting_ends_with_the_timeout, failing_while_disconnected,
-                never_reconnecting, cut_by_hand, events, events_left_unread, connector_first, silent_binder;
+                never_reconnecting, cut_by_hand, events, events_left_unread, connector_first, silent_binder,
+                ready_after_a_cut;
             shutdown: binder_drains, connector_drains, large_replies_are_flushed, deadline_cuts, shutdown_twice,
                 nothing_to_drain, no_newcomers_while_draining, dropped_driver, dropped_driver_in_the_thick_of_it,
-                driver_never_polled;
+                driver_never_polled, handlers_that_hold_their_endpoint;
             limits: body_at_the_limit, limit_of_the_other_side, too_large_once_known,
                 one_byte_past_from_a_stranger, far_past, killed_in_the_middle_of_a_body, peer_that_never_reads,
                 full_outbox, unfinished_handshakes, garbage_instead_of_a_greeting, garbage_between_good_calls,
-                anomalies_drown_no_events, cancel_is_answered;
+                anomalies_drown_no_events, cancelled_replies_make_room, cancel_is_answered, replies_held_back, endless_times;
             load: ten_thousand_calls, large_and_small, coming_and_going;
-            plugging: tiny_byte_streams, end_of_a_byte_stream, own_runtime, dying_runtime, own_scheduler, tracing_enabled;
+            plugging: tiny_byte_streams, end_of_a_byte_stream, panicking_byte_stream, own_runtime, dying_runtime, own_scheduler, tracing_enabled;
         });
     };
 }

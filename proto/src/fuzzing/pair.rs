@@ -146,10 +146,14 @@ fn session(side: usize, link: u8, first_call: CallId, now: Instant) -> Session {
         write_timeout: Duration::from_millis(150),
         keepalive: Some(Keepalive { idle: Duration::from_millis(100), misses: 2 }),
     };
+    let role = if side == 0 { Role::Connector } else { Role::Binder };
+    Session::new(role, config, nonce(side, link), first_call, now)
+}
+
+fn nonce(side: usize, link: u8) -> [u8; NONCE_LEN] {
     let mut nonce = [link; NONCE_LEN];
     nonce[0] = side as u8;
-    let role = if side == 0 { Role::Connector } else { Role::Binder };
-    Session::new(role, config, nonce, first_call, now)
+    nonce
 }
 
 fn error(kind: &'static str, size: usize) -> ErrorInfo {
@@ -304,12 +308,21 @@ impl Pair {
         }
     }
 
-    /// Ends the link, and both sessions with it; new ones wait for the next.
+    /// Ends the link, and with it the sessions whose handshake is complete; new ones wait for the next.
     fn cut(&mut self, cause: CloseCause) {
         self.links = self.links.wrapping_add(1);
         self.linked = false;
         for at in 0..2 {
-            self.sides[at].session.close(cause);
+            let side = &mut self.sides[at];
+            let established = side.session.is_established();
+            if side.session.handle_disconnected(nonce(at, self.links)) {
+                assert!(!established && side.requests.is_empty());
+                let timer = side.session.poll_timeout().map(|(_, timer)| timer);
+                assert!(matches!(timer, None | Some(Timer::Call(_))), "{timer:?} without a link");
+                side.inbox.clear();
+                continue;
+            }
+            side.session.close(cause);
             self.take_events(at);
             let side = &mut self.sides[at];
             assert!(side.session.is_idle() && side.session.poll_timeout().is_none());

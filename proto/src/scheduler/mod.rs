@@ -49,7 +49,8 @@ pub enum OrderingMode {
     /// Calls start at once; replies leave in the order in which the calls arrived.
     #[default]
     ExitOrdered,
-    /// One handler at a time, in the order in which the calls arrived; so replies leave in that order too.
+    /// One handler at a time, in the order in which the calls arrived; so replies leave in that order too. A handler
+    /// that waits for a nested call with its own key waits for itself, until a deadline or a cancellation ends that.
     KeySerialized,
 }
 
@@ -145,7 +146,8 @@ pub struct Arrival<'a> {
     pub peer: PeerId,
     /// The scheduler keeps a cheap clone, which pins the buffer that the key is a slice of.
     pub key: &'a OrderingKey,
-    /// What the call occupies while it waits: body and key, say.
+    /// What the call occupies while it waits: [`Request::size`](crate::session::Request::size), and what its owner keeps
+    /// besides.
     pub bytes: usize,
 }
 

@@ -11,7 +11,7 @@ pub enum Role {
     Binder,
 }
 
-/// Limits and times of one session. The defaults are those of the README.
+/// Limits and times of one session. The defaults are those of PROTOCOL.md, rule L-1.
 ///
 /// A time that ends later than an [`Instant`](std::time::Instant) can say, such as [`Duration::MAX`], never ends.
 #[derive(Clone, Debug)]

@@ -71,7 +71,7 @@ pub enum Refusal {
     MalformedBody,
     /// The body is larger than the limit.
     BodyTooLarge,
-    /// The handler ran, and its reply is larger than the peer takes.
+    /// The handler ran, and its reply is larger than the peer takes, or than this side keeps until its turn comes.
     ReplyTooLarge,
     /// The handler ran into the endpoint's execution timeout and was stopped.
     ExecutionTimedOut,

@@ -64,6 +64,14 @@ pub struct Request {
     pub body: Bytes,
 }
 
+impl Request {
+    /// Bytes of method, key and body: what it occupies while it waits
+    /// ([`Arrival::bytes`](crate::scheduler::Arrival::bytes)).
+    pub fn size(&self) -> usize {
+        self.method.as_bytes().len() + self.key.as_bytes().len() + self.body.len()
+    }
+}
+
 /// How a call of ours ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {

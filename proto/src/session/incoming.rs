@@ -63,7 +63,9 @@ impl Session {
         if size > MAX_PING {
             return self.report(Anomaly::OversizePing(size));
         }
-        let pong = Multipart::new(PONG, answer, body);
+        // Copies: a frame may be a small part of a block that nothing counts.
+        let copy = |frame: &Bytes| Bytes::copy_from_slice(frame);
+        let pong = Multipart::new(PONG, copy(&answer), copy(&body));
         let pushed = if first { self.outbox.push_first_pong(pong) } else { self.outbox.push_pong(pong) };
         if pushed.is_err() {
             self.close(CloseCause::PeerNotReading);

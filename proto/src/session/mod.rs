@@ -19,6 +19,7 @@ pub use outgoing::{Call, Reply};
 pub use timers::Timer;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use self::calls::Calls;
@@ -33,6 +34,9 @@ const DIALECTS: u32 = 1;
 
 /// Probes that may be under way at once; an older one is forgotten.
 const MAX_PINGS: usize = 64;
+
+/// Events for which room is kept while there are none: a peer can cause one with every two bytes.
+const EVENTS_KEPT: usize = 256;
 
 /// Shortest time between keepalive probes, so that no configuration can make the timer spin.
 const MIN_IDLE: Duration = Duration::from_millis(1);
@@ -54,7 +58,6 @@ const MIN_IDLE: Duration = Duration::from_millis(1);
 ///
 /// `now` must not go backwards; if it does, timers are late but nothing else is wrong. The same calls in the same
 /// order give the same outputs, to the byte. No input panics.
-#[derive(Debug)]
 pub struct Session {
     role: Role,
     config: SessionConfig,
@@ -91,7 +94,7 @@ struct Liveness {
 impl Session {
     /// A session that has no link yet.
     ///
-    /// `nonce` must be random and new for each session. `first_call` is `CallId(0)`, or
+    /// `nonce` must be random and new for each link: by it a binder knows that its peer has begun anew. `first_call` is `CallId(0)`, or
     /// [`next_call`](Self::next_call) of the session that this one replaces, so that ids are never reused.
     pub fn new(
         role: Role,
@@ -205,7 +208,11 @@ impl Session {
 
     /// The next event, until `None`.
     pub fn poll_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
+        let event = self.events.pop_front();
+        if self.events.is_empty() && self.events.capacity() > EVENTS_KEPT {
+            self.events = VecDeque::new();
+        }
+        event
     }
 
     /// When to call [`handle_timeout`](Self::handle_timeout), and why: after `handle_timeout(now)`, later than `now`.
@@ -227,20 +234,21 @@ impl Session {
     }
 
     /// The link is gone. Where the handshake was not complete, so that nothing can have been sent, the session takes
-    /// this as if there had never been a link: calls wait for the next one. Otherwise returns false, and nothing has
-    /// changed: what is under way can only end, with [`close`](Self::close).
-    pub fn handle_disconnected(&mut self) -> bool {
+    /// this as if there had never been a link: calls wait for the next one, whose `nonce` must be a new one. Otherwise
+    /// returns false, and nothing has changed: what is under way can only end, with [`close`](Self::close).
+    pub fn handle_disconnected(&mut self, nonce: [u8; NONCE_LEN]) -> bool {
         match self.state {
-            State::Unlinked => true,
+            State::Unlinked => {}
             State::Handshaking if self.requests.len() == 0 && self.outbox.retain_calls() => {
                 self.state = State::Unlinked;
                 self.timers.stop(Timer::Handshake, None);
                 self.timers.stop(Timer::Write, None);
                 self.pings.clear();
-                true
             }
-            _ => false,
+            _ => return false,
         }
+        self.nonce = nonce;
+        true
     }
 
     /// Ends the session: every call of ours ends, every request of theirs is forgotten. Idempotent.
@@ -305,5 +313,19 @@ impl Session {
     /// The `first_call` of a session that replaces this one.
     pub fn next_call(&self) -> CallId {
         self.calls.next_id()
+    }
+}
+
+impl fmt::Debug for Session {
+    /// Leaves out what is the application's: methods, keys and bodies.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("role", &self.role)
+            .field("state", &self.state)
+            .field("draining", &self.draining)
+            .field("open_calls", &self.open_calls())
+            .field("open_requests", &self.open_requests())
+            .field("queued_bytes", &self.queued_bytes())
+            .finish_non_exhaustive()
     }
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::{CallId, Message, Multipart, RequestId};
 
 /// What a queued message counts for besides its variable parts, in bytes.
-const OVERHEAD: usize = 256;
+pub(super) const OVERHEAD: usize = 256;
 
 /// Answers that the peer caused without a handler having run may pile up to this, in bytes.
 const MAX_UNSOLICITED: usize = 4 * 1024 * 1024;
@@ -15,7 +15,13 @@ const MAX_UNSOLICITED: usize = 4 * 1024 * 1024;
 /// A message whose turn has not come yet. It is encoded when it leaves, in the dialect known by then.
 #[derive(Debug)]
 pub(super) enum Entry {
-    Call { call: CallId, body: Bytes, compressed: bool },
+    /// Method and key are in the table of calls; `names` is their size.
+    Call {
+        call: CallId,
+        names: usize,
+        body: Bytes,
+        compressed: bool,
+    },
     Reply(Message),
     Refusal(Message),
 }
@@ -31,7 +37,7 @@ impl Entry {
     fn size(&self) -> usize {
         OVERHEAD
             + match self {
-                Self::Call { body, .. } => body.len(),
+                Self::Call { names, body, .. } => names + body.len(),
                 Self::Reply(message) | Self::Refusal(message) => message.size(),
             }
     }

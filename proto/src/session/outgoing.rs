@@ -5,7 +5,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::calls::Call as OpenCall;
-use super::outbox::{Control, Entry};
+use super::outbox::{Control, Entry, OVERHEAD};
 use super::{Event, IncomingId, InvokeError, Outcome, PingId, Refusal, ReplyError, Session, Timer};
 use crate::message::{ErrorInfo, Message, Payload, RequestId};
 use crate::wire::PING;
@@ -16,6 +16,10 @@ const MAX_NAME: usize = 32 * 1024;
 
 /// No peer is sent a larger body, whatever it offers: lengths travel in 32 bits.
 const MAX_SENDABLE: usize = 1 << 30;
+
+/// With more bytes than this waiting, the names of replies get buffers of their own: those that they came in may be
+/// larger than what is counted.
+const DETACH_FROM: usize = 1024 * 1024;
 
 /// A call to make.
 #[derive(Clone, Debug)]
@@ -51,6 +55,13 @@ pub enum Reply {
     Cancelled,
 }
 
+impl Call {
+    /// Bytes of method and key.
+    fn names(&self) -> usize {
+        self.method.as_bytes().len() + self.key.as_bytes().len()
+    }
+}
+
 impl Session {
     /// Calls a method of the peer. The call waits for the link if there is none yet.
     ///
@@ -62,6 +73,7 @@ impl Session {
     pub fn invoke(&mut self, now: Instant, call: Call) -> Result<CallId, InvokeError> {
         self.check(&call)?;
         let id = self.calls.allocate();
+        let names = call.names();
         let Call { method, key, body, compressed, deadline } = call;
         if deadline.is_some_and(|at| at <= now) {
             self.events.push_back(Event::Ended { call: id, outcome: Outcome::TimedOut { sent: false } });
@@ -70,7 +82,7 @@ impl Session {
         if let Some(at) = deadline {
             self.timers.set(Timer::Call(id), at);
         }
-        let queued = Some(self.outbox.push(Entry::Call { call: id, body, compressed }));
+        let queued = Some(self.outbox.push(Entry::Call { call: id, names, body, compressed }));
         self.calls.insert(OpenCall { id, method, key, deadline, queued });
         Ok(id)
     }
@@ -82,16 +94,16 @@ impl Session {
         if self.draining {
             return Err(InvokeError::Draining);
         }
-        let name = call.method.as_bytes().len() + call.key.as_bytes().len();
-        if name > MAX_NAME {
-            return Err(InvokeError::NameTooLong { size: name, limit: MAX_NAME });
+        let names = call.names();
+        if names > MAX_NAME {
+            return Err(InvokeError::NameTooLong { size: names, limit: MAX_NAME });
         }
         let (size, limit) = (call.body.len(), self.sendable());
         if size > limit {
             return Err(InvokeError::BodyTooLarge { size, limit });
         }
         let (queued, limit) = (self.outbox.bytes(), self.config.max_outgoing_bytes);
-        if queued > 0 && queued + size > limit {
+        if queued > 0 && queued + OVERHEAD + names + size > limit {
             return Err(InvokeError::QueueFull { queued, limit });
         }
         Ok(())
@@ -155,6 +167,7 @@ impl Session {
             Reply::Error(info) => (Payload::Error(info), false),
             Reply::Cancelled => (Payload::Cancelled, false),
         };
+        let name = if self.outbox.bytes() > DETACH_FROM { name.detached() } else { name };
         let mut message = Message { id: name, payload, compressed };
         let fitted = fit(&mut message, limit);
         // A peer can cause any number of these without a handler having run: by calls that find no place to wait, or
@@ -202,6 +215,13 @@ impl Session {
         Ok(self.queue_ping())
     }
 
+    /// Nobody waits for this probe any more: it makes room for others, and its answer is no event.
+    pub fn forget_ping(&mut self, ping: PingId) {
+        if let Some(None) = self.pings.remove(&ping.0) {
+            self.outbox.remove_ping(ping.0);
+        }
+    }
+
     /// The next message to send, until `None`. Control messages come first. Before the
     /// handshake is complete, only what belongs to it leaves, and PONGs.
     pub fn poll_transmit(&mut self, now: Instant) -> Option<Multipart> {
@@ -216,7 +236,7 @@ impl Session {
         }
         Some(match self.outbox.pop()? {
             Entry::Reply(message) | Entry::Refusal(message) => self.encoder.encode(&message),
-            Entry::Call { call, body, compressed } => {
+            Entry::Call { call, body, compressed, .. } => {
                 let open = self.calls.get_mut(call).expect("a call that ends takes its entry back");
                 open.queued = None;
                 let payload = Payload::Function(body);
@@ -243,7 +263,7 @@ impl Session {
     /// Refuses a request that no handler has seen.
     pub(super) fn refuse(&mut self, id: RequestId, refusal: Refusal, detail: &str) {
         let payload = Payload::Error(refusal.to_error(detail));
-        self.push_refusal(Message { id, payload, compressed: false });
+        self.push_refusal(Message { id: id.detached(), payload, compressed: false });
     }
 
     fn push_refusal(&mut self, message: Message) {

@@ -1,6 +1,6 @@
 //! The table of the peer's calls: what waits for a reply of ours.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::IncomingId;
@@ -18,22 +18,21 @@ struct Open {
 pub(super) struct Requests {
     /// Boxed, because a tree moves its values about.
     open: BTreeMap<IncomingId, Box<Open>>,
-    /// By `seq`, which hardly ever leaves a choice.
-    by_seq: BTreeSet<(u32, IncomingId)>,
+    /// Ordered by `seq` first, which hardly ever leaves a choice. Where a peer chooses names of which only the ends
+    /// differ, a search must not compare them all.
+    by_name: BTreeMap<RequestId, IncomingId>,
     next: u64,
 }
 
 impl Requests {
     pub(super) fn find(&self, name: &RequestId) -> Option<IncomingId> {
-        let same_seq = (name.seq, IncomingId(0))..=(name.seq, IncomingId(u64::MAX));
-        let mut ids = self.by_seq.range(same_seq).map(|(_, id)| *id);
-        ids.find(|id| self.open.get(id).is_some_and(|open| open.id == *name))
+        self.by_name.get(name).copied()
     }
 
     pub(super) fn insert(&mut self, name: RequestId) -> IncomingId {
         let id = IncomingId(self.next);
         self.next += 1;
-        self.by_seq.insert((name.seq, id));
+        self.by_name.insert(name.clone(), id);
         self.open.insert(id, Box::new(Open { id: name, cancelled: false, execution_deadline: None }));
         id
     }
@@ -41,7 +40,7 @@ impl Requests {
     /// Takes a request and the deadline of its handler, if that runs against one.
     pub(super) fn remove(&mut self, id: IncomingId) -> Option<(RequestId, Option<Instant>)> {
         let open = self.open.remove(&id)?;
-        self.by_seq.remove(&(open.id.seq, id));
+        self.by_name.remove(&open.id);
         Some((open.id, open.execution_deadline))
     }
 

@@ -17,8 +17,8 @@ const ENVELOPE: usize = 64 * 1024;
 /// A body of at least this many bytes is sent as a piece of its own instead of being copied.
 const TAIL_FROM: usize = 4 * 1024;
 
-/// A header frame of up to this many bytes more than its method and key is kept for them; from a larger one
-/// they are copied, so that what nobody reads takes no memory while the call is open or its reply waits.
+/// A frame of up to this many bytes more than what is read of it (method and key, or the payload) is kept for it. From
+/// a larger one that is copied, so that what nobody reads takes no memory that no limit counts while a call waits.
 const MAX_SLACK: usize = 256;
 
 /// How much the encoder asks for when its buffer is used up.
@@ -125,8 +125,8 @@ pub(super) fn set<T>(field: &mut Option<T>, name: &'static str, value: T) -> Res
 
 /// Reads the body frame that belongs to `header`.
 ///
-/// The application's bytes are a slice of the frame (or of the decompressed block); `limit` bounds
-/// [`Payload::size`].
+/// The application's bytes are a slice of the frame (or of the decompressed block), unless that holds much else;
+/// `limit` bounds [`Payload::size`].
 ///
 /// # Errors
 /// Any [`DecodeError`]. A Snappy block's declared size is checked before it is decompressed.
@@ -156,7 +156,7 @@ pub fn decode_body(header: &Header, frame: Bytes, limit: usize) -> Result<Payloa
     if size > limit {
         return Err(DecodeError::TooLarge { what: "a body", size, limit });
     }
-    Ok(payload)
+    Ok(if frame.len() > size + MAX_SLACK { payload.detached() } else { payload })
 }
 
 fn decompress(block: &[u8], limit: usize) -> Result<Bytes, DecodeError> {
@@ -219,9 +219,11 @@ impl Encoder {
         let mut plain = BytesMut::with_capacity(prefix.len() + tail.len());
         plain.put_slice(&prefix);
         plain.put_slice(&tail);
-        let block = snap::raw::Encoder::new()
+        let mut block = snap::raw::Encoder::new()
             .compress_vec(&plain)
             .expect("Snappy refuses only inputs over 4 GiB, and bodies are limited to less");
+        // It has room for the worst case, which would wait for the peer uncounted.
+        block.shrink_to_fit();
         Multipart::new(UPPER, header, Bytes::from(block))
     }
 

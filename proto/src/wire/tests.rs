@@ -388,6 +388,38 @@ fn an_uncompressed_body_is_not_copied() {
     assert!(frame.as_ptr_range().contains(&read.as_ptr()));
 }
 
+/// What waits must not hold megabytes that no limit counts.
+#[test]
+fn a_body_gives_back_what_nobody_reads() {
+    let cases = [
+        (MessageType::Function, "c4023132", Payload::Function(Bytes::from_static(b"12"))),
+        (MessageType::Result, "a23132", Payload::Result(Bytes::from_static(b"12"))),
+        (MessageType::Cancelled, "c0", Payload::Cancelled),
+    ];
+    for (kind, body, payload) in cases {
+        for unread in
+            [format!("{META} c5 0200 {}", "00".repeat(512)), format!("{META} c0 a178 {}", nils(512))]
+        {
+            let entries = if unread.contains("a178") { 83 } else { 82 };
+            let frame = hex(&format!("{entries} {unread} {BODY} {body}"));
+            let read = decode_body(&header(kind, false), frame.clone(), 1024).unwrap();
+            assert!(frame.is_unique(), "{read:?} shares the frame");
+            assert_eq!(read, payload);
+        }
+    }
+    let texts = "a16e a172 a174";
+    let frame = hex(&format!("82 {META} c5 0207 9f {texts} {} {BODY} c0", "c0".repeat(512)));
+    let read = decode_body(&header(MessageType::Failure, false), frame.clone(), 1024).unwrap();
+    assert!(frame.is_unique(), "{read:?} shares the frame");
+    let info = ErrorInfo { traceback: "t".into(), ..ErrorInfo::new("n", "r") };
+    assert_eq!(read, Payload::Failure(info));
+}
+
+/// An array of this many nils, up to 2^16 - 1.
+fn nils(len: usize) -> String {
+    format!("dc {len:04x} {}", "c0".repeat(len))
+}
+
 #[test]
 fn a_compressed_body_is_a_raw_snappy_block_of_the_whole_map() {
     let message = Message {

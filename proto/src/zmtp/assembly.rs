@@ -24,7 +24,8 @@ impl Assembly {
 
     /// Whether a frame like this one may follow. Comes before the frame is held.
     pub(super) fn admit(&self, head: &Head) -> Result<(), LinkError> {
-        let size = self.size as u64 + head.len as u64;
+        // Saturating: a peer may announce any 64-bit length, and a sum that wraps would let it through.
+        let size = (self.size as u64).saturating_add(head.len as u64);
         if size > self.max_size as u64 {
             return Err(LinkError::TooLarge { size, max: self.max_size });
         }

@@ -113,6 +113,11 @@ impl Deframer {
         (self.partial.len() == len).then(|| Bytes::from(std::mem::take(&mut self.partial)))
     }
 
+    /// Bytes of an incomplete payload that are here.
+    pub(super) fn partial(&self) -> usize {
+        self.partial.len()
+    }
+
     fn whole(&mut self, data: &mut Bytes, len: usize) -> Bytes {
         if len == 0 {
             return Bytes::new();

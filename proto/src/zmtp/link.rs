@@ -219,6 +219,11 @@ impl Link {
         self.output.pending()
     }
 
+    /// Bytes that the frame under way still lacks; 0 between frames. A hint for how much to read at once.
+    pub fn missing_input(&self) -> usize {
+        self.head.as_ref().map_or(0, |head| head.len - self.deframer.partial())
+    }
+
     /// False while 64 KiB of replies to the peer's PINGs wait to be written: read on only after writing.
     pub fn accepts_input(&self) -> bool {
         self.phase != Phase::Closed && self.output.replies() < MAX_REPLIES

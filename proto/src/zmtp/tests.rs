@@ -255,6 +255,18 @@ fn message_size_is_limited_to_the_byte() {
     assert_eq!(feed(&mut link, now, announced), Err(LinkError::TooLarge { size: max as u64 + 1, max }));
 }
 
+/// What is added up must not wrap: a frame may announce any 64-bit length, after others.
+#[test]
+fn no_announced_length_passes_as_a_small_one() {
+    let now = Instant::now();
+    for len in [u64::MAX, u64::MAX - 1, 1 << 63] {
+        let mut link = shake(&config(), now, 1);
+        feed(&mut link, now, frame(MORE, b"PING")).unwrap();
+        let refused = feed(&mut link, now, announce(len));
+        assert!(matches!(refused, Err(LinkError::TooLarge { .. })), "{len}: {refused:?}");
+    }
+}
+
 #[test]
 fn limit_holds_per_message() {
     let now = Instant::now();

@@ -1,6 +1,7 @@
 //! Sessions over message links: one that has a single remote peer, or one for each routing id.
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -293,8 +294,8 @@ impl PeersOfLink {
         }
         let of = self.clone();
         self.node.tasks.spawn(&*self.node.runtime, async move {
-            let cause = link.drive(&*of.sender).await;
-            of.end(&link, cause);
+            let ended = AssertUnwindSafe(link.drive(&*of.sender)).catch_unwind().await;
+            of.end(&link, ended.unwrap_or(DisconnectCause::Panicked));
         });
     }
 

@@ -31,8 +31,11 @@ const WRITE_AHEAD: usize = 256 * 1024;
 /// Pieces of one gathering write.
 const MAX_SLICES: usize = 32;
 
-/// The read buffer grows from the first size to the second while reads fill it.
+/// Bytes read at once where calls are small: not many, so that both ends of a busy link work at the same time, one on
+/// what the other has sent, instead of taking turns at all that is in flight.
 const MIN_READ: usize = 4 * 1024;
+
+/// Bytes read at once into a large frame.
 const MAX_READ: usize = 256 * 1024;
 
 /// How long a closed link waits for the peer to take the last bytes and close its end.
@@ -67,7 +70,6 @@ pub(crate) struct StreamLink {
     zmtp: Link,
     address: String,
     buffer: BytesMut,
-    read_size: usize,
     alarm: Alarm,
     /// Others were set to work, and get to add to the next write before it is made.
     corked: bool,
@@ -119,7 +121,6 @@ impl StreamLink {
             stream,
             address,
             buffer: BytesMut::new(),
-            read_size: MIN_READ,
             corked: false,
             closing: None,
             handshake,
@@ -136,7 +137,7 @@ impl StreamLink {
         if !self.zmtp.accepts_input() {
             return Poll::Pending;
         }
-        self.buffer.resize(self.read_size, 0);
+        self.buffer.resize(self.zmtp.missing_input().clamp(MIN_READ, MAX_READ), 0);
         let read = Pin::new(&mut self.stream).poll_read(cx, &mut self.buffer);
         let n = match read {
             Poll::Ready(Ok(n)) => n,
@@ -151,11 +152,6 @@ impl StreamLink {
         if data.is_empty() {
             return Poll::Ready(Err(DisconnectCause::PeerClosed));
         }
-        if n == self.read_size {
-            self.read_size = (self.read_size * 4).min(MAX_READ);
-        } else if n < self.read_size / 4 {
-            self.read_size = (self.read_size / 2).max(MIN_READ);
-        }
         add(&self.pump.peer.counters.bytes_received, n as u64);
         if let Some(overture) = &mut self.overture {
             overture.answered = true;
@@ -166,36 +162,30 @@ impl StreamLink {
 
     /// Hands received messages to the session, and its effects to whom they concern.
     fn deliver(&mut self, now: Instant) -> usize {
-        if let Some(mut event) = self.zmtp.poll_event() {
+        while let Some(event) = self.zmtp.poll_event() {
+            // For one message at a time, so that callers need not wait for all of them.
             let mut state = self.pump.peer.lock();
-            loop {
-                match event {
-                    LinkEvent::Message(message) => state.session.handle_message(now, message),
-                    LinkEvent::Established(info) => {
-                        state.attach(&self.address, info.identity, info.public_key, now);
-                        self.handshake = None;
-                        self.overture = None;
-                    }
-                    LinkEvent::AuthenticationRequested { public_key } => {
-                        self.admitting =
-                            Some(Admitting::new(&self.pump.peer.node, public_key, &self.address));
-                    }
-                    // An empty message is what it is: no message of ours.
-                    _ => state.session.handle_message(now, Multipart::default()),
+            match event {
+                LinkEvent::Message(message) => state.session.handle_message(now, message),
+                LinkEvent::Established(info) => {
+                    state.attach(&self.address, info.identity, info.public_key, now);
+                    self.handshake = None;
+                    self.overture = None;
                 }
-                match self.zmtp.poll_event() {
-                    Some(next) => event = next,
-                    None => break,
+                LinkEvent::AuthenticationRequested { public_key } => {
+                    self.admitting = Some(Admitting::new(&self.pump.peer.node, public_key, &self.address));
                 }
+                // An empty message is what it is: no message of ours.
+                _ => state.session.handle_message(now, Multipart::default()),
             }
         }
         self.pump.run()
     }
 
     fn transmit(&mut self, now: Instant) {
-        let mut state = self.pump.peer.lock();
         while self.zmtp.pending_output() < WRITE_AHEAD {
-            let Some(message) = state.session.poll_transmit(now) else { break };
+            let message = self.pump.peer.lock().session.poll_transmit(now);
+            let Some(message) = message else { break };
             if let Err(error) = self.zmtp.send(message) {
                 // Can't be: the session sends nothing before it was told of an established link.
                 tracing::error!(%error, "message not sent");

@@ -256,6 +256,39 @@ pub async fn ping(rig: Rig) {
     pair.end().await;
 }
 
+/// Removes another method when it is dropped.
+struct Together(callosum_runtime::Handlers, &'static str);
+
+impl Drop for Together {
+    fn drop(&mut self) {
+        self.0.remove(self.1);
+    }
+}
+
+/// What a handler owns may itself use the handlers when it is dropped.
+pub async fn handlers_that_go_together(rig: Rig) {
+    let (binder, driver) = rig.builder().binder();
+    let handlers = binder.handlers();
+    let owner = |other| {
+        let together = Together(handlers.clone(), other);
+        move |_: Bytes, _: Context| {
+            let _ = &together;
+            async { HandlerResult::Ok(Bytes::new()) }
+        }
+    };
+    handlers.add_raw("a", owner("b"));
+    handlers.add_raw("b", owner("nothing"));
+    assert!(handlers.remove("a"));
+    assert!(!handlers.remove("b"), "it went with the other");
+    handlers.add_raw("c", owner("nothing"));
+    handlers.add_raw("c", owner("nothing"));
+    handlers.set_fallback(owner("nothing"));
+    handlers.set_fallback(owner("c"));
+    assert!(handlers.remove_fallback());
+    assert!(!handlers.remove("c"));
+    drop(driver);
+}
+
 /// Probes that nobody waits for are forgotten; of those that somebody waits for, there are at most 32.
 pub async fn probes_are_bounded(rig: Rig) {
     let (ours, _silent) = callosum_runtime::duplex(64);

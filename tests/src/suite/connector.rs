@@ -291,3 +291,13 @@ pub async fn events_left_unread(rig: Rig) {
         drop(unread);
     }
 }
+
+/// Right after a cut, a connector's peer can still be waited for: it comes back.
+pub async fn ready_after_a_cut(rig: Rig) {
+    let pair = rig.pair(rig.builder(), eager(&rig)).await;
+    for _ in 0..20 {
+        pair.peer().disconnect();
+        pair.peer().ready().await.expect("it comes back");
+    }
+    pair.end().await;
+}

@@ -1,9 +1,14 @@
 //! What a caller learns when a call goes wrong on the other side.
 
 use std::fmt;
+use std::future::Future;
 use std::num::ParseIntError;
+use std::pin::Pin;
+use std::task::Poll;
 
-use callosum_runtime::{CallError, Context, HandlerError, HandlerResult, Refusal};
+use bytes::Bytes;
+use callosum_runtime::{CallError, Context, Handler, HandlerError, HandlerResult, Refusal, Reply};
+use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 
 use crate::gate::Gate;
@@ -151,5 +156,52 @@ pub async fn mixed(rig: Rig) {
     });
     futures_util::future::join_all(calls).await;
     rig.until(|| pair.back.stats().requests_running == 0).await;
+    pair.end().await;
+}
+
+/// A future that panics when it is dropped, whether it is done or not.
+struct Grenade(bool);
+
+impl Future for Grenade {
+    type Output = Reply;
+
+    fn poll(self: Pin<&mut Self>, _: &mut std::task::Context<'_>) -> Poll<Reply> {
+        match self.0 {
+            true => Poll::Ready(Reply::Result { body: "1".into(), compressed: false }),
+            false => Poll::Pending,
+        }
+    }
+}
+
+impl Drop for Grenade {
+    fn drop(&mut self) {
+        panic!("dropped");
+    }
+}
+
+struct Throws;
+
+impl Handler for Throws {
+    fn call(&self, body: Bytes, _: Context) -> BoxFuture<'static, Reply> {
+        Box::pin(Grenade(&*body == b"true"))
+    }
+}
+
+/// A handler whose destructor panics costs neither its link nor its place, done or cancelled.
+pub async fn panicking_destructors(rig: Rig) {
+    let builder = || rig.builder().max_concurrency(1).handler("throw", Throws);
+    let pair = rig.pair(builder(), builder()).await;
+    for (caller, server) in [(pair.peer(), &pair.back), (&pair.back, pair.peer())] {
+        for _ in 0..3 {
+            assert_eq!(caller.invoke::<_, u8>("throw", &true).await.expect("it has replied"), 1);
+        }
+        for round in 1..4 {
+            let call = caller.invoke::<_, u8>("throw", &false).into_future();
+            rig.until(|| server.stats().requests_running == 1).await;
+            drop(call);
+            rig.until(|| server.stats().requests_failed == round).await;
+        }
+        assert!(caller.is_connected());
+    }
     pair.end().await;
 }

@@ -364,3 +364,77 @@ pub async fn cancel_is_answered(rig: Rig) {
     drop(raw);
     driver.cut().await;
 }
+
+/// Replies that wait for an earlier call with their key are bounded like those that wait to be written: past the limit
+/// the caller gets an ERROR instead, in its turn.
+pub async fn replies_held_back(rig: Rig) {
+    const KEPT: usize = 4;
+    let gate = Gate::default();
+    let mut few = limits();
+    few.max_outgoing_bytes = KEPT * (BODY + 1_000);
+    let pair = rig.pair(serving(rig.builder()).limits(few), rig.builder()).await;
+    gate.guard(pair.binder.handlers(), "hold");
+    let (argument, size) = (json!(1), BODY.to_string().into());
+    let first = pair.peer().invoke::<_, serde_json::Value>("hold", &argument).key("k").into_future();
+    let held = gate.next().await;
+    let calls: Vec<_> =
+        (0..10).map(|_| pair.peer().invoke_raw("fill", &size).key("k").into_future()).collect();
+    // This one waits for nobody, and arrives after them.
+    fill(pair.peer(), 1).await.expect("it has no key");
+    rig.until(|| (pair.back.stats().requests_running, pair.back.stats().requests_queued) == (1, 0)).await;
+    held.release(1);
+    first.await.expect("it was released");
+    let mut kept = 0;
+    for call in calls {
+        match call.await {
+            Ok(body) => kept += usize::from(body.len() == BODY),
+            Err(error) => {
+                assert_eq!(error.remote().and_then(Refusal::of), Some(Refusal::ReplyTooLarge), "{error:?}");
+                assert!(error.may_have_run());
+            }
+        }
+    }
+    assert!(kept <= KEPT, "{kept} replies were kept");
+    assert_eq!(fill(pair.peer(), BODY).await.expect("nothing is in its way").len(), BODY);
+    pair.end().await;
+}
+
+/// A call that is cancelled while its reply waits for its turn makes room for others.
+pub async fn cancelled_replies_make_room(rig: Rig) {
+    const KEPT: usize = 4;
+    let gate = Gate::default();
+    let mut few = limits();
+    few.max_outgoing_bytes = KEPT * (BODY + 1_000);
+    let pair = rig.pair(serving(rig.builder()).limits(few), rig.builder()).await;
+    gate.guard(pair.binder.handlers(), "hold");
+    let (argument, size) = (json!(1), BODY.to_string().into());
+    let first = pair.peer().invoke::<_, serde_json::Value>("hold", &argument).key("k").into_future();
+    let held = gate.next().await;
+    for _ in 0..5 * KEPT {
+        let call = pair.peer().invoke_raw("fill", &size).key("k").into_future();
+        // This one waits for nobody, and arrives after it.
+        fill(pair.peer(), 1).await.expect("it has no key");
+        drop(call);
+    }
+    let last = pair.peer().invoke_raw("fill", &size).key("k").into_future();
+    fill(pair.peer(), 1).await.expect("it has no key");
+    held.release(1);
+    first.await.expect("it was released");
+    assert_eq!(last.await.expect("there is room").len(), BODY);
+    pair.end().await;
+}
+
+/// A time that the clock can't hold is no time limit.
+pub async fn endless_times(rig: Rig) {
+    let mut endless = Limits::default();
+    (endless.handshake_timeout, endless.write_timeout) = (Duration::MAX, Duration::MAX);
+    let builder = || {
+        let builder = serving(rig.builder()).limits(endless.clone()).keepalive(Duration::MAX, 2);
+        builder.execution_timeout(Duration::MAX).call_timeout(Duration::MAX)
+    };
+    let pair = rig.pair(builder(), builder()).await;
+    for peer in [pair.peer(), &pair.back] {
+        assert_eq!(fill(peer, 3).await.expect("it is served").len(), 3);
+    }
+    pair.end().await;
+}

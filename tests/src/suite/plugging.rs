@@ -5,6 +5,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{self, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -12,14 +13,16 @@ use callosum_runtime::proto::Ticket;
 use callosum_runtime::proto::scheduler::{Action, Arrival, Busy, Scheduler, Withdrawn};
 use callosum_runtime::rt::{BoxStream, Listener, Runtime, Timer};
 use callosum_runtime::{
-    Context, DisconnectCause, DriverError, Endpoint, HandlerError, HandlerResult, Limits, PeerId, duplex,
+    CallError, Context, DisconnectCause, DriverError, Endpoint, Event, HandlerError, HandlerResult, Limits,
+    PeerId, duplex,
 };
 use futures_util::future::BoxFuture;
+use futures_util::io::{AsyncRead, AsyncWrite};
 use serde_json::Value;
 use tracing::span;
 
 use crate::gate::{Alive, Gate};
-use crate::rig::{Pair, Rig, SOON};
+use crate::rig::{Pair, Rig, SOON, next_event};
 
 async fn over_duplex(rig: &Rig, capacity: usize) -> Pair {
     let (ours, theirs) = duplex(capacity);
@@ -359,4 +362,62 @@ pub async fn tracing_enabled(rig: Rig) {
     pair.back.ready().await.err();
     pair.peer().ping().await.err();
     pair.end().await;
+}
+
+/// A byte stream that panics once it is told to.
+struct Faulty(callosum_runtime::Duplex, Arc<AtomicBool>);
+
+impl AsyncRead for Faulty {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut task::Context<'_>,
+        buf: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        assert!(!self.1.load(Ordering::SeqCst), "on purpose");
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Faulty {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut task::Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_close(cx)
+    }
+}
+
+/// A byte stream that panics takes its own link down and no more: its calls end, its peer is gone, the binder lives.
+pub async fn panicking_byte_stream(rig: Rig) {
+    let gate = Gate::default();
+    let (binder, driver) = rig.builder().binder();
+    let driver = rig.drive(driver);
+    let mut events = binder.events();
+    let fault = Arc::new(AtomicBool::new(false));
+    let (ours, theirs) = callosum_runtime::duplex(1024);
+    binder.accept(Faulty(ours, fault.clone()), "faulty").expect("it is running");
+    let (connector, calling) = rig.builder().connect_stream(theirs);
+    let calling = rig.drive(calling);
+    gate.guard(connector.handlers(), "hold");
+    let back = rig.sole_peer(&binder).await;
+    let argument = Value::Null;
+    let call = back.invoke::<_, Value>("hold", &argument).into_future();
+    let _held = gate.next().await;
+    fault.store(true, Ordering::SeqCst);
+    let error = futures_util::future::join(connector.peer().ping(), call).await.1.expect_err("it was cut");
+    assert!(matches!(error, CallError::Disconnected(_)), "{error:?}");
+    next_event(&mut events, |event| matches!(event, Event::Disconnected { .. }).then_some(())).await;
+    assert!(binder.peers().is_empty());
+    calling.join().await.expect_err("it never reconnects");
+    binder.shutdown(SOON).await;
+    driver.join().await.expect("it ends well");
 }

@@ -265,3 +265,23 @@ pub async fn driver_never_polled(rig: Rig) {
     drop(driver);
     assert_eq!(binder.shutdown(SOON).await, Drained::DeadlinePassed);
 }
+
+/// A handler may hold its own endpoint: once that is over, both are gone.
+pub async fn handlers_that_hold_their_endpoint(rig: Rig) {
+    let pair = rig.pair(rig.builder(), rig.builder()).await;
+    let alive = Arc::new(());
+    let (token, binder) = (alive.clone(), pair.binder.clone());
+    pair.binder.handlers().add("count", move |_: Value, _| {
+        let (_token, peers) = (token.clone(), binder.peers().len());
+        async move { HandlerResult::Ok(peers) }
+    });
+    let (token, connector) = (alive.clone(), pair.connector.clone());
+    pair.connector.handlers().add("linked", move |_: Value, _| {
+        let (_token, linked) = (token.clone(), connector.peer().is_connected());
+        async move { HandlerResult::Ok(linked) }
+    });
+    assert_eq!(pair.peer().invoke::<_, usize>("count", &()).await.expect("it is served"), 1);
+    assert!(pair.back.invoke::<_, bool>("linked", &()).await.expect("it is served"));
+    pair.end().await;
+    assert_eq!(Arc::strong_count(&alive), 1);
+}

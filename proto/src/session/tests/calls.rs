@@ -189,13 +189,16 @@ fn the_counter_wraps_and_passes_over_calls_that_live() {
 #[test]
 fn calls_outlive_a_link_whose_handshake_never_was_complete() {
     let mut side = Side::connected(Role::Connector, config());
-    assert_eq!(side.sent().len(), 1, "the hello");
+    let nonces = |sent: Vec<Multipart>| -> Vec<_> {
+        sent.iter().map(|ping| wire::Hello::decode(&ping.frames()[1]).unwrap().nonce).collect()
+    };
+    assert_eq!(nonces(side.sent()), [[1; NONCE_LEN]]);
     let call = side.invoke_for("m", 1);
-    assert!(side.session.handle_disconnected());
-    assert!(side.session.handle_disconnected(), "it has no link now");
+    assert!(side.session.handle_disconnected([8; NONCE_LEN]));
+    assert!(side.session.handle_disconnected([9; NONCE_LEN]), "it has no link now");
     assert_eq!((side.events(), side.sent()), (vec![], vec![]));
     side.session.handle_connected(side.now);
-    assert_eq!(side.sent().len(), 1, "another hello");
+    assert_eq!(nonces(side.sent()), [[9; NONCE_LEN]], "a new one for a new link");
     side.hear(Multipart::new(PONG, Bytes::from_static(b"x"), Bytes::new()));
     assert_eq!(side.events(), [Event::Anomaly(Anomaly::NotAMessage)]);
     side.pass(SECOND);
@@ -204,7 +207,7 @@ fn calls_outlive_a_link_whose_handshake_never_was_complete() {
 
     let mut side = Side::established(config());
     side.invoke("m");
-    assert!(!side.session.handle_disconnected(), "it may have left");
+    assert!(!side.session.handle_disconnected([9; NONCE_LEN]), "it may have left");
     assert!(side.session.is_established());
 }
 

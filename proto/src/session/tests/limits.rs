@@ -83,13 +83,17 @@ fn the_queue_is_limited() {
     side.sent();
     assert_eq!(side.session.queued_bytes(), 0);
 
+    // Up to the limit and not past it, with the method, the key and what each message counts for besides.
     side.session.invoke(side.now, sized(100)).unwrap();
     let queued = side.session.queued_bytes();
-    assert_eq!(
-        side.session.invoke(side.now, sized(1_001 - queued)),
-        Err(InvokeError::QueueFull { queued, limit: 1_000 })
-    );
-    side.session.invoke(side.now, sized(1_000 - queued)).unwrap();
+    let room = 1_000 - queued - (queued - 100);
+    let full = Err(InvokeError::QueueFull { queued, limit: 1_000 });
+    assert_eq!(side.session.invoke(side.now, sized(room + 1)), full);
+    let key = OrderingKey::text("k".repeat(room + 1));
+    assert_eq!(side.session.invoke(side.now, Call { key, ..sized(0) }), full);
+    side.session.invoke(side.now, sized(room)).unwrap();
+    assert_eq!(side.session.queued_bytes(), 1_000);
+    assert!(!side.session.is_backlogged());
 }
 
 #[test]
@@ -158,6 +162,60 @@ fn a_peer_that_has_requests_refused_and_does_not_read_is_cut_off() {
     let mut side = Side::established(config());
     let [_, header, _] = message(1, &method, Payload::Function(Bytes::new())).into_three().unwrap();
     flood(&mut side, |_| Multipart::new(UPPER, header.clone(), Bytes::new()));
+}
+
+/// A frame may be a small part of a large block; whoever counts the frame must not hold the block.
+#[test]
+fn what_waits_unasked_does_not_pin_the_block_that_it_came_in() {
+    let within = |frame: &[u8]| {
+        let mut block = vec![0; 8 * 1024];
+        block[..frame.len()].copy_from_slice(frame);
+        let block = Bytes::from(block);
+        (block.slice(..frame.len()), block)
+    };
+    let mut side = Side::established(SessionConfig { max_requests: 0, ..config() });
+    let (body, block) = within(b"x");
+    side.hear(Multipart::new(PING, body.clone(), body));
+    assert!(block.is_unique());
+    let [_, header, body] = message(1, "m", Payload::Function(Bytes::new())).into_three().unwrap();
+    let (header, block) = within(&header);
+    side.hear(Multipart::new(UPPER, header, body));
+    assert!(block.is_unique());
+    assert_eq!(side.sent().len(), 2);
+}
+
+#[test]
+fn replies_that_pile_up_do_not_pin_the_blocks_that_their_names_came_in() {
+    let mut side = Side::established(config());
+    let mut blocks = Vec::new();
+    for seq in 0..10_000 {
+        let [_, header, body] = message(seq, "m", Payload::Function(Bytes::new())).into_three().unwrap();
+        blocks.push(header.clone());
+        side.hear(Multipart::new(UPPER, header, body));
+        let Some(Event::Request(Request { id, .. })) = side.event() else { panic!("a request") };
+        side.session.reply(id, ok("1")).unwrap();
+    }
+    assert!(blocks.iter().filter(|block| !block.is_unique()).count() < 5_000);
+    assert_eq!(side.said().len(), 10_000);
+}
+
+#[test]
+fn a_burst_of_events_leaves_no_memory_behind() {
+    let mut side = Side::established(config());
+    for _ in 0..10_000 {
+        side.hear(Multipart::default());
+    }
+    assert_eq!(side.events().len(), 10_000);
+    assert!(side.session.events.capacity() <= EVENTS_KEPT);
+}
+
+#[test]
+fn debug_shows_no_content() {
+    let mut side = Side::established(config());
+    side.hear_message(1, "secret", Payload::Function(b"secret"[..].into()));
+    side.invoke("secret");
+    let shown = format!("{:?}", side.session);
+    assert!(shown.contains("open_requests: 1") && !shown.contains("secret"), "{shown}");
 }
 
 #[test]

@@ -170,3 +170,20 @@ fn a_probe_has_no_header_and_the_number_of_the_probe_as_its_body() {
     let probe = |at| Multipart::new(PING, Bytes::new(), number(at));
     assert_eq!(side.sent(), [probe(ping.0), probe(ping.0 + 1)]);
 }
+
+#[test]
+fn probes_that_were_given_up_do_not_displace_the_others() {
+    let mut side = Side::established(config());
+    let awaited = side.session.ping().unwrap();
+    let probes = side.sent();
+    for _ in 0..2 * super::super::MAX_PINGS {
+        let given_up = side.session.ping().unwrap();
+        side.session.forget_ping(given_up);
+    }
+    assert!(side.sent().is_empty(), "none of them had left");
+    for probe in probes {
+        let [_, header, body] = probe.into_three().unwrap();
+        side.hear(Multipart::new(PONG, header, body));
+    }
+    assert_eq!(side.events(), [Event::Pong { ping: awaited, round_trip: Duration::ZERO }]);
+}

@@ -12,6 +12,7 @@ fn a_request_is_handed_out_as_it_came_and_its_reply_echoes_the_name() {
         side.hear(keyed(5, "m", key.clone(), Payload::Function(b"arg"[..].into())));
         let Some(Event::Request(request)) = side.event() else { panic!("a request") };
         assert_eq!((&*request.method, &request.key, &request.body[..]), ("m", &key, &b"arg"[..]));
+        assert_eq!(request.size(), 4 + key.as_bytes().len());
         assert_eq!(side.session.open_requests(), 1);
         side.session.reply(request.id, ok("1")).unwrap();
         assert_eq!(side.session.reply(request.id, ok("2")), Err(ReplyError::NotOpen));

@@ -1,0 +1,151 @@
+//! A handler from its start to its end, wherever it is polled: timed, and with its panics caught.
+
+use std::any::Any;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::task::{self, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use callosum_proto::session::{Refusal, Reply};
+use callosum_proto::{ErrorInfo, Text, Ticket};
+use futures_util::future::BoxFuture;
+
+use crate::handler::Context;
+use crate::node::Node;
+
+/// What handlers may take together that are polled on the spot, one after the other, before the rest of them get tasks.
+const INLINE_BUDGET: Duration = Duration::from_micros(500);
+
+/// Times handlers that run one after the other, with one reading of the clock each.
+#[derive(Default)]
+pub(crate) struct Clock(Option<Laps>);
+
+struct Laps {
+    begun: Instant,
+    last: Instant,
+}
+
+impl Laps {
+    fn is_spent(&self) -> bool {
+        self.last.saturating_duration_since(self.begun) > INLINE_BUDGET
+    }
+
+    /// Time since the last lap, or since the start.
+    fn lap(&mut self) -> Duration {
+        let now = Instant::now();
+        now.saturating_duration_since(std::mem::replace(&mut self.last, now))
+    }
+}
+
+impl Clock {
+    fn laps(&mut self) -> &mut Laps {
+        self.0.get_or_insert_with(|| {
+            let now = Instant::now();
+            Laps { begun: now, last: now }
+        })
+    }
+}
+
+/// A call that the scheduler has started and no handler has seen.
+pub(super) struct Started {
+    pub(super) ticket: Ticket,
+    pub(super) body: Bytes,
+    pub(super) context: Context,
+}
+
+pub(super) enum Begun {
+    Ended(Reply),
+    Goes(Running),
+}
+
+impl Started {
+    pub(super) fn begin(self, node: &Node, clock: Option<&mut Clock>) -> Begun {
+        let Self { body, context, .. } = self;
+        let Some(method) = node.handlers.find(&context.method) else {
+            let detail = format!("no handler is registered for `{}`", context.method);
+            return Begun::Ended(Reply::Error(Refusal::NoSuchMethod.to_error(&detail)));
+        };
+        let span = if tracing::enabled!(tracing::Level::DEBUG) {
+            let (key, peer) = (&context.key, context.peer.id());
+            let identity = context.identity();
+            let user = identity.as_ref().map(|identity| &*identity.user_id);
+            tracing::debug_span!("call", method = &*context.method, %key, %peer, user)
+        } else {
+            tracing::Span::none()
+        };
+        let name = context.method.clone();
+        let laps = clock.filter(|_| method.is_quick()).map(Clock::laps).filter(|laps| !laps.is_spent());
+        let inline = laps.is_some();
+        let made = span.in_scope(|| {
+            catch_unwind(AssertUnwindSafe(|| {
+                let mut handling = method.handler.call(body, context);
+                // The waker does not matter: a handler that is not done is polled again by its task.
+                let poll = match inline {
+                    true => handling.as_mut().poll(&mut task::Context::from_waker(task::Waker::noop())),
+                    false => Poll::Pending,
+                };
+                (handling, poll)
+            }))
+        });
+        if let Some(laps) = laps {
+            method.took(laps.lap());
+        }
+        let (handling, poll) = match made {
+            Err(panic) => return Begun::Ended(panicked(&name, &*panic)),
+            Ok(made) => made,
+        };
+        let running = Running { handling: Some(handling), name, span };
+        match poll {
+            Poll::Ready(reply) => Begun::Ended(reply),
+            Poll::Pending => Begun::Goes(running),
+        }
+    }
+}
+
+/// A handler under way. Its panic is its failure.
+pub(super) struct Running {
+    /// There until this is dropped.
+    handling: Option<BoxFuture<'static, Reply>>,
+    name: Text,
+    span: tracing::Span,
+}
+
+impl Future for Running {
+    type Output = Reply;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Reply> {
+        let this = self.get_mut();
+        let _entered = this.span.enter();
+        let Some(handling) = &mut this.handling else { return Poll::Pending };
+        match catch_unwind(AssertUnwindSafe(|| handling.as_mut().poll(cx))) {
+            Ok(poll) => poll,
+            Err(panic) => Poll::Ready(panicked(&this.name, &*panic)),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let handling = self.handling.take();
+        // It may be the link's task that drops it, which must go on.
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(handling))) {
+            panicked(&self.name, &*panic);
+        }
+    }
+}
+
+fn panicked(method: &Text, panic: &(dyn Any + Send)) -> Reply {
+    let message = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("(the panic has no message)");
+    tracing::error!(%method, message, "handler panicked");
+    Reply::Failure(ErrorInfo {
+        name: "Panic".into(),
+        repr: message.into(),
+        traceback: format!("the handler of `{method}` panicked: {message}\n").into(),
+    })
+}
