@@ -7,7 +7,7 @@ use bytes::Bytes;
 use callosum_proto::session::{
     Anomaly, CloseCause, Event, IncomingId, Outcome, PingId, Reply, Request, Role, Session,
 };
-use callosum_proto::wire::{Hello, NONCE_LEN};
+use callosum_proto::wire::NONCE_LEN;
 use callosum_proto::{CallId, PeerId, session};
 use futures_channel::oneshot;
 use futures_util::task::AtomicWaker;
@@ -23,6 +23,10 @@ use crate::error::{CallError, DisconnectCause, NotSent};
 use crate::invocation::Invocation;
 use crate::node::Node;
 use crate::stats::{Counters, Stats, add};
+
+mod info;
+
+pub use info::PeerInfo;
 
 /// A handle to a remote peer. Cheap to clone; all clones are the same peer.
 ///
@@ -58,23 +62,6 @@ pub(crate) struct PeerState {
     waiting: FxHashMap<CallId, oneshot::Sender<Result<Bytes, CallError>>>,
     pings: FxHashMap<PingId, oneshot::Sender<Duration>>,
     ready: Vec<oneshot::Sender<()>>,
-}
-
-/// What is known of a remote peer.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct PeerInfo {
-    /// The remote address, for people to read.
-    pub address: String,
-    /// The routing id that the peer announced, if any. The peer chose it: it proves nothing.
-    pub routing_id: Bytes,
-    /// What the peer said of itself; `None` for one that only speaks dialect 1, such as Python's.
-    pub hello: Option<Hello>,
-    /// The key that the peer has proved to own; `None` without CURVE.
-    pub public_key: Option<CurvePublicKey>,
-    /// What our [`Authenticator`](crate::auth::Authenticator) admitted the peer as; `None` if this side connected, or
-    /// without one. It belongs to the connection.
-    pub identity: Option<Arc<Identity>>,
 }
 
 /// What a session's events ask its driver to do, once the session's lock is released.

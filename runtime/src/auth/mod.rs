@@ -191,3 +191,22 @@ impl From<String> for Identity {
         Self::new(user_id)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let scratch = scratch::Scratch::new();
+        let (keys, file) = (generate_keys(), scratch.write("allowed", ""));
+        let server_key = generate_keys().public();
+        let check = FnAuthenticator::new(keys.clone(), |_| async { Admission::Refuse });
+        let list = AllowList::open(keys.clone(), file).unwrap();
+        let client = CurveClient::new(keys.clone(), server_key);
+        let text = format!("{keys:?} {check:?} {list:?} {client:?} {:#?}", KeySet::new(keys.clone()));
+        let secret = keys.secret();
+        assert!(text.contains(&keys.public().to_string()));
+        assert!(!text.contains(&*secret.to_z85()), "{text}");
+    }
+}

@@ -1,0 +1,23 @@
+use std::sync::Arc;
+
+use bytes::Bytes;
+use callosum_proto::wire::Hello;
+
+use crate::auth::{CurvePublicKey, Identity};
+
+/// What is known of a remote peer.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct PeerInfo {
+    /// The remote address, for people to read.
+    pub address: String,
+    /// The routing id that the peer announced, if any. The peer chose it: it proves nothing.
+    pub routing_id: Bytes,
+    /// What the peer said of itself; `None` for one that only speaks dialect 1, such as Python's.
+    pub hello: Option<Hello>,
+    /// The key that the peer has proved to own; `None` without CURVE.
+    pub public_key: Option<CurvePublicKey>,
+    /// What our [`Authenticator`](crate::auth::Authenticator) admitted the peer as; `None` if this side connected, or
+    /// without one. It belongs to the connection.
+    pub identity: Option<Arc<Identity>>,
+}
