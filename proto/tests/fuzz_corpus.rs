@@ -49,3 +49,13 @@ fn sessions() {
 fn links() {
     over_corpus("zmtp", |data| fuzzing::zmtp(data, start()));
 }
+
+#[test]
+fn servers_under_curve() {
+    over_corpus("curve_server", |data| fuzzing::curve_server(data, start()));
+}
+
+#[test]
+fn clients_under_curve() {
+    over_corpus("curve_client", |data| fuzzing::curve_client(data, start()));
+}

@@ -414,6 +414,7 @@ fn boxes_come_once_and_in_order() {
     assert_eq!(injected(|_, frames| [&frames[0][..], &frames[0]].concat()), out_of_order);
     assert_eq!(injected(|_, frames| [&frames[1][..], &frames[0]].concat()), out_of_order);
     assert_eq!(injected(|_, frames| [&frames[0][..], &frames[2]].concat()), out_of_order);
+    assert_eq!(injected(|_, frames| frames[1..].concat()), out_of_order, "the first of all is missing");
     // The body of one message can't be put behind the header of another.
     let spliced = injected(|pair, first| {
         let second = frames(&pair.sealed(three("other")));
@@ -423,18 +424,29 @@ fn boxes_come_once_and_in_order() {
 }
 
 #[test]
+fn clients_miss_the_first_box_too() {
+    let mut pair = Pair::established();
+    pair.server.send(three("body")).unwrap();
+    let written = all_written(&mut pair.server);
+    let error = feed(&mut pair.client, pair.now, frames(&written)[1..].concat()).unwrap_err();
+    assert_eq!(error, LinkError::Violation(Violation::OutOfOrder));
+    assert_eq!(events(&mut pair.client), []);
+}
+
+#[test]
 fn boxes_are_the_peers_own() {
     let forged = LinkError::Violation(Violation::Forged);
     let elsewhere = injected(|_, _| Pair::established().sealed(three("elsewhere")));
     assert_eq!(elsewhere, forged);
     let reflected = injected(|pair, _| {
         pair.server.send(three("ours")).unwrap();
-        all_written(&mut pair.server)
+        // Its second box has the number that is due: READY is one command, HELLO and INITIATE are two.
+        frames(&all_written(&mut pair.server)).swap_remove(1)
     });
     assert_eq!(reflected, forged);
     for cut in 0..40 {
         let error = injected(|_, frames| {
-            let mut frame = frames[2].clone();
+            let mut frame = frames[0].clone();
             frame.truncate(frame.len().saturating_sub(cut + 1).max(2));
             frame[1] = (frame.len() - 2) as u8;
             frame
@@ -484,7 +496,10 @@ fn every_flipped_bit_in_a_box_ends_the_link() {
             frame
         });
         assert!(
-            matches!(error, LinkError::Violation(Violation::Forged | Violation::NotEncrypted)),
+            matches!(
+                error,
+                LinkError::Violation(Violation::Forged | Violation::NotEncrypted | Violation::OutOfOrder)
+            ),
             "{error}"
         );
     }

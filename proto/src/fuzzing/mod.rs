@@ -1,9 +1,12 @@
 //! Bodies of the fuzz targets (`fuzz/`). No part of the public API.
 
+mod curve;
+mod curve_side;
 mod hostile;
 pub mod pair;
 mod zmtp;
 
+pub use curve::{curve_client, curve_server};
 pub use zmtp::zmtp;
 
 use std::time::Instant;

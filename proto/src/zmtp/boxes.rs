@@ -13,6 +13,14 @@ pub(super) const OVERHEAD: usize = NAME.len() + NONCE + TAG + FLAGS;
 /// The longest PONG (RFC 37): its name and 16 bytes of context.
 const MAX_PONG: usize = 5 + 16;
 
+/// The nonce of the command with which a peer ends its part of the handshake (RFC 26: INITIATE has a cookie of 96
+/// bytes before it, READY nothing).
+pub(super) fn handshake_nonce(command: &[u8]) -> Option<u64> {
+    let ready = command.strip_prefix(b"\x05READY");
+    let from_nonce = ready.or_else(|| command.strip_prefix(b"\x08INITIATE")?.get(96..))?;
+    from_nonce.first_chunk().copied().map(u64::from_be_bytes)
+}
+
 /// What came out of a box.
 #[derive(Clone, Copy)]
 pub(super) enum Opened {
@@ -27,15 +35,17 @@ pub(super) enum Opened {
 /// Counts what the codec is putting together, and keeps the boxes in order.
 pub(super) struct Boxes {
     max_size: usize,
-    next_nonce: Option<u64>,
+    next_nonce: u64,
     size: usize,
     frames: usize,
     pongs_due: usize,
 }
 
 impl Boxes {
-    pub(super) fn new(max_size: usize) -> Self {
-        Self { max_size, next_nonce: None, size: 0, frames: 0, pongs_due: 0 }
+    /// `last_nonce`: of the peer's last command of the handshake. Boxes count on from it, or the first ones could be
+    /// taken out without a trace.
+    pub(super) fn new(max_size: usize, last_nonce: u64) -> Self {
+        Self { max_size, next_nonce: last_nonce.wrapping_add(1), size: 0, frames: 0, pongs_due: 0 }
     }
 
     /// Whether a box of this length may be held. What is not longer than a command may be one.
@@ -55,11 +65,11 @@ impl Boxes {
             return Err(Violation::Forged);
         }
         let nonce = u64::from_be_bytes(*nonce);
-        if self.next_nonce.is_some_and(|due| due != nonce) {
+        if nonce != self.next_nonce {
             return Err(Violation::OutOfOrder);
         }
         // After the last nonce of all none is due any more, and zero never is.
-        self.next_nonce = Some(nonce.wrapping_add(1));
+        self.next_nonce = nonce.wrapping_add(1);
         Ok(())
     }
 
@@ -125,7 +135,7 @@ mod tests {
 
     #[test]
     fn pongs_between_frames_are_not_part_of_the_message() {
-        let mut boxes = Boxes::new(100);
+        let mut boxes = Boxes::new(100, 2);
         boxes.opened(&head(95), Opened::Nothing).unwrap();
         boxes.pinged();
         boxes.opened(&head(5), Opened::Nothing).unwrap();
@@ -138,7 +148,7 @@ mod tests {
 
     #[test]
     fn pongs_that_nobody_asked_for_are_bounded() {
-        let mut boxes = Boxes::new(100);
+        let mut boxes = Boxes::new(100, 2);
         for _ in 0..MAX_FRAMES_READ {
             boxes.opened(&head(5), Opened::Nothing).unwrap();
         }
@@ -149,7 +159,7 @@ mod tests {
     #[test]
     fn nothing_follows_the_last_nonce() {
         let sealed = |nonce: u64| [NAME, &nonce.to_be_bytes(), &[0; TAG + FLAGS]].concat();
-        let mut boxes = Boxes::new(100);
+        let mut boxes = Boxes::new(100, u64::MAX - 2);
         boxes.check(&sealed(u64::MAX - 1)).unwrap();
         boxes.check(&sealed(u64::MAX)).unwrap();
         assert_eq!(boxes.check(&sealed(1)), Err(Violation::OutOfOrder));

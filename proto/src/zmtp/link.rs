@@ -9,7 +9,7 @@ use omq_proto::proto::{Command, Event, MechanismName, PeerProperties, command};
 #[cfg(feature = "curve")]
 use super::CurvePublicKey;
 use super::assembly::{self, Assembly};
-use super::boxes::{Boxes, Opened};
+use super::boxes::{self, Boxes, Opened};
 use super::codec::Codec;
 use super::framing::{Deframer, Head};
 use super::greeting::GreetingBuffer;
@@ -104,6 +104,7 @@ pub struct Link {
     mechanism_server: bool,
     /// Present if all frames are encrypted and so go through the codec.
     boxes: Option<Boxes>,
+    handshake_nonce: u64,
     /// Present while the application decides whether the peer may go on: what came from it since.
     held: Option<Vec<u8>>,
     #[cfg(feature = "curve")]
@@ -136,6 +137,7 @@ impl Link {
             mechanism,
             mechanism_server,
             boxes: None,
+            handshake_nonce: 0,
             held: None,
             #[cfg(feature = "curve")]
             peer_key: config.mechanism.server_key(),
@@ -350,6 +352,7 @@ impl Link {
             return Ok(());
         }
         let sent = payload.clone();
+        self.handshake_nonce = boxes::handshake_nonce(&sent).unwrap_or(self.handshake_nonce);
         self.feed(head, payload).map_err(|error| refusal(head, sent).unwrap_or(error))?;
         self.take_handshake(now)
     }
@@ -407,7 +410,7 @@ impl Link {
         };
         self.phase = Phase::Ready;
         let encrypted = self.codec.awake().is_some_and(|connection| connection.has_frame_transform());
-        self.boxes = encrypted.then(|| Boxes::new(self.max_message_size));
+        self.boxes = encrypted.then(|| Boxes::new(self.max_message_size, self.handshake_nonce));
         if minor > 0 {
             self.liveness = self.heartbeat.map(|heartbeat| Liveness::new(heartbeat, now));
         }
