@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream, StreamExt};
@@ -14,7 +14,8 @@ use parking_lot::Mutex;
 
 use super::{Admission, Authenticator, Credential, CurvePublicKey, Identity, KeySet, ServerIdentity};
 use super::{KeyFileError, load_public_key};
-use crate::rt::{Runtime, sleep_until};
+use crate::error::at_least_one_milli;
+use crate::rt::{Runtime, from_now, sleep_until};
 
 /// How often a file is looked at.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -92,9 +93,9 @@ impl AllowList {
         Ok(list)
     }
 
-    /// Looks for changes more or less often than once a second.
+    /// Looks for changes more or less often than once a second; at most once a millisecond.
     pub fn interval(mut self, interval: Duration) -> Self {
-        self.interval = interval;
+        self.interval = at_least_one_milli(interval);
         self
     }
 
@@ -149,7 +150,7 @@ impl AllowList {
 
     async fn watch(self, runtime: Arc<dyn Runtime>) {
         loop {
-            sleep_until(&*runtime, Instant::now() + self.interval).await;
+            sleep_until(&*runtime, from_now(self.interval)).await;
             self.look();
         }
     }

@@ -283,6 +283,31 @@ pub async fn revoked(rig: Rig) {
     pair.binder_driver.cut().await;
 }
 
+/// Times that no clock can hold are as good as never.
+pub async fn endless_times(rig: Rig) {
+    let (server, alice) = (generate_keys(), generate_keys());
+    let server_key = server.public();
+    let mut limits = Limits::default();
+    limits.handshake_timeout = Duration::MAX;
+    let allowed = KeySet::new(server.clone());
+    allowed.admit(alice.public(), "alice");
+    let binder = serving(rig.builder()).limits(limits).authenticator(allowed.clone());
+    let pair = rig.pair(binder, client(&rig, &alice, server_key)).await;
+    let mut events = pair.binder.events();
+    allowed.revoke(&alice.public());
+    assert!(disconnection(&mut events).await.is_authentication_failure());
+    pair.connector_driver.cut().await;
+    pair.binder_driver.cut().await;
+
+    let file = TempFile::new();
+    std::fs::write(&file.0, format!("{} alice\n", alice.public())).expect("it can be written");
+    let allowed = AllowList::open(server, &file.0).expect("it is there").interval(Duration::MAX);
+    let binder = serving(rig.builder()).authenticator(allowed);
+    let pair = rig.pair(binder, client(&rig, &alice, server_key)).await;
+    whoami(pair.peer()).await.expect("alice is admitted");
+    pair.end().await;
+}
+
 /// Who is admitted as somebody else from now on is that user in the calls that follow.
 pub async fn renamed(rig: Rig) {
     let (server, alice) = (generate_keys(), generate_keys());
@@ -355,6 +380,43 @@ pub async fn revoked_while_being_admitted(rig: Rig) {
     second.send(Admission::Refuse).await.expect("it is waited for");
     let cause = ready.join().await.expect_err("it is refused in the end");
     assert!(matches!(cause, DisconnectCause::Authentication(DENIED)), "{cause:?}");
+    connector_driver.cut().await;
+    driver.cut().await;
+}
+
+/// However often something changes, a client is asked about once at a time, and again if the answer is out of date.
+pub async fn many_changes(rig: Rig) {
+    let (keys, alice) = (generate_keys(), generate_keys());
+    let server_key = keys.public();
+    let (ask, asked) = async_channel::unbounded::<Sender<Admission>>();
+    let (stream, polls, change) = changes();
+    let check = Asking { keys, ask, changes: Mutex::new(Some(stream)) };
+    let (binder, driver) = rig.serve(serving(rig.builder()).authenticator(check)).await;
+    let mut events = binder.events();
+    polls.recv().await.expect("the driver runs");
+    let (connector, connector_driver) = rig.connect(client(&rig, &alice, server_key), &binder.endpoints()[0]);
+    let admit = |user: &str| Admission::Admit(Identity::new(user));
+    let first = asked.recv().await.expect("it is asked");
+    first.send(admit("alice")).await.expect("it is waited for");
+    whoami(connector.peer()).await.expect("it is admitted");
+
+    for _ in 0..100 {
+        change.send(()).await.expect("the driver runs");
+        polls.recv().await.expect("the driver runs");
+    }
+    let outdated = asked.recv().await.expect("it is asked again");
+    assert!(asked.is_empty());
+    outdated.send(admit("outdated")).await.expect("it is waited for");
+    let current = asked.recv().await.expect("it is asked once more");
+    assert_eq!(whoami(connector.peer()).await.expect("it is admitted")["identity"][0], "alice");
+    current.send(admit("alice the second")).await.expect("it is waited for");
+    while whoami(connector.peer()).await.expect("it is admitted")["identity"][0] != "alice the second" {}
+    assert!(asked.is_empty());
+
+    change.send(()).await.expect("the driver runs");
+    let last = asked.recv().await.expect("it is asked again");
+    last.send(Admission::Refuse).await.expect("it is waited for");
+    assert!(disconnection(&mut events).await.is_authentication_failure());
     connector_driver.cut().await;
     driver.cut().await;
 }
