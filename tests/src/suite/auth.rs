@@ -421,6 +421,43 @@ pub async fn many_changes(rig: Rig) {
     driver.cut().await;
 }
 
+/// A client that can't be checked again is cut, like one that could not be checked at first.
+pub async fn failing_checks_revoke(rig: Rig) {
+    for panics in [true, false] {
+        let (keys, alice) = (generate_keys(), generate_keys());
+        let (server_key, public_key) = (keys.public(), alice.public());
+        let mut limits = Limits::default();
+        if !panics {
+            limits.handshake_timeout = Duration::from_secs(1);
+        }
+        let (ask, asked) = async_channel::unbounded::<Sender<Admission>>();
+        let (stream, _polls, change) = changes();
+        let check = Asking { keys, ask, changes: Mutex::new(Some(stream)) };
+        let binder = serving(rig.builder()).limits(limits).authenticator(check);
+        let (binder, driver) = rig.serve(binder).await;
+        let mut events = binder.events();
+        let (connector, connector_driver) =
+            rig.connect(client(&rig, &alice, server_key).reconnect(Reconnect::Never), &binder.endpoints()[0]);
+        let first = asked.recv().await.expect("it is asked");
+        first.send(Admission::Admit(Identity::new("alice"))).await.expect("it is waited for");
+        whoami(connector.peer()).await.expect("it is admitted");
+        change.send(()).await.expect("the driver runs");
+        let again = asked.recv().await.expect("it is asked again");
+        let (unanswered, expected) = if panics {
+            // It waits for an answer that does not come.
+            drop(again);
+            (None, AuthenticationError::CheckPanicked { public_key })
+        } else {
+            (Some(again), AuthenticationError::CheckTimedOut { public_key })
+        };
+        let cause = disconnection(&mut events).await;
+        assert!(matches!(&cause, DisconnectCause::Authentication(error) if *error == expected), "{cause:?}");
+        drop(unanswered);
+        connector_driver.join().await.expect_err("it does not connect again");
+        driver.cut().await;
+    }
+}
+
 /// A file is read again when it changes, and who is no longer in it is cut.
 pub async fn file_read_again(rig: Rig) {
     let (server, alice, bob) = (generate_keys(), generate_keys(), generate_keys());
