@@ -24,7 +24,8 @@ Exit codes:
    9  not authenticated: the server did not admit this client, could not prove its key, or speaks no CURVE or nothing else
 
 Environment:
-  RUST_LOG  what to log to stderr, such as `info` or `callosum_runtime=debug`; default: nothing
+  RUST_LOG  what to log to stderr, such as `info`, `callosum_runtime=debug` or `off`; default: warnings of plaintext that
+            others can reach, and of allowed keys that can't be read
   NO_COLOR  if set, no colours";
 
 /// Serve, call and ping Callosum peers, written in Rust or in Python.

@@ -39,12 +39,14 @@ fn main() -> ExitCode {
     }
 }
 
-/// Logs what `RUST_LOG` asks for; nothing if it is not set.
+/// What somebody who starts an endpoint should know: that it is open to everybody, or that a key is not admitted.
+const WARNINGS: &str = "callosum_runtime::auth=warn,callosum_runtime::binder=warn";
+
+/// Logs what `RUST_LOG` asks for; if it is not set, only warnings that concern who may come in.
 fn log_to_stderr() {
-    if std::env::var_os(EnvFilter::DEFAULT_ENV).is_some() {
-        tracing_subscriber::fmt()
-            .with_env_filter(EnvFilter::from_default_env())
-            .with_writer(std::io::stderr)
-            .init();
-    }
+    let filter = match std::env::var_os(EnvFilter::DEFAULT_ENV) {
+        Some(_) => EnvFilter::from_default_env(),
+        None => EnvFilter::new(WARNINGS),
+    };
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
 }

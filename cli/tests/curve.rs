@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use common::{Ended, Process, RUNTIMES, Server};
+use rustix::process::Signal;
 
 /// A directory with keys in it.
 struct Keys(PathBuf);
@@ -145,4 +146,26 @@ fn plaintext_for_everybody_must_be_asked_for() {
     refused.expect_stderr("--allow-plaintext");
     let server = Process::start(&["serve", "--bind", "tcp://*:*", "--allow-plaintext"]);
     assert!(server.line().starts_with("listening on tcp://0.0.0.0:"));
+    server.signal(Signal::TERM);
+    let warnings = server.end().expect(0).stderr;
+    assert_eq!(warnings.iter().filter(|line| line.contains("not encrypted")).count(), 1, "{warnings:?}");
+}
+
+#[test]
+fn keys_that_cannot_be_read_are_told() {
+    let keys = Keys::new();
+    let allow =
+        keys.write("allowed", &format!("{} alice\n{}x eve\n", keys.public("alice"), keys.public("eve")));
+    let server = Process::start(&[
+        "serve",
+        "--bind",
+        "tcp://127.0.0.1:*",
+        "--curve-key",
+        &keys.file("server"),
+        "--allow",
+        &allow,
+    ]);
+    server.line();
+    server.signal(Signal::TERM);
+    server.end().expect(0).expect_stderr("line=2");
 }

@@ -307,6 +307,13 @@ fn greeting(mechanism: &str, as_server: u8) -> Vec<u8> {
 }
 
 #[test]
+fn greetings_say_who_is_the_server() {
+    for (config, as_server) in [(server_config(), 1), (client_config(), 0)] {
+        assert_eq!(all_written(&mut Link::new(&config, Instant::now())), greeting("CURVE", as_server));
+    }
+}
+
+#[test]
 fn other_mechanisms_and_versions_do_not_get_in() {
     let now = Instant::now();
     let null = LinkConfig::new(Role::Binder);

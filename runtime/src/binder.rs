@@ -95,6 +95,9 @@ impl Binder {
         let bound = bound.and_then(|listener| Ok((listener.endpoint()?, listener)));
         let (real, listener) = bound.map_err(|source| BindError::Io { endpoint, source })?;
         self.check_security(&real, real.is_local() == Some(true))?;
+        if self.node.config.security.is_plaintext() && real.is_local() != Some(true) {
+            tracing::warn!(endpoint = %real, "other machines can reach this endpoint, which is not encrypted");
+        }
         self.listeners.try_send((real.clone(), listener)).map_err(|_| BindError::Shutdown)?;
         self.endpoints.lock().push(real.clone());
         Ok(real)
@@ -103,14 +106,10 @@ impl Binder {
     fn check_security(&self, endpoint: &Endpoint, is_local: bool) -> Result<(), BindError> {
         let security = &self.node.config.security;
         security.mechanism(zmtp::Role::Binder)?;
-        if !security.is_plaintext() || is_local {
+        if !security.is_plaintext() || is_local || security.allow_plaintext {
             return Ok(());
         }
-        if !security.allow_plaintext {
-            return Err(BindError::Plaintext { endpoint: endpoint.clone() });
-        }
-        tracing::warn!(%endpoint, "other machines can reach this endpoint, which is not encrypted");
-        Ok(())
+        Err(BindError::Plaintext { endpoint: endpoint.clone() })
     }
 
     /// Takes in a peer over a byte stream that is open already. `address` is for people to read.

@@ -1,11 +1,12 @@
 //! Asking the authenticator, once when a client comes and again when something has changed.
 
+use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::task::{Context, Poll};
-use std::time::Instant;
 
+use callosum_proto::PeerId;
 use callosum_proto::zmtp::{Mechanism, Role};
 use futures_util::future::{BoxFuture, Either, select};
 use futures_util::stream::{BoxStream, FuturesUnordered, StreamExt};
@@ -17,7 +18,7 @@ use super::{
 use crate::error::DisconnectCause;
 use crate::node::Node;
 use crate::peer::PeerShared;
-use crate::rt::{Runtime, until};
+use crate::rt::{Runtime, from_now, until};
 
 /// What an endpoint has of an authenticator.
 pub(crate) struct Security {
@@ -141,43 +142,52 @@ pub(crate) fn watch_changes(node: &Arc<Node>) -> BoxFuture<'static, ()> {
 async fn follow(node: Arc<Node>, mut changes: BoxStream<'static, ()>) {
     // One that never ends, so that there is always something to wait for.
     let mut checks = FuturesUnordered::from_iter([future::pending().boxed()]);
+    // Changes may come faster than answers: each peer is asked about once at a time.
+    let mut under_way = BTreeSet::new();
     loop {
         match select(changes.next(), checks.next()).await {
             Either::Left((Some(()), _)) => {
-                let round = node.config.security.round.fetch_add(1, SeqCst) + 1;
+                node.config.security.round.fetch_add(1, SeqCst);
                 for peer in node.everyone() {
-                    checks.push(check_again(node.clone(), peer, round).boxed());
+                    if under_way.insert(peer.id) {
+                        checks.push(check_again(node.clone(), peer).boxed());
+                    }
                 }
             }
             Either::Left((None, _)) => break,
-            Either::Right(_) => {}
+            Either::Right((checked, _)) => {
+                checked.map(|peer| under_way.remove(&peer));
+            }
         }
     }
     while checks.next().await.is_some() {}
 }
 
-async fn check_again(node: Arc<Node>, peer: Arc<PeerShared>, round: u64) {
+/// Asks until no change has come meanwhile; returns who was asked about.
+async fn check_again(node: Arc<Node>, peer: Arc<PeerShared>) -> PeerId {
     let (public_key, address) = {
         let state = peer.lock();
         let info = state.info();
-        let (Some(public_key), Some(_)) = (info.public_key, &info.identity) else { return };
+        let (Some(public_key), Some(_)) = (info.public_key, &info.identity) else { return peer.id };
         (public_key, info.address.clone())
     };
     let security = &node.config.security;
-    let limit = Instant::now() + node.config.session.handshake_timeout;
-    let cause = match until(&*node.runtime, limit, security.check(public_key, &address)).await {
-        Some(Ok(Admission::Admit(identity))) => {
-            // A later round may have answered first, and knows better.
-            if security.round.load(SeqCst) == round {
+    let cause = loop {
+        let round = security.round.load(SeqCst);
+        let limit = from_now(node.config.session.handshake_timeout);
+        match until(&*node.runtime, limit, security.check(public_key, &address)).await {
+            Some(Ok(Admission::Admit(_))) if security.round.load(SeqCst) != round => {}
+            Some(Ok(Admission::Admit(identity))) => {
                 peer.lock().admit(&address, public_key, identity);
+                return peer.id;
             }
-            return;
+            Some(Ok(Admission::Refuse)) => break AuthenticationError::Revoked { public_key },
+            Some(Err(Panicked)) => break AuthenticationError::CheckPanicked { public_key },
+            None => break AuthenticationError::CheckTimedOut { public_key },
         }
-        Some(Ok(Admission::Refuse)) => AuthenticationError::Revoked { public_key },
-        Some(Err(Panicked)) => AuthenticationError::CheckPanicked { public_key },
-        None => AuthenticationError::CheckTimedOut { public_key },
     };
     peer.cut(DisconnectCause::Authentication(cause));
+    peer.id
 }
 
 impl std::fmt::Debug for Admitting {

@@ -1,12 +1,13 @@
 //! Public keys in a file or a directory.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream, StreamExt};
@@ -14,10 +15,14 @@ use parking_lot::Mutex;
 
 use super::{Admission, Authenticator, Credential, CurvePublicKey, Identity, KeySet, ServerIdentity};
 use super::{KeyFileError, load_public_key};
-use crate::rt::{Runtime, sleep_until};
+use crate::error::at_least_one_milli;
+use crate::rt::{Runtime, from_now, sleep_until};
 
 /// How often a file is looked at.
 const INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often it may be found changed again before the keys that are gone from it are refused all the same.
+const PATIENCE: u32 = 3;
 
 /// Admits the public keys in a file or a directory, and follows it when it changes. All clones are the same list.
 ///
@@ -27,13 +32,14 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// - In a directory, each file `NAME.pub` holds one key, as [`save_keys`](super::save_keys) writes it, and the user id
 ///   is `NAME`. Others are passed over.
 ///
-/// A line or a file in a directory that holds no key is reported with `tracing`, and passed over; so is a key that
-/// appears a second time. While the file or the directory as a whole can't be read, the last state that could be read
+/// A line or a file in a directory that holds no key, or no user id in UTF-8, is reported with `tracing`, and passed over;
+/// so is a key that appears a second time. While the file or the directory as a whole can't be read, the last state that could be read
 /// holds on.
 ///
 /// The binder's driver looks once a second whether anything has changed, and reads it when nothing more has changed
 /// until it looks again, so that a file is not taken while it is being written. A key that is removed is thus refused
-/// within two seconds, and its clients are cut.
+/// within two seconds, and its clients are cut. Where something changes all the time, that takes up to four seconds, and
+/// nobody new is admitted before it ends.
 #[derive(Clone, Debug)]
 pub struct AllowList {
     set: KeySet,
@@ -57,6 +63,8 @@ struct Progress {
     read: Option<Vec<Look>>,
     /// What they looked like last.
     last: Option<Vec<Look>>,
+    /// How often in a row they have changed since they were looked at before.
+    restless: u32,
     /// Whether it was reported that they can't be read.
     failing: bool,
 }
@@ -65,10 +73,8 @@ struct Progress {
 #[derive(Debug, PartialEq, Eq)]
 struct Look {
     path: PathBuf,
-    device: u64,
-    inode: u64,
-    size: u64,
-    changed: (i64, i64),
+    /// Device, inode, size and time of the last change, in seconds and nanoseconds; `None` if it can't be told.
+    metadata: Option<(u64, u64, u64, i64, i64)>,
 }
 
 type Users = BTreeMap<CurvePublicKey, Identity>;
@@ -92,9 +98,9 @@ impl AllowList {
         Ok(list)
     }
 
-    /// Looks for changes more or less often than once a second.
+    /// Looks for changes more or less often than once a second; at most once a millisecond.
     pub fn interval(mut self, interval: Duration) -> Self {
-        self.interval = interval;
+        self.interval = at_least_one_milli(interval);
         self
     }
 
@@ -103,10 +109,21 @@ impl AllowList {
     /// # Errors
     /// If it can't be read; what was read before holds on.
     pub fn reload(&self) -> Result<(), AllowListError> {
-        let users =
-            read(&self.path).map_err(|source| AllowListError { path: self.path.to_path_buf(), source })?;
+        self.set.replace(self.read()?);
+        Ok(())
+    }
+
+    /// Refuses those who are gone. What may be half written admits nobody, and makes nobody somebody else.
+    fn revoke_missing(&self) -> Result<(), AllowListError> {
+        let present = self.read()?;
+        let mut users = self.set.users();
+        users.retain(|key, _| present.contains_key(key));
         self.set.replace(users);
         Ok(())
+    }
+
+    fn read(&self) -> Result<Users, AllowListError> {
+        read(&self.path).map_err(|source| AllowListError { path: self.path.to_path_buf(), source })
     }
 
     /// How many keys it admits.
@@ -122,6 +139,7 @@ impl AllowList {
     /// Reads if something has changed, and nothing more since it was looked at before.
     fn look(&self) {
         let mut progress = self.progress.lock();
+        let restless = std::mem::take(&mut progress.restless);
         let looks = look_at(&self.path);
         let failure = match looks {
             Ok(looks) if progress.read.as_ref() == Some(&looks) => {
@@ -135,7 +153,11 @@ impl AllowList {
             }
             Ok(looks) => {
                 progress.last = Some(looks);
-                return;
+                progress.restless = restless + 1;
+                if progress.restless <= PATIENCE {
+                    return;
+                }
+                self.revoke_missing().err()
             }
             Err(source) => Some(AllowListError { path: self.path.to_path_buf(), source }),
         };
@@ -149,7 +171,7 @@ impl AllowList {
 
     async fn watch(self, runtime: Arc<dyn Runtime>) {
         loop {
-            sleep_until(&*runtime, Instant::now() + self.interval).await;
+            sleep_until(&*runtime, from_now(self.interval)).await;
             self.look();
         }
     }
@@ -173,24 +195,15 @@ impl Authenticator for AllowList {
 fn look_at(path: &Path) -> io::Result<Vec<Look>> {
     let look = |path: &Path| -> io::Result<Look> {
         let seen = fs::metadata(path)?;
-        Ok(Look {
-            path: path.to_owned(),
-            device: seen.dev(),
-            inode: seen.ino(),
-            size: seen.size(),
-            changed: (seen.ctime(), seen.ctime_nsec()),
-        })
+        let metadata = (seen.dev(), seen.ino(), seen.size(), seen.ctime(), seen.ctime_nsec());
+        Ok(Look { path: path.to_owned(), metadata: Some(metadata) })
     };
-    let mut looks = vec![look(path)?];
-    if path.is_dir() {
-        for file in key_files(path)? {
-            match look(&file) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                seen => looks.push(seen?),
-            }
-        }
+    if !fs::metadata(path)?.is_dir() {
+        return Ok(vec![look(path)?]);
     }
-    Ok(looks)
+    // A file that can't be looked at is one that admits nobody; the others count all the same.
+    let unknown = |path: PathBuf| Look { path, metadata: None };
+    Ok(key_files(path)?.into_iter().map(|file| look(&file).unwrap_or_else(|_| unknown(file))).collect())
 }
 
 /// The `*.pub` of a directory, in the order of their names.
@@ -208,38 +221,57 @@ fn key_files(directory: &Path) -> io::Result<Vec<PathBuf>> {
 
 fn read(path: &Path) -> io::Result<Users> {
     let mut users = Users::new();
-    if path.is_dir() {
+    if fs::metadata(path)?.is_dir() {
         for file in key_files(path)? {
             read_one(&file, &mut users);
         }
         return Ok(users);
     }
-    let text = fs::read(path)?;
-    for (line, problem) in parse(&String::from_utf8_lossy(&text), &mut users) {
+    check_is_file(path)?;
+    for (line, problem) in parse(&fs::read(path)?, &mut users) {
         tracing::warn!(path = %path.display(), line, problem, "line of allowed keys passed over");
     }
     Ok(users)
 }
 
+/// Opening a pipe would wait for somebody to write, and what was read from one is gone the second time.
+fn check_is_file(path: &Path) -> io::Result<()> {
+    match fs::metadata(path)?.is_file() {
+        true => Ok(()),
+        false => Err(io::Error::other("not a regular file")),
+    }
+}
+
 /// A file of a directory; one that is gone by now is no longer in it.
 fn read_one(file: &Path, users: &mut Users) {
-    let name = file.file_stem().unwrap_or_default().to_string_lossy();
-    let problem = match load_public_key(file) {
-        Ok(key) if users.contains_key(&key) => String::from("the key is in another file already"),
-        Ok(key) => {
+    let key = check_is_file(file)
+        .map_err(|source| KeyFileError::Io { path: file.to_owned(), source })
+        .and_then(|()| load_public_key(file));
+    let problem = match (key, file.file_stem().and_then(OsStr::to_str)) {
+        (Ok(key), _) if users.contains_key(&key) => String::from("the key is in another file already"),
+        (Ok(key), Some(name)) => {
             users.insert(key, Identity::new(name));
             return;
         }
-        Err(KeyFileError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => return,
-        Err(error) => error.to_string(),
+        // Two of them could pass for the same user.
+        (Ok(_), None) => String::from("the name is not UTF-8"),
+        (Err(KeyFileError::Io { source, .. }), _) if source.kind() == io::ErrorKind::NotFound => return,
+        (Err(error), _) => error.to_string(),
     };
     tracing::warn!(path = %file.display(), problem, "file of an allowed key passed over");
 }
 
 /// Takes what it can, and returns what is wrong with which lines, counted from 1.
-fn parse(text: &str, users: &mut Users) -> Vec<(usize, String)> {
+fn parse(text: &[u8], users: &mut Users) -> Vec<(usize, String)> {
     let mut problems = Vec::new();
-    for (at, line) in text.lines().enumerate() {
+    // Some editors begin a file with a byte order mark.
+    let text = text.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(text);
+    for (at, line) in text.split(|byte| *byte == b'\n').enumerate() {
+        let Ok(line) = str::from_utf8(line) else {
+            // Two of them could pass for the same user.
+            problems.push((at + 1, String::from("not UTF-8")));
+            continue;
+        };
         let line = line.trim();
         let (word, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
         if line.is_empty() || line.starts_with('#') {
@@ -270,6 +302,8 @@ fn user_id(rest: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStrExt;
+
     use super::*;
     use crate::auth::generate_keys;
     use crate::auth::scratch::Scratch;
@@ -277,9 +311,9 @@ mod tests {
     const FIRST: &str = "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7";
     const SECOND: &str = "Yne@$w-vo<fVvi]a<NY6T1ed:M$fCG*[IaLV{hID";
 
-    fn users(text: &str) -> (Vec<(String, String)>, Vec<usize>) {
+    fn users(text: impl AsRef<[u8]>) -> (Vec<(String, String)>, Vec<usize>) {
         let mut users = Users::new();
-        let problems = parse(text, &mut users);
+        let problems = parse(text.as_ref(), &mut users);
         let users = users.into_iter().map(|(key, user)| (key.to_string(), user.user_id)).collect();
         (users, problems.into_iter().map(|(line, _)| line).collect())
     }
@@ -358,5 +392,59 @@ mod tests {
         assert_eq!(list.len(), 1);
         list.look();
         assert_eq!(list.len(), 2);
+    }
+
+    #[test]
+    fn texts_of_other_encodings() {
+        let alice = vec![(FIRST.to_owned(), "alice".to_owned())];
+        assert_eq!(users(format!("\u{FEFF}{FIRST} alice\r\n")), (alice, vec![]));
+        let not_utf8 = [FIRST.as_bytes(), b" ali\xE7e\n", SECOND.as_bytes(), b" ali\xE8e\n"].concat();
+        assert_eq!(users(not_utf8), (vec![], vec![1, 2]), "they could pass for the same user");
+    }
+
+    #[test]
+    fn what_is_no_file_of_a_user_is_passed_over() {
+        let scratch = Scratch::new();
+        scratch.write("alice.pub", FIRST);
+        fs::create_dir(scratch.path("directory.pub")).unwrap();
+        let pipe = scratch.path("pipe.pub");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let not_utf8 = scratch.root().join(OsStr::from_bytes(b"b\xFFb.pub"));
+        fs::write(not_utf8, SECOND).unwrap();
+        let list = AllowList::open(generate_keys(), scratch.root()).unwrap();
+        assert_eq!(list.set.users(), [(FIRST.parse().unwrap(), Identity::new("alice"))].into());
+        let error = AllowList::open(generate_keys(), pipe).unwrap_err();
+        assert!(error.to_string().ends_with("not a regular file"), "{error}");
+    }
+
+    #[test]
+    fn one_file_that_cannot_be_read_does_not_keep_the_others_admitted() {
+        let scratch = Scratch::new();
+        let alice = scratch.write("alice.pub", FIRST);
+        std::os::unix::fs::symlink("loop.pub", scratch.path("loop.pub")).unwrap();
+        let list = AllowList::open(generate_keys(), scratch.root()).unwrap();
+        assert_eq!(list.len(), 1);
+        fs::remove_file(alice).unwrap();
+        list.look();
+        list.look();
+        assert!(list.is_empty());
+    }
+
+    #[test]
+    fn a_file_that_never_rests_revokes_all_the_same() {
+        let scratch = Scratch::new();
+        let path = scratch.write("allowed", &format!("{FIRST} alice\n{SECOND} bob\n"));
+        let list = AllowList::open(generate_keys(), &path).unwrap();
+        let mut text = format!("{SECOND} eve\n");
+        for _ in 0..PATIENCE + 1 {
+            assert_eq!(list.len(), 2);
+            text.push_str("# more\n");
+            fs::write(&path, &text).unwrap();
+            list.look();
+        }
+        let bob = (SECOND.parse().unwrap(), Identity::new("bob"));
+        assert_eq!(list.set.users(), [bob.clone()].into(), "who is renamed may not be written to the end");
+        list.look();
+        assert_eq!(list.set.users(), [(bob.0, Identity::new("eve"))].into());
     }
 }

@@ -81,7 +81,12 @@ pub fn save_keys(keys: &CurveKeyPair, path: impl AsRef<Path>) -> Result<PathBuf,
 pub fn load_keys(path: impl AsRef<Path>) -> Result<CurveKeyPair, KeyFileError> {
     let path = path.as_ref();
     let file = File::open(path).map_err(|source| io_error(path, source))?;
-    let mode = file.metadata().map_err(|source| io_error(path, source))?.permissions().mode() & 0o7777;
+    let metadata = file.metadata().map_err(|source| io_error(path, source))?;
+    if metadata.is_dir() {
+        // Or its mode would be what is wrong with it.
+        return Err(io_error(path, io::ErrorKind::IsADirectory.into()));
+    }
+    let mode = metadata.permissions().mode() & 0o7777;
     if mode & EXPOSED != 0 {
         return Err(KeyFileError::Exposed { path: path.to_owned(), mode });
     }
@@ -197,5 +202,9 @@ mod tests {
         fs::write(&path, [0xFF; 40]).unwrap();
         assert!(matches!(load_keys(&path), Err(KeyFileError::NotAKey { .. })));
         assert!(matches!(load_public_key(scratch.path("none")), Err(KeyFileError::Io { .. })));
+        assert!(
+            matches!(load_keys(scratch.root()), Err(KeyFileError::Io { .. })),
+            "no advice to change its mode"
+        );
     }
 }

@@ -55,7 +55,6 @@ impl KeySet {
         }
     }
 
-    #[cfg(test)]
     pub(super) fn users(&self) -> BTreeMap<CurvePublicKey, Identity> {
         self.keys.state.lock().users.clone()
     }

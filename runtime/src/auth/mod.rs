@@ -83,15 +83,17 @@ pub trait Authenticator: Send + Sync + 'static {
 
     /// Whether a client that has proved to own a key may come in.
     ///
-    /// The future runs on the task of the client's connection. It is dropped when the connection ends, or when the
-    /// handshake's time is over; that, and a panic, refuse.
+    /// The future runs on the task of the client's connection, and after [`changes`](Self::changes) on the binder's driver:
+    /// it must not block. It is dropped when the connection ends, or after
+    /// [`Limits::handshake_timeout`](crate::Limits::handshake_timeout); that, and a panic, refuse.
     fn check_client(&self, credential: Credential) -> BoxFuture<'static, Admission> {
         drop(credential);
         std::future::ready(Admission::Refuse).boxed()
     }
 
     /// Whenever this yields, the binder asks [`check_client`](Self::check_client) again for each client that is
-    /// connected, and cuts those that it refuses now. An answer that admits replaces what the client was admitted as.
+    /// connected, and cuts those that it refuses now. An answer that admits replaces what the client was admitted as, unless
+    /// something has changed meanwhile: then it asks once more.
     ///
     /// Asked once by each binder, whose driver polls the stream. `None`, the default, never asks again.
     fn changes(&self, runtime: &Arc<dyn Runtime>) -> Option<BoxStream<'static, ()>> {

@@ -24,7 +24,8 @@ impl Authenticator for CurveClient {
     }
 }
 
-/// The side that binds, which asks a closure whom to admit.
+/// The side that binds, which asks a closure whom to admit: once for each connection. Who is refused later stays until
+/// [`Peer::disconnect`](crate::Peer::disconnect); to be asked again, implement [`Authenticator::changes`].
 ///
 /// ```
 /// use callosum_runtime::auth::{Admission, FnAuthenticator, Identity, generate_keys};

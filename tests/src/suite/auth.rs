@@ -283,6 +283,31 @@ pub async fn revoked(rig: Rig) {
     pair.binder_driver.cut().await;
 }
 
+/// Times that no clock can hold are as good as never.
+pub async fn endless_times(rig: Rig) {
+    let (server, alice) = (generate_keys(), generate_keys());
+    let server_key = server.public();
+    let mut limits = Limits::default();
+    limits.handshake_timeout = Duration::MAX;
+    let allowed = KeySet::new(server.clone());
+    allowed.admit(alice.public(), "alice");
+    let binder = serving(rig.builder()).limits(limits).authenticator(allowed.clone());
+    let pair = rig.pair(binder, client(&rig, &alice, server_key)).await;
+    let mut events = pair.binder.events();
+    allowed.revoke(&alice.public());
+    assert!(disconnection(&mut events).await.is_authentication_failure());
+    pair.connector_driver.cut().await;
+    pair.binder_driver.cut().await;
+
+    let file = TempFile::new();
+    std::fs::write(&file.0, format!("{} alice\n", alice.public())).expect("it can be written");
+    let allowed = AllowList::open(server, &file.0).expect("it is there").interval(Duration::MAX);
+    let binder = serving(rig.builder()).authenticator(allowed);
+    let pair = rig.pair(binder, client(&rig, &alice, server_key)).await;
+    whoami(pair.peer()).await.expect("alice is admitted");
+    pair.end().await;
+}
+
 /// Who is admitted as somebody else from now on is that user in the calls that follow.
 pub async fn renamed(rig: Rig) {
     let (server, alice) = (generate_keys(), generate_keys());
@@ -357,6 +382,80 @@ pub async fn revoked_while_being_admitted(rig: Rig) {
     assert!(matches!(cause, DisconnectCause::Authentication(DENIED)), "{cause:?}");
     connector_driver.cut().await;
     driver.cut().await;
+}
+
+/// However often something changes, a client is asked about once at a time, and again if the answer is out of date.
+pub async fn many_changes(rig: Rig) {
+    let (keys, alice) = (generate_keys(), generate_keys());
+    let server_key = keys.public();
+    let (ask, asked) = async_channel::unbounded::<Sender<Admission>>();
+    let (stream, polls, change) = changes();
+    let check = Asking { keys, ask, changes: Mutex::new(Some(stream)) };
+    let (binder, driver) = rig.serve(serving(rig.builder()).authenticator(check)).await;
+    let mut events = binder.events();
+    polls.recv().await.expect("the driver runs");
+    let (connector, connector_driver) = rig.connect(client(&rig, &alice, server_key), &binder.endpoints()[0]);
+    let admit = |user: &str| Admission::Admit(Identity::new(user));
+    let first = asked.recv().await.expect("it is asked");
+    first.send(admit("alice")).await.expect("it is waited for");
+    whoami(connector.peer()).await.expect("it is admitted");
+
+    for _ in 0..100 {
+        change.send(()).await.expect("the driver runs");
+        polls.recv().await.expect("the driver runs");
+    }
+    let outdated = asked.recv().await.expect("it is asked again");
+    assert!(asked.is_empty());
+    outdated.send(admit("outdated")).await.expect("it is waited for");
+    let current = asked.recv().await.expect("it is asked once more");
+    assert_eq!(whoami(connector.peer()).await.expect("it is admitted")["identity"][0], "alice");
+    current.send(admit("alice the second")).await.expect("it is waited for");
+    while whoami(connector.peer()).await.expect("it is admitted")["identity"][0] != "alice the second" {}
+    assert!(asked.is_empty());
+
+    change.send(()).await.expect("the driver runs");
+    let last = asked.recv().await.expect("it is asked again");
+    last.send(Admission::Refuse).await.expect("it is waited for");
+    assert!(disconnection(&mut events).await.is_authentication_failure());
+    connector_driver.cut().await;
+    driver.cut().await;
+}
+
+/// A client that can't be checked again is cut, like one that could not be checked at first.
+pub async fn failing_checks_revoke(rig: Rig) {
+    for panics in [true, false] {
+        let (keys, alice) = (generate_keys(), generate_keys());
+        let (server_key, public_key) = (keys.public(), alice.public());
+        let mut limits = Limits::default();
+        if !panics {
+            limits.handshake_timeout = Duration::from_secs(1);
+        }
+        let (ask, asked) = async_channel::unbounded::<Sender<Admission>>();
+        let (stream, _polls, change) = changes();
+        let check = Asking { keys, ask, changes: Mutex::new(Some(stream)) };
+        let binder = serving(rig.builder()).limits(limits).authenticator(check);
+        let (binder, driver) = rig.serve(binder).await;
+        let mut events = binder.events();
+        let (connector, connector_driver) =
+            rig.connect(client(&rig, &alice, server_key).reconnect(Reconnect::Never), &binder.endpoints()[0]);
+        let first = asked.recv().await.expect("it is asked");
+        first.send(Admission::Admit(Identity::new("alice"))).await.expect("it is waited for");
+        whoami(connector.peer()).await.expect("it is admitted");
+        change.send(()).await.expect("the driver runs");
+        let again = asked.recv().await.expect("it is asked again");
+        let (unanswered, expected) = if panics {
+            // It waits for an answer that does not come.
+            drop(again);
+            (None, AuthenticationError::CheckPanicked { public_key })
+        } else {
+            (Some(again), AuthenticationError::CheckTimedOut { public_key })
+        };
+        let cause = disconnection(&mut events).await;
+        assert!(matches!(&cause, DisconnectCause::Authentication(error) if *error == expected), "{cause:?}");
+        drop(unanswered);
+        connector_driver.join().await.expect_err("it does not connect again");
+        driver.cut().await;
+    }
 }
 
 /// A file is read again when it changes, and who is no longer in it is cut.
