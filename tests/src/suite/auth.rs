@@ -400,11 +400,13 @@ pub async fn many_changes(rig: Rig) {
     first.send(admit("alice")).await.expect("it is waited for");
     whoami(connector.peer()).await.expect("it is admitted");
 
+    change.send(()).await.expect("the driver runs");
+    let outdated = asked.recv().await.expect("it is asked again");
+    polls.recv().await.expect("the driver runs");
     for _ in 0..100 {
         change.send(()).await.expect("the driver runs");
         polls.recv().await.expect("the driver runs");
     }
-    let outdated = asked.recv().await.expect("it is asked again");
     assert!(asked.is_empty());
     outdated.send(admit("outdated")).await.expect("it is waited for");
     let current = asked.recv().await.expect("it is asked once more");
