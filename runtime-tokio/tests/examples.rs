@@ -1,16 +1,8 @@
 //! Runs every example. They assert what they show.
 
-use std::process::Command;
-
-fn run(example: &str) {
-    // Cargo builds a package's examples together with its tests, into a folder beside theirs.
-    let test = std::env::current_exe().expect("a test is a program");
-    let path = test.parent().expect("a program is in a folder").with_file_name("examples").join(example);
-    let output = Command::new(&path)
-        .output()
-        .unwrap_or_else(|error| panic!("{}: {error}; build it with --all-targets", path.display()));
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-}
+#[path = "../../tests/shared/examples.rs"]
+mod examples;
+use examples::run;
 
 #[test]
 fn quickstart() {
