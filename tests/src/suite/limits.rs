@@ -6,13 +6,13 @@ use bytes::Bytes;
 use callosum_runtime::proto::{ErrorInfo, Payload};
 use callosum_runtime::{
     Builder, CallError, CloseCause, DisconnectCause, Event, HandlerResult, InvokeError, Limits, NotSent,
-    Peer, Refusal, duplex,
+    Peer, Refusal, Response, duplex,
 };
 use serde_json::json;
 
-use crate::gate::Gate;
+use crate::gate::{Gate, Held};
 use crate::raw::RawPeer;
-use crate::rig::{Rig, SOON, next_event};
+use crate::rig::{Pair, Rig, SOON, next_event};
 
 const BODY: usize = 10_000;
 
@@ -365,18 +365,33 @@ pub async fn cancel_is_answered(rig: Rig) {
     driver.cut().await;
 }
 
-/// Replies that wait for an earlier call with their key are bounded like those that wait to be written: past the limit
-/// the caller gets an ERROR instead, in its turn.
-pub async fn replies_held_back(rig: Rig) {
-    const KEPT: usize = 4;
+/// Replies of `BODY` bytes that may wait for their turn.
+const KEPT: usize = 4;
+
+/// A handler of key `k` that holds up the replies of later calls with its key.
+struct Behind {
+    pair: Pair,
+    held: Held,
+    first: Response<serde_json::Value>,
+    /// The argument of `fill` for a reply of `BODY` bytes.
+    size: Bytes,
+}
+
+async fn behind_one_that_holds(rig: &Rig) -> Behind {
     let gate = Gate::default();
     let mut few = limits();
     few.max_outgoing_bytes = KEPT * (BODY + 1_000);
     let pair = rig.pair(serving(rig.builder()).limits(few), rig.builder()).await;
     gate.guard(pair.binder.handlers(), "hold");
-    let (argument, size) = (json!(1), BODY.to_string().into());
-    let first = pair.peer().invoke::<_, serde_json::Value>("hold", &argument).key("k").into_future();
+    let first = pair.peer().invoke::<_, serde_json::Value>("hold", &json!(1)).key("k").into_future();
     let held = gate.next().await;
+    Behind { pair, held, first, size: BODY.to_string().into() }
+}
+
+/// Replies that wait for an earlier call with their key are bounded like those that wait to be written: past the limit
+/// the caller gets an ERROR instead, in its turn.
+pub async fn replies_held_back(rig: Rig) {
+    let Behind { pair, held, first, size } = behind_one_that_holds(&rig).await;
     let calls: Vec<_> =
         (0..10).map(|_| pair.peer().invoke_raw("fill", &size).key("k").into_future()).collect();
     // This one waits for nobody, and arrives after them.
@@ -401,15 +416,7 @@ pub async fn replies_held_back(rig: Rig) {
 
 /// A call that is cancelled while its reply waits for its turn makes room for others.
 pub async fn cancelled_replies_make_room(rig: Rig) {
-    const KEPT: usize = 4;
-    let gate = Gate::default();
-    let mut few = limits();
-    few.max_outgoing_bytes = KEPT * (BODY + 1_000);
-    let pair = rig.pair(serving(rig.builder()).limits(few), rig.builder()).await;
-    gate.guard(pair.binder.handlers(), "hold");
-    let (argument, size) = (json!(1), BODY.to_string().into());
-    let first = pair.peer().invoke::<_, serde_json::Value>("hold", &argument).key("k").into_future();
-    let held = gate.next().await;
+    let Behind { pair, held, first, size } = behind_one_that_holds(&rig).await;
     for _ in 0..5 * KEPT {
         let call = pair.peer().invoke_raw("fill", &size).key("k").into_future();
         // This one waits for nobody, and arrives after it.
