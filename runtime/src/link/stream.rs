@@ -11,10 +11,9 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use callosum_proto::zmtp::{Decision, Link, LinkConfig, LinkError, LinkEvent, Mechanism, Role};
 use callosum_proto::{Multipart, session};
-
-use super::pump::{Alarm, Pump};
 use futures_io::{AsyncRead, AsyncWrite};
 
+use super::pump::{Alarm, Pump};
 use crate::auth::{Admitting, AuthenticationError, Verdict};
 use crate::error::DisconnectCause;
 use crate::node::Node;
@@ -73,6 +72,8 @@ pub(crate) struct StreamLink {
     alarm: Alarm,
     /// Others were set to work, and get to add to the next write before it is made.
     corked: bool,
+    /// The last poll ended with more to do, and so without a look at the timeouts.
+    busy: bool,
     closing: Option<Closing>,
     handshake: Option<HandshakeSlot>,
     /// Present while the authenticator decides.
@@ -122,6 +123,7 @@ impl StreamLink {
             address,
             buffer: BytesMut::new(),
             corked: false,
+            busy: false,
             closing: None,
             handshake,
             admitting: None,
@@ -364,8 +366,10 @@ impl Future for StreamLink {
         if this.closing.is_some() {
             return this.poll_close(cx);
         }
-        // First, because a link that is always busy gets no further than `MAX_TURNS`.
-        if let Err(cause) = this.check_timeouts(cx) {
+        // A link that is always busy gets no further than `MAX_TURNS`; one that is not looks at the end.
+        if std::mem::take(&mut this.busy)
+            && let Err(cause) = this.check_timeouts(cx)
+        {
             return this.end(cx, cause);
         }
         for _ in 0..MAX_TURNS {
@@ -389,6 +393,7 @@ impl Future for StreamLink {
             }
         }
         // There is more to do, after the others' turn.
+        this.busy = true;
         cx.waker().wake_by_ref();
         Poll::Pending
     }
