@@ -44,7 +44,8 @@ impl Connector {
         let (of, to) = (node.clone(), peer.clone());
         let run = async move {
             let mechanism = identify(&of, &to)?;
-            let cause = run_link(&of, &to, (mechanism, stream), String::from("byte stream"), false).await;
+            let (cause, _) =
+                run_link(&of, &to, (mechanism, stream), String::from("byte stream"), false).await;
             if of.is_draining() { Ok(()) } else { Err(DriverError::Disconnected(cause)) }
         };
         (Self { peer: peer.handle() }, Driver::new(node, run))
@@ -117,11 +118,9 @@ async fn run(node: Arc<Node>, peer: Arc<PeerShared>, endpoint: Endpoint) -> Resu
         let renew = matches!(node.config.reconnect, Reconnect::Backoff { .. });
         let cause = match attempt {
             Some(Ok(stream)) => {
-                let was_established;
-                let cause;
-                (cause, was_established) =
-                    run_link_observed(&node, &peer, (mechanism.clone(), stream), endpoint.to_string(), renew)
-                        .await;
+                let over = (mechanism.clone(), stream);
+                let (cause, was_established) =
+                    run_link(&node, &peer, over, endpoint.to_string(), renew).await;
                 if was_established {
                     backoff = None;
                 }
@@ -170,18 +169,8 @@ async fn connect(node: &Node, endpoint: &Endpoint) -> std::io::Result<BoxStream>
     }
 }
 
-async fn run_link(
-    node: &Arc<Node>,
-    peer: &Arc<PeerShared>,
-    over: (zmtp::Mechanism, BoxStream),
-    address: String,
-    renew: bool,
-) -> DisconnectCause {
-    run_link_observed(node, peer, over, address, renew).await.0
-}
-
 /// Drives a link to its end; also tells whether its handshake was ever complete.
-async fn run_link_observed(
+async fn run_link(
     node: &Arc<Node>,
     peer: &Arc<PeerShared>,
     (mechanism, stream): (zmtp::Mechanism, BoxStream),
@@ -189,10 +178,7 @@ async fn run_link_observed(
     renew: bool,
 ) -> (DisconnectCause, bool) {
     let mut link = StreamLink::new(peer.clone(), mechanism, stream, address, None);
-    let cause = match until_cut(node, &mut link).await {
-        Some(cause) => cause,
-        None => DisconnectCause::Shutdown,
-    };
+    let cause = until_cut(node, &mut link).await.unwrap_or(DisconnectCause::Shutdown);
     let was_established = link.was_established();
     drop(link);
     conclude(node, peer, &cause, was_established, renew);

@@ -310,7 +310,9 @@ impl State {
                 Action::Release(ticket) => {
                     let Some(open) = self.requests.remove(&ticket) else { continue };
                     self.tickets.remove(&(open.link, open.id));
-                    self.let_go(open.link, open.held);
+                    if open.held > 0 {
+                        self.let_go(open.link, open.held);
+                    }
                     if let Stage::Done(reply) = open.stage {
                         open.peer.reply(open.link, open.id, reply);
                     }
