@@ -149,8 +149,11 @@ async fn follow(node: Arc<Node>, mut changes: BoxStream<'static, ()>) {
             Either::Left((Some(()), _)) => {
                 node.config.security.round.fetch_add(1, SeqCst);
                 for peer in node.everyone() {
-                    if under_way.insert(peer.id) {
-                        checks.push(check_again(node.clone(), peer).boxed());
+                    // Now and not when it is polled: who is admitted after this asks again by himself.
+                    if let Some(client) = admitted_as(&peer)
+                        && under_way.insert(peer.id)
+                    {
+                        checks.push(check_again(node.clone(), peer, client).boxed());
                     }
                 }
             }
@@ -163,14 +166,20 @@ async fn follow(node: Arc<Node>, mut changes: BoxStream<'static, ()>) {
     while checks.next().await.is_some() {}
 }
 
+/// The key and the address of a client that has been admitted.
+fn admitted_as(peer: &PeerShared) -> Option<(CurvePublicKey, String)> {
+    let state = peer.lock();
+    let info = state.info();
+    info.identity.as_ref()?;
+    Some((info.public_key?, info.address.clone()))
+}
+
 /// Asks until no change has come meanwhile; returns who was asked about.
-async fn check_again(node: Arc<Node>, peer: Arc<PeerShared>) -> PeerId {
-    let (public_key, address) = {
-        let state = peer.lock();
-        let info = state.info();
-        let (Some(public_key), Some(_)) = (info.public_key, &info.identity) else { return peer.id };
-        (public_key, info.address.clone())
-    };
+async fn check_again(
+    node: Arc<Node>,
+    peer: Arc<PeerShared>,
+    (public_key, address): (CurvePublicKey, String),
+) -> PeerId {
     let security = &node.config.security;
     let cause = loop {
         let round = security.round.load(SeqCst);
