@@ -82,6 +82,10 @@ impl OrderingKey {
         &self.bytes
     }
 
+    pub(crate) fn into_bytes(self) -> Bytes {
+        self.bytes
+    }
+
     /// Its text, if it travels as text.
     pub fn as_text(&self) -> Option<&str> {
         match self.kind {

@@ -8,6 +8,7 @@
 pub mod fuzzing;
 mod ids;
 mod message;
+mod metadata;
 mod multipart;
 pub mod scheduler;
 pub mod session;
@@ -18,5 +19,6 @@ pub mod zmtp;
 
 pub use ids::{CallId, KeyKind, OrderingKey, PeerId, Ticket};
 pub use message::{ErrorInfo, Message, Payload, RequestId};
+pub use metadata::{Metadata, MetadataTooLarge};
 pub use multipart::{MAX_FRAMES, Multipart};
 pub use text::Text;

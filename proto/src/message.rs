@@ -109,7 +109,7 @@ impl ErrorInfo {
         Self { name: name.into(), repr: repr.into(), traceback: Text::default() }
     }
 
-    fn detached(&self) -> Self {
+    pub(crate) fn detached(&self) -> Self {
         let copy = |text: &Text| Text::from(text.as_str());
         Self { name: copy(&self.name), repr: copy(&self.repr), traceback: copy(&self.traceback) }
     }

@@ -27,6 +27,11 @@ impl Multipart {
         Self { frames: [marker, header, body], len: MAX_FRAMES as u8, tail }
     }
 
+    /// A message of one frame, which is `body` followed by `tail`.
+    pub fn single(body: Bytes, tail: Bytes) -> Self {
+        Self { frames: [body, Bytes::new(), Bytes::new()], len: 1, tail }
+    }
+
     /// A message of these frames; `None` if there are more than [`MAX_FRAMES`] or none.
     pub fn from_frames(frames: impl IntoIterator<Item = Bytes>) -> Option<Self> {
         let mut message = Self::default();
@@ -62,6 +67,13 @@ impl Multipart {
     pub fn into_three(mut self) -> Option<[Bytes; 3]> {
         self.join_tail();
         (usize::from(self.len) == MAX_FRAMES).then_some(self.frames)
+    }
+
+    /// The frame of a message that has exactly one.
+    pub fn into_one(mut self) -> Option<Bytes> {
+        self.join_tail();
+        let [frame, ..] = self.frames;
+        (self.len == 1).then_some(frame)
     }
 
     fn join_tail(&mut self) {

@@ -1,7 +1,7 @@
 //! The codec of dialect 1 against arbitrary messages and arbitrary bytes.
 
 use bytes::Bytes;
-use callosum_proto::wire::{DecodeError, Encoder, Hello, UPPER, decode_body, decode_header};
+use callosum_proto::wire::{Credit, DecodeError, Encoder, Hello, UPPER, decode_body, decode_header};
 use callosum_proto::{ErrorInfo, Message, OrderingKey, Payload, RequestId, Text};
 use proptest::prelude::*;
 
@@ -172,8 +172,8 @@ proptest! {
     }
 
     #[test]
-    fn a_hello_reads_as_it_was_written(dialects: u32, nonce: [u8; 16], max_body: u64) {
-        let hello = Hello { dialects, nonce, max_body };
+    fn a_hello_reads_as_it_was_written(dialects: u32, nonce: [u8; 16], max_body: u64, credit: Option<(u64, u64)>) {
+        let hello = Hello { dialects, nonce, max_body, credit: credit.map(|(stream, link)| Credit { stream, link }) };
         let wire = hello.encode();
         prop_assert_eq!(Hello::decode(&wire), Ok(hello));
         for end in 0..wire.len() {

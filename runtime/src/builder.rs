@@ -300,6 +300,7 @@ impl Builder {
     pub(crate) fn build(self, session_keepalive: bool) -> Arc<Node> {
         let limits = self.limits;
         let mut session = SessionConfig::default();
+        session.dialect = callosum_proto::session::Dialect::One;
         session.max_body = limits.max_body;
         session.max_outgoing_bytes = limits.max_outgoing_bytes;
         session.write_timeout = at_least_one_milli(limits.write_timeout);

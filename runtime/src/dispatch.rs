@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use callosum_proto::scheduler::{Action, Arrival, Scheduler, Withdrawn};
-use callosum_proto::session::{IncomingId, Refusal, Reply, Request};
+use callosum_proto::session::{Body, IncomingId, Refusal, Reply, Request};
 use callosum_proto::{PeerId, Ticket};
 use futures_util::future::{AbortHandle, Abortable};
 use parking_lot::Mutex;
@@ -331,9 +331,9 @@ impl State {
         let Stage::Done(reply) = &mut open.stage else { return None };
         let size = REQUEST_OVERHEAD
             + match reply {
-                Reply::Result { body, .. } => body.len(),
+                Reply::Result { body, metadata, .. } => body.len() + metadata.size(),
                 Reply::Failure(info) | Reply::Error(info) => info.size(),
-                Reply::Cancelled => 0,
+                Reply::Cancelled | Reply::End => 0,
             };
         let held = self.held.entry(open.link).or_default();
         if *held > 0 && size > limit.saturating_sub(*held) {
@@ -374,6 +374,7 @@ impl State {
         }
         let peer = Peer { shared: open.peer.clone(), lender: Some(Lender(ticket)) };
         let Request { method, key, body, .. } = request;
+        let Body::Whole(body) = body else { unreachable!("dialect 1 has no streams") };
         Some(Started { ticket, body, context: Context { method, key, peer, deadline } })
     }
 }

@@ -239,7 +239,7 @@ where
         async move {
             match running.await {
                 Ok(result) => match codec.encode(&result) {
-                    Ok(body) => Reply::Result { body, compressed: false },
+                    Ok(body) => Reply::result(body),
                     Err(error) => Reply::Failure(HandlerError::from(error).0),
                 },
                 Err(error) => Reply::Failure(error.into().0),
@@ -259,7 +259,7 @@ where
         let running = handler(body, context);
         async move {
             match running.await {
-                Ok(body) => Reply::Result { body, compressed: false },
+                Ok(body) => Reply::result(body),
                 Err(error) => Reply::Failure(error.into().0),
             }
         }

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use callosum_proto::{OrderingKey, Text, session};
+use callosum_proto::{OrderingKey, session};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -116,11 +116,10 @@ impl<'a, A: ?Sized, R> Invocation<'a, A, R> {
     fn make(&self, body: Bytes) -> Result<PendingCall, CallError> {
         let deadline = self.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         self.peer.shared.invoke(session::Call {
-            method: Text::from(self.method),
             key: self.key.clone(),
-            body,
             compressed: self.compressed,
             deadline,
+            ..session::Call::new(self.method, body)
         })
     }
 }

@@ -258,7 +258,7 @@ impl PeerState {
     pub(crate) fn take_effects(&mut self, effects: &mut Vec<Effect>) {
         while let Some(event) = self.session.poll_event() {
             match event {
-                Event::Ended { call, outcome } => {
+                Event::Ended { call, outcome, .. } => {
                     if let Some(waiter) = self.waiting.remove(&call) {
                         effects.push(Effect::Complete(waiter, self.result(outcome)));
                     }
@@ -270,7 +270,7 @@ impl PeerState {
                         .to_error("the handler ran longer than this endpoint allows");
                     effects.push(Effect::Stop(id, Reply::Error(error)));
                 }
-                Event::Established { hello } => {
+                Event::Established { hello, .. } => {
                     self.info.hello = hello;
                     effects.push(Effect::Established(std::mem::take(&mut self.ready)));
                 }
@@ -280,6 +280,11 @@ impl PeerState {
                     }
                 }
                 Event::Anomaly(anomaly) => effects.push(Effect::Anomaly(anomaly)),
+                other @ (Event::Response { .. }
+                | Event::Readable(_)
+                | Event::Writable(_)
+                | Event::Collected { .. }
+                | Event::Goodbye) => unreachable!("{other:?} in dialect 1"),
                 // Whoever drives the link asks the session itself.
                 Event::Closed(_) => {}
             }
@@ -309,6 +314,7 @@ impl PeerState {
                 CallError::NotSent(session::InvokeError::BodyTooLarge { size, limit }.into())
             }
             Outcome::Malformed(error) => CallError::Malformed(error),
+            other => unreachable!("{other:?} in dialect 1"),
         })
     }
 }

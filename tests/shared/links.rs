@@ -80,7 +80,7 @@ impl Raw {
     }
 
     async fn say_hello(&self) {
-        let hello = Hello { dialects: 1, nonce: [7; NONCE_LEN], max_body: 1 << 20 };
+        let hello = Hello { dialects: 1, nonce: [7; NONCE_LEN], max_body: 1 << 20, credit: None };
         self.send(&[PING, hello.encode(), Bytes::new()]).await;
     }
 

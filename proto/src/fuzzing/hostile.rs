@@ -102,11 +102,9 @@ impl Host {
 
     fn invoke(&mut self, method: bool, key: bool, body: Vec<u8>, deadline: Option<u8>) {
         let call = Call {
-            method: name(method),
             key: key_of(key),
-            body: body.into(),
-            compressed: false,
             deadline: deadline.map(|time| self.now + Duration::from_millis(time.into())),
+            ..Call::new(name(method), body)
         };
         if let Ok(call) = self.session.invoke(self.now, call) {
             assert!(self.calls.insert(call), "an id used twice");

@@ -7,11 +7,11 @@ use arbitrary::Arbitrary;
 use bytes::Bytes;
 
 use crate::session::{
-    Call, CloseCause, Event, IncomingId, InvokeError, Keepalive, Outcome, Refusal, Reply, ReplyError, Role,
-    Session, SessionConfig, Timer,
+    Call, CloseCause, Dialect, Event, IncomingId, InvokeError, Keepalive, Outcome, Refusal, Reply,
+    ReplyError, Role, Session, SessionConfig, Timer,
 };
 use crate::wire::NONCE_LEN;
-use crate::{CallId, ErrorInfo, Multipart, OrderingKey};
+use crate::{CallId, ErrorInfo, Metadata, Multipart, OrderingKey};
 
 /// Largest bodies that the connector and the binder take.
 const MAX_BODY: [usize; 2] = [600, 300];
@@ -139,12 +139,14 @@ pub struct Pair {
 
 fn session(side: usize, link: u8, first_call: CallId, now: Instant) -> Session {
     let config = SessionConfig {
+        dialect: Dialect::One,
         max_body: MAX_BODY[side],
         max_requests: MAX_REQUESTS,
         max_outgoing_bytes: 4_000,
         handshake_timeout: Duration::from_millis(150),
         write_timeout: Duration::from_millis(150),
         keepalive: Some(Keepalive { idle: Duration::from_millis(100), misses: 2 }),
+        ..SessionConfig::default()
     };
     let role = if side == 0 { Role::Connector } else { Role::Binder };
     Session::new(role, config, nonce(side, link), first_call, now)
@@ -224,11 +226,10 @@ impl Pair {
             _ => OrderingKey::binary(&b"k"[..]),
         };
         let call = Call {
-            method: self.calls.len().to_string().into(),
             key: key.clone(),
-            body: vec![0; size].into(),
             compressed,
             deadline,
+            ..Call::new(self.calls.len().to_string(), vec![0; size])
         };
         let side = &mut self.sides[by];
         match side.session.invoke(self.now, call) {
@@ -264,7 +265,10 @@ impl Pair {
             0 => (Reply::Failure(error("F", size)), Outcome::Failure(fitted(error("F", size)))),
             1 => (Reply::Error(error("E", size)), Outcome::Error(fitted(error("E", size)))),
             2 => (Reply::Cancelled, Outcome::Cancelled),
-            _ => (Reply::Result { body: body.clone(), compressed: kind % 5 == 3 }, Outcome::Result(body)),
+            _ => (
+                Reply::Result { body: body.clone(), compressed: kind % 5 == 3, metadata: Metadata::new() },
+                Outcome::Result(body),
+            ),
         };
         match self.sides[side].session.reply(id, reply) {
             Ok(()) => {}
@@ -352,7 +356,7 @@ impl Pair {
     fn take_events(&mut self, at: usize) {
         while let Some(event) = self.sides[at].session.poll_event() {
             match event {
-                Event::Ended { call, outcome } => self.end(at, call, outcome),
+                Event::Ended { call, outcome, .. } => self.end(at, call, outcome),
                 Event::Request(request) => {
                     let number: usize = request.method.parse().expect("methods are numbers");
                     let call = &mut self.calls[number];
@@ -372,12 +376,13 @@ impl Pair {
                     assert!(gone, "nobody cancelled: {end:?}");
                 }
                 Event::ExecutionTimedOut(id) => assert!(self.sides[at].requests.contains_key(&id)),
-                Event::Established { hello } => assert!(hello.is_some() || at == 1, "both know hellos"),
+                Event::Established { hello, .. } => assert!(hello.is_some() || at == 1, "both know hellos"),
                 Event::Pong { .. } | Event::Anomaly(_) => {}
                 Event::Closed(_) => {
                     self.sides[at].requests.clear();
                     assert_eq!(self.sides[at].session.poll_event(), None, "the end is the end");
                 }
+                other => panic!("{other:?} in dialect 1"),
             }
         }
     }

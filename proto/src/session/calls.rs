@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::outbox::Place;
-use crate::{CallId, OrderingKey, RequestId, Text};
+use crate::{CallId, Metadata, OrderingKey, RequestId, Text};
 
 /// A call of ours that has not ended.
 #[derive(Debug)]
@@ -15,6 +15,14 @@ pub(super) struct Call {
     pub(super) deadline: Option<Instant>,
     /// Its place in the outbox; `None` once the request has left.
     pub(super) queued: Option<Place>,
+    /// Its number in dialect 2, once it has left.
+    pub(super) wire: Option<u64>,
+    pub(super) urgency: u8,
+    pub(super) metadata: Metadata,
+    /// More of its argument follows.
+    pub(super) streamed: bool,
+    /// Its result has begun.
+    pub(super) responded: bool,
 }
 
 impl Call {
@@ -24,6 +32,11 @@ impl Call {
 
     pub(super) fn request_id(&self) -> RequestId {
         RequestId { seq: self.seq(), method: self.method.clone(), key: self.key.clone() }
+    }
+
+    /// Whether dialect 1 can't carry it.
+    pub(super) fn needs_dialect_2(&self) -> bool {
+        self.streamed || !self.metadata.is_empty()
     }
 
     pub(super) fn sent(&self) -> bool {
@@ -75,6 +88,11 @@ impl Calls {
 
     pub(super) fn get_mut(&mut self, id: CallId) -> Option<&mut Call> {
         self.by_seq.get_mut(&seq_of(id)).map(Box::as_mut).filter(|call| call.id == id)
+    }
+
+    /// The calls that have not left, in the order in which they were made.
+    pub(super) fn queued(&self) -> Vec<CallId> {
+        self.by_seq.values().filter(|call| !call.sent()).map(|call| call.id).collect()
     }
 
     pub(super) fn remove(&mut self, id: CallId) -> Option<Call> {

@@ -30,6 +30,22 @@ pub struct SessionConfig {
     pub handshake_timeout: Duration,
     /// How long the peer may take none of the bytes that wait for it. Default 10 s.
     pub write_timeout: Duration,
+    /// The highest dialect that is offered to the peer. Default: [`Dialect::Two`].
+    pub dialect: Dialect,
+    /// Content of one call and direction that the peer may send before this side has taken any, in bytes. It is widened
+    /// for writers whom it holds up. Default 256 KiB.
+    pub stream_window: u64,
+    /// The same for all calls together: most that is held of contents which nobody has taken. Default 96 MiB.
+    ///
+    /// It should be larger than what waiting requests may hold
+    /// ([`SchedulerConfig`](crate::scheduler::SchedulerConfig)), or they hold up those that run.
+    pub link_window: u64,
+    /// Bodies that are put together at a time, in bytes; more wait. One may be larger. Default 64 MiB.
+    pub max_reassembly: usize,
+    /// What may wait to be sent of one stream, in bytes; its last piece may exceed it. Default 256 KiB.
+    pub stream_buffer: usize,
+    /// Results of calls with the same key leave one after the other, not in turns. Default true.
+    pub ordered_replies: bool,
     /// Liveness probes of the message layer; `None` where the layer below has its own. Default `None`.
     pub keepalive: Option<Keepalive>,
 }
@@ -42,7 +58,45 @@ impl Default for SessionConfig {
             max_outgoing_bytes: 64 * 1024 * 1024,
             handshake_timeout: Duration::from_secs(10),
             write_timeout: Duration::from_secs(10),
+            dialect: Dialect::Two,
+            stream_window: 256 * 1024,
+            link_window: 96 * 1024 * 1024,
+            max_reassembly: 64 * 1024 * 1024,
+            stream_buffer: 256 * 1024,
+            ordered_replies: true,
             keepalive: None,
+        }
+    }
+}
+
+/// A version of the messages; the handshake chooses the highest that both sides offer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Dialect {
+    /// Python Callosum's.
+    One,
+    /// Packets of records: bodies in chunks, streams, metadata, deadlines that travel.
+    Two,
+}
+
+impl Dialect {
+    /// Its number, as in a hello.
+    pub const fn number(self) -> u32 {
+        match self {
+            Self::One => 1,
+            Self::Two => 2,
+        }
+    }
+
+    /// This and all lower ones, as in [`Hello::dialects`](crate::wire::Hello::dialects).
+    pub(super) const fn offered(self) -> u32 {
+        (1 << self.number()) - 1
+    }
+
+    /// The highest that both offer.
+    pub(super) const fn common(self, theirs: u32) -> Self {
+        match self {
+            Self::Two if theirs & 0b10 != 0 => Self::Two,
+            _ => Self::One,
         }
     }
 }

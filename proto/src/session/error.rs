@@ -12,6 +12,12 @@ pub enum InvokeError {
     /// The session takes no new calls, because it is draining.
     #[error("the connection is shutting down and takes no new calls")]
     Draining,
+    /// The peer takes no new calls.
+    #[error("the peer is shutting down and takes no new calls")]
+    PeerDraining,
+    /// Metadata and streamed arguments need dialect 2, which the peer does not speak.
+    #[error("the peer does not speak dialect 2, which metadata and streams need")]
+    NeedsDialect2,
     /// Too much waits to be written to the peer already.
     #[error("{queued} bytes already wait to be written to the peer; the limit is {limit}")]
     QueueFull {
@@ -45,6 +51,13 @@ pub enum ReplyError {
     /// The request was answered already, or its session is over.
     #[error("this request is not waiting for a reply")]
     NotOpen,
+    /// A streamed result and metadata need dialect 2, which the peer does not speak. The peer was sent an ERROR instead
+    /// of a streamed result, and a result without its metadata.
+    #[error("the peer does not speak dialect 2, which metadata and streams need")]
+    NeedsDialect2,
+    /// A result has begun that this does not continue: it failed, and the peer was sent an ERROR.
+    #[error("a result had begun")]
+    AlreadyBegun,
     /// The body is larger than the peer takes; the peer was sent an ERROR instead.
     #[error("the reply has {size} bytes; the peer takes at most {limit}")]
     TooLarge {
@@ -77,10 +90,12 @@ pub enum Refusal {
     ExecutionTimedOut,
     /// The application could not read the argument.
     InvalidArgument,
+    /// The call, or its answer, needs what one of the sides does not have, such as dialect 2.
+    Unsupported,
 }
 
 impl Refusal {
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 9] = [
         Self::NoSuchMethod,
         Self::Busy,
         Self::ShuttingDown,
@@ -89,6 +104,7 @@ impl Refusal {
         Self::ReplyTooLarge,
         Self::ExecutionTimedOut,
         Self::InvalidArgument,
+        Self::Unsupported,
     ];
 
     /// The `name` under which it travels.
@@ -102,6 +118,7 @@ impl Refusal {
             Self::ReplyTooLarge => "ReplyTooLarge",
             Self::ExecutionTimedOut => "ExecutionTimedOut",
             Self::InvalidArgument => "InvalidArgument",
+            Self::Unsupported => "Unsupported",
         }
     }
 

@@ -4,12 +4,15 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::outgoing::DEFAULT_URGENCY;
+use super::requests::Name;
 use super::{
-    Anomaly, CloseCause, Event, Liveness, Outcome, PingId, Refusal, Request, Role, Session, State, Timer,
+    Anomaly, Body, CloseCause, Dialect, Event, Liveness, Outcome, PingId, Refusal, Request, Role, Session,
+    State, Timer,
 };
-use crate::Multipart;
 use crate::message::Payload;
 use crate::wire::{self, DecodeError, Header, Hello, MessageType, PING, PONG, UPPER};
+use crate::{Metadata, Multipart};
 
 /// Largest PING that is answered, in bytes of its header and body.
 const MAX_PING: usize = 64 * 1024;
@@ -22,10 +25,16 @@ impl Session {
             return;
         }
         self.liveness = Liveness { last_heard: now, unanswered: 0 };
+        if self.speaks(Dialect::Two) && message.frames().len() == 1 {
+            return match message.into_one() {
+                Some(packet) => self.handle_packet(now, &packet),
+                None => self.report(Anomaly::NotAMessage),
+            };
+        }
         let Some([marker, header, body]) = message.into_three() else {
             return self.report(Anomaly::NotAMessage);
         };
-        if marker == UPPER {
+        if marker == UPPER && !self.speaks(Dialect::Two) {
             self.handle_upper(now, &header, body);
         } else if marker == PING {
             self.handle_ping(now, header, body);
@@ -36,7 +45,7 @@ impl Session {
         }
     }
 
-    fn report(&mut self, anomaly: Anomaly) {
+    pub(super) fn report(&mut self, anomaly: Anomaly) {
         self.events.push_back(Event::Anomaly(anomaly));
     }
 
@@ -86,6 +95,8 @@ impl Session {
             && let Some(sent) = self.pings.remove(&ping).flatten()
         {
             let round_trip = now.saturating_duration_since(sent);
+            let shortest = &mut self.exchanges.round_trip;
+            *shortest = Some(shortest.map_or(round_trip, |shortest| shortest.min(round_trip)));
             self.events.push_back(Event::Pong { ping: PingId(ping), round_trip });
         }
     }
@@ -100,9 +111,9 @@ impl Session {
         }
         match header.kind {
             MessageType::Function => self.handle_function(header, body),
-            MessageType::Cancel => match self.requests.cancel(&header.id) {
-                Some(id) => self.events.push_back(Event::CancelRequested(id)),
-                None => self.report(Anomaly::UnknownCancel),
+            MessageType::Cancel => match self.requests.find(&header.id) {
+                Some(id) if self.requests.cancel(id) => self.events.push_back(Event::CancelRequested(id)),
+                _ => self.report(Anomaly::UnknownCancel),
             },
             _ => self.handle_reply(&header, body),
         }
@@ -113,16 +124,25 @@ impl Session {
             return self.report(Anomaly::DuplicateRequest);
         }
         if self.draining {
-            return self.refuse(header.id, Refusal::ShuttingDown, "this endpoint is shutting down");
+            return self.refuse(
+                Name::One(header.id),
+                Refusal::ShuttingDown,
+                "this endpoint is shutting down",
+            );
         }
         if self.requests.len() >= self.config.max_requests {
-            return self.refuse(header.id, Refusal::Busy, "too many requests of this peer are open");
+            return self.refuse(
+                Name::One(header.id),
+                Refusal::Busy,
+                "too many requests of this peer are open",
+            );
         }
         match wire::decode_body(&header, body, self.config.max_body) {
             Ok(Payload::Function(body)) => {
                 let (method, key) = (header.id.method.clone(), header.id.key.clone());
-                let id = self.requests.insert(header.id);
-                self.events.push_back(Event::Request(Request { id, method, key, body }));
+                let id = self.requests.insert(Name::One(header.id), DEFAULT_URGENCY, None);
+                let (body, metadata, deadline) = (Body::Whole(body), Metadata::new(), None);
+                self.events.push_back(Event::Request(Request { id, method, key, body, metadata, deadline }));
             }
             Ok(_) => unreachable!("decode_body returns the payload of the header's type"),
             Err(error) => {
@@ -132,7 +152,7 @@ impl Session {
                 };
                 let detail = error.to_string();
                 self.report(Anomaly::Body(error));
-                self.refuse(header.id, refusal, &detail);
+                self.refuse(Name::One(header.id), refusal, &detail);
             }
         }
     }
@@ -152,6 +172,6 @@ impl Session {
             }
             Err(error) => Outcome::Malformed(error),
         };
-        self.events.push_back(Event::Ended { call: call.id, outcome });
+        self.end(call.id, outcome);
     }
 }

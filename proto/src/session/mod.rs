@@ -2,41 +2,49 @@
 
 mod calls;
 mod config;
+mod contents;
 mod error;
 mod event;
+mod exchange;
 mod incoming;
 mod outbox;
 mod outgoing;
+mod packets_in;
+mod packets_out;
 mod requests;
 #[cfg(test)]
 mod tests;
 mod timers;
 
-pub use config::{Keepalive, Role, SessionConfig};
+pub use config::{Dialect, Keepalive, Role, SessionConfig};
+pub use contents::{Acknowledged, Contents, Read};
 pub use error::{InvokeError, Refusal, ReplyError};
-pub use event::{Anomaly, CloseCause, Event, IncomingId, Outcome, PingId, Request};
-pub use outgoing::{Call, Reply};
+pub use event::{Anomaly, Body, CloseCause, Event, IncomingId, Outcome, PingId, Request, Violation};
+pub use exchange::{Chunk, ContentError, ContentFault, ExchangeId, WriteError};
+pub use outgoing::{Call, DEFAULT_URGENCY, Reply};
 pub use timers::Timer;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::time::{Duration, Instant};
 
 use self::calls::Calls;
+use self::exchange::Exchanges;
 use self::outbox::{Control, Outbox};
 use self::requests::Requests;
 use self::timers::Timers;
-use crate::wire::{Encoder, Hello, NONCE_LEN, PING};
-use crate::{CallId, Multipart};
-
-/// The dialects that this side speaks, as in [`Hello::dialects`]: dialect 1.
-const DIALECTS: u32 = 1;
+use crate::wire::dialect2::{PacketWriter, Record};
+use crate::wire::{Credit, Encoder, Hello, NONCE_LEN, PING};
+use crate::{CallId, Multipart, OrderingKey};
 
 /// Probes that may be under way at once; an older one is forgotten.
 const MAX_PINGS: usize = 64;
 
 /// Events for which room is kept while there are none: a peer can cause one with every two bytes.
 const EVENTS_KEPT: usize = 256;
+
+/// Least credit of a content, so that every record fits.
+const MIN_WINDOW: u64 = 1024;
 
 /// Shortest time between keepalive probes, so that no configuration can make the timer spin.
 const MIN_IDLE: Duration = Duration::from_millis(1);
@@ -64,9 +72,16 @@ pub struct Session {
     nonce: [u8; NONCE_LEN],
     state: State,
     draining: bool,
+    peer_draining: bool,
+    /// Meaningful once the handshake is complete.
+    dialect: Dialect,
     /// What the peer said of itself, if it knows more than dialect 1.
     peer: Option<Hello>,
     encoder: Encoder,
+    packet: PacketWriter,
+    exchanges: Exchanges,
+    /// Keys of results under way in pieces.
+    leaving: BTreeSet<OrderingKey>,
     calls: Calls,
     requests: Requests,
     outbox: Outbox,
@@ -98,19 +113,27 @@ impl Session {
     /// [`next_call`](Self::next_call) of the session that this one replaces, so that ids are never reused.
     pub fn new(
         role: Role,
-        config: SessionConfig,
+        mut config: SessionConfig,
         nonce: [u8; NONCE_LEN],
         first_call: CallId,
         now: Instant,
     ) -> Self {
+        config.stream_window = config.stream_window.max(MIN_WINDOW);
+        config.link_window = config.link_window.max(config.stream_window);
+        let exchanges = Exchanges::new(role == Role::Connector, config.link_window, config.max_reassembly);
         Self {
             role,
             config,
             nonce,
             state: State::Unlinked,
             draining: false,
+            peer_draining: false,
+            dialect: Dialect::One,
             peer: None,
             encoder: Encoder::default(),
+            packet: PacketWriter::default(),
+            exchanges,
+            leaving: BTreeSet::new(),
             calls: Calls::new(first_call),
             requests: Requests::default(),
             outbox: Outbox::default(),
@@ -137,19 +160,47 @@ impl Session {
     }
 
     fn hello(&self) -> Hello {
-        Hello { dialects: DIALECTS, nonce: self.nonce, max_body: self.config.max_body as u64 }
+        let config = &self.config;
+        let credit = Credit { stream: config.stream_window, link: config.link_window };
+        Hello {
+            dialects: config.dialect.offered(),
+            nonce: self.nonce,
+            max_body: config.max_body as u64,
+            credit: (config.dialect >= Dialect::Two).then_some(credit),
+        }
     }
 
     fn establish(&mut self, hello: Option<Hello>, now: Instant) {
         self.state = State::Established;
         self.timers.stop(Timer::Handshake, None);
         self.peer = hello.clone();
+        if let Some(Hello { dialects, credit: Some(credit), .. }) = hello {
+            self.dialect = self.config.dialect.common(dialects);
+            self.exchanges.link_limit = credit.link;
+        }
         self.liveness = Liveness { last_heard: now, unanswered: 0 };
         if let Some(keepalive) = self.config.keepalive {
             self.timers.set_after(Timer::Keepalive, now, keepalive.idle.max(MIN_IDLE));
         }
-        self.events.push_back(Event::Established { hello });
+        self.events.push_back(Event::Established { hello, dialect: self.dialect });
         self.fit_outbox();
+        if self.speaks(Dialect::Two) {
+            // How wide windows should be depends on the time of a round trip.
+            self.queue_ping();
+            if self.draining {
+                self.say_goodbye();
+            }
+        }
+    }
+
+    /// Whether this is the dialect of the link.
+    fn speaks(&self, dialect: Dialect) -> bool {
+        self.is_established() && self.dialect == dialect
+    }
+
+    fn say_goodbye(&mut self) {
+        let next = self.exchanges.next_theirs;
+        self.outbox.push_control(Control::Record(Record::Goodbye { next }));
     }
 
     /// Does what is due at `now`. Early calls are harmless, late ones are late.
@@ -163,6 +214,7 @@ impl Session {
                 Timer::Write => self.close(CloseCause::PeerNotReading),
                 Timer::Call(call) => self.time_out(call),
                 Timer::Execution(id) => self.events.push_back(Event::ExecutionTimedOut(id)),
+                Timer::Collect(id) => self.collect_timed_out(now, id),
             }
         }
     }
@@ -223,13 +275,16 @@ impl Session {
     /// Takes no new calls from either side from now on: [`invoke`](Self::invoke) fails, and a request of the peer is
     /// refused with an ERROR named `ShuttingDown`. What is under way goes on. There is no way back.
     pub fn drain(&mut self) {
-        self.draining = true;
+        if !std::mem::replace(&mut self.draining, true) && self.speaks(Dialect::Two) {
+            self.say_goodbye();
+        }
     }
 
     /// Nothing is under way: no call of ours, no request of theirs, nothing to be sent.
     pub fn is_idle(&self) -> bool {
         self.calls.len() == 0
             && self.requests.len() == 0
+            && self.exchanges.len() == 0
             && (self.outbox.is_empty() || self.state == State::Unlinked)
     }
 
@@ -258,10 +313,11 @@ impl Session {
         }
         self.state = State::Closed(cause);
         while let Some(call) = self.calls.pop_first() {
-            let outcome = Outcome::Disconnected { cause, sent: call.sent() };
-            self.events.push_back(Event::Ended { call: call.id, outcome });
+            self.end(call.id, Outcome::Disconnected { cause, sent: call.sent() });
         }
         self.requests.clear();
+        self.exchanges.clear();
+        self.leaving.clear();
         self.outbox.clear();
         self.timers.clear();
         self.pings.clear();
@@ -292,12 +348,23 @@ impl Session {
 
     /// So much waits to be written that the owner should start no more handlers for this peer.
     pub fn is_backlogged(&self) -> bool {
-        self.outbox.bytes() > self.config.max_outgoing_bytes
+        self.queued_bytes() > self.config.max_outgoing_bytes
     }
 
-    /// Bytes of calls and replies that wait in this session to be written.
+    /// Bytes of calls and replies that wait in this session to be written, without those of streams, which
+    /// [`SessionConfig::stream_buffer`] bounds.
     pub fn queued_bytes(&self) -> usize {
-        self.outbox.bytes()
+        self.outbox.bytes() + self.exchanges.body_bytes
+    }
+
+    /// Bytes of contents of the peer that are held because nobody has taken them, and what they count for besides.
+    pub fn held_bytes(&self) -> u64 {
+        self.exchanges.held()
+    }
+
+    /// What is spoken, once the handshake is complete.
+    pub fn dialect(&self) -> Option<Dialect> {
+        self.is_established().then_some(self.dialect)
     }
 
     /// Calls of ours that have not ended.
@@ -323,6 +390,7 @@ impl fmt::Debug for Session {
             .field("role", &self.role)
             .field("state", &self.state)
             .field("draining", &self.draining)
+            .field("dialect", &self.dialect())
             .field("open_calls", &self.open_calls())
             .field("open_requests", &self.open_requests())
             .field("queued_bytes", &self.queued_bytes())

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
-use crate::{CallId, Message, Multipart, RequestId};
+use super::requests::Name;
+use crate::wire::dialect2::Record;
+use crate::{CallId, Metadata, Multipart, OrderingKey, Payload, RequestId};
 
 /// What a queued message counts for besides its variable parts, in bytes.
 pub(super) const OVERHEAD: usize = 256;
@@ -15,22 +17,45 @@ const MAX_UNSOLICITED: usize = 4 * 1024 * 1024;
 /// A message whose turn has not come yet. It is encoded when it leaves, in the dialect known by then.
 #[derive(Debug)]
 pub(super) enum Entry {
-    /// Method and key are in the table of calls; `names` is their size.
+    /// Method, key and metadata are in the table of calls; `names` is their size.
     Call {
         call: CallId,
         names: usize,
         body: Bytes,
         compressed: bool,
     },
-    Reply(Message),
-    Refusal(Message),
+    Reply(Answer),
+}
+
+/// A reply on its way.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) name: Name,
+    pub(super) payload: Payload,
+    pub(super) compressed: bool,
+    pub(super) metadata: Metadata,
+    /// More of the result follows.
+    pub(super) streamed: bool,
+    /// No handler has seen the request.
+    pub(super) refusal: bool,
+}
+
+impl Answer {
+    pub(super) fn new(name: Name, payload: Payload) -> Self {
+        let (metadata, compressed, streamed, refusal) = (Metadata::new(), false, false, false);
+        Self { name, payload, compressed, metadata, streamed, refusal }
+    }
+
+    pub(super) fn size(&self) -> usize {
+        self.name.size() + self.payload.size() + self.metadata.size()
+    }
 }
 
 impl Entry {
     fn payload_size(&self) -> usize {
         match self {
             Self::Call { body, .. } => body.len(),
-            Self::Reply(message) | Self::Refusal(message) => message.payload.size(),
+            Self::Reply(answer) => answer.payload.size(),
         }
     }
 
@@ -38,7 +63,7 @@ impl Entry {
         OVERHEAD
             + match self {
                 Self::Call { names, body, .. } => names + body.len(),
-                Self::Reply(message) | Self::Refusal(message) => message.size(),
+                Self::Reply(answer) => answer.size(),
             }
     }
 }
@@ -48,23 +73,39 @@ impl Entry {
 pub(super) enum Control {
     Ready(Multipart),
     Ping(u64),
+    /// In dialect 1.
     Cancel(RequestId),
+    /// In dialect 2.
+    Record(Record),
 }
 
-/// The place of an entry, by which it can be taken back.
+/// The place of an entry, by which it can be taken back: its urgency, then its turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place(u64);
+pub(super) struct Place(u8, u64);
 
-/// Two lanes: control overtakes, the rest leaves in the order in which it came.
+/// Calls, or replies, that have the same key and keep their order.
+type Line = (bool, OrderingKey);
+
+/// Two lanes: control overtakes; the rest leaves by urgency, and then in the order in which it came.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     control: VecDeque<Control>,
     /// Boxed, because a tree moves its values about.
-    entries: BTreeMap<Place, Box<Entry>>,
+    entries: BTreeMap<Place, Box<Waiting>>,
+    /// How many of each line wait, and the least urgency among them, which no later one exceeds.
+    lines: BTreeMap<Line, (usize, u8)>,
+    /// Replies that wait until one of the same key has left as a whole.
+    blocked: BTreeMap<OrderingKey, Vec<(Place, Entry)>>,
     next: u64,
     bytes: usize,
     /// Bytes of refusals and of PONGs: what a peer can cause without a handler.
     unsolicited: usize,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    entry: Entry,
+    line: Option<Line>,
 }
 
 /// The peer makes this side answer faster than it reads.
@@ -72,18 +113,42 @@ pub(super) struct Outbox {
 pub(super) struct Overflow;
 
 impl Outbox {
-    pub(super) fn push(&mut self, entry: Entry) -> Place {
-        let place = Place(self.next);
+    /// Adds an entry. One with a key does not overtake earlier ones of its kind and key.
+    pub(super) fn push(&mut self, entry: Entry, key: &OrderingKey, urgency: u8) -> Place {
+        let line = key.is_given().then(|| (matches!(entry, Entry::Reply(_)), key.clone()));
+        let urgency = match &line {
+            None => urgency,
+            Some(line) => {
+                let (count, least) = self.lines.entry(line.clone()).or_insert((0, urgency));
+                *count += 1;
+                *least = (*least).max(urgency);
+                *least
+            }
+        };
+        let place = Place(urgency, self.next);
         self.next += 1;
         self.bytes += entry.size();
-        self.entries.insert(place, Box::new(entry));
+        self.entries.insert(place, Box::new(Waiting { entry, line }));
         place
     }
 
-    pub(super) fn push_refusal(&mut self, message: Message) -> Result<(), Overflow> {
-        let refusal = Entry::Refusal(message);
+    fn unline(&mut self, line: Option<&Line>) {
+        if let Some(line) = line
+            && let Some((count, _)) = self.lines.get_mut(line)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.lines.remove(line);
+            }
+        }
+    }
+
+    pub(super) fn push_refusal(&mut self, mut answer: Answer, urgency: u8) -> Result<(), Overflow> {
+        answer.refusal = true;
+        let key = answer.name.key().clone();
+        let refusal = Entry::Reply(answer);
         self.count_unsolicited(refusal.size())?;
-        self.push(refusal);
+        self.push(refusal, &key, urgency);
         Ok(())
     }
 
@@ -114,26 +179,34 @@ impl Outbox {
     }
 
     /// Takes an entry back that has not left.
-    pub(super) fn remove(&mut self, place: Place) {
-        if let Some(entry) = self.entries.remove(&place) {
-            self.bytes -= entry.size();
-        }
+    pub(super) fn remove(&mut self, place: Place) -> Option<Entry> {
+        let Waiting { entry, line } = *self.entries.remove(&place)?;
+        self.bytes -= entry.size();
+        self.unline(line.as_ref());
+        Some(entry)
     }
 
-    /// Takes back every entry whose payload has more than `limit` bytes.
+    /// Takes back every entry whose payload has more than `limit` bytes, for [`put_back`](Self::put_back) or for good.
     pub(super) fn take_larger_than(&mut self, limit: usize) -> Vec<(Place, Entry)> {
         let larger: Vec<_> = self
             .entries
-            .extract_if(.., |_, entry| entry.payload_size() > limit)
-            .map(|(place, entry)| (place, *entry))
+            .iter()
+            .filter(|(_, waiting)| waiting.entry.payload_size() > limit)
+            .map(|(place, _)| *place)
             .collect();
-        self.bytes -= larger.iter().map(|(_, entry)| entry.size()).sum::<usize>();
-        larger
+        larger.into_iter().filter_map(|place| Some((place, self.remove(place)?))).collect()
     }
 
-    pub(super) fn put_back(&mut self, place: Place, entry: Entry) {
+    /// Gives an entry its place again.
+    pub(super) fn put_back(&mut self, place: Place, entry: Entry, key: &OrderingKey) {
+        let line = key.is_given().then(|| (matches!(entry, Entry::Reply(_)), key.clone()));
+        if let Some(line) = &line {
+            let (count, least) = self.lines.entry(line.clone()).or_insert((0, place.0));
+            *count += 1;
+            *least = (*least).max(place.0);
+        }
         self.bytes += entry.size();
-        self.entries.insert(place, Box::new(entry));
+        self.entries.insert(place, Box::new(Waiting { entry, line }));
     }
 
     /// Takes a probe back, if it has not left.
@@ -154,13 +227,49 @@ impl Outbox {
         Some(control)
     }
 
-    pub(super) fn pop(&mut self) -> Option<Entry> {
-        let (_, entry) = self.entries.pop_first()?;
+    /// The next control, if it is a record.
+    pub(super) fn pop_record(&mut self) -> Option<Record> {
+        match self.control.front() {
+            Some(Control::Record(_)) => match self.control.pop_front() {
+                Some(Control::Record(record)) => Some(record),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    pub(super) fn next_is_record(&self) -> bool {
+        matches!(self.control.front(), Some(Control::Record(_)))
+    }
+
+    pub(super) fn pop(&mut self) -> Option<(Place, Entry)> {
+        let (place, waiting) = self.entries.pop_first()?;
+        let Waiting { entry, line } = *waiting;
         self.bytes -= entry.size();
-        if let Entry::Refusal(_) = *entry {
+        self.unline(line.as_ref());
+        if let Entry::Reply(answer) = &entry
+            && answer.refusal
+        {
             self.unsolicited -= entry.size();
         }
-        Some(*entry)
+        Some((place, entry))
+    }
+
+    /// Sets a reply aside until [`unblock`](Self::unblock).
+    pub(super) fn block(&mut self, place: Place, mut answer: Answer) {
+        // What a refusal counts for besides was given back when it was taken.
+        answer.refusal = false;
+        let key = answer.name.key().clone();
+        let entry = Entry::Reply(answer);
+        self.bytes += entry.size();
+        self.blocked.entry(key).or_default().push((place, entry));
+    }
+
+    pub(super) fn unblock(&mut self, key: &OrderingKey) {
+        for (place, entry) in self.blocked.remove(key).into_iter().flatten() {
+            self.bytes -= entry.size();
+            self.put_back(place, entry, key);
+        }
     }
 
     /// Bytes that calls and replies wait with.
@@ -170,7 +279,7 @@ impl Outbox {
 
     /// Forgets what only matters to the link. False, and nothing has changed, if there is a reply among the entries.
     pub(super) fn retain_calls(&mut self) -> bool {
-        let calls_only = self.entries.values().all(|entry| matches!(**entry, Entry::Call { .. }));
+        let calls_only = self.entries.values().all(|waiting| matches!(waiting.entry, Entry::Call { .. }));
         if calls_only {
             self.control.clear();
             self.unsolicited = 0;
@@ -179,7 +288,7 @@ impl Outbox {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.control.is_empty() && self.entries.is_empty()
+        self.control.is_empty() && self.entries.is_empty() && self.blocked.is_empty()
     }
 
     pub(super) fn clear(&mut self) {

@@ -5,11 +5,16 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::calls::Call as OpenCall;
-use super::outbox::{Control, Entry, OVERHEAD};
-use super::{Event, IncomingId, InvokeError, Outcome, PingId, Refusal, ReplyError, Session, Timer};
-use crate::message::{ErrorInfo, Message, Payload, RequestId};
+use super::exchange::{Exchange, Sending};
+use super::outbox::{Answer, Control, Entry, OVERHEAD};
+use super::requests::{Name, Open};
+use super::{
+    Dialect, Event, ExchangeId, IncomingId, InvokeError, Outcome, PingId, Refusal, ReplyError, Session, Timer,
+};
+use crate::message::{ErrorInfo, Message, Payload};
 use crate::wire::PING;
-use crate::{CallId, Multipart, OrderingKey, Text};
+use crate::wire::dialect2::{MAX_FIRST, MAX_TEXTS, Record};
+use crate::{CallId, Metadata, Multipart, OrderingKey, Text};
 
 /// Largest method name and key together, in bytes, so that the header stays well below its limit.
 const MAX_NAME: usize = 32 * 1024;
@@ -20,6 +25,9 @@ const MAX_SENDABLE: usize = 1 << 30;
 /// With more bytes than this waiting, the names of replies get buffers of their own: those that they came in may be
 /// larger than what is counted.
 const DETACH_FROM: usize = 1024 * 1024;
+
+/// The last class of urgency.
+const LEAST_URGENT: u8 = 7;
 
 /// A call to make.
 #[derive(Clone, Debug)]
@@ -33,8 +41,14 @@ pub struct Call {
     pub body: Bytes,
     /// Compress the body with Snappy. A Python peer without python-snappy can't read such a call.
     pub compressed: bool,
-    /// When the call ends as [`Outcome::TimedOut`], if it has not ended before. It does not travel.
+    /// When the call ends as [`Outcome::TimedOut`], if it has not ended before. What remains of it travels in dialect 2.
     pub deadline: Option<Instant>,
+    /// What travels besides, in dialect 2 only.
+    pub metadata: Metadata,
+    /// From 0, the most urgent, to 7: what leaves first, here and, in dialect 2, of the result. Default 3 (RFC 9218).
+    pub urgency: u8,
+    /// More of the argument follows `body`: [write](super::Contents::write) it. In dialect 2 only.
+    pub streamed: bool,
 }
 
 /// The answer to a request of the peer. Its size has the limit of [`Call::body`].
@@ -44,9 +58,13 @@ pub enum Reply {
     Result {
         /// The result, as the application's serializer wrote it.
         body: Bytes,
-        /// Compress the body with Snappy.
+        /// Compress the body with Snappy; in dialect 2, where that makes it shorter.
         compressed: bool,
+        /// What travels besides, in dialect 2 only.
+        metadata: Metadata,
     },
+    /// The result that [`Session::begin_reply`] began is complete with what was written.
+    End,
     /// The handler's error. Over the limit, it loses its traceback.
     Failure(ErrorInfo),
     /// Callosum's own error, such as a [`Refusal`].
@@ -55,7 +73,31 @@ pub enum Reply {
     Cancelled,
 }
 
+/// The urgency of calls that say nothing of it.
+pub const DEFAULT_URGENCY: u8 = 3;
+
+impl Reply {
+    /// A result without anything besides.
+    pub fn result(body: impl Into<Bytes>) -> Self {
+        Self::Result { body: body.into(), compressed: false, metadata: Metadata::new() }
+    }
+}
+
 impl Call {
+    /// A call without a key, a deadline or anything else.
+    pub fn new(method: impl Into<Text>, body: impl Into<Bytes>) -> Self {
+        Self {
+            method: method.into(),
+            key: OrderingKey::none(),
+            body: body.into(),
+            compressed: false,
+            deadline: None,
+            metadata: Metadata::new(),
+            urgency: DEFAULT_URGENCY,
+            streamed: false,
+        }
+    }
+
     /// Bytes of method and key.
     fn names(&self) -> usize {
         self.method.as_bytes().len() + self.key.as_bytes().len()
@@ -73,18 +115,41 @@ impl Session {
     pub fn invoke(&mut self, now: Instant, call: Call) -> Result<CallId, InvokeError> {
         self.check(&call)?;
         let id = self.calls.allocate();
-        let names = call.names();
-        let Call { method, key, body, compressed, deadline } = call;
+        let names = call.names() + call.metadata.size();
+        let Call { method, key, body, compressed, deadline, metadata, urgency, streamed } = call;
         if deadline.is_some_and(|at| at <= now) {
-            self.events.push_back(Event::Ended { call: id, outcome: Outcome::TimedOut { sent: false } });
+            self.end(id, Outcome::TimedOut { sent: false });
             return Ok(id);
         }
         if let Some(at) = deadline {
             self.timers.set(Timer::Call(id), at);
         }
-        let queued = Some(self.outbox.push(Entry::Call { call: id, names, body, compressed }));
-        self.calls.insert(OpenCall { id, method, key, deadline, queued });
+        let entry = Entry::Call { call: id, names, body, compressed };
+        let queued = Some(self.outbox.push(entry, &key, urgency.min(LEAST_URGENT)));
+        if streamed {
+            let exchange = Exchange::new(None, urgency);
+            let exchange = self.exchanges.insert(ExchangeId::Ours(id), exchange);
+            exchange.send = Some(Sending::new(0, compressed));
+        }
+        let (wire, responded) = (None, false);
+        self.calls.insert(OpenCall {
+            id,
+            method,
+            key,
+            deadline,
+            queued,
+            wire,
+            urgency,
+            metadata,
+            streamed,
+            responded,
+        });
         Ok(id)
+    }
+
+    /// Says how a call has ended.
+    pub(super) fn end(&mut self, call: CallId, outcome: Outcome) {
+        self.events.push_back(Event::Ended { call, outcome, metadata: Metadata::new() });
     }
 
     fn check(&self, call: &Call) -> Result<(), InvokeError> {
@@ -94,6 +159,13 @@ impl Session {
         if self.draining {
             return Err(InvokeError::Draining);
         }
+        if self.peer_draining {
+            return Err(InvokeError::PeerDraining);
+        }
+        let needs_two = call.streamed || !call.metadata.is_empty();
+        if needs_two && (self.config.dialect == Dialect::One || self.speaks(Dialect::One)) {
+            return Err(InvokeError::NeedsDialect2);
+        }
         let names = call.names();
         if names > MAX_NAME {
             return Err(InvokeError::NameTooLong { size: names, limit: MAX_NAME });
@@ -102,7 +174,7 @@ impl Session {
         if size > limit {
             return Err(InvokeError::BodyTooLarge { size, limit });
         }
-        let (queued, limit) = (self.outbox.bytes(), self.config.max_outgoing_bytes);
+        let (queued, limit) = (self.queued_bytes(), self.config.max_outgoing_bytes);
         if queued > 0 && queued + OVERHEAD + names + size > limit {
             return Err(InvokeError::QueueFull { queued, limit });
         }
@@ -126,31 +198,77 @@ impl Session {
 
     pub(super) fn time_out(&mut self, call: CallId) {
         if let Some(sent) = self.retire(call) {
-            self.events.push_back(Event::Ended { call, outcome: Outcome::TimedOut { sent } });
+            self.end(call, Outcome::TimedOut { sent });
         }
     }
 
     /// Ends a call that has no outcome from the peer; returns whether it had been sent.
-    fn retire(&mut self, id: CallId) -> Option<bool> {
+    pub(super) fn retire(&mut self, id: CallId) -> Option<bool> {
         let call = self.calls.remove(id)?;
         self.timers.stop(Timer::Call(id), call.deadline);
-        match call.queued {
-            Some(place) => self.outbox.remove(place),
-            None => self.outbox.push_control(Control::Cancel(call.request_id())),
+        match (call.queued, call.wire) {
+            (Some(place), _) => drop(self.outbox.remove(place)),
+            (None, None) => self.outbox.push_control(Control::Cancel(call.request_id())),
+            (None, Some(wire)) => {
+                self.exchanges.ours.remove(&wire);
+                self.outbox.push_control(Control::Record(Record::Cancel { call: wire }));
+            }
         }
+        self.drop_exchange(ExchangeId::Ours(id));
         Some(call.sent())
     }
 
     /// A handler starts to run for this request, and must have ended by `deadline`.
     ///
-    /// [`Event::ExecutionTimedOut`] reports if it has not. Ignored for a request that is not open.
+    /// [`Event::ExecutionTimedOut`] reports if it has not. Ignored for a request that is not open, or has an earlier
+    /// deadline of its requester's.
     pub fn started(&mut self, id: IncomingId, deadline: Instant) {
-        if self.requests.start(id, deadline) {
+        let Some(open) = self.requests.get_mut(id) else { return };
+        if open.deadline.is_none_or(|earlier| deadline < earlier) {
+            let earlier = open.deadline.replace(deadline);
+            if earlier.is_some() {
+                self.timers.stop(Timer::Execution(id), earlier);
+            }
             self.timers.set(Timer::Execution(id), deadline);
         }
     }
 
-    /// Answers a request. Replies leave in the order in which they are given.
+    /// Begins a result that is [written](super::Contents::write) bit by bit, and ends with [`Reply::End`]. It may fail
+    /// at any time.
+    ///
+    /// `compressed` as in [`Reply::Result`]; `size` is that of the whole, if it is known.
+    ///
+    /// # Errors
+    /// See [`ReplyError`]. A request of dialect 1 is answered with an ERROR instead.
+    pub fn begin_reply(
+        &mut self,
+        id: IncomingId,
+        compressed: bool,
+        metadata: Metadata,
+        size: Option<u64>,
+    ) -> Result<(), ReplyError> {
+        let open = self.requests.get_mut(id).ok_or(ReplyError::NotOpen)?;
+        if open.begun {
+            return Err(ReplyError::AlreadyBegun);
+        }
+        let Name::Two(wire, key) = open.name.clone() else {
+            let detail = "the result is streamed, and this link speaks dialect 1";
+            self.reply(id, Reply::Error(Refusal::Unsupported.to_error(detail)))?;
+            return Err(ReplyError::NeedsDialect2);
+        };
+        open.begun = true;
+        let urgency = open.urgency;
+        let limit = self.stream_limit();
+        let exchange = self.exchanges.insert(ExchangeId::Theirs(id), Exchange::new(Some(wire), urgency));
+        exchange.send = Some(Sending::new(limit, compressed));
+        exchange.size = size;
+        let mut answer = Answer::new(Name::Two(wire, key.clone()), Payload::Result(Bytes::new()));
+        (answer.metadata, answer.streamed) = (metadata, true);
+        self.outbox.push(Entry::Reply(answer), &key, urgency);
+        Ok(())
+    }
+
+    /// Answers a request. Replies leave in the order in which they are given, if their urgency is the same.
     ///
     /// While the session [is backlogged](Self::is_backlogged), errors and cancellations of 4 MiB in all may join the
     /// queue; past that the peer is cut off as one that does not read.
@@ -158,24 +276,79 @@ impl Session {
     /// # Errors
     /// See [`ReplyError`]. The request is answered all the same, unless it was not open.
     pub fn reply(&mut self, id: IncomingId, reply: Reply) -> Result<(), ReplyError> {
-        let (name, deadline) = self.requests.remove(id).ok_or(ReplyError::NotOpen)?;
-        self.timers.stop(Timer::Execution(id), deadline);
+        let mut open = self.requests.remove(id).ok_or(ReplyError::NotOpen)?;
+        self.timers.stop(Timer::Execution(id), open.deadline);
+        if self.outbox.bytes() > DETACH_FROM {
+            open.name = open.name.detached();
+        }
+        match (open.begun, reply) {
+            (true, Reply::End) => {
+                self.end_reply(id);
+                Ok(())
+            }
+            (true, Reply::Result { .. }) => {
+                let error = ErrorInfo::new("Error", ReplyError::AlreadyBegun.to_string());
+                self.answer(id, open, Reply::Error(error))?;
+                Err(ReplyError::AlreadyBegun)
+            }
+            (false, Reply::End) => self.answer(id, open, Reply::result("")),
+            (_, reply) => self.answer(id, open, reply),
+        }
+    }
+
+    /// All of a streamed result has been written.
+    fn end_reply(&mut self, id: IncomingId) {
+        let id = ExchangeId::Theirs(id);
+        self.contents().stop(id);
+        let Some(exchange) = self.exchanges.get_mut(id) else { return };
+        exchange.over = true;
+        match &mut exchange.send {
+            Some(send) if !send.fin_sent() => {
+                send.finish();
+                self.exchanges.schedule(id);
+            }
+            _ => self.drop_exchange(id),
+        }
+    }
+
+    fn answer(&mut self, id: IncomingId, open: Open, reply: Reply) -> Result<(), ReplyError> {
         let limit = self.sendable();
-        let (payload, compressed) = match reply {
-            Reply::Result { body, compressed } => (Payload::Result(body), compressed),
-            Reply::Failure(info) => (Payload::Failure(info), false),
-            Reply::Error(info) => (Payload::Error(info), false),
-            Reply::Cancelled => (Payload::Cancelled, false),
-        };
-        let name = if self.outbox.bytes() > DETACH_FROM { name.detached() } else { name };
-        let mut message = Message { id: name, payload, compressed };
-        let fitted = fit(&mut message, limit);
+        let key = open.name.key().clone();
+        let is_two = matches!(open.name, Name::Two(..));
+        let mut answer = Answer::new(open.name, Payload::Cancelled);
+        let mut fitted = Ok(());
+        match reply {
+            Reply::Result { body, compressed, metadata } => {
+                (answer.payload, answer.compressed) = (Payload::Result(body), compressed);
+                if is_two {
+                    answer.metadata = metadata;
+                } else if !metadata.is_empty() {
+                    fitted = Err(ReplyError::NeedsDialect2);
+                }
+            }
+            Reply::Failure(info) => answer.payload = Payload::Failure(info),
+            Reply::Error(info) => answer.payload = Payload::Error(info),
+            Reply::Cancelled | Reply::End => {}
+        }
+        fitted = fitted.and(fit(&mut answer, limit, is_two));
+        let exchange = ExchangeId::Theirs(id);
+        let long = is_two && matches!(&answer.payload, Payload::Result(body) if body.len() > MAX_FIRST);
+        if long && let Name::Two(wire, _) = answer.name {
+            let limit = self.stream_limit();
+            self.contents().stop(exchange);
+            let open = self.exchanges.insert(exchange, Exchange::new(Some(wire), open.urgency));
+            open.send = Some(Sending::new(limit, answer.compressed));
+            (open.whole_body, open.over) = (true, true);
+        } else if let Name::Two(wire, _) = answer.name {
+            self.drop_exchange(exchange);
+            self.exchanges.theirs.remove(&wire);
+        }
         // A peer can cause any number of these without a handler having run: by calls that find no place to wait, or
         // that it cancels. Past the backlog they are bounded like what this session refuses by itself.
-        if self.is_backlogged() && matches!(message.payload, Payload::Error(_) | Payload::Cancelled) {
-            self.push_refusal(message);
+        if self.is_backlogged() && matches!(answer.payload, Payload::Error(_) | Payload::Cancelled) {
+            self.push_refusal(answer, open.urgency);
         } else {
-            self.outbox.push(Entry::Reply(message));
+            self.outbox.push(Entry::Reply(answer), &key, open.urgency);
         }
         fitted
     }
@@ -183,23 +356,43 @@ impl Session {
     /// The peer has said now what it takes: what waits and is larger must not leave.
     pub(super) fn fit_outbox(&mut self) {
         let limit = self.sendable();
+        let is_two = self.speaks(Dialect::Two);
         for (place, entry) in self.outbox.take_larger_than(limit) {
             match entry {
                 Entry::Call { call, body, .. } => {
-                    if let Some(open) = self.calls.remove(call) {
-                        self.timers.stop(Timer::Call(call), open.deadline);
-                    }
-                    let outcome = Outcome::TooLarge { size: body.len(), limit };
-                    self.events.push_back(Event::Ended { call, outcome });
+                    self.end_unsent(call, Outcome::TooLarge { size: body.len(), limit });
                 }
-                Entry::Reply(mut message) => {
+                Entry::Reply(answer) if answer.refusal => {
+                    let key = answer.name.key().clone();
+                    self.outbox.put_back(place, Entry::Reply(answer), &key);
+                }
+                Entry::Reply(mut answer) => {
+                    let key = answer.name.key().clone();
                     // Whoever replied has been told that it was sent; it is the peer that learns of it.
-                    fit(&mut message, limit).ok();
-                    self.outbox.put_back(place, Entry::Reply(message));
+                    fit(&mut answer, limit, is_two).ok();
+                    self.outbox.put_back(place, Entry::Reply(answer), &key);
                 }
-                Entry::Refusal(_) => self.outbox.put_back(place, entry),
             }
         }
+        if !is_two {
+            for call in self.calls.queued() {
+                if self.calls.get_mut(call).is_some_and(|call| call.needs_dialect_2()) {
+                    self.end_unsent(call, Outcome::NeedsDialect2);
+                }
+            }
+        }
+    }
+
+    /// Ends a call that has not left.
+    pub(super) fn end_unsent(&mut self, call: CallId, outcome: Outcome) {
+        if let Some(open) = self.calls.remove(call) {
+            self.timers.stop(Timer::Call(call), open.deadline);
+            if let Some(place) = open.queued {
+                self.outbox.remove(place);
+            }
+        }
+        self.drop_exchange(ExchangeId::Ours(call));
+        self.end(call, outcome);
     }
 
     /// Probes the peer, once the handshake is complete; [`Event::Pong`] brings the answer, if any.
@@ -228,14 +421,23 @@ impl Session {
         if !self.is_linked() {
             return None;
         }
-        if let Some(control) = self.outbox.pop_control(self.is_established()) {
+        if !self.outbox.next_is_record()
+            && let Some(control) = self.outbox.pop_control(self.is_established())
+        {
             return Some(self.encode_control(control, now));
         }
         if !self.is_established() {
             return None;
         }
-        Some(match self.outbox.pop()? {
-            Entry::Reply(message) | Entry::Refusal(message) => self.encoder.encode(&message),
+        match self.dialect {
+            Dialect::One => self.poll_message(),
+            Dialect::Two => self.poll_packet(now),
+        }
+    }
+
+    fn poll_message(&mut self) -> Option<Multipart> {
+        Some(match self.outbox.pop()?.1 {
+            Entry::Reply(answer) => self.encode_answer(answer),
             Entry::Call { call, body, compressed, .. } => {
                 let open = self.calls.get_mut(call).expect("a call that ends takes its entry back");
                 open.queued = None;
@@ -243,6 +445,15 @@ impl Session {
                 self.encoder.encode_parts(open.seq(), &open.method, &open.key, &payload, compressed)
             }
         })
+    }
+
+    /// In dialect 1.
+    pub(super) fn encode_answer(&mut self, answer: Answer) -> Multipart {
+        let Answer { name, payload, compressed, .. } = answer;
+        match name {
+            Name::One(id) => self.encoder.encode(&Message { id, payload, compressed }),
+            Name::Two(..) => unreachable!("only requests that came in dialect 2 have such names"),
+        }
     }
 
     fn encode_control(&mut self, control: Control, now: Instant) -> Multipart {
@@ -257,17 +468,21 @@ impl Session {
             Control::Cancel(id) => {
                 self.encoder.encode(&Message { id, payload: Payload::Cancel, compressed: false })
             }
+            Control::Record(record) => {
+                self.packet.write(&record);
+                self.packet.take()
+            }
         }
     }
 
     /// Refuses a request that no handler has seen.
-    pub(super) fn refuse(&mut self, id: RequestId, refusal: Refusal, detail: &str) {
+    pub(super) fn refuse(&mut self, name: Name, refusal: Refusal, detail: &str) {
         let payload = Payload::Error(refusal.to_error(detail));
-        self.push_refusal(Message { id: id.detached(), payload, compressed: false });
+        self.push_refusal(Answer::new(name.detached(), payload), DEFAULT_URGENCY);
     }
 
-    fn push_refusal(&mut self, message: Message) {
-        if self.outbox.push_refusal(message).is_err() {
+    fn push_refusal(&mut self, answer: Answer, urgency: u8) {
+        if self.outbox.push_refusal(answer, urgency).is_err() {
             self.close(super::CloseCause::PeerNotReading);
         }
     }
@@ -275,18 +490,22 @@ impl Session {
 
 /// Makes a reply one that the peer takes: an error gives up its traceback, and what is still too large becomes an
 /// ERROR that says so.
-fn fit(message: &mut Message, limit: usize) -> Result<(), ReplyError> {
-    if let Payload::Failure(info) | Payload::Error(info) = &mut message.payload
-        && info.size() > limit
+fn fit(answer: &mut Answer, limit: usize, is_two: bool) -> Result<(), ReplyError> {
+    if let Payload::Failure(info) | Payload::Error(info) = &mut answer.payload
+        && info.size() > if is_two { limit.min(MAX_TEXTS) } else { limit }
     {
         info.traceback = Text::default();
     }
-    let size = message.payload.size();
+    let size = answer.payload.size();
+    let limit = match &answer.payload {
+        Payload::Failure(_) | Payload::Error(_) if is_two => limit.min(MAX_TEXTS),
+        _ => limit,
+    };
     if size <= limit {
         return Ok(());
     }
     let error = ReplyError::TooLarge { size, limit };
-    message.payload = Payload::Error(Refusal::ReplyTooLarge.to_error(&error.to_string()));
-    message.compressed = false;
+    answer.payload = Payload::Error(Refusal::ReplyTooLarge.to_error(&error.to_string()));
+    answer.compressed = false;
     Err(error)
 }

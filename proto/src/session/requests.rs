@@ -4,13 +4,53 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::IncomingId;
-use crate::RequestId;
+use crate::{OrderingKey, RequestId};
 
+/// What the peer calls a request.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Name {
+    /// In dialect 1.
+    One(RequestId),
+    /// In dialect 2, with the key by which its result is ordered.
+    Two(u64, OrderingKey),
+}
+
+impl Name {
+    pub(super) fn key(&self) -> &OrderingKey {
+        match self {
+            Self::One(id) => &id.key,
+            Self::Two(_, key) => key,
+        }
+    }
+
+    /// Bytes of its variable parts.
+    pub(super) fn size(&self) -> usize {
+        match self {
+            Self::One(id) => id.size(),
+            Self::Two(_, key) => key.as_bytes().len(),
+        }
+    }
+
+    /// The same, in buffers of its own.
+    pub(super) fn detached(self) -> Self {
+        match self {
+            Self::One(id) => Self::One(id.detached()),
+            two @ Self::Two(..) => two,
+        }
+    }
+}
+
+/// A request that was taken out of the table.
 #[derive(Debug)]
-struct Open {
-    id: RequestId,
+pub(super) struct Open {
+    pub(super) name: Name,
+    /// Urgency of its result.
+    pub(super) urgency: u8,
     cancelled: bool,
-    execution_deadline: Option<Instant>,
+    /// When it is to be stopped.
+    pub(super) deadline: Option<Instant>,
+    /// Its result has begun.
+    pub(super) begun: bool,
 }
 
 /// The peer's open requests, by our number and by the peer's name for them.
@@ -18,8 +58,8 @@ struct Open {
 pub(super) struct Requests {
     /// Boxed, because a tree moves its values about.
     open: BTreeMap<IncomingId, Box<Open>>,
-    /// Ordered by `seq` first, which hardly ever leaves a choice. Where a peer chooses names of which only the ends
-    /// differ, a search must not compare them all.
+    /// Those of dialect 1. Ordered by `seq` first, which hardly ever leaves a choice. Where a peer chooses names of which
+    /// only the ends differ, a search must not compare them all.
     by_name: BTreeMap<RequestId, IncomingId>,
     next: u64,
 }
@@ -29,37 +69,31 @@ impl Requests {
         self.by_name.get(name).copied()
     }
 
-    pub(super) fn insert(&mut self, name: RequestId) -> IncomingId {
+    pub(super) fn insert(&mut self, name: Name, urgency: u8, deadline: Option<Instant>) -> IncomingId {
         let id = IncomingId(self.next);
         self.next += 1;
-        self.by_name.insert(name.clone(), id);
-        self.open.insert(id, Box::new(Open { id: name, cancelled: false, execution_deadline: None }));
+        if let Name::One(name) = &name {
+            self.by_name.insert(name.clone(), id);
+        }
+        self.open.insert(id, Box::new(Open { name, urgency, cancelled: false, deadline, begun: false }));
         id
     }
 
-    /// Takes a request and the deadline of its handler, if that runs against one.
-    pub(super) fn remove(&mut self, id: IncomingId) -> Option<(RequestId, Option<Instant>)> {
+    pub(super) fn get_mut(&mut self, id: IncomingId) -> Option<&mut Open> {
+        self.open.get_mut(&id).map(Box::as_mut)
+    }
+
+    pub(super) fn remove(&mut self, id: IncomingId) -> Option<Open> {
         let open = self.open.remove(&id)?;
-        self.by_name.remove(&open.id);
-        Some((open.id, open.execution_deadline))
-    }
-
-    /// Notes a cancellation; `None` if the request is not open, or is cancelled already.
-    pub(super) fn cancel(&mut self, name: &RequestId) -> Option<IncomingId> {
-        let id = self.find(name)?;
-        let open = self.open.get_mut(&id)?;
-        (!std::mem::replace(&mut open.cancelled, true)).then_some(id)
-    }
-
-    /// Notes when a handler must have ended; `false` if the request is not open, or had a deadline already.
-    pub(super) fn start(&mut self, id: IncomingId, deadline: Instant) -> bool {
-        match self.open.get_mut(&id) {
-            Some(open) if open.execution_deadline.is_none() => {
-                open.execution_deadline = Some(deadline);
-                true
-            }
-            _ => false,
+        if let Name::One(name) = &open.name {
+            self.by_name.remove(name);
         }
+        Some(*open)
+    }
+
+    /// Notes a cancellation; `false` if the request is not open, or is cancelled already.
+    pub(super) fn cancel(&mut self, id: IncomingId) -> bool {
+        self.open.get_mut(&id).is_some_and(|open| !std::mem::replace(&mut open.cancelled, true))
     }
 
     pub(super) fn len(&self) -> usize {

@@ -1,4 +1,6 @@
 mod calls;
+mod contents;
+mod dialect2;
 mod handshake;
 mod limits;
 mod liveness;
@@ -10,7 +12,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::wire::{self, DecodeError, PONG, UPPER};
-use crate::{ErrorInfo, Message, OrderingKey, Payload, RequestId};
+use crate::{ErrorInfo, Message, Metadata, OrderingKey, Payload, RequestId};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -41,7 +43,7 @@ impl Side {
     fn established(config: SessionConfig) -> Self {
         let mut side = Self::connected(Role::Binder, config);
         side.hear(Multipart::new(PING, Bytes::new(), Bytes::new()));
-        assert_eq!(side.event(), Some(Event::Established { hello: None }));
+        assert_eq!(side.event(), Some(Event::Established { hello: None, dialect: Dialect::One }));
         assert_eq!(side.sent(), [Multipart::new(PONG, Bytes::new(), Bytes::new())]);
         side
     }
@@ -99,18 +101,13 @@ impl Side {
     }
 }
 
+/// Of sessions that speak dialect 1, as most tests here are about.
 fn config() -> SessionConfig {
-    SessionConfig::default()
+    SessionConfig { dialect: Dialect::One, ..SessionConfig::default() }
 }
 
 fn call(method: &str) -> Call {
-    Call {
-        method: method.into(),
-        key: OrderingKey::none(),
-        body: Bytes::from_static(b"1"),
-        compressed: false,
-        deadline: None,
-    }
+    Call::new(method, "1")
 }
 
 fn message(seq: u32, method: &str, payload: Payload) -> Multipart {
@@ -134,11 +131,11 @@ fn result(text: &'static str) -> Payload {
 }
 
 fn ok(text: &'static str) -> Reply {
-    Reply::Result { body: Bytes::from_static(text.as_bytes()), compressed: false }
+    Reply::result(text)
 }
 
 fn ended(call: CallId, outcome: Outcome) -> Event {
-    Event::Ended { call, outcome }
+    Event::Ended { call, outcome, metadata: Metadata::new() }
 }
 
 /// Moves everything that either has to say, until neither says more.
@@ -158,7 +155,7 @@ fn pair(connector: SessionConfig, binder: SessionConfig) -> (Side, Side) {
     let mut a = Side::connected(Role::Connector, connector);
     let mut b = Side::connected(Role::Binder, binder);
     exchange(&mut a, &mut b);
-    assert!(matches!(a.events()[..], [Event::Established { hello: Some(_) }]));
-    assert!(matches!(b.events()[..], [Event::Established { hello: Some(_) }]));
+    assert!(matches!(a.events()[..], [Event::Established { hello: Some(_), dialect: Dialect::One }]));
+    assert!(matches!(b.events()[..], [Event::Established { hello: Some(_), dialect: Dialect::One }]));
     (a, b)
 }

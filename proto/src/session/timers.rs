@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use super::IncomingId;
+use super::{ExchangeId, IncomingId};
 use crate::CallId;
 
 /// Why a session wants to be woken.
@@ -18,8 +18,10 @@ pub enum Timer {
     Write,
     /// A call of ours has reached its deadline.
     Call(CallId),
-    /// A handler has run for too long.
+    /// A handler has run for too long, or its requester has given up.
     Execution(IncomingId),
+    /// A body takes too long to be complete.
+    Collect(ExchangeId),
 }
 
 /// The deadline table. At most one deadline for each timer.
@@ -59,7 +61,7 @@ impl Timers {
             Timer::Handshake => Some(&mut self.handshake),
             Timer::Keepalive => Some(&mut self.keepalive),
             Timer::Write => Some(&mut self.write),
-            Timer::Call(_) | Timer::Execution(_) => None,
+            Timer::Call(_) | Timer::Execution(_) | Timer::Collect(_) => None,
         }
     }
 

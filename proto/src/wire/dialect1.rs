@@ -164,10 +164,7 @@ fn decompress(block: &[u8], limit: usize) -> Result<Bytes, DecodeError> {
     if size > limit.saturating_add(ENVELOPE) {
         return Err(DecodeError::TooLarge { what: "a compressed body", size, limit });
     }
-    // Snappy's copies yield at most 64 bytes from 3, so a short block can't honestly declare much.
-    if size / 64 > block.len() {
-        return Err(DecodeError::Snappy);
-    }
+    super::declared_size(block)?;
     snap::raw::Decoder::new().decompress_vec(block).map(Bytes::from).map_err(|_| DecodeError::Snappy)
 }
 
@@ -309,14 +306,14 @@ fn encode_error_info(info: &ErrorInfo) -> BytesMut {
     bytes
 }
 
-fn write_str_bytes(out: &mut Writer<'_>, text: &[u8]) {
+pub(super) fn write_str_bytes(out: &mut Writer<'_>, text: &[u8]) {
     let len = u32::try_from(text.len()).expect("texts are limited to less than 4 GiB");
     infallible(encode::write_str_len(out, len));
     out.get_mut().put_slice(text);
 }
 
 /// What rmp writes a MessagePack value into.
-type Writer<'a> = bytes::buf::Writer<&'a mut BytesMut>;
+pub(super) type Writer<'a> = bytes::buf::Writer<&'a mut BytesMut>;
 
 pub(super) fn infallible<T, E: std::fmt::Debug>(result: Result<T, E>) {
     result.map(drop).expect("a BytesMut grows as needed, so writing to it can't fail");

@@ -24,14 +24,26 @@ pub struct Hello {
     pub nonce: [u8; NONCE_LEN],
     /// Largest body of a call or a result that the peer takes, in bytes.
     pub max_body: u64,
+    /// Credit that the peer gives from the start, if it says so. Only dialect 2 has a use for it.
+    pub credit: Option<Credit>,
+}
+
+/// How much content a peer may be sent before it has said that it took any.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Credit {
+    /// For each call and direction, in bytes.
+    pub stream: u64,
+    /// For all of them together, in bytes.
+    pub link: u64,
 }
 
 impl Hello {
-    /// A MessagePack map: `callosum` (array of dialect numbers), `nonce` (bin), `max_body` (uint).
+    /// A MessagePack map: `callosum` (array of dialect numbers), `nonce` (bin), `max_body` (uint), and, if given,
+    /// `credit` (array of two uints).
     pub fn encode(&self) -> Bytes {
         let mut bytes = BytesMut::with_capacity(64);
         let out = &mut (&mut bytes).writer();
-        infallible(encode::write_map_len(out, 3));
+        infallible(encode::write_map_len(out, 3 + u32::from(self.credit.is_some())));
         infallible(encode::write_str(out, "callosum"));
         infallible(encode::write_array_len(out, self.dialects.count_ones()));
         for dialect in (0..u32::BITS).filter(|bit| self.dialects & (1 << bit) != 0) {
@@ -41,6 +53,12 @@ impl Hello {
         infallible(encode::write_bin(out, &self.nonce));
         infallible(encode::write_str(out, "max_body"));
         infallible(encode::write_uint(out, self.max_body));
+        if let Some(Credit { stream, link }) = self.credit {
+            infallible(encode::write_str(out, "credit"));
+            infallible(encode::write_array_len(out, 2));
+            infallible(encode::write_uint(out, stream));
+            infallible(encode::write_uint(out, link));
+        }
         bytes.freeze()
     }
 
@@ -52,7 +70,7 @@ impl Hello {
         if frame.len() > MAX_HELLO {
             return Err(DecodeError::TooLarge { what: "a hello", size: frame.len(), limit: MAX_HELLO });
         }
-        let (mut dialects, mut nonce, mut max_body) = (None, None, None);
+        let (mut dialects, mut nonce, mut max_body, mut credit) = (None, None, None, None);
         let mut reader = Reader::new(frame);
         for _ in 0..reader.map("hello")? {
             match reader.map_key()? {
@@ -63,6 +81,7 @@ impl Hello {
                     set(&mut nonce, "nonce", array)?;
                 }
                 Some(b"max_body") => set(&mut max_body, "max_body", reader.uint("max_body")?)?,
+                Some(b"credit") => set(&mut credit, "credit", read_credit(&mut reader)?)?,
                 _ => reader.skip()?,
             }
         }
@@ -71,6 +90,7 @@ impl Hello {
             dialects: dialects.ok_or(DecodeError::MissingField("callosum"))?,
             nonce: nonce.ok_or(DecodeError::MissingField("nonce"))?,
             max_body: max_body.ok_or(DecodeError::MissingField("max_body"))?,
+            credit,
         })
     }
 }
@@ -86,4 +106,12 @@ fn read_dialects(reader: &mut Reader<'_>) -> Result<u32, DecodeError> {
         }
     }
     Ok(dialects)
+}
+
+/// Two numbers; later versions may add others.
+fn read_credit(reader: &mut Reader<'_>) -> Result<Credit, DecodeError> {
+    let more = reader.array("credit")?.checked_sub(2).ok_or(DecodeError::MissingField("credit"))?;
+    let credit = Credit { stream: reader.uint("credit")?, link: reader.uint("credit")? };
+    (0..more).try_for_each(|_| reader.skip())?;
+    Ok(credit)
 }

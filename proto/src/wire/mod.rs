@@ -1,13 +1,14 @@
 //! The codecs at the edge: how a [`Message`](crate::Message) looks in frames.
 
 mod dialect1;
+pub mod dialect2;
 mod hello;
 mod msgpack;
 #[cfg(test)]
 mod tests;
 
 pub use dialect1::{Encoder, Header, MAX_HEADER, MessageType, decode_body, decode_header};
-pub use hello::{Hello, MAX_HELLO, NONCE_LEN};
+pub use hello::{Credit, Hello, MAX_HELLO, NONCE_LEN};
 
 use bytes::Bytes;
 
@@ -46,7 +47,7 @@ pub enum DecodeError {
     /// An integer that the field can't hold.
     #[error("{0} is out of range")]
     OutOfRange(&'static str),
-    /// `type` names no message of dialect 1.
+    /// `type` names no message of dialect 1, or no record of dialect 2 that may be ignored.
     #[error("message type {0} does not exist")]
     UnknownType(i64),
     /// Text that is not UTF-8.
@@ -68,4 +69,11 @@ pub enum DecodeError {
     /// The body says that it is compressed but is not a Snappy block.
     #[error("the body is not a Snappy block")]
     Snappy,
+}
+
+/// The size that a Snappy block declares; one that it could not hold is refused.
+fn declared_size(block: &[u8]) -> Result<usize, DecodeError> {
+    let size = snap::raw::decompress_len(block).map_err(|_| DecodeError::Snappy)?;
+    // Snappy's copies yield at most 64 bytes from 3, so a short block can't honestly declare much.
+    if size / 64 > block.len() { Err(DecodeError::Snappy) } else { Ok(size) }
 }

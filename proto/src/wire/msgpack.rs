@@ -8,6 +8,7 @@ use super::{DecodeError, MAX_DEPTH};
 use crate::{KeyKind, Text};
 
 /// A cursor over one frame. Every value it hands out is a slice of that frame.
+#[derive(Debug)]
 pub(super) struct Reader<'a> {
     frame: &'a Bytes,
     rest: &'a [u8],
@@ -23,6 +24,10 @@ impl<'a> Reader<'a> {
             0 => Ok(()),
             more => Err(DecodeError::TrailingBytes(more)),
         }
+    }
+
+    pub(super) fn is_at_end(&self) -> bool {
+        self.rest.is_empty()
     }
 
     fn peek(&self) -> Result<Marker, DecodeError> {
@@ -55,28 +60,43 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Whether the next value is a MessagePack integer, of any width.
+    pub(super) fn is_int(&self) -> bool {
+        self.peek().is_ok_and(|marker| {
+            matches!(
+                marker,
+                Marker::FixPos(_)
+                    | Marker::FixNeg(_)
+                    | Marker::U8
+                    | Marker::U16
+                    | Marker::U32
+                    | Marker::U64
+                    | Marker::I8
+                    | Marker::I16
+                    | Marker::I32
+                    | Marker::I64
+            )
+        })
+    }
+
     /// Any MessagePack integer, whatever its width.
     pub(super) fn int(&mut self, field: &'static str) -> Result<i64, DecodeError> {
-        match self.peek()? {
-            Marker::FixPos(_)
-            | Marker::FixNeg(_)
-            | Marker::U8
-            | Marker::U16
-            | Marker::U32
-            | Marker::U64
-            | Marker::I8
-            | Marker::I16
-            | Marker::I32
-            | Marker::I64 => decode::read_int(&mut self.rest).map_err(|error| match error {
-                decode::NumValueReadError::OutOfRange => DecodeError::OutOfRange(field),
-                _ => DecodeError::Truncated,
-            }),
-            _ => Err(DecodeError::WrongType { field }),
+        self.peek()?;
+        if !self.is_int() {
+            return Err(DecodeError::WrongType { field });
         }
+        decode::read_int(&mut self.rest).map_err(|error| match error {
+            decode::NumValueReadError::OutOfRange => DecodeError::OutOfRange(field),
+            _ => DecodeError::Truncated,
+        })
     }
 
     /// A non-negative MessagePack integer, whatever its width.
     pub(super) fn uint(&mut self, field: &'static str) -> Result<u64, DecodeError> {
+        if let Marker::FixPos(value) = self.peek()? {
+            self.rest = &self.rest[1..];
+            return Ok(u64::from(value));
+        }
         if self.peek()? == Marker::U64 {
             return decode::read_u64(&mut self.rest).map_err(|_| DecodeError::Truncated);
         }

@@ -499,7 +499,7 @@ fn keys_and_texts_are_shown_for_people() {
 }
 
 fn hello() -> Hello {
-    Hello { dialects: 0b101, nonce: *b"0123456789abcdef", max_body: 1 << 20 }
+    Hello { dialects: 0b101, nonce: *b"0123456789abcdef", max_body: 1 << 20, credit: None }
 }
 
 #[test]

@@ -199,7 +199,7 @@ pub async fn own_handler(rig: Rig) {
         fn call(&self, body: Bytes, _: Context) -> futures_util::future::BoxFuture<'static, Reply> {
             let reply = match body.is_empty() {
                 true => Reply::Cancelled,
-                false => Reply::Result { body, compressed: true },
+                false => Reply::Result { body, compressed: true, metadata: Default::default() },
             };
             std::future::ready(reply).boxed()
         }

@@ -167,7 +167,7 @@ impl Future for Grenade {
 
     fn poll(self: Pin<&mut Self>, _: &mut std::task::Context<'_>) -> Poll<Reply> {
         match self.0 {
-            true => Poll::Ready(Reply::Result { body: "1".into(), compressed: false }),
+            true => Poll::Ready(Reply::result("1")),
             false => Poll::Pending,
         }
     }

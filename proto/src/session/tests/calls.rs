@@ -252,7 +252,8 @@ fn draining_takes_no_new_calls_and_lets_the_others_end() {
     let late = a.invoke("late");
     exchange(&mut a, &mut b);
     let events = a.events();
-    let [Event::Request(asked), Event::Ended { call, outcome: Outcome::Error(info) }] = &events[..] else {
+    let [Event::Request(asked), Event::Ended { call, outcome: Outcome::Error(info), .. }] = &events[..]
+    else {
         panic!("{events:?}");
     };
     assert_eq!((*call, Refusal::of(info)), (late, Some(Refusal::ShuttingDown)));

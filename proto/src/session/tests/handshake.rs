@@ -1,7 +1,7 @@
 use super::*;
 
 fn hello(nonce: u8, max_body: u64) -> Hello {
-    Hello { dialects: 1, nonce: [nonce; NONCE_LEN], max_body }
+    Hello { dialects: 1, nonce: [nonce; NONCE_LEN], max_body, credit: None }
 }
 
 fn ping(header: Bytes) -> Multipart {
@@ -17,8 +17,8 @@ fn two_of_ours_learn_of_each_other() {
     let mut a = Side::connected(Role::Connector, config());
     let mut b = Side::connected(Role::Binder, SessionConfig { max_body: 5, ..config() });
     exchange(&mut a, &mut b);
-    assert_eq!(a.events(), [Event::Established { hello: Some(hello(2, 5)) }]);
-    assert_eq!(b.events(), [Event::Established { hello: Some(hello(1, 10 << 20)) }]);
+    assert_eq!(a.events(), [Event::Established { hello: Some(hello(2, 5)), dialect: Dialect::One }]);
+    assert_eq!(b.events(), [Event::Established { hello: Some(hello(1, 10 << 20)), dialect: Dialect::One }]);
     assert!(a.session.is_established() && b.session.is_established());
     assert_eq!((a.session.poll_timeout(), b.session.poll_timeout()), (None, None));
 }
@@ -41,7 +41,7 @@ fn an_echo_is_python() {
     let [marker, header, body] = said.clone().into_three().unwrap();
     assert_eq!((marker, Hello::decode(&header), body.len()), (PING, Ok(hello(1, 10 << 20)), 0));
     side.hear(Multipart::new(PONG, header, body));
-    assert_eq!(side.events(), [Event::Established { hello: None }]);
+    assert_eq!(side.events(), [Event::Established { hello: None, dialect: Dialect::One }]);
 }
 
 #[test]
@@ -53,12 +53,15 @@ fn a_python_connector_says_an_empty_ping() {
 fn a_peer_that_skips_the_ping_or_says_something_else_in_it_is_of_dialect_1() {
     let mut side = Side::connected(Role::Binder, config());
     side.hear_message(0, "m", Payload::Function(Bytes::new()));
-    assert!(matches!(side.events()[..], [Event::Established { hello: None }, Event::Request(_)]));
+    assert!(matches!(
+        side.events()[..],
+        [Event::Established { hello: None, dialect: Dialect::One }, Event::Request(_)]
+    ));
 
     let mut side = Side::connected(Role::Binder, config());
     let odd = Multipart::new(PING, Bytes::from_static(b"?"), Bytes::from_static(b"!"));
     side.hear(odd.clone());
-    assert_eq!(side.events(), [Event::Established { hello: None }]);
+    assert_eq!(side.events(), [Event::Established { hello: None, dialect: Dialect::One }]);
     let [_, header, body] = odd.into_three().unwrap();
     assert_eq!(side.sent(), [Multipart::new(PONG, header, body)]);
 
@@ -67,7 +70,7 @@ fn a_peer_that_skips_the_ping_or_says_something_else_in_it_is_of_dialect_1() {
     assert!(side.sent().is_empty(), "calls wait for the handshake");
     assert_eq!(side.session.poll_timeout(), Some((side.now + SECOND * 10, Timer::Handshake)));
     side.pass(SECOND * 10);
-    assert_eq!(side.events(), [Event::Established { hello: None }]);
+    assert_eq!(side.events(), [Event::Established { hello: None, dialect: Dialect::One }]);
     assert_eq!(side.said(), [(call.0 as u32, Payload::Function(b"1"[..].into()))]);
 }
 
@@ -86,7 +89,7 @@ fn garbage_does_not_settle_a_handshake() {
     side.hear(pong(Bytes::from_static(b"?")));
     assert_eq!(side.events(), [Event::Anomaly(Anomaly::NotAMessage)]);
     side.hear(pong(hello(9, 1).encode()));
-    assert_eq!(side.events(), [Event::Established { hello: Some(hello(9, 1)) }]);
+    assert_eq!(side.events(), [Event::Established { hello: Some(hello(9, 1)), dialect: Dialect::One }]);
 }
 
 #[test]
@@ -121,7 +124,7 @@ fn a_hello_again_is_answered_and_another_one_is_a_restart() {
         side.hear(ping(hello(9, 1).encode()));
         assert_eq!(side.sent(), [pong(hello(2, 10 << 20).encode())]);
     }
-    assert_eq!(side.events(), [Event::Established { hello: Some(hello(9, 1)) }]);
+    assert_eq!(side.events(), [Event::Established { hello: Some(hello(9, 1)), dialect: Dialect::One }]);
     let call = side.session.invoke(side.now, call("m")).unwrap();
     assert_eq!(side.sent().len(), 1);
     side.hear(ping(hello(8, 1).encode()));
@@ -184,7 +187,10 @@ fn whatever_a_hello_offers_dialect_1_is_spoken() {
                 offer.encode(),
                 Bytes::new(),
             ));
-            assert_eq!(side.events(), [Event::Established { hello: Some(offer.clone()) }]);
+            assert_eq!(
+                side.events(),
+                [Event::Established { hello: Some(offer.clone()), dialect: Dialect::One }]
+            );
             let said = side.sent();
             assert_eq!(said[1..], [message(call.0 as u32, "m", Payload::Function(b"1"[..].into()))]);
         }
@@ -212,7 +218,8 @@ fn what_waits_is_held_against_the_limit_that_the_peer_turns_out_to_have() {
     let large = a.session.invoke(a.now, Call { deadline, ..sized(201) }).unwrap();
     // A peer may ask before it answers the hello.
     let asked = [a.asked(1), a.asked(2), a.asked(3)];
-    let reply = |len: usize| Reply::Result { body: vec![0; len].into(), compressed: true };
+    let reply =
+        |len: usize| Reply::Result { body: vec![0; len].into(), compressed: true, metadata: Metadata::new() };
     a.session.reply(asked[0], reply(200)).unwrap();
     a.session.reply(asked[1], reply(201)).unwrap();
     let info = ErrorInfo { traceback: "t".repeat(200).into(), ..ErrorInfo::new("n", "r") };

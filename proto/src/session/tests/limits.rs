@@ -46,7 +46,7 @@ fn a_reply_is_limited_at_the_edge() {
     };
     let long = ErrorInfo::new("name", "r".repeat(97));
     let body = |len: usize| Bytes::from(vec![0; len]);
-    let sized = |len| Reply::Result { body: body(len), compressed: false };
+    let sized = |len| Reply::result(body(len));
     let too_large = Err(ReplyError::TooLarge { size: 101, limit: 100 });
     let replies = [
         (sized(100), Ok(()), Some(Outcome::Result(body(100)))),
@@ -64,7 +64,7 @@ fn a_reply_is_limited_at_the_edge() {
         let events = a.events();
         match (outcome, &events[..]) {
             (Some(outcome), _) => assert_eq!(events, [ended(id, outcome)]),
-            (None, [Event::Ended { call, outcome: Outcome::Error(info) }]) => {
+            (None, [Event::Ended { call, outcome: Outcome::Error(info), .. }]) => {
                 assert_eq!((*call, Refusal::of(info)), (id, Some(Refusal::ReplyTooLarge)));
             }
             (None, other) => panic!("{other:?}"),

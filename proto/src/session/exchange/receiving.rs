@@ -1,0 +1,308 @@
+//! What the peer writes of a content: what was not taken yet, how much credit it has, what it got wrong.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+
+use super::{Chunk, ContentError, ContentFault};
+use crate::wire::DecodeError;
+use crate::wire::dialect2::{MAX_CHUNK, Piece, RECORD_COST};
+
+/// Pieces up to this size are put together while they wait, so that many tiny ones take the memory of one.
+const JOIN_MAX: usize = 1024;
+
+/// Credit is given again when this part of the window has been used.
+const CREDIT_STEP: u64 = 4;
+
+/// The reading half of an exchange.
+#[derive(Debug)]
+pub(in crate::session) struct Receiving {
+    chunks: VecDeque<Waiting>,
+    /// Bytes of content that came.
+    received: u64,
+    spent: u64,
+    limit: u64,
+    window: u64,
+    initial_window: u64,
+    /// Bytes of content that were taken, and what they had cost.
+    consumed: u64,
+    consumed_cost: u64,
+    acknowledged_cost: u64,
+    declared: Option<u64>,
+    fin: bool,
+    failed: Option<ContentError>,
+    gather: Option<Gather>,
+    /// Whether the owner knows that there is something to read.
+    announced: bool,
+    /// The end was read, and the writer has not been told.
+    end_due: bool,
+    credited_at: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    bytes: Joined,
+    cost: u64,
+    item: bool,
+}
+
+/// Bytes that may still grow.
+#[derive(Debug)]
+enum Joined {
+    Whole(Bytes),
+    Open(BytesMut),
+}
+
+impl Joined {
+    fn into_bytes(self) -> Bytes {
+        match self {
+            Self::Whole(bytes) => bytes,
+            Self::Open(bytes) => bytes.freeze(),
+        }
+    }
+}
+
+/// A body that is put together.
+#[derive(Debug)]
+struct Gather {
+    body: BytesMut,
+    limit: usize,
+}
+
+/// What a read yields.
+#[derive(Debug)]
+pub(in crate::session) enum Next {
+    Chunk(Chunk, u64),
+    End,
+    Pending,
+}
+
+impl Receiving {
+    pub(in crate::session) fn new(window: u64, declared: Option<u64>) -> Self {
+        Self {
+            chunks: VecDeque::new(),
+            received: 0,
+            spent: 0,
+            limit: window,
+            window,
+            initial_window: window,
+            consumed: 0,
+            consumed_cost: 0,
+            acknowledged_cost: 0,
+            declared,
+            fin: false,
+            failed: None,
+            gather: None,
+            announced: false,
+            end_due: false,
+            credited_at: None,
+        }
+    }
+
+    /// Takes the piece that came with OPEN or RESULT, which costs nothing.
+    pub(in crate::session) fn first(&mut self, bytes: Bytes, item: bool) -> Result<(), ContentFault> {
+        if self.declared.is_some_and(|size| bytes.len() as u64 > size) {
+            return Err(ContentFault::Size);
+        }
+        self.received = bytes.len() as u64;
+        if !bytes.is_empty() || item {
+            self.push(bytes, 0, item);
+        }
+        Ok(())
+    }
+
+    /// Takes a DATA record. What it costs is the caller's to count; this returns it if it was dropped.
+    pub(in crate::session) fn take(&mut self, offset: u64, piece: Piece) -> Result<Dropped, ContentFault> {
+        let size = piece.declared(MAX_CHUNK).map_err(|error| match error {
+            DecodeError::TooLarge { .. } => ContentFault::Oversize,
+            _ => ContentFault::Snappy,
+        })?;
+        let cost = RECORD_COST + size as u64;
+        if self.failed.is_some() {
+            return Ok(Dropped(cost));
+        }
+        if self.fin {
+            return Err(ContentFault::PastEnd);
+        }
+        match offset.cmp(&self.received) {
+            std::cmp::Ordering::Less => return Err(ContentFault::Overlap),
+            std::cmp::Ordering::Greater => return Err(ContentFault::Gap),
+            std::cmp::Ordering::Equal => {}
+        }
+        if cost > self.limit.saturating_sub(self.spent) {
+            return Err(ContentFault::Credit);
+        }
+        let received = self.received + size as u64;
+        if self.declared.is_some_and(|all| received > all || (piece.fin && received != all)) {
+            return Err(ContentFault::Size);
+        }
+        let (fin, item) = (piece.fin, piece.item);
+        let bytes = piece.plain(MAX_CHUNK).map_err(|_| ContentFault::Snappy)?;
+        self.received = received;
+        self.spent += cost;
+        self.fin = fin;
+        if bytes.is_empty() && !item {
+            // Nothing to be read, so nobody will give it back.
+            self.consumed_cost += cost;
+            return Ok(Dropped(cost));
+        }
+        self.push(bytes, cost, item);
+        Ok(Dropped(0))
+    }
+
+    fn push(&mut self, bytes: Bytes, cost: u64, item: bool) {
+        if bytes.len() <= JOIN_MAX
+            && let Some(last) = self.chunks.back_mut().filter(|last| !last.item)
+            && let Joined::Open(open) = &mut last.bytes
+            && open.len() + bytes.len() <= MAX_CHUNK
+        {
+            open.extend_from_slice(&bytes);
+            last.cost += cost;
+            last.item = item;
+            return;
+        }
+        // Copied, for the packet that it came in may be much larger.
+        let bytes = match bytes.len() <= JOIN_MAX {
+            true if !item => Joined::Open(BytesMut::from(&bytes[..])),
+            true => Joined::Whole(Bytes::copy_from_slice(&bytes)),
+            false => Joined::Whole(bytes),
+        };
+        self.chunks.push_back(Waiting { bytes, cost, item });
+    }
+
+    /// The next chunk, with what it had cost.
+    pub(in crate::session) fn next(&mut self) -> Result<Next, ContentError> {
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
+        if let Some(Waiting { bytes, cost, item }) = self.chunks.pop_front() {
+            let bytes = bytes.into_bytes();
+            self.consumed += bytes.len() as u64;
+            self.consumed_cost += cost;
+            return Ok(Next::Chunk(Chunk { bytes, end_of_item: item }, cost));
+        }
+        if self.fin {
+            self.end_due = true;
+            return Ok(Next::End);
+        }
+        self.announced = false;
+        Ok(Next::Pending)
+    }
+
+    /// Nothing of it is wanted any more; what is given back to the link.
+    pub(in crate::session) fn fail(&mut self, error: ContentError) -> u64 {
+        self.failed.get_or_insert(error);
+        self.gather = None;
+        self.chunks.drain(..).map(|chunk| chunk.cost).sum()
+    }
+
+    /// Whether the owner is to be told that there is something to read.
+    pub(in crate::session) fn announce(&mut self) -> bool {
+        !std::mem::replace(&mut self.announced, true)
+    }
+
+    pub(in crate::session) fn is_complete(&self) -> bool {
+        self.fin
+    }
+
+    pub(in crate::session) fn has_failed(&self) -> bool {
+        self.failed.is_some()
+    }
+
+    pub(in crate::session) fn failure(&self) -> Option<ContentError> {
+        self.failed
+    }
+
+    /// Bytes of the whole, as far as they are known.
+    pub(in crate::session) fn expected(&self) -> Option<u64> {
+        self.declared.or_else(|| self.fin.then_some(self.received))
+    }
+
+    /// Puts a body together from now on, of at most `limit` bytes.
+    pub(in crate::session) fn gather(&mut self, limit: usize) {
+        let expected = self.expected().map_or(0, |size| usize::try_from(size).unwrap_or(usize::MAX));
+        // No more than has come: what is declared need not follow.
+        let held = usize::try_from(self.received).unwrap_or(usize::MAX);
+        let body = BytesMut::with_capacity(expected.min(limit).min(held.saturating_mul(2)));
+        self.gather = Some(Gather { body, limit });
+    }
+
+    pub(in crate::session) fn is_gathering(&self) -> bool {
+        self.gather.is_some()
+    }
+
+    /// Moves what waits to the body, and returns what that had cost; then the body, if it is complete.
+    pub(in crate::session) fn advance_gathering(&mut self) -> (u64, Option<Result<Bytes, ContentError>>) {
+        let Some(mut gather) = self.gather.take() else { return (0, None) };
+        let mut freed = 0;
+        while let Some(Waiting { bytes, cost, .. }) = self.chunks.pop_front() {
+            let bytes = bytes.into_bytes();
+            self.consumed += bytes.len() as u64;
+            self.consumed_cost += cost;
+            freed += cost;
+            let size = gather.body.len() + bytes.len();
+            if size > gather.limit {
+                let error = ContentError::TooLarge { size: size as u64, limit: gather.limit };
+                return (freed + self.fail(error), Some(Err(error)));
+            }
+            if gather.body.is_empty() && self.fin && self.chunks.is_empty() {
+                gather.body = BytesMut::from(bytes);
+            } else {
+                gather.body.extend_from_slice(&bytes);
+            }
+        }
+        if self.fin {
+            return (freed, Some(Ok(gather.body.freeze())));
+        }
+        self.gather = Some(gather);
+        (freed, None)
+    }
+
+    /// The acknowledged bytes and the limit to tell the writer, if it is time to. `grow` widens the window of a writer
+    /// that it holds up.
+    pub(in crate::session) fn credit_due(
+        &mut self,
+        now: Instant,
+        round_trip: Option<Duration>,
+        grow: impl FnOnce(u64) -> bool,
+    ) -> Option<(u64, u64)> {
+        if self.failed.is_some() {
+            return None;
+        }
+        let step = self.window / CREDIT_STEP;
+        if self.fin {
+            // Only to acknowledge.
+            let due = self.consumed_cost - self.acknowledged_cost >= step;
+            if std::mem::take(&mut self.end_due) || due {
+                self.acknowledged_cost = self.consumed_cost;
+                return Some((self.consumed, self.limit));
+            }
+            return None;
+        }
+        let target = self.consumed_cost.saturating_add(self.window);
+        if target.saturating_sub(self.limit) < step.max(1) {
+            return None;
+        }
+        // A quarter of the window in less than half of the shortest round trip: more than half a window each trip.
+        if let (Some(last), Some(trip)) = (self.credited_at, round_trip)
+            && now.saturating_duration_since(last) < trip / 2
+            && grow(self.window)
+        {
+            self.window *= 2;
+        }
+        self.credited_at = Some(now);
+        self.acknowledged_cost = self.consumed_cost;
+        self.limit = self.consumed_cost.saturating_add(self.window);
+        Some((self.consumed, self.limit))
+    }
+
+    /// By how much the window has been widened.
+    pub(in crate::session) fn growth(&self) -> u64 {
+        self.window - self.initial_window
+    }
+}
+
+/// Credit of a record that was not kept.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::session) struct Dropped(pub(in crate::session) u64);

@@ -1,0 +1,275 @@
+//! The exchanges of one link: numbers, turns, credit of the link, and what is put together.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use super::{Exchange, ExchangeId};
+use crate::CallId;
+use crate::session::IncomingId;
+use crate::wire::dialect2::MAX_CALL;
+
+/// Classes of urgency (RFC 9218).
+const LANES: usize = 8;
+
+/// Every so many records, the least urgent that wait get one, lest they starve.
+const STARVED_AFTER: u32 = 8;
+
+/// Credit of the link is given again when this part of its window has been used.
+const CREDIT_STEP: u64 = 4;
+
+/// What a session knows of its calls in dialect 2.
+#[derive(Debug)]
+pub(in crate::session) struct Exchanges {
+    table: BTreeMap<ExchangeId, Box<Exchange>>,
+    /// Our calls that have left and not ended, by number.
+    pub(in crate::session) ours: BTreeMap<u64, CallId>,
+    /// The peer's calls of which anything is left.
+    pub(in crate::session) theirs: BTreeMap<u64, IncomingId>,
+    pub(in crate::session) next_ours: u64,
+    pub(in crate::session) next_theirs: u64,
+    lanes: [VecDeque<ExchangeId>; LANES],
+    turn: u32,
+    /// Exchanges that have credit to give.
+    pub(in crate::session) credits: VecDeque<ExchangeId>,
+    /// What DATA to the peer may cost in all, and has.
+    pub(in crate::session) link_limit: u64,
+    pub(in crate::session) link_spent: u64,
+    link: LinkCredit,
+    /// Bytes of bodies, not of streams, that have begun to leave.
+    pub(in crate::session) body_bytes: usize,
+    /// Windows are not widened beyond this in all.
+    growth_left: u64,
+    /// Reassembly: what may be put together at once, what is, and who waits for room.
+    pub(in crate::session) gather_limit: usize,
+    pub(in crate::session) gathering: BTreeMap<ExchangeId, usize>,
+    gathered: usize,
+    pub(in crate::session) gather_queue: VecDeque<(ExchangeId, usize)>,
+    /// The shortest time that an answer took.
+    pub(in crate::session) round_trip: Option<Duration>,
+}
+
+/// What the peer may send of all contents together.
+#[derive(Debug)]
+struct LinkCredit {
+    window: u64,
+    limit: u64,
+    spent: u64,
+    consumed: u64,
+}
+
+/// DATA that the link had no credit for, or a number that no call can have.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::session) struct Exceeded;
+
+impl Exchanges {
+    /// `connector` decides which numbers are ours; `link_window` and `gather_limit` are in bytes.
+    pub(in crate::session) fn new(connector: bool, link_window: u64, gather_limit: usize) -> Self {
+        Self {
+            table: BTreeMap::new(),
+            ours: BTreeMap::new(),
+            theirs: BTreeMap::new(),
+            next_ours: u64::from(!connector),
+            next_theirs: u64::from(connector),
+            lanes: Default::default(),
+            turn: 0,
+            credits: VecDeque::new(),
+            link_limit: 0,
+            link_spent: 0,
+            link: LinkCredit { window: link_window, limit: link_window, spent: 0, consumed: 0 },
+            body_bytes: 0,
+            growth_left: link_window / 8,
+            gather_limit,
+            gathering: BTreeMap::new(),
+            gathered: 0,
+            gather_queue: VecDeque::new(),
+            round_trip: None,
+        }
+    }
+
+    pub(in crate::session) fn get_mut(&mut self, id: ExchangeId) -> Option<&mut Exchange> {
+        self.table.get_mut(&id).map(Box::as_mut)
+    }
+
+    pub(in crate::session) fn insert(&mut self, id: ExchangeId, exchange: Exchange) -> &mut Exchange {
+        self.table.entry(id).or_insert_with(|| Box::new(exchange))
+    }
+
+    /// Forgets an exchange; gives back what nobody will take.
+    pub(in crate::session) fn remove(&mut self, id: ExchangeId) -> Option<Exchange> {
+        let mut exchange = *self.table.remove(&id)?;
+        self.end_gathering(id);
+        if let Some(receive) = &mut exchange.receive {
+            let freed = receive.fail(super::ContentError::NotOpen);
+            self.consume(freed);
+            self.growth_left += receive.growth();
+        }
+        if let (ExchangeId::Theirs(_), Some(wire)) = (id, exchange.wire) {
+            self.theirs.remove(&wire);
+        }
+        if let Some(send) = exchange.send.as_ref().filter(|_| exchange.whole_body) {
+            self.body_bytes -= send.queued();
+        }
+        Some(exchange)
+    }
+
+    pub(in crate::session) fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Takes a number for a call of ours, unless all are used up.
+    pub(in crate::session) fn allocate(&mut self, call: CallId) -> Option<u64> {
+        let wire = Some(self.next_ours).filter(|wire| *wire <= MAX_CALL)?;
+        self.next_ours += 2;
+        self.ours.insert(wire, call);
+        Some(wire)
+    }
+
+    /// Whether the number is of the kind that this side gives to its calls.
+    pub(in crate::session) fn is_ours(&self, wire: u64) -> bool {
+        wire % 2 == self.next_ours % 2
+    }
+
+    /// Whether a call had this number at some time.
+    pub(in crate::session) fn was_used(&self, wire: u64) -> bool {
+        wire < if self.is_ours(wire) { self.next_ours } else { self.next_theirs }
+    }
+
+    /// Which exchange a number stands for, if its call has not ended.
+    pub(in crate::session) fn find(&self, wire: u64) -> Option<ExchangeId> {
+        match self.is_ours(wire) {
+            true => self.ours.get(&wire).map(|call| ExchangeId::Ours(*call)),
+            false => self.theirs.get(&wire).map(|id| ExchangeId::Theirs(*id)),
+        }
+    }
+
+    /// Puts an exchange in its lane, if it has something to send and credit for it.
+    pub(in crate::session) fn schedule(&mut self, id: ExchangeId) {
+        let Some(exchange) = self.table.get_mut(&id) else { return };
+        let urgency = usize::from(exchange.urgency).min(LANES - 1);
+        if exchange.begun
+            && let Some(send) = &mut exchange.send
+            && !send.in_lane
+            && send.is_ready()
+        {
+            send.in_lane = true;
+            self.lanes[urgency].push_back(id);
+        }
+    }
+
+    /// Whose turn it is to send a record.
+    pub(in crate::session) fn next_turn(&mut self) -> Option<ExchangeId> {
+        let filled = |lane: &&mut VecDeque<ExchangeId>| !lane.is_empty();
+        self.turn = self.turn.wrapping_add(1);
+        let lane = match self.turn.is_multiple_of(STARVED_AFTER) {
+            true => self.lanes.iter_mut().rev().find(filled),
+            false => self.lanes.iter_mut().find(filled),
+        };
+        let id = lane?.pop_front()?;
+        if let Some(send) = self.get_mut(id).and_then(|exchange| exchange.send.as_mut()) {
+            send.in_lane = false;
+        }
+        Some(id)
+    }
+
+    /// Its turn was of no use for want of the link's credit: it keeps its place.
+    pub(in crate::session) fn keep_turn(&mut self, id: ExchangeId) {
+        if let Some(exchange) = self.table.get_mut(&id) {
+            let urgency = usize::from(exchange.urgency).min(LANES - 1);
+            if let Some(send) = exchange.send.as_mut().filter(|send| !send.in_lane) {
+                send.in_lane = true;
+                self.lanes[urgency].push_front(id);
+            }
+        }
+    }
+
+    pub(in crate::session) fn link_credit(&self) -> u64 {
+        self.link_limit.saturating_sub(self.link_spent)
+    }
+
+    /// Counts what a DATA record of the peer cost.
+    pub(in crate::session) fn spend(&mut self, cost: u64) -> Result<(), Exceeded> {
+        let spent = self.link.spent.checked_add(cost).ok_or(Exceeded)?;
+        if spent > self.link.limit {
+            return Err(Exceeded);
+        }
+        self.link.spent = spent;
+        Ok(())
+    }
+
+    /// Counts what was taken, or dropped, of what [`spend`](Self::spend) counted.
+    pub(in crate::session) fn consume(&mut self, cost: u64) {
+        self.link.consumed += cost;
+    }
+
+    /// The link's limit to tell the peer, if it is time to.
+    pub(in crate::session) fn link_credit_due(&mut self) -> Option<u64> {
+        let target = self.link.consumed.saturating_add(self.link.window);
+        if target.saturating_sub(self.link.limit) < (self.link.window / CREDIT_STEP).max(1) {
+            return None;
+        }
+        self.link.limit = target;
+        Some(target)
+    }
+
+    /// Credit that was spent and not given back: what is held of contents.
+    pub(in crate::session) fn held(&self) -> u64 {
+        self.link.spent - self.link.consumed
+    }
+
+    /// Notes that an exchange may have credit to give.
+    pub(in crate::session) fn owe_credit(&mut self, id: ExchangeId) {
+        if let Some(exchange) = self.get_mut(id)
+            && !std::mem::replace(&mut exchange.credit_queued, true)
+        {
+            self.credits.push_back(id);
+        }
+    }
+
+    /// Takes room for a wider window.
+    pub(in crate::session) fn grow(growth_left: &mut u64, by: u64) -> bool {
+        match growth_left.checked_sub(by) {
+            Some(left) => {
+                *growth_left = left;
+                true
+            }
+            None => false,
+        }
+    }
+
+    pub(in crate::session) fn growth_left(&mut self) -> &mut u64 {
+        &mut self.growth_left
+    }
+
+    /// Takes the next that may be put together, if there is room for it.
+    pub(in crate::session) fn next_gathering(&mut self) -> Option<(ExchangeId, usize)> {
+        let (id, size) = *self.gather_queue.front()?;
+        // One alone may be larger than all the room.
+        if self.gathered > 0 && self.gathered.saturating_add(size) > self.gather_limit {
+            return None;
+        }
+        self.gather_queue.pop_front();
+        self.gathered += size;
+        self.gathering.insert(id, size);
+        Some((id, size))
+    }
+
+    pub(in crate::session) fn end_gathering(&mut self, id: ExchangeId) {
+        match self.gathering.remove(&id) {
+            Some(size) => self.gathered -= size,
+            None => self.gather_queue.retain(|(waiting, _)| *waiting != id),
+        }
+    }
+
+    /// The link is gone.
+    pub(in crate::session) fn clear(&mut self) {
+        self.table.clear();
+        self.ours.clear();
+        self.theirs.clear();
+        self.lanes = Default::default();
+        self.credits.clear();
+        self.body_bytes = 0;
+        self.gathering.clear();
+        self.gathered = 0;
+        self.gather_queue.clear();
+    }
+}

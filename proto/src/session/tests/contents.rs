@@ -1,0 +1,685 @@
+//! Bodies in chunks, streams, credit.
+
+use super::dialect2::{binder, open, pair2, part, request, two, whole};
+use super::*;
+use crate::wire::dialect2::{MAX_CHUNK, MAX_FIRST, Options, Piece, RECORD_COST, Record};
+
+fn body(len: usize) -> Bytes {
+    (0..len).map(|n| (n / 7) as u8).collect::<Vec<_>>().into()
+}
+
+fn data(call: u64, offset: u64, content: Piece) -> Record {
+    Record::Data { call, offset, content }
+}
+
+impl Side {
+    fn read(&mut self, id: ExchangeId) -> Result<Read, ContentError> {
+        self.session.contents().read(self.now, id)
+    }
+
+    /// All that can be read now, and whether that was the end.
+    fn read_all(&mut self, id: ExchangeId) -> (Vec<u8>, bool) {
+        let mut all = Vec::new();
+        loop {
+            match self.read(id).unwrap() {
+                Read::Chunk(chunk) => all.extend_from_slice(&chunk.bytes),
+                Read::End => return (all, true),
+                Read::Pending => return (all, false),
+            }
+        }
+    }
+
+    fn write(&mut self, id: ExchangeId, bytes: impl Into<Bytes>) -> Result<(), WriteError> {
+        self.session.contents().write(id, bytes.into(), true)
+    }
+
+    fn collect(&mut self, id: ExchangeId) {
+        self.session.contents().collect(self.now, id).unwrap();
+    }
+
+    fn collected(&mut self) -> Result<Bytes, ContentError> {
+        let events = self.events();
+        let found = events.into_iter().find_map(|event| match event {
+            Event::Collected { body, .. } => Some(body),
+            _ => None,
+        });
+        found.expect("a body is complete")
+    }
+
+    fn invoke_streamed(&mut self) -> ExchangeId {
+        let call = Call { streamed: true, ..Call::new("m", "") };
+        ExchangeId::Ours(self.session.invoke(self.now, call).unwrap())
+    }
+}
+
+fn theirs(request: &Request) -> ExchangeId {
+    ExchangeId::Theirs(request.id)
+}
+
+/// Moves everything, and has `b` put together whatever comes.
+fn exchange_collecting(a: &mut Side, b: &mut Side) -> Vec<Event> {
+    exchange(a, b);
+    let mut all = Vec::new();
+    loop {
+        let events = b.events();
+        if events.is_empty() {
+            return all;
+        }
+        for event in &events {
+            match event {
+                Event::Request(request) if matches!(request.body, Body::Streamed { .. }) => {
+                    b.collect(theirs(request));
+                }
+                Event::Response { call, .. } => b.collect(ExchangeId::Ours(*call)),
+                _ => {}
+            }
+        }
+        all.extend(events);
+        exchange(a, b);
+    }
+}
+
+#[test]
+fn a_body_is_one_record_up_to_a_size_and_chunks_past_it() {
+    for (len, chunked) in [(MAX_FIRST, false), (MAX_FIRST + 1, true), (3 << 20, true)] {
+        let (mut a, mut b) = pair2(two(), two());
+        let id = a.session.invoke(a.now, Call::new("m", body(len))).unwrap();
+        let events = exchange_collecting(&mut a, &mut b);
+        let Event::Request(request) = &events[0] else { panic!("{events:?}") };
+        if chunked {
+            assert!(matches!(request.body, Body::Streamed { size: Some(size), .. } if size == len as u64));
+            let collected = Event::Collected { exchange: theirs(request), body: Ok(body(len)) };
+            assert_eq!(events[1..], [collected]);
+        } else {
+            assert_eq!(request.body, Body::Whole(body(len)));
+        }
+        b.session.reply(request.id, Reply::result(body(len))).unwrap();
+        let events = exchange_collecting(&mut b, &mut a);
+        let last = events.last().unwrap();
+        if chunked {
+            let size = Some(len as u64);
+            assert_eq!(events[0], Event::Response { call: id, metadata: Metadata::new(), size });
+            let collected = Event::Collected { exchange: ExchangeId::Ours(id), body: Ok(body(len)) };
+            // It may have come as a whole before anybody asked.
+            assert!(events.len() == 3 && events.contains(&collected));
+            assert!(events.contains(&ended(id, Outcome::Complete)));
+        } else {
+            assert_eq!(last, &ended(id, Outcome::Result(body(len))));
+        }
+        for side in [&a, &b] {
+            assert!(side.session.is_idle(), "{:?}", side.session);
+            assert_eq!((side.session.queued_bytes(), side.session.held_bytes()), (0, 0));
+        }
+    }
+}
+
+#[test]
+fn small_calls_overtake_bodies_under_way() {
+    let (mut a, _) = pair2(two(), two());
+    a.session.invoke(a.now, Call::new("large", body(5 << 20))).unwrap();
+    let first = a.session.poll_transmit(a.now).unwrap();
+    assert!(first.size() > MAX_FIRST);
+    let second = a.session.poll_transmit(a.now).unwrap();
+    assert!(second.size() > MAX_CHUNK);
+    a.invoke("small");
+    let records = a.sent_records();
+    assert!(matches!(&records[0], Record::Open { method, .. } if &**method == "small"));
+    assert!(matches!(records[1], Record::Data { .. }), "and share the packet with them");
+}
+
+#[test]
+fn bodies_of_the_same_urgency_take_turns_and_the_least_urgent_do_not_starve() {
+    let (mut a, _) = pair2(two(), two());
+    for urgency in [3, 3, 7] {
+        a.session.invoke(a.now, Call { urgency, ..Call::new("m", body(4 << 20)) }).unwrap();
+    }
+    a.session.exchanges.link_limit = 1 << 30;
+    for id in 0..3 {
+        let id = ExchangeId::Ours(CallId(id));
+        if let Some(exchange) = a.session.exchanges.get_mut(id) {
+            exchange.send.as_mut().unwrap().set_limit(1 << 30);
+        }
+    }
+    let mut order = Vec::new();
+    while let Some(packet) = a.session.poll_transmit(a.now) {
+        let packet = packet.into_one().unwrap();
+        for record in crate::wire::dialect2::records(&packet).unwrap() {
+            match record.unwrap() {
+                Record::Open { call, .. } => {
+                    let id = a.session.exchanges.find(call).unwrap();
+                    let send = a.session.exchanges.get_mut(id).unwrap().send.as_mut().unwrap();
+                    send.set_limit(1 << 30);
+                }
+                Record::Data { call, .. } => order.push(call),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    let early = &order[..16];
+    let count = |call| early.iter().filter(|found| **found == call).count();
+    assert_eq!((count(0), count(2), count(4)), (7, 7, 2), "{early:?}");
+}
+
+#[test]
+fn no_more_leaves_than_the_peer_gives_credit_for() {
+    let config = SessionConfig { stream_window: 100_000, ..two() };
+    let (mut a, mut b) = pair2(two(), config);
+    a.session.invoke(a.now, Call::new("m", body(1 << 20))).unwrap();
+    exchange(&mut a, &mut b);
+    let request = request(&mut b);
+    assert!(matches!(request.body, Body::Streamed { held, .. } if held == 100_000 + MAX_FIRST));
+    let held = b.session.held_bytes();
+    assert!(held <= 100_000 && held > 100_000 - RECORD_COST, "{held}");
+    exchange(&mut a, &mut b);
+    assert_eq!(b.session.held_bytes(), held, "nothing was read");
+    let (read, end) = b.read_all(theirs(&request));
+    assert_eq!((read.len(), end), (MAX_FIRST + held as usize - 2 * RECORD_COST as usize, false));
+    exchange(&mut a, &mut b);
+    assert!(b.session.held_bytes() > 60_000, "then more comes");
+}
+
+#[test]
+fn the_link_as_a_whole_has_credit_too() {
+    let config = SessionConfig { link_window: 300_000, ..two() };
+    let (mut a, mut b) = pair2(two(), config);
+    for _ in 0..4 {
+        a.session.invoke(a.now, Call::new("m", body(1 << 20))).unwrap();
+    }
+    exchange(&mut a, &mut b);
+    let requests = [request(&mut b), request(&mut b), request(&mut b), request(&mut b)];
+    let held = b.session.held_bytes();
+    assert!(held <= 300_000 && held >= 300_000 - RECORD_COST, "{held}");
+    // A small call needs no credit.
+    a.invoke("small");
+    exchange(&mut a, &mut b);
+    assert!(
+        b.events()
+            .iter()
+            .any(|event| matches!(event, Event::Request(request) if &*request.method == "small"))
+    );
+    for request in &requests {
+        b.collect(theirs(request));
+    }
+    exchange(&mut a, &mut b);
+    for _ in requests {
+        assert_eq!(b.session.held_bytes(), 0);
+    }
+    let done =
+        b.events().into_iter().filter(|event| matches!(event, Event::Collected { body: Ok(_), .. })).count();
+    assert_eq!(done, 4);
+}
+
+#[test]
+fn streams_go_both_ways_at_once_and_end_one_by_one() {
+    let (mut a, mut b) = pair2(two(), two());
+    let up = a.invoke_streamed();
+    a.write(up, "one").unwrap();
+    exchange(&mut a, &mut b);
+    let request = request(&mut b);
+    assert_eq!(request.body, Body::Streamed { size: None, held: (256 << 10) + MAX_FIRST });
+    let id = theirs(&request);
+    let chunk = |text: &'static str| Read::Chunk(Chunk { bytes: text.into(), end_of_item: true });
+    assert_eq!(b.read(id), Ok(chunk("one")));
+    assert_eq!(b.read(id), Ok(Read::Pending));
+    b.session.begin_reply(request.id, false, Metadata::new(), None).unwrap();
+    b.write(id, "eins").unwrap();
+    a.write(up, "two").unwrap();
+    exchange(&mut a, &mut b);
+    assert_eq!(b.events(), [Event::Readable(id)]);
+    assert_eq!((b.read(id), b.read(id)), (Ok(chunk("two")), Ok(Read::Pending)));
+    let ExchangeId::Ours(call) = up else { unreachable!() };
+    assert_eq!(a.events(), [Event::Response { call, metadata: Metadata::new(), size: None }]);
+    assert_eq!((a.read(up), a.read(up)), (Ok(chunk("eins")), Ok(Read::Pending)));
+    a.session.contents().finish(up).unwrap();
+    exchange(&mut a, &mut b);
+    assert_eq!((b.events(), b.read(id)), (vec![Event::Readable(id)], Ok(Read::End)));
+    b.write(id, "zwei").unwrap();
+    b.session.reply(request.id, Reply::End).unwrap();
+    exchange(&mut a, &mut b);
+    assert_eq!(a.events(), [Event::Readable(up), ended(call, Outcome::Complete)]);
+    assert_eq!((a.read(up), a.read(up)), (Ok(chunk("zwei")), Ok(Read::End)));
+    assert_eq!(a.read(up), Err(ContentError::NotOpen));
+    exchange(&mut a, &mut b);
+    assert!(a.session.is_idle() && b.session.is_idle());
+}
+
+#[test]
+fn a_writer_learns_what_its_reader_has_taken() {
+    let (mut a, mut b) = pair2(two(), two());
+    let up = a.invoke_streamed();
+    a.write(up, body(200_000)).unwrap();
+    a.session.contents().finish(up).unwrap();
+    exchange(&mut a, &mut b);
+    let request = request(&mut b);
+    let acknowledged = |a: &mut Side| a.session.contents().acknowledged(up).unwrap();
+    assert_eq!(acknowledged(&mut a), Acknowledged { written: 200_000, consumed: 0 });
+    a.events();
+    let Ok(Read::Chunk(_)) = b.read(theirs(&request)) else { panic!("a chunk") };
+    let Ok(Read::Chunk(_)) = b.read(theirs(&request)) else { panic!("a chunk") };
+    exchange(&mut a, &mut b);
+    assert_eq!(a.events(), [Event::Writable(up)]);
+    let some = acknowledged(&mut a).consumed;
+    assert!(some > 60_000 && some < 200_000, "{some}");
+    assert!(b.read_all(theirs(&request)).1);
+    exchange(&mut a, &mut b);
+    assert_eq!(acknowledged(&mut a), Acknowledged { written: 200_000, consumed: 200_000 });
+}
+
+#[test]
+fn a_writer_is_held_up_at_its_buffer_and_told_when_there_is_room() {
+    let config = SessionConfig { stream_buffer: 1_000, ..two() };
+    let (mut a, mut b) = pair2(config, two());
+    let up = a.invoke_streamed();
+    a.write(up, body(999)).unwrap();
+    assert_eq!(a.session.contents().room(up), Ok(1));
+    a.write(up, body(5_000)).unwrap();
+    assert_eq!(a.session.contents().room(up), Ok(0));
+    assert_eq!(a.write(up, "x"), Err(WriteError::Full));
+    exchange(&mut a, &mut b);
+    assert_eq!(a.events(), [Event::Writable(up)]);
+    assert_eq!(a.session.contents().room(up), Ok(1_000));
+}
+
+#[test]
+fn what_the_reader_does_not_want_is_not_sent() {
+    let (mut a, mut b) = pair2(two(), two());
+    let up = a.invoke_streamed();
+    a.write(up, body(1 << 20)).unwrap();
+    exchange(&mut a, &mut b);
+    let request = request(&mut b);
+    b.session.contents().stop(theirs(&request));
+    assert_eq!(b.read(theirs(&request)), Err(ContentError::NotOpen));
+    exchange(&mut a, &mut b);
+    assert_eq!(a.events(), [Event::Writable(up)]);
+    assert_eq!(a.write(up, "x"), Err(WriteError::Stopped));
+    assert_eq!((b.session.held_bytes(), a.sent()), (0, vec![]));
+    b.session.reply(request.id, ok("enough")).unwrap();
+    exchange(&mut a, &mut b);
+    assert!(matches!(a.events()[..], [Event::Ended { outcome: Outcome::Result(_), .. }]));
+    assert!(a.session.is_idle() && b.session.is_idle());
+}
+
+#[test]
+fn a_result_ends_the_argument() {
+    let (mut a, mut b) = pair2(two(), two());
+    let up = a.invoke_streamed();
+    exchange(&mut a, &mut b);
+    let request = request(&mut b);
+    b.session.reply(request.id, Reply::result(body(100_000))).unwrap();
+    a.write(up, body(300_000)).unwrap();
+    let events = exchange_collecting(&mut b, &mut a);
+    assert!(events.iter().any(|event| matches!(event, Event::Collected { body: Ok(_), .. })), "{events:?}");
+    assert_eq!(a.write(up, "x"), Err(WriteError::NotOpen));
+    exchange(&mut a, &mut b);
+    assert!(a.session.is_idle() && b.session.is_idle());
+    assert_eq!(b.session.held_bytes(), 0);
+}
+
+#[test]
+fn an_argument_that_can_not_be_completed_is_no_argument() {
+    let (mut a, mut b) = pair2(two(), two());
+    let up = a.invoke_streamed();
+    let ExchangeId::Ours(call) = up else { unreachable!() };
+    a.write(up, "half").unwrap();
+    exchange(&mut a, &mut b);
+    let request = request(&mut b);
+    a.session.contents().abort(call);
+    exchange(&mut a, &mut b);
+    assert_eq!(b.read(theirs(&request)), Err(ContentError::Aborted));
+    assert_eq!(b.events(), []);
+    b.session.reply(request.id, Reply::Cancelled).unwrap();
+    exchange(&mut a, &mut b);
+    assert_eq!(a.events(), [ended(call, Outcome::Cancelled)]);
+    // Given up before it has left.
+    let up = a.invoke_streamed();
+    let ExchangeId::Ours(call) = up else { unreachable!() };
+    a.session.contents().abort(call);
+    exchange(&mut a, &mut b);
+    let request = super::dialect2::request(&mut b);
+    assert_eq!(b.read(theirs(&request)), Err(ContentError::Aborted));
+}
+
+#[test]
+fn a_result_may_fail_when_it_has_begun() {
+    let (mut a, mut b) = pair2(two(), two());
+    let call = a.invoke("m");
+    exchange(&mut a, &mut b);
+    let request = request(&mut b);
+    b.session.begin_reply(request.id, false, Metadata::new(), None).unwrap();
+    assert_eq!(
+        b.session.begin_reply(request.id, false, Metadata::new(), None),
+        Err(ReplyError::AlreadyBegun)
+    );
+    b.write(theirs(&request), body(100_000)).unwrap();
+    exchange(&mut a, &mut b);
+    let info = ErrorInfo::new("Disk", "full");
+    b.session.reply(request.id, Reply::Failure(info.clone())).unwrap();
+    exchange(&mut a, &mut b);
+    let events = a.events();
+    assert_eq!(events.last(), Some(&ended(call, Outcome::Failure(info))));
+    assert_eq!(a.read(ExchangeId::Ours(call)), Err(ContentError::NotOpen));
+    assert_eq!((a.session.held_bytes(), a.session.is_idle(), b.session.is_idle()), (0, true, true));
+}
+
+#[test]
+fn a_whole_result_can_not_follow_one_that_has_begun() {
+    let (mut a, mut b) = pair2(two(), two());
+    a.invoke("m");
+    exchange(&mut a, &mut b);
+    let request = request(&mut b);
+    b.session.begin_reply(request.id, false, Metadata::new(), None).unwrap();
+    assert_eq!(b.session.reply(request.id, ok("whole")), Err(ReplyError::AlreadyBegun));
+    exchange(&mut a, &mut b);
+    assert!(matches!(a.events().last(), Some(Event::Ended { outcome: Outcome::Error(_), .. })));
+}
+
+#[test]
+fn a_streamed_result_needs_dialect_2() {
+    let mut side = Side::established(config());
+    let id = side.asked(1);
+    let result = side.session.begin_reply(id, false, Metadata::new(), None);
+    assert_eq!(result, Err(ReplyError::NeedsDialect2));
+    let [(1, Payload::Error(info))] = &side.said()[..] else { panic!("an ERROR") };
+    assert_eq!(Refusal::of(info), Some(Refusal::Unsupported));
+}
+
+#[test]
+fn cancelling_lets_go_of_everything_on_both_sides() {
+    let (mut a, mut b) = pair2(two(), two());
+    let up = a.invoke_streamed();
+    let ExchangeId::Ours(call) = up else { unreachable!() };
+    a.write(up, body(1 << 20)).unwrap();
+    exchange(&mut a, &mut b);
+    let request = request(&mut b);
+    b.session.begin_reply(request.id, false, Metadata::new(), None).unwrap();
+    b.write(theirs(&request), body(1 << 20)).unwrap();
+    exchange(&mut a, &mut b);
+    assert!(a.session.held_bytes() > 0 && b.session.held_bytes() > 0);
+    assert!(a.session.abandon(call));
+    exchange(&mut a, &mut b);
+    assert!(b.events().contains(&Event::CancelRequested(request.id)));
+    b.session.reply(request.id, Reply::Cancelled).unwrap();
+    exchange(&mut a, &mut b);
+    assert!(a.session.is_idle() && b.session.is_idle());
+    assert_eq!((a.session.held_bytes(), b.session.held_bytes()), (0, 0));
+}
+
+#[test]
+fn a_result_on_its_way_is_dropped_when_its_call_is_cancelled() {
+    let (mut a, mut b) = pair2(two(), two());
+    let call = a.invoke("m");
+    exchange(&mut a, &mut b);
+    let asked = request(&mut b);
+    b.session.reply(asked.id, Reply::result(body(5 << 20))).unwrap();
+    exchange(&mut a, &mut b);
+    a.session.abandon(call);
+    exchange(&mut a, &mut b);
+    assert!(a.session.is_idle() && b.session.is_idle());
+    assert_eq!(b.session.queued_bytes(), 0);
+    // Before any of it has left.
+    let call = a.invoke("m");
+    exchange(&mut a, &mut b);
+    b.events();
+    a.session.abandon(call);
+    let cancel = a.sent();
+    b.session.reply(IncomingId(asked.id.0 + 1), Reply::result(body(5 << 20))).unwrap();
+    cancel.into_iter().for_each(|packet| b.hear(packet));
+    assert_eq!(b.sent_records(), []);
+    assert!(b.session.is_idle());
+}
+
+#[test]
+fn results_of_one_key_leave_one_after_the_other() {
+    let keyed = |ordered_replies| {
+        let (mut a, mut b) = pair2(two(), SessionConfig { ordered_replies, ..two() });
+        let k = || OrderingKey::text("k");
+        let calls = [k(), k(), OrderingKey::none()]
+            .map(|key| a.session.invoke(a.now, Call { key, ..Call::new("m", "") }).unwrap());
+        exchange(&mut a, &mut b);
+        let requests = [request(&mut b), request(&mut b), request(&mut b)];
+        b.session.reply(requests[0].id, Reply::result(body(3 << 20))).unwrap();
+        b.session.reply(requests[1].id, ok("second")).unwrap();
+        b.session.reply(requests[2].id, ok("no key")).unwrap();
+        let events = exchange_collecting(&mut b, &mut a);
+        let order: Vec<CallId> = events
+            .into_iter()
+            .filter_map(|event| if let Event::Ended { call, .. } = event { Some(call) } else { None })
+            .collect();
+        assert!(b.session.is_idle(), "{:?}", b.session);
+        (calls, order)
+    };
+    let ([first, second, none], order) = keyed(true);
+    assert_eq!(order, [none, first, second]);
+    let ([first, second, none], order) = keyed(false);
+    assert_eq!(order, [second, none, first]);
+}
+
+#[test]
+fn results_that_waited_leave_when_the_one_before_is_given_up() {
+    let (mut a, mut b) = pair2(two(), two());
+    let calls = [1, 2].map(|_| {
+        let key = OrderingKey::text("k");
+        a.session.invoke(a.now, Call { key, ..Call::new("m", "") }).unwrap()
+    });
+    exchange(&mut a, &mut b);
+    let requests = [request(&mut b), request(&mut b)];
+    b.session.reply(requests[0].id, Reply::result(body(3 << 20))).unwrap();
+    b.session.reply(requests[1].id, ok("second")).unwrap();
+    exchange(&mut a, &mut b);
+    assert!(matches!(a.events()[..], [Event::Response { .. }]));
+    a.session.abandon(calls[0]);
+    exchange(&mut a, &mut b);
+    assert_eq!(a.events(), [ended(calls[1], Outcome::Result("second".into()))]);
+}
+
+#[test]
+fn what_the_peer_gets_wrong_with_an_argument_costs_only_that_call() {
+    let size = |size| Options { size: Some(size), ..Options::default() };
+    let sized = |options| Record::Open {
+        call: 0,
+        method: "m".into(),
+        key: OrderingKey::none(),
+        options,
+        content: part("ab"),
+    };
+    let block = |len: usize| snap::raw::Encoder::new().compress_vec(&vec![0; len]).unwrap();
+    let giant = Piece { compressed: true, ..part(&b"\xff\xff\xff\xff\x0f"[..]) };
+    let oversize = Piece { compressed: true, ..part(block(MAX_CHUNK + 1)) };
+    let fin = Piece { fin: true, ..part("c") };
+    let cases = [
+        (vec![open(0, part("ab")), data(0, 1, part("c"))], ContentFault::Overlap),
+        (vec![open(0, part("ab")), data(0, 3, part("c"))], ContentFault::Gap),
+        (vec![open(0, part("ab")), data(0, 2, fin.clone()), data(0, 3, part("d"))], ContentFault::PastEnd),
+        (vec![open(0, part("ab")), data(0, 2, giant)], ContentFault::Snappy),
+        (vec![open(0, part("ab")), data(0, 2, oversize)], ContentFault::Oversize),
+        (vec![sized(size(2)), data(0, 2, part("c"))], ContentFault::Size),
+        (vec![sized(size(4)), data(0, 2, fin)], ContentFault::Size),
+        (vec![sized(size(1))], ContentFault::Size),
+    ];
+    for (records, fault) in cases {
+        let mut side = binder(two());
+        side.hear_records(&records);
+        side.hear_records(&[open(2, whole("good"))]);
+        let events = side.events();
+        let asked = |call: &str| {
+            let of = |event: &&Event| matches!(event, Event::Request(request) if format!("{:?}", request.id).contains(call));
+            events.iter().find(of).is_some()
+        };
+        assert!(asked("(0)") && asked("(1)"), "{fault:?}: {events:?}");
+        assert!(events.contains(&Event::Anomaly(Anomaly::Content(fault))), "{fault:?}: {events:?}");
+        if fault != ContentFault::PastEnd {
+            let id = ExchangeId::Theirs(IncomingId(0));
+            assert_eq!(side.read(id), Err(ContentError::Fault(fault)));
+        }
+        side.session.reply(IncomingId(0), Reply::Cancelled).unwrap();
+        assert_eq!(side.session.held_bytes(), 0, "{fault:?}");
+    }
+}
+
+#[test]
+fn credit_that_was_not_given_can_not_be_used() {
+    let mut side = binder(SessionConfig { stream_window: 1_024, ..two() });
+    side.hear_records(&[open(0, part("")), data(0, 0, part(vec![0; 1_024 - RECORD_COST as usize]))]);
+    side.hear_records(&[data(0, 1_024 - RECORD_COST, part(""))]);
+    assert!(side.events().contains(&Event::Anomaly(Anomaly::Content(ContentFault::Credit))));
+    let mut side = binder(SessionConfig { stream_window: 2_048, link_window: 2_048, ..two() });
+    side.hear_records(&[open(0, part("")), open(2, part(""))]);
+    side.hear_records(&[data(0, 0, part(vec![0; 1_000])), data(2, 0, part(vec![0; 1_000]))]);
+    let violation = CloseCause::ProtocolViolation(Violation::Credit);
+    assert_eq!(side.events().last(), Some(&Event::Closed(violation)));
+    // Credit that overflows, or acknowledges what was not sent.
+    let mut side = binder(two());
+    side.invoke_streamed();
+    side.sent();
+    let credit = |consumed, limit| Record::Credit { call: 1, consumed, limit };
+    side.hear_records(&[credit(0, u64::MAX), Record::LinkCredit { limit: u64::MAX }]);
+    assert!(!side.session.is_closed());
+    side.hear_records(&[credit(1, 0)]);
+    let violation = CloseCause::ProtocolViolation(Violation::Acknowledgement);
+    assert_eq!(side.events().last(), Some(&Event::Closed(violation)));
+}
+
+#[test]
+fn late_content_gives_its_credit_back() {
+    let mut side = binder(SessionConfig { link_window: 300_000, ..two() });
+    for call in 0..100 {
+        let call = 2 * call;
+        side.hear_records(&[open(call, part("")), data(call, 0, part(vec![0; 1_000]))]);
+        let asked = request(&mut side);
+        side.session.reply(asked.id, Reply::Cancelled).unwrap();
+        for n in 0..3 {
+            side.hear_records(&[data(call, 1_000 + 4_000 * n, part(vec![0; 4_000]))]);
+        }
+        side.events();
+        side.sent();
+        assert!(!side.session.is_closed(), "after {call}");
+        assert_eq!(side.session.held_bytes(), 0);
+    }
+}
+
+#[test]
+fn a_body_over_the_limit_is_refused_by_its_declaration_or_where_it_exceeds_it() {
+    let (mut a, mut b) = pair2(two(), SessionConfig { max_body: 100_000, ..two() });
+    let up = a.invoke_streamed();
+    a.write(up, body(100_001)).unwrap();
+    let events = exchange_collecting(&mut a, &mut b);
+    let too_large = |size| ContentError::TooLarge { size, limit: 100_000 };
+    assert!(
+        events
+            .iter()
+            .any(|event| matches!(event, Event::Collected { body: Err(ContentError::TooLarge { .. }), .. })),
+        "{events:?}"
+    );
+    let mut side = binder(SessionConfig { max_body: 100_000, ..two() });
+    let options = Options { size: Some(100_001), ..Options::default() };
+    let (method, key) = ("m".into(), OrderingKey::none());
+    side.hear_records(&[Record::Open { call: 0, method, key, options, content: part("") }]);
+    let asked = request(&mut side);
+    side.collect(theirs(&asked));
+    assert_eq!(side.collected(), Err(too_large(100_001)));
+    // Of a call of ours, that ends it.
+    let mut side = binder(SessionConfig { max_body: 100_000, ..two() });
+    let call = side.invoke("m");
+    side.sent();
+    let options = Options { size: Some(100_001), ..Options::default() };
+    side.hear_records(&[Record::Result { call: 1, options, content: part("") }]);
+    side.events();
+    side.collect(ExchangeId::Ours(call));
+    let error = DecodeError::TooLarge { what: "a body", size: 100_001, limit: 100_000 };
+    assert_eq!(side.events().last(), Some(&ended(call, Outcome::Malformed(error))));
+    assert_eq!(side.sent_records(), [Record::Cancel { call: 1 }]);
+}
+
+#[test]
+fn bodies_that_are_put_together_wait_for_room() {
+    let config = SessionConfig { max_reassembly: 250_000, ..two() };
+    let (mut a, mut b) = pair2(two(), config);
+    for _ in 0..4 {
+        a.session.invoke(a.now, Call::new("m", body(100_000))).unwrap();
+    }
+    // Only a part of each, so that none is complete.
+    let packets = a.sent();
+    let (early, late) = packets.split_at(6);
+    early.iter().for_each(|packet| b.hear(packet.clone()));
+    let requests: Vec<Request> = std::iter::from_fn(|| b.event())
+        .filter_map(|event| if let Event::Request(request) = event { Some(request) } else { None })
+        .collect();
+    assert_eq!(requests.len(), 4);
+    requests.iter().for_each(|request| b.collect(theirs(request)));
+    assert_eq!(b.session.exchanges.gathering.len(), 2, "two have room");
+    assert_eq!(b.session.exchanges.gather_queue.len(), 2);
+    late.iter().for_each(|packet| b.hear(packet.clone()));
+    exchange(&mut a, &mut b);
+    let done =
+        b.events().iter().filter(|event| matches!(event, Event::Collected { body: Ok(_), .. })).count();
+    assert_eq!(done, 4);
+    assert_eq!((b.session.exchanges.gathering.len(), b.session.poll_timeout()), (0, None));
+}
+
+#[test]
+fn a_body_that_is_never_complete_is_dropped_by_age() {
+    let mut side = binder(two());
+    let options = Options { size: Some(128 * 1024), ..Options::default() };
+    let (method, key) = ("m".into(), OrderingKey::none());
+    side.hear_records(&[Record::Open { call: 0, method, key, options, content: part("") }]);
+    let asked = request(&mut side);
+    side.collect(theirs(&asked));
+    side.pass(31 * SECOND);
+    side.hear_records(&[data(0, 0, part("progress does not extend it"))]);
+    assert_eq!(side.events(), []);
+    side.pass(SECOND);
+    assert_eq!(side.collected(), Err(ContentError::TimedOut));
+    side.hear_records(&[data(0, 27, part("too late"))]);
+    assert_eq!((side.session.held_bytes(), side.events()), (0, vec![]));
+    // One that is cancelled takes its timer along.
+    let options = Options { size: Some(128 * 1024), ..Options::default() };
+    let (method, key) = ("m".into(), OrderingKey::none());
+    side.hear_records(&[Record::Open { call: 2, method, key, options, content: part("") }]);
+    let asked = request(&mut side);
+    side.collect(theirs(&asked));
+    side.hear_records(&[Record::Cancel { call: 2 }]);
+    side.session.reply(asked.id, Reply::Cancelled).unwrap();
+    assert_eq!(side.session.poll_timeout(), None);
+}
+
+#[test]
+fn a_result_is_read_after_its_call_has_ended() {
+    let (mut a, mut b) = pair2(two(), two());
+    let call = a.invoke("m");
+    exchange(&mut a, &mut b);
+    let asked = request(&mut b);
+    b.session.reply(asked.id, Reply::result(body(100_000))).unwrap();
+    exchange(&mut a, &mut b);
+    assert_eq!(a.events().last(), Some(&ended(call, Outcome::Complete)));
+    assert!(!a.session.is_idle(), "it has not been read");
+    let (read, end) = a.read_all(ExchangeId::Ours(call));
+    assert_eq!((Bytes::from(read), end), (body(100_000), true));
+    exchange(&mut a, &mut b);
+    assert!(a.session.is_idle());
+    // Or dropped unread.
+    let call = a.invoke("m");
+    exchange(&mut a, &mut b);
+    let asked = request(&mut b);
+    b.session.reply(asked.id, Reply::result(body(100_000))).unwrap();
+    exchange(&mut a, &mut b);
+    a.session.contents().stop(ExchangeId::Ours(call));
+    assert!(a.session.is_idle() && a.session.held_bytes() == 0);
+}
+
+#[test]
+fn compressed_bodies_come_out_as_they_were() {
+    let (mut a, mut b) = pair2(two(), two());
+    let zeros = Bytes::from(vec![0; 1 << 20]);
+    a.session.invoke(a.now, Call { compressed: true, ..Call::new("m", zeros.clone()) }).unwrap();
+    let sent: usize = {
+        let packets = a.sent();
+        let sizes = packets.iter().map(Multipart::size).sum();
+        packets.into_iter().for_each(|packet| b.hear(packet));
+        sizes
+    };
+    assert!(sent < 100_000, "{sent} bytes for what the window allows");
+    let events = exchange_collecting(&mut a, &mut b);
+    assert!(
+        events.iter().any(|event| matches!(event, Event::Collected { body: Ok(body), .. } if *body == zeros))
+    );
+}

@@ -1,0 +1,221 @@
+//! Reading packets.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::{CRITICAL, Failure, MAX_CALL, MAX_PACKET, Options, Piece, Record, failure, flag, kind, option};
+use crate::wire::DecodeError;
+use crate::wire::msgpack::Reader;
+use crate::{ErrorInfo, Metadata, OrderingKey, Text};
+
+/// The records of a packet, in order. Ends after the first that can't be read.
+///
+/// Bytes are slices of the packet.
+#[derive(Debug)]
+pub struct Records<'a> {
+    reader: Reader<'a>,
+    failed: bool,
+}
+
+/// Reads a packet.
+///
+/// # Errors
+/// If it has more than [`MAX_PACKET`] bytes, or none. What is wrong with a record comes in its place.
+pub fn records(packet: &Bytes) -> Result<Records<'_>, DecodeError> {
+    if packet.len() > MAX_PACKET {
+        return Err(DecodeError::TooLarge { what: "a packet", size: packet.len(), limit: MAX_PACKET });
+    }
+    if packet.is_empty() {
+        return Err(DecodeError::Truncated);
+    }
+    Ok(Records { reader: Reader::new(packet), failed: false })
+}
+
+impl Iterator for Records<'_> {
+    type Item = Result<Record, DecodeError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while !self.failed && !self.reader.is_at_end() {
+            match read_record(&mut self.reader) {
+                Ok(None) => {}
+                Ok(Some(record)) => return Some(Ok(record)),
+                Err(error) => {
+                    self.failed = true;
+                    return Some(Err(error));
+                }
+            }
+        }
+        None
+    }
+}
+
+/// The fields of a record that have not been read.
+struct Fields<'a, 'b> {
+    reader: &'b mut Reader<'a>,
+    left: u32,
+}
+
+impl Fields<'_, '_> {
+    fn next(&mut self, field: &'static str) -> Result<&mut Self, DecodeError> {
+        self.left = self.left.checked_sub(1).ok_or(DecodeError::MissingField(field))?;
+        Ok(self)
+    }
+
+    fn uint(&mut self, field: &'static str) -> Result<u64, DecodeError> {
+        self.next(field)?.reader.uint(field)
+    }
+
+    fn text(&mut self, field: &'static str) -> Result<Text, DecodeError> {
+        self.next(field)?.reader.text(field)
+    }
+
+    fn call(&mut self) -> Result<u64, DecodeError> {
+        match self.uint("call")? {
+            call @ 0..=MAX_CALL => Ok(call),
+            _ => Err(DecodeError::OutOfRange("call")),
+        }
+    }
+
+    /// Flags, then, perhaps after other fields, the bytes that [`content`](Self::content) reads.
+    fn flags(&mut self) -> Result<Piece, DecodeError> {
+        let flags = self.uint("flags")?;
+        if flags & !flag::ALL != 0 {
+            return Err(DecodeError::OutOfRange("flags"));
+        }
+        Ok(Piece {
+            bytes: Bytes::new(),
+            fin: flags & flag::FIN != 0,
+            item: flags & flag::ITEM != 0,
+            compressed: flags & flag::SNAPPY != 0,
+        })
+    }
+
+    fn content(&mut self, mut piece: Piece) -> Result<Piece, DecodeError> {
+        piece.bytes = self.next("content")?.reader.bin("content")?;
+        Ok(piece)
+    }
+
+    fn options(&mut self) -> Result<Options, DecodeError> {
+        read_options(self.next("options")?.reader)
+    }
+
+    /// Later versions may add fields.
+    fn skip_rest(self) -> Result<(), DecodeError> {
+        (0..self.left).try_for_each(|_| self.reader.skip())
+    }
+}
+
+/// `None` for one that may be ignored.
+fn read_record(reader: &mut Reader<'_>) -> Result<Option<Record>, DecodeError> {
+    let left = reader.array("record")?;
+    let mut fields = Fields { reader, left };
+    let record = match fields.uint("type")? {
+        kind::OPEN => read_open(&mut fields)?,
+        kind::RESULT => {
+            let (call, piece) = (fields.call()?, fields.flags()?);
+            Record::Result { call, options: fields.options()?, content: fields.content(piece)? }
+        }
+        kind::FAIL => read_fail(&mut fields)?,
+        kind::DATA => {
+            let (call, piece) = (fields.call()?, fields.flags()?);
+            Record::Data { call, offset: fields.uint("offset")?, content: fields.content(piece)? }
+        }
+        kind::CANCEL => Record::Cancel { call: fields.call()? },
+        kind::ABORT => Record::Abort { call: fields.call()? },
+        kind::STOP => Record::Stop { call: fields.call()? },
+        kind::CREDIT => Record::Credit {
+            call: fields.call()?,
+            consumed: fields.uint("consumed")?,
+            limit: fields.uint("limit")?,
+        },
+        kind::LINK_CREDIT => Record::LinkCredit { limit: fields.uint("limit")? },
+        kind::GOODBYE => Record::Goodbye { next: fields.uint("next")? },
+        unknown if unknown < CRITICAL => {
+            return Err(DecodeError::UnknownType(unknown as i64));
+        }
+        _ => {
+            fields.skip_rest()?;
+            return Ok(None);
+        }
+    };
+    fields.skip_rest()?;
+    Ok(Some(record))
+}
+
+fn read_open(fields: &mut Fields<'_, '_>) -> Result<Record, DecodeError> {
+    let (call, piece) = (fields.call()?, fields.flags()?);
+    let method = fields.text("method")?;
+    let (kind, bytes) = fields.next("key")?.reader.str_or_bin("key")?;
+    let key = OrderingKey::from_wire(kind, bytes);
+    Ok(Record::Open { call, method, key, options: fields.options()?, content: fields.content(piece)? })
+}
+
+fn read_fail(fields: &mut Fields<'_, '_>) -> Result<Record, DecodeError> {
+    let call = fields.call()?;
+    let kind = fields.uint("kind")?;
+    let info = ErrorInfo {
+        name: fields.text("name")?,
+        repr: fields.text("repr")?,
+        traceback: fields.text("traceback")?,
+    };
+    let failure = match kind {
+        failure::FAILURE => Failure::Failure(info),
+        failure::ERROR => Failure::Error(info),
+        failure::CANCELLED => Failure::Cancelled,
+        _ => return Err(DecodeError::OutOfRange("kind")),
+    };
+    Ok(Record::Fail { call, failure, options: fields.options()? })
+}
+
+fn read_options(reader: &mut Reader<'_>) -> Result<Options, DecodeError> {
+    let mut options = Options::default();
+    let mut seen = 0_u32;
+    for _ in 0..reader.map("options")? {
+        let key = match reader.is_int() {
+            true => reader.uint("option")?,
+            false => {
+                reader.skip()?;
+                u64::MAX
+            }
+        };
+        if key < CRITICAL {
+            if seen & (1 << key) != 0 {
+                return Err(DecodeError::DuplicateField("option"));
+            }
+            seen |= 1 << key;
+        }
+        match key {
+            option::METADATA => options.metadata = read_metadata(reader)?,
+            option::REMAINING => {
+                options.remaining = Some(Duration::from_micros(reader.uint("remaining")?));
+            }
+            option::URGENCY => match reader.uint("urgency")? {
+                urgency @ 0..8 => options.urgency = Some(urgency as u8),
+                _ => return Err(DecodeError::OutOfRange("urgency")),
+            },
+            option::SIZE => options.size = Some(reader.uint("size")?),
+            unknown => {
+                options.unsupported |= unknown < CRITICAL;
+                reader.skip()?;
+            }
+        }
+    }
+    Ok(options)
+}
+
+fn read_metadata(reader: &mut Reader<'_>) -> Result<Metadata, DecodeError> {
+    let mut metadata = Metadata::new();
+    for _ in 0..reader.map("metadata")? {
+        let (name, value) = (reader.text("metadata")?, reader.bin("metadata")?);
+        match metadata.insert(name, value) {
+            Ok(None) => {}
+            Ok(Some(_)) => return Err(DecodeError::DuplicateField("metadata")),
+            Err(error) => {
+                let (what, size, limit) = ("metadata", error.bytes, Metadata::MAX_BYTES);
+                return Err(DecodeError::TooLarge { what, size, limit });
+            }
+        }
+    }
+    Ok(metadata)
+}
