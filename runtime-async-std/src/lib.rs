@@ -36,7 +36,7 @@
 #![forbid(unsafe_code)]
 
 mod runtime;
-mod stream;
+mod socket;
 
 pub use callosum_runtime::*;
 pub use runtime::AsyncStdRuntime;

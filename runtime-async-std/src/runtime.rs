@@ -12,7 +12,7 @@ use callosum_runtime::Endpoint;
 use callosum_runtime::rt::{BoxStream, Listener, Runtime, SocketFile, Timer, unsupported};
 use futures_util::future::BoxFuture;
 
-use crate::stream::Stream;
+use crate::socket::Stream;
 
 /// The global executor of async-std.
 #[derive(Clone, Copy, Debug, Default)]

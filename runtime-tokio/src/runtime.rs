@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::runtime::Handle;
 use tokio::time::Sleep;
 
-use crate::stream::Stream;
+use crate::socket::Stream;
 
 /// The tokio runtime that is current when an endpoint's driver first runs.
 ///

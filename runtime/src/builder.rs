@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use callosum_proto::scheduler::{BuiltinScheduler, KeyScope, OrderingMode, Scheduler, SchedulerConfig};
-use callosum_proto::session::SessionConfig;
+use callosum_proto::session::{Dialect, SessionConfig};
 use callosum_proto::zmtp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -19,6 +19,7 @@ use crate::handler::{Context, Handler, Handlers};
 use crate::link::{MessageReceiver, MessageSender};
 use crate::node::Node;
 use crate::rt::{ByteStream, Runtime};
+use crate::stream::{BodyReader, Responder};
 use crate::{Binder, Codec, Connector, Driver, Endpoint};
 
 /// What becomes of a call that is made while a connector has no link.
@@ -71,6 +72,18 @@ pub struct Limits {
     /// As many bytes of replies may wait for those of earlier calls with their key; past that, the caller gets an ERROR
     /// named `ReplyTooLarge` instead.
     pub max_outgoing_bytes: usize,
+    /// What a peer may send of one streamed argument or result, in bytes, before the application has taken any. Where that
+    /// holds the peer up because of the distance, it grows. Default 256 KiB.
+    pub stream_window: u64,
+    /// What is held for one peer of all arguments that handlers read, and results that are read, in bytes; besides what
+    /// waits for a handler ([`max_queue_bytes`](Self::max_queue_bytes)). Default 32 MiB.
+    pub max_stream_bytes: u64,
+    /// What may wait to be sent of one streamed argument or result, in bytes. Default 256 KiB.
+    pub stream_buffer: usize,
+    /// Large arguments and results that are put together at a time for one peer, in bytes; more wait. Default 64 MiB.
+    pub max_reassembly_per_peer: usize,
+    /// The same for all peers. Default 1 GiB.
+    pub max_reassembly: usize,
     /// How long a peer may take none of them. Default 10 s.
     pub write_timeout: Duration,
     /// How long a handshake may take. Default 10 s.
@@ -92,6 +105,11 @@ impl Default for Limits {
             max_queue: scheduler.max_waiting_per_peer,
             max_queue_bytes: scheduler.max_waiting_bytes_per_peer,
             max_outgoing_bytes: session.max_outgoing_bytes,
+            stream_window: session.stream_window,
+            max_stream_bytes: 32 << 20,
+            stream_buffer: session.stream_buffer,
+            max_reassembly_per_peer: session.max_reassembly,
+            max_reassembly: 1 << 30,
             write_timeout: session.write_timeout,
             handshake_timeout: session.handshake_timeout,
             max_handshakes: 1_024,
@@ -109,6 +127,7 @@ pub(crate) struct Config {
     pub(crate) execution_timeout: Option<Duration>,
     pub(crate) while_disconnected: WhileDisconnected,
     pub(crate) reconnect: Reconnect,
+    pub(crate) max_reassembly: usize,
     pub(crate) max_handshakes: usize,
     pub(crate) max_link_peers: usize,
     pub(crate) security: Security,
@@ -120,6 +139,7 @@ pub struct Builder {
     runtime: Arc<dyn Runtime>,
     handlers: Handlers,
     codec: Codec,
+    dialect: Dialect,
     ordering: OrderingMode,
     key_scope: KeyScope,
     scheduler: Option<Box<dyn Scheduler>>,
@@ -151,6 +171,7 @@ impl Builder {
             runtime,
             handlers: Handlers::default(),
             codec: Codec::default(),
+            dialect: Dialect::Two,
             ordering: OrderingMode::default(),
             key_scope: KeyScope::default(),
             scheduler: None,
@@ -168,6 +189,13 @@ impl Builder {
     /// Serializes typed arguments and results in this codec, unless a call or a handler says otherwise.
     pub fn codec(mut self, codec: Codec) -> Self {
         self.codec = codec;
+        self
+    }
+
+    /// The highest dialect that is offered to peers. Default [`Dialect::Two`]; Python peers speak [`Dialect::One`] whatever
+    /// is offered.
+    pub fn dialect(mut self, highest: Dialect) -> Self {
+        self.dialect = highest;
         self
     }
 
@@ -192,6 +220,17 @@ impl Builder {
         Fut: Future<Output = Result<Bytes, E>> + Send + 'static,
     {
         self.handlers.add_raw(method, handler);
+        self
+    }
+
+    /// Adds a handler that reads its argument and writes its result bit by bit. See [`Handlers::add_stream`].
+    pub fn handle_stream<E, F, Fut>(self, method: impl Into<String>, handler: F) -> Self
+    where
+        E: Into<HandlerError> + Send + 'static,
+        F: Fn(BodyReader, Responder, Context) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), E>> + Send + 'static,
+    {
+        self.handlers.add_stream(method, handler);
         self
     }
 
@@ -300,7 +339,13 @@ impl Builder {
     pub(crate) fn build(self, session_keepalive: bool) -> Arc<Node> {
         let limits = self.limits;
         let mut session = SessionConfig::default();
-        session.dialect = callosum_proto::session::Dialect::One;
+        session.dialect = self.dialect;
+        session.stream_window = limits.stream_window;
+        // What waits for a handler may use up one part, and must not hold up what runs.
+        session.link_window = (limits.max_queue_bytes as u64).saturating_add(limits.max_stream_bytes);
+        session.stream_buffer = limits.stream_buffer;
+        session.max_reassembly = limits.max_reassembly_per_peer;
+        session.ordered_replies = self.scheduler.is_some() || self.ordering != OrderingMode::Unordered;
         session.max_body = limits.max_body;
         session.max_outgoing_bytes = limits.max_outgoing_bytes;
         session.write_timeout = at_least_one_milli(limits.write_timeout);
@@ -331,6 +376,7 @@ impl Builder {
             execution_timeout: self.execution_timeout,
             while_disconnected: self.while_disconnected,
             reconnect: self.reconnect,
+            max_reassembly: limits.max_reassembly,
             max_handshakes: limits.max_handshakes,
             max_link_peers: limits.max_link_peers,
             security: Security::new(self.authenticator, self.allow_plaintext),

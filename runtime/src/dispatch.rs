@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use callosum_proto::scheduler::{Action, Arrival, Scheduler, Withdrawn};
-use callosum_proto::session::{Body, IncomingId, Refusal, Reply, Request};
+use callosum_proto::session::{IncomingId, Refusal, Reply, Request};
 use callosum_proto::{PeerId, Ticket};
+use futures_channel::oneshot;
 use futures_util::future::{AbortHandle, Abortable};
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
@@ -36,6 +37,8 @@ struct State {
     next_ticket: u64,
     /// Bytes of the replies to each link that are done and wait for their turn.
     held: FxHashMap<PeerId, usize>,
+    /// Handlers that wait for the turn of their result, where calls of one key leave in order.
+    turns: FxHashMap<Ticket, oneshot::Sender<()>>,
     /// Nothing is started any more.
     closed: bool,
 }
@@ -72,6 +75,7 @@ impl Dispatcher {
             tickets: FxHashMap::default(),
             next_ticket: 0,
             held: FxHashMap::default(),
+            turns: FxHashMap::default(),
             closed: false,
         };
         Self { state: Mutex::new(state) }
@@ -277,6 +281,21 @@ impl Dispatcher {
         }
     }
 
+    /// Waits until the result of a running call may begin to leave.
+    pub(crate) async fn turn(&self, ticket: Ticket) {
+        let turn = {
+            let mut state = self.state.lock();
+            if state.scheduler.may_leave(ticket) {
+                return;
+            }
+            let (sender, turn) = oneshot::channel();
+            state.turns.insert(ticket, sender);
+            turn
+        };
+        // It is dropped with the call.
+        let _ = turn.await;
+    }
+
     fn lend(&self, node: &Arc<Node>, ticket: Ticket) {
         let mut state = self.state.lock();
         let Some(open) = state.requests.get_mut(&ticket) else { return };
@@ -319,9 +338,21 @@ impl State {
                 }
             }
         }
+        self.give_turns();
         // They are taken from the end.
         started.reverse();
         started
+    }
+
+    /// Tells the handlers whose results may begin now.
+    fn give_turns(&mut self) {
+        if self.turns.is_empty() {
+            return;
+        }
+        let (scheduler, requests) = (&self.scheduler, &self.requests);
+        self.turns.retain(|ticket, sender| {
+            !sender.is_canceled() && requests.contains_key(ticket) && !scheduler.may_leave(*ticket)
+        });
     }
 
     /// A reply that can't leave yet counts against its link until it does. Past the limit an ERROR takes its place: to
@@ -363,8 +394,8 @@ impl State {
         let Stage::Waiting(request) = std::mem::replace(&mut open.stage, running) else { return None };
         sub(&open.peer.counters.requests_queued, 1);
         add(&open.peer.counters.requests_running, 1);
-        let deadline = node.config.execution_timeout.and_then(|limit| Instant::now().checked_add(limit));
-        if let Some(deadline) = deadline {
+        let limit = node.config.execution_timeout.and_then(|limit| Instant::now().checked_add(limit));
+        if let Some(deadline) = limit {
             let mut state = open.peer.lock();
             if state.link == open.link {
                 state.session.started(open.id, deadline);
@@ -372,10 +403,14 @@ impl State {
             drop(state);
             open.peer.waker.wake();
         }
-        let peer = Peer { shared: open.peer.clone(), lender: Some(Lender(ticket)) };
-        let Request { method, key, body, .. } = request;
-        let Body::Whole(body) = body else { unreachable!("dialect 1 has no streams") };
-        Some(Started { ticket, body, context: Context { method, key, peer, deadline } })
+        let deadline = limit.into_iter().chain(request.deadline).min();
+        let (link, peer) = (open.link, Peer { shared: open.peer.clone(), lender: Some(Lender(ticket)) });
+        let Request { id, method, key, body, metadata, .. } = request;
+        Some(Started {
+            ticket,
+            body,
+            context: Context { method, key, peer, deadline, metadata, link, request: id },
+        })
     }
 }
 

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use callosum_proto::session::{CloseCause, InvokeError, Refusal};
+use callosum_proto::session::{CloseCause, ContentError, ContentFault, InvokeError, Refusal};
 use callosum_proto::wire::DecodeError;
 use callosum_proto::{ErrorInfo, zmtp};
 
@@ -46,6 +46,12 @@ pub enum CallError {
     /// The reply can't be read as a message; a handler has run.
     #[error("the reply is malformed: {0}")]
     Malformed(DecodeError),
+    /// The peer broke the protocol in its reply; a handler has run.
+    #[error("the reply breaks the protocol: {0}")]
+    Fault(ContentFault),
+    /// The reply could not be received as a whole; a handler has run.
+    #[error("the reply is incomplete: {0}")]
+    Incomplete(ContentError),
     /// The argument can't be serialized; nothing was sent.
     #[error("the argument can't be encoded: {0}")]
     Encode(#[source] CodecError),
@@ -65,6 +71,8 @@ impl CallError {
             | Self::Cancelled
             | Self::Disconnected(_)
             | Self::Malformed(_)
+            | Self::Fault(_)
+            | Self::Incomplete(_)
             | Self::Decode(_) => true,
         }
     }

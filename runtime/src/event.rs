@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_broadcast::{InactiveReceiver, Receiver, Sender, TryRecvError};
-use callosum_proto::session::Anomaly;
+use callosum_proto::session::{Anomaly, Dialect};
 use futures_util::Stream;
 use parking_lot::Mutex;
 
@@ -48,6 +48,19 @@ pub enum Event {
         endpoint: Endpoint,
         /// What the system said.
         kind: std::io::ErrorKind,
+    },
+    /// A peer speaks a lower dialect than this side offers, so that streams and metadata can't travel. Python peers speak
+    /// dialect 1.
+    Downgraded {
+        /// The peer.
+        peer: PeerId,
+        /// What it speaks.
+        dialect: Dialect,
+    },
+    /// A peer takes no new calls, because it shuts down. Those that it had not taken have failed as `ShuttingDown`.
+    Draining {
+        /// The peer.
+        peer: PeerId,
     },
     /// A peer sent something that was dropped; the link lives on. Only the first 16 on a link are events;
     /// [`Stats::anomalies`](crate::Stats::anomalies) counts them all. A reply that comes after its call has timed out is

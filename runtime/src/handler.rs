@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use callosum_proto::session::{Refusal, Reply};
-use callosum_proto::{OrderingKey, Text};
+use callosum_proto::session::{IncomingId, Refusal, Reply};
+use callosum_proto::{Metadata, OrderingKey, PeerId, Text};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use parking_lot::RwLock;
@@ -17,6 +17,7 @@ use serde::de::DeserializeOwned;
 
 use crate::auth::Identity;
 use crate::error::HandlerError;
+use crate::stream::{BodyReader, Responder, StreamHandler};
 use crate::{Codec, Peer};
 
 /// What a handler knows of the call that it answers.
@@ -26,6 +27,9 @@ pub struct Context {
     pub(crate) key: OrderingKey,
     pub(crate) peer: Peer,
     pub(crate) deadline: Option<Instant>,
+    pub(crate) metadata: Metadata,
+    pub(crate) link: PeerId,
+    pub(crate) request: IncomingId,
 }
 
 impl Context {
@@ -59,7 +63,19 @@ impl Context {
         self.peer.shared.node.config.codec
     }
 
-    /// When the endpoint's execution timeout stops this handler, if it has one.
+    /// What the caller sent along; empty from peers of dialect 1, such as Python's.
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// Sends this along with the result, in place of what was set before; a [`Responder`] has its own. Dropped towards
+    /// peers of dialect 1, see [`PeerInfo::dialect`](crate::PeerInfo::dialect).
+    pub fn set_reply_metadata(&self, metadata: Metadata) {
+        self.peer.shared.lock().set_reply_metadata(self.link, self.request, metadata);
+    }
+
+    /// When this handler is stopped: the earlier of the endpoint's execution timeout and, in dialect 2, of the moment in which
+    /// the caller gives up.
     pub fn deadline(&self) -> Option<Instant> {
         self.deadline
     }
@@ -94,15 +110,25 @@ const QUICK: Duration = Duration::from_micros(50);
 /// For how many calls.
 const SLOW_CALLS: u32 = 1_000;
 
+/// How a handler takes its argument.
+pub(crate) enum Kind {
+    Whole(Box<dyn Handler>),
+    Streamed(Box<dyn StreamHandler>),
+}
+
 /// A registered handler.
 pub(crate) struct Method {
-    pub(crate) handler: Box<dyn Handler>,
+    pub(crate) kind: Kind,
     slow_calls: AtomicU32,
 }
 
 impl Method {
     fn new(handler: impl Handler) -> Arc<Self> {
-        Arc::new(Self { handler: Box::new(handler), slow_calls: AtomicU32::new(0) })
+        Self::of(Kind::Whole(Box::new(handler)))
+    }
+
+    fn of(kind: Kind) -> Arc<Self> {
+        Arc::new(Self { kind, slow_calls: AtomicU32::new(0) })
     }
 
     /// Whether to poll the next call's handler on the spot.
@@ -171,6 +197,53 @@ impl Handlers {
         drop(replaced);
     }
 
+    /// Adds a handler that reads its argument and writes its result bit by bit, in place of an earlier one of this name. It
+    /// may read while it writes.
+    ///
+    /// ```
+    /// # use callosum_runtime::{BodyReader, Context, Handlers, HandlerResult, Responder};
+    /// use futures_util::StreamExt;
+    ///
+    /// async fn echo(mut body: BodyReader, responder: Responder, _: Context) -> HandlerResult<()> {
+    ///     let mut result = responder.begin().await?;
+    ///     while let Some(bytes) = body.next().await {
+    ///         result.write_bytes(bytes?).await?;
+    ///     }
+    ///     Ok(())
+    /// }
+    /// # fn add(handlers: &Handlers) {
+    /// handlers.add_stream("echo", echo);
+    /// # }
+    /// ```
+    pub fn add_stream<E, F, Fut>(&self, method: impl Into<String>, handler: F)
+    where
+        E: Into<HandlerError> + Send + 'static,
+        F: Fn(BodyReader, Responder, Context) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), E>> + Send + 'static,
+    {
+        self.add_stream_handler(
+            method,
+            FnStreamHandler(move |body, responder, context| {
+                let running = handler(body, responder, context);
+                async move {
+                    match running.await {
+                        Ok(()) => Reply::End,
+                        Err(error) => Reply::Failure(error.into().0),
+                    }
+                }
+                .boxed()
+            }),
+        );
+    }
+
+    /// Adds a [`StreamHandler`], in place of an earlier handler of this name.
+    pub fn add_stream_handler(&self, method: impl Into<String>, handler: impl StreamHandler) {
+        let method = Text::from(method.into());
+        let replaced =
+            self.table.write().methods.insert(method, Method::of(Kind::Streamed(Box::new(handler))));
+        drop(replaced);
+    }
+
     /// Sets what answers calls of unknown methods, instead of an ERROR named `NoSuchMethod`.
     pub fn set_fallback<E, F, Fut>(&self, handler: F)
     where
@@ -203,6 +276,17 @@ impl Handlers {
     pub(crate) fn find(&self, method: &Text) -> Option<Arc<Method>> {
         let table = self.table.read();
         table.methods.get(method.as_bytes()).or(table.fallback.as_ref()).cloned()
+    }
+}
+
+struct FnStreamHandler<F>(F);
+
+impl<F> StreamHandler for FnStreamHandler<F>
+where
+    F: Fn(BodyReader, Responder, Context) -> BoxFuture<'static, Reply> + Send + Sync + 'static,
+{
+    fn call(&self, body: BodyReader, responder: Responder, context: Context) -> BoxFuture<'static, Reply> {
+        self.0(body, responder, context)
     }
 }
 

@@ -2,17 +2,21 @@
 
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use callosum_proto::{OrderingKey, session};
+use callosum_proto::session::ContentError;
+use callosum_proto::{Metadata, OrderingKey, session};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::dispatch::Loan;
 use crate::error::{CallError, DisconnectCause};
-use crate::peer::PendingCall;
+use crate::peer::{PendingCall, Reaction};
+use crate::stream::{BodyError, collect};
 use crate::{Codec, Peer};
 
 /// A call that is about to be made: set its options, then await it.
@@ -30,6 +34,8 @@ pub struct Invocation<'a, A: ?Sized, R> {
     timeout: Option<Duration>,
     codec: Codec,
     compressed: bool,
+    metadata: Metadata,
+    urgency: u8,
     encode: EncodeFn<A>,
     decode: DecodeFn<R>,
 }
@@ -72,6 +78,8 @@ impl<'a, A: ?Sized, R> Invocation<'a, A, R> {
             timeout: config.call_timeout,
             codec: config.codec,
             compressed: false,
+            metadata: Metadata::new(),
+            urgency: session::DEFAULT_URGENCY,
             encode,
             decode,
         }
@@ -113,12 +121,40 @@ impl<'a, A: ?Sized, R> Invocation<'a, A, R> {
         self
     }
 
-    fn make(&self, body: Bytes) -> Result<PendingCall, CallError> {
+    /// Sends this along, to a peer of dialect 2. Towards one of dialect 1, such as Python's, the call fails with
+    /// [`InvokeError::NeedsDialect2`](crate::InvokeError::NeedsDialect2).
+    pub fn metadata(mut self, metadata: Metadata) -> Self {
+        self.metadata = metadata;
+        self
+    }
+
+    /// What leaves first, here and, of the result, there: from 0, the most urgent, to 7. Default 3. Calls with the same key
+    /// keep their order.
+    pub fn urgency(mut self, urgency: u8) -> Self {
+        self.urgency = urgency.min(7);
+        self
+    }
+
+    /// Makes the call; the future waits for its result and for what the other side sends along.
+    pub fn with_metadata(mut self) -> WithMetadata<R> {
+        let metadata = std::mem::take(&mut self.metadata);
+        let call = (self.encode)(self.argument, self.codec).and_then(|body| self.make(body, metadata));
+        // The call exists before its place is lent, so that a refused call lends nothing.
+        let loan = call
+            .is_ok()
+            .then(|| self.peer.lender.map(|lender| lender.lend(&self.peer.shared.node)))
+            .flatten();
+        WithMetadata { stage: Stage::Waiting(call), codec: self.codec, decode: self.decode, loan }
+    }
+
+    fn make(&self, body: Bytes, metadata: Metadata) -> Result<PendingCall, CallError> {
         let deadline = self.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         self.peer.shared.invoke(session::Call {
             key: self.key.clone(),
             compressed: self.compressed,
             deadline,
+            metadata,
+            urgency: self.urgency,
             ..session::Call::new(self.method, body)
         })
     }
@@ -126,35 +162,88 @@ impl<'a, A: ?Sized, R> Invocation<'a, A, R> {
 
 /// The result of a call that has been made. See [`Invocation`] for what dropping it does.
 #[must_use = "dropping it abandons the call"]
-pub struct Response<R> {
-    call: Option<Result<PendingCall, CallError>>,
+pub struct Response<R>(WithMetadata<R>);
+
+/// The result of a call that has been made, and what the other side sent along. See [`Invocation`] for what dropping it
+/// does.
+#[must_use = "dropping it abandons the call"]
+pub struct WithMetadata<R> {
+    stage: Stage,
     codec: Codec,
     decode: DecodeFn<R>,
     loan: Option<Loan>,
 }
 
-impl<R> Future for Response<R> {
-    type Output = Result<R, CallError>;
+enum Stage {
+    Waiting(Result<PendingCall, CallError>),
+    /// The result is large, and is put together.
+    Collecting(BoxFuture<'static, Result<Bytes, CallError>>, Metadata),
+    Over,
+}
+
+impl Stage {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(Bytes, Metadata), CallError>> {
+        loop {
+            match std::mem::replace(self, Self::Over) {
+                Self::Waiting(Err(error)) => return Poll::Ready(Err(error)),
+                Self::Waiting(Ok(mut pending)) => match Pin::new(&mut pending.reply).poll(cx) {
+                    Poll::Pending => {
+                        *self = Self::Waiting(Ok(pending));
+                        return Poll::Pending;
+                    }
+                    Poll::Ready(Ok(Ok(Reaction::Large { metadata, size, shared }))) => {
+                        let exchange = pending.into_exchange(shared);
+                        let body = async move { collect(&exchange, size).await.map_err(incomplete) };
+                        *self = Self::Collecting(body.boxed(), metadata);
+                    }
+                    Poll::Ready(reply) => {
+                        pending.ended = true;
+                        return Poll::Ready(match reply {
+                            Ok(Ok(Reaction::Result(body, metadata))) => Ok((body, metadata)),
+                            Ok(Err(error)) => Err(error),
+                            // A driver that is dropped settles every call first; this is a driver that panicked.
+                            _ => Err(CallError::Disconnected(DisconnectCause::Shutdown)),
+                        });
+                    }
+                },
+                Self::Collecting(mut body, metadata) => match body.as_mut().poll(cx) {
+                    Poll::Pending => {
+                        *self = Self::Collecting(body, metadata);
+                        return Poll::Pending;
+                    }
+                    Poll::Ready(body) => return Poll::Ready(body.map(|body| (body, metadata))),
+                },
+                Self::Over => panic!("a response was polled after it was complete"),
+            }
+        }
+    }
+}
+
+/// Why a large result could not be put together.
+fn incomplete(error: BodyError) -> CallError {
+    match error {
+        BodyError::Call(error) => error,
+        BodyError::Read(error) => CallError::Incomplete(error),
+        _ => CallError::Incomplete(ContentError::NotOpen),
+    }
+}
+
+impl<R> Future for WithMetadata<R> {
+    type Output = Result<(R, Metadata), CallError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        let reply = match &mut this.call {
-            Some(Ok(pending)) => match Pin::new(&mut pending.reply).poll(cx) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(reply) => {
-                    pending.ended = true;
-                    // A driver that is dropped settles every call first; this is a driver that panicked.
-                    reply.unwrap_or(Err(CallError::Disconnected(DisconnectCause::Shutdown)))
-                }
-            },
-            _ => match this.call.take() {
-                Some(Err(error)) => Err(error),
-                _ => panic!("a response was polled after it was complete"),
-            },
-        };
-        this.call = None;
+        let reply = ready!(this.stage.poll(cx));
         this.loan = None;
-        Poll::Ready(reply.and_then(|body| (this.decode)(body, this.codec)))
+        Poll::Ready(reply.and_then(|(body, metadata)| Ok(((this.decode)(body, this.codec)?, metadata))))
+    }
+}
+
+impl<R> Future for Response<R> {
+    type Output = Result<R, CallError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(cx).map_ok(|(result, _)| result)
     }
 }
 
@@ -164,12 +253,6 @@ impl<'a, A: ?Sized, R> IntoFuture for Invocation<'a, A, R> {
 
     /// Makes the call; the future only waits for its result.
     fn into_future(self) -> Response<R> {
-        let call = (self.encode)(self.argument, self.codec).and_then(|body| self.make(body));
-        // The call exists before its place is lent, so that a refused call lends nothing.
-        let loan = call
-            .is_ok()
-            .then(|| self.peer.lender.map(|lender| lender.lend(&self.peer.shared.node)))
-            .flatten();
-        Response { call: Some(call), codec: self.codec, decode: self.decode, loan }
+        Response(self.with_metadata())
     }
 }

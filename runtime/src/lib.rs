@@ -8,6 +8,7 @@
 //! - Each comes with a [`Driver`], a future that makes it go. No task outlives it.
 //! - A [`Peer`] is the other side of a link: [`Peer::invoke`] calls it, and a handler finds its caller in
 //!   [`Context::peer`].
+//! - [Streams](stream) carry arguments and results of any size, in both directions at once.
 //! - An [authenticator](auth) encrypts every link, and decides who may come in.
 //! - [`Event`]s and [`Stats`] tell what goes on, and so do `tracing`'s spans and events.
 //!
@@ -68,8 +69,10 @@ mod invocation;
 pub mod link;
 mod node;
 mod peer;
+mod reassembly;
 pub mod rt;
 mod stats;
+pub mod stream;
 mod tasks;
 
 /// The crate whose sockets [`Builder::connect_zeromq`] and [`Builder::bind_zeromq`] take.
@@ -80,8 +83,8 @@ pub use binder::Binder;
 pub use builder::{Builder, Limits, Reconnect, WhileDisconnected};
 pub use callosum_proto as proto;
 pub use callosum_proto::scheduler::{KeyScope, OrderingMode};
-pub use callosum_proto::session::{CloseCause, InvokeError, Refusal, Reply};
-pub use callosum_proto::{ErrorInfo, OrderingKey, PeerId};
+pub use callosum_proto::session::{CloseCause, Dialect, InvokeError, Refusal, Reply};
+pub use callosum_proto::{ErrorInfo, Metadata, MetadataTooLarge, OrderingKey, PeerId};
 pub use codec::{Codec, CodecError};
 pub use connector::Connector;
 pub use driver::Driver;
@@ -92,6 +95,7 @@ pub use error::{
 pub use event::{Event, Events};
 pub use handler::{Context, Handler, Handlers};
 pub use inproc::{Duplex, duplex};
-pub use invocation::{Invocation, Response};
+pub use invocation::{Invocation, Response, WithMetadata};
 pub use peer::{Peer, PeerInfo};
 pub use stats::Stats;
+pub use stream::{BodyError, BodyReader, BodyWriter, Responder};

@@ -14,6 +14,7 @@ use crate::error::{DisconnectCause, Drained};
 use crate::event::{Event, EventSink};
 use crate::handler::Handlers;
 use crate::peer::PeerShared;
+use crate::reassembly::Reassembly;
 use crate::rt::Runtime;
 use crate::tasks::Tasks;
 
@@ -24,6 +25,7 @@ pub(crate) struct Node {
     pub(crate) dispatcher: Dispatcher,
     pub(crate) events: EventSink,
     pub(crate) tasks: Arc<Tasks>,
+    pub(crate) reassembly: Arc<Reassembly>,
     /// Links whose handshake is not complete.
     pub(crate) handshakes: AtomicUsize,
     next_peer: AtomicU64,
@@ -57,6 +59,7 @@ impl Node {
         handlers: Handlers,
         dispatcher: Dispatcher,
     ) -> Arc<Self> {
+        let reassembly = Reassembly::new(config.max_reassembly);
         Arc::new(Self {
             runtime,
             config,
@@ -64,6 +67,7 @@ impl Node {
             dispatcher,
             events: EventSink::new(),
             tasks: Arc::default(),
+            reassembly,
             handshakes: AtomicUsize::new(0),
             next_peer: AtomicU64::new(1),
             lifecycle: Mutex::new(Lifecycle { phase: Phase::Running, drained: None, peers: BTreeMap::new() }),
@@ -204,6 +208,10 @@ impl Node {
             }
             Event::Refused { address, cause } => tracing::warn!(address, %cause, "connection refused"),
             Event::AcceptFailed { endpoint, kind } => tracing::warn!(%endpoint, %kind, "can't accept"),
+            Event::Downgraded { peer, dialect } => {
+                tracing::info!(%peer, dialect = dialect.number(), "peer speaks a lower dialect");
+            }
+            Event::Draining { peer } => tracing::info!(%peer, "peer takes no new calls"),
             Event::Anomaly { peer, anomaly } => tracing::debug!(%peer, %anomaly, "message dropped"),
         }
         self.events.send(event);

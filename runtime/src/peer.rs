@@ -1,14 +1,16 @@
 //! A remote peer: its session, the calls that wait on it, and the handle that users hold.
 
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use callosum_proto::session::{
-    Anomaly, CloseCause, Event, IncomingId, Outcome, PingId, Reply, Request, Role, Session,
+    Anomaly, CloseCause, Dialect, Event, ExchangeId, IncomingId, Outcome, PingId, Reply, Request, Role,
+    Session,
 };
 use callosum_proto::wire::NONCE_LEN;
-use callosum_proto::{CallId, PeerId, session};
+use callosum_proto::{CallId, Metadata, PeerId, session};
 use futures_channel::oneshot;
 use futures_util::task::AtomicWaker;
 use parking_lot::{Mutex, MutexGuard};
@@ -23,8 +25,10 @@ use crate::error::{CallError, DisconnectCause, NotSent};
 use crate::invocation::Invocation;
 use crate::node::Node;
 use crate::stats::{Counters, Stats, add};
+use crate::stream::{Exchange, Opening, Shared};
 
 mod info;
+mod streams;
 
 pub use info::PeerInfo;
 
@@ -59,18 +63,42 @@ pub(crate) struct PeerState {
     cut: Option<DisconnectCause>,
     /// There will be no other link.
     over: bool,
-    waiting: FxHashMap<CallId, oneshot::Sender<Result<Bytes, CallError>>>,
+    waiting: FxHashMap<CallId, oneshot::Sender<Answered>>,
+    /// Who reads or writes calls bit by bit.
+    streams: FxHashMap<ExchangeId, Arc<Shared>>,
+    /// What handlers send along with results that are not there yet.
+    reply_metadata: FxHashMap<IncomingId, Metadata>,
     pings: FxHashMap<PingId, oneshot::Sender<Duration>>,
     ready: Vec<oneshot::Sender<()>>,
 }
 
+/// What became of a call that is waited for.
+pub(crate) type Answered = Result<Reaction, CallError>;
+
+/// A result, or its beginning.
+pub(crate) enum Reaction {
+    Result(Bytes, Metadata),
+    /// It is too large for one piece.
+    Large {
+        metadata: Metadata,
+        size: Option<u64>,
+        shared: Arc<Shared>,
+    },
+}
+
 /// What a session's events ask its driver to do, once the session's lock is released.
 pub(crate) enum Effect {
-    Complete(oneshot::Sender<Result<Bytes, CallError>>, Result<Bytes, CallError>),
+    Complete(oneshot::Sender<Answered>, Answered),
+    /// A call that is streamed, or large, has ended well, or not.
+    Ended {
+        well: bool,
+    },
+    Wake(Waker),
+    Goodbye,
     Pong(oneshot::Sender<Duration>, Duration),
     Request(Request),
     Stop(IncomingId, Reply),
-    Established(Vec<oneshot::Sender<()>>),
+    Established(Vec<oneshot::Sender<()>>, Dialect),
     Anomaly(Anomaly),
 }
 
@@ -92,6 +120,8 @@ impl PeerShared {
                 cut: None,
                 over: false,
                 waiting: FxHashMap::default(),
+                streams: FxHashMap::default(),
+                reply_metadata: FxHashMap::default(),
                 pings: FxHashMap::default(),
                 ready: Vec::new(),
             }),
@@ -132,6 +162,9 @@ impl PeerShared {
                 state.session.close(cause.close_cause());
             }
             state.take_effects(&mut effects);
+            if !waits {
+                state.end_streams(cause, &mut effects);
+            }
             state.cut = None;
             state.pings.clear();
             if refused {
@@ -162,13 +195,21 @@ impl PeerShared {
     pub(crate) fn settle(&self, effect: Effect) -> Option<Effect> {
         match effect {
             Effect::Complete(waiter, result) => {
-                let counter = match result {
-                    Ok(_) => &self.counters.calls_done,
-                    Err(_) => &self.counters.calls_failed,
-                };
-                add(counter, 1);
+                match result {
+                    Ok(Reaction::Result(..)) => self.count_call(true),
+                    Ok(Reaction::Large { .. }) => {}
+                    Err(_) => self.count_call(false),
+                }
                 // The caller may have gone in this very moment.
                 let _ = waiter.send(result);
+                None
+            }
+            Effect::Ended { well } => {
+                self.count_call(well);
+                None
+            }
+            Effect::Wake(waker) => {
+                waker.wake();
                 None
             }
             Effect::Pong(waiter, round_trip) => {
@@ -177,6 +218,10 @@ impl PeerShared {
             }
             other => Some(other),
         }
+    }
+
+    fn count_call(&self, well: bool) {
+        add(if well { &self.counters.calls_done } else { &self.counters.calls_failed }, 1);
     }
 
     /// Ends the session, for this reason.
@@ -192,12 +237,19 @@ impl PeerShared {
     }
 
     /// Answers a request of a link, if that is still there.
-    pub(crate) fn reply(&self, link: PeerId, id: IncomingId, reply: Reply) {
-        let is_result = matches!(reply, Reply::Result { .. });
+    pub(crate) fn reply(&self, link: PeerId, id: IncomingId, mut reply: Reply) {
+        let is_result = matches!(reply, Reply::Result { .. } | Reply::End);
         let mut state = self.lock();
         if state.link != link {
             add(&self.counters.requests_failed, 1);
             return;
+        }
+        if !state.reply_metadata.is_empty()
+            && let Some(given) = state.reply_metadata.remove(&id)
+            && let Reply::Result { metadata, .. } = &mut reply
+            && metadata.is_empty()
+        {
+            *metadata = given;
         }
         let sent = state.session.reply(id, reply);
         drop(state);
@@ -234,7 +286,8 @@ impl PeerState {
     ) {
         self.linked = true;
         let identity = self.info.identity.take().filter(|_| self.info.public_key == public_key);
-        self.info = PeerInfo { address: address.to_owned(), routing_id, hello: None, public_key, identity };
+        let address = address.to_owned();
+        self.info = PeerInfo { address, routing_id, public_key, identity, ..PeerInfo::default() };
         self.session.handle_connected(now);
     }
 
@@ -258,11 +311,16 @@ impl PeerState {
     pub(crate) fn take_effects(&mut self, effects: &mut Vec<Effect>) {
         while let Some(event) = self.session.poll_event() {
             match event {
-                Event::Ended { call, outcome, .. } => {
-                    if let Some(waiter) = self.waiting.remove(&call) {
-                        effects.push(Effect::Complete(waiter, self.result(outcome)));
-                    }
+                Event::Ended { call, outcome, metadata } => self.end_call(call, outcome, metadata, effects),
+                Event::Response { call, metadata, size } => {
+                    self.begin_result(call, metadata, size, effects);
                 }
+                Event::Readable(id) => self.tell(id, Shared::readable, effects),
+                Event::Writable(id) => self.tell(id, Shared::writable, effects),
+                Event::Collected { exchange, body } => {
+                    self.tell(exchange, |shared| shared.collected(body), effects);
+                }
+                Event::Goodbye => effects.push(Effect::Goodbye),
                 Event::Request(request) => effects.push(Effect::Request(request)),
                 Event::CancelRequested(id) => effects.push(Effect::Stop(id, Reply::Cancelled)),
                 Event::ExecutionTimedOut(id) => {
@@ -270,9 +328,10 @@ impl PeerState {
                         .to_error("the handler ran longer than this endpoint allows");
                     effects.push(Effect::Stop(id, Reply::Error(error)));
                 }
-                Event::Established { hello, .. } => {
+                Event::Established { hello, dialect } => {
                     self.info.hello = hello;
-                    effects.push(Effect::Established(std::mem::take(&mut self.ready)));
+                    self.info.dialect = Some(dialect);
+                    effects.push(Effect::Established(std::mem::take(&mut self.ready), dialect));
                 }
                 Event::Pong { ping, round_trip } => {
                     if let Some(waiter) = self.pings.remove(&ping) {
@@ -280,20 +339,16 @@ impl PeerState {
                     }
                 }
                 Event::Anomaly(anomaly) => effects.push(Effect::Anomaly(anomaly)),
-                other @ (Event::Response { .. }
-                | Event::Readable(_)
-                | Event::Writable(_)
-                | Event::Collected { .. }
-                | Event::Goodbye) => unreachable!("{other:?} in dialect 1"),
                 // Whoever drives the link asks the session itself.
                 Event::Closed(_) => {}
             }
         }
     }
 
-    fn result(&self, outcome: Outcome) -> Result<Bytes, CallError> {
-        Err(match outcome {
-            Outcome::Result(body) => return Ok(body),
+    /// Why a call has no result.
+    fn failure(&self, outcome: Outcome) -> CallError {
+        match outcome {
+            Outcome::Result(_) | Outcome::Complete => unreachable!("a result is no failure"),
             Outcome::Failure(info) => CallError::Failure(info),
             Outcome::Error(info) => CallError::from_remote(info),
             Outcome::Cancelled => CallError::Cancelled,
@@ -314,8 +369,9 @@ impl PeerState {
                 CallError::NotSent(session::InvokeError::BodyTooLarge { size, limit }.into())
             }
             Outcome::Malformed(error) => CallError::Malformed(error),
-            other => unreachable!("{other:?} in dialect 1"),
-        })
+            Outcome::Fault(fault) => CallError::Fault(fault),
+            Outcome::NeedsDialect2 => CallError::NotSent(session::InvokeError::NeedsDialect2.into()),
+        }
     }
 }
 
@@ -323,8 +379,17 @@ impl PeerState {
 pub(crate) struct PendingCall {
     peer: Arc<PeerShared>,
     call: CallId,
-    pub(crate) reply: oneshot::Receiver<Result<Bytes, CallError>>,
+    link: PeerId,
+    pub(crate) reply: oneshot::Receiver<Answered>,
     pub(crate) ended: bool,
+}
+
+impl PendingCall {
+    /// The call goes on as one whose result comes bit by bit.
+    pub(crate) fn into_exchange(mut self, shared: Arc<Shared>) -> Exchange {
+        self.ended = true;
+        Exchange::new(self.peer.clone(), self.link, ExchangeId::Ours(self.call), shared, None)
+    }
 }
 
 impl Drop for PendingCall {
@@ -333,10 +398,16 @@ impl Drop for PendingCall {
             return;
         }
         let mut state = self.peer.lock();
-        if state.waiting.remove(&self.call).is_some() {
-            state.session.abandon(self.call);
+        let waited = state.waiting.remove(&self.call).is_some();
+        // Or its result has begun, and nobody has taken that over.
+        let large = state.streams.remove(&ExchangeId::Ours(self.call));
+        if waited || large.is_some() {
+            let abandoned = state.session.abandon(self.call);
+            state.session.contents().stop(ExchangeId::Ours(self.call));
             drop(state);
-            add(&self.peer.counters.calls_failed, 1);
+            if abandoned {
+                self.peer.count_call(false);
+            }
             self.peer.waker.wake();
         }
     }
@@ -345,6 +416,29 @@ impl Drop for PendingCall {
 impl PeerShared {
     pub(crate) fn invoke(self: &Arc<Self>, call: session::Call) -> Result<PendingCall, CallError> {
         let (sender, reply) = oneshot::channel();
+        let (call, link) = self.make(call, |state, call| {
+            state.waiting.insert(call, sender);
+        })?;
+        Ok(PendingCall { peer: self.clone(), call, link, reply, ended: false })
+    }
+
+    /// Makes a call whose result comes bit by bit.
+    pub(crate) fn open(
+        self: &Arc<Self>,
+        call: session::Call,
+    ) -> Result<(CallId, PeerId, Arc<Shared>), CallError> {
+        let shared = Arc::new(Shared::default());
+        let (call, link) = self.make(call, |state, call| {
+            state.streams.insert(ExchangeId::Ours(call), shared.clone());
+        })?;
+        Ok((call, link, shared))
+    }
+
+    fn make(
+        self: &Arc<Self>,
+        call: session::Call,
+        note: impl FnOnce(&mut PeerState, CallId),
+    ) -> Result<(CallId, PeerId), CallError> {
         let mut state = self.lock();
         if !state.linked && self.node.config.while_disconnected == WhileDisconnected::Fail {
             return Err(NotSent::NotConnected.into());
@@ -353,11 +447,12 @@ impl PeerShared {
             Some(cause) if error == session::InvokeError::Closed => NotSent::Disconnected(cause.clone()),
             _ => NotSent::Refused(error),
         })?;
-        state.waiting.insert(call, sender);
+        note(&mut state, call);
+        let link = state.link;
         drop(state);
         add(&self.counters.calls_started.0, 1);
         self.waker.wake();
-        Ok(PendingCall { peer: self.clone(), call, reply, ended: false })
+        Ok((call, link))
     }
 }
 
@@ -398,6 +493,24 @@ impl Peer {
     /// Calls a method with raw bytes, for raw bytes; whatever serializer the application uses is its own affair.
     pub fn invoke_raw<'a>(&'a self, method: &'a str, body: &'a Bytes) -> Invocation<'a, Bytes, Bytes> {
         Invocation::raw(self, method, body)
+    }
+
+    /// Opens a call whose argument or result is [streamed](crate::stream). Needs dialect 2.
+    ///
+    /// ```
+    /// # use callosum_runtime::{BodyError, Peer};
+    /// use futures_util::StreamExt;
+    ///
+    /// # async fn follow(peer: &Peer) -> Result<(), BodyError> {
+    /// let mut lines = peer.open("log").send("container-1")?.await?.body.items::<String>();
+    /// while let Some(line) = lines.next().await {
+    ///     println!("{}", line?);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn open<'a>(&'a self, method: &str) -> Opening<'a> {
+        Opening::new(self, method)
     }
 
     /// Waits until the peer can be reached.

@@ -21,6 +21,8 @@ pub struct Stats {
     /// Requests of the peer that were answered otherwise, or lost their link, without those that were refused before the
     /// scheduler saw them: unreadable or too large ones, and those that came during a shutdown.
     pub requests_failed: u64,
+    /// Links on which the peer spoke a lower dialect than was offered.
+    pub downgrades: u64,
     /// Messages of the peer that were dropped because something was wrong with them.
     pub anomalies: u64,
     /// Bytes read from the link.
@@ -39,6 +41,7 @@ pub(crate) struct Counters {
     pub(crate) requests_running: AtomicU64,
     pub(crate) requests_done: AtomicU64,
     pub(crate) requests_failed: AtomicU64,
+    pub(crate) downgrades: AtomicU64,
     pub(crate) anomalies: AtomicU64,
     pub(crate) bytes_received: AtomicU64,
     pub(crate) bytes_sent: AtomicU64,
@@ -60,6 +63,7 @@ impl Counters {
             requests_running: self.requests_running.load(Relaxed),
             requests_done: self.requests_done.load(Relaxed),
             requests_failed: self.requests_failed.load(Relaxed),
+            downgrades: self.downgrades.load(Relaxed),
             anomalies: self.anomalies.load(Relaxed),
             bytes_received: self.bytes_received.load(Relaxed),
             bytes_sent: self.bytes_sent.load(Relaxed),

@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 
 use callosum_async_std::AsyncStdRuntime;
 use callosum_runtime::rt::{BoxStream, Runtime};
-use callosum_runtime::{Binder, Builder, Connector, Driver, DriverError, Endpoint, Event, Events, Peer};
+use callosum_runtime::{
+    Binder, Builder, Connector, Dialect, Driver, DriverError, Endpoint, Event, Events, Peer,
+};
 use callosum_tokio::TokioRuntime;
 use futures_channel::oneshot;
 use futures_util::future::{AbortHandle, Abortable};
@@ -38,6 +40,7 @@ pub enum Transport {
 pub struct Rig {
     runtime: Arc<dyn Runtime>,
     transport: Transport,
+    dialect: Dialect,
 }
 
 /// Runs a test body on tokio with two threads.
@@ -48,13 +51,38 @@ pub fn on_tokio<F>(name: &str, transport: Transport, body: impl FnOnce(Rig) -> F
 where
     F: Future<Output = ()> + Send + 'static,
 {
+    tokio_in(Dialect::Two, name, transport, body);
+}
+
+/// The same, with endpoints that offer dialect 1 only.
+///
+/// # Panics
+/// If the body does, or takes longer than a minute.
+pub fn on_tokio_in_dialect_1<F>(
+    name: &str,
+    transport: Transport,
+    body: impl FnOnce(Rig) -> F + Send + 'static,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
+    tokio_in(Dialect::One, name, transport, body);
+}
+
+fn tokio_in<F>(
+    dialect: Dialect,
+    name: &str,
+    transport: Transport,
+    body: impl FnOnce(Rig) -> F + Send + 'static,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
     watch(name, move || {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
             .build()
             .expect("the system has threads");
-        runtime.block_on(body(Rig { runtime: Arc::new(TokioRuntime::default()), transport }));
+        runtime.block_on(body(Rig { runtime: Arc::new(TokioRuntime::default()), transport, dialect }));
     });
 }
 
@@ -66,8 +94,33 @@ pub fn on_async_std<F>(name: &str, transport: Transport, body: impl FnOnce(Rig) 
 where
     F: Future<Output = ()> + Send + 'static,
 {
+    async_std_in(Dialect::Two, name, transport, body);
+}
+
+/// The same, with endpoints that offer dialect 1 only.
+///
+/// # Panics
+/// If the body does, or takes longer than a minute.
+pub fn on_async_std_in_dialect_1<F>(
+    name: &str,
+    transport: Transport,
+    body: impl FnOnce(Rig) -> F + Send + 'static,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
+    async_std_in(Dialect::One, name, transport, body);
+}
+
+fn async_std_in<F>(
+    dialect: Dialect,
+    name: &str,
+    transport: Transport,
+    body: impl FnOnce(Rig) -> F + Send + 'static,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
     watch(name, move || {
-        async_std::task::block_on(body(Rig { runtime: Arc::new(AsyncStdRuntime), transport }))
+        async_std::task::block_on(body(Rig { runtime: Arc::new(AsyncStdRuntime), transport, dialect }))
     });
 }
 
@@ -146,7 +199,7 @@ impl Pair {
 impl Rig {
     /// The same transport on an executor of the test's own.
     pub fn with_runtime(&self, runtime: Arc<dyn Runtime>) -> Self {
-        Self { runtime, transport: self.transport }
+        Self { runtime, ..self.clone() }
     }
 
     /// The executor.
@@ -156,7 +209,7 @@ impl Rig {
 
     /// Starts to build an endpoint.
     pub fn builder(&self) -> Builder {
-        Builder::new(self.runtime.clone())
+        Builder::new(self.runtime.clone()).dialect(self.dialect)
     }
 
     /// Somewhere to listen that nobody else uses.

@@ -25,6 +25,10 @@ macro_rules! everything {
                 one_byte_past_from_a_stranger, far_past, killed_in_the_middle_of_a_body, peer_that_never_reads,
                 full_outbox, unfinished_handshakes, garbage_instead_of_a_greeting, garbage_between_good_calls,
                 anomalies_drown_no_events, cancelled_replies_make_room, cancel_is_answered, replies_held_back, endless_times;
+            streams: bytes_both_ways, items_either_way, items_at_the_limit, large_bodies, large_bodies_take_turns,
+                acknowledged, failure_in_the_middle, abandoned_argument, dropped_readers, cancelled_in_the_middle,
+                cut_in_the_middle, slow_readers_hold_up_nobody, ordered, metadata, downgraded, shutdown_waits,
+                nested_at_one_handler;
             load: ten_thousand_calls, large_and_small, coming_and_going;
             plugging: tiny_byte_streams, end_of_a_byte_stream, panicking_byte_stream, own_runtime, dying_runtime, own_scheduler, tracing_enabled;
         });
@@ -44,9 +48,38 @@ macro_rules! transports {
                 connector_first;
             shutdown: binder_drains, connector_drains, large_replies_are_flushed, deadline_cuts, dropped_driver,
                 dropped_driver_in_the_thick_of_it;
+            streams: bytes_both_ways, items_either_way, cancelled_in_the_middle, cut_in_the_middle;
             load: large_and_small, coming_and_going;
         });
     };
+}
+
+/// What does not depend on the dialect holds in dialect 1 as well.
+macro_rules! dialect_1 {
+    ($runtime:ident) => {
+        callosum_tests::behaviour!($runtime, Tcp, {
+            calls: typed_json, raw_bytes, no_such_method, own_handler, counters, ping;
+            nesting: binder_calls_connector, call_backs_twenty_deep, no_deadlock_at_one_handler, a_lent_place_comes_back;
+            failures: failure, panics, invalid_argument, mixed;
+            cancellation: dropped_call_stops_its_handler, timed_out_call_stops_its_handler,
+                cancelled_while_waiting_never_runs, dropped_before_it_left, execution_timeout, many_dropped;
+            ordering: unordered, exit_ordered, key_serialized, many_keys_exit_ordered, busy_past_the_queue_limit,
+                peers_get_their_share;
+            connector: binder_restarts, cut_by_hand;
+            shutdown: binder_drains, connector_drains, large_replies_are_flushed, deadline_cuts;
+            limits: body_at_the_limit, limit_of_the_other_side, too_large_once_known, full_outbox,
+                cancelled_replies_make_room, replies_held_back;
+            load: ten_thousand_calls, large_and_small, coming_and_going;
+        });
+    };
+}
+
+mod tokio_dialect_1 {
+    dialect_1!(on_tokio_in_dialect_1);
+}
+
+mod async_std_dialect_1 {
+    dialect_1!(on_async_std_in_dialect_1);
 }
 
 mod tokio_tcp {

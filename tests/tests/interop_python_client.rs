@@ -324,7 +324,7 @@ struct CompressedEcho;
 
 impl Handler for CompressedEcho {
     fn call(&self, body: Bytes, _: Context) -> BoxFuture<'static, Reply> {
-        std::future::ready(Reply::Result { body, compressed: true }).boxed()
+        std::future::ready(Reply::Result { body, compressed: true, metadata: Default::default() }).boxed()
     }
 }
 

@@ -321,6 +321,11 @@ impl Scheduler for BuiltinScheduler {
         self.starts.unpause(peer);
     }
 
+    fn may_leave(&self, call: Ticket) -> bool {
+        let Some(open) = self.calls.get(&call) else { return true };
+        self.line(open.peer, open.key.as_ref()).is_none_or(|line| self.exits.is_next(&line, call))
+    }
+
     /// Releases come before starts: they free memory.
     fn poll(&mut self) -> Option<Action> {
         self.release().map(Action::Release).or_else(|| self.start().map(Action::Start))

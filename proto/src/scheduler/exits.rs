@@ -48,6 +48,13 @@ impl Exits {
         self.advance(line);
     }
 
+    /// Whether no call of this line has to leave before this one.
+    pub(super) fn is_next(&self, line: &Lane, call: Ticket) -> bool {
+        let first = self.lines.get(line).and_then(|line| line.first_key_value());
+        // Earlier ones may be due, and are polled before anybody asks again.
+        first.is_none_or(|(_, first)| first.ticket == call)
+    }
+
     /// Drops the replies of a peer that could have left.
     pub(super) fn forget(&mut self, peer: PeerId) {
         self.due.retain(|(_, of)| *of != peer);

@@ -251,6 +251,15 @@ pub trait Scheduler: Send {
     /// Ends a [`pause`](Self::pause).
     fn unpause(&mut self, peer: PeerId);
 
+    /// Whether the reply of this call may begin to leave before the call is [finished](Self::finish), for a reply that is
+    /// sent bit by bit while its handler runs: no earlier call that it has to follow has still to be released.
+    ///
+    /// The default is right for schedulers that release each call when it has finished.
+    fn may_leave(&self, call: Ticket) -> bool {
+        let _ = call;
+        true
+    }
+
     /// The next thing to do. Call it until it yields `None` after any other method.
     fn poll(&mut self) -> Option<Action>;
 

@@ -74,7 +74,9 @@ impl Contents<'_> {
             }
             Next::End => {
                 // The last acknowledgement.
-                if let Some(credit) = session.credit_of(id, now) {
+                if let Some(credit) = session.credit_of(id, now)
+                    && !session.is_closed()
+                {
                     session.outbox.push_control(Control::Record(credit));
                 }
                 if over && matches!(id, ExchangeId::Ours(_)) {
@@ -259,6 +261,9 @@ impl Session {
     pub(super) fn end_collecting(&mut self, now: Instant, id: ExchangeId, body: Result<Bytes, ContentError>) {
         self.stop_collect_timer(id);
         self.exchanges.end_gathering(id);
+        if let (Ok(_), ExchangeId::Ours(call)) = (&body, id) {
+            self.complete(call);
+        }
         let failure = body.as_ref().err().copied();
         self.events.push_back(Event::Collected { exchange: id, body });
         if let Some(exchange) = self.exchanges.get_mut(id) {

@@ -306,7 +306,8 @@ impl Session {
         true
     }
 
-    /// Ends the session: every call of ours ends, every request of theirs is forgotten. Idempotent.
+    /// Ends the session: every call of ours ends, every request of theirs is forgotten. Results that had come as a whole
+    /// can still be [read](Contents::read). Idempotent.
     pub fn close(&mut self, cause: CloseCause) {
         if self.is_closed() {
             return;
@@ -375,6 +376,11 @@ impl Session {
     /// Requests of the peer that have not been answered.
     pub fn open_requests(&self) -> usize {
         self.requests.len()
+    }
+
+    /// Whether a request of the peer has not been answered.
+    pub fn is_open(&self, id: IncomingId) -> bool {
+        self.requests.contains(id)
     }
 
     /// The `first_call` of a session that replaces this one.

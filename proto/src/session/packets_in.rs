@@ -1,6 +1,6 @@
 //! What the peer sends in dialect 2.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -23,6 +23,10 @@ const COPY_MAX: usize = 2 * 1024;
 
 /// A packet may have this many times the bytes of a part that keeps it.
 const MAX_SHARE: usize = 4;
+
+/// A handler is stopped so long after its requester has given up, who is to be the first to know. As a rule his CANCEL
+/// stops it before.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// Most urgent is 0, least urgent is 7.
 type Urgency = u8;
@@ -175,9 +179,10 @@ impl Session {
             if options.metadata.is_empty() { options.metadata } else { options.metadata.detached() };
         let urgency: Urgency = options.urgency.unwrap_or(DEFAULT_URGENCY);
         let deadline = options.remaining.and_then(|left| now.checked_add(left));
-        let id = self.requests.insert(name, urgency, deadline);
+        let stop = deadline.and_then(|at| at.checked_add(GRACE));
+        let id = self.requests.insert(name, urgency, stop);
         self.exchanges.theirs.insert(call, id);
-        if let Some(at) = deadline {
+        if let Some(at) = stop {
             self.timers.set(Timer::Execution(id), at);
         }
         let body = match fin {
@@ -348,7 +353,7 @@ impl Session {
     }
 
     /// All of the result of a call of ours has come.
-    fn complete(&mut self, id: CallId) {
+    pub(super) fn complete(&mut self, id: CallId) {
         if self.calls.get_mut(id).is_none() {
             return;
         }

@@ -4,16 +4,18 @@ use std::any::Any;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{self, Poll};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use callosum_proto::session::{Refusal, Reply};
+use callosum_proto::session::{Body, ContentError, ExchangeId, Refusal, Reply};
 use callosum_proto::{ErrorInfo, Text, Ticket};
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use crate::handler::Context;
+use crate::handler::{Context, Kind, Method};
 use crate::node::Node;
+use crate::stream::{BodyError, BodyReader, Exchange, Responder, Turn, collect};
 
 /// What handlers may take together that are polled on the spot, one after the other, before the rest of them get tasks.
 const INLINE_BUDGET: Duration = Duration::from_micros(500);
@@ -51,7 +53,7 @@ impl Clock {
 /// A call that the scheduler has started and no handler has seen.
 pub(super) struct Started {
     pub(super) ticket: Ticket,
-    pub(super) body: Bytes,
+    pub(super) body: Body,
     pub(super) context: Context,
 }
 
@@ -62,7 +64,7 @@ pub(super) enum Begun {
 
 impl Started {
     pub(super) fn begin(self, node: &Node, clock: Option<&mut Clock>) -> Begun {
-        let Self { body, context, .. } = self;
+        let Self { ticket, body, context } = self;
         let Some(method) = node.handlers.find(&context.method) else {
             let detail = format!("no handler is registered for `{}`", context.method);
             return Begun::Ended(Reply::Error(Refusal::NoSuchMethod.to_error(&detail)));
@@ -80,7 +82,7 @@ impl Started {
         let inline = laps.is_some();
         let made = span.in_scope(|| {
             catch_unwind(AssertUnwindSafe(|| {
-                let mut handling = method.handler.call(body, context);
+                let mut handling = handle(&method, ticket, body, context);
                 // The waker does not matter: a handler that is not done is polled again by its task.
                 let poll = match inline {
                     true => handling.as_mut().poll(&mut task::Context::from_waker(task::Waker::noop())),
@@ -102,6 +104,50 @@ impl Started {
             Poll::Pending => Begun::Goes(running),
         }
     }
+}
+
+/// Hands the argument to the handler, in the way in which it takes it.
+fn handle(method: &Arc<Method>, ticket: Ticket, body: Body, context: Context) -> BoxFuture<'static, Reply> {
+    let exchange = || {
+        let (shared, link) = (context.peer.shared.clone(), context.link);
+        let id = ExchangeId::Theirs(context.request);
+        let told = shared.lock().follow_stream(link, id);
+        Arc::new(Exchange::new(shared, link, id, told, None))
+    };
+    match (&method.kind, body) {
+        (Kind::Whole(handler), Body::Whole(body)) => handler.call(body, context),
+        (Kind::Whole(_), Body::Streamed { size, .. }) => {
+            let (method, exchange) = (method.clone(), exchange());
+            async move {
+                let body = collect(&exchange, size).await;
+                drop(exchange);
+                match (&method.kind, body) {
+                    (Kind::Whole(handler), Ok(body)) => handler.call(body, context).await,
+                    (_, Err(error)) => incomplete(&error),
+                    (Kind::Streamed(_), Ok(_)) => unreachable!("a handler stays what it is"),
+                }
+            }
+            .boxed()
+        }
+        (Kind::Streamed(handler), body) => {
+            let (codec, exchange) = (context.codec(), exchange());
+            let max_item = context.peer.shared.node.config.session.max_body;
+            let reader = match body {
+                Body::Whole(body) => BodyReader::whole(body, codec, max_item),
+                Body::Streamed { size, .. } => BodyReader::live(exchange.clone(), size, codec, max_item),
+            };
+            handler.call(reader, Responder::new(Turn { exchange, ticket }, codec), context)
+        }
+    }
+}
+
+/// What the caller is told of an argument that could not be put together. No handler has seen it.
+fn incomplete(error: &BodyError) -> Reply {
+    let refusal = match error {
+        BodyError::Read(ContentError::TooLarge { .. }) => Refusal::BodyTooLarge,
+        _ => Refusal::MalformedBody,
+    };
+    Reply::Error(refusal.to_error(&error.to_string()))
 }
 
 /// A handler under way. Its panic is its failure.

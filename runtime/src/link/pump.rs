@@ -71,10 +71,14 @@ impl Pump {
                 return node.dispatcher.arrive(node, &self.peer, self.link, request, clock);
             }
             Effect::Stop(id, reply) => node.dispatcher.stop(node, self.link, id, reply),
-            Effect::Established(ready) => {
+            Effect::Established(ready, dialect) => {
                 self.established = true;
                 node.set_established(&self.peer, true);
                 node.report(Event::Connected(self.peer.handle()));
+                if dialect < node.config.session.dialect {
+                    add(&self.peer.counters.downgrades, 1);
+                    node.report(Event::Downgraded { peer: self.peer.id, dialect });
+                }
                 for waiter in ready {
                     // It may have stopped waiting.
                     let _ = waiter.send(());
@@ -87,7 +91,10 @@ impl Pump {
                     node.report(Event::Anomaly { peer: self.peer.id, anomaly });
                 }
             }
-            Effect::Complete(..) | Effect::Pong(..) => unreachable!("settled by the peer itself"),
+            Effect::Goodbye => node.report(Event::Draining { peer: self.peer.id }),
+            Effect::Complete(..) | Effect::Ended { .. } | Effect::Wake(_) | Effect::Pong(..) => {
+                unreachable!("settled by the peer itself")
+            }
         }
         false
     }

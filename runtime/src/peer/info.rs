@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use callosum_proto::session::Dialect;
 use callosum_proto::wire::Hello;
 
 use crate::auth::{CurvePublicKey, Identity};
@@ -15,6 +16,8 @@ pub struct PeerInfo {
     pub routing_id: Bytes,
     /// What the peer said of itself; `None` for one that only speaks dialect 1, such as Python's.
     pub hello: Option<Hello>,
+    /// What is spoken with it, once the handshake is complete. Streams and metadata need dialect 2.
+    pub dialect: Option<Dialect>,
     /// The key that the peer has proved to own; `None` without CURVE.
     pub public_key: Option<CurvePublicKey>,
     /// What our [`Authenticator`](crate::auth::Authenticator) admitted the peer as; `None` if this side connected, or

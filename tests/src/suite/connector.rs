@@ -218,6 +218,7 @@ pub async fn events(rig: Rig) {
     connector_driver.join().await.expect("it ends well");
     assert!(matches!(ours.next().await, Some(Event::Disconnected { cause: DisconnectCause::Shutdown, .. })));
     assert!(ours.next().await.is_none());
+    assert!(matches!(one.next().await, Some(Event::Draining { peer: going }) if going == peer.id()));
     let Some(Event::Disconnected { peer: gone, cause }) = one.next().await else {
         panic!("not disconnected")
     };
@@ -227,6 +228,7 @@ pub async fn events(rig: Rig) {
     driver.join().await.expect("it ends well");
     assert!(one.next().await.is_none());
     assert!(matches!(two.next().await, Some(Event::Connected(_))));
+    assert!(matches!(two.next().await, Some(Event::Draining { .. })));
     assert!(matches!(two.next().await, Some(Event::Disconnected { .. })));
     assert!(two.next().await.is_none());
     assert!(binder.events().next().await.is_none(), "nothing happens any more");

@@ -12,6 +12,7 @@ pub mod nesting;
 pub mod ordering;
 pub mod plugging;
 pub mod shutdown;
+pub mod streams;
 
 /// Makes a module of tests from test bodies: one runtime, one transport.
 #[macro_export]

@@ -206,6 +206,11 @@ impl Receiving {
         self.fin
     }
 
+    /// Whether all of it is here, to be read.
+    pub(in crate::session) fn is_readable(&self) -> bool {
+        self.fin && self.failed.is_none() && self.gather.is_none()
+    }
+
     pub(in crate::session) fn has_failed(&self) -> bool {
         self.failed.is_some()
     }

@@ -260,9 +260,11 @@ impl Exchanges {
         }
     }
 
-    /// The link is gone.
+    /// The link is gone. What has come as a whole can still be read.
     pub(in crate::session) fn clear(&mut self) {
-        self.table.clear();
+        self.table.retain(|_, exchange| {
+            exchange.over && exchange.receive.as_ref().is_some_and(super::Receiving::is_readable)
+        });
         self.ours.clear();
         self.theirs.clear();
         self.lanes = Default::default();

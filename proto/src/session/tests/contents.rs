@@ -656,6 +656,19 @@ fn a_result_is_read_after_its_call_has_ended() {
     assert_eq!((Bytes::from(read), end), (body(100_000), true));
     exchange(&mut a, &mut b);
     assert!(a.session.is_idle());
+    // Or after the link has ended.
+    let call = a.invoke("m");
+    exchange(&mut a, &mut b);
+    let asked = request(&mut b);
+    b.session.reply(asked.id, Reply::result(body(100_000))).unwrap();
+    exchange(&mut a, &mut b);
+    let (mut c, mut d) = pair2(two(), two());
+    std::mem::swap(&mut a, &mut c);
+    c.session.close(CloseCause::LinkLost);
+    assert!(c.events().contains(&ended(call, Outcome::Complete)));
+    assert_eq!(c.read_all(ExchangeId::Ours(call)), (body(100_000).to_vec(), true));
+    assert_eq!((c.read(ExchangeId::Ours(call)), c.sent()), (Err(ContentError::NotOpen), vec![]));
+    std::mem::swap(&mut b, &mut d);
     // Or dropped unread.
     let call = a.invoke("m");
     exchange(&mut a, &mut b);

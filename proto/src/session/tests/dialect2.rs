@@ -195,9 +195,11 @@ fn a_requester_that_gives_up_stops_the_handler_in_time() {
     side.hear_records(&[open(0), open(2), open(4)]);
     let requests = [request(&mut side), request(&mut side), request(&mut side)];
     side.session.started(requests[1].id, side.now + SECOND / 2);
-    side.session.started(requests[2].id, side.now + 2 * SECOND);
+    side.session.started(requests[2].id, side.now + 3 * SECOND);
     side.pass(SECOND / 2);
     assert_eq!(side.events(), [Event::ExecutionTimedOut(requests[1].id)]);
+    side.pass(SECOND);
+    assert_eq!(side.events(), [], "the requester is to know first");
     side.pass(SECOND / 2);
     let late = [requests[0].id, requests[2].id].map(Event::ExecutionTimedOut);
     assert_eq!(side.events(), late, "whether it has started or not");

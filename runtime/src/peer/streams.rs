@@ -1,0 +1,116 @@
+//! What a peer's session tells those who read and write its calls bit by bit.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use callosum_proto::session::{ExchangeId, IncomingId, Outcome, Read};
+use callosum_proto::{CallId, Metadata, PeerId};
+
+use super::{Effect, PeerState, Reaction};
+use crate::error::{CallError, DisconnectCause};
+use crate::stream::{Head, Shared};
+
+impl PeerState {
+    /// Whoever reads or writes a request of the peer is told from now on.
+    pub(crate) fn follow_stream(&mut self, link: PeerId, id: ExchangeId) -> Arc<Shared> {
+        let shared = Arc::<Shared>::default();
+        // On another link, the number is that of another request.
+        if self.link == link {
+            self.streams.insert(id, shared.clone());
+        }
+        shared
+    }
+
+    /// Nobody reads or writes it any more.
+    pub(crate) fn forget_stream(&mut self, id: ExchangeId, shared: &Arc<Shared>) {
+        if self.streams.get(&id).is_some_and(|known| Arc::ptr_eq(known, shared)) {
+            self.streams.remove(&id);
+        }
+    }
+
+    pub(crate) fn set_reply_metadata(&mut self, link: PeerId, id: IncomingId, metadata: Metadata) {
+        if self.link == link && self.session.is_open(id) {
+            self.reply_metadata.insert(id, metadata);
+        }
+    }
+
+    pub(super) fn tell(
+        &self,
+        id: ExchangeId,
+        what: impl FnOnce(&Shared) -> crate::stream::Wakers,
+        effects: &mut Vec<Effect>,
+    ) {
+        if let Some(shared) = self.streams.get(&id) {
+            effects.extend(what(shared).into_iter().flatten().map(Effect::Wake));
+        }
+    }
+
+    /// The result of a call of ours is more than one piece.
+    pub(super) fn begin_result(
+        &mut self,
+        call: CallId,
+        metadata: Metadata,
+        size: Option<u64>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let id = ExchangeId::Ours(call);
+        if let Some(waiter) = self.waiting.remove(&call) {
+            let shared = Arc::<Shared>::default();
+            self.streams.insert(id, shared.clone());
+            effects.push(Effect::Complete(waiter, Ok(Reaction::Large { metadata, size, shared })));
+        } else {
+            self.tell(id, |shared| shared.begin(Head { metadata, size, whole: None }), effects);
+        }
+    }
+
+    pub(super) fn end_call(
+        &mut self,
+        call: CallId,
+        outcome: Outcome,
+        metadata: Metadata,
+        effects: &mut Vec<Effect>,
+    ) {
+        if let Some(waiter) = self.waiting.remove(&call) {
+            let result = match outcome {
+                Outcome::Result(body) => Ok(Reaction::Result(body, metadata)),
+                other => Err(self.failure(other)),
+            };
+            effects.push(Effect::Complete(waiter, result));
+            return;
+        }
+        let id = ExchangeId::Ours(call);
+        let Some(shared) = self.streams.get(&id) else { return };
+        let (wakers, well) = match outcome {
+            Outcome::Result(body) => {
+                let size = Some(body.len() as u64);
+                let begun = shared.begin(Head { metadata, size, whole: Some(body) });
+                shared.end(Ok(()));
+                (begun, true)
+            }
+            Outcome::Complete => (shared.end(Ok(())), true),
+            other => (shared.end(Err(self.failure(other))), false),
+        };
+        effects.push(Effect::Ended { well });
+        effects.extend(wakers.into_iter().flatten().map(Effect::Wake));
+    }
+
+    /// The session is over: nothing more is read or written.
+    pub(super) fn end_streams(&mut self, cause: &DisconnectCause, effects: &mut Vec<Effect>) {
+        self.reply_metadata.clear();
+        let now = Instant::now();
+        for (id, shared) in self.streams.drain() {
+            let mut rest = VecDeque::new();
+            loop {
+                match self.session.contents().read(now, id) {
+                    Ok(Read::Chunk(chunk)) => rest.push_back(chunk),
+                    Ok(Read::End) => break shared.leave(rest),
+                    // A whole result came with its head, and what is incomplete is of no use.
+                    Ok(Read::Pending) | Err(_) => break,
+                }
+            }
+            let wakers = shared.end(Err(CallError::Disconnected(cause.clone())));
+            effects.extend(wakers.into_iter().flatten().map(Effect::Wake));
+        }
+    }
+}

@@ -1,0 +1,358 @@
+//! One call's contents, from either end, as its readers and writers share them.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use bytes::Bytes;
+use callosum_proto::session::{Acknowledged, Chunk, ContentError, ExchangeId, Read, WriteError};
+use callosum_proto::{Metadata, PeerId};
+use parking_lot::Mutex;
+
+use super::BodyError;
+use crate::dispatch::Loan;
+use crate::error::CallError;
+use crate::peer::PeerShared;
+use crate::stats::add;
+
+/// What a link tells the reader and the writer of an exchange.
+#[derive(Debug, Default)]
+pub(crate) struct Shared(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    reader: Option<Waker>,
+    writer: Option<Waker>,
+    head: Option<Head>,
+    collected: Option<Result<Bytes, ContentError>>,
+    /// What had come as a whole, and was not read, when the link ended.
+    rest: Option<VecDeque<Chunk>>,
+    /// How it ended, if it did. The error is for whoever asks first.
+    end: Option<Result<(), Option<CallError>>>,
+}
+
+/// How a result begins.
+#[derive(Debug)]
+pub(crate) struct Head {
+    pub(crate) metadata: Metadata,
+    pub(crate) size: Option<u64>,
+    /// All of the result, if it came as a whole.
+    pub(crate) whole: Option<Bytes>,
+}
+
+/// Who is to be woken once no lock is held.
+pub(crate) type Wakers = [Option<Waker>; 2];
+
+impl Shared {
+    pub(crate) fn readable(&self) -> Wakers {
+        [self.0.lock().reader.take(), None]
+    }
+
+    pub(crate) fn writable(&self) -> Wakers {
+        [None, self.0.lock().writer.take()]
+    }
+
+    pub(crate) fn begin(&self, head: Head) -> Wakers {
+        let mut state = self.0.lock();
+        state.head = Some(head);
+        [state.reader.take(), None]
+    }
+
+    pub(crate) fn collected(&self, body: Result<Bytes, ContentError>) -> Wakers {
+        let mut state = self.0.lock();
+        state.collected = Some(body);
+        [state.reader.take(), None]
+    }
+
+    /// It has ended; what came before stays readable.
+    pub(crate) fn end(&self, result: Result<(), CallError>) -> Wakers {
+        let mut state = self.0.lock();
+        if state.end.is_none() {
+            state.end = Some(result.map_err(Some));
+        }
+        [state.reader.take(), state.writer.take()]
+    }
+
+    /// The link has ended, and this is left to be read.
+    pub(crate) fn leave(&self, rest: VecDeque<Chunk>) {
+        self.0.lock().rest = Some(rest);
+    }
+
+    fn next_of_rest(&self) -> Option<Read> {
+        let mut state = self.0.lock();
+        Some(state.rest.as_mut()?.pop_front().map_or(Read::End, Read::Chunk))
+    }
+
+    fn all_of_rest(&self) -> Option<Bytes> {
+        let rest = self.0.lock().rest.take()?;
+        Some(rest.into_iter().flat_map(|chunk| chunk.bytes).collect())
+    }
+
+    fn failure(&self) -> Option<BodyError> {
+        match &mut self.0.lock().end {
+            Some(Err(error)) => {
+                Some(error.take().map_or(BodyError::Read(ContentError::NotOpen), BodyError::Call))
+            }
+            _ => None,
+        }
+    }
+
+    fn has_ended(&self) -> bool {
+        self.0.lock().end.is_some()
+    }
+
+    fn watch_reader(&self, cx: &Context<'_>) {
+        self.0.lock().reader = Some(cx.waker().clone());
+    }
+
+    fn watch_writer(&self, cx: &Context<'_>) {
+        self.0.lock().writer = Some(cx.waker().clone());
+    }
+}
+
+/// A call's contents. Dropping the last of its users ends the call, if it is one of ours and has not ended.
+pub(crate) struct Exchange {
+    peer: Arc<PeerShared>,
+    link: PeerId,
+    id: ExchangeId,
+    shared: Arc<Shared>,
+    /// The place of the handler that made the call, while others may have it.
+    _loan: Option<Loan>,
+}
+
+impl Exchange {
+    pub(crate) fn new(
+        peer: Arc<PeerShared>,
+        link: PeerId,
+        id: ExchangeId,
+        shared: Arc<Shared>,
+        loan: Option<Loan>,
+    ) -> Self {
+        Self { peer, link, id, shared, _loan: loan }
+    }
+
+    pub(crate) fn peer(&self) -> &Arc<PeerShared> {
+        &self.peer
+    }
+
+    pub(crate) fn link(&self) -> PeerId {
+        self.link
+    }
+
+    pub(crate) fn id(&self) -> ExchangeId {
+        self.id
+    }
+
+    /// Whether the session that knows it is still there. Numbers of our calls are never used again, those of theirs
+    /// are, on the next link.
+    fn is_there(&self, link: PeerId) -> bool {
+        matches!(self.id, ExchangeId::Ours(_)) || link == self.link
+    }
+
+    /// How the result begins, or why it does not.
+    pub(crate) fn poll_head(&self, cx: &mut Context<'_>) -> Poll<Result<Head, CallError>> {
+        let mut state = self.shared.0.lock();
+        if let Some(head) = state.head.take() {
+            return Poll::Ready(Ok(head));
+        }
+        if let Some(Err(error)) = &mut state.end
+            && let Some(error) = error.take()
+        {
+            return Poll::Ready(Err(error));
+        }
+        state.reader = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    pub(crate) fn poll_read(&self, cx: &mut Context<'_>) -> Poll<Result<Read, BodyError>> {
+        self.shared.watch_reader(cx);
+        let read = {
+            let mut state = self.peer.lock();
+            match self.is_there(state.link) {
+                true => state.session.contents().read(Instant::now(), self.id),
+                false => Err(ContentError::NotOpen),
+            }
+        };
+        match read {
+            Ok(Read::Pending) => Poll::Pending,
+            Ok(read) => {
+                // There may be credit to give.
+                self.peer.waker.wake();
+                Poll::Ready(Ok(read))
+            }
+            Err(ContentError::NotOpen) => {
+                Poll::Ready(self.shared.next_of_rest().ok_or_else(|| self.failure()))
+            }
+            Err(error) => Poll::Ready(Err(error.into())),
+        }
+    }
+
+    fn failure(&self) -> BodyError {
+        self.shared.failure().unwrap_or(BodyError::Read(ContentError::NotOpen))
+    }
+
+    /// Waits for room; how many bytes.
+    pub(crate) fn poll_room(&self, cx: &mut Context<'_>) -> Poll<Result<usize, WriteError>> {
+        self.shared.watch_writer(cx);
+        let mut state = self.peer.lock();
+        if !self.is_there(state.link) {
+            return Poll::Ready(Err(WriteError::NotOpen));
+        }
+        match state.session.contents().room(self.id) {
+            Ok(0) => Poll::Pending,
+            room => Poll::Ready(room),
+        }
+    }
+
+    pub(crate) fn write(&self, bytes: Bytes, end_of_item: bool) -> Result<(), WriteError> {
+        self.change(|contents| contents.write(self.id, bytes, end_of_item))
+    }
+
+    pub(crate) fn finish(&self) -> Result<(), WriteError> {
+        self.change(|contents| contents.finish(self.id))
+    }
+
+    fn change(
+        &self,
+        change: impl FnOnce(&mut callosum_proto::session::Contents<'_>) -> Result<(), WriteError>,
+    ) -> Result<(), WriteError> {
+        {
+            let mut state = self.peer.lock();
+            if !self.is_there(state.link) {
+                return Err(WriteError::NotOpen);
+            }
+            change(&mut state.session.contents())?;
+        }
+        self.peer.waker.wake();
+        Ok(())
+    }
+
+    /// Waits for the reader to have taken everything that was written.
+    pub(crate) fn poll_acknowledged(&self, cx: &mut Context<'_>) -> Poll<Result<u64, BodyError>> {
+        self.shared.watch_writer(cx);
+        let acknowledged = {
+            let mut state = self.peer.lock();
+            match self.is_there(state.link) {
+                true => state.session.contents().acknowledged(self.id),
+                false => Err(WriteError::NotOpen),
+            }
+        };
+        match acknowledged {
+            Ok(Acknowledged { written, consumed }) if written == consumed => Poll::Ready(Ok(consumed)),
+            Ok(_) => Poll::Pending,
+            Err(WriteError::NotOpen) => {
+                Poll::Ready(Err(self.shared.failure().unwrap_or(WriteError::NotOpen.into())))
+            }
+            Err(error) => Poll::Ready(Err(error.into())),
+        }
+    }
+
+    /// Bytes that were written and that the reader has taken.
+    pub(crate) fn acknowledged(&self) -> Result<Acknowledged, WriteError> {
+        let mut state = self.peer.lock();
+        match self.is_there(state.link) {
+            true => state.session.contents().acknowledged(self.id),
+            false => Err(WriteError::NotOpen),
+        }
+    }
+
+    /// What is written is incomplete and will stay so.
+    pub(crate) fn abort(&self) {
+        if let ExchangeId::Ours(call) = self.id {
+            self.peer.lock().session.contents().abort(call);
+            self.peer.waker.wake();
+        }
+    }
+
+    /// Nobody reads on.
+    pub(crate) fn stop(&self) {
+        match self.id {
+            ExchangeId::Ours(_) => self.abandon(),
+            ExchangeId::Theirs(_) => {
+                let mut state = self.peer.lock();
+                if self.is_there(state.link) {
+                    state.session.contents().stop(self.id);
+                }
+            }
+        }
+        self.peer.waker.wake();
+    }
+
+    /// Ends a call of ours that has not ended.
+    fn abandon(&self) {
+        let ExchangeId::Ours(call) = self.id else { return };
+        let abandoned = {
+            let mut state = self.peer.lock();
+            let abandoned = state.session.abandon(call);
+            state.session.contents().stop(self.id);
+            abandoned
+        };
+        if abandoned {
+            add(&self.peer.counters.calls_failed, 1);
+            self.peer.waker.wake();
+        }
+        if !self.shared.has_ended() {
+            self.shared.end(Err(CallError::Cancelled)).into_iter().flatten().for_each(Waker::wake);
+        }
+    }
+
+    /// Starts to put the content together.
+    fn start_collecting(&self) -> Result<(), BodyError> {
+        let started = {
+            let mut state = self.peer.lock();
+            match self.is_there(state.link) {
+                true => state.session.contents().collect(Instant::now(), self.id),
+                false => Err(ContentError::NotOpen),
+            }
+        };
+        self.peer.waker.wake();
+        match started {
+            Err(ContentError::NotOpen) if self.has_rest() => Ok(()),
+            Err(ContentError::NotOpen) => Err(self.failure()),
+            other => Ok(other?),
+        }
+    }
+
+    fn has_rest(&self) -> bool {
+        self.shared.0.lock().rest.is_some()
+    }
+
+    fn poll_collected(&self, cx: &mut Context<'_>) -> Poll<Result<Bytes, BodyError>> {
+        self.shared.watch_reader(cx);
+        if let Some(body) = self.shared.0.lock().collected.take() {
+            return Poll::Ready(match body {
+                Ok(body) => Ok(body),
+                // Of a call of ours, what the call came to says more.
+                Err(error) => Err(self.shared.failure().unwrap_or(error.into())),
+            });
+        }
+        if let Some(rest) = self.shared.all_of_rest() {
+            return Poll::Ready(Ok(rest));
+        }
+        match self.shared.failure() {
+            Some(error) => Poll::Ready(Err(error)),
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.abandon();
+        self.peer.lock().forget_stream(self.id, &self.shared);
+    }
+}
+
+/// Puts a content together, once there is room for it. `size` is what its writer has declared.
+///
+/// Cancel safe in that dropping it gives the room back.
+pub(crate) async fn collect(exchange: &Exchange, size: Option<u64>) -> Result<Bytes, BodyError> {
+    let node = &exchange.peer.node;
+    let limit = node.config.session.max_body;
+    let size = size.map_or(limit, |size| usize::try_from(size).unwrap_or(usize::MAX).min(limit));
+    let _room = node.reassembly.room(size).await;
+    exchange.start_collecting()?;
+    poll_fn(|cx| exchange.poll_collected(cx)).await
+}

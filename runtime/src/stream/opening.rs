@@ -1,0 +1,170 @@
+//! Opening a call whose argument or result is streamed.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use callosum_proto::session::{Call, ExchangeId};
+use callosum_proto::{Metadata, OrderingKey};
+use serde::Serialize;
+
+use super::exchange::{Exchange, Head};
+use super::{BodyReader, BodyWriter};
+use crate::error::CallError;
+use crate::{Codec, Peer};
+
+/// A call that is about to be opened: set its options, then send its argument or stream it.
+///
+/// Needs dialect 2: towards a Python peer it fails with [`InvokeError::NeedsDialect2`](crate::InvokeError::NeedsDialect2).
+/// The call lasts until its result has come as a whole, or is dropped; a timeout holds for all of it.
+#[must_use = "a call is made when its argument is sent or streamed"]
+#[derive(Debug)]
+pub struct Opening<'a> {
+    peer: &'a Peer,
+    call: Call,
+    timeout: Option<Duration>,
+    codec: Codec,
+}
+
+impl<'a> Opening<'a> {
+    pub(crate) fn new(peer: &'a Peer, method: &str) -> Self {
+        let config = &peer.shared.node.config;
+        Self { peer, call: Call::new(method, ""), timeout: config.call_timeout, codec: config.codec }
+    }
+
+    /// Orders the call among those with the same key, as the other side's ordering mode promises.
+    pub fn key(mut self, key: impl Into<String>) -> Self {
+        self.call.key = OrderingKey::text(key);
+        self
+    }
+
+    /// Ends the call after this long, result and all, and cancels it on the other side.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// Waits as long as it takes, whatever the endpoint's default.
+    pub fn no_timeout(mut self) -> Self {
+        self.timeout = None;
+        self
+    }
+
+    /// Sends this along.
+    pub fn metadata(mut self, metadata: Metadata) -> Self {
+        self.call.metadata = metadata;
+        self
+    }
+
+    /// What leaves first: from 0, the most urgent, to 7. Default 3.
+    pub fn urgency(mut self, urgency: u8) -> Self {
+        self.call.urgency = urgency.min(7);
+        self
+    }
+
+    /// Compresses the argument with Snappy, piece by piece, where that makes it shorter.
+    pub fn compress(mut self, compress: bool) -> Self {
+        self.call.compressed = compress;
+        self
+    }
+
+    /// Serializes argument, and items, in this codec.
+    pub fn codec(mut self, codec: Codec) -> Self {
+        self.codec = codec;
+        self
+    }
+
+    /// Makes the call with a typed argument, for a streamed result.
+    ///
+    /// # Errors
+    /// If the call can't be made; see [`CallError`].
+    pub fn send<A: Serialize + ?Sized>(self, argument: &A) -> Result<Answer, CallError> {
+        let body = self.codec.encode(argument).map_err(CallError::Encode)?;
+        self.send_raw(body)
+    }
+
+    /// Makes the call with raw bytes, for a streamed result.
+    ///
+    /// # Errors
+    /// If the call can't be made; see [`CallError`].
+    pub fn send_raw(mut self, body: Bytes) -> Result<Answer, CallError> {
+        self.call.body = body;
+        let codec = self.codec;
+        Ok(Answer { exchange: Some(self.make()?), codec })
+    }
+
+    /// Makes the call with an argument that is written to the [`BodyWriter`].
+    ///
+    /// # Errors
+    /// If the call can't be made; see [`CallError`].
+    pub fn stream(mut self) -> Result<(BodyWriter, Answer), CallError> {
+        self.call.streamed = true;
+        let codec = self.codec;
+        let exchange = self.make()?;
+        Ok((BodyWriter::new(exchange.clone(), codec), Answer { exchange: Some(exchange), codec }))
+    }
+
+    fn make(mut self) -> Result<Arc<Exchange>, CallError> {
+        self.call.deadline = self.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let peer = &self.peer.shared;
+        let (call, link, shared) = peer.open(self.call)?;
+        let loan = self.peer.lender.map(|lender| lender.lend(&peer.node));
+        Ok(Arc::new(Exchange::new(peer.clone(), link, ExchangeId::Ours(call), shared, loan)))
+    }
+}
+
+/// The result of a call, once it begins.
+///
+/// # Cancel safety
+/// Dropping it ends the call, also while its argument is being written.
+#[must_use = "dropping it ends the call"]
+pub struct Answer {
+    /// Until it has begun.
+    exchange: Option<Arc<Exchange>>,
+    codec: Codec,
+}
+
+impl std::fmt::Debug for Answer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Answer").finish_non_exhaustive()
+    }
+}
+
+/// A result that comes bit by bit.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Streamed {
+    /// What the other side sent along.
+    pub metadata: Metadata,
+    /// The result.
+    pub body: BodyReader,
+}
+
+impl Future for Answer {
+    type Output = Result<Streamed, CallError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        let exchange = this.exchange.as_ref().expect("an answer is not polled after it is complete");
+        let head = ready!(exchange.poll_head(cx));
+        let Some(exchange) = this.exchange.take() else { return Poll::Pending };
+        let Head { metadata, size, whole } = head?;
+        let max_item = exchange.peer().node.config.session.max_body;
+        let body = match whole {
+            Some(bytes) => BodyReader::whole(bytes, this.codec, max_item),
+            None => BodyReader::live(exchange, size, this.codec, max_item),
+        };
+        Poll::Ready(Ok(Streamed { metadata, body }))
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        if let Some(exchange) = &self.exchange {
+            exchange.stop();
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! Reading a body.
+
+use std::io;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes, BytesMut};
+use callosum_proto::session::{Chunk, Read};
+use futures_io::AsyncRead;
+use futures_util::{Stream, StreamExt};
+use serde::de::DeserializeOwned;
+
+use super::exchange::Exchange;
+use super::{BodyError, exchange};
+use crate::Codec;
+
+/// An argument or a result, as it comes.
+///
+/// It is a [`Stream`] of the bytes in the pieces in which they came, and an [`AsyncRead`], whose errors hold a
+/// [`BodyError`]. Reading gives the other side credit to send more: one who does not read holds up that one body and
+/// nothing else. At most [`Limits::stream_window`](crate::Limits::stream_window) bytes wait here, more where the distance
+/// is long.
+///
+/// # Cancel safety
+/// Whatever reads can be dropped while it waits; nothing is lost. Dropping the reader itself before its end tells the
+/// other side to send no more, and ends the call if it is one that this side made.
+pub struct BodyReader {
+    source: Source,
+    /// Read and not yet handed out.
+    rest: Bytes,
+    rest_ends_item: bool,
+    ended: bool,
+    size: Option<u64>,
+    codec: Codec,
+    max_item: usize,
+}
+
+enum Source {
+    /// It came in one piece.
+    Whole(Option<Bytes>),
+    Live(Arc<Exchange>),
+}
+
+impl std::fmt::Debug for BodyReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BodyReader")
+            .field("size", &self.size)
+            .field("ended", &self.ended)
+            .finish_non_exhaustive()
+    }
+}
+
+impl BodyReader {
+    pub(crate) fn whole(bytes: Bytes, codec: Codec, max_item: usize) -> Self {
+        let size = Some(bytes.len() as u64);
+        Self::new(Source::Whole(Some(bytes)), size, codec, max_item)
+    }
+
+    pub(crate) fn live(exchange: Arc<Exchange>, size: Option<u64>, codec: Codec, max_item: usize) -> Self {
+        Self::new(Source::Live(exchange), size, codec, max_item)
+    }
+
+    fn new(source: Source, size: Option<u64>, codec: Codec, max_item: usize) -> Self {
+        let (rest, rest_ends_item, ended) = (Bytes::new(), false, false);
+        Self { source, rest, rest_ends_item, ended, size, codec, max_item }
+    }
+
+    /// Bytes of the whole, if the other side has said.
+    pub fn size(&self) -> Option<u64> {
+        self.size
+    }
+
+    /// What is left of it, in one piece of at most [`Limits::max_body`](crate::Limits::max_body) bytes.
+    ///
+    /// Cancel safety: what was read is lost with the future.
+    ///
+    /// # Errors
+    /// [`BodyError`], also if it is larger.
+    pub async fn collect(mut self) -> Result<Bytes, BodyError> {
+        if let (Source::Live(exchange), true) = (&self.source, self.rest.is_empty() && !self.ended) {
+            let body = exchange::collect(exchange, self.size).await;
+            self.ended = true;
+            return body;
+        }
+        let mut body = BytesMut::from(&self.rest[..]);
+        self.rest = Bytes::new();
+        while let Some(chunk) = self.next().await {
+            let chunk = chunk?;
+            if body.len() + chunk.len() > self.max_item {
+                return Err(BodyError::ItemTooLarge { limit: self.max_item });
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body.freeze())
+    }
+
+    /// The items of a typed stream, in the endpoint's codec.
+    ///
+    /// What follows the last item's end is one more item, unless it is empty.
+    pub fn items<T: DeserializeOwned>(self) -> Items<T> {
+        Items { reader: self, partial: BytesMut::new(), failed: false, item: PhantomData }
+    }
+
+    /// Uses another codec for [`items`](Self::items).
+    pub fn codec(mut self, codec: Codec) -> Self {
+        self.codec = codec;
+        self
+    }
+
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Chunk, BodyError>>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        if !self.rest.is_empty() {
+            let (bytes, end_of_item) = (std::mem::take(&mut self.rest), self.rest_ends_item);
+            return Poll::Ready(Some(Ok(Chunk { bytes, end_of_item })));
+        }
+        match &mut self.source {
+            Source::Whole(bytes) => {
+                self.ended = true;
+                let whole = bytes.take().map(|bytes| Ok(Chunk { bytes, end_of_item: true }));
+                Poll::Ready(whole)
+            }
+            Source::Live(exchange) => match ready!(exchange.poll_read(cx)) {
+                Ok(Read::Chunk(chunk)) => Poll::Ready(Some(Ok(chunk))),
+                Ok(Read::End) => {
+                    self.ended = true;
+                    Poll::Ready(None)
+                }
+                Ok(Read::Pending) => Poll::Pending,
+                Err(error) => {
+                    self.ended = true;
+                    Poll::Ready(Some(Err(error)))
+                }
+            },
+        }
+    }
+}
+
+impl Stream for BodyReader {
+    type Item = Result<Bytes, BodyError>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        loop {
+            match ready!(this.poll_chunk(cx)) {
+                // An empty item has no bytes.
+                Some(Ok(chunk)) if chunk.bytes.is_empty() => {}
+                other => return Poll::Ready(other.map(|chunk| chunk.map(|chunk| chunk.bytes))),
+            }
+        }
+    }
+}
+
+impl AsyncRead for BodyReader {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if buf.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        while this.rest.is_empty() {
+            match ready!(this.poll_chunk(cx)) {
+                Some(Ok(chunk)) => (this.rest, this.rest_ends_item) = (chunk.bytes, chunk.end_of_item),
+                Some(Err(error)) => return Poll::Ready(Err(error.into())),
+                None => return Poll::Ready(Ok(0)),
+            }
+            // A whole body ends with its only piece, of which there may be more to hand out.
+            if this.ended && this.rest.is_empty() {
+                return Poll::Ready(Ok(0));
+            }
+        }
+        let n = buf.len().min(this.rest.len());
+        this.rest.copy_to_slice(&mut buf[..n]);
+        Poll::Ready(Ok(n))
+    }
+}
+
+impl Drop for BodyReader {
+    fn drop(&mut self) {
+        if let (Source::Live(exchange), false) = (&self.source, self.ended) {
+            exchange.stop();
+        }
+    }
+}
+
+/// The items of a typed stream. See [`BodyReader::items`].
+///
+/// After an error there are no more. An item has at most [`Limits::max_body`](crate::Limits::max_body) bytes.
+#[derive(Debug)]
+pub struct Items<T> {
+    reader: BodyReader,
+    partial: BytesMut,
+    failed: bool,
+    item: PhantomData<fn() -> T>,
+}
+
+impl<T> Items<T> {
+    fn fail(&mut self, error: BodyError) -> Poll<Option<Result<T, BodyError>>> {
+        self.failed = true;
+        Poll::Ready(Some(Err(error)))
+    }
+}
+
+impl<T: DeserializeOwned> Items<T> {
+    fn decode(&mut self, bytes: &[u8]) -> Poll<Option<Result<T, BodyError>>> {
+        match self.reader.codec.decode(bytes) {
+            Ok(item) => Poll::Ready(Some(Ok(item))),
+            Err(error) => self.fail(error.into()),
+        }
+    }
+}
+
+impl<T: DeserializeOwned> Stream for Items<T> {
+    type Item = Result<T, BodyError>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        loop {
+            if this.failed {
+                return Poll::Ready(None);
+            }
+            match ready!(this.reader.poll_chunk(cx)) {
+                Some(Ok(Chunk { bytes, end_of_item })) => {
+                    let limit = this.reader.max_item;
+                    if this.partial.len() + bytes.len() > limit {
+                        return this.fail(BodyError::ItemTooLarge { limit });
+                    }
+                    if end_of_item && this.partial.is_empty() {
+                        return this.decode(&bytes);
+                    }
+                    this.partial.extend_from_slice(&bytes);
+                    if end_of_item {
+                        let item = this.partial.split();
+                        return this.decode(&item);
+                    }
+                }
+                Some(Err(error)) => return this.fail(error),
+                None if this.partial.is_empty() => return Poll::Ready(None),
+                None => {
+                    let item = this.partial.split();
+                    return this.decode(&item);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Answering a call bit by bit.
+
+use std::sync::Arc;
+
+use callosum_proto::session::{ExchangeId, Reply, ReplyError};
+use callosum_proto::{Metadata, Ticket};
+use futures_util::future::BoxFuture;
+
+use super::exchange::Exchange;
+use super::{BodyReader, BodyWriter};
+use crate::Codec;
+use crate::error::HandlerError;
+use crate::handler::Context;
+
+/// Answers calls whose argument is read, and whose result is written, bit by bit. Closures become handlers through
+/// [`Handlers::add_stream`](crate::Handlers::add_stream).
+///
+/// The future is dropped when the call is cancelled, times out, or loses its connection. The call ends with it: with
+/// what was written if it is [`Reply::End`], as a failure otherwise.
+pub trait StreamHandler: Send + Sync + 'static {
+    /// Answers one call.
+    fn call(&self, body: BodyReader, responder: Responder, context: Context) -> BoxFuture<'static, Reply>;
+}
+
+/// Begins the result of a call.
+///
+/// A handler that ends without having begun its result, and without an error, answers with an empty one.
+#[derive(Debug)]
+pub struct Responder {
+    turn: Turn,
+    metadata: Metadata,
+    size: Option<u64>,
+    compressed: bool,
+    codec: Codec,
+}
+
+/// A handler's exchange, and its place in the order of exits.
+pub(crate) struct Turn {
+    pub(crate) exchange: Arc<Exchange>,
+    pub(crate) ticket: Ticket,
+}
+
+impl std::fmt::Debug for Turn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Turn").field(&self.ticket).finish()
+    }
+}
+
+impl Responder {
+    pub(crate) fn new(turn: Turn, codec: Codec) -> Self {
+        Self { turn, metadata: Metadata::new(), size: None, compressed: false, codec }
+    }
+
+    /// Sends this along with the result.
+    pub fn metadata(mut self, metadata: Metadata) -> Self {
+        self.metadata = metadata;
+        self
+    }
+
+    /// Tells the caller how many bytes the result has. It must then have exactly so many.
+    pub fn size(mut self, bytes: u64) -> Self {
+        self.size = Some(bytes);
+        self
+    }
+
+    /// Compresses the result with Snappy, piece by piece, where that makes it shorter.
+    pub fn compress(mut self, compress: bool) -> Self {
+        self.compressed = compress;
+        self
+    }
+
+    /// Begins the result. Where replies of one key leave in order, this waits until those of all earlier calls have left.
+    ///
+    /// Cancel safe.
+    ///
+    /// # Errors
+    /// If the call has ended, or came in dialect 1, whose results can't be streamed; its caller is told so.
+    pub async fn begin(self) -> Result<BodyWriter, HandlerError> {
+        let Self { turn: Turn { exchange, ticket }, metadata, size, compressed, codec } = self;
+        let peer = exchange.peer();
+        peer.node.dispatcher.turn(ticket).await;
+        let ExchangeId::Theirs(id) = exchange.id() else { return Err(ReplyError::NotOpen.into()) };
+        {
+            let mut state = peer.lock();
+            if state.link != exchange.link() {
+                return Err(ReplyError::NotOpen.into());
+            }
+            state.session.begin_reply(id, compressed, metadata, size)?;
+        }
+        peer.waker.wake();
+        Ok(BodyWriter::new(exchange, codec))
+    }
+}

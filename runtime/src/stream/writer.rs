@@ -1,0 +1,177 @@
+//! Writing a body.
+
+use std::future::poll_fn;
+use std::io;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use callosum_proto::session::{ExchangeId, WriteError};
+use futures_io::AsyncWrite;
+use futures_util::Sink;
+use serde::Serialize;
+
+use super::BodyError;
+use super::exchange::Exchange;
+use crate::Codec;
+
+/// Bytes that one `poll_write` takes at the most.
+const MAX_WRITE: usize = 64 * 1024;
+
+/// An argument or a result, as it is written.
+///
+/// It is an [`AsyncWrite`], whose errors hold a [`BodyError`], and closing it finishes the body. Writing waits while the
+/// other side does not take what was written: at most [`Limits::stream_buffer`](crate::Limits::stream_buffer) bytes, and
+/// one piece more, wait here.
+///
+/// # Cancel safety
+/// Whatever writes can be dropped while it waits; it then has written nothing. Dropping the writer of an argument without
+/// [`finish`](Self::finish) tells the other side that the argument is incomplete. A result ends with its handler.
+pub struct BodyWriter {
+    exchange: Arc<Exchange>,
+    finished: bool,
+    codec: Codec,
+}
+
+impl std::fmt::Debug for BodyWriter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BodyWriter").field("finished", &self.finished).finish_non_exhaustive()
+    }
+}
+
+impl BodyWriter {
+    pub(crate) fn new(exchange: Arc<Exchange>, codec: Codec) -> Self {
+        Self { exchange, finished: false, codec }
+    }
+
+    fn poll_ready_to_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, BodyError>> {
+        match self.finished {
+            true => Poll::Ready(Err(WriteError::Finished.into())),
+            false => self.exchange.poll_room(cx).map_err(Into::into),
+        }
+    }
+
+    /// Writes bytes without copying them, once there is room.
+    ///
+    /// # Errors
+    /// If the reader wants no more, or the call has ended.
+    pub async fn write_bytes(&mut self, bytes: Bytes) -> Result<(), BodyError> {
+        poll_fn(|cx| self.poll_ready_to_write(cx)).await?;
+        Ok(self.exchange.write(bytes, false)?)
+    }
+
+    /// Writes an item of a typed stream, once there is room.
+    ///
+    /// # Errors
+    /// As [`write_bytes`](Self::write_bytes), or if it can't be serialized.
+    pub async fn write_item<T: Serialize + ?Sized>(&mut self, item: &T) -> Result<(), BodyError> {
+        let bytes = self.codec.encode(item)?;
+        poll_fn(|cx| self.poll_ready_to_write(cx)).await?;
+        Ok(self.exchange.write(bytes, true)?)
+    }
+
+    /// Uses another codec for items.
+    pub fn codec(mut self, codec: Codec) -> Self {
+        self.codec = codec;
+        self
+    }
+
+    /// A sink of typed items. Closing it finishes the body.
+    pub fn items<T: Serialize>(self) -> ItemSink<T> {
+        ItemSink { writer: self, item: PhantomData }
+    }
+
+    /// The body is complete. What was written goes on its way; [`acknowledged`](Self::acknowledged) waits for its arrival.
+    ///
+    /// # Errors
+    /// If the reader wants no more, or the call has ended.
+    pub fn finish(&mut self) -> Result<(), BodyError> {
+        if !std::mem::replace(&mut self.finished, true) {
+            self.exchange.finish()?;
+        }
+        Ok(())
+    }
+
+    /// Waits until the other side's application has taken all that was written; returns how many bytes that were.
+    ///
+    /// Cancel safe.
+    ///
+    /// # Errors
+    /// If the reader wants no more, or the call ends before. A call whose result has come has ended: wait for this before
+    /// the other side answers, or for the answer instead.
+    pub async fn acknowledged(&mut self) -> Result<u64, BodyError> {
+        poll_fn(|cx| self.exchange.poll_acknowledged(cx)).await
+    }
+
+    /// Bytes that the other side's application has taken so far. Never waits.
+    ///
+    /// # Errors
+    /// If the reader wants no more, or the call has ended.
+    pub fn consumed(&self) -> Result<u64, BodyError> {
+        Ok(self.exchange.acknowledged()?.consumed)
+    }
+}
+
+impl AsyncWrite for BodyWriter {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let room = ready!(this.poll_ready_to_write(cx))?;
+        let n = buf.len().min(room).min(MAX_WRITE);
+        this.exchange.write(Bytes::copy_from_slice(&buf[..n]), false).map_err(BodyError::from)?;
+        Poll::Ready(Ok(n))
+    }
+
+    /// Everything that was written is on its way as soon as there is credit.
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(self.get_mut().finish()?))
+    }
+}
+
+impl Drop for BodyWriter {
+    fn drop(&mut self) {
+        if !self.finished && matches!(self.exchange.id(), ExchangeId::Ours(_)) {
+            self.exchange.abort();
+        }
+    }
+}
+
+/// A sink of the items of a typed stream. See [`BodyWriter::items`].
+#[derive(Debug)]
+pub struct ItemSink<T> {
+    writer: BodyWriter,
+    item: PhantomData<fn(T)>,
+}
+
+impl<T> ItemSink<T> {
+    /// The writer, to wait for [acknowledgement](BodyWriter::acknowledged).
+    pub fn into_writer(self) -> BodyWriter {
+        self.writer
+    }
+}
+
+impl<T: Serialize> Sink<T> for ItemSink<T> {
+    type Error = BodyError;
+
+    fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
+        self.get_mut().writer.poll_ready_to_write(cx).map_ok(|_| ())
+    }
+
+    fn start_send(self: Pin<&mut Self>, item: T) -> Result<(), BodyError> {
+        let writer = &self.get_mut().writer;
+        Ok(writer.exchange.write(writer.codec.encode(&item)?, true)?)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
+        Poll::Ready(self.get_mut().writer.finish())
+    }
+}
