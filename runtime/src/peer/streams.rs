@@ -80,7 +80,11 @@ impl PeerState {
             return;
         }
         let id = ExchangeId::Ours(call);
-        let Some(shared) = self.streams.get(&id) else { return };
+        let Some(shared) = self.streams.get(&id) else {
+            // Whoever waited has gone after it had ended, and so could not count it.
+            let well = matches!(outcome, Outcome::Result(_) | Outcome::Complete);
+            return effects.push(Effect::Ended { well });
+        };
         let (wakers, well) = match outcome {
             Outcome::Result(body) => {
                 let size = Some(body.len() as u64);
