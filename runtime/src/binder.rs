@@ -21,11 +21,12 @@ use crate::endpoint::ParseEndpointError;
 use crate::error::{BindError, DisconnectCause, Drained, DriverError};
 use crate::event::{Event, Events};
 use crate::handler::Handlers;
-use crate::link::stream::{HandshakeSlot, StreamLink};
+use crate::link::handshakes::HandshakeSlot;
+use crate::link::stream::StreamLink;
 use crate::link::{MessageReceiver, MessageSender, PeersOfLink};
 use crate::node::Node;
 use crate::peer::PeerShared;
-use crate::rt::{BoxStream, ByteStream, Listener, sleep_until};
+use crate::rt::{BoxStream, ByteStream, Listener, sleep_until, yield_now};
 use crate::{Driver, Endpoint, Peer, inproc};
 
 /// How long a listener waits after the system refused to accept, as when file descriptors have run out.
@@ -115,8 +116,8 @@ impl Binder {
     /// Takes in a peer over a byte stream that is open already. `address` is for people to read.
     ///
     /// # Errors
-    /// If the binder is shut down, has too many connections in their handshake, or an authenticator without a server
-    /// identity.
+    /// If the binder is shut down, may have no more connections in their handshake (see
+    /// [`Limits::max_handshakes`](crate::Limits::max_handshakes)), or has an authenticator without a server identity.
     pub fn accept(&self, stream: impl ByteStream, address: impl Into<String>) -> Result<(), DisconnectCause> {
         take_in(&self.node, Box::new(stream), address.into())
     }
@@ -197,11 +198,13 @@ async fn accept_loop(node: &Arc<Node>, (endpoint, mut listener): Listening) {
         match listener.accept().await {
             Ok((stream, address)) => {
                 if let Err(cause) = take_in(node, stream, address.clone()) {
-                    node.report(Event::Refused { address, cause });
+                    node.report_refusal(address, cause);
                 }
+                // However fast they come, those that make way for them get to go.
+                yield_now().await;
             }
             Err(error) => {
-                node.report(Event::AcceptFailed { endpoint: endpoint.clone(), kind: error.kind() });
+                node.report_accept_failure(endpoint.clone(), error.kind());
                 // One that was reset before it was accepted says nothing of the next.
                 if !matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset) {
                     sleep_until(&*node.runtime, Instant::now() + ACCEPT_PAUSE).await;
@@ -213,8 +216,8 @@ async fn accept_loop(node: &Arc<Node>, (endpoint, mut listener): Listening) {
 
 fn take_in(node: &Arc<Node>, stream: BoxStream, address: String) -> Result<(), DisconnectCause> {
     let mechanism = node.config.security.mechanism(zmtp::Role::Binder)?;
-    let slot = HandshakeSlot::take(node).ok_or(DisconnectCause::TooManyHandshakes)?;
     let peer = PeerShared::new(node, Role::Binder);
+    let slot = HandshakeSlot::take(node, &peer, &address).ok_or(DisconnectCause::TooManyHandshakes)?;
     if !node.admit(&peer) {
         return Err(DisconnectCause::Shutdown);
     }
@@ -228,10 +231,10 @@ fn take_in(node: &Arc<Node>, stream: BoxStream, address: String) -> Result<(), D
         drop(link);
         of.expel(peer.id);
         peer.detach(&cause, false);
-        of.report(match was_established {
-            true => Event::Disconnected { peer: peer.id, cause },
-            false => Event::Refused { address, cause },
-        });
+        match was_established {
+            true => of.report(Event::Disconnected { peer: peer.id, cause }),
+            false => of.report_refusal(address, cause),
+        }
     });
     Ok(())
 }

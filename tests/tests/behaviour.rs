@@ -25,6 +25,8 @@ macro_rules! everything {
                 one_byte_past_from_a_stranger, far_past, killed_in_the_middle_of_a_body, peer_that_never_reads,
                 full_outbox, unfinished_handshakes, garbage_instead_of_a_greeting, garbage_between_good_calls,
                 anomalies_drown_no_events, cancelled_replies_make_room, cancel_is_answered, replies_held_back, endless_times;
+            abuse: flood_of_cancels, flood_of_pings, pings_without_reading, flood_of_nonsense, endless_multipart,
+                half_open_after_the_handshake, key_that_hangs, call_backs_that_nobody_answers;
             load: ten_thousand_calls, large_and_small, coming_and_going;
             plugging: tiny_byte_streams, end_of_a_byte_stream, panicking_byte_stream, own_runtime, dying_runtime, own_scheduler, tracing_enabled;
         });

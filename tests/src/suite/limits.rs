@@ -5,8 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use callosum_runtime::proto::{ErrorInfo, Payload};
 use callosum_runtime::{
-    Builder, CallError, CloseCause, DisconnectCause, Event, HandlerResult, InvokeError, Limits, NotSent,
-    Peer, Refusal, Response, duplex,
+    Builder, CallError, CloseCause, DisconnectCause, Event, Events, HandlerResult, InvokeError, Limits,
+    NotSent, Peer, Refusal, Response, duplex,
 };
 use serde_json::json;
 
@@ -243,28 +243,47 @@ pub async fn full_outbox(rig: Rig) {
     driver.cut().await;
 }
 
-/// Connections that never complete ZMTP's handshake are limited in number and time.
+async fn refusal(events: &mut Events) -> (String, DisconnectCause) {
+    next_event(events, |event| match event {
+        Event::Refused { address, cause, .. } => Some((address, cause)),
+        _ => None,
+    })
+    .await
+}
+
+/// Connections that never complete ZMTP's handshake are limited in number, the oldest makes way for one more, and in time.
 pub async fn unfinished_handshakes(rig: Rig) {
     let mut limits = Limits::default();
-    (limits.max_handshakes, limits.handshake_timeout) = (3, Duration::from_millis(100));
+    (limits.max_handshakes, limits.handshake_timeout) = (3, Duration::from_millis(200));
     let (binder, driver) = rig.serve(serving(rig.builder()).limits(limits)).await;
     let mut events = binder.events();
     let mut silent = Vec::new();
-    for n in 0..3 {
+    for n in 0..5 {
         let (ours, theirs) = duplex(1024);
-        binder.accept(theirs, n.to_string()).expect("there is room");
+        binder.accept(theirs, n.to_string()).expect("another makes way");
         silent.push(ours);
     }
-    let (_ours, theirs) = duplex(1024);
-    let error = binder.accept(theirs, "one too many").expect_err("there is no room");
-    assert!(matches!(error, DisconnectCause::TooManyHandshakes), "{error:?}");
-    for _ in 0..3 {
-        next_event(&mut events, |event| matches!(event, Event::Refused { .. }).then_some(())).await;
+    for _ in 0..5 {
+        let (address, cause) = refusal(&mut events).await;
+        match &*address {
+            "0" | "1" => assert!(matches!(cause, DisconnectCause::TooManyHandshakes), "{cause:?}"),
+            _ => assert!(
+                matches!(cause, DisconnectCause::Protocol(_)),
+                "{address} is not the oldest: {cause:?}"
+            ),
+        }
     }
     let (good, good_driver) = rig.connect(rig.builder(), &binder.endpoints()[0]);
-    fill(good.peer(), 1).await.expect("there is room again");
+    fill(good.peer(), 1).await.expect("there is room");
     good_driver.cut().await;
     driver.cut().await;
+
+    let mut none = Limits::default();
+    none.max_handshakes = 0;
+    let (binder, driver) = rig.builder().limits(none).binder();
+    let error = binder.accept(duplex(1024).1, "anybody").expect_err("there is no room");
+    assert!(matches!(error, DisconnectCause::TooManyHandshakes), "{error:?}");
+    drop(driver);
 }
 
 /// Bytes that are no ZMTP are refused; the binder lives on.

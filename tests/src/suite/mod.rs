@@ -1,5 +1,6 @@
 //! What the async API promises, as test bodies that run on any runtime.
 
+pub mod abuse;
 pub mod auth;
 pub mod calls;
 pub mod cancellation;
