@@ -27,6 +27,10 @@ macro_rules! everything {
                 anomalies_drown_no_events, cancelled_replies_make_room, cancel_is_answered, replies_held_back, endless_times;
             abuse: flood_of_cancels, flood_of_pings, pings_without_reading, flood_of_nonsense, endless_multipart,
                 half_open_after_the_handshake, key_that_hangs, call_backs_that_nobody_answers;
+            abuse_bodies: snappy_that_declares_gigabytes, headers_that_nest_and_declare, json_that_nests,
+                msgpack_that_nests_and_declares;
+            abuse_handshakes: more_half_open_than_allowed, slow_loris, refusals_drown_no_events,
+                places_taken_while_the_application_decides;
             load: ten_thousand_calls, large_and_small, coming_and_going;
             plugging: tiny_byte_streams, end_of_a_byte_stream, panicking_byte_stream, own_runtime, dying_runtime, own_scheduler, tracing_enabled;
         });

@@ -1,7 +1,7 @@
 //! Peers that do their worst, and an honest client beside them, all of whose calls succeed.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,7 +13,8 @@ use callosum_runtime::{
     Binder, Builder, CloseCause, Connector, Context, DisconnectCause, Event, Events, HandlerResult, Limits,
     OrderingMode, Peer,
 };
-use futures_util::future::{Either, select};
+use futures_util::FutureExt;
+use futures_util::future::join;
 use serde_json::Value;
 
 use crate::gate::{Alive, Gate};
@@ -64,32 +65,21 @@ impl Scene {
         self.rig.peers(&self.binder, 2).await.into_iter().max_by_key(Peer::id).expect("there are two")
     }
 
-    /// One call after another as long as the attack goes on, and some after it.
+    /// One call after another as long as the attack goes on, and at least ten.
     pub(super) async fn beside<T>(&self, attack: impl Future<Output = T>) -> T {
-        let peer = self.honest.peer();
-        let mut calls = 0_u32;
+        let over = AtomicBool::new(false);
         let honest = async {
-            loop {
-                let body = Bytes::from(calls.to_be_bytes().to_vec());
-                let reply = peer.invoke_raw("echo", &body).key(&["", "k", "l"][calls as usize % 3]).await;
-                assert_eq!(reply.expect("an honest call succeeds"), body);
-                calls += 1;
+            for n in 0_u32.. {
+                if n >= 10 && over.load(Ordering::SeqCst) {
+                    break;
+                }
+                let body = Bytes::from(n.to_be_bytes().to_vec());
+                let reply = self.honest.peer().invoke_raw("echo", &body).key(["j", "k", "l"][n as usize % 3]);
+                assert_eq!(reply.await.expect("an honest call succeeds"), body);
             }
         };
-        let outcome = match select(std::pin::pin!(honest), std::pin::pin!(attack)).await {
-            Either::Left((never, _)) => never,
-            Either::Right((outcome, _)) => outcome,
-        };
-        let _: () = self.honest_calls(10).await;
-        outcome
-    }
-
-    async fn honest_calls(&self, count: u32) {
-        for n in 0..count {
-            let body = Bytes::from(n.to_be_bytes().to_vec());
-            let reply = self.honest.peer().invoke_raw("echo", &body).await;
-            assert_eq!(reply.expect("an honest call succeeds"), body);
-        }
+        let attack = attack.inspect(|_| over.store(true, Ordering::SeqCst));
+        join(honest, attack).await.1
     }
 
     /// How the binder parts from a peer.
@@ -282,29 +272,31 @@ pub async fn endless_multipart(rig: Rig) {
 pub async fn half_open_after_the_handshake(rig: Rig) {
     let mut limits = Limits::default();
     limits.handshake_timeout = Duration::from_secs(1);
-    let builder = rig.builder().limits(limits).keepalive(Duration::from_millis(300), 2);
-    let mut scene = Scene::new(&rig, builder).await;
+    let builder = rig.builder().limits(limits).keepalive(Duration::from_millis(600), 2);
+    let scene = Scene::new(&rig, builder).await;
+    let mut events = scene.binder.events();
+    // Few enough for each refusal to be an event.
     let mut silent = Vec::new();
-    for _ in 0..20 {
+    for _ in 0..15 {
         silent.push(scene.attacker().await);
         silent.push(RawPeer::mute(scene.open().await).await);
     }
-    let mut events = scene.binder.events();
-    scene.rig.peers(&scene.binder, 21).await;
-    let given_up = async {
-        for _ in 0..40 {
-            next_event(&mut events, |event| match event {
-                Event::Disconnected { cause, .. } | Event::Refused { cause, .. } => Some(cause),
-                _ => None,
-            })
-            .await;
+    let (mut lost, mut refused) = (0, 0);
+    let given_up = next_event(&mut events, |event| {
+        match event {
+            Event::Disconnected { cause: DisconnectCause::Protocol(_), .. } => lost += 1,
+            Event::Refused { cause: DisconnectCause::Session(CloseCause::HandshakeTimedOut), .. } => {
+                refused += 1
+            }
+            Event::Connected(_) => {}
+            other => panic!("{other:?}"),
         }
-    };
+        ((lost, refused) == (15, 15)).then_some(())
+    });
     scene.beside(given_up).await;
     for attacker in silent {
         attacker.until_closed().await;
     }
-    let _: DisconnectCause = scene.disconnected().await;
     assert_eq!(scene.binder.peers().len(), 1, "the honest one");
     scene.end().await;
 }
