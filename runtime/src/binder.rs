@@ -32,6 +32,9 @@ use crate::{Driver, Endpoint, Peer, inproc};
 /// How long a listener waits after the system refused to accept, as when file descriptors have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Connections that a listener accepts before other tasks get their turn.
+const ACCEPTED_AT_ONCE: u64 = 32;
+
 /// A listener and where it really listens.
 type Listening = (Endpoint, Box<dyn Listener>);
 
@@ -194,14 +197,18 @@ async fn run(
 }
 
 async fn accept_loop(node: &Arc<Node>, (endpoint, mut listener): Listening) {
+    let mut accepted = 0_u64;
     loop {
         match listener.accept().await {
             Ok((stream, address)) => {
                 if let Err(cause) = take_in(node, stream, address.clone()) {
                     node.report_refusal(address, cause);
                 }
-                // However fast they come, those that make way for them get to go.
-                yield_now().await;
+                accepted += 1;
+                if accepted.is_multiple_of(ACCEPTED_AT_ONCE) {
+                    // However fast they come, others have their turn, and those that make way get to go.
+                    yield_now().await;
+                }
             }
             Err(error) => {
                 node.report_accept_failure(endpoint.clone(), error.kind());

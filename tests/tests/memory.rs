@@ -88,7 +88,7 @@ async fn handshakes(rig: Rig) {
     let (binder, driver) = rig.serve(rig.builder().authenticator(check)).await;
     drop(half_open(&rig, &binder, &said, 10).await);
     for (name, say, most) in
-        [("a greeting", &said[..64], 12 * MIB), ("HELLO and a part of INITIATE", &said[..], 110 * MIB)]
+        [("a greeting", &said[..64], 12 * MIB), ("HELLO and a part of INITIATE", &said[..], 96 * MIB)]
     {
         let before = HEAP.current_usage();
         HEAP.reset_peak_usage();

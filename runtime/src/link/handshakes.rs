@@ -87,8 +87,9 @@ struct Name {
 /// An endpoint's unfinished handshakes, and who makes way for a newcomer: of those for whom the peer has still something
 /// to do, or of those for whom the authenticator has, whichever are more, the oldest of the source that has the most.
 ///
-/// So whoever comes from a single source pushes out his own; from many sources, nobody is pushed out before half as many
-/// as are allowed have come after him. Neither peers that say nothing nor a slow authenticator takes all places.
+/// So whoever comes from a single source pushes out his own. Who comes from many brings the others down to as many as his
+/// sources have, at the least to one, and that goes only when half as many as are allowed have come after it. Neither peers
+/// that say nothing nor a slow authenticator takes all places.
 pub(crate) struct Handshakes<T = Arc<Place>> {
     next: u64,
     opening: Waiting<T>,

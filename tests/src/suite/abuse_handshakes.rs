@@ -114,14 +114,17 @@ async fn refusal(events: &mut Events) -> DisconnectCause {
 /// However many strangers are refused, they don't push what happened to others out of a subscriber's buffer.
 pub async fn refusals_drown_no_events(rig: Rig) {
     const STRANGERS: usize = 3_000;
-    let (binder, driver) = rig.serve(rig.builder()).await;
+    let serving = rig.builder().handle_raw("echo", |body, _| async move { HandlerResult::Ok(body) });
+    let (binder, driver) = rig.serve(serving).await;
     let mut events = binder.events();
     let pair = rig.connect(rig.builder(), &binder.endpoints()[0]);
     pair.0.peer().ready().await.expect("the binder is there");
+    let body = "good".into();
     for _ in 0..STRANGERS {
         let mut stream = rig.open(&binder.endpoints()[0]).await;
         stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await.expect("the binder reads");
         until_closed(stream).await;
+        assert_eq!(pair.0.peer().invoke_raw("echo", &body).await.expect("an honest call succeeds"), body);
     }
     pair.1.cut().await;
     let (mut connected, mut refused, mut unreported) = (0, 0, 0);

@@ -141,11 +141,13 @@ pub async fn far_past(rig: Rig) {
     driver.cut().await;
 }
 
-/// A peer that vanishes in the middle of a large body leaves nothing behind.
+/// A peer that vanishes in the middle of a large body leaves nothing behind; others go on.
 pub async fn killed_in_the_middle_of_a_body(rig: Rig) {
     let gate = Gate::default();
     let (binder, driver) = rig.serve(serving(rig.builder())).await;
     gate.guard(binder.handlers(), "hold");
+    let (good, good_driver) = rig.connect(rig.builder(), &binder.endpoints()[0]);
+    good.peer().ready().await.expect("the binder is there");
     let mut events = binder.events();
     for _ in 0..3 {
         let mut raw = RawPeer::connect(rig.open(&binder.endpoints()[0]).await).await;
@@ -155,6 +157,7 @@ pub async fn killed_in_the_middle_of_a_body(rig: Rig) {
         frame.extend((9u64 << 20).to_be_bytes());
         frame.extend([7; 100_000]);
         raw.write(&frame).await;
+        fill(good.peer(), 7).await.expect("others go on");
         drop(raw);
         let cause = next_event(&mut events, |event| match event {
             Event::Disconnected { cause, .. } => Some(cause),
@@ -163,7 +166,9 @@ pub async fn killed_in_the_middle_of_a_body(rig: Rig) {
         let cause = cause.await;
         assert!(matches!(cause, DisconnectCause::PeerClosed | DisconnectCause::Io(_)), "{cause:?}");
         rig.until(|| gate.live() == 0).await;
+        fill(good.peer(), 7).await.expect("others go on");
     }
+    good_driver.cut().await;
     binder.shutdown(SOON).await;
     driver.join().await.expect("it ends well");
 }
