@@ -272,7 +272,7 @@ pub async fn half_open_after_the_handshake(rig: Rig) {
     let mut limits = Limits::default();
     // Who says nothing by then counts as one that knows only dialect 1.
     limits.handshake_timeout = Duration::from_secs(1);
-    let builder = rig.builder().limits(limits).keepalive(Duration::from_millis(600), 2);
+    let builder = rig.builder().limits(limits).keepalive(Duration::from_secs(1), 2);
     let mut scene = Scene::new(&rig, builder).await;
     let mut silent = Vec::new();
     for _ in 0..20 {
