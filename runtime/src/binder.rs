@@ -21,15 +21,19 @@ use crate::endpoint::ParseEndpointError;
 use crate::error::{BindError, DisconnectCause, Drained, DriverError};
 use crate::event::{Event, Events};
 use crate::handler::Handlers;
-use crate::link::stream::{HandshakeSlot, StreamLink};
+use crate::link::handshakes::HandshakeSlot;
+use crate::link::stream::StreamLink;
 use crate::link::{MessageReceiver, MessageSender, PeersOfLink};
 use crate::node::Node;
 use crate::peer::PeerShared;
-use crate::rt::{BoxStream, ByteStream, Listener, sleep_until};
+use crate::rt::{BoxStream, ByteStream, Listener, sleep_until, yield_now};
 use crate::{Driver, Endpoint, Peer, inproc};
 
 /// How long a listener waits after the system refused to accept, as when file descriptors have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Connections that a listener accepts before other tasks get their turn.
+const ACCEPTED_AT_ONCE: u64 = 32;
 
 /// A listener and where it really listens.
 type Listening = (Endpoint, Box<dyn Listener>);
@@ -115,8 +119,8 @@ impl Binder {
     /// Takes in a peer over a byte stream that is open already. `address` is for people to read.
     ///
     /// # Errors
-    /// If the binder is shut down, has too many connections in their handshake, or an authenticator without a server
-    /// identity.
+    /// If the binder is shut down, may have no more connections in their handshake (see
+    /// [`Limits::max_handshakes`](crate::Limits::max_handshakes)), or has an authenticator without a server identity.
     pub fn accept(&self, stream: impl ByteStream, address: impl Into<String>) -> Result<(), DisconnectCause> {
         take_in(&self.node, Box::new(stream), address.into())
     }
@@ -193,15 +197,21 @@ async fn run(
 }
 
 async fn accept_loop(node: &Arc<Node>, (endpoint, mut listener): Listening) {
+    let mut accepted = 0_u64;
     loop {
         match listener.accept().await {
             Ok((stream, address)) => {
                 if let Err(cause) = take_in(node, stream, address.clone()) {
-                    node.report(Event::Refused { address, cause });
+                    node.report_refusal(address, cause);
+                }
+                accepted += 1;
+                if accepted.is_multiple_of(ACCEPTED_AT_ONCE) {
+                    // However fast they come, others have their turn, and those that make way get to go.
+                    yield_now().await;
                 }
             }
             Err(error) => {
-                node.report(Event::AcceptFailed { endpoint: endpoint.clone(), kind: error.kind() });
+                node.report_accept_failure(endpoint.clone(), error.kind());
                 // One that was reset before it was accepted says nothing of the next.
                 if !matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset) {
                     sleep_until(&*node.runtime, Instant::now() + ACCEPT_PAUSE).await;
@@ -213,8 +223,8 @@ async fn accept_loop(node: &Arc<Node>, (endpoint, mut listener): Listening) {
 
 fn take_in(node: &Arc<Node>, stream: BoxStream, address: String) -> Result<(), DisconnectCause> {
     let mechanism = node.config.security.mechanism(zmtp::Role::Binder)?;
-    let slot = HandshakeSlot::take(node).ok_or(DisconnectCause::TooManyHandshakes)?;
     let peer = PeerShared::new(node, Role::Binder);
+    let slot = HandshakeSlot::take(node, &peer, &address).ok_or(DisconnectCause::TooManyHandshakes)?;
     if !node.admit(&peer) {
         return Err(DisconnectCause::Shutdown);
     }
@@ -228,10 +238,10 @@ fn take_in(node: &Arc<Node>, stream: BoxStream, address: String) -> Result<(), D
         drop(link);
         of.expel(peer.id);
         peer.detach(&cause, false);
-        of.report(match was_established {
-            true => Event::Disconnected { peer: peer.id, cause },
-            false => Event::Refused { address, cause },
-        });
+        match was_established {
+            true => of.report(Event::Disconnected { peer: peer.id, cause }),
+            false => of.report_refusal(address, cause),
+        }
     });
     Ok(())
 }

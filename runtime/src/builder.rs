@@ -89,6 +89,10 @@ pub struct Limits {
     /// How long a handshake may take. Default 10 s.
     pub handshake_timeout: Duration,
     /// Connections of a binder whose handshake is not complete. Default 1,024.
+    ///
+    /// For one more, another makes way: the oldest of the address with the most, an IPv6 network being one address, so
+    /// that whoever opens too many pushes out his own. Its link ends with
+    /// [`TooManyHandshakes`](crate::DisconnectCause::TooManyHandshakes). With 0, nobody gets in.
     pub max_handshakes: usize,
     /// Peers of a binder's message link. Default 16,384.
     ///

@@ -54,7 +54,8 @@ impl Codec {
             Self::Json => Ok(serde_json::from_slice(bytes)?),
             Self::MsgPack => {
                 let mut reader = rmp_serde::Deserializer::from_read_ref(bytes);
-                reader.set_max_depth(MAX_DEPTH);
+                // It takes one level less than it is told.
+                reader.set_max_depth(MAX_DEPTH + 1);
                 Ok(T::deserialize(&mut reader)?)
             }
         }

@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_broadcast::{InactiveReceiver, Receiver, Sender, TryRecvError};
 use callosum_proto::session::{Anomaly, Dialect};
@@ -35,19 +35,25 @@ pub enum Event {
         /// How long it waits before it tries.
         after: Duration,
     },
-    /// A connection was not accepted, or ended before its handshake was complete.
+    /// A connection was not accepted, or ended before its handshake was complete. At most 16 a second are events, lest a
+    /// flood of strangers push others out of the subscribers' buffers.
     Refused {
         /// The remote address.
         address: String,
         /// Why.
         cause: DisconnectCause,
+        /// How many more there were since the last one that is an event.
+        unreported: u64,
     },
-    /// A listener could not accept, because the system refused; it tries again after a pause.
+    /// A listener could not accept, because the system refused; it tries again after a pause. At most 16 a second are
+    /// events.
     AcceptFailed {
         /// The listener.
         endpoint: Endpoint,
         /// What the system said.
         kind: std::io::ErrorKind,
+        /// How many more there were since the last one that is an event.
+        unreported: u64,
     },
     /// A peer speaks a lower dialect than this side offers, so that streams and metadata can't travel. Python peers speak
     /// dialect 1.
@@ -71,6 +77,34 @@ pub enum Event {
         /// What it sent.
         anomaly: Anomaly,
     },
+}
+
+/// Events of one kind that strangers may cause within a [`WINDOW`].
+const RATION: u32 = 16;
+
+const WINDOW: Duration = Duration::from_secs(1);
+
+/// What strangers may take of the subscribers' buffers.
+#[derive(Debug, Default)]
+pub(crate) struct Ration {
+    since: Option<Instant>,
+    reported: u32,
+    unreported: u64,
+}
+
+impl Ration {
+    /// One more has happened. If it is to be reported: how many were not since the last that was.
+    pub(crate) fn take(&mut self, now: Instant) -> Option<u64> {
+        if self.since.is_none_or(|since| now.saturating_duration_since(since) >= WINDOW) {
+            (self.since, self.reported) = (Some(now), 0);
+        }
+        if self.reported == RATION {
+            self.unreported += 1;
+            return None;
+        }
+        self.reported += 1;
+        Some(std::mem::take(&mut self.unreported))
+    }
 }
 
 /// A stream of [`Event`]s. It ends when the driver does.
@@ -130,5 +164,26 @@ impl EventSink {
     pub(crate) fn close(&self) {
         let channel = self.0.lock().take();
         drop(channel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ration_is_so_many_in_a_second_and_counts_the_rest() {
+        let start = Instant::now();
+        let mut ration = Ration::default();
+        let mut at = |millis| ration.take(start + Duration::from_millis(millis));
+        assert!((0..16).all(|n| at(n * 10) == Some(0)));
+        assert!((0..1_000).all(|_| at(999).is_none()));
+        assert_eq!(at(1_000), Some(1_000));
+        assert!((0..15).all(|_| at(1_999) == Some(0)));
+        assert_eq!(at(1_999), None);
+        assert_eq!(at(9_999), Some(1));
+        // A clock that went back is as good as one that stands still.
+        assert!((0..15).all(|_| at(0) == Some(0)));
+        assert_eq!(at(0), None);
     }
 }

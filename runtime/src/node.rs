@@ -1,18 +1,21 @@
 //! What all links of one endpoint share.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use callosum_proto::PeerId;
 use parking_lot::Mutex;
 
+use crate::Endpoint;
 use crate::builder::Config;
 use crate::dispatch::Dispatcher;
 use crate::error::{DisconnectCause, Drained};
-use crate::event::{Event, EventSink};
+use crate::event::{Event, EventSink, Ration};
 use crate::handler::Handlers;
+use crate::link::handshakes::Handshakes;
 use crate::peer::PeerShared;
 use crate::reassembly::Reassembly;
 use crate::rt::Runtime;
@@ -27,7 +30,9 @@ pub(crate) struct Node {
     pub(crate) tasks: Arc<Tasks>,
     pub(crate) reassembly: Arc<Reassembly>,
     /// Links whose handshake is not complete.
-    pub(crate) handshakes: AtomicUsize,
+    pub(crate) handshakes: Mutex<Handshakes>,
+    refusals: Mutex<Ration>,
+    accept_failures: Mutex<Ration>,
     next_peer: AtomicU64,
     lifecycle: Mutex<Lifecycle>,
     pub(crate) phase_changed: event_listener::Event,
@@ -68,7 +73,9 @@ impl Node {
             events: EventSink::new(),
             tasks: Arc::default(),
             reassembly,
-            handshakes: AtomicUsize::new(0),
+            handshakes: Mutex::default(),
+            refusals: Mutex::default(),
+            accept_failures: Mutex::default(),
             next_peer: AtomicU64::new(1),
             lifecycle: Mutex::new(Lifecycle { phase: Phase::Running, drained: None, peers: BTreeMap::new() }),
             phase_changed: event_listener::Event::new(),
@@ -195,6 +202,22 @@ impl Node {
         }
     }
 
+    /// A connection was not accepted, or ended before its handshake was complete.
+    pub(crate) fn report_refusal(&self, address: String, cause: DisconnectCause) {
+        match self.refusals.lock().take(Instant::now()) {
+            Some(unreported) => self.report(Event::Refused { address, cause, unreported }),
+            None => tracing::debug!(address, %cause, "connection refused"),
+        }
+    }
+
+    /// The system did not let a listener accept.
+    pub(crate) fn report_accept_failure(&self, endpoint: Endpoint, kind: ErrorKind) {
+        match self.accept_failures.lock().take(Instant::now()) {
+            Some(unreported) => self.report(Event::AcceptFailed { endpoint, kind, unreported }),
+            None => tracing::debug!(%endpoint, %kind, "can't accept"),
+        }
+    }
+
     pub(crate) fn report(&self, event: Event) {
         match &event {
             Event::Connected(peer) => {
@@ -206,8 +229,12 @@ impl Node {
             Event::Reconnecting { cause, after } => {
                 tracing::info!(%cause, after_ms = after.as_millis() as u64, "connecting again");
             }
-            Event::Refused { address, cause } => tracing::warn!(address, %cause, "connection refused"),
-            Event::AcceptFailed { endpoint, kind } => tracing::warn!(%endpoint, %kind, "can't accept"),
+            Event::Refused { address, cause, unreported } => {
+                tracing::warn!(address, %cause, unreported, "connection refused");
+            }
+            Event::AcceptFailed { endpoint, kind, unreported } => {
+                tracing::warn!(%endpoint, %kind, unreported, "can't accept");
+            }
             Event::Downgraded { peer, dialect } => {
                 tracing::info!(%peer, dialect = dialect.number(), "peer speaks a lower dialect");
             }

@@ -131,6 +131,19 @@ pub(crate) async fn sleep_until(runtime: &dyn Runtime, at: Instant) {
     std::future::poll_fn(|cx| timer.as_mut().poll(cx)).await;
 }
 
+/// Lets others have their turn.
+pub(crate) async fn yield_now() {
+    let mut yielded = false;
+    std::future::poll_fn(|cx| {
+        if std::mem::replace(&mut yielded, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await
+}
+
 /// `future`, or `None` once `at` has come.
 pub(crate) async fn until<F: Future>(runtime: &dyn Runtime, at: Instant, future: F) -> Option<F::Output> {
     let mut timer = runtime.timer(at);

@@ -1,6 +1,6 @@
 //! A peer that speaks ZMTP and dialect 1 by hand, and so can break every rule.
 
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -26,24 +26,41 @@ impl<S: ByteStream> RawPeer<S> {
     /// # Panics
     /// If the other side closes the connection or breaks ZMTP, like all methods.
     pub async fn connect(stream: S) -> Self {
-        let mut config = LinkConfig::new(Role::Connector);
-        config.max_message_size = LIMIT;
-        config.heartbeat = None;
-        let mut peer = Self { link: Link::new(&config, Instant::now()), stream, encoder: Encoder::default() };
-        while !matches!(peer.event().await, LinkEvent::Established(_)) {}
+        let mut peer = Self::mute(stream).await;
         peer.send(Multipart::new(PING, Bytes::new(), Bytes::new())).await;
         while peer.receive().await.frames()[0] != "PONG" {}
         peer
     }
 
-    async fn flush(&mut self) {
+    /// Completes ZMTP's handshake and says nothing more.
+    pub async fn mute(stream: S) -> Self {
+        let mut config = LinkConfig::new(Role::Connector);
+        config.max_message_size = LIMIT;
+        config.heartbeat = None;
+        let mut peer = Self { link: Link::new(&config, Instant::now()), stream, encoder: Encoder::default() };
+        while !matches!(peer.event().await, LinkEvent::Established(_)) {}
+        peer
+    }
+
+    /// Adds a message to what the next [`flush`](Self::flush) sends.
+    pub fn queue(&mut self, message: Multipart) {
+        self.link.send(message).expect("the handshake is complete");
+    }
+
+    /// Sends what was queued.
+    pub async fn flush(&mut self) {
+        self.try_flush().await.expect("the other side reads");
+    }
+
+    /// Sends what was queued, to a side that may have closed the connection.
+    pub async fn try_flush(&mut self) -> io::Result<()> {
         while self.link.pending_output() > 0 {
             let mut slices = [IoSlice::new(&[]); 16];
             let used = self.link.output(&mut slices);
-            let written = self.stream.write_vectored(&slices[..used]).await.expect("the other side reads");
+            let written = self.stream.write_vectored(&slices[..used]).await?;
             self.link.advance_output(written);
         }
-        self.stream.flush().await.expect("the other side reads");
+        self.stream.flush().await
     }
 
     async fn event(&mut self) -> LinkEvent {
@@ -62,7 +79,7 @@ impl<S: ByteStream> RawPeer<S> {
 
     /// Sends a message of any kind.
     pub async fn send(&mut self, message: Multipart) {
-        self.link.send(message).expect("the handshake is complete");
+        self.queue(message);
         self.flush().await;
     }
 
@@ -82,9 +99,20 @@ impl<S: ByteStream> RawPeer<S> {
 
     /// Sends a message of dialect 1.
     pub async fn say(&mut self, seq: u32, method: &str, payload: Payload, compressed: bool) {
-        let id = RequestId { seq, method: Text::from(method), key: OrderingKey::none() };
-        let message = self.encoder.encode(&Message { id, payload, compressed });
+        let message = self.message(seq, (method, OrderingKey::none()), payload, compressed);
         self.send(message).await;
+    }
+
+    /// A message of dialect 1, for a method with a key.
+    pub fn message(
+        &mut self,
+        seq: u32,
+        (method, key): (&str, OrderingKey),
+        payload: Payload,
+        compressed: bool,
+    ) -> Multipart {
+        let id = RequestId { seq, method: Text::from(method), key };
+        self.encoder.encode(&Message { id, payload, compressed })
     }
 
     /// The next message of dialect 1.
@@ -101,8 +129,13 @@ impl<S: ByteStream> RawPeer<S> {
 
     /// Bytes as they are, after everything that was sent.
     pub async fn write(&mut self, bytes: &[u8]) {
-        self.stream.write_all(bytes).await.expect("the other side reads");
-        self.stream.flush().await.expect("the other side reads");
+        self.try_write(bytes).await.expect("the other side reads");
+    }
+
+    /// Bytes as they are, to a side that may have closed the connection.
+    pub async fn try_write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes).await?;
+        self.stream.flush().await
     }
 
     /// Reads on until the other side closes the connection.

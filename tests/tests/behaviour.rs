@@ -29,6 +29,12 @@ macro_rules! everything {
                 acknowledged, failure_in_the_middle, abandoned_argument, dropped_readers, cancelled_in_the_middle,
                 cut_in_the_middle, slow_readers_hold_up_nobody, ordered, metadata, downgraded, shutdown_waits,
                 nested_at_one_handler;
+            abuse: flood_of_cancels, flood_of_pings, pings_without_reading, flood_of_nonsense, endless_multipart,
+                half_open_after_the_handshake, key_that_hangs, call_backs_that_nobody_answers;
+            abuse_bodies: snappy_that_declares_gigabytes, headers_that_nest_and_declare, json_that_nests,
+                msgpack_that_nests_and_declares;
+            abuse_handshakes: more_half_open_than_allowed, slow_loris, refusals_drown_no_events,
+                places_taken_while_the_application_decides;
             load: ten_thousand_calls, large_and_small, coming_and_going;
             plugging: tiny_byte_streams, end_of_a_byte_stream, panicking_byte_stream, own_runtime, dying_runtime, own_scheduler, tracing_enabled;
         });

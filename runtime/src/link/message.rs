@@ -279,7 +279,7 @@ impl PeersOfLink {
         }
         if self.peers.lock().len() >= self.node.config.max_link_peers {
             let address = format!("message link, peer {}", from.escape_ascii());
-            return self.node.report(Event::Refused { address, cause: DisconnectCause::TooManyPeers });
+            return self.node.report_refusal(address, DisconnectCause::TooManyPeers);
         }
         let peer = PeerShared::new(&self.node, Role::Binder);
         if !self.node.admit(&peer) {

@@ -23,6 +23,7 @@
 //! - **Limits in front of the session are the link's**: how large a message it takes, and how much it keeps of what it
 //!   has accepted to send. [`Limits`](crate::Limits) hold for what the session itself keeps.
 
+pub(crate) mod handshakes;
 mod memory;
 mod message;
 pub(crate) mod pump;

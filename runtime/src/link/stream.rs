@@ -4,7 +4,6 @@ use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::AcqRel;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -13,10 +12,10 @@ use callosum_proto::zmtp::{Decision, Link, LinkConfig, LinkError, LinkEvent, Mec
 use callosum_proto::{Multipart, session};
 use futures_io::{AsyncRead, AsyncWrite};
 
+use super::handshakes::HandshakeSlot;
 use super::pump::{Alarm, Pump};
 use crate::auth::{Admitting, AuthenticationError, Verdict};
 use crate::error::DisconnectCause;
-use crate::node::Node;
 use crate::peer::PeerShared;
 use crate::rt::BoxStream;
 use crate::stats::add;
@@ -43,24 +42,6 @@ const LINGER: Duration = Duration::from_secs(1);
 /// What the ZMTP layer may hold of a message besides its body, in bytes. A body that is over its limit by less than
 /// this is refused with an ERROR; one that is over by more costs the link.
 const ENVELOPE: usize = 1024 * 1024;
-
-/// A place among the connections whose handshake is not complete.
-pub(crate) struct HandshakeSlot(Arc<Node>);
-
-impl HandshakeSlot {
-    pub(crate) fn take(node: &Arc<Node>) -> Option<Self> {
-        let taken = node.handshakes.fetch_add(1, AcqRel);
-        let slot = Self(node.clone());
-        // Dropped, and so given back, if there was no place.
-        (taken < node.config.max_handshakes).then_some(slot)
-    }
-}
-
-impl Drop for HandshakeSlot {
-    fn drop(&mut self) {
-        self.0.handshakes.fetch_sub(1, AcqRel);
-    }
-}
 
 /// Drives one link until it ends. A future that resolves with the cause.
 pub(crate) struct StreamLink {
@@ -175,6 +156,9 @@ impl StreamLink {
                     self.overture = None;
                 }
                 LinkEvent::AuthenticationRequested { public_key } => {
+                    if let Some(slot) = &self.handshake {
+                        slot.asks_for_admission();
+                    }
                     self.admitting = Some(Admitting::new(&self.pump.peer.node, public_key, &self.address));
                 }
                 // An empty message is what it is: no message of ours.
@@ -258,6 +242,10 @@ impl StreamLink {
         }
         if let Some(cause) = self.pump.session_end() {
             return Err(cause);
+        }
+        // One that is complete by now stays.
+        if self.handshake.as_ref().is_some_and(HandshakeSlot::is_evicted) {
+            return Err(DisconnectCause::TooManyHandshakes);
         }
         if set_to_work > 1 && !self.corked {
             self.corked = true;

@@ -5,8 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use callosum_runtime::proto::{ErrorInfo, Payload};
 use callosum_runtime::{
-    Builder, CallError, CloseCause, DisconnectCause, Event, HandlerResult, InvokeError, Limits, NotSent,
-    Peer, Refusal, Response, duplex,
+    Builder, CallError, CloseCause, DisconnectCause, Event, Events, HandlerResult, InvokeError, Limits,
+    NotSent, Peer, Refusal, Response, duplex,
 };
 use serde_json::json;
 
@@ -141,11 +141,13 @@ pub async fn far_past(rig: Rig) {
     driver.cut().await;
 }
 
-/// A peer that vanishes in the middle of a large body leaves nothing behind.
+/// A peer that vanishes in the middle of a large body leaves nothing behind; others go on.
 pub async fn killed_in_the_middle_of_a_body(rig: Rig) {
     let gate = Gate::default();
     let (binder, driver) = rig.serve(serving(rig.builder())).await;
     gate.guard(binder.handlers(), "hold");
+    let (good, good_driver) = rig.connect(rig.builder(), &binder.endpoints()[0]);
+    good.peer().ready().await.expect("the binder is there");
     let mut events = binder.events();
     for _ in 0..3 {
         let mut raw = RawPeer::connect(rig.open(&binder.endpoints()[0]).await).await;
@@ -155,6 +157,7 @@ pub async fn killed_in_the_middle_of_a_body(rig: Rig) {
         frame.extend((9u64 << 20).to_be_bytes());
         frame.extend([7; 100_000]);
         raw.write(&frame).await;
+        fill(good.peer(), 7).await.expect("others go on");
         drop(raw);
         let cause = next_event(&mut events, |event| match event {
             Event::Disconnected { cause, .. } => Some(cause),
@@ -163,7 +166,9 @@ pub async fn killed_in_the_middle_of_a_body(rig: Rig) {
         let cause = cause.await;
         assert!(matches!(cause, DisconnectCause::PeerClosed | DisconnectCause::Io(_)), "{cause:?}");
         rig.until(|| gate.live() == 0).await;
+        fill(good.peer(), 7).await.expect("others go on");
     }
+    good_driver.cut().await;
     binder.shutdown(SOON).await;
     driver.join().await.expect("it ends well");
 }
@@ -243,28 +248,47 @@ pub async fn full_outbox(rig: Rig) {
     driver.cut().await;
 }
 
-/// Connections that never complete ZMTP's handshake are limited in number and time.
+async fn refusal(events: &mut Events) -> (String, DisconnectCause) {
+    next_event(events, |event| match event {
+        Event::Refused { address, cause, .. } => Some((address, cause)),
+        _ => None,
+    })
+    .await
+}
+
+/// Connections that never complete ZMTP's handshake are limited in number, the oldest makes way for one more, and in time.
 pub async fn unfinished_handshakes(rig: Rig) {
     let mut limits = Limits::default();
-    (limits.max_handshakes, limits.handshake_timeout) = (3, Duration::from_millis(100));
+    (limits.max_handshakes, limits.handshake_timeout) = (3, Duration::from_millis(200));
     let (binder, driver) = rig.serve(serving(rig.builder()).limits(limits)).await;
     let mut events = binder.events();
     let mut silent = Vec::new();
-    for n in 0..3 {
+    for n in 0..5 {
         let (ours, theirs) = duplex(1024);
-        binder.accept(theirs, n.to_string()).expect("there is room");
+        binder.accept(theirs, n.to_string()).expect("another makes way");
         silent.push(ours);
     }
-    let (_ours, theirs) = duplex(1024);
-    let error = binder.accept(theirs, "one too many").expect_err("there is no room");
-    assert!(matches!(error, DisconnectCause::TooManyHandshakes), "{error:?}");
-    for _ in 0..3 {
-        next_event(&mut events, |event| matches!(event, Event::Refused { .. }).then_some(())).await;
+    for _ in 0..5 {
+        let (address, cause) = refusal(&mut events).await;
+        match &*address {
+            "0" | "1" => assert!(matches!(cause, DisconnectCause::TooManyHandshakes), "{cause:?}"),
+            _ => assert!(
+                matches!(cause, DisconnectCause::Protocol(_)),
+                "{address} is not the oldest: {cause:?}"
+            ),
+        }
     }
     let (good, good_driver) = rig.connect(rig.builder(), &binder.endpoints()[0]);
-    fill(good.peer(), 1).await.expect("there is room again");
+    fill(good.peer(), 1).await.expect("there is room");
     good_driver.cut().await;
     driver.cut().await;
+
+    let mut none = Limits::default();
+    none.max_handshakes = 0;
+    let (binder, driver) = rig.builder().limits(none).binder();
+    let error = binder.accept(duplex(1024).1, "anybody").expect_err("there is no room");
+    assert!(matches!(error, DisconnectCause::TooManyHandshakes), "{error:?}");
+    drop(driver);
 }
 
 /// Bytes that are no ZMTP are refused; the binder lives on.

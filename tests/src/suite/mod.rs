@@ -1,5 +1,8 @@
 //! What the async API promises, as test bodies that run on any runtime.
 
+pub mod abuse;
+pub mod abuse_bodies;
+pub mod abuse_handshakes;
 pub mod auth;
 pub mod calls;
 pub mod cancellation;

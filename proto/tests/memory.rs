@@ -1,0 +1,418 @@
+//! What peers can make the core hold, by a counting allocator.
+
+#![allow(clippy::disallowed_methods, reason = "virtual time starts somewhere")]
+#![allow(clippy::disallowed_types, reason = "the tests of this file count one after another")]
+#![expect(clippy::unwrap_used, reason = "a panic is a failed test")]
+
+use std::io::IoSlice;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use bytes::{BufMut, Bytes};
+use callosum_proto::scheduler::{
+    Action, Arrival, BuiltinScheduler, OrderingMode, Scheduler, SchedulerConfig, Withdrawn,
+};
+use callosum_proto::session::{CloseCause, Event, IncomingId, Refusal, Reply, Role, Session, SessionConfig};
+use callosum_proto::wire::{Encoder, MessageType, PING, UPPER, decode_body, decode_header};
+use callosum_proto::zmtp::{self, CurveKeyPair, Link, LinkConfig, LinkError, LinkEvent, Mechanism};
+use callosum_proto::{CallId, Message, Multipart, OrderingKey, Payload, PeerId, RequestId, Ticket};
+use peak_alloc::PeakAlloc;
+
+#[global_allocator]
+static HEAP: PeakAlloc = PeakAlloc;
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+
+/// Keeps the tests of one process from counting each other's bytes.
+fn alone() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The most bytes that were live at a time besides those that were before, and those that still are.
+fn measure<T>(work: impl FnOnce() -> T) -> (usize, usize, T) {
+    HEAP.reset_peak_usage();
+    let before = HEAP.current_usage();
+    let result = work();
+    let peak = HEAP.peak_usage().saturating_sub(before);
+    (peak, HEAP.current_usage().saturating_sub(before), result)
+}
+
+const PEER: PeerId = PeerId(1);
+
+/// The serving side of one link: a session and a scheduler, put together as an endpoint does, with handlers that run until
+/// they are told to stop.
+struct Server {
+    session: Session,
+    scheduler: BuiltinScheduler,
+    now: Instant,
+    /// Answers to calls that were cancelled.
+    cancelled: u64,
+}
+
+impl Server {
+    fn new(mode: OrderingMode) -> Self {
+        Self::with(mode, SessionConfig::default())
+    }
+
+    fn with(mode: OrderingMode, config: SessionConfig) -> Self {
+        let now = Instant::now();
+        let mut session = Session::new(Role::Binder, config, [2; 16], CallId(0), now);
+        session.handle_connected(now);
+        session.handle_message(now, Multipart::new(PING, Bytes::new(), Bytes::new()));
+        let config = SchedulerConfig::default().with_mode(mode).with_max_running(4);
+        let mut server = Self { session, scheduler: BuiltinScheduler::new(config), now, cancelled: 0 };
+        server.settle();
+        server
+    }
+
+    fn hear(&mut self, message: Multipart) {
+        self.session.handle_message(self.now, message);
+    }
+
+    /// Does what is to be done, and lets the peer read; how many anomalies there were.
+    fn settle(&mut self) -> usize {
+        let anomalies = self.serve();
+        while self.session.poll_transmit(self.now).is_some() {}
+        anomalies
+    }
+
+    fn serve(&mut self) -> usize {
+        let mut anomalies = 0;
+        while let Some(event) = self.session.poll_event() {
+            match event {
+                Event::Request(request) => {
+                    let (ticket, bytes) = (Ticket(request.id.0), request.size());
+                    let arrival = Arrival { ticket, peer: PEER, key: &request.key, bytes };
+                    if let Err(busy) = self.scheduler.arrive(arrival) {
+                        let error = Refusal::Busy.to_error(&busy.to_string());
+                        self.session.reply(request.id, Reply::Error(error)).unwrap();
+                    }
+                }
+                Event::CancelRequested(id) => match self.scheduler.withdraw(Ticket(id.0)) {
+                    Withdrawn::Running => self.scheduler.finish(Ticket(id.0)),
+                    Withdrawn::Waiting => {}
+                    Withdrawn::Unknown => panic!("{id:?} is open"),
+                },
+                Event::Anomaly(_) => anomalies += 1,
+                Event::Established { .. } | Event::Closed(_) => {}
+                other => panic!("{other:?}"),
+            }
+            while let Some(action) = self.scheduler.poll() {
+                if let Action::Release(Ticket(ticket)) = action {
+                    self.session.reply(IncomingId(ticket), Reply::Cancelled).unwrap();
+                    self.cancelled += 1;
+                }
+            }
+        }
+        anomalies
+    }
+}
+
+fn message(encoder: &mut Encoder, seq: u32, key: &str, payload: Payload) -> Multipart {
+    let key = if key.is_empty() { OrderingKey::none() } else { OrderingKey::text(key) };
+    encoder.encode(&Message { id: RequestId { seq, method: "m".into(), key }, payload, compressed: false })
+}
+
+fn call() -> Payload {
+    Payload::Function(Bytes::from_static(b"1"))
+}
+
+/// A million calls, each cancelled at once: nothing is left of them, and no more is held at any time than at the start.
+#[test]
+fn a_million_calls_and_cancels_are_flat() {
+    let _alone = alone();
+    for (mode, many) in [
+        (OrderingMode::Unordered, 20_000),
+        (OrderingMode::ExitOrdered, 1_000_000),
+        (OrderingMode::KeySerialized, 20_000),
+    ] {
+        let mut server = Server::new(mode);
+        let mut encoder = Encoder::default();
+        // Two at a time, so that some are cancelled while they run and some while they wait.
+        let mut flood = |from: u32, to: u32| {
+            for seq in (from..to).step_by(2) {
+                let key = ["", "k", "l"][seq as usize % 3];
+                for (seq, payload) in
+                    [(seq, call()), (seq + 1, call()), (seq + 1, Payload::Cancel), (seq, Payload::Cancel)]
+                {
+                    server.hear(message(&mut encoder, seq, key, payload));
+                }
+                server.settle();
+            }
+            server.cancelled
+        };
+        flood(0, 1_000);
+        let (peak, left, cancelled) = measure(|| flood(1_000, many));
+        assert_eq!(cancelled, u64::from(many));
+        assert!(peak < 64 * KIB && left < 32 * KIB, "{mode:?}: {peak} at a time, {left} left");
+        assert!(server.scheduler.is_idle() && server.session.open_requests() == 0);
+    }
+}
+
+/// The same behind calls that hang and hold up all others: as many as the limits allow, and no more.
+#[test]
+fn calls_and_cancels_behind_ones_that_hang_are_bounded() {
+    let _alone = alone();
+    for mode in [OrderingMode::ExitOrdered, OrderingMode::KeySerialized] {
+        let mut server = Server::new(mode);
+        let mut encoder = Encoder::default();
+        for seq in 0..4 {
+            server.hear(message(&mut encoder, seq, ["k", "l", "m", "n"][seq as usize], call()));
+        }
+        server.settle();
+        assert_eq!(server.scheduler.running(), 4);
+        let (peak, _, ()) = measure(|| {
+            for seq in 4..100_000 {
+                for payload in [call(), Payload::Cancel] {
+                    server.hear(message(&mut encoder, seq, ["k", "l", "m", "n"][seq as usize % 4], payload));
+                }
+                server.settle();
+            }
+        });
+        assert_eq!(server.cancelled, 0, "none of them has its turn");
+        assert!(server.session.open_requests() <= 1_100, "{} are open", server.session.open_requests());
+        assert!(peak < 2 * MIB, "{mode:?}: {peak} at a time");
+    }
+}
+
+/// Floods whose sender reads: unknown markers, unreadable headers, replies to calls that never were, cancellations of none,
+/// names in use, and probes. Each is dropped and counted or answered, and nothing is held for any.
+#[test]
+fn floods_are_flat() {
+    let _alone = alone();
+    let mut encoder = Encoder::default();
+    let mut one = |seq, payload| message(&mut encoder, seq, "k", payload);
+    let floods = [
+        ("markers", true, Multipart::new("NOISE".into(), Bytes::new(), Bytes::new())),
+        ("headers", true, Multipart::new(UPPER, Bytes::from_static(b"\x81\xa4type\xff"), Bytes::new())),
+        ("results", true, one(1, Payload::Result(Bytes::from_static(b"1")))),
+        ("cancelled", true, one(2, Payload::Cancelled)),
+        ("cancels", true, one(3, Payload::Cancel)),
+        ("names in use", true, one(7, call())),
+        ("probes", false, Multipart::new(PING, Bytes::new(), Bytes::from_static(b"probe"))),
+    ];
+    let mut server = Server::new(OrderingMode::KeySerialized);
+    server.hear(one(7, call()));
+    server.settle();
+    for (name, dropped, message) in floods {
+        let mut flood = |count: usize| {
+            (0..count).fold(0, |anomalies, _| {
+                server.hear(message.clone());
+                anomalies + server.settle()
+            })
+        };
+        flood(100);
+        let (peak, left, anomalies) = measure(|| flood(200_000));
+        assert_eq!(anomalies, if dropped { 200_000 } else { 0 }, "{name}");
+        assert!(peak < 32 * KIB && left < 32 * KIB, "{name}: {peak} at a time, {left} left");
+    }
+    assert_eq!((server.session.open_requests(), server.scheduler.running()), (1, 1));
+}
+
+/// Whoever has answers pile up and does not read them is cut off before those that no handler made take much more than 4
+/// MiB, besides as many bytes as may wait for the peer.
+#[test]
+fn what_is_not_read_is_bounded() {
+    let _alone = alone();
+    let mut encoder = Encoder::default();
+    let probe = Multipart::new(PING, Bytes::new(), Bytes::from_static(b"probe"));
+    let large = Multipart::new(PING, Bytes::new(), Bytes::from(vec![0; 64 * KIB]));
+    let mut refusals = |seq| message(&mut encoder, seq, "", call());
+    let mut small = |_| probe.clone();
+    let mut large = |_| large.clone();
+    let floods: [(&str, &mut dyn FnMut(u32) -> Multipart); 3] =
+        [("probes", &mut small), ("large probes", &mut large), ("refused calls", &mut refusals)];
+    for (name, next) in floods {
+        let mut config = SessionConfig::default();
+        config.max_outgoing_bytes = 4 * MIB;
+        let mut server = Server::with(OrderingMode::Unordered, config);
+        let (peak, left, ()) = measure(|| {
+            for seq in 0..200_000 {
+                server.hear(next(seq));
+                server.serve();
+                if server.session.is_closed() {
+                    return;
+                }
+            }
+            panic!("{name}: no end to it");
+        });
+        assert_eq!(server.session.close_cause(), Some(CloseCause::PeerNotReading));
+        println!("{name}: {peak} bytes at a time, {left} left");
+        assert!(peak < 16 * MIB && left < 2 * MIB, "{name}: {peak} at a time, {left} left");
+    }
+}
+
+/// Gigabytes that are declared, by ZMTP, MessagePack or Snappy, take no memory until they come.
+#[test]
+fn what_is_only_declared_takes_nothing() {
+    let _alone = alone();
+    let mut block = b"\xff\xff\xff\xff\x0f".to_vec();
+    block.extend([0xfe; 1_000]);
+    let mut encoder = Encoder::default();
+    let id = RequestId { seq: 1, method: "m".into(), key: OrderingKey::none() };
+    let compressed = encoder.encode(&Message { id, payload: call(), compressed: true });
+    let [_, header, _] = compressed.into_three().unwrap();
+    let header = decode_header(&header).unwrap();
+    assert!(header.compressed && header.kind == MessageType::Function);
+    let huge: Vec<Bytes> = [0xdd, 0xdf, 0xdb, 0xc6, 0xc9]
+        .into_iter()
+        .flat_map(|marker| {
+            let mut alone = vec![marker];
+            alone.put_u32(u32::MAX);
+            let field = [&b"\x81\xa4type"[..], &alone].concat();
+            [alone, field]
+        })
+        .chain([vec![0x91; 60_000], vec![0x81; 60_000]])
+        .map(Bytes::from)
+        .collect();
+    let (peak, left, ()) = measure(|| {
+        decode_body(&header, block.into(), 10 * MIB).unwrap_err();
+        for frame in &huge {
+            decode_header(frame).unwrap_err();
+            decode_body(&header, frame.clone(), 10 * MIB).unwrap_err();
+        }
+    });
+    assert!(peak < 8 * KIB && left < 8 * KIB, "{peak} at a time, {left} left");
+
+    let now = Instant::now();
+    let mut link = Link::new(&LinkConfig::new(zmtp::Role::Binder), now);
+    link.handle_input(now, opening()).unwrap();
+    while link.poll_event().is_some() {}
+    let (peak, left, ()) = measure(|| {
+        for len in [11 << 20, 11 << 19] {
+            let mut head = vec![2];
+            head.put_u64(len);
+            // As far as it may go, and a byte of it.
+            let mut link = Link::new(&LinkConfig::new(zmtp::Role::Binder), now);
+            link.handle_input(now, opening()).unwrap();
+            link.handle_input(now, head.into()).unwrap();
+            link.handle_input(now, Bytes::from_static(b"x")).unwrap();
+        }
+        for len in [(11 << 20) + 1, 1 << 32, u64::MAX] {
+            let mut head = vec![2];
+            head.put_u64(len);
+            let mut link = Link::new(&LinkConfig::new(zmtp::Role::Binder), now);
+            link.handle_input(now, opening()).unwrap();
+            let error = link.handle_input(now, head.into()).unwrap_err();
+            assert!(matches!(error, LinkError::TooLarge { .. }));
+        }
+    });
+    assert!(peak < 1_200 * KIB && left < KIB, "{peak} at a time, {left} left");
+}
+
+fn written(link: &mut Link) -> Bytes {
+    let mut bytes = Vec::new();
+    while link.pending_output() > 0 {
+        let mut slices = [IoSlice::new(&[]); 4];
+        let filled = link.output(&mut slices);
+        let piece: Vec<u8> = slices[..filled].iter().flat_map(|slice| slice.iter().copied()).collect();
+        link.advance_output(piece.len());
+        bytes.extend(piece);
+    }
+    bytes.into()
+}
+
+/// What a connector says under NULL.
+fn opening() -> Bytes {
+    let now = Instant::now();
+    let mut client = Link::new(&LinkConfig::new(zmtp::Role::Connector), now);
+    let mut server = Link::new(&LinkConfig::new(zmtp::Role::Binder), now);
+    let greeting = written(&mut client);
+    client.handle_input(now, written(&mut server)).unwrap();
+    [greeting, written(&mut client)].concat().into()
+}
+
+fn curve() -> (LinkConfig, LinkConfig) {
+    let mut client = LinkConfig::new(zmtp::Role::Connector);
+    let mut server = LinkConfig::new(zmtp::Role::Binder);
+    let keys = CurveKeyPair::generate([11; 32]);
+    client.mechanism =
+        Mechanism::CurveClient { keys: CurveKeyPair::generate([22; 32]), server: keys.public() };
+    server.mechanism = Mechanism::CurveServer { keys };
+    (client, server)
+}
+
+/// Servers' links, each given what `talk` says to it; bytes for each.
+fn half_open(config: &LinkConfig, count: usize, mut talk: impl FnMut(&mut Link)) -> usize {
+    let now = Instant::now();
+    let (peak, _, links) = measure(|| {
+        let mut links = Vec::with_capacity(count);
+        for _ in 0..count {
+            let mut link = Link::new(config, now);
+            talk(&mut link);
+            links.push(link);
+        }
+        links
+    });
+    drop(links);
+    peak / count
+}
+
+/// What an unfinished handshake costs in the worst case, which is what a binder may have 1,024 of by default.
+#[test]
+fn unfinished_handshakes_take_what_is_stated() {
+    const COUNT: usize = 1_024;
+    let _alone = alone();
+    let now = Instant::now();
+    let (client, server) = curve();
+    let null = LinkConfig::new(zmtp::Role::Binder);
+    let feed = |link: &mut Link, bytes: &[u8]| {
+        // As the runtime does: what was read is a buffer of its own.
+        link.handle_input(now, Bytes::copy_from_slice(bytes)).unwrap();
+        written(link)
+    };
+    let opening = opening();
+    let nothing = half_open(&null, COUNT, |_| {});
+    let greeted = half_open(&null, COUNT, |link| drop(feed(link, &opening[..64])));
+    // A command that never ends, as large as it may be.
+    let mut endless = vec![6];
+    endless.put_u64(8 * KIB as u64 - 64 - 9);
+    endless.resize(8 * KIB - 65, 0);
+    let null_most = half_open(&null, COUNT, |link| {
+        feed(link, &opening[..64]);
+        feed(link, &endless);
+    });
+
+    // HELLO says nothing that binds it to a connection, so that one does for all.
+    let mut model = Link::new(&client, now);
+    let mut greeting = written(&mut model).to_vec();
+    model.handle_input(now, written(&mut Link::new(&server, now))).unwrap();
+    greeting.extend(written(&mut model));
+    let hello = half_open(&server, COUNT, |link| {
+        assert!(feed(link, &greeting).len() > 100, "it is answered with WELCOME");
+    });
+    let with_more = half_open(&server, COUNT, |link| {
+        feed(link, &greeting);
+        let used = greeting.len() + 9;
+        let mut endless = vec![6];
+        endless.put_u64((8 * KIB - used) as u64);
+        endless.resize(9 + 8 * KIB - used - 1, 0);
+        feed(link, &endless);
+    });
+    // Those that wait for the application, and have sent more meanwhile, as much as they may.
+    let waiting = half_open(&server, COUNT, |link| {
+        let mut peer = Link::new(&client, now);
+        for _ in 0..4 {
+            let said = written(&mut peer);
+            let answer = feed(link, &said);
+            peer.handle_input(now, answer).unwrap();
+        }
+        assert!(matches!(link.poll_event(), Some(LinkEvent::AuthenticationRequested { .. })));
+        for _ in 0.. {
+            if link.handle_input(now, Bytes::from(vec![0; 100])).is_err() {
+                break;
+            }
+        }
+    });
+    println!(
+        "bytes for each: {nothing} at first, {greeted} after the greeting, {null_most} at most under NULL; \
+         under CURVE {hello} after HELLO, {with_more} with a part of INITIATE, {waiting} while it waits to be admitted"
+    );
+    assert!(nothing < 2 * KIB && greeted < 3 * KIB, "{nothing}, {greeted}");
+    assert!(null_most < 12 * KIB, "{null_most}");
+    for most in [hello, with_more, waiting] {
+        assert!(most < 90 * KIB, "{most}");
+    }
+}

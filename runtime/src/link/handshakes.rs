@@ -1,0 +1,292 @@
+//! Connections whose handshake is not complete: how many there may be, and who makes way when there are too many.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{
+    AtomicBool,
+    Ordering::{Acquire, Release},
+};
+
+use crate::node::Node;
+use crate::peer::PeerShared;
+
+/// A connection's place among those whose handshake is not complete. Dropping it makes room.
+pub(crate) struct HandshakeSlot {
+    node: Arc<Node>,
+    place: Arc<Place>,
+}
+
+pub(crate) struct Place {
+    name: Name,
+    evicted: AtomicBool,
+    peer: Arc<PeerShared>,
+}
+
+impl HandshakeSlot {
+    /// A place for a newcomer, for which another makes way if all are taken; `None` if there is none to be had, because
+    /// none is allowed, or as many as are allowed made way and have still to go.
+    pub(crate) fn take(node: &Arc<Node>, peer: &Arc<PeerShared>, address: &str) -> Option<Self> {
+        let mut handshakes = node.handshakes.lock();
+        let evicted = handshakes.make_room(node.config.max_handshakes)?;
+        let name = handshakes.name(Source::of(address));
+        let place = Arc::new(Place { name, evicted: AtomicBool::new(false), peer: peer.clone() });
+        handshakes.opening.insert(&place.name, place.clone());
+        drop(handshakes);
+        if let Some(evicted) = evicted {
+            evicted.evicted.store(true, Release);
+            evicted.peer.waker.wake();
+        }
+        Some(Self { node: node.clone(), place })
+    }
+
+    /// The peer has done its part; it is the authenticator's turn.
+    pub(crate) fn asks_for_admission(&self) {
+        self.node.handshakes.lock().asks_for_admission(&self.place.name);
+    }
+
+    /// Whether it has to make way for a newcomer.
+    pub(crate) fn is_evicted(&self) -> bool {
+        self.place.evicted.load(Acquire)
+    }
+}
+
+impl Drop for HandshakeSlot {
+    fn drop(&mut self) {
+        self.node.handshakes.lock().leave(&self.place.name);
+    }
+}
+
+/// Where connections come from, as far as one attacker is likely to have it for himself: an IPv4 address, or the half of
+/// an IPv6 address that names a network (RFC 4291, section 2.5.4). Of others, such as `ipc://`, all that is known.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Source {
+    V4(Ipv4Addr),
+    V6(u64),
+    Other(Arc<str>),
+}
+
+impl Source {
+    fn of(address: &str) -> Self {
+        let socket = address.strip_prefix("tcp://").and_then(|socket| socket.parse::<SocketAddr>().ok());
+        match socket.map(|socket| socket.ip().to_canonical()) {
+            Some(IpAddr::V4(ip)) => Self::V4(ip),
+            Some(IpAddr::V6(ip)) => Self::V6((ip.to_bits() >> 64) as u64),
+            None => Self::Other(address.into()),
+        }
+    }
+}
+
+struct Name {
+    source: Source,
+    /// In the order in which they came.
+    number: u64,
+}
+
+/// An endpoint's unfinished handshakes, and who makes way for a newcomer: of those for whom the peer has still something
+/// to do, or of those for whom the authenticator has, whichever are more, the oldest of the source that has the most.
+///
+/// So whoever comes from a single source pushes out his own. Who comes from many brings the others down to as many as his
+/// sources have, at the least to one, and that goes only when half as many as are allowed have come after it. Neither peers
+/// that say nothing nor a slow authenticator takes all places.
+pub(crate) struct Handshakes<T = Arc<Place>> {
+    next: u64,
+    opening: Waiting<T>,
+    deciding: Waiting<T>,
+    /// Those that made way and are not gone yet.
+    leaving: usize,
+}
+
+impl<T> Default for Handshakes<T> {
+    fn default() -> Self {
+        Self { next: 0, opening: Waiting::default(), deciding: Waiting::default(), leaving: 0 }
+    }
+}
+
+impl<T> Handshakes<T> {
+    fn name(&mut self, source: Source) -> Name {
+        self.next += 1;
+        Name { source, number: self.next }
+    }
+
+    /// Sees to it that there is room for one more; who makes way for it, if somebody must. `None` if there is no room.
+    fn make_room(&mut self, max: usize) -> Option<Option<T>> {
+        if self.opening.len + self.deciding.len < max {
+            return Some(None);
+        }
+        if self.leaving >= max {
+            return None;
+        }
+        let more = match self.opening.len >= self.deciding.len {
+            true => &mut self.opening,
+            false => &mut self.deciding,
+        };
+        let evicted = more.evict()?;
+        self.leaving += 1;
+        Some(Some(evicted))
+    }
+
+    fn asks_for_admission(&mut self, name: &Name) {
+        // One that has to go has no place any more.
+        if let Some(place) = self.opening.remove(name) {
+            self.deciding.insert(name, place);
+        }
+    }
+
+    fn leave(&mut self, name: &Name) {
+        if self.opening.remove(name).or_else(|| self.deciding.remove(name)).is_none() {
+            self.leaving -= 1;
+        }
+    }
+}
+
+/// Handshakes that wait for the same thing.
+struct Waiting<T> {
+    len: usize,
+    by_source: BTreeMap<Source, BTreeMap<u64, T>>,
+    /// Every source, by how many it has and how old its oldest is.
+    ranks: BTreeSet<(usize, Reverse<u64>, Source)>,
+}
+
+impl<T> Default for Waiting<T> {
+    fn default() -> Self {
+        Self { len: 0, by_source: BTreeMap::new(), ranks: BTreeSet::new() }
+    }
+}
+
+impl<T> Waiting<T> {
+    fn insert(&mut self, name: &Name, place: T) {
+        self.change(&name.source, |places| places.insert(name.number, place));
+        self.len += 1;
+    }
+
+    fn remove(&mut self, name: &Name) -> Option<T> {
+        let place = self.change(&name.source, |places| places.remove(&name.number))?;
+        self.len -= 1;
+        Some(place)
+    }
+
+    /// Takes out the oldest of the source that has the most.
+    fn evict(&mut self) -> Option<T> {
+        let (_, Reverse(number), source) = self.ranks.last()?.clone();
+        self.remove(&Name { source, number })
+    }
+
+    fn change<R>(&mut self, source: &Source, change: impl FnOnce(&mut BTreeMap<u64, T>) -> R) -> R {
+        let places = self.by_source.entry(source.clone()).or_default();
+        let rank = |places: &BTreeMap<u64, T>| {
+            places.first_key_value().map(|(oldest, _)| (places.len(), Reverse(*oldest), source.clone()))
+        };
+        let before = rank(places);
+        let result = change(places);
+        let after = rank(places);
+        if after.is_none() {
+            self.by_source.remove(source);
+        }
+        if let Some(rank) = before {
+            self.ranks.remove(&rank);
+        }
+        self.ranks.extend(after);
+        result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A table of four places, each of which holds its name.
+    #[derive(Default)]
+    struct Four(Handshakes<(Source, u64)>);
+
+    impl Four {
+        fn come(&mut self, address: &str) -> (Name, Option<u64>) {
+            let evicted = self.0.make_room(4).expect("there is room");
+            let name = self.0.name(Source::of(address));
+            self.0.opening.insert(&name, (name.source.clone(), name.number));
+            self.check();
+            (name, evicted.map(|(_, number)| number))
+        }
+
+        /// From each address in turn; who made way for each.
+        fn all<'a>(&mut self, addresses: impl IntoIterator<Item = &'a str>) -> Vec<u64> {
+            addresses.into_iter().filter_map(|address| self.come(address).1).collect()
+        }
+
+        fn ask(&mut self, source: &str, number: u64) {
+            self.0.asks_for_admission(&Name { source: Source::of(source), number });
+            self.check();
+        }
+
+        fn check(&self) {
+            for waiting in [&self.0.opening, &self.0.deciding] {
+                assert_eq!(waiting.len, waiting.by_source.values().map(BTreeMap::len).sum::<usize>());
+                assert_eq!(waiting.ranks.len(), waiting.by_source.len());
+                assert!(waiting.by_source.values().all(|places| !places.is_empty()));
+            }
+            assert!(self.0.opening.len + self.0.deciding.len <= 4 && self.0.leaving <= 4);
+        }
+    }
+
+    const ONE: [&str; 3] = ["tcp://192.0.2.1:1", "tcp://192.0.2.1:2", "tcp://[::ffff:192.0.2.1]:3"];
+    const OTHER: [&str; 3] =
+        ["tcp://[2001:db8::1]:1", "tcp://[2001:db8::2:0:0:1]:1", "tcp://[2001:db8::2]:7"];
+
+    #[test]
+    fn sources_are_addresses_and_networks() {
+        for same in [ONE, OTHER] {
+            assert!(same.iter().all(|address| Source::of(address) == Source::of(same[0])), "{same:?}");
+        }
+        assert_ne!(Source::of("tcp://192.0.2.1:1"), Source::of("tcp://192.0.2.2:1"));
+        assert_ne!(Source::of("tcp://[2001:db8:0:1::1]:1"), Source::of(OTHER[0]));
+        assert_ne!(Source::of("ipc:///a"), Source::of("ipc:///b"));
+    }
+
+    #[test]
+    fn who_comes_from_one_address_makes_way_for_himself() {
+        let mut four = Four::default();
+        assert!(four.all([OTHER[0], ONE[0], ONE[1], ONE[2]]).is_empty());
+        assert_eq!(four.all([ONE[0], ONE[1], ONE[2]]), [2, 3, 4], "the oldest of the source with the most");
+    }
+
+    #[test]
+    fn the_oldest_makes_way_among_many_sources() {
+        let mut four = Four::default();
+        assert!(four.all(["a", "b", "c", "d"]).is_empty());
+        assert_eq!(four.all(["e", "f", "a", "b"]), [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn neither_kind_takes_all_places() {
+        let mut four = Four::default();
+        // The peers of all four have done their part, and the authenticator takes its time.
+        for source in ["a", "b", "c", "d"] {
+            let (Name { number, .. }, _) = four.come(source);
+            four.ask(source, number);
+        }
+        assert_eq!(four.all(["e", "f"]), [1, 2], "those that wait for it make way");
+        assert_eq!(four.all(["g"]), [5], "and no more than half of them do for peers that say nothing");
+        // What was evicted has no place to move from.
+        four.ask("e", 5);
+        four.ask("f", 6);
+        assert_eq!((four.0.opening.len, four.0.deciding.len), (1, 3));
+    }
+
+    #[test]
+    fn places_come_back() {
+        let mut four = Four::default();
+        let names: Vec<Name> = (0..8).map(|_| four.come("a").0).collect();
+        assert!(four.0.make_room(4).is_none(), "as many as are allowed have still to go");
+        for name in &names[..2] {
+            four.0.leave(name);
+        }
+        assert_eq!(four.0.leaving, 2);
+        four.ask("a", names[7].number);
+        for name in &names[2..] {
+            four.0.leave(name);
+        }
+        assert_eq!((four.0.leaving, four.0.opening.len, four.0.deciding.len), (0, 0, 0));
+        assert!(Handshakes::<()>::default().make_room(0).is_none(), "none is allowed");
+    }
+}

@@ -1,0 +1,165 @@
+//! What strangers and peers can make an endpoint hold, through sockets and by a counting allocator.
+
+use std::io::IoSlice;
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use bytes::Bytes;
+use callosum_runtime::auth::{Admission, FnAuthenticator, generate_keys};
+use callosum_runtime::proto::zmtp::{self, CurveKeyPair, Link, LinkConfig, Mechanism};
+use callosum_runtime::proto::{OrderingKey, Payload};
+use callosum_runtime::rt::BoxStream;
+use callosum_runtime::{HandlerResult, Limits};
+use callosum_tests::raw::RawPeer;
+use callosum_tests::rig::{Rig, Transport, on_async_std, on_tokio};
+use futures_util::{AsyncReadExt, AsyncWriteExt};
+use peak_alloc::PeakAlloc;
+use serde_json::Value;
+
+#[global_allocator]
+static HEAP: PeakAlloc = PeakAlloc;
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+
+/// Handshakes that a binder allows by default.
+const HANDSHAKES: usize = 1_024;
+
+/// Runs both bodies one after another, so that they don't count each other's bytes.
+fn alone(test: impl FnOnce()) {
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    test();
+}
+
+fn written(link: &mut Link) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while link.pending_output() > 0 {
+        let mut slices = [IoSlice::new(&[]); 4];
+        let filled = link.output(&mut slices);
+        let piece: Vec<u8> = slices[..filled].iter().flat_map(|slice| slice.iter().copied()).collect();
+        link.advance_output(piece.len());
+        bytes.extend(piece);
+    }
+    bytes
+}
+
+/// A client's greeting and HELLO, which is the same for any connection, and what follows of a command that does not end,
+/// as far as it may go.
+fn greeting_and_hello(keys: &CurveKeyPair) -> Vec<u8> {
+    let now = Instant::now();
+    let (mut client, mut server) =
+        (LinkConfig::new(zmtp::Role::Connector), LinkConfig::new(zmtp::Role::Binder));
+    client.mechanism = Mechanism::CurveClient { keys: generate_keys(), server: keys.public() };
+    server.mechanism = Mechanism::CurveServer { keys: keys.clone() };
+    let (mut client, mut server) = (Link::new(&client, now), Link::new(&server, now));
+    let mut said = written(&mut client);
+    client.handle_input(now, written(&mut server).into()).expect("it is a greeting");
+    said.extend(written(&mut client));
+    let rest = 8 * KIB - said.len() - 9;
+    said.push(6);
+    said.extend((rest as u64).to_be_bytes());
+    said.resize(said.len() + rest - 1, 0);
+    said
+}
+
+/// Opens this many connections, each of which says so much and nothing more.
+async fn half_open(rig: &Rig, binder: &callosum_runtime::Binder, say: &[u8], count: usize) -> Vec<BoxStream> {
+    let mut streams = Vec::with_capacity(count);
+    for _ in 0..count {
+        let mut stream = rig.open(&binder.endpoints()[0]).await;
+        stream.write_all(say).await.expect("the binder reads");
+        streams.push(stream);
+    }
+    // The binder has read everything once it has answered: the greeting, and WELCOME where it has had HELLO.
+    let answer = if say.len() > 64 { 64 + 170 } else { 64 };
+    for stream in &mut streams {
+        let mut answered = vec![0; answer];
+        stream.read_exact(&mut answered).await.expect("the binder answers");
+    }
+    streams
+}
+
+/// As many unfinished handshakes as there may be, and as many again that push them out.
+async fn handshakes(rig: Rig) {
+    let keys = generate_keys();
+    let said = greeting_and_hello(&keys);
+    let check = FnAuthenticator::new(keys, |_| async { Admission::Refuse });
+    let (binder, driver) = rig.serve(rig.builder().authenticator(check)).await;
+    drop(half_open(&rig, &binder, &said, 10).await);
+    for (name, say, most) in
+        [("a greeting", &said[..64], 12 * MIB), ("HELLO and a part of INITIATE", &said[..], 96 * MIB)]
+    {
+        let before = HEAP.current_usage();
+        HEAP.reset_peak_usage();
+        let mut streams = half_open(&rig, &binder, say, HANDSHAKES).await;
+        let held = HEAP.peak_usage() - before;
+        println!("{HANDSHAKES} that have sent {name}: {held} bytes");
+        assert!(held < most, "{name}: {held}");
+        // Whoever comes now takes the place of another.
+        for _ in 0..4 {
+            streams.extend(half_open(&rig, &binder, say, HANDSHAKES / 4).await);
+            streams.drain(..HANDSHAKES / 4);
+        }
+        let held = HEAP.peak_usage() - before;
+        println!("with as many again: {held} bytes");
+        assert!(held < most + most / 2, "{name}, twice: {held}");
+    }
+    driver.cut().await;
+}
+
+/// Calls that are cancelled at once, by the hundred thousand: no more is held at the end than after the first thousands.
+async fn cancels(rig: Rig) {
+    const BATCH: u32 = 250;
+    let mut limits = Limits::default();
+    limits.max_concurrency = 4;
+    let builder = rig.builder().limits(limits);
+    let (binder, driver) =
+        rig.serve(builder.handle("hold", |_: Value, _| std::future::pending::<HandlerResult<()>>())).await;
+    let mut attacker = RawPeer::connect(rig.open(&binder.endpoints()[0]).await).await;
+    let mut flood = async |from: u32, to: u32| {
+        for first in (from..to).step_by(BATCH as usize) {
+            for seq in first..first + BATCH {
+                for payload in [Payload::Function(Bytes::from_static(b"1")), Payload::Cancel] {
+                    let message = attacker.message(seq, ("hold", OrderingKey::none()), payload, false);
+                    attacker.queue(message);
+                }
+            }
+            attacker.flush().await;
+            for _ in 0..BATCH {
+                assert_eq!(attacker.hear().await.1, Payload::Cancelled);
+            }
+        }
+    };
+    flood(0, 5_000).await;
+    HEAP.reset_peak_usage();
+    flood(5_000, 10_000).await;
+    let at_first = HEAP.peak_usage();
+    HEAP.reset_peak_usage();
+    flood(10_000, 100_000).await;
+    let peak = HEAP.peak_usage();
+    println!("{at_first} bytes at most in the first calls, {peak} in the others");
+    assert!(peak < at_first + 512 * KIB, "{at_first}, then {peak}");
+    drop(attacker);
+    driver.cut().await;
+}
+
+#[test]
+fn unfinished_handshakes_on_tokio() {
+    alone(|| on_tokio("handshakes on tokio", Transport::Tcp, handshakes));
+}
+
+#[test]
+fn unfinished_handshakes_on_async_std() {
+    alone(|| on_async_std("handshakes on async-std", Transport::Tcp, handshakes));
+}
+
+#[test]
+fn cancelled_calls_on_tokio() {
+    alone(|| on_tokio("cancels on tokio", Transport::Tcp, cancels));
+}
+
+#[test]
+fn cancelled_calls_on_async_std() {
+    alone(|| on_async_std("cancels on async-std", Transport::Tcp, cancels));
+}
