@@ -50,6 +50,7 @@
 //! # Feature flags
 //! - `zeromq`: sockets of the `zeromq` crate as message links. Turn it on through the adapter, which chooses that crate's
 //!   runtime. Off by default.
+//! - `fuzzing`: for the tests of this repository only.
 #![forbid(unsafe_code)]
 
 pub mod auth;
@@ -71,6 +72,13 @@ mod peer;
 pub mod rt;
 mod stats;
 mod tasks;
+
+/// Bodies of this repository's fuzz targets. No part of the API.
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing {
+    pub use crate::auth::fuzzing::authenticator;
+}
 
 /// The crate whose sockets [`Builder::connect_zeromq`] and [`Builder::bind_zeromq`] take.
 #[cfg(feature = "zeromq")]

@@ -115,8 +115,12 @@ impl CurveSecretKey {
         CurvePublicKey(PublicKey::from(&secret).to_bytes())
     }
 
+    pub(crate) fn as_bytes(&self) -> &[u8; KEY_BYTES] {
+        &self.0
+    }
+
     fn to_codec(&self) -> omq_proto::CurveSecretKey {
-        omq_proto::CurveSecretKey::from_bytes(*self.0)
+        omq_proto::CurveSecretKey::from_bytes(*self.as_bytes())
     }
 }
 
