@@ -67,6 +67,8 @@ pub struct CurvePeer {
     other_long: [u8; 32],
     other_ephemeral: [u8; 32],
     cookie: Vec<u8>,
+    /// What the two ephemeral keys agree on, once that was needed.
+    session: Option<SecretBox>,
     /// Of the last command or box that it sent.
     pub nonce: u64,
     /// Of the last one that it heard.
@@ -86,8 +88,8 @@ impl CurvePeer {
 
     fn new(server: bool, keys: &CurveKeyPair, other_long: [u8; 32], ephemeral: Half) -> Self {
         let long = Half::of(*keys.secret().as_bytes());
-        let (other_ephemeral, cookie) = ([0; 32], Vec::new());
-        Self { server, long, ephemeral, other_long, other_ephemeral, cookie, nonce: 0, heard: 0 }
+        let (other_ephemeral, cookie, session) = ([0; 32], Vec::new(), None);
+        Self { server, long, ephemeral, other_long, other_ephemeral, cookie, session, nonce: 0, heard: 0 }
     }
 
     /// Takes another long-term key, of which it need not have the secret.
@@ -102,7 +104,7 @@ impl CurvePeer {
 
     /// Takes another ephemeral key.
     pub fn change_ephemeral(&mut self, ephemeral: Half) {
-        self.ephemeral = ephemeral;
+        (self.ephemeral, self.session) = (ephemeral, None);
     }
 
     /// The long-term public key that it shows.
@@ -117,6 +119,10 @@ impl CurvePeer {
         greeting[12..17].copy_from_slice(b"CURVE");
         greeting[32] = self.server.into();
         greeting
+    }
+
+    fn session(&mut self) -> &SecretBox {
+        self.session.get_or_insert_with(|| self.ephemeral.meets(&self.other_ephemeral))
     }
 
     fn next_nonce(&mut self) -> [u8; 8] {
@@ -134,7 +140,7 @@ impl CurvePeer {
     /// The server reads it.
     pub fn take_hello(&mut self, payload: &[u8]) -> Option<()> {
         let (key, _) = payload.strip_prefix(b"\x05HELLO\x01\0")?.get(72..)?.split_first_chunk()?;
-        self.other_ephemeral = *key;
+        (self.other_ephemeral, self.session) = (*key, None);
         Some(())
     }
 
@@ -150,7 +156,7 @@ impl CurvePeer {
         let (nonce, sealed) = payload.strip_prefix(b"\x07WELCOME")?.split_first_chunk::<16>()?;
         let inside = unboxed(&self.ephemeral.meets(&self.other_long), b"WELCOME-", nonce, sealed)?;
         let (key, cookie) = inside.split_first_chunk()?;
-        self.other_ephemeral = *key;
+        (self.other_ephemeral, self.session) = (*key, None);
         self.cookie = cookie.to_vec();
         Some(())
     }
@@ -168,8 +174,8 @@ impl CurvePeer {
         let nonce = self.next_nonce();
         let vouch = boxed(&self.long.meets(&self.other_ephemeral), b"VOUCH---", &[9; 16], vouch);
         let inside = [&self.long.public[..], &[9; 16], &vouch, metadata].concat();
-        let key = self.ephemeral.meets(&self.other_ephemeral);
-        let sealed = boxed(&key, b"CurveZMQINITIATE", &nonce, &inside);
+        let key = self.session();
+        let sealed = boxed(key, b"CurveZMQINITIATE", &nonce, &inside);
         command(&[b"\x08INITIATE", &self.cookie, &nonce, &sealed])
     }
 
@@ -178,8 +184,8 @@ impl CurvePeer {
         let (nonce, sealed) =
             payload.strip_prefix(b"\x08INITIATE")?.get(COOKIE..)?.split_first_chunk::<8>()?;
         self.heard = u64::from_be_bytes(*nonce);
-        let key = self.ephemeral.meets(&self.other_ephemeral);
-        let inside = unboxed(&key, b"CurveZMQINITIATE", nonce, sealed)?;
+        let key = self.session();
+        let inside = unboxed(key, b"CurveZMQINITIATE", nonce, sealed)?;
         self.other_long = *inside.first_chunk()?;
         inside.get(128..).map(<[u8]>::to_vec)
     }
@@ -187,24 +193,23 @@ impl CurvePeer {
     /// The server's second command.
     pub fn ready(&mut self, metadata: &[u8]) -> Vec<u8> {
         let nonce = self.next_nonce();
-        let key = self.ephemeral.meets(&self.other_ephemeral);
-        command(&[b"\x05READY", &nonce, &boxed(&key, b"CurveZMQREADY---", &nonce, metadata)])
+        let key = self.session();
+        command(&[b"\x05READY", &nonce, &boxed(key, b"CurveZMQREADY---", &nonce, metadata)])
     }
 
     /// The client reads it.
     pub fn take_ready(&mut self, payload: &[u8]) -> Option<Vec<u8>> {
         let (nonce, sealed) = payload.strip_prefix(b"\x05READY")?.split_first_chunk::<8>()?;
         self.heard = u64::from_be_bytes(*nonce);
-        let key = self.ephemeral.meets(&self.other_ephemeral);
-        unboxed(&key, b"CurveZMQREADY---", nonce, sealed)
+        let key = self.session();
+        unboxed(key, b"CurveZMQREADY---", nonce, sealed)
     }
 
     /// A frame with the next nonce.
     pub fn seal(&mut self, flags: u8, payload: &[u8]) -> Vec<u8> {
         let nonce = self.next_nonce();
-        let inside = [&[flags], payload].concat();
-        let key = self.ephemeral.meets(&self.other_ephemeral);
-        frame(0, &[b"\x07MESSAGE", &nonce, &boxed(&key, message_prefix(self.server), &nonce, &inside)])
+        let (inside, prefix) = ([&[flags], payload].concat(), message_prefix(self.server));
+        frame(0, &[b"\x07MESSAGE", &nonce, &boxed(self.session(), prefix, &nonce, &inside)])
     }
 
     /// The flags and the payload of a box, which must be the next one.
@@ -215,8 +220,8 @@ impl CurvePeer {
             return None;
         }
         self.heard = due;
-        let key = self.ephemeral.meets(&self.other_ephemeral);
-        let inside = unboxed(&key, message_prefix(!self.server), nonce, sealed)?;
+        let prefix = message_prefix(!self.server);
+        let inside = unboxed(self.session(), prefix, nonce, sealed)?;
         let (flags, payload) = inside.split_first()?;
         Some((*flags, payload.to_vec()))
     }

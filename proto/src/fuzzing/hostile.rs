@@ -139,9 +139,9 @@ impl Host {
     }
 
     fn flood(&mut self, kind: u8, fresh: bool, count: u8, size: u8) {
-        for n in 0..u32::from(count) * 4 {
+        for n in 0..u32::from(count) {
             let message = if kind % 7 == 6 {
-                Multipart::new(PING, Bytes::new(), vec![0; usize::from(size) << 8].into())
+                Multipart::new(PING, Bytes::new(), vec![0; usize::from(size) << 7].into())
             } else {
                 let seq = if fresh { n } else { 0 };
                 let id = RequestId { seq, method: name(true), key: key_of(false) };
