@@ -258,4 +258,18 @@ mod tests {
             )
         );
     }
+
+    /// That it is done can only be seen in memory that is no longer ours; that the types do it can be.
+    #[test]
+    fn secrets_are_of_types_that_erase_them() {
+        fn erases_itself<T: zeroize::ZeroizeOnDrop>(_: &T) {}
+        let pair = CurveKeyPair::generate([7; KEY_BYTES]);
+        let CurveKeyPair { public: _, secret: CurveSecretKey(bytes) } = &pair;
+        erases_itself(bytes);
+        erases_itself(&pair.secret().to_z85());
+        erases_itself(&decode(SERVER_SECRET).unwrap());
+        erases_itself(&StaticSecret::from([7; KEY_BYTES]));
+        // What the codec is given.
+        erases_itself(&pair.to_codec().secret);
+    }
 }

@@ -1,6 +1,7 @@
 //! Body of the fuzz target `authenticator`: keys, files and directories as somebody else may have written them.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -151,9 +152,9 @@ fn directory(input: &mut &[u8]) {
         let Some(kind) = byte(input) else { break };
         let Some(name) = file_name(bytes(input), kind & 4 == 0) else { continue };
         let path = scratch.0.join(OsStr::from_bytes(&name));
-        if !entries.contains_key(&path) {
-            let content = put(&path, kind, || text(input));
-            entries.insert(path, content);
+        if let Entry::Vacant(entry) = entries.entry(path) {
+            let content = put(entry.key(), kind, || text(input));
+            entry.insert(content);
         }
     }
     let keys = CurveKeyPair::generate([1; 32]);
