@@ -23,6 +23,7 @@ const MAX_FRAME: usize = (8 << 10) + 33;
 const MAX_CONTEXT: usize = 16;
 /// So that one input does not take seconds.
 const MAX_OPS: usize = 200;
+const MAX_BOXES: usize = 1_200;
 
 /// A client that the link has let in. The first byte says whether its handshake is an honest one.
 ///
@@ -129,6 +130,7 @@ struct Meeting {
     link: Link,
     over: bool,
     peer: CurvePeer,
+    boxes_left: usize,
     /// What the peer has said and the link has not read.
     wire: Vec<u8>,
     /// The number of the last box that the link must take.
@@ -158,6 +160,7 @@ impl Meeting {
             link,
             over: false,
             peer,
+            boxes_left: MAX_BOXES,
             wire: Vec::new(),
             last_nonce,
             frames: Vec::new(),
@@ -208,6 +211,8 @@ impl Meeting {
     }
 
     fn seal(&mut self, flags: u8, payload: &[u8]) {
+        let Some(left) = self.boxes_left.checked_sub(1) else { return };
+        self.boxes_left = left;
         let sealed = self.peer.seal(flags, payload);
         self.wire.extend(sealed);
         self.predict(flags, payload);
