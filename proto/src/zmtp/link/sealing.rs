@@ -74,9 +74,9 @@ mod tests {
         configs[1].mechanism = Mechanism::CurveServer { keys: server };
         let [mut client, mut server] = configs.map(|config| Link::new(&config, now));
         while !client.is_established() {
-            server.handle_input(now, written(&mut client)).unwrap();
-            server.authenticate(now, Decision::Admit).unwrap();
-            client.handle_input(now, written(&mut server)).unwrap();
+            server.handle_input(now, written(&mut client)).expect("our own handshake");
+            server.authenticate(now, Decision::Admit).expect("our own handshake");
+            client.handle_input(now, written(&mut server)).expect("our own handshake");
         }
         [client, server]
     }
@@ -92,7 +92,7 @@ mod tests {
     /// The number of the last box in what was written, which has no more than one byte in it.
     fn last_number(written: &[u8], inside: usize) -> u64 {
         let number = written.len() - 16 - 1 - inside - 8;
-        u64::from_be_bytes(*written[number..].first_chunk().unwrap())
+        u64::from_be_bytes(*written[number..].first_chunk().expect("a number"))
     }
 
     #[test]
