@@ -21,36 +21,37 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Launcher {
     program: PathBuf,
-    first_argument: String,
+    /// Before the subcommand: a script.
     script: Option<PathBuf>,
+    /// After it: which peer.
+    peer: Option<String>,
 }
 
 impl Launcher {
     /// Prepares what `peer` needs.
     ///
     /// `program` is the built `callosum-bench`; a virtual environment for Python is made in the target directory
-    /// that holds it.
+    /// that holds it, and the program in C is compiled there.
     ///
     /// # Errors
-    /// The virtual environment can't be made.
+    /// The virtual environment can't be made, or the program not be compiled.
     pub fn new(peer: &Peer, program: &Path) -> Result<Self> {
-        let first_argument = peer.id();
         match peer.kind {
-            Kind::Rust { .. } => Ok(Self { program: program.to_owned(), first_argument, script: None }),
+            Kind::Rust { .. } => {
+                Ok(Self { program: program.to_owned(), script: None, peer: Some(peer.id()) })
+            }
             Kind::Python => {
                 let python::Environment { interpreter, script } = python::prepare(program)?;
-                Ok(Self { program: interpreter, first_argument, script: Some(script) })
+                Ok(Self { program: interpreter, script: Some(script), peer: None })
             }
+            Kind::C => Ok(Self { program: python::compile(program)?, script: None, peer: None }),
         }
     }
 
     fn command(&self, subcommand: &str) -> Command {
         let mut command = Command::new(&self.program);
         command.env("ASYNC_STD_THREAD_COUNT", WORKERS.to_string());
-        match &self.script {
-            Some(script) => command.arg(script).arg(subcommand),
-            None => command.arg(subcommand).arg(&self.first_argument),
-        };
+        command.args(&self.script).arg(subcommand).args(&self.peer);
         command
     }
 

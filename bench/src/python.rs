@@ -1,6 +1,7 @@
-//! The virtual environment that Python Callosum runs in.
+//! The virtual environment that Python Callosum runs in, and the libzmq in it.
 
 use std::{
+    ffi::OsString,
     fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -10,6 +11,7 @@ use anyhow::{Context as _, Result, bail};
 
 const REQUIREMENTS: &str = include_str!("../python/requirements.txt");
 const SCRIPT: &str = include_str!("../python/echo.py");
+const PROGRAM: &str = include_str!("../c/echo.c");
 const HELP: &str = "Python Callosum needs `python3` (3.11 or later, with venv and pip) on the PATH and a package \
     index that pip can reach. To measure without it, name the other peers: --peer tarpc --peer tonic …";
 
@@ -45,6 +47,47 @@ pub fn prepare(program: &Path) -> Result<Environment> {
     fs::write(&environment.script, SCRIPT)?;
     fs::write(&installed, REQUIREMENTS)?;
     Ok(environment)
+}
+
+/// Compiles the program in C against the libzmq, with libsodium, that pyzmq brings, unless that was done; where it is.
+///
+/// # Errors
+/// As [`prepare`]; there is no C compiler; pyzmq was built in another way, without a libzmq of its own.
+pub fn compile(program: &Path) -> Result<PathBuf> {
+    let environment = prepare(program)?;
+    let root = environment.script.parent().context("the script lies in the environment")?;
+    let (source, echo, compiled) = (root.join("echo.c"), root.join("echo"), root.join("compiled.c"));
+    if fs::read_to_string(&compiled).is_ok_and(|text| text == PROGRAM) {
+        return Ok(echo);
+    }
+    let library = find_libzmq(root)?;
+    let folder = library.parent().context("the library lies in a folder")?;
+    fs::write(&source, PROGRAM)?;
+    let compiler = std::env::var_os("CC").unwrap_or_else(|| "cc".into());
+    let flags = ["-std=c11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-Werror", "-pthread"];
+    let mut run_path = OsString::from("-Wl,-rpath,");
+    run_path.push(folder);
+    step(Command::new(compiler).args(flags).arg("-o").arg(&echo).arg(&source).arg(&library).arg(run_path))?;
+    // Written last, as above.
+    fs::write(&compiled, PROGRAM)?;
+    Ok(echo)
+}
+
+fn find_libzmq(root: &Path) -> Result<PathBuf> {
+    for python in fs::read_dir(root.join("lib"))? {
+        let libraries = python?.path().join("site-packages/pyzmq.libs");
+        let Ok(entries) = fs::read_dir(libraries) else { continue };
+        for entry in entries {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().starts_with("libzmq") {
+                return Ok(entry.path());
+            }
+        }
+    }
+    bail!(
+        "pyzmq has no libzmq of its own in {}: install it from a wheel, or name the other peers",
+        root.display()
+    )
 }
 
 fn step(command: &mut Command) -> Result<()> {

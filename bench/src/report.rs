@@ -19,6 +19,9 @@ pub struct Row {
     pub peer: String,
     /// The runtime of both ends.
     pub runtime: String,
+    /// Whether it encrypts; not part of the JSON, where the name says so.
+    #[serde(skip)]
+    pub encrypted: bool,
     /// Calls in flight.
     pub in_flight: usize,
     /// Length of a body, in bytes, each way.
@@ -51,6 +54,7 @@ impl Row {
         Ok(Self {
             peer: peer.name.to_owned(),
             runtime: peer.runtime.to_owned(),
+            encrypted: peer.encrypted,
             in_flight: case.in_flight,
             body_bytes: case.body_bytes,
             calls_per_s: round(median(&rates)),
@@ -110,19 +114,22 @@ pub fn table(rows: &[Row]) -> String {
     table.to_string()
 }
 
-/// How many times the calls/s of each other peer Callosum on tokio makes: a line per case in which it was measured.
+/// How many times the calls/s of each other peer Callosum on tokio makes: a line per case in which it was measured, for
+/// the peers that encrypt and for those that don't.
 pub fn ratios(rows: &[Row]) -> Vec<String> {
-    let subjects = rows.iter().filter(|row| row.peer == "callosum" && row.runtime == "tokio");
+    let of_callosum = |row: &&Row| matches!(row.peer.as_str(), "callosum" | "callosum-curve");
+    let subjects = rows.iter().filter(of_callosum).filter(|row| row.runtime == "tokio");
     subjects
         .map(|subject| {
-            let others = rows.iter().filter(|row| row.case() == subject.case() && *row != subject);
+            let comparable = |row: &&Row| row.case() == subject.case() && row.encrypted == subject.encrypted;
+            let others = rows.iter().filter(comparable).filter(|row| *row != subject);
             let ratios: Vec<_> = others
                 .map(|row| {
                     format!("{:.2} × {} ({})", subject.calls_per_s / row.calls_per_s, row.peer, row.runtime)
                 })
                 .collect();
             let (body, in_flight) = (bytes(subject.body_bytes), subject.in_flight);
-            format!("{body}, {in_flight} in flight: callosum (tokio) makes {}", ratios.join(", "))
+            format!("{body}, {in_flight} in flight: {} (tokio) makes {}", subject.peer, ratios.join(", "))
         })
         .collect()
 }
@@ -143,6 +150,7 @@ mod tests {
         Row {
             peer: peer.to_owned(),
             runtime: runtime.to_owned(),
+            encrypted: peer.ends_with("-curve"),
             in_flight: 32,
             body_bytes: 1 << 20,
             calls_per_s,
@@ -189,6 +197,21 @@ mod tests {
         let line =
             "1 MiB, 32 in flight: callosum (tokio) makes 4.00 × tarpc (tokio), 2.00 × callosum (async-std)";
         assert_eq!(ratios(&all), [line]);
+    }
+
+    #[test]
+    fn compares_what_encrypts_with_what_encrypts() {
+        let rows = [
+            row("tarpc", "tokio", 10.0),
+            row("callosum", "tokio", 40.0),
+            row("libzmq-curve", "C", 10.0),
+            row("callosum-curve", "tokio", 20.0),
+        ];
+        let lines = [
+            "1 MiB, 32 in flight: callosum (tokio) makes 4.00 × tarpc (tokio)",
+            "1 MiB, 32 in flight: callosum-curve (tokio) makes 2.00 × libzmq-curve (C)",
+        ];
+        assert_eq!(ratios(&rows), lines);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use anyhow::Result;
 use callosum_bench::{
     executor::{AsyncStd, Executor, Tokio},
     load::{Case, Client as _, Timing, body},
-    peers::{Callosum, Echo, Kind, Peer, RawTcp, Tarpc, Tonic},
+    peers::{Callosum, CallosumCurve, Echo, Kind, Peer, RawTcp, Tarpc, Tonic},
     process::Launcher,
     suite::{self, Plan},
 };
@@ -61,6 +61,32 @@ fn callosum_echoes_on_tokio() -> Result<()> {
 #[test]
 fn callosum_echoes_on_async_std() -> Result<()> {
     echoes::<Callosum<AsyncStd>>()
+}
+
+#[test]
+fn callosum_echoes_under_curve_on_tokio() -> Result<()> {
+    echoes::<CallosumCurve<Tokio>>()
+}
+
+#[test]
+fn callosum_echoes_under_curve_on_async_std() -> Result<()> {
+    echoes::<CallosumCurve<AsyncStd>>()
+}
+
+/// Takes a package index the first time, for pyzmq, whose libzmq it is. The program in C checks what comes back.
+#[test]
+fn libzmq_echoes_under_curve() -> Result<()> {
+    let peer = Peer::find("libzmq-curve/C").expect("it is in the list");
+    let launcher = Launcher::new(&peer, Path::new(PROGRAM))?;
+    let server = launcher.serve()?;
+    for body_bytes in [0, 1, 64, 4095, 70_000, 1 << 20] {
+        for warm_up_ms in [0, 300] {
+            let timing = Timing { warm_up_ms, window_ms: 1000 };
+            let sample = launcher.load(&server, Case { in_flight: 48, body_bytes }, timing)?;
+            assert!(sample.calls() > 0 && sample.calls_per_s() == sample.calls() as f64);
+        }
+    }
+    server.end()
 }
 
 #[test]

@@ -2,29 +2,13 @@
 
 #![allow(clippy::disallowed_methods, reason = "virtual time starts somewhere")]
 
-use std::path::Path;
 use std::time::Instant;
 
 use callosum_proto::fuzzing;
+use seeds::over_corpus;
 
-fn over_corpus(target: &str, body: impl Fn(&[u8])) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target);
-    let mut paths: Vec<_> =
-        folder.read_dir().expect("a folder of seeds").map(|entry| entry.expect("an entry").path()).collect();
-    // libFuzzer adds what it finds under SHA-1 names, which are not in the repository.
-    paths.retain(|path| path.file_name().is_some_and(|name| name.len() < 40));
-    paths.sort();
-    assert!(!paths.is_empty(), "no seeds in {}", folder.display());
-    for path in paths {
-        let seed = std::fs::read(&path).expect("a seed");
-        // The name shows in the output of a failed test.
-        println!("{}", path.display());
-        body(&seed);
-        for len in 0..seed.len() {
-            body(&seed[..len]);
-        }
-    }
-}
+#[path = "../../fuzz/seeds.rs"]
+mod seeds;
 
 fn start() -> Instant {
     Instant::now()
@@ -58,4 +42,14 @@ fn servers_under_curve() {
 #[test]
 fn clients_under_curve() {
     over_corpus("curve_client", |data| fuzzing::curve_client(data, start()));
+}
+
+#[test]
+fn admitted_clients() {
+    over_corpus("admitted_client", |data| fuzzing::admitted_client(data, start()));
+}
+
+#[test]
+fn admitted_servers() {
+    over_corpus("admitted_server", |data| fuzzing::admitted_server(data, start()));
 }

@@ -51,6 +51,7 @@
 //! # Feature flags
 //! - `zeromq`: sockets of the `zeromq` crate as message links. Turn it on through the adapter, which chooses that crate's
 //!   runtime. Off by default.
+//! - `fuzzing`: for the tests of this repository only.
 #![forbid(unsafe_code)]
 
 pub mod auth;
@@ -74,6 +75,13 @@ pub mod rt;
 mod stats;
 pub mod stream;
 mod tasks;
+
+/// Bodies of this repository's fuzz targets. No part of the API.
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing {
+    pub use crate::auth::fuzzing::authenticator;
+}
 
 /// The crate whose sockets [`Builder::connect_zeromq`] and [`Builder::bind_zeromq`] take.
 #[cfg(feature = "zeromq")]

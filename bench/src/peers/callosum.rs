@@ -1,10 +1,11 @@
-//! Callosum itself, on both of its runtimes, with raw bytes as arguments and results.
+//! Callosum itself, on both of its runtimes, in the clear and under CURVE, with raw bytes as arguments and results.
 
 use std::marker::PhantomData;
 use std::net::SocketAddr;
 
 use anyhow::{Result, bail};
 use bytes::Bytes;
+use callosum_tokio::auth::{CurveClient, CurveKeyPair, CurveSecretKey, KeySet};
 use callosum_tokio::{Binder, Builder, Context, Driver, Endpoint, HandlerResult, Limits, Peer};
 
 use super::{Echo, MAX_MESSAGE};
@@ -42,20 +43,42 @@ impl<A: Adapter> Echo for Callosum<A> {
     type Client = Client;
 
     async fn serve(ready: impl FnOnce(SocketAddr) + Send + 'static) -> Result<()> {
-        let (binder, driver) = builder::<A>()
-            .handle_raw("echo", |body: Bytes, _: Context| async { HandlerResult::Ok(body) })
-            .bind("tcp://127.0.0.1:0")
-            .await?;
-        ready(address(&binder)?);
-        Ok(driver.await?)
+        serve(builder::<A>(), ready).await
     }
 
     async fn connect(server: SocketAddr) -> Result<Client> {
-        let (connector, driver) = builder::<A>().connect(format!("tcp://{server}").as_str())?;
-        drop(A::spawn(run(driver)));
-        connector.peer().ready().await?;
-        Ok(Client(connector.peer().clone()))
+        connect::<A>(builder::<A>(), server).await
     }
+}
+
+/// Callosum over TCP, encrypted and authenticated.
+#[derive(Debug)]
+pub struct CallosumCurve<A>(PhantomData<A>);
+
+impl<A: Adapter> Echo for CallosumCurve<A> {
+    const NAME: &'static str = "callosum-curve";
+    const ENCRYPTED: bool = true;
+    type Runtime = A;
+    type Client = Client;
+
+    async fn serve(ready: impl FnOnce(SocketAddr) + Send + 'static) -> Result<()> {
+        let allowed = KeySet::new(keys(SERVER_SECRET)?);
+        allowed.admit(keys(CLIENT_SECRET)?.public(), "bench");
+        serve(builder::<A>().authenticator(allowed), ready).await
+    }
+
+    async fn connect(server: SocketAddr) -> Result<Client> {
+        let client = CurveClient::new(keys(CLIENT_SECRET)?, keys(SERVER_SECRET)?.public());
+        connect::<A>(builder::<A>().authenticator(client), server).await
+    }
+}
+
+/// zmq_curve(7), "Test key values".
+const SERVER_SECRET: &str = "JTKVSB%%)wK0E.X)V>+}o?pNmC{O&4W4b!Ni{Lh6";
+const CLIENT_SECRET: &str = "D:)Q[IlAW!ahhC2ac:9*A}h:p?([4%wOTJ%JR%cs";
+
+fn keys(secret: &str) -> Result<CurveKeyPair> {
+    Ok(CurveSecretKey::from_z85(secret)?.into())
 }
 
 fn builder<A: Adapter>() -> Builder {
@@ -63,6 +86,22 @@ fn builder<A: Adapter>() -> Builder {
     limits.max_body = MAX_MESSAGE;
     limits.max_concurrency = MAX_CONCURRENCY;
     A::builder().limits(limits)
+}
+
+async fn serve(builder: Builder, ready: impl FnOnce(SocketAddr) + Send + 'static) -> Result<()> {
+    let (binder, driver) = builder
+        .handle_raw("echo", |body: Bytes, _: Context| async { HandlerResult::Ok(body) })
+        .bind("tcp://127.0.0.1:0")
+        .await?;
+    ready(address(&binder)?);
+    Ok(driver.await?)
+}
+
+async fn connect<A: Adapter>(builder: Builder, server: SocketAddr) -> Result<Client> {
+    let (connector, driver) = builder.connect(format!("tcp://{server}").as_str())?;
+    drop(A::spawn(run(driver)));
+    connector.peer().ready().await?;
+    Ok(Client(connector.peer().clone()))
 }
 
 async fn run(driver: Driver) -> Result<()> {

@@ -14,7 +14,12 @@ use std::{
 
 use anyhow::Result;
 
-pub use self::{callosum::Callosum, raw_tcp::RawTcp, tarpc::Tarpc, tonic::Tonic};
+pub use self::{
+    callosum::{Callosum, CallosumCurve},
+    raw_tcp::RawTcp,
+    tarpc::Tarpc,
+    tonic::Tonic,
+};
 use crate::{
     executor::{AsyncStd, Executor, Tokio},
     load::{self, Case, Client, Sample, Timing},
@@ -27,6 +32,8 @@ const MAX_MESSAGE: usize = 16 << 20;
 pub trait Echo: 'static {
     /// Shown in the results; what `--peer` takes.
     const NAME: &'static str;
+    /// Whether it encrypts and authenticates.
+    const ENCRYPTED: bool = false;
     /// The runtime of both ends.
     type Runtime: Executor;
     /// One connection to a server.
@@ -51,6 +58,8 @@ pub enum Kind {
     },
     /// A Python script with the same two subcommands.
     Python,
+    /// A program in C with the same two subcommands, beside the libzmq of the Python package.
+    C,
 }
 
 /// An entry of [`ALL`].
@@ -60,6 +69,8 @@ pub struct Peer {
     pub name: &'static str,
     /// The name of the runtime of both ends.
     pub runtime: &'static str,
+    /// Whether it encrypts and authenticates.
+    pub encrypted: bool,
     /// How its processes are made.
     pub kind: Kind,
 }
@@ -71,14 +82,17 @@ pub const ALL: &[Peer] = &[
     Peer::of::<Tonic>(),
     Peer::of::<Callosum<Tokio>>(),
     Peer::of::<Callosum<AsyncStd>>(),
-    Peer { name: "python-callosum", runtime: "asyncio", kind: Kind::Python },
+    Peer { name: "python-callosum", runtime: "asyncio", encrypted: false, kind: Kind::Python },
+    Peer::of::<CallosumCurve<Tokio>>(),
+    Peer::of::<CallosumCurve<AsyncStd>>(),
+    Peer { name: "libzmq-curve", runtime: "C", encrypted: true, kind: Kind::C },
 ];
 
 impl Peer {
     /// The entry of an implementation in Rust.
     pub const fn of<E: Echo>() -> Self {
         let kind = Kind::Rust { serve: serve::<E>, load: connect_and_load::<E> };
-        Self { name: E::NAME, runtime: E::Runtime::NAME, kind }
+        Self { name: E::NAME, runtime: E::Runtime::NAME, encrypted: E::ENCRYPTED, kind }
     }
 
     /// What the subcommands and messages call this entry: name and runtime.

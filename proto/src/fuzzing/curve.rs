@@ -7,6 +7,7 @@
 use std::time::{Duration, Instant};
 
 use super::curve_side::{MAX_MESSAGE, Side};
+use super::{byte, bytes};
 use crate::Multipart;
 use crate::zmtp::{CurveKeyPair, Decision, LinkConfig, Mechanism, Role};
 
@@ -70,12 +71,7 @@ impl<'a> Op<'a> {
             2 => Self::CarryAll,
             3 => Self::Change { at: byte(input)?, by: byte(input)? },
             4 => Self::Drop { at: byte(input)?, len: byte(input)? },
-            5 => {
-                let (at, len) = (byte(input)?, byte(input)?);
-                let (bytes, rest) = input.split_at(input.len().min(len.into()));
-                *input = rest;
-                Self::Insert { at, bytes }
-            }
+            5 => Self::Insert { at: byte(input)?, bytes: bytes(input)? },
             6 => Self::Replay(byte(input)?),
             7 => Self::Reflect(byte(input)?),
             8 => Self::Send { frames: byte(input)?, len: byte(input)? },
@@ -84,12 +80,6 @@ impl<'a> Op<'a> {
             _ => Self::Pass(byte(input)?),
         })
     }
-}
-
-fn byte(input: &mut &[u8]) -> Option<u8> {
-    let (first, rest) = input.split_first()?;
-    *input = rest;
-    Some(*first)
 }
 
 struct Way {

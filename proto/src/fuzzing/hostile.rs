@@ -11,16 +11,44 @@ use crate::wire::{Encoder, NONCE_LEN, PING, PONG, UPPER};
 use crate::{CallId, ErrorInfo, Message, Multipart, OrderingKey, Payload, RequestId};
 
 const MAX_REQUESTS: usize = 4;
+const MAX_OUTGOING: usize = 4_000;
+/// What may wait to be written that the peer has caused without a handler (PROTOCOL.md, rule L-1), and one more.
+const MAX_UNSOLICITED: usize = (4 << 20) + (65 << 10);
+/// What each message is counted for besides its names and its body.
+const MESSAGE: usize = 256;
 
 #[derive(Debug, Arbitrary)]
 enum Op {
     Frames(Vec<Vec<u8>>),
-    Marked { marker: u8, header: Vec<u8>, body: Vec<u8> },
-    Message { kind: u8, seq: u8, method: bool, key: bool, compressed: bool, body: Vec<u8> },
-    Invoke { method: bool, key: bool, body: Vec<u8>, deadline: Option<u8> },
+    Marked {
+        marker: u8,
+        header: Vec<u8>,
+        body: Vec<u8>,
+    },
+    Message {
+        kind: u8,
+        seq: u8,
+        method: bool,
+        key: bool,
+        compressed: bool,
+        body: Vec<u8>,
+    },
+    Invoke {
+        method: bool,
+        key: bool,
+        body: Vec<u8>,
+        deadline: Option<u8>,
+    },
     Abandon(u8),
     Reply(u8),
     Ping,
+    /// The same PING, call, CANCEL or RESULT many times; `fresh` calls have names of their own.
+    Flood {
+        kind: u8,
+        fresh: bool,
+        count: u8,
+        size: u8,
+    },
     Transmit(u8),
     Pass(u8),
     Drain,
@@ -32,6 +60,12 @@ struct Host {
     now: Instant,
     calls: BTreeSet<CallId>,
     requests: BTreeSet<IncomingId>,
+    /// Bytes of its own replies that it has put into the queue.
+    replied: usize,
+    /// How many calls it has made.
+    made: usize,
+    /// How many messages may still come in floods, so that one input does not take seconds.
+    flood_left: u8,
 }
 
 pub(super) fn run(input: &mut Unstructured<'_>, now: Instant) {
@@ -39,19 +73,30 @@ pub(super) fn run(input: &mut Unstructured<'_>, now: Instant) {
     let config = SessionConfig {
         max_body: 100,
         max_requests: MAX_REQUESTS,
+        max_outgoing_bytes: MAX_OUTGOING,
         keepalive: Some(Keepalive { idle: Duration::from_millis(100), misses: 2 }),
         ..SessionConfig::default()
     };
     let session = Session::new(role, config, [7; NONCE_LEN], CallId(0), now);
-    let mut host = Host { session, now, calls: BTreeSet::new(), requests: BTreeSet::new() };
+    let mut host = Host {
+        session,
+        now,
+        calls: BTreeSet::new(),
+        requests: BTreeSet::new(),
+        replied: 0,
+        made: 0,
+        flood_left: u8::MAX,
+    };
     host.session.handle_connected(now);
     while !input.is_empty() {
         let Ok(op) = Op::arbitrary(input) else { break };
         host.apply(op);
         host.drain_events();
     }
+    host.write_all();
     host.session.close(CloseCause::LinkLost);
     host.drain_events();
+    assert_eq!((host.session.queued_bytes(), host.session.poll_transmit(now)), (0, None));
     assert!(host.calls.is_empty(), "a call has not ended");
 }
 
@@ -82,10 +127,12 @@ impl Host {
             Op::Reply(which) => {
                 if let Some(id) = pick(&self.requests, which) {
                     assert_eq!(self.session.reply(id, Reply::Cancelled), Ok(()));
+                    self.replied += MESSAGE + 8;
                     self.requests.remove(&id);
                 }
             }
             Op::Ping => drop(self.session.ping()),
+            Op::Flood { kind, fresh, count, size } => self.flood(kind, fresh, count, size),
             Op::Transmit(count) => {
                 for _ in 0..count {
                     self.session.poll_transmit(self.now);
@@ -100,6 +147,35 @@ impl Host {
         }
     }
 
+    fn flood(&mut self, kind: u8, fresh: bool, count: u8, size: u8) {
+        let count = count.min(self.flood_left);
+        self.flood_left -= count;
+        for n in 0..u32::from(count) {
+            let message = if kind % 7 == 6 {
+                Multipart::new(PING, Bytes::new(), vec![0; usize::from(size) << 7].into())
+            } else {
+                let seq = if fresh { n } else { 0 };
+                let id = RequestId { seq, method: name(true), key: key_of(false) };
+                let payload = payload(kind, vec![0; size.into()]);
+                Encoder::default().encode(&Message { id, payload, compressed: false })
+            };
+            self.session.handle_message(self.now, message);
+            self.drain_events();
+        }
+    }
+
+    /// All that waits is written at last: it must not be more than was allowed to wait.
+    fn write_all(&mut self) {
+        let (counted, mut bytes) = (self.session.queued_bytes(), 0);
+        assert!(counted <= MAX_OUTGOING + self.replied + MAX_UNSOLICITED, "{counted} bytes wait");
+        while let Some(message) = self.session.poll_transmit(self.now) {
+            bytes += message.size();
+        }
+        // Probes and CANCELs are few and small; headers are longer than the names in them.
+        let small = 64 * (64 + self.made);
+        assert!(bytes <= counted + MAX_UNSOLICITED + small, "{bytes} bytes, of which {counted} counted");
+    }
+
     fn invoke(&mut self, method: bool, key: bool, body: Vec<u8>, deadline: Option<u8>) {
         let call = Call {
             key: key_of(key),
@@ -108,6 +184,7 @@ impl Host {
         };
         if let Ok(call) = self.session.invoke(self.now, call) {
             assert!(self.calls.insert(call), "an id used twice");
+            self.made += 1;
         }
     }
 

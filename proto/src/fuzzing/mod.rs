@@ -1,11 +1,15 @@
 //! Bodies of the fuzz targets (`fuzz/`). No part of the public API.
 
+mod admitted;
 mod curve;
+pub mod curve_handshake;
+pub mod curve_peer;
 mod curve_side;
 mod hostile;
 pub mod pair;
 mod zmtp;
 
+pub use admitted::{admitted_client, admitted_server};
 pub use curve::{curve_client, curve_server};
 pub use zmtp::zmtp;
 
@@ -82,4 +86,19 @@ pub fn session(data: &[u8], start: Instant) {
     } else {
         hostile::run(&mut input, start);
     }
+}
+
+/// The next byte of an input.
+fn byte(input: &mut &[u8]) -> Option<u8> {
+    let (first, rest) = input.split_first()?;
+    *input = rest;
+    Some(*first)
+}
+
+/// As many bytes as the next one says, or what there is.
+fn bytes<'a>(input: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let len = byte(input)?;
+    let (bytes, rest) = input.split_at(input.len().min(len.into()));
+    *input = rest;
+    Some(bytes)
 }

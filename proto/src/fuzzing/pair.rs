@@ -16,6 +16,11 @@ use crate::{CallId, ErrorInfo, Metadata, Multipart, OrderingKey};
 /// Largest bodies that the connector and the binder take.
 const MAX_BODY: [usize; 2] = [600, 300];
 const MAX_REQUESTS: usize = 6;
+/// Bytes that calls of one side may wait with.
+const MAX_OUTGOING: usize = 4_000;
+/// What a message that waits is counted for besides its names and its body, and the text of a refusal or of an error.
+const MESSAGE: usize = 256;
+const TEXT: usize = 256;
 
 /// Something that happens. Numbers choose among what there is; times are in milliseconds.
 #[derive(Clone, Debug, Arbitrary)]
@@ -142,7 +147,7 @@ fn session(side: usize, link: u8, first_call: CallId, now: Instant) -> Session {
         dialect: Dialect::One,
         max_body: MAX_BODY[side],
         max_requests: MAX_REQUESTS,
-        max_outgoing_bytes: 4_000,
+        max_outgoing_bytes: MAX_OUTGOING,
         handshake_timeout: Duration::from_millis(150),
         write_timeout: Duration::from_millis(150),
         keepalive: Some(Keepalive { idle: Duration::from_millis(100), misses: 2 }),
@@ -231,17 +236,22 @@ impl Pair {
             deadline,
             ..Call::new(self.calls.len().to_string(), vec![0; size])
         };
+        let counted = MESSAGE + call.method.as_bytes().len() + key.as_bytes().len() + size;
         let side = &mut self.sides[by];
-        match side.session.invoke(self.now, call) {
+        let before = side.session.queued_bytes();
+        let fits = before == 0 || before + counted <= MAX_OUTGOING;
+        let invoked = side.session.invoke(self.now, call);
+        assert!(side.session.queued_bytes() <= before + if invoked.is_ok() { counted } else { 0 });
+        match invoked {
             Ok(id) => {
-                assert!(!side.draining && size <= MAX_BODY[by].max(MAX_BODY[1 - by]));
+                assert!(!side.draining && fits && size <= MAX_BODY[by].max(MAX_BODY[1 - by]));
                 let twice = self.calls.iter().any(|call| call.by == by && call.id == id);
                 assert!(!twice, "an id used twice");
                 self.calls.push(Tracked { by, id, key, reached: false, said: None, end: None });
             }
             Err(InvokeError::Draining) => assert!(side.draining),
             Err(InvokeError::BodyTooLarge { .. }) => assert!(size > MAX_BODY[0].min(MAX_BODY[1])),
-            Err(InvokeError::QueueFull { .. }) => assert!(side.session.queued_bytes() > 0),
+            Err(InvokeError::QueueFull { .. }) => assert!(!fits),
             Err(error) => panic!("{error}"),
         }
     }
@@ -270,7 +280,11 @@ impl Pair {
                 Outcome::Result(body),
             ),
         };
-        match self.sides[side].session.reply(id, reply) {
+        let before = self.sides[side].session.queued_bytes();
+        let replied = self.sides[side].session.reply(id, reply);
+        let after = self.sides[side].session.queued_bytes();
+        assert!(after <= before + MESSAGE + size.min(limit) + TEXT, "{before} bytes wait, and now {after}");
+        match replied {
             Ok(()) => {}
             Err(error @ ReplyError::TooLarge { .. }) => {
                 assert!(size > limit);
@@ -291,8 +305,12 @@ impl Pair {
 
     fn deliver(&mut self, to: usize, count: usize) {
         for _ in 0..count {
-            let Some(message) = self.sides[to].inbox.pop_front() else { return };
-            self.sides[to].session.handle_message(self.now, message);
+            let side = &mut self.sides[to];
+            let Some(message) = side.inbox.pop_front() else { return };
+            let before = side.session.queued_bytes();
+            side.session.handle_message(self.now, message);
+            let after = side.session.queued_bytes();
+            assert!(after <= before + MESSAGE + TEXT, "{before} bytes wait, and now {after}");
             self.settle();
         }
     }

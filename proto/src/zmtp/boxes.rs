@@ -10,6 +10,9 @@ const TAG: usize = 16;
 const FLAGS: usize = 1;
 /// By how much a box is longer than what is in it.
 pub(super) const OVERHEAD: usize = NAME.len() + NONCE + TAG + FLAGS;
+/// RFC 26: a client has said HELLO and INITIATE with the first two numbers, a server READY with the first.
+const SAID_BY_CLIENT: u64 = 2;
+const SAID_BY_SERVER: u64 = 1;
 /// The longest PONG (RFC 37): its name and 16 bytes of context.
 const MAX_PONG: usize = 5 + 16;
 
@@ -36,6 +39,9 @@ pub(super) enum Opened {
 pub(super) struct Boxes {
     max_size: usize,
     next_nonce: u64,
+    /// The number of the last box of this end's. The codec counts them too, and seals none past the last number, but half
+    /// of a message may be out by then.
+    last_sealed: u64,
     size: usize,
     frames: usize,
     pongs_due: usize,
@@ -44,8 +50,22 @@ pub(super) struct Boxes {
 impl Boxes {
     /// `last_nonce`: of the peer's last command of the handshake. Boxes count on from it, or the first ones could be
     /// taken out without a trace.
-    pub(super) fn new(max_size: usize, last_nonce: u64) -> Self {
-        Self { max_size, next_nonce: last_nonce.wrapping_add(1), size: 0, frames: 0, pongs_due: 0 }
+    pub(super) fn new(max_size: usize, last_nonce: u64, server: bool) -> Self {
+        Self {
+            max_size,
+            next_nonce: last_nonce.wrapping_add(1),
+            last_sealed: if server { SAID_BY_SERVER } else { SAID_BY_CLIENT },
+            size: 0,
+            frames: 0,
+            pongs_due: 0,
+        }
+    }
+
+    /// Takes the numbers for so many boxes of this end's, or none of them if there are not as many left: no number may
+    /// come twice.
+    pub(super) fn seal(&mut self, boxes: usize) -> Option<()> {
+        self.last_sealed = self.last_sealed.checked_add(boxes as u64)?;
+        Some(())
     }
 
     /// Whether a box of this length may be held. What is not longer than a command may be one.
@@ -104,6 +124,11 @@ impl Boxes {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn last_sealed(&mut self) -> &mut u64 {
+        &mut self.last_sealed
+    }
+
     /// A PING was sent, so a PONG may come at any place.
     pub(super) fn pinged(&mut self) {
         self.pongs_due += 1;
@@ -135,7 +160,7 @@ mod tests {
 
     #[test]
     fn pongs_between_frames_are_not_part_of_the_message() {
-        let mut boxes = Boxes::new(100, 2);
+        let mut boxes = Boxes::new(100, 2, true);
         boxes.opened(&head(95), Opened::Nothing).unwrap();
         boxes.pinged();
         boxes.opened(&head(5), Opened::Nothing).unwrap();
@@ -148,7 +173,7 @@ mod tests {
 
     #[test]
     fn pongs_that_nobody_asked_for_are_bounded() {
-        let mut boxes = Boxes::new(100, 2);
+        let mut boxes = Boxes::new(100, 2, true);
         for _ in 0..MAX_FRAMES_READ {
             boxes.opened(&head(5), Opened::Nothing).unwrap();
         }
@@ -157,9 +182,21 @@ mod tests {
     }
 
     #[test]
+    fn no_number_is_given_twice() {
+        for server in [false, true] {
+            let mut boxes = Boxes::new(100, 2, server);
+            boxes.last_sealed = u64::MAX - 4;
+            assert_eq!(boxes.seal(3), Some(()));
+            assert_eq!(boxes.seal(2), None, "one is left");
+            assert_eq!(boxes.seal(1), Some(()));
+            assert_eq!(boxes.seal(1), None);
+        }
+    }
+
+    #[test]
     fn nothing_follows_the_last_nonce() {
         let sealed = |nonce: u64| [NAME, &nonce.to_be_bytes(), &[0; TAG + FLAGS]].concat();
-        let mut boxes = Boxes::new(100, u64::MAX - 2);
+        let mut boxes = Boxes::new(100, u64::MAX - 2, true);
         boxes.check(&sealed(u64::MAX - 1)).unwrap();
         boxes.check(&sealed(u64::MAX)).unwrap();
         assert_eq!(boxes.check(&sealed(1)), Err(Violation::OutOfOrder));

@@ -81,6 +81,9 @@ pub enum LinkError {
     /// The peer answered none of the last PINGs.
     #[error("heartbeat timed out")]
     HeartbeatTimedOut,
+    /// The encryption has no number left for a PING or PONG, after 2^64 - 1 frames.
+    #[error("encryption exhausted")]
+    Exhausted,
     /// The link had failed before.
     #[error("link is closed")]
     Closed,

@@ -115,8 +115,12 @@ impl CurveSecretKey {
         CurvePublicKey(PublicKey::from(&secret).to_bytes())
     }
 
+    pub(crate) fn as_bytes(&self) -> &[u8; KEY_BYTES] {
+        &self.0
+    }
+
     fn to_codec(&self) -> omq_proto::CurveSecretKey {
-        omq_proto::CurveSecretKey::from_bytes(*self.0)
+        omq_proto::CurveSecretKey::from_bytes(*self.as_bytes())
     }
 }
 
@@ -253,5 +257,19 @@ mod tests {
                 pair.public()
             )
         );
+    }
+
+    /// That it is done can only be seen in memory that is no longer ours; that the types do it can be.
+    #[test]
+    fn secrets_are_of_types_that_erase_them() {
+        fn erases_itself<T: zeroize::ZeroizeOnDrop>(_: &T) {}
+        let pair = CurveKeyPair::generate([7; KEY_BYTES]);
+        let CurveKeyPair { public: _, secret: CurveSecretKey(bytes) } = &pair;
+        erases_itself(bytes);
+        erases_itself(&pair.secret().to_z85());
+        erases_itself(&decode(SERVER_SECRET).unwrap());
+        erases_itself(&StaticSecret::from([7; KEY_BYTES]));
+        // What the codec is given.
+        erases_itself(&pair.to_codec().secret);
     }
 }

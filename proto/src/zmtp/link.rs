@@ -8,8 +8,8 @@ use omq_proto::proto::{Command, Event, MechanismName, PeerProperties, command};
 
 #[cfg(feature = "curve")]
 use super::CurvePublicKey;
-use super::assembly::{self, Assembly};
-use super::boxes::{self, Boxes, Opened};
+use super::assembly::Assembly;
+use super::boxes::{self, Boxes};
 use super::codec::Codec;
 use super::framing::{Deframer, Head};
 use super::greeting::GreetingBuffer;
@@ -20,6 +20,7 @@ use crate::Multipart;
 
 #[cfg(feature = "curve")]
 mod admission;
+mod sealing;
 #[cfg(feature = "curve")]
 pub use admission::Decision;
 
@@ -369,23 +370,6 @@ impl Link {
         Ok(())
     }
 
-    /// Takes what is in one box.
-    fn open(&mut self, head: &Head, payload: Bytes) -> Result<(), LinkError> {
-        let replied = self.feed(head, payload)?;
-        let message = self.codec.poll_message();
-        let command = self.codec.poll_event().is_some() || replied > 0;
-        let opened = match &message {
-            Some(message) => Opened::Message { size: message.byte_len(), frames: message.len() },
-            None if command => Opened::Command,
-            None => Opened::Nothing,
-        };
-        if let Some(boxes) = &mut self.boxes {
-            boxes.opened(head, opened)?;
-        }
-        self.events.extend(message.map(|message| assembly::event(&message, message.len())));
-        Ok(())
-    }
-
     /// Gives the codec what it must see: the handshake, commands, and encrypted frames. How many bytes it
     /// replied.
     fn feed(&mut self, head: &Head, payload: Bytes) -> Result<usize, LinkError> {
@@ -410,7 +394,8 @@ impl Link {
         };
         self.phase = Phase::Ready;
         let encrypted = self.codec.awake().is_some_and(|connection| connection.has_frame_transform());
-        self.boxes = encrypted.then(|| Boxes::new(self.max_message_size, self.handshake_nonce));
+        self.boxes =
+            encrypted.then(|| Boxes::new(self.max_message_size, self.handshake_nonce, self.mechanism_server));
         if minor > 0 {
             self.liveness = self.heartbeat.map(|heartbeat| Liveness::new(heartbeat, now));
         }
@@ -428,13 +413,14 @@ impl Link {
     }
 
     fn ping(&mut self) -> Result<(), LinkError> {
+        if let Some(boxes) = &mut self.boxes {
+            boxes.seal(1).ok_or(LinkError::Exhausted)?;
+            boxes.pinged();
+        }
         // No TTL: it would let the peer cut a link on which we merely have nothing to say.
         let ping = Command::Ping { ttl_deciseconds: 0, context: Bytes::new() };
         let result = self.codec.connection().and_then(|connection| connection.send_command(&ping));
         self.collect_output();
-        if let Some(boxes) = &mut self.boxes {
-            boxes.pinged();
-        }
         result.map_err(|error| self.codec_error(error))
     }
 
@@ -450,17 +436,6 @@ impl Link {
                 self.output.push(tail);
             }
         }
-    }
-
-    fn send_encrypted(&mut self, message: Multipart) -> Result<(), SendError> {
-        let message = omq_proto::Message::multipart(message.into_frames());
-        let result = self.codec.connection().and_then(|connection| connection.send_message(&message));
-        self.collect_output();
-        // After 2^64 - 1 boxes; some of the message may be out.
-        result.map_err(|_| {
-            self.phase = Phase::Closed;
-            SendError::Exhausted
-        })
     }
 
     /// Moves what the codec has queued, always whole frames, behind our own output; how many bytes.

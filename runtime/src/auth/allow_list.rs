@@ -42,7 +42,7 @@ const PATIENCE: u32 = 3;
 /// nobody new is admitted before it ends.
 #[derive(Clone, Debug)]
 pub struct AllowList {
-    set: KeySet,
+    pub(super) set: KeySet,
     path: Arc<Path>,
     interval: Duration,
     progress: Arc<Mutex<Progress>>,
@@ -77,7 +77,7 @@ struct Look {
     metadata: Option<(u64, u64, u64, i64, i64)>,
 }
 
-type Users = BTreeMap<CurvePublicKey, Identity>;
+pub(super) type Users = BTreeMap<CurvePublicKey, Identity>;
 
 impl AllowList {
     /// Reads a file or a directory. Blocks, and so does the driver when it looks at it; use files that are local.
@@ -137,7 +137,7 @@ impl AllowList {
     }
 
     /// Reads if something has changed, and nothing more since it was looked at before.
-    fn look(&self) {
+    pub(super) fn look(&self) {
         let mut progress = self.progress.lock();
         let restless = std::mem::take(&mut progress.restless);
         let looks = look_at(&self.path);
@@ -262,7 +262,7 @@ fn read_one(file: &Path, users: &mut Users) {
 }
 
 /// Takes what it can, and returns what is wrong with which lines, counted from 1.
-fn parse(text: &[u8], users: &mut Users) -> Vec<(usize, String)> {
+pub(super) fn parse(text: &[u8], users: &mut Users) -> Vec<(usize, String)> {
     let mut problems = Vec::new();
     // Some editors begin a file with a byte order mark.
     let text = text.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(text);

@@ -41,6 +41,8 @@
 mod admission;
 mod allow_list;
 mod error;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod key_file;
 mod key_set;
 mod ready_made;

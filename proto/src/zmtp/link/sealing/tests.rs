@@ -1,0 +1,100 @@
+#![allow(clippy::disallowed_methods, reason = "virtual time starts somewhere")]
+
+use std::io::IoSlice;
+use std::time::Instant;
+
+use super::*;
+use crate::zmtp::{CurveKeyPair, Decision, LinkConfig, LinkEvent, Mechanism, Role};
+
+fn written(link: &mut Link) -> Bytes {
+    let mut bytes = Vec::new();
+    while link.pending_output() > 0 {
+        let before = bytes.len();
+        let mut slices = [IoSlice::new(&[]); 16];
+        let filled = link.output(&mut slices);
+        slices[..filled].iter().for_each(|slice| bytes.extend_from_slice(slice));
+        link.advance_output(bytes.len() - before);
+    }
+    bytes.into()
+}
+
+/// A client and a server that are established.
+fn pair(now: Instant) -> [Link; 2] {
+    let [client, server] = [[1; 32], [2; 32]].map(CurveKeyPair::generate);
+    let mut configs = [Role::Connector, Role::Binder].map(LinkConfig::new);
+    configs[0].mechanism = Mechanism::CurveClient { keys: client, server: server.public() };
+    configs[1].mechanism = Mechanism::CurveServer { keys: server };
+    let [mut client, mut server] = configs.map(|config| Link::new(&config, now));
+    while !client.is_established() {
+        server.handle_input(now, written(&mut client)).expect("our own handshake");
+        server.authenticate(now, Decision::Admit).expect("our own handshake");
+        client.handle_input(now, written(&mut server)).expect("our own handshake");
+    }
+    [client, server]
+}
+
+fn three() -> Multipart {
+    Multipart::new("a".into(), "b".into(), "c".into())
+}
+
+fn last_sealed(link: &mut Link) -> &mut u64 {
+    link.boxes.as_mut().expect("under CURVE").last_sealed()
+}
+
+/// The number of the last box in what was written, which has no more than one byte in it.
+fn last_number(written: &[u8], inside: usize) -> u64 {
+    let number = written.len() - 16 - 1 - inside - 8;
+    u64::from_be_bytes(*written[number..].first_chunk().expect("a number"))
+}
+
+#[test]
+fn every_box_that_is_sealed_is_counted() {
+    let now = Instant::now();
+    let [mut client, mut server] = pair(now);
+    while server.poll_event().is_some() || client.poll_event().is_some() {}
+    for (from, to) in [(0, 1), (1, 0)] {
+        let links = [&mut client, &mut server];
+        links[from].send(three()).unwrap();
+        let said = written(links[from]);
+        assert_eq!(last_number(&said, 1), *last_sealed(links[from]));
+        links[to].handle_input(now, said).unwrap();
+        assert_eq!(links[to].poll_event(), Some(LinkEvent::Message(three())));
+        links[from].ping().unwrap();
+        let said = written(links[from]);
+        assert_eq!(last_number(&said, b"\x04PING\0\0".len()), *last_sealed(links[from]));
+        links[to].handle_input(now, said).unwrap();
+        let said = written(links[to]);
+        assert_eq!(last_number(&said, b"\x04PONG".len()), *last_sealed(links[to]));
+        links[from].handle_input(now, said).unwrap();
+    }
+}
+
+#[test]
+fn a_link_ends_before_a_number_comes_twice() {
+    let now = Instant::now();
+    let [mut client, mut server] = pair(now);
+    for link in [&mut client, &mut server] {
+        *last_sealed(link) = u64::MAX - 5;
+        link.send(three()).unwrap();
+        assert!(!written(link).is_empty());
+        assert_eq!(link.send(three()), Err(SendError::Exhausted), "only two numbers are left");
+        assert_eq!(link.pending_output(), 0, "no part of it leaves");
+        assert_eq!(link.send(three()), Err(SendError::Closed));
+        assert_eq!(link.handle_input(now, "x".into()), Err(LinkError::Closed));
+    }
+}
+
+#[test]
+fn pings_and_pongs_have_numbers_too() {
+    let now = Instant::now();
+    let [mut client, mut server] = pair(now);
+    *last_sealed(&mut server) = u64::MAX - 1;
+    client.ping().unwrap();
+    server.handle_input(now, written(&mut client)).unwrap();
+    client.ping().unwrap();
+    assert_eq!(server.handle_input(now, written(&mut client)), Err(LinkError::Exhausted));
+    *last_sealed(&mut client) = u64::MAX;
+    let due = client.poll_timeout().unwrap();
+    assert_eq!(client.handle_timeout(due), Err(LinkError::Exhausted));
+    assert!(!client.is_established());
+}
