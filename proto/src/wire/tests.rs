@@ -523,6 +523,27 @@ fn a_hello_of_a_later_version_is_read() {
 }
 
 #[test]
+fn a_hello_of_dialect_2_gives_credit() {
+    let hello = Hello { credit: Some(Credit { stream: 256, link: 70_000 }), dialects: 0b11, ..hello() };
+    let wire = hello.encode();
+    assert_eq!(wire[0], 0x84);
+    assert!(wire.ends_with(&hex("a6 637265646974 92 cd0100 ce00011170")));
+    assert_eq!(Hello::decode(&wire), Ok(hello));
+    let with = |credit: &str| {
+        let rest = format!(
+            "a863616c6c6f73756d 92 01 02 a56e6f6e6365 c410 {} a86d61785f626f6479 05",
+            "00".repeat(16)
+        );
+        Hello::decode(&hex(&format!("84 {rest} a6637265646974 {credit}"))).map(|hello| hello.credit)
+    };
+    let credit = Credit { stream: 1, link: 2 };
+    assert_eq!(with("93 01 02 c0"), Ok(Some(credit)), "later versions may add some");
+    assert_eq!(with("91 01"), Err(DecodeError::MissingField("credit")));
+    assert_eq!(with("92 01 ff"), Err(DecodeError::OutOfRange("credit")));
+    assert!(matches!(with("c0"), Err(DecodeError::WrongType { .. })));
+}
+
+#[test]
 fn what_is_no_hello_is_refused() {
     let nonce = "a56e6f6e6365 c410 30313233343536373839616263646566";
     let dialects = "a863616c6c6f73756d 91 01";

@@ -514,3 +514,25 @@ fn the_defaults_are_those_of_the_protocol() {
     assert_eq!((config.max_running, config.max_waiting_per_peer), (100, 1_000));
     assert_eq!((config.max_waiting_bytes_per_peer, config.max_calls_per_peer), (64 << 20, 4_000));
 }
+
+#[test]
+fn a_streamed_reply_begins_when_it_is_its_turn() {
+    for (mode, waits) in [
+        (OrderingMode::ExitOrdered, true),
+        (OrderingMode::Unordered, false),
+        (OrderingMode::KeySerialized, true),
+    ] {
+        let mut scheduler = BuiltinScheduler::new(SchedulerConfig::default().with_mode(mode));
+        let (key, none) = (OrderingKey::text("k"), OrderingKey::none());
+        let arrival = |ticket, key| Arrival { ticket: Ticket(ticket), peer: PeerId(1), key, bytes: 1 };
+        scheduler.arrive(arrival(1, &key)).unwrap();
+        scheduler.arrive(arrival(2, &key)).unwrap();
+        scheduler.arrive(arrival(3, &none)).unwrap();
+        while scheduler.poll().is_some() {}
+        assert!(scheduler.may_leave(Ticket(1)) && scheduler.may_leave(Ticket(3)), "{mode:?}");
+        assert_eq!(scheduler.may_leave(Ticket(2)), !waits, "{mode:?}");
+        scheduler.finish(Ticket(1));
+        while scheduler.poll().is_some() {}
+        assert!(scheduler.may_leave(Ticket(2)), "{mode:?}");
+    }
+}
