@@ -18,3 +18,8 @@ fn ordering() {
 fn bidirectional() {
     run("async-std-bidirectional");
 }
+
+#[test]
+fn streams() {
+    run("async-std-streams");
+}

@@ -18,3 +18,8 @@ fn ordering() {
 fn bidirectional() {
     run("bidirectional");
 }
+
+#[test]
+fn streams() {
+    run("streams");
+}
