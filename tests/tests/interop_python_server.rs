@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use callosum_runtime::proto::wire::DecodeError;
-use callosum_runtime::{CallError, Codec, InvokeError, Limits, NotSent, Peer};
+use callosum_runtime::{CallError, Codec, Dialect, InvokeError, Limits, Metadata, NotSent, Peer};
 use callosum_tests::interop::{World, farewell};
 use callosum_tests::interop_tests;
 use futures_util::future::join_all;
@@ -25,6 +25,7 @@ interop_tests! {
     bodies_at_and_past_the_limit: tcp;
     peer_killed_amid_calls: tcp ipc;
     unknown_method_makes_python_deaf: tcp;
+    streams_and_metadata_are_not_sent: tcp ipc;
 }
 
 /// A long time for a call that is not meant to end by itself, in seconds.
@@ -333,4 +334,33 @@ fn unknown_method_makes_python_deaf(world: &World) {
     assert!(matches!(ended, Err(CallError::Disconnected(_))), "{ended:?}");
     assert_eq!(peer.stats().calls_in_flight, 0);
     client.stop(world);
+}
+
+/// What needs dialect 2 fails before anything of it reaches Python, which would not survive it.
+fn streams_and_metadata_are_not_sent(world: &World) {
+    let (server, endpoint) = world.python_server(&["--codec", "json"]);
+    // Before it is known who is there, and afterwards.
+    let client = world.connect(world.builder(), &endpoint);
+    world.block_on(async {
+        let peer = client.peer();
+        for _ in 0..2 {
+            let mut metadata = Metadata::new();
+            metadata.insert("trace", "42").unwrap();
+            let argument = json!({"sent": "x"});
+            let call = peer.invoke::<_, Value>("echo", &argument).metadata(metadata);
+            let refused = InvokeError::NeedsDialect2;
+            let not_sent =
+                |error| matches!(error, CallError::NotSent(NotSent::Refused(error)) if error == refused);
+            assert!(not_sent(call.await.unwrap_err()));
+            let streamed = match peer.open("echo").stream() {
+                Ok((_writer, answer)) => answer.await.unwrap_err(),
+                Err(error) => error,
+            };
+            assert!(not_sent(streamed));
+            assert_echoes(peer).await;
+        }
+        assert_eq!((peer.info().dialect, peer.stats().downgrades), (Some(Dialect::One), 1));
+    });
+    client.stop(world);
+    farewell(server);
 }
