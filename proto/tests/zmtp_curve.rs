@@ -627,6 +627,20 @@ fn size_is_limited_when_announced() {
     let (_, mut server, now) = raw_pair(max);
     let result = feed(&mut server, now, head(usize::MAX));
     assert!(matches!(result, Err(LinkError::TooLarge { max: 50_000, .. })));
+    // Behind another frame, no length wraps the sum.
+    for len in (15..64).flat_map(|k| [(1_u64 << k) - 1, 1 << k, (1 << k) + 1]).chain(u64::MAX - 64..=u64::MAX)
+    {
+        let (mut raw, mut server, now) = raw_pair(max);
+        let first = frames(&raw.sealed(2, 20_000)).swap_remove(0);
+        feed(&mut server, now, first).unwrap();
+        let result = feed(&mut server, now, [&[2][..], &len.to_be_bytes()].concat());
+        match len <= (30_000 + OVERHEAD) as u64 {
+            true => assert_eq!(result, Ok(()), "{len}"),
+            false => {
+                assert!(matches!(result, Err(LinkError::TooLarge { max: 50_000, .. })), "{len}: {result:?}")
+            }
+        }
+    }
 }
 
 #[test]

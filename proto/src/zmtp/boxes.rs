@@ -135,7 +135,8 @@ impl Boxes {
     }
 
     fn check_size(&self, more: usize) -> Result<(), LinkError> {
-        let size = self.size as u64 + more as u64;
+        // Saturating: whoever is on the way may announce any 64-bit length, for heads are in the clear.
+        let size = (self.size as u64).saturating_add(more as u64);
         if size > self.max_size as u64 {
             return Err(LinkError::TooLarge { size, max: self.max_size });
         }

@@ -168,15 +168,15 @@ impl StreamLink {
         self.pump.run()
     }
 
-    fn transmit(&mut self, now: Instant) {
+    fn transmit(&mut self, now: Instant) -> Result<(), DisconnectCause> {
         while self.zmtp.pending_output() < WRITE_AHEAD {
             let message = self.pump.peer.lock().session.poll_transmit(now);
             let Some(message) = message else { break };
-            if let Err(error) = self.zmtp.send(message) {
-                // Can't be: the session sends nothing before it was told of an established link.
-                tracing::error!(%error, "message not sent");
-            }
+            // The session sends nothing before it was told of an established link, so only the encryption can fail, when
+            // its numbers are used up. What it would not take is lost, and so is the link.
+            self.zmtp.send(message).map_err(|_| LinkError::Exhausted)?;
         }
+        Ok(())
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<Result<(), DisconnectCause>> {
@@ -252,7 +252,7 @@ impl StreamLink {
             return Ok(true);
         }
         self.corked = false;
-        self.transmit(now);
+        self.transmit(now)?;
         let wrote = match self.poll_write(cx, now) {
             Poll::Ready(result) => result.map(|()| true)?,
             Poll::Pending => false,
