@@ -3,6 +3,7 @@
 mod running;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Instant;
 
 use callosum_proto::scheduler::{Action, Arrival, Scheduler, Withdrawn};
@@ -27,6 +28,8 @@ const REQUEST_OVERHEAD: usize = 256;
 /// The requests of all peers that have not been answered. Lock order: this, then a peer's state.
 pub(crate) struct Dispatcher {
     state: Mutex<State>,
+    /// Somebody has ever waited for a turn.
+    takes_turns: AtomicBool,
 }
 
 struct State {
@@ -39,6 +42,8 @@ struct State {
     held: FxHashMap<PeerId, usize>,
     /// Handlers that wait for the turn of their result, where calls of one key leave in order.
     turns: FxHashMap<Ticket, oneshot::Sender<()>>,
+    /// Those whose turn has come, to be woken once the lock is released.
+    given: Vec<oneshot::Sender<()>>,
     /// Nothing is started any more.
     closed: bool,
 }
@@ -76,9 +81,10 @@ impl Dispatcher {
             next_ticket: 0,
             held: FxHashMap::default(),
             turns: FxHashMap::default(),
+            given: Vec::new(),
             closed: false,
         };
-        Self { state: Mutex::new(state) }
+        Self { state: Mutex::new(state), takes_turns: AtomicBool::new(false) }
     }
 
     /// A request came in on a link; whether a handler runs now that is yet to end.
@@ -123,6 +129,7 @@ impl Dispatcher {
     /// within a handler, or they would pile up on one stack. Returns whether one got a task.
     fn run_as(&self, node: &Arc<Node>, mut started: Vec<Started>, mut clock: Option<&mut Clock>) -> bool {
         let mut goes_on = false;
+        self.wake_given();
         while let Some(call) = started.pop() {
             let ticket = call.ticket;
             match call.begin(node, clock.as_deref_mut()) {
@@ -132,8 +139,17 @@ impl Dispatcher {
                     started.extend(self.detach(node, ticket, running));
                 }
             }
+            self.wake_given();
         }
         goes_on
+    }
+
+    /// Wakes those whose turn has come.
+    fn wake_given(&self) {
+        if self.takes_turns.load(Relaxed) {
+            let given = std::mem::take(&mut self.state.lock().given);
+            drop(given);
+        }
     }
 
     /// Moves a handler to a task of its own.
@@ -281,8 +297,9 @@ impl Dispatcher {
         }
     }
 
-    /// Waits until the result of a running call may begin to leave.
-    pub(crate) async fn turn(&self, ticket: Ticket) {
+    /// Waits until the result of a running call may begin to leave. Its place is lent meanwhile, or calls that have to leave
+    /// before it might never start.
+    pub(crate) async fn turn(&self, node: &Arc<Node>, ticket: Ticket) {
         let turn = {
             let mut state = self.state.lock();
             if state.scheduler.may_leave(ticket) {
@@ -290,8 +307,10 @@ impl Dispatcher {
             }
             let (sender, turn) = oneshot::channel();
             state.turns.insert(ticket, sender);
+            self.takes_turns.store(true, Relaxed);
             turn
         };
+        let _loan = Lender(ticket).lend(node);
         // It is dropped with the call.
         let _ = turn.await;
     }
@@ -350,9 +369,10 @@ impl State {
             return;
         }
         let (scheduler, requests) = (&self.scheduler, &self.requests);
-        self.turns.retain(|ticket, sender| {
-            !sender.is_canceled() && requests.contains_key(ticket) && !scheduler.may_leave(*ticket)
+        let given = self.turns.extract_if(|ticket, sender| {
+            sender.is_canceled() || !requests.contains_key(ticket) || scheduler.may_leave(*ticket)
         });
+        self.given.extend(given.map(|(_, sender)| sender));
     }
 
     /// A reply that can't leave yet counts against its link until it does. Past the limit an ERROR takes its place: to

@@ -85,6 +85,23 @@ impl CallError {
         }
     }
 
+    /// The same error once more. What can't be repeated are codec errors, which no other side causes.
+    pub(crate) fn again(&self) -> Self {
+        match self {
+            Self::Failure(info) => Self::Failure(info.clone()),
+            Self::Error(info) => Self::Error(info.clone()),
+            Self::Busy(info) => Self::Busy(info.clone()),
+            Self::Cancelled => Self::Cancelled,
+            Self::TimedOut { sent } => Self::TimedOut { sent: *sent },
+            Self::Disconnected(cause) => Self::Disconnected(cause.clone()),
+            Self::NotSent(why) => Self::NotSent(why.clone()),
+            Self::Malformed(error) => Self::Malformed(error.clone()),
+            Self::Fault(fault) => Self::Fault(*fault),
+            Self::Incomplete(error) => Self::Incomplete(*error),
+            Self::Encode(_) | Self::Decode(_) => Self::Incomplete(ContentError::NotOpen),
+        }
+    }
+
     pub(crate) fn from_remote(info: ErrorInfo) -> Self {
         match Refusal::of(&info) {
             Some(Refusal::Busy) => Self::Busy(info),

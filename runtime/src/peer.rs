@@ -10,7 +10,7 @@ use callosum_proto::session::{
     Session,
 };
 use callosum_proto::wire::NONCE_LEN;
-use callosum_proto::{CallId, Metadata, PeerId, session};
+use callosum_proto::{CallId, ErrorInfo, Metadata, PeerId, session};
 use futures_channel::oneshot;
 use futures_util::task::AtomicWaker;
 use parking_lot::{Mutex, MutexGuard};
@@ -24,6 +24,7 @@ use crate::dispatch::Lender;
 use crate::error::{CallError, DisconnectCause, NotSent};
 use crate::invocation::Invocation;
 use crate::node::Node;
+use crate::reassembly::Reassembly;
 use crate::stats::{Counters, Stats, add};
 use crate::stream::{Exchange, Opening, Shared};
 
@@ -48,6 +49,8 @@ pub(crate) struct PeerShared {
     pub(crate) counters: Counters,
     /// Wakes whatever drives the peer's link.
     pub(crate) waker: AtomicWaker,
+    /// Room for its large bodies.
+    pub(crate) reassembly: Arc<Reassembly>,
     role: Role,
     state: Mutex<PeerState>,
 }
@@ -110,6 +113,7 @@ impl PeerShared {
             node: node.clone(),
             counters: Counters::default(),
             waker: AtomicWaker::new(),
+            reassembly: Reassembly::new(node.config.session.max_reassembly),
             role,
             state: Mutex::new(PeerState {
                 session: new_session(node, role, CallId(0)),
@@ -251,8 +255,20 @@ impl PeerShared {
         {
             *metadata = given;
         }
+        let stream = state.streams.remove(&ExchangeId::Theirs(id));
+        if let (Reply::End, Some(stream)) = (&reply, &stream)
+            && stream.is_writing()
+        {
+            // What it would still write is missing, and the caller must not take the result for a whole one.
+            let (name, why) =
+                ("UnfinishedResult", "the handler ended while its result was still being written");
+            reply = Reply::Failure(ErrorInfo::new(name, why));
+        }
+        let is_result = is_result && matches!(reply, Reply::Result { .. } | Reply::End);
         let sent = state.session.reply(id, reply);
         drop(state);
+        // Whoever reads or writes it outside of its handler.
+        stream.map(|stream| stream.end(Ok(()))).unwrap_or_default().wake();
         if let Err(error) = &sent {
             tracing::debug!(peer = %self.id, %error, "reply not sent as given");
         }

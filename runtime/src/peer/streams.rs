@@ -9,7 +9,7 @@ use callosum_proto::{CallId, Metadata, PeerId};
 
 use super::{Effect, PeerState, Reaction};
 use crate::error::{CallError, DisconnectCause};
-use crate::stream::{Head, Shared};
+use crate::stream::{Head, Shared, Wakers};
 
 impl PeerState {
     /// Whoever reads or writes a request of the peer is told from now on.
@@ -38,11 +38,11 @@ impl PeerState {
     pub(super) fn tell(
         &self,
         id: ExchangeId,
-        what: impl FnOnce(&Shared) -> crate::stream::Wakers,
+        what: impl FnOnce(&Shared) -> Wakers,
         effects: &mut Vec<Effect>,
     ) {
         if let Some(shared) = self.streams.get(&id) {
-            effects.extend(what(shared).into_iter().flatten().map(Effect::Wake));
+            effects.extend(what(shared).into_iter().map(Effect::Wake));
         }
     }
 
@@ -85,18 +85,19 @@ impl PeerState {
             let well = matches!(outcome, Outcome::Result(_) | Outcome::Complete);
             return effects.push(Effect::Ended { well });
         };
-        let (wakers, well) = match outcome {
+        let mut begun = Wakers::default();
+        let result = match outcome {
             Outcome::Result(body) => {
                 let size = Some(body.len() as u64);
-                let begun = shared.begin(Head { metadata, size, whole: Some(body) });
-                shared.end(Ok(()));
-                (begun, true)
+                begun = shared.begin(Head { metadata, size, whole: Some(body) });
+                Ok(())
             }
-            Outcome::Complete => (shared.end(Ok(())), true),
-            other => (shared.end(Err(self.failure(other))), false),
+            Outcome::Complete => Ok(()),
+            other => Err(self.failure(other)),
         };
-        effects.push(Effect::Ended { well });
-        effects.extend(wakers.into_iter().flatten().map(Effect::Wake));
+        effects.push(Effect::Ended { well: result.is_ok() });
+        let ended = shared.end(result);
+        effects.extend(begun.into_iter().chain(ended).map(Effect::Wake));
     }
 
     /// The session is over: nothing more is read or written.
@@ -114,7 +115,7 @@ impl PeerState {
                 }
             }
             let wakers = shared.end(Err(CallError::Disconnected(cause.clone())));
-            effects.extend(wakers.into_iter().flatten().map(Effect::Wake));
+            effects.extend(wakers.into_iter().map(Effect::Wake));
         }
     }
 }

@@ -1,7 +1,8 @@
 //! One call's contents, from either end, as its readers and writers share them.
 
 use std::collections::VecDeque;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
@@ -29,8 +30,10 @@ struct State {
     collected: Option<Result<Bytes, ContentError>>,
     /// What had come as a whole, and was not read, when the link ended.
     rest: Option<VecDeque<Chunk>>,
-    /// How it ended, if it did. The error is for whoever asks first.
-    end: Option<Result<(), Option<CallError>>>,
+    /// How it ended, if it did.
+    end: Option<Result<(), CallError>>,
+    /// A handler's result has begun, and its writer is there and has not finished.
+    writing: bool,
 }
 
 /// How a result begins.
@@ -43,36 +46,60 @@ pub(crate) struct Head {
 }
 
 /// Who is to be woken once no lock is held.
-pub(crate) type Wakers = [Option<Waker>; 2];
+#[must_use = "whoever waits is to be woken"]
+#[derive(Default)]
+pub(crate) struct Wakers([Option<Waker>; 2]);
+
+impl Wakers {
+    pub(crate) fn wake(self) {
+        self.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl IntoIterator for Wakers {
+    type Item = Waker;
+    type IntoIter = std::iter::Flatten<std::array::IntoIter<Option<Waker>, 2>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter().flatten()
+    }
+}
 
 impl Shared {
     pub(crate) fn readable(&self) -> Wakers {
-        [self.0.lock().reader.take(), None]
+        Wakers([self.0.lock().reader.take(), None])
     }
 
     pub(crate) fn writable(&self) -> Wakers {
-        [None, self.0.lock().writer.take()]
+        Wakers([None, self.0.lock().writer.take()])
     }
 
     pub(crate) fn begin(&self, head: Head) -> Wakers {
         let mut state = self.0.lock();
         state.head = Some(head);
-        [state.reader.take(), None]
+        Wakers([state.reader.take(), None])
     }
 
     pub(crate) fn collected(&self, body: Result<Bytes, ContentError>) -> Wakers {
         let mut state = self.0.lock();
         state.collected = Some(body);
-        [state.reader.take(), None]
+        Wakers([state.reader.take(), None])
     }
 
-    /// It has ended; what came before stays readable.
+    /// It has ended. A result that had come as a whole stays readable.
     pub(crate) fn end(&self, result: Result<(), CallError>) -> Wakers {
         let mut state = self.0.lock();
-        if state.end.is_none() {
-            state.end = Some(result.map_err(Some));
-        }
-        [state.reader.take(), state.writer.take()]
+        state.end.get_or_insert(result);
+        Wakers([state.reader.take(), state.writer.take()])
+    }
+
+    pub(crate) fn set_writing(&self, writing: bool) {
+        self.0.lock().writing = writing;
+    }
+
+    /// Whether somebody is still writing a handler's result.
+    pub(crate) fn is_writing(&self) -> bool {
+        self.0.lock().writing
     }
 
     /// The link has ended, and this is left to be read.
@@ -90,11 +117,9 @@ impl Shared {
         Some(rest.into_iter().flat_map(|chunk| chunk.bytes).collect())
     }
 
-    fn failure(&self) -> Option<BodyError> {
-        match &mut self.0.lock().end {
-            Some(Err(error)) => {
-                Some(error.take().map_or(BodyError::Read(ContentError::NotOpen), BodyError::Call))
-            }
+    fn failure(&self) -> Option<CallError> {
+        match &self.0.lock().end {
+            Some(Err(error)) => Some(error.again()),
             _ => None,
         }
     }
@@ -104,11 +129,16 @@ impl Shared {
     }
 
     fn watch_reader(&self, cx: &Context<'_>) {
-        self.0.lock().reader = Some(cx.waker().clone());
+        let waker = cx.waker().clone();
+        let old = self.0.lock().reader.replace(waker);
+        // Its drop may run anything.
+        drop(old);
     }
 
     fn watch_writer(&self, cx: &Context<'_>) {
-        self.0.lock().writer = Some(cx.waker().clone());
+        let waker = cx.waker().clone();
+        let old = self.0.lock().writer.replace(waker);
+        drop(old);
     }
 }
 
@@ -153,17 +183,13 @@ impl Exchange {
 
     /// How the result begins, or why it does not.
     pub(crate) fn poll_head(&self, cx: &mut Context<'_>) -> Poll<Result<Head, CallError>> {
-        let mut state = self.shared.0.lock();
-        if let Some(head) = state.head.take() {
-            return Poll::Ready(Ok(head));
+        self.shared.watch_reader(cx);
+        let head = self.shared.0.lock().head.take();
+        match (head, self.shared.failure()) {
+            (Some(head), _) => Poll::Ready(Ok(head)),
+            (None, Some(error)) => Poll::Ready(Err(error)),
+            (None, None) => Poll::Pending,
         }
-        if let Some(Err(error)) = &mut state.end
-            && let Some(error) = error.take()
-        {
-            return Poll::Ready(Err(error));
-        }
-        state.reader = Some(cx.waker().clone());
-        Poll::Pending
     }
 
     pub(crate) fn poll_read(&self, cx: &mut Context<'_>) -> Poll<Result<Read, BodyError>> {
@@ -182,36 +208,56 @@ impl Exchange {
                 self.peer.waker.wake();
                 Poll::Ready(Ok(read))
             }
-            Err(ContentError::NotOpen) => {
-                Poll::Ready(self.shared.next_of_rest().ok_or_else(|| self.failure()))
-            }
+            Err(ContentError::NotOpen) => match self.shared.next_of_rest() {
+                Some(read) => Poll::Ready(Ok(read)),
+                None if self.is_ending() => Poll::Pending,
+                None => Poll::Ready(Err(self.failure())),
+            },
             Err(error) => Poll::Ready(Err(error.into())),
         }
     }
 
     fn failure(&self) -> BodyError {
-        self.shared.failure().unwrap_or(BodyError::Read(ContentError::NotOpen))
+        self.shared.failure().map_or(BodyError::Read(ContentError::NotOpen), BodyError::Call)
+    }
+
+    /// A call of ours that the session does not know any more has ended, but how has not been said yet.
+    fn is_ending(&self) -> bool {
+        matches!(self.id, ExchangeId::Ours(_)) && !self.shared.has_ended()
+    }
+
+    /// What `error` really means: why the call has ended, if it has.
+    fn explain(&self, error: WriteError) -> BodyError {
+        match error {
+            WriteError::NotOpen => self.shared.failure().map_or(error.into(), BodyError::Call),
+            error => error.into(),
+        }
     }
 
     /// Waits for room; how many bytes.
-    pub(crate) fn poll_room(&self, cx: &mut Context<'_>) -> Poll<Result<usize, WriteError>> {
+    pub(crate) fn poll_room(&self, cx: &mut Context<'_>) -> Poll<Result<usize, BodyError>> {
         self.shared.watch_writer(cx);
-        let mut state = self.peer.lock();
-        if !self.is_there(state.link) {
-            return Poll::Ready(Err(WriteError::NotOpen));
-        }
-        match state.session.contents().room(self.id) {
+        let room = {
+            let mut state = self.peer.lock();
+            match self.is_there(state.link) {
+                true => state.session.contents().room(self.id),
+                false => Err(WriteError::NotOpen),
+            }
+        };
+        match room {
             Ok(0) => Poll::Pending,
-            room => Poll::Ready(room),
+            Err(WriteError::NotOpen) if self.is_ending() => Poll::Pending,
+            room => Poll::Ready(room.map_err(|error| self.explain(error))),
         }
     }
 
-    pub(crate) fn write(&self, bytes: Bytes, end_of_item: bool) -> Result<(), WriteError> {
+    pub(crate) fn write(&self, bytes: Bytes, end_of_item: bool) -> Result<(), BodyError> {
         self.change(|contents| contents.write(self.id, bytes, end_of_item))
+            .map_err(|error| self.explain(error))
     }
 
-    pub(crate) fn finish(&self) -> Result<(), WriteError> {
-        self.change(|contents| contents.finish(self.id))
+    pub(crate) fn finish(&self) -> Result<(), BodyError> {
+        self.change(|contents| contents.finish(self.id)).map_err(|error| self.explain(error))
     }
 
     fn change(
@@ -242,10 +288,8 @@ impl Exchange {
         match acknowledged {
             Ok(Acknowledged { written, consumed }) if written == consumed => Poll::Ready(Ok(consumed)),
             Ok(_) => Poll::Pending,
-            Err(WriteError::NotOpen) => {
-                Poll::Ready(Err(self.shared.failure().unwrap_or(WriteError::NotOpen.into())))
-            }
-            Err(error) => Poll::Ready(Err(error.into())),
+            Err(WriteError::NotOpen) if self.is_ending() => Poll::Pending,
+            Err(error) => Poll::Ready(Err(self.explain(error))),
         }
     }
 
@@ -294,7 +338,7 @@ impl Exchange {
             self.peer.waker.wake();
         }
         if !self.shared.has_ended() {
-            self.shared.end(Err(CallError::Cancelled)).into_iter().flatten().for_each(Waker::wake);
+            self.shared.end(Err(CallError::Cancelled)).wake();
         }
     }
 
@@ -309,7 +353,7 @@ impl Exchange {
         };
         self.peer.waker.wake();
         match started {
-            Err(ContentError::NotOpen) if self.has_rest() => Ok(()),
+            Err(ContentError::NotOpen) if self.has_rest() || self.is_ending() => Ok(()),
             Err(ContentError::NotOpen) => Err(self.failure()),
             other => Ok(other?),
         }
@@ -321,20 +365,24 @@ impl Exchange {
 
     fn poll_collected(&self, cx: &mut Context<'_>) -> Poll<Result<Bytes, BodyError>> {
         self.shared.watch_reader(cx);
-        if let Some(body) = self.shared.0.lock().collected.take() {
-            return Poll::Ready(match body {
-                Ok(body) => Ok(body),
-                // Of a call of ours, what the call came to says more.
-                Err(error) => Err(self.shared.failure().unwrap_or(error.into())),
-            });
+        let collected = self.shared.0.lock().collected.take();
+        if let Some(body) = collected {
+            // Of a call of ours, what the call came to says more.
+            return Poll::Ready(
+                body.map_err(|error| self.shared.failure().map_or(error.into(), BodyError::Call)),
+            );
         }
         if let Some(rest) = self.shared.all_of_rest() {
             return Poll::Ready(Ok(rest));
         }
         match self.shared.failure() {
-            Some(error) => Poll::Ready(Err(error)),
+            Some(error) => Poll::Ready(Err(error.into())),
             None => Poll::Pending,
         }
+    }
+
+    pub(crate) fn set_writing(&self, writing: bool) {
+        self.shared.set_writing(writing);
     }
 }
 
@@ -352,7 +400,19 @@ pub(crate) async fn collect(exchange: &Exchange, size: Option<u64>) -> Result<By
     let node = &exchange.peer.node;
     let limit = node.config.session.max_body;
     let size = size.map_or(limit, |size| usize::try_from(size).unwrap_or(usize::MAX).min(limit));
-    let _room = node.reassembly.room(size).await;
+    // First those of this peer wait for each other, so that one peer takes no room that others need.
+    let room = async { (exchange.peer.reassembly.room(size).await, node.reassembly.room(size).await) };
+    let mut room = pin!(room);
+    let _room = poll_fn(|cx| {
+        exchange.shared.watch_reader(cx);
+        match exchange.shared.failure() {
+            Some(error) => Poll::Ready(Err(error)),
+            // All of it has come: it needs no more room than it has.
+            None if exchange.shared.has_ended() => Poll::Ready(Ok(None)),
+            None => room.as_mut().poll(cx).map(|room| Ok(Some(room))),
+        }
+    })
+    .await?;
     exchange.start_collecting()?;
     poll_fn(|cx| exchange.poll_collected(cx)).await
 }

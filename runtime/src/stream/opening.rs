@@ -18,8 +18,13 @@ use crate::{Codec, Peer};
 
 /// A call that is about to be opened: set its options, then send its argument or stream it.
 ///
-/// Needs dialect 2: towards a Python peer it fails with [`InvokeError::NeedsDialect2`](crate::InvokeError::NeedsDialect2).
-/// The call lasts until its result has come as a whole, or is dropped; a timeout holds for all of it.
+/// Needs dialect 2: towards a peer of dialect 1, such as Python's, a streamed argument and metadata fail with
+/// [`InvokeError::NeedsDialect2`](crate::InvokeError::NeedsDialect2) before anything is sent. A whole argument travels, and
+/// so does a whole result; a handler that streams its result is told that it can't, and its caller gets an ERROR named
+/// `Unsupported`.
+///
+/// Made by a handler on its caller, it lends the handler's place under the concurrency limit to others until it is over. The
+/// call lasts until its result has come as a whole, or is dropped; a timeout holds for all of it.
 #[must_use = "a call is made when its argument is sent or streamed"]
 #[derive(Debug)]
 pub struct Opening<'a> {
@@ -38,6 +43,12 @@ impl<'a> Opening<'a> {
     /// Orders the call among those with the same key, as the other side's ordering mode promises.
     pub fn key(mut self, key: impl Into<String>) -> Self {
         self.call.key = OrderingKey::text(key);
+        self
+    }
+
+    /// Like [`key`](Self::key), with any kind of key.
+    pub fn ordering_key(mut self, key: OrderingKey) -> Self {
+        self.call.key = key;
         self
     }
 
@@ -120,6 +131,9 @@ impl<'a> Opening<'a> {
 ///
 /// # Cancel safety
 /// Dropping it ends the call, also while its argument is being written.
+///
+/// # Panics
+/// If it is polled after it was ready.
 #[must_use = "dropping it ends the call"]
 pub struct Answer {
     /// Until it has begun.

@@ -32,6 +32,8 @@ pub struct BodyReader {
     rest: Bytes,
     rest_ends_item: bool,
     ended: bool,
+    /// Its [`AsyncRead`] has failed, and so goes on to: an end would say that it is complete.
+    broken: bool,
     size: Option<u64>,
     codec: Codec,
     max_item: usize,
@@ -63,8 +65,8 @@ impl BodyReader {
     }
 
     fn new(source: Source, size: Option<u64>, codec: Codec, max_item: usize) -> Self {
-        let (rest, rest_ends_item, ended) = (Bytes::new(), false, false);
-        Self { source, rest, rest_ends_item, ended, size, codec, max_item }
+        let (rest, rest_ends_item, ended, broken) = (Bytes::new(), false, false, false);
+        Self { source, rest, rest_ends_item, ended, broken, size, codec, max_item }
     }
 
     /// Bytes of the whole, if the other side has said.
@@ -79,13 +81,19 @@ impl BodyReader {
     /// # Errors
     /// [`BodyError`], also if it is larger.
     pub async fn collect(mut self) -> Result<Bytes, BodyError> {
-        if let (Source::Live(exchange), true) = (&self.source, self.rest.is_empty() && !self.ended) {
-            let body = exchange::collect(exchange, self.size).await;
+        let mut body = BytesMut::from(&std::mem::take(&mut self.rest)[..]);
+        if let (Source::Live(exchange), false) = (&self.source, self.ended) {
+            let rest = exchange::collect(exchange, self.size).await?;
             self.ended = true;
-            return body;
+            if body.is_empty() {
+                return Ok(rest);
+            }
+            if body.len() + rest.len() > self.max_item {
+                return Err(BodyError::ItemTooLarge { limit: self.max_item });
+            }
+            body.extend_from_slice(&rest);
+            return Ok(body.freeze());
         }
-        let mut body = BytesMut::from(&self.rest[..]);
-        self.rest = Bytes::new();
         while let Some(chunk) = self.next().await {
             let chunk = chunk?;
             if body.len() + chunk.len() > self.max_item {
@@ -110,12 +118,12 @@ impl BodyReader {
     }
 
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Chunk, BodyError>>> {
-        if self.ended {
-            return Poll::Ready(None);
-        }
         if !self.rest.is_empty() {
             let (bytes, end_of_item) = (std::mem::take(&mut self.rest), self.rest_ends_item);
             return Poll::Ready(Some(Ok(Chunk { bytes, end_of_item })));
+        }
+        if self.ended {
+            return Poll::Ready(None);
         }
         match &mut self.source {
             Source::Whole(bytes) => {
@@ -163,7 +171,11 @@ impl AsyncRead for BodyReader {
         while this.rest.is_empty() {
             match ready!(this.poll_chunk(cx)) {
                 Some(Ok(chunk)) => (this.rest, this.rest_ends_item) = (chunk.bytes, chunk.end_of_item),
-                Some(Err(error)) => return Poll::Ready(Err(error.into())),
+                Some(Err(error)) => {
+                    this.broken = true;
+                    return Poll::Ready(Err(error.into()));
+                }
+                None if this.broken => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
                 None => return Poll::Ready(Ok(0)),
             }
             // A whole body ends with its only piece, of which there may be more to hand out.

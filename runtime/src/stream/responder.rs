@@ -24,7 +24,8 @@ pub trait StreamHandler: Send + Sync + 'static {
 
 /// Begins the result of a call.
 ///
-/// A handler that ends without having begun its result, and without an error, answers with an empty one.
+/// A handler that ends without having begun its result, and without an error, answers with an empty one. One that fails when
+/// its result has begun makes the result incomplete: what the caller has not read by then is lost to it.
 #[derive(Debug)]
 pub struct Responder {
     turn: Turn,
@@ -69,25 +70,30 @@ impl Responder {
         self
     }
 
-    /// Begins the result. Where replies of one key leave in order, this waits until those of all earlier calls have left.
+    /// Begins the result. Where replies of one key leave in order, this waits until those of all earlier calls have left; the
+    /// handler's place under the concurrency limit is lent to others meanwhile.
     ///
-    /// Cancel safe.
+    /// Cancel safety: dropped while it waits, the result never begins, and a handler that ends well then answers with an empty
+    /// one.
     ///
     /// # Errors
     /// If the call has ended, or came in dialect 1, whose results can't be streamed; its caller is told so.
     pub async fn begin(self) -> Result<BodyWriter, HandlerError> {
         let Self { turn: Turn { exchange, ticket }, metadata, size, compressed, codec } = self;
         let peer = exchange.peer();
-        peer.node.dispatcher.turn(ticket).await;
+        peer.node.dispatcher.turn(&peer.node, ticket).await;
         let ExchangeId::Theirs(id) = exchange.id() else { return Err(ReplyError::NotOpen.into()) };
-        {
+        let begun = {
             let mut state = peer.lock();
             if state.link != exchange.link() {
                 return Err(ReplyError::NotOpen.into());
             }
-            state.session.begin_reply(id, compressed, metadata, size)?;
-        }
+            state.session.begin_reply(id, compressed, metadata, size)
+        };
+        // Also where it answered with an ERROR.
         peer.waker.wake();
+        begun?;
+        exchange.set_writing(true);
         Ok(BodyWriter::new(exchange, codec))
     }
 }

@@ -27,8 +27,15 @@ const MAX_WRITE: usize = 64 * 1024;
 /// one piece more, wait here.
 ///
 /// # Cancel safety
-/// Whatever writes can be dropped while it waits; it then has written nothing. Dropping the writer of an argument without
-/// [`finish`](Self::finish) tells the other side that the argument is incomplete. A result ends with its handler.
+/// [`write_bytes`](Self::write_bytes) and [`write_item`](Self::write_item) can be dropped while they wait; they then have
+/// written nothing. Dropping the writer of an argument without [`finish`](Self::finish) tells the other side that the argument
+/// is incomplete.
+///
+/// The writer of a result may be dropped at any time: the result is what was written until its handler ended. A handler that
+/// ends well while its writer is still held elsewhere, unfinished, fails its caller with a `UnfinishedResult`.
+///
+/// # Errors
+/// Once the call has ended, writing fails with why it did, [`BodyError::Call`], if it failed.
 pub struct BodyWriter {
     exchange: Arc<Exchange>,
     finished: bool,
@@ -49,7 +56,7 @@ impl BodyWriter {
     fn poll_ready_to_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, BodyError>> {
         match self.finished {
             true => Poll::Ready(Err(WriteError::Finished.into())),
-            false => self.exchange.poll_room(cx).map_err(Into::into),
+            false => self.exchange.poll_room(cx),
         }
     }
 
@@ -59,7 +66,7 @@ impl BodyWriter {
     /// If the reader wants no more, or the call has ended.
     pub async fn write_bytes(&mut self, bytes: Bytes) -> Result<(), BodyError> {
         poll_fn(|cx| self.poll_ready_to_write(cx)).await?;
-        Ok(self.exchange.write(bytes, false)?)
+        self.exchange.write(bytes, false)
     }
 
     /// Writes an item of a typed stream, once there is room.
@@ -69,7 +76,7 @@ impl BodyWriter {
     pub async fn write_item<T: Serialize + ?Sized>(&mut self, item: &T) -> Result<(), BodyError> {
         let bytes = self.codec.encode(item)?;
         poll_fn(|cx| self.poll_ready_to_write(cx)).await?;
-        Ok(self.exchange.write(bytes, true)?)
+        self.exchange.write(bytes, true)
     }
 
     /// Uses another codec for items.
@@ -88,8 +95,10 @@ impl BodyWriter {
     /// # Errors
     /// If the reader wants no more, or the call has ended.
     pub fn finish(&mut self) -> Result<(), BodyError> {
-        if !std::mem::replace(&mut self.finished, true) {
+        if !self.finished {
             self.exchange.finish()?;
+            self.finished = true;
+            self.exchange.set_writing(false);
         }
         Ok(())
     }
@@ -119,7 +128,7 @@ impl AsyncWrite for BodyWriter {
         let this = self.get_mut();
         let room = ready!(this.poll_ready_to_write(cx))?;
         let n = buf.len().min(room).min(MAX_WRITE);
-        this.exchange.write(Bytes::copy_from_slice(&buf[..n]), false).map_err(BodyError::from)?;
+        this.exchange.write(Bytes::copy_from_slice(&buf[..n]), false)?;
         Poll::Ready(Ok(n))
     }
 
@@ -135,8 +144,9 @@ impl AsyncWrite for BodyWriter {
 
 impl Drop for BodyWriter {
     fn drop(&mut self) {
-        if !self.finished && matches!(self.exchange.id(), ExchangeId::Ours(_)) {
-            self.exchange.abort();
+        match self.exchange.id() {
+            ExchangeId::Ours(_) if !self.finished => self.exchange.abort(),
+            _ => self.exchange.set_writing(false),
         }
     }
 }
@@ -164,7 +174,7 @@ impl<T: Serialize> Sink<T> for ItemSink<T> {
 
     fn start_send(self: Pin<&mut Self>, item: T) -> Result<(), BodyError> {
         let writer = &self.get_mut().writer;
-        Ok(writer.exchange.write(writer.codec.encode(&item)?, true)?)
+        writer.exchange.write(writer.codec.encode(&item)?, true)
     }
 
     fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {

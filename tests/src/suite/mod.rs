@@ -16,6 +16,7 @@ pub mod ordering;
 pub mod plugging;
 pub mod shutdown;
 pub mod streams;
+pub mod streams_edges;
 
 /// Makes a module of tests from test bodies: one runtime, one transport.
 #[macro_export]
