@@ -4,6 +4,7 @@ mod curve;
 mod curve_side;
 mod hostile;
 pub mod pair;
+pub mod sim;
 mod zmtp;
 
 pub use curve::{curve_client, curve_server};

@@ -1,5 +1,7 @@
 //! One link to one remote peer: handshake, our calls, their calls, deadlines, liveness, the end.
 
+#[cfg(feature = "fuzzing")]
+mod audit;
 mod calls;
 mod config;
 mod contents;

@@ -1,5 +1,8 @@
 //! The one queue of outgoing work: what leaves next, and how many bytes wait.
 
+#[cfg(feature = "fuzzing")]
+mod audit;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;

@@ -79,6 +79,11 @@ impl Requests {
         id
     }
 
+    #[cfg(feature = "fuzzing")]
+    pub(super) fn contains(&self, id: IncomingId) -> bool {
+        self.open.contains_key(&id)
+    }
+
     pub(super) fn get_mut(&mut self, id: IncomingId) -> Option<&mut Open> {
         self.open.get_mut(&id).map(Box::as_mut)
     }

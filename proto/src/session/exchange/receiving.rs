@@ -297,6 +297,12 @@ impl Receiving {
         Some((self.consumed, self.limit))
     }
 
+    /// Credit of what waits.
+    #[cfg(feature = "fuzzing")]
+    pub(in crate::session) fn held(&self) -> u64 {
+        self.chunks.iter().map(|chunk| chunk.cost).sum()
+    }
+
     /// By how much the window has been widened.
     pub(in crate::session) fn growth(&self) -> u64 {
         self.window - self.initial_window

@@ -1,5 +1,8 @@
 //! The exchanges of one link: numbers, turns, credit of the link, and what is put together.
 
+#[cfg(feature = "fuzzing")]
+mod audit;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
