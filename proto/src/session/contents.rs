@@ -209,7 +209,7 @@ impl Contents<'_> {
             return Err(WriteError::Stopped);
         }
         let send = exchange.send.as_mut().ok_or(WriteError::NotOpen)?;
-        let written = send.offset() + send.queued() as u64;
+        let written = send.written();
         let consumed = send.acknowledged();
         send.watched |= consumed < written;
         Ok(Acknowledged { written, consumed })

@@ -124,12 +124,13 @@ impl Session {
         if let Some(at) = deadline {
             self.timers.set(Timer::Call(id), at);
         }
+        let size = body.len();
         let entry = Entry::Call { call: id, names, body, compressed };
         let queued = Some(self.outbox.push(entry, &key, urgency.min(LEAST_URGENT)));
         if streamed {
             let exchange = Exchange::new(None, urgency);
             let exchange = self.exchanges.insert(ExchangeId::Ours(id), exchange);
-            exchange.send = Some(Sending::new(0, compressed));
+            exchange.send = Some(Sending::new(0, compressed).after(size));
         }
         let (wire, responded) = (None, false);
         self.calls.insert(OpenCall {

@@ -266,6 +266,19 @@ fn a_writer_learns_what_its_reader_has_taken() {
 }
 
 #[test]
+fn what_a_call_begins_with_counts_as_written_before_it_leaves() {
+    let (mut a, mut b) = pair2(two(), two());
+    let call = Call { streamed: true, ..Call::new("m", body(20_000)) };
+    let up = ExchangeId::Ours(a.session.invoke(a.now, call).unwrap());
+    let written = |a: &mut Side| a.session.contents().acknowledged(up).unwrap().written;
+    assert_eq!(written(&mut a), 20_000);
+    a.write(up, "more").unwrap();
+    assert_eq!(written(&mut a), 20_004);
+    exchange(&mut a, &mut b);
+    assert_eq!(written(&mut a), 20_004);
+}
+
+#[test]
 fn a_writer_is_held_up_at_its_buffer_and_told_when_there_is_room() {
     let config = SessionConfig { stream_buffer: 1_000, ..two() };
     let (mut a, mut b) = pair2(config, two());
