@@ -394,6 +394,7 @@ fn a_streamed_result_needs_dialect_2() {
     assert_eq!(result, Err(ReplyError::NeedsDialect2));
     let [(1, Payload::Error(info))] = &side.said()[..] else { panic!("an ERROR") };
     assert_eq!(Refusal::of(info), Some(Refusal::Unsupported));
+    assert!(Refusal::Unsupported.may_have_run(), "its handler has run");
 }
 
 #[test]
