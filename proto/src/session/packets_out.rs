@@ -75,6 +75,8 @@ impl Session {
     fn write_entries(&mut self, packet: &mut PacketWriter, now: Instant) -> Option<Multipart> {
         while !packet.is_closed()
             && packet.len() < SMALL_TARGET
+            // It is a message of its own.
+            && (packet.is_empty() || !self.outbox.next_is_of_dialect_1())
             && let Some((place, entry)) = self.outbox.pop()
         {
             match entry {
@@ -83,12 +85,7 @@ impl Session {
                 }
                 Entry::Reply(answer) => match answer.name {
                     Name::Two(wire, _) => self.write_answer(packet, wire, place, answer),
-                    Name::One(_) if packet.is_empty() => return Some(self.encode_answer(answer)),
-                    Name::One(_) => {
-                        let key = answer.name.key().clone();
-                        self.outbox.put_back(place, Entry::Reply(answer), &key);
-                        return Some(packet.take());
-                    }
+                    Name::One(_) => return Some(self.encode_answer(answer)),
                 },
             }
         }
@@ -160,6 +157,10 @@ impl Session {
     }
 
     fn write_answer(&mut self, packet: &mut PacketWriter, call: u64, place: Place, answer: Answer) {
+        let key = answer.name.key();
+        if self.config.ordered_replies && key.is_given() && self.leaving.contains(key) {
+            return self.outbox.block(place, answer);
+        }
         let options = |metadata| Options { metadata, ..Options::default() };
         let body = match answer.payload {
             Payload::Result(ref body) => body.clone(),
@@ -171,10 +172,6 @@ impl Session {
             }
             _ => return packet.fail(call, &Failure::Cancelled, &options(answer.metadata)),
         };
-        let key = answer.name.key();
-        if self.config.ordered_replies && key.is_given() && self.leaving.contains(key) {
-            return self.outbox.block(place, answer);
-        }
         let whole = !answer.streamed && body.len() <= MAX_FIRST;
         if whole {
             let piece = first_piece(body, true, answer.compressed);

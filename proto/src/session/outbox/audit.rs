@@ -9,20 +9,18 @@ impl Outbox {
     /// If sums and parts differ.
     pub(in crate::session) fn audit(&self) {
         let mut lines = BTreeMap::<&Line, usize>::new();
-        let blocked = self.blocked.values().flatten();
-        let waiting =
-            self.entries.values().map(|waiting| &waiting.entry).chain(blocked.map(|(_, entry)| entry));
+        let blocked = self.blocked.values().flatten().map(|(_, waiting)| waiting);
         let (mut bytes, mut unsolicited) = (0, 0);
-        for entry in waiting {
-            bytes += entry.size();
-            if let Entry::Reply(answer) = entry
+        for waiting in self.entries.values().chain(blocked) {
+            bytes += waiting.entry.size();
+            if let Entry::Reply(answer) = &waiting.entry
                 && answer.refusal
             {
-                unsolicited += entry.size();
+                unsolicited += waiting.entry.size();
             }
-        }
-        for line in self.entries.values().filter_map(|waiting| waiting.line.as_ref()) {
-            *lines.entry(line).or_default() += 1;
+            if let Some(line) = &waiting.line {
+                *lines.entry(line).or_default() += 1;
+            }
         }
         for control in &self.control {
             if let Control::Ready(message) = control

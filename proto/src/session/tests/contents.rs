@@ -469,6 +469,31 @@ fn results_of_one_key_leave_one_after_the_other() {
 }
 
 #[test]
+fn failures_and_urgent_results_wait_for_the_result_before_theirs() {
+    let (mut a, mut b) = pair2(two(), two());
+    let calls = [(0, 3), (1, 3), (2, 3), (3, 0)].map(|(_, urgency)| {
+        let key = OrderingKey::text("k");
+        a.session.invoke(a.now, Call { key, urgency, ..Call::new("m", "") }).unwrap()
+    });
+    exchange(&mut a, &mut b);
+    let mut requests = [(); 4].map(|()| request(&mut b)).into_iter();
+    let mut reply = |b: &mut Side, reply| b.session.reply(requests.next().unwrap().id, reply).unwrap();
+    reply(&mut b, Reply::result(body(3 << 20)));
+    reply(&mut b, Reply::Failure(ErrorInfo::new("E", "e")));
+    reply(&mut b, ok("third"));
+    exchange(&mut b, &mut a);
+    // The one before it has been set aside by now.
+    reply(&mut b, ok("fourth"));
+    let events = exchange_collecting(&mut b, &mut a);
+    let order: Vec<CallId> = events
+        .into_iter()
+        .filter_map(|event| if let Event::Ended { call, .. } = event { Some(call) } else { None })
+        .collect();
+    assert_eq!(order, calls);
+    assert!(a.session.is_idle() && b.session.is_idle());
+}
+
+#[test]
 fn results_that_waited_leave_when_the_one_before_is_given_up() {
     let (mut a, mut b) = pair2(two(), two());
     let calls = [1, 2].map(|_| {

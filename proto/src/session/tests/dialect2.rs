@@ -339,6 +339,26 @@ fn nothing_of_dialect_1_is_understood_but_probes_are() {
 }
 
 #[test]
+fn answers_to_what_came_before_the_handshake_are_messages_of_their_own() {
+    let mut side = Side::new(Role::Connector, two());
+    side.session.invoke(side.now, Call { urgency: 0, ..call("urgent") }).unwrap();
+    side.session.handle_connected(side.now);
+    // It can't be read, and is refused.
+    let id = RequestId { seq: 1, method: "m".into(), key: OrderingKey::none() };
+    let request = Message { id, payload: Payload::Function("no block".into()), compressed: false };
+    let [marker, header, _] = Encoder::default().encode(&request).into_three().unwrap();
+    side.hear(Multipart::new(marker, header, Bytes::from_static(b"\xc1")));
+    let credit = Some(crate::wire::Credit { stream: 1024, link: 1024 });
+    let hello = Hello { dialects: 0b11, nonce: [9; NONCE_LEN], max_body: 1 << 20, credit };
+    side.hear(Multipart::new(PONG, hello.encode(), Bytes::new()));
+    let sent = side.sent();
+    let packets: Vec<usize> = sent.iter().map(|message| message.frames().len()).collect();
+    assert_eq!(packets, [3, 3, 1, 3], "hello, probe, the call, the refusal");
+    side.hear(Multipart::new(PING, Bytes::new(), Bytes::new()));
+    assert_eq!(side.sent().len(), 1, "it is still heard");
+}
+
+#[test]
 fn what_is_wrong_with_one_call_costs_only_that_call() {
     let mut side = binder(SessionConfig { max_body: 100, max_requests: 2, ..two() });
     let open_with = |call, options: Options, content| Record::Open {
