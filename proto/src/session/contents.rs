@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::exchange::Next;
+use super::exchange::{Next, Sending};
 use super::outbox::Control;
 use super::{Chunk, ContentError, Event, ExchangeId, Outcome, Session, Timer, WriteError};
 use crate::wire::DecodeError;
@@ -190,11 +190,14 @@ impl Contents<'_> {
     /// [`finish`](Self::finish).
     pub fn abort(&mut self, call: crate::CallId) {
         let session = &mut *self.session;
-        let Some(exchange) = session.exchanges.get_mut(ExchangeId::Ours(call)) else { return };
-        if exchange.send.take_if(|send| !send.is_finished()).is_none() {
+        let id = ExchangeId::Ours(call);
+        let Some(exchange) = session.exchanges.get_mut(id) else { return };
+        if exchange.send.as_ref().is_none_or(Sending::is_finished) {
             return;
         }
-        if let Some(wire) = exchange.wire {
+        let wire = exchange.wire;
+        session.exchanges.take_send(id);
+        if let Some(wire) = wire {
             session.outbox.push_control(Control::Record(Record::Abort { call: wire }));
         }
     }

@@ -91,11 +91,8 @@ impl Session {
                 if let Some(id) = self.known(call, true)?
                     && let Some(exchange) = self.exchanges.get_mut(id)
                 {
-                    let queued = exchange.send.take().map_or(0, |send| send.queued());
                     exchange.stopped = true;
-                    if std::mem::take(&mut exchange.whole_body) {
-                        self.exchanges.body_bytes -= queued;
-                    }
+                    self.exchanges.take_send(id);
                     self.events.push_back(Event::Writable(id));
                 }
             }
@@ -356,11 +353,8 @@ impl Session {
         let exchange = ExchangeId::Ours(id);
         if let Some(open) = self.exchanges.get_mut(exchange) {
             open.over = true;
-            let queued = open.send.take().map_or(0, |send| send.queued());
             let read = open.receive.is_none();
-            if std::mem::take(&mut open.whole_body) {
-                self.exchanges.body_bytes -= queued;
-            }
+            self.exchanges.take_send(exchange);
             if read {
                 self.drop_exchange(exchange);
             }

@@ -49,7 +49,7 @@ impl Session {
             packet.write(&Record::LinkCredit { limit });
         }
         while packet.len() < SMALL_TARGET
-            && let Some(id) = self.exchanges.credits.pop_front()
+            && let Some(id) = self.exchanges.credits.pop_first()
         {
             if let Some(credit) = self.credit_of(id, now) {
                 packet.write(&credit);
@@ -62,7 +62,6 @@ impl Session {
         let trip = self.exchanges.round_trip;
         let mut growth_left = *self.exchanges.growth_left();
         let exchange = self.exchanges.get_mut(id)?;
-        exchange.credit_queued = false;
         let call = exchange.wire?;
         let grow = |by| Exchanges::grow(&mut growth_left, by);
         let due = exchange.receive.as_mut()?.credit_due(now, trip, grow);
@@ -204,13 +203,13 @@ impl Session {
             if link <= RECORD_COST {
                 return;
             }
-            let Some(id) = self.exchanges.next_turn() else { return };
+            let Some((id, place)) = self.exchanges.next_turn() else { return };
             let room = (MAX_PACKET - packet.len()).saturating_sub(DATA_HEAD).min(MAX_CHUNK);
             let Some(exchange) = self.exchanges.get_mut(id) else { continue };
             let (Some(send), Some(wire)) = (&mut exchange.send, exchange.wire) else { continue };
             let Some(data) = send.next(room, link) else {
                 if send.is_ready() {
-                    self.exchanges.keep_turn(id);
+                    self.exchanges.keep_turn(id, place);
                     return;
                 }
                 continue;

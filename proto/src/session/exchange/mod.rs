@@ -134,7 +134,6 @@ pub(super) struct Exchange {
     pub(super) collect_deadline: Option<Instant>,
     /// The call is over; what is left is to be read, or to leave.
     pub(super) over: bool,
-    pub(super) credit_queued: bool,
 }
 
 impl Exchange {
@@ -151,7 +150,6 @@ impl Exchange {
             begun: false,
             collect_deadline: None,
             over: false,
-            credit_queued: false,
         }
     }
 }

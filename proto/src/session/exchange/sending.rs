@@ -37,8 +37,8 @@ pub(in crate::session) struct Sending {
     pub(in crate::session) compress: bool,
     /// Somebody waits for room or for an acknowledgement.
     pub(in crate::session) watched: bool,
-    /// It stands in the lane of those that have something to send.
-    pub(in crate::session) in_lane: bool,
+    /// Its place in the lane of those that have something to send.
+    pub(in crate::session) place: Option<u64>,
 }
 
 impl Sending {
@@ -55,7 +55,7 @@ impl Sending {
             fin_sent: false,
             compress,
             watched: false,
-            in_lane: false,
+            place: None,
         }
     }
 

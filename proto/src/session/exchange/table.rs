@@ -3,10 +3,10 @@
 #[cfg(feature = "fuzzing")]
 mod audit;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use super::{Exchange, ExchangeId};
+use super::{Exchange, ExchangeId, Sending};
 use crate::CallId;
 use crate::session::IncomingId;
 use crate::wire::dialect2::MAX_CALL;
@@ -30,10 +30,12 @@ pub(in crate::session) struct Exchanges {
     pub(in crate::session) theirs: BTreeMap<u64, IncomingId>,
     pub(in crate::session) next_ours: u64,
     pub(in crate::session) next_theirs: u64,
-    lanes: [VecDeque<ExchangeId>; LANES],
+    /// Those that have something to send, in the order of their turns.
+    lanes: [BTreeMap<u64, ExchangeId>; LANES],
+    next_place: u64,
     turn: u32,
     /// Exchanges that have credit to give.
-    pub(in crate::session) credits: VecDeque<ExchangeId>,
+    pub(in crate::session) credits: BTreeSet<ExchangeId>,
     /// What DATA to the peer may cost in all, and has.
     pub(in crate::session) link_limit: u64,
     pub(in crate::session) link_spent: u64,
@@ -74,8 +76,9 @@ impl Exchanges {
             next_ours: u64::from(!connector),
             next_theirs: u64::from(connector),
             lanes: Default::default(),
+            next_place: 0,
             turn: 0,
-            credits: VecDeque::new(),
+            credits: BTreeSet::new(),
             link_limit: 0,
             link_spent: 0,
             link: LinkCredit { window: link_window, limit: link_window, spent: 0, consumed: 0 },
@@ -99,8 +102,10 @@ impl Exchanges {
 
     /// Forgets an exchange; gives back what nobody will take.
     pub(in crate::session) fn remove(&mut self, id: ExchangeId) -> Option<Exchange> {
+        self.take_send(id);
         let mut exchange = *self.table.remove(&id)?;
         self.end_gathering(id);
+        self.credits.remove(&id);
         if let Some(receive) = &mut exchange.receive {
             let freed = receive.fail(super::ContentError::NotOpen);
             self.consume(freed);
@@ -109,10 +114,20 @@ impl Exchanges {
         if let (ExchangeId::Theirs(_), Some(wire)) = (id, exchange.wire) {
             self.theirs.remove(&wire);
         }
-        if let Some(send) = exchange.send.as_ref().filter(|_| exchange.whole_body) {
+        Some(exchange)
+    }
+
+    /// Nothing more of a content is sent.
+    pub(in crate::session) fn take_send(&mut self, id: ExchangeId) -> Option<Sending> {
+        let exchange = self.table.get_mut(&id)?;
+        let send = exchange.send.take()?;
+        if let Some(place) = send.place {
+            self.lanes[lane(exchange)].remove(&place);
+        }
+        if std::mem::take(&mut exchange.whole_body) {
             self.body_bytes -= send.queued();
         }
-        Some(exchange)
+        Some(send)
     }
 
     pub(in crate::session) fn len(&self) -> usize {
@@ -147,42 +162,41 @@ impl Exchanges {
 
     /// Puts an exchange in its lane, if it has something to send and credit for it.
     pub(in crate::session) fn schedule(&mut self, id: ExchangeId) {
+        self.next_place += 1;
+        self.take_place(id, self.next_place);
+    }
+
+    fn take_place(&mut self, id: ExchangeId, place: u64) {
         let Some(exchange) = self.table.get_mut(&id) else { return };
-        let urgency = usize::from(exchange.urgency).min(LANES - 1);
+        let lane = lane(exchange);
         if exchange.begun
             && let Some(send) = &mut exchange.send
-            && !send.in_lane
+            && send.place.is_none()
             && send.is_ready()
         {
-            send.in_lane = true;
-            self.lanes[urgency].push_back(id);
+            send.place = Some(place);
+            self.lanes[lane].insert(place, id);
         }
     }
 
-    /// Whose turn it is to send a record.
-    pub(in crate::session) fn next_turn(&mut self) -> Option<ExchangeId> {
-        let filled = |lane: &&mut VecDeque<ExchangeId>| !lane.is_empty();
+    /// Whose turn it is to send a record, and what to give to [`keep_turn`](Self::keep_turn).
+    pub(in crate::session) fn next_turn(&mut self) -> Option<(ExchangeId, u64)> {
+        let filled = |lane: &&mut BTreeMap<u64, ExchangeId>| !lane.is_empty();
         self.turn = self.turn.wrapping_add(1);
         let lane = match self.turn.is_multiple_of(STARVED_AFTER) {
             true => self.lanes.iter_mut().rev().find(filled),
             false => self.lanes.iter_mut().find(filled),
         };
-        let id = lane?.pop_front()?;
+        let (place, id) = lane?.pop_first()?;
         if let Some(send) = self.get_mut(id).and_then(|exchange| exchange.send.as_mut()) {
-            send.in_lane = false;
+            send.place = None;
         }
-        Some(id)
+        Some((id, place))
     }
 
     /// Its turn was of no use for want of the link's credit: it keeps its place.
-    pub(in crate::session) fn keep_turn(&mut self, id: ExchangeId) {
-        if let Some(exchange) = self.table.get_mut(&id) {
-            let urgency = usize::from(exchange.urgency).min(LANES - 1);
-            if let Some(send) = exchange.send.as_mut().filter(|send| !send.in_lane) {
-                send.in_lane = true;
-                self.lanes[urgency].push_front(id);
-            }
-        }
+    pub(in crate::session) fn keep_turn(&mut self, id: ExchangeId, place: u64) {
+        self.take_place(id, place);
     }
 
     pub(in crate::session) fn link_credit(&self) -> u64 {
@@ -221,10 +235,8 @@ impl Exchanges {
 
     /// Notes that an exchange may have credit to give.
     pub(in crate::session) fn owe_credit(&mut self, id: ExchangeId) {
-        if let Some(exchange) = self.get_mut(id)
-            && !std::mem::replace(&mut exchange.credit_queued, true)
-        {
-            self.credits.push_back(id);
+        if self.table.contains_key(&id) {
+            self.credits.insert(id);
         }
     }
 
@@ -275,4 +287,9 @@ impl Exchanges {
         self.gathered = 0;
         self.gather_queue.clear();
     }
+}
+
+/// The lane of an exchange.
+fn lane(exchange: &Exchange) -> usize {
+    usize::from(exchange.urgency).min(LANES - 1)
 }

@@ -26,9 +26,9 @@ impl Exchanges {
             }
             if let Some(send) = &exchange.send {
                 bodies += if exchange.whole_body { send.queued() } else { 0 };
-                waiting += usize::from(send.in_lane);
+                waiting += usize::from(send.place.is_some());
                 assert!(
-                    send.in_lane || !(exchange.begun && send.is_ready()),
+                    send.place.is_some() || !(exchange.begun && send.is_ready()),
                     "{id:?} has something to send and no turn: {exchange:?}"
                 );
             }
