@@ -17,7 +17,7 @@ const LANES: usize = 8;
 /// Every so many records, the least urgent that wait get one, lest they starve.
 const STARVED_AFTER: u32 = 8;
 
-/// Credit of the link is given again when this part of its window has been used.
+/// Credit of the link is given again when this part of what nothing is held in has been used.
 const CREDIT_STEP: u64 = 4;
 
 /// What a session knows of its calls in dialect 2.
@@ -220,8 +220,10 @@ impl Exchanges {
 
     /// The link's limit to tell the peer, if it is time to.
     pub(in crate::session) fn link_credit_due(&mut self) -> Option<u64> {
+        // Not of the window: contents that nobody reads may hold most of it, and the others go on with the rest.
+        let free = self.link.window.saturating_sub(self.held());
         let target = self.link.consumed.saturating_add(self.link.window);
-        if target.saturating_sub(self.link.limit) < (self.link.window / CREDIT_STEP).max(1) {
+        if target.saturating_sub(self.link.limit) < (free / CREDIT_STEP).max(1) {
             return None;
         }
         self.link.limit = target;

@@ -210,6 +210,27 @@ fn the_link_as_a_whole_has_credit_too() {
 }
 
 #[test]
+fn contents_that_nobody_reads_hold_up_no_other_while_there_is_room() {
+    let config = SessionConfig { stream_window: 80_000, link_window: 100_000, ..two() };
+    let (mut a, mut b) = pair2(two(), config);
+    let unread = a.session.invoke(a.now, Call::new("unread", body(1 << 20))).unwrap();
+    exchange(&mut a, &mut b);
+    let _ = request(&mut b);
+    assert!(b.session.held_bytes() > 79_000);
+    for _ in 0..3 {
+        a.session.invoke(a.now, Call::new("read", body(200_000))).unwrap();
+        exchange(&mut a, &mut b);
+        let read = request(&mut b);
+        b.collect(theirs(&read));
+        exchange(&mut a, &mut b);
+        assert_eq!(b.collected(), Ok(body(200_000)));
+        b.session.reply(read.id, ok("1")).unwrap();
+        exchange(&mut a, &mut b);
+    }
+    a.session.abandon(unread);
+}
+
+#[test]
 fn streams_go_both_ways_at_once_and_end_one_by_one() {
     let (mut a, mut b) = pair2(two(), two());
     let up = a.invoke_streamed();
