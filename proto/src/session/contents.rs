@@ -97,6 +97,7 @@ impl Contents<'_> {
     /// [`ContentError::NotOpen`] if there is no such content, or it is being put together.
     pub fn collect(&mut self, now: Instant, id: ExchangeId) -> Result<(), ContentError> {
         let session = &mut *self.session;
+        session.clock = now;
         if session.is_collecting(id) {
             return Err(ContentError::NotOpen);
         }
@@ -111,8 +112,8 @@ impl Contents<'_> {
         let room = size.map_or(limit, |size| size as usize);
         session.exchanges.gather_queue.push_back((id, room));
         match failure {
-            Some(error) => session.end_collecting(now, id, Err(error)),
-            None => session.start_gathering(now),
+            Some(error) => session.end_collecting(id, Err(error)),
+            None => session.start_gathering(),
         }
         Ok(())
     }
@@ -128,11 +129,14 @@ impl Contents<'_> {
         let over = exchange.over;
         let freed = receive.fail(ContentError::NotOpen);
         session.exchanges.consume(freed);
+        session.stop_collect_timer(id);
+        session.exchanges.end_gathering(id);
         match (id, wire) {
             (ExchangeId::Theirs(_), Some(wire)) if unread => session.say_stop(wire),
             (ExchangeId::Ours(_), _) if over => session.drop_exchange(id),
             _ => {}
         }
+        session.start_gathering();
     }
 
     /// Bytes that may be written now; 0 until [`Event::Writable`] where there is no room.
@@ -226,27 +230,33 @@ impl Session {
             || self.exchanges.gather_queue.iter().any(|(waiting, _)| *waiting == id)
     }
 
-    fn start_gathering(&mut self, now: Instant) {
-        while let Some((id, size)) = self.exchanges.next_gathering() {
-            let limit = self.config.max_body;
-            let Some(receive) = self.exchanges.get_mut(id).and_then(|exchange| exchange.receive.as_mut())
-            else {
-                self.exchanges.end_gathering(id);
-                continue;
-            };
-            receive.gather(limit);
-            let time = COLLECT_TIME + Duration::from_secs(size as u64 / SLOWEST);
-            let deadline = now.checked_add(time);
-            if let (Some(at), Some(exchange)) = (deadline, self.exchanges.get_mut(id)) {
-                exchange.collect_deadline = Some(at);
-                self.timers.set(Timer::Collect(id), at);
-            }
-            self.advance_gathering(now, id);
+    /// Puts together what there is room for.
+    pub(super) fn start_gathering(&mut self) {
+        // One that is complete already makes room for the next: the first to be here goes on with it.
+        if std::mem::replace(&mut self.exchanges.is_starting, true) {
+            return;
         }
+        while let Some((id, size)) = self.exchanges.next_gathering() {
+            self.gather(id, size);
+        }
+        self.exchanges.is_starting = false;
+    }
+
+    fn gather(&mut self, id: ExchangeId, size: usize) {
+        let limit = self.config.max_body;
+        let Some(exchange) = self.exchanges.get_mut(id) else { return self.exchanges.end_gathering(id) };
+        let Some(receive) = &mut exchange.receive else { return self.exchanges.end_gathering(id) };
+        receive.gather(limit);
+        let time = COLLECT_TIME + Duration::from_secs(size as u64 / SLOWEST);
+        if let Some(at) = self.clock.checked_add(time) {
+            exchange.collect_deadline = Some(at);
+            self.timers.set(Timer::Collect(id), at);
+        }
+        self.advance_gathering(id);
     }
 
     /// Moves what has come to the body.
-    pub(super) fn advance_gathering(&mut self, now: Instant, id: ExchangeId) {
+    pub(super) fn advance_gathering(&mut self, id: ExchangeId) {
         let Some(receive) = self.exchanges.get_mut(id).and_then(|exchange| exchange.receive.as_mut()) else {
             return;
         };
@@ -254,12 +264,12 @@ impl Session {
         self.exchanges.consume(freed);
         self.exchanges.owe_credit(id);
         if let Some(body) = done {
-            self.end_collecting(now, id, body);
+            self.end_collecting(id, body);
         }
     }
 
     /// A body is complete, or never will be.
-    pub(super) fn end_collecting(&mut self, now: Instant, id: ExchangeId, body: Result<Bytes, ContentError>) {
+    pub(super) fn end_collecting(&mut self, id: ExchangeId, body: Result<Bytes, ContentError>) {
         self.stop_collect_timer(id);
         self.exchanges.end_gathering(id);
         let failure = body.as_ref().err().copied();
@@ -291,14 +301,14 @@ impl Session {
             };
             self.end(call, outcome);
         }
-        self.start_gathering(now);
+        self.start_gathering();
     }
 
-    pub(super) fn collect_timed_out(&mut self, now: Instant, id: ExchangeId) {
+    pub(super) fn collect_timed_out(&mut self, id: ExchangeId) {
         if let Some(exchange) = self.exchanges.get_mut(id) {
             exchange.collect_deadline = None;
             if self.is_collecting(id) {
-                self.end_collecting(now, id, Err(ContentError::TimedOut));
+                self.end_collecting(id, Err(ContentError::TimedOut));
             }
         }
     }

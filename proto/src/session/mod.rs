@@ -90,6 +90,8 @@ pub struct Session {
     timers: Timers,
     events: VecDeque<Event>,
     liveness: Liveness,
+    /// The time, as of the last input that came with it.
+    clock: Instant,
     pings: BTreeMap<u64, Option<Instant>>,
     next_ping: u64,
 }
@@ -142,6 +144,7 @@ impl Session {
             timers: Timers::default(),
             events: VecDeque::new(),
             liveness: Liveness { last_heard: now, unanswered: 0 },
+            clock: now,
             pings: BTreeMap::new(),
             next_ping: 0,
         }
@@ -207,6 +210,7 @@ impl Session {
 
     /// Does what is due at `now`. Early calls are harmless, late ones are late.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.clock = now;
         while let Some(timer) = self.timers.pop(now) {
             match timer {
                 // A binder's peer need not speak first: without a PING, it is one of dialect 1.
@@ -216,7 +220,7 @@ impl Session {
                 Timer::Write => self.close(CloseCause::PeerNotReading),
                 Timer::Call(call) => self.time_out(call),
                 Timer::Execution(id) => self.events.push_back(Event::ExecutionTimedOut(id)),
-                Timer::Collect(id) => self.collect_timed_out(now, id),
+                Timer::Collect(id) => self.collect_timed_out(id),
             }
         }
     }

@@ -422,6 +422,7 @@ impl Session {
         if !self.is_linked() {
             return None;
         }
+        self.clock = now;
         if !self.outbox.next_is_record()
             && let Some(control) = self.outbox.pop_control(self.is_established())
         {

@@ -69,7 +69,7 @@ impl Session {
                     self.handle_fail(id, failure, options);
                 }
             }
-            Record::Data { call, offset, content } => self.handle_data(now, call, offset, content, packet)?,
+            Record::Data { call, offset, content } => self.handle_data(call, offset, content, packet)?,
             Record::Cancel { call } => {
                 if let Some(ExchangeId::Theirs(id)) = self.known(call, false)? {
                     match self.requests.cancel(id) {
@@ -84,7 +84,7 @@ impl Session {
             }
             Record::Abort { call } => {
                 if let Some(id) = self.known(call, false)? {
-                    self.fail_content(now, id, ContentError::Aborted);
+                    self.fail_content(id, ContentError::Aborted);
                 }
             }
             Record::Stop { call } => {
@@ -280,7 +280,6 @@ impl Session {
 
     fn handle_data(
         &mut self,
-        now: Instant,
         call: u64,
         offset: u64,
         mut content: Piece,
@@ -311,7 +310,7 @@ impl Session {
                 self.exchanges.consume(dropped.0);
                 self.exchanges.owe_credit(id);
                 if !failed {
-                    self.content_came(now, id);
+                    self.content_came(id);
                 }
             }
             Err(fault) => {
@@ -320,7 +319,7 @@ impl Session {
                     ExchangeId::Ours(call) => self.end_faulty(call, fault),
                     ExchangeId::Theirs(_) => {
                         self.report(Anomaly::Content(fault));
-                        self.fail_content(now, id, ContentError::Fault(fault));
+                        self.fail_content(id, ContentError::Fault(fault));
                     }
                 }
             }
@@ -329,13 +328,13 @@ impl Session {
     }
 
     /// There is more of a content, or it is complete.
-    fn content_came(&mut self, now: Instant, id: ExchangeId) {
+    fn content_came(&mut self, id: ExchangeId) {
         let Some(receive) = self.exchanges.get_mut(id).and_then(|exchange| exchange.receive.as_mut()) else {
             return;
         };
         let complete = receive.is_complete();
         if receive.is_gathering() {
-            self.advance_gathering(now, id);
+            self.advance_gathering(id);
         } else if receive.announce() {
             self.events.push_back(Event::Readable(id));
         }
@@ -363,7 +362,7 @@ impl Session {
     }
 
     /// A content can't be read to its end.
-    fn fail_content(&mut self, now: Instant, id: ExchangeId, error: ContentError) {
+    fn fail_content(&mut self, id: ExchangeId, error: ContentError) {
         let Some(receive) = self.exchanges.get_mut(id).and_then(|exchange| exchange.receive.as_mut()) else {
             return;
         };
@@ -374,7 +373,7 @@ impl Session {
         let announce = receive.announce();
         self.exchanges.consume(freed);
         if self.is_collecting(id) {
-            self.end_collecting(now, id, Err(error));
+            self.end_collecting(id, Err(error));
         } else if announce {
             self.events.push_back(Event::Readable(id));
         }

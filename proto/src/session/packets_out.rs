@@ -254,6 +254,8 @@ impl Session {
             self.leaving.remove(&key);
             self.outbox.unblock(&key);
         }
+        // It may have been put together, or have waited for that at the head of the queue.
+        self.start_gathering();
     }
 
     /// The credit that the peer gives each content from the start.

@@ -49,6 +49,8 @@ pub(in crate::session) struct Exchanges {
     pub(in crate::session) gathering: BTreeMap<ExchangeId, usize>,
     gathered: usize,
     pub(in crate::session) gather_queue: VecDeque<(ExchangeId, usize)>,
+    /// Those that there is room for are being started.
+    pub(in crate::session) is_starting: bool,
     /// The shortest time that an answer took.
     pub(in crate::session) round_trip: Option<Duration>,
 }
@@ -88,6 +90,7 @@ impl Exchanges {
             gathering: BTreeMap::new(),
             gathered: 0,
             gather_queue: VecDeque::new(),
+            is_starting: false,
             round_trip: None,
         }
     }

@@ -677,6 +677,55 @@ fn bodies_that_are_put_together_wait_for_room() {
 }
 
 #[test]
+fn bodies_that_wait_for_room_get_it_when_the_one_before_is_given_up() {
+    let config = SessionConfig { max_reassembly: 1, ..two() };
+    for gives_up in ["cancelled", "answered", "stopped", "answered at length"] {
+        let (mut a, mut b) = pair2(two(), config.clone());
+        let up = a.invoke_streamed();
+        a.session.invoke(a.now, Call::new("m", body(100_000))).unwrap();
+        exchange(&mut a, &mut b);
+        let [first, second] = [request(&mut b), request(&mut b)];
+        b.collect(theirs(&first));
+        b.collect(theirs(&second));
+        b.events();
+        match (gives_up, up) {
+            ("cancelled", ExchangeId::Ours(call)) => {
+                a.session.abandon(call);
+                exchange(&mut a, &mut b);
+                b.session.reply(first.id, Reply::Cancelled).unwrap();
+            }
+            ("answered", _) => b.session.reply(first.id, ok("1")).unwrap(),
+            ("answered at length", _) => b.session.reply(first.id, Reply::result(body(1 << 20))).unwrap(),
+            _ => b.session.contents().stop(theirs(&first)),
+        }
+        exchange(&mut a, &mut b);
+        assert_eq!(b.collected(), Ok(body(100_000)), "{gives_up}");
+        assert_eq!(b.session.poll_timeout(), None, "{gives_up}");
+    }
+}
+
+#[test]
+fn any_number_of_bodies_may_wait_for_room_and_be_complete() {
+    let waiting = 5_000;
+    let config = SessionConfig { max_reassembly: 1, max_requests: waiting + 1, ..two() };
+    let mut side = binder(config);
+    for n in 0..=waiting as u64 {
+        side.hear_records(&[open(2 * n, part("")), data(2 * n, 0, part("1"))]);
+        let asked = request(&mut side);
+        if n > 0 {
+            side.hear_records(&[data(2 * n, 1, whole("2"))]);
+        }
+        side.events();
+        side.collect(theirs(&asked));
+    }
+    assert_eq!(side.session.exchanges.gather_queue.len(), waiting);
+    side.hear_records(&[data(0, 1, whole("2"))]);
+    let events = side.events();
+    assert_eq!(events.len(), waiting + 1);
+    assert!(events.iter().all(|event| matches!(event, Event::Collected { body: Ok(_), .. })));
+}
+
+#[test]
 fn a_body_that_is_never_complete_is_dropped_by_age() {
     let mut side = binder(two());
     let options = Options { size: Some(128 * 1024), ..Options::default() };
