@@ -73,10 +73,7 @@ impl Contents<'_> {
                 Ok(Read::Chunk(chunk))
             }
             Next::End => {
-                // The last acknowledgement.
-                if let Some(credit) = session.credit_of(id, now) {
-                    session.outbox.push_control(Control::Record(credit));
-                }
+                session.acknowledge_end(id, now);
                 if over && matches!(id, ExchangeId::Ours(_)) {
                     session.drop_exchange(id);
                 }
@@ -230,6 +227,13 @@ impl Session {
             || self.exchanges.gather_queue.iter().any(|(waiting, _)| *waiting == id)
     }
 
+    /// The last acknowledgement of a content, unless it has been given.
+    fn acknowledge_end(&mut self, id: ExchangeId, now: Instant) {
+        if let Some(credit) = self.credit_of(id, now) {
+            self.outbox.push_control(Control::Record(credit));
+        }
+    }
+
     /// Puts together what there is room for.
     pub(super) fn start_gathering(&mut self) {
         // One that is complete already makes room for the next: the first to be here goes on with it.
@@ -264,6 +268,7 @@ impl Session {
         self.exchanges.consume(freed);
         self.exchanges.owe_credit(id);
         if let Some(body) = done {
+            self.acknowledge_end(id, self.clock);
             self.end_collecting(id, body);
         }
     }

@@ -35,8 +35,9 @@ pub(in crate::session) struct Receiving {
     gather: Option<Gather>,
     /// Whether the owner knows that there is something to read.
     announced: bool,
-    /// The end was read, and the writer has not been told.
+    /// The end was read, and the writer has not been told, or has.
     end_due: bool,
+    end_told: bool,
     credited_at: Option<Instant>,
 }
 
@@ -96,6 +97,7 @@ impl Receiving {
             gather: None,
             announced: false,
             end_due: false,
+            end_told: false,
             credited_at: None,
         }
     }
@@ -183,11 +185,16 @@ impl Receiving {
             return Ok(Next::Chunk(Chunk { bytes, end_of_item: item }, cost));
         }
         if self.fin {
-            self.end_due = true;
+            self.end_read();
             return Ok(Next::End);
         }
         self.announced = false;
         Ok(Next::Pending)
+    }
+
+    /// The writer is to be told once that all was taken.
+    fn end_read(&mut self) {
+        self.end_due = !std::mem::replace(&mut self.end_told, true);
     }
 
     /// Nothing of it is wanted any more; what is given back to the link.
@@ -253,6 +260,7 @@ impl Receiving {
             }
         }
         if self.fin {
+            self.end_read();
             return (freed, Some(Ok(gather.body.freeze())));
         }
         self.gather = Some(gather);

@@ -287,6 +287,32 @@ fn a_writer_learns_what_its_reader_has_taken() {
 }
 
 #[test]
+fn a_writer_learns_once_that_all_was_taken() {
+    for collect in [false, true] {
+        let (mut a, mut b) = pair2(two(), two());
+        let up = a.invoke_streamed();
+        a.write(up, body(20_000)).unwrap();
+        a.session.contents().finish(up).unwrap();
+        exchange(&mut a, &mut b);
+        let request = request(&mut b);
+        if collect {
+            b.collect(theirs(&request));
+        } else {
+            assert!(b.read_all(theirs(&request)).1 && b.read_all(theirs(&request)).1);
+        }
+        let said = b.sent();
+        assert_eq!(said.len(), 1);
+        said.into_iter().for_each(|packet| a.hear(packet));
+        let acknowledged = Acknowledged { written: 20_000, consumed: 20_000 };
+        assert_eq!(a.session.contents().acknowledged(up), Ok(acknowledged));
+        if !collect {
+            assert_eq!(b.read(theirs(&request)), Ok(Read::End));
+            assert_eq!(b.sent_records(), []);
+        }
+    }
+}
+
+#[test]
 fn what_a_call_begins_with_counts_as_written_before_it_leaves() {
     let (mut a, mut b) = pair2(two(), two());
     let call = Call { streamed: true, ..Call::new("m", body(20_000)) };
