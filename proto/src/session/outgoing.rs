@@ -306,6 +306,9 @@ impl Session {
         match &mut exchange.send {
             Some(send) if !send.fin_sent() => {
                 send.finish();
+                // Without a handler that is bounded itself, what is left counts like a body.
+                exchange.whole_body = true;
+                self.exchanges.body_bytes += send.queued();
                 self.exchanges.schedule(id);
             }
             _ => self.drop_exchange(id),

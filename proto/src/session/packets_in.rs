@@ -398,7 +398,7 @@ impl Session {
         if !self.exchanges.is_ours(next) && next <= dialect2::MAX_CALL {
             return Err(Some(Violation::WrongSide));
         }
-        self.peer_draining = true;
+        let first = !std::mem::replace(&mut self.peer_draining, true);
         let refused = || Outcome::Error(Refusal::ShuttingDown.to_error("the peer is shutting down"));
         let untaken: Vec<CallId> = self.exchanges.ours.range(next..).map(|(_, call)| *call).collect();
         for call in untaken {
@@ -409,7 +409,9 @@ impl Session {
         for call in self.calls.queued() {
             self.end_unsent(call, refused());
         }
-        self.events.push_back(Event::Goodbye);
+        if first {
+            self.events.push_back(Event::Goodbye);
+        }
         Ok(())
     }
 

@@ -119,7 +119,7 @@ pub(super) struct Exchange {
     pub(super) wire: Option<u64>,
     pub(super) urgency: u8,
     pub(super) send: Option<Sending>,
-    /// What is sent is one body, which was given as a whole.
+    /// All of what is sent has been given, and counts for the backlog.
     pub(super) whole_body: bool,
     /// Bytes of the whole of it, if they are known.
     pub(super) size: Option<u64>,

@@ -1,6 +1,6 @@
 //! Peers that use dialect 2 against this side: what they can make it hold.
 
-use super::dialect2::{open, part, request, two, whole};
+use super::dialect2::{open, request, two, whole};
 use super::*;
 use crate::wire::Credit;
 use crate::wire::dialect2::{MAX_FIRST, Record};
@@ -32,4 +32,31 @@ fn results_given_up_for_want_of_credit_leave_no_trace() {
     }
     assert!(side.session.is_idle());
     assert_eq!(side.session.exchanges.next_turn(), None, "nobody stands in line");
+}
+
+#[test]
+fn what_a_stream_has_left_counts_once_its_handler_has_ended() {
+    let mut side = facing(two(), 1 << 20, 0);
+    side.hear_records(&[open(0, whole(""))]);
+    let request = request(&mut side);
+    side.session.begin_reply(request.id, false, Metadata::new(), None).unwrap();
+    let stream = ExchangeId::Theirs(request.id);
+    side.session.contents().write(stream, vec![0; 5_000].into(), true).unwrap();
+    side.sent();
+    assert_eq!(side.session.queued_bytes(), 0, "it has a limit of its own");
+    side.session.reply(request.id, Reply::End).unwrap();
+    assert_eq!(side.session.queued_bytes(), 5_000);
+    side.hear_records(&[Record::LinkCredit { limit: 2_000 }]);
+    assert_eq!(side.sent().len(), 1);
+    assert!(side.session.queued_bytes() < 4_000);
+    side.hear_records(&[Record::LinkCredit { limit: u64::MAX }]);
+    side.sent();
+    assert!(side.session.is_idle() && side.session.queued_bytes() == 0);
+}
+
+#[test]
+fn goodbyes_are_one_event() {
+    let mut side = facing(two(), 1 << 20, 1 << 20);
+    side.hear_records(&vec![Record::Goodbye { next: 1 }; 30_000]);
+    assert_eq!(side.events(), [Event::Goodbye]);
 }
