@@ -20,6 +20,9 @@ const STARVED_AFTER: u32 = 8;
 /// Credit of the link is given again when this part of what nothing is held in has been used.
 const CREDIT_STEP: u64 = 4;
 
+/// Windows are widened by this part of the link's in all.
+const GROWTH_PART: u64 = 8;
+
 /// What a session knows of its calls in dialect 2.
 #[derive(Debug)]
 pub(in crate::session) struct Exchanges {
@@ -85,7 +88,7 @@ impl Exchanges {
             link_spent: 0,
             link: LinkCredit { window: link_window, limit: link_window, spent: 0, consumed: 0 },
             body_bytes: 0,
-            growth_left: link_window / 8,
+            growth_left: link_window / GROWTH_PART,
             gather_limit,
             gathering: BTreeMap::new(),
             gathered: 0,
@@ -287,6 +290,8 @@ impl Exchanges {
         self.theirs.clear();
         self.lanes = Default::default();
         self.credits.clear();
+        self.link.consumed = self.link.spent;
+        self.growth_left = self.link.window / GROWTH_PART;
         self.body_bytes = 0;
         self.gathering.clear();
         self.gathered = 0;

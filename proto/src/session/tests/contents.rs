@@ -626,6 +626,16 @@ fn credit_that_was_not_given_can_not_be_used() {
 }
 
 #[test]
+fn nothing_is_held_once_the_session_is_over() {
+    let (mut a, mut b) = pair2(two(), two());
+    a.session.invoke(a.now, Call::new("m", body(100_000))).unwrap();
+    exchange(&mut a, &mut b);
+    assert!(b.session.held_bytes() > 0);
+    b.session.close(CloseCause::LinkLost);
+    assert_eq!(b.session.held_bytes(), 0);
+}
+
+#[test]
 fn late_content_gives_its_credit_back() {
     let mut side = binder(SessionConfig { link_window: 300_000, ..two() });
     for call in 0..100 {

@@ -38,7 +38,7 @@ impl Exchanges {
         }
         assert_eq!(self.body_bytes, bodies, "bytes of bodies");
         assert_eq!(self.held(), held, "credit that is held");
-        assert_eq!(self.growth_left + growth, self.link.window / 8, "growth of windows");
+        assert_eq!(self.growth_left + growth, self.link.window / super::GROWTH_PART, "growth of windows");
         assert_eq!(self.lanes.iter().map(|lane| lane.len()).sum::<usize>(), waiting, "turns");
         assert_eq!(self.gathering.values().sum::<usize>(), self.gathered, "bodies put together");
         assert!(self.gathering.keys().all(|id| self.table.contains_key(id)));
