@@ -41,12 +41,14 @@ pub(super) struct Answer {
     pub(super) streamed: bool,
     /// No handler has seen the request.
     pub(super) refusal: bool,
+    /// It ends a result under way, so that it does not wait for its end.
+    pub(super) is_end: bool,
 }
 
 impl Answer {
     pub(super) fn new(name: Name, payload: Payload) -> Self {
-        let (metadata, compressed, streamed, refusal) = (Metadata::new(), false, false, false);
-        Self { name, payload, compressed, metadata, streamed, refusal }
+        let (metadata, compressed, streamed) = (Metadata::new(), false, false);
+        Self { name, payload, compressed, metadata, streamed, refusal: false, is_end: false }
     }
 
     pub(super) fn size(&self) -> usize {
@@ -146,13 +148,17 @@ impl Outbox {
         }
     }
 
-    pub(super) fn push_refusal(&mut self, mut answer: Answer, urgency: u8) -> Result<(), Overflow> {
-        answer.refusal = true;
+    pub(super) fn push_refusal(&mut self, answer: Answer, urgency: u8) -> Result<(), Overflow> {
+        let answer = self.count_refusal(answer)?;
         let key = answer.name.key().clone();
-        let refusal = Entry::Reply(answer);
-        self.count_unsolicited(refusal.size())?;
-        self.push(refusal, &key, urgency);
+        self.push(Entry::Reply(answer), &key, urgency);
         Ok(())
+    }
+
+    pub(super) fn count_refusal(&mut self, mut answer: Answer) -> Result<Answer, Overflow> {
+        answer.refusal = true;
+        self.count_unsolicited(OVERHEAD + answer.size())?;
+        Ok(answer)
     }
 
     pub(super) fn push_pong(&mut self, pong: Multipart) -> Result<(), Overflow> {
@@ -285,6 +291,22 @@ impl Outbox {
 
     pub(super) fn unblock(&mut self, key: &OrderingKey) {
         self.entries.extend(self.blocked.remove(key).into_iter().flatten());
+    }
+
+    /// Gives a reply the place of another, which is taken back.
+    pub(super) fn replace(&mut self, place: Place, answer: Answer) {
+        let key = answer.name.key();
+        let found = match self.entries.get_mut(&place) {
+            Some(found) => Some(found),
+            None => self.blocked.get_mut(key).and_then(|waiting| {
+                waiting.iter_mut().find(|(other, _)| *other == place).map(|(_, found)| found)
+            }),
+        };
+        if let Some(found) = found {
+            self.bytes -= found.entry.size();
+            found.entry = Entry::Reply(answer);
+            self.bytes += found.entry.size();
+        }
     }
 
     /// Bytes that calls and replies wait with.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::calls::Call as OpenCall;
 use super::exchange::{Exchange, Sending};
-use super::outbox::{Answer, Control, Entry, OVERHEAD};
+use super::outbox::{Answer, Control, Entry, OVERHEAD, Place};
 use super::requests::{Name, Open};
 use super::{
     Dialect, Event, ExchangeId, IncomingId, InvokeError, Outcome, PingId, Refusal, ReplyError, Session, Timer,
@@ -265,7 +265,10 @@ impl Session {
         exchange.size = size;
         let mut answer = Answer::new(Name::Two(wire, key.clone()), Payload::Result(Bytes::new()));
         (answer.metadata, answer.streamed) = (metadata, true);
-        self.outbox.push(Entry::Reply(answer), &key, urgency);
+        let place = self.outbox.push(Entry::Reply(answer), &key, urgency);
+        if let Some(exchange) = self.exchanges.get_mut(ExchangeId::Theirs(id)) {
+            exchange.queued = Some(place);
+        }
         Ok(())
     }
 
@@ -317,7 +320,6 @@ impl Session {
 
     fn answer(&mut self, id: IncomingId, open: Open, reply: Reply) -> Result<(), ReplyError> {
         let limit = self.sendable();
-        let key = open.name.key().clone();
         let is_two = matches!(open.name, Name::Two(..));
         let mut answer = Answer::new(open.name, Payload::Cancelled);
         let mut fitted = Ok(());
@@ -336,6 +338,7 @@ impl Session {
         }
         fitted = fitted.and(fit(&mut answer, limit, is_two));
         let exchange = ExchangeId::Theirs(id);
+        let mut place = None;
         let long = is_two && matches!(&answer.payload, Payload::Result(body) if body.len() > MAX_FIRST);
         if long && let Name::Two(wire, _) = answer.name {
             let limit = self.stream_limit();
@@ -344,17 +347,33 @@ impl Session {
             open.send = Some(Sending::new(limit, answer.compressed));
             (open.whole_body, open.over) = (true, true);
         } else if let Name::Two(wire, _) = answer.name {
+            // In place of a result that has begun, or is about to: later ones of its key follow it.
+            if let Some(begun) = self.exchanges.get_mut(exchange) {
+                (place, answer.is_end) = (begun.queued, begun.leaving.take().is_some());
+            }
             self.drop_exchange(exchange);
             self.exchanges.theirs.remove(&wire);
         }
+        self.queue_answer(answer, open.urgency, place);
+        fitted
+    }
+
+    fn queue_answer(&mut self, mut answer: Answer, urgency: u8, place: Option<Place>) {
         // A peer can cause any number of these without a handler having run: by calls that find no place to wait, or
         // that it cancels. Past the backlog they are bounded like what this session refuses by itself.
         if self.is_backlogged() && matches!(answer.payload, Payload::Error(_) | Payload::Cancelled) {
-            self.push_refusal(answer, open.urgency);
-        } else {
-            self.outbox.push(Entry::Reply(answer), &key, open.urgency);
+            answer = match self.outbox.count_refusal(answer) {
+                Ok(counted) => counted,
+                Err(_) => return self.close(super::CloseCause::PeerNotReading),
+            };
         }
-        fitted
+        match place {
+            Some(place) => self.outbox.replace(place, answer),
+            None => {
+                let key = answer.name.key().clone();
+                self.outbox.push(Entry::Reply(answer), &key, urgency);
+            }
+        }
     }
 
     /// The peer has said now what it takes: what waits and is larger must not leave.

@@ -157,7 +157,10 @@ impl Session {
 
     fn write_answer(&mut self, packet: &mut PacketWriter, call: u64, place: Place, answer: Answer) {
         let key = answer.name.key();
-        if self.config.ordered_replies && key.is_given() && self.leaving.contains(key) {
+        if answer.is_end {
+            self.leaving.remove(key);
+            self.outbox.unblock(key);
+        } else if self.config.ordered_replies && key.is_given() && self.leaving.contains(key) {
             return self.outbox.block(place, answer);
         }
         let options = |metadata| Options { metadata, ..Options::default() };
@@ -179,7 +182,7 @@ impl Session {
         let Some(id) = self.exchanges.find(call) else { return };
         let Some(exchange) = self.exchanges.get_mut(id) else { return };
         let Some(send) = &mut exchange.send else { return };
-        exchange.begun = true;
+        (exchange.begun, exchange.queued) = (true, None);
         let size = if answer.streamed { exchange.size } else { Some(body.len() as u64) };
         let (first, rest) = split_first(body);
         let queued = rest.len();

@@ -15,6 +15,7 @@ pub(super) use sending::{Sending, compress};
 pub(super) use table::Exchanges;
 
 use super::IncomingId;
+use super::outbox::Place;
 use crate::{CallId, OrderingKey};
 
 /// A call, from either end: one content to write and one to read.
@@ -128,6 +129,8 @@ pub(super) struct Exchange {
     pub(super) receive: Option<Receiving>,
     /// The key of a result under way, which results of later calls wait for.
     pub(super) leaving: Option<OrderingKey>,
+    /// Where a result waits that has not begun to leave.
+    pub(super) queued: Option<Place>,
     /// OPEN or RESULT has left, and what is written may follow.
     pub(super) begun: bool,
     /// When what is put together has to be complete.
@@ -147,6 +150,7 @@ impl Exchange {
             stopped: false,
             receive: None,
             leaving: None,
+            queued: None,
             begun: false,
             collect_deadline: None,
             over: false,

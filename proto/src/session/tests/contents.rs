@@ -541,6 +541,35 @@ fn failures_and_urgent_results_wait_for_the_result_before_theirs() {
 }
 
 #[test]
+fn a_result_that_fails_keeps_its_turn() {
+    for has_begun in [false, true] {
+        let (mut a, mut b) = pair2(two(), two());
+        let calls = [3, 0].map(|urgency| {
+            let key = OrderingKey::text("k");
+            a.session.invoke(a.now, Call { key, urgency, ..Call::new("m", "") }).unwrap()
+        });
+        exchange(&mut a, &mut b);
+        let requests = [request(&mut b), request(&mut b)];
+        b.session.begin_reply(requests[0].id, false, Metadata::new(), None).unwrap();
+        if has_begun {
+            exchange(&mut a, &mut b);
+        }
+        b.session.reply(requests[1].id, ok("second")).unwrap();
+        if has_begun {
+            exchange(&mut a, &mut b);
+        }
+        b.session.reply(requests[0].id, Reply::Failure(ErrorInfo::new("E", "e"))).unwrap();
+        exchange(&mut a, &mut b);
+        let order = a.events().into_iter().filter_map(|event| match event {
+            Event::Ended { call, .. } => Some(call),
+            _ => None,
+        });
+        assert_eq!(order.collect::<Vec<_>>(), calls);
+        assert!(b.session.is_idle() && b.session.leaving.is_empty());
+    }
+}
+
+#[test]
 fn results_that_waited_leave_when_the_one_before_is_given_up() {
     let (mut a, mut b) = pair2(two(), two());
     let calls = [1, 2].map(|_| {
