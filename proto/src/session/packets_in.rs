@@ -352,8 +352,12 @@ impl Session {
         let exchange = ExchangeId::Ours(id);
         if let Some(open) = self.exchanges.get_mut(exchange) {
             open.over = true;
-            let read = open.receive.is_none();
-            self.exchanges.take_send(exchange);
+            let (read, wire) = (open.receive.is_none(), open.wire);
+            let cut = self.exchanges.take_send(exchange).is_some_and(|send| !send.fin_sent());
+            if let Some(call) = wire.filter(|_| cut) {
+                // The handler has still to end, and may wait for the rest of its argument.
+                self.outbox.push_control(Control::Record(Record::Abort { call }));
+            }
             if read {
                 self.drop_exchange(exchange);
             }

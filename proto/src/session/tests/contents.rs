@@ -376,6 +376,26 @@ fn a_result_ends_the_argument() {
 }
 
 #[test]
+fn a_complete_result_ends_an_argument_that_its_handler_still_reads() {
+    let (mut a, mut b) = pair2(two(), two());
+    let up = a.invoke_streamed();
+    a.write(up, "some").unwrap();
+    exchange(&mut a, &mut b);
+    let request = request(&mut b);
+    let id = theirs(&request);
+    assert_eq!(b.read_all(id), (b"some".to_vec(), false));
+    b.session.begin_reply(request.id, false, Metadata::new(), None).unwrap();
+    b.session.contents().finish(id).unwrap();
+    exchange(&mut a, &mut b);
+    assert!(a.events().iter().any(|event| matches!(event, Event::Response { .. })));
+    assert_eq!(a.write(up, "more"), Err(WriteError::NotOpen));
+    assert!(b.events().contains(&Event::Readable(id)));
+    assert_eq!(b.read(id), Err(ContentError::Aborted));
+    b.session.reply(request.id, Reply::End).unwrap();
+    assert!(b.session.is_idle());
+}
+
+#[test]
 fn an_argument_that_can_not_be_completed_is_no_argument() {
     let (mut a, mut b) = pair2(two(), two());
     let up = a.invoke_streamed();
