@@ -286,7 +286,7 @@ impl Session {
                     let freed = receive.fail(error);
                     self.exchanges.consume(freed);
                 }
-                (None, _) => exchange.receive = None,
+                (None, _) => self.exchanges.take_receive(id),
                 _ => {}
             }
             if over && matches!(id, ExchangeId::Ours(_)) {

@@ -109,18 +109,23 @@ impl Exchanges {
     /// Forgets an exchange; gives back what nobody will take.
     pub(in crate::session) fn remove(&mut self, id: ExchangeId) -> Option<Exchange> {
         self.take_send(id);
-        let mut exchange = *self.table.remove(&id)?;
+        self.take_receive(id);
+        let exchange = *self.table.remove(&id)?;
         self.end_gathering(id);
         self.credits.remove(&id);
-        if let Some(receive) = &mut exchange.receive {
-            let freed = receive.fail(super::ContentError::NotOpen);
-            self.consume(freed);
-            self.growth_left += receive.growth();
-        }
         if let (ExchangeId::Theirs(_), Some(wire)) = (id, exchange.wire) {
             self.theirs.remove(&wire);
         }
         Some(exchange)
+    }
+
+    /// Nothing more of a content is read.
+    pub(in crate::session) fn take_receive(&mut self, id: ExchangeId) {
+        if let Some(mut receive) = self.get_mut(id).and_then(|exchange| exchange.receive.take()) {
+            let freed = receive.fail(super::ContentError::NotOpen);
+            self.consume(freed);
+            self.growth_left += receive.growth();
+        }
     }
 
     /// Nothing more of a content is sent.

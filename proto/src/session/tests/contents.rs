@@ -837,6 +837,18 @@ fn a_body_that_is_never_complete_is_dropped_by_age() {
 }
 
 #[test]
+fn a_window_that_was_widened_makes_room_for_others_when_its_body_is_complete() {
+    let config = SessionConfig { stream_window: 20_000, link_window: 1_000_000, ..two() };
+    let (mut a, mut b) = pair2(two(), config);
+    b.session.exchanges.round_trip = Some(Duration::from_secs(1));
+    let room = *b.session.exchanges.growth_left();
+    a.session.invoke(a.now, Call::new("m", body(1 << 20))).unwrap();
+    let events = exchange_collecting(&mut a, &mut b);
+    assert!(matches!(events[..], [Event::Request(_), Event::Collected { body: Ok(_), .. }]));
+    assert_eq!(*b.session.exchanges.growth_left(), room);
+}
+
+#[test]
 fn a_result_is_read_after_its_call_has_ended() {
     let (mut a, mut b) = pair2(two(), two());
     let call = a.invoke("m");
