@@ -176,7 +176,7 @@ impl Session {
             return Err(InvokeError::BodyTooLarge { size, limit });
         }
         let (queued, limit) = (self.queued_bytes(), self.config.max_outgoing_bytes);
-        if queued > 0 && queued + OVERHEAD + names + size > limit {
+        if queued > 0 && queued + OVERHEAD + names + call.metadata.size() + size > limit {
             return Err(InvokeError::QueueFull { queued, limit });
         }
         Ok(())

@@ -151,6 +151,17 @@ fn a_call_brings_metadata_remaining_time_and_urgency() {
 }
 
 #[test]
+fn metadata_counts_for_the_queue_and_its_limit() {
+    let (mut a, _) = pair2(SessionConfig { max_outgoing_bytes: 1_000, ..two() }, two());
+    let mut metadata = Metadata::new();
+    metadata.insert("name", vec![0; 400]).unwrap();
+    let call = Call { metadata, ..Call::new("m", "") };
+    a.session.invoke(a.now, call.clone()).unwrap();
+    let full = InvokeError::QueueFull { queued: 256 + 1 + 404, limit: 1_000 };
+    assert_eq!(a.session.invoke(a.now, call), Err(full));
+}
+
+#[test]
 fn metadata_does_not_travel_in_dialect_1_and_says_so() {
     let mut metadata = Metadata::new();
     metadata.insert("trace", "42").unwrap();
