@@ -77,6 +77,15 @@ pub enum Reply {
 pub const DEFAULT_URGENCY: u8 = 3;
 
 impl Reply {
+    /// Whether it is one record.
+    fn is_short(&self) -> bool {
+        match self {
+            Self::Result { body, .. } => body.len() <= MAX_FIRST,
+            Self::End => false,
+            _ => true,
+        }
+    }
+
     /// A result without anything besides.
     pub fn result(body: impl Into<Bytes>) -> Self {
         Self::Result { body: body.into(), compressed: false, metadata: Metadata::new() }
@@ -285,7 +294,13 @@ impl Session {
         if self.outbox.bytes() > DETACH_FROM {
             open.name = open.name.detached();
         }
+        let is_two = matches!(open.name, Name::Two(..));
         match (open.begun, reply) {
+            // Nobody gives credit for it any more.
+            (_, reply) if open.cancelled && is_two && !reply.is_short() => {
+                self.forget_request(id, &open);
+                Ok(())
+            }
             (true, Reply::End) => {
                 self.end_reply(id);
                 Ok(())
@@ -297,6 +312,14 @@ impl Session {
             }
             (false, Reply::End) => self.answer(id, open, Reply::result("")),
             (_, reply) => self.answer(id, open, reply),
+        }
+    }
+
+    /// Drops what is left of a request of dialect 2 that has no answer.
+    fn forget_request(&mut self, id: IncomingId, open: &Open) {
+        self.drop_exchange(ExchangeId::Theirs(id));
+        if let Name::Two(wire, _) = open.name {
+            self.exchanges.theirs.remove(&wire);
         }
     }
 

@@ -306,9 +306,14 @@ impl Receiving {
     }
 
     /// Credit of what waits.
-    #[cfg(feature = "fuzzing")]
-    pub(in crate::session) fn held(&self) -> u64 {
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(in crate::session) fn held_cost(&self) -> u64 {
         self.chunks.iter().map(|chunk| chunk.cost).sum()
+    }
+
+    #[cfg(test)]
+    pub(in crate::session) fn window(&self) -> u64 {
+        self.window
     }
 
     /// By how much the window has been widened.

@@ -1,5 +1,7 @@
 //! The two halves of a content, without a session.
 
+mod props;
+
 use std::time::{Duration, Instant};
 
 use super::receiving::{Next, Receiving};

@@ -486,6 +486,34 @@ fn cancelling_lets_go_of_everything_on_both_sides() {
 }
 
 #[test]
+fn a_result_that_comes_after_the_cancellation_does_not_wait_for_credit() {
+    for streamed in [false, true] {
+        let (mut a, mut b) = pair2(two(), two());
+        let key = OrderingKey::text("k");
+        let [first, second] =
+            [1, 2].map(|_| a.session.invoke(a.now, Call { key: key.clone(), ..call("m") }).unwrap());
+        exchange(&mut a, &mut b);
+        let requests = [request(&mut b), request(&mut b)];
+        let id = theirs(&requests[0]);
+        if streamed {
+            b.session.begin_reply(requests[0].id, false, Metadata::new(), None).unwrap();
+            b.session.contents().write(id, body(1 << 20), true).unwrap();
+            exchange(&mut a, &mut b);
+        }
+        a.session.abandon(first);
+        exchange(&mut a, &mut b);
+        assert_eq!(b.events(), [Event::CancelRequested(requests[0].id)]);
+        // It had ended by itself.
+        let reply = if streamed { Reply::End } else { Reply::result(body(1 << 20)) };
+        b.session.reply(requests[0].id, reply).unwrap();
+        b.session.reply(requests[1].id, ok("2")).unwrap();
+        exchange(&mut a, &mut b);
+        assert_eq!(a.events().last(), Some(&ended(second, Outcome::Result("2".into()))));
+        assert!(b.session.is_idle() && b.session.queued_bytes() == 0);
+    }
+}
+
+#[test]
 fn a_result_on_its_way_is_dropped_when_its_call_is_cancelled() {
     let (mut a, mut b) = pair2(two(), two());
     let call = a.invoke("m");

@@ -21,7 +21,7 @@ impl Exchanges {
         let (mut bodies, mut held, mut growth, mut waiting) = (0, 0, 0, 0);
         for (id, exchange) in &self.table {
             if let Some(receive) = &exchange.receive {
-                held += receive.held();
+                held += receive.held_cost();
                 growth += receive.growth();
             }
             if let Some(send) = &exchange.send {
