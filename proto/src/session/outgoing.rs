@@ -267,9 +267,13 @@ impl Session {
             return Err(ReplyError::NeedsDialect2);
         };
         open.begun = true;
-        let urgency = open.urgency;
+        let (urgency, cancelled) = (open.urgency, open.cancelled);
         let limit = self.stream_limit();
         let exchange = self.exchanges.insert(ExchangeId::Theirs(id), Exchange::new(Some(wire), urgency));
+        if cancelled {
+            exchange.stopped = true;
+            return Ok(());
+        }
         exchange.send = Some(Sending::new(limit, compressed));
         exchange.size = size;
         let mut answer = Answer::new(Name::Two(wire, key.clone()), Payload::Result(Bytes::new()));

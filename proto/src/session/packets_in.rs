@@ -73,7 +73,10 @@ impl Session {
             Record::Cancel { call } => {
                 if let Some(ExchangeId::Theirs(id)) = self.known(call, false)? {
                     match self.requests.cancel(id) {
-                        true => self.events.push_back(Event::CancelRequested(id)),
+                        true => {
+                            self.stop_sending(ExchangeId::Theirs(id));
+                            self.events.push_back(Event::CancelRequested(id));
+                        }
                         // Its result is on its way, and of no use any more.
                         false if self.requests.get_mut(id).is_none() => {
                             self.drop_exchange(ExchangeId::Theirs(id));
@@ -88,12 +91,8 @@ impl Session {
                 }
             }
             Record::Stop { call } => {
-                if let Some(id) = self.known(call, true)?
-                    && let Some(exchange) = self.exchanges.get_mut(id)
-                {
-                    exchange.stopped = true;
-                    self.exchanges.take_send(id);
-                    self.events.push_back(Event::Writable(id));
+                if let Some(id) = self.known(call, true)? {
+                    self.stop_sending(id);
                 }
             }
             Record::Credit { call, consumed, limit } => self.handle_credit(call, consumed, limit)?,
@@ -103,6 +102,15 @@ impl Session {
             Record::Goodbye { next } => self.handle_goodbye(next)?,
         }
         Ok(())
+    }
+
+    /// The reader of a content wants no more of it.
+    fn stop_sending(&mut self, id: ExchangeId) {
+        let Some(exchange) = self.exchanges.get_mut(id) else { return };
+        exchange.stopped = true;
+        if self.exchanges.take_send(id).is_some() {
+            self.events.push_back(Event::Writable(id));
+        }
     }
 
     /// Whether a record may name this call, and come from the peer.

@@ -181,8 +181,9 @@ impl Session {
         }
         let Some(id) = self.exchanges.find(call) else { return };
         let Some(exchange) = self.exchanges.get_mut(id) else { return };
+        exchange.queued = None;
         let Some(send) = &mut exchange.send else { return };
-        (exchange.begun, exchange.queued) = (true, None);
+        exchange.begun = true;
         let size = if answer.streamed { exchange.size } else { Some(body.len() as u64) };
         let (first, rest) = split_first(body);
         let queued = rest.len();

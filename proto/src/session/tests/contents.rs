@@ -486,6 +486,36 @@ fn cancelling_lets_go_of_everything_on_both_sides() {
 }
 
 #[test]
+fn whoever_writes_a_result_that_nobody_waits_for_is_told() {
+    for begun in [false, true] {
+        let (mut a, mut b) = pair2(two(), SessionConfig { stream_buffer: 1, ..two() });
+        let call = a.invoke("m");
+        exchange(&mut a, &mut b);
+        let request = request(&mut b);
+        let id = theirs(&request);
+        let begin = |b: &mut Side| b.session.begin_reply(request.id, false, Metadata::new(), None);
+        if begun {
+            begin(&mut b).unwrap();
+            b.write(id, body(1 << 20)).unwrap();
+            assert_eq!(b.session.contents().room(id), Ok(0));
+        }
+        a.session.abandon(call);
+        exchange(&mut a, &mut b);
+        let cancelled = Event::CancelRequested(request.id);
+        if begun {
+            assert_eq!(b.events(), [Event::Writable(id), cancelled]);
+        } else {
+            assert_eq!(b.events(), [cancelled]);
+            begin(&mut b).unwrap();
+        }
+        assert_eq!(b.write(id, "more"), Err(WriteError::Stopped));
+        b.session.reply(request.id, Reply::Failure(ErrorInfo::new("E", "e"))).unwrap();
+        exchange(&mut a, &mut b);
+        assert!(b.session.is_idle());
+    }
+}
+
+#[test]
 fn a_result_that_comes_after_the_cancellation_does_not_wait_for_credit() {
     for streamed in [false, true] {
         let (mut a, mut b) = pair2(two(), two());
@@ -502,7 +532,7 @@ fn a_result_that_comes_after_the_cancellation_does_not_wait_for_credit() {
         }
         a.session.abandon(first);
         exchange(&mut a, &mut b);
-        assert_eq!(b.events(), [Event::CancelRequested(requests[0].id)]);
+        assert_eq!(b.events().last(), Some(&Event::CancelRequested(requests[0].id)));
         // It had ended by itself.
         let reply = if streamed { Reply::End } else { Reply::result(body(1 << 20)) };
         b.session.reply(requests[0].id, reply).unwrap();
