@@ -59,3 +59,13 @@ fn servers_under_curve() {
 fn clients_under_curve() {
     over_corpus("curve_client", |data| fuzzing::curve_client(data, start()));
 }
+
+#[test]
+fn packets() {
+    over_corpus("packet", fuzzing::packet);
+}
+
+#[test]
+fn sessions_in_dialect_2() {
+    over_corpus("session2", |data| fuzzing::session2(data, start()));
+}

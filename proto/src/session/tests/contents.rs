@@ -8,7 +8,7 @@ fn body(len: usize) -> Bytes {
     (0..len).map(|n| (n / 7) as u8).collect::<Vec<_>>().into()
 }
 
-fn data(call: u64, offset: u64, content: Piece) -> Record {
+pub(super) fn data(call: u64, offset: u64, content: Piece) -> Record {
     Record::Data { call, offset, content }
 }
 
