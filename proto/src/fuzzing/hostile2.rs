@@ -280,7 +280,11 @@ impl Host {
     /// One of the last calls of the peer's, or of the first of ours.
     fn call(&self, which: u8) -> u64 {
         let back = 2 * u64::from(which / 2 % 8);
-        if which % 2 == 0 { self.next_theirs.saturating_sub(2 + back) } else { self.first_ours + back }
+        if which.is_multiple_of(2) {
+            self.next_theirs.saturating_sub(2 + back)
+        } else {
+            self.first_ours + back
+        }
     }
 
     fn settle(&mut self) {

@@ -163,7 +163,7 @@ impl Writer {
             Ok(_) if content.written >= self.target => self.end(session, id, book),
             Ok(_) => {
                 let left = usize::try_from(self.target - content.written).expect("it is small");
-                let len = chance.size(PIECE_MAX).min(left);
+                let len = if chance.is_used_up() { left } else { chance.size(PIECE_MAX).min(left) };
                 let (bytes, item) =
                     (content::bytes(self.call, self.way, content.written, len), chance.one_in(3));
                 contents.write(id, bytes, item).expect("there is room");
