@@ -13,6 +13,7 @@ mod outbox;
 mod outgoing;
 mod packets_in;
 mod packets_out;
+mod replies;
 mod requests;
 #[cfg(test)]
 mod tests;
@@ -23,7 +24,8 @@ pub use contents::{Acknowledged, Contents, Read};
 pub use error::{InvokeError, Refusal, ReplyError};
 pub use event::{Anomaly, Body, CloseCause, Event, IncomingId, Outcome, PingId, Request, Violation};
 pub use exchange::{Chunk, ContentError, ContentFault, ExchangeId, WriteError};
-pub use outgoing::{Call, DEFAULT_URGENCY, Reply};
+pub use outgoing::{Call, DEFAULT_URGENCY};
+pub use replies::Reply;
 pub use timers::Timer;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

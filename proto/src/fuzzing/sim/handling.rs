@@ -51,22 +51,14 @@ impl World<'_> {
                     reader.collected(&body, &mut self.book, post.config.max_body);
                 }
             }
-            Event::Readable(ExchangeId::Theirs(id)) | Event::Writable(ExchangeId::Theirs(id)) => {
-                let wakes_reader = matches!(event, Event::Readable(_));
-                let Some(ticket) = self.hosts[host].find(post.seat.peer, id) else { return };
-                let handler = self.hosts[host].handlers.get_mut(&ticket).expect("it was found");
-                match (wakes_reader, &mut handler.argument, &mut handler.writer) {
-                    (true, Some(reader), _) => reader.ready = true,
-                    (false, _, Some(writer)) => writer.ready = true,
-                    _ => {}
-                }
-            }
-            Event::Collected { exchange: ExchangeId::Theirs(id), body } => {
+            Event::Readable(ExchangeId::Theirs(id))
+            | Event::Writable(ExchangeId::Theirs(id))
+            | Event::Collected { exchange: ExchangeId::Theirs(id), .. } => {
                 let (peer, max) = (post.seat.peer, post.config.max_body);
-                let Some(ticket) = self.hosts[host].find(peer, id) else { return };
-                let handler = self.hosts[host].handlers.get_mut(&ticket).expect("it was found");
-                let reader = handler.argument.as_mut().expect("it is put together");
-                reader.collected(&body, &mut self.book, max);
+                if let Some(ticket) = self.hosts[host].find(peer, id) {
+                    let handler = self.hosts[host].handlers.get_mut(&ticket).expect("it was found");
+                    handler.wake(event, &mut self.book, max);
+                }
             }
             Event::Ended { call, outcome, metadata } => {
                 post.ended(call, &outcome, &metadata, orders, &mut self.book);

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::app::{Reader, Writer};
-use super::book::Said;
+use super::book::{Book, Said};
 use crate::scheduler::{BuiltinScheduler, KeyScope, OrderingMode, SchedulerConfig};
-use crate::session::IncomingId;
+use crate::session::{Event, IncomingId};
 use crate::{OrderingKey, PeerId, Ticket};
 
 /// Where a session is: which connection, which side of it, and of which incarnation.
@@ -48,6 +48,19 @@ pub(super) enum Stage {
     Done,
     /// It is its turn, and its result is written now.
     Leaving,
+}
+
+impl Handler {
+    /// Something has come of its contents.
+    pub(super) fn wake(&mut self, event: Event, book: &mut Book, max_body: usize) {
+        match (event, &mut self.argument, &mut self.writer) {
+            (Event::Readable(_), Some(reader), _) => reader.ready = true,
+            (Event::Writable(_), _, Some(writer)) => writer.ready = true,
+            (Event::Collected { body, .. }, Some(reader), _) => reader.collected(&body, book, max_body),
+            (Event::Collected { .. }, None, _) => panic!("nobody puts it together: {self:?}"),
+            _ => {}
+        }
+    }
 }
 
 /// How a handler answers.
