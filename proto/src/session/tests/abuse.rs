@@ -99,9 +99,9 @@ fn credit_of_the_link_is_kept_to_the_byte() {
 }
 
 #[test]
-fn a_million_calls_that_are_cancelled_at_once_leave_nothing() {
+fn calls_that_are_cancelled_at_once_leave_nothing() {
     let mut side = facing(two(), 1 << 20, 1 << 20);
-    for batch in 0..1_000 {
+    for batch in 0..100 {
         let first = batch * 1_000;
         let calls = (first..first + 1_000).map(|n| 2 * n);
         let pair = |call| [open(call, part("")), Record::Cancel { call }];
@@ -115,7 +115,7 @@ fn a_million_calls_that_are_cancelled_at_once_leave_nothing() {
         side.sent();
         assert!(side.session.is_idle() && !side.session.is_closed(), "batch {batch}");
     }
-    assert_eq!(side.session.exchanges.next_theirs, 2_000_000);
+    assert_eq!(side.session.exchanges.next_theirs, 200_000);
 }
 
 #[test]
