@@ -16,7 +16,7 @@ use crate::{Metadata, Text};
 /// larger than what is counted.
 const DETACH_FROM: usize = 1024 * 1024;
 
-/// The answer to a request of the peer. Its size has the limit of [`Call::body`].
+/// The answer to a request of the peer. Its size has the limit of [`Call::body`](super::Call::body).
 #[derive(Clone, Debug)]
 pub enum Reply {
     /// The handler's result.
@@ -57,7 +57,7 @@ impl Reply {
 impl Session {
     /// A handler starts to run for this request, and must have ended by `deadline`.
     ///
-    /// [`Event::ExecutionTimedOut`] reports if it has not. Ignored for a request that is not open, or has an earlier
+    /// [`Event::ExecutionTimedOut`](super::Event::ExecutionTimedOut) reports if it has not. Ignored for a request that is not open, or has an earlier
     /// deadline of its requester's.
     pub fn started(&mut self, id: IncomingId, deadline: Instant) {
         let Some(open) = self.requests.get_mut(id) else { return };
