@@ -53,3 +53,13 @@ fn admitted_clients() {
 fn admitted_servers() {
     over_corpus("admitted_server", |data| fuzzing::admitted_server(data, start()));
 }
+
+#[test]
+fn packets() {
+    over_corpus("packet", fuzzing::packet);
+}
+
+#[test]
+fn sessions_in_dialect_2() {
+    over_corpus("session2", |data| fuzzing::session2(data, start()));
+}

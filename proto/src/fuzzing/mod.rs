@@ -6,7 +6,9 @@ pub mod curve_handshake;
 pub mod curve_peer;
 mod curve_side;
 mod hostile;
+mod hostile2;
 pub mod pair;
+pub mod sim;
 mod zmtp;
 
 pub use admitted::{admitted_client, admitted_server};
@@ -18,6 +20,7 @@ use std::time::Instant;
 use arbitrary::{Arbitrary, Unstructured};
 use bytes::Bytes;
 
+use crate::wire::dialect2::{self, Failure, PacketWriter, Record};
 use crate::wire::{self, Encoder, Header, Hello, MessageType};
 use crate::{Message, OrderingKey, RequestId};
 
@@ -68,6 +71,62 @@ pub fn body(data: &[u8]) {
     let message = Message { id, payload: payload.clone(), compressed: header.compressed };
     let [_, _, written] = Encoder::default().encode(&message).into_three().expect("three frames");
     assert_eq!(wire::decode_body(&header, written, MAX_BODY), Ok(payload));
+}
+
+/// Records that can be read can be written, and then read the same; no content is more than its limit.
+///
+/// # Panics
+/// If that is not so.
+pub fn packet(data: &[u8]) {
+    let packet = Bytes::copy_from_slice(data);
+    let Ok(records) = dialect2::records(&packet) else { return };
+    let mut failed = false;
+    for record in records {
+        assert!(!failed, "records after one that can't be read");
+        let Ok(record) = record else {
+            failed = true;
+            continue;
+        };
+        if let Record::Open { content, .. } | Record::Result { content, .. } | Record::Data { content, .. } =
+            &record
+            && let Ok(bytes) = content.clone().plain(dialect2::MAX_CHUNK)
+        {
+            assert!(bytes.len() <= dialect2::MAX_CHUNK);
+        }
+        let mut writer = PacketWriter::default();
+        writer.write(&record);
+        let again = writer.take().into_one().expect("a packet is one frame");
+        assert!(again.len() <= packet.len(), "there is no shorter way to write it");
+        let mut expected = record;
+        // What is not known is not written.
+        if let Record::Open { options, .. } | Record::Result { options, .. } | Record::Fail { options, .. } =
+            &mut expected
+        {
+            options.unsupported = false;
+        }
+        let mut read = dialect2::records(&again).expect("it is shorter");
+        match (expected, read.next()) {
+            (
+                Record::Fail { call, failure: Failure::Cancelled, .. },
+                Some(Ok(Record::Fail { call: read, failure: Failure::Cancelled, .. })),
+            ) => assert_eq!(call, read),
+            (expected, read) => assert_eq!(read, Some(Ok(expected))),
+        }
+        assert!(read.next().is_none());
+    }
+}
+
+/// Sessions that keep the rules, in a simulation, or one in dialect 2 and a peer that keeps none. `start` is the start of
+/// virtual time.
+///
+/// # Panics
+/// If a promise of the session is broken.
+pub fn session2(data: &[u8], start: Instant) {
+    let Some((choice, rest)) = data.split_first() else { return };
+    match choice % 2 {
+        0 => sim::run_bytes(rest, start),
+        _ => hostile2::run(&mut Unstructured::new(rest), start),
+    }
 }
 
 /// Two sessions that keep the rules, or one and a peer that keeps none. `start` is the start of virtual time.

@@ -90,6 +90,11 @@ impl Calls {
         self.by_seq.get_mut(&seq_of(id)).map(Box::as_mut).filter(|call| call.id == id)
     }
 
+    #[cfg(feature = "fuzzing")]
+    pub(super) fn contains(&self, id: CallId) -> bool {
+        self.by_seq.get(&seq_of(id)).is_some_and(|call| call.id == id)
+    }
+
     /// The calls that have not left, in the order in which they were made.
     pub(super) fn queued(&self) -> Vec<CallId> {
         self.by_seq.values().filter(|call| !call.sent()).map(|call| call.id).collect()

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::exchange::Next;
+use super::exchange::{Next, Sending};
 use super::outbox::Control;
 use super::{Chunk, ContentError, Event, ExchangeId, Outcome, Session, Timer, WriteError};
 use crate::wire::DecodeError;
@@ -73,11 +73,8 @@ impl Contents<'_> {
                 Ok(Read::Chunk(chunk))
             }
             Next::End => {
-                // The last acknowledgement.
-                if let Some(credit) = session.credit_of(id, now)
-                    && !session.is_closed()
-                {
-                    session.outbox.push_control(Control::Record(credit));
+                if !session.is_closed() {
+                    session.acknowledge_end(id, now);
                 }
                 if over && matches!(id, ExchangeId::Ours(_)) {
                     session.drop_exchange(id);
@@ -99,6 +96,7 @@ impl Contents<'_> {
     /// [`ContentError::NotOpen`] if there is no such content, or it is being put together.
     pub fn collect(&mut self, now: Instant, id: ExchangeId) -> Result<(), ContentError> {
         let session = &mut *self.session;
+        session.clock = now;
         if session.is_collecting(id) {
             return Err(ContentError::NotOpen);
         }
@@ -113,8 +111,8 @@ impl Contents<'_> {
         let room = size.map_or(limit, |size| size as usize);
         session.exchanges.gather_queue.push_back((id, room));
         match failure {
-            Some(error) => session.end_collecting(now, id, Err(error)),
-            None => session.start_gathering(now),
+            Some(error) => session.end_collecting(id, Err(error)),
+            None => session.start_gathering(),
         }
         Ok(())
     }
@@ -130,11 +128,14 @@ impl Contents<'_> {
         let over = exchange.over;
         let freed = receive.fail(ContentError::NotOpen);
         session.exchanges.consume(freed);
+        session.stop_collect_timer(id);
+        session.exchanges.end_gathering(id);
         match (id, wire) {
             (ExchangeId::Theirs(_), Some(wire)) if unread => session.say_stop(wire),
             (ExchangeId::Ours(_), _) if over => session.drop_exchange(id),
             _ => {}
         }
+        session.start_gathering();
     }
 
     /// Bytes that may be written now; 0 until [`Event::Writable`] where there is no room.
@@ -192,11 +193,14 @@ impl Contents<'_> {
     /// [`finish`](Self::finish).
     pub fn abort(&mut self, call: crate::CallId) {
         let session = &mut *self.session;
-        let Some(exchange) = session.exchanges.get_mut(ExchangeId::Ours(call)) else { return };
-        if exchange.send.take_if(|send| !send.is_finished()).is_none() {
+        let id = ExchangeId::Ours(call);
+        let Some(exchange) = session.exchanges.get_mut(id) else { return };
+        if exchange.send.as_ref().is_none_or(Sending::is_finished) {
             return;
         }
-        if let Some(wire) = exchange.wire {
+        let wire = exchange.wire;
+        session.exchanges.take_send(id);
+        if let Some(wire) = wire {
             session.outbox.push_control(Control::Record(Record::Abort { call: wire }));
         }
     }
@@ -211,7 +215,7 @@ impl Contents<'_> {
             return Err(WriteError::Stopped);
         }
         let send = exchange.send.as_mut().ok_or(WriteError::NotOpen)?;
-        let written = send.offset() + send.queued() as u64;
+        let written = send.written();
         let consumed = send.acknowledged();
         send.watched |= consumed < written;
         Ok(Acknowledged { written, consumed })
@@ -225,27 +229,40 @@ impl Session {
             || self.exchanges.gather_queue.iter().any(|(waiting, _)| *waiting == id)
     }
 
-    fn start_gathering(&mut self, now: Instant) {
-        while let Some((id, size)) = self.exchanges.next_gathering() {
-            let limit = self.config.max_body;
-            let Some(receive) = self.exchanges.get_mut(id).and_then(|exchange| exchange.receive.as_mut())
-            else {
-                self.exchanges.end_gathering(id);
-                continue;
-            };
-            receive.gather(limit);
-            let time = COLLECT_TIME + Duration::from_secs(size as u64 / SLOWEST);
-            let deadline = now.checked_add(time);
-            if let (Some(at), Some(exchange)) = (deadline, self.exchanges.get_mut(id)) {
-                exchange.collect_deadline = Some(at);
-                self.timers.set(Timer::Collect(id), at);
-            }
-            self.advance_gathering(now, id);
+    /// The last acknowledgement of a content, unless it has been given.
+    fn acknowledge_end(&mut self, id: ExchangeId, now: Instant) {
+        if let Some(credit) = self.credit_of(id, now) {
+            self.outbox.push_control(Control::Record(credit));
         }
     }
 
+    /// Puts together what there is room for.
+    pub(super) fn start_gathering(&mut self) {
+        // One that is complete already makes room for the next: the first to be here goes on with it.
+        if std::mem::replace(&mut self.exchanges.is_starting, true) {
+            return;
+        }
+        while let Some((id, size)) = self.exchanges.next_gathering() {
+            self.gather(id, size);
+        }
+        self.exchanges.is_starting = false;
+    }
+
+    fn gather(&mut self, id: ExchangeId, size: usize) {
+        let limit = self.config.max_body;
+        let Some(exchange) = self.exchanges.get_mut(id) else { return self.exchanges.end_gathering(id) };
+        let Some(receive) = &mut exchange.receive else { return self.exchanges.end_gathering(id) };
+        receive.gather(limit);
+        let time = COLLECT_TIME + Duration::from_secs(size as u64 / SLOWEST);
+        if let Some(at) = self.clock.checked_add(time) {
+            exchange.collect_deadline = Some(at);
+            self.timers.set(Timer::Collect(id), at);
+        }
+        self.advance_gathering(id);
+    }
+
     /// Moves what has come to the body.
-    pub(super) fn advance_gathering(&mut self, now: Instant, id: ExchangeId) {
+    pub(super) fn advance_gathering(&mut self, id: ExchangeId) {
         let Some(receive) = self.exchanges.get_mut(id).and_then(|exchange| exchange.receive.as_mut()) else {
             return;
         };
@@ -253,12 +270,13 @@ impl Session {
         self.exchanges.consume(freed);
         self.exchanges.owe_credit(id);
         if let Some(body) = done {
-            self.end_collecting(now, id, body);
+            self.acknowledge_end(id, self.clock);
+            self.end_collecting(id, body);
         }
     }
 
     /// A body is complete, or never will be.
-    pub(super) fn end_collecting(&mut self, now: Instant, id: ExchangeId, body: Result<Bytes, ContentError>) {
+    pub(super) fn end_collecting(&mut self, id: ExchangeId, body: Result<Bytes, ContentError>) {
         self.stop_collect_timer(id);
         self.exchanges.end_gathering(id);
         if let (Ok(_), ExchangeId::Ours(call)) = (&body, id) {
@@ -273,7 +291,7 @@ impl Session {
                     let freed = receive.fail(error);
                     self.exchanges.consume(freed);
                 }
-                (None, _) => exchange.receive = None,
+                (None, _) => self.exchanges.take_receive(id),
                 _ => {}
             }
             if over && matches!(id, ExchangeId::Ours(_)) {
@@ -293,14 +311,14 @@ impl Session {
             };
             self.end(call, outcome);
         }
-        self.start_gathering(now);
+        self.start_gathering();
     }
 
-    pub(super) fn collect_timed_out(&mut self, now: Instant, id: ExchangeId) {
+    pub(super) fn collect_timed_out(&mut self, id: ExchangeId) {
         if let Some(exchange) = self.exchanges.get_mut(id) {
             exchange.collect_deadline = None;
             if self.is_collecting(id) {
-                self.end_collecting(now, id, Err(ContentError::TimedOut));
+                self.end_collecting(id, Err(ContentError::TimedOut));
             }
         }
     }

@@ -129,7 +129,7 @@ impl Refusal {
 
     /// Whether a handler may have run before it.
     pub const fn may_have_run(self) -> bool {
-        matches!(self, Self::ReplyTooLarge | Self::ExecutionTimedOut)
+        matches!(self, Self::ReplyTooLarge | Self::ExecutionTimedOut | Self::Unsupported)
     }
 
     /// The ERROR that tells a peer of it.

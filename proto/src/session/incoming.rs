@@ -25,6 +25,7 @@ impl Session {
             return;
         }
         self.liveness = Liveness { last_heard: now, unanswered: 0 };
+        self.clock = now;
         if self.speaks(Dialect::Two) && message.frames().len() == 1 {
             return match message.into_one() {
                 Some(packet) => self.handle_packet(now, &packet),

@@ -1,5 +1,7 @@
 //! One link to one remote peer: handshake, our calls, their calls, deadlines, liveness, the end.
 
+#[cfg(feature = "fuzzing")]
+mod audit;
 mod calls;
 mod config;
 mod contents;
@@ -11,6 +13,7 @@ mod outbox;
 mod outgoing;
 mod packets_in;
 mod packets_out;
+mod replies;
 mod requests;
 #[cfg(test)]
 mod tests;
@@ -21,7 +24,8 @@ pub use contents::{Acknowledged, Contents, Read};
 pub use error::{InvokeError, Refusal, ReplyError};
 pub use event::{Anomaly, Body, CloseCause, Event, IncomingId, Outcome, PingId, Request, Violation};
 pub use exchange::{Chunk, ContentError, ContentFault, ExchangeId, WriteError};
-pub use outgoing::{Call, DEFAULT_URGENCY, Reply};
+pub use outgoing::{Call, DEFAULT_URGENCY};
+pub use replies::Reply;
 pub use timers::Timer;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -88,6 +92,8 @@ pub struct Session {
     timers: Timers,
     events: VecDeque<Event>,
     liveness: Liveness,
+    /// The time, as of the last input that came with it.
+    clock: Instant,
     pings: BTreeMap<u64, Option<Instant>>,
     next_ping: u64,
 }
@@ -140,6 +146,7 @@ impl Session {
             timers: Timers::default(),
             events: VecDeque::new(),
             liveness: Liveness { last_heard: now, unanswered: 0 },
+            clock: now,
             pings: BTreeMap::new(),
             next_ping: 0,
         }
@@ -205,6 +212,7 @@ impl Session {
 
     /// Does what is due at `now`. Early calls are harmless, late ones are late.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.clock = now;
         while let Some(timer) = self.timers.pop(now) {
             match timer {
                 // A binder's peer need not speak first: without a PING, it is one of dialect 1.
@@ -214,7 +222,7 @@ impl Session {
                 Timer::Write => self.close(CloseCause::PeerNotReading),
                 Timer::Call(call) => self.time_out(call),
                 Timer::Execution(id) => self.events.push_back(Event::ExecutionTimedOut(id)),
-                Timer::Collect(id) => self.collect_timed_out(now, id),
+                Timer::Collect(id) => self.collect_timed_out(id),
             }
         }
     }

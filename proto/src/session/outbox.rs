@@ -1,5 +1,8 @@
 //! The one queue of outgoing work: what leaves next, and how many bytes wait.
 
+#[cfg(feature = "fuzzing")]
+mod audit;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
@@ -38,12 +41,14 @@ pub(super) struct Answer {
     pub(super) streamed: bool,
     /// No handler has seen the request.
     pub(super) refusal: bool,
+    /// It ends a result under way, so that it does not wait for its end.
+    pub(super) is_end: bool,
 }
 
 impl Answer {
     pub(super) fn new(name: Name, payload: Payload) -> Self {
-        let (metadata, compressed, streamed, refusal) = (Metadata::new(), false, false, false);
-        Self { name, payload, compressed, metadata, streamed, refusal }
+        let (metadata, compressed, streamed) = (Metadata::new(), false, false);
+        Self { name, payload, compressed, metadata, streamed, refusal: false, is_end: false }
     }
 
     pub(super) fn size(&self) -> usize {
@@ -95,7 +100,7 @@ pub(super) struct Outbox {
     /// How many of each line wait, and the least urgency among them, which no later one exceeds.
     lines: BTreeMap<Line, (usize, u8)>,
     /// Replies that wait until one of the same key has left as a whole.
-    blocked: BTreeMap<OrderingKey, Vec<(Place, Entry)>>,
+    blocked: BTreeMap<OrderingKey, Vec<(Place, Box<Waiting>)>>,
     next: u64,
     bytes: usize,
     /// Bytes of refusals and of PONGs: what a peer can cause without a handler.
@@ -143,13 +148,17 @@ impl Outbox {
         }
     }
 
-    pub(super) fn push_refusal(&mut self, mut answer: Answer, urgency: u8) -> Result<(), Overflow> {
-        answer.refusal = true;
+    pub(super) fn push_refusal(&mut self, answer: Answer, urgency: u8) -> Result<(), Overflow> {
+        let answer = self.count_refusal(answer)?;
         let key = answer.name.key().clone();
-        let refusal = Entry::Reply(answer);
-        self.count_unsolicited(refusal.size())?;
-        self.push(refusal, &key, urgency);
+        self.push(Entry::Reply(answer), &key, urgency);
         Ok(())
+    }
+
+    pub(super) fn count_refusal(&mut self, mut answer: Answer) -> Result<Answer, Overflow> {
+        answer.refusal = true;
+        self.count_unsolicited(OVERHEAD + answer.size())?;
+        Ok(answer)
     }
 
     pub(super) fn push_pong(&mut self, pong: Multipart) -> Result<(), Overflow> {
@@ -199,6 +208,12 @@ impl Outbox {
 
     /// Gives an entry its place again.
     pub(super) fn put_back(&mut self, place: Place, entry: Entry, key: &OrderingKey) {
+        let waiting = self.line_up(place, entry, key);
+        self.entries.insert(place, waiting);
+    }
+
+    /// Counts an entry that was taken out.
+    fn line_up(&mut self, place: Place, entry: Entry, key: &OrderingKey) -> Box<Waiting> {
         let line = key.is_given().then(|| (matches!(entry, Entry::Reply(_)), key.clone()));
         if let Some(line) = &line {
             let (count, least) = self.lines.entry(line.clone()).or_insert((0, place.0));
@@ -206,7 +221,7 @@ impl Outbox {
             *least = (*least).max(place.0);
         }
         self.bytes += entry.size();
-        self.entries.insert(place, Box::new(Waiting { entry, line }));
+        Box::new(Waiting { entry, line })
     }
 
     /// Takes a probe back, if it has not left.
@@ -255,20 +270,42 @@ impl Outbox {
         Some((place, entry))
     }
 
-    /// Sets a reply aside until [`unblock`](Self::unblock).
-    pub(super) fn block(&mut self, place: Place, mut answer: Answer) {
-        // What a refusal counts for besides was given back when it was taken.
-        answer.refusal = false;
+    /// Whether the next entry is an answer of dialect 1.
+    pub(super) fn next_is_of_dialect_1(&self) -> bool {
+        self.entries.first_key_value().is_some_and(|(_, waiting)| {
+            matches!(&waiting.entry, Entry::Reply(Answer { name: Name::One(_), .. }))
+        })
+    }
+
+    /// Sets a reply that was popped aside until [`unblock`](Self::unblock). It counts as before, and those of its key
+    /// that come later don't overtake it.
+    pub(super) fn block(&mut self, place: Place, answer: Answer) {
         let key = answer.name.key().clone();
-        let entry = Entry::Reply(answer);
-        self.bytes += entry.size();
-        self.blocked.entry(key).or_default().push((place, entry));
+        let refusal = answer.refusal;
+        let waiting = self.line_up(place, Entry::Reply(answer), &key);
+        if refusal {
+            self.unsolicited += waiting.entry.size();
+        }
+        self.blocked.entry(key).or_default().push((place, waiting));
     }
 
     pub(super) fn unblock(&mut self, key: &OrderingKey) {
-        for (place, entry) in self.blocked.remove(key).into_iter().flatten() {
-            self.bytes -= entry.size();
-            self.put_back(place, entry, key);
+        self.entries.extend(self.blocked.remove(key).into_iter().flatten());
+    }
+
+    /// Gives a reply the place of another, which is taken back.
+    pub(super) fn replace(&mut self, place: Place, answer: Answer) {
+        let key = answer.name.key();
+        let found = match self.entries.get_mut(&place) {
+            Some(found) => Some(found),
+            None => self.blocked.get_mut(key).and_then(|waiting| {
+                waiting.iter_mut().find(|(other, _)| *other == place).map(|(_, found)| found)
+            }),
+        };
+        if let Some(found) = found {
+            self.bytes -= found.entry.size();
+            found.entry = Entry::Reply(answer);
+            self.bytes += found.entry.size();
         }
     }
 

@@ -1,4 +1,4 @@
-//! What this side sends: its calls, its replies, its probes.
+//! What this side sends: its calls, its probes, and what leaves next.
 
 use std::time::Instant;
 
@@ -7,13 +7,12 @@ use bytes::Bytes;
 use super::calls::Call as OpenCall;
 use super::exchange::{Exchange, Sending};
 use super::outbox::{Answer, Control, Entry, OVERHEAD};
-use super::requests::{Name, Open};
-use super::{
-    Dialect, Event, ExchangeId, IncomingId, InvokeError, Outcome, PingId, Refusal, ReplyError, Session, Timer,
-};
-use crate::message::{ErrorInfo, Message, Payload};
+use super::replies::fit;
+use super::requests::Name;
+use super::{Dialect, Event, ExchangeId, InvokeError, Outcome, PingId, Session, Timer};
+use crate::message::{Message, Payload};
 use crate::wire::PING;
-use crate::wire::dialect2::{MAX_FIRST, MAX_TEXTS, Record};
+use crate::wire::dialect2::Record;
 use crate::{CallId, Metadata, Multipart, OrderingKey, Text};
 
 /// Largest method name and key together, in bytes, so that the header stays well below its limit.
@@ -21,10 +20,6 @@ const MAX_NAME: usize = 32 * 1024;
 
 /// No peer is sent a larger body, whatever it offers: lengths travel in 32 bits.
 const MAX_SENDABLE: usize = 1 << 30;
-
-/// With more bytes than this waiting, the names of replies get buffers of their own: those that they came in may be
-/// larger than what is counted.
-const DETACH_FROM: usize = 1024 * 1024;
 
 /// The last class of urgency.
 const LEAST_URGENT: u8 = 7;
@@ -51,37 +46,8 @@ pub struct Call {
     pub streamed: bool,
 }
 
-/// The answer to a request of the peer. Its size has the limit of [`Call::body`].
-#[derive(Clone, Debug)]
-pub enum Reply {
-    /// The handler's result.
-    Result {
-        /// The result, as the application's serializer wrote it.
-        body: Bytes,
-        /// Compress the body with Snappy; in dialect 2, where that makes it shorter.
-        compressed: bool,
-        /// What travels besides, in dialect 2 only.
-        metadata: Metadata,
-    },
-    /// The result that [`Session::begin_reply`] began is complete with what was written.
-    End,
-    /// The handler's error. Over the limit, it loses its traceback.
-    Failure(ErrorInfo),
-    /// Callosum's own error, such as a [`Refusal`].
-    Error(ErrorInfo),
-    /// The handler was stopped because of a cancellation, or never started.
-    Cancelled,
-}
-
 /// The urgency of calls that say nothing of it.
 pub const DEFAULT_URGENCY: u8 = 3;
-
-impl Reply {
-    /// A result without anything besides.
-    pub fn result(body: impl Into<Bytes>) -> Self {
-        Self::Result { body: body.into(), compressed: false, metadata: Metadata::new() }
-    }
-}
 
 impl Call {
     /// A call without a key, a deadline or anything else.
@@ -124,12 +90,13 @@ impl Session {
         if let Some(at) = deadline {
             self.timers.set(Timer::Call(id), at);
         }
+        let size = body.len();
         let entry = Entry::Call { call: id, names, body, compressed };
         let queued = Some(self.outbox.push(entry, &key, urgency.min(LEAST_URGENT)));
         if streamed {
             let exchange = Exchange::new(None, urgency);
             let exchange = self.exchanges.insert(ExchangeId::Ours(id), exchange);
-            exchange.send = Some(Sending::new(0, compressed));
+            exchange.send = Some(Sending::new(0, compressed).after(size));
         }
         let (wire, responded) = (None, false);
         self.calls.insert(OpenCall {
@@ -175,14 +142,14 @@ impl Session {
             return Err(InvokeError::BodyTooLarge { size, limit });
         }
         let (queued, limit) = (self.queued_bytes(), self.config.max_outgoing_bytes);
-        if queued > 0 && queued + OVERHEAD + names + size > limit {
+        if queued > 0 && queued + OVERHEAD + names + call.metadata.size() + size > limit {
             return Err(InvokeError::QueueFull { queued, limit });
         }
         Ok(())
     }
 
     /// Largest body that the peer takes; our own limit as long as it has not said.
-    fn sendable(&self) -> usize {
+    pub(super) fn sendable(&self) -> usize {
         let limit = match &self.peer {
             Some(hello) => usize::try_from(hello.max_body).unwrap_or(usize::MAX),
             None => self.config.max_body,
@@ -216,141 +183,6 @@ impl Session {
         }
         self.drop_exchange(ExchangeId::Ours(id));
         Some(call.sent())
-    }
-
-    /// A handler starts to run for this request, and must have ended by `deadline`.
-    ///
-    /// [`Event::ExecutionTimedOut`] reports if it has not. Ignored for a request that is not open, or has an earlier
-    /// deadline of its requester's.
-    pub fn started(&mut self, id: IncomingId, deadline: Instant) {
-        let Some(open) = self.requests.get_mut(id) else { return };
-        if open.deadline.is_none_or(|earlier| deadline < earlier) {
-            let earlier = open.deadline.replace(deadline);
-            if earlier.is_some() {
-                self.timers.stop(Timer::Execution(id), earlier);
-            }
-            self.timers.set(Timer::Execution(id), deadline);
-        }
-    }
-
-    /// Begins a result that is [written](super::Contents::write) bit by bit, and ends with [`Reply::End`]. It may fail
-    /// at any time.
-    ///
-    /// `compressed` as in [`Reply::Result`]; `size` is that of the whole, if it is known.
-    ///
-    /// # Errors
-    /// See [`ReplyError`]. A request of dialect 1 is answered with an ERROR instead.
-    pub fn begin_reply(
-        &mut self,
-        id: IncomingId,
-        compressed: bool,
-        metadata: Metadata,
-        size: Option<u64>,
-    ) -> Result<(), ReplyError> {
-        let open = self.requests.get_mut(id).ok_or(ReplyError::NotOpen)?;
-        if open.begun {
-            return Err(ReplyError::AlreadyBegun);
-        }
-        let Name::Two(wire, key) = open.name.clone() else {
-            let detail = "the result is streamed, and this link speaks dialect 1";
-            self.reply(id, Reply::Error(Refusal::Unsupported.to_error(detail)))?;
-            return Err(ReplyError::NeedsDialect2);
-        };
-        open.begun = true;
-        let urgency = open.urgency;
-        let limit = self.stream_limit();
-        let exchange = self.exchanges.insert(ExchangeId::Theirs(id), Exchange::new(Some(wire), urgency));
-        exchange.send = Some(Sending::new(limit, compressed));
-        exchange.size = size;
-        let mut answer = Answer::new(Name::Two(wire, key.clone()), Payload::Result(Bytes::new()));
-        (answer.metadata, answer.streamed) = (metadata, true);
-        self.outbox.push(Entry::Reply(answer), &key, urgency);
-        Ok(())
-    }
-
-    /// Answers a request. Replies leave in the order in which they are given, if their urgency is the same.
-    ///
-    /// While the session [is backlogged](Self::is_backlogged), errors and cancellations of 4 MiB in all may join the
-    /// queue; past that the peer is cut off as one that does not read.
-    ///
-    /// # Errors
-    /// See [`ReplyError`]. The request is answered all the same, unless it was not open.
-    pub fn reply(&mut self, id: IncomingId, reply: Reply) -> Result<(), ReplyError> {
-        let mut open = self.requests.remove(id).ok_or(ReplyError::NotOpen)?;
-        self.timers.stop(Timer::Execution(id), open.deadline);
-        if self.outbox.bytes() > DETACH_FROM {
-            open.name = open.name.detached();
-        }
-        match (open.begun, reply) {
-            (true, Reply::End) => {
-                self.end_reply(id);
-                Ok(())
-            }
-            (true, Reply::Result { .. }) => {
-                let error = ErrorInfo::new("Error", ReplyError::AlreadyBegun.to_string());
-                self.answer(id, open, Reply::Error(error))?;
-                Err(ReplyError::AlreadyBegun)
-            }
-            (false, Reply::End) => self.answer(id, open, Reply::result("")),
-            (_, reply) => self.answer(id, open, reply),
-        }
-    }
-
-    /// All of a streamed result has been written.
-    fn end_reply(&mut self, id: IncomingId) {
-        let id = ExchangeId::Theirs(id);
-        self.contents().stop(id);
-        let Some(exchange) = self.exchanges.get_mut(id) else { return };
-        exchange.over = true;
-        match &mut exchange.send {
-            Some(send) if !send.fin_sent() => {
-                send.finish();
-                self.exchanges.schedule(id);
-            }
-            _ => self.drop_exchange(id),
-        }
-    }
-
-    fn answer(&mut self, id: IncomingId, open: Open, reply: Reply) -> Result<(), ReplyError> {
-        let limit = self.sendable();
-        let key = open.name.key().clone();
-        let is_two = matches!(open.name, Name::Two(..));
-        let mut answer = Answer::new(open.name, Payload::Cancelled);
-        let mut fitted = Ok(());
-        match reply {
-            Reply::Result { body, compressed, metadata } => {
-                (answer.payload, answer.compressed) = (Payload::Result(body), compressed);
-                if is_two {
-                    answer.metadata = metadata;
-                } else if !metadata.is_empty() {
-                    fitted = Err(ReplyError::NeedsDialect2);
-                }
-            }
-            Reply::Failure(info) => answer.payload = Payload::Failure(info),
-            Reply::Error(info) => answer.payload = Payload::Error(info),
-            Reply::Cancelled | Reply::End => {}
-        }
-        fitted = fitted.and(fit(&mut answer, limit, is_two));
-        let exchange = ExchangeId::Theirs(id);
-        let long = is_two && matches!(&answer.payload, Payload::Result(body) if body.len() > MAX_FIRST);
-        if long && let Name::Two(wire, _) = answer.name {
-            let limit = self.stream_limit();
-            self.contents().stop(exchange);
-            let open = self.exchanges.insert(exchange, Exchange::new(Some(wire), open.urgency));
-            open.send = Some(Sending::new(limit, answer.compressed));
-            (open.whole_body, open.over) = (true, true);
-        } else if let Name::Two(wire, _) = answer.name {
-            self.drop_exchange(exchange);
-            self.exchanges.theirs.remove(&wire);
-        }
-        // A peer can cause any number of these without a handler having run: by calls that find no place to wait, or
-        // that it cancels. Past the backlog they are bounded like what this session refuses by itself.
-        if self.is_backlogged() && matches!(answer.payload, Payload::Error(_) | Payload::Cancelled) {
-            self.push_refusal(answer, open.urgency);
-        } else {
-            self.outbox.push(Entry::Reply(answer), &key, open.urgency);
-        }
-        fitted
     }
 
     /// The peer has said now what it takes: what waits and is larger must not leave.
@@ -421,6 +253,7 @@ impl Session {
         if !self.is_linked() {
             return None;
         }
+        self.clock = now;
         if !self.outbox.next_is_record()
             && let Some(control) = self.outbox.pop_control(self.is_established())
         {
@@ -474,38 +307,4 @@ impl Session {
             }
         }
     }
-
-    /// Refuses a request that no handler has seen.
-    pub(super) fn refuse(&mut self, name: Name, refusal: Refusal, detail: &str) {
-        let payload = Payload::Error(refusal.to_error(detail));
-        self.push_refusal(Answer::new(name.detached(), payload), DEFAULT_URGENCY);
-    }
-
-    fn push_refusal(&mut self, answer: Answer, urgency: u8) {
-        if self.outbox.push_refusal(answer, urgency).is_err() {
-            self.close(super::CloseCause::PeerNotReading);
-        }
-    }
-}
-
-/// Makes a reply one that the peer takes: an error gives up its traceback, and what is still too large becomes an
-/// ERROR that says so.
-fn fit(answer: &mut Answer, limit: usize, is_two: bool) -> Result<(), ReplyError> {
-    if let Payload::Failure(info) | Payload::Error(info) = &mut answer.payload
-        && info.size() > if is_two { limit.min(MAX_TEXTS) } else { limit }
-    {
-        info.traceback = Text::default();
-    }
-    let size = answer.payload.size();
-    let limit = match &answer.payload {
-        Payload::Failure(_) | Payload::Error(_) if is_two => limit.min(MAX_TEXTS),
-        _ => limit,
-    };
-    if size <= limit {
-        return Ok(());
-    }
-    let error = ReplyError::TooLarge { size, limit };
-    answer.payload = Payload::Error(Refusal::ReplyTooLarge.to_error(&error.to_string()));
-    answer.compressed = false;
-    Err(error)
 }

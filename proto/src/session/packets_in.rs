@@ -73,11 +73,14 @@ impl Session {
                     self.handle_fail(id, failure, options);
                 }
             }
-            Record::Data { call, offset, content } => self.handle_data(now, call, offset, content, packet)?,
+            Record::Data { call, offset, content } => self.handle_data(call, offset, content, packet)?,
             Record::Cancel { call } => {
                 if let Some(ExchangeId::Theirs(id)) = self.known(call, false)? {
                     match self.requests.cancel(id) {
-                        true => self.events.push_back(Event::CancelRequested(id)),
+                        true => {
+                            self.stop_sending(ExchangeId::Theirs(id));
+                            self.events.push_back(Event::CancelRequested(id));
+                        }
                         // Its result is on its way, and of no use any more.
                         false if self.requests.get_mut(id).is_none() => {
                             self.drop_exchange(ExchangeId::Theirs(id));
@@ -88,19 +91,12 @@ impl Session {
             }
             Record::Abort { call } => {
                 if let Some(id) = self.known(call, false)? {
-                    self.fail_content(now, id, ContentError::Aborted);
+                    self.fail_content(id, ContentError::Aborted);
                 }
             }
             Record::Stop { call } => {
-                if let Some(id) = self.known(call, true)?
-                    && let Some(exchange) = self.exchanges.get_mut(id)
-                {
-                    let queued = exchange.send.take().map_or(0, |send| send.queued());
-                    exchange.stopped = true;
-                    if std::mem::take(&mut exchange.whole_body) {
-                        self.exchanges.body_bytes -= queued;
-                    }
-                    self.events.push_back(Event::Writable(id));
+                if let Some(id) = self.known(call, true)? {
+                    self.stop_sending(id);
                 }
             }
             Record::Credit { call, consumed, limit } => self.handle_credit(call, consumed, limit)?,
@@ -110,6 +106,15 @@ impl Session {
             Record::Goodbye { next } => self.handle_goodbye(next)?,
         }
         Ok(())
+    }
+
+    /// The reader of a content wants no more of it.
+    fn stop_sending(&mut self, id: ExchangeId) {
+        let Some(exchange) = self.exchanges.get_mut(id) else { return };
+        exchange.stopped = true;
+        if self.exchanges.take_send(id).is_some() {
+            self.events.push_back(Event::Writable(id));
+        }
     }
 
     /// Whether a record may name this call, and come from the peer.
@@ -288,7 +293,6 @@ impl Session {
 
     fn handle_data(
         &mut self,
-        now: Instant,
         call: u64,
         offset: u64,
         mut content: Piece,
@@ -319,7 +323,7 @@ impl Session {
                 self.exchanges.consume(dropped.0);
                 self.exchanges.owe_credit(id);
                 if !failed {
-                    self.content_came(now, id);
+                    self.content_came(id);
                 }
             }
             Err(fault) => {
@@ -328,7 +332,7 @@ impl Session {
                     ExchangeId::Ours(call) => self.end_faulty(call, fault),
                     ExchangeId::Theirs(_) => {
                         self.report(Anomaly::Content(fault));
-                        self.fail_content(now, id, ContentError::Fault(fault));
+                        self.fail_content(id, ContentError::Fault(fault));
                     }
                 }
             }
@@ -337,13 +341,13 @@ impl Session {
     }
 
     /// There is more of a content, or it is complete.
-    fn content_came(&mut self, now: Instant, id: ExchangeId) {
+    fn content_came(&mut self, id: ExchangeId) {
         let Some(receive) = self.exchanges.get_mut(id).and_then(|exchange| exchange.receive.as_mut()) else {
             return;
         };
         let complete = receive.is_complete();
         if receive.is_gathering() {
-            self.advance_gathering(now, id);
+            self.advance_gathering(id);
         } else if receive.announce() {
             self.events.push_back(Event::Readable(id));
         }
@@ -361,10 +365,11 @@ impl Session {
         let exchange = ExchangeId::Ours(id);
         if let Some(open) = self.exchanges.get_mut(exchange) {
             open.over = true;
-            let queued = open.send.take().map_or(0, |send| send.queued());
-            let read = open.receive.is_none();
-            if std::mem::take(&mut open.whole_body) {
-                self.exchanges.body_bytes -= queued;
+            let (read, wire) = (open.receive.is_none(), open.wire);
+            let cut = self.exchanges.take_send(exchange).is_some_and(|send| !send.fin_sent());
+            if let Some(call) = wire.filter(|_| cut) {
+                // The handler has still to end, and may wait for the rest of its argument.
+                self.outbox.push_control(Control::Record(Record::Abort { call }));
             }
             if read {
                 self.drop_exchange(exchange);
@@ -374,7 +379,7 @@ impl Session {
     }
 
     /// A content can't be read to its end.
-    fn fail_content(&mut self, now: Instant, id: ExchangeId, error: ContentError) {
+    fn fail_content(&mut self, id: ExchangeId, error: ContentError) {
         let Some(receive) = self.exchanges.get_mut(id).and_then(|exchange| exchange.receive.as_mut()) else {
             return;
         };
@@ -385,7 +390,7 @@ impl Session {
         let announce = receive.announce();
         self.exchanges.consume(freed);
         if self.is_collecting(id) {
-            self.end_collecting(now, id, Err(error));
+            self.end_collecting(id, Err(error));
         } else if announce {
             self.events.push_back(Event::Readable(id));
         }
@@ -410,7 +415,7 @@ impl Session {
         if !self.exchanges.is_ours(next) && next <= dialect2::MAX_CALL {
             return Err(Some(Violation::WrongSide));
         }
-        self.peer_draining = true;
+        let first = !std::mem::replace(&mut self.peer_draining, true);
         let refused = || Outcome::Error(Refusal::ShuttingDown.to_error("the peer is shutting down"));
         let untaken: Vec<CallId> = self.exchanges.ours.range(next..).map(|(_, call)| *call).collect();
         for call in untaken {
@@ -421,7 +426,9 @@ impl Session {
         for call in self.calls.queued() {
             self.end_unsent(call, refused());
         }
-        self.events.push_back(Event::Goodbye);
+        if first {
+            self.events.push_back(Event::Goodbye);
+        }
         Ok(())
     }
 

@@ -49,7 +49,7 @@ impl Session {
             packet.write(&Record::LinkCredit { limit });
         }
         while packet.len() < SMALL_TARGET
-            && let Some(id) = self.exchanges.credits.pop_front()
+            && let Some(id) = self.exchanges.credits.pop_first()
         {
             if let Some(credit) = self.credit_of(id, now) {
                 packet.write(&credit);
@@ -62,7 +62,6 @@ impl Session {
         let trip = self.exchanges.round_trip;
         let mut growth_left = *self.exchanges.growth_left();
         let exchange = self.exchanges.get_mut(id)?;
-        exchange.credit_queued = false;
         let call = exchange.wire?;
         let grow = |by| Exchanges::grow(&mut growth_left, by);
         let due = exchange.receive.as_mut()?.credit_due(now, trip, grow);
@@ -75,6 +74,8 @@ impl Session {
     fn write_entries(&mut self, packet: &mut PacketWriter, now: Instant) -> Option<Multipart> {
         while !packet.is_closed()
             && packet.len() < SMALL_TARGET
+            // It is a message of its own.
+            && (packet.is_empty() || !self.outbox.next_is_of_dialect_1())
             && let Some((place, entry)) = self.outbox.pop()
         {
             match entry {
@@ -83,12 +84,7 @@ impl Session {
                 }
                 Entry::Reply(answer) => match answer.name {
                     Name::Two(wire, _) => self.write_answer(packet, wire, place, answer),
-                    Name::One(_) if packet.is_empty() => return Some(self.encode_answer(answer)),
-                    Name::One(_) => {
-                        let key = answer.name.key().clone();
-                        self.outbox.put_back(place, Entry::Reply(answer), &key);
-                        return Some(packet.take());
-                    }
+                    Name::One(_) => return Some(self.encode_answer(answer)),
                 },
             }
         }
@@ -160,6 +156,13 @@ impl Session {
     }
 
     fn write_answer(&mut self, packet: &mut PacketWriter, call: u64, place: Place, answer: Answer) {
+        let key = answer.name.key();
+        if answer.is_end {
+            self.leaving.remove(key);
+            self.outbox.unblock(key);
+        } else if self.config.ordered_replies && key.is_given() && self.leaving.contains(key) {
+            return self.outbox.block(place, answer);
+        }
         let options = |metadata| Options { metadata, ..Options::default() };
         let body = match answer.payload {
             Payload::Result(ref body) => body.clone(),
@@ -171,10 +174,6 @@ impl Session {
             }
             _ => return packet.fail(call, &Failure::Cancelled, &options(answer.metadata)),
         };
-        let key = answer.name.key();
-        if self.config.ordered_replies && key.is_given() && self.leaving.contains(key) {
-            return self.outbox.block(place, answer);
-        }
         let whole = !answer.streamed && body.len() <= MAX_FIRST;
         if whole {
             let piece = first_piece(body, true, answer.compressed);
@@ -182,6 +181,7 @@ impl Session {
         }
         let Some(id) = self.exchanges.find(call) else { return };
         let Some(exchange) = self.exchanges.get_mut(id) else { return };
+        exchange.queued = None;
         let Some(send) = &mut exchange.send else { return };
         exchange.begun = true;
         let size = if answer.streamed { exchange.size } else { Some(body.len() as u64) };
@@ -207,13 +207,13 @@ impl Session {
             if link <= RECORD_COST {
                 return;
             }
-            let Some(id) = self.exchanges.next_turn() else { return };
+            let Some((id, place)) = self.exchanges.next_turn() else { return };
             let room = (MAX_PACKET - packet.len()).saturating_sub(DATA_HEAD).min(MAX_CHUNK);
             let Some(exchange) = self.exchanges.get_mut(id) else { continue };
             let (Some(send), Some(wire)) = (&mut exchange.send, exchange.wire) else { continue };
             let Some(data) = send.next(room, link) else {
                 if send.is_ready() {
-                    self.exchanges.keep_turn(id);
+                    self.exchanges.keep_turn(id, place);
                     return;
                 }
                 continue;
@@ -258,6 +258,8 @@ impl Session {
             self.leaving.remove(&key);
             self.outbox.unblock(&key);
         }
+        // It may have been put together, or have waited for that at the head of the queue.
+        self.start_gathering();
     }
 
     /// The credit that the peer gives each content from the start.

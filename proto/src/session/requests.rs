@@ -46,7 +46,7 @@ pub(super) struct Open {
     pub(super) name: Name,
     /// Urgency of its result.
     pub(super) urgency: u8,
-    cancelled: bool,
+    pub(super) cancelled: bool,
     /// When it is to be stopped.
     pub(super) deadline: Option<Instant>,
     /// Its result has begun.

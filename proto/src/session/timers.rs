@@ -95,6 +95,12 @@ impl Timers {
         Some(timer)
     }
 
+    /// Those of which there may be many.
+    #[cfg(feature = "fuzzing")]
+    pub(super) fn many(&self) -> impl Iterator<Item = Timer> {
+        self.table.iter().map(|(_, timer)| *timer)
+    }
+
     pub(super) fn clear(&mut self) {
         *self = Self::default();
     }

@@ -15,6 +15,7 @@ pub(super) use sending::{Sending, compress};
 pub(super) use table::Exchanges;
 
 use super::IncomingId;
+use super::outbox::Place;
 use crate::{CallId, OrderingKey};
 
 /// A call, from either end: one content to write and one to read.
@@ -119,7 +120,7 @@ pub(super) struct Exchange {
     pub(super) wire: Option<u64>,
     pub(super) urgency: u8,
     pub(super) send: Option<Sending>,
-    /// What is sent is one body, which was given as a whole.
+    /// All of what is sent has been given, and counts for the backlog.
     pub(super) whole_body: bool,
     /// Bytes of the whole of it, if they are known.
     pub(super) size: Option<u64>,
@@ -128,13 +129,14 @@ pub(super) struct Exchange {
     pub(super) receive: Option<Receiving>,
     /// The key of a result under way, which results of later calls wait for.
     pub(super) leaving: Option<OrderingKey>,
+    /// Where a result waits that has not begun to leave.
+    pub(super) queued: Option<Place>,
     /// OPEN or RESULT has left, and what is written may follow.
     pub(super) begun: bool,
     /// When what is put together has to be complete.
     pub(super) collect_deadline: Option<Instant>,
     /// The call is over; what is left is to be read, or to leave.
     pub(super) over: bool,
-    pub(super) credit_queued: bool,
 }
 
 impl Exchange {
@@ -148,10 +150,10 @@ impl Exchange {
             stopped: false,
             receive: None,
             leaving: None,
+            queued: None,
             begun: false,
             collect_deadline: None,
             over: false,
-            credit_queued: false,
         }
     }
 }

@@ -35,15 +35,24 @@ pub(in crate::session) struct Receiving {
     gather: Option<Gather>,
     /// Whether the owner knows that there is something to read.
     announced: bool,
-    /// The end was read, and the writer has not been told.
+    /// The end was read, and the writer has not been told, or has.
     end_due: bool,
+    end_told: bool,
     credited_at: Option<Instant>,
 }
 
+/// Pieces in one buffer.
 #[derive(Debug)]
 struct Waiting {
     bytes: Joined,
-    cost: u64,
+    /// What is read at a time. Not empty.
+    parts: VecDeque<Part>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    len: u32,
+    cost: u32,
     item: bool,
 }
 
@@ -58,8 +67,44 @@ impl Joined {
     fn into_bytes(self) -> Bytes {
         match self {
             Self::Whole(bytes) => bytes,
+            // What is left of a buffer that others have left may be much larger.
+            Self::Open(bytes) if bytes.capacity() / 4 > bytes.len() => Bytes::copy_from_slice(&bytes),
             Self::Open(bytes) => bytes.freeze(),
         }
+    }
+}
+
+impl Waiting {
+    fn cost(&self) -> u64 {
+        self.parts.iter().map(|part| u64::from(part.cost)).sum()
+    }
+
+    /// Adds a piece, if there is room.
+    fn join(&mut self, bytes: &[u8], added: Part) -> bool {
+        let Joined::Open(open) = &mut self.bytes else { return false };
+        if open.len() + bytes.len() > MAX_CHUNK || self.parts.len() > MAX_CHUNK / RECORD_COST as usize {
+            return false;
+        }
+        open.extend_from_slice(bytes);
+        match self.parts.back_mut().filter(|last| !last.item) {
+            Some(last) => {
+                last.len += added.len;
+                last.cost += added.cost;
+                last.item = added.item;
+            }
+            None => self.parts.push_back(added),
+        }
+        true
+    }
+
+    /// The first part, which is not the last, in a buffer of its own: nobody knows for how long it is kept.
+    fn split(&mut self) -> Option<(Bytes, Part)> {
+        let part = self.parts.pop_front()?;
+        let bytes = match &mut self.bytes {
+            Joined::Open(open) => Bytes::copy_from_slice(&open.split_to(part.len as usize)),
+            Joined::Whole(whole) => whole.split_to(part.len as usize),
+        };
+        Some((bytes, part))
     }
 }
 
@@ -96,6 +141,7 @@ impl Receiving {
             gather: None,
             announced: false,
             end_due: false,
+            end_told: false,
             credited_at: None,
         }
     }
@@ -152,23 +198,14 @@ impl Receiving {
     }
 
     fn push(&mut self, bytes: Bytes, cost: u64, item: bool) {
-        if bytes.len() <= JOIN_MAX
-            && let Some(last) = self.chunks.back_mut().filter(|last| !last.item)
-            && let Joined::Open(open) = &mut last.bytes
-            && open.len() + bytes.len() <= MAX_CHUNK
-        {
-            open.extend_from_slice(&bytes);
-            last.cost += cost;
-            last.item = item;
+        let part = Part { len: bytes.len() as u32, cost: cost as u32, item };
+        let small = bytes.len() <= JOIN_MAX;
+        if small && self.chunks.back_mut().is_some_and(|last| last.join(&bytes, part)) {
             return;
         }
         // Copied, for the packet that it came in may be much larger.
-        let bytes = match bytes.len() <= JOIN_MAX {
-            true if !item => Joined::Open(BytesMut::from(&bytes[..])),
-            true => Joined::Whole(Bytes::copy_from_slice(&bytes)),
-            false => Joined::Whole(bytes),
-        };
-        self.chunks.push_back(Waiting { bytes, cost, item });
+        let bytes = if small { Joined::Open(BytesMut::from(&bytes[..])) } else { Joined::Whole(bytes) };
+        self.chunks.push_back(Waiting { bytes, parts: VecDeque::from([part]) });
     }
 
     /// The next chunk, with what it had cost.
@@ -176,25 +213,39 @@ impl Receiving {
         if let Some(error) = self.failed {
             return Err(error);
         }
-        if let Some(Waiting { bytes, cost, item }) = self.chunks.pop_front() {
-            let bytes = bytes.into_bytes();
+        if let Some((bytes, Part { cost, item, .. })) = self.next_part() {
+            let cost = u64::from(cost);
             self.consumed += bytes.len() as u64;
             self.consumed_cost += cost;
             return Ok(Next::Chunk(Chunk { bytes, end_of_item: item }, cost));
         }
         if self.fin {
-            self.end_due = true;
+            self.end_read();
             return Ok(Next::End);
         }
         self.announced = false;
         Ok(Next::Pending)
     }
 
+    fn next_part(&mut self) -> Option<(Bytes, Part)> {
+        let first = self.chunks.front_mut()?;
+        if first.parts.len() > 1 {
+            return first.split();
+        }
+        let Waiting { bytes, mut parts } = self.chunks.pop_front()?;
+        Some((bytes.into_bytes(), parts.pop_front()?))
+    }
+
+    /// The writer is to be told once that all was taken.
+    fn end_read(&mut self) {
+        self.end_due = !std::mem::replace(&mut self.end_told, true);
+    }
+
     /// Nothing of it is wanted any more; what is given back to the link.
     pub(in crate::session) fn fail(&mut self, error: ContentError) -> u64 {
         self.failed.get_or_insert(error);
         self.gather = None;
-        self.chunks.drain(..).map(|chunk| chunk.cost).sum()
+        self.chunks.drain(..).map(|chunk| chunk.cost()).sum()
     }
 
     /// Whether the owner is to be told that there is something to read.
@@ -209,6 +260,11 @@ impl Receiving {
     /// Whether all of it is here, to be read.
     pub(in crate::session) fn is_readable(&self) -> bool {
         self.fin && self.failed.is_none() && self.gather.is_none()
+    }
+
+    /// Credit of what has not been taken.
+    pub(in crate::session) fn unread_cost(&self) -> u64 {
+        self.spent - self.consumed_cost
     }
 
     pub(in crate::session) fn has_failed(&self) -> bool {
@@ -241,8 +297,8 @@ impl Receiving {
     pub(in crate::session) fn advance_gathering(&mut self) -> (u64, Option<Result<Bytes, ContentError>>) {
         let Some(mut gather) = self.gather.take() else { return (0, None) };
         let mut freed = 0;
-        while let Some(Waiting { bytes, cost, .. }) = self.chunks.pop_front() {
-            let bytes = bytes.into_bytes();
+        while let Some(chunk) = self.chunks.pop_front() {
+            let (cost, bytes) = (chunk.cost(), chunk.bytes.into_bytes());
             self.consumed += bytes.len() as u64;
             self.consumed_cost += cost;
             freed += cost;
@@ -258,6 +314,7 @@ impl Receiving {
             }
         }
         if self.fin {
+            self.end_read();
             return (freed, Some(Ok(gather.body.freeze())));
         }
         self.gather = Some(gather);
@@ -300,6 +357,22 @@ impl Receiving {
         self.acknowledged_cost = self.consumed_cost;
         self.limit = self.consumed_cost.saturating_add(self.window);
         Some((self.consumed, self.limit))
+    }
+
+    /// Credit of what waits.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(in crate::session) fn held_cost(&self) -> u64 {
+        self.chunks.iter().map(Waiting::cost).sum()
+    }
+
+    #[cfg(test)]
+    pub(in crate::session) fn buffers(&self) -> usize {
+        self.chunks.len()
+    }
+
+    #[cfg(test)]
+    pub(in crate::session) fn window(&self) -> u64 {
+        self.window
     }
 
     /// By how much the window has been widened.

@@ -25,6 +25,8 @@ pub(in crate::session) struct Data {
 pub(in crate::session) struct Sending {
     pieces: VecDeque<(Bytes, bool)>,
     queued: usize,
+    /// Bytes that come before the others, and wait elsewhere.
+    ahead: usize,
     /// Bytes of content that have left.
     offset: u64,
     spent: u64,
@@ -35,8 +37,8 @@ pub(in crate::session) struct Sending {
     pub(in crate::session) compress: bool,
     /// Somebody waits for room or for an acknowledgement.
     pub(in crate::session) watched: bool,
-    /// It stands in the lane of those that have something to send.
-    pub(in crate::session) in_lane: bool,
+    /// Its place in the lane of those that have something to send.
+    pub(in crate::session) place: Option<u64>,
 }
 
 impl Sending {
@@ -44,6 +46,7 @@ impl Sending {
         Self {
             pieces: VecDeque::new(),
             queued: 0,
+            ahead: 0,
             offset: 0,
             spent: 0,
             limit,
@@ -52,8 +55,13 @@ impl Sending {
             fin_sent: false,
             compress,
             watched: false,
-            in_lane: false,
+            place: None,
         }
+    }
+
+    /// Follows `ahead` bytes that will be given to [`begin`](Self::begin).
+    pub(in crate::session) fn after(self, ahead: usize) -> Self {
+        Self { ahead, ..self }
     }
 
     pub(in crate::session) fn push(&mut self, bytes: Bytes, item: bool) {
@@ -66,6 +74,7 @@ impl Sending {
     /// What follows a first piece that has left, ahead of what was written since.
     pub(in crate::session) fn begin(&mut self, left: usize, rest: Bytes, item: bool) {
         self.offset = left as u64;
+        self.ahead = 0;
         if !rest.is_empty() {
             self.queued += rest.len();
             self.pieces.push_front((rest, item));
@@ -88,8 +97,9 @@ impl Sending {
         self.queued
     }
 
-    pub(in crate::session) fn offset(&self) -> u64 {
-        self.offset
+    /// Bytes that were given to be sent.
+    pub(in crate::session) fn written(&self) -> u64 {
+        self.offset + (self.ahead + self.queued) as u64
     }
 
     pub(in crate::session) fn acknowledged(&self) -> u64 {

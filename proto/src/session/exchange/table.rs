@@ -1,9 +1,12 @@
 //! The exchanges of one link: numbers, turns, credit of the link, and what is put together.
 
-use std::collections::{BTreeMap, VecDeque};
+#[cfg(feature = "fuzzing")]
+mod audit;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use super::{Exchange, ExchangeId};
+use super::{Exchange, ExchangeId, Sending};
 use crate::CallId;
 use crate::session::IncomingId;
 use crate::wire::dialect2::MAX_CALL;
@@ -14,8 +17,11 @@ const LANES: usize = 8;
 /// Every so many records, the least urgent that wait get one, lest they starve.
 const STARVED_AFTER: u32 = 8;
 
-/// Credit of the link is given again when this part of its window has been used.
+/// Credit of the link is given again when this part of what nothing is held in has been used.
 const CREDIT_STEP: u64 = 4;
+
+/// Windows are widened by this part of the link's in all.
+const GROWTH_PART: u64 = 8;
 
 /// What a session knows of its calls in dialect 2.
 #[derive(Debug)]
@@ -27,10 +33,12 @@ pub(in crate::session) struct Exchanges {
     pub(in crate::session) theirs: BTreeMap<u64, IncomingId>,
     pub(in crate::session) next_ours: u64,
     pub(in crate::session) next_theirs: u64,
-    lanes: [VecDeque<ExchangeId>; LANES],
+    /// Those that have something to send, in the order of their turns.
+    lanes: [BTreeMap<u64, ExchangeId>; LANES],
+    next_place: u64,
     turn: u32,
     /// Exchanges that have credit to give.
-    pub(in crate::session) credits: VecDeque<ExchangeId>,
+    pub(in crate::session) credits: BTreeSet<ExchangeId>,
     /// What DATA to the peer may cost in all, and has.
     pub(in crate::session) link_limit: u64,
     pub(in crate::session) link_spent: u64,
@@ -44,6 +52,8 @@ pub(in crate::session) struct Exchanges {
     pub(in crate::session) gathering: BTreeMap<ExchangeId, usize>,
     gathered: usize,
     pub(in crate::session) gather_queue: VecDeque<(ExchangeId, usize)>,
+    /// Those that there is room for are being started.
+    pub(in crate::session) is_starting: bool,
     /// The shortest time that an answer took.
     pub(in crate::session) round_trip: Option<Duration>,
 }
@@ -71,17 +81,19 @@ impl Exchanges {
             next_ours: u64::from(!connector),
             next_theirs: u64::from(connector),
             lanes: Default::default(),
+            next_place: 0,
             turn: 0,
-            credits: VecDeque::new(),
+            credits: BTreeSet::new(),
             link_limit: 0,
             link_spent: 0,
             link: LinkCredit { window: link_window, limit: link_window, spent: 0, consumed: 0 },
             body_bytes: 0,
-            growth_left: link_window / 8,
+            growth_left: link_window / GROWTH_PART,
             gather_limit,
             gathering: BTreeMap::new(),
             gathered: 0,
             gather_queue: VecDeque::new(),
+            is_starting: false,
             round_trip: None,
         }
     }
@@ -96,20 +108,37 @@ impl Exchanges {
 
     /// Forgets an exchange; gives back what nobody will take.
     pub(in crate::session) fn remove(&mut self, id: ExchangeId) -> Option<Exchange> {
-        let mut exchange = *self.table.remove(&id)?;
+        self.take_send(id);
+        self.take_receive(id);
+        let exchange = *self.table.remove(&id)?;
         self.end_gathering(id);
-        if let Some(receive) = &mut exchange.receive {
+        self.credits.remove(&id);
+        if let (ExchangeId::Theirs(_), Some(wire)) = (id, exchange.wire) {
+            self.theirs.remove(&wire);
+        }
+        Some(exchange)
+    }
+
+    /// Nothing more of a content is read.
+    pub(in crate::session) fn take_receive(&mut self, id: ExchangeId) {
+        if let Some(mut receive) = self.get_mut(id).and_then(|exchange| exchange.receive.take()) {
             let freed = receive.fail(super::ContentError::NotOpen);
             self.consume(freed);
             self.growth_left += receive.growth();
         }
-        if let (ExchangeId::Theirs(_), Some(wire)) = (id, exchange.wire) {
-            self.theirs.remove(&wire);
+    }
+
+    /// Nothing more of a content is sent.
+    pub(in crate::session) fn take_send(&mut self, id: ExchangeId) -> Option<Sending> {
+        let exchange = self.table.get_mut(&id)?;
+        let send = exchange.send.take()?;
+        if let Some(place) = send.place {
+            self.lanes[lane(exchange)].remove(&place);
         }
-        if let Some(send) = exchange.send.as_ref().filter(|_| exchange.whole_body) {
+        if std::mem::take(&mut exchange.whole_body) {
             self.body_bytes -= send.queued();
         }
-        Some(exchange)
+        Some(send)
     }
 
     pub(in crate::session) fn len(&self) -> usize {
@@ -144,42 +173,41 @@ impl Exchanges {
 
     /// Puts an exchange in its lane, if it has something to send and credit for it.
     pub(in crate::session) fn schedule(&mut self, id: ExchangeId) {
+        self.next_place += 1;
+        self.take_place(id, self.next_place);
+    }
+
+    fn take_place(&mut self, id: ExchangeId, place: u64) {
         let Some(exchange) = self.table.get_mut(&id) else { return };
-        let urgency = usize::from(exchange.urgency).min(LANES - 1);
+        let lane = lane(exchange);
         if exchange.begun
             && let Some(send) = &mut exchange.send
-            && !send.in_lane
+            && send.place.is_none()
             && send.is_ready()
         {
-            send.in_lane = true;
-            self.lanes[urgency].push_back(id);
+            send.place = Some(place);
+            self.lanes[lane].insert(place, id);
         }
     }
 
-    /// Whose turn it is to send a record.
-    pub(in crate::session) fn next_turn(&mut self) -> Option<ExchangeId> {
-        let filled = |lane: &&mut VecDeque<ExchangeId>| !lane.is_empty();
+    /// Whose turn it is to send a record, and what to give to [`keep_turn`](Self::keep_turn).
+    pub(in crate::session) fn next_turn(&mut self) -> Option<(ExchangeId, u64)> {
+        let filled = |lane: &&mut BTreeMap<u64, ExchangeId>| !lane.is_empty();
         self.turn = self.turn.wrapping_add(1);
         let lane = match self.turn.is_multiple_of(STARVED_AFTER) {
             true => self.lanes.iter_mut().rev().find(filled),
             false => self.lanes.iter_mut().find(filled),
         };
-        let id = lane?.pop_front()?;
+        let (place, id) = lane?.pop_first()?;
         if let Some(send) = self.get_mut(id).and_then(|exchange| exchange.send.as_mut()) {
-            send.in_lane = false;
+            send.place = None;
         }
-        Some(id)
+        Some((id, place))
     }
 
     /// Its turn was of no use for want of the link's credit: it keeps its place.
-    pub(in crate::session) fn keep_turn(&mut self, id: ExchangeId) {
-        if let Some(exchange) = self.table.get_mut(&id) {
-            let urgency = usize::from(exchange.urgency).min(LANES - 1);
-            if let Some(send) = exchange.send.as_mut().filter(|send| !send.in_lane) {
-                send.in_lane = true;
-                self.lanes[urgency].push_front(id);
-            }
-        }
+    pub(in crate::session) fn keep_turn(&mut self, id: ExchangeId, place: u64) {
+        self.take_place(id, place);
     }
 
     pub(in crate::session) fn link_credit(&self) -> u64 {
@@ -203,8 +231,10 @@ impl Exchanges {
 
     /// The link's limit to tell the peer, if it is time to.
     pub(in crate::session) fn link_credit_due(&mut self) -> Option<u64> {
+        // Not of the window: contents that nobody reads may hold most of it, and the others go on with the rest.
+        let free = self.link.window.saturating_sub(self.held());
         let target = self.link.consumed.saturating_add(self.link.window);
-        if target.saturating_sub(self.link.limit) < (self.link.window / CREDIT_STEP).max(1) {
+        if target.saturating_sub(self.link.limit) < (free / CREDIT_STEP).max(1) {
             return None;
         }
         self.link.limit = target;
@@ -218,10 +248,8 @@ impl Exchanges {
 
     /// Notes that an exchange may have credit to give.
     pub(in crate::session) fn owe_credit(&mut self, id: ExchangeId) {
-        if let Some(exchange) = self.get_mut(id)
-            && !std::mem::replace(&mut exchange.credit_queued, true)
-        {
-            self.credits.push_back(id);
+        if self.table.contains_key(&id) {
+            self.credits.insert(id);
         }
     }
 
@@ -269,9 +297,20 @@ impl Exchanges {
         self.theirs.clear();
         self.lanes = Default::default();
         self.credits.clear();
+        let unread = self.table.values().filter_map(|exchange| exchange.receive.as_ref());
+        let (held, growth) = unread.fold((0, 0), |(held, growth), receive| {
+            (held + receive.unread_cost(), growth + receive.growth())
+        });
+        self.link.consumed = self.link.spent - held;
+        self.growth_left = self.link.window / GROWTH_PART - growth;
         self.body_bytes = 0;
         self.gathering.clear();
         self.gathered = 0;
         self.gather_queue.clear();
     }
+}
+
+/// The lane of an exchange.
+fn lane(exchange: &Exchange) -> usize {
+    usize::from(exchange.urgency).min(LANES - 1)
 }

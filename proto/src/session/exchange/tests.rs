@@ -1,5 +1,7 @@
 //! The two halves of a content, without a session.
 
+mod props;
+
 use std::time::{Duration, Instant};
 
 use super::receiving::{Next, Receiving};
@@ -115,6 +117,25 @@ fn tiny_pieces_and_items_do_not_pin_what_they_came_in() {
         receive.take(n as u64, piece).unwrap();
     }
     assert!(packet.is_unique());
+}
+
+#[test]
+fn tiny_items_share_buffers_and_come_out_one_by_one() {
+    let mut receive = Receiving::new(1 << 20, None);
+    for n in 0..10_000 {
+        let piece = Piece { bytes: vec![n as u8; n % 2].into(), item: n % 5 != 3, ..Piece::default() };
+        receive.take((n / 2) as u64, piece).unwrap();
+    }
+    assert!(receive.buffers() <= 10, "{}", receive.buffers());
+    let (mut read, mut ends, mut costs) = (0, 0, 0);
+    while let Ok(Next::Chunk(chunk, cost)) = receive.next() {
+        read += chunk.bytes.len();
+        ends += usize::from(chunk.end_of_item);
+        costs += cost;
+    }
+    // Without content and end of an item there is nothing to be read, and nothing to be given back later.
+    assert_eq!((read, ends), (5_000, 8_000));
+    assert_eq!(costs, 5_000 + 9_000 * RECORD_COST);
 }
 
 #[test]

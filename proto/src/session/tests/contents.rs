@@ -8,7 +8,7 @@ fn body(len: usize) -> Bytes {
     (0..len).map(|n| (n / 7) as u8).collect::<Vec<_>>().into()
 }
 
-fn data(call: u64, offset: u64, content: Piece) -> Record {
+pub(super) fn data(call: u64, offset: u64, content: Piece) -> Record {
     Record::Data { call, offset, content }
 }
 
@@ -188,7 +188,7 @@ fn the_link_as_a_whole_has_credit_too() {
     exchange(&mut a, &mut b);
     let requests = [request(&mut b), request(&mut b), request(&mut b), request(&mut b)];
     let held = b.session.held_bytes();
-    assert!(held <= 300_000 && held >= 300_000 - RECORD_COST, "{held}");
+    assert!((300_000 - RECORD_COST..=300_000).contains(&held), "{held}");
     // A small call needs no credit.
     a.invoke("small");
     exchange(&mut a, &mut b);
@@ -207,6 +207,27 @@ fn the_link_as_a_whole_has_credit_too() {
     let done =
         b.events().into_iter().filter(|event| matches!(event, Event::Collected { body: Ok(_), .. })).count();
     assert_eq!(done, 4);
+}
+
+#[test]
+fn contents_that_nobody_reads_hold_up_no_other_while_there_is_room() {
+    let config = SessionConfig { stream_window: 80_000, link_window: 100_000, ..two() };
+    let (mut a, mut b) = pair2(two(), config);
+    let unread = a.session.invoke(a.now, Call::new("unread", body(1 << 20))).unwrap();
+    exchange(&mut a, &mut b);
+    let _ = request(&mut b);
+    assert!(b.session.held_bytes() > 79_000);
+    for _ in 0..3 {
+        a.session.invoke(a.now, Call::new("read", body(200_000))).unwrap();
+        exchange(&mut a, &mut b);
+        let read = request(&mut b);
+        b.collect(theirs(&read));
+        exchange(&mut a, &mut b);
+        assert_eq!(b.collected(), Ok(body(200_000)));
+        b.session.reply(read.id, ok("1")).unwrap();
+        exchange(&mut a, &mut b);
+    }
+    a.session.abandon(unread);
 }
 
 #[test]
@@ -266,6 +287,45 @@ fn a_writer_learns_what_its_reader_has_taken() {
 }
 
 #[test]
+fn a_writer_learns_once_that_all_was_taken() {
+    for collect in [false, true] {
+        let (mut a, mut b) = pair2(two(), two());
+        let up = a.invoke_streamed();
+        a.write(up, body(20_000)).unwrap();
+        a.session.contents().finish(up).unwrap();
+        exchange(&mut a, &mut b);
+        let request = request(&mut b);
+        if collect {
+            b.collect(theirs(&request));
+        } else {
+            assert!(b.read_all(theirs(&request)).1 && b.read_all(theirs(&request)).1);
+        }
+        let said = b.sent();
+        assert_eq!(said.len(), 1);
+        said.into_iter().for_each(|packet| a.hear(packet));
+        let acknowledged = Acknowledged { written: 20_000, consumed: 20_000 };
+        assert_eq!(a.session.contents().acknowledged(up), Ok(acknowledged));
+        if !collect {
+            assert_eq!(b.read(theirs(&request)), Ok(Read::End));
+            assert_eq!(b.sent_records(), []);
+        }
+    }
+}
+
+#[test]
+fn what_a_call_begins_with_counts_as_written_before_it_leaves() {
+    let (mut a, mut b) = pair2(two(), two());
+    let call = Call { streamed: true, ..Call::new("m", body(20_000)) };
+    let up = ExchangeId::Ours(a.session.invoke(a.now, call).unwrap());
+    let written = |a: &mut Side| a.session.contents().acknowledged(up).unwrap().written;
+    assert_eq!(written(&mut a), 20_000);
+    a.write(up, "more").unwrap();
+    assert_eq!(written(&mut a), 20_004);
+    exchange(&mut a, &mut b);
+    assert_eq!(written(&mut a), 20_004);
+}
+
+#[test]
 fn a_writer_is_held_up_at_its_buffer_and_told_when_there_is_room() {
     let config = SessionConfig { stream_buffer: 1_000, ..two() };
     let (mut a, mut b) = pair2(config, two());
@@ -313,6 +373,26 @@ fn a_result_ends_the_argument() {
     exchange(&mut a, &mut b);
     assert!(a.session.is_idle() && b.session.is_idle());
     assert_eq!(b.session.held_bytes(), 0);
+}
+
+#[test]
+fn a_complete_result_ends_an_argument_that_its_handler_still_reads() {
+    let (mut a, mut b) = pair2(two(), two());
+    let up = a.invoke_streamed();
+    a.write(up, "some").unwrap();
+    exchange(&mut a, &mut b);
+    let request = request(&mut b);
+    let id = theirs(&request);
+    assert_eq!(b.read_all(id), (b"some".to_vec(), false));
+    b.session.begin_reply(request.id, false, Metadata::new(), None).unwrap();
+    b.session.contents().finish(id).unwrap();
+    exchange(&mut a, &mut b);
+    assert!(a.events().iter().any(|event| matches!(event, Event::Response { .. })));
+    assert_eq!(a.write(up, "more"), Err(WriteError::NotOpen));
+    assert!(b.events().contains(&Event::Readable(id)));
+    assert_eq!(b.read(id), Err(ContentError::Aborted));
+    b.session.reply(request.id, Reply::End).unwrap();
+    assert!(b.session.is_idle());
 }
 
 #[test]
@@ -381,6 +461,7 @@ fn a_streamed_result_needs_dialect_2() {
     assert_eq!(result, Err(ReplyError::NeedsDialect2));
     let [(1, Payload::Error(info))] = &side.said()[..] else { panic!("an ERROR") };
     assert_eq!(Refusal::of(info), Some(Refusal::Unsupported));
+    assert!(Refusal::Unsupported.may_have_run(), "its handler has run");
 }
 
 #[test]
@@ -402,6 +483,64 @@ fn cancelling_lets_go_of_everything_on_both_sides() {
     exchange(&mut a, &mut b);
     assert!(a.session.is_idle() && b.session.is_idle());
     assert_eq!((a.session.held_bytes(), b.session.held_bytes()), (0, 0));
+}
+
+#[test]
+fn whoever_writes_a_result_that_nobody_waits_for_is_told() {
+    for begun in [false, true] {
+        let (mut a, mut b) = pair2(two(), SessionConfig { stream_buffer: 1, ..two() });
+        let call = a.invoke("m");
+        exchange(&mut a, &mut b);
+        let request = request(&mut b);
+        let id = theirs(&request);
+        let begin = |b: &mut Side| b.session.begin_reply(request.id, false, Metadata::new(), None);
+        if begun {
+            begin(&mut b).unwrap();
+            b.write(id, body(1 << 20)).unwrap();
+            assert_eq!(b.session.contents().room(id), Ok(0));
+        }
+        a.session.abandon(call);
+        exchange(&mut a, &mut b);
+        let cancelled = Event::CancelRequested(request.id);
+        if begun {
+            assert_eq!(b.events(), [Event::Writable(id), cancelled]);
+        } else {
+            assert_eq!(b.events(), [cancelled]);
+            begin(&mut b).unwrap();
+        }
+        assert_eq!(b.write(id, "more"), Err(WriteError::Stopped));
+        b.session.reply(request.id, Reply::Failure(ErrorInfo::new("E", "e"))).unwrap();
+        exchange(&mut a, &mut b);
+        assert!(b.session.is_idle());
+    }
+}
+
+#[test]
+fn a_result_that_comes_after_the_cancellation_does_not_wait_for_credit() {
+    for streamed in [false, true] {
+        let (mut a, mut b) = pair2(two(), two());
+        let key = OrderingKey::text("k");
+        let [first, second] =
+            [1, 2].map(|_| a.session.invoke(a.now, Call { key: key.clone(), ..call("m") }).unwrap());
+        exchange(&mut a, &mut b);
+        let requests = [request(&mut b), request(&mut b)];
+        let id = theirs(&requests[0]);
+        if streamed {
+            b.session.begin_reply(requests[0].id, false, Metadata::new(), None).unwrap();
+            b.session.contents().write(id, body(1 << 20), true).unwrap();
+            exchange(&mut a, &mut b);
+        }
+        a.session.abandon(first);
+        exchange(&mut a, &mut b);
+        assert_eq!(b.events().last(), Some(&Event::CancelRequested(requests[0].id)));
+        // It had ended by itself.
+        let reply = if streamed { Reply::End } else { Reply::result(body(1 << 20)) };
+        b.session.reply(requests[0].id, reply).unwrap();
+        b.session.reply(requests[1].id, ok("2")).unwrap();
+        exchange(&mut a, &mut b);
+        assert_eq!(a.events().last(), Some(&ended(second, Outcome::Result("2".into()))));
+        assert!(b.session.is_idle() && b.session.queued_bytes() == 0);
+    }
 }
 
 #[test]
@@ -452,6 +591,60 @@ fn results_of_one_key_leave_one_after_the_other() {
     assert_eq!(order, [none, first, second]);
     let ([first, second, none], order) = keyed(false);
     assert_eq!(order, [second, none, first]);
+}
+
+#[test]
+fn failures_and_urgent_results_wait_for_the_result_before_theirs() {
+    let (mut a, mut b) = pair2(two(), two());
+    let calls = [(0, 3), (1, 3), (2, 3), (3, 0)].map(|(_, urgency)| {
+        let key = OrderingKey::text("k");
+        a.session.invoke(a.now, Call { key, urgency, ..Call::new("m", "") }).unwrap()
+    });
+    exchange(&mut a, &mut b);
+    let mut requests = [(); 4].map(|()| request(&mut b)).into_iter();
+    let mut reply = |b: &mut Side, reply| b.session.reply(requests.next().unwrap().id, reply).unwrap();
+    reply(&mut b, Reply::result(body(3 << 20)));
+    reply(&mut b, Reply::Failure(ErrorInfo::new("E", "e")));
+    reply(&mut b, ok("third"));
+    exchange(&mut b, &mut a);
+    // The one before it has been set aside by now.
+    reply(&mut b, ok("fourth"));
+    let events = exchange_collecting(&mut b, &mut a);
+    let order: Vec<CallId> = events
+        .into_iter()
+        .filter_map(|event| if let Event::Ended { call, .. } = event { Some(call) } else { None })
+        .collect();
+    assert_eq!(order, calls);
+    assert!(a.session.is_idle() && b.session.is_idle());
+}
+
+#[test]
+fn a_result_that_fails_keeps_its_turn() {
+    for has_begun in [false, true] {
+        let (mut a, mut b) = pair2(two(), two());
+        let calls = [3, 0].map(|urgency| {
+            let key = OrderingKey::text("k");
+            a.session.invoke(a.now, Call { key, urgency, ..Call::new("m", "") }).unwrap()
+        });
+        exchange(&mut a, &mut b);
+        let requests = [request(&mut b), request(&mut b)];
+        b.session.begin_reply(requests[0].id, false, Metadata::new(), None).unwrap();
+        if has_begun {
+            exchange(&mut a, &mut b);
+        }
+        b.session.reply(requests[1].id, ok("second")).unwrap();
+        if has_begun {
+            exchange(&mut a, &mut b);
+        }
+        b.session.reply(requests[0].id, Reply::Failure(ErrorInfo::new("E", "e"))).unwrap();
+        exchange(&mut a, &mut b);
+        let order = a.events().into_iter().filter_map(|event| match event {
+            Event::Ended { call, .. } => Some(call),
+            _ => None,
+        });
+        assert_eq!(order.collect::<Vec<_>>(), calls);
+        assert!(b.session.is_idle() && b.session.leaving.is_empty());
+    }
 }
 
 #[test]
@@ -540,6 +733,16 @@ fn credit_that_was_not_given_can_not_be_used() {
 }
 
 #[test]
+fn nothing_is_held_once_the_session_is_over() {
+    let (mut a, mut b) = pair2(two(), two());
+    a.session.invoke(a.now, Call::new("m", body(100_000))).unwrap();
+    exchange(&mut a, &mut b);
+    assert!(b.session.held_bytes() > 0);
+    b.session.close(CloseCause::LinkLost);
+    assert_eq!(b.session.held_bytes(), 0);
+}
+
+#[test]
 fn late_content_gives_its_credit_back() {
     let mut side = binder(SessionConfig { link_window: 300_000, ..two() });
     for call in 0..100 {
@@ -617,6 +820,55 @@ fn bodies_that_are_put_together_wait_for_room() {
 }
 
 #[test]
+fn bodies_that_wait_for_room_get_it_when_the_one_before_is_given_up() {
+    let config = SessionConfig { max_reassembly: 1, ..two() };
+    for gives_up in ["cancelled", "answered", "stopped", "answered at length"] {
+        let (mut a, mut b) = pair2(two(), config.clone());
+        let up = a.invoke_streamed();
+        a.session.invoke(a.now, Call::new("m", body(100_000))).unwrap();
+        exchange(&mut a, &mut b);
+        let [first, second] = [request(&mut b), request(&mut b)];
+        b.collect(theirs(&first));
+        b.collect(theirs(&second));
+        b.events();
+        match (gives_up, up) {
+            ("cancelled", ExchangeId::Ours(call)) => {
+                a.session.abandon(call);
+                exchange(&mut a, &mut b);
+                b.session.reply(first.id, Reply::Cancelled).unwrap();
+            }
+            ("answered", _) => b.session.reply(first.id, ok("1")).unwrap(),
+            ("answered at length", _) => b.session.reply(first.id, Reply::result(body(1 << 20))).unwrap(),
+            _ => b.session.contents().stop(theirs(&first)),
+        }
+        exchange(&mut a, &mut b);
+        assert_eq!(b.collected(), Ok(body(100_000)), "{gives_up}");
+        assert_eq!(b.session.poll_timeout(), None, "{gives_up}");
+    }
+}
+
+#[test]
+fn any_number_of_bodies_may_wait_for_room_and_be_complete() {
+    let waiting = 5_000;
+    let config = SessionConfig { max_reassembly: 1, max_requests: waiting + 1, ..two() };
+    let mut side = binder(config);
+    for n in 0..=waiting as u64 {
+        side.hear_records(&[open(2 * n, part("")), data(2 * n, 0, part("1"))]);
+        let asked = request(&mut side);
+        if n > 0 {
+            side.hear_records(&[data(2 * n, 1, whole("2"))]);
+        }
+        side.events();
+        side.collect(theirs(&asked));
+    }
+    assert_eq!(side.session.exchanges.gather_queue.len(), waiting);
+    side.hear_records(&[data(0, 1, whole("2"))]);
+    let events = side.events();
+    assert_eq!(events.len(), waiting + 1);
+    assert!(events.iter().all(|event| matches!(event, Event::Collected { body: Ok(_), .. })));
+}
+
+#[test]
 fn a_body_that_is_never_complete_is_dropped_by_age() {
     let mut side = binder(two());
     let options = Options { size: Some(128 * 1024), ..Options::default() };
@@ -640,6 +892,18 @@ fn a_body_that_is_never_complete_is_dropped_by_age() {
     side.hear_records(&[Record::Cancel { call: 2 }]);
     side.session.reply(asked.id, Reply::Cancelled).unwrap();
     assert_eq!(side.session.poll_timeout(), None);
+}
+
+#[test]
+fn a_window_that_was_widened_makes_room_for_others_when_its_body_is_complete() {
+    let config = SessionConfig { stream_window: 20_000, link_window: 1_000_000, ..two() };
+    let (mut a, mut b) = pair2(two(), config);
+    b.session.exchanges.round_trip = Some(Duration::from_secs(1));
+    let room = *b.session.exchanges.growth_left();
+    a.session.invoke(a.now, Call::new("m", body(1 << 20))).unwrap();
+    let events = exchange_collecting(&mut a, &mut b);
+    assert!(matches!(events[..], [Event::Request(_), Event::Collected { body: Ok(_), .. }]));
+    assert_eq!(*b.session.exchanges.growth_left(), room);
 }
 
 #[test]

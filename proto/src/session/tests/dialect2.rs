@@ -151,6 +151,17 @@ fn a_call_brings_metadata_remaining_time_and_urgency() {
 }
 
 #[test]
+fn metadata_counts_for_the_queue_and_its_limit() {
+    let (mut a, _) = pair2(SessionConfig { max_outgoing_bytes: 1_000, ..two() }, two());
+    let mut metadata = Metadata::new();
+    metadata.insert("name", vec![0; 400]).unwrap();
+    let call = Call { metadata, ..Call::new("m", "") };
+    a.session.invoke(a.now, call.clone()).unwrap();
+    let full = InvokeError::QueueFull { queued: 256 + 1 + 404, limit: 1_000 };
+    assert_eq!(a.session.invoke(a.now, call), Err(full));
+}
+
+#[test]
 fn metadata_does_not_travel_in_dialect_1_and_says_so() {
     let mut metadata = Metadata::new();
     metadata.insert("trace", "42").unwrap();
@@ -338,6 +349,26 @@ fn nothing_of_dialect_1_is_understood_but_probes_are() {
         [Event::Anomaly(Anomaly::NotAMessage), Event::Anomaly(Anomaly::NotAMessage)]
     ));
     assert_eq!(side.sent(), [Multipart::new(PONG, Bytes::new(), "p".into())]);
+}
+
+#[test]
+fn answers_to_what_came_before_the_handshake_are_messages_of_their_own() {
+    let mut side = Side::new(Role::Connector, two());
+    side.session.invoke(side.now, Call { urgency: 0, ..call("urgent") }).unwrap();
+    side.session.handle_connected(side.now);
+    // It can't be read, and is refused.
+    let id = RequestId { seq: 1, method: "m".into(), key: OrderingKey::none() };
+    let request = Message { id, payload: Payload::Function("no block".into()), compressed: false };
+    let [marker, header, _] = Encoder::default().encode(&request).into_three().unwrap();
+    side.hear(Multipart::new(marker, header, Bytes::from_static(b"\xc1")));
+    let credit = Some(crate::wire::Credit { stream: 1024, link: 1024 });
+    let hello = Hello { dialects: 0b11, nonce: [9; NONCE_LEN], max_body: 1 << 20, credit };
+    side.hear(Multipart::new(PONG, hello.encode(), Bytes::new()));
+    let sent = side.sent();
+    let packets: Vec<usize> = sent.iter().map(|message| message.frames().len()).collect();
+    assert_eq!(packets, [3, 3, 1, 3], "hello, probe, the call, the refusal");
+    side.hear(Multipart::new(PING, Bytes::new(), Bytes::new()));
+    assert_eq!(side.sent().len(), 1, "it is still heard");
 }
 
 #[test]

@@ -170,7 +170,8 @@ fn an_execution_has_so_much_time() {
 fn a_refusal_is_known_by_its_name() {
     for refusal in Refusal::ALL {
         assert_eq!(Refusal::of(&refusal.to_error("detail")), Some(refusal));
-        let ran = [Refusal::ReplyTooLarge, Refusal::ExecutionTimedOut].contains(&refusal);
+        let ran =
+            [Refusal::ReplyTooLarge, Refusal::ExecutionTimedOut, Refusal::Unsupported].contains(&refusal);
         assert_eq!(refusal.may_have_run(), ran);
     }
     assert_eq!(Refusal::of(&ErrorInfo::new("KeyError", "Busy")), None);

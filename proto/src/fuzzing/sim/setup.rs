@@ -1,0 +1,91 @@
+//! What a simulation is made of: how many there are, and their limits.
+
+use std::time::{Duration, Instant};
+
+use super::chance::Chance;
+use super::host::Seat;
+use super::wire::{Kind, Wire};
+use crate::scheduler::{KeyScope, OrderingMode, SchedulerConfig};
+use crate::session::{Dialect, Keepalive, Role, Session, SessionConfig};
+use crate::wire::NONCE_LEN;
+use crate::{CallId, PeerId};
+
+pub(super) struct Setup {
+    schedulers: Vec<SchedulerConfig>,
+    /// Of the binder, then of each connector.
+    sessions: Vec<SessionConfig>,
+    kinds: Vec<Kind>,
+}
+
+impl Setup {
+    pub(super) fn new(chance: &mut Chance<'_>) -> Self {
+        let connectors = 1 + chance.below(3);
+        let schedulers: Vec<_> = (0..=connectors).map(|_| scheduler(chance)).collect();
+        let sessions = schedulers.iter().map(|scheduler| session(chance, scheduler)).collect();
+        let kind = |chance: &mut Chance<'_>| match chance.below(12) {
+            0..7 => Kind::Messages,
+            7..11 => Kind::Zmtp,
+            // It takes most of the time there is.
+            _ => chance.pick(&[Kind::Zmtp, Kind::Zmtp, Kind::Curve]),
+        };
+        Self { kinds: (0..connectors).map(|_| kind(chance)).collect(), schedulers, sessions }
+    }
+
+    pub(super) fn connectors(&self) -> usize {
+        self.kinds.len()
+    }
+
+    pub(super) fn scheduler(&self, host: usize) -> SchedulerConfig {
+        self.schedulers[host].clone()
+    }
+
+    pub(super) fn config(&self, link: usize, side: usize) -> SessionConfig {
+        self.sessions[if side == 1 { 0 } else { 1 + link }].clone()
+    }
+
+    pub(super) fn session(&self, seat: Seat, first_call: CallId, now: Instant) -> Session {
+        let role = if seat.side == 0 { Role::Connector } else { Role::Binder };
+        let PeerId(number) = seat.peer;
+        let mut nonce = [0; NONCE_LEN];
+        nonce[..8].copy_from_slice(&number.to_be_bytes());
+        Session::new(role, self.config(seat.link, seat.side), nonce, first_call, now)
+    }
+
+    pub(super) fn wire(&self, link: usize, chance: &mut Chance<'_>, now: Instant) -> Wire {
+        Wire::new(self.kinds[link], 1 + chance.size(200_000), now)
+    }
+}
+
+fn scheduler(chance: &mut Chance<'_>) -> SchedulerConfig {
+    SchedulerConfig::default()
+        .with_mode(chance.pick(&[
+            OrderingMode::Unordered,
+            OrderingMode::ExitOrdered,
+            OrderingMode::KeySerialized,
+        ]))
+        .with_scope(chance.pick(&[KeyScope::Global, KeyScope::PerPeer]))
+        .with_max_running(chance.pick(&[1, 3, 100]))
+        .with_max_waiting_per_peer(chance.pick(&[2, 100]))
+}
+
+fn session(chance: &mut Chance<'_>, scheduler: &SchedulerConfig) -> SessionConfig {
+    let stream_window = chance.pick(&[1024, 5_000, 40_000, 256 * 1024]);
+    // Where calls or bodies wait with the link's credit for those that need some, its window has to be wide.
+    let roomy =
+        scheduler.max_running < 100 || scheduler.mode == OrderingMode::KeySerialized || chance.one_in(2);
+    let keepalive = Keepalive { idle: Duration::from_millis(500), misses: 2 };
+    SessionConfig {
+        dialect: if chance.one_in(8) { Dialect::One } else { Dialect::Two },
+        max_body: chance.pick(&[2_000, 20_000, 100_000, 10 << 20]),
+        max_requests: chance.pick(&[3, 20, 1_100]),
+        max_outgoing_bytes: chance.pick(&[10_000, 300_000, 64 << 20]),
+        handshake_timeout: Duration::from_secs(2),
+        write_timeout: Duration::from_secs(3),
+        stream_window,
+        link_window: stream_window * if roomy { 400 } else { chance.pick(&[1, 3, 20]) },
+        max_reassembly: if roomy { chance.pick(&[1, 50_000, 64 << 20]) } else { usize::MAX },
+        stream_buffer: chance.pick(&[1, 3_000, 256 * 1024]),
+        ordered_replies: scheduler.mode != OrderingMode::Unordered,
+        keepalive: chance.one_in(3).then_some(keepalive),
+    }
+}
