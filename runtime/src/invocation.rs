@@ -193,7 +193,7 @@ impl Stage {
                     }
                     Poll::Ready(Ok(Ok(Reaction::Large { metadata, size, shared }))) => {
                         let exchange = pending.into_exchange(shared);
-                        let body = async move { collect(&exchange, size).await.map_err(incomplete) };
+                        let body = async move { collect(&exchange, size, None).await.map_err(incomplete) };
                         *self = Self::Collecting(body.boxed(), metadata);
                     }
                     Poll::Ready(reply) => {

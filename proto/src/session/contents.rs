@@ -103,7 +103,7 @@ impl Contents<'_> {
         let limit = session.config.max_body;
         let receive = session.exchanges.get_mut(id).and_then(|exchange| exchange.receive.as_mut());
         let receive = receive.ok_or(ContentError::NotOpen)?;
-        let size = receive.expected();
+        let size = receive.remaining();
         let mut failure = receive.failure();
         if let Some(size) = size.filter(|size| *size > limit as u64) {
             failure.get_or_insert(ContentError::TooLarge { size, limit });
@@ -119,7 +119,8 @@ impl Contents<'_> {
 
     /// What is left of a content is not wanted: the writer is told. Ignored if there is none.
     ///
-    /// A result that is not wanted is better [abandoned](Session::abandon) with its call.
+    /// A result that is not wanted, and has not come as a whole, must be [abandoned](Session::abandon) with its call instead,
+    /// which does not end otherwise.
     pub fn stop(&mut self, id: ExchangeId) {
         let session = &mut *self.session;
         let Some(exchange) = session.exchanges.get_mut(id) else { return };
@@ -132,7 +133,13 @@ impl Contents<'_> {
         session.exchanges.end_gathering(id);
         match (id, wire) {
             (ExchangeId::Theirs(_), Some(wire)) if unread => session.say_stop(wire),
-            (ExchangeId::Ours(_), _) if over => session.drop_exchange(id),
+            (ExchangeId::Ours(_), wire) if over => {
+                session.drop_exchange(id);
+                // Whoever wrote it may wait for it to be read.
+                if let Some(call) = wire.filter(|_| !session.is_closed()) {
+                    session.outbox.push_control(Control::Record(Record::Cancel { call }));
+                }
+            }
             _ => {}
         }
         session.start_gathering();

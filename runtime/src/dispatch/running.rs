@@ -13,6 +13,7 @@ use callosum_proto::{ErrorInfo, Text, Ticket};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
+use super::Lender;
 use crate::handler::{Context, Kind, Method};
 use crate::node::Node;
 use crate::stream::{BodyError, BodyReader, Exchange, Responder, Turn, collect};
@@ -119,7 +120,7 @@ fn handle(method: &Arc<Method>, ticket: Ticket, body: Body, context: Context) ->
         (Kind::Whole(_), Body::Streamed { size, .. }) => {
             let (method, exchange) = (method.clone(), exchange());
             async move {
-                let body = collect(&exchange, size).await;
+                let body = collect(&exchange, size, Some(Lender(ticket))).await;
                 drop(exchange);
                 match (&method.kind, body) {
                     (Kind::Whole(handler), Ok(body)) => handler.call(body, context).await,

@@ -13,7 +13,7 @@ use callosum_proto::{Metadata, PeerId};
 use parking_lot::Mutex;
 
 use super::BodyError;
-use crate::dispatch::Loan;
+use crate::dispatch::{Lender, Loan};
 use crate::error::CallError;
 use crate::peer::PeerShared;
 use crate::stats::add;
@@ -393,26 +393,38 @@ impl Drop for Exchange {
     }
 }
 
-/// Puts a content together, once there is room for it. `size` is what its writer has declared.
+/// Puts a content together, once there is room for it. `size` is what its writer has declared. While it waits for room, the
+/// `place` of the handler that it is for is lent to others.
 ///
 /// Cancel safe in that dropping it gives the room back.
-pub(crate) async fn collect(exchange: &Exchange, size: Option<u64>) -> Result<Bytes, BodyError> {
+pub(crate) async fn collect(
+    exchange: &Exchange,
+    size: Option<u64>,
+    place: Option<Lender>,
+) -> Result<Bytes, BodyError> {
     let node = &exchange.peer.node;
     let limit = node.config.session.max_body;
     let size = size.map_or(limit, |size| usize::try_from(size).unwrap_or(usize::MAX).min(limit));
     // First those of this peer wait for each other, so that one peer takes no room that others need.
     let room = async { (exchange.peer.reassembly.room(size).await, node.reassembly.room(size).await) };
-    let mut room = pin!(room);
+    let (mut room, mut loan) = (pin!(room), None);
     let _room = poll_fn(|cx| {
         exchange.shared.watch_reader(cx);
         match exchange.shared.failure() {
             Some(error) => Poll::Ready(Err(error)),
             // All of it has come: it needs no more room than it has.
             None if exchange.shared.has_ended() => Poll::Ready(Ok(None)),
-            None => room.as_mut().poll(cx).map(|room| Ok(Some(room))),
+            None => {
+                let polled = room.as_mut().poll(cx);
+                if let (true, None, Some(place)) = (polled.is_pending(), &loan, place) {
+                    loan = Some(place.lend(node));
+                }
+                polled.map(|room| Ok(Some(room)))
+            }
         }
     })
     .await?;
+    drop(loan);
     exchange.start_collecting()?;
     poll_fn(|cx| exchange.poll_collected(cx)).await
 }

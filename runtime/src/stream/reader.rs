@@ -83,7 +83,7 @@ impl BodyReader {
     pub async fn collect(mut self) -> Result<Bytes, BodyError> {
         let mut body = BytesMut::from(&std::mem::take(&mut self.rest)[..]);
         if let (Source::Live(exchange), false) = (&self.source, self.ended) {
-            let rest = exchange::collect(exchange, self.size).await?;
+            let rest = exchange::collect(exchange, self.size, None).await?;
             self.ended = true;
             if body.is_empty() {
                 return Ok(rest);

@@ -275,14 +275,15 @@ impl Receiving {
         self.failed
     }
 
-    /// Bytes of the whole, as far as they are known.
-    pub(in crate::session) fn expected(&self) -> Option<u64> {
-        self.declared.or_else(|| self.fin.then_some(self.received))
+    /// Bytes that were not taken yet, as far as they are known.
+    pub(in crate::session) fn remaining(&self) -> Option<u64> {
+        let whole = self.declared.or_else(|| self.fin.then_some(self.received));
+        whole.map(|whole| whole.saturating_sub(self.consumed))
     }
 
     /// Puts a body together from now on, of at most `limit` bytes.
     pub(in crate::session) fn gather(&mut self, limit: usize) {
-        let expected = self.expected().map_or(0, |size| usize::try_from(size).unwrap_or(usize::MAX));
+        let expected = self.remaining().map_or(0, |size| usize::try_from(size).unwrap_or(usize::MAX));
         // No more than has come: what is declared need not follow.
         let held = usize::try_from(self.received).unwrap_or(usize::MAX);
         let body = BytesMut::with_capacity(expected.min(limit).min(held.saturating_mul(2)));

@@ -940,6 +940,7 @@ fn a_result_is_read_after_its_call_has_ended() {
     b.session.reply(asked.id, Reply::result(body(100_000))).unwrap();
     exchange(&mut a, &mut b);
     a.session.contents().stop(ExchangeId::Ours(call));
+    assert_eq!(a.sent_records(), [Record::Cancel { call: 0 }], "its writer may wait for it to be read");
     assert!(a.session.is_idle() && a.session.held_bytes() == 0);
 }
 
