@@ -9,7 +9,7 @@ use std::time::Duration;
 use blake3::{Hash, Hasher};
 use blocking::unblock;
 use bytes::Bytes;
-use callosum_runtime::{BodyError, BodyReader, BodyWriter, Metadata, Peer};
+use callosum_runtime::{BodyError, BodyReader, BodyWriter, Metadata, Peer, Refusal};
 use futures_util::StreamExt;
 
 use super::partial::{Partial, Place};
@@ -18,7 +18,7 @@ use super::root::Entry;
 use super::transfer::{Hashed, Source, receive};
 use super::{FileError, field, metadata};
 use crate::args::{Get, List, Put};
-use crate::exit::{Failure, printable, say};
+use crate::exit::{Failure, note, printable, say};
 use crate::link::with_peer;
 
 /// Behind calls, whose urgency is 3.
@@ -40,8 +40,8 @@ pub(crate) fn put(args: &Put) -> Result<(), Failure> {
     };
     let executor = args.executor.executor;
     let work = async |peer: &Peer| send(peer, args, name).await;
-    let checksum =
-        executor.block_on(with_peer(executor, &args.curve, &args.endpoint, Duration::MAX, work))??;
+    let done = executor.block_on(with_peer(executor, &args.curve, &args.endpoint, Duration::MAX, work))?;
+    let checksum = done.inspect_err(|failure| advise(failure, args.file != Path::new(STANDARD)))?;
     Ok(say(&format!("{checksum}  {}", printable(name)))?)
 }
 
@@ -120,8 +120,8 @@ pub(crate) fn get(args: &Get) -> Result<(), Failure> {
     let to = destination(args)?;
     let executor = args.executor.executor;
     let work = async |peer: &Peer| fetch(peer, args, to.as_deref()).await;
-    let checksum =
-        executor.block_on(with_peer(executor, &args.curve, &args.endpoint, Duration::MAX, work))??;
+    let done = executor.block_on(with_peer(executor, &args.curve, &args.endpoint, Duration::MAX, work))?;
+    let checksum = done.inspect_err(|failure| advise(failure, to.is_some()))?;
     if let Some(path) = &to {
         say(&format!("{checksum}  {}", printable(&path.display().to_string())))?;
     }
@@ -206,7 +206,21 @@ pub(crate) fn list(args: &List) -> Result<(), Failure> {
         }
         Ok(())
     };
-    executor.block_on(with_peer(executor, &args.curve, &args.endpoint, Duration::MAX, work))?
+    let done = executor.block_on(with_peer(executor, &args.curve, &args.endpoint, Duration::MAX, work))?;
+    done.inspect_err(|failure| advise(failure, false))
+}
+
+/// Says what to do.
+fn advise(failure: &Failure, resumable: bool) {
+    match failure {
+        Failure::Refused(info) if Refusal::of(info) == Some(Refusal::NoSuchMethod) => {
+            note("the server serves no files: start it with --root DIR\n");
+        }
+        Failure::Cancelled | Failure::ConnectionLost(_) if resumable => {
+            note("the same command goes on from what has arrived\n");
+        }
+        _ => {}
+    }
 }
 
 /// The last second of the year 9999, after which dates can't be written.
