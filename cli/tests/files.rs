@@ -205,6 +205,33 @@ fn get_goes_on_after_an_interruption() {
     }
 }
 
+#[test]
+fn what_one_user_has_begun_is_no_others() {
+    let scratch = Scratch::new();
+    let sent = scratch.file("file", SIZE, 1);
+    for name in ["server", "alice", "bob"] {
+        Process::start(&["keygen", &scratch.text(name)]).end().expect(0);
+    }
+    let public =
+        |name: &str| fs::read_to_string(scratch.path(&format!("{name}.pub"))).unwrap().trim().to_owned();
+    fs::write(scratch.path("allowed"), format!("{} alice\n{} bob\n", public("alice"), public("bob")))
+        .unwrap();
+    let (key, allow, root) = (scratch.text("server"), scratch.text("allowed"), scratch.text("root"));
+    let server = Server::start("tokio", "json", &["--root", &root, "--curve-key", &key, "--allow", &allow]);
+    let [alice, bob, server_key] = ["alice", "bob", "server.pub"].map(|name| scratch.text(name));
+    let as_user = |key| [sent.as_str(), "--curve-key", key, "--server-key", server_key.as_str()];
+    let proxy = Proxy::new(&server.endpoint, Towards::Server, Harm::Stall(STALL));
+    let put = server.start_command_through(&proxy.endpoint, "put", &as_user(&alice));
+    scratch.wait_for_partial("root", ARRIVED);
+    // The same file of the same machine, and he need not wait for her either.
+    assert_eq!(resumed_at(&server.command("put", &as_user(&bob)).expect(0)), None);
+    assert_eq!(scratch.partials("root").len(), 1);
+    put.signal(Signal::KILL);
+    drop(proxy);
+    assert_resumed(&server.command("put", &as_user(&alice)).expect(0));
+    assert_eq!(scratch.names("root"), ["file"]);
+}
+
 /// Changes one byte and nothing else that could be seen.
 fn change(path: &str, at: u64) {
     let mut file = File::options().read(true).write(true).open(path).unwrap();
