@@ -51,7 +51,7 @@ fn long_delay_echoes_after_its_delay() {
     for runtime in RUNTIMES {
         let server = Server::start(runtime, "json", &[]);
         let call = server.start_call(&["long_delay", r#"{"sent":1}"#]);
-        server.call(&["long_delay", r#"{"sent": 1}"#, "--timeout", "300ms"]).expect(5);
+        server.call(&["long_delay", r#"{"sent": 1}"#, "--timeout", "2s"]).expect(5);
         assert_eq!(call.end().expect(0).stdout, [r#"{"received":1}"#]);
     }
 }
@@ -80,7 +80,7 @@ fn remote_failures_and_errors_have_their_own_codes() {
         server.call(&["delay", r#"{"seconds": -1}"#]).expect(3).expect_stderr("ValueError");
         server.call(&["nosuch"]).expect(4).expect_stderr("NoSuchMethod");
         server.call(&["add", "{}"]).expect(4).expect_stderr("InvalidArgument");
-        let ended = server.call(&["delay", r#"{"seconds": 60}"#, "--timeout", "100ms"]).expect(5);
+        let ended = server.call(&["delay", r#"{"seconds": 60}"#, "--timeout", "2s"]).expect(5);
         assert!(ended.stdout.is_empty());
     }
 }
