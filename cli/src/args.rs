@@ -28,7 +28,7 @@ Environment:
             others can reach, and of allowed keys that can't be read
   NO_COLOR  if set, no colours";
 
-/// Serve, call and ping Callosum peers, written in Rust or in Python.
+/// Serve, call and ping Callosum peers, written in Rust or in Python, and move files between them.
 #[derive(Debug, Parser)]
 #[command(name = "callosum", version, after_help = EXIT_CODES)]
 pub(crate) struct Cli {
@@ -41,6 +41,9 @@ pub(crate) enum Command {
     Keygen(Keygen),
     Serve(Serve),
     Call(Call),
+    Put(Put),
+    Get(Get),
+    List(List),
     Ping(Ping),
     Demo(Demo),
 }
@@ -66,11 +69,21 @@ pub(crate) struct Keygen {
 ///   add {"a": 1, "b": 2}      {"result": 3}
 ///   delay {"seconds": s}      {"waited": s}, after that time
 ///   long_delay {"sent": x}    {"received": x}, after 5 seconds
+///   count {"to": n, "every": s}
+///                             a stream of {"count": 1}, {"count": 2} … up to n, s seconds apart; s may be left out
 ///   error {}                  fails with a ZeroDivisionError
 ///   whoami {}                 what the server knows of the caller
 ///   set_output {"enabled": b} null; from now on each call is a line on stderr, or no longer
 ///   memstat {}                null; prints the memory in use to stderr
 ///   print_delim {}            null; prints a line of dashes to stderr
+///
+/// Methods with --root:
+///   put, get                  what `callosum put` and `callosum get` call
+///   list {"prefix": p}        a stream of {"name": n, "size": bytes, "modified": seconds since 1970}
+///
+/// With --root whoever may call may also read, replace and add files in DIR, and nothing outside of it: names are
+/// relative paths in UTF-8 without `.` and `..`, no symbolic link is followed, and only regular files are served.
+/// What has come of a file that is being put is beside it, as .callosum-….part, which is not served.
 #[derive(Args, Debug)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Serve {
@@ -93,6 +106,9 @@ pub(crate) struct Serve {
     /// a directory, whose *.pub files are named after the users
     #[arg(long, value_name = "FILE|DIR", requires = "curve_key")]
     pub(crate) allow: Option<PathBuf>,
+    /// Serve the files in DIR with the methods put, get and list
+    #[arg(long, value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
     /// Bind addresses that other machines can reach, though nothing is encrypted and everybody is let in
     #[arg(long, conflicts_with = "curve_key")]
     pub(crate) allow_plaintext: bool,
@@ -104,7 +120,8 @@ pub(crate) struct Serve {
 
 /// Call a method, and print its result as one line of JSON
 ///
-/// Ctrl-C cancels the call on the server too.
+/// Ctrl-C cancels the call on the server too. With --stream, each item of the result is a line, printed as it comes; that
+/// takes a server of this library, Python's has no streams.
 #[derive(Args, Debug)]
 #[command(after_help = EXIT_CODES)]
 pub(crate) struct Call {
@@ -119,6 +136,9 @@ pub(crate) struct Call {
     /// Order this call among those with the same key, as the server's ordering promises
     #[arg(long)]
     pub(crate) key: Option<String>,
+    /// Print the items of a streamed result as they come
+    #[arg(long)]
+    pub(crate) stream: bool,
     /// How long to wait, for the connection and the reply together, such as 2s or 500ms; default: as long as it takes
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub(crate) timeout: Option<Duration>,
@@ -128,6 +148,80 @@ pub(crate) struct Call {
     pub(crate) codec: CodecArg,
     #[command(flatten)]
     pub(crate) executor: ExecutorArg,
+}
+
+/// Put a file on a server that runs with --root
+///
+/// The file appears there as a whole, in place of an older one of that name, once its checksum (BLAKE3) was verified; the
+/// checksum and the name are printed. After an interruption, the same command goes on where it was, if the file still
+/// begins as it did. What comes from stdin or a pipe begins anew.
+#[derive(Args, Debug)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct Put {
+    /// Where the server listens: tcp://HOST:PORT or ipc:///PATH
+    #[arg(value_parser = endpoint)]
+    pub(crate) endpoint: Endpoint,
+    /// The file; `-` reads stdin
+    pub(crate) file: PathBuf,
+    /// What to call it there, such as dir/file; missing directories are made. Default: the name of FILE
+    pub(crate) name: Option<String>,
+    #[command(flatten)]
+    pub(crate) quiet: QuietArg,
+    #[command(flatten)]
+    pub(crate) curve: CurveArgs,
+    #[command(flatten)]
+    pub(crate) executor: ExecutorArg,
+}
+
+/// Get a file from a server that runs with --root
+///
+/// The file appears as a whole, in place of an older one, once its checksum (BLAKE3) was verified; the checksum and FILE
+/// are printed. After an interruption, the same command goes on where it was, if the server's file still begins as it
+/// did; meanwhile what has come is beside FILE, as .callosum-….part. What goes to stdout has gone before it was verified:
+/// it is good only if the exit code is 0.
+#[derive(Args, Debug)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct Get {
+    /// Where the server listens: tcp://HOST:PORT or ipc:///PATH
+    #[arg(value_parser = endpoint)]
+    pub(crate) endpoint: Endpoint,
+    /// What it is called there
+    pub(crate) name: String,
+    /// Where it goes: a file, a directory, or `-` for stdout. Default: the last part of NAME, here
+    pub(crate) file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) quiet: QuietArg,
+    #[command(flatten)]
+    pub(crate) curve: CurveArgs,
+    #[command(flatten)]
+    pub(crate) executor: ExecutorArg,
+}
+
+/// List the files of a server that runs with --root
+///
+/// One a line, in no order: size in bytes, time of the last change, name.
+#[derive(Args, Debug)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct List {
+    /// Where the server listens: tcp://HOST:PORT or ipc:///PATH
+    #[arg(value_parser = endpoint)]
+    pub(crate) endpoint: Endpoint,
+    /// Only those whose names begin so, such as dir/
+    #[arg(default_value = "")]
+    pub(crate) prefix: String,
+    #[command(flatten)]
+    pub(crate) curve: CurveArgs,
+    #[command(flatten)]
+    pub(crate) codec: CodecArg,
+    #[command(flatten)]
+    pub(crate) executor: ExecutorArg,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct QuietArg {
+    /// Show no progress, and say nothing but what goes wrong and the result
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
 }
 
 /// Measure round-trip times

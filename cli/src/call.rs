@@ -3,63 +3,68 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use callosum_runtime::{CallError, Connector, NotSent, Reconnect};
-use futures_util::future::join;
+use callosum_runtime::{Codec, Peer};
+use futures_util::StreamExt;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 
 use crate::args::Call;
 use crate::exit::{Failure, say};
-use crate::signals::Signals;
-use crate::value::{Argument, to_line};
-
-/// How long the last words, such as a cancellation, may take to reach the socket.
-const PARTING: Duration = Duration::from_secs(1);
+use crate::link::with_peer;
+use crate::value::{Argument, ToLine, to_line};
 
 pub(crate) fn run(mut args: Call) -> Result<(), Failure> {
     let argument = Argument::parse(std::mem::take(&mut args.argument)).map_err(Failure::Usage)?;
     let executor = args.executor.executor;
-    let line = executor.block_on(call(args, argument))??;
-    Ok(say(&line)?)
+    executor.block_on(call(args, argument))?
 }
 
-async fn call(args: Call, argument: Argument) -> Result<String, Failure> {
+async fn call(args: Call, argument: Argument) -> Result<(), Failure> {
     let (executor, codec) = (args.executor.executor, args.codec.codec());
     let body = argument.encode(codec).map_err(Failure::Call)?;
-    let mut signals = Signals::listen()?;
-    let builder = args.curve.secure(executor.builder())?;
-    let (connector, driver) = builder.reconnect(Reconnect::Never).connect(&args.endpoint)?;
-    let (_, result) = join(driver, async {
-        // Dropping the call is what cancels it; the shutdown sees to it that this reaches the socket.
-        let result = signals.unless(invoke(&connector, &args, &body)).await;
-        connector.shutdown(PARTING).await;
-        result.unwrap_or(Err(Failure::Cancelled))
-    })
-    .await;
-    result.and_then(|body| to_line(codec, &body).map_err(Failure::Call))
+    let start = Instant::now();
+    let work = async |peer: &Peer| {
+        let left = args.timeout.map(|timeout| timeout.saturating_sub(start.elapsed()));
+        match (args.stream, codec) {
+            (false, _) => {
+                say(&to_line(codec, &invoke(peer, &args, &body, left).await?).map_err(Failure::Call)?)?
+            }
+            (true, Codec::Json) => stream::<Box<RawValue>>(peer, &args, body, left).await?,
+            (true, _) => stream::<rmpv::Value>(peer, &args, body, left).await?,
+        }
+        Ok(())
+    };
+    with_peer(executor, &args.curve, &args.endpoint, args.timeout.unwrap_or(Duration::MAX), work).await
 }
 
-async fn invoke(connector: &Connector, args: &Call, body: &Bytes) -> Result<Bytes, Failure> {
-    let start = Instant::now();
-    let ready =
-        args.executor.executor.within(args.timeout.unwrap_or(Duration::MAX), connector.peer().ready());
-    match ready.await {
-        Some(Ok(())) => {}
-        Some(Err(cause)) => return Err(Failure::no_link(&args.endpoint, cause)),
-        None => return Err(Failure::no_answer(&args.endpoint)),
-    }
-    let mut call = connector.peer().invoke_raw(&args.method, body);
+async fn invoke(peer: &Peer, args: &Call, body: &Bytes, left: Option<Duration>) -> Result<Bytes, Failure> {
+    let mut call = peer.invoke_raw(&args.method, body);
     if let Some(key) = &args.key {
         call = call.key(key);
     }
-    if let Some(timeout) = args.timeout {
-        call = call.timeout(timeout.saturating_sub(start.elapsed()));
+    if let Some(left) = left {
+        call = call.timeout(left);
     }
-    call.await.map_err(|error| match error {
-        CallError::Failure(info) => Failure::Remote(info),
-        CallError::Error(info) | CallError::Busy(info) => Failure::Refused(info),
-        CallError::TimedOut { .. } => Failure::TimedOut(error.to_string()),
-        CallError::Cancelled => Failure::CancelledRemotely,
-        CallError::Disconnected(cause) => Failure::ConnectionLost(cause),
-        CallError::NotSent(NotSent::Disconnected(cause)) => Failure::no_link(&args.endpoint, cause),
-        error => Failure::Call(error),
-    })
+    Ok(call.await?)
+}
+
+/// Prints items as they come.
+async fn stream<T: DeserializeOwned + ToLine>(
+    peer: &Peer,
+    args: &Call,
+    body: Bytes,
+    left: Option<Duration>,
+) -> Result<(), Failure> {
+    let mut call = peer.open(&args.method);
+    if let Some(key) = &args.key {
+        call = call.key(key);
+    }
+    if let Some(left) = left {
+        call = call.timeout(left);
+    }
+    let mut items = call.send_raw(body)?.await?.body.codec(args.codec.codec()).items::<T>();
+    while let Some(item) = items.next().await {
+        say(&item?.to_line())?;
+    }
+    Ok(())
 }

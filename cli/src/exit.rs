@@ -3,7 +3,11 @@
 use std::io::{self, Write};
 
 use callosum_runtime::auth::{AllowListError, KeyFileError};
-use callosum_runtime::{BindError, CallError, DisconnectCause, Endpoint, ErrorInfo, ParseEndpointError};
+use callosum_runtime::{
+    BindError, BodyError, CallError, DisconnectCause, Endpoint, ErrorInfo, NotSent, ParseEndpointError,
+};
+
+use crate::files::FileError;
 
 /// Why a command did not succeed. The exit codes are those that `--help` lists.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +33,12 @@ pub(crate) enum Failure {
     #[error(transparent)]
     Call(CallError),
     #[error(transparent)]
+    Body(BodyError),
+    #[error("{name}: {0}", name = .0.name())]
+    File(FileError),
+    #[error("can't serve {path}: {error}")]
+    Root { path: String, error: io::Error },
+    #[error(transparent)]
     Bind(BindError),
     #[error(
         "other machines can reach {0}, where nothing is encrypted and everybody is let in: use --curve-key and --allow, \
@@ -53,6 +63,7 @@ impl Failure {
     pub(crate) fn code(&self) -> u8 {
         match self {
             Self::Call(_) | Self::Bind(_) | Self::Endpoint(_) | Self::Io(_) => 1,
+            Self::Body(_) | Self::File(_) | Self::Root { .. } => 1,
             Self::CutShort | Self::Broken(_) => 1,
             Self::Plaintext(_) | Self::Key(_) | Self::AllowList(_) => 1,
             Self::Usage(_) => 2,
@@ -63,6 +74,14 @@ impl Failure {
             Self::NotConnected { .. } => 7,
             Self::ConnectionLost(_) => 8,
             Self::NotAuthenticated { .. } => 9,
+        }
+    }
+
+    /// The same, where it is that there was no link, with the endpoint there was none to.
+    pub(crate) fn towards(self, endpoint: &Endpoint) -> Self {
+        match self {
+            Self::Call(CallError::NotSent(NotSent::Disconnected(cause))) => Self::no_link(endpoint, cause),
+            other => other,
         }
     }
 
@@ -95,6 +114,37 @@ impl Failure {
             }
         }
         note(&printable(&text));
+    }
+}
+
+impl From<CallError> for Failure {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Failure(info) => Self::Remote(info),
+            CallError::Error(info) | CallError::Busy(info) => Self::Refused(info),
+            CallError::TimedOut { .. } => Self::TimedOut(error.to_string()),
+            CallError::Cancelled => Self::CancelledRemotely,
+            CallError::Disconnected(cause) => Self::ConnectionLost(cause),
+            error => Self::Call(error),
+        }
+    }
+}
+
+impl From<BodyError> for Failure {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::Call(error) => error.into(),
+            error => Self::Body(error),
+        }
+    }
+}
+
+impl From<FileError> for Failure {
+    fn from(error: FileError) -> Self {
+        match error {
+            FileError::Body(error) => error.into(),
+            error => Self::File(error),
+        }
     }
 }
 

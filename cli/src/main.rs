@@ -6,7 +6,9 @@ mod call;
 mod demo;
 mod executor;
 mod exit;
+mod files;
 mod keygen;
+mod link;
 mod ping;
 mod serve;
 mod service;
@@ -27,6 +29,9 @@ fn main() -> ExitCode {
         Command::Keygen(args) => keygen::run(&args),
         Command::Serve(args) => serve::run(args),
         Command::Call(args) => call::run(args),
+        Command::Put(args) => files::put(&args),
+        Command::Get(args) => files::get(&args),
+        Command::List(args) => files::list(&args),
         Command::Ping(args) => ping::run(args),
         Command::Demo(args) => demo::run(args.executor.executor),
     };

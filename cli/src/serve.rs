@@ -8,6 +8,7 @@ use futures_util::future::{Either, join, select};
 
 use crate::args::Serve;
 use crate::exit::{Failure, note, say};
+use crate::files::Root;
 use crate::service;
 use crate::signals::Signals;
 
@@ -29,8 +30,15 @@ async fn serve(args: Serve) -> Result<(), Failure> {
     if let (Some(key), Some(allow)) = (&args.curve_key, &args.allow) {
         builder = builder.authenticator(AllowList::open(load_keys(key)?, allow)?);
     }
+    let root = match &args.root {
+        Some(path) => Some(Root::open(path).map_err(|error| {
+            let path = path.display().to_string();
+            Failure::Root { path, error }
+        })?),
+        None => None,
+    };
     let signals = Signals::listen()?;
-    let (binder, driver) = service::add_methods(builder, executor, codec).binder();
+    let (binder, driver) = service::add_methods(builder, executor, codec, root).binder();
     let (_, result) = join(driver, async {
         let listening = listen(&binder, &args.bind).await;
         match listening {

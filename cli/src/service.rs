@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use callosum_runtime::{Builder, Codec, Context, HandlerError, HandlerResult};
+use callosum_runtime::{BodyReader, Builder, Codec, Context, HandlerError, HandlerResult, Responder};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -13,6 +13,7 @@ use serde_json::{Number, Value, json};
 
 use crate::executor::Executor;
 use crate::exit::note;
+use crate::files::{self, Root};
 use crate::value::hex;
 
 /// What `long_delay` waits.
@@ -44,20 +45,34 @@ struct SetOutput {
     enabled: bool,
 }
 
+#[derive(Deserialize)]
+struct Count {
+    to: u64,
+    #[serde(default)]
+    every: Option<Number>,
+}
+
 #[derive(Clone)]
-struct Service {
+pub(crate) struct Service {
     executor: Executor,
     output: Arc<AtomicBool>,
 }
 
-/// Adds the methods to an endpoint that speaks `codec`.
-pub(crate) fn add_methods(builder: Builder, executor: Executor, codec: Codec) -> Builder {
+/// Adds the methods to an endpoint that speaks `codec`, and those of files if there is a directory to serve.
+pub(crate) fn add_methods(builder: Builder, executor: Executor, codec: Codec, root: Option<Root>) -> Builder {
     let service = Service { executor, output: Arc::default() };
     let builder = match codec {
         // What is echoed travels unread, so that it comes back as it was sent.
         Codec::Json => service.add_echoes::<Box<RawValue>>(builder),
         _ => service.add_echoes::<rmpv::Value>(builder),
     };
+    let builder = match root {
+        Some(root) => files::add_methods(builder, &service, root),
+        None => builder,
+    };
+    let builder = service.add_stream(builder, "count", move |body, responder, context| {
+        count(executor, body, responder, context)
+    });
     let delays = service.clone();
     let builder = service
         .add(builder, "add", |args: Add, _| async move { Ok(json!({ "result": sum(&args.a, &args.b)? })) });
@@ -91,14 +106,36 @@ impl Service {
         F: Fn(A, Context) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = HandlerResult<R>> + Send + 'static,
     {
-        let output = self.output.clone();
+        let service = self.clone();
         builder.handle(method, move |args: A, context: Context| {
-            if output.load(Ordering::Relaxed) {
-                let (peer, address) = (context.peer().id(), context.peer().info().address);
-                note(&format!("{method} called by {peer} at {address}, key {}\n", context.key()));
-            }
+            service.show(method, &context);
             handler(args, context)
         })
+    }
+
+    /// Adds a method that streams, likewise.
+    pub(crate) fn add_stream<E, F, Fut>(&self, builder: Builder, method: &'static str, handler: F) -> Builder
+    where
+        E: Into<HandlerError> + Send + 'static,
+        F: Fn(BodyReader, Responder, Context) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), E>> + Send + 'static,
+    {
+        let service = self.clone();
+        builder.handle_stream(method, move |body, responder, context: Context| {
+            service.show(method, &context);
+            handler(body, responder, context)
+        })
+    }
+
+    pub(crate) fn executor(&self) -> Executor {
+        self.executor
+    }
+
+    fn show(&self, method: &str, context: &Context) {
+        if self.output.load(Ordering::Relaxed) {
+            let (peer, address) = (context.peer().id(), context.peer().info().address);
+            note(&format!("{method} called by {peer} at {address}, key {}\n", context.key()));
+        }
     }
 
     fn add_echoes<T>(&self, builder: Builder) -> Builder
@@ -115,13 +152,35 @@ impl Service {
     }
 
     async fn delay(self, seconds: Number) -> HandlerResult<Value> {
-        let time = seconds.as_f64().map(Duration::try_from_secs_f64);
-        let Some(Ok(time)) = time else {
-            return Err(HandlerError::new("ValueError", &format!("can't wait for {seconds} seconds")));
-        };
-        self.executor.sleep(time).await;
+        self.executor.sleep(time_of(&seconds)?).await;
         Ok(json!({ "waited": seconds }))
     }
+}
+
+fn time_of(seconds: &Number) -> HandlerResult<Duration> {
+    match seconds.as_f64().map(Duration::try_from_secs_f64) {
+        Some(Ok(time)) => Ok(time),
+        _ => Err(HandlerError::new("ValueError", &format!("can't wait for {seconds} seconds"))),
+    }
+}
+
+/// Streams the numbers from 1, with a pause after each.
+async fn count(
+    executor: Executor,
+    body: BodyReader,
+    responder: Responder,
+    context: Context,
+) -> HandlerResult<()> {
+    let Count { to, every } = context.codec().decode(&body.collect().await?)?;
+    let pause = every.as_ref().map(time_of).transpose()?;
+    let mut items = responder.begin().await?;
+    for n in 1..=to {
+        items.write_item(&json!({ "count": n })).await?;
+        if let Some(pause) = pause {
+            executor.sleep(pause).await;
+        }
+    }
+    Ok(())
 }
 
 /// Exact for integers; of a float and anything, a float.

@@ -45,12 +45,26 @@ impl Argument {
 /// numbers that are not finite become texts, and so do keys that are no text.
 pub(crate) fn to_line(codec: Codec, body: &[u8]) -> Result<String, CallError> {
     match codec {
-        Codec::Json => {
-            let value: Box<RawValue> = codec.decode(body).map_err(CallError::Decode)?;
-            // Texts in JSON hold no bare line breaks, so these stand between its parts.
-            Ok(value.get().replace(['\n', '\r'], " "))
-        }
-        other => Ok(to_json(other.decode(body).map_err(CallError::Decode)?).to_string()),
+        Codec::Json => Ok(codec.decode::<Box<RawValue>>(body).map_err(CallError::Decode)?.to_line()),
+        other => Ok(other.decode::<rmpv::Value>(body).map_err(CallError::Decode)?.to_line()),
+    }
+}
+
+/// A value of some codec as one line of JSON.
+pub(crate) trait ToLine {
+    fn to_line(self) -> String;
+}
+
+impl ToLine for Box<RawValue> {
+    fn to_line(self) -> String {
+        // Texts in JSON hold no bare line breaks, so these stand between its parts.
+        self.get().replace(['\n', '\r'], " ")
+    }
+}
+
+impl ToLine for rmpv::Value {
+    fn to_line(self) -> String {
+        to_json(self).to_string()
     }
 }
 

@@ -51,7 +51,7 @@ fn long_delay_echoes_after_its_delay() {
     for runtime in RUNTIMES {
         let server = Server::start(runtime, "json", &[]);
         let call = server.start_call(&["long_delay", r#"{"sent":1}"#]);
-        server.call(&["long_delay", r#"{"sent": 1}"#, "--timeout", "300ms"]).expect(5);
+        server.call(&["long_delay", r#"{"sent": 1}"#, "--timeout", "2s"]).expect(5);
         assert_eq!(call.end().expect(0).stdout, [r#"{"received":1}"#]);
     }
 }
@@ -80,7 +80,7 @@ fn remote_failures_and_errors_have_their_own_codes() {
         server.call(&["delay", r#"{"seconds": -1}"#]).expect(3).expect_stderr("ValueError");
         server.call(&["nosuch"]).expect(4).expect_stderr("NoSuchMethod");
         server.call(&["add", "{}"]).expect(4).expect_stderr("InvalidArgument");
-        let ended = server.call(&["delay", r#"{"seconds": 60}"#, "--timeout", "100ms"]).expect(5);
+        let ended = server.call(&["delay", r#"{"seconds": 60}"#, "--timeout", "2s"]).expect(5);
         assert!(ended.stdout.is_empty());
     }
 }
@@ -231,7 +231,7 @@ fn ctrl_c_cancels_the_call_on_the_server() {
         let relay = Relay::to(&server.endpoint);
         let call = server.start_call_to(&relay.endpoint, &["delay", r#"{"seconds": 3600}"#]);
         server.process.wait_for("delay called");
-        server.call(&["echo", r#"{"sent": 1}"#, "--timeout", "100ms"]).expect(5);
+        server.call(&["echo", r#"{"sent": 1}"#, "--timeout", "2s"]).expect(5);
         call.signal(Signal::INT);
         call.end().expect(6).expect_stderr("cancelled");
         let connection = relay.upstream.join().unwrap();
@@ -302,7 +302,7 @@ fn keys_are_ordered_as_the_server_was_told() {
         let call = server.start_call(&["delay", r#"{"seconds": 3600}"#, "--key", "web"]);
         server.process.wait_for("delay called");
         let echo = ["echo", r#"{"sent": 1}"#, "--timeout"];
-        server.call(&[&echo[..], &["200ms", "--key", "web"]].concat()).expect(5);
+        server.call(&[&echo[..], &["2s", "--key", "web"]].concat()).expect(5);
         server.call(&[&echo[..], &["30s", "--key", "db"]].concat()).expect(0);
         server.call(&[&echo[..], &["30s"]].concat()).expect(0);
         drop(call);

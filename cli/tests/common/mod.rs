@@ -1,8 +1,11 @@
 //! The binary as a process, and what it says.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub(crate) mod proxy;
+pub(crate) mod scratch;
+
 use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
@@ -59,6 +62,14 @@ impl Process {
         Self { child, stdout, stderr }
     }
 
+    /// Stdout is for somebody else to read.
+    pub(crate) fn spawn_unread(mut command: Command) -> (Self, ChildStdout) {
+        let mut child = command.spawn().expect("the binary has been built");
+        let stdout = child.stdout.take().expect("it is piped");
+        let stderr = lines(child.stderr.take().expect("it is piped"));
+        (Self { child, stdout: channel().1, stderr }, stdout)
+    }
+
     pub(crate) fn stdin(&mut self) -> std::process::ChildStdin {
         self.child.stdin.take().expect("it is piped")
     }
@@ -81,6 +92,13 @@ impl Process {
     pub(crate) fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
         kill_process(pid.expect("it has an id"), signal).expect("it runs");
+    }
+
+    /// The most memory that it has had so far, in KiB.
+    pub(crate) fn peak_memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux tells");
+        peak.trim().trim_end_matches(" kB").parse().expect("a number")
     }
 
     fn status(&mut self) -> ExitStatus {
@@ -154,6 +172,22 @@ impl Server {
 
     pub(crate) fn call(&self, more: &[&str]) -> Ended {
         self.start_call(more).end()
+    }
+
+    /// `callosum put` and the like; `more` follows the endpoint.
+    pub(crate) fn start_command(&self, name: &str, more: &[&str]) -> Process {
+        self.start_command_through(&self.endpoint, name, more)
+    }
+
+    pub(crate) fn start_command_through(&self, endpoint: &str, name: &str, more: &[&str]) -> Process {
+        let mut args = vec![name, endpoint];
+        args.extend(more);
+        args.extend(["--runtime", self.runtime]);
+        Process::start(&args)
+    }
+
+    pub(crate) fn command(&self, name: &str, more: &[&str]) -> Ended {
+        self.start_command(name, more).end()
     }
 
     /// From now on, the server says which calls it handles.

@@ -1,0 +1,227 @@
+//! `callosum put`, `get` and `list`.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use blake3::{Hash, Hasher};
+use blocking::unblock;
+use bytes::Bytes;
+use callosum_runtime::{BodyError, BodyReader, BodyWriter, Metadata, Peer, Refusal};
+use futures_util::StreamExt;
+
+use super::partial::{Partial, Place};
+use super::progress::Progress;
+use super::root::Entry;
+use super::transfer::{Hashed, Source, receive};
+use super::{FileError, field, metadata};
+use crate::args::{Get, List, Put};
+use crate::exit::{Failure, note, printable, say};
+use crate::link::with_peer;
+
+/// Behind calls, whose urgency is 3.
+const URGENCY: u8 = 5;
+
+/// stdin or stdout.
+const STANDARD: &str = "-";
+
+pub(crate) fn put(args: &Put) -> Result<(), Failure> {
+    let name = match (&args.name, args.file.file_name().and_then(|name| name.to_str())) {
+        (Some(name), _) => name.as_str(),
+        (None, Some(STANDARD)) => {
+            return Err(Failure::Usage(String::from("what comes from stdin needs a NAME")));
+        }
+        (None, Some(name)) => name,
+        (None, None) => {
+            return Err(Failure::Usage(format!("{} is no file; give a NAME", args.file.display())));
+        }
+    };
+    let executor = args.executor.executor;
+    let work = async |peer: &Peer| send(peer, args, name).await;
+    let done = executor.block_on(with_peer(executor, &args.curve, &args.endpoint, Duration::MAX, work))?;
+    let checksum = done.inspect_err(|failure| advise(failure, args.file != Path::new(STANDARD)))?;
+    Ok(say(&format!("{checksum}  {}", printable(name)))?)
+}
+
+async fn send(peer: &Peer, args: &Put, name: &str) -> Result<Hash, Failure> {
+    let (mut source, id) = open(args.file.clone()).await?;
+    let mut head = Metadata::new();
+    metadata::set(&mut head, field::NAME, name.to_owned())?;
+    if let Some(id) = id {
+        metadata::set(&mut head, field::ID, id.as_bytes().to_vec())?;
+    }
+    let progress = Progress::new(args.quiet.quiet);
+    let opening = peer.open("put").metadata(head).urgency(URGENCY).no_timeout();
+    let (mut writer, answer) = opening.stream().map_err(BodyError::Call).map_err(FileError::from)?;
+    let mut answer = answer.await.map_err(BodyError::Call).map_err(FileError::from)?;
+    let offset = metadata::number(&answer.metadata, field::OFFSET)?.unwrap_or(0);
+    source.go_on_at(offset, metadata::checksum(&answer.metadata)?).await?;
+    progress.begin(name, source.content.at(), source.size());
+    match write(&mut source, &mut writer, &progress).await {
+        Ok(checksum) => {
+            end(&mut answer.body).await?;
+            Ok(checksum)
+        }
+        // How the call has ended says why it takes no more.
+        Err(FileError::Body(error)) => Err(end(&mut answer.body).await.err().unwrap_or(error.into()).into()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn write(source: &mut Source, to: &mut BodyWriter, progress: &Progress) -> Result<Hash, FileError> {
+    let offset = source.content.at().to_be_bytes();
+    to.write_bytes(Bytes::copy_from_slice(&offset)).await?;
+    source.send(to, progress).await
+}
+
+/// The end of a result that is empty.
+async fn end(body: &mut BodyReader) -> Result<(), FileError> {
+    while body.next().await.transpose()?.is_some() {}
+    Ok(())
+}
+
+/// What is to be put; and what tells it from others, if it can be read again after an interruption.
+async fn open(path: PathBuf) -> Result<(Source, Option<Hash>), FileError> {
+    unblock(move || {
+        if path == Path::new(STANDARD) {
+            let stdin = duplicate(io::stdin().as_fd())?;
+            return Ok((Source::new(stdin, STANDARD)?.that_goes_by(), None));
+        }
+        let name = path.display().to_string();
+        let failed = |error| FileError::io(&name, error);
+        let source = Source::new(File::open(&path).map_err(failed)?, &name)?;
+        let id = match source.size() {
+            Some(_) => Some(identity(&path.canonicalize().map_err(failed)?)),
+            None => None,
+        };
+        Ok((source, id))
+    })
+    .await
+}
+
+/// Of a file of this machine. Whether it is the same as before is for checksums to say.
+fn identity(path: &Path) -> Hash {
+    let system = rustix::system::uname();
+    let mut hasher = Hasher::new_derive_key("callosum put source");
+    let machine = system.nodename().to_bytes();
+    hasher.update(&(machine.len() as u64).to_le_bytes()).update(machine);
+    hasher.update(path.as_os_str().as_encoded_bytes());
+    hasher.finalize()
+}
+
+fn duplicate(stream: std::os::fd::BorrowedFd<'_>) -> Result<File, FileError> {
+    let owned = stream.try_clone_to_owned().map_err(|error| FileError::io(STANDARD, error))?;
+    Ok(owned.into())
+}
+
+pub(crate) fn get(args: &Get) -> Result<(), Failure> {
+    let to = destination(args)?;
+    let executor = args.executor.executor;
+    let work = async |peer: &Peer| fetch(peer, args, to.as_deref()).await;
+    let done = executor.block_on(with_peer(executor, &args.curve, &args.endpoint, Duration::MAX, work))?;
+    let checksum = done.inspect_err(|failure| advise(failure, to.is_some()))?;
+    if let Some(path) = &to {
+        say(&format!("{checksum}  {}", printable(&path.display().to_string())))?;
+    }
+    Ok(())
+}
+
+/// Where it goes; `None` is stdout.
+fn destination(args: &Get) -> Result<Option<PathBuf>, Failure> {
+    let own_name = || {
+        let name = Path::new(&args.name).file_name().map(PathBuf::from);
+        name.ok_or_else(|| Failure::Usage(format!("{:?} names no file", args.name)))
+    };
+    match &args.file {
+        None => own_name().map(Some),
+        Some(path) if path == Path::new(STANDARD) => Ok(None),
+        Some(path) if path.is_dir() => Ok(Some(path.join(own_name()?))),
+        Some(path) => Ok(Some(path.clone())),
+    }
+}
+
+async fn fetch(peer: &Peer, args: &Get, to: Option<&Path>) -> Result<Hash, Failure> {
+    let progress = Progress::new(args.quiet.quiet);
+    let Some(path) = to else {
+        let mut out = Hashed::new(unblock(|| duplicate(io::stdout().as_fd())).await?, "stdout");
+        let checksum = fetch_into(peer, &args.name, &mut out, &progress).await?;
+        return match checksum == out.checksum() {
+            true => {
+                progress.note(&format!("{checksum}  {}\n", printable(&args.name)));
+                Ok(checksum)
+            }
+            false => Err(FileError::ChecksumMismatch(args.name.clone()).into()),
+        };
+    };
+    let (path, identity) = (path.to_owned(), ["get".as_bytes(), args.name.as_bytes()]);
+    let place = unblock(move || Place::local(&path)).await?;
+    let mut partial = Partial::lasting(place, &identity, Duration::ZERO, args.executor.executor).await?;
+    let checksum = fetch_into(peer, &args.name, &mut partial.content, &progress).await?;
+    partial.commit(checksum).await?;
+    Ok(checksum)
+}
+
+/// Goes on with what is there, if it is still the beginning of the file; returns the checksum that the server says.
+async fn fetch_into(
+    peer: &Peer,
+    name: &str,
+    to: &mut Hashed,
+    progress: &Progress,
+) -> Result<Hash, FileError> {
+    let there = to.at();
+    let mut head = Metadata::new();
+    metadata::set(&mut head, field::NAME, name.to_owned())?;
+    if there > 0 {
+        metadata::set(&mut head, field::OFFSET, there.to_string())?;
+        metadata::set(&mut head, field::CHECKSUM, to.checksum().as_bytes().to_vec())?;
+    }
+    let opening = peer.open("get").metadata(head).urgency(URGENCY).no_timeout();
+    let answer = opening.send_raw(Bytes::new()).map_err(BodyError::Call)?;
+    let mut answer = answer.await.map_err(BodyError::Call)?;
+    let offset = metadata::number(&answer.metadata, field::OFFSET)?.unwrap_or(0);
+    match offset {
+        _ if offset == there => {}
+        0 => to.restart(true).await?,
+        _ => return Err(FileError::InvalidRequest("the server goes on elsewhere than it was asked to")),
+    }
+    progress.begin(name, offset, metadata::number(&answer.metadata, field::SIZE)?);
+    receive(&mut answer.body, Vec::new(), to, progress).await
+}
+
+pub(crate) fn list(args: &List) -> Result<(), Failure> {
+    let (executor, codec) = (args.executor.executor, args.codec.codec());
+    let work = async |peer: &Peer| {
+        let opening = peer.open("list").codec(codec).no_timeout();
+        let answer = opening.send(&serde_json::json!({ "prefix": args.prefix })).map_err(BodyError::Call);
+        let answer =
+            answer.map_err(FileError::from)?.await.map_err(BodyError::Call).map_err(FileError::from)?;
+        let mut entries = answer.body.codec(codec).items::<Entry>();
+        while let Some(entry) = entries.next().await {
+            let Entry { name, size, modified } = entry.map_err(FileError::from)?;
+            let modified = std::time::UNIX_EPOCH + Duration::from_secs(modified.min(LATEST));
+            let modified = humantime::format_rfc3339_seconds(modified);
+            say(&format!("{size:>14}  {modified}  {}", printable(&name)))?;
+        }
+        Ok(())
+    };
+    let done = executor.block_on(with_peer(executor, &args.curve, &args.endpoint, Duration::MAX, work))?;
+    done.inspect_err(|failure| advise(failure, false))
+}
+
+/// Says what to do.
+fn advise(failure: &Failure, resumable: bool) {
+    match failure {
+        Failure::Refused(info) if Refusal::of(info) == Some(Refusal::NoSuchMethod) => {
+            note("the server serves no files: start it with --root DIR\n");
+        }
+        Failure::Cancelled | Failure::ConnectionLost(_) if resumable => {
+            note("the same command goes on from what has arrived\n");
+        }
+        _ => {}
+    }
+}
+
+/// The last second of the year 9999, after which dates can't be written.
+const LATEST: u64 = 253_402_300_799;

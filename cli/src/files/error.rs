@@ -1,0 +1,140 @@
+//! What can go wrong with a file, on either side. Each has a name of its own, which travels.
+
+use std::fmt;
+use std::io;
+
+use callosum_runtime::{BodyError, HandlerError};
+use rustix::io::Errno;
+
+/// Why a file can't be read, written or transferred.
+///
+/// No `std::error::Error`: it becomes a [`HandlerError`] under its own names.
+#[derive(Debug)]
+pub(crate) enum FileError {
+    InvalidName {
+        name: String,
+        why: &'static str,
+    },
+    NotFound(String),
+    Forbidden {
+        name: String,
+        why: &'static str,
+    },
+    InUse(String),
+    Changed(String),
+    ChecksumMismatch(String),
+    Incomplete,
+    InvalidRequest(&'static str),
+    NoSpace(String),
+    Io {
+        name: String,
+        error: io::Error,
+    },
+    Body(BodyError),
+    /// It has a name already.
+    Handler(HandlerError),
+}
+
+impl FileError {
+    pub(super) fn invalid(name: &str, why: &'static str) -> Self {
+        Self::InvalidName { name: name.to_owned(), why }
+    }
+
+    pub(super) fn forbidden(name: &str, why: &'static str) -> Self {
+        Self::Forbidden { name: name.to_owned(), why }
+    }
+
+    /// What the system says of a file of this name.
+    pub(super) fn io(name: &str, error: io::Error) -> Self {
+        match Errno::from_io_error(&error) {
+            Some(Errno::NOENT | Errno::NOTDIR) => Self::NotFound(name.to_owned()),
+            Some(Errno::ACCESS | Errno::PERM) => {
+                Self::forbidden(name, "the system does not permit it; check who may read and write there")
+            }
+            Some(Errno::ROFS) => Self::forbidden(name, "nothing can be written there"),
+            Some(Errno::LOOP | Errno::MLINK) => Self::link(name),
+            Some(Errno::ISDIR) => Self::forbidden(name, "it is a directory; name a file in it"),
+            Some(Errno::NOSPC | Errno::DQUOT | Errno::FBIG) => Self::NoSpace(name.to_owned()),
+            Some(Errno::NAMETOOLONG) => {
+                Self::invalid(name, "it is too long for the file system; use a shorter one")
+            }
+            _ => Self::Io { name: name.to_owned(), error },
+        }
+    }
+
+    pub(super) fn link(name: &str) -> Self {
+        Self::forbidden(
+            name,
+            "a symbolic link is on the way, and none is followed; name the file it leads to",
+        )
+    }
+
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::InvalidName { .. } => "InvalidName",
+            Self::NotFound(_) => "NotFound",
+            Self::Forbidden { .. } => "Forbidden",
+            Self::InUse(_) => "InUse",
+            Self::Changed(_) => "Changed",
+            Self::ChecksumMismatch(_) => "ChecksumMismatch",
+            Self::Incomplete => "Incomplete",
+            Self::InvalidRequest(_) => "InvalidRequest",
+            Self::NoSpace(_) => "NoSpace",
+            Self::Io { .. } => "IoError",
+            Self::Body(_) | Self::Handler(_) => "TransferError",
+        }
+    }
+}
+
+impl fmt::Display for FileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InvalidName { name, why } => write!(f, "{name:?} can't be the name of a file: {why}"),
+            Self::NotFound(name) => {
+                write!(f, "there is no file {name:?}; `callosum list` shows what there is")
+            }
+            Self::Forbidden { name, why } => write!(f, "{name:?}: {why}"),
+            Self::InUse(name) => {
+                write!(f, "{name:?} is being written from the same source; wait for its end, then try again")
+            }
+            Self::Changed(name) => {
+                write!(f, "{name:?} changed while it was read; try again once it is at rest")
+            }
+            Self::ChecksumMismatch(name) => {
+                write!(f, "what arrived of {name:?} is not what was sent, and was not kept; try again")
+            }
+            Self::Incomplete => {
+                f.write_str("the transfer ended in the middle; try again to go on from there")
+            }
+            Self::InvalidRequest(why) => f.write_str(why),
+            Self::NoSpace(name) => {
+                write!(f, "no space is left for {name:?}; make room, then try again to go on")
+            }
+            Self::Io { name, error } => write!(f, "{name:?}: {error}"),
+            Self::Body(error) => error.fmt(f),
+            Self::Handler(error) => write!(f, "{error:?}"),
+        }
+    }
+}
+
+impl From<BodyError> for FileError {
+    fn from(error: BodyError) -> Self {
+        Self::Body(error)
+    }
+}
+
+impl From<HandlerError> for FileError {
+    fn from(error: HandlerError) -> Self {
+        Self::Handler(error)
+    }
+}
+
+impl From<FileError> for HandlerError {
+    fn from(error: FileError) -> Self {
+        match error {
+            FileError::Body(error) => error.into(),
+            FileError::Handler(error) => error,
+            error => Self::new(error.name(), &error.to_string()),
+        }
+    }
+}

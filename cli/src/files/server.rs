@@ -1,0 +1,161 @@
+//! What `serve --root` answers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_channel::Receiver;
+use blake3::Hash;
+use blocking::unblock;
+use callosum_runtime::{BodyReader, Builder, Context, HandlerResult, Metadata, Responder};
+use futures_util::StreamExt;
+use serde::Deserialize;
+
+use super::name::Name;
+use super::partial::Partial;
+use super::progress::Progress;
+use super::transfer::{Source, receive};
+use super::{FileError, Root, field, metadata};
+use crate::executor::Executor;
+use crate::service::Service;
+
+/// How long to wait for whoever writes the same partial file. One whose client is gone is noticed before: the keepalive
+/// takes 90 s at the most.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Lists that are made at a time; each has up to 32 directories open.
+const LISTS: usize = 8;
+
+/// Files that a list may be ahead of its reader.
+const LIST_AHEAD: usize = 64;
+
+#[derive(Deserialize)]
+struct List {
+    #[serde(default)]
+    prefix: String,
+}
+
+/// Gives a place back.
+struct Permit(Receiver<()>);
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        // It holds what this one put there.
+        let _ = self.0.try_recv();
+    }
+}
+
+pub(crate) fn add_methods(builder: Builder, service: &Service, root: Root) -> Builder {
+    let root = Arc::new(root);
+    let executor = service.executor();
+    let here = root.clone();
+    let builder = service.add_stream(builder, "get", move |_, responder, context| {
+        let root = here.clone();
+        async move { get(root, responder, &context).await }
+    });
+    let here = root.clone();
+    let builder = service.add_stream(builder, "put", move |body, responder, context| {
+        let root = here.clone();
+        async move { put(root, executor, body, responder, &context).await }
+    });
+    let (places, taken) = async_channel::bounded(LISTS);
+    service.add_stream(builder, "list", move |body, responder, context| {
+        let (root, places, taken) = (root.clone(), places.clone(), taken.clone());
+        async move {
+            places.send(()).await?;
+            let _permit = Permit(taken);
+            list(root, body, responder, &context).await
+        }
+    })
+}
+
+fn name_of(context: &Context) -> Result<Name, FileError> {
+    let name = context
+        .metadata()
+        .get(field::NAME)
+        .ok_or(FileError::InvalidRequest("the metadata have no `name`"))?;
+    let name = std::str::from_utf8(name);
+    Name::parse(name.map_err(|_| FileError::invalid("", "it is not UTF-8; rename it"))?)
+}
+
+async fn get(root: Arc<Root>, responder: Responder, context: &Context) -> Result<(), FileError> {
+    let name = name_of(context)?;
+    let offset = metadata::number(context.metadata(), field::OFFSET)?.unwrap_or(0);
+    let checksum = metadata::checksum(context.metadata())?;
+    let mut source = unblock(move || Source::new(root.file(&name)?, name.as_str())).await?;
+    source.go_on_at(offset, checksum).await?;
+    let size = source.size().unwrap_or(0);
+    let mut head = Metadata::new();
+    metadata::set(&mut head, field::OFFSET, source.content.at().to_string())?;
+    metadata::set(&mut head, field::SIZE, size.to_string())?;
+    let mut result = responder.metadata(head).begin().await?;
+    source.send(&mut result, &Progress::none()).await?;
+    Ok(())
+}
+
+async fn put(
+    root: Arc<Root>,
+    executor: Executor,
+    mut body: BodyReader,
+    responder: Responder,
+    context: &Context,
+) -> Result<(), FileError> {
+    let name = name_of(context)?;
+    let place = unblock(move || root.place(&name)).await?;
+    let mut partial = match context.metadata().get(field::ID) {
+        Some(id) => {
+            // What one user has begun is no other's to see.
+            let user = context.identity().map(|identity| identity.user_id.clone()).unwrap_or_default();
+            Partial::lasting(place, &[user.as_bytes(), id], PATIENCE, executor).await?
+        }
+        None => Partial::passing(place).await?,
+    };
+    let there = partial.content.at();
+    let mut head = Metadata::new();
+    metadata::set(&mut head, field::OFFSET, there.to_string())?;
+    metadata::set(&mut head, field::CHECKSUM, partial.content.checksum().as_bytes().to_vec())?;
+    // The result has begun for as long as this is there.
+    let _result = responder.metadata(head).begin().await?;
+    let checksum = take(&mut body, &mut partial, there).await?;
+    partial.commit(checksum).await
+}
+
+/// Takes the offset that the client has chosen, and the content from there.
+async fn take(body: &mut BodyReader, partial: &mut Partial, there: u64) -> Result<Hash, FileError> {
+    let mut bytes = Vec::new();
+    let (offset, first) = loop {
+        if let Some((offset, first)) = bytes.split_first_chunk::<8>() {
+            break (u64::from_be_bytes(*offset), first.to_vec());
+        }
+        bytes.extend_from_slice(&body.next().await.ok_or(FileError::Incomplete)??);
+    };
+    match offset {
+        0 if there == 0 => {}
+        0 => partial.content.restart(true).await?,
+        _ if offset == there => {}
+        _ => return Err(FileError::InvalidRequest("a file is put from its beginning or from where it is")),
+    }
+    receive(body, first, &mut partial.content, &Progress::none()).await
+}
+
+async fn list(
+    root: Arc<Root>,
+    body: BodyReader,
+    responder: Responder,
+    context: &Context,
+) -> HandlerResult<()> {
+    let List { prefix } = context.codec().decode(&body.collect().await?)?;
+    let (tell, told) = async_channel::bounded(LIST_AHEAD);
+    // Nobody listens any more once the call has ended.
+    let walk = unblock(move || root.list(&prefix, |entry| tell.send_blocking(entry).is_ok()));
+    let send = async move {
+        let mut told = std::pin::pin!(told);
+        let mut result = responder.begin().await?;
+        while let Some(entry) = told.next().await {
+            result.write_item(&entry).await?;
+        }
+        HandlerResult::Ok(())
+    };
+    let (walked, sent) = futures_util::future::join(walk, send).await;
+    walked?;
+    sent
+}

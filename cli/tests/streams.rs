@@ -1,0 +1,42 @@
+//! `call --stream`.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod common;
+
+use common::{RUNTIMES, Server};
+use rustix::process::Signal;
+
+#[test]
+fn items_are_printed_as_they_come() {
+    for runtime in RUNTIMES {
+        for codec in ["json", "msgpack"] {
+            let server = Server::start(runtime, codec, &[]);
+            let ended = server.call(&["--stream", "count", r#"{"to": 1000}"#]).expect(0);
+            let expected: Vec<_> = (1..=1000).map(|n| format!(r#"{{"count":{n}}}"#)).collect();
+            assert_eq!(ended.stdout, expected);
+            // The first one is there while there will be no other for an hour.
+            let call = server.start_call(&["--stream", "count", r#"{"to": 2, "every": 3600}"#]);
+            assert_eq!(call.line(), r#"{"count":1}"#);
+            call.signal(Signal::INT);
+            assert!(call.end().expect(6).stdout.is_empty());
+        }
+    }
+}
+
+#[test]
+fn a_stream_ends_as_a_call_does() {
+    let server = Server::start("tokio", "json", &[]);
+    assert!(server.call(&["--stream", "count", r#"{"to": 0}"#]).expect(0).stdout.is_empty());
+    let one = server.call(&["--stream", "add", r#"{"a": 1, "b": 2}"#]).expect(0);
+    assert_eq!(one.stdout, [r#"{"result":3}"#]);
+    server.call(&["--stream", "error"]).expect(3).expect_stderr("ZeroDivisionError");
+    server.call(&["--stream", "nosuch"]).expect(4).expect_stderr("NoSuchMethod");
+    server.call(&["--stream", "count", r#"{"to": 1, "every": -1}"#]).expect(3).expect_stderr("ValueError");
+    let late = ["--stream", "count", r#"{"to": 2, "every": 3600}"#, "--timeout", "2s", "--key", "k"];
+    assert_eq!(server.call(&late).expect(5).stdout, [r#"{"count":1}"#]);
+    let call = server.start_call(&["--stream", "count", r#"{"to": 2, "every": 3600}"#]);
+    call.line();
+    server.process.signal(Signal::KILL);
+    call.end().expect(8);
+}
