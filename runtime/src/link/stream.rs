@@ -58,6 +58,8 @@ pub(crate) struct StreamLink {
     alarm: Alarm,
     /// Others were set to work, and get to add to the next write before it is made.
     corked: bool,
+    /// Others were set to work by this turn, and get theirs before the next one.
+    yields: bool,
     /// The last poll ended with more to do, and so without a look at the timeouts.
     busy: bool,
     closing: Option<Closing>,
@@ -108,6 +110,7 @@ impl StreamLink {
             stream,
             address,
             corked: false,
+            yields: false,
             busy: false,
             closing: None,
             handshake,
@@ -261,6 +264,7 @@ impl StreamLink {
             return Ok(true);
         }
         self.corked = false;
+        self.yields = set_to_work > 0;
         self.transmit(now);
         let wrote = match self.poll_write(cx, now) {
             Poll::Ready(result) => result.map(|()| true)?,
@@ -374,7 +378,7 @@ impl Future for StreamLink {
                 Ok(progress) => progress,
                 Err(cause) => return this.end(cx, cause),
             };
-            if this.corked {
+            if this.corked || (progress && std::mem::take(&mut this.yields)) {
                 break;
             }
             if progress {
