@@ -1,6 +1,8 @@
 //! Side-by-side measurements of RPC stacks that do the same work: a body of N bytes goes to an echo server in
 //! another process and comes back.
 //!
+//! Uploads, alone and beside small calls, are the matter of [`upload`].
+//!
 //! Every stack is a [`peers::Peer`] whose server and client each run in a process of their own. [`suite`] starts
 //! them, interleaves the measurements and gathers [`report::Row`]s.
 
@@ -11,3 +13,4 @@ pub mod process;
 pub mod python;
 pub mod report;
 pub mod suite;
+pub mod upload;

@@ -42,6 +42,13 @@ pub struct Timing {
     pub window_ms: u64,
 }
 
+impl Timing {
+    /// As a client's command line has it.
+    pub(crate) fn arguments(self) -> [(&'static str, u64); 2] {
+        [("--warm-up-ms", self.warm_up_ms), ("--window-ms", self.window_ms)]
+    }
+}
+
 /// What one load showed.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Sample {

@@ -1,7 +1,8 @@
 //! The processes of the peers: a server that stays, and one client per measurement.
 
 use std::{
-    ffi::OsStr,
+    fmt::Display,
+    fs,
     io::{BufRead as _, BufReader},
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
@@ -9,12 +10,14 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
+use serde::de::DeserializeOwned;
 
 use crate::{
     executor::WORKERS,
     load::{Case, Sample, Timing},
     peers::{Kind, Peer},
     python,
+    upload::{Beside, Length, Upload},
 };
 
 /// Makes the processes of a peer.
@@ -79,25 +82,63 @@ impl Launcher {
     /// # Errors
     /// The client fails, or no call ended within the window.
     pub fn load(&self, server: &Server, case: Case, timing: Timing) -> Result<Sample> {
-        let arguments = [
-            ("--in-flight", case.in_flight as u64),
-            ("--body-bytes", case.body_bytes as u64),
-            ("--warm-up-ms", timing.warm_up_ms),
-            ("--window-ms", timing.window_ms),
-        ];
-        let mut command = self.command("load");
+        let Case { in_flight, body_bytes } = case;
+        let arguments = [("--in-flight", in_flight as u64), ("--body-bytes", body_bytes as u64)];
+        let sample: Sample = self.client("load", server, arguments.into_iter().chain(timing.arguments()))?;
+        ensure!(sample.calls() > 0, "no call ended within {} ms", timing.window_ms);
+        Ok(sample)
+    }
+
+    /// Runs a client that makes an upload to its end.
+    ///
+    /// # Errors
+    /// The client fails.
+    pub fn upload(&self, server: &Server, length: Length) -> Result<Upload> {
+        self.client("upload", server, [("--upload-bytes", length.upload_bytes)])
+    }
+
+    /// Runs a client that makes calls, alone and beside an upload, to its end.
+    ///
+    /// # Errors
+    /// The client fails, or no call ended.
+    pub fn beside(
+        &self,
+        server: &Server,
+        body_bytes: usize,
+        length: Length,
+        timing: Timing,
+    ) -> Result<Beside> {
+        let arguments = [("--body-bytes", body_bytes as u64), ("--upload-bytes", length.upload_bytes)];
+        self.client("beside", server, arguments.into_iter().chain(timing.arguments()))
+    }
+
+    fn client<T: DeserializeOwned>(
+        &self,
+        subcommand: &str,
+        server: &Server,
+        arguments: impl IntoIterator<Item = (&'static str, impl Display)>,
+    ) -> Result<T> {
+        let mut command = self.command(subcommand);
         command.arg(server.address.to_string());
         for (name, value) in arguments {
-            command.arg(name).arg(OsStr::new(&value.to_string()));
+            command.arg(name).arg(value.to_string());
         }
         let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output()?;
         if !output.status.success() {
             bail!("the client ended with {}", output.status);
         }
-        let sample: Sample = serde_json::from_slice(&output.stdout).context("the client's output")?;
-        ensure!(sample.calls() > 0, "no call ended within {} ms", timing.window_ms);
-        Ok(sample)
+        serde_json::from_slice(&output.stdout).context("the client's output")
     }
+}
+
+/// Most memory that a process had at any time, in KiB; `process` is its number, or "self".
+///
+/// # Errors
+/// The system has no such process, or is not Linux.
+pub fn peak_kib(process: &str) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("there is no VmHWM")?;
+    line.trim().trim_end_matches("kB").trim().parse().with_context(|| format!("VmHWM is {line:?}"))
 }
 
 /// A server process; dropping this ends it.
@@ -111,6 +152,14 @@ impl Server {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Most memory that it had at any time so far, in KiB.
+    ///
+    /// # Errors
+    /// As [`peak_kib`].
+    pub fn peak_kib(&self) -> Result<u64> {
+        peak_kib(&self.child.id().to_string())
     }
 
     /// Closes its stdin, and so asks it to end, and waits until it has.

@@ -1,5 +1,9 @@
 //! The results: rows, a table of them, and how the peers compare.
 
+mod upload;
+
+pub use upload::{BesideRow, UploadRow, beside_table, upload_ratios, upload_table};
+
 use anyhow::{Result, bail};
 use comfy_table::{CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
 use hdrhistogram::Histogram;
@@ -43,14 +47,10 @@ impl Row {
     /// # Errors
     /// There is none, or a call took longer than two minutes.
     pub fn new(peer: &Peer, case: Case, rounds: &[Sample]) -> Result<Self> {
-        let mut latencies = Histogram::<u64>::new_with_bounds(1, LONGEST_CALL_NS, 3)?;
-        for (&nanos, &count) in rounds.iter().flat_map(|sample| &sample.latency_ns) {
-            latencies.record_n(nanos, count)?;
-        }
+        let (p50_us, p99_us) = quantiles_us(rounds)?;
         let mut rates: Vec<_> = rounds.iter().map(Sample::calls_per_s).collect();
         rates.sort_by(f64::total_cmp);
         let (&[slowest, ..], &[.., fastest]) = (&rates[..], &rates[..]) else { bail!("no sample") };
-        let quantile_us = |q| round(latencies.value_at_quantile(q) as f64 / 1e3);
         Ok(Self {
             peer: peer.name.to_owned(),
             runtime: peer.runtime.to_owned(),
@@ -59,14 +59,24 @@ impl Row {
             body_bytes: case.body_bytes,
             calls_per_s: round(median(&rates)),
             calls_per_s_range: (slowest, fastest),
-            p50_us: quantile_us(0.5),
-            p99_us: quantile_us(0.99),
+            p50_us,
+            p99_us,
         })
     }
 
     fn case(&self) -> Case {
         Case { in_flight: self.in_flight, body_bytes: self.body_bytes }
     }
+}
+
+/// Half, and 99 of 100, of all calls took at most as many microseconds.
+fn quantiles_us<'a>(samples: impl IntoIterator<Item = &'a Sample>) -> Result<(f64, f64)> {
+    let mut latencies = Histogram::<u64>::new_with_bounds(1, LONGEST_CALL_NS, 3)?;
+    for (&nanos, &count) in samples.into_iter().flat_map(|sample| &sample.latency_ns) {
+        latencies.record_n(nanos, count)?;
+    }
+    let quantile_us = |q| round(latencies.value_at_quantile(q) as f64 / 1e3);
+    Ok((quantile_us(0.5), quantile_us(0.99)))
 }
 
 /// To tenths: no measurement here is finer.
@@ -81,10 +91,8 @@ fn median(sorted: &[f64]) -> f64 {
 }
 
 /// All rows as a table, for people.
-pub fn table(rows: &[Row]) -> String {
-    let mut table = Table::new();
-    table.load_style(UTF8_FULL_CONDENSED);
-    table.set_header([
+pub fn table(rows: &[Row]) -> Table {
+    let mut table = new_table([
         "body",
         "in flight",
         "peer",
@@ -96,7 +104,7 @@ pub fn table(rows: &[Row]) -> String {
     ]);
     for row in rows {
         table.add_row([
-            bytes(row.body_bytes),
+            bytes(row.body_bytes as u64),
             row.in_flight.to_string(),
             row.peer.clone(),
             row.runtime.clone(),
@@ -106,12 +114,24 @@ pub fn table(rows: &[Row]) -> String {
             format!("{:.1}", row.p99_us),
         ]);
     }
-    for numbers in [0, 1, 4, 5, 6, 7] {
+    align(&mut table, [0, 1, 4, 5, 6, 7]);
+    table
+}
+
+fn new_table<const N: usize>(header: [&str; N]) -> Table {
+    let mut table = Table::new();
+    table.load_style(UTF8_FULL_CONDENSED);
+    table.set_header(header);
+    table
+}
+
+/// Numbers stand to the right.
+fn align(table: &mut Table, columns: impl IntoIterator<Item = usize>) {
+    for numbers in columns {
         if let Some(column) = table.column_mut(numbers) {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
-    table.to_string()
 }
 
 /// How many times the calls/s of each other peer Callosum on tokio makes: a line per case in which it was measured, for
@@ -128,13 +148,13 @@ pub fn ratios(rows: &[Row]) -> Vec<String> {
                     format!("{:.2} × {} ({})", subject.calls_per_s / row.calls_per_s, row.peer, row.runtime)
                 })
                 .collect();
-            let (body, in_flight) = (bytes(subject.body_bytes), subject.in_flight);
+            let (body, in_flight) = (bytes(subject.body_bytes as u64), subject.in_flight);
             format!("{body}, {in_flight} in flight: {} (tokio) makes {}", subject.peer, ratios.join(", "))
         })
         .collect()
 }
 
-fn bytes(count: usize) -> String {
+fn bytes(count: u64) -> String {
     match count {
         mib if mib >= 1 << 20 && mib % (1 << 20) == 0 => format!("{} MiB", mib >> 20),
         _ => format!("{count} B"),
@@ -216,7 +236,7 @@ mod tests {
 
     #[test]
     fn the_table_names_each_peer() {
-        let table = table(&[row("tarpc", "tokio", 10.0)]);
+        let table = table(&[row("tarpc", "tokio", 10.0)]).to_string();
         assert!(table.contains("tarpc") && table.contains("1 MiB"), "{table}");
     }
 }

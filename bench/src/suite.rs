@@ -3,12 +3,14 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use clap::ValueEnum;
 
 use crate::{
     load::{Case, Sample, Timing},
     peers::{self, Peer},
     process::{Launcher, Server},
-    report::Row,
+    report::{BesideRow, Row, UploadRow},
+    upload::Length,
 };
 
 /// The loads that every peer carries.
@@ -18,6 +20,20 @@ pub const CASES: &[Case] = &[
     Case { in_flight: 32, body_bytes: 1 << 20 },
 ];
 
+/// Length of the calls beside an upload.
+pub const BESIDE_BYTES: usize = 64;
+
+/// What can be measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Measure {
+    /// Calls of several sizes
+    Calls,
+    /// Small calls beside an upload on the same connection
+    Beside,
+    /// Uploads, and the memory that they take
+    Upload,
+}
+
 /// How much is measured.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
@@ -25,13 +41,31 @@ pub struct Plan {
     pub rounds: usize,
     /// What each turn takes.
     pub timing: Timing,
+    /// The upload beside which calls are made.
+    pub beside: Length,
+    /// The uploads by themselves: each in all rounds but the last, which is so long that memory could grow, in one.
+    pub uploads: [Length; 2],
+}
+
+const fn mib(mib: u64) -> Length {
+    Length { upload_bytes: mib << 20 }
 }
 
 impl Plan {
     /// Under two minutes, with all peers.
-    pub const QUICK: Self = Self { rounds: 5, timing: Timing { warm_up_ms: 200, window_ms: 500 } };
+    pub const QUICK: Self = Self {
+        rounds: 3,
+        timing: Timing { warm_up_ms: 200, window_ms: 500 },
+        beside: mib(512),
+        uploads: [mib(256), mib(1024)],
+    };
     /// For figures that are to be quoted.
-    pub const FULL: Self = Self { rounds: 7, timing: Timing { warm_up_ms: 500, window_ms: 2000 } };
+    pub const FULL: Self = Self {
+        rounds: 7,
+        timing: Timing { warm_up_ms: 500, window_ms: 2000 },
+        beside: mib(1024),
+        uploads: [mib(1024), mib(4096)],
+    };
 }
 
 /// The peers of these names, or all if there is none.
@@ -62,7 +96,27 @@ impl Turn {
     }
 }
 
-/// Measures `peers` in `cases`, with the processes that `program` (the built `callosum-bench`) makes.
+fn start(peer: &Peer, program: &Path) -> Result<Turn> {
+    let begin = || -> Result<Turn> {
+        let launcher = Launcher::new(peer, program)?;
+        let server = launcher.serve()?;
+        Ok(Turn { peer: *peer, launcher, server })
+    };
+    begin().with_context(|| format!("starting {}", peer.id()))
+}
+
+fn start_all(program: &Path, peers: &[Peer], fit: impl Fn(&Peer) -> bool) -> Result<Vec<Turn>> {
+    peers.iter().filter(|peer| fit(peer)).map(|peer| start(peer, program)).collect()
+}
+
+fn end_all(turns: Vec<Turn>) -> Result<()> {
+    turns
+        .into_iter()
+        .try_for_each(|turn| turn.server.end().with_context(|| format!("ending {}", turn.peer.id())))
+}
+
+/// Measures those of `peers` that make calls in `cases`, with the processes that `program` (the built `callosum-bench`)
+/// makes.
 ///
 /// The peers take turns in each round, so that a machine that is slow for a while is slow for all of them.
 ///
@@ -70,15 +124,7 @@ impl Turn {
 /// A process that can't be started or fails, a call that fails, a body that comes back changed.
 pub fn run(program: &Path, peers: &[Peer], cases: &[Case], plan: Plan) -> Result<Vec<Row>> {
     ensure!(plan.rounds > 0, "nothing to measure without a round");
-    let start = |peer: &Peer| -> Result<Turn> {
-        let launcher = Launcher::new(peer, program)?;
-        let server = launcher.serve()?;
-        Ok(Turn { peer: *peer, launcher, server })
-    };
-    let turns = peers
-        .iter()
-        .map(|peer| start(peer).with_context(|| format!("starting {}", peer.id())))
-        .collect::<Result<Vec<_>>>()?;
+    let turns = start_all(program, peers, Peer::makes_calls)?;
     let mut rows = Vec::new();
     for &case in cases {
         let mut samples: Vec<Vec<Sample>> = turns.iter().map(|_| Vec::new()).collect();
@@ -91,8 +137,54 @@ pub fn run(program: &Path, peers: &[Peer], cases: &[Case], plan: Plan) -> Result
             rows.push(Row::new(&turn.peer, case, samples)?);
         }
     }
-    for turn in turns {
-        turn.server.end().with_context(|| format!("ending {}", turn.peer.id()))?;
+    end_all(turns)?;
+    Ok(rows)
+}
+
+/// Measures small calls of those of `peers` that can make them beside an upload on the same connection.
+///
+/// # Errors
+/// As [`run`].
+pub fn beside(program: &Path, peers: &[Peer], plan: Plan) -> Result<Vec<BesideRow>> {
+    ensure!(plan.rounds > 0, "nothing to measure without a round");
+    let turns = start_all(program, peers, Peer::makes_both)?;
+    let mut rounds: Vec<Vec<_>> = turns.iter().map(|_| Vec::new()).collect();
+    for _ in 0..plan.rounds {
+        for (turn, rounds) in turns.iter().zip(&mut rounds) {
+            let context = || format!("{} beside an upload", turn.peer.id());
+            let both = turn.launcher.beside(&turn.server, BESIDE_BYTES, plan.beside, plan.timing);
+            rounds.push(both.with_context(context)?);
+        }
+    }
+    let rows = turns.iter().zip(&rounds);
+    let rows =
+        rows.map(|(turn, rounds)| BesideRow::new(&turn.peer, BESIDE_BYTES, plan.beside, rounds)).collect();
+    end_all(turns)?;
+    rows
+}
+
+/// Measures uploads of those of `peers` that make them. Each has a server of its own, whose memory tells of it alone.
+///
+/// # Errors
+/// As [`run`].
+pub fn uploads(program: &Path, peers: &[Peer], plan: Plan) -> Result<Vec<UploadRow>> {
+    ensure!(plan.rounds > 0, "nothing to measure without a round");
+    let peers: Vec<_> = peers.iter().filter(|peer| peer.makes_uploads()).collect();
+    let mut rows = Vec::new();
+    for (length, rounds) in plan.uploads.into_iter().zip([plan.rounds, 1]) {
+        let mut taken: Vec<Vec<_>> = peers.iter().map(|_| Vec::new()).collect();
+        for _ in 0..rounds {
+            for (peer, taken) in peers.iter().zip(&mut taken) {
+                let Turn { launcher, server, .. } = start(peer, program)?;
+                let context = || format!("{} with an upload of {} bytes", peer.id(), length.upload_bytes);
+                let upload = launcher.upload(&server, length).with_context(context)?;
+                taken.push((upload, server.peak_kib()?));
+                server.end().with_context(context)?;
+            }
+        }
+        for (peer, taken) in peers.iter().zip(&taken) {
+            rows.push(UploadRow::new(peer, length, taken)?);
+        }
     }
     Ok(rows)
 }

@@ -5,17 +5,21 @@ use std::{net::SocketAddr, path::Path};
 use anyhow::Result;
 use callosum_bench::{
     executor::{AsyncStd, Executor, Tokio},
-    load::{Case, Client as _, Timing, body},
-    peers::{Callosum, CallosumCurve, Echo, Kind, Peer, RawTcp, Tarpc, Tonic},
+    load::{Case, Client, Timing, body},
+    peers::{Callosum, CallosumCurve, DialectOne, Kind, Peer, RawCopy, RawTcp, Stack, Tarpc, Tonic},
     process::Launcher,
     suite::{self, Plan},
+    upload::{self, Length},
 };
 use tokio::sync::oneshot;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_callosum-bench");
 
 /// 48 calls in flight at once of each size: empty, small, around the limits of buffers, large.
-fn echoes<E: Echo>() -> Result<()> {
+fn echoes<E: Stack>() -> Result<()>
+where
+    E::Client: Client + Clone + Sync,
+{
     let calls = async {
         let (ready, address) = oneshot::channel::<SocketAddr>();
         drop(E::Runtime::spawn(E::serve(|address| ready.send(address).expect("the test waits for it"))));
@@ -36,6 +40,23 @@ fn echoes<E: Echo>() -> Result<()> {
         Ok(())
     };
     E::Runtime::block_on(calls)
+}
+
+/// Uploads of several lengths, one after the other on one connection.
+fn takes_uploads<S: Stack>() -> Result<()>
+where
+    S::Client: upload::Client,
+{
+    let uploads = async {
+        let (ready, address) = oneshot::channel::<SocketAddr>();
+        drop(S::Runtime::spawn(S::serve(|address| ready.send(address).expect("the test waits for it"))));
+        let client = S::connect(address.await?).await?;
+        for bytes in [0, 1, 64 << 10, 1_000_003, 40 << 20] {
+            assert_eq!(upload::Client::upload(&client, bytes).await?, bytes);
+        }
+        Ok(())
+    };
+    S::Runtime::block_on(uploads)
 }
 
 #[test]
@@ -73,6 +94,49 @@ fn callosum_echoes_under_curve_on_async_std() -> Result<()> {
     echoes::<CallosumCurve<AsyncStd>>()
 }
 
+#[test]
+fn callosum_echoes_in_dialect_1_on_tokio() -> Result<()> {
+    echoes::<Callosum<Tokio, DialectOne>>()
+}
+
+#[test]
+fn callosum_echoes_in_dialect_1_on_async_std() -> Result<()> {
+    echoes::<Callosum<AsyncStd, DialectOne>>()
+}
+
+#[test]
+fn callosum_echoes_under_curve_in_dialect_1_on_tokio() -> Result<()> {
+    echoes::<CallosumCurve<Tokio, DialectOne>>()
+}
+
+#[test]
+fn callosum_echoes_under_curve_in_dialect_1_on_async_std() -> Result<()> {
+    echoes::<CallosumCurve<AsyncStd, DialectOne>>()
+}
+
+#[test]
+fn raw_tcp_takes_uploads() -> Result<()> {
+    takes_uploads::<RawCopy<Tokio>>()?;
+    takes_uploads::<RawCopy<AsyncStd>>()
+}
+
+#[test]
+fn tonic_takes_uploads() -> Result<()> {
+    takes_uploads::<Tonic>()
+}
+
+#[test]
+fn callosum_takes_uploads() -> Result<()> {
+    takes_uploads::<Callosum<Tokio>>()?;
+    takes_uploads::<Callosum<AsyncStd>>()
+}
+
+#[test]
+fn callosum_takes_uploads_under_curve() -> Result<()> {
+    takes_uploads::<CallosumCurve<Tokio>>()?;
+    takes_uploads::<CallosumCurve<AsyncStd>>()
+}
+
 /// Takes a package index the first time, for pyzmq, whose libzmq it is. The program in C checks what comes back.
 #[test]
 fn libzmq_echoes_under_curve() -> Result<()> {
@@ -89,19 +153,62 @@ fn libzmq_echoes_under_curve() -> Result<()> {
     server.end()
 }
 
+fn short_plan() -> Plan {
+    let timing = Timing { warm_up_ms: 10, window_ms: 1000 };
+    let mib = |mib: u64| Length { upload_bytes: mib << 20 };
+    Plan { rounds: 1, timing, beside: mib(48), uploads: [mib(20), mib(24)] }
+}
+
+fn callers(peers: &[Peer]) -> impl Iterator<Item = &Peer> {
+    peers.iter().filter(|peer| peer.makes_calls())
+}
+
 #[test]
 fn a_run_has_a_row_for_each_peer_and_case() -> Result<()> {
     let mut peers = suite::select(&[])?;
     // It needs a package index, which a test must not.
     peers.retain(|peer| matches!(peer.kind, Kind::Rust { .. }));
     let cases = [Case { in_flight: 1, body_bytes: 64 }, Case { in_flight: 5, body_bytes: 1000 }];
-    let plan = Plan { rounds: 1, timing: Timing { warm_up_ms: 10, window_ms: 1000 } };
+    let plan = short_plan();
     let rows = suite::run(Path::new(PROGRAM), &peers, &cases, plan)?;
     let found: Vec<_> = rows.iter().map(|row| (row.peer.as_str(), row.in_flight)).collect();
     let expected: Vec<_> =
-        cases.iter().flat_map(|case| peers.iter().map(|peer| (peer.name, case.in_flight))).collect();
+        cases.iter().flat_map(|case| callers(&peers).map(|peer| (peer.name, case.in_flight))).collect();
     assert_eq!(found, expected);
     assert!(rows.iter().all(|row| row.calls_per_s > 0.0 && row.p50_us > 0.0 && row.p50_us <= row.p99_us));
+    Ok(())
+}
+
+#[test]
+fn calls_beside_an_upload_have_a_row_for_each_peer_that_makes_both() -> Result<()> {
+    let rows = suite::beside(Path::new(PROGRAM), &suite::select(&[])?, short_plan())?;
+    let found: Vec<_> = rows.iter().map(|row| (row.peer.as_str(), row.runtime.as_str())).collect();
+    let expected = [
+        ("tonic-beside-upload", "tokio"),
+        ("callosum-beside-upload", "tokio"),
+        ("callosum-beside-upload", "async-std"),
+        ("callosum-curve-beside-upload", "tokio"),
+        ("callosum-curve-beside-upload", "async-std"),
+    ];
+    assert_eq!(found, expected);
+    assert!(rows.iter().all(|row| row.p50_us > 0.0 && row.p50_us <= row.p99_us && row.alone_p99_us > 0.0));
+    assert!(rows.iter().all(|row| row.upload_mib_per_s > 0.0 && row.calls_per_s > 0.0));
+    Ok(())
+}
+
+#[test]
+fn uploads_have_a_row_for_each_peer_and_length() -> Result<()> {
+    let peers = suite::select(&["raw-tcp-copy".to_owned(), "tonic".to_owned(), "callosum".to_owned()])?;
+    let rows = suite::uploads(Path::new(PROGRAM), &peers, short_plan())?;
+    let found: Vec<_> = rows.iter().map(|row| (row.peer.as_str(), row.body_bytes >> 20)).collect();
+    let peers = ["raw-tcp-copy", "raw-tcp-copy", "tonic", "callosum", "callosum"]
+        .map(|name| format!("{name}-upload"));
+    let expected: Vec<_> =
+        [20, 24].iter().flat_map(|mib| peers.iter().map(|peer| (peer.as_str(), *mib))).collect();
+    assert_eq!(found, expected);
+    assert!(rows.iter().all(|row| row.mib_per_s > 0.0));
+    // A process takes a page at least, and more than that it would if it held what it sends.
+    assert!(rows.iter().all(|row| row.client_peak_kib > 4 && row.server_peak_kib > 4));
     Ok(())
 }
 

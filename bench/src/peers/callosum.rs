@@ -1,16 +1,20 @@
-//! Callosum itself, on both of its runtimes, in the clear and under CURVE, with raw bytes as arguments and results.
+//! Callosum itself, on both of its runtimes, in both of its dialects, in the clear and under CURVE, with raw bytes as arguments and results.
 
 use std::marker::PhantomData;
 use std::net::SocketAddr;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use bytes::Bytes;
 use callosum_tokio::auth::{CurveClient, CurveKeyPair, CurveSecretKey, KeySet};
-use callosum_tokio::{Binder, Builder, Context, Driver, Endpoint, HandlerResult, Limits, Peer};
+use callosum_tokio::{
+    Binder, BodyReader, Builder, Context, Dialect, Driver, Endpoint, HandlerResult, Limits, Peer, Responder,
+};
+use futures::StreamExt as _;
 
-use super::{Echo, MAX_MESSAGE};
+use super::{MAX_MESSAGE, Stack};
 use crate::executor::{AsyncStd, Executor, Tokio};
 use crate::load;
+use crate::upload::{self, Checker};
 
 /// More than any case has calls in flight, so that it is the path of a call that is measured and not a queue.
 const MAX_CONCURRENCY: usize = 256;
@@ -33,30 +37,58 @@ impl Adapter for AsyncStd {
     }
 }
 
+/// What is offered to the other side at the most.
+pub trait Offer: Send + Sync + 'static {
+    /// The dialect.
+    const DIALECT: Dialect;
+}
+
+/// The default.
+#[derive(Debug)]
+pub enum DialectTwo {}
+
+/// What is spoken with Python peers.
+#[derive(Debug)]
+pub enum DialectOne {}
+
+impl Offer for DialectTwo {
+    const DIALECT: Dialect = Dialect::Two;
+}
+
+impl Offer for DialectOne {
+    const DIALECT: Dialect = Dialect::One;
+}
+
 /// Callosum over TCP.
 #[derive(Debug)]
-pub struct Callosum<A>(PhantomData<A>);
+pub struct Callosum<A, D = DialectTwo>(PhantomData<(A, D)>);
 
-impl<A: Adapter> Echo for Callosum<A> {
-    const NAME: &'static str = "callosum";
+impl<A: Adapter, D: Offer> Stack for Callosum<A, D> {
+    const NAME: &'static str = match D::DIALECT {
+        Dialect::Two => "callosum",
+        Dialect::One => "callosum-dialect-1",
+    };
     type Runtime = A;
     type Client = Client;
 
     async fn serve(ready: impl FnOnce(SocketAddr) + Send + 'static) -> Result<()> {
-        serve(builder::<A>(), ready).await
+        serve(builder::<A, D>(), ready).await
     }
 
     async fn connect(server: SocketAddr) -> Result<Client> {
-        connect::<A>(builder::<A>(), server).await
+        connect::<A, D>(builder::<A, D>(), server).await
     }
 }
 
 /// Callosum over TCP, encrypted and authenticated.
 #[derive(Debug)]
-pub struct CallosumCurve<A>(PhantomData<A>);
+pub struct CallosumCurve<A, D = DialectTwo>(PhantomData<(A, D)>);
 
-impl<A: Adapter> Echo for CallosumCurve<A> {
-    const NAME: &'static str = "callosum-curve";
+impl<A: Adapter, D: Offer> Stack for CallosumCurve<A, D> {
+    const NAME: &'static str = match D::DIALECT {
+        Dialect::Two => "callosum-curve",
+        Dialect::One => "callosum-curve-dialect-1",
+    };
     const ENCRYPTED: bool = true;
     type Runtime = A;
     type Client = Client;
@@ -64,12 +96,12 @@ impl<A: Adapter> Echo for CallosumCurve<A> {
     async fn serve(ready: impl FnOnce(SocketAddr) + Send + 'static) -> Result<()> {
         let allowed = KeySet::new(keys(SERVER_SECRET)?);
         allowed.admit(keys(CLIENT_SECRET)?.public(), "bench");
-        serve(builder::<A>().authenticator(allowed), ready).await
+        serve(builder::<A, D>().authenticator(allowed), ready).await
     }
 
     async fn connect(server: SocketAddr) -> Result<Client> {
         let client = CurveClient::new(keys(CLIENT_SECRET)?, keys(SERVER_SECRET)?.public());
-        connect::<A>(builder::<A>().authenticator(client), server).await
+        connect::<A, D>(builder::<A, D>().authenticator(client), server).await
     }
 }
 
@@ -81,26 +113,38 @@ fn keys(secret: &str) -> Result<CurveKeyPair> {
     Ok(CurveSecretKey::from_z85(secret)?.into())
 }
 
-fn builder<A: Adapter>() -> Builder {
+fn builder<A: Adapter, D: Offer>() -> Builder {
     let mut limits = Limits::default();
     limits.max_body = MAX_MESSAGE;
     limits.max_concurrency = MAX_CONCURRENCY;
-    A::builder().limits(limits)
+    A::builder().limits(limits).dialect(D::DIALECT)
 }
 
 async fn serve(builder: Builder, ready: impl FnOnce(SocketAddr) + Send + 'static) -> Result<()> {
     let (binder, driver) = builder
         .handle_raw("echo", |body: Bytes, _: Context| async { HandlerResult::Ok(body) })
+        .handle_stream("upload", receive)
         .bind("tcp://127.0.0.1:0")
         .await?;
     ready(address(&binder)?);
     Ok(driver.await?)
 }
 
-async fn connect<A: Adapter>(builder: Builder, server: SocketAddr) -> Result<Client> {
+async fn receive(mut body: BodyReader, responder: Responder, _: Context) -> HandlerResult<()> {
+    let mut checker = Checker::default();
+    while let Some(bytes) = body.next().await {
+        checker.take(&bytes?)?;
+    }
+    responder.begin().await?.write_bytes(checker.answer()).await?;
+    Ok(())
+}
+
+async fn connect<A: Adapter, D: Offer>(builder: Builder, server: SocketAddr) -> Result<Client> {
     let (connector, driver) = builder.connect(format!("tcp://{server}").as_str())?;
     drop(A::spawn(run(driver)));
     connector.peer().ready().await?;
+    let spoken = connector.peer().info().dialect;
+    ensure!(spoken == Some(D::DIALECT), "the two sides speak {spoken:?}");
     Ok(Client(connector.peer().clone()))
 }
 
@@ -122,5 +166,16 @@ pub struct Client(Peer);
 impl load::Client for Client {
     async fn echo(&self, body: Bytes) -> Result<Bytes> {
         Ok(self.0.invoke_raw("echo", &body).await?)
+    }
+}
+
+impl upload::Client for Client {
+    async fn upload(&self, bytes: u64) -> Result<u64> {
+        let (mut writer, answer) = self.0.open("upload").stream()?;
+        for piece in upload::pieces(bytes) {
+            writer.write_bytes(piece).await?;
+        }
+        writer.finish()?;
+        upload::read_answer(&answer.await?.body.collect().await?)
     }
 }

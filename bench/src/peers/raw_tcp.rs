@@ -21,7 +21,7 @@ use tokio::{
     task::yield_now,
 };
 
-use super::Echo;
+use super::Stack;
 use crate::{executor::Tokio, load::Client};
 
 const HEADER: usize = 12;
@@ -34,7 +34,7 @@ const UNPOISONED: &str = "no code that holds the lock panics";
 #[derive(Debug)]
 pub enum RawTcp {}
 
-impl Echo for RawTcp {
+impl Stack for RawTcp {
     const NAME: &'static str = "raw-tcp";
     type Runtime = Tokio;
     type Client = Connection;

@@ -13,7 +13,7 @@ use tarpc::{
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
-use super::{Echo, MAX_MESSAGE};
+use super::{MAX_MESSAGE, Stack};
 use crate::{executor::Tokio, load};
 
 #[tarpc::service]
@@ -34,7 +34,7 @@ impl EchoService for Server {
 #[derive(Debug)]
 pub enum Tarpc {}
 
-impl Echo for Tarpc {
+impl Stack for Tarpc {
     const NAME: &'static str = "tarpc";
     type Runtime = Tokio;
     type Client = Client;

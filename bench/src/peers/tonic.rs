@@ -1,4 +1,4 @@
-//! tonic: unary gRPC calls over HTTP/2 with prost messages.
+//! tonic: gRPC over HTTP/2 with prost messages: unary calls, and uploads as client-streaming calls.
 //!
 //! HTTP/2's windows are tonic's defaults: 64 MiB for a connection and 4 MiB for a stream made 1 MiB bodies slower.
 //! What `tonic-build` would generate is written by hand, so that building needs no `protoc`.
@@ -12,9 +12,10 @@ use std::{
 
 use anyhow::Result;
 use bytes::Bytes;
+use futures::stream;
 use tokio::net::TcpListener;
 use tonic::{
-    Request, Response, Status,
+    Request, Response, Status, Streaming,
     body::Body,
     client,
     codegen::{BoxFuture, Service, http},
@@ -23,22 +24,28 @@ use tonic::{
 };
 use tonic_prost::ProstCodec;
 
-use super::{Echo, MAX_MESSAGE};
-use crate::{executor::Tokio, load};
+use super::{MAX_MESSAGE, Stack};
+use crate::{
+    executor::Tokio,
+    load,
+    upload::{self, Checker},
+};
 
 const SERVICE: &str = "bench.Echo";
 const METHOD: &str = "/bench.Echo/Echo";
+const UPLOAD: &str = "/bench.Echo/Upload";
+
 #[derive(Clone, PartialEq, prost::Message)]
 struct Message {
     #[prost(bytes = "bytes", tag = "1")]
     body: Bytes,
 }
 
-/// tonic's unary calls.
+/// tonic's unary calls and client-streaming ones.
 #[derive(Debug)]
 pub enum Tonic {}
 
-impl Echo for Tonic {
+impl Stack for Tonic {
     const NAME: &'static str = "tonic";
     type Runtime = Tokio;
     type Client = Client;
@@ -77,12 +84,13 @@ impl Service<http::Request<Body>> for EchoService {
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         Box::pin(async move {
-            if request.uri().path() != METHOD {
-                return Ok(Status::unimplemented("no such method").into_http());
-            }
             let codec = ProstCodec::<Message, Message>::default();
             let mut grpc = server::Grpc::new(codec).max_decoding_message_size(MAX_MESSAGE);
-            Ok(grpc.unary(EchoMethod, request).await)
+            Ok(match request.uri().path() {
+                METHOD => grpc.unary(EchoMethod, request).await,
+                UPLOAD => grpc.client_streaming(UploadMethod, request).await,
+                _ => Status::unimplemented("no such method").into_http(),
+            })
         })
     }
 }
@@ -103,6 +111,29 @@ impl Service<Request<Message>> for EchoMethod {
     }
 }
 
+struct UploadMethod;
+
+impl Service<Request<Streaming<Message>>> for UploadMethod {
+    type Response = Response<Message>;
+    type Error = Status;
+    type Future = BoxFuture<Self::Response, Status>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Streaming<Message>>) -> Self::Future {
+        Box::pin(async move {
+            let mut messages = request.into_inner();
+            let mut checker = Checker::default();
+            while let Some(Message { body }) = messages.message().await? {
+                checker.take(&body)?;
+            }
+            Ok(Response::new(Message { body: checker.answer() }))
+        })
+    }
+}
+
 /// The client's end.
 #[derive(Clone, Debug)]
 pub struct Client(client::Grpc<Channel>);
@@ -114,5 +145,17 @@ impl load::Client for Client {
         let path = http::uri::PathAndQuery::from_static(METHOD);
         let codec = ProstCodec::<Message, Message>::default();
         Ok(grpc.unary(Request::new(Message { body }), path, codec).await?.into_inner().body)
+    }
+}
+
+impl upload::Client for Client {
+    async fn upload(&self, bytes: u64) -> Result<u64> {
+        let mut grpc = self.0.clone();
+        grpc.ready().await?;
+        let path = http::uri::PathAndQuery::from_static(UPLOAD);
+        let codec = ProstCodec::<Message, Message>::default();
+        let messages = stream::iter(upload::pieces(bytes).map(|body| Message { body }));
+        let answer = grpc.client_streaming(Request::new(messages), path, codec).await?;
+        upload::read_answer(&answer.into_inner().body)
     }
 }

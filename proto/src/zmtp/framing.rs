@@ -1,5 +1,7 @@
 //! Cuts the byte stream into ZMTP frames (RFC 23, section "Framing").
 
+use std::collections::VecDeque;
+
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::Violation;
@@ -10,11 +12,14 @@ const COMMAND: u8 = 4;
 const MAX_HEAD: usize = 9;
 const MAX_SHORT: usize = 255;
 
-/// Payloads up to this size are copied out of the read buffer, so that a small frame that lives long pins a
-/// [`BLOCK`] and not the read buffer.
-const COPY_MAX: usize = 2 << 10;
-/// Copied payloads share allocations of this size.
+/// Payloads up to this size share a [`BLOCK`].
+const SHARE_MAX: usize = 2 << 10;
+/// What small payloads share. One that lives long pins no more than this.
 const BLOCK: usize = 8 << 10;
+/// Larger payloads up to this size, of which many may follow one another, leave their buffer to the next.
+const REUSE_MAX: usize = 128 << 10;
+/// Buffers that are kept for that.
+const SPARE: usize = 4;
 /// What a payload that arrives in pieces allocates at first, however long it claims to be.
 const FIRST_ALLOCATION: usize = 1 << 20;
 
@@ -66,6 +71,8 @@ pub(super) struct Deframer {
     filled: usize,
     partial: Vec<u8>,
     block: BytesMut,
+    /// Payloads whose buffers can be used again once nobody else has them, oldest first.
+    spare: VecDeque<Bytes>,
 }
 
 impl Deframer {
@@ -96,10 +103,13 @@ impl Deframer {
         Ok(Some(Head { more: flags & MORE != 0, command: flags & COMMAND != 0, len, raw: self.raw, raw_len }))
     }
 
-    /// The payload of `len` bytes, once it is complete. `len` must be the same until then.
+    /// The payload of `len` bytes, once it is complete. `len` must be the same until then. Never shares `data`'s buffer.
     pub(super) fn payload(&mut self, data: &mut Bytes, len: usize) -> Option<Bytes> {
-        if self.partial.is_empty() && data.len() >= len {
-            return Some(self.whole(data, len));
+        if len <= SHARE_MAX && self.partial.is_empty() && data.len() >= len {
+            return Some(self.small(data, len));
+        }
+        if self.partial.is_empty() {
+            self.partial = self.reuse(len);
         }
         let take = data.len().min(len - self.partial.len());
         let needed = self.partial.len() + take;
@@ -110,7 +120,7 @@ impl Deframer {
         }
         self.partial.extend_from_slice(&data[..take]);
         data.advance(take);
-        (self.partial.len() == len).then(|| Bytes::from(std::mem::take(&mut self.partial)))
+        (self.partial.len() == len).then(|| self.large())
     }
 
     /// Bytes of an incomplete payload that are here.
@@ -118,12 +128,9 @@ impl Deframer {
         self.partial.len()
     }
 
-    fn whole(&mut self, data: &mut Bytes, len: usize) -> Bytes {
+    fn small(&mut self, data: &mut Bytes, len: usize) -> Bytes {
         if len == 0 {
             return Bytes::new();
-        }
-        if len > COPY_MAX {
-            return data.split_to(len);
         }
         if self.block.capacity() < len {
             self.block = BytesMut::with_capacity(BLOCK);
@@ -131,6 +138,34 @@ impl Deframer {
         self.block.extend_from_slice(&data[..len]);
         data.advance(len);
         self.block.split().freeze()
+    }
+
+    /// The payload that is complete.
+    fn large(&mut self) -> Bytes {
+        let payload = Bytes::from(std::mem::take(&mut self.partial));
+        if (SHARE_MAX..=REUSE_MAX).contains(&payload.len()) {
+            if self.spare.len() == SPARE {
+                self.spare.pop_front();
+            }
+            self.spare.push_back(payload.clone());
+        }
+        payload
+    }
+
+    /// An empty buffer for a payload of so many bytes, of which it takes up half at least; or one without room.
+    fn reuse(&mut self, len: usize) -> Vec<u8> {
+        let Some(oldest) = self.spare.pop_front_if(|oldest| oldest.is_unique()) else { return Vec::new() };
+        let Ok(mut buffer) = oldest.try_into_mut() else { return Vec::new() };
+        buffer.clear();
+        match (len..=len.saturating_mul(2)).contains(&buffer.capacity()) {
+            true => Vec::from(buffer),
+            false => Vec::new(),
+        }
+    }
+
+    /// Gives back the memory that is kept for payloads to come.
+    pub(super) fn shrink(&mut self) {
+        self.spare = VecDeque::new();
     }
 
     fn fill(&mut self, data: &mut Bytes, upto: usize) -> bool {

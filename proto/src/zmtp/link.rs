@@ -93,8 +93,8 @@ enum Phase {
 /// hundred bytes for each byte of input, if the input is one empty message after another. Limits are checked
 /// when a frame announces its length, and a payload that arrives in pieces allocates as it comes.
 ///
-/// Payloads of up to 2 KiB are copied out of the input, larger ones share its allocation if they lie in it as
-/// a whole, and are copied together if not. An encrypted payload is held twice while it is decrypted.
+/// Payloads are copied out of the input. Besides, up to four buffers of 128 KiB at most are kept for payloads to come,
+/// until the next heartbeat. An encrypted payload is held twice while it is decrypted.
 ///
 /// The codec below allocates 64 KiB, few of which are touched, with the peer's first command; under CURVE the
 /// peer is not authenticated by then. Before that a link takes a kilobyte, and what the peer has sent.
@@ -240,6 +240,7 @@ impl Link {
         if self.phase == Phase::Closed {
             return Ok(());
         }
+        self.deframer.shrink();
         let Some(liveness) = &mut self.liveness else {
             let late = self.handshake_deadline.is_some_and(|deadline| deadline <= now);
             return self.closing(if late { Err(LinkError::HandshakeTimedOut) } else { Ok(()) });

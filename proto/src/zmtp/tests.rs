@@ -379,13 +379,23 @@ fn small_messages_are_one_slice_and_large_bodies_are_not_copied() {
 }
 
 #[test]
-fn large_bodies_in_one_piece_are_not_copied() {
+fn buffers_of_large_bodies_are_used_again_once_they_are_free() {
     let now = Instant::now();
     let mut link = shake(&config(), now, 1);
-    let input = Bytes::from(frame(0, &[5; 30_000]));
-    let at = input[9..].as_ptr();
-    feed(&mut link, now, input).unwrap();
-    assert_eq!(messages(&mut link)[0][0].as_ptr(), at);
+    let mut take = |len: usize, fill: u8| {
+        feed(&mut link, now, Bytes::from(frame(0, &vec![fill; len]))).unwrap();
+        let body = messages(&mut link)[0][0].clone();
+        assert!(body == vec![fill; len]);
+        body
+    };
+    let (first, second) = (take(60_000, 1), take(60_000, 2));
+    let at = first.as_ptr();
+    let third = take(60_000, 3);
+    assert!(third.as_ptr() != at, "the first is still held");
+    drop(first);
+    let fourth = take(50_000, 4);
+    assert_eq!(fourth.as_ptr(), at);
+    assert!(second == vec![2; 60_000] && third == vec![3; 60_000]);
 }
 
 #[test]
@@ -402,13 +412,15 @@ fn large_bodies_in_pieces_grow_as_they_come() {
 }
 
 #[test]
-fn small_bodies_do_not_pin_the_read_buffer() {
+fn bodies_do_not_pin_the_read_buffer() {
     let now = Instant::now();
-    let mut link = shake(&config(), now, 1);
-    let input = Bytes::from(frame(0, &[5; 100]));
-    feed(&mut link, now, input.clone()).unwrap();
-    let held = messages(&mut link);
-    assert!(input.is_unique(), "{held:?} shares it");
+    for len in [100, 30_000] {
+        let mut link = shake(&config(), now, 1);
+        let input = Bytes::from(frame(0, &vec![5; len]));
+        feed(&mut link, now, input.clone()).unwrap();
+        let held = messages(&mut link);
+        assert!(input.is_unique(), "{held:?} shares it");
+    }
 }
 
 #[test]

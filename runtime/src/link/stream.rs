@@ -1,5 +1,6 @@
 //! A session over ZMTP over a byte stream.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -7,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use callosum_proto::zmtp::{Decision, Link, LinkConfig, LinkError, LinkEvent, Mechanism, Role};
 use callosum_proto::{Multipart, session};
 use futures_io::{AsyncRead, AsyncWrite};
@@ -33,8 +34,13 @@ const MAX_SLICES: usize = 32;
 /// what the other has sent, instead of taking turns at all that is in flight.
 const MIN_READ: usize = 4 * 1024;
 
-/// Bytes read at once into a large frame.
+/// Bytes read at once in the middle of a frame that is larger.
 const MAX_READ: usize = 256 * 1024;
+
+thread_local! {
+    /// What is read goes through here: it is empty again when a poll ends, so that links need no buffer each.
+    static BUFFER: Cell<BytesMut> = Cell::default();
+}
 
 /// How long a closed link waits for the peer to take the last bytes and close its end.
 const LINGER: Duration = Duration::from_secs(1);
@@ -49,10 +55,11 @@ pub(crate) struct StreamLink {
     stream: BoxStream,
     zmtp: Link,
     address: String,
-    buffer: BytesMut,
     alarm: Alarm,
     /// Others were set to work, and get to add to the next write before it is made.
     corked: bool,
+    /// Others were set to work by this turn, and get theirs before the next one.
+    yields: bool,
     /// The last poll ended with more to do, and so without a look at the timeouts.
     busy: bool,
     closing: Option<Closing>,
@@ -102,8 +109,8 @@ impl StreamLink {
             pump: Pump::new(peer),
             stream,
             address,
-            buffer: BytesMut::new(),
             corked: false,
+            yields: false,
             busy: false,
             closing: None,
             handshake,
@@ -120,27 +127,32 @@ impl StreamLink {
         if !self.zmtp.accepts_input() {
             return Poll::Pending;
         }
-        self.buffer.resize(self.zmtp.missing_input().clamp(MIN_READ, MAX_READ), 0);
-        let read = Pin::new(&mut self.stream).poll_read(cx, &mut self.buffer);
-        let n = match read {
-            Poll::Ready(Ok(n)) => n,
-            Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
-            Poll::Pending => {
-                self.buffer.clear();
-                return Poll::Pending;
-            }
+        let most = if self.zmtp.missing_input() > MIN_READ { MAX_READ } else { MIN_READ };
+        let mut buffer = BUFFER.take();
+        buffer.resize(MAX_READ, 0);
+        let read = Pin::new(&mut self.stream).poll_read(cx, &mut buffer[..most]);
+        let buffer = buffer.freeze();
+        let result = match read {
+            Poll::Ready(Ok(n)) => Poll::Ready(self.take_input(buffer.slice(..n))),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
+            Poll::Pending => Poll::Pending,
         };
-        let data = self.buffer.split_to(n).freeze();
-        self.buffer.clear();
-        if data.is_empty() {
-            return Poll::Ready(Err(DisconnectCause::PeerClosed));
+        // What was read has been copied where it belongs.
+        if let Ok(buffer) = buffer.try_into_mut() {
+            BUFFER.set(buffer);
         }
-        add(&self.pump.peer.counters.bytes_received, n as u64);
+        result
+    }
+
+    fn take_input(&mut self, data: Bytes) -> Result<(), DisconnectCause> {
+        if data.is_empty() {
+            return Err(DisconnectCause::PeerClosed);
+        }
+        add(&self.pump.peer.counters.bytes_received, data.len() as u64);
         if let Some(overture) = &mut self.overture {
             overture.answered = true;
         }
-        self.zmtp.handle_input(Instant::now(), data)?;
-        Poll::Ready(Ok(()))
+        Ok(self.zmtp.handle_input(Instant::now(), data)?)
     }
 
     /// Hands received messages to the session, and its effects to whom they concern.
@@ -252,6 +264,7 @@ impl StreamLink {
             return Ok(true);
         }
         self.corked = false;
+        self.yields = set_to_work > 0;
         self.transmit(now)?;
         let wrote = match self.poll_write(cx, now) {
             Poll::Ready(result) => result.map(|()| true)?,
@@ -365,7 +378,7 @@ impl Future for StreamLink {
                 Ok(progress) => progress,
                 Err(cause) => return this.end(cx, cause),
             };
-            if this.corked {
+            if this.corked || (progress && std::mem::take(&mut this.yields)) {
                 break;
             }
             if progress {

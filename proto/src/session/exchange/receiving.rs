@@ -38,7 +38,8 @@ pub(in crate::session) struct Receiving {
     /// The end was read, and the writer has not been told, or has.
     end_due: bool,
     end_told: bool,
-    credited_at: Option<Instant>,
+    /// Since when the window is watched, and what had been taken by then.
+    watched: Option<(Instant, u64)>,
 }
 
 /// Pieces in one buffer.
@@ -142,7 +143,7 @@ impl Receiving {
             announced: false,
             end_due: false,
             end_told: false,
-            credited_at: None,
+            watched: None,
         }
     }
 
@@ -347,17 +348,26 @@ impl Receiving {
         if target.saturating_sub(self.limit) < step.max(1) {
             return None;
         }
-        // A quarter of the window in less than half of the shortest round trip: more than half a window each trip.
-        if let (Some(last), Some(trip)) = (self.credited_at, round_trip)
-            && now.saturating_duration_since(last) < trip / 2
+        self.fit_window(now, round_trip, grow);
+        self.acknowledged_cost = self.consumed_cost;
+        self.limit = self.consumed_cost.saturating_add(self.window);
+        Some((self.consumed, self.limit))
+    }
+
+    /// Widens the window where all of it is taken in less than two of the shortest round trips. By less than all of it,
+    /// one moment in which the reader catches up would be enough, and what waits here delays everything behind it.
+    fn fit_window(&mut self, now: Instant, round_trip: Option<Duration>, grow: impl FnOnce(u64) -> bool) {
+        let (since, from) = *self.watched.get_or_insert((now, self.consumed_cost));
+        if self.consumed_cost - from < self.window {
+            return;
+        }
+        if let Some(trip) = round_trip
+            && now.saturating_duration_since(since) < trip * 2
             && grow(self.window)
         {
             self.window *= 2;
         }
-        self.credited_at = Some(now);
-        self.acknowledged_cost = self.consumed_cost;
-        self.limit = self.consumed_cost.saturating_add(self.window);
-        Some((self.consumed, self.limit))
+        self.watched = Some((now, self.consumed_cost));
     }
 
     /// Credit of what waits.

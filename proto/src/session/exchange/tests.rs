@@ -98,14 +98,12 @@ fn a_window_that_holds_up_its_writer_is_widened() {
         receive.credit_due(at, Some(trip), |by| by <= 1_000).unwrap().1
     };
     assert_eq!(use_up(&mut receive, start, 0), 2_000);
-    assert_eq!(
-        use_up(&mut receive, start + trip / 2, 968),
-        3_000,
-        "slower than half a window in half a trip"
-    );
-    assert_eq!(use_up(&mut receive, start + trip * 3 / 4, 2 * 968), 5_000, "faster");
+    assert_eq!(use_up(&mut receive, start + trip * 2, 968), 3_000, "a window in two trips");
+    let fast = start + trip * 4 - Duration::from_nanos(1);
+    assert_eq!(use_up(&mut receive, fast, 2 * 968), 5_000, "faster");
     assert_eq!(receive.growth(), 1_000);
-    assert_eq!(use_up(&mut receive, start + trip * 3 / 4, 3 * 968), 6_000, "no room for more");
+    assert_eq!(use_up(&mut receive, fast, 3 * 968), 6_000, "half of it, though at once");
+    assert_eq!(use_up(&mut receive, fast, 4 * 968), 7_000, "no room for more");
 }
 
 #[test]
