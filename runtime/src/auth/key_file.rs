@@ -1,10 +1,11 @@
 //! Key pairs in files: the secret key in one that nobody else can read, the public key in one beside it.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
 use super::{CurveKeyPair, CurvePublicKey, CurveSecretKey, KeyError};
@@ -102,7 +103,25 @@ pub fn load_keys(path: impl AsRef<Path>) -> Result<CurveKeyPair, KeyFileError> {
 pub fn load_public_key(path: impl AsRef<Path>) -> Result<CurvePublicKey, KeyFileError> {
     let path = path.as_ref();
     let file = File::open(path).map_err(|source| io_error(path, source))?;
+    read_public_key(path, file)
+}
+
+pub(super) fn read_public_key(path: &Path, file: File) -> Result<CurvePublicKey, KeyFileError> {
     read(path, file)?.trim().parse().map_err(|source| not_a_key(path, source))
+}
+
+/// Opening a pipe would wait for somebody to write, and what was read from one is gone the second time.
+pub(super) fn open_regular(path: &Path) -> io::Result<File> {
+    let check = |metadata: Metadata| match metadata.is_file() {
+        true => Ok(()),
+        false => Err(io::Error::other("not a regular file")),
+    };
+    // A device may do something when it is opened.
+    check(std::fs::metadata(path)?)?;
+    // By now it may be another.
+    let file = OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(path)?;
+    check(file.metadata()?)?;
+    Ok(file)
 }
 
 fn write_new(path: &Path, mode: u32, line: &str) -> Result<(), KeyFileError> {
