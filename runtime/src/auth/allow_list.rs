@@ -273,7 +273,9 @@ fn read_one(file: &Path, users: &mut Users) -> io::Result<()> {
         }
         // Two of them could pass for the same user.
         (Ok(_), None) => String::from("the name is not UTF-8"),
-        (Err(KeyFileError::Io { source, .. }), _) if source.kind() == io::ErrorKind::NotFound => return Ok(()),
+        (Err(KeyFileError::Io { source, .. }), _) if source.kind() == io::ErrorKind::NotFound => {
+            return Ok(());
+        }
         (Err(KeyFileError::Io { source, .. }), _) if !is_of_the_file(&source) => return Err(source),
         (Err(error), _) => error.to_string(),
     };
