@@ -1,10 +1,11 @@
 //! What can be said on the command line.
 
+use std::io;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use callosum_runtime::auth::{CurveClient, KeyFileError, load_keys, load_public_key};
+use callosum_runtime::auth::{CurveClient, CurvePublicKey, KeyFileError, load_keys, load_public_key};
 use callosum_runtime::{Builder, Codec, Endpoint, OrderingMode};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -274,9 +275,19 @@ impl CurveArgs {
     /// Gives the builder what it needs to connect.
     pub(crate) fn secure(&self, builder: Builder) -> Result<Builder, KeyFileError> {
         let (Some(file), Some(server_key)) = (&self.curve_key, &self.server_key) else { return Ok(builder) };
-        let server_key = match server_key.parse() {
+        let server_key = match server_key.parse::<CurvePublicKey>() {
             Ok(key) => key,
-            Err(_) => load_public_key(server_key)?,
+            Err(source) => load_public_key(server_key).map_err(|error| match error {
+                // The text may be meant as either.
+                KeyFileError::Io { path, source: io } => KeyFileError::Io {
+                    path,
+                    source: io::Error::new(
+                        io.kind(),
+                        format!("not a public key ({source}), nor a file: {io}"),
+                    ),
+                },
+                error => error,
+            })?,
         };
         Ok(builder.authenticator(CurveClient::new(load_keys(file)?, server_key)))
     }

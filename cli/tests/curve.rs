@@ -135,7 +135,10 @@ fn bad_keys_are_told() {
     let ended = serve(&keys.file("server.pub"), &allow).expect(1).expect_stderr("chmod 600");
     assert!(!ended.stderr.join("\n").contains(&keys.public("server")));
     let call = ["call", "tcp://127.0.0.1:1", "echo", "--curve-key", &server, "--server-key", "nonsense"];
-    Process::start(&call).end().expect(1).expect_stderr("nonsense");
+    Process::start(&call)
+        .end()
+        .expect(1)
+        .expect_stderr("nonsense: not a public key (a key has 40 characters");
     Process::start(&call[..5]).end().expect(2);
     Process::start(&["serve", "--bind", "tcp://127.0.0.1:*", "--curve-key", &server]).end().expect(2);
 }

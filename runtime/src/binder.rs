@@ -116,7 +116,9 @@ impl Binder {
         Err(BindError::Plaintext { endpoint: endpoint.clone() })
     }
 
-    /// Takes in a peer over a byte stream that is open already. `address` is for people to read.
+    /// Takes in a peer over a byte stream that is open already. `address` is for people to read, and tells
+    /// [`Limits::max_handshakes`](crate::Limits::max_handshakes) who comes from the same source: `tcp://IP:port` is of its
+    /// IPv4 address or IPv6 network, and any other text is a source of its own.
     ///
     /// # Errors
     /// If the binder is shut down, may have no more connections in their handshake (see

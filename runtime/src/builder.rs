@@ -449,3 +449,13 @@ impl Builder {
         Binder::new(self.build(false))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unfinished_handshakes_have_1024_places() {
+        assert_eq!(Limits::default().max_handshakes, 1_024);
+    }
+}

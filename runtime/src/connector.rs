@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use backon::{BackoffBuilder, ExponentialBuilder};
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use bytes::Bytes;
 use callosum_proto::session::Role;
 use callosum_proto::zmtp;
@@ -136,14 +136,7 @@ async fn run(node: Arc<Node>, peer: Arc<PeerShared>, endpoint: Endpoint) -> Resu
             peer.detach(&cause, false);
             return Err(DriverError::Disconnected(cause));
         };
-        let delays = backoff.get_or_insert_with(|| {
-            let (first, most) = (first.max(Duration::from_millis(1)), most.max(first));
-            ExponentialBuilder::default()
-                .with_min_delay(first)
-                .with_max_delay(most)
-                .without_max_times()
-                .build()
-        });
+        let delays = backoff.get_or_insert_with(|| longest_delays(first, most));
         let after = delays.next().unwrap_or(most).mul_f64(fastrand::f64());
         node.report(Event::Reconnecting { cause, after });
         let pause = sleep_until(&*node.runtime, from_now(after));
@@ -151,6 +144,15 @@ async fn run(node: Arc<Node>, peer: Arc<PeerShared>, endpoint: Endpoint) -> Resu
             return Ok(());
         }
     }
+}
+
+/// How long each attempt waits at the most.
+fn longest_delays(first: Duration, most: Duration) -> ExponentialBackoff {
+    ExponentialBuilder::default()
+        .with_min_delay(first.max(Duration::from_millis(1)))
+        .with_max_delay(most.max(first))
+        .without_max_times()
+        .build()
 }
 
 /// What the link will speak. Without an identity there will be none.
@@ -255,4 +257,31 @@ async fn while_unlinked<F: Future>(node: &Node, peer: &Arc<PeerShared>, future: 
         }
     });
     until_cut(node, session).await.flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn delays(reconnect: Reconnect, count: usize) -> Vec<u128> {
+        let Reconnect::Backoff { first, most } = reconnect else { panic!("{reconnect:?}") };
+        longest_delays(first, most).take(count).map(|delay| delay.as_millis()).collect()
+    }
+
+    #[test]
+    fn delays_double_from_100_ms_to_30_s() {
+        let expected = [100, 200, 400, 800, 1_600, 3_200, 6_400, 12_800, 25_600, 30_000, 30_000, 30_000];
+        assert_eq!(delays(Reconnect::default(), 12), expected);
+        assert_eq!(delays(Reconnect::default(), 10_000).last(), Some(&30_000), "it never gives up");
+    }
+
+    #[test]
+    fn delays_are_never_nothing() {
+        let backoff = |first, most| Reconnect::Backoff {
+            first: Duration::from_millis(first),
+            most: Duration::from_millis(most),
+        };
+        assert_eq!(delays(backoff(0, 0), 3)[0], 1);
+        assert_eq!(delays(backoff(50, 20), 3), [50, 50, 50]);
+    }
 }

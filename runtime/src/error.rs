@@ -191,9 +191,6 @@ impl From<io::Error> for DisconnectCause {
 impl From<zmtp::LinkError> for DisconnectCause {
     fn from(error: zmtp::LinkError) -> Self {
         match error {
-            zmtp::LinkError::Refused { status: Some(status), .. } => {
-                AuthenticationError::Refused { status: Some(status) }.into()
-            }
             zmtp::LinkError::NotAdmitted { public_key } => {
                 AuthenticationError::NotAdmitted { public_key }.into()
             }

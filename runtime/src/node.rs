@@ -130,6 +130,11 @@ impl Node {
         lifecycle.peers.get(&id).filter(|member| member.established).map(|member| member.peer.clone())
     }
 
+    /// The peer of this id, also while its handshake is under way.
+    pub(crate) fn anyone(&self, id: PeerId) -> Option<Arc<PeerShared>> {
+        self.lifecycle.lock().peers.get(&id).map(|member| member.peer.clone())
+    }
+
     pub(crate) fn everyone(&self) -> Vec<Arc<PeerShared>> {
         self.lifecycle.lock().peers.values().map(|member| member.peer.clone()).collect()
     }

@@ -36,7 +36,7 @@ macro_rules! everything {
             abuse_bodies: snappy_that_declares_gigabytes, headers_that_nest_and_declare, json_that_nests,
                 msgpack_that_nests_and_declares;
             abuse_handshakes: more_half_open_than_allowed, slow_loris, refusals_drown_no_events,
-                places_taken_while_the_application_decides;
+                places_taken_while_the_application_decides, a_client_that_says_it_refuses;
             load: ten_thousand_calls, large_and_small, coming_and_going;
             plugging: tiny_byte_streams, end_of_a_byte_stream, panicking_byte_stream, own_runtime, dying_runtime, own_scheduler, tracing_enabled;
         });

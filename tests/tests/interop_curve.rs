@@ -22,6 +22,10 @@ interop_tests! {
     python_client_expects_another_key: tcp;
     python_client_without_curve: tcp;
     pyzmq_client: tcp ipc;
+    pyzmq_twins: tcp ipc;
+    pyzmq_client_with_an_unknown_key: tcp;
+    pyzmq_client_expects_another_key: tcp;
+    pyzmq_client_without_curve: tcp;
 }
 
 /// Arguments for a script that has these keys. Z85 may begin with a hyphen, so each is one word.
@@ -224,4 +228,68 @@ fn pyzmq_client(world: &World) {
     assert_eq!(report["good"], report["sent"]);
     assert!(attacker.wait_exit().0.success());
     server.stop(world);
+}
+
+/// Two clients with one routing id, whose calls have the same names: each gets its own replies, as the user that its key is.
+fn pyzmq_twins(world: &World) {
+    const ROUNDS: usize = 20;
+    let keys = Keys::new();
+    let twin = generate_keys();
+    let allowed = KeySet::new(keys.server.clone());
+    allowed.admit(keys.client.public(), "one");
+    allowed.admit(twin.public(), "other");
+    let server = world.serve(world.builder().authenticator(allowed).handle(
+        "whoami",
+        |_: Value, call: Context| async move {
+            HandlerResult::Ok(call.identity().map(|identity| identity.user_id.clone()))
+        },
+    ));
+    let mut args = keys.python_client(&keys.server);
+    let secret = twin.secret().to_z85();
+    args.extend([format!("--twin-public={}", twin.public()), format!("--twin-secret={}", *secret)]);
+    let endpoint = server.endpoint();
+    let mut twins = PyProcess::spawn("dealer.py", &[&["--connect", &endpoint], &words(&args)[..]].concat());
+    assert_eq!(twins.answer(), json!([vec!["one"; ROUNDS], vec!["other"; ROUNDS]]));
+    assert!(twins.wait_exit().0.success());
+    server.stop(world);
+}
+
+/// A plain ZeroMQ client that does not get in: it is closed, has no answer, and the binder says why.
+fn stranger(world: &World, keys: &Keys, allowed: &CurveKeyPair, args: &[String]) -> DisconnectCause {
+    let (server, mut events) = keys.serve(world, allowed);
+    let endpoint = server.endpoint();
+    let mut stranger = PyProcess::spawn("dealer.py", &[&["--connect", &endpoint], &words(args)[..]].concat());
+    assert_eq!(stranger.answer(), json!({"answered": false, "closed": true}));
+    let cause = world.block_on(async {
+        loop {
+            match events.next().await.unwrap() {
+                Event::Refused { cause, .. } => break cause,
+                Event::Connected(peer) => panic!("{:?}", peer.info()),
+                _ => {}
+            }
+        }
+    });
+    assert!(stranger.wait_exit().0.success());
+    server.stop(world);
+    cause
+}
+
+fn pyzmq_client_with_an_unknown_key(world: &World) {
+    let keys = Keys::new();
+    let cause = stranger(world, &keys, &generate_keys(), &keys.python_client(&keys.server));
+    let DisconnectCause::Authentication(error) = cause else { panic!("{cause:?}") };
+    assert_eq!(error, AuthenticationError::NotAdmitted { public_key: keys.client.public() });
+}
+
+fn pyzmq_client_expects_another_key(world: &World) {
+    let keys = Keys::new();
+    let cause = stranger(world, &keys, &keys.client, &keys.python_client(&generate_keys()));
+    assert!(matches!(cause, DisconnectCause::Protocol(_)), "{cause:?}");
+}
+
+fn pyzmq_client_without_curve(world: &World) {
+    let keys = Keys::new();
+    let cause = stranger(world, &keys, &keys.client, &[]);
+    // Whichever side is first to see that they don't match closes the connection; libzmq's does so without a word.
+    assert!(matches!(&cause, DisconnectCause::PeerClosed | DisconnectCause::Authentication(_)), "{cause:?}");
 }

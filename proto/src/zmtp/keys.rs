@@ -144,8 +144,8 @@ impl CurveKeyPair {
     }
 
     /// A new pair from 32 bytes of the operating system's randomness: the core has none of its own.
-    pub fn generate(seed: [u8; KEY_BYTES]) -> Self {
-        Self::from_secret(CurveSecretKey::from_bytes(seed))
+    pub fn generate(seed: impl Into<Zeroizing<[u8; KEY_BYTES]>>) -> Self {
+        Self::from_secret(CurveSecretKey(seed.into()))
     }
 
     /// What peers may know.

@@ -1,6 +1,6 @@
 //! Asking the authenticator, once when a client comes and again when something has changed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -8,8 +8,8 @@ use std::task::{Context, Poll};
 
 use callosum_proto::PeerId;
 use callosum_proto::zmtp::{Mechanism, Role};
-use futures_util::future::{BoxFuture, Either, select};
-use futures_util::stream::{BoxStream, FuturesUnordered, StreamExt};
+use futures_util::future::BoxFuture;
+use futures_util::stream::{self, BoxStream, FuturesUnordered, StreamExt};
 use futures_util::{FutureExt, future};
 
 use super::{
@@ -18,7 +18,10 @@ use super::{
 use crate::error::DisconnectCause;
 use crate::node::Node;
 use crate::peer::PeerShared;
-use crate::rt::{Runtime, from_now, until};
+use crate::rt::{Runtime, from_now, until, yield_now};
+
+/// Clients that are asked about again at a time: a change concerns all of them, and what answers may be slow.
+const MAX_CHECKS: usize = 64;
 
 /// What an endpoint has of an authenticator.
 pub(crate) struct Security {
@@ -142,28 +145,43 @@ pub(crate) fn watch_changes(node: &Arc<Node>) -> BoxFuture<'static, ()> {
 async fn follow(node: Arc<Node>, mut changes: BoxStream<'static, ()>) {
     // One that never ends, so that there is always something to wait for.
     let mut checks = FuturesUnordered::from_iter([future::pending().boxed()]);
+    let mut waiting = VecDeque::new();
     // Changes may come faster than answers: each peer is asked about once at a time.
-    let mut under_way = BTreeSet::new();
+    let mut known = BTreeSet::new();
     loop {
-        match select(changes.next(), checks.next()).await {
-            Either::Left((Some(()), _)) => {
+        // Both, so that neither starves the other.
+        let (change, checked) =
+            future::poll_fn(|cx| match (changes.poll_next_unpin(cx), checks.poll_next_unpin(cx)) {
+                (Poll::Pending, Poll::Pending) => Poll::Pending,
+                both => Poll::Ready(both),
+            })
+            .await;
+        if let Poll::Ready(Some(peer)) = checked {
+            known.remove(&peer);
+        }
+        match change {
+            Poll::Ready(Some(())) => {
                 node.config.security.round.fetch_add(1, SeqCst);
-                for peer in node.everyone() {
-                    // Now and not when it is polled: who is admitted after this asks again by himself.
-                    if let Some(client) = admitted_as(&peer)
-                        && under_way.insert(peer.id)
-                    {
-                        checks.push(check_again(node.clone(), peer, client).boxed());
-                    }
-                }
+                // Now and not when it is their turn: who is admitted after this asks again by himself.
+                let admitted = node.everyone().into_iter().filter(|peer| admitted_as(peer).is_some());
+                waiting.extend(admitted.map(|peer| peer.id).filter(|peer| known.insert(*peer)));
+                // However fast they come, others have their turn.
+                yield_now().await;
             }
-            Either::Left((None, _)) => break,
-            Either::Right((checked, _)) => {
-                checked.map(|peer| under_way.remove(&peer));
+            Poll::Ready(None) => changes = stream::pending().boxed(),
+            Poll::Pending => {}
+        }
+        // One of them is that which never ends.
+        while checks.len() <= MAX_CHECKS
+            && let Some(id) = waiting.pop_front()
+        {
+            match node.anyone(id).and_then(|peer| Some((admitted_as(&peer)?, peer))) {
+                Some((client, peer)) => checks.push(check_again(node.clone(), peer, client).boxed()),
+                // It has gone meanwhile.
+                None => _ = known.remove(&id),
             }
         }
     }
-    while checks.next().await.is_some() {}
 }
 
 /// The key and the address of a client that has been admitted.

@@ -3,18 +3,19 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use parking_lot::Mutex;
+use rustix::io::Errno;
 
+use super::key_file::{KeyFileError, open_regular, read_public_key};
 use super::{Admission, Authenticator, Credential, CurvePublicKey, Identity, KeySet, ServerIdentity};
-use super::{KeyFileError, load_public_key};
 use crate::error::at_least_one_milli;
 use crate::rt::{Runtime, from_now, sleep_until};
 
@@ -33,8 +34,9 @@ const PATIENCE: u32 = 3;
 ///   is `NAME`. Others are passed over.
 ///
 /// A line or a file in a directory that holds no key, or no user id in UTF-8, is reported with `tracing`, and passed over;
-/// so is a key that appears a second time. While the file or the directory as a whole can't be read, the last state that could be read
-/// holds on.
+/// so is a key that appears a second time, and a file that this process may not read, or that is no regular one. While
+/// the file or the directory as a whole can't be read, or the system fails at a file in it, as when file descriptors have
+/// run out, the last state that could be read holds on.
 ///
 /// The binder's driver looks once a second whether anything has changed, and reads it when nothing more has changed
 /// until it looks again, so that a file is not taken while it is being written. A key that is removed is thus refused
@@ -63,6 +65,8 @@ struct Progress {
     read: Option<Vec<Look>>,
     /// What they looked like last.
     last: Option<Vec<Look>>,
+    /// When they were looked at last, by whichever binder of those that share the list.
+    looked: Option<Instant>,
     /// How often in a row they have changed since they were looked at before.
     restless: u32,
     /// Whether it was reported that they can't be read.
@@ -104,11 +108,18 @@ impl AllowList {
         self
     }
 
-    /// Reads the file or the directory now, changed or not. Blocks.
+    /// Reads the file or the directory now, changed or not. Blocks, also while it is being read already.
     ///
     /// # Errors
     /// If it can't be read; what was read before holds on.
     pub fn reload(&self) -> Result<(), AllowListError> {
+        // Or who has read earlier might be the last to say what he has read.
+        let _reading = self.progress.lock();
+        self.read_all()
+    }
+
+    /// Only while the progress is locked.
+    fn read_all(&self) -> Result<(), AllowListError> {
         self.set.replace(self.read()?);
         Ok(())
     }
@@ -136,9 +147,23 @@ impl AllowList {
         self.set.is_empty()
     }
 
-    /// Reads if something has changed, and nothing more since it was looked at before.
-    pub(super) fn look(&self) {
+    /// Looks, unless another binder has done so within the interval: then nothing may seem to have changed since.
+    fn look_if_due(&self) {
         let mut progress = self.progress.lock();
+        if progress.looked.is_none_or(|at| at.elapsed() >= self.interval) {
+            self.look_again(&mut progress);
+            // Its end counts: it may take long.
+            progress.looked = Some(Instant::now());
+        }
+    }
+
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(super) fn look(&self) {
+        self.look_again(&mut self.progress.lock());
+    }
+
+    /// Reads if something has changed, and nothing more since it was looked at before.
+    fn look_again(&self, progress: &mut Progress) {
         let restless = std::mem::take(&mut progress.restless);
         let looks = look_at(&self.path);
         let failure = match looks {
@@ -147,7 +172,7 @@ impl AllowList {
                 None
             }
             Ok(looks) if progress.last.as_ref() == Some(&looks) => {
-                let result = self.reload();
+                let result = self.read_all();
                 progress.read = progress.last.take().filter(|_| result.is_ok());
                 result.err()
             }
@@ -172,7 +197,7 @@ impl AllowList {
     async fn watch(self, runtime: Arc<dyn Runtime>) {
         loop {
             sleep_until(&*runtime, from_now(self.interval)).await;
-            self.look();
+            self.look_if_due();
         }
     }
 }
@@ -223,42 +248,58 @@ fn read(path: &Path) -> io::Result<Users> {
     let mut users = Users::new();
     if fs::metadata(path)?.is_dir() {
         for file in key_files(path)? {
-            read_one(&file, &mut users);
+            read_one(&file, &mut users)?;
         }
         return Ok(users);
     }
-    check_is_file(path)?;
-    for (line, problem) in parse(&fs::read(path)?, &mut users) {
+    let mut text = Vec::new();
+    open_regular(path)?.read_to_end(&mut text)?;
+    for (line, problem) in parse(&text, &mut users) {
         tracing::warn!(path = %path.display(), line, problem, "line of allowed keys passed over");
     }
     Ok(users)
 }
 
-/// Opening a pipe would wait for somebody to write, and what was read from one is gone the second time.
-fn check_is_file(path: &Path) -> io::Result<()> {
-    match fs::metadata(path)?.is_file() {
-        true => Ok(()),
-        false => Err(io::Error::other("not a regular file")),
-    }
-}
-
-/// A file of a directory; one that is gone by now is no longer in it.
-fn read_one(file: &Path, users: &mut Users) {
-    let key = check_is_file(file)
+/// A file of a directory; one that is gone by now is no longer in it. What the system fails at says nothing of the file.
+fn read_one(file: &Path, users: &mut Users) -> io::Result<()> {
+    let key = open_regular(file)
         .map_err(|source| KeyFileError::Io { path: file.to_owned(), source })
-        .and_then(|()| load_public_key(file));
+        .and_then(|open| read_public_key(file, open));
     let problem = match (key, file.file_stem().and_then(OsStr::to_str)) {
         (Ok(key), _) if users.contains_key(&key) => String::from("the key is in another file already"),
         (Ok(key), Some(name)) => {
             users.insert(key, Identity::new(name));
-            return;
+            return Ok(());
         }
         // Two of them could pass for the same user.
         (Ok(_), None) => String::from("the name is not UTF-8"),
-        (Err(KeyFileError::Io { source, .. }), _) if source.kind() == io::ErrorKind::NotFound => return,
+        (Err(KeyFileError::Io { source, .. }), _) if source.kind() == io::ErrorKind::NotFound => {
+            return Ok(());
+        }
+        (Err(KeyFileError::Io { source, .. }), _) if !is_of_the_file(&source) => return Err(source),
         (Err(error), _) => error.to_string(),
     };
     tracing::warn!(path = %file.display(), problem, "file of an allowed key passed over");
+    Ok(())
+}
+
+/// Whether an error is the file's own, and not the system's, which another attempt may not meet.
+fn is_of_the_file(error: &io::Error) -> bool {
+    // What has no number is that it is not a regular file.
+    Errno::from_io_error(error).is_none_or(|error| {
+        [
+            Errno::NOENT,
+            Errno::ACCESS,
+            Errno::PERM,
+            Errno::LOOP,
+            Errno::NAMETOOLONG,
+            Errno::NOTDIR,
+            Errno::ISDIR,
+            Errno::NXIO,
+            Errno::NODEV,
+        ]
+        .contains(&error)
+    })
 }
 
 /// Takes what it can, and returns what is wrong with which lines, counted from 1.
@@ -427,6 +468,35 @@ mod tests {
         fs::remove_file(alice).unwrap();
         list.look();
         list.look();
+        assert!(list.is_empty());
+    }
+
+    #[test]
+    fn what_the_system_fails_at_is_nothing_of_the_files() {
+        let (of_the_file, of_the_system) = (
+            [Errno::ACCESS, Errno::LOOP, Errno::NXIO],
+            [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::IO, Errno::STALE, Errno::INTR],
+        );
+        assert!(of_the_file.into_iter().all(|error| is_of_the_file(&error.into())));
+        assert!(!of_the_system.into_iter().any(|error| is_of_the_file(&error.into())));
+        assert!(is_of_the_file(&open_regular(Path::new("/")).unwrap_err()), "it is not a regular file");
+    }
+
+    /// Another binder's look, a moment after the first, does not take a file that is being written.
+    #[test]
+    fn binders_that_share_a_list_look_in_turn() {
+        let scratch = Scratch::new();
+        let path = scratch.write("allowed", FIRST);
+        let list = AllowList::open(generate_keys(), &path).unwrap().interval(Duration::from_secs(3_600));
+        let other = list.clone();
+        scratch.write("allowed", "");
+        list.look_if_due();
+        assert!(list.progress.lock().last.is_some(), "it was looked at");
+        other.look_if_due();
+        list.look_if_due();
+        assert_eq!(list.len(), 1, "the writer may not be done");
+        list.progress.lock().looked = None;
+        other.look_if_due();
         assert!(list.is_empty());
     }
 

@@ -207,7 +207,8 @@ fn put(path: &Path, kind: u8, text: impl FnOnce() -> Vec<u8>) -> Option<Vec<u8>>
 
 /// The one line of a file that holds a key.
 fn line(text: &[u8]) -> Option<&str> {
-    str::from_utf8(&text[..text.len().min(MAX_FILE)]).ok().map(str::trim)
+    let text = str::from_utf8(&text[..text.len().min(MAX_FILE)]).ok()?;
+    Some(text.strip_prefix('\u{FEFF}').unwrap_or(text).trim())
 }
 
 /// Whom a directory admits: the first of those that have the same key.

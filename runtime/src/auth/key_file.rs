@@ -1,10 +1,11 @@
 //! Key pairs in files: the secret key in one that nobody else can read, the public key in one beside it.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
 use super::{CurveKeyPair, CurvePublicKey, CurveSecretKey, KeyError};
@@ -52,7 +53,7 @@ pub enum KeyFileError {
 pub fn generate_keys() -> CurveKeyPair {
     let mut seed = Zeroizing::new([0; 32]);
     getrandom::fill(&mut *seed).expect("the operating system has randomness");
-    CurveKeyPair::generate(*seed)
+    CurveKeyPair::generate(seed)
 }
 
 /// Writes the secret key to `path`, with mode 0600, and the public key to a file beside it whose name has `.pub` in
@@ -91,7 +92,7 @@ pub fn load_keys(path: impl AsRef<Path>) -> Result<CurveKeyPair, KeyFileError> {
         return Err(KeyFileError::Exposed { path: path.to_owned(), mode });
     }
     let text = read(path, file)?;
-    let secret = CurveSecretKey::from_z85(text.trim()).map_err(|source| not_a_key(path, source))?;
+    let secret = CurveSecretKey::from_z85(line(&text)).map_err(|source| not_a_key(path, source))?;
     Ok(CurveKeyPair::from_secret(secret))
 }
 
@@ -102,15 +103,34 @@ pub fn load_keys(path: impl AsRef<Path>) -> Result<CurveKeyPair, KeyFileError> {
 pub fn load_public_key(path: impl AsRef<Path>) -> Result<CurvePublicKey, KeyFileError> {
     let path = path.as_ref();
     let file = File::open(path).map_err(|source| io_error(path, source))?;
-    read(path, file)?.trim().parse().map_err(|source| not_a_key(path, source))
+    read_public_key(path, file)
+}
+
+pub(super) fn read_public_key(path: &Path, file: File) -> Result<CurvePublicKey, KeyFileError> {
+    line(&read(path, file)?).parse().map_err(|source| not_a_key(path, source))
+}
+
+/// Opening a pipe would wait for somebody to write, and what was read from one is gone the second time.
+pub(super) fn open_regular(path: &Path) -> io::Result<File> {
+    let check = |metadata: Metadata| match metadata.is_file() {
+        true => Ok(()),
+        false => Err(io::Error::other("not a regular file")),
+    };
+    // A device may do something when it is opened.
+    check(std::fs::metadata(path)?)?;
+    // By now it may be another.
+    let file = OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(path)?;
+    check(file.metadata()?)?;
+    Ok(file)
 }
 
 fn write_new(path: &Path, mode: u32, line: &str) -> Result<(), KeyFileError> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true).mode(mode);
     let mut file = options.open(path).map_err(|source| io_error(path, source))?;
-    let line = Zeroizing::new(format!("{line}\n"));
-    let written = file.write_all(line.as_bytes()).and_then(|()| file.sync_all());
+    // Put together they would be a copy of the secret.
+    let written = file.write_all(line.as_bytes()).and_then(|()| file.write_all(b"\n"));
+    let written = written.and_then(|()| file.sync_all());
     written.map_err(|source| {
         // It is ours, and of no use.
         let _ = std::fs::remove_file(path);
@@ -126,6 +146,11 @@ fn read(path: &Path, file: File) -> Result<Zeroizing<String>, KeyFileError> {
         _ => io_error(path, source),
     })?;
     Ok(text)
+}
+
+/// What a file holds. Some editors begin one with a byte order mark.
+fn line(text: &str) -> &str {
+    text.strip_prefix('\u{FEFF}').unwrap_or(text).trim()
 }
 
 fn io_error(path: &Path, source: io::Error) -> KeyFileError {
@@ -156,6 +181,17 @@ mod tests {
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::read_to_string(&path).unwrap(), format!("{}\n", *keys.secret().to_z85()));
         assert_eq!(fs::read_to_string(&public_path).unwrap(), format!("{}\n", keys.public()));
+    }
+
+    #[test]
+    fn what_editors_put_around_a_key_is_no_part_of_it() {
+        let scratch = Scratch::new();
+        let keys = generate_keys();
+        let public = scratch.write("public", &format!("\u{FEFF}{}\r\n", keys.public()));
+        assert_eq!(load_public_key(public).unwrap(), keys.public());
+        let secret = scratch.write("secret", &format!("\u{FEFF}{}\r\n", *keys.secret().to_z85()));
+        fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(load_keys(secret).unwrap().public(), keys.public());
     }
 
     #[test]

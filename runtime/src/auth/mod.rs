@@ -95,9 +95,12 @@ pub trait Authenticator: Send + Sync + 'static {
 
     /// Whenever this yields, the binder asks [`check_client`](Self::check_client) again for each client that is
     /// connected, and cuts those that it refuses now. An answer that admits replaces what the client was admitted as, unless
-    /// something has changed meanwhile: then it asks once more.
+    /// something has changed meanwhile: then it asks once more. It asks about 64 clients at a time, each of which has
+    /// [`Limits::handshake_timeout`](crate::Limits::handshake_timeout) from when its turn comes, so that many clients
+    /// and slow answers take long together.
     ///
-    /// Asked once by each binder, whose driver polls the stream. `None`, the default, never asks again.
+    /// Asked once by each binder, whose driver polls the stream. `None`, the default, never asks again. A stream that
+    /// panics ends the driver, and with it the binder.
     fn changes(&self, runtime: &Arc<dyn Runtime>) -> Option<BoxStream<'static, ()>> {
         let _ = runtime;
         None

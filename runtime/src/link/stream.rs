@@ -305,9 +305,14 @@ impl StreamLink {
             {
                 AuthenticationError::BrokenOff { ours: mechanism }
             }
-            DisconnectCause::Protocol(error) if mechanism == "CURVE" => match &**error {
-                LinkError::Handshake { .. } => AuthenticationError::ServerNotProved,
-                LinkError::Refused { .. } => AuthenticationError::Refused { status: None },
+            DisconnectCause::Protocol(error) => match &**error {
+                LinkError::Refused { status: status @ Some(_), .. } => {
+                    AuthenticationError::Refused { status: *status }
+                }
+                LinkError::Handshake { .. } if mechanism == "CURVE" => AuthenticationError::ServerNotProved,
+                LinkError::Refused { .. } if mechanism == "CURVE" => {
+                    AuthenticationError::Refused { status: None }
+                }
                 _ => return cause,
             },
             _ => return cause,
@@ -315,9 +320,13 @@ impl StreamLink {
         error.into()
     }
 
-    /// The link is over. The last words of ZMTP may tell the peer why; there is no waiting for them.
+    /// The link is over. The last words of ZMTP may tell the peer why; there is no waiting for them. Once a link is
+    /// established it has none, and who is no longer admitted gets nothing that was meant for him.
     fn end(&mut self, cx: &mut Context<'_>, cause: DisconnectCause) -> Poll<DisconnectCause> {
-        let _ = self.poll_write(cx, Instant::now());
+        let is_established = self.handshake.is_none() && self.overture.is_none();
+        if !is_established || !cause.is_authentication_failure() {
+            let _ = self.poll_write(cx, Instant::now());
+        }
         Poll::Ready(self.explain(cause))
     }
 

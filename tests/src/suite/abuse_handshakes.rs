@@ -22,6 +22,9 @@ const PLACES: usize = 32;
 /// As much of a handshake as an attacker says: nothing, a part of the greeting, all of it, and a part of READY.
 const PARTS: [usize; 4] = [0, 10, 64, 70];
 
+/// Who trickles has sent so many bytes when a good client comes.
+const NEWCOMERS_BYTE: usize = 5;
+
 fn limits(max_handshakes: usize) -> Limits {
     let mut limits = Limits::default();
     limits.max_handshakes = max_handshakes;
@@ -74,7 +77,7 @@ pub async fn more_half_open_than_allowed(rig: Rig) {
     scene.end().await;
 }
 
-/// One byte after another, each in good time, but not the whole.
+/// One byte after another, each in good time, but not the whole; a good client comes in the midst of it.
 pub async fn slow_loris(rig: Rig) {
     let mut limits = limits(PLACES);
     limits.handshake_timeout = Duration::from_millis(500);
@@ -86,7 +89,15 @@ pub async fn slow_loris(rig: Rig) {
     let trickle = async {
         // Never complete: the last byte is left out.
         let opening = opening();
-        for byte in &opening[..opening.len() - 1] {
+        for (at, byte) in opening[..opening.len() - 1].iter().enumerate() {
+            if at == NEWCOMERS_BYTE {
+                // Every place is taken by those that trickle: the last bytes of none have come, nor its time.
+                let newcomer = scene.rig.builder().reconnect(Reconnect::Never);
+                let (connector, driver) = scene.rig.connect(newcomer, &scene.binder.endpoints()[0]);
+                let body = "good".into();
+                assert_eq!(connector.peer().invoke_raw("echo", &body).await.expect("it gets in"), body);
+                driver.cut().await;
+            }
             for stream in &mut streams {
                 // It may be closed by now.
                 let _ = stream.write_all(&[*byte]).await;
@@ -98,9 +109,25 @@ pub async fn slow_loris(rig: Rig) {
         }
     };
     scene.beside(trickle).await;
-    let cause = refusal(&mut scene.events).await;
-    assert!(matches!(cause, DisconnectCause::Protocol(_)), "{cause:?}");
+    // One made way for the newcomer; the others' time ran out.
+    let first = refusal(&mut scene.events).await;
+    assert!(matches!(first, DisconnectCause::TooManyHandshakes), "{first:?}");
+    let second = refusal(&mut scene.events).await;
+    assert!(matches!(second, DisconnectCause::Protocol(_)), "{second:?}");
     scene.end().await;
+}
+
+/// A client's ERROR is no word of a server's.
+pub async fn a_client_that_says_it_refuses(rig: Rig) {
+    let (binder, driver) = rig.serve(rig.builder()).await;
+    let mut events = binder.events();
+    let mut stream = rig.open(&binder.endpoints()[0]).await;
+    let words = [&opening()[..64], b"\x04\x0a\x05ERROR\x03400"].concat();
+    stream.write_all(&words).await.expect("the binder reads");
+    until_closed(stream).await;
+    let cause = refusal(&mut events).await;
+    assert!(matches!(cause, DisconnectCause::Protocol(_)), "{cause:?}");
+    driver.cut().await;
 }
 
 async fn refusal(events: &mut Events) -> DisconnectCause {

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use async_channel::{Receiver, Sender};
 use callosum_runtime::auth::{
-    Admission, AllowList, AuthenticationError, Authenticator, Credential, CurveClient, CurveKeyPair,
-    CurvePublicKey, FnAuthenticator, Identity, KeySet, RefusalStatus, ServerIdentity, generate_keys,
+    Admission, AllowList, AuthenticationError, Authenticator, ClientIdentity, Credential, CurveClient,
+    CurveKeyPair, CurvePublicKey, FnAuthenticator, Identity, KeySet, RefusalStatus, ServerIdentity,
+    generate_keys,
 };
 use callosum_runtime::link::memory;
 use callosum_runtime::rt::Runtime;
@@ -382,6 +383,109 @@ pub async fn revoked_while_being_admitted(rig: Rig) {
     assert!(matches!(cause, DisconnectCause::Authentication(DENIED)), "{cause:?}");
     connector_driver.cut().await;
     driver.cut().await;
+}
+
+/// A change concerns everybody, but so many are asked about at a time, and those who wait have their whole time.
+pub async fn so_many_checks_at_a_time(rig: Rig) {
+    const AT_ONCE: usize = 64;
+    const CLIENTS: usize = AT_ONCE + 3;
+    let keys = generate_keys();
+    let server_key = keys.public();
+    let (ask, asked) = async_channel::unbounded::<Sender<Admission>>();
+    let (stream, polls, change) = changes();
+    let check = Asking { keys, ask, changes: Mutex::new(Some(stream)) };
+    let (binder, driver) = rig.serve(serving(rig.builder()).authenticator(check)).await;
+    polls.recv().await.expect("the driver runs");
+    let admit = || Admission::Admit(Identity::new("somebody"));
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        let (connector, driver) =
+            rig.connect(client(&rig, &generate_keys(), server_key), &binder.endpoints()[0]);
+        asked.recv().await.expect("it is asked").send(admit()).await.expect("it is waited for");
+        connector.peer().ready().await.expect("it is admitted");
+        clients.push((connector, driver));
+    }
+    rig.peers(&binder, CLIENTS).await;
+
+    change.send(()).await.expect("the driver runs");
+    let mut first = Vec::new();
+    for _ in 0..AT_ONCE {
+        first.push(asked.recv().await.expect("it is asked again"));
+    }
+    polls.recv().await.expect("the driver runs");
+    assert!(asked.is_empty(), "more are asked about than may be");
+    for answer in first {
+        answer.send(admit()).await.expect("it is waited for");
+    }
+    for _ in AT_ONCE..CLIENTS {
+        let last = asked.recv().await.expect("it is asked again in the end");
+        last.send(Admission::Refuse).await.expect("it is waited for");
+    }
+    rig.until(|| binder.peers().len() == AT_ONCE).await;
+    for (_, client) in clients {
+        client.cut().await;
+    }
+    driver.cut().await;
+}
+
+/// Changes that never pause leave others their turn: clients get in and call, and the binder ends.
+pub async fn changes_without_a_pause(rig: Rig) {
+    let (keys, alice) = (generate_keys(), generate_keys());
+    let server_key = keys.public();
+    let (ask, asked) = async_channel::unbounded::<Sender<Admission>>();
+    let check = Asking { keys, ask, changes: Mutex::new(Some(stream::repeat(()).boxed())) };
+    let builder = serving(rig.builder()).authenticator(check);
+    let (binder, driver) = rig.serve(builder).await;
+    let answering = rig.spawn(async move {
+        while let Ok(answer) = asked.recv().await {
+            // It may have gone.
+            let _ = answer.send(Admission::Admit(Identity::new("alice"))).await;
+        }
+    });
+    let error = binder.accept(duplex(64).0, "memory");
+    assert!(error.is_ok(), "{error:?}");
+    rig.connect(client(&rig, &alice, server_key), &binder.endpoints()[0]).1.cut().await;
+    binder.shutdown(Duration::ZERO).await;
+    driver.join().await.expect("it ends well");
+    answering.cut().await;
+}
+
+/// Both roles in one.
+struct Both {
+    keys: CurveKeyPair,
+    other: CurvePublicKey,
+}
+
+impl Authenticator for Both {
+    fn server_identity(&self) -> Option<ServerIdentity> {
+        Some(self.keys.clone().into())
+    }
+
+    fn client_identity(&self) -> Option<ClientIdentity> {
+        Some(ClientIdentity { keys: self.keys.clone(), server_key: self.other })
+    }
+
+    fn check_client(&self, credential: Credential) -> BoxFuture<'static, Admission> {
+        let known = credential.public_key == self.other;
+        let answer = if known { Admission::Admit(Identity::new("the other")) } else { Admission::Refuse };
+        std::future::ready(answer).boxed()
+    }
+}
+
+/// One value serves an endpoint that binds and one that connects, at the same time.
+pub async fn one_type_for_both_roles(rig: Rig) {
+    let (one, other) = (generate_keys(), generate_keys());
+    let first = Arc::new(Both { keys: one.clone(), other: other.public() });
+    let second = Arc::new(Both { keys: other.clone(), other: one.public() });
+    for (server, client) in [(&first, &second), (&second, &first)] {
+        let serves = serving(rig.builder()).authenticator(server.clone());
+        let pair = rig.pair(serves, rig.builder().authenticator(client.clone())).await;
+        let key = client.keys.public().to_string();
+        let seen = whoami(pair.peer()).await.expect("it is admitted");
+        assert_eq!(seen, json!({"identity": ["the other", {}], "key": key}));
+        assert_eq!(pair.peer().info().public_key, Some(server.keys.public()));
+        pair.end().await;
+    }
 }
 
 /// However often something changes, a client is asked about once at a time, and again if the answer is out of date.
