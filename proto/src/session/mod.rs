@@ -40,6 +40,9 @@ use crate::{CallId, Multipart, OrderingKey};
 /// Probes that may be under way at once; an older one is forgotten.
 const MAX_PINGS: usize = 64;
 
+/// Probes at the beginning of a link, one after the other: the first answers take longer, for both ends are busy.
+const FIRST_PINGS: u32 = 8;
+
 /// Events for which room is kept while there are none: a peer can cause one with every two bytes.
 const EVENTS_KEPT: usize = 256;
 
@@ -90,6 +93,8 @@ pub struct Session {
     liveness: Liveness,
     pings: BTreeMap<u64, Option<Instant>>,
     next_ping: u64,
+    /// Of the first ones, those that have not been sent.
+    first_pings: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,6 +147,7 @@ impl Session {
             liveness: Liveness { last_heard: now, unanswered: 0 },
             pings: BTreeMap::new(),
             next_ping: 0,
+            first_pings: FIRST_PINGS,
         }
     }
 
@@ -186,7 +192,7 @@ impl Session {
         self.fit_outbox();
         if self.speaks(Dialect::Two) {
             // How wide windows should be depends on the time of a round trip.
-            self.queue_ping();
+            self.queue_first_ping();
             if self.draining {
                 self.say_goodbye();
             }
@@ -230,6 +236,13 @@ impl Session {
             self.liveness.unanswered += 1;
             self.queue_ping();
             self.timers.set_after(Timer::Keepalive, now, idle);
+        }
+    }
+
+    fn queue_first_ping(&mut self) {
+        if let Some(left) = self.first_pings.checked_sub(1) {
+            self.first_pings = left;
+            self.queue_ping();
         }
     }
 
