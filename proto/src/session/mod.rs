@@ -82,6 +82,8 @@ pub struct Session {
     peer: Option<Hello>,
     encoder: Encoder,
     packet: PacketWriter,
+    /// Bytes of calls and replies that have left since it was the turn of contents.
+    small_sent: usize,
     exchanges: Exchanges,
     /// Keys of results under way in pieces.
     leaving: BTreeSet<OrderingKey>,
@@ -137,6 +139,7 @@ impl Session {
             peer: None,
             encoder: Encoder::default(),
             packet: PacketWriter::default(),
+            small_sent: 0,
             exchanges,
             leaving: BTreeSet::new(),
             calls: Calls::new(first_call),
