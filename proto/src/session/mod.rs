@@ -296,6 +296,11 @@ impl Session {
         }
     }
 
+    /// Whether it was told to [`drain`](Self::drain).
+    pub fn is_draining(&self) -> bool {
+        self.draining
+    }
+
     /// Nothing is under way: no call of ours, no request of theirs, nothing to be sent.
     pub fn is_idle(&self) -> bool {
         self.calls.len() == 0
