@@ -55,8 +55,8 @@ impl Plan {
     /// Under two minutes, with all peers.
     pub const QUICK: Self = Self {
         rounds: 3,
-        timing: Timing { warm_up_ms: 200, window_ms: 500 },
-        beside: mib(512),
+        timing: Timing { warm_up_ms: 150, window_ms: 400 },
+        beside: mib(256),
         uploads: [mib(256), mib(1024)],
     };
     /// For figures that are to be quoted.

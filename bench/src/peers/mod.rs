@@ -50,6 +50,12 @@ pub trait Stack: 'static {
     fn connect(server: SocketAddr) -> impl Future<Output = Result<Self::Client>> + Send;
 }
 
+/// Connects and measures calls.
+pub type Load = fn(SocketAddr, Case, Timing) -> Result<Sample>;
+
+/// Connects and measures calls of so many bytes beside an upload.
+pub type LoadBeside = fn(SocketAddr, usize, Length, Timing) -> Result<Beside>;
+
 /// How a peer's processes are made.
 #[derive(Clone, Copy, Debug)]
 pub enum Kind {
@@ -58,11 +64,11 @@ pub enum Kind {
         /// Serves until stdin ends; prints the port to stdout.
         serve: fn() -> Result<()>,
         /// Connects and measures calls once, if it makes any.
-        load: Option<fn(SocketAddr, Case, Timing) -> Result<Sample>>,
+        load: Option<Load>,
         /// Connects and measures an upload, if it makes any.
         upload: Option<fn(SocketAddr, Length) -> Result<Upload>>,
         /// Connects and measures calls of so many bytes beside an upload, if it makes both.
-        beside: Option<fn(SocketAddr, usize, Length, Timing) -> Result<Beside>>,
+        beside: Option<LoadBeside>,
     },
     /// A Python script with the same two subcommands.
     Python,

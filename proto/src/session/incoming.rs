@@ -99,6 +99,9 @@ impl Session {
             let shortest = &mut self.exchanges.round_trip;
             *shortest = Some(shortest.map_or(round_trip, |shortest| shortest.min(round_trip)));
             self.events.push_back(Event::Pong { ping: PingId(ping), round_trip });
+            if self.speaks(Dialect::Two) {
+                self.queue_first_ping();
+            }
         }
     }
 

@@ -44,6 +44,9 @@ use crate::{CallId, Multipart, OrderingKey};
 /// Probes that may be under way at once; an older one is forgotten.
 const MAX_PINGS: usize = 64;
 
+/// Probes at the beginning of a link, one after the other: the first answers take longer, for both ends are busy.
+const FIRST_PINGS: u32 = 8;
+
 /// Events for which room is kept while there are none: a peer can cause one with every two bytes.
 const EVENTS_KEPT: usize = 256;
 
@@ -83,6 +86,8 @@ pub struct Session {
     peer: Option<Hello>,
     encoder: Encoder,
     packet: PacketWriter,
+    /// Bytes of calls and replies that have left since it was the turn of contents.
+    small_sent: usize,
     exchanges: Exchanges,
     /// Keys of results under way in pieces.
     leaving: BTreeSet<OrderingKey>,
@@ -96,6 +101,8 @@ pub struct Session {
     clock: Instant,
     pings: BTreeMap<u64, Option<Instant>>,
     next_ping: u64,
+    /// Of the first ones, those that have not been sent.
+    first_pings: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,6 +145,7 @@ impl Session {
             peer: None,
             encoder: Encoder::default(),
             packet: PacketWriter::default(),
+            small_sent: 0,
             exchanges,
             leaving: BTreeSet::new(),
             calls: Calls::new(first_call),
@@ -149,6 +157,7 @@ impl Session {
             clock: now,
             pings: BTreeMap::new(),
             next_ping: 0,
+            first_pings: FIRST_PINGS,
         }
     }
 
@@ -193,7 +202,7 @@ impl Session {
         self.fit_outbox();
         if self.speaks(Dialect::Two) {
             // How wide windows should be depends on the time of a round trip.
-            self.queue_ping();
+            self.queue_first_ping();
             if self.draining {
                 self.say_goodbye();
             }
@@ -238,6 +247,13 @@ impl Session {
             self.liveness.unanswered += 1;
             self.queue_ping();
             self.timers.set_after(Timer::Keepalive, now, idle);
+        }
+    }
+
+    fn queue_first_ping(&mut self) {
+        if let Some(left) = self.first_pings.checked_sub(1) {
+            self.first_pings = left;
+            self.queue_ping();
         }
     }
 
@@ -286,6 +302,11 @@ impl Session {
         if !std::mem::replace(&mut self.draining, true) && self.speaks(Dialect::Two) {
             self.say_goodbye();
         }
+    }
+
+    /// Whether it was told to [`drain`](Self::drain).
+    pub fn is_draining(&self) -> bool {
+        self.draining
     }
 
     /// Nothing is under way: no call of ours, no request of theirs, nothing to be sent.

@@ -309,6 +309,11 @@ impl Outbox {
         }
     }
 
+    /// Whether calls or replies wait for nothing but their turn.
+    pub(super) fn has_entries(&self) -> bool {
+        !self.entries.is_empty()
+    }
+
     /// Bytes that calls and replies wait with.
     pub(super) fn bytes(&self) -> usize {
         self.bytes

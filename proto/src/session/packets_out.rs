@@ -14,9 +14,16 @@ use crate::wire::dialect2::{
 };
 use crate::{CallId, Multipart};
 
-/// Calls and replies fill a packet up to this, before it is the turn of contents. The last of them may exceed it, by
-/// no more than leaves room for some content.
-const SMALL_TARGET: usize = 16 * 1024;
+/// Calls and replies fill a packet up to this. The last of them may exceed it, by no more than leaves room for some
+/// content. Not more, because nothing of a packet is read before all of it is there: where many calls are in flight, both
+/// ends then work at the same time, one on what the other has sent, instead of taking turns.
+const SMALL_TARGET: usize = 2 * 1024;
+
+/// After so many bytes of calls and replies it is the turn of contents, even if more calls and replies wait.
+const SMALL_SHARE: usize = 64 * 1024;
+
+/// Control records fill a packet up to this.
+const CONTROL_TARGET: usize = 16 * 1024;
 
 /// Contents fill a packet up to this.
 const PACKET_TARGET: usize = 64 * 1024;
@@ -25,13 +32,20 @@ const PACKET_TARGET: usize = 64 * 1024;
 const DATA_HEAD: usize = 64;
 
 impl Session {
-    /// The next packet: control records, then calls and replies, then contents, so that small things overtake large ones,
-    /// and contents get a share of every packet.
+    /// The next packet: control records, then calls and replies, then contents, so that small things overtake large ones;
+    /// but for now and then, lest contents never get their turn.
     pub(super) fn poll_packet(&mut self, now: Instant) -> Option<Multipart> {
         let mut packet = std::mem::take(&mut self.packet);
         self.write_records(&mut packet, now);
+        if self.small_sent >= SMALL_SHARE {
+            self.small_sent = 0;
+            self.write_contents(&mut packet);
+        }
+        let before = packet.len();
         let stray = self.write_entries(&mut packet, now);
-        if stray.is_none() {
+        self.small_sent += packet.len().saturating_sub(before);
+        if stray.is_none() && !self.outbox.has_entries() {
+            self.small_sent = 0;
             self.write_contents(&mut packet);
         }
         let message = stray.or_else(|| (!packet.is_empty()).then(|| packet.take()));
@@ -40,7 +54,7 @@ impl Session {
     }
 
     fn write_records(&mut self, packet: &mut PacketWriter, now: Instant) {
-        while packet.len() < SMALL_TARGET
+        while packet.len() < CONTROL_TARGET
             && let Some(record) = self.outbox.pop_record()
         {
             packet.write(&record);
@@ -48,7 +62,7 @@ impl Session {
         if let Some(limit) = self.exchanges.link_credit_due() {
             packet.write(&Record::LinkCredit { limit });
         }
-        while packet.len() < SMALL_TARGET
+        while packet.len() < CONTROL_TARGET
             && let Some(id) = self.exchanges.credits.pop_first()
         {
             if let Some(credit) = self.credit_of(id, now) {

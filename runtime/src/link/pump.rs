@@ -110,7 +110,12 @@ impl Pump {
 
     /// Whether the endpoint is shutting down and the session has nothing left to do.
     pub(crate) fn is_drained(&self) -> bool {
-        self.peer.node.is_draining() && self.peer.lock().session.is_idle()
+        if !self.peer.node.is_draining() {
+            return false;
+        }
+        // The endpoint shuts down before it tells its sessions, which have a goodbye to say then.
+        let state = self.peer.lock();
+        state.session.is_draining() && state.session.is_idle()
     }
 }
 

@@ -161,6 +161,33 @@ fn bodies_of_the_same_urgency_take_turns_and_the_least_urgent_do_not_starve() {
 }
 
 #[test]
+fn small_calls_overtake_a_body_but_for_its_share() {
+    for len in [64, 5_000] {
+        let (mut a, _) = pair2(two(), two());
+        a.session.invoke(a.now, Call::new("m", body(200 << 10))).unwrap();
+        assert!(a.sent_records().len() > 1, "it has begun, and used up its credit");
+        let ExchangeId::Ours(call) = a.invoke_streamed() else { unreachable!("it is ours") };
+        a.write(ExchangeId::Ours(call), body(200 << 10)).unwrap();
+        for _ in 0..(400 << 10) / len {
+            a.session.invoke(a.now, Call::new("m", body(len))).unwrap();
+        }
+        // Bytes of small calls before each chunk.
+        let (mut since, mut before) = (0, Vec::new());
+        while let Some(packet) = a.session.poll_transmit(a.now) {
+            let packet = packet.into_one().unwrap();
+            for record in crate::wire::dialect2::records(&packet).unwrap() {
+                match record.unwrap() {
+                    Record::Data { .. } => before.push(std::mem::take(&mut since)),
+                    _ => since += len,
+                }
+            }
+        }
+        let shares = before.iter().filter(|bytes| (32 << 10..96 << 10).contains(*bytes)).count();
+        assert!(shares >= 3 && before.iter().all(|bytes| *bytes < 96 << 10), "{before:?}");
+    }
+}
+
+#[test]
 fn no_more_leaves_than_the_peer_gives_credit_for() {
     let config = SessionConfig { stream_window: 100_000, ..two() };
     let (mut a, mut b) = pair2(two(), config);
