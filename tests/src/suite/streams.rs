@@ -48,7 +48,7 @@ async fn count(body: BodyReader, responder: Responder, context: Context) -> Hand
     Ok(())
 }
 
-/// Bytes go both ways at once, as [`AsyncRead`](futures_io::AsyncRead) and `AsyncWrite`.
+/// Bytes go both ways at once, as `AsyncRead` and `AsyncWrite`.
 pub async fn bytes_both_ways(rig: Rig) {
     let pair =
         rig.pair(rig.builder().handle_stream("echo", echo), rig.builder().handle_stream("echo", echo)).await;
