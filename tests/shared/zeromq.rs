@@ -143,8 +143,11 @@ fn a_connection_that_closes_is_noticed_at_once() {
         let mut events = binder.events();
         let (connector, _ending) = connect_dealer(dealer(&endpoint).await);
         let peer = connected(&mut events).await;
-        // Once it has answered, the binder has nothing to send that could fail first.
+        // Once the probes at the beginning of a link are answered, the binder has nothing to send that could fail first.
         connector.peer().ready().await.unwrap();
+        for _ in 0..8 {
+            futures_util::try_join!(connector.peer().ping(), peer.ping()).unwrap();
+        }
         assert_eq!(connector.shutdown(PATIENCE).await, Drained::Completely);
         let cause = disconnected(&mut events).await;
         assert!(matches!(cause, DisconnectCause::PeerClosed), "{cause:?}");
