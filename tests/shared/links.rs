@@ -235,7 +235,9 @@ fn a_peer_that_leaves_is_forgotten_at_once() {
             select(driver, ready).await;
         }
         let peer = connected(&mut events).await;
-        assert!(matches!(disconnected(&mut events).await, DisconnectCause::PeerClosed));
+        // A probe that can't be sent any more may tell first.
+        let cause = disconnected(&mut events).await;
+        assert!(matches!(cause, DisconnectCause::PeerClosed | DisconnectCause::Link(_)), "{cause:?}");
         assert!(matches!(call(&peer, "too late").await, Err(CallError::NotSent(_))));
         assert!(binder.peers().is_empty());
     });
