@@ -11,31 +11,9 @@ use std::time::SystemTime;
 
 use common::proxy::{Harm, Proxy, Towards};
 use common::scratch::{Noise, Scratch, assert_same};
-use common::{Ended, Process, RUNTIMES, Server, command};
+use common::transfer::{ARRIVED, End, MIB, SIZE, STALL, assert_resumed, interrupt, resumed_at, serve};
+use common::{Process, RUNTIMES, Server, command};
 use rustix::process::Signal;
-
-const MIB: u64 = 1 << 20;
-
-/// What is transferred where it is to be interrupted, and how much of it before.
-const SIZE: u64 = 8 * MIB;
-const STALL: usize = 5 * MIB as usize;
-const ARRIVED: u64 = 4 * MIB;
-
-fn serve(runtime: &'static str, scratch: &Scratch) -> Server {
-    Server::start(runtime, "json", &["--root", &scratch.text("root")])
-}
-
-/// Where it has gone on, if it has.
-fn resumed_at(ended: &Ended) -> Option<u64> {
-    let line = ended.stderr.iter().find_map(|line| line.strip_prefix("going on with "))?;
-    line.strip_suffix(" bytes")?.rsplit(' ').next()?.parse().ok()
-}
-
-#[track_caller]
-fn assert_resumed(ended: &Ended) {
-    let at = resumed_at(ended);
-    assert!(at.is_some_and(|at| (ARRIVED..=STALL as u64).contains(&at)), "{ended:?}");
-}
 
 #[test]
 fn files_of_any_size_come_back_as_they_were() {
@@ -130,44 +108,6 @@ fn files_travel_under_curve() {
         server.command("put", &[&[sent.as_str(), "eve"], &others[..]].concat()).expect(9);
         server.command("get", &["sent", &scratch.text("eves")]).expect(9);
         assert_eq!(scratch.names("root"), ["sent"]);
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum End {
-    KillClient,
-    InterruptClient,
-    KillServer,
-}
-
-/// Interrupts a transfer in the middle; returns the server to go on with.
-fn interrupt(server: Server, scratch: &Scratch, towards: Towards, end: End) -> Server {
-    let proxy = Proxy::new(&server.endpoint, towards, Harm::Stall(STALL));
-    let (name, args, partials) = match towards {
-        Towards::Server => ("put", [scratch.text("file"), "file".into()], "root"),
-        Towards::Client => ("get", ["file".into(), scratch.text("file")], ""),
-    };
-    let client = server.start_command_through(&proxy.endpoint, name, &args.each_ref().map(String::as_str));
-    scratch.wait_for_partial(partials, ARRIVED);
-    let runtime = server.runtime;
-    match end {
-        End::KillClient => {
-            client.signal(Signal::KILL);
-            assert_eq!(client.end().code, None);
-            server
-        }
-        End::InterruptClient => {
-            client.signal(Signal::INT);
-            client.end().expect(6).expect_stderr("same command");
-            server
-        }
-        End::KillServer => {
-            server.process.signal(Signal::KILL);
-            assert_eq!(server.process.end().code, None);
-            drop(proxy);
-            client.end().expect(8).expect_stderr("same command");
-            serve(runtime, scratch)
-        }
     }
 }
 

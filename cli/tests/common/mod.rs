@@ -3,6 +3,7 @@
 
 pub(crate) mod proxy;
 pub(crate) mod scratch;
+pub(crate) mod transfer;
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
