@@ -22,6 +22,8 @@ pub(crate) enum FileError {
     },
     InUse(String),
     Changed(String),
+    /// An unfinished file has lost its name.
+    PartialLost(String),
     ChecksumMismatch(String),
     Incomplete,
     InvalidRequest(&'static str),
@@ -76,6 +78,7 @@ impl FileError {
             Self::Forbidden { .. } => "Forbidden",
             Self::InUse(_) => "InUse",
             Self::Changed(_) => "Changed",
+            Self::PartialLost(_) => "PartialLost",
             Self::ChecksumMismatch(_) => "ChecksumMismatch",
             Self::Incomplete => "Incomplete",
             Self::InvalidRequest(_) => "InvalidRequest",
@@ -99,6 +102,9 @@ impl fmt::Display for FileError {
             }
             Self::Changed(name) => {
                 write!(f, "{name:?} changed while it was read; try again once it is at rest")
+            }
+            Self::PartialLost(name) => {
+                write!(f, "what had come of {name:?} was removed or replaced meanwhile; try again")
             }
             Self::ChecksumMismatch(name) => {
                 write!(f, "what arrived of {name:?} is not what was sent, and was not kept; try again")

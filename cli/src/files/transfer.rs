@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use blake3::{Hash, Hasher};
@@ -23,13 +24,13 @@ pub(super) struct Hashed {
 }
 
 struct State {
-    file: File,
+    file: Arc<File>,
     hasher: Hasher,
 }
 
 impl Hashed {
-    pub(super) fn new(file: File, name: &str) -> Self {
-        Self { state: Some(State { file, hasher: Hasher::new() }), name: name.to_owned(), at: 0 }
+    pub(super) fn new(file: impl Into<Arc<File>>, name: &str) -> Self {
+        Self { state: Some(State { file: file.into(), hasher: Hasher::new() }), name: name.to_owned(), at: 0 }
     }
 
     pub(super) fn name(&self) -> &str {
