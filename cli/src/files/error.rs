@@ -16,6 +16,8 @@ pub(crate) enum FileError {
         why: &'static str,
     },
     NotFound(String),
+    /// A file of this machine that was to be read.
+    NotHere(String),
     Forbidden {
         name: String,
         why: &'static str,
@@ -27,6 +29,7 @@ pub(crate) enum FileError {
     ChecksumMismatch(String),
     Incomplete,
     InvalidRequest(&'static str),
+    InvalidAnswer(&'static str),
     NoSpace(String),
     Io {
         name: String,
@@ -64,6 +67,22 @@ impl FileError {
         }
     }
 
+    /// What the system says of a file of this machine that is to be read.
+    pub(super) fn here(name: &str, error: io::Error) -> Self {
+        match Self::io(name, error) {
+            Self::NotFound(name) => Self::NotHere(name),
+            error => error,
+        }
+    }
+
+    /// What makes no sense has come from the server.
+    pub(super) fn of_answer(self) -> Self {
+        match self {
+            Self::InvalidRequest(why) => Self::InvalidAnswer(why),
+            error => error,
+        }
+    }
+
     pub(super) fn link(name: &str) -> Self {
         Self::forbidden(
             name,
@@ -74,7 +93,7 @@ impl FileError {
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::InvalidName { .. } => "InvalidName",
-            Self::NotFound(_) => "NotFound",
+            Self::NotFound(_) | Self::NotHere(_) => "NotFound",
             Self::Forbidden { .. } => "Forbidden",
             Self::InUse(_) => "InUse",
             Self::Changed(_) => "Changed",
@@ -82,6 +101,7 @@ impl FileError {
             Self::ChecksumMismatch(_) => "ChecksumMismatch",
             Self::Incomplete => "Incomplete",
             Self::InvalidRequest(_) => "InvalidRequest",
+            Self::InvalidAnswer(_) => "InvalidAnswer",
             Self::NoSpace(_) => "NoSpace",
             Self::Io { .. } => "IoError",
             Self::Body(_) | Self::Handler(_) => "TransferError",
@@ -96,6 +116,7 @@ impl fmt::Display for FileError {
             Self::NotFound(name) => {
                 write!(f, "there is no file {name:?}; `callosum list` shows what there is")
             }
+            Self::NotHere(name) => write!(f, "no such file here: {name:?}; check the path"),
             Self::Forbidden { name, why } => write!(f, "{name:?}: {why}"),
             Self::InUse(name) => {
                 write!(f, "{name:?} is being written from the same source; wait for its end, then try again")
@@ -112,7 +133,7 @@ impl fmt::Display for FileError {
             Self::Incomplete => {
                 f.write_str("the transfer ended in the middle; try again to go on from there")
             }
-            Self::InvalidRequest(why) => f.write_str(why),
+            Self::InvalidRequest(why) | Self::InvalidAnswer(why) => f.write_str(why),
             Self::NoSpace(name) => {
                 write!(f, "no space is left for {name:?}; make room, then try again to go on")
             }

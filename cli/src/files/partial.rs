@@ -17,6 +17,7 @@ use rustix::process::{Gid, geteuid};
 
 use super::FileError;
 use super::name::RESERVED;
+use super::progress::Progress;
 use super::transfer::Hashed;
 use crate::executor::Executor;
 
@@ -224,6 +225,7 @@ impl Partial {
         identity: &[&[u8]],
         patience: Duration,
         executor: Executor,
+        progress: &Progress,
     ) -> Result<Self, FileError> {
         let mut hasher = Hasher::new_derive_key("callosum partial file");
         for part in [place.leaf.as_bytes()].iter().chain(identity) {
@@ -243,7 +245,11 @@ impl Partial {
             executor.sleep(LOOK_AGAIN).await;
         };
         let mut partial = Self::new(place, part, file, true);
-        partial.content.read_to(u64::MAX).await?;
+        let there = fstat(&partial.held).map_err(|error| partial.place.failed(error))?.st_size;
+        if there > 0 {
+            progress.check(&partial.place.name, u64::try_from(there).ok());
+        }
+        partial.content.read_to(u64::MAX, progress).await?;
         Ok(partial)
     }
 
