@@ -102,7 +102,9 @@ impl Failure {
     /// Says it on stderr, with the remote traceback if there is one.
     pub(crate) fn report(&self) {
         // Whoever read our output has seen enough.
-        if matches!(self, Self::Io(error) if error.kind() == io::ErrorKind::BrokenPipe) {
+        if let Self::Io(error) | Self::File(FileError::Io { error, .. }) = self
+            && error.kind() == io::ErrorKind::BrokenPipe
+        {
             return;
         }
         let mut text = format!("callosum: {self}\n");
