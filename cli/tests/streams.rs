@@ -4,7 +4,8 @@
 
 mod common;
 
-use common::{RUNTIMES, Server};
+use common::scratch::Scratch;
+use common::{Process, RUNTIMES, Server, command};
 use rustix::process::Signal;
 
 #[test]
@@ -20,6 +21,27 @@ fn items_are_printed_as_they_come() {
             assert_eq!(call.line(), r#"{"count":1}"#);
             call.signal(Signal::INT);
             assert!(call.end().expect(6).stdout.is_empty());
+        }
+    }
+}
+
+#[test]
+fn a_reader_that_pauses_does_not_hold_up_signals() {
+    for runtime in RUNTIMES {
+        let scratch = Scratch::new();
+        let server = Server::start(runtime, "json", &["--root", &scratch.text("root")]);
+        for n in 0..1500 {
+            std::fs::File::create(scratch.path(&format!("root/{n:0200}"))).unwrap();
+        }
+        let count = ["call", &server.endpoint, "--stream", "count", r#"{"to": 1000000000}"#];
+        let list = ["list", &server.endpoint];
+        let long = format!(r#"{{"sent": "{}"}}"#, "x".repeat(100_000));
+        let echo = ["call", &server.endpoint, "echo", &long];
+        for args in [&count[..], &list, &echo] {
+            let (process, stdout) = Process::spawn_stuck(command(&[args, &["--runtime", runtime]].concat()));
+            process.signal(Signal::INT);
+            process.end().expect(6);
+            drop(stdout);
         }
     }
 }

@@ -21,7 +21,7 @@ use super::root::Entry;
 use super::transfer::{Hashed, Source, receive};
 use super::{FileError, field, metadata};
 use crate::args::{Get, List, Put};
-use crate::exit::{Failure, note, printable, say};
+use crate::exit::{Failure, note, printable, say, tell};
 use crate::link::with_peer;
 
 /// Behind calls, whose urgency is 3.
@@ -236,7 +236,7 @@ pub(crate) fn list(args: &List) -> Result<(), Failure> {
             let Entry { name, size, modified } = entry.map_err(FileError::from)?;
             let modified = std::time::UNIX_EPOCH + Duration::from_secs(modified.min(LATEST));
             let modified = humantime::format_rfc3339_seconds(modified);
-            say(&format!("{size:>14}  {modified}  {}", printable(&name)))?;
+            tell(format!("{size:>14}  {modified}  {}", printable(&name))).await?;
         }
         Ok(())
     };

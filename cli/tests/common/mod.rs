@@ -10,6 +10,7 @@ use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll as poll_now};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Something hangs if a process says nothing, or goes on, for so long.
@@ -69,6 +70,25 @@ impl Process {
         let stdout = child.stdout.take().expect("it is piped");
         let stderr = lines(child.stderr.take().expect("it is piped"));
         (Self { child, stdout: channel().1, stderr }, stdout)
+    }
+
+    /// Stdout is a pipe that nobody reads. Returns when it is full.
+    pub(crate) fn spawn_stuck(mut command: Command) -> (Self, std::io::PipeReader) {
+        let (reader, writer) = std::io::pipe().expect("there are descriptors");
+        let full = writer.try_clone().expect("there are descriptors");
+        let mut child = command.stdout(writer).spawn().expect("the binary has been built");
+        drop(command);
+        let stderr = lines(child.stderr.take().expect("it is piped"));
+        let limit = Instant::now() + PATIENCE;
+        let has_room = || {
+            let mut poll = [PollFd::new(&full, PollFlags::OUT)];
+            poll_now(&mut poll, Some(&Timespec::default())).expect("it can be asked") > 0
+        };
+        while has_room() {
+            assert!(Instant::now() < limit, "the pipe does not fill");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        (Self { child, stdout: channel().1, stderr }, reader)
     }
 
     pub(crate) fn stdin(&mut self) -> std::process::ChildStdin {
