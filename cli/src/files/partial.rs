@@ -1,7 +1,8 @@
 //! Files that have not come as a whole yet. Each is beside the place where it goes, under a name that no file has.
 
+use std::ffi::CStr;
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,7 +17,7 @@ use rustix::io::Errno;
 use rustix::process::{Gid, geteuid};
 
 use super::FileError;
-use super::name::RESERVED;
+use super::name::{PASSING, RESERVED};
 use super::progress::Progress;
 use super::transfer::Hashed;
 use crate::executor::Executor;
@@ -182,6 +183,19 @@ impl Place {
     }
 }
 
+/// Removes an unfinished file, unless somebody writes it.
+pub(super) fn remove_abandoned(directory: BorrowedFd<'_>, part: &CStr) -> rustix::io::Result<()> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = openat(directory, part, flags, Mode::empty())?;
+    flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+    let (held, there) = (fstat(&file)?, statat(directory, part, AtFlags::SYMLINK_NOFOLLOW)?);
+    let regular = FileType::from_raw_mode(held.st_mode) == FileType::RegularFile;
+    match regular && (there.st_dev, there.st_ino) == (held.st_dev, held.st_ino) {
+        true => unlinkat(directory, part, AtFlags::empty()),
+        false => Ok(()),
+    }
+}
+
 /// A file that is being written. Nobody else writes it.
 pub(super) struct Partial {
     place: Place,
@@ -205,7 +219,7 @@ impl Partial {
     pub(super) async fn passing(place: Place) -> Result<Self, FileError> {
         unblock(move || {
             loop {
-                let part = format!("{RESERVED}{:032x}.part", fastrand::u128(..));
+                let part = format!("{PASSING}{:032x}.part", fastrand::u128(..));
                 if place.look(&part)?.is_none()
                     && let Some(file) = place.lock(&part)?
                 {
