@@ -5,12 +5,11 @@
 mod common;
 
 use std::fs::{self, File};
-use std::time::Instant;
 
 use common::proxy::{Harm, Proxy, Towards};
 use common::scratch::Scratch;
 use common::transfer::{ARRIVED, MIB, STALL, serve};
-use common::{PATIENCE, Process, RUNTIMES, command};
+use common::{Process, RUNTIMES, command, wait_until};
 use rustix::process::{Resource, Rlimit, Signal, prlimit};
 
 #[test]
@@ -78,11 +77,7 @@ fn what_nobody_goes_on_with_goes_when_a_server_starts() {
     drop((lasting, passing));
     assert_eq!(scratch.partials("root/dir/in").len(), 1, "nobody has removed it");
     let third = serve("tokio", &scratch);
-    let limit = Instant::now() + PATIENCE;
-    while !scratch.partials("root/dir/in").is_empty() {
-        assert!(Instant::now() < limit, "it stays");
-        std::thread::yield_now();
-    }
+    wait_until("its end", || scratch.partials("root/dir/in").is_empty());
     proxies[2].open();
     alive.end().expect(0);
     common::scratch::assert_same(&sent, scratch.path("root/dir/alive"));

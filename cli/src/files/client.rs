@@ -42,8 +42,8 @@ pub(crate) fn put(args: &Put) -> Result<(), Failure> {
         }
     };
     let (source, id) = open(&args.file)?;
-    let (executor, progress) = (args.executor.executor, Progress::new(args.quiet.quiet));
-    let sending = Sending { name, source, id, progress: &progress };
+    let (executor, mut progress) = (args.executor.executor, Progress::new(args.quiet.quiet));
+    let sending = Sending { name, source, id, progress: &mut progress };
     let work = async |peer: &Peer| sending.send(peer).await;
     let done = executor.block_on(with_peer(executor, &args.curve, &args.endpoint, Duration::MAX, work))?;
     let checksum = done.inspect_err(|failure| advise(failure, id.is_some() && progress.has_begun()))?;
@@ -57,7 +57,7 @@ struct Sending<'a> {
     source: Source,
     /// Tells the source from others, if it can be read again after an interruption.
     id: Option<Hash>,
-    progress: &'a Progress,
+    progress: &'a mut Progress,
 }
 
 impl Sending<'_> {
@@ -141,9 +141,9 @@ fn duplicate(stream: std::os::fd::BorrowedFd<'_>) -> Result<File, FileError> {
 pub(crate) fn get(args: &Get) -> Result<(), Failure> {
     let to = destination(args)?;
     let place = to.as_deref().map(Place::local).transpose()?;
-    let (executor, progress) = (args.executor.executor, Progress::new(args.quiet.quiet));
+    let (executor, mut progress) = (args.executor.executor, Progress::new(args.quiet.quiet));
     let lasts = place.is_some();
-    let work = async |peer: &Peer| fetch(peer, args, place, &progress).await;
+    let work = async |peer: &Peer| fetch(peer, args, place, &mut progress).await;
     let done = executor.block_on(with_peer(executor, &args.curve, &args.endpoint, Duration::MAX, work))?;
     let checksum = done.inspect_err(|failure| advise(failure, lasts && progress.has_begun()))?;
     drop(progress);
@@ -167,7 +167,12 @@ fn destination(args: &Get) -> Result<Option<PathBuf>, Failure> {
     }
 }
 
-async fn fetch(peer: &Peer, args: &Get, place: Option<Place>, progress: &Progress) -> Result<Hash, Failure> {
+async fn fetch(
+    peer: &Peer,
+    args: &Get,
+    place: Option<Place>,
+    progress: &mut Progress,
+) -> Result<Hash, Failure> {
     let Some(place) = place else {
         let mut out = Hashed::new(unblock(|| duplicate(io::stdout().as_fd())).await?, "stdout");
         let checksum = fetch_into(peer, &args.name, &mut out, progress).await?;
@@ -196,7 +201,7 @@ async fn fetch_into(
     peer: &Peer,
     name: &str,
     to: &mut Hashed,
-    progress: &Progress,
+    progress: &mut Progress,
 ) -> Result<Hash, FileError> {
     let there = to.at();
     let mut head = Metadata::new();

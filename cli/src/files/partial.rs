@@ -239,7 +239,7 @@ impl Partial {
         identity: &[&[u8]],
         patience: Duration,
         executor: Executor,
-        progress: &Progress,
+        progress: &mut Progress,
     ) -> Result<Self, FileError> {
         let mut hasher = Hasher::new_derive_key("callosum partial file");
         for part in [place.leaf.as_bytes()].iter().chain(identity) {

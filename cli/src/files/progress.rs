@@ -1,6 +1,5 @@
 //! How far a transfer is, for who looks at a terminal.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -17,68 +16,63 @@ const TICK: Duration = Duration::from_millis(100);
 pub(super) struct Progress {
     bar: ProgressBar,
     quiet: bool,
-    begun: AtomicBool,
+    begun: bool,
 }
 
 impl Progress {
     pub(super) fn none() -> Self {
-        Self::on(ProgressDrawTarget::hidden(), true)
+        Self::new(true)
     }
 
     pub(super) fn new(quiet: bool) -> Self {
-        let target = match quiet {
-            true => ProgressDrawTarget::hidden(),
-            // Hidden too where stderr is no terminal.
-            false => ProgressDrawTarget::stderr(),
-        };
-        Self::on(target, quiet)
-    }
-
-    fn on(target: ProgressDrawTarget, quiet: bool) -> Self {
-        Self { bar: ProgressBar::with_draw_target(None, target), quiet, begun: AtomicBool::new(false) }
+        Self { bar: ProgressBar::hidden(), quiet, begun: false }
     }
 
     /// What is there already is compared, so much of it if that is known.
-    pub(super) fn check(&self, name: &str, size: Option<u64>) {
+    pub(super) fn check(&mut self, name: &str, size: Option<u64>) {
         self.show(&format!("checking {name}"), 0, size);
     }
 
     /// Content begins to flow, from `offset` on.
-    pub(super) fn begin(&self, name: &str, offset: u64, size: Option<u64>) {
+    pub(super) fn begin(&mut self, name: &str, offset: u64, size: Option<u64>) {
         if offset > 0 {
             self.note(&format!("going on with {name} at {offset} bytes\n"));
         }
         self.show(name, offset, size);
-        self.begun.store(true, Ordering::Relaxed);
+        self.begun = true;
     }
 
     /// Whether content has begun to flow.
     pub(super) fn has_begun(&self) -> bool {
-        self.begun.load(Ordering::Relaxed)
+        self.begun
     }
 
-    fn show(&self, message: &str, at: u64, size: Option<u64>) {
-        // With it, what was before would be in the rate: a position is not taken note of where it is set.
-        self.bar.disable_steady_tick();
+    fn show(&mut self, message: &str, at: u64, size: Option<u64>) {
+        self.bar.finish_and_clear();
         let template = match size {
             Some(_) => WITH_SIZE,
             None => WITHOUT_SIZE,
         };
+        // It is seen once it is whole.
+        let bar = ProgressBar::with_draw_target(size, ProgressDrawTarget::hidden());
         if let Ok(style) = ProgressStyle::with_template(template) {
-            self.bar.set_style(style);
+            bar.set_style(style);
         }
-        self.bar.set_message(printable(message));
-        match size {
-            Some(size) => self.bar.set_length(size),
-            None => self.bar.unset_length(),
+        bar.set_message(printable(message));
+        bar.set_position(at);
+        bar.tick();
+        // What was before is not in the rate.
+        bar.reset_eta();
+        if !self.quiet {
+            // Hidden too where stderr is no terminal.
+            bar.set_draw_target(ProgressDrawTarget::stderr());
         }
-        self.bar.set_position(at);
-        self.bar.tick();
-        // The rate is that of now.
-        self.bar.reset_eta();
-        if !self.bar.is_hidden() {
-            self.bar.enable_steady_tick(TICK);
+        if !bar.is_hidden() {
+            // At once, and not when there is time for it.
+            bar.tick();
+            bar.enable_steady_tick(TICK);
         }
+        self.bar = bar;
     }
 
     pub(super) fn advance(&self, bytes: usize) {
@@ -105,7 +99,7 @@ mod tests {
     #[test]
     fn the_rate_is_that_of_what_flows() {
         const BEFORE: u64 = 1 << 50;
-        let progress = Progress::none();
+        let mut progress = Progress::none();
         progress.check("x", Some(BEFORE));
         progress.advance(1 << 49);
         progress.begin("x", BEFORE, Some(2 * BEFORE));

@@ -98,7 +98,7 @@ async fn get(root: Arc<Root>, responder: Responder, context: &Context) -> Result
     let offset = metadata::number(context.metadata(), field::OFFSET)?.unwrap_or(0);
     let checksum = metadata::checksum(context.metadata())?;
     let mut source = unblock(move || Source::new(root.file(&name)?, name.as_str())).await?;
-    source.go_on_at(offset, checksum, &Progress::none()).await?;
+    source.go_on_at(offset, checksum, &mut Progress::none()).await?;
     let size = source.size().unwrap_or(0);
     let mut head = Metadata::new();
     metadata::set(&mut head, field::OFFSET, source.content.at().to_string())?;
@@ -121,7 +121,7 @@ async fn put(
         Some(id) => {
             // What one user has begun is no other's to see.
             let user = context.identity().map(|identity| identity.user_id.clone()).unwrap_or_default();
-            Partial::lasting(place, &[user.as_bytes(), id], PATIENCE, executor, &Progress::none()).await?
+            Partial::lasting(place, &[user.as_bytes(), id], PATIENCE, executor, &mut Progress::none()).await?
         }
         None => Partial::passing(place).await?,
     };

@@ -173,7 +173,7 @@ impl Source {
         &mut self,
         offset: u64,
         checksum: Option<Hash>,
-        progress: &Progress,
+        progress: &mut Progress,
     ) -> Result<(), FileError> {
         if offset == 0 || self.size().is_none_or(|size| size < offset) {
             return Ok(());

@@ -33,6 +33,16 @@ pub(crate) struct Ended {
     pub(crate) stderr: Vec<String>,
 }
 
+/// Waits until it holds.
+#[track_caller]
+pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let limit = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < limit, "{what} does not come");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 fn lines(output: impl Read + Send + 'static) -> Receiver<String> {
     let (sender, receiver) = channel();
     std::thread::spawn(move || {
@@ -79,15 +89,10 @@ impl Process {
         let mut child = command.stdout(writer).spawn().expect("the binary has been built");
         drop(command);
         let stderr = lines(child.stderr.take().expect("it is piped"));
-        let limit = Instant::now() + PATIENCE;
-        let has_room = || {
+        wait_until("a full pipe", || {
             let mut poll = [PollFd::new(&full, PollFlags::OUT)];
-            poll_now(&mut poll, Some(&Timespec::default())).expect("it can be asked") > 0
-        };
-        while has_room() {
-            assert!(Instant::now() < limit, "the pipe does not fill");
-            std::thread::sleep(Duration::from_millis(1));
-        }
+            poll_now(&mut poll, Some(&Timespec::default())).expect("it can be asked") == 0
+        });
         (Self { child, stdout: channel().1, stderr }, reader)
     }
 
