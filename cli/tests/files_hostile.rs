@@ -108,6 +108,12 @@ fn a_get_takes_no_more_and_no_less_than_was_said() {
             assert!(out.stdout.concat().len() <= content.len(), "{n}");
         }
         let scratch = Scratch::new();
+        get(&size("1000001"), runtime, &scratch.text("file")).expect(1);
+        // What has come survives an answer that makes no sense, and not more than was said.
+        for (lie, kept) in [(without("size"), 1), (size("1000"), 0)] {
+            get(&lie, runtime, &scratch.text("file")).expect(1).expect_stderr("InvalidAnswer");
+            assert_eq!(scratch.partials("").len(), kept);
+        }
         get(&honest, runtime, &scratch.text("file")).expect(0);
         assert_eq!(fs::read(scratch.path("file")).unwrap(), content);
     }

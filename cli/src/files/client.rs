@@ -188,7 +188,8 @@ async fn fetch(
     let executor = args.executor.executor;
     let mut partial = Partial::lasting(place, &identity, Duration::ZERO, executor, progress).await?;
     let fetched = fetch_into(peer, &args.name, &mut partial.content, progress).await;
-    if let Err(FileError::InvalidAnswer(_)) = &fetched {
+    // What came is nothing to go on with; what had come before the server answered may be.
+    if progress.has_begun() && matches!(fetched, Err(FileError::InvalidAnswer(_))) {
         partial.discard();
     }
     let checksum = fetched?;
