@@ -260,6 +260,7 @@ impl Session {
         if over && theirs {
             self.drop_exchange(id);
         }
+        self.argument_ended(id);
     }
 
     /// Forgets an exchange; whoever waited for its result to leave goes on.

@@ -249,6 +249,12 @@ impl Receiving {
         self.chunks.drain(..).map(|chunk| chunk.cost()).sum()
     }
 
+    /// Nobody will read it any more; what is given back to the link.
+    pub(in crate::session) fn stop(&mut self) -> u64 {
+        self.failed = Some(ContentError::NotOpen);
+        self.fail(ContentError::NotOpen)
+    }
+
     /// Whether the owner is to be told that there is something to read.
     pub(in crate::session) fn announce(&mut self) -> bool {
         !std::mem::replace(&mut self.announced, true)
