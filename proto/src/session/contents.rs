@@ -66,7 +66,9 @@ impl Contents<'_> {
         if receive.is_gathering() {
             return Err(ContentError::NotOpen);
         }
-        match receive.next()? {
+        let next = receive.next()?;
+        session.exchanges.open_window(id, session.config.stream_window);
+        match next {
             Next::Chunk(chunk, cost) => {
                 session.exchanges.consume(cost);
                 session.exchanges.owe_credit(id);
@@ -271,6 +273,7 @@ impl Session {
             exchange.collect_deadline = Some(at);
             self.timers.set(Timer::Collect(id), at);
         }
+        self.exchanges.open_window(id, self.config.stream_window);
         self.advance_gathering(id);
     }
 

@@ -215,7 +215,7 @@ impl Session {
         first: Bytes,
         item: bool,
     ) -> Body {
-        let window = self.config.stream_window;
+        let window = self.config.first_window;
         let mut receive = Receiving::new(window, size);
         if let Err(fault) = receive.first(first, item) {
             self.events.push_back(Event::Anomaly(Anomaly::Content(fault)));
@@ -252,7 +252,7 @@ impl Session {
         }
         call.responded = true;
         let (wire, urgency) = (call.wire, call.urgency);
-        let mut receive = Receiving::new(self.config.stream_window, options.size);
+        let mut receive = Receiving::new(self.config.first_window, options.size);
         if let Err(fault) = receive.first(first, item) {
             return self.end_faulty(id, fault);
         }

@@ -31,7 +31,7 @@ pub(super) struct Post {
 
 impl Post {
     pub(super) fn new(session: Session, seat: Seat, config: SessionConfig, other: &SessionConfig) -> Self {
-        let given = crate::wire::Credit { stream: other.stream_window, link: other.link_window };
+        let given = crate::wire::Credit { stream: other.first_window, link: other.link_window };
         Self {
             session,
             seat,

@@ -392,6 +392,22 @@ impl Receiving {
         self.window
     }
 
+    /// Somebody reads it: the window becomes `window`, as far as there is `room` to widen it, if that is of any use.
+    /// Returns whether it did.
+    pub(in crate::session) fn open(&mut self, window: u64, room: &mut u64) -> bool {
+        if self.window >= window || self.fin || self.failed.is_some() {
+            return false;
+        }
+        let rest = self.declared.map(|all| all - self.received);
+        if rest.is_some_and(|rest| rest.saturating_add(RECORD_COST) <= self.limit - self.spent) {
+            return false;
+        }
+        let by = (window - self.window).min(*room);
+        self.window += by;
+        *room -= by;
+        by > 0
+    }
+
     /// By how much the window has been widened.
     pub(in crate::session) fn growth(&self) -> u64 {
         self.window - self.initial_window
