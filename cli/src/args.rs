@@ -179,9 +179,9 @@ pub(crate) struct Put {
 /// Get a file from a server that runs with --root
 ///
 /// The file appears as a whole, in place of an older one, whose permissions it keeps, once its checksum (BLAKE3) was
-/// verified; the checksum and FILE are printed. After an interruption, the same command goes on where it was, if the server's file still begins as it
-/// did; meanwhile what has come is beside FILE, as .callosum-….part. What goes to stdout has gone before it was verified:
-/// it is good only if the exit code is 0.
+/// verified; the checksum and FILE are printed. After an interruption, the same command goes on where it was, if the
+/// server's file still begins as it did; meanwhile what has come is beside FILE, as .callosum-….part. What goes to stdout
+/// has gone before it was verified: it is good only if the exit code is 0.
 #[derive(Args, Debug)]
 #[command(after_help = EXIT_CODES)]
 pub(crate) struct Get {
