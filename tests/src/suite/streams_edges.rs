@@ -234,7 +234,7 @@ pub async fn dropped_unread(rig: Rig) {
                 let _alive = alive;
                 let mut result = responder.begin().await?;
                 // As much as comes before anybody reads.
-                result.write_bytes(body(25_000)).await?;
+                result.write_bytes(body(10_000)).await?;
                 result.finish()?;
                 result.acknowledged().await?;
                 HandlerResult::Ok(())
@@ -361,7 +361,9 @@ pub async fn urgent_first(rig: Rig) {
         let out = out.clone();
         async move { Ok::<(), HandlerError>(out.send(urgency).await?) }
     };
-    let builder = rig.builder().ordering(OrderingMode::Unordered).handle("note", note);
+    let mut limits = Limits::default();
+    limits.max_concurrency = 1;
+    let builder = rig.builder().limits(limits).ordering(OrderingMode::Unordered).handle("note", note);
     let (binder, serving) = rig.serve(builder).await;
     let (connector, driver) = rig.builder().connect(&binder.endpoints()[0]).expect("it is an endpoint");
     let peer = connector.peer();
