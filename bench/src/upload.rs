@@ -3,10 +3,7 @@
 use std::{
     future::Future,
     io,
-    sync::{
-        Arc, LazyLock,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::LazyLock,
     time::{Duration, Instant},
 };
 
@@ -18,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     executor::Executor,
     load::{self, Sample, Timing},
-    process,
+    pace, process,
 };
 
 /// Bytes that are written at once, by every peer.
@@ -62,7 +59,7 @@ pub struct Upload {
 pub struct Beside {
     /// Nothing else was under way.
     pub alone: Sample,
-    /// Calls that began and ended while the upload was under way.
+    /// Calls that were due while the upload was under way.
     pub beside: Sample,
     /// What the upload took.
     pub upload_seconds: f64,
@@ -151,7 +148,7 @@ pub async fn run(client: impl Client, Length { upload_bytes }: Length) -> Result
     Ok(Upload { seconds, client_peak_kib: process::peak_kib("self")? })
 }
 
-/// Makes one call of `body_bytes` after the other, first alone and then beside an upload.
+/// Makes calls of `body_bytes` on [schedule](pace), first alone and then beside an upload.
 ///
 /// # Errors
 /// A call or an upload that fails, or does not arrive as it was sent; no call while the upload is under way.
@@ -162,36 +159,14 @@ pub async fn run_beside<E: Executor>(
     timing: Timing,
 ) -> Result<Beside> {
     timed(&client, WARM_UP.min(length.upload_bytes)).await?;
-    let case = load::Case { in_flight: 1, body_bytes };
-    let alone = load::run::<E>(client.clone(), case, timing).await?;
-    let over = Arc::new(AtomicBool::new(false));
-    let calls = E::spawn(calls_until(client.clone(), body_bytes, over.clone()));
-    let uploading = client.clone();
-    let upload = E::spawn(async move {
-        let seconds = timed(&uploading, length.upload_bytes).await;
-        over.store(true, Ordering::Relaxed);
-        seconds
-    });
-    let (upload_seconds, beside) = (upload.await?, calls.await?);
-    ensure!(beside.calls() > 0, "no call ended beside the upload");
-    Ok(Beside { alone, beside, upload_seconds })
-}
-
-async fn calls_until(client: impl load::Client, body_bytes: usize, over: Arc<AtomicBool>) -> Result<Sample> {
     let body = load::body(0, body_bytes);
-    let first = Instant::now();
-    let mut sample = Sample::default();
-    loop {
-        let begun = Instant::now();
-        let echoed = client.echo(body.clone()).await?;
-        let took = begun.elapsed();
-        ensure!(echoed == body, "a body came back changed");
-        if over.load(Ordering::Relaxed) {
-            sample.seconds = first.elapsed().as_secs_f64();
-            return Ok(sample);
-        }
-        *sample.latency_ns.entry(took.as_nanos() as u64).or_default() += 1;
-    }
+    pace::calls_for(&client, &body, Duration::from_millis(timing.warm_up_ms)).await?;
+    let alone = pace::calls_for(&client, &body, Duration::from_millis(timing.window_ms)).await?;
+    let uploading = client.clone();
+    let upload = async move { timed(&uploading, length.upload_bytes).await };
+    let (beside, upload_seconds) = pace::calls_during::<E, _>(&client, &body, upload).await?;
+    ensure!(alone.calls() > 0 && beside.calls() > 0, "no call was due, alone or beside the upload");
+    Ok(Beside { alone, beside, upload_seconds })
 }
 
 /// How long an upload may take before its process gives up.
