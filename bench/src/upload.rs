@@ -46,7 +46,7 @@ pub struct Length {
 }
 
 /// What one upload showed.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Upload {
     /// From before the first byte was written until the server had said that it had all of them.
     pub seconds: f64,
