@@ -31,6 +31,10 @@ use crate::{
 /// The largest message that peers are set to accept, where they have a limit.
 const MAX_MESSAGE: usize = 16 << 20;
 
+/// How many calls may be at work or wait at once where peers have a limit: more than any case has in flight, so that it is
+/// the path of a call that is measured and not a queue.
+const AT_ONCE: usize = 256;
+
 /// A stack on a runtime: a server that sends bodies back or takes uploads, and the client to it, which is a
 /// [`load::Client`] or an [`upload::Client`] or both.
 pub trait Stack: 'static {
