@@ -18,8 +18,11 @@ use crate::{
     pace, process,
 };
 
-/// Bytes that are written at once, by every peer.
+/// Bytes of a piece, as every RPC stack is given them.
 pub const PIECE: usize = 64 << 10;
+
+/// Bytes of the largest piece that there is.
+pub const LARGEST_PIECE: usize = 256 << 10;
 
 /// Bytes of the upload that comes before those that count.
 const WARM_UP: u64 = 64 << 20;
@@ -67,14 +70,19 @@ pub struct Beside {
 
 static CONTENT: LazyLock<Bytes> = LazyLock::new(|| {
     let period = load::body(0, PERIOD);
-    [&period[..], &period[..PIECE]].concat().into()
+    [&period[..], &period[..LARGEST_PIECE]].concat().into()
 });
 
 /// The content of an upload, in pieces of at most [`PIECE`]; nothing is copied.
 pub fn pieces(bytes: u64) -> impl Iterator<Item = Bytes> + Send {
-    (0..bytes).step_by(PIECE).map(move |at| {
+    pieces_of(bytes, PIECE)
+}
+
+/// The same in pieces of at most `n` bytes, no more than [`LARGEST_PIECE`].
+pub fn pieces_of(bytes: u64, n: usize) -> impl Iterator<Item = Bytes> + Send {
+    (0..bytes).step_by(n).map(move |at| {
         let start = (at % PERIOD as u64) as usize;
-        let len = PIECE.min(usize::try_from(bytes - at).unwrap_or(PIECE));
+        let len = n.min(usize::try_from(bytes - at).unwrap_or(n));
         CONTENT.slice(start..start + len)
     })
 }
@@ -109,7 +117,7 @@ impl Checker {
 
     fn matches(&self, offset: u64, bytes: &[u8]) -> bool {
         let mut at = self.received + offset;
-        bytes.chunks(PIECE).all(|bytes| {
+        bytes.chunks(LARGEST_PIECE).all(|bytes| {
             let start = (at % PERIOD as u64) as usize;
             at += bytes.len() as u64;
             CONTENT[start..start + bytes.len()] == *bytes

@@ -20,7 +20,7 @@ use tokio_util::compat::{Compat, TokioAsyncReadCompatExt as _};
 use super::Stack;
 use crate::{
     executor::{AsyncStd, Executor, Tokio},
-    upload::{self, Checker, PIECE},
+    upload::{self, Checker, LARGEST_PIECE},
 };
 
 /// A runtime's own TCP.
@@ -32,7 +32,7 @@ pub trait Net: Executor {
 
     /// Listens on a port of 127.0.0.1 that the system chooses.
     fn listen() -> impl Future<Output = io::Result<(Self::Listener, SocketAddr)>> + Send;
-    /// The next connection.
+    /// The next connection, without Nagle's delay.
     fn accept(listener: &Self::Listener) -> impl Future<Output = io::Result<Self::Stream>> + Send;
     /// Connects, without Nagle's delay.
     fn connect(server: SocketAddr) -> impl Future<Output = io::Result<Self::Stream>> + Send;
@@ -49,7 +49,9 @@ impl Net for Tokio {
     }
 
     async fn accept(listener: &Self::Listener) -> io::Result<Self::Stream> {
-        Ok(listener.accept().await?.0.compat())
+        let (stream, _) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        Ok(stream.compat())
     }
 
     async fn connect(server: SocketAddr) -> io::Result<Self::Stream> {
@@ -70,7 +72,9 @@ impl Net for AsyncStd {
     }
 
     async fn accept(listener: &Self::Listener) -> io::Result<Self::Stream> {
-        Ok(listener.accept().await?.0)
+        let (stream, _) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
     }
 
     async fn connect(server: SocketAddr) -> io::Result<Self::Stream> {
@@ -105,14 +109,14 @@ impl<N: Net> Stack for RawCopy<N> {
 
 /// Takes uploads, one after the other.
 async fn receive(mut stream: impl AsyncRead + AsyncWrite + Unpin + Send) -> Result<()> {
-    let mut buffer = vec![0; PIECE];
+    let mut buffer = vec![0; LARGEST_PIECE];
     loop {
         let mut number = [0; 8];
         stream.read_exact(&mut number).await?;
         let mut left = u64::from_le_bytes(number);
         let mut checker = Checker::default();
         while left > 0 {
-            let most = buffer.len().min(usize::try_from(left).unwrap_or(PIECE));
+            let most = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
             let n = stream.read(&mut buffer[..most]).await?;
             if n == 0 {
                 return Ok(());
@@ -140,7 +144,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> upload::Client for Conn
     async fn upload(&self, bytes: u64) -> Result<u64> {
         let mut stream = self.stream.lock().await;
         stream.write_all(&bytes.to_le_bytes()).await?;
-        for piece in upload::pieces(bytes) {
+        for piece in upload::pieces_of(bytes, LARGEST_PIECE) {
             stream.write_all(&piece).await?;
         }
         let mut answer = [0; 8];
