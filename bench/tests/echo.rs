@@ -6,7 +6,9 @@ use anyhow::Result;
 use callosum_bench::{
     executor::{AsyncStd, Executor, Tokio},
     load::{Case, Client, Timing, body},
-    peers::{Callosum, CallosumCurve, DialectOne, Kind, Peer, RawCopy, RawTcp, Stack, Tarpc, Tonic},
+    peers::{
+        Callosum, CallosumCurve, DialectOne, Kind, Peer, RawCopy, RawTcp, Stack, Tarpc, Tonic, TonicWindows,
+    },
     process::Launcher,
     suite::{self, Outcome, Plan},
     upload::{self, Length},
@@ -71,7 +73,8 @@ fn tarpc_echoes() -> Result<()> {
 
 #[test]
 fn tonic_echoes() -> Result<()> {
-    echoes::<Tonic>()
+    echoes::<Tonic>()?;
+    echoes::<TonicWindows>()
 }
 
 #[test]
@@ -122,7 +125,8 @@ fn raw_tcp_takes_uploads() -> Result<()> {
 
 #[test]
 fn tonic_takes_uploads() -> Result<()> {
-    takes_uploads::<Tonic>()
+    takes_uploads::<Tonic>()?;
+    takes_uploads::<TonicWindows>()
 }
 
 #[test]
@@ -194,6 +198,7 @@ fn calls_beside_an_upload_have_a_row_for_each_peer_that_makes_both() -> Result<(
     let found: Vec<_> = rows.iter().map(|row| (row.peer.as_str(), row.runtime.as_str())).collect();
     let expected = [
         ("tonic-beside-upload", "tokio"),
+        ("tonic-256k-beside-upload", "tokio"),
         ("callosum-beside-upload", "tokio"),
         ("callosum-beside-upload", "async-std"),
         ("callosum-curve-beside-upload", "tokio"),

@@ -20,7 +20,7 @@ pub use self::{
     raw_copy::RawCopy,
     raw_tcp::RawTcp,
     tarpc::Tarpc,
-    tonic::Tonic,
+    tonic::{Tonic, TonicWindows},
 };
 use crate::{
     executor::{AsyncStd, Executor, Tokio},
@@ -100,6 +100,7 @@ pub const ALL: &[Peer] = &[
     Peer::uploads::<RawCopy<AsyncStd>>(),
     Peer::calls::<Tarpc>(),
     Peer::both::<Tonic>(),
+    Peer::beside::<TonicWindows>(),
     Peer::both::<Callosum<Tokio>>(),
     Peer::both::<Callosum<AsyncStd>>(),
     Peer::calls::<Callosum<Tokio, DialectOne>>(),
@@ -140,7 +141,21 @@ impl Peer {
     where
         S::Client: load::Client + upload::Client,
     {
-        let load = Some(connect_and_load::<S> as fn(_, _, _) -> _);
+        Self::sharing::<S>(Some(connect_and_load::<S> as fn(_, _, _) -> _))
+    }
+
+    /// The entry of one whose uploads, and calls beside them, are measured, and no calls by themselves.
+    pub const fn beside<S: Stack>() -> Self
+    where
+        S::Client: load::Client + upload::Client,
+    {
+        Self::sharing::<S>(None)
+    }
+
+    const fn sharing<S: Stack>(load: Option<Load>) -> Self
+    where
+        S::Client: load::Client + upload::Client,
+    {
         let upload = Some(connect_and_upload::<S> as fn(_, _) -> _);
         let beside = Some(connect_and_do_both::<S> as fn(_, _, _, _) -> _);
         Self::of::<S>(Kind::Rust { serve: serve::<S>, load, upload, beside })
