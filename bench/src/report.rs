@@ -78,10 +78,13 @@ impl Row {
 /// Half, and 99 of 100, of all calls took at most as many microseconds.
 fn quantiles_us<'a>(samples: impl IntoIterator<Item = &'a Sample>) -> Result<(f64, f64)> {
     let mut latencies = Histogram::<u64>::new_with_bounds(1, LONGEST_CALL_NS, 3)?;
+    let mut longest = 0;
     for (&nanos, &count) in samples.into_iter().flat_map(|sample| &sample.latency_ns) {
         latencies.record_n(nanos, count)?;
+        longest = longest.max(nanos);
     }
-    let quantile_us = |q| round(latencies.value_at_quantile(q) as f64 / 1e3);
+    // It rounds up to three digits, also past what there is.
+    let quantile_us = |q| round(latencies.value_at_quantile(q).min(longest) as f64 / 1e3);
     Ok((quantile_us(0.5), quantile_us(0.99)))
 }
 

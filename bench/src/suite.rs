@@ -82,7 +82,7 @@ impl Plan {
     /// For a look.
     pub const QUICK: Self = Self {
         rounds: 3,
-        timing: Timing { warm_up_ms: 100, window_ms: 300 },
+        timing: Timing { warm_up_ms: 100, window_ms: 400 },
         beside: mib(256),
         uploads: [(mib(256), 2), (mib(512), 1)],
     };
