@@ -132,6 +132,7 @@ impl Session {
         now: Instant,
     ) -> Self {
         config.stream_window = config.stream_window.max(MIN_WINDOW);
+        config.first_window = config.first_window.clamp(MIN_WINDOW, config.stream_window);
         config.link_window = config.link_window.max(config.stream_window);
         let exchanges = Exchanges::new(role == Role::Connector, config.link_window, config.max_reassembly);
         Self {
@@ -177,7 +178,7 @@ impl Session {
 
     fn hello(&self) -> Hello {
         let config = &self.config;
-        let credit = Credit { stream: config.stream_window, link: config.link_window };
+        let credit = Credit { stream: config.first_window, link: config.link_window };
         Hello {
             dialects: config.dialect.offered(),
             nonce: self.nonce,

@@ -114,6 +114,14 @@ impl Session {
         exchange.stopped = true;
         if self.exchanges.take_send(id).is_some() {
             self.events.push_back(Event::Writable(id));
+            self.argument_ended(id);
+        }
+    }
+
+    /// No more of what is sent will be: if that was the last of a call of ours, it has ended.
+    pub(super) fn argument_ended(&mut self, id: ExchangeId) {
+        if let ExchangeId::Ours(call) = id {
+            self.complete(call);
         }
     }
 
@@ -207,7 +215,7 @@ impl Session {
         first: Bytes,
         item: bool,
     ) -> Body {
-        let window = self.config.stream_window;
+        let window = self.config.first_window;
         let mut receive = Receiving::new(window, size);
         if let Err(fault) = receive.first(first, item) {
             self.events.push_back(Event::Anomaly(Anomaly::Content(fault)));
@@ -244,7 +252,7 @@ impl Session {
         }
         call.responded = true;
         let (wire, urgency) = (call.wire, call.urgency);
-        let mut receive = Receiving::new(self.config.stream_window, options.size);
+        let mut receive = Receiving::new(self.config.first_window, options.size);
         if let Err(fault) = receive.first(first, item) {
             return self.end_faulty(id, fault);
         }
@@ -356,24 +364,30 @@ impl Session {
         }
     }
 
-    /// All of the result of a call of ours has come.
+    /// Ends a call of ours if all of its result has come, and all of its argument has left or never will.
     pub(super) fn complete(&mut self, id: CallId) {
-        if self.calls.get_mut(id).is_none() {
+        let exchange = ExchangeId::Ours(id);
+        let (Some(call), Some(open)) = (self.calls.get_mut(id), self.exchanges.get_mut(exchange)) else {
+            return;
+        };
+        if !call.responded || open.receive.as_ref().is_some_and(|receive| !receive.is_complete()) {
             return;
         }
-        self.forget_call(id);
-        let exchange = ExchangeId::Ours(id);
-        if let Some(open) = self.exchanges.get_mut(exchange) {
-            open.over = true;
-            let (read, wire) = (open.receive.is_none(), open.wire);
-            let cut = self.exchanges.take_send(exchange).is_some_and(|send| !send.fin_sent());
-            if let Some(call) = wire.filter(|_| cut) {
-                // The handler has still to end, and may wait for the rest of its argument.
+        if open.send.as_ref().is_some_and(|send| !send.fin_sent()) {
+            if !open.whole_body {
+                return;
+            }
+            // Nobody waits for it any more, but the handler may wait for the rest.
+            if let Some(call) = open.wire {
                 self.outbox.push_control(Control::Record(Record::Abort { call }));
             }
-            if read {
-                self.drop_exchange(exchange);
-            }
+        }
+        open.over = true;
+        let read = open.receive.is_none();
+        self.exchanges.take_send(exchange);
+        self.forget_call(id);
+        if read {
+            self.drop_exchange(exchange);
         }
         self.end(id, Outcome::Complete);
     }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::exchange::{Exchange, Exchanges, Sending, compress};
+use super::exchange::{Exchange, Sending, compress};
 use super::outbox::{Answer, Control, Entry, Place};
 use super::requests::Name;
 use super::{CloseCause, DEFAULT_URGENCY, Dialect, Event, ExchangeId, Session, Timer};
@@ -73,14 +73,8 @@ impl Session {
 
     /// The CREDIT that is due for an exchange.
     pub(super) fn credit_of(&mut self, id: ExchangeId, now: Instant) -> Option<Record> {
-        let trip = self.exchanges.round_trip;
-        let mut growth_left = *self.exchanges.growth_left();
-        let exchange = self.exchanges.get_mut(id)?;
-        let call = exchange.wire?;
-        let grow = |by| Exchanges::grow(&mut growth_left, by);
-        let due = exchange.receive.as_mut()?.credit_due(now, trip, grow);
-        *self.exchanges.growth_left() = growth_left;
-        let (consumed, limit) = due?;
+        let call = self.exchanges.get_mut(id)?.wire?;
+        let (consumed, limit) = self.exchanges.credit_due(id, now)?;
         Some(Record::Credit { call, consumed, limit })
     }
 
@@ -260,6 +254,7 @@ impl Session {
         if over && theirs {
             self.drop_exchange(id);
         }
+        self.argument_ended(id);
     }
 
     /// Forgets an exchange; whoever waited for its result to leave goes on.

@@ -402,8 +402,8 @@ fn a_result_ends_the_argument() {
     assert_eq!(b.session.held_bytes(), 0);
 }
 
-#[test]
-fn a_complete_result_ends_an_argument_that_its_handler_still_reads() {
+/// A call whose handler has finished its result, "done", and reads on.
+fn half_closed() -> (Side, Side, ExchangeId, IncomingId) {
     let (mut a, mut b) = pair2(two(), two());
     let up = a.invoke_streamed();
     a.write(up, "some").unwrap();
@@ -412,14 +412,163 @@ fn a_complete_result_ends_an_argument_that_its_handler_still_reads() {
     let id = theirs(&request);
     assert_eq!(b.read_all(id), (b"some".to_vec(), false));
     b.session.begin_reply(request.id, false, Metadata::new(), None).unwrap();
+    b.write(id, "done").unwrap();
     b.session.contents().finish(id).unwrap();
     exchange(&mut a, &mut b);
-    assert!(a.events().iter().any(|event| matches!(event, Event::Response { .. })));
+    assert!(matches!(a.events()[..], [Event::Response { .. }, ..]));
+    (a, b, up, request.id)
+}
+
+fn assert_idle(a: &mut Side, b: &mut Side) {
+    exchange(a, b);
+    exchange(b, a);
+    assert!(a.session.is_idle() && b.session.is_idle());
+}
+
+fn call_of(up: ExchangeId) -> CallId {
+    let ExchangeId::Ours(call) = up else { unreachable!("it is ours") };
+    call
+}
+
+#[test]
+fn a_handler_reads_on_when_its_result_is_complete() {
+    for read_first in [true, false] {
+        let (mut a, mut b, up, incoming) = half_closed();
+        let id = ExchangeId::Theirs(incoming);
+        let read = |a: &mut Side| assert_eq!(a.read_all(up), (b"done".to_vec(), true));
+        if read_first {
+            read(&mut a);
+        }
+        // More than a window.
+        let rest = body(600_000);
+        for part in rest.chunks(100_000) {
+            a.write(up, Bytes::copy_from_slice(part)).unwrap();
+            exchange(&mut a, &mut b);
+            assert_eq!(b.read_all(id), (part.to_vec(), false));
+            exchange(&mut a, &mut b);
+        }
+        assert!(!a.events().iter().any(|event| matches!(event, Event::Ended { .. })));
+        assert!(!a.session.is_idle());
+        a.session.contents().finish(up).unwrap();
+        exchange(&mut a, &mut b);
+        assert_eq!(b.read_all(id), (vec![], true));
+        assert!(a.events().contains(&ended(call_of(up), Outcome::Complete)));
+        if !read_first {
+            read(&mut a);
+        }
+        b.session.reply(incoming, Reply::End).unwrap();
+        exchange(&mut a, &mut b);
+        assert!(a.session.is_idle() && b.session.is_idle());
+        assert_eq!((a.session.held_bytes(), b.session.held_bytes()), (0, 0));
+        assert!(!b.events().iter().any(|event| matches!(event, Event::CancelRequested(_))));
+    }
+}
+
+#[test]
+fn a_call_whose_result_is_complete_ends_in_all_ways() {
+    // The handler ends, and reads no more.
+    let (mut a, mut b, up, incoming) = half_closed();
+    b.session.reply(incoming, Reply::End).unwrap();
+    exchange(&mut a, &mut b);
+    assert_eq!(a.events(), [Event::Writable(up), ended(call_of(up), Outcome::Complete)]);
+    assert_eq!(a.write(up, "more"), Err(WriteError::Stopped));
+    assert_eq!(a.read_all(up), (b"done".to_vec(), true), "it stays readable");
     assert_eq!(a.write(up, "more"), Err(WriteError::NotOpen));
-    assert!(b.events().contains(&Event::Readable(id)));
-    assert_eq!(b.read(id), Err(ContentError::Aborted));
+    assert_idle(&mut a, &mut b);
+
+    // It fails after all.
+    let (mut a, mut b, up, incoming) = half_closed();
+    let info = ErrorInfo::new("Disk", "full");
+    b.session.reply(incoming, Reply::Failure(info.clone())).unwrap();
+    exchange(&mut a, &mut b);
+    assert_eq!(a.events(), [ended(call_of(up), Outcome::Failure(info))]);
+    assert_idle(&mut a, &mut b);
+
+    // The argument is given up.
+    let (mut a, mut b, up, incoming) = half_closed();
+    a.session.contents().abort(call_of(up));
+    assert_eq!(a.events(), [ended(call_of(up), Outcome::Complete)]);
+    exchange(&mut a, &mut b);
+    assert_eq!(b.read(ExchangeId::Theirs(incoming)), Err(ContentError::Aborted));
+    b.session.reply(incoming, Reply::End).unwrap();
+    assert_eq!(a.read_all(up), (b"done".to_vec(), true));
+    assert_idle(&mut a, &mut b);
+
+    // The caller is gone, and does not even read the result.
+    let (mut a, mut b, up, incoming) = half_closed();
+    assert!(a.session.abandon(call_of(up)));
+    exchange(&mut a, &mut b);
+    assert!(b.events().contains(&Event::CancelRequested(incoming)));
+    b.session.reply(incoming, Reply::Cancelled).unwrap();
+    assert_idle(&mut a, &mut b);
+    assert_eq!(a.session.held_bytes(), 0);
+
+    // It has read it, and finished its argument, which has not left: that is not cut off.
+    let (mut a, mut b, up, incoming) = half_closed();
+    assert_eq!(a.read_all(up), (b"done".to_vec(), true));
+    a.write(up, body(500_000)).unwrap();
+    a.session.contents().finish(up).unwrap();
+    exchange(&mut a, &mut b);
+    assert!(!a.session.abandon(call_of(up)) && !a.session.is_idle());
+    let (mut all, mut end) = (0, false);
+    while !end {
+        let (more, ended) = b.read_all(ExchangeId::Theirs(incoming));
+        (all, end) = (all + more.len(), ended);
+        exchange(&mut a, &mut b);
+    }
+    assert_eq!(all, 500_000);
+    assert!(a.events().contains(&ended(call_of(up), Outcome::Complete)));
+    b.session.reply(incoming, Reply::End).unwrap();
+    assert_idle(&mut a, &mut b);
+
+    // The link ends before the argument has left.
+    let (mut a, _b, up, _) = half_closed();
+    a.session.close(CloseCause::LinkLost);
+    assert!(
+        a.events()
+            .iter()
+            .any(|event| matches!(event, Event::Ended { outcome: Outcome::Disconnected { .. }, .. }))
+    );
+    assert_eq!(a.read(up), Err(ContentError::NotOpen));
+}
+
+#[test]
+fn a_body_that_was_given_as_a_whole_ends_with_its_result() {
+    let (mut a, mut b) = pair2(two(), two());
+    let call = a.session.invoke(a.now, Call::new("m", body(600_000))).unwrap();
+    exchange(&mut a, &mut b);
+    let request = request(&mut b);
+    b.session.begin_reply(request.id, false, Metadata::new(), None).unwrap();
+    b.session.contents().finish(theirs(&request)).unwrap();
+    exchange(&mut a, &mut b);
+    assert_eq!(a.events().last(), Some(&ended(call, Outcome::Complete)));
+    let mut last = b.read(theirs(&request));
+    while let Ok(Read::Chunk(_)) = last {
+        last = b.read(theirs(&request));
+    }
+    assert_eq!(last, Err(ContentError::Aborted), "the handler learns that it is incomplete");
     b.session.reply(request.id, Reply::End).unwrap();
-    assert!(b.session.is_idle());
+    assert_eq!(a.read_all(ExchangeId::Ours(call)), (vec![], true));
+    assert_idle(&mut a, &mut b);
+}
+
+#[test]
+fn whoever_refuses_an_argument_and_goes_on_tells_its_writer() {
+    let (mut a, mut b) = pair2(two(), SessionConfig { max_body: 1_000, ..two() });
+    let up = a.invoke_streamed();
+    a.write(up, body(2_000)).unwrap();
+    exchange(&mut a, &mut b);
+    let request = request(&mut b);
+    b.session.contents().collect(b.now, theirs(&request)).unwrap();
+    exchange(&mut a, &mut b);
+    assert!(b.events().iter().any(|event| matches!(event, Event::Collected { body: Err(_), .. })));
+    b.session.begin_reply(request.id, false, Metadata::new(), None).unwrap();
+    b.session.reply(request.id, Reply::End).unwrap();
+    exchange(&mut a, &mut b);
+    assert_eq!(a.write(up, "more"), Err(WriteError::Stopped));
+    assert!(a.events().contains(&ended(call_of(up), Outcome::Complete)));
+    assert_eq!(a.read_all(up), (vec![], true));
+    assert_idle(&mut a, &mut b);
 }
 
 #[test]
@@ -926,11 +1075,11 @@ fn a_window_that_was_widened_makes_room_for_others_when_its_body_is_complete() {
     let config = SessionConfig { stream_window: 20_000, link_window: 1_000_000, ..two() };
     let (mut a, mut b) = pair2(two(), config);
     b.session.exchanges.round_trip = Some(Duration::from_secs(1));
-    let room = *b.session.exchanges.growth_left();
+    let room = b.session.exchanges.growth_left;
     a.session.invoke(a.now, Call::new("m", body(1 << 20))).unwrap();
     let events = exchange_collecting(&mut a, &mut b);
     assert!(matches!(events[..], [Event::Request(_), Event::Collected { body: Ok(_), .. }]));
-    assert_eq!(*b.session.exchanges.growth_left(), room);
+    assert_eq!(b.session.exchanges.growth_left, room);
 }
 
 #[test]
