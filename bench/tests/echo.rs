@@ -11,7 +11,7 @@ use callosum_bench::{
     },
     process::Launcher,
     suite::{self, Outcome, Plan},
-    upload::{self, Length},
+    upload::{self, LARGEST_PIECE, Length},
 };
 use tokio::sync::oneshot;
 
@@ -120,7 +120,9 @@ fn callosum_echoes_under_curve_in_dialect_1_on_async_std() -> Result<()> {
 #[test]
 fn raw_tcp_takes_uploads() -> Result<()> {
     takes_uploads::<RawCopy<Tokio>>()?;
-    takes_uploads::<RawCopy<AsyncStd>>()
+    takes_uploads::<RawCopy<AsyncStd>>()?;
+    takes_uploads::<RawCopy<Tokio, LARGEST_PIECE>>()?;
+    takes_uploads::<RawCopy<AsyncStd, LARGEST_PIECE>>()
 }
 
 #[test]

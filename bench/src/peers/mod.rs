@@ -25,7 +25,7 @@ pub use self::{
 use crate::{
     executor::{AsyncStd, Executor, Tokio},
     load::{self, Case, Sample, Timing},
-    upload::{self, Beside, Length, Upload},
+    upload::{self, Beside, LARGEST_PIECE, Length, Upload},
 };
 
 /// The largest message that peers are set to accept, where they have a limit.
@@ -98,6 +98,8 @@ pub const ALL: &[Peer] = &[
     Peer::calls::<RawTcp>(),
     Peer::uploads::<RawCopy<Tokio>>(),
     Peer::uploads::<RawCopy<AsyncStd>>(),
+    Peer::uploads::<RawCopy<Tokio, LARGEST_PIECE>>(),
+    Peer::uploads::<RawCopy<AsyncStd, LARGEST_PIECE>>(),
     Peer::calls::<Tarpc>(),
     Peer::both::<Tonic>(),
     Peer::beside::<TonicWindows>(),
