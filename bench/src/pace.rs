@@ -31,6 +31,10 @@ use crate::{
 /// Time between two calls: 1,000 a second.
 pub const PERIOD: Duration = Duration::from_millis(1);
 
+/// At most so many calls are made at a time. More that fall due wait, and are measured from when they did: a peer that can't
+/// keep up is late, but not buried under more and more calls.
+pub const AT_ONCE: usize = 64;
+
 /// Ends a schedule when it is dropped: what is due by then is, and nothing after it.
 #[derive(Debug)]
 struct Until(Arc<AtomicBool>);
@@ -49,9 +53,11 @@ fn schedule(length: Option<Duration>) -> (UnboundedReceiver<Instant>, Until) {
     let (say, due) = mpsc::unbounded();
     let over = Arc::new(AtomicBool::new(false));
     let until = Until(over.clone());
+    let begun = Instant::now();
+    // Whatever happens to the thread, there is one. It fails if nobody waits for it.
+    let _ = say.unbounded_send(begun);
     thread::spawn(move || {
-        let begun = Instant::now();
-        let mut next = begun;
+        let mut next = begun + PERIOD;
         while length.is_none_or(|length| next - begun < length) {
             thread::sleep(next.saturating_duration_since(Instant::now()));
             let now = Instant::now();
@@ -100,17 +106,25 @@ async fn calls(client: &impl Client, body: &Bytes, mut due: UnboundedReceiver<In
     let mut under_way = FuturesUnordered::new();
     loop {
         let looked = Instant::now();
+        if under_way.len() == AT_ONCE
+            && let Some(took) = under_way.next().await
+        {
+            record(&mut sample, took?);
+            continue;
+        }
         select_biased! {
             at = due.next() => match at {
                 Some(at) => under_way.push(call(client, body, start(at, looked, Instant::now()))),
                 None => sample.seconds = begun.elapsed().as_secs_f64(),
             },
-            took = under_way.select_next_some() => {
-                *sample.latency_ns.entry(took?.as_nanos() as u64).or_default() += 1;
-            }
+            took = under_way.select_next_some() => record(&mut sample, took?),
             complete => return Ok(sample),
         }
     }
+}
+
+fn record(sample: &mut Sample, took: Duration) {
+    *sample.latency_ns.entry(took.as_nanos() as u64).or_default() += 1;
 }
 
 /// Since when a call is measured.
@@ -195,6 +209,12 @@ mod tests {
     fn a_call_that_is_due_waits_for_no_other() {
         let sample = made([Instant::now(); CALLS as usize], Stalls::until(u64::from(CALLS)));
         assert_eq!(sample.calls(), u64::from(CALLS));
+    }
+
+    #[test]
+    fn so_many_calls_are_made_at_a_time_and_all_in_the_end() {
+        let sample = made([Instant::now(); 3 * AT_ONCE], Stalls::until(AT_ONCE as u64));
+        assert_eq!(sample.calls(), 3 * AT_ONCE as u64);
     }
 
     #[test]
