@@ -88,6 +88,8 @@ pub struct Session {
     packet: PacketWriter,
     /// Bytes of calls and replies that have left since it was the turn of contents.
     small_sent: usize,
+    /// Bytes of contents whose turn it is, before any more calls and replies.
+    contents_due: usize,
     exchanges: Exchanges,
     /// Keys of results under way in pieces.
     leaving: BTreeSet<OrderingKey>,
@@ -147,6 +149,7 @@ impl Session {
             encoder: Encoder::default(),
             packet: PacketWriter::default(),
             small_sent: 0,
+            contents_due: 0,
             exchanges,
             leaving: BTreeSet::new(),
             calls: Calls::new(first_call),

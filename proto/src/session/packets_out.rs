@@ -38,13 +38,16 @@ impl Session {
         let mut packet = std::mem::take(&mut self.packet);
         self.write_records(&mut packet, now);
         if self.small_sent >= SMALL_SHARE {
-            self.small_sent = 0;
-            self.write_contents(&mut packet);
+            (self.small_sent, self.contents_due) = (0, PACKET_TARGET);
+        }
+        if self.contents_due > 0 {
+            let sent = self.write_contents(&mut packet);
+            self.contents_due = if sent == 0 { 0 } else { self.contents_due.saturating_sub(sent) };
         }
         let before = packet.len();
         let stray = self.write_entries(&mut packet, now);
         self.small_sent += packet.len().saturating_sub(before);
-        if stray.is_none() && !self.outbox.has_entries() {
+        if stray.is_none() && !packet.is_closed() && !self.outbox.has_entries() {
             self.small_sent = 0;
             self.write_contents(&mut packet);
         }
@@ -168,7 +171,11 @@ impl Session {
         if answer.is_end {
             self.leaving.remove(key);
             self.outbox.unblock(key);
-        } else if self.config.ordered_replies && key.is_given() && self.leaving.contains(key) {
+        } else if !answer.out_of_turn
+            && self.config.ordered_replies
+            && key.is_given()
+            && self.leaving.contains(key)
+        {
             return self.outbox.block(place, answer);
         }
         let options = |metadata| Options { metadata, ..Options::default() };
@@ -209,7 +216,14 @@ impl Session {
         self.exchanges.schedule(id);
     }
 
-    fn write_contents(&mut self, packet: &mut PacketWriter) {
+    /// Returns how many bytes of the packet they take up.
+    fn write_contents(&mut self, packet: &mut PacketWriter) -> usize {
+        let before = packet.len();
+        self.fill_with_contents(packet);
+        packet.len().saturating_sub(before)
+    }
+
+    fn fill_with_contents(&mut self, packet: &mut PacketWriter) {
         while !packet.is_closed() && packet.len() < PACKET_TARGET {
             let link = self.exchanges.link_credit();
             if link <= RECORD_COST {

@@ -126,7 +126,7 @@ impl World<'_> {
         if let Err(busy) = host.scheduler.arrive(arrival) {
             self.book.0[number].said = Some(Said::Error(Refusal::Busy.name()));
             let error = Refusal::Busy.to_error(&busy.to_string());
-            return self.reply(seat, request.id, Reply::Error(error));
+            return self.reply(seat, request.id, Reply::Refusal(error));
         }
         let (key, id) = (request.key, request.id);
         let stage = Stage::Waiting;

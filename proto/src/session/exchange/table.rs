@@ -14,7 +14,7 @@ use crate::wire::dialect2::MAX_CALL;
 /// Classes of urgency (RFC 9218).
 const LANES: usize = 8;
 
-/// Every so many records, the least urgent that wait get one, lest they starve.
+/// Every so many records, less urgent ones that wait get one, lest they starve.
 const STARVED_AFTER: u32 = 8;
 
 /// Credit of the link is given again when this part of what nothing is held in has been used.
@@ -40,6 +40,8 @@ pub(in crate::session) struct Exchanges {
     lanes: [BTreeMap<u64, ExchangeId>; LANES],
     next_place: u64,
     turn: u32,
+    /// The lane that had the last turn that keeps lanes from starving.
+    last_starved: usize,
     /// Exchanges that have credit to give.
     pub(in crate::session) credits: BTreeSet<ExchangeId>,
     /// What DATA to the peer may cost in all, and has.
@@ -86,6 +88,7 @@ impl Exchanges {
             lanes: Default::default(),
             next_place: 0,
             turn: 0,
+            last_starved: 0,
             credits: BTreeSet::new(),
             link_limit: 0,
             link_spent: 0,
@@ -195,13 +198,17 @@ impl Exchanges {
 
     /// Whose turn it is to send a record, and what to give to [`keep_turn`](Self::keep_turn).
     pub(in crate::session) fn next_turn(&mut self) -> Option<(ExchangeId, u64)> {
-        let filled = |lane: &&mut BTreeMap<u64, ExchangeId>| !lane.is_empty();
+        let mut filled = (0..LANES).filter(|lane| !self.lanes[*lane].is_empty());
+        let mut lane = filled.next()?;
         self.turn = self.turn.wrapping_add(1);
-        let lane = match self.turn.is_multiple_of(STARVED_AFTER) {
-            true => self.lanes.iter_mut().rev().find(filled),
-            false => self.lanes.iter_mut().find(filled),
-        };
-        let (place, id) = lane?.pop_first()?;
+        if self.turn.is_multiple_of(STARVED_AFTER) {
+            // One after the other, and round again.
+            let mut others = filled.clone();
+            let next = others.find(|other| *other > self.last_starved).or_else(|| filled.next());
+            lane = next.unwrap_or(lane);
+            self.last_starved = lane;
+        }
+        let (place, id) = self.lanes[lane].pop_first()?;
         if let Some(send) = self.get_mut(id).and_then(|exchange| exchange.send.as_mut()) {
             send.place = None;
         }
