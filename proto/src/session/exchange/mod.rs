@@ -1,5 +1,6 @@
 //! Contents of dialect 2: arguments and results that are more than one record.
 
+mod gather;
 mod receiving;
 mod sending;
 mod table;

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 
+use super::gather::Gather;
 use super::{Chunk, ContentError, ContentFault};
 use crate::wire::DecodeError;
 use crate::wire::dialect2::{MAX_CHUNK, Piece, RECORD_COST};
@@ -107,13 +108,6 @@ impl Waiting {
         };
         Some((bytes, part))
     }
-}
-
-/// A body that is put together.
-#[derive(Debug)]
-struct Gather {
-    body: BytesMut,
-    limit: usize,
 }
 
 /// What a read yields.
@@ -290,11 +284,8 @@ impl Receiving {
 
     /// Puts a body together from now on, of at most `limit` bytes.
     pub(in crate::session) fn gather(&mut self, limit: usize) {
-        let expected = self.remaining().map_or(0, |size| usize::try_from(size).unwrap_or(usize::MAX));
-        // No more than has come: what is declared need not follow.
-        let held = usize::try_from(self.received).unwrap_or(usize::MAX);
-        let body = BytesMut::with_capacity(expected.min(limit).min(held.saturating_mul(2)));
-        self.gather = Some(Gather { body, limit });
+        let declared = self.remaining().and_then(|size| usize::try_from(size).ok());
+        self.gather = Some(Gather::new(limit, declared));
     }
 
     pub(in crate::session) fn is_gathering(&self) -> bool {
@@ -310,20 +301,13 @@ impl Receiving {
             self.consumed += bytes.len() as u64;
             self.consumed_cost += cost;
             freed += cost;
-            let size = gather.body.len() + bytes.len();
-            if size > gather.limit {
-                let error = ContentError::TooLarge { size: size as u64, limit: gather.limit };
+            if let Err(error) = gather.push(bytes) {
                 return (freed + self.fail(error), Some(Err(error)));
-            }
-            if gather.body.is_empty() && self.fin && self.chunks.is_empty() {
-                gather.body = BytesMut::from(bytes);
-            } else {
-                gather.body.extend_from_slice(&bytes);
             }
         }
         if self.fin {
             self.end_read();
-            return (freed, Some(Ok(gather.body.freeze())));
+            return (freed, Some(Ok(gather.into_body())));
         }
         self.gather = Some(gather);
         (freed, None)
