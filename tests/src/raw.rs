@@ -1,10 +1,14 @@
-//! A peer that speaks ZMTP and dialect 1 by hand, and so can break every rule.
+//! A peer that speaks ZMTP, dialect 1 and dialect 2 by hand, and so can break every rule.
 
+use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::time::Instant;
 
 use bytes::Bytes;
-use callosum_runtime::proto::wire::{Encoder, Header, PING, UPPER, decode_body, decode_header};
+use callosum_runtime::proto::wire::dialect2::{MAX_PACKET, Options, PacketWriter, Piece, Record, records};
+use callosum_runtime::proto::wire::{
+    Credit, Encoder, Header, Hello, NONCE_LEN, PING, PONG, UPPER, decode_body, decode_header,
+};
 use callosum_runtime::proto::zmtp::{Link, LinkConfig, LinkEvent, Role};
 use callosum_runtime::proto::{Message, Multipart, OrderingKey, Payload, RequestId, Text};
 use callosum_runtime::rt::ByteStream;
@@ -18,6 +22,8 @@ pub struct RawPeer<S> {
     link: Link,
     stream: S,
     encoder: Encoder,
+    writer: PacketWriter,
+    heard: VecDeque<Record>,
 }
 
 impl<S: ByteStream> RawPeer<S> {
@@ -32,12 +38,27 @@ impl<S: ByteStream> RawPeer<S> {
         peer
     }
 
+    /// Completes ZMTP's handshake and Callosum's, in dialect 2; gives so much credit to each content, and to all.
+    pub async fn connect_2(stream: S, (stream_credit, link): (u64, u64)) -> Self {
+        let mut peer = Self::mute(stream).await;
+        let credit = Some(Credit { stream: stream_credit, link });
+        let hello = Hello { dialects: 0b11, nonce: [9; NONCE_LEN], max_body: LIMIT as u64, credit };
+        peer.send(Multipart::new(PING, hello.encode(), Bytes::new())).await;
+        let answer = peer.receive().await;
+        assert_eq!(answer.frames()[0], PONG);
+        let theirs = Hello::decode(&answer.frames()[1]).expect("the other side says hello too");
+        assert_eq!(theirs.dialects & 0b10, 0b10, "the other side speaks dialect 2");
+        peer
+    }
+
     /// Completes ZMTP's handshake and says nothing more.
     pub async fn mute(stream: S) -> Self {
         let mut config = LinkConfig::new(Role::Connector);
         config.max_message_size = LIMIT;
         config.heartbeat = None;
-        let mut peer = Self { link: Link::new(&config, Instant::now()), stream, encoder: Encoder::default() };
+        let link = Link::new(&config, Instant::now());
+        let (writer, heard) = (PacketWriter::default(), VecDeque::new());
+        let mut peer = Self { link, stream, encoder: Encoder::default(), writer, heard };
         while !matches!(peer.event().await, LinkEvent::Established(_)) {}
         peer
     }
@@ -58,6 +79,9 @@ impl<S: ByteStream> RawPeer<S> {
             let mut slices = [IoSlice::new(&[]); 16];
             let used = self.link.output(&mut slices);
             let written = self.stream.write_vectored(&slices[..used]).await?;
+            if written == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
             self.link.advance_output(written);
         }
         self.stream.flush().await
@@ -127,6 +151,50 @@ impl<S: ByteStream> RawPeer<S> {
         }
     }
 
+    /// Adds records to what the next [`flush`](Self::flush) sends, in as few packets as can be.
+    pub fn queue_records(&mut self, records: &[Record]) {
+        for record in records {
+            self.writer.write(record);
+            if self.writer.is_closed() || self.writer.len() > MAX_PACKET / 4 {
+                let packet = self.writer.take();
+                self.queue(packet);
+            }
+        }
+        if !self.writer.is_empty() {
+            let packet = self.writer.take();
+            self.queue(packet);
+        }
+    }
+
+    /// Sends records of dialect 2.
+    pub async fn say_records(&mut self, records: &[Record]) {
+        self.queue_records(records);
+        self.flush().await;
+    }
+
+    /// The next record of dialect 2.
+    pub async fn hear_record(&mut self) -> Record {
+        loop {
+            if let Some(record) = self.heard.pop_front() {
+                return record;
+            }
+            if let Some(packet) = self.receive().await.into_one() {
+                let read = records(&packet).expect("the other side keeps to dialect 2");
+                self.heard.extend(read.map(|record| record.expect("in every record")));
+            }
+        }
+    }
+
+    /// The next record that answers a call: the beginning of its result, or its failure. Others are passed over.
+    pub async fn hear_answer(&mut self) -> (u64, Record) {
+        loop {
+            let record = self.hear_record().await;
+            if let Record::Result { call, .. } | Record::Fail { call, .. } = record {
+                return (call, record);
+            }
+        }
+    }
+
     /// Bytes as they are, after everything that was sent.
     pub async fn write(&mut self, bytes: &[u8]) {
         self.try_write(bytes).await.expect("the other side reads");
@@ -143,6 +211,22 @@ impl<S: ByteStream> RawPeer<S> {
         let mut scratch = vec![0; 64 * 1024];
         while matches!(self.stream.read(&mut scratch).await, Ok(1..)) {}
     }
+}
+
+/// An OPEN of a method without a key.
+pub fn open(call: u64, method: &str, content: Piece) -> Record {
+    let (method, key) = (Text::from(method), OrderingKey::none());
+    Record::Open { call, method, key, options: Options::default(), content }
+}
+
+/// A content that is complete with these bytes.
+pub fn whole(bytes: impl Into<Bytes>) -> Piece {
+    Piece { fin: true, item: true, ..part(bytes) }
+}
+
+/// A piece of a content that goes on.
+pub fn part(bytes: impl Into<Bytes>) -> Piece {
+    Piece { bytes: bytes.into(), ..Piece::default() }
 }
 
 impl<S> std::fmt::Debug for RawPeer<S> {

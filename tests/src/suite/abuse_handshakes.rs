@@ -63,7 +63,7 @@ pub async fn more_half_open_than_allowed(rig: Rig) {
                 held.push(half_open(&scene, PARTS[(round + n) % PARTS.len()]).await);
             }
         };
-        scene.beside(batch).await;
+        scene.beside(0, batch).await;
         let good = rig.builder().reconnect(Reconnect::Never);
         let (connector, driver) = rig.connect(good, &scene.binder.endpoints()[0]);
         let body = "good".into();
@@ -108,7 +108,7 @@ pub async fn slow_loris(rig: Rig) {
             until_closed(stream).await;
         }
     };
-    scene.beside(trickle).await;
+    scene.beside(10, trickle).await;
     // One made way for the newcomer; the others' time ran out.
     let first = refusal(&mut scene.events).await;
     assert!(matches!(first, DisconnectCause::TooManyHandshakes), "{first:?}");
