@@ -9,13 +9,18 @@ use callosum_runtime::proto::wire::dialect2::{MAX_PACKET, Options, PacketWriter,
 use callosum_runtime::proto::wire::{
     Credit, Encoder, Header, Hello, NONCE_LEN, PING, PONG, UPPER, decode_body, decode_header,
 };
-use callosum_runtime::proto::zmtp::{Link, LinkConfig, LinkEvent, Role};
+use callosum_runtime::proto::zmtp::{
+    CurveKeyPair, CurvePublicKey, Link, LinkConfig, LinkEvent, Mechanism, Role,
+};
 use callosum_runtime::proto::{Message, Multipart, OrderingKey, Payload, RequestId, Text};
 use callosum_runtime::rt::ByteStream;
 use futures_util::{AsyncReadExt, AsyncWriteExt};
 
 /// Largest message that it takes, in bytes.
 const LIMIT: usize = 64 << 20;
+
+/// The flag of a frame whose length takes eight bytes.
+const LONG: u8 = 2;
 
 /// A connector without a session.
 pub struct RawPeer<S> {
@@ -32,10 +37,18 @@ impl<S: ByteStream> RawPeer<S> {
     /// # Panics
     /// If the other side closes the connection or breaks ZMTP, like all methods.
     pub async fn connect(stream: S) -> Self {
-        let mut peer = Self::mute(stream).await;
-        peer.send(Multipart::new(PING, Bytes::new(), Bytes::new())).await;
-        while peer.receive().await.frames()[0] != "PONG" {}
-        peer
+        Self::mute(stream).await.greeted().await
+    }
+
+    /// The same under CURVE, as a client with these keys.
+    pub async fn connect_curve(stream: S, keys: CurveKeyPair, server: CurvePublicKey) -> Self {
+        Self::over(stream, Mechanism::CurveClient { keys, server }).await.greeted().await
+    }
+
+    async fn greeted(mut self) -> Self {
+        self.send(Multipart::new(PING, Bytes::new(), Bytes::new())).await;
+        while self.receive().await.frames()[0] != "PONG" {}
+        self
     }
 
     /// Completes ZMTP's handshake and Callosum's, in dialect 2; gives so much credit to each content, and to all.
@@ -53,9 +66,14 @@ impl<S: ByteStream> RawPeer<S> {
 
     /// Completes ZMTP's handshake and says nothing more.
     pub async fn mute(stream: S) -> Self {
+        Self::over(stream, Mechanism::Null).await
+    }
+
+    async fn over(stream: S, mechanism: Mechanism) -> Self {
         let mut config = LinkConfig::new(Role::Connector);
         config.max_message_size = LIMIT;
         config.heartbeat = None;
+        config.mechanism = mechanism;
         let link = Link::new(&config, Instant::now());
         let (writer, heard) = (PacketWriter::default(), VecDeque::new());
         let mut peer = Self { link, stream, encoder: Encoder::default(), writer, heard };
@@ -85,6 +103,27 @@ impl<S: ByteStream> RawPeer<S> {
             self.link.advance_output(written);
         }
         self.stream.flush().await
+    }
+
+    /// The frames in which a message would travel, which are not sent: under CURVE, a box each.
+    pub fn frames_of(&mut self, message: Multipart) -> Vec<Vec<u8>> {
+        assert_eq!(self.link.pending_output(), 0, "everything before it has left");
+        self.queue(message);
+        let mut bytes = Vec::new();
+        while self.link.pending_output() > 0 {
+            let mut slices = [IoSlice::new(&[]); 16];
+            let used = self.link.output(&mut slices);
+            let before = bytes.len();
+            slices[..used].iter().for_each(|slice| bytes.extend_from_slice(slice));
+            self.link.advance_output(bytes.len() - before);
+        }
+        let mut frames = Vec::new();
+        while !bytes.is_empty() {
+            assert_eq!(bytes[0] & LONG, 0, "the message is short");
+            let rest = bytes.split_off(2 + usize::from(bytes[1]));
+            frames.push(std::mem::replace(&mut bytes, rest));
+        }
+        frames
     }
 
     async fn event(&mut self) -> LinkEvent {

@@ -38,6 +38,7 @@ macro_rules! everything {
                 numbers_and_records_that_break_the_link, records_that_mean_nothing;
             abuse_bodies: snappy_that_declares_gigabytes, headers_that_nest_and_declare, json_that_nests,
                 msgpack_that_nests_and_declares;
+            abuse_curve: changed_boxes;
             abuse_handshakes: more_half_open_than_allowed, slow_loris, refusals_drown_no_events,
                 places_taken_while_the_application_decides, a_client_that_says_it_refuses;
             load: ten_thousand_calls, large_and_small, coming_and_going;

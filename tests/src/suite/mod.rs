@@ -3,6 +3,7 @@
 pub mod abuse;
 pub mod abuse2;
 pub mod abuse_bodies;
+pub mod abuse_curve;
 pub mod abuse_handshakes;
 pub mod auth;
 pub mod calls;
