@@ -107,7 +107,7 @@ impl Dispatcher {
         if let Err(busy) = state.scheduler.arrive(arrival) {
             drop(state);
             let error = Refusal::Busy.to_error(&busy.to_string());
-            peer.reply(link, request.id, Reply::Error(error));
+            peer.reply(link, request.id, Reply::Refusal(error));
             return false;
         }
         add(&peer.counters.requests_queued, 1);
@@ -387,7 +387,7 @@ impl State {
         let size = REQUEST_OVERHEAD
             + match reply {
                 Reply::Result { body, metadata, .. } => body.len() + metadata.size(),
-                Reply::Failure(info) | Reply::Error(info) => info.size(),
+                Reply::Failure(info) | Reply::Error(info) | Reply::Refusal(info) => info.size(),
                 Reply::Cancelled | Reply::End => 0,
             };
         let held = self.held.entry(open.link).or_default();

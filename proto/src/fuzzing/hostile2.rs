@@ -99,6 +99,7 @@ impl Host {
             max_body: 3_000,
             max_requests: MAX_REQUESTS,
             max_outgoing_bytes: 5_000,
+            first_window: WINDOW,
             stream_window: WINDOW,
             link_window: LINK_WINDOW,
             max_reassembly: 4_000,

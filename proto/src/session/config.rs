@@ -32,13 +32,16 @@ pub struct SessionConfig {
     pub write_timeout: Duration,
     /// The highest dialect that is offered to the peer. Default: [`Dialect::Two`].
     pub dialect: Dialect,
-    /// Content of one call and direction that the peer may send before this side has taken any, in bytes. It is widened
+    /// Content of one call and direction that the peer may send before anybody reads it, in bytes. Default 16 KiB.
+    ///
+    /// Contents that nobody reads hold up nobody as long as their first windows take no more than half of `link_window`: with
+    /// the defaults, 3,072 of them.
+    pub first_window: u64,
+    /// Content of one call and direction that the peer may send ahead once it is being read, in bytes. It is widened
     /// for writers whom it holds up. Default 256 KiB.
     pub stream_window: u64,
-    /// The same for all calls together: most that is held of contents which nobody has taken. Default 96 MiB.
-    ///
-    /// It should be larger than what waiting requests may hold
-    /// ([`SchedulerConfig`](crate::scheduler::SchedulerConfig)), or they hold up those that run.
+    /// The same for all calls together: most that is held of contents which nobody has taken. Half of it is for first
+    /// windows, the rest for windows of contents that are being read, which are narrower where it is used up. Default 96 MiB.
     pub link_window: u64,
     /// Bodies that are put together at a time, in bytes; more wait. One may be larger. Default 64 MiB.
     pub max_reassembly: usize,
@@ -59,6 +62,7 @@ impl Default for SessionConfig {
             handshake_timeout: Duration::from_secs(10),
             write_timeout: Duration::from_secs(10),
             dialect: Dialect::Two,
+            first_window: 16 * 1024,
             stream_window: 256 * 1024,
             link_window: 96 * 1024 * 1024,
             max_reassembly: 64 * 1024 * 1024,

@@ -66,7 +66,9 @@ impl Contents<'_> {
         if receive.is_gathering() {
             return Err(ContentError::NotOpen);
         }
-        match receive.next()? {
+        let next = receive.next()?;
+        session.exchanges.open_window(id, session.config.stream_window);
+        match next {
             Next::Chunk(chunk, cost) => {
                 session.exchanges.consume(cost);
                 session.exchanges.owe_credit(id);
@@ -76,8 +78,11 @@ impl Contents<'_> {
                 if !session.is_closed() {
                     session.acknowledge_end(id, now);
                 }
-                if over && matches!(id, ExchangeId::Ours(_)) {
-                    session.drop_exchange(id);
+                match id {
+                    ExchangeId::Ours(_) if over => session.drop_exchange(id),
+                    // Its argument is still being written.
+                    ExchangeId::Ours(_) => session.exchanges.take_receive(id),
+                    ExchangeId::Theirs(_) => {}
                 }
                 Ok(Read::End)
             }
@@ -125,9 +130,11 @@ impl Contents<'_> {
         let session = &mut *self.session;
         let Some(exchange) = session.exchanges.get_mut(id) else { return };
         let Some(receive) = &mut exchange.receive else { return };
-        let (wire, unread) = (exchange.wire, !receive.is_complete() && !receive.has_failed());
+        // The writer of one that failed on this side knows nothing of it.
+        let ended = matches!(receive.failure(), Some(ContentError::Aborted | ContentError::NotOpen));
+        let (wire, unread) = (exchange.wire, !receive.is_complete() && !ended);
         let over = exchange.over;
-        let freed = receive.fail(ContentError::NotOpen);
+        let freed = receive.stop();
         session.exchanges.consume(freed);
         session.stop_collect_timer(id);
         session.exchanges.end_gathering(id);
@@ -181,8 +188,8 @@ impl Contents<'_> {
         Ok(())
     }
 
-    /// Nothing more will be written. Of a request of theirs, the result is complete with this, but the request is
-    /// answered only by [`Reply::End`](super::Reply::End).
+    /// Nothing more will be written. Of a request of theirs, the result is complete with this, and its argument can still
+    /// be read: the request is answered only by [`Reply::End`](super::Reply::End).
     ///
     /// # Errors
     /// If no more can be written anyway.
@@ -210,6 +217,7 @@ impl Contents<'_> {
         if let Some(wire) = wire {
             session.outbox.push_control(Control::Record(Record::Abort { call: wire }));
         }
+        session.argument_ended(id);
     }
 
     /// How far writer and reader have come. [`Event::Writable`] tells when the reader has come further.
@@ -265,6 +273,7 @@ impl Session {
             exchange.collect_deadline = Some(at);
             self.timers.set(Timer::Collect(id), at);
         }
+        self.exchanges.open_window(id, self.config.stream_window);
         self.advance_gathering(id);
     }
 

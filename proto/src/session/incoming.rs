@@ -92,9 +92,11 @@ impl Session {
             return self.establish((!echo).then_some(hello), now);
         }
         let Ok(ping) = <[u8; 8]>::try_from(&body[..]).map(u64::from_be_bytes) else { return };
+        // Nor is it an answer to a probe that has not left.
         if header.is_empty()
-            && let Some(sent) = self.pings.remove(&ping).flatten()
+            && let Some(sent) = self.pings.get(&ping).copied().flatten()
         {
+            self.pings.remove(&ping);
             let round_trip = now.saturating_duration_since(sent);
             let shortest = &mut self.exchanges.round_trip;
             *shortest = Some(shortest.map_or(round_trip, |shortest| shortest.min(round_trip)));

@@ -88,6 +88,8 @@ pub struct Session {
     packet: PacketWriter,
     /// Bytes of calls and replies that have left since it was the turn of contents.
     small_sent: usize,
+    /// Bytes of contents whose turn it is, before any more calls and replies.
+    contents_due: usize,
     exchanges: Exchanges,
     /// Keys of results under way in pieces.
     leaving: BTreeSet<OrderingKey>,
@@ -132,6 +134,7 @@ impl Session {
         now: Instant,
     ) -> Self {
         config.stream_window = config.stream_window.max(MIN_WINDOW);
+        config.first_window = config.first_window.clamp(MIN_WINDOW, config.stream_window);
         config.link_window = config.link_window.max(config.stream_window);
         let exchanges = Exchanges::new(role == Role::Connector, config.link_window, config.max_reassembly);
         Self {
@@ -146,6 +149,7 @@ impl Session {
             encoder: Encoder::default(),
             packet: PacketWriter::default(),
             small_sent: 0,
+            contents_due: 0,
             exchanges,
             leaving: BTreeSet::new(),
             calls: Calls::new(first_call),
@@ -177,7 +181,7 @@ impl Session {
 
     fn hello(&self) -> Hello {
         let config = &self.config;
-        let credit = Credit { stream: config.stream_window, link: config.link_window };
+        let credit = Credit { stream: config.first_window, link: config.link_window };
         Hello {
             dialects: config.dialect.offered(),
             nonce: self.nonce,

@@ -41,6 +41,8 @@ pub(super) struct Answer {
     pub(super) streamed: bool,
     /// No handler has seen the request.
     pub(super) refusal: bool,
+    /// It waits for no other answer with its key.
+    pub(super) out_of_turn: bool,
     /// It ends a result under way, so that it does not wait for its end.
     pub(super) is_end: bool,
 }
@@ -48,7 +50,16 @@ pub(super) struct Answer {
 impl Answer {
     pub(super) fn new(name: Name, payload: Payload) -> Self {
         let (metadata, compressed, streamed) = (Metadata::new(), false, false);
-        Self { name, payload, compressed, metadata, streamed, refusal: false, is_end: false }
+        Self {
+            name,
+            payload,
+            compressed,
+            metadata,
+            streamed,
+            refusal: false,
+            out_of_turn: false,
+            is_end: false,
+        }
     }
 
     pub(super) fn size(&self) -> usize {

@@ -159,8 +159,22 @@ impl Session {
 
     /// The caller has lost interest: the call ends now, without an event. If it had left, the peer is sent a CANCEL;
     /// its answer is not waited for. Returns whether the call was still open.
+    ///
+    /// One whose result has been read to its end, and whose argument is [finished](super::Contents::finish), goes on until
+    /// the rest of that has left, and ends with an event.
     pub fn abandon(&mut self, call: CallId) -> bool {
+        if self.is_only_leaving(call) {
+            return false;
+        }
         self.retire(call).is_some()
+    }
+
+    /// Whether all that is left of a call of ours is an argument on its way.
+    fn is_only_leaving(&mut self, id: CallId) -> bool {
+        self.calls.get_mut(id).is_some_and(|call| call.responded)
+            && self.exchanges.get_mut(ExchangeId::Ours(id)).is_some_and(|open| {
+                open.receive.is_none() && open.send.as_ref().is_some_and(Sending::is_finished)
+            })
     }
 
     pub(super) fn time_out(&mut self, call: CallId) {

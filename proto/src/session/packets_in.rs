@@ -13,7 +13,7 @@ use super::{
 };
 use crate::wire::DecodeError;
 use crate::wire::dialect2::{
-    self, Failure, MAX_CHUNK, MAX_FIRST, Options, Piece, RECORD_COST, Record, records,
+    self, Failure, MAX_CHUNK, MAX_FIRST, MAX_TEXTS, Options, Piece, RECORD_COST, Record, records,
 };
 use crate::{CallId, OrderingKey, Text};
 
@@ -22,7 +22,7 @@ use crate::{CallId, OrderingKey, Text};
 const COPY_MAX: usize = 2 * 1024;
 
 /// A packet may have this many times the bytes of a part that keeps it.
-const MAX_SHARE: usize = 4;
+const MAX_SHARE: usize = 2;
 
 /// A handler is stopped so long after its requester has given up, who is to be the first to know. As a rule his CANCEL
 /// stops it before.
@@ -79,6 +79,8 @@ impl Session {
                     match self.requests.cancel(id) {
                         true => {
                             self.stop_sending(ExchangeId::Theirs(id));
+                            // The rest of its argument will not come, and what has come holds credit until its turn.
+                            self.fail_content(ExchangeId::Theirs(id), ContentError::Aborted);
                             self.events.push_back(Event::CancelRequested(id));
                         }
                         // Its result is on its way, and of no use any more.
@@ -114,6 +116,14 @@ impl Session {
         exchange.stopped = true;
         if self.exchanges.take_send(id).is_some() {
             self.events.push_back(Event::Writable(id));
+            self.argument_ended(id);
+        }
+    }
+
+    /// No more of what is sent will be: if that was the last of a call of ours, it has ended.
+    pub(super) fn argument_ended(&mut self, id: ExchangeId) {
+        if let ExchangeId::Ours(call) = id {
+            self.complete(call);
         }
     }
 
@@ -166,8 +176,13 @@ impl Session {
             return Ok(());
         }
         let Piece { fin, item, .. } = content;
-        let limit = MAX_FIRST.min(self.config.max_body);
+        let limit = if fin { MAX_FIRST.min(self.config.max_body) } else { MAX_FIRST };
         let first = match content.plain(limit) {
+            Ok(bytes) if fin && options.size.is_some_and(|size| size != bytes.len() as u64) => {
+                self.refuse(name, Refusal::MalformedBody, &ContentFault::Size.to_string());
+                self.report(Anomaly::Content(ContentFault::Size));
+                return Ok(());
+            }
             Ok(bytes) => owned(bytes, packet),
             Err(error) => {
                 let refusal = match error {
@@ -207,7 +222,7 @@ impl Session {
         first: Bytes,
         item: bool,
     ) -> Body {
-        let window = self.config.stream_window;
+        let window = self.config.first_window;
         let mut receive = Receiving::new(window, size);
         if let Err(fault) = receive.first(first, item) {
             self.events.push_back(Event::Anomaly(Anomaly::Content(fault)));
@@ -234,6 +249,9 @@ impl Session {
             Ok(bytes) => owned(bytes, packet),
             Err(error) => return self.end_malformed(id, error),
         };
+        if fin && options.size.is_some_and(|size| size != first.len() as u64) {
+            return self.end_faulty(id, ContentFault::Size);
+        }
         let metadata =
             if options.metadata.is_empty() { options.metadata } else { options.metadata.detached() };
         if fin {
@@ -244,7 +262,7 @@ impl Session {
         }
         call.responded = true;
         let (wire, urgency) = (call.wire, call.urgency);
-        let mut receive = Receiving::new(self.config.stream_window, options.size);
+        let mut receive = Receiving::new(self.config.first_window, options.size);
         if let Err(fault) = receive.first(first, item) {
             return self.end_faulty(id, fault);
         }
@@ -255,6 +273,15 @@ impl Session {
     }
 
     fn handle_fail(&mut self, id: CallId, failure: Failure, options: Options) {
+        let limit = MAX_TEXTS.min(self.config.max_body);
+        if let Failure::Failure(info) | Failure::Error(info) = &failure
+            && info.size() > limit
+        {
+            return self.end_malformed(
+                id,
+                DecodeError::TooLarge { what: "the texts of an error", size: info.size(), limit },
+            );
+        }
         self.forget_call(id);
         self.drop_exchange(ExchangeId::Ours(id));
         let outcome = match failure {
@@ -307,10 +334,13 @@ impl Session {
         let Some((id, receive)) = exchange.and_then(|(id, exchange)| Some((id, exchange.receive.as_mut()?)))
         else {
             self.exchanges.consume(cost);
-            if let Some(ExchangeId::Ours(id)) = known
-                && self.calls.get_mut(id).is_some_and(|call| !call.responded)
-            {
-                self.end_faulty(id, ContentFault::NotBegun);
+            match known {
+                Some(ExchangeId::Ours(id)) if self.calls.get_mut(id).is_some_and(|call| !call.responded) => {
+                    self.end_faulty(id, ContentFault::NotBegun);
+                }
+                // Its handler has had it as a whole.
+                Some(_) => self.report(Anomaly::Content(ContentFault::PastEnd)),
+                None => {}
             }
             return Ok(());
         };
@@ -332,7 +362,7 @@ impl Session {
                     ExchangeId::Ours(call) => self.end_faulty(call, fault),
                     ExchangeId::Theirs(_) => {
                         self.report(Anomaly::Content(fault));
-                        self.fail_content(id, ContentError::Fault(fault));
+                        self.give_up_content(id, ContentError::Fault(fault));
                     }
                 }
             }
@@ -356,24 +386,30 @@ impl Session {
         }
     }
 
-    /// All of the result of a call of ours has come.
+    /// Ends a call of ours if all of its result has come, and all of its argument has left or never will.
     pub(super) fn complete(&mut self, id: CallId) {
-        if self.calls.get_mut(id).is_none() {
+        let exchange = ExchangeId::Ours(id);
+        let (Some(call), Some(open)) = (self.calls.get_mut(id), self.exchanges.get_mut(exchange)) else {
+            return;
+        };
+        if !call.responded || open.receive.as_ref().is_some_and(|receive| !receive.is_complete()) {
             return;
         }
-        self.forget_call(id);
-        let exchange = ExchangeId::Ours(id);
-        if let Some(open) = self.exchanges.get_mut(exchange) {
-            open.over = true;
-            let (read, wire) = (open.receive.is_none(), open.wire);
-            let cut = self.exchanges.take_send(exchange).is_some_and(|send| !send.fin_sent());
-            if let Some(call) = wire.filter(|_| cut) {
-                // The handler has still to end, and may wait for the rest of its argument.
+        if open.send.as_ref().is_some_and(|send| !send.fin_sent()) {
+            if !open.whole_body {
+                return;
+            }
+            // Nobody waits for it any more, but the handler may wait for the rest.
+            if let Some(call) = open.wire {
                 self.outbox.push_control(Control::Record(Record::Abort { call }));
             }
-            if read {
-                self.drop_exchange(exchange);
-            }
+        }
+        open.over = true;
+        let read = open.receive.is_none();
+        self.exchanges.take_send(exchange);
+        self.forget_call(id);
+        if read {
+            self.drop_exchange(exchange);
         }
         self.end(id, Outcome::Complete);
     }
@@ -383,7 +419,16 @@ impl Session {
         let Some(receive) = self.exchanges.get_mut(id).and_then(|exchange| exchange.receive.as_mut()) else {
             return;
         };
-        if receive.is_complete() || receive.has_failed() {
+        if !receive.is_complete() {
+            self.give_up_content(id, error);
+        }
+    }
+
+    fn give_up_content(&mut self, id: ExchangeId, error: ContentError) {
+        let Some(receive) = self.exchanges.get_mut(id).and_then(|exchange| exchange.receive.as_mut()) else {
+            return;
+        };
+        if receive.has_failed() {
             return;
         }
         let freed = receive.fail(error);
@@ -415,7 +460,10 @@ impl Session {
         if !self.exchanges.is_ours(next) && next <= dialect2::MAX_CALL {
             return Err(Some(Violation::WrongSide));
         }
-        let first = !std::mem::replace(&mut self.peer_draining, true);
+        if std::mem::replace(&mut self.peer_draining, true) {
+            // What it took once it can't take back.
+            return Ok(());
+        }
         let refused = || Outcome::Error(Refusal::ShuttingDown.to_error("the peer is shutting down"));
         let untaken: Vec<CallId> = self.exchanges.ours.range(next..).map(|(_, call)| *call).collect();
         for call in untaken {
@@ -426,9 +474,7 @@ impl Session {
         for call in self.calls.queued() {
             self.end_unsent(call, refused());
         }
-        if first {
-            self.events.push_back(Event::Goodbye);
-        }
+        self.events.push_back(Event::Goodbye);
         Ok(())
     }
 

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::exchange::{Exchange, Exchanges, Sending, compress};
+use super::exchange::{Exchange, Sending, compress};
 use super::outbox::{Answer, Control, Entry, Place};
 use super::requests::Name;
 use super::{CloseCause, DEFAULT_URGENCY, Dialect, Event, ExchangeId, Session, Timer};
@@ -38,13 +38,16 @@ impl Session {
         let mut packet = std::mem::take(&mut self.packet);
         self.write_records(&mut packet, now);
         if self.small_sent >= SMALL_SHARE {
-            self.small_sent = 0;
-            self.write_contents(&mut packet);
+            (self.small_sent, self.contents_due) = (0, PACKET_TARGET);
+        }
+        if self.contents_due > 0 {
+            let sent = self.write_contents(&mut packet);
+            self.contents_due = if sent == 0 { 0 } else { self.contents_due.saturating_sub(sent) };
         }
         let before = packet.len();
         let stray = self.write_entries(&mut packet, now);
         self.small_sent += packet.len().saturating_sub(before);
-        if stray.is_none() && !self.outbox.has_entries() {
+        if stray.is_none() && !packet.is_closed() && !self.outbox.has_entries() {
             self.small_sent = 0;
             self.write_contents(&mut packet);
         }
@@ -73,14 +76,8 @@ impl Session {
 
     /// The CREDIT that is due for an exchange.
     pub(super) fn credit_of(&mut self, id: ExchangeId, now: Instant) -> Option<Record> {
-        let trip = self.exchanges.round_trip;
-        let mut growth_left = *self.exchanges.growth_left();
-        let exchange = self.exchanges.get_mut(id)?;
-        let call = exchange.wire?;
-        let grow = |by| Exchanges::grow(&mut growth_left, by);
-        let due = exchange.receive.as_mut()?.credit_due(now, trip, grow);
-        *self.exchanges.growth_left() = growth_left;
-        let (consumed, limit) = due?;
+        let call = self.exchanges.get_mut(id)?.wire?;
+        let (consumed, limit) = self.exchanges.credit_due(id, now)?;
         Some(Record::Credit { call, consumed, limit })
     }
 
@@ -174,7 +171,11 @@ impl Session {
         if answer.is_end {
             self.leaving.remove(key);
             self.outbox.unblock(key);
-        } else if self.config.ordered_replies && key.is_given() && self.leaving.contains(key) {
+        } else if !answer.out_of_turn
+            && self.config.ordered_replies
+            && key.is_given()
+            && self.leaving.contains(key)
+        {
             return self.outbox.block(place, answer);
         }
         let options = |metadata| Options { metadata, ..Options::default() };
@@ -215,7 +216,14 @@ impl Session {
         self.exchanges.schedule(id);
     }
 
-    fn write_contents(&mut self, packet: &mut PacketWriter) {
+    /// Returns how many bytes of the packet they take up.
+    fn write_contents(&mut self, packet: &mut PacketWriter) -> usize {
+        let before = packet.len();
+        self.fill_with_contents(packet);
+        packet.len().saturating_sub(before)
+    }
+
+    fn fill_with_contents(&mut self, packet: &mut PacketWriter) {
         while !packet.is_closed() && packet.len() < PACKET_TARGET {
             let link = self.exchanges.link_credit();
             if link <= RECORD_COST {
@@ -260,6 +268,7 @@ impl Session {
         if over && theirs {
             self.drop_exchange(id);
         }
+        self.argument_ended(id);
     }
 
     /// Forgets an exchange; whoever waited for its result to leave goes on.

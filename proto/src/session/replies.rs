@@ -34,6 +34,9 @@ pub enum Reply {
     Failure(ErrorInfo),
     /// Callosum's own error, such as a [`Refusal`].
     Error(ErrorInfo),
+    /// The same for a request that no handler was to see, such as one for which there was no room: it leaves at once,
+    /// whatever other replies with its key wait for. A peer that does not read is cut off at 4 MiB of these.
+    Refusal(ErrorInfo),
     /// The handler was stopped because of a cancellation, or never started.
     Cancelled,
 }
@@ -129,7 +132,14 @@ impl Session {
         match (open.begun, reply) {
             // Nobody gives credit for it any more.
             (_, reply) if open.cancelled && is_two && !reply.is_short() => {
-                self.forget_request(id, &open);
+                self.answer(id, open, Reply::Cancelled)
+            }
+            (_, Reply::Refusal(info)) => {
+                if let Name::Two(wire, _) = open.name {
+                    self.drop_exchange(ExchangeId::Theirs(id));
+                    self.exchanges.theirs.remove(&wire);
+                }
+                self.push_refusal(Answer::new(open.name.detached(), Payload::Error(info)), open.urgency);
                 Ok(())
             }
             (true, Reply::End) => {
@@ -143,14 +153,6 @@ impl Session {
             }
             (false, Reply::End) => self.answer(id, open, Reply::result("")),
             (_, reply) => self.answer(id, open, reply),
-        }
-    }
-
-    /// Drops what is left of a request of dialect 2 that has no answer.
-    fn forget_request(&mut self, id: IncomingId, open: &Open) {
-        self.drop_exchange(ExchangeId::Theirs(id));
-        if let Name::Two(wire, _) = open.name {
-            self.exchanges.theirs.remove(&wire);
         }
     }
 
@@ -188,7 +190,7 @@ impl Session {
             }
             Reply::Failure(info) => answer.payload = Payload::Failure(info),
             Reply::Error(info) => answer.payload = Payload::Error(info),
-            Reply::Cancelled | Reply::End => {}
+            Reply::Cancelled | Reply::End | Reply::Refusal(_) => {}
         }
         fitted = fitted.and(fit(&mut answer, limit, is_two));
         let exchange = ExchangeId::Theirs(id);
@@ -236,7 +238,8 @@ impl Session {
         self.push_refusal(Answer::new(name.detached(), payload), DEFAULT_URGENCY);
     }
 
-    fn push_refusal(&mut self, answer: Answer, urgency: u8) {
+    fn push_refusal(&mut self, mut answer: Answer, urgency: u8) {
+        answer.out_of_turn = true;
         if self.outbox.push_refusal(answer, urgency).is_err() {
             self.close(super::CloseCause::PeerNotReading);
         }

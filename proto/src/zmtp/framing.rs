@@ -152,12 +152,12 @@ impl Deframer {
         payload
     }
 
-    /// An empty buffer for a payload of so many bytes, of which it takes up half at least; or one without room.
+    /// An empty buffer for a payload of so many bytes, of which it takes up four fifths at least; or one without room.
     fn reuse(&mut self, len: usize) -> Vec<u8> {
         let Some(oldest) = self.spare.pop_front_if(|oldest| oldest.is_unique()) else { return Vec::new() };
         let Ok(mut buffer) = oldest.try_into_mut() else { return Vec::new() };
         buffer.clear();
-        match (len..=len.saturating_mul(2)).contains(&buffer.capacity()) {
+        match (len..=len.saturating_add(len / 4)).contains(&buffer.capacity()) {
             true => Vec::from(buffer),
             false => Vec::new(),
         }

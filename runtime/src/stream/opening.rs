@@ -24,7 +24,8 @@ use crate::{Codec, Peer};
 /// `Unsupported`.
 ///
 /// Made by a handler on its caller, it lends the handler's place under the concurrency limit to others until it is over. The
-/// call lasts until its result has come as a whole, or is dropped; a timeout holds for all of it.
+/// call lasts until its result has come as a whole and its argument has left as one, or either is given up; a timeout holds for
+/// all of it.
 #[must_use = "a call is made when its argument is sent or streamed"]
 #[derive(Debug)]
 pub struct Opening<'a> {

@@ -31,6 +31,8 @@ const MAX_WRITE: usize = 64 * 1024;
 /// written nothing. Dropping the writer of an argument without [`finish`](Self::finish) tells the other side that the argument
 /// is incomplete.
 ///
+/// A handler that has finished its result may read on, and ends the call when it ends itself.
+///
 /// The writer of a result may be dropped at any time: the result is what was written until its handler ended. A handler that
 /// ends well while its writer is still held elsewhere, unfinished, fails its caller with a `UnfinishedResult`.
 ///
@@ -108,8 +110,8 @@ impl BodyWriter {
     /// Cancel safe.
     ///
     /// # Errors
-    /// If the reader wants no more, or the call ends before. A call whose result has come has ended: wait for this before
-    /// the other side answers, or for the answer instead.
+    /// If the reader wants no more, or the call ends before. A call whose result has come, and whose argument has left, has
+    /// ended: wait for this before the other side answers, or for the answer instead.
     pub async fn acknowledged(&mut self) -> Result<u64, BodyError> {
         poll_fn(|cx| self.exchange.poll_acknowledged(cx)).await
     }

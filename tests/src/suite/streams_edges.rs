@@ -284,3 +284,55 @@ pub async fn unfinished_result(rig: Rig) {
     assert!(argument.next().await.expect("an error").is_err());
     pair.end().await;
 }
+
+/// A handler finishes its result, reads on, and has what it read when it ends; nothing that it was sent is cut off, even where
+/// its caller has done everything that it had to and lets go.
+pub async fn half_closed_by_the_handler(rig: Rig) {
+    let (out, totals) = async_channel::unbounded::<(usize, bool)>();
+    let early = move |mut argument: BodyReader, responder: Responder, _: Context| {
+        let out = out.clone();
+        async move {
+            let mut result = responder.begin().await?;
+            result.write_bytes(body(40_000)).await?;
+            result.finish()?;
+            let mut total = 0;
+            let complete = loop {
+                match argument.next().await {
+                    Some(Ok(bytes)) => total += bytes.len(),
+                    Some(Err(_)) => break false,
+                    None => break true,
+                }
+            };
+            out.send((total, complete)).await?;
+            HandlerResult::Ok(())
+        }
+    };
+    let pair = rig.pair(rig.builder().handle_stream("early", early), rig.builder()).await;
+    let half_open = async || {
+        let (writer, answer) = pair.peer().open("early").stream().expect("it can be made");
+        let mut result = Vec::new();
+        let mut from = answer.await.expect("it begins").body;
+        from.read_to_end(&mut result).await.expect("it is complete");
+        assert!(result == body(40_000));
+        writer
+    };
+    // What is left to be sent is far more than a window.
+    let mut writer = half_open().await;
+    for _ in 0..20 {
+        writer.write_bytes(body(100_000)).await.expect("it is read");
+    }
+    assert_eq!(pair.peer().stats().calls_in_flight, 1);
+    writer.finish().expect("it is read");
+    drop(writer);
+    assert_eq!(totals.recv().await.expect("it ends"), (2_000_000, true));
+    rig.until(|| pair.peer().stats().calls_done == 1).await;
+
+    let mut writer = half_open().await;
+    writer.write_bytes(body(1_000)).await.expect("it is read");
+    drop(writer);
+    let (total, complete) = totals.recv().await.expect("it ends");
+    assert!(total <= 1_000 && !complete, "what has not left when it is given up does not leave");
+    rig.until(|| pair.peer().stats().calls_done == 2).await;
+    assert_eq!((pair.peer().stats().calls_in_flight, pair.peer().stats().calls_failed), (0, 0));
+    pair.end().await;
+}

@@ -146,7 +146,8 @@ impl Book {
             }
             Outcome::Complete => {
                 assert!(call.responded && call.result.finished, "{number} is not complete: {call:?}");
-                true
+                // Its result was in its turn when it began; the rest of its argument may have taken longer.
+                false
             }
             Outcome::Failure(info) => {
                 assert!(call.said == Some(Said::Failure) && info.name.as_str() == FAILURE, "{call:?}");

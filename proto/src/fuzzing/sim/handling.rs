@@ -37,7 +37,7 @@ impl World<'_> {
             Event::Response { call, metadata, .. } => {
                 let manner = self.manner();
                 let post = &mut self.links[link].posts[side];
-                post.responded(call, &metadata, &mut self.book, manner);
+                post.responded(call, &metadata, (manner, orders), &mut self.book);
             }
             Event::Readable(ExchangeId::Ours(call)) => {
                 post.results.entry(call).and_modify(|reader| reader.ready = true);
@@ -126,7 +126,7 @@ impl World<'_> {
         if let Err(busy) = host.scheduler.arrive(arrival) {
             self.book.0[number].said = Some(Said::Error(Refusal::Busy.name()));
             let error = Refusal::Busy.to_error(&busy.to_string());
-            return self.reply(seat, request.id, Reply::Error(error));
+            return self.reply(seat, request.id, Reply::Refusal(error));
         }
         let (key, id) = (request.key, request.id);
         let stage = Stage::Waiting;
@@ -321,8 +321,9 @@ impl World<'_> {
             }
             let reads = handler.argument.as_ref().is_some_and(|reader| !reader.done);
             let writes = handler.writer.as_ref().is_some_and(|writer| !writer.done);
-            // Most read their argument to its end first.
-            let waits = writes || (reads && !self.chance.one_in(20));
+            // Most read their argument to its end first; some finish their result before that.
+            let waits =
+                writes || (reads && !self.chance.one_in(if handler.writer.is_some() { 4 } else { 10 }));
             if handler.stopped.is_none() && (worked || waits) {
                 return worked;
             }

@@ -31,7 +31,7 @@ pub(super) struct Post {
 
 impl Post {
     pub(super) fn new(session: Session, seat: Seat, config: SessionConfig, other: &SessionConfig) -> Self {
-        let given = crate::wire::Credit { stream: other.stream_window, link: other.link_window };
+        let given = crate::wire::Credit { stream: other.first_window, link: other.link_window };
         Self {
             session,
             seat,
@@ -155,10 +155,18 @@ impl Post {
             check_metadata(number, metadata);
         }
         self.let_go(id, *outcome != Outcome::Complete);
-        if in_turn && orders && book.0[number].key.is_given() {
+        if in_turn && orders {
+            self.answered(number, book);
+        }
+    }
+
+    /// # Panics
+    /// If a later call with the same key was answered before.
+    fn answered(&mut self, number: usize, book: &Book) {
+        if book.0[number].key.is_given() {
             let last = self.answered.insert(book.0[number].key.clone(), number);
             let other = last.map(|last| &book.0[last]);
-            assert!(last < Some(number), "{number} was answered late: {:?}, {other:?}", book.0[number]);
+            assert!(last <= Some(number), "{number} was answered late: {:?}, {other:?}", book.0[number]);
         }
     }
 
@@ -176,13 +184,25 @@ impl Post {
         self.requests += 1;
     }
 
-    /// A result has begun.
-    pub(super) fn responded(&mut self, id: CallId, metadata: &Metadata, book: &mut Book, manner: Manner) {
+    /// A result has begun, in its turn, if the other side `orders` answers.
+    ///
+    /// # Panics
+    /// If it has before, or out of turn.
+    pub(super) fn responded(
+        &mut self,
+        id: CallId,
+        metadata: &Metadata,
+        (manner, orders): (Manner, bool),
+        book: &mut Book,
+    ) {
         let number = *self.calls.get(&id).expect("only of open calls");
         let call = &mut book.0[number];
         assert!(!std::mem::replace(&mut call.responded, true) && call.is_open(), "{number} begins again");
         check_metadata(number, metadata);
         self.results.insert(id, Reader::new(number, Way::Result, manner));
+        if orders {
+            self.answered(number, book);
+        }
     }
 
     /// Reads and writes a bit; whether that changed anything.

@@ -68,11 +68,12 @@ fn scheduler(chance: &mut Chance<'_>) -> SchedulerConfig {
         .with_max_waiting_per_peer(chance.pick(&[2, 100]))
 }
 
+/// Contents that come to one side of a link at a time.
+const MAX_CONTENTS: u64 = 100;
+
 fn session(chance: &mut Chance<'_>, scheduler: &SchedulerConfig) -> SessionConfig {
     let stream_window = chance.pick(&[1024, 5_000, 40_000, 256 * 1024]);
-    // Where calls or bodies wait with the link's credit for those that need some, its window has to be wide.
-    let roomy =
-        scheduler.max_running < 100 || scheduler.mode == OrderingMode::KeySerialized || chance.one_in(2);
+    let first_window = chance.pick(&[1024, 1024, 5_000, 16 * 1024]).min(stream_window);
     let keepalive = Keepalive { idle: Duration::from_millis(500), misses: 2 };
     SessionConfig {
         dialect: if chance.one_in(8) { Dialect::One } else { Dialect::Two },
@@ -81,9 +82,11 @@ fn session(chance: &mut Chance<'_>, scheduler: &SchedulerConfig) -> SessionConfi
         max_outgoing_bytes: chance.pick(&[10_000, 300_000, 64 << 20]),
         handshake_timeout: Duration::from_secs(2),
         write_timeout: Duration::from_secs(3),
+        first_window,
         stream_window,
-        link_window: stream_window * if roomy { 400 } else { chance.pick(&[1, 3, 20]) },
-        max_reassembly: if roomy { chance.pick(&[1, 50_000, 64 << 20]) } else { usize::MAX },
+        // Half of it is enough for the first windows of all contents that there can be.
+        link_window: (2 * MAX_CONTENTS * first_window).max(stream_window) + chance.pick(&[0, 1_000, 1 << 20]),
+        max_reassembly: chance.pick(&[1, 50_000, 64 << 20]),
         stream_buffer: chance.pick(&[1, 3_000, 256 * 1024]),
         ordered_replies: scheduler.mode != OrderingMode::Unordered,
         keepalive: chance.one_in(3).then_some(keepalive),

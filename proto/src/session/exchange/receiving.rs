@@ -249,6 +249,12 @@ impl Receiving {
         self.chunks.drain(..).map(|chunk| chunk.cost()).sum()
     }
 
+    /// Nobody will read it any more; what is given back to the link.
+    pub(in crate::session) fn stop(&mut self) -> u64 {
+        self.failed = Some(ContentError::NotOpen);
+        self.fail(ContentError::NotOpen)
+    }
+
     /// Whether the owner is to be told that there is something to read.
     pub(in crate::session) fn announce(&mut self) -> bool {
         !std::mem::replace(&mut self.announced, true)
@@ -384,6 +390,22 @@ impl Receiving {
     #[cfg(test)]
     pub(in crate::session) fn window(&self) -> u64 {
         self.window
+    }
+
+    /// Somebody reads it: the window becomes `window`, as far as there is `room` to widen it, if that is of any use.
+    /// Returns whether it did.
+    pub(in crate::session) fn open(&mut self, window: u64, room: &mut u64) -> bool {
+        if self.window >= window || self.fin || self.failed.is_some() {
+            return false;
+        }
+        let rest = self.declared.map(|all| all - self.received);
+        if rest.is_some_and(|rest| rest.saturating_add(RECORD_COST) <= self.limit - self.spent) {
+            return false;
+        }
+        let by = (window - self.window).min(*room);
+        self.window += by;
+        *room -= by;
+        by > 0
     }
 
     /// By how much the window has been widened.

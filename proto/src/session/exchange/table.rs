@@ -4,7 +4,7 @@
 mod audit;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{Exchange, ExchangeId, Sending};
 use crate::CallId;
@@ -14,14 +14,17 @@ use crate::wire::dialect2::MAX_CALL;
 /// Classes of urgency (RFC 9218).
 const LANES: usize = 8;
 
-/// Every so many records, the least urgent that wait get one, lest they starve.
+/// Every so many records, less urgent ones that wait get one, lest they starve.
 const STARVED_AFTER: u32 = 8;
 
 /// Credit of the link is given again when this part of what nothing is held in has been used.
 const CREDIT_STEP: u64 = 4;
 
-/// Windows are widened by this part of the link's in all.
-const GROWTH_PART: u64 = 8;
+/// Windows are widened by this part of the link's in all. The rest is for what nobody reads.
+const GROWTH_PART: u64 = 2;
+
+/// Windows are widened beyond their ordinary width, for long ways, by this part of that.
+const EXTRA_PART: u64 = 4;
 
 /// What a session knows of its calls in dialect 2.
 #[derive(Debug)]
@@ -37,6 +40,8 @@ pub(in crate::session) struct Exchanges {
     lanes: [BTreeMap<u64, ExchangeId>; LANES],
     next_place: u64,
     turn: u32,
+    /// The lane that had the last turn that keeps lanes from starving.
+    last_starved: usize,
     /// Exchanges that have credit to give.
     pub(in crate::session) credits: BTreeSet<ExchangeId>,
     /// What DATA to the peer may cost in all, and has.
@@ -46,7 +51,7 @@ pub(in crate::session) struct Exchanges {
     /// Bytes of bodies, not of streams, that have begun to leave.
     pub(in crate::session) body_bytes: usize,
     /// Windows are not widened beyond this in all.
-    growth_left: u64,
+    pub(in crate::session) growth_left: u64,
     /// Reassembly: what may be put together at once, what is, and who waits for room.
     pub(in crate::session) gather_limit: usize,
     pub(in crate::session) gathering: BTreeMap<ExchangeId, usize>,
@@ -83,6 +88,7 @@ impl Exchanges {
             lanes: Default::default(),
             next_place: 0,
             turn: 0,
+            last_starved: 0,
             credits: BTreeSet::new(),
             link_limit: 0,
             link_spent: 0,
@@ -192,13 +198,17 @@ impl Exchanges {
 
     /// Whose turn it is to send a record, and what to give to [`keep_turn`](Self::keep_turn).
     pub(in crate::session) fn next_turn(&mut self) -> Option<(ExchangeId, u64)> {
-        let filled = |lane: &&mut BTreeMap<u64, ExchangeId>| !lane.is_empty();
+        let mut filled = (0..LANES).filter(|lane| !self.lanes[*lane].is_empty());
+        let mut lane = filled.next()?;
         self.turn = self.turn.wrapping_add(1);
-        let lane = match self.turn.is_multiple_of(STARVED_AFTER) {
-            true => self.lanes.iter_mut().rev().find(filled),
-            false => self.lanes.iter_mut().find(filled),
-        };
-        let (place, id) = lane?.pop_first()?;
+        if self.turn.is_multiple_of(STARVED_AFTER) {
+            // One after the other, and round again.
+            let mut others = filled.clone();
+            let next = others.find(|other| *other > self.last_starved).or_else(|| filled.next());
+            lane = next.unwrap_or(lane);
+            self.last_starved = lane;
+        }
+        let (place, id) = self.lanes[lane].pop_first()?;
         if let Some(send) = self.get_mut(id).and_then(|exchange| exchange.send.as_mut()) {
             send.place = None;
         }
@@ -253,19 +263,27 @@ impl Exchanges {
         }
     }
 
-    /// Takes room for a wider window.
-    pub(in crate::session) fn grow(growth_left: &mut u64, by: u64) -> bool {
-        match growth_left.checked_sub(by) {
-            Some(left) => {
-                *growth_left = left;
-                true
-            }
-            None => false,
+    /// Somebody reads a content: its window becomes an ordinary one, if there is room.
+    pub(in crate::session) fn open_window(&mut self, id: ExchangeId, window: u64) {
+        let receive = self.table.get_mut(&id).and_then(|exchange| exchange.receive.as_mut());
+        if receive.is_some_and(|receive| receive.open(window, &mut self.growth_left)) {
+            self.credits.insert(id);
         }
     }
 
-    pub(in crate::session) fn growth_left(&mut self) -> &mut u64 {
-        &mut self.growth_left
+    /// The CREDIT that is due for a content: what was taken, and the limit.
+    pub(in crate::session) fn credit_due(&mut self, id: ExchangeId, now: Instant) -> Option<(u64, u64)> {
+        let kept = (self.link.window / GROWTH_PART) / EXTRA_PART * (EXTRA_PART - 1);
+        let left = &mut self.growth_left;
+        let grow = |by| match left.checked_sub(by) {
+            Some(after) if after >= kept => {
+                *left = after;
+                true
+            }
+            _ => false,
+        };
+        let receive = self.table.get_mut(&id)?.receive.as_mut()?;
+        receive.credit_due(now, self.round_trip, grow)
     }
 
     /// Takes the next that may be put together, if there is room for it.

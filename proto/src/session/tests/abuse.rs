@@ -60,6 +60,14 @@ fn goodbyes_are_one_event() {
     let mut side = facing(two(), 1 << 20, 1 << 20);
     side.hear_records(&vec![Record::Goodbye { next: 1 }; 30_000]);
     assert_eq!(side.events(), [Event::Goodbye]);
+    // Calls that the first one took are not refused by a later one.
+    let mut side = facing(two(), 1 << 20, 1 << 20);
+    let taken = side.session.invoke(side.now, Call::new("m", "")).unwrap();
+    side.sent();
+    let number = side.session.exchanges.ours.keys().copied().next().unwrap();
+    side.hear_records(&[Record::Goodbye { next: number + 2 }, Record::Goodbye { next: number }]);
+    assert_eq!(side.events(), [Event::Goodbye]);
+    assert!(side.session.abandon(taken), "it still waits for its answer");
 }
 
 #[test]

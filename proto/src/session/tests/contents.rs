@@ -2,7 +2,7 @@
 
 use super::dialect2::{binder, open, pair2, part, request, two, whole};
 use super::*;
-use crate::wire::dialect2::{MAX_CHUNK, MAX_FIRST, Options, Piece, RECORD_COST, Record};
+use crate::wire::dialect2::{Failure, MAX_CHUNK, MAX_FIRST, MAX_TEXTS, Options, Piece, RECORD_COST, Record};
 
 fn body(len: usize) -> Bytes {
     (0..len).map(|n| (n / 7) as u8).collect::<Vec<_>>().into()
@@ -127,20 +127,14 @@ fn small_calls_overtake_bodies_under_way() {
     assert!(matches!(records[1], Record::Data { .. }), "and share the packet with them");
 }
 
-#[test]
-fn bodies_of_the_same_urgency_take_turns_and_the_least_urgent_do_not_starve() {
+/// Of which calls the first records of content are, of bodies of these urgencies that have all the credit that they want.
+fn first_turns(urgencies: &[u8], records: usize) -> Vec<usize> {
     let (mut a, _) = pair2(two(), two());
-    for urgency in [3, 3, 7] {
-        a.session.invoke(a.now, Call { urgency, ..Call::new("m", body(4 << 20)) }).unwrap();
+    for urgency in urgencies {
+        a.session.invoke(a.now, Call { urgency: *urgency, ..Call::new("m", body(4 << 20)) }).unwrap();
     }
     a.session.exchanges.link_limit = 1 << 30;
-    for id in 0..3 {
-        let id = ExchangeId::Ours(CallId(id));
-        if let Some(exchange) = a.session.exchanges.get_mut(id) {
-            exchange.send.as_mut().unwrap().set_limit(1 << 30);
-        }
-    }
-    let mut order = Vec::new();
+    let mut turns = vec![0; urgencies.len()];
     while let Some(packet) = a.session.poll_transmit(a.now) {
         let packet = packet.into_one().unwrap();
         for record in crate::wire::dialect2::records(&packet).unwrap() {
@@ -150,14 +144,22 @@ fn bodies_of_the_same_urgency_take_turns_and_the_least_urgent_do_not_starve() {
                     let send = a.session.exchanges.get_mut(id).unwrap().send.as_mut().unwrap();
                     send.set_limit(1 << 30);
                 }
-                Record::Data { call, .. } => order.push(call),
+                Record::Data { call, .. } => turns[call as usize / 2] += 1,
                 other => panic!("{other:?}"),
             }
         }
+        if turns.iter().sum::<usize>() >= records {
+            break;
+        }
     }
-    let early = &order[..16];
-    let count = |call| early.iter().filter(|found| **found == call).count();
-    assert_eq!((count(0), count(2), count(4)), (7, 7, 2), "{early:?}");
+    turns
+}
+
+#[test]
+fn bodies_of_the_same_urgency_take_turns_and_less_urgent_ones_do_not_starve() {
+    assert_eq!(first_turns(&[3, 3, 7], 16), [7, 7, 2]);
+    let turns = first_turns(&[0, 3, 5, 7], 48);
+    assert!(turns[1..].iter().all(|turns| *turns == 2), "{turns:?}");
 }
 
 #[test]
@@ -184,6 +186,27 @@ fn small_calls_overtake_a_body_but_for_its_share() {
         }
         let shares = before.iter().filter(|bytes| (32 << 10..96 << 10).contains(*bytes)).count();
         assert!(shares >= 3 && before.iter().all(|bytes| *bytes < 96 << 10), "{before:?}");
+    }
+}
+
+/// Each call closes its packet, and there is never more than one: the content has its turn all the same.
+#[test]
+fn calls_that_come_one_by_one_do_not_starve_a_body() {
+    let (mut a, _) = pair2(two(), two());
+    let up = a.invoke_streamed();
+    a.sent();
+    a.write(up, body(200 << 10)).unwrap();
+    let (mut content, mut calls) = (0, 0);
+    while content < 128 << 10 {
+        a.session.invoke(a.now, Call::new("m", body(6_000))).unwrap();
+        calls += 1;
+        let packet = a.session.poll_transmit(a.now).unwrap().into_one().unwrap();
+        for record in crate::wire::dialect2::records(&packet).unwrap() {
+            if let Record::Data { content: piece, .. } = record.unwrap() {
+                content += piece.bytes.len();
+            }
+        }
+        assert!(calls * 6_000 < 256 << 10, "{content} bytes of content");
     }
 }
 
@@ -402,8 +425,8 @@ fn a_result_ends_the_argument() {
     assert_eq!(b.session.held_bytes(), 0);
 }
 
-#[test]
-fn a_complete_result_ends_an_argument_that_its_handler_still_reads() {
+/// A call whose handler has finished its result, "done", and reads on.
+fn half_closed() -> (Side, Side, ExchangeId, IncomingId) {
     let (mut a, mut b) = pair2(two(), two());
     let up = a.invoke_streamed();
     a.write(up, "some").unwrap();
@@ -412,14 +435,163 @@ fn a_complete_result_ends_an_argument_that_its_handler_still_reads() {
     let id = theirs(&request);
     assert_eq!(b.read_all(id), (b"some".to_vec(), false));
     b.session.begin_reply(request.id, false, Metadata::new(), None).unwrap();
+    b.write(id, "done").unwrap();
     b.session.contents().finish(id).unwrap();
     exchange(&mut a, &mut b);
-    assert!(a.events().iter().any(|event| matches!(event, Event::Response { .. })));
+    assert!(matches!(a.events()[..], [Event::Response { .. }, ..]));
+    (a, b, up, request.id)
+}
+
+fn assert_idle(a: &mut Side, b: &mut Side) {
+    exchange(a, b);
+    exchange(b, a);
+    assert!(a.session.is_idle() && b.session.is_idle());
+}
+
+fn call_of(up: ExchangeId) -> CallId {
+    let ExchangeId::Ours(call) = up else { unreachable!("it is ours") };
+    call
+}
+
+#[test]
+fn a_handler_reads_on_when_its_result_is_complete() {
+    for read_first in [true, false] {
+        let (mut a, mut b, up, incoming) = half_closed();
+        let id = ExchangeId::Theirs(incoming);
+        let read = |a: &mut Side| assert_eq!(a.read_all(up), (b"done".to_vec(), true));
+        if read_first {
+            read(&mut a);
+        }
+        // More than a window.
+        let rest = body(600_000);
+        for part in rest.chunks(100_000) {
+            a.write(up, Bytes::copy_from_slice(part)).unwrap();
+            exchange(&mut a, &mut b);
+            assert_eq!(b.read_all(id), (part.to_vec(), false));
+            exchange(&mut a, &mut b);
+        }
+        assert!(!a.events().iter().any(|event| matches!(event, Event::Ended { .. })));
+        assert!(!a.session.is_idle());
+        a.session.contents().finish(up).unwrap();
+        exchange(&mut a, &mut b);
+        assert_eq!(b.read_all(id), (vec![], true));
+        assert!(a.events().contains(&ended(call_of(up), Outcome::Complete)));
+        if !read_first {
+            read(&mut a);
+        }
+        b.session.reply(incoming, Reply::End).unwrap();
+        exchange(&mut a, &mut b);
+        assert!(a.session.is_idle() && b.session.is_idle());
+        assert_eq!((a.session.held_bytes(), b.session.held_bytes()), (0, 0));
+        assert!(!b.events().iter().any(|event| matches!(event, Event::CancelRequested(_))));
+    }
+}
+
+#[test]
+fn a_call_whose_result_is_complete_ends_in_all_ways() {
+    // The handler ends, and reads no more.
+    let (mut a, mut b, up, incoming) = half_closed();
+    b.session.reply(incoming, Reply::End).unwrap();
+    exchange(&mut a, &mut b);
+    assert_eq!(a.events(), [Event::Writable(up), ended(call_of(up), Outcome::Complete)]);
+    assert_eq!(a.write(up, "more"), Err(WriteError::Stopped));
+    assert_eq!(a.read_all(up), (b"done".to_vec(), true), "it stays readable");
     assert_eq!(a.write(up, "more"), Err(WriteError::NotOpen));
-    assert!(b.events().contains(&Event::Readable(id)));
-    assert_eq!(b.read(id), Err(ContentError::Aborted));
+    assert_idle(&mut a, &mut b);
+
+    // It fails after all.
+    let (mut a, mut b, up, incoming) = half_closed();
+    let info = ErrorInfo::new("Disk", "full");
+    b.session.reply(incoming, Reply::Failure(info.clone())).unwrap();
+    exchange(&mut a, &mut b);
+    assert_eq!(a.events(), [ended(call_of(up), Outcome::Failure(info))]);
+    assert_idle(&mut a, &mut b);
+
+    // The argument is given up.
+    let (mut a, mut b, up, incoming) = half_closed();
+    a.session.contents().abort(call_of(up));
+    assert_eq!(a.events(), [ended(call_of(up), Outcome::Complete)]);
+    exchange(&mut a, &mut b);
+    assert_eq!(b.read(ExchangeId::Theirs(incoming)), Err(ContentError::Aborted));
+    b.session.reply(incoming, Reply::End).unwrap();
+    assert_eq!(a.read_all(up), (b"done".to_vec(), true));
+    assert_idle(&mut a, &mut b);
+
+    // The caller is gone, and does not even read the result.
+    let (mut a, mut b, up, incoming) = half_closed();
+    assert!(a.session.abandon(call_of(up)));
+    exchange(&mut a, &mut b);
+    assert!(b.events().contains(&Event::CancelRequested(incoming)));
+    b.session.reply(incoming, Reply::Cancelled).unwrap();
+    assert_idle(&mut a, &mut b);
+    assert_eq!(a.session.held_bytes(), 0);
+
+    // It has read it, and finished its argument, which has not left: that is not cut off.
+    let (mut a, mut b, up, incoming) = half_closed();
+    assert_eq!(a.read_all(up), (b"done".to_vec(), true));
+    a.write(up, body(500_000)).unwrap();
+    a.session.contents().finish(up).unwrap();
+    exchange(&mut a, &mut b);
+    assert!(!a.session.abandon(call_of(up)) && !a.session.is_idle());
+    let (mut all, mut end) = (0, false);
+    while !end {
+        let (more, ended) = b.read_all(ExchangeId::Theirs(incoming));
+        (all, end) = (all + more.len(), ended);
+        exchange(&mut a, &mut b);
+    }
+    assert_eq!(all, 500_000);
+    assert!(a.events().contains(&ended(call_of(up), Outcome::Complete)));
+    b.session.reply(incoming, Reply::End).unwrap();
+    assert_idle(&mut a, &mut b);
+
+    // The link ends before the argument has left.
+    let (mut a, _b, up, _) = half_closed();
+    a.session.close(CloseCause::LinkLost);
+    assert!(
+        a.events()
+            .iter()
+            .any(|event| matches!(event, Event::Ended { outcome: Outcome::Disconnected { .. }, .. }))
+    );
+    assert_eq!(a.read(up), Err(ContentError::NotOpen));
+}
+
+#[test]
+fn a_body_that_was_given_as_a_whole_ends_with_its_result() {
+    let (mut a, mut b) = pair2(two(), two());
+    let call = a.session.invoke(a.now, Call::new("m", body(600_000))).unwrap();
+    exchange(&mut a, &mut b);
+    let request = request(&mut b);
+    b.session.begin_reply(request.id, false, Metadata::new(), None).unwrap();
+    b.session.contents().finish(theirs(&request)).unwrap();
+    exchange(&mut a, &mut b);
+    assert_eq!(a.events().last(), Some(&ended(call, Outcome::Complete)));
+    let mut last = b.read(theirs(&request));
+    while let Ok(Read::Chunk(_)) = last {
+        last = b.read(theirs(&request));
+    }
+    assert_eq!(last, Err(ContentError::Aborted), "the handler learns that it is incomplete");
     b.session.reply(request.id, Reply::End).unwrap();
-    assert!(b.session.is_idle());
+    assert_eq!(a.read_all(ExchangeId::Ours(call)), (vec![], true));
+    assert_idle(&mut a, &mut b);
+}
+
+#[test]
+fn whoever_refuses_an_argument_and_goes_on_tells_its_writer() {
+    let (mut a, mut b) = pair2(two(), SessionConfig { max_body: 1_000, ..two() });
+    let up = a.invoke_streamed();
+    a.write(up, body(2_000)).unwrap();
+    exchange(&mut a, &mut b);
+    let request = request(&mut b);
+    b.session.contents().collect(b.now, theirs(&request)).unwrap();
+    exchange(&mut a, &mut b);
+    assert!(b.events().iter().any(|event| matches!(event, Event::Collected { body: Err(_), .. })));
+    b.session.begin_reply(request.id, false, Metadata::new(), None).unwrap();
+    b.session.reply(request.id, Reply::End).unwrap();
+    exchange(&mut a, &mut b);
+    assert_eq!(a.write(up, "more"), Err(WriteError::Stopped));
+    assert!(a.events().contains(&ended(call_of(up), Outcome::Complete)));
+    assert_eq!(a.read_all(up), (vec![], true));
+    assert_idle(&mut a, &mut b);
 }
 
 #[test]
@@ -727,13 +899,220 @@ fn what_the_peer_gets_wrong_with_an_argument_costs_only_that_call() {
         };
         assert!(asked("(0)") && asked("(1)"), "{fault:?}: {events:?}");
         assert!(events.contains(&Event::Anomaly(Anomaly::Content(fault))), "{fault:?}: {events:?}");
-        if fault != ContentFault::PastEnd {
-            let id = ExchangeId::Theirs(IncomingId(0));
-            assert_eq!(side.read(id), Err(ContentError::Fault(fault)));
-        }
+        assert_eq!(side.read(ExchangeId::Theirs(IncomingId(0))), Err(ContentError::Fault(fault)));
         side.session.reply(IncomingId(0), Reply::Cancelled).unwrap();
         assert_eq!(side.session.held_bytes(), 0, "{fault:?}");
     }
+}
+
+#[test]
+fn a_declared_size_holds_for_a_body_in_one_piece_too() {
+    let options = |size| Options { size: Some(size), ..Options::default() };
+    let sized = |call, size| Record::Open {
+        call,
+        method: "m".into(),
+        key: OrderingKey::none(),
+        options: options(size),
+        content: whole("four"),
+    };
+    let mut side = binder(two());
+    side.hear_records(&[sized(0, 5), sized(2, 3), sized(4, 4)]);
+    let events = side.events();
+    let faults =
+        events.iter().filter(|event| **event == Event::Anomaly(Anomaly::Content(ContentFault::Size)));
+    let requests = events.iter().filter(|event| matches!(event, Event::Request(_)));
+    assert_eq!((faults.count(), requests.count()), (2, 1));
+    let refused = |record: &Record| matches!(record, Record::Fail { failure: Failure::Error(info), .. } if &*info.name == "MalformedBody");
+    assert_eq!(side.sent_records().iter().filter(|record| refused(record)).count(), 2);
+
+    let mut side = binder(two());
+    let ExchangeId::Ours(call) = side.invoke_streamed() else { unreachable!("it is ours") };
+    side.sent();
+    side.hear_records(&[Record::Result { call: 1, options: options(5), content: whole("four") }]);
+    assert!(side.events().contains(&ended(call, Outcome::Fault(ContentFault::Size))));
+    assert!(side.session.is_idle() || !side.sent().is_empty(), "the peer is told");
+}
+
+#[test]
+fn content_after_a_whole_body_is_reported() {
+    let mut side = binder(two());
+    side.hear_records(&[open(0, whole("all")), data(0, 3, part("more"))]);
+    let events = side.events();
+    assert!(matches!(events[0], Event::Request(_)), "{events:?}");
+    assert_eq!(events[1..], [Event::Anomaly(Anomaly::Content(ContentFault::PastEnd))]);
+    assert_eq!(side.session.held_bytes(), 0);
+}
+
+#[test]
+fn texts_of_an_error_have_a_limit() {
+    for (size, fits) in [(MAX_TEXTS - 1, true), (MAX_TEXTS, false)] {
+        let mut side = binder(two());
+        let ExchangeId::Ours(call) = side.invoke_streamed() else { unreachable!("it is ours") };
+        side.sent();
+        let info = ErrorInfo::new("E", "x".repeat(size));
+        let failure = Failure::Failure(info.clone());
+        side.hear_records(&[Record::Fail { call: 1, failure, options: Options::default() }]);
+        let too_large =
+            DecodeError::TooLarge { what: "the texts of an error", size: size + 1, limit: MAX_TEXTS };
+        let outcome = if fits { Outcome::Failure(info) } else { Outcome::Malformed(too_large) };
+        assert_eq!(side.events(), [ended(call, outcome)]);
+    }
+}
+
+#[test]
+fn a_stream_begins_with_any_piece_whatever_the_limit_of_bodies() {
+    let mut side = binder(SessionConfig { max_body: 10, ..two() });
+    side.hear_records(&[open(0, part("more than ten bytes"))]);
+    assert!(matches!(side.events()[..], [Event::Request(_)]));
+    assert_eq!(side.read_all(ExchangeId::Theirs(IncomingId(0))), (b"more than ten bytes".to_vec(), false));
+}
+
+#[test]
+fn an_argument_whose_call_is_cancelled_holds_no_credit() {
+    let (mut a, mut b) = pair2(two(), two());
+    let call = a.session.invoke(a.now, Call::new("m", body(400_000))).unwrap();
+    exchange(&mut a, &mut b);
+    let request = request(&mut b);
+    assert!(b.session.held_bytes() > 250_000);
+    a.session.abandon(call);
+    exchange(&mut a, &mut b);
+    assert_eq!(b.session.held_bytes(), 0, "though it is not answered yet");
+    assert_eq!(b.read(theirs(&request)), Err(ContentError::Aborted));
+    // Its answer is short, and there is one.
+    b.session.reply(request.id, Reply::result(body(100_000))).unwrap();
+    let cancelled = |record: &Record| matches!(record, Record::Fail { failure: Failure::Cancelled, .. });
+    assert!(b.sent_records().iter().any(cancelled));
+    assert!(b.session.is_idle());
+}
+
+#[test]
+fn what_is_refused_does_not_wait_for_a_result_of_its_key() {
+    let mut side = binder(SessionConfig { max_requests: 2, ..two() });
+    let keyed = |call| Record::Open {
+        call,
+        method: "m".into(),
+        key: OrderingKey::text("k"),
+        options: Options::default(),
+        content: whole(""),
+    };
+    side.hear_records(&[keyed(0), keyed(2), keyed(4)]);
+    side.session.begin_reply(IncomingId(0), false, Metadata::new(), None).unwrap();
+    side.write(ExchangeId::Theirs(IncomingId(0)), "it goes on").unwrap();
+    let error = Refusal::Busy.to_error("no room");
+    side.session.reply(IncomingId(1), Reply::Refusal(error)).unwrap();
+    let refused: Vec<u64> = side
+        .sent_records()
+        .iter()
+        .filter_map(|record| match record {
+            Record::Fail { call, failure: Failure::Error(info), .. } if &*info.name == "Busy" => Some(*call),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(refused, [4, 2]);
+}
+
+/// Sessions whose first windows are small.
+fn narrow() -> SessionConfig {
+    SessionConfig {
+        first_window: 1_024,
+        stream_window: 50_000,
+        link_window: 200_000,
+        ..SessionConfig::default()
+    }
+}
+
+#[test]
+fn a_window_opens_when_its_content_is_read() {
+    let (mut a, mut b) = pair2(narrow(), narrow());
+    let arrived = |b: &Side| b.session.held_bytes();
+    for collects in [false, true] {
+        a.session.invoke(a.now, Call::new("m", body(90_000))).unwrap();
+        exchange(&mut a, &mut b);
+        let request = request(&mut b);
+        assert_eq!(request.body, Body::Streamed { size: Some(90_000), held: 1_024 + MAX_FIRST });
+        assert_eq!(arrived(&b), 1_024, "as long as nobody reads");
+        if collects {
+            b.collect(theirs(&request));
+            exchange(&mut a, &mut b);
+            assert_eq!(b.collected(), Ok(body(90_000)));
+        } else {
+            assert!(matches!(b.read(theirs(&request)), Ok(Read::Chunk(_))));
+            exchange(&mut a, &mut b);
+            assert_eq!(arrived(&b), 50_000);
+            let mut rest = 90_000 - MAX_FIRST;
+            while rest > 0 {
+                rest -= b.read_all(theirs(&request)).0.len();
+                exchange(&mut a, &mut b);
+            }
+        }
+        b.session.reply(request.id, ok("1")).unwrap();
+        exchange(&mut a, &mut b);
+        a.events();
+        b.events();
+    }
+    // One that needs no more than its first window costs no CREDIT.
+    a.session.invoke(a.now, Call::new("m", body(MAX_FIRST + 500))).unwrap();
+    exchange(&mut a, &mut b);
+    let request = request(&mut b);
+    b.read_all(theirs(&request));
+    let credit = |record: &Record| matches!(record, Record::Credit { .. });
+    assert_eq!(b.sent_records().iter().filter(|record| credit(record)).count(), 1, "the last one");
+    assert_eq!(b.session.exchanges.growth_left, 100_000);
+}
+
+#[test]
+fn contents_are_read_in_any_order() {
+    // Far more than the link's window, of which first windows take up no more than half.
+    let (mut a, mut b) = pair2(narrow(), narrow());
+    let calls: Vec<CallId> = (0..90).map(|_| a.invoke("m")).collect();
+    exchange(&mut a, &mut b);
+    for event in b.events() {
+        let Event::Request(request) = event else { continue };
+        b.session.reply(request.id, Reply::result(body(100_000))).unwrap();
+    }
+    exchange(&mut a, &mut b);
+    a.events();
+    for call in calls.into_iter().rev() {
+        let (id, mut all) = (ExchangeId::Ours(call), Vec::new());
+        for turn in 0.. {
+            let (more, end) = a.read_all(id);
+            all.extend(more);
+            exchange(&mut a, &mut b);
+            if end {
+                break;
+            }
+            assert!(turn < 200, "{id:?} gets no more: {} bytes", all.len());
+        }
+        assert!(all == body(100_000));
+    }
+    exchange(&mut a, &mut b);
+    assert!(a.session.is_idle() && b.session.is_idle());
+    assert_eq!((a.session.held_bytes(), a.session.exchanges.growth_left), (0, 100_000));
+}
+
+#[test]
+fn contents_that_many_have_begun_to_read_leave_room_for_others() {
+    let (mut a, mut b) = pair2(narrow(), narrow());
+    let calls: Vec<CallId> = (0..90).map(|_| a.invoke("m")).collect();
+    exchange(&mut a, &mut b);
+    for event in b.events() {
+        let Event::Request(request) = event else { continue };
+        b.session.reply(request.id, Reply::result(body(100_000))).unwrap();
+    }
+    exchange(&mut a, &mut b);
+    // Each is begun, and no more is read of it.
+    for call in &calls[..89] {
+        assert!(matches!(a.read(ExchangeId::Ours(*call)), Ok(Read::Chunk(_))));
+        exchange(&mut a, &mut b);
+    }
+    let (id, mut read, mut turns) = (ExchangeId::Ours(calls[89]), 0, 0);
+    while read < 100_000 {
+        read += a.read_all(id).0.len();
+        exchange(&mut a, &mut b);
+        turns += 1;
+        assert!(turns < 1_000, "it gets no more: {read}");
+    }
+    assert!(a.session.held_bytes() <= 200_000);
 }
 
 #[test]
@@ -869,7 +1248,8 @@ fn bodies_that_wait_for_room_get_it_when_the_one_before_is_given_up() {
             _ => b.session.contents().stop(theirs(&first)),
         }
         exchange(&mut a, &mut b);
-        assert_eq!(b.collected(), Ok(body(100_000)), "{gives_up}");
+        let collected = Event::Collected { exchange: theirs(&second), body: Ok(body(100_000)) };
+        assert!(b.events().contains(&collected), "{gives_up}");
         assert_eq!(b.session.poll_timeout(), None, "{gives_up}");
     }
 }
@@ -926,11 +1306,11 @@ fn a_window_that_was_widened_makes_room_for_others_when_its_body_is_complete() {
     let config = SessionConfig { stream_window: 20_000, link_window: 1_000_000, ..two() };
     let (mut a, mut b) = pair2(two(), config);
     b.session.exchanges.round_trip = Some(Duration::from_secs(1));
-    let room = *b.session.exchanges.growth_left();
+    let room = b.session.exchanges.growth_left;
     a.session.invoke(a.now, Call::new("m", body(1 << 20))).unwrap();
     let events = exchange_collecting(&mut a, &mut b);
     assert!(matches!(events[..], [Event::Request(_), Event::Collected { body: Ok(_), .. }]));
-    assert_eq!(*b.session.exchanges.growth_left(), room);
+    assert_eq!(b.session.exchanges.growth_left, room);
 }
 
 #[test]

@@ -3,8 +3,9 @@
 use super::*;
 use crate::wire::dialect2::{Failure, MAX_CALL, MAX_FIRST, Options, PacketWriter, Piece, Record, records};
 
+/// With windows that are as wide before anybody reads as after.
 pub(super) fn two() -> SessionConfig {
-    SessionConfig::default()
+    SessionConfig { first_window: u64::MAX, ..SessionConfig::default() }
 }
 
 /// Two sessions that speak dialect 2.

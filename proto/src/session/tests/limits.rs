@@ -275,6 +275,11 @@ fn the_defaults_are_those_of_the_protocol() {
     let session = config();
     assert_eq!((session.max_body, session.max_requests), (10 << 20, 1_100));
     assert_eq!((session.max_outgoing_bytes, session.keepalive), (64 << 20, None));
+    assert_eq!(
+        (session.first_window, session.stream_window, session.link_window),
+        (16 << 10, 256 << 10, 96 << 20)
+    );
+    assert_eq!((session.max_reassembly, session.stream_buffer), (64 << 20, 256 << 10));
     assert_eq!((session.handshake_timeout, session.write_timeout), (SECOND * 10, SECOND * 10));
     assert_eq!(Keepalive::default(), Keepalive { idle: SECOND * 30, misses: 2 });
     assert_eq!((wire::MAX_HEADER, wire::MAX_HELLO, wire::MAX_DEPTH), (64 << 10, 4 << 10, 64));

@@ -172,6 +172,17 @@ fn a_probe_has_no_header_and_the_number_of_the_probe_as_its_body() {
 }
 
 #[test]
+fn an_answer_to_a_probe_that_has_not_left_is_none() {
+    let mut side = Side::established(config());
+    let ping = side.session.ping().unwrap();
+    let pong = Multipart::new(PONG, Bytes::new(), Bytes::copy_from_slice(&ping.0.to_be_bytes()));
+    side.hear(pong.clone());
+    assert_eq!((side.events(), side.sent().len()), (vec![], 1));
+    side.hear(pong);
+    assert!(matches!(side.events()[..], [Event::Pong { .. }]));
+}
+
+#[test]
 fn probes_that_were_given_up_do_not_displace_the_others() {
     let mut side = Side::established(config());
     let awaited = side.session.ping().unwrap();

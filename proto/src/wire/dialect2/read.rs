@@ -173,7 +173,11 @@ fn read_options(reader: &mut Reader<'_>) -> Result<Options, DecodeError> {
     let mut seen = 0_u32;
     for _ in 0..reader.map("options")? {
         let key = match reader.is_int() {
-            true => reader.uint("option")?,
+            true => match reader.uint("option") {
+                // Negative, and so none that is known.
+                Err(DecodeError::OutOfRange(_)) => u64::MAX,
+                key => key?,
+            },
             false => {
                 reader.skip()?;
                 u64::MAX

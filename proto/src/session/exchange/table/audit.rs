@@ -41,6 +41,7 @@ impl Exchanges {
         assert_eq!(self.growth_left + growth, self.link.window / super::GROWTH_PART, "growth of windows");
         assert_eq!(self.lanes.iter().map(|lane| lane.len()).sum::<usize>(), waiting, "turns");
         assert_eq!(self.gathering.values().sum::<usize>(), self.gathered, "bodies put together");
+        assert!(self.gathered <= self.gather_limit || self.gathering.len() == 1, "too many are put together");
         assert!(self.gathering.keys().all(|id| self.table.contains_key(id)));
         assert!(self.gather_queue.is_empty() || self.gathered > 0, "nobody is put together, and some wait");
         assert!(self.link.limit - self.link.consumed <= self.link.window, "too much credit of the link");
