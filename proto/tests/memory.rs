@@ -13,7 +13,7 @@ use callosum_proto::scheduler::{
     Action, Arrival, BuiltinScheduler, OrderingMode, Scheduler, SchedulerConfig, Withdrawn,
 };
 use callosum_proto::session::{
-    CloseCause, Dialect, Event, IncomingId, Refusal, Reply, Role, Session, SessionConfig, Violation,
+    CloseCause, Dialect, Event, IncomingId, Refusal, Reply, Role, Session, SessionConfig,
 };
 use callosum_proto::wire::dialect2::{Options, PacketWriter, Piece, RECORD_COST, Record};
 use callosum_proto::wire::{Credit, Encoder, Hello, MessageType, PING, UPPER, decode_body, decode_header};
@@ -326,36 +326,35 @@ fn floods_of_dialect_2_are_flat() {
 }
 
 /// Contents that nobody reads, in pieces of one byte, each an item: they hold less memory than the credit that they use up,
-/// and none once it is exceeded, which ends the link.
+/// and none once they are cancelled.
 #[test]
 fn pieces_hold_no_more_than_their_credit() {
     let _alone = alone();
-    const LINK: u64 = 8 << 20;
+    const FIRST: u64 = 64 << 10;
+    const CONTENTS: u64 = 64;
     let mut config = SessionConfig::default();
-    (config.stream_window, config.link_window, config.max_requests) = (1 << 20, LINK, 100);
+    // As many as there is credit for.
+    (config.first_window, config.link_window, config.max_requests) = (FIRST, 2 * CONTENTS * FIRST, 100);
     let mut server = Server::two(OrderingMode::Unordered, config);
     let cost = RECORD_COST + 1;
+    let spent = CONTENTS * (FIRST / cost) * cost;
     let (peak, left, ()) = measure(|| {
-        let mut spent = 0;
-        for call in (0..).step_by(2) {
+        for call in (0..CONTENTS).map(|n| 2 * n) {
             server.hear_records(&[open(call, "", part(b""))]);
-            for offset in 0..(1 << 20) / cost {
+            for offset in 0..FIRST / cost {
                 let content = Piece { item: true, ..part(b"x") };
                 server.hear_records(&[Record::Data { call, offset, content }]);
-                server.settle();
-                spent += cost;
-                if server.session.is_closed() {
-                    assert!(spent > LINK);
-                    return;
-                }
-                assert_eq!(server.session.held_bytes(), spent);
+                assert_eq!(server.settle(), 0);
             }
         }
+        assert_eq!(server.session.held_bytes(), spent);
+        let cancels: Vec<_> = (0..CONTENTS).map(|n| Record::Cancel { call: 2 * n }).collect();
+        server.hear_records(&cancels);
+        server.settle();
     });
-    let cause = CloseCause::ProtocolViolation(Violation::Credit);
-    assert_eq!(server.session.close_cause(), Some(cause));
-    println!("{peak} bytes at a time, {left} left");
-    assert!(peak < LINK as usize && left < 64 * KIB, "{peak} at a time, {left} left");
+    assert_eq!((server.session.held_bytes(), server.cancelled), (0, CONTENTS));
+    println!("{peak} bytes at a time for {spent} of credit, {left} left");
+    assert!(peak < spent as usize && left < 128 * KIB, "{peak} at a time, {left} left");
 }
 
 /// Whoever has answers pile up and does not read them is cut off before those that no handler made take much more than 4

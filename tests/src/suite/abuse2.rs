@@ -1,6 +1,6 @@
 //! Peers that do their worst in dialect 2, and an honest client beside them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,6 +25,9 @@ use crate::suite::abuse::{BATCH, BESIDE_FLOOD, MANY, Scene};
 
 /// Credit that never runs out.
 const PLENTY: (u64, u64) = (1 << 40, 1 << 40);
+
+/// What may be sent of a content before anybody reads it, by default.
+const UNREAD: usize = 16 * 1024;
 
 fn data(call: u64, offset: usize, content: Piece) -> Record {
     Record::Data { call, offset: offset as u64, content }
@@ -121,8 +124,6 @@ pub async fn tiny_pieces(rig: Rig) {
 pub async fn credit_that_was_not_given(rig: Rig) {
     const CALLS: u64 = 50;
     let gate = Gate::default();
-    let mut limits = Limits::default();
-    limits.stream_window = 100_000;
     let waits = gate.clone();
     // Reads only once it may.
     let late = move |body: BodyReader, responder: Responder, context: Context| {
@@ -134,20 +135,19 @@ pub async fn credit_that_was_not_given(rig: Rig) {
             HandlerResult::Ok(())
         }
     };
-    let scene = Scene::new(&rig, rig.builder().limits(limits).handle_stream("late", late)).await;
+    let scene = Scene::new(&rig, rig.builder().handle_stream("late", late)).await;
     let mut attacker = scene.attacker_2(PLENTY).await;
     let seen = scene.attacker_seen().await;
     scene
         .beside(10, async {
             for n in 0..CALLS {
                 let (fits, exceeds) = (4 * n, 4 * n + 2);
-                let first = MAX_CHUNK - RECORD_COST as usize;
-                let rest = 100_000 - MAX_CHUNK - RECORD_COST as usize;
+                let half = UNREAD / 2 - RECORD_COST as usize;
                 for (number, more) in [(fits, 0), (exceeds, 1)] {
                     attacker.queue_records(&[
                         open(number, "late", part("")),
-                        data(number, 0, part(vec![0; first])),
-                        data(number, first, Piece { fin: true, ..part(vec![0; rest + more]) }),
+                        data(number, 0, part(vec![0; half])),
+                        data(number, half, Piece { fin: true, ..part(vec![0; half + more]) }),
                     ]);
                 }
                 attacker.flush().await;
@@ -170,13 +170,12 @@ pub async fn credit_that_was_not_given(rig: Rig) {
     scene.end().await;
 }
 
-/// Contents that nobody reads may take all credit of their link, to the byte, while small calls go on; a byte more ends the
-/// link, and its handlers.
+/// Contents that nobody reads take what there is for such ones, while small calls go on; a byte more than all credit of their
+/// link ends the link, and its handlers.
 pub async fn credit_of_the_link(rig: Rig) {
-    const WINDOW: usize = 2 * MAX_CHUNK;
     let mut limits = Limits::default();
-    limits.stream_window = WINDOW as u64;
-    (limits.max_queue_bytes, limits.max_stream_bytes) = (2 * WINDOW, 2 * WINDOW as u64);
+    limits.stream_window = 4 * UNREAD as u64;
+    (limits.max_queue_bytes, limits.max_stream_bytes) = (2 * UNREAD, 2 * UNREAD as u64);
     let live = Arc::<AtomicUsize>::default();
     let counter = live.clone();
     let keep = move |body: BodyReader, responder: Responder, context: Context| {
@@ -188,23 +187,21 @@ pub async fn credit_of_the_link(rig: Rig) {
     };
     let mut scene = Scene::new(&rig, rig.builder().limits(limits).handle_stream("keep", keep)).await;
     let mut attacker = scene.attacker_2(PLENTY).await;
-    let piece = MAX_CHUNK - RECORD_COST as usize;
+    let piece = UNREAD - RECORD_COST as usize;
     scene
         .beside(1, async {
-            for number in [0, 2, 4, 6] {
-                attacker.queue_records(&[
-                    open(number, "keep", part("")),
-                    data(number, 0, part(vec![0; piece])),
-                    data(number, piece, part(vec![0; piece])),
-                ]);
+            for number in [0, 2] {
+                attacker
+                    .queue_records(&[open(number, "keep", part("")), data(number, 0, part(vec![0; piece]))]);
             }
-            for number in 4..54 {
+            for number in 2..52 {
                 call(&mut attacker, 2 * number).await;
             }
         })
         .await;
-    assert_eq!(live.load(Ordering::SeqCst), 4);
-    attacker.say_records(&[open(108, "keep", part("")), data(108, 0, part(""))]).await;
+    assert_eq!(live.load(Ordering::SeqCst), 2);
+    // One half of it is used up.
+    attacker.say_records(&[data(0, piece, part(vec![0; 2 * UNREAD - RECORD_COST as usize + 1]))]).await;
     let cause = scene.disconnected().await;
     assert_eq!(violation(&cause), Some(Violation::Credit), "{cause:?}");
     attacker.until_closed().await;
@@ -289,8 +286,9 @@ pub async fn resets_without_reading(rig: Rig) {
 pub async fn bodies_without_an_end(rig: Rig) {
     const MIB: usize = 1 << 20;
     const HALF: usize = 500_000;
+    const BEGUN: usize = 10_000;
     let mut limits = Limits::default();
-    (limits.max_body, limits.stream_window) = (MIB, MAX_CHUNK as u64);
+    limits.max_body = MIB;
     (limits.max_reassembly_per_peer, limits.max_reassembly) = (MIB, 2 * MIB);
     let mut scene = Scene::new(&rig, rig.builder().limits(limits)).await;
     let mut attackers = [scene.attacker_2(PLENTY).await, scene.attacker_2(PLENTY).await];
@@ -302,10 +300,18 @@ pub async fn bodies_without_an_end(rig: Rig) {
                         [open_sized(number, "echo", HALF, MAX_FIRST), data(number, MAX_FIRST, part("x"))];
                     attacker.queue_records(&begun);
                 }
-                // There is no room for this one beside its own two: its window is not given again.
+                attacker.flush().await;
+                // Both have their room once they get credit.
+                let mut begun = BTreeSet::new();
+                while begun.len() < 2 {
+                    if let Record::Credit { call, .. } = attacker.hear_record().await {
+                        begun.insert(call);
+                    }
+                }
+                // There is no room for this one beside its own two: it gets no more credit.
                 attacker.queue_records(&[
                     open_sized(4, "echo", 100_000, MAX_FIRST),
-                    data(4, MAX_FIRST, part(vec![7; 60_000])),
+                    data(4, MAX_FIRST, part(vec![7; BEGUN])),
                 ]);
                 attacker.say_records(&[open(6, "echo", whole("small"))]).await;
                 loop {
@@ -331,16 +337,20 @@ pub async fn bodies_without_an_end(rig: Rig) {
     while !(cancelled && given) {
         match attacker.hear_record().await {
             Record::Fail { call: 0, failure: Failure::Cancelled, .. } => cancelled = true,
-            Record::Credit { call: 4, .. } => given = true,
+            Record::Credit { call: 4, limit, .. } => given |= limit > 100_000,
             _ => {}
         }
     }
-    let last = part(vec![7; 100_000 - MAX_FIRST - 60_000]);
-    attacker.say_records(&[data(4, MAX_FIRST + 60_000, Piece { fin: true, ..last })]).await;
+    let mut at = MAX_FIRST + BEGUN;
+    while at < 100_000 {
+        let more = (100_000 - at).min(40_000);
+        let piece = Piece { fin: at + more == 100_000, ..part(vec![7; more]) };
+        attacker.say_records(&[data(4, at, piece)]).await;
+        at += more;
+    }
     let (number, answer) = attacker.hear_answer().await;
     let Record::Result { content, .. } = answer else { panic!("{answer:?}") };
     assert_eq!((number, rest_of_result(attacker, 4, content.bytes.len()).await), (4, 100_000));
-
     let mut waiting = large(MIB);
     scene.beside(0, async {}).await;
     assert!(poll_once(&mut waiting).await.is_none(), "there is no room for it");

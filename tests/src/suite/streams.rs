@@ -189,8 +189,8 @@ pub async fn acknowledged(rig: Rig) {
     let (mut writer, answer) = pair.peer().open("slow").stream().expect("it can be made");
     let mut written = 0;
     let piece = body(64 * 1024);
-    // As much as there is room for on both sides: once the reader's window is used up, nothing leaves any more.
-    let (window, before) = (256 << 10, pair.back.stats().bytes_received);
+    // As much as there is room for on both sides: once the window that it has unread is used up, nothing leaves any more.
+    let (window, before) = (16 << 10, pair.back.stats().bytes_received);
     loop {
         let used_up = pair.back.stats().bytes_received - before > window - 1_024;
         match poll_once(&mut Box::pin(writer.write_bytes(piece.clone()))).await {
