@@ -3,8 +3,9 @@
    echo serve: prints the port and serves until stdin ends.
    echo load ADDRESS --in-flight N --body-bytes N --warm-up-ms N --window-ms N: prints a sample as JSON.
 
-   A message has three frames, as Callosum's have: a marker of 5 bytes, a header of 38, which says whose call it is, and the
-   body. A ROUTER sends them back to a DEALER. Each side has its one thread, and libzmq another for its I/O. */
+   A message has three frames, as long as those of Callosum in dialect 1: a marker of 5 bytes, a header of 38, which says
+   whose call it is, and the body. A ROUTER sends them back to a DEALER. Each side has its one thread, and libzmq another for
+   its I/O. */
 
 #include <errno.h>
 #include <pthread.h>

@@ -8,6 +8,7 @@
 
 pub mod executor;
 pub mod load;
+pub mod pace;
 pub mod peers;
 pub mod process;
 pub mod python;

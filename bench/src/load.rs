@@ -9,6 +9,7 @@ use std::{
 use anyhow::{Result, ensure};
 use bytes::Bytes;
 use clap::Args;
+use futures::future::try_join_all;
 use rand::{RngCore as _, SeedableRng as _, rngs::SmallRng};
 use serde::{Deserialize, Serialize};
 
@@ -88,10 +89,9 @@ pub async fn run<E: Executor>(client: impl Client, case: Case, timing: Timing) -
         .map(|n| E::spawn(call_after_call(client.clone(), body(n, case.body_bytes), window)))
         .collect();
     let mut sample = Sample { seconds: length.as_secs_f64(), ..Sample::default() };
-    for task in tasks {
-        for nanos in task.await? {
-            *sample.latency_ns.entry(nanos).or_default() += 1;
-        }
+    // The first that fails ends all, whichever it is.
+    for nanos in try_join_all(tasks).await?.into_iter().flatten() {
+        *sample.latency_ns.entry(nanos).or_default() += 1;
     }
     Ok(sample)
 }
@@ -134,6 +134,13 @@ fn looks_like(a: &[u8], b: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    };
+
+    use anyhow::bail;
+
     use super::*;
     use crate::executor::Tokio;
 
@@ -155,6 +162,27 @@ mod tests {
             body[0] ^= 1;
             Ok(body.into())
         }
+    }
+
+    /// The first call waits for ever, and every later one fails.
+    #[derive(Clone)]
+    struct FailsLater(Arc<AtomicBool>);
+
+    impl Client for FailsLater {
+        async fn echo(&self, _: Bytes) -> Result<Bytes> {
+            if self.0.swap(true, Ordering::Relaxed) {
+                bail!("it broke");
+            }
+            std::future::pending().await
+        }
+    }
+
+    #[test]
+    fn a_task_that_fails_waits_for_no_other() {
+        let timing = Timing { warm_up_ms: 1000, window_ms: 1000 };
+        let client = FailsLater(Arc::default());
+        let error = Tokio::block_on(run::<Tokio>(client, CASE, timing)).unwrap_err();
+        assert_eq!(error.to_string(), "it broke");
     }
 
     const CASE: Case = Case { in_flight: 3, body_bytes: 64 };

@@ -1,13 +1,19 @@
 //! The command line; see the README.
 
-use std::{env, fs, net::SocketAddr, path::PathBuf, thread, time::Duration};
+use std::{
+    env, fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Error, Result, bail, ensure};
 use callosum_bench::{
     load::{Case, Timing},
     peers::{Kind, Peer},
     report,
-    suite::{self, CASES, Measure, Plan},
+    suite::{self, CASES, Measure, Outcome, Plan},
     upload::{self, Length},
 };
 use clap::{Parser, Subcommand};
@@ -19,7 +25,7 @@ use serde::Serialize;
 struct Cli {
     #[command(subcommand)]
     role: Option<Role>,
-    /// Take less than two minutes
+    /// Take less than two minutes on an idle machine
     #[arg(long)]
     quick: bool,
     /// Also write the rows to FILE, as a JSON array
@@ -121,37 +127,61 @@ fn length_of(timing: Timing) -> Duration {
 }
 
 fn measure(cli: &Cli) -> Result<()> {
+    let begun = Instant::now();
     let peers = suite::select(&cli.peers)?;
+    let measures = suite::measures(&cli.measures, &peers)?;
     let plan = if cli.quick { Plan::QUICK } else { Plan::FULL };
-    let wanted = |measure| cli.measures.is_empty() || cli.measures.contains(&measure);
     let program = env::current_exe()?;
-    let mut rows = Vec::new();
-    if wanted(Measure::Calls) {
-        let calls = suite::run(&program, &peers, CASES, plan)?;
-        println!("{}", report::table(&calls));
-        report::ratios(&calls).iter().for_each(|line| println!("{line}"));
-        rows.extend(to_json(&calls)?);
+    let mut results = Results { json: cli.json.as_deref(), rows: Vec::new(), failures: Vec::new() };
+    // If it can't be written, better now than when all was measured.
+    results.write()?;
+    for measure in measures {
+        match measure {
+            Measure::Calls => {
+                let calls = results.take(suite::run(&program, &peers, CASES, plan))?;
+                println!("{}", report::table(&calls));
+                report::ratios(&calls).iter().for_each(|line| println!("{line}"));
+            }
+            Measure::Beside => {
+                let beside = results.take(suite::beside(&program, &peers, plan))?;
+                println!("{}", report::beside_table(&beside));
+            }
+            Measure::Upload => {
+                let uploads = results.take(suite::uploads(&program, &peers, plan))?;
+                println!("{}", report::upload_table(&uploads));
+                report::upload_marks(&uploads).iter().for_each(|line| println!("{line}"));
+            }
+        }
     }
-    if wanted(Measure::Beside) {
-        let beside = suite::beside(&program, &peers, plan)?;
-        println!("{}", report::beside_table(&beside));
-        rows.extend(to_json(&beside)?);
-    }
-    if wanted(Measure::Upload) {
-        let uploads = suite::uploads(&program, &peers, plan)?;
-        println!("{}", report::upload_table(&uploads));
-        report::upload_ratios(&uploads).iter().for_each(|line| println!("{line}"));
-        rows.extend(to_json(&uploads)?);
-    }
-    if let Some(file) = &cli.json {
-        let json = serde_json::to_string_pretty(&rows)?;
-        fs::write(file, json + "\n").with_context(|| format!("can't write {}", file.display()))?;
-    }
+    println!("took {:.0} s", begun.elapsed().as_secs_f64());
+    results.failures.iter().for_each(|failure| eprintln!("failed: {failure:#}"));
+    ensure!(results.failures.is_empty(), "{} of the peers' measurements failed", results.failures.len());
     Ok(())
 }
 
-fn to_json(rows: &[impl Serialize]) -> Result<Vec<serde_json::Value>> {
-    Ok(rows.iter().map(serde_json::to_value).collect::<Result<_, _>>()?)
+/// What was measured so far.
+struct Results<'a> {
+    json: Option<&'a Path>,
+    rows: Vec<serde_json::Value>,
+    failures: Vec<Error>,
+}
+
+impl Results<'_> {
+    /// Adds to the file what is there now: what comes later may fail, or be interrupted.
+    fn take<R: Serialize>(&mut self, outcome: Outcome<R>) -> Result<Vec<R>> {
+        for row in &outcome.rows {
+            self.rows.push(serde_json::to_value(row)?);
+        }
+        self.failures.extend(outcome.failures);
+        self.write()?;
+        Ok(outcome.rows)
+    }
+
+    fn write(&self) -> Result<()> {
+        let Some(file) = self.json else { return Ok(()) };
+        let json = serde_json::to_string_pretty(&self.rows)?;
+        fs::write(file, json + "\n").with_context(|| format!("can't write {}", file.display()))
+    }
 }
 
 /// A peer that leaves a call unanswered must not stop the whole run.

@@ -6,7 +6,10 @@ use std::{
     io::{BufRead as _, BufReader},
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdout, Command, ExitStatus, Stdio},
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -19,6 +22,12 @@ use crate::{
     python,
     upload::{Beside, Length, Upload},
 };
+
+/// How long a server may take until it listens: Python has much to load.
+const STARTS_WITHIN: Duration = Duration::from_secs(60);
+
+/// How long a server may take to end when it was asked to.
+const ENDS_WITHIN: Duration = Duration::from_secs(10);
 
 /// Makes the processes of a peer.
 #[derive(Clone, Debug)]
@@ -61,7 +70,7 @@ impl Launcher {
     /// Starts a server and waits until it listens.
     ///
     /// # Errors
-    /// The process can't be started, or ends before it listens.
+    /// The process can't be started, ends before it listens, or does not listen within a minute.
     pub fn serve(&self) -> Result<Server> {
         let mut command = self.command("serve");
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -70,8 +79,7 @@ impl Launcher {
             address: (Ipv4Addr::LOCALHOST, 0).into(),
         };
         let stdout = server.child.stdout.take().context("the server's stdout is a pipe")?;
-        let mut line = String::new();
-        BufReader::new(stdout).read_line(&mut line)?;
+        let line = first_line(stdout, STARTS_WITHIN)?;
         let port = line.trim().parse().with_context(|| format!("the server said {line:?}, not its port"))?;
         server.address.set_port(port);
         Ok(server)
@@ -131,6 +139,30 @@ impl Launcher {
     }
 }
 
+/// What a process says first; empty if it ends without a word.
+fn first_line(stdout: ChildStdout, limit: Duration) -> Result<String> {
+    let (say, said) = mpsc::channel();
+    // It ends with the process, which is killed if it says nothing in time.
+    thread::spawn(move || {
+        let mut line = String::new();
+        let read = BufReader::new(stdout).read_line(&mut line).map(|_| line);
+        // Fails if nobody waits any more.
+        let _ = say.send(read);
+    });
+    Ok(said.recv_timeout(limit).with_context(|| format!("the server said nothing within {limit:?}"))??)
+}
+
+/// Waits for a process to end, `None` if it does not in time.
+fn wait(child: &mut Child, limit: Duration) -> Result<Option<ExitStatus>> {
+    let begun = Instant::now();
+    loop {
+        match child.try_wait()? {
+            None if begun.elapsed() < limit => thread::sleep(Duration::from_millis(1)),
+            status => return Ok(status),
+        }
+    }
+}
+
 /// Most memory that a process had at any time, in KiB; `process` is its number, or "self".
 ///
 /// # Errors
@@ -165,10 +197,14 @@ impl Server {
     /// Closes its stdin, and so asks it to end, and waits until it has.
     ///
     /// # Errors
-    /// It ends with a failure.
-    pub fn end(mut self) -> Result<()> {
+    /// It ends with a failure, or not within ten seconds; then it is killed.
+    pub fn end(self) -> Result<()> {
+        self.end_within(ENDS_WITHIN)
+    }
+
+    fn end_within(mut self, limit: Duration) -> Result<()> {
         drop(self.child.stdin.take());
-        let status = self.child.wait()?;
+        let status = wait(&mut self.child, limit)?.context("the server did not end when asked to")?;
         ensure!(status.success(), "the server ended with {status}");
         Ok(())
     }
@@ -179,5 +215,31 @@ impl Drop for Server {
         // Both fail if it has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_says_nothing_is_not_waited_for() {
+        let mut silent = Command::new("sleep").arg("600").stdout(Stdio::piped()).spawn().unwrap();
+        let stdout = silent.stdout.take().unwrap();
+        assert!(first_line(stdout, Duration::from_millis(1)).is_err());
+        silent.kill().unwrap();
+        assert!(wait(&mut silent, ENDS_WITHIN).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_server_that_does_not_end_is_killed() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo 7; exec sleep 600"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        assert_eq!(first_line(child.stdout.take().unwrap(), STARTS_WITHIN).unwrap(), "7\n");
+        let process = child.id().to_string();
+        let server = Server { child, address: (Ipv4Addr::LOCALHOST, 0).into() };
+        assert!(server.end_within(Duration::ZERO).is_err());
+        assert!(peak_kib(&process).is_err(), "it is gone");
     }
 }

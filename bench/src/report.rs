@@ -2,7 +2,7 @@
 
 mod upload;
 
-pub use upload::{BesideRow, UploadRow, beside_table, upload_ratios, upload_table};
+pub use upload::{BesideRow, UploadRow, beside_table, upload_marks, upload_table};
 
 use anyhow::{Result, bail};
 use comfy_table::{CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
@@ -39,6 +39,10 @@ pub struct Row {
     pub p50_us: f64,
     /// 99 of 100 calls took at most as many microseconds.
     pub p99_us: f64,
+    /// All calls took at most as many microseconds.
+    pub max_us: f64,
+    /// Calls that counted, in all rounds.
+    pub calls: u64,
 }
 
 impl Row {
@@ -61,6 +65,8 @@ impl Row {
             calls_per_s_range: (slowest, fastest),
             p50_us,
             p99_us,
+            max_us: max_us(rounds),
+            calls: rounds.iter().map(Sample::calls).sum(),
         })
     }
 
@@ -72,11 +78,20 @@ impl Row {
 /// Half, and 99 of 100, of all calls took at most as many microseconds.
 fn quantiles_us<'a>(samples: impl IntoIterator<Item = &'a Sample>) -> Result<(f64, f64)> {
     let mut latencies = Histogram::<u64>::new_with_bounds(1, LONGEST_CALL_NS, 3)?;
+    let mut longest = 0;
     for (&nanos, &count) in samples.into_iter().flat_map(|sample| &sample.latency_ns) {
         latencies.record_n(nanos, count)?;
+        longest = longest.max(nanos);
     }
-    let quantile_us = |q| round(latencies.value_at_quantile(q) as f64 / 1e3);
+    // It rounds up to three digits, also past what there is.
+    let quantile_us = |q| round(latencies.value_at_quantile(q).min(longest) as f64 / 1e3);
     Ok((quantile_us(0.5), quantile_us(0.99)))
+}
+
+/// All calls took at most as many microseconds.
+fn max_us<'a>(samples: impl IntoIterator<Item = &'a Sample>) -> f64 {
+    let longest = samples.into_iter().filter_map(|sample| sample.latency_ns.keys().next_back()).max();
+    round(longest.copied().unwrap_or_default() as f64 / 1e3)
 }
 
 /// To tenths: no measurement here is finer.
@@ -101,6 +116,8 @@ pub fn table(rows: &[Row]) -> Table {
         "slowest … fastest",
         "p50 µs",
         "p99 µs",
+        "max µs",
+        "calls",
     ]);
     for row in rows {
         table.add_row([
@@ -112,9 +129,11 @@ pub fn table(rows: &[Row]) -> Table {
             format!("{:.0} … {:.0}", row.calls_per_s_range.0, row.calls_per_s_range.1),
             format!("{:.1}", row.p50_us),
             format!("{:.1}", row.p99_us),
+            format!("{:.1}", row.max_us),
+            row.calls.to_string(),
         ]);
     }
-    align(&mut table, [0, 1, 4, 5, 6, 7]);
+    align(&mut table, (0..=1).chain(4..=9));
     table
 }
 
@@ -134,22 +153,28 @@ fn align(table: &mut Table, columns: impl IntoIterator<Item = usize>) {
     }
 }
 
-/// How many times the calls/s of each other peer Callosum on tokio makes: a line per case in which it was measured, for
-/// the peers that encrypt and for those that don't.
+/// How many times the calls/s of each other peer Callosum makes: a line per case and runtime in which it was measured, for
+/// the peers that encrypt and for those that don't. With itself, as in another dialect, it is compared on the same runtime.
 pub fn ratios(rows: &[Row]) -> Vec<String> {
-    let of_callosum = |row: &&Row| matches!(row.peer.as_str(), "callosum" | "callosum-curve");
-    let subjects = rows.iter().filter(of_callosum).filter(|row| row.runtime == "tokio");
+    let subjects = rows.iter().filter(|row| matches!(row.peer.as_str(), "callosum" | "callosum-curve"));
     subjects
-        .map(|subject| {
-            let comparable = |row: &&Row| row.case() == subject.case() && row.encrypted == subject.encrypted;
-            let others = rows.iter().filter(comparable).filter(|row| *row != subject);
-            let ratios: Vec<_> = others
-                .map(|row| {
-                    format!("{:.2} × {} ({})", subject.calls_per_s / row.calls_per_s, row.peer, row.runtime)
-                })
-                .collect();
+        .filter_map(|subject| {
+            let comparable = |row: &&Row| {
+                let of_callosum = row.peer.starts_with("callosum");
+                row.case() == subject.case()
+                    && row.encrypted == subject.encrypted
+                    && *row != subject
+                    && (!of_callosum || row.runtime == subject.runtime)
+            };
+            let ratio = |row: &Row| {
+                format!("{:.2} × {} ({})", subject.calls_per_s / row.calls_per_s, row.peer, row.runtime)
+            };
+            let ratios: Vec<_> = rows.iter().filter(comparable).map(ratio).collect();
             let (body, in_flight) = (bytes(subject.body_bytes as u64), subject.in_flight);
-            format!("{body}, {in_flight} in flight: {} (tokio) makes {}", subject.peer, ratios.join(", "))
+            let Row { peer, runtime, .. } = subject;
+            let line =
+                format!("{body}, {in_flight} in flight: {peer} ({runtime}) makes {}", ratios.join(", "));
+            (!ratios.is_empty()).then_some(line)
         })
         .collect()
 }
@@ -170,13 +195,15 @@ mod tests {
         Row {
             peer: peer.to_owned(),
             runtime: runtime.to_owned(),
-            encrypted: peer.ends_with("-curve"),
+            encrypted: peer.contains("-curve"),
             in_flight: 32,
             body_bytes: 1 << 20,
             calls_per_s,
             calls_per_s_range: (calls_per_s, calls_per_s),
             p50_us: 1.0,
             p99_us: 2.0,
+            max_us: 3.0,
+            calls: 100,
         }
     }
 
@@ -191,6 +218,7 @@ mod tests {
         let row = Row::new(&peers::ALL[0], case, &rounds).unwrap();
         assert_eq!((row.calls_per_s, row.p50_us, row.p99_us), (10.0, 1.0, 9.0));
         assert_eq!(row.calls_per_s_range, (10.0, 30.0));
+        assert_eq!((row.max_us, row.calls), (9.0, 100));
         assert!(Row::new(&peers::ALL[0], case, &[]).is_err());
     }
 
@@ -203,20 +231,39 @@ mod tests {
     #[test]
     fn json_has_the_agreed_keys() {
         let json = serde_json::to_value([row("tarpc", "tokio", 10.0)]).unwrap();
-        let keys: Vec<_> = json[0].as_object().unwrap().keys().map(String::as_str).collect();
-        let mut agreed = ["peer", "runtime", "in_flight", "body_bytes", "calls_per_s", "p50_us", "p99_us"];
+        let mut keys: Vec<_> = json[0].as_object().unwrap().keys().map(String::as_str).collect();
+        keys.sort_unstable();
+        let mut agreed = [
+            "peer",
+            "runtime",
+            "in_flight",
+            "body_bytes",
+            "calls_per_s",
+            "p50_us",
+            "p99_us",
+            "max_us",
+            "calls",
+        ];
         agreed.sort_unstable();
         assert_eq!(keys, agreed);
     }
 
     #[test]
-    fn compares_with_callosum_once_it_is_there() {
-        let others = [row("tarpc", "tokio", 10.0), row("callosum", "async-std", 20.0)];
+    fn compares_callosum_with_others_on_any_runtime_and_with_itself_on_its_own() {
+        let others = [row("tarpc", "tokio", 10.0), row("callosum-dialect-1", "async-std", 5.0)];
         assert!(ratios(&others).is_empty());
-        let all = [&others[..], &[row("callosum", "tokio", 40.0)]].concat();
-        let line =
-            "1 MiB, 32 in flight: callosum (tokio) makes 4.00 × tarpc (tokio), 2.00 × callosum (async-std)";
-        assert_eq!(ratios(&all), [line]);
+        assert!(ratios(&[row("callosum", "tokio", 40.0), row("callosum", "async-std", 20.0)]).is_empty());
+        let subjects = [
+            row("callosum", "tokio", 40.0),
+            row("callosum", "async-std", 20.0),
+            row("callosum-dialect-1", "tokio", 10.0),
+        ];
+        let lines = [
+            "1 MiB, 32 in flight: callosum (tokio) makes 4.00 × tarpc (tokio), 4.00 × callosum-dialect-1 (tokio)",
+            "1 MiB, 32 in flight: callosum (async-std) makes 2.00 × tarpc (tokio), 4.00 × callosum-dialect-1 \
+             (async-std)",
+        ];
+        assert_eq!(ratios(&[&others[..], &subjects].concat()), lines);
     }
 
     #[test]
@@ -226,10 +273,12 @@ mod tests {
             row("callosum", "tokio", 40.0),
             row("libzmq-curve", "C", 10.0),
             row("callosum-curve", "tokio", 20.0),
+            row("callosum-curve-dialect-1", "tokio", 5.0),
         ];
         let lines = [
             "1 MiB, 32 in flight: callosum (tokio) makes 4.00 × tarpc (tokio)",
-            "1 MiB, 32 in flight: callosum-curve (tokio) makes 2.00 × libzmq-curve (C)",
+            "1 MiB, 32 in flight: callosum-curve (tokio) makes 2.00 × libzmq-curve (C), 4.00 × \
+             callosum-curve-dialect-1 (tokio)",
         ];
         assert_eq!(ratios(&rows), lines);
     }

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Error, Result, bail, ensure};
 use clap::ValueEnum;
 
 use crate::{
-    load::{Case, Sample, Timing},
+    load::{Case, Timing},
     peers::{self, Peer},
     process::{Launcher, Server},
     report::{BesideRow, Row, UploadRow},
@@ -34,6 +34,33 @@ pub enum Measure {
     Upload,
 }
 
+impl Measure {
+    /// Whether it can be measured of a peer.
+    pub fn fits(self, peer: &Peer) -> bool {
+        match self {
+            Self::Calls => peer.makes_calls(),
+            Self::Beside => peer.makes_both(),
+            Self::Upload => peer.makes_uploads(),
+        }
+    }
+}
+
+/// What is to be measured: `named`, or all if there is none.
+///
+/// # Errors
+/// One that is named can be measured of none of `peers`.
+pub fn measures(named: &[Measure], peers: &[Peer]) -> Result<Vec<Measure>> {
+    let fits = |measure: &Measure| peers.iter().any(|peer| measure.fits(peer));
+    for measure in named {
+        ensure!(fits(measure), "none of these peers can be measured so: {measure:?}");
+    }
+    let all = [Measure::Calls, Measure::Beside, Measure::Upload];
+    Ok(all
+        .into_iter()
+        .filter(|measure| if named.is_empty() { fits(measure) } else { named.contains(measure) })
+        .collect())
+}
+
 /// How much is measured.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
@@ -43,8 +70,8 @@ pub struct Plan {
     pub timing: Timing,
     /// The upload beside which calls are made.
     pub beside: Length,
-    /// The uploads by themselves: each in all rounds but the last, which is so long that memory could grow, in one.
-    pub uploads: [Length; 2],
+    /// The uploads by themselves, and in how many rounds: ordinary ones, and one that is so long that memory could grow.
+    pub uploads: [(Length, usize); 2],
 }
 
 const fn mib(mib: u64) -> Length {
@@ -52,19 +79,19 @@ const fn mib(mib: u64) -> Length {
 }
 
 impl Plan {
-    /// Under two minutes, with all peers.
+    /// For a look.
     pub const QUICK: Self = Self {
         rounds: 3,
-        timing: Timing { warm_up_ms: 150, window_ms: 400 },
+        timing: Timing { warm_up_ms: 100, window_ms: 400 },
         beside: mib(256),
-        uploads: [mib(256), mib(1024)],
+        uploads: [(mib(256), 2), (mib(512), 1)],
     };
     /// For figures that are to be quoted.
     pub const FULL: Self = Self {
         rounds: 7,
         timing: Timing { warm_up_ms: 500, window_ms: 2000 },
         beside: mib(1024),
-        uploads: [mib(1024), mib(4096)],
+        uploads: [(mib(1024), 7), (mib(4096), 3)],
     };
 }
 
@@ -82,111 +109,125 @@ pub fn select(names: &[String]) -> Result<Vec<Peer>> {
     Ok(peers::ALL.iter().filter(selected).copied().collect())
 }
 
-struct Turn {
+/// What a measurement of several peers gave.
+#[derive(Debug)]
+pub struct Outcome<R> {
+    /// A row for each peer and case.
+    pub rows: Vec<R>,
+    /// Why some are missing: a peer that fails is left out from then on, and the others go on.
+    pub failures: Vec<Error>,
+}
+
+/// Those of `peers` for which `each` succeeds go on.
+fn keep<T>(peers: &mut Vec<T>, failures: &mut Vec<Error>, mut each: impl FnMut(&mut T) -> Result<()>) {
+    peers.retain_mut(|peer| each(peer).map_err(|error| failures.push(error)).is_ok());
+}
+
+/// A peer with a server that stays, and what it has shown in the rounds so far.
+struct Turn<S> {
     peer: Peer,
     launcher: Launcher,
     server: Server,
+    taken: Vec<S>,
 }
 
-impl Turn {
-    fn take(&self, case: Case, timing: Timing) -> Result<Sample> {
-        let Case { in_flight, body_bytes } = case;
-        let context = || format!("{} with {in_flight} calls of {body_bytes} bytes in flight", self.peer.id());
-        self.launcher.load(&self.server, case, timing).with_context(context)
-    }
-}
-
-fn start(peer: &Peer, program: &Path) -> Result<Turn> {
-    let begin = || -> Result<Turn> {
+fn start(peer: &Peer, program: &Path) -> Result<(Launcher, Server)> {
+    let begin = || -> Result<_> {
         let launcher = Launcher::new(peer, program)?;
         let server = launcher.serve()?;
-        Ok(Turn { peer: *peer, launcher, server })
+        Ok((launcher, server))
     };
     begin().with_context(|| format!("starting {}", peer.id()))
 }
 
-fn start_all(program: &Path, peers: &[Peer], fit: impl Fn(&Peer) -> bool) -> Result<Vec<Turn>> {
-    peers.iter().filter(|peer| fit(peer)).map(|peer| start(peer, program)).collect()
+fn start_all<S>(program: &Path, peers: &[Peer], measure: Measure, failures: &mut Vec<Error>) -> Vec<Turn<S>> {
+    let mut turns = Vec::new();
+    for &peer in peers.iter().filter(|peer| measure.fits(peer)) {
+        match start(&peer, program) {
+            Ok((launcher, server)) => turns.push(Turn { peer, launcher, server, taken: Vec::new() }),
+            Err(error) => failures.push(error),
+        }
+    }
+    turns
 }
 
-fn end_all(turns: Vec<Turn>) -> Result<()> {
-    turns
-        .into_iter()
-        .try_for_each(|turn| turn.server.end().with_context(|| format!("ending {}", turn.peer.id())))
+fn end_all<S>(turns: Vec<Turn<S>>, failures: &mut Vec<Error>) {
+    for turn in turns {
+        let ended = turn.server.end().with_context(|| format!("ending {}", turn.peer.id()));
+        failures.extend(ended.err());
+    }
 }
 
 /// Measures those of `peers` that make calls in `cases`, with the processes that `program` (the built `callosum-bench`)
 /// makes.
 ///
-/// The peers take turns in each round, so that a machine that is slow for a while is slow for all of them.
-///
-/// # Errors
-/// A process that can't be started or fails, a call that fails, a body that comes back changed.
-pub fn run(program: &Path, peers: &[Peer], cases: &[Case], plan: Plan) -> Result<Vec<Row>> {
-    ensure!(plan.rounds > 0, "nothing to measure without a round");
-    let turns = start_all(program, peers, Peer::makes_calls)?;
-    let mut rows = Vec::new();
+/// The peers take turns in each round, so that a machine that is slow for a while is slow for all of them. One fails if a
+/// process can't be started or fails, a call fails, or a body comes back changed.
+pub fn run(program: &Path, peers: &[Peer], cases: &[Case], plan: Plan) -> Outcome<Row> {
+    let (mut rows, mut failures) = (Vec::new(), Vec::new());
+    let mut turns = start_all(program, peers, Measure::Calls, &mut failures);
     for &case in cases {
-        let mut samples: Vec<Vec<Sample>> = turns.iter().map(|_| Vec::new()).collect();
+        let Case { in_flight, body_bytes } = case;
         for _ in 0..plan.rounds {
-            for (turn, samples) in turns.iter().zip(&mut samples) {
-                samples.push(turn.take(case, plan.timing)?);
-            }
+            keep(&mut turns, &mut failures, |Turn { peer, launcher, server, taken }| {
+                let context =
+                    || format!("{} with {in_flight} calls of {body_bytes} bytes in flight", peer.id());
+                taken.push(launcher.load(server, case, plan.timing).with_context(context)?);
+                Ok(())
+            });
         }
-        for (turn, samples) in turns.iter().zip(&samples) {
-            rows.push(Row::new(&turn.peer, case, samples)?);
-        }
+        keep(&mut turns, &mut failures, |turn| {
+            rows.push(Row::new(&turn.peer, case, &turn.taken)?);
+            turn.taken.clear();
+            Ok(())
+        });
     }
-    end_all(turns)?;
-    Ok(rows)
+    end_all(turns, &mut failures);
+    Outcome { rows, failures }
 }
 
-/// Measures small calls of those of `peers` that can make them beside an upload on the same connection.
-///
-/// # Errors
-/// As [`run`].
-pub fn beside(program: &Path, peers: &[Peer], plan: Plan) -> Result<Vec<BesideRow>> {
-    ensure!(plan.rounds > 0, "nothing to measure without a round");
-    let turns = start_all(program, peers, Peer::makes_both)?;
-    let mut rounds: Vec<Vec<_>> = turns.iter().map(|_| Vec::new()).collect();
+/// Measures small calls of those of `peers` that can make them beside an upload on the same connection, as [`run`] does.
+pub fn beside(program: &Path, peers: &[Peer], plan: Plan) -> Outcome<BesideRow> {
+    let (mut rows, mut failures) = (Vec::new(), Vec::new());
+    let mut turns = start_all(program, peers, Measure::Beside, &mut failures);
     for _ in 0..plan.rounds {
-        for (turn, rounds) in turns.iter().zip(&mut rounds) {
-            let context = || format!("{} beside an upload", turn.peer.id());
-            let both = turn.launcher.beside(&turn.server, BESIDE_BYTES, plan.beside, plan.timing);
-            rounds.push(both.with_context(context)?);
-        }
+        keep(&mut turns, &mut failures, |Turn { peer, launcher, server, taken }| {
+            let both = launcher.beside(server, BESIDE_BYTES, plan.beside, plan.timing);
+            taken.push(both.with_context(|| format!("{} beside an upload", peer.id()))?);
+            Ok(())
+        });
     }
-    let rows = turns.iter().zip(&rounds);
-    let rows =
-        rows.map(|(turn, rounds)| BesideRow::new(&turn.peer, BESIDE_BYTES, plan.beside, rounds)).collect();
-    end_all(turns)?;
-    rows
+    keep(&mut turns, &mut failures, |turn| {
+        rows.push(BesideRow::new(&turn.peer, BESIDE_BYTES, plan.beside, &turn.taken)?);
+        Ok(())
+    });
+    end_all(turns, &mut failures);
+    Outcome { rows, failures }
 }
 
-/// Measures uploads of those of `peers` that make them. Each has a server of its own, whose memory tells of it alone.
-///
-/// # Errors
-/// As [`run`].
-pub fn uploads(program: &Path, peers: &[Peer], plan: Plan) -> Result<Vec<UploadRow>> {
-    ensure!(plan.rounds > 0, "nothing to measure without a round");
-    let peers: Vec<_> = peers.iter().filter(|peer| peer.makes_uploads()).collect();
-    let mut rows = Vec::new();
-    for (length, rounds) in plan.uploads.into_iter().zip([plan.rounds, 1]) {
-        let mut taken: Vec<Vec<_>> = peers.iter().map(|_| Vec::new()).collect();
+/// Measures uploads of those of `peers` that make them, as [`run`] does. Each has a server of its own, whose memory tells
+/// of it alone.
+pub fn uploads(program: &Path, peers: &[Peer], plan: Plan) -> Outcome<UploadRow> {
+    let (mut rows, mut failures) = (Vec::new(), Vec::new());
+    let peers = peers.iter().filter(|peer| Measure::Upload.fits(peer));
+    let mut turns: Vec<(&Peer, Vec<_>)> = peers.map(|peer| (peer, Vec::new())).collect();
+    for (length, rounds) in plan.uploads {
         for _ in 0..rounds {
-            for (peer, taken) in peers.iter().zip(&mut taken) {
-                let Turn { launcher, server, .. } = start(peer, program)?;
+            keep(&mut turns, &mut failures, |(peer, taken)| {
+                let (launcher, server) = start(peer, program)?;
                 let context = || format!("{} with an upload of {} bytes", peer.id(), length.upload_bytes);
                 let upload = launcher.upload(&server, length).with_context(context)?;
                 taken.push((upload, server.peak_kib()?));
-                server.end().with_context(context)?;
-            }
+                server.end().with_context(context)
+            });
         }
-        for (peer, taken) in peers.iter().zip(&taken) {
+        keep(&mut turns, &mut failures, |(peer, taken)| {
             rows.push(UploadRow::new(peer, length, taken)?);
-        }
+            taken.clear();
+            Ok(())
+        });
     }
-    Ok(rows)
+    Outcome { rows, failures }
 }
 
 #[cfg(test)]
@@ -200,5 +241,18 @@ mod tests {
         assert_eq!(both.iter().map(|peer| peer.name).collect::<Vec<_>>(), ["raw-tcp", "tonic"]);
         let error = select(&["smoke-signals".to_owned()]).unwrap_err().to_string();
         assert!(error.contains("smoke-signals") && error.contains("tarpc"), "{error}");
+    }
+
+    #[test]
+    fn what_none_of_the_peers_can_show_is_an_error_if_it_was_named() {
+        let floor = select(&["raw-tcp".to_owned()]).unwrap();
+        assert_eq!(measures(&[], &floor).unwrap(), [Measure::Calls]);
+        assert_eq!(measures(&[Measure::Calls], &floor).unwrap(), [Measure::Calls]);
+        for named in [&[Measure::Beside][..], &[Measure::Calls, Measure::Upload]] {
+            assert!(measures(named, &floor).is_err(), "{named:?}");
+        }
+        let all = [Measure::Calls, Measure::Beside, Measure::Upload];
+        assert_eq!(measures(&[], peers::ALL).unwrap(), all);
+        assert_eq!(measures(&[Measure::Upload, Measure::Calls], peers::ALL).unwrap(), [all[0], all[2]]);
     }
 }

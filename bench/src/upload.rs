@@ -3,10 +3,7 @@
 use std::{
     future::Future,
     io,
-    sync::{
-        Arc, LazyLock,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::LazyLock,
     time::{Duration, Instant},
 };
 
@@ -18,11 +15,14 @@ use serde::{Deserialize, Serialize};
 use crate::{
     executor::Executor,
     load::{self, Sample, Timing},
-    process,
+    pace, process,
 };
 
-/// Bytes that are written at once, by every peer.
+/// Bytes of a piece, as every RPC stack is given them.
 pub const PIECE: usize = 64 << 10;
+
+/// Bytes of the largest piece that there is.
+pub const LARGEST_PIECE: usize = 256 << 10;
 
 /// Bytes of the upload that comes before those that count.
 const WARM_UP: u64 = 64 << 20;
@@ -49,7 +49,7 @@ pub struct Length {
 }
 
 /// What one upload showed.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Upload {
     /// From before the first byte was written until the server had said that it had all of them.
     pub seconds: f64,
@@ -62,7 +62,7 @@ pub struct Upload {
 pub struct Beside {
     /// Nothing else was under way.
     pub alone: Sample,
-    /// Calls that began and ended while the upload was under way.
+    /// Calls that were due while the upload was under way.
     pub beside: Sample,
     /// What the upload took.
     pub upload_seconds: f64,
@@ -70,14 +70,19 @@ pub struct Beside {
 
 static CONTENT: LazyLock<Bytes> = LazyLock::new(|| {
     let period = load::body(0, PERIOD);
-    [&period[..], &period[..PIECE]].concat().into()
+    [&period[..], &period[..LARGEST_PIECE]].concat().into()
 });
 
 /// The content of an upload, in pieces of at most [`PIECE`]; nothing is copied.
 pub fn pieces(bytes: u64) -> impl Iterator<Item = Bytes> + Send {
-    (0..bytes).step_by(PIECE).map(move |at| {
+    pieces_of(bytes, PIECE)
+}
+
+/// The same in pieces of at most `n` bytes, no more than [`LARGEST_PIECE`].
+pub fn pieces_of(bytes: u64, n: usize) -> impl Iterator<Item = Bytes> + Send {
+    (0..bytes).step_by(n).map(move |at| {
         let start = (at % PERIOD as u64) as usize;
-        let len = PIECE.min(usize::try_from(bytes - at).unwrap_or(PIECE));
+        let len = n.min(usize::try_from(bytes - at).unwrap_or(n));
         CONTENT.slice(start..start + len)
     })
 }
@@ -112,7 +117,7 @@ impl Checker {
 
     fn matches(&self, offset: u64, bytes: &[u8]) -> bool {
         let mut at = self.received + offset;
-        bytes.chunks(PIECE).all(|bytes| {
+        bytes.chunks(LARGEST_PIECE).all(|bytes| {
             let start = (at % PERIOD as u64) as usize;
             at += bytes.len() as u64;
             CONTENT[start..start + bytes.len()] == *bytes
@@ -151,7 +156,7 @@ pub async fn run(client: impl Client, Length { upload_bytes }: Length) -> Result
     Ok(Upload { seconds, client_peak_kib: process::peak_kib("self")? })
 }
 
-/// Makes one call of `body_bytes` after the other, first alone and then beside an upload.
+/// Makes calls of `body_bytes` on [schedule](pace), first alone and then beside an upload.
 ///
 /// # Errors
 /// A call or an upload that fails, or does not arrive as it was sent; no call while the upload is under way.
@@ -162,36 +167,14 @@ pub async fn run_beside<E: Executor>(
     timing: Timing,
 ) -> Result<Beside> {
     timed(&client, WARM_UP.min(length.upload_bytes)).await?;
-    let case = load::Case { in_flight: 1, body_bytes };
-    let alone = load::run::<E>(client.clone(), case, timing).await?;
-    let over = Arc::new(AtomicBool::new(false));
-    let calls = E::spawn(calls_until(client.clone(), body_bytes, over.clone()));
-    let uploading = client.clone();
-    let upload = E::spawn(async move {
-        let seconds = timed(&uploading, length.upload_bytes).await;
-        over.store(true, Ordering::Relaxed);
-        seconds
-    });
-    let (upload_seconds, beside) = (upload.await?, calls.await?);
-    ensure!(beside.calls() > 0, "no call ended beside the upload");
-    Ok(Beside { alone, beside, upload_seconds })
-}
-
-async fn calls_until(client: impl load::Client, body_bytes: usize, over: Arc<AtomicBool>) -> Result<Sample> {
     let body = load::body(0, body_bytes);
-    let first = Instant::now();
-    let mut sample = Sample::default();
-    loop {
-        let begun = Instant::now();
-        let echoed = client.echo(body.clone()).await?;
-        let took = begun.elapsed();
-        ensure!(echoed == body, "a body came back changed");
-        if over.load(Ordering::Relaxed) {
-            sample.seconds = first.elapsed().as_secs_f64();
-            return Ok(sample);
-        }
-        *sample.latency_ns.entry(took.as_nanos() as u64).or_default() += 1;
-    }
+    pace::calls_for(&client, &body, Duration::from_millis(timing.warm_up_ms)).await?;
+    let alone = pace::calls_for(&client, &body, Duration::from_millis(timing.window_ms)).await?;
+    let uploading = client.clone();
+    let upload = async move { timed(&uploading, length.upload_bytes).await };
+    let (beside, upload_seconds) = pace::calls_during::<E, _>(&client, &body, upload).await?;
+    ensure!(alone.calls() > 0 && beside.calls() > 0, "no call was due, alone or beside the upload");
+    Ok(Beside { alone, beside, upload_seconds })
 }
 
 /// How long an upload may take before its process gives up.

@@ -6,10 +6,12 @@ use anyhow::Result;
 use callosum_bench::{
     executor::{AsyncStd, Executor, Tokio},
     load::{Case, Client, Timing, body},
-    peers::{Callosum, CallosumCurve, DialectOne, Kind, Peer, RawCopy, RawTcp, Stack, Tarpc, Tonic},
+    peers::{
+        Callosum, CallosumCurve, DialectOne, Kind, Peer, RawCopy, RawTcp, Stack, Tarpc, Tonic, TonicWindows,
+    },
     process::Launcher,
-    suite::{self, Plan},
-    upload::{self, Length},
+    suite::{self, Outcome, Plan},
+    upload::{self, LARGEST_PIECE, Length},
 };
 use tokio::sync::oneshot;
 
@@ -71,7 +73,8 @@ fn tarpc_echoes() -> Result<()> {
 
 #[test]
 fn tonic_echoes() -> Result<()> {
-    echoes::<Tonic>()
+    echoes::<Tonic>()?;
+    echoes::<TonicWindows>()
 }
 
 #[test]
@@ -117,12 +120,15 @@ fn callosum_echoes_under_curve_in_dialect_1_on_async_std() -> Result<()> {
 #[test]
 fn raw_tcp_takes_uploads() -> Result<()> {
     takes_uploads::<RawCopy<Tokio>>()?;
-    takes_uploads::<RawCopy<AsyncStd>>()
+    takes_uploads::<RawCopy<AsyncStd>>()?;
+    takes_uploads::<RawCopy<Tokio, LARGEST_PIECE>>()?;
+    takes_uploads::<RawCopy<AsyncStd, LARGEST_PIECE>>()
 }
 
 #[test]
 fn tonic_takes_uploads() -> Result<()> {
-    takes_uploads::<Tonic>()
+    takes_uploads::<Tonic>()?;
+    takes_uploads::<TonicWindows>()
 }
 
 #[test]
@@ -137,26 +143,36 @@ fn callosum_takes_uploads_under_curve() -> Result<()> {
     takes_uploads::<CallosumCurve<AsyncStd>>()
 }
 
-/// Takes a package index the first time, for pyzmq, whose libzmq it is. The program in C checks what comes back.
+/// Takes a package index the first time, for Python Callosum and pyzmq, whose libzmq the program in C uses. Both check
+/// what comes back.
 #[test]
-fn libzmq_echoes_under_curve() -> Result<()> {
-    let peer = Peer::find("libzmq-curve/C").expect("it is in the list");
-    let launcher = Launcher::new(&peer, Path::new(PROGRAM))?;
-    let server = launcher.serve()?;
-    for body_bytes in [0, 1, 64, 4095, 70_000, 1 << 20] {
-        for warm_up_ms in [0, 300] {
-            let timing = Timing { warm_up_ms, window_ms: 1000 };
-            let sample = launcher.load(&server, Case { in_flight: 48, body_bytes }, timing)?;
-            assert!(sample.calls() > 0 && sample.calls_per_s() == sample.calls() as f64);
+fn python_callosum_and_libzmq_under_curve_echo() -> Result<()> {
+    let echoes = |id, in_flight, window_ms, lengths: &[usize]| {
+        let peer = Peer::find(id).expect("it is in the list");
+        let launcher = Launcher::new(&peer, Path::new(PROGRAM))?;
+        let server = launcher.serve()?;
+        for &body_bytes in lengths {
+            for warm_up_ms in [0, 300] {
+                let timing = Timing { warm_up_ms, window_ms };
+                let sample = launcher.load(&server, Case { in_flight, body_bytes }, timing)?;
+                assert!(sample.calls() > 0 && sample.seconds == window_ms as f64 / 1e3);
+            }
         }
-    }
-    server.end()
+        server.end()
+    };
+    echoes("python-callosum/asyncio", 1, 4000, &[64])?;
+    echoes("libzmq-curve/C", 48, 2000, &[0, 1, 64, 4095, 70_000, 1 << 20])
 }
 
 fn short_plan() -> Plan {
     let timing = Timing { warm_up_ms: 10, window_ms: 1000 };
     let mib = |mib: u64| Length { upload_bytes: mib << 20 };
-    Plan { rounds: 1, timing, beside: mib(48), uploads: [mib(20), mib(24)] }
+    Plan { rounds: 1, timing, beside: mib(8), uploads: [(mib(20), 2), (mib(24), 1)] }
+}
+
+fn all<R>(Outcome { rows, failures }: Outcome<R>) -> Vec<R> {
+    assert!(failures.is_empty(), "{failures:?}");
+    rows
 }
 
 fn callers(peers: &[Peer]) -> impl Iterator<Item = &Peer> {
@@ -166,11 +182,11 @@ fn callers(peers: &[Peer]) -> impl Iterator<Item = &Peer> {
 #[test]
 fn a_run_has_a_row_for_each_peer_and_case() -> Result<()> {
     let mut peers = suite::select(&[])?;
-    // It needs a package index, which a test must not.
+    // Those in Python and C have a test of their own: one at a time can make what they need.
     peers.retain(|peer| matches!(peer.kind, Kind::Rust { .. }));
     let cases = [Case { in_flight: 1, body_bytes: 64 }, Case { in_flight: 5, body_bytes: 1000 }];
     let plan = short_plan();
-    let rows = suite::run(Path::new(PROGRAM), &peers, &cases, plan)?;
+    let rows = all(suite::run(Path::new(PROGRAM), &peers, &cases, plan));
     let found: Vec<_> = rows.iter().map(|row| (row.peer.as_str(), row.in_flight)).collect();
     let expected: Vec<_> =
         cases.iter().flat_map(|case| callers(&peers).map(|peer| (peer.name, case.in_flight))).collect();
@@ -181,10 +197,11 @@ fn a_run_has_a_row_for_each_peer_and_case() -> Result<()> {
 
 #[test]
 fn calls_beside_an_upload_have_a_row_for_each_peer_that_makes_both() -> Result<()> {
-    let rows = suite::beside(Path::new(PROGRAM), &suite::select(&[])?, short_plan())?;
+    let rows = all(suite::beside(Path::new(PROGRAM), &suite::select(&[])?, short_plan()));
     let found: Vec<_> = rows.iter().map(|row| (row.peer.as_str(), row.runtime.as_str())).collect();
     let expected = [
         ("tonic-beside-upload", "tokio"),
+        ("tonic-256k-beside-upload", "tokio"),
         ("callosum-beside-upload", "tokio"),
         ("callosum-beside-upload", "async-std"),
         ("callosum-curve-beside-upload", "tokio"),
@@ -199,7 +216,7 @@ fn calls_beside_an_upload_have_a_row_for_each_peer_that_makes_both() -> Result<(
 #[test]
 fn uploads_have_a_row_for_each_peer_and_length() -> Result<()> {
     let peers = suite::select(&["raw-tcp-copy".to_owned(), "tonic".to_owned(), "callosum".to_owned()])?;
-    let rows = suite::uploads(Path::new(PROGRAM), &peers, short_plan())?;
+    let rows = all(suite::uploads(Path::new(PROGRAM), &peers, short_plan()));
     let found: Vec<_> = rows.iter().map(|row| (row.peer.as_str(), row.body_bytes >> 20)).collect();
     let peers = ["raw-tcp-copy", "raw-tcp-copy", "tonic", "callosum", "callosum"]
         .map(|name| format!("{name}-upload"));
@@ -209,6 +226,23 @@ fn uploads_have_a_row_for_each_peer_and_length() -> Result<()> {
     assert!(rows.iter().all(|row| row.mib_per_s > 0.0));
     // A process takes a page at least, and more than that it would if it held what it sends.
     assert!(rows.iter().all(|row| row.client_peak_kib > 4 && row.server_peak_kib > 4));
+    Ok(())
+}
+
+#[test]
+fn when_one_peer_fails_the_others_go_on() -> Result<()> {
+    let good = Peer::find("callosum/tokio").expect("it is in the list");
+    // The program knows no peer of this name, and so its server ends at once.
+    let bad = Peer { name: "smoke-signals", ..good };
+    let (program, peers) = (Path::new(PROGRAM), [bad, good]);
+    let case = Case { in_flight: 1, body_bytes: 64 };
+    let calls = suite::run(program, &peers, &[case], short_plan());
+    assert_eq!((calls.rows.len(), calls.failures.len()), (1, 1), "{:?}", calls.failures);
+    let beside = suite::beside(program, &peers, short_plan());
+    assert_eq!((beside.rows.len(), beside.failures.len()), (1, 1), "{:?}", beside.failures);
+    let uploads = suite::uploads(program, &peers, short_plan());
+    assert_eq!((uploads.rows.len(), uploads.failures.len()), (2, 1), "{:?}", uploads.failures);
+    assert!(format!("{:#}", uploads.failures[0]).contains("smoke-signals"));
     Ok(())
 }
 

@@ -84,7 +84,8 @@ pub(crate) struct Keygen {
 ///
 /// With --root whoever may call may also read, replace and add files in DIR, and nothing outside of it: names are
 /// relative paths in UTF-8 without `.` and `..`, no symbolic link is followed, and only regular files are served.
-/// What has come of a file that is being put is beside it, as .callosum-….part, which is not served.
+/// What has come of a file that is being put is beside it, as .callosum-….part, which is not served. Those that a server has
+/// left with which nobody can go on, .callosum-passing-….part, are removed when one starts.
 #[derive(Args, Debug)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Serve {
@@ -154,8 +155,9 @@ pub(crate) struct Call {
 /// Put a file on a server that runs with --root
 ///
 /// The file appears there as a whole, in place of an older one of that name, once its checksum (BLAKE3) was verified; the
-/// checksum and the name are printed. After an interruption, the same command goes on where it was, if the file still
-/// begins as it did. What comes from stdin or a pipe begins anew.
+/// checksum and the name are printed. It keeps the permissions of the older one. After an interruption, the same command goes
+/// on where it was, if the file still begins as it did: by the same user, from the same path of a host of the same name, to
+/// the same NAME. What comes from stdin, a pipe or a file whose size the system does not say, as in /proc, begins anew.
 #[derive(Args, Debug)]
 #[command(after_help = EXIT_CODES)]
 pub(crate) struct Put {
@@ -176,10 +178,10 @@ pub(crate) struct Put {
 
 /// Get a file from a server that runs with --root
 ///
-/// The file appears as a whole, in place of an older one, once its checksum (BLAKE3) was verified; the checksum and FILE
-/// are printed. After an interruption, the same command goes on where it was, if the server's file still begins as it
-/// did; meanwhile what has come is beside FILE, as .callosum-….part. What goes to stdout has gone before it was verified:
-/// it is good only if the exit code is 0.
+/// The file appears as a whole, in place of an older one, whose permissions it keeps, once its checksum (BLAKE3) was
+/// verified; the checksum and FILE are printed. After an interruption, the same command goes on where it was, if the
+/// server's file still begins as it did; meanwhile what has come is beside FILE, as .callosum-….part. What goes to stdout
+/// has gone before it was verified: it is good only if the exit code is 0.
 #[derive(Args, Debug)]
 #[command(after_help = EXIT_CODES)]
 pub(crate) struct Get {
@@ -200,7 +202,8 @@ pub(crate) struct Get {
 
 /// List the files of a server that runs with --root
 ///
-/// One a line, in no order: size in bytes, time of the last change, name.
+/// One a line, in no order: size in bytes, time of the last change, name. Directories that the server may not read are left
+/// out, and so is what is gone by the time that it is looked at; anything else that can't be told is an error.
 #[derive(Args, Debug)]
 #[command(after_help = EXIT_CODES)]
 pub(crate) struct List {

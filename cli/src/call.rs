@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use crate::args::Call;
-use crate::exit::{Failure, say};
+use crate::exit::{Failure, tell};
 use crate::link::with_peer;
 use crate::value::{Argument, ToLine, to_line};
 
@@ -27,7 +27,7 @@ async fn call(args: Call, argument: Argument) -> Result<(), Failure> {
         let left = args.timeout.map(|timeout| timeout.saturating_sub(start.elapsed()));
         match (args.stream, codec) {
             (false, _) => {
-                say(&to_line(codec, &invoke(peer, &args, &body, left).await?).map_err(Failure::Call)?)?
+                tell(to_line(codec, &invoke(peer, &args, &body, left).await?).map_err(Failure::Call)?).await?
             }
             (true, Codec::Json) => stream::<Box<RawValue>>(peer, &args, body, left).await?,
             (true, _) => stream::<rmpv::Value>(peer, &args, body, left).await?,
@@ -64,7 +64,7 @@ async fn stream<T: DeserializeOwned + ToLine>(
     }
     let mut items = call.send_raw(body)?.await?.body.codec(args.codec.codec()).items::<T>();
     while let Some(item) = items.next().await {
-        say(&item?.to_line())?;
+        tell(item?.to_line()).await?;
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use blocking::unblock;
 use callosum_runtime::auth::{AllowListError, KeyFileError};
 use callosum_runtime::{
     BindError, BodyError, CallError, DisconnectCause, Endpoint, ErrorInfo, NotSent, ParseEndpointError,
@@ -102,7 +103,9 @@ impl Failure {
     /// Says it on stderr, with the remote traceback if there is one.
     pub(crate) fn report(&self) {
         // Whoever read our output has seen enough.
-        if matches!(self, Self::Io(error) if error.kind() == io::ErrorKind::BrokenPipe) {
+        if let Self::Io(error) | Self::File(FileError::Io { error, .. }) = self
+            && error.kind() == io::ErrorKind::BrokenPipe
+        {
             return;
         }
         let mut text = format!("callosum: {self}\n");
@@ -176,11 +179,26 @@ pub(crate) fn note(text: &str) {
     let _ = anstream::stderr().write_all(text.as_bytes());
 }
 
-/// Writes a line to stdout, at once.
+/// Writes a line to stdout, at once, as it is.
+///
+/// It waits for who reads that. A command that has a link does so with [`tell`].
 pub(crate) fn say(line: &str) -> io::Result<()> {
-    let mut stdout = anstream::stdout().lock();
-    writeln!(stdout, "{line}")?;
-    stdout.flush()
+    write_line(io::stdout().lock(), line)
+}
+
+/// The same, with its styles where they can be seen.
+pub(crate) fn show(line: &str) -> io::Result<()> {
+    write_line(anstream::stdout().lock(), line)
+}
+
+/// Writes a line to stdout as it is, while everything else goes on. Cancel safe: the line may have been written then.
+pub(crate) async fn tell(line: String) -> io::Result<()> {
+    unblock(move || say(&line)).await
+}
+
+fn write_line(mut to: impl Write, line: &str) -> io::Result<()> {
+    writeln!(to, "{line}")?;
+    to.flush()
 }
 
 #[cfg(test)]

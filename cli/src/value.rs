@@ -58,14 +58,29 @@ pub(crate) trait ToLine {
 impl ToLine for Box<RawValue> {
     fn to_line(self) -> String {
         // Texts in JSON hold no bare line breaks, so these stand between its parts.
-        self.get().replace(['\n', '\r'], " ")
+        escape(self.get().replace(['\n', '\r'], " "))
     }
 }
 
 impl ToLine for rmpv::Value {
     fn to_line(self) -> String {
-        to_json(self).to_string()
+        escape(to_json(self).to_string())
     }
+}
+
+/// Terminals obey control characters. JSON has those below U+0020 escaped always; the others stand in texts only.
+fn escape(json: String) -> String {
+    if !json.contains(char::is_control) {
+        return json;
+    }
+    let mut escaped = String::with_capacity(json.len() + 16);
+    for character in json.chars() {
+        match character {
+            '\u{7f}'..='\u{9f}' => escaped.push_str(&format!("\\u{:04x}", u32::from(character))),
+            _ => escaped.push(character),
+        }
+    }
+    escaped
 }
 
 fn to_json(value: rmpv::Value) -> Value {
@@ -142,6 +157,18 @@ mod tests {
             line,
             r#"{"1":{"hex":"00ff"},"x":"inf","y":{"ext":3,"hex":"07"},"z":[-1,18446744073709551615,null]}"#
         );
+    }
+
+    #[test]
+    fn control_characters_are_escaped() {
+        let text = "a\u{7f}\u{80}\u{9b}2J\u{9f}\u{a0}ü";
+        for codec in [Codec::Json, Codec::MsgPack] {
+            let line = to_line(codec, &codec.encode(&[text]).unwrap()).unwrap();
+            assert_eq!(line, "[\"a\\u007f\\u0080\\u009b2J\\u009f\u{a0}ü\"]");
+            assert_eq!(serde_json::from_str::<[String; 1]>(&line).unwrap(), [text]);
+        }
+        // One that may be a tab between two parts stays one.
+        assert_eq!(to_line(Codec::Json, b"[1,\t2]").unwrap(), "[1,\t2]");
     }
 
     #[test]

@@ -47,6 +47,21 @@ fn results_are_one_line_of_json() {
 }
 
 #[test]
+fn results_are_printed_to_the_byte_and_hold_nothing_that_terminals_obey() {
+    let text = "a\u{7f}\u{9b}31m\u{1b}[0m";
+    let argument = serde_json::json!({ "sent": text }).to_string();
+    for server in servers(&[]) {
+        for more in [&[][..], &["--stream"]] {
+            let ended = server.call(&[&["echo", argument.as_str()], more].concat()).expect(0);
+            let line = &ended.stdout[0];
+            assert!(!line.contains(char::is_control), "{line:?}");
+            let value: serde_json::Value = serde_json::from_str(line).unwrap();
+            assert_eq!(value["received"], text);
+        }
+    }
+}
+
+#[test]
 fn long_delay_echoes_after_its_delay() {
     for runtime in RUNTIMES {
         let server = Server::start(runtime, "json", &[]);

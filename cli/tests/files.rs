@@ -11,31 +11,9 @@ use std::time::SystemTime;
 
 use common::proxy::{Harm, Proxy, Towards};
 use common::scratch::{Noise, Scratch, assert_same};
-use common::{Ended, Process, RUNTIMES, Server, command};
+use common::transfer::{ARRIVED, End, MIB, SIZE, STALL, assert_resumed, interrupt, resumed_at, serve};
+use common::{Process, RUNTIMES, Server, command, wait_until};
 use rustix::process::Signal;
-
-const MIB: u64 = 1 << 20;
-
-/// What is transferred where it is to be interrupted, and how much of it before.
-const SIZE: u64 = 8 * MIB;
-const STALL: usize = 5 * MIB as usize;
-const ARRIVED: u64 = 4 * MIB;
-
-fn serve(runtime: &'static str, scratch: &Scratch) -> Server {
-    Server::start(runtime, "json", &["--root", &scratch.text("root")])
-}
-
-/// Where it has gone on, if it has.
-fn resumed_at(ended: &Ended) -> Option<u64> {
-    let line = ended.stderr.iter().find_map(|line| line.strip_prefix("going on with "))?;
-    line.strip_suffix(" bytes")?.rsplit(' ').next()?.parse().ok()
-}
-
-#[track_caller]
-fn assert_resumed(ended: &Ended) {
-    let at = resumed_at(ended);
-    assert!(at.is_some_and(|at| (ARRIVED..=STALL as u64).contains(&at)), "{ended:?}");
-}
 
 #[test]
 fn files_of_any_size_come_back_as_they_were() {
@@ -130,44 +108,6 @@ fn files_travel_under_curve() {
         server.command("put", &[&[sent.as_str(), "eve"], &others[..]].concat()).expect(9);
         server.command("get", &["sent", &scratch.text("eves")]).expect(9);
         assert_eq!(scratch.names("root"), ["sent"]);
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum End {
-    KillClient,
-    InterruptClient,
-    KillServer,
-}
-
-/// Interrupts a transfer in the middle; returns the server to go on with.
-fn interrupt(server: Server, scratch: &Scratch, towards: Towards, end: End) -> Server {
-    let proxy = Proxy::new(&server.endpoint, towards, Harm::Stall(STALL));
-    let (name, args, partials) = match towards {
-        Towards::Server => ("put", [scratch.text("file"), "file".into()], "root"),
-        Towards::Client => ("get", ["file".into(), scratch.text("file")], ""),
-    };
-    let client = server.start_command_through(&proxy.endpoint, name, &args.each_ref().map(String::as_str));
-    scratch.wait_for_partial(partials, ARRIVED);
-    let runtime = server.runtime;
-    match end {
-        End::KillClient => {
-            client.signal(Signal::KILL);
-            assert_eq!(client.end().code, None);
-            server
-        }
-        End::InterruptClient => {
-            client.signal(Signal::INT);
-            client.end().expect(6).expect_stderr("same command");
-            server
-        }
-        End::KillServer => {
-            server.process.signal(Signal::KILL);
-            assert_eq!(server.process.end().code, None);
-            drop(proxy);
-            client.end().expect(8).expect_stderr("same command");
-            serve(runtime, scratch)
-        }
     }
 }
 
@@ -330,9 +270,7 @@ fn puts_to_one_name_do_not_mix() {
     let start = |n: usize, endpoint: &str| server.start_command_through(endpoint, "put", &[&sources[n], "x"]);
     let puts = [0, 1].map(|n| {
         let put = start(n, &proxies[n].endpoint);
-        while scratch.partials("root").len() <= n {
-            std::thread::yield_now();
-        }
+        wait_until("a partial file", || scratch.partials("root").len() > n);
         put
     });
     // Until then the old one is whole.
@@ -402,85 +340,95 @@ fn what_came_from_a_pipe_leaves_nothing_behind() {
     put.signal(Signal::INT);
     put.end().expect(6);
     // The server may take its time.
-    while !scratch.names("root").is_empty() {
-        std::thread::yield_now();
-    }
-}
-
-#[test]
-fn progress_is_shown_on_a_terminal_only() {
-    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-    let scratch = Scratch::new();
-    let server = serve("tokio", &scratch);
-    let sent = scratch.file("file", SIZE, 1);
-    for quiet in [false, true] {
-        let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-        grantpt(&terminal).unwrap();
-        unlockpt(&terminal).unwrap();
-        let name = ptsname(&terminal, Vec::new()).unwrap();
-        let side = File::options().read(true).write(true).open(name.to_str().unwrap()).unwrap();
-        rustix::termios::tcsetwinsize(
-            &side,
-            rustix::termios::Winsize { ws_row: 25, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 },
-        )
-        .unwrap();
-        let mut put = command(&["put", &server.endpoint, &sent]);
-        put.env("TERM", "xterm").stderr(side).stdout(Stdio::null());
-        if quiet {
-            put.arg("--quiet");
-        }
-        let mut child = put.spawn().unwrap();
-        // The command holds its end of the terminal too.
-        drop(put);
-        let mut shown = Vec::new();
-        // Ends with an error once nobody has the other end.
-        let _ = File::from(terminal).read_to_end(&mut shown);
-        assert!(child.wait().unwrap().success());
-        let shown = String::from_utf8_lossy(&shown).into_owned();
-        assert_eq!(
-            shown.contains("ETA") && shown.contains("8.00 MiB") && shown.contains("/s"),
-            !quiet,
-            "{shown:?}"
-        );
-    }
+    wait_until("its end", || scratch.names("root").is_empty());
 }
 
 /// So much may be held at most, whatever the size, in KiB; and so much do two runs of one thing differ.
 const MEMORY: u64 = 64 * 1024;
 const NOISE: u64 = 12 * 1024;
 
+/// What put, get and serve take for stdin and stdout.
+#[cfg(target_os = "linux")]
+fn peaks_of_pipes(runtime: &'static str, size: u64) -> Vec<u64> {
+    let scratch = Scratch::new();
+    let server = serve(runtime, &scratch);
+    let mut put = command(&["put", &server.endpoint, "-", "x", "--runtime", runtime]);
+    put.stdin(Stdio::piped());
+    let mut put = Process::spawn(put);
+    let mut stdin = put.stdin();
+    std::io::copy(&mut Noise::new(1).take(size), &mut stdin).unwrap();
+    // While it waits for the end.
+    let putting = put.peak_memory();
+    drop(stdin);
+    put.end().expect(0);
+    let get = command(&["get", &server.endpoint, "x", "-", "--runtime", runtime]);
+    let (get, mut stdout) = Process::spawn_unread(get);
+    let (mut read, mut buf) = (0, vec![0; 1 << 20]);
+    // A pipe holds less than what is left.
+    while read < size - 2 * MIB {
+        read += stdout.read(&mut buf).unwrap() as u64;
+    }
+    let getting = get.peak_memory();
+    std::io::copy(&mut stdout, &mut std::io::sink()).unwrap();
+    get.end().expect(0);
+    vec![putting, getting, server.process.peak_memory()]
+}
+
+/// And for files, also where they go on after an interruption.
+#[cfg(target_os = "linux")]
+fn peaks_of_files(runtime: &'static str, size: u64) -> Vec<u64> {
+    let scratch = Scratch::new();
+    let server = serve(runtime, &scratch);
+    let (file, got) = (scratch.file("file", size, 1), scratch.text("got"));
+    let mut peaks = Vec::new();
+    let ways = [
+        (Towards::Server, "put", [file.as_str(), "file"], "root"),
+        (Towards::Client, "get", ["file", got.as_str()], ""),
+    ];
+    for (towards, name, args, directory) in ways {
+        for resumes in [false, true] {
+            // Nearly all of it has gone when it ends in the middle, and when it has gone on.
+            let after = if resumes { MIB } else { size - 4 * MIB };
+            let mut proxy = Proxy::new(&server.endpoint, towards, Harm::Stall(after as usize));
+            let client = server.start_command_through(&proxy.endpoint, name, &args);
+            match resumes {
+                true => client.wait_for("going on with"),
+                false => scratch.wait_for_partial(directory, size - 6 * MIB),
+            }
+            peaks.push(client.peak_memory());
+            match resumes {
+                true => {
+                    proxy.open();
+                    client.end().expect(0);
+                }
+                false => client.signal(Signal::KILL),
+            }
+        }
+    }
+    assert_same(file, got);
+    peaks.push(server.process.peak_memory());
+    peaks
+}
+
+#[cfg(target_os = "linux")]
+fn assert_same_memory(sizes: [u64; 2], measure: impl Fn(&'static str, u64) -> Vec<u64>) {
+    for runtime in RUNTIMES {
+        let [small, large] = sizes.map(|size| measure(runtime, size * MIB));
+        for (small, large) in small.iter().zip(&large) {
+            assert!(*large < MEMORY && *large < small + NOISE, "{runtime}: {small:?} {large:?} KiB");
+        }
+        eprintln!("{runtime}: clients, then the server, take {small:?} and {large:?} KiB for {sizes:?} MiB");
+    }
+}
+
 #[test]
 #[cfg(target_os = "linux")]
 fn memory_does_not_depend_on_the_size() {
-    for runtime in RUNTIMES {
-        let peaks = [64, 320].map(|size| {
-            let scratch = Scratch::new();
-            let server = serve(runtime, &scratch);
-            let mut put = command(&["put", &server.endpoint, "-", "x", "--runtime", runtime]);
-            put.stdin(Stdio::piped());
-            let mut put = Process::spawn(put);
-            let mut stdin = put.stdin();
-            std::io::copy(&mut Noise::new(1).take(size * MIB), &mut stdin).unwrap();
-            // While it waits for the end.
-            let putting = put.peak_memory();
-            drop(stdin);
-            put.end().expect(0);
-            let get = command(&["get", &server.endpoint, "x", "-", "--runtime", runtime]);
-            let (get, mut stdout) = Process::spawn_unread(get);
-            let (mut read, mut buf) = (0, vec![0; 1 << 20]);
-            // A pipe holds less than what is left.
-            while read < (size - 2) * MIB {
-                read += stdout.read(&mut buf).unwrap() as u64;
-            }
-            let getting = get.peak_memory();
-            std::io::copy(&mut stdout, &mut std::io::sink()).unwrap();
-            get.end().expect(0);
-            [putting, getting, server.process.peak_memory()]
-        });
-        let [small, large] = peaks;
-        for (small, large) in small.into_iter().zip(large) {
-            assert!(large < MEMORY && large < small + NOISE, "{runtime}: {peaks:?} KiB");
-        }
-        eprintln!("{runtime}: put, get, serve take {peaks:?} KiB for 64 and 320 MiB");
-    }
+    assert_same_memory([64, 320], peaks_of_pipes);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn memory_does_not_depend_on_the_size_of_files() {
+    assert_same_memory([32, 192], peaks_of_files);
 }

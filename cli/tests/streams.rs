@@ -4,7 +4,8 @@
 
 mod common;
 
-use common::{RUNTIMES, Server};
+use common::scratch::Scratch;
+use common::{Process, RUNTIMES, Server, command};
 use rustix::process::Signal;
 
 #[test]
@@ -25,6 +26,27 @@ fn items_are_printed_as_they_come() {
 }
 
 #[test]
+fn a_reader_that_pauses_does_not_hold_up_signals() {
+    for runtime in RUNTIMES {
+        let scratch = Scratch::new();
+        let server = Server::start(runtime, "json", &["--root", &scratch.text("root")]);
+        for n in 0..1500 {
+            std::fs::File::create(scratch.path(&format!("root/{n:0200}"))).unwrap();
+        }
+        let count = ["call", &server.endpoint, "--stream", "count", r#"{"to": 1000000000}"#];
+        let list = ["list", &server.endpoint];
+        let long = format!(r#"{{"sent": "{}"}}"#, "x".repeat(100_000));
+        let echo = ["call", &server.endpoint, "echo", &long];
+        for args in [&count[..], &list, &echo] {
+            let (process, stdout) = Process::spawn_stuck(command(&[args, &["--runtime", runtime]].concat()));
+            process.signal(Signal::INT);
+            process.end().expect(6);
+            drop(stdout);
+        }
+    }
+}
+
+#[test]
 fn a_stream_ends_as_a_call_does() {
     let server = Server::start("tokio", "json", &[]);
     assert!(server.call(&["--stream", "count", r#"{"to": 0}"#]).expect(0).stdout.is_empty());
@@ -33,7 +55,7 @@ fn a_stream_ends_as_a_call_does() {
     server.call(&["--stream", "error"]).expect(3).expect_stderr("ZeroDivisionError");
     server.call(&["--stream", "nosuch"]).expect(4).expect_stderr("NoSuchMethod");
     server.call(&["--stream", "count", r#"{"to": 1, "every": -1}"#]).expect(3).expect_stderr("ValueError");
-    let late = ["--stream", "count", r#"{"to": 2, "every": 3600}"#, "--timeout", "2s", "--key", "k"];
+    let late = ["--stream", "count", r#"{"to": 2, "every": 3600}"#, "--timeout", "10s", "--key", "k"];
     assert_eq!(server.call(&late).expect(5).stdout, [r#"{"count":1}"#]);
     let call = server.start_call(&["--stream", "count", r#"{"to": 2, "every": 3600}"#]);
     call.line();

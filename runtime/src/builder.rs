@@ -72,11 +72,12 @@ pub struct Limits {
     /// As many bytes of replies may wait for those of earlier calls with their key; past that, the caller gets an ERROR
     /// named `ReplyTooLarge` instead.
     pub max_outgoing_bytes: usize,
-    /// What a peer may send of one streamed argument or result, in bytes, before the application has taken any. Where that
-    /// holds the peer up because of the distance, it grows. Default 256 KiB.
+    /// What a peer may send ahead of one streamed argument or result, in bytes, once it is being read; 16 KiB before that. Where
+    /// that holds the peer up because of the distance, it grows. Default 256 KiB.
     pub stream_window: u64,
-    /// What is held for one peer of all arguments that handlers read, and results that are read, in bytes; besides what
-    /// waits for a handler ([`max_queue_bytes`](Self::max_queue_bytes)). Default 32 MiB.
+    /// Together with [`max_queue_bytes`](Self::max_queue_bytes), the most that is held for one peer of streamed arguments and
+    /// results that nobody has taken, in bytes. Half of it is for the first 16 KiB of those that nobody reads yet, so that they
+    /// hold up nobody; where the rest is used up, others come in smaller pieces. Default 32 MiB.
     pub max_stream_bytes: u64,
     /// What may wait to be sent of one streamed argument or result, in bytes. Default 256 KiB.
     pub stream_buffer: usize,

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use callosum_proto::session::{IncomingId, Refusal, Reply};
+use callosum_proto::session::{IncomingId, Refusal, Reply, ReplyError};
 use callosum_proto::{Metadata, OrderingKey, PeerId, Text};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -68,10 +68,13 @@ impl Context {
         &self.metadata
     }
 
-    /// Sends this along with the result, in place of what was set before; a [`Responder`] has its own. Dropped towards
-    /// peers of dialect 1, see [`PeerInfo::dialect`](crate::PeerInfo::dialect).
-    pub fn set_reply_metadata(&self, metadata: Metadata) {
-        self.peer.shared.lock().set_reply_metadata(self.link, self.request, metadata);
+    /// Sends this along with the result, in place of what was set before; a [`Responder`] has its own.
+    ///
+    /// # Errors
+    /// [`ReplyError::NeedsDialect2`] if the caller speaks dialect 1, as Python's do ([`PeerInfo::dialect`](crate::PeerInfo::dialect)):
+    /// its result travels without. [`ReplyError::NotOpen`] if the call has ended.
+    pub fn set_reply_metadata(&self, metadata: Metadata) -> Result<(), ReplyError> {
+        self.peer.shared.lock().set_reply_metadata(self.link, self.request, metadata)
     }
 
     /// When this handler is stopped: the earlier of the endpoint's execution timeout and, in dialect 2, of the moment in which

@@ -29,7 +29,8 @@ macro_rules! everything {
                 acknowledged, failure_in_the_middle, abandoned_argument, dropped_readers, cancelled_in_the_middle,
                 cut_in_the_middle, slow_readers_hold_up_nobody, ordered, metadata, downgraded, shutdown_waits,
                 nested_at_one_handler;
-            streams_edges: bodies_that_can_not_be_collected, results_that_come_first, half_closed_by_the_handler, turns_at_one_handler, mixed_reads,
+            streams_edges: bodies_that_can_not_be_collected, results_that_come_first, half_closed_by_the_handler, results_read_in_any_order,
+                urgent_first, compressed, turns_at_one_handler, mixed_reads,
                 waiting_for_room, dropped_unread, unfinished_result;
             abuse: flood_of_cancels, flood_of_pings, pings_without_reading, flood_of_nonsense, endless_multipart,
                 half_open_after_the_handshake, key_that_hangs, call_backs_that_nobody_answers;

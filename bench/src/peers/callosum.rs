@@ -2,6 +2,7 @@
 
 use std::marker::PhantomData;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
 use bytes::Bytes;
@@ -11,13 +12,13 @@ use callosum_tokio::{
 };
 use futures::StreamExt as _;
 
-use super::{MAX_MESSAGE, Stack};
+use super::{AT_ONCE, MAX_MESSAGE, Stack};
 use crate::executor::{AsyncStd, Executor, Tokio};
 use crate::load;
 use crate::upload::{self, Checker};
 
-/// More than any case has calls in flight, so that it is the path of a call that is measured and not a queue.
-const MAX_CONCURRENCY: usize = 256;
+/// How long a call may take: as long as tarpc's, by default.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A runtime that Callosum has an adapter for.
 pub trait Adapter: Executor {
@@ -116,8 +117,8 @@ fn keys(secret: &str) -> Result<CurveKeyPair> {
 fn builder<A: Adapter, D: Offer>() -> Builder {
     let mut limits = Limits::default();
     limits.max_body = MAX_MESSAGE;
-    limits.max_concurrency = MAX_CONCURRENCY;
-    A::builder().limits(limits).dialect(D::DIALECT)
+    limits.max_concurrency = AT_ONCE;
+    A::builder().limits(limits).call_timeout(CALL_TIMEOUT).dialect(D::DIALECT)
 }
 
 async fn serve(builder: Builder, ready: impl FnOnce(SocketAddr) + Send + 'static) -> Result<()> {
@@ -171,7 +172,7 @@ impl load::Client for Client {
 
 impl upload::Client for Client {
     async fn upload(&self, bytes: u64) -> Result<u64> {
-        let (mut writer, answer) = self.0.open("upload").stream()?;
+        let (mut writer, answer) = self.0.open("upload").no_timeout().stream()?;
         for piece in upload::pieces(bytes) {
             writer.write_bytes(piece).await?;
         }

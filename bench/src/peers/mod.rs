@@ -20,16 +20,20 @@ pub use self::{
     raw_copy::RawCopy,
     raw_tcp::RawTcp,
     tarpc::Tarpc,
-    tonic::Tonic,
+    tonic::{Tonic, TonicWindows},
 };
 use crate::{
     executor::{AsyncStd, Executor, Tokio},
     load::{self, Case, Sample, Timing},
-    upload::{self, Beside, Length, Upload},
+    upload::{self, Beside, LARGEST_PIECE, Length, Upload},
 };
 
 /// The largest message that peers are set to accept, where they have a limit.
 const MAX_MESSAGE: usize = 16 << 20;
+
+/// How many calls may be at work or wait at once where peers have a limit: more than any case has in flight, so that it is
+/// the path of a call that is measured and not a queue.
+const AT_ONCE: usize = 256;
 
 /// A stack on a runtime: a server that sends bodies back or takes uploads, and the client to it, which is a
 /// [`load::Client`] or an [`upload::Client`] or both.
@@ -94,8 +98,11 @@ pub const ALL: &[Peer] = &[
     Peer::calls::<RawTcp>(),
     Peer::uploads::<RawCopy<Tokio>>(),
     Peer::uploads::<RawCopy<AsyncStd>>(),
+    Peer::uploads::<RawCopy<Tokio, LARGEST_PIECE>>(),
+    Peer::uploads::<RawCopy<AsyncStd, LARGEST_PIECE>>(),
     Peer::calls::<Tarpc>(),
     Peer::both::<Tonic>(),
+    Peer::beside::<TonicWindows>(),
     Peer::both::<Callosum<Tokio>>(),
     Peer::both::<Callosum<AsyncStd>>(),
     Peer::calls::<Callosum<Tokio, DialectOne>>(),
@@ -136,7 +143,21 @@ impl Peer {
     where
         S::Client: load::Client + upload::Client,
     {
-        let load = Some(connect_and_load::<S> as fn(_, _, _) -> _);
+        Self::sharing::<S>(Some(connect_and_load::<S> as fn(_, _, _) -> _))
+    }
+
+    /// The entry of one whose uploads, and calls beside them, are measured, and no calls by themselves.
+    pub const fn beside<S: Stack>() -> Self
+    where
+        S::Client: load::Client + upload::Client,
+    {
+        Self::sharing::<S>(None)
+    }
+
+    const fn sharing<S: Stack>(load: Option<Load>) -> Self
+    where
+        S::Client: load::Client + upload::Client,
+    {
         let upload = Some(connect_and_upload::<S> as fn(_, _) -> _);
         let beside = Some(connect_and_do_both::<S> as fn(_, _, _, _) -> _);
         Self::of::<S>(Kind::Rust { serve: serve::<S>, load, upload, beside })

@@ -20,7 +20,7 @@ use tokio_util::compat::{Compat, TokioAsyncReadCompatExt as _};
 use super::Stack;
 use crate::{
     executor::{AsyncStd, Executor, Tokio},
-    upload::{self, Checker, PIECE},
+    upload::{self, Checker, LARGEST_PIECE, PIECE},
 };
 
 /// A runtime's own TCP.
@@ -32,7 +32,7 @@ pub trait Net: Executor {
 
     /// Listens on a port of 127.0.0.1 that the system chooses.
     fn listen() -> impl Future<Output = io::Result<(Self::Listener, SocketAddr)>> + Send;
-    /// The next connection.
+    /// The next connection, without Nagle's delay.
     fn accept(listener: &Self::Listener) -> impl Future<Output = io::Result<Self::Stream>> + Send;
     /// Connects, without Nagle's delay.
     fn connect(server: SocketAddr) -> impl Future<Output = io::Result<Self::Stream>> + Send;
@@ -49,7 +49,9 @@ impl Net for Tokio {
     }
 
     async fn accept(listener: &Self::Listener) -> io::Result<Self::Stream> {
-        Ok(listener.accept().await?.0.compat())
+        let (stream, _) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        Ok(stream.compat())
     }
 
     async fn connect(server: SocketAddr) -> io::Result<Self::Stream> {
@@ -70,7 +72,9 @@ impl Net for AsyncStd {
     }
 
     async fn accept(listener: &Self::Listener) -> io::Result<Self::Stream> {
-        Ok(listener.accept().await?.0)
+        let (stream, _) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
     }
 
     async fn connect(server: SocketAddr) -> io::Result<Self::Stream> {
@@ -80,21 +84,25 @@ impl Net for AsyncStd {
     }
 }
 
-/// A copy over plain TCP.
+/// A copy over plain TCP, that reads and writes so many bytes at once: [`PIECE`] or [`LARGEST_PIECE`].
 #[derive(Debug)]
-pub struct RawCopy<N>(PhantomData<N>);
+pub struct RawCopy<N, const AT_ONCE: usize = PIECE>(PhantomData<N>);
 
-impl<N: Net> Stack for RawCopy<N> {
-    const NAME: &'static str = "raw-tcp-copy";
+impl<N: Net, const AT_ONCE: usize> Stack for RawCopy<N, AT_ONCE> {
+    const NAME: &'static str = match AT_ONCE {
+        PIECE => "raw-tcp-copy",
+        LARGEST_PIECE => "raw-tcp-copy-256k",
+        _ => panic!("it has no name"),
+    };
     type Runtime = N;
-    type Client = Connection<N::Stream>;
+    type Client = Connection<N::Stream, AT_ONCE>;
 
     async fn serve(ready: impl FnOnce(SocketAddr) + Send + 'static) -> Result<()> {
         let (listener, address) = N::listen().await?;
         ready(address);
         loop {
             let stream = N::accept(&listener).await?;
-            drop(N::spawn(receive(stream)));
+            drop(N::spawn(receive::<AT_ONCE>(stream)));
         }
     }
 
@@ -104,15 +112,15 @@ impl<N: Net> Stack for RawCopy<N> {
 }
 
 /// Takes uploads, one after the other.
-async fn receive(mut stream: impl AsyncRead + AsyncWrite + Unpin + Send) -> Result<()> {
-    let mut buffer = vec![0; PIECE];
+async fn receive<const AT_ONCE: usize>(mut stream: impl AsyncRead + AsyncWrite + Unpin + Send) -> Result<()> {
+    let mut buffer = vec![0; AT_ONCE];
     loop {
         let mut number = [0; 8];
         stream.read_exact(&mut number).await?;
         let mut left = u64::from_le_bytes(number);
         let mut checker = Checker::default();
         while left > 0 {
-            let most = buffer.len().min(usize::try_from(left).unwrap_or(PIECE));
+            let most = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
             let n = stream.read(&mut buffer[..most]).await?;
             if n == 0 {
                 return Ok(());
@@ -126,21 +134,23 @@ async fn receive(mut stream: impl AsyncRead + AsyncWrite + Unpin + Send) -> Resu
 
 /// The client's end.
 #[derive(Debug)]
-pub struct Connection<S> {
+pub struct Connection<S, const AT_ONCE: usize> {
     stream: Arc<Mutex<S>>,
 }
 
-impl<S> Clone for Connection<S> {
+impl<S, const AT_ONCE: usize> Clone for Connection<S, AT_ONCE> {
     fn clone(&self) -> Self {
         Self { stream: self.stream.clone() }
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> upload::Client for Connection<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static, const AT_ONCE: usize> upload::Client
+    for Connection<S, AT_ONCE>
+{
     async fn upload(&self, bytes: u64) -> Result<u64> {
         let mut stream = self.stream.lock().await;
         stream.write_all(&bytes.to_le_bytes()).await?;
-        for piece in upload::pieces(bytes) {
+        for piece in upload::pieces_of(bytes, AT_ONCE) {
             stream.write_all(&piece).await?;
         }
         let mut answer = [0; 8];

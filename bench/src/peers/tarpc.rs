@@ -6,14 +6,14 @@ use anyhow::Result;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use tarpc::{
-    context, serde_transport,
-    server::{BaseChannel, Channel as _},
+    client, context, serde_transport,
+    server::{self, BaseChannel, Channel as _},
     tokio_serde::formats::Bincode,
 };
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
-use super::{MAX_MESSAGE, Stack};
+use super::{AT_ONCE, MAX_MESSAGE, Stack};
 use crate::{executor::Tokio, load};
 
 #[tarpc::service]
@@ -45,7 +45,8 @@ impl Stack for Tarpc {
         loop {
             let (stream, _) = listener.accept().await?;
             let transport = serde_transport::new(framed(stream)?, Bincode::default());
-            let requests = BaseChannel::with_defaults(transport).execute(Server.serve());
+            let config = server::Config { pending_response_buffer: AT_ONCE };
+            let requests = BaseChannel::new(config, transport).execute(Server.serve());
             tokio::spawn(requests.for_each(async |response| {
                 tokio::spawn(response);
             }));
@@ -55,7 +56,9 @@ impl Stack for Tarpc {
     async fn connect(server: SocketAddr) -> Result<Client> {
         let stream = TcpStream::connect(server).await?;
         let transport = serde_transport::new(framed(stream)?, Bincode::default());
-        Ok(Client(EchoServiceClient::new(Default::default(), transport).spawn()))
+        let mut config = client::Config::default();
+        config.pending_request_buffer = AT_ONCE;
+        Ok(Client(EchoServiceClient::new(config, transport).spawn()))
     }
 }
 

@@ -1,6 +1,7 @@
 //! tonic: gRPC over HTTP/2 with prost messages: unary calls, and uploads as client-streaming calls.
 //!
-//! HTTP/2's windows are tonic's defaults: 64 MiB for a connection and 4 MiB for a stream made 1 MiB bodies slower.
+//! HTTP/2's windows are tonic's defaults for all, as 64 MiB for a connection and 4 MiB for a stream made 1 MiB bodies slower,
+//! and smaller ones besides where an upload and calls share a connection.
 //! What `tonic-build` would generate is written by hand, so that building needs no `protoc`.
 
 use std::{
@@ -51,19 +52,46 @@ impl Stack for Tonic {
     type Client = Client;
 
     async fn serve(announce: impl FnOnce(SocketAddr) + Send + 'static) -> Result<()> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-        announce(listener.local_addr()?);
-        Server::builder()
-            .add_service(EchoService)
-            .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)))
-            .await?;
-        Ok(())
+        serve(Server::builder(), announce).await
     }
 
     async fn connect(server: SocketAddr) -> Result<Client> {
-        let channel = Endpoint::from_shared(format!("http://{server}"))?.tcp_nodelay(true).connect().await?;
-        Ok(Client(client::Grpc::new(channel).max_decoding_message_size(MAX_MESSAGE)))
+        connect(server).await
     }
+}
+
+/// The same with a stream's window as large as Callosum's, and room for many in the connection's, so that an upload alone
+/// uses up little of it.
+#[derive(Debug)]
+pub enum TonicWindows {}
+
+impl Stack for TonicWindows {
+    const NAME: &'static str = "tonic-256k";
+    type Runtime = Tokio;
+    type Client = Client;
+
+    async fn serve(announce: impl FnOnce(SocketAddr) + Send + 'static) -> Result<()> {
+        let windows =
+            Server::builder().initial_stream_window_size(256 << 10).initial_connection_window_size(4 << 20);
+        serve(windows, announce).await
+    }
+
+    async fn connect(server: SocketAddr) -> Result<Client> {
+        connect(server).await
+    }
+}
+
+async fn serve(mut server: Server, announce: impl FnOnce(SocketAddr)) -> Result<()> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    announce(listener.local_addr()?);
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    server.add_service(EchoService).serve_with_incoming(incoming).await?;
+    Ok(())
+}
+
+async fn connect(server: SocketAddr) -> Result<Client> {
+    let channel = Endpoint::from_shared(format!("http://{server}"))?.tcp_nodelay(true).connect().await?;
+    Ok(Client(client::Grpc::new(channel).max_decoding_message_size(MAX_MESSAGE)))
 }
 
 #[derive(Clone)]

@@ -4,7 +4,7 @@ use anstyle::{AnsiColor, Style};
 
 use super::scenes::Unexpected;
 use crate::executor::Executor;
-use crate::exit::{Failure, printable, say};
+use crate::exit::{Failure, printable, show};
 
 const BOLD: Style = Style::new().bold();
 const GOOD: Style = AnsiColor::Green.on_default();
@@ -36,7 +36,7 @@ impl Stage {
 
     pub(super) fn line(&self, text: &str) {
         // The demonstration is checked whether or not somebody watches.
-        let _ = say(text);
+        let _ = show(text);
     }
 
     /// Shows a message from one to the other: a call with `->`, its end with `<-`.

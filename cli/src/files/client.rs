@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::time::Duration;
 
 use blake3::{Hash, Hasher};
@@ -11,6 +12,8 @@ use blocking::unblock;
 use bytes::Bytes;
 use callosum_runtime::{BodyError, BodyReader, BodyWriter, Metadata, Peer, Refusal};
 use futures_util::StreamExt;
+use futures_util::future::{Either, select};
+use rustix::io::Errno;
 
 use super::partial::{Partial, Place};
 use super::progress::Progress;
@@ -18,7 +21,7 @@ use super::root::Entry;
 use super::transfer::{Hashed, Source, receive};
 use super::{FileError, field, metadata};
 use crate::args::{Get, List, Put};
-use crate::exit::{Failure, note, printable, say};
+use crate::exit::{Failure, note, printable, say, tell};
 use crate::link::with_peer;
 
 /// Behind calls, whose urgency is 3.
@@ -38,42 +41,60 @@ pub(crate) fn put(args: &Put) -> Result<(), Failure> {
             return Err(Failure::Usage(format!("{} is no file; give a NAME", args.file.display())));
         }
     };
-    let executor = args.executor.executor;
-    let work = async |peer: &Peer| send(peer, args, name).await;
+    let (source, id) = open(&args.file)?;
+    let (executor, mut progress) = (args.executor.executor, Progress::new(args.quiet.quiet));
+    let sending = Sending { name, source, id, progress: &mut progress };
+    let work = async |peer: &Peer| sending.send(peer).await;
     let done = executor.block_on(with_peer(executor, &args.curve, &args.endpoint, Duration::MAX, work))?;
-    let checksum = done.inspect_err(|failure| advise(failure, args.file != Path::new(STANDARD)))?;
+    let checksum = done.inspect_err(|failure| advise(failure, id.is_some() && progress.has_begun()))?;
+    drop(progress);
     Ok(say(&format!("{checksum}  {}", printable(name)))?)
 }
 
-async fn send(peer: &Peer, args: &Put, name: &str) -> Result<Hash, Failure> {
-    let (mut source, id) = open(args.file.clone()).await?;
-    let mut head = Metadata::new();
-    metadata::set(&mut head, field::NAME, name.to_owned())?;
-    if let Some(id) = id {
-        metadata::set(&mut head, field::ID, id.as_bytes().to_vec())?;
-    }
-    let progress = Progress::new(args.quiet.quiet);
-    let opening = peer.open("put").metadata(head).urgency(URGENCY).no_timeout();
-    let (mut writer, answer) = opening.stream().map_err(BodyError::Call).map_err(FileError::from)?;
-    let mut answer = answer.await.map_err(BodyError::Call).map_err(FileError::from)?;
-    let offset = metadata::number(&answer.metadata, field::OFFSET)?.unwrap_or(0);
-    source.go_on_at(offset, metadata::checksum(&answer.metadata)?).await?;
-    progress.begin(name, source.content.at(), source.size());
-    match write(&mut source, &mut writer, &progress).await {
-        Ok(checksum) => {
-            end(&mut answer.body).await?;
-            Ok(checksum)
-        }
-        // How the call has ended says why it takes no more.
-        Err(FileError::Body(error)) => Err(end(&mut answer.body).await.err().unwrap_or(error.into()).into()),
-        Err(error) => Err(error.into()),
-    }
+/// What is to be put.
+struct Sending<'a> {
+    name: &'a str,
+    source: Source,
+    /// Tells the source from others, if it can be read again after an interruption.
+    id: Option<Hash>,
+    progress: &'a mut Progress,
 }
 
-async fn write(source: &mut Source, to: &mut BodyWriter, progress: &Progress) -> Result<Hash, FileError> {
-    let offset = source.content.at().to_be_bytes();
-    to.write_bytes(Bytes::copy_from_slice(&offset)).await?;
-    source.send(to, progress).await
+impl Sending<'_> {
+    async fn send(mut self, peer: &Peer) -> Result<Hash, Failure> {
+        let mut head = Metadata::new();
+        metadata::set(&mut head, field::NAME, self.name.to_owned())?;
+        if let Some(id) = self.id {
+            metadata::set(&mut head, field::ID, id.as_bytes().to_vec())?;
+            self.progress.check(self.name, None);
+        }
+        let opening = peer.open("put").metadata(head).urgency(URGENCY).no_timeout();
+        let (mut writer, answer) = opening.stream().map_err(BodyError::Call).map_err(FileError::from)?;
+        let mut answer = answer.await.map_err(BodyError::Call).map_err(FileError::from)?;
+        let writing = pin!(self.write(&answer.metadata, &mut writer));
+        let ending = pin!(end(&mut answer.body));
+        // Not even a source that says nothing is waited for once the call has ended.
+        let done = match select(writing, ending).await {
+            Either::Left((Ok(checksum), ending)) => ending.await.map(|()| checksum),
+            // How the call has ended says why it takes no more.
+            Either::Left((Err(FileError::Body(_)), ending)) => {
+                Err(ending.await.err().unwrap_or(FileError::Incomplete))
+            }
+            Either::Left((Err(error), _)) => Err(error),
+            Either::Right((ended, _)) => Err(ended.err().unwrap_or(FileError::Incomplete)),
+        };
+        Ok(done?)
+    }
+
+    async fn write(&mut self, head: &Metadata, to: &mut BodyWriter) -> Result<Hash, FileError> {
+        let there = metadata::number(head, field::OFFSET).map_err(FileError::of_answer)?.unwrap_or(0);
+        let checksum = metadata::checksum(head).map_err(FileError::of_answer)?;
+        self.source.go_on_at(there, checksum, self.progress).await?;
+        let offset = self.source.content.at();
+        self.progress.begin(self.name, offset, self.source.size());
+        to.write_bytes(Bytes::copy_from_slice(&offset.to_be_bytes())).await?;
+        self.source.send(to, self.progress).await
+    }
 }
 
 /// The end of a result that is empty.
@@ -83,22 +104,23 @@ async fn end(body: &mut BodyReader) -> Result<(), FileError> {
 }
 
 /// What is to be put; and what tells it from others, if it can be read again after an interruption.
-async fn open(path: PathBuf) -> Result<(Source, Option<Hash>), FileError> {
-    unblock(move || {
-        if path == Path::new(STANDARD) {
-            let stdin = duplicate(io::stdin().as_fd())?;
-            return Ok((Source::new(stdin, STANDARD)?.that_goes_by(), None));
-        }
-        let name = path.display().to_string();
-        let failed = |error| FileError::io(&name, error);
-        let source = Source::new(File::open(&path).map_err(failed)?, &name)?;
-        let id = match source.size() {
-            Some(_) => Some(identity(&path.canonicalize().map_err(failed)?)),
-            None => None,
-        };
-        Ok((source, id))
-    })
-    .await
+fn open(path: &Path) -> Result<(Source, Option<Hash>), FileError> {
+    if path == Path::new(STANDARD) {
+        let stdin = duplicate(io::stdin().as_fd())?;
+        return Ok((Source::new(stdin, STANDARD)?.that_goes_by(), None));
+    }
+    let name = path.display().to_string();
+    let failed = |error| FileError::here(&name, error);
+    let file = File::open(path).map_err(failed)?;
+    if file.metadata().map_err(failed)?.is_dir() {
+        return Err(failed(Errno::ISDIR.into()));
+    }
+    let source = Source::new(file, &name)?;
+    match source.size() {
+        // What the system makes up says so whatever it has.
+        Some(0) | None => Ok((source.that_goes_by(), None)),
+        Some(_) => Ok((source, Some(identity(&path.canonicalize().map_err(failed)?)))),
+    }
 }
 
 /// Of a file of this machine. Whether it is the same as before is for checksums to say.
@@ -118,10 +140,13 @@ fn duplicate(stream: std::os::fd::BorrowedFd<'_>) -> Result<File, FileError> {
 
 pub(crate) fn get(args: &Get) -> Result<(), Failure> {
     let to = destination(args)?;
-    let executor = args.executor.executor;
-    let work = async |peer: &Peer| fetch(peer, args, to.as_deref()).await;
+    let place = to.as_deref().map(Place::local).transpose()?;
+    let (executor, mut progress) = (args.executor.executor, Progress::new(args.quiet.quiet));
+    let lasts = place.is_some();
+    let work = async |peer: &Peer| fetch(peer, args, place, &mut progress).await;
     let done = executor.block_on(with_peer(executor, &args.curve, &args.endpoint, Duration::MAX, work))?;
-    let checksum = done.inspect_err(|failure| advise(failure, to.is_some()))?;
+    let checksum = done.inspect_err(|failure| advise(failure, lasts && progress.has_begun()))?;
+    drop(progress);
     if let Some(path) = &to {
         say(&format!("{checksum}  {}", printable(&path.display().to_string())))?;
     }
@@ -142,11 +167,15 @@ fn destination(args: &Get) -> Result<Option<PathBuf>, Failure> {
     }
 }
 
-async fn fetch(peer: &Peer, args: &Get, to: Option<&Path>) -> Result<Hash, Failure> {
-    let progress = Progress::new(args.quiet.quiet);
-    let Some(path) = to else {
+async fn fetch(
+    peer: &Peer,
+    args: &Get,
+    place: Option<Place>,
+    progress: &mut Progress,
+) -> Result<Hash, Failure> {
+    let Some(place) = place else {
         let mut out = Hashed::new(unblock(|| duplicate(io::stdout().as_fd())).await?, "stdout");
-        let checksum = fetch_into(peer, &args.name, &mut out, &progress).await?;
+        let checksum = fetch_into(peer, &args.name, &mut out, progress).await?;
         return match checksum == out.checksum() {
             true => {
                 progress.note(&format!("{checksum}  {}\n", printable(&args.name)));
@@ -155,10 +184,15 @@ async fn fetch(peer: &Peer, args: &Get, to: Option<&Path>) -> Result<Hash, Failu
             false => Err(FileError::ChecksumMismatch(args.name.clone()).into()),
         };
     };
-    let (path, identity) = (path.to_owned(), ["get".as_bytes(), args.name.as_bytes()]);
-    let place = unblock(move || Place::local(&path)).await?;
-    let mut partial = Partial::lasting(place, &identity, Duration::ZERO, args.executor.executor).await?;
-    let checksum = fetch_into(peer, &args.name, &mut partial.content, &progress).await?;
+    let identity = ["get".as_bytes(), args.name.as_bytes()];
+    let executor = args.executor.executor;
+    let mut partial = Partial::lasting(place, &identity, Duration::ZERO, executor, progress).await?;
+    let fetched = fetch_into(peer, &args.name, &mut partial.content, progress).await;
+    // What came is nothing to go on with; what had come before the server answered may be.
+    if progress.has_begun() && matches!(fetched, Err(FileError::InvalidAnswer(_))) {
+        partial.discard();
+    }
+    let checksum = fetched?;
     partial.commit(checksum).await?;
     Ok(checksum)
 }
@@ -168,7 +202,7 @@ async fn fetch_into(
     peer: &Peer,
     name: &str,
     to: &mut Hashed,
-    progress: &Progress,
+    progress: &mut Progress,
 ) -> Result<Hash, FileError> {
     let there = to.at();
     let mut head = Metadata::new();
@@ -180,14 +214,20 @@ async fn fetch_into(
     let opening = peer.open("get").metadata(head).urgency(URGENCY).no_timeout();
     let answer = opening.send_raw(Bytes::new()).map_err(BodyError::Call)?;
     let mut answer = answer.await.map_err(BodyError::Call)?;
-    let offset = metadata::number(&answer.metadata, field::OFFSET)?.unwrap_or(0);
+    let [offset, size] = [field::OFFSET, field::SIZE].map(|name| {
+        let said = metadata::number(&answer.metadata, name).map_err(FileError::of_answer)?;
+        said.ok_or(FileError::InvalidAnswer(
+            "the server does not say where it begins and how large the file is",
+        ))
+    });
+    let (offset, size) = (offset?, size?);
     match offset {
         _ if offset == there => {}
         0 => to.restart(true).await?,
-        _ => return Err(FileError::InvalidRequest("the server goes on elsewhere than it was asked to")),
+        _ => return Err(FileError::InvalidAnswer("the server goes on elsewhere than it was asked to")),
     }
-    progress.begin(name, offset, metadata::number(&answer.metadata, field::SIZE)?);
-    receive(&mut answer.body, Vec::new(), to, progress).await
+    progress.begin(name, offset, Some(size));
+    receive(&mut answer.body, Vec::new(), to, Some(size), progress).await
 }
 
 pub(crate) fn list(args: &List) -> Result<(), Failure> {
@@ -202,7 +242,7 @@ pub(crate) fn list(args: &List) -> Result<(), Failure> {
             let Entry { name, size, modified } = entry.map_err(FileError::from)?;
             let modified = std::time::UNIX_EPOCH + Duration::from_secs(modified.min(LATEST));
             let modified = humantime::format_rfc3339_seconds(modified);
-            say(&format!("{size:>14}  {modified}  {}", printable(&name)))?;
+            tell(format!("{size:>14}  {modified}  {}", printable(&name))).await?;
         }
         Ok(())
     };

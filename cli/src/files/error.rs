@@ -16,15 +16,20 @@ pub(crate) enum FileError {
         why: &'static str,
     },
     NotFound(String),
+    /// A file of this machine that was to be read.
+    NotHere(String),
     Forbidden {
         name: String,
         why: &'static str,
     },
     InUse(String),
     Changed(String),
+    /// An unfinished file has lost its name.
+    PartialLost(String),
     ChecksumMismatch(String),
     Incomplete,
     InvalidRequest(&'static str),
+    InvalidAnswer(&'static str),
     NoSpace(String),
     Io {
         name: String,
@@ -62,6 +67,22 @@ impl FileError {
         }
     }
 
+    /// What the system says of a file of this machine that is to be read.
+    pub(super) fn here(name: &str, error: io::Error) -> Self {
+        match Self::io(name, error) {
+            Self::NotFound(name) => Self::NotHere(name),
+            error => error,
+        }
+    }
+
+    /// What makes no sense has come from the server.
+    pub(super) fn of_answer(self) -> Self {
+        match self {
+            Self::InvalidRequest(why) => Self::InvalidAnswer(why),
+            error => error,
+        }
+    }
+
     pub(super) fn link(name: &str) -> Self {
         Self::forbidden(
             name,
@@ -72,13 +93,15 @@ impl FileError {
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::InvalidName { .. } => "InvalidName",
-            Self::NotFound(_) => "NotFound",
+            Self::NotFound(_) | Self::NotHere(_) => "NotFound",
             Self::Forbidden { .. } => "Forbidden",
             Self::InUse(_) => "InUse",
             Self::Changed(_) => "Changed",
+            Self::PartialLost(_) => "PartialLost",
             Self::ChecksumMismatch(_) => "ChecksumMismatch",
             Self::Incomplete => "Incomplete",
             Self::InvalidRequest(_) => "InvalidRequest",
+            Self::InvalidAnswer(_) => "InvalidAnswer",
             Self::NoSpace(_) => "NoSpace",
             Self::Io { .. } => "IoError",
             Self::Body(_) | Self::Handler(_) => "TransferError",
@@ -93,6 +116,7 @@ impl fmt::Display for FileError {
             Self::NotFound(name) => {
                 write!(f, "there is no file {name:?}; `callosum list` shows what there is")
             }
+            Self::NotHere(name) => write!(f, "no such file here: {name:?}; check the path"),
             Self::Forbidden { name, why } => write!(f, "{name:?}: {why}"),
             Self::InUse(name) => {
                 write!(f, "{name:?} is being written from the same source; wait for its end, then try again")
@@ -100,13 +124,16 @@ impl fmt::Display for FileError {
             Self::Changed(name) => {
                 write!(f, "{name:?} changed while it was read; try again once it is at rest")
             }
+            Self::PartialLost(name) => {
+                write!(f, "what had come of {name:?} was removed or replaced meanwhile; try again")
+            }
             Self::ChecksumMismatch(name) => {
                 write!(f, "what arrived of {name:?} is not what was sent, and was not kept; try again")
             }
             Self::Incomplete => {
                 f.write_str("the transfer ended in the middle; try again to go on from there")
             }
-            Self::InvalidRequest(why) => f.write_str(why),
+            Self::InvalidRequest(why) | Self::InvalidAnswer(why) => f.write_str(why),
             Self::NoSpace(name) => {
                 write!(f, "no space is left for {name:?}; make room, then try again to go on")
             }

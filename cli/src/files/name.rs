@@ -12,6 +12,9 @@ pub(super) const MAX_PARTS: usize = 32;
 /// What names of partial files begin with. No file is served whose name has a part that does.
 pub(super) const RESERVED: &str = ".callosum-";
 
+/// What those begin with that nobody goes on with.
+pub(super) const PASSING: &str = ".callosum-passing-";
+
 /// A relative path of plain parts with `/` between them, in UTF-8.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Name(String);

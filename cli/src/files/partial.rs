@@ -1,7 +1,8 @@
 //! Files that have not come as a whole yet. Each is beside the place where it goes, under a name that no file has.
 
+use std::ffi::CStr;
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,18 +10,23 @@ use std::time::{Duration, Instant};
 use blake3::{Hash, Hasher};
 use blocking::unblock;
 use rustix::fs::{
-    AtFlags, FileType, FlockOperation, Mode, OFlags, flock, fstat, fsync, open, openat, renameat, statat,
-    unlinkat,
+    AtFlags, FileType, FlockOperation, Mode, OFlags, Stat, fchmod, fchown, flock, fstat, fsync, open, openat,
+    renameat, statat, unlinkat,
 };
 use rustix::io::Errno;
+use rustix::process::{Gid, geteuid};
 
 use super::FileError;
-use super::name::RESERVED;
+use super::name::{PASSING, RESERVED};
+use super::progress::Progress;
 use super::transfer::Hashed;
 use crate::executor::Executor;
 
 /// How often to look whether somebody else is done.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// The permissions of what nobody else may read.
+const PRIVATE: u32 = 0o600;
 
 /// Where a file goes.
 #[derive(Clone, Debug)]
@@ -54,14 +60,11 @@ impl Place {
         Self::new(directory, leaf, &name)
     }
 
-    fn check(&self) -> Result<(), FileError> {
-        let kind = match statat(&self.directory, &self.leaf, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => FileType::from_raw_mode(stat.st_mode),
-            Err(Errno::NOENT) => return Ok(()),
-            Err(error) => return Err(self.failed(error)),
-        };
-        match kind {
-            FileType::RegularFile => Ok(()),
+    /// What is there already and would be replaced.
+    fn check(&self) -> Result<Option<Stat>, FileError> {
+        let Some(stat) = self.look(&self.leaf)? else { return Ok(None) };
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => Ok(Some(stat)),
             FileType::Symlink => Err(FileError::link(&self.name)),
             FileType::Directory => Err(self.failed(Errno::ISDIR)),
             _ => Err(FileError::forbidden(&self.name, "it is no regular file, and is not replaced")),
@@ -72,37 +75,124 @@ impl Place {
         FileError::io(&self.name, error.into())
     }
 
-    /// Opens a file beside it, to read and write.
-    fn beside(&self, part: &str, more: OFlags) -> rustix::io::Result<File> {
-        let flags =
-            OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC | more;
-        Ok(openat(&self.directory, part, flags, Mode::from_raw_mode(0o666))?.into())
+    fn look(&self, name: &str) -> Result<Option<Stat>, FileError> {
+        match statat(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(stat)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(self.failed(error)),
+        }
     }
 
-    fn remove(&self, part: &str) {
-        // Otherwise somebody else has, or the directory is no longer ours to write.
-        let _ = unlinkat(&self.directory, part, AtFlags::empty());
+    /// Whether the name is still that of the file that is held.
+    fn names(&self, part: &str, held: &File) -> Result<bool, FileError> {
+        let held = fstat(held).map_err(|error| self.failed(error))?;
+        let there = self.look(part)?;
+        Ok(there.is_some_and(|there| (there.st_dev, there.st_ino) == (held.st_dev, held.st_ino)))
+    }
+
+    /// Opens a file beside it, to read and write; `None` if it came or went in this moment.
+    ///
+    /// What will replace a file is nobody else's to read before it is known who may.
+    fn beside(&self, part: &str) -> Result<Option<File>, FileError> {
+        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let replaces = self.check()?.is_some();
+        let mode = Mode::from_raw_mode(if replaces { PRIVATE } else { 0o666 });
+        match openat(&self.directory, part, flags | OFlags::CREATE | OFlags::EXCL, mode) {
+            Ok(made) => return Ok(Some(made.into())),
+            Err(Errno::EXIST) => {}
+            Err(error) => return Err(self.failed(error)),
+        }
+        let file: File = match openat(&self.directory, part, flags, Mode::empty()) {
+            Ok(file) => file.into(),
+            Err(Errno::NOENT) => return Ok(None),
+            Err(Errno::LOOP | Errno::NXIO | Errno::ISDIR) => return Err(self.not_ours(part)),
+            Err(error) => return Err(self.failed(error)),
+        };
+        let stat = fstat(&file).map_err(|error| self.failed(error))?;
+        let regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+        if !regular || stat.st_uid != geteuid().as_raw() || stat.st_nlink > 1 {
+            return Err(self.not_ours(part));
+        }
+        if replaces {
+            // Some file systems know no permissions.
+            let _ = fchmod(&file, mode);
+        }
+        Ok(Some(file))
+    }
+
+    /// Something else has the name of a partial file: what it leads to is not to be written.
+    fn not_ours(&self, part: &str) -> FileError {
+        let name = Path::new(&self.name).with_file_name(part).display().to_string();
+        FileError::forbidden(&name, "it is not the unfinished file that this name is for; remove it")
+    }
+
+    /// Gives a file the permissions of the one that it replaces. Its group goes with them; otherwise nobody's group gets any.
+    fn permit(&self, file: &File, replaced: &Stat) -> Result<(), FileError> {
+        let mut mode = replaced.st_mode & 0o777;
+        let own = fstat(file).map_err(|error| self.failed(error))?;
+        if own.st_gid != replaced.st_gid && fchown(file, None, Some(Gid::from_raw(replaced.st_gid))).is_err()
+        {
+            mode &= !0o070;
+        }
+        // Some file systems know no permissions, and all files have the same.
+        match own.st_mode & 0o777 == mode {
+            true => Ok(()),
+            false => fchmod(file, Mode::from_raw_mode(mode)).map_err(|error| self.failed(error)),
+        }
+    }
+
+    /// Removes a partial file, unless its name is somebody else's by now.
+    fn remove(&self, part: &str, held: &File) {
+        if matches!(self.names(part, held), Ok(true)) {
+            // Otherwise the directory is no longer ours to write.
+            let _ = unlinkat(&self.directory, part, AtFlags::empty());
+        }
     }
 
     /// Opens a partial file and locks it, unless somebody else has.
     fn lock(&self, part: &str) -> Result<Option<File>, FileError> {
         loop {
-            let file = self.beside(part, OFlags::empty()).map_err(|error| self.failed(error))?;
+            let Some(file) = self.beside(part)? else { continue };
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => {}
                 Err(Errno::WOULDBLOCK) => return Ok(None),
                 Err(error) => return Err(self.failed(error)),
             }
             // Whoever had the lock may have moved it to its place: what we opened is then a file that is complete.
-            let opened = fstat(&file).map_err(|error| self.failed(error))?;
-            match statat(&self.directory, part, AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(there) if (there.st_dev, there.st_ino) == (opened.st_dev, opened.st_ino) => {
-                    return Ok(Some(file));
-                }
-                Ok(_) | Err(Errno::NOENT) => {}
-                Err(error) => return Err(self.failed(error)),
+            if self.names(part, &file)? {
+                return Ok(Some(file));
             }
         }
+    }
+
+    /// Moves a partial file to its place, if it still has its name.
+    fn fill(&self, part: &str, held: &File) -> Result<(), FileError> {
+        if let Some(replaced) = self.check()? {
+            self.permit(held, &replaced)?;
+        }
+        if !self.names(part, held)? {
+            return Err(FileError::PartialLost(self.name.clone()));
+        }
+        let moved = renameat(&self.directory, part, &self.directory, &self.leaf);
+        moved.map_err(|error| self.failed(error))?;
+        // Some file systems can't.
+        match fsync(&self.directory) {
+            Ok(()) | Err(Errno::INVAL) => Ok(()),
+            Err(error) => Err(self.failed(error)),
+        }
+    }
+}
+
+/// Removes an unfinished file, unless somebody writes it.
+pub(super) fn remove_abandoned(directory: BorrowedFd<'_>, part: &CStr) -> rustix::io::Result<()> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = openat(directory, part, flags, Mode::empty())?;
+    flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+    let (held, there) = (fstat(&file)?, statat(directory, part, AtFlags::SYMLINK_NOFOLLOW)?);
+    let regular = FileType::from_raw_mode(held.st_mode) == FileType::RegularFile;
+    match regular && (there.st_dev, there.st_ino) == (held.st_dev, held.st_ino) {
+        true => unlinkat(directory, part, AtFlags::empty()),
+        false => Ok(()),
     }
 }
 
@@ -110,6 +200,8 @@ impl Place {
 pub(super) struct Partial {
     place: Place,
     part: String,
+    /// The lock lasts as long as this.
+    held: Arc<File>,
     pub(super) content: Hashed,
     /// Whether somebody may go on with it.
     lasting: bool,
@@ -117,21 +209,25 @@ pub(super) struct Partial {
 }
 
 impl Partial {
+    fn new(place: Place, part: String, file: File, lasting: bool) -> Self {
+        let held = Arc::new(file);
+        let content = Hashed::new(held.clone(), &place.name);
+        Self { place, part, held, content, lasting, done: false }
+    }
+
     /// One that nobody goes on with.
     pub(super) async fn passing(place: Place) -> Result<Self, FileError> {
-        let (place, file, part) = unblock(move || {
+        unblock(move || {
             loop {
-                let part = format!("{RESERVED}{:032x}.part", fastrand::u128(..));
-                match place.beside(&part, OFlags::EXCL) {
-                    Ok(file) => return Ok((place, file, part)),
-                    Err(Errno::EXIST) => {}
-                    Err(error) => return Err(place.failed(error)),
+                let part = format!("{PASSING}{:032x}.part", fastrand::u128(..));
+                if place.look(&part)?.is_none()
+                    && let Some(file) = place.lock(&part)?
+                {
+                    return Ok(Self::new(place, part, file, false));
                 }
             }
         })
-        .await?;
-        let content = Hashed::new(file, &place.name);
-        Ok(Self { place, part, content, lasting: false, done: false })
+        .await
     }
 
     /// The one for what `identity` says, with what has come of it already.
@@ -143,6 +239,7 @@ impl Partial {
         identity: &[&[u8]],
         patience: Duration,
         executor: Executor,
+        progress: &mut Progress,
     ) -> Result<Self, FileError> {
         let mut hasher = Hasher::new_derive_key("callosum partial file");
         for part in [place.leaf.as_bytes()].iter().chain(identity) {
@@ -161,33 +258,35 @@ impl Partial {
             }
             executor.sleep(LOOK_AGAIN).await;
         };
-        let content = Hashed::new(file, &place.name);
-        let mut partial = Self { place, part, content, lasting: true, done: false };
-        partial.content.read_to(u64::MAX).await?;
+        let mut partial = Self::new(place, part, file, true);
+        let there = fstat(&partial.held).map_err(|error| partial.place.failed(error))?.st_size;
+        if there > 0 {
+            progress.check(&partial.place.name, u64::try_from(there).ok());
+        }
+        partial.content.read_to(u64::MAX, progress).await?;
         Ok(partial)
     }
 
+    /// Nobody is to go on with it.
+    pub(super) fn discard(&mut self) {
+        self.lasting = false;
+    }
+
     /// Moves it to its place, if it is what its sender says.
+    ///
+    /// # Errors
+    /// Also if its name is no longer its own: what would be moved then could be anything.
     pub(super) async fn commit(mut self, checksum: Hash) -> Result<(), FileError> {
         if self.content.checksum() != checksum {
-            self.lasting = false;
+            self.discard();
             return Err(FileError::ChecksumMismatch(self.place.name.clone()));
         }
         self.content.sync().await?;
-        let (place, part) = (self.place.clone(), self.part.clone());
-        // It may be moved even if nobody waits for that any more, and its name may then be somebody else's.
+        // It may be moved even if nobody waits for that any more: it stays locked until then, so that nobody goes on with it,
+        // and its name may be somebody else's after that.
+        let (place, part, held) = (self.place.clone(), self.part.clone(), self.held.clone());
         self.done = self.lasting;
-        let moved = unblock(move || {
-            place.check()?;
-            let moved = renameat(&place.directory, &part, &place.directory, &place.leaf);
-            moved.map_err(|error| place.failed(error))?;
-            // Some file systems can't.
-            match fsync(&place.directory) {
-                Ok(()) | Err(Errno::INVAL) => Ok(()),
-                Err(error) => Err(place.failed(error)),
-            }
-        });
-        let moved = moved.await;
+        let moved = unblock(move || place.fill(&part, &held)).await;
         self.done = moved.is_ok();
         moved
     }
@@ -195,8 +294,33 @@ impl Partial {
 
 impl Drop for Partial {
     fn drop(&mut self) {
-        if !self.done && (!self.lasting || self.content.at() == 0) {
-            self.place.remove(&self.part);
+        // There is nothing to go on with in one that is empty; if that can't be seen, it may have something.
+        let of_use = || self.lasting && fstat(&self.held).map_or(true, |stat| stat.st_size > 0);
+        if !self.done && !of_use() {
+            self.place.remove(&self.part, &self.held);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn only_one_that_is_empty_goes_when_it_is_dropped() {
+        let directory = std::env::temp_dir().join(format!("callosum-partial-{}", std::process::id()));
+        fs::create_dir(&directory).unwrap();
+        let place = Place::local(&directory.join("x")).unwrap();
+        for (content, stays) in [("", false), ("half", true)] {
+            let part = String::from(".callosum-test.part");
+            fs::write(directory.join(&part), content).unwrap();
+            let file = place.lock(&part).unwrap().unwrap();
+            // Nothing of it has been read again.
+            drop(Partial::new(place.clone(), part.clone(), file, true));
+            assert_eq!(directory.join(&part).exists(), stays);
+        }
+        fs::remove_dir_all(directory).unwrap();
     }
 }

@@ -1,51 +1,78 @@
 //! How far a transfer is, for who looks at a terminal.
 
+use std::time::Duration;
+
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::exit::note;
+use crate::exit::{note, printable};
 
 const WITH_SIZE: &str = "{msg} {bar:30} {percent:>3}% {bytes}/{total_bytes} {binary_bytes_per_sec} ETA {eta}";
 const WITHOUT_SIZE: &str = "{msg} {spinner} {bytes} {binary_bytes_per_sec}";
+
+/// How often it is drawn at the least: what stalls is seen to.
+const TICK: Duration = Duration::from_millis(100);
 
 /// A bar on stderr, if that is a terminal. Gone when dropped.
 pub(super) struct Progress {
     bar: ProgressBar,
     quiet: bool,
+    begun: bool,
 }
 
 impl Progress {
     pub(super) fn none() -> Self {
-        Self { bar: ProgressBar::hidden(), quiet: true }
+        Self::new(true)
     }
 
     pub(super) fn new(quiet: bool) -> Self {
-        let target = match quiet {
-            true => ProgressDrawTarget::hidden(),
-            // Hidden too where stderr is no terminal.
-            false => ProgressDrawTarget::stderr(),
-        };
-        Self { bar: ProgressBar::with_draw_target(None, target), quiet }
+        Self { bar: ProgressBar::hidden(), quiet, begun: false }
+    }
+
+    /// What is there already is compared, so much of it if that is known.
+    pub(super) fn check(&mut self, name: &str, size: Option<u64>) {
+        self.show(&format!("checking {name}"), 0, size);
     }
 
     /// Content begins to flow, from `offset` on.
-    pub(super) fn begin(&self, name: &str, offset: u64, size: Option<u64>) {
+    pub(super) fn begin(&mut self, name: &str, offset: u64, size: Option<u64>) {
         if offset > 0 {
             self.note(&format!("going on with {name} at {offset} bytes\n"));
         }
+        self.show(name, offset, size);
+        self.begun = true;
+    }
+
+    /// Whether content has begun to flow.
+    pub(super) fn has_begun(&self) -> bool {
+        self.begun
+    }
+
+    fn show(&mut self, message: &str, at: u64, size: Option<u64>) {
+        self.bar.finish_and_clear();
         let template = match size {
             Some(_) => WITH_SIZE,
             None => WITHOUT_SIZE,
         };
+        // It is seen once it is whole.
+        let bar = ProgressBar::with_draw_target(size, ProgressDrawTarget::hidden());
         if let Ok(style) = ProgressStyle::with_template(template) {
-            self.bar.set_style(style);
+            bar.set_style(style);
         }
-        self.bar.set_message(crate::exit::printable(name));
-        if let Some(size) = size {
-            self.bar.set_length(size);
+        bar.set_message(printable(message));
+        bar.set_position(at);
+        bar.tick();
+        // What was before is not in the rate.
+        bar.reset_eta();
+        if !self.quiet {
+            // Hidden too where stderr is no terminal.
+            bar.set_draw_target(ProgressDrawTarget::stderr());
         }
-        // The rate is that of now.
-        self.bar.set_position(offset);
-        self.bar.reset_eta();
+        if !bar.is_hidden() {
+            // At once, and not when there is time for it.
+            bar.tick();
+            bar.enable_steady_tick(TICK);
+        }
+        self.bar = bar;
     }
 
     pub(super) fn advance(&self, bytes: usize) {
@@ -62,5 +89,24 @@ impl Progress {
 impl Drop for Progress {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rate_is_that_of_what_flows() {
+        const BEFORE: u64 = 1 << 50;
+        let mut progress = Progress::none();
+        progress.check("x", Some(BEFORE));
+        progress.advance(1 << 49);
+        progress.begin("x", BEFORE, Some(2 * BEFORE));
+        progress.advance(1);
+        progress.bar.tick();
+        // One byte in a nanosecond at the least; what was before would be many more in a minute.
+        let rate = progress.bar.per_sec();
+        assert!(rate > 0.0 && rate <= 1e9, "{rate}");
     }
 }

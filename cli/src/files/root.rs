@@ -5,16 +5,16 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fstat, mkdirat, open, openat, statat};
+use rustix::fs::{AtFlags, Dir, DirEntry, FileType, Mode, OFlags, fstat, mkdirat, open, openat, statat};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::FileError;
-use super::name::{MAX_PARTS, Name, is_part};
-use super::partial::Place;
+use super::name::{MAX_PARTS, Name, PASSING, is_part};
+use super::partial::{Place, remove_abandoned};
 
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 const NO_LINK: OFlags = OFlags::NOFOLLOW;
@@ -89,35 +89,84 @@ impl Root {
             Err(FileError::NotFound(_)) => return Ok(()),
             Err(error) => return Err(error),
         };
-        let failed = |error: Errno| FileError::io(prefix, error.into());
-        // A directory of its own: what is read of it must not be shared with other lists.
-        let directory = openat(&directory, ".", DIRECTORY, Mode::empty()).map_err(failed)?;
+        let first = open_again(&directory).map_err(|error| FileError::io(prefix, error.into()))?;
         let depth = way.matches('/').count();
-        let mut open = vec![(way, Dir::new(directory).map_err(failed)?)];
-        loop {
-            let level = open.len();
-            let Some((path, directory)) = open.last_mut() else { return Ok(()) };
-            let entry = match directory.read() {
-                Some(entry) => entry.map_err(failed)?,
-                None => {
-                    open.pop();
-                    continue;
-                }
+        visit(way, first, |directory, path, entry, level| {
+            let part = entry.file_name().to_str().ok().filter(|part| is_part(part));
+            let Some(part) = part.filter(|part| level > 1 || part.starts_with(start)) else {
+                return Ok(Seen::Next);
             };
-            let Some(part) = entry.file_name().to_str().ok().filter(|part| is_part(part)) else { continue };
             let name = format!("{path}{part}");
-            if (level == 1 && !part.starts_with(start)) || Name::parse(&name).is_err() {
-                continue;
+            if Name::parse(&name).is_err() {
+                return Ok(Seen::Next);
             }
-            match look(directory, part, name) {
-                Found::File(entry) => {
-                    if !tell(entry) {
-                        return Ok(());
-                    }
-                }
-                Found::Directory(path, inner) if depth + level < MAX_PARTS => open.push((path, inner)),
-                Found::Directory(..) | Found::Nothing => {}
+            Ok(match look(directory, part, name)? {
+                Found::File(entry) => match tell(entry) {
+                    true => Seen::Next,
+                    false => Seen::Enough,
+                },
+                Found::Directory(path, inner) if depth + level < MAX_PARTS => Seen::Into(path, inner),
+                _ => Seen::Next,
+            })
+        })
+    }
+
+    /// Removes the unfinished files with which nobody can go on, and which nobody writes.
+    pub(super) fn sweep(&self) -> Result<(), FileError> {
+        let first = open_again(&self.0).map_err(|error| FileError::io(".", error.into()))?;
+        visit(String::new(), first, |directory, path, entry, level| {
+            let part = entry.file_name();
+            if part.to_bytes().starts_with(PASSING.as_bytes()) {
+                // Otherwise it is in use, gone, or not ours.
+                let _ = remove_abandoned(directory, part);
+                return Ok(Seen::Next);
             }
+            let may_be_one = matches!(entry.file_type(), FileType::Directory | FileType::Unknown);
+            let Some(part) = part.to_str().ok().filter(|part| may_be_one && is_part(part)) else {
+                return Ok(Seen::Next);
+            };
+            Ok(match look(directory, part, format!("{path}{part}"))? {
+                Found::Directory(path, inner) if level < MAX_PARTS => Seen::Into(path, inner),
+                _ => Seen::Next,
+            })
+        })
+    }
+}
+
+/// A directory of its own: what is read of it is not shared with others.
+fn open_again(directory: &OwnedFd) -> rustix::io::Result<Dir> {
+    Dir::new(openat(directory, ".", DIRECTORY, Mode::empty())?)
+}
+
+/// What to do after an entry of a directory.
+enum Seen {
+    Next,
+    /// On in a directory, whose entries have names that begin so.
+    Into(String, Dir),
+    Enough,
+}
+
+/// Shows `see` all entries of a directory, whose names begin with `path`, and of those in it that it wants to see: with
+/// the directory, its path and its level, from one on. As many directories are open as there are levels.
+fn visit(
+    path: String,
+    first: Dir,
+    mut see: impl FnMut(BorrowedFd<'_>, &str, &DirEntry, usize) -> Result<Seen, FileError>,
+) -> Result<(), FileError> {
+    let mut open = vec![(path, first)];
+    loop {
+        let level = open.len();
+        let Some((path, directory)) = open.last_mut() else { return Ok(()) };
+        let failed = |error: Errno| FileError::io(path, error.into());
+        let Some(entry) = directory.read() else {
+            open.pop();
+            continue;
+        };
+        let entry = entry.map_err(failed)?;
+        match see(directory.fd().map_err(failed)?, path, &entry, level)? {
+            Seen::Next => {}
+            Seen::Into(path, inner) => open.push((path, inner)),
+            Seen::Enough => return Ok(()),
         }
     }
 }
@@ -135,26 +184,36 @@ fn no_directory(directory: &OwnedFd, part: &str, name: &Name, make: bool) -> Fil
 enum Found {
     File(Entry),
     Directory(String, Dir),
-    /// It is gone, or can't be named or read.
+    /// It is gone, is neither, or is not for this user to read.
     Nothing,
 }
 
-fn look(directory: &Dir, part: &str, name: String) -> Found {
-    let Ok(directory) = directory.fd() else { return Found::Nothing };
-    let Ok(stat) = statat(directory, part, AtFlags::SYMLINK_NOFOLLOW) else { return Found::Nothing };
+/// # Errors
+/// What concerns more than this one entry: a list that left it out would say that it is not there.
+fn look(directory: BorrowedFd<'_>, part: &str, name: String) -> Result<Found, FileError> {
+    let stat = match statat(directory, part, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => stat,
+        Err(error) => return left_out(&name, error),
+    };
     match FileType::from_raw_mode(stat.st_mode) {
-        FileType::RegularFile => Found::File(Entry {
+        FileType::RegularFile => Ok(Found::File(Entry {
             name,
             size: u64::try_from(stat.st_size).unwrap_or(0),
             modified: u64::try_from(stat.st_mtime).unwrap_or(0),
-        }),
+        })),
         FileType::Directory => {
-            let inner = openat(directory.as_fd(), part, DIRECTORY | NO_LINK, Mode::empty());
-            match inner.and_then(Dir::new) {
-                Ok(inner) => Found::Directory(name + "/", inner),
-                Err(_) => Found::Nothing,
+            match openat(directory, part, DIRECTORY | NO_LINK, Mode::empty()).and_then(Dir::new) {
+                Ok(inner) => Ok(Found::Directory(name + "/", inner)),
+                Err(error) => left_out(&name, error),
             }
         }
-        _ => Found::Nothing,
+        _ => Ok(Found::Nothing),
+    }
+}
+
+fn left_out(name: &str, error: Errno) -> Result<Found, FileError> {
+    match error {
+        Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS => Ok(Found::Nothing),
+        error => Err(FileError::io(name, error.into())),
     }
 }

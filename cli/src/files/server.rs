@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_channel::Receiver;
 use blake3::Hash;
 use blocking::unblock;
-use callosum_runtime::{BodyReader, Builder, Context, HandlerResult, Metadata, Responder};
+use callosum_runtime::{BodyReader, Builder, Context, HandlerError, HandlerResult, Metadata, Responder};
 use futures_util::StreamExt;
 use serde::Deserialize;
 
@@ -16,6 +16,7 @@ use super::progress::Progress;
 use super::transfer::{Source, receive};
 use super::{FileError, Root, field, metadata};
 use crate::executor::Executor;
+use crate::exit::{note, printable};
 use crate::service::Service;
 
 /// How long to wait for whoever writes the same partial file. One whose client is gone is noticed before: the keepalive
@@ -24,6 +25,9 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Lists that are made at a time; each has up to 32 directories open.
 const LISTS: usize = 8;
+
+/// How long a list waits for its turn.
+const LIST_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Files that a list may be ahead of its reader.
 const LIST_AHEAD: usize = 64;
@@ -47,6 +51,14 @@ impl Drop for Permit {
 pub(crate) fn add_methods(builder: Builder, service: &Service, root: Root) -> Builder {
     let root = Arc::new(root);
     let executor = service.executor();
+    let swept = root.clone();
+    let sweeping = unblock(move || {
+        if let Err(error) = swept.sweep() {
+            note(&printable(&format!("can't look for unfinished files that are left: {error}\n")));
+        }
+    });
+    // It may take long, and nobody waits for it.
+    sweeping.detach();
     let here = root.clone();
     let builder = service.add_stream(builder, "get", move |_, responder, context| {
         let root = here.clone();
@@ -61,7 +73,11 @@ pub(crate) fn add_methods(builder: Builder, service: &Service, root: Root) -> Bu
     service.add_stream(builder, "list", move |body, responder, context| {
         let (root, places, taken) = (root.clone(), places.clone(), taken.clone());
         async move {
-            places.send(()).await?;
+            // Those under way may be for somebody who does not read them.
+            let place = executor.within(LIST_PATIENCE, places.send(())).await;
+            place.ok_or_else(|| {
+                HandlerError::new("Busy", "too many lists are being made; try again later")
+            })??;
             let _permit = Permit(taken);
             list(root, body, responder, &context).await
         }
@@ -82,7 +98,7 @@ async fn get(root: Arc<Root>, responder: Responder, context: &Context) -> Result
     let offset = metadata::number(context.metadata(), field::OFFSET)?.unwrap_or(0);
     let checksum = metadata::checksum(context.metadata())?;
     let mut source = unblock(move || Source::new(root.file(&name)?, name.as_str())).await?;
-    source.go_on_at(offset, checksum).await?;
+    source.go_on_at(offset, checksum, &mut Progress::none()).await?;
     let size = source.size().unwrap_or(0);
     let mut head = Metadata::new();
     metadata::set(&mut head, field::OFFSET, source.content.at().to_string())?;
@@ -105,7 +121,7 @@ async fn put(
         Some(id) => {
             // What one user has begun is no other's to see.
             let user = context.identity().map(|identity| identity.user_id.clone()).unwrap_or_default();
-            Partial::lasting(place, &[user.as_bytes(), id], PATIENCE, executor).await?
+            Partial::lasting(place, &[user.as_bytes(), id], PATIENCE, executor, &mut Progress::none()).await?
         }
         None => Partial::passing(place).await?,
     };
@@ -134,7 +150,7 @@ async fn take(body: &mut BodyReader, partial: &mut Partial, there: u64) -> Resul
         _ if offset == there => {}
         _ => return Err(FileError::InvalidRequest("a file is put from its beginning or from where it is")),
     }
-    receive(body, first, &mut partial.content, &Progress::none()).await
+    receive(body, first, &mut partial.content, None, &Progress::none()).await
 }
 
 async fn list(

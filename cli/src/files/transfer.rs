@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use blake3::{Hash, Hasher};
@@ -23,13 +24,13 @@ pub(super) struct Hashed {
 }
 
 struct State {
-    file: File,
+    file: Arc<File>,
     hasher: Hasher,
 }
 
 impl Hashed {
-    pub(super) fn new(file: File, name: &str) -> Self {
-        Self { state: Some(State { file, hasher: Hasher::new() }), name: name.to_owned(), at: 0 }
+    pub(super) fn new(file: impl Into<Arc<File>>, name: &str) -> Self {
+        Self { state: Some(State { file: file.into(), hasher: Hasher::new() }), name: name.to_owned(), at: 0 }
     }
 
     pub(super) fn name(&self) -> &str {
@@ -83,8 +84,13 @@ impl Hashed {
     }
 
     /// Reads on to an offset, for the checksum; not as far if the file ends before.
-    pub(super) async fn read_to(&mut self, end: u64) -> Result<(), FileError> {
-        while self.at < end && !self.read(piece_of(end - self.at)).await?.is_empty() {}
+    pub(super) async fn read_to(&mut self, end: u64, progress: &Progress) -> Result<(), FileError> {
+        while self.at < end {
+            match self.read(piece_of(end - self.at)).await?.len() {
+                0 => break,
+                read => progress.advance(read),
+            }
+        }
         Ok(())
     }
 
@@ -163,11 +169,17 @@ impl Source {
     }
 
     /// Goes on at `offset` if what is before it has this checksum, and begins at the beginning otherwise.
-    pub(super) async fn go_on_at(&mut self, offset: u64, checksum: Option<Hash>) -> Result<(), FileError> {
+    pub(super) async fn go_on_at(
+        &mut self,
+        offset: u64,
+        checksum: Option<Hash>,
+        progress: &mut Progress,
+    ) -> Result<(), FileError> {
         if offset == 0 || self.size().is_none_or(|size| size < offset) {
             return Ok(());
         }
-        self.content.read_to(offset).await?;
+        progress.check(self.content.name(), Some(offset));
+        self.content.read_to(offset, progress).await?;
         if self.content.at() != offset || checksum != Some(self.content.checksum()) {
             self.content.restart(false).await?;
         }
@@ -175,16 +187,13 @@ impl Source {
     }
 
     async fn next(&mut self) -> Result<Vec<u8>, FileError> {
-        match self.known {
-            Some(known) if known.size <= self.content.at() => Ok(Vec::new()),
-            Some(known) => {
-                let piece = self.content.read(piece_of(known.size - self.content.at())).await?;
-                match piece.is_empty() {
-                    true => Err(FileError::Changed(self.content.name().to_owned())),
-                    false => Ok(piece),
-                }
-            }
-            None => self.content.read(PIECE).await,
+        let Some(known) = self.known else { return self.content.read(PIECE).await };
+        let left = known.size.saturating_sub(self.content.at());
+        // One more where there should be none: the size may be too small, as it is of much that the system makes up.
+        let piece = self.content.read(piece_of(left).max(1)).await?;
+        match piece.is_empty() == (left == 0) {
+            true => Ok(piece),
+            false => Err(FileError::Changed(self.content.name().to_owned())),
         }
     }
 
@@ -215,10 +224,14 @@ impl Source {
 }
 
 /// Appends what comes, after what of it has come already, to `to`; returns the checksum that its sender says.
+///
+/// # Errors
+/// Also if it does not have the size that the sender has said: at once if there is more.
 pub(super) async fn receive(
     from: &mut BodyReader,
     first: Vec<u8>,
     to: &mut Hashed,
+    size: Option<u64>,
     progress: &Progress,
 ) -> Result<Hash, FileError> {
     let (mut bytes, mut ended) = fill(from, first).await?;
@@ -227,12 +240,18 @@ pub(super) async fn receive(
         // The last bytes are not the file's.
         let (all, mut next) = (bytes.len(), spare);
         let content = all.checked_sub(CHECKSUM).ok_or(FileError::Incomplete)?;
+        if size.is_some_and(|size| to.at() + content as u64 > size) {
+            return Err(FileError::InvalidAnswer("more came than the server said the file has"));
+        }
         next.clear();
         next.extend_from_slice(&bytes[content..]);
         bytes.truncate(content);
         progress.advance(content);
         if ended {
             to.write(bytes).await?;
+            if size.is_some_and(|size| to.at() < size) {
+                return Err(FileError::Incomplete);
+            }
             return Hash::from_slice(&next).map_err(|_| FileError::Incomplete);
         }
         let (written, filled) = join(to.write(bytes), fill(from, next)).await;

@@ -3,12 +3,14 @@
 
 pub(crate) mod proxy;
 pub(crate) mod scratch;
+pub(crate) mod transfer;
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll as poll_now};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Something hangs if a process says nothing, or goes on, for so long.
@@ -29,6 +31,16 @@ pub(crate) struct Ended {
     pub(crate) code: Option<i32>,
     pub(crate) stdout: Vec<String>,
     pub(crate) stderr: Vec<String>,
+}
+
+/// Waits until it holds.
+#[track_caller]
+pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let limit = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < limit, "{what} does not come");
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 fn lines(output: impl Read + Send + 'static) -> Receiver<String> {
@@ -70,6 +82,20 @@ impl Process {
         (Self { child, stdout: channel().1, stderr }, stdout)
     }
 
+    /// Stdout is a pipe that nobody reads. Returns when it is full.
+    pub(crate) fn spawn_stuck(mut command: Command) -> (Self, std::io::PipeReader) {
+        let (reader, writer) = std::io::pipe().expect("there are descriptors");
+        let full = writer.try_clone().expect("there are descriptors");
+        let mut child = command.stdout(writer).spawn().expect("the binary has been built");
+        drop(command);
+        let stderr = lines(child.stderr.take().expect("it is piped"));
+        wait_until("a full pipe", || {
+            let mut poll = [PollFd::new(&full, PollFlags::OUT)];
+            poll_now(&mut poll, Some(&Timespec::default())).expect("it can be asked") == 0
+        });
+        (Self { child, stdout: channel().1, stderr }, reader)
+    }
+
     pub(crate) fn stdin(&mut self) -> std::process::ChildStdin {
         self.child.stdin.take().expect("it is piped")
     }
@@ -92,6 +118,10 @@ impl Process {
     pub(crate) fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
         kill_process(pid.expect("it has an id"), signal).expect("it runs");
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// The most memory that it has had so far, in KiB.

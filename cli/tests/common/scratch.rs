@@ -4,9 +4,8 @@ use std::fs::{self, File};
 use std::io::{BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
 
-use super::PATIENCE;
+use super::wait_until;
 
 /// A directory, gone when dropped.
 pub(crate) struct Scratch(PathBuf);
@@ -53,19 +52,15 @@ impl Scratch {
         self.names(directory).into_iter().filter(|name| name.starts_with(".callosum-")).collect()
     }
 
-    /// Waits until so much of a file has come; returns how much there is.
+    /// Waits until so much of a file has come.
+    #[track_caller]
     pub(crate) fn wait_for_partial(&self, directory: &str, bytes: u64) {
-        let limit = Instant::now() + PATIENCE;
-        while Instant::now() < limit {
+        wait_until("a partial file", || {
             let sizes = self.partials(directory).into_iter().map(|name| {
                 fs::metadata(self.path(directory).join(name)).map_or(0, |metadata| metadata.len())
             });
-            if sizes.max().is_some_and(|size| size >= bytes) {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        panic!("nothing comes");
+            sizes.max().is_some_and(|size| size >= bytes)
+        });
     }
 }
 

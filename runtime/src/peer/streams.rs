@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use callosum_proto::session::{ExchangeId, IncomingId, Outcome, Read};
+use callosum_proto::session::{Dialect, ExchangeId, IncomingId, Outcome, Read, ReplyError};
 use callosum_proto::{CallId, Metadata, PeerId};
 
 use super::{Effect, PeerState, Reaction};
@@ -29,10 +29,20 @@ impl PeerState {
         }
     }
 
-    pub(crate) fn set_reply_metadata(&mut self, link: PeerId, id: IncomingId, metadata: Metadata) {
-        if self.link == link && self.session.is_open(id) {
-            self.reply_metadata.insert(id, metadata);
+    pub(crate) fn set_reply_metadata(
+        &mut self,
+        link: PeerId,
+        id: IncomingId,
+        metadata: Metadata,
+    ) -> Result<(), ReplyError> {
+        if self.link != link || !self.session.is_open(id) {
+            return Err(ReplyError::NotOpen);
         }
+        if self.session.dialect() == Some(Dialect::One) {
+            return Err(ReplyError::NeedsDialect2);
+        }
+        self.reply_metadata.insert(id, metadata);
+        Ok(())
     }
 
     pub(super) fn tell(

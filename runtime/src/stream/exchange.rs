@@ -388,7 +388,11 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        self.abandon();
+        match self.id {
+            ExchangeId::Ours(_) => self.abandon(),
+            // What is left of an argument holds credit that others need.
+            ExchangeId::Theirs(_) => self.stop(),
+        }
         self.peer.lock().forget_stream(self.id, &self.shared);
     }
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use callosum_runtime::proto::session::{ContentError, WriteError};
 use callosum_runtime::{
     BodyError, BodyReader, BodyWriter, CallError, Context, Dialect, Event, HandlerError, HandlerResult,
-    InvokeError, Limits, Metadata, NotSent, OrderingMode, Peer, Refusal, Responder,
+    InvokeError, Limits, Metadata, NotSent, OrderingMode, Peer, Refusal, ReplyError, Responder,
 };
 use futures_util::future::join;
 use futures_util::{AsyncReadExt, AsyncWriteExt, FutureExt, SinkExt, StreamExt, TryStreamExt};
@@ -474,7 +474,7 @@ pub async fn metadata(rig: Rig) {
         let trace = context.metadata().get("trace").cloned();
         let mut reply = Metadata::new();
         reply.insert("trace", trace.unwrap_or_default())?;
-        context.set_reply_metadata(reply);
+        context.set_reply_metadata(reply)?;
         HandlerResult::Ok(context.deadline().map(|at| at > Instant::now()))
     };
     let streamed = |_: BodyReader, responder: Responder, context: Context| async move {
@@ -499,7 +499,13 @@ pub async fn metadata(rig: Rig) {
 
 /// A peer that does not offer dialect 2 is spoken to in dialect 1, says the API, and so do events and counters.
 pub async fn downgraded(rig: Rig) {
-    let binder = rig.builder().dialect(Dialect::One).handle_stream("count", count);
+    let stamped = |_: (), context: Context| async move {
+        let mut metadata = Metadata::new();
+        metadata.insert("trace", "42")?;
+        assert_eq!(context.set_reply_metadata(metadata), Err(ReplyError::NeedsDialect2));
+        HandlerResult::Ok(7)
+    };
+    let binder = rig.builder().dialect(Dialect::One).handle_stream("count", count).handle("stamped", stamped);
     let (binder, binder_driver) = rig.serve(binder).await;
     let (connector, driver) = rig.builder().connect(&binder.endpoints()[0]).expect("it is an endpoint");
     let mut events = connector.events();
@@ -524,6 +530,9 @@ pub async fn downgraded(rig: Rig) {
     let error =
         peer.open("count").send(&1).expect("a whole argument can").await.expect_err("its result can't");
     assert_eq!(error.remote().and_then(Refusal::of), Some(Refusal::Unsupported));
+    // The result of such a handler is one all the same.
+    assert_eq!(peer.invoke::<_, u64>("stamped", &()).await.expect("it is answered"), 7);
+    rig.until(|| binder.peers()[0].stats().requests_done == 1).await;
     connector.shutdown(SOON).await;
     binder.shutdown(SOON).await;
     connector_driver.join().await.expect("it ends well");

@@ -6,15 +6,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use callosum_runtime::{
-    BodyError, BodyReader, BodyWriter, CallError, Context, HandlerError, HandlerResult, Limits, Refusal,
-    Responder,
+    BodyError, BodyReader, BodyWriter, CallError, Context, HandlerError, HandlerResult, Limits, OrderingMode,
+    Refusal, Responder,
 };
-use futures_util::future::join;
-use futures_util::{AsyncReadExt, StreamExt};
+use futures_util::future::{join, join_all};
+use futures_util::{AsyncReadExt, FutureExt, StreamExt};
 use serde_json::Value;
 
 use crate::gate::{Alive, Gate};
-use crate::rig::{Rig, SOON, had_left, longer_and_longer};
+use crate::rig::{Rig, SOON, had_left, longer_and_longer, poll_once};
 
 fn body(len: usize) -> Bytes {
     (0..len).map(|n| (n / 7) as u8).collect::<Vec<_>>().into()
@@ -236,7 +236,8 @@ pub async fn dropped_unread(rig: Rig) {
             async move {
                 let _alive = alive;
                 let mut result = responder.begin().await?;
-                result.write_bytes(body(50_000)).await?;
+                // As much as comes before anybody reads.
+                result.write_bytes(body(10_000)).await?;
                 result.finish()?;
                 result.acknowledged().await?;
                 HandlerResult::Ok(())
@@ -334,5 +335,76 @@ pub async fn half_closed_by_the_handler(rig: Rig) {
     assert!(total <= 1_000 && !complete, "what has not left when it is given up does not leave");
     rig.until(|| pair.peer().stats().calls_done == 2).await;
     assert_eq!((pair.peer().stats().calls_in_flight, pair.peer().stats().calls_failed), (0, 0));
+    pair.end().await;
+}
+
+/// Results that are read in the order that is worst, far more of them than the link has credit for.
+pub async fn results_read_in_any_order(rig: Rig) {
+    let limits = || {
+        let mut limits = Limits::default();
+        (limits.max_queue_bytes, limits.max_stream_bytes) = (2 << 20, 2 << 20);
+        limits
+    };
+    let large = |_: Bytes, _: Context| async move { HandlerResult::Ok(body(300_000)) };
+    let pair = rig.pair(rig.builder().handle_raw("large", large), rig.builder().limits(limits())).await;
+    let opened: Vec<_> =
+        (0..60).map(|_| pair.peer().open("large").send(&()).expect("it can be made").boxed()).collect();
+    let results = join_all(opened).await;
+    for result in results.into_iter().rev() {
+        let read = result.expect("it begins").body.collect().await.expect("it is complete");
+        assert!(read == body(300_000));
+    }
+    pair.end().await;
+}
+
+/// Of what waits, the most urgent leaves first.
+pub async fn urgent_first(rig: Rig) {
+    let (out, order) = async_channel::unbounded::<u8>();
+    let note = move |urgency: u8, _: Context| {
+        let out = out.clone();
+        async move { Ok::<(), HandlerError>(out.send(urgency).await?) }
+    };
+    let mut limits = Limits::default();
+    limits.max_concurrency = 1;
+    let builder = rig.builder().limits(limits).ordering(OrderingMode::Unordered).handle("note", note);
+    let (binder, serving) = rig.serve(builder).await;
+    let (connector, driver) = rig.builder().connect(&binder.endpoints()[0]).expect("it is an endpoint");
+    let peer = connector.peer();
+    // Nothing leaves before the driver runs.
+    let mut calls: Vec<_> = [7, 3, 0, 5]
+        .into_iter()
+        .map(|urgency| peer.invoke::<_, ()>("note", &urgency).urgency(urgency).into_future())
+        .collect();
+    for call in &mut calls {
+        assert!(poll_once(call).await.is_none());
+    }
+    let opened = peer.open("note").urgency(1).send(&1_u8).expect("it can be made");
+    let driving = rig.drive(driver);
+    join_all(calls).await.into_iter().for_each(|result| result.expect("it is answered"));
+    opened.await.expect("it is answered");
+    let order: Vec<u8> = std::iter::from_fn(|| order.try_recv().ok()).collect();
+    assert_eq!(order, [0, 1, 3, 5, 7]);
+    connector.shutdown(SOON).await;
+    binder.shutdown(SOON).await;
+    driving.join().await.expect("it ends well");
+    serving.join().await.expect("it ends well");
+}
+
+/// What is to be compressed takes fewer bytes on the link, in both directions.
+pub async fn compressed(rig: Rig) {
+    let zeros = |argument: BodyReader, responder: Responder, _: Context| async move {
+        let argument = argument.collect().await?;
+        responder.compress(true).begin().await?.write_bytes(argument).await?;
+        HandlerResult::Ok(())
+    };
+    let pair = rig.pair(rig.builder().handle_stream("zeros", zeros), rig.builder()).await;
+    let (before, back) = (pair.peer().stats(), pair.back.stats());
+    let (mut writer, answer) = pair.peer().open("zeros").compress(true).stream().expect("it can be made");
+    writer.write_bytes(vec![0; 1 << 20].into()).await.expect("it is read");
+    writer.finish().expect("it is read");
+    assert_eq!(answer.await.expect("it begins").body.collect().await.expect("it is complete").len(), 1 << 20);
+    let sent =
+        [pair.peer().stats().bytes_sent - before.bytes_sent, pair.back.stats().bytes_sent - back.bytes_sent];
+    assert!(sent.iter().all(|sent| *sent < 200_000), "{sent:?}");
     pair.end().await;
 }
