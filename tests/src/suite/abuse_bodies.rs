@@ -33,7 +33,7 @@ pub async fn snappy_that_declares_gigabytes(rig: Rig) {
         b"\x80\x80\x80\x05",
     ];
     scene
-        .beside(100, async {
+        .beside(10, async {
             for (seq, declared) in (0..).zip(declared.iter().cycle().take(1_000)) {
                 let call =
                     attacker.message(seq, ("echo", OrderingKey::none()), Payload::Function("1".into()), true);
