@@ -12,8 +12,11 @@ use bytes::{BufMut, Bytes};
 use callosum_proto::scheduler::{
     Action, Arrival, BuiltinScheduler, OrderingMode, Scheduler, SchedulerConfig, Withdrawn,
 };
-use callosum_proto::session::{CloseCause, Event, IncomingId, Refusal, Reply, Role, Session, SessionConfig};
-use callosum_proto::wire::{Encoder, MessageType, PING, UPPER, decode_body, decode_header};
+use callosum_proto::session::{
+    CloseCause, Dialect, Event, IncomingId, Refusal, Reply, Role, Session, SessionConfig,
+};
+use callosum_proto::wire::dialect2::{Options, PacketWriter, Piece, RECORD_COST, Record};
+use callosum_proto::wire::{Credit, Encoder, Hello, MessageType, PING, UPPER, decode_body, decode_header};
 use callosum_proto::zmtp::{self, CurveKeyPair, Link, LinkConfig, LinkError, LinkEvent, Mechanism};
 use callosum_proto::{CallId, Message, Multipart, OrderingKey, Payload, PeerId, RequestId, Ticket};
 use peak_alloc::PeakAlloc;
@@ -47,6 +50,8 @@ struct Server {
     session: Session,
     scheduler: BuiltinScheduler,
     now: Instant,
+    /// The peer's.
+    writer: PacketWriter,
     /// Answers to calls that were cancelled.
     cancelled: u64,
 }
@@ -57,18 +62,39 @@ impl Server {
     }
 
     fn with(mode: OrderingMode, config: SessionConfig) -> Self {
+        Self::greeted(mode, config, Bytes::new())
+    }
+
+    /// One whose peer speaks dialect 2, and gives all the credit that there is.
+    fn two(mode: OrderingMode, config: SessionConfig) -> Self {
+        let credit = Some(Credit { stream: u64::MAX, link: u64::MAX });
+        let hello = Hello { dialects: 0b11, nonce: [1; 16], max_body: 10 << 20, credit };
+        let server = Self::greeted(mode, config, hello.encode());
+        assert_eq!(server.session.dialect(), Some(Dialect::Two));
+        server
+    }
+
+    fn greeted(mode: OrderingMode, config: SessionConfig, hello: Bytes) -> Self {
         let now = Instant::now();
         let mut session = Session::new(Role::Binder, config, [2; 16], CallId(0), now);
         session.handle_connected(now);
-        session.handle_message(now, Multipart::new(PING, Bytes::new(), Bytes::new()));
+        session.handle_message(now, Multipart::new(PING, hello, Bytes::new()));
         let config = SchedulerConfig::default().with_mode(mode).with_max_running(4);
-        let mut server = Self { session, scheduler: BuiltinScheduler::new(config), now, cancelled: 0 };
+        let (scheduler, writer) = (BuiltinScheduler::new(config), PacketWriter::default());
+        let mut server = Self { session, scheduler, now, writer, cancelled: 0 };
         server.settle();
         server
     }
 
     fn hear(&mut self, message: Multipart) {
         self.session.handle_message(self.now, message);
+    }
+
+    /// Records of dialect 2, in one packet.
+    fn hear_records(&mut self, records: &[Record]) {
+        records.iter().for_each(|record| self.writer.write(record));
+        let packet = self.writer.take();
+        self.hear(packet);
     }
 
     /// Does what is to be done, and lets the peer read; how many anomalies there were.
@@ -96,7 +122,8 @@ impl Server {
                     Withdrawn::Unknown => panic!("{id:?} is open"),
                 },
                 Event::Anomaly(_) => anomalies += 1,
-                Event::Established { .. } | Event::Closed(_) => {}
+                // Nobody reads what is streamed.
+                Event::Readable(_) | Event::Goodbye | Event::Established { .. } | Event::Closed(_) => {}
                 other => panic!("{other:?}"),
             }
             while let Some(action) = self.scheduler.poll() {
@@ -119,7 +146,7 @@ fn call() -> Payload {
     Payload::Function(Bytes::from_static(b"1"))
 }
 
-/// A million calls, each cancelled at once: nothing is left of them, and no more is held at any time than at the start.
+/// A million calls in the default mode, and twenty thousand in each other, cancelled at once: nothing is left of them, and no more is held at any time than at the start.
 #[test]
 fn a_million_calls_and_cancels_are_flat() {
     let _alone = alone();
@@ -209,6 +236,125 @@ fn floods_are_flat() {
         assert!(peak < 32 * KIB && left < 32 * KIB, "{name}: {peak} at a time, {left} left");
     }
     assert_eq!((server.session.open_requests(), server.scheduler.running()), (1, 1));
+}
+
+fn part(bytes: &'static [u8]) -> Piece {
+    Piece { bytes: Bytes::from_static(bytes), ..Piece::default() }
+}
+
+fn whole(bytes: &'static [u8]) -> Piece {
+    Piece { fin: true, item: true, ..part(bytes) }
+}
+
+fn open(call: u64, key: &str, content: Piece) -> Record {
+    let key = if key.is_empty() { OrderingKey::none() } else { OrderingKey::text(key) };
+    Record::Open { call, method: "m".into(), key, options: Options::default(), content }
+}
+
+/// A hundred thousand calls of dialect 2 in the default mode, and twenty thousand in each other, cancelled at once: whole ones,
+/// and ones in the middle of an argument, with content that comes too late.
+#[test]
+fn calls_that_are_reset_are_flat() {
+    let _alone = alone();
+    for (mode, many) in [
+        (OrderingMode::Unordered, 20_000),
+        (OrderingMode::ExitOrdered, 100_000),
+        (OrderingMode::KeySerialized, 20_000),
+    ] {
+        let mut server = Server::two(mode, SessionConfig::default());
+        let mut flood = |from: u64, to: u64| {
+            for n in (from..to).step_by(2) {
+                let (key, first, second) = (["", "k", "l"][n as usize % 3], 2 * n, 2 * n + 2);
+                let late = Record::Data { call: second, offset: 1, content: part(b"2") };
+                server.hear_records(&[
+                    open(first, key, whole(b"1")),
+                    open(second, key, part(b"1")),
+                    Record::Cancel { call: second },
+                    Record::Cancel { call: first },
+                    late,
+                ]);
+                server.settle();
+            }
+            server.cancelled
+        };
+        flood(0, 1_000);
+        let (peak, left, cancelled) = measure(|| flood(1_000, many));
+        assert_eq!(cancelled, many);
+        // Both ends may have got a new buffer for packets, of 32 KiB.
+        assert!(peak < 128 * KIB && left < 80 * KIB, "{mode:?}: {peak} at a time, {left} left");
+        assert!(server.scheduler.is_idle() && server.session.is_idle() && !server.session.is_closed());
+    }
+}
+
+/// Floods of dialect 2 whose sender reads: whatever has no effect, or is refused.
+#[test]
+fn floods_of_dialect_2_are_flat() {
+    let _alone = alone();
+    let mut server = Server::two(OrderingMode::KeySerialized, SessionConfig::default());
+    server.hear_records(&[open(0, "k", part(b"1")), Record::Cancel { call: 0 }, open(2, "k", whole(b"1"))]);
+    server.settle();
+    let mut next = 2;
+    let mut number = || {
+        next += 2;
+        next
+    };
+    let snappy = Piece { compressed: true, ..whole(b"no block") };
+    let floods: [(&str, bool, &mut dyn FnMut() -> Record); 8] = [
+        ("cancels", false, &mut || Record::Cancel { call: 0 }),
+        ("cancels twice", false, &mut || Record::Cancel { call: 2 }),
+        ("aborts", false, &mut || Record::Abort { call: 0 }),
+        ("credit", false, &mut || Record::Credit { call: 0, consumed: 0, limit: u64::MAX }),
+        ("credit of the link", false, &mut || Record::LinkCredit { limit: 0 }),
+        ("goodbyes", false, &mut || Record::Goodbye { next: 1 }),
+        ("late content", false, &mut || Record::Data { call: 0, offset: 1, content: part(b"2") }),
+        ("calls that can't be read", true, &mut || open(number(), "k", snappy.clone())),
+    ];
+    for (name, anomalous, record) in floods {
+        let mut flood = |count: usize| {
+            (0..count).fold(0, |anomalies, _| {
+                server.hear_records(&[record()]);
+                anomalies + server.settle()
+            })
+        };
+        flood(100);
+        let (peak, left, anomalies) = measure(|| flood(200_000));
+        assert_eq!(anomalies, if anomalous { 200_000 } else { 0 }, "{name}");
+        assert!(peak < 96 * KIB && left < 64 * KIB, "{name}: {peak} at a time, {left} left");
+    }
+    assert!(!server.session.is_closed());
+    assert_eq!(server.session.open_requests(), 0, "the only one was cancelled");
+}
+
+/// Contents that nobody reads, in pieces of one byte, each an item: they hold less memory than the credit that they use up,
+/// and none once they are cancelled.
+#[test]
+fn pieces_hold_no_more_than_their_credit() {
+    let _alone = alone();
+    const FIRST: u64 = 64 << 10;
+    const CONTENTS: u64 = 64;
+    let mut config = SessionConfig::default();
+    // As many as there is credit for.
+    (config.first_window, config.link_window, config.max_requests) = (FIRST, 2 * CONTENTS * FIRST, 100);
+    let mut server = Server::two(OrderingMode::Unordered, config);
+    let cost = RECORD_COST + 1;
+    let spent = CONTENTS * (FIRST / cost) * cost;
+    let (peak, left, ()) = measure(|| {
+        for call in (0..CONTENTS).map(|n| 2 * n) {
+            server.hear_records(&[open(call, "", part(b""))]);
+            for offset in 0..FIRST / cost {
+                let content = Piece { item: true, ..part(b"x") };
+                server.hear_records(&[Record::Data { call, offset, content }]);
+                assert_eq!(server.settle(), 0);
+            }
+        }
+        assert_eq!(server.session.held_bytes(), spent);
+        let cancels: Vec<_> = (0..CONTENTS).map(|n| Record::Cancel { call: 2 * n }).collect();
+        server.hear_records(&cancels);
+        server.settle();
+    });
+    assert_eq!((server.session.held_bytes(), server.cancelled), (0, CONTENTS));
+    println!("{peak} bytes at a time for {spent} of credit, {left} left");
+    assert!(peak < spent as usize && left < 128 * KIB, "{peak} at a time, {left} left");
 }
 
 /// Whoever has answers pile up and does not read them is cut off before those that no handler made take much more than 4

@@ -137,7 +137,7 @@ async fn run(node: Arc<Node>, peer: Arc<PeerShared>, endpoint: Endpoint) -> Resu
             return Err(DriverError::Disconnected(cause));
         };
         let delays = backoff.get_or_insert_with(|| longest_delays(first, most));
-        let after = delays.next().unwrap_or(most).mul_f64(fastrand::f64());
+        let after = jittered(delays.next().unwrap_or(most), fastrand::f64());
         node.report(Event::Reconnecting { cause, after });
         let pause = sleep_until(&*node.runtime, from_now(after));
         if while_unlinked(&node, &peer, pause).await.is_none() {
@@ -153,6 +153,12 @@ fn longest_delays(first: Duration, most: Duration) -> ExponentialBackoff {
         .with_max_delay(most.max(first))
         .without_max_times()
         .build()
+}
+
+/// Full jitter: anything from nothing to `longest`, as `chance` says, which is from 0 to 1. Those who lost the same server
+/// don't all come back at once.
+fn jittered(longest: Duration, chance: f64) -> Duration {
+    longest.mul_f64(chance)
 }
 
 /// What the link will speak. Without an identity there will be none.
@@ -273,6 +279,16 @@ mod tests {
         let expected = [100, 200, 400, 800, 1_600, 3_200, 6_400, 12_800, 25_600, 30_000, 30_000, 30_000];
         assert_eq!(delays(Reconnect::default(), 12), expected);
         assert_eq!(delays(Reconnect::default(), 10_000).last(), Some(&30_000), "it never gives up");
+    }
+
+    #[test]
+    fn jitter_is_full() {
+        for longest in [Duration::from_millis(100), Duration::from_secs(30)] {
+            assert_eq!(jittered(longest, 0.0), Duration::ZERO);
+            assert_eq!(jittered(longest, 0.25), longest / 4);
+            let most = jittered(longest, 1.0 - f64::EPSILON);
+            assert!(most <= longest && most > longest * 99 / 100, "{most:?}");
+        }
     }
 
     #[test]

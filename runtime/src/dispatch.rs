@@ -285,9 +285,10 @@ impl Dispatcher {
     }
 
     /// Starts no more handlers for a link whose replies pile up, or starts them again.
-    pub(crate) fn set_paused(&self, node: &Arc<Node>, link: PeerId, paused: bool) {
+    pub(crate) fn pause_or_go_on(&self, node: &Arc<Node>, peer: &PeerShared, link: PeerId) {
         let mut state = self.state.lock();
-        if paused {
+        // Asked under the lock, under which replies are handed over.
+        if peer.note_backlog() {
             state.scheduler.pause(link);
         } else {
             state.scheduler.unpause(link);
@@ -351,8 +352,11 @@ impl State {
                     if open.held > 0 {
                         self.let_go(open.link, open.held);
                     }
-                    if let Stage::Done(reply) = open.stage {
-                        open.peer.reply(open.link, open.id, reply);
+                    // Before the next call starts: the link's task would be too late.
+                    if let Stage::Done(reply) = open.stage
+                        && open.peer.reply(open.link, open.id, reply)
+                    {
+                        self.scheduler.pause(open.link);
                     }
                 }
             }

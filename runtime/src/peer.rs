@@ -60,6 +60,8 @@ pub(crate) struct PeerState {
     /// Names the current link towards the scheduler.
     pub(crate) link: PeerId,
     pub(crate) linked: bool,
+    /// Too much waits to be written for more handlers to start.
+    pub(crate) paused: bool,
     info: PeerInfo,
     cause: Option<DisconnectCause>,
     /// Why this side cuts the link.
@@ -119,6 +121,7 @@ impl PeerShared {
                 session: new_session(node, role, CallId(0)),
                 link: id,
                 linked: false,
+                paused: false,
                 info: PeerInfo::default(),
                 cause: None,
                 cut: None,
@@ -176,6 +179,7 @@ impl PeerShared {
                 state.ready.clear();
             }
             let link = state.link;
+            state.paused = false;
             if waits {
                 state.link = self.node.next_peer_id();
             } else if renew {
@@ -240,13 +244,20 @@ impl PeerShared {
         self.waker.wake();
     }
 
-    /// Answers a request of a link, if that is still there.
-    pub(crate) fn reply(&self, link: PeerId, id: IncomingId, mut reply: Reply) {
+    /// Notes and returns whether too much waits to be written for more handlers to start.
+    pub(crate) fn note_backlog(&self) -> bool {
+        let mut state = self.lock();
+        state.paused = state.session.is_backlogged();
+        state.paused
+    }
+
+    /// Answers a request of a link, if that is still there; returns whether its link has to be paused with that.
+    pub(crate) fn reply(&self, link: PeerId, id: IncomingId, mut reply: Reply) -> bool {
         let is_result = matches!(reply, Reply::Result { .. } | Reply::End);
         let mut state = self.lock();
         if state.link != link {
             add(&self.counters.requests_failed, 1);
-            return;
+            return false;
         }
         if !state.reply_metadata.is_empty()
             && let Some(given) = state.reply_metadata.remove(&id)
@@ -266,6 +277,7 @@ impl PeerShared {
         }
         let is_result = is_result && matches!(reply, Reply::Result { .. } | Reply::End);
         let sent = state.session.reply(id, reply);
+        let pause = state.session.is_backlogged() && !std::mem::replace(&mut state.paused, true);
         drop(state);
         // Whoever reads or writes it outside of its handler.
         stream.map(|stream| stream.end(Ok(()))).unwrap_or_default().wake();
@@ -278,6 +290,7 @@ impl PeerShared {
         };
         add(counter, 1);
         self.waker.wake();
+        pause
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use callosum_async_std::AsyncStdRuntime;
 use callosum_runtime::rt::{BoxStream, Runtime};
 use callosum_runtime::{
-    Binder, Builder, Connector, Dialect, Driver, DriverError, Endpoint, Event, Events, Peer,
+    Binder, Builder, CallError, Connector, Dialect, Driver, DriverError, Endpoint, Event, Events, Peer,
 };
 use callosum_tokio::TokioRuntime;
 use futures_channel::oneshot;
@@ -51,7 +51,22 @@ pub fn on_tokio<F>(name: &str, transport: Transport, body: impl FnOnce(Rig) -> F
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    tokio_in(Dialect::Two, name, transport, body);
+    tokio_in(Dialect::Two, PATIENCE, name, transport, body);
+}
+
+/// The same, for a body that may take so long.
+///
+/// # Panics
+/// If the body does, or takes longer.
+pub fn on_tokio_within<F>(
+    patience: Duration,
+    name: &str,
+    transport: Transport,
+    body: impl FnOnce(Rig) -> F + Send + 'static,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
+    tokio_in(Dialect::Two, patience, name, transport, body);
 }
 
 /// The same, with endpoints that offer dialect 1 only.
@@ -65,18 +80,19 @@ pub fn on_tokio_in_dialect_1<F>(
 ) where
     F: Future<Output = ()> + Send + 'static,
 {
-    tokio_in(Dialect::One, name, transport, body);
+    tokio_in(Dialect::One, PATIENCE, name, transport, body);
 }
 
 fn tokio_in<F>(
     dialect: Dialect,
+    patience: Duration,
     name: &str,
     transport: Transport,
     body: impl FnOnce(Rig) -> F + Send + 'static,
 ) where
     F: Future<Output = ()> + Send + 'static,
 {
-    watch(name, move || {
+    watch(patience, name, move || {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -94,7 +110,22 @@ pub fn on_async_std<F>(name: &str, transport: Transport, body: impl FnOnce(Rig) 
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    async_std_in(Dialect::Two, name, transport, body);
+    async_std_in(Dialect::Two, PATIENCE, name, transport, body);
+}
+
+/// The same, for a body that may take so long.
+///
+/// # Panics
+/// If the body does, or takes longer.
+pub fn on_async_std_within<F>(
+    patience: Duration,
+    name: &str,
+    transport: Transport,
+    body: impl FnOnce(Rig) -> F + Send + 'static,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
+    async_std_in(Dialect::Two, patience, name, transport, body);
 }
 
 /// The same, with endpoints that offer dialect 1 only.
@@ -108,30 +139,31 @@ pub fn on_async_std_in_dialect_1<F>(
 ) where
     F: Future<Output = ()> + Send + 'static,
 {
-    async_std_in(Dialect::One, name, transport, body);
+    async_std_in(Dialect::One, PATIENCE, name, transport, body);
 }
 
 fn async_std_in<F>(
     dialect: Dialect,
+    patience: Duration,
     name: &str,
     transport: Transport,
     body: impl FnOnce(Rig) -> F + Send + 'static,
 ) where
     F: Future<Output = ()> + Send + 'static,
 {
-    watch(name, move || {
+    watch(patience, name, move || {
         async_std::task::block_on(body(Rig { runtime: Arc::new(AsyncStdRuntime), transport, dialect }))
     });
 }
 
 /// Watches from outside of the runtime, so that a blocked executor is noticed as well.
-fn watch(name: &str, body: impl FnOnce() + Send + 'static) {
+fn watch(patience: Duration, name: &str, body: impl FnOnce() + Send + 'static) {
     let (done, over) = mpsc::channel::<()>();
     let thread = thread::spawn(move || {
         let _done = done;
         body();
     });
-    if over.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+    if over.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
         panic!("{name} hangs");
     }
     if let Err(panic) = thread.join() {
@@ -313,6 +345,22 @@ pub async fn next_event<T>(events: &mut Events, mut wanted: impl FnMut(Event) ->
         if let Some(found) = wanted(event) {
             return found;
         }
+    }
+}
+
+/// Timeouts to try one after another, until the machine is fast enough for what has to happen before one is over.
+pub fn longer_and_longer() -> impl Iterator<Item = Duration> + Send {
+    (0..).map(|n| Duration::from_millis(20 << n))
+}
+
+/// Whether a call that timed out had left by then.
+///
+/// # Panics
+/// If it ended otherwise.
+pub fn had_left(error: &CallError) -> bool {
+    match error {
+        CallError::TimedOut { sent } => *sent,
+        other => panic!("{other:?}"),
     }
 }
 

@@ -34,8 +34,12 @@ macro_rules! everything {
                 waiting_for_room, dropped_unread, unfinished_result;
             abuse: flood_of_cancels, flood_of_pings, pings_without_reading, flood_of_nonsense, endless_multipart,
                 half_open_after_the_handshake, key_that_hangs, call_backs_that_nobody_answers;
+            abuse2: tiny_pieces, credit_that_was_not_given, credit_of_the_link, calls_that_are_reset,
+                resets_without_reading, bodies_without_an_end, credit_by_the_byte, results_that_get_no_credit,
+                numbers_and_records_that_break_the_link, records_that_mean_nothing;
             abuse_bodies: snappy_that_declares_gigabytes, headers_that_nest_and_declare, json_that_nests,
                 msgpack_that_nests_and_declares;
+            abuse_curve: changed_boxes;
             abuse_handshakes: more_half_open_than_allowed, slow_loris, refusals_drown_no_events,
                 places_taken_while_the_application_decides, a_client_that_says_it_refuses;
             load: ten_thousand_calls, large_and_small, coming_and_going;

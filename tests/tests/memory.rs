@@ -6,11 +6,12 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use callosum_runtime::auth::{Admission, FnAuthenticator, generate_keys};
+use callosum_runtime::proto::wire::dialect2::Record;
 use callosum_runtime::proto::zmtp::{self, CurveKeyPair, Link, LinkConfig, Mechanism};
 use callosum_runtime::proto::{OrderingKey, Payload};
 use callosum_runtime::rt::BoxStream;
 use callosum_runtime::{HandlerResult, Limits};
-use callosum_tests::raw::RawPeer;
+use callosum_tests::raw::{RawPeer, open, part, whole};
 use callosum_tests::rig::{Rig, Transport, on_async_std, on_tokio};
 use futures_util::{AsyncReadExt, AsyncWriteExt};
 use peak_alloc::PeakAlloc;
@@ -144,6 +145,45 @@ async fn cancels(rig: Rig) {
     driver.cut().await;
 }
 
+/// The same in dialect 2, half of them in the middle of an argument, with content for calls that have ended.
+async fn resets(rig: Rig) {
+    const BATCH: u64 = 250;
+    let mut limits = Limits::default();
+    limits.max_concurrency = 4;
+    let builder = rig.builder().limits(limits);
+    let (binder, driver) =
+        rig.serve(builder.handle("hold", |_: Value, _| std::future::pending::<HandlerResult<()>>())).await;
+    let plenty = (1 << 40, 1 << 40);
+    let mut attacker = RawPeer::connect_2(rig.open(&binder.endpoints()[0]).await, plenty).await;
+    let mut flood = async |from: u64, to: u64| {
+        for first in (from..to).step_by(BATCH as usize) {
+            let mut records = Vec::new();
+            for n in first..first + BATCH {
+                let call = 2 * n;
+                let argument = if n % 2 == 0 { whole("1") } else { part("1") };
+                let late = Record::Data { call, offset: 1, content: part("1") };
+                records.extend([open(call, "hold", argument), Record::Cancel { call }, late]);
+            }
+            attacker.say_records(&records).await;
+            for _ in 0..BATCH {
+                let (_, answer) = attacker.hear_answer().await;
+                assert!(matches!(answer, Record::Fail { .. }), "{answer:?}");
+            }
+        }
+    };
+    flood(0, 5_000).await;
+    HEAP.reset_peak_usage();
+    flood(5_000, 10_000).await;
+    let at_first = HEAP.peak_usage();
+    HEAP.reset_peak_usage();
+    flood(10_000, 50_000).await;
+    let peak = HEAP.peak_usage();
+    println!("{at_first} bytes at most in the first calls, {peak} in the others");
+    assert!(peak < at_first + 512 * KIB, "{at_first}, then {peak}");
+    drop(attacker);
+    driver.cut().await;
+}
+
 #[test]
 fn unfinished_handshakes_on_tokio() {
     alone(|| on_tokio("handshakes on tokio", Transport::Tcp, handshakes));
@@ -162,4 +202,14 @@ fn cancelled_calls_on_tokio() {
 #[test]
 fn cancelled_calls_on_async_std() {
     alone(|| on_async_std("cancels on async-std", Transport::Tcp, cancels));
+}
+
+#[test]
+fn calls_reset_in_dialect_2_on_tokio() {
+    alone(|| on_tokio("resets on tokio", Transport::Tcp, resets));
+}
+
+#[test]
+fn calls_reset_in_dialect_2_on_async_std() {
+    alone(|| on_async_std("resets on async-std", Transport::Tcp, resets));
 }

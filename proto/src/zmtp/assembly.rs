@@ -6,7 +6,9 @@ use super::framing::Head;
 use super::{LinkError, LinkEvent};
 use crate::{MAX_FRAMES, Multipart};
 
-/// Frames of one message that are read before the link is given up. Only the first [`MAX_FRAMES`] are held.
+/// Frames of one message that are read before the link is given up. No message of ours has more than [`MAX_FRAMES`], so only
+/// as many are held; one that has more is read to its end all the same, for it costs nothing, and the link lives on. An
+/// end there must be.
 pub(super) const MAX_FRAMES_READ: usize = 1024;
 
 /// The message that is being received.

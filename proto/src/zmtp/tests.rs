@@ -292,6 +292,15 @@ fn other_numbers_of_frames_are_ignored_up_to_a_limit() {
     assert_eq!(link.poll_event(), Some(LinkEvent::Ignored { frames: 4 }));
     assert_eq!(messages(&mut link), [[Bytes::from_static(b"alone")]]);
 
+    let most = [frame(MORE, b"x").repeat(MAX_FRAMES_READ - 1), frame(0, b"x").to_vec()].concat();
+    feed(&mut link, now, most).unwrap();
+    assert_eq!(link.poll_event(), Some(LinkEvent::Ignored { frames: MAX_FRAMES_READ }));
+    // One past it, be it the last.
+    let mut other = shake(&config(), now, 1);
+    let result =
+        feed(&mut other, now, [frame(MORE, b"x").repeat(MAX_FRAMES_READ), frame(0, b"x").to_vec()].concat());
+    assert_eq!(result, Err(LinkError::TooManyFrames { max: MAX_FRAMES_READ }));
+
     let endless = frame(MORE, b"").repeat(MAX_FRAMES_READ);
     feed(&mut link, now, endless).unwrap();
     let result = feed(&mut link, now, frame(MORE, b""));

@@ -20,7 +20,6 @@ pub(crate) struct Pump {
     pub(crate) peer: Arc<PeerShared>,
     link: PeerId,
     effects: Vec<Effect>,
-    paused: bool,
     established: bool,
     anomalies_reported: u32,
 }
@@ -31,7 +30,7 @@ const MAX_ANOMALIES_REPORTED: u32 = 16;
 impl Pump {
     pub(crate) fn new(peer: Arc<PeerShared>) -> Self {
         let link = peer.lock().link;
-        Self { peer, link, effects: Vec::new(), paused: false, established: false, anomalies_reported: 0 }
+        Self { peer, link, effects: Vec::new(), established: false, anomalies_reported: 0 }
     }
 
     /// Whether the session's handshake was ever complete.
@@ -41,11 +40,15 @@ impl Pump {
 
     /// Takes everything the session has to say, and does it; returns how many others were set to work by that.
     pub(crate) fn run(&mut self) -> usize {
-        let backlogged = {
+        let changed = {
             let mut state = self.peer.lock();
             state.take_effects(&mut self.effects);
-            state.session.is_backlogged()
+            state.session.is_backlogged() != state.paused
         };
+        if changed {
+            // Before what has just come, so that nothing of it starts.
+            self.peer.node.dispatcher.pause_or_go_on(&self.peer.node, &self.peer, self.link);
+        }
         let mut set_to_work = 0;
         let mut effects = std::mem::take(&mut self.effects);
         let mut clock = Clock::default();
@@ -56,10 +59,6 @@ impl Pump {
             });
         }
         self.effects = effects;
-        if backlogged != self.paused {
-            self.paused = backlogged;
-            self.peer.node.dispatcher.set_paused(&self.peer.node, self.link, backlogged);
-        }
         set_to_work
     }
 

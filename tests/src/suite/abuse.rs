@@ -22,17 +22,24 @@ use crate::raw::RawPeer;
 use crate::rig::{Rig, Running, next_event};
 
 /// Messages of a flood.
-const MANY: u32 = 100_000;
+pub(super) const MANY: u32 = 100_000;
 
 /// Messages that leave at once, before the attacker reads the answers to them.
-const BATCH: u32 = 500;
+pub(super) const BATCH: u32 = 500;
+
+/// How long an honest call may take at the most, whatever goes on beside it.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Honest calls that are served beside a flood, at the least: one for every ten batches, so that it does not matter what else
+/// the machine has to do.
+pub(super) const BESIDE_FLOOD: u32 = MANY / BATCH / 10;
 
 /// A binder, and an honest client of it.
 pub(super) struct Scene {
     pub(super) rig: Rig,
     pub(super) binder: Binder,
     binder_driver: Running,
-    honest: Connector,
+    pub(super) honest: Connector,
     honest_driver: Running,
     pub(super) events: Events,
 }
@@ -60,26 +67,38 @@ impl Scene {
         RawPeer::connect(self.open().await).await
     }
 
+    /// The same in dialect 2, which gives so much credit: to each content, and to all.
+    pub(super) async fn attacker_2(&self, credit: (u64, u64)) -> RawPeer<BoxStream> {
+        RawPeer::connect_2(self.open().await, credit).await
+    }
+
     /// The attacker, as the binder sees it.
     pub(super) async fn attacker_seen(&self) -> Peer {
         self.rig.peers(&self.binder, 2).await.into_iter().max_by_key(Peer::id).expect("there are two")
     }
 
-    /// One call after another as long as the attack goes on, and at least ten.
-    pub(super) async fn beside<T>(&self, attack: impl Future<Output = T>) -> T {
+    /// One honest call after another as long as the attack goes on, and at least ten. Each succeeds within [`PATIENCE`], and
+    /// `served` of them or more before the attack is over: 0 where it may be over before anybody can be served.
+    pub(super) async fn beside<T>(&self, served: u32, attack: impl Future<Output = T>) -> T {
         let over = AtomicBool::new(false);
         let honest = async {
+            let mut meanwhile = 0;
             for n in 0_u32.. {
                 if n >= 10 && over.load(Ordering::SeqCst) {
                     break;
                 }
                 let body = Bytes::from(n.to_be_bytes().to_vec());
-                let reply = self.honest.peer().invoke_raw("echo", &body).key(["j", "k", "l"][n as usize % 3]);
-                assert_eq!(reply.await.expect("an honest call succeeds"), body);
+                let call = self.honest.peer().invoke_raw("echo", &body).timeout(PATIENCE);
+                let reply = call.key(["j", "k", "l"][n as usize % 3]).await;
+                assert_eq!(reply.expect("an honest call succeeds"), body);
+                meanwhile += u32::from(!over.load(Ordering::SeqCst));
             }
+            meanwhile
         };
         let attack = attack.inspect(|_| over.store(true, Ordering::SeqCst));
-        join(honest, attack).await.1
+        let (meanwhile, output) = join(honest, attack).await;
+        assert!(meanwhile >= served, "only {meanwhile} honest calls were served meanwhile");
+        output
     }
 
     /// How the binder parts from a peer.
@@ -116,7 +135,7 @@ pub async fn flood_of_cancels(rig: Rig) {
     let mut attacker = scene.attacker().await;
     let seen = scene.attacker_seen().await;
     scene
-        .beside(async {
+        .beside(BESIDE_FLOOD, async {
             for first in (0..MANY).step_by(BATCH as usize) {
                 for seq in first..first + BATCH {
                     let call = Payload::Function("1".into());
@@ -147,7 +166,7 @@ pub async fn flood_of_pings(rig: Rig) {
     let mut attacker = scene.attacker().await;
     let zmtp = b"\x04\x07\x04PING\0\0".repeat(BATCH as usize);
     scene
-        .beside(async {
+        .beside(BESIDE_FLOOD, async {
             for _ in (0..MANY).step_by(BATCH as usize) {
                 for _ in 0..BATCH {
                     attacker.queue(Multipart::new(PING, Bytes::new(), Bytes::from_static(b"probe")));
@@ -184,7 +203,7 @@ pub async fn pings_without_reading(rig: Rig) {
             }
         }
     };
-    scene.beside(attack).await;
+    scene.beside(1, attack).await;
     let cause = scene.disconnected().await;
     assert!(matches!(cause, DisconnectCause::Session(CloseCause::PeerNotReading)), "{cause:?}");
     scene.end().await;
@@ -211,7 +230,7 @@ pub async fn flood_of_nonsense(rig: Rig) {
         attacker.message(7, ("hold", OrderingKey::none()), Payload::Function("1".into()), false),
     ];
     scene
-        .beside(async {
+        .beside(BESIDE_FLOOD, async {
             for _ in (0..MANY).step_by(BATCH as usize) {
                 for message in
                     nonsense.iter().flat_map(|message| std::iter::repeat_n(message, BATCH as usize))
@@ -239,7 +258,7 @@ pub async fn endless_multipart(rig: Rig) {
     let mut many = b"\x01\x01x".repeat(1_023);
     many.extend(b"\x00\x01x");
     scene
-        .beside(async {
+        .beside(10, async {
             for _ in 0..500 {
                 attacker.write(&many).await;
             }
@@ -256,7 +275,7 @@ pub async fn endless_multipart(rig: Rig) {
     large.resize(large.len() + (1 << 20), 0);
     for frame in [b"\x01\x00".to_vec(), b"\x01\x01x".repeat(100), large] {
         let mut attacker = scene.attacker().await;
-        scene.beside(async move { while attacker.try_write(&frame).await.is_ok() {} }).await;
+        scene.beside(0, async move { while attacker.try_write(&frame).await.is_ok() {} }).await;
         let cause = scene.disconnected().await;
         let DisconnectCause::Protocol(error) = &cause else { panic!("{cause:?}") };
         assert!(
@@ -281,7 +300,7 @@ pub async fn half_open_after_the_handshake(rig: Rig) {
     }
     let mut events = scene.binder.events();
     let first = next_event(&mut events, |event| matches!(event, Event::Disconnected { .. }).then_some(()));
-    scene.beside(first).await;
+    scene.beside(10, first).await;
     for _ in 0..silent.len() {
         let cause = scene.disconnected().await;
         let DisconnectCause::Protocol(error) = &cause else { panic!("{cause:?}") };
@@ -290,7 +309,7 @@ pub async fn half_open_after_the_handshake(rig: Rig) {
     for attacker in silent {
         attacker.until_closed().await;
     }
-    scene.beside(scene.rig.peers(&scene.binder, 1)).await;
+    scene.beside(0, scene.rig.peers(&scene.binder, 1)).await;
     scene.end().await;
 }
 
@@ -303,7 +322,7 @@ pub async fn key_that_hangs(rig: Rig) {
     let mut attacker = scene.attacker().await;
     let seen = scene.attacker_seen().await;
     scene
-        .beside(async {
+        .beside(10, async {
             for seq in 0..3_000 {
                 let key = OrderingKey::text("hangs");
                 let message = attacker.message(seq, ("hold", key), Payload::Function("1".into()), false);
@@ -334,7 +353,7 @@ pub async fn call_backs_that_nobody_answers(rig: Rig) {
     let mut attacker = scene.attacker().await;
     let seen = scene.attacker_seen().await;
     scene
-        .beside(async {
+        .beside(10, async {
             for seq in 0..500 {
                 attacker.call(seq, "bounce", "5").await;
                 let (header, call) = attacker.hear().await;

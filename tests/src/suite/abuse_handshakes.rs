@@ -22,7 +22,7 @@ const PLACES: usize = 32;
 /// As much of a handshake as an attacker says: nothing, a part of the greeting, all of it, and a part of READY.
 const PARTS: [usize; 4] = [0, 10, 64, 70];
 
-/// Who trickles has sent so many bytes when a good client comes.
+/// Who trickles has sent so many bytes, without a pause, when a good client comes.
 const NEWCOMERS_BYTE: usize = 5;
 
 fn limits(max_handshakes: usize) -> Limits {
@@ -63,7 +63,7 @@ pub async fn more_half_open_than_allowed(rig: Rig) {
                 held.push(half_open(&scene, PARTS[(round + n) % PARTS.len()]).await);
             }
         };
-        scene.beside(batch).await;
+        scene.beside(0, batch).await;
         let good = rig.builder().reconnect(Reconnect::Never);
         let (connector, driver) = rig.connect(good, &scene.binder.endpoints()[0]);
         let body = "good".into();
@@ -80,7 +80,8 @@ pub async fn more_half_open_than_allowed(rig: Rig) {
 /// One byte after another, each in good time, but not the whole; a good client comes in the midst of it.
 pub async fn slow_loris(rig: Rig) {
     let mut limits = limits(PLACES);
-    limits.handshake_timeout = Duration::from_millis(500);
+    // Time enough to open all of these, and for the good client.
+    limits.handshake_timeout = Duration::from_secs(3);
     let mut scene = Scene::new(&rig, rig.builder().limits(limits)).await;
     let mut streams = Vec::new();
     for _ in 0..PLACES {
@@ -102,13 +103,16 @@ pub async fn slow_loris(rig: Rig) {
                 // It may be closed by now.
                 let _ = stream.write_all(&[*byte]).await;
             }
-            scene.rig.pause(Duration::from_millis(20)).await;
+            if at >= NEWCOMERS_BYTE {
+                // Each in good time: the whole would take longer than a handshake may.
+                scene.rig.pause(Duration::from_millis(40)).await;
+            }
         }
         for stream in streams {
             until_closed(stream).await;
         }
     };
-    scene.beside(trickle).await;
+    scene.beside(10, trickle).await;
     // One made way for the newcomer; the others' time ran out.
     let first = refusal(&mut scene.events).await;
     assert!(matches!(first, DisconnectCause::TooManyHandshakes), "{first:?}");

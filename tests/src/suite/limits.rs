@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use callosum_runtime::proto::{ErrorInfo, Payload};
+use callosum_runtime::proto::{ErrorInfo, OrderingKey, Payload};
 use callosum_runtime::{
     Builder, CallError, CloseCause, DisconnectCause, Event, Events, HandlerResult, InvokeError, Limits,
     NotSent, Peer, Refusal, Response, duplex,
@@ -194,9 +194,13 @@ pub async fn peer_that_never_reads(rig: Rig) {
         [Box::new(ours), rig.open(&binder.endpoints()[0]).await];
     for stream in streams {
         let mut raw = RawPeer::connect(stream).await;
+        // All at once: it is cut soon after the first answer.
         for seq in 0..8 {
-            raw.call(seq, "fill", "8000000").await;
+            let call = Payload::Function("8000000".into());
+            let message = raw.message(seq, ("fill", OrderingKey::none()), call, false);
+            raw.queue(message);
         }
+        raw.flush().await;
         let mut cut = Box::pin(next_event(&mut events, is_not_reading));
         loop {
             fill(good.peer(), 100).await.expect("others go on");
@@ -216,7 +220,8 @@ pub async fn peer_that_never_reads(rig: Rig) {
 /// Our own calls to a peer that does not read are refused once too many bytes wait, and end when the link is cut.
 pub async fn full_outbox(rig: Rig) {
     let mut limits = Limits::default();
-    (limits.max_outgoing_bytes, limits.write_timeout) = (2 << 20, Duration::from_millis(200));
+    // Much longer than it takes to make a few calls.
+    (limits.max_outgoing_bytes, limits.write_timeout) = (2 << 20, Duration::from_secs(3));
     let (binder, driver) = rig.serve(rig.builder().limits(limits)).await;
     let (ours, theirs) = duplex(4096);
     binder.accept(theirs, "memory").expect("there is room");

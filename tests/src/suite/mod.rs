@@ -1,7 +1,9 @@
 //! What the async API promises, as test bodies that run on any runtime.
 
 pub mod abuse;
+pub mod abuse2;
 pub mod abuse_bodies;
+pub mod abuse_curve;
 pub mod abuse_handshakes;
 pub mod auth;
 pub mod calls;
