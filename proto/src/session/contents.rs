@@ -273,7 +273,7 @@ impl Session {
             exchange.collect_deadline = Some(at);
             self.timers.set(Timer::Collect(id), at);
         }
-        self.exchanges.open_window(id, self.config.stream_window);
+        self.exchanges.open_wholly(id, self.config.stream_window);
         self.advance_gathering(id);
     }
 

@@ -28,6 +28,10 @@ const CONTROL_TARGET: usize = 16 * 1024;
 /// Contents fill a packet up to this.
 const PACKET_TARGET: usize = 64 * 1024;
 
+/// A body that is there as a whole has its turn for so many bytes, in several packets: nobody has any use for half of it, and
+/// many that grow at the same time are in each other's way.
+const BODY_TURN: usize = 256 * 1024;
+
 /// What a DATA record has besides its content, at the most.
 const DATA_HEAD: usize = 64;
 
@@ -245,12 +249,18 @@ impl Session {
             if has_room && std::mem::take(&mut send.watched) {
                 self.events.push_back(Event::Writable(id));
             }
+            send.turn += data.taken;
+            let goes_on = exchange.whole_body && send.turn < BODY_TURN;
+            if !goes_on {
+                send.turn = 0;
+            }
             if exchange.whole_body {
                 self.exchanges.body_bytes -= data.taken;
             }
             self.exchanges.link_spent += data.cost;
             match data.content.fin {
                 true => self.content_left(id),
+                false if goes_on => self.exchanges.keep_turn(id, place),
                 false => self.exchanges.schedule(id),
             }
         }

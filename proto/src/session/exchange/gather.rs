@@ -9,7 +9,7 @@ use super::ContentError;
 const KEPT_MIN: usize = 16 * 1024;
 
 /// The whole is allocated once this part of it has come: what is declared need not follow.
-const BELIEVED_PART: usize = 4;
+const BELIEVED_PART: usize = 16;
 
 /// Bytes of small pieces that are kept together.
 const TOGETHER_MAX: usize = 64 * 1024;

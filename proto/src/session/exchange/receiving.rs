@@ -13,6 +13,9 @@ use crate::wire::dialect2::{MAX_CHUNK, Piece, RECORD_COST};
 /// Pieces up to this size are put together while they wait, so that many tiny ones take the memory of one.
 const JOIN_MAX: usize = 1024;
 
+/// Bytes of a piece of a body, at the least, from a writer that has all of it.
+const PIECE_EXPECTED: u64 = 16 * 1024;
+
 /// Credit is given again when this part of the window has been used.
 const CREDIT_STEP: u64 = 4;
 
@@ -390,6 +393,18 @@ impl Receiving {
         self.window += by;
         *room -= by;
         by > 0
+    }
+
+    /// It is put together, so that nothing of it waits here: all that is declared may come at once. False if nothing is.
+    pub(in crate::session) fn open_wholly(&mut self) -> bool {
+        let Some(rest) = self.declared.map(|all| all - self.received) else { return false };
+        let records = rest / PIECE_EXPECTED + 2;
+        let window = rest.saturating_add(records * RECORD_COST);
+        let by = window.saturating_sub(self.window);
+        // It takes no room that others need.
+        self.window += by;
+        self.initial_window += by;
+        true
     }
 
     /// By how much the window has been widened.

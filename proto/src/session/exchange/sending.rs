@@ -37,6 +37,8 @@ pub(in crate::session) struct Sending {
     pub(in crate::session) compress: bool,
     /// Somebody waits for room or for an acknowledgement.
     pub(in crate::session) watched: bool,
+    /// Bytes that have left in this turn.
+    pub(in crate::session) turn: usize,
     /// Its place in the lane of those that have something to send.
     pub(in crate::session) place: Option<u64>,
 }
@@ -55,6 +57,7 @@ impl Sending {
             fin_sent: false,
             compress,
             watched: false,
+            turn: 0,
             place: None,
         }
     }

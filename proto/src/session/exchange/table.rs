@@ -271,6 +271,15 @@ impl Exchanges {
         }
     }
 
+    /// A content is put together from now on.
+    pub(in crate::session) fn open_wholly(&mut self, id: ExchangeId, window: u64) {
+        let receive = self.table.get_mut(&id).and_then(|exchange| exchange.receive.as_mut());
+        match receive.is_some_and(super::Receiving::open_wholly) {
+            true => drop(self.credits.insert(id)),
+            false => self.open_window(id, window),
+        }
+    }
+
     /// The CREDIT that is due for a content: what was taken, and the limit.
     pub(in crate::session) fn credit_due(&mut self, id: ExchangeId, now: Instant) -> Option<(u64, u64)> {
         let kept = (self.link.window / GROWTH_PART) / EXTRA_PART * (EXTRA_PART - 1);
