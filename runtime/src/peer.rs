@@ -1,4 +1,4 @@
-//! A remote peer: its session, the calls that wait on it, and the handle that users hold.
+//! A remote peer: its session, and the calls that wait on it.
 
 use std::sync::Arc;
 use std::task::Waker;
@@ -15,33 +15,21 @@ use futures_channel::oneshot;
 use futures_util::task::AtomicWaker;
 use parking_lot::{Mutex, MutexGuard};
 use rustc_hash::FxHashMap;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 use crate::auth::{CurvePublicKey, Identity};
 use crate::builder::WhileDisconnected;
-use crate::dispatch::Lender;
 use crate::error::{CallError, DisconnectCause, NotSent};
-use crate::invocation::Invocation;
 use crate::node::Node;
 use crate::reassembly::Reassembly;
-use crate::stats::{Counters, Stats, add};
-use crate::stream::{Exchange, Opening, Shared};
+use crate::stats::{Counters, add};
+use crate::stream::{Exchange, Shared};
 
+mod handle;
 mod info;
 mod streams;
 
+pub use handle::Peer;
 pub use info::PeerInfo;
-
-/// A handle to a remote peer. Cheap to clone; all clones are the same peer.
-///
-/// A binder's peer lives as long as its link. A connector's peer outlives its links: calls wait for the next one.
-#[derive(Clone)]
-pub struct Peer {
-    pub(crate) shared: Arc<PeerShared>,
-    /// The running call whose handler holds this handle.
-    pub(crate) lender: Option<Lender>,
-}
 
 pub(crate) struct PeerShared {
     pub(crate) id: PeerId,
@@ -484,155 +472,3 @@ impl PeerShared {
         Ok((call, link))
     }
 }
-
-impl Peer {
-    /// Its name in this process: unique, never reused, and not chosen by the peer.
-    pub fn id(&self) -> PeerId {
-        self.shared.id
-    }
-
-    /// What is known of it.
-    pub fn info(&self) -> PeerInfo {
-        self.shared.lock().info.clone()
-    }
-
-    /// Whether there is a link to it at the moment.
-    pub fn is_connected(&self) -> bool {
-        let state = self.shared.lock();
-        state.linked && state.session.is_established()
-    }
-
-    /// A snapshot of its counters. Never waits.
-    pub fn stats(&self) -> Stats {
-        self.shared.counters.snapshot()
-    }
-
-    /// Calls a method with a typed argument, for a typed result, in the endpoint's codec.
-    ///
-    /// The call is made when the returned [`Invocation`] is awaited, and takes options before that:
-    /// `peer.invoke("stop", &args).key("container-1").timeout(limit).await?`.
-    pub fn invoke<'a, A, R>(&'a self, method: &'a str, argument: &'a A) -> Invocation<'a, A, R>
-    where
-        A: Serialize + ?Sized,
-        R: DeserializeOwned,
-    {
-        Invocation::typed(self, method, argument)
-    }
-
-    /// Calls a method with raw bytes, for raw bytes; whatever serializer the application uses is its own affair.
-    pub fn invoke_raw<'a>(&'a self, method: &'a str, body: &'a Bytes) -> Invocation<'a, Bytes, Bytes> {
-        Invocation::raw(self, method, body)
-    }
-
-    /// Opens a call whose argument or result is [streamed](crate::stream). Needs dialect 2.
-    ///
-    /// ```
-    /// # use callosum_runtime::{BodyError, Peer};
-    /// use futures_util::StreamExt;
-    ///
-    /// # async fn follow(peer: &Peer) -> Result<(), BodyError> {
-    /// let mut lines = peer.open("log").send("container-1")?.await?.body.items::<String>();
-    /// while let Some(line) = lines.next().await {
-    ///     println!("{}", line?);
-    /// }
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn open<'a>(&'a self, method: &str) -> Opening<'a> {
-        Opening::new(self, method)
-    }
-
-    /// Waits until the peer can be reached.
-    ///
-    /// Cancel safe.
-    ///
-    /// # Errors
-    /// If it never will be, because its link ended for good; or if the other side did not accept this one, though a
-    /// connector goes on trying and may be accepted later.
-    pub async fn ready(&self) -> Result<(), DisconnectCause> {
-        let established = {
-            let mut state = self.shared.lock();
-            if state.over {
-                return Err(state.cause.clone().unwrap_or(DisconnectCause::Shutdown));
-            }
-            if state.linked && state.session.is_established() {
-                return Ok(());
-            }
-            // Or those who ask again and again, with a timeout, would pile up while there is no link.
-            state.ready.retain(|waiter| !waiter.is_canceled());
-            let (sender, receiver) = oneshot::channel();
-            state.ready.push(sender);
-            receiver
-        };
-        established.await.map_err(|_| self.shared.lock().cause.clone().unwrap_or(DisconnectCause::Shutdown))
-    }
-
-    /// Sends a probe and waits for its answer; returns the time between the two.
-    ///
-    /// Cancel safe. There is no timeout: a peer that answers no probes is for the caller to give up.
-    ///
-    /// # Errors
-    /// If 32 probes are under way already, or the link ends first.
-    pub async fn ping(&self) -> Result<Duration, CallError> {
-        let (mut probe, answer) = {
-            let mut state = self.shared.lock();
-            if state.pings.len() >= MAX_PINGS {
-                return Err(NotSent::TooManyProbes.into());
-            }
-            let ping = state.session.ping().map_err(NotSent::Refused)?;
-            let (sender, answer) = oneshot::channel();
-            state.pings.insert(ping, sender);
-            (Probe { peer: &self.shared, link: state.link, ping: Some(ping) }, answer)
-        };
-        self.shared.waker.wake();
-        let answer = answer.await;
-        probe.ping = None;
-        answer.map_err(|_| {
-            CallError::Disconnected(self.shared.lock().cause.clone().unwrap_or(DisconnectCause::Shutdown))
-        })
-    }
-
-    /// Cuts the link now. Calls under way end with `Disconnected`; a connector connects again.
-    pub fn disconnect(&self) {
-        self.shared.lock().session.close(session::CloseCause::Local);
-        self.shared.waker.wake();
-    }
-}
-
-/// Half of what a session remembers, so that it never forgets one that somebody waits for.
-const MAX_PINGS: usize = 32;
-
-/// A probe under way. Dropping it forgets the probe.
-struct Probe<'a> {
-    peer: &'a PeerShared,
-    link: PeerId,
-    ping: Option<PingId>,
-}
-
-impl Drop for Probe<'_> {
-    fn drop(&mut self) {
-        if let Some(ping) = self.ping {
-            let mut state = self.peer.lock();
-            // A later session names its probes anew.
-            if state.link == self.link {
-                state.pings.remove(&ping);
-                // Or enough of these would make it forget one that somebody waits for.
-                state.session.forget_ping(ping);
-            }
-        }
-    }
-}
-
-impl std::fmt::Debug for Peer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Peer").field(&self.shared.id.0).finish()
-    }
-}
-
-impl PartialEq for Peer {
-    fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.shared, &other.shared)
-    }
-}
-
-impl Eq for Peer {}

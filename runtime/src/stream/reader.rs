@@ -20,8 +20,8 @@ use crate::Codec;
 ///
 /// It is a [`Stream`] of the bytes in the pieces in which they came, and an [`AsyncRead`], whose errors hold a
 /// [`BodyError`]. Reading gives the other side credit to send more: one who does not read holds up that one body and
-/// nothing else. At most [`Limits::stream_window`](crate::Limits::stream_window) bytes wait here, more where the distance
-/// is long.
+/// nothing else. At most 16 KiB wait here before the first read, then [`Limits::stream_window`](crate::Limits::stream_window), more
+/// where the distance is long.
 ///
 /// # Cancel safety
 /// Whatever reads can be dropped while it waits; nothing is lost. Dropping the reader itself before its end tells the
