@@ -292,7 +292,9 @@ fn a_second_signal_ends_the_server_at_once() {
         server.process.wait_for("again to stop at once");
         server.process.signal(Signal::INT);
         server.process.end().expect(1);
-        call.end().expect(8);
+        // Its handler is stopped, and then the link is gone; what it learns first is true.
+        let call = call.end();
+        assert!(matches!(call.code, Some(6 | 8)), "{call:?}");
     }
 }
 
