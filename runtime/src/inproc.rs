@@ -21,7 +21,8 @@ const BACKLOG: usize = 128;
 
 static NAMES: LazyLock<Mutex<HashMap<String, async_channel::Sender<Duplex>>>> = LazyLock::new(Mutex::default);
 
-/// One end of a pair of byte streams in memory, such as [`duplex`] makes.
+/// One end of a pair of byte streams in memory, such as [`duplex`] makes. Like a socket it takes what there is room for,
+/// and gives what there is: a poll of a pipe in between now and then yields instead.
 pub struct Duplex {
     reader: piper::Reader,
     writer: piper::Writer,
@@ -42,13 +43,21 @@ impl std::fmt::Debug for Duplex {
 
 impl AsyncRead for Duplex {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.reader).poll_read(cx, buf)
+        match self.reader.try_drain(buf) {
+            // Empty, or at its end.
+            0 => Pin::new(&mut self.reader).poll_read(cx, buf),
+            n => Poll::Ready(Ok(n)),
+        }
     }
 }
 
 impl AsyncWrite for Duplex {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.writer).poll_write(cx, buf)
+        match self.writer.try_fill(buf) {
+            // Full, or closed.
+            0 => Pin::new(&mut self.writer).poll_write(cx, buf),
+            n => Poll::Ready(Ok(n)),
+        }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -75,8 +75,11 @@ async fn source(body: BodyReader, responder: Responder, context: Context) -> Han
 async fn upload(peer: &Peer, len: u64) -> Result<u64, BodyError> {
     let (mut writer, answer) = peer.open("sink").stream()?;
     write(&mut writer, len).await?;
-    let items = answer.await?.body.items::<u64>().next().await;
-    items.expect("it says how many came")
+    let mut items = answer.await?.body.items::<u64>();
+    let read = items.next().await.expect("it says how many came")?;
+    // To the end, so that the call is done and not given up.
+    assert!(items.next().await.is_none());
+    Ok(read)
 }
 
 async fn download(peer: &Peer, len: u64) -> Result<u64, BodyError> {

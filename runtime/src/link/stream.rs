@@ -325,7 +325,7 @@ impl StreamLink {
     fn end(&mut self, cx: &mut Context<'_>, cause: DisconnectCause) -> Poll<DisconnectCause> {
         let is_established = self.handshake.is_none() && self.overture.is_none();
         if !is_established || !cause.is_authentication_failure() {
-            let _ = self.poll_write(cx, Instant::now());
+            while let Poll::Ready(Ok(())) = self.poll_write(cx, Instant::now()) {}
         }
         Poll::Ready(self.explain(cause))
     }
