@@ -25,7 +25,7 @@ use crate::stats::add;
 const MAX_TURNS: usize = 16;
 
 /// Bytes that ZMTP may hold to be written before the session keeps the rest, where it can still be taken back.
-const WRITE_AHEAD: usize = 256 * 1024;
+const WRITE_AHEAD: usize = 64 * 1024;
 
 /// Pieces of one gathering write.
 const MAX_SLICES: usize = 32;
