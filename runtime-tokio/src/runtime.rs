@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::OnceLock;
 use std::task::{Context, Poll};
 use std::time::Instant;
@@ -36,6 +36,11 @@ impl TokioRuntime {
 impl Runtime for TokioRuntime {
     fn spawn(&self, task: BoxFuture<'static, ()>) {
         self.handle().spawn(task);
+    }
+
+    fn yield_now(&self, cx: &mut Context<'_>) {
+        // All that it does is done by its first poll: the worker wakes the task when it has looked at the sockets.
+        let _ = pin!(tokio::task::yield_now()).poll(cx);
     }
 
     fn timer(&self, at: Instant) -> Pin<Box<dyn Timer>> {
@@ -120,5 +125,46 @@ impl Listener for Ipc {
 
     fn endpoint(&self) -> io::Result<Endpoint> {
         Ok(self.file.endpoint())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    /// A task that yields sees what has come to a socket, however seldom the runtime looks by itself.
+    #[test]
+    fn who_yields_sees_what_came() {
+        let tokio = tokio::runtime::Builder::new_current_thread()
+            .event_interval(u32::MAX)
+            .enable_all()
+            .build()
+            .expect("the system has threads");
+        // As a task, for which the runtime does not look each time.
+        let task = tokio.spawn(async {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("there is a port");
+            let mut theirs = std::net::TcpStream::connect(listener.local_addr().expect("it has one"))
+                .expect("somebody listens");
+            let (ours, _) = listener.accept().expect("somebody connects");
+            ours.set_nonblocking(true).expect("it can be");
+            let ours = TcpStream::from_std(ours).expect("the runtime has I/O");
+            // From now on it waits to be told.
+            ours.try_read(&mut [0]).expect_err("nothing has come");
+            theirs.write_all(b"!").expect("there is room");
+            let runtime = TokioRuntime::default();
+            let mut yielded = false;
+            std::future::poll_fn(|cx| {
+                if std::mem::replace(&mut yielded, true) {
+                    return Poll::Ready(());
+                }
+                runtime.yield_now(cx);
+                Poll::Pending
+            })
+            .await;
+            assert_eq!(ours.try_read(&mut [0]).expect("it has come"), 1);
+        });
+        tokio.block_on(task).expect("it saw it");
     }
 }

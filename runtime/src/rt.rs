@@ -19,6 +19,12 @@ pub trait Runtime: Debug + Send + Sync + 'static {
     /// Runs a task to its end. It must not poll the task before it returns.
     fn spawn(&self, task: BoxFuture<'static, ()>);
 
+    /// Wakes the task of `cx` once other tasks have had their turn and, where tasks learn only from the executor that a
+    /// socket has something for them, it has looked.
+    fn yield_now(&self, cx: &mut Context<'_>) {
+        cx.waker().wake_by_ref();
+    }
+
     /// A timer that goes off at `at`.
     fn timer(&self, at: Instant) -> Pin<Box<dyn Timer>>;
 

@@ -21,7 +21,7 @@ use crate::error::DisconnectCause;
 use crate::event::Event;
 use crate::node::Node;
 use crate::peer::PeerShared;
-use crate::rt::until;
+use crate::rt::{until, yield_now};
 use crate::stats::add;
 
 /// Messages sent or received before other tasks get their turn.
@@ -202,19 +202,6 @@ async fn receive_all(
         }
         yield_now().await;
     }
-}
-
-/// Lets other tasks have their turn.
-async fn yield_now() {
-    let mut yielded = false;
-    std::future::poll_fn(|cx| {
-        if std::mem::replace(&mut yielded, true) {
-            return Poll::Ready(());
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
 }
 
 /// The peers of a link that has many. Each is established: what does not complete a handshake at once is dropped.

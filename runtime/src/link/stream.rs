@@ -37,6 +37,10 @@ const MIN_READ: usize = 4 * 1024;
 /// Bytes read at once in the middle of a frame that is larger.
 const MAX_READ: usize = 256 * 1024;
 
+/// After so many bytes written, an executor that has not looked at the socket meanwhile is made to. While tasks wake one
+/// another it may not do so by itself for long, and what has come waits.
+const LOOK_AFTER: usize = 64 * 1024;
+
 thread_local! {
     /// What is read goes through here: it is empty again when a poll ends, so that links need no buffer each.
     static BUFFER: Cell<BytesMut> = Cell::default();
@@ -60,6 +64,8 @@ pub(crate) struct StreamLink {
     corked: bool,
     /// Others were set to work by this turn, and get theirs before the next one.
     yields: bool,
+    /// Bytes written since something was read.
+    written: usize,
     /// The last poll ended with more to do, and so without a look at the timeouts.
     busy: bool,
     closing: Option<Closing>,
@@ -111,6 +117,7 @@ impl StreamLink {
             address,
             corked: false,
             yields: false,
+            written: 0,
             busy: false,
             closing: None,
             handshake,
@@ -149,6 +156,7 @@ impl StreamLink {
             return Err(DisconnectCause::PeerClosed);
         }
         add(&self.pump.peer.counters.bytes_received, data.len() as u64);
+        self.written = 0;
         if let Some(overture) = &mut self.overture {
             overture.answered = true;
         }
@@ -201,6 +209,7 @@ impl StreamLink {
             Poll::Ready(Ok(0)) => Poll::Ready(Err(io::Error::from(io::ErrorKind::WriteZero).into())),
             Poll::Ready(Ok(n)) => {
                 self.zmtp.advance_output(n);
+                self.written += n;
                 add(&self.pump.peer.counters.bytes_sent, n as u64);
                 self.pump.peer.lock().session.handle_write_progress();
                 Poll::Ready(Ok(()))
@@ -389,6 +398,11 @@ impl Future for StreamLink {
             };
             if this.corked || (progress && std::mem::take(&mut this.yields)) {
                 break;
+            }
+            if this.written >= LOOK_AFTER {
+                this.written = 0;
+                this.pump.peer.node.runtime.yield_now(cx);
+                return Poll::Pending;
             }
             if progress {
                 continue;

@@ -13,8 +13,8 @@ use callosum_runtime::proto::Ticket;
 use callosum_runtime::proto::scheduler::{Action, Arrival, Busy, Scheduler, Withdrawn};
 use callosum_runtime::rt::{BoxStream, Listener, Runtime, Timer};
 use callosum_runtime::{
-    CallError, Context, DisconnectCause, DriverError, Endpoint, Event, HandlerError, HandlerResult, Limits,
-    PeerId, duplex,
+    CallError, Context, Dialect, DisconnectCause, DriverError, Endpoint, Event, HandlerError, HandlerResult,
+    Limits, PeerId, duplex,
 };
 use futures_util::future::BoxFuture;
 use futures_util::io::{AsyncRead, AsyncWrite};
@@ -91,6 +91,14 @@ struct Counting {
     inner: Arc<dyn Runtime>,
     spawned: AtomicUsize,
     alive: Arc<AtomicUsize>,
+    yields: AtomicUsize,
+}
+
+impl Counting {
+    fn new(inner: &Arc<dyn Runtime>) -> Arc<Self> {
+        let (spawned, alive, yields) = Default::default();
+        Arc::new(Self { inner: inner.clone(), spawned, alive, yields })
+    }
 }
 
 impl Runtime for Counting {
@@ -101,6 +109,11 @@ impl Runtime for Counting {
             let _alive = alive;
             task.await;
         }));
+    }
+
+    fn yield_now(&self, cx: &mut task::Context<'_>) {
+        self.yields.fetch_add(1, Ordering::SeqCst);
+        self.inner.yield_now(cx);
     }
 
     fn timer(&self, at: Instant) -> Pin<Box<dyn Timer>> {
@@ -118,12 +131,8 @@ impl Runtime for Counting {
 
 /// Peers run on an executor of the user's own, and when the drivers have ended no task is left on it.
 pub async fn own_runtime(rig: Rig) {
-    let alive = Arc::<AtomicUsize>::default();
-    let counting = Arc::new(Counting {
-        inner: rig.runtime().clone(),
-        spawned: AtomicUsize::new(0),
-        alive: alive.clone(),
-    });
+    let counting = Counting::new(rig.runtime());
+    let alive = counting.alive.clone();
     let own = rig.with_runtime(counting.clone());
     for cut in [false, true] {
         let gate = Gate::default();
@@ -164,6 +173,25 @@ pub async fn own_runtime(rig: Rig) {
     }
     // Two rounds of a link and ten handlers, the last of which may have ended in its first poll, without a task.
     assert!(counting.spawned.load(Ordering::SeqCst) >= 20);
+}
+
+/// A link that writes a lot and hears nothing meanwhile has the executor look at its socket.
+pub async fn long_writes(rig: Rig) {
+    const LEN: usize = 1 << 20;
+    let counting = Counting::new(rig.runtime());
+    let size = |body: Bytes, _| async move { HandlerResult::Ok(Bytes::from(body.len().to_string())) };
+    let (binder, binder_driver) = rig.serve(rig.builder().handle_raw("size", size)).await;
+    // In dialect 1 nothing comes before all has left.
+    let builder = rig.with_runtime(counting.clone()).builder().dialect(Dialect::One);
+    let (connector, connector_driver) = rig.connect(builder, &binder.endpoints()[0]);
+    connector.peer().ready().await.expect("it is let in");
+    let before = counting.yields.load(Ordering::SeqCst);
+    let body = Bytes::from(vec![7; LEN]);
+    let counted = connector.peer().invoke_raw("size", &body).await.expect("it is answered");
+    assert_eq!(counted, LEN.to_string());
+    assert!(counting.yields.load(Ordering::SeqCst) > before);
+    connector_driver.cut().await;
+    binder_driver.cut().await;
 }
 
 /// An executor that can be told to die: from then on it drops tasks instead of running them, as tokio's runtime does
