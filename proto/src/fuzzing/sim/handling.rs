@@ -7,7 +7,7 @@ use super::book::{ERROR, FAILURE, Said};
 use super::content::{self, Way};
 use super::host::{Handler, Plan, Seat, Stage};
 use super::post::result_metadata;
-use super::{World, is_fault, is_honest};
+use super::{Connection, World, is_fault, is_honest};
 use crate::scheduler::{Action, Arrival, Scheduler, Withdrawn};
 use crate::session::{
     Body, CloseCause, Dialect, Event, ExchangeId, IncomingId, Outcome, Refusal, Reply, ReplyError, Request,
@@ -61,6 +61,11 @@ impl World<'_> {
                 }
             }
             Event::Ended { call, outcome, metadata } => {
+                let Connection { wire, up, .. } = &self.links[link];
+                if wire.is_half_closed(side) && !up[1 - side] && is_answer(&outcome) {
+                    self.note("answered after a half-close");
+                }
+                let post = &mut self.links[link].posts[side];
                 post.ended(call, &outcome, &metadata, orders, &mut self.book);
             }
             Event::Established { hello, dialect } => {
@@ -351,6 +356,11 @@ impl World<'_> {
         handler.stage = Stage::Done;
         self.hosts[host].scheduler.finish(ticket);
     }
+}
+
+fn is_answer(outcome: &Outcome) -> bool {
+    use Outcome::{Cancelled, Complete, Error, Failure, Result};
+    matches!(outcome, Result(_) | Complete | Failure(_) | Error(_) | Cancelled)
 }
 
 /// What a tally calls an event.

@@ -6,6 +6,7 @@ mod chance;
 mod content;
 mod handling;
 mod host;
+mod lane;
 mod post;
 mod setup;
 mod tap;
@@ -159,14 +160,23 @@ impl<'a> World<'a> {
                 let stuck = self.chance.one_in(3);
                 self.links[link].wire.stick(side, stuck);
             }
-            _ => match self.chance.below(8) {
+            _ => match self.chance.below(10) {
                 0 => {
                     self.links[link].wire.cut();
                     self.lose(link, side, CloseCause::LinkLost);
                 }
                 1 => self.lose(link, side, CloseCause::Local),
+                2 | 3 => self.half_close(link, side),
                 _ => {}
             },
+        }
+    }
+
+    /// What a side sends from now on is lost, and the other hears that nothing follows.
+    fn half_close(&mut self, link: usize, side: usize) {
+        let connection = &mut self.links[link];
+        if connection.up == [true; 2] && connection.wire.half_close(side) {
+            self.note("half-closed");
         }
     }
 

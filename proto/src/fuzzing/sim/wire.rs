@@ -1,15 +1,13 @@
 //! The network between two sessions: of messages, or of bytes that ZMTP makes of them.
 
-use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::time::Instant;
-
-use bytes::{Bytes, BytesMut};
 
 use crate::Multipart;
 use crate::zmtp::{CurveKeyPair, Decision, Link, LinkConfig, LinkEvent, Mechanism, Role};
 
 use super::chance::Chance;
+use super::lane::Lane;
 
 /// What a link between session and network holds before it takes no more.
 const HELD_MAX: usize = 32 * 1024;
@@ -20,17 +18,8 @@ pub(super) struct Wire {
     zmtp: Option<[Link; 2]>,
     /// What a lane holds before it takes no more, in messages or bytes.
     capacity: usize,
-}
-
-/// From one side to the other.
-#[derive(Default)]
-struct Lane {
-    messages: VecDeque<Multipart>,
-    bytes: BytesMut,
-    /// Nothing follows.
-    ended: bool,
-    /// Nothing arrives, for now.
-    stuck: bool,
+    /// The side whose direction has ended while the other goes on.
+    half_closed: Option<usize>,
 }
 
 /// What arrived.
@@ -55,9 +44,10 @@ impl Wire {
             config.mechanism = mechanism;
             Link::new(&config, now)
         };
+        let lanes = Default::default();
         let (client, server) = match kind {
             Kind::Messages => {
-                return Self { lanes: Default::default(), zmtp: None, capacity: 1 + capacity % 64 };
+                return Self { lanes, zmtp: None, capacity: 1 + capacity % 64, half_closed: None };
             }
             Kind::Zmtp => (Mechanism::Null, Mechanism::Null),
             Kind::Curve => {
@@ -67,7 +57,7 @@ impl Wire {
             }
         };
         let links = [config(Role::Connector, client), config(Role::Binder, server)];
-        Self { lanes: Default::default(), zmtp: Some(links), capacity }
+        Self { lanes, zmtp: Some(links), capacity, half_closed: None }
     }
 
     /// Whether sessions can speak at once.
@@ -79,7 +69,7 @@ impl Wire {
     pub(super) fn takes(&self, from: usize) -> bool {
         match &self.zmtp {
             Some(links) => links[from].is_established() && links[from].pending_output() < HELD_MAX,
-            None => self.lanes[from].messages.len() < self.capacity,
+            None => self.lanes[from].len() < self.capacity,
         }
     }
 
@@ -89,7 +79,7 @@ impl Wire {
             Some(links) => drop(links[from].send(message)),
             None => {
                 let received = Multipart::from_frames(message.into_frames()).expect("a message has frames");
-                self.lanes[from].messages.push_back(received);
+                self.lanes[from].push_message(received);
             }
         }
     }
@@ -98,27 +88,28 @@ impl Wire {
     pub(super) fn flush(&mut self, from: usize, most: usize) -> usize {
         let Some(links) = &mut self.zmtp else { return 0 };
         let (link, lane) = (&mut links[from], &mut self.lanes[from]);
-        let mut room = self.capacity.saturating_sub(lane.bytes.len()).min(most);
-        let before = lane.bytes.len();
+        let mut room = self.capacity.saturating_sub(lane.len()).min(most);
+        let mut moved = 0;
         while room > 0 && link.pending_output() > 0 {
             let mut slices = [IoSlice::new(&[]); 4];
             let filled = link.output(&mut slices);
             let mut taken = 0;
             for slice in &slices[..filled] {
                 let len = slice.len().min(room);
-                lane.bytes.extend_from_slice(&slice[..len]);
+                lane.push_bytes(&slice[..len]);
                 (room, taken) = (room - len, taken + len);
             }
             link.advance_output(taken);
+            moved += taken;
         }
-        lane.bytes.len() - before
+        moved
     }
 
     /// Whether something waits that the network does not take.
     pub(super) fn is_blocked(&self, from: usize) -> bool {
         match &self.zmtp {
-            Some(links) => links[from].pending_output() > 0 && self.lanes[from].bytes.len() >= self.capacity,
-            None => self.lanes[from].messages.len() >= self.capacity,
+            Some(links) => links[from].pending_output() > 0 && self.lanes[from].len() >= self.capacity,
+            None => self.lanes[from].len() >= self.capacity,
         }
     }
 
@@ -130,24 +121,22 @@ impl Wire {
         chance: &mut Chance<'_>,
     ) -> Option<Vec<Arrival>> {
         let lane = &mut self.lanes[1 - to];
-        if lane.stuck {
-            return None;
-        }
-        let lost = lane.ended.then(|| vec![Arrival::Lost]);
+        let lost = lane.is_over().then(|| vec![Arrival::Lost]);
         let Some(links) = &mut self.zmtp else {
-            return lane.messages.pop_front().map(|message| vec![Arrival::Message(message)]).or(lost);
+            return lane.pop_message().map(|message| vec![Arrival::Message(message)]).or(lost);
         };
-        if lane.bytes.is_empty() {
+        let arrived = lane.arrived();
+        if arrived == 0 {
             return lost;
         }
         if !links[to].accepts_input() {
             return None;
         }
         let len = match chance.below(3) {
-            0 => lane.bytes.len(),
-            _ => 1 + chance.size(lane.bytes.len() - 1),
+            0 => arrived,
+            _ => 1 + chance.size(arrived - 1),
         };
-        let bytes: Bytes = lane.bytes.split_to(len.min(lane.bytes.len())).freeze();
+        let bytes = lane.take_bytes(len.min(arrived));
         let mut result = links[to].handle_input(now, bytes);
         let mut arrived = Vec::new();
         while let Some(event) = links[to].poll_event() {
@@ -176,22 +165,38 @@ impl Wire {
 
     /// A side closes: what it had sent still arrives, and it hears no more.
     pub(super) fn end(&mut self, side: usize) {
-        self.lanes[side].ended = true;
-        self.lanes[1 - side] = Lane { ended: true, ..Lane::default() };
+        self.lanes[side].end();
+        self.lanes[1 - side] = Lane::ended();
     }
 
     /// Nothing of what was sent arrives any more either.
     pub(super) fn cut(&mut self) {
-        self.lanes = [(); 2].map(|()| Lane { ended: true, ..Lane::default() });
+        self.lanes = [(); 2].map(|()| Lane::ended());
+    }
+
+    /// One direction ends, and what was sent in it arrives. The other goes on, until that end is heard. Whether neither
+    /// had ended before.
+    pub(super) fn half_close(&mut self, from: usize) -> bool {
+        let whole = !self.lanes.iter().any(Lane::has_ended);
+        if whole {
+            self.lanes[from].end();
+            self.half_closed = Some(from);
+        }
+        whole
+    }
+
+    /// Whether all that a side can do is to hear what the other has sent.
+    pub(super) fn is_half_closed(&self, side: usize) -> bool {
+        self.half_closed == Some(side)
     }
 
     /// There are no obstacles any more.
     pub(super) fn widen(&mut self) {
         self.capacity = usize::MAX;
-        self.lanes.iter_mut().for_each(|lane| lane.stuck = false);
+        self.lanes.iter_mut().for_each(|lane| lane.stick(false));
     }
 
     pub(super) fn stick(&mut self, from: usize, stuck: bool) {
-        self.lanes[from].stuck = stuck;
+        self.lanes[from].stick(stuck);
     }
 }
