@@ -54,10 +54,13 @@ const EXPECTED: &[&str] = &[
     "Response",
     "Writable",
     "answered after a half-close",
+    "binder restarted",
     "closed HandshakeTimedOut",
     "closed LinkLost",
     "closed Local",
     "closed PeerNotReading",
+    "closed PeerRestarted",
+    "connector restarted",
     "ended Busy",
     "ended Cancelled",
     "ended Complete",
@@ -69,6 +72,7 @@ const EXPECTED: &[&str] = &[
     "ended ShuttingDown",
     "ended TimedOut",
     "half-closed",
+    "newcomer admitted",
     "not collected Aborted",
 ];
 

@@ -7,7 +7,7 @@ use super::book::{ERROR, FAILURE, Said};
 use super::content::{self, Way};
 use super::host::{Handler, Plan, Seat, Stage};
 use super::post::result_metadata;
-use super::{Connection, World, is_fault, is_honest};
+use super::{Connection, World, is_honest};
 use crate::scheduler::{Action, Arrival, Scheduler, Withdrawn};
 use crate::session::{
     Body, CloseCause, Dialect, Event, ExchangeId, IncomingId, Outcome, Refusal, Reply, ReplyError, Request,
@@ -16,7 +16,8 @@ use crate::{ErrorInfo, Ticket};
 
 impl World<'_> {
     pub(super) fn take(&mut self, link: usize, side: usize, event: Event) {
-        assert!(!is_fault(&event), "{event:?} between honest peers");
+        let is_fault = self.links[link].posts[side].is_fault(&event);
+        assert!(!is_fault, "{event:?} between honest peers");
         let orders = self.hosts[Self::host(link, 1 - side)].orders_exits();
         self.note(&name_of(&event));
         let host = Self::host(link, side);
@@ -69,6 +70,7 @@ impl World<'_> {
                 post.ended(call, &outcome, &metadata, orders, &mut self.book);
             }
             Event::Established { hello, dialect } => {
+                self.links[link].answered |= side == 0;
                 let offers = [0, 1].map(|side| self.setup.config(link, side).dialect);
                 // A binder waits only so long for a hello.
                 let late = hello.is_none() && side == 1 && dialect == Dialect::One;

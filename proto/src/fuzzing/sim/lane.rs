@@ -59,6 +59,11 @@ impl Lane {
         self.ended = true;
     }
 
+    /// The same, and more follows.
+    pub(super) fn reopened(self) -> Self {
+        Self { ended: false, ..self }
+    }
+
     /// Whether all of it has arrived, and its end.
     pub(super) fn is_over(&self) -> bool {
         self.ended && !self.stuck && self.len() == 0

@@ -7,6 +7,7 @@ mod content;
 mod handling;
 mod host;
 mod lane;
+mod linking;
 mod post;
 mod setup;
 mod tap;
@@ -18,13 +19,13 @@ use std::time::{Duration, Instant};
 use self::app::Manner;
 use self::book::Book;
 use self::chance::Chance;
-use self::host::{Host, Seat};
+use self::host::Host;
 use self::post::Post;
 use self::setup::Setup;
 use self::wire::{Arrival, Wire};
+use crate::Ticket;
 use crate::scheduler::Scheduler;
-use crate::session::{CloseCause, Event};
-use crate::{PeerId, Ticket};
+use crate::session::CloseCause;
 
 /// Steps of a schedule that a seed makes, at the most.
 const STEPS: usize = 250;
@@ -75,6 +76,8 @@ struct Connection {
     posts: [Post; 2],
     /// Which of them have a link.
     up: [bool; 2],
+    /// The connector has had an answer to its hello.
+    answered: bool,
 }
 
 impl<'a> World<'a> {
@@ -95,7 +98,7 @@ impl<'a> World<'a> {
         for link in 0..world.setup.connectors() {
             let posts = [0, 1].map(|side| world.post(link, side, crate::CallId(u64::from(u32::MAX) - 5)));
             let wire = world.setup.wire(link, &mut world.chance, now);
-            world.links.push(Connection { wire, posts, up: [false; 2] });
+            world.links.push(Connection { wire, posts, up: [false; 2], answered: false });
         }
         world
     }
@@ -109,13 +112,6 @@ impl<'a> World<'a> {
             self.act();
         }
         self.finish()
-    }
-
-    fn post(&mut self, link: usize, side: usize, first_call: crate::CallId) -> Post {
-        self.next_peer += 1;
-        let seat = Seat { link, side, peer: PeerId(self.next_peer) };
-        let session = self.setup.session(seat, first_call, self.now);
-        Post::new(session, seat, self.setup.config(link, side), &self.setup.config(link, 1 - side))
     }
 
     /// Which host a side of a connection belongs to.
@@ -160,66 +156,31 @@ impl<'a> World<'a> {
                 let stuck = self.chance.one_in(3);
                 self.links[link].wire.stick(side, stuck);
             }
-            _ => match self.chance.below(10) {
+            _ => match self.chance.below(14) {
                 0 => {
                     self.links[link].wire.cut();
                     self.lose(link, side, CloseCause::LinkLost);
                 }
                 1 => self.lose(link, side, CloseCause::Local),
-                2 | 3 => self.half_close(link, side),
+                2..5 => self.half_close(link, side),
+                5 | 6 => {
+                    self.restart(Self::host(link, side));
+                    self.take_over(link);
+                }
+                7 | 8 => {
+                    let cause = self.chance.pick(&[CloseCause::LinkLost, CloseCause::Local]);
+                    self.lose(link, 0, cause);
+                    self.act();
+                    self.take_over(link);
+                }
                 _ => {}
             },
         }
     }
 
-    /// What a side sends from now on is lost, and the other hears that nothing follows.
-    fn half_close(&mut self, link: usize, side: usize) {
-        let connection = &mut self.links[link];
-        if connection.up == [true; 2] && connection.wire.half_close(side) {
-            self.note("half-closed");
-        }
-    }
-
-    /// A new connection, if both sides know that the last is gone.
-    fn connect(&mut self, link: usize) -> bool {
-        if self.links[link].up != [false; 2] {
-            return false;
-        }
-        for side in 0..2 {
-            if self.links[link].posts[side].session.is_closed() {
-                let first_call = self.links[link].posts[side].session.next_call();
-                self.links[link].posts[side] = self.post(link, side, first_call);
-            }
-        }
-        let wire = self.setup.wire(link, &mut self.chance, self.now);
-        let connection = &mut self.links[link];
-        (connection.wire, connection.up) = (wire, [true; 2]);
-        if connection.wire.is_message_link() {
-            connection.posts.iter_mut().for_each(|post| post.session.handle_connected(self.now));
-        }
-        true
-    }
-
-    /// A side has no link any more.
-    fn lose(&mut self, link: usize, side: usize, cause: CloseCause) {
-        let connection = &mut self.links[link];
-        if !std::mem::replace(&mut connection.up[side], false) {
-            return;
-        }
-        connection.wire.end(side);
-        let post = &mut connection.posts[side];
-        let nonce = [self.next_peer as u8; crate::wire::NONCE_LEN];
-        if cause == CloseCause::LinkLost && side == 0 && post.session.handle_disconnected(nonce) {
-            assert!(post.requests == 0, "a request has come");
-            // It knows nothing of the next connection's peer either.
-            return;
-        }
-        post.session.close(cause);
-    }
-
     /// Whether anything was sent.
     fn transmit(&mut self, link: usize, side: usize, count: usize) -> bool {
-        let Connection { wire, posts, up } = &mut self.links[link];
+        let Connection { wire, posts, up, .. } = &mut self.links[link];
         if !up[side] {
             return false;
         }
@@ -254,10 +215,7 @@ impl<'a> World<'a> {
             for arrival in arrived {
                 match arrival {
                     Arrival::Connected => self.links[link].posts[side].session.handle_connected(self.now),
-                    Arrival::Message(message) => {
-                        self.links[link].posts[side].receive(self.now, message);
-                        self.settle();
-                    }
+                    Arrival::Message(message) => self.hear(link, side, message),
                     Arrival::Lost => self.lose(link, side, CloseCause::LinkLost),
                 }
             }
@@ -387,15 +345,4 @@ fn is_honest(cause: CloseCause) -> bool {
             | CloseCause::KeepaliveTimedOut
             | CloseCause::PeerNotReading
     )
-}
-
-/// What only a peer that breaks the protocol causes.
-fn is_fault(event: &Event) -> bool {
-    use crate::session::Anomaly;
-    match event {
-        Event::Anomaly(anomaly) => {
-            !matches!(anomaly, Anomaly::UnknownReply | Anomaly::UnknownCancel | Anomaly::Body(_))
-        }
-        _ => false,
-    }
 }

@@ -9,7 +9,9 @@ use super::chance::Chance;
 use super::content::{self, Way};
 use super::host::Seat;
 use super::tap::Tap;
-use crate::session::{self, Dialect, ExchangeId, InvokeError, Outcome, Session, SessionConfig};
+use crate::session::{
+    self, Anomaly, Dialect, Event, ExchangeId, InvokeError, Outcome, Session, SessionConfig,
+};
 use crate::{CallId, Metadata, Multipart, OrderingKey};
 
 pub(super) struct Post {
@@ -27,6 +29,8 @@ pub(super) struct Post {
     answered: BTreeMap<OrderingKey, usize>,
     pub(super) draining: bool,
     pub(super) requests: usize,
+    /// It has the name of another, for whom something may be under way still.
+    pub(super) is_newcomer: bool,
 }
 
 impl Post {
@@ -44,6 +48,7 @@ impl Post {
             answered: BTreeMap::new(),
             draining: false,
             requests: 0,
+            is_newcomer: false,
         }
     }
 
@@ -61,6 +66,23 @@ impl Post {
             self.tap.heard(&message.frames()[0]);
         }
         self.session.handle_message(now, message);
+    }
+
+    /// Whether only a peer that breaks the protocol causes this.
+    pub(super) fn is_fault(&self, event: &Event) -> bool {
+        match event {
+            Event::Anomaly(Anomaly::UnknownReply | Anomaly::UnknownCancel | Anomaly::Body(_)) => false,
+            // It is for another, in a dialect that is not agreed on yet.
+            Event::Anomaly(Anomaly::NotAMessage) => !self.is_newcomer || self.session.is_established(),
+            event => matches!(event, Event::Anomaly(_)),
+        }
+    }
+
+    /// It is gone with its host, and so is everybody who waited for its calls.
+    pub(super) fn die(&self, book: &mut Book) {
+        for number in self.calls.values() {
+            book.0[*number].end = Some(End::Abandoned);
+        }
     }
 
     pub(super) fn invoke(&mut self, now: Instant, book: &mut Book, chance: &mut Chance<'_>) {

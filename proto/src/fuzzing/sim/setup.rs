@@ -46,14 +46,19 @@ impl Setup {
     pub(super) fn session(&self, seat: Seat, first_call: CallId, now: Instant) -> Session {
         let role = if seat.side == 0 { Role::Connector } else { Role::Binder };
         let PeerId(number) = seat.peer;
-        let mut nonce = [0; NONCE_LEN];
-        nonce[..8].copy_from_slice(&number.to_be_bytes());
-        Session::new(role, self.config(seat.link, seat.side), nonce, first_call, now)
+        Session::new(role, self.config(seat.link, seat.side), nonce(number), first_call, now)
     }
 
     pub(super) fn wire(&self, link: usize, chance: &mut Chance<'_>, now: Instant) -> Wire {
         Wire::new(self.kinds[link], 1 + chance.size(200_000), now)
     }
+}
+
+/// Another one for each number.
+pub(super) fn nonce(number: u64) -> [u8; NONCE_LEN] {
+    let mut nonce = [0; NONCE_LEN];
+    nonce[..8].copy_from_slice(&number.to_be_bytes());
+    nonce
 }
 
 fn scheduler(chance: &mut Chance<'_>) -> SchedulerConfig {

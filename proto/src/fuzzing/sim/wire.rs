@@ -174,6 +174,15 @@ impl Wire {
         self.lanes = [(); 2].map(|()| Lane::ended());
     }
 
+    /// Side 0 comes again, and side 1 does not know; whether what the former side 0 had sent still arrives.
+    pub(super) fn take_over(&mut self, keeps: bool) {
+        let [former, _] = std::mem::take(&mut self.lanes);
+        if keeps {
+            self.lanes[0] = former.reopened();
+        }
+        self.half_closed = None;
+    }
+
     /// One direction ends, and what was sent in it arrives. The other goes on, until that end is heard. Whether neither
     /// had ended before.
     pub(super) fn half_close(&mut self, from: usize) -> bool {
