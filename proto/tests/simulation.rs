@@ -54,6 +54,7 @@ const EXPECTED: &[&str] = &[
     "Response",
     "Writable",
     "answered after a half-close",
+    "arrived after a time",
     "binder restarted",
     "closed HandshakeTimedOut",
     "closed LinkLost",

@@ -46,7 +46,7 @@ impl World<'_> {
         }
         // Who comes with the name of another takes over the other's link.
         if cause != CloseCause::PeerRestarted || !connection.wire.is_message_link() {
-            connection.wire.end(side);
+            connection.wire.end(self.now, side);
         }
         let post = &mut connection.posts[side];
         if cause == CloseCause::LinkLost && side == 0 {
@@ -67,7 +67,7 @@ impl World<'_> {
         }
         // What the other has to say is under way already.
         self.transmit(link, 1 - side, 100);
-        if self.links[link].wire.half_close(side) {
+        if self.links[link].wire.half_close(self.now, side) {
             self.note("half-closed");
         }
     }
@@ -79,7 +79,7 @@ impl World<'_> {
             let Some(side) = (0..2).find(|side| Self::host(link, *side) == host) else { continue };
             let connection = &mut self.links[link];
             if std::mem::replace(&mut connection.up[side], false) {
-                connection.wire.end(side);
+                connection.wire.end(self.now, side);
             }
             connection.posts[side].die(&mut self.book);
             let post = self.post(link, side, CallId(0));
@@ -120,6 +120,7 @@ impl World<'_> {
             self.renew(link, side);
             self.links[link].up[side] = true;
             let post = &mut self.links[link].posts[side];
+            post.is_newcomer = true;
             post.session.handle_connected(self.now);
             post.receive(self.now, hello);
             self.settle();

@@ -8,13 +8,14 @@ mod handling;
 mod host;
 mod lane;
 mod linking;
+mod passing;
 mod post;
 mod setup;
 mod tap;
 mod wire;
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use self::app::Manner;
 use self::book::Book;
@@ -136,11 +137,13 @@ impl<'a> World<'a> {
                 self.transmit(link, side, count);
                 self.deliver(link, 1 - side, count);
             }
-            28..32 => while self.transmit(link, side, 100) | self.deliver(link, 1 - side, 100) {},
-            32..34 => {
-                self.now += Duration::from_millis(self.chance.size(4_000) as u64);
-                self.pass();
+            28..32 => {
+                while self.transmit(link, side, 100) | self.deliver(link, 1 - side, 100) {}
+                if let Some(at) = self.links[link].wire.next_arrival(1 - side) {
+                    self.go_to(at);
+                }
             }
+            32..34 => self.pass(),
             34..37 => {
                 self.connect(link);
             }
@@ -152,13 +155,13 @@ impl<'a> World<'a> {
                 1 => drop(self.links[link].posts[side].session.ping()),
                 _ => {}
             },
-            38 => {
-                let stuck = self.chance.one_in(3);
-                self.links[link].wire.stick(side, stuck);
-            }
+            38 => match self.chance.below(4) {
+                0 => self.links[link].wire.delay(side, setup::delay(&mut self.chance)),
+                which => self.links[link].wire.stick(side, which == 1),
+            },
             _ => match self.chance.below(14) {
                 0 => {
-                    self.links[link].wire.cut();
+                    self.links[link].wire.cut(self.now);
                     self.lose(link, side, CloseCause::LinkLost);
                 }
                 1 => self.lose(link, side, CloseCause::Local),
@@ -190,10 +193,11 @@ impl<'a> World<'a> {
                 break;
             }
             let Some(message) = posts[side].transmit(self.now) else { break };
-            wire.send(side, message);
+            wire.send(self.now, side, message);
             moved = true;
         }
-        moved |= wire.flush(side, if self.calm { usize::MAX } else { 1 << self.chance.below(18) }) > 0;
+        moved |=
+            wire.flush(self.now, side, if self.calm { usize::MAX } else { 1 << self.chance.below(18) }) > 0;
         match wire.is_blocked(side) {
             true => posts[side].session.handle_write_blocked(self.now),
             false => posts[side].session.handle_write_progress(),
@@ -212,6 +216,9 @@ impl<'a> World<'a> {
                 break;
             };
             moved = true;
+            if self.links[link].wire.takes_time(1 - side) {
+                self.note("arrived after a time");
+            }
             for arrival in arrived {
                 match arrival {
                     Arrival::Connected => self.links[link].posts[side].session.handle_connected(self.now),
@@ -221,18 +228,6 @@ impl<'a> World<'a> {
             }
         }
         moved
-    }
-
-    /// Does what is due.
-    fn pass(&mut self) {
-        for link in 0..self.links.len() {
-            for side in 0..2 {
-                self.links[link].posts[side].session.handle_timeout(self.now);
-                if self.links[link].up[side] && self.links[link].wire.handle_timeout(self.now, side) {
-                    self.lose(link, side, CloseCause::LinkLost);
-                }
-            }
-        }
     }
 
     /// Takes all events, does what they ask for, and compares with the model.
@@ -271,7 +266,7 @@ impl<'a> World<'a> {
         for round in 0.. {
             let mut worked = Vec::new();
             for link in 0..self.links.len() {
-                self.links[link].wire.widen();
+                self.links[link].wire.widen(self.now);
                 let mut note = |what, did: bool| worked.extend(did.then_some((link, what)));
                 note("connects", self.connect(link));
                 for side in 0..2 {

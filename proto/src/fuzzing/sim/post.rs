@@ -72,8 +72,10 @@ impl Post {
     pub(super) fn is_fault(&self, event: &Event) -> bool {
         match event {
             Event::Anomaly(Anomaly::UnknownReply | Anomaly::UnknownCancel | Anomaly::Body(_)) => false,
-            // It is for another, in a dialect that is not agreed on yet.
-            Event::Anomaly(Anomaly::NotAMessage) => !self.is_newcomer || self.session.is_established(),
+            // It is for another, in a dialect that is not agreed on yet; or what it has begun in that is answered.
+            Event::Anomaly(Anomaly::NotAMessage) => {
+                !self.is_newcomer || (self.seat.side == 0 && self.session.is_established())
+            }
             event => matches!(event, Event::Anomaly(_)),
         }
     }

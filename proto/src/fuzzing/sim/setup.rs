@@ -50,7 +50,8 @@ impl Setup {
     }
 
     pub(super) fn wire(&self, link: usize, chance: &mut Chance<'_>, now: Instant) -> Wire {
-        Wire::new(self.kinds[link], 1 + chance.size(200_000), now)
+        let delays = [(); 2].map(|()| delay(chance));
+        Wire::new(self.kinds[link], 1 + chance.size(200_000), delays, now)
     }
 }
 
@@ -59,6 +60,11 @@ pub(super) fn nonce(number: u64) -> [u8; NONCE_LEN] {
     let mut nonce = [0; NONCE_LEN];
     nonce[..8].copy_from_slice(&number.to_be_bytes());
     nonce
+}
+
+/// Of what is sent in one direction. Most networks here are fast, or time would have to pass all the time.
+pub(super) fn delay(chance: &mut Chance<'_>) -> Duration {
+    if chance.one_in(4) { Duration::from_millis(chance.size(300) as u64) } else { Duration::ZERO }
 }
 
 fn scheduler(chance: &mut Chance<'_>) -> SchedulerConfig {

@@ -1,7 +1,7 @@
 //! The network between two sessions: of messages, or of bytes that ZMTP makes of them.
 
 use std::io::IoSlice;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::Multipart;
 use crate::zmtp::{CurveKeyPair, Decision, Link, LinkConfig, LinkEvent, Mechanism, Role};
@@ -38,13 +38,13 @@ pub(super) enum Kind {
 }
 
 impl Wire {
-    pub(super) fn new(kind: Kind, capacity: usize, now: Instant) -> Self {
+    pub(super) fn new(kind: Kind, capacity: usize, delays: [Duration; 2], now: Instant) -> Self {
         let config = |role: Role, mechanism: Mechanism| {
             let mut config = LinkConfig::new(role);
             config.mechanism = mechanism;
             Link::new(&config, now)
         };
-        let lanes = Default::default();
+        let lanes = delays.map(Lane::new);
         let (client, server) = match kind {
             Kind::Messages => {
                 return Self { lanes, zmtp: None, capacity: 1 + capacity % 64, half_closed: None };
@@ -73,19 +73,19 @@ impl Wire {
         }
     }
 
-    pub(super) fn send(&mut self, from: usize, message: Multipart) {
+    pub(super) fn send(&mut self, now: Instant, from: usize, message: Multipart) {
         match &mut self.zmtp {
             // One that has failed says so when it is next given something.
             Some(links) => drop(links[from].send(message)),
             None => {
                 let received = Multipart::from_frames(message.into_frames()).expect("a message has frames");
-                self.lanes[from].push_message(received);
+                self.lanes[from].push_message(now, received);
             }
         }
     }
 
     /// Moves what a link has to say onto the network; how many bytes.
-    pub(super) fn flush(&mut self, from: usize, most: usize) -> usize {
+    pub(super) fn flush(&mut self, now: Instant, from: usize, most: usize) -> usize {
         let Some(links) = &mut self.zmtp else { return 0 };
         let (link, lane) = (&mut links[from], &mut self.lanes[from]);
         let mut room = self.capacity.saturating_sub(lane.len()).min(most);
@@ -96,7 +96,7 @@ impl Wire {
             let mut taken = 0;
             for slice in &slices[..filled] {
                 let len = slice.len().min(room);
-                lane.push_bytes(&slice[..len]);
+                lane.push_bytes(now, &slice[..len]);
                 (room, taken) = (room - len, taken + len);
             }
             link.advance_output(taken);
@@ -121,11 +121,11 @@ impl Wire {
         chance: &mut Chance<'_>,
     ) -> Option<Vec<Arrival>> {
         let lane = &mut self.lanes[1 - to];
-        let lost = lane.is_over().then(|| vec![Arrival::Lost]);
+        let lost = lane.is_over(now).then(|| vec![Arrival::Lost]);
         let Some(links) = &mut self.zmtp else {
-            return lane.pop_message().map(|message| vec![Arrival::Message(message)]).or(lost);
+            return lane.pop_message(now).map(|message| vec![Arrival::Message(message)]).or(lost);
         };
-        let arrived = lane.arrived();
+        let arrived = lane.arrived(now);
         if arrived == 0 {
             return lost;
         }
@@ -164,19 +164,20 @@ impl Wire {
     }
 
     /// A side closes: what it had sent still arrives, and it hears no more.
-    pub(super) fn end(&mut self, side: usize) {
-        self.lanes[side].end();
-        self.lanes[1 - side] = Lane::ended();
+    pub(super) fn end(&mut self, now: Instant, side: usize) {
+        self.lanes[side].end(now);
+        self.lanes[1 - side] = Lane::ended(now);
     }
 
     /// Nothing of what was sent arrives any more either.
-    pub(super) fn cut(&mut self) {
-        self.lanes = [(); 2].map(|()| Lane::ended());
+    pub(super) fn cut(&mut self, now: Instant) {
+        self.lanes = [(); 2].map(|()| Lane::ended(now));
     }
 
     /// Side 0 comes again, and side 1 does not know; whether what the former side 0 had sent still arrives.
     pub(super) fn take_over(&mut self, keeps: bool) {
-        let [former, _] = std::mem::take(&mut self.lanes);
+        let lanes = self.lanes.each_ref().map(Lane::anew);
+        let [former, _] = std::mem::replace(&mut self.lanes, lanes);
         if keeps {
             self.lanes[0] = former.reopened();
         }
@@ -185,10 +186,10 @@ impl Wire {
 
     /// One direction ends, and what was sent in it arrives. The other goes on, until that end is heard. Whether neither
     /// had ended before.
-    pub(super) fn half_close(&mut self, from: usize) -> bool {
+    pub(super) fn half_close(&mut self, now: Instant, from: usize) -> bool {
         let whole = !self.lanes.iter().any(Lane::has_ended);
         if whole {
-            self.lanes[from].end();
+            self.lanes[from].end(now);
             self.half_closed = Some(from);
         }
         whole
@@ -199,13 +200,31 @@ impl Wire {
         self.half_closed == Some(side)
     }
 
+    /// When the next of what is under way to a side arrives.
+    pub(super) fn next_arrival(&self, to: usize) -> Option<Instant> {
+        self.lanes[1 - to].next_arrival()
+    }
+
+    /// When the timer of a side's link goes off.
+    pub(super) fn poll_timeout(&self, side: usize) -> Option<Instant> {
+        self.zmtp.as_ref().and_then(|links| links[side].poll_timeout())
+    }
+
     /// There are no obstacles any more.
-    pub(super) fn widen(&mut self) {
+    pub(super) fn widen(&mut self, now: Instant) {
         self.capacity = usize::MAX;
-        self.lanes.iter_mut().for_each(|lane| lane.stick(false));
+        self.lanes.iter_mut().for_each(|lane| lane.hurry(now));
     }
 
     pub(super) fn stick(&mut self, from: usize, stuck: bool) {
         self.lanes[from].stick(stuck);
+    }
+
+    pub(super) fn delay(&mut self, from: usize, delay: Duration) {
+        self.lanes[from].delay(delay);
+    }
+
+    pub(super) fn takes_time(&self, from: usize) -> bool {
+        self.lanes[from].takes_time()
     }
 }

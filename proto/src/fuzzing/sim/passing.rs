@@ -1,0 +1,48 @@
+//! Time passes.
+
+use std::time::{Duration, Instant};
+
+use super::World;
+use crate::session::CloseCause;
+
+impl World<'_> {
+    pub(super) fn pass(&mut self) {
+        let at = match self.chance.below(12) {
+            0..5 => self.next_due().unwrap_or(self.now),
+            _ => self.now + Duration::from_millis(self.chance.size(4_000) as u64),
+        };
+        self.go_to(at);
+    }
+
+    /// Lets time pass until then.
+    pub(super) fn go_to(&mut self, at: Instant) {
+        self.now = self.now.max(at);
+        self.do_what_is_due();
+    }
+
+    /// When something arrives next, or a timer goes off.
+    fn next_due(&self) -> Option<Instant> {
+        let mut due = Vec::new();
+        for connection in &self.links {
+            for side in 0..2 {
+                due.extend(connection.posts[side].session.poll_timeout().map(|(at, _)| at));
+                if connection.up[side] {
+                    due.extend(connection.wire.next_arrival(side));
+                    due.extend(connection.wire.poll_timeout(side));
+                }
+            }
+        }
+        due.into_iter().filter(|at| *at > self.now).min()
+    }
+
+    fn do_what_is_due(&mut self) {
+        for link in 0..self.links.len() {
+            for side in 0..2 {
+                self.links[link].posts[side].session.handle_timeout(self.now);
+                if self.links[link].up[side] && self.links[link].wire.handle_timeout(self.now, side) {
+                    self.lose(link, side, CloseCause::LinkLost);
+                }
+            }
+        }
+    }
+}
