@@ -73,8 +73,11 @@ const EXPECTED: &[&str] = &[
     "ended ShuttingDown",
     "ended TimedOut",
     "half-closed",
+    "minutes passed",
+    "minutes passed on a stuck link",
     "newcomer admitted",
     "not collected Aborted",
+    "not collected TimedOut",
 ];
 
 const PARTS: u64 = 4;

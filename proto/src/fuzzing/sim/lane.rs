@@ -135,6 +135,11 @@ impl Lane {
         !self.delay.is_zero()
     }
 
+    /// Whether something is under way that does not arrive.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.stuck && self.len() > 0
+    }
+
     /// What is sent from now on takes so long.
     pub(super) fn delay(&mut self, delay: Duration) {
         self.delay = delay;

@@ -29,7 +29,7 @@ use crate::scheduler::Scheduler;
 use crate::session::CloseCause;
 
 /// Steps of a schedule that a seed makes, at the most.
-const STEPS: usize = 250;
+const STEPS: usize = 350;
 
 /// Rounds without an end after which it counts as endless.
 const ROUNDS: usize = 2_000;
@@ -159,7 +159,7 @@ impl<'a> World<'a> {
                 0 => self.links[link].wire.delay(side, setup::delay(&mut self.chance)),
                 which => self.links[link].wire.stick(side, which == 1),
             },
-            _ => match self.chance.below(14) {
+            _ => match self.chance.below(20) {
                 0 => {
                     self.links[link].wire.cut(self.now);
                     self.lose(link, side, CloseCause::LinkLost);

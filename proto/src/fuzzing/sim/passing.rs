@@ -5,12 +5,35 @@ use std::time::{Duration, Instant};
 use super::World;
 use crate::session::CloseCause;
 
+/// Timers that go off one after the other before the rest does at once.
+const MOST_TICKS: usize = 20;
+
 impl World<'_> {
     pub(super) fn pass(&mut self) {
+        if self.chance.one_in(35) {
+            return self.pass_minutes();
+        }
         let at = match self.chance.below(12) {
             0..5 => self.next_due().unwrap_or(self.now),
             _ => self.now + Duration::from_millis(self.chance.size(4_000) as u64),
         };
+        self.go_to(at);
+    }
+
+    /// Minutes in which nobody does anything: timers go off one after the other, or all at once when the time is over, as
+    /// on a machine that was suspended.
+    fn pass_minutes(&mut self) {
+        let at = self.now + Duration::from_secs(60 + self.chance.size(600) as u64);
+        self.note("minutes passed");
+        if self.links.iter().any(|link| link.up == [true; 2] && link.wire.is_stuck()) {
+            self.note("minutes passed on a stuck link");
+        }
+        let ticks = if self.chance.one_in(2) { MOST_TICKS } else { 0 };
+        for _ in 0..ticks {
+            let Some(due) = self.next_due().filter(|due| *due < at) else { break };
+            self.go_to(due);
+            self.act();
+        }
         self.go_to(at);
     }
 

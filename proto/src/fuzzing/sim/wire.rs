@@ -220,6 +220,11 @@ impl Wire {
         self.lanes[from].stick(stuck);
     }
 
+    /// Whether something is under way, in any direction, that does not arrive.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.lanes.iter().any(Lane::is_stuck)
+    }
+
     pub(super) fn delay(&mut self, from: usize, delay: Duration) {
         self.lanes[from].delay(delay);
     }
