@@ -60,6 +60,7 @@ const EXPECTED: &[&str] = &[
     "closed LinkLost",
     "closed Local",
     "closed PeerNotReading",
+    "closed PeerNotReading in the middle",
     "closed PeerRestarted",
     "connector restarted",
     "ended Busy",

@@ -86,6 +86,9 @@ impl World<'_> {
             is_honest(cause) || (side == 1 && cause == CloseCause::PeerRestarted),
             "{cause} between honest peers"
         );
+        if cause == CloseCause::PeerNotReading && self.links[link].wire.has_stopped(side) {
+            self.note("closed PeerNotReading in the middle");
+        }
         self.lose(link, side, cause);
         let post = &mut self.links[link].posts[side];
         assert_eq!(post.session.poll_event(), None, "the end is the end");

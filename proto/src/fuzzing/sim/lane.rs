@@ -23,6 +23,10 @@ pub(super) struct Lane {
     ended: Option<Instant>,
     /// Nothing arrives, for now.
     stuck: bool,
+    /// Nothing more is taken, for now.
+    stopped: bool,
+    /// It has taken something.
+    begun: bool,
 }
 
 impl Lane {
@@ -40,8 +44,14 @@ impl Lane {
         self.messages.len() + self.bytes.len()
     }
 
+    /// What is taken of what is sent, where `capacity` may be under way.
+    pub(super) fn room(&self, capacity: usize) -> usize {
+        if self.stopped { 0 } else { capacity.saturating_sub(self.len()) }
+    }
+
     /// When what is sent now arrives: not before what was sent before.
     fn arrival(&mut self, now: Instant) -> Instant {
+        self.begun = true;
         let at = (now + self.delay).max(self.last.unwrap_or(now));
         self.last = Some(at);
         at
@@ -131,6 +141,16 @@ impl Lane {
         self.stuck = stuck;
     }
 
+    /// Nothing more is taken, or all is again.
+    pub(super) fn stop(&mut self, stopped: bool) {
+        self.stopped = stopped;
+    }
+
+    /// Whether it takes no more of what it has begun to take.
+    pub(super) fn has_stopped(&self) -> bool {
+        self.stopped && self.begun
+    }
+
     pub(super) fn takes_time(&self) -> bool {
         !self.delay.is_zero()
     }
@@ -147,7 +167,8 @@ impl Lane {
 
     /// All arrives now, and nothing takes any time.
     pub(super) fn hurry(&mut self, now: Instant) {
-        (self.stuck, self.delay, self.last) = (false, Duration::ZERO, None);
+        (self.stuck, self.stopped) = (false, false);
+        (self.delay, self.last) = (Duration::ZERO, None);
         self.messages.iter_mut().for_each(|(at, _)| *at = now);
         if !self.bytes.is_empty() {
             self.parts = VecDeque::from([(now, self.bytes.len())]);

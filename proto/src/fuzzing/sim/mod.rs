@@ -155,9 +155,14 @@ impl<'a> World<'a> {
                 1 => drop(self.links[link].posts[side].session.ping()),
                 _ => {}
             },
-            38 => match self.chance.below(4) {
+            38 => match self.chance.below(6) {
                 0 => self.links[link].wire.delay(side, setup::delay(&mut self.chance)),
-                which => self.links[link].wire.stick(side, which == 1),
+                1 => self.links[link].wire.stick(side, true),
+                2 => self.links[link].wire.stop(side, true),
+                _ => {
+                    self.links[link].wire.stick(side, false);
+                    self.links[link].wire.stop(side, false);
+                }
             },
             _ => match self.chance.below(20) {
                 0 => {
@@ -187,22 +192,24 @@ impl<'a> World<'a> {
         if !up[side] {
             return false;
         }
-        let mut moved = false;
+        let most = if self.calm { usize::MAX } else { 1 << self.chance.below(18) };
+        let (mut moved, mut taken) = (false, wire.flush(self.now, side, most));
         for _ in 0..count {
             if !wire.takes(side) {
                 break;
             }
             let Some(message) = posts[side].transmit(self.now) else { break };
-            wire.send(self.now, side, message);
+            wire.send(side, message);
+            taken += wire.flush(self.now, side, most);
             moved = true;
         }
-        moved |=
-            wire.flush(self.now, side, if self.calm { usize::MAX } else { 1 << self.chance.below(18) }) > 0;
-        match wire.is_blocked(side) {
-            true => posts[side].session.handle_write_blocked(self.now),
-            false => posts[side].session.handle_write_progress(),
+        if taken > 0 || !wire.is_blocked(side) {
+            posts[side].session.handle_write_progress();
         }
-        moved
+        if wire.is_blocked(side) {
+            posts[side].session.handle_write_blocked(self.now);
+        }
+        moved || taken > 0
     }
 
     /// Whether anything arrived.

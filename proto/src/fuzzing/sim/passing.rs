@@ -9,12 +9,14 @@ use crate::session::CloseCause;
 const MOST_TICKS: usize = 20;
 
 impl World<'_> {
+    /// A moment, or a longer time.
     pub(super) fn pass(&mut self) {
-        if self.chance.one_in(35) {
+        if self.chance.one_in(25) {
             return self.pass_minutes();
         }
         let at = match self.chance.below(12) {
-            0..5 => self.next_due().unwrap_or(self.now),
+            0..4 => self.next_arrival().unwrap_or(self.now),
+            4 => self.next_due().unwrap_or(self.now),
             _ => self.now + Duration::from_millis(self.chance.size(4_000) as u64),
         };
         self.go_to(at);
@@ -23,6 +25,9 @@ impl World<'_> {
     /// Minutes in which nobody does anything: timers go off one after the other, or all at once when the time is over, as
     /// on a machine that was suspended.
     fn pass_minutes(&mut self) {
+        if self.chance.one_in(2) {
+            self.links.iter_mut().for_each(|link| link.wire.stick(self.chance.below(2), true));
+        }
         let at = self.now + Duration::from_secs(60 + self.chance.size(600) as u64);
         self.note("minutes passed");
         if self.links.iter().any(|link| link.up == [true; 2] && link.wire.is_stuck()) {
@@ -43,19 +48,22 @@ impl World<'_> {
         self.do_what_is_due();
     }
 
-    /// When something arrives next, or a timer goes off.
+    /// When something arrives next.
+    fn next_arrival(&self) -> Option<Instant> {
+        let sides = self.links.iter().flat_map(|link| [0, 1].map(|side| (link, side)));
+        let hearing = sides.filter(|(link, side)| link.up[*side]);
+        let due = hearing.filter_map(|(link, side)| link.wire.next_arrival(side));
+        due.filter(|at| *at > self.now).min()
+    }
+
+    /// The same, or when a timer goes off.
     fn next_due(&self) -> Option<Instant> {
-        let mut due = Vec::new();
-        for connection in &self.links {
-            for side in 0..2 {
-                due.extend(connection.posts[side].session.poll_timeout().map(|(at, _)| at));
-                if connection.up[side] {
-                    due.extend(connection.wire.next_arrival(side));
-                    due.extend(connection.wire.poll_timeout(side));
-                }
-            }
-        }
-        due.into_iter().filter(|at| *at > self.now).min()
+        let sides = self.links.iter().flat_map(|link| [0, 1].map(|side| (link, side)));
+        let due = sides.flat_map(|(link, side)| {
+            let session = link.posts[side].session.poll_timeout().map(|(at, _)| at);
+            [session, link.wire.poll_timeout(side).filter(|_| link.up[side])]
+        });
+        due.flatten().chain(self.next_arrival()).filter(|at| *at > self.now).min()
     }
 
     fn do_what_is_due(&mut self) {

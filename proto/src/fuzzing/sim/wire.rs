@@ -16,6 +16,8 @@ const HELD_MAX: usize = 32 * 1024;
 pub(super) struct Wire {
     lanes: [Lane; 2],
     zmtp: Option<[Link; 2]>,
+    /// Without ZMTP: a message of each side that its lane has not taken yet.
+    hands: [Option<Multipart>; 2],
     /// What a lane holds before it takes no more, in messages or bytes.
     capacity: usize,
     /// The side whose direction has ended while the other goes on.
@@ -44,10 +46,10 @@ impl Wire {
             config.mechanism = mechanism;
             Link::new(&config, now)
         };
-        let lanes = delays.map(Lane::new);
+        let (lanes, hands) = (delays.map(Lane::new), [None, None]);
         let (client, server) = match kind {
             Kind::Messages => {
-                return Self { lanes, zmtp: None, capacity: 1 + capacity % 64, half_closed: None };
+                return Self { lanes, zmtp: None, hands, capacity: 1 + capacity % 64, half_closed: None };
             }
             Kind::Zmtp => (Mechanism::Null, Mechanism::Null),
             Kind::Curve => {
@@ -57,7 +59,7 @@ impl Wire {
             }
         };
         let links = [config(Role::Connector, client), config(Role::Binder, server)];
-        Self { lanes, zmtp: Some(links), capacity, half_closed: None }
+        Self { lanes, zmtp: Some(links), hands, capacity, half_closed: None }
     }
 
     /// Whether sessions can speak at once.
@@ -69,26 +71,30 @@ impl Wire {
     pub(super) fn takes(&self, from: usize) -> bool {
         match &self.zmtp {
             Some(links) => links[from].is_established() && links[from].pending_output() < HELD_MAX,
-            None => self.lanes[from].len() < self.capacity,
+            None => self.hands[from].is_none(),
         }
     }
 
-    pub(super) fn send(&mut self, now: Instant, from: usize, message: Multipart) {
+    pub(super) fn send(&mut self, from: usize, message: Multipart) {
         match &mut self.zmtp {
             // One that has failed says so when it is next given something.
             Some(links) => drop(links[from].send(message)),
             None => {
                 let received = Multipart::from_frames(message.into_frames()).expect("a message has frames");
-                self.lanes[from].push_message(now, received);
+                self.hands[from] = Some(received);
             }
         }
     }
 
-    /// Moves what a link has to say onto the network; how many bytes.
+    /// Moves what a side has to say onto the network; how many bytes, or messages.
     pub(super) fn flush(&mut self, now: Instant, from: usize, most: usize) -> usize {
-        let Some(links) = &mut self.zmtp else { return 0 };
-        let (link, lane) = (&mut links[from], &mut self.lanes[from]);
-        let mut room = self.capacity.saturating_sub(lane.len()).min(most);
+        let lane = &mut self.lanes[from];
+        let mut room = lane.room(self.capacity).min(most);
+        let Some(links) = &mut self.zmtp else {
+            let taken = self.hands[from].take_if(|_| room > 0);
+            return taken.map(|message| lane.push_message(now, message)).iter().len();
+        };
+        let link = &mut links[from];
         let mut moved = 0;
         while room > 0 && link.pending_output() > 0 {
             let mut slices = [IoSlice::new(&[]); 4];
@@ -108,9 +114,19 @@ impl Wire {
     /// Whether something waits that the network does not take.
     pub(super) fn is_blocked(&self, from: usize) -> bool {
         match &self.zmtp {
-            Some(links) => links[from].pending_output() > 0 && self.lanes[from].len() >= self.capacity,
-            None => self.lanes[from].len() >= self.capacity,
+            Some(links) => links[from].pending_output() > 0 && self.lanes[from].room(self.capacity) == 0,
+            None => self.hands[from].is_some(),
         }
+    }
+
+    /// The network takes nothing more from a side, or does again.
+    pub(super) fn stop(&mut self, from: usize, stopped: bool) {
+        self.lanes[from].stop(stopped);
+    }
+
+    /// Whether it takes nothing more from a side, after it has taken something.
+    pub(super) fn has_stopped(&self, from: usize) -> bool {
+        self.lanes[from].has_stopped()
     }
 
     /// What arrives at a side next: one message, or some bytes and what comes of them. `None` if nothing does.
@@ -167,6 +183,7 @@ impl Wire {
     pub(super) fn end(&mut self, now: Instant, side: usize) {
         self.lanes[side].end(now);
         self.lanes[1 - side] = Lane::ended(now);
+        self.hands[side] = None;
     }
 
     /// Nothing of what was sent arrives any more either.
@@ -216,6 +233,7 @@ impl Wire {
         self.lanes.iter_mut().for_each(|lane| lane.hurry(now));
     }
 
+    /// What is under way from a side does not arrive, or does again.
     pub(super) fn stick(&mut self, from: usize, stuck: bool) {
         self.lanes[from].stick(stuck);
     }
