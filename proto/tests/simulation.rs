@@ -54,6 +54,7 @@ const EXPECTED: &[&str] = &[
     "Response",
     "Writable",
     "answered after a half-close",
+    "answered after a long result of the key",
     "arrived after a time",
     "binder restarted",
     "closed HandshakeTimedOut",

@@ -209,6 +209,9 @@ impl<'a> World<'a> {
         if wire.is_blocked(side) {
             posts[side].session.handle_write_blocked(self.now);
         }
+        if posts[side].tap.has_taken_turns() {
+            self.note("answered after a long result of the key");
+        }
         moved || taken > 0
     }
 

@@ -18,7 +18,7 @@ pub(super) struct Post {
     pub(super) session: Session,
     pub(super) seat: Seat,
     pub(super) config: SessionConfig,
-    tap: Tap,
+    pub(super) tap: Tap,
     pub(super) calls: BTreeMap<CallId, usize>,
     /// Results that are read, some of calls that have ended.
     pub(super) results: BTreeMap<CallId, Reader>,
@@ -39,8 +39,8 @@ impl Post {
         Self {
             session,
             seat,
+            tap: Tap::new(given, config.ordered_replies),
             config,
-            tap: Tap::new(given),
             calls: BTreeMap::new(),
             results: BTreeMap::new(),
             arguments: BTreeMap::new(),
