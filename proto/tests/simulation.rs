@@ -80,6 +80,7 @@ const EXPECTED: &[&str] = &[
     "newcomer admitted",
     "not collected Aborted",
     "not collected TimedOut",
+    "not read until the end",
 ];
 
 const PARTS: u64 = 4;

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use super::app::{Manner, Reader, Writer};
+use super::app::{Reader, Writer};
 use super::book::{ERROR, FAILURE, Said};
 use super::content::{self, Way};
 use super::host::{Handler, Plan, Seat, Stage};
 use super::post::result_metadata;
-use super::{Connection, World, is_honest};
+use super::{Connection, Pace, World, is_honest};
 use crate::scheduler::{Action, Arrival, Scheduler, Withdrawn};
 use crate::session::{
     Body, CloseCause, Dialect, Event, ExchangeId, IncomingId, Outcome, Refusal, Reply, ReplyError, Request,
@@ -36,7 +36,7 @@ impl World<'_> {
                 }
             }
             Event::Response { call, metadata, .. } => {
-                let manner = self.manner();
+                let manner = self.manner(Way::Result);
                 let post = &mut self.links[link].posts[side];
                 post.responded(call, &metadata, (manner, orders), &mut self.book);
             }
@@ -116,8 +116,7 @@ impl World<'_> {
             assert!(request.deadline >= call.deadline, "{number}: the time that is left grows less");
         }
         let size = request.size();
-        let manner =
-            self.chance.pick(&[Manner::Read, Manner::Collect, Manner::Collect, Manner::Never, Manner::Stop]);
+        let manner = self.manner(Way::Argument);
         let argument = match request.body {
             Body::Whole(body) => {
                 if self.book.0[number].streamed {
@@ -301,7 +300,9 @@ impl World<'_> {
     pub(super) fn handle(&mut self, host: usize) -> bool {
         let mut worked = false;
         for ticket in self.tickets(host) {
-            if self.hosts[host].handlers.contains_key(&ticket) && (self.calm || self.chance.one_in(2)) {
+            if self.hosts[host].handlers.contains_key(&ticket)
+                && (self.pace != Pace::Leisurely || self.chance.one_in(2))
+            {
                 worked |= self.handle_one(host, ticket);
                 self.act();
             }
@@ -324,7 +325,7 @@ impl World<'_> {
             let session = &mut self.links[link].posts[side].session;
             let mut worked = false;
             if let Some(reader) = &mut handler.argument {
-                worked |= reader.step(session, id, self.now, &mut self.book, self.calm);
+                worked |= reader.step(session, id, self.now, &mut self.book, self.pace);
             }
             if let Some(writer) = handler.writer.as_mut().filter(|_| handler.stopped.is_none()) {
                 worked |= writer.step(session, id, &mut self.book, &mut self.chance);
@@ -332,8 +333,8 @@ impl World<'_> {
             let reads = handler.argument.as_ref().is_some_and(|reader| !reader.done);
             let writes = handler.writer.as_ref().is_some_and(|writer| !writer.done);
             // Most read their argument to its end first; some finish their result before that.
-            let waits =
-                writes || (reads && !self.chance.one_in(if handler.writer.is_some() { 4 } else { 10 }));
+            let leaves = self.chance.one_in(if handler.writer.is_some() { 4 } else { 10 });
+            let waits = writes || (reads && (self.setup.is_lasting() || !leaves));
             if handler.stopped.is_none() && (worked || waits) {
                 return worked;
             }

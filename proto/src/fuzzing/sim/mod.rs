@@ -12,6 +12,7 @@ mod passing;
 mod post;
 mod setup;
 mod tap;
+mod unread;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ use std::time::Instant;
 use self::app::Manner;
 use self::book::Book;
 use self::chance::Chance;
+use self::content::Way;
 use self::host::Host;
 use self::post::Post;
 use self::setup::Setup;
@@ -29,7 +31,7 @@ use crate::scheduler::Scheduler;
 use crate::session::CloseCause;
 
 /// Steps of a schedule that a seed makes, at the most.
-const STEPS: usize = 350;
+const STEPS: usize = 330;
 
 /// Rounds without an end after which it counts as endless.
 const ROUNDS: usize = 2_000;
@@ -66,9 +68,19 @@ struct World<'a> {
     links: Vec<Connection>,
     book: Book,
     next_peer: u64,
-    /// The network is sound, and applications do what they can.
-    calm: bool,
+    pace: Pace,
     tally: Tally,
+}
+
+/// What applications and the network do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pace {
+    /// What comes to their minds.
+    Leisurely,
+    /// What they can; but who reads nothing goes on reading nothing.
+    Steady,
+    /// What they can.
+    Final,
 }
 
 struct Connection {
@@ -93,7 +105,7 @@ impl<'a> World<'a> {
             links: Vec::new(),
             book: Book::default(),
             next_peer: 0,
-            calm: false,
+            pace: Pace::Leisurely,
             tally: Tally::new(),
         };
         for link in 0..world.setup.connectors() {
@@ -122,7 +134,8 @@ impl<'a> World<'a> {
 
     fn step(&mut self) {
         let (link, side) = (self.chance.below(self.links.len()), self.chance.below(2));
-        match self.chance.below(40) {
+        let kinds = if self.setup.is_lasting() { 37 } else { 40 };
+        match self.chance.below(kinds) {
             0..8 => self.links[link].posts[side].invoke(self.now, &mut self.book, &mut self.chance),
             8..10 => {
                 let which = self.chance.below(16);
@@ -192,7 +205,7 @@ impl<'a> World<'a> {
         if !up[side] {
             return false;
         }
-        let most = if self.calm { usize::MAX } else { 1 << self.chance.below(18) };
+        let most = if self.pace != Pace::Leisurely { usize::MAX } else { 1 << self.chance.below(18) };
         let (mut moved, mut taken) = (false, wire.flush(self.now, side, most));
         for _ in 0..count {
             if !wire.takes(side) {
@@ -272,7 +285,16 @@ impl<'a> World<'a> {
 
     /// Lets everything come to its end, and checks that it does, without any time passing.
     fn finish(mut self) -> Tally {
-        self.calm = true;
+        self.rest(Pace::Steady);
+        self.check_unread();
+        self.rest(Pace::Final);
+        self.check_end();
+        self.tally
+    }
+
+    /// Goes on until nothing happens any more.
+    fn rest(&mut self, pace: Pace) {
+        self.pace = pace;
         for round in 0.. {
             let mut worked = Vec::new();
             for link in 0..self.links.len() {
@@ -292,8 +314,6 @@ impl<'a> World<'a> {
             }
             assert!(round < ROUNDS, "it does not come to rest: {worked:?}");
         }
-        self.check_end();
-        self.tally
     }
 
     fn check_end(&self) {
@@ -319,14 +339,23 @@ impl<'a> World<'a> {
         }
     }
 
-    fn manner(&mut self) -> Manner {
-        self.chance.pick(&[Manner::Read, Manner::Read, Manner::Collect, Manner::Collect, Manner::Never])
+    /// What becomes of a content that is read, or put together, or stopped.
+    fn manner(&mut self, way: Way) -> Manner {
+        if self.chance.one_in(if self.setup.is_lasting() { 2 } else { 5 }) {
+            return self.chance.pick(&[Manner::Never, Manner::Pause]);
+        }
+        match way {
+            Way::Argument => {
+                self.chance.pick(&[Manner::Read, Manner::Collect, Manner::Collect, Manner::Stop])
+            }
+            Way::Result => self.chance.pick(&[Manner::Read, Manner::Collect]),
+        }
     }
 
     /// Applications of a side read and write; whether anything changed.
     fn work(&mut self, link: usize, side: usize) -> bool {
         let post = &mut self.links[link].posts[side];
-        let worked = post.work(self.now, &mut self.book, &mut self.chance, self.calm);
+        let worked = post.work(self.now, &mut self.book, &mut self.chance, self.pace);
         self.settle();
         worked
     }

@@ -11,11 +11,11 @@ const MOST_TICKS: usize = 20;
 impl World<'_> {
     /// A moment, or a longer time.
     pub(super) fn pass(&mut self) {
-        if self.chance.one_in(25) {
+        if self.chance.one_in(25) && !self.setup.is_lasting() {
             return self.pass_minutes();
         }
         let at = match self.chance.below(12) {
-            0..4 => self.next_arrival().unwrap_or(self.now),
+            which if which < 4 || self.setup.is_lasting() => self.next_arrival().unwrap_or(self.now),
             4 => self.next_due().unwrap_or(self.now),
             _ => self.now + Duration::from_millis(self.chance.size(4_000) as u64),
         };

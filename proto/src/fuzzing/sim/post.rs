@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use super::Pace;
 use super::app::{Manner, Reader, Writer};
 use super::book::{Book, Call, Content, End};
 use super::chance::Chance;
@@ -230,16 +231,22 @@ impl Post {
     }
 
     /// Reads and writes a bit; whether that changed anything.
-    pub(super) fn work(&mut self, now: Instant, book: &mut Book, chance: &mut Chance<'_>, end: bool) -> bool {
+    pub(super) fn work(
+        &mut self,
+        now: Instant,
+        book: &mut Book,
+        chance: &mut Chance<'_>,
+        pace: Pace,
+    ) -> bool {
         let mut worked = false;
         for (id, writer) in &mut self.arguments {
-            if end || chance.one_in(2) {
+            if pace != Pace::Leisurely || chance.one_in(2) {
                 worked |= writer.step(&mut self.session, ExchangeId::Ours(*id), book, chance);
             }
         }
         for (id, reader) in &mut self.results {
-            if end || chance.one_in(2) {
-                worked |= reader.step(&mut self.session, ExchangeId::Ours(*id), now, book, end);
+            if pace != Pace::Leisurely || chance.one_in(2) {
+                worked |= reader.step(&mut self.session, ExchangeId::Ours(*id), now, book, pace);
             }
         }
         self.results.retain(|_, reader| !reader.done);
