@@ -70,7 +70,6 @@ impl World<'_> {
                 post.ended(call, &outcome, &metadata, orders, &mut self.book);
             }
             Event::Established { hello, dialect } => {
-                self.links[link].answered |= side == 0;
                 let offers = [0, 1].map(|side| self.setup.config(link, side).dialect);
                 // A binder waits only so long for a hello.
                 let late = hello.is_none() && side == 1 && dialect == Dialect::One;

@@ -30,7 +30,7 @@ impl World<'_> {
         (0..2).for_each(|side| self.renew(link, side));
         let wire = self.setup.wire(link, &mut self.chance, self.now);
         let connection = &mut self.links[link];
-        (connection.wire, connection.up, connection.answered) = (wire, [true; 2], false);
+        (connection.wire, connection.up) = (wire, [true; 2]);
         connection.posts.iter_mut().for_each(|post| post.is_newcomer = false);
         if connection.wire.is_message_link() {
             connection.posts.iter_mut().for_each(|post| post.session.handle_connected(self.now));
@@ -91,17 +91,11 @@ impl World<'_> {
     /// A connector comes again, under the same name, to a binder that has not heard that it was gone. Only what the binder
     /// sends from now on comes to it.
     pub(super) fn take_over(&mut self, link: usize) {
-        let Connection { wire, up, posts, answered } = &mut self.links[link];
+        let Connection { wire, up, .. } = &mut self.links[link];
         if !wire.is_message_link() || *up != [false, true] {
             return;
         }
-        let keeps = self.chance.one_in(2);
-        // The newcomer would take the answer to the hello of the former one for the answer to its own.
-        if !*answered && (keeps || posts[1].session.is_established()) {
-            return;
-        }
-        *answered = false;
-        wire.take_over(keeps);
+        wire.take_over(self.chance.one_in(2));
         self.renew(link, 0);
         let connection = &mut self.links[link];
         connection.up[0] = true;

@@ -89,8 +89,6 @@ struct Connection {
     posts: [Post; 2],
     /// Which of them have a link.
     up: [bool; 2],
-    /// The connector has had an answer to its hello.
-    answered: bool,
 }
 
 impl<'a> World<'a> {
@@ -111,7 +109,7 @@ impl<'a> World<'a> {
         for link in 0..world.setup.connectors() {
             let posts = [0, 1].map(|side| world.post(link, side, crate::CallId(u64::from(u32::MAX) - 5)));
             let wire = world.setup.wire(link, &mut world.chance, now);
-            world.links.push(Connection { wire, posts, up: [false; 2], answered: false });
+            world.links.push(Connection { wire, posts, up: [false; 2] });
         }
         world
     }
