@@ -119,7 +119,8 @@ impl World<'_> {
             post.receive(self.now, hello);
             self.settle();
             assert!(self.links[link].posts[side].session.is_established(), "a hello begins a session");
-            self.note("newcomer admitted");
+            let is_newcomer = self.links[link].posts[0].is_newcomer;
+            self.note(if is_newcomer { "newcomer admitted" } else { "late hello admitted" });
         }
     }
 }
