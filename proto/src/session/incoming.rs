@@ -87,6 +87,10 @@ impl Session {
             let Ok(hello) = Hello::decode(header) else {
                 return self.report(Anomaly::NotAMessage);
             };
+            if !body.is_empty() && body[..] != self.nonce {
+                // It answers another, whose place on the link this side has taken.
+                return self.report(Anomaly::NotAMessage);
+            }
             // An echo of our own hello is what a peer sends that does not know what a hello is.
             let echo = hello.nonce == self.nonce;
             return self.establish((!echo).then_some(hello), now);

@@ -32,6 +32,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+
 use self::calls::Calls;
 use self::exchange::Exchanges;
 use self::outbox::{Control, Outbox};
@@ -174,8 +176,8 @@ impl Session {
         self.state = State::Handshaking;
         self.timers.set_after(Timer::Handshake, now, self.config.handshake_timeout);
         if self.role == Role::Connector {
-            let hello = self.hello().encode();
-            self.outbox.push_control(Control::Ready(Multipart::new(PING, hello, Default::default())));
+            let (hello, nonce) = (self.hello().encode(), Bytes::copy_from_slice(&self.nonce));
+            self.outbox.push_control(Control::Ready(Multipart::new(PING, hello, nonce)));
         }
     }
 

@@ -201,6 +201,11 @@ impl Session {
         let Some(id) = self.exchanges.find(call) else { return };
         let Some(exchange) = self.exchanges.get_mut(id) else { return };
         exchange.queued = None;
+        if self.config.ordered_replies && answer.name.key().is_given() {
+            exchange.leaving = Some(answer.name.key().clone());
+            self.leaving.insert(answer.name.key().clone());
+        }
+        // Of one that was cancelled nothing leaves but its end.
         let Some(send) = &mut exchange.send else { return };
         exchange.begun = true;
         let size = if answer.streamed { exchange.size } else { Some(body.len() as u64) };
@@ -209,10 +214,6 @@ impl Session {
         send.begin(first.len(), rest, !answer.streamed);
         let options = Options { size, ..options(answer.metadata) };
         packet.result(call, &options, &first_piece(first, false, answer.compressed));
-        if self.config.ordered_replies && answer.name.key().is_given() {
-            exchange.leaving = Some(answer.name.key().clone());
-            self.leaving.insert(answer.name.key().clone());
-        }
         if !answer.streamed {
             send.finish();
             self.exchanges.body_bytes += queued;

@@ -100,11 +100,9 @@ impl Session {
         let (urgency, cancelled) = (open.urgency, open.cancelled);
         let limit = self.stream_limit();
         let exchange = self.exchanges.insert(ExchangeId::Theirs(id), Exchange::new(Some(wire), urgency));
-        if cancelled {
-            exchange.stopped = true;
-            return Ok(());
-        }
-        exchange.send = Some(Sending::new(limit, compressed));
+        // Of one that is cancelled nothing is sent, but its end has its turn.
+        exchange.stopped = cancelled;
+        exchange.send = (!cancelled).then(|| Sending::new(limit, compressed));
         exchange.size = size;
         let mut answer = Answer::new(Name::Two(wire, key.clone()), Payload::Result(Bytes::new()));
         (answer.metadata, answer.streamed) = (metadata, true);

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::Pace;
 use super::book::Book;
 use super::chance::Chance;
 use super::content::{self, Way};
@@ -16,6 +17,8 @@ pub(super) enum Manner {
     Read,
     /// Not before the end of the simulation.
     Never,
+    /// A piece, and no more before the end of the simulation.
+    Pause,
     /// As one body.
     Collect,
     /// It does not want it.
@@ -25,7 +28,7 @@ pub(super) enum Manner {
 /// Of one content.
 #[derive(Debug)]
 pub(super) struct Reader {
-    call: usize,
+    pub(super) call: usize,
     way: Way,
     manner: Manner,
     /// There is, or may be, something to read.
@@ -40,16 +43,26 @@ impl Reader {
         Self { call, way, manner, ready: true, items: 0, done: false, begun: false }
     }
 
-    /// Reads a piece; whether that changed anything. In the `end` everybody reads.
+    /// Whether nobody looks at it, or not any more.
+    pub(super) fn is_ignored(&self) -> bool {
+        let ignored = self.manner == Manner::Never || (self.manner == Manner::Pause && self.begun);
+        ignored && !self.done
+    }
+
+    pub(super) fn is_collecting(&self) -> bool {
+        self.manner == Manner::Collect && !self.done
+    }
+
+    /// Reads a piece; whether that changed anything. In the end everybody reads.
     pub(super) fn step(
         &mut self,
         session: &mut Session,
         id: ExchangeId,
         now: Instant,
         book: &mut Book,
-        end: bool,
+        pace: Pace,
     ) -> bool {
-        if self.done || (self.manner == Manner::Never && !end) {
+        if self.done || (self.is_ignored() && pace != Pace::Final) {
             return false;
         }
         match self.manner {
@@ -65,7 +78,7 @@ impl Reader {
                 true
             }
             // Only who was told that there is something looks again: a notice that is lost is a stall.
-            Manner::Read | Manner::Never => self.ready && self.read(session, id, now, book),
+            Manner::Read | Manner::Never | Manner::Pause => self.ready && self.read(session, id, now, book),
         }
     }
 
@@ -75,6 +88,7 @@ impl Reader {
             Ok(Read::Chunk(chunk)) => {
                 content::check(self.call, self.way, content.read, &chunk.bytes);
                 content.read += chunk.bytes.len() as u64;
+                self.begun = true;
                 assert!(content.read <= content.written, "{}: more than was written", self.call);
                 let next = content.items.get(self.items).copied();
                 if chunk.end_of_item {

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use super::app::{Manner, Reader, Writer};
+use super::app::{Reader, Writer};
 use super::book::{ERROR, FAILURE, Said};
 use super::content::{self, Way};
 use super::host::{Handler, Plan, Seat, Stage};
 use super::post::result_metadata;
-use super::{World, is_fault, is_honest};
+use super::{Connection, Pace, World, is_honest};
 use crate::scheduler::{Action, Arrival, Scheduler, Withdrawn};
 use crate::session::{
     Body, CloseCause, Dialect, Event, ExchangeId, IncomingId, Outcome, Refusal, Reply, ReplyError, Request,
@@ -16,7 +16,8 @@ use crate::{ErrorInfo, Ticket};
 
 impl World<'_> {
     pub(super) fn take(&mut self, link: usize, side: usize, event: Event) {
-        assert!(!is_fault(&event), "{event:?} between honest peers");
+        let is_fault = self.links[link].posts[side].is_fault(&event);
+        assert!(!is_fault, "{event:?} between honest peers");
         let orders = self.hosts[Self::host(link, 1 - side)].orders_exits();
         self.note(&name_of(&event));
         let host = Self::host(link, side);
@@ -35,7 +36,7 @@ impl World<'_> {
                 }
             }
             Event::Response { call, metadata, .. } => {
-                let manner = self.manner();
+                let manner = self.manner(Way::Result);
                 let post = &mut self.links[link].posts[side];
                 post.responded(call, &metadata, (manner, orders), &mut self.book);
             }
@@ -61,6 +62,11 @@ impl World<'_> {
                 }
             }
             Event::Ended { call, outcome, metadata } => {
+                let Connection { wire, up, .. } = &self.links[link];
+                if wire.is_half_closed(side) && !up[1 - side] && is_answer(&outcome) {
+                    self.note("answered after a half-close");
+                }
+                let post = &mut self.links[link].posts[side];
                 post.ended(call, &outcome, &metadata, orders, &mut self.book);
             }
             Event::Established { hello, dialect } => {
@@ -79,6 +85,9 @@ impl World<'_> {
             is_honest(cause) || (side == 1 && cause == CloseCause::PeerRestarted),
             "{cause} between honest peers"
         );
+        if cause == CloseCause::PeerNotReading && self.links[link].wire.has_stopped(side) {
+            self.note("closed PeerNotReading in the middle");
+        }
         self.lose(link, side, cause);
         let post = &mut self.links[link].posts[side];
         assert_eq!(post.session.poll_event(), None, "the end is the end");
@@ -106,8 +115,7 @@ impl World<'_> {
             assert!(request.deadline >= call.deadline, "{number}: the time that is left grows less");
         }
         let size = request.size();
-        let manner =
-            self.chance.pick(&[Manner::Read, Manner::Collect, Manner::Collect, Manner::Never, Manner::Stop]);
+        let manner = self.manner(Way::Argument);
         let argument = match request.body {
             Body::Whole(body) => {
                 if self.book.0[number].streamed {
@@ -291,7 +299,9 @@ impl World<'_> {
     pub(super) fn handle(&mut self, host: usize) -> bool {
         let mut worked = false;
         for ticket in self.tickets(host) {
-            if self.hosts[host].handlers.contains_key(&ticket) && (self.calm || self.chance.one_in(2)) {
+            if self.hosts[host].handlers.contains_key(&ticket)
+                && (self.pace != Pace::Leisurely || self.chance.one_in(2))
+            {
                 worked |= self.handle_one(host, ticket);
                 self.act();
             }
@@ -314,7 +324,7 @@ impl World<'_> {
             let session = &mut self.links[link].posts[side].session;
             let mut worked = false;
             if let Some(reader) = &mut handler.argument {
-                worked |= reader.step(session, id, self.now, &mut self.book, self.calm);
+                worked |= reader.step(session, id, self.now, &mut self.book, self.pace);
             }
             if let Some(writer) = handler.writer.as_mut().filter(|_| handler.stopped.is_none()) {
                 worked |= writer.step(session, id, &mut self.book, &mut self.chance);
@@ -322,8 +332,8 @@ impl World<'_> {
             let reads = handler.argument.as_ref().is_some_and(|reader| !reader.done);
             let writes = handler.writer.as_ref().is_some_and(|writer| !writer.done);
             // Most read their argument to its end first; some finish their result before that.
-            let waits =
-                writes || (reads && !self.chance.one_in(if handler.writer.is_some() { 4 } else { 10 }));
+            let leaves = self.chance.one_in(if handler.writer.is_some() { 4 } else { 10 });
+            let waits = writes || (reads && (self.setup.is_lasting() || !leaves));
             if handler.stopped.is_none() && (worked || waits) {
                 return worked;
             }
@@ -351,6 +361,11 @@ impl World<'_> {
         handler.stage = Stage::Done;
         self.hosts[host].scheduler.finish(ticket);
     }
+}
+
+fn is_answer(outcome: &Outcome) -> bool {
+    use Outcome::{Cancelled, Complete, Error, Failure, Result};
+    matches!(outcome, Result(_) | Complete | Failure(_) | Error(_) | Cancelled)
 }
 
 /// What a tally calls an event.

@@ -51,6 +51,16 @@ pub(super) enum Stage {
 }
 
 impl Handler {
+    /// Whether somebody works for its session.
+    pub(super) fn is_at_work(&self) -> bool {
+        matches!(self.stage, Stage::Running | Stage::Leaving) && !self.gone && !self.answered
+    }
+
+    /// Whether it waits for an argument that it does not read.
+    pub(super) fn is_ignoring(&self) -> bool {
+        self.is_at_work() && self.argument.as_ref().is_some_and(Reader::is_ignored)
+    }
+
     /// Something has come of its contents.
     pub(super) fn wake(&mut self, event: Event, book: &mut Book, max_body: usize) {
         match (event, &mut self.argument, &mut self.writer) {
@@ -71,6 +81,13 @@ pub(super) enum Plan {
     Failure { traceback: usize },
     Error,
     Cancelled,
+}
+
+impl Plan {
+    /// Whether a result that has begun does not end well.
+    pub(super) fn fails(&self) -> bool {
+        matches!(self, Self::Stream { fails: true, .. })
+    }
 }
 
 impl Host {

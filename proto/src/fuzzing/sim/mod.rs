@@ -6,27 +6,32 @@ mod chance;
 mod content;
 mod handling;
 mod host;
+mod lane;
+mod linking;
+mod passing;
 mod post;
 mod setup;
 mod tap;
+mod unread;
 mod wire;
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use self::app::Manner;
 use self::book::Book;
 use self::chance::Chance;
-use self::host::{Host, Seat};
+use self::content::Way;
+use self::host::Host;
 use self::post::Post;
 use self::setup::Setup;
 use self::wire::{Arrival, Wire};
+use crate::Ticket;
 use crate::scheduler::Scheduler;
-use crate::session::{CloseCause, Event};
-use crate::{PeerId, Ticket};
+use crate::session::CloseCause;
 
 /// Steps of a schedule that a seed makes, at the most.
-const STEPS: usize = 250;
+const STEPS: usize = 330;
 
 /// Rounds without an end after which it counts as endless.
 const ROUNDS: usize = 2_000;
@@ -63,9 +68,19 @@ struct World<'a> {
     links: Vec<Connection>,
     book: Book,
     next_peer: u64,
-    /// The network is sound, and applications do what they can.
-    calm: bool,
+    pace: Pace,
     tally: Tally,
+}
+
+/// What applications and the network do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pace {
+    /// What comes to their minds.
+    Leisurely,
+    /// What they can; but who reads nothing goes on reading nothing.
+    Steady,
+    /// What they can.
+    Final,
 }
 
 struct Connection {
@@ -88,7 +103,7 @@ impl<'a> World<'a> {
             links: Vec::new(),
             book: Book::default(),
             next_peer: 0,
-            calm: false,
+            pace: Pace::Leisurely,
             tally: Tally::new(),
         };
         for link in 0..world.setup.connectors() {
@@ -110,13 +125,6 @@ impl<'a> World<'a> {
         self.finish()
     }
 
-    fn post(&mut self, link: usize, side: usize, first_call: crate::CallId) -> Post {
-        self.next_peer += 1;
-        let seat = Seat { link, side, peer: PeerId(self.next_peer) };
-        let session = self.setup.session(seat, first_call, self.now);
-        Post::new(session, seat, self.setup.config(link, side), &self.setup.config(link, 1 - side))
-    }
-
     /// Which host a side of a connection belongs to.
     fn host(link: usize, side: usize) -> usize {
         if side == 1 { 0 } else { 1 + link }
@@ -124,7 +132,8 @@ impl<'a> World<'a> {
 
     fn step(&mut self) {
         let (link, side) = (self.chance.below(self.links.len()), self.chance.below(2));
-        match self.chance.below(40) {
+        let kinds = if self.setup.is_lasting() { 37 } else { 40 };
+        match self.chance.below(kinds) {
             0..8 => self.links[link].posts[side].invoke(self.now, &mut self.book, &mut self.chance),
             8..10 => {
                 let which = self.chance.below(16);
@@ -139,11 +148,13 @@ impl<'a> World<'a> {
                 self.transmit(link, side, count);
                 self.deliver(link, 1 - side, count);
             }
-            28..32 => while self.transmit(link, side, 100) | self.deliver(link, 1 - side, 100) {},
-            32..34 => {
-                self.now += Duration::from_millis(self.chance.size(4_000) as u64);
-                self.pass();
+            28..32 => {
+                while self.transmit(link, side, 100) | self.deliver(link, 1 - side, 100) {}
+                if let Some(at) = self.links[link].wire.next_arrival(1 - side) {
+                    self.go_to(at);
+                }
             }
+            32..34 => self.pass(),
             34..37 => {
                 self.connect(link);
             }
@@ -155,79 +166,64 @@ impl<'a> World<'a> {
                 1 => drop(self.links[link].posts[side].session.ping()),
                 _ => {}
             },
-            38 => {
-                let stuck = self.chance.one_in(3);
-                self.links[link].wire.stick(side, stuck);
-            }
-            _ => match self.chance.below(8) {
+            38 => match self.chance.below(6) {
+                0 => self.links[link].wire.delay(side, setup::delay(&mut self.chance)),
+                1 => self.links[link].wire.stick(side, true),
+                2 => self.links[link].wire.stop(side, true),
+                _ => {
+                    self.links[link].wire.stick(side, false);
+                    self.links[link].wire.stop(side, false);
+                }
+            },
+            _ => match self.chance.below(20) {
                 0 => {
-                    self.links[link].wire.cut();
+                    self.links[link].wire.cut(self.now);
                     self.lose(link, side, CloseCause::LinkLost);
                 }
                 1 => self.lose(link, side, CloseCause::Local),
+                2..5 => self.half_close(link, side),
+                5 | 6 => {
+                    self.restart(Self::host(link, side));
+                    self.take_over(link);
+                }
+                7 | 8 => {
+                    let cause = self.chance.pick(&[CloseCause::LinkLost, CloseCause::Local]);
+                    self.lose(link, 0, cause);
+                    self.act();
+                    self.take_over(link);
+                }
                 _ => {}
             },
         }
     }
 
-    /// A new connection, if both sides know that the last is gone.
-    fn connect(&mut self, link: usize) -> bool {
-        if self.links[link].up != [false; 2] {
-            return false;
-        }
-        for side in 0..2 {
-            if self.links[link].posts[side].session.is_closed() {
-                let first_call = self.links[link].posts[side].session.next_call();
-                self.links[link].posts[side] = self.post(link, side, first_call);
-            }
-        }
-        let wire = self.setup.wire(link, &mut self.chance, self.now);
-        let connection = &mut self.links[link];
-        (connection.wire, connection.up) = (wire, [true; 2]);
-        if connection.wire.is_message_link() {
-            connection.posts.iter_mut().for_each(|post| post.session.handle_connected(self.now));
-        }
-        true
-    }
-
-    /// A side has no link any more.
-    fn lose(&mut self, link: usize, side: usize, cause: CloseCause) {
-        let connection = &mut self.links[link];
-        if !std::mem::replace(&mut connection.up[side], false) {
-            return;
-        }
-        connection.wire.end(side);
-        let post = &mut connection.posts[side];
-        let nonce = [self.next_peer as u8; crate::wire::NONCE_LEN];
-        if cause == CloseCause::LinkLost && side == 0 && post.session.handle_disconnected(nonce) {
-            assert!(post.requests == 0, "a request has come");
-            // It knows nothing of the next connection's peer either.
-            return;
-        }
-        post.session.close(cause);
-    }
-
     /// Whether anything was sent.
     fn transmit(&mut self, link: usize, side: usize, count: usize) -> bool {
-        let Connection { wire, posts, up } = &mut self.links[link];
+        let Connection { wire, posts, up, .. } = &mut self.links[link];
         if !up[side] {
             return false;
         }
-        let mut moved = false;
+        let most = if self.pace != Pace::Leisurely { usize::MAX } else { 1 << self.chance.below(18) };
+        let (mut moved, mut taken) = (false, wire.flush(self.now, side, most));
         for _ in 0..count {
             if !wire.takes(side) {
                 break;
             }
             let Some(message) = posts[side].transmit(self.now) else { break };
             wire.send(side, message);
+            taken += wire.flush(self.now, side, most);
             moved = true;
         }
-        moved |= wire.flush(side, if self.calm { usize::MAX } else { 1 << self.chance.below(18) }) > 0;
-        match wire.is_blocked(side) {
-            true => posts[side].session.handle_write_blocked(self.now),
-            false => posts[side].session.handle_write_progress(),
+        if taken > 0 || !wire.is_blocked(side) {
+            posts[side].session.handle_write_progress();
         }
-        moved
+        if wire.is_blocked(side) {
+            posts[side].session.handle_write_blocked(self.now);
+        }
+        if posts[side].tap.has_taken_turns() {
+            self.note("answered after a long result of the key");
+        }
+        moved || taken > 0
     }
 
     /// Whether anything arrived.
@@ -241,30 +237,18 @@ impl<'a> World<'a> {
                 break;
             };
             moved = true;
+            if self.links[link].wire.takes_time(1 - side) {
+                self.note("arrived after a time");
+            }
             for arrival in arrived {
                 match arrival {
                     Arrival::Connected => self.links[link].posts[side].session.handle_connected(self.now),
-                    Arrival::Message(message) => {
-                        self.links[link].posts[side].receive(self.now, message);
-                        self.settle();
-                    }
+                    Arrival::Message(message) => self.hear(link, side, message),
                     Arrival::Lost => self.lose(link, side, CloseCause::LinkLost),
                 }
             }
         }
         moved
-    }
-
-    /// Does what is due.
-    fn pass(&mut self) {
-        for link in 0..self.links.len() {
-            for side in 0..2 {
-                self.links[link].posts[side].session.handle_timeout(self.now);
-                if self.links[link].up[side] && self.links[link].wire.handle_timeout(self.now, side) {
-                    self.lose(link, side, CloseCause::LinkLost);
-                }
-            }
-        }
     }
 
     /// Takes all events, does what they ask for, and compares with the model.
@@ -299,11 +283,20 @@ impl<'a> World<'a> {
 
     /// Lets everything come to its end, and checks that it does, without any time passing.
     fn finish(mut self) -> Tally {
-        self.calm = true;
+        self.rest(Pace::Steady);
+        self.check_unread();
+        self.rest(Pace::Final);
+        self.check_end();
+        self.tally
+    }
+
+    /// Goes on until nothing happens any more.
+    fn rest(&mut self, pace: Pace) {
+        self.pace = pace;
         for round in 0.. {
             let mut worked = Vec::new();
             for link in 0..self.links.len() {
-                self.links[link].wire.widen();
+                self.links[link].wire.widen(self.now);
                 let mut note = |what, did: bool| worked.extend(did.then_some((link, what)));
                 note("connects", self.connect(link));
                 for side in 0..2 {
@@ -319,8 +312,6 @@ impl<'a> World<'a> {
             }
             assert!(round < ROUNDS, "it does not come to rest: {worked:?}");
         }
-        self.check_end();
-        self.tally
     }
 
     fn check_end(&self) {
@@ -346,14 +337,23 @@ impl<'a> World<'a> {
         }
     }
 
-    fn manner(&mut self) -> Manner {
-        self.chance.pick(&[Manner::Read, Manner::Read, Manner::Collect, Manner::Collect, Manner::Never])
+    /// What becomes of a content that is read, or put together, or stopped.
+    fn manner(&mut self, way: Way) -> Manner {
+        if self.chance.one_in(if self.setup.is_lasting() { 2 } else { 5 }) {
+            return self.chance.pick(&[Manner::Never, Manner::Pause]);
+        }
+        match way {
+            Way::Argument => {
+                self.chance.pick(&[Manner::Read, Manner::Collect, Manner::Collect, Manner::Stop])
+            }
+            Way::Result => self.chance.pick(&[Manner::Read, Manner::Collect]),
+        }
     }
 
     /// Applications of a side read and write; whether anything changed.
     fn work(&mut self, link: usize, side: usize) -> bool {
         let post = &mut self.links[link].posts[side];
-        let worked = post.work(self.now, &mut self.book, &mut self.chance, self.calm);
+        let worked = post.work(self.now, &mut self.book, &mut self.chance, self.pace);
         self.settle();
         worked
     }
@@ -377,15 +377,4 @@ fn is_honest(cause: CloseCause) -> bool {
             | CloseCause::KeepaliveTimedOut
             | CloseCause::PeerNotReading
     )
-}
-
-/// What only a peer that breaks the protocol causes.
-fn is_fault(event: &Event) -> bool {
-    use crate::session::Anomaly;
-    match event {
-        Event::Anomaly(anomaly) => {
-            !matches!(anomaly, Anomaly::UnknownReply | Anomaly::UnknownCancel | Anomaly::Body(_))
-        }
-        _ => false,
-    }
 }

@@ -3,20 +3,23 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use super::Pace;
 use super::app::{Manner, Reader, Writer};
 use super::book::{Book, Call, Content, End};
 use super::chance::Chance;
 use super::content::{self, Way};
 use super::host::Seat;
 use super::tap::Tap;
-use crate::session::{self, Dialect, ExchangeId, InvokeError, Outcome, Session, SessionConfig};
+use crate::session::{
+    self, Anomaly, Dialect, Event, ExchangeId, InvokeError, Outcome, Session, SessionConfig,
+};
 use crate::{CallId, Metadata, Multipart, OrderingKey};
 
 pub(super) struct Post {
     pub(super) session: Session,
     pub(super) seat: Seat,
     pub(super) config: SessionConfig,
-    tap: Tap,
+    pub(super) tap: Tap,
     pub(super) calls: BTreeMap<CallId, usize>,
     /// Results that are read, some of calls that have ended.
     pub(super) results: BTreeMap<CallId, Reader>,
@@ -27,6 +30,8 @@ pub(super) struct Post {
     answered: BTreeMap<OrderingKey, usize>,
     pub(super) draining: bool,
     pub(super) requests: usize,
+    /// It has the name of another, for whom something may be under way still.
+    pub(super) is_newcomer: bool,
 }
 
 impl Post {
@@ -35,8 +40,8 @@ impl Post {
         Self {
             session,
             seat,
+            tap: Tap::new(given, config.ordered_replies),
             config,
-            tap: Tap::new(given),
             calls: BTreeMap::new(),
             results: BTreeMap::new(),
             arguments: BTreeMap::new(),
@@ -44,6 +49,7 @@ impl Post {
             answered: BTreeMap::new(),
             draining: false,
             requests: 0,
+            is_newcomer: false,
         }
     }
 
@@ -61,6 +67,25 @@ impl Post {
             self.tap.heard(&message.frames()[0]);
         }
         self.session.handle_message(now, message);
+    }
+
+    /// Whether only a peer that breaks the protocol causes this.
+    pub(super) fn is_fault(&self, event: &Event) -> bool {
+        match event {
+            Event::Anomaly(Anomaly::UnknownReply | Anomaly::UnknownCancel | Anomaly::Body(_)) => false,
+            // It is for another, in a dialect that is not agreed on yet; or what it has begun in that is answered.
+            Event::Anomaly(Anomaly::NotAMessage) => {
+                !self.is_newcomer || (self.seat.side == 0 && self.session.is_established())
+            }
+            event => matches!(event, Event::Anomaly(_)),
+        }
+    }
+
+    /// It is gone with its host, and so is everybody who waited for its calls.
+    pub(super) fn die(&self, book: &mut Book) {
+        for number in self.calls.values() {
+            book.0[*number].end = Some(End::Abandoned);
+        }
     }
 
     pub(super) fn invoke(&mut self, now: Instant, book: &mut Book, chance: &mut Chance<'_>) {
@@ -206,16 +231,22 @@ impl Post {
     }
 
     /// Reads and writes a bit; whether that changed anything.
-    pub(super) fn work(&mut self, now: Instant, book: &mut Book, chance: &mut Chance<'_>, end: bool) -> bool {
+    pub(super) fn work(
+        &mut self,
+        now: Instant,
+        book: &mut Book,
+        chance: &mut Chance<'_>,
+        pace: Pace,
+    ) -> bool {
         let mut worked = false;
         for (id, writer) in &mut self.arguments {
-            if end || chance.one_in(2) {
+            if pace != Pace::Leisurely || chance.one_in(2) {
                 worked |= writer.step(&mut self.session, ExchangeId::Ours(*id), book, chance);
             }
         }
         for (id, reader) in &mut self.results {
-            if end || chance.one_in(2) {
-                worked |= reader.step(&mut self.session, ExchangeId::Ours(*id), now, book, end);
+            if pace != Pace::Leisurely || chance.one_in(2) {
+                worked |= reader.step(&mut self.session, ExchangeId::Ours(*id), now, book, pace);
             }
         }
         self.results.retain(|_, reader| !reader.done);

@@ -15,24 +15,33 @@ pub(super) struct Setup {
     /// Of the binder, then of each connector.
     sessions: Vec<SessionConfig>,
     kinds: Vec<Kind>,
+    /// Nothing breaks, and only what is under way takes any time.
+    lasting: bool,
 }
 
 impl Setup {
     pub(super) fn new(chance: &mut Chance<'_>) -> Self {
         let connectors = 1 + chance.below(3);
-        let schedulers: Vec<_> = (0..=connectors).map(|_| scheduler(chance)).collect();
-        let sessions = schedulers.iter().map(|scheduler| session(chance, scheduler)).collect();
+        let lasting = chance.one_in(6);
+        let schedulers: Vec<_> = (0..=connectors).map(|_| scheduler(chance, lasting)).collect();
+        let sessions = schedulers.iter().map(|scheduler| session(chance, scheduler, lasting)).collect();
         let kind = |chance: &mut Chance<'_>| match chance.below(12) {
             0..7 => Kind::Messages,
             7..11 => Kind::Zmtp,
             // It takes most of the time there is.
             _ => chance.pick(&[Kind::Zmtp, Kind::Zmtp, Kind::Curve]),
         };
-        Self { kinds: (0..connectors).map(|_| kind(chance)).collect(), schedulers, sessions }
+        let kinds = (0..connectors).map(|_| kind(chance)).collect();
+        Self { kinds, schedulers, sessions, lasting }
     }
 
     pub(super) fn connectors(&self) -> usize {
         self.kinds.len()
+    }
+
+    /// Whether connections last, and with them what nobody reads before the end of the simulation.
+    pub(super) fn is_lasting(&self) -> bool {
+        self.lasting
     }
 
     pub(super) fn scheduler(&self, host: usize) -> SchedulerConfig {
@@ -46,17 +55,28 @@ impl Setup {
     pub(super) fn session(&self, seat: Seat, first_call: CallId, now: Instant) -> Session {
         let role = if seat.side == 0 { Role::Connector } else { Role::Binder };
         let PeerId(number) = seat.peer;
-        let mut nonce = [0; NONCE_LEN];
-        nonce[..8].copy_from_slice(&number.to_be_bytes());
-        Session::new(role, self.config(seat.link, seat.side), nonce, first_call, now)
+        Session::new(role, self.config(seat.link, seat.side), nonce(number), first_call, now)
     }
 
     pub(super) fn wire(&self, link: usize, chance: &mut Chance<'_>, now: Instant) -> Wire {
-        Wire::new(self.kinds[link], 1 + chance.size(200_000), now)
+        let delays = [(); 2].map(|()| delay(chance));
+        Wire::new(self.kinds[link], 1 + chance.size(200_000), delays, now)
     }
 }
 
-fn scheduler(chance: &mut Chance<'_>) -> SchedulerConfig {
+/// Another one for each number.
+pub(super) fn nonce(number: u64) -> [u8; NONCE_LEN] {
+    let mut nonce = [0; NONCE_LEN];
+    nonce[..8].copy_from_slice(&number.to_be_bytes());
+    nonce
+}
+
+/// Of what is sent in one direction. Most networks here are fast, or time would have to pass all the time.
+pub(super) fn delay(chance: &mut Chance<'_>) -> Duration {
+    if chance.one_in(4) { Duration::from_millis(chance.size(300) as u64) } else { Duration::ZERO }
+}
+
+fn scheduler(chance: &mut Chance<'_>, lasting: bool) -> SchedulerConfig {
     SchedulerConfig::default()
         .with_mode(chance.pick(&[
             OrderingMode::Unordered,
@@ -64,16 +84,14 @@ fn scheduler(chance: &mut Chance<'_>) -> SchedulerConfig {
             OrderingMode::KeySerialized,
         ]))
         .with_scope(chance.pick(&[KeyScope::Global, KeyScope::PerPeer]))
-        .with_max_running(chance.pick(&[1, 3, 100]))
+        .with_max_running(if lasting { 100 } else { chance.pick(&[1, 3, 100]) })
         .with_max_waiting_per_peer(chance.pick(&[2, 100]))
 }
 
-/// Contents that come to one side of a link at a time.
-const MAX_CONTENTS: u64 = 100;
-
-fn session(chance: &mut Chance<'_>, scheduler: &SchedulerConfig) -> SessionConfig {
+fn session(chance: &mut Chance<'_>, scheduler: &SchedulerConfig, lasting: bool) -> SessionConfig {
     let stream_window = chance.pick(&[1024, 5_000, 40_000, 256 * 1024]);
     let first_window = chance.pick(&[1024, 1024, 5_000, 16 * 1024]).min(stream_window);
+    let contents: &[u64] = if lasting { &[4, 8] } else { &[4, 20, 100] };
     let keepalive = Keepalive { idle: Duration::from_millis(500), misses: 2 };
     SessionConfig {
         dialect: if chance.one_in(8) { Dialect::One } else { Dialect::Two },
@@ -84,8 +102,9 @@ fn session(chance: &mut Chance<'_>, scheduler: &SchedulerConfig) -> SessionConfi
         write_timeout: Duration::from_secs(3),
         first_window,
         stream_window,
-        // Half of it is enough for the first windows of all contents that there can be.
-        link_window: (2 * MAX_CONTENTS * first_window).max(stream_window) + chance.pick(&[0, 1_000, 1 << 20]),
+        // Half of it is enough for the first windows of so many contents.
+        link_window: (2 * chance.pick(contents) * first_window).max(stream_window)
+            + chance.pick(&[0, 1_000, 1 << 20]),
         max_reassembly: chance.pick(&[1, 50_000, 64 << 20]),
         stream_buffer: chance.pick(&[1, 3_000, 256 * 1024]),
         ordered_replies: scheduler.mode != OrderingMode::Unordered,

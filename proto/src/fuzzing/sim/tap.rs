@@ -1,11 +1,13 @@
-//! A listener on the line who does the books of numbers and credit anew.
+//! A listener on the line who does the books of numbers, credit and turns anew.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
+use crate::OrderingKey;
+use crate::session::Refusal;
 use crate::wire::Credit;
-use crate::wire::dialect2::{MAX_CHUNK, RECORD_COST, Record, records};
+use crate::wire::dialect2::{Failure, MAX_CHUNK, RECORD_COST, Record, records};
 
 /// What one side of a link has said, and been told.
 #[derive(Default)]
@@ -19,6 +21,7 @@ pub(super) struct Tap {
     came: BTreeMap<u64, u64>,
     /// Calls of which this side has said the last.
     over: BTreeSet<u64>,
+    turns: Turns,
 }
 
 #[derive(Default)]
@@ -34,9 +37,15 @@ fn read(packet: &Bytes) -> impl Iterator<Item = Record> {
 }
 
 impl Tap {
-    /// What the other side gives from the start.
-    pub(super) fn new(given: Credit) -> Self {
-        Self { given: Some(given), link_limit: given.link, ..Self::default() }
+    /// What the other side gives from the start, and whether this side's answers with a key leave in the order of their calls.
+    pub(super) fn new(given: Credit, ordered: bool) -> Self {
+        let turns = Turns { ordered, ..Turns::default() };
+        Self { given: Some(given), link_limit: given.link, turns, ..Self::default() }
+    }
+
+    /// Whether an answer has followed another with its key, which was more than one record, since this was last asked.
+    pub(super) fn has_taken_turns(&mut self) -> bool {
+        std::mem::take(&mut self.turns.taken)
     }
 
     fn writes(&mut self, call: u64) -> &mut Writes {
@@ -64,8 +73,17 @@ impl Tap {
                         self.over.insert(call);
                     }
                     self.began(call, &content);
+                    self.turns.answered(call, content.fin);
                 }
-                Record::Fail { call, .. } | Record::Cancel { call } => drop(self.over.insert(call)),
+                Record::Fail { call, failure, .. } => {
+                    self.over.insert(call);
+                    // A handler may outlive its result.
+                    let is_complete = self.writes(call).fin;
+                    if !is_complete && !is_out_of_turn(&failure) {
+                        self.turns.answered(call, true);
+                    }
+                }
+                Record::Cancel { call } => drop(self.over.insert(call)),
                 Record::Data { call, offset, content } => {
                     let size = content.declared(MAX_CHUNK).expect("no more than a piece may have") as u64;
                     let cost = size + RECORD_COST;
@@ -77,6 +95,9 @@ impl Tap {
                     writes.offset += size;
                     writes.fin = content.fin;
                     assert!(writes.spent <= writes.limit, "{call}: more than its credit");
+                    if content.fin {
+                        self.turns.ended(call);
+                    }
                 }
                 Record::Credit { call, consumed, .. } => {
                     let came = self.came.get(&call).copied().unwrap_or(0);
@@ -97,6 +118,12 @@ impl Tap {
 
     pub(super) fn heard(&mut self, packet: &Bytes) {
         for record in read(packet) {
+            match &record {
+                Record::Open { call, key, .. } => self.turns.asked(*call, key),
+                // Its result may be given up without a word.
+                Record::Cancel { call } => self.turns.ended(*call),
+                _ => {}
+            }
             match record {
                 Record::Credit { call, limit, .. } => {
                     let writes = self.writes(call);
@@ -113,6 +140,57 @@ impl Tap {
             }
         }
     }
+}
+
+/// The answers of this side to calls with a key (rule O-17).
+#[derive(Default)]
+struct Turns {
+    ordered: bool,
+    /// Of the calls that have come, if they have one.
+    keys: BTreeMap<u64, OrderingKey>,
+    /// The last call with a key that was answered, or is being answered.
+    last: BTreeMap<OrderingKey, u64>,
+    /// Those whose results are more than one record, and those of them that go on.
+    long: BTreeSet<u64>,
+    leaving: BTreeSet<u64>,
+    taken: bool,
+}
+
+impl Turns {
+    fn asked(&mut self, call: u64, key: &OrderingKey) {
+        if self.ordered && key.is_given() {
+            self.keys.insert(call, key.clone());
+        }
+    }
+
+    /// # Panics
+    /// If it was not the call's turn.
+    fn answered(&mut self, call: u64, whole: bool) {
+        let Some(key) = self.keys.get(&call) else { return };
+        if let Some(last) = self.last.insert(key.clone(), call)
+            && last != call
+        {
+            assert!(last < call, "{call} is answered after {last}, which came later");
+            assert!(!self.leaving.contains(&last), "{call} is answered before the end of {last}");
+            self.taken |= self.long.contains(&last);
+        }
+        match whole {
+            true => self.ended(call),
+            false => {
+                self.long.insert(call);
+                self.leaving.insert(call);
+            }
+        }
+    }
+
+    fn ended(&mut self, call: u64) {
+        self.leaving.remove(&call);
+    }
+}
+
+/// Whether it is the answer to a call for which there was no room (rule O-14).
+fn is_out_of_turn(failure: &Failure) -> bool {
+    matches!(failure, Failure::Error(info) if Refusal::of(info) == Some(Refusal::Busy))
 }
 
 fn call_of(record: &Record) -> Option<u64> {

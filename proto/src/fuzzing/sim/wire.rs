@@ -1,15 +1,13 @@
 //! The network between two sessions: of messages, or of bytes that ZMTP makes of them.
 
-use std::collections::VecDeque;
 use std::io::IoSlice;
-use std::time::Instant;
-
-use bytes::{Bytes, BytesMut};
+use std::time::{Duration, Instant};
 
 use crate::Multipart;
 use crate::zmtp::{CurveKeyPair, Decision, Link, LinkConfig, LinkEvent, Mechanism, Role};
 
 use super::chance::Chance;
+use super::lane::Lane;
 
 /// What a link between session and network holds before it takes no more.
 const HELD_MAX: usize = 32 * 1024;
@@ -18,19 +16,12 @@ const HELD_MAX: usize = 32 * 1024;
 pub(super) struct Wire {
     lanes: [Lane; 2],
     zmtp: Option<[Link; 2]>,
+    /// Without ZMTP: a message of each side that its lane has not taken yet.
+    hands: [Option<Multipart>; 2],
     /// What a lane holds before it takes no more, in messages or bytes.
     capacity: usize,
-}
-
-/// From one side to the other.
-#[derive(Default)]
-struct Lane {
-    messages: VecDeque<Multipart>,
-    bytes: BytesMut,
-    /// Nothing follows.
-    ended: bool,
-    /// Nothing arrives, for now.
-    stuck: bool,
+    /// The side whose direction has ended while the other goes on.
+    half_closed: Option<usize>,
 }
 
 /// What arrived.
@@ -49,15 +40,16 @@ pub(super) enum Kind {
 }
 
 impl Wire {
-    pub(super) fn new(kind: Kind, capacity: usize, now: Instant) -> Self {
+    pub(super) fn new(kind: Kind, capacity: usize, delays: [Duration; 2], now: Instant) -> Self {
         let config = |role: Role, mechanism: Mechanism| {
             let mut config = LinkConfig::new(role);
             config.mechanism = mechanism;
             Link::new(&config, now)
         };
+        let (lanes, hands) = (delays.map(Lane::new), [None, None]);
         let (client, server) = match kind {
             Kind::Messages => {
-                return Self { lanes: Default::default(), zmtp: None, capacity: 1 + capacity % 64 };
+                return Self { lanes, zmtp: None, hands, capacity: 1 + capacity % 64, half_closed: None };
             }
             Kind::Zmtp => (Mechanism::Null, Mechanism::Null),
             Kind::Curve => {
@@ -67,7 +59,7 @@ impl Wire {
             }
         };
         let links = [config(Role::Connector, client), config(Role::Binder, server)];
-        Self { lanes: Default::default(), zmtp: Some(links), capacity }
+        Self { lanes, zmtp: Some(links), hands, capacity, half_closed: None }
     }
 
     /// Whether sessions can speak at once.
@@ -79,7 +71,7 @@ impl Wire {
     pub(super) fn takes(&self, from: usize) -> bool {
         match &self.zmtp {
             Some(links) => links[from].is_established() && links[from].pending_output() < HELD_MAX,
-            None => self.lanes[from].messages.len() < self.capacity,
+            None => self.hands[from].is_none(),
         }
     }
 
@@ -89,37 +81,52 @@ impl Wire {
             Some(links) => drop(links[from].send(message)),
             None => {
                 let received = Multipart::from_frames(message.into_frames()).expect("a message has frames");
-                self.lanes[from].messages.push_back(received);
+                self.hands[from] = Some(received);
             }
         }
     }
 
-    /// Moves what a link has to say onto the network; how many bytes.
-    pub(super) fn flush(&mut self, from: usize, most: usize) -> usize {
-        let Some(links) = &mut self.zmtp else { return 0 };
-        let (link, lane) = (&mut links[from], &mut self.lanes[from]);
-        let mut room = self.capacity.saturating_sub(lane.bytes.len()).min(most);
-        let before = lane.bytes.len();
+    /// Moves what a side has to say onto the network; how many bytes, or messages.
+    pub(super) fn flush(&mut self, now: Instant, from: usize, most: usize) -> usize {
+        let lane = &mut self.lanes[from];
+        let mut room = lane.room(self.capacity).min(most);
+        let Some(links) = &mut self.zmtp else {
+            let taken = self.hands[from].take_if(|_| room > 0);
+            return taken.map(|message| lane.push_message(now, message)).iter().len();
+        };
+        let link = &mut links[from];
+        let mut moved = 0;
         while room > 0 && link.pending_output() > 0 {
             let mut slices = [IoSlice::new(&[]); 4];
             let filled = link.output(&mut slices);
             let mut taken = 0;
             for slice in &slices[..filled] {
                 let len = slice.len().min(room);
-                lane.bytes.extend_from_slice(&slice[..len]);
+                lane.push_bytes(now, &slice[..len]);
                 (room, taken) = (room - len, taken + len);
             }
             link.advance_output(taken);
+            moved += taken;
         }
-        lane.bytes.len() - before
+        moved
     }
 
     /// Whether something waits that the network does not take.
     pub(super) fn is_blocked(&self, from: usize) -> bool {
         match &self.zmtp {
-            Some(links) => links[from].pending_output() > 0 && self.lanes[from].bytes.len() >= self.capacity,
-            None => self.lanes[from].messages.len() >= self.capacity,
+            Some(links) => links[from].pending_output() > 0 && self.lanes[from].room(self.capacity) == 0,
+            None => self.hands[from].is_some(),
         }
+    }
+
+    /// The network takes nothing more from a side, or does again.
+    pub(super) fn stop(&mut self, from: usize, stopped: bool) {
+        self.lanes[from].stop(stopped);
+    }
+
+    /// Whether it takes nothing more from a side, after it has taken something.
+    pub(super) fn has_stopped(&self, from: usize) -> bool {
+        self.lanes[from].has_stopped()
     }
 
     /// What arrives at a side next: one message, or some bytes and what comes of them. `None` if nothing does.
@@ -130,24 +137,22 @@ impl Wire {
         chance: &mut Chance<'_>,
     ) -> Option<Vec<Arrival>> {
         let lane = &mut self.lanes[1 - to];
-        if lane.stuck {
-            return None;
-        }
-        let lost = lane.ended.then(|| vec![Arrival::Lost]);
+        let lost = lane.is_over(now).then(|| vec![Arrival::Lost]);
         let Some(links) = &mut self.zmtp else {
-            return lane.messages.pop_front().map(|message| vec![Arrival::Message(message)]).or(lost);
+            return lane.pop_message(now).map(|message| vec![Arrival::Message(message)]).or(lost);
         };
-        if lane.bytes.is_empty() {
+        let arrived = lane.arrived(now);
+        if arrived == 0 {
             return lost;
         }
         if !links[to].accepts_input() {
             return None;
         }
         let len = match chance.below(3) {
-            0 => lane.bytes.len(),
-            _ => 1 + chance.size(lane.bytes.len() - 1),
+            0 => arrived,
+            _ => 1 + chance.size(arrived - 1),
         };
-        let bytes: Bytes = lane.bytes.split_to(len.min(lane.bytes.len())).freeze();
+        let bytes = lane.take_bytes(len.min(arrived));
         let mut result = links[to].handle_input(now, bytes);
         let mut arrived = Vec::new();
         while let Some(event) = links[to].poll_event() {
@@ -175,23 +180,74 @@ impl Wire {
     }
 
     /// A side closes: what it had sent still arrives, and it hears no more.
-    pub(super) fn end(&mut self, side: usize) {
-        self.lanes[side].ended = true;
-        self.lanes[1 - side] = Lane { ended: true, ..Lane::default() };
+    pub(super) fn end(&mut self, now: Instant, side: usize) {
+        self.lanes[side].end(now);
+        self.lanes[1 - side] = Lane::ended(now);
+        self.hands[side] = None;
     }
 
     /// Nothing of what was sent arrives any more either.
-    pub(super) fn cut(&mut self) {
-        self.lanes = [(); 2].map(|()| Lane { ended: true, ..Lane::default() });
+    pub(super) fn cut(&mut self, now: Instant) {
+        self.lanes = [(); 2].map(|()| Lane::ended(now));
+    }
+
+    /// Side 0 comes again, and side 1 does not know; whether what the former side 0 had sent still arrives.
+    pub(super) fn take_over(&mut self, keeps: bool) {
+        let lanes = self.lanes.each_ref().map(Lane::anew);
+        let [former, _] = std::mem::replace(&mut self.lanes, lanes);
+        if keeps {
+            self.lanes[0] = former.reopened();
+        }
+        self.half_closed = None;
+    }
+
+    /// One direction ends, and what was sent in it arrives. The other goes on, until that end is heard. Whether neither
+    /// had ended before.
+    pub(super) fn half_close(&mut self, now: Instant, from: usize) -> bool {
+        let whole = !self.lanes.iter().any(Lane::has_ended);
+        if whole {
+            self.lanes[from].end(now);
+            self.half_closed = Some(from);
+        }
+        whole
+    }
+
+    /// Whether all that a side can do is to hear what the other has sent.
+    pub(super) fn is_half_closed(&self, side: usize) -> bool {
+        self.half_closed == Some(side)
+    }
+
+    /// When the next of what is under way to a side arrives.
+    pub(super) fn next_arrival(&self, to: usize) -> Option<Instant> {
+        self.lanes[1 - to].next_arrival()
+    }
+
+    /// When the timer of a side's link goes off.
+    pub(super) fn poll_timeout(&self, side: usize) -> Option<Instant> {
+        self.zmtp.as_ref().and_then(|links| links[side].poll_timeout())
     }
 
     /// There are no obstacles any more.
-    pub(super) fn widen(&mut self) {
+    pub(super) fn widen(&mut self, now: Instant) {
         self.capacity = usize::MAX;
-        self.lanes.iter_mut().for_each(|lane| lane.stuck = false);
+        self.lanes.iter_mut().for_each(|lane| lane.hurry(now));
     }
 
+    /// What is under way from a side does not arrive, or does again.
     pub(super) fn stick(&mut self, from: usize, stuck: bool) {
-        self.lanes[from].stuck = stuck;
+        self.lanes[from].stick(stuck);
+    }
+
+    /// Whether something is under way, in any direction, that does not arrive.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.lanes.iter().any(Lane::is_stuck)
+    }
+
+    pub(super) fn delay(&mut self, from: usize, delay: Duration) {
+        self.lanes[from].delay(delay);
+    }
+
+    pub(super) fn takes_time(&self, from: usize) -> bool {
+        self.lanes[from].takes_time()
     }
 }

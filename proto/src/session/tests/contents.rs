@@ -865,6 +865,48 @@ fn results_that_waited_leave_when_the_one_before_is_given_up() {
 }
 
 #[test]
+fn the_end_of_a_cancelled_result_leaves_before_the_next_of_its_key() {
+    let k = || OrderingKey::text("k");
+    for (cancelled_first, writes) in [(false, false), (false, true), (true, false)] {
+        let mut side = binder(two());
+        let keyed = |call| {
+            let (key, options) = (k(), Options::default());
+            Record::Open { call, method: "m".into(), key, options, content: whole("") }
+        };
+        side.hear_records(&[keyed(0), keyed(2)]);
+        let requests = [request(&mut side).id, request(&mut side).id];
+        side.sent();
+        let cancel = [Record::Cancel { call: 0 }];
+        if cancelled_first {
+            side.hear_records(&cancel);
+        }
+        side.session.begin_reply(requests[0], false, Metadata::new(), None).unwrap();
+        if writes {
+            side.write(ExchangeId::Theirs(requests[0]), "of no use").unwrap();
+        }
+        if !cancelled_first {
+            side.hear_records(&cancel);
+        }
+        // It is the next one's turn, as soon as the first has ended.
+        side.session.reply(requests[1], ok("second")).unwrap();
+        let answers = |side: &mut Side| {
+            let mut records = side.sent_records();
+            records.retain(|record| matches!(record, Record::Result { .. } | Record::Fail { .. }));
+            records
+        };
+        assert_eq!(answers(&mut side), []);
+        side.session.reply(requests[0], Reply::Cancelled).unwrap();
+        let left = answers(&mut side);
+        let [Record::Fail { call: 0, failure: Failure::Cancelled, .. }, Record::Result { call: 2, .. }] =
+            &left[..]
+        else {
+            panic!("{left:?}");
+        };
+        assert!(side.session.is_idle(), "{:?}", side.session);
+    }
+}
+
+#[test]
 fn what_the_peer_gets_wrong_with_an_argument_costs_only_that_call() {
     let size = |size| Options { size: Some(size), ..Options::default() };
     let sized = |options| Record::Open {

@@ -372,6 +372,41 @@ fn answers_to_what_came_before_the_handshake_are_messages_of_their_own() {
     assert_eq!(side.sent().len(), 1, "it is still heard");
 }
 
+/// A link on which a connector comes again under the name of one that is gone, and what the binder sends meanwhile is for
+/// the newcomer.
+#[test]
+fn an_answer_to_the_hello_of_another_begins_no_session() {
+    let mut former = Side::connected(Role::Connector, two());
+    let mut newcomer = Side::new(Role::Connector, two());
+    assert!(newcomer.session.handle_disconnected([7; NONCE_LEN]));
+    newcomer.session.handle_connected(newcomer.now);
+    let [hello, another]: [_; 2] = [&mut former, &mut newcomer].map(|side| side.sent().remove(0));
+
+    let mut b = Side::connected(Role::Binder, two());
+    b.session.invoke(b.now, Call::new("former", "")).unwrap();
+    b.hear(hello);
+    b.sent().into_iter().for_each(|message| newcomer.hear(message));
+    assert!(!newcomer.session.is_established());
+    assert!(newcomer.events().iter().all(|event| *event == Event::Anomaly(Anomaly::NotAMessage)));
+    b.hear(another.clone());
+    assert_eq!(b.session.close_cause(), Some(CloseCause::PeerRestarted));
+
+    let mut b = Side::connected(Role::Binder, two());
+    let call = b.session.invoke(b.now, Call::new("later", "")).unwrap();
+    b.hear(another);
+    exchange(&mut b, &mut newcomer);
+    let events = newcomer.events();
+    let id = events.iter().find_map(|event| match event {
+        Event::Request(request) => Some((request.id, request.method.clone())),
+        _ => None,
+    });
+    let (id, method) = id.unwrap();
+    assert_eq!(&*method, "later");
+    newcomer.session.reply(id, ok("to the later one")).unwrap();
+    exchange(&mut b, &mut newcomer);
+    assert!(b.events().contains(&ended(call, Outcome::Result("to the later one".into()))));
+}
+
 #[test]
 fn what_is_wrong_with_one_call_costs_only_that_call() {
     let mut side = binder(SessionConfig { max_body: 100, max_requests: 2, ..two() });

@@ -39,7 +39,10 @@ fn an_echo_is_python() {
     let mut side = Side::connected(Role::Connector, config());
     let [said] = &side.sent()[..] else { panic!("one hello") };
     let [marker, header, body] = said.clone().into_three().unwrap();
-    assert_eq!((marker, Hello::decode(&header), body.len()), (PING, Ok(hello(1, 10 << 20)), 0));
+    assert_eq!(
+        (marker, Hello::decode(&header), &body[..]),
+        (PING, Ok(hello(1, 10 << 20)), &[1; NONCE_LEN][..])
+    );
     side.hear(Multipart::new(PONG, header, body));
     assert_eq!(side.events(), [Event::Established { hello: None, dialect: Dialect::One }]);
 }
@@ -157,7 +160,8 @@ fn nothing_but_the_handshake_leaves_before_it_is_complete() {
     assert!(side.sent().is_empty(), "no link");
     side.session.handle_connected(side.now);
     side.session.ping().unwrap();
-    assert_eq!(side.sent(), [ping(hello(1, 10 << 20).encode())]);
+    let nonce = Bytes::from_static(&[1; NONCE_LEN]);
+    assert_eq!(side.sent(), [Multipart::new(PING, hello(1, 10 << 20).encode(), nonce)]);
     side.hear(pong(hello(9, 1).encode()));
     assert_eq!(side.sent().len(), 3, "two probes and a call");
 }
