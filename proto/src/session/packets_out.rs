@@ -28,10 +28,6 @@ const CONTROL_TARGET: usize = 16 * 1024;
 /// Contents fill a packet up to this.
 const PACKET_TARGET: usize = 64 * 1024;
 
-/// A body that is there as a whole has its turn for so many bytes, in several packets: nobody has any use for half of it, and
-/// many that grow at the same time are in each other's way.
-const BODY_TURN: usize = 256 * 1024;
-
 /// What a DATA record has besides its content, at the most.
 const DATA_HEAD: usize = 64;
 
@@ -234,13 +230,13 @@ impl Session {
             if link <= RECORD_COST {
                 return;
             }
-            let Some((id, place)) = self.exchanges.next_turn() else { return };
+            let Some((id, turn)) = self.exchanges.next_turn() else { return };
             let room = (MAX_PACKET - packet.len()).saturating_sub(DATA_HEAD).min(MAX_CHUNK);
             let Some(exchange) = self.exchanges.get_mut(id) else { continue };
             let (Some(send), Some(wire)) = (&mut exchange.send, exchange.wire) else { continue };
             let Some(data) = send.next(room, link) else {
                 if send.is_ready() {
-                    self.exchanges.keep_turn(id, place);
+                    self.exchanges.keep_turn(id, turn);
                     return;
                 }
                 continue;
@@ -250,19 +246,13 @@ impl Session {
             if has_room && std::mem::take(&mut send.watched) {
                 self.events.push_back(Event::Writable(id));
             }
-            send.turn += data.taken;
-            let goes_on = exchange.whole_body && send.turn < BODY_TURN;
-            if !goes_on {
-                send.turn = 0;
-            }
             if exchange.whole_body {
                 self.exchanges.body_bytes -= data.taken;
             }
             self.exchanges.link_spent += data.cost;
             match data.content.fin {
                 true => self.content_left(id),
-                false if goes_on => self.exchanges.keep_turn(id, place),
-                false => self.exchanges.schedule(id),
+                false => self.exchanges.end_turn(id, turn, data.cost),
             }
         }
     }

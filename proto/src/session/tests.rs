@@ -6,6 +6,7 @@ mod handshake;
 mod limits;
 mod liveness;
 mod requests;
+mod turns;
 
 use std::time::{Duration, Instant};
 

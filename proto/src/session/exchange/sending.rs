@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+use super::table::Turn;
 use crate::wire::dialect2::{MAX_CHUNK, Piece, RECORD_COST};
 
 /// Compression is given up for a piece that it would not make shorter by this part of it.
@@ -37,10 +38,10 @@ pub(in crate::session) struct Sending {
     pub(in crate::session) compress: bool,
     /// Somebody waits for room or for an acknowledgement.
     pub(in crate::session) watched: bool,
-    /// Bytes that have left in this turn.
-    pub(in crate::session) turn: usize,
-    /// Its place in the lane of those that have something to send.
-    pub(in crate::session) place: Option<u64>,
+    /// Its turn, while it has something to send.
+    pub(in crate::session) turn: Option<Turn>,
+    /// What has left, in the time of its lane.
+    pub(in crate::session) served: u64,
 }
 
 impl Sending {
@@ -57,8 +58,8 @@ impl Sending {
             fin_sent: false,
             compress,
             watched: false,
-            turn: 0,
-            place: None,
+            turn: None,
+            served: 0,
         }
     }
 
@@ -131,6 +132,11 @@ impl Sending {
             Some((bytes, _)) => left > RECORD_COST || (bytes.is_empty() && left == RECORD_COST),
             None => self.finished && !self.fin_sent && left >= RECORD_COST,
         }
+    }
+
+    /// Bytes that the next record would have, had it all the credit and room that it wants.
+    pub(in crate::session) fn next_len(&self) -> usize {
+        self.pieces.front().map_or(0, |(bytes, _)| bytes.len().min(MAX_CHUNK))
     }
 
     /// The next record, of at most `room` bytes of content and for at most `link` credit.

@@ -9,10 +9,14 @@ use std::time::{Duration, Instant};
 use super::{Exchange, ExchangeId, Sending};
 use crate::CallId;
 use crate::session::IncomingId;
-use crate::wire::dialect2::MAX_CALL;
+use crate::wire::dialect2::{MAX_CALL, RECORD_COST};
 
 /// Classes of urgency (RFC 9218).
 const LANES: usize = 8;
+
+/// A body that is there as a whole has its turn for so many bytes, in several packets: nobody has any use for half of it, and
+/// many that grow at the same time are in each other's way.
+const BODY_TURN: u64 = 1024 * 1024;
 
 /// Every so many records, less urgent ones that wait get one, lest they starve.
 const STARVED_AFTER: u32 = 8;
@@ -36,8 +40,7 @@ pub(in crate::session) struct Exchanges {
     pub(in crate::session) theirs: BTreeMap<u64, IncomingId>,
     pub(in crate::session) next_ours: u64,
     pub(in crate::session) next_theirs: u64,
-    /// Those that have something to send, in the order of their turns.
-    lanes: [BTreeMap<u64, ExchangeId>; LANES],
+    lanes: [Lane; LANES],
     next_place: u64,
     turn: u32,
     /// The lane that had the last turn that keeps lanes from starving.
@@ -61,6 +64,21 @@ pub(in crate::session) struct Exchanges {
     pub(in crate::session) is_starting: bool,
     /// The shortest time that an answer took.
     pub(in crate::session) round_trip: Option<Duration>,
+}
+
+/// Where a content waits for its turn: behind those whose turns end before, or as early and have waited longer.
+pub(in crate::session) type Turn = (u64, u64);
+
+/// Those of one urgency that have something to send, in the order of their turns.
+///
+/// Turns are as long as what leaves in them, and come as early as they would end if all of these left at the same time and at
+/// the same rate (self-clocked fair queueing, Golestani 1994). So each gets its share whatever the length of its turns, and who
+/// has little to send is done early.
+#[derive(Debug, Default)]
+struct Lane {
+    waiting: BTreeMap<Turn, ExchangeId>,
+    /// Bytes that each might have had by now.
+    time: u64,
 }
 
 /// What the peer may send of all contents together.
@@ -138,8 +156,8 @@ impl Exchanges {
     pub(in crate::session) fn take_send(&mut self, id: ExchangeId) -> Option<Sending> {
         let exchange = self.table.get_mut(&id)?;
         let send = exchange.send.take()?;
-        if let Some(place) = send.place {
-            self.lanes[lane(exchange)].remove(&place);
+        if let Some(turn) = send.turn {
+            self.lanes[lane(exchange)].waiting.remove(&turn);
         }
         if std::mem::take(&mut exchange.whole_body) {
             self.body_bytes -= send.queued();
@@ -179,26 +197,28 @@ impl Exchanges {
 
     /// Puts an exchange in its lane, if it has something to send and credit for it.
     pub(in crate::session) fn schedule(&mut self, id: ExchangeId) {
-        self.next_place += 1;
-        self.take_place(id, self.next_place);
-    }
-
-    fn take_place(&mut self, id: ExchangeId, place: u64) {
         let Some(exchange) = self.table.get_mut(&id) else { return };
-        let lane = lane(exchange);
+        let lane = &mut self.lanes[lane(exchange)];
         if exchange.begun
             && let Some(send) = &mut exchange.send
-            && send.place.is_none()
+            && send.turn.is_none()
             && send.is_ready()
         {
-            send.place = Some(place);
-            self.lanes[lane].insert(place, id);
+            let length = match exchange.whole_body {
+                true => (send.queued() as u64).min(BODY_TURN),
+                false => send.next_len() as u64,
+            };
+            send.served = send.served.max(lane.time);
+            self.next_place += 1;
+            let turn = (send.served + RECORD_COST + length, self.next_place);
+            send.turn = Some(turn);
+            lane.waiting.insert(turn, id);
         }
     }
 
     /// Whose turn it is to send a record, and what to give to [`keep_turn`](Self::keep_turn).
-    pub(in crate::session) fn next_turn(&mut self) -> Option<(ExchangeId, u64)> {
-        let mut filled = (0..LANES).filter(|lane| !self.lanes[*lane].is_empty());
+    pub(in crate::session) fn next_turn(&mut self) -> Option<(ExchangeId, Turn)> {
+        let mut filled = (0..LANES).filter(|lane| !self.lanes[*lane].waiting.is_empty());
         let mut lane = filled.next()?;
         self.turn = self.turn.wrapping_add(1);
         if self.turn.is_multiple_of(STARVED_AFTER) {
@@ -208,16 +228,37 @@ impl Exchanges {
             lane = next.unwrap_or(lane);
             self.last_starved = lane;
         }
-        let (place, id) = self.lanes[lane].pop_first()?;
+        let lane = &mut self.lanes[lane];
+        let (turn, id) = lane.waiting.pop_first()?;
+        lane.time = turn.0;
         if let Some(send) = self.get_mut(id).and_then(|exchange| exchange.send.as_mut()) {
-            send.place = None;
+            send.turn = None;
         }
-        Some((id, place))
+        Some((id, turn))
     }
 
-    /// Its turn was of no use for want of the link's credit: it keeps its place.
-    pub(in crate::session) fn keep_turn(&mut self, id: ExchangeId, place: u64) {
-        self.take_place(id, place);
+    /// Counts a record that was sent in this turn, which ends with it unless there is more of it. What has had its turn waits
+    /// for the next one.
+    pub(in crate::session) fn end_turn(&mut self, id: ExchangeId, turn: Turn, cost: u64) {
+        let Some(exchange) = self.table.get_mut(&id) else { return };
+        let Some(send) = &mut exchange.send else { return };
+        send.served += cost;
+        match exchange.whole_body && send.served < turn.0 {
+            true => self.keep_turn(id, turn),
+            false => self.schedule(id),
+        }
+    }
+
+    /// Its turn is not over: it goes on with it, once it is ready.
+    pub(in crate::session) fn keep_turn(&mut self, id: ExchangeId, turn: Turn) {
+        let Some(exchange) = self.table.get_mut(&id) else { return };
+        let lane = &mut self.lanes[lane(exchange)];
+        if let Some(send) = &mut exchange.send
+            && send.is_ready()
+        {
+            send.turn = Some(turn);
+            lane.waiting.insert(turn, id);
+        }
     }
 
     pub(in crate::session) fn link_credit(&self) -> u64 {

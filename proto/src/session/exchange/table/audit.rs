@@ -26,9 +26,9 @@ impl Exchanges {
             }
             if let Some(send) = &exchange.send {
                 bodies += if exchange.whole_body { send.queued() } else { 0 };
-                waiting += usize::from(send.place.is_some());
+                waiting += usize::from(send.turn.is_some());
                 assert!(
-                    send.place.is_some() || !(exchange.begun && send.is_ready()),
+                    send.turn.is_some() || !(exchange.begun && send.is_ready()),
                     "{id:?} has something to send and no turn: {exchange:?}"
                 );
             }
@@ -39,7 +39,7 @@ impl Exchanges {
         assert_eq!(self.body_bytes, bodies, "bytes of bodies");
         assert_eq!(self.held(), held, "credit that is held");
         assert_eq!(self.growth_left + growth, self.link.window / super::GROWTH_PART, "growth of windows");
-        assert_eq!(self.lanes.iter().map(|lane| lane.len()).sum::<usize>(), waiting, "turns");
+        assert_eq!(self.lanes.iter().map(|lane| lane.waiting.len()).sum::<usize>(), waiting, "turns");
         assert_eq!(self.gathering.values().sum::<usize>(), self.gathered, "bodies put together");
         assert!(self.gathered <= self.gather_limit || self.gathering.len() == 1, "too many are put together");
         assert!(self.gathering.keys().all(|id| self.table.contains_key(id)));
@@ -52,6 +52,6 @@ impl Exchanges {
     pub(in crate::session) fn audit_idle(&self) {
         assert!(self.table.is_empty() && self.ours.is_empty() && self.theirs.is_empty());
         assert!(self.credits.is_empty() && self.gathering.is_empty() && self.gather_queue.is_empty());
-        assert!(self.lanes.iter().all(|lane| lane.is_empty()));
+        assert!(self.lanes.iter().all(|lane| lane.waiting.is_empty()));
     }
 }

@@ -1,0 +1,122 @@
+//! Whose content leaves when: shares of contents of the same urgency, whatever the length of their turns.
+
+use super::dialect2::{pair2, two};
+use super::*;
+use crate::wire::dialect2::{MAX_CHUNK, Record, records};
+
+const MIB: usize = 1 << 20;
+
+/// A side with all the credit that it wants, and what has left of each of its calls, in the order in which they were made.
+struct Sender {
+    side: Side,
+    left: Vec<usize>,
+    /// Those that are complete, in the order in which they were.
+    complete: Vec<usize>,
+}
+
+impl Sender {
+    fn new() -> Self {
+        let (mut side, _) = pair2(two(), two());
+        side.session.exchanges.link_limit = u64::MAX;
+        Self { side, left: Vec::new(), complete: Vec::new() }
+    }
+
+    fn invoke(&mut self, call: Call) -> ExchangeId {
+        self.left.push(0);
+        ExchangeId::Ours(self.side.session.invoke(self.side.now, call).unwrap())
+    }
+
+    fn body(&mut self, len: usize) {
+        self.invoke(Call::new("m", vec![7; len]));
+    }
+
+    /// Sends a packet; whether there was one.
+    fn send(&mut self) -> bool {
+        let Some(packet) = self.side.session.poll_transmit(self.side.now) else { return false };
+        let packet = packet.into_one().unwrap();
+        for record in records(&packet).unwrap() {
+            match record.unwrap() {
+                Record::Open { call, .. } => {
+                    let exchanges = &mut self.side.session.exchanges;
+                    let id = exchanges.find(call).unwrap();
+                    exchanges.get_mut(id).unwrap().send.as_mut().unwrap().set_limit(u64::MAX);
+                    exchanges.schedule(id);
+                }
+                Record::Data { call, content, .. } => {
+                    let call = call as usize / 2;
+                    self.left[call] += content.bytes.len();
+                    if content.fin {
+                        self.complete.push(call);
+                    }
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        true
+    }
+}
+
+#[test]
+fn a_stream_has_its_share_beside_bodies_that_have_longer_turns() {
+    for bodies in [1, 4, 16] {
+        let mut sender = Sender::new();
+        let stream = sender.invoke(Call { streamed: true, ..Call::new("m", "") });
+        sender.send();
+        (0..bodies).for_each(|_| sender.body(3 * MIB));
+        while sender.complete.len() < bodies {
+            // It always has something to send.
+            while sender.side.session.contents().room(stream).unwrap() > 0 {
+                sender.side.session.contents().write(stream, vec![7; MAX_CHUNK].into(), false).unwrap();
+            }
+            assert!(sender.send());
+        }
+        let share = sender.left[0];
+        assert!((5 * MIB / 2..=7 * MIB / 2).contains(&share), "{share} beside {bodies} bodies of 3 MiB");
+    }
+}
+
+#[test]
+fn bodies_of_a_turn_leave_one_after_the_other() {
+    let mut sender = Sender::new();
+    (0..4).for_each(|_| sender.body(MIB));
+    while sender.send() {
+        let halves =
+            sender.left.iter().filter(|left| (MAX_CHUNK + 1..MIB - MAX_CHUNK).contains(left)).count();
+        assert!(halves <= 1, "{:?}", sender.left);
+    }
+    assert_eq!(sender.complete, [0, 1, 2, 3]);
+}
+
+#[test]
+fn what_is_small_does_not_wait_for_what_is_large() {
+    let mut sender = Sender::new();
+    (0..3).for_each(|_| sender.body(10 * MIB));
+    (0..3).for_each(|_| assert!(sender.send()));
+    sender.body(100_000);
+    while sender.complete.is_empty() {
+        assert!(sender.send());
+    }
+    assert_eq!(sender.complete, [3]);
+    // No more than the rest of the turn that was under way.
+    assert!(sender.left[..3].iter().sum::<usize>() < 2 * MIB, "{:?}", sender.left);
+}
+
+#[test]
+fn who_was_idle_has_saved_up_nothing() {
+    let mut sender = Sender::new();
+    let idle = sender.invoke(Call { streamed: true, ..Call::new("m", "") });
+    sender.send();
+    sender.body(8 * MIB);
+    while sender.left[1] < 6 * MIB {
+        assert!(sender.send());
+    }
+    let mut contents = sender.side.session.contents();
+    while contents.room(idle).unwrap() > 0 {
+        contents.write(idle, vec![7; 1024].into(), false).unwrap();
+    }
+    sender.body(MAX_CHUNK);
+    while !sender.complete.contains(&2) {
+        assert!(sender.send());
+    }
+    assert!(sender.left[0] < 3 * MAX_CHUNK, "{:?}", sender.left);
+}
