@@ -1,16 +1,20 @@
-//! The async runtimes under which peers run, each with [`WORKERS`] worker threads.
+//! The async runtimes under which peers run.
+//!
+//! Each takes the number of its worker threads from an environment variable of its own, which
+//! [`process`](crate::process) sets for every child.
 
 use std::future::Future;
 
 use anyhow::{Context as _, Result};
 
-/// Worker threads of every runtime, on the server's side and on the client's.
-pub const WORKERS: usize = 2;
-
 /// What the load generator needs from a runtime.
 pub trait Executor: Copy + Send + Sync + 'static {
     /// Shown in the results.
     const NAME: &'static str;
+    /// The environment variable that says how many worker threads it has.
+    const WORKERS_VARIABLE: &'static str;
+    /// What each worker thread is called.
+    const WORKER_NAME: &'static str;
 
     /// Starts the runtime, runs `future` on it to its end, and ends the runtime.
     ///
@@ -32,10 +36,12 @@ pub struct Tokio;
 
 impl Executor for Tokio {
     const NAME: &'static str = "tokio";
+    const WORKERS_VARIABLE: &'static str = "TOKIO_WORKER_THREADS";
+    const WORKER_NAME: &'static str = "tokio-rt-worker";
 
     fn block_on<T: Send + 'static>(future: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(WORKERS)
+            .thread_name(Self::WORKER_NAME)
             .enable_all()
             .build()
             .context("can't start tokio")?;
@@ -52,14 +58,13 @@ impl Executor for Tokio {
 }
 
 /// async-std's global executor.
-///
-/// It takes the number of its threads from the variable `ASYNC_STD_THREAD_COUNT`, which
-/// [`process`](crate::process) sets for every child.
 #[derive(Clone, Copy, Debug)]
 pub struct AsyncStd;
 
 impl Executor for AsyncStd {
     const NAME: &'static str = "async-std";
+    const WORKERS_VARIABLE: &'static str = "ASYNC_STD_THREAD_COUNT";
+    const WORKER_NAME: &'static str = "async-std/runtime";
 
     fn block_on<T: Send + 'static>(future: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
         async_std::task::block_on(async { Self::spawn(future).await })

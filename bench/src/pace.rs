@@ -56,7 +56,7 @@ fn schedule(length: Option<Duration>) -> (UnboundedReceiver<Instant>, Until) {
     let begun = Instant::now();
     // Whatever happens to the thread, there is one. It fails if nobody waits for it.
     let _ = say.unbounded_send(begun);
-    thread::spawn(move || {
+    let keep_time = move || {
         let mut next = begun + PERIOD;
         while length.is_none_or(|length| next - begun < length) {
             thread::sleep(next.saturating_duration_since(Instant::now()));
@@ -68,7 +68,9 @@ fn schedule(length: Option<Duration>) -> (UnboundedReceiver<Instant>, Until) {
                 next += PERIOD;
             }
         }
-    });
+    };
+    // Without a name of its own, it would have that of the worker that starts it, and be taken for one.
+    thread::Builder::new().name("time".to_owned()).spawn(keep_time).expect("there can be one more thread");
     (due, until)
 }
 
@@ -152,7 +154,7 @@ mod tests {
     use super::*;
     use crate::{
         executor::{AsyncStd, Tokio},
-        load,
+        load, process,
     };
 
     /// Answers nothing until so many calls have come, and then everything.
@@ -223,6 +225,20 @@ mod tests {
         let (before, after, woke) = (looked - PERIOD, looked + PERIOD, looked + 3 * PERIOD);
         assert_eq!(start(after, looked, woke), woke);
         assert_eq!(start(before, looked, woke), before);
+    }
+
+    #[test]
+    fn the_thread_that_keeps_the_time_has_a_name_of_its_own() {
+        let count = || {
+            let (mut due, _until) = schedule(None);
+            // The second comes from the thread, which has its name by then.
+            async_std::task::block_on(async {
+                assert!(due.next().await.is_some() && due.next().await.is_some())
+            });
+            process::threads("self", &["who starts it"]).unwrap()
+        };
+        let starter = thread::Builder::new().name("who starts it".to_owned()).spawn(count).unwrap();
+        assert_eq!(starter.join().unwrap(), 1);
     }
 
     #[test]

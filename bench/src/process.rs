@@ -16,7 +16,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde::de::DeserializeOwned;
 
 use crate::{
-    executor::WORKERS,
+    executor::{AsyncStd, Executor, Tokio},
     load::{Case, Sample, Timing},
     peers::{Kind, Peer},
     python,
@@ -37,32 +37,36 @@ pub struct Launcher {
     script: Option<PathBuf>,
     /// After it: which peer.
     peer: Option<String>,
+    /// Worker threads of each process, if its runtime is one of Rust's.
+    workers: usize,
 }
 
 impl Launcher {
-    /// Prepares what `peer` needs.
+    /// Prepares what `peer` needs. Its processes, servers and clients, have so many `workers` each, if they run on a
+    /// runtime of Rust's; the others have threads of their own choice.
     ///
     /// `program` is the built `callosum-bench`; a virtual environment for Python is made in the target directory
     /// that holds it, and the program in C is compiled there.
     ///
     /// # Errors
     /// The virtual environment can't be made, or the program not be compiled.
-    pub fn new(peer: &Peer, program: &Path) -> Result<Self> {
-        match peer.kind {
-            Kind::Rust { .. } => {
-                Ok(Self { program: program.to_owned(), script: None, peer: Some(peer.id()) })
-            }
+    pub fn new(peer: &Peer, workers: usize, program: &Path) -> Result<Self> {
+        let (program, script, peer) = match peer.kind {
+            Kind::Rust { .. } => (program.to_owned(), None, Some(peer.id())),
             Kind::Python => {
                 let python::Environment { interpreter, script } = python::prepare(program)?;
-                Ok(Self { program: interpreter, script: Some(script), peer: None })
+                (interpreter, Some(script), None)
             }
-            Kind::C => Ok(Self { program: python::compile(program)?, script: None, peer: None }),
-        }
+            Kind::C => (python::compile(program)?, None, None),
+        };
+        Ok(Self { program, script, peer, workers })
     }
 
     fn command(&self, subcommand: &str) -> Command {
         let mut command = Command::new(&self.program);
-        command.env("ASYNC_STD_THREAD_COUNT", WORKERS.to_string());
+        for variable in [Tokio::WORKERS_VARIABLE, AsyncStd::WORKERS_VARIABLE] {
+            command.env(variable, self.workers.to_string());
+        }
         command.args(&self.script).arg(subcommand).args(&self.peer);
         command
     }
@@ -108,7 +112,7 @@ impl Launcher {
     /// Runs a client that makes calls, alone and beside an upload, to its end.
     ///
     /// # Errors
-    /// The client fails, or no call ended.
+    /// The client fails, or no call ended; one of the two processes has not as many workers as it was to have.
     pub fn beside(
         &self,
         server: &Server,
@@ -117,7 +121,10 @@ impl Launcher {
         timing: Timing,
     ) -> Result<Beside> {
         let arguments = [("--body-bytes", body_bytes as u64), ("--upload-bytes", length.upload_bytes)];
-        self.client("beside", server, arguments.into_iter().chain(timing.arguments()))
+        let both: Beside = self.client("beside", server, arguments.into_iter().chain(timing.arguments()))?;
+        let found = [both.workers, server.workers()?];
+        ensure!(found == [self.workers; 2], "{found:?} workers (client, server) instead of {}", self.workers);
+        Ok(both)
     }
 
     fn client<T: DeserializeOwned>(
@@ -173,6 +180,28 @@ pub fn peak_kib(process: &str) -> Result<u64> {
     line.trim().trim_end_matches("kB").trim().parse().with_context(|| format!("VmHWM is {line:?}"))
 }
 
+/// The number of a process's threads that are workers of a runtime; `process` is as for [`peak_kib`].
+///
+/// # Errors
+/// As [`peak_kib`].
+pub fn workers(process: &str) -> Result<usize> {
+    threads(process, &[Tokio::WORKER_NAME, AsyncStd::WORKER_NAME])
+}
+
+/// The number of a process's threads that have one of `names`.
+pub(crate) fn threads(process: &str, names: &[&str]) -> Result<usize> {
+    // The kernel keeps no more than that of a name.
+    const KEPT: usize = 15;
+    let known = |name: &str| names.iter().any(|known| known[..known.len().min(KEPT)] == *name);
+    let mut found = 0;
+    for thread in fs::read_dir(format!("/proc/{process}/task"))? {
+        // One that has ended meanwhile is not there any more.
+        let Ok(name) = fs::read_to_string(thread?.path().join("comm")) else { continue };
+        found += usize::from(known(name.trim_end()));
+    }
+    Ok(found)
+}
+
 /// A server process; dropping this ends it.
 #[derive(Debug)]
 pub struct Server {
@@ -192,6 +221,14 @@ impl Server {
     /// As [`peak_kib`].
     pub fn peak_kib(&self) -> Result<u64> {
         peak_kib(&self.child.id().to_string())
+    }
+
+    /// The number of its threads that are workers of a runtime.
+    ///
+    /// # Errors
+    /// As [`peak_kib`].
+    pub fn workers(&self) -> Result<usize> {
+        workers(&self.child.id().to_string())
     }
 
     /// Closes its stdin, and so asks it to end, and waits until it has.

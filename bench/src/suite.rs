@@ -20,8 +20,16 @@ pub const CASES: &[Case] = &[
     Case { in_flight: 32, body_bytes: 1 << 20 },
 ];
 
+/// Worker threads of a runtime, on each side, for calls and for uploads.
+pub const WORKERS: usize = 2;
+
 /// Length of the calls beside an upload.
 pub const BESIDE_BYTES: usize = 64;
+
+/// Worker threads of a runtime, on each side, for calls beside an upload, which are measured with either number.
+///
+/// On two cores, one on each side leaves a core to each; with two, calls wait for the kernel to share the cores out.
+pub const BESIDE_WORKERS: [usize; 2] = [1, 2];
 
 /// What can be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -126,26 +134,38 @@ fn keep<T>(peers: &mut Vec<T>, failures: &mut Vec<Error>, mut each: impl FnMut(&
 /// A peer with a server that stays, and what it has shown in the rounds so far.
 struct Turn<S> {
     peer: Peer,
+    workers: usize,
     launcher: Launcher,
     server: Server,
     taken: Vec<S>,
 }
 
-fn start(peer: &Peer, program: &Path) -> Result<(Launcher, Server)> {
+fn start(peer: &Peer, workers: usize, program: &Path) -> Result<(Launcher, Server)> {
     let begin = || -> Result<_> {
-        let launcher = Launcher::new(peer, program)?;
+        let launcher = Launcher::new(peer, workers, program)?;
         let server = launcher.serve()?;
         Ok((launcher, server))
     };
     begin().with_context(|| format!("starting {}", peer.id()))
 }
 
-fn start_all<S>(program: &Path, peers: &[Peer], measure: Measure, failures: &mut Vec<Error>) -> Vec<Turn<S>> {
+/// Every peer that fits takes part once with each number of `workers`.
+fn start_all<S>(
+    program: &Path,
+    peers: &[Peer],
+    measure: Measure,
+    workers: &[usize],
+    failures: &mut Vec<Error>,
+) -> Vec<Turn<S>> {
     let mut turns = Vec::new();
-    for &peer in peers.iter().filter(|peer| measure.fits(peer)) {
-        match start(&peer, program) {
-            Ok((launcher, server)) => turns.push(Turn { peer, launcher, server, taken: Vec::new() }),
-            Err(error) => failures.push(error),
+    for &workers in workers {
+        for &peer in peers.iter().filter(|peer| measure.fits(peer)) {
+            match start(&peer, workers, program) {
+                Ok((launcher, server)) => {
+                    turns.push(Turn { peer, workers, launcher, server, taken: Vec::new() });
+                }
+                Err(error) => failures.push(error),
+            }
         }
     }
     turns
@@ -165,11 +185,11 @@ fn end_all<S>(turns: Vec<Turn<S>>, failures: &mut Vec<Error>) {
 /// process can't be started or fails, a call fails, or a body comes back changed.
 pub fn run(program: &Path, peers: &[Peer], cases: &[Case], plan: Plan) -> Outcome<Row> {
     let (mut rows, mut failures) = (Vec::new(), Vec::new());
-    let mut turns = start_all(program, peers, Measure::Calls, &mut failures);
+    let mut turns = start_all(program, peers, Measure::Calls, &[WORKERS], &mut failures);
     for &case in cases {
         let Case { in_flight, body_bytes } = case;
         for _ in 0..plan.rounds {
-            keep(&mut turns, &mut failures, |Turn { peer, launcher, server, taken }| {
+            keep(&mut turns, &mut failures, |Turn { peer, launcher, server, taken, .. }| {
                 let context =
                     || format!("{} with {in_flight} calls of {body_bytes} bytes in flight", peer.id());
                 taken.push(launcher.load(server, case, plan.timing).with_context(context)?);
@@ -186,14 +206,16 @@ pub fn run(program: &Path, peers: &[Peer], cases: &[Case], plan: Plan) -> Outcom
     Outcome { rows, failures }
 }
 
-/// Measures small calls of those of `peers` that can make them beside an upload on the same connection, as [`run`] does.
+/// Measures small calls of those of `peers` that can make them beside an upload on the same connection, as [`run`] does, with
+/// each of [`BESIDE_WORKERS`]: all peers with the first have their rows before those with the second.
 pub fn beside(program: &Path, peers: &[Peer], plan: Plan) -> Outcome<BesideRow> {
     let (mut rows, mut failures) = (Vec::new(), Vec::new());
-    let mut turns = start_all(program, peers, Measure::Beside, &mut failures);
+    let mut turns = start_all(program, peers, Measure::Beside, &BESIDE_WORKERS, &mut failures);
     for _ in 0..plan.rounds {
-        keep(&mut turns, &mut failures, |Turn { peer, launcher, server, taken }| {
+        keep(&mut turns, &mut failures, |Turn { peer, workers, launcher, server, taken }| {
+            let context = || format!("{} beside an upload (workers a side: {workers})", peer.id());
             let both = launcher.beside(server, BESIDE_BYTES, plan.beside, plan.timing);
-            taken.push(both.with_context(|| format!("{} beside an upload", peer.id()))?);
+            taken.push(both.with_context(context)?);
             Ok(())
         });
     }
@@ -214,7 +236,7 @@ pub fn uploads(program: &Path, peers: &[Peer], plan: Plan) -> Outcome<UploadRow>
     for (length, rounds) in plan.uploads {
         for _ in 0..rounds {
             keep(&mut turns, &mut failures, |(peer, taken)| {
-                let (launcher, server) = start(peer, program)?;
+                let (launcher, server) = start(peer, WORKERS, program)?;
                 let context = || format!("{} with an upload of {} bytes", peer.id(), length.upload_bytes);
                 let upload = launcher.upload(&server, length).with_context(context)?;
                 taken.push((upload, server.peak_kib()?));

@@ -66,6 +66,8 @@ pub struct Beside {
     pub beside: Sample,
     /// What the upload took.
     pub upload_seconds: f64,
+    /// Worker threads of the client's runtime.
+    pub workers: usize,
 }
 
 static CONTENT: LazyLock<Bytes> = LazyLock::new(|| {
@@ -174,7 +176,7 @@ pub async fn run_beside<E: Executor>(
     let upload = async move { timed(&uploading, length.upload_bytes).await };
     let (beside, upload_seconds) = pace::calls_during::<E, _>(&client, &body, upload).await?;
     ensure!(alone.calls() > 0 && beside.calls() > 0, "no call was due, alone or beside the upload");
-    Ok(Beside { alone, beside, upload_seconds })
+    Ok(Beside { alone, beside, upload_seconds, workers: process::workers("self")? })
 }
 
 /// How long an upload may take before its process gives up.

@@ -149,7 +149,7 @@ fn callosum_takes_uploads_under_curve() -> Result<()> {
 fn python_callosum_and_libzmq_under_curve_echo() -> Result<()> {
     let echoes = |id, in_flight, window_ms, lengths: &[usize]| {
         let peer = Peer::find(id).expect("it is in the list");
-        let launcher = Launcher::new(&peer, Path::new(PROGRAM))?;
+        let launcher = Launcher::new(&peer, suite::WORKERS, Path::new(PROGRAM))?;
         let server = launcher.serve()?;
         for &body_bytes in lengths {
             for warm_up_ms in [0, 300] {
@@ -198,8 +198,9 @@ fn a_run_has_a_row_for_each_peer_and_case() -> Result<()> {
 #[test]
 fn calls_beside_an_upload_have_a_row_for_each_peer_that_makes_both() -> Result<()> {
     let rows = all(suite::beside(Path::new(PROGRAM), &suite::select(&[])?, short_plan()));
-    let found: Vec<_> = rows.iter().map(|row| (row.peer.as_str(), row.runtime.as_str())).collect();
-    let expected = [
+    let found: Vec<_> =
+        rows.iter().map(|row| (row.peer.as_str(), row.runtime.as_str(), row.workers)).collect();
+    let peers = [
         ("tonic-beside-upload", "tokio"),
         ("tonic-256k-beside-upload", "tokio"),
         ("callosum-beside-upload", "tokio"),
@@ -207,9 +208,28 @@ fn calls_beside_an_upload_have_a_row_for_each_peer_that_makes_both() -> Result<(
         ("callosum-curve-beside-upload", "tokio"),
         ("callosum-curve-beside-upload", "async-std"),
     ];
+    let expected: Vec<_> =
+        [1, 2].iter().flat_map(|workers| peers.map(|(peer, runtime)| (peer, runtime, *workers))).collect();
     assert_eq!(found, expected);
     assert!(rows.iter().all(|row| row.p50_us > 0.0 && row.p50_us <= row.p99_us && row.alone_p99_us > 0.0));
     assert!(rows.iter().all(|row| row.upload_mib_per_s > 0.0 && row.calls_per_s > 0.0));
+    Ok(())
+}
+
+/// Two numbers, for one may be what a runtime has by itself on this machine.
+#[test]
+fn both_sides_have_as_many_workers_as_they_are_to_have() -> Result<()> {
+    let Plan { timing, beside, .. } = short_plan();
+    for id in ["callosum/tokio", "callosum/async-std", "tonic/tokio"] {
+        let peer = Peer::find(id).expect("it is in the list");
+        for workers in [1, 3] {
+            let launcher = Launcher::new(&peer, workers, Path::new(PROGRAM))?;
+            let server = launcher.serve()?;
+            let client = launcher.beside(&server, 64, beside, timing)?.workers;
+            assert_eq!([client, server.workers()?], [workers; 2], "{id}");
+            server.end()?;
+        }
+    }
     Ok(())
 }
 
@@ -239,7 +259,7 @@ fn when_one_peer_fails_the_others_go_on() -> Result<()> {
     let calls = suite::run(program, &peers, &[case], short_plan());
     assert_eq!((calls.rows.len(), calls.failures.len()), (1, 1), "{:?}", calls.failures);
     let beside = suite::beside(program, &peers, short_plan());
-    assert_eq!((beside.rows.len(), beside.failures.len()), (1, 1), "{:?}", beside.failures);
+    assert_eq!((beside.rows.len(), beside.failures.len()), (2, 2), "{:?}", beside.failures);
     let uploads = suite::uploads(program, &peers, short_plan());
     assert_eq!((uploads.rows.len(), uploads.failures.len()), (2, 1), "{:?}", uploads.failures);
     assert!(format!("{:#}", uploads.failures[0]).contains("smoke-signals"));
@@ -249,7 +269,7 @@ fn when_one_peer_fails_the_others_go_on() -> Result<()> {
 #[test]
 fn a_server_ends_when_its_stdin_does() -> Result<()> {
     let peer = Peer::find("raw-tcp/tokio").expect("it is in the list");
-    let server = Launcher::new(&peer, Path::new(PROGRAM))?.serve()?;
+    let server = Launcher::new(&peer, suite::WORKERS, Path::new(PROGRAM))?.serve()?;
     assert_ne!(server.address().port(), 0);
     server.end()
 }

@@ -20,6 +20,8 @@ pub struct BesideRow {
     pub peer: String,
     /// The runtime of both ends.
     pub runtime: String,
+    /// Worker threads of the runtime, on each side.
+    pub workers: usize,
     /// Calls that are due at a time, besides the upload.
     pub in_flight: usize,
     /// Length of a call's body, in bytes, each way.
@@ -55,7 +57,7 @@ pub struct BesideRow {
 }
 
 impl BesideRow {
-    /// Sums up the rounds.
+    /// Sums up the rounds, all with as many workers.
     ///
     /// # Errors
     /// There is none, or a call took longer than two minutes.
@@ -68,6 +70,7 @@ impl BesideRow {
         Ok(Self {
             peer: format!("{}-beside-upload", peer.name),
             runtime: peer.runtime.to_owned(),
+            workers: rounds.first().context("no round")?.workers,
             in_flight: 1,
             body_bytes,
             upload_bytes: length.upload_bytes,
@@ -197,6 +200,7 @@ pub fn beside_table(rows: &[BesideRow]) -> Table {
     let mut table = new_table([
         "peer",
         "runtime",
+        "workers",
         "body",
         "upload",
         "p50 µs alone",
@@ -214,6 +218,7 @@ pub fn beside_table(rows: &[BesideRow]) -> Table {
         table.add_row([
             row.peer.clone(),
             row.runtime.clone(),
+            row.workers.to_string(),
             bytes(row.body_bytes as u64),
             bytes(row.upload_bytes),
             format!("{:.0}", row.alone_p50_us),
@@ -228,7 +233,7 @@ pub fn beside_table(rows: &[BesideRow]) -> Table {
             format!("{:.0}", row.upload_mib_per_s),
         ]);
     }
-    align(&mut table, 2..=13);
+    align(&mut table, 2..=14);
     table
 }
 
@@ -409,23 +414,28 @@ mod tests {
     #[test]
     fn a_row_beside_an_upload_takes_the_medians_of_the_rounds() {
         let sample = |ns: u64| Sample { seconds: 1.0, latency_ns: [(ns, 100)].into() };
-        let round =
-            |alone, beside| Beside { alone: sample(alone), beside: sample(beside), upload_seconds: 2.0 };
+        let round = |alone, beside| Beside {
+            alone: sample(alone),
+            beside: sample(beside),
+            upload_seconds: 2.0,
+            workers: 1,
+        };
         let rounds = [round(1_000, 4_000), round(90_000, 8_000), round(2_000, 2_000_000)];
         let row = BesideRow::new(&peer("tonic/tokio"), 64, LENGTH, &rounds).unwrap();
         assert_eq!((row.alone_p99_us, row.p99_us), (2.0, 8.0));
         assert_eq!((row.alone_max_us, row.max_us), (90.0, 2000.0));
         assert_eq!((row.alone_calls, row.calls), (300, 300));
         assert_eq!((row.p99_ratio_lowest, row.p99_ratio, row.p99_ratio_highest), (0.09, 4.0, 1000.0));
-        assert_eq!((row.calls_per_s, row.upload_mib_per_s), (100.0, 512.0));
+        assert_eq!((row.calls_per_s, row.upload_mib_per_s, row.workers), (100.0, 512.0, 1));
         assert!(BesideRow::new(&peer("tonic/tokio"), 64, LENGTH, &[]).is_err());
     }
 
     #[test]
     fn all_rows_have_the_agreed_keys() {
         let sample = || Sample { seconds: 1.0, latency_ns: [(1, 1)].into() };
-        let round = Beside { alone: sample(), beside: sample(), upload_seconds: 2.0 };
+        let round = Beside { alone: sample(), beside: sample(), upload_seconds: 2.0, workers: 2 };
         let beside = BesideRow::new(&peer("tonic/tokio"), 64, LENGTH, &[round]).unwrap();
+        assert_eq!(serde_json::to_value(&beside).unwrap()["workers"], 2);
         let upload = row("tonic/tokio", &[1.0]);
         for json in [serde_json::to_value(beside).unwrap(), serde_json::to_value(upload).unwrap()] {
             for key in [
