@@ -17,7 +17,7 @@ use crate::{CallId, Multipart};
 /// Calls and replies fill a packet up to this. The last of them may exceed it, by no more than leaves room for some
 /// content. Not more, because nothing of a packet is read before all of it is there: where many calls are in flight, both
 /// ends then work at the same time, one on what the other has sent, instead of taking turns.
-const SMALL_TARGET: usize = 2 * 1024;
+const SMALL_TARGET: usize = 1024;
 
 /// After so many bytes of calls and replies it is the turn of contents, even if more calls and replies wait.
 const SMALL_SHARE: usize = 64 * 1024;

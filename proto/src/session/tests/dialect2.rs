@@ -108,11 +108,11 @@ fn who_offers_dialect_2_without_credit_speaks_dialect_1() {
 #[test]
 fn many_small_calls_share_a_packet() {
     let (mut a, mut b) = pair2(two(), two());
-    let calls: Vec<CallId> = (0..100).map(|_| a.invoke("m")).collect();
+    let calls: Vec<CallId> = (0..50).map(|_| a.invoke("m")).collect();
     let packets = a.sent();
     assert_eq!(packets.len(), 1);
     packets.into_iter().for_each(|packet| b.hear(packet));
-    let requests: Vec<Request> = (0..100).map(|_| request(&mut b)).collect();
+    let requests: Vec<Request> = (0..50).map(|_| request(&mut b)).collect();
     requests.iter().for_each(|request| b.session.reply(request.id, ok("x")).unwrap());
     let packets = b.sent();
     assert_eq!(packets.len(), 1);
