@@ -208,6 +208,26 @@ fn a_body_that_is_never_complete_is_dropped_by_age() {
 }
 
 #[test]
+fn a_body_has_its_time_from_its_turn_on() {
+    let mut side = binder(SessionConfig { max_reassembly: 1, max_body: 192 * 1024, ..two() });
+    for (call, size) in [(0, Some(128 * 1024)), (2, Some(64 * 1024)), (4, None)] {
+        let options = Options { size, ..Options::default() };
+        let (method, key) = ("m".into(), OrderingKey::none());
+        side.hear_records(&[Record::Open { call, method, key, options, content: part("") }]);
+        let asked = request(&mut side);
+        side.collect(theirs(&asked));
+    }
+    // One whose size is not known counts with the limit.
+    for seconds in [32, 31, 33] {
+        side.pass((seconds - 1) * SECOND);
+        assert_eq!(side.events(), []);
+        side.pass(SECOND);
+        assert_eq!(side.collected(), Err(ContentError::TimedOut));
+    }
+    assert_eq!(side.session.poll_timeout(), None);
+}
+
+#[test]
 fn a_window_that_was_widened_makes_room_for_others_when_its_body_is_complete() {
     let config = SessionConfig { stream_window: 20_000, link_window: 1_000_000, ..two() };
     let (mut a, mut b) = pair2(two(), config);
