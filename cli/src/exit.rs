@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use blocking::unblock;
+use blocking::{Task, unblock};
 use callosum_runtime::auth::{AllowListError, KeyFileError};
 use callosum_runtime::{
     BindError, BodyError, CallError, DisconnectCause, Endpoint, ErrorInfo, NotSent, ParseEndpointError,
@@ -181,7 +181,7 @@ pub(crate) fn note(text: &str) {
 
 /// Writes a line to stdout, at once, as it is.
 ///
-/// It waits for who reads that. A command that has a link does so with [`tell`].
+/// It waits for who reads that. A command that has a link does so with [`tell`] or [`Lines`].
 pub(crate) fn say(line: &str) -> io::Result<()> {
     write_line(io::stdout().lock(), line)
 }
@@ -194,6 +194,29 @@ pub(crate) fn show(line: &str) -> io::Result<()> {
 /// Writes a line to stdout as it is, while everything else goes on. Cancel safe: the line may have been written then.
 pub(crate) async fn tell(line: String) -> io::Result<()> {
     unblock(move || say(&line)).await
+}
+
+/// Lines that are written as [`tell`] does, one after the other, also where whoever wrote one has been dropped.
+#[derive(Default)]
+pub(crate) struct Lines {
+    /// The last one, which may be on its way.
+    last: Option<Task<io::Result<()>>>,
+}
+
+impl Lines {
+    /// Writes one, once those before have been. Cancel safe: it may be written later then.
+    pub(crate) async fn tell(&mut self, line: String) -> io::Result<()> {
+        self.written().await?;
+        self.last = Some(unblock(move || say(&line)));
+        self.written().await
+    }
+
+    async fn written(&mut self) -> io::Result<()> {
+        let Some(last) = &mut self.last else { return Ok(()) };
+        let result = last.await;
+        self.last = None;
+        result
+    }
 }
 
 fn write_line(mut to: impl Write, line: &str) -> io::Result<()> {

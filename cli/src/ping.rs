@@ -6,8 +6,11 @@ use callosum_runtime::{CallError, Connector, DisconnectCause, Reconnect};
 use futures_util::future::join;
 
 use crate::args::Ping;
-use crate::exit::{Failure, say};
+use crate::exit::{Failure, Lines};
 use crate::signals::Signals;
+
+/// How long the summary may take to be read after an interruption.
+const PARTING: Duration = Duration::from_secs(1);
 
 /// What the probes have told so far.
 #[derive(Default)]
@@ -27,18 +30,20 @@ async fn ping(args: &Ping) -> Result<(), Failure> {
     let mut signals = Signals::listen()?;
     let builder = args.curve.secure(args.executor.executor.builder())?;
     let (connector, driver) = builder.reconnect(Reconnect::Never).connect(&args.endpoint)?;
-    let (_, result) = join(driver, async {
-        let mut tally = Tally::default();
-        let probed = signals.unless(probe(&connector, args, &mut tally)).await.unwrap_or(Ok(()));
+    let (mut tally, mut out) = (Tally::default(), Lines::default());
+    let (_, probed) = join(driver, async {
+        let probed = signals.unless(probe(&connector, args, &mut tally, &mut out)).await;
         connector.shutdown(Duration::ZERO).await;
-        (probed, tally)
+        probed
     })
     .await;
-    let (probed, tally) = result;
     if tally.sent > 0 {
-        tally.summarize(args)?;
+        let patience = if probed.is_none() { PARTING } else { Duration::MAX };
+        let telling = signals.unless(out.tell(tally.summary(args)));
+        let told = args.executor.executor.within(patience, telling).await;
+        told.flatten().ok_or(Failure::Cancelled)??;
     }
-    probed?;
+    probed.unwrap_or(Ok(()))?;
     match (tally.sent, tally.answered) {
         (0, _) => Err(Failure::Cancelled),
         (_, 0) => Err(Failure::TimedOut(String::from("no probe was answered"))),
@@ -46,7 +51,12 @@ async fn ping(args: &Ping) -> Result<(), Failure> {
     }
 }
 
-async fn probe(connector: &Connector, args: &Ping, tally: &mut Tally) -> Result<(), Failure> {
+async fn probe(
+    connector: &Connector,
+    args: &Ping,
+    tally: &mut Tally,
+    out: &mut Lines,
+) -> Result<(), Failure> {
     let (executor, peer) = (args.executor.executor, connector.peer());
     match executor.within(args.timeout, peer.ready()).await {
         Some(Ok(())) => {}
@@ -57,7 +67,7 @@ async fn probe(connector: &Connector, args: &Ping, tally: &mut Tally) -> Result<
         Some(_) => "",
         None => ", which speaks dialect 1 only",
     };
-    say(&format!("PING {}{kind}", args.endpoint))?;
+    out.tell(format!("PING {}{kind}", args.endpoint)).await?;
     while args.count.is_none_or(|count| tally.sent < count) {
         let start = Instant::now();
         tally.sent += 1;
@@ -65,11 +75,11 @@ async fn probe(connector: &Connector, args: &Ping, tally: &mut Tally) -> Result<
         match executor.within(args.timeout, peer.ping()).await {
             Some(Ok(time)) => {
                 tally.add(time);
-                say(&format!("pong from {}: seq={seq} time={} ms", args.endpoint, millis(time)))?;
+                out.tell(format!("pong from {}: seq={seq} time={} ms", args.endpoint, millis(time))).await?;
             }
             Some(Err(CallError::Disconnected(cause))) => return Err(Failure::ConnectionLost(cause)),
             Some(Err(_)) => return Err(Failure::ConnectionLost(DisconnectCause::PeerClosed)),
-            None => say(&format!("no answer from {}: seq={seq}", args.endpoint))?,
+            None => out.tell(format!("no answer from {}: seq={seq}", args.endpoint)).await?,
         }
         if args.count.is_none_or(|count| seq < count) {
             executor.sleep(args.interval.saturating_sub(start.elapsed())).await;
@@ -86,17 +96,19 @@ impl Tally {
         self.answered += 1;
     }
 
-    fn summarize(&self, args: &Ping) -> Result<(), Failure> {
+    fn summary(&self, args: &Ping) -> String {
         let (sent, answered) = (self.sent, self.answered);
         let lost = 100.0 * (1.0 - answered as f64 / sent as f64);
-        say(&format!("\n--- {} ping statistics ---", args.endpoint))?;
-        say(&format!("{sent} sent, {answered} answered, {lost:.0}% lost"))?;
+        let mut summary = format!(
+            "\n--- {} ping statistics ---\n{sent} sent, {answered} answered, {lost:.0}% lost",
+            args.endpoint
+        );
         if answered > 0 {
             let average = self.sum.div_f64(answered as f64);
             let times = [self.min, average, self.max].map(millis).join("/");
-            say(&format!("round trip min/avg/max = {times} ms"))?;
+            summary += &format!("\nround trip min/avg/max = {times} ms");
         }
-        Ok(())
+        summary
     }
 }
 

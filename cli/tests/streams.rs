@@ -37,7 +37,8 @@ fn a_reader_that_pauses_does_not_hold_up_signals() {
         let list = ["list", &server.endpoint];
         let long = format!(r#"{{"sent": "{}"}}"#, "x".repeat(100_000));
         let echo = ["call", &server.endpoint, "echo", &long];
-        for args in [&count[..], &list, &echo] {
+        let ping = ["ping", &server.endpoint, "--interval", "0s"];
+        for args in [&count[..], &list, &echo, &ping] {
             let (process, stdout) = Process::spawn_stuck(command(&[args, &["--runtime", runtime]].concat()));
             process.signal(Signal::INT);
             process.end().expect(6);

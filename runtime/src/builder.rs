@@ -58,7 +58,8 @@ impl Default for Reconnect {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Largest body of a call or a result, compressed or not, in bytes. Default 10 MiB.
+    /// Largest body of a call or a result, compressed or not, and largest item of a typed stream, in bytes.
+    /// Default 10 MiB.
     pub max_body: usize,
     /// Handlers that run at a time, for all peers together. Default 100.
     pub max_concurrency: usize,

@@ -312,6 +312,12 @@ impl PeerState {
         &self.info
     }
 
+    /// Largest body that the peer takes, and largest item that it reads; `None` as long as it has not said.
+    pub(crate) fn largest_body(&self) -> Option<usize> {
+        let hello = self.info.hello.as_ref().filter(|_| self.linked)?;
+        Some(usize::try_from(hello.max_body).unwrap_or(usize::MAX))
+    }
+
     /// Our authenticator admits the owner of this key.
     pub(crate) fn admit(&mut self, address: &str, public_key: CurvePublicKey, identity: Identity) {
         address.clone_into(&mut self.info.address);

@@ -25,10 +25,10 @@ macro_rules! everything {
                 one_byte_past_from_a_stranger, far_past, killed_in_the_middle_of_a_body, peer_that_never_reads,
                 full_outbox, unfinished_handshakes, garbage_instead_of_a_greeting, garbage_between_good_calls,
                 anomalies_drown_no_events, cancelled_replies_make_room, cancel_is_answered, replies_held_back, endless_times;
-            streams: bytes_both_ways, items_either_way, items_at_the_limit, large_bodies, large_bodies_take_turns,
-                acknowledged, failure_in_the_middle, abandoned_argument, dropped_readers, cancelled_in_the_middle,
-                cut_in_the_middle, slow_readers_hold_up_nobody, ordered, metadata, downgraded, shutdown_waits,
-                nested_at_one_handler;
+            streams: bytes_both_ways, items_either_way, items_at_the_limit, items_too_large_to_write, large_bodies,
+                large_bodies_take_turns, acknowledged, failure_in_the_middle, abandoned_argument, dropped_readers,
+                cancelled_in_the_middle, cut_in_the_middle, slow_readers_hold_up_nobody, ordered, metadata, downgraded,
+                shutdown_waits, nested_at_one_handler;
             streams_edges: bodies_that_can_not_be_collected, results_that_come_first, half_closed_by_the_handler, results_read_in_any_order,
                 urgent_first, compressed, turns_at_one_handler, mixed_reads,
                 waiting_for_room, dropped_unread, unfinished_result;

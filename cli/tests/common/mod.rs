@@ -5,12 +5,13 @@ pub(crate) mod proxy;
 pub(crate) mod scratch;
 pub(crate) mod transfer;
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, PipeReader, PipeWriter, Read, Write};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll as poll_now};
+use rustix::io::ioctl_fionread;
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Something hangs if a process says nothing, or goes on, for so long.
@@ -55,6 +56,12 @@ fn lines(output: impl Read + Send + 'static) -> Receiver<String> {
     receiver
 }
 
+/// Whether a page can be written without waiting.
+fn has_room(pipe: &PipeWriter) -> bool {
+    let mut poll = [PollFd::new(pipe, PollFlags::OUT)];
+    poll_now(&mut poll, Some(&Timespec::default())).expect("it can be asked") == 1
+}
+
 pub(crate) fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_callosum"));
     command.args(args).env_remove("RUST_LOG").env("NO_COLOR", "1");
@@ -82,17 +89,23 @@ impl Process {
         (Self { child, stdout: channel().1, stderr }, stdout)
     }
 
-    /// Stdout is a pipe that nobody reads. Returns when it is full.
-    pub(crate) fn spawn_stuck(mut command: Command) -> (Self, std::io::PipeReader) {
-        let (reader, writer) = std::io::pipe().expect("there are descriptors");
-        let full = writer.try_clone().expect("there are descriptors");
+    /// Stdout is a pipe that nobody reads. Returns when the process has begun to write, and not a byte more finds room.
+    pub(crate) fn spawn_stuck(mut command: Command) -> (Self, PipeReader) {
+        let (mut reader, writer) = std::io::pipe().expect("there are descriptors");
+        let mut full = writer.try_clone().expect("there are descriptors");
+        let (mut page, mut size) = ([b'.'; 4096], 0);
+        while has_room(&full) {
+            full.write_all(&page).expect("there is room");
+            size += page.len() as u64;
+        }
+        reader.read_exact(&mut page).expect("it is full");
         let mut child = command.stdout(writer).spawn().expect("the binary has been built");
         drop(command);
         let stderr = lines(child.stderr.take().expect("it is piped"));
-        wait_until("a full pipe", || {
-            let mut poll = [PollFd::new(&full, PollFlags::OUT)];
-            poll_now(&mut poll, Some(&Timespec::default())).expect("it can be asked") == 0
-        });
+        wait_until("output", || !has_room(&full));
+        // Other short lines would find room in the rest of the page.
+        std::thread::spawn(move || while full.write_all(b".").is_ok() {});
+        wait_until("a full pipe", || ioctl_fionread(&reader).expect("it can be asked") == size);
         (Self { child, stdout: channel().1, stderr }, reader)
     }
 

@@ -6,7 +6,6 @@ mod handshake;
 mod limits;
 mod liveness;
 mod requests;
-mod turns;
 
 use std::time::{Duration, Instant};
 

@@ -256,6 +256,15 @@ impl Exchange {
             .map_err(|error| self.explain(error))
     }
 
+    /// Writes an item, unless the peer has said that it reads none of that size.
+    pub(crate) fn write_item(&self, bytes: Bytes) -> Result<(), BodyError> {
+        let (size, limit) = (bytes.len(), self.peer.lock().largest_body());
+        match limit {
+            Some(limit) if size > limit => Err(BodyError::ItemTooLarge { size, limit }),
+            _ => self.write(bytes, true),
+        }
+    }
+
     pub(crate) fn finish(&self) -> Result<(), BodyError> {
         self.change(|contents| contents.finish(self.id)).map_err(|error| self.explain(error))
     }

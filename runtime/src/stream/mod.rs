@@ -41,9 +41,11 @@ pub enum BodyError {
     /// It takes no more.
     #[error("the body can't be written: {0}")]
     Write(#[from] WriteError),
-    /// An item is larger than [`Limits::max_body`](crate::Limits::max_body).
-    #[error("an item has over {limit} bytes")]
+    /// An item is larger than [`Limits::max_body`](crate::Limits::max_body) of the side that reads it.
+    #[error("an item has at least {size} bytes; the limit is {limit}")]
     ItemTooLarge {
+        /// Bytes of the item. Its reader gives up before it knows them all, and says how many have come.
+        size: usize,
         /// The limit in bytes.
         limit: usize,
     },

@@ -88,20 +88,23 @@ impl BodyReader {
             if body.is_empty() {
                 return Ok(rest);
             }
-            if body.len() + rest.len() > self.max_item {
-                return Err(BodyError::ItemTooLarge { limit: self.max_item });
-            }
+            self.check_size(body.len() + rest.len())?;
             body.extend_from_slice(&rest);
             return Ok(body.freeze());
         }
         while let Some(chunk) = self.next().await {
             let chunk = chunk?;
-            if body.len() + chunk.len() > self.max_item {
-                return Err(BodyError::ItemTooLarge { limit: self.max_item });
-            }
+            self.check_size(body.len() + chunk.len())?;
             body.extend_from_slice(&chunk);
         }
         Ok(body.freeze())
+    }
+
+    fn check_size(&self, size: usize) -> Result<(), BodyError> {
+        match self.max_item {
+            limit if size > limit => Err(BodyError::ItemTooLarge { size, limit }),
+            _ => Ok(()),
+        }
     }
 
     /// The items of a typed stream, in the endpoint's codec.
@@ -235,9 +238,8 @@ impl<T: DeserializeOwned> Stream for Items<T> {
             }
             match ready!(this.reader.poll_chunk(cx)) {
                 Some(Ok(Chunk { bytes, end_of_item })) => {
-                    let limit = this.reader.max_item;
-                    if this.partial.len() + bytes.len() > limit {
-                        return this.fail(BodyError::ItemTooLarge { limit });
+                    if let Err(error) = this.reader.check_size(this.partial.len() + bytes.len()) {
+                        return this.fail(error);
                     }
                     if end_of_item && this.partial.is_empty() {
                         return this.decode(&bytes);

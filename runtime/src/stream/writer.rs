@@ -74,11 +74,13 @@ impl BodyWriter {
     /// Writes an item of a typed stream, once there is room.
     ///
     /// # Errors
-    /// As [`write_bytes`](Self::write_bytes), or if it can't be serialized.
+    /// As [`write_bytes`](Self::write_bytes), or if it can't be serialized, or with [`BodyError::ItemTooLarge`] if it is
+    /// larger than the other side's [`Limits::max_body`](crate::Limits::max_body). None of it is written then, and
+    /// other items can be. That limit is not known before there is a connection: an item over it fails its reader.
     pub async fn write_item<T: Serialize + ?Sized>(&mut self, item: &T) -> Result<(), BodyError> {
         let bytes = self.codec.encode(item)?;
         poll_fn(|cx| self.poll_ready_to_write(cx)).await?;
-        self.exchange.write(bytes, true)
+        self.exchange.write_item(bytes)
     }
 
     /// Uses another codec for items.
@@ -87,7 +89,7 @@ impl BodyWriter {
         self
     }
 
-    /// A sink of typed items. Closing it finishes the body.
+    /// A sink of typed items, which fails as [`write_item`](Self::write_item) does. Closing it finishes the body.
     pub fn items<T: Serialize>(self) -> ItemSink<T> {
         ItemSink { writer: self, item: PhantomData }
     }
@@ -176,7 +178,7 @@ impl<T: Serialize> Sink<T> for ItemSink<T> {
 
     fn start_send(self: Pin<&mut Self>, item: T) -> Result<(), BodyError> {
         let writer = &self.get_mut().writer;
-        writer.exchange.write(writer.codec.encode(&item)?, true)
+        writer.exchange.write_item(writer.codec.encode(&item)?)
     }
 
     fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {

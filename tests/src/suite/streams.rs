@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use callosum_runtime::proto::session::{ContentError, WriteError};
+use callosum_runtime::stream::Answer;
 use callosum_runtime::{
     BodyError, BodyReader, BodyWriter, CallError, Context, Dialect, Event, HandlerError, HandlerResult,
     InvokeError, Limits, Metadata, NotSent, OrderingMode, Peer, Refusal, ReplyError, Responder,
@@ -93,7 +94,23 @@ pub async fn items_either_way(rig: Rig) {
     pair.end().await;
 }
 
-/// Large items cross as they are, one past the limit does not, and an item of another type is an error.
+/// How a call fails before its first item has come, whether its result has begun by then or not.
+async fn failure_of_items(answer: Answer) -> String {
+    let error = match answer.await {
+        Err(error) => error,
+        Ok(result) => match result.body.items::<String>().next().await {
+            Some(Err(BodyError::Call(error))) => error,
+            other => panic!("{other:?}"),
+        },
+    };
+    match error {
+        CallError::Failure(info) => info.repr.to_string(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Large items cross as they are, what goes past the limit before an item ends does not, and an item of another type is an
+/// error.
 pub async fn items_at_the_limit(rig: Rig) {
     let limits = || {
         let mut limits = Limits::default();
@@ -121,7 +138,7 @@ pub async fn items_at_the_limit(rig: Rig) {
     assert_eq!(back, sent);
     let (mut writer, answer) = pair.peer().open("mirror").stream().expect("it can be made");
     // Whether all of it leaves depends on who is faster.
-    let _ = writer.write_item(&"x".repeat(299_999)).await;
+    let _ = writer.write_bytes(body(300_001)).await;
     let mut items = answer.await.expect("it begins").body.items::<String>();
     let Some(Err(BodyError::Call(CallError::Failure(info)))) = items.next().await else {
         panic!("a failure")
@@ -130,15 +147,63 @@ pub async fn items_at_the_limit(rig: Rig) {
     assert!(items.next().await.is_none(), "no more after an error");
     let (mut writer, answer) = pair.peer().open("mirror").stream().expect("it can be made");
     writer.write_item(&7).await.expect("there is room");
-    // Before its result has begun, or after.
-    let error = match answer.await {
-        Err(error) => error,
-        Ok(result) => match result.body.items::<String>().next().await {
-            Some(Err(BodyError::Call(error))) => error,
-            other => panic!("{other:?}"),
-        },
+    failure_of_items(answer).await;
+    pair.end().await;
+}
+
+/// An item that is larger than the other side takes is refused where it is written, in both directions, and the stream goes
+/// on. One that is written before the link, when nobody knows that limit, fails its reader.
+pub async fn items_too_large_to_write(rig: Rig) {
+    let small = || {
+        let mut limits = Limits::default();
+        limits.max_body = 300_000;
+        limits
     };
-    assert!(matches!(error, CallError::Failure(_)), "{error:?}");
+    let too_large = |error: BodyError| match error {
+        BodyError::ItemTooLarge { size, limit } => assert_eq!((size, limit), (300_001, 300_000)),
+        other => panic!("{other:?}"),
+    };
+    let (fits, over) = ("x".repeat(299_998), "x".repeat(299_999));
+    let grows = move |body: BodyReader, responder: Responder, _: Context| async move {
+        let mut result = responder.begin().await?;
+        let mut items = body.items::<String>();
+        while let Some(item) = items.next().await {
+            result.write_item(&(item? + "x")).await?;
+        }
+        HandlerResult::Ok(())
+    };
+
+    let binder = rig.builder().limits(small()).handle_stream("grows", grows);
+    let (binder, serving) = rig.serve(binder).await;
+    let (connector, driver) = rig.builder().connect(&binder.endpoints()[0]).expect("it is an endpoint");
+    let peer = connector.peer();
+    // Nothing leaves before the driver runs.
+    let (mut early, answer) = peer.open("grows").stream().expect("it can be made");
+    early.write_item(&over).await.expect("the limit is not known");
+    let driving = rig.drive(driver);
+    let failure = failure_of_items(answer).await;
+    assert!(failure.contains("300000"), "{failure}");
+
+    let (mut writer, answer) = peer.open("grows").stream().expect("it can be made");
+    too_large(writer.write_item(&over).await.expect_err("it is too large"));
+    writer.write_item("y").await.expect("the stream goes on");
+    let mut items = writer.items::<&str>();
+    too_large(items.send(&over).await.expect_err("it is too large"));
+    items.send(&fits).await.expect("the stream goes on");
+    items.close().await.expect("it is complete");
+    let back: Vec<String> =
+        answer.await.expect("it begins").body.items::<String>().try_collect().await.expect("it is complete");
+    assert_eq!(back, ["yx".to_owned(), over.clone()], "this side takes more");
+    connector.shutdown(SOON).await;
+    binder.shutdown(SOON).await;
+    driving.join().await.expect("it ends well");
+    serving.join().await.expect("it ends well");
+
+    let pair = rig.pair(rig.builder().handle_stream("grows", grows), rig.builder().limits(small())).await;
+    let (mut writer, answer) = pair.peer().open("grows").stream().expect("it can be made");
+    writer.write_item(&fits).await.expect("there is room");
+    let failure = failure_of_items(answer).await;
+    assert!(failure.contains("300001") && failure.contains("300000"), "{failure}");
     pair.end().await;
 }
 

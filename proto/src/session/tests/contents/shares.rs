@@ -1,7 +1,7 @@
 //! Whose content leaves when: shares of contents of the same urgency, whatever the length of their turns.
 
-use super::dialect2::{pair2, two};
-use super::*;
+use super::super::dialect2::{pair2, two};
+use super::super::*;
 use crate::wire::dialect2::{MAX_CHUNK, Record, records};
 
 const MIB: usize = 1 << 20;

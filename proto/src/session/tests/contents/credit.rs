@@ -1,0 +1,246 @@
+//! Credit, of one content and of the link, and windows.
+
+use super::*;
+
+#[test]
+fn no_more_leaves_than_the_peer_gives_credit_for() {
+    let config = SessionConfig { stream_window: 100_000, ..two() };
+    let (mut a, mut b) = pair2(two(), config);
+    a.session.invoke(a.now, Call::new("m", body(1 << 20))).unwrap();
+    exchange(&mut a, &mut b);
+    let request = request(&mut b);
+    assert!(matches!(request.body, Body::Streamed { held, .. } if held == 100_000 + MAX_FIRST));
+    let held = b.session.held_bytes();
+    assert!(held <= 100_000 && held > 100_000 - RECORD_COST, "{held}");
+    exchange(&mut a, &mut b);
+    assert_eq!(b.session.held_bytes(), held, "nothing was read");
+    let (read, end) = b.read_all(theirs(&request));
+    assert_eq!((read.len(), end), (MAX_FIRST + held as usize - 2 * RECORD_COST as usize, false));
+    exchange(&mut a, &mut b);
+    assert!(b.session.held_bytes() > 60_000, "then more comes");
+}
+
+#[test]
+fn the_link_as_a_whole_has_credit_too() {
+    let config = SessionConfig { link_window: 300_000, ..two() };
+    let (mut a, mut b) = pair2(two(), config);
+    for _ in 0..4 {
+        a.session.invoke(a.now, Call::new("m", body(1 << 20))).unwrap();
+    }
+    exchange(&mut a, &mut b);
+    let requests = [request(&mut b), request(&mut b), request(&mut b), request(&mut b)];
+    let held = b.session.held_bytes();
+    assert!((300_000 - RECORD_COST..=300_000).contains(&held), "{held}");
+    // A small call needs no credit.
+    a.invoke("small");
+    exchange(&mut a, &mut b);
+    assert!(
+        b.events()
+            .iter()
+            .any(|event| matches!(event, Event::Request(request) if &*request.method == "small"))
+    );
+    for request in &requests {
+        b.collect(theirs(request));
+    }
+    exchange(&mut a, &mut b);
+    for _ in requests {
+        assert_eq!(b.session.held_bytes(), 0);
+    }
+    let done =
+        b.events().into_iter().filter(|event| matches!(event, Event::Collected { body: Ok(_), .. })).count();
+    assert_eq!(done, 4);
+}
+
+#[test]
+fn contents_that_nobody_reads_hold_up_no_other_while_there_is_room() {
+    let config = SessionConfig { stream_window: 80_000, link_window: 100_000, ..two() };
+    let (mut a, mut b) = pair2(two(), config);
+    let unread = a.session.invoke(a.now, Call::new("unread", body(1 << 20))).unwrap();
+    exchange(&mut a, &mut b);
+    let _ = request(&mut b);
+    assert!(b.session.held_bytes() > 79_000);
+    for _ in 0..3 {
+        a.session.invoke(a.now, Call::new("read", body(200_000))).unwrap();
+        exchange(&mut a, &mut b);
+        let read = request(&mut b);
+        b.collect(theirs(&read));
+        exchange(&mut a, &mut b);
+        assert_eq!(b.collected(), Ok(body(200_000)));
+        b.session.reply(read.id, ok("1")).unwrap();
+        exchange(&mut a, &mut b);
+    }
+    a.session.abandon(unread);
+}
+
+#[test]
+fn an_argument_whose_call_is_cancelled_holds_no_credit() {
+    let (mut a, mut b) = pair2(two(), two());
+    let call = a.session.invoke(a.now, Call::new("m", body(400_000))).unwrap();
+    exchange(&mut a, &mut b);
+    let request = request(&mut b);
+    assert!(b.session.held_bytes() > 250_000);
+    a.session.abandon(call);
+    exchange(&mut a, &mut b);
+    assert_eq!(b.session.held_bytes(), 0, "though it is not answered yet");
+    assert_eq!(b.read(theirs(&request)), Err(ContentError::Aborted));
+    // Its answer is short, and there is one.
+    b.session.reply(request.id, Reply::result(body(100_000))).unwrap();
+    let cancelled = |record: &Record| matches!(record, Record::Fail { failure: Failure::Cancelled, .. });
+    assert!(b.sent_records().iter().any(cancelled));
+    assert!(b.session.is_idle());
+}
+
+/// Sessions whose first windows are small.
+fn narrow() -> SessionConfig {
+    SessionConfig {
+        first_window: 1_024,
+        stream_window: 50_000,
+        link_window: 200_000,
+        ..SessionConfig::default()
+    }
+}
+
+#[test]
+fn a_window_opens_when_its_content_is_read() {
+    let (mut a, mut b) = pair2(narrow(), narrow());
+    let arrived = |b: &Side| b.session.held_bytes();
+    for collects in [false, true] {
+        a.session.invoke(a.now, Call::new("m", body(90_000))).unwrap();
+        exchange(&mut a, &mut b);
+        let request = request(&mut b);
+        assert_eq!(request.body, Body::Streamed { size: Some(90_000), held: 1_024 + MAX_FIRST });
+        assert_eq!(arrived(&b), 1_024, "as long as nobody reads");
+        if collects {
+            b.collect(theirs(&request));
+            exchange(&mut a, &mut b);
+            assert_eq!(b.collected(), Ok(body(90_000)));
+        } else {
+            assert!(matches!(b.read(theirs(&request)), Ok(Read::Chunk(_))));
+            exchange(&mut a, &mut b);
+            assert_eq!(arrived(&b), 50_000);
+            let mut rest = 90_000 - MAX_FIRST;
+            while rest > 0 {
+                rest -= b.read_all(theirs(&request)).0.len();
+                exchange(&mut a, &mut b);
+            }
+        }
+        b.session.reply(request.id, ok("1")).unwrap();
+        exchange(&mut a, &mut b);
+        a.events();
+        b.events();
+    }
+    // One that needs no more than its first window costs no CREDIT.
+    a.session.invoke(a.now, Call::new("m", body(MAX_FIRST + 500))).unwrap();
+    exchange(&mut a, &mut b);
+    let request = request(&mut b);
+    b.read_all(theirs(&request));
+    let credit = |record: &Record| matches!(record, Record::Credit { .. });
+    assert_eq!(b.sent_records().iter().filter(|record| credit(record)).count(), 1, "the last one");
+    assert_eq!(b.session.exchanges.growth_left, 100_000);
+}
+
+#[test]
+fn contents_are_read_in_any_order() {
+    // Far more than the link's window, of which first windows take up no more than half.
+    let (mut a, mut b) = pair2(narrow(), narrow());
+    let calls: Vec<CallId> = (0..90).map(|_| a.invoke("m")).collect();
+    exchange(&mut a, &mut b);
+    for event in b.events() {
+        let Event::Request(request) = event else { continue };
+        b.session.reply(request.id, Reply::result(body(100_000))).unwrap();
+    }
+    exchange(&mut a, &mut b);
+    a.events();
+    for call in calls.into_iter().rev() {
+        let (id, mut all) = (ExchangeId::Ours(call), Vec::new());
+        for turn in 0.. {
+            let (more, end) = a.read_all(id);
+            all.extend(more);
+            exchange(&mut a, &mut b);
+            if end {
+                break;
+            }
+            assert!(turn < 200, "{id:?} gets no more: {} bytes", all.len());
+        }
+        assert!(all == body(100_000));
+    }
+    exchange(&mut a, &mut b);
+    assert!(a.session.is_idle() && b.session.is_idle());
+    assert_eq!((a.session.held_bytes(), a.session.exchanges.growth_left), (0, 100_000));
+}
+
+#[test]
+fn contents_that_many_have_begun_to_read_leave_room_for_others() {
+    let (mut a, mut b) = pair2(narrow(), narrow());
+    let calls: Vec<CallId> = (0..90).map(|_| a.invoke("m")).collect();
+    exchange(&mut a, &mut b);
+    for event in b.events() {
+        let Event::Request(request) = event else { continue };
+        b.session.reply(request.id, Reply::result(body(100_000))).unwrap();
+    }
+    exchange(&mut a, &mut b);
+    // Each is begun, and no more is read of it.
+    for call in &calls[..89] {
+        assert!(matches!(a.read(ExchangeId::Ours(*call)), Ok(Read::Chunk(_))));
+        exchange(&mut a, &mut b);
+    }
+    let (id, mut read, mut turns) = (ExchangeId::Ours(calls[89]), 0, 0);
+    while read < 100_000 {
+        read += a.read_all(id).0.len();
+        exchange(&mut a, &mut b);
+        turns += 1;
+        assert!(turns < 1_000, "it gets no more: {read}");
+    }
+    assert!(a.session.held_bytes() <= 200_000);
+}
+
+#[test]
+fn credit_that_was_not_given_can_not_be_used() {
+    let mut side = binder(SessionConfig { stream_window: 1_024, ..two() });
+    side.hear_records(&[open(0, part("")), data(0, 0, part(vec![0; 1_024 - RECORD_COST as usize]))]);
+    side.hear_records(&[data(0, 1_024 - RECORD_COST, part(""))]);
+    assert!(side.events().contains(&Event::Anomaly(Anomaly::Content(ContentFault::Credit))));
+    let mut side = binder(SessionConfig { stream_window: 2_048, link_window: 2_048, ..two() });
+    side.hear_records(&[open(0, part("")), open(2, part(""))]);
+    side.hear_records(&[data(0, 0, part(vec![0; 1_000])), data(2, 0, part(vec![0; 1_000]))]);
+    let violation = CloseCause::ProtocolViolation(Violation::Credit);
+    assert_eq!(side.events().last(), Some(&Event::Closed(violation)));
+    // Credit that overflows, or acknowledges what was not sent.
+    let mut side = binder(two());
+    side.invoke_streamed();
+    side.sent();
+    let credit = |consumed, limit| Record::Credit { call: 1, consumed, limit };
+    side.hear_records(&[credit(0, u64::MAX), Record::LinkCredit { limit: u64::MAX }]);
+    assert!(!side.session.is_closed());
+    side.hear_records(&[credit(1, 0)]);
+    let violation = CloseCause::ProtocolViolation(Violation::Acknowledgement);
+    assert_eq!(side.events().last(), Some(&Event::Closed(violation)));
+}
+
+#[test]
+fn nothing_is_held_once_the_session_is_over() {
+    let (mut a, mut b) = pair2(two(), two());
+    a.session.invoke(a.now, Call::new("m", body(100_000))).unwrap();
+    exchange(&mut a, &mut b);
+    assert!(b.session.held_bytes() > 0);
+    b.session.close(CloseCause::LinkLost);
+    assert_eq!(b.session.held_bytes(), 0);
+}
+
+#[test]
+fn late_content_gives_its_credit_back() {
+    let mut side = binder(SessionConfig { link_window: 300_000, ..two() });
+    for call in 0..100 {
+        let call = 2 * call;
+        side.hear_records(&[open(call, part("")), data(call, 0, part(vec![0; 1_000]))]);
+        let asked = request(&mut side);
+        side.session.reply(asked.id, Reply::Cancelled).unwrap();
+        for n in 0..3 {
+            side.hear_records(&[data(call, 1_000 + 4_000 * n, part(vec![0; 4_000]))]);
+        }
+        side.events();
+        side.sent();
+        assert!(!side.session.is_closed(), "after {call}");
+        assert_eq!(side.session.held_bytes(), 0);
+    }
+}

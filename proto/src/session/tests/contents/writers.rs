@@ -1,0 +1,98 @@
+//! What a writer learns: room, and what its reader has taken or does not want.
+
+use super::*;
+
+#[test]
+fn a_writer_learns_what_its_reader_has_taken() {
+    let (mut a, mut b) = pair2(two(), two());
+    let up = a.invoke_streamed();
+    a.write(up, body(200_000)).unwrap();
+    a.session.contents().finish(up).unwrap();
+    exchange(&mut a, &mut b);
+    let request = request(&mut b);
+    let acknowledged = |a: &mut Side| a.session.contents().acknowledged(up).unwrap();
+    assert_eq!(acknowledged(&mut a), Acknowledged { written: 200_000, consumed: 0 });
+    a.events();
+    let Ok(Read::Chunk(_)) = b.read(theirs(&request)) else { panic!("a chunk") };
+    let Ok(Read::Chunk(_)) = b.read(theirs(&request)) else { panic!("a chunk") };
+    exchange(&mut a, &mut b);
+    assert_eq!(a.events(), [Event::Writable(up)]);
+    let some = acknowledged(&mut a).consumed;
+    assert!(some > 60_000 && some < 200_000, "{some}");
+    assert!(b.read_all(theirs(&request)).1);
+    exchange(&mut a, &mut b);
+    assert_eq!(acknowledged(&mut a), Acknowledged { written: 200_000, consumed: 200_000 });
+}
+
+#[test]
+fn a_writer_learns_once_that_all_was_taken() {
+    for collect in [false, true] {
+        let (mut a, mut b) = pair2(two(), two());
+        let up = a.invoke_streamed();
+        a.write(up, body(20_000)).unwrap();
+        a.session.contents().finish(up).unwrap();
+        exchange(&mut a, &mut b);
+        let request = request(&mut b);
+        if collect {
+            b.collect(theirs(&request));
+        } else {
+            assert!(b.read_all(theirs(&request)).1 && b.read_all(theirs(&request)).1);
+        }
+        let said = b.sent();
+        assert_eq!(said.len(), 1);
+        said.into_iter().for_each(|packet| a.hear(packet));
+        let acknowledged = Acknowledged { written: 20_000, consumed: 20_000 };
+        assert_eq!(a.session.contents().acknowledged(up), Ok(acknowledged));
+        if !collect {
+            assert_eq!(b.read(theirs(&request)), Ok(Read::End));
+            assert_eq!(b.sent_records(), []);
+        }
+    }
+}
+
+#[test]
+fn what_a_call_begins_with_counts_as_written_before_it_leaves() {
+    let (mut a, mut b) = pair2(two(), two());
+    let call = Call { streamed: true, ..Call::new("m", body(20_000)) };
+    let up = ExchangeId::Ours(a.session.invoke(a.now, call).unwrap());
+    let written = |a: &mut Side| a.session.contents().acknowledged(up).unwrap().written;
+    assert_eq!(written(&mut a), 20_000);
+    a.write(up, "more").unwrap();
+    assert_eq!(written(&mut a), 20_004);
+    exchange(&mut a, &mut b);
+    assert_eq!(written(&mut a), 20_004);
+}
+
+#[test]
+fn a_writer_is_held_up_at_its_buffer_and_told_when_there_is_room() {
+    let config = SessionConfig { stream_buffer: 1_000, ..two() };
+    let (mut a, mut b) = pair2(config, two());
+    let up = a.invoke_streamed();
+    a.write(up, body(999)).unwrap();
+    assert_eq!(a.session.contents().room(up), Ok(1));
+    a.write(up, body(5_000)).unwrap();
+    assert_eq!(a.session.contents().room(up), Ok(0));
+    assert_eq!(a.write(up, "x"), Err(WriteError::Full));
+    exchange(&mut a, &mut b);
+    assert_eq!(a.events(), [Event::Writable(up)]);
+    assert_eq!(a.session.contents().room(up), Ok(1_000));
+}
+
+#[test]
+fn what_the_reader_does_not_want_is_not_sent() {
+    let (mut a, mut b) = pair2(two(), two());
+    let up = a.invoke_streamed();
+    a.write(up, body(1 << 20)).unwrap();
+    exchange(&mut a, &mut b);
+    let request = request(&mut b);
+    b.session.contents().stop(theirs(&request));
+    assert_eq!(b.read(theirs(&request)), Err(ContentError::NotOpen));
+    exchange(&mut a, &mut b);
+    assert_eq!(a.events(), [Event::Writable(up)]);
+    assert_eq!(a.write(up, "x"), Err(WriteError::Stopped));
+    assert_eq!((b.session.held_bytes(), a.sent()), (0, vec![]));
+    b.session.reply(request.id, ok("enough")).unwrap();
+    exchange(&mut a, &mut b);
+    assert!(matches!(a.events()[..], [Event::Ended { outcome: Outcome::Result(_), .. }]));
+    assert!(a.session.is_idle() && b.session.is_idle());
+}
