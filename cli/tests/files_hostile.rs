@@ -7,8 +7,9 @@ mod common;
 use std::fs;
 
 use bytes::Bytes;
-use callosum_runtime::{BodyReader, Context, Driver, HandlerResult, Metadata, Responder};
+use callosum_runtime::{BodyReader, Context, HandlerResult, Metadata, Responder};
 use common::scratch::Scratch;
+use common::transfer::with_server;
 use common::{Ended, Process, RUNTIMES, command};
 
 /// What a server says, and what it sends then.
@@ -59,16 +60,6 @@ fn get(lie: &Lie, runtime: &str, file: &str) -> Ended {
     with_server(builder, |endpoint| {
         Process::spawn(command(&["get", endpoint, "x", file, "--runtime", runtime])).end()
     })
-}
-
-fn with_server(builder: callosum_runtime::Builder, work: impl FnOnce(&str) -> Ended) -> Ended {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    let (binder, driver): (_, Driver) = runtime.block_on(builder.bind("tcp://127.0.0.1:0")).unwrap();
-    let driver = runtime.spawn(driver);
-    let ended = work(&binder.endpoints()[0].to_string());
-    runtime.block_on(binder.shutdown(common::PATIENCE));
-    runtime.block_on(driver).unwrap().unwrap();
-    ended
 }
 
 #[test]
@@ -123,20 +114,25 @@ fn a_get_takes_no_more_and_no_less_than_was_said() {
 fn a_put_believes_no_nonsense() {
     let scratch = Scratch::new();
     let sent = scratch.file("sent", 1_000_000, 1);
-    let cases: [(&'static str, &'static [u8], &str); 3] = [
-        ("offset", b"many", "InvalidAnswer"),
-        ("checksum", b"short", "InvalidAnswer"),
+    // How much the server has, and which checksum.
+    let cases: [(&'static str, &'static [u8], &str); 5] = [
+        ("many", b"", "InvalidAnswer"),
+        ("1000", b"short", "InvalidAnswer"),
+        ("1000", b"", "Incomplete"),
+        ("1000", &[0; 33], "InvalidAnswer"),
         // Done before anything was sent.
-        ("offset", b"0", "Incomplete"),
+        ("0", b"", "Incomplete"),
     ];
     for runtime in RUNTIMES {
-        for (name, value, error) in cases {
+        for (offset, checksum, error) in cases {
             let builder = callosum_tokio::builder().handle_stream(
                 "put",
                 move |_: BodyReader, responder: Responder, _: Context| async move {
                     let mut head = Metadata::new();
-                    head.insert(name, value).unwrap();
-                    responder.metadata(head).begin().await.map(drop)
+                    head.insert("offset", offset).unwrap();
+                    let mut result = responder.metadata(head).begin().await?;
+                    result.write_bytes(Bytes::from_static(checksum)).await?;
+                    HandlerResult::Ok(())
                 },
             );
             let put = with_server(builder, |endpoint| {

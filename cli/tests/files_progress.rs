@@ -9,10 +9,13 @@ use std::io::Read;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 
+use bytes::Bytes;
+use callosum_runtime::{BodyReader, Context, HandlerResult, Metadata, Responder};
 use common::proxy::{Harm, Proxy, Towards};
 use common::scratch::{Scratch, assert_same};
-use common::transfer::{ARRIVED, End, MIB, SIZE, STALL, interrupt, serve};
+use common::transfer::{ARRIVED, End, MIB, SIZE, STALL, interrupt, serve, with_server};
 use common::{PATIENCE, RUNTIMES, command};
+use futures_util::StreamExt;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
@@ -191,6 +194,37 @@ fn what_goes_on_is_checked_and_shown_from_there() {
             assert_flow(&flow, at);
             assert_same(scratch.path("file"), scratch.path("root/file"));
         }
+    }
+}
+
+#[test]
+fn both_ends_check_what_they_have_at_once() {
+    for runtime in RUNTIMES {
+        let scratch = Scratch::new();
+        scratch.file("file", SIZE, 1);
+        let there = std::fs::read(scratch.path("file")).unwrap()[..ARRIVED as usize].to_vec();
+        let (go, gone) = async_channel::bounded::<()>(1);
+        // A server that has not read what it has until it is let go.
+        let put = move |mut body: BodyReader, responder: Responder, _: Context| {
+            let (gone, there) = (gone.clone(), there.clone());
+            async move {
+                let mut head = Metadata::new();
+                head.insert("offset", ARRIVED.to_string()).unwrap();
+                let mut result = responder.metadata(head).begin().await?;
+                gone.recv().await?;
+                result.write_bytes(Bytes::copy_from_slice(blake3::hash(&there).as_bytes())).await?;
+                while body.next().await.transpose()?.is_some() {}
+                HandlerResult::Ok(())
+            }
+        };
+        let shown = with_server(callosum_tokio::builder().handle_stream("put", put), |endpoint| {
+            let mut terminal = OnTerminal::start(transfer(Towards::Server, &scratch, endpoint, runtime));
+            terminal.wait_for(|frame| frame.message.starts_with("checking ") && frame.bytes == ARRIVED);
+            assert!(!terminal.text().contains("going on"));
+            go.send_blocking(()).unwrap();
+            terminal.end()
+        });
+        assert!(shown.contains(&format!("going on with file at {ARRIVED} bytes")), "{shown:?}");
     }
 }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::time::Duration;
 
+use async_channel::{Receiver, Sender};
 use blake3::{Hash, Hasher};
 use blocking::unblock;
 use bytes::Bytes;
@@ -19,7 +20,7 @@ use super::partial::{Partial, Place};
 use super::progress::Progress;
 use super::root::Entry;
 use super::transfer::{Hashed, Source, receive};
-use super::{FileError, field, metadata};
+use super::{CHECKSUM, FileError, field, metadata};
 use crate::args::{Get, List, Put};
 use crate::exit::{Failure, note, printable, say, tell};
 use crate::link::with_peer;
@@ -71,8 +72,9 @@ impl Sending<'_> {
         let opening = peer.open("put").metadata(head).urgency(URGENCY).no_timeout();
         let (mut writer, answer) = opening.stream().map_err(BodyError::Call).map_err(FileError::from)?;
         let mut answer = answer.await.map_err(BodyError::Call).map_err(FileError::from)?;
-        let writing = pin!(self.write(&answer.metadata, &mut writer));
-        let ending = pin!(end(&mut answer.body));
+        let (tell, told) = async_channel::bounded(1);
+        let writing = pin!(self.write(&answer.metadata, told, &mut writer));
+        let ending = pin!(listen(&mut answer.body, tell));
         // Not even a source that says nothing is waited for once the call has ended.
         let done = match select(writing, ending).await {
             Either::Left((Ok(checksum), ending)) => ending.await.map(|()| checksum),
@@ -86,9 +88,15 @@ impl Sending<'_> {
         Ok(done?)
     }
 
-    async fn write(&mut self, head: &Metadata, to: &mut BodyWriter) -> Result<Hash, FileError> {
+    /// Goes on from what is there already, whose checksum is to be told.
+    async fn write(
+        &mut self,
+        head: &Metadata,
+        told: Receiver<Hash>,
+        to: &mut BodyWriter,
+    ) -> Result<Hash, FileError> {
         let there = metadata::number(head, field::OFFSET).map_err(FileError::of_answer)?.unwrap_or(0);
-        let checksum = metadata::checksum(head).map_err(FileError::of_answer)?;
+        let checksum = async { told.recv().await.map(Some).map_err(|_| FileError::Incomplete) };
         self.source.go_on_at(there, checksum, self.progress).await?;
         let offset = self.source.content.at();
         self.progress.begin(self.name, offset, self.source.size());
@@ -97,10 +105,21 @@ impl Sending<'_> {
     }
 }
 
-/// The end of a result that is empty.
-async fn end(body: &mut BodyReader) -> Result<(), FileError> {
-    while body.next().await.transpose()?.is_some() {}
-    Ok(())
+/// Hands on the checksum that is a result, if it is not empty, as soon as it is there, and waits for the result's end.
+async fn listen(body: &mut BodyReader, tell: Sender<Hash>) -> Result<(), FileError> {
+    let mut said = Vec::new();
+    while let Some(more) = body.next().await.transpose()? {
+        said.extend_from_slice(&more);
+        if said.len() >= CHECKSUM {
+            // Nobody waits for it where the source is shorter.
+            let _ = tell.try_send(checksum_of(&said)?);
+        }
+    }
+    if said.is_empty() { Ok(()) } else { checksum_of(&said).map(drop) }
+}
+
+fn checksum_of(said: &[u8]) -> Result<Hash, FileError> {
+    Hash::from_slice(said).map_err(|_| FileError::InvalidAnswer("the server's checksum has not 32 bytes"))
 }
 
 /// What is to be put; and what tells it from others, if it can be read again after an interruption.
@@ -186,7 +205,8 @@ async fn fetch(
     };
     let identity = ["get".as_bytes(), args.name.as_bytes()];
     let executor = args.executor.executor;
-    let mut partial = Partial::lasting(place, &identity, Duration::ZERO, executor, progress).await?;
+    let mut partial = Partial::lasting(place, &identity, Duration::ZERO, executor).await?;
+    partial.read_again(progress).await?;
     let fetched = fetch_into(peer, &args.name, &mut partial.content, progress).await;
     // What came is nothing to go on with; what had come before the server answered may be.
     if progress.has_begun() && matches!(fetched, Err(FileError::InvalidAnswer(_))) {

@@ -3,9 +3,10 @@
 //! `get` is called with the metadata `name`, and to go on with a partial file `offset` (decimal) and `checksum` (of what is
 //! there). Its result has the metadata `offset` and `size`, and is the file from that offset on.
 //!
-//! `put` is called with the metadata `name`, and with `id` if the source can be read again. Its result begins with the
-//! metadata `offset` and `checksum` of what the server has of it already. The argument is the offset from which it goes
-//! on, that one or zero, in 8 bytes with the most significant first, and then the file from there.
+//! `put` is called with the metadata `name`, and with `id` if the source can be read again. Its result has the
+//! metadata `offset`, how much the server has of it already, and is the checksum of that, if that is anything; both ends
+//! read what they have meanwhile. The argument is the offset from which it goes on, that one or zero, in 8 bytes with the
+//! most significant first, and then the file from there.
 //!
 //! What is sent of a file is followed by the BLAKE3 of all of it, 32 bytes. A prefix is used only if both ends have the
 //! same checksum of it, so that files that have changed are not stitched together.

@@ -230,7 +230,7 @@ impl Partial {
         .await
     }
 
-    /// The one for what `identity` says, with what has come of it already.
+    /// The one for what `identity` says, with what has come of it already, which is to be [read](Self::read_again) first.
     ///
     /// # Errors
     /// [`FileError::InUse`] if somebody else writes it, and goes on for longer than `patience`.
@@ -239,7 +239,6 @@ impl Partial {
         identity: &[&[u8]],
         patience: Duration,
         executor: Executor,
-        progress: &mut Progress,
     ) -> Result<Self, FileError> {
         let mut hasher = Hasher::new_derive_key("callosum partial file");
         for part in [place.leaf.as_bytes()].iter().chain(identity) {
@@ -258,13 +257,22 @@ impl Partial {
             }
             executor.sleep(LOOK_AGAIN).await;
         };
-        let mut partial = Self::new(place, part, file, true);
-        let there = fstat(&partial.held).map_err(|error| partial.place.failed(error))?.st_size;
+        Ok(Self::new(place, part, file, true))
+    }
+
+    /// Bytes that have come already.
+    pub(super) fn size(&self) -> Result<u64, FileError> {
+        let stat = fstat(&self.held).map_err(|error| self.place.failed(error))?;
+        Ok(u64::try_from(stat.st_size).unwrap_or(0))
+    }
+
+    /// Reads what has come already, for the checksum.
+    pub(super) async fn read_again(&mut self, progress: &mut Progress) -> Result<(), FileError> {
+        let there = self.size()?;
         if there > 0 {
-            progress.check(&partial.place.name, u64::try_from(there).ok());
+            progress.check(&self.place.name, Some(there));
         }
-        partial.content.read_to(u64::MAX, progress).await?;
-        Ok(partial)
+        self.content.read_to(u64::MAX, progress).await
     }
 
     /// Nobody is to go on with it.

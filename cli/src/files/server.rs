@@ -1,11 +1,13 @@
 //! What `serve --root` answers.
 
+use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_channel::Receiver;
 use blake3::Hash;
 use blocking::unblock;
+use bytes::Bytes;
 use callosum_runtime::{BodyReader, Builder, Context, HandlerError, HandlerResult, Metadata, Responder};
 use futures_util::StreamExt;
 use serde::Deserialize;
@@ -98,7 +100,7 @@ async fn get(root: Arc<Root>, responder: Responder, context: &Context) -> Result
     let offset = metadata::number(context.metadata(), field::OFFSET)?.unwrap_or(0);
     let checksum = metadata::checksum(context.metadata())?;
     let mut source = unblock(move || Source::new(root.file(&name)?, name.as_str())).await?;
-    source.go_on_at(offset, checksum, &mut Progress::none()).await?;
+    source.go_on_at(offset, ready(Ok(checksum)), &mut Progress::none()).await?;
     let size = source.size().unwrap_or(0);
     let mut head = Metadata::new();
     metadata::set(&mut head, field::OFFSET, source.content.at().to_string())?;
@@ -121,16 +123,23 @@ async fn put(
         Some(id) => {
             // What one user has begun is no other's to see.
             let user = context.identity().map(|identity| identity.user_id.clone()).unwrap_or_default();
-            Partial::lasting(place, &[user.as_bytes(), id], PATIENCE, executor, &mut Progress::none()).await?
+            Partial::lasting(place, &[user.as_bytes(), id], PATIENCE, executor).await?
         }
         None => Partial::passing(place).await?,
     };
-    let there = partial.content.at();
+    let there = partial.size()?;
     let mut head = Metadata::new();
     metadata::set(&mut head, field::OFFSET, there.to_string())?;
-    metadata::set(&mut head, field::CHECKSUM, partial.content.checksum().as_bytes().to_vec())?;
     // The result has begun for as long as this is there.
-    let _result = responder.metadata(head).begin().await?;
+    let mut result = responder.metadata(head).begin().await?;
+    if there > 0 {
+        // The client reads its own meanwhile.
+        partial.read_again(&mut Progress::none()).await?;
+        if partial.content.at() != there {
+            return Err(FileError::Changed(partial.content.name().to_owned()));
+        }
+        result.write_bytes(Bytes::copy_from_slice(partial.content.checksum().as_bytes())).await?;
+    }
     let checksum = take(&mut body, &mut partial, there).await?;
     partial.commit(checksum).await
 }

@@ -1,6 +1,7 @@
 //! Content on its way, hashed as it goes. Memory does not depend on its size.
 
 use std::fs::File;
+use std::future::Future;
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -10,7 +11,7 @@ use blocking::unblock;
 use bytes::Bytes;
 use callosum_runtime::{BodyReader, BodyWriter};
 use futures_util::StreamExt;
-use futures_util::future::join;
+use futures_util::future::{join, try_join};
 
 use super::progress::Progress;
 use super::{CHECKSUM, FileError, PIECE};
@@ -168,18 +169,19 @@ impl Source {
         self.known.map(|known| known.size)
     }
 
-    /// Goes on at `offset` if what is before it has this checksum, and begins at the beginning otherwise.
+    /// Goes on at `offset` if what is before it has this checksum, and begins at the beginning otherwise. It is read while the
+    /// checksum may still be to come.
     pub(super) async fn go_on_at(
         &mut self,
         offset: u64,
-        checksum: Option<Hash>,
+        checksum: impl Future<Output = Result<Option<Hash>, FileError>>,
         progress: &mut Progress,
     ) -> Result<(), FileError> {
         if offset == 0 || self.size().is_none_or(|size| size < offset) {
             return Ok(());
         }
         progress.check(self.content.name(), Some(offset));
-        self.content.read_to(offset, progress).await?;
+        let ((), checksum) = try_join(self.content.read_to(offset, progress), checksum).await?;
         if self.content.at() != offset || checksum != Some(self.content.checksum()) {
             self.content.restart(false).await?;
         }

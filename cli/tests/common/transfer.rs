@@ -1,10 +1,11 @@
 //! Transfers that end in the middle, and where they go on.
 
+use callosum_runtime::{Builder, Driver};
 use rustix::process::Signal;
 
 use super::proxy::{Harm, Proxy, Towards};
 use super::scratch::Scratch;
-use super::{Ended, Server};
+use super::{Ended, PATIENCE, Server};
 
 pub(crate) const MIB: u64 = 1 << 20;
 
@@ -15,6 +16,19 @@ pub(crate) const ARRIVED: u64 = 4 * MIB;
 
 pub(crate) fn serve(runtime: &'static str, scratch: &Scratch) -> Server {
     Server::start(runtime, "json", &["--root", &scratch.text("root")])
+}
+
+/// Does `work` with the endpoint of a server that is no `callosum serve`.
+pub(crate) fn with_server<R>(builder: Builder, work: impl FnOnce(&str) -> R) -> R {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("the system has threads");
+    let (binder, driver): (_, Driver) =
+        runtime.block_on(builder.bind("tcp://127.0.0.1:0")).expect("it can be bound");
+    let driver = runtime.spawn(driver);
+    let output = work(&binder.endpoints()[0].to_string());
+    runtime.block_on(binder.shutdown(PATIENCE));
+    runtime.block_on(driver).expect("it does not panic").expect("it ends well");
+    output
 }
 
 /// Where it has gone on, if it has.
