@@ -250,9 +250,10 @@ impl Session {
                 self.exchanges.body_bytes -= data.taken;
             }
             self.exchanges.link_spent += data.cost;
+            self.exchanges.count_served(id, data.cost);
             match data.content.fin {
                 true => self.content_left(id),
-                false => self.exchanges.end_turn(id, turn, data.cost),
+                false => self.exchanges.end_turn(id, turn),
             }
         }
     }

@@ -400,9 +400,7 @@ impl Future for StreamLink {
                 break;
             }
             if this.written >= LOOK_AFTER {
-                this.written = 0;
-                this.pump.peer.node.runtime.yield_now(cx);
-                return Poll::Pending;
+                break;
             }
             if progress {
                 continue;
@@ -418,7 +416,12 @@ impl Future for StreamLink {
         }
         // There is more to do, after the others' turn.
         this.busy = true;
-        cx.waker().wake_by_ref();
+        if this.written >= LOOK_AFTER {
+            this.written = 0;
+            this.pump.peer.node.runtime.yield_now(cx);
+        } else {
+            cx.waker().wake_by_ref();
+        }
         Poll::Pending
     }
 }

