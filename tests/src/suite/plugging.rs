@@ -1,16 +1,18 @@
 //! What users plug in: byte streams, executors, schedulers, subscribers of traces.
 
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{self, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use callosum_runtime::proto::Ticket;
 use callosum_runtime::proto::scheduler::{Action, Arrival, Busy, Scheduler, Withdrawn};
+use callosum_runtime::proto::wire::{PING, PONG};
+use callosum_runtime::proto::zmtp::{Link, LinkConfig, LinkEvent, Role};
+use callosum_runtime::proto::{Multipart, Ticket};
 use callosum_runtime::rt::{BoxStream, Listener, Runtime, Timer};
 use callosum_runtime::{
     CallError, Context, Dialect, DisconnectCause, DriverError, Endpoint, Event, HandlerError, HandlerResult,
@@ -192,6 +194,79 @@ pub async fn long_writes(rig: Rig) {
     assert!(counting.yields.load(Ordering::SeqCst) > before);
     connector_driver.cut().await;
     binder_driver.cut().await;
+}
+
+/// A byte stream with a peer in it that probes without end and reads every answer: there is always something to read, and
+/// always room to write.
+struct Flood(Link);
+
+impl Flood {
+    fn new() -> Self {
+        Self(Link::new(&LinkConfig::new(Role::Binder), Instant::now()))
+    }
+}
+
+impl AsyncRead for Flood {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _: &mut task::Context<'_>,
+        buf: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        if self.0.is_established() && self.0.pending_output() == 0 {
+            // The largest that are answered.
+            let probe = || Multipart::new(PING, Bytes::new(), Bytes::from(vec![7; 64 * 1024]));
+            (0..16).for_each(|_| self.0.send(probe()).expect("it is established"));
+        }
+        let mut slices = [IoSlice::new(&[]); 1];
+        let used = self.0.output(&mut slices);
+        if used == 0 {
+            return Poll::Pending;
+        }
+        let len = slices[0].len().min(buf.len());
+        buf[..len].copy_from_slice(&slices[0][..len]);
+        self.0.advance_output(len);
+        Poll::Ready(Ok(len))
+    }
+}
+
+impl AsyncWrite for Flood {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut task::Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.0.handle_input(Instant::now(), Bytes::copy_from_slice(buf)).map_err(io::Error::other)?;
+        while let Some(event) = self.0.poll_event() {
+            if let LinkEvent::Message(message) = event
+                && let Some([marker, header, body]) = message.into_three()
+                && marker == PING
+            {
+                self.0.send(Multipart::new(PONG, header, body)).expect("it is established");
+            }
+        }
+        // There may be something to read now.
+        cx.waker().wake_by_ref();
+        Poll::Ready(Ok(buf.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut task::Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut task::Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// A link that never has to wait for its stream keeps its deadlines.
+pub async fn endless_stream(rig: Rig) {
+    let (connector, driver) = rig.builder().connect_stream(Flood::new());
+    let driver = rig.drive(driver);
+    connector.peer().ready().await.expect("it answers");
+    let body = Bytes::new();
+    let call = connector.peer().invoke_raw("never", &body).timeout(Duration::from_millis(20));
+    assert!(matches!(call.await, Err(CallError::TimedOut { .. })));
+    driver.cut().await;
 }
 
 /// An executor that can be told to die: from then on it drops tasks instead of running them, as tokio's runtime does
