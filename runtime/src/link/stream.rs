@@ -32,7 +32,7 @@ const MAX_SLICES: usize = 32;
 
 /// Bytes read at once where calls are small: not many, so that both ends of a busy link work at the same time, one on
 /// what the other has sent, instead of taking turns at all that is in flight.
-const MIN_READ: usize = 4 * 1024;
+const MIN_READ: usize = 2 * 1024;
 
 /// Bytes read at once in the middle of a frame that is larger.
 const MAX_READ: usize = 256 * 1024;
