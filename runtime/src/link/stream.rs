@@ -396,10 +396,8 @@ impl Future for StreamLink {
                 Ok(progress) => progress,
                 Err(cause) => return this.end(cx, cause),
             };
-            if this.corked || (progress && std::mem::take(&mut this.yields)) {
-                break;
-            }
-            if this.written >= LOOK_AFTER {
+            let yields = this.corked || (progress && std::mem::take(&mut this.yields));
+            if yields || this.written >= LOOK_AFTER {
                 break;
             }
             if progress {

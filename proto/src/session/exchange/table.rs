@@ -81,6 +81,13 @@ struct Lane {
     time: u64,
 }
 
+impl Lane {
+    fn put(&mut self, id: ExchangeId, send: &mut Sending, turn: Turn) {
+        send.turn = Some(turn);
+        self.waiting.insert(turn, id);
+    }
+}
+
 /// What the peer may send of all contents together.
 #[derive(Debug)]
 struct LinkCredit {
@@ -212,9 +219,7 @@ impl Exchanges {
             let length = length.min(send.credit_left());
             send.served = send.served.max(lane.time);
             self.next_place += 1;
-            let turn = (send.served + RECORD_COST + length, self.next_place);
-            send.turn = Some(turn);
-            lane.waiting.insert(turn, id);
+            lane.put(id, send, (send.served + RECORD_COST + length, self.next_place));
         }
     }
 
@@ -266,8 +271,7 @@ impl Exchanges {
         if let Some(send) = &mut exchange.send
             && send.is_ready()
         {
-            send.turn = Some(turn);
-            lane.waiting.insert(turn, id);
+            lane.put(id, send, turn);
         }
     }
 

@@ -139,17 +139,23 @@ fn a_window_opens_when_its_content_is_read() {
     assert_eq!(b.session.exchanges.growth_left, 100_000);
 }
 
-#[test]
-fn contents_are_read_in_any_order() {
-    // Far more than the link's window, of which first windows take up no more than half.
-    let (mut a, mut b) = pair2(narrow(), narrow());
-    let calls: Vec<CallId> = (0..90).map(|_| a.invoke("m")).collect();
-    exchange(&mut a, &mut b);
+/// Calls whose results have begun, and that nobody has read yet.
+fn ninety_results(a: &mut Side, b: &mut Side) -> Vec<CallId> {
+    let calls = (0..90).map(|_| a.invoke("m")).collect();
+    exchange(a, b);
     for event in b.events() {
         let Event::Request(request) = event else { continue };
         b.session.reply(request.id, Reply::result(body(100_000))).unwrap();
     }
-    exchange(&mut a, &mut b);
+    exchange(a, b);
+    calls
+}
+
+#[test]
+fn contents_are_read_in_any_order() {
+    // Far more than the link's window, of which first windows take up no more than half.
+    let (mut a, mut b) = pair2(narrow(), narrow());
+    let calls = ninety_results(&mut a, &mut b);
     a.events();
     for call in calls.into_iter().rev() {
         let (id, mut all) = (ExchangeId::Ours(call), Vec::new());
@@ -172,13 +178,7 @@ fn contents_are_read_in_any_order() {
 #[test]
 fn contents_that_many_have_begun_to_read_leave_room_for_others() {
     let (mut a, mut b) = pair2(narrow(), narrow());
-    let calls: Vec<CallId> = (0..90).map(|_| a.invoke("m")).collect();
-    exchange(&mut a, &mut b);
-    for event in b.events() {
-        let Event::Request(request) = event else { continue };
-        b.session.reply(request.id, Reply::result(body(100_000))).unwrap();
-    }
-    exchange(&mut a, &mut b);
+    let calls = ninety_results(&mut a, &mut b);
     // Each is begun, and no more is read of it.
     for call in &calls[..89] {
         assert!(matches!(a.read(ExchangeId::Ours(*call)), Ok(Read::Chunk(_))));
