@@ -18,7 +18,7 @@ pub mod wire;
 pub mod zmtp;
 
 pub use ids::{CallId, KeyKind, OrderingKey, PeerId, Ticket};
-pub use message::{ErrorInfo, Message, Payload, RequestId};
+pub use message::{CallName, ErrorInfo, Message, Payload};
 pub use metadata::{Metadata, MetadataTooLarge};
 pub use multipart::{MAX_FRAMES, Multipart};
 pub use text::Text;

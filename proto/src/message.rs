@@ -4,9 +4,9 @@ use bytes::Bytes;
 
 use crate::{OrderingKey, Text};
 
-/// What names one call on the wire of dialect 1; a reply echoes it to the byte (WIRE.md).
+/// What names one call on the wire of dialect 1; a reply echoes it to the byte.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct RequestId {
+pub struct CallName {
     /// The requester's counter, which wraps at 2^32.
     pub seq: u32,
     /// The method's name.
@@ -15,7 +15,7 @@ pub struct RequestId {
     pub key: OrderingKey,
 }
 
-impl RequestId {
+impl CallName {
     /// Bytes of the method's name and the key.
     pub fn size(&self) -> usize {
         self.method.as_bytes().len() + self.key.as_bytes().len()
@@ -36,7 +36,7 @@ impl RequestId {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
     /// The call that it belongs to.
-    pub id: RequestId,
+    pub id: CallName,
     /// What it says of that call.
     pub payload: Payload,
     /// The body travels compressed with Snappy.

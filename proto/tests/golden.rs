@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 use callosum_proto::wire::{Encoder, UPPER, decode_body, decode_header};
-use callosum_proto::{ErrorInfo, Message, OrderingKey, Payload, RequestId};
+use callosum_proto::{CallName, ErrorInfo, Message, OrderingKey, Payload};
 use serde_json::Value;
 
 fn text<'a>(value: &'a Value, field: &str) -> &'a str {
@@ -64,7 +64,7 @@ fn message(vector: &Value) -> Message {
         6 => Payload::Cancelled,
         other => panic!("type {other}"),
     };
-    let id = RequestId { seq: number(vector, "seq"), method: text(vector, "method").into(), key };
+    let id = CallName { seq: number(vector, "seq"), method: text(vector, "method").into(), key };
     Message { id, payload, compressed: flag(vector, "zip") }
 }
 

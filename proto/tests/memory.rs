@@ -18,7 +18,7 @@ use callosum_proto::session::{
 use callosum_proto::wire::dialect2::{Options, PacketWriter, Piece, RECORD_COST, Record};
 use callosum_proto::wire::{Credit, Encoder, Hello, MessageType, PING, UPPER, decode_body, decode_header};
 use callosum_proto::zmtp::{self, CurveKeyPair, Link, LinkConfig, LinkError, LinkEvent, Mechanism};
-use callosum_proto::{CallId, Message, Multipart, OrderingKey, Payload, PeerId, RequestId, Ticket};
+use callosum_proto::{CallId, CallName, Message, Multipart, OrderingKey, Payload, PeerId, Ticket};
 use peak_alloc::PeakAlloc;
 
 #[global_allocator]
@@ -139,7 +139,7 @@ impl Server {
 
 fn message(encoder: &mut Encoder, seq: u32, key: &str, payload: Payload) -> Multipart {
     let key = if key.is_empty() { OrderingKey::none() } else { OrderingKey::text(key) };
-    encoder.encode(&Message { id: RequestId { seq, method: "m".into(), key }, payload, compressed: false })
+    encoder.encode(&Message { id: CallName { seq, method: "m".into(), key }, payload, compressed: false })
 }
 
 fn call() -> Payload {
@@ -397,7 +397,7 @@ fn what_is_only_declared_takes_nothing() {
     let mut block = b"\xff\xff\xff\xff\x0f".to_vec();
     block.extend([0xfe; 1_000]);
     let mut encoder = Encoder::default();
-    let id = RequestId { seq: 1, method: "m".into(), key: OrderingKey::none() };
+    let id = CallName { seq: 1, method: "m".into(), key: OrderingKey::none() };
     let compressed = encoder.encode(&Message { id, payload: call(), compressed: true });
     let [_, header, _] = compressed.into_three().unwrap();
     let header = decode_header(&header).unwrap();

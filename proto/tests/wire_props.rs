@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use callosum_proto::wire::{Credit, DecodeError, Encoder, Hello, UPPER, decode_body, decode_header};
-use callosum_proto::{ErrorInfo, Message, OrderingKey, Payload, RequestId, Text};
+use callosum_proto::{CallName, ErrorInfo, Message, OrderingKey, Payload, Text};
 use proptest::prelude::*;
 
 fn bytes() -> impl Strategy<Value = Bytes> {
@@ -41,7 +41,7 @@ fn payload() -> impl Strategy<Value = Payload> {
 fn message() -> impl Strategy<Value = Message> {
     (any::<u32>(), text(), key(), payload(), any::<bool>()).prop_map(
         |(seq, method, key, payload, compressed)| Message {
-            id: RequestId { seq, method, key },
+            id: CallName { seq, method, key },
             payload,
             compressed,
         },

@@ -11,7 +11,7 @@ use crate::callosum::link::{
 };
 use crate::callosum::proto::session::Anomaly;
 use crate::callosum::proto::wire::{Encoder, Hello, NONCE_LEN, PING, PONG};
-use crate::callosum::proto::{Message, Multipart, Payload, RequestId};
+use crate::callosum::proto::{CallName, Message, Multipart, Payload};
 use crate::callosum::{
     Binder, Builder, CallError, CloseCause, Connector, Context, Dialect, DisconnectCause, Drained, Driver,
     DriverError, Event, HandlerResult, InvokeError, Limits, NotSent, OrderingKey, Peer, Refusal, Response,
@@ -86,7 +86,7 @@ impl Raw {
     }
 
     async fn call(&mut self, seq: u32) {
-        let id = RequestId { method: "echo".into(), key: OrderingKey::none(), seq };
+        let id = CallName { method: "echo".into(), key: OrderingKey::none(), seq };
         let payload = Payload::Function(bytes("raw"));
         let message = self.encoder.encode(&Message { id, payload, compressed: false });
         self.sender.send(&Bytes::new(), message).await.unwrap();

@@ -12,7 +12,7 @@ use callosum_runtime::proto::wire::{
 use callosum_runtime::proto::zmtp::{
     CurveKeyPair, CurvePublicKey, Link, LinkConfig, LinkEvent, Mechanism, Role,
 };
-use callosum_runtime::proto::{Message, Multipart, OrderingKey, Payload, RequestId, Text};
+use callosum_runtime::proto::{CallName, Message, Multipart, OrderingKey, Payload, Text};
 use callosum_runtime::rt::ByteStream;
 use futures_util::{AsyncReadExt, AsyncWriteExt};
 
@@ -174,7 +174,7 @@ impl<S: ByteStream> RawPeer<S> {
         payload: Payload,
         compressed: bool,
     ) -> Multipart {
-        let id = RequestId { seq, method: Text::from(method), key };
+        let id = CallName { seq, method: Text::from(method), key };
         self.encoder.encode(&Message { id, payload, compressed })
     }
 

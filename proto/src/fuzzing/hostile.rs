@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::session::{Call, CloseCause, Event, IncomingId, Keepalive, Reply, Role, Session, SessionConfig};
 use crate::wire::{Encoder, NONCE_LEN, PING, PONG, UPPER};
-use crate::{CallId, ErrorInfo, Message, Multipart, OrderingKey, Payload, RequestId};
+use crate::{CallId, CallName, ErrorInfo, Message, Multipart, OrderingKey, Payload};
 
 const MAX_REQUESTS: usize = 4;
 const MAX_OUTGOING: usize = 4_000;
@@ -113,7 +113,7 @@ impl Host {
                 self.session.handle_message(self.now, Multipart::new(marker, header.into(), body.into()));
             }
             Op::Message { kind, seq, method, key, compressed, body } => {
-                let id = RequestId { seq: seq.into(), method: name(method), key: key_of(key) };
+                let id = CallName { seq: seq.into(), method: name(method), key: key_of(key) };
                 let message = Message { id, payload: payload(kind, body), compressed };
                 self.session.handle_message(self.now, Encoder::default().encode(&message));
             }
@@ -155,7 +155,7 @@ impl Host {
                 Multipart::new(PING, Bytes::new(), vec![0; usize::from(size) << 7].into())
             } else {
                 let seq = if fresh { n } else { 0 };
-                let id = RequestId { seq, method: name(true), key: key_of(false) };
+                let id = CallName { seq, method: name(true), key: key_of(false) };
                 let payload = payload(kind, vec![0; size.into()]);
                 Encoder::default().encode(&Message { id, payload, compressed: false })
             };

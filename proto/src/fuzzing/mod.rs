@@ -22,7 +22,7 @@ use bytes::Bytes;
 
 use crate::wire::dialect2::{self, Failure, PacketWriter, Record};
 use crate::wire::{self, Encoder, Header, Hello, MessageType};
-use crate::{Message, OrderingKey, RequestId};
+use crate::{CallName, Message, OrderingKey};
 
 /// What can be read can be written, and then reads the same.
 ///
@@ -64,7 +64,7 @@ pub fn body(data: &[u8]) {
         MessageType::Cancelled,
     ];
     let kind = kinds[usize::from(choice & 0x7f) % kinds.len()];
-    let id = RequestId { seq: 0, method: "m".into(), key: OrderingKey::none() };
+    let id = CallName { seq: 0, method: "m".into(), key: OrderingKey::none() };
     let header = Header { kind, id: id.clone(), compressed: choice & 0x80 != 0 };
     let Ok(payload) = wire::decode_body(&header, Bytes::copy_from_slice(frame), MAX_BODY) else { return };
     assert!(payload.size() <= MAX_BODY);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::outbox::Place;
-use crate::{CallId, Metadata, OrderingKey, RequestId, Text};
+use crate::{CallId, CallName, Metadata, OrderingKey, Text};
 
 /// A call of ours that has not ended.
 #[derive(Debug)]
@@ -30,8 +30,8 @@ impl Call {
         seq_of(self.id)
     }
 
-    pub(super) fn request_id(&self) -> RequestId {
-        RequestId { seq: self.seq(), method: self.method.clone(), key: self.key.clone() }
+    pub(super) fn name(&self) -> CallName {
+        CallName { seq: self.seq(), method: self.method.clone(), key: self.key.clone() }
     }
 
     /// Whether dialect 1 can't carry it.
@@ -106,7 +106,7 @@ impl Calls {
     }
 
     /// Takes the call that a reply belongs to: one that has left, with the same method and key.
-    pub(super) fn take_replied(&mut self, reply: &RequestId) -> Option<Call> {
+    pub(super) fn take_replied(&mut self, reply: &CallName) -> Option<Call> {
         let call = self.by_seq.get(&reply.seq)?;
         if !call.sent() || call.method != reply.method || call.key != reply.key {
             return None;

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::requests::Name;
 use crate::wire::dialect2::Record;
-use crate::{CallId, Metadata, Multipart, OrderingKey, Payload, RequestId};
+use crate::{CallId, CallName, Metadata, Multipart, OrderingKey, Payload};
 
 /// What a queued message counts for besides its variable parts, in bytes.
 pub(super) const OVERHEAD: usize = 256;
@@ -90,7 +90,7 @@ pub(super) enum Control {
     Ready(Multipart),
     Ping(u64),
     /// In dialect 1.
-    Cancel(RequestId),
+    Cancel(CallName),
     /// In dialect 2.
     Record(Record),
 }

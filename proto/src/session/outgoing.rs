@@ -189,7 +189,7 @@ impl Session {
         self.timers.stop(Timer::Call(id), call.deadline);
         match (call.queued, call.wire) {
             (Some(place), _) => drop(self.outbox.remove(place)),
-            (None, None) => self.outbox.push_control(Control::Cancel(call.request_id())),
+            (None, None) => self.outbox.push_control(Control::Cancel(call.name())),
             (None, Some(wire)) => {
                 self.exchanges.ours.remove(&wire);
                 self.outbox.push_control(Control::Record(Record::Cancel { call: wire }));

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::IncomingId;
-use crate::{OrderingKey, RequestId};
+use crate::{CallName, OrderingKey};
 
 /// What the peer calls a request.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Name {
     /// In dialect 1.
-    One(RequestId),
+    One(CallName),
     /// In dialect 2, with the key by which its result is ordered.
     Two(u64, OrderingKey),
 }
@@ -60,12 +60,12 @@ pub(super) struct Requests {
     open: BTreeMap<IncomingId, Box<Open>>,
     /// Those of dialect 1. Ordered by `seq` first, which hardly ever leaves a choice. Where a peer chooses names of which
     /// only the ends differ, a search must not compare them all.
-    by_name: BTreeMap<RequestId, IncomingId>,
+    by_name: BTreeMap<CallName, IncomingId>,
     next: u64,
 }
 
 impl Requests {
-    pub(super) fn find(&self, name: &RequestId) -> Option<IncomingId> {
+    pub(super) fn find(&self, name: &CallName) -> Option<IncomingId> {
         self.by_name.get(name).copied()
     }
 

@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::wire::{self, DecodeError, PONG, UPPER};
-use crate::{ErrorInfo, Message, Metadata, OrderingKey, Payload, RequestId};
+use crate::{CallName, ErrorInfo, Message, Metadata, OrderingKey, Payload};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -116,7 +116,7 @@ fn message(seq: u32, method: &str, payload: Payload) -> Multipart {
 }
 
 fn keyed(seq: u32, method: &str, key: OrderingKey, payload: Payload) -> Multipart {
-    let id = RequestId { seq, method: method.into(), key };
+    let id = CallName { seq, method: method.into(), key };
     Encoder::default().encode(&Message { id, payload, compressed: false })
 }
 

@@ -5,7 +5,7 @@ use rmp::encode;
 
 use super::msgpack::Reader;
 use super::{DecodeError, UPPER};
-use crate::message::{ErrorInfo, Message, Payload, RequestId};
+use crate::message::{CallName, ErrorInfo, Message, Payload};
 use crate::{KeyKind, Multipart, OrderingKey, Text};
 
 /// Largest header frame that is read, in bytes.
@@ -72,7 +72,7 @@ pub struct Header {
     /// What the message is.
     pub kind: MessageType,
     /// The call that it belongs to.
-    pub id: RequestId,
+    pub id: CallName,
     /// Whether the body frame is a Snappy block.
     pub compressed: bool,
 }
@@ -104,7 +104,7 @@ pub fn decode_header(frame: &Bytes) -> Result<Header, DecodeError> {
         }
     }
     reader.end()?;
-    let id = RequestId {
+    let id = CallName {
         seq: seq.ok_or(DecodeError::MissingField("seq"))?,
         method: method.ok_or(DecodeError::MissingField("meth"))?,
         key: key.ok_or(DecodeError::MissingField("okey"))?,
@@ -193,7 +193,7 @@ impl Encoder {
     /// [`Message::size`] must not be over 3 GiB: a larger message panics or comes out unreadable. A session
     /// sends none with more than 1 GiB.
     pub fn encode(&mut self, message: &Message) -> Multipart {
-        let RequestId { seq, method, key } = &message.id;
+        let CallName { seq, method, key } = &message.id;
         self.encode_parts(*seq, method, key, &message.payload, message.compressed)
     }
 

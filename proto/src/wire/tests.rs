@@ -1,7 +1,7 @@
 use bytes::Bytes;
 
 use super::*;
-use crate::message::{ErrorInfo, Message, Payload, RequestId};
+use crate::message::{CallName, ErrorInfo, Message, Payload};
 use crate::{KeyKind, Multipart, OrderingKey, Text};
 
 fn hex(text: &str) -> Bytes {
@@ -14,7 +14,7 @@ fn hex(text: &str) -> Bytes {
 }
 
 fn message(seq: u32, method: &str, key: OrderingKey, payload: Payload) -> Message {
-    Message { id: RequestId { seq, method: method.into(), key }, payload, compressed: false }
+    Message { id: CallName { seq, method: method.into(), key }, payload, compressed: false }
 }
 
 fn frames(message: &Message) -> [Bytes; 3] {

@@ -358,7 +358,7 @@ fn answers_to_what_came_before_the_handshake_are_messages_of_their_own() {
     side.session.invoke(side.now, Call { urgency: 0, ..call("urgent") }).unwrap();
     side.session.handle_connected(side.now);
     // It can't be read, and is refused.
-    let id = RequestId { seq: 1, method: "m".into(), key: OrderingKey::none() };
+    let id = CallName { seq: 1, method: "m".into(), key: OrderingKey::none() };
     let request = Message { id, payload: Payload::Function("no block".into()), compressed: false };
     let [marker, header, _] = Encoder::default().encode(&request).into_three().unwrap();
     side.hear(Multipart::new(marker, header, Bytes::from_static(b"\xc1")));
