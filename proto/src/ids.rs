@@ -1,32 +1,65 @@
-//! Identifiers: which link, which call of ours, which call of theirs, which key.
+//! Identifiers: connections, calls of both sides, ordering keys.
 
 use std::fmt;
 
 use bytes::Bytes;
 
-/// One link to one remote peer, unique within an endpoint and never reused.
+/// One connection, unique within an endpoint and never reused.
 ///
 /// It is assigned locally and never travels, so no peer can claim another's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PeerId(pub u64);
+pub struct ConnectionId(pub u64);
 
-impl fmt::Display for PeerId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "peer-{}", self.0)
-    }
-}
-
-/// One call that this side made, unique within its session and never reused.
+/// A call that this side makes, unique within a connection and those that replace it, and never reused.
 ///
 /// Its low 32 bits are the `seq` of dialect 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CallId(pub u64);
 
-/// One call that the remote peer made, unique within an endpoint and never reused.
-///
-/// The owner of the sessions hands these out, because one scheduler serves many sessions.
+/// A call that a remote peer makes, unique within an endpoint and never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Ticket(pub u64);
+pub struct RequestId {
+    connection: ConnectionId,
+    number: u64,
+}
+
+impl RequestId {
+    /// The request with this number on a connection. Connections make these; schedulers are tested with them.
+    pub const fn new(connection: ConnectionId, number: u64) -> Self {
+        Self { connection, number }
+    }
+
+    /// The connection that it came on.
+    pub const fn connection(self) -> ConnectionId {
+        self.connection
+    }
+
+    /// Its number on that connection.
+    pub const fn number(self) -> u64 {
+        self.number
+    }
+}
+
+/// The streams of a call, its argument and its result, named by the call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum StreamId {
+    /// A call of ours: its argument is written, its result is read.
+    Call(CallId),
+    /// A request of the peer: its argument is read, its result is written.
+    Request(RequestId),
+}
+
+impl From<CallId> for StreamId {
+    fn from(call: CallId) -> Self {
+        Self::Call(call)
+    }
+}
+
+impl From<RequestId> for StreamId {
+    fn from(request: RequestId) -> Self {
+        Self::Request(request)
+    }
+}
 
 /// The MessagePack type in which a key travels; a reply must echo it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

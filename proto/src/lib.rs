@@ -3,22 +3,42 @@
 // Tests start virtual time somewhere; proto/clippy.toml is about the core itself.
 #![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_types))]
 
-#[cfg(feature = "fuzzing")]
-#[doc(hidden)]
-pub mod fuzzing;
+mod call;
+mod config;
+mod connection;
+pub mod endpoint;
+mod error;
+mod event;
 mod ids;
 mod message;
 mod metadata;
 mod multipart;
-pub mod scheduler;
-pub mod session;
+pub mod ordering;
+mod send;
+mod stream;
 mod text;
-pub mod wire;
+mod urgency;
+mod wire;
 #[cfg(feature = "zmtp")]
 pub mod zmtp;
 
-pub use ids::{CallId, KeyKind, OrderingKey, PeerId, Ticket};
-pub use message::{CallName, ErrorInfo, Message, Payload};
+pub use call::{Call, Delivery, RecvStream, Reply, SendStream};
+pub use config::{ConnectionConfig, Dialect, Keepalive, StreamArguments};
+pub use connection::Connection;
+pub use endpoint::{Arrival, ConnectionEvent, EndpointEvent};
+pub use error::{InvokeError, Refusal, ReplyError};
+pub use event::{Anomaly, Body, CloseCause, Event, Outcome, PingId, Request, StopReason, Violation};
+pub use ids::{CallId, ConnectionId, KeyKind, OrderingKey, RequestId, StreamId};
+pub use message::ErrorInfo;
 pub use metadata::{Metadata, MetadataTooLarge};
 pub use multipart::{MAX_FRAMES, Multipart};
+pub use stream::{Acknowledged, Chunk, Read, ReadError, StreamFault, WriteError};
 pub use text::Text;
+pub use urgency::Urgency;
+pub use wire::{Credit, DecodeError, Hello, NONCE_LEN};
+
+/// Temporary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role { /// c
+    Connector, /// b
+    Binder }

@@ -77,6 +77,14 @@ impl Payload {
         }
     }
 
+    /// The body of a call or a result; empty for what has none.
+    pub(crate) fn into_body(self) -> Bytes {
+        match self {
+            Self::Function(body) | Self::Result(body) => body,
+            Self::Failure(_) | Self::Error(_) | Self::Cancel | Self::Cancelled => Bytes::new(),
+        }
+    }
+
     /// The same, in buffers of its own.
     pub(crate) fn detached(&self) -> Self {
         let copy = Bytes::copy_from_slice;

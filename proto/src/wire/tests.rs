@@ -1,5 +1,7 @@
 use bytes::Bytes;
 
+use super::dialect1::{Encoder, Header, MAX_HEADER, MessageType, decode_body, decode_header};
+use super::hello::MAX_HELLO;
 use super::*;
 use crate::message::{CallName, ErrorInfo, Message, Payload};
 use crate::{KeyKind, Multipart, OrderingKey, Text};

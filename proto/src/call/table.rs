@@ -1,0 +1,212 @@
+//! A call in the table, and the states that it can be in.
+
+use crate::event::Request;
+use crate::ids::StreamId;
+use crate::send::Place;
+use crate::stream::{RecvHalf, SendHalf};
+use crate::wire::Number;
+use crate::{Metadata, OrderingKey, Text, Urgency};
+
+use std::time::Instant;
+
+use super::Delivery;
+
+/// A call of which something is left.
+#[derive(Debug)]
+pub(super) struct OpenCall {
+    pub(super) urgency: Urgency,
+    /// Of a call of ours, when it times out; of a request, when its handler is stopped.
+    pub(super) deadline: Option<Instant>,
+    /// When its reassembly is given up.
+    pub(super) reassembly_deadline: Option<Instant>,
+    pub(super) state: State,
+}
+
+#[derive(Debug)]
+pub(super) enum State {
+    /// A call of ours that waits in the send queue.
+    Queued(Box<QueuedState>),
+    /// A call of ours that has left and has not ended.
+    Sent {
+        number: Number,
+        argument: Writer,
+        result: ResultState,
+    },
+    /// A call of ours that has ended with a result that came as a whole, and waits to be read.
+    Unread { number: Number, result: RecvHalf },
+    /// A request of the peer's that has not been answered.
+    Request(Box<RequestState>),
+    /// A request that has been answered with a body, which is leaving or waits to.
+    Replying { number: Number, key: OrderingKey, argument: Option<RecvHalf>, body: SendHalf },
+}
+
+#[derive(Debug)]
+pub(super) struct QueuedState {
+    pub(super) place: Place,
+    pub(super) method: Text,
+    pub(super) key: OrderingKey,
+    pub(super) metadata: Metadata,
+    /// What follows the body in the queue, if the argument is a stream.
+    pub(super) argument: Writer,
+    pub(super) is_stream: bool,
+    pub(super) delivery: Delivery,
+}
+
+#[derive(Debug)]
+pub(super) enum ResultState {
+    /// Nothing of it has come.
+    Awaited(Delivery),
+    /// It is being read; `None` once it has been read to its end, or is not wanted.
+    Begun(Option<RecvHalf>),
+    /// It is reassembled, and comes as a whole with the end of the call.
+    Reassembled { metadata: Metadata, half: RecvHalf },
+}
+
+/// The writing end of a stream.
+#[derive(Debug)]
+pub(super) enum Writer {
+    /// There is nothing to write, or all of it has been sent.
+    Closed,
+    Open(SendHalf),
+    /// The reader wants no more.
+    Stopped,
+}
+
+#[derive(Debug)]
+pub(super) struct RequestState {
+    pub(super) number: Number,
+    pub(super) key: OrderingKey,
+    pub(super) cancelled: bool,
+    pub(super) argument: Option<RecvHalf>,
+    pub(super) stage: Stage,
+}
+
+/// How far a request has come.
+#[derive(Debug)]
+pub(super) enum Stage {
+    /// It waits to start.
+    Waiting(Request),
+    /// A handler runs.
+    Running,
+    /// A handler runs, and its result is a stream that has begun. `place` is there as long as its RESULT waits in the send queue.
+    Streaming { place: Option<Place>, result: Writer },
+}
+
+impl Writer {
+    pub(super) fn half(&mut self) -> Option<&mut SendHalf> {
+        match self {
+            Self::Open(half) => Some(half),
+            Self::Closed | Self::Stopped => None,
+        }
+    }
+
+    /// Leaves `rest`, unless the reader has stopped it.
+    pub(super) fn take(&mut self, rest: Self) -> Option<SendHalf> {
+        match std::mem::replace(self, rest) {
+            Self::Open(half) => Some(half),
+            Self::Stopped => {
+                *self = Self::Stopped;
+                None
+            }
+            Self::Closed => None,
+        }
+    }
+}
+
+impl RequestState {
+    fn writer(&mut self) -> Option<&mut Writer> {
+        match &mut self.stage {
+            Stage::Streaming { result, .. } => Some(result),
+            Stage::Waiting(_) | Stage::Running => None,
+        }
+    }
+}
+
+impl OpenCall {
+    /// The number on the wire, once it has one.
+    pub(super) fn number(&self) -> Option<Number> {
+        match &self.state {
+            State::Queued(_) => None,
+            State::Sent { number, .. } | State::Unread { number, .. } | State::Replying { number, .. } => {
+                Some(*number)
+            }
+            State::Request(request) => Some(request.number),
+        }
+    }
+
+    /// Whether a call of ours that has not ended has left; `None` for any other.
+    pub(super) fn has_left(&self) -> Option<bool> {
+        match &self.state {
+            State::Queued(_) => Some(false),
+            State::Sent { .. } => Some(true),
+            _ => None,
+        }
+    }
+
+    pub(super) fn key(&self) -> Option<&OrderingKey> {
+        match &self.state {
+            State::Queued(queued) => Some(&queued.key),
+            State::Request(request) => Some(&request.key),
+            State::Replying { key, .. } => Some(key),
+            State::Sent { .. } | State::Unread { .. } => None,
+        }
+    }
+
+    /// The stream that this side writes.
+    pub(super) fn writer(&mut self) -> Option<&mut Writer> {
+        match &mut self.state {
+            State::Queued(queued) => Some(&mut queued.argument),
+            State::Sent { argument, .. } => Some(argument),
+            State::Request(request) => request.writer(),
+            State::Unread { .. } | State::Replying { .. } => None,
+        }
+    }
+
+    pub(super) fn sender(&mut self) -> Option<&mut SendHalf> {
+        match &mut self.state {
+            State::Queued(queued) => queued.argument.half(),
+            State::Sent { argument, .. } => argument.half(),
+            State::Request(request) => request.writer()?.half(),
+            State::Replying { body, .. } => Some(body),
+            State::Unread { .. } => None,
+        }
+    }
+
+    /// The stream that this side reads.
+    pub(super) fn receiver(&mut self) -> Option<&mut RecvHalf> {
+        match &mut self.state {
+            State::Sent { result: ResultState::Begun(half), .. } => half.as_mut(),
+            State::Sent { result: ResultState::Reassembled { half, .. }, .. } => Some(half),
+            State::Unread { result, .. } => Some(result),
+            State::Request(request) => request.argument.as_mut(),
+            State::Replying { argument, .. } => argument.as_mut(),
+            State::Queued(_) | State::Sent { .. } => None,
+        }
+    }
+
+    /// Takes both streams out, of a call that is dropped.
+    pub(super) fn into_streams(mut self) -> (Option<SendHalf>, Option<RecvHalf>) {
+        match self.state {
+            State::Replying { argument, body, .. } => (Some(body), argument),
+            State::Unread { result, .. } => (None, Some(result)),
+            State::Request(mut request) => match &mut request.stage {
+                Stage::Streaming { result, .. } => (result.take(Writer::Closed), request.argument),
+                Stage::Waiting(_) | Stage::Running => (None, request.argument),
+            },
+            State::Queued(ref mut queued) => (queued.argument.take(Writer::Closed), None),
+            State::Sent { mut argument, result, .. } => {
+                let half = match result {
+                    ResultState::Awaited(_) => None,
+                    ResultState::Begun(half) => half,
+                    ResultState::Reassembled { half, .. } => Some(half),
+                };
+                (argument.take(Writer::Closed), half)
+            }
+        }
+    }
+}
+
+/// Which end of a call an id names.
+pub(super) fn is_ours(id: StreamId) -> bool {
+    matches!(id, StreamId::Call(_))
+}

@@ -1,0 +1,3 @@
+//! Temporary.
+mod event;
+pub use event::{Arrival, ConnectionEvent, EndpointEvent};

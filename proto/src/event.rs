@@ -1,0 +1,255 @@
+//! What a connection tells its host.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use crate::config::Dialect;
+use crate::ids::{CallId, RequestId, StreamId};
+use crate::stream::{ReadError, StreamFault};
+use crate::wire::{DecodeError, Hello};
+use crate::{ErrorInfo, Metadata, OrderingKey, Text};
+
+/// One probe of ours, unique within its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PingId(pub u64);
+
+/// What happened on a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// The handshake is complete.
+    Established {
+        /// What the peer said of itself; `None` for a peer that only speaks dialect 1, such as Python's.
+        hello: Option<Hello>,
+        /// What is spoken from now on.
+        dialect: Dialect,
+    },
+    /// Run the handler of this request, and give its reply to the endpoint once it has ended.
+    Request(Request),
+    /// Stop the handler of this request. The endpoint is told once it has really ended.
+    Stop {
+        /// The request.
+        request: RequestId,
+        /// Why.
+        reason: StopReason,
+    },
+    /// The streamed reply that was asked for may [begin](crate::Connection::begin_reply) now.
+    MayReply(RequestId),
+    /// The result of a call of ours that asked for a stream has begun: read it. [`Ended`](Self::Ended) follows when all of it has come.
+    Response {
+        /// The call.
+        call: CallId,
+        /// The metadata of the reply.
+        metadata: Metadata,
+        /// Bytes of the result, if the peer has said.
+        size: Option<u64>,
+    },
+    /// There is something new to [read](crate::RecvStream::read), the end or an error included.
+    Readable(StreamId),
+    /// There is room to [write](crate::SendStream::write) again, or the reader has consumed something, or wants no more.
+    Writable(StreamId),
+    /// A stream has been [reassembled](crate::RecvStream::reassemble), or can't be. Of a call of ours, [`Ended`](Self::Ended) follows.
+    Reassembled {
+        /// Of which call.
+        stream: StreamId,
+        /// What was left of it.
+        body: Result<Bytes, ReadError>,
+    },
+    /// The peer takes no new calls. Those that it has not taken have ended.
+    Goodbye,
+    /// A call of ours has ended. There is exactly one such event for each call that was accepted, unless it was abandoned.
+    Ended {
+        /// The call.
+        call: CallId,
+        /// How it ended.
+        outcome: Outcome,
+        /// The metadata of the reply; empty if [`Response`](Self::Response) had it.
+        metadata: Metadata,
+    },
+    /// The peer answered a probe.
+    Pong {
+        /// The probe.
+        ping: PingId,
+        /// Time between the probe's transmission and its answer.
+        round_trip: Duration,
+    },
+    /// The peer sent something that was dropped; the connection lives on.
+    Anomaly(Anomaly),
+    /// The connection is over; every call of ours has ended, and no request needs an answer any more.
+    Closed(CloseCause),
+}
+
+impl Event {
+    /// The end of a call without metadata.
+    pub(crate) fn ended(call: CallId, outcome: Outcome) -> Self {
+        Self::Ended { call, outcome, metadata: Metadata::new() }
+    }
+}
+
+/// Why a handler is to be stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StopReason {
+    /// The caller cancelled the call.
+    Cancelled,
+    /// The handler exceeded its time, or its caller gave up.
+    TimedOut,
+}
+
+/// A request of the peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// Names it.
+    pub id: RequestId,
+    /// The method.
+    pub method: Text,
+    /// The ordering key, or "no key".
+    pub key: OrderingKey,
+    /// The argument.
+    pub body: Body,
+    /// What travels besides the argument.
+    pub metadata: Metadata,
+    /// When the caller gives up, if it has said.
+    pub deadline: Option<Instant>,
+}
+
+/// An argument.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// All of it, as the application's serializer wrote it.
+    Whole(Bytes),
+    /// It comes as a stream, to be [read](crate::RecvStream::read) or [reassembled](crate::RecvStream::reassemble).
+    Stream {
+        /// Bytes of it, if the caller has said.
+        size: Option<u64>,
+    },
+}
+
+/// How a call of ours ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// The handler returned this.
+    Result(Bytes),
+    /// The handler failed.
+    Failure(ErrorInfo),
+    /// Callosum on the other side refused the call or failed.
+    Error(ErrorInfo),
+    /// The other side stopped the handler, or never started it.
+    Cancelled,
+    /// The call's deadline passed.
+    TimedOut {
+        /// Whether the request had left; if so a handler may have run.
+        sent: bool,
+    },
+    /// The connection ended.
+    Disconnected {
+        /// Why it ended.
+        cause: CloseCause,
+        /// Whether the request had left; if so a handler may have run.
+        sent: bool,
+    },
+    /// The body is larger than the peer takes, which was known only after the call was accepted. Not sent.
+    TooLarge {
+        /// Bytes of the body.
+        size: usize,
+        /// The peer's limit in bytes.
+        limit: usize,
+    },
+    /// The reply came, but can't be read; a handler has run.
+    Malformed(DecodeError),
+    /// All of a result has come that [`Event::Response`] announced.
+    Complete,
+    /// The peer broke the protocol in its result; a handler has run.
+    Fault(StreamFault),
+    /// The call needs dialect 2, for its metadata or its streamed argument, and the peer turned out to speak dialect 1. Not sent.
+    NeedsDialect2,
+}
+
+/// Why a connection is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CloseCause {
+    /// The host closed it.
+    #[error("this side closed the connection")]
+    Local,
+    /// The transport lost the connection.
+    #[error("the connection was lost")]
+    LinkLost,
+    /// No PONG came in time.
+    #[error("the peer did not answer the handshake in time")]
+    HandshakeTimedOut,
+    /// Probes went unanswered.
+    #[error("the peer did not answer its keepalive probes")]
+    KeepaliveTimedOut,
+    /// The peer accepted no bytes for too long, or let answers that it caused pile up.
+    #[error("the peer does not read what it is sent")]
+    PeerNotReading,
+    /// The peer broke the rules of dialect 2.
+    #[error("the peer broke the protocol: {0}")]
+    ProtocolViolation(Violation),
+    /// This side has used up the numbers of its calls.
+    #[error("the connection has carried as many calls as it can")]
+    CallsExhausted,
+    /// The peer started a new handshake: it has been restarted, and has forgotten this connection.
+    #[error("the peer was restarted")]
+    PeerRestarted,
+}
+
+/// How a peer broke a rule of dialect 2 that is fatal: what follows can't be understood any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Violation {
+    /// A packet that can't be read.
+    #[error("a packet that can't be read")]
+    Packet,
+    /// A call whose number is not the next one, or a record of a call that never was.
+    #[error("a call out of sequence")]
+    Sequence,
+    /// A record that only the other side of a call may send.
+    #[error("a record from the wrong side")]
+    WrongSide,
+    /// More stream data than the connection had credit for.
+    #[error("more stream data than there was credit for")]
+    Credit,
+    /// The acknowledgement of what was not sent.
+    #[error("an acknowledgement of what was not sent")]
+    Acknowledgement,
+}
+
+/// What a peer sent and this side dropped.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Anomaly {
+    /// Not three frames, or an unknown marker.
+    #[error("a message that is neither PING, PONG nor UPPER in three frames")]
+    NotAMessage,
+    /// A PONG for the hello of a previous connector, whose transport this one has taken over.
+    #[error("a PONG for a previous connector's hello")]
+    StaleHello,
+    /// A header that can't be read, so that there is nothing to answer to.
+    #[error("a header that can't be read: {0}")]
+    Header(DecodeError),
+    /// A request whose body can't be read; it was answered with an ERROR.
+    #[error("a request whose body can't be read: {0}")]
+    Body(DecodeError),
+    /// A request with the id of one that is still open.
+    #[error("a request with the id of one that is still open")]
+    DuplicateRequest,
+    /// A reply to a call that never was, or has ended.
+    #[error("a reply to a call that is not waiting for one")]
+    UnknownReply,
+    /// A cancellation of a request that never was, or has been answered.
+    #[error("a cancellation of a request that is not open")]
+    UnknownCancel,
+    /// A packet that can't be read; the connection is closed.
+    #[error("a packet that can't be read: {0}")]
+    Packet(DecodeError),
+    /// An argument or a result that breaks the protocol; its call ends.
+    #[error("a stream that breaks the protocol: {0}")]
+    Stream(StreamFault),
+    /// A probe too large to be answered.
+    #[error("a PING of {0} bytes")]
+    OversizePing(usize),
+}

@@ -1,0 +1,225 @@
+//! The two halves of a content, without a session.
+
+mod props;
+
+use std::time::{Duration, Instant};
+
+
+
+use super::*;
+use crate::wire::{MAX_CHUNK, Piece, RECORD_COST};
+
+fn piece(bytes: &'static [u8]) -> Piece {
+    Piece { bytes: Bytes::from_static(bytes), ..Piece::default() }
+}
+
+fn last(bytes: &'static [u8]) -> Piece {
+    Piece { fin: true, ..piece(bytes) }
+}
+
+fn receiving() -> RecvHalf {
+    RecvHalf::new(1_000, None)
+}
+
+fn chunk(receive: &mut RecvHalf) -> (Bytes, bool) {
+    match receive.next().unwrap() {
+        Next::Chunk(Chunk { bytes, end_of_item }, _) => (bytes, end_of_item),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn pieces_must_follow_each_other() {
+    let mut receive = receiving();
+    receive.first("abc".into(), false).unwrap();
+    assert_eq!(receive.take(2, piece(b"d")), Err(StreamFault::Overlap));
+    assert_eq!(receive.take(4, piece(b"d")), Err(StreamFault::Gap));
+    receive.take(3, last(b"d")).unwrap();
+    assert_eq!(receive.take(4, piece(b"e")), Err(StreamFault::PastEnd));
+    assert_eq!(chunk(&mut receive).0, "abcd", "tiny pieces are put together");
+    assert!(matches!(receive.next(), Ok(Next::End)));
+}
+
+#[test]
+fn credit_is_checked_at_the_edge_and_every_record_costs() {
+    let mut receive = RecvHalf::new(2 * RECORD_COST + 3, None);
+    receive.take(0, piece(b"abc")).unwrap();
+    assert_eq!(receive.take(3, piece(b"d")), Err(StreamFault::Credit));
+    receive.take(3, last(b"")).unwrap();
+}
+
+#[test]
+fn a_declared_size_is_kept_to_the_byte() {
+    let declared = |size| RecvHalf::new(1_000, Some(size));
+    assert_eq!(declared(2).first("abc".into(), false), Err(StreamFault::Size));
+    assert_eq!(declared(2).take(0, piece(b"abc")), Err(StreamFault::Size), "more");
+    assert_eq!(declared(2).take(0, last(b"a")), Err(StreamFault::Size), "less");
+    assert!(declared(2).take(0, last(b"ab")).is_ok());
+}
+
+#[test]
+fn a_piece_is_limited_at_the_edge() {
+    let sized = |len: usize| Piece { bytes: vec![0; len].into(), ..Piece::default() };
+    let mut receive = RecvHalf::new(1 << 20, None);
+    assert_eq!(receive.take(0, sized(MAX_CHUNK + 1)), Err(StreamFault::Oversize));
+    receive.take(0, sized(MAX_CHUNK)).unwrap();
+    let broken = Piece { bytes: Bytes::from_static(&[0x0a, 0]), compressed: true, ..Piece::default() };
+    assert_eq!(receive.take(MAX_CHUNK as u64, broken), Err(StreamFault::Snappy));
+}
+
+#[test]
+fn credit_is_given_for_what_was_taken() {
+    let now = Instant::now();
+    let mut receive = RecvHalf::new(1_000, None);
+    receive.take(0, Piece { item: true, ..piece(&[0; 217]) }).unwrap();
+    let due =
+        |receive: &mut RecvHalf| receive.credit_due(now, None, |_| unreachable!("no round trip is known"));
+    assert_eq!(due(&mut receive), None, "nothing was taken");
+    chunk(&mut receive);
+    assert_eq!(due(&mut receive), None, "249 of 250");
+    receive.take(217, Piece { item: true, ..piece(b"a") }).unwrap();
+    chunk(&mut receive);
+    assert_eq!(due(&mut receive), Some((218, 1_282)));
+    assert_eq!(due(&mut receive), None);
+    receive.take(218, last(b"")).unwrap();
+    assert!(matches!(receive.next(), Ok(Next::End)));
+    assert_eq!(due(&mut receive), Some((218, 1_282)), "the last acknowledgement");
+    assert_eq!(due(&mut receive), None);
+}
+
+#[test]
+fn a_window_that_holds_up_its_writer_is_widened() {
+    let start = Instant::now();
+    let mut receive = RecvHalf::new(1_000, None);
+    let trip = Duration::from_millis(10);
+    let use_up = |receive: &mut RecvHalf, at: Instant, offset: u64| {
+        receive.take(offset, Piece { item: true, ..piece(&[0; 968]) }).unwrap();
+        chunk(receive);
+        receive.credit_due(at, Some(trip), |by| by <= 1_000).unwrap().1
+    };
+    assert_eq!(use_up(&mut receive, start, 0), 2_000);
+    assert_eq!(use_up(&mut receive, start + trip * 2, 968), 3_000, "a window in two trips");
+    let fast = start + trip * 4 - Duration::from_nanos(1);
+    assert_eq!(use_up(&mut receive, fast, 2 * 968), 5_000, "faster");
+    assert_eq!(receive.growth(), 1_000);
+    assert_eq!(use_up(&mut receive, fast, 3 * 968), 6_000, "half of it, though at once");
+    assert_eq!(use_up(&mut receive, fast, 4 * 968), 7_000, "no room for more");
+}
+
+#[test]
+fn tiny_pieces_and_items_do_not_pin_what_they_came_in() {
+    let mut receive = RecvHalf::new(1 << 20, None);
+    let packet = Bytes::from(vec![1; 100_000]);
+    for n in 0..10 {
+        let piece = Piece { bytes: packet.slice(n..n + 1), item: n % 2 == 0, ..Piece::default() };
+        receive.take(n as u64, piece).unwrap();
+    }
+    assert!(packet.is_unique());
+}
+
+#[test]
+fn tiny_items_share_buffers_and_come_out_one_by_one() {
+    let mut receive = RecvHalf::new(1 << 20, None);
+    for n in 0..10_000 {
+        let piece = Piece { bytes: vec![n as u8; n % 2].into(), item: n % 5 != 3, ..Piece::default() };
+        receive.take((n / 2) as u64, piece).unwrap();
+    }
+    assert!(receive.buffers() <= 10, "{}", receive.buffers());
+    let (mut read, mut ends, mut costs) = (0, 0, 0);
+    while let Ok(Next::Chunk(chunk, cost)) = receive.next() {
+        read += chunk.bytes.len();
+        ends += usize::from(chunk.end_of_item);
+        costs += cost;
+    }
+    // Without content and end of an item there is nothing to be read, and nothing to be given back later.
+    assert_eq!((read, ends), (5_000, 8_000));
+    assert_eq!(costs, 5_000 + 9_000 * RECORD_COST);
+}
+
+#[test]
+fn a_body_is_put_together_up_to_its_limit() {
+    let mut receive = receiving();
+    receive.first("ab".into(), false).unwrap();
+    receive.gather(4);
+    assert_eq!(receive.advance_gathering(), (0, None));
+    receive.take(2, last(b"cd")).unwrap();
+    assert_eq!(receive.advance_gathering(), (RECORD_COST + 2, Some(Ok("abcd".into()))));
+    let mut receive = receiving();
+    receive.gather(4);
+    receive.take(0, piece(b"abcde")).unwrap();
+    let error = ReadError::TooLarge { size: 5, limit: 4 };
+    assert_eq!(receive.advance_gathering(), (RECORD_COST + 5, Some(Err(error))));
+    assert!(matches!(receive.next(), Err(found) if found == error));
+}
+
+fn sending(limit: u64) -> SendHalf {
+    SendHalf::new(limit, false)
+}
+
+#[test]
+fn no_more_is_sent_than_there_is_credit_for() {
+    let mut send = sending(RECORD_COST + 3);
+    send.push("abcdef".into(), true);
+    let first = send.next(MAX_CHUNK, u64::MAX).unwrap();
+    assert_eq!((&first.content.bytes[..], first.content.item, first.offset), (&b"abc"[..], false, 0));
+    assert!(!send.is_ready() && send.next(MAX_CHUNK, u64::MAX).is_none());
+    assert!(send.credit(3, 2 * RECORD_COST + 6));
+    let second = send.next(MAX_CHUNK, u64::MAX).unwrap();
+    assert_eq!((&second.content.bytes[..], second.content.item, second.offset), (&b"def"[..], true, 3));
+    assert!(!second.content.fin);
+    send.finish();
+    assert!(!send.is_ready(), "the end costs a record");
+    assert!(send.credit(6, 3 * RECORD_COST + 6));
+    let end = send.next(MAX_CHUNK, u64::MAX).unwrap();
+    assert!(end.content.fin && end.content.bytes.is_empty() && send.fin_sent());
+}
+
+#[test]
+fn credit_does_not_shrink_and_acknowledges_only_what_left() {
+    let mut send = sending(1_000);
+    send.push("abc".into(), false);
+    assert!(!send.credit(1, 2_000), "nothing has left");
+    send.next(MAX_CHUNK, u64::MAX).unwrap();
+    assert!(send.credit(3, 10) && send.credit(2, 20));
+    assert_eq!(send.acknowledged(), 3);
+    send.push("d".into(), false);
+    assert!(send.is_ready());
+}
+
+#[test]
+fn the_end_comes_with_the_last_piece() {
+    let mut send = sending(1_000);
+    send.push("abc".into(), true);
+    send.finish();
+    let data = send.next(MAX_CHUNK, u64::MAX).unwrap();
+    assert!(data.content.fin && data.content.item && send.fin_sent() && !send.is_ready());
+}
+
+#[test]
+fn the_link_and_the_packet_limit_a_piece() {
+    let mut send = sending(u64::MAX);
+    send.push(vec![0; 2 * MAX_CHUNK].into(), true);
+    assert_eq!(send.next(10, u64::MAX).unwrap().taken, 10);
+    assert_eq!(send.next(MAX_CHUNK, RECORD_COST + 7).unwrap().taken, 7);
+    assert_eq!(send.next(usize::MAX, u64::MAX).unwrap().taken, MAX_CHUNK);
+    assert!(send.next(0, u64::MAX).is_none() && send.next(10, RECORD_COST).is_none());
+    assert_eq!(send.queued(), MAX_CHUNK - 17);
+}
+
+#[test]
+fn compression_is_skipped_where_it_does_not_help() {
+    let mut send = SendHalf::new(u64::MAX, true);
+    send.push(vec![0; 1_000].into(), false);
+    let mut state = 1_u32;
+    let mut noise = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    };
+    let noise: Vec<u8> = (0..1_000).map(|_| noise()).collect();
+    send.push(noise.clone().into(), false);
+    let data = send.next(MAX_CHUNK, u64::MAX).unwrap();
+    assert!(data.content.compressed && data.content.bytes.len() < 100);
+    assert_eq!(data.cost, RECORD_COST + 1_000, "credit is for what it holds");
+    let data = send.next(MAX_CHUNK, u64::MAX).unwrap();
+    assert_eq!((data.content.compressed, &data.content.bytes[..]), (false, &noise[..]));
+}
