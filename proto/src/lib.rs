@@ -10,14 +10,15 @@ mod ids;
 mod message;
 mod metadata;
 mod multipart;
-pub mod scheduler;
+pub mod ordering;
+mod queue;
 pub mod session;
 mod text;
 pub mod wire;
 #[cfg(feature = "zmtp")]
 pub mod zmtp;
 
-pub use ids::{CallId, KeyKind, OrderingKey, PeerId, Ticket};
+pub use ids::{CallId, ConnectionId, KeyKind, OrderingKey, RequestId, StreamId};
 pub use message::{CallName, ErrorInfo, Message, Payload};
 pub use metadata::{Metadata, MetadataTooLarge};
 pub use multipart::{MAX_FRAMES, Multipart};

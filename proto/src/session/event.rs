@@ -112,7 +112,7 @@ pub enum Body {
 
 impl Request {
     /// Bytes of method, key, metadata and body: what it may occupy while it waits
-    /// ([`Arrival::bytes`](crate::scheduler::Arrival::bytes)).
+    /// ([`Arrival::bytes`](crate::ordering::Arrival::bytes)).
     pub fn size(&self) -> usize {
         let body = match &self.body {
             Body::Whole(body) => body.len(),

@@ -8,11 +8,11 @@ use super::content::{self, Way};
 use super::host::{Handler, Plan, Seat, Stage};
 use super::post::result_metadata;
 use super::{Connection, Pace, World, is_honest};
-use crate::scheduler::{Action, Arrival, Scheduler, Withdrawn};
+use crate::ordering::{Action, Arrival, Scheduler, Withdrawn};
 use crate::session::{
     Body, CloseCause, Dialect, Event, ExchangeId, IncomingId, Outcome, Refusal, Reply, ReplyError, Request,
 };
-use crate::{ErrorInfo, Ticket};
+use crate::{ErrorInfo, RequestId};
 
 impl World<'_> {
     pub(super) fn take(&mut self, link: usize, side: usize, event: Event) {
@@ -129,9 +129,9 @@ impl World<'_> {
         let seat = self.links[link].posts[side].seat;
         let plan = self.plan();
         let host = &mut self.hosts[Self::host(link, side)];
-        let ticket = host.ticket();
-        let arrival = Arrival { ticket, peer: seat.peer, key: &request.key, bytes: size };
-        if let Err(busy) = host.scheduler.arrive(arrival) {
+        let ticket = host.request(seat.peer);
+        let arrival = Arrival { request: ticket, key: request.key.clone(), bytes: size, ready: true };
+        if let Err(busy) = host.scheduler.arrive(&arrival) {
             self.book.0[number].said = Some(Said::Error(Refusal::Busy.name()));
             let error = Refusal::Busy.to_error(&busy.to_string());
             return self.reply(seat, request.id, Reply::Refusal(error));
@@ -175,7 +175,7 @@ impl World<'_> {
         }
     }
 
-    fn withdraw(&mut self, host: usize, ticket: Ticket, say: Said) {
+    fn withdraw(&mut self, host: usize, ticket: RequestId, say: Said) {
         let host = &mut self.hosts[host];
         let handler = host.handlers.get_mut(&ticket).expect("it was found");
         if handler.stage == Stage::Leaving {
@@ -215,12 +215,13 @@ impl World<'_> {
                     }
                 }
                 Action::Release(ticket) => self.leave(host, ticket),
+                Action::MayReply(ticket) => unreachable!("{ticket} did not ask"),
             }
         }
     }
 
     /// The turn of a handler's answer has come.
-    fn leave(&mut self, host: usize, ticket: Ticket) {
+    fn leave(&mut self, host: usize, ticket: RequestId) {
         let handler = &self.hosts[host].handlers[&ticket];
         assert_eq!(handler.stage, Stage::Done, "{handler:?} leaves");
         if handler.answered {
@@ -235,7 +236,7 @@ impl World<'_> {
         self.answer(host, ticket);
     }
 
-    fn answer(&mut self, host: usize, ticket: Ticket) {
+    fn answer(&mut self, host: usize, ticket: RequestId) {
         let handler = self.hosts[host].handlers.remove(&ticket).expect("it is there");
         let number = handler.call;
         let error = |name: &'static str, traceback: usize| ErrorInfo {
@@ -274,7 +275,7 @@ impl World<'_> {
     }
 
     /// Begins a streamed result.
-    fn begin(&mut self, host: usize, ticket: Ticket) {
+    fn begin(&mut self, host: usize, ticket: RequestId) {
         let some = self.chance.one_in(4);
         let handler = self.hosts[host].handlers.get_mut(&ticket).expect("it is there");
         let Plan::Stream { len, compressed, fails } = handler.plan else { return };
@@ -298,7 +299,7 @@ impl World<'_> {
     /// Handlers go on; whether anything changed.
     pub(super) fn handle(&mut self, host: usize) -> bool {
         let mut worked = false;
-        for ticket in self.tickets(host) {
+        for ticket in self.requests(host) {
             if self.hosts[host].handlers.contains_key(&ticket)
                 && (self.pace != Pace::Leisurely || self.chance.one_in(2))
             {
@@ -309,7 +310,7 @@ impl World<'_> {
         worked
     }
 
-    fn handle_one(&mut self, host: usize, ticket: Ticket) -> bool {
+    fn handle_one(&mut self, host: usize, ticket: RequestId) -> bool {
         let may_begin = {
             let handler = &self.hosts[host].handlers[&ticket];
             self.hosts[host].may_begin(handler)
@@ -347,7 +348,7 @@ impl World<'_> {
         true
     }
 
-    fn end_handler(&mut self, host: usize, ticket: Ticket) {
+    fn end_handler(&mut self, host: usize, ticket: RequestId) {
         let handler = self.hosts[host].handlers.get_mut(&ticket).expect("it is there");
         if handler.stage == Stage::Leaving {
             return self.answer(host, ticket);

@@ -4,22 +4,22 @@ use std::collections::BTreeMap;
 
 use super::app::{Reader, Writer};
 use super::book::{Book, Said};
-use crate::scheduler::{BuiltinScheduler, KeyScope, OrderingMode, SchedulerConfig};
+use crate::ordering::{KeyOrder, KeyScope, OrderingConfig, OrderingMode};
 use crate::session::{Event, IncomingId};
-use crate::{OrderingKey, PeerId, Ticket};
+use crate::{ConnectionId, OrderingKey, RequestId};
 
 /// Where a session is: which connection, which side of it, and of which incarnation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Seat {
     pub(super) link: usize,
     pub(super) side: usize,
-    pub(super) peer: PeerId,
+    pub(super) peer: ConnectionId,
 }
 
 pub(super) struct Host {
-    pub(super) scheduler: BuiltinScheduler,
-    pub(super) handlers: BTreeMap<Ticket, Handler>,
-    next_ticket: u64,
+    pub(super) scheduler: KeyOrder,
+    pub(super) handlers: BTreeMap<RequestId, Handler>,
+    next_request: u64,
 }
 
 #[derive(Debug)]
@@ -91,13 +91,13 @@ impl Plan {
 }
 
 impl Host {
-    pub(super) fn new(config: SchedulerConfig) -> Self {
-        Self { scheduler: BuiltinScheduler::new(config), handlers: BTreeMap::new(), next_ticket: 0 }
+    pub(super) fn new(config: OrderingConfig) -> Self {
+        Self { scheduler: KeyOrder::new(config), handlers: BTreeMap::new(), next_request: 0 }
     }
 
-    pub(super) fn ticket(&mut self) -> Ticket {
-        self.next_ticket += 1;
-        Ticket(self.next_ticket)
+    pub(super) fn request(&mut self, peer: ConnectionId) -> RequestId {
+        self.next_request += 1;
+        RequestId::new(peer, self.next_request)
     }
 
     pub(super) fn orders_exits(&self) -> bool {
@@ -129,7 +129,7 @@ impl Host {
         }
     }
 
-    pub(super) fn find(&self, peer: PeerId, id: IncomingId) -> Option<Ticket> {
+    pub(super) fn find(&self, peer: ConnectionId, id: IncomingId) -> Option<RequestId> {
         let found = self.handlers.iter().find(|(_, handler)| {
             handler.seat.peer == peer && handler.id == id && !handler.gone && !handler.answered
         })?;

@@ -4,12 +4,12 @@ use super::host::{Host, Seat};
 use super::post::Post;
 use super::{Connection, World, setup};
 use crate::session::CloseCause;
-use crate::{CallId, Multipart, PeerId};
+use crate::{CallId, ConnectionId, Multipart};
 
 impl World<'_> {
     pub(super) fn post(&mut self, link: usize, side: usize, first_call: CallId) -> Post {
         self.next_peer += 1;
-        let seat = Seat { link, side, peer: PeerId(self.next_peer) };
+        let seat = Seat { link, side, peer: ConnectionId(self.next_peer) };
         let session = self.setup.session(seat, first_call, self.now);
         Post::new(session, seat, self.setup.config(link, side), &self.setup.config(link, 1 - side))
     }

@@ -26,8 +26,8 @@ use self::host::Host;
 use self::post::Post;
 use self::setup::Setup;
 use self::wire::{Arrival, Wire};
-use crate::Ticket;
-use crate::scheduler::Scheduler;
+use crate::RequestId;
+use crate::ordering::Scheduler;
 use crate::session::CloseCause;
 
 /// Steps of a schedule that a seed makes, at the most.
@@ -362,7 +362,7 @@ impl<'a> World<'a> {
         *self.tally.entry(what.to_owned()).or_default() += 1;
     }
 
-    fn tickets(&self, host: usize) -> Vec<Ticket> {
+    fn requests(&self, host: usize) -> Vec<RequestId> {
         self.hosts[host].handlers.keys().copied().collect()
     }
 }

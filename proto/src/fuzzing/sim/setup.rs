@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 use super::chance::Chance;
 use super::host::Seat;
 use super::wire::{Kind, Wire};
-use crate::scheduler::{KeyScope, OrderingMode, SchedulerConfig};
+use crate::ordering::{KeyScope, OrderingConfig, OrderingMode};
 use crate::session::{Dialect, Keepalive, Role, Session, SessionConfig};
 use crate::wire::NONCE_LEN;
-use crate::{CallId, PeerId};
+use crate::{CallId, ConnectionId};
 
 pub(super) struct Setup {
-    schedulers: Vec<SchedulerConfig>,
+    schedulers: Vec<OrderingConfig>,
     /// Of the binder, then of each connector.
     sessions: Vec<SessionConfig>,
     kinds: Vec<Kind>,
@@ -44,7 +44,7 @@ impl Setup {
         self.lasting
     }
 
-    pub(super) fn scheduler(&self, host: usize) -> SchedulerConfig {
+    pub(super) fn scheduler(&self, host: usize) -> OrderingConfig {
         self.schedulers[host].clone()
     }
 
@@ -54,7 +54,7 @@ impl Setup {
 
     pub(super) fn session(&self, seat: Seat, first_call: CallId, now: Instant) -> Session {
         let role = if seat.side == 0 { Role::Connector } else { Role::Binder };
-        let PeerId(number) = seat.peer;
+        let ConnectionId(number) = seat.peer;
         Session::new(role, self.config(seat.link, seat.side), nonce(number), first_call, now)
     }
 
@@ -76,19 +76,17 @@ pub(super) fn delay(chance: &mut Chance<'_>) -> Duration {
     if chance.one_in(4) { Duration::from_millis(chance.size(300) as u64) } else { Duration::ZERO }
 }
 
-fn scheduler(chance: &mut Chance<'_>, lasting: bool) -> SchedulerConfig {
-    SchedulerConfig::default()
-        .with_mode(chance.pick(&[
-            OrderingMode::Unordered,
-            OrderingMode::ExitOrdered,
-            OrderingMode::KeySerialized,
-        ]))
-        .with_scope(chance.pick(&[KeyScope::Global, KeyScope::PerPeer]))
-        .with_max_running(if lasting { 100 } else { chance.pick(&[1, 3, 100]) })
-        .with_max_waiting_per_peer(chance.pick(&[2, 100]))
+fn scheduler(chance: &mut Chance<'_>, lasting: bool) -> OrderingConfig {
+    let mut config = OrderingConfig::default();
+    config.mode =
+        chance.pick(&[OrderingMode::Unordered, OrderingMode::ExitOrdered, OrderingMode::KeySerialized]);
+    config.scope = chance.pick(&[KeyScope::Global, KeyScope::PerConnection]);
+    config.max_running = if lasting { 100 } else { chance.pick(&[1, 3, 100]) };
+    config.max_waiting_per_connection = chance.pick(&[2, 100]);
+    config
 }
 
-fn session(chance: &mut Chance<'_>, scheduler: &SchedulerConfig, lasting: bool) -> SessionConfig {
+fn session(chance: &mut Chance<'_>, scheduler: &OrderingConfig, lasting: bool) -> SessionConfig {
     let stream_window = chance.pick(&[1024, 5_000, 40_000, 256 * 1024]);
     let first_window = chance.pick(&[1024, 1024, 5_000, 16 * 1024]).min(stream_window);
     let contents: &[u64] = if lasting { &[4, 8] } else { &[4, 20, 100] };

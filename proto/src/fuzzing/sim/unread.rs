@@ -3,7 +3,7 @@
 use super::host::{Handler, Stage};
 use super::{Pace, World};
 use crate::CallId;
-use crate::scheduler::OrderingMode;
+use crate::ordering::OrderingMode;
 
 impl World<'_> {
     /// Everything is at rest, but for what waits, in the end, for somebody who reads nothing.
