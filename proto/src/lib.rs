@@ -3,6 +3,7 @@
 // Tests start virtual time somewhere; proto/clippy.toml is about the core itself.
 #![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_types))]
 
+pub mod endpoint;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
