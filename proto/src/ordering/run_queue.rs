@@ -335,12 +335,11 @@ impl RunQueue {
             self.ring.len(),
             self.connections.values().filter(|offers| offers.place.is_some()).count()
         );
-        let unused = |(id, queue): (&QueueId, &KeyQueue)| {
-            let plain = matches!(id, QueueId::Parallel(_, None));
-            assert!(plain || !queue.waiting.is_unused(), "{id:?} is left behind");
-            queue.waiting.is_unused()
-        };
-        self.queues.iter().map(unused).fold(true, |all, unused| all && unused)
+        for (id, queue) in &self.queues {
+            let is_kept = matches!(id, QueueId::Parallel(_, None));
+            assert!(is_kept || !queue.waiting.is_unused(), "{id:?} is left behind");
+        }
+        self.queues.values().all(|queue| queue.waiting.is_unused())
     }
 
     /// What is kept of connections.

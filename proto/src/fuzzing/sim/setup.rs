@@ -77,13 +77,13 @@ pub(super) fn delay(chance: &mut Chance<'_>) -> Duration {
 }
 
 fn scheduler(chance: &mut Chance<'_>, lasting: bool) -> OrderingConfig {
-    let mut config = OrderingConfig::default();
-    config.mode =
-        chance.pick(&[OrderingMode::Unordered, OrderingMode::ExitOrdered, OrderingMode::KeySerialized]);
-    config.scope = chance.pick(&[KeyScope::Global, KeyScope::PerConnection]);
-    config.max_running = if lasting { 100 } else { chance.pick(&[1, 3, 100]) };
-    config.max_waiting_per_connection = chance.pick(&[2, 100]);
-    config
+    OrderingConfig {
+        mode: chance.pick(&[OrderingMode::Unordered, OrderingMode::ExitOrdered, OrderingMode::KeySerialized]),
+        scope: chance.pick(&[KeyScope::Global, KeyScope::PerConnection]),
+        max_running: if lasting { 100 } else { chance.pick(&[1, 3, 100]) },
+        max_waiting_per_connection: chance.pick(&[2, 100]),
+        ..OrderingConfig::default()
+    }
 }
 
 fn session(chance: &mut Chance<'_>, scheduler: &OrderingConfig, lasting: bool) -> SessionConfig {
