@@ -128,7 +128,6 @@ pub enum Body {
 
 /// How a call of ours ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum Outcome {
     /// The handler returned this.
     Result(Bytes),
