@@ -232,11 +232,11 @@ fn a_window_that_was_widened_makes_room_for_others_when_its_body_is_complete() {
     let config = ConnectionConfig { stream_window: 20_000, connection_window: 1_000_000, ..two() };
     let (mut a, mut b) = pair2(two(), config);
     b.connection.exchanges.round_trip = Some(Duration::from_secs(1));
-    let room = b.connection.exchanges.growth_left;
+    let room = b.connection.calls.flow().growth_left;
     a.connection.invoke(a.now, new_call("m", body(1 << 20))).unwrap();
     let events = exchange_collecting(&mut a, &mut b);
     assert!(matches!(events[..], [Event::Request(_), Event::Reassembled { body: Ok(_), .. }]));
-    assert_eq!(b.connection.exchanges.growth_left, room);
+    assert_eq!(b.connection.calls.flow().growth_left, room);
 }
 
 #[test]

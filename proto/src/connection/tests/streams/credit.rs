@@ -136,7 +136,7 @@ fn a_window_opens_when_its_content_is_read() {
     b.read_all(theirs(&request));
     let credit = |record: &Record| matches!(record, Record::Credit { .. });
     assert_eq!(b.sent_records().iter().filter(|record| credit(record)).count(), 1, "the last one");
-    assert_eq!(b.connection.exchanges.growth_left, 100_000);
+    assert_eq!(b.connection.calls.flow().growth_left, 100_000);
 }
 
 /// Calls whose results have begun, and that nobody has read yet.
@@ -172,7 +172,7 @@ fn contents_are_read_in_any_order() {
     }
     exchange(&mut a, &mut b);
     assert!(a.connection.is_idle() && b.connection.is_idle());
-    assert_eq!((a.connection.held_bytes(), a.connection.exchanges.growth_left), (0, 100_000));
+    assert_eq!((a.connection.held_bytes(), a.connection.calls.flow().growth_left), (0, 100_000));
 }
 
 #[test]

@@ -17,7 +17,7 @@ struct Sender {
 impl Sender {
     fn new() -> Self {
         let (mut side, _) = pair2(two(), two());
-        side.connection.exchanges.link_limit = u64::MAX;
+        side.connection.calls.flow().peer_limit = u64::MAX;
         let mut sender = Self { side, left: Vec::new(), complete: Vec::new() };
         sender.first_credit(u64::MAX);
         sender

@@ -24,7 +24,7 @@ fn first_turns(urgencies: &[u8], records: usize) -> Vec<usize> {
             .invoke(a.now, Call { urgency: Urgency::new(*urgency).unwrap(), ..new_call("m", body(4 << 20)) })
             .unwrap();
     }
-    a.connection.exchanges.link_limit = 1 << 30;
+    a.connection.calls.flow().peer_limit = 1 << 30;
     let mut turns = vec![0; urgencies.len()];
     while let Some(packet) = a.connection.poll_message(a.now) {
         let packet = packet.into_one().unwrap();
