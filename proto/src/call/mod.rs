@@ -62,10 +62,10 @@ pub(crate) struct Calls {
     peer_draining: bool,
     table: FxHashMap<StreamId, OpenCall>,
     /// Calls of ours that have left, by their number in dialect 2.
-    ours: FxHashMap<Number, CallId>,
+    pub(crate) ours: FxHashMap<Number, CallId>,
     next_call: CallId,
-    next_ours: Number,
-    next_theirs: Number,
+    pub(crate) next_ours: Number,
+    pub(crate) next_theirs: Number,
     /// Calls of ours that have not ended, requests that have not been answered, and requests in the table.
     open_calls: usize,
     open_requests: usize,
@@ -216,6 +216,28 @@ impl Calls {
 
     pub(crate) fn queue(&mut self) -> &mut SendQueue {
         &mut self.queue
+    }
+
+    #[cfg(test)]
+    pub(crate) fn has_no_streams_queued(&self) -> bool {
+        self.streams.is_empty()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn gate_is_empty(&self) -> bool {
+        self.gate.is_empty()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn set_peer_credit(&mut self, credit: Credit) {
+        self.peer = self.peer.map(|peer| PeerLimits { credit: Some(credit), ..peer });
+    }
+
+    /// Sets what the peer lets the DATA of a stream cost.
+    #[cfg(test)]
+    pub(crate) fn set_stream_limit(&mut self, id: StreamId, limit: u64) {
+        self.table.get_mut(&id).and_then(table::OpenCall::sender).expect("it is written").set_limit(limit);
+        self.schedule(id);
     }
 
     pub(crate) fn flow(&mut self) -> &mut Flow {

@@ -69,7 +69,8 @@ impl RecvStream<'_> {
     /// # Errors
     /// [`ReadError::NotOpen`] if there is no such stream, it is reassembled already, or it was stopped.
     pub fn reassemble(&mut self) -> Result<(), ReadError> {
-        let (calls, id, limit) = (&mut *self.calls, self.id, self.calls.config.max_body);
+        let limit = self.calls.config.max_body;
+        let (calls, id) = (&mut *self.calls, self.id);
         let half = calls.readable(id)?;
         if half.is_reassembled() || half.failure() == Some(ReadError::NotOpen) {
             return Err(ReadError::NotOpen);

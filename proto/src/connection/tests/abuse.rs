@@ -32,7 +32,7 @@ fn results_given_up_for_want_of_credit_leave_no_trace() {
         side.hear_records(&[Record::Cancel { call: 2 * n }]);
     }
     assert!(side.connection.is_idle());
-    assert_eq!(side.connection.exchanges.next_turn(), None, "nobody stands in line");
+    assert!(side.connection.calls.has_no_streams_queued(), "nobody stands in line");
 }
 
 #[test]
@@ -234,7 +234,9 @@ fn options_and_metadata_are_bounded_by_their_packet_and_their_limits() {
     let mut side = facing(two(), 0, 0);
     side.hear(Multipart::single(packet.into(), Bytes::new()));
     let request = request(&mut side);
-    assert_eq!((request.size(), request.metadata.len()), (1, 0));
+    assert_eq!((&*request.method, &request.body, request.metadata.len()), ("m", &Body::Whole(Bytes::new()), 0));
+    let arrived = side.told();
+    assert!(matches!(&arrived[..], [EndpointEvent::Arrived(arrival)] if arrival.bytes == 256 + 1), "{arrived:?}");
     // Metadata of more entries than there may be: 65 names of two bytes.
     let mut packet = vec![0x97, 1, 2, 3, 0xa1, b'm', 0xc4, 0, 0x81, 1, 0xde, 0, 65];
     for n in 0..65 {

@@ -137,10 +137,10 @@ fn a_peer_that_takes_nothing_is_cut_off() {
 
 #[test]
 fn timers_go_off_in_their_order() {
-    let mut side = Side::established(alive(SECOND, 1));
+    let execution_timeout = Some(SECOND);
+    let mut side = Side::established(ConnectionConfig { execution_timeout, ..alive(SECOND, 1) });
     let call = side.invoke_for("m", 2);
     let asked = side.asked(1);
-    side.connection.started(asked, side.now + SECOND);
     side.pass(SECOND * 3);
     assert_eq!(
         side.events(),

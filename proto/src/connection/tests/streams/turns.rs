@@ -31,9 +31,8 @@ fn first_turns(urgencies: &[u8], records: usize) -> Vec<usize> {
         for record in crate::wire::dialect2::records(&packet).unwrap() {
             match record.unwrap() {
                 Record::Open { call, .. } => {
-                    let id = a.connection.exchanges.find(call).unwrap();
-                    let send = a.connection.exchanges.get_mut(id).unwrap().send.as_mut().unwrap();
-                    send.set_limit(1 << 30);
+                    let id = StreamId::Call(a.connection.calls.ours[&call]);
+                    a.connection.calls.set_stream_limit(id, 1 << 30);
                 }
                 Record::Data { call, .. } => turns[call as usize / 2] += 1,
                 other => panic!("{other:?}"),
