@@ -95,7 +95,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::NoSuchMethod,
         Self::Busy,
         Self::ShuttingDown,

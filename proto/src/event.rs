@@ -95,6 +95,8 @@ pub enum StopReason {
     Cancelled,
     /// The handler exceeded its time, or its caller gave up.
     TimedOut,
+    /// The connection is over.
+    Disconnected,
 }
 
 /// A request of the peer.
@@ -224,9 +226,6 @@ pub enum Anomaly {
     /// Not three frames, or an unknown marker.
     #[error("a message that is neither PING, PONG nor UPPER in three frames")]
     NotAMessage,
-    /// A PONG for the hello of a previous connector, whose transport this one has taken over.
-    #[error("a PONG for a previous connector's hello")]
-    StaleHello,
     /// A header that can't be read, so that there is nothing to answer to.
     #[error("a header that can't be read: {0}")]
     Header(DecodeError),

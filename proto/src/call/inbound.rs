@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::streams::reassembly_size;
 use super::table::{OpenCall, ResultState, State};
 use super::theirs::Opened;
 use super::Calls;
@@ -225,7 +226,7 @@ impl Calls {
 
     fn begin_result(&mut self, call: CallId, delivery: Delivery, metadata: Metadata, half: RecvHalf, size: Option<u64>) {
         let id = StreamId::Call(call);
-        let bytes = self.reassembly_size(&half);
+        let bytes = reassembly_size(&half, self.config.max_body);
         let Some(OpenCall { state: State::Sent { result, .. }, .. }) = self.table.get_mut(&id) else { return };
         match delivery {
             Delivery::Stream => {

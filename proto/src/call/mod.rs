@@ -62,10 +62,10 @@ pub(crate) struct Calls {
     peer_draining: bool,
     table: FxHashMap<StreamId, OpenCall>,
     /// Calls of ours that have left, by their number in dialect 2.
-    ours: FxHashMap<Number, CallId>,
+    pub(crate) ours: FxHashMap<Number, CallId>,
     next_call: CallId,
-    next_ours: Number,
-    next_theirs: Number,
+    pub(crate) next_ours: Number,
+    pub(crate) next_theirs: Number,
     /// Calls of ours that have not ended, requests that have not been answered, and requests in the table.
     open_calls: usize,
     open_requests: usize,
@@ -218,6 +218,28 @@ impl Calls {
         &mut self.queue
     }
 
+    #[cfg(test)]
+    pub(crate) fn has_no_streams_queued(&self) -> bool {
+        self.streams.is_empty()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn gate_is_empty(&self) -> bool {
+        self.gate.is_empty()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn set_peer_credit(&mut self, credit: Credit) {
+        self.peer = self.peer.map(|peer| PeerLimits { credit: Some(credit), ..peer });
+    }
+
+    /// Sets what the peer lets the DATA of a stream cost.
+    #[cfg(test)]
+    pub(crate) fn set_stream_limit(&mut self, id: StreamId, limit: u64) {
+        self.table.get_mut(&id).and_then(table::OpenCall::sender).expect("it is written").set_limit(limit);
+        self.schedule(id);
+    }
+
     pub(crate) fn flow(&mut self) -> &mut Flow {
         &mut self.flow
     }
@@ -228,6 +250,11 @@ impl Calls {
             self.events = VecDeque::new();
         }
         event
+    }
+
+    /// The endpoint has started a request that is not handed out any more.
+    pub(crate) fn never_ran(&mut self, request: RequestId) {
+        self.endpoint_events.push_back(EndpointEvent::NeverRan(request));
     }
 
     /// What the endpoint has to know. Last comes whether requests may start, so that this counts before the next one does.
@@ -265,6 +292,11 @@ impl Calls {
         for (call, sent) in ours {
             self.events.push_back(Event::ended(call, outcome(sent)));
         }
+        let mut running: Vec<_> = self.table.iter().filter(|(_, call)| call.runs()).filter_map(|(id, _)| request_of(*id)).collect();
+        running.sort_unstable();
+        for request in running {
+            self.events.push_back(Event::Stop { request, reason: StopReason::Disconnected });
+        }
         self.table.retain(|_, call| matches!(&call.state, State::Unread { result, .. } if result.is_readable_to_its_end()));
         let unread = self.table.values_mut().filter_map(|call| call.receiver());
         self.flow.close(unread.map(|recv| (recv.unread_cost(), recv.growth())));
@@ -277,9 +309,17 @@ impl Calls {
         self.credits.clear();
         (self.body_bytes, self.gate_bytes, self.paused) = (0, 0, false);
         self.deadlines.clear();
-        self.endpoint_events.clear();
+        // The endpoint waits for the end of what it has started.
+        self.endpoint_events.retain(|event| matches!(event, EndpointEvent::NeverRan(_)));
         self.endpoint_events.push_back(EndpointEvent::Closed(self.connection));
         self.peer = None;
+    }
+}
+
+fn request_of(id: StreamId) -> Option<RequestId> {
+    match id {
+        StreamId::Request(request) => Some(request),
+        StreamId::Call(_) => None,
     }
 }
 

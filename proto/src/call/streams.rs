@@ -8,7 +8,7 @@ use super::table::{OpenCall, ResultState, Stage, State, Writer};
 use super::{Calls, Deadline};
 use crate::endpoint::EndpointEvent;
 use crate::event::{Event, Outcome};
-use crate::ids::{CallId, StreamId};
+use crate::ids::{CallId, RequestId, StreamId};
 use crate::send::Control;
 use crate::stream::{Acknowledged, Next, Read, ReadError, RecvHalf, SendHalf, WriteError};
 use crate::wire::{DecodeError, Record};
@@ -42,12 +42,9 @@ impl RecvStream<'_> {
     /// If there is no such stream, or it can't be read to its end. What was not read is lost.
     pub fn read(&mut self, now: Instant) -> Result<Read, ReadError> {
         let (calls, id) = (&mut *self.calls, self.id);
-        let call = calls.table.get_mut(&id).ok_or(ReadError::NotOpen)?;
-        let half = call.receiver().ok_or(ReadError::NotOpen)?;
+        let half = calls.readable(id)?;
         let next = half.next()?;
-        if half.open_window(calls.config.stream_window, &mut calls.flow) {
-            calls.credits.insert(id);
-        }
+        calls.open_window(id);
         match next {
             Next::Chunk(chunk, cost) => {
                 calls.flow.consume(cost);
@@ -72,14 +69,13 @@ impl RecvStream<'_> {
     /// # Errors
     /// [`ReadError::NotOpen`] if there is no such stream, it is reassembled already, or it was stopped.
     pub fn reassemble(&mut self) -> Result<(), ReadError> {
+        let limit = self.calls.config.max_body;
         let (calls, id) = (&mut *self.calls, self.id);
-        let half = calls.table.get_mut(&id).and_then(OpenCall::receiver).ok_or(ReadError::NotOpen)?;
+        let half = calls.readable(id)?;
         if half.is_reassembled() || half.failure() == Some(ReadError::NotOpen) {
             return Err(ReadError::NotOpen);
         }
-        let bytes = calls.table.get_mut(&id).and_then(OpenCall::receiver).map(|half| half.remaining());
-        let bytes = bytes.flatten().map_or(calls.config.max_body, |size| usize::try_from(size).unwrap_or(usize::MAX));
-        let bytes = bytes.min(calls.config.max_body);
+        let bytes = reassembly_size(half, limit);
         if self.open {
             let connection = calls.connection;
             calls.endpoint_events.push_back(EndpointEvent::ReassemblyWanted { connection, stream: id, bytes });
@@ -98,7 +94,7 @@ impl RecvStream<'_> {
     /// otherwise.
     pub fn stop(&mut self) {
         let (calls, id) = (&mut *self.calls, self.id);
-        let Some(call) = calls.table.get(&id) else { return };
+        let Some(call) = calls.table.get(&id).filter(|call| call.is_readable()) else { return };
         if let State::Unread { number, .. } = call.state {
             calls.drop_call(id);
             if self.open {
@@ -194,6 +190,20 @@ impl SendStream<'_> {
 }
 
 impl Calls {
+    /// The stream that the host reads.
+    fn readable(&mut self, id: StreamId) -> Result<&mut RecvHalf, ReadError> {
+        let call = self.table.get_mut(&id).filter(|call| call.is_readable());
+        call.and_then(OpenCall::receiver).ok_or(ReadError::NotOpen)
+    }
+
+    /// A stream is read, so that its window may be as wide as others.
+    fn open_window(&mut self, id: StreamId) {
+        let Some(half) = self.table.get_mut(&id).and_then(OpenCall::receiver) else { return };
+        if half.open_window(self.config.stream_window, &mut self.flow) {
+            self.credits.insert(id);
+        }
+    }
+
     pub(crate) fn recv_stream(&mut self, id: StreamId, open: bool) -> RecvStream<'_> {
         RecvStream { calls: self, id, open }
     }
@@ -325,12 +335,6 @@ impl Calls {
         self.peer.and_then(|peer| peer.credit).map_or(0, |credit| credit.stream)
     }
 
-    /// Memory that a body takes while it is reassembled: its size, or the limit if that is not known.
-    pub(super) fn reassembly_size(&self, half: &RecvHalf) -> usize {
-        let limit = self.config.max_body;
-        half.remaining().map_or(limit, |size| usize::try_from(size).unwrap_or(usize::MAX).min(limit))
-    }
-
     /// A body waits for memory, to be reassembled then; one that can't be complete fails at once.
     pub(super) fn await_memory(&mut self, id: StreamId) {
         let limit = self.config.max_body;
@@ -360,8 +364,8 @@ impl Calls {
 
     fn reassemble_now(&mut self, id: StreamId) {
         let Some(half) = self.table.get_mut(&id).and_then(OpenCall::receiver) else { return };
-        if half.open_to_its_end() || half.open_window(self.config.stream_window, &mut self.flow) {
-            self.credits.insert(id);
+        if !half.open_to_its_end() {
+            half.open_window(self.config.stream_window, &mut self.flow);
         }
         let freed = half.reassemble(self.config.max_body);
         self.flow.consume(freed);
@@ -398,7 +402,7 @@ impl Calls {
                 let metadata = std::mem::take(metadata);
                 self.end_with_body(call, body, metadata);
             }
-            (StreamId::Request(request), Some(State::Request(state))) if matches!(state.stage, Stage::Waiting(_)) => {
+            (StreamId::Request(request), Some(State::Request(state))) if matches!(state.stage, Stage::Incomplete(_)) => {
                 if let Some(half) = state.argument.take() {
                     self.release_receiver(half);
                 }
@@ -436,17 +440,28 @@ impl Calls {
 
     fn reassembly_ended(&mut self, stream: StreamId) {
         // The endpoint frees what a request holds when that starts or is withdrawn.
-        if !self.waits_to_start(stream) {
+        if !self.table.get(&stream).is_some_and(OpenCall::waits_to_start) {
             let connection = self.connection;
             self.endpoint_events.push_back(EndpointEvent::ReassemblyEnded { connection, stream });
         }
     }
 
-    fn waits_to_start(&self, stream: StreamId) -> bool {
-        matches!(
-            self.table.get(&stream).map(|call| &call.state),
-            Some(State::Request(state)) if matches!(state.stage, Stage::Waiting(_))
-        )
+    fn is_owed_as_a_whole(&self, id: StreamId) -> bool {
+        self.table.get(&id).is_some_and(OpenCall::is_owed_as_a_whole)
+    }
+
+    /// The request of an incomplete argument is withdrawn: nothing of it is kept, and what is still to come is dropped.
+    pub(super) fn give_up_argument(&mut self, request: RequestId, error: ReadError) {
+        let id = StreamId::Request(request);
+        if !self.is_owed_as_a_whole(id) {
+            return;
+        }
+        let Some(call) = self.table.get_mut(&id) else { return };
+        self.deadlines.stop(call.reassembly_deadline.take(), Deadline::Reassembly(id));
+        if let Some(half) = call.receiver() {
+            let freed = half.fail(error);
+            self.flow.consume(freed);
+        }
     }
 
     /// A stream that is not complete never will be.
@@ -474,18 +489,10 @@ impl Calls {
         }
     }
 
-    fn is_owed_as_a_whole(&self, id: StreamId) -> bool {
-        self.waits_to_start(id)
-            || matches!(
-                self.table.get(&id).map(|call| &call.state),
-                Some(State::Sent { result: ResultState::Reassembled { .. }, .. })
-            )
-    }
-
     fn fail_reassembly(&mut self, id: StreamId, error: ReadError) {
         self.end_reassembly(id);
         match id {
-            StreamId::Request(request) if self.waits_to_start(id) => self.withdraw_incomplete(request, error),
+            StreamId::Request(request) if self.is_owed_as_a_whole(id) => self.withdraw_incomplete(request, error),
             StreamId::Request(_) => {
                 self.events.push_back(Event::Reassembled { stream: id, body: Err(error) });
             }
@@ -521,6 +528,11 @@ impl Calls {
         call.reassembly_deadline = None;
         self.fail_incomplete(id, ReadError::TimedOut);
     }
+}
+
+/// Memory that a body takes while it is reassembled: its size, or the `limit` if that is not known.
+pub(super) fn reassembly_size(half: &RecvHalf, limit: usize) -> usize {
+    half.remaining().map_or(limit, |size| usize::try_from(size).unwrap_or(usize::MAX).min(limit))
 }
 
 fn deadline_of(id: StreamId) -> Deadline {

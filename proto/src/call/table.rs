@@ -1,6 +1,6 @@
 //! A call in the table, and the states that it can be in.
 
-use crate::event::Request;
+use crate::event::{Request, StopReason};
 use crate::ids::StreamId;
 use crate::send::Place;
 use crate::stream::{RecvHalf, SendHalf};
@@ -77,6 +77,8 @@ pub(super) struct RequestState {
     pub(super) number: Number,
     pub(super) key: OrderingKey,
     pub(super) cancelled: bool,
+    /// Why its handler is to be stopped, or is not to start.
+    pub(super) withdrawn: Option<StopReason>,
     pub(super) argument: Option<RecvHalf>,
     pub(super) stage: Stage,
 }
@@ -84,6 +86,8 @@ pub(super) struct RequestState {
 /// How far a request has come.
 #[derive(Debug)]
 pub(super) enum Stage {
+    /// It waits for the rest of its argument, which is reassembled first.
+    Incomplete(Request),
     /// It waits to start.
     Waiting(Request),
     /// A handler runs.
@@ -114,10 +118,15 @@ impl Writer {
 }
 
 impl RequestState {
+    /// Whether its handler has not started.
+    pub(super) fn waits(&self) -> bool {
+        matches!(self.stage, Stage::Incomplete(_) | Stage::Waiting(_))
+    }
+
     fn writer(&mut self) -> Option<&mut Writer> {
         match &mut self.stage {
             Stage::Streaming { result, .. } => Some(result),
-            Stage::Waiting(_) | Stage::Running => None,
+            Stage::Incomplete(_) | Stage::Waiting(_) | Stage::Running => None,
         }
     }
 }
@@ -141,6 +150,25 @@ impl OpenCall {
             State::Sent { .. } => Some(true),
             _ => None,
         }
+    }
+
+    /// Whether it is a request whose handler has not started.
+    pub(super) fn waits_to_start(&self) -> bool {
+        matches!(&self.state, State::Request(request) if request.waits())
+    }
+
+    /// Whether a body is reassembled before the host learns of it.
+    pub(super) fn is_owed_as_a_whole(&self) -> bool {
+        match &self.state {
+            State::Request(request) => matches!(request.stage, Stage::Incomplete(_)),
+            State::Sent { result, .. } => matches!(result, ResultState::Reassembled { .. }),
+            _ => false,
+        }
+    }
+
+    /// Whether the host may read its stream, if it has one.
+    pub(super) fn is_readable(&self) -> bool {
+        !self.waits_to_start() && !self.is_owed_as_a_whole()
     }
 
     pub(super) fn key(&self) -> Option<&OrderingKey> {
@@ -184,6 +212,11 @@ impl OpenCall {
         }
     }
 
+    /// Whether it is a request whose handler was handed out and may not have been told to stop.
+    pub(super) fn runs(&self) -> bool {
+        matches!(&self.state, State::Request(request) if !request.waits() && request.withdrawn.is_none())
+    }
+
     /// Takes both streams out, of a call that is dropped.
     pub(super) fn into_streams(mut self) -> (Option<SendHalf>, Option<RecvHalf>) {
         match self.state {
@@ -191,7 +224,7 @@ impl OpenCall {
             State::Unread { result, .. } => (None, Some(result)),
             State::Request(mut request) => match &mut request.stage {
                 Stage::Streaming { result, .. } => (result.take(Writer::Closed), request.argument),
-                Stage::Waiting(_) | Stage::Running => (None, request.argument),
+                Stage::Incomplete(_) | Stage::Waiting(_) | Stage::Running => (None, request.argument),
             },
             State::Queued(ref mut queued) => (queued.argument.take(Writer::Closed), None),
             State::Sent { mut argument, result, .. } => {

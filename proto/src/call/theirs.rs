@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::reply::{Reply, fit};
+use super::streams::reassembly_size;
 use super::table::{OpenCall, RequestState, Stage, State, Writer};
 use super::{Calls, Deadline, Fatal};
 use crate::endpoint::EndpointEvent;
@@ -87,10 +88,16 @@ impl Calls {
             }
         };
         let incomplete = argument.as_ref().filter(|_| !self.config.stream_arguments.has(&request.method));
-        let incomplete = incomplete.map(|half| self.reassembly_size(half));
-        let arrival = Arrival { request: id, key: key.clone(), bytes: names.saturating_add(held), ready: incomplete.is_none() };
+        let incomplete = incomplete.map(|half| reassembly_size(half, self.config.max_body));
+        let arrival = Arrival {
+            request: id,
+            key: key.clone(),
+            bytes: names.saturating_add(held),
+            ready: incomplete.is_none(),
+        };
         self.codec.accept(call);
-        let state = RequestState { number: call, key, cancelled: false, argument, stage: Stage::Waiting(request) };
+        let stage = if incomplete.is_some() { Stage::Incomplete(request) } else { Stage::Waiting(request) };
+        let state = RequestState { number: call, key, cancelled: false, withdrawn: None, argument, stage };
         let state = State::Request(Box::new(state));
         let open = OpenCall { urgency, deadline: stop, reassembly_deadline: None, state };
         self.table.insert(StreamId::Request(id), open);
@@ -146,8 +153,15 @@ impl Calls {
         let limit = self.config.execution_timeout.and_then(|limit| now.checked_add(limit));
         let Some(open) = self.table.get_mut(&StreamId::Request(id)) else { return };
         let State::Request(state) = &mut open.state else { return };
-        let Stage::Waiting(_) = &state.stage else { return };
+        if !matches!(state.stage, Stage::Waiting(_)) {
+            return;
+        }
         let Stage::Waiting(mut request) = std::mem::replace(&mut state.stage, Stage::Running) else { return };
+        if state.withdrawn.is_some() {
+            // It was withdrawn while the endpoint decided to start it.
+            self.endpoint_events.push_back(EndpointEvent::NeverRan(id));
+            return;
+        }
         if let Some(at) = limit.filter(|at| open.deadline.is_none_or(|earlier| *at < earlier)) {
             self.deadlines.stop(open.deadline.replace(at), Deadline::Execution(id));
             self.deadlines.set(at, Deadline::Execution(id));
@@ -161,9 +175,12 @@ impl Calls {
         let Some(OpenCall { state: State::Request(state), .. }) = self.table.get_mut(&StreamId::Request(id)) else {
             return;
         };
-        if let Stage::Waiting(request) = &mut state.stage {
-            request.body = Body::Whole(body);
-            self.endpoint_events.push_back(EndpointEvent::Ready(id));
+        match std::mem::replace(&mut state.stage, Stage::Running) {
+            Stage::Incomplete(request) => {
+                state.stage = Stage::Waiting(Request { body: Body::Whole(body), ..request });
+                self.endpoint_events.push_back(EndpointEvent::Ready(id));
+            }
+            other => state.stage = other,
         }
     }
 
@@ -171,16 +188,18 @@ impl Calls {
     pub(super) fn cancel(&mut self, id: RequestId) {
         let stream = StreamId::Request(id);
         match self.table.get_mut(&stream).map(|open| &mut open.state) {
-            Some(State::Request(state)) if state.cancelled => self.report(Anomaly::UnknownCancel),
+            Some(State::Request(state)) if state.cancelled => {
+                // In dialect 2, CANCEL also tells that an answer which this side may have sent is of no use.
+                if wire::is_dialect_1(id.number()) {
+                    self.report(Anomaly::UnknownCancel);
+                }
+            }
             Some(State::Request(state)) => {
                 state.cancelled = true;
+                self.give_up_argument(id, ReadError::Aborted);
+                self.stop_sending(stream);
                 // The rest of its argument will not come, and what has come holds credit until it is answered.
-                if let (Stage::Waiting(_), Some(half)) = (&state.stage, state.argument.take_if(|half| !half.is_complete())) {
-                    self.release_receiver(half);
-                } else {
-                    self.stop_sending(stream);
-                    self.fail_incomplete(stream, ReadError::Aborted);
-                }
+                self.fail_incomplete(stream, ReadError::Aborted);
                 self.withdraw(id, StopReason::Cancelled);
             }
             // Its result is leaving, and nobody wants it any more.
@@ -193,7 +212,7 @@ impl Calls {
     pub(super) fn withdraw(&mut self, request: RequestId, reason: StopReason) {
         let reply = match reason {
             StopReason::Cancelled => Reply::Cancelled,
-            StopReason::TimedOut => {
+            StopReason::TimedOut | StopReason::Disconnected => {
                 let why = "the handler ran longer than this endpoint allows";
                 Reply::Error(Refusal::ExecutionTimedOut.to_error(why))
             }
@@ -208,15 +227,24 @@ impl Calls {
             _ => Refusal::MalformedBody,
         };
         let reply = Reply::Error(refusal.to_error(&error.to_string()));
+        if let Some(OpenCall { state: State::Request(state), .. }) = self.table.get_mut(&StreamId::Request(request)) {
+            // It never starts, so no handler is told of the reason.
+            state.withdrawn.get_or_insert(StopReason::Cancelled);
+        }
         self.endpoint_events.push_back(EndpointEvent::Withdrawn { request, reply });
     }
 
     fn withdraw_with(&mut self, request: RequestId, reason: StopReason, reply: Reply) {
-        let Some(OpenCall { state: State::Request(state), .. }) = self.table.get(&StreamId::Request(request)) else {
+        let stream = StreamId::Request(request);
+        let Some(OpenCall { state: State::Request(state), .. }) = self.table.get_mut(&stream) else { return };
+        // Its handler is told once.
+        if state.withdrawn.is_some() {
             return;
-        };
-        if !matches!(state.stage, Stage::Waiting(_)) {
-            self.events.push_back(Event::Stop { request, reason });
+        }
+        state.withdrawn = Some(reason);
+        match state.waits() {
+            true => self.give_up_argument(request, ReadError::TimedOut),
+            false => self.events.push_back(Event::Stop { request, reason }),
         }
         self.endpoint_events.push_back(EndpointEvent::Withdrawn { request, reply });
     }
@@ -233,8 +261,10 @@ impl Calls {
         let stream = StreamId::Request(id);
         let open = self.table.get_mut(&stream).ok_or(ReplyError::NotOpen)?;
         let State::Request(state) = &mut open.state else { return Err(ReplyError::NotOpen) };
-        if matches!(state.stage, Stage::Streaming { .. }) {
-            return Err(ReplyError::AlreadyBegun);
+        match state.stage {
+            Stage::Incomplete(_) | Stage::Waiting(_) => return Err(ReplyError::NotOpen),
+            Stage::Running => {}
+            Stage::Streaming { .. } => return Err(ReplyError::AlreadyBegun),
         }
         // no streams in dialect 1.
         if wire::is_dialect_1(state.number) {
@@ -364,7 +394,7 @@ impl Calls {
         let begun = match self.table.get(&stream).map(|open| &open.state) {
             Some(State::Request(state)) => match state.stage {
                 Stage::Streaming { place, .. } => Some(place),
-                Stage::Waiting(_) | Stage::Running => None,
+                Stage::Incomplete(_) | Stage::Waiting(_) | Stage::Running => None,
             },
             _ => None,
         };

@@ -101,12 +101,13 @@ impl Connection {
 
     pub(super) fn handle_pong(&mut self, now: Instant, header: &Bytes, body: &Bytes) {
         if self.phase == Phase::Handshaking && self.role == Role::Connector && !header.is_empty() {
-            let Ok(hello) = Hello::decode(header) else {
-                return self.report(Anomaly::NotAMessage);
+            let hello = match Hello::decode(header) {
+                Ok(hello) => hello,
+                Err(error) => return self.report(Anomaly::Header(error)),
             };
             if !body.is_empty() && body[..] != self.nonce {
-                // A PONG to the hello of a previous connector, whose transport this one has taken over (H-6).
-                return self.report(Anomaly::StaleHello);
+                // PONG for a previous connector's hello, whose transport this one has taken over: ignore it (H-6).
+                return;
             }
             // An echo of our own hello is what a peer sends that does not know what a hello is.
             let echo = hello.nonce == self.nonce;

@@ -261,7 +261,7 @@ impl Codec {
         self.message = Some(self.encoder.encode_parts(seq, &method, &key, &payload, compress));
     }
 
-    fn compress(&mut self, piece: Piece, wanted: bool) -> Piece {
+    pub(crate) fn compress(&mut self, piece: Piece, wanted: bool) -> Piece {
         if !wanted {
             return piece;
         }

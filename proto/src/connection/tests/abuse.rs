@@ -32,7 +32,7 @@ fn results_given_up_for_want_of_credit_leave_no_trace() {
         side.hear_records(&[Record::Cancel { call: 2 * n }]);
     }
     assert!(side.connection.is_idle());
-    assert_eq!(side.connection.exchanges.next_turn(), None, "nobody stands in line");
+    assert!(side.connection.calls.has_no_streams_queued(), "nobody stands in line");
 }
 
 #[test]
@@ -64,7 +64,7 @@ fn goodbyes_are_one_event() {
     let mut side = facing(two(), 1 << 20, 1 << 20);
     let taken = side.connection.invoke(side.now, new_call("m", "")).unwrap();
     side.sent();
-    let number = side.connection.exchanges.ours.keys().copied().next().unwrap();
+    let number = side.connection.calls.ours.keys().copied().next().unwrap();
     side.hear_records(&[Record::Goodbye { next: number + 2 }, Record::Goodbye { next: number }]);
     assert_eq!(side.events(), [Event::Goodbye]);
     assert!(side.connection.abandon(taken), "it still waits for its answer");
@@ -123,7 +123,7 @@ fn calls_that_are_cancelled_at_once_leave_nothing() {
         side.sent();
         assert!(side.connection.is_idle() && !side.connection.is_closed(), "batch {batch}");
     }
-    assert_eq!(side.connection.exchanges.next_theirs, 200_000);
+    assert_eq!(side.connection.calls.next_theirs, 200_000);
 }
 
 #[test]
@@ -210,14 +210,14 @@ fn numbers_of_calls_are_neither_jumped_nor_reused_nor_used_up() {
         [(0, 0, true), (0, 2, false), (2, 0, false), (last, last, true), (last, 0, false)]
     {
         let mut side = facing(two(), 0, 0);
-        side.connection.exchanges.next_theirs = next;
+        side.connection.calls.next_theirs = next;
         side.hear_records(&[open(said, whole(""))]);
         let cause = (!fits).then_some(CloseCause::ProtocolViolation(Violation::Sequence));
         assert_eq!(side.connection.close_cause(), cause, "{said} after {next}");
     }
     // There is none after the last.
     let mut side = facing(two(), 0, 0);
-    side.connection.exchanges.next_theirs = last;
+    side.connection.calls.next_theirs = last;
     side.hear_records(&[open(last, whole("")), open(last + 2, whole(""))]);
     let cause = CloseCause::ProtocolViolation(Violation::Packet);
     assert_eq!(side.connection.close_cause(), Some(cause));
@@ -234,7 +234,9 @@ fn options_and_metadata_are_bounded_by_their_packet_and_their_limits() {
     let mut side = facing(two(), 0, 0);
     side.hear(Multipart::single(packet.into(), Bytes::new()));
     let request = request(&mut side);
-    assert_eq!((request.size(), request.metadata.len()), (1, 0));
+    assert_eq!((&*request.method, &request.body, request.metadata.len()), ("m", &Body::Whole(Bytes::new()), 0));
+    let arrived = side.told();
+    assert!(matches!(&arrived[..], [EndpointEvent::Arrived(arrival)] if arrival.bytes == 256 + 1), "{arrived:?}");
     // Metadata of more entries than there may be: 65 names of two bytes.
     let mut packet = vec![0x97, 1, 2, 3, 0xa1, b'm', 0xc4, 0, 0x81, 1, 0xde, 0, 65];
     for n in 0..65 {

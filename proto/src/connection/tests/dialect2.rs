@@ -220,26 +220,40 @@ fn metadata_does_not_travel_in_dialect_1_and_says_so() {
 
 #[test]
 fn a_requester_that_gives_up_stops_the_handler_in_time() {
-    let mut side = binder(two());
     let options = Options { remaining: Some(SECOND), ..Options::default() };
-    let open = |call| Record::Open {
-        call,
-        method: "m".into(),
-        key: OrderingKey::none(),
-        options: options.clone(),
-        content: whole(""),
-    };
-    side.hear_records(&[open(0), open(2), open(4)]);
-    let requests = [request(&mut side), request(&mut side), request(&mut side)];
-    side.connection.started(requests[1].id, side.now + SECOND / 2);
-    side.connection.started(requests[2].id, side.now + 3 * SECOND);
-    side.pass(SECOND / 2);
-    assert_eq!(side.events(), [Event::Stop { request: requests[1].id, reason: StopReason::TimedOut }]);
-    side.pass(SECOND);
-    assert_eq!(side.events(), [], "the requester is to know first");
-    side.pass(SECOND / 2);
-    let late = [requests[0].id, requests[2].id].map(Event::ExecutionTimedOut);
-    assert_eq!(side.events(), late, "whether it has started or not");
+    let (method, key) = ("m".into(), OrderingKey::none());
+    let open = Record::Open { call: 0, method, key, options, content: whole("") };
+    let late = Event::Stop { request: incoming(0), reason: StopReason::TimedOut };
+    // A handler may run for half a second, or for longer than its requester waits.
+    for (limit, stops_after) in [(SECOND / 2, SECOND / 2), (3 * SECOND, 2 * SECOND)] {
+        let mut side = binder(ConnectionConfig { execution_timeout: Some(limit), ..two() });
+        side.hear_records(&[open.clone()]);
+        let request = request(&mut side);
+        assert_eq!(request.deadline, Some(side.now + limit.min(SECOND)));
+        side.told();
+        side.pass(stops_after - Duration::from_nanos(1));
+        assert_eq!(side.events(), [], "the requester is to know first");
+        side.pass(Duration::from_nanos(1));
+        assert_eq!(side.events(), [late.clone()]);
+        let told = side.told();
+        assert!(matches!(told[..], [EndpointEvent::Withdrawn { .. }]), "{told:?}");
+    }
+    // Whether it has started or not.
+    let mut side = binder(two());
+    side.endpoint.starts = false;
+    side.hear_records(&[open]);
+    side.arrival();
+    side.pass(2 * SECOND - Duration::from_nanos(1));
+    assert!(side.told().is_empty());
+    side.pass(Duration::from_nanos(1));
+    let told = side.told();
+    let [EndpointEvent::Withdrawn { request, reply: Reply::Error(info) }] = &told[..] else { panic!("{told:?}") };
+    assert_eq!((*request, Refusal::of(info)), (incoming(0), Some(Refusal::ExecutionTimedOut)));
+    assert_eq!(side.events(), []);
+    // If it starts all the same, because the endpoint had decided that before, its handler is stopped.
+    side.decide(ConnectionEvent::Start(incoming(0)));
+    let events = side.events();
+    assert!(matches!(&events[..], [Event::Request(_), stop] if *stop == late), "{events:?}");
 }
 
 #[test]
@@ -541,7 +555,7 @@ fn who_drains_before_the_handshake_says_so_after_it() {
 #[test]
 fn numbers_of_calls_are_used_once() {
     let (mut a, _) = pair2(two(), two());
-    a.connection.exchanges.next_ours = MAX_CALL - 1;
+    a.connection.calls.next_ours = MAX_CALL - 1;
     let last = a.invoke("m");
     assert_eq!(a.sent_records(), [open(MAX_CALL - 1, whole("1"))]);
     let past = a.invoke("m");

@@ -279,7 +279,7 @@ fn the_defaults_are_those_of_the_protocol() {
         (session.first_window, session.stream_window, session.connection_window),
         (16 << 10, 256 << 10, 96 << 20)
     );
-    assert_eq!((session.max_reassembly, session.stream_buffer), (64 << 20, 256 << 10));
+    assert_eq!(session.stream_buffer, 256 << 10);
     assert_eq!((session.handshake_timeout, session.write_timeout), (SECOND * 10, SECOND * 10));
     assert_eq!(Keepalive::default(), Keepalive { idle: SECOND * 30, misses: 2 });
     assert_eq!((wire::dialect1::MAX_HEADER, wire::hello::MAX_HELLO, wire::MAX_DEPTH), (64 << 10, 4 << 10, 64));

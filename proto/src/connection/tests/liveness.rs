@@ -15,7 +15,7 @@ fn answer(side: &mut Side) {
 #[test]
 fn a_silent_peer_is_probed_and_then_given_up() {
     let mut side = Side::established(alive(SECOND, 2));
-    assert_eq!(side.connection.poll_timeout(), Some((side.now + SECOND, Timer::Keepalive)));
+    assert_eq!(side.connection.poll_timeout(), Some(side.now + SECOND));
     for _ in 0..2 {
         side.pass(SECOND);
         assert_eq!(side.sent().len(), 1);
@@ -49,7 +49,7 @@ fn whatever_the_peer_says_shows_that_it_lives() {
     side.events();
     side.pass(SECOND / 2);
     assert!(side.sent().is_empty(), "not silent for long enough");
-    assert_eq!(side.connection.poll_timeout(), Some((side.now + SECOND / 2, Timer::Keepalive)));
+    assert_eq!(side.connection.poll_timeout(), Some(side.now + SECOND / 2));
     side.pass(SECOND / 2);
     assert_eq!(side.sent().len(), 1);
     assert_eq!(side.events(), []);
@@ -123,7 +123,7 @@ fn a_peer_that_takes_nothing_is_cut_off() {
     side.connection.handle_write_blocked(side.now);
     side.pass(SECOND * 5);
     side.connection.handle_write_blocked(side.now);
-    assert_eq!(side.connection.poll_timeout(), Some((side.now + SECOND * 5, Timer::Write)), "not put off");
+    assert_eq!(side.connection.poll_timeout(), Some(side.now + SECOND * 5), "not put off");
     side.connection.handle_write_progress();
     assert_eq!(side.connection.poll_timeout(), None);
     side.connection.handle_write_blocked(side.now);
@@ -137,10 +137,10 @@ fn a_peer_that_takes_nothing_is_cut_off() {
 
 #[test]
 fn timers_go_off_in_their_order() {
-    let mut side = Side::established(alive(SECOND, 1));
+    let execution_timeout = Some(SECOND);
+    let mut side = Side::established(ConnectionConfig { execution_timeout, ..alive(SECOND, 1) });
     let call = side.invoke_for("m", 2);
     let asked = side.asked(1);
-    side.connection.started(asked, side.now + SECOND);
     side.pass(SECOND * 3);
     assert_eq!(
         side.events(),

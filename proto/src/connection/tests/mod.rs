@@ -16,7 +16,9 @@ use crate::call::Delivery;
 use crate::config::{Keepalive, StreamArguments};
 use crate::error::Refusal;
 use crate::event::{Body, Request, StopReason, Violation};
+use crate::endpoint::Arrival;
 use crate::message::{CallName, Message, Payload};
+use crate::ordering::BusyReason;
 use crate::stream::{Acknowledged, Chunk, Read, ReadError, StreamFault, WriteError};
 use crate::wire::dialect1::{Encoder, decode_body, decode_header};
 use crate::wire::{self, Credit, DecodeError, PONG, UPPER};
@@ -24,10 +26,20 @@ use crate::{ErrorInfo, OrderingKey, Text, Urgency};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A session and its clock.
+/// A connection, its clock, and what stands in for its endpoint.
 struct Side {
     connection: Connection,
     now: Instant,
+    endpoint: StandIn,
+}
+
+/// Stands in for an endpoint: lets requests start, gives memory to bodies, and remembers what it was told.
+struct StandIn {
+    /// Whether every request starts as soon as it is ready.
+    starts: bool,
+    /// Whether every body gets memory as soon as it wants some.
+    grants: bool,
+    told: Vec<EndpointEvent>,
 }
 
 impl Side {
@@ -38,7 +50,8 @@ impl Side {
     fn starting_at(role: Role, config: ConnectionConfig, first_call: CallId) -> Self {
         let now = Instant::now();
         let nonce = [if role == Role::Connector { 1 } else { 2 }; NONCE_LEN];
-        Self { connection: Connection::new(ConnectionId(7), role, config, nonce, first_call, now), now }
+        let connection = Connection::new(ConnectionId(7), role, config, nonce, first_call, now);
+        Self { connection, now, endpoint: StandIn { starts: true, grants: true, told: Vec::new() } }
     }
 
     fn connected(role: Role, config: ConnectionConfig) -> Self {
@@ -61,19 +74,46 @@ impl Side {
         self.relay();
     }
 
-    /// Stands in for an endpoint that lets everything start at once and has memory for every body.
+    /// Carries what the connection says to the endpoint, and back what that decides.
     fn relay(&mut self) {
         while let Some(event) = self.connection.poll_endpoint_event() {
-            let decided = match event {
-                EndpointEvent::Arrived(arrival) if arrival.incomplete.is_some() => {
-                    ConnectionEvent::Reassemble(arrival.request.into())
+            let StandIn { starts, grants, .. } = self.endpoint;
+            let decided = match &event {
+                EndpointEvent::Arrived(Arrival { request, incomplete: Some(_), .. }) if grants => {
+                    Some(ConnectionEvent::Reassemble((*request).into()))
                 }
-                EndpointEvent::Arrived(arrival) => ConnectionEvent::Start(arrival.request),
-                EndpointEvent::Ready(request) => ConnectionEvent::Start(request),
-                EndpointEvent::ReassemblyWanted { stream, .. } => ConnectionEvent::Reassemble(stream),
-                _ => continue,
+                EndpointEvent::Arrived(Arrival { request, incomplete: None, .. }) | EndpointEvent::Ready(request)
+                    if starts =>
+                {
+                    Some(ConnectionEvent::Start(*request))
+                }
+                EndpointEvent::ReassemblyWanted { stream, .. } if grants => {
+                    Some(ConnectionEvent::Reassemble(*stream))
+                }
+                _ => None,
             };
-            self.connection.handle_event(self.now, decided);
+            self.endpoint.told.push(event);
+            if let Some(decided) = decided {
+                self.decide(decided);
+            }
+        }
+    }
+
+    fn decide(&mut self, event: ConnectionEvent) {
+        self.connection.handle_event(self.now, event);
+    }
+
+    /// What the endpoint was told since this was last asked.
+    fn told(&mut self) -> Vec<EndpointEvent> {
+        self.relay();
+        std::mem::take(&mut self.endpoint.told)
+    }
+
+    /// The arrival of the one request that has come.
+    fn arrival(&mut self) -> Arrival {
+        match &self.told()[..] {
+            [EndpointEvent::Arrived(arrival)] => arrival.clone(),
+            other => panic!("{other:?} instead of an arrival"),
         }
     }
 
@@ -127,7 +167,7 @@ impl Side {
     }
 }
 
-/// Of sessions that speak dialect 1, as most tests here are about.
+/// Of connections that speak dialect 1, as most tests here are about.
 fn config() -> ConnectionConfig {
     ConnectionConfig { dialect: Dialect::One, ..streaming() }
 }
@@ -168,6 +208,16 @@ fn result(text: &'static str) -> Payload {
 
 fn ok(text: &'static str) -> Reply {
     Reply::result(text)
+}
+
+/// The request with this number on the wire.
+fn incoming(number: u64) -> RequestId {
+    RequestId::new(ConnectionId(7), number)
+}
+
+/// A limit of the endpoint.
+fn busy() -> BusyReason {
+    BusyReason
 }
 
 fn ended(call: CallId, outcome: Outcome) -> Event {

@@ -13,7 +13,8 @@ fn a_request_is_handed_out_as_it_came_and_its_reply_echoes_the_name() {
         let Some(Event::Request(request)) = side.event() else { panic!("a request") };
         assert_eq!((&*request.method, &request.key), ("m", &key));
         assert_eq!(request.body, Body::Whole("arg".into()));
-        assert_eq!(request.size(), 4 + key.as_bytes().len());
+        let arrival = Arrival { request: request.id, key: key.clone(), bytes: 256 + 4 + key.as_bytes().len(), incomplete: None };
+        assert_eq!(side.arrival(), arrival);
         assert_eq!(side.connection.open_requests(), 1);
         side.connection.reply(request.id, ok("1")).unwrap();
         assert_eq!(side.connection.reply(request.id, ok("2")), Err(ReplyError::NotOpen));
@@ -149,21 +150,39 @@ fn what_names_no_call_is_dropped_and_the_link_lives_on() {
 
 #[test]
 fn an_execution_has_so_much_time() {
-    let mut side = Side::established(config());
-    let (slow, quick) = (side.asked(1), side.asked(2));
+    let mut side = Side::established(ConnectionConfig { execution_timeout: Some(SECOND), ..config() });
+    side.endpoint.starts = false;
+    for seq in [1, 2] {
+        side.hear_message(seq, "m", Payload::Function(Bytes::new()));
+    }
+    let [EndpointEvent::Arrived(slow), EndpointEvent::Arrived(quick)] = &side.told()[..] else { panic!() };
+    let (slow, quick) = (slow.request, quick.request);
+    side.pass(SECOND * 100);
+    assert_eq!(side.events(), [], "it counts from the start on");
     let at = side.now + SECOND;
-    side.connection.started(slow, at);
-    side.connection.started(slow, at + SECOND);
-    side.connection.started(quick, at);
-    side.connection.started(RequestId(99), at);
-    assert_eq!(side.connection.poll_timeout(), Some((at, Timer::Execution(slow))));
+    side.decide(ConnectionEvent::Start(slow));
+    side.decide(ConnectionEvent::Start(quick));
+    let started = side.events();
+    assert!(
+        matches!(&started[..], [Event::Request(first), Event::Request(second)]
+            if first.deadline == Some(at) && second.deadline == Some(at)),
+        "{started:?}"
+    );
+    side.now += SECOND / 2;
+    side.decide(ConnectionEvent::Start(slow));
+    side.decide(ConnectionEvent::Start(incoming(99)));
+    assert_eq!((side.events(), side.connection.poll_timeout()), (vec![], Some(at)), "it starts once");
     side.connection.reply(quick, ok("1")).unwrap();
-    side.pass(SECOND);
+    side.pass(SECOND / 2);
     assert_eq!(side.events(), [Event::Stop { request: slow, reason: StopReason::TimedOut }]);
-    side.connection.started(slow, at + SECOND);
+    let told = side.told();
+    let [EndpointEvent::Withdrawn { request, reply: Reply::Error(info) }] = &told[..] else { panic!("{told:?}") };
+    assert_eq!((*request, Refusal::of(info)), (slow, Some(Refusal::ExecutionTimedOut)));
+    side.decide(ConnectionEvent::Start(slow));
     assert_eq!(side.connection.poll_timeout(), None, "it is reported once");
     side.connection.reply(slow, Reply::Error(Refusal::ExecutionTimedOut.to_error("after 1 s"))).unwrap();
     assert_eq!(side.said().len(), 2);
+    assert_eq!(side.events(), []);
 }
 
 #[test]

@@ -3,8 +3,10 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::stream::send::Data;
+use crate::wire::Codec;
 
-/// Largest content that is tried, in bytes.
+/// Largest stream that is tried, in bytes.
 const MAX: usize = 60_000;
 
 fn content() -> impl Strategy<Value = Vec<(Bytes, bool)>> {
@@ -31,15 +33,24 @@ fn items(content: &[(Bytes, bool)]) -> Vec<usize> {
 
 fn filled(content: &[(Bytes, bool)], limit: u64, compress: bool) -> SendHalf {
     let mut send = SendHalf::new(limit, compress);
+    send.start(0, Bytes::new(), false);
     content.iter().for_each(|(bytes, item)| send.push(bytes.clone(), *item));
     send.finish();
     send
 }
 
-/// All records of a content, cut in any way.
+/// The content of a DATA as the codec sends it.
+fn encoded(codec: &mut Codec, data: Data, compress: bool) -> (u64, Piece) {
+    let Data { offset, bytes, fin, item, .. } = data;
+    let piece = codec.compress(Piece { bytes, fin, item, compressed: false }, compress);
+    (offset, piece)
+}
+
+/// All records of a stream, cut in any way.
 fn pieces(content: &[(Bytes, bool)], compress: bool, room: usize) -> Vec<(u64, Piece)> {
     let mut send = filled(content, u64::MAX, compress);
-    std::iter::from_fn(|| send.next(room, u64::MAX)).map(|data| (data.offset, data.content)).collect()
+    let mut codec = Codec::default();
+    std::iter::from_fn(|| send.next(room, u64::MAX)).map(|data| encoded(&mut codec, data, compress)).collect()
 }
 
 /// Reads all that is there.
@@ -64,15 +75,18 @@ proptest! {
         window in 33_u64..100_000,
         rooms in prop::collection::vec((1_usize..70_000, any::<bool>()), 1..20),
         sized in any::<bool>(),
-        gathers in any::<bool>(),
+        reassembles in any::<bool>(),
+        frame in prop_oneof![Just(0), 1_usize..200_000],
     ) {
         let whole = flat(&content);
         let now = Instant::now();
         let mut send = filled(&content, window, compress);
         let mut receive = RecvHalf::new(window, sized.then_some(whole.len() as u64));
-        if gathers {
-            receive.gather(whole.len());
+        if reassembles {
+            receive.await_memory();
+            receive.reassemble(whole.len());
         }
+        let (mut codec, mut flow) = (Codec::default(), Flow::new(1 << 20));
         let (mut read, mut ends, mut done) = (Vec::new(), Vec::new(), false);
         let mut rooms = rooms.into_iter().cycle();
         for _ in 0..1_000_000 {
@@ -80,12 +94,13 @@ proptest! {
             let sent = send.is_ready().then(|| send.next(room, u64::MAX)).flatten();
             let idle = sent.is_none();
             if let Some(data) = sent {
-                prop_assert!(data.content.declared(MAX_CHUNK).is_ok());
-                prop_assert!(receive.take(data.offset, data.content).is_ok());
+                let (offset, piece) = encoded(&mut codec, data, compress);
+                prop_assert!(piece.declared(MAX_CHUNK).is_ok());
+                prop_assert!(receive.take(offset, piece, frame).is_ok());
                 prop_assert!(receive.held_cost() <= receive.window());
             }
-            if gathers {
-                if let (_, Some(body)) = receive.advance_gathering() {
+            if reassembles {
+                if let Some(body) = receive.reassembled() {
                     read = body.expect("it is not too large").to_vec();
                     ends = items(&content);
                     done = true;
@@ -96,7 +111,7 @@ proptest! {
             if done {
                 break;
             }
-            if let Some((consumed, limit)) = receive.credit_due(now, None, |_| false) {
+            if let Some((consumed, limit)) = receive.credit_due(now, &mut flow) {
                 prop_assert!(send.credit(consumed, limit));
             }
         }
@@ -131,7 +146,7 @@ proptest! {
         let mut receive = RecvHalf::new(1 << 30, Some(whole.len() as u64));
         let mut fault = None;
         for (n, (offset, piece)) in pieces.iter().enumerate() {
-            match receive.take(*offset, piece.clone()) {
+            match receive.take(*offset, piece.clone(), 0) {
                 Ok(_) => prop_assert!(!(moved && n == at), "another offset is taken"),
                 Err(found) => {
                     fault = Some(found);

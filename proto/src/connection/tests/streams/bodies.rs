@@ -69,7 +69,7 @@ fn a_stream_begins_with_any_piece_whatever_the_limit_of_bodies() {
     let mut side = binder(ConnectionConfig { max_body: 10, ..two() });
     side.hear_records(&[open(0, part("more than ten bytes"))]);
     assert!(matches!(side.events()[..], [Event::Request(_)]));
-    assert_eq!(side.read_all(StreamId::Request(RequestId(0))), (b"more than ten bytes".to_vec(), false));
+    assert_eq!(side.read_all(StreamId::Request(incoming(0))), (b"more than ten bytes".to_vec(), false));
 }
 
 #[test]
@@ -105,10 +105,35 @@ fn a_body_over_the_limit_is_refused_by_its_declaration_or_where_it_exceeds_it() 
     assert_eq!(side.sent_records(), [Record::Cancel { call: 1 }]);
 }
 
+/// The streams that want memory to be reassembled in, with the bytes that they want, in the order in which they asked.
+fn wanted(side: &mut Side) -> Vec<(StreamId, usize)> {
+    let told = side.told().into_iter();
+    told.filter_map(|event| match event {
+        EndpointEvent::ReassemblyWanted { stream, bytes, .. } => Some((stream, bytes)),
+        _ => None,
+    })
+    .collect()
+}
+
+/// The streams that need no memory any more.
+fn freed(side: &mut Side) -> Vec<StreamId> {
+    let told = side.told().into_iter();
+    told.filter_map(|event| match event {
+        EndpointEvent::ReassemblyEnded { stream, .. } => Some(stream),
+        _ => None,
+    })
+    .collect()
+}
+
+fn open_sized(call: u64, size: Option<u64>) -> Record {
+    let options = Options { size, ..Options::default() };
+    Record::Open { call, method: "m".into(), key: OrderingKey::none(), options, content: part("") }
+}
+
 #[test]
-fn bodies_that_are_put_together_wait_for_room() {
-    let config = ConnectionConfig { max_reassembly: 250_000, ..two() };
-    let (mut a, mut b) = pair2(two(), config);
+fn bodies_wait_for_memory_and_are_reassembled_when_there_is_some() {
+    let (mut a, mut b) = pair2(two(), two());
+    b.endpoint.grants = false;
     for _ in 0..4 {
         a.connection.invoke(a.now, new_call("m", body(100_000))).unwrap();
     }
@@ -120,28 +145,50 @@ fn bodies_that_are_put_together_wait_for_room() {
         .filter_map(|event| if let Event::Request(request) = event { Some(request) } else { None })
         .collect();
     assert_eq!(requests.len(), 4);
+    let held = b.connection.held_bytes();
     requests.iter().for_each(|request| b.collect(theirs(request)));
-    assert_eq!(b.connection.exchanges.gathering.len(), 2, "two have room");
-    assert_eq!(b.connection.exchanges.gather_queue.len(), 2);
+    let all: Vec<StreamId> = requests.iter().map(theirs).collect();
+    assert_eq!(wanted(&mut b), [0, 1, 2, 3].map(|n| (all[n], 100_000)));
+    assert_eq!(b.connection.held_bytes(), held, "none has memory");
+    all[..2].iter().for_each(|id| b.decide(ConnectionEvent::Reassemble(*id)));
+    assert!(b.connection.held_bytes() < held || held == 0, "two have");
     late.iter().for_each(|packet| b.hear(packet.clone()));
     exchange(&mut a, &mut b);
-    let done =
-        b.events().iter().filter(|event| matches!(event, Event::Reassembled { body: Ok(_), .. })).count();
-    assert_eq!(done, 4);
-    assert_eq!((b.connection.exchanges.gathering.len(), b.connection.poll_timeout()), (0, None));
+    let done = |b: &mut Side| -> Vec<StreamId> {
+        let bodies = b.events().into_iter().filter_map(|event| match event {
+            Event::Reassembled { stream, body: Ok(_) } => Some(stream),
+            _ => None,
+        });
+        bodies.collect()
+    };
+    assert_eq!(done(&mut b), all[..2]);
+    assert_eq!(freed(&mut b), all[..2]);
+    assert!(b.connection.held_bytes() > 0, "the others wait");
+    all[2..].iter().for_each(|id| b.decide(ConnectionEvent::Reassemble(*id)));
+    exchange(&mut a, &mut b);
+    assert_eq!(done(&mut b), all[2..]);
+    assert_eq!(freed(&mut b), all[2..]);
+    assert_eq!((b.connection.held_bytes(), b.connection.poll_timeout()), (0, None));
 }
 
+/// The ways in which a body that is reassembled, or waits for memory, is of no use any more.
+const GIVEN_UP: [&str; 5] = ["cancelled", "answered", "stopped", "answered at length", "aborted"];
+
 #[test]
-fn bodies_that_wait_for_room_get_it_when_the_one_before_is_given_up() {
-    let config = ConnectionConfig { max_reassembly: 1, ..two() };
-    for gives_up in ["cancelled", "answered", "stopped", "answered at length"] {
-        let (mut a, mut b) = pair2(two(), config.clone());
+fn a_body_that_is_given_up_makes_room_for_others() {
+    for (gives_up, has_memory) in GIVEN_UP.into_iter().flat_map(|way| [(way, true), (way, false)]) {
+        let (mut a, mut b) = pair2(two(), two());
+        b.endpoint.grants = false;
         let up = a.invoke_streamed();
         a.connection.invoke(a.now, new_call("m", body(100_000))).unwrap();
         exchange(&mut a, &mut b);
         let [first, second] = [request(&mut b), request(&mut b)];
         b.collect(theirs(&first));
         b.collect(theirs(&second));
+        assert_eq!(wanted(&mut b), [(theirs(&first), 10 << 20), (theirs(&second), 100_000)]);
+        if has_memory {
+            b.decide(ConnectionEvent::Reassemble(theirs(&first)));
+        }
         b.events();
         match (gives_up, up) {
             ("cancelled", StreamId::Call(call)) => {
@@ -151,11 +198,21 @@ fn bodies_that_wait_for_room_get_it_when_the_one_before_is_given_up() {
             }
             ("answered", _) => b.connection.reply(first.id, ok("1")).unwrap(),
             ("answered at length", _) => b.connection.reply(first.id, Reply::result(body(1 << 20))).unwrap(),
-            _ => b.connection.contents().stop(theirs(&first)),
+            ("aborted", StreamId::Call(call)) => {
+                a.connection.send_stream(call).abort();
+                exchange(&mut a, &mut b);
+            }
+            _ => b.connection.recv_stream(theirs(&first)).stop(),
         }
+        exchange(&mut a, &mut b);
+        assert_eq!(freed(&mut b), [theirs(&first)], "{gives_up}, {has_memory}: once");
+        // Memory that comes too late is of no use.
+        b.decide(ConnectionEvent::Reassemble(theirs(&first)));
+        b.decide(ConnectionEvent::Reassemble(theirs(&second)));
         exchange(&mut a, &mut b);
         let collected = Event::Reassembled { stream: theirs(&second), body: Ok(body(100_000)) };
         assert!(b.events().contains(&collected), "{gives_up}");
+        assert_eq!(freed(&mut b), [theirs(&second)], "{gives_up}");
         assert_eq!(b.connection.poll_timeout(), None, "{gives_up}");
     }
 }
@@ -163,22 +220,23 @@ fn bodies_that_wait_for_room_get_it_when_the_one_before_is_given_up() {
 #[test]
 fn any_number_of_bodies_may_wait_for_room_and_be_complete() {
     let waiting = 5_000;
-    let config = ConnectionConfig { max_reassembly: 1, max_requests: waiting + 1, ..two() };
-    let mut side = binder(config);
-    for n in 0..=waiting as u64 {
+    let mut side = binder(ConnectionConfig { max_requests: waiting, ..two() });
+    side.endpoint.grants = false;
+    for n in 0..waiting as u64 {
         side.hear_records(&[open(2 * n, part("")), data(2 * n, 0, part("1"))]);
         let asked = request(&mut side);
-        if n > 0 {
-            side.hear_records(&[data(2 * n, 1, whole("2"))]);
-        }
+        side.hear_records(&[data(2 * n, 1, whole("2"))]);
         side.events();
         side.collect(theirs(&asked));
     }
-    assert_eq!(side.connection.exchanges.gather_queue.len(), waiting);
-    side.hear_records(&[data(0, 1, whole("2"))]);
+    let all = wanted(&mut side);
+    assert_eq!(all.len(), waiting);
+    assert!(all.iter().all(|(_, bytes)| *bytes == 2), "all of each has come, so its size is known");
+    all.iter().for_each(|(id, _)| side.decide(ConnectionEvent::Reassemble(*id)));
     let events = side.events();
-    assert_eq!(events.len(), waiting + 1);
+    assert_eq!(events.len(), waiting);
     assert!(events.iter().all(|event| matches!(event, Event::Reassembled { body: Ok(_), .. })));
+    assert_eq!(freed(&mut side).len(), waiting);
 }
 
 #[test]
@@ -209,20 +267,25 @@ fn a_body_that_is_never_complete_is_dropped_by_age() {
 
 #[test]
 fn a_body_has_its_time_from_its_turn_on() {
-    let mut side = binder(ConnectionConfig { max_reassembly: 1, max_body: 192 * 1024, ..two() });
+    let mut side = binder(ConnectionConfig { max_body: 192 * 1024, ..two() });
+    side.endpoint.grants = false;
     for (call, size) in [(0, Some(128 * 1024)), (2, Some(64 * 1024)), (4, None)] {
-        let options = Options { size, ..Options::default() };
-        let (method, key) = ("m".into(), OrderingKey::none());
-        side.hear_records(&[Record::Open { call, method, key, options, content: part("") }]);
+        side.hear_records(&[open_sized(call, size)]);
         let asked = request(&mut side);
         side.collect(theirs(&asked));
     }
+    let waiting = wanted(&mut side);
+    assert_eq!(waiting.iter().map(|(_, bytes)| *bytes / 1024).collect::<Vec<_>>(), [128, 64, 192]);
     // One whose size is not known counts with the limit.
-    for seconds in [32, 31, 33] {
+    for ((id, _), seconds) in waiting.into_iter().zip([32, 31, 33]) {
+        side.pass(100 * SECOND);
+        assert_eq!(side.events(), [], "it has no memory");
+        side.decide(ConnectionEvent::Reassemble(id));
         side.pass((seconds - 1) * SECOND);
         assert_eq!(side.events(), []);
         side.pass(SECOND);
         assert_eq!(side.collected(), Err(ReadError::TimedOut));
+        assert_eq!(freed(&mut side), [id]);
     }
     assert_eq!(side.connection.poll_timeout(), None);
 }
@@ -231,12 +294,12 @@ fn a_body_has_its_time_from_its_turn_on() {
 fn a_window_that_was_widened_makes_room_for_others_when_its_body_is_complete() {
     let config = ConnectionConfig { stream_window: 20_000, connection_window: 1_000_000, ..two() };
     let (mut a, mut b) = pair2(two(), config);
-    b.connection.exchanges.round_trip = Some(Duration::from_secs(1));
-    let room = b.connection.exchanges.growth_left;
+    b.connection.calls.flow().set_round_trip(Duration::from_secs(1));
+    let room = b.connection.calls.flow().growth_left;
     a.connection.invoke(a.now, new_call("m", body(1 << 20))).unwrap();
     let events = exchange_collecting(&mut a, &mut b);
     assert!(matches!(events[..], [Event::Request(_), Event::Reassembled { body: Ok(_), .. }]));
-    assert_eq!(b.connection.exchanges.growth_left, room);
+    assert_eq!(b.connection.calls.flow().growth_left, room);
 }
 
 #[test]
@@ -259,26 +322,26 @@ fn compressed_bodies_come_out_as_they_were() {
 
 #[test]
 fn a_body_whose_turn_comes_after_a_quiet_spell_has_all_of_its_time() {
-    let sized = |call, size| {
-        let options = Options { size: Some(size), ..Options::default() };
-        Record::Open { call, method: "m".into(), key: OrderingKey::none(), options, content: part("") }
-    };
     for gives_up in ["stopped", "answered", "refused"] {
-        let mut side = binder(ConnectionConfig { max_reassembly: 1, ..two() });
-        side.hear_records(&[sized(0, 128 * 1024), sized(2, 64 * 1024)]);
+        let mut side = binder(two());
+        side.endpoint.grants = false;
+        side.hear_records(&[open_sized(0, Some(128 * 1024)), open_sized(2, Some(64 * 1024))]);
         let [first, second] = [request(&mut side), request(&mut side)];
         side.collect(theirs(&first));
         side.collect(theirs(&second));
+        side.decide(ConnectionEvent::Reassemble(theirs(&first)));
         side.sent();
         // Nothing comes, and nothing leaves, until the first body is given up a second before its time is over.
         side.now += 31 * SECOND;
         match gives_up {
-            "stopped" => side.connection.contents().stop(theirs(&first)),
+            "stopped" => side.connection.recv_stream(theirs(&first)).stop(),
             "answered" => side.connection.reply(first.id, Reply::Cancelled).unwrap(),
-            _ => side.connection.reply(first.id, Reply::Refusal(ErrorInfo::new("Busy", ""))).unwrap(),
+            _ => side.decide(ConnectionEvent::Refuse { request: first.id, reason: busy() }),
         }
+        assert_eq!(freed(&mut side), [theirs(&first)], "{gives_up}");
+        side.decide(ConnectionEvent::Reassemble(theirs(&second)));
         side.sent();
-        let due = (side.now + 31 * SECOND, Timer::Collect(theirs(&second)));
+        let due = side.now + 31 * SECOND;
         assert_eq!(side.connection.poll_timeout(), Some(due), "{gives_up}: 30 s, and 1 s for 64 KiB");
         side.pass(31 * SECOND - Duration::from_nanos(1));
         assert_eq!(side.events(), [], "{gives_up}");
@@ -302,7 +365,7 @@ fn what_was_stopped_can_not_be_put_together() {
     let (mut side, call) = begun_result();
     let ours = StreamId::Call(call);
     side.connection.recv_stream(ours).stop();
-    assert_eq!(side.connection.contents().collect(side.now, ours), Err(ReadError::NotOpen));
+    assert_eq!(side.connection.recv_stream(ours).reassemble(), Err(ReadError::NotOpen));
     assert_eq!(
         (side.events(), side.connection.open_calls()),
         (vec![], 1),
@@ -315,7 +378,7 @@ fn what_was_stopped_can_not_be_put_together() {
     side.hear_records(&[open(0, part("some"))]);
     let asked = request(&mut side);
     side.connection.recv_stream(theirs(&asked)).stop();
-    assert_eq!(side.connection.contents().collect(side.now, theirs(&asked)), Err(ReadError::NotOpen));
+    assert_eq!(side.connection.recv_stream(theirs(&asked)).reassemble(), Err(ReadError::NotOpen));
     assert_eq!((side.events(), side.connection.poll_timeout()), (vec![], None));
 }
 

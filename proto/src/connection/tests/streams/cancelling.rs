@@ -99,7 +99,7 @@ fn a_result_on_its_way_is_dropped_when_its_call_is_cancelled() {
     b.events();
     a.connection.abandon(call);
     let cancel = a.sent();
-    b.connection.reply(RequestId(asked.id.0 + 1), Reply::result(body(5 << 20))).unwrap();
+    b.connection.reply(incoming(asked.id.number() + 2), Reply::result(body(5 << 20))).unwrap();
     cancel.into_iter().for_each(|packet| b.hear(packet));
     assert_eq!(b.sent_records(), []);
     assert!(b.connection.is_idle());

@@ -9,7 +9,8 @@ fn no_more_leaves_than_the_peer_gives_credit_for() {
     a.connection.invoke(a.now, new_call("m", body(1 << 20))).unwrap();
     exchange(&mut a, &mut b);
     let request = request(&mut b);
-    assert!(matches!(request.body, Body::Stream { held, .. } if held == 100_000 + MAX_FIRST));
+    assert!(matches!(request.body, Body::Stream { .. }));
+    assert_eq!(b.arrival().bytes, 256 + 1 + 100_000 + MAX_FIRST);
     let held = b.connection.held_bytes();
     assert!(held <= 100_000 && held > 100_000 - RECORD_COST, "{held}");
     exchange(&mut a, &mut b);
@@ -90,7 +91,7 @@ fn an_argument_whose_call_is_cancelled_holds_no_credit() {
     assert!(b.connection.is_idle());
 }
 
-/// Sessions whose first windows are small.
+/// Connections whose first windows are small.
 fn narrow() -> ConnectionConfig {
     ConnectionConfig {
         first_window: 1_024,
@@ -108,7 +109,8 @@ fn a_window_opens_when_its_content_is_read() {
         a.connection.invoke(a.now, new_call("m", body(90_000))).unwrap();
         exchange(&mut a, &mut b);
         let request = request(&mut b);
-        assert_eq!(request.body, Body::Stream { size: Some(90_000), held: 1_024 + MAX_FIRST });
+        assert_eq!(request.body, Body::Stream { size: Some(90_000) });
+        assert_eq!(b.arrival().bytes, 256 + 1 + 1_024 + MAX_FIRST);
         assert_eq!(arrived(&b), 1_024, "as long as nobody reads");
         if collects {
             b.collect(theirs(&request));
@@ -136,7 +138,7 @@ fn a_window_opens_when_its_content_is_read() {
     b.read_all(theirs(&request));
     let credit = |record: &Record| matches!(record, Record::Credit { .. });
     assert_eq!(b.sent_records().iter().filter(|record| credit(record)).count(), 1, "the last one");
-    assert_eq!(b.connection.exchanges.growth_left, 100_000);
+    assert_eq!(b.connection.calls.flow().growth_left, 100_000);
 }
 
 /// Calls whose results have begun, and that nobody has read yet.
@@ -172,7 +174,7 @@ fn contents_are_read_in_any_order() {
     }
     exchange(&mut a, &mut b);
     assert!(a.connection.is_idle() && b.connection.is_idle());
-    assert_eq!((a.connection.held_bytes(), a.connection.exchanges.growth_left), (0, 100_000));
+    assert_eq!((a.connection.held_bytes(), a.connection.calls.flow().growth_left), (0, 100_000));
 }
 
 #[test]

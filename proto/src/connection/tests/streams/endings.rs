@@ -9,7 +9,8 @@ fn streams_go_both_ways_at_once_and_end_one_by_one() {
     a.write(up, "one").unwrap();
     exchange(&mut a, &mut b);
     let request = request(&mut b);
-    assert_eq!(request.body, Body::Stream { size: None, held: (256 << 10) + MAX_FIRST });
+    assert_eq!(request.body, Body::Stream { size: None });
+    assert_eq!(b.arrival().bytes, 256 + 1 + (256 << 10) + MAX_FIRST);
     let id = theirs(&request);
     let chunk = |text: &'static str| Read::Chunk(Chunk { bytes: text.into(), end_of_item: true });
     assert_eq!(b.read(id), Ok(chunk("one")));
@@ -136,7 +137,7 @@ fn a_call_whose_result_is_complete_ends_in_all_ways() {
 
     // The argument is given up.
     let (mut a, mut b, up, incoming) = half_closed();
-    a.connection.send_stream(call_of(up).abort());
+    a.connection.send_stream(call_of(up)).abort();
     assert_eq!(a.events(), [ended(call_of(up), Outcome::Complete)]);
     exchange(&mut a, &mut b);
     assert_eq!(b.read(StreamId::Request(incoming)), Err(ReadError::Aborted));
@@ -189,7 +190,7 @@ fn a_body_that_was_given_as_a_whole_ends_with_its_result() {
     exchange(&mut a, &mut b);
     let request = request(&mut b);
     b.connection.begin_reply(request.id, false, Metadata::new(), None).unwrap();
-    b.connection.send_stream(theirs(&request).finish()).unwrap();
+    b.connection.send_stream(theirs(&request)).finish().unwrap();
     exchange(&mut a, &mut b);
     assert_eq!(a.events().last(), Some(&ended(call, Outcome::Complete)));
     let mut last = b.read(theirs(&request));

@@ -82,7 +82,7 @@ fn a_result_that_fails_keeps_its_turn() {
             _ => None,
         });
         assert_eq!(order.collect::<Vec<_>>(), calls);
-        assert!(b.connection.is_idle() && b.connection.leaving.is_empty());
+        assert!(b.connection.is_idle() && b.connection.calls.gate_is_empty());
     }
 }
 
@@ -157,10 +157,9 @@ fn what_is_refused_does_not_wait_for_a_result_of_its_key() {
         content: whole(""),
     };
     side.hear_records(&[keyed(0), keyed(2), keyed(4)]);
-    side.connection.begin_reply(RequestId(0), false, Metadata::new(), None).unwrap();
-    side.write(StreamId::Request(RequestId(0)), "it goes on").unwrap();
-    let error = Refusal::Busy.to_error("no room");
-    side.connection.reply(RequestId(1), Reply::Refusal(error)).unwrap();
+    side.connection.begin_reply(incoming(0), false, Metadata::new(), None).unwrap();
+    side.write(StreamId::Request(incoming(0)), "it goes on").unwrap();
+    side.decide(ConnectionEvent::Refuse { request: incoming(2), reason: busy() });
     let refused: Vec<u64> = side
         .sent_records()
         .iter()

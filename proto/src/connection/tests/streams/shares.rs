@@ -17,7 +17,7 @@ struct Sender {
 impl Sender {
     fn new() -> Self {
         let (mut side, _) = pair2(two(), two());
-        side.connection.exchanges.link_limit = u64::MAX;
+        side.connection.calls.flow().peer_limit = u64::MAX;
         let mut sender = Self { side, left: Vec::new(), complete: Vec::new() };
         sender.first_credit(u64::MAX);
         sender
@@ -25,8 +25,7 @@ impl Sender {
 
     /// What the peer lets each content cost from the start.
     fn first_credit(&mut self, stream: u64) {
-        let hello = self.side.connection.peer.as_mut().unwrap();
-        hello.credit = Some(Credit { stream, link: u64::MAX });
+        self.side.connection.calls.set_peer_credit(Credit { stream, link: u64::MAX });
     }
 
     fn invoke(&mut self, call: Call) -> StreamId {
@@ -39,9 +38,7 @@ impl Sender {
     }
 
     fn credit(&mut self, id: StreamId, limit: u64) {
-        let exchanges = &mut self.side.connection.exchanges;
-        exchanges.get_mut(id).unwrap().send.as_mut().unwrap().set_limit(limit);
-        exchanges.schedule(id);
+        self.side.connection.calls.set_stream_limit(id, limit);
     }
 
     /// Sends a packet; whether there was one.
@@ -121,9 +118,9 @@ fn who_was_idle_has_saved_up_nothing() {
     while sender.left[1] < 6 * MIB {
         assert!(sender.send());
     }
-    let mut contents = sender.side.connection.contents();
-    while contents.room(idle).unwrap() > 0 {
-        contents.write(idle, vec![7; 1024].into(), false).unwrap();
+    let mut stream = sender.side.connection.send_stream(idle);
+    while stream.room().unwrap() > 0 {
+        stream.write(vec![7; 1024].into(), false).unwrap();
     }
     sender.body(MAX_CHUNK);
     while !sender.complete.contains(&2) {

@@ -24,16 +24,15 @@ fn first_turns(urgencies: &[u8], records: usize) -> Vec<usize> {
             .invoke(a.now, Call { urgency: Urgency::new(*urgency).unwrap(), ..new_call("m", body(4 << 20)) })
             .unwrap();
     }
-    a.connection.exchanges.link_limit = 1 << 30;
+    a.connection.calls.flow().peer_limit = 1 << 30;
     let mut turns = vec![0; urgencies.len()];
     while let Some(packet) = a.connection.poll_message(a.now) {
         let packet = packet.into_one().unwrap();
         for record in crate::wire::dialect2::records(&packet).unwrap() {
             match record.unwrap() {
                 Record::Open { call, .. } => {
-                    let id = a.connection.exchanges.find(call).unwrap();
-                    let send = a.connection.exchanges.get_mut(id).unwrap().send.as_mut().unwrap();
-                    send.set_limit(1 << 30);
+                    let id = StreamId::Call(a.connection.calls.ours[&call]);
+                    a.connection.calls.set_stream_limit(id, 1 << 30);
                 }
                 Record::Data { call, .. } => turns[call as usize / 2] += 1,
                 other => panic!("{other:?}"),
