@@ -3,10 +3,10 @@
 // Tests start virtual time somewhere; proto/clippy.toml is about the core itself.
 #![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_types))]
 
-#[cfg(feature = "fuzzing")]
-#[doc(hidden)]
-pub mod fuzzing;
 mod ids;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals;
 mod message;
 mod metadata;
 mod multipart;

@@ -90,7 +90,7 @@ impl Calls {
         self.by_seq.get_mut(&seq_of(id)).map(Box::as_mut).filter(|call| call.id == id)
     }
 
-    #[cfg(feature = "fuzzing")]
+    #[cfg(feature = "internals")]
     pub(super) fn contains(&self, id: CallId) -> bool {
         self.by_seq.get(&seq_of(id)).is_some_and(|call| call.id == id)
     }

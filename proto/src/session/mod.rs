@@ -1,6 +1,6 @@
 //! One link to one remote peer: handshake, our calls, their calls, deadlines, liveness, the end.
 
-#[cfg(feature = "fuzzing")]
+#[cfg(feature = "internals")]
 mod audit;
 mod calls;
 mod config;

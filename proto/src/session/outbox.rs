@@ -1,6 +1,6 @@
 //! The one queue of outgoing work: what leaves next, and how many bytes wait.
 
-#[cfg(feature = "fuzzing")]
+#[cfg(feature = "internals")]
 mod audit;
 
 use std::collections::{BTreeMap, VecDeque};

@@ -96,7 +96,7 @@ impl Timers {
     }
 
     /// Those of which there may be many.
-    #[cfg(feature = "fuzzing")]
+    #[cfg(feature = "internals")]
     pub(super) fn many(&self) -> impl Iterator<Item = Timer> {
         self.table.iter().map(|(_, timer)| *timer)
     }

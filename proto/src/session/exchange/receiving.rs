@@ -364,7 +364,7 @@ impl Receiving {
     }
 
     /// Credit of what waits.
-    #[cfg(any(test, feature = "fuzzing"))]
+    #[cfg(any(test, feature = "internals"))]
     pub(in crate::session) fn held_cost(&self) -> u64 {
         self.chunks.iter().map(Waiting::cost).sum()
     }

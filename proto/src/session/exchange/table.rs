@@ -1,6 +1,6 @@
 //! The exchanges of one link: numbers, turns, credit of the link, and what is put together.
 
-#[cfg(feature = "fuzzing")]
+#[cfg(feature = "internals")]
 mod audit;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

@@ -1,0 +1,382 @@
+//! What hosts do with events, and what handlers do.
+
+use std::time::Duration;
+
+use super::app::{Reader, Writer};
+use super::book::{ERROR, FAILURE, Said};
+use super::content::{self, Way};
+use super::host::{Handler, Plan, Seat, Stage};
+use super::post::result_metadata;
+use super::{Connection, Pace, World, is_honest};
+use callosum_proto::scheduler::{Action, Arrival, Scheduler, Withdrawn};
+use callosum_proto::session::{
+    Body, CloseCause, Dialect, Event, ExchangeId, IncomingId, Outcome, Refusal, Reply, ReplyError, Request,
+};
+use callosum_proto::{ErrorInfo, Ticket};
+
+impl World<'_> {
+    pub(super) fn take(&mut self, link: usize, side: usize, event: Event) {
+        let is_fault = self.links[link].posts[side].is_fault(&event);
+        assert!(!is_fault, "{event:?} between honest peers");
+        let orders = self.hosts[Self::host(link, 1 - side)].orders_exits();
+        self.note(&name_of(&event));
+        let host = Self::host(link, side);
+        let post = &mut self.links[link].posts[side];
+        match event {
+            Event::Request(request) => self.request(link, side, request),
+            Event::CancelRequested(id) => {
+                if let Some(ticket) = self.hosts[host].find(post.seat.peer, id) {
+                    self.book.cancelled(self.hosts[host].handlers[&ticket].call);
+                    self.withdraw(host, ticket, Said::Cancelled);
+                }
+            }
+            Event::ExecutionTimedOut(id) => {
+                if let Some(ticket) = self.hosts[host].find(post.seat.peer, id) {
+                    self.withdraw(host, ticket, Said::Error(Refusal::ExecutionTimedOut.name()));
+                }
+            }
+            Event::Response { call, metadata, .. } => {
+                let manner = self.manner(Way::Result);
+                let post = &mut self.links[link].posts[side];
+                post.responded(call, &metadata, (manner, orders), &mut self.book);
+            }
+            Event::Readable(ExchangeId::Ours(call)) => {
+                post.results.entry(call).and_modify(|reader| reader.ready = true);
+            }
+            Event::Writable(ExchangeId::Ours(call)) => {
+                post.arguments.entry(call).and_modify(|writer| writer.ready = true);
+            }
+            Event::Collected { exchange: ExchangeId::Ours(call), body } => {
+                // Its call may have ended meanwhile, and nobody waits for it.
+                if let Some(reader) = post.results.get_mut(&call) {
+                    reader.collected(&body, &mut self.book, post.config.max_body);
+                }
+            }
+            Event::Readable(ExchangeId::Theirs(id))
+            | Event::Writable(ExchangeId::Theirs(id))
+            | Event::Collected { exchange: ExchangeId::Theirs(id), .. } => {
+                let (peer, max) = (post.seat.peer, post.config.max_body);
+                if let Some(ticket) = self.hosts[host].find(peer, id) {
+                    let handler = self.hosts[host].handlers.get_mut(&ticket).expect("it was found");
+                    handler.wake(event, &mut self.book, max);
+                }
+            }
+            Event::Ended { call, outcome, metadata } => {
+                let Connection { wire, up, .. } = &self.links[link];
+                if wire.is_half_closed(side) && !up[1 - side] && is_answer(&outcome) {
+                    self.note("answered after a half-close");
+                }
+                let post = &mut self.links[link].posts[side];
+                post.ended(call, &outcome, &metadata, orders, &mut self.book);
+            }
+            Event::Established { hello, dialect } => {
+                let offers = [0, 1].map(|side| self.setup.config(link, side).dialect);
+                // A binder waits only so long for a hello.
+                let late = hello.is_none() && side == 1 && dialect == Dialect::One;
+                assert!(late || dialect == offers[0].min(offers[1]), "another dialect than both speak");
+            }
+            Event::Closed(cause) => self.closed(link, side, cause),
+            Event::Goodbye | Event::Pong { .. } | Event::Anomaly(_) => {}
+        }
+    }
+
+    fn closed(&mut self, link: usize, side: usize, cause: CloseCause) {
+        assert!(
+            is_honest(cause) || (side == 1 && cause == CloseCause::PeerRestarted),
+            "{cause} between honest peers"
+        );
+        if cause == CloseCause::PeerNotReading && self.links[link].wire.has_stopped(side) {
+            self.note("closed PeerNotReading in the middle");
+        }
+        self.lose(link, side, cause);
+        let post = &mut self.links[link].posts[side];
+        assert_eq!(post.session.poll_event(), None, "the end is the end");
+        assert!(post.calls.is_empty(), "a call has not ended: {:?}", post.calls);
+        post.results.clear();
+        post.arguments.clear();
+        post.requests = 0;
+        let peer = post.seat.peer;
+        let host = &mut self.hosts[Self::host(link, side)];
+        host.scheduler.forget_peer(peer);
+        host.handlers.retain(|_, handler| handler.seat.peer != peer || handler.stage == Stage::Running);
+        for handler in host.handlers.values_mut().filter(|handler| handler.seat.peer == peer) {
+            handler.gone = true;
+        }
+    }
+
+    fn request(&mut self, link: usize, side: usize, request: Request) {
+        let number: usize = request.method.parse().expect("methods are numbers");
+        let post = &mut self.links[link].posts[side];
+        post.requested(number, &mut self.book);
+        let call = &self.book.0[number];
+        assert_eq!((&call.key, &call.metadata), (&request.key, &request.metadata), "{number}");
+        if post.session.dialect() == Some(Dialect::Two) {
+            assert_eq!(call.deadline.is_some(), request.deadline.is_some());
+            assert!(request.deadline >= call.deadline, "{number}: the time that is left grows less");
+        }
+        let size = request.size();
+        let manner = self.manner(Way::Argument);
+        let argument = match request.body {
+            Body::Whole(body) => {
+                if self.book.0[number].streamed {
+                    assert!(self.book.0[number].argument.finished, "it goes on");
+                }
+                self.book.whole_came(number, Way::Argument, &body);
+                None
+            }
+            Body::Streamed { .. } => Some(Reader::new(number, Way::Argument, manner)),
+        };
+        let seat = self.links[link].posts[side].seat;
+        let plan = self.plan();
+        let host = &mut self.hosts[Self::host(link, side)];
+        let ticket = host.ticket();
+        let arrival = Arrival { ticket, peer: seat.peer, key: &request.key, bytes: size };
+        if let Err(busy) = host.scheduler.arrive(arrival) {
+            self.book.0[number].said = Some(Said::Error(Refusal::Busy.name()));
+            let error = Refusal::Busy.to_error(&busy.to_string());
+            return self.reply(seat, request.id, Reply::Refusal(error));
+        }
+        let (key, id) = (request.key, request.id);
+        let stage = Stage::Waiting;
+        let handler = Handler {
+            call: number,
+            seat,
+            id,
+            key,
+            stage,
+            argument,
+            plan,
+            writer: None,
+            stopped: None,
+            gone: false,
+            answered: false,
+        };
+        host.handlers.insert(ticket, handler);
+    }
+
+    fn plan(&mut self) -> Plan {
+        let compressed = self.chance.one_in(3);
+        match self.chance.below(10) {
+            0 => Plan::Failure { traceback: self.chance.size(80_000) },
+            1 => Plan::Error,
+            2 => Plan::Cancelled,
+            3..6 => Plan::Stream { len: self.chance.size(150_000), compressed, fails: self.chance.one_in(5) },
+            _ => Plan::Result { len: self.chance.size(200_000), compressed },
+        }
+    }
+
+    fn reply(&mut self, seat: Seat, id: IncomingId, reply: Reply) {
+        let post = &mut self.links[seat.link].posts[seat.side];
+        assert!(post.seat == seat, "its session is another");
+        post.requests -= 1;
+        match post.session.reply(id, reply) {
+            Ok(()) | Err(ReplyError::NeedsDialect2) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    fn withdraw(&mut self, host: usize, ticket: Ticket, say: Said) {
+        let host = &mut self.hosts[host];
+        let handler = host.handlers.get_mut(&ticket).expect("it was found");
+        if handler.stage == Stage::Leaving {
+            // Its turn has come and it is being written: it is given up there.
+            handler.stopped.get_or_insert(say);
+            return;
+        }
+        let withdrawn = host.scheduler.withdraw(ticket);
+        let handler = host.handlers.get_mut(&ticket).expect("it was found");
+        match withdrawn {
+            Withdrawn::Waiting => {
+                assert_eq!(handler.stage, Stage::Waiting);
+                handler.stage = Stage::Done;
+                handler.stopped.get_or_insert(say);
+            }
+            Withdrawn::Running => drop(handler.stopped.get_or_insert(say)),
+            Withdrawn::Unknown => assert_eq!(handler.stage, Stage::Done),
+        }
+    }
+
+    /// Does what the scheduler says.
+    pub(super) fn schedule(&mut self, host: usize) {
+        while let Some(action) = self.hosts[host].scheduler.poll() {
+            match action {
+                Action::Start(ticket) => {
+                    let time = self.chance.one_in(6).then(|| self.chance.below(2_000));
+                    let handler = &self.hosts[host].handlers[&ticket];
+                    assert_eq!(handler.stage, Stage::Waiting, "{handler:?} starts again");
+                    self.hosts[host].check_start(handler);
+                    let handler = self.hosts[host].handlers.get_mut(&ticket).expect("it is there");
+                    handler.stage = Stage::Running;
+                    let started = &mut self.book.0[handler.call].started;
+                    assert!(!std::mem::replace(started, true), "{handler:?} starts again");
+                    if let Some(time) = time {
+                        let session = &mut self.links[handler.seat.link].posts[handler.seat.side].session;
+                        session.started(handler.id, self.now + Duration::from_millis(1 + time as u64));
+                    }
+                }
+                Action::Release(ticket) => self.leave(host, ticket),
+            }
+        }
+    }
+
+    /// The turn of a handler's answer has come.
+    fn leave(&mut self, host: usize, ticket: Ticket) {
+        let handler = &self.hosts[host].handlers[&ticket];
+        assert_eq!(handler.stage, Stage::Done, "{handler:?} leaves");
+        if handler.answered {
+            self.hosts[host].handlers.remove(&ticket);
+            return;
+        }
+        let late = handler.stopped.is_none() && handler.writer.is_none();
+        if let (Plan::Stream { .. }, true) = (&handler.plan, late) {
+            self.hosts[host].handlers.get_mut(&ticket).expect("it is there").stage = Stage::Leaving;
+            return self.begin(host, ticket);
+        }
+        self.answer(host, ticket);
+    }
+
+    fn answer(&mut self, host: usize, ticket: Ticket) {
+        let handler = self.hosts[host].handlers.remove(&ticket).expect("it is there");
+        let number = handler.call;
+        let error = |name: &'static str, traceback: usize| ErrorInfo {
+            traceback: "t".repeat(traceback).into(),
+            ..ErrorInfo::new(name, "repr")
+        };
+        let (reply, mut said) = match (handler.stopped, &handler.plan) {
+            (Some(Said::Error(name)), _) => (Reply::Error(error(name, 0)), Said::Error(name)),
+            (Some(said), _) => (Reply::Cancelled, said),
+            (None, Plan::Result { len, compressed }) => {
+                let body = content::bytes(number, Way::Result, 0, *len);
+                self.book.0[number].result = super::book::Content::whole(*len);
+                let metadata = result_metadata(number, self.chance.one_in(4));
+                (Reply::Result { body, compressed: *compressed, metadata }, Said::Result)
+            }
+            (None, Plan::Stream { fails: false, .. }) => (Reply::End, Said::Result),
+            (None, Plan::Stream { .. } | Plan::Failure { traceback: 0 }) => {
+                (Reply::Failure(error(FAILURE, 0)), Said::Failure)
+            }
+            (None, Plan::Failure { traceback }) => {
+                (Reply::Failure(error(FAILURE, *traceback)), Said::Failure)
+            }
+            (None, Plan::Error) => (Reply::Error(error(ERROR, 0)), Said::Error(ERROR)),
+            (None, Plan::Cancelled) => (Reply::Cancelled, Said::Cancelled),
+        };
+        let Seat { link, side, .. } = handler.seat;
+        let post = &mut self.links[link].posts[side];
+        assert!(post.seat == handler.seat, "its session is another");
+        post.requests -= 1;
+        match post.session.reply(handler.id, reply) {
+            Ok(()) | Err(ReplyError::NeedsDialect2) => {}
+            Err(ReplyError::TooLarge { .. }) => said = Said::Error(Refusal::ReplyTooLarge.name()),
+            Err(error) => panic!("{error}"),
+        }
+        self.book.0[number].said = Some(said);
+    }
+
+    /// Begins a streamed result.
+    fn begin(&mut self, host: usize, ticket: Ticket) {
+        let some = self.chance.one_in(4);
+        let handler = self.hosts[host].handlers.get_mut(&ticket).expect("it is there");
+        let Plan::Stream { len, compressed, fails } = handler.plan else { return };
+        let Seat { link, side, .. } = handler.seat;
+        let post = &mut self.links[link].posts[side];
+        let metadata = result_metadata(handler.call, some);
+        match post.session.begin_reply(handler.id, compressed, metadata, None) {
+            Ok(()) => handler.writer = Some(Writer::new(handler.call, Way::Result, len, fails)),
+            Err(ReplyError::NeedsDialect2) => {
+                post.requests -= 1;
+                self.book.0[handler.call].said = Some(Said::Error(Refusal::Unsupported.name()));
+                handler.answered = true;
+                if handler.stage == Stage::Leaving {
+                    self.hosts[host].handlers.remove(&ticket);
+                }
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Handlers go on; whether anything changed.
+    pub(super) fn handle(&mut self, host: usize) -> bool {
+        let mut worked = false;
+        for ticket in self.tickets(host) {
+            if self.hosts[host].handlers.contains_key(&ticket)
+                && (self.pace != Pace::Leisurely || self.chance.one_in(2))
+            {
+                worked |= self.handle_one(host, ticket);
+                self.act();
+            }
+        }
+        worked
+    }
+
+    fn handle_one(&mut self, host: usize, ticket: Ticket) -> bool {
+        let may_begin = {
+            let handler = &self.hosts[host].handlers[&ticket];
+            self.hosts[host].may_begin(handler)
+        };
+        let handler = self.hosts[host].handlers.get_mut(&ticket).expect("it is there");
+        if !matches!(handler.stage, Stage::Running | Stage::Leaving) {
+            return false;
+        }
+        let id = ExchangeId::Theirs(handler.id);
+        let Seat { link, side, .. } = handler.seat;
+        if !handler.gone && !handler.answered {
+            let session = &mut self.links[link].posts[side].session;
+            let mut worked = false;
+            if let Some(reader) = &mut handler.argument {
+                worked |= reader.step(session, id, self.now, &mut self.book, self.pace);
+            }
+            if let Some(writer) = handler.writer.as_mut().filter(|_| handler.stopped.is_none()) {
+                worked |= writer.step(session, id, &mut self.book, &mut self.chance);
+            }
+            let reads = handler.argument.as_ref().is_some_and(|reader| !reader.done);
+            let writes = handler.writer.as_ref().is_some_and(|writer| !writer.done);
+            // Most read their argument to its end first; some finish their result before that.
+            let leaves = self.chance.one_in(if handler.writer.is_some() { 4 } else { 10 });
+            let waits = writes || (reads && (self.setup.is_lasting() || !leaves));
+            if handler.stopped.is_none() && (worked || waits) {
+                return worked;
+            }
+            let streams = matches!(handler.plan, Plan::Stream { .. }) && handler.stopped.is_none();
+            if streams && handler.writer.is_none() && may_begin && handler.stage == Stage::Running {
+                self.begin(host, ticket);
+                return true;
+            }
+        }
+        self.end_handler(host, ticket);
+        true
+    }
+
+    fn end_handler(&mut self, host: usize, ticket: Ticket) {
+        let handler = self.hosts[host].handlers.get_mut(&ticket).expect("it is there");
+        if handler.stage == Stage::Leaving {
+            return self.answer(host, ticket);
+        }
+        if handler.gone {
+            self.hosts[host].handlers.remove(&ticket);
+            // Its answer needs no turn, or it has none.
+            self.hosts[host].scheduler.finish(ticket);
+            return;
+        }
+        handler.stage = Stage::Done;
+        self.hosts[host].scheduler.finish(ticket);
+    }
+}
+
+fn is_answer(outcome: &Outcome) -> bool {
+    use Outcome::{Cancelled, Complete, Error, Failure, Result};
+    matches!(outcome, Result(_) | Complete | Failure(_) | Error(_) | Cancelled)
+}
+
+/// What a tally calls an event.
+fn name_of(event: &Event) -> String {
+    let long = match event {
+        Event::Ended { outcome: Outcome::Error(info), .. } => format!("ended {}", info.name.as_str()),
+        Event::Ended { outcome, .. } => format!("ended {outcome:?}"),
+        Event::Closed(cause) => format!("closed {cause:?}"),
+        Event::Collected { body: Err(error), .. } => format!("not collected {error:?}"),
+        event => format!("{event:?}"),
+    };
+    let end = long.find(|letter: char| !letter.is_alphanumeric() && letter != ' ').unwrap_or(long.len());
+    long[..end].trim_end().to_owned()
+}
