@@ -1,4 +1,4 @@
-//! One link under CURVE, and a peer that has good keys, is let in with them, and then seals whatever it likes.
+//! One link under CURVE, and a peer that is admitted with valid keys and then sends arbitrary frames in CURVE messages.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -15,30 +15,30 @@ use callosum_proto::zmtp::{
 
 /// Largest message that the link takes.
 const MAX_MESSAGE: usize = 4 << 10;
-/// Frames of a message after which it gives the peer up.
+/// Most frames of a message; the link closes at the next.
 const MAX_FRAMES_READ: usize = 1024;
-/// Replies to PINGs that may wait, and the one with which they become too many.
+/// Bytes of queued PONGs: the link's limit, and the PONG that exceeds it.
 const MAX_REPLIES: usize = (64 << 10) + 64;
-/// The longest frame that it waits for: a command, and the box around it.
+/// The longest frame that the link waits for: a command and its CURVE overhead, in bytes.
 const MAX_FRAME: usize = (8 << 10) + 33;
 /// The longest context that a PING may have (RFC 37).
 const MAX_CONTEXT: usize = 16;
-/// So that one input does not take seconds.
+/// Bounds the time of one input.
 const MAX_OPS: usize = 200;
-const MAX_BOXES: usize = 1_200;
+const MAX_SEALED: usize = 1_200;
 
-/// A client that the link has let in. The first byte says whether its handshake is an honest one.
+/// The peer is a client that the link has admitted. The first byte says whether its handshake is honest.
 ///
 /// # Panics
-/// If a promise of the link is broken.
+/// If a guarantee of the link is broken.
 pub fn admitted_client(data: &[u8], start: Instant) {
     run(data, start, false);
 }
 
-/// The server that the link was told to trust.
+/// The peer is the server whose key the link was given.
 ///
 /// # Panics
-/// If a promise of the link is broken.
+/// If a guarantee of the link is broken.
 pub fn admitted_server(data: &[u8], start: Instant) {
     run(data, start, true);
 }
@@ -48,22 +48,22 @@ fn run(data: &[u8], now: Instant, server: bool) {
     let Some(setup) = byte(&mut input) else { return };
     let plan = if setup & 1 == 0 { Some(Plan::honest(server)) } else { Plan::read(&mut input, server) };
     let Some(plan) = plan else { return };
-    let (mut link, mut peer) = meet(server, now);
+    let (mut link, mut peer) = connect(server, now);
     let established = shake_hands(&mut link, &mut peer, &plan, now);
     assert!(setup & 1 != 0 || established == Ok(true), "an honest handshake");
     if established != Ok(true) {
         return;
     }
-    let mut meeting = Meeting::new(link, peer, now);
+    let mut conversation = Conversation::new(link, peer, now);
     for _ in 0..MAX_OPS {
         let Some(op) = Op::read(&mut input) else { break };
-        meeting.apply(op);
+        conversation.apply(op);
     }
-    meeting.finish();
+    conversation.finish();
 }
 
 /// A link, and a peer that is a server or a client.
-fn meet(server: bool, now: Instant) -> (Link, CurvePeer) {
+fn connect(server: bool, now: Instant) -> (Link, CurvePeer) {
     let [server_keys, client_keys] = [[11; 32], [22; 32]].map(CurveKeyPair::generate);
     let ephemeral = Half::of([5; 32]);
     let (role, mechanism, peer) = if server {
@@ -80,27 +80,27 @@ fn meet(server: bool, now: Instant) -> (Link, CurvePeer) {
     (Link::new(&config, now), peer)
 }
 
-/// What happens. All but the last five is something that the peer says.
+/// One step. All but the last four are sent by the peer.
 enum Op<'a> {
-    /// These flags and bytes in a box.
+    /// A CURVE message of these flags and bytes.
     Seal { flags: u8, payload: &'a [u8] },
-    /// The same, with bytes that need not be in the input.
+    /// The same, with a payload that isn't in the input.
     SealLong { flags: u8, len: usize },
     /// Many empty frames.
     SealMany { flags: u8, count: usize },
-    /// A PING whose context has so many bytes.
+    /// A PING whose context has this many bytes.
     Ping { context: usize },
-    /// An answer to a PING, asked for or not.
+    /// A PONG, solicited or not.
     Pong,
-    /// The next box has a number that is so far from the next one.
+    /// Moves the next nonce by this much.
     Skip(i8),
-    /// A box that is changed once it is sealed.
+    /// A CURVE message that is changed after encryption.
     Changed { at: u8, by: u8 },
-    /// A frame without a box.
+    /// A frame in the clear.
     Clear { flags: u8, payload: &'a [u8] },
-    /// So many bytes arrive.
+    /// This many bytes arrive at the link.
     Deliver(usize),
-    /// The peer reads what there is.
+    /// The peer reads the link's output.
     Read,
     /// The link's side sends.
     Send { frames: u8, len: usize },
@@ -127,34 +127,34 @@ impl<'a> Op<'a> {
     }
 }
 
-struct Meeting {
+struct Conversation {
     now: Instant,
     link: Link,
     over: bool,
     peer: CurvePeer,
-    boxes_left: usize,
-    /// What the peer has said and the link has not read.
+    sealed_left: usize,
+    /// Bytes that the peer has sent and the link has not read.
     wire: Vec<u8>,
-    /// The number of the last box that the link must take.
+    /// Nonce of the last CURVE message that the link must accept.
     last_nonce: u64,
-    /// The message that the peer is at.
+    /// Frames of the message that the peer has begun.
     frames: Vec<Bytes>,
-    /// What must come out of the link, in this order.
+    /// Events that the link must report, in this order.
     due: VecDeque<LinkEvent>,
-    /// Contexts of the PINGs that it must answer.
+    /// Contexts of the PINGs that the link must answer.
     pongs: VecDeque<Vec<u8>>,
-    /// What it has sent and the peer has not read; the frames of the message that the peer reads.
+    /// Messages that the link has sent and the peer has not read; frames of the one that the peer reads.
     sent: VecDeque<Multipart>,
     reading: Vec<Bytes>,
-    /// Bytes that it may have to write besides its replies.
-    owed: usize,
-    /// Something was said after which the link must be over, and before which it must not.
-    doomed: bool,
-    /// Something was said, or happened, after which it may be over.
-    dubious: bool,
+    /// Bytes that the link may have queued besides its PONGs.
+    allowance: usize,
+    /// The peer has sent something at which the link must close, and not before it.
+    must_close: bool,
+    /// Something happened after which the link may close.
+    may_close: bool,
 }
 
-impl Meeting {
+impl Conversation {
     fn new(link: Link, peer: CurvePeer, now: Instant) -> Self {
         let last_nonce = peer.nonce;
         Self {
@@ -162,7 +162,7 @@ impl Meeting {
             link,
             over: false,
             peer,
-            boxes_left: MAX_BOXES,
+            sealed_left: MAX_SEALED,
             wire: Vec::new(),
             last_nonce,
             frames: Vec::new(),
@@ -170,9 +170,9 @@ impl Meeting {
             pongs: VecDeque::new(),
             sent: VecDeque::new(),
             reading: Vec::new(),
-            owed: 0,
-            doomed: false,
-            dubious: false,
+            allowance: 0,
+            must_close: false,
+            may_close: false,
         }
     }
 
@@ -191,12 +191,12 @@ impl Meeting {
                 let at = 2 + usize::from(at) % (sealed.len() - 2);
                 sealed[at] ^= by;
                 self.wire.extend(sealed);
-                if by == 0 { self.predict(0, b"changed") } else { self.doomed = true }
+                if by == 0 { self.predict(0, b"changed") } else { self.must_close = true }
             }
             Op::Clear { flags, payload } => {
-                // Without the flag that would make the link wait for more of the length.
+                // Without the long flag, with which the link would wait for more bytes of the length.
                 self.wire.extend(frame(flags & !2, &[payload]));
-                self.doomed = true;
+                self.must_close = true;
             }
             Op::Deliver(len) => self.deliver(len),
             Op::Read => self.read(),
@@ -204,36 +204,36 @@ impl Meeting {
             Op::Pass(time) => {
                 self.now += Duration::from_millis(20) * time.into();
                 let result = self.link.handle_timeout(self.now);
-                self.dubious |= result.is_err();
+                self.may_close |= result.is_err();
                 // A PING.
-                self.owed += 64;
+                self.allowance += 64;
                 self.settle(result);
             }
         }
     }
 
     fn seal(&mut self, flags: u8, payload: &[u8]) {
-        let Some(left) = self.boxes_left.checked_sub(1) else { return };
-        self.boxes_left = left;
+        let Some(left) = self.sealed_left.checked_sub(1) else { return };
+        self.sealed_left = left;
         let sealed = self.peer.seal(flags, payload);
         self.wire.extend(sealed);
         self.predict(flags, payload);
     }
 
-    /// What must come of the box that the peer has sealed last.
+    /// Predicts what the last CURVE message of the peer causes.
     fn predict(&mut self, flags: u8, payload: &[u8]) {
-        if self.doomed {
+        if self.must_close {
             return;
         }
         if self.last_nonce.checked_add(1) != Some(self.peer.nonce) {
-            self.doomed = true;
+            self.must_close = true;
             return;
         }
         self.last_nonce = self.peer.nonce;
         if flags & SEALED_COMMAND != 0 {
             match payload.strip_prefix(b"\x04PING").and_then(|ping| ping.get(2..)) {
                 Some(context) if context.len() <= MAX_CONTEXT => self.pongs.push_back(context.to_vec()),
-                _ => self.dubious = true,
+                _ => self.may_close = true,
             }
             return;
         }
@@ -241,14 +241,14 @@ impl Meeting {
         let size: usize = self.frames.iter().map(Bytes::len).sum();
         let excessive = size > MAX_MESSAGE || self.frames.len() > MAX_FRAMES_READ;
         if flags & MORE != 0 {
-            // It may notice now, or when the message is complete.
-            self.dubious |= excessive;
+            // The link may notice now, or when the message is complete.
+            self.may_close |= excessive;
             return;
         }
         let frames = std::mem::take(&mut self.frames);
         let count = frames.len();
         if excessive {
-            self.doomed = true;
+            self.must_close = true;
         } else {
             let message = Multipart::from_frames(frames);
             self.due.push_back(message.map_or(LinkEvent::Ignored { frames: count }, LinkEvent::Message));
@@ -262,7 +262,7 @@ impl Meeting {
         let sent = self.link.send(message.clone());
         assert_eq!(sent.is_ok(), !self.over);
         if sent.is_ok() {
-            self.owed += size + 3 * 64;
+            self.allowance += size + 3 * 64;
             self.sent.push_back(message);
         }
     }
@@ -270,12 +270,12 @@ impl Meeting {
     fn deliver(&mut self, most: usize) {
         if !self.link.accepts_input() && !self.over {
             self.read();
-            assert!(self.link.accepts_input(), "all was written, and it does not read");
+            assert!(self.link.accepts_input(), "the output is empty, and the link does not read");
         }
         let some: Vec<u8> = self.wire.drain(..most.min(self.wire.len())).collect();
         if !some.is_empty() {
             let result = self.link.handle_input(self.now, Bytes::from(some));
-            assert_eq!(self.over, result == Err(LinkError::Closed), "the end is the end");
+            assert_eq!(self.over, result == Err(LinkError::Closed), "nothing follows the end");
             self.settle(result);
         }
     }
@@ -283,22 +283,26 @@ impl Meeting {
     fn settle(&mut self, result: Result<(), LinkError>) {
         self.over |= result.is_err();
         while let Some(event) = self.link.poll_event() {
-            assert_eq!(self.due.pop_front(), Some(event), "not what was said");
+            assert_eq!(self.due.pop_front(), Some(event), "not the event that the peer caused");
         }
         assert!(self.link.missing_input() <= MAX_FRAME, "waits for {} bytes", self.link.missing_input());
         let waits = self.link.pending_output();
-        assert!(waits <= self.owed + MAX_REPLIES, "{waits} bytes wait, {} of them its own", self.owed);
+        assert!(
+            waits <= self.allowance + MAX_REPLIES,
+            "{waits} bytes are queued, {} of them without PONGs",
+            self.allowance
+        );
         assert_eq!(self.link.is_established(), !self.over);
         let timeout = self.link.poll_timeout();
         assert!(timeout.is_none_or(|at| at > self.now && !self.over), "would spin");
     }
 
-    /// The peer reads all that the link has to say, which is in order and in boxes.
+    /// The peer reads the link's output, which must be CURVE messages in order.
     fn read(&mut self) {
-        let said = written(&mut self.link);
-        let mut rest = &said[..];
+        let output = written(&mut self.link);
+        let mut rest = &output[..];
         while let Some((_, payload)) = next_frame(&mut rest) {
-            let (flags, payload) = self.peer.open(&payload).expect("the next box");
+            let (flags, payload) = self.peer.open(&payload).expect("the next CURVE message");
             if flags & SEALED_COMMAND == 0 {
                 self.reading.push(payload.into());
                 if flags & MORE == 0 {
@@ -312,19 +316,19 @@ impl Meeting {
             }
         }
         assert!(rest.is_empty(), "half a frame");
-        self.owed = 0;
+        self.allowance = 0;
     }
 
-    /// Lets all arrive.
+    /// Delivers everything, and checks the end.
     fn finish(mut self) {
         while !self.wire.is_empty() {
-            // So that replies don't pile up.
+            // Read in between, or the PONGs would exceed their limit.
             self.deliver(4 << 10);
             self.read();
         }
         self.read();
-        if !self.over || !self.dubious {
-            assert_eq!(self.over, self.doomed, "over without a reason, or not over with one");
+        if !self.over || !self.may_close {
+            assert_eq!(self.over, self.must_close, "the link must be closed if and only if it has a reason");
             assert!(
                 self.due.is_empty() && self.pongs.is_empty() && self.sent.is_empty(),
                 "something is lost"

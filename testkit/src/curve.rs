@@ -1,8 +1,9 @@
-//! Two links under CURVE, and somebody on the way who does what he likes to the bytes for one of them.
+//! Two links under CURVE, and an attacker on the path who changes, drops, inserts, replays and reflects the bytes for one of
+//! them.
 //!
-//! As deterministic as the ephemeral keys allow, which `omq-proto` takes from the operating system: what is sealed
-//! differs from run to run, its length does not. Changes are relative to what is there, so an input does the same
-//! each time, unless a byte that it puts in happens to be the one that it takes out.
+//! Ephemeral keys come from the operating system, through `omq-proto`: ciphertext differs from run to run, its length does
+//! not. Changes are XORs, so an input has the same effect each time, unless an inserted byte happens to equal the byte
+//! that it replaces.
 
 use std::time::{Duration, Instant};
 
@@ -11,42 +12,42 @@ use crate::fuzz::{byte, bytes};
 use callosum_proto::Multipart;
 use callosum_proto::zmtp::{CurveKeyPair, Decision, LinkConfig, Mechanism, Role};
 
-/// So that one input does not take seconds.
+/// Bounds the time of one input.
 const MAX_OPS: usize = 128;
-/// Carries that a handshake, or what two links have to say to each other, can need.
+/// Most round trips that a handshake, or the queued output of two links, can need.
 const MAX_CARRIES: usize = 64;
 
-/// Does what the input says to the bytes for the server. Its first byte says who the client is, and whether the
-/// handshake comes first.
+/// Attacks the bytes for the server. The first byte of the input chooses the client's keys, and whether the handshake is
+/// complete before the attack.
 ///
 /// # Panics
-/// If a promise of the link is broken.
+/// If a guarantee of the link is broken.
 pub fn curve_server(data: &[u8], start: Instant) {
     run(data, start, true);
 }
 
-/// [`curve_server`], to the bytes for the client.
+/// Attacks the bytes for the client, as [`curve_server`] does for the server.
 ///
 /// # Panics
-/// If a promise of the link is broken.
+/// If a guarantee of the link is broken.
 pub fn curve_client(data: &[u8], start: Instant) {
     run(data, start, false);
 }
 
 fn run(data: &[u8], start: Instant, server: bool) {
     let Some((setup, mut input)) = data.split_first() else { return };
-    let mut way = Way::new(*setup, server, start);
-    if setup & 1 != 0 && way.may_meet {
-        way.shake_hands();
+    let mut path = Path::new(*setup, server, start);
+    if setup & 1 != 0 && path.may_meet {
+        path.shake_hands();
     }
     for _ in 0..MAX_OPS {
         let Some(op) = Op::read(&mut input) else { break };
-        way.apply(op);
+        path.apply(op);
     }
-    way.finish();
+    path.finish();
 }
 
-/// What happens on the way. Lengths and places are taken modulo what there is.
+/// One step. Lengths and offsets are taken modulo the bytes in flight.
 enum Op<'a> {
     Carry(u8),
     CarryBack(u8),
@@ -82,26 +83,26 @@ impl<'a> Op<'a> {
     }
 }
 
-struct Way {
+struct Path {
     now: Instant,
-    /// Whose input is tampered with.
+    /// The link whose input is attacked.
     target: Side,
     peer: Side,
     target_is_server: bool,
-    /// Whether the two have each other's keys.
+    /// Whether the two links have each other's keys.
     may_meet: bool,
     admitted: bool,
-    /// Whether something was done after which not everything needs to arrive.
+    /// Whether something was done after which messages may be lost.
     disturbed: bool,
-    /// All that went to the target, and all that came from it.
+    /// All bytes that the target has received, and all that it has sent.
     carried: Vec<u8>,
     carried_back: Vec<u8>,
     sent: u32,
 }
 
-impl Way {
+impl Path {
     fn new(setup: u8, target_is_server: bool, now: Instant) -> Self {
-        let (server, client, stranger) = (keys(1), keys(2), keys(3));
+        let (server, client, unknown) = (keys(1), keys(2), keys(3));
         let (at_server, at_client) =
             if setup & 2 == 0 { (Role::Binder, Role::Connector) } else { (Role::Connector, Role::Binder) };
         let (mut server_is, mut client_is) = (
@@ -111,8 +112,8 @@ impl Way {
         let honest = setup & 8 == 0;
         let other = match (setup & 4 == 0, target_is_server) {
             (true, _) => Mechanism::Null,
-            (_, true) => Mechanism::CurveClient { keys: client.clone(), server: stranger.public() },
-            (_, false) => Mechanism::CurveServer { keys: stranger },
+            (_, true) => Mechanism::CurveClient { keys: client.clone(), server: unknown.public() },
+            (_, false) => Mechanism::CurveServer { keys: unknown },
         };
         if !honest {
             *(if target_is_server { &mut client_is } else { &mut server_is }) = other;
@@ -184,7 +185,7 @@ impl Way {
         self.disturbed |= !bytes.is_empty();
     }
 
-    /// Messages are told apart by a number in front.
+    /// A message that begins with its number, so that no two are equal.
     fn message(&mut self, frames: u8, len: u8) -> Multipart {
         self.sent += 1;
         let mut first = self.sent.to_be_bytes().to_vec();
@@ -196,7 +197,7 @@ impl Way {
     fn decide(&mut self, decision: Decision) {
         let server = if self.target_is_server { &mut self.target } else { &mut self.peer };
         let asked = server.asked();
-        assert!(!asked || self.may_meet, "a stranger has proved something");
+        assert!(!asked || self.may_meet, "a client with other keys was authenticated");
         self.admitted |= asked && decision == Decision::Admit;
         self.disturbed |= asked && decision == Decision::Refuse;
         server.decide(self.now, decision, self.admitted);
@@ -227,23 +228,23 @@ impl Way {
         let mut carries = 0;
         while self.carry(usize::MAX) + self.carry_back(usize::MAX) > 0 {
             carries += 1;
-            assert!(carries < MAX_CARRIES, "they never come to an end");
+            assert!(carries < MAX_CARRIES, "the links never stop sending");
         }
     }
 
-    /// Without a disturbance, all that was sent arrives.
+    /// Without a disturbance, every message arrives.
     fn finish(mut self) {
         self.carry_all();
         self.decide(Decision::Admit);
         self.carry_all();
         if !self.disturbed {
-            assert!(self.target.is_established() && self.peer.is_established(), "nobody disturbed them");
+            assert!(self.target.is_established() && self.peer.is_established(), "no byte was changed");
             assert!(self.target.due.is_empty() && self.peer.due.is_empty(), "a message is lost");
         }
     }
 }
 
-/// All, if it is as many as can be said.
+/// The length; 255 stands for everything.
 fn some(len: u8) -> usize {
     if len == u8::MAX { usize::MAX } else { len.into() }
 }

@@ -1,4 +1,4 @@
-//! One of the two links under CURVE, and what is asserted of it after each step.
+//! One of two links under CURVE, and what is asserted about it after each step.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -11,18 +11,18 @@ use callosum_proto::zmtp::{CurvePublicKey, Decision, Link, LinkConfig, LinkError
 
 /// Largest message that a link takes.
 pub(super) const MAX_MESSAGE: usize = 4 << 10;
-/// A frame that is not longer than a command, and the box around it.
+/// The longest frame that a link waits for: a command and its CURVE overhead, in bytes.
 const MAX_FRAME: usize = (8 << 10) + 33;
-/// Of a frame's head, what may be there before its length is known.
+/// Bytes of a frame's header that may arrive before its length is known.
 const PARTIAL_HEAD: usize = 8;
-/// Greeting, and the longest of what either end says in the handshake.
-const MAX_SAID: usize = 1024;
+/// Most bytes that either end sends in the handshake, with the greeting.
+const MAX_SENT: usize = 1024;
 
 pub(super) struct Side {
     link: Link,
-    /// What the link has written, and has not been carried yet.
+    /// Bytes that the link has written and the attacker has not delivered.
     pub(super) wire: Vec<u8>,
-    /// What the other has sent, and has not come out here.
+    /// Messages that the other link has sent and this link has not reported.
     pub(super) due: VecDeque<Multipart>,
     other: CurvePublicKey,
     max_handshake: usize,
@@ -30,8 +30,8 @@ pub(super) struct Side {
     established: bool,
     over: bool,
     /// Bytes in and out until the link was established.
-    heard: usize,
-    said: usize,
+    received: usize,
+    sent: usize,
 }
 
 impl Side {
@@ -45,8 +45,8 @@ impl Side {
             asked: false,
             established: false,
             over: false,
-            heard: 0,
-            said: 0,
+            received: 0,
+            sent: 0,
         };
         side.settle(now, Ok(()), false);
         side
@@ -56,33 +56,33 @@ impl Side {
         self.link.is_established()
     }
 
-    /// Whether a question waits for its answer.
+    /// Whether the link waits for a decision about the client.
     pub(super) fn asked(&self) -> bool {
         self.asked && !self.over
     }
 
-    /// `admitted`: whether the client has been.
+    /// Delivers bytes. `admitted` says whether the client was admitted.
     pub(super) fn read(&mut self, now: Instant, bytes: &[u8], admitted: bool) {
         if bytes.is_empty() {
             return;
         }
         let result = self.link.handle_input(now, Bytes::copy_from_slice(bytes));
-        assert_eq!(self.over, result == Err(LinkError::Closed), "the end is the end");
+        assert_eq!(self.over, result == Err(LinkError::Closed), "nothing follows the end");
         if !self.established {
-            self.heard += bytes.len();
+            self.received += bytes.len();
         }
         self.settle(now, result, admitted);
     }
 
-    /// Answers, whether or not there is a question.
+    /// Passes a decision to the link, whether or not it waits for one.
     pub(super) fn decide(&mut self, now: Instant, decision: Decision, admitted: bool) {
         let result = self.link.authenticate(now, decision);
-        assert!(!self.asked() || decision == Decision::Admit || result.is_err(), "refused, and goes on");
+        assert!(!self.asked() || decision == Decision::Admit || result.is_err(), "refused, and still open");
         self.asked = false;
         self.settle(now, result, admitted);
     }
 
-    /// Whether this is the end.
+    /// Fires the link's timers; returns whether the link has closed.
     pub(super) fn pass(&mut self, now: Instant) -> bool {
         let result = self.link.handle_timeout(now);
         let end = result.is_err();
@@ -90,7 +90,7 @@ impl Side {
         end
     }
 
-    /// Whether the message is more than the other takes.
+    /// Sends a message; returns whether it is larger than the other link accepts.
     pub(super) fn send(&mut self, other: &mut Self, message: Multipart) -> bool {
         let size = message.size();
         match self.link.send(message.clone()) {
@@ -117,14 +117,14 @@ impl Side {
             return;
         }
         assert_eq!(self.established, self.link.is_established());
-        assert!(self.link.accepts_input(), "all that it wrote was taken");
+        assert!(self.link.accepts_input(), "its output is empty");
         assert!(self.link.poll_timeout().is_none_or(|at| at > now), "would spin");
         if self.established {
             assert!(self.link.missing_input() <= MAX_FRAME, "{} bytes", self.link.missing_input());
         } else {
-            assert!(self.heard <= self.max_handshake + PARTIAL_HEAD, "{} bytes", self.heard);
+            assert!(self.received <= self.max_handshake + PARTIAL_HEAD, "{} bytes", self.received);
             assert!(self.link.missing_input() <= self.max_handshake);
-            assert!(self.said <= MAX_SAID, "{} bytes to nobody in particular", self.said);
+            assert!(self.sent <= MAX_SENT, "{} bytes to an unauthenticated peer", self.sent);
         }
     }
 
@@ -136,16 +136,16 @@ impl Side {
                 self.asked = true;
             }
             LinkEvent::Established(peer) => {
-                assert!(admitted && !self.established, "established without the server's leave");
+                assert!(admitted && !self.established, "established before the client was admitted");
                 assert_eq!(peer.public_key, Some(self.other));
                 self.established = true;
             }
             LinkEvent::Message(message) => {
-                assert!(admitted && self.established, "a message from nobody");
+                assert!(admitted && self.established, "a message of an unauthenticated peer");
                 assert!(message.size() <= MAX_MESSAGE, "{} bytes", message.size());
                 assert_eq!(self.due.pop_front(), Some(message), "not what was sent next");
             }
-            other => panic!("nobody has caused {other:?}"),
+            other => panic!("unexpected: {other:?}"),
         }
     }
 
@@ -157,7 +157,7 @@ impl Side {
             slices[..filled].iter().for_each(|slice| self.wire.extend_from_slice(slice));
             self.link.advance_output(self.wire.len() - before);
             if !self.established {
-                self.said += self.wire.len() - before;
+                self.sent += self.wire.len() - before;
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Bodies of the fuzz targets (`fuzz/`).
+//! The bodies of the fuzz targets in `fuzz/`. Each takes the fuzzer's input and panics if a guarantee is broken.
 
 pub use crate::admitted::{admitted_client, admitted_server};
 pub use crate::curve::{curve_client, curve_server};
@@ -14,7 +14,7 @@ use callosum_proto::{CallName, Message, OrderingKey};
 
 use crate::{hostile, hostile2, pair, sim};
 
-/// What can be read can be written, and then reads the same.
+/// A header or hello that decodes must encode, and then decode to the same value.
 ///
 /// # Panics
 /// If that is not so.
@@ -36,13 +36,13 @@ pub fn header(data: &[u8]) {
     }
 }
 
-/// Largest body that the target takes, so that there is something over it.
+/// Largest body that the target decodes; inputs may exceed it.
 const MAX_BODY: usize = 1024;
 
-/// The first byte says the type and whether the rest is compressed.
+/// A body of dialect 1. The first byte chooses the type, and whether the rest is compressed.
 ///
 /// # Panics
-/// If a body over the limit is read, or reads otherwise once it is written again.
+/// If a body over the limit decodes, or decodes to something else after it was encoded again.
 pub fn body(data: &[u8]) {
     let Some((choice, frame)) = data.split_first() else { return };
     let kinds = [
@@ -63,7 +63,7 @@ pub fn body(data: &[u8]) {
     assert_eq!(wire::decode_body(&header, written, MAX_BODY), Ok(payload));
 }
 
-/// Records that can be read can be written, and then read the same; no content is more than its limit.
+/// A packet of dialect 2. Records that decode must encode, and then decode to the same value; no chunk exceeds its limit.
 ///
 /// # Panics
 /// If that is not so.
@@ -88,7 +88,7 @@ pub fn packet(data: &[u8]) {
         let again = writer.take().into_one().expect("a packet is one frame");
         assert!(again.len() <= packet.len(), "there is no shorter way to write it");
         let mut expected = record;
-        // What is not known is not written.
+        // Unknown options are not written.
         if let Record::Open { options, .. } | Record::Result { options, .. } | Record::Fail { options, .. } =
             &mut expected
         {
@@ -106,11 +106,11 @@ pub fn packet(data: &[u8]) {
     }
 }
 
-/// Sessions that keep the rules, in a simulation, or one in dialect 2 and a peer that keeps none. `start` is the start of
+/// Honest sessions in a simulation, or one session of dialect 2 and a peer that sends anything. `start` is the start of
 /// virtual time.
 ///
 /// # Panics
-/// If a promise of the session is broken.
+/// If a guarantee of the session is broken.
 pub fn session2(data: &[u8], start: Instant) {
     let Some((choice, rest)) = data.split_first() else { return };
     match choice % 2 {
@@ -119,10 +119,10 @@ pub fn session2(data: &[u8], start: Instant) {
     }
 }
 
-/// Two sessions that keep the rules, or one and a peer that keeps none. `start` is the start of virtual time.
+/// Two honest sessions of dialect 1, or one session and a peer that sends anything. `start` is the start of virtual time.
 ///
 /// # Panics
-/// If a promise of the session is broken.
+/// If a guarantee of the session is broken.
 pub fn session(data: &[u8], start: Instant) {
     let mut input = Unstructured::new(data);
     if input.arbitrary().unwrap_or(false) {
@@ -144,7 +144,7 @@ pub(crate) fn byte(input: &mut &[u8]) -> Option<u8> {
     Some(*first)
 }
 
-/// As many bytes as the next one says, or what there is.
+/// As many bytes as the next byte says, or all that are left.
 pub(crate) fn bytes<'a>(input: &mut &'a [u8]) -> Option<&'a [u8]> {
     let len = byte(input)?;
     let (bytes, rest) = input.split_at(input.len().min(len.into()));

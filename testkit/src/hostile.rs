@@ -1,4 +1,4 @@
-//! One session, and a peer that sends whatever it likes and may not read.
+//! One session of dialect 1, and a peer that sends arbitrary messages and may not read.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -14,9 +14,9 @@ use callosum_proto::{CallId, CallName, ErrorInfo, Message, Multipart, OrderingKe
 
 const MAX_REQUESTS: usize = 4;
 const MAX_OUTGOING: usize = 4_000;
-/// What may wait to be written that the peer has caused without a handler (PROTOCOL.md, rule L-1), and one more.
+/// Most queued bytes that the peer may cause without a handler (PROTOCOL.md, rule L-1), and one message more.
 const MAX_UNSOLICITED: usize = (4 << 20) + (65 << 10);
-/// What each message is counted for besides its names and its body.
+/// Bytes that each queued message counts for besides its names and its body.
 const MESSAGE: usize = 256;
 
 #[derive(Debug, Arbitrary)]
@@ -44,7 +44,7 @@ enum Op {
     Abandon(u8),
     Reply(u8),
     Ping,
-    /// The same PING, call, CANCEL or RESULT many times; `fresh` calls have names of their own.
+    /// The same PING, call, CANCEL or RESULT many times; with `fresh`, each call has a number of its own.
     Flood {
         kind: u8,
         fresh: bool,
@@ -56,17 +56,17 @@ enum Op {
     Drain,
 }
 
-/// The session, and what of it has not ended.
+/// The session, and its calls and requests that have not ended.
 struct Host {
     session: Session,
     now: Instant,
     calls: BTreeSet<CallId>,
     requests: BTreeSet<IncomingId>,
-    /// Bytes of its own replies that it has put into the queue.
+    /// Bytes of replies that the host has queued.
     replied: usize,
-    /// How many calls it has made.
+    /// Number of calls that the host has made.
     made: usize,
-    /// How many messages may still come in floods, so that one input does not take seconds.
+    /// Messages left for floods; bounds the time of one input.
     flood_left: u8,
 }
 
@@ -164,7 +164,7 @@ impl Host {
         }
     }
 
-    /// All that waits is written at last: it must not be more than was allowed to wait.
+    /// Writes the whole send queue, which must not exceed its limit.
     fn write_all(&mut self) {
         let (counted, mut bytes) = (self.session.queued_bytes(), 0);
         assert!(counted <= MAX_OUTGOING + self.replied + MAX_UNSOLICITED, "{counted} bytes wait");
@@ -196,7 +196,7 @@ impl Host {
                 Event::CancelRequested(id) => assert!(self.requests.contains(&id)),
                 Event::Closed(_) => {
                     self.requests.clear();
-                    assert_eq!(self.session.poll_event(), None, "the end is the end");
+                    assert_eq!(self.session.poll_event(), None, "nothing follows the end");
                 }
                 _ => {}
             }

@@ -1,4 +1,4 @@
-//! One session in dialect 2, and a peer that sends whatever it likes and may not read.
+//! One session of dialect 2, and a peer that sends arbitrary packets and may not read.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -23,7 +23,7 @@ const BUFFER: usize = 500;
 enum Op {
     Packet(Vec<u8>),
     Frames(Vec<Vec<u8>>),
-    Records(Vec<Said>),
+    Records(Vec<PeerRecord>),
     Invoke { key: bool, body: u16, streamed: bool, compressed: bool, deadline: Option<u8>, urgency: u8 },
     Abandon(u8),
     Begin { which: u8, size: Option<u16>, compressed: bool },
@@ -41,13 +41,13 @@ enum Op {
     Ping,
 }
 
-/// A record. Calls are counted from the next of the peer's, and from the first of ours.
+/// A record of the peer. Its call is relative to the peer's next call, or to our first.
 #[derive(Debug, Arbitrary)]
-enum Said {
-    Open { next: bool, key: bool, remaining: Option<u16>, size: Option<u16>, content: Content },
-    Result { call: u8, size: Option<u16>, content: Content },
+enum PeerRecord {
+    Open { next: bool, key: bool, remaining: Option<u16>, size: Option<u16>, chunk: Chunk },
+    Result { call: u8, size: Option<u16>, chunk: Chunk },
     Fail { call: u8, kind: u8 },
-    Data { call: u8, follows: bool, offset: u16, content: Content },
+    Data { call: u8, follows: bool, offset: u16, chunk: Chunk },
     Cancel(u8),
     Abort(u8),
     Stop(u8),
@@ -57,7 +57,7 @@ enum Said {
 }
 
 #[derive(Debug, Arbitrary)]
-struct Content {
+struct Chunk {
     len: u16,
     fin: bool,
     item: bool,
@@ -65,13 +65,13 @@ struct Content {
     garbage: bool,
 }
 
-/// The session, what of it has not ended, and what the peer has counted.
+/// The session, its calls, requests and streams that have not ended, and the peer's counters.
 struct Host {
     session: Session,
     now: Instant,
     calls: BTreeSet<CallId>,
     requests: BTreeSet<IncomingId>,
-    exchanges: BTreeSet<ExchangeId>,
+    streams: BTreeSet<ExchangeId>,
     next_theirs: u64,
     first_ours: u64,
     offsets: BTreeMap<u64, u64>,
@@ -114,9 +114,9 @@ impl Host {
         session.handle_message(now, Multipart::new(marker, hello.encode(), Bytes::new()));
         assert_eq!(session.dialect(), Some(Dialect::Two));
         let (next_theirs, first_ours) = (u64::from(connector), u64::from(!connector));
-        let (calls, requests, exchanges) = Default::default();
+        let (calls, requests, streams) = Default::default();
         let offsets = BTreeMap::new();
-        Self { session, now, calls, requests, exchanges, next_theirs, first_ours, offsets }
+        Self { session, now, calls, requests, streams, next_theirs, first_ours, offsets }
     }
 
     fn apply(&mut self, op: Op) {
@@ -127,7 +127,7 @@ impl Host {
                     self.session.handle_message(self.now, message);
                 }
             }
-            Op::Records(said) => self.say(said),
+            Op::Records(records) => self.send(records),
             Op::Invoke { key, body, streamed, compressed, deadline, urgency } => {
                 let call = Call {
                     key: key_of(key),
@@ -139,7 +139,7 @@ impl Host {
                 };
                 if let Ok(call) = self.session.invoke(self.now, call) {
                     assert!(self.calls.insert(call), "an id used twice");
-                    self.exchanges.insert(ExchangeId::Ours(call));
+                    self.streams.insert(ExchangeId::Ours(call));
                 }
             }
             Op::Abandon(which) => {
@@ -161,16 +161,16 @@ impl Host {
             }
             Op::Drain => self.session.drain(),
             Op::Ping => drop(self.session.ping()),
-            other => self.use_contents(other),
+            other => self.use_streams(other),
         }
     }
 
-    /// What handlers and callers do; errors are their own business.
-    fn use_contents(&mut self, op: Op) {
+    /// Steps of handlers and callers. Their errors are the application's responsibility, and ignored here.
+    fn use_streams(&mut self, op: Op) {
         let now = self.now;
-        let (requests, exchanges) = (self.requests.clone(), self.exchanges.clone());
+        let (requests, streams) = (self.requests.clone(), self.streams.clone());
         let session = &mut self.session;
-        let on = |which| pick(&exchanges, which);
+        let on = |which| pick(&streams, which);
         match op {
             Op::Begin { which, size, compressed } => {
                 if let Some(id) = pick(&requests, which) {
@@ -220,10 +220,10 @@ impl Host {
         }
     }
 
-    fn say(&mut self, said: Vec<Said>) {
+    fn send(&mut self, records: Vec<PeerRecord>) {
         let mut writer = PacketWriter::default();
-        for said in said {
-            let record = self.record(said);
+        for record in records {
+            let record = self.record(record);
             writer.write(&record);
             if writer.is_closed() || writer.len() > 50_000 {
                 self.session.handle_message(self.now, one(writer.take().into_one().expect("one frame")));
@@ -234,23 +234,23 @@ impl Host {
         }
     }
 
-    fn record(&mut self, said: Said) -> Record {
+    fn record(&mut self, record: PeerRecord) -> Record {
         let size = |size: Option<u16>| Options { size: size.map(u64::from), ..Options::default() };
-        match said {
-            Said::Open { next, key, remaining, size: whole, content } => {
+        match record {
+            PeerRecord::Open { next, key, remaining, size: whole, chunk } => {
                 let call = self.next_theirs + if next { 0 } else { 2 };
                 self.next_theirs += if next { 2 } else { 0 };
                 let remaining = remaining.map(|time| Duration::from_millis(time.into()));
                 let options = Options { remaining, ..size(whole) };
-                self.offsets.insert(call, content.len.into());
-                Record::Open { call, method: "m".into(), key: key_of(key), options, content: content.piece() }
+                self.offsets.insert(call, chunk.len.into());
+                Record::Open { call, method: "m".into(), key: key_of(key), options, content: chunk.piece() }
             }
-            Said::Result { call, size: whole, content } => {
+            PeerRecord::Result { call, size: whole, chunk } => {
                 let call = self.first_ours + 2 * u64::from(call % 8);
-                self.offsets.insert(call, content.len.into());
-                Record::Result { call, options: size(whole), content: content.piece() }
+                self.offsets.insert(call, chunk.len.into());
+                Record::Result { call, options: size(whole), content: chunk.piece() }
             }
-            Said::Fail { call, kind } => {
+            PeerRecord::Fail { call, kind } => {
                 let failure = match kind % 3 {
                     0 => Failure::Cancelled,
                     1 => Failure::Error(ErrorInfo::new("Busy", "e")),
@@ -258,25 +258,25 @@ impl Host {
                 };
                 Record::Fail { call: self.call(call), failure, options: Options::default() }
             }
-            Said::Data { call, follows, offset, content } => {
+            PeerRecord::Data { call, follows, offset, chunk } => {
                 let call = self.call(call);
                 let next = self.offsets.entry(call).or_default();
                 let at = if follows { *next } else { offset.into() };
-                *next = at + u64::from(content.len);
-                Record::Data { call, offset: at, content: content.piece() }
+                *next = at + u64::from(chunk.len);
+                Record::Data { call, offset: at, content: chunk.piece() }
             }
-            Said::Cancel(call) => Record::Cancel { call: self.call(call) },
-            Said::Abort(call) => Record::Abort { call: self.call(call) },
-            Said::Stop(call) => Record::Stop { call: self.call(call) },
-            Said::Credit { call, consumed, limit } => {
+            PeerRecord::Cancel(call) => Record::Cancel { call: self.call(call) },
+            PeerRecord::Abort(call) => Record::Abort { call: self.call(call) },
+            PeerRecord::Stop(call) => Record::Stop { call: self.call(call) },
+            PeerRecord::Credit { call, consumed, limit } => {
                 Record::Credit { call: self.call(call), consumed: consumed.into(), limit }
             }
-            Said::LinkCredit(limit) => Record::LinkCredit { limit },
-            Said::Goodbye(next) => Record::Goodbye { next: self.first_ours + u64::from(next) },
+            PeerRecord::LinkCredit(limit) => Record::LinkCredit { limit },
+            PeerRecord::Goodbye(next) => Record::Goodbye { next: self.first_ours + u64::from(next) },
         }
     }
 
-    /// One of the last calls of the peer's, or of the first of ours.
+    /// One of the peer's last calls, or of our first ones.
     fn call(&self, which: u8) -> u64 {
         let back = 2 * u64::from(which / 2 % 8);
         if which.is_multiple_of(2) {
@@ -293,7 +293,7 @@ impl Host {
                 Event::Request(request) => {
                     assert!(self.requests.insert(request.id));
                     if let Body::Streamed { .. } = request.body {
-                        self.exchanges.insert(ExchangeId::Theirs(request.id));
+                        self.streams.insert(ExchangeId::Theirs(request.id));
                     }
                 }
                 Event::CancelRequested(id) => assert!(self.requests.contains(&id)),
@@ -301,7 +301,7 @@ impl Host {
                 Event::Collected { body: Ok(body), .. } => assert!(body.len() <= 3_000),
                 Event::Closed(_) => {
                     self.requests.clear();
-                    assert_eq!(self.session.poll_event(), None, "the end is the end");
+                    assert_eq!(self.session.poll_event(), None, "nothing follows the end");
                 }
                 _ => {}
             }
@@ -314,7 +314,7 @@ impl Host {
     }
 }
 
-impl Content {
+impl Chunk {
     fn piece(self) -> Piece {
         let plain = vec![4; self.len.into()];
         let bytes = match (self.compressed, self.garbage) {

@@ -1,4 +1,4 @@
-//! Two sessions on virtual time, the link between them, and a reference model of what they promise.
+//! Two sessions of dialect 1 on virtual time, the link between them, and a reference model of their guarantees.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -13,104 +13,104 @@ use callosum_proto::session::{
 };
 use callosum_proto::{CallId, ErrorInfo, Metadata, Multipart, OrderingKey};
 
-/// Largest bodies that the connector and the binder take.
+/// Largest bodies that the connector and the binder accept.
 const MAX_BODY: [usize; 2] = [600, 300];
 const MAX_REQUESTS: usize = 6;
-/// Bytes that calls of one side may wait with.
+/// Most bytes of one side's send queue.
 const MAX_OUTGOING: usize = 4_000;
-/// What a message that waits is counted for besides its names and its body, and the text of a refusal or of an error.
+/// Bytes that a queued message counts for besides its names and its body, and most bytes of the text of a refusal or error.
 const MESSAGE: usize = 256;
 const TEXT: usize = 256;
 
-/// Something that happens. Numbers choose among what there is; times are in milliseconds.
+/// One step. Numbers choose among what is open; times are in milliseconds.
 #[derive(Clone, Debug, Arbitrary)]
 pub enum Op {
     /// One side calls the other.
     Invoke {
-        /// The binder does.
+        /// The binder does it, not the connector.
         binder: bool,
         /// One of a few keys.
         key: u8,
         /// A quarter of the body's bytes.
         size: u8,
-        /// With Snappy.
+        /// Compressed with Snappy.
         compressed: bool,
-        /// Time to the deadline.
+        /// Time until the deadline.
         deadline: Option<u8>,
     },
-    /// A side loses interest in a call.
+    /// A side abandons a call.
     Abandon {
-        /// The binder does.
+        /// The binder does it, not the connector.
         binder: bool,
         /// Which call.
         which: u8,
     },
     /// A side answers a request.
     Reply {
-        /// The binder does.
+        /// The binder does it, not the connector.
         binder: bool,
         /// Which request.
         which: u8,
-        /// With what.
+        /// The kind of reply.
         kind: u8,
-        /// A quarter of its bytes.
+        /// A quarter of the reply's bytes.
         size: u8,
     },
     /// A handler starts.
     Started {
-        /// The binder's.
+        /// The binder's, not the connector's.
         binder: bool,
         /// Which request.
         which: u8,
-        /// Its time.
+        /// Time limit of the handler.
         time: u8,
     },
-    /// A side probes the other.
+    /// A side sends a PING.
     Ping {
-        /// The binder does.
+        /// The binder does it, not the connector.
         binder: bool,
     },
     /// A side puts messages on the link.
     Transmit {
-        /// The binder does.
+        /// The binder does it, not the connector.
         binder: bool,
-        /// At most so many.
+        /// At most this many.
         count: u8,
     },
     /// Messages arrive.
     Deliver {
         /// At the binder.
         binder: bool,
-        /// At most so many.
+        /// At most this many.
         count: u8,
     },
-    /// The link of one side takes nothing, or takes something again.
+    /// The link of one side stops accepting output, or accepts some.
     Write {
-        /// The binder's.
+        /// The binder's, not the connector's.
         binder: bool,
-        /// It takes nothing.
+        /// It accepts nothing.
         blocked: bool,
     },
     /// Time passes.
     Pass(u8),
-    /// A side takes no new calls.
+    /// A side refuses new calls.
     Drain {
-        /// The binder does.
+        /// The binder does it, not the connector.
         binder: bool,
     },
-    /// The link breaks.
-    Cut,
-    /// There is a link again.
+    /// The link is closed.
+    Close,
+    /// A new link is opened.
     Connect,
 }
 
 struct Side {
     session: Session,
-    /// On the way to this side.
+    /// Messages in flight to this side.
     inbox: VecDeque<Multipart>,
-    /// Open requests of the other side: which call each one is, and whether it is cancelled.
+    /// Open requests of the other side: the call's index, and whether it is cancelled.
     requests: BTreeMap<IncomingId, (usize, bool)>,
-    /// The last call of the other side that came over this link.
+    /// The last call of the other side that arrived over this link.
     newest: Option<usize>,
     draining: bool,
 }
@@ -120,17 +120,17 @@ struct Tracked {
     by: usize,
     id: CallId,
     key: OrderingKey,
-    /// It came out on the other side.
+    /// The other session has reported the request.
     reached: bool,
-    /// What the caller must be told, as the other side has answered.
-    said: Option<Outcome>,
+    /// The outcome that the caller must get, according to the reply.
+    answer: Option<Outcome>,
     end: Option<End>,
 }
 
 #[derive(Debug)]
 enum End {
     Abandoned,
-    Told(Outcome),
+    Reported(Outcome),
 }
 
 /// Two sessions and their link.
@@ -166,7 +166,7 @@ fn error(kind: &'static str, size: usize) -> ErrorInfo {
 }
 
 impl Pair {
-    /// Two sides without a link. The counter of one is about to wrap.
+    /// Two sides without a link. The call numbers of one are about to wrap.
     pub fn new(now: Instant) -> Self {
         let sides = [CallId(0), CallId(u64::from(u32::MAX) - 1)];
         let mut side = 0;
@@ -178,10 +178,10 @@ impl Pair {
         Self { sides, calls: Vec::new(), now, linked: false, links: 0 }
     }
 
-    /// Does something and checks what comes of it.
+    /// Runs a step and checks its effects.
     ///
     /// # Panics
-    /// If a promise of the session is broken.
+    /// If a guarantee of the session is broken.
     pub fn apply(&mut self, op: Op) {
         match op {
             Op::Invoke { binder, key, size, compressed, deadline } => {
@@ -215,7 +215,7 @@ impl Pair {
                 self.sides[usize::from(binder)].session.drain();
                 self.sides[usize::from(binder)].draining = true;
             }
-            Op::Cut => self.cut(CloseCause::LinkLost),
+            Op::Close => self.close(CloseCause::LinkLost),
             Op::Connect => self.connect(),
         }
         self.settle();
@@ -245,7 +245,7 @@ impl Pair {
                 assert!(!side.draining && fits && size <= MAX_BODY[by].max(MAX_BODY[1 - by]));
                 let twice = self.calls.iter().any(|call| call.by == by && call.id == id);
                 assert!(!twice, "an id used twice");
-                self.calls.push(Tracked { by, id, key, reached: false, said: None, end: None });
+                self.calls.push(Tracked { by, id, key, reached: false, answer: None, end: None });
             }
             Err(InvokeError::Draining) => assert!(side.draining),
             Err(InvokeError::BodyTooLarge { .. }) => assert!(size > MAX_BODY[0].min(MAX_BODY[1])),
@@ -269,7 +269,7 @@ impl Pair {
         let limit = MAX_BODY[1 - side];
         let body = Bytes::from(vec![kind; size]);
         let fitted = |info: ErrorInfo| if info.size() > limit { error_without(info) } else { info };
-        let (reply, mut said) = match kind % 5 {
+        let (reply, mut answer) = match kind % 5 {
             0 => (Reply::Failure(error("F", size)), Outcome::Failure(fitted(error("F", size)))),
             1 => (Reply::Error(error("E", size)), Outcome::Error(fitted(error("E", size)))),
             2 => (Reply::Cancelled, Outcome::Cancelled),
@@ -286,12 +286,12 @@ impl Pair {
             Ok(()) => {}
             Err(error @ ReplyError::TooLarge { .. }) => {
                 assert!(size > limit);
-                said = Outcome::Error(Refusal::ReplyTooLarge.to_error(&error.to_string()));
+                answer = Outcome::Error(Refusal::ReplyTooLarge.to_error(&error.to_string()));
             }
             Err(error) => panic!("{error}"),
         }
         let (call, _) = self.sides[side].requests.remove(&id).expect("chosen among them");
-        self.calls[call].said = Some(said);
+        self.calls[call].answer = Some(answer);
     }
 
     fn transmit(&mut self, from: usize, count: usize) {
@@ -328,8 +328,8 @@ impl Pair {
         }
     }
 
-    /// Ends the link, and with it the sessions whose handshake is complete; new ones wait for the next.
-    fn cut(&mut self, cause: CloseCause) {
+    /// Closes the link, and the sessions whose handshake is complete; new sessions wait for the next link.
+    fn close(&mut self, cause: CloseCause) {
         self.links = self.links.wrapping_add(1);
         self.linked = false;
         for at in 0..2 {
@@ -353,13 +353,13 @@ impl Pair {
         }
     }
 
-    /// Takes all events and compares the sessions with the model.
+    /// Handles all events and compares the sessions with the model.
     fn settle(&mut self) {
         for at in 0..2 {
             self.take_events(at);
         }
         if self.sides.iter().any(|side| side.session.is_closed()) {
-            self.cut(CloseCause::LinkLost);
+            self.close(CloseCause::LinkLost);
         }
         for at in 0..2 {
             let open = self.calls.iter().filter(|call| call.by == at && call.end.is_none()).count();
@@ -388,15 +388,16 @@ impl Pair {
                         self.sides[at].requests.get_mut(&id).expect("only of open requests");
                     assert!(!std::mem::replace(cancelled, true), "cancelled twice");
                     let end = &self.calls[*number].end;
-                    let gone = matches!(end, Some(End::Abandoned | End::Told(Outcome::TimedOut { .. })));
-                    assert!(gone, "nobody cancelled: {end:?}");
+                    let given_up =
+                        matches!(end, Some(End::Abandoned | End::Reported(Outcome::TimedOut { .. })));
+                    assert!(given_up, "not given up: {end:?}");
                 }
                 Event::ExecutionTimedOut(id) => assert!(self.sides[at].requests.contains_key(&id)),
                 Event::Established { hello, .. } => assert!(hello.is_some() || at == 1, "both know hellos"),
                 Event::Pong { .. } | Event::Anomaly(_) => {}
                 Event::Closed(_) => {
                     self.sides[at].requests.clear();
-                    assert_eq!(self.sides[at].session.poll_event(), None, "the end is the end");
+                    assert_eq!(self.sides[at].session.poll_event(), None, "nothing follows the end");
                 }
                 other => panic!("{other:?} in dialect 1"),
             }
@@ -408,20 +409,20 @@ impl Pair {
         assert!(call.end.is_none(), "{call:?} ends again: {outcome:?}");
         match &outcome {
             Outcome::TimedOut { sent } | Outcome::Disconnected { sent, .. } => {
-                assert!(*sent || !call.reached, "not sent, and came out all the same");
+                assert!(*sent || !call.reached, "not sent, and a request arrived");
             }
             Outcome::TooLarge { size, limit } => assert!(!call.reached && size > limit),
             Outcome::Error(info) if !call.reached => {
                 let refusal = Refusal::of(info).expect("only a refusal comes before the request");
                 assert!(matches!(refusal, Refusal::Busy | Refusal::ShuttingDown), "{refusal:?}");
             }
-            _ => assert_eq!(Some(&outcome), call.said.as_ref(), "not what was answered"),
+            _ => assert_eq!(Some(&outcome), call.answer.as_ref(), "not what was answered"),
         }
-        call.end = Some(End::Told(outcome));
+        call.end = Some(End::Reported(outcome));
     }
 
-    /// Moves everything that there is to say.
-    fn exchange(&mut self) {
+    /// Transmits and delivers until nothing is queued.
+    fn run_network(&mut self) {
         loop {
             (0..2).for_each(|at| self.transmit(at, usize::MAX));
             if self.sides.iter().all(|side| side.inbox.is_empty()) {
@@ -431,7 +432,7 @@ impl Pair {
         }
     }
 
-    /// Once nothing is on its way, each side knows of every request that nobody waits for any more.
+    /// Once nothing is in flight, each side knows of every request that was abandoned or has timed out.
     fn check_cancellations(&self) {
         for (number, cancelled) in self.sides.iter().flat_map(|side| side.requests.values()) {
             let call = &self.calls[*number];
@@ -439,16 +440,16 @@ impl Pair {
         }
     }
 
-    /// Lets everything come to its end, and checks that it does.
+    /// Runs everything to its end, and checks that it ends.
     ///
     /// # Panics
-    /// If a promise of the session is broken.
+    /// If a guarantee of the session is broken.
     pub fn finish(mut self) {
         for round in 0.. {
             assert!(round < 100, "it does not come to rest: {:?}", self.calls);
-            // A link that ended meanwhile was replaced; whatever waits goes over the new one.
+            // A link that closed meanwhile is replaced, and queued messages go over the new one.
             self.connect();
-            self.exchange();
+            self.run_network();
             self.check_cancellations();
             for at in 0..2 {
                 let open: Vec<_> = self.sides[at].requests.keys().copied().collect();
@@ -460,10 +461,11 @@ impl Pair {
         }
         for call in &self.calls {
             let end = call.end.as_ref().expect("every call ends");
-            if let End::Told(Outcome::TimedOut { sent: false } | Outcome::Disconnected { sent: false, .. }) =
-                end
+            if let End::Reported(
+                Outcome::TimedOut { sent: false } | Outcome::Disconnected { sent: false, .. },
+            ) = end
             {
-                assert!(!call.reached, "not sent, and came out later");
+                assert!(!call.reached, "not sent, and a request arrived later");
             }
         }
         for side in &self.sides {

@@ -1,4 +1,4 @@
-//! One link, and a peer that sends whatever it likes, in pieces of any size.
+//! One link, and a peer that sends arbitrary bytes, split anywhere.
 
 use std::io::IoSlice;
 use std::time::Instant;
@@ -9,11 +9,11 @@ use callosum_proto::zmtp::{Link, LinkConfig, LinkError, LinkEvent, Role};
 
 const MAX_MESSAGE: usize = 4 * 1024;
 
-/// The first byte says whether a real handshake comes first, and on which end; the second seeds how the rest is
-/// split.
+/// Feeds the input to a link at once and in pieces; the effects must be equal. The first byte chooses the link's role, and
+/// whether a real handshake comes first; the second seeds how the rest is split.
 ///
 /// # Panics
-/// If it matters how the input is split, or a message is larger than the limit.
+/// If the effects depend on how the input is split, or a message exceeds the limit.
 pub fn zmtp(data: &[u8], now: Instant) {
     let Some(([choice, seed], input)) = data.split_first_chunk() else { return };
     let role = if choice & 1 == 0 { Role::Binder } else { Role::Connector };
@@ -36,7 +36,7 @@ fn split(mut input: &[u8], seed: u8) -> Vec<&[u8]> {
     pieces
 }
 
-/// What comes of the input: events, what is said in return, and how it ends.
+/// The effects of an input: events, output, and how the link ends.
 #[derive(Debug, PartialEq, Eq)]
 struct Outcome {
     events: Vec<LinkEvent>,

@@ -115,8 +115,8 @@ fn a_vouch_is_for_one_server_and_one_connection() {
 
 #[test]
 fn a_key_in_another_spelling_is_nobodys() {
-    let respelled = Half::of(*b"22222222222222222222222222222222").respelled();
-    let (mut link, _, result) = meet(false, &Plan { long: Some(respelled), ..Plan::honest(false) });
+    let noncanonical = Half::of(*b"22222222222222222222222222222222").noncanonical();
+    let (mut link, _, result) = meet(false, &Plan { long: Some(noncanonical), ..Plan::honest(false) });
     assert!(matches!(result, Err(LinkError::Handshake { .. })), "{result:?}");
     assert!(written(&mut link).ends_with(b"\x05ERROR\x03400"));
 }

@@ -27,7 +27,7 @@ fn op() -> impl Strategy<Value = Op> {
         3 => time().prop_map(Op::Pass),
         1 => Just(Op::Pass(120)),
         1 => side().prop_map(|binder| Op::Drain { binder }),
-        1 => Just(Op::Cut),
+        1 => Just(Op::Close),
         4 => Just(Op::Connect),
     ]
 }
@@ -51,7 +51,7 @@ proptest! {
     fn each_call_ends_once_on_a_link_that_lives(ops in prop::collection::vec(op(), 0..120)) {
         let mut all = vec![Op::Connect];
         for op in ops {
-            if !matches!(op, Op::Cut | Op::Pass(_) | Op::Drain { .. } | Op::Write { .. }) {
+            if !matches!(op, Op::Close | Op::Pass(_) | Op::Drain { .. } | Op::Write { .. }) {
                 all.push(op);
             }
         }

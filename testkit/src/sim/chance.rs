@@ -1,19 +1,19 @@
-//! Where a simulation's decisions come from.
+//! The source of a simulation's decisions: a seed's pseudorandom numbers, or a fuzzer's bytes.
 
-/// A seed, or what a fuzzer chose.
+/// A seed, or the bytes that a fuzzer chose.
 pub(super) enum Chance<'a> {
     Seed(u64),
-    /// Once it is used up, everything is 0.
+    /// Once the bytes are used up, every decision is 0.
     Bytes(&'a [u8]),
 }
 
 impl Chance<'_> {
-    /// Whether there is nothing left to decide by.
+    /// Whether the fuzzer's bytes are used up.
     pub(super) fn is_used_up(&self) -> bool {
         matches!(self, Self::Bytes([]))
     }
 
-    /// Less than `bound`, which is not 0.
+    /// A number less than `bound`, which is not 0.
     pub(super) fn below(&mut self, bound: usize) -> usize {
         let number = match self {
             // SplitMix64.
@@ -41,7 +41,7 @@ impl Chance<'_> {
         from[self.below(from.len())]
     }
 
-    /// Small more often than large: each of the orders of magnitude below `bound` as often as any other.
+    /// A number up to `bound`, log-uniform: each power of two below `bound` is as likely as any other.
     pub(super) fn size(&mut self, bound: usize) -> usize {
         let magnitude = self.below(bound.max(1).ilog2() as usize + 2);
         self.below((1 << magnitude).min(bound + 1))

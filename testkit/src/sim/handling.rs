@@ -1,12 +1,12 @@
-//! What hosts do with events, and what handlers do.
+//! How hosts react to the events of their sessions, and what handlers do.
 
 use std::time::Duration;
 
 use super::app::{Reader, Writer};
-use super::book::{ERROR, FAILURE, Said};
-use super::content::{self, Way};
-use super::host::{Handler, Plan, Seat, Stage};
-use super::post::result_metadata;
+use super::driver::result_metadata;
+use super::host::{Handler, Plan, SessionId, Stage};
+use super::model::{Answer, ERROR, FAILURE};
+use super::payload::{self, Direction};
 use super::{Connection, Pace, World, is_honest};
 use callosum_proto::scheduler::{Action, Arrival, Scheduler, Withdrawn};
 use callosum_proto::session::{
@@ -16,62 +16,62 @@ use callosum_proto::{ErrorInfo, Ticket};
 
 impl World<'_> {
     pub(super) fn take(&mut self, link: usize, side: usize, event: Event) {
-        let is_fault = self.links[link].posts[side].is_fault(&event);
+        let is_fault = self.links[link].drivers[side].is_fault(&event);
         assert!(!is_fault, "{event:?} between honest peers");
-        let orders = self.hosts[Self::host(link, 1 - side)].orders_exits();
+        let orders = self.hosts[Self::host(link, 1 - side)].orders_replies();
         self.note(&name_of(&event));
         let host = Self::host(link, side);
-        let post = &mut self.links[link].posts[side];
+        let driver = &mut self.links[link].drivers[side];
         match event {
             Event::Request(request) => self.request(link, side, request),
             Event::CancelRequested(id) => {
-                if let Some(ticket) = self.hosts[host].find(post.seat.peer, id) {
-                    self.book.cancelled(self.hosts[host].handlers[&ticket].call);
-                    self.withdraw(host, ticket, Said::Cancelled);
+                if let Some(ticket) = self.hosts[host].find(driver.session_id.peer, id) {
+                    self.model.cancelled(self.hosts[host].handlers[&ticket].call);
+                    self.withdraw(host, ticket, Answer::Cancelled);
                 }
             }
             Event::ExecutionTimedOut(id) => {
-                if let Some(ticket) = self.hosts[host].find(post.seat.peer, id) {
-                    self.withdraw(host, ticket, Said::Error(Refusal::ExecutionTimedOut.name()));
+                if let Some(ticket) = self.hosts[host].find(driver.session_id.peer, id) {
+                    self.withdraw(host, ticket, Answer::Error(Refusal::ExecutionTimedOut.name()));
                 }
             }
             Event::Response { call, metadata, .. } => {
-                let manner = self.manner(Way::Result);
-                let post = &mut self.links[link].posts[side];
-                post.responded(call, &metadata, (manner, orders), &mut self.book);
+                let read_mode = self.read_mode(Direction::Result);
+                let driver = &mut self.links[link].drivers[side];
+                driver.responded(call, &metadata, (read_mode, orders), &mut self.model);
             }
             Event::Readable(ExchangeId::Ours(call)) => {
-                post.results.entry(call).and_modify(|reader| reader.ready = true);
+                driver.results.entry(call).and_modify(|reader| reader.ready = true);
             }
             Event::Writable(ExchangeId::Ours(call)) => {
-                post.arguments.entry(call).and_modify(|writer| writer.ready = true);
+                driver.arguments.entry(call).and_modify(|writer| writer.ready = true);
             }
             Event::Collected { exchange: ExchangeId::Ours(call), body } => {
-                // Its call may have ended meanwhile, and nobody waits for it.
-                if let Some(reader) = post.results.get_mut(&call) {
-                    reader.collected(&body, &mut self.book, post.config.max_body);
+                // The call may have ended meanwhile; then the application doesn't wait for the body.
+                if let Some(reader) = driver.results.get_mut(&call) {
+                    reader.collected(&body, &mut self.model, driver.config.max_body);
                 }
             }
             Event::Readable(ExchangeId::Theirs(id))
             | Event::Writable(ExchangeId::Theirs(id))
             | Event::Collected { exchange: ExchangeId::Theirs(id), .. } => {
-                let (peer, max) = (post.seat.peer, post.config.max_body);
+                let (peer, max) = (driver.session_id.peer, driver.config.max_body);
                 if let Some(ticket) = self.hosts[host].find(peer, id) {
                     let handler = self.hosts[host].handlers.get_mut(&ticket).expect("it was found");
-                    handler.wake(event, &mut self.book, max);
+                    handler.wake(event, &mut self.model, max);
                 }
             }
             Event::Ended { call, outcome, metadata } => {
-                let Connection { wire, up, .. } = &self.links[link];
-                if wire.is_half_closed(side) && !up[1 - side] && is_answer(&outcome) {
+                let Connection { transport, up, .. } = &self.links[link];
+                if transport.is_half_closed(side) && !up[1 - side] && is_answer(&outcome) {
                     self.note("answered after a half-close");
                 }
-                let post = &mut self.links[link].posts[side];
-                post.ended(call, &outcome, &metadata, orders, &mut self.book);
+                let driver = &mut self.links[link].drivers[side];
+                driver.ended(call, &outcome, &metadata, orders, &mut self.model);
             }
             Event::Established { hello, dialect } => {
                 let offers = [0, 1].map(|side| self.setup.config(link, side).dialect);
-                // A binder waits only so long for a hello.
+                // A binder that waits too long for a hello falls back to dialect 1.
                 let late = hello.is_none() && side == 1 && dialect == Dialect::One;
                 assert!(late || dialect == offers[0].min(offers[1]), "another dialect than both speak");
             }
@@ -85,62 +85,62 @@ impl World<'_> {
             is_honest(cause) || (side == 1 && cause == CloseCause::PeerRestarted),
             "{cause} between honest peers"
         );
-        if cause == CloseCause::PeerNotReading && self.links[link].wire.has_stopped(side) {
+        if cause == CloseCause::PeerNotReading && self.links[link].transport.is_blocked_midway(side) {
             self.note("closed PeerNotReading in the middle");
         }
         self.lose(link, side, cause);
-        let post = &mut self.links[link].posts[side];
-        assert_eq!(post.session.poll_event(), None, "the end is the end");
-        assert!(post.calls.is_empty(), "a call has not ended: {:?}", post.calls);
-        post.results.clear();
-        post.arguments.clear();
-        post.requests = 0;
-        let peer = post.seat.peer;
+        let driver = &mut self.links[link].drivers[side];
+        assert_eq!(driver.session.poll_event(), None, "nothing follows the end");
+        assert!(driver.calls.is_empty(), "a call has not ended: {:?}", driver.calls);
+        driver.results.clear();
+        driver.arguments.clear();
+        driver.requests = 0;
+        let peer = driver.session_id.peer;
         let host = &mut self.hosts[Self::host(link, side)];
         host.scheduler.forget_peer(peer);
-        host.handlers.retain(|_, handler| handler.seat.peer != peer || handler.stage == Stage::Running);
-        for handler in host.handlers.values_mut().filter(|handler| handler.seat.peer == peer) {
+        host.handlers.retain(|_, handler| handler.session_id.peer != peer || handler.stage == Stage::Running);
+        for handler in host.handlers.values_mut().filter(|handler| handler.session_id.peer == peer) {
             handler.gone = true;
         }
     }
 
     fn request(&mut self, link: usize, side: usize, request: Request) {
         let number: usize = request.method.parse().expect("methods are numbers");
-        let post = &mut self.links[link].posts[side];
-        post.requested(number, &mut self.book);
-        let call = &self.book.0[number];
+        let driver = &mut self.links[link].drivers[side];
+        driver.requested(number, &mut self.model);
+        let call = &self.model.0[number];
         assert_eq!((&call.key, &call.metadata), (&request.key, &request.metadata), "{number}");
-        if post.session.dialect() == Some(Dialect::Two) {
+        if driver.session.dialect() == Some(Dialect::Two) {
             assert_eq!(call.deadline.is_some(), request.deadline.is_some());
             assert!(request.deadline >= call.deadline, "{number}: the time that is left grows less");
         }
         let size = request.size();
-        let manner = self.manner(Way::Argument);
+        let read_mode = self.read_mode(Direction::Argument);
         let argument = match request.body {
             Body::Whole(body) => {
-                if self.book.0[number].streamed {
-                    assert!(self.book.0[number].argument.finished, "it goes on");
+                if self.model.0[number].streamed {
+                    assert!(self.model.0[number].argument.finished, "it goes on");
                 }
-                self.book.whole_came(number, Way::Argument, &body);
+                self.model.check_whole(number, Direction::Argument, &body);
                 None
             }
-            Body::Streamed { .. } => Some(Reader::new(number, Way::Argument, manner)),
+            Body::Streamed { .. } => Some(Reader::new(number, Direction::Argument, read_mode)),
         };
-        let seat = self.links[link].posts[side].seat;
+        let session_id = self.links[link].drivers[side].session_id;
         let plan = self.plan();
         let host = &mut self.hosts[Self::host(link, side)];
         let ticket = host.ticket();
-        let arrival = Arrival { ticket, peer: seat.peer, key: &request.key, bytes: size };
+        let arrival = Arrival { ticket, peer: session_id.peer, key: &request.key, bytes: size };
         if let Err(busy) = host.scheduler.arrive(arrival) {
-            self.book.0[number].said = Some(Said::Error(Refusal::Busy.name()));
+            self.model.0[number].answer = Some(Answer::Error(Refusal::Busy.name()));
             let error = Refusal::Busy.to_error(&busy.to_string());
-            return self.reply(seat, request.id, Reply::Refusal(error));
+            return self.reply(session_id, request.id, Reply::Refusal(error));
         }
         let (key, id) = (request.key, request.id);
         let stage = Stage::Waiting;
         let handler = Handler {
             call: number,
-            seat,
+            session_id,
             id,
             key,
             stage,
@@ -165,22 +165,22 @@ impl World<'_> {
         }
     }
 
-    fn reply(&mut self, seat: Seat, id: IncomingId, reply: Reply) {
-        let post = &mut self.links[seat.link].posts[seat.side];
-        assert!(post.seat == seat, "its session is another");
-        post.requests -= 1;
-        match post.session.reply(id, reply) {
+    fn reply(&mut self, session_id: SessionId, id: IncomingId, reply: Reply) {
+        let driver = &mut self.links[session_id.link].drivers[session_id.side];
+        assert!(driver.session_id == session_id, "its session is another");
+        driver.requests -= 1;
+        match driver.session.reply(id, reply) {
             Ok(()) | Err(ReplyError::NeedsDialect2) => {}
             Err(error) => panic!("{error}"),
         }
     }
 
-    fn withdraw(&mut self, host: usize, ticket: Ticket, say: Said) {
+    fn withdraw(&mut self, host: usize, ticket: Ticket, answer: Answer) {
         let host = &mut self.hosts[host];
         let handler = host.handlers.get_mut(&ticket).expect("it was found");
-        if handler.stage == Stage::Leaving {
-            // Its turn has come and it is being written: it is given up there.
-            handler.stopped.get_or_insert(say);
+        if handler.stage == Stage::Replying {
+            // The result is being written: the handler stops at its next step.
+            handler.stopped.get_or_insert(answer);
             return;
         }
         let withdrawn = host.scheduler.withdraw(ticket);
@@ -189,14 +189,14 @@ impl World<'_> {
             Withdrawn::Waiting => {
                 assert_eq!(handler.stage, Stage::Waiting);
                 handler.stage = Stage::Done;
-                handler.stopped.get_or_insert(say);
+                handler.stopped.get_or_insert(answer);
             }
-            Withdrawn::Running => drop(handler.stopped.get_or_insert(say)),
+            Withdrawn::Running => drop(handler.stopped.get_or_insert(answer)),
             Withdrawn::Unknown => assert_eq!(handler.stage, Stage::Done),
         }
     }
 
-    /// Does what the scheduler says.
+    /// Carries out the scheduler's actions.
     pub(super) fn schedule(&mut self, host: usize) {
         while let Some(action) = self.hosts[host].scheduler.poll() {
             match action {
@@ -207,20 +207,21 @@ impl World<'_> {
                     self.hosts[host].check_start(handler);
                     let handler = self.hosts[host].handlers.get_mut(&ticket).expect("it is there");
                     handler.stage = Stage::Running;
-                    let started = &mut self.book.0[handler.call].started;
+                    let started = &mut self.model.0[handler.call].started;
                     assert!(!std::mem::replace(started, true), "{handler:?} starts again");
                     if let Some(time) = time {
-                        let session = &mut self.links[handler.seat.link].posts[handler.seat.side].session;
+                        let session =
+                            &mut self.links[handler.session_id.link].drivers[handler.session_id.side].session;
                         session.started(handler.id, self.now + Duration::from_millis(1 + time as u64));
                     }
                 }
-                Action::Release(ticket) => self.leave(host, ticket),
+                Action::Release(ticket) => self.release(host, ticket),
             }
         }
     }
 
-    /// The turn of a handler's answer has come.
-    fn leave(&mut self, host: usize, ticket: Ticket) {
+    /// The scheduler has released a handler's answer.
+    fn release(&mut self, host: usize, ticket: Ticket) {
         let handler = &self.hosts[host].handlers[&ticket];
         assert_eq!(handler.stage, Stage::Done, "{handler:?} leaves");
         if handler.answered {
@@ -229,7 +230,7 @@ impl World<'_> {
         }
         let late = handler.stopped.is_none() && handler.writer.is_none();
         if let (Plan::Stream { .. }, true) = (&handler.plan, late) {
-            self.hosts[host].handlers.get_mut(&ticket).expect("it is there").stage = Stage::Leaving;
+            self.hosts[host].handlers.get_mut(&ticket).expect("it is there").stage = Stage::Replying;
             return self.begin(host, ticket);
         }
         self.answer(host, ticket);
@@ -242,35 +243,35 @@ impl World<'_> {
             traceback: "t".repeat(traceback).into(),
             ..ErrorInfo::new(name, "repr")
         };
-        let (reply, mut said) = match (handler.stopped, &handler.plan) {
-            (Some(Said::Error(name)), _) => (Reply::Error(error(name, 0)), Said::Error(name)),
-            (Some(said), _) => (Reply::Cancelled, said),
+        let (reply, mut answer) = match (handler.stopped, &handler.plan) {
+            (Some(Answer::Error(name)), _) => (Reply::Error(error(name, 0)), Answer::Error(name)),
+            (Some(answer), _) => (Reply::Cancelled, answer),
             (None, Plan::Result { len, compressed }) => {
-                let body = content::bytes(number, Way::Result, 0, *len);
-                self.book.0[number].result = super::book::Content::whole(*len);
+                let body = payload::bytes(number, Direction::Result, 0, *len);
+                self.model.0[number].result = super::model::StreamState::whole(*len);
                 let metadata = result_metadata(number, self.chance.one_in(4));
-                (Reply::Result { body, compressed: *compressed, metadata }, Said::Result)
+                (Reply::Result { body, compressed: *compressed, metadata }, Answer::Result)
             }
-            (None, Plan::Stream { fails: false, .. }) => (Reply::End, Said::Result),
+            (None, Plan::Stream { fails: false, .. }) => (Reply::End, Answer::Result),
             (None, Plan::Stream { .. } | Plan::Failure { traceback: 0 }) => {
-                (Reply::Failure(error(FAILURE, 0)), Said::Failure)
+                (Reply::Failure(error(FAILURE, 0)), Answer::Failure)
             }
             (None, Plan::Failure { traceback }) => {
-                (Reply::Failure(error(FAILURE, *traceback)), Said::Failure)
+                (Reply::Failure(error(FAILURE, *traceback)), Answer::Failure)
             }
-            (None, Plan::Error) => (Reply::Error(error(ERROR, 0)), Said::Error(ERROR)),
-            (None, Plan::Cancelled) => (Reply::Cancelled, Said::Cancelled),
+            (None, Plan::Error) => (Reply::Error(error(ERROR, 0)), Answer::Error(ERROR)),
+            (None, Plan::Cancelled) => (Reply::Cancelled, Answer::Cancelled),
         };
-        let Seat { link, side, .. } = handler.seat;
-        let post = &mut self.links[link].posts[side];
-        assert!(post.seat == handler.seat, "its session is another");
-        post.requests -= 1;
-        match post.session.reply(handler.id, reply) {
+        let SessionId { link, side, .. } = handler.session_id;
+        let driver = &mut self.links[link].drivers[side];
+        assert!(driver.session_id == handler.session_id, "its session is another");
+        driver.requests -= 1;
+        match driver.session.reply(handler.id, reply) {
             Ok(()) | Err(ReplyError::NeedsDialect2) => {}
-            Err(ReplyError::TooLarge { .. }) => said = Said::Error(Refusal::ReplyTooLarge.name()),
+            Err(ReplyError::TooLarge { .. }) => answer = Answer::Error(Refusal::ReplyTooLarge.name()),
             Err(error) => panic!("{error}"),
         }
-        self.book.0[number].said = Some(said);
+        self.model.0[number].answer = Some(answer);
     }
 
     /// Begins a streamed result.
@@ -278,16 +279,16 @@ impl World<'_> {
         let some = self.chance.one_in(4);
         let handler = self.hosts[host].handlers.get_mut(&ticket).expect("it is there");
         let Plan::Stream { len, compressed, fails } = handler.plan else { return };
-        let Seat { link, side, .. } = handler.seat;
-        let post = &mut self.links[link].posts[side];
+        let SessionId { link, side, .. } = handler.session_id;
+        let driver = &mut self.links[link].drivers[side];
         let metadata = result_metadata(handler.call, some);
-        match post.session.begin_reply(handler.id, compressed, metadata, None) {
-            Ok(()) => handler.writer = Some(Writer::new(handler.call, Way::Result, len, fails)),
+        match driver.session.begin_reply(handler.id, compressed, metadata, None) {
+            Ok(()) => handler.writer = Some(Writer::new(handler.call, Direction::Result, len, fails)),
             Err(ReplyError::NeedsDialect2) => {
-                post.requests -= 1;
-                self.book.0[handler.call].said = Some(Said::Error(Refusal::Unsupported.name()));
+                driver.requests -= 1;
+                self.model.0[handler.call].answer = Some(Answer::Error(Refusal::Unsupported.name()));
                 handler.answered = true;
-                if handler.stage == Stage::Leaving {
+                if handler.stage == Stage::Replying {
                     self.hosts[host].handlers.remove(&ticket);
                 }
             }
@@ -295,12 +296,12 @@ impl World<'_> {
         }
     }
 
-    /// Handlers go on; whether anything changed.
+    /// Runs a step of each handler; returns whether anything changed.
     pub(super) fn handle(&mut self, host: usize) -> bool {
         let mut worked = false;
         for ticket in self.tickets(host) {
             if self.hosts[host].handlers.contains_key(&ticket)
-                && (self.pace != Pace::Leisurely || self.chance.one_in(2))
+                && (self.pace != Pace::Random || self.chance.one_in(2))
             {
                 worked |= self.handle_one(host, ticket);
                 self.act();
@@ -315,25 +316,25 @@ impl World<'_> {
             self.hosts[host].may_begin(handler)
         };
         let handler = self.hosts[host].handlers.get_mut(&ticket).expect("it is there");
-        if !matches!(handler.stage, Stage::Running | Stage::Leaving) {
+        if !matches!(handler.stage, Stage::Running | Stage::Replying) {
             return false;
         }
         let id = ExchangeId::Theirs(handler.id);
-        let Seat { link, side, .. } = handler.seat;
+        let SessionId { link, side, .. } = handler.session_id;
         if !handler.gone && !handler.answered {
-            let session = &mut self.links[link].posts[side].session;
+            let session = &mut self.links[link].drivers[side].session;
             let mut worked = false;
             if let Some(reader) = &mut handler.argument {
-                worked |= reader.step(session, id, self.now, &mut self.book, self.pace);
+                worked |= reader.step(session, id, self.now, &mut self.model, self.pace);
             }
             if let Some(writer) = handler.writer.as_mut().filter(|_| handler.stopped.is_none()) {
-                worked |= writer.step(session, id, &mut self.book, &mut self.chance);
+                worked |= writer.step(session, id, &mut self.model, &mut self.chance);
             }
             let reads = handler.argument.as_ref().is_some_and(|reader| !reader.done);
             let writes = handler.writer.as_ref().is_some_and(|writer| !writer.done);
-            // Most read their argument to its end first; some finish their result before that.
+            // Most handlers read their argument to its end; some answer before.
             let leaves = self.chance.one_in(if handler.writer.is_some() { 4 } else { 10 });
-            let waits = writes || (reads && (self.setup.is_lasting() || !leaves));
+            let waits = writes || (reads && (self.setup.is_stable() || !leaves));
             if handler.stopped.is_none() && (worked || waits) {
                 return worked;
             }
@@ -349,12 +350,12 @@ impl World<'_> {
 
     fn end_handler(&mut self, host: usize, ticket: Ticket) {
         let handler = self.hosts[host].handlers.get_mut(&ticket).expect("it is there");
-        if handler.stage == Stage::Leaving {
+        if handler.stage == Stage::Replying {
             return self.answer(host, ticket);
         }
         if handler.gone {
             self.hosts[host].handlers.remove(&ticket);
-            // Its answer needs no turn, or it has none.
+            // There is no peer for the answer, so it needs no place in the release queue.
             self.hosts[host].scheduler.finish(ticket);
             return;
         }
@@ -368,7 +369,7 @@ fn is_answer(outcome: &Outcome) -> bool {
     matches!(outcome, Result(_) | Complete | Failure(_) | Error(_) | Cancelled)
 }
 
-/// What a tally calls an event.
+/// The name of an event in the tally.
 fn name_of(event: &Event) -> String {
     let long = match event {
         Event::Ended { outcome: Outcome::Error(info), .. } => format!("ended {}", info.name.as_str()),

@@ -1,16 +1,17 @@
-//! An endpoint: the scheduler that its sessions share, and its handlers.
+//! One host: the scheduler that its sessions share, and its handlers.
 
 use std::collections::BTreeMap;
 
 use super::app::{Reader, Writer};
-use super::book::{Book, Said};
+use super::model::{Answer, Model};
 use callosum_proto::scheduler::{BuiltinScheduler, KeyScope, OrderingMode, SchedulerConfig};
 use callosum_proto::session::{Event, IncomingId};
 use callosum_proto::{OrderingKey, PeerId, Ticket};
 
-/// Where a session is: which connection, which side of it, and of which incarnation.
+/// A session: its connection, its side of the connection, and a number of its own, since a new connection gets new
+/// sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Seat {
+pub(super) struct SessionId {
     pub(super) link: usize,
     pub(super) side: usize,
     pub(super) peer: PeerId,
@@ -25,18 +26,18 @@ pub(super) struct Host {
 #[derive(Debug)]
 pub(super) struct Handler {
     pub(super) call: usize,
-    pub(super) seat: Seat,
+    pub(super) session_id: SessionId,
     pub(super) id: IncomingId,
     pub(super) key: OrderingKey,
     pub(super) stage: Stage,
     pub(super) argument: Option<Reader>,
     pub(super) plan: Plan,
     pub(super) writer: Option<Writer>,
-    /// It has to stop, and to say this.
-    pub(super) stopped: Option<Said>,
-    /// Its session is over.
+    /// The handler has to stop and to answer this.
+    pub(super) stopped: Option<Answer>,
+    /// Its session is closed.
     pub(super) gone: bool,
-    /// It was answered before its turn.
+    /// The request was answered before the handler ended.
     pub(super) answered: bool,
 }
 
@@ -44,30 +45,30 @@ pub(super) struct Handler {
 pub(super) enum Stage {
     Waiting,
     Running,
-    /// It has ended, and its answer waits for its turn.
+    /// The handler has ended; its answer waits in the release queue.
     Done,
-    /// It is its turn, and its result is written now.
-    Leaving,
+    /// The answer is released; its streamed result is being written.
+    Replying,
 }
 
 impl Handler {
-    /// Whether somebody works for its session.
+    /// Whether the handler runs, and its session waits for its answer.
     pub(super) fn is_at_work(&self) -> bool {
-        matches!(self.stage, Stage::Running | Stage::Leaving) && !self.gone && !self.answered
+        matches!(self.stage, Stage::Running | Stage::Replying) && !self.gone && !self.answered
     }
 
-    /// Whether it waits for an argument that it does not read.
+    /// Whether the handler runs and doesn't read its argument until the end of the simulation.
     pub(super) fn is_ignoring(&self) -> bool {
         self.is_at_work() && self.argument.as_ref().is_some_and(Reader::is_ignored)
     }
 
-    /// Something has come of its contents.
-    pub(super) fn wake(&mut self, event: Event, book: &mut Book, max_body: usize) {
+    /// An event of one of its streams.
+    pub(super) fn wake(&mut self, event: Event, model: &mut Model, max_body: usize) {
         match (event, &mut self.argument, &mut self.writer) {
             (Event::Readable(_), Some(reader), _) => reader.ready = true,
             (Event::Writable(_), _, Some(writer)) => writer.ready = true,
-            (Event::Collected { body, .. }, Some(reader), _) => reader.collected(&body, book, max_body),
-            (Event::Collected { .. }, None, _) => panic!("nobody puts it together: {self:?}"),
+            (Event::Collected { body, .. }, Some(reader), _) => reader.collected(&body, model, max_body),
+            (Event::Collected { .. }, None, _) => panic!("not collected: {self:?}"),
             _ => {}
         }
     }
@@ -84,7 +85,7 @@ pub(super) enum Plan {
 }
 
 impl Plan {
-    /// Whether a result that has begun does not end well.
+    /// Whether a streamed result ends with a failure.
     pub(super) fn fails(&self) -> bool {
         matches!(self, Self::Stream { fails: true, .. })
     }
@@ -100,17 +101,17 @@ impl Host {
         Ticket(self.next_ticket)
     }
 
-    pub(super) fn orders_exits(&self) -> bool {
+    pub(super) fn orders_replies(&self) -> bool {
         self.scheduler.config().mode != OrderingMode::Unordered
     }
 
-    /// Whether the result of a handler may begin before the handler's turn to leave has come.
+    /// Whether a streamed result may begin before the scheduler releases the answer.
     pub(super) fn may_begin(&self, handler: &Handler) -> bool {
         !handler.key.is_given() || self.scheduler.config().mode != OrderingMode::ExitOrdered
     }
 
     /// # Panics
-    /// If another handler of the key runs that must not.
+    /// If another handler with the same key runs, or an earlier one still waits.
     pub(super) fn check_start(&self, started: &Handler) {
         let config = self.scheduler.config();
         if config.mode != OrderingMode::KeySerialized || !started.key.is_given() {
@@ -118,12 +119,12 @@ impl Host {
         }
         let same = |other: &&Handler| {
             other.key == started.key
-                && (config.scope == KeyScope::Global || other.seat.peer == started.seat.peer)
+                && (config.scope == KeyScope::Global || other.session_id.peer == started.session_id.peer)
         };
         for other in self.handlers.values().filter(same) {
             assert!(other.stage != Stage::Running, "{started:?} runs beside {other:?}");
             let earlier = other.stage == Stage::Waiting
-                && other.seat.peer == started.seat.peer
+                && other.session_id.peer == started.session_id.peer
                 && other.call < started.call;
             assert!(!earlier, "{started:?} starts before {other:?}");
         }
@@ -131,7 +132,7 @@ impl Host {
 
     pub(super) fn find(&self, peer: PeerId, id: IncomingId) -> Option<Ticket> {
         let found = self.handlers.iter().find(|(_, handler)| {
-            handler.seat.peer == peer && handler.id == id && !handler.gone && !handler.answered
+            handler.session_id.peer == peer && handler.id == id && !handler.gone && !handler.answered
         })?;
         Some(*found.0)
     }

@@ -1,48 +1,52 @@
-//! A seeded simulation: a binder and its connectors, the network between them, and a model of what they promise.
+//! A seeded simulation of hosts that call each other over a faulty network, on virtual time.
+//!
+//! A schedule is a sequence of random steps: an application calls, reads or writes, a connection carries messages, breaks or
+//! stalls, time passes, a host restarts. After each step every session is compared with a reference model. At the end the
+//! network becomes perfect and every application reads; then every call must have ended and every session must be idle.
 
 mod app;
-mod book;
 mod chance;
-mod content;
+mod driver;
 mod handling;
 mod host;
-mod lane;
 mod linking;
+mod model;
+mod monitor;
 mod passing;
-mod post;
+mod payload;
+mod pipe;
 mod setup;
-mod tap;
+mod transport;
 mod unread;
-mod wire;
 
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use self::app::Manner;
-use self::book::Book;
+use self::app::ReadMode;
 use self::chance::Chance;
-use self::content::Way;
+use self::driver::Driver;
 use self::host::Host;
-use self::post::Post;
+use self::model::Model;
+use self::payload::Direction;
 use self::setup::Setup;
-use self::wire::{Arrival, Wire};
+use self::transport::{Arrival, Transport};
 use callosum_proto::Ticket;
 use callosum_proto::scheduler::Scheduler;
 use callosum_proto::session::CloseCause;
 
-/// Steps of a schedule that a seed makes, at the most.
+/// Most steps of a seed's schedule.
 const STEPS: usize = 330;
 
-/// Rounds without an end after which it counts as endless.
+/// Rounds after which a simulation that has not come to rest counts as endless.
 const ROUNDS: usize = 2_000;
 
-/// How often what happened, by name.
+/// How often each situation occurred, by name.
 pub type Tally = BTreeMap<String, u64>;
 
-/// Runs the schedule of a seed, and adds to the tally. `start` is the start of virtual time.
+/// Runs the schedule of a seed, and adds to the tally what occurred. `start` is the start of virtual time.
 ///
 /// # Panics
-/// If a promise is broken.
+/// If a guarantee is broken.
 pub fn run_seed(seed: u64, start: Instant, tally: &mut Tally) {
     let mut chance = Chance::Seed(seed);
     let steps = 20 + chance.below(STEPS - 20);
@@ -51,10 +55,10 @@ pub fn run_seed(seed: u64, start: Instant, tally: &mut Tally) {
     }
 }
 
-/// The same with the decisions of a fuzzer.
+/// Runs the schedule that a fuzzer's bytes decide.
 ///
 /// # Panics
-/// If a promise is broken.
+/// If a guarantee is broken.
 pub fn run_bytes(data: &[u8], start: Instant) {
     World::new(Chance::Bytes(data), start).run(4 * STEPS);
 }
@@ -66,28 +70,28 @@ struct World<'a> {
     /// The binder, then the connectors, in the order of the connections.
     hosts: Vec<Host>,
     links: Vec<Connection>,
-    book: Book,
+    model: Model,
     next_peer: u64,
     pace: Pace,
     tally: Tally,
 }
 
-/// What applications and the network do.
+/// How fast applications and the network act.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Pace {
-    /// What comes to their minds.
-    Leisurely,
-    /// What they can; but who reads nothing goes on reading nothing.
+    /// By random decisions.
+    Random,
+    /// Everything they can; applications that don't read still don't.
     Steady,
-    /// What they can.
+    /// Everything they can, and every application reads.
     Final,
 }
 
 struct Connection {
-    wire: Wire,
+    transport: Transport,
     /// The connector, then the binder.
-    posts: [Post; 2],
-    /// Which of them have a link.
+    drivers: [Driver; 2],
+    /// Which of them have a connection.
     up: [bool; 2],
 }
 
@@ -101,16 +105,16 @@ impl<'a> World<'a> {
             setup,
             hosts,
             links: Vec::new(),
-            book: Book::default(),
+            model: Model::default(),
             next_peer: 0,
-            pace: Pace::Leisurely,
+            pace: Pace::Random,
             tally: Tally::new(),
         };
         for link in 0..world.setup.connectors() {
-            let posts =
-                [0, 1].map(|side| world.post(link, side, callosum_proto::CallId(u64::from(u32::MAX) - 5)));
-            let wire = world.setup.wire(link, &mut world.chance, now);
-            world.links.push(Connection { wire, posts, up: [false; 2] });
+            let drivers =
+                [0, 1].map(|side| world.driver(link, side, callosum_proto::CallId(u64::from(u32::MAX) - 5)));
+            let transport = world.setup.transport(link, &mut world.chance, now);
+            world.links.push(Connection { transport, drivers, up: [false; 2] });
         }
         world
     }
@@ -133,12 +137,12 @@ impl<'a> World<'a> {
 
     fn step(&mut self) {
         let (link, side) = (self.chance.below(self.links.len()), self.chance.below(2));
-        let kinds = if self.setup.is_lasting() { 37 } else { 40 };
+        let kinds = if self.setup.is_stable() { 37 } else { 40 };
         match self.chance.below(kinds) {
-            0..8 => self.links[link].posts[side].invoke(self.now, &mut self.book, &mut self.chance),
+            0..8 => self.links[link].drivers[side].invoke(self.now, &mut self.model, &mut self.chance),
             8..10 => {
                 let which = self.chance.below(16);
-                self.links[link].posts[side].abandon(which, &mut self.book);
+                self.links[link].drivers[side].abandon(which, &mut self.model);
             }
             10..18 => {
                 self.work(link, side);
@@ -151,7 +155,7 @@ impl<'a> World<'a> {
             }
             28..32 => {
                 while self.transmit(link, side, 100) | self.deliver(link, 1 - side, 100) {}
-                if let Some(at) = self.links[link].wire.next_arrival(1 - side) {
+                if let Some(at) = self.links[link].transport.next_arrival(1 - side) {
                     self.go_to(at);
                 }
             }
@@ -161,24 +165,24 @@ impl<'a> World<'a> {
             }
             37 => match self.chance.below(6) {
                 0 => {
-                    self.links[link].posts[side].session.drain();
-                    self.links[link].posts[side].draining = true;
+                    self.links[link].drivers[side].session.drain();
+                    self.links[link].drivers[side].draining = true;
                 }
-                1 => drop(self.links[link].posts[side].session.ping()),
+                1 => drop(self.links[link].drivers[side].session.ping()),
                 _ => {}
             },
             38 => match self.chance.below(6) {
-                0 => self.links[link].wire.delay(side, setup::delay(&mut self.chance)),
-                1 => self.links[link].wire.stick(side, true),
-                2 => self.links[link].wire.stop(side, true),
+                0 => self.links[link].transport.delay(side, setup::delay(&mut self.chance)),
+                1 => self.links[link].transport.stall(side, true),
+                2 => self.links[link].transport.block(side, true),
                 _ => {
-                    self.links[link].wire.stick(side, false);
-                    self.links[link].wire.stop(side, false);
+                    self.links[link].transport.stall(side, false);
+                    self.links[link].transport.block(side, false);
                 }
             },
             _ => match self.chance.below(20) {
                 0 => {
-                    self.links[link].wire.cut(self.now);
+                    self.links[link].transport.reset(self.now);
                     self.lose(link, side, CloseCause::LinkLost);
                 }
                 1 => self.lose(link, side, CloseCause::Local),
@@ -198,53 +202,53 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Whether anything was sent.
+    /// Sends up to `count` messages; returns whether anything moved.
     fn transmit(&mut self, link: usize, side: usize, count: usize) -> bool {
-        let Connection { wire, posts, up, .. } = &mut self.links[link];
+        let Connection { transport, drivers, up, .. } = &mut self.links[link];
         if !up[side] {
             return false;
         }
-        let most = if self.pace != Pace::Leisurely { usize::MAX } else { 1 << self.chance.below(18) };
-        let (mut moved, mut taken) = (false, wire.flush(self.now, side, most));
+        let most = if self.pace != Pace::Random { usize::MAX } else { 1 << self.chance.below(18) };
+        let (mut moved, mut taken) = (false, transport.flush(self.now, side, most));
         for _ in 0..count {
-            if !wire.takes(side) {
+            if !transport.takes(side) {
                 break;
             }
-            let Some(message) = posts[side].transmit(self.now) else { break };
-            wire.send(side, message);
-            taken += wire.flush(self.now, side, most);
+            let Some(message) = drivers[side].transmit(self.now) else { break };
+            transport.send(side, message);
+            taken += transport.flush(self.now, side, most);
             moved = true;
         }
-        if taken > 0 || !wire.is_blocked(side) {
-            posts[side].session.handle_write_progress();
+        if taken > 0 || !transport.is_blocked(side) {
+            drivers[side].session.handle_write_progress();
         }
-        if wire.is_blocked(side) {
-            posts[side].session.handle_write_blocked(self.now);
+        if transport.is_blocked(side) {
+            drivers[side].session.handle_write_blocked(self.now);
         }
-        if posts[side].tap.has_taken_turns() {
+        if drivers[side].monitor.has_followed_long_reply() {
             self.note("answered after a long result of the key");
         }
         moved || taken > 0
     }
 
-    /// Whether anything arrived.
+    /// Delivers up to `count` arrivals; returns whether there were any.
     fn deliver(&mut self, link: usize, side: usize, count: usize) -> bool {
         let mut moved = false;
         for _ in 0..count {
             if !self.links[link].up[side] {
                 break;
             }
-            let Some(arrived) = self.links[link].wire.deliver(self.now, side, &mut self.chance) else {
+            let Some(arrived) = self.links[link].transport.deliver(self.now, side, &mut self.chance) else {
                 break;
             };
             moved = true;
-            if self.links[link].wire.takes_time(1 - side) {
+            if self.links[link].transport.takes_time(1 - side) {
                 self.note("arrived after a time");
             }
             for arrival in arrived {
                 match arrival {
-                    Arrival::Connected => self.links[link].posts[side].session.handle_connected(self.now),
-                    Arrival::Message(message) => self.hear(link, side, message),
+                    Arrival::Connected => self.links[link].drivers[side].session.handle_connected(self.now),
+                    Arrival::Message(message) => self.receive(link, side, message),
                     Arrival::Lost => self.lose(link, side, CloseCause::LinkLost),
                 }
             }
@@ -252,23 +256,23 @@ impl<'a> World<'a> {
         moved
     }
 
-    /// Takes all events, does what they ask for, and compares with the model.
+    /// Handles all events, and compares every session with the model.
     fn settle(&mut self) {
         while self.take_events() {
             (0..self.hosts.len()).for_each(|host| self.schedule(host));
         }
-        for post in self.links.iter().flat_map(|connection| &connection.posts) {
-            post.check(self.now);
+        for driver in self.links.iter().flat_map(|connection| &connection.drivers) {
+            driver.check(self.now);
         }
     }
 
-    /// Whether there were any.
+    /// Handles the events that are there; returns whether there were any.
     fn take_events(&mut self) -> bool {
         let mut any = false;
         for link in 0..self.links.len() {
             for side in 0..2 {
-                self.links[link].posts[side].session.handle_timeout(self.now);
-                while let Some(event) = self.links[link].posts[side].session.poll_event() {
+                self.links[link].drivers[side].session.handle_timeout(self.now);
+                while let Some(event) = self.links[link].drivers[side].session.poll_event() {
                     self.take(link, side, event);
                     any = true;
                 }
@@ -282,7 +286,7 @@ impl<'a> World<'a> {
         self.settle();
     }
 
-    /// Lets everything come to its end, and checks that it does, without any time passing.
+    /// Runs everything to its end without advancing the time, and checks that it ends.
     fn finish(mut self) -> Tally {
         self.rest(Pace::Steady);
         self.check_unread();
@@ -291,18 +295,18 @@ impl<'a> World<'a> {
         self.tally
     }
 
-    /// Goes on until nothing happens any more.
+    /// Runs until nothing changes any more.
     fn rest(&mut self, pace: Pace) {
         self.pace = pace;
         for round in 0.. {
             let mut worked = Vec::new();
             for link in 0..self.links.len() {
-                self.links[link].wire.widen(self.now);
+                self.links[link].transport.lift_limits(self.now);
                 let mut note = |what, did: bool| worked.extend(did.then_some((link, what)));
                 note("connects", self.connect(link));
                 for side in 0..2 {
                     note("sends", self.transmit(link, side, 1_000));
-                    note("hears", self.deliver(link, 1 - side, 1_000));
+                    note("receives", self.deliver(link, 1 - side, 1_000));
                     note("reads and writes", self.work(link, side));
                     note("handles", self.handle(Self::host(link, side)));
                 }
@@ -316,21 +320,21 @@ impl<'a> World<'a> {
     }
 
     fn check_end(&self) {
-        if self.book.0.iter().any(book::Call::is_open) {
-            let posts = self.links.iter().flat_map(|link| &link.posts);
-            let sessions = posts.map(|post| (&post.session, &post.results, &post.arguments));
+        if self.model.0.iter().any(model::Call::is_open) {
+            let drivers = self.links.iter().flat_map(|link| &link.drivers);
+            let sessions = drivers.map(|driver| (&driver.session, &driver.results, &driver.arguments));
             let handlers = self.hosts.iter().map(|host| &host.handlers);
             let (sessions, handlers) = (sessions.collect::<Vec<_>>(), handlers.collect::<Vec<_>>());
-            panic!("a call has not ended: {:?}, {sessions:#?}, {handlers:#?}", self.book.first_open());
+            panic!("a call has not ended: {:?}, {sessions:#?}, {handlers:#?}", self.model.first_open());
         }
-        self.book.check_end();
+        self.model.check_end();
         for connection in &self.links {
-            for post in &connection.posts {
-                let session = &post.session;
+            for driver in &connection.drivers {
+                let session = &driver.session;
                 assert!(session.is_idle(), "something is left: {session:?}");
                 assert_eq!((session.queued_bytes(), session.held_bytes()), (0, 0), "{session:?}");
                 callosum_proto::internals::audit_idle(session);
-                assert!(post.results.is_empty() && post.arguments.is_empty(), "{:?}", post.results);
+                assert!(driver.results.is_empty() && driver.arguments.is_empty(), "{:?}", driver.results);
             }
         }
         for host in &self.hosts {
@@ -338,23 +342,23 @@ impl<'a> World<'a> {
         }
     }
 
-    /// What becomes of a content that is read, or put together, or stopped.
-    fn manner(&mut self, way: Way) -> Manner {
-        if self.chance.one_in(if self.setup.is_lasting() { 2 } else { 5 }) {
-            return self.chance.pick(&[Manner::Never, Manner::Pause]);
+    /// How an application reads a stream.
+    fn read_mode(&mut self, direction: Direction) -> ReadMode {
+        if self.chance.one_in(if self.setup.is_stable() { 2 } else { 5 }) {
+            return self.chance.pick(&[ReadMode::Never, ReadMode::Pause]);
         }
-        match way {
-            Way::Argument => {
-                self.chance.pick(&[Manner::Read, Manner::Collect, Manner::Collect, Manner::Stop])
+        match direction {
+            Direction::Argument => {
+                self.chance.pick(&[ReadMode::Read, ReadMode::Collect, ReadMode::Collect, ReadMode::Stop])
             }
-            Way::Result => self.chance.pick(&[Manner::Read, Manner::Collect]),
+            Direction::Result => self.chance.pick(&[ReadMode::Read, ReadMode::Collect]),
         }
     }
 
-    /// Applications of a side read and write; whether anything changed.
+    /// Runs a step of a side's applications; returns whether anything changed.
     fn work(&mut self, link: usize, side: usize) -> bool {
-        let post = &mut self.links[link].posts[side];
-        let worked = post.work(self.now, &mut self.book, &mut self.chance, self.pace);
+        let driver = &mut self.links[link].drivers[side];
+        let worked = driver.work(self.now, &mut self.model, &mut self.chance, self.pace);
         self.settle();
         worked
     }
@@ -368,7 +372,7 @@ impl<'a> World<'a> {
     }
 }
 
-/// Whether a session may end so between honest peers.
+/// Whether a session between honest peers may close for this cause.
 fn is_honest(cause: CloseCause) -> bool {
     matches!(
         cause,

@@ -1,4 +1,4 @@
-//! What nobody reads holds up nobody else (rule F-9).
+//! A stream that nobody reads doesn't block other streams (rule F-9).
 
 use super::host::{Handler, Stage};
 use super::{Pace, World};
@@ -6,10 +6,10 @@ use callosum_proto::CallId;
 use callosum_proto::scheduler::OrderingMode;
 
 impl World<'_> {
-    /// Everything is at rest, but for what waits, in the end, for somebody who reads nothing.
+    /// Checks that everything still open waits, in the end, for an application that doesn't read.
     ///
     /// # Panics
-    /// If anything waits without such a reason.
+    /// If anything waits for another reason.
     pub(super) fn check_unread(&mut self) {
         assert_eq!(self.pace, Pace::Steady);
         let sides = (0..self.links.len()).flat_map(|link| [(link, 0), (link, 1)]);
@@ -19,9 +19,9 @@ impl World<'_> {
         let mut ignored = 0;
         for link in 0..self.links.len() {
             for side in 0..2 {
-                self.check_contents(link, side);
+                self.check_readers(link, side);
                 self.check_calls(link, side);
-                let results = &self.links[link].posts[side].results;
+                let results = &self.links[link].drivers[side].results;
                 ignored += results.values().filter(|reader| reader.is_ignored()).count();
             }
         }
@@ -31,51 +31,52 @@ impl World<'_> {
         (0..ignored).for_each(|_| self.note("not read until the end"));
     }
 
-    /// Whether the first windows of all that nobody reads take up no more than half of the link's credit.
+    /// Whether the first windows of all unread streams take up at most half of the connection window.
     fn has_room(&self, link: usize, side: usize) -> bool {
-        let post = &self.links[link].posts[side];
-        let results = post.results.values().filter(|reader| reader.is_ignored()).count();
+        let driver = &self.links[link].drivers[side];
+        let results = driver.results.values().filter(|reader| reader.is_ignored()).count();
         let handlers = self.hosts[Self::host(link, side)].handlers.values();
-        let of_post = handlers.filter(|handler| handler.seat == post.seat && !handler.gone);
+        let of_post = handlers.filter(|handler| handler.session_id == driver.session_id && !handler.gone);
         let arguments =
             of_post.filter(|handler| handler.argument.as_ref().is_some_and(|reader| !reader.done));
-        let windows = (results + arguments.count()) as u64 * post.config.first_window;
-        windows <= post.config.link_window / 2
+        let windows = (results + arguments.count()) as u64 * driver.config.first_window;
+        windows <= driver.config.link_window / 2
     }
 
-    /// Whoever reads has come to the end.
-    fn check_contents(&self, link: usize, side: usize) {
-        let post = &self.links[link].posts[side];
-        // Those that fail after their last byte, if the handler of that waits for somebody.
-        let results = post.results.values().map(|reader| {
+    /// Every application that reads has reached the end of its stream.
+    fn check_readers(&self, link: usize, side: usize) {
+        let driver = &self.links[link].drivers[side];
+        // A result that ends with a failure has no end while its handler waits.
+        let results = driver.results.values().map(|reader| {
             let handler = self.handler(reader.call);
             (reader, handler.is_some_and(|handler| handler.plan.fails() && self.waits(handler)))
         });
         let arguments = self.hosts[Self::host(link, side)].handlers.values().filter_map(|handler| {
-            let reads = handler.seat == post.seat && handler.is_at_work() && handler.stopped.is_none();
+            let reads =
+                handler.session_id == driver.session_id && handler.is_at_work() && handler.stopped.is_none();
             handler.argument.as_ref().filter(|_| reads).map(|reader| (reader, false))
         });
         let readers: Vec<_> = results.chain(arguments).collect();
-        // Bodies that are put together wait for each other.
+        // Bodies share one reassembly budget, and wait for each other.
         let collects = readers.iter().any(|(reader, excused)| reader.is_collecting() && *excused);
         for (reader, excused) in readers {
             let excused = excused || reader.is_ignored() || (reader.is_collecting() && collects);
-            assert!(reader.done || excused, "{reader:?} is held up: {:?}", self.book.0[reader.call]);
+            assert!(reader.done || excused, "{reader:?} is blocked: {:?}", self.model.0[reader.call]);
         }
     }
 
-    /// Whoever waits for an answer waits for somebody who reads nothing.
+    /// Every open call waits for an application that doesn't read.
     fn check_calls(&self, link: usize, side: usize) {
-        let post = &self.links[link].posts[side];
-        for (id, number) in &post.calls {
-            let call = &self.book.0[*number];
+        let driver = &self.links[link].drivers[side];
+        for (id, number) in &driver.calls {
+            let call = &self.model.0[*number];
             assert!(call.reached, "{number} has not left: {call:?}");
             let reason = match self.handler(*number) {
                 Some(handler) => self.waits(handler),
-                // It has been answered.
+                // The handler has answered.
                 None => self.is_unread(link, side, *id) || call.key.is_given(),
             };
-            assert!(reason, "{number} is held up: {call:?}, {:?}", self.handler(*number));
+            assert!(reason, "{number} is blocked: {call:?}, {:?}", self.handler(*number));
         }
     }
 
@@ -84,10 +85,10 @@ impl World<'_> {
         handlers.find(|handler| handler.call == number && !handler.gone && !handler.answered)
     }
 
-    /// Whether there is a reason for a handler not to end.
+    /// Whether a handler has a reason not to end.
     fn waits(&self, handler: &Handler) -> bool {
-        let seat = handler.seat;
-        let host = &self.hosts[Self::host(seat.link, seat.side)];
+        let session_id = handler.session_id;
+        let host = &self.hosts[Self::host(session_id.link, session_id.side)];
         let config = host.scheduler.config();
         let keyed = handler.key.is_given() && config.mode != OrderingMode::Unordered;
         match handler.stage {
@@ -96,21 +97,23 @@ impl World<'_> {
                 keyed || running >= config.max_running
             }
             Stage::Done => keyed,
-            Stage::Running | Stage::Leaving => {
+            Stage::Running | Stage::Replying => {
                 let writes = handler.writer.as_ref().is_some_and(|writer| !writer.done);
-                let posts = &self.links[seat.link].posts;
-                let call = posts[1 - seat.side].calls.iter().find(|(_, number)| **number == handler.call);
-                let unread = call.is_some_and(|(id, _)| self.is_unread(seat.link, 1 - seat.side, *id));
-                // A result that has not begun to leave waits for the one before it.
-                let queued = call.is_some() && !self.book.0[handler.call].responded;
+                let drivers = &self.links[session_id.link].drivers;
+                let call =
+                    drivers[1 - session_id.side].calls.iter().find(|(_, number)| **number == handler.call);
+                let unread =
+                    call.is_some_and(|(id, _)| self.is_unread(session_id.link, 1 - session_id.side, *id));
+                // A result that hasn't begun to leave waits for the result before it.
+                let queued = call.is_some() && !self.model.0[handler.call].responded;
                 handler.is_ignoring() || (writes && (unread || (queued && keyed)))
             }
         }
     }
 
-    /// Whether the result of a call of this side is not being read.
+    /// Whether the application doesn't read the result of this call.
     fn is_unread(&self, link: usize, side: usize, call: CallId) -> bool {
-        let reader = self.links[link].posts[side].results.get(&call);
+        let reader = self.links[link].drivers[side].results.get(&call);
         reader.is_some_and(super::app::Reader::is_ignored)
     }
 }

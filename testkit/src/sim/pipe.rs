@@ -1,4 +1,4 @@
-//! One direction of a connection: what is under way, and what keeps it from arriving.
+//! One direction of a connection: a queue in order, with a delay, that can stall, block and end.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -7,49 +7,49 @@ use bytes::{Bytes, BytesMut};
 
 use callosum_proto::Multipart;
 
-/// From one side to the other, in order.
+/// Messages, or bytes, from one side to the other, in order.
 #[derive(Default)]
-pub(super) struct Lane {
-    /// With the time at which each arrives.
+pub(super) struct Pipe {
+    /// With each message's time of arrival.
     messages: VecDeque<(Instant, Multipart)>,
     bytes: BytesMut,
-    /// How many of the bytes arrive when.
+    /// Times of arrival, and how many of the bytes arrive then.
     parts: VecDeque<(Instant, usize)>,
-    /// How long the way takes.
+    /// Latency of what is pushed from now on.
     delay: Duration,
-    /// When the last of what was sent arrives.
+    /// When the last item that was pushed arrives.
     last: Option<Instant>,
-    /// Nothing follows, which is heard then: what is sent after it is lost.
+    /// When the receiver reads end of stream. What is pushed after the end is lost.
     ended: Option<Instant>,
     /// Nothing arrives, for now.
-    stuck: bool,
-    /// Nothing more is taken, for now.
-    stopped: bool,
-    /// It has taken something.
+    stalled: bool,
+    /// The pipe accepts nothing, for now.
+    blocked: bool,
+    /// Something was pushed.
     begun: bool,
 }
 
-impl Lane {
+impl Pipe {
     pub(super) fn new(delay: Duration) -> Self {
         Self { delay, ..Self::default() }
     }
 
-    /// One that is over.
+    /// A pipe that has ended.
     pub(super) fn ended(now: Instant) -> Self {
         Self { ended: Some(now), ..Self::default() }
     }
 
-    /// Messages, or bytes, that are under way.
+    /// Messages, or bytes, in flight.
     pub(super) fn len(&self) -> usize {
         self.messages.len() + self.bytes.len()
     }
 
-    /// What is taken of what is sent, where `capacity` may be under way.
+    /// How many messages, or bytes, the pipe accepts if `capacity` may be in flight.
     pub(super) fn room(&self, capacity: usize) -> usize {
-        if self.stopped { 0 } else { capacity.saturating_sub(self.len()) }
+        if self.blocked { 0 } else { capacity.saturating_sub(self.len()) }
     }
 
-    /// When what is sent now arrives: not before what was sent before.
+    /// The time of arrival of what is pushed now: not before what was pushed earlier.
     fn arrival(&mut self, now: Instant) -> Instant {
         self.begun = true;
         let at = (now + self.delay).max(self.last.unwrap_or(now));
@@ -78,15 +78,15 @@ impl Lane {
 
     /// The next message that has arrived.
     pub(super) fn pop_message(&mut self, now: Instant) -> Option<Multipart> {
-        if self.stuck {
+        if self.stalled {
             return None;
         }
         Some(self.messages.pop_front_if(|(at, _)| *at <= now)?.1)
     }
 
-    /// Bytes that have arrived.
+    /// How many bytes have arrived.
     pub(super) fn arrived(&self, now: Instant) -> usize {
-        if self.stuck {
+        if self.stalled {
             return 0;
         }
         self.parts.iter().take_while(|(at, _)| *at <= now).map(|(_, len)| len).sum()
@@ -104,70 +104,70 @@ impl Lane {
         self.bytes.split_to(len).freeze()
     }
 
-    /// When the next of what is under way arrives.
+    /// When the next message, bytes or end of stream arrives.
     pub(super) fn next_arrival(&self) -> Option<Instant> {
         let message = self.messages.front().map(|(at, _)| *at);
-        message.or(self.parts.front().map(|(at, _)| *at)).or(self.ended).filter(|_| !self.stuck)
+        message.or(self.parts.front().map(|(at, _)| *at)).or(self.ended).filter(|_| !self.stalled)
     }
 
-    /// Nothing follows what was sent.
+    /// Ends the pipe: what is in flight still arrives.
     pub(super) fn end(&mut self, now: Instant) {
         if self.ended.is_none() {
             self.ended = Some(self.arrival(now));
         }
     }
 
-    /// Another one that is as long.
+    /// An empty pipe with the same latency.
     pub(super) fn anew(&self) -> Self {
         Self::new(self.delay)
     }
 
-    /// The same, and more follows.
+    /// The same pipe without its end.
     pub(super) fn reopened(self) -> Self {
         Self { ended: None, ..self }
     }
 
-    /// Whether all of it has arrived, and its end.
+    /// Whether everything has arrived, including the end of stream.
     pub(super) fn is_over(&self, now: Instant) -> bool {
-        !self.stuck && self.len() == 0 && self.ended.is_some_and(|at| at <= now)
+        !self.stalled && self.len() == 0 && self.ended.is_some_and(|at| at <= now)
     }
 
     pub(super) fn has_ended(&self) -> bool {
         self.ended.is_some()
     }
 
-    /// Nothing arrives, or all does again.
-    pub(super) fn stick(&mut self, stuck: bool) {
-        self.stuck = stuck;
+    /// Stops or resumes all arrivals.
+    pub(super) fn stall(&mut self, stalled: bool) {
+        self.stalled = stalled;
     }
 
-    /// Nothing more is taken, or all is again.
-    pub(super) fn stop(&mut self, stopped: bool) {
-        self.stopped = stopped;
+    /// Stops or resumes accepting.
+    pub(super) fn block(&mut self, blocked: bool) {
+        self.blocked = blocked;
     }
 
-    /// Whether it takes no more of what it has begun to take.
-    pub(super) fn has_stopped(&self) -> bool {
-        self.stopped && self.begun
+    /// Whether the pipe is blocked after it has accepted something.
+    pub(super) fn is_blocked_midway(&self) -> bool {
+        self.blocked && self.begun
     }
 
     pub(super) fn takes_time(&self) -> bool {
         !self.delay.is_zero()
     }
 
-    /// Whether something is under way that does not arrive.
-    pub(super) fn is_stuck(&self) -> bool {
-        self.stuck && self.len() > 0
+    /// Whether something is in flight and doesn't arrive.
+    pub(super) fn is_stalled(&self) -> bool {
+        self.stalled && self.len() > 0
     }
 
-    /// What is sent from now on takes so long.
+    /// Sets the latency of what is pushed from now on.
     pub(super) fn delay(&mut self, delay: Duration) {
         self.delay = delay;
     }
 
-    /// All arrives now, and nothing takes any time.
-    pub(super) fn hurry(&mut self, now: Instant) {
-        (self.stuck, self.stopped) = (false, false);
+    /// Removes latency, stall and block: everything in flight arrives now.
+    pub(super) fn deliver_now(&mut self, now: Instant) {
+        (self.stalled, self.blocked) = (false, false);
         (self.delay, self.last) = (Duration::ZERO, None);
         self.messages.iter_mut().for_each(|(at, _)| *at = now);
         if !self.bytes.is_empty() {

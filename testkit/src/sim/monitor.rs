@@ -1,4 +1,6 @@
-//! A listener on the line who does the books of numbers, credit and turns anew.
+//! Checks the packets that one session sends and receives: call numbers, offsets, credit and the order of replies.
+//!
+//! It counts these from the packets alone, so that a session that counts wrongly is noticed even if its peer agrees.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,23 +11,23 @@ use callosum_proto::internals::wire::Credit;
 use callosum_proto::internals::wire::dialect2::{Failure, MAX_CHUNK, RECORD_COST, Record, records};
 use callosum_proto::session::Refusal;
 
-/// What one side of a link has said, and been told.
+/// The packets of one side of a connection.
 #[derive(Default)]
-pub(super) struct Tap {
+pub(super) struct Monitor {
     given: Option<Credit>,
     link_limit: u64,
     link_spent: u64,
     next_open: Option<u64>,
-    writes: BTreeMap<u64, Writes>,
-    /// Bytes of content that have come, by call.
-    came: BTreeMap<u64, u64>,
-    /// Calls of which this side has said the last.
+    writes: BTreeMap<u64, SendState>,
+    /// Bytes of each call's stream that were received.
+    received: BTreeMap<u64, u64>,
+    /// Calls for which this side has sent the last record.
     over: BTreeSet<u64>,
-    turns: Turns,
+    order: ReplyOrder,
 }
 
 #[derive(Default)]
-struct Writes {
+struct SendState {
     limit: u64,
     spent: u64,
     offset: u64,
@@ -36,28 +38,29 @@ fn read(packet: &Bytes) -> impl Iterator<Item = Record> {
     records(packet).expect("a packet").map(|record| record.expect("a record"))
 }
 
-impl Tap {
-    /// What the other side gives from the start, and whether this side's answers with a key leave in the order of their calls.
+impl Monitor {
+    /// `given` is the credit in the other side's hello. `ordered` says whether this side's replies with the same key leave in
+    /// the order of their calls.
     pub(super) fn new(given: Credit, ordered: bool) -> Self {
-        let turns = Turns { ordered, ..Turns::default() };
-        Self { given: Some(given), link_limit: given.link, turns, ..Self::default() }
+        let order = ReplyOrder { ordered, ..ReplyOrder::default() };
+        Self { given: Some(given), link_limit: given.link, order, ..Self::default() }
     }
 
-    /// Whether an answer has followed another with its key, which was more than one record, since this was last asked.
-    pub(super) fn has_taken_turns(&mut self) -> bool {
-        std::mem::take(&mut self.turns.taken)
+    /// Whether a reply has followed a reply of several records with the same key since the last time this was called.
+    pub(super) fn has_followed_long_reply(&mut self) -> bool {
+        std::mem::take(&mut self.order.followed)
     }
 
-    fn writes(&mut self, call: u64) -> &mut Writes {
+    fn writes(&mut self, call: u64) -> &mut SendState {
         let limit = self.given.map_or(0, |credit| credit.stream);
-        self.writes.entry(call).or_insert(Writes { limit, ..Writes::default() })
+        self.writes.entry(call).or_insert(SendState { limit, ..SendState::default() })
     }
 
     /// # Panics
-    /// If this side says what it may not.
-    pub(super) fn sent(&mut self, packet: &Bytes) {
+    /// If this side breaks the protocol.
+    pub(super) fn on_sent(&mut self, packet: &Bytes) {
         for record in read(packet) {
-            // A probe in the queue may hold up what is said of a content beyond the end of its call.
+            // CREDIT and STOP may wait behind a PING in the send queue, and leave after the end of their call.
             let late = matches!(record, Record::Credit { .. } | Record::Stop { .. });
             if let Some(call) = call_of(&record).filter(|_| !late) {
                 assert!(!self.over.contains(&call), "{record:?} after the last of its call");
@@ -66,21 +69,21 @@ impl Tap {
                 Record::Open { call, content, .. } => {
                     let next = self.next_open.replace(call + 2).unwrap_or(call % 2);
                     assert_eq!(call, next, "a number is not the next");
-                    self.began(call, &content);
+                    self.on_first(call, &content);
                 }
                 Record::Result { call, content, .. } => {
                     if content.fin {
                         self.over.insert(call);
                     }
-                    self.began(call, &content);
-                    self.turns.answered(call, content.fin);
+                    self.on_first(call, &content);
+                    self.order.answered(call, content.fin);
                 }
                 Record::Fail { call, failure, .. } => {
                     self.over.insert(call);
-                    // A handler may outlive its result.
+                    // A handler may fail after its result is complete.
                     let is_complete = self.writes(call).fin;
-                    if !is_complete && !is_out_of_turn(&failure) {
-                        self.turns.answered(call, true);
+                    if !is_complete && !is_unordered(&failure) {
+                        self.order.answered(call, true);
                     }
                 }
                 Record::Cancel { call } => drop(self.over.insert(call)),
@@ -96,12 +99,12 @@ impl Tap {
                     writes.fin = content.fin;
                     assert!(writes.spent <= writes.limit, "{call}: more than its credit");
                     if content.fin {
-                        self.turns.ended(call);
+                        self.order.ended(call);
                     }
                 }
                 Record::Credit { call, consumed, .. } => {
-                    let came = self.came.get(&call).copied().unwrap_or(0);
-                    assert!(consumed <= came, "{call}: {consumed} taken of {came}");
+                    let received = self.received.get(&call).copied().unwrap_or(0);
+                    assert!(consumed <= received, "{call}: {consumed} consumed of {received}");
                 }
                 Record::Abort { .. } | Record::Stop { .. } => {}
                 Record::LinkCredit { .. } | Record::Goodbye { .. } => {}
@@ -109,19 +112,19 @@ impl Tap {
         }
     }
 
-    fn began(&mut self, call: u64, content: &callosum_proto::internals::wire::dialect2::Piece) {
+    fn on_first(&mut self, call: u64, content: &callosum_proto::internals::wire::dialect2::Piece) {
         let size = content.declared(MAX_CHUNK).expect("no more than a piece may have") as u64;
         let writes = self.writes(call);
         assert!(writes.offset == 0 && !writes.fin, "{call} begins twice");
         (writes.offset, writes.fin) = (size, content.fin);
     }
 
-    pub(super) fn heard(&mut self, packet: &Bytes) {
+    pub(super) fn on_received(&mut self, packet: &Bytes) {
         for record in read(packet) {
             match &record {
-                Record::Open { call, key, .. } => self.turns.asked(*call, key),
-                // Its result may be given up without a word.
-                Record::Cancel { call } => self.turns.ended(*call),
+                Record::Open { call, key, .. } => self.order.asked(*call, key),
+                // The result of a cancelled call may end without a record.
+                Record::Cancel { call } => self.order.ended(*call),
                 _ => {}
             }
             match record {
@@ -134,7 +137,7 @@ impl Tap {
                 | Record::Result { call, content, .. }
                 | Record::Data { call, content, .. } => {
                     let size = content.declared(MAX_CHUNK).expect("it was sent so") as u64;
-                    *self.came.entry(call).or_default() += size;
+                    *self.received.entry(call).or_default() += size;
                 }
                 _ => {}
             }
@@ -142,21 +145,21 @@ impl Tap {
     }
 }
 
-/// The answers of this side to calls with a key (rule O-17).
+/// The order of this side's replies to calls with a key (rule O-17).
 #[derive(Default)]
-struct Turns {
+struct ReplyOrder {
     ordered: bool,
-    /// Of the calls that have come, if they have one.
+    /// The keys of the calls that were received.
     keys: BTreeMap<u64, OrderingKey>,
-    /// The last call with a key that was answered, or is being answered.
+    /// The last call of each key whose reply has begun.
     last: BTreeMap<OrderingKey, u64>,
-    /// Those whose results are more than one record, and those of them that go on.
+    /// Calls whose results are several records, and those of them that are in flight.
     long: BTreeSet<u64>,
-    leaving: BTreeSet<u64>,
-    taken: bool,
+    in_flight: BTreeSet<u64>,
+    followed: bool,
 }
 
-impl Turns {
+impl ReplyOrder {
     fn asked(&mut self, call: u64, key: &OrderingKey) {
         if self.ordered && key.is_given() {
             self.keys.insert(call, key.clone());
@@ -164,32 +167,32 @@ impl Turns {
     }
 
     /// # Panics
-    /// If it was not the call's turn.
+    /// If the reply is out of order.
     fn answered(&mut self, call: u64, whole: bool) {
         let Some(key) = self.keys.get(&call) else { return };
         if let Some(last) = self.last.insert(key.clone(), call)
             && last != call
         {
-            assert!(last < call, "{call} is answered after {last}, which came later");
-            assert!(!self.leaving.contains(&last), "{call} is answered before the end of {last}");
-            self.taken |= self.long.contains(&last);
+            assert!(last < call, "{call} is answered after {last}, a later call");
+            assert!(!self.in_flight.contains(&last), "{call} is answered before the end of {last}");
+            self.followed |= self.long.contains(&last);
         }
         match whole {
             true => self.ended(call),
             false => {
                 self.long.insert(call);
-                self.leaving.insert(call);
+                self.in_flight.insert(call);
             }
         }
     }
 
     fn ended(&mut self, call: u64) {
-        self.leaving.remove(&call);
+        self.in_flight.remove(&call);
     }
 }
 
-/// Whether it is the answer to a call for which there was no room (rule O-14).
-fn is_out_of_turn(failure: &Failure) -> bool {
+/// Whether it refuses a call for lack of room, which is sent out of order (rule O-14).
+fn is_unordered(failure: &Failure) -> bool {
     matches!(failure, Failure::Error(info) if Refusal::of(info) == Some(Refusal::Busy))
 }
 

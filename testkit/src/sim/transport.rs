@@ -1,4 +1,5 @@
-//! The network between two sessions: of messages, or of bytes that ZMTP makes of them.
+//! One connection of the simulated network: a message link, or two [`Link`]s that turn messages into bytes (ZMTP with NULL
+//! or CURVE). Both directions split, merge, delay and stall what they carry.
 
 use std::io::IoSlice;
 use std::time::{Duration, Instant};
@@ -7,20 +8,20 @@ use callosum_proto::Multipart;
 use callosum_proto::zmtp::{CurveKeyPair, Decision, Link, LinkConfig, LinkEvent, Mechanism, Role};
 
 use super::chance::Chance;
-use super::lane::Lane;
+use super::pipe::Pipe;
 
-/// What a link between session and network holds before it takes no more.
+/// Bytes that a [`Link`] may hold before its session is asked for no more messages.
 const HELD_MAX: usize = 32 * 1024;
 
-/// One connection. Side 0 opened it.
-pub(super) struct Wire {
-    lanes: [Lane; 2],
+/// One connection. Side 0 is the connector.
+pub(super) struct Transport {
+    pipes: [Pipe; 2],
     zmtp: Option<[Link; 2]>,
-    /// Without ZMTP: a message of each side that its lane has not taken yet.
-    hands: [Option<Multipart>; 2],
-    /// What a lane holds before it takes no more, in messages or bytes.
+    /// Without ZMTP: each side's message that its pipe has not accepted yet.
+    unsent: [Option<Multipart>; 2],
+    /// What a pipe may hold, in messages or bytes.
     capacity: usize,
-    /// The side whose direction has ended while the other goes on.
+    /// The side whose direction has ended while the other direction goes on.
     half_closed: Option<usize>,
 }
 
@@ -28,7 +29,7 @@ pub(super) struct Wire {
 pub(super) enum Arrival {
     Connected,
     Message(Multipart),
-    /// The connection is gone.
+    /// The connection is closed.
     Lost,
 }
 
@@ -39,17 +40,17 @@ pub(super) enum Kind {
     Curve,
 }
 
-impl Wire {
+impl Transport {
     pub(super) fn new(kind: Kind, capacity: usize, delays: [Duration; 2], now: Instant) -> Self {
         let config = |role: Role, mechanism: Mechanism| {
             let mut config = LinkConfig::new(role);
             config.mechanism = mechanism;
             Link::new(&config, now)
         };
-        let (lanes, hands) = (delays.map(Lane::new), [None, None]);
+        let (pipes, unsent) = (delays.map(Pipe::new), [None, None]);
         let (client, server) = match kind {
             Kind::Messages => {
-                return Self { lanes, zmtp: None, hands, capacity: 1 + capacity % 64, half_closed: None };
+                return Self { pipes, zmtp: None, unsent, capacity: 1 + capacity % 64, half_closed: None };
             }
             Kind::Zmtp => (Mechanism::Null, Mechanism::Null),
             Kind::Curve => {
@@ -59,40 +60,40 @@ impl Wire {
             }
         };
         let links = [config(Role::Connector, client), config(Role::Binder, server)];
-        Self { lanes, zmtp: Some(links), hands, capacity, half_closed: None }
+        Self { pipes, zmtp: Some(links), unsent, capacity, half_closed: None }
     }
 
-    /// Whether sessions can speak at once.
+    /// Whether sessions can send at once, without a ZMTP handshake.
     pub(super) fn is_message_link(&self) -> bool {
         self.zmtp.is_none()
     }
 
-    /// Whether a side may be asked for one more message.
+    /// Whether a side's session may be asked for one more message.
     pub(super) fn takes(&self, from: usize) -> bool {
         match &self.zmtp {
             Some(links) => links[from].is_established() && links[from].pending_output() < HELD_MAX,
-            None => self.hands[from].is_none(),
+            None => self.unsent[from].is_none(),
         }
     }
 
     pub(super) fn send(&mut self, from: usize, message: Multipart) {
         match &mut self.zmtp {
-            // One that has failed says so when it is next given something.
+            // A link that has failed reports the failure at its next input.
             Some(links) => drop(links[from].send(message)),
             None => {
                 let received = Multipart::from_frames(message.into_frames()).expect("a message has frames");
-                self.hands[from] = Some(received);
+                self.unsent[from] = Some(received);
             }
         }
     }
 
-    /// Moves what a side has to say onto the network; how many bytes, or messages.
+    /// Moves a side's output into its pipe; returns how many bytes, or messages.
     pub(super) fn flush(&mut self, now: Instant, from: usize, most: usize) -> usize {
-        let lane = &mut self.lanes[from];
-        let mut room = lane.room(self.capacity).min(most);
+        let pipe = &mut self.pipes[from];
+        let mut room = pipe.room(self.capacity).min(most);
         let Some(links) = &mut self.zmtp else {
-            let taken = self.hands[from].take_if(|_| room > 0);
-            return taken.map(|message| lane.push_message(now, message)).iter().len();
+            let taken = self.unsent[from].take_if(|_| room > 0);
+            return taken.map(|message| pipe.push_message(now, message)).iter().len();
         };
         let link = &mut links[from];
         let mut moved = 0;
@@ -102,7 +103,7 @@ impl Wire {
             let mut taken = 0;
             for slice in &slices[..filled] {
                 let len = slice.len().min(room);
-                lane.push_bytes(now, &slice[..len]);
+                pipe.push_bytes(now, &slice[..len]);
                 (room, taken) = (room - len, taken + len);
             }
             link.advance_output(taken);
@@ -111,37 +112,37 @@ impl Wire {
         moved
     }
 
-    /// Whether something waits that the network does not take.
+    /// Whether output waits that the pipe doesn't accept.
     pub(super) fn is_blocked(&self, from: usize) -> bool {
         match &self.zmtp {
-            Some(links) => links[from].pending_output() > 0 && self.lanes[from].room(self.capacity) == 0,
-            None => self.hands[from].is_some(),
+            Some(links) => links[from].pending_output() > 0 && self.pipes[from].room(self.capacity) == 0,
+            None => self.unsent[from].is_some(),
         }
     }
 
-    /// The network takes nothing more from a side, or does again.
-    pub(super) fn stop(&mut self, from: usize, stopped: bool) {
-        self.lanes[from].stop(stopped);
+    /// Blocks or unblocks what a side sends.
+    pub(super) fn block(&mut self, from: usize, blocked: bool) {
+        self.pipes[from].block(blocked);
     }
 
-    /// Whether it takes nothing more from a side, after it has taken something.
-    pub(super) fn has_stopped(&self, from: usize) -> bool {
-        self.lanes[from].has_stopped()
+    /// Whether a side is blocked after its pipe has accepted something.
+    pub(super) fn is_blocked_midway(&self, from: usize) -> bool {
+        self.pipes[from].is_blocked_midway()
     }
 
-    /// What arrives at a side next: one message, or some bytes and what comes of them. `None` if nothing does.
+    /// What arrives at a side next: one message, or some bytes and the events that they cause. `None` if nothing arrives.
     pub(super) fn deliver(
         &mut self,
         now: Instant,
         to: usize,
         chance: &mut Chance<'_>,
     ) -> Option<Vec<Arrival>> {
-        let lane = &mut self.lanes[1 - to];
-        let lost = lane.is_over(now).then(|| vec![Arrival::Lost]);
+        let pipe = &mut self.pipes[1 - to];
+        let lost = pipe.is_over(now).then(|| vec![Arrival::Lost]);
         let Some(links) = &mut self.zmtp else {
-            return lane.pop_message(now).map(|message| vec![Arrival::Message(message)]).or(lost);
+            return pipe.pop_message(now).map(|message| vec![Arrival::Message(message)]).or(lost);
         };
-        let arrived = lane.arrived(now);
+        let arrived = pipe.arrived(now);
         if arrived == 0 {
             return lost;
         }
@@ -152,7 +153,7 @@ impl Wire {
             0 => arrived,
             _ => 1 + chance.size(arrived - 1),
         };
-        let bytes = lane.take_bytes(len.min(arrived));
+        let bytes = pipe.take_bytes(len.min(arrived));
         let mut result = links[to].handle_input(now, bytes);
         let mut arrived = Vec::new();
         while let Some(event) = links[to].poll_event() {
@@ -171,7 +172,7 @@ impl Wire {
         Some(arrived)
     }
 
-    /// Lets the links' time pass; whether one of them has given up.
+    /// Fires a link's timers; returns whether the link has given up.
     pub(super) fn handle_timeout(&mut self, now: Instant, side: usize) -> bool {
         let Some(links) = &mut self.zmtp else { return false };
         let given_up = links[side].handle_timeout(now).is_err();
@@ -179,75 +180,75 @@ impl Wire {
         given_up
     }
 
-    /// A side closes: what it had sent still arrives, and it hears no more.
+    /// A side closes the connection: what it has sent still arrives, and it receives nothing more.
     pub(super) fn end(&mut self, now: Instant, side: usize) {
-        self.lanes[side].end(now);
-        self.lanes[1 - side] = Lane::ended(now);
-        self.hands[side] = None;
+        self.pipes[side].end(now);
+        self.pipes[1 - side] = Pipe::ended(now);
+        self.unsent[side] = None;
     }
 
-    /// Nothing of what was sent arrives any more either.
-    pub(super) fn cut(&mut self, now: Instant) {
-        self.lanes = [(); 2].map(|()| Lane::ended(now));
+    /// Resets the connection: nothing in flight arrives.
+    pub(super) fn reset(&mut self, now: Instant) {
+        self.pipes = [(); 2].map(|()| Pipe::ended(now));
     }
 
-    /// Side 0 comes again, and side 1 does not know; whether what the former side 0 had sent still arrives.
+    /// Side 0 reconnects, and side 1 doesn't notice. `keeps` says whether what the former side 0 has sent still arrives.
     pub(super) fn take_over(&mut self, keeps: bool) {
-        let lanes = self.lanes.each_ref().map(Lane::anew);
-        let [former, _] = std::mem::replace(&mut self.lanes, lanes);
+        let pipes = self.pipes.each_ref().map(Pipe::anew);
+        let [former, _] = std::mem::replace(&mut self.pipes, pipes);
         if keeps {
-            self.lanes[0] = former.reopened();
+            self.pipes[0] = former.reopened();
         }
         self.half_closed = None;
     }
 
-    /// One direction ends, and what was sent in it arrives. The other goes on, until that end is heard. Whether neither
-    /// had ended before.
+    /// Ends one direction; what is in flight arrives. The other direction goes on until that end of stream is read. Returns
+    /// whether neither had ended before.
     pub(super) fn half_close(&mut self, now: Instant, from: usize) -> bool {
-        let whole = !self.lanes.iter().any(Lane::has_ended);
+        let whole = !self.pipes.iter().any(Pipe::has_ended);
         if whole {
-            self.lanes[from].end(now);
+            self.pipes[from].end(now);
             self.half_closed = Some(from);
         }
         whole
     }
 
-    /// Whether all that a side can do is to hear what the other has sent.
+    /// Whether a side can only receive what the other has sent.
     pub(super) fn is_half_closed(&self, side: usize) -> bool {
         self.half_closed == Some(side)
     }
 
-    /// When the next of what is under way to a side arrives.
+    /// When the next message or bytes arrive at a side.
     pub(super) fn next_arrival(&self, to: usize) -> Option<Instant> {
-        self.lanes[1 - to].next_arrival()
+        self.pipes[1 - to].next_arrival()
     }
 
-    /// When the timer of a side's link goes off.
+    /// When the timer of a side's link fires.
     pub(super) fn poll_timeout(&self, side: usize) -> Option<Instant> {
         self.zmtp.as_ref().and_then(|links| links[side].poll_timeout())
     }
 
-    /// There are no obstacles any more.
-    pub(super) fn widen(&mut self, now: Instant) {
+    /// Lifts all limits, delays and stalls.
+    pub(super) fn lift_limits(&mut self, now: Instant) {
         self.capacity = usize::MAX;
-        self.lanes.iter_mut().for_each(|lane| lane.hurry(now));
+        self.pipes.iter_mut().for_each(|pipe| pipe.deliver_now(now));
     }
 
-    /// What is under way from a side does not arrive, or does again.
-    pub(super) fn stick(&mut self, from: usize, stuck: bool) {
-        self.lanes[from].stick(stuck);
+    /// Stalls or resumes the arrival of what a side has sent.
+    pub(super) fn stall(&mut self, from: usize, stalled: bool) {
+        self.pipes[from].stall(stalled);
     }
 
-    /// Whether something is under way, in any direction, that does not arrive.
-    pub(super) fn is_stuck(&self) -> bool {
-        self.lanes.iter().any(Lane::is_stuck)
+    /// Whether something is in flight, in either direction, and doesn't arrive.
+    pub(super) fn is_stalled(&self) -> bool {
+        self.pipes.iter().any(Pipe::is_stalled)
     }
 
     pub(super) fn delay(&mut self, from: usize, delay: Duration) {
-        self.lanes[from].delay(delay);
+        self.pipes[from].delay(delay);
     }
 
     pub(super) fn takes_time(&self, from: usize) -> bool {
-        self.lanes[from].takes_time()
+        self.pipes[from].takes_time()
     }
 }

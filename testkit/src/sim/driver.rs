@@ -1,47 +1,52 @@
-//! One side of one connection: a session, and the calls that are made with it.
+//! One side of one connection: a session, and the calls that its applications make with it.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::Pace;
-use super::app::{Manner, Reader, Writer};
-use super::book::{Book, Call, Content, End};
+use super::app::{ReadMode, Reader, Writer};
 use super::chance::Chance;
-use super::content::{self, Way};
-use super::host::Seat;
-use super::tap::Tap;
+use super::host::SessionId;
+use super::model::{Call, End, Model, StreamState};
+use super::monitor::Monitor;
+use super::payload::{self, Direction};
 use callosum_proto::session::{
     self, Anomaly, Dialect, Event, ExchangeId, InvokeError, Outcome, Session, SessionConfig,
 };
 use callosum_proto::{CallId, Metadata, Multipart, OrderingKey};
 
-pub(super) struct Post {
+pub(super) struct Driver {
     pub(super) session: Session,
-    pub(super) seat: Seat,
+    pub(super) session_id: SessionId,
     pub(super) config: SessionConfig,
-    pub(super) tap: Tap,
+    pub(super) monitor: Monitor,
     pub(super) calls: BTreeMap<CallId, usize>,
-    /// Results that are read, some of calls that have ended.
+    /// Streamed results that are being read, also of calls that have ended.
     pub(super) results: BTreeMap<CallId, Reader>,
     pub(super) arguments: BTreeMap<CallId, Writer>,
-    /// The last request that came out, of each key, or urgency where there is none.
+    /// The last request that the session has reported, per key, and per urgency if there is no key.
     newest: BTreeMap<(OrderingKey, u8), usize>,
-    /// The last call that was answered in its turn, by key.
+    /// The last call whose answer was in order, per key.
     answered: BTreeMap<OrderingKey, usize>,
     pub(super) draining: bool,
     pub(super) requests: usize,
-    /// It has the name of another, for whom something may be under way still.
-    pub(super) is_newcomer: bool,
+    /// The connector reconnected with the identity of its former connection; messages for that one may still arrive.
+    pub(super) took_over: bool,
 }
 
-impl Post {
-    pub(super) fn new(session: Session, seat: Seat, config: SessionConfig, other: &SessionConfig) -> Self {
+impl Driver {
+    pub(super) fn new(
+        session: Session,
+        session_id: SessionId,
+        config: SessionConfig,
+        other: &SessionConfig,
+    ) -> Self {
         let given =
             callosum_proto::internals::wire::Credit { stream: other.first_window, link: other.link_window };
         Self {
             session,
-            seat,
-            tap: Tap::new(given, config.ordered_replies),
+            session_id,
+            monitor: Monitor::new(given, config.ordered_replies),
             config,
             calls: BTreeMap::new(),
             results: BTreeMap::new(),
@@ -50,47 +55,47 @@ impl Post {
             answered: BTreeMap::new(),
             draining: false,
             requests: 0,
-            is_newcomer: false,
+            took_over: false,
         }
     }
 
-    /// The next message, heard by whoever listens on the line.
+    /// The next message; the monitor checks it.
     pub(super) fn transmit(&mut self, now: Instant) -> Option<Multipart> {
         let message = self.session.poll_transmit(now)?;
         if message.frames().len() == 1 {
-            self.tap.sent(&message.clone().into_one().expect("it has one frame"));
+            self.monitor.on_sent(&message.clone().into_one().expect("it has one frame"));
         }
         Some(message)
     }
 
     pub(super) fn receive(&mut self, now: Instant, message: Multipart) {
         if self.session.dialect() == Some(Dialect::Two) && message.frames().len() == 1 {
-            self.tap.heard(&message.frames()[0]);
+            self.monitor.on_received(&message.frames()[0]);
         }
         self.session.handle_message(now, message);
     }
 
-    /// Whether only a peer that breaks the protocol causes this.
+    /// Whether only a peer that breaks the protocol causes this event.
     pub(super) fn is_fault(&self, event: &Event) -> bool {
         match event {
             Event::Anomaly(Anomaly::UnknownReply | Anomaly::UnknownCancel | Anomaly::Body(_)) => false,
-            // It is for another, in a dialect that is not agreed on yet; or what it has begun in that is answered.
+            // A message for the former connection arrives in a dialect that isn't agreed on yet, or answers such a message.
             Event::Anomaly(Anomaly::NotAMessage) => {
-                !self.is_newcomer || (self.seat.side == 0 && self.session.is_established())
+                !self.took_over || (self.session_id.side == 0 && self.session.is_established())
             }
             event => matches!(event, Event::Anomaly(_)),
         }
     }
 
-    /// It is gone with its host, and so is everybody who waited for its calls.
-    pub(super) fn die(&self, book: &mut Book) {
+    /// The host has crashed: the callers of its open calls are gone.
+    pub(super) fn crash(&self, model: &mut Model) {
         for number in self.calls.values() {
-            book.0[*number].end = Some(End::Abandoned);
+            model.0[*number].end = Some(End::Abandoned);
         }
     }
 
-    pub(super) fn invoke(&mut self, now: Instant, book: &mut Book, chance: &mut Chance<'_>) {
-        let number = book.0.len();
+    pub(super) fn invoke(&mut self, now: Instant, model: &mut Model, chance: &mut Chance<'_>) {
+        let number = model.0.len();
         let streamed = chance.one_in(3);
         let len = chance.size(if streamed { 40_000 } else { 200_000 });
         let mut call = session::Call {
@@ -99,14 +104,14 @@ impl Post {
             urgency: if chance.one_in(2) { 3 } else { chance.below(8) as u8 },
             deadline: chance.one_in(5).then(|| now + Duration::from_millis(chance.below(3_000) as u64)),
             streamed,
-            ..session::Call::new(number.to_string(), content::bytes(number, Way::Argument, 0, len))
+            ..session::Call::new(number.to_string(), payload::bytes(number, Direction::Argument, 0, len))
         };
         if chance.one_in(4) {
             call.metadata.insert("number", number.to_string()).expect("it is small");
         }
         let argument = match streamed {
-            true => Content { written: len as u64, ..Content::default() },
-            false => Content::whole(len),
+            true => StreamState { written: len as u64, ..StreamState::default() },
+            false => StreamState::whole(len),
         };
         let noted = Call {
             key: call.key.clone(),
@@ -115,11 +120,11 @@ impl Post {
             metadata: call.metadata.clone(),
             streamed,
             argument,
-            result: Content::default(),
+            result: StreamState::default(),
             reached: false,
             started: false,
             responded: false,
-            said: None,
+            answer: None,
             end: None,
         };
         let before = self.session.queued_bytes();
@@ -128,11 +133,11 @@ impl Post {
                 let limit = self.config.max_outgoing_bytes;
                 assert!(before == 0 || self.session.queued_bytes() <= limit, "the queue has a limit");
                 assert!(!self.draining, "it drains");
-                book.0.push(noted);
+                model.0.push(noted);
                 assert!(self.calls.insert(id, number).is_none(), "an id used twice");
                 if streamed {
                     let (target, gives_up) = (len + chance.size(150_000), chance.one_in(6));
-                    self.arguments.insert(id, Writer::new(number, Way::Argument, target, gives_up));
+                    self.arguments.insert(id, Writer::new(number, Direction::Argument, target, gives_up));
                 }
             }
             Err(InvokeError::Draining) => assert!(self.draining),
@@ -145,17 +150,17 @@ impl Post {
         }
     }
 
-    pub(super) fn abandon(&mut self, which: usize, book: &mut Book) {
+    pub(super) fn abandon(&mut self, which: usize, model: &mut Model) {
         let open: Vec<_> = self.calls.iter().map(|(id, number)| (*id, *number)).collect();
         if let Some((id, number)) = open.get(which % open.len().max(1)) {
             assert!(self.session.abandon(*id), "it was open");
             assert!(!self.session.abandon(*id));
-            book.0[*number].end = Some(End::Abandoned);
-            self.let_go(*id, true);
+            model.0[*number].end = Some(End::Abandoned);
+            self.forget(*id, true);
         }
     }
 
-    fn let_go(&mut self, id: CallId, unread: bool) {
+    fn forget(&mut self, id: CallId, unread: bool) {
         self.calls.remove(&id);
         self.arguments.remove(&id);
         if unread {
@@ -163,91 +168,91 @@ impl Post {
         }
     }
 
-    /// A call has ended. Answers that have to wait for their turn come in turn, if the other side `orders` them.
+    /// A call has ended. If the other side `orders` answers, those with the same key end in order.
     ///
     /// # Panics
-    /// If they do not, or it was not open.
+    /// If answers are out of order, or the call was not open.
     pub(super) fn ended(
         &mut self,
         id: CallId,
         outcome: &Outcome,
         metadata: &Metadata,
         orders: bool,
-        book: &mut Book,
+        model: &mut Model,
     ) {
         let number = *self.calls.get(&id).unwrap_or_else(|| panic!("{id:?} is not open: {outcome:?}"));
-        let in_turn = book.ended(number, outcome);
+        let in_order = model.ended(number, outcome);
         if matches!(outcome, Outcome::Result(_)) && self.session.dialect() == Some(Dialect::Two) {
             check_metadata(number, metadata);
         }
-        self.let_go(id, *outcome != Outcome::Complete);
-        if in_turn && orders {
-            self.answered(number, book);
+        self.forget(id, *outcome != Outcome::Complete);
+        if in_order && orders {
+            self.answered(number, model);
         }
     }
 
     /// # Panics
-    /// If a later call with the same key was answered before.
-    fn answered(&mut self, number: usize, book: &Book) {
-        if book.0[number].key.is_given() {
-            let last = self.answered.insert(book.0[number].key.clone(), number);
-            let other = last.map(|last| &book.0[last]);
-            assert!(last <= Some(number), "{number} was answered late: {:?}, {other:?}", book.0[number]);
+    /// If a later call with the same key was answered before this one.
+    fn answered(&mut self, number: usize, model: &Model) {
+        if model.0[number].key.is_given() {
+            let last = self.answered.insert(model.0[number].key.clone(), number);
+            let other = last.map(|last| &model.0[last]);
+            assert!(last <= Some(number), "{number} was answered late: {:?}, {other:?}", model.0[number]);
         }
     }
 
-    /// A request has come out.
+    /// The session has reported a request.
     ///
     /// # Panics
-    /// If it came out before, or out of order.
-    pub(super) fn requested(&mut self, number: usize, book: &mut Book) {
-        let call = &mut book.0[number];
-        assert!(!std::mem::replace(&mut call.reached, true), "{number} comes out again");
-        // Calls of a key keep their order, whatever their urgency.
+    /// If it was reported before, or out of order.
+    pub(super) fn requested(&mut self, number: usize, model: &mut Model) {
+        let call = &mut model.0[number];
+        assert!(!std::mem::replace(&mut call.reached, true), "{number} is requested again");
+        // Calls with the same key keep their order, whatever their urgency.
         let urgency = if call.key.is_given() { 0 } else { call.urgency };
         let last = self.newest.insert((call.key.clone(), urgency), number);
-        assert!(last < Some(number), "{number} came out after {last:?}");
+        assert!(last < Some(number), "{number} is requested after {last:?}");
         self.requests += 1;
     }
 
-    /// A result has begun, in its turn, if the other side `orders` answers.
+    /// A streamed result has begun. If the other side `orders` answers, those with the same key begin in order.
     ///
     /// # Panics
-    /// If it has before, or out of turn.
+    /// If it began before, or out of order.
     pub(super) fn responded(
         &mut self,
         id: CallId,
         metadata: &Metadata,
-        (manner, orders): (Manner, bool),
-        book: &mut Book,
+        (read_mode, orders): (ReadMode, bool),
+        model: &mut Model,
     ) {
         let number = *self.calls.get(&id).expect("only of open calls");
-        let call = &mut book.0[number];
+        let call = &mut model.0[number];
         assert!(!std::mem::replace(&mut call.responded, true) && call.is_open(), "{number} begins again");
         check_metadata(number, metadata);
-        self.results.insert(id, Reader::new(number, Way::Result, manner));
+        self.results.insert(id, Reader::new(number, Direction::Result, read_mode));
         if orders {
-            self.answered(number, book);
+            self.answered(number, model);
         }
     }
 
-    /// Reads and writes a bit; whether that changed anything.
+    /// Runs a step of each reader and writer; returns whether that changed anything.
     pub(super) fn work(
         &mut self,
         now: Instant,
-        book: &mut Book,
+        model: &mut Model,
         chance: &mut Chance<'_>,
         pace: Pace,
     ) -> bool {
         let mut worked = false;
         for (id, writer) in &mut self.arguments {
-            if pace != Pace::Leisurely || chance.one_in(2) {
-                worked |= writer.step(&mut self.session, ExchangeId::Ours(*id), book, chance);
+            if pace != Pace::Random || chance.one_in(2) {
+                worked |= writer.step(&mut self.session, ExchangeId::Ours(*id), model, chance);
             }
         }
         for (id, reader) in &mut self.results {
-            if pace != Pace::Leisurely || chance.one_in(2) {
-                worked |= reader.step(&mut self.session, ExchangeId::Ours(*id), now, book, pace);
+            if pace != Pace::Random || chance.one_in(2) {
+                worked |= reader.step(&mut self.session, ExchangeId::Ours(*id), now, model, pace);
             }
         }
         self.results.retain(|_, reader| !reader.done);
@@ -256,7 +261,7 @@ impl Post {
     }
 
     /// # Panics
-    /// If session and model differ, or more is held than may be.
+    /// If session and model differ, or the session holds more bytes than its limit.
     pub(super) fn check(&self, now: Instant) {
         let session = &self.session;
         assert_eq!(session.open_calls(), self.calls.len());
@@ -269,7 +274,7 @@ impl Post {
     }
 }
 
-/// Results bring the number of their call.
+/// The metadata of a result is the number of its call, or nothing.
 pub(super) fn result_metadata(number: usize, some: bool) -> Metadata {
     let mut metadata = Metadata::new();
     if some {
