@@ -1,4 +1,4 @@
-//! The bodies of the fuzz targets over the seeds that are in the repository.
+//! Runs the bodies of the fuzz targets over the seeds in the repository.
 
 #![allow(clippy::disallowed_methods, reason = "virtual time starts somewhere")]
 

@@ -1,4 +1,4 @@
-//! Packets of dialect 2: what is written reads the same, and nothing that is read does harm.
+//! Packets of dialect 2: what is encoded decodes to the same records, and no input makes the decoder fail.
 
 use std::time::Duration;
 
@@ -93,7 +93,7 @@ fn record() -> impl Strategy<Value = Record> {
     ]
 }
 
-/// Packets of as many records as go into one.
+/// Encodes the records into as few packets as possible.
 fn packets(written: &[Record]) -> Vec<Bytes> {
     let mut writer = PacketWriter::default();
     let mut packets = Vec::new();

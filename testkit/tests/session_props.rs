@@ -1,4 +1,4 @@
-//! Whatever happens to a link, each call ends exactly once, and as the other side said.
+//! Whatever happens to a link, each call ends exactly once, and with the outcome that the other side replied.
 
 #![allow(clippy::disallowed_methods, reason = "virtual time starts somewhere")]
 
@@ -10,7 +10,7 @@ fn op() -> impl Strategy<Value = Op> {
     let some = any::<u8>;
     let time = || 0..60_u8;
     let count = || 1..8_u8;
-    // Bodies and tracebacks are under and over what either side takes.
+    // Bodies and tracebacks are below and above either side's limit.
     let size = || prop_oneof![4 => 0..20_u8, 1 => 70..80_u8, 1 => 140..160_u8];
     prop_oneof![
         8 => (side(), some(), size(), side(), prop::option::of(time())).prop_map(
@@ -46,7 +46,7 @@ proptest! {
         run(ops);
     }
 
-    /// Most of the above is busy with links that come and go; here one lives.
+    /// In the test above most links close early; here the link stays open.
     #[test]
     fn each_call_ends_once_on_a_link_that_lives(ops in prop::collection::vec(op(), 0..120)) {
         let mut all = vec![Op::Connect];

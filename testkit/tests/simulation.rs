@@ -1,4 +1,4 @@
-//! Schedules of several peers from seeds: whatever happens, the guarantees hold.
+//! Runs seeded schedules of the simulation; the guarantees hold in each.
 
 #![allow(clippy::disallowed_methods, reason = "virtual time starts somewhere")]
 
@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use callosum_testkit::sim::{self, Tally};
 
-/// Schedules unless CALLOSUM_SIM_SCHEDULES says how many.
+/// Number of schedules unless CALLOSUM_SIM_SCHEDULES is set.
 const SCHEDULES: u64 = 2_000;
 
 fn setting(name: &str) -> Option<u64> {
@@ -25,7 +25,7 @@ fn run(seed: u64, tally: &mut Tally) {
     }
 }
 
-/// Every seed in `part` of `PARTS`, which run beside each other.
+/// Runs every `PARTS`-th seed, from `part` on. The parts run in parallel.
 fn run_part(part: u64) {
     let mut tally = Tally::new();
     if let Some(seed) = setting("CALLOSUM_SIM_SEED") {
@@ -44,7 +44,7 @@ fn run_part(part: u64) {
     }
 }
 
-/// What enough schedules come to, or they show nothing.
+/// Situations that enough schedules must reach; schedules that never do test nothing.
 const EXPECTED: &[&str] = &[
     "CancelRequested",
     "Collected",
