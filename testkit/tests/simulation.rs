@@ -55,6 +55,7 @@ const EXPECTED: &[&str] = &[
     "Writable",
     "answered after a half-close",
     "answered after a long result of the key",
+    "answered under CURVE",
     "arrived after a time",
     "binder restarted",
     "closed HandshakeTimedOut",
@@ -64,6 +65,7 @@ const EXPECTED: &[&str] = &[
     "closed PeerNotReading in the middle",
     "closed PeerNotReading",
     "closed PeerRestarted",
+    "connector of several binders",
     "connector restarted",
     "ended Busy",
     "ended Cancelled",
@@ -75,6 +77,7 @@ const EXPECTED: &[&str] = &[
     "ended Result",
     "ended ShuttingDown",
     "ended TimedOut",
+    "established under CURVE",
     "half-closed",
     "late hello admitted",
     "minutes passed on a stalled link",
@@ -83,6 +86,7 @@ const EXPECTED: &[&str] = &[
     "not collected Aborted",
     "not collected TimedOut",
     "not read until the end",
+    "several binders",
 ];
 
 const PARTS: u64 = 4;

@@ -18,9 +18,9 @@ impl World<'_> {
     pub(super) fn take(&mut self, link: usize, side: usize, event: Event) {
         let is_fault = self.links[link].drivers[side].is_fault(&event);
         assert!(!is_fault, "{event:?} between honest peers");
-        let orders = self.hosts[Self::host(link, 1 - side)].orders_replies();
+        let orders = self.hosts[self.host(link, 1 - side)].orders_replies();
         self.note(&name_of(&event));
-        let host = Self::host(link, side);
+        let host = self.host(link, side);
         let driver = &mut self.links[link].drivers[side];
         match event {
             Event::Request(request) => self.request(link, side, request),
@@ -62,22 +62,38 @@ impl World<'_> {
                 }
             }
             Event::Ended { call, outcome, metadata } => {
-                let Connection { transport, up, .. } = &self.links[link];
-                if transport.is_half_closed(side) && !up[1 - side] && is_answer(&outcome) {
-                    self.note("answered after a half-close");
+                if is_answer(&outcome) {
+                    self.note_answer(link, side);
                 }
                 let driver = &mut self.links[link].drivers[side];
                 driver.ended(call, &outcome, &metadata, orders, &mut self.model);
             }
             Event::Established { hello, dialect } => {
-                let offers = [0, 1].map(|side| self.setup.config(link, side).dialect);
-                // A binder that waits too long for a hello falls back to dialect 1.
-                let late = hello.is_none() && side == 1 && dialect == Dialect::One;
-                assert!(late || dialect == offers[0].min(offers[1]), "another dialect than both speak");
+                self.established(link, side, hello.is_some(), dialect);
             }
             Event::Closed(cause) => self.closed(link, side, cause),
             Event::Goodbye | Event::Pong { .. } | Event::Anomaly(_) => {}
         }
+    }
+
+    fn note_answer(&mut self, link: usize, side: usize) {
+        let Connection { transport, up, .. } = &self.links[link];
+        if transport.is_half_closed(side) && !up[1 - side] {
+            self.note("answered after a half-close");
+        }
+        if self.setup.is_curve(link) {
+            self.note("answered under CURVE");
+        }
+    }
+
+    fn established(&mut self, link: usize, side: usize, has_hello: bool, dialect: Dialect) {
+        if self.setup.is_curve(link) {
+            self.note("established under CURVE");
+        }
+        let offers = [0, 1].map(|side| self.setup.config(link, side).dialect);
+        // A binder that waits too long for a hello falls back to dialect 1.
+        let late = !has_hello && side == 1 && dialect == Dialect::One;
+        assert!(late || dialect == offers[0].min(offers[1]), "not the highest dialect that both offer");
     }
 
     fn closed(&mut self, link: usize, side: usize, cause: CloseCause) {
@@ -96,7 +112,8 @@ impl World<'_> {
         driver.arguments.clear();
         driver.requests = 0;
         let peer = driver.session_id.peer;
-        let host = &mut self.hosts[Self::host(link, side)];
+        let host = self.host(link, side);
+        let host = &mut self.hosts[host];
         host.scheduler.forget_peer(peer);
         host.handlers.retain(|_, handler| handler.session_id.peer != peer || handler.stage == Stage::Running);
         for handler in host.handlers.values_mut().filter(|handler| handler.session_id.peer == peer) {
@@ -128,7 +145,8 @@ impl World<'_> {
         };
         let session_id = self.links[link].drivers[side].session_id;
         let plan = self.plan();
-        let host = &mut self.hosts[Self::host(link, side)];
+        let host = self.host(link, side);
+        let host = &mut self.hosts[host];
         let ticket = host.ticket();
         let arrival = Arrival { ticket, peer: session_id.peer, key: &request.key, bytes: size };
         if let Err(busy) = host.scheduler.arrive(arrival) {

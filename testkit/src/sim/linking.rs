@@ -74,9 +74,9 @@ impl World<'_> {
 
     /// Restarts a host: its state is lost, its peers' is not.
     pub(super) fn restart(&mut self, host: usize) {
-        self.note(if host == 0 { "binder restarted" } else { "connector restarted" });
+        self.note(if host < self.setup.binders() { "binder restarted" } else { "connector restarted" });
         for link in 0..self.links.len() {
-            let Some(side) = (0..2).find(|side| Self::host(link, *side) == host) else { continue };
+            let Some(side) = (0..2).find(|side| self.host(link, *side) == host) else { continue };
             let connection = &mut self.links[link];
             if std::mem::replace(&mut connection.up[side], false) {
                 connection.transport.end(self.now, side);

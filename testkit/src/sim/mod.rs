@@ -1,4 +1,4 @@
-//! A seeded simulation of hosts that call each other over a faulty network, on virtual time.
+//! A seeded simulation of binders and connectors that call each other over a faulty network, on virtual time.
 //!
 //! A schedule is a sequence of random steps: an application calls, reads or writes, a connection carries messages, breaks or
 //! stalls, time passes, a host restarts. After each step every session is compared with a reference model. At the end the
@@ -67,7 +67,7 @@ struct World<'a> {
     chance: Chance<'a>,
     now: Instant,
     setup: Setup,
-    /// The binder, then the connectors, in the order of the connections.
+    /// The binders, then the connectors.
     hosts: Vec<Host>,
     links: Vec<Connection>,
     model: Model,
@@ -98,7 +98,7 @@ struct Connection {
 impl<'a> World<'a> {
     fn new(mut chance: Chance<'a>, now: Instant) -> Self {
         let setup = Setup::new(&mut chance);
-        let hosts = (0..=setup.connectors()).map(|host| Host::new(setup.scheduler(host))).collect();
+        let hosts = (0..setup.hosts()).map(|host| Host::new(setup.scheduler(host))).collect();
         let mut world = Self {
             chance,
             now,
@@ -110,7 +110,13 @@ impl<'a> World<'a> {
             pace: Pace::Random,
             tally: Tally::new(),
         };
-        for link in 0..world.setup.connectors() {
+        if world.setup.binders() > 1 {
+            world.note("several binders");
+        }
+        if world.setup.has_shared_connector() {
+            world.note("connector of several binders");
+        }
+        for link in 0..world.setup.links() {
             let drivers =
                 [0, 1].map(|side| world.driver(link, side, callosum_proto::CallId(u64::from(u32::MAX) - 5)));
             let transport = world.setup.transport(link, &mut world.chance, now);
@@ -131,8 +137,8 @@ impl<'a> World<'a> {
     }
 
     /// Which host a side of a connection belongs to.
-    fn host(link: usize, side: usize) -> usize {
-        if side == 1 { 0 } else { 1 + link }
+    fn host(&self, link: usize, side: usize) -> usize {
+        self.setup.host(link, side)
     }
 
     fn step(&mut self) {
@@ -146,7 +152,7 @@ impl<'a> World<'a> {
             }
             10..18 => {
                 self.work(link, side);
-                self.handle(Self::host(link, side));
+                self.handle(self.host(link, side));
             }
             18..28 => {
                 let count = 1 + self.chance.size(30);
@@ -188,7 +194,7 @@ impl<'a> World<'a> {
                 1 => self.lose(link, side, CloseCause::Local),
                 2..5 => self.half_close(link, side),
                 5 | 6 => {
-                    self.restart(Self::host(link, side));
+                    self.restart(self.host(link, side));
                     self.take_over(link);
                 }
                 7 | 8 => {
@@ -308,7 +314,7 @@ impl<'a> World<'a> {
                     note("sends", self.transmit(link, side, 1_000));
                     note("receives", self.deliver(link, 1 - side, 1_000));
                     note("reads and writes", self.work(link, side));
-                    note("handles", self.handle(Self::host(link, side)));
+                    note("handles", self.handle(self.host(link, side)));
                 }
             }
             self.act();

@@ -1,4 +1,4 @@
-//! The parameters of one schedule: how many hosts there are, their limits, and the kinds of their connections.
+//! The parameters of one schedule: how many hosts there are, their limits and keys, which of them are connected, and how.
 
 use std::time::{Duration, Instant};
 
@@ -8,35 +8,74 @@ use super::transport::{Kind, Transport};
 use callosum_proto::internals::wire::NONCE_LEN;
 use callosum_proto::scheduler::{KeyScope, OrderingMode, SchedulerConfig};
 use callosum_proto::session::{Dialect, Keepalive, Role, Session, SessionConfig};
+use callosum_proto::zmtp::CurveKeyPair;
 use callosum_proto::{CallId, PeerId};
 
+/// One schedule in so many has CURVE on all of its connections. CURVE takes many times the CPU time of the other kinds.
+const CURVE_SHARE: usize = 12;
+
 pub(super) struct Setup {
+    /// Hosts below this index are binders, the others are connectors.
+    binders: usize,
     schedulers: Vec<SchedulerConfig>,
-    /// The binder's, then each connector's.
+    /// One for each host.
     sessions: Vec<SessionConfig>,
-    kinds: Vec<Kind>,
+    links: Vec<LinkSetup>,
     /// No connection breaks, and time advances only to the next arrival.
     stable: bool,
 }
 
+struct LinkSetup {
+    /// The connector's host, then the binder's.
+    hosts: [usize; 2],
+    kind: Kind,
+}
+
 impl Setup {
     pub(super) fn new(chance: &mut Chance<'_>) -> Self {
-        let connectors = 1 + chance.below(3);
+        let (binders, connectors) = (chance.pick(&[1, 1, 2, 3]), 1 + chance.below(3));
         let stable = chance.one_in(6);
-        let schedulers: Vec<_> = (0..=connectors).map(|_| scheduler(chance, stable)).collect();
+        let hosts = binders + connectors;
+        let schedulers: Vec<_> = (0..hosts).map(|_| scheduler(chance, stable)).collect();
         let sessions = schedulers.iter().map(|scheduler| session(chance, scheduler, stable)).collect();
-        let kind = |chance: &mut Chance<'_>| match chance.below(12) {
-            0..7 => Kind::Messages,
-            7..11 => Kind::Zmtp,
-            // CURVE takes most of a schedule's CPU time, hence a small share.
-            _ => chance.pick(&[Kind::Zmtp, Kind::Zmtp, Kind::Curve]),
-        };
-        let kinds = (0..connectors).map(|_| kind(chance)).collect();
-        Self { kinds, schedulers, sessions, stable }
+        let curve = chance.one_in(CURVE_SHARE);
+        let mut links = Vec::new();
+        for connector in binders..hosts {
+            let first = chance.below(binders);
+            for binder in 0..binders {
+                // Each connector has at least one binder.
+                if binder == first || chance.one_in(2) {
+                    links.push(LinkSetup { hosts: [connector, binder], kind: kind(chance, curve) });
+                }
+            }
+        }
+        Self { binders, schedulers, sessions, links, stable }
     }
 
-    pub(super) fn connectors(&self) -> usize {
-        self.kinds.len()
+    pub(super) fn hosts(&self) -> usize {
+        self.schedulers.len()
+    }
+
+    pub(super) fn binders(&self) -> usize {
+        self.binders
+    }
+
+    /// Whether a connector is connected to several binders.
+    pub(super) fn has_shared_connector(&self) -> bool {
+        self.links.windows(2).any(|pair| pair[0].hosts[0] == pair[1].hosts[0])
+    }
+
+    pub(super) fn links(&self) -> usize {
+        self.links.len()
+    }
+
+    /// The host of one side of a link.
+    pub(super) fn host(&self, link: usize, side: usize) -> usize {
+        self.links[link].hosts[side]
+    }
+
+    pub(super) fn is_curve(&self, link: usize) -> bool {
+        self.links[link].kind == Kind::Curve
     }
 
     /// Whether no connection breaks, so that a stream that nobody reads stays open until the end of the simulation.
@@ -49,7 +88,7 @@ impl Setup {
     }
 
     pub(super) fn config(&self, link: usize, side: usize) -> SessionConfig {
-        self.sessions[if side == 1 { 0 } else { 1 + link }].clone()
+        self.sessions[self.host(link, side)].clone()
     }
 
     pub(super) fn session(&self, session_id: SessionId, first_call: CallId, now: Instant) -> Session {
@@ -60,7 +99,22 @@ impl Setup {
 
     pub(super) fn transport(&self, link: usize, chance: &mut Chance<'_>, now: Instant) -> Transport {
         let delays = [(); 2].map(|()| delay(chance));
-        Transport::new(self.kinds[link], 1 + chance.size(200_000), delays, now)
+        let keys = || self.links[link].hosts.map(keys);
+        Transport::new(self.links[link].kind, keys, 1 + chance.size(200_000), delays, now)
+    }
+}
+
+/// Each host has a long-term key of its own, on all of its connections.
+fn keys(host: usize) -> CurveKeyPair {
+    CurveKeyPair::generate([1 + host as u8; 32])
+}
+
+fn kind(chance: &mut Chance<'_>, curve: bool) -> Kind {
+    match chance.below(12) {
+        _ if curve => Kind::Curve,
+        0..7 => Kind::Messages,
+        7..11 => Kind::Zmtp,
+        _ => chance.pick(&[Kind::Zmtp, Kind::Zmtp, Kind::Curve]),
     }
 }
 

@@ -5,7 +5,9 @@ use std::io::IoSlice;
 use std::time::{Duration, Instant};
 
 use callosum_proto::Multipart;
-use callosum_proto::zmtp::{CurveKeyPair, Decision, Link, LinkConfig, LinkEvent, Mechanism, Role};
+use callosum_proto::zmtp::{
+    CurveKeyPair, CurvePublicKey, Decision, Link, LinkConfig, LinkEvent, Mechanism, Role,
+};
 
 use super::chance::Chance;
 use super::pipe::Pipe;
@@ -17,6 +19,8 @@ const HELD_MAX: usize = 32 * 1024;
 pub(super) struct Transport {
     pipes: [Pipe; 2],
     zmtp: Option<[Link; 2]>,
+    /// Under CURVE, each side's public key.
+    public_keys: Option<[CurvePublicKey; 2]>,
     /// Without ZMTP: each side's message that its pipe has not accepted yet.
     unsent: [Option<Multipart>; 2],
     /// What a pipe may hold, in messages or bytes.
@@ -41,26 +45,42 @@ pub(super) enum Kind {
 }
 
 impl Transport {
-    pub(super) fn new(kind: Kind, capacity: usize, delays: [Duration; 2], now: Instant) -> Self {
+    /// `keys` makes the key pairs of both sides; only CURVE asks for them.
+    pub(super) fn new(
+        kind: Kind,
+        keys: impl Fn() -> [CurveKeyPair; 2],
+        capacity: usize,
+        delays: [Duration; 2],
+        now: Instant,
+    ) -> Self {
         let config = |role: Role, mechanism: Mechanism| {
             let mut config = LinkConfig::new(role);
             config.mechanism = mechanism;
             Link::new(&config, now)
         };
-        let (pipes, unsent) = (delays.map(Pipe::new), [None, None]);
+        let mut transport = Self {
+            pipes: delays.map(Pipe::new),
+            zmtp: None,
+            public_keys: None,
+            unsent: [None, None],
+            capacity,
+            half_closed: None,
+        };
         let (client, server) = match kind {
             Kind::Messages => {
-                return Self { pipes, zmtp: None, unsent, capacity: 1 + capacity % 64, half_closed: None };
+                transport.capacity = 1 + capacity % 64;
+                return transport;
             }
             Kind::Zmtp => (Mechanism::Null, Mechanism::Null),
             Kind::Curve => {
-                let (keys, server) = (CurveKeyPair::generate([1; 32]), CurveKeyPair::generate([2; 32]));
+                let [keys, server] = keys();
+                transport.public_keys = Some([keys.public(), server.public()]);
                 let client = Mechanism::CurveClient { keys, server: server.public() };
                 (client, Mechanism::CurveServer { keys: server })
             }
         };
-        let links = [config(Role::Connector, client), config(Role::Binder, server)];
-        Self { pipes, zmtp: Some(links), unsent, capacity, half_closed: None }
+        transport.zmtp = Some([config(Role::Connector, client), config(Role::Binder, server)]);
+        transport
     }
 
     /// Whether sessions can send at once, without a ZMTP handshake.
@@ -158,9 +178,15 @@ impl Transport {
         let mut arrived = Vec::new();
         while let Some(event) = links[to].poll_event() {
             match event {
-                LinkEvent::Established(_) => arrived.push(Arrival::Connected),
+                LinkEvent::Established(peer) => {
+                    let expected = self.public_keys.map(|keys| keys[1 - to]);
+                    assert_eq!(peer.public_key, expected, "the link has authenticated another peer");
+                    arrived.push(Arrival::Connected);
+                }
                 LinkEvent::Message(message) => arrived.push(Arrival::Message(message)),
-                LinkEvent::AuthenticationRequested { .. } => {
+                LinkEvent::AuthenticationRequested { public_key } => {
+                    let expected = self.public_keys.map(|keys| keys[1 - to]);
+                    assert_eq!(Some(public_key), expected, "another peer asks to be admitted");
                     result = result.and(links[to].authenticate(now, Decision::Admit));
                 }
                 other => panic!("an honest peer causes {other:?}"),

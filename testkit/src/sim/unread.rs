@@ -35,7 +35,7 @@ impl World<'_> {
     fn has_room(&self, link: usize, side: usize) -> bool {
         let driver = &self.links[link].drivers[side];
         let results = driver.results.values().filter(|reader| reader.is_ignored()).count();
-        let handlers = self.hosts[Self::host(link, side)].handlers.values();
+        let handlers = self.hosts[self.host(link, side)].handlers.values();
         let of_post = handlers.filter(|handler| handler.session_id == driver.session_id && !handler.gone);
         let arguments =
             of_post.filter(|handler| handler.argument.as_ref().is_some_and(|reader| !reader.done));
@@ -51,7 +51,7 @@ impl World<'_> {
             let handler = self.handler(reader.call);
             (reader, handler.is_some_and(|handler| handler.plan.fails() && self.waits(handler)))
         });
-        let arguments = self.hosts[Self::host(link, side)].handlers.values().filter_map(|handler| {
+        let arguments = self.hosts[self.host(link, side)].handlers.values().filter_map(|handler| {
             let reads =
                 handler.session_id == driver.session_id && handler.is_at_work() && handler.stopped.is_none();
             handler.argument.as_ref().filter(|_| reads).map(|reader| (reader, false))
@@ -88,7 +88,7 @@ impl World<'_> {
     /// Whether a handler has a reason not to end.
     fn waits(&self, handler: &Handler) -> bool {
         let session_id = handler.session_id;
-        let host = &self.hosts[Self::host(session_id.link, session_id.side)];
+        let host = &self.hosts[self.host(session_id.link, session_id.side)];
         let config = host.scheduler.config();
         let keyed = handler.key.is_given() && config.mode != OrderingMode::Unordered;
         match handler.stage {
