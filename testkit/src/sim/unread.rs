@@ -1,5 +1,6 @@
 //! A stream that nobody reads doesn't block other streams (rule F-9).
 
+use super::app::Reader;
 use super::host::{Handler, Stage};
 use super::{Pace, World};
 use callosum_proto::CallId;
@@ -46,37 +47,54 @@ impl World<'_> {
     /// Every application that reads has reached the end of its stream.
     fn check_readers(&self, link: usize, side: usize) {
         let driver = &self.links[link].drivers[side];
-        // A result that ends with a failure has no end while its handler waits.
-        let results = driver.results.values().map(|reader| {
-            let handler = self.handler(reader.call);
-            (reader, handler.is_some_and(|handler| handler.plan.fails() && self.waits(handler)))
-        });
+        let results = driver.results.values().map(|reader| (reader, self.has_no_end(reader)));
         let arguments = self.hosts[self.host(link, side)].handlers.values().filter_map(|handler| {
             let reads =
                 handler.session_id == driver.session_id && handler.is_at_work() && handler.stopped.is_none();
             handler.argument.as_ref().filter(|_| reads).map(|reader| (reader, false))
         });
         let readers: Vec<_> = results.chain(arguments).collect();
-        // Bodies share one reassembly budget, and wait for each other.
-        let collects = readers.iter().any(|(reader, excused)| reader.is_collecting() && *excused);
+        let collects = self.is_reassembly_blocked(link, side);
         for (reader, excused) in readers {
             let excused = excused || reader.is_ignored() || (reader.is_collecting() && collects);
             assert!(reader.done || excused, "{reader:?} is blocked: {:?}", self.model.0[reader.call]);
         }
     }
 
-    /// Every open call waits for an application that doesn't read.
+    /// Whether a result ends with a failure, and has no end while its handler waits.
+    fn has_no_end(&self, reader: &Reader) -> bool {
+        self.handler(reader.call).is_some_and(|handler| handler.plan.fails() && self.waits(handler))
+    }
+
+    /// Whether a body without an end is under reassembly. Bodies share one budget, so the others may have to wait for it.
+    fn is_reassembly_blocked(&self, link: usize, side: usize) -> bool {
+        let mut results = self.links[link].drivers[side].results.values();
+        results.any(|reader| reader.is_collecting() && self.has_no_end(reader))
+    }
+
+    /// Whether the argument or the result of a call waits for its reassembly.
+    fn waits_for_reassembly(&self, link: usize, side: usize, id: CallId, handler: Option<&Handler>) -> bool {
+        let result = self.links[link].drivers[side].results.get(&id);
+        let argument =
+            handler.filter(|handler| handler.is_at_work()).and_then(|handler| handler.argument.as_ref());
+        (result.is_some_and(Reader::is_collecting) && self.is_reassembly_blocked(link, side))
+            || (argument.is_some_and(Reader::is_collecting) && self.is_reassembly_blocked(link, 1 - side))
+    }
+
+    /// Every open call waits for an application that doesn't read, or for a body without an end.
     fn check_calls(&self, link: usize, side: usize) {
         let driver = &self.links[link].drivers[side];
         for (id, number) in &driver.calls {
             let call = &self.model.0[*number];
             assert!(call.reached, "{number} has not left: {call:?}");
-            let reason = match self.handler(*number) {
+            let handler = self.handler(*number);
+            let reason = match handler {
                 Some(handler) => self.waits(handler),
                 // The handler has answered.
                 None => self.is_unread(link, side, *id) || call.key.is_given(),
             };
-            assert!(reason, "{number} is blocked: {call:?}, {:?}", self.handler(*number));
+            let reason = reason || self.waits_for_reassembly(link, side, *id, handler);
+            assert!(reason, "{number} is blocked: {call:?}, {handler:?}");
         }
     }
 
@@ -114,6 +132,6 @@ impl World<'_> {
     /// Whether the application doesn't read the result of this call.
     fn is_unread(&self, link: usize, side: usize, call: CallId) -> bool {
         let reader = self.links[link].drivers[side].results.get(&call);
-        reader.is_some_and(super::app::Reader::is_ignored)
+        reader.is_some_and(Reader::is_ignored)
     }
 }
