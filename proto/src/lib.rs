@@ -10,6 +10,12 @@ pub mod endpoint;
 mod error;
 mod event;
 mod ids;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals;
 mod message;
 mod metadata;
 mod multipart;

@@ -24,7 +24,7 @@
 //! [`EndpointEvent::Closed`] takes that for each request of its connection, and [`Endpoint::drain`] sorts the open connections
 //! once. Ids that this side assigns are all that is hashed.
 
-#[cfg(any(test, feature = "fuzzing"))]
+#[cfg(any(test, feature = "internals"))]
 mod audit;
 mod budget;
 mod config;

@@ -93,7 +93,7 @@ impl<T> ReplyGate<T> {
         self.keys.clear();
     }
 
-    #[cfg(any(test, feature = "fuzzing"))]
+    #[cfg(any(test, feature = "internals"))]
     pub(crate) fn waiting(&self) -> impl Iterator<Item = &T> {
         self.keys.values().flat_map(|line| line.waiting.iter().map(|reply| &reply.item))
     }

@@ -316,7 +316,7 @@ impl SendQueue {
 
     /// # Panics
     /// If sums and parts differ. `held` are replies that wait elsewhere.
-    #[cfg(feature = "fuzzing")]
+    #[cfg(feature = "internals")]
     pub(crate) fn audit(&self) {
         let mut keyed = BTreeMap::<&Keyed, usize>::new();
         let (mut bytes, mut unsolicited) = (0, 0);

@@ -113,7 +113,7 @@ impl StreamQueue {
         self.classes = Default::default();
     }
 
-    #[cfg(feature = "fuzzing")]
+    #[cfg(feature = "internals")]
     pub(crate) fn len(&self) -> usize {
         self.classes.iter().map(|class| class.waiting.len()).sum()
     }
