@@ -13,9 +13,6 @@ mod ids;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod internals;
-#[cfg(feature = "internals")]
-#[doc(hidden)]
-pub mod internals;
 mod message;
 mod metadata;
 mod multipart;
