@@ -105,7 +105,6 @@ impl fmt::Debug for StreamArguments {
 
 /// A version of the messages; the handshake chooses the highest that both sides offer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[non_exhaustive]
 pub enum Dialect {
     /// Python Callosum's.
     One,

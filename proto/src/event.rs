@@ -95,6 +95,8 @@ pub enum StopReason {
     Cancelled,
     /// The handler exceeded its time, or its caller gave up.
     TimedOut,
+    /// The connection is over.
+    Disconnected,
 }
 
 /// A request of the peer.
@@ -128,7 +130,6 @@ pub enum Body {
 
 /// How a call of ours ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum Outcome {
     /// The handler returned this.
     Result(Bytes),

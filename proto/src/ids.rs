@@ -1,22 +1,30 @@
-//! Identifiers: connections, calls of both sides, ordering keys.
+//! Identifiers: which connection, which call of ours, which request of theirs, which stream, which key.
 
 use std::fmt;
 
 use bytes::Bytes;
 
-/// One connection, unique within an endpoint and never reused.
+/// One connection to one remote peer: unique within an endpoint, never reused.
 ///
-/// It is assigned locally and never travels, so no peer can claim another's.
+/// [`Endpoint::open`](crate::endpoint::Endpoint::open) assigns it, and it never travels, so no peer can claim another's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(pub u64);
 
-/// A call that this side makes, unique within a connection and those that replace it, and never reused.
+impl fmt::Display for ConnectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "connection-{}", self.0)
+    }
+}
+
+/// One call that this side made, unique within its session and never reused.
 ///
 /// Its low 32 bits are the `seq` of dialect 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CallId(pub u64);
 
-/// A call that a remote peer makes, unique within an endpoint and never reused.
+/// One request: a call that a remote peer made. Unique within an endpoint, never reused.
+///
+/// This side assigns the number and counts it up, so a peer has no say in how it is hashed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId {
     connection: ConnectionId,
@@ -24,28 +32,34 @@ pub struct RequestId {
 }
 
 impl RequestId {
-    /// The request with this number on a connection. Connections make these; schedulers are tested with them.
+    /// The request of this number among those of a connection.
     pub const fn new(connection: ConnectionId, number: u64) -> Self {
         Self { connection, number }
     }
 
-    /// The connection that it came on.
+    /// The connection that the request came from.
     pub const fn connection(self) -> ConnectionId {
         self.connection
     }
 
-    /// Its number on that connection.
+    /// Its number among the requests of its connection.
     pub const fn number(self) -> u64 {
         self.number
     }
 }
 
-/// The streams of a call, its argument and its result, named by the call.
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "request-{}.{}", self.connection.0, self.number)
+    }
+}
+
+/// The stream of one call, whoever made it: its argument and its result, each a body or read and written in parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum StreamId {
-    /// A call of ours: its argument is written, its result is read.
+    /// The stream of a call that this side made.
     Call(CallId),
-    /// A request of the peer: its argument is read, its result is written.
+    /// The stream of a request of the peer.
     Request(RequestId),
 }
 
@@ -93,6 +107,11 @@ impl OrderingKey {
     /// A key given as bytes. An empty one means "no key".
     pub fn binary(key: impl Into<Bytes>) -> Self {
         Self { kind: KeyKind::Bin, bytes: key.into() }
+    }
+
+    /// The same, in a buffer of its own.
+    pub(crate) fn detached(&self) -> Self {
+        Self { kind: self.kind, bytes: Bytes::copy_from_slice(&self.bytes) }
     }
 
     /// The caller of this checked that a `Str` holds UTF-8.

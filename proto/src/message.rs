@@ -23,12 +23,7 @@ impl CallName {
 
     /// The same, in a buffer of its own.
     pub(crate) fn detached(&self) -> Self {
-        let key = Bytes::copy_from_slice(self.key.as_bytes());
-        Self {
-            seq: self.seq,
-            method: Text::from(self.method.as_str()),
-            key: OrderingKey::from_wire(self.key.kind(), key),
-        }
+        Self { seq: self.seq, method: Text::from(self.method.as_str()), key: self.key.detached() }
     }
 }
 

@@ -9,8 +9,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use bytes::{BufMut, Bytes};
-use callosum_proto::scheduler::{
-    Action, Arrival, BuiltinScheduler, OrderingMode, Scheduler, SchedulerConfig, Withdrawn,
+use callosum_proto::ordering::{
+    Action, Arrival, KeyOrder, OrderingConfig, OrderingMode, Scheduler, Withdrawn,
 };
 use callosum_proto::session::{
     CloseCause, Dialect, Event, IncomingId, Refusal, Reply, Role, Session, SessionConfig,
@@ -18,7 +18,7 @@ use callosum_proto::session::{
 use callosum_proto::wire::dialect2::{Options, PacketWriter, Piece, RECORD_COST, Record};
 use callosum_proto::wire::{Credit, Encoder, Hello, MessageType, PING, UPPER, decode_body, decode_header};
 use callosum_proto::zmtp::{self, CurveKeyPair, Link, LinkConfig, LinkError, LinkEvent, Mechanism};
-use callosum_proto::{CallId, CallName, Message, Multipart, OrderingKey, Payload, PeerId, Ticket};
+use callosum_proto::{CallId, CallName, ConnectionId, Message, Multipart, OrderingKey, Payload, RequestId};
 use peak_alloc::PeakAlloc;
 
 #[global_allocator]
@@ -42,13 +42,13 @@ fn measure<T>(work: impl FnOnce() -> T) -> (usize, usize, T) {
     (peak, HEAP.current_usage().saturating_sub(before), result)
 }
 
-const PEER: PeerId = PeerId(1);
+const PEER: ConnectionId = ConnectionId(1);
 
 /// The serving side of one link: a session and a scheduler, put together as an endpoint does, with handlers that run until
 /// they are told to stop.
 struct Server {
     session: Session,
-    scheduler: BuiltinScheduler,
+    scheduler: KeyOrder,
     now: Instant,
     /// The peer's.
     writer: PacketWriter,
@@ -79,8 +79,9 @@ impl Server {
         let mut session = Session::new(Role::Binder, config, [2; 16], CallId(0), now);
         session.handle_connected(now);
         session.handle_message(now, Multipart::new(PING, hello, Bytes::new()));
-        let config = SchedulerConfig::default().with_mode(mode).with_max_running(4);
-        let (scheduler, writer) = (BuiltinScheduler::new(config), PacketWriter::default());
+        let mut config = OrderingConfig::default();
+        (config.mode, config.max_running) = (mode, 4);
+        let (scheduler, writer) = (KeyOrder::new(config), PacketWriter::default());
         let mut server = Self { session, scheduler, now, writer, cancelled: 0 };
         server.settle();
         server
@@ -109,15 +110,15 @@ impl Server {
         while let Some(event) = self.session.poll_event() {
             match event {
                 Event::Request(request) => {
-                    let (ticket, bytes) = (Ticket(request.id.0), request.size());
-                    let arrival = Arrival { ticket, peer: PEER, key: &request.key, bytes };
-                    if let Err(busy) = self.scheduler.arrive(arrival) {
+                    let (id, bytes) = (RequestId::new(PEER, request.id.0), request.size());
+                    let arrival = Arrival { request: id, key: request.key.clone(), bytes, ready: true };
+                    if let Err(busy) = self.scheduler.arrive(&arrival) {
                         let error = Refusal::Busy.to_error(&busy.to_string());
                         self.session.reply(request.id, Reply::Error(error)).unwrap();
                     }
                 }
-                Event::CancelRequested(id) => match self.scheduler.withdraw(Ticket(id.0)) {
-                    Withdrawn::Running => self.scheduler.finish(Ticket(id.0)),
+                Event::CancelRequested(id) => match self.scheduler.withdraw(RequestId::new(PEER, id.0)) {
+                    Withdrawn::Running => self.scheduler.finish(RequestId::new(PEER, id.0)),
                     Withdrawn::Waiting => {}
                     Withdrawn::Unknown => panic!("{id:?} is open"),
                 },
@@ -127,8 +128,8 @@ impl Server {
                 other => panic!("{other:?}"),
             }
             while let Some(action) = self.scheduler.poll() {
-                if let Action::Release(Ticket(ticket)) = action {
-                    self.session.reply(IncomingId(ticket), Reply::Cancelled).unwrap();
+                if let Action::Release(request) = action {
+                    self.session.reply(IncomingId(request.number()), Reply::Cancelled).unwrap();
                     self.cancelled += 1;
                 }
             }

@@ -8,8 +8,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use callosum_proto::session::Role;
-use callosum_proto::{PeerId, zmtp};
+use callosum_proto::{Role, zmtp};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Either, select};
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -27,7 +26,7 @@ use crate::link::{MessageReceiver, MessageSender, PeersOfLink};
 use crate::node::Node;
 use crate::peer::PeerShared;
 use crate::rt::{BoxStream, ByteStream, Listener, sleep_until, yield_now};
-use crate::{Driver, Endpoint, Peer, inproc};
+use crate::{PeerId, Driver, Endpoint, Peer, inproc};
 
 /// How long a listener waits after the system refused to accept, as when file descriptors have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -8,8 +8,7 @@ use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use bytes::Bytes;
-use callosum_proto::session::Role;
-use callosum_proto::zmtp;
+use callosum_proto::{Role, zmtp};
 use futures_util::future::{Either, select};
 
 use crate::builder::Reconnect;
@@ -112,7 +111,7 @@ async fn run(node: Arc<Node>, peer: Arc<PeerShared>, endpoint: Endpoint) -> Resu
     let mechanism = identify(&node, &peer)?;
     let mut backoff = None;
     loop {
-        let limit = from_now(node.config.session.handshake_timeout);
+        let limit = from_now(node.config.connection.handshake_timeout);
         let attempt = until(&*node.runtime, limit, connect(&node, &endpoint));
         let Some(attempt) = while_unlinked(&node, &peer, attempt).await else { return Ok(()) };
         let renew = matches!(node.config.reconnect, Reconnect::Backoff { .. });
@@ -129,7 +128,7 @@ async fn run(node: Arc<Node>, peer: Arc<PeerShared>, endpoint: Endpoint) -> Resu
             Some(Err(error)) => error.into(),
             None => DisconnectCause::Io(Arc::new(std::io::ErrorKind::TimedOut.into())),
         };
-        if node.is_draining() && peer.lock().session.is_idle() {
+        if node.is_draining() && peer.lock().connection.is_idle() {
             return Ok(());
         }
         let Reconnect::Backoff { first, most } = node.config.reconnect else {
@@ -241,14 +240,14 @@ async fn while_unlinked<F: Future>(node: &Node, peer: &Arc<PeerShared>, future: 
     let mut future = pin!(future);
     let session = std::future::poll_fn(|cx| {
         peer.waker.register(cx.waker());
-        if pump.session_end().is_some() {
+        if pump.connection_end().is_some() {
             // Cut by hand while there was no link; what waited has ended.
             peer.detach(&DisconnectCause::Shutdown, node.phase() == Phase::Running);
             pump = Pump::new(peer.clone());
         }
         loop {
             let now = Instant::now();
-            peer.lock().session.handle_timeout(now);
+            peer.lock().connection.handle_timeout(now);
             pump.run();
             if pump.is_drained() {
                 return Poll::Ready(None);
@@ -256,7 +255,7 @@ async fn while_unlinked<F: Future>(node: &Node, peer: &Arc<PeerShared>, future: 
             if let Poll::Ready(output) = future.as_mut().poll(cx) {
                 return Poll::Ready(Some(output));
             }
-            let next = peer.lock().session.poll_timeout().map(|(at, _)| at);
+            let next = peer.lock().connection.poll_timeout();
             if alarm.poll(cx, next).is_pending() {
                 return Poll::Pending;
             }

@@ -4,8 +4,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use callosum_proto::session::{CloseCause, ContentError, ContentFault, InvokeError, Refusal};
-use callosum_proto::wire::DecodeError;
+use callosum_proto::{CloseCause, ReadError, StreamFault, InvokeError, Refusal};
+use callosum_proto::DecodeError;
 use callosum_proto::{ErrorInfo, zmtp};
 
 use crate::auth::AuthenticationError;
@@ -48,10 +48,10 @@ pub enum CallError {
     Malformed(DecodeError),
     /// The peer broke the protocol in its reply; a handler has run.
     #[error("the reply breaks the protocol: {0}")]
-    Fault(ContentFault),
+    Fault(StreamFault),
     /// The reply could not be received as a whole; a handler has run.
     #[error("the reply is incomplete: {0}")]
-    Incomplete(ContentError),
+    Incomplete(ReadError),
     /// The argument can't be serialized; nothing was sent.
     #[error("the argument can't be encoded: {0}")]
     Encode(#[source] CodecError),
@@ -98,7 +98,7 @@ impl CallError {
             Self::Malformed(error) => Self::Malformed(error.clone()),
             Self::Fault(fault) => Self::Fault(*fault),
             Self::Incomplete(error) => Self::Incomplete(*error),
-            Self::Encode(_) | Self::Decode(_) => Self::Incomplete(ContentError::NotOpen),
+            Self::Encode(_) | Self::Decode(_) => Self::Incomplete(ReadError::NotOpen),
         }
     }
 

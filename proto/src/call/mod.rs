@@ -252,6 +252,11 @@ impl Calls {
         event
     }
 
+    /// The endpoint has started a request that is not handed out any more.
+    pub(crate) fn never_ran(&mut self, request: RequestId) {
+        self.endpoint_events.push_back(EndpointEvent::NeverRan(request));
+    }
+
     /// What the endpoint has to know. Last comes whether requests may start, so that this counts before the next one does.
     pub(crate) fn poll_endpoint_event(&mut self) -> Option<EndpointEvent> {
         if self.is_backlogged() != self.paused {
@@ -288,6 +293,11 @@ impl Calls {
         for (call, sent) in ours {
             self.events.push_back(Event::ended(call, outcome(sent)));
         }
+        let mut running: Vec<_> = self.table.iter().filter(|(_, call)| call.runs()).filter_map(|(id, _)| request_of(*id)).collect();
+        running.sort_unstable();
+        for request in running {
+            self.events.push_back(Event::Stop { request, reason: StopReason::Disconnected });
+        }
         self.table.retain(|_, call| matches!(&call.state, State::Unread { result, .. } if result.is_readable_to_its_end()));
         let unread = self.table.values_mut().filter_map(|call| call.receiver());
         self.flow.close(unread.map(|recv| (recv.unread_cost(), recv.growth())));
@@ -300,9 +310,17 @@ impl Calls {
         self.credits.clear();
         (self.body_bytes, self.gate_bytes, self.paused) = (0, 0, false);
         self.deadlines.clear();
-        self.endpoint_events.clear();
+        // The endpoint waits for the end of what it has started.
+        self.endpoint_events.retain(|event| matches!(event, EndpointEvent::NeverRan(_)));
         self.endpoint_events.push_back(EndpointEvent::Closed(self.connection));
         self.peer = None;
+    }
+}
+
+fn request_of(id: StreamId) -> Option<RequestId> {
+    match id {
+        StreamId::Request(request) => Some(request),
+        StreamId::Call(_) => None,
     }
 }
 

@@ -214,6 +214,11 @@ impl OpenCall {
         }
     }
 
+    /// Whether it is a request whose handler was handed out and may not have been told to stop.
+    pub(super) fn runs(&self) -> bool {
+        matches!(&self.state, State::Request(request) if !request.waits() && request.withdrawn.is_none())
+    }
+
     /// Takes both streams out, of a call that is dropped.
     pub(super) fn into_streams(mut self) -> (Option<SendHalf>, Option<RecvHalf>) {
         match self.state {

@@ -8,11 +8,11 @@ use super::reply::{Reply, fit};
 use super::streams::reassembly_size;
 use super::table::{OpenCall, RequestState, Stage, State, Writer};
 use super::{Calls, Deadline, Fatal};
-use crate::endpoint::{Arrival, EndpointEvent};
+use crate::endpoint::EndpointEvent;
 use crate::error::{Refusal, ReplyError};
 use crate::event::{Anomaly, Body, CloseCause, Event, Request, StopReason};
 use crate::ids::{RequestId, StreamId};
-use crate::ordering::BusyReason;
+use crate::ordering::{Arrival, BusyReason};
 use crate::send::{Control, MESSAGE_OVERHEAD, Place, Queued, QueuedReply, ReplyContent};
 use crate::stream::{ReadError, RecvHalf, SendHalf, StreamFault};
 use crate::wire::{self, DecodeError, Failure, MAX_FIRST, Number, Options, Piece, Record};
@@ -89,7 +89,12 @@ impl Calls {
         };
         let incomplete = argument.as_ref().filter(|_| !self.config.stream_arguments.has(&request.method));
         let incomplete = incomplete.map(|half| reassembly_size(half, self.config.max_body));
-        let arrival = Arrival { request: id, key: key.clone(), bytes: MESSAGE_OVERHEAD.saturating_add(names).saturating_add(held), incomplete };
+        let arrival = Arrival {
+            request: id,
+            key: key.clone(),
+            bytes: names.saturating_add(held),
+            ready: incomplete.is_none(),
+        };
         self.codec.accept(call);
         let stage = if incomplete.is_some() { Stage::Incomplete(request) } else { Stage::Waiting(request) };
         let state = RequestState { number: call, key, cancelled: false, withdrawn: None, argument, stage };
@@ -152,17 +157,17 @@ impl Calls {
             return;
         }
         let Stage::Waiting(mut request) = std::mem::replace(&mut state.stage, Stage::Running) else { return };
-        let withdrawn = state.withdrawn;
+        if state.withdrawn.is_some() {
+            // It was withdrawn while the endpoint decided to start it.
+            self.endpoint_events.push_back(EndpointEvent::NeverRan(id));
+            return;
+        }
         if let Some(at) = limit.filter(|at| open.deadline.is_none_or(|earlier| *at < earlier)) {
             self.deadlines.stop(open.deadline.replace(at), Deadline::Execution(id));
             self.deadlines.set(at, Deadline::Execution(id));
         }
         request.deadline = request.deadline.into_iter().chain(limit).min();
         self.events.push_back(Event::Request(request));
-        // It was withdrawn while the endpoint decided to start it: the endpoint waits for the end of its handler.
-        if let Some(reason) = withdrawn {
-            self.events.push_back(Event::Stop { request: id, reason });
-        }
     }
 
     /// A body has been reassembled: its request is ready to start.
@@ -207,7 +212,7 @@ impl Calls {
     pub(super) fn withdraw(&mut self, request: RequestId, reason: StopReason) {
         let reply = match reason {
             StopReason::Cancelled => Reply::Cancelled,
-            StopReason::TimedOut => {
+            StopReason::TimedOut | StopReason::Disconnected => {
                 let why = "the handler ran longer than this endpoint allows";
                 Reply::Error(Refusal::ExecutionTimedOut.to_error(why))
             }

@@ -127,6 +127,9 @@ impl Connection {
     /// Takes what the endpoint has decided.
     pub fn handle_event(&mut self, now: Instant, event: ConnectionEvent) {
         if self.is_closed() {
+            if let ConnectionEvent::Start(request) = event {
+                self.calls.never_ran(request);
+            }
             return;
         }
         match event {

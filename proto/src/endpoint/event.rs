@@ -1,86 +1,83 @@
-//! What an endpoint and its connections tell each other. The host carries these events between the two, so that each may have
-//! a lock of its own, or none.
+//! What an endpoint and its connections tell each other; the host carries it.
 
-use crate::call::Reply;
 use crate::ids::{ConnectionId, RequestId, StreamId};
-use crate::ordering::BusyReason;
-use crate::OrderingKey;
+use crate::ordering::{Arrival, BusyReason};
+use crate::call::Reply;
 
-/// From a connection to its endpoint.
+/// From a connection to the endpoint. An event that names an unknown connection or request, or comes in a state in which it
+/// makes no sense, is ignored.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum EndpointEvent {
-    /// A request has come. Its place in the order is the one in which these events are handled.
+    /// A request has come; its place in the order is the one in which these events are handled.
+    ///
+    /// [`Arrival::bytes`] is what the connection keeps of it: method, key, metadata, body. The endpoint counts 256 bytes
+    /// besides.
     Arrived(Arrival),
-    /// The argument of a request that arrived incomplete is complete.
+    /// The argument of a request that arrived unready is complete: it may start when its order comes.
     Ready(RequestId),
-    /// The caller gave the request up, or its time is over, or its argument can't be completed: it does not start any more.
+    /// The caller has given the request up, or its time is over, or its argument can't be completed.
+    ///
+    /// One that has not started never will; its reply leaves in its order. If it runs, the connection has told the host to
+    /// stop the handler, and the reply is used if [`finish`](super::Endpoint::finish) brings none. If it has finished
+    /// and its reply is held, the reply replaces that. Of several, the first counts.
     Withdrawn {
-        /// The request.
+        /// Which.
         request: RequestId,
-        /// What is replied, unless the handler has ended by itself.
+        /// What the caller is told, such as [`Reply::Cancelled`].
         reply: Reply,
     },
-    /// A result of `bytes` bytes is to be reassembled.
+    /// The request had been started, and the connection never handed it out, because it had been withdrawn or the connection
+    /// closed before [`ConnectionEvent::Start`] got there. It ends as if its handler had been stopped at once.
+    NeverRan(RequestId),
+    /// A body is to be reassembled, and waits for memory until [`ConnectionEvent::Reassemble`].
     ReassemblyWanted {
-        /// Where.
+        /// Whose limit it counts against.
         connection: ConnectionId,
-        /// Of which stream.
+        /// The stream that brings the body.
         stream: StreamId,
-        /// Its size, or the limit if the size is not known.
+        /// Memory that the body takes.
         bytes: usize,
     },
-    /// It has been reassembled, or never will be.
+    /// A body has been reassembled and taken, or never will be, even if it still waits for memory.
     ReassemblyEnded {
-        /// Where.
+        /// As it was given in [`ReassemblyWanted`](Self::ReassemblyWanted).
         connection: ConnectionId,
-        /// Of which stream.
+        /// As it was given in [`ReassemblyWanted`](Self::ReassemblyWanted).
         stream: StreamId,
     },
-    /// So much waits to be sent to this peer that no more of its requests should start.
+    /// Too much waits to be written to this peer for more handlers to start.
     Paused(ConnectionId),
-    /// They may start again.
+    /// The end of [`Paused`](Self::Paused).
     Resumed(ConnectionId),
-    /// The connection is over.
+    /// The connection is over: its requests that wait vanish, those that run keep slot and key until
+    /// [`finish`](super::Endpoint::finish). It gets no more events.
     Closed(ConnectionId),
 }
 
-/// A request that came in.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Arrival {
-    /// The request.
-    pub request: RequestId,
-    /// Its ordering key, or "no key". It shares the buffer that the connection keeps.
-    pub key: OrderingKey,
-    /// What the request takes while it waits, in bytes.
-    pub bytes: usize,
-    /// Bytes of memory in which its argument is to be reassembled before it starts; `None` if it is ready to start.
-    pub incomplete: Option<usize>,
-}
-
-/// From an endpoint to one of its connections.
+/// From the endpoint to a connection.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum ConnectionEvent {
-    /// Hand the request to the host, which runs its handler.
+    /// Hand the request to its handler now, or answer with [`EndpointEvent::NeverRan`].
     Start(RequestId),
-    /// Answer the request with an ERROR `Busy`, ahead of other replies with its key.
+    /// There is no place for this request: answer it with an ERROR `Busy`, out of order.
     Refuse {
-        /// The request.
+        /// Which.
         request: RequestId,
-        /// The limit that was met.
+        /// The limit that it met.
         reason: BusyReason,
     },
-    /// Send this reply.
+    /// Send this reply now.
     Reply {
-        /// The request.
+        /// What it answers.
         request: RequestId,
-        /// The reply.
+        /// The handler's reply, or the one of [`EndpointEvent::Withdrawn`], or an ERROR `ReplyTooLarge` in its place.
         reply: Reply,
     },
-    /// The reply of this request may begin to leave as a stream.
+    /// The streamed reply of this running request may begin now: its order has come.
     MayReply(RequestId),
-    /// There is memory to reassemble this body.
+    /// There is memory: reassemble this body now.
     Reassemble(StreamId),
     /// Make and take no new calls.
     Drain,

@@ -8,9 +8,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use callosum_proto::Multipart;
-use callosum_proto::session::{CloseCause, Role};
-use callosum_proto::wire::{PING, UPPER};
+use callosum_proto::{CloseCause, Multipart, Role};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Either, select};
 use parking_lot::Mutex;
@@ -55,15 +53,15 @@ impl LinkPeer {
         self.pump.lock().was_established()
     }
 
-    fn session_end(&self) -> Option<DisconnectCause> {
-        self.pump.lock().session_end()
+    fn connection_end(&self) -> Option<DisconnectCause> {
+        self.pump.lock().connection_end()
     }
 
     /// Takes a message that came on the link.
     fn deliver(&self, message: Multipart) {
         add(&self.peer.counters.bytes_received, message.size() as u64);
         let mut pump = self.pump.lock();
-        self.peer.lock().session.handle_message(Instant::now(), message);
+        self.peer.lock().connection.handle_message(Instant::now(), message);
         pump.run();
         drop(pump);
         self.peer.waker.wake();
@@ -102,12 +100,12 @@ impl LinkPeer {
             if let Poll::Ready(result) = sending.poll_unpin(cx) {
                 return Poll::Ready(result.map_err(DisconnectCause::Link));
             }
-            self.peer.lock().session.handle_write_blocked(Instant::now());
+            self.peer.lock().connection.handle_write_blocked(Instant::now());
             self.poll_end(cx, alarm).map(Err)
         })
         .await?;
         add(&self.peer.counters.bytes_sent, size);
-        self.peer.lock().session.handle_write_progress();
+        self.peer.lock().connection.handle_write_progress();
         Ok(())
     }
 
@@ -121,7 +119,7 @@ impl LinkPeer {
         if let Poll::Ready(cause) = self.poll_end(cx, alarm) {
             return Poll::Ready(Err(cause));
         }
-        if let Some(message) = self.peer.lock().session.poll_transmit(Instant::now()) {
+        if let Some(message) = self.peer.lock().connection.poll_message(Instant::now()) {
             return Poll::Ready(Ok(message));
         }
         let drained = {
@@ -144,16 +142,16 @@ impl LinkPeer {
             let end = {
                 let mut pump = self.pump.lock();
                 pump.run();
-                pump.session_end()
+                pump.connection_end()
             };
             if let Some(cause) = end {
                 return Poll::Ready(cause);
             }
-            let next = self.peer.lock().session.poll_timeout().map(|(at, _)| at);
+            let next = self.peer.lock().connection.poll_timeout();
             if alarm.poll(cx, next).is_pending() {
                 return Poll::Pending;
             }
-            self.peer.lock().session.handle_timeout(Instant::now());
+            self.peer.lock().connection.handle_timeout(Instant::now());
         }
     }
 }
@@ -161,7 +159,7 @@ impl LinkPeer {
 /// A link may still hold what it has taken, and lose it when it is dropped: the answer to a probe shows that the peer
 /// has received all that was sent before. One that does not answer is not waited for much longer.
 async fn flushed(peer: Arc<PeerShared>) {
-    if peer.lock().session.is_established() {
+    if peer.lock().connection.is_established() {
         let handle = peer.handle();
         let _ = until(&*peer.node.runtime, Instant::now() + LINGER, handle.ping()).await;
     }
@@ -244,13 +242,13 @@ impl PeersOfLink {
 
     fn take(self: &Arc<Self>, from: Bytes, message: Multipart) {
         let Some(link) = self.find(&from) else { return self.admit(from, message) };
-        if let Some(cause) = link.session_end() {
+        if let Some(cause) = link.connection_end() {
             self.end(&link, cause);
             return self.admit(from, message);
         }
         let hello = is_hello(&message).then(|| message.clone());
         link.deliver(message);
-        let Some(cause) = link.session_end() else { return };
+        let Some(cause) = link.connection_end() else { return };
         let restarted = matches!(cause, DisconnectCause::Session(CloseCause::PeerRestarted));
         self.end(&link, cause);
         if restarted && let Some(hello) = hello {
@@ -312,7 +310,7 @@ impl PeersOfLink {
 
 /// Whether it is the PING with which a peer of ours begins a session.
 fn is_hello(message: &Multipart) -> bool {
-    matches!(message.frames(), [marker, header, _] if *marker == PING && !header.is_empty())
+    matches!(message.frames(), [marker, header, _] if marker[..] == *b"PING" && !header.is_empty())
 }
 
 /// Whether a session can begin with this message.
@@ -321,8 +319,8 @@ fn is_hello(message: &Multipart) -> bool {
 /// and its sender finds that out if there is no answer.
 fn begins_session(message: &Multipart) -> bool {
     match message.frames() {
-        [marker, header, body] if *marker == PING => !header.is_empty() || body.is_empty(),
-        [marker, ..] => *marker == UPPER,
+        [marker, header, body] if marker[..] == *b"PING" => !header.is_empty() || body.is_empty(),
+        [marker, ..] => marker[..] == *b"UPPER",
         [] => false,
     }
 }

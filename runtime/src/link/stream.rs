@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use callosum_proto::zmtp::{Decision, Link, LinkConfig, LinkError, LinkEvent, Mechanism, Role};
-use callosum_proto::{Multipart, session};
+use callosum_proto::Multipart;
 use futures_io::{AsyncRead, AsyncWrite};
 
 use super::handshakes::HandshakeSlot;
@@ -99,15 +99,15 @@ impl StreamLink {
     ) -> Self {
         let config = &peer.node.config;
         let mut link = LinkConfig::new(match peer.role() {
-            session::Role::Binder => Role::Binder,
-            session::Role::Connector => Role::Connector,
+            callosum_proto::Role::Binder => Role::Binder,
+            callosum_proto::Role::Connector => Role::Connector,
         });
         let name = if matches!(mechanism, Mechanism::Null) { "NULL" } else { "CURVE" };
         let overture =
             (link.role == Role::Connector).then_some(Overture { mechanism: name, answered: false });
         link.mechanism = mechanism;
-        link.max_message_size = config.session.max_body.saturating_add(ENVELOPE);
-        link.handshake_timeout = config.session.handshake_timeout;
+        link.max_message_size = config.connection.max_body.saturating_add(ENVELOPE);
+        link.handshake_timeout = config.connection.handshake_timeout;
         link.heartbeat = config.heartbeat;
         Self {
             zmtp: Link::new(&link, Instant::now()),
@@ -169,7 +169,7 @@ impl StreamLink {
             // For one message at a time, so that callers need not wait for all of them.
             let mut state = self.pump.peer.lock();
             match event {
-                LinkEvent::Message(message) => state.session.handle_message(now, message),
+                LinkEvent::Message(message) => state.connection.handle_message(now, message),
                 LinkEvent::Established(info) => {
                     state.attach(&self.address, info.identity, info.public_key, now);
                     self.handshake = None;
@@ -182,7 +182,7 @@ impl StreamLink {
                     self.admitting = Some(Admitting::new(&self.pump.peer.node, public_key, &self.address));
                 }
                 // An empty message is what it is: no message of ours.
-                _ => state.session.handle_message(now, Multipart::default()),
+                _ => state.connection.handle_message(now, Multipart::default()),
             }
         }
         self.pump.run()
@@ -190,7 +190,7 @@ impl StreamLink {
 
     fn transmit(&mut self, now: Instant) -> Result<(), DisconnectCause> {
         while self.zmtp.pending_output() < WRITE_AHEAD {
-            let message = self.pump.peer.lock().session.poll_transmit(now);
+            let message = self.pump.peer.lock().connection.poll_message(now);
             let Some(message) = message else { break };
             // The session sends nothing before it was told of an established link, so only the encryption can fail, when
             // its numbers are used up. What it would not take is lost, and so is the link.
@@ -211,12 +211,12 @@ impl StreamLink {
                 self.zmtp.advance_output(n);
                 self.written += n;
                 add(&self.pump.peer.counters.bytes_sent, n as u64);
-                self.pump.peer.lock().session.handle_write_progress();
+                self.pump.peer.lock().connection.handle_write_progress();
                 Poll::Ready(Ok(()))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
             Poll::Pending => {
-                self.pump.peer.lock().session.handle_write_blocked(now);
+                self.pump.peer.lock().connection.handle_write_blocked(now);
                 Poll::Pending
             }
         }
@@ -261,7 +261,7 @@ impl StreamLink {
                 admitted?;
             }
         }
-        if let Some(cause) = self.pump.session_end() {
+        if let Some(cause) = self.pump.connection_end() {
             return Err(cause);
         }
         // One that is complete by now stays.
@@ -283,15 +283,15 @@ impl StreamLink {
     }
 
     fn check_timeouts(&mut self, cx: &mut Context<'_>) -> Result<bool, DisconnectCause> {
-        let session = self.pump.peer.lock().session.poll_timeout().map(|(at, _)| at);
-        let next = session.into_iter().chain(self.zmtp.poll_timeout()).min();
+        let connection = self.pump.peer.lock().connection.poll_timeout();
+        let next = connection.into_iter().chain(self.zmtp.poll_timeout()).min();
         if self.alarm.poll(cx, next).is_pending() {
             return Ok(false);
         }
         let now = Instant::now();
         self.check_admission_time(now)?;
         self.zmtp.handle_timeout(now)?;
-        self.pump.peer.lock().session.handle_timeout(now);
+        self.pump.peer.lock().connection.handle_timeout(now);
         Ok(true)
     }
 

@@ -1,24 +1,24 @@
-//! One call's contents, from either end, as its readers and writers share them.
+//! The two streams of one call, from either end, as its reader and its writer share them.
 
 use std::collections::VecDeque;
-use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use bytes::Bytes;
-use callosum_proto::session::{Acknowledged, Chunk, ContentError, ExchangeId, Read, WriteError};
-use callosum_proto::{Metadata, PeerId};
+use callosum_proto::{
+    Acknowledged, Chunk, Metadata, Read, ReadError, Refusal, Reply, SendStream, StreamId, WriteError,
+};
 use parking_lot::Mutex;
 
 use super::BodyError;
-use crate::dispatch::{Lender, Loan};
+use crate::dispatch::Loan;
 use crate::error::CallError;
 use crate::peer::PeerShared;
 use crate::stats::add;
 
-/// What a link tells the reader and the writer of an exchange.
+/// What a connection tells the reader and the writer of a call.
 #[derive(Debug, Default)]
 pub(crate) struct Shared(Mutex<State>);
 
@@ -27,7 +27,7 @@ struct State {
     reader: Option<Waker>,
     writer: Option<Waker>,
     head: Option<Head>,
-    collected: Option<Result<Bytes, ContentError>>,
+    reassembled: Option<Result<Bytes, ReadError>>,
     /// What had come as a whole, and was not read, when the link ended.
     rest: Option<VecDeque<Chunk>>,
     /// How it ended, if it did.
@@ -80,9 +80,9 @@ impl Shared {
         Wakers([state.reader.take(), None])
     }
 
-    pub(crate) fn collected(&self, body: Result<Bytes, ContentError>) -> Wakers {
+    pub(crate) fn reassembled(&self, body: Result<Bytes, ReadError>) -> Wakers {
         let mut state = self.0.lock();
-        state.collected = Some(body);
+        state.reassembled = Some(body);
         Wakers([state.reader.take(), None])
     }
 
@@ -142,43 +142,31 @@ impl Shared {
     }
 }
 
-/// A call's contents. Dropping the last of its users ends the call, if it is one of ours and has not ended.
-pub(crate) struct Exchange {
+/// A call's streams. Dropping the last of its users ends the call, if it is one of ours and has not ended.
+pub(crate) struct CallStreams {
     peer: Arc<PeerShared>,
-    link: PeerId,
-    id: ExchangeId,
+    id: StreamId,
     shared: Arc<Shared>,
     /// The place of the handler that made the call, while others may have it.
     _loan: Option<Loan>,
 }
 
-impl Exchange {
+impl CallStreams {
     pub(crate) fn new(
         peer: Arc<PeerShared>,
-        link: PeerId,
-        id: ExchangeId,
+        id: StreamId,
         shared: Arc<Shared>,
         loan: Option<Loan>,
     ) -> Self {
-        Self { peer, link, id, shared, _loan: loan }
+        Self { peer, id, shared, _loan: loan }
     }
 
     pub(crate) fn peer(&self) -> &Arc<PeerShared> {
         &self.peer
     }
 
-    pub(crate) fn link(&self) -> PeerId {
-        self.link
-    }
-
-    pub(crate) fn id(&self) -> ExchangeId {
+    pub(crate) fn id(&self) -> StreamId {
         self.id
-    }
-
-    /// Whether the session that knows it is still there. Numbers of our calls are never used again, those of theirs
-    /// are, on the next link.
-    fn is_there(&self, link: PeerId) -> bool {
-        matches!(self.id, ExchangeId::Ours(_)) || link == self.link
     }
 
     /// How the result begins, or why it does not.
@@ -196,9 +184,9 @@ impl Exchange {
         self.shared.watch_reader(cx);
         let read = {
             let mut state = self.peer.lock();
-            match self.is_there(state.link) {
-                true => state.session.contents().read(Instant::now(), self.id),
-                false => Err(ContentError::NotOpen),
+            match state.knows(self.id) {
+                true => state.connection.recv_stream(self.id).read(Instant::now()),
+                false => Err(ReadError::NotOpen),
             }
         };
         match read {
@@ -208,7 +196,7 @@ impl Exchange {
                 self.peer.waker.wake();
                 Poll::Ready(Ok(read))
             }
-            Err(ContentError::NotOpen) => match self.shared.next_of_rest() {
+            Err(ReadError::NotOpen) => match self.shared.next_of_rest() {
                 Some(read) => Poll::Ready(Ok(read)),
                 None if self.is_ending() => Poll::Pending,
                 None => Poll::Ready(Err(self.failure())),
@@ -218,12 +206,12 @@ impl Exchange {
     }
 
     fn failure(&self) -> BodyError {
-        self.shared.failure().map_or(BodyError::Read(ContentError::NotOpen), BodyError::Call)
+        self.shared.failure().map_or(BodyError::Read(ReadError::NotOpen), BodyError::Call)
     }
 
-    /// A call of ours that the session does not know any more has ended, but how has not been said yet.
+    /// A call of ours that the connection does not know any more has ended, but how has not been said yet.
     fn is_ending(&self) -> bool {
-        matches!(self.id, ExchangeId::Ours(_)) && !self.shared.has_ended()
+        matches!(self.id, StreamId::Call(_)) && !self.shared.has_ended()
     }
 
     /// What `error` really means: why the call has ended, if it has.
@@ -239,8 +227,8 @@ impl Exchange {
         self.shared.watch_writer(cx);
         let room = {
             let mut state = self.peer.lock();
-            match self.is_there(state.link) {
-                true => state.session.contents().room(self.id),
+            match state.knows(self.id) {
+                true => state.connection.send_stream(self.id).room(),
                 false => Err(WriteError::NotOpen),
             }
         };
@@ -252,7 +240,7 @@ impl Exchange {
     }
 
     pub(crate) fn write(&self, bytes: Bytes, end_of_item: bool) -> Result<(), BodyError> {
-        self.change(|contents| contents.write(self.id, bytes, end_of_item))
+        self.change(|stream| stream.write(bytes, end_of_item))
             .map_err(|error| self.explain(error))
     }
 
@@ -266,19 +254,19 @@ impl Exchange {
     }
 
     pub(crate) fn finish(&self) -> Result<(), BodyError> {
-        self.change(|contents| contents.finish(self.id)).map_err(|error| self.explain(error))
+        self.change(|stream| stream.finish()).map_err(|error| self.explain(error))
     }
 
     fn change(
         &self,
-        change: impl FnOnce(&mut callosum_proto::session::Contents<'_>) -> Result<(), WriteError>,
+        change: impl FnOnce(&mut SendStream<'_>) -> Result<(), WriteError>,
     ) -> Result<(), WriteError> {
         {
             let mut state = self.peer.lock();
-            if !self.is_there(state.link) {
+            if !state.knows(self.id) {
                 return Err(WriteError::NotOpen);
             }
-            change(&mut state.session.contents())?;
+            change(&mut state.connection.send_stream(self.id))?;
         }
         self.peer.waker.wake();
         Ok(())
@@ -289,8 +277,8 @@ impl Exchange {
         self.shared.watch_writer(cx);
         let acknowledged = {
             let mut state = self.peer.lock();
-            match self.is_there(state.link) {
-                true => state.session.contents().acknowledged(self.id),
+            match state.knows(self.id) {
+                true => state.connection.send_stream(self.id).acknowledged(),
                 false => Err(WriteError::NotOpen),
             }
         };
@@ -305,16 +293,16 @@ impl Exchange {
     /// Bytes that were written and that the reader has taken.
     pub(crate) fn acknowledged(&self) -> Result<Acknowledged, WriteError> {
         let mut state = self.peer.lock();
-        match self.is_there(state.link) {
-            true => state.session.contents().acknowledged(self.id),
+        match state.knows(self.id) {
+            true => state.connection.send_stream(self.id).acknowledged(),
             false => Err(WriteError::NotOpen),
         }
     }
 
     /// What is written is incomplete and will stay so.
     pub(crate) fn abort(&self) {
-        if let ExchangeId::Ours(call) = self.id {
-            self.peer.lock().session.contents().abort(call);
+        if let StreamId::Call(_) = self.id {
+            self.peer.lock().connection.send_stream(self.id).abort();
             self.peer.waker.wake();
         }
     }
@@ -322,11 +310,11 @@ impl Exchange {
     /// Nobody reads on.
     pub(crate) fn stop(&self) {
         match self.id {
-            ExchangeId::Ours(_) => self.abandon(),
-            ExchangeId::Theirs(_) => {
+            StreamId::Call(_) => self.abandon(),
+            StreamId::Request(_) => {
                 let mut state = self.peer.lock();
-                if self.is_there(state.link) {
-                    state.session.contents().stop(self.id);
+                if state.knows(self.id) {
+                    state.connection.recv_stream(self.id).stop();
                 }
             }
         }
@@ -335,11 +323,11 @@ impl Exchange {
 
     /// Ends a call of ours that has not ended.
     fn abandon(&self) {
-        let ExchangeId::Ours(call) = self.id else { return };
+        let StreamId::Call(call) = self.id else { return };
         let abandoned = {
             let mut state = self.peer.lock();
-            let abandoned = state.session.abandon(call);
-            state.session.contents().stop(self.id);
+            let abandoned = state.connection.abandon(call);
+            state.connection.recv_stream(self.id).stop();
             abandoned
         };
         if abandoned {
@@ -351,19 +339,19 @@ impl Exchange {
         }
     }
 
-    /// Starts to put the content together.
-    fn start_collecting(&self) -> Result<(), BodyError> {
+    /// Has what is left of the stream reassembled.
+    fn start_reassembly(&self) -> Result<(), BodyError> {
         let started = {
             let mut state = self.peer.lock();
-            match self.is_there(state.link) {
-                true => state.session.contents().collect(Instant::now(), self.id),
-                false => Err(ContentError::NotOpen),
+            match state.knows(self.id) {
+                true => state.connection.recv_stream(self.id).reassemble(),
+                false => Err(ReadError::NotOpen),
             }
         };
         self.peer.waker.wake();
         match started {
-            Err(ContentError::NotOpen) if self.has_rest() || self.is_ending() => Ok(()),
-            Err(ContentError::NotOpen) => Err(self.failure()),
+            Err(ReadError::NotOpen) if self.has_rest() || self.is_ending() => Ok(()),
+            Err(ReadError::NotOpen) => Err(self.failure()),
             other => Ok(other?),
         }
     }
@@ -372,10 +360,10 @@ impl Exchange {
         self.shared.0.lock().rest.is_some()
     }
 
-    fn poll_collected(&self, cx: &mut Context<'_>) -> Poll<Result<Bytes, BodyError>> {
+    fn poll_reassembled(&self, cx: &mut Context<'_>) -> Poll<Result<Bytes, BodyError>> {
         self.shared.watch_reader(cx);
-        let collected = self.shared.0.lock().collected.take();
-        if let Some(body) = collected {
+        let reassembled = self.shared.0.lock().reassembled.take();
+        if let Some(body) = reassembled {
             // Of a call of ours, what the call came to says more.
             return Poll::Ready(
                 body.map_err(|error| self.shared.failure().map_or(error.into(), BodyError::Call)),
@@ -393,51 +381,32 @@ impl Exchange {
     pub(crate) fn set_writing(&self, writing: bool) {
         self.shared.set_writing(writing);
     }
-}
 
-impl Drop for Exchange {
-    fn drop(&mut self) {
-        match self.id {
-            ExchangeId::Ours(_) => self.abandon(),
-            // What is left of an argument holds credit that others need.
-            ExchangeId::Theirs(_) => self.stop(),
-        }
-        self.peer.lock().forget_stream(self.id, &self.shared);
+    /// What is left of the stream, as one body.
+    ///
+    /// Cancel safe in that dropping the streams gives the memory back.
+    pub(crate) async fn reassemble(&self) -> Result<Bytes, BodyError> {
+        self.start_reassembly()?;
+        poll_fn(|cx| self.poll_reassembled(cx)).await
     }
 }
 
-/// Puts a content together, once there is room for it. `size` is what its writer has declared. While it waits for room, the
-/// `place` of the handler that it is for is lent to others.
-///
-/// Cancel safe in that dropping it gives the room back.
-pub(crate) async fn collect(
-    exchange: &Exchange,
-    size: Option<u64>,
-    place: Option<Lender>,
-) -> Result<Bytes, BodyError> {
-    let node = &exchange.peer.node;
-    let limit = node.config.session.max_body;
-    let size = size.map_or(limit, |size| usize::try_from(size).unwrap_or(usize::MAX).min(limit));
-    // First those of this peer wait for each other, so that one peer takes no room that others need.
-    let room = async { (exchange.peer.reassembly.room(size).await, node.reassembly.room(size).await) };
-    let (mut room, mut loan) = (pin!(room), None);
-    let _room = poll_fn(|cx| {
-        exchange.shared.watch_reader(cx);
-        match exchange.shared.failure() {
-            Some(error) => Poll::Ready(Err(error)),
-            // All of it has come: it needs no more room than it has.
-            None if exchange.shared.has_ended() => Poll::Ready(Ok(None)),
-            None => {
-                let polled = room.as_mut().poll(cx);
-                if let (true, None, Some(place)) = (polled.is_pending(), &loan, place) {
-                    loan = Some(place.lend(node));
-                }
-                polled.map(|room| Ok(Some(room)))
-            }
+/// What the caller is told of an argument that could not be reassembled. No handler has seen it.
+pub(crate) fn incomplete(error: &BodyError) -> Reply {
+    let refusal = match error {
+        BodyError::Read(ReadError::TooLarge { .. }) => Refusal::BodyTooLarge,
+        _ => Refusal::MalformedBody,
+    };
+    Reply::Error(refusal.to_error(&error.to_string()))
+}
+
+impl Drop for CallStreams {
+    fn drop(&mut self) {
+        match self.id {
+            StreamId::Call(_) => self.abandon(),
+            // What is left of an argument holds credit that others need.
+            StreamId::Request(_) => self.stop(),
         }
-    })
-    .await?;
-    drop(loan);
-    exchange.start_collecting()?;
-    poll_fn(|cx| exchange.poll_collected(cx)).await
+        self.peer.lock().forget_streams(self.id, &self.shared);
+    }
 }
