@@ -287,6 +287,7 @@ impl Calls {
     /// The connection is over: every call of ours ends, every request of the peer's is forgotten. Results that have come as a whole can
     /// still be read.
     pub(crate) fn close(&mut self, outcome: impl Fn(bool) -> Outcome) {
+        self.reassemble_all_that_is_complete();
         let mut ours: Vec<_> = self.table.iter().filter_map(|(id, call)| Some((call_of(*id)?, call.has_left()?))).collect();
         ours.sort_unstable();
         for (call, sent) in ours {

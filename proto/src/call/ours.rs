@@ -247,7 +247,8 @@ impl Calls {
         };
         let number = *number;
         let ResultState::Begun(half) = result else { return };
-        if half.as_ref().is_some_and(|half| !half.is_complete()) {
+        // One that waits for memory ends once its body has been handed over.
+        if half.as_ref().is_some_and(|half| !half.is_complete() || half.is_reassembled()) {
             return;
         }
         if let Some(left) = argument.half().filter(|half| !half.fin_sent()) {
@@ -261,7 +262,14 @@ impl Calls {
         self.count_end(call);
         self.drop_writer(id);
         match (unread, self.table.get_mut(&id)) {
-            (Some(result), Some(open)) => open.state = State::Unread { number, result },
+            (Some(result), Some(open)) => {
+                // A writer that was stopped is told so as long as anything is left of the call.
+                let argument = match open.writer() {
+                    Some(Writer::Stopped) => Writer::Stopped,
+                    _ => Writer::Closed,
+                };
+                open.state = State::Unread { number, argument, result };
+            }
             _ => self.drop_call(id),
         }
         self.events.push_back(Event::ended(call, Outcome::Complete));

@@ -373,6 +373,18 @@ impl Calls {
         self.end_reassembly_if_done(id);
     }
 
+    /// The connection is over, and the endpoint counts nothing of it any more: results that have come as a whole and wait for memory
+    /// are here already.
+    pub(super) fn reassemble_all_that_is_complete(&mut self) {
+        let waiting = self.table.iter_mut().filter_map(|(id, call)| {
+            let half = call.receiver()?;
+            (super::table::is_ours(*id) && half.awaits_memory() && half.is_complete()).then_some(*id)
+        });
+        let mut waiting: Vec<_> = waiting.collect();
+        waiting.sort_unstable();
+        waiting.into_iter().for_each(|id| self.reassemble_now(id));
+    }
+
     /// Hands over a body that is complete, or fails one that never will be.
     pub(super) fn end_reassembly_if_done(&mut self, id: StreamId) {
         let Some(half) = self.table.get_mut(&id).and_then(OpenCall::receiver) else { return };

@@ -33,7 +33,8 @@ pub(super) enum State {
         result: ResultState,
     },
     /// A call of ours that has ended with a result that came as a whole, and waits to be read.
-    Unread { number: Number, result: RecvHalf },
+    /// `argument` is open no more.
+    Unread { number: Number, argument: Writer, result: RecvHalf },
     /// A request of the peer's that has not been answered.
     Request(Box<RequestState>),
     /// A request that has been answered with a body, which is leaving or waits to.
@@ -185,8 +186,9 @@ impl OpenCall {
         match &mut self.state {
             State::Queued(queued) => Some(&mut queued.argument),
             State::Sent { argument, .. } => Some(argument),
+            State::Unread { argument, .. } => Some(argument),
             State::Request(request) => request.writer(),
-            State::Unread { .. } | State::Replying { .. } => None,
+            State::Replying { .. } => None,
         }
     }
 

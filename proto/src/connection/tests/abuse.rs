@@ -162,7 +162,7 @@ fn contents_that_are_never_complete_are_bounded_in_number_and_bytes() {
     assert_eq!((collected.len(), side.connection.open_requests()), (100, 100));
     assert_eq!(side.connection.held_bytes(), 100 * (9_000 + RECORD_COST));
     // By age, at the latest.
-    collected.iter().for_each(|id| side.connection.recv_stream(*id).reassemble().unwrap());
+    collected.iter().for_each(|id| side.collect(*id));
     let mut dropped = 0;
     while dropped < 100 {
         side.pass(200 * SECOND);

@@ -131,6 +131,7 @@ impl Side {
     }
 
     fn sent(&mut self) -> Vec<Multipart> {
+        self.relay();
         std::iter::from_fn(|| self.connection.poll_message(self.now)).collect()
     }
 
@@ -142,6 +143,7 @@ impl Side {
     fn pass(&mut self, time: Duration) {
         self.now += time;
         self.connection.handle_timeout(self.now);
+        self.relay();
         if let Some(at) = self.connection.poll_timeout() {
             assert!(at > self.now, "a timer would spin");
         }

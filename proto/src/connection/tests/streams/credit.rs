@@ -97,7 +97,7 @@ fn narrow() -> ConnectionConfig {
         first_window: 1_024,
         stream_window: 50_000,
         connection_window: 200_000,
-        ..ConnectionConfig::default()
+        ..streaming()
     }
 }
 

@@ -43,8 +43,9 @@ impl Side {
         self.connection.send_stream(id).write(bytes.into(), true)
     }
 
-    fn collect(&mut self, id: StreamId) {
+    pub(super) fn collect(&mut self, id: StreamId) {
         self.connection.recv_stream(id).reassemble().unwrap();
+        self.relay();
     }
 
     fn collected(&mut self) -> Result<Bytes, ReadError> {
