@@ -13,6 +13,7 @@ mod multipart;
 pub mod scheduler;
 pub mod session;
 mod text;
+mod urgency;
 pub mod wire;
 #[cfg(feature = "zmtp")]
 pub mod zmtp;
@@ -22,3 +23,4 @@ pub use message::{CallName, ErrorInfo, Message, Payload};
 pub use metadata::{Metadata, MetadataTooLarge};
 pub use multipart::{MAX_FRAMES, Multipart};
 pub use text::Text;
+pub use urgency::Urgency;

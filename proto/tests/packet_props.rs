@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use callosum_proto::fuzzing;
 use callosum_proto::wire::dialect2::{Failure, MAX_CALL, Options, PacketWriter, Piece, Record, records};
-use callosum_proto::{ErrorInfo, Metadata, OrderingKey};
+use callosum_proto::{ErrorInfo, Metadata, OrderingKey, Urgency};
 use proptest::prelude::*;
 
 fn bytes(max: usize) -> impl Strategy<Value = Bytes> {
@@ -43,6 +43,7 @@ fn options() -> impl Strategy<Value = Options> {
     (metadata(), number.clone(), prop::option::of(0..8_u8), number).prop_map(
         |(metadata, remaining, urgency, size)| {
             let remaining = remaining.map(Duration::from_micros);
+            let urgency = urgency.and_then(Urgency::new);
             Options { metadata, remaining, urgency, size, unsupported: false }
         },
     )

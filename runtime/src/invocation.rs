@@ -17,7 +17,7 @@ use crate::dispatch::Loan;
 use crate::error::{CallError, DisconnectCause};
 use crate::peer::{PendingCall, Reaction};
 use crate::stream::{BodyError, collect};
-use crate::{Codec, Peer};
+use crate::{Codec, Peer, Urgency};
 
 /// A call that is about to be made: set its options, then await it.
 ///
@@ -35,7 +35,7 @@ pub struct Invocation<'a, A: ?Sized, R> {
     codec: Codec,
     compressed: bool,
     metadata: Metadata,
-    urgency: u8,
+    urgency: Urgency,
     encode: EncodeFn<A>,
     decode: DecodeFn<R>,
 }
@@ -79,7 +79,7 @@ impl<'a, A: ?Sized, R> Invocation<'a, A, R> {
             codec: config.codec,
             compressed: false,
             metadata: Metadata::new(),
-            urgency: session::DEFAULT_URGENCY,
+            urgency: Urgency::DEFAULT,
             encode,
             decode,
         }
@@ -128,10 +128,9 @@ impl<'a, A: ?Sized, R> Invocation<'a, A, R> {
         self
     }
 
-    /// What leaves first, here and, of the result, there: from 0, the most urgent, to 7. Default 3. Calls with the same key
-    /// keep their order.
-    pub fn urgency(mut self, urgency: u8) -> Self {
-        self.urgency = urgency.min(7);
+    /// What leaves first, here and, of the result, there. Calls with the same key keep their order.
+    pub fn urgency(mut self, urgency: Urgency) -> Self {
+        self.urgency = urgency;
         self
     }
 

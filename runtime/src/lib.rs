@@ -92,7 +92,7 @@ pub use builder::{Builder, Limits, Reconnect, WhileDisconnected};
 pub use callosum_proto as proto;
 pub use callosum_proto::scheduler::{KeyScope, OrderingMode};
 pub use callosum_proto::session::{CloseCause, Dialect, InvokeError, Refusal, Reply, ReplyError};
-pub use callosum_proto::{ErrorInfo, Metadata, MetadataTooLarge, OrderingKey, PeerId};
+pub use callosum_proto::{ErrorInfo, Metadata, MetadataTooLarge, OrderingKey, PeerId, Urgency};
 pub use codec::{Codec, CodecError};
 pub use connector::Connector;
 pub use driver::Driver;

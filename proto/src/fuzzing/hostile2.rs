@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 use arbitrary::{Arbitrary, Unstructured};
 use bytes::Bytes;
 
+use super::readable::assert_readable;
 use crate::session::{
     Body, Call, CloseCause, Dialect, Event, ExchangeId, IncomingId, Keepalive, Reply, Role, Session,
     SessionConfig,
 };
 use crate::wire::dialect2::{Failure, Options, PacketWriter, Piece, Record};
 use crate::wire::{Credit, Hello, NONCE_LEN, PING, PONG};
-use crate::{CallId, ErrorInfo, Metadata, Multipart, OrderingKey};
+use crate::{CallId, ErrorInfo, Metadata, Multipart, OrderingKey, Urgency};
 
 const MAX_REQUESTS: usize = 4;
 const WINDOW: u64 = 2_000;
@@ -135,7 +136,7 @@ impl Host {
                     key: key_of(key),
                     streamed,
                     compressed,
-                    urgency,
+                    urgency: Urgency::new(urgency % 8).unwrap_or_default(),
                     deadline: deadline.map(|time| self.now + Duration::from_millis(time.into())),
                     ..Call::new("m", vec![1; body.into()])
                 };
@@ -159,6 +160,7 @@ impl Host {
                 for _ in 0..count {
                     let Some(message) = self.session.poll_transmit(self.now) else { break };
                     assert!(message.size() <= crate::wire::dialect2::MAX_PACKET);
+                    assert_readable(&message);
                 }
             }
             Op::Drain => self.session.drain(),

@@ -8,6 +8,7 @@ mod curve_side;
 mod hostile;
 mod hostile2;
 pub mod pair;
+mod readable;
 pub mod sim;
 mod zmtp;
 

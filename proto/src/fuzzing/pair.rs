@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use arbitrary::Arbitrary;
 use bytes::Bytes;
 
+use super::readable::assert_readable;
 use crate::session::{
     Call, CloseCause, Dialect, Event, IncomingId, InvokeError, Keepalive, Outcome, Refusal, Reply,
     ReplyError, Role, Session, SessionConfig, Timer,
@@ -299,6 +300,7 @@ impl Pair {
     fn transmit(&mut self, from: usize, count: usize) {
         for _ in 0..count {
             let Some(message) = self.sides[from].session.poll_transmit(self.now) else { return };
+            assert_readable(&message);
             self.sides[1 - from].inbox.push_back(message);
         }
     }

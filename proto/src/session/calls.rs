@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::outbox::Place;
-use crate::{CallId, CallName, Metadata, OrderingKey, Text};
+use crate::{CallId, CallName, Metadata, OrderingKey, Text, Urgency};
 
 /// A call of ours that has not ended.
 #[derive(Debug)]
@@ -17,7 +17,7 @@ pub(super) struct Call {
     pub(super) queued: Option<Place>,
     /// Its number in dialect 2, once it has left.
     pub(super) wire: Option<u64>,
-    pub(super) urgency: u8,
+    pub(super) urgency: Urgency,
     pub(super) metadata: Metadata,
     /// More of its argument follows.
     pub(super) streamed: bool,

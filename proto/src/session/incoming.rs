@@ -4,7 +4,6 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::outgoing::DEFAULT_URGENCY;
 use super::requests::Name;
 use super::{
     Anomaly, Body, CloseCause, Dialect, Event, Liveness, Outcome, PingId, Refusal, Request, Role, Session,
@@ -12,7 +11,7 @@ use super::{
 };
 use crate::message::Payload;
 use crate::wire::{self, DecodeError, Header, Hello, MessageType, PING, PONG, UPPER};
-use crate::{Metadata, Multipart};
+use crate::{Metadata, Multipart, Urgency};
 
 /// Largest PING that is answered, in bytes of its header and body.
 const MAX_PING: usize = 64 * 1024;
@@ -150,7 +149,7 @@ impl Session {
         match wire::decode_body(&header, body, self.config.max_body) {
             Ok(Payload::Function(body)) => {
                 let (method, key) = (header.id.method.clone(), header.id.key.clone());
-                let id = self.requests.insert(Name::One(header.id), DEFAULT_URGENCY, None);
+                let id = self.requests.insert(Name::One(header.id), Urgency::DEFAULT, None);
                 let (body, metadata, deadline) = (Body::Whole(body), Metadata::new(), None);
                 self.events.push_back(Event::Request(Request { id, method, key, body, metadata, deadline }));
             }

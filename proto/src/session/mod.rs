@@ -24,7 +24,7 @@ pub use contents::{Acknowledged, Contents, Read};
 pub use error::{InvokeError, Refusal, ReplyError};
 pub use event::{Anomaly, Body, CloseCause, Event, IncomingId, Outcome, PingId, Request, Violation};
 pub use exchange::{Chunk, ContentError, ContentFault, ExchangeId, WriteError};
-pub use outgoing::{Call, DEFAULT_URGENCY};
+pub use outgoing::Call;
 pub use replies::Reply;
 pub use timers::Timer;
 

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::requests::Name;
 use crate::wire::dialect2::Record;
-use crate::{CallId, CallName, Metadata, Multipart, OrderingKey, Payload};
+use crate::{CallId, CallName, Metadata, Multipart, OrderingKey, Payload, Urgency};
 
 /// What a queued message counts for besides its variable parts, in bytes.
 pub(super) const OVERHEAD: usize = 256;
@@ -97,7 +97,7 @@ pub(super) enum Control {
 
 /// The place of an entry, by which it can be taken back: its urgency, then its turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place(u8, u64);
+pub(super) struct Place(Urgency, u64);
 
 /// Calls, or replies, that have the same key and keep their order.
 type Line = (bool, OrderingKey);
@@ -109,7 +109,7 @@ pub(super) struct Outbox {
     /// Boxed, because a tree moves its values about.
     entries: BTreeMap<Place, Box<Waiting>>,
     /// How many of each line wait, and the least urgency among them, which no later one exceeds.
-    lines: BTreeMap<Line, (usize, u8)>,
+    lines: BTreeMap<Line, (usize, Urgency)>,
     /// Replies that wait until one of the same key has left as a whole.
     blocked: BTreeMap<OrderingKey, Vec<(Place, Box<Waiting>)>>,
     next: u64,
@@ -130,7 +130,7 @@ pub(super) struct Overflow;
 
 impl Outbox {
     /// Adds an entry. One with a key does not overtake earlier ones of its kind and key.
-    pub(super) fn push(&mut self, entry: Entry, key: &OrderingKey, urgency: u8) -> Place {
+    pub(super) fn push(&mut self, entry: Entry, key: &OrderingKey, urgency: Urgency) -> Place {
         let line = key.is_given().then(|| (matches!(entry, Entry::Reply(_)), key.clone()));
         let urgency = match &line {
             None => urgency,
@@ -159,7 +159,7 @@ impl Outbox {
         }
     }
 
-    pub(super) fn push_refusal(&mut self, answer: Answer, urgency: u8) -> Result<(), Overflow> {
+    pub(super) fn push_refusal(&mut self, answer: Answer, urgency: Urgency) -> Result<(), Overflow> {
         let answer = self.count_refusal(answer)?;
         let key = answer.name.key().clone();
         self.push(Entry::Reply(answer), &key, urgency);

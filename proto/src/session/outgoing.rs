@@ -13,16 +13,13 @@ use super::{Dialect, Event, ExchangeId, InvokeError, Outcome, PingId, Session, T
 use crate::message::{Message, Payload};
 use crate::wire::PING;
 use crate::wire::dialect2::Record;
-use crate::{CallId, Metadata, Multipart, OrderingKey, Text};
+use crate::{CallId, Metadata, Multipart, OrderingKey, Text, Urgency};
 
 /// Largest method name and key together, in bytes, so that the header stays well below its limit.
 const MAX_NAME: usize = 32 * 1024;
 
 /// No peer is sent a larger body, whatever it offers: lengths travel in 32 bits.
 const MAX_SENDABLE: usize = 1 << 30;
-
-/// The last class of urgency.
-const LEAST_URGENT: u8 = 7;
 
 /// A call to make.
 #[derive(Clone, Debug)]
@@ -40,14 +37,11 @@ pub struct Call {
     pub deadline: Option<Instant>,
     /// What travels besides, in dialect 2 only.
     pub metadata: Metadata,
-    /// From 0, the most urgent, to 7: what leaves first, here and, in dialect 2, of the result. Default 3 (RFC 9218).
-    pub urgency: u8,
+    /// What leaves first, here and, in dialect 2, of the result.
+    pub urgency: Urgency,
     /// More of the argument follows `body`: [write](super::Contents::write) it. In dialect 2 only.
     pub streamed: bool,
 }
-
-/// The urgency of calls that say nothing of it.
-pub const DEFAULT_URGENCY: u8 = 3;
 
 impl Call {
     /// A call without a key, a deadline or anything else.
@@ -59,7 +53,7 @@ impl Call {
             compressed: false,
             deadline: None,
             metadata: Metadata::new(),
-            urgency: DEFAULT_URGENCY,
+            urgency: Urgency::DEFAULT,
             streamed: false,
         }
     }
@@ -92,7 +86,7 @@ impl Session {
         }
         let size = body.len();
         let entry = Entry::Call { call: id, names, body, compressed };
-        let queued = Some(self.outbox.push(entry, &key, urgency.min(LEAST_URGENT)));
+        let queued = Some(self.outbox.push(entry, &key, urgency));
         if streamed {
             let exchange = Exchange::new(None, urgency);
             let exchange = self.exchanges.insert(ExchangeId::Ours(id), exchange);

@@ -8,14 +8,14 @@ use super::exchange::{ContentFault, Exchange, Receiving};
 use super::outbox::Control;
 use super::requests::Name;
 use super::{
-    Anomaly, Body, CloseCause, ContentError, DEFAULT_URGENCY, Event, ExchangeId, Outcome, Refusal, Request,
-    Session, Timer, Violation,
+    Anomaly, Body, CloseCause, ContentError, Event, ExchangeId, Outcome, Refusal, Request, Session, Timer,
+    Violation,
 };
 use crate::wire::DecodeError;
 use crate::wire::dialect2::{
     self, Failure, MAX_CHUNK, MAX_FIRST, MAX_TEXTS, Options, Piece, RECORD_COST, Record, records,
 };
-use crate::{CallId, OrderingKey, Text};
+use crate::{CallId, OrderingKey, Text, Urgency};
 
 /// A content up to this size is copied out of its packet, and so is one that is a small part of a larger packet, so that
 /// what waits holds no more memory than it counts for.
@@ -27,9 +27,6 @@ const MAX_SHARE: usize = 2;
 /// A handler is stopped so long after its requester has given up, who is to be the first to know. As a rule his CANCEL
 /// stops it before.
 const GRACE: Duration = Duration::from_secs(1);
-
-/// Most urgent is 0, least urgent is 7.
-type Urgency = u8;
 
 impl Session {
     pub(super) fn handle_packet(&mut self, now: Instant, packet: &Bytes) {
@@ -197,7 +194,7 @@ impl Session {
         let method = Text::from_checked(owned(method.into_bytes(), packet));
         let metadata =
             if options.metadata.is_empty() { options.metadata } else { options.metadata.detached() };
-        let urgency: Urgency = options.urgency.unwrap_or(DEFAULT_URGENCY);
+        let urgency = options.urgency.unwrap_or_default();
         let deadline = options.remaining.and_then(|left| now.checked_add(left));
         let stop = deadline.and_then(|at| at.checked_add(GRACE));
         let id = self.requests.insert(name, urgency, stop);

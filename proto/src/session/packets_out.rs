@@ -7,12 +7,12 @@ use bytes::Bytes;
 use super::exchange::{Exchange, Sending, compress};
 use super::outbox::{Answer, Control, Entry, Place};
 use super::requests::Name;
-use super::{CloseCause, DEFAULT_URGENCY, Dialect, Event, ExchangeId, Session, Timer};
+use super::{CloseCause, Dialect, Event, ExchangeId, Session, Timer};
 use crate::message::Payload;
 use crate::wire::dialect2::{
     Failure, MAX_CHUNK, MAX_FIRST, MAX_PACKET, Options, PacketWriter, Piece, RECORD_COST, Record,
 };
-use crate::{CallId, Multipart};
+use crate::{CallId, Multipart, Urgency};
 
 /// Calls and replies fill a packet up to this. The last of them may exceed it, by no more than leaves room for some
 /// content. Not more, because nothing of a packet is read before all of it is there: where many calls are in flight, both
@@ -120,7 +120,7 @@ impl Session {
         let options = Options {
             metadata: call.metadata.clone(),
             remaining: call.deadline.map(|at| remaining(at, now)),
-            urgency: (call.urgency != DEFAULT_URGENCY).then_some(call.urgency),
+            urgency: (call.urgency != Urgency::DEFAULT).then_some(call.urgency),
             size,
             unsupported: false,
         };
@@ -139,7 +139,7 @@ impl Session {
         &mut self,
         id: CallId,
         wire: u64,
-        urgency: u8,
+        urgency: Urgency,
         streamed: bool,
         compressed: bool,
         left: usize,

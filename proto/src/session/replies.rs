@@ -7,10 +7,10 @@ use bytes::Bytes;
 use super::exchange::{Exchange, Sending};
 use super::outbox::{Answer, Entry, Place};
 use super::requests::{Name, Open};
-use super::{DEFAULT_URGENCY, ExchangeId, IncomingId, Refusal, ReplyError, Session, Timer};
+use super::{ExchangeId, IncomingId, Refusal, ReplyError, Session, Timer};
 use crate::message::{ErrorInfo, Payload};
 use crate::wire::dialect2::{MAX_FIRST, MAX_TEXTS};
-use crate::{Metadata, Text};
+use crate::{Metadata, Text, Urgency};
 
 /// With more bytes than this waiting, the names of replies get buffers of their own: those that they came in may be
 /// larger than what is counted.
@@ -212,7 +212,7 @@ impl Session {
         fitted
     }
 
-    fn queue_answer(&mut self, mut answer: Answer, urgency: u8, place: Option<Place>) {
+    fn queue_answer(&mut self, mut answer: Answer, urgency: Urgency, place: Option<Place>) {
         // A peer can cause any number of these without a handler having run: by calls that find no place to wait, or
         // that it cancels. Past the backlog they are bounded like what this session refuses by itself.
         if self.is_backlogged() && matches!(answer.payload, Payload::Error(_) | Payload::Cancelled) {
@@ -233,10 +233,10 @@ impl Session {
     /// Refuses a request that no handler has seen.
     pub(super) fn refuse(&mut self, name: Name, refusal: Refusal, detail: &str) {
         let payload = Payload::Error(refusal.to_error(detail));
-        self.push_refusal(Answer::new(name.detached(), payload), DEFAULT_URGENCY);
+        self.push_refusal(Answer::new(name.detached(), payload), Urgency::DEFAULT);
     }
 
-    fn push_refusal(&mut self, mut answer: Answer, urgency: u8) {
+    fn push_refusal(&mut self, mut answer: Answer, urgency: Urgency) {
         answer.out_of_turn = true;
         if self.outbox.push_refusal(answer, urgency).is_err() {
             self.close(super::CloseCause::PeerNotReading);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::IncomingId;
-use crate::{CallName, OrderingKey};
+use crate::{CallName, OrderingKey, Urgency};
 
 /// What the peer calls a request.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,7 +45,7 @@ impl Name {
 pub(super) struct Open {
     pub(super) name: Name,
     /// Urgency of its result.
-    pub(super) urgency: u8,
+    pub(super) urgency: Urgency,
     pub(super) cancelled: bool,
     /// When it is to be stopped.
     pub(super) deadline: Option<Instant>,
@@ -69,7 +69,7 @@ impl Requests {
         self.by_name.get(name).copied()
     }
 
-    pub(super) fn insert(&mut self, name: Name, urgency: u8, deadline: Option<Instant>) -> IncomingId {
+    pub(super) fn insert(&mut self, name: Name, urgency: Urgency, deadline: Option<Instant>) -> IncomingId {
         let id = IncomingId(self.next);
         self.next += 1;
         if let Name::One(name) = &name {

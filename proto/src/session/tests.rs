@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::wire::{self, DecodeError, PONG, UPPER};
-use crate::{CallName, ErrorInfo, Message, Metadata, OrderingKey, Payload};
+use crate::{CallName, ErrorInfo, Message, Metadata, OrderingKey, Payload, Urgency};
 
 const SECOND: Duration = Duration::from_secs(1);
 

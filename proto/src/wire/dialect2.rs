@@ -12,7 +12,7 @@ use bytes::Bytes;
 pub use read::{Records, records};
 pub use write::PacketWriter;
 
-use crate::{ErrorInfo, Metadata, OrderingKey, Text};
+use crate::{ErrorInfo, Metadata, OrderingKey, Text, Urgency};
 
 /// Largest packet, in bytes.
 pub const MAX_PACKET: usize = 128 * 1024;
@@ -134,8 +134,8 @@ pub struct Options {
     pub metadata: Metadata,
     /// Time until the requester gives up, in whole microseconds.
     pub remaining: Option<Duration>,
-    /// From 0, the most urgent, to 7.
-    pub urgency: Option<u8>,
+    /// What should leave first.
+    pub urgency: Option<Urgency>,
     /// Bytes of the whole content.
     pub size: Option<u64>,
     /// There was an option that has to be known, and is not.

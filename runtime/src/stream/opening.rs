@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::exchange::{Exchange, Head};
 use super::{BodyReader, BodyWriter};
 use crate::error::CallError;
-use crate::{Codec, Peer};
+use crate::{Codec, Peer, Urgency};
 
 /// A call that is about to be opened: set its options, then send its argument or stream it.
 ///
@@ -71,9 +71,9 @@ impl<'a> Opening<'a> {
         self
     }
 
-    /// What leaves first: from 0, the most urgent, to 7. Default 3.
-    pub fn urgency(mut self, urgency: u8) -> Self {
-        self.call.urgency = urgency.min(7);
+    /// What leaves first.
+    pub fn urgency(mut self, urgency: Urgency) -> Self {
+        self.call.urgency = urgency;
         self
     }
 

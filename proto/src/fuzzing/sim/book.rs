@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::content::{self, Way};
 use crate::session::{Acknowledged, Outcome, Refusal};
-use crate::{ErrorInfo, Metadata, OrderingKey};
+use crate::{ErrorInfo, Metadata, OrderingKey, Urgency};
 
 /// Every call that was accepted, by number; the number is its method.
 #[derive(Default)]
@@ -15,7 +15,7 @@ pub(super) struct Book(pub(super) Vec<Call>);
 #[derive(Debug)]
 pub(super) struct Call {
     pub(super) key: OrderingKey,
-    pub(super) urgency: u8,
+    pub(super) urgency: Urgency,
     pub(super) deadline: Option<Instant>,
     pub(super) metadata: Metadata,
     pub(super) streamed: bool,

@@ -13,7 +13,7 @@ use super::tap::Tap;
 use crate::session::{
     self, Anomaly, Dialect, Event, ExchangeId, InvokeError, Outcome, Session, SessionConfig,
 };
-use crate::{CallId, Metadata, Multipart, OrderingKey};
+use crate::{CallId, Metadata, Multipart, OrderingKey, Urgency};
 
 pub(super) struct Post {
     pub(super) session: Session,
@@ -25,7 +25,7 @@ pub(super) struct Post {
     pub(super) results: BTreeMap<CallId, Reader>,
     pub(super) arguments: BTreeMap<CallId, Writer>,
     /// The last request that came out, of each key, or urgency where there is none.
-    newest: BTreeMap<(OrderingKey, u8), usize>,
+    newest: BTreeMap<(OrderingKey, Urgency), usize>,
     /// The last call that was answered in its turn, by key.
     answered: BTreeMap<OrderingKey, usize>,
     pub(super) draining: bool,
@@ -95,7 +95,11 @@ impl Post {
         let mut call = session::Call {
             key: key(chance.below(4)),
             compressed: chance.one_in(3),
-            urgency: if chance.one_in(2) { 3 } else { chance.below(8) as u8 },
+            urgency: if chance.one_in(2) {
+                Urgency::DEFAULT
+            } else {
+                Urgency::new(chance.below(8) as u8).expect("it is below 8")
+            },
             deadline: chance.one_in(5).then(|| now + Duration::from_millis(chance.below(3_000) as u64)),
             streamed,
             ..session::Call::new(number.to_string(), content::bytes(number, Way::Argument, 0, len))
@@ -203,7 +207,7 @@ impl Post {
         let call = &mut book.0[number];
         assert!(!std::mem::replace(&mut call.reached, true), "{number} comes out again");
         // Calls of a key keep their order, whatever their urgency.
-        let urgency = if call.key.is_given() { 0 } else { call.urgency };
+        let urgency = if call.key.is_given() { Urgency::MOST } else { call.urgency };
         let last = self.newest.insert((call.key.clone(), urgency), number);
         assert!(last < Some(number), "{number} came out after {last:?}");
         self.requests += 1;

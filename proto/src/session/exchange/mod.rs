@@ -17,7 +17,7 @@ pub(super) use table::Exchanges;
 
 use super::IncomingId;
 use super::outbox::Place;
-use crate::{CallId, OrderingKey};
+use crate::{CallId, OrderingKey, Urgency};
 
 /// A call, from either end: one content to write and one to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -119,7 +119,7 @@ pub enum WriteError {
 pub(super) struct Exchange {
     /// Its number on the wire, once it has one.
     pub(super) wire: Option<u64>,
-    pub(super) urgency: u8,
+    pub(super) urgency: Urgency,
     pub(super) send: Option<Sending>,
     /// All of what is sent has been given, and counts for the backlog.
     pub(super) whole_body: bool,
@@ -141,7 +141,7 @@ pub(super) struct Exchange {
 }
 
 impl Exchange {
-    pub(super) fn new(wire: Option<u64>, urgency: u8) -> Self {
+    pub(super) fn new(wire: Option<u64>, urgency: Urgency) -> Self {
         Self {
             wire,
             urgency,

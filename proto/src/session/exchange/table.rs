@@ -7,12 +7,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::{Exchange, ExchangeId, Sending};
-use crate::CallId;
 use crate::session::IncomingId;
 use crate::wire::dialect2::{MAX_CALL, RECORD_COST};
-
-/// Classes of urgency (RFC 9218).
-const LANES: usize = 8;
+use crate::{CallId, Urgency};
 
 /// A body that is there as a whole has its turn for so many bytes, in several packets: nobody has any use for half of it, and
 /// many that grow at the same time are in each other's way.
@@ -40,7 +37,7 @@ pub(in crate::session) struct Exchanges {
     pub(in crate::session) theirs: BTreeMap<u64, IncomingId>,
     pub(in crate::session) next_ours: u64,
     pub(in crate::session) next_theirs: u64,
-    lanes: [Lane; LANES],
+    lanes: [Lane; Urgency::CLASSES],
     next_place: u64,
     turn: u32,
     /// The lane that had the last turn that keeps lanes from starving.
@@ -225,7 +222,7 @@ impl Exchanges {
 
     /// Whose turn it is to send a record, and what to give to [`keep_turn`](Self::keep_turn).
     pub(in crate::session) fn next_turn(&mut self) -> Option<(ExchangeId, Turn)> {
-        let mut filled = (0..LANES).filter(|lane| !self.lanes[*lane].waiting.is_empty());
+        let mut filled = (0..Urgency::CLASSES).filter(|lane| !self.lanes[*lane].waiting.is_empty());
         let mut lane = filled.next()?;
         self.turn = self.turn.wrapping_add(1);
         if self.turn.is_multiple_of(STARVED_AFTER) {
@@ -394,5 +391,5 @@ impl Exchanges {
 
 /// The lane of an exchange.
 fn lane(exchange: &Exchange) -> usize {
-    usize::from(exchange.urgency).min(LANES - 1)
+    usize::from(exchange.urgency.get())
 }

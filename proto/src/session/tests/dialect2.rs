@@ -132,12 +132,36 @@ fn connectors_count_in_even_numbers_and_binders_in_odd_ones() {
 }
 
 #[test]
+fn a_call_of_any_urgency_can_be_read_by_its_peer() {
+    let (mut a, mut b) = pair2(two(), two());
+    let classes: Vec<Urgency> = (0..=u8::MAX).filter_map(Urgency::new).collect();
+    assert_eq!(classes.iter().map(|class| class.get()).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5, 6, 7]);
+    assert_eq!(Urgency::new(3), Some(Call::new("m", "").urgency));
+    for urgency in classes {
+        let call = a.session.invoke(a.now, Call { urgency, ..call("m") }).unwrap();
+        let records = a.sent_records();
+        let [Record::Open { options, .. }] = &records[..] else { panic!("{records:?}") };
+        assert_eq!(options.urgency.unwrap_or_default(), urgency);
+        b.hear_records(&records);
+        let asked = request(&mut b);
+        b.session.reply(asked.id, ok("1")).unwrap();
+        exchange(&mut a, &mut b);
+        assert_eq!(a.events(), [ended(call, Outcome::Result("1".into()))]);
+    }
+}
+
+#[test]
 fn a_call_brings_metadata_remaining_time_and_urgency() {
     let (mut a, mut b) = pair2(two(), two());
     let mut metadata = Metadata::new();
     metadata.insert("trace", &b"42"[..]).unwrap();
     let deadline = Some(a.now + Duration::from_micros(1_500));
-    let call = Call { metadata: metadata.clone(), deadline, urgency: 1, ..Call::new("m", "1") };
+    let call = Call {
+        metadata: metadata.clone(),
+        deadline,
+        urgency: Urgency::new(1).unwrap(),
+        ..Call::new("m", "1")
+    };
     let id = a.session.invoke(a.now, call).unwrap();
     a.now += Duration::from_micros(500);
     exchange(&mut a, &mut b);
@@ -222,7 +246,9 @@ fn urgent_calls_overtake_but_not_within_a_key() {
     let (mut a, _) = pair2(two(), two());
     let mut make = |method: &str, key: Option<&str>, urgency: u8| {
         let key = key.map_or(OrderingKey::none(), OrderingKey::text);
-        a.session.invoke(a.now, Call { key, urgency, ..call(method) }).unwrap();
+        a.session
+            .invoke(a.now, Call { key, urgency: Urgency::new(urgency).unwrap(), ..call(method) })
+            .unwrap();
     };
     make("slow", None, 7);
     make("first of k", Some("k"), 5);
@@ -355,7 +381,7 @@ fn nothing_of_dialect_1_is_understood_but_probes_are() {
 #[test]
 fn answers_to_what_came_before_the_handshake_are_messages_of_their_own() {
     let mut side = Side::new(Role::Connector, two());
-    side.session.invoke(side.now, Call { urgency: 0, ..call("urgent") }).unwrap();
+    side.session.invoke(side.now, Call { urgency: Urgency::MOST, ..call("urgent") }).unwrap();
     side.session.handle_connected(side.now);
     // It can't be read, and is refused.
     let id = CallName { seq: 1, method: "m".into(), key: OrderingKey::none() };

@@ -33,7 +33,9 @@ fn failures_and_urgent_results_wait_for_the_result_before_theirs() {
     let (mut a, mut b) = pair2(two(), two());
     let calls = [(0, 3), (1, 3), (2, 3), (3, 0)].map(|(_, urgency)| {
         let key = OrderingKey::text("k");
-        a.session.invoke(a.now, Call { key, urgency, ..Call::new("m", "") }).unwrap()
+        a.session
+            .invoke(a.now, Call { key, urgency: Urgency::new(urgency).unwrap(), ..Call::new("m", "") })
+            .unwrap()
     });
     exchange(&mut a, &mut b);
     let mut requests = [(); 4].map(|()| request(&mut b)).into_iter();
@@ -59,7 +61,9 @@ fn a_result_that_fails_keeps_its_turn() {
         let (mut a, mut b) = pair2(two(), two());
         let calls = [3, 0].map(|urgency| {
             let key = OrderingKey::text("k");
-            a.session.invoke(a.now, Call { key, urgency, ..Call::new("m", "") }).unwrap()
+            a.session
+                .invoke(a.now, Call { key, urgency: Urgency::new(urgency).unwrap(), ..Call::new("m", "") })
+                .unwrap()
         });
         exchange(&mut a, &mut b);
         let requests = [request(&mut b), request(&mut b)];

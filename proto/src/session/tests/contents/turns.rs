@@ -20,7 +20,9 @@ fn small_calls_overtake_bodies_under_way() {
 fn first_turns(urgencies: &[u8], records: usize) -> Vec<usize> {
     let (mut a, _) = pair2(two(), two());
     for urgency in urgencies {
-        a.session.invoke(a.now, Call { urgency: *urgency, ..Call::new("m", body(4 << 20)) }).unwrap();
+        a.session
+            .invoke(a.now, Call { urgency: Urgency::new(*urgency).unwrap(), ..Call::new("m", body(4 << 20)) })
+            .unwrap();
     }
     a.session.exchanges.link_limit = 1 << 30;
     let mut turns = vec![0; urgencies.len()];
