@@ -76,7 +76,7 @@ impl Contents<'_> {
             }
             Next::End => {
                 if !session.is_closed() {
-                    session.acknowledge_end(id, now);
+                    session.acknowledge_end(id);
                 }
                 match id {
                     ExchangeId::Ours(_) if over => session.drop_exchange(id),
@@ -84,6 +84,7 @@ impl Contents<'_> {
                     ExchangeId::Ours(_) => session.exchanges.take_receive(id),
                     ExchangeId::Theirs(_) => {}
                 }
+                session.start_collect_timers(now);
                 Ok(Read::End)
             }
             Next::Pending => Ok(Read::Pending),
@@ -101,7 +102,6 @@ impl Contents<'_> {
     /// [`ContentError::NotOpen`] if there is no such content, or it is being put together.
     pub fn collect(&mut self, now: Instant, id: ExchangeId) -> Result<(), ContentError> {
         let session = &mut *self.session;
-        session.clock = now;
         if session.is_collecting(id) {
             return Err(ContentError::NotOpen);
         }
@@ -119,6 +119,7 @@ impl Contents<'_> {
             Some(error) => session.end_collecting(id, Err(error)),
             None => session.start_gathering(),
         }
+        session.start_collect_timers(now);
         Ok(())
     }
 
@@ -245,9 +246,11 @@ impl Session {
     }
 
     /// The last acknowledgement of a content, unless it has been given.
-    fn acknowledge_end(&mut self, id: ExchangeId, now: Instant) {
-        if let Some(credit) = self.credit_of(id, now) {
-            self.outbox.push_control(Control::Record(credit));
+    fn acknowledge_end(&mut self, id: ExchangeId) {
+        let Some(exchange) = self.exchanges.get_mut(id) else { return };
+        let (Some(call), Some(receive)) = (exchange.wire, &mut exchange.receive) else { return };
+        if let Some((consumed, limit)) = receive.last_credit() {
+            self.outbox.push_control(Control::Record(Record::Credit { call, consumed, limit }));
         }
     }
 
@@ -269,12 +272,22 @@ impl Session {
         let Some(receive) = &mut exchange.receive else { return self.exchanges.end_gathering(id) };
         receive.gather(limit);
         let time = COLLECT_TIME + Duration::from_secs(size as u64 / SLOWEST);
-        if let Some(at) = self.clock.checked_add(time) {
-            exchange.collect_deadline = Some(at);
-            self.timers.set(Timer::Collect(id), at);
-        }
+        self.untimed.push((id, time));
         self.exchanges.open_wholly(id, self.config.stream_window);
         self.advance_gathering(id);
+    }
+
+    /// Starts the timers of the bodies whose reassembly has begun. Some begin with a command that does not say the time,
+    /// and the time of the last input may be long past by then.
+    pub(super) fn start_collect_timers(&mut self, now: Instant) {
+        for (id, time) in std::mem::take(&mut self.untimed) {
+            let is_begun = self.exchanges.gathering.contains_key(&id);
+            let exchange = self.exchanges.get_mut(id).filter(|_| is_begun);
+            if let (Some(exchange), Some(at)) = (exchange, now.checked_add(time)) {
+                exchange.collect_deadline = Some(at);
+                self.timers.set(Timer::Collect(id), at);
+            }
+        }
     }
 
     /// Moves what has come to the body.
@@ -286,7 +299,7 @@ impl Session {
         self.exchanges.consume(freed);
         self.exchanges.owe_credit(id);
         if let Some(body) = done {
-            self.acknowledge_end(id, self.clock);
+            self.acknowledge_end(id);
             self.end_collecting(id, body);
         }
     }

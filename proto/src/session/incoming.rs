@@ -24,7 +24,11 @@ impl Session {
             return;
         }
         self.liveness = Liveness { last_heard: now, unanswered: 0 };
-        self.clock = now;
+        self.dispatch(now, message);
+        self.start_collect_timers(now);
+    }
+
+    fn dispatch(&mut self, now: Instant, message: Multipart) {
         if self.speaks(Dialect::Two) && message.frames().len() == 1 {
             return match message.into_one() {
                 Some(packet) => self.handle_packet(now, &packet),

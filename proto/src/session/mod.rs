@@ -99,10 +99,10 @@ pub struct Session {
     requests: Requests,
     outbox: Outbox,
     timers: Timers,
+    /// Bodies whose reassembly has begun, and how long each may take from the next input that says the time.
+    untimed: Vec<(ExchangeId, Duration)>,
     events: VecDeque<Event>,
     liveness: Liveness,
-    /// The time, as of the last input that came with it.
-    clock: Instant,
     pings: BTreeMap<u64, Option<Instant>>,
     next_ping: u64,
     /// Of the first ones, those that have not been sent.
@@ -158,9 +158,9 @@ impl Session {
             requests: Requests::default(),
             outbox: Outbox::default(),
             timers: Timers::default(),
+            untimed: Vec::new(),
             events: VecDeque::new(),
             liveness: Liveness { last_heard: now, unanswered: 0 },
-            clock: now,
             pings: BTreeMap::new(),
             next_ping: 0,
             first_pings: FIRST_PINGS,
@@ -227,7 +227,6 @@ impl Session {
 
     /// Does what is due at `now`. Early calls are harmless, late ones are late.
     pub fn handle_timeout(&mut self, now: Instant) {
-        self.clock = now;
         while let Some(timer) = self.timers.pop(now) {
             match timer {
                 // A binder's peer need not speak first: without a PING, it is one of dialect 1.
@@ -240,6 +239,7 @@ impl Session {
                 Timer::Collect(id) => self.collect_timed_out(id),
             }
         }
+        self.start_collect_timers(now);
     }
 
     fn probe(&mut self, now: Instant) {
@@ -356,6 +356,7 @@ impl Session {
         self.leaving.clear();
         self.outbox.clear();
         self.timers.clear();
+        self.untimed.clear();
         self.pings.clear();
         self.events.push_back(Event::Closed(cause));
     }

@@ -261,7 +261,13 @@ impl Session {
         if !self.is_linked() {
             return None;
         }
-        self.clock = now;
+        let message = self.next_message(now);
+        // What has left may have made room for a body that waited.
+        self.start_collect_timers(now);
+        message
+    }
+
+    fn next_message(&mut self, now: Instant) -> Option<Multipart> {
         if !self.outbox.next_is_record()
             && let Some(control) = self.outbox.pop_control(self.is_established())
         {

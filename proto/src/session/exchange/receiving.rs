@@ -329,13 +329,7 @@ impl Receiving {
         }
         let step = self.window / CREDIT_STEP;
         if self.fin {
-            // Only to acknowledge.
-            let due = self.consumed_cost - self.acknowledged_cost >= step;
-            if std::mem::take(&mut self.end_due) || due {
-                self.acknowledged_cost = self.consumed_cost;
-                return Some((self.consumed, self.limit));
-            }
-            return None;
+            return self.last_credit();
         }
         let target = self.consumed_cost.saturating_add(self.window);
         if target.saturating_sub(self.limit) < step.max(1) {
@@ -345,6 +339,19 @@ impl Receiving {
         self.acknowledged_cost = self.consumed_cost;
         self.limit = self.consumed_cost.saturating_add(self.window);
         Some((self.consumed, self.limit))
+    }
+
+    /// What is due of a content that has come as a whole: only to acknowledge.
+    pub(in crate::session) fn last_credit(&mut self) -> Option<(u64, u64)> {
+        if self.failed.is_some() || !self.fin {
+            return None;
+        }
+        let due = self.consumed_cost - self.acknowledged_cost >= self.window / CREDIT_STEP;
+        if std::mem::take(&mut self.end_due) || due {
+            self.acknowledged_cost = self.consumed_cost;
+            return Some((self.consumed, self.limit));
+        }
+        None
     }
 
     /// Widens the window where all of it is taken in less than two of the shortest round trips. By less than all of it,

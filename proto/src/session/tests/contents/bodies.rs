@@ -256,3 +256,33 @@ fn compressed_bodies_come_out_as_they_were() {
         events.iter().any(|event| matches!(event, Event::Collected { body: Ok(body), .. } if *body == zeros))
     );
 }
+
+#[test]
+fn a_body_whose_turn_comes_after_a_quiet_spell_has_all_of_its_time() {
+    let sized = |call, size| {
+        let options = Options { size: Some(size), ..Options::default() };
+        Record::Open { call, method: "m".into(), key: OrderingKey::none(), options, content: part("") }
+    };
+    for gives_up in ["stopped", "answered", "refused"] {
+        let mut side = binder(SessionConfig { max_reassembly: 1, ..two() });
+        side.hear_records(&[sized(0, 128 * 1024), sized(2, 64 * 1024)]);
+        let [first, second] = [request(&mut side), request(&mut side)];
+        side.collect(theirs(&first));
+        side.collect(theirs(&second));
+        side.sent();
+        // Nothing comes, and nothing leaves, until the first body is given up a second before its time is over.
+        side.now += 31 * SECOND;
+        match gives_up {
+            "stopped" => side.session.contents().stop(theirs(&first)),
+            "answered" => side.session.reply(first.id, Reply::Cancelled).unwrap(),
+            _ => side.session.reply(first.id, Reply::Refusal(ErrorInfo::new("Busy", ""))).unwrap(),
+        }
+        side.sent();
+        let due = (side.now + 31 * SECOND, Timer::Collect(theirs(&second)));
+        assert_eq!(side.session.poll_timeout(), Some(due), "{gives_up}: 30 s, and 1 s for 64 KiB");
+        side.pass(31 * SECOND - Duration::from_nanos(1));
+        assert_eq!(side.events(), [], "{gives_up}");
+        side.pass(Duration::from_nanos(1));
+        assert_eq!(side.collected(), Err(ContentError::TimedOut), "{gives_up}");
+    }
+}
