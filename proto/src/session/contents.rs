@@ -75,9 +75,7 @@ impl Contents<'_> {
                 Ok(Read::Chunk(chunk))
             }
             Next::End => {
-                if !session.is_closed() {
-                    session.acknowledge_end(id);
-                }
+                session.acknowledge_end(id);
                 match id {
                     ExchangeId::Ours(_) if over => session.drop_exchange(id),
                     // Its argument is still being written.
@@ -245,8 +243,11 @@ impl Session {
             || self.exchanges.gather_queue.iter().any(|(waiting, _)| *waiting == id)
     }
 
-    /// The last acknowledgement of a content, unless it has been given.
+    /// The last acknowledgement of a content, unless it has been given, or nobody is there to take it.
     fn acknowledge_end(&mut self, id: ExchangeId) {
+        if self.is_closed() {
+            return;
+        }
         let Some(exchange) = self.exchanges.get_mut(id) else { return };
         let (Some(call), Some(receive)) = (exchange.wire, &mut exchange.receive) else { return };
         if let Some((consumed, limit)) = receive.last_credit() {
