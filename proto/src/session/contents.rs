@@ -97,7 +97,7 @@ impl Contents<'_> {
     /// other. If it fails, and the call is one of ours, the call ends.
     ///
     /// # Errors
-    /// [`ContentError::NotOpen`] if there is no such content, or it is being put together.
+    /// [`ContentError::NotOpen`] if there is no such content, it was [stopped](Self::stop), or it is being put together.
     pub fn collect(&mut self, now: Instant, id: ExchangeId) -> Result<(), ContentError> {
         let session = &mut *self.session;
         if session.is_collecting(id) {
@@ -108,6 +108,10 @@ impl Contents<'_> {
         let receive = receive.ok_or(ContentError::NotOpen)?;
         let size = receive.remaining();
         let mut failure = receive.failure();
+        if failure == Some(ContentError::NotOpen) {
+            // It was stopped.
+            return Err(ContentError::NotOpen);
+        }
         if let Some(size) = size.filter(|size| *size > limit as u64) {
             failure.get_or_insert(ContentError::TooLarge { size, limit });
         }
@@ -337,7 +341,10 @@ impl Session {
                     Outcome::Malformed(DecodeError::TooLarge { what: "a body", size, limit })
                 }
                 ContentError::Fault(fault) => Outcome::Fault(fault),
-                _ => Outcome::TimedOut { sent: true },
+                // Only an argument is aborted, and what was stopped is not put together: this is a timeout.
+                ContentError::TimedOut | ContentError::Aborted | ContentError::NotOpen => {
+                    Outcome::TimedOut { sent: true }
+                }
             };
             self.end(call, outcome);
         }

@@ -286,3 +286,35 @@ fn a_body_whose_turn_comes_after_a_quiet_spell_has_all_of_its_time() {
         assert_eq!(side.collected(), Err(ContentError::TimedOut), "{gives_up}");
     }
 }
+
+/// A call of ours whose result has begun, with the text "some".
+fn begun_result() -> (Side, CallId) {
+    let mut side = binder(SessionConfig { max_body: 10, ..two() });
+    let call = side.invoke("m");
+    side.sent();
+    side.hear_records(&[Record::Result { call: 1, options: Options::default(), content: part("some") }]);
+    assert_eq!(side.events(), [Event::Response { call, metadata: Metadata::new(), size: None }]);
+    (side, call)
+}
+
+#[test]
+fn what_was_stopped_can_not_be_put_together() {
+    let (mut side, call) = begun_result();
+    let ours = ExchangeId::Ours(call);
+    side.session.contents().stop(ours);
+    assert_eq!(side.session.contents().collect(side.now, ours), Err(ContentError::NotOpen));
+    assert_eq!(
+        (side.events(), side.session.open_calls()),
+        (vec![], 1),
+        "nothing has ended, least of all in time"
+    );
+    assert_eq!(side.session.poll_timeout(), None);
+    assert!(side.session.abandon(call));
+
+    let mut side = binder(two());
+    side.hear_records(&[open(0, part("some"))]);
+    let asked = request(&mut side);
+    side.session.contents().stop(theirs(&asked));
+    assert_eq!(side.session.contents().collect(side.now, theirs(&asked)), Err(ContentError::NotOpen));
+    assert_eq!((side.events(), side.session.poll_timeout()), (vec![], None));
+}
