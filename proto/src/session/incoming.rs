@@ -87,12 +87,14 @@ impl Session {
 
     fn handle_pong(&mut self, now: Instant, header: &Bytes, body: &Bytes) {
         if self.state == State::Handshaking && self.role == Role::Connector && !header.is_empty() {
-            let Ok(hello) = Hello::decode(header) else {
-                return self.report(Anomaly::NotAMessage);
+            let hello = match Hello::decode(header) {
+                Ok(hello) => hello,
+                Err(error) => return self.report(Anomaly::Header(error)),
             };
             if !body.is_empty() && body[..] != self.nonce {
-                // It answers another, whose place on the link this side has taken.
-                return self.report(Anomaly::NotAMessage);
+                // It answers the hello of a previous connector, whose place on the link this side has taken. That is
+                // nobody's fault.
+                return;
             }
             // An echo of our own hello is what a peer sends that does not know what a hello is.
             let echo = hello.nonce == self.nonce;

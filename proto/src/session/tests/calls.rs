@@ -200,7 +200,8 @@ fn calls_outlive_a_link_whose_handshake_never_was_complete() {
     side.session.handle_connected(side.now);
     assert_eq!(nonces(side.sent()), [[9; NONCE_LEN]], "a new one for a new link");
     side.hear(Multipart::new(PONG, Bytes::from_static(b"x"), Bytes::new()));
-    assert_eq!(side.events(), [Event::Anomaly(Anomaly::NotAMessage)]);
+    let error = DecodeError::WrongType { field: "hello" };
+    assert_eq!(side.events(), [Event::Anomaly(Anomaly::Header(error))]);
     side.pass(SECOND);
     assert_eq!(side.events(), [ended(call, Outcome::TimedOut { sent: false })]);
     assert!(side.session.is_idle());

@@ -90,7 +90,8 @@ fn garbage_does_not_settle_a_handshake() {
     }
     let mut side = Side::connected(Role::Connector, config());
     side.hear(pong(Bytes::from_static(b"?")));
-    assert_eq!(side.events(), [Event::Anomaly(Anomaly::NotAMessage)]);
+    let error = DecodeError::WrongType { field: "hello" };
+    assert_eq!(side.events(), [Event::Anomaly(Anomaly::Header(error))]);
     side.hear(pong(hello(9, 1).encode()));
     assert_eq!(side.events(), [Event::Established { hello: Some(hello(9, 1)), dialect: Dialect::One }]);
 }
@@ -243,4 +244,16 @@ fn what_waits_is_held_against_the_limit_that_the_peer_turns_out_to_have() {
     );
     assert_eq!(said[3], (3, Payload::Failure(ErrorInfo::new("n", "r"))));
     assert_eq!((said.len(), a.session.queued_bytes()), (4, 0));
+}
+
+#[test]
+fn the_answer_to_the_hello_of_another_connector_is_ignored() {
+    let mut side = Side::connected(Role::Connector, config());
+    side.sent();
+    let stale = |nonce: u8| Multipart::new(PONG, hello(9, 1).encode(), Bytes::from(vec![nonce; NONCE_LEN]));
+    side.hear(stale(5));
+    assert!(!side.session.is_established());
+    assert_eq!(side.events(), [], "it is a PONG like any other that this side does not wait for");
+    side.hear(stale(1));
+    assert_eq!(side.events(), [Event::Established { hello: Some(hello(9, 1)), dialect: Dialect::One }]);
 }
