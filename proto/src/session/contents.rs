@@ -170,7 +170,7 @@ impl Contents<'_> {
             return Err(WriteError::Finished);
         }
         let room = session.config.stream_buffer.max(1).saturating_sub(send.queued());
-        send.watched |= room == 0;
+        send.awaits_room |= room == 0;
         Ok(room)
     }
 
@@ -235,7 +235,7 @@ impl Contents<'_> {
         let send = exchange.send.as_mut().ok_or(WriteError::NotOpen)?;
         let written = send.written();
         let consumed = send.acknowledged();
-        send.watched |= consumed < written;
+        send.awaits_credit |= consumed < written;
         Ok(Acknowledged { written, consumed })
     }
 }

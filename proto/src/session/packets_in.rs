@@ -446,7 +446,7 @@ impl Session {
         if !send.credit(consumed, limit) {
             return Err(Some(Violation::Acknowledgement));
         }
-        if std::mem::take(&mut send.watched) {
+        if std::mem::take(&mut send.awaits_credit) {
             self.events.push_back(Event::Writable(id));
         }
         self.exchanges.schedule(id);

@@ -243,7 +243,7 @@ impl Session {
             };
             packet.data(wire, data.offset, &data.content);
             let has_room = send.queued() <= self.config.stream_buffer / 2;
-            if has_room && std::mem::take(&mut send.watched) {
+            if has_room && std::mem::take(&mut send.awaits_room) {
                 self.events.push_back(Event::Writable(id));
             }
             if exchange.whole_body {

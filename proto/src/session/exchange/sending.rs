@@ -36,8 +36,10 @@ pub(in crate::session) struct Sending {
     finished: bool,
     fin_sent: bool,
     pub(in crate::session) compress: bool,
-    /// Somebody waits for room or for an acknowledgement.
-    pub(in crate::session) watched: bool,
+    /// The writer found no room, and is to be told when there is some.
+    pub(in crate::session) awaits_room: bool,
+    /// The writer is to be told when the reader has taken more.
+    pub(in crate::session) awaits_credit: bool,
     /// Its turn, while it has something to send.
     pub(in crate::session) turn: Option<Turn>,
     /// What has left, in the time of its lane.
@@ -57,7 +59,8 @@ impl Sending {
             finished: false,
             fin_sent: false,
             compress,
-            watched: false,
+            awaits_room: false,
+            awaits_credit: false,
             turn: None,
             served: 0,
         }
@@ -87,6 +90,8 @@ impl Sending {
 
     pub(in crate::session) fn finish(&mut self) {
         self.finished = true;
+        // Nothing more is written, so that room is of no use.
+        self.awaits_room = false;
     }
 
     pub(in crate::session) fn is_finished(&self) -> bool {
