@@ -313,9 +313,6 @@ impl Session {
     pub(super) fn end_collecting(&mut self, id: ExchangeId, body: Result<Bytes, ContentError>) {
         self.stop_collect_timer(id);
         self.exchanges.end_gathering(id);
-        if let (Ok(_), ExchangeId::Ours(call)) = (&body, id) {
-            self.complete(call);
-        }
         let failure = body.as_ref().err().copied();
         self.events.push_back(Event::Collected { exchange: id, body });
         if let Some(exchange) = self.exchanges.get_mut(id) {
@@ -331,6 +328,9 @@ impl Session {
             if over && matches!(id, ExchangeId::Ours(_)) {
                 self.drop_exchange(id);
             }
+        }
+        if let (None, ExchangeId::Ours(call)) = (failure, id) {
+            self.complete(call);
         }
         if let (Some(error), ExchangeId::Ours(call)) = (failure, id)
             && self.retire(call).is_some()

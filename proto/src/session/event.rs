@@ -47,7 +47,8 @@ pub enum Event {
     Readable(ExchangeId),
     /// There is room to [write](super::Contents::write) again, or the reader has taken or refused something.
     Writable(ExchangeId),
-    /// A content has been [put together](super::Contents::collect), or can't be.
+    /// A content has been [put together](super::Contents::collect), or can't be. For a result, [`Ended`](Self::Ended) follows,
+    /// unless all of the result had come, and the call had ended, before it was to be put together.
     Collected {
         /// Whose.
         exchange: ExchangeId,

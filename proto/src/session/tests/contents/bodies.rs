@@ -318,3 +318,27 @@ fn what_was_stopped_can_not_be_put_together() {
     assert_eq!(side.session.contents().collect(side.now, theirs(&asked)), Err(ContentError::NotOpen));
     assert_eq!((side.events(), side.session.poll_timeout()), (vec![], None));
 }
+
+#[test]
+fn a_body_comes_before_the_end_of_its_call_whether_it_is_complete_or_not() {
+    let collected = |call, body| Event::Collected { exchange: ExchangeId::Ours(call), body };
+    let (mut side, call) = begun_result();
+    side.collect(ExchangeId::Ours(call));
+    side.hear_records(&[data(1, 4, whole(" more"))]);
+    let body = Ok("some more".into());
+    assert_eq!(side.events(), [collected(call, body), ended(call, Outcome::Complete)]);
+
+    let (mut side, call) = begun_result();
+    side.collect(ExchangeId::Ours(call));
+    side.hear_records(&[data(1, 4, whole(" and too much"))]);
+    let (size, limit) = (17, 10);
+    let error = DecodeError::TooLarge { what: "a body", size, limit };
+    let body = Err(ContentError::TooLarge { size: 17, limit });
+    assert_eq!(side.events(), [collected(call, body), ended(call, Outcome::Malformed(error))]);
+
+    let (mut side, call) = begun_result();
+    side.collect(ExchangeId::Ours(call));
+    side.pass(SECOND * 60);
+    let outcome = Outcome::TimedOut { sent: true };
+    assert_eq!(side.events(), [collected(call, Err(ContentError::TimedOut)), ended(call, outcome)]);
+}
