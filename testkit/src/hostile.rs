@@ -135,7 +135,8 @@ impl Host {
             Op::Flood { kind, fresh, count, size } => self.flood(kind, fresh, count, size),
             Op::Transmit(count) => {
                 for _ in 0..count {
-                    self.session.poll_transmit(self.now);
+                    let Some(message) = self.session.poll_transmit(self.now) else { break };
+                    assert_readable(&message);
                 }
             }
             Op::Pass(time) => {
@@ -170,6 +171,7 @@ impl Host {
         assert!(counted <= MAX_OUTGOING + self.replied + MAX_UNSOLICITED, "{counted} bytes wait");
         while let Some(message) = self.session.poll_transmit(self.now) {
             bytes += message.size();
+            assert_readable(&message);
         }
         // Probes and CANCELs are few and small; headers are longer than the names in them.
         let small = 64 * (64 + self.made);

@@ -133,7 +133,7 @@ impl Host {
                     key: key_of(key),
                     streamed,
                     compressed,
-                    urgency,
+                    urgency: Urgency::new(urgency % 8).unwrap_or_default(),
                     deadline: deadline.map(|time| self.now + Duration::from_millis(time.into())),
                     ..Call::new("m", vec![1; body.into()])
                 };

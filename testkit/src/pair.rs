@@ -297,6 +297,7 @@ impl Pair {
     fn transmit(&mut self, from: usize, count: usize) {
         for _ in 0..count {
             let Some(message) = self.sides[from].session.poll_transmit(self.now) else { return };
+            assert_readable(&message);
             self.sides[1 - from].inbox.push_back(message);
         }
     }

@@ -45,6 +45,7 @@ fn options() -> impl Strategy<Value = Options> {
     (metadata(), number.clone(), prop::option::of(0..8_u8), number).prop_map(
         |(metadata, remaining, urgency, size)| {
             let remaining = remaining.map(Duration::from_micros);
+            let urgency = urgency.and_then(Urgency::new);
             Options { metadata, remaining, urgency, size, unsupported: false }
         },
     )

@@ -13,7 +13,7 @@ use super::payload::{self, Direction};
 use callosum_proto::session::{
     self, Anomaly, Dialect, Event, ExchangeId, InvokeError, Outcome, Session, SessionConfig,
 };
-use callosum_proto::{CallId, Metadata, Multipart, OrderingKey};
+use callosum_proto::{CallId, Metadata, Multipart, OrderingKey, Urgency};
 
 pub(super) struct Driver {
     pub(super) session: Session,
@@ -25,7 +25,7 @@ pub(super) struct Driver {
     pub(super) results: BTreeMap<CallId, Reader>,
     pub(super) arguments: BTreeMap<CallId, Writer>,
     /// The last request that the session has reported, per key, and per urgency if there is no key.
-    newest: BTreeMap<(OrderingKey, u8), usize>,
+    newest: BTreeMap<(OrderingKey, Urgency), usize>,
     /// The last call whose answer was in order, per key.
     answered: BTreeMap<OrderingKey, usize>,
     pub(super) draining: bool,
@@ -101,7 +101,11 @@ impl Driver {
         let mut call = session::Call {
             key: key(chance.below(4)),
             compressed: chance.one_in(3),
-            urgency: if chance.one_in(2) { 3 } else { chance.below(8) as u8 },
+            urgency: if chance.one_in(2) {
+                Urgency::DEFAULT
+            } else {
+                Urgency::new(chance.below(8) as u8).expect("it is below 8")
+            },
             deadline: chance.one_in(5).then(|| now + Duration::from_millis(chance.below(3_000) as u64)),
             streamed,
             ..session::Call::new(number.to_string(), payload::bytes(number, Direction::Argument, 0, len))
@@ -218,7 +222,7 @@ impl Driver {
         let call = &mut model.0[number];
         assert!(!std::mem::replace(&mut call.reached, true), "{number} is requested again");
         // Calls with the same key keep their order, whatever their urgency.
-        let urgency = if call.key.is_given() { 0 } else { call.urgency };
+        let urgency = if call.key.is_given() { Urgency::MOST } else { call.urgency };
         let last = self.newest.insert((call.key.clone(), urgency), number);
         assert!(last < Some(number), "{number} is requested after {last:?}");
         self.requests += 1;

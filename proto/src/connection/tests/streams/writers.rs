@@ -135,3 +135,42 @@ fn whoever_waits_for_an_acknowledgement_is_told_after_the_end_too() {
     exchange(&mut a, &mut b);
     assert_eq!(a.events(), [Event::Writable(up)]);
 }
+
+#[test]
+fn a_writer_that_has_finished_is_not_told_of_room() {
+    let config = SessionConfig { stream_buffer: 1_000, ..two() };
+    for is_refused in [false, true] {
+        let (mut a, mut b) = pair2(config.clone(), two());
+        let up = a.invoke_streamed();
+        a.write(up, body(1_000)).unwrap();
+        if is_refused {
+            assert_eq!(a.write(up, "x"), Err(WriteError::Full));
+        }
+        a.session.contents().finish(up).unwrap();
+        exchange(&mut a, &mut b);
+        assert_eq!(a.events(), []);
+        // Whoever waits to learn what the reader has taken still learns it.
+        let acknowledged = Acknowledged { written: 1_000, consumed: 0 };
+        assert_eq!(a.session.contents().acknowledged(up), Ok(acknowledged));
+        let request = request(&mut b);
+        assert!(b.read_all(theirs(&request)).1);
+        exchange(&mut a, &mut b);
+        assert_eq!(a.events(), [Event::Writable(up)]);
+    }
+}
+
+#[test]
+fn whoever_waits_for_an_acknowledgement_is_told_after_the_end_too() {
+    let config = SessionConfig { stream_buffer: 1_000, ..two() };
+    let (mut a, mut b) = pair2(config, two());
+    let up = a.invoke_streamed();
+    a.write(up, body(1_000)).unwrap();
+    a.session.contents().acknowledged(up).unwrap();
+    a.session.contents().finish(up).unwrap();
+    exchange(&mut a, &mut b);
+    a.events();
+    let request = request(&mut b);
+    assert!(b.read_all(theirs(&request)).1);
+    exchange(&mut a, &mut b);
+    assert_eq!(a.events(), [Event::Writable(up)]);
+}
