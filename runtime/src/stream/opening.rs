@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use callosum_proto::{Call, Delivery, Metadata, OrderingKey, Urgency};
+use callosum_proto::{Call, Delivery, Metadata, OrderingKey};
 use serde::Serialize;
 
 use super::call_streams::{CallStreams, Head};
