@@ -3,13 +3,15 @@
 #![allow(clippy::disallowed_methods, reason = "virtual time starts somewhere")]
 #![expect(clippy::unwrap_used, reason = "a panic is a failed test")]
 
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
+use callosum_proto::Role;
 use callosum_proto::fuzzing::curve_handshake::{FIELD, Plan, shake_hands, written};
 use callosum_proto::fuzzing::curve_peer::{CurvePeer, Half, MORE, SEALED_COMMAND, next_frame};
 use callosum_proto::zmtp::{
-    CurveKeyPair, Decision, Link, LinkConfig, LinkError, LinkEvent, Mechanism, Role, Violation,
+    CurveKeyPair, Decision, Link, LinkConfig, LinkError, LinkEvent, Mechanism, Violation,
 };
 use salsabox::{SecretBox, hsalsa20};
 use x25519_dalek::{PublicKey, StaticSecret};
@@ -28,7 +30,9 @@ fn link(role: Role) -> Link {
         Role::Binder => Mechanism::CurveServer { keys: server_keys() },
         Role::Connector => Mechanism::CurveClient { keys: client_keys(), server: server_keys().public() },
     };
-    Link::new(&config, Instant::now())
+    // Each has a seed of its own.
+    static LINKS: AtomicU8 = AtomicU8::new(0);
+    Link::new(&config, [LINKS.fetch_add(1, Ordering::Relaxed); 32], Instant::now())
 }
 
 fn by_hand(server: bool) -> CurvePeer {

@@ -6,11 +6,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use callosum_proto::session::{
-    Anomaly, CloseCause, Dialect, Event, ExchangeId, IncomingId, Outcome, PingId, Reply, Request, Role,
-    Session,
+    Anomaly, CloseCause, Dialect, Event, ExchangeId, IncomingId, Outcome, PingId, Reply, Request, Session,
 };
 use callosum_proto::wire::NONCE_LEN;
-use callosum_proto::{CallId, ErrorInfo, Metadata, PeerId, session};
+use callosum_proto::{CallId, ErrorInfo, Metadata, PeerId, Role, session};
 use futures_channel::oneshot;
 use futures_util::task::AtomicWaker;
 use parking_lot::{Mutex, MutexGuard};

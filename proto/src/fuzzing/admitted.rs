@@ -8,8 +8,8 @@ use bytes::Bytes;
 use super::curve_handshake::{Plan, shake_hands, written};
 use super::curve_peer::{CurvePeer, Half, MORE, SEALED_COMMAND, frame, next_frame};
 use super::{byte, bytes};
-use crate::Multipart;
-use crate::zmtp::{CurveKeyPair, Heartbeat, Link, LinkConfig, LinkError, LinkEvent, Mechanism, Role};
+use crate::zmtp::{CurveKeyPair, Heartbeat, Link, LinkConfig, LinkError, LinkEvent, Mechanism};
+use crate::{Multipart, Role};
 
 /// Largest message that the link takes.
 const MAX_MESSAGE: usize = 4 << 10;
@@ -75,7 +75,7 @@ fn meet(server: bool, now: Instant) -> (Link, CurvePeer) {
     config.max_message_size = MAX_MESSAGE;
     config.mechanism = mechanism;
     config.heartbeat = Some(Heartbeat { interval: Duration::from_secs(1), misses: 2 });
-    (Link::new(&config, now), peer)
+    (Link::new(&config, [33; 32], now), peer)
 }
 
 /// What happens. All but the last five is something that the peer says.

@@ -1,15 +1,13 @@
 //! Two links under CURVE, and somebody on the way who does what he likes to the bytes for one of them.
 //!
-//! As deterministic as the ephemeral keys allow, which `omq-proto` takes from the operating system: what is sealed
-//! differs from run to run, its length does not. Changes are relative to what is there, so an input does the same
-//! each time, unless a byte that it puts in happens to be the one that it takes out.
+//! The seeds of both links are fixed, so an input does the same each time, to the byte.
 
 use std::time::{Duration, Instant};
 
 use super::curve_side::{MAX_MESSAGE, Side};
 use super::{byte, bytes};
-use crate::Multipart;
-use crate::zmtp::{CurveKeyPair, Decision, LinkConfig, Mechanism, Role};
+use crate::zmtp::{CurveKeyPair, Decision, LinkConfig, Mechanism};
+use crate::{Multipart, Role};
 
 /// So that one input does not take seconds.
 const MAX_OPS: usize = 128;

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use arbitrary::{Arbitrary, Unstructured};
 use bytes::Bytes;
 
-use crate::session::{Call, CloseCause, Event, IncomingId, Keepalive, Reply, Role, Session, SessionConfig};
+use crate::session::{Call, CloseCause, Event, IncomingId, Keepalive, Reply, Session, SessionConfig};
 use crate::wire::{Encoder, NONCE_LEN, PING, PONG, UPPER};
-use crate::{CallId, CallName, ErrorInfo, Message, Multipart, OrderingKey, Payload};
+use crate::{CallId, CallName, ErrorInfo, Message, Multipart, OrderingKey, Payload, Role};
 
 const MAX_REQUESTS: usize = 4;
 const MAX_OUTGOING: usize = 4_000;

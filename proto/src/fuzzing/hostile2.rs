@@ -7,12 +7,11 @@ use arbitrary::{Arbitrary, Unstructured};
 use bytes::Bytes;
 
 use crate::session::{
-    Body, Call, CloseCause, Dialect, Event, ExchangeId, IncomingId, Keepalive, Reply, Role, Session,
-    SessionConfig,
+    Body, Call, CloseCause, Dialect, Event, ExchangeId, IncomingId, Keepalive, Reply, Session, SessionConfig,
 };
 use crate::wire::dialect2::{Failure, Options, PacketWriter, Piece, Record};
 use crate::wire::{Credit, Hello, NONCE_LEN, PING, PONG};
-use crate::{CallId, ErrorInfo, Metadata, Multipart, OrderingKey};
+use crate::{CallId, ErrorInfo, Metadata, Multipart, OrderingKey, Role};
 
 const MAX_REQUESTS: usize = 4;
 const WINDOW: u64 = 2_000;

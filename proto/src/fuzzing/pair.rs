@@ -8,10 +8,10 @@ use bytes::Bytes;
 
 use crate::session::{
     Call, CloseCause, Dialect, Event, IncomingId, InvokeError, Keepalive, Outcome, Refusal, Reply,
-    ReplyError, Role, Session, SessionConfig, Timer,
+    ReplyError, Session, SessionConfig, Timer,
 };
 use crate::wire::NONCE_LEN;
-use crate::{CallId, ErrorInfo, Metadata, Multipart, OrderingKey};
+use crate::{CallId, ErrorInfo, Metadata, Multipart, OrderingKey, Role};
 
 /// Largest bodies that the connector and the binder take.
 const MAX_BODY: [usize; 2] = [600, 300];

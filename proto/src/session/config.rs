@@ -2,15 +2,6 @@
 
 use std::time::Duration;
 
-/// Which side of a link a session is on. Calls go both ways all the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// It opened the link, and speaks first.
-    Connector,
-    /// It accepted the link.
-    Binder,
-}
-
 /// Limits and times of one session. The defaults are those of PROTOCOL.md, rule L-1.
 ///
 /// A time that ends later than an [`Instant`](std::time::Instant) can say, such as [`Duration::MAX`], never ends.

@@ -7,12 +7,12 @@ use bytes::Bytes;
 use super::outgoing::DEFAULT_URGENCY;
 use super::requests::Name;
 use super::{
-    Anomaly, Body, CloseCause, Dialect, Event, Liveness, Outcome, PingId, Refusal, Request, Role, Session,
-    State, Timer,
+    Anomaly, Body, CloseCause, Dialect, Event, Liveness, Outcome, PingId, Refusal, Request, Session, State,
+    Timer,
 };
 use crate::message::Payload;
 use crate::wire::{self, DecodeError, Header, Hello, MessageType, PING, PONG, UPPER};
-use crate::{Metadata, Multipart};
+use crate::{Metadata, Multipart, Role};
 
 /// Largest PING that is answered, in bytes of its header and body.
 const MAX_PING: usize = 64 * 1024;

@@ -19,7 +19,7 @@ mod requests;
 mod tests;
 mod timers;
 
-pub use config::{Dialect, Keepalive, Role, SessionConfig};
+pub use config::{Dialect, Keepalive, SessionConfig};
 pub use contents::{Acknowledged, Contents, Read};
 pub use error::{InvokeError, Refusal, ReplyError};
 pub use event::{Anomaly, Body, CloseCause, Event, IncomingId, Outcome, PingId, Request, Violation};
@@ -41,7 +41,7 @@ use self::requests::Requests;
 use self::timers::Timers;
 use crate::wire::dialect2::{PacketWriter, Record};
 use crate::wire::{Credit, Encoder, Hello, NONCE_LEN, PING};
-use crate::{CallId, Multipart, OrderingKey};
+use crate::{CallId, Multipart, OrderingKey, Role};
 
 /// Probes that may be under way at once; an older one is forgotten.
 const MAX_PINGS: usize = 64;

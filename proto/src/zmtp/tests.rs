@@ -6,7 +6,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use super::assembly::MAX_FRAMES_READ;
 use super::output::{COPY_MAX, OutputQueue};
 use super::*;
-use crate::Multipart;
+use crate::{Multipart, Role};
 
 const MORE: u8 = 1;
 const COMMAND: u8 = 4;
@@ -68,7 +68,7 @@ fn feed(link: &mut Link, now: Instant, data: impl Into<Bytes>) -> Result<(), Lin
 }
 
 fn shake(config: &LinkConfig, now: Instant, minor: u8) -> Link {
-    let mut link = Link::new(config, now);
+    let mut link = Link::new(config, [7; 32], now);
     feed(&mut link, now, greeting(3, minor, "NULL")).unwrap();
     feed(&mut link, now, ready("DEALER", b"me")).unwrap();
     assert!(matches!(link.poll_event(), Some(LinkEvent::Established(_))));
@@ -110,12 +110,12 @@ fn three(marker: &'static [u8], header: Bytes, body: Bytes) -> Multipart {
 
 fn refused_greeting(bytes: impl Into<Bytes>) -> LinkError {
     let now = Instant::now();
-    feed(&mut Link::new(&config(), now), now, bytes).unwrap_err()
+    feed(&mut Link::new(&config(), [7; 32], now), now, bytes).unwrap_err()
 }
 
 fn refused_handshake(commands: impl Into<Bytes>) -> (LinkError, Vec<u8>) {
     let now = Instant::now();
-    let mut link = Link::new(&config(), now);
+    let mut link = Link::new(&config(), [7; 32], now);
     feed(&mut link, now, greeting(3, 1, "NULL")).unwrap();
     let error = feed(&mut link, now, commands).unwrap_err();
     assert_eq!(feed(&mut link, now, Bytes::from_static(b"x")), Err(LinkError::Closed));
@@ -128,7 +128,7 @@ fn refused_handshake(commands: impl Into<Bytes>) -> (LinkError, Vec<u8>) {
 fn handshake_tells_who_the_peer_is() {
     let now = Instant::now();
     for (minor, zmtp_minor) in [(0, 0), (1, 1), (9, 1)] {
-        let mut link = Link::new(&config(), now);
+        let mut link = Link::new(&config(), [7; 32], now);
         assert_eq!(link.send(three(b"", Bytes::new(), Bytes::new())), Err(SendError::NotReady));
         feed(&mut link, now, greeting(3, minor, "NULL")).unwrap();
         assert!(!link.is_established());
@@ -152,7 +152,7 @@ fn greeting_and_ready_are_as_rfc_23_says() {
     let now = Instant::now();
     let mut config = LinkConfig::new(Role::Connector);
     config.identity = Bytes::from_static(b"agent");
-    let mut link = Link::new(&config, now);
+    let mut link = Link::new(&config, [7; 32], now);
     let mut expected = greeting(3, 1, "NULL");
     expected[8] = 0;
     assert_eq!(flush(&mut link), expected);
@@ -214,14 +214,14 @@ fn handshake_bytes_are_bounded_when_announced() {
     for (max, fits) in [(used, true), (used - 1, false)] {
         let mut config = config();
         config.max_handshake_bytes = max;
-        let mut link = Link::new(&config, now);
+        let mut link = Link::new(&config, [7; 32], now);
         feed(&mut link, now, greeting(3, 1, "NULL")).unwrap();
         // Only the head, so the limit is known to be checked before the payload comes.
         let result = feed(&mut link, now, ready[..2].to_vec());
         assert_eq!(result.is_ok(), fits);
         assert!(fits || result == Err(LinkError::HandshakeTooLarge { max }));
     }
-    let mut link = Link::new(&config(), now);
+    let mut link = Link::new(&config(), [7; 32], now);
     feed(&mut link, now, greeting(3, 1, "NULL")).unwrap();
     let huge = [&[COMMAND | 2][..], &u64::MAX.to_be_bytes()].concat();
     assert_eq!(feed(&mut link, now, huge), Err(LinkError::HandshakeTooLarge { max: 8 << 10 }));
@@ -460,7 +460,7 @@ fn output_queue_keeps_order_and_count() {
 fn handshake_has_a_deadline() {
     let start = Instant::now();
     let config = config();
-    let mut link = Link::new(&config, start);
+    let mut link = Link::new(&config, [7; 32], start);
     let deadline = start + Duration::from_secs(10);
     assert_eq!(link.poll_timeout(), Some(deadline));
     feed(&mut link, deadline - Duration::from_millis(1), greeting(3, 1, "NULL")).unwrap();
@@ -527,7 +527,7 @@ fn extreme_timing_neither_spins_nor_overflows() {
     assert!(link.poll_timeout().unwrap() > due);
     config.heartbeat = Some(Heartbeat { interval: Duration::MAX, misses: 1 });
     config.handshake_timeout = Duration::MAX;
-    assert_eq!(Link::new(&config, now).poll_timeout(), None);
+    assert_eq!(Link::new(&config, [7; 32], now).poll_timeout(), None);
     assert_eq!(shake(&config, now, 1).poll_timeout(), None);
 }
 
@@ -535,7 +535,7 @@ fn extreme_timing_neither_spins_nor_overflows() {
 fn debug_shows_no_content() {
     let mut config = config();
     config.identity = Bytes::from_static(b"sesame");
-    assert!(!format!("{:?}", Link::new(&config, Instant::now())).contains("sesame"));
+    assert!(!format!("{:?}", Link::new(&config, [7; 32], Instant::now())).contains("sesame"));
 }
 
 #[test]
@@ -555,7 +555,7 @@ fn a_binder_is_a_router_and_a_connector_a_dealer() {
         (Role::Connector, "DEALER", &["DEALER", "REP", "REQ", "ROUTER"]),
     ] {
         for theirs in ["DEALER", "PAIR", "PUB", "PULL", "PUSH", "REP", "REQ", "ROUTER", "SUB"] {
-            let mut link = Link::new(&LinkConfig::new(role), now);
+            let mut link = Link::new(&LinkConfig::new(role), [7; 32], now);
             flush(&mut link);
             feed(&mut link, now, greeting(3, 1, "NULL")).unwrap();
             let property = [&b"\x0bSocket-Type\0\0\0\x06"[..], ours.as_bytes()].concat();
@@ -569,7 +569,7 @@ fn a_binder_is_a_router_and_a_connector_a_dealer() {
 #[test]
 fn a_later_revision_speaks_ours() {
     let now = Instant::now();
-    let mut link = Link::new(&config(), now);
+    let mut link = Link::new(&config(), [7; 32], now);
     feed(&mut link, now, greeting(4, 0, "NULL")).unwrap();
     feed(&mut link, now, ready("DEALER", b"")).unwrap();
     assert!(link.is_established());

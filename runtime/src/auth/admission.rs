@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::task::{Context, Poll};
 
-use callosum_proto::PeerId;
-use callosum_proto::zmtp::{Mechanism, Role};
+use callosum_proto::zmtp::Mechanism;
+use callosum_proto::{PeerId, Role};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream, FuturesUnordered, StreamExt};
 use futures_util::{FutureExt, future};

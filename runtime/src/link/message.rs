@@ -8,9 +8,9 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use callosum_proto::Multipart;
-use callosum_proto::session::{CloseCause, Role};
+use callosum_proto::session::CloseCause;
 use callosum_proto::wire::{PING, UPPER};
+use callosum_proto::{Multipart, Role};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Either, select};
 use parking_lot::Mutex;

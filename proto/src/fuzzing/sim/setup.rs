@@ -6,9 +6,9 @@ use super::chance::Chance;
 use super::host::Seat;
 use super::wire::{Kind, Wire};
 use crate::scheduler::{KeyScope, OrderingMode, SchedulerConfig};
-use crate::session::{Dialect, Keepalive, Role, Session, SessionConfig};
+use crate::session::{Dialect, Keepalive, Session, SessionConfig};
 use crate::wire::NONCE_LEN;
-use crate::{CallId, PeerId};
+use crate::{CallId, PeerId, Role};
 
 pub(super) struct Setup {
     schedulers: Vec<SchedulerConfig>,

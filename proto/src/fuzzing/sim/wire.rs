@@ -3,8 +3,8 @@
 use std::io::IoSlice;
 use std::time::{Duration, Instant};
 
-use crate::Multipart;
-use crate::zmtp::{CurveKeyPair, Decision, Link, LinkConfig, LinkEvent, Mechanism, Role};
+use crate::zmtp::{CurveKeyPair, Decision, Link, LinkConfig, LinkEvent, Mechanism};
+use crate::{Multipart, Role};
 
 use super::chance::Chance;
 use super::lane::Lane;
@@ -44,7 +44,7 @@ impl Wire {
         let config = |role: Role, mechanism: Mechanism| {
             let mut config = LinkConfig::new(role);
             config.mechanism = mechanism;
-            Link::new(&config, now)
+            Link::new(&config, [role as u8; 32], now)
         };
         let (lanes, hands) = (delays.map(Lane::new), [None, None]);
         let (client, server) = match kind {
