@@ -11,7 +11,7 @@ use callosum_proto::Role;
 use callosum_proto::fuzzing::curve_handshake::{FIELD, Plan, shake_hands, written};
 use callosum_proto::fuzzing::curve_peer::{CurvePeer, Half, MORE, SEALED_COMMAND, next_frame};
 use callosum_proto::zmtp::{
-    CurveKeyPair, Decision, Link, LinkConfig, LinkError, LinkEvent, Mechanism, Violation,
+    CurveKeyPair, Decision, HandshakeError, Link, LinkConfig, LinkError, LinkEvent, Mechanism, Violation,
 };
 use salsabox::{SecretBox, hsalsa20};
 use x25519_dalek::{PublicKey, StaticSecret};
@@ -101,7 +101,14 @@ fn keys_of_low_order_are_worth_nothing_wherever_they_are_said() {
         for (server, name) in [(false, "HELLO"), (true, "WELCOME")] {
             let plan = Plan { ephemeral: Half::weak(point), ..Plan::honest(server) };
             let (_, _, result) = meet(server, &plan);
-            assert!(matches!(result, Err(LinkError::Handshake { .. })), "{name} with {point:?}: {result:?}");
+            let worthless = |error: &HandshakeError| match error {
+                HandshakeError::LowOrder { command } | HandshakeError::NotCanonical { command } => {
+                    *command == name
+                }
+                _ => false,
+            };
+            let refused = matches!(&result, Err(LinkError::Handshake(error)) if worthless(error));
+            assert!(refused, "{name} with {point:?}: {result:?}");
         }
         // With such a key of a client's, everybody could seal its vouch.
         let (_, _, result) = meet(false, &Plan { long: Some(Half::weak(point)), ..Plan::honest(false) });
@@ -110,10 +117,19 @@ fn keys_of_low_order_are_worth_nothing_wherever_they_are_said() {
 }
 
 #[test]
+fn ephemeral_keys_have_one_spelling_too() {
+    for (server, command) in [(false, "HELLO"), (true, "WELCOME")] {
+        let plan = Plan { ephemeral: Half::of([5; 32]).respelled(), ..Plan::honest(server) };
+        let (_, _, result) = meet(server, &plan);
+        assert_eq!(result, Err(LinkError::Handshake(HandshakeError::NotCanonical { command })));
+    }
+}
+
+#[test]
 fn a_vouch_is_for_one_server_and_one_connection() {
     for at in 0..64 {
         let (_, _, result) = meet(false, &Plan { change: (at, 1), ..Plan::honest(false) });
-        assert!(matches!(result, Err(LinkError::Handshake { .. })), "byte {at}: {result:?}");
+        assert_eq!(result, Err(LinkError::Handshake(HandshakeError::Vouch)), "byte {at}");
     }
 }
 
@@ -126,7 +142,7 @@ fn a_key_in_another_spelling_is_nobodys() {
 }
 
 #[test]
-fn a_refusal_in_a_box_is_no_refusal() {
+fn a_refusal_in_a_message_is_no_refusal() {
     // Only what the handshake says of admission counts; afterwards it is a command like others.
     for server in [false, true] {
         let (mut link, mut peer, _) = meet(server, &Plan::honest(server));
@@ -136,7 +152,7 @@ fn a_refusal_in_a_box_is_no_refusal() {
 }
 
 #[test]
-fn boxes_of_an_admitted_peer_are_counted_on_by_one() {
+fn messages_of_an_admitted_peer_are_counted_on_by_one() {
     for (skip, expected) in [(1, Violation::OutOfOrder), (u64::MAX, Violation::OutOfOrder)] {
         let (mut link, mut peer, _) = meet(false, &Plan::honest(false));
         peer.nonce = peer.nonce.wrapping_add(skip);

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use callosum_runtime::auth::{Admission, FnAuthenticator, generate_keys};
+use callosum_runtime::proto::Role;
 use callosum_runtime::proto::wire::dialect2::Record;
 use callosum_runtime::proto::zmtp::{CurveKeyPair, Link, LinkConfig, Mechanism};
 use callosum_runtime::proto::{OrderingKey, Payload};
@@ -88,7 +89,7 @@ async fn handshakes(rig: Rig) {
     let (binder, driver) = rig.serve(rig.builder().authenticator(check)).await;
     drop(half_open(&rig, &binder, &said, 10).await);
     for (name, say, most) in
-        [("a greeting", &said[..64], 12 * MIB), ("HELLO and a part of INITIATE", &said[..], 96 * MIB)]
+        [("a greeting", &said[..64], 12 * MIB), ("HELLO and a part of INITIATE", &said[..], 24 * MIB)]
     {
         let before = HEAP.current_usage();
         HEAP.reset_peak_usage();

@@ -116,8 +116,8 @@ impl Progress {
 /// - After an error, write what is left, for it may tell the peer why, and close the connection.
 ///
 /// # Memory
-/// Before the handshake is complete it holds no more than twice
-/// [`max_handshake_bytes`](LinkConfig::max_handshake_bytes) of the peer's and 2 KiB, later one message of
+/// Before the handshake is complete it takes 2 KiB and holds no more than
+/// [`max_handshake_bytes`](LinkConfig::max_handshake_bytes) of the peer's, later one message of
 /// [`max_message_size`](LinkConfig::max_message_size), and the events of one `handle_input`: about a
 /// hundred bytes for each byte of input, if the input is one empty message after another. Limits are checked
 /// when a frame announces its length, and a payload that arrives in pieces allocates as it comes.

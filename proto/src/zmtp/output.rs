@@ -39,7 +39,6 @@ impl OutputQueue {
             self.seal();
             self.run.reserve(len.max(RUN));
         }
-        self.run.reserve(len);
         let end = self.run.len() + len;
         fill(&mut self.run);
         debug_assert_eq!(self.run.len(), end, "as long as announced");

@@ -182,19 +182,94 @@ fn handshakes_fail_with_the_reason() {
     let (error, output) = refused_handshake(ready("SUB", b""));
     assert!(matches!(error, LinkError::IncompatibleSocket { ours: SocketType::Router, .. }), "{error}");
     assert!(output.ends_with(&command("ERROR", b"\x19Incompatible socket types")));
-    let (error, _) = refused_handshake(ready("NOVEL", b""));
-    assert!(matches!(error, LinkError::IncompatibleSocket { .. }), "{error}");
+    let (error, output) = refused_handshake(ready("NOVEL", b""));
+    let theirs = "NOVEL".to_owned();
+    assert_eq!(error, LinkError::IncompatibleSocket { ours: SocketType::Router, theirs });
+    assert!(output.ends_with(&command("ERROR", b"\x19Incompatible socket types")));
     let (error, _) = refused_handshake(command("ERROR", b"\x03400"));
     assert_eq!(error, LinkError::Refused { reason: "400".into(), status: Some(RefusalStatus::Denied) });
     assert!(error.is_authentication_failure());
-    let (error, _) = refused_handshake(frame(0, b"too early"));
-    assert!(matches!(error, LinkError::Handshake { .. }), "{error}");
-    let (error, _) = refused_handshake(command("HELLO", b""));
-    assert!(matches!(error, LinkError::Handshake { .. } | LinkError::Violation(_)), "{error}");
+    for early in [frame(0, b"too early"), command("HELLO", b""), command("PING", b"\0\0")] {
+        let (error, _) = refused_handshake(early);
+        assert_eq!(error, LinkError::Handshake(HandshakeError::Unexpected { expected: "READY" }));
+    }
     let (error, _) = refused_handshake(&[0x10_u8, 0][..]);
     assert_eq!(error, LinkError::Violation(Violation::ReservedFlags(0x10)));
     let (error, _) = refused_handshake(frame(COMMAND | MORE, b"x"));
     assert_eq!(error, LinkError::Violation(Violation::CommandWithMore));
+}
+
+#[test]
+fn metadata_is_read_strictly() {
+    let socket = b"\x0bSocket-Type\0\0\0\x06DEALER";
+    let shouted = b"\x0bSOCKET-TYPE\0\0\0\x06DEALER";
+    let other = b"\x05X-Key\0\0\0\x01v";
+    let identity = |value: &[u8]| [&b"\x08Identity"[..], &(value.len() as u32).to_be_bytes(), value].concat();
+    let metadata = |parts: &[&[u8]]| command("READY", &parts.concat());
+    let many = other.repeat(256);
+    for fits in [
+        &[&socket[..]][..],
+        &[shouted],
+        &[other, socket, other],
+        &[socket, &many[other.len()..]],
+        &[socket, &identity(b"")],
+    ] {
+        let mut link = Link::new(&config(), [7; 32], Instant::now());
+        feed(&mut link, Instant::now(), greeting(3, 1, "NULL")).unwrap();
+        feed(&mut link, Instant::now(), metadata(fits)).unwrap();
+    }
+    for (parts, expected) in [
+        (&[][..], CommandError::NoSocketType),
+        (&[&other[..]], CommandError::NoSocketType),
+        (&[socket, socket], CommandError::DuplicateProperty),
+        (&[socket, shouted], CommandError::DuplicateProperty),
+        (&[socket, &identity(b"a"), &identity(b"a")], CommandError::DuplicateProperty),
+        (&[socket, &identity(b"\0a")], CommandError::Identity),
+        (&[socket, &identity(&[b'a'; 256])], CommandError::Identity),
+        (&[socket, &many], CommandError::TooManyProperties { max: 256 }),
+        (&[socket, b"\x00\0\0\0\0"], CommandError::Property),
+        (&[socket, b"\x02a b"], CommandError::Property),
+        (&[socket, b"\x02\xC3\xA9\0\0\0\0"], CommandError::Property),
+        (&[socket, b"\x01a\0\0\0"], CommandError::Property),
+        (&[socket, b"\x01a\0\0\0\x02v"], CommandError::Property),
+        (&[socket, b"\x01a\xFF\xFF\xFF\xFFv"], CommandError::Property),
+        (&[&socket[..20]], CommandError::Property),
+    ] {
+        let (error, _) = refused_handshake(metadata(parts));
+        assert_eq!(error, LinkError::Handshake(expected.into()), "{parts:?}");
+    }
+    for nameless in [&b""[..], b"\0", b"\x06READY", b"\x05RE DY", b"\x05READ\xC9"] {
+        let (error, _) = refused_handshake(frame(COMMAND, nameless));
+        assert_eq!(error, LinkError::Handshake(CommandError::Name.into()), "{nameless:?}");
+    }
+}
+
+#[test]
+fn refusals_are_read_leniently() {
+    for (body, expected) in
+        [(&b"\x02no"[..], "no"), (b"", ""), (b"\x05no", "no"), (b"\x01no", "n"), (b"\x01\xFF", "\u{FFFD}")]
+    {
+        let (error, _) = refused_handshake(command("ERROR", body));
+        assert_eq!(error, LinkError::Refused { reason: expected.into(), status: None });
+    }
+}
+
+#[test]
+fn commands_after_the_handshake_are_checked() {
+    let now = Instant::now();
+    for (payload, expected) in [
+        (command("PING", b"\0"), CommandError::Malformed { command: "PING" }),
+        (command("PING", &[0; 2 + 17]), CommandError::Malformed { command: "PING" }),
+        (command("PONG", &[0; 17]), CommandError::Malformed { command: "PONG" }),
+        (ready("DEALER", b""), CommandError::TooLate { command: "READY" }),
+        (frame(COMMAND, b""), CommandError::Name),
+    ] {
+        let mut link = shake(&config(), now, 1);
+        assert_eq!(feed(&mut link, now, payload), Err(Violation::Command(expected).into()));
+    }
+    let mut link = shake(&config(), now, 1);
+    feed(&mut link, now, command("PING", &[0; 2 + 16])).unwrap();
+    assert_eq!(flush(&mut link), command("PONG", &[0; 16]));
 }
 
 #[test]

@@ -139,21 +139,23 @@ impl Traffic {
         let frames = message.frames();
         let parts = frames.iter().enumerate().map(|(index, frame)| {
             let more = index + 1 < frames.len();
-            (more, frame, if more { Bytes::new() } else { message.tail().clone() })
+            (more, frame, Some(message.tail()).filter(|tail| !more && !tail.is_empty()))
         });
         match &mut self.protection {
             Protection::None => {
                 for (more, frame, tail) in parts {
-                    output.copy(Head::data(more, frame.len() + tail.len()).as_bytes());
+                    let len = frame.len() + tail.map_or(0, Bytes::len);
+                    output.copy(Head::data(more, len).as_bytes());
                     output.push(frame);
-                    output.push(&tail);
+                    tail.into_iter().for_each(|tail| output.push(tail));
                 }
             }
             #[cfg(feature = "curve")]
             Protection::Curve(cipher) => {
                 let first = cipher.reserve(frames.len()).ok_or(Exhausted)?;
                 for (number, (more, frame, tail)) in (first..=u64::MAX).zip(parts) {
-                    seal(cipher, number, Content::Frame { more }, [frame, &tail], output);
+                    let parts: [&[u8]; 2] = [frame, tail.map_or(&[], |tail| tail)];
+                    seal(cipher, number, Content::Frame { more }, parts, output);
                 }
             }
         }
@@ -182,6 +184,7 @@ fn seal(
     let head = Head::data(more, OVERHEAD + parts[0].len() + parts[1].len());
     let len = head.as_bytes().len() + head.len;
     output.write(len, |run| {
+        run.reserve(len);
         run.extend_from_slice(head.as_bytes());
         cipher.seal(number, content, parts, run);
     });

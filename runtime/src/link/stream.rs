@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use callosum_proto::zmtp::{Decision, Link, LinkConfig, LinkError, LinkEvent, Mechanism};
-use callosum_proto::{Multipart, Role, session};
+use callosum_proto::{Multipart, Role};
 use futures_io::{AsyncRead, AsyncWrite};
 
 use super::handshakes::HandshakeSlot;

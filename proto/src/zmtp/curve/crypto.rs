@@ -26,7 +26,7 @@ use zeroize::Zeroizing;
 pub(super) const TAG: usize = 16;
 
 /// Up to this size a message is sealed by `cryptoxide`; where the two were measured to be equally fast.
-const SMALL: usize = 768;
+const SMALL: usize = 1024;
 
 /// Unpredictable bytes of the host, from which everything random of one connection is derived.
 pub(in crate::zmtp) struct Seed(Zeroizing<[u8; 32]>);

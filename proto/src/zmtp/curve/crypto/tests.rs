@@ -115,6 +115,17 @@ fn nothing_that_was_changed_opens() {
     assert!(first_key().open(&[0; 24], &mut [0; TAG - 1]).is_none());
 }
 
+/// That it is done can only be seen in memory that is no longer ours; that the types do it can be.
+#[test]
+fn secrets_are_of_types_that_erase_them() {
+    fn erases_itself<T: zeroize::ZeroizeOnDrop>(_: &T) {}
+    let (Seed(seed), SharedKey(shared)) = (&Seed::new([1; 32]), &first_key());
+    let MessageKey { whole: _, derived, prefix: _ } = &MessageKey::new(&first_key(), b"CurveZMQMESSAGES");
+    erases_itself(seed);
+    erases_itself(shared);
+    erases_itself(derived);
+}
+
 #[test]
 fn what_is_derived_depends_on_seed_and_label() {
     let derive = |seed: u8, label: &[u8; 16]| *Seed::new([seed; 32]).derive(label);
