@@ -18,6 +18,7 @@ mod metadata;
 mod multipart;
 pub mod ordering;
 mod queue;
+mod role;
 mod send;
 mod stream;
 mod text;
@@ -36,13 +37,8 @@ pub use ids::{CallId, ConnectionId, KeyKind, OrderingKey, RequestId, StreamId};
 pub use message::ErrorInfo;
 pub use metadata::{Metadata, MetadataTooLarge};
 pub use multipart::{MAX_FRAMES, Multipart};
+pub use role::Role;
 pub use stream::{Acknowledged, Chunk, Read, ReadError, StreamFault, WriteError};
 pub use text::Text;
 pub use urgency::Urgency;
 pub use wire::{Credit, DecodeError, Hello, NONCE_LEN};
-
-/// Temporary.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role { /// c
-    Connector, /// b
-    Binder }

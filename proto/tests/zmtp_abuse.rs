@@ -8,8 +8,8 @@ use std::io::IoSlice;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use callosum_proto::Multipart;
-use callosum_proto::zmtp::{CurveKeyPair, Decision, Link, LinkConfig, LinkError, LinkEvent, Mechanism, Role};
+use callosum_proto::zmtp::{CurveKeyPair, Decision, Link, LinkConfig, LinkError, LinkEvent, Mechanism};
+use callosum_proto::{Multipart, Role};
 
 const MORE: u8 = 1;
 const LONG: u8 = 2;
@@ -43,8 +43,8 @@ fn feed(link: &mut Link, now: Instant, data: &[u8]) -> Result<(), LinkError> {
 
 /// What a connector says under NULL.
 fn opening(now: Instant) -> Vec<u8> {
-    let mut client = Link::new(&config(Role::Connector), now);
-    let mut server = Link::new(&config(Role::Binder), now);
+    let mut client = Link::new(&config(Role::Connector), [7; 32], now);
+    let mut server = Link::new(&config(Role::Binder), [7; 32], now);
     let mut said = written(&mut client);
     feed(&mut client, now, &written(&mut server)).unwrap();
     said.extend(written(&mut client));
@@ -52,7 +52,7 @@ fn opening(now: Instant) -> Vec<u8> {
 }
 
 fn established(config: &LinkConfig, now: Instant) -> Link {
-    let mut link = Link::new(config, now);
+    let mut link = Link::new(config, [7; 32], now);
     feed(&mut link, now, &opening(now)).unwrap();
     assert!(matches!(link.poll_event(), Some(LinkEvent::Established(_))));
     written(&mut link);
@@ -122,7 +122,7 @@ fn any_length_of_a_command_at_any_split_is_taken_or_refused_as_announced() {
             };
             assert_eq!(feed_all(&mut link, now, &pieces), expected, "{len}, {pieces:?}");
 
-            let mut link = Link::new(&config(Role::Binder), now);
+            let mut link = Link::new(&config(Role::Binder), [7; 32], now);
             feed(&mut link, now, &greeting).unwrap();
             let used = (greeting.len() + head.len()) as u64;
             let expected = match len.saturating_add(used) <= 8 << 10 {
@@ -172,7 +172,7 @@ fn curve() -> (LinkConfig, LinkConfig) {
 /// A client that says one byte each `tick`, until the link is established or refused; how long that took.
 fn trickle(client: &LinkConfig, server: &LinkConfig, tick: Duration) -> (Duration, Result<(), LinkError>) {
     let start = Instant::now();
-    let (mut client, mut server) = (Link::new(client, start), Link::new(server, start));
+    let (mut client, mut server) = (Link::new(client, [7; 32], start), Link::new(server, [8; 32], start));
     let mut now = start;
     let mut to_say = std::collections::VecDeque::from(written(&mut client));
     loop {
@@ -278,7 +278,7 @@ fn a_clock_that_goes_back_only_delays() {
 #[test]
 fn a_handshake_ends_by_its_deadline_however_the_clock_jumps() {
     let start = Instant::now() + Duration::from_secs(100);
-    let mut link = Link::new(&config(Role::Binder), start);
+    let mut link = Link::new(&config(Role::Binder), [7; 32], start);
     link.handle_timeout(start - Duration::from_secs(50)).unwrap();
     assert_eq!(link.poll_timeout(), Some(start + Duration::from_secs(10)));
     feed(&mut link, start - Duration::from_secs(50), &opening(start)[..64]).unwrap();

@@ -7,8 +7,8 @@ use std::io::IoSlice;
 use std::time::Instant;
 
 use bytes::Bytes;
-use callosum_proto::Multipart;
-use callosum_proto::zmtp::{Link, LinkConfig, LinkError, LinkEvent, Role};
+use callosum_proto::zmtp::{Link, LinkConfig, LinkError, LinkEvent};
+use callosum_proto::{Multipart, Role};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -36,7 +36,7 @@ fn all_written(link: &mut Link) -> Vec<u8> {
 /// What a link makes of `input` when it is cut after each of `cuts`' lengths in turn.
 fn outcome(input: &[u8], cuts: &[usize]) -> (Vec<LinkEvent>, Result<(), LinkError>, Vec<u8>) {
     let now = Instant::now();
-    let mut link = Link::new(&small_config(Role::Binder), now);
+    let mut link = Link::new(&small_config(Role::Binder), [7; 32], now);
     let mut events = Vec::new();
     let mut rest = input;
     let mut result = Ok(());
@@ -61,8 +61,8 @@ fn small_config(role: Role) -> LinkConfig {
 /// What a connector says to a binder: handshake and these messages.
 fn transcript(messages: &[Multipart]) -> Vec<u8> {
     let now = Instant::now();
-    let mut connector = Link::new(&LinkConfig::new(Role::Connector), now);
-    let mut binder = Link::new(&LinkConfig::new(Role::Binder), now);
+    let mut connector = Link::new(&LinkConfig::new(Role::Connector), [7; 32], now);
+    let mut binder = Link::new(&LinkConfig::new(Role::Binder), [7; 32], now);
     let mut said = all_written(&mut connector);
     binder.handle_input(now, Bytes::from(said.clone())).unwrap();
     connector.handle_input(now, Bytes::from(all_written(&mut binder))).unwrap();
@@ -151,8 +151,8 @@ proptest! {
         cuts in vec(prop_oneof![1..4_usize, 1..300_usize, 1..100_000_usize], 1..40),
     ) {
         let now = Instant::now();
-        let mut connector = Link::new(&small_config(Role::Connector), now);
-        let mut binder = Link::new(&small_config(Role::Binder), now);
+        let mut connector = Link::new(&small_config(Role::Connector), [7; 32], now);
+        let mut binder = Link::new(&small_config(Role::Binder), [7; 32], now);
         let (mut at_binder, mut at_connector) = (Vec::new(), Vec::new());
         let (mut to_send_up, mut to_send_down) = (up.iter(), down.iter());
         let mut cuts_used = 0;

@@ -5,13 +5,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::curve_handshake::{Plan, shake_hands, written};
-use crate::curve_peer::{CurvePeer, Half, MORE, SEALED_COMMAND, frame, next_frame};
-use crate::fuzz::{byte, bytes};
-use callosum_proto::Multipart;
-use callosum_proto::zmtp::{
-    CurveKeyPair, Heartbeat, Link, LinkConfig, LinkError, LinkEvent, Mechanism, Role,
-};
+use super::curve_handshake::{Plan, shake_hands, written};
+use super::curve_peer::{CurvePeer, Half, MORE, SEALED_COMMAND, frame, next_frame};
+use super::{byte, bytes};
+use callosum_proto::zmtp::{CurveKeyPair, Heartbeat, Link, LinkConfig, LinkError, LinkEvent, Mechanism};
+use callosum_proto::{Multipart, Role};
 
 /// Largest message that the link takes.
 const MAX_MESSAGE: usize = 4 << 10;
@@ -77,7 +75,7 @@ fn connect(server: bool, now: Instant) -> (Link, CurvePeer) {
     config.max_message_size = MAX_MESSAGE;
     config.mechanism = mechanism;
     config.heartbeat = Some(Heartbeat { interval: Duration::from_secs(1), misses: 2 });
-    (Link::new(&config, now), peer)
+    (Link::new(&config, [33; 32], now), peer)
 }
 
 /// One step. All but the last four are sent by the peer.

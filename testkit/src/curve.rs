@@ -1,16 +1,14 @@
 //! Two links under CURVE, and an attacker on the path who changes, drops, inserts, replays and reflects the bytes for one of
 //! them.
 //!
-//! Ephemeral keys come from the operating system, through `omq-proto`: ciphertext differs from run to run, its length does
-//! not. Changes are XORs, so an input has the same effect each time, unless an inserted byte happens to equal the byte
-//! that it replaces.
+//! The seeds of both links are fixed, so an input does the same each time, to the byte.
 
 use std::time::{Duration, Instant};
 
-use crate::curve_side::{MAX_MESSAGE, Side};
-use crate::fuzz::{byte, bytes};
-use callosum_proto::Multipart;
-use callosum_proto::zmtp::{CurveKeyPair, Decision, LinkConfig, Mechanism, Role};
+use super::curve_side::{MAX_MESSAGE, Side};
+use super::{byte, bytes};
+use callosum_proto::zmtp::{CurveKeyPair, Decision, LinkConfig, Mechanism};
+use callosum_proto::{Multipart, Role};
 
 /// Bounds the time of one input.
 const MAX_OPS: usize = 128;

@@ -7,7 +7,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use callosum_proto::Multipart;
-use callosum_proto::zmtp::{CurvePublicKey, Decision, Link, LinkConfig, LinkError, LinkEvent, SendError};
+use callosum_proto::zmtp::{CurvePublicKey, Decision, Link, LinkConfig, LinkError, LinkEvent, Mechanism, SendError};
 
 /// Largest message that a link takes.
 pub(super) const MAX_MESSAGE: usize = 4 << 10;
@@ -36,8 +36,9 @@ pub(super) struct Side {
 
 impl Side {
     pub(super) fn new(config: LinkConfig, other: CurvePublicKey, now: Instant) -> Self {
+        let is_server = matches!(config.mechanism, Mechanism::CurveServer { .. });
         let mut side = Self {
-            link: Link::new(&config, now),
+            link: Link::new(&config, [is_server.into(); 32], now),
             wire: Vec::new(),
             due: VecDeque::new(),
             other,

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use callosum_proto::internals::wire::NONCE_LEN;
 use callosum_proto::session::{
     Call, CloseCause, Dialect, Event, IncomingId, InvokeError, Keepalive, Outcome, Refusal, Reply,
-    ReplyError, Role, Session, SessionConfig, Timer,
+    ReplyError, Session, SessionConfig, Timer,
 };
 use callosum_proto::{CallId, ErrorInfo, Metadata, Multipart, OrderingKey};
 

@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use callosum_proto::zmtp::{Link, LinkConfig, LinkError, LinkEvent, Role};
+use callosum_proto::Role;
+use callosum_proto::zmtp::{Link, LinkConfig, LinkError, LinkEvent};
 
 const MAX_MESSAGE: usize = 4 * 1024;
 
@@ -73,7 +74,7 @@ fn run(role: Role, real: bool, now: Instant, pieces: &[&[u8]]) -> Outcome {
 fn link(role: Role, now: Instant) -> Link {
     let mut config = LinkConfig::new(role);
     config.max_message_size = MAX_MESSAGE;
-    Link::new(&config, now)
+    Link::new(&config, [7; 32], now)
 }
 
 fn shake_hands(link: &mut Link, role: Role, now: Instant) {

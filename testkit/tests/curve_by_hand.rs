@@ -3,11 +3,12 @@
 #![allow(clippy::disallowed_methods, reason = "virtual time starts somewhere")]
 #![expect(clippy::unwrap_used, reason = "a panic is a failed test")]
 
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
 use callosum_proto::zmtp::{
-    CurveKeyPair, Decision, Link, LinkConfig, LinkError, LinkEvent, Mechanism, Role, Violation,
+    CurveKeyPair, Decision, HandshakeError, Link, LinkConfig, LinkError, LinkEvent, Mechanism, Violation,
 };
 use callosum_testkit::curve_handshake::{FIELD, Plan, shake_hands, written};
 use callosum_testkit::curve_peer::{CurvePeer, Half, MORE, SEALED_COMMAND, next_frame};
@@ -28,7 +29,9 @@ fn link(role: Role) -> Link {
         Role::Binder => Mechanism::CurveServer { keys: server_keys() },
         Role::Connector => Mechanism::CurveClient { keys: client_keys(), server: server_keys().public() },
     };
-    Link::new(&config, Instant::now())
+    // Each has a seed of its own.
+    static LINKS: AtomicU8 = AtomicU8::new(0);
+    Link::new(&config, [LINKS.fetch_add(1, Ordering::Relaxed); 32], Instant::now())
 }
 
 fn by_hand(server: bool) -> CurvePeer {
@@ -97,7 +100,14 @@ fn keys_of_low_order_are_worth_nothing_wherever_they_are_said() {
         for (server, name) in [(false, "HELLO"), (true, "WELCOME")] {
             let plan = Plan { ephemeral: Half::weak(point), ..Plan::honest(server) };
             let (_, _, result) = meet(server, &plan);
-            assert!(matches!(result, Err(LinkError::Handshake { .. })), "{name} with {point:?}: {result:?}");
+            let worthless = |error: &HandshakeError| match error {
+                HandshakeError::LowOrder { command } | HandshakeError::NotCanonical { command } => {
+                    *command == name
+                }
+                _ => false,
+            };
+            let refused = matches!(&result, Err(LinkError::Handshake(error)) if worthless(error));
+            assert!(refused, "{name} with {point:?}: {result:?}");
         }
         // If a client's long-term key were of low order, anybody could make its vouch.
         let (_, _, result) = meet(false, &Plan { long: Some(Half::weak(point)), ..Plan::honest(false) });
@@ -106,10 +116,19 @@ fn keys_of_low_order_are_worth_nothing_wherever_they_are_said() {
 }
 
 #[test]
+fn ephemeral_keys_have_one_spelling_too() {
+    for (server, command) in [(false, "HELLO"), (true, "WELCOME")] {
+        let plan = Plan { ephemeral: Half::of([5; 32]).respelled(), ..Plan::honest(server) };
+        let (_, _, result) = meet(server, &plan);
+        assert_eq!(result, Err(LinkError::Handshake(HandshakeError::NotCanonical { command })));
+    }
+}
+
+#[test]
 fn a_vouch_is_for_one_server_and_one_connection() {
     for at in 0..64 {
         let (_, _, result) = meet(false, &Plan { change: (at, 1), ..Plan::honest(false) });
-        assert!(matches!(result, Err(LinkError::Handshake { .. })), "byte {at}: {result:?}");
+        assert_eq!(result, Err(LinkError::Handshake(HandshakeError::Vouch)), "byte {at}");
     }
 }
 
@@ -132,7 +151,7 @@ fn a_refusal_in_a_box_is_no_refusal() {
 }
 
 #[test]
-fn boxes_of_an_admitted_peer_are_counted_on_by_one() {
+fn messages_of_an_admitted_peer_are_counted_on_by_one() {
     for (skip, expected) in [(1, Violation::OutOfOrder), (u64::MAX, Violation::OutOfOrder)] {
         let (mut link, mut peer, _) = meet(false, &Plan::honest(false));
         peer.nonce = peer.nonce.wrapping_add(skip);
