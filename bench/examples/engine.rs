@@ -149,7 +149,7 @@ impl Side {
     }
 
     fn read(&mut self, now: Instant, bytes: Bytes) -> Result<()> {
-        self.link.handle_input(now, bytes)?;
+        self.link.handle_input(now, &bytes)?;
         while let Some(event) = self.link.poll_event() {
             match event {
                 LinkEvent::Message(message) => self.session.handle_message(now, message),

@@ -25,7 +25,7 @@ fn carry(from: &mut Link, to: &mut Link, buffer: &mut BytesMut, now: Instant) {
         slices[..filled].iter().for_each(|slice| buffer.extend_from_slice(slice));
         from.advance_output(buffer.len());
         let data = std::mem::take(buffer).freeze();
-        to.handle_input(now, data.clone()).unwrap();
+        to.handle_input(now, &data).unwrap();
         *buffer = data.try_into_mut().unwrap_or_default();
     }
 }

@@ -425,7 +425,7 @@ fn what_is_only_declared_takes_nothing() {
 
     let now = Instant::now();
     let mut link = Link::new(&LinkConfig::new(Role::Binder), [7; 32], now);
-    link.handle_input(now, opening()).unwrap();
+    link.handle_input(now, &opening()).unwrap();
     while link.poll_event().is_some() {}
     let (peak, left, ()) = measure(|| {
         for len in [11 << 20, 11 << 19] {
@@ -433,16 +433,16 @@ fn what_is_only_declared_takes_nothing() {
             head.put_u64(len);
             // As far as it may go, and a byte of it.
             let mut link = Link::new(&LinkConfig::new(Role::Binder), [7; 32], now);
-            link.handle_input(now, opening()).unwrap();
-            link.handle_input(now, head.into()).unwrap();
-            link.handle_input(now, Bytes::from_static(b"x")).unwrap();
+            link.handle_input(now, &opening()).unwrap();
+            link.handle_input(now, &head).unwrap();
+            link.handle_input(now, b"x").unwrap();
         }
         for len in [(11 << 20) + 1, 1 << 32, u64::MAX] {
             let mut head = vec![2];
             head.put_u64(len);
             let mut link = Link::new(&LinkConfig::new(Role::Binder), [7; 32], now);
-            link.handle_input(now, opening()).unwrap();
-            let error = link.handle_input(now, head.into()).unwrap_err();
+            link.handle_input(now, &opening()).unwrap();
+            let error = link.handle_input(now, &head).unwrap_err();
             assert!(matches!(error, LinkError::TooLarge { .. }));
         }
     });
@@ -467,7 +467,7 @@ fn opening() -> Bytes {
     let mut client = Link::new(&LinkConfig::new(Role::Connector), [7; 32], now);
     let mut server = Link::new(&LinkConfig::new(Role::Binder), [7; 32], now);
     let greeting = written(&mut client);
-    client.handle_input(now, written(&mut server)).unwrap();
+    client.handle_input(now, &written(&mut server)).unwrap();
     [greeting, written(&mut client)].concat().into()
 }
 
@@ -507,7 +507,7 @@ fn unfinished_handshakes_take_what_is_stated() {
     let null = LinkConfig::new(Role::Binder);
     let feed = |link: &mut Link, bytes: &[u8]| {
         // As the runtime does: what was read is a buffer of its own.
-        link.handle_input(now, Bytes::copy_from_slice(bytes)).unwrap();
+        link.handle_input(now, &bytes).unwrap();
         written(link)
     };
     let opening = opening();
@@ -525,7 +525,7 @@ fn unfinished_handshakes_take_what_is_stated() {
     // HELLO says nothing that binds it to a connection, so that one does for all.
     let mut model = Link::new(&client, [7; 32], now);
     let mut greeting = written(&mut model).to_vec();
-    model.handle_input(now, written(&mut Link::new(&server, [7; 32], now))).unwrap();
+    model.handle_input(now, &written(&mut Link::new(&server, [7; 32], now))).unwrap();
     greeting.extend(written(&mut model));
     let hello = half_open(&server, COUNT, |link| {
         assert!(feed(link, &greeting).len() > 100, "it is answered with WELCOME");
@@ -546,12 +546,12 @@ fn unfinished_handshakes_take_what_is_stated() {
             let said = written(&mut peer);
             left -= said.len();
             let answer = feed(link, &said);
-            peer.handle_input(now, answer).unwrap();
+            peer.handle_input(now, &answer).unwrap();
         }
         assert!(matches!(link.poll_event(), Some(LinkEvent::AuthenticationRequested { .. })));
         while left > 0 {
             let more = left.min(100);
-            link.handle_input(now, Bytes::from(vec![0; more])).unwrap();
+            link.handle_input(now, &vec![0; more]).unwrap();
             left -= more;
         }
     });

@@ -38,7 +38,7 @@ fn config(role: Role) -> LinkConfig {
 }
 
 fn feed(link: &mut Link, now: Instant, data: &[u8]) -> Result<(), LinkError> {
-    link.handle_input(now, Bytes::copy_from_slice(data))
+    link.handle_input(now, &data)
 }
 
 /// What a connector says under NULL.
@@ -150,9 +150,9 @@ fn messages_of_any_length_at_any_split_come_whole() {
             let step = (stream.len() / 2_000).max(1);
             let splits = (0..stream.len()).filter(|at| *at < 16 || *at + 4 > stream.len() || at % step == 0);
             for at in splits {
-                link.handle_input(now, stream.slice(..at)).unwrap();
+                link.handle_input(now, &stream.slice(..at)).unwrap();
                 assert_eq!(link.poll_event(), None);
-                link.handle_input(now, stream.slice(at..)).unwrap();
+                link.handle_input(now, &stream.slice(at..)).unwrap();
                 let expected = Multipart::from_frames([body.clone()]).unwrap();
                 assert!(link.poll_event() == Some(LinkEvent::Message(expected)), "{len} cut at {at}");
             }
@@ -181,7 +181,7 @@ fn trickle(client: &LinkConfig, server: &LinkConfig, tick: Duration) -> (Duratio
             return (now - start, Err(error));
         }
         let byte = to_say.pop_front().expect("there is something to say until it is established");
-        server.handle_input(now, Bytes::from(vec![byte])).unwrap();
+        server.handle_input(now, &vec![byte]).unwrap();
         while let Some(event) = server.poll_event() {
             match event {
                 LinkEvent::AuthenticationRequested { .. } => {
@@ -191,7 +191,7 @@ fn trickle(client: &LinkConfig, server: &LinkConfig, tick: Duration) -> (Duratio
                 other => panic!("{other:?}"),
             }
         }
-        client.handle_input(now, Bytes::from(written(&mut server))).unwrap();
+        client.handle_input(now, &written(&mut server)).unwrap();
         to_say.extend(written(&mut client));
         assert!(server.poll_timeout().is_none_or(|at| at > now), "it would spin");
     }

@@ -46,7 +46,7 @@ fn outcome(input: &[u8], cuts: &[usize]) -> (Vec<LinkEvent>, Result<(), LinkErro
         }
         let (piece, after) = rest.split_at((*cut).clamp(1, rest.len()));
         rest = after;
-        result = link.handle_input(now, Bytes::copy_from_slice(piece));
+        result = link.handle_input(now, &piece);
         events.extend(std::iter::from_fn(|| link.poll_event()));
     }
     (events, result, all_written(&mut link))
@@ -64,8 +64,8 @@ fn transcript(messages: &[Multipart]) -> Vec<u8> {
     let mut connector = Link::new(&LinkConfig::new(Role::Connector), [7; 32], now);
     let mut binder = Link::new(&LinkConfig::new(Role::Binder), [7; 32], now);
     let mut said = all_written(&mut connector);
-    binder.handle_input(now, Bytes::from(said.clone())).unwrap();
-    connector.handle_input(now, Bytes::from(all_written(&mut binder))).unwrap();
+    binder.handle_input(now, &said).unwrap();
+    connector.handle_input(now, &all_written(&mut binder)).unwrap();
     for message in messages {
         connector.send(message.clone()).unwrap();
     }
@@ -136,7 +136,7 @@ fn every_split_of_a_conversation_means_the_same() {
 fn carry(from: &mut Link, to: &mut Link, most: usize, now: Instant, got: &mut Vec<LinkEvent>) -> bool {
     let bytes = written(from, most);
     let any = !bytes.is_empty();
-    to.handle_input(now, Bytes::from(bytes)).unwrap();
+    to.handle_input(now, &bytes).unwrap();
     got.extend(std::iter::from_fn(|| to.poll_event()));
     any
 }

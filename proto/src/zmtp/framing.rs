@@ -118,7 +118,7 @@ pub(super) struct Deframer {
 
 impl Deframer {
     /// The next head, once it is complete.
-    pub(super) fn head(&mut self, data: &mut Bytes) -> Result<Option<Head>, Violation> {
+    pub(super) fn head(&mut self, data: &mut &[u8]) -> Result<Option<Head>, Violation> {
         if !self.fill(data, 1) {
             return Ok(None);
         }
@@ -145,7 +145,7 @@ impl Deframer {
     }
 
     /// The payload of `len` bytes, once it is complete. `len` must be the same until then. Never shares `data`'s buffer.
-    pub(super) fn payload(&mut self, data: &mut Bytes, len: usize) -> Option<Payload> {
+    pub(super) fn payload(&mut self, data: &mut &[u8], len: usize) -> Option<Payload> {
         if len <= SHARE_MAX && self.partial.is_empty() && data.len() >= len {
             return Some(Payload::Shared(self.small(data, len)));
         }
@@ -156,7 +156,7 @@ impl Deframer {
     }
 
     /// Like [`payload`](Self::payload), for a peer that may be anybody: takes no more memory than twice what has come.
-    pub(super) fn early_payload(&mut self, data: &mut Bytes, len: usize) -> Option<Vec<u8>> {
+    pub(super) fn early_payload(&mut self, data: &mut &[u8], len: usize) -> Option<Vec<u8>> {
         self.collect(data, len, 0)
     }
 
@@ -170,7 +170,7 @@ impl Deframer {
         whole
     }
 
-    fn collect(&mut self, data: &mut Bytes, len: usize, first: usize) -> Option<Vec<u8>> {
+    fn collect(&mut self, data: &mut &[u8], len: usize, first: usize) -> Option<Vec<u8>> {
         let take = data.len().min(len - self.partial.len());
         // The allocation becomes the payload's, so it never goes past the end.
         grow(&mut self.partial, take, first, len);
@@ -184,7 +184,7 @@ impl Deframer {
         self.partial.len()
     }
 
-    fn small(&mut self, data: &mut Bytes, len: usize) -> BytesMut {
+    fn small(&mut self, data: &mut &[u8], len: usize) -> BytesMut {
         if len == 0 {
             return BytesMut::new();
         }
@@ -223,7 +223,7 @@ impl Deframer {
         self.spare = VecDeque::new();
     }
 
-    fn fill(&mut self, data: &mut Bytes, upto: usize) -> bool {
+    fn fill(&mut self, data: &mut &[u8], upto: usize) -> bool {
         if self.filled < upto {
             let take = data.len().min(upto - self.filled);
             self.raw[self.filled..self.filled + take].copy_from_slice(&data[..take]);

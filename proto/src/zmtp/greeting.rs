@@ -49,7 +49,7 @@ impl Greeting {
     }
 
     /// Takes from `data` what is missing. Once the greeting is complete: the minor version of ZMTP 3 to speak.
-    pub(super) fn fill(&mut self, data: &mut Bytes, ours: Terms) -> Result<Option<u8>, LinkError> {
+    pub(super) fn fill(&mut self, data: &mut &[u8], ours: Terms) -> Result<Option<u8>, LinkError> {
         let take = data.len().min(LEN - self.filled);
         self.bytes[self.filled..self.filled + take].copy_from_slice(&data[..take]);
         self.filled += take;

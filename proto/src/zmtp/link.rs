@@ -168,7 +168,7 @@ impl Link {
     ///
     /// # Errors
     /// Any error is the end of the link: events from before it can still be taken, and output written.
-    pub fn handle_input(&mut self, now: Instant, data: Bytes) -> Result<(), LinkError> {
+    pub fn handle_input(&mut self, now: Instant, data: &[u8]) -> Result<(), LinkError> {
         match &mut self.state {
             State::Closed => return Err(LinkError::Closed),
             _ if data.is_empty() => return Ok(()),
@@ -279,13 +279,13 @@ impl Link {
         result
     }
 
-    fn read(&mut self, now: Instant, mut data: Bytes) -> Result<(), LinkError> {
+    fn read(&mut self, now: Instant, mut data: &[u8]) -> Result<(), LinkError> {
         while self.read_some(now, &mut data)? {}
         Ok(())
     }
 
     /// Reads a greeting or a frame; false once there is no whole one left.
-    fn read_some(&mut self, now: Instant, data: &mut Bytes) -> Result<bool, LinkError> {
+    fn read_some(&mut self, now: Instant, data: &mut &[u8]) -> Result<bool, LinkError> {
         match &mut self.state {
             State::Closed => return Err(LinkError::Closed),
             State::Greeting { greeting, handshake, .. } => {

@@ -19,7 +19,7 @@
 //!         let filled = from.output(&mut slices);
 //!         let bytes: Vec<u8> = slices[..filled].iter().flat_map(|slice| slice.to_vec()).collect();
 //!         from.advance_output(bytes.len());
-//!         to.handle_input(now, bytes.into())?;
+//!         to.handle_input(now, &bytes)?;
 //!     }
 //!     Ok(())
 //! }

@@ -64,7 +64,7 @@ fn config() -> LinkConfig {
 }
 
 fn feed(link: &mut Link, now: Instant, data: impl Into<Bytes>) -> Result<(), LinkError> {
-    link.handle_input(now, data.into())
+    link.handle_input(now, &data)
 }
 
 fn shake(config: &LinkConfig, now: Instant, minor: u8) -> Link {

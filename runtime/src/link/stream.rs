@@ -164,7 +164,7 @@ impl StreamLink {
         if let Some(overture) = &mut self.overture {
             overture.answered = true;
         }
-        Ok(self.zmtp.handle_input(Instant::now(), data)?)
+        Ok(self.zmtp.handle_input(Instant::now(), &data)?)
     }
 
     /// Hands received messages to the session, and its effects to whom they concern.

@@ -257,15 +257,3 @@ fn the_answer_to_the_hello_of_another_connector_is_ignored() {
     side.hear(stale(1));
     assert_eq!(side.events(), [Event::Established { hello: Some(hello(9, 1)), dialect: Dialect::One }]);
 }
-
-#[test]
-fn the_answer_to_the_hello_of_another_connector_is_ignored() {
-    let mut side = Side::connected(Role::Connector, config());
-    side.sent();
-    let stale = |nonce: u8| Multipart::new(PONG, hello(9, 1).encode(), Bytes::from(vec![nonce; NONCE_LEN]));
-    side.hear(stale(5));
-    assert!(!side.session.is_established());
-    assert_eq!(side.events(), [], "it is a PONG like any other that this side does not wait for");
-    side.hear(stale(1));
-    assert_eq!(side.events(), [Event::Established { hello: Some(hello(9, 1)), dialect: Dialect::One }]);
-}

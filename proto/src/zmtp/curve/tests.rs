@@ -35,7 +35,7 @@ fn conversation(seeds: [u8; 2]) -> [Vec<u8>; 2] {
         for from in [0, 1] {
             let bytes = written(&mut links[from]);
             said[from].extend_from_slice(&bytes);
-            links[1 - from].handle_input(now, bytes.into()).unwrap();
+            links[1 - from].handle_input(now, &bytes).unwrap();
         }
         if links[0].is_established() && !sent {
             sent = true;

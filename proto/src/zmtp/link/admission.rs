@@ -34,7 +34,7 @@ impl Deciding {
     }
 
     /// Keeps the input until the application has decided.
-    pub(super) fn hold(&mut self, data: &mut Bytes) -> Result<(), LinkError> {
+    pub(super) fn hold(&mut self, data: &mut &[u8]) -> Result<(), LinkError> {
         let left = self.progress.max_bytes.saturating_sub(self.progress.bytes);
         self.progress.count(data.len())?;
         let most = self.held.len() + left;
@@ -76,7 +76,7 @@ impl Link {
         }
         let protection = Protection::Curve(client.admit(&self.ours, &mut self.output));
         self.establish(now, minor, Outcome { peer, protection, public_key: Some(public_key) });
-        self.read(now, Bytes::from(held))
+        self.read(now, &held)
     }
 
     /// Asks the application.

@@ -30,9 +30,9 @@ fn pair(now: Instant) -> [Link; 2] {
     configs[1].mechanism = Mechanism::CurveServer { keys: server };
     let [mut client, mut server] = configs.map(|config| Link::new(&config, [config.role as u8; 32], now));
     while !client.is_established() {
-        server.handle_input(now, written(&mut client)).expect("our own handshake");
+        server.handle_input(now, &written(&mut client)).expect("our own handshake");
         server.authenticate(now, Decision::Admit).expect("our own handshake");
-        client.handle_input(now, written(&mut server)).expect("our own handshake");
+        client.handle_input(now, &written(&mut server)).expect("our own handshake");
     }
     [client, server]
 }
@@ -70,15 +70,15 @@ fn every_message_that_is_sealed_is_counted() {
         links[from].send(three()).unwrap();
         let said = written(links[from]);
         assert_eq!(last_number(&said, 1), *last_sent(links[from]));
-        links[to].handle_input(now, said).unwrap();
+        links[to].handle_input(now, &said).unwrap();
         assert_eq!(links[to].poll_event(), Some(LinkEvent::Message(three())));
         ping(links[from]).unwrap();
         let said = written(links[from]);
         assert_eq!(last_number(&said, b"\x04PING\0\0".len()), *last_sent(links[from]));
-        links[to].handle_input(now, said).unwrap();
+        links[to].handle_input(now, &said).unwrap();
         let said = written(links[to]);
         assert_eq!(last_number(&said, b"\x04PONG".len()), *last_sent(links[to]));
-        links[from].handle_input(now, said).unwrap();
+        links[from].handle_input(now, &said).unwrap();
     }
 }
 
@@ -93,7 +93,7 @@ fn a_link_ends_before_a_number_comes_twice() {
         assert_eq!(link.send(three()), Err(SendError::Exhausted), "only two numbers are left");
         assert_eq!(link.pending_output(), 0, "no part of it leaves");
         assert_eq!(link.send(three()), Err(SendError::Closed));
-        assert_eq!(link.handle_input(now, "x".into()), Err(LinkError::Closed));
+        assert_eq!(link.handle_input(now, b"x"), Err(LinkError::Closed));
     }
 }
 
@@ -103,11 +103,11 @@ fn pings_and_pongs_have_numbers_too() {
     let [mut client, mut server] = pair(now);
     *last_sent(&mut server) = u64::MAX - 1;
     ping(&mut client).unwrap();
-    server.handle_input(now, written(&mut client)).unwrap();
+    server.handle_input(now, &written(&mut client)).unwrap();
     // Any byte is a sign of life; the PONG itself has a number that the client does not expect.
-    client.handle_input(now, vec![0].into()).unwrap();
+    client.handle_input(now, &vec![0]).unwrap();
     ping(&mut client).unwrap();
-    assert_eq!(server.handle_input(now, written(&mut client)), Err(LinkError::Exhausted));
+    assert_eq!(server.handle_input(now, &written(&mut client)), Err(LinkError::Exhausted));
     *last_sent(&mut client) = u64::MAX;
     assert_eq!(ping(&mut client), Err(LinkError::Exhausted));
     assert!(!client.is_established());

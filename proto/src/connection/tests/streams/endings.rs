@@ -348,23 +348,3 @@ fn a_result_that_is_put_together_after_the_link_has_ended_leaves_nothing_to_send
     assert!(side.connection.is_idle(), "an acknowledgement waits that can't leave");
     assert_eq!((side.connection.poll_timeout(), side.sent()), (None, vec![]));
 }
-
-#[test]
-fn a_result_that_is_put_together_after_the_link_has_ended_leaves_nothing_to_send() {
-    let mut side = binder(two());
-    let call = side.invoke("m");
-    side.sent();
-    let options = Options { size: Some(8), ..Options::default() };
-    side.hear_records(&[
-        Record::Result { call: 1, options, content: part("half") },
-        data(1, 4, whole("half")),
-    ]);
-    assert_eq!(side.events().last(), Some(&ended(call, Outcome::Complete)));
-    side.session.close(CloseCause::LinkLost);
-    assert_eq!(side.events(), [Event::Closed(CloseCause::LinkLost)]);
-    side.collect(ExchangeId::Ours(call));
-    let collected = Event::Collected { exchange: ExchangeId::Ours(call), body: Ok("halfhalf".into()) };
-    assert_eq!(side.events(), [collected]);
-    assert!(side.session.is_idle(), "an acknowledgement waits that can't leave");
-    assert_eq!((side.session.poll_timeout(), side.sent()), (None, vec![]));
-}
