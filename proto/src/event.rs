@@ -8,6 +8,9 @@ use crate::config::Dialect;
 use crate::ids::{CallId, RequestId, StreamId};
 use crate::stream::{ReadError, StreamFault};
 use crate::wire::{DecodeError, Hello};
+#[cfg(feature = "curve")]
+use crate::zmtp::CurvePublicKey;
+use crate::zmtp::PeerInfo;
 use crate::{ErrorInfo, Metadata, OrderingKey, Text};
 
 /// One probe of ours, unique within its connection.
@@ -18,6 +21,15 @@ pub struct PingId(pub u64);
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
+    /// A byte stream is ready: ZMTP's handshake is complete, and Callosum's begins.
+    Connected(PeerInfo),
+    /// A client has proved to own this key, and waits for [`authenticate`](crate::Connection::authenticate) until the time of the
+    /// handshake is over.
+    #[cfg(feature = "curve")]
+    AuthenticationRequested {
+        /// The client's long-term key, which is who it is.
+        public_key: CurvePublicKey,
+    },
     /// The handshake is complete.
     Established {
         /// What the peer said of itself; `None` for a peer that only speaks dialect 1, such as Python's.

@@ -24,7 +24,6 @@ mod stream;
 mod text;
 mod urgency;
 mod wire;
-#[cfg(feature = "zmtp")]
 pub mod zmtp;
 
 pub use call::{Call, Delivery, RecvStream, Reply, SendStream};

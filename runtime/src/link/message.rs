@@ -151,7 +151,8 @@ impl LinkPeer {
             if alarm.poll(cx, next).is_pending() {
                 return Poll::Pending;
             }
-            self.peer.lock().connection.handle_timeout(Instant::now());
+            self.// Its transport is a link of its own.
+        let _ = peer.lock().connection.handle_timeout(Instant::now());
         }
     }
 }
