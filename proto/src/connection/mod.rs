@@ -3,7 +3,7 @@
 //! What a call is, and what happens to it, is in [`Calls`](crate::call); this module decides whether there is a connection at all, and what it
 //! speaks. The dialect is asked for in the handshake; afterwards only the codec knows it.
 
-mod bytes;
+mod byte_stream;
 mod handshake;
 mod probes;
 #[cfg(test)]
