@@ -18,7 +18,9 @@ use callosum_proto::session::{
 use callosum_proto::wire::dialect2::{Options, PacketWriter, Piece, RECORD_COST, Record};
 use callosum_proto::wire::{Credit, Encoder, Hello, MessageType, PING, UPPER, decode_body, decode_header};
 use callosum_proto::zmtp::{CurveKeyPair, Link, LinkConfig, LinkError, LinkEvent, Mechanism};
-use callosum_proto::{CallId, CallName, ConnectionId, Message, Multipart, OrderingKey, Payload, RequestId, Role};
+use callosum_proto::{
+    CallId, CallName, ConnectionId, Message, Multipart, OrderingKey, Payload, RequestId, Role,
+};
 use peak_alloc::PeakAlloc;
 
 #[global_allocator]

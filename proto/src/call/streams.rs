@@ -6,13 +6,13 @@ use bytes::Bytes;
 
 use super::table::{OpenCall, ResultState, Stage, State, Writer};
 use super::{Calls, Deadline};
-use crate::endpoint::EndpointEvent;
+use crate::Metadata;
+use crate::event::EndpointEvent;
 use crate::event::{Event, Outcome};
 use crate::ids::{CallId, RequestId, StreamId};
 use crate::send::Control;
 use crate::stream::{Acknowledged, Next, Read, ReadError, RecvHalf, SendHalf, WriteError};
 use crate::wire::{DecodeError, Record};
-use crate::Metadata;
 
 /// How long a body may take to be complete, however small it is (PROTOCOL.md, F-7).
 const REASSEMBLY_TIME: Duration = Duration::from_secs(30);
@@ -78,7 +78,11 @@ impl RecvStream<'_> {
         let bytes = reassembly_size(half, limit);
         if self.open {
             let connection = calls.connection;
-            calls.endpoint_events.push_back(EndpointEvent::ReassemblyWanted { connection, stream: id, bytes });
+            calls.endpoint_events.push_back(EndpointEvent::ReassemblyWanted {
+                connection,
+                stream: id,
+                bytes,
+            });
             calls.await_memory(id);
         } else {
             // All of it is here, and no endpoint counts it any more.
@@ -410,11 +414,16 @@ impl Calls {
 
     fn hand_over(&mut self, id: StreamId, body: Bytes) {
         match (id, self.table.get_mut(&id).map(|call| &mut call.state)) {
-            (StreamId::Call(call), Some(State::Sent { result: ResultState::Reassembled { metadata, .. }, .. })) => {
+            (
+                StreamId::Call(call),
+                Some(State::Sent { result: ResultState::Reassembled { metadata, .. }, .. }),
+            ) => {
                 let metadata = std::mem::take(metadata);
                 self.end_with_body(call, body, metadata);
             }
-            (StreamId::Request(request), Some(State::Request(state))) if matches!(state.stage, Stage::Incomplete(_)) => {
+            (StreamId::Request(request), Some(State::Request(state)))
+                if matches!(state.stage, Stage::Incomplete(_)) =>
+            {
                 if let Some(half) = state.argument.take() {
                     self.release_receiver(half);
                 }
@@ -504,7 +513,9 @@ impl Calls {
     fn fail_reassembly(&mut self, id: StreamId, error: ReadError) {
         self.end_reassembly(id);
         match id {
-            StreamId::Request(request) if self.is_owed_as_a_whole(id) => self.withdraw_incomplete(request, error),
+            StreamId::Request(request) if self.is_owed_as_a_whole(id) => {
+                self.withdraw_incomplete(request, error)
+            }
             StreamId::Request(_) => {
                 self.events.push_back(Event::Reassembled { stream: id, body: Err(error) });
             }

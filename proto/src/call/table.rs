@@ -27,11 +27,7 @@ pub(super) enum State {
     /// A call of ours that waits in the send queue.
     Queued(Box<QueuedState>),
     /// A call of ours that has left and has not ended.
-    Sent {
-        number: Number,
-        argument: Writer,
-        result: ResultState,
-    },
+    Sent { number: Number, argument: Writer, result: ResultState },
     /// A call of ours that has ended with a result that came as a whole, and waits to be read.
     /// `argument` is open no more.
     Unread { number: Number, argument: Writer, result: RecvHalf },

@@ -4,15 +4,16 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::reply::{Reply, fit};
+use super::reply::fit;
 use super::streams::reassembly_size;
 use super::table::{OpenCall, RequestState, Stage, State, Writer};
 use super::{Calls, Deadline, Fatal};
-use crate::endpoint::EndpointEvent;
 use crate::error::{Refusal, ReplyError};
+use crate::event::EndpointEvent;
 use crate::event::{Anomaly, Body, CloseCause, Event, Request, StopReason};
 use crate::ids::{RequestId, StreamId};
 use crate::ordering::{Arrival, BusyReason};
+use crate::reply::Reply;
 use crate::send::{Control, MESSAGE_OVERHEAD, Place, Queued, QueuedReply, ReplyContent};
 use crate::stream::{ReadError, RecvHalf, SendHalf, StreamFault};
 use crate::wire::{self, DecodeError, Failure, MAX_FIRST, Number, Options, Piece, Record};
@@ -73,7 +74,8 @@ impl Calls {
             self.deadlines.set(at, Deadline::Execution(id));
         }
         let names = method.as_bytes().len() + key.as_bytes().len() + metadata.size();
-        let mut request = Request { id, method, key: key.clone(), body: Body::Whole(Bytes::new()), metadata, deadline };
+        let mut request =
+            Request { id, method, key: key.clone(), body: Body::Whole(Bytes::new()), metadata, deadline };
         let (argument, held) = match fin {
             true => {
                 let held = first.len();
@@ -83,7 +85,8 @@ impl Calls {
             false => {
                 request.body = Body::Stream { size: options.size };
                 let window = self.config.first_window.saturating_add(MAX_FIRST as u64);
-                let held = usize::try_from(window.min(options.size.unwrap_or(u64::MAX))).unwrap_or(usize::MAX);
+                let held =
+                    usize::try_from(window.min(options.size.unwrap_or(u64::MAX))).unwrap_or(usize::MAX);
                 (Some(self.open_argument(options.size, first, item)), held)
             }
         };
@@ -172,7 +175,8 @@ impl Calls {
 
     /// A body has been reassembled: its request is ready to start.
     pub(super) fn argument_reassembled(&mut self, id: RequestId, body: Bytes) {
-        let Some(OpenCall { state: State::Request(state), .. }) = self.table.get_mut(&StreamId::Request(id)) else {
+        let Some(OpenCall { state: State::Request(state), .. }) = self.table.get_mut(&StreamId::Request(id))
+        else {
             return;
         };
         match std::mem::replace(&mut state.stage, Stage::Running) {
@@ -227,7 +231,9 @@ impl Calls {
             _ => Refusal::MalformedBody,
         };
         let reply = Reply::Error(refusal.to_error(&error.to_string()));
-        if let Some(OpenCall { state: State::Request(state), .. }) = self.table.get_mut(&StreamId::Request(request)) {
+        if let Some(OpenCall { state: State::Request(state), .. }) =
+            self.table.get_mut(&StreamId::Request(request))
+        {
             // It never starts, so no handler is told of the reason.
             state.withdrawn.get_or_insert(StopReason::Cancelled);
         }
@@ -499,8 +505,14 @@ impl Calls {
         self.codec.detach_name(number);
         let names = self.codec.name_size(number, &key);
         let content = ReplyContent::Failure(Failure::Error(error));
-        let reply =
-            QueuedReply { number, key: key.clone(), names, content, metadata: Metadata::new(), unsolicited: true };
+        let reply = QueuedReply {
+            number,
+            key: key.clone(),
+            names,
+            content,
+            metadata: Metadata::new(),
+            unsolicited: true,
+        };
         if self.queue.count_unsolicited(MESSAGE_OVERHEAD + reply.size()).is_err() {
             self.fatal = Some(Fatal(CloseCause::PeerNotReading));
             return;
@@ -511,7 +523,9 @@ impl Calls {
     /// The endpoint has no place for a request.
     pub(crate) fn refuse_busy(&mut self, id: RequestId, reason: BusyReason) {
         let stream = StreamId::Request(id);
-        let Some(OpenCall { state: State::Request(state), deadline, .. }) = self.table.get(&stream) else { return };
+        let Some(OpenCall { state: State::Request(state), deadline, .. }) = self.table.get(&stream) else {
+            return;
+        };
         let (number, key, deadline) = (state.number, state.key.clone(), *deadline);
         self.deadlines.stop(deadline, Deadline::Execution(id));
         self.open_requests -= 1;

@@ -67,6 +67,20 @@ impl Connection {
         Ok(self.link.as_ref().map_or(0, |link| link.output(slices)))
     }
 
+    /// Appends the bytes to write next to a buffer of the host's, and counts them as written: the simplest way, at the cost of a
+    /// copy. Nothing is appended if there is nothing to write.
+    ///
+    /// # Errors
+    /// As [`poll_transmit`](Self::poll_transmit).
+    pub fn transmit(&mut self, now: Instant, buffer: &mut Vec<u8>) -> Result<(), LinkError> {
+        let before = buffer.len();
+        let mut slices = [IoSlice::new(&[]); 32];
+        let filled = self.poll_transmit(now, &mut slices)?;
+        slices[..filled].iter().for_each(|slice| buffer.extend_from_slice(slice));
+        self.transmitted(buffer.len() - before);
+        Ok(())
+    }
+
     /// So many bytes were written.
     pub fn transmitted(&mut self, bytes: usize) {
         if let Some(link) = &mut self.link {

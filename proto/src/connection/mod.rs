@@ -16,12 +16,12 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use self::probes::Probes;
-use crate::call::{Call, Calls, RecvStream, Reply, SendStream};
+use crate::call::{Call, Calls, RecvStream, SendStream};
 use crate::config::{ConnectionConfig, Dialect};
-use crate::endpoint::{ConnectionEvent, EndpointEvent};
 use crate::error::{InvokeError, ReplyError};
-use crate::event::{Anomaly, CloseCause, Event, Outcome, PingId};
+use crate::event::{Anomaly, CloseCause, ConnectionEvent, EndpointEvent, Event, Outcome, PingId};
 use crate::ids::{CallId, ConnectionId, RequestId, StreamId};
+use crate::reply::Reply;
 use crate::send::Control;
 use crate::wire::{Hello, NONCE_LEN, PING, PONG, UPPER};
 use crate::zmtp::{Link, LinkError};
@@ -55,7 +55,10 @@ enum Phase {
     Unconnected,
     Handshaking,
     /// With what the peer said of itself, if it knows more than dialect 1.
-    Established { hello: Option<Hello>, dialect: Dialect },
+    Established {
+        hello: Option<Hello>,
+        dialect: Dialect,
+    },
     Closed(CloseCause),
 }
 
@@ -198,7 +201,16 @@ impl Connection {
     /// When to call [`handle_timeout`](Self::handle_timeout); after that was called with `now`, later than `now`.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let probe = self.probes.next_timeout();
-        [self.handshake_deadline, self.write_deadline, probe, self.calls.next_deadline(), self.next_link_timeout()].into_iter().flatten().min()
+        [
+            self.handshake_deadline,
+            self.write_deadline,
+            probe,
+            self.calls.next_deadline(),
+            self.next_link_timeout(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// Does what is due at `now`. Early calls are harmless, late ones are late.

@@ -7,7 +7,10 @@ fn sized(len: usize) -> Call {
 #[test]
 fn a_call_is_limited_at_the_edge() {
     let (mut a, mut b) = pair(config(), ConnectionConfig { max_body: 100, ..config() });
-    assert_eq!(a.connection.invoke(a.now, sized(101)), Err(InvokeError::BodyTooLarge { size: 101, limit: 100 }));
+    assert_eq!(
+        a.connection.invoke(a.now, sized(101)),
+        Err(InvokeError::BodyTooLarge { size: 101, limit: 100 })
+    );
     a.connection.invoke(a.now, sized(100)).unwrap();
     exchange(&mut a, &mut b);
     assert!(matches!(b.events()[..], [Event::Request(_)]));
@@ -282,5 +285,8 @@ fn the_defaults_are_those_of_the_protocol() {
     assert_eq!(session.stream_buffer, 256 << 10);
     assert_eq!((session.handshake_timeout, session.write_timeout), (SECOND * 10, SECOND * 10));
     assert_eq!(Keepalive::default(), Keepalive { idle: SECOND * 30, misses: 2 });
-    assert_eq!((wire::dialect1::MAX_HEADER, wire::hello::MAX_HELLO, wire::MAX_DEPTH), (64 << 10, 4 << 10, 64));
+    assert_eq!(
+        (wire::dialect1::MAX_HEADER, wire::hello::MAX_HELLO, wire::MAX_DEPTH),
+        (64 << 10, 4 << 10, 64)
+    );
 }

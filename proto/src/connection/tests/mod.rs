@@ -14,9 +14,9 @@ use bytes::Bytes;
 use super::*;
 use crate::call::Delivery;
 use crate::config::{Keepalive, StreamArguments};
+use crate::endpoint::Arrival;
 use crate::error::Refusal;
 use crate::event::{Body, Request, StopReason, Violation};
-use crate::endpoint::Arrival;
 use crate::message::{CallName, Message, Payload};
 use crate::ordering::BusyReason;
 use crate::stream::{Acknowledged, Chunk, Read, ReadError, StreamFault, WriteError};
@@ -82,7 +82,8 @@ impl Side {
                 EndpointEvent::Arrived(Arrival { request, incomplete: Some(_), .. }) if grants => {
                     Some(ConnectionEvent::Reassemble((*request).into()))
                 }
-                EndpointEvent::Arrived(Arrival { request, incomplete: None, .. }) | EndpointEvent::Ready(request)
+                EndpointEvent::Arrived(Arrival { request, incomplete: None, .. })
+                | EndpointEvent::Ready(request)
                     if starts =>
                 {
                     Some(ConnectionEvent::Start(*request))

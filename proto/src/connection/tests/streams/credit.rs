@@ -47,8 +47,11 @@ fn the_link_as_a_whole_has_credit_too() {
     for _ in requests {
         assert_eq!(b.connection.held_bytes(), 0);
     }
-    let done =
-        b.events().into_iter().filter(|event| matches!(event, Event::Reassembled { body: Ok(_), .. })).count();
+    let done = b
+        .events()
+        .into_iter()
+        .filter(|event| matches!(event, Event::Reassembled { body: Ok(_), .. }))
+        .count();
     assert_eq!(done, 4);
 }
 
@@ -93,12 +96,7 @@ fn an_argument_whose_call_is_cancelled_holds_no_credit() {
 
 /// Connections whose first windows are small.
 fn narrow() -> ConnectionConfig {
-    ConnectionConfig {
-        first_window: 1_024,
-        stream_window: 50_000,
-        connection_window: 200_000,
-        ..streaming()
-    }
+    ConnectionConfig { first_window: 1_024, stream_window: 50_000, connection_window: 200_000, ..streaming() }
 }
 
 #[test]

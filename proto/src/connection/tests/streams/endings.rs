@@ -111,7 +111,11 @@ fn a_handler_reads_on_when_its_result_is_complete() {
         exchange(&mut a, &mut b);
         assert!(a.connection.is_idle() && b.connection.is_idle());
         assert_eq!((a.connection.held_bytes(), b.connection.held_bytes()), (0, 0));
-        assert!(!b.events().iter().any(|event| matches!(event, Event::Stop { request: _, reason: StopReason::Cancelled })));
+        assert!(
+            !b.events()
+                .iter()
+                .any(|event| matches!(event, Event::Stop { request: _, reason: StopReason::Cancelled }))
+        );
     }
 }
 
