@@ -40,6 +40,9 @@ pub use wire::{Credit, DecodeError, Hello, NONCE_LEN};
 
 /// Temporary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role { /// c
-    Connector, /// b
-    Binder }
+pub enum Role {
+    /// c
+    Connector,
+    /// b
+    Binder,
+}

@@ -9,8 +9,8 @@
 
 mod deadlines;
 mod inbound;
-mod outbound;
 mod ours;
+mod outbound;
 mod reply;
 mod streams;
 mod table;
@@ -23,13 +23,14 @@ use std::time::Instant;
 use rustc_hash::FxHashMap;
 
 pub(crate) use deadlines::Deadline;
+pub(crate) use inbound::Fatal;
 pub use ours::{Call, Delivery};
 pub use reply::Reply;
 pub use streams::{RecvStream, SendStream};
-pub(crate) use inbound::Fatal;
 
 use self::deadlines::Deadlines;
 use self::table::{OpenCall, State};
+use crate::Urgency;
 use crate::config::{ConnectionConfig, Dialect};
 use crate::endpoint::EndpointEvent;
 use crate::event::{Event, Outcome, StopReason};
@@ -38,7 +39,6 @@ use crate::ordering::ReplyGate;
 use crate::send::{Policy, QueuedReply, SendQueue, StreamQueue};
 use crate::stream::Flow;
 use crate::wire::{Codec, Credit, Number};
-use crate::Urgency;
 
 /// Events for which room is kept while there are none: a peer can cause one with every two bytes.
 pub(crate) const EVENTS_KEPT: usize = 256;
@@ -288,17 +288,21 @@ impl Calls {
     /// still be read.
     pub(crate) fn close(&mut self, outcome: impl Fn(bool) -> Outcome) {
         self.reassemble_all_that_is_complete();
-        let mut ours: Vec<_> = self.table.iter().filter_map(|(id, call)| Some((call_of(*id)?, call.has_left()?))).collect();
+        let mut ours: Vec<_> =
+            self.table.iter().filter_map(|(id, call)| Some((call_of(*id)?, call.has_left()?))).collect();
         ours.sort_unstable();
         for (call, sent) in ours {
             self.events.push_back(Event::ended(call, outcome(sent)));
         }
-        let mut running: Vec<_> = self.table.iter().filter(|(_, call)| call.runs()).filter_map(|(id, _)| request_of(*id)).collect();
+        let mut running: Vec<_> =
+            self.table.iter().filter(|(_, call)| call.runs()).filter_map(|(id, _)| request_of(*id)).collect();
         running.sort_unstable();
         for request in running {
             self.events.push_back(Event::Stop { request, reason: StopReason::Disconnected });
         }
-        self.table.retain(|_, call| matches!(&call.state, State::Unread { result, .. } if result.is_readable_to_its_end()));
+        self.table.retain(
+            |_, call| matches!(&call.state, State::Unread { result, .. } if result.is_readable_to_its_end()),
+        );
         let unread = self.table.values_mut().filter_map(|call| call.receiver());
         self.flow.close(unread.map(|recv| (recv.unread_cost(), recv.growth())));
         self.ours.clear();

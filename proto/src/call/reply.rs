@@ -3,9 +3,9 @@
 use bytes::Bytes;
 
 use crate::error::{Refusal, ReplyError};
+use crate::send::ReplyContent;
 use crate::wire::{Failure, MAX_TEXTS};
 use crate::{ErrorInfo, Metadata, Text};
-use crate::send::ReplyContent;
 
 /// The answer to a request of the peer. Its size has the limit of [`Call::body`](crate::Call::body).
 #[derive(Clone, Debug)]

@@ -51,7 +51,10 @@ enum Phase {
     Unconnected,
     Handshaking,
     /// With what the peer said of itself, if it knows more than dialect 1.
-    Established { hello: Option<Hello>, dialect: Dialect },
+    Established {
+        hello: Option<Hello>,
+        dialect: Dialect,
+    },
     Closed(CloseCause),
 }
 
@@ -193,7 +196,10 @@ impl Connection {
     /// When to call [`handle_timeout`](Self::handle_timeout); after that was called with `now`, later than `now`.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let probe = self.probes.next_timeout();
-        [self.handshake_deadline, self.write_deadline, probe, self.calls.next_deadline()].into_iter().flatten().min()
+        [self.handshake_deadline, self.write_deadline, probe, self.calls.next_deadline()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Does what is due at `now`. Early calls are harmless, late ones are late.

@@ -1,8 +1,8 @@
 //! What an endpoint and its connections tell each other; the host carries it.
 
+use crate::call::Reply;
 use crate::ids::{ConnectionId, RequestId, StreamId};
 use crate::ordering::{Arrival, BusyReason};
-use crate::call::Reply;
 
 /// From a connection to the endpoint. An event that names an unknown connection or request, or comes in a state in which it
 /// makes no sense, is ignored.

@@ -43,10 +43,10 @@ pub use self::event::{ConnectionEvent, EndpointEvent};
 
 use self::budget::Budget;
 use self::request::{Link, OVERHEAD, Peer, Request, Running, Streamed, held_size};
-use crate::ids::{ConnectionId, RequestId};
-use crate::ordering::{Action, Arrival, KeyOrder, Scheduler};
 use crate::call::Reply;
 use crate::error::Refusal;
+use crate::ids::{ConnectionId, RequestId};
+use crate::ordering::{Action, Arrival, KeyOrder, Scheduler};
 
 /// The requests of all connections of one program. See the [module](self).
 pub struct Endpoint {

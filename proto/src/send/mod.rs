@@ -19,7 +19,9 @@
 mod queue;
 mod streams;
 
-pub(crate) use queue::{Control, MESSAGE_OVERHEAD, Place, Queued, QueuedCall, QueuedReply, ReplyContent, SendQueue};
+pub(crate) use queue::{
+    Control, MESSAGE_OVERHEAD, Place, Queued, QueuedCall, QueuedReply, ReplyContent, SendQueue,
+};
 pub(crate) use streams::{Order, StreamQueue};
 
 /// A packet is filled with control up to this many bytes.

@@ -45,9 +45,15 @@ pub(crate) struct QueuedReply {
 
 #[derive(Debug)]
 pub(crate) enum ReplyContent {
-    Result { body: Bytes, compress: bool },
+    Result {
+        body: Bytes,
+        compress: bool,
+    },
     /// The beginning of a result that is a stream; `size` is that of the whole, if it is known.
-    Stream { size: Option<u64>, compress: bool },
+    Stream {
+        size: Option<u64>,
+        compress: bool,
+    },
     Failure(Failure),
 }
 

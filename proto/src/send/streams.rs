@@ -10,10 +10,10 @@
 
 use std::collections::BTreeMap;
 
+use crate::Urgency;
 use crate::ids::StreamId;
 use crate::stream::SendHalf;
 use crate::wire::RECORD_COST;
-use crate::Urgency;
 
 /// Quantum of a body, in bytes.
 const BODY_QUANTUM: u64 = 1024 * 1024;
@@ -82,7 +82,14 @@ impl StreamQueue {
     }
 
     /// Counts a DATA, and queues the stream again if it has more: in the same quantum as long as that is not used up.
-    pub(crate) fn sent(&mut self, id: StreamId, urgency: Urgency, send: &mut SendHalf, cost: u64, order: Order) {
+    pub(crate) fn sent(
+        &mut self,
+        id: StreamId,
+        urgency: Urgency,
+        send: &mut SendHalf,
+        cost: u64,
+        order: Order,
+    ) {
         let class = &mut self.classes[class_of(urgency)];
         send.served += cost;
         class.time = class.time.max(send.served);

@@ -128,7 +128,8 @@ impl Flow {
 
     /// The connection is over: nothing is held but the streams in `unread`, as pairs of cost and growth.
     pub(crate) fn close(&mut self, unread: impl Iterator<Item = (u64, u64)>) {
-        let (held, growth) = unread.fold((0, 0), |(held, growth), (cost, grown)| (held + cost, growth + grown));
+        let (held, growth) =
+            unread.fold((0, 0), |(held, growth), (cost, grown)| (held + cost, growth + grown));
         self.consumed = self.spent - held;
         self.growth_left = self.window / GROWTH_PART - growth;
     }

@@ -55,9 +55,16 @@ pub(crate) fn max_first(number: Number) -> usize {
 pub(crate) enum Inbound {
     Record(Record),
     /// A request whose body can't be read.
-    BadRequest { call: Number, key: OrderingKey, error: DecodeError },
+    BadRequest {
+        call: Number,
+        key: OrderingKey,
+        error: DecodeError,
+    },
     /// An answer whose body can't be read.
-    BadAnswer { call: Number, error: DecodeError },
+    BadAnswer {
+        call: Number,
+        error: DecodeError,
+    },
 }
 
 /// Why a message of dialect 1 is dropped.
@@ -112,7 +119,9 @@ impl Codec {
     ) -> Result<Inbound, Dropped> {
         let header = dialect1::decode_header(header).map_err(Dropped::Header)?;
         match header.kind {
-            MessageType::Function if self.names.open.contains_key(&header.id) => Err(Dropped::DuplicateRequest),
+            MessageType::Function if self.names.open.contains_key(&header.id) => {
+                Err(Dropped::DuplicateRequest)
+            }
             MessageType::Function => {
                 let decoded = dialect1::decode_body(&header, body, max_body);
                 let (method, key) = (header.id.method.clone(), header.id.key.clone());

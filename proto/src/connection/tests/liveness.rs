@@ -144,7 +144,10 @@ fn timers_go_off_in_their_order() {
     side.pass(SECOND * 3);
     assert_eq!(
         side.events(),
-        [Event::Stop { request: asked, reason: StopReason::TimedOut }, ended(call, Outcome::TimedOut { sent: false })]
+        [
+            Event::Stop { request: asked, reason: StopReason::TimedOut },
+            ended(call, Outcome::TimedOut { sent: false })
+        ]
     );
 }
 
