@@ -316,7 +316,7 @@ mod tests {
     fn a_connection_with_many_bodies_shares_with_others() {
         let mut budget = Tested::new(100, 10);
         assert_eq!(budget.want(A, 0, 10), [0]);
-        (1..100).for_each(|number| assert_eq!(budget.want(A, number, 10), []));
+        (1..100).for_each(|number| assert_eq!(budget.want(A, number, 10), [0_u64; 0]));
         assert_eq!(budget.want(B, 100, 10), [0_u64; 0]);
         assert_eq!(budget.end(A, 0), [1]);
         assert_eq!(budget.end(A, 1), [100], "one of A's at a time is before it");

@@ -316,13 +316,19 @@ impl SendQueue {
         only_calls
     }
 
+    /// Places that are remembered, those of messages that were taken back included.
+    #[cfg(test)]
+    pub(crate) fn places(&self) -> usize {
+        self.classes.iter().map(VecDeque::len).sum()
+    }
+
     pub(crate) fn clear(&mut self) {
         *self = Self { next: self.next, ..Self::default() };
     }
 
     /// # Panics
     /// If sums and parts differ. `held` are replies that wait elsewhere.
-    #[cfg(feature = "fuzzing")]
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn audit(&self) {
         let mut keyed = BTreeMap::<&Keyed, usize>::new();
         let (mut bytes, mut unsolicited) = (0, 0);

@@ -13,6 +13,9 @@
 //! Numbers of dialect 1 are at 2^62 and above, where dialect 2 has none: a connector may take requests of dialect 1 before it learns
 //! that dialect 2 is spoken (PROTOCOL.md, H-11), and answers them as they came.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
