@@ -93,6 +93,17 @@ pub(super) enum Stage {
     Streaming { place: Option<Place>, result: Writer },
 }
 
+impl ResultState {
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(super) fn half(&self) -> Option<&RecvHalf> {
+        match self {
+            Self::Awaited(_) => None,
+            Self::Begun(half) => half.as_ref(),
+            Self::Reassembled { half, .. } => Some(half),
+        }
+    }
+}
+
 impl Writer {
     pub(super) fn half(&mut self) -> Option<&mut SendHalf> {
         match self {

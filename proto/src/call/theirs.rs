@@ -37,7 +37,7 @@ pub(super) struct Opened {
 }
 
 impl Calls {
-    fn request(&self, number: Number) -> RequestId {
+    pub(super) fn request(&self, number: Number) -> RequestId {
         RequestId::new(self.connection, number)
     }
 

@@ -316,6 +316,16 @@ impl SendQueue {
         only_calls
     }
 
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn len(&self) -> usize {
+        self.messages.len()
+    }
+
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Place, &Queued)> {
+        self.messages.iter().map(|(number, entry)| (Place(entry.urgency, *number), &entry.queued))
+    }
+
     /// Places that are remembered, those of messages that were taken back included.
     #[cfg(test)]
     pub(crate) fn places(&self) -> usize {

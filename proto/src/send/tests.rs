@@ -352,7 +352,10 @@ fn what_the_peer_causes_is_limited_at_the_edge() {
     let size = MESSAGE_OVERHEAD + refusal.size();
     queue.count_unsolicited(size).unwrap();
     queue.push(Queued::Reply(refusal), &OrderingKey::none(), Urgency::DEFAULT);
-    assert_eq!((queue.count_unsolicited(MAX - size + 1), queue.count_unsolicited(MAX - size)), (Err(Overflow), Ok(())));
+    assert_eq!(
+        (queue.count_unsolicited(MAX - size + 1), queue.count_unsolicited(MAX - size)),
+        (Err(Overflow), Ok(()))
+    );
     queue.pop();
     assert_eq!((queue.count_unsolicited(size + 1), queue.count_unsolicited(size)), (Err(Overflow), Ok(())));
 }

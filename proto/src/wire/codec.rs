@@ -289,6 +289,11 @@ impl Codec {
         }
     }
 
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn has_no_names(&self) -> bool {
+        self.names.theirs.is_empty() && self.names.open.is_empty() && self.names.ours.is_empty()
+    }
+
     /// The connection is over.
     pub(crate) fn clear(&mut self) {
         let requests = self.names.requests;

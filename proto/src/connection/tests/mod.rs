@@ -110,6 +110,17 @@ impl Side {
                 self.decide(decided);
             }
         }
+        self.audit();
+    }
+
+    /// Checks the tables, unless there is so much in them that it takes too long.
+    fn audit(&self) {
+        if self.connection.calls.audit_size() < 200 {
+            self.connection.audit();
+            if self.connection.is_idle() && self.connection.is_established() {
+                self.connection.audit_idle();
+            }
+        }
     }
 
     fn decide(&mut self, event: ConnectionEvent) {
@@ -145,7 +156,9 @@ impl Side {
 
     fn sent(&mut self) -> Vec<Multipart> {
         self.relay();
-        std::iter::from_fn(|| self.connection.poll_message(self.now)).collect()
+        let sent = std::iter::from_fn(|| self.connection.poll_message(self.now)).collect();
+        self.audit();
+        sent
     }
 
     /// The RPC messages among those sent.

@@ -42,7 +42,9 @@ fn requests_of_dialect_1_are_numbered_and_answered_with_their_names() {
     codec.accept(first);
     codec.accept(second);
     assert!(matches!(heard(&mut codec, 7, Payload::Function("1".into())), Err(Dropped::DuplicateRequest)));
-    assert!(matches!(heard(&mut codec, 8, Payload::Cancel), Ok(Inbound::Record(Record::Cancel { call })) if call == second));
+    assert!(
+        matches!(heard(&mut codec, 8, Payload::Cancel), Ok(Inbound::Record(Record::Cancel { call })) if call == second)
+    );
     assert!(matches!(heard(&mut codec, 9, Payload::Cancel), Err(Dropped::UnknownCancel)));
     codec.result(second, &Options::default(), Piece::whole("2".into()), false);
     assert!(codec.is_full() && !codec.accepts(first), "each is a message of its own");
@@ -94,11 +96,14 @@ fn an_answer_belongs_to_the_call_that_has_left_with_its_name() {
 fn a_body_that_can_not_be_read_costs_one_call() {
     let mut codec = Codec::default();
     let broken = |codec: &mut Codec, payload| {
-        let message = Encoder::default().encode_parts(5, &"m".into(), &OrderingKey::text("k"), &payload, false);
+        let message =
+            Encoder::default().encode_parts(5, &"m".into(), &OrderingKey::text("k"), &payload, false);
         let [_, header, _] = message.into_three().unwrap();
         codec.read_upper(&header, Bytes::from_static(b"\xc1"), LIMIT)
     };
-    let Ok(Inbound::BadRequest { call, .. }) = broken(&mut codec, Payload::Function("1".into())) else { panic!() };
+    let Ok(Inbound::BadRequest { call, .. }) = broken(&mut codec, Payload::Function("1".into())) else {
+        panic!()
+    };
     codec.fail(call, Failure::Error(ErrorInfo::new("E", "e")), &Options::default());
     assert_eq!(said(&mut codec), (5, Payload::Error(ErrorInfo::new("E", "e"))));
     let call = number_in_dialect_1(CallId(5));
