@@ -249,10 +249,7 @@ impl Calls {
             }
             Delivery::Whole => {
                 *result = ResultState::Reassembled { metadata, half };
-                let connection = self.connection;
-                let wanted = crate::event::EndpointEvent::ReassemblyWanted { connection, stream: id, bytes };
-                self.endpoint_events.push_back(wanted);
-                self.await_memory(id);
+                self.want_memory(id, bytes);
             }
         }
     }

@@ -38,7 +38,7 @@ pub(super) struct Opened {
 }
 
 impl Calls {
-    fn request(&self, number: Number) -> RequestId {
+    pub(super) fn request(&self, number: Number) -> RequestId {
         RequestId::new(self.connection, number)
     }
 
@@ -99,7 +99,10 @@ impl Calls {
             ready: incomplete.is_none(),
         };
         self.codec.accept(call);
-        let stage = if incomplete.is_some() { Stage::Incomplete(request) } else { Stage::Waiting(request) };
+        let stage = match incomplete {
+            Some(_) => Stage::Incomplete(request),
+            None => Stage::Waiting { request, reassembled: false },
+        };
         let state = RequestState { number: call, key, cancelled: false, withdrawn: None, argument, stage };
         let state = State::Request(Box::new(state));
         let open = OpenCall { urgency, deadline: stop, reassembly_deadline: None, state };
@@ -107,8 +110,8 @@ impl Calls {
         self.open_requests += 1;
         self.requests += 1;
         self.endpoint_events.push_back(EndpointEvent::Arrived(arrival));
-        if incomplete.is_some() {
-            self.await_memory(StreamId::Request(id));
+        if let Some(bytes) = incomplete {
+            self.want_memory(StreamId::Request(id), bytes);
         }
     }
 
@@ -154,16 +157,19 @@ impl Calls {
     /// The endpoint says that the request may start.
     pub(crate) fn start(&mut self, now: Instant, id: RequestId) {
         let limit = self.config.execution_timeout.and_then(|limit| now.checked_add(limit));
-        let Some(open) = self.table.get_mut(&StreamId::Request(id)) else { return };
+        let stream = StreamId::Request(id);
+        let Some(open) = self.table.get_mut(&stream) else { return };
         let State::Request(state) = &mut open.state else { return };
-        if !matches!(state.stage, Stage::Waiting(_)) {
+        if !matches!(state.stage, Stage::Waiting { .. }) {
             return;
         }
-        let Stage::Waiting(mut request) = std::mem::replace(&mut state.stage, Stage::Running) else { return };
+        let Stage::Waiting { mut request, reassembled } = std::mem::replace(&mut state.stage, Stage::Running)
+        else {
+            return;
+        };
         if state.withdrawn.is_some() {
             // It was withdrawn while the endpoint decided to start it.
-            self.endpoint_events.push_back(EndpointEvent::NeverRan(id));
-            return;
+            return self.never_ran(id);
         }
         if let Some(at) = limit.filter(|at| open.deadline.is_none_or(|earlier| *at < earlier)) {
             self.deadlines.stop(open.deadline.replace(at), Deadline::Execution(id));
@@ -171,6 +177,9 @@ impl Calls {
         }
         request.deadline = request.deadline.into_iter().chain(limit).min();
         self.events.push_back(Event::Request(request));
+        if reassembled {
+            self.memory_freed(stream);
+        }
     }
 
     /// A body has been reassembled: its request is ready to start.
@@ -181,7 +190,8 @@ impl Calls {
         };
         match std::mem::replace(&mut state.stage, Stage::Running) {
             Stage::Incomplete(request) => {
-                state.stage = Stage::Waiting(Request { body: Body::Whole(body), ..request });
+                let request = Request { body: Body::Whole(body), ..request };
+                state.stage = Stage::Waiting { request, reassembled: true };
                 self.endpoint_events.push_back(EndpointEvent::Ready(id));
             }
             other => state.stage = other,
@@ -268,7 +278,7 @@ impl Calls {
         let open = self.table.get_mut(&stream).ok_or(ReplyError::NotOpen)?;
         let State::Request(state) = &mut open.state else { return Err(ReplyError::NotOpen) };
         match state.stage {
-            Stage::Incomplete(_) | Stage::Waiting(_) => return Err(ReplyError::NotOpen),
+            Stage::Incomplete(_) | Stage::Waiting { .. } => return Err(ReplyError::NotOpen),
             Stage::Running => {}
             Stage::Streaming { .. } => return Err(ReplyError::AlreadyBegun),
         }
@@ -400,13 +410,14 @@ impl Calls {
         let begun = match self.table.get(&stream).map(|open| &open.state) {
             Some(State::Request(state)) => match state.stage {
                 Stage::Streaming { place, .. } => Some(place),
-                Stage::Incomplete(_) | Stage::Waiting(_) | Stage::Running => None,
+                Stage::Incomplete(_) | Stage::Waiting { .. } | Stage::Running => None,
             },
             _ => None,
         };
         let reply = match self.count_if_backlogged(reply) {
             Some(reply) => reply,
-            None => return,
+            // The connection is about to be closed.
+            None => return self.drop_call(stream),
         };
         match begun {
             None => self.release(reply, urgency, false),

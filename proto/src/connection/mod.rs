@@ -351,6 +351,22 @@ impl Connection {
         self.calls.events().push_back(Event::Closed(cause));
     }
 
+    /// # Panics
+    /// If the tables contradict each other, or keep anything of what is gone.
+    #[cfg(any(test, feature = "internals"))]
+    #[doc(hidden)]
+    pub fn audit(&self) {
+        self.calls.audit();
+    }
+
+    /// # Panics
+    /// If anything is left though nothing is under way.
+    #[cfg(any(test, feature = "internals"))]
+    #[doc(hidden)]
+    pub fn audit_idle(&self) {
+        self.calls.audit_idle();
+    }
+
     fn close_if_fatal(&mut self) {
         if let Some(fatal) = self.calls.take_fatal() {
             self.close(fatal.0);

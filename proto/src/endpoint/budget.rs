@@ -229,10 +229,13 @@ mod tests {
     fn the_example_of_the_header() {
         let mut budget = Tested::new(60, 100);
         assert_eq!(budget.want(A, 50, 50), [50]);
-        assert_eq!([budget.want(A, 40, 40), budget.want(A, 10, 10), budget.want(B, 60, 60)].concat(), []);
+        assert_eq!(
+            [budget.want(A, 40, 40), budget.want(A, 10, 10), budget.want(B, 60, 60)].concat(),
+            [0_u64; 0]
+        );
         assert_eq!(budget.end(A, 50), [60, 40]);
         assert_eq!(budget.end(B, 60), [10]);
-        assert_eq!([budget.end(A, 40), budget.end(A, 10)].concat(), []);
+        assert_eq!([budget.end(A, 40), budget.end(A, 10)].concat(), [0_u64; 0]);
         assert!(budget.0.is_empty());
     }
 
@@ -240,22 +243,25 @@ mod tests {
     fn memory_goes_round_in_order_and_comes_back() {
         let mut budget = Tested::new(100, 100);
         assert_eq!(budget.want(A, 1, 60), [1]);
-        assert_eq!(budget.want(B, 2, 50), []);
-        assert_eq!(budget.want(C, 3, 10), [], "it does not overtake");
+        assert_eq!(budget.want(B, 2, 50), [0_u64; 0]);
+        assert_eq!(budget.want(C, 3, 10), [0_u64; 0], "it does not overtake");
         assert_eq!(budget.end(A, 1), [2, 3]);
         assert_eq!(budget.want(A, 4, 40), [4], "to the byte");
-        assert_eq!(budget.want(A, 5, 1), []);
+        assert_eq!(budget.want(A, 5, 1), [0_u64; 0]);
     }
 
     #[test]
     fn a_body_that_gives_up_holds_up_nobody() {
         let mut budget = Tested::new(100, 100);
         assert_eq!(budget.want(A, 1, 60), [1]);
-        assert_eq!([budget.want(B, 2, 50), budget.want(B, 3, 30), budget.want(C, 4, 10)].concat(), []);
+        assert_eq!(
+            [budget.want(B, 2, 50), budget.want(B, 3, 30), budget.want(C, 4, 10)].concat(),
+            [0_u64; 0]
+        );
         assert_eq!(budget.end(B, 2), [3, 4], "the next of its connection has its place");
-        assert_eq!(budget.want(B, 5, 70), []);
-        assert_eq!(budget.want(C, 6, 1), [], "it waits behind B");
-        assert_eq!(budget.end(A, 1), []);
+        assert_eq!(budget.want(B, 5, 70), [0_u64; 0]);
+        assert_eq!(budget.want(C, 6, 1), [0_u64; 0], "it waits behind B");
+        assert_eq!(budget.end(A, 1), [0_u64; 0]);
         assert_eq!([budget.end(C, 4), budget.end(B, 3)].concat(), [5, 6]);
     }
 
@@ -263,7 +269,7 @@ mod tests {
     fn a_body_that_waits_for_its_own_connection_holds_up_no_other() {
         let mut budget = Tested::new(50, 100);
         assert_eq!(budget.want(A, 1, 50), [1]);
-        assert_eq!([budget.want(A, 2, 50), budget.want(A, 3, 1)].concat(), [], "in its order");
+        assert_eq!([budget.want(A, 2, 50), budget.want(A, 3, 1)].concat(), [0_u64; 0], "in its order");
         assert_eq!(budget.want(B, 4, 50), [4]);
         assert_eq!(budget.end(A, 1), [2]);
         assert_eq!(budget.end(A, 2), [3]);
@@ -273,11 +279,11 @@ mod tests {
     fn one_alone_may_be_larger_than_a_limit() {
         let mut budget = Tested::new(50, 100);
         assert_eq!(budget.want(A, 1, usize::MAX), [1]);
-        assert_eq!([budget.want(A, 2, 1), budget.want(B, 3, 1)].concat(), []);
+        assert_eq!([budget.want(A, 2, 1), budget.want(B, 3, 1)].concat(), [0_u64; 0]);
         assert_eq!(budget.end(A, 1), [3, 2], "A's second began to wait for the total last");
-        assert_eq!(budget.want(B, 4, 60), [], "not while it has another");
+        assert_eq!(budget.want(B, 4, 60), [0_u64; 0], "not while it has another");
         assert_eq!(budget.end(B, 3), [4]);
-        assert_eq!(budget.want(C, 5, 1_000), []);
+        assert_eq!(budget.want(C, 5, 1_000), [0_u64; 0]);
         assert_eq!([budget.end(A, 2), budget.end(B, 4)].concat(), [5]);
     }
 
@@ -286,10 +292,10 @@ mod tests {
         let mut budget = Tested::new(100, 100);
         assert_eq!(budget.want(A, 1, 70), [1]);
         assert_eq!([budget.want(A, 2, 30), budget.want(A, 3, 30)].concat(), [2]);
-        assert_eq!(budget.want(B, 4, 100), []);
+        assert_eq!(budget.want(B, 4, 100), [0_u64; 0]);
         budget.0.forget(A);
         assert_eq!(budget.granted(), [4]);
-        assert_eq!(budget.end(A, 1), []);
+        assert_eq!(budget.end(A, 1), [0_u64; 0]);
         budget.0.forget(B);
         assert!(budget.0.is_empty());
     }
@@ -300,9 +306,9 @@ mod tests {
         budget.0.end(A, stream(1));
         budget.0.forget(A);
         assert_eq!(budget.want(A, 1, 60), [1]);
-        assert_eq!(budget.want(A, 1, 10), [], "it has one");
-        assert_eq!(budget.want(A, 2, 50), []);
-        assert_eq!(budget.want(A, 2, 1), [], "it waits already");
+        assert_eq!(budget.want(A, 1, 10), [0_u64; 0], "it has one");
+        assert_eq!(budget.want(A, 2, 50), [0_u64; 0]);
+        assert_eq!(budget.want(A, 2, 1), [0_u64; 0], "it waits already");
         assert_eq!(budget.end(A, 1), [2]);
     }
 
@@ -310,8 +316,8 @@ mod tests {
     fn a_connection_with_many_bodies_shares_with_others() {
         let mut budget = Tested::new(100, 10);
         assert_eq!(budget.want(A, 0, 10), [0]);
-        (1..100).for_each(|number| assert_eq!(budget.want(A, number, 10), []));
-        assert_eq!(budget.want(B, 100, 10), []);
+        (1..100).for_each(|number| assert_eq!(budget.want(A, number, 10), [0_u64; 0]));
+        assert_eq!(budget.want(B, 100, 10), [0_u64; 0]);
         assert_eq!(budget.end(A, 0), [1]);
         assert_eq!(budget.end(A, 1), [100], "one of A's at a time is before it");
     }

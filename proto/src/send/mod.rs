@@ -18,6 +18,8 @@
 
 mod queue;
 mod streams;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use queue::{
     Control, MESSAGE_OVERHEAD, Place, Queued, QueuedCall, QueuedReply, ReplyContent, SendQueue,

@@ -316,13 +316,29 @@ impl SendQueue {
         only_calls
     }
 
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.messages.len()
+    }
+
+    #[cfg(any(test, feature = "internals"))]
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Place, &Queued)> {
+        self.messages.iter().map(|(number, entry)| (Place(entry.urgency, *number), &entry.queued))
+    }
+
+    /// Places that are remembered, those of messages that were taken back included.
+    #[cfg(test)]
+    pub(crate) fn places(&self) -> usize {
+        self.classes.iter().map(VecDeque::len).sum()
+    }
+
     pub(crate) fn clear(&mut self) {
         *self = Self { next: self.next, ..Self::default() };
     }
 
     /// # Panics
     /// If sums and parts differ. `held` are replies that wait elsewhere.
-    #[cfg(feature = "internals")]
+    #[cfg(any(test, feature = "internals"))]
     pub(crate) fn audit(&self) {
         let mut keyed = BTreeMap::<&Keyed, usize>::new();
         let (mut bytes, mut unsolicited) = (0, 0);

@@ -117,7 +117,7 @@ impl StreamQueue {
         self.classes = Default::default();
     }
 
-    #[cfg(feature = "internals")]
+    #[cfg(any(test, feature = "internals"))]
     pub(crate) fn len(&self) -> usize {
         self.classes.iter().map(|class| class.waiting.len()).sum()
     }

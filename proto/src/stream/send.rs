@@ -102,6 +102,11 @@ impl SendHalf {
         }
     }
 
+    #[cfg(any(test, feature = "internals"))]
+    pub(crate) fn has_started(&self) -> bool {
+        self.started
+    }
+
     pub(crate) fn finish(&mut self) {
         if self.end == End::Open {
             self.end = End::Finished;

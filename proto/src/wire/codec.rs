@@ -13,6 +13,9 @@
 //! Numbers of dialect 1 are at 2^62 and above, where dialect 2 has none: a connector may take requests of dialect 1 before it learns
 //! that dialect 2 is spoken (PROTOCOL.md, H-11), and answers them as they came.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -284,6 +287,11 @@ impl Codec {
             }
             _ => piece,
         }
+    }
+
+    #[cfg(any(test, feature = "internals"))]
+    pub(crate) fn has_no_names(&self) -> bool {
+        self.names.theirs.is_empty() && self.names.open.is_empty() && self.names.ours.is_empty()
     }
 
     /// The connection is over.

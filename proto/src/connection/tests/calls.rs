@@ -223,7 +223,9 @@ fn closing_ends_every_call_and_says_which_had_left() {
         side.connection.close(cause);
         side.connection.close(CloseCause::Local);
         let outcome = |sent| Outcome::Disconnected { cause, sent };
-        let expected = [ended(sent, outcome(true)), ended(queued, outcome(false)), Event::Closed(cause)];
+        let stop = Event::Stop { request: asked, reason: StopReason::Disconnected };
+        let expected =
+            [ended(sent, outcome(true)), ended(queued, outcome(false)), stop, Event::Closed(cause)];
         assert_eq!(side.events(), expected);
         assert_eq!((side.connection.open_calls(), side.connection.open_requests()), (0, 0));
         assert!(

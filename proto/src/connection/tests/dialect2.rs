@@ -255,10 +255,11 @@ fn a_requester_that_gives_up_stops_the_handler_in_time() {
     };
     assert_eq!((*request, Refusal::of(info)), (incoming(0), Some(Refusal::ExecutionTimedOut)));
     assert_eq!(side.events(), []);
-    // If it starts all the same, because the endpoint had decided that before, its handler is stopped.
+    // The endpoint may have decided to start it before it knew of that.
     side.decide(ConnectionEvent::Start(incoming(0)));
-    let events = side.events();
-    assert!(matches!(&events[..], [Event::Request(_), stop] if *stop == late), "{events:?}");
+    let told = side.told();
+    assert!(matches!(told[..], [EndpointEvent::NeverRan(request)] if request == incoming(0)), "{told:?}");
+    assert_eq!(side.events(), []);
 }
 
 #[test]

@@ -233,7 +233,8 @@ fn a_peer_that_is_backlogged_and_has_more_calls_refused_is_cut_off() {
             side.connection.reply(id, reply.clone()).unwrap();
             assert!(side.connection.queued_bytes() < 5 << 20 && count < 20_000);
         }
-        assert_eq!(side.events(), [Event::Closed(CloseCause::PeerNotReading)]);
+        let stop = Event::Stop { request: held, reason: StopReason::Disconnected };
+        assert_eq!(side.events(), [stop, Event::Closed(CloseCause::PeerNotReading)]);
         assert_eq!(side.connection.reply(held, ok("1")), Err(ReplyError::NotOpen));
     }
 }
