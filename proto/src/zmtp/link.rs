@@ -335,11 +335,13 @@ impl Link {
         Ok(())
     }
 
+    #[cfg_attr(not(feature = "curve"), expect(unused_variables, reason = "NULL has one command"))]
     fn take_handshake(&mut self, now: Instant, head: &Head, payload: Vec<u8>) -> Result<(), LinkError> {
         if let State::Handshake { progress, minor, handshake } =
             std::mem::replace(&mut self.state, State::Closed)
         {
             match handshake.take_frame(head.command, payload, &self.ours, &mut self.output)? {
+                #[cfg(feature = "curve")]
                 Step::Next(handshake) => self.state = State::Handshake { progress, minor, handshake },
                 #[cfg(feature = "curve")]
                 Step::Ask(client, peer) => self.ask(admission::Deciding::new(progress, minor, client, peer)),
