@@ -313,8 +313,7 @@ impl Link {
         if let State::Ready(traffic) = &mut self.state {
             let Some(payload) = self.deframer.payload(data, head.len) else { return Ok(false) };
             self.head = None;
-            let event = traffic.take_frame(&head, payload, &mut self.deframer, &mut self.output)?;
-            self.events.extend(event);
+            traffic.take_frame(&head, payload, &mut self.deframer, &mut self.output, &mut self.events)?;
         } else {
             let Some(payload) = self.deframer.early_payload(data, head.len) else { return Ok(false) };
             self.head = None;
