@@ -140,7 +140,7 @@ fn large_bodies_are_decrypted_where_they_are_and_their_buffers_used_again() {
 }
 
 #[test]
-fn output_is_given_back_after_a_large_message() {
+fn messages_around_the_size_of_a_run_of_output_arrive_whole() {
     let now = Instant::now();
     let [mut client, mut server] = pair(now);
     for len in [10, 60_000, 70_000, 2_000_000, 10] {
