@@ -41,7 +41,7 @@ use rustc_hash::FxHashMap;
 pub use self::config::EndpointConfig;
 
 use self::budget::Budget;
-use self::request::{Link, OVERHEAD, Peer, Request, Running, Streamed, held_size};
+use self::request::{OVERHEAD, Peer, Phase, Request, Running, Streamed, held_size};
 use crate::connection::Connection;
 use crate::error::Refusal;
 use crate::event::{ConnectionEvent, EndpointEvent};
@@ -190,18 +190,19 @@ impl Endpoint {
     /// The handler has really ended: its slot and its key are free.
     ///
     /// `None` if it was stopped: the reply is the one of [`EndpointEvent::Withdrawn`], or [`Reply::Cancelled`]. The reply leaves
-    /// when its order comes; meanwhile it counts against [`EndpointConfig::max_held_reply_bytes`].
+    /// when its order comes. If that is not by the end of the next round of polls, it counts against
+    /// [`EndpointConfig::max_held_reply_bytes`] from then on.
     pub fn finish(&mut self, request: RequestId, reply: Option<Reply>) {
         let Some(peer) = self.peers.get_mut(&request.connection()) else { return };
         let Some(found) = peer.requests.get_mut(&request.number()) else { return };
         let Request::Running(running) = found else { return };
-        match peer.link {
-            Link::Open => {
+        match peer.phase {
+            Phase::Open => {
                 let reply = reply.or(running.withdrawn.take()).unwrap_or(Reply::Cancelled);
                 *found = Request::Finished(reply);
                 self.finished.push(request);
             }
-            Link::Closed => {
+            Phase::Closed => {
                 peer.remove(request.number());
                 self.requests -= 1;
                 if peer.requests.is_empty() {
@@ -330,7 +331,7 @@ impl Endpoint {
 
     fn close(&mut self, connection: ConnectionId) {
         let Some(peer) = self.peers.get_mut(&connection).filter(|peer| peer.is_open()) else { return };
-        peer.link = Link::Closed;
+        peer.phase = Phase::Closed;
         peer.held_bytes = 0;
         let before = peer.requests.len();
         peer.requests.retain(|_, request| matches!(request, Request::Running(_)));
