@@ -18,8 +18,8 @@ use callosum_proto::internals::{audit_endpoint, audit_idle};
 use callosum_proto::ordering::OrderingMode;
 use callosum_proto::zmtp::{CurveKeyPair, Link, LinkConfig, LinkError, LinkEvent, Mechanism};
 use callosum_proto::{
-    CallId, CloseCause, Connection, ConnectionConfig, ConnectionId, Dialect, Endpoint, EndpointConfig, Event,
-    Multipart, OrderingKey, Role,
+    CallId, CloseCause, Connection, ConnectionConfig, ConnectionEvent, ConnectionId, Dialect, Endpoint,
+    EndpointConfig, Event, Multipart, OrderingKey, Reply, Role, StreamArguments,
 };
 use peak_alloc::PeakAlloc;
 
@@ -122,7 +122,7 @@ impl Server {
 
     fn serve(&mut self) -> usize {
         let mut anomalies = 0;
-        self.endpoint.settle(self.now, &mut self.connections, self.id);
+        self.carry();
         while let Some(event) = self.connection_mut().poll_event() {
             match event {
                 Event::Request(_) => self.running += 1,
@@ -135,9 +135,23 @@ impl Server {
                 Event::Readable(_) | Event::Goodbye | Event::Established { .. } | Event::Closed(_) => {}
                 other => panic!("{other:?}"),
             }
-            self.endpoint.settle(self.now, &mut self.connections, self.id);
+            self.carry();
         }
         anomalies
+    }
+
+    /// As [`Endpoint::settle`] does, but for the counting.
+    fn carry(&mut self) {
+        let connection = self.connections.get_mut(&self.id).unwrap();
+        loop {
+            while let Some(event) = connection.poll_endpoint_event() {
+                self.endpoint.handle_event(event);
+            }
+            let Some((_, event)) = self.endpoint.poll_event() else { return };
+            self.cancelled +=
+                u64::from(matches!(event, ConnectionEvent::Reply { reply: Reply::Cancelled, .. }));
+            connection.handle_event(self.now, event);
+        }
     }
 
     fn assert_idle(&self) {
@@ -351,6 +365,7 @@ fn pieces_hold_no_more_than_their_credit() {
     let mut config = ConnectionConfig::default();
     // As many as there is credit for.
     (config.first_window, config.connection_window, config.max_requests) = (FIRST, 2 * CONTENTS * FIRST, 100);
+    config.stream_arguments = StreamArguments::All;
     let mut server = Server::two(OrderingMode::Unordered, config);
     let cost = RECORD_COST + 1;
     let spent = CONTENTS * (FIRST / cost) * cost;
