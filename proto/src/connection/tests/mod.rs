@@ -4,6 +4,7 @@ mod dialect2;
 mod handshake;
 mod limits;
 mod liveness;
+mod random;
 mod requests;
 mod streams;
 
