@@ -38,6 +38,7 @@ impl Calls {
     }
 
     /// Calls and messages that an audit looks at.
+    #[cfg(test)]
     pub(crate) fn audit_size(&self) -> usize {
         self.table.len() + self.queue.len()
     }
@@ -149,7 +150,10 @@ impl Calls {
         let at_gate: BTreeSet<Number> = self.gate.waiting().map(|(reply, _)| reply.number).collect();
         for (id, call) in &self.table {
             if let State::Replying { number, body, .. } = &call.state {
-                assert!(body.has_started() || queued.contains(number) || at_gate.contains(number), "{id:?} never leaves: {call:?}");
+                assert!(
+                    body.has_started() || queued.contains(number) || at_gate.contains(number),
+                    "{id:?} never leaves: {call:?}"
+                );
             }
         }
     }

@@ -34,15 +34,6 @@ impl Reply {
     pub fn result(body: impl Into<Bytes>) -> Self {
         Self::Result { body: body.into(), compressed: false, metadata: Metadata::new() }
     }
-
-    /// Bytes of its variable parts.
-    pub(crate) fn size(&self) -> usize {
-        match self {
-            Self::Result { body, metadata, .. } => body.len() + metadata.size(),
-            Self::Failure(info) | Self::Error(info) => info.size(),
-            Self::End | Self::Cancelled => 0,
-        }
-    }
 }
 
 /// Makes a reply one that the peer takes: an error gives up its traceback, and what is still too large becomes an ERROR that

@@ -5,11 +5,10 @@ use rmp::encode;
 
 use super::msgpack::Reader;
 use super::{DecodeError, UPPER};
-use crate::message::{CallName, ErrorInfo, Message, Payload};
-use crate::{KeyKind, Multipart, OrderingKey, Text};
+use crate::{ErrorInfo, KeyKind, Multipart, OrderingKey, Text};
 
 /// Largest header frame that is read, in bytes.
-pub const MAX_HEADER: usize = 64 * 1024;
+pub(crate) const MAX_HEADER: usize = 64 * 1024;
 
 /// What the body frame may hold besides the application's own bytes: map keys, lengths, unknown extras.
 const ENVELOPE: usize = 64 * 1024;
@@ -24,9 +23,93 @@ const MAX_SLACK: usize = 256;
 /// How much the encoder asks for when its buffer is used up.
 const SCRATCH: usize = 16 * 1024;
 
+/// What names one call on the wire of dialect 1; a reply echoes it to the byte.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct CallName {
+    /// The requester's counter, which wraps at 2^32.
+    pub(crate) seq: u32,
+    /// The method's name.
+    pub(crate) method: Text,
+    /// The ordering key, or "no key".
+    pub(crate) key: OrderingKey,
+}
+
+impl CallName {
+    /// Bytes of the method's name and the key.
+    pub(crate) fn size(&self) -> usize {
+        self.method.as_bytes().len() + self.key.as_bytes().len()
+    }
+
+    /// The same, in a buffer of its own.
+    pub(crate) fn detached(&self) -> Self {
+        Self { seq: self.seq, method: Text::from(self.method.as_str()), key: self.key.detached() }
+    }
+}
+
+/// What a message says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Payload {
+    /// Run this method with this argument.
+    Function(Bytes),
+    /// The method ran and returned this.
+    Result(Bytes),
+    /// The application's handler failed.
+    Failure(ErrorInfo),
+    /// Callosum itself, or a library under it, failed.
+    Error(ErrorInfo),
+    /// The requester has lost interest.
+    Cancel,
+    /// The handler was stopped, or never started, because of a cancellation or a timeout.
+    Cancelled,
+}
+
+impl Payload {
+    /// Bytes of its variable part.
+    pub(crate) fn size(&self) -> usize {
+        match self {
+            Self::Function(body) | Self::Result(body) => body.len(),
+            Self::Failure(info) | Self::Error(info) => info.size(),
+            Self::Cancel | Self::Cancelled => 0,
+        }
+    }
+
+    /// The body of a call or a result; empty for what has none.
+    pub(crate) fn into_body(self) -> Bytes {
+        match self {
+            Self::Function(body) | Self::Result(body) => body,
+            Self::Failure(_) | Self::Error(_) | Self::Cancel | Self::Cancelled => Bytes::new(),
+        }
+    }
+
+    /// The same, in buffers of its own.
+    pub(crate) fn detached(&self) -> Self {
+        let copy = Bytes::copy_from_slice;
+        match self {
+            Self::Function(body) => Self::Function(copy(body)),
+            Self::Result(body) => Self::Result(copy(body)),
+            Self::Failure(info) => Self::Failure(info.detached()),
+            Self::Error(info) => Self::Error(info.detached()),
+            Self::Cancel => Self::Cancel,
+            Self::Cancelled => Self::Cancelled,
+        }
+    }
+}
+
+/// A message of dialect 1, for tests.
+#[cfg(test)]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Message {
+    /// The call that it belongs to.
+    pub(crate) id: CallName,
+    /// What it says of that call.
+    pub(crate) payload: Payload,
+    /// The body travels compressed with Snappy.
+    pub(crate) compressed: bool,
+}
+
 /// The `type` of a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MessageType {
+pub(crate) enum MessageType {
     /// A request.
     Function = 1,
     /// A handler's result.
@@ -68,20 +151,20 @@ impl MessageType {
 
 /// A decoded header frame. Its texts share the frame's buffer, unless that holds much else.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Header {
+pub(crate) struct Header {
     /// What the message is.
-    pub kind: MessageType,
+    pub(crate) kind: MessageType,
     /// The call that it belongs to.
-    pub id: CallName,
+    pub(crate) id: CallName,
     /// Whether the body frame is a Snappy block.
-    pub compressed: bool,
+    pub(crate) compressed: bool,
 }
 
 /// Reads a header frame: fields in any order, unknown ones ignored.
 ///
 /// # Errors
 /// Any [`DecodeError`]; nothing is allocated for a frame over [`MAX_HEADER`].
-pub fn decode_header(frame: &Bytes) -> Result<Header, DecodeError> {
+pub(crate) fn decode_header(frame: &Bytes) -> Result<Header, DecodeError> {
     if frame.len() > MAX_HEADER {
         return Err(DecodeError::TooLarge { what: "a header", size: frame.len(), limit: MAX_HEADER });
     }
@@ -130,7 +213,7 @@ pub(super) fn set<T>(field: &mut Option<T>, name: &'static str, value: T) -> Res
 ///
 /// # Errors
 /// Any [`DecodeError`]. A Snappy block's declared size is checked before it is decompressed.
-pub fn decode_body(header: &Header, frame: Bytes, limit: usize) -> Result<Payload, DecodeError> {
+pub(crate) fn decode_body(header: &Header, frame: Bytes, limit: usize) -> Result<Payload, DecodeError> {
     let frame = if header.compressed { decompress(&frame, limit)? } else { frame };
     let (mut meta, mut body) = (None, None);
     let mut reader = Reader::new(&frame);
@@ -182,22 +265,22 @@ fn decode_error_info(meta: &Bytes) -> Result<ErrorInfo, DecodeError> {
 
 /// Writes messages of dialect 1. Many small ones share one buffer.
 #[derive(Debug, Default)]
-pub struct Encoder {
+pub(crate) struct Encoder {
     scratch: BytesMut,
 }
 
 impl Encoder {
-    /// The three frames of `message`, to the byte as Python writes them.
-    ///
-    /// # Panics
-    /// [`Message::size`] must not be over 3 GiB: a larger message panics or comes out unreadable. A session
-    /// sends none with more than 1 GiB.
-    pub fn encode(&mut self, message: &Message) -> Multipart {
+    /// The three frames of `message`.
+    #[cfg(test)]
+    pub(crate) fn encode(&mut self, message: &Message) -> Multipart {
         let CallName { seq, method, key } = &message.id;
         self.encode_parts(*seq, method, key, &message.payload, message.compressed)
     }
 
-    /// Like [`encode`](Self::encode), for a message that is not in one piece.
+    /// The three frames of a message, to the byte as Python writes them.
+    ///
+    /// # Panics
+    /// If it has 4 GiB or more. A connection sends none with more than 1 GiB.
     pub(crate) fn encode_parts(
         &mut self,
         seq: u32,

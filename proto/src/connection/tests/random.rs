@@ -7,6 +7,9 @@ use super::dialect2::two;
 use super::*;
 use crate::wire::MAX_FIRST;
 
+const SEEDS: u64 = 200;
+
+/// Steps of each.
 const STEPS: usize = 400;
 
 /// A generator that is good enough to choose among a few.
@@ -76,7 +79,8 @@ impl Host {
             true => Delivery::Stream,
             false => Delivery::Whole,
         };
-        let key = [OrderingKey::none(), OrderingKey::text("k"), OrderingKey::text("l")][random.below(3)].clone();
+        let key =
+            [OrderingKey::none(), OrderingKey::text("k"), OrderingKey::text("l")][random.below(3)].clone();
         let deadline = random.one_in(3).then(|| self.side.now + SECOND * random.below(60) as u32);
         let call = Call {
             key,
@@ -94,7 +98,8 @@ impl Host {
 
     fn any_stream(&self, random: &mut Random) -> Option<StreamId> {
         let calls = self.calls.iter().map(|call| StreamId::Call(*call));
-        let all: Vec<StreamId> = calls.chain(self.runs.iter().map(|request| StreamId::Request(*request))).collect();
+        let all: Vec<StreamId> =
+            calls.chain(self.runs.iter().map(|request| StreamId::Request(*request))).collect();
         random.pick(&all)
     }
 
@@ -145,7 +150,11 @@ impl Host {
             }
             5 | 6 => {
                 if let Some(id) = self.any_stream(random) {
-                    self.side.connection.send_stream(id).write(vec![7; random.size()].into(), random.one_in(2)).ok();
+                    self.side
+                        .connection
+                        .send_stream(id)
+                        .write(vec![7; random.size()].into(), random.one_in(2))
+                        .ok();
                 }
             }
             7 => {
@@ -288,7 +297,8 @@ fn hosts(dialect: Dialect) -> [Host; 2] {
 fn deliver(hosts: &mut [Host; 2], random: &mut Random, all: bool) {
     for from in 0..2 {
         hosts[from].send();
-        let count = if all { hosts[from].in_flight.len() } else { random.below(hosts[from].in_flight.len() + 1) };
+        let count =
+            if all { hosts[from].in_flight.len() } else { random.below(hosts[from].in_flight.len() + 1) };
         for message in hosts[from].in_flight.drain(..count).collect::<Vec<_>>() {
             hosts[1 - from].side.hear(message);
             hosts[1 - from].listen(random);
@@ -347,7 +357,10 @@ fn run(seed: u64, dialect: Dialect) {
             host.side.connection.close(CloseCause::LinkLost);
             let events = host.side.events();
             assert_eq!(events.last(), Some(&Event::Closed(CloseCause::LinkLost)));
-            events.into_iter().filter(|event| !matches!(event, Event::Closed(_))).for_each(|event| host.take_event(event));
+            events
+                .into_iter()
+                .filter(|event| !matches!(event, Event::Closed(_)))
+                .for_each(|event| host.take_event(event));
             assert_eq!(host.ended, host.calls, "every call has ended");
             host.side.connection.audit();
         }
@@ -364,7 +377,7 @@ fn run(seed: u64, dialect: Dialect) {
 
 #[test]
 fn anything_at_any_time_leaves_nothing_behind() {
-    for seed in 0..std::env::var("SEEDS").map_or(300, |n| n.parse().unwrap()) {
+    for seed in 0..SEEDS {
         for dialect in [Dialect::Two, Dialect::One] {
             let outcome = std::panic::catch_unwind(|| run(seed, dialect));
             assert!(outcome.is_ok(), "seed {seed} in {dialect:?}");
