@@ -10,37 +10,39 @@ pub mod endpoint;
 mod error;
 mod event;
 mod ids;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals;
 mod metadata;
 mod multipart;
 pub mod ordering;
 mod queue;
+mod reply;
+mod role;
 mod send;
 mod stream;
 mod text;
 mod urgency;
+// `internals` exports the codecs, and only that.
+#[cfg_attr(not(feature = "internals"), allow(unreachable_pub))]
 mod wire;
-#[cfg(feature = "zmtp")]
 pub mod zmtp;
 
-pub use call::{Call, Delivery, RecvStream, Reply, SendStream};
+pub use call::{Call, Delivery, RecvStream, SendStream};
 pub use config::{ConnectionConfig, Dialect, Keepalive, StreamArguments};
 pub use connection::Connection;
-pub use endpoint::{ConnectionEvent, Endpoint, EndpointConfig, EndpointEvent};
+pub use endpoint::{Endpoint, EndpointConfig};
 pub use error::{ErrorInfo, InvokeError, Refusal, ReplyError};
-pub use event::{Anomaly, Body, CloseCause, Event, Outcome, PingId, Request, StopReason, Violation};
+pub use event::{
+    Anomaly, Body, CloseCause, ConnectionEvent, EndpointEvent, Event, Outcome, PingId, Request, StopReason,
+    Violation,
+};
 pub use ids::{CallId, ConnectionId, KeyKind, OrderingKey, RequestId, StreamId};
 pub use metadata::{Metadata, MetadataTooLarge};
 pub use multipart::{MAX_FRAMES, Multipart};
+pub use reply::Reply;
+pub use role::Role;
 pub use stream::{Acknowledged, Chunk, Read, ReadError, StreamFault, WriteError};
 pub use text::Text;
 pub use urgency::Urgency;
 pub use wire::{Credit, DecodeError, Hello, NONCE_LEN};
-
-/// Temporary.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// c
-    Connector,
-    /// b
-    Binder,
-}

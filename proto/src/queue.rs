@@ -88,7 +88,7 @@ impl<T> Queue<T> {
         }
     }
 
-    #[cfg(any(test, feature = "fuzzing"))]
+    #[cfg(any(test, feature = "internals"))]
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &T)> {
         self.slots.iter().filter_map(|(number, value)| Some((*number, value.as_ref()?)))
     }

@@ -8,7 +8,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use callosum_proto::{Role, zmtp};
+use callosum_proto::Role;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Either, select};
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -108,7 +108,7 @@ impl Binder {
 
     fn check_security(&self, endpoint: &Endpoint, is_local: bool) -> Result<(), BindError> {
         let security = &self.node.config.security;
-        security.mechanism(zmtp::Role::Binder)?;
+        security.mechanism(Role::Binder)?;
         if !security.is_plaintext() || is_local || security.allow_plaintext {
             return Ok(());
         }
@@ -223,7 +223,7 @@ async fn accept_loop(node: &Arc<Node>, (endpoint, mut listener): Listening) {
 }
 
 fn take_in(node: &Arc<Node>, stream: BoxStream, address: String) -> Result<(), DisconnectCause> {
-    let mechanism = node.config.security.mechanism(zmtp::Role::Binder)?;
+    let mechanism = node.config.security.mechanism(Role::Binder)?;
     let peer = PeerShared::new(node, Role::Binder);
     let slot = HandshakeSlot::take(node, &peer, &address).ok_or(DisconnectCause::TooManyHandshakes)?;
     if !node.admit(&peer) {

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use bytes::Bytes;
-use callosum_proto::{Role, zmtp};
+use callosum_proto::Role;
+use callosum_proto::zmtp;
 use futures_util::future::{Either, select};
 
 use crate::builder::Reconnect;
@@ -162,7 +163,7 @@ fn jittered(longest: Duration, chance: f64) -> Duration {
 
 /// What the link will speak. Without an identity there will be none.
 fn identify(node: &Node, peer: &Arc<PeerShared>) -> Result<zmtp::Mechanism, DriverError> {
-    node.config.security.mechanism(zmtp::Role::Connector).map_err(|error| {
+    node.config.security.mechanism(Role::Connector).map_err(|error| {
         let cause = DisconnectCause::from(error);
         peer.detach(&cause, false);
         DriverError::Disconnected(cause)
@@ -247,7 +248,8 @@ async fn while_unlinked<F: Future>(node: &Node, peer: &Arc<PeerShared>, future: 
         }
         loop {
             let now = Instant::now();
-            peer.lock().connection.handle_timeout(now);
+            // Its transport is a link of its own.
+        let _ = peer.lock().connection.handle_timeout(now);
             pump.run();
             if pump.is_drained() {
                 return Poll::Ready(None);

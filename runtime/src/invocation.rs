@@ -6,14 +6,14 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use callosum_proto::{Call, Metadata, OrderingKey, Urgency};
+use callosum_proto::{Call, Metadata, OrderingKey};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::dispatch::Loan;
 use crate::error::{CallError, DisconnectCause};
 use crate::peer::PendingCall;
-use crate::{Codec, Peer};
+use crate::{Codec, Peer, Urgency};
 
 /// A call that is about to be made: set its options, then await it.
 ///
@@ -124,10 +124,9 @@ impl<'a, A: ?Sized, R> Invocation<'a, A, R> {
         self
     }
 
-    /// What leaves first, here and, of the result, there: from 0, the most urgent, to 7. Default 3. Calls with the same key
-    /// keep their order.
-    pub fn urgency(mut self, urgency: u8) -> Self {
-        self.urgency = Urgency::new(urgency).unwrap_or(Urgency::LEAST);
+    /// What leaves first, here and, of the result, there. Calls with the same key keep their order.
+    pub fn urgency(mut self, urgency: Urgency) -> Self {
+        self.urgency = urgency;
         self
     }
 

@@ -91,7 +91,7 @@ pub use builder::{Builder, Limits, Reconnect, WhileDisconnected};
 pub use callosum_proto as proto;
 pub use callosum_proto::ordering::{KeyScope, OrderingMode};
 pub use callosum_proto::{CloseCause, Dialect, InvokeError, Refusal, Reply, ReplyError};
-pub use callosum_proto::{ErrorInfo, Metadata, MetadataTooLarge, OrderingKey};
+pub use callosum_proto::{ErrorInfo, Metadata, MetadataTooLarge, OrderingKey, Urgency};
 pub use codec::{Codec, CodecError};
 pub use connector::Connector;
 pub use driver::Driver;

@@ -9,10 +9,8 @@ use callosum_runtime::proto::wire::dialect2::{MAX_PACKET, Options, PacketWriter,
 use callosum_runtime::proto::wire::{
     Credit, Encoder, Header, Hello, NONCE_LEN, PING, PONG, UPPER, decode_body, decode_header,
 };
-use callosum_runtime::proto::zmtp::{
-    CurveKeyPair, CurvePublicKey, Link, LinkConfig, LinkEvent, Mechanism, Role,
-};
-use callosum_runtime::proto::{CallName, Message, Multipart, OrderingKey, Payload, Text};
+use callosum_runtime::proto::zmtp::{CurveKeyPair, CurvePublicKey, Link, LinkConfig, LinkEvent, Mechanism};
+use callosum_runtime::proto::{CallName, Message, Multipart, OrderingKey, Payload, Role, Text};
 use callosum_runtime::rt::ByteStream;
 use futures_util::{AsyncReadExt, AsyncWriteExt};
 
@@ -74,7 +72,7 @@ impl<S: ByteStream> RawPeer<S> {
         config.max_message_size = LIMIT;
         config.heartbeat = None;
         config.mechanism = mechanism;
-        let link = Link::new(&config, Instant::now());
+        let link = Link::new(&config, [9; 32], Instant::now());
         let (writer, heard) = (PacketWriter::default(), VecDeque::new());
         let mut peer = Self { link, stream, encoder: Encoder::default(), writer, heard };
         while !matches!(peer.event().await, LinkEvent::Established(_)) {}

@@ -7,7 +7,7 @@
 //! Every call of ours ends in [`Calls::end`], and with one [`Event::Ended`], unless its caller abandons it. Every request of the peer's is
 //! answered in [`Calls::reply`], once.
 
-#[cfg(any(test, feature = "fuzzing"))]
+#[cfg(any(test, feature = "internals"))]
 mod audit;
 mod deadlines;
 mod inbound;
@@ -27,14 +27,13 @@ use rustc_hash::FxHashMap;
 pub(crate) use deadlines::Deadline;
 pub(crate) use inbound::Fatal;
 pub use ours::{Call, Delivery};
-pub use reply::Reply;
 pub use streams::{RecvStream, SendStream};
 
 use self::deadlines::Deadlines;
 use self::table::{OpenCall, State};
 use crate::Urgency;
 use crate::config::{ConnectionConfig, Dialect};
-use crate::endpoint::EndpointEvent;
+use crate::event::EndpointEvent;
 use crate::event::{Event, Outcome, StopReason};
 use crate::ids::{CallId, ConnectionId, RequestId, StreamId};
 use crate::ordering::ReplyGate;

@@ -94,7 +94,7 @@ pub(super) enum Stage {
 }
 
 impl ResultState {
-    #[cfg(any(test, feature = "fuzzing"))]
+    #[cfg(any(test, feature = "internals"))]
     pub(super) fn half(&self) -> Option<&RecvHalf> {
         match self {
             Self::Awaited(_) => None,

@@ -4,15 +4,16 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::reply::{Reply, fit};
+use super::reply::fit;
 use super::streams::reassembly_size;
 use super::table::{OpenCall, RequestState, Stage, State, Writer};
 use super::{Calls, Deadline, Fatal};
-use crate::endpoint::EndpointEvent;
 use crate::error::{Refusal, ReplyError};
+use crate::event::EndpointEvent;
 use crate::event::{Anomaly, Body, CloseCause, Event, Request, StopReason};
 use crate::ids::{RequestId, StreamId};
 use crate::ordering::{Arrival, BusyReason};
+use crate::reply::Reply;
 use crate::send::{Control, MESSAGE_OVERHEAD, Place, Queued, QueuedReply, ReplyContent};
 use crate::stream::{ReadError, RecvHalf, SendHalf, StreamFault};
 use crate::wire::{self, DecodeError, Failure, MAX_FIRST, Number, Options, Piece, Record};

@@ -149,7 +149,7 @@ impl Budget {
     }
 }
 
-#[cfg(any(test, feature = "fuzzing"))]
+#[cfg(any(test, feature = "internals"))]
 impl Budget {
     /// # Panics
     /// If the tables contradict each other, or a limit is exceeded by more than one alone.

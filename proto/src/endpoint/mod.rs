@@ -24,29 +24,30 @@
 //! [`EndpointEvent::Closed`] takes that for each request of its connection, and [`Endpoint::drain`] sorts the open connections
 //! once. Ids that this side assigns are all that is hashed.
 
-#[cfg(any(test, feature = "fuzzing"))]
+#[cfg(any(test, feature = "internals"))]
 mod audit;
 mod budget;
 mod config;
-mod event;
 mod request;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
+use std::time::Instant;
 
 use rustc_hash::FxHashMap;
 
 pub use self::config::EndpointConfig;
-pub use self::event::{ConnectionEvent, EndpointEvent};
 
 use self::budget::Budget;
 use self::request::{Link, OVERHEAD, Peer, Request, Running, Streamed, held_size};
-use crate::call::Reply;
+use crate::connection::Connection;
 use crate::error::Refusal;
+use crate::event::{ConnectionEvent, EndpointEvent};
 use crate::ids::{ConnectionId, RequestId};
 use crate::ordering::{Action, Arrival, KeyOrder, Scheduler};
+use crate::reply::Reply;
 
 /// The requests of all connections of one program. See the [module](self).
 pub struct Endpoint {
@@ -156,6 +157,34 @@ impl Endpoint {
         }
         self.hold_finished();
         None
+    }
+
+    /// Carries events between this endpoint and its connections until nothing moves, for a host that has all of them under one
+    /// lock, or none. `changed` is the connection that has just been given input or a command. Returns it, and others that were given
+    /// events: these may have [`Event`](crate::Event)s for the host, and something to send.
+    pub fn settle(
+        &mut self,
+        now: Instant,
+        connections: &mut BTreeMap<ConnectionId, Connection>,
+        changed: ConnectionId,
+    ) -> BTreeSet<ConnectionId> {
+        let (mut moved, mut next) = (BTreeSet::from([changed]), Some(changed));
+        while let Some(id) = next {
+            while let Some(event) = connections.get_mut(&id).and_then(Connection::poll_endpoint_event) {
+                self.handle_event(event);
+            }
+            next = self.poll_event().map(|(id, event)| {
+                match (connections.get_mut(&id), event) {
+                    (Some(connection), event) => connection.handle_event(now, event),
+                    // The host has let it go.
+                    (None, ConnectionEvent::Start(request)) => self.finish(request, None),
+                    (None, _) => {}
+                }
+                moved.insert(id);
+                id
+            });
+        }
+        moved
     }
 
     /// The handler has really ended: its slot and its key are free.

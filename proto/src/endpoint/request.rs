@@ -2,7 +2,7 @@
 
 use rustc_hash::FxHashMap;
 
-use crate::call::Reply;
+use crate::reply::Reply;
 
 /// What a request or a held reply takes in memory besides its contents, in bytes.
 pub(super) const OVERHEAD: usize = 256;

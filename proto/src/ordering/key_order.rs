@@ -1,7 +1,7 @@
 //! The scheduler that ships: the table of requests, the limits, and what each step means for the run queue and the
 //! release queue.
 
-#[cfg(any(test, feature = "fuzzing"))]
+#[cfg(any(test, feature = "internals"))]
 mod audit;
 #[cfg(test)]
 mod tests;

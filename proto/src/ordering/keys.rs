@@ -59,7 +59,7 @@ impl Keys {
         }
     }
 
-    #[cfg(any(test, feature = "fuzzing"))]
+    #[cfg(any(test, feature = "internals"))]
     pub(super) fn len(&self) -> usize {
         assert_eq!(self.ids.len(), self.used.len());
         self.ids.len()

@@ -102,7 +102,7 @@ impl ReleaseQueue {
     }
 
     /// The requests that have not been released, in the queue of each key.
-    #[cfg(any(test, feature = "fuzzing"))]
+    #[cfg(any(test, feature = "internals"))]
     pub(super) fn audit(&self) -> usize {
         let first = |queue: &Queue<Entry>| queue.front().map(|(_, first)| first.progress);
         assert!(self.keys.values().all(|queue| first(queue) == Some(Progress::Unfinished)));

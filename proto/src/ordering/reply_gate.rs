@@ -89,12 +89,12 @@ impl<T> ReplyGate<T> {
     }
 
     /// The calls that others wait for, with their keys.
-    #[cfg(any(test, feature = "fuzzing"))]
+    #[cfg(any(test, feature = "internals"))]
     pub(crate) fn leaders(&self) -> impl Iterator<Item = (&OrderingKey, u64)> {
         self.keys.iter().map(|(key, line)| (key, line.leader))
     }
 
-    #[cfg(any(test, feature = "fuzzing"))]
+    #[cfg(any(test, feature = "internals"))]
     pub(crate) fn waiting(&self) -> impl Iterator<Item = &T> {
         self.keys.values().flat_map(|line| line.waiting.iter().map(|reply| &reply.item))
     }

@@ -307,7 +307,7 @@ impl RunQueue {
     }
 }
 
-#[cfg(any(test, feature = "fuzzing"))]
+#[cfg(any(test, feature = "internals"))]
 impl RunQueue {
     /// Checks that all tables say the same; returns whether nothing waits and no key is taken.
     ///

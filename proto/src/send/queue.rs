@@ -321,7 +321,7 @@ impl SendQueue {
         self.messages.len()
     }
 
-    #[cfg(any(test, feature = "fuzzing"))]
+    #[cfg(any(test, feature = "internals"))]
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Place, &Queued)> {
         self.messages.iter().map(|(number, entry)| (Place(entry.urgency, *number), &entry.queued))
     }
@@ -338,7 +338,7 @@ impl SendQueue {
 
     /// # Panics
     /// If sums and parts differ. `held` are replies that wait elsewhere.
-    #[cfg(any(test, feature = "fuzzing"))]
+    #[cfg(any(test, feature = "internals"))]
     pub(crate) fn audit(&self) {
         let mut keyed = BTreeMap::<&Keyed, usize>::new();
         let (mut bytes, mut unsolicited) = (0, 0);

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use crate::Urgency;
 use crate::ids::StreamId;
-use crate::stream::SendHalf;
+use crate::stream::{Order, SendHalf};
 use crate::wire::RECORD_COST;
 
 /// Quantum of a body, in bytes.
@@ -20,9 +20,6 @@ const BODY_QUANTUM: u64 = 1024 * 1024;
 
 /// One DATA in 8 goes to a class that is less urgent than the first one with something to send.
 const STARVED_AFTER: u32 = 8;
-
-/// A place in a class: virtual finish time, then first come, first served.
-pub(crate) type Order = (u64, u64);
 
 /// The streams of a connection that have something to send and credit for it.
 #[derive(Debug, Default)]
@@ -120,7 +117,7 @@ impl StreamQueue {
         self.classes = Default::default();
     }
 
-    #[cfg(any(test, feature = "fuzzing"))]
+    #[cfg(any(test, feature = "internals"))]
     pub(crate) fn len(&self) -> usize {
         self.classes.iter().map(|class| class.waiting.len()).sum()
     }

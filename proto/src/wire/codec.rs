@@ -288,7 +288,7 @@ impl Codec {
         }
     }
 
-    #[cfg(any(test, feature = "fuzzing"))]
+    #[cfg(any(test, feature = "internals"))]
     pub(crate) fn has_no_names(&self) -> bool {
         self.names.theirs.is_empty() && self.names.open.is_empty() && self.names.ours.is_empty()
     }

@@ -8,7 +8,7 @@ use super::{DecodeError, UPPER};
 use crate::{ErrorInfo, KeyKind, Multipart, OrderingKey, Text};
 
 /// Largest header frame that is read, in bytes.
-pub(crate) const MAX_HEADER: usize = 64 * 1024;
+pub const MAX_HEADER: usize = 64 * 1024;
 
 /// What the body frame may hold besides the application's own bytes: map keys, lengths, unknown extras.
 const ENVELOPE: usize = 64 * 1024;
@@ -25,18 +25,18 @@ const SCRATCH: usize = 16 * 1024;
 
 /// What names one call on the wire of dialect 1; a reply echoes it to the byte.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct CallName {
+pub struct CallName {
     /// The requester's counter, which wraps at 2^32.
-    pub(crate) seq: u32,
+    pub seq: u32,
     /// The method's name.
-    pub(crate) method: Text,
+    pub method: Text,
     /// The ordering key, or "no key".
-    pub(crate) key: OrderingKey,
+    pub key: OrderingKey,
 }
 
 impl CallName {
     /// Bytes of the method's name and the key.
-    pub(crate) fn size(&self) -> usize {
+    pub fn size(&self) -> usize {
         self.method.as_bytes().len() + self.key.as_bytes().len()
     }
 
@@ -48,7 +48,7 @@ impl CallName {
 
 /// What a message says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Payload {
+pub enum Payload {
     /// Run this method with this argument.
     Function(Bytes),
     /// The method ran and returned this.
@@ -65,7 +65,7 @@ pub(crate) enum Payload {
 
 impl Payload {
     /// Bytes of its variable part.
-    pub(crate) fn size(&self) -> usize {
+    pub fn size(&self) -> usize {
         match self {
             Self::Function(body) | Self::Result(body) => body.len(),
             Self::Failure(info) | Self::Error(info) => info.size(),
@@ -95,21 +95,21 @@ impl Payload {
     }
 }
 
-/// A message of dialect 1, for tests.
-#[cfg(test)]
+/// A message of dialect 1.
+#[cfg(any(test, feature = "internals"))]
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Message {
+pub struct Message {
     /// The call that it belongs to.
-    pub(crate) id: CallName,
+    pub id: CallName,
     /// What it says of that call.
-    pub(crate) payload: Payload,
+    pub payload: Payload,
     /// The body travels compressed with Snappy.
-    pub(crate) compressed: bool,
+    pub compressed: bool,
 }
 
 /// The `type` of a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum MessageType {
+pub enum MessageType {
     /// A request.
     Function = 1,
     /// A handler's result.
@@ -151,20 +151,20 @@ impl MessageType {
 
 /// A decoded header frame. Its texts share the frame's buffer, unless that holds much else.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Header {
+pub struct Header {
     /// What the message is.
-    pub(crate) kind: MessageType,
+    pub kind: MessageType,
     /// The call that it belongs to.
-    pub(crate) id: CallName,
+    pub id: CallName,
     /// Whether the body frame is a Snappy block.
-    pub(crate) compressed: bool,
+    pub compressed: bool,
 }
 
 /// Reads a header frame: fields in any order, unknown ones ignored.
 ///
 /// # Errors
 /// Any [`DecodeError`]; nothing is allocated for a frame over [`MAX_HEADER`].
-pub(crate) fn decode_header(frame: &Bytes) -> Result<Header, DecodeError> {
+pub fn decode_header(frame: &Bytes) -> Result<Header, DecodeError> {
     if frame.len() > MAX_HEADER {
         return Err(DecodeError::TooLarge { what: "a header", size: frame.len(), limit: MAX_HEADER });
     }
@@ -213,7 +213,7 @@ pub(super) fn set<T>(field: &mut Option<T>, name: &'static str, value: T) -> Res
 ///
 /// # Errors
 /// Any [`DecodeError`]. A Snappy block's declared size is checked before it is decompressed.
-pub(crate) fn decode_body(header: &Header, frame: Bytes, limit: usize) -> Result<Payload, DecodeError> {
+pub fn decode_body(header: &Header, frame: Bytes, limit: usize) -> Result<Payload, DecodeError> {
     let frame = if header.compressed { decompress(&frame, limit)? } else { frame };
     let (mut meta, mut body) = (None, None);
     let mut reader = Reader::new(&frame);
@@ -265,14 +265,14 @@ fn decode_error_info(meta: &Bytes) -> Result<ErrorInfo, DecodeError> {
 
 /// Writes messages of dialect 1. Many small ones share one buffer.
 #[derive(Debug, Default)]
-pub(crate) struct Encoder {
+pub struct Encoder {
     scratch: BytesMut,
 }
 
 impl Encoder {
     /// The three frames of `message`.
-    #[cfg(test)]
-    pub(crate) fn encode(&mut self, message: &Message) -> Multipart {
+    #[cfg(any(test, feature = "internals"))]
+    pub fn encode(&mut self, message: &Message) -> Multipart {
         let CallName { seq, method, key } = &message.id;
         self.encode_parts(*seq, method, key, &message.payload, message.compressed)
     }

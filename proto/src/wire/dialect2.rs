@@ -9,35 +9,35 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-pub(crate) use read::records;
-pub(crate) use write::PacketWriter;
+pub use read::records;
+pub use write::PacketWriter;
 
 use crate::{ErrorInfo, Metadata, OrderingKey, Text, Urgency};
 
 /// Largest packet, in bytes.
-pub(crate) const MAX_PACKET: usize = 128 * 1024;
+pub const MAX_PACKET: usize = 128 * 1024;
 
 /// Most content that OPEN or RESULT carries, in bytes before compression.
-pub(crate) const MAX_FIRST: usize = 16 * 1024;
+pub const MAX_FIRST: usize = 16 * 1024;
 
 /// Most content that DATA carries, in bytes before compression.
-pub(crate) const MAX_CHUNK: usize = 64 * 1024;
+pub const MAX_CHUNK: usize = 64 * 1024;
 
 /// Credit that a DATA record takes besides its content, in bytes, so that many tiny ones are not free.
-pub(crate) const RECORD_COST: u64 = 32;
+pub const RECORD_COST: u64 = 32;
 
 /// Highest number of a call.
-pub(crate) const MAX_CALL: u64 = (1 << 53) - 1;
+pub const MAX_CALL: u64 = (1 << 53) - 1;
 
 /// Most bytes of the three texts of a FAIL.
-pub(crate) const MAX_TEXTS: usize = 64 * 1024;
+pub const MAX_TEXTS: usize = 64 * 1024;
 
 /// Record types and option keys below this are critical: a reader that does not know one can't go on.
 const CRITICAL: u64 = 32;
 
 /// A part of a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Record {
+pub enum Record {
     /// A call begins.
     Open {
         /// Its number.
@@ -116,36 +116,36 @@ pub(crate) enum Record {
 
 /// Bytes of a content, and what follows from them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Piece {
+pub struct Piece {
     /// The bytes, as they travel.
-    pub(crate) bytes: Bytes,
+    pub bytes: Bytes,
     /// The content ends here.
-    pub(crate) fin: bool,
+    pub fin: bool,
     /// An item ends here.
-    pub(crate) item: bool,
+    pub item: bool,
     /// The bytes are a Snappy block.
-    pub(crate) compressed: bool,
+    pub compressed: bool,
 }
 
 /// What a call may carry besides, and need not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Options {
+pub struct Options {
     /// The application's.
-    pub(crate) metadata: Metadata,
+    pub metadata: Metadata,
     /// Time until the requester gives up, in whole microseconds.
-    pub(crate) remaining: Option<Duration>,
+    pub remaining: Option<Duration>,
     /// What should leave first.
-    pub(crate) urgency: Option<Urgency>,
+    pub urgency: Option<Urgency>,
     /// Bytes of the whole content.
-    pub(crate) size: Option<u64>,
+    pub size: Option<u64>,
     /// There was an option that has to be known, and is not.
-    pub(crate) unsupported: bool,
+    pub unsupported: bool,
 }
 
 /// How a call failed.
-#[expect(clippy::enum_variant_names, reason = "the wire calls one of the kinds FAILURE")]
+#[allow(clippy::enum_variant_names, reason = "the wire calls one of the kinds FAILURE")]
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Failure {
+pub enum Failure {
     /// The handler failed.
     Failure(ErrorInfo),
     /// Callosum failed, or refused.
@@ -220,7 +220,7 @@ impl Failure {
 
 impl Piece {
     /// All of a body, which is one item.
-    pub(crate) fn whole(bytes: Bytes) -> Self {
+    pub fn whole(bytes: Bytes) -> Self {
         Self { bytes, fin: true, item: true, compressed: false }
     }
 
@@ -228,7 +228,7 @@ impl Piece {
     ///
     /// # Errors
     /// If it has more, or is no Snappy block.
-    pub(crate) fn declared(&self, limit: usize) -> Result<usize, super::DecodeError> {
+    pub fn declared(&self, limit: usize) -> Result<usize, super::DecodeError> {
         let size = match self.compressed {
             true => super::declared_size(&self.bytes)?,
             false => self.bytes.len(),
@@ -243,7 +243,7 @@ impl Piece {
     ///
     /// # Errors
     /// As [`declared`](Self::declared), which is checked before anything is allocated.
-    pub(crate) fn plain(self, limit: usize) -> Result<Bytes, super::DecodeError> {
+    pub fn plain(self, limit: usize) -> Result<Bytes, super::DecodeError> {
         self.declared(limit)?;
         if !self.compressed {
             return Ok(self.bytes);

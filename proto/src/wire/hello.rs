@@ -13,7 +13,7 @@ use super::msgpack::Reader;
 pub const NONCE_LEN: usize = 16;
 
 /// Largest hello that is read, in bytes.
-pub(crate) const MAX_HELLO: usize = 4 * 1024;
+pub const MAX_HELLO: usize = 4 * 1024;
 
 /// What a peer says of itself when a link starts.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::task::{Context, Poll};
 
 use crate::PeerId;
-use callosum_proto::zmtp::{Mechanism, Role};
+use callosum_proto::Role;
+use callosum_proto::zmtp::Mechanism;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream, FuturesUnordered, StreamExt};
 use futures_util::{FutureExt, future};

@@ -9,8 +9,8 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use callosum_proto::zmtp::{Decision, Link, LinkConfig, LinkError, LinkEvent, Mechanism, Role};
-use callosum_proto::Multipart;
+use callosum_proto::zmtp::{Decision, Link, LinkConfig, LinkError, LinkEvent, Mechanism};
+use callosum_proto::{Multipart, Role};
 use futures_io::{AsyncRead, AsyncWrite};
 
 use super::handshakes::HandshakeSlot;
@@ -76,6 +76,13 @@ pub(crate) struct StreamLink {
     overture: Option<Overture>,
 }
 
+/// What the ephemeral keys of one link are made of.
+fn new_seed() -> [u8; 32] {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).expect("the operating system has randomness");
+    seed
+}
+
 /// A client's side of ZMTP's handshake.
 struct Overture {
     mechanism: &'static str,
@@ -98,10 +105,7 @@ impl StreamLink {
         handshake: Option<HandshakeSlot>,
     ) -> Self {
         let config = &peer.node.config;
-        let mut link = LinkConfig::new(match peer.role() {
-            callosum_proto::Role::Binder => Role::Binder,
-            callosum_proto::Role::Connector => Role::Connector,
-        });
+        let mut link = LinkConfig::new(peer.role());
         let name = if matches!(mechanism, Mechanism::Null) { "NULL" } else { "CURVE" };
         let overture =
             (link.role == Role::Connector).then_some(Overture { mechanism: name, answered: false });
@@ -110,7 +114,7 @@ impl StreamLink {
         link.handshake_timeout = config.connection.handshake_timeout;
         link.heartbeat = config.heartbeat;
         Self {
-            zmtp: Link::new(&link, Instant::now()),
+            zmtp: Link::new(&link, new_seed(), Instant::now()),
             alarm: Alarm::new(&*peer.node.runtime),
             pump: Pump::new(peer),
             stream,
@@ -160,7 +164,7 @@ impl StreamLink {
         if let Some(overture) = &mut self.overture {
             overture.answered = true;
         }
-        Ok(self.zmtp.handle_input(Instant::now(), data)?)
+        Ok(self.zmtp.handle_input(Instant::now(), &data)?)
     }
 
     /// Hands received messages to the session, and its effects to whom they concern.
@@ -291,7 +295,8 @@ impl StreamLink {
         let now = Instant::now();
         self.check_admission_time(now)?;
         self.zmtp.handle_timeout(now)?;
-        self.pump.peer.lock().connection.handle_timeout(now);
+        // Its transport is a link of its own.
+        let _ = self.pump.peer.lock().connection.handle_timeout(now);
         Ok(true)
     }
 

@@ -7,13 +7,13 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use callosum_proto::{Call, Delivery, Metadata, OrderingKey, Urgency};
+use callosum_proto::{Call, Delivery, Metadata, OrderingKey};
 use serde::Serialize;
 
 use super::call_streams::{CallStreams, Head};
 use super::{BodyReader, BodyWriter};
 use crate::error::CallError;
-use crate::{Codec, Peer};
+use crate::{Codec, Peer, Urgency};
 
 /// A call that is about to be opened: set its options, then send its argument or stream it.
 ///
@@ -72,9 +72,9 @@ impl<'a> Opening<'a> {
         self
     }
 
-    /// What leaves first: from 0, the most urgent, to 7. Default 3.
-    pub fn urgency(mut self, urgency: u8) -> Self {
-        self.call.urgency = Urgency::new(urgency).unwrap_or(Urgency::LEAST);
+    /// What leaves first.
+    pub fn urgency(mut self, urgency: Urgency) -> Self {
+        self.call.urgency = urgency;
         self
     }
 

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use callosum_runtime::proto::scheduler::{Action, Arrival, Busy, Scheduler, Withdrawn};
 use callosum_runtime::proto::wire::{PING, PONG};
-use callosum_runtime::proto::zmtp::{Link, LinkConfig, LinkEvent, Role};
-use callosum_runtime::proto::{Multipart, Ticket};
+use callosum_runtime::proto::zmtp::{Link, LinkConfig, LinkEvent};
+use callosum_runtime::proto::{Multipart, Role, Ticket};
 use callosum_runtime::rt::{BoxStream, Listener, Runtime, Timer};
 use callosum_runtime::{
     CallError, Context, Dialect, DisconnectCause, DriverError, Endpoint, Event, HandlerError, HandlerResult,
@@ -202,7 +202,7 @@ struct Flood(Link);
 
 impl Flood {
     fn new() -> Self {
-        Self(Link::new(&LinkConfig::new(Role::Binder), Instant::now()))
+        Self(Link::new(&LinkConfig::new(Role::Binder), [7; 32], Instant::now()))
     }
 }
 

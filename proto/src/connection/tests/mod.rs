@@ -168,7 +168,7 @@ impl Side {
 
     fn pass(&mut self, time: Duration) {
         self.now += time;
-        self.connection.handle_timeout(self.now);
+        self.connection.handle_timeout(self.now).unwrap();
         self.relay();
         if let Some(at) = self.connection.poll_timeout() {
             assert!(at > self.now, "a timer would spin");

@@ -13,7 +13,7 @@ use crate::{ErrorInfo, Metadata, OrderingKey, Text, Urgency};
 ///
 /// Bytes are slices of the packet.
 #[derive(Debug)]
-pub(crate) struct Records<'a> {
+pub struct Records<'a> {
     reader: Reader<'a>,
     failed: bool,
 }
@@ -22,7 +22,7 @@ pub(crate) struct Records<'a> {
 ///
 /// # Errors
 /// If it has more than [`MAX_PACKET`] bytes, or none. What is wrong with a record comes in its place.
-pub(crate) fn records(packet: &Bytes) -> Result<Records<'_>, DecodeError> {
+pub fn records(packet: &Bytes) -> Result<Records<'_>, DecodeError> {
     if packet.len() > MAX_PACKET {
         return Err(DecodeError::TooLarge { what: "a packet", size: packet.len(), limit: MAX_PACKET });
     }

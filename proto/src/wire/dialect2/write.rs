@@ -15,29 +15,29 @@ const SCRATCH: usize = 32 * 1024;
 
 /// Writes records one after the other into packets. Small ones share one buffer.
 #[derive(Debug, Default)]
-pub(crate) struct PacketWriter {
+pub struct PacketWriter {
     scratch: BytesMut,
     tail: Bytes,
 }
 
 impl PacketWriter {
     /// Bytes written since the last packet was taken.
-    pub(crate) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.scratch.len() + self.tail.len()
     }
 
     /// Whether there are none.
-    pub(crate) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.scratch.is_empty()
     }
 
     /// Whether the packet has to be taken, because the last record's content was not copied.
-    pub(crate) fn is_closed(&self) -> bool {
+    pub fn is_closed(&self) -> bool {
         !self.tail.is_empty()
     }
 
     /// The packet, as a message of one frame.
-    pub(crate) fn take(&mut self) -> Multipart {
+    pub fn take(&mut self) -> Multipart {
         Multipart::single(self.scratch.split().freeze(), std::mem::take(&mut self.tail))
     }
 
@@ -45,7 +45,7 @@ impl PacketWriter {
     ///
     /// # Panics
     /// If the packet [is closed](Self::is_closed), or a part of the record has 4 GiB or more.
-    pub(crate) fn write(&mut self, record: &Record) {
+    pub fn write(&mut self, record: &Record) {
         match record {
             Record::Open { call, method, key, options, content } => {
                 self.open(*call, method, key, options, content);

@@ -1,16 +1,17 @@
-//! CURVE against a peer that is made by hand of RFC 26, with keys and words that no honest one has.
+//! CURVE against a peer written by hand from RFC 26, with keys and commands that no honest peer sends.
 
 #![allow(clippy::disallowed_methods, reason = "virtual time starts somewhere")]
 #![expect(clippy::unwrap_used, reason = "a panic is a failed test")]
 
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
-use callosum_proto::fuzzing::curve_handshake::{FIELD, Plan, shake_hands, written};
-use callosum_proto::fuzzing::curve_peer::{CurvePeer, Half, MORE, SEALED_COMMAND, next_frame};
 use callosum_proto::zmtp::{
-    CurveKeyPair, Decision, Link, LinkConfig, LinkError, LinkEvent, Mechanism, Role, Violation,
+    CurveKeyPair, Decision, HandshakeError, Link, LinkConfig, LinkError, LinkEvent, Mechanism, Violation,
 };
+use callosum_testkit::curve_handshake::{FIELD, Plan, shake_hands, written};
+use callosum_testkit::curve_peer::{CurvePeer, Half, MORE, SEALED_COMMAND, next_frame};
 use salsabox::{SecretBox, hsalsa20};
 use x25519_dalek::{PublicKey, StaticSecret};
 
@@ -28,7 +29,9 @@ fn link(role: Role) -> Link {
         Role::Binder => Mechanism::CurveServer { keys: server_keys() },
         Role::Connector => Mechanism::CurveClient { keys: client_keys(), server: server_keys().public() },
     };
-    Link::new(&config, Instant::now())
+    // Each has a seed of its own.
+    static LINKS: AtomicU8 = AtomicU8::new(0);
+    Link::new(&config, [LINKS.fetch_add(1, Ordering::Relaxed); 32], Instant::now())
 }
 
 fn by_hand(server: bool) -> CurvePeer {
@@ -40,14 +43,14 @@ fn by_hand(server: bool) -> CurvePeer {
     }
 }
 
-/// Meets a link as this plan says.
+/// Runs a link's handshake with a peer that follows this plan.
 fn meet(server: bool, plan: &Plan<'_>) -> (Link, CurvePeer, Result<bool, LinkError>) {
     let (mut link, mut peer) = (link(if server { Role::Connector } else { Role::Binder }), by_hand(server));
     let result = shake_hands(&mut link, &mut peer, plan, Instant::now());
     (link, peer, result)
 }
 
-/// Every point that makes all secrets the same, in each of its spellings (RFC 7748, section 6.1).
+/// Every point of low order, in each of its encodings (RFC 7748, section 6.1).
 fn low_order() -> Vec<[u8; 32]> {
     let hex =
         |text: &str| std::array::from_fn(|at| u8::from_str_radix(&text[2 * at..2 * at + 2], 16).unwrap());
@@ -97,11 +100,27 @@ fn keys_of_low_order_are_worth_nothing_wherever_they_are_said() {
         for (server, name) in [(false, "HELLO"), (true, "WELCOME")] {
             let plan = Plan { ephemeral: Half::weak(point), ..Plan::honest(server) };
             let (_, _, result) = meet(server, &plan);
-            assert!(matches!(result, Err(LinkError::Handshake { .. })), "{name} with {point:?}: {result:?}");
+            let worthless = |error: &HandshakeError| match error {
+                HandshakeError::LowOrder { command } | HandshakeError::NotCanonical { command } => {
+                    *command == name
+                }
+                _ => false,
+            };
+            let refused = matches!(&result, Err(LinkError::Handshake(error)) if worthless(error));
+            assert!(refused, "{name} with {point:?}: {result:?}");
         }
-        // With such a key of a client's, everybody could seal its vouch.
+        // If a client's long-term key were of low order, anybody could make its vouch.
         let (_, _, result) = meet(false, &Plan { long: Some(Half::weak(point)), ..Plan::honest(false) });
         assert!(matches!(result, Err(LinkError::Handshake { .. })), "INITIATE with {point:?}: {result:?}");
+    }
+}
+
+#[test]
+fn ephemeral_keys_have_one_spelling_too() {
+    for (server, command) in [(false, "HELLO"), (true, "WELCOME")] {
+        let plan = Plan { ephemeral: Half::of([5; 32]).respelled(), ..Plan::honest(server) };
+        let (_, _, result) = meet(server, &plan);
+        assert_eq!(result, Err(LinkError::Handshake(HandshakeError::NotCanonical { command })));
     }
 }
 
@@ -109,21 +128,21 @@ fn keys_of_low_order_are_worth_nothing_wherever_they_are_said() {
 fn a_vouch_is_for_one_server_and_one_connection() {
     for at in 0..64 {
         let (_, _, result) = meet(false, &Plan { change: (at, 1), ..Plan::honest(false) });
-        assert!(matches!(result, Err(LinkError::Handshake { .. })), "byte {at}: {result:?}");
+        assert_eq!(result, Err(LinkError::Handshake(HandshakeError::Vouch)), "byte {at}");
     }
 }
 
 #[test]
 fn a_key_in_another_spelling_is_nobodys() {
-    let respelled = Half::of(*b"22222222222222222222222222222222").respelled();
-    let (mut link, _, result) = meet(false, &Plan { long: Some(respelled), ..Plan::honest(false) });
+    let noncanonical = Half::of(*b"22222222222222222222222222222222").noncanonical();
+    let (mut link, _, result) = meet(false, &Plan { long: Some(noncanonical), ..Plan::honest(false) });
     assert!(matches!(result, Err(LinkError::Handshake { .. })), "{result:?}");
     assert!(written(&mut link).ends_with(b"\x05ERROR\x03400"));
 }
 
 #[test]
 fn a_refusal_in_a_box_is_no_refusal() {
-    // Only what the handshake says of admission counts; afterwards it is a command like others.
+    // ERROR refuses a client only in the handshake; afterwards it is a command like any other.
     for server in [false, true] {
         let (mut link, mut peer, _) = meet(server, &Plan::honest(server));
         let result = link.handle_input(Instant::now(), peer.seal(SEALED_COMMAND, b"\x05ERROR\x03400").into());
@@ -132,7 +151,7 @@ fn a_refusal_in_a_box_is_no_refusal() {
 }
 
 #[test]
-fn boxes_of_an_admitted_peer_are_counted_on_by_one() {
+fn messages_of_an_admitted_peer_are_counted_on_by_one() {
     for (skip, expected) in [(1, Violation::OutOfOrder), (u64::MAX, Violation::OutOfOrder)] {
         let (mut link, mut peer, _) = meet(false, &Plan::honest(false));
         peer.nonce = peer.nonce.wrapping_add(skip);
@@ -142,7 +161,7 @@ fn boxes_of_an_admitted_peer_are_counted_on_by_one() {
     }
 }
 
-/// All that two links said to each other, frame by frame, without the greetings; and the last message's first box.
+/// All frames that two links exchanged, without the greetings, and the first CURVE message of the last message.
 struct Recorded {
     frames: Vec<Vec<u8>>,
 }
@@ -183,7 +202,7 @@ fn record() -> Recorded {
 }
 
 impl Recorded {
-    /// What stands behind this name in the command or the boxes that begin with it.
+    /// The rest of the commands or CURVE messages that begin with this name.
     fn after(&self, name: &[u8]) -> Vec<&[u8]> {
         self.frames.iter().filter_map(|frame| frame.strip_prefix(name)).collect()
     }
@@ -192,7 +211,7 @@ impl Recorded {
         *self.after(b"\x05HELLO")[0][74..].first_chunk().unwrap()
     }
 
-    /// The server's ephemeral key and the cookie, which its long-term secret key opens: RFC 26 hides them from others only.
+    /// The server's ephemeral key and the cookie, which the server's long-term secret key decrypts.
     fn welcome(&self) -> ([u8; 32], Vec<u8>) {
         let (nonce, sealed) = self.after(b"\x07WELCOME")[0].split_at(16);
         let key = agreed(server_keys().secret(), &self.client_ephemeral());
@@ -202,8 +221,8 @@ impl Recorded {
 }
 
 fn agreed(secret: &callosum_proto::zmtp::CurveSecretKey, public: &[u8; 32]) -> SecretBox {
-    let bytes = omq_proto::CurveSecretKey::from_z85(&secret.to_z85()).unwrap();
-    let shared = StaticSecret::from(*bytes.as_bytes()).diffie_hellman(&PublicKey::from(*public));
+    let bytes = *callosum_proto::internals::secret_bytes(secret);
+    let shared = StaticSecret::from(bytes).diffie_hellman(&PublicKey::from(*public));
     SecretBox::new(hsalsa20(shared.as_bytes(), &[0; 16]))
 }
 
@@ -241,12 +260,12 @@ fn recorded_traffic_and_both_secret_keys_open_nothing() {
     shut(b"CurveZMQINITIATE", &initiate[96..104], &initiate[104..]);
     let ready = recorded.after(b"\x05READY")[0];
     shut(b"CurveZMQREADY---", &ready[..8], &ready[8..]);
-    // Where the server keeps its ephemeral secret meanwhile, under a key that it forgets.
+    // The cookie holds the server's ephemeral secret, under a key that the server erases.
     shut(b"COOKIE--", &cookie[..16], &cookie[16..]);
     assert_eq!(tried, 2 * 6 + 3);
 }
 
-/// That the test above tries the right thing: with one of the ephemeral secrets the same boxes do open.
+/// Checks the test above: with one of the ephemeral secrets the same CURVE messages do decrypt.
 #[test]
 fn an_ephemeral_secret_opens_what_was_recorded() {
     let (mut link, mut peer, _) = meet(false, &Plan::honest(false));

@@ -1,11 +1,13 @@
-//! Packets of dialect 2: what is written reads the same, and nothing that is read does harm.
+//! Packets of dialect 2: what is encoded decodes to the same records, and no input makes the decoder fail.
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use callosum_proto::fuzzing;
-use callosum_proto::wire::dialect2::{Failure, MAX_CALL, Options, PacketWriter, Piece, Record, records};
+use callosum_proto::internals::wire::dialect2::{
+    Failure, MAX_CALL, Options, PacketWriter, Piece, Record, records,
+};
 use callosum_proto::{ErrorInfo, Metadata, OrderingKey};
+use callosum_testkit::fuzz;
 use proptest::prelude::*;
 
 fn bytes(max: usize) -> impl Strategy<Value = Bytes> {
@@ -43,6 +45,7 @@ fn options() -> impl Strategy<Value = Options> {
     (metadata(), number.clone(), prop::option::of(0..8_u8), number).prop_map(
         |(metadata, remaining, urgency, size)| {
             let remaining = remaining.map(Duration::from_micros);
+            let urgency = urgency.and_then(Urgency::new);
             Options { metadata, remaining, urgency, size, unsupported: false }
         },
     )
@@ -91,7 +94,7 @@ fn record() -> impl Strategy<Value = Record> {
     ]
 }
 
-/// Packets of as many records as go into one.
+/// Encodes the records into as few packets as possible.
 fn packets(written: &[Record]) -> Vec<Bytes> {
     let mut writer = PacketWriter::default();
     let mut packets = Vec::new();
@@ -131,13 +134,13 @@ proptest! {
                 let at = at.index(packet.len());
                 packet[at] = *byte;
             }
-            fuzzing::packet(&packet);
-            fuzzing::packet(&packet[..cut.index(packet.len())]);
+            fuzz::packet(&packet);
+            fuzz::packet(&packet[..cut.index(packet.len())]);
         }
     }
 
     #[test]
     fn arbitrary_bytes_do_no_harm(bytes in prop::collection::vec(any::<u8>(), 0..2_000)) {
-        fuzzing::packet(&bytes);
+        fuzz::packet(&bytes);
     }
 }

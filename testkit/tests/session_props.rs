@@ -1,8 +1,8 @@
-//! Whatever happens to a link, each call ends exactly once, and as the other side said.
+//! Whatever happens to a link, each call ends exactly once, and with the outcome that the other side replied.
 
 #![allow(clippy::disallowed_methods, reason = "virtual time starts somewhere")]
 
-use callosum_proto::fuzzing::pair::{Op, Pair};
+use callosum_testkit::pair::{Op, Pair};
 use proptest::prelude::*;
 
 fn op() -> impl Strategy<Value = Op> {
@@ -10,7 +10,7 @@ fn op() -> impl Strategy<Value = Op> {
     let some = any::<u8>;
     let time = || 0..60_u8;
     let count = || 1..8_u8;
-    // Bodies and tracebacks are under and over what either side takes.
+    // Bodies and tracebacks are below and above either side's limit.
     let size = || prop_oneof![4 => 0..20_u8, 1 => 70..80_u8, 1 => 140..160_u8];
     prop_oneof![
         8 => (side(), some(), size(), side(), prop::option::of(time())).prop_map(
@@ -27,7 +27,7 @@ fn op() -> impl Strategy<Value = Op> {
         3 => time().prop_map(Op::Pass),
         1 => Just(Op::Pass(120)),
         1 => side().prop_map(|binder| Op::Drain { binder }),
-        1 => Just(Op::Cut),
+        1 => Just(Op::Close),
         4 => Just(Op::Connect),
     ]
 }
@@ -46,12 +46,12 @@ proptest! {
         run(ops);
     }
 
-    /// Most of the above is busy with links that come and go; here one lives.
+    /// In the test above most links close early; here the link stays open.
     #[test]
     fn each_call_ends_once_on_a_link_that_lives(ops in prop::collection::vec(op(), 0..120)) {
         let mut all = vec![Op::Connect];
         for op in ops {
-            if !matches!(op, Op::Cut | Op::Pass(_) | Op::Drain { .. } | Op::Write { .. }) {
+            if !matches!(op, Op::Close | Op::Pass(_) | Op::Drain { .. } | Op::Write { .. }) {
                 all.push(op);
             }
         }

@@ -1,13 +1,13 @@
-//! Schedules of several peers from seeds: whatever happens, the guarantees hold.
+//! Runs seeded schedules of the simulation; the guarantees hold in each.
 
 #![allow(clippy::disallowed_methods, reason = "virtual time starts somewhere")]
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Instant;
 
-use callosum_proto::fuzzing::sim::{self, Tally};
+use callosum_testkit::sim::{self, Tally};
 
-/// Schedules unless CALLOSUM_SIM_SCHEDULES says how many.
+/// Number of schedules unless CALLOSUM_SIM_SCHEDULES is set.
 const SCHEDULES: u64 = 2_000;
 
 fn setting(name: &str) -> Option<u64> {
@@ -19,13 +19,13 @@ fn run(seed: u64, tally: &mut Tally) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| sim::run_seed(seed, Instant::now(), tally))) {
         eprintln!(
             "seed {seed} fails; to replay it: CALLOSUM_SIM_SEED={seed} \
-             cargo nextest run -p callosum-proto --features fuzzing --test simulation"
+             cargo nextest run -p callosum-testkit --test simulation"
         );
         resume_unwind(panic);
     }
 }
 
-/// Every seed in `part` of `PARTS`, which run beside each other.
+/// Runs every `PARTS`-th seed, from `part` on. The parts run in parallel.
 fn run_part(part: u64) {
     let mut tally = Tally::new();
     if let Some(seed) = setting("CALLOSUM_SIM_SEED") {
@@ -44,7 +44,7 @@ fn run_part(part: u64) {
     }
 }
 
-/// What enough schedules come to, or they show nothing.
+/// Situations that enough schedules must reach; schedules that never do test nothing.
 const EXPECTED: &[&str] = &[
     "CancelRequested",
     "Collected",
@@ -55,6 +55,7 @@ const EXPECTED: &[&str] = &[
     "Writable",
     "answered after a half-close",
     "answered after a long result of the key",
+    "answered under CURVE",
     "arrived after a time",
     "binder restarted",
     "closed HandshakeTimedOut",
@@ -64,6 +65,7 @@ const EXPECTED: &[&str] = &[
     "closed PeerNotReading in the middle",
     "closed PeerNotReading",
     "closed PeerRestarted",
+    "connector of several binders",
     "connector restarted",
     "ended Busy",
     "ended Cancelled",
@@ -75,14 +77,16 @@ const EXPECTED: &[&str] = &[
     "ended Result",
     "ended ShuttingDown",
     "ended TimedOut",
+    "established under CURVE",
     "half-closed",
     "late hello admitted",
-    "minutes passed on a stuck link",
+    "minutes passed on a stalled link",
     "minutes passed",
-    "newcomer admitted",
+    "takeover admitted",
     "not collected Aborted",
     "not collected TimedOut",
     "not read until the end",
+    "several binders",
 ];
 
 const PARTS: u64 = 4;

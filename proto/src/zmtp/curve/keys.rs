@@ -3,12 +3,12 @@
 use std::fmt;
 use std::str::FromStr;
 
-use omq_proto::proto::z85;
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
 
+use super::z85;
+
 const KEY_BYTES: usize = 32;
-const KEY_CHARS: usize = 40;
 
 /// Why bytes or a text are not a key. Says nothing of what they were.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -54,13 +54,14 @@ impl CurvePublicKey {
         &self.0
     }
 
-    pub(super) fn to_codec(self) -> omq_proto::CurvePublicKey {
-        omq_proto::CurvePublicKey::from_bytes(self.0)
+    /// A key whose owner has just proved to have its secret half, which no key of low order lets anybody do.
+    pub(super) fn from_proved(bytes: [u8; KEY_BYTES]) -> Self {
+        Self(bytes)
     }
 }
 
 /// Whether the number is below the field's prime, 2^255 - 19, and the unused top bit is zero.
-fn is_canonical(bytes: &[u8; KEY_BYTES]) -> bool {
+pub(super) fn is_canonical(bytes: &[u8; KEY_BYTES]) -> bool {
     let [first, middle @ .., last] = bytes;
     *last < 0x7F || (*last == 0x7F && (middle.iter().any(|byte| *byte != 0xFF) || *first < 0xED))
 }
@@ -75,7 +76,7 @@ impl FromStr for CurvePublicKey {
 
 impl fmt::Display for CurvePublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&encode(&self.0))
+        f.pad(&z85::encode(&self.0))
     }
 }
 
@@ -105,7 +106,7 @@ impl CurveSecretKey {
 
     /// 40 characters of Z85, to be kept secret.
     pub fn to_z85(&self) -> Zeroizing<String> {
-        encode(&self.0)
+        z85::encode(&self.0)
     }
 
     /// The public key that belongs to it.
@@ -117,10 +118,6 @@ impl CurveSecretKey {
 
     pub(crate) fn as_bytes(&self) -> &[u8; KEY_BYTES] {
         &self.0
-    }
-
-    fn to_codec(&self) -> omq_proto::CurveSecretKey {
-        omq_proto::CurveSecretKey::from_bytes(*self.as_bytes())
     }
 }
 
@@ -158,8 +155,8 @@ impl CurveKeyPair {
         &self.secret
     }
 
-    pub(super) fn to_codec(&self) -> omq_proto::CurveKeypair {
-        omq_proto::CurveKeypair { public: self.public.to_codec(), secret: self.secret.to_codec() }
+    pub(super) fn exchange_key(&self) -> StaticSecret {
+        StaticSecret::from(*self.secret.as_bytes())
     }
 }
 
@@ -169,18 +166,9 @@ impl From<CurveSecretKey> for CurveKeyPair {
     }
 }
 
-fn encode(key: &[u8; KEY_BYTES]) -> Zeroizing<String> {
-    Zeroizing::new(z85::encode(key).expect("32 is a multiple of four"))
-}
-
 fn decode(text: &str) -> Result<Zeroizing<[u8; KEY_BYTES]>, KeyError> {
-    if text.len() != KEY_CHARS {
-        return Err(KeyError::Length(text.len()));
-    }
-    let bytes = Zeroizing::new(z85::decode(text).map_err(|_| KeyError::NotZ85)?);
-    let mut key = Zeroizing::new([0; KEY_BYTES]);
-    key.copy_from_slice(&bytes);
-    Ok(key)
+    let text = text.as_bytes().try_into().map_err(|_| KeyError::Length(text.len()))?;
+    z85::decode(text).ok_or(KeyError::NotZ85)
 }
 
 #[cfg(test)]
@@ -269,7 +257,6 @@ mod tests {
         erases_itself(&pair.secret().to_z85());
         erases_itself(&decode(SERVER_SECRET).unwrap());
         erases_itself(&StaticSecret::from([7; KEY_BYTES]));
-        // What the codec is given.
-        erases_itself(&pair.to_codec().secret);
+        erases_itself(&pair.exchange_key());
     }
 }
