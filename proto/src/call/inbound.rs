@@ -3,15 +3,15 @@
 use std::time::Instant;
 
 use super::Calls;
-use super::streams::reassembly_size;
+use super::reassembly::reassembly_size;
 use super::table::{OpenCall, ResultState, State};
 use super::theirs::Opened;
 use crate::event::{Anomaly, CloseCause, Event, Outcome, Violation};
 use crate::ids::{CallId, RequestId, StreamId};
 use crate::stream::{ReadError, RecvHalf, StreamFault};
 use crate::wire::{
-    self, DecodeError, Failure, Inbound, MAX_CALL, MAX_CHUNK, MAX_FIRST, MAX_TEXTS, Number, Options, Piece,
-    RECORD_COST, Record,
+    self, DecodeError, Failure, Inbound, MAX_CALL, MAX_CHUNK, MAX_TEXTS, Number, Options, Piece, RECORD_COST,
+    Record,
 };
 use crate::{ErrorInfo, Metadata};
 
@@ -204,14 +204,9 @@ impl Calls {
         if options.unsupported {
             return self.end_malformed(id, DecodeError::OutOfRange("option"));
         }
-        let Piece { fin, item, compressed, .. } = content;
-        let limit = match fin {
-            true => wire::max_first(*number).min(self.config.max_body),
-            false => MAX_FIRST,
-        };
-        let first = match content.plain(limit) {
-            Ok(bytes) if compressed => bytes,
-            Ok(bytes) => wire::keep(&bytes, frame),
+        let (number, fin, item) = (*number, content.fin, content.item);
+        let first = match self.first_content(number, content, frame) {
+            Ok(first) => first,
             Err(error) => return self.end_malformed(id, error),
         };
         if fin && options.size.is_some_and(|size| size != first.len() as u64) {

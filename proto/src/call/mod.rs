@@ -13,6 +13,8 @@ mod deadlines;
 mod inbound;
 mod ours;
 mod outbound;
+mod reassembly;
+mod replies;
 mod reply;
 mod streams;
 mod table;
