@@ -7,6 +7,8 @@
 //! Every call of ours ends in [`Calls::end`], and with one [`Event::Ended`], unless its caller abandons it. Every request of the peer's is
 //! answered in [`Calls::reply`], once.
 
+#[cfg(feature = "internals")]
+mod audit;
 mod deadlines;
 mod inbound;
 mod outbound;

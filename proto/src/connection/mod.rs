@@ -424,6 +424,16 @@ impl Connection {
         }
     }
 
+    #[cfg(feature = "internals")]
+    pub(crate) fn audit(&mut self) {
+        self.calls.audit();
+    }
+
+    #[cfg(feature = "internals")]
+    pub(crate) fn audit_idle(&self) {
+        self.calls.audit_idle();
+    }
+
     fn queue_probe(&mut self) -> PingId {
         let (ping, forgotten) = self.probes.next();
         let queue = self.calls.queue();

@@ -315,11 +315,11 @@ impl SendQueue {
     }
 
     /// # Panics
-    /// If sums and parts differ. `held` are replies that wait elsewhere.
+    /// If sums and parts differ. `elsewhere` are bytes of unsolicited replies that wait at the gate.
     #[cfg(feature = "internals")]
-    pub(crate) fn audit(&self) {
+    pub(crate) fn audit(&self, elsewhere: usize) {
         let mut keyed = BTreeMap::<&Keyed, usize>::new();
-        let (mut bytes, mut unsolicited) = (0, 0);
+        let (mut bytes, mut unsolicited) = (0, elsewhere);
         for (number, entry) in &self.messages {
             bytes += entry.queued.size();
             if matches!(&entry.queued, Queued::Reply(reply) if reply.unsolicited) {

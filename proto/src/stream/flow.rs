@@ -135,7 +135,7 @@ impl Flow {
 
     /// # Panics
     /// If the sums over all streams differ from what is counted here.
-    #[cfg(feature = "fuzzing")]
+    #[cfg(feature = "internals")]
     pub(crate) fn audit(&self, held: u64, growth: u64) {
         assert_eq!(self.held(), held, "credit that is held");
         assert_eq!(self.growth_left + growth, self.window / GROWTH_PART, "growth of windows");

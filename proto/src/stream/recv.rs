@@ -384,7 +384,7 @@ impl RecvHalf {
         self.window - self.initial_window
     }
 
-    #[cfg(any(test, feature = "fuzzing"))]
+    #[cfg(any(test, feature = "internals"))]
     pub(crate) fn held_cost(&self) -> u64 {
         match &self.mode {
             Mode::Read(buffer) | Mode::AwaitMemory(buffer) => buffer.cost(),

@@ -277,6 +277,12 @@ impl Codec {
         }
     }
 
+    /// Whether no name of a call of dialect 1 is kept.
+    #[cfg(feature = "internals")]
+    pub(crate) fn is_idle(&self) -> bool {
+        self.names.theirs.is_empty() && self.names.open.is_empty() && self.names.ours.is_empty()
+    }
+
     /// The connection is over.
     pub(crate) fn clear(&mut self) {
         let requests = self.names.requests;
