@@ -136,7 +136,7 @@ impl World<'_> {
             ConnectionEvent::Start(request) => host.requests.started(*request),
             ConnectionEvent::Refuse { request, .. } => host.requests.refused(*request),
             ConnectionEvent::Reply { request, reply } => {
-                drop(host.requests.replied(*request, &Answer::of(reply)))
+                host.requests.replied(*request, &Answer::of(reply));
             }
             ConnectionEvent::MayReply(request) => host.requests.check_order(*request),
             _ => {}

@@ -339,7 +339,7 @@ impl<'a> World<'a> {
             let sides = drivers.map(|driver| (&driver.connection, &driver.results, &driver.arguments));
             let handlers = self.hosts.iter().map(|host| &host.handlers);
             let (sides, handlers) = (sides.collect::<Vec<_>>(), handlers.collect::<Vec<_>>());
-            panic!("a call has not ended: {:?}, {sides:#?}, {handlers:#?}", self.model.first_open());
+            panic!("a call has not ended: {:?}, {sides:?}, {handlers:?}", self.model.first_open());
         }
         self.model.check_end();
         for link in &self.links {

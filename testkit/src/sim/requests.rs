@@ -124,11 +124,11 @@ impl Requests {
         }
     }
 
-    /// The endpoint sends a reply; returns the call that it answers.
+    /// The endpoint sends a reply.
     ///
     /// # Panics
     /// If it is out of order, or another one than was given.
-    pub(super) fn replied(&mut self, id: RequestId, answer: &Answer) -> usize {
+    pub(super) fn replied(&mut self, id: RequestId, answer: &Answer) {
         self.check_order(id);
         let request = self.known.remove(&id).expect("it was found");
         // Too much was held already.
@@ -137,7 +137,6 @@ impl Requests {
             request.stage == Stage::Done(answer.clone()) || replaced,
             "{request:?} is answered {answer:?}"
         );
-        request.call
     }
 
     /// Compares the model with an endpoint that has decided all that it can.
