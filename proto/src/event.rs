@@ -1,13 +1,18 @@
-//! What a connection tells its host.
+//! Events: what a connection tells its host, and what an endpoint and its connections tell each other.
 
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use crate::config::Dialect;
-use crate::ids::{CallId, RequestId, StreamId};
+use crate::ids::{CallId, ConnectionId, RequestId, StreamId};
+use crate::ordering::{Arrival, BusyReason};
+use crate::reply::Reply;
 use crate::stream::{ReadError, StreamFault};
 use crate::wire::{DecodeError, Hello};
+#[cfg(feature = "curve")]
+use crate::zmtp::CurvePublicKey;
+use crate::zmtp::PeerInfo;
 use crate::{ErrorInfo, Metadata, OrderingKey, Text};
 
 /// One probe of ours, unique within its connection.
@@ -18,6 +23,15 @@ pub struct PingId(pub u64);
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
+    /// A byte stream is ready: ZMTP's handshake is complete, and Callosum's begins.
+    Connected(PeerInfo),
+    /// A client has proved to own this key, and waits for [`authenticate`](crate::Connection::authenticate) until the time of the
+    /// handshake is over.
+    #[cfg(feature = "curve")]
+    AuthenticationRequested {
+        /// The client's long-term key, which is who it is.
+        public_key: CurvePublicKey,
+    },
     /// The handshake is complete.
     Established {
         /// What the peer said of itself; `None` for a peer that only speaks dialect 1, such as Python's.
@@ -250,4 +264,83 @@ pub enum Anomaly {
     /// A probe too large to be answered.
     #[error("a PING of {0} bytes")]
     OversizePing(usize),
+}
+
+/// From a connection to the endpoint. An event that names an unknown connection or request, or comes in a state in which it
+/// makes no sense, is ignored.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum EndpointEvent {
+    /// A request has come; its place in the order is the one in which these events are handled.
+    ///
+    /// [`Arrival::bytes`] is what the connection keeps of it: method, key, metadata, body. The endpoint counts 256 bytes
+    /// besides.
+    Arrived(Arrival),
+    /// The argument of a request that arrived unready is complete: it may start when its order comes.
+    Ready(RequestId),
+    /// The caller has given the request up, or its time is over, or its argument can't be completed.
+    ///
+    /// One that has not started never will; its reply leaves in its order. If it runs, the connection has told the host to
+    /// stop the handler, and the reply is used if [`finish`](crate::Endpoint::finish) brings none. If it has finished
+    /// and its reply is held, the reply replaces that. Of several, the first counts.
+    Withdrawn {
+        /// Which.
+        request: RequestId,
+        /// What the caller is told, such as [`Reply::Cancelled`].
+        reply: Reply,
+    },
+    /// The request had been started, and the connection never handed it out, because it had been withdrawn or the connection
+    /// closed before [`ConnectionEvent::Start`] got there. It ends as if its handler had been stopped at once.
+    NeverRan(RequestId),
+    /// A body is to be reassembled, and waits for memory until [`ConnectionEvent::Reassemble`].
+    ReassemblyWanted {
+        /// Whose limit it counts against.
+        connection: ConnectionId,
+        /// The stream that brings the body.
+        stream: StreamId,
+        /// Memory that the body takes.
+        bytes: usize,
+    },
+    /// A body has been reassembled and taken, or never will be, even if it still waits for memory.
+    ReassemblyEnded {
+        /// As it was given in [`ReassemblyWanted`](Self::ReassemblyWanted).
+        connection: ConnectionId,
+        /// As it was given in [`ReassemblyWanted`](Self::ReassemblyWanted).
+        stream: StreamId,
+    },
+    /// Too much waits to be written to this peer for more handlers to start.
+    Paused(ConnectionId),
+    /// The end of [`Paused`](Self::Paused).
+    Resumed(ConnectionId),
+    /// The connection is over: its requests that wait vanish, those that run keep slot and key until
+    /// [`finish`](crate::Endpoint::finish). It gets no more events.
+    Closed(ConnectionId),
+}
+
+/// From the endpoint to a connection.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum ConnectionEvent {
+    /// Hand the request to its handler now, or answer with [`EndpointEvent::NeverRan`].
+    Start(RequestId),
+    /// There is no place for this request: answer it with an ERROR `Busy`, out of order.
+    Refuse {
+        /// Which.
+        request: RequestId,
+        /// The limit that it met.
+        reason: BusyReason,
+    },
+    /// Send this reply now.
+    Reply {
+        /// What it answers.
+        request: RequestId,
+        /// The handler's reply, or the one of [`EndpointEvent::Withdrawn`], or an ERROR `ReplyTooLarge` in its place.
+        reply: Reply,
+    },
+    /// The streamed reply of this running request may begin now: its order has come.
+    MayReply(RequestId),
+    /// There is memory: reassemble this body now.
+    Reassemble(StreamId),
+    /// Make and take no new calls.
+    Drain,
 }

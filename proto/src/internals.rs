@@ -6,21 +6,10 @@ use crate::{Connection, Endpoint};
 
 /// The codecs of both dialects.
 pub mod wire {
-    use bytes::Bytes;
-
     pub use crate::message::{CallName, Message, Payload};
     pub use crate::wire::dialect1::{Encoder, Header, MAX_HEADER, MessageType, decode_body, decode_header};
     pub use crate::wire::hello::MAX_HELLO;
-    pub use crate::wire::{Credit, DecodeError, Hello, NONCE_LEN};
-
-    /// First frame of a liveness probe.
-    pub const PING: Bytes = crate::wire::PING;
-    /// First frame of the answer to a [`PING`].
-    pub const PONG: Bytes = crate::wire::PONG;
-    /// First frame of an RPC message of dialect 1.
-    pub const UPPER: Bytes = crate::wire::UPPER;
-    /// Deepest nesting of MessagePack values that is read.
-    pub const MAX_DEPTH: usize = crate::wire::MAX_DEPTH;
+    pub use crate::wire::{Credit, DecodeError, Hello, MAX_DEPTH, NONCE_LEN, PING, PONG, UPPER};
 
     /// Packets of records.
     pub mod dialect2 {
@@ -32,7 +21,7 @@ pub mod wire {
 ///
 /// # Panics
 /// If the tables contradict each other.
-pub fn audit(connection: &mut Connection) {
+pub fn audit(connection: &Connection) {
     connection.audit();
 }
 

@@ -18,25 +18,29 @@ mod metadata;
 mod multipart;
 pub mod ordering;
 mod queue;
+mod reply;
 mod role;
 mod send;
 mod stream;
 mod text;
 mod urgency;
 mod wire;
-#[cfg(feature = "zmtp")]
 pub mod zmtp;
 
-pub use call::{Call, Delivery, RecvStream, Reply, SendStream};
+pub use call::{Call, Delivery, RecvStream, SendStream};
 pub use config::{ConnectionConfig, Dialect, Keepalive, StreamArguments};
 pub use connection::Connection;
-pub use endpoint::{ConnectionEvent, Endpoint, EndpointConfig, EndpointEvent};
+pub use endpoint::{Endpoint, EndpointConfig};
 pub use error::{InvokeError, Refusal, ReplyError};
-pub use event::{Anomaly, Body, CloseCause, Event, Outcome, PingId, Request, StopReason, Violation};
+pub use event::{
+    Anomaly, Body, CloseCause, ConnectionEvent, EndpointEvent, Event, Outcome, PingId, Request, StopReason,
+    Violation,
+};
 pub use ids::{CallId, ConnectionId, KeyKind, OrderingKey, RequestId, StreamId};
 pub use message::ErrorInfo;
 pub use metadata::{Metadata, MetadataTooLarge};
 pub use multipart::{MAX_FRAMES, Multipart};
+pub use reply::Reply;
 pub use role::Role;
 pub use stream::{Acknowledged, Chunk, Read, ReadError, StreamFault, WriteError};
 pub use text::Text;

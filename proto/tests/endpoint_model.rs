@@ -6,10 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use callosum_proto::endpoint::{ConnectionEvent, Endpoint, EndpointConfig, EndpointEvent};
 use callosum_proto::ordering::{Arrival, BusyReason, KeyScope, OrderingMode};
-use callosum_proto::session::{Refusal, Reply};
 use callosum_proto::{CallId, ConnectionId, OrderingKey, RequestId, StreamId};
+use callosum_proto::{ConnectionEvent, Endpoint, EndpointConfig, EndpointEvent};
+use callosum_proto::{Refusal, Reply};
 use proptest::prelude::*;
 use proptest::sample::Index;
 
@@ -677,7 +677,7 @@ impl Pair {
     }
 
     fn check(&self) -> Checked {
-        #[cfg(feature = "fuzzing")]
+        #[cfg(feature = "internals")]
         self.real.audit();
         let model = &self.model;
         prop_assert_eq!(self.real.running(), model.count(|request| request.state.is_running()));
@@ -737,7 +737,7 @@ proptest! {
         prop_assert!(pair.real.is_idle() && pair.model.requests.is_empty(), "left: {:?}", pair.model.requests);
         prop_assert!(pair.model.bodies.is_empty(), "left: {:?}", pair.model.bodies);
         prop_assert_eq!(pair.real.poll_event().map(|(connection, _)| connection), None);
-        #[cfg(feature = "fuzzing")]
+        #[cfg(feature = "internals")]
         prop_assert!(pair.real.audit_empty(), "{:?}", pair.real);
     }
 }

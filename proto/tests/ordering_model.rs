@@ -514,7 +514,7 @@ impl Pair {
     }
 
     fn check(&self) -> Result<(), TestCaseError> {
-        #[cfg(feature = "fuzzing")]
+        #[cfg(feature = "internals")]
         self.real.audit();
         prop_assert_eq!(self.real.running(), self.model.running());
         prop_assert_eq!(self.real.waiting(), self.model.waiting());

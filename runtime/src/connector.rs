@@ -248,7 +248,8 @@ async fn while_unlinked<F: Future>(node: &Node, peer: &Arc<PeerShared>, future: 
         }
         loop {
             let now = Instant::now();
-            peer.lock().connection.handle_timeout(now);
+            // Its transport is a link of its own.
+        let _ = peer.lock().connection.handle_timeout(now);
             pump.run();
             if pump.is_drained() {
                 return Poll::Ready(None);

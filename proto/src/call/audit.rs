@@ -1,73 +1,196 @@
-//! What has to hold of the table of calls between any two steps; for the simulation.
+//! What has to hold of the calls of a connection between any two steps; for tests and the simulation.
 
-use super::table::State;
+use std::collections::BTreeSet;
+
+use super::table::{OpenCall, RequestState, Stage, State, Writer};
 use super::{Calls, Deadline};
 use crate::ids::StreamId;
-use crate::send::MESSAGE_OVERHEAD;
-use crate::wire;
+use crate::send::{MESSAGE_OVERHEAD, Queued, QueuedReply, ReplyContent};
+use crate::stream::{RecvHalf, SendHalf};
+use crate::wire::{self, Number};
 
 impl Calls {
     /// # Panics
-    /// If sums and parts differ, or something that could go on is in no queue.
-    pub(crate) fn audit(&mut self) {
-        let (mut bodies, mut held, mut growth, mut queued) = (0, 0, 0, 0);
-        let (mut open_calls, mut open_requests, mut requests) = (0, 0, 0);
-        for (id, call) in &mut self.table {
-            open_calls += usize::from(call.has_left().is_some());
+    /// If sums and parts differ, if anything is left behind, or if something that could go on waits for nothing.
+    pub(crate) fn audit(&self) {
+        self.queue.audit();
+        self.audit_sums();
+        self.audit_streams();
+        self.audit_deadlines();
+        self.audit_messages();
+        self.audit_gate();
+        assert!(self.credits.iter().all(|id| self.table.contains_key(id)), "CREDIT for no stream");
+    }
+
+    /// # Panics
+    /// If anything is left though nothing is under way.
+    pub(crate) fn audit_idle(&self) {
+        assert!(self.table.is_empty() && self.ours.is_empty() && self.credits.is_empty(), "calls are left");
+        assert!(
+            self.queue.is_empty() && self.gate.is_empty() && self.streams.is_empty(),
+            "messages are left"
+        );
+        assert!(self.deadlines.iter().next().is_none(), "deadlines are left");
+        assert_eq!((self.open_calls, self.open_requests, self.requests), (0, 0, 0));
+        assert_eq!((self.body_bytes, self.gate_bytes), (0, 0));
+        assert!(self.codec.has_no_names(), "names of dialect 1 are left");
+        self.flow.audit(0, 0);
+    }
+
+    /// Calls and messages that an audit looks at.
+    #[cfg(test)]
+    pub(crate) fn audit_size(&self) -> usize {
+        self.table.len() + self.queue.len()
+    }
+
+    fn audit_sums(&self) {
+        let (mut ours, mut requests, mut unanswered) = (0, 0, 0);
+        for (id, call) in &self.table {
+            ours += usize::from(call.has_left().is_some());
             requests += usize::from(matches!(id, StreamId::Request(_)));
-            open_requests += usize::from(matches!(call.state, State::Request(_)));
-            if let Some(half) = call.receiver() {
+            unanswered += usize::from(matches!(call.state, State::Request(_)));
+            let is_request = matches!(call.state, State::Request(_) | State::Replying { .. });
+            assert_eq!(is_request, matches!(id, StreamId::Request(_)), "{id:?}");
+            if let (State::Sent { number, .. }, StreamId::Call(call)) = (&call.state, id) {
+                let known = self.ours.get(number) == Some(call);
+                assert_eq!(known, !wire::is_dialect_1(*number), "{id:?} can't be found by its number");
+            }
+        }
+        assert_eq!((self.open_calls, self.open_requests, self.requests), (ours, unanswered, requests));
+        for (number, call) in &self.ours {
+            let open = self.table.get(&StreamId::Call(*call)).and_then(OpenCall::number);
+            assert_eq!(open, Some(*number), "a number is left behind");
+        }
+    }
+
+    fn audit_streams(&self) {
+        let (mut bodies, mut held, mut growth, mut queued) = (0, 0, 0, 0);
+        for (id, call) in &self.table {
+            if let Some(half) = receiver(call) {
                 held += half.held_cost();
                 growth += half.growth();
             }
-            if let Some(half) = call.sender() {
-                bodies += if half.fixed_length { half.queued() } else { 0 };
-                queued += usize::from(half.order.is_some());
-                assert!(half.order.is_some() || !half.is_ready(), "{id:?} could send and is not queued: {half:?}");
-            }
-            if let (StreamId::Call(ours), State::Sent { number, .. }) = (id, &call.state)
-                && !wire::is_dialect_1(*number)
-            {
-                assert_eq!(self.ours.get(number), Some(ours));
-            }
+            let Some(half) = sender(call) else { continue };
+            bodies += if half.fixed_length { half.queued() } else { 0 };
+            queued += usize::from(half.order.is_some());
+            assert!(
+                half.order.is_some() || !half.is_ready(),
+                "{id:?} could send, and is not queued: {call:?}"
+            );
         }
-        assert_eq!((self.open_calls, self.open_requests, self.requests), (open_calls, open_requests, requests));
         assert_eq!(self.body_bytes, bodies, "bytes of bodies");
         assert_eq!(self.streams.len(), queued, "streams that can send");
         self.flow.audit(held, growth);
-        self.audit_replies();
-        self.audit_deadlines();
-    }
-
-    fn audit_replies(&self) {
-        let (mut bytes, mut unsolicited) = (0, 0);
-        for (reply, _) in self.gate.waiting() {
-            let size = MESSAGE_OVERHEAD + reply.size();
-            bytes += size;
-            unsolicited += if reply.unsolicited { size } else { 0 };
-        }
-        assert_eq!(self.gate_bytes, bytes, "bytes that wait at the gate");
-        self.queue.audit(unsolicited);
     }
 
     fn audit_deadlines(&self) {
         for deadline in self.deadlines.iter() {
-            let id = match deadline {
-                Deadline::Call(call) => call.into(),
-                Deadline::Execution(request) => request.into(),
-                Deadline::Reassembly(stream) => stream,
+            let known = match deadline {
+                Deadline::Call(call) => {
+                    self.table.get(&call.into()).is_some_and(|call| call.has_left().is_some())
+                }
+                Deadline::Execution(request) => {
+                    let open = self.table.get(&request.into());
+                    open.is_some_and(|open| matches!(open.state, State::Request(_)))
+                }
+                Deadline::Reassembly(id) => {
+                    let half = self.table.get(&id).and_then(receiver);
+                    half.is_some_and(|half| half.is_reassembled() && !half.awaits_memory())
+                }
             };
-            assert!(self.table.contains_key(&id), "{deadline:?} is left behind");
+            assert!(known, "{deadline:?} is left behind");
         }
     }
 
-    /// # Panics
-    /// If anything is left though all is done.
-    pub(crate) fn audit_idle(&self) {
-        assert!(self.table.is_empty() && self.ours.is_empty(), "{:?}", self.table);
-        assert!(self.queue.is_empty() && self.streams.is_empty() && self.gate.is_empty());
-        assert!(self.credits.is_empty() && self.deadlines.next().is_none());
-        assert!(self.codec.is_idle(), "a name is left behind");
-        assert_eq!(self.queued_bytes(), 0);
+    /// What waits in the send queue belongs to a call, and what a call waits for is there.
+    fn audit_messages(&self) {
+        let mut calls = 0;
+        for (place, queued) in self.queue.iter() {
+            match queued {
+                Queued::Call(call) => {
+                    calls += 1;
+                    let open = self.table.get(&StreamId::Call(call.call)).map(|open| &open.state);
+                    assert!(matches!(open, Some(State::Queued(state)) if state.place == place), "{queued:?}");
+                }
+                Queued::Reply(reply) if matches!(reply.content, ReplyContent::Stream { .. }) => {
+                    let state = self.request_state(reply.number).map(|state| &state.stage);
+                    let known =
+                        matches!(state, Some(Stage::Streaming { place: Some(at), .. }) if *at == place);
+                    // Its handler may have ended by now.
+                    assert!(known || self.replying(reply.number).is_some(), "{queued:?}");
+                }
+                Queued::Reply(_) => {}
+            }
+        }
+        let unsent = self.table.values().filter(|call| matches!(call.state, State::Queued(_))).count();
+        assert_eq!(unsent, calls, "calls that have not left");
+    }
+
+    /// Whoever waits at the gate waits for somebody, and nobody's result is lost.
+    fn audit_gate(&self) {
+        let size = |reply: &QueuedReply| MESSAGE_OVERHEAD + reply.size();
+        assert_eq!(
+            self.gate_bytes,
+            self.gate.waiting().map(|(reply, _)| size(reply)).sum::<usize>(),
+            "at the gate"
+        );
+        for (key, number) in self.gate.leaders() {
+            let leads = self.replying(number).is_some()
+                || self
+                    .request_state(number)
+                    .is_some_and(|state| matches!(state.stage, Stage::Streaming { .. }));
+            assert!(leads, "results with {key} wait for {number}, which is gone");
+        }
+        let queued = self.queue.iter().filter_map(|(_, queued)| match queued {
+            Queued::Reply(reply) => Some(reply.number),
+            Queued::Call(_) => None,
+        });
+        let waiting: BTreeSet<Number> =
+            queued.chain(self.gate.waiting().map(|(reply, _)| reply.number)).collect();
+        for (id, call) in &self.table {
+            if let State::Replying { number, body, .. } = &call.state {
+                assert!(body.has_started() || waiting.contains(number), "{id:?} never leaves: {call:?}");
+            }
+        }
+    }
+
+    fn request_state(&self, number: Number) -> Option<&RequestState> {
+        match &self.table.get(&StreamId::Request(self.request(number)))?.state {
+            State::Request(state) => Some(state),
+            _ => None,
+        }
+    }
+
+    fn replying(&self, number: Number) -> Option<&SendHalf> {
+        match &self.table.get(&StreamId::Request(self.request(number)))?.state {
+            State::Replying { body, .. } => Some(body),
+            _ => None,
+        }
+    }
+}
+
+fn sender(call: &OpenCall) -> Option<&SendHalf> {
+    let writer = match &call.state {
+        State::Queued(queued) => &queued.argument,
+        State::Sent { argument, .. } | State::Unread { argument, .. } => argument,
+        State::Replying { body, .. } => return Some(body),
+        State::Request(state) => match &state.stage {
+            Stage::Streaming { result, .. } => result,
+            _ => return None,
+        },
+    };
+    match writer {
+        Writer::Open(half) => Some(half),
+        Writer::Closed | Writer::Stopped => None,
+    }
+}
+
+fn receiver(call: &OpenCall) -> Option<&RecvHalf> {
+    match &call.state {
+        State::Sent { result, .. } => result.half(),
+        State::Unread { result, .. } => Some(result),
+        State::Request(state) => state.argument.as_ref(),
+        State::Replying { argument, .. } => argument.as_ref(),
+        State::Queued(_) => None,
     }
 }

@@ -45,7 +45,7 @@ impl Deadlines {
         self.0.clear();
     }
 
-    #[cfg(feature = "internals")]
+    #[cfg(any(test, feature = "internals"))]
     pub(super) fn iter(&self) -> impl Iterator<Item = Deadline> {
         self.0.iter().map(|(_, deadline)| *deadline)
     }

@@ -2,14 +2,17 @@
 
 use std::time::Instant;
 
+use super::Calls;
 use super::streams::reassembly_size;
 use super::table::{OpenCall, ResultState, State};
 use super::theirs::Opened;
-use super::Calls;
 use crate::event::{Anomaly, CloseCause, Event, Outcome, Violation};
 use crate::ids::{CallId, RequestId, StreamId};
 use crate::stream::{ReadError, RecvHalf, StreamFault};
-use crate::wire::{self, DecodeError, Failure, Inbound, MAX_CALL, MAX_CHUNK, MAX_FIRST, MAX_TEXTS, Number, Options, Piece, RECORD_COST, Record};
+use crate::wire::{
+    self, DecodeError, Failure, Inbound, MAX_CALL, MAX_CHUNK, MAX_FIRST, MAX_TEXTS, Number, Options, Piece,
+    RECORD_COST, Record,
+};
 use crate::{ErrorInfo, Metadata};
 
 use super::Delivery;
@@ -190,7 +193,9 @@ impl Calls {
     }
 
     fn handle_result(&mut self, id: CallId, options: Options, content: Piece, frame: usize) {
-        let Some(OpenCall { state: State::Sent { number, result, .. }, .. }) = self.table.get(&StreamId::Call(id)) else {
+        let Some(OpenCall { state: State::Sent { number, result, .. }, .. }) =
+            self.table.get(&StreamId::Call(id))
+        else {
             return;
         };
         let ResultState::Awaited(delivery) = *result else {
@@ -224,10 +229,19 @@ impl Calls {
         self.begin_result(id, delivery, metadata, half, options.size);
     }
 
-    fn begin_result(&mut self, call: CallId, delivery: Delivery, metadata: Metadata, half: RecvHalf, size: Option<u64>) {
+    fn begin_result(
+        &mut self,
+        call: CallId,
+        delivery: Delivery,
+        metadata: Metadata,
+        half: RecvHalf,
+        size: Option<u64>,
+    ) {
         let id = StreamId::Call(call);
         let bytes = reassembly_size(&half, self.config.max_body);
-        let Some(OpenCall { state: State::Sent { result, .. }, .. }) = self.table.get_mut(&id) else { return };
+        let Some(OpenCall { state: State::Sent { result, .. }, .. }) = self.table.get_mut(&id) else {
+            return;
+        };
         match delivery {
             Delivery::Stream => {
                 *result = ResultState::Begun(Some(half));
@@ -235,10 +249,7 @@ impl Calls {
             }
             Delivery::Whole => {
                 *result = ResultState::Reassembled { metadata, half };
-                let connection = self.connection;
-                let wanted = crate::endpoint::EndpointEvent::ReassemblyWanted { connection, stream: id, bytes };
-                self.endpoint_events.push_back(wanted);
-                self.await_memory(id);
+                self.want_memory(id, bytes);
             }
         }
     }
@@ -274,7 +285,13 @@ impl Calls {
         }
     }
 
-    fn handle_data(&mut self, number: Number, offset: u64, content: Piece, frame: usize) -> Result<(), Fatal> {
+    fn handle_data(
+        &mut self,
+        number: Number,
+        offset: u64,
+        content: Piece,
+        frame: usize,
+    ) -> Result<(), Fatal> {
         let known = self.find(number)?;
         // A block that declares what it can't hold costs what it has: its sender has spent no credit for the rest.
         let size = content.declared(MAX_CHUNK).unwrap_or(content.bytes.len());

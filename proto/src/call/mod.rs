@@ -7,12 +7,12 @@
 //! Every call of ours ends in [`Calls::end`], and with one [`Event::Ended`], unless its caller abandons it. Every request of the peer's is
 //! answered in [`Calls::reply`], once.
 
-#[cfg(feature = "internals")]
+#[cfg(any(test, feature = "internals"))]
 mod audit;
 mod deadlines;
 mod inbound;
-mod outbound;
 mod ours;
+mod outbound;
 mod reply;
 mod streams;
 mod table;
@@ -25,22 +25,21 @@ use std::time::Instant;
 use rustc_hash::FxHashMap;
 
 pub(crate) use deadlines::Deadline;
-pub use ours::{Call, Delivery};
-pub use reply::Reply;
-pub use streams::{RecvStream, SendStream};
 pub(crate) use inbound::Fatal;
+pub use ours::{Call, Delivery};
+pub use streams::{RecvStream, SendStream};
 
 use self::deadlines::Deadlines;
 use self::table::{OpenCall, State};
+use crate::Urgency;
 use crate::config::{ConnectionConfig, Dialect};
-use crate::endpoint::EndpointEvent;
+use crate::event::EndpointEvent;
 use crate::event::{Event, Outcome, StopReason};
 use crate::ids::{CallId, ConnectionId, RequestId, StreamId};
 use crate::ordering::ReplyGate;
 use crate::send::{Policy, QueuedReply, SendQueue, StreamQueue};
 use crate::stream::Flow;
 use crate::wire::{Codec, Credit, Number};
-use crate::Urgency;
 
 /// Events for which room is kept while there are none: a peer can cause one with every two bytes.
 pub(crate) const EVENTS_KEPT: usize = 256;
@@ -290,17 +289,21 @@ impl Calls {
     /// still be read.
     pub(crate) fn close(&mut self, outcome: impl Fn(bool) -> Outcome) {
         self.reassemble_all_that_is_complete();
-        let mut ours: Vec<_> = self.table.iter().filter_map(|(id, call)| Some((call_of(*id)?, call.has_left()?))).collect();
+        let mut ours: Vec<_> =
+            self.table.iter().filter_map(|(id, call)| Some((call_of(*id)?, call.has_left()?))).collect();
         ours.sort_unstable();
         for (call, sent) in ours {
             self.events.push_back(Event::ended(call, outcome(sent)));
         }
-        let mut running: Vec<_> = self.table.iter().filter(|(_, call)| call.runs()).filter_map(|(id, _)| request_of(*id)).collect();
+        let mut running: Vec<_> =
+            self.table.iter().filter(|(_, call)| call.runs()).filter_map(|(id, _)| request_of(*id)).collect();
         running.sort_unstable();
         for request in running {
             self.events.push_back(Event::Stop { request, reason: StopReason::Disconnected });
         }
-        self.table.retain(|_, call| matches!(&call.state, State::Unread { result, .. } if result.is_readable_to_its_end()));
+        self.table.retain(
+            |_, call| matches!(&call.state, State::Unread { result, .. } if result.is_readable_to_its_end()),
+        );
         let unread = self.table.values_mut().filter_map(|call| call.receiver());
         self.flow.close(unread.map(|recv| (recv.unread_cost(), recv.growth())));
         self.ours.clear();

@@ -242,7 +242,8 @@ impl Calls {
     /// read of the result stays readable.
     pub(super) fn end_if_complete(&mut self, call: CallId) {
         let id = StreamId::Call(call);
-        let Some(OpenCall { state: State::Sent { number, argument, result }, .. }) = self.table.get_mut(&id) else {
+        let Some(OpenCall { state: State::Sent { number, argument, result }, .. }) = self.table.get_mut(&id)
+        else {
             return;
         };
         let number = *number;
@@ -321,7 +322,12 @@ impl Calls {
             return;
         }
         let refused = || Outcome::Error(Refusal::ShuttingDown.to_error("the peer is shutting down"));
-        let mut untaken: Vec<_> = self.ours.iter().filter(|(number, _)| **number >= next).map(|(number, call)| (*number, *call)).collect();
+        let mut untaken: Vec<_> = self
+            .ours
+            .iter()
+            .filter(|(number, _)| **number >= next)
+            .map(|(number, call)| (*number, *call))
+            .collect();
         untaken.sort_unstable();
         for (_, call) in untaken {
             self.end(call, refused(), Metadata::new());

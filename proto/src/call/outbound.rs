@@ -39,7 +39,9 @@ impl Calls {
 
     fn waiting(&mut self) -> Waiting {
         Waiting {
-            control: self.queue.next_is_about_a_call() || !self.credits.is_empty() || self.flow.is_credit_due(),
+            control: self.queue.next_is_about_a_call()
+                || !self.credits.is_empty()
+                || self.flow.is_credit_due(),
             message: self.queue.has_messages(),
             data: !self.streams.is_empty() && self.flow.send_credit() > RECORD_COST,
         }

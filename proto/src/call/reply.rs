@@ -1,49 +1,9 @@
-//! The answer to a request, as the application gives it, and as the peer takes it.
+//! Makes replies fit the peer that they go to.
 
-use bytes::Bytes;
-
+use crate::Text;
 use crate::error::{Refusal, ReplyError};
-use crate::wire::{Failure, MAX_TEXTS};
-use crate::{ErrorInfo, Metadata, Text};
 use crate::send::ReplyContent;
-
-/// The answer to a request of the peer. Its size has the limit of [`Call::body`](crate::Call::body).
-#[derive(Clone, Debug)]
-pub enum Reply {
-    /// The handler's result.
-    Result {
-        /// The result, as the application's serializer wrote it.
-        body: Bytes,
-        /// Compress the body with Snappy; in dialect 2, where that makes it shorter.
-        compressed: bool,
-        /// What travels besides, in dialect 2 only.
-        metadata: Metadata,
-    },
-    /// The result that [`begin_reply`](crate::Connection::begin_reply) began is complete with what was written.
-    End,
-    /// The handler's error. Over the limit, it loses its traceback.
-    Failure(ErrorInfo),
-    /// Callosum's own error, such as a [`Refusal`].
-    Error(ErrorInfo),
-    /// The handler was stopped because of a cancellation, or never started.
-    Cancelled,
-}
-
-impl Reply {
-    /// A result without metadata, not compressed.
-    pub fn result(body: impl Into<Bytes>) -> Self {
-        Self::Result { body: body.into(), compressed: false, metadata: Metadata::new() }
-    }
-
-    /// Bytes of its variable parts.
-    pub(crate) fn size(&self) -> usize {
-        match self {
-            Self::Result { body, metadata, .. } => body.len() + metadata.size(),
-            Self::Failure(info) | Self::Error(info) => info.size(),
-            Self::End | Self::Cancelled => 0,
-        }
-    }
-}
+use crate::wire::{Failure, MAX_TEXTS};
 
 /// Makes a reply one that the peer takes: an error gives up its traceback, and what is still too large becomes an ERROR that
 /// says so. The texts of an error have a limit of their own in dialect 2, where they travel in one record.

@@ -6,13 +6,12 @@ use bytes::Bytes;
 
 use super::table::{OpenCall, ResultState, Stage, State, Writer};
 use super::{Calls, Deadline};
-use crate::endpoint::EndpointEvent;
-use crate::event::{Event, Outcome};
+use crate::Metadata;
+use crate::event::{Body, EndpointEvent, Event, Outcome};
 use crate::ids::{CallId, RequestId, StreamId};
 use crate::send::Control;
 use crate::stream::{Acknowledged, Next, Read, ReadError, RecvHalf, SendHalf, WriteError};
 use crate::wire::{DecodeError, Record};
-use crate::Metadata;
 
 /// How long a body may take to be complete, however small it is (PROTOCOL.md, F-7).
 const REASSEMBLY_TIME: Duration = Duration::from_secs(30);
@@ -77,9 +76,7 @@ impl RecvStream<'_> {
         }
         let bytes = reassembly_size(half, limit);
         if self.open {
-            let connection = calls.connection;
-            calls.endpoint_events.push_back(EndpointEvent::ReassemblyWanted { connection, stream: id, bytes });
-            calls.await_memory(id);
+            calls.want_memory(id, bytes);
         } else {
             // All of it is here, and no endpoint counts it any more.
             calls.await_memory(id);
@@ -245,7 +242,8 @@ impl Calls {
 
     /// Takes a call out of the table, with all that its streams hold. Replies that wait for its reply may leave.
     pub(super) fn drop_call(&mut self, id: StreamId) {
-        let Some(call) = self.table.remove(&id) else { return };
+        let Some(mut call) = self.table.remove(&id) else { return };
+        let needed_memory = call.needs_memory();
         let (urgency, key, number) = (call.urgency, call.key().cloned(), call.number());
         self.deadlines.stop(call.deadline, deadline_of(id));
         self.deadlines.stop(call.reassembly_deadline, Deadline::Reassembly(id));
@@ -256,10 +254,10 @@ impl Calls {
             self.release_sender(urgency, &half);
         }
         if let Some(half) = receiver {
-            if half.is_reassembled() {
-                self.reassembly_ended(id);
-            }
             self.release_receiver(half);
+        }
+        if needed_memory {
+            self.memory_freed(id);
         }
         if let (StreamId::Request(_), Some(key), Some(number)) = (id, key, number) {
             self.leave_gate(&key, number);
@@ -308,7 +306,7 @@ impl Calls {
         let freed = half.stop();
         self.flow.consume(freed);
         if was_reassembled {
-            self.reassembly_ended(id);
+            self.memory_freed(id);
         }
         if let (StreamId::Request(_), Some(call), true) = (id, number, unread) {
             self.queue.push_control(Control::Record(Record::Stop { call }));
@@ -335,8 +333,21 @@ impl Calls {
         self.peer.and_then(|peer| peer.credit).map_or(0, |credit| credit.stream)
     }
 
+    /// A body of `bytes` bytes waits for memory of the endpoint's.
+    pub(super) fn want_memory(&mut self, stream: StreamId, bytes: usize) {
+        let connection = self.connection;
+        self.endpoint_events.push_back(EndpointEvent::ReassemblyWanted { connection, stream, bytes });
+        self.await_memory(stream);
+    }
+
+    /// It needs no memory any more.
+    pub(super) fn memory_freed(&mut self, stream: StreamId) {
+        let connection = self.connection;
+        self.endpoint_events.push_back(EndpointEvent::ReassemblyEnded { connection, stream });
+    }
+
     /// A body waits for memory, to be reassembled then; one that can't be complete fails at once.
-    pub(super) fn await_memory(&mut self, id: StreamId) {
+    fn await_memory(&mut self, id: StreamId) {
         let limit = self.config.max_body;
         let Some(half) = self.table.get_mut(&id).and_then(OpenCall::receiver) else { return };
         let too_large = half.remaining().filter(|size| *size > limit as u64);
@@ -401,7 +412,11 @@ impl Calls {
                     let credit = Record::Credit { call: number, consumed, limit };
                     self.queue.push_control(Control::Record(credit));
                 }
-                self.end_reassembly(id);
+                self.stop_reassembly_timer(id);
+                // The body of a request that waits takes memory until it starts.
+                if !self.table.get(&id).is_some_and(OpenCall::waits_to_start) {
+                    self.memory_freed(id);
+                }
                 self.hand_over(id, body);
             }
             Some(Err(error)) => self.fail_stream(id, error),
@@ -410,11 +425,16 @@ impl Calls {
 
     fn hand_over(&mut self, id: StreamId, body: Bytes) {
         match (id, self.table.get_mut(&id).map(|call| &mut call.state)) {
-            (StreamId::Call(call), Some(State::Sent { result: ResultState::Reassembled { metadata, .. }, .. })) => {
+            (
+                StreamId::Call(call),
+                Some(State::Sent { result: ResultState::Reassembled { metadata, .. }, .. }),
+            ) => {
                 let metadata = std::mem::take(metadata);
                 self.end_with_body(call, body, metadata);
             }
-            (StreamId::Request(request), Some(State::Request(state))) if matches!(state.stage, Stage::Incomplete(_)) => {
+            (StreamId::Request(request), Some(State::Request(state)))
+                if matches!(state.stage, Stage::Incomplete(_)) =>
+            {
                 if let Some(half) = state.argument.take() {
                     self.release_receiver(half);
                 }
@@ -442,19 +462,9 @@ impl Calls {
         self.end(call, Outcome::Result(body), metadata);
     }
 
-    /// A body is not reassembled any more, and needs no memory of the endpoint's.
-    fn end_reassembly(&mut self, id: StreamId) {
+    fn stop_reassembly_timer(&mut self, id: StreamId) {
         if let Some(call) = self.table.get_mut(&id) {
             self.deadlines.stop(call.reassembly_deadline.take(), Deadline::Reassembly(id));
-        }
-        self.reassembly_ended(id);
-    }
-
-    fn reassembly_ended(&mut self, stream: StreamId) {
-        // The endpoint frees what a request holds when that starts or is withdrawn.
-        if !self.table.get(&stream).is_some_and(OpenCall::waits_to_start) {
-            let connection = self.connection;
-            self.endpoint_events.push_back(EndpointEvent::ReassemblyEnded { connection, stream });
         }
     }
 
@@ -462,18 +472,26 @@ impl Calls {
         self.table.get(&id).is_some_and(OpenCall::is_owed_as_a_whole)
     }
 
-    /// The request of an incomplete argument is withdrawn: nothing of it is kept, and what is still to come is dropped.
+    /// A request is withdrawn that has not started: of an argument that is reassembled nothing is kept, and what is still to come is
+    /// dropped.
     pub(super) fn give_up_argument(&mut self, request: RequestId, error: ReadError) {
         let id = StreamId::Request(request);
-        if !self.is_owed_as_a_whole(id) {
+        let Some(call) = self.table.get_mut(&id).filter(|call| call.waits_to_start()) else { return };
+        if !call.needs_memory() {
             return;
         }
-        let Some(call) = self.table.get_mut(&id) else { return };
-        self.deadlines.stop(call.reassembly_deadline.take(), Deadline::Reassembly(id));
         if let Some(half) = call.receiver() {
             let freed = half.fail(error);
             self.flow.consume(freed);
         }
+        if let State::Request(state) = &mut call.state
+            && let Stage::Waiting { request, reassembled } = &mut state.stage
+        {
+            *reassembled = false;
+            request.body = Body::Whole(Bytes::new());
+        }
+        self.stop_reassembly_timer(id);
+        self.memory_freed(id);
     }
 
     /// A stream that is not complete never will be.
@@ -502,9 +520,12 @@ impl Calls {
     }
 
     fn fail_reassembly(&mut self, id: StreamId, error: ReadError) {
-        self.end_reassembly(id);
+        self.stop_reassembly_timer(id);
+        self.memory_freed(id);
         match id {
-            StreamId::Request(request) if self.is_owed_as_a_whole(id) => self.withdraw_incomplete(request, error),
+            StreamId::Request(request) if self.is_owed_as_a_whole(id) => {
+                self.withdraw_incomplete(request, error)
+            }
             StreamId::Request(_) => {
                 self.events.push_back(Event::Reassembled { stream: id, body: Err(error) });
             }

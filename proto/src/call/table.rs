@@ -27,11 +27,7 @@ pub(super) enum State {
     /// A call of ours that waits in the send queue.
     Queued(Box<QueuedState>),
     /// A call of ours that has left and has not ended.
-    Sent {
-        number: Number,
-        argument: Writer,
-        result: ResultState,
-    },
+    Sent { number: Number, argument: Writer, result: ResultState },
     /// A call of ours that has ended with a result that came as a whole, and waits to be read.
     /// `argument` is open no more.
     Unread { number: Number, argument: Writer, result: RecvHalf },
@@ -89,12 +85,23 @@ pub(super) struct RequestState {
 pub(super) enum Stage {
     /// It waits for the rest of its argument, which is reassembled first.
     Incomplete(Request),
-    /// It waits to start.
-    Waiting(Request),
+    /// It waits to start. `reassembled` if its argument was, so that its memory counts at the endpoint until then.
+    Waiting { request: Request, reassembled: bool },
     /// A handler runs.
     Running,
     /// A handler runs, and its result is a stream that has begun. `place` is there as long as its RESULT waits in the send queue.
     Streaming { place: Option<Place>, result: Writer },
+}
+
+impl ResultState {
+    #[cfg(any(test, feature = "internals"))]
+    pub(super) fn half(&self) -> Option<&RecvHalf> {
+        match self {
+            Self::Awaited(_) => None,
+            Self::Begun(half) => half.as_ref(),
+            Self::Reassembled { half, .. } => Some(half),
+        }
+    }
 }
 
 impl Writer {
@@ -121,13 +128,13 @@ impl Writer {
 impl RequestState {
     /// Whether its handler has not started.
     pub(super) fn waits(&self) -> bool {
-        matches!(self.stage, Stage::Incomplete(_) | Stage::Waiting(_))
+        matches!(self.stage, Stage::Incomplete(_) | Stage::Waiting { .. })
     }
 
     fn writer(&mut self) -> Option<&mut Writer> {
         match &mut self.stage {
             Stage::Streaming { result, .. } => Some(result),
-            Stage::Incomplete(_) | Stage::Waiting(_) | Stage::Running => None,
+            Stage::Incomplete(_) | Stage::Waiting { .. } | Stage::Running => None,
         }
     }
 }
@@ -164,6 +171,16 @@ impl OpenCall {
             State::Request(request) => matches!(request.stage, Stage::Incomplete(_)),
             State::Sent { result, .. } => matches!(result, ResultState::Reassembled { .. }),
             _ => false,
+        }
+    }
+
+    /// Whether the endpoint counts memory for a body of it, or will.
+    pub(super) fn needs_memory(&mut self) -> bool {
+        match &self.state {
+            State::Request(request) if matches!(request.stage, Stage::Waiting { reassembled: true, .. }) => {
+                true
+            }
+            _ => self.receiver().is_some_and(|half| half.is_reassembled()),
         }
     }
 
@@ -226,7 +243,7 @@ impl OpenCall {
             State::Unread { result, .. } => (None, Some(result)),
             State::Request(mut request) => match &mut request.stage {
                 Stage::Streaming { result, .. } => (result.take(Writer::Closed), request.argument),
-                Stage::Incomplete(_) | Stage::Waiting(_) | Stage::Running => (None, request.argument),
+                Stage::Incomplete(_) | Stage::Waiting { .. } | Stage::Running => (None, request.argument),
             },
             State::Queued(ref mut queued) => (queued.argument.take(Writer::Closed), None),
             State::Sent { mut argument, result, .. } => {

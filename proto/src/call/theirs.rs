@@ -4,15 +4,16 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::reply::{Reply, fit};
+use super::reply::fit;
 use super::streams::reassembly_size;
 use super::table::{OpenCall, RequestState, Stage, State, Writer};
 use super::{Calls, Deadline, Fatal};
-use crate::endpoint::EndpointEvent;
 use crate::error::{Refusal, ReplyError};
+use crate::event::EndpointEvent;
 use crate::event::{Anomaly, Body, CloseCause, Event, Request, StopReason};
 use crate::ids::{RequestId, StreamId};
 use crate::ordering::{Arrival, BusyReason};
+use crate::reply::Reply;
 use crate::send::{Control, MESSAGE_OVERHEAD, Place, Queued, QueuedReply, ReplyContent};
 use crate::stream::{ReadError, RecvHalf, SendHalf, StreamFault};
 use crate::wire::{self, DecodeError, Failure, MAX_FIRST, Number, Options, Piece, Record};
@@ -37,7 +38,7 @@ pub(super) struct Opened {
 }
 
 impl Calls {
-    fn request(&self, number: Number) -> RequestId {
+    pub(super) fn request(&self, number: Number) -> RequestId {
         RequestId::new(self.connection, number)
     }
 
@@ -73,7 +74,8 @@ impl Calls {
             self.deadlines.set(at, Deadline::Execution(id));
         }
         let names = method.as_bytes().len() + key.as_bytes().len() + metadata.size();
-        let mut request = Request { id, method, key: key.clone(), body: Body::Whole(Bytes::new()), metadata, deadline };
+        let mut request =
+            Request { id, method, key: key.clone(), body: Body::Whole(Bytes::new()), metadata, deadline };
         let (argument, held) = match fin {
             true => {
                 let held = first.len();
@@ -83,7 +85,8 @@ impl Calls {
             false => {
                 request.body = Body::Stream { size: options.size };
                 let window = self.config.first_window.saturating_add(MAX_FIRST as u64);
-                let held = usize::try_from(window.min(options.size.unwrap_or(u64::MAX))).unwrap_or(usize::MAX);
+                let held =
+                    usize::try_from(window.min(options.size.unwrap_or(u64::MAX))).unwrap_or(usize::MAX);
                 (Some(self.open_argument(options.size, first, item)), held)
             }
         };
@@ -96,7 +99,10 @@ impl Calls {
             ready: incomplete.is_none(),
         };
         self.codec.accept(call);
-        let stage = if incomplete.is_some() { Stage::Incomplete(request) } else { Stage::Waiting(request) };
+        let stage = match incomplete {
+            Some(_) => Stage::Incomplete(request),
+            None => Stage::Waiting { request, reassembled: false },
+        };
         let state = RequestState { number: call, key, cancelled: false, withdrawn: None, argument, stage };
         let state = State::Request(Box::new(state));
         let open = OpenCall { urgency, deadline: stop, reassembly_deadline: None, state };
@@ -104,8 +110,8 @@ impl Calls {
         self.open_requests += 1;
         self.requests += 1;
         self.endpoint_events.push_back(EndpointEvent::Arrived(arrival));
-        if incomplete.is_some() {
-            self.await_memory(StreamId::Request(id));
+        if let Some(bytes) = incomplete {
+            self.want_memory(StreamId::Request(id), bytes);
         }
     }
 
@@ -151,16 +157,19 @@ impl Calls {
     /// The endpoint says that the request may start.
     pub(crate) fn start(&mut self, now: Instant, id: RequestId) {
         let limit = self.config.execution_timeout.and_then(|limit| now.checked_add(limit));
-        let Some(open) = self.table.get_mut(&StreamId::Request(id)) else { return };
+        let stream = StreamId::Request(id);
+        let Some(open) = self.table.get_mut(&stream) else { return };
         let State::Request(state) = &mut open.state else { return };
-        if !matches!(state.stage, Stage::Waiting(_)) {
+        if !matches!(state.stage, Stage::Waiting { .. }) {
             return;
         }
-        let Stage::Waiting(mut request) = std::mem::replace(&mut state.stage, Stage::Running) else { return };
+        let Stage::Waiting { mut request, reassembled } = std::mem::replace(&mut state.stage, Stage::Running)
+        else {
+            return;
+        };
         if state.withdrawn.is_some() {
             // It was withdrawn while the endpoint decided to start it.
-            self.endpoint_events.push_back(EndpointEvent::NeverRan(id));
-            return;
+            return self.never_ran(id);
         }
         if let Some(at) = limit.filter(|at| open.deadline.is_none_or(|earlier| *at < earlier)) {
             self.deadlines.stop(open.deadline.replace(at), Deadline::Execution(id));
@@ -168,16 +177,21 @@ impl Calls {
         }
         request.deadline = request.deadline.into_iter().chain(limit).min();
         self.events.push_back(Event::Request(request));
+        if reassembled {
+            self.memory_freed(stream);
+        }
     }
 
     /// A body has been reassembled: its request is ready to start.
     pub(super) fn argument_reassembled(&mut self, id: RequestId, body: Bytes) {
-        let Some(OpenCall { state: State::Request(state), .. }) = self.table.get_mut(&StreamId::Request(id)) else {
+        let Some(OpenCall { state: State::Request(state), .. }) = self.table.get_mut(&StreamId::Request(id))
+        else {
             return;
         };
         match std::mem::replace(&mut state.stage, Stage::Running) {
             Stage::Incomplete(request) => {
-                state.stage = Stage::Waiting(Request { body: Body::Whole(body), ..request });
+                let request = Request { body: Body::Whole(body), ..request };
+                state.stage = Stage::Waiting { request, reassembled: true };
                 self.endpoint_events.push_back(EndpointEvent::Ready(id));
             }
             other => state.stage = other,
@@ -227,7 +241,9 @@ impl Calls {
             _ => Refusal::MalformedBody,
         };
         let reply = Reply::Error(refusal.to_error(&error.to_string()));
-        if let Some(OpenCall { state: State::Request(state), .. }) = self.table.get_mut(&StreamId::Request(request)) {
+        if let Some(OpenCall { state: State::Request(state), .. }) =
+            self.table.get_mut(&StreamId::Request(request))
+        {
             // It never starts, so no handler is told of the reason.
             state.withdrawn.get_or_insert(StopReason::Cancelled);
         }
@@ -262,7 +278,7 @@ impl Calls {
         let open = self.table.get_mut(&stream).ok_or(ReplyError::NotOpen)?;
         let State::Request(state) = &mut open.state else { return Err(ReplyError::NotOpen) };
         match state.stage {
-            Stage::Incomplete(_) | Stage::Waiting(_) => return Err(ReplyError::NotOpen),
+            Stage::Incomplete(_) | Stage::Waiting { .. } => return Err(ReplyError::NotOpen),
             Stage::Running => {}
             Stage::Streaming { .. } => return Err(ReplyError::AlreadyBegun),
         }
@@ -394,13 +410,14 @@ impl Calls {
         let begun = match self.table.get(&stream).map(|open| &open.state) {
             Some(State::Request(state)) => match state.stage {
                 Stage::Streaming { place, .. } => Some(place),
-                Stage::Incomplete(_) | Stage::Waiting(_) | Stage::Running => None,
+                Stage::Incomplete(_) | Stage::Waiting { .. } | Stage::Running => None,
             },
             _ => None,
         };
         let reply = match self.count_if_backlogged(reply) {
             Some(reply) => reply,
-            None => return,
+            // The connection is about to be closed.
+            None => return self.drop_call(stream),
         };
         match begun {
             None => self.release(reply, urgency, false),
@@ -499,8 +516,14 @@ impl Calls {
         self.codec.detach_name(number);
         let names = self.codec.name_size(number, &key);
         let content = ReplyContent::Failure(Failure::Error(error));
-        let reply =
-            QueuedReply { number, key: key.clone(), names, content, metadata: Metadata::new(), unsolicited: true };
+        let reply = QueuedReply {
+            number,
+            key: key.clone(),
+            names,
+            content,
+            metadata: Metadata::new(),
+            unsolicited: true,
+        };
         if self.queue.count_unsolicited(MESSAGE_OVERHEAD + reply.size()).is_err() {
             self.fatal = Some(Fatal(CloseCause::PeerNotReading));
             return;
@@ -511,7 +534,9 @@ impl Calls {
     /// The endpoint has no place for a request.
     pub(crate) fn refuse_busy(&mut self, id: RequestId, reason: BusyReason) {
         let stream = StreamId::Request(id);
-        let Some(OpenCall { state: State::Request(state), deadline, .. }) = self.table.get(&stream) else { return };
+        let Some(OpenCall { state: State::Request(state), deadline, .. }) = self.table.get(&stream) else {
+            return;
+        };
         let (number, key, deadline) = (state.number, state.key.clone(), *deadline);
         self.deadlines.stop(deadline, Deadline::Execution(id));
         self.open_requests -= 1;

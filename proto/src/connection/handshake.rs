@@ -5,13 +5,13 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::{Connection, Phase};
+use crate::Multipart;
 use crate::Role;
 use crate::call::PeerLimits;
 use crate::config::Dialect;
 use crate::event::{Anomaly, CloseCause, Event};
 use crate::send::Control;
 use crate::wire::{Credit, Hello, PING, PONG};
-use crate::Multipart;
 
 /// Largest PING that is answered, in bytes of its header and body (M-5).
 const MAX_PING: usize = 64 * 1024;
@@ -81,7 +81,9 @@ impl Connection {
                     answer = self.hello().encode();
                     self.establish(Some(hello), now);
                 }
-                Phase::Established { hello: Some(known), .. } if *known == hello => answer = self.hello().encode(),
+                Phase::Established { hello: Some(known), .. } if *known == hello => {
+                    answer = self.hello().encode()
+                }
                 _ => return self.close(CloseCause::PeerRestarted),
             }
         } else if first {

@@ -3,6 +3,7 @@
 //! What a call is, and what happens to it, is in [`Calls`](crate::call); this module decides whether there is a connection at all, and what it
 //! speaks. The dialect is asked for in the handshake; afterwards only the codec knows it.
 
+mod byte_stream;
 mod handshake;
 mod probes;
 #[cfg(test)]
@@ -15,14 +16,15 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use self::probes::Probes;
-use crate::call::{Call, Calls, RecvStream, Reply, SendStream};
+use crate::call::{Call, Calls, RecvStream, SendStream};
 use crate::config::{ConnectionConfig, Dialect};
-use crate::endpoint::{ConnectionEvent, EndpointEvent};
 use crate::error::{InvokeError, ReplyError};
-use crate::event::{Anomaly, CloseCause, Event, Outcome, PingId};
+use crate::event::{Anomaly, CloseCause, ConnectionEvent, EndpointEvent, Event, Outcome, PingId};
 use crate::ids::{CallId, ConnectionId, RequestId, StreamId};
+use crate::reply::Reply;
 use crate::send::Control;
 use crate::wire::{Hello, NONCE_LEN, PING, PONG, UPPER};
+use crate::zmtp::{Link, LinkError};
 use crate::{Metadata, Multipart, Role};
 
 /// Least window of a stream, so that every record fits.
@@ -38,6 +40,8 @@ pub struct Connection {
     config: Arc<ConnectionConfig>,
     nonce: [u8; NONCE_LEN],
     phase: Phase,
+    /// The byte stream to the peer, if that is the transport.
+    link: Option<Box<Link>>,
     calls: Calls,
     probes: Probes,
     /// When the handshake has taken too long, and when the peer has accepted no bytes for too long.
@@ -51,7 +55,10 @@ enum Phase {
     Unconnected,
     Handshaking,
     /// With what the peer said of itself, if it knows more than dialect 1.
-    Established { hello: Option<Hello>, dialect: Dialect },
+    Established {
+        hello: Option<Hello>,
+        dialect: Dialect,
+    },
     Closed(CloseCause),
 }
 
@@ -82,6 +89,7 @@ impl Connection {
             role,
             nonce,
             phase: Phase::Unconnected,
+            link: None,
             calls: Calls::new(id, role == Role::Connector, config.clone(), first_call),
             probes: Probes::new(config.keepalive, now),
             config,
@@ -193,11 +201,23 @@ impl Connection {
     /// When to call [`handle_timeout`](Self::handle_timeout); after that was called with `now`, later than `now`.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let probe = self.probes.next_timeout();
-        [self.handshake_deadline, self.write_deadline, probe, self.calls.next_deadline()].into_iter().flatten().min()
+        [
+            self.handshake_deadline,
+            self.write_deadline,
+            probe,
+            self.calls.next_deadline(),
+            self.next_link_timeout(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// Does what is due at `now`. Early calls are harmless, late ones are late.
-    pub fn handle_timeout(&mut self, now: Instant) {
+    ///
+    /// # Errors
+    /// As [`handle_input`](Self::handle_input). Where the transport delivers messages there are none.
+    pub fn handle_timeout(&mut self, now: Instant) -> Result<(), LinkError> {
         if self.handshake_deadline.take_if(|at| *at <= now).is_some() {
             match self.role {
                 // A binder's peer need not speak first: without a PING, it is one of dialect 1 (H-9).
@@ -216,6 +236,7 @@ impl Connection {
         if !self.is_closed() {
             self.calls.handle_timeout(now);
         }
+        self.handle_link_timeout(now)
     }
 
     /// Calls a method of the peer. The call waits for the handshake if that is not complete.
@@ -311,6 +332,7 @@ impl Connection {
             }
             _ => return false,
         }
+        self.link = None;
         self.nonce = nonce;
         true
     }
@@ -327,6 +349,22 @@ impl Connection {
         self.handshake_deadline = None;
         self.write_deadline = None;
         self.calls.events().push_back(Event::Closed(cause));
+    }
+
+    /// # Panics
+    /// If the tables contradict each other, or keep anything of what is gone.
+    #[cfg(any(test, feature = "internals"))]
+    #[doc(hidden)]
+    pub fn audit(&self) {
+        self.calls.audit();
+    }
+
+    /// # Panics
+    /// If anything is left though nothing is under way.
+    #[cfg(any(test, feature = "internals"))]
+    #[doc(hidden)]
+    pub fn audit_idle(&self) {
+        self.calls.audit_idle();
     }
 
     fn close_if_fatal(&mut self) {
@@ -422,16 +460,6 @@ impl Connection {
         if self.probes.forget(ping) {
             self.calls.queue().remove_ping(ping.0);
         }
-    }
-
-    #[cfg(feature = "internals")]
-    pub(crate) fn audit(&mut self) {
-        self.calls.audit();
-    }
-
-    #[cfg(feature = "internals")]
-    pub(crate) fn audit_idle(&self) {
-        self.calls.audit_idle();
     }
 
     fn queue_probe(&mut self) -> PingId {

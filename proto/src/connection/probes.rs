@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use crate::Multipart;
 use crate::config::Keepalive;
 use crate::event::PingId;
 use crate::wire::PING;
-use crate::Multipart;
 
 /// Probes that may be under way at once; past it the oldest is forgotten (PROTOCOL.md, M-7).
 pub(super) const MAX_PROBES: usize = 64;
@@ -43,7 +43,8 @@ pub(super) enum Due {
 
 impl Probes {
     pub(super) fn new(keepalive: Option<Keepalive>, now: Instant) -> Self {
-        let keepalive = keepalive.map(|keepalive| Keepalive { idle: keepalive.idle.max(MIN_IDLE), ..keepalive });
+        let keepalive =
+            keepalive.map(|keepalive| Keepalive { idle: keepalive.idle.max(MIN_IDLE), ..keepalive });
         Self {
             under_way: BTreeMap::new(),
             next: 0,
@@ -71,7 +72,8 @@ impl Probes {
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant) -> Due {
-        let Some(Keepalive { idle, misses }) = self.keepalive.filter(|_| self.due.is_some_and(|due| due <= now))
+        let Some(Keepalive { idle, misses }) =
+            self.keepalive.filter(|_| self.due.is_some_and(|due| due <= now))
         else {
             return Due::Nothing;
         };
@@ -117,7 +119,12 @@ impl Probes {
     }
 
     /// The probe that a PONG answers, and the time of the round trip. A PONG to a probe that has not left answers none (M-6).
-    pub(super) fn answered(&mut self, header: &[u8], body: &[u8], now: Instant) -> Option<(PingId, Duration)> {
+    pub(super) fn answered(
+        &mut self,
+        header: &[u8],
+        body: &[u8],
+        now: Instant,
+    ) -> Option<(PingId, Duration)> {
         let number = <[u8; 8]>::try_from(body).map(u64::from_be_bytes).ok().filter(|_| header.is_empty())?;
         let sent = self.under_way.get(&number).copied().flatten()?;
         self.under_way.remove(&number);

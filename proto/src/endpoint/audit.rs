@@ -1,7 +1,7 @@
 //! What has to hold of an endpoint's tables between any two calls.
 
 use super::Endpoint;
-use super::request::{Link, Request};
+use super::request::{Phase, Request};
 
 impl Endpoint {
     /// # Panics
@@ -22,7 +22,7 @@ impl Endpoint {
                 }
             }
             assert_eq!(peer.held_bytes, held, "{connection}");
-            if peer.link == Link::Closed {
+            if peer.phase == Phase::Closed {
                 let runs = |request: &Request| matches!(request, Request::Running(_));
                 assert!(!peer.requests.is_empty() && peer.requests.values().all(runs), "{connection}");
             }

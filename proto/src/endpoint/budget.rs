@@ -10,6 +10,9 @@
 //!
 //! Every step is O(log n) amortized, whatever others have waiting; [`forget`](Budget::forget) is O(own bodies).
 
+#[cfg(test)]
+mod tests;
+
 use rustc_hash::FxHashMap;
 
 use crate::ids::{ConnectionId, StreamId};
@@ -23,8 +26,8 @@ pub(super) struct Budget {
     granted: usize,
     connections: FxHashMap<ConnectionId, Share>,
     /// The connections whose first waiting body fits into their own limit, in the order in which it began to.
-    line: Queue<ConnectionId>,
-    /// For the line, and for the bodies of each connection.
+    queue: Queue<ConnectionId>,
+    /// In that queue, and among the waiting bodies of a connection.
     next_place: u64,
 }
 
@@ -33,7 +36,7 @@ struct Share {
     granted: usize,
     bodies: FxHashMap<StreamId, Body>,
     waiting: Queue<StreamId>,
-    /// Its place in the line.
+    /// The connection's place among those that wait for the total.
     place: Option<u64>,
 }
 
@@ -56,21 +59,22 @@ impl Budget {
             limit,
             granted: 0,
             connections: FxHashMap::default(),
-            line: Queue::default(),
+            queue: Queue::default(),
             next_place: 0,
         }
     }
 
     /// A body of so many bytes waits from now on. Ignored if the same stream has one already.
     pub(super) fn want(&mut self, connection: ConnectionId, stream: StreamId, bytes: usize) {
-        let place = self.take_place();
+        self.next_place += 1;
+        let place = self.next_place;
         let share = self.connections.entry(connection).or_default();
         if share.bodies.contains_key(&stream) {
             return;
         }
         share.bodies.insert(stream, Body::Waiting { bytes, place });
         share.waiting.push(place, stream);
-        self.line_up(connection);
+        self.requeue(connection);
     }
 
     /// A body needs no memory any more, or does not wait for any.
@@ -87,7 +91,7 @@ impl Budget {
         if share.bodies.is_empty() {
             self.forget(connection);
         } else {
-            self.line_up(connection);
+            self.requeue(connection);
         }
     }
 
@@ -96,13 +100,13 @@ impl Budget {
         let Some(share) = self.connections.remove(&connection) else { return };
         self.granted -= share.granted;
         if let Some(place) = share.place {
-            self.line.remove(place);
+            self.queue.remove(place);
         }
     }
 
     /// The next body for which there is memory.
     pub(super) fn poll(&mut self) -> Option<(ConnectionId, StreamId)> {
-        let (_, &connection) = self.line.front()?;
+        let (_, &connection) = self.queue.front()?;
         let share = self.connections.get_mut(&connection)?;
         let (_, &stream) = share.waiting.front()?;
         let body = share.bodies.get_mut(&stream)?;
@@ -115,14 +119,14 @@ impl Budget {
         share.granted += bytes;
         share.place = None;
         self.granted += bytes;
-        self.line.pop();
-        self.line_up(connection);
+        self.queue.pop();
+        self.requeue(connection);
         Some((connection, stream))
     }
 
-    /// Brings a connection's place in the line in step with its first waiting body. It keeps the place if that gives up and
-    /// the next one fits too.
-    fn line_up(&mut self, connection: ConnectionId) {
+    /// Gives a connection a place among those that wait for the total, or takes it away, as its first waiting body has it. The
+    /// connection keeps its place if that body ends and the next one fits too.
+    fn requeue(&mut self, connection: ConnectionId) {
         let Some(share) = self.connections.get_mut(&connection) else { return };
         let first = share.waiting.front().and_then(|(_, stream)| share.bodies.get(stream));
         let is_next = match first {
@@ -133,19 +137,14 @@ impl Budget {
             (true, None) => {
                 self.next_place += 1;
                 share.place = Some(self.next_place);
-                self.line.push(self.next_place, connection);
+                self.queue.push(self.next_place, connection);
             }
             (false, Some(place)) => {
                 share.place = None;
-                self.line.remove(place);
+                self.queue.remove(place);
             }
             _ => {}
         }
-    }
-
-    fn take_place(&mut self) -> u64 {
-        self.next_place += 1;
-        self.next_place
     }
 }
 
@@ -173,146 +172,10 @@ impl Budget {
         assert_eq!(self.granted, all.0);
         assert!(self.granted <= self.limit || all.1 == 1, "all have {}", self.granted);
         let placed = self.connections.values().filter(|share| share.place.is_some()).count();
-        assert_eq!(self.line.len(), placed);
+        assert_eq!(self.queue.len(), placed);
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.connections.is_empty() && self.granted == 0 && self.line.is_empty()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ids::CallId;
-
-    const A: ConnectionId = ConnectionId(1);
-    const B: ConnectionId = ConnectionId(2);
-    const C: ConnectionId = ConnectionId(3);
-
-    fn stream(number: u64) -> StreamId {
-        CallId(number).into()
-    }
-
-    struct Tested(Budget);
-
-    impl Tested {
-        fn new(limit_per_connection: usize, limit: usize) -> Self {
-            Self(Budget::new(limit_per_connection, limit))
-        }
-
-        fn want(&mut self, connection: ConnectionId, number: u64, bytes: usize) -> Vec<u64> {
-            self.0.want(connection, stream(number), bytes);
-            self.granted()
-        }
-
-        fn end(&mut self, connection: ConnectionId, number: u64) -> Vec<u64> {
-            self.0.end(connection, stream(number));
-            self.granted()
-        }
-
-        fn granted(&mut self) -> Vec<u64> {
-            self.0.audit();
-            let granted = std::iter::from_fn(|| self.0.poll());
-            let numbers = granted
-                .map(|(_, stream)| match stream {
-                    StreamId::Call(CallId(number)) => number,
-                    StreamId::Request(_) => unreachable!("there are none"),
-                })
-                .collect();
-            self.0.audit();
-            numbers
-        }
-    }
-
-    #[test]
-    fn the_example_of_the_header() {
-        let mut budget = Tested::new(60, 100);
-        assert_eq!(budget.want(A, 50, 50), [50]);
-        assert_eq!([budget.want(A, 40, 40), budget.want(A, 10, 10), budget.want(B, 60, 60)].concat(), []);
-        assert_eq!(budget.end(A, 50), [60, 40]);
-        assert_eq!(budget.end(B, 60), [10]);
-        assert_eq!([budget.end(A, 40), budget.end(A, 10)].concat(), []);
-        assert!(budget.0.is_empty());
-    }
-
-    #[test]
-    fn memory_goes_round_in_order_and_comes_back() {
-        let mut budget = Tested::new(100, 100);
-        assert_eq!(budget.want(A, 1, 60), [1]);
-        assert_eq!(budget.want(B, 2, 50), []);
-        assert_eq!(budget.want(C, 3, 10), [], "it does not overtake");
-        assert_eq!(budget.end(A, 1), [2, 3]);
-        assert_eq!(budget.want(A, 4, 40), [4], "to the byte");
-        assert_eq!(budget.want(A, 5, 1), []);
-    }
-
-    #[test]
-    fn a_body_that_gives_up_holds_up_nobody() {
-        let mut budget = Tested::new(100, 100);
-        assert_eq!(budget.want(A, 1, 60), [1]);
-        assert_eq!([budget.want(B, 2, 50), budget.want(B, 3, 30), budget.want(C, 4, 10)].concat(), []);
-        assert_eq!(budget.end(B, 2), [3, 4], "the next of its connection has its place");
-        assert_eq!(budget.want(B, 5, 70), []);
-        assert_eq!(budget.want(C, 6, 1), [], "it waits behind B");
-        assert_eq!(budget.end(A, 1), []);
-        assert_eq!([budget.end(C, 4), budget.end(B, 3)].concat(), [5, 6]);
-    }
-
-    #[test]
-    fn a_body_that_waits_for_its_own_connection_holds_up_no_other() {
-        let mut budget = Tested::new(50, 100);
-        assert_eq!(budget.want(A, 1, 50), [1]);
-        assert_eq!([budget.want(A, 2, 50), budget.want(A, 3, 1)].concat(), [], "in its order");
-        assert_eq!(budget.want(B, 4, 50), [4]);
-        assert_eq!(budget.end(A, 1), [2]);
-        assert_eq!(budget.end(A, 2), [3]);
-    }
-
-    #[test]
-    fn one_alone_may_be_larger_than_a_limit() {
-        let mut budget = Tested::new(50, 100);
-        assert_eq!(budget.want(A, 1, usize::MAX), [1]);
-        assert_eq!([budget.want(A, 2, 1), budget.want(B, 3, 1)].concat(), []);
-        assert_eq!(budget.end(A, 1), [3, 2], "A's second began to wait for the total last");
-        assert_eq!(budget.want(B, 4, 60), [], "not while it has another");
-        assert_eq!(budget.end(B, 3), [4]);
-        assert_eq!(budget.want(C, 5, 1_000), []);
-        assert_eq!([budget.end(A, 2), budget.end(B, 4)].concat(), [5]);
-    }
-
-    #[test]
-    fn bodies_of_a_connection_that_is_gone_hold_up_nobody() {
-        let mut budget = Tested::new(100, 100);
-        assert_eq!(budget.want(A, 1, 70), [1]);
-        assert_eq!([budget.want(A, 2, 30), budget.want(A, 3, 30)].concat(), [2]);
-        assert_eq!(budget.want(B, 4, 100), []);
-        budget.0.forget(A);
-        assert_eq!(budget.granted(), [4]);
-        assert_eq!(budget.end(A, 1), []);
-        budget.0.forget(B);
-        assert!(budget.0.is_empty());
-    }
-
-    #[test]
-    fn a_stream_has_one_body_and_unknown_ones_are_ignored() {
-        let mut budget = Tested::new(100, 100);
-        budget.0.end(A, stream(1));
-        budget.0.forget(A);
-        assert_eq!(budget.want(A, 1, 60), [1]);
-        assert_eq!(budget.want(A, 1, 10), [], "it has one");
-        assert_eq!(budget.want(A, 2, 50), []);
-        assert_eq!(budget.want(A, 2, 1), [], "it waits already");
-        assert_eq!(budget.end(A, 1), [2]);
-    }
-
-    #[test]
-    fn a_connection_with_many_bodies_shares_with_others() {
-        let mut budget = Tested::new(100, 10);
-        assert_eq!(budget.want(A, 0, 10), [0]);
-        (1..100).for_each(|number| assert_eq!(budget.want(A, number, 10), []));
-        assert_eq!(budget.want(B, 100, 10), []);
-        assert_eq!(budget.end(A, 0), [1]);
-        assert_eq!(budget.end(A, 1), [100], "one of A's at a time is before it");
+        self.connections.is_empty() && self.granted == 0 && self.queue.is_empty()
     }
 }

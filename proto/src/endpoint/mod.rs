@@ -28,25 +28,26 @@
 mod audit;
 mod budget;
 mod config;
-mod event;
 mod request;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
+use std::time::Instant;
 
 use rustc_hash::FxHashMap;
 
 pub use self::config::EndpointConfig;
-pub use self::event::{ConnectionEvent, EndpointEvent};
 
 use self::budget::Budget;
-use self::request::{Link, OVERHEAD, Peer, Request, Running, Streamed, held_size};
+use self::request::{OVERHEAD, Peer, Phase, Request, Running, Streamed, held_size};
+use crate::connection::Connection;
+use crate::error::Refusal;
+use crate::event::{ConnectionEvent, EndpointEvent};
 use crate::ids::{ConnectionId, RequestId};
 use crate::ordering::{Action, Arrival, KeyOrder, Scheduler};
-use crate::call::Reply;
-use crate::error::Refusal;
+use crate::reply::Reply;
 
 /// The requests of all connections of one program. See the [module](self).
 pub struct Endpoint {
@@ -158,21 +159,50 @@ impl Endpoint {
         None
     }
 
+    /// Carries events between this endpoint and its connections until nothing moves, for a host that has all of them under one
+    /// lock, or none. `changed` is the connection that has just been given input or a command. Returns it, and others that were given
+    /// events: these may have [`Event`](crate::Event)s for the host, and something to send.
+    pub fn settle(
+        &mut self,
+        now: Instant,
+        connections: &mut BTreeMap<ConnectionId, Connection>,
+        changed: ConnectionId,
+    ) -> BTreeSet<ConnectionId> {
+        let (mut moved, mut next) = (BTreeSet::from([changed]), Some(changed));
+        while let Some(id) = next {
+            while let Some(event) = connections.get_mut(&id).and_then(Connection::poll_endpoint_event) {
+                self.handle_event(event);
+            }
+            next = self.poll_event().map(|(id, event)| {
+                match (connections.get_mut(&id), event) {
+                    (Some(connection), event) => connection.handle_event(now, event),
+                    // The host has let it go.
+                    (None, ConnectionEvent::Start(request)) => self.finish(request, None),
+                    (None, _) => {}
+                }
+                moved.insert(id);
+                id
+            });
+        }
+        moved
+    }
+
     /// The handler has really ended: its slot and its key are free.
     ///
     /// `None` if it was stopped: the reply is the one of [`EndpointEvent::Withdrawn`], or [`Reply::Cancelled`]. The reply leaves
-    /// when its order comes; meanwhile it counts against [`EndpointConfig::max_held_reply_bytes`].
+    /// when its order comes. If that is not by the end of the next round of polls, it counts against
+    /// [`EndpointConfig::max_held_reply_bytes`] from then on.
     pub fn finish(&mut self, request: RequestId, reply: Option<Reply>) {
         let Some(peer) = self.peers.get_mut(&request.connection()) else { return };
         let Some(found) = peer.requests.get_mut(&request.number()) else { return };
         let Request::Running(running) = found else { return };
-        match peer.link {
-            Link::Open => {
+        match peer.phase {
+            Phase::Open => {
                 let reply = reply.or(running.withdrawn.take()).unwrap_or(Reply::Cancelled);
                 *found = Request::Finished(reply);
                 self.finished.push(request);
             }
-            Link::Closed => {
+            Phase::Closed => {
                 peer.remove(request.number());
                 self.requests -= 1;
                 if peer.requests.is_empty() {
@@ -301,7 +331,7 @@ impl Endpoint {
 
     fn close(&mut self, connection: ConnectionId) {
         let Some(peer) = self.peers.get_mut(&connection).filter(|peer| peer.is_open()) else { return };
-        peer.link = Link::Closed;
+        peer.phase = Phase::Closed;
         peer.held_bytes = 0;
         let before = peer.requests.len();
         peer.requests.retain(|_, request| matches!(request, Request::Running(_)));

@@ -2,7 +2,7 @@
 
 use rustc_hash::FxHashMap;
 
-use crate::call::Reply;
+use crate::reply::Reply;
 
 /// What a request or a held reply takes in memory besides its contents, in bytes.
 pub(super) const OVERHEAD: usize = 256;
@@ -13,14 +13,14 @@ const KEPT_CAPACITY: usize = 64;
 /// A connection and its requests.
 #[derive(Debug, Default)]
 pub(super) struct Peer {
-    pub(super) link: Link,
+    pub(super) phase: Phase,
     pub(super) requests: FxHashMap<u64, Request>,
     /// Bytes of its held replies.
     pub(super) held_bytes: usize,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Link {
+pub(super) enum Phase {
     #[default]
     Open,
     /// Only requests that run are left, until their handlers have ended.
@@ -71,7 +71,7 @@ impl Running {
 
 impl Peer {
     pub(super) fn is_open(&self) -> bool {
-        self.link == Link::Open
+        self.phase == Phase::Open
     }
 
     /// Takes a request out of the table.

@@ -49,7 +49,7 @@ fn text_of(reply: &Reply) -> String {
     match reply {
         Reply::Result { body, .. } if body.len() > 100 => format!("{} bytes", body.len()),
         Reply::Result { body, .. } => String::from_utf8_lossy(body).into_owned(),
-        Reply::Failure(info) | Reply::Error(info) | Reply::Refusal(info) => info.name.as_str().to_owned(),
+        Reply::Failure(info) | Reply::Error(info) => info.name.as_str().to_owned(),
         Reply::Cancelled => "cancelled".to_owned(),
         Reply::End => "end".to_owned(),
     }

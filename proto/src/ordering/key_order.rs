@@ -41,7 +41,8 @@ const KEPT_CAPACITY: usize = 64;
 /// The size of replies that wait for their order is not known here; their owner has to bound it.
 ///
 /// # Cost
-/// A step of a request without a key is O(1) amortized, of one with a key O(log n) in the number of requests.
+/// A request without a key arrives, starts, finishes and leaves in O(1) amortized each; any other step is O(log n) in the
+/// number of requests.
 /// [`forget_peer`](Scheduler::forget_peer) takes as much for each request of that connection. No step looks at
 /// what others have waiting. Memory is proportional to the requests retained, and the connections that made them until they
 /// are forgotten.
@@ -265,6 +266,7 @@ impl KeyOrder {
             let (Action::Start(id) | Action::Release(id) | Action::MayReply(id)) = action;
             let Some(&mut Request { seq, state, .. }) = self.get_mut(id) else { continue };
             match (action, state) {
+                // An id that was used again after its connection was forgotten.
                 _ if seq != due => {}
                 (Action::Release(_), State::Finished) => {
                     self.remove(id);

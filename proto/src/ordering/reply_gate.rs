@@ -47,11 +47,6 @@ impl<T> ReplyGate<T> {
         Some(item)
     }
 
-    /// Whether this call's reply leads its key.
-    pub(crate) fn leads(&self, key: &OrderingKey, number: u64) -> bool {
-        self.keys.get(key).is_some_and(|line| line.leader == number)
-    }
-
     /// The reply of this call has left, or will not. Gives back the replies that may leave now, in their order.
     pub(crate) fn left(&mut self, key: &OrderingKey, number: u64) -> Vec<T> {
         let mut passing = Vec::new();
@@ -93,6 +88,12 @@ impl<T> ReplyGate<T> {
         self.keys.clear();
     }
 
+    /// The calls that others wait for, with their keys.
+    #[cfg(any(test, feature = "internals"))]
+    pub(crate) fn leaders(&self) -> impl Iterator<Item = (&OrderingKey, u64)> {
+        self.keys.iter().map(|(key, line)| (key, line.leader))
+    }
+
     #[cfg(any(test, feature = "internals"))]
     pub(crate) fn waiting(&self) -> impl Iterator<Item = &T> {
         self.keys.values().flat_map(|line| line.waiting.iter().map(|reply| &reply.item))
@@ -118,7 +119,7 @@ mod tests {
         assert_eq!(gate.enter(&OrderingKey::text("other"), 6, false, 'f'), Some('f'));
         assert_eq!(gate.left(&key(), 3), [], "it does not lead");
         assert_eq!(gate.left(&key(), 2), ['c', 'd']);
-        assert!(gate.leads(&key(), 4));
+        assert_eq!(gate.leaders().collect::<Vec<_>>(), [(&key(), 4)]);
         assert_eq!(gate.left(&key(), 4), ['e']);
         assert!(gate.is_empty());
     }

@@ -330,7 +330,7 @@ impl RunQueue {
         }
         assert_eq!(self.startable, startable);
         let offered = self.queues.values().filter(|queue| queue.offer.is_some()).count();
-        assert_eq!(offered, self.connections.values().map(|offers| offers.queues.len()).sum());
+        assert_eq!(offered, self.connections.values().map(|offers| offers.queues.len()).sum::<usize>());
         assert_eq!(
             self.ring.len(),
             self.connections.values().filter(|offers| offers.place.is_some()).count()

@@ -18,9 +18,13 @@
 
 mod queue;
 mod streams;
+#[cfg(test)]
+mod tests;
 
-pub(crate) use queue::{Control, MESSAGE_OVERHEAD, Place, Queued, QueuedCall, QueuedReply, ReplyContent, SendQueue};
-pub(crate) use streams::{Order, StreamQueue};
+pub(crate) use queue::{
+    Control, MESSAGE_OVERHEAD, Place, Queued, QueuedCall, QueuedReply, ReplyContent, SendQueue,
+};
+pub(crate) use streams::StreamQueue;
 
 /// A packet is filled with control up to this many bytes.
 const CONTROL_TARGET: usize = 16 * 1024;

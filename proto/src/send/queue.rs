@@ -45,9 +45,15 @@ pub(crate) struct QueuedReply {
 
 #[derive(Debug)]
 pub(crate) enum ReplyContent {
-    Result { body: Bytes, compress: bool },
+    Result {
+        body: Bytes,
+        compress: bool,
+    },
     /// The beginning of a result that is a stream; `size` is that of the whole, if it is known.
-    Stream { size: Option<u64>, compress: bool },
+    Stream {
+        size: Option<u64>,
+        compress: bool,
+    },
     Failure(Failure),
 }
 
@@ -310,16 +316,32 @@ impl SendQueue {
         only_calls
     }
 
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.messages.len()
+    }
+
+    #[cfg(any(test, feature = "internals"))]
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Place, &Queued)> {
+        self.messages.iter().map(|(number, entry)| (Place(entry.urgency, *number), &entry.queued))
+    }
+
+    /// Places that are remembered, those of messages that were taken back included.
+    #[cfg(test)]
+    pub(crate) fn places(&self) -> usize {
+        self.classes.iter().map(VecDeque::len).sum()
+    }
+
     pub(crate) fn clear(&mut self) {
         *self = Self { next: self.next, ..Self::default() };
     }
 
     /// # Panics
-    /// If sums and parts differ. `elsewhere` are bytes of unsolicited replies that wait at the gate.
-    #[cfg(feature = "internals")]
-    pub(crate) fn audit(&self, elsewhere: usize) {
+    /// If sums and parts differ. `held` are replies that wait elsewhere.
+    #[cfg(any(test, feature = "internals"))]
+    pub(crate) fn audit(&self) {
         let mut keyed = BTreeMap::<&Keyed, usize>::new();
-        let (mut bytes, mut unsolicited) = (0, elsewhere);
+        let (mut bytes, mut unsolicited) = (0, 0);
         for (number, entry) in &self.messages {
             bytes += entry.queued.size();
             if matches!(&entry.queued, Queued::Reply(reply) if reply.unsolicited) {

@@ -10,19 +10,16 @@
 
 use std::collections::BTreeMap;
 
-use crate::ids::StreamId;
-use crate::stream::SendHalf;
-use crate::wire::RECORD_COST;
 use crate::Urgency;
+use crate::ids::StreamId;
+use crate::stream::{Order, SendHalf};
+use crate::wire::RECORD_COST;
 
 /// Quantum of a body, in bytes.
 const BODY_QUANTUM: u64 = 1024 * 1024;
 
 /// One DATA in 8 goes to a class that is less urgent than the first one with something to send.
 const STARVED_AFTER: u32 = 8;
-
-/// A place in a class: virtual finish time, then first come, first served.
-pub(crate) type Order = (u64, u64);
 
 /// The streams of a connection that have something to send and credit for it.
 #[derive(Debug, Default)]
@@ -82,7 +79,14 @@ impl StreamQueue {
     }
 
     /// Counts a DATA, and queues the stream again if it has more: in the same quantum as long as that is not used up.
-    pub(crate) fn sent(&mut self, id: StreamId, urgency: Urgency, send: &mut SendHalf, cost: u64, order: Order) {
+    pub(crate) fn sent(
+        &mut self,
+        id: StreamId,
+        urgency: Urgency,
+        send: &mut SendHalf,
+        cost: u64,
+        order: Order,
+    ) {
         let class = &mut self.classes[class_of(urgency)];
         send.served += cost;
         class.time = class.time.max(send.served);
@@ -113,7 +117,7 @@ impl StreamQueue {
         self.classes = Default::default();
     }
 
-    #[cfg(feature = "internals")]
+    #[cfg(any(test, feature = "internals"))]
     pub(crate) fn len(&self) -> usize {
         self.classes.iter().map(|class| class.waiting.len()).sum()
     }

@@ -128,14 +128,15 @@ impl Flow {
 
     /// The connection is over: nothing is held but the streams in `unread`, as pairs of cost and growth.
     pub(crate) fn close(&mut self, unread: impl Iterator<Item = (u64, u64)>) {
-        let (held, growth) = unread.fold((0, 0), |(held, growth), (cost, grown)| (held + cost, growth + grown));
+        let (held, growth) =
+            unread.fold((0, 0), |(held, growth), (cost, grown)| (held + cost, growth + grown));
         self.consumed = self.spent - held;
         self.growth_left = self.window / GROWTH_PART - growth;
     }
 
     /// # Panics
     /// If the sums over all streams differ from what is counted here.
-    #[cfg(feature = "internals")]
+    #[cfg(any(test, feature = "internals"))]
     pub(crate) fn audit(&self, held: u64, growth: u64) {
         assert_eq!(self.held(), held, "credit that is held");
         assert_eq!(self.growth_left + growth, self.window / GROWTH_PART, "growth of windows");

@@ -20,7 +20,7 @@ use bytes::Bytes;
 pub use error::{ReadError, StreamFault, WriteError};
 pub(crate) use flow::Flow;
 pub(crate) use recv::{Next, RecvHalf};
-pub(crate) use send::SendHalf;
+pub(crate) use send::{Order, SendHalf};
 
 /// A part of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -122,7 +122,8 @@ impl RecvHalf {
         }
         self.check(offset, size, cost, piece.fin)?;
         let (fin, item) = (piece.fin, piece.item);
-        let (compressed, bytes) = (piece.compressed, piece.plain(MAX_CHUNK).map_err(|_| StreamFault::Snappy)?);
+        let (compressed, bytes) =
+            (piece.compressed, piece.plain(MAX_CHUNK).map_err(|_| StreamFault::Snappy)?);
         self.received += size as u64;
         self.spent += cost;
         self.fin = fin;

@@ -4,8 +4,10 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use crate::send::Order;
 use crate::wire::{MAX_CHUNK, RECORD_COST};
+
+/// A place among the streams of a priority class: virtual finish time, then first come, first served.
+pub(crate) type Order = (u64, u64);
 
 /// The next DATA of a stream, but for the call's number. The codec compresses its bytes.
 #[derive(Debug, PartialEq, Eq)]
@@ -98,6 +100,11 @@ impl SendHalf {
             self.queued += rest.len();
             self.pieces.push_front((rest, item));
         }
+    }
+
+    #[cfg(any(test, feature = "internals"))]
+    pub(crate) fn has_started(&self) -> bool {
+        self.started
     }
 
     pub(crate) fn finish(&mut self) {

@@ -13,6 +13,9 @@
 //! Numbers of dialect 1 are at 2^62 and above, where dialect 2 has none: a connector may take requests of dialect 1 before it learns
 //! that dialect 2 is spoken (PROTOCOL.md, H-11), and answers them as they came.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -55,9 +58,16 @@ pub(crate) fn max_first(number: Number) -> usize {
 pub(crate) enum Inbound {
     Record(Record),
     /// A request whose body can't be read.
-    BadRequest { call: Number, key: OrderingKey, error: DecodeError },
+    BadRequest {
+        call: Number,
+        key: OrderingKey,
+        error: DecodeError,
+    },
     /// An answer whose body can't be read.
-    BadAnswer { call: Number, error: DecodeError },
+    BadAnswer {
+        call: Number,
+        error: DecodeError,
+    },
 }
 
 /// Why a message of dialect 1 is dropped.
@@ -112,7 +122,9 @@ impl Codec {
     ) -> Result<Inbound, Dropped> {
         let header = dialect1::decode_header(header).map_err(Dropped::Header)?;
         match header.kind {
-            MessageType::Function if self.names.open.contains_key(&header.id) => Err(Dropped::DuplicateRequest),
+            MessageType::Function if self.names.open.contains_key(&header.id) => {
+                Err(Dropped::DuplicateRequest)
+            }
             MessageType::Function => {
                 let decoded = dialect1::decode_body(&header, body, max_body);
                 let (method, key) = (header.id.method.clone(), header.id.key.clone());
@@ -277,9 +289,8 @@ impl Codec {
         }
     }
 
-    /// Whether no name of a call of dialect 1 is kept.
-    #[cfg(feature = "internals")]
-    pub(crate) fn is_idle(&self) -> bool {
+    #[cfg(any(test, feature = "internals"))]
+    pub(crate) fn has_no_names(&self) -> bool {
         self.names.theirs.is_empty() && self.names.open.is_empty() && self.names.ours.is_empty()
     }
 

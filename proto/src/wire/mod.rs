@@ -15,7 +15,8 @@ pub(crate) use codec::{
     Codec, Dropped, Inbound, call_in_dialect_1, is_dialect_1, max_first, number_in_dialect_1,
 };
 pub(crate) use dialect2::{
-    Failure, MAX_CALL, MAX_CHUNK, MAX_FIRST, MAX_PACKET, MAX_TEXTS, Options, Piece, RECORD_COST, Record, records,
+    Failure, MAX_CALL, MAX_CHUNK, MAX_FIRST, MAX_PACKET, MAX_TEXTS, Options, Piece, RECORD_COST, Record,
+    records,
 };
 pub use hello::{Credit, Hello, NONCE_LEN};
 
@@ -39,14 +40,14 @@ pub(crate) fn keep(bytes: &Bytes, frame: usize) -> Bytes {
 }
 
 /// First frame of a liveness probe, answered at once with [`PONG`] and the same other frames.
-pub(crate) const PING: Bytes = Bytes::from_static(b"PING");
+pub const PING: Bytes = Bytes::from_static(b"PING");
 /// First frame of the answer to [`PING`].
-pub(crate) const PONG: Bytes = Bytes::from_static(b"PONG");
+pub const PONG: Bytes = Bytes::from_static(b"PONG");
 /// First frame of an RPC message of dialect 1.
-pub(crate) const UPPER: Bytes = Bytes::from_static(b"UPPER");
+pub const UPPER: Bytes = Bytes::from_static(b"UPPER");
 
 /// Deepest nesting of MessagePack values that is read.
-pub(crate) const MAX_DEPTH: usize = 64;
+pub const MAX_DEPTH: usize = 64;
 
 /// Why the bytes of a remote peer are not a message. Always the peer's fault; the link lives on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

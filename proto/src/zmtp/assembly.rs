@@ -57,8 +57,9 @@ impl Assembly {
         self.size = 0;
         let frames = std::mem::take(&mut self.frames);
         let count = std::mem::take(&mut self.count);
-        let message =
-            if count > MAX_FRAMES { None } else { Multipart::from_frames(frames.into_iter().take(count)) };
-        Some(message.map_or(LinkEvent::Ignored { frames: count }, LinkEvent::Message))
+        Some(match Multipart::from_array(frames, count) {
+            Some(message) => LinkEvent::Message(message),
+            None => LinkEvent::Ignored { frames: count },
+        })
     }
 }

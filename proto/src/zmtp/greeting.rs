@@ -3,7 +3,7 @@
 //! The peer's greeting is judged as soon as enough of it is there: a peer of another protocol may wait for an answer in
 //! the middle of it.
 
-use bytes::{Buf, Bytes};
+use bytes::Buf;
 
 use super::{HandshakeError, LinkError};
 

@@ -313,8 +313,7 @@ impl Link {
         if let State::Ready(traffic) = &mut self.state {
             let Some(payload) = self.deframer.payload(data, head.len) else { return Ok(false) };
             self.head = None;
-            let event = traffic.take_frame(&head, payload, &mut self.deframer, &mut self.output)?;
-            self.events.extend(event);
+            traffic.take_frame(&head, payload, &mut self.deframer, &mut self.output, &mut self.events)?;
         } else {
             let Some(payload) = self.deframer.early_payload(data, head.len) else { return Ok(false) };
             self.head = None;
@@ -335,11 +334,13 @@ impl Link {
         Ok(())
     }
 
+    #[cfg_attr(not(feature = "curve"), expect(unused_variables, reason = "NULL has one command"))]
     fn take_handshake(&mut self, now: Instant, head: &Head, payload: Vec<u8>) -> Result<(), LinkError> {
         if let State::Handshake { progress, minor, handshake } =
             std::mem::replace(&mut self.state, State::Closed)
         {
             match handshake.take_frame(head.command, payload, &self.ours, &mut self.output)? {
+                #[cfg(feature = "curve")]
                 Step::Next(handshake) => self.state = State::Handshake { progress, minor, handshake },
                 #[cfg(feature = "curve")]
                 Step::Ask(client, peer) => self.ask(admission::Deciding::new(progress, minor, client, peer)),

@@ -14,6 +14,7 @@ pub(super) const COPY_MAX: usize = 8 << 10;
 const RUN: usize = 64 << 10;
 
 /// A run that was made for one large piece is kept for the next if it has no more bytes than this.
+#[cfg(feature = "curve")]
 const RUN_KEPT: usize = 256 << 10;
 
 /// A byte queue that copies what is small and keeps what is large.
@@ -30,15 +31,20 @@ pub(super) struct OutputQueue {
 
 impl OutputQueue {
     pub(super) fn copy(&mut self, piece: &[u8]) {
-        self.write(piece.len(), |run| run.extend_from_slice(piece));
+        if self.run.len() + piece.len() > RUN {
+            self.begin_run(piece.len());
+        }
+        self.run.extend_from_slice(piece);
+        self.pending += piece.len();
     }
 
-    /// Queues `len` bytes in one piece, which `fill` appends to the run that it is given.
+    /// Queues a CURVE message: `len` bytes in one piece, which `fill` appends to the run that it is given.
+    #[cfg(feature = "curve")]
     pub(super) fn write(&mut self, len: usize, fill: impl FnOnce(&mut BytesMut)) {
         if self.run.len() + len > RUN {
-            self.seal();
-            self.run.reserve(len.max(RUN));
+            self.begin_run(len);
         }
+        self.run.reserve(len);
         let end = self.run.len() + len;
         fill(&mut self.run);
         debug_assert_eq!(self.run.len(), end, "as long as announced");
@@ -50,6 +56,12 @@ impl OutputQueue {
                 self.run = BytesMut::new();
             }
         }
+    }
+
+    #[cold]
+    fn begin_run(&mut self, len: usize) {
+        self.seal();
+        self.run.reserve(len.max(RUN));
     }
 
     /// Gives back the memory that is kept for pieces to come.

@@ -63,8 +63,8 @@ fn config() -> LinkConfig {
     LinkConfig::new(Role::Binder)
 }
 
-fn feed(link: &mut Link, now: Instant, data: impl Into<Bytes>) -> Result<(), LinkError> {
-    link.handle_input(now, &data)
+fn feed(link: &mut Link, now: Instant, data: impl AsRef<[u8]>) -> Result<(), LinkError> {
+    link.handle_input(now, data.as_ref())
 }
 
 fn shake(config: &LinkConfig, now: Instant, minor: u8) -> Link {
@@ -108,12 +108,12 @@ fn three(marker: &'static [u8], header: Bytes, body: Bytes) -> Multipart {
     Multipart::new(Bytes::from_static(marker), header, body)
 }
 
-fn refused_greeting(bytes: impl Into<Bytes>) -> LinkError {
+fn refused_greeting(bytes: impl AsRef<[u8]>) -> LinkError {
     let now = Instant::now();
     feed(&mut Link::new(&config(), [7; 32], now), now, bytes).unwrap_err()
 }
 
-fn refused_handshake(commands: impl Into<Bytes>) -> (LinkError, Vec<u8>) {
+fn refused_handshake(commands: impl AsRef<[u8]>) -> (LinkError, Vec<u8>) {
     let now = Instant::now();
     let mut link = Link::new(&config(), [7; 32], now);
     feed(&mut link, now, greeting(3, 1, "NULL")).unwrap();

@@ -3,6 +3,7 @@
 //! The rest of the link does not know which: [`Traffic`] takes frames off the wire and gives events, and takes messages and
 //! puts frames into the output queue.
 
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -55,7 +56,7 @@ impl Traffic {
         }
     }
 
-    /// Takes a frame that was admitted; the message, if it was the last frame of one.
+    /// Takes a frame that was admitted. A message is an event once its last frame is here.
     #[cfg_attr(not(feature = "curve"), expect(unused_mut, reason = "nothing is decrypted"))]
     pub(super) fn take_frame(
         &mut self,
@@ -63,17 +64,18 @@ impl Traffic {
         mut payload: Payload,
         deframer: &mut Deframer,
         output: &mut OutputQueue,
-    ) -> Result<Option<LinkEvent>, LinkError> {
+        events: &mut VecDeque<LinkEvent>,
+    ) -> Result<(), LinkError> {
         match &mut self.protection {
             Protection::None if !head.command => {
-                return Ok(self.assembly.push(head.more, deframer.freeze(payload, 0)));
+                events.extend(self.assembly.push(head.more, deframer.freeze(payload, 0)));
             }
             Protection::None => self.take_command(&payload, output)?,
             #[cfg(feature = "curve")]
             Protection::Curve(cipher) => match cipher.open(&mut payload)? {
                 Content::Frame { more } => {
                     self.assembly.admit(payload.len() - OVERHEAD)?;
-                    return Ok(self.assembly.push(more, deframer.freeze(payload, OVERHEAD)));
+                    events.extend(self.assembly.push(more, deframer.freeze(payload, OVERHEAD)));
                 }
                 Content::Command => {
                     check_command(payload.len() - OVERHEAD)?;
@@ -81,7 +83,7 @@ impl Traffic {
                 }
             },
         }
-        Ok(None)
+        Ok(())
     }
 
     fn take_command(&mut self, payload: &[u8], output: &mut OutputQueue) -> Result<(), LinkError> {
@@ -184,7 +186,6 @@ fn seal(
     let head = Head::data(more, OVERHEAD + parts[0].len() + parts[1].len());
     let len = head.as_bytes().len() + head.len;
     output.write(len, |run| {
-        run.reserve(len);
         run.extend_from_slice(head.as_bytes());
         cipher.seal(number, content, parts, run);
     });

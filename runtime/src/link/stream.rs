@@ -295,7 +295,8 @@ impl StreamLink {
         let now = Instant::now();
         self.check_admission_time(now)?;
         self.zmtp.handle_timeout(now)?;
-        self.pump.peer.lock().connection.handle_timeout(now);
+        // Its transport is a link of its own.
+        let _ = self.pump.peer.lock().connection.handle_timeout(now);
         Ok(true)
     }
 

@@ -223,10 +223,16 @@ fn closing_ends_every_call_and_says_which_had_left() {
         side.connection.close(cause);
         side.connection.close(CloseCause::Local);
         let outcome = |sent| Outcome::Disconnected { cause, sent };
-        let expected = [ended(sent, outcome(true)), ended(queued, outcome(false)), Event::Closed(cause)];
+        let stop = Event::Stop { request: asked, reason: StopReason::Disconnected };
+        let expected =
+            [ended(sent, outcome(true)), ended(queued, outcome(false)), stop, Event::Closed(cause)];
         assert_eq!(side.events(), expected);
         assert_eq!((side.connection.open_calls(), side.connection.open_requests()), (0, 0));
-        assert!(side.connection.is_idle() && side.connection.is_closed() && side.connection.poll_timeout().is_none());
+        assert!(
+            side.connection.is_idle()
+                && side.connection.is_closed()
+                && side.connection.poll_timeout().is_none()
+        );
 
         assert_eq!(side.connection.invoke(side.now, call("m")), Err(InvokeError::Closed));
         assert_eq!(side.connection.ping(), Err(InvokeError::Closed));

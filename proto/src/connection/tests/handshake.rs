@@ -98,7 +98,8 @@ fn garbage_does_not_settle_a_handshake() {
 
 #[test]
 fn a_connector_gives_an_answer_so_much_time() {
-    let mut side = Side::connected(Role::Connector, ConnectionConfig { handshake_timeout: SECOND, ..config() });
+    let mut side =
+        Side::connected(Role::Connector, ConnectionConfig { handshake_timeout: SECOND, ..config() });
     let call = side.invoke("m");
     side.pass(SECOND - Duration::from_nanos(1));
     assert_eq!(side.events(), []);

@@ -7,7 +7,10 @@ fn sized(len: usize) -> Call {
 #[test]
 fn a_call_is_limited_at_the_edge() {
     let (mut a, mut b) = pair(config(), ConnectionConfig { max_body: 100, ..config() });
-    assert_eq!(a.connection.invoke(a.now, sized(101)), Err(InvokeError::BodyTooLarge { size: 101, limit: 100 }));
+    assert_eq!(
+        a.connection.invoke(a.now, sized(101)),
+        Err(InvokeError::BodyTooLarge { size: 101, limit: 100 })
+    );
     a.connection.invoke(a.now, sized(100)).unwrap();
     exchange(&mut a, &mut b);
     assert!(matches!(b.events()[..], [Event::Request(_)]));
@@ -230,7 +233,8 @@ fn a_peer_that_is_backlogged_and_has_more_calls_refused_is_cut_off() {
             side.connection.reply(id, reply.clone()).unwrap();
             assert!(side.connection.queued_bytes() < 5 << 20 && count < 20_000);
         }
-        assert_eq!(side.events(), [Event::Closed(CloseCause::PeerNotReading)]);
+        let stop = Event::Stop { request: held, reason: StopReason::Disconnected };
+        assert_eq!(side.events(), [stop, Event::Closed(CloseCause::PeerNotReading)]);
         assert_eq!(side.connection.reply(held, ok("1")), Err(ReplyError::NotOpen));
     }
 }
@@ -282,5 +286,8 @@ fn the_defaults_are_those_of_the_protocol() {
     assert_eq!(session.stream_buffer, 256 << 10);
     assert_eq!((session.handshake_timeout, session.write_timeout), (SECOND * 10, SECOND * 10));
     assert_eq!(Keepalive::default(), Keepalive { idle: SECOND * 30, misses: 2 });
-    assert_eq!((wire::dialect1::MAX_HEADER, wire::hello::MAX_HELLO, wire::MAX_DEPTH), (64 << 10, 4 << 10, 64));
+    assert_eq!(
+        (wire::dialect1::MAX_HEADER, wire::hello::MAX_HELLO, wire::MAX_DEPTH),
+        (64 << 10, 4 << 10, 64)
+    );
 }

@@ -81,7 +81,7 @@ fn a_clock_that_goes_back_only_delays() {
     answer(&mut side);
     side.now -= SECOND * 5;
     side.connection.ping().unwrap();
-    side.connection.handle_timeout(side.now);
+    side.connection.handle_timeout(side.now).unwrap();
     answer(&mut side);
     assert_eq!(side.events().len(), 2);
     side.pass(SECOND * 10);
@@ -144,7 +144,10 @@ fn timers_go_off_in_their_order() {
     side.pass(SECOND * 3);
     assert_eq!(
         side.events(),
-        [Event::Stop { request: asked, reason: StopReason::TimedOut }, ended(call, Outcome::TimedOut { sent: false })]
+        [
+            Event::Stop { request: asked, reason: StopReason::TimedOut },
+            ended(call, Outcome::TimedOut { sent: false })
+        ]
     );
 }
 

@@ -7,6 +7,7 @@ mod liveness;
 mod requests;
 mod streams;
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -16,9 +17,8 @@ use crate::call::Delivery;
 use crate::config::{Keepalive, StreamArguments};
 use crate::error::Refusal;
 use crate::event::{Body, Request, StopReason, Violation};
-use crate::endpoint::Arrival;
 use crate::message::{CallName, Message, Payload};
-use crate::ordering::BusyReason;
+use crate::ordering::{Arrival, BusyReason};
 use crate::stream::{Acknowledged, Chunk, Read, ReadError, StreamFault, WriteError};
 use crate::wire::dialect1::{Encoder, decode_body, decode_header};
 use crate::wire::{self, Credit, DecodeError, PONG, UPPER};
@@ -33,13 +33,16 @@ struct Side {
     endpoint: StandIn,
 }
 
-/// Stands in for an endpoint: lets requests start, gives memory to bodies, and remembers what it was told.
+/// Stands in for an endpoint: lets requests start, gives memory to bodies, replies to those that never start, and remembers what it
+/// was told.
 struct StandIn {
     /// Whether every request starts as soon as it is ready.
     starts: bool,
     /// Whether every body gets memory as soon as it wants some.
     grants: bool,
     told: Vec<EndpointEvent>,
+    /// The replies of requests that were withdrawn after their start.
+    withdrawn: BTreeMap<RequestId, Reply>,
 }
 
 impl Side {
@@ -51,7 +54,11 @@ impl Side {
         let now = Instant::now();
         let nonce = [if role == Role::Connector { 1 } else { 2 }; NONCE_LEN];
         let connection = Connection::new(ConnectionId(7), role, config, nonce, first_call, now);
-        Self { connection, now, endpoint: StandIn { starts: true, grants: true, told: Vec::new() } }
+        Self {
+            connection,
+            now,
+            endpoint: StandIn { starts: true, grants: true, told: Vec::new(), withdrawn: BTreeMap::new() },
+        }
     }
 
     fn connected(role: Role, config: ConnectionConfig) -> Self {
@@ -79,10 +86,8 @@ impl Side {
         while let Some(event) = self.connection.poll_endpoint_event() {
             let StandIn { starts, grants, .. } = self.endpoint;
             let decided = match &event {
-                EndpointEvent::Arrived(Arrival { request, incomplete: Some(_), .. }) if grants => {
-                    Some(ConnectionEvent::Reassemble((*request).into()))
-                }
-                EndpointEvent::Arrived(Arrival { request, incomplete: None, .. }) | EndpointEvent::Ready(request)
+                EndpointEvent::Arrived(Arrival { request, ready: true, .. })
+                | EndpointEvent::Ready(request)
                     if starts =>
                 {
                     Some(ConnectionEvent::Start(*request))
@@ -90,11 +95,30 @@ impl Side {
                 EndpointEvent::ReassemblyWanted { stream, .. } if grants => {
                     Some(ConnectionEvent::Reassemble(*stream))
                 }
+                EndpointEvent::Withdrawn { request, reply } if starts => {
+                    self.endpoint.withdrawn.insert(*request, reply.clone());
+                    None
+                }
+                EndpointEvent::NeverRan(request) => {
+                    let reply = self.endpoint.withdrawn.remove(request).unwrap_or(Reply::Cancelled);
+                    Some(ConnectionEvent::Reply { request: *request, reply })
+                }
                 _ => None,
             };
             self.endpoint.told.push(event);
             if let Some(decided) = decided {
                 self.decide(decided);
+            }
+        }
+        self.audit();
+    }
+
+    /// Checks the tables, unless there is so much in them that it takes too long.
+    fn audit(&self) {
+        if self.connection.calls.audit_size() < 200 {
+            self.connection.audit();
+            if self.connection.is_idle() && self.connection.is_established() {
+                self.connection.audit_idle();
             }
         }
     }
@@ -132,7 +156,9 @@ impl Side {
 
     fn sent(&mut self) -> Vec<Multipart> {
         self.relay();
-        std::iter::from_fn(|| self.connection.poll_message(self.now)).collect()
+        let sent = std::iter::from_fn(|| self.connection.poll_message(self.now)).collect();
+        self.audit();
+        sent
     }
 
     /// The RPC messages among those sent.
@@ -142,7 +168,7 @@ impl Side {
 
     fn pass(&mut self, time: Duration) {
         self.now += time;
-        self.connection.handle_timeout(self.now);
+        self.connection.handle_timeout(self.now).unwrap();
         self.relay();
         if let Some(at) = self.connection.poll_timeout() {
             assert!(at > self.now, "a timer would spin");
@@ -219,7 +245,7 @@ fn incoming(number: u64) -> RequestId {
 
 /// A limit of the endpoint.
 fn busy() -> BusyReason {
-    BusyReason
+    BusyReason::WaitingRequests { limit: 7 }
 }
 
 fn ended(call: CallId, outcome: Outcome) -> Event {

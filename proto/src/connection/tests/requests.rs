@@ -13,7 +13,8 @@ fn a_request_is_handed_out_as_it_came_and_its_reply_echoes_the_name() {
         let Some(Event::Request(request)) = side.event() else { panic!("a request") };
         assert_eq!((&*request.method, &request.key), ("m", &key));
         assert_eq!(request.body, Body::Whole("arg".into()));
-        let arrival = Arrival { request: request.id, key: key.clone(), bytes: 256 + 4 + key.as_bytes().len(), incomplete: None };
+        let arrival =
+            Arrival { request: request.id, key: key.clone(), bytes: 4 + key.as_bytes().len(), ready: true };
         assert_eq!(side.arrival(), arrival);
         assert_eq!(side.connection.open_requests(), 1);
         side.connection.reply(request.id, ok("1")).unwrap();
@@ -176,7 +177,9 @@ fn an_execution_has_so_much_time() {
     side.pass(SECOND / 2);
     assert_eq!(side.events(), [Event::Stop { request: slow, reason: StopReason::TimedOut }]);
     let told = side.told();
-    let [EndpointEvent::Withdrawn { request, reply: Reply::Error(info) }] = &told[..] else { panic!("{told:?}") };
+    let [EndpointEvent::Withdrawn { request, reply: Reply::Error(info) }] = &told[..] else {
+        panic!("{told:?}")
+    };
     assert_eq!((*request, Refusal::of(info)), (slow, Some(Refusal::ExecutionTimedOut)));
     side.decide(ConnectionEvent::Start(slow));
     assert_eq!(side.connection.poll_timeout(), None, "it is reported once");

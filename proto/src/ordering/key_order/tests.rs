@@ -498,6 +498,22 @@ fn a_reply_not_yet_polled_vanishes_with_its_connection() {
 }
 
 #[test]
+fn what_was_due_to_a_forgotten_request_is_not_taken_for_another_of_its_id() {
+    let mut s = scheduler(OrderingMode::ExitOrdered);
+    arrive(&mut s, A, 1, "");
+    drain(&mut s);
+    let id = s.id(1);
+    s.finish(id);
+    s.forget_peer(A);
+    arrive(&mut s, B, 2, "k");
+    arrive(&mut s, A, 1, "k");
+    s.finish(id);
+    assert_eq!(drain(&mut s), starts([2]), "it was withdrawn, and waits behind the other");
+    assert_eq!(finish(&mut s, 2), releases([2, 1]));
+    assert!(s.is_idle());
+}
+
+#[test]
 fn a_paused_connection_starts_nothing_and_others_go_on() {
     let mut s = scheduler(OrderingMode::ExitOrdered);
     arrive(&mut s, A, 1, "");

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use bytes::{Buf, Bytes};
+use bytes::Buf;
 
 use super::{Link, LinkEvent, Outcome, Progress, Properties, State};
 use crate::zmtp::LinkError;

@@ -112,3 +112,43 @@ fn pings_and_pongs_have_numbers_too() {
     assert_eq!(ping(&mut client), Err(LinkError::Exhausted));
     assert!(!client.is_established());
 }
+
+#[test]
+fn large_bodies_are_decrypted_where_they_are_and_their_buffers_used_again() {
+    let now = Instant::now();
+    let [mut client, mut server] = pair(now);
+    while server.poll_event().is_some() || client.poll_event().is_some() {}
+    let mut take = |len: usize, fill: u8| {
+        client.send(Multipart::single(Bytes::new(), vec![fill; len].into())).unwrap();
+        server.handle_input(now, &written(&mut client)).unwrap();
+        let Some(LinkEvent::Message(message)) = server.poll_event() else { panic!("a message") };
+        let body = message.frames()[0].clone();
+        assert!(body == vec![fill; len]);
+        body
+    };
+    let first = take(60_000, 1);
+    let at = first.as_ptr();
+    let second = take(60_000, 2);
+    assert!(second.as_ptr() != at, "the first is still held");
+    drop(first);
+    let third = take(60_000, 3);
+    assert_eq!(third.as_ptr(), at);
+    assert!(second == vec![2; 60_000]);
+    for len in [0, 1, 1_000, 2_048 - 33, 2_049 - 33, 70_000, 3_000_000] {
+        drop(take(len, 4));
+    }
+}
+
+#[test]
+fn messages_around_the_size_of_a_run_of_output_arrive_whole() {
+    let now = Instant::now();
+    let [mut client, mut server] = pair(now);
+    for len in [10, 60_000, 70_000, 2_000_000, 10] {
+        let message = Multipart::single("a".into(), vec![7; len].into());
+        server.send(message.clone()).unwrap();
+        let said = written(&mut server);
+        client.handle_input(now, &said).unwrap();
+        let got = std::iter::from_fn(|| client.poll_event()).last();
+        assert!(got == Some(LinkEvent::Message(message)), "{len} bytes");
+    }
+}

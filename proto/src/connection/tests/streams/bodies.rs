@@ -49,8 +49,7 @@ fn a_declared_size_holds_for_a_body_in_one_piece_too() {
     let mut side = binder(two());
     side.hear_records(&[sized(0, 5), sized(2, 3), sized(4, 4)]);
     let events = side.events();
-    let faults =
-        events.iter().filter(|event| **event == Event::Anomaly(Anomaly::Stream(StreamFault::Size)));
+    let faults = events.iter().filter(|event| **event == Event::Anomaly(Anomaly::Stream(StreamFault::Size)));
     let requests = events.iter().filter(|event| matches!(event, Event::Request(_)));
     assert_eq!((faults.count(), requests.count()), (2, 1));
     let refused = |record: &Record| matches!(record, Record::Fail { failure: Failure::Error(info), .. } if &*info.name == "MalformedBody");
@@ -316,7 +315,9 @@ fn compressed_bodies_come_out_as_they_were() {
     assert!(sent < 100_000, "{sent} bytes for what the window allows");
     let events = exchange_collecting(&mut a, &mut b);
     assert!(
-        events.iter().any(|event| matches!(event, Event::Reassembled { body: Ok(body), .. } if *body == zeros))
+        events
+            .iter()
+            .any(|event| matches!(event, Event::Reassembled { body: Ok(body), .. } if *body == zeros))
     );
 }
 

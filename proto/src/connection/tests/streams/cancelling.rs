@@ -70,7 +70,10 @@ fn a_result_that_comes_after_the_cancellation_does_not_wait_for_credit() {
         }
         a.connection.abandon(first);
         exchange(&mut a, &mut b);
-        assert_eq!(b.events().last(), Some(&Event::Stop { request: requests[0].id, reason: StopReason::Cancelled }));
+        assert_eq!(
+            b.events().last(),
+            Some(&Event::Stop { request: requests[0].id, reason: StopReason::Cancelled })
+        );
         // It had ended by itself.
         let reply = if streamed { Reply::End } else { Reply::result(body(1 << 20)) };
         b.connection.reply(requests[0].id, reply).unwrap();

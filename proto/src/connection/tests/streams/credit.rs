@@ -10,7 +10,7 @@ fn no_more_leaves_than_the_peer_gives_credit_for() {
     exchange(&mut a, &mut b);
     let request = request(&mut b);
     assert!(matches!(request.body, Body::Stream { .. }));
-    assert_eq!(b.arrival().bytes, 256 + 1 + 100_000 + MAX_FIRST);
+    assert_eq!(b.arrival().bytes, 1 + 100_000 + MAX_FIRST);
     let held = b.connection.held_bytes();
     assert!(held <= 100_000 && held > 100_000 - RECORD_COST, "{held}");
     exchange(&mut a, &mut b);
@@ -47,8 +47,11 @@ fn the_link_as_a_whole_has_credit_too() {
     for _ in requests {
         assert_eq!(b.connection.held_bytes(), 0);
     }
-    let done =
-        b.events().into_iter().filter(|event| matches!(event, Event::Reassembled { body: Ok(_), .. })).count();
+    let done = b
+        .events()
+        .into_iter()
+        .filter(|event| matches!(event, Event::Reassembled { body: Ok(_), .. }))
+        .count();
     assert_eq!(done, 4);
 }
 
@@ -93,12 +96,7 @@ fn an_argument_whose_call_is_cancelled_holds_no_credit() {
 
 /// Connections whose first windows are small.
 fn narrow() -> ConnectionConfig {
-    ConnectionConfig {
-        first_window: 1_024,
-        stream_window: 50_000,
-        connection_window: 200_000,
-        ..streaming()
-    }
+    ConnectionConfig { first_window: 1_024, stream_window: 50_000, connection_window: 200_000, ..streaming() }
 }
 
 #[test]
@@ -110,7 +108,7 @@ fn a_window_opens_when_its_content_is_read() {
         exchange(&mut a, &mut b);
         let request = request(&mut b);
         assert_eq!(request.body, Body::Stream { size: Some(90_000) });
-        assert_eq!(b.arrival().bytes, 256 + 1 + 1_024 + MAX_FIRST);
+        assert_eq!(b.arrival().bytes, 1 + 1_024 + MAX_FIRST);
         assert_eq!(arrived(&b), 1_024, "as long as nobody reads");
         if collects {
             b.collect(theirs(&request));

@@ -32,7 +32,8 @@ fn what_the_peer_gets_wrong_with_an_argument_costs_only_that_call() {
         side.hear_records(&[open(2, whole("good"))]);
         let events = side.events();
         let asked = |number| {
-            let of = |event: &Event| matches!(event, Event::Request(request) if request.id == incoming(number));
+            let of =
+                |event: &Event| matches!(event, Event::Request(request) if request.id == incoming(number));
             events.iter().any(of)
         };
         assert!(asked(0) && asked(2), "{fault:?}: {events:?}");

@@ -8,6 +8,7 @@ mod faults;
 mod ordering;
 mod shares;
 mod turns;
+mod whole;
 mod writers;
 
 use super::dialect2::{binder, open, pair2, part, request, two, whole};
@@ -35,6 +36,17 @@ impl Side {
                 Read::Chunk(chunk) => all.extend_from_slice(&chunk.bytes),
                 Read::End => return (all, true),
                 Read::Pending => return (all, false),
+            }
+        }
+    }
+
+    /// Why it can't be read to its end.
+    fn read_to_failure(&mut self, id: StreamId) -> ReadError {
+        loop {
+            match self.read(id) {
+                Ok(Read::Chunk(_)) => {}
+                Ok(other) => panic!("{other:?}"),
+                Err(error) => return error,
             }
         }
     }
