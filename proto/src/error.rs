@@ -1,6 +1,6 @@
 //! What an application may get wrong with calls and replies, and what a connection refuses a peer.
 
-use crate::ErrorInfo;
+use crate::Text;
 
 /// Why a call was not accepted. Nothing was sent, and nothing is retained.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -134,6 +134,35 @@ impl Refusal {
 
     /// The ERROR that tells a peer of it.
     pub fn to_error(self, detail: &str) -> ErrorInfo {
-        ErrorInfo::new(crate::Text::from_static(self.name()), detail)
+        ErrorInfo::new(Text::from_static(self.name()), detail)
+    }
+}
+
+/// An error as it travels: three texts, after Python's exceptions.
+#[derive(Clone, Debug, Default, PartialEq, Eq, thiserror::Error)]
+#[error("{repr}")]
+pub struct ErrorInfo {
+    /// The class, such as `ZeroDivisionError`.
+    pub name: Text,
+    /// One line for people.
+    pub repr: Text,
+    /// Where it came from; may be empty.
+    pub traceback: Text,
+}
+
+impl ErrorInfo {
+    /// An error without a traceback.
+    pub fn new(name: impl Into<Text>, repr: impl Into<Text>) -> Self {
+        Self { name: name.into(), repr: repr.into(), traceback: Text::default() }
+    }
+
+    pub(crate) fn detached(&self) -> Self {
+        let copy = |text: &Text| Text::from(text.as_str());
+        Self { name: copy(&self.name), repr: copy(&self.repr), traceback: copy(&self.traceback) }
+    }
+
+    /// Bytes of the three texts.
+    pub fn size(&self) -> usize {
+        self.name.as_bytes().len() + self.repr.as_bytes().len() + self.traceback.as_bytes().len()
     }
 }

@@ -6,8 +6,9 @@ use crate::{Connection, Endpoint};
 
 /// The codecs of both dialects.
 pub mod wire {
-    pub use crate::message::{CallName, Message, Payload};
-    pub use crate::wire::dialect1::{Encoder, Header, MAX_HEADER, MessageType, decode_body, decode_header};
+    pub use crate::wire::dialect1::{
+        CallName, Encoder, Header, MAX_HEADER, Message, MessageType, Payload, decode_body, decode_header,
+    };
     pub use crate::wire::hello::MAX_HELLO;
     pub use crate::wire::{Credit, DecodeError, Hello, MAX_DEPTH, NONCE_LEN, PING, PONG, UPPER};
 

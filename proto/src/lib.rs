@@ -13,7 +13,6 @@ mod ids;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod internals;
-mod message;
 mod metadata;
 mod multipart;
 pub mod ordering;
@@ -24,6 +23,8 @@ mod send;
 mod stream;
 mod text;
 mod urgency;
+// `internals` exports the codecs, and only that.
+#[cfg_attr(not(feature = "internals"), allow(unreachable_pub))]
 mod wire;
 pub mod zmtp;
 
@@ -31,13 +32,12 @@ pub use call::{Call, Delivery, RecvStream, SendStream};
 pub use config::{ConnectionConfig, Dialect, Keepalive, StreamArguments};
 pub use connection::Connection;
 pub use endpoint::{Endpoint, EndpointConfig};
-pub use error::{InvokeError, Refusal, ReplyError};
+pub use error::{ErrorInfo, InvokeError, Refusal, ReplyError};
 pub use event::{
     Anomaly, Body, CloseCause, ConnectionEvent, EndpointEvent, Event, Outcome, PingId, Request, StopReason,
     Violation,
 };
 pub use ids::{CallId, ConnectionId, KeyKind, OrderingKey, RequestId, StreamId};
-pub use message::ErrorInfo;
 pub use metadata::{Metadata, MetadataTooLarge};
 pub use multipart::{MAX_FRAMES, Multipart};
 pub use reply::Reply;

@@ -202,13 +202,11 @@ impl Calls {
     pub(super) fn cancel(&mut self, id: RequestId) {
         let stream = StreamId::Request(id);
         match self.table.get_mut(&stream).map(|open| &mut open.state) {
-            Some(State::Request(state)) if state.cancelled => {
-                // In dialect 2, CANCEL also tells that an answer which this side may have sent is of no use.
-                if wire::is_dialect_1(id.number()) {
-                    self.report(Anomaly::UnknownCancel);
-                }
+            // Dialect 1 has one CANCEL for a call. In dialect 2 it may come again, when a result is dropped unread (F-8).
+            Some(State::Request(state)) if state.cancelled && wire::is_dialect_1(state.number) => {
+                self.report(Anomaly::UnknownCancel);
             }
-            Some(State::Request(state)) => {
+            Some(State::Request(state)) if !state.cancelled => {
                 state.cancelled = true;
                 self.give_up_argument(id, ReadError::Aborted);
                 self.stop_sending(stream);

@@ -21,11 +21,10 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
 
-use super::dialect1::{self, Encoder, MessageType};
+use super::dialect1::{self, CallName, Encoder, MessageType, Payload};
 use super::dialect2::{Failure, MAX_FIRST, Options, PacketWriter, Piece, Record};
 use super::{DecodeError, Number};
 use crate::ids::CallId;
-use crate::message::{CallName, Payload};
 use crate::{Multipart, OrderingKey, Text};
 
 /// The first number of a call of dialect 1.

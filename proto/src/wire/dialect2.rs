@@ -143,6 +143,7 @@ pub struct Options {
 }
 
 /// How a call failed.
+#[allow(clippy::enum_variant_names, reason = "the wire calls one of the kinds FAILURE")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
     /// The handler failed.

@@ -230,14 +230,14 @@ fn a_requester_that_gives_up_stops_the_handler_in_time() {
     // A handler may run for half a second, or for longer than its requester waits.
     for (limit, stops_after) in [(SECOND / 2, SECOND / 2), (3 * SECOND, 2 * SECOND)] {
         let mut side = binder(ConnectionConfig { execution_timeout: Some(limit), ..two() });
-        side.hear_records(&[open.clone()]);
+        side.hear_records(std::slice::from_ref(&open));
         let request = request(&mut side);
         assert_eq!(request.deadline, Some(side.now + limit.min(SECOND)));
         side.told();
         side.pass(stops_after - Duration::from_nanos(1));
         assert_eq!(side.events(), [], "the requester is to know first");
         side.pass(Duration::from_nanos(1));
-        assert_eq!(side.events(), [late.clone()]);
+        assert_eq!(side.events(), std::slice::from_ref(&late));
         let told = side.told();
         assert!(matches!(told[..], [EndpointEvent::Withdrawn { .. }]), "{told:?}");
     }

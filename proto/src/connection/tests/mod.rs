@@ -4,6 +4,7 @@ mod dialect2;
 mod handshake;
 mod limits;
 mod liveness;
+mod random;
 mod requests;
 mod streams;
 
@@ -17,10 +18,9 @@ use crate::call::Delivery;
 use crate::config::{Keepalive, StreamArguments};
 use crate::error::Refusal;
 use crate::event::{Body, Request, StopReason, Violation};
-use crate::message::{CallName, Message, Payload};
 use crate::ordering::{Arrival, BusyReason};
 use crate::stream::{Acknowledged, Chunk, Read, ReadError, StreamFault, WriteError};
-use crate::wire::dialect1::{Encoder, decode_body, decode_header};
+use crate::wire::dialect1::{CallName, Encoder, Message, Payload, decode_body, decode_header};
 use crate::wire::{self, Credit, DecodeError, PONG, UPPER};
 use crate::{ErrorInfo, OrderingKey, Text, Urgency};
 
