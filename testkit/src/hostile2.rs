@@ -184,7 +184,7 @@ impl Host {
             }
             Op::Pass(time) => {
                 self.now += Duration::from_millis(time.into());
-                self.connection.handle_timeout(self.now);
+                self.connection.handle_timeout(self.now).expect("there is no byte stream");
                 assert!(self.connection.poll_timeout().is_none_or(|at| at > self.now), "would spin");
             }
             Op::Transmit(count) => {
