@@ -222,6 +222,12 @@ impl Dispatcher {
 
     /// Waits until the reply of a running request may begin to leave as a stream. Its slot is lent meanwhile.
     pub(crate) async fn may_reply(&self, request: RequestId) {
+        let may_reply = self.want_to_reply(request);
+        // The sender is dropped with the request.
+        let _ = may_reply.await;
+    }
+
+    fn want_to_reply(&self, request: RequestId) -> oneshot::Receiver<()> {
         let (sender, may_reply) = oneshot::channel();
         let mut state = self.state.lock();
         state.beginning.insert(request, sender);
@@ -229,8 +235,7 @@ impl Dispatcher {
         let afterwards = state.drive(None);
         drop(state);
         afterwards.run();
-        // The sender is dropped with the request.
-        let _ = may_reply.await;
+        may_reply
     }
 
     fn suspend(&self, request: RequestId) {

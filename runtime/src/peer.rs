@@ -19,7 +19,7 @@ use crate::builder::WhileDisconnected;
 use crate::error::{CallError, DisconnectCause, NotSent};
 use crate::node::Node;
 use crate::stats::{Counters, add};
-use crate::stream::{CallStreams, Shared, Wakers};
+use crate::stream::{Shared, Wakers};
 
 
 mod handle;

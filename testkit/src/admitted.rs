@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::curve_handshake::{Plan, shake_hands, written};
-use super::curve_peer::{CurvePeer, Half, MORE, SEALED_COMMAND, frame, next_frame};
-use super::{byte, bytes};
+use crate::curve_handshake::{Plan, shake_hands, written};
+use crate::curve_peer::{CurvePeer, Half, MORE, SEALED_COMMAND, frame, next_frame};
+use crate::fuzz::{byte, bytes};
 use callosum_proto::zmtp::{CurveKeyPair, Heartbeat, Link, LinkConfig, LinkError, LinkEvent, Mechanism};
 use callosum_proto::{Multipart, Role};
 
@@ -272,7 +272,7 @@ impl Conversation {
         }
         let some: Vec<u8> = self.wire.drain(..most.min(self.wire.len())).collect();
         if !some.is_empty() {
-            let result = self.link.handle_input(self.now, Bytes::from(some));
+            let result = self.link.handle_input(self.now, &some);
             assert_eq!(self.over, result == Err(LinkError::Closed), "nothing follows the end");
             self.settle(result);
         }

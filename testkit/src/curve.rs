@@ -5,8 +5,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::curve_side::{MAX_MESSAGE, Side};
-use super::{byte, bytes};
+use crate::curve_side::{MAX_MESSAGE, Side};
+use crate::fuzz::{byte, bytes};
 use callosum_proto::zmtp::{CurveKeyPair, Decision, LinkConfig, Mechanism};
 use callosum_proto::{Multipart, Role};
 

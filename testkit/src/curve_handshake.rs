@@ -3,8 +3,6 @@
 use std::io::IoSlice;
 use std::time::Instant;
 
-use bytes::Bytes;
-
 use crate::curve_peer::{COOKIE, CurvePeer, Half, metadata, next_frame};
 use crate::fuzz::{byte, bytes};
 use callosum_proto::zmtp::{CurvePublicKey, Decision, Link, LinkError, LinkEvent};
@@ -155,7 +153,7 @@ impl Handshake<'_, '_> {
     }
 
     fn send(&mut self, bytes: &[u8]) -> Result<(), LinkError> {
-        self.link.handle_input(self.now, Bytes::copy_from_slice(bytes))
+        self.link.handle_input(self.now, bytes)
     }
 
     /// The payload of the only frame in the link's output, after this many bytes.

@@ -4,10 +4,10 @@ use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::time::Instant;
 
-use bytes::Bytes;
-
 use callosum_proto::Multipart;
-use callosum_proto::zmtp::{CurvePublicKey, Decision, Link, LinkConfig, LinkError, LinkEvent, Mechanism, SendError};
+use callosum_proto::zmtp::{
+    CurvePublicKey, Decision, Link, LinkConfig, LinkError, LinkEvent, Mechanism, SendError,
+};
 
 /// Largest message that a link takes.
 pub(super) const MAX_MESSAGE: usize = 4 << 10;
@@ -67,7 +67,7 @@ impl Side {
         if bytes.is_empty() {
             return;
         }
-        let result = self.link.handle_input(now, Bytes::copy_from_slice(bytes));
+        let result = self.link.handle_input(now, bytes);
         assert_eq!(self.over, result == Err(LinkError::Closed), "nothing follows the end");
         if !self.established {
             self.received += bytes.len();

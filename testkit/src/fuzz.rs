@@ -8,9 +8,11 @@ use std::time::Instant;
 
 use arbitrary::{Arbitrary, Unstructured};
 use bytes::Bytes;
+use callosum_proto::OrderingKey;
 use callosum_proto::internals::wire::dialect2::{self, Failure, PacketWriter, Record};
-use callosum_proto::internals::wire::{self, Encoder, Header, Hello, MessageType};
-use callosum_proto::{CallName, Message, OrderingKey};
+use callosum_proto::internals::wire::{
+    self, CallName, Encoder, Header, Hello, Message, MessageType, Payload,
+};
 
 use crate::{hostile, hostile2, pair, sim};
 
@@ -22,8 +24,8 @@ pub fn header(data: &[u8]) {
     let frame = Bytes::copy_from_slice(data);
     if let Ok(header) = wire::decode_header(&frame) {
         let payload = match header.kind {
-            MessageType::Cancelled => callosum_proto::Payload::Cancelled,
-            _ => callosum_proto::Payload::Cancel,
+            MessageType::Cancelled => Payload::Cancelled,
+            _ => Payload::Cancel,
         };
         let message = Message { id: header.id.clone(), payload, compressed: false };
         let [_, written, _] = Encoder::default().encode(&message).into_three().expect("three frames");
@@ -106,11 +108,11 @@ pub fn packet(data: &[u8]) {
     }
 }
 
-/// Honest sessions in a simulation, or one session of dialect 2 and a peer that sends anything. `start` is the start of
+/// Honest hosts in a simulation, or one connection of dialect 2 and a peer that sends anything. `start` is the start of
 /// virtual time.
 ///
 /// # Panics
-/// If a guarantee of the session is broken.
+/// If a guarantee is broken.
 pub fn session2(data: &[u8], start: Instant) {
     let Some((choice, rest)) = data.split_first() else { return };
     match choice % 2 {
@@ -119,10 +121,10 @@ pub fn session2(data: &[u8], start: Instant) {
     }
 }
 
-/// Two honest sessions of dialect 1, or one session and a peer that sends anything. `start` is the start of virtual time.
+/// Two honest connections of dialect 1, or one connection and a peer that sends anything. `start` is the start of virtual time.
 ///
 /// # Panics
-/// If a guarantee of the session is broken.
+/// If a guarantee is broken.
 pub fn session(data: &[u8], start: Instant) {
     let mut input = Unstructured::new(data);
     if input.arbitrary().unwrap_or(false) {

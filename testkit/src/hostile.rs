@@ -1,4 +1,4 @@
-//! One session of dialect 1, and a peer that sends arbitrary messages and may not read.
+//! One connection of dialect 1 with its endpoint, and a peer that sends arbitrary messages and may not read.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -6,11 +6,15 @@ use std::time::{Duration, Instant};
 use arbitrary::{Arbitrary, Unstructured};
 use bytes::Bytes;
 
-use callosum_proto::internals::wire::{Encoder, NONCE_LEN, PING, PONG, UPPER};
-use callosum_proto::session::{
-    Call, CloseCause, Event, IncomingId, Keepalive, Reply, Role, Session, SessionConfig,
+use callosum_proto::internals::wire::{CallName, Encoder, Message, NONCE_LEN, PING, PONG, Payload, UPPER};
+use callosum_proto::ordering::OrderingMode;
+use callosum_proto::{
+    Call, CallId, CloseCause, Connection, ConnectionConfig, Endpoint, EndpointConfig, ErrorInfo, Event,
+    Keepalive, Multipart, OrderingKey, Reply, RequestId, Role, internals,
 };
-use callosum_proto::{CallId, CallName, ErrorInfo, Message, Multipart, OrderingKey, Payload};
+
+use crate::carry::{carry, note_open};
+use crate::readable::assert_readable;
 
 const MAX_REQUESTS: usize = 4;
 const MAX_OUTGOING: usize = 4_000;
@@ -56,12 +60,15 @@ enum Op {
     Drain,
 }
 
-/// The session, and its calls and requests that have not ended.
+/// The connection, its endpoint, and the calls and requests that have not ended.
 struct Host {
-    session: Session,
+    connection: Connection,
+    endpoint: Endpoint,
     now: Instant,
     calls: BTreeSet<CallId>,
-    requests: BTreeSet<IncomingId>,
+    /// Requests that have arrived and were not answered, and those of them whose handlers run.
+    open: BTreeSet<RequestId>,
+    running: BTreeSet<RequestId>,
     /// Bytes of replies that the host has queued.
     replied: usize,
     /// Number of calls that the host has made.
@@ -72,32 +79,49 @@ struct Host {
 
 pub(super) fn run(input: &mut Unstructured<'_>, now: Instant) {
     let role = if input.arbitrary().unwrap_or(false) { Role::Connector } else { Role::Binder };
-    let mut config = SessionConfig::default();
+    let mut config = ConnectionConfig::default();
     config.max_body = 100;
     config.max_requests = MAX_REQUESTS;
     config.max_outgoing_bytes = MAX_OUTGOING;
     config.keepalive = Some(Keepalive { idle: Duration::from_millis(100), misses: 2 });
-    let session = Session::new(role, config, [7; NONCE_LEN], CallId(0), now);
+    let mut endpoint = Endpoint::new(endpoint_config(role));
+    let connection = Connection::new(endpoint.open(), role, config, [7; NONCE_LEN], CallId(0), now);
     let mut host = Host {
-        session,
+        connection,
+        endpoint,
         now,
         calls: BTreeSet::new(),
-        requests: BTreeSet::new(),
+        open: BTreeSet::new(),
+        running: BTreeSet::new(),
         replied: 0,
         made: 0,
         flood_left: u8::MAX,
     };
-    host.session.handle_connected(now);
+    host.connection.handle_connected(now);
     while !input.is_empty() {
         let Ok(op) = Op::arbitrary(input) else { break };
         host.apply(op);
         host.drain_events();
     }
     host.write_all();
-    host.session.close(CloseCause::LinkLost);
+    host.connection.close(CloseCause::LinkLost);
     host.drain_events();
-    assert_eq!((host.session.queued_bytes(), host.session.poll_transmit(now)), (0, None));
+    assert_eq!((host.connection.queued_bytes(), host.connection.poll_message(now)), (0, None));
     assert!(host.calls.is_empty(), "a call has not ended");
+    internals::audit_idle(&host.connection);
+    std::mem::take(&mut host.running).into_iter().for_each(|request| host.endpoint.finish(request, None));
+    assert!(host.endpoint.poll_event().is_none() && host.endpoint.audit_empty(), "{:?}", host.endpoint);
+}
+
+/// Replies of a connector's handlers leave in order, handlers of a binder start in order.
+pub(super) fn endpoint_config(role: Role) -> EndpointConfig {
+    let mut config = EndpointConfig::default();
+    config.ordering.mode = match role {
+        Role::Connector => OrderingMode::ExitOrdered,
+        Role::Binder => OrderingMode::KeySerialized,
+    };
+    config.ordering.max_running = 2;
+    config
 }
 
 impl Host {
@@ -105,46 +129,46 @@ impl Host {
         match op {
             Op::Frames(frames) => {
                 if let Some(message) = Multipart::from_frames(frames.into_iter().map(Bytes::from)) {
-                    self.session.handle_message(self.now, message);
+                    self.connection.handle_message(self.now, message);
                 }
             }
             Op::Marked { marker, header, body } => {
                 let marker = [PING, PONG, UPPER][usize::from(marker) % 3].clone();
-                self.session.handle_message(self.now, Multipart::new(marker, header.into(), body.into()));
+                self.connection.handle_message(self.now, Multipart::new(marker, header.into(), body.into()));
             }
             Op::Message { kind, seq, method, key, compressed, body } => {
                 let id = CallName { seq: seq.into(), method: name(method), key: key_of(key) };
                 let message = Message { id, payload: payload(kind, body), compressed };
-                self.session.handle_message(self.now, Encoder::default().encode(&message));
+                self.connection.handle_message(self.now, Encoder::default().encode(&message));
             }
             Op::Invoke { method, key, body, deadline } => self.invoke(method, key, body, deadline),
             Op::Abandon(which) => {
                 if let Some(call) = pick(&self.calls, which) {
-                    assert!(self.session.abandon(call));
+                    assert!(self.connection.abandon(call));
                     self.calls.remove(&call);
                 }
             }
             Op::Reply(which) => {
-                if let Some(id) = pick(&self.requests, which) {
-                    assert_eq!(self.session.reply(id, Reply::Cancelled), Ok(()));
+                if let Some(id) = pick(&self.running, which) {
+                    self.endpoint.finish(id, Some(Reply::Cancelled));
                     self.replied += MESSAGE + 8;
-                    self.requests.remove(&id);
+                    self.running.remove(&id);
                 }
             }
-            Op::Ping => drop(self.session.ping()),
+            Op::Ping => drop(self.connection.ping()),
             Op::Flood { kind, fresh, count, size } => self.flood(kind, fresh, count, size),
             Op::Transmit(count) => {
                 for _ in 0..count {
-                    let Some(message) = self.session.poll_transmit(self.now) else { break };
+                    let Some(message) = self.connection.poll_message(self.now) else { break };
                     assert_readable(&message);
                 }
             }
             Op::Pass(time) => {
                 self.now += Duration::from_millis(time.into());
-                self.session.handle_timeout(self.now);
-                assert!(self.session.poll_timeout().is_none_or(|(at, _)| at > self.now), "would spin");
+                self.connection.handle_timeout(self.now).expect("there is no byte stream");
+                assert!(self.connection.poll_timeout().is_none_or(|at| at > self.now), "would spin");
             }
-            Op::Drain => self.session.drain(),
+            Op::Drain => self.connection.drain(),
         }
     }
 
@@ -160,16 +184,16 @@ impl Host {
                 let payload = payload(kind, vec![0; size.into()]);
                 Encoder::default().encode(&Message { id, payload, compressed: false })
             };
-            self.session.handle_message(self.now, message);
+            self.connection.handle_message(self.now, message);
             self.drain_events();
         }
     }
 
     /// Writes the whole send queue, which must not exceed its limit.
     fn write_all(&mut self) {
-        let (counted, mut bytes) = (self.session.queued_bytes(), 0);
+        let (counted, mut bytes) = (self.connection.queued_bytes(), 0);
         assert!(counted <= MAX_OUTGOING + self.replied + MAX_UNSOLICITED, "{counted} bytes wait");
-        while let Some(message) = self.session.poll_transmit(self.now) {
+        while let Some(message) = self.connection.poll_message(self.now) {
             bytes += message.size();
             assert_readable(&message);
         }
@@ -179,33 +203,46 @@ impl Host {
     }
 
     fn invoke(&mut self, method: bool, key: bool, body: Vec<u8>, deadline: Option<u8>) {
-        let call = Call {
-            key: key_of(key),
-            deadline: deadline.map(|time| self.now + Duration::from_millis(time.into())),
-            ..Call::new(name(method), body)
-        };
-        if let Ok(call) = self.session.invoke(self.now, call) {
+        let mut call = Call::new(name(method), body);
+        call.key = key_of(key);
+        call.deadline = deadline.map(|time| self.now + Duration::from_millis(time.into()));
+        if let Ok(call) = self.connection.invoke(self.now, call) {
             assert!(self.calls.insert(call), "an id used twice");
             self.made += 1;
         }
     }
 
     fn drain_events(&mut self) {
-        while let Some(event) = self.session.poll_event() {
+        self.exchange();
+        while let Some(event) = self.connection.poll_event() {
             match event {
                 Event::Ended { call, .. } => assert!(self.calls.remove(&call), "{call:?} ends twice"),
-                Event::Request(request) => assert!(self.requests.insert(request.id)),
-                Event::CancelRequested(id) => assert!(self.requests.contains(&id)),
+                Event::Request(request) => {
+                    assert!(self.open.contains(&request.id) && self.running.insert(request.id));
+                }
+                Event::Stop { request, .. } => {
+                    assert!(self.running.contains(&request) || !self.open.contains(&request))
+                }
                 Event::Closed(_) => {
-                    self.requests.clear();
-                    assert_eq!(self.session.poll_event(), None, "nothing follows the end");
+                    assert_eq!(self.connection.poll_event(), None, "nothing follows the end");
                 }
                 _ => {}
             }
         }
-        assert_eq!(self.session.open_calls(), self.calls.len());
-        assert_eq!(self.session.open_requests(), self.requests.len());
-        assert!(self.requests.len() <= MAX_REQUESTS);
+        self.exchange();
+        assert_eq!(self.connection.open_calls(), self.calls.len());
+        assert_eq!(self.connection.open_requests(), self.open.len());
+        assert!(self.open.len() <= MAX_REQUESTS);
+        assert!(
+            self.running.len() >= self.endpoint.running(),
+            "the endpoint counts a handler that never ran"
+        );
+    }
+
+    /// Carries events between the connection and its endpoint.
+    fn exchange(&mut self) {
+        let open = &mut self.open;
+        carry(&mut self.connection, &mut self.endpoint, self.now, |carried| note_open(open, carried));
     }
 }
 

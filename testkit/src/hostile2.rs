@@ -1,4 +1,4 @@
-//! One session of dialect 2, and a peer that sends arbitrary packets and may not read.
+//! One connection of dialect 2 with its endpoint, and a peer that sends arbitrary packets and may not read.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -6,17 +6,21 @@ use std::time::{Duration, Instant};
 use arbitrary::{Arbitrary, Unstructured};
 use bytes::Bytes;
 
-use callosum_proto::internals::wire::dialect2::{Failure, Options, PacketWriter, Piece, Record};
+use callosum_proto::internals::wire::dialect2::{Failure, MAX_PACKET, Options, PacketWriter, Piece, Record};
 use callosum_proto::internals::wire::{Credit, Hello, NONCE_LEN, PING, PONG};
-use callosum_proto::session::{
-    Body, Call, CloseCause, Dialect, Event, ExchangeId, IncomingId, Keepalive, Reply, Role, Session,
-    SessionConfig,
+use callosum_proto::{
+    Body, Call, CallId, CloseCause, Connection, ConnectionConfig, Delivery, Dialect, Endpoint, ErrorInfo,
+    Event, Keepalive, Metadata, Multipart, OrderingKey, Reply, RequestId, Role, StreamArguments, StreamId,
+    Urgency, internals,
 };
-use callosum_proto::{CallId, ErrorInfo, Metadata, Multipart, OrderingKey};
+
+use crate::carry::{carry, note_open};
+use crate::hostile::endpoint_config;
+use crate::readable::assert_readable;
 
 const MAX_REQUESTS: usize = 4;
 const WINDOW: u64 = 2_000;
-const LINK_WINDOW: u64 = 5_000;
+const CONNECTION_WINDOW: u64 = 5_000;
 const BUFFER: usize = 500;
 
 #[derive(Debug, Arbitrary)]
@@ -28,9 +32,9 @@ enum Op {
     Abandon(u8),
     Begin { which: u8, size: Option<u16>, compressed: bool },
     Reply { which: u8, kind: u8, len: u16 },
-    Started { which: u8, time: u8 },
+    Suspend { which: u8, times: u8 },
     Read(u8),
-    Collect(u8),
+    Reassemble(u8),
     Stop(u8),
     Write { which: u8, len: u16, item: bool },
     Finish(u8),
@@ -65,13 +69,18 @@ struct Chunk {
     garbage: bool,
 }
 
-/// The session, its calls, requests and streams that have not ended, and the peer's counters.
+/// The connection, its endpoint, the calls, requests and streams that have not ended, and the peer's counters.
 struct Host {
-    session: Session,
+    connection: Connection,
+    endpoint: Endpoint,
     now: Instant,
     calls: BTreeSet<CallId>,
-    requests: BTreeSet<IncomingId>,
-    streams: BTreeSet<ExchangeId>,
+    /// Requests that have arrived and were not answered, and those of them whose handlers run.
+    open: BTreeSet<RequestId>,
+    running: BTreeSet<RequestId>,
+    /// How the results begin that are to be streamed: compressed or not, and of what size.
+    beginning: BTreeMap<RequestId, (bool, Option<u64>)>,
+    streams: BTreeSet<StreamId>,
     next_theirs: u64,
     first_ours: u64,
     offsets: BTreeMap<u64, u64>,
@@ -86,81 +95,107 @@ pub(super) fn run(input: &mut Unstructured<'_>, now: Instant) {
         host.apply(op);
         host.settle();
     }
-    host.session.close(CloseCause::LinkLost);
+    host.connection.close(CloseCause::LinkLost);
     host.settle();
     assert!(host.calls.is_empty(), "a call has not ended");
-    assert!(host.session.is_idle() && host.session.held_bytes() == 0 && host.session.queued_bytes() == 0);
-    callosum_proto::internals::audit_idle(&host.session);
+    // Results that have come as a whole can still be read.
+    for stream in std::mem::take(&mut host.streams) {
+        host.connection.recv_stream(stream).stop();
+    }
+    let connection = &host.connection;
+    assert!(connection.is_idle() && connection.held_bytes() == 0 && connection.queued_bytes() == 0);
+    internals::audit_idle(connection);
+    std::mem::take(&mut host.running).into_iter().for_each(|request| host.endpoint.finish(request, None));
+    assert!(host.endpoint.poll_event().is_none() && host.endpoint.audit_empty(), "{:?}", host.endpoint);
 }
 
 impl Host {
     fn new(connector: bool, credit: Credit, now: Instant) -> Self {
-        let mut config = SessionConfig::default();
+        let mut config = ConnectionConfig::default();
         config.max_body = 3_000;
         config.max_requests = MAX_REQUESTS;
         config.max_outgoing_bytes = 5_000;
         config.first_window = WINDOW;
         config.stream_window = WINDOW;
-        config.link_window = LINK_WINDOW;
-        config.max_reassembly = 4_000;
+        config.connection_window = CONNECTION_WINDOW;
         config.stream_buffer = BUFFER;
         config.keepalive = Some(Keepalive { idle: Duration::from_secs(100), misses: 2 });
+        if credit.stream % 2 == 0 {
+            config.stream_arguments = StreamArguments::All;
+        }
         let role = if connector { Role::Connector } else { Role::Binder };
-        let mut session = Session::new(role, config, [7; NONCE_LEN], CallId(0), now);
-        session.handle_connected(now);
+        let mut limits = endpoint_config(role);
+        limits.max_reassembly = 4_000;
+        limits.max_held_reply_bytes = 2_000;
+        let mut endpoint = Endpoint::new(limits);
+        let mut connection = Connection::new(endpoint.open(), role, config, [7; NONCE_LEN], CallId(0), now);
+        connection.handle_connected(now);
         let credit = Some(credit);
         let hello = Hello { dialects: 0b11, nonce: [8; NONCE_LEN], max_body: 2_000, credit };
         let marker = if connector { PONG } else { PING };
-        session.handle_message(now, Multipart::new(marker, hello.encode(), Bytes::new()));
-        assert_eq!(session.dialect(), Some(Dialect::Two));
+        connection.handle_message(now, Multipart::new(marker, hello.encode(), Bytes::new()));
+        assert_eq!(connection.dialect(), Some(Dialect::Two));
         let (next_theirs, first_ours) = (u64::from(connector), u64::from(!connector));
-        let (calls, requests, streams) = Default::default();
-        let offsets = BTreeMap::new();
-        Self { session, now, calls, requests, streams, next_theirs, first_ours, offsets }
+        let (calls, open, running, streams) = Default::default();
+        let (offsets, beginning) = (BTreeMap::new(), BTreeMap::new());
+        Self {
+            connection,
+            endpoint,
+            now,
+            calls,
+            open,
+            running,
+            beginning,
+            streams,
+            next_theirs,
+            first_ours,
+            offsets,
+        }
     }
 
     fn apply(&mut self, op: Op) {
         match op {
-            Op::Packet(packet) => self.session.handle_message(self.now, one(packet.into())),
+            Op::Packet(packet) => self.connection.handle_message(self.now, one(packet.into())),
             Op::Frames(frames) => {
                 if let Some(message) = Multipart::from_frames(frames.into_iter().map(Bytes::from)) {
-                    self.session.handle_message(self.now, message);
+                    self.connection.handle_message(self.now, message);
                 }
             }
             Op::Records(records) => self.send(records),
             Op::Invoke { key, body, streamed, compressed, deadline, urgency } => {
-                let call = Call {
-                    key: key_of(key),
-                    streamed,
-                    compressed,
-                    urgency: Urgency::new(urgency % 8).unwrap_or_default(),
-                    deadline: deadline.map(|time| self.now + Duration::from_millis(time.into())),
-                    ..Call::new("m", vec![1; body.into()])
-                };
-                if let Ok(call) = self.session.invoke(self.now, call) {
+                let mut call = Call::new("m", vec![1; body.into()]);
+                call.key = key_of(key);
+                call.argument = if streamed { Delivery::Stream } else { Delivery::Whole };
+                // Half of the calls take their results as streams.
+                call.result = if body % 2 == 0 { Delivery::Stream } else { Delivery::Whole };
+                call.compressed = compressed;
+                call.urgency = Urgency::new(urgency % 8).unwrap_or_default();
+                call.deadline = deadline.map(|time| self.now + Duration::from_millis(time.into()));
+                if let Ok(call) = self.connection.invoke(self.now, call) {
                     assert!(self.calls.insert(call), "an id used twice");
-                    self.streams.insert(ExchangeId::Ours(call));
+                    self.streams.insert(call.into());
                 }
             }
             Op::Abandon(which) => {
                 if let Some(call) = pick(&self.calls, which) {
-                    assert!(self.session.abandon(call));
+                    assert!(self.connection.abandon(call));
                     self.calls.remove(&call);
                 }
             }
             Op::Pass(time) => {
                 self.now += Duration::from_millis(time.into());
-                self.session.handle_timeout(self.now);
-                assert!(self.session.poll_timeout().is_none_or(|(at, _)| at > self.now), "would spin");
+                self.connection.handle_timeout(self.now).expect("there is no byte stream");
+                assert!(self.connection.poll_timeout().is_none_or(|at| at > self.now), "would spin");
             }
             Op::Transmit(count) => {
                 for _ in 0..count {
-                    let Some(message) = self.session.poll_transmit(self.now) else { break };
-                    assert!(message.size() <= callosum_proto::internals::wire::dialect2::MAX_PACKET);
+                    let Some(message) = self.connection.poll_message(self.now) else { break };
+                    assert!(message.size() <= MAX_PACKET);
+                    assert_readable(&message);
                 }
             }
-            Op::Drain => self.session.drain(),
-            Op::Ping => drop(self.session.ping()),
+            Op::Drain => self.connection.drain(),
+            Op::Ping => drop(self.connection.ping()),
             other => self.use_streams(other),
         }
     }
@@ -168,17 +203,18 @@ impl Host {
     /// Steps of handlers and callers. Their errors are the application's responsibility, and ignored here.
     fn use_streams(&mut self, op: Op) {
         let now = self.now;
-        let (requests, streams) = (self.requests.clone(), self.streams.clone());
-        let session = &mut self.session;
+        let (running, streams) = (self.running.clone(), self.streams.clone());
+        let (connection, endpoint) = (&mut self.connection, &mut self.endpoint);
         let on = |which| pick(&streams, which);
         match op {
             Op::Begin { which, size, compressed } => {
-                if let Some(id) = pick(&requests, which) {
-                    drop(session.begin_reply(id, compressed, Metadata::new(), size.map(u64::from)));
+                if let Some(id) = pick(&running, which) {
+                    self.beginning.insert(id, (compressed, size.map(u64::from)));
+                    endpoint.begin_reply(id);
                 }
             }
             Op::Reply { which, kind, len } => {
-                if let Some(id) = pick(&requests, which) {
+                if let Some(id) = pick(&running, which) {
                     let error = ErrorInfo::new("E", "e".repeat(len.into()));
                     let reply = match kind % 5 {
                         0 => Reply::Cancelled,
@@ -187,34 +223,37 @@ impl Host {
                         3 => Reply::End,
                         _ => Reply::result(vec![2; len.into()]),
                     };
-                    drop(session.reply(id, reply));
-                    self.requests.remove(&id);
+                    endpoint.finish(id, Some(reply));
+                    self.running.remove(&id);
+                    self.beginning.remove(&id);
                 }
             }
-            Op::Started { which, time } => {
-                if let Some(id) = pick(&requests, which) {
-                    session.started(id, now + Duration::from_millis(time.into()));
+            Op::Suspend { which, times } => {
+                if let Some(id) = pick(&running, which) {
+                    match times % 2 {
+                        0 => endpoint.suspend(id),
+                        _ => endpoint.resume(id),
+                    }
                 }
             }
             Op::Read(which) => {
-                let _ = on(which).map(|id| session.contents().read(now, id));
+                let _ = on(which).map(|id| connection.recv_stream(id).read(now));
             }
-            Op::Collect(which) => {
-                let _ = on(which).map(|id| session.contents().collect(now, id));
+            Op::Reassemble(which) => {
+                let _ = on(which).map(|id| connection.recv_stream(id).reassemble());
             }
             Op::Stop(which) => {
-                let _ = on(which).map(|id| session.contents().stop(id));
+                let _ = on(which).map(|id| connection.recv_stream(id).stop());
             }
             Op::Write { which, len, item } => {
-                let _ = on(which).map(|id| session.contents().write(id, vec![3; len.into()].into(), item));
+                let _ =
+                    on(which).map(|id| connection.send_stream(id).write(vec![3; len.into()].into(), item));
             }
             Op::Finish(which) => {
-                let _ = on(which).map(|id| session.contents().finish(id));
+                let _ = on(which).map(|id| connection.send_stream(id).finish());
             }
             Op::Abort(which) => {
-                if let Some(ExchangeId::Ours(call)) = on(which) {
-                    session.contents().abort(call);
-                }
+                let _ = on(which).map(|id| connection.send_stream(id).abort());
             }
             other => unreachable!("{other:?} is done elsewhere"),
         }
@@ -226,11 +265,11 @@ impl Host {
             let record = self.record(record);
             writer.write(&record);
             if writer.is_closed() || writer.len() > 50_000 {
-                self.session.handle_message(self.now, one(writer.take().into_one().expect("one frame")));
+                self.connection.handle_message(self.now, one(writer.take().into_one().expect("one frame")));
             }
         }
         if !writer.is_empty() {
-            self.session.handle_message(self.now, one(writer.take().into_one().expect("one frame")));
+            self.connection.handle_message(self.now, one(writer.take().into_one().expect("one frame")));
         }
     }
 
@@ -287,30 +326,44 @@ impl Host {
     }
 
     fn settle(&mut self) {
-        while let Some(event) = self.session.poll_event() {
+        self.exchange();
+        while let Some(event) = self.connection.poll_event() {
             match event {
                 Event::Ended { call, .. } => assert!(self.calls.remove(&call), "{call:?} ends twice"),
                 Event::Request(request) => {
-                    assert!(self.requests.insert(request.id));
-                    if let Body::Streamed { .. } = request.body {
-                        self.streams.insert(ExchangeId::Theirs(request.id));
+                    assert!(self.open.contains(&request.id) && self.running.insert(request.id));
+                    self.streams.insert(request.id.into());
+                    if let Body::Whole(body) = request.body {
+                        assert!(body.len() <= 3_000);
                     }
                 }
-                Event::CancelRequested(id) => assert!(self.requests.contains(&id)),
+                Event::Stop { request, .. } => {
+                    assert!(self.running.contains(&request) || !self.open.contains(&request))
+                }
+                Event::MayReply(request) => {
+                    let (compressed, size) = self.beginning[&request];
+                    let begun = self.connection.begin_reply(request, compressed, Metadata::new(), size);
+                    assert_eq!(begun, Ok(()));
+                }
                 Event::Response { call, .. } => assert!(self.calls.contains(&call)),
-                Event::Collected { body: Ok(body), .. } => assert!(body.len() <= 3_000),
+                Event::Reassembled { body: Ok(body), .. } => assert!(body.len() <= 3_000),
                 Event::Closed(_) => {
-                    self.requests.clear();
-                    assert_eq!(self.session.poll_event(), None, "nothing follows the end");
+                    assert_eq!(self.connection.poll_event(), None, "nothing follows the end");
                 }
                 _ => {}
             }
         }
-        assert_eq!(self.session.open_calls(), self.calls.len());
-        assert_eq!(self.session.open_requests(), self.requests.len());
-        assert!(self.requests.len() <= MAX_REQUESTS);
-        assert!(self.session.held_bytes() <= LINK_WINDOW);
-        callosum_proto::internals::audit(&self.session);
+        self.exchange();
+        assert_eq!(self.connection.open_calls(), self.calls.len());
+        assert_eq!(self.connection.open_requests(), self.open.len());
+        assert!(self.open.len() <= MAX_REQUESTS);
+        assert!(self.connection.held_bytes() <= CONNECTION_WINDOW);
+    }
+
+    /// Carries events between the connection and its endpoint.
+    fn exchange(&mut self) {
+        let open = &mut self.open;
+        carry(&mut self.connection, &mut self.endpoint, self.now, |carried| note_open(open, carried));
     }
 }
 

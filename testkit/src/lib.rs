@@ -4,6 +4,7 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_types))]
 
 mod admitted;
+mod carry;
 mod curve;
 pub mod curve_handshake;
 pub mod curve_peer;
@@ -12,5 +13,6 @@ pub mod fuzz;
 mod hostile;
 mod hostile2;
 pub mod pair;
+mod readable;
 pub mod sim;
 mod zmtp;

@@ -1,4 +1,5 @@
-//! Two sessions of dialect 1 on virtual time, the link between them, and a reference model of their guarantees.
+//! Two connections of dialect 1 with their endpoints on virtual time, the link between them, and a reference model of their
+//! guarantees.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -6,12 +7,16 @@ use std::time::{Duration, Instant};
 use arbitrary::Arbitrary;
 use bytes::Bytes;
 
-use callosum_proto::internals::wire::NONCE_LEN;
-use callosum_proto::session::{
-    Call, CloseCause, Dialect, Event, IncomingId, InvokeError, Keepalive, Outcome, Refusal, Reply,
-    ReplyError, Session, SessionConfig, Timer,
+use callosum_proto::internals::wire::{self, MessageType, NONCE_LEN, UPPER};
+use callosum_proto::ordering::OrderingMode;
+use callosum_proto::{
+    Call, CallId, CloseCause, Connection, ConnectionConfig, ConnectionEvent, Dialect, Endpoint,
+    EndpointConfig, EndpointEvent, ErrorInfo, Event, InvokeError, Keepalive, Metadata, Multipart,
+    OrderingKey, Outcome, Refusal, Reply, ReplyError, RequestId, Role, StopReason, internals,
 };
-use callosum_proto::{CallId, ErrorInfo, Metadata, Multipart, OrderingKey};
+
+use crate::carry::{Carried, carry};
+use crate::readable::assert_readable;
 
 /// Largest bodies that the connector and the binder accept.
 const MAX_BODY: [usize; 2] = [600, 300];
@@ -56,14 +61,14 @@ pub enum Op {
         /// A quarter of the reply's bytes.
         size: u8,
     },
-    /// A handler starts.
-    Started {
+    /// A handler begins to wait for a nested call, or waits for one less.
+    Suspend {
         /// The binder's, not the connector's.
         binder: bool,
         /// Which request.
         which: u8,
-        /// Time limit of the handler.
-        time: u8,
+        /// If it is odd, the handler waits for one less.
+        resumed: u8,
     },
     /// A side sends a PING.
     Ping {
@@ -105,11 +110,16 @@ pub enum Op {
 }
 
 struct Side {
-    session: Session,
+    connection: Connection,
+    endpoint: Endpoint,
     /// Messages in flight to this side.
     inbox: VecDeque<Multipart>,
-    /// Open requests of the other side: the call's index, and whether it is cancelled.
-    requests: BTreeMap<IncomingId, (usize, bool)>,
+    /// The call whose request the connection has just been given.
+    arriving: Option<usize>,
+    /// Requests of the other side that have not started, with the call's index.
+    waiting: BTreeMap<RequestId, usize>,
+    /// Those whose handlers run: the call's index, and whether the handler was told to stop.
+    requests: BTreeMap<RequestId, (usize, bool)>,
     /// The last call of the other side that arrived over this link.
     newest: Option<usize>,
     draining: bool,
@@ -120,8 +130,10 @@ struct Tracked {
     by: usize,
     id: CallId,
     key: OrderingKey,
-    /// The other session has reported the request.
+    deadline: Option<Instant>,
+    /// The other connection has taken the request.
     reached: bool,
+    started: bool,
     /// The outcome that the caller must get, according to the reply.
     answer: Option<Outcome>,
     end: Option<End>,
@@ -133,7 +145,7 @@ enum End {
     Reported(Outcome),
 }
 
-/// Two sessions and their link.
+/// Two connections and their link.
 pub struct Pair {
     sides: [Side; 2],
     calls: Vec<Tracked>,
@@ -142,17 +154,31 @@ pub struct Pair {
     links: u8,
 }
 
-fn session(side: usize, link: u8, first_call: CallId, now: Instant) -> Session {
-    let mut config = SessionConfig::default();
+fn connection(
+    side: usize,
+    endpoint: &mut Endpoint,
+    link: u8,
+    first_call: CallId,
+    now: Instant,
+) -> Connection {
+    let mut config = ConnectionConfig::default();
     config.dialect = Dialect::One;
     config.max_body = MAX_BODY[side];
     config.max_requests = MAX_REQUESTS;
     config.max_outgoing_bytes = MAX_OUTGOING;
     config.handshake_timeout = Duration::from_millis(150);
     config.write_timeout = Duration::from_millis(150);
+    config.execution_timeout = (side == 1).then_some(Duration::from_millis(100));
     config.keepalive = Some(Keepalive { idle: Duration::from_millis(100), misses: 2 });
     let role = if side == 0 { Role::Connector } else { Role::Binder };
-    Session::new(role, config, nonce(side, link), first_call, now)
+    Connection::new(endpoint.open(), role, config, nonce(side, link), first_call, now)
+}
+
+/// The call whose request this is.
+fn requested(message: &Multipart) -> Option<usize> {
+    let [marker, header, _] = message.clone().into_three()?;
+    let header = wire::decode_header(&header).ok().filter(|_| marker == UPPER)?;
+    (header.kind == MessageType::Function).then(|| header.id.method.parse().expect("methods are numbers"))
 }
 
 fn nonce(side: usize, link: u8) -> [u8; NONCE_LEN] {
@@ -171,9 +197,22 @@ impl Pair {
         let sides = [CallId(0), CallId(u64::from(u32::MAX) - 1)];
         let mut side = 0;
         let sides = sides.map(|first_call| {
-            let session = session(side, 0, first_call, now);
+            // Replies leave as they are given, as the model expects.
+            let mut config = EndpointConfig::default();
+            config.ordering.mode = OrderingMode::Unordered;
+            let mut endpoint = Endpoint::new(config);
+            let connection = connection(side, &mut endpoint, 0, first_call, now);
             side += 1;
-            Side { session, inbox: VecDeque::new(), requests: BTreeMap::new(), newest: None, draining: false }
+            Side {
+                connection,
+                endpoint,
+                inbox: VecDeque::new(),
+                arriving: None,
+                waiting: BTreeMap::new(),
+                requests: BTreeMap::new(),
+                newest: None,
+                draining: false,
+            }
         });
         Self { sides, calls: Vec::new(), now, linked: false, links: 0 }
     }
@@ -181,7 +220,7 @@ impl Pair {
     /// Runs a step and checks its effects.
     ///
     /// # Panics
-    /// If a guarantee of the session is broken.
+    /// If a guarantee is broken.
     pub fn apply(&mut self, op: Op) {
         match op {
             Op::Invoke { binder, key, size, compressed, deadline } => {
@@ -196,23 +235,26 @@ impl Pair {
                     self.reply(side, id, kind, usize::from(size) * 4);
                 }
             }
-            Op::Started { binder, which, time } => {
+            Op::Suspend { binder, which, resumed } => {
                 let side = &mut self.sides[usize::from(binder)];
                 let open = side.requests.len().max(1);
                 if let Some((&id, _)) = side.requests.iter().nth(usize::from(which) % open) {
-                    side.session.started(id, self.now + Duration::from_millis(time.into()));
+                    match resumed % 2 {
+                        0 => side.endpoint.suspend(id),
+                        _ => side.endpoint.resume(id),
+                    }
                 }
             }
-            Op::Ping { binder } => drop(self.sides[usize::from(binder)].session.ping()),
+            Op::Ping { binder } => drop(self.sides[usize::from(binder)].connection.ping()),
             Op::Transmit { binder, count } => self.transmit(usize::from(binder), count.into()),
             Op::Deliver { binder, count } => self.deliver(usize::from(binder), count.into()),
             Op::Write { binder, blocked: true } => {
-                self.sides[usize::from(binder)].session.handle_write_blocked(self.now);
+                self.sides[usize::from(binder)].connection.handle_write_blocked(self.now);
             }
-            Op::Write { binder, .. } => self.sides[usize::from(binder)].session.handle_write_progress(),
+            Op::Write { binder, .. } => self.sides[usize::from(binder)].connection.handle_write_progress(),
             Op::Pass(time) => self.pass(Duration::from_millis(time.into())),
             Op::Drain { binder } => {
-                self.sides[usize::from(binder)].session.drain();
+                self.sides[usize::from(binder)].connection.drain();
                 self.sides[usize::from(binder)].draining = true;
             }
             Op::Close => self.close(CloseCause::LinkLost),
@@ -228,24 +270,21 @@ impl Pair {
             2 => OrderingKey::text("k"),
             _ => OrderingKey::binary(&b"k"[..]),
         };
-        let call = Call {
-            key: key.clone(),
-            compressed,
-            deadline,
-            ..Call::new(self.calls.len().to_string(), vec![0; size])
-        };
+        let mut call = Call::new(self.calls.len().to_string(), vec![0; size]);
+        (call.key, call.compressed, call.deadline) = (key.clone(), compressed, deadline);
         let counted = MESSAGE + call.method.as_bytes().len() + key.as_bytes().len() + size;
         let side = &mut self.sides[by];
-        let before = side.session.queued_bytes();
+        let before = side.connection.queued_bytes();
         let fits = before == 0 || before + counted <= MAX_OUTGOING;
-        let invoked = side.session.invoke(self.now, call);
-        assert!(side.session.queued_bytes() <= before + if invoked.is_ok() { counted } else { 0 });
+        let invoked = side.connection.invoke(self.now, call);
+        assert!(side.connection.queued_bytes() <= before + if invoked.is_ok() { counted } else { 0 });
         match invoked {
             Ok(id) => {
                 assert!(!side.draining && fits && size <= MAX_BODY[by].max(MAX_BODY[1 - by]));
                 let twice = self.calls.iter().any(|call| call.by == by && call.id == id);
                 assert!(!twice, "an id used twice");
-                self.calls.push(Tracked { by, id, key, reached: false, answer: None, end: None });
+                let (reached, started, answer, end) = (false, false, None, None);
+                self.calls.push(Tracked { by, id, key, deadline, reached, started, answer, end });
             }
             Err(InvokeError::Draining) => assert!(side.draining),
             Err(InvokeError::BodyTooLarge { .. }) => assert!(size > MAX_BODY[0].min(MAX_BODY[1])),
@@ -259,13 +298,13 @@ impl Pair {
             .filter(|at| self.calls[*at].by == by && self.calls[*at].end.is_none())
             .collect();
         if let Some(&at) = open.get(usize::from(which) % open.len().max(1)) {
-            assert!(self.sides[by].session.abandon(self.calls[at].id), "it was open");
-            assert!(!self.sides[by].session.abandon(self.calls[at].id));
+            assert!(self.sides[by].connection.abandon(self.calls[at].id), "it was open");
+            assert!(!self.sides[by].connection.abandon(self.calls[at].id));
             self.calls[at].end = Some(End::Abandoned);
         }
     }
 
-    fn reply(&mut self, side: usize, id: IncomingId, kind: u8, size: usize) {
+    fn reply(&mut self, side: usize, id: RequestId, kind: u8, size: usize) {
         let limit = MAX_BODY[1 - side];
         let body = Bytes::from(vec![kind; size]);
         let fitted = |info: ErrorInfo| if info.size() > limit { error_without(info) } else { info };
@@ -278,25 +317,52 @@ impl Pair {
                 Outcome::Result(body),
             ),
         };
-        let before = self.sides[side].session.queued_bytes();
-        let replied = self.sides[side].session.reply(id, reply);
-        let after = self.sides[side].session.queued_bytes();
-        assert!(after <= before + MESSAGE + size.min(limit) + TEXT, "{before} bytes wait, and now {after}");
-        match replied {
-            Ok(()) => {}
-            Err(error @ ReplyError::TooLarge { .. }) => {
-                assert!(size > limit);
-                answer = Outcome::Error(Refusal::ReplyTooLarge.to_error(&error.to_string()));
-            }
-            Err(error) => panic!("{error}"),
+        if let Outcome::Result(_) = answer
+            && size > limit
+        {
+            let error = ReplyError::TooLarge { size, limit };
+            answer = Outcome::Error(Refusal::ReplyTooLarge.to_error(&error.to_string()));
         }
         let (call, _) = self.sides[side].requests.remove(&id).expect("chosen among them");
         self.calls[call].answer = Some(answer);
+        let before = self.sides[side].connection.queued_bytes();
+        self.sides[side].endpoint.finish(id, Some(reply));
+        self.exchange(side);
+        let after = self.sides[side].connection.queued_bytes();
+        assert!(after <= before + MESSAGE + size.min(limit) + TEXT, "{before} bytes wait, and now {after}");
+    }
+
+    /// Carries events between a side's connection and endpoint.
+    fn exchange(&mut self, at: usize) {
+        let Self { sides, calls, now, .. } = self;
+        let Side { connection, endpoint, arriving, waiting, newest, .. } = &mut sides[at];
+        carry(connection, endpoint, *now, |carried| match carried {
+            Carried::Report(EndpointEvent::Arrived(arrival)) => {
+                let number = arriving.take().expect("a request was delivered");
+                let call = &mut calls[number];
+                assert!(call.by != at && !call.reached, "{call:?} arrives twice");
+                assert_eq!(call.key, arrival.key);
+                call.reached = true;
+                let newest = newest.replace(number);
+                assert!(newest < Some(number), "calls overtake each other");
+                waiting.insert(arrival.request, number);
+            }
+            Carried::Report(EndpointEvent::Closed(_)) => waiting.clear(),
+            Carried::Decision(ConnectionEvent::Refuse { request, .. }) => panic!("{request} is refused"),
+            // One that has not started is answered by the endpoint.
+            Carried::Decision(ConnectionEvent::Reply { request, .. }) => {
+                if let Some(number) = waiting.remove(request) {
+                    let end = &calls[number].end;
+                    assert!(is_given_up(end), "not given up: {end:?}");
+                }
+            }
+            _ => {}
+        });
     }
 
     fn transmit(&mut self, from: usize, count: usize) {
         for _ in 0..count {
-            let Some(message) = self.sides[from].session.poll_transmit(self.now) else { return };
+            let Some(message) = self.sides[from].connection.poll_message(self.now) else { return };
             assert_readable(&message);
             self.sides[1 - from].inbox.push_back(message);
         }
@@ -306,103 +372,109 @@ impl Pair {
         for _ in 0..count {
             let side = &mut self.sides[to];
             let Some(message) = side.inbox.pop_front() else { return };
-            let before = side.session.queued_bytes();
-            side.session.handle_message(self.now, message);
-            let after = side.session.queued_bytes();
+            let before = side.connection.queued_bytes();
+            side.arriving = requested(&message);
+            side.connection.handle_message(self.now, message);
+            let after = side.connection.queued_bytes();
             assert!(after <= before + MESSAGE + TEXT, "{before} bytes wait, and now {after}");
             self.settle();
+            self.sides[to].arriving = None;
         }
     }
 
     fn pass(&mut self, time: Duration) {
         self.now += time;
         for side in &mut self.sides {
-            side.session.handle_timeout(self.now);
-            assert!(side.session.poll_timeout().is_none_or(|(at, _)| at > self.now), "would spin");
+            side.connection.handle_timeout(self.now).expect("there is no byte stream");
+            assert!(side.connection.poll_timeout().is_none_or(|at| at > self.now), "would spin");
         }
     }
 
     fn connect(&mut self) {
         if !self.linked {
             self.linked = true;
-            self.sides.iter_mut().for_each(|side| side.session.handle_connected(self.now));
+            self.sides.iter_mut().for_each(|side| side.connection.handle_connected(self.now));
         }
     }
 
-    /// Closes the link, and the sessions whose handshake is complete; new sessions wait for the next link.
+    /// Closes the link, and the connections whose handshake is complete; new ones wait for the next link.
     fn close(&mut self, cause: CloseCause) {
         self.links = self.links.wrapping_add(1);
         self.linked = false;
         for at in 0..2 {
             let side = &mut self.sides[at];
-            let established = side.session.is_established();
-            if side.session.handle_disconnected(nonce(at, self.links)) {
+            let established = side.connection.is_established();
+            if side.connection.handle_disconnected(nonce(at, self.links)) {
                 assert!(!established && side.requests.is_empty());
-                let timer = side.session.poll_timeout().map(|(_, timer)| timer);
-                assert!(matches!(timer, None | Some(Timer::Call(_))), "{timer:?} without a link");
+                let due = side.connection.poll_timeout();
+                let open = self.calls.iter().filter(|call| call.by == at && call.end.is_none());
+                let first = open.filter_map(|call| call.deadline).min();
+                assert_eq!(due, first, "without a link only calls have time limits");
                 side.inbox.clear();
                 continue;
             }
-            side.session.close(cause);
+            side.connection.close(cause);
             self.take_events(at);
             let side = &mut self.sides[at];
-            assert!(side.session.is_idle() && side.session.poll_timeout().is_none());
-            side.session = session(at, self.links, side.session.next_call(), self.now);
+            assert!(side.connection.is_idle() && side.connection.poll_timeout().is_none());
+            internals::audit_idle(&side.connection);
+            assert!(side.endpoint.audit_empty(), "{:?}", side.endpoint);
+            let first_call = side.connection.next_call();
+            side.connection = connection(at, &mut side.endpoint, self.links, first_call, self.now);
             side.inbox.clear();
             side.newest = None;
             side.draining = false;
         }
     }
 
-    /// Handles all events and compares the sessions with the model.
+    /// Handles all events and compares the connections with the model.
     fn settle(&mut self) {
         for at in 0..2 {
             self.take_events(at);
         }
-        if self.sides.iter().any(|side| side.session.is_closed()) {
+        if self.sides.iter().any(|side| side.connection.is_closed()) {
             self.close(CloseCause::LinkLost);
         }
         for at in 0..2 {
             let open = self.calls.iter().filter(|call| call.by == at && call.end.is_none()).count();
-            assert_eq!(self.sides[at].session.open_calls(), open);
-            assert_eq!(self.sides[at].session.open_requests(), self.sides[at].requests.len());
-            assert!(self.sides[at].requests.len() <= MAX_REQUESTS);
+            assert_eq!(self.sides[at].connection.open_calls(), open);
+            let requests = self.sides[at].waiting.len() + self.sides[at].requests.len();
+            assert_eq!(self.sides[at].connection.open_requests(), requests);
+            assert!(requests <= MAX_REQUESTS);
         }
     }
 
     fn take_events(&mut self, at: usize) {
-        while let Some(event) = self.sides[at].session.poll_event() {
+        self.exchange(at);
+        while let Some(event) = self.sides[at].connection.poll_event() {
             match event {
                 Event::Ended { call, outcome, .. } => self.end(at, call, outcome),
                 Event::Request(request) => {
                     let number: usize = request.method.parse().expect("methods are numbers");
-                    let call = &mut self.calls[number];
-                    assert!(call.by != at && !call.reached, "{call:?} arrives twice");
-                    assert_eq!(call.key, request.key);
-                    call.reached = true;
-                    let newest = self.sides[at].newest.replace(number);
-                    assert!(newest < Some(number), "calls overtake each other");
+                    assert_eq!(self.sides[at].waiting.remove(&request.id), Some(number));
+                    let started = &mut self.calls[number].started;
+                    assert!(!std::mem::replace(started, true), "{number} starts twice");
                     self.sides[at].requests.insert(request.id, (number, false));
                 }
-                Event::CancelRequested(id) => {
-                    let (number, cancelled) =
-                        self.sides[at].requests.get_mut(&id).expect("only of open requests");
-                    assert!(!std::mem::replace(cancelled, true), "cancelled twice");
+                Event::Stop { request, reason } => {
+                    let (number, told) =
+                        self.sides[at].requests.get_mut(&request).expect("only of running ones");
+                    assert!(!std::mem::replace(told, true), "stopped twice");
                     let end = &self.calls[*number].end;
-                    let given_up =
-                        matches!(end, Some(End::Abandoned | End::Reported(Outcome::TimedOut { .. })));
-                    assert!(given_up, "not given up: {end:?}");
+                    assert!(reason != StopReason::Cancelled || is_given_up(end), "not given up: {end:?}");
                 }
-                Event::ExecutionTimedOut(id) => assert!(self.sides[at].requests.contains_key(&id)),
                 Event::Established { hello, .. } => assert!(hello.is_some() || at == 1, "both know hellos"),
                 Event::Pong { .. } | Event::Anomaly(_) => {}
                 Event::Closed(_) => {
-                    self.sides[at].requests.clear();
-                    assert_eq!(self.sides[at].session.poll_event(), None, "nothing follows the end");
+                    let side = &mut self.sides[at];
+                    let running = std::mem::take(&mut side.requests);
+                    running.into_keys().for_each(|request| side.endpoint.finish(request, None));
+                    assert_eq!(side.connection.poll_event(), None, "nothing follows the end");
                 }
                 other => panic!("{other:?} in dialect 1"),
             }
         }
+        self.exchange(at);
     }
 
     fn end(&mut self, by: usize, id: CallId, outcome: Outcome) {
@@ -426,6 +498,7 @@ impl Pair {
     fn run_network(&mut self) {
         loop {
             (0..2).for_each(|at| self.transmit(at, usize::MAX));
+            self.settle();
             if self.sides.iter().all(|side| side.inbox.is_empty()) {
                 return;
             }
@@ -435,16 +508,20 @@ impl Pair {
 
     /// Once nothing is in flight, each side knows of every request that was abandoned or has timed out.
     fn check_cancellations(&self) {
-        for (number, cancelled) in self.sides.iter().flat_map(|side| side.requests.values()) {
-            let call = &self.calls[*number];
-            assert!(call.end.is_none() || *cancelled, "{call:?} was not cancelled");
+        for side in &self.sides {
+            let waiting = side.waiting.values().map(|number| (number, false));
+            let running = side.requests.values().map(|(number, told)| (number, *told));
+            for (number, told) in waiting.chain(running) {
+                let call = &self.calls[*number];
+                assert!(call.end.is_none() || told, "{call:?} was not cancelled");
+            }
         }
     }
 
     /// Runs everything to its end, and checks that it ends.
     ///
     /// # Panics
-    /// If a guarantee of the session is broken.
+    /// If a guarantee is broken.
     pub fn finish(mut self) {
         for round in 0.. {
             assert!(round < 100, "it does not come to rest: {:?}", self.calls);
@@ -456,7 +533,7 @@ impl Pair {
                 let open: Vec<_> = self.sides[at].requests.keys().copied().collect();
                 open.into_iter().for_each(|id| self.reply(at, id, 4, 1));
             }
-            if self.linked && self.sides.iter().all(|side| side.session.is_idle()) {
+            if self.linked && self.sides.iter().all(|side| side.connection.is_idle()) {
                 break;
             }
         }
@@ -470,17 +547,22 @@ impl Pair {
             }
         }
         for side in &self.sides {
-            let session = &side.session;
-            assert_eq!((session.open_calls(), session.open_requests(), session.queued_bytes()), (0, 0, 0));
-            let timer = session.poll_timeout().map(|(_, timer)| timer);
-            assert!(
-                matches!(timer, None | Some(Timer::Keepalive | Timer::Write)),
-                "{timer:?} is left behind"
+            let connection = &side.connection;
+            assert_eq!(
+                (connection.open_calls(), connection.open_requests(), connection.queued_bytes()),
+                (0, 0, 0)
             );
+            internals::audit_idle(connection);
+            assert!(side.endpoint.audit_empty(), "{:?}", side.endpoint);
         }
     }
 }
 
 fn error_without(info: ErrorInfo) -> ErrorInfo {
     ErrorInfo { traceback: "".into(), ..info }
+}
+
+/// Whether the caller waits for the call no more, and had no answer.
+fn is_given_up(end: &Option<End>) -> bool {
+    matches!(end, Some(End::Abandoned | End::Reported(Outcome::TimedOut { .. })))
 }

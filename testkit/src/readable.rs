@@ -1,9 +1,9 @@
-//! What a session sends must be readable by its peer: every message goes through the codec that the peer would use.
+//! What a connection sends must be readable by its peer: every message goes through the codec that the peer would use.
 
-use crate::Multipart;
-use crate::wire::{self, PING, PONG, UPPER, dialect2};
+use callosum_proto::Multipart;
+use callosum_proto::internals::wire::{self, PING, PONG, UPPER, dialect2};
 
-/// Decodes a message that a session sent.
+/// Decodes a message that a connection sent.
 ///
 /// # Panics
 /// If a peer could not read it.

@@ -3,8 +3,6 @@
 use std::io::IoSlice;
 use std::time::Instant;
 
-use bytes::Bytes;
-
 use callosum_proto::Role;
 use callosum_proto::zmtp::{Link, LinkConfig, LinkError, LinkEvent};
 
@@ -54,7 +52,7 @@ fn run(role: Role, real: bool, now: Instant, pieces: &[&[u8]]) -> Outcome {
     }
     let (mut output, mut end) = (take_output(&mut link), Ok(()));
     for piece in pieces {
-        end = link.handle_input(now, Bytes::copy_from_slice(piece));
+        end = link.handle_input(now, piece);
         while let Some(event) = link.poll_event() {
             if let LinkEvent::Message(message) = &event {
                 assert!(message.size() <= MAX_MESSAGE, "{} bytes", message.size());
@@ -84,8 +82,8 @@ fn shake_hands(link: &mut Link, role: Role, now: Instant) {
         if ours.is_empty() && theirs.is_empty() {
             return;
         }
-        peer.handle_input(now, ours.into()).expect("our own handshake");
-        link.handle_input(now, theirs.into()).expect("our own handshake");
+        peer.handle_input(now, &ours).expect("our own handshake");
+        link.handle_input(now, &theirs).expect("our own handshake");
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
+use callosum_proto::Role;
 use callosum_proto::zmtp::{
     CurveKeyPair, Decision, HandshakeError, Link, LinkConfig, LinkError, LinkEvent, Mechanism, Violation,
 };
@@ -84,7 +85,7 @@ fn honest_peers_by_hand_are_understood() {
         assert_eq!(result, Ok(true));
         let now = Instant::now();
         for (flags, payload) in [(MORE, "UPPER"), (SEALED_COMMAND, "\x04PING\0\0hey"), (0, "body")] {
-            link.handle_input(now, peer.seal(flags, payload.as_bytes()).into()).unwrap();
+            link.handle_input(now, &peer.seal(flags, payload.as_bytes())).unwrap();
         }
         let Some(LinkEvent::Message(message)) = link.poll_event() else { panic!("two frames") };
         assert_eq!(message.frames(), ["UPPER", "body"]);
@@ -118,7 +119,7 @@ fn keys_of_low_order_are_worth_nothing_wherever_they_are_said() {
 #[test]
 fn ephemeral_keys_have_one_spelling_too() {
     for (server, command) in [(false, "HELLO"), (true, "WELCOME")] {
-        let plan = Plan { ephemeral: Half::of([5; 32]).respelled(), ..Plan::honest(server) };
+        let plan = Plan { ephemeral: Half::of([5; 32]).noncanonical(), ..Plan::honest(server) };
         let (_, _, result) = meet(server, &plan);
         assert_eq!(result, Err(LinkError::Handshake(HandshakeError::NotCanonical { command })));
     }
@@ -145,7 +146,7 @@ fn a_refusal_in_a_box_is_no_refusal() {
     // ERROR refuses a client only in the handshake; afterwards it is a command like any other.
     for server in [false, true] {
         let (mut link, mut peer, _) = meet(server, &Plan::honest(server));
-        let result = link.handle_input(Instant::now(), peer.seal(SEALED_COMMAND, b"\x05ERROR\x03400").into());
+        let result = link.handle_input(Instant::now(), &peer.seal(SEALED_COMMAND, b"\x05ERROR\x03400"));
         assert!(!matches!(result, Err(LinkError::Refused { .. })), "{result:?}");
     }
 }
@@ -155,7 +156,7 @@ fn messages_of_an_admitted_peer_are_counted_on_by_one() {
     for (skip, expected) in [(1, Violation::OutOfOrder), (u64::MAX, Violation::OutOfOrder)] {
         let (mut link, mut peer, _) = meet(false, &Plan::honest(false));
         peer.nonce = peer.nonce.wrapping_add(skip);
-        let result = link.handle_input(Instant::now(), peer.seal(0, b"x").into());
+        let result = link.handle_input(Instant::now(), &peer.seal(0, b"x"));
         assert_eq!(result, Err(LinkError::Violation(expected)));
         assert_eq!(link.poll_event(), None);
     }
@@ -178,8 +179,8 @@ fn record() -> Recorded {
         }
         up.extend_from_slice(&from_client);
         down.extend_from_slice(&from_server);
-        server.handle_input(now, from_client.into()).unwrap();
-        client.handle_input(now, from_server.into()).unwrap();
+        server.handle_input(now, &from_client).unwrap();
+        client.handle_input(now, &from_server).unwrap();
         if let Some(LinkEvent::AuthenticationRequested { .. }) = server.poll_event() {
             server.authenticate(now, Decision::Admit).unwrap();
         }

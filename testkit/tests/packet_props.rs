@@ -6,7 +6,7 @@ use bytes::Bytes;
 use callosum_proto::internals::wire::dialect2::{
     Failure, MAX_CALL, Options, PacketWriter, Piece, Record, records,
 };
-use callosum_proto::{ErrorInfo, Metadata, OrderingKey};
+use callosum_proto::{ErrorInfo, Metadata, OrderingKey, Urgency};
 use callosum_testkit::fuzz;
 use proptest::prelude::*;
 

@@ -19,7 +19,7 @@ fn op() -> impl Strategy<Value = Op> {
         3 => (side(), some()).prop_map(|(binder, which)| Op::Abandon { binder, which }),
         6 => (side(), some(), some(), size())
             .prop_map(|(binder, which, kind, size)| Op::Reply { binder, which, kind, size }),
-        1 => (side(), some(), time()).prop_map(|(binder, which, time)| Op::Started { binder, which, time }),
+        1 => (side(), some(), some()).prop_map(|(binder, which, resumed)| Op::Suspend { binder, which, resumed }),
         1 => side().prop_map(|binder| Op::Ping { binder }),
         8 => (side(), count()).prop_map(|(binder, count)| Op::Transmit { binder, count }),
         8 => (side(), count()).prop_map(|(binder, count)| Op::Deliver { binder, count }),

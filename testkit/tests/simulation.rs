@@ -46,16 +46,16 @@ fn run_part(part: u64) {
 
 /// Situations that enough schedules must reach; schedules that never do test nothing.
 const EXPECTED: &[&str] = &[
-    "CancelRequested",
-    "Collected",
-    "ExecutionTimedOut",
     "Goodbye",
+    "MayReply",
     "Readable",
+    "Reassembled",
     "Response",
     "Writable",
     "answered after a half-close",
     "answered after a long result of the key",
     "answered under CURVE",
+    "argument reassembled before its request",
     "arrived after a time",
     "binder restarted",
     "closed HandshakeTimedOut",
@@ -74,6 +74,7 @@ const EXPECTED: &[&str] = &[
     "ended Failure",
     "ended Malformed",
     "ended NeedsDialect2",
+    "ended ReplyTooLarge",
     "ended Result",
     "ended ShuttingDown",
     "ended TimedOut",
@@ -83,10 +84,16 @@ const EXPECTED: &[&str] = &[
     "minutes passed on a stalled link",
     "minutes passed",
     "takeover admitted",
-    "not collected Aborted",
-    "not collected TimedOut",
+    "never ran",
     "not read until the end",
+    "not reassembled Aborted",
+    "not reassembled TimedOut",
+    "paused",
     "several binders",
+    "stopped Cancelled",
+    "stopped Disconnected",
+    "stopped TimedOut",
+    "withdrawn",
 ];
 
 const PARTS: u64 = 4;

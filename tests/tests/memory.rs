@@ -5,11 +5,12 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use bytes::Bytes;
+use callosum_proto::OrderingKey;
+use callosum_proto::Role;
+use callosum_proto::internals::wire::Payload;
+use callosum_proto::internals::wire::dialect2::Record;
+use callosum_proto::zmtp::{CurveKeyPair, Link, LinkConfig, Mechanism};
 use callosum_runtime::auth::{Admission, FnAuthenticator, generate_keys};
-use callosum_runtime::proto::Role;
-use callosum_runtime::proto::wire::dialect2::Record;
-use callosum_runtime::proto::zmtp::{CurveKeyPair, Link, LinkConfig, Mechanism};
-use callosum_runtime::proto::{OrderingKey, Payload};
 use callosum_runtime::rt::BoxStream;
 use callosum_runtime::{HandlerResult, Limits};
 use callosum_tests::raw::{RawPeer, open, part, whole};
@@ -55,7 +56,7 @@ fn greeting_and_hello(keys: &CurveKeyPair) -> Vec<u8> {
     server.mechanism = Mechanism::CurveServer { keys: keys.clone() };
     let (mut client, mut server) = (Link::new(&client, [1; 32], now), Link::new(&server, [2; 32], now));
     let mut said = written(&mut client);
-    client.handle_input(now, written(&mut server).into()).expect("it is a greeting");
+    client.handle_input(now, &written(&mut server)).expect("it is a greeting");
     said.extend(written(&mut client));
     let rest = 8 * KIB - said.len() - 9;
     said.push(6);

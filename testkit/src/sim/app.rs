@@ -1,4 +1,4 @@
-//! How applications use streams: they read and write random pieces, collect bodies, stop, or read nothing until the end.
+//! How applications use streams: they read and write random pieces, reassemble bodies, stop, or read nothing until the end.
 
 use std::time::Instant;
 
@@ -6,7 +6,7 @@ use super::Pace;
 use super::chance::Chance;
 use super::model::Model;
 use super::payload::{self, Direction};
-use callosum_proto::session::{ContentError, ExchangeId, Read, Session, WriteError};
+use callosum_proto::{Connection, Read, ReadError, StreamId, WriteError};
 
 /// Largest piece that is written at a time.
 const PIECE_MAX: usize = 40_000;
@@ -19,8 +19,8 @@ pub(super) enum ReadMode {
     Never,
     /// One chunk, then nothing until the end of the simulation.
     Pause,
-    /// As one body, after reassembly in the session.
-    Collect,
+    /// As one body, after reassembly in the connection.
+    Reassemble,
     /// The application sends STOP.
     Stop,
 }
@@ -49,15 +49,15 @@ impl Reader {
         ignored && !self.done
     }
 
-    pub(super) fn is_collecting(&self) -> bool {
-        self.read_mode == ReadMode::Collect && !self.done
+    pub(super) fn is_reassembling(&self) -> bool {
+        self.read_mode == ReadMode::Reassemble && !self.done
     }
 
     /// Reads a chunk; returns whether that changed anything. With [`Pace::Final`] every application reads.
     pub(super) fn step(
         &mut self,
-        session: &mut Session,
-        id: ExchangeId,
+        connection: &mut Connection,
+        id: StreamId,
         now: Instant,
         model: &mut Model,
         pace: Pace,
@@ -66,27 +66,27 @@ impl Reader {
             return false;
         }
         match self.read_mode {
-            ReadMode::Collect if !std::mem::replace(&mut self.begun, true) => {
-                model.0[self.call].stream(self.direction).collected = true;
-                session.contents().collect(now, id).expect("it is collected once");
+            ReadMode::Reassemble if !std::mem::replace(&mut self.begun, true) => {
+                model.0[self.call].stream(self.direction).reassembled = true;
+                connection.recv_stream(id).reassemble().expect("it is reassembled once");
                 true
             }
-            ReadMode::Collect => false,
+            ReadMode::Reassemble => false,
             ReadMode::Stop => {
-                session.contents().stop(id);
+                connection.recv_stream(id).stop();
                 self.done = true;
                 true
             }
             // Read again only after a `Readable` event, so that a missing event shows as a stall.
             ReadMode::Read | ReadMode::Never | ReadMode::Pause => {
-                self.ready && self.read(session, id, now, model)
+                self.ready && self.read(connection, id, now, model)
             }
         }
     }
 
-    fn read(&mut self, session: &mut Session, id: ExchangeId, now: Instant, model: &mut Model) -> bool {
+    fn read(&mut self, connection: &mut Connection, id: StreamId, now: Instant, model: &mut Model) -> bool {
         let stream = model.0[self.call].stream(self.direction);
-        match session.contents().read(now, id) {
+        match connection.recv_stream(id).read(now) {
             Ok(Read::Chunk(chunk)) => {
                 payload::check(self.call, self.direction, stream.read, &chunk.bytes);
                 stream.read += chunk.bytes.len() as u64;
@@ -107,7 +107,7 @@ impl Reader {
                 self.done = true;
             }
             Ok(Read::Pending) => self.ready = false,
-            Err(ContentError::Aborted) => {
+            Err(ReadError::Aborted) => {
                 let over = model.0[self.call].end.is_some();
                 assert!(
                     model.0[self.call].stream(self.direction).aborted || over,
@@ -121,21 +121,21 @@ impl Reader {
         true
     }
 
-    /// The session has reassembled the body, or reports why it can't.
-    pub(super) fn collected(
+    /// The connection has reassembled the body, or reports why it can't.
+    pub(super) fn reassembled(
         &mut self,
-        body: &Result<bytes::Bytes, ContentError>,
+        body: &Result<bytes::Bytes, ReadError>,
         model: &mut Model,
         max: usize,
     ) {
-        assert!(self.read_mode == ReadMode::Collect && !self.done, "{} was not asked for", self.call);
+        assert!(self.read_mode == ReadMode::Reassemble && !self.done, "{} was not asked for", self.call);
         self.done = true;
         match body {
             Ok(body) => model.check_whole(self.call, self.direction, body),
-            Err(ContentError::TooLarge { size, limit }) => {
+            Err(ReadError::TooLarge { size, limit }) => {
                 assert!(*limit == max && *size > max as u64, "{}: {size} and {max}", self.call);
             }
-            Err(ContentError::Aborted) => {
+            Err(ReadError::Aborted) => {
                 let over = model.0[self.call].end.is_some();
                 assert!(
                     model.0[self.call].stream(self.direction).aborted || over,
@@ -143,7 +143,7 @@ impl Reader {
                     self.call
                 );
             }
-            Err(ContentError::TimedOut) => {}
+            Err(ReadError::TimedOut) => {}
             Err(error) => panic!("{}: {error}", self.call),
         }
     }
@@ -169,28 +169,28 @@ impl Writer {
     /// Writes a piece; returns whether that changed anything.
     pub(super) fn step(
         &mut self,
-        session: &mut Session,
-        id: ExchangeId,
+        connection: &mut Connection,
+        id: StreamId,
         model: &mut Model,
         chance: &mut Chance<'_>,
     ) -> bool {
         if self.done || !self.ready {
             return false;
         }
-        let mut contents = session.contents();
-        if let Ok(report) = contents.acknowledged(id) {
+        let mut sender = connection.send_stream(id);
+        if let Ok(report) = sender.acknowledged() {
             model.acknowledged(self.call, self.direction, report);
         }
         let stream = model.0[self.call].stream(self.direction);
-        match contents.room(id) {
+        match sender.room() {
             Ok(0) => self.ready = false,
-            Ok(_) if stream.written >= self.target => self.end(session, id, model),
+            Ok(_) if stream.written >= self.target => self.end(connection, id, model),
             Ok(_) => {
                 let left = usize::try_from(self.target - stream.written).expect("it is small");
                 let len = if chance.is_used_up() { left } else { chance.size(PIECE_MAX).min(left) };
                 let (bytes, item) =
                     (payload::bytes(self.call, self.direction, stream.written, len), chance.one_in(3));
-                contents.write(id, bytes, item).expect("there is room");
+                sender.write(bytes, item).expect("there is room");
                 stream.written += len as u64;
                 if item {
                     stream.items.push(stream.written);
@@ -202,19 +202,19 @@ impl Writer {
         true
     }
 
-    fn end(&mut self, session: &mut Session, id: ExchangeId, model: &mut Model) {
+    fn end(&mut self, connection: &mut Connection, id: StreamId, model: &mut Model) {
         self.done = true;
         let stream = model.0[self.call].stream(self.direction);
         match (self.gives_up, id) {
-            (true, ExchangeId::Ours(call)) => {
+            (true, StreamId::Call(_)) => {
                 stream.aborted = true;
-                session.contents().abort(call);
+                connection.send_stream(id).abort();
             }
             // The handler fails the call with its reply.
-            (true, ExchangeId::Theirs(_)) => {}
+            (true, StreamId::Request(_)) => {}
             (false, _) => {
                 stream.finished = true;
-                session.contents().finish(id).expect("there was room, or none was asked for");
+                connection.send_stream(id).finish().expect("there was room, or none was asked for");
             }
         }
     }

@@ -1,67 +1,75 @@
-//! One side of one connection: a session, and the calls that its applications make with it.
+//! One side of one connection, and the calls that its applications make with it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::Pace;
 use super::app::{ReadMode, Reader, Writer};
 use super::chance::Chance;
-use super::host::SessionId;
+use super::host::LinkSide;
 use super::model::{Call, End, Model, StreamState};
 use super::monitor::Monitor;
 use super::payload::{self, Direction};
-use callosum_proto::session::{
-    self, Anomaly, Dialect, Event, ExchangeId, InvokeError, Outcome, Session, SessionConfig,
+use super::setup;
+use crate::readable::assert_readable;
+use callosum_proto::internals::wire::dialect2::{Record, records};
+use callosum_proto::internals::wire::{self, Credit, MessageType, UPPER};
+use callosum_proto::{
+    Anomaly, CallId, Connection, ConnectionConfig, Delivery, Dialect, Event, InvokeError, Metadata,
+    Multipart, OrderingKey, Outcome, RequestId, Text, Urgency, internals,
 };
-use callosum_proto::{CallId, Metadata, Multipart, OrderingKey, Urgency};
 
 pub(super) struct Driver {
-    pub(super) session: Session,
-    pub(super) session_id: SessionId,
-    pub(super) config: SessionConfig,
+    pub(super) connection: Connection,
+    pub(super) at: LinkSide,
+    pub(super) config: ConnectionConfig,
     pub(super) monitor: Monitor,
     pub(super) calls: BTreeMap<CallId, usize>,
     /// Streamed results that are being read, also of calls that have ended.
     pub(super) results: BTreeMap<CallId, Reader>,
     pub(super) arguments: BTreeMap<CallId, Writer>,
-    /// The last request that the session has reported, per key, and per urgency if there is no key.
+    /// Calls of the other side whose requests the connection was given and has not reported yet, in their order.
+    arriving: VecDeque<(Option<RequestId>, usize)>,
+    /// The last request that the connection has taken, per key, and per urgency if there is no key.
     newest: BTreeMap<(OrderingKey, Urgency), usize>,
     /// The last call whose answer was in order, per key.
     answered: BTreeMap<OrderingKey, usize>,
     pub(super) draining: bool,
-    pub(super) requests: usize,
+    /// Requests that the connection has taken and not answered.
+    pub(super) open: BTreeMap<RequestId, usize>,
     /// The connector reconnected with the identity of its former connection; messages for that one may still arrive.
     pub(super) took_over: bool,
 }
 
 impl Driver {
     pub(super) fn new(
-        session: Session,
-        session_id: SessionId,
-        config: SessionConfig,
-        other: &SessionConfig,
+        connection: Connection,
+        at: LinkSide,
+        config: ConnectionConfig,
+        other: &ConnectionConfig,
     ) -> Self {
-        let given =
-            callosum_proto::internals::wire::Credit { stream: other.first_window, link: other.link_window };
+        let given = Credit { stream: other.first_window, link: other.connection_window };
         Self {
-            session,
-            session_id,
+            connection,
+            at,
             monitor: Monitor::new(given, config.ordered_replies),
             config,
             calls: BTreeMap::new(),
             results: BTreeMap::new(),
             arguments: BTreeMap::new(),
+            arriving: VecDeque::new(),
             newest: BTreeMap::new(),
             answered: BTreeMap::new(),
             draining: false,
-            requests: 0,
+            open: BTreeMap::new(),
             took_over: false,
         }
     }
 
     /// The next message; the monitor checks it.
     pub(super) fn transmit(&mut self, now: Instant) -> Option<Multipart> {
-        let message = self.session.poll_transmit(now)?;
+        let message = self.connection.poll_message(now)?;
+        assert_readable(&message);
         if message.frames().len() == 1 {
             self.monitor.on_sent(&message.clone().into_one().expect("it has one frame"));
         }
@@ -69,10 +77,33 @@ impl Driver {
     }
 
     pub(super) fn receive(&mut self, now: Instant, message: Multipart) {
-        if self.session.dialect() == Some(Dialect::Two) && message.frames().len() == 1 {
+        if self.connection.dialect() == Some(Dialect::Two) && message.frames().len() == 1 {
             self.monitor.on_received(&message.frames()[0]);
         }
-        self.session.handle_message(now, message);
+        self.arriving = self.requests_in(&message).into();
+        self.connection.handle_message(now, message);
+    }
+
+    /// The calls whose requests a message brings. Dialect 1 does not say under which number this side takes one.
+    fn requests_in(&self, message: &Multipart) -> Vec<(Option<RequestId>, usize)> {
+        let number = |method: &Text| method.parse().expect("methods are numbers");
+        if let Some(packet) = message.clone().into_one() {
+            let opened =
+                records(&packet).expect("a packet").filter_map(|record| match record.expect("a record") {
+                    Record::Open { call, method, .. } => {
+                        Some((Some(RequestId::new(self.at.connection, call)), number(&method)))
+                    }
+                    _ => None,
+                });
+            return opened.collect();
+        }
+        let Some([marker, header, _]) = message.clone().into_three() else { return Vec::new() };
+        match wire::decode_header(&header) {
+            Ok(header) if marker == UPPER && header.kind == MessageType::Function => {
+                vec![(None, number(&header.id.method))]
+            }
+            _ => Vec::new(),
+        }
     }
 
     /// Whether only a peer that breaks the protocol causes this event.
@@ -81,7 +112,7 @@ impl Driver {
             Event::Anomaly(Anomaly::UnknownReply | Anomaly::UnknownCancel | Anomaly::Body(_)) => false,
             // A message for the former connection arrives in a dialect that isn't agreed on yet, or answers such a message.
             Event::Anomaly(Anomaly::NotAMessage) => {
-                !self.took_over || (self.session_id.side == 0 && self.session.is_established())
+                !self.took_over || (self.at.side == 0 && self.connection.is_established())
             }
             event => matches!(event, Event::Anomaly(_)),
         }
@@ -98,23 +129,23 @@ impl Driver {
         let number = model.0.len();
         let streamed = chance.one_in(3);
         let len = chance.size(if streamed { 40_000 } else { 200_000 });
-        let mut call = session::Call {
-            key: key(chance.below(4)),
-            compressed: chance.one_in(3),
-            urgency: if chance.one_in(2) {
-                Urgency::DEFAULT
-            } else {
-                Urgency::new(chance.below(8) as u8).expect("it is below 8")
-            },
-            deadline: chance.one_in(5).then(|| now + Duration::from_millis(chance.below(3_000) as u64)),
-            streamed,
-            ..session::Call::new(number.to_string(), payload::bytes(number, Direction::Argument, 0, len))
-        };
+        let mut call = callosum_proto::Call::new(
+            number.to_string(),
+            payload::bytes(number, Direction::Argument, 0, len),
+        );
+        call.key = key(chance.below(4));
+        call.compressed = chance.one_in(3);
+        if !chance.one_in(2) {
+            call.urgency = Urgency::new(chance.below(8) as u8).expect("it is below 8");
+        }
+        call.deadline = chance.one_in(5).then(|| now + Duration::from_millis(chance.below(3_000) as u64));
+        call.argument = if streamed { Delivery::Stream } else { Delivery::Whole };
+        call.result = if chance.one_in(3) { Delivery::Whole } else { Delivery::Stream };
         if chance.one_in(4) {
             call.metadata.insert("number", number.to_string()).expect("it is small");
         }
         let argument = match streamed {
-            true => StreamState { written: len as u64, ..StreamState::default() },
+            true => StreamState { written: len as u64, streamed, ..StreamState::default() },
             false => StreamState::whole(len),
         };
         let noted = Call {
@@ -123,19 +154,20 @@ impl Driver {
             deadline: call.deadline,
             metadata: call.metadata.clone(),
             streamed,
+            delivery: call.result,
             argument,
-            result: StreamState::default(),
+            result: StreamState { reassembled: call.result == Delivery::Whole, ..StreamState::default() },
             reached: false,
             started: false,
             responded: false,
             answer: None,
             end: None,
         };
-        let before = self.session.queued_bytes();
-        match self.session.invoke(now, call) {
+        let before = self.connection.queued_bytes();
+        match self.connection.invoke(now, call) {
             Ok(id) => {
                 let limit = self.config.max_outgoing_bytes;
-                assert!(before == 0 || self.session.queued_bytes() <= limit, "the queue has a limit");
+                assert!(before == 0 || self.connection.queued_bytes() <= limit, "the queue has a limit");
                 assert!(!self.draining, "it drains");
                 model.0.push(noted);
                 assert!(self.calls.insert(id, number).is_none(), "an id used twice");
@@ -149,7 +181,7 @@ impl Driver {
             Err(InvokeError::NeedsDialect2) => assert!(streamed || !noted.metadata.is_empty()),
             Err(InvokeError::QueueFull { .. }) => assert!(before > 0),
             Err(InvokeError::PeerDraining) => {}
-            Err(InvokeError::Closed) => assert!(self.session.is_closed()),
+            Err(InvokeError::Closed) => assert!(self.connection.is_closed()),
             Err(error) => panic!("{error}"),
         }
     }
@@ -158,11 +190,11 @@ impl Driver {
         let open: Vec<_> = self.calls.iter().map(|(id, number)| (*id, *number)).collect();
         if let Some((id, number)) = open.get(which % open.len().max(1)) {
             let is_only_leaving = self.is_only_leaving(*id, &model.0[*number]);
-            assert_eq!(self.session.abandon(*id), !is_only_leaving, "{number}: {:?}", model.0[*number]);
+            assert_eq!(self.connection.abandon(*id), !is_only_leaving, "{number}: {:?}", model.0[*number]);
             if is_only_leaving {
                 return;
             }
-            assert!(!self.session.abandon(*id));
+            assert!(!self.connection.abandon(*id));
             model.0[*number].end = Some(End::Abandoned);
             self.forget(*id, true);
         }
@@ -195,7 +227,7 @@ impl Driver {
     ) {
         let number = *self.calls.get(&id).unwrap_or_else(|| panic!("{id:?} is not open: {outcome:?}"));
         let in_order = model.ended(number, outcome);
-        if matches!(outcome, Outcome::Result(_)) && self.session.dialect() == Some(Dialect::Two) {
+        if matches!(outcome, Outcome::Result(_)) && self.connection.dialect() == Some(Dialect::Two) {
             check_metadata(number, metadata);
         }
         self.forget(id, *outcome != Outcome::Complete);
@@ -214,18 +246,29 @@ impl Driver {
         }
     }
 
-    /// The session has reported a request.
+    /// The connection has taken a request; returns whose it is.
     ///
     /// # Panics
-    /// If it was reported before, or out of order.
-    pub(super) fn requested(&mut self, number: usize, model: &mut Model) {
+    /// If it was taken before, or out of order.
+    pub(super) fn arrived(&mut self, id: RequestId, key: &OrderingKey, model: &mut Model) -> usize {
+        let of_this = |arriving: &(Option<RequestId>, usize)| arriving.0.is_none_or(|other| other == id);
+        let number = loop {
+            // Those before it were refused.
+            let arriving = self.arriving.pop_front().expect("its request was received");
+            if of_this(&arriving) {
+                break arriving.1;
+            }
+        };
         let call = &mut model.0[number];
+        assert_eq!(call.key, *key, "{number}");
+        call.argument.reassembled = !setup::streams_argument(&self.config, number);
         assert!(!std::mem::replace(&mut call.reached, true), "{number} is requested again");
         // Calls with the same key keep their order, whatever their urgency.
         let urgency = if call.key.is_given() { Urgency::MOST } else { call.urgency };
         let last = self.newest.insert((call.key.clone(), urgency), number);
         assert!(last < Some(number), "{number} is requested after {last:?}");
-        self.requests += 1;
+        assert!(self.open.insert(id, number).is_none(), "{id} arrives twice");
+        number
     }
 
     /// A streamed result has begun. If the other side `orders` answers, those with the same key begin in order.
@@ -260,12 +303,12 @@ impl Driver {
         let mut worked = false;
         for (id, writer) in &mut self.arguments {
             if pace != Pace::Random || chance.one_in(2) {
-                worked |= writer.step(&mut self.session, ExchangeId::Ours(*id), model, chance);
+                worked |= writer.step(&mut self.connection, (*id).into(), model, chance);
             }
         }
         for (id, reader) in &mut self.results {
             if pace != Pace::Random || chance.one_in(2) {
-                worked |= reader.step(&mut self.session, ExchangeId::Ours(*id), now, model, pace);
+                worked |= reader.step(&mut self.connection, (*id).into(), now, model, pace);
             }
         }
         self.results.retain(|_, reader| !reader.done);
@@ -274,16 +317,16 @@ impl Driver {
     }
 
     /// # Panics
-    /// If session and model differ, or the session holds more bytes than its limit.
-    pub(super) fn check(&self, now: Instant) {
-        let session = &self.session;
-        assert_eq!(session.open_calls(), self.calls.len());
-        assert_eq!(session.open_requests(), self.requests);
-        assert!(self.requests <= self.config.max_requests);
-        let (held, window) = (session.held_bytes(), self.config.link_window);
+    /// If connection and model differ, or the connection holds more bytes than its limit.
+    pub(super) fn check(&mut self, now: Instant) {
+        internals::audit(&mut self.connection);
+        let connection = &self.connection;
+        assert_eq!(connection.open_calls(), self.calls.len());
+        assert_eq!(connection.open_requests(), self.open.len());
+        assert!(self.open.len() <= self.config.max_requests);
+        let (held, window) = (connection.held_bytes(), self.config.connection_window);
         assert!(held <= window, "{held} bytes are held, of {window}");
-        callosum_proto::internals::audit(session);
-        assert!(session.poll_timeout().is_none_or(|(at, _)| at > now), "a timer would spin");
+        assert!(connection.poll_timeout().is_none_or(|at| at > now), "a timer would spin");
     }
 }
 

@@ -1,60 +1,64 @@
-//! One host: the scheduler that its sessions share, and its handlers.
+//! One host: the endpoint that its connections share, and its handlers.
 
 use std::collections::BTreeMap;
 
 use super::app::{Reader, Writer};
+use super::carrying::Mail;
 use super::model::{Answer, Model};
-use callosum_proto::scheduler::{BuiltinScheduler, KeyScope, OrderingMode, SchedulerConfig};
-use callosum_proto::session::{Event, IncomingId};
-use callosum_proto::{OrderingKey, PeerId, Ticket};
+use super::requests::Requests;
+use callosum_proto::ordering::{OrderingConfig, OrderingMode};
+use callosum_proto::{ConnectionId, Endpoint, EndpointConfig, Event, OrderingKey, RequestId};
 
-/// A session: its connection, its side of the connection, and a number of its own, since a new connection gets new
-/// sessions.
+/// A side of a link, and the connection that it has: a link that breaks gets new connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct SessionId {
+pub(super) struct LinkSide {
     pub(super) link: usize,
     pub(super) side: usize,
-    pub(super) peer: PeerId,
+    /// Unique within its host.
+    pub(super) connection: ConnectionId,
 }
 
 pub(super) struct Host {
-    pub(super) scheduler: BuiltinScheduler,
-    pub(super) handlers: BTreeMap<Ticket, Handler>,
-    next_ticket: u64,
+    pub(super) endpoint: Endpoint,
+    pub(super) config: EndpointConfig,
+    pub(super) requests: Requests,
+    pub(super) handlers: BTreeMap<RequestId, Handler>,
+    pub(super) mail: Mail,
 }
 
+/// A handler that has started and not ended.
 #[derive(Debug)]
 pub(super) struct Handler {
     pub(super) call: usize,
-    pub(super) session_id: SessionId,
-    pub(super) id: IncomingId,
+    pub(super) at: LinkSide,
     pub(super) key: OrderingKey,
     pub(super) stage: Stage,
     pub(super) argument: Option<Reader>,
     pub(super) plan: Plan,
     pub(super) writer: Option<Writer>,
-    /// The handler has to stop and to answer this.
-    pub(super) stopped: Option<Answer>,
-    /// Its session is closed.
+    /// The handler has to stop.
+    pub(super) stopped: bool,
+    /// Its connection is closed.
     pub(super) gone: bool,
     /// The request was answered before the handler ended.
     pub(super) answered: bool,
+    /// Nested calls that it waits for.
+    pub(super) nested: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
-    Waiting,
     Running,
-    /// The handler has ended; its answer waits in the release queue.
-    Done,
-    /// The answer is released; its streamed result is being written.
+    /// It waits until its streamed result may begin.
+    Beginning,
+    /// Its streamed result is being written.
     Replying,
 }
 
 impl Handler {
-    /// Whether the handler runs, and its session waits for its answer.
+    /// Whether its connection waits for its answer.
     pub(super) fn is_at_work(&self) -> bool {
-        matches!(self.stage, Stage::Running | Stage::Replying) && !self.gone && !self.answered
+        !self.gone && !self.answered
     }
 
     /// Whether the handler runs and doesn't read its argument until the end of the simulation.
@@ -67,8 +71,8 @@ impl Handler {
         match (event, &mut self.argument, &mut self.writer) {
             (Event::Readable(_), Some(reader), _) => reader.ready = true,
             (Event::Writable(_), _, Some(writer)) => writer.ready = true,
-            (Event::Collected { body, .. }, Some(reader), _) => reader.collected(&body, model, max_body),
-            (Event::Collected { .. }, None, _) => panic!("not collected: {self:?}"),
+            (Event::Reassembled { body, .. }, Some(reader), _) => reader.reassembled(&body, model, max_body),
+            (Event::Reassembled { .. }, None, _) => panic!("not reassembled: {self:?}"),
             _ => {}
         }
     }
@@ -92,48 +96,32 @@ impl Plan {
 }
 
 impl Host {
-    pub(super) fn new(config: SchedulerConfig) -> Self {
-        Self { scheduler: BuiltinScheduler::new(config), handlers: BTreeMap::new(), next_ticket: 0 }
+    pub(super) fn new(config: EndpointConfig) -> Self {
+        Self {
+            endpoint: Endpoint::new(config.clone()),
+            requests: Requests::new(config.ordering.clone()),
+            config,
+            handlers: BTreeMap::new(),
+            mail: Mail::default(),
+        }
     }
 
-    pub(super) fn ticket(&mut self) -> Ticket {
-        self.next_ticket += 1;
-        Ticket(self.next_ticket)
+    pub(super) fn ordering(&self) -> &OrderingConfig {
+        &self.config.ordering
     }
 
     pub(super) fn orders_replies(&self) -> bool {
-        self.scheduler.config().mode != OrderingMode::Unordered
+        self.ordering().mode != OrderingMode::Unordered
     }
 
-    /// Whether a streamed result may begin before the scheduler releases the answer.
-    pub(super) fn may_begin(&self, handler: &Handler) -> bool {
-        !handler.key.is_given() || self.scheduler.config().mode != OrderingMode::ExitOrdered
+    /// The handler of a request, unless its connection expects nothing of it any more.
+    pub(super) fn handler(&mut self, id: RequestId) -> Option<&mut Handler> {
+        self.handlers.get_mut(&id).filter(|handler| handler.is_at_work())
     }
 
-    /// # Panics
-    /// If another handler with the same key runs, or an earlier one still waits.
-    pub(super) fn check_start(&self, started: &Handler) {
-        let config = self.scheduler.config();
-        if config.mode != OrderingMode::KeySerialized || !started.key.is_given() {
-            return;
-        }
-        let same = |other: &&Handler| {
-            other.key == started.key
-                && (config.scope == KeyScope::Global || other.session_id.peer == started.session_id.peer)
-        };
-        for other in self.handlers.values().filter(same) {
-            assert!(other.stage != Stage::Running, "{started:?} runs beside {other:?}");
-            let earlier = other.stage == Stage::Waiting
-                && other.session_id.peer == started.session_id.peer
-                && other.call < started.call;
-            assert!(!earlier, "{started:?} starts before {other:?}");
-        }
-    }
-
-    pub(super) fn find(&self, peer: PeerId, id: IncomingId) -> Option<Ticket> {
-        let found = self.handlers.iter().find(|(_, handler)| {
-            handler.session_id.peer == peer && handler.id == id && !handler.gone && !handler.answered
-        })?;
-        Some(*found.0)
+    /// The handler has ended; `answer` is that of its own reply.
+    pub(super) fn finish(&mut self, id: RequestId, reply: Option<callosum_proto::Reply>) {
+        self.requests.finished(id, reply.as_ref().map(Answer::of));
+        self.endpoint.finish(id, reply);
     }
 }

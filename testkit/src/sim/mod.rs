@@ -1,10 +1,11 @@
 //! A seeded simulation of binders and connectors that call each other over a faulty network, on virtual time.
 //!
 //! A schedule is a sequence of random steps: an application calls, reads or writes, a connection carries messages, breaks or
-//! stalls, time passes, a host restarts. After each step every session is compared with a reference model. At the end the
-//! network becomes perfect and every application reads; then every call must have ended and every session must be idle.
+//! stalls, time passes, a host restarts. After each step every connection and every endpoint is compared with a reference model. At the end the
+//! network becomes perfect and every application reads; then every call must have ended and every connection and every endpoint must be idle.
 
 mod app;
+mod carrying;
 mod chance;
 mod driver;
 mod handling;
@@ -15,6 +16,7 @@ mod monitor;
 mod passing;
 mod payload;
 mod pipe;
+mod requests;
 mod setup;
 mod transport;
 mod unread;
@@ -30,9 +32,7 @@ use self::model::Model;
 use self::payload::Direction;
 use self::setup::Setup;
 use self::transport::{Arrival, Transport};
-use callosum_proto::Ticket;
-use callosum_proto::scheduler::Scheduler;
-use callosum_proto::session::CloseCause;
+use callosum_proto::{CloseCause, RequestId, internals};
 
 /// Most steps of a seed's schedule.
 const STEPS: usize = 330;
@@ -69,9 +69,9 @@ struct World<'a> {
     setup: Setup,
     /// The binders, then the connectors.
     hosts: Vec<Host>,
-    links: Vec<Connection>,
+    links: Vec<Link>,
     model: Model,
-    next_peer: u64,
+    next_nonce: u64,
     pace: Pace,
     tally: Tally,
 }
@@ -87,18 +87,18 @@ enum Pace {
     Final,
 }
 
-struct Connection {
+struct Link {
     transport: Transport,
     /// The connector, then the binder.
     drivers: [Driver; 2],
-    /// Which of them have a connection.
+    /// Which of them have a transport.
     up: [bool; 2],
 }
 
 impl<'a> World<'a> {
     fn new(mut chance: Chance<'a>, now: Instant) -> Self {
         let setup = Setup::new(&mut chance);
-        let hosts = (0..setup.hosts()).map(|host| Host::new(setup.scheduler(host))).collect();
+        let hosts = (0..setup.hosts()).map(|host| Host::new(setup.endpoint(host))).collect();
         let mut world = Self {
             chance,
             now,
@@ -106,7 +106,7 @@ impl<'a> World<'a> {
             hosts,
             links: Vec::new(),
             model: Model::default(),
-            next_peer: 0,
+            next_nonce: 0,
             pace: Pace::Random,
             tally: Tally::new(),
         };
@@ -120,7 +120,7 @@ impl<'a> World<'a> {
             let drivers =
                 [0, 1].map(|side| world.driver(link, side, callosum_proto::CallId(u64::from(u32::MAX) - 5)));
             let transport = world.setup.transport(link, &mut world.chance, now);
-            world.links.push(Connection { transport, drivers, up: [false; 2] });
+            world.links.push(Link { transport, drivers, up: [false; 2] });
         }
         world
     }
@@ -170,11 +170,12 @@ impl<'a> World<'a> {
                 self.connect(link);
             }
             37 => match self.chance.below(6) {
+                0 if self.chance.one_in(8) => self.hosts[self.setup.host(link, side)].endpoint.drain(),
                 0 => {
-                    self.links[link].drivers[side].session.drain();
+                    self.links[link].drivers[side].connection.drain();
                     self.links[link].drivers[side].draining = true;
                 }
-                1 => drop(self.links[link].drivers[side].session.ping()),
+                1 => drop(self.links[link].drivers[side].connection.ping()),
                 _ => {}
             },
             38 => match self.chance.below(6) {
@@ -210,7 +211,7 @@ impl<'a> World<'a> {
 
     /// Sends up to `count` messages; returns whether anything moved.
     fn transmit(&mut self, link: usize, side: usize, count: usize) -> bool {
-        let Connection { transport, drivers, up, .. } = &mut self.links[link];
+        let Link { transport, drivers, up, .. } = &mut self.links[link];
         if !up[side] {
             return false;
         }
@@ -226,10 +227,10 @@ impl<'a> World<'a> {
             moved = true;
         }
         if taken > 0 || !transport.is_blocked(side) {
-            drivers[side].session.handle_write_progress();
+            drivers[side].connection.handle_write_progress();
         }
         if transport.is_blocked(side) {
-            drivers[side].session.handle_write_blocked(self.now);
+            drivers[side].connection.handle_write_blocked(self.now);
         }
         if drivers[side].monitor.has_followed_long_reply() {
             self.note("answered after a long result of the key");
@@ -253,7 +254,9 @@ impl<'a> World<'a> {
             }
             for arrival in arrived {
                 match arrival {
-                    Arrival::Connected => self.links[link].drivers[side].session.handle_connected(self.now),
+                    Arrival::Connected => {
+                        self.links[link].drivers[side].connection.handle_connected(self.now)
+                    }
                     Arrival::Message(message) => self.receive(link, side, message),
                     Arrival::Lost => self.lose(link, side, CloseCause::LinkLost),
                 }
@@ -262,12 +265,10 @@ impl<'a> World<'a> {
         moved
     }
 
-    /// Handles all events, and compares every session with the model.
+    /// Handles all events of connections, and compares every connection with the model.
     fn settle(&mut self) {
-        while self.take_events() {
-            (0..self.hosts.len()).for_each(|host| self.schedule(host));
-        }
-        for driver in self.links.iter().flat_map(|connection| &connection.drivers) {
+        while self.take_events() {}
+        for driver in self.links.iter_mut().flat_map(|link| &mut link.drivers) {
             driver.check(self.now);
         }
     }
@@ -277,8 +278,8 @@ impl<'a> World<'a> {
         let mut any = false;
         for link in 0..self.links.len() {
             for side in 0..2 {
-                self.links[link].drivers[side].session.handle_timeout(self.now);
-                while let Some(event) = self.links[link].drivers[side].session.poll_event() {
+                self.links[link].drivers[side].connection.handle_timeout(self.now).expect("there is no byte stream");
+                while let Some(event) = self.links[link].drivers[side].connection.poll_event() {
                     self.take(link, side, event);
                     any = true;
                 }
@@ -287,9 +288,14 @@ impl<'a> World<'a> {
         any
     }
 
-    fn act(&mut self) {
-        (0..self.hosts.len()).for_each(|host| self.schedule(host));
+    /// Carries events between endpoints and connections, and handles what comes of it; returns whether there were any.
+    fn act(&mut self) -> bool {
+        let mut carried = false;
+        for host in 0..self.hosts.len() {
+            carried |= self.carry(host);
+        }
         self.settle();
+        carried
     }
 
     /// Runs everything to its end without advancing the time, and checks that it ends.
@@ -317,7 +323,9 @@ impl<'a> World<'a> {
                     note("handles", self.handle(self.host(link, side)));
                 }
             }
-            self.act();
+            if self.act() {
+                worked.push((0, "carries"));
+            }
             if worked.is_empty() {
                 break;
             }
@@ -328,23 +336,27 @@ impl<'a> World<'a> {
     fn check_end(&self) {
         if self.model.0.iter().any(model::Call::is_open) {
             let drivers = self.links.iter().flat_map(|link| &link.drivers);
-            let sessions = drivers.map(|driver| (&driver.session, &driver.results, &driver.arguments));
+            let sides = drivers.map(|driver| (&driver.connection, &driver.results, &driver.arguments));
             let handlers = self.hosts.iter().map(|host| &host.handlers);
-            let (sessions, handlers) = (sessions.collect::<Vec<_>>(), handlers.collect::<Vec<_>>());
-            panic!("a call has not ended: {:?}, {sessions:#?}, {handlers:#?}", self.model.first_open());
+            let (sides, handlers) = (sides.collect::<Vec<_>>(), handlers.collect::<Vec<_>>());
+            panic!("a call has not ended: {:?}, {sides:?}, {handlers:?}", self.model.first_open());
         }
         self.model.check_end();
-        for connection in &self.links {
-            for driver in &connection.drivers {
-                let session = &driver.session;
-                assert!(session.is_idle(), "something is left: {session:?}");
-                assert_eq!((session.queued_bytes(), session.held_bytes()), (0, 0), "{session:?}");
-                callosum_proto::internals::audit_idle(session);
+        for link in &self.links {
+            for driver in &link.drivers {
+                let connection = &driver.connection;
+                assert!(connection.is_idle(), "something is left: {connection:?}");
+                assert_eq!((connection.queued_bytes(), connection.held_bytes()), (0, 0), "{connection:?}");
+                internals::audit_idle(connection);
                 assert!(driver.results.is_empty() && driver.arguments.is_empty(), "{:?}", driver.results);
             }
         }
-        for host in &self.hosts {
-            assert!(host.scheduler.is_idle() && host.handlers.is_empty(), "{:?}", host.handlers);
+        for (number, host) in self.hosts.iter().enumerate() {
+            assert!(host.endpoint.audit_empty() && host.mail.is_empty(), "{:?}", host.endpoint);
+            assert!(host.handlers.is_empty(), "{:?}", host.handlers);
+            let sides = (0..self.links.len()).flat_map(|link| [(link, 0), (link, 1)]);
+            let sides = sides.filter(|&(link, side)| self.host(link, side) == number);
+            assert_eq!(host.endpoint.connections(), sides.count(), "a connection is left behind");
         }
     }
 
@@ -354,10 +366,13 @@ impl<'a> World<'a> {
             return self.chance.pick(&[ReadMode::Never, ReadMode::Pause]);
         }
         match direction {
-            Direction::Argument => {
-                self.chance.pick(&[ReadMode::Read, ReadMode::Collect, ReadMode::Collect, ReadMode::Stop])
-            }
-            Direction::Result => self.chance.pick(&[ReadMode::Read, ReadMode::Collect]),
+            Direction::Argument => self.chance.pick(&[
+                ReadMode::Read,
+                ReadMode::Reassemble,
+                ReadMode::Reassemble,
+                ReadMode::Stop,
+            ]),
+            Direction::Result => self.chance.pick(&[ReadMode::Read, ReadMode::Reassemble]),
         }
     }
 
@@ -373,12 +388,12 @@ impl<'a> World<'a> {
         *self.tally.entry(what.to_owned()).or_default() += 1;
     }
 
-    fn tickets(&self, host: usize) -> Vec<Ticket> {
+    fn running(&self, host: usize) -> Vec<RequestId> {
         self.hosts[host].handlers.keys().copied().collect()
     }
 }
 
-/// Whether a session between honest peers may close for this cause.
+/// Whether a connection between honest peers may close for this cause.
 fn is_honest(cause: CloseCause) -> bool {
     matches!(
         cause,

@@ -1,14 +1,17 @@
 //! The reference model: what each call was made with, how far it got, and what its caller must be told.
 //!
-//! Hosts record here what applications do. Each event of a session is compared with the record.
+//! Hosts record here what applications do. Each event of a connection is compared with the record.
 
 use std::time::Instant;
 
 use bytes::Bytes;
 
 use super::payload::{self, Direction};
-use callosum_proto::session::{Acknowledged, Outcome, Refusal};
-use callosum_proto::{ErrorInfo, Metadata, OrderingKey};
+use callosum_proto::internals::wire::DecodeError;
+use callosum_proto::internals::wire::dialect2::MAX_FIRST;
+use callosum_proto::{
+    Acknowledged, Delivery, ErrorInfo, Metadata, OrderingKey, Outcome, Refusal, Reply, Urgency,
+};
 
 /// Every accepted call. Its index is its number, and its method is that number as text.
 #[derive(Default)]
@@ -17,16 +20,18 @@ pub(super) struct Model(pub(super) Vec<Call>);
 #[derive(Debug)]
 pub(super) struct Call {
     pub(super) key: OrderingKey,
-    pub(super) urgency: u8,
+    pub(super) urgency: Urgency,
     pub(super) deadline: Option<Instant>,
     pub(super) metadata: Metadata,
     pub(super) streamed: bool,
+    /// How the caller takes the result.
+    pub(super) delivery: Delivery,
     pub(super) argument: StreamState,
     pub(super) result: StreamState,
-    /// The other session has reported the request.
+    /// The other connection has taken the request.
     pub(super) reached: bool,
     pub(super) started: bool,
-    /// The caller's session has reported the first part of a streamed result.
+    /// The caller's connection has reported the first part of a streamed result.
     pub(super) responded: bool,
     pub(super) answer: Option<Answer>,
     pub(super) end: Option<End>,
@@ -40,10 +45,12 @@ pub(super) struct StreamState {
     pub(super) items: Vec<u64>,
     pub(super) finished: bool,
     pub(super) aborted: bool,
+    /// It is written piece by piece.
+    pub(super) streamed: bool,
     /// Bytes that the application has read.
     pub(super) read: u64,
-    /// The session reassembles the body, so the model can't see how much of it is consumed.
-    pub(super) collected: bool,
+    /// The connection reassembles the body, so the model can't see how much of it is consumed.
+    pub(super) reassembled: bool,
 }
 
 /// What a handler answered, or its host instead.
@@ -53,6 +60,18 @@ pub(super) enum Answer {
     Failure,
     Error(&'static str),
     Cancelled,
+}
+
+impl Answer {
+    /// What the caller is told with a reply.
+    pub(super) fn of(reply: &Reply) -> Self {
+        match reply {
+            Reply::Result { .. } | Reply::End => Self::Result,
+            Reply::Failure(_) => Self::Failure,
+            Reply::Error(info) => Self::Error(Refusal::of(info).map_or(ERROR, Refusal::name)),
+            Reply::Cancelled => Self::Cancelled,
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -124,11 +143,11 @@ impl Model {
     pub(super) fn acknowledged(&mut self, number: usize, direction: Direction, report: Acknowledged) {
         let stream = self.0[number].stream(direction);
         assert_eq!(report.written, stream.written, "{number}: {direction:?}");
-        let read = if stream.collected { stream.written } else { stream.read };
+        let read = if stream.reassembled { stream.written } else { stream.read };
         assert!(report.consumed <= read, "{number}: {report:?}, and {read} was read");
     }
 
-    /// A call has ended. Returns whether its answer had to wait for earlier answers with the same key.
+    /// A call has ended. Returns whether its answer is one message that had to wait for earlier answers with the same key.
     ///
     /// # Panics
     /// If the outcome differs from what happened, or the call had ended before.
@@ -142,9 +161,14 @@ impl Model {
                 false
             }
             Outcome::Result(body) => {
-                assert!(!call.responded && call.answer == Some(Answer::Result), "{number}: {call:?}");
+                // A streamed result that is taken as a whole may be complete before its handler has ended.
+                let early = call.delivery == Delivery::Whole && call.result.finished;
+                let answered = call.answer == Some(Answer::Result) || early;
+                assert!(!call.responded && answered, "{number}: {call:?}");
+                let in_order = body.len() <= MAX_FIRST && !call.result.streamed;
                 self.check_whole(number, Direction::Result, body);
-                true
+                // A larger one waits for memory, and its end may come after that of later ones.
+                in_order
             }
             Outcome::Complete => {
                 assert!(call.responded && call.result.finished, "{number} is not complete: {call:?}");
@@ -169,8 +193,8 @@ impl Model {
                 false
             }
             // A body under reassembly may exceed its limit.
-            Outcome::Malformed(callosum_proto::internals::wire::DecodeError::TooLarge { .. }) => {
-                assert!(call.responded, "{number}: {call:?}");
+            Outcome::Malformed(DecodeError::TooLarge { .. }) => {
+                assert!(call.responded || call.delivery == Delivery::Whole, "{number}: {call:?}");
                 false
             }
             Outcome::Malformed(_) | Outcome::Fault(_) => panic!("{number}: {outcome:?} between honest peers"),

@@ -1,15 +1,14 @@
-//! Checks the packets that one session sends and receives: call numbers, offsets, credit and the order of replies.
+//! Checks the packets that one connection sends and receives: call numbers, offsets, credit and the order of replies.
 //!
-//! It counts these from the packets alone, so that a session that counts wrongly is noticed even if its peer agrees.
+//! It counts these from the packets alone, so that a connection that counts wrongly is noticed even if its peer agrees.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
-use callosum_proto::OrderingKey;
 use callosum_proto::internals::wire::Credit;
-use callosum_proto::internals::wire::dialect2::{Failure, MAX_CHUNK, RECORD_COST, Record, records};
-use callosum_proto::session::Refusal;
+use callosum_proto::internals::wire::dialect2::{Failure, MAX_CHUNK, Piece, RECORD_COST, Record, records};
+use callosum_proto::{OrderingKey, Refusal};
 
 /// The packets of one side of a connection.
 #[derive(Default)]
@@ -91,7 +90,7 @@ impl Monitor {
                     let size = content.declared(MAX_CHUNK).expect("no more than a piece may have") as u64;
                     let cost = size + RECORD_COST;
                     self.link_spent += cost;
-                    assert!(self.link_spent <= self.link_limit, "more than the link's credit");
+                    assert!(self.link_spent <= self.link_limit, "more than the connection's credit");
                     let writes = self.writes(call);
                     assert!(!writes.fin && offset == writes.offset, "{call}: {offset} is not next");
                     writes.spent += cost;
@@ -112,7 +111,7 @@ impl Monitor {
         }
     }
 
-    fn on_first(&mut self, call: u64, content: &callosum_proto::internals::wire::dialect2::Piece) {
+    fn on_first(&mut self, call: u64, content: &Piece) {
         let size = content.declared(MAX_CHUNK).expect("no more than a piece may have") as u64;
         let writes = self.writes(call);
         assert!(writes.offset == 0 && !writes.fin, "{call} begins twice");

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::World;
-use callosum_proto::session::CloseCause;
+use callosum_proto::CloseCause;
 
 /// Timers that fire one after the other before the others fire together.
 const MOST_TICKS: usize = 20;
@@ -60,8 +60,8 @@ impl World<'_> {
     fn next_due(&self) -> Option<Instant> {
         let sides = self.links.iter().flat_map(|link| [0, 1].map(|side| (link, side)));
         let due = sides.flat_map(|(link, side)| {
-            let session = link.drivers[side].session.poll_timeout().map(|(at, _)| at);
-            [session, link.transport.poll_timeout(side).filter(|_| link.up[side])]
+            let connection = link.drivers[side].connection.poll_timeout();
+            [connection, link.transport.poll_timeout(side).filter(|_| link.up[side])]
         });
         due.flatten().chain(self.next_arrival()).filter(|at| *at > self.now).min()
     }
@@ -69,7 +69,7 @@ impl World<'_> {
     fn do_what_is_due(&mut self) {
         for link in 0..self.links.len() {
             for side in 0..2 {
-                self.links[link].drivers[side].session.handle_timeout(self.now);
+                self.links[link].drivers[side].connection.handle_timeout(self.now).expect("there is no byte stream");
                 if self.links[link].up[side] && self.links[link].transport.handle_timeout(self.now, side) {
                     self.lose(link, side, CloseCause::LinkLost);
                 }

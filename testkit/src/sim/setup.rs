@@ -1,15 +1,17 @@
 //! The parameters of one schedule: how many hosts there are, their limits and keys, which of them are connected, and how.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::chance::Chance;
-use super::host::SessionId;
+use super::host::LinkSide;
 use super::transport::{Kind, Transport};
 use callosum_proto::internals::wire::NONCE_LEN;
-use callosum_proto::scheduler::{KeyScope, OrderingMode, SchedulerConfig};
-use callosum_proto::session::{Dialect, Keepalive, Role, Session, SessionConfig};
+use callosum_proto::ordering::{KeyScope, OrderingMode};
 use callosum_proto::zmtp::CurveKeyPair;
-use callosum_proto::{CallId, PeerId};
+use callosum_proto::{
+    CallId, Connection, ConnectionConfig, Dialect, EndpointConfig, Keepalive, Role, StreamArguments,
+};
 
 /// One schedule in so many has CURVE on all of its connections. CURVE takes many times the CPU time of the other kinds.
 const CURVE_SHARE: usize = 12;
@@ -17,9 +19,9 @@ const CURVE_SHARE: usize = 12;
 pub(super) struct Setup {
     /// Hosts below this index are binders, the others are connectors.
     binders: usize,
-    schedulers: Vec<SchedulerConfig>,
-    /// One for each host.
-    sessions: Vec<SessionConfig>,
+    /// One of each for each host.
+    endpoints: Vec<EndpointConfig>,
+    connections: Vec<ConnectionConfig>,
     links: Vec<LinkSetup>,
     /// No connection breaks, and time advances only to the next arrival.
     stable: bool,
@@ -36,8 +38,8 @@ impl Setup {
         let (binders, connectors) = (chance.pick(&[1, 1, 2, 3]), 1 + chance.below(3));
         let stable = chance.one_in(6);
         let hosts = binders + connectors;
-        let schedulers: Vec<_> = (0..hosts).map(|_| scheduler(chance, stable)).collect();
-        let sessions = schedulers.iter().map(|scheduler| session(chance, scheduler, stable)).collect();
+        let endpoints: Vec<_> = (0..hosts).map(|_| endpoint(chance, stable)).collect();
+        let connections = endpoints.iter().map(|endpoint| connection(chance, endpoint, stable)).collect();
         let curve = chance.one_in(CURVE_SHARE);
         let mut links = Vec::new();
         for connector in binders..hosts {
@@ -49,11 +51,11 @@ impl Setup {
                 }
             }
         }
-        Self { binders, schedulers, sessions, links, stable }
+        Self { binders, endpoints, connections, links, stable }
     }
 
     pub(super) fn hosts(&self) -> usize {
-        self.schedulers.len()
+        self.endpoints.len()
     }
 
     pub(super) fn binders(&self) -> usize {
@@ -83,24 +85,30 @@ impl Setup {
         self.stable
     }
 
-    pub(super) fn scheduler(&self, host: usize) -> SchedulerConfig {
-        self.schedulers[host].clone()
+    pub(super) fn endpoint(&self, host: usize) -> EndpointConfig {
+        self.endpoints[host].clone()
     }
 
-    pub(super) fn config(&self, link: usize, side: usize) -> SessionConfig {
-        self.sessions[self.host(link, side)].clone()
+    pub(super) fn config(&self, link: usize, side: usize) -> ConnectionConfig {
+        self.connections[self.host(link, side)].clone()
     }
 
-    pub(super) fn session(&self, session_id: SessionId, first_call: CallId, now: Instant) -> Session {
-        let role = if session_id.side == 0 { Role::Connector } else { Role::Binder };
-        let PeerId(number) = session_id.peer;
-        Session::new(role, self.config(session_id.link, session_id.side), nonce(number), first_call, now)
+    /// `number` is another one for each connection.
+    pub(super) fn connection(
+        &self,
+        at: LinkSide,
+        number: u64,
+        first_call: CallId,
+        now: Instant,
+    ) -> Connection {
+        let role = if at.side == 0 { Role::Connector } else { Role::Binder };
+        Connection::new(at.connection, role, self.config(at.link, at.side), nonce(number), first_call, now)
     }
 
     pub(super) fn transport(&self, link: usize, chance: &mut Chance<'_>, now: Instant) -> Transport {
         let delays = [(); 2].map(|()| delay(chance));
         let keys = || self.links[link].hosts.map(keys);
-        Transport::new(self.links[link].kind, keys, 1 + chance.size(200_000), delays, now)
+        Transport::new(2 * link as u8, self.links[link].kind, keys, 1 + chance.size(200_000), delays, now)
     }
 }
 
@@ -130,24 +138,25 @@ pub(super) fn delay(chance: &mut Chance<'_>) -> Duration {
     if chance.one_in(4) { Duration::from_millis(chance.size(300) as u64) } else { Duration::ZERO }
 }
 
-fn scheduler(chance: &mut Chance<'_>, stable: bool) -> SchedulerConfig {
-    SchedulerConfig::default()
-        .with_mode(chance.pick(&[
-            OrderingMode::Unordered,
-            OrderingMode::ExitOrdered,
-            OrderingMode::KeySerialized,
-        ]))
-        .with_scope(chance.pick(&[KeyScope::Global, KeyScope::PerPeer]))
-        .with_max_running(if stable { 100 } else { chance.pick(&[1, 3, 100]) })
-        .with_max_waiting_per_peer(chance.pick(&[2, 100]))
+fn endpoint(chance: &mut Chance<'_>, stable: bool) -> EndpointConfig {
+    let mut config = EndpointConfig::default();
+    config.ordering.mode =
+        chance.pick(&[OrderingMode::Unordered, OrderingMode::ExitOrdered, OrderingMode::KeySerialized]);
+    config.ordering.scope = chance.pick(&[KeyScope::Global, KeyScope::PerConnection]);
+    config.ordering.max_running = if stable { 100 } else { chance.pick(&[1, 3, 100]) };
+    config.ordering.max_waiting_per_connection = chance.pick(&[2, 100]);
+    config.max_held_reply_bytes = chance.pick(&[1, 100_000, 64 << 20]);
+    config.max_reassembly = chance.pick(&[1, 50_000, 64 << 20]);
+    config.max_reassembly_total = chance.pick(&[1, 80_000, 1 << 30]);
+    config
 }
 
-fn session(chance: &mut Chance<'_>, scheduler: &SchedulerConfig, stable: bool) -> SessionConfig {
+fn connection(chance: &mut Chance<'_>, endpoint: &EndpointConfig, stable: bool) -> ConnectionConfig {
     let stream_window = chance.pick(&[1024, 5_000, 40_000, 256 * 1024]);
     let first_window = chance.pick(&[1024, 1024, 5_000, 16 * 1024]).min(stream_window);
     let streams: &[u64] = if stable { &[4, 8] } else { &[4, 20, 100] };
     let keepalive = Keepalive { idle: Duration::from_millis(500), misses: 2 };
-    let mut config = SessionConfig::default();
+    let mut config = ConnectionConfig::default();
     config.dialect = if chance.one_in(8) { Dialect::One } else { Dialect::Two };
     config.max_body = chance.pick(&[2_000, 20_000, 100_000, 10 << 20]);
     config.max_requests = chance.pick(&[3, 20, 1_100]);
@@ -157,11 +166,31 @@ fn session(chance: &mut Chance<'_>, scheduler: &SchedulerConfig, stable: bool) -
     config.first_window = first_window;
     config.stream_window = stream_window;
     // Half of it holds the first windows of this many streams.
-    config.link_window =
+    config.connection_window =
         (2 * chance.pick(streams) * first_window).max(stream_window) + chance.pick(&[0, 1_000, 1 << 20]);
-    config.max_reassembly = chance.pick(&[1, 50_000, 64 << 20]);
     config.stream_buffer = chance.pick(&[1, 3_000, 256 * 1024]);
-    config.ordered_replies = scheduler.mode != OrderingMode::Unordered;
+    config.ordered_replies = endpoint.ordering.mode != OrderingMode::Unordered;
     config.keepalive = chance.one_in(3).then_some(keepalive);
+    config.stream_arguments = match chance.below(3) {
+        0 => StreamArguments::None,
+        1 => StreamArguments::All,
+        _ => StreamArguments::Of(Arc::new(|method| takes_stream(method.parse().unwrap_or(0)))),
+    };
+    let time = chance.one_in(4).then(|| Duration::from_millis(1 + chance.below(2_000) as u64));
+    config.execution_timeout = time.filter(|_| !stable);
     config
+}
+
+/// Whether a call's argument comes as a stream, where some do.
+fn takes_stream(call: usize) -> bool {
+    call.is_multiple_of(2)
+}
+
+/// Whether a host takes a call's argument as a stream.
+pub(super) fn streams_argument(config: &ConnectionConfig, call: usize) -> bool {
+    match &config.stream_arguments {
+        StreamArguments::All => true,
+        StreamArguments::Of(_) => takes_stream(call),
+        _ => false,
+    }
 }

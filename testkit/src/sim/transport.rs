@@ -4,15 +4,13 @@
 use std::io::IoSlice;
 use std::time::{Duration, Instant};
 
-use callosum_proto::Multipart;
-use callosum_proto::zmtp::{
-    CurveKeyPair, CurvePublicKey, Decision, Link, LinkConfig, LinkEvent, Mechanism, Role,
-};
+use callosum_proto::zmtp::{CurveKeyPair, CurvePublicKey, Decision, Link, LinkConfig, LinkEvent, Mechanism};
+use callosum_proto::{Multipart, Role};
 
 use super::chance::Chance;
 use super::pipe::Pipe;
 
-/// Bytes that a [`Link`] may hold before its session is asked for no more messages.
+/// Bytes that a [`Link`] may hold before its connection is asked for no more messages.
 const HELD_MAX: usize = 32 * 1024;
 
 /// One connection. Side 0 is the connector.
@@ -45,8 +43,9 @@ pub(super) enum Kind {
 }
 
 impl Transport {
-    /// `keys` makes the key pairs of both sides; only CURVE asks for them.
+    /// `keys` makes the key pairs of both sides; only CURVE asks for them. `seed` is for its ephemeral keys.
     pub(super) fn new(
+        seed: u8,
         kind: Kind,
         keys: impl Fn() -> [CurveKeyPair; 2],
         capacity: usize,
@@ -56,7 +55,7 @@ impl Transport {
         let config = |role: Role, mechanism: Mechanism| {
             let mut config = LinkConfig::new(role);
             config.mechanism = mechanism;
-            Link::new(&config, now)
+            Link::new(&config, [seed + u8::from(role == Role::Binder); 32], now)
         };
         let mut transport = Self {
             pipes: delays.map(Pipe::new),
@@ -83,12 +82,12 @@ impl Transport {
         transport
     }
 
-    /// Whether sessions can send at once, without a ZMTP handshake.
+    /// Whether connections can send at once, without a ZMTP handshake.
     pub(super) fn is_message_link(&self) -> bool {
         self.zmtp.is_none()
     }
 
-    /// Whether a side's session may be asked for one more message.
+    /// Whether a side's connection may be asked for one more message.
     pub(super) fn takes(&self, from: usize) -> bool {
         match &self.zmtp {
             Some(links) => links[from].is_established() && links[from].pending_output() < HELD_MAX,
@@ -174,7 +173,7 @@ impl Transport {
             _ => 1 + chance.size(arrived - 1),
         };
         let bytes = pipe.take_bytes(len.min(arrived));
-        let mut result = links[to].handle_input(now, bytes);
+        let mut result = links[to].handle_input(now, &bytes);
         let mut arrived = Vec::new();
         while let Some(event) = links[to].poll_event() {
             match event {

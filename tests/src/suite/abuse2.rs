@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use callosum_runtime::proto::Multipart;
-use callosum_runtime::proto::session::Violation;
-use callosum_runtime::proto::wire::dialect2::{
+use callosum_proto::Multipart;
+use callosum_proto::Violation;
+use callosum_proto::internals::wire::dialect2::{
     Failure, MAX_CALL, MAX_CHUNK, MAX_FIRST, MAX_PACKET, Options, Piece, RECORD_COST, Record,
 };
 use callosum_runtime::rt::ByteStream;

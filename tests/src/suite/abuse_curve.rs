@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
+use callosum_proto::OrderingKey;
+use callosum_proto::internals::wire::Payload;
+use callosum_proto::zmtp::{LinkError, Violation};
 use callosum_runtime::auth::{CurveClient, KeySet, generate_keys};
-use callosum_runtime::proto::zmtp::{LinkError, Violation};
-use callosum_runtime::proto::{OrderingKey, Payload};
 use callosum_runtime::{DisconnectCause, Event, HandlerResult};
 
 use crate::raw::RawPeer;

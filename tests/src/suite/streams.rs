@@ -7,7 +7,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use callosum_runtime::proto::session::{ContentError, WriteError};
+use callosum_proto::{ReadError, WriteError};
 use callosum_runtime::stream::Answer;
 use callosum_runtime::{
     BodyError, BodyReader, BodyWriter, CallError, Context, Dialect, Event, HandlerError, HandlerResult,
@@ -308,7 +308,7 @@ pub async fn abandoned_argument(rig: Rig) {
         let verdict = loop {
             match body.next().await {
                 Some(Ok(_)) => {}
-                Some(Err(BodyError::Read(ContentError::Aborted))) => break "incomplete",
+                Some(Err(BodyError::Read(ReadError::Aborted))) => break "incomplete",
                 Some(Err(error)) => return Err(error.into()),
                 None => break "complete",
             }
