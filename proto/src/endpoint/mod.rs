@@ -67,6 +67,12 @@ pub struct Endpoint {
     is_draining: bool,
 }
 
+impl Default for Endpoint {
+    fn default() -> Self {
+        Self::new(EndpointConfig::default())
+    }
+}
+
 impl Endpoint {
     /// An endpoint without connections, with the built-in scheduler.
     pub fn new(config: EndpointConfig) -> Self {
