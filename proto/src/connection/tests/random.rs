@@ -278,9 +278,11 @@ fn streams_named_so() -> StreamArguments {
     StreamArguments::Of(std::sync::Arc::new(|method| method == "stream"))
 }
 
-fn hosts(dialect: Dialect) -> [Host; 2] {
+fn hosts(dialect: Dialect, random: &mut Random) -> [Host; 2] {
     let config = ConnectionConfig {
         dialect,
+        max_outgoing_bytes: [20_000, 64 << 20][random.below(2)],
+        ordered_replies: !random.one_in(4),
         max_requests: 20,
         max_body: 300_000,
         first_window: 4_000,
@@ -341,7 +343,7 @@ fn wind_up(hosts: &mut [Host; 2], random: &mut Random) {
 
 fn run(seed: u64, dialect: Dialect) {
     let random = &mut Random(seed);
-    let hosts = &mut hosts(dialect);
+    let hosts = &mut hosts(dialect, random);
     deliver(hosts, random, true);
     deliver(hosts, random, true);
     for _ in 0..STEPS {
