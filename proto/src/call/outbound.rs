@@ -110,7 +110,7 @@ impl Calls {
         let mut argument = queued.argument;
         if !whole {
             if !queued.is_stream {
-                let mut half = SendHalf::new(credit, compress);
+                let mut half = Box::new(SendHalf::new(credit, compress));
                 half.fixed_length = true;
                 self.body_bytes += rest.len();
                 argument = Writer::Open(half);

@@ -77,11 +77,11 @@ impl Budget {
         self.requeue(connection);
     }
 
-    /// A body needs no memory any more, or does not wait for any.
-    pub(super) fn end(&mut self, connection: ConnectionId, stream: StreamId) {
-        let Some(share) = self.connections.get_mut(&connection) else { return };
+    /// A body needs no memory any more, or does not wait for any. Returns whether it is known.
+    pub(super) fn end(&mut self, connection: ConnectionId, stream: StreamId) -> bool {
+        let Some(share) = self.connections.get_mut(&connection) else { return false };
         match share.bodies.remove(&stream) {
-            None => return,
+            None => return false,
             Some(Body::Granted { bytes }) => {
                 share.granted -= bytes;
                 self.granted -= bytes;
@@ -93,6 +93,7 @@ impl Budget {
         } else {
             self.requeue(connection);
         }
+        true
     }
 
     /// All bodies of a connection have ended.

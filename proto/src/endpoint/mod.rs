@@ -45,7 +45,7 @@ use self::request::{OVERHEAD, Peer, Phase, Request, Running, Streamed, held_size
 use crate::connection::Connection;
 use crate::error::Refusal;
 use crate::event::{ConnectionEvent, EndpointEvent};
-use crate::ids::{ConnectionId, RequestId};
+use crate::ids::{ConnectionId, RequestId, StreamId};
 use crate::ordering::{Action, Arrival, KeyOrder, Scheduler};
 use crate::reply::Reply;
 
@@ -54,7 +54,11 @@ pub struct Endpoint {
     max_held_reply_bytes: usize,
     scheduler: Box<dyn Scheduler>,
     peers: FxHashMap<ConnectionId, Peer>,
-    budget: Budget,
+    /// Memory for the arguments of requests that have not started.
+    arguments: Budget,
+    /// Memory for results, and for what handlers reassemble. If both were one, handlers could wait for the memory of requests
+    /// that wait for their keys.
+    bodies: Budget,
     /// What is to be told at once, whatever the scheduler says. Events of connections that have closed since are still among it.
     events: VecDeque<(ConnectionId, ConnectionEvent)>,
     /// Those that have finished since the last poll.
@@ -86,7 +90,8 @@ impl Endpoint {
             max_held_reply_bytes: config.max_held_reply_bytes,
             scheduler,
             peers: FxHashMap::default(),
-            budget: Budget::new(config.max_reassembly, config.max_reassembly_total),
+            arguments: Budget::new(config.max_reassembly, config.max_reassembly_total),
+            bodies: Budget::new(config.max_reassembly, config.max_reassembly_total),
             events: VecDeque::new(),
             finished: Vec::new(),
             next_connection: 0,
@@ -121,10 +126,15 @@ impl Endpoint {
             EndpointEvent::NeverRan(request) => self.finish(request, None),
             EndpointEvent::ReassemblyWanted { connection, stream, bytes } => {
                 if self.is_open(connection) {
-                    self.budget.want(connection, stream, bytes);
+                    let budget = if self.waits(stream) { &mut self.arguments } else { &mut self.bodies };
+                    budget.want(connection, stream, bytes);
                 }
             }
-            EndpointEvent::ReassemblyEnded { connection, stream } => self.budget.end(connection, stream),
+            EndpointEvent::ReassemblyEnded { connection, stream } => {
+                if !self.arguments.end(connection, stream) {
+                    self.bodies.end(connection, stream);
+                }
+            }
             EndpointEvent::Paused(connection) => {
                 if self.is_open(connection) {
                     self.scheduler.pause(connection);
@@ -149,7 +159,7 @@ impl Endpoint {
                 return Some((connection, event));
             }
         }
-        if let Some((connection, stream)) = self.budget.poll() {
+        if let Some((connection, stream)) = self.arguments.poll().or_else(|| self.bodies.poll()) {
             return Some((connection, ConnectionEvent::Reassemble(stream)));
         }
         while let Some(action) = self.scheduler.poll() {
@@ -291,6 +301,13 @@ impl Endpoint {
         self.peers.get(&connection).is_some_and(Peer::is_open)
     }
 
+    /// Whether this is the argument of a request that has not started.
+    fn waits(&self, stream: StreamId) -> bool {
+        let StreamId::Request(id) = stream else { return false };
+        let request = self.peers.get(&id.connection()).and_then(|peer| peer.requests.get(&id.number()));
+        matches!(request, Some(Request::Waiting))
+    }
+
     fn get_mut(&mut self, request: RequestId) -> Option<&mut Request> {
         self.peers.get_mut(&request.connection())?.requests.get_mut(&request.number())
     }
@@ -349,7 +366,8 @@ impl Endpoint {
             self.peers.remove(&connection);
         }
         self.open -= 1;
-        self.budget.forget(connection);
+        self.arguments.forget(connection);
+        self.bodies.forget(connection);
         self.scheduler.forget_peer(connection);
         for number in left {
             // No reply is sent, so it waits for no order.
