@@ -41,7 +41,8 @@ pub enum Event {
     },
     /// Run the handler of this request, and give its reply to the endpoint once it has ended.
     Request(Request),
-    /// Stop the handler of this request. The endpoint is told once it has really ended.
+    /// Stop the handler of this request. The endpoint is told once it has really ended. Comes once for a request at the most; ignore it if
+    /// the handler has ended by then.
     Stop {
         /// The request.
         request: RequestId,

@@ -13,7 +13,8 @@ impl Calls {
     /// # Panics
     /// If sums and parts differ, if anything is left behind, or if something that could go on waits for nothing.
     pub(crate) fn audit(&self) {
-        self.queue.audit();
+        let at_gate = self.gate.waiting().filter(|(reply, _)| reply.unsolicited);
+        self.queue.audit(at_gate.map(|(reply, _)| MESSAGE_OVERHEAD + reply.size()).sum());
         self.audit_sums();
         self.audit_streams();
         self.audit_deadlines();
@@ -40,7 +41,7 @@ impl Calls {
     /// Calls and messages that an audit looks at.
     #[cfg(test)]
     pub(crate) fn audit_size(&self) -> usize {
-        self.table.len() + self.queue.len()
+        self.table.len() + self.queue.len() + self.gate_bytes / MESSAGE_OVERHEAD
     }
 
     fn audit_sums(&self) {

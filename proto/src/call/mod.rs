@@ -260,7 +260,8 @@ impl Calls {
         self.endpoint_events.push_back(EndpointEvent::NeverRan(request));
     }
 
-    /// What the endpoint has to know. Last comes whether requests may start, so that this counts before the next one does.
+    /// What the endpoint has to know. First comes whether requests may start, so that this counts before it hears of others that are
+    /// ready.
     pub(crate) fn poll_endpoint_event(&mut self) -> Option<EndpointEvent> {
         if self.is_backlogged() != self.paused {
             self.paused = !self.paused;
@@ -269,7 +270,11 @@ impl Calls {
                 false => EndpointEvent::Resumed(self.connection),
             });
         }
-        self.endpoint_events.pop_front()
+        let event = self.endpoint_events.pop_front();
+        if self.endpoint_events.is_empty() && self.endpoint_events.capacity() > EVENTS_KEPT {
+            self.endpoint_events = VecDeque::new();
+        }
+        event
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
@@ -321,6 +326,7 @@ impl Calls {
         self.endpoint_events.retain(|event| matches!(event, EndpointEvent::NeverRan(_)));
         self.endpoint_events.push_back(EndpointEvent::Closed(self.connection));
         self.peer = None;
+        self.fatal = None;
     }
 }
 

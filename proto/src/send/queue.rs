@@ -337,11 +337,11 @@ impl SendQueue {
     }
 
     /// # Panics
-    /// If sums and parts differ. `held` are replies that wait elsewhere.
+    /// If sums and parts differ. `held` are bytes that the peer caused and that wait elsewhere.
     #[cfg(any(test, feature = "internals"))]
-    pub(crate) fn audit(&self) {
+    pub(crate) fn audit(&self, held: usize) {
         let mut keyed = BTreeMap::<&Keyed, usize>::new();
-        let (mut bytes, mut unsolicited) = (0, 0);
+        let (mut bytes, mut unsolicited) = (0, held);
         for (number, entry) in &self.messages {
             bytes += entry.queued.size();
             if matches!(&entry.queued, Queued::Reply(reply) if reply.unsolicited) {

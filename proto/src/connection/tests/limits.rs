@@ -240,6 +240,49 @@ fn a_peer_that_is_backlogged_and_has_more_calls_refused_is_cut_off() {
 }
 
 #[test]
+fn a_peer_that_has_more_calls_refused_behind_a_result_that_does_not_leave_is_cut_off() {
+    use super::dialect2::{binder, two, whole};
+    let mut side = binder(ConnectionConfig { max_outgoing_bytes: 1_000, ..two() });
+    let key = || OrderingKey::text("k");
+    let open = |call| {
+        let (method, options) = ("m".into(), wire::Options::default());
+        wire::Record::Open { call, method, key: key(), options, content: whole("") }
+    };
+    side.hear_records(&[open(0), open(2)]);
+    side.connection.begin_reply(incoming(0), false, Metadata::new(), None).unwrap();
+    side.connection.reply(incoming(2), Reply::result(vec![0; 1_000])).unwrap();
+    assert!(side.connection.is_backlogged(), "it waits for the first one");
+    let mut count = 1;
+    while !side.connection.is_closed() {
+        count += 1;
+        side.hear_records(&[open(2 * count), wire::Record::Cancel { call: 2 * count }]);
+        side.connection.reply(incoming(2 * count), Reply::Cancelled).ok();
+        side.sent();
+        assert!(side.connection.queued_bytes() < 5 << 20 && count < 20_000);
+    }
+    assert_eq!(side.connection.close_cause(), Some(CloseCause::PeerNotReading));
+    assert_eq!(side.connection.queued_bytes(), 0);
+
+    // They count no more once the result that they wait for has left.
+    let mut side = binder(ConnectionConfig { max_outgoing_bytes: 1_000, ..two() });
+    for round in 0..100 {
+        let first = 200 * round;
+        side.hear_records(&[open(first), open(first + 2)]);
+        side.connection.begin_reply(incoming(first), false, Metadata::new(), None).unwrap();
+        side.connection.reply(incoming(first + 2), Reply::result(vec![0; 1_000])).unwrap();
+        for call in 2..100 {
+            side.hear_records(&[open(first + 2 * call)]);
+            side.connection.reply(incoming(first + 2 * call), Reply::Cancelled).unwrap();
+        }
+        side.connection.reply(incoming(first), Reply::End).unwrap();
+        side.sent();
+        side.hear_records(&[wire::Record::LinkCredit { limit: u64::MAX }]);
+        side.sent();
+        assert!(side.connection.is_idle() && side.connection.queued_bytes() == 0, "round {round}");
+    }
+}
+
+#[test]
 fn a_peer_that_reads_may_go_on_for_ever() {
     let mut side = Side::established(ConnectionConfig { max_requests: 0, ..config() });
     let (large, method) = (Bytes::from(vec![0; 64 * 1024]), "m".repeat(32 * 1024));

@@ -1,6 +1,7 @@
 //! Arguments and results that are handed over as a whole: one event, however they came and however they end.
 
 use super::*;
+use crate::endpoint::{Endpoint, EndpointConfig};
 
 /// Connections that stream nothing, with windows that are as wide before anybody reads as after.
 fn plain() -> ConnectionConfig {
@@ -464,4 +465,72 @@ fn a_whole_result_ends_an_argument_that_has_not_left() {
     b.connection.reply(request.id, Reply::End).unwrap();
     exchange(&mut a, &mut b);
     assert!(a.connection.is_idle() && b.connection.is_idle());
+}
+
+/// Carries events between a connection and its endpoint, and answers what starts; returns how many requests have.
+fn host(side: &mut Side, endpoint: &mut Endpoint) -> usize {
+    let mut started = 0;
+    loop {
+        let told = side.told();
+        let nothing_new = told.is_empty();
+        told.into_iter().for_each(|event| endpoint.handle_event(event));
+        while let Some((connection, event)) = endpoint.poll_event() {
+            assert_eq!(connection, side.connection.id());
+            side.decide(event);
+        }
+        for event in side.events() {
+            if let Event::Request(request) = event {
+                let Body::Whole(body) = request.body else { panic!("{request:?}") };
+                endpoint.finish(request.id, Some(Reply::result(body)));
+                started += 1;
+            }
+        }
+        if nothing_new && side.endpoint.told.is_empty() {
+            return started;
+        }
+    }
+}
+
+#[test]
+fn bodies_past_the_memory_of_an_endpoint_take_turns() {
+    let mut config = EndpointConfig::default();
+    (config.max_reassembly, config.ordering.max_running) = (250_000, 1);
+    let mut endpoint = Endpoint::new(config);
+    (0..7).for_each(|_| drop(endpoint.open()));
+    assert_eq!(endpoint.open(), ConnectionId(7));
+    let (mut a, mut b) = pair2(plain(), plain());
+    (b.endpoint.starts, b.endpoint.grants) = (false, false);
+    host(&mut b, &mut endpoint);
+    let key = || OrderingKey::text("k");
+    let sizes = [100_000, 200_000, 10, 400_000, 100_000, 100_000];
+    let calls =
+        sizes.map(|size| a.connection.invoke(a.now, Call { key: key(), ..plain_call(body(size)) }).unwrap());
+    let abandoned = a.connection.invoke(a.now, plain_call(body(300_000))).unwrap();
+    let (mut ended, mut rounds) = (Vec::new(), 0);
+    while ended.len() < calls.len() {
+        a.sent().into_iter().for_each(|message| b.hear(message));
+        host(&mut b, &mut endpoint);
+        if rounds == 0 {
+            a.connection.abandon(abandoned);
+        }
+        b.sent().into_iter().for_each(|message| a.hear(message));
+        for event in a.events() {
+            let Event::Ended { call, outcome: Outcome::Result(body), .. } = event else {
+                panic!("{event:?}")
+            };
+            ended.push((call, body.len()));
+        }
+        rounds += 1;
+        assert!(rounds < 1_000, "it hangs: {ended:?}");
+    }
+    let order: Vec<CallId> = ended.iter().map(|(call, _)| *call).collect();
+    assert_eq!(order, calls, "in their order");
+    assert!(ended.into_iter().zip(sizes).all(|((_, len), size)| len == size));
+    exchange(&mut a, &mut b);
+    host(&mut b, &mut endpoint);
+    a.told();
+    endpoint.audit();
+    assert!(endpoint.is_idle() && endpoint.audit_empty());
+    assert_nothing_is_left(&mut a);
+    assert_nothing_is_left(&mut b);
 }
