@@ -278,7 +278,10 @@ impl<'a> World<'a> {
         let mut any = false;
         for link in 0..self.links.len() {
             for side in 0..2 {
-                self.links[link].drivers[side].connection.handle_timeout(self.now).expect("there is no byte stream");
+                self.links[link].drivers[side]
+                    .connection
+                    .handle_timeout(self.now)
+                    .expect("there is no byte stream");
                 while let Some(event) = self.links[link].drivers[side].connection.poll_event() {
                     self.take(link, side, event);
                     any = true;
@@ -337,7 +340,7 @@ impl<'a> World<'a> {
         if self.model.0.iter().any(model::Call::is_open) {
             let drivers = self.links.iter().flat_map(|link| &link.drivers);
             let sides = drivers.map(|driver| (&driver.connection, &driver.results, &driver.arguments));
-            let handlers = self.hosts.iter().map(|host| &host.handlers);
+            let handlers = self.hosts.iter().map(|host| (&host.requests, &host.handlers));
             let (sides, handlers) = (sides.collect::<Vec<_>>(), handlers.collect::<Vec<_>>());
             panic!("a call has not ended: {:?}, {sides:?}, {handlers:?}", self.model.first_open());
         }

@@ -76,7 +76,9 @@ impl World<'_> {
     fn is_reassembly_blocked(&self, host: usize) -> bool {
         let sides = (0..self.links.len()).flat_map(|link| [(link, 0), (link, 1)]);
         let mut drivers = sides.filter(|&(link, side)| self.host(link, side) == host);
-        drivers.any(|(link, side)| self.reassembles_without_end(&self.links[link].drivers[side]))
+        // An argument that is complete keeps its memory until its request starts.
+        self.hosts[host].requests.keeps_argument()
+            || drivers.any(|(link, side)| self.reassembles_without_end(&self.links[link].drivers[side]))
     }
 
     fn reassembles_without_end(&self, driver: &Driver) -> bool {
