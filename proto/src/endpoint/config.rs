@@ -18,7 +18,8 @@ pub struct EndpointConfig {
     /// a reply, unless no other is held. Default: 64 MiB.
     pub max_held_reply_bytes: usize,
     /// Bytes of the bodies of one connection that are reassembled at a time. Past it, bodies wait; one alone may be
-    /// larger. Default: 64 MiB.
+    /// larger. Arguments that are complete and wait for their start hold up only later arguments, with as many bytes. Default:
+    /// 64 MiB.
     pub max_reassembly: usize,
     /// Bytes of the bodies of all connections that are reassembled at a time. Past it, bodies wait; one alone may be
     /// larger. Default: 1 GiB.

@@ -40,12 +40,12 @@ use rustc_hash::FxHashMap;
 
 pub use self::config::EndpointConfig;
 
-use self::budget::Budget;
+use self::budget::{Budget, Kind};
 use self::request::{OVERHEAD, Peer, Phase, Request, Running, Streamed, held_size};
 use crate::connection::Connection;
 use crate::error::Refusal;
 use crate::event::{ConnectionEvent, EndpointEvent};
-use crate::ids::{ConnectionId, RequestId};
+use crate::ids::{ConnectionId, RequestId, StreamId};
 use crate::ordering::{Action, Arrival, KeyOrder, Scheduler};
 use crate::reply::Reply;
 
@@ -108,6 +108,7 @@ impl Endpoint {
             EndpointEvent::Arrived(arrival) => self.arrive(arrival),
             EndpointEvent::Ready(request) => {
                 if matches!(self.get_mut(request), Some(Request::Waiting)) {
+                    self.budget.park(request.connection(), request.into());
                     self.scheduler.ready(request);
                 }
             }
@@ -115,7 +116,8 @@ impl Endpoint {
             EndpointEvent::NeverRan(request) => self.finish(request, None),
             EndpointEvent::ReassemblyWanted { connection, stream, bytes } => {
                 if self.is_open(connection) {
-                    self.budget.want(connection, stream, bytes);
+                    let kind = self.kind_of(stream);
+                    self.budget.want(connection, stream, bytes, kind);
                 }
             }
             EndpointEvent::ReassemblyEnded { connection, stream } => self.budget.end(connection, stream),
@@ -287,6 +289,15 @@ impl Endpoint {
 
     fn get_mut(&mut self, request: RequestId) -> Option<&mut Request> {
         self.peers.get_mut(&request.connection())?.requests.get_mut(&request.number())
+    }
+
+    fn kind_of(&mut self, stream: StreamId) -> Kind {
+        match stream {
+            StreamId::Request(request) if matches!(self.get_mut(request), Some(Request::Waiting)) => {
+                Kind::Argument
+            }
+            _ => Kind::Other,
+        }
     }
 
     fn arrive(&mut self, mut arrival: Arrival) {

@@ -166,9 +166,10 @@ impl Requests {
         self.known.values().any(|request| request.call == call && request.stage == Stage::Waiting)
     }
 
-    /// Whether a request waits that has had to wait for its argument, which is complete.
-    pub(super) fn keeps_argument(&self) -> bool {
-        self.known.values().any(|request| request.reassembled && request.stage == Stage::Waiting)
+    /// Whether a request of a connection waits with its argument, which was reassembled.
+    pub(super) fn keeps_argument(&self, connection: ConnectionId) -> bool {
+        let of = self.known.iter().filter(|(id, _)| id.connection() == connection);
+        of.into_iter().any(|(_, request)| request.reassembled && request.stage == Stage::Waiting)
     }
 
     /// Whether a call's request waits for its argument.

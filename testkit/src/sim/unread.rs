@@ -76,9 +76,7 @@ impl World<'_> {
     fn is_reassembly_blocked(&self, host: usize) -> bool {
         let sides = (0..self.links.len()).flat_map(|link| [(link, 0), (link, 1)]);
         let mut drivers = sides.filter(|&(link, side)| self.host(link, side) == host);
-        // An argument that is complete keeps its memory until its request starts.
-        self.hosts[host].requests.keeps_argument()
-            || drivers.any(|(link, side)| self.reassembles_without_end(&self.links[link].drivers[side]))
+        drivers.any(|(link, side)| self.reassembles_without_end(&self.links[link].drivers[side]))
     }
 
     fn reassembles_without_end(&self, driver: &Driver) -> bool {
@@ -96,6 +94,11 @@ impl World<'_> {
         let other = self.host(link, 1 - side);
         let argument =
             argument.is_some_and(Reader::is_reassembling) || self.hosts[other].requests.is_incomplete(number);
+        let (requests, driver) = (&self.hosts[other].requests, &self.links[link].drivers[1 - side]);
+        // An argument that is complete keeps its memory until its request starts, and later ones wait.
+        if requests.is_incomplete(number) && requests.keeps_argument(driver.at.connection) {
+            return true;
+        }
         (result && self.is_reassembly_blocked(self.host(link, side)))
             || (argument && self.is_reassembly_blocked(other))
     }
