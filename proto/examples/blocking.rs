@@ -1,16 +1,14 @@
-//! A complete host on blocking sockets and threads. `blocking serve tcp://127.0.0.1:0 [SECRET_KEY]` answers calls, and
-//! `blocking call ENDPOINT METHOD JSON [SECRET_KEY SERVER_KEY]` makes one; with keys (Z85) under CURVE.
-//!
-//! A connection has one thread that reads and one that writes, and each handler has one of its own. All of them change the
-//! engine under one lock; `settle` then carries events until nothing moves.
+//! A complete host on blocking sockets and threads. `serve ENDPOINT` answers calls, and `call ENDPOINT METHOD JSON` makes
+//! one; under CURVE with keys (Z85) in the environment: SECRET_KEY, and for calls SERVER_KEY.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::io::{Read, Write};
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a host has I/O and a clock")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error;
+use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
-use std::{env, thread};
+use std::{env, sync::Arc, thread};
 
 use callosum_proto::ordering::OrderingMode;
 use callosum_proto::zmtp::{CurveKeyPair, CurveSecretKey, Decision, LinkConfig, Mechanism};
@@ -18,45 +16,32 @@ use callosum_proto::{
     Body, Call, CallId, CloseCause, Connection, ConnectionConfig, ConnectionId, Endpoint, EndpointConfig,
     Event, Metadata, Outcome, Refusal, Reply, Request, RequestId, Role, WriteError,
 };
+use parking_lot::{Condvar, Mutex, MutexGuard};
+use rand::random;
 
-type Fallible<T> = Result<T, Box<dyn std::error::Error>>;
-
+#[derive(Default)]
 struct Host {
     engine: Mutex<Engine>,
     /// The engine has changed: writers look for output, and handlers for what they wait for.
     changed: Condvar,
-    mechanism: Mechanism,
 }
 
+#[derive(Default)]
 struct Engine {
     endpoint: Endpoint,
     connections: BTreeMap<ConnectionId, Connection>,
     /// Handlers that are to stop, and handlers whose streamed reply may begin.
-    stopped: HashSet<RequestId>,
-    may_reply: HashSet<RequestId>,
-    calls: HashMap<(ConnectionId, CallId), Sender<Outcome>>,
+    stopped: BTreeSet<RequestId>,
+    may_reply: BTreeSet<RequestId>,
+    ended: BTreeMap<(ConnectionId, CallId), Outcome>,
 }
 
 impl Host {
-    fn new(mechanism: Mechanism) -> Arc<Self> {
-        let mut config = EndpointConfig::default();
-        config.ordering.mode = OrderingMode::KeySerialized;
-        let (stopped, may_reply, calls) = (HashSet::new(), HashSet::new(), HashMap::new());
-        let (endpoint, connections) = (Endpoint::new(config), BTreeMap::new());
-        let engine = Mutex::new(Engine { endpoint, connections, stopped, may_reply, calls });
-        Arc::new(Self { engine, changed: Condvar::new(), mechanism })
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Engine> {
-        self.engine.lock().expect("no thread panics while it holds the lock")
-    }
-
-    fn connect(self: &Arc<Self>, role: Role, socket: TcpStream) -> Fallible<ConnectionId> {
-        let (mut link, mut engine) = (LinkConfig::new(role), self.lock());
-        link.mechanism = self.mechanism.clone();
+    fn connect(self: &Arc<Self>, socket: TcpStream, link: &LinkConfig) -> io::Result<ConnectionId> {
+        let mut engine = self.engine.lock();
         let (id, config, now) = (engine.endpoint.open(), ConnectionConfig::default(), Instant::now());
-        let mut connection = Connection::new(id, role, config, random(), CallId(0), now);
-        connection.open(now, &link, random());
+        let mut connection = Connection::new(id, link.role, config, random(), CallId(0), now);
+        connection.open(now, link, random());
         engine.connections.insert(id, connection);
         let (reader, writer, reading) = (self.clone(), self.clone(), socket.try_clone()?);
         thread::spawn(move || reader.read(id, reading));
@@ -66,41 +51,41 @@ impl Host {
 
     fn read(self: &Arc<Self>, id: ConnectionId, mut socket: TcpStream) {
         let mut buffer = vec![0; 64 * 1024];
-        loop {
-            let n = socket.read(&mut buffer).unwrap_or(0);
-            let mut engine = self.lock();
-            let Some(connection) = engine.connections.get_mut(&id) else { return };
-            if n == 0 || connection.handle_input(Instant::now(), &buffer[..n]).is_err() {
-                connection.close(CloseCause::LinkLost);
-            }
-            self.settle(&mut engine, id);
-            self.changed.notify_all();
+        while let Ok(n @ 1..) = socket.read(&mut buffer)
+            && let Some(Ok(())) = self.change(id, |it| it.handle_input(Instant::now(), &buffer[..n]))
+        {
         }
+        self.change(id, |it| it.close(CloseCause::LinkLost));
     }
 
     fn write(self: &Arc<Self>, id: ConnectionId, mut socket: TcpStream) {
-        let mut engine = self.lock();
+        let mut engine = self.engine.lock();
         while let Some(connection) = engine.connections.get_mut(&id) {
             let (now, mut bytes) = (Instant::now(), Vec::new());
-            let timed = connection.handle_timeout(now);
-            let alive = timed.and_then(|()| connection.transmit(now, &mut bytes)).is_ok();
-            let wait = connection.poll_timeout().map_or(Duration::from_secs(60), |due| due - now);
+            let sent = connection.handle_timeout(now).and_then(|()| connection.transmit(now, &mut bytes));
+            let due = connection.poll_timeout();
             self.settle(&mut engine, id);
-            if alive && bytes.is_empty() {
-                engine = self.changed.wait_timeout(engine, wait).expect("see lock").0;
-                continue;
+            if sent.is_ok() && bytes.is_empty() {
+                self.changed.wait_until(&mut engine, due.unwrap_or(now + Duration::from_secs(60)));
+            } else if MutexGuard::unlocked(&mut engine, || socket.write_all(&bytes)).is_err() || sent.is_err()
+            {
+                break;
             }
-            drop(engine);
-            let alive = socket.write_all(&bytes).is_ok() && alive;
-            engine = self.lock();
-            engine.connections.get_mut(&id).filter(|_| !alive).map(|lost| lost.close(CloseCause::LinkLost));
-            self.settle(&mut engine, id);
         }
         // The reader finds the end of it.
         let _ = socket.shutdown(Shutdown::Both);
     }
 
-    /// Carries events between connections, endpoint and host, after something has changed at a connection.
+    /// Changes a connection, and does what follows from that.
+    fn change<T>(self: &Arc<Self>, id: ConnectionId, to: impl FnOnce(&mut Connection) -> T) -> Option<T> {
+        let mut engine = self.engine.lock();
+        let result = engine.connections.get_mut(&id).map(to);
+        self.settle(&mut engine, id);
+        self.changed.notify_all();
+        result
+    }
+
+    /// Carries events between endpoint and connections, and takes those for the host, until there are none.
     fn settle(self: &Arc<Self>, engine: &mut Engine, id: ConnectionId) {
         let mut moved = engine.endpoint.settle(Instant::now(), &mut engine.connections, id);
         while let Some(id) = moved.pop_first() {
@@ -116,121 +101,103 @@ impl Host {
         match event {
             // Whom to admit is up to the application; this one admits everyone who has a key.
             Event::AuthenticationRequested { .. } => {
-                let connection = engine.connections.get_mut(&id);
-                connection.map(|connection| connection.authenticate(Instant::now(), Decision::Admit));
+                engine.connections.get_mut(&id).map(|it| it.authenticate(Instant::now(), Decision::Admit));
             }
-            Event::Request(request) => {
+            Event::Request(request) => drop(thread::spawn({
                 let host = self.clone();
-                thread::spawn(move || {
-                    let (id, reply) = (request.id, host.run(request));
-                    let mut engine = host.lock();
-                    let _ = (engine.stopped.remove(&id), engine.may_reply.remove(&id));
-                    engine.endpoint.finish(id, Some(reply));
-                    host.settle(&mut engine, id.connection());
-                    host.changed.notify_all();
-                });
-            }
+                move || host.run(request)
+            })),
             Event::Stop { request, .. } => drop(engine.stopped.insert(request)),
             Event::MayReply(request) => drop(engine.may_reply.insert(request)),
-            Event::Ended { call, outcome, .. } => {
-                engine.calls.remove(&(id, call)).map(|caller| caller.send(outcome));
-            }
+            Event::Ended { call, outcome, .. } => drop(engine.ended.insert((id, call), outcome)),
             Event::Closed(_) => drop(engine.connections.remove(&id)),
             _ => {}
         }
     }
 
-    /// The handlers, by name.
-    fn run(self: &Arc<Self>, Request { id, method, body, .. }: Request) -> Reply {
+    /// Runs a handler, by its name.
+    fn run(self: &Arc<Self>, Request { id, method, body, .. }: Request) {
         let Body::Whole(body) = body else { unreachable!("streams were not asked for") };
         let number = |name| serde_json::from_slice::<serde_json::Value>(&body).ok()?.get(name)?.as_f64();
-        match &*method {
+        let reply = match &*method {
             "echo" => Reply::result(body),
             "delay" => {
-                let time = Duration::from_secs_f64(number("seconds").unwrap_or(0.0));
+                let time = Duration::from_secs_f64(number("seconds").unwrap_or(0.0).clamp(0.0, 1e6));
                 let goes_on = |engine: &mut Engine| !engine.stopped.contains(&id);
-                let waited = self.changed.wait_timeout_while(self.lock(), time, goes_on).expect("see lock");
-                if waited.1.timed_out() { Reply::result(body) } else { Reply::Cancelled }
+                let waited = self.changed.wait_while_for(&mut self.engine.lock(), goes_on, time);
+                if waited.timed_out() { Reply::result(body) } else { Reply::Cancelled }
             }
-            "call_back" => match self.call(id.connection(), Call::new("hello", "null")) {
+            "call_back" => match self.call(id.connection(), Call::new("echo", body)) {
                 Ok(Outcome::Result(body)) => Reply::result(body),
                 other => Reply::Error(Refusal::Unsupported.to_error(&format!("{other:?}"))),
             },
-            "hello" => Reply::result(r#""hello from threads""#),
             "count" => self.count(id, number("to").unwrap_or(0.0) as u64).unwrap_or(Reply::Cancelled),
             other => Reply::Error(Refusal::NoSuchMethod.to_error(other)),
-        }
+        };
+        let mut engine = self.engine.lock();
+        let _ = (engine.stopped.remove(&id), engine.may_reply.remove(&id));
+        engine.endpoint.finish(id, Some(reply));
+        self.settle(&mut engine, id.connection());
+        self.changed.notify_all();
     }
 
     /// Streams the numbers up to `to`, as fast as the caller reads them.
     fn count(self: &Arc<Self>, id: RequestId, to: u64) -> Option<Reply> {
-        let mut engine = self.lock();
+        let mut engine = self.engine.lock();
         engine.endpoint.begin_reply(id);
         self.settle(&mut engine, id.connection());
         let waits = |engine: &mut Engine| !engine.may_reply.contains(&id) && !engine.stopped.contains(&id);
-        engine = self.changed.wait_while(engine, waits).expect("see lock");
+        self.changed.wait_while(&mut engine, waits);
         engine.connections.get_mut(&id.connection())?.begin_reply(id, false, Metadata::new(), None).ok()?;
-        for number in 1..=to {
-            let line = format!("{number}\n");
-            let write = |engine: &mut Engine| {
-                let connection = engine.connections.get_mut(&id.connection());
-                connection.map(|connection| connection.send_stream(id).write(line.clone().into(), true))
-            };
-            while write(&mut engine)? == Err(WriteError::Full) {
+        for line in (1..=to).map(|number| format!("{number}\n")) {
+            let write = |it: &mut Connection| it.send_stream(id).write(line.clone().into(), true);
+            while write(engine.connections.get_mut(&id.connection())?) == Err(WriteError::Full) {
                 self.changed.notify_all();
-                engine = self.changed.wait(engine).expect("see lock");
+                self.changed.wait(&mut engine);
             }
         }
         Some(Reply::End)
     }
 
     /// Makes a call, and waits for its end.
-    fn call(self: &Arc<Self>, id: ConnectionId, mut call: Call) -> Fallible<Outcome> {
+    fn call(self: &Arc<Self>, id: ConnectionId, mut call: Call) -> Result<Outcome, Box<dyn Error>> {
         call.deadline = Some(Instant::now() + Duration::from_secs(30));
-        let (sender, outcome) = channel();
-        let mut engine = self.lock();
-        let connection = engine.connections.get_mut(&id).ok_or("the connection is closed")?;
-        let call = connection.invoke(Instant::now(), call)?;
-        engine.calls.insert((id, call), sender);
-        drop(engine);
-        self.changed.notify_all();
-        Ok(outcome.recv()?)
+        let call =
+            self.change(id, |it| it.invoke(Instant::now(), call)).ok_or("the connection is closed")??;
+        let mut engine = self.engine.lock();
+        self.changed.wait_while(&mut engine, |engine| !engine.ended.contains_key(&(id, call)));
+        Ok(engine.ended.remove(&(id, call)).ok_or("it has ended")?)
     }
 }
 
-/// Bytes of the operating system's randomness, for nonces and keys.
-fn random<const N: usize>() -> [u8; N] {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).expect("the operating system has randomness");
-    bytes
-}
-
-fn main() -> Fallible<()> {
-    let arguments: Vec<String> = env::args().skip(1).collect();
-    let arguments: Vec<&str> =
-        arguments.iter().map(|argument| argument.trim_start_matches("tcp://")).collect();
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments = env::args().skip(1).collect::<Vec<_>>().join(" ").replacen("tcp://", "", 1);
     let keys = |secret: &str| CurveSecretKey::from_z85(secret).map(CurveKeyPair::from_secret);
-    let mechanism = match arguments[..] {
-        ["serve", _, secret] => Mechanism::CurveServer { keys: keys(secret)? },
-        ["call", _, _, _, secret, server] => {
-            Mechanism::CurveClient { keys: keys(secret)?, server: server.parse()? }
-        }
-        _ => Mechanism::Null,
+    let mechanism = match (env::var("SECRET_KEY"), env::var("SERVER_KEY")) {
+        (Err(_), _) => Mechanism::Null,
+        (Ok(secret), Err(_)) => Mechanism::CurveServer { keys: keys(&secret)? },
+        (Ok(own), Ok(server)) => Mechanism::CurveClient { keys: keys(&own)?, server: server.parse()? },
     };
-    let host = Host::new(mechanism);
-    match arguments[..] {
-        ["serve", address, ..] => {
+    let (mut config, host) = (EndpointConfig::default(), Arc::new(Host::default()));
+    config.ordering.mode = OrderingMode::KeySerialized;
+    host.engine.lock().endpoint = Endpoint::new(config);
+    let mut link =
+        LinkConfig::new(if arguments.starts_with("serve") { Role::Binder } else { Role::Connector });
+    link.mechanism = mechanism;
+    match arguments.splitn(4, ' ').collect::<Vec<_>>()[..] {
+        ["serve", address] => {
             let listener = TcpListener::bind(address)?;
             println!("listening on tcp://{}", listener.local_addr()?);
-            listener.incoming().try_for_each(|socket| host.connect(Role::Binder, socket?).map(drop))
+            listener.incoming().try_for_each(|socket| host.connect(socket?, &link).map(drop))?;
         }
-        ["call", address, method, json, ..] => {
-            let id = host.connect(Role::Connector, TcpStream::connect(address)?)?;
+        ["call", address, method, json] => {
+            let id = host.connect(TcpStream::connect(address)?, &link)?;
             match host.call(id, Call::new(method, json.to_owned()))? {
-                Outcome::Result(body) => Ok(println!("{}", String::from_utf8_lossy(&body))),
-                other => Err(format!("{other:?}").into()),
+                Outcome::Result(body) => println!("{}", String::from_utf8_lossy(&body)),
+                other => return Err(format!("{other:?}").into()),
             }
         }
-        _ => Err("usage: blocking serve ENDPOINT | blocking call ENDPOINT METHOD JSON".into()),
+        _ => return Err("usage: blocking serve ENDPOINT | blocking call ENDPOINT METHOD JSON".into()),
     }
+    Ok(())
 }

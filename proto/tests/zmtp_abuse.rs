@@ -38,7 +38,7 @@ fn config(role: Role) -> LinkConfig {
 }
 
 fn feed(link: &mut Link, now: Instant, data: &[u8]) -> Result<(), LinkError> {
-    link.handle_input(now, &data)
+    link.handle_input(now, data)
 }
 
 /// What a connector says under NULL.
@@ -181,7 +181,7 @@ fn trickle(client: &LinkConfig, server: &LinkConfig, tick: Duration) -> (Duratio
             return (now - start, Err(error));
         }
         let byte = to_say.pop_front().expect("there is something to say until it is established");
-        server.handle_input(now, &vec![byte]).unwrap();
+        server.handle_input(now, &[byte]).unwrap();
         while let Some(event) = server.poll_event() {
             match event {
                 LinkEvent::AuthenticationRequested { .. } => {

@@ -26,7 +26,7 @@ use crate::link::{MessageReceiver, MessageSender, PeersOfLink};
 use crate::node::Node;
 use crate::peer::PeerShared;
 use crate::rt::{BoxStream, ByteStream, Listener, sleep_until, yield_now};
-use crate::{PeerId, Driver, Endpoint, Peer, inproc};
+use crate::{Driver, Endpoint, Peer, PeerId, inproc};
 
 /// How long a listener waits after the system refused to accept, as when file descriptors have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -345,7 +345,8 @@ impl Builder {
         connection.dialect = self.dialect;
         connection.stream_window = limits.stream_window;
         // What waits for a handler may use up one part, and must not hold up what runs.
-        connection.connection_window = (limits.max_queue_bytes as u64).saturating_add(limits.max_stream_bytes);
+        connection.connection_window =
+            (limits.max_queue_bytes as u64).saturating_add(limits.max_stream_bytes);
         connection.stream_buffer = limits.stream_buffer;
         connection.ordered_replies = self.scheduler.is_some() || self.ordering != OrderingMode::Unordered;
         connection.max_body = limits.max_body;
@@ -358,8 +359,9 @@ impl Builder {
         let handlers = self.handlers.clone();
         connection.stream_arguments = StreamArguments::Of(Arc::new(move |method| handlers.streams(method)));
         if message_keepalive {
-            connection.keepalive =
-                self.keepalive.map(|heartbeat| Keepalive { idle: heartbeat.interval, misses: heartbeat.misses });
+            connection.keepalive = self
+                .keepalive
+                .map(|heartbeat| Keepalive { idle: heartbeat.interval, misses: heartbeat.misses });
         }
         let mut endpoint = EndpointConfig::default();
         endpoint.max_held_reply_bytes = limits.max_outgoing_bytes;

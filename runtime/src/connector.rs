@@ -249,7 +249,7 @@ async fn while_unlinked<F: Future>(node: &Node, peer: &Arc<PeerShared>, future: 
         loop {
             let now = Instant::now();
             // Its transport is a link of its own.
-        let _ = peer.lock().connection.handle_timeout(now);
+            let _ = peer.lock().connection.handle_timeout(now);
             pump.run();
             if pump.is_drained() {
                 return Poll::Ready(None);

@@ -7,7 +7,9 @@ use std::task::Waker;
 use std::time::Instant;
 
 use callosum_proto::ordering::Scheduler;
-use callosum_proto::{ConnectionEvent, ConnectionId, Endpoint, EndpointConfig, EndpointEvent, Reply, Request, RequestId};
+use callosum_proto::{
+    ConnectionEvent, ConnectionId, Endpoint, EndpointConfig, EndpointEvent, Reply, Request, RequestId,
+};
 use futures_channel::oneshot;
 use futures_util::future::{AbortHandle, Abortable};
 use parking_lot::{Mutex, MutexGuard};
@@ -45,7 +47,9 @@ struct Served {
 /// A handler that has been started and has not ended.
 enum Handling {
     /// It has no task: it has still to be polled for the first time, or is being polled.
-    Inline { stopped: bool },
+    Inline {
+        stopped: bool,
+    },
     Task(AbortHandle),
 }
 
@@ -62,7 +66,9 @@ impl Afterwards {
         self.wake.into_iter().for_each(|peer| peer.waker.wake());
         self.wakers.into_iter().for_each(Waker::wake);
         // Whoever waited may have gone.
-        self.begin.into_iter().for_each(|sender| drop(sender.send(())));
+        for sender in self.begin {
+            let _ = sender.send(());
+        }
     }
 }
 

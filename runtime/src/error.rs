@@ -4,8 +4,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use callosum_proto::{CloseCause, ReadError, StreamFault, InvokeError, Refusal};
 use callosum_proto::DecodeError;
+use callosum_proto::{CloseCause, InvokeError, ReadError, Refusal, StreamFault};
 use callosum_proto::{ErrorInfo, zmtp};
 
 use crate::auth::AuthenticationError;

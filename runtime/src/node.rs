@@ -8,7 +8,6 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
-use crate::{Endpoint, PeerId};
 use crate::builder::Config;
 use crate::dispatch::Dispatcher;
 use crate::error::{DisconnectCause, Drained};
@@ -18,6 +17,7 @@ use crate::link::handshakes::Handshakes;
 use crate::peer::PeerShared;
 use crate::rt::Runtime;
 use crate::tasks::Tasks;
+use crate::{Endpoint, PeerId};
 
 pub(crate) struct Node {
     pub(crate) runtime: Arc<dyn Runtime>,

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use callosum_proto::{
-    Anomaly, Call, CallId, CloseCause, Connection, ConnectionEvent, ConnectionId, Dialect, EndpointEvent, ErrorInfo,
-    Event, InvokeError, Metadata, NONCE_LEN, Outcome, PingId, Reply, Request, RequestId, Role, StreamId,
+    Anomaly, Call, CallId, CloseCause, Connection, ConnectionEvent, ConnectionId, Dialect, EndpointEvent,
+    ErrorInfo, Event, InvokeError, Metadata, NONCE_LEN, Outcome, PingId, Reply, Request, RequestId, Role,
+    StreamId,
 };
 use futures_channel::oneshot;
 use futures_util::task::AtomicWaker;
@@ -20,7 +21,6 @@ use crate::error::{CallError, DisconnectCause, NotSent};
 use crate::node::Node;
 use crate::stats::{Counters, add};
 use crate::stream::{Shared, Wakers};
-
 
 mod handle;
 mod info;

@@ -196,8 +196,8 @@ fn receiver(call: &OpenCall) -> Option<&RecvHalf> {
     match &call.state {
         State::Sent { result, .. } => result.half(),
         State::Unread { result, .. } => Some(result),
-        State::Request(state) => state.argument.as_ref(),
-        State::Replying { argument, .. } => argument.as_ref(),
+        State::Request(state) => state.argument.as_deref(),
+        State::Replying { argument, .. } => argument.as_deref(),
         State::Queued(_) => None,
     }
 }

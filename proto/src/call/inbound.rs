@@ -216,7 +216,7 @@ impl Calls {
         if fin {
             return self.end(id, Outcome::Result(first), metadata);
         }
-        let mut half = RecvHalf::new(self.config.first_window, options.size);
+        let mut half = Box::new(RecvHalf::new(self.config.first_window, options.size));
         if let Err(fault) = half.first(first, item) {
             return self.end_faulty(id, fault);
         }
@@ -229,7 +229,7 @@ impl Calls {
         call: CallId,
         delivery: Delivery,
         metadata: Metadata,
-        half: RecvHalf,
+        half: Box<RecvHalf>,
         size: Option<u64>,
     ) {
         let id = StreamId::Call(call);

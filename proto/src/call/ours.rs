@@ -93,7 +93,7 @@ impl Calls {
         let is_stream = argument == Delivery::Stream;
         let argument = match is_stream {
             // The credit is set when the call leaves: the peer may not have said.
-            true => Writer::Open(SendHalf::new(0, compressed).after(body.len())),
+            true => Writer::Open(SendHalf::new(0, compressed).after(body.len()).into()),
             false => Writer::Closed,
         };
         let queued = Queued::Call(QueuedCall { call: id, names, body, compress: compressed });

@@ -110,7 +110,7 @@ impl Calls {
         let mut argument = queued.argument;
         if !whole {
             if !queued.is_stream {
-                let mut half = SendHalf::new(credit, compress);
+                let mut half = Box::new(SendHalf::new(credit, compress));
                 half.fixed_length = true;
                 let len = rest.len();
                 (self.body_bytes, self.argument_bytes) = (self.body_bytes + len, self.argument_bytes + len);

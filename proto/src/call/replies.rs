@@ -46,7 +46,7 @@ impl Calls {
         // Nothing of a cancelled one is sent but its end, which leaves in its order.
         let result = match state.cancelled {
             true => Writer::Stopped,
-            false => Writer::Open(SendHalf::new(limit, compress)),
+            false => Writer::Open(SendHalf::new(limit, compress).into()),
         };
         state.stage = Stage::Streaming { place: None, result };
         let (number, key, urgency) = (state.number, state.key.clone(), open.urgency);
@@ -153,7 +153,7 @@ impl Calls {
         let ReplyContent::Result { compress, .. } = reply.content else { return };
         let Some(open) = self.table.get_mut(&stream) else { return };
         let State::Request(state) = &mut open.state else { return };
-        let mut body = SendHalf::new(limit, compress);
+        let mut body = Box::new(SendHalf::new(limit, compress));
         body.fixed_length = true;
         let argument = state.argument.take();
         open.state = State::Replying { number: reply.number, key: reply.key.clone(), argument, body };

@@ -228,7 +228,7 @@ impl Calls {
         }
     }
 
-    pub(super) fn release_receiver(&mut self, mut half: RecvHalf) {
+    pub(super) fn release_receiver(&mut self, mut half: Box<RecvHalf>) {
         let freed = half.fail(ReadError::NotOpen);
         self.flow.consume(freed);
         self.flow.growth_left += half.growth();

@@ -30,11 +30,11 @@ pub(super) enum State {
     Sent { number: Number, argument: Writer, result: ResultState },
     /// A call of ours that has ended with a result that came as a whole, and waits to be read.
     /// `argument` is open no more.
-    Unread { number: Number, argument: Writer, result: RecvHalf },
+    Unread { number: Number, argument: Writer, result: Box<RecvHalf> },
     /// A request of the peer's that has not been answered.
     Request(Box<RequestState>),
     /// A request that has been answered with a body, which is leaving or waits to.
-    Replying { number: Number, key: OrderingKey, argument: Option<RecvHalf>, body: SendHalf },
+    Replying { number: Number, key: OrderingKey, argument: Option<Box<RecvHalf>>, body: Box<SendHalf> },
 }
 
 #[derive(Debug)]
@@ -54,9 +54,9 @@ pub(super) enum ResultState {
     /// Nothing of it has come.
     Awaited(Delivery),
     /// It is being read; `None` once it has been read to its end, or is not wanted.
-    Begun(Option<RecvHalf>),
+    Begun(Option<Box<RecvHalf>>),
     /// It is reassembled, and comes as a whole with the end of the call.
-    Reassembled { metadata: Metadata, half: RecvHalf },
+    Reassembled { metadata: Metadata, half: Box<RecvHalf> },
 }
 
 /// The writing end of a stream.
@@ -64,7 +64,7 @@ pub(super) enum ResultState {
 pub(super) enum Writer {
     /// There is nothing to write, or all of it has been sent.
     Closed,
-    Open(SendHalf),
+    Open(Box<SendHalf>),
     /// The reader wants no more.
     Stopped,
 }
@@ -76,7 +76,7 @@ pub(super) struct RequestState {
     pub(super) cancelled: bool,
     /// Why its handler is to be stopped, or is not to start.
     pub(super) withdrawn: Option<StopReason>,
-    pub(super) argument: Option<RecvHalf>,
+    pub(super) argument: Option<Box<RecvHalf>>,
     pub(super) stage: Stage,
 }
 
@@ -98,7 +98,7 @@ impl ResultState {
     pub(super) fn half(&self) -> Option<&RecvHalf> {
         match self {
             Self::Awaited(_) => None,
-            Self::Begun(half) => half.as_ref(),
+            Self::Begun(half) => half.as_deref(),
             Self::Reassembled { half, .. } => Some(half),
         }
     }
@@ -113,7 +113,7 @@ impl Writer {
     }
 
     /// Leaves `rest`, unless the reader has stopped it.
-    pub(super) fn take(&mut self, rest: Self) -> Option<SendHalf> {
+    pub(super) fn take(&mut self, rest: Self) -> Option<Box<SendHalf>> {
         match std::mem::replace(self, rest) {
             Self::Open(half) => Some(half),
             Self::Stopped => {
@@ -222,11 +222,11 @@ impl OpenCall {
     /// The stream that this side reads.
     pub(super) fn receiver(&mut self) -> Option<&mut RecvHalf> {
         match &mut self.state {
-            State::Sent { result: ResultState::Begun(half), .. } => half.as_mut(),
+            State::Sent { result: ResultState::Begun(half), .. } => half.as_deref_mut(),
             State::Sent { result: ResultState::Reassembled { half, .. }, .. } => Some(half),
             State::Unread { result, .. } => Some(result),
-            State::Request(request) => request.argument.as_mut(),
-            State::Replying { argument, .. } => argument.as_mut(),
+            State::Request(request) => request.argument.as_deref_mut(),
+            State::Replying { argument, .. } => argument.as_deref_mut(),
             State::Queued(_) | State::Sent { .. } => None,
         }
     }
@@ -237,7 +237,7 @@ impl OpenCall {
     }
 
     /// Takes both streams out, of a call that is dropped.
-    pub(super) fn into_streams(mut self) -> (Option<SendHalf>, Option<RecvHalf>) {
+    pub(super) fn into_streams(mut self) -> (Option<Box<SendHalf>>, Option<Box<RecvHalf>>) {
         match self.state {
             State::Replying { argument, body, .. } => (Some(body), argument),
             State::Unread { result, .. } => (None, Some(result)),

@@ -131,8 +131,8 @@ impl Calls {
         options.unsupported.then_some((Refusal::Unsupported, "the call has an option that is not known here"))
     }
 
-    fn open_argument(&mut self, size: Option<u64>, first: Bytes, item: bool) -> RecvHalf {
-        let mut half = RecvHalf::new(self.config.first_window, size);
+    fn open_argument(&mut self, size: Option<u64>, first: Bytes, item: bool) -> Box<RecvHalf> {
+        let mut half = Box::new(RecvHalf::new(self.config.first_window, size));
         if let Err(fault) = half.first(first, item) {
             self.report(Anomaly::Stream(fault));
             half.fail(ReadError::Fault(fault));

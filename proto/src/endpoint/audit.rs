@@ -29,7 +29,8 @@ impl Endpoint {
         }
         assert_eq!((self.open, self.requests), (open, requests));
         assert_eq!((self.running(), self.waiting()), (running, waiting));
-        self.budget.audit();
+        self.arguments.audit();
+        self.bodies.audit();
         if self.is_idle() {
             assert!(self.scheduler.is_idle());
         }
@@ -38,7 +39,10 @@ impl Endpoint {
     /// Whether nothing is left but open connections.
     #[doc(hidden)]
     pub fn audit_empty(&self) -> bool {
-        let nothing_waits = self.events.is_empty() && self.finished.is_empty() && self.budget.is_empty();
+        let nothing_waits = self.events.is_empty()
+            && self.finished.is_empty()
+            && self.arguments.is_empty()
+            && self.bodies.is_empty();
         self.is_idle() && self.scheduler.is_idle() && nothing_waits
     }
 }

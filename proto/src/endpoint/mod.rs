@@ -40,7 +40,7 @@ use rustc_hash::FxHashMap;
 
 pub use self::config::EndpointConfig;
 
-use self::budget::{Budget, Kind};
+use self::budget::Budget;
 use self::request::{OVERHEAD, Peer, Phase, Request, Running, Streamed, held_size};
 use crate::connection::Connection;
 use crate::error::Refusal;
@@ -54,7 +54,11 @@ pub struct Endpoint {
     max_held_reply_bytes: usize,
     scheduler: Box<dyn Scheduler>,
     peers: FxHashMap<ConnectionId, Peer>,
-    budget: Budget,
+    /// Memory for the arguments of requests that have not started.
+    arguments: Budget,
+    /// Memory for results, and for what handlers reassemble. If both were one, handlers could wait for the memory of requests
+    /// that wait for their keys.
+    bodies: Budget,
     /// What is to be told at once, whatever the scheduler says. Events of connections that have closed since are still among it.
     events: VecDeque<(ConnectionId, ConnectionEvent)>,
     /// Those that have finished since the last poll.
@@ -65,6 +69,12 @@ pub struct Endpoint {
     /// Requests in any state.
     requests: usize,
     is_draining: bool,
+}
+
+impl Default for Endpoint {
+    fn default() -> Self {
+        Self::new(EndpointConfig::default())
+    }
 }
 
 impl Endpoint {
@@ -80,7 +90,8 @@ impl Endpoint {
             max_held_reply_bytes: config.max_held_reply_bytes,
             scheduler,
             peers: FxHashMap::default(),
-            budget: Budget::new(config.max_reassembly, config.max_reassembly_total),
+            arguments: Budget::new(config.max_reassembly, config.max_reassembly_total),
+            bodies: Budget::new(config.max_reassembly, config.max_reassembly_total),
             events: VecDeque::new(),
             finished: Vec::new(),
             next_connection: 0,
@@ -108,7 +119,6 @@ impl Endpoint {
             EndpointEvent::Arrived(arrival) => self.arrive(arrival),
             EndpointEvent::Ready(request) => {
                 if matches!(self.get_mut(request), Some(Request::Waiting)) {
-                    self.budget.park(request.connection(), request.into());
                     self.scheduler.ready(request);
                 }
             }
@@ -116,11 +126,15 @@ impl Endpoint {
             EndpointEvent::NeverRan(request) => self.finish(request, None),
             EndpointEvent::ReassemblyWanted { connection, stream, bytes } => {
                 if self.is_open(connection) {
-                    let kind = self.kind_of(stream);
-                    self.budget.want(connection, stream, bytes, kind);
+                    let budget = if self.waits(stream) { &mut self.arguments } else { &mut self.bodies };
+                    budget.want(connection, stream, bytes);
                 }
             }
-            EndpointEvent::ReassemblyEnded { connection, stream } => self.budget.end(connection, stream),
+            EndpointEvent::ReassemblyEnded { connection, stream } => {
+                if !self.arguments.end(connection, stream) {
+                    self.bodies.end(connection, stream);
+                }
+            }
             EndpointEvent::Paused(connection) => {
                 if self.is_open(connection) {
                     self.scheduler.pause(connection);
@@ -145,7 +159,7 @@ impl Endpoint {
                 return Some((connection, event));
             }
         }
-        if let Some((connection, stream)) = self.budget.poll() {
+        if let Some((connection, stream)) = self.arguments.poll().or_else(|| self.bodies.poll()) {
             return Some((connection, ConnectionEvent::Reassemble(stream)));
         }
         while let Some(action) = self.scheduler.poll() {
@@ -287,17 +301,15 @@ impl Endpoint {
         self.peers.get(&connection).is_some_and(Peer::is_open)
     }
 
-    fn get_mut(&mut self, request: RequestId) -> Option<&mut Request> {
-        self.peers.get_mut(&request.connection())?.requests.get_mut(&request.number())
+    /// Whether this is the argument of a request that has not started.
+    fn waits(&self, stream: StreamId) -> bool {
+        let StreamId::Request(id) = stream else { return false };
+        let request = self.peers.get(&id.connection()).and_then(|peer| peer.requests.get(&id.number()));
+        matches!(request, Some(Request::Waiting))
     }
 
-    fn kind_of(&mut self, stream: StreamId) -> Kind {
-        match stream {
-            StreamId::Request(request) if matches!(self.get_mut(request), Some(Request::Waiting)) => {
-                Kind::Argument
-            }
-            _ => Kind::Other,
-        }
+    fn get_mut(&mut self, request: RequestId) -> Option<&mut Request> {
+        self.peers.get_mut(&request.connection())?.requests.get_mut(&request.number())
     }
 
     fn arrive(&mut self, mut arrival: Arrival) {
@@ -354,7 +366,8 @@ impl Endpoint {
             self.peers.remove(&connection);
         }
         self.open -= 1;
-        self.budget.forget(connection);
+        self.arguments.forget(connection);
+        self.bodies.forget(connection);
         self.scheduler.forget_peer(connection);
         for number in left {
             // No reply is sent, so it waits for no order.

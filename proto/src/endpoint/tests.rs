@@ -389,6 +389,27 @@ fn bodies_wait_for_memory() {
     assert_eq!(endpoint.poll(), [told(B, 1), told(A, 2), told(B, 2)]);
 }
 
+/// A handler waits for a result, and behind it requests of its key have taken all the memory for arguments.
+#[test]
+fn arguments_that_wait_for_their_key_hold_up_no_other_body() {
+    let mut endpoint = Tested::new(|config| {
+        config.ordering.mode = OrderingMode::KeySerialized;
+        config.max_reassembly = 60;
+    });
+    endpoint.start(a(1), "k");
+    endpoint.offer(a(2), "k", 0, false);
+    endpoint.tell(EndpointEvent::ReassemblyWanted { connection: A, stream: a(2).into(), bytes: 60 });
+    assert_eq!(endpoint.poll(), [Reassemble(A, a(2).into())]);
+    endpoint.tell(EndpointEvent::Ready(a(2)));
+    endpoint.want(A, 7, 60);
+    assert_eq!(endpoint.poll(), [Reassemble(A, CallId(7).into())]);
+    endpoint.tell(EndpointEvent::ReassemblyEnded { connection: A, stream: CallId(7).into() });
+    assert_eq!(endpoint.finish(a(1), "one"), [replied(a(1), "one"), Start(a(2))]);
+    endpoint.tell(EndpointEvent::ReassemblyEnded { connection: A, stream: a(2).into() });
+    endpoint.finish(a(2), "two");
+    endpoint.assert_empty();
+}
+
 /// Every method at once, of a scheduler that leaves out what it may leave out.
 #[test]
 fn a_scheduler_of_ones_own_does_without_streamed_replies() {

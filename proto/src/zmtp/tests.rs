@@ -292,7 +292,7 @@ fn handshake_bytes_are_bounded_when_announced() {
         let mut link = Link::new(&config, [7; 32], now);
         feed(&mut link, now, greeting(3, 1, "NULL")).unwrap();
         // Only the head, so the limit is known to be checked before the payload comes.
-        let result = feed(&mut link, now, ready[..2].to_vec());
+        let result = feed(&mut link, now, &ready[..2]);
         assert_eq!(result.is_ok(), fits);
         assert!(fits || result == Err(LinkError::HandshakeTooLarge { max }));
     }
@@ -574,7 +574,7 @@ fn any_input_is_life() {
         link.handle_timeout(now).unwrap();
         // A single byte of a frame that is not complete.
         feed(&mut link, now, vec![2]).unwrap();
-        feed(&mut link, now, announce(1)[1..].to_vec()).unwrap();
+        feed(&mut link, now, &announce(1)[1..]).unwrap();
         feed(&mut link, now, vec![0]).unwrap();
         assert_eq!(link.poll_timeout(), Some(now + Duration::from_secs(30)));
     }

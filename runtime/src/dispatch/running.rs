@@ -106,7 +106,12 @@ impl Started {
 }
 
 /// Hands the argument to the handler, in the way in which it takes it.
-fn handle(method: &Arc<Method>, request: RequestId, body: Body, context: Context) -> BoxFuture<'static, Reply> {
+fn handle(
+    method: &Arc<Method>,
+    request: RequestId,
+    body: Body,
+    context: Context,
+) -> BoxFuture<'static, Reply> {
     let streams = || {
         let shared = context.peer.shared.clone();
         let told = shared.lock().follow_streams(request.into());

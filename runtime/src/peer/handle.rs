@@ -10,11 +10,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{PeerInfo, PeerShared};
+use crate::PeerId;
 use crate::dispatch::Lender;
 use crate::error::{CallError, DisconnectCause, NotSent};
 use crate::invocation::Invocation;
 use crate::stats::Stats;
-use crate::PeerId;
 use crate::stream::Opening;
 
 /// Half of what a connection remembers, so that it never forgets one that somebody waits for.

@@ -36,11 +36,7 @@ impl PeerState {
         }
     }
 
-    pub(crate) fn set_reply_metadata(
-        &mut self,
-        id: RequestId,
-        metadata: Metadata,
-    ) -> Result<(), ReplyError> {
+    pub(crate) fn set_reply_metadata(&mut self, id: RequestId, metadata: Metadata) -> Result<(), ReplyError> {
         if !self.connection.is_open(id) {
             return Err(ReplyError::NotOpen);
         }
@@ -51,12 +47,7 @@ impl PeerState {
         Ok(())
     }
 
-    pub(super) fn tell(
-        &self,
-        id: StreamId,
-        what: impl FnOnce(&Shared) -> Wakers,
-        effects: &mut Vec<Effect>,
-    ) {
+    pub(super) fn tell(&self, id: StreamId, what: impl FnOnce(&Shared) -> Wakers, effects: &mut Vec<Effect>) {
         if let Some(shared) = self.streams.get(&id) {
             effects.extend(what(shared).into_iter().map(Effect::Wake));
         }

@@ -152,12 +152,7 @@ pub(crate) struct CallStreams {
 }
 
 impl CallStreams {
-    pub(crate) fn new(
-        peer: Arc<PeerShared>,
-        id: StreamId,
-        shared: Arc<Shared>,
-        loan: Option<Loan>,
-    ) -> Self {
+    pub(crate) fn new(peer: Arc<PeerShared>, id: StreamId, shared: Arc<Shared>, loan: Option<Loan>) -> Self {
         Self { peer, id, shared, _loan: loan }
     }
 
@@ -240,8 +235,7 @@ impl CallStreams {
     }
 
     pub(crate) fn write(&self, bytes: Bytes, end_of_item: bool) -> Result<(), BodyError> {
-        self.change(|stream| stream.write(bytes, end_of_item))
-            .map_err(|error| self.explain(error))
+        self.change(|stream| stream.write(bytes, end_of_item)).map_err(|error| self.explain(error))
     }
 
     /// Writes an item, unless the peer has said that it reads none of that size.

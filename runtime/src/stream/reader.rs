@@ -12,8 +12,8 @@ use futures_io::AsyncRead;
 use futures_util::{Stream, StreamExt};
 use serde::de::DeserializeOwned;
 
-use super::call_streams::CallStreams;
 use super::BodyError;
+use super::call_streams::CallStreams;
 use crate::Codec;
 
 /// An argument or a result, as it comes.

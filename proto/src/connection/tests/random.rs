@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::dialect2::two;
 use super::*;
-use crate::wire::MAX_FIRST;
+use crate::wire::{Failure, MAX_FIRST, Options, Piece, Record};
 
 const SEEDS: u64 = 200;
 
@@ -278,9 +278,11 @@ fn streams_named_so() -> StreamArguments {
     StreamArguments::Of(std::sync::Arc::new(|method| method == "stream"))
 }
 
-fn hosts(dialect: Dialect) -> [Host; 2] {
+fn hosts(dialect: Dialect, random: &mut Random) -> [Host; 2] {
     let config = ConnectionConfig {
         dialect,
+        max_outgoing_bytes: [20_000, 64 << 20][random.below(2)],
+        ordered_replies: !random.one_in(4),
         max_requests: 20,
         max_body: 300_000,
         first_window: 4_000,
@@ -341,7 +343,7 @@ fn wind_up(hosts: &mut [Host; 2], random: &mut Random) {
 
 fn run(seed: u64, dialect: Dialect) {
     let random = &mut Random(seed);
-    let hosts = &mut hosts(dialect);
+    let hosts = &mut hosts(dialect, random);
     deliver(hosts, random, true);
     deliver(hosts, random, true);
     for _ in 0..STEPS {
@@ -382,5 +384,87 @@ fn anything_at_any_time_leaves_nothing_behind() {
             let outcome = std::panic::catch_unwind(|| run(seed, dialect));
             assert!(outcome.is_ok(), "seed {seed} in {dialect:?}");
         }
+    }
+}
+
+/// A record that makes sense now and then.
+fn record(random: &mut Random, next: &mut u64) -> Record {
+    let call = random.below(16) as u64;
+    let piece = |random: &mut Random| Piece {
+        bytes: vec![7; [0, 5, 2_000, 20_000][random.below(4)]].into(),
+        fin: random.one_in(4),
+        item: random.one_in(2),
+        compressed: random.one_in(10),
+    };
+    let options = |random: &mut Random| Options {
+        remaining: random.one_in(4).then(|| SECOND * random.below(5) as u32),
+        size: random.one_in(4).then(|| random.below(50_000) as u64),
+        unsupported: false,
+        ..Options::default()
+    };
+    let theirs = call & !1;
+    match random.below(10) {
+        0..=2 => {
+            let call = *next;
+            *next += 2;
+            let method = ["whole", "stream"][random.below(2)].into();
+            let key = [OrderingKey::none(), OrderingKey::text("k")][random.below(2)].clone();
+            let mut content = piece(random);
+            content.bytes.truncate(MAX_FIRST);
+            Record::Open { call, method, key, options: options(random), content }
+        }
+        3 => {
+            let mut content = piece(random);
+            content.bytes.truncate(MAX_FIRST);
+            Record::Result { call: call | 1, options: options(random), content }
+        }
+        4 => Record::Fail { call: call | 1, failure: Failure::Cancelled, options: Options::default() },
+        5 => Record::Cancel { call: theirs },
+        6 => Record::Abort { call: theirs },
+        7 => Record::Stop { call: call | 1 },
+        8 => Record::Credit { call, consumed: 0, limit: random.below(100_000) as u64 },
+        _ => Record::Data { call, offset: random.below(3) as u64 * 5, content: piece(random) },
+    }
+}
+
+#[test]
+fn whatever_a_peer_sends_the_tables_agree() {
+    for seed in 0..SEEDS {
+        let random = &mut Random(seed);
+        let config = ConnectionConfig { stream_arguments: streams_named_so(), max_requests: 30, ..two() };
+        let mut host = Host::new(Role::Binder, config);
+        host.side = super::dialect2::binder(host.side.connection.config.as_ref().clone());
+        (host.side.endpoint.starts, host.side.endpoint.grants) = (false, false);
+        (0..8).for_each(|_| host.invoke(random, Dialect::Two));
+        host.side.sent();
+        // The numbers of these are those that records name.
+        let opened =
+            [0, 2, 4, 6, 8, 10, 12, 14].map(|call| super::dialect2::open(call, super::dialect2::part("x")));
+        host.side.hear_records(&opened);
+        host.listen(random);
+        let mut next = 16;
+        for _ in 0..STEPS {
+            match random.below(3) {
+                0 => host.act(random, Dialect::Two),
+                1 => host.decide(random),
+                _ => {
+                    let record = record(random, &mut next);
+                    host.side.hear_records(&[record]);
+                    if host.side.connection.is_closed() {
+                        break;
+                    }
+                    host.listen(random);
+                }
+            }
+            host.side.sent();
+        }
+        host.side.connection.close(CloseCause::Local);
+        host.side
+            .events()
+            .into_iter()
+            .filter(|event| !matches!(event, Event::Closed(_)))
+            .for_each(|event| host.take_event(event));
+        assert_eq!(host.ended, host.calls, "seed {seed}: every call has ended");
+        host.side.connection.audit();
     }
 }

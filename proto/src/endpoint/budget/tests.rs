@@ -17,18 +17,7 @@ impl Tested {
     }
 
     fn want(&mut self, connection: ConnectionId, number: u64, bytes: usize) -> Vec<u64> {
-        self.0.want(connection, stream(number), bytes, Kind::Other);
-        self.granted()
-    }
-
-    /// The argument of a request that has not started.
-    fn want_argument(&mut self, connection: ConnectionId, number: u64, bytes: usize) -> Vec<u64> {
-        self.0.want(connection, stream(number), bytes, Kind::Argument);
-        self.granted()
-    }
-
-    fn park(&mut self, connection: ConnectionId, number: u64) -> Vec<u64> {
-        self.0.park(connection, stream(number));
+        self.0.want(connection, stream(number), bytes);
         self.granted()
     }
 
@@ -60,29 +49,6 @@ fn the_example_of_the_header() {
     assert_eq!(budget.end(B, 60), [10]);
     assert_eq!([budget.end(A, 40), budget.end(A, 10)].concat(), []);
     assert!(budget.0.is_empty());
-}
-
-#[test]
-fn a_parked_argument_holds_up_only_later_ones_of_its_connection() {
-    let mut budget = Tested::new(60, 100);
-    assert_eq!(budget.want_argument(A, 1, 50), [1]);
-    assert_eq!([budget.want_argument(A, 2, 20), budget.want(A, 3, 30), budget.want(B, 4, 60)].concat(), []);
-    assert_eq!(budget.park(A, 1), [4, 3], "nothing of the total, nor of what runs");
-    assert_eq!([budget.end(B, 4), budget.end(A, 3)].concat(), [], "its connection has it still");
-    assert_eq!(budget.want_argument(B, 5, 60), [5]);
-    assert_eq!(budget.end(A, 1), [2]);
-    assert_eq!([budget.park(A, 2), budget.park(B, 5), budget.park(B, 5)].concat(), []);
-    assert_eq!([budget.end(A, 2), budget.end(B, 5)].concat(), []);
-    assert!(budget.0.is_empty());
-}
-
-#[test]
-fn only_an_argument_that_is_reassembled_is_parked() {
-    let mut budget = Tested::new(60, 100);
-    assert_eq!(budget.want(A, 1, 50), [1]);
-    assert_eq!(budget.want_argument(A, 2, 50), []);
-    assert_eq!([budget.park(A, 1), budget.park(A, 2), budget.park(A, 3), budget.park(B, 1)].concat(), []);
-    assert_eq!(budget.end(A, 1), [2]);
 }
 
 #[test]

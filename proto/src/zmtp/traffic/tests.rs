@@ -105,7 +105,7 @@ fn pings_and_pongs_have_numbers_too() {
     ping(&mut client).unwrap();
     server.handle_input(now, &written(&mut client)).unwrap();
     // Any byte is a sign of life; the PONG itself has a number that the client does not expect.
-    client.handle_input(now, &vec![0]).unwrap();
+    client.handle_input(now, &[0]).unwrap();
     ping(&mut client).unwrap();
     assert_eq!(server.handle_input(now, &written(&mut client)), Err(LinkError::Exhausted));
     *last_sent(&mut client) = u64::MAX;

