@@ -65,21 +65,23 @@ impl Calls {
     }
 
     fn audit_streams(&self) {
-        let (mut bodies, mut held, mut growth, mut queued) = (0, 0, 0, 0);
+        let (mut bodies, mut arguments, mut held, mut growth, mut queued) = (0, 0, 0, 0, 0);
         for (id, call) in &self.table {
             if let Some(half) = receiver(call) {
                 held += half.held_cost();
                 growth += half.growth();
             }
             let Some(half) = sender(call) else { continue };
-            bodies += if half.fixed_length { half.queued() } else { 0 };
+            let body = if half.fixed_length { half.queued() } else { 0 };
+            bodies += body;
+            arguments += if super::table::is_ours(*id) { body } else { 0 };
             queued += usize::from(half.order.is_some());
             assert!(
                 half.order.is_some() || !half.is_ready(),
                 "{id:?} could send, and is not queued: {call:?}"
             );
         }
-        assert_eq!(self.body_bytes, bodies, "bytes of bodies");
+        assert_eq!((self.body_bytes, self.argument_bytes), (bodies, arguments), "bytes of bodies");
         assert_eq!(self.streams.len(), queued, "streams that can send");
         self.flow.audit(held, growth);
     }

@@ -85,6 +85,8 @@ pub(crate) struct Calls {
     credits: BTreeSet<StreamId>,
     /// Bytes of bodies, not of streams, that have begun to leave, and of replies that wait at the gate.
     body_bytes: usize,
+    /// Those of `body_bytes` that are of calls of ours.
+    argument_bytes: usize,
     gate_bytes: usize,
     /// Why the connection has to be closed.
     fatal: Option<Fatal>,
@@ -126,6 +128,7 @@ impl Calls {
             flow,
             credits: BTreeSet::new(),
             body_bytes: 0,
+            argument_bytes: 0,
             gate_bytes: 0,
             fatal: None,
             paused: false,
@@ -186,8 +189,18 @@ impl Calls {
         self.queue.bytes() + self.gate_bytes + self.body_bytes
     }
 
+    /// Whether so much waits that no more requests should start. Arguments that have begun to leave do not count: the peer may give
+    /// credit for them only once a handler of its own has started, and that must not wait for the same on this side.
     pub(crate) fn is_backlogged(&self) -> bool {
-        self.queued_bytes() > self.config.max_outgoing_bytes
+        self.queued_bytes() - self.argument_bytes > self.config.max_outgoing_bytes
+    }
+
+    /// Counts bytes of a body that has begun to leave, or has left.
+    fn count_body(&mut self, id: StreamId, change: impl Fn(usize) -> usize) {
+        self.body_bytes = change(self.body_bytes);
+        if table::is_ours(id) {
+            self.argument_bytes = change(self.argument_bytes);
+        }
     }
 
     /// Bytes of streams that were received and neither read nor dropped, and what they count for besides.
@@ -320,7 +333,7 @@ impl Calls {
         self.gate.clear();
         self.streams.clear();
         self.credits.clear();
-        (self.body_bytes, self.gate_bytes, self.paused) = (0, 0, false);
+        (self.body_bytes, self.argument_bytes, self.gate_bytes, self.paused) = (0, 0, 0, false);
         self.deadlines.clear();
         // The endpoint waits for the end of what it has started.
         self.endpoint_events.retain(|event| matches!(event, EndpointEvent::NeverRan(_)));

@@ -112,7 +112,8 @@ impl Calls {
             if !queued.is_stream {
                 let mut half = Box::new(SendHalf::new(credit, compress));
                 half.fixed_length = true;
-                self.body_bytes += rest.len();
+                let len = rest.len();
+                (self.body_bytes, self.argument_bytes) = (self.body_bytes + len, self.argument_bytes + len);
                 argument = Writer::Open(half);
             }
             match &mut argument {
@@ -198,12 +199,14 @@ impl Calls {
         if has_room && std::mem::take(&mut half.awaits_room) {
             self.events.push_back(Event::Writable(id));
         }
-        if half.fixed_length {
-            self.body_bytes -= data.bytes.len();
-        }
+        let is_body = half.fixed_length;
         self.flow.count_sent(data.cost);
         let compress = half.compress;
         self.streams.sent(id, urgency, half, data.cost, order);
+        if is_body {
+            let len = data.bytes.len();
+            self.count_body(id, |bytes| bytes - len);
+        }
         let content = Piece { bytes: data.bytes, fin: data.fin, item: data.item, compressed: false };
         self.codec.data(number, data.offset, content, compress);
         if data.fin {

@@ -217,14 +217,14 @@ impl Calls {
         let Some(call) = self.table.get_mut(&id) else { return };
         let urgency = call.urgency;
         if let Some(half) = call.writer().and_then(|writer| writer.take(Writer::Closed)) {
-            self.release_sender(urgency, &half);
+            self.release_sender(id, urgency, &half);
         }
     }
 
-    fn release_sender(&mut self, urgency: crate::Urgency, half: &SendHalf) {
+    fn release_sender(&mut self, id: StreamId, urgency: crate::Urgency, half: &SendHalf) {
         self.streams.remove(urgency, half);
         if half.fixed_length {
-            self.body_bytes -= half.queued();
+            self.count_body(id, |bytes| bytes - half.queued());
         }
     }
 
@@ -245,7 +245,7 @@ impl Calls {
         self.credits.remove(&id);
         let (sender, receiver) = call.into_streams();
         if let Some(half) = sender {
-            self.release_sender(urgency, &half);
+            self.release_sender(id, urgency, &half);
         }
         if let Some(half) = receiver {
             self.release_receiver(half);
@@ -266,7 +266,7 @@ impl Calls {
         let stopped = writer.take(Writer::Stopped);
         *writer = Writer::Stopped;
         let Some(half) = stopped else { return };
-        self.release_sender(urgency, &half);
+        self.release_sender(id, urgency, &half);
         self.events.push_back(Event::Writable(id));
         if let StreamId::Call(call) = id {
             self.end_if_complete(call);

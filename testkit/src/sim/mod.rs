@@ -340,7 +340,7 @@ impl<'a> World<'a> {
         if self.model.0.iter().any(model::Call::is_open) {
             let drivers = self.links.iter().flat_map(|link| &link.drivers);
             let sides = drivers.map(|driver| (&driver.connection, &driver.results, &driver.arguments));
-            let handlers = self.hosts.iter().map(|host| &host.handlers);
+            let handlers = self.hosts.iter().map(|host| (&host.requests, &host.handlers));
             let (sides, handlers) = (sides.collect::<Vec<_>>(), handlers.collect::<Vec<_>>());
             panic!("a call has not ended: {:?}, {sides:?}, {handlers:?}", self.model.first_open());
         }
