@@ -248,7 +248,7 @@ impl Calls {
             self.release_sender(id, urgency, &half);
         }
         if let Some(half) = receiver {
-            self.release_receiver(half);
+            self.release_receiver(*half);
         }
         if needed_memory {
             self.memory_freed(id);
@@ -280,7 +280,7 @@ impl Calls {
             State::Unread { .. } => self.drop_call(id),
             State::Sent { result: ResultState::Begun(half), .. } => {
                 if let Some(half) = half.take() {
-                    self.release_receiver(half);
+                    self.release_receiver(*half);
                 }
             }
             _ => {}
