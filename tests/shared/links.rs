@@ -9,9 +9,8 @@ use futures_util::future::{Either, join_all, select};
 use crate::callosum::link::{
     Hub, MemoryReceiver, MemorySender, MessageReceiver, MessageSender, Received, memory,
 };
-use crate::callosum::proto::session::Anomaly;
-use crate::callosum::proto::wire::{Encoder, Hello, NONCE_LEN, PING, PONG};
-use crate::callosum::proto::{CallName, Message, Multipart, Payload};
+use callosum_proto::internals::wire::{CallName, Encoder, Hello, Message, NONCE_LEN, PING, PONG, Payload};
+use callosum_proto::{Anomaly, Multipart};
 use crate::callosum::{
     Binder, Builder, CallError, CloseCause, Connector, Context, Dialect, DisconnectCause, Drained, Driver,
     DriverError, Event, HandlerResult, InvokeError, Limits, NotSent, OrderingKey, Peer, Refusal, Response,
