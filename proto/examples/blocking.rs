@@ -17,7 +17,6 @@ use callosum_proto::{
     Event, Metadata, Outcome, Refusal, Reply, Request, RequestId, Role, WriteError,
 };
 use parking_lot::{Condvar, Mutex, MutexGuard};
-use rand::random;
 
 #[derive(Default)]
 struct Host {
@@ -40,8 +39,8 @@ impl Host {
     fn connect(self: &Arc<Self>, socket: TcpStream, link: &LinkConfig) -> io::Result<ConnectionId> {
         let mut engine = self.engine.lock();
         let (id, config, now) = (engine.endpoint.open(), ConnectionConfig::default(), Instant::now());
-        let mut connection = Connection::new(id, link.role, config, random(), CallId(0), now);
-        connection.open(now, link, random());
+        let mut connection = Connection::new(id, link.role, config, rand::random(), CallId(0), now);
+        connection.open(now, link, rand::random());
         engine.connections.insert(id, connection);
         let (reader, writer, reading) = (self.clone(), self.clone(), socket.try_clone()?);
         thread::spawn(move || reader.read(id, reading));
@@ -67,7 +66,7 @@ impl Host {
             self.settle(&mut engine, id);
             if sent.is_ok() && bytes.is_empty() {
                 self.changed.wait_until(&mut engine, due.unwrap_or(now + Duration::from_secs(60)));
-            } else if MutexGuard::unlocked(&mut engine, || socket.write_all(&bytes)).is_err() || sent.is_err()
+            } else if sent.is_err() | MutexGuard::unlocked(&mut engine, || socket.write_all(&bytes)).is_err()
             {
                 break;
             }
@@ -98,15 +97,13 @@ impl Host {
     }
 
     fn handle(self: &Arc<Self>, engine: &mut Engine, id: ConnectionId, event: Event) {
+        let host = self.clone();
         match event {
             // Whom to admit is up to the application; this one admits everyone who has a key.
             Event::AuthenticationRequested { .. } => {
                 engine.connections.get_mut(&id).map(|it| it.authenticate(Instant::now(), Decision::Admit));
             }
-            Event::Request(request) => drop(thread::spawn({
-                let host = self.clone();
-                move || host.run(request)
-            })),
+            Event::Request(request) => drop(thread::spawn(move || host.run(request))),
             Event::Stop { request, .. } => drop(engine.stopped.insert(request)),
             Event::MayReply(request) => drop(engine.may_reply.insert(request)),
             Event::Ended { call, outcome, .. } => drop(engine.ended.insert((id, call), outcome)),

@@ -72,7 +72,7 @@ fn events(link: &mut Link) -> Vec<LinkEvent> {
 }
 
 fn feed(link: &mut Link, now: Instant, data: impl AsRef<[u8]>) -> Result<(), LinkError> {
-    link.handle_input(now, &data.as_ref())
+    link.handle_input(now, data.as_ref())
 }
 
 fn messages(events: &[LinkEvent]) -> Vec<Multipart> {

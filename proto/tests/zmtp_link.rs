@@ -46,7 +46,7 @@ fn outcome(input: &[u8], cuts: &[usize]) -> (Vec<LinkEvent>, Result<(), LinkErro
         }
         let (piece, after) = rest.split_at((*cut).clamp(1, rest.len()));
         rest = after;
-        result = link.handle_input(now, &piece);
+        result = link.handle_input(now, piece);
         events.extend(std::iter::from_fn(|| link.poll_event()));
     }
     (events, result, all_written(&mut link))

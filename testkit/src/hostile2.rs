@@ -120,7 +120,7 @@ impl Host {
         config.connection_window = CONNECTION_WINDOW;
         config.stream_buffer = BUFFER;
         config.keepalive = Some(Keepalive { idle: Duration::from_secs(100), misses: 2 });
-        if credit.stream % 2 == 0 {
+        if credit.stream.is_multiple_of(2) {
             config.stream_arguments = StreamArguments::All;
         }
         let role = if connector { Role::Connector } else { Role::Binder };

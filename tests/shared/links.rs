@@ -9,8 +9,7 @@ use futures_util::future::{Either, join_all, select};
 use crate::callosum::link::{
     Hub, MemoryReceiver, MemorySender, MessageReceiver, MessageSender, Received, memory,
 };
-use callosum_proto::internals::wire::{CallName, Encoder, Hello, Message, NONCE_LEN, PING, PONG, Payload};
-use callosum_proto::{Anomaly, Multipart};
+use crate::callosum::proto::{Anomaly, Multipart};
 use crate::callosum::{
     Binder, Builder, CallError, CloseCause, Connector, Context, Dialect, DisconnectCause, Drained, Driver,
     DriverError, Event, HandlerResult, InvokeError, Limits, NotSent, OrderingKey, Peer, Refusal, Response,
@@ -18,6 +17,7 @@ use crate::callosum::{
 };
 use crate::common::{Ending, connected, disconnected, drive, echo, for_ever};
 use crate::run;
+use callosum_proto::internals::wire::{CallName, Encoder, Hello, Message, NONCE_LEN, PING, PONG, Payload};
 
 const PATIENCE: Duration = Duration::from_secs(5);
 const SHORT: Duration = Duration::from_millis(20);

@@ -127,7 +127,7 @@ impl Calls {
                 if matches!(state.stage, Stage::Incomplete(_)) =>
             {
                 if let Some(half) = state.argument.take() {
-                    self.release_receiver(half);
+                    self.release_receiver(*half);
                 }
                 self.argument_reassembled(request, body);
             }

@@ -228,7 +228,7 @@ impl Calls {
         }
     }
 
-    pub(super) fn release_receiver(&mut self, mut half: Box<RecvHalf>) {
+    pub(super) fn release_receiver(&mut self, mut half: RecvHalf) {
         let freed = half.fail(ReadError::NotOpen);
         self.flow.consume(freed);
         self.flow.growth_left += half.growth();
@@ -248,7 +248,7 @@ impl Calls {
             self.release_sender(id, urgency, &half);
         }
         if let Some(half) = receiver {
-            self.release_receiver(half);
+            self.release_receiver(*half);
         }
         if needed_memory {
             self.memory_freed(id);
@@ -280,7 +280,7 @@ impl Calls {
             State::Unread { .. } => self.drop_call(id),
             State::Sent { result: ResultState::Begun(half), .. } => {
                 if let Some(half) = half.take() {
-                    self.release_receiver(half);
+                    self.release_receiver(*half);
                 }
             }
             _ => {}

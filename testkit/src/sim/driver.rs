@@ -319,7 +319,7 @@ impl Driver {
     /// # Panics
     /// If connection and model differ, or the connection holds more bytes than its limit.
     pub(super) fn check(&mut self, now: Instant) {
-        internals::audit(&mut self.connection);
+        internals::audit(&self.connection);
         let connection = &self.connection;
         assert_eq!(connection.open_calls(), self.calls.len());
         assert_eq!(connection.open_requests(), self.open.len());
