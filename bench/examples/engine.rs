@@ -1,27 +1,24 @@
 //! What a round trip costs in the engine alone: allocations, and nanoseconds of CPU time.
 //!
-//! Two sides in one thread hand each other their bytes, without sockets, tasks or locks: each is a ZMTP link and a session,
-//! and the serving side has the scheduler, used as a host has to use it. Time is virtual, so that each run does the same work
-//! and callgrind can count its instructions (`bench/engine.sh`).
+//! Two sides in one thread hand each other their bytes, without sockets, tasks or locks: each is a connection and its
+//! endpoint, used as a host has to use them. Time is virtual, so that each run does the same work and callgrind can count its
+//! instructions (`bench/engine.sh`).
 //!
 //! What is the host's is kept as small as a host can keep it: one copy of the bytes for each direction, in place of the
-//! kernel's, and one map from tickets to requests.
+//! kernel's.
 
 use std::alloc::System;
 use std::io::IoSlice;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use bytes::{Bytes, BytesMut};
-use callosum_proto::scheduler::{Action, Arrival, BuiltinScheduler, Scheduler, SchedulerConfig};
-use callosum_proto::session::{
-    self, Body, Call, Dialect, Event, ExchangeId, IncomingId, Outcome, Reply, Request, Session, SessionConfig,
+use callosum_proto::zmtp::{CurveKeyPair, Decision, LinkConfig, Mechanism};
+use callosum_proto::{
+    Body, Call, CallId, Connection, ConnectionConfig, Dialect, Endpoint, EndpointConfig, Event, Outcome, Reply, Role,
 };
-use callosum_proto::zmtp::{self, CurveKeyPair, Decision, Link, LinkConfig, LinkEvent, Mechanism};
-use callosum_proto::{CallId, Multipart, PeerId, Ticket};
 use clap::{Parser, ValueEnum};
 use cpu_time::ThreadTime;
-use rustc_hash::FxHashMap;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 #[global_allocator]
@@ -29,9 +26,6 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 /// Most bytes that are read at once, as in `callosum-runtime`.
 const MAX_READ: usize = 256 * 1024;
-
-/// No more messages are taken from the session while so many bytes wait, as in `callosum-runtime`.
-const WRITE_AHEAD: usize = 64 * 1024;
 
 /// Virtual time that a turn of one side takes.
 const TURN: Duration = Duration::from_micros(10);
@@ -101,123 +95,85 @@ fn measure(case: Case, body: usize, in_flight: usize, calls: usize) -> Result<()
     Ok(())
 }
 
-/// A link and its session.
+/// A connection and its endpoint.
 struct Side {
-    link: Link,
-    session: Session,
+    connection: Connection,
+    endpoint: Endpoint,
 }
 
 impl Side {
-    fn new(role: zmtp::Role, case: Case, now: Instant) -> Self {
+    fn new(role: Role, case: Case, now: Instant) -> Self {
         let server = CurveKeyPair::generate([1; 32]);
-        let (session_role, mechanism) = match role {
-            zmtp::Role::Binder => (session::Role::Binder, Mechanism::CurveServer { keys: server }),
-            zmtp::Role::Connector => {
+        let mechanism = match role {
+            Role::Binder => Mechanism::CurveServer { keys: server },
+            Role::Connector => {
                 let (keys, server) = (CurveKeyPair::generate([2; 32]), server.public());
-                (session::Role::Connector, Mechanism::CurveClient { keys, server })
+                Mechanism::CurveClient { keys, server }
             }
         };
         let mut link = LinkConfig::new(role);
         if case == Case::Curve {
             link.mechanism = mechanism;
         }
-        let mut config = SessionConfig::default();
+        let mut config = ConnectionConfig::default();
         config.dialect = if case == Case::One { Dialect::One } else { Dialect::Two };
-        let nonce = [if role == zmtp::Role::Binder { 1 } else { 2 }; 16];
-        let session = Session::new(session_role, config, nonce, CallId(0), now);
-        Self { link: Link::new(&link, now), session }
+        let seed = if role == Role::Binder { 1 } else { 2 };
+        let mut limits = EndpointConfig::default();
+        limits.ordering.max_running = 256;
+        let mut endpoint = Endpoint::new(limits);
+        let mut connection = Connection::new(endpoint.open(), role, config, [seed; 16], CallId(0), now);
+        connection.open(now, &link, [seed; 32]);
+        Self { connection, endpoint }
     }
 
     /// Puts the next bytes to send into `buffer`; whether there are any.
     fn write(&mut self, now: Instant, buffer: &mut BytesMut) -> Result<bool> {
-        while self.link.pending_output() < WRITE_AHEAD {
-            let Some(message) = self.session.poll_transmit(now) else { break };
-            self.link.send(message)?;
-        }
         buffer.clear();
         let mut slices = [IoSlice::new(&[]); 64];
-        let filled = self.link.output(&mut slices);
+        let filled = self.connection.poll_transmit(now, &mut slices)?;
         for slice in &slices[..filled] {
             let room = MAX_READ - buffer.len();
             buffer.extend_from_slice(&slice[..slice.len().min(room)]);
         }
-        self.link.advance_output(buffer.len());
-        if !buffer.is_empty() {
-            self.session.handle_write_progress();
-        }
+        self.connection.transmitted(buffer.len());
+        self.carry(now);
         Ok(!buffer.is_empty())
     }
 
-    fn read(&mut self, now: Instant, bytes: Bytes) -> Result<()> {
-        self.link.handle_input(now, &bytes)?;
-        while let Some(event) = self.link.poll_event() {
-            match event {
-                LinkEvent::Message(message) => self.session.handle_message(now, message),
-                LinkEvent::Established(_) => self.session.handle_connected(now),
-                LinkEvent::AuthenticationRequested { .. } => self.link.authenticate(now, Decision::Admit)?,
-                _ => self.session.handle_message(now, Multipart::default()),
+    /// Carries events between the connection and its endpoint.
+    fn carry(&mut self, now: Instant) {
+        loop {
+            while let Some(event) = self.connection.poll_endpoint_event() {
+                self.endpoint.handle_event(event);
             }
+            let Some((_, event)) = self.endpoint.poll_event() else { break };
+            self.connection.handle_event(now, event);
         }
-        Ok(())
     }
 }
 
-/// The side that serves: what a host keeps of requests.
+/// The side that serves. A handler ends as soon as it starts.
 struct Server {
     side: Side,
-    scheduler: BuiltinScheduler,
-    requests: FxHashMap<Ticket, Request>,
-    /// Those whose argument is being put together.
-    tickets: FxHashMap<IncomingId, Ticket>,
-    next_ticket: u64,
     result: Bytes,
 }
 
 impl Server {
     fn handle_events(&mut self, now: Instant) -> Result<()> {
-        while let Some(event) = self.side.session.poll_event() {
+        let Side { connection, endpoint } = &mut self.side;
+        while let Some(event) = connection.poll_event() {
             match event {
                 Event::Request(request) => {
-                    let ticket = Ticket(self.next_ticket);
-                    self.next_ticket += 1;
-                    let (key, bytes) = (&request.key, request.size());
-                    self.scheduler.arrive(Arrival { ticket, peer: PeerId(0), key, bytes })?;
-                    self.requests.insert(ticket, request);
-                    self.run(now)?;
+                    let Body::Whole(body) = request.body else { anyhow::bail!("an argument in parts") };
+                    ensure!(body.len() == self.result.len(), "an argument of another length");
+                    endpoint.finish(request.id, Some(Reply::result(self.result.clone())));
                 }
-                Event::Collected { exchange: ExchangeId::Theirs(id), body } => {
-                    let ticket = self.tickets.remove(&id).context("nobody collects it")?;
-                    ensure!(body?.len() == self.result.len(), "an argument of another length");
-                    self.scheduler.finish(ticket);
-                    self.run(now)?;
-                }
-                Event::Established { .. } | Event::Readable(_) | Event::Writable(_) | Event::Pong { .. } => {}
+                Event::AuthenticationRequested { .. } => connection.authenticate(now, Decision::Admit)?,
+                Event::Connected(_) | Event::Established { .. } | Event::Pong { .. } => {}
                 other => anyhow::bail!("{other:?}"),
             }
         }
-        Ok(())
-    }
-
-    /// Does what the scheduler says. A handler ends as soon as it has its argument.
-    fn run(&mut self, now: Instant) -> Result<()> {
-        while let Some(action) = self.scheduler.poll() {
-            match action {
-                Action::Start(ticket) => match &self.requests[&ticket] {
-                    Request { body: Body::Whole(body), .. } => {
-                        ensure!(body.len() == self.result.len(), "an argument of another length");
-                        self.scheduler.finish(ticket);
-                    }
-                    Request { id, .. } => {
-                        self.tickets.insert(*id, ticket);
-                        self.side.session.contents().collect(now, ExchangeId::Theirs(*id))?;
-                    }
-                },
-                Action::Release(ticket) => {
-                    let request = self.requests.remove(&ticket).context("released twice")?;
-                    self.side.session.reply(request.id, Reply::result(self.result.clone()))?;
-                }
-            }
-        }
+        self.side.carry(now);
         Ok(())
     }
 }
@@ -231,16 +187,11 @@ struct Client {
 }
 
 impl Client {
-    fn handle_events(&mut self, now: Instant) -> Result<()> {
-        while let Some(event) = self.side.session.poll_event() {
+    fn handle_events(&mut self) -> Result<()> {
+        while let Some(event) = self.side.connection.poll_event() {
             match event {
                 Event::Ended { outcome: Outcome::Result(body), .. } => self.take(&body)?,
-                Event::Response { call, .. } => {
-                    self.side.session.contents().collect(now, ExchangeId::Ours(call))?;
-                }
-                Event::Collected { body, .. } => self.take(&body?)?,
-                Event::Ended { outcome: Outcome::Complete, .. } => {}
-                Event::Established { .. } | Event::Readable(_) | Event::Writable(_) | Event::Pong { .. } => {}
+                Event::Connected(_) | Event::Established { .. } | Event::Pong { .. } => {}
                 other => anyhow::bail!("{other:?}"),
             }
         }
@@ -266,16 +217,8 @@ impl Pair {
     fn new(case: Case, body: usize) -> Self {
         let now = Instant::now();
         let body = Bytes::from(vec![7; body]);
-        let config = SchedulerConfig::default().with_max_running(256);
-        let server = Server {
-            side: Side::new(zmtp::Role::Binder, case, now),
-            scheduler: BuiltinScheduler::new(config),
-            requests: FxHashMap::default(),
-            tickets: FxHashMap::default(),
-            next_ticket: 0,
-            result: body.clone(),
-        };
-        let side = Side::new(zmtp::Role::Connector, case, now);
+        let server = Server { side: Side::new(Role::Binder, case, now), result: body.clone() };
+        let side = Side::new(Role::Connector, case, now);
         let client = Client { side, argument: body, in_flight: 0, done: 0 };
         Self { client, server, buffer: BytesMut::with_capacity(MAX_READ), now }
     }
@@ -283,8 +226,8 @@ impl Pair {
     fn connect(&mut self, case: Case) -> Result<()> {
         while self.turn()? {}
         let dialect = if case == Case::One { Dialect::One } else { Dialect::Two };
-        ensure!(self.client.side.session.dialect() == Some(dialect), "another dialect is spoken");
-        ensure!(self.server.side.session.dialect() == Some(dialect), "another dialect is spoken");
+        ensure!(self.client.side.connection.dialect() == Some(dialect), "another dialect is spoken");
+        ensure!(self.server.side.connection.dialect() == Some(dialect), "another dialect is spoken");
         Ok(())
     }
 
@@ -295,7 +238,7 @@ impl Pair {
         while self.client.done < calls {
             while left > 0 && self.client.in_flight < in_flight {
                 let call = Call::new("echo", self.client.argument.clone());
-                self.client.side.session.invoke(self.now, call)?;
+                self.client.side.connection.invoke(self.now, call)?;
                 self.client.in_flight += 1;
                 left -= 1;
             }
@@ -312,23 +255,17 @@ impl Pair {
         *now += TURN;
         let went = client.side.write(*now, buffer)?;
         if went {
-            lend(buffer, |bytes| server.side.read(*now, bytes))?;
+            server.side.connection.handle_input(*now, buffer)?;
+            server.side.carry(*now);
             server.handle_events(*now)?;
         }
         *now += TURN;
         let came = server.side.write(*now, buffer)?;
         if came {
-            lend(buffer, |bytes| client.side.read(*now, bytes))?;
-            client.handle_events(*now)?;
+            client.side.connection.handle_input(*now, buffer)?;
+            client.side.carry(*now);
+            client.handle_events()?;
         }
         Ok(went || came)
     }
-}
-
-/// Has what a buffer holds read, and takes it back, as `callosum-runtime` does.
-fn lend(buffer: &mut BytesMut, read: impl FnOnce(Bytes) -> Result<()>) -> Result<()> {
-    let bytes = std::mem::take(buffer).freeze();
-    let result = read(bytes.clone());
-    *buffer = bytes.try_into_mut().unwrap_or_else(|_| BytesMut::with_capacity(MAX_READ));
-    result
 }

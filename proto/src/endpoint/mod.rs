@@ -119,6 +119,7 @@ impl Endpoint {
             EndpointEvent::Arrived(arrival) => self.arrive(arrival),
             EndpointEvent::Ready(request) => {
                 if matches!(self.get_mut(request), Some(Request::Waiting)) {
+                    self.arguments.complete(request.connection(), request.into());
                     self.scheduler.ready(request);
                 }
             }

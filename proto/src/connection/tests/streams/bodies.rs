@@ -406,3 +406,22 @@ fn a_body_comes_before_the_end_of_its_call_whether_it_is_complete_or_not() {
     let outcome = Outcome::TimedOut { sent: true };
     assert_eq!(side.events(), [collected(call, Err(ReadError::TimedOut)), ended(call, outcome)]);
 }
+
+/// Each side waits for credit that the other gives once its handler has started.
+#[test]
+fn arguments_that_wait_for_credit_keep_no_request_from_its_start() {
+    let config = || ConnectionConfig { max_outgoing_bytes: 50_000, first_window: 20_000, ..two() };
+    let (mut a, mut b) = pair2(config(), config());
+    for side in [&mut a, &mut b] {
+        side.connection.invoke(side.now, new_call("m", body(200_000))).unwrap();
+        assert!(side.connection.is_backlogged(), "it has not begun to leave");
+    }
+    exchange(&mut a, &mut b);
+    for side in [&mut a, &mut b] {
+        assert!(side.connection.queued_bytes() > 50_000 && !side.connection.is_backlogged());
+        let call = side.connection.invoke(side.now, new_call("m", body(1)));
+        assert!(matches!(call, Err(InvokeError::QueueFull { .. })), "{call:?}");
+        let Some(Event::Request(request)) = side.event() else { panic!("it starts") };
+        assert!(matches!(request.body, Body::Stream { .. }), "{request:?}");
+    }
+}
