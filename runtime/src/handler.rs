@@ -274,11 +274,12 @@ impl Handlers {
         drop(table);
     }
 
-    /// Whether the handler of a method takes its argument as a stream.
+    /// Whether the handler of a method takes its argument as a stream. Without a handler nothing of it is waited for: the caller may send
+    /// the rest only once it knows that it is wanted.
     pub(crate) fn streams(&self, method: &str) -> bool {
         let table = self.table.read();
         let method = table.methods.get(method.as_bytes()).or(table.fallback.as_ref());
-        method.is_some_and(|method| matches!(method.kind, Kind::Streamed(_)))
+        method.is_none_or(|method| matches!(method.kind, Kind::Streamed(_)))
     }
 
     pub(crate) fn find(&self, method: &Text) -> Option<Arc<Method>> {
