@@ -16,7 +16,7 @@ impl fmt::Display for ConnectionId {
     }
 }
 
-/// One call that this side made, unique within its session and never reused.
+/// One call that this side made, unique within its connection and never reused.
 ///
 /// Its low 32 bits are the `seq` of dialect 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -81,7 +81,7 @@ pub struct Limits {
     pub max_stream_bytes: u64,
     /// What may wait to be sent of one streamed argument or result, in bytes. Default 256 KiB.
     pub stream_buffer: usize,
-    /// Large arguments and results that are put together at a time for one peer, in bytes; more wait. Default 64 MiB.
+    /// Large arguments and results that are reassembled at a time for one peer, in bytes; more wait. Default 64 MiB.
     pub max_reassembly_per_peer: usize,
     /// The same for all peers. Default 1 GiB.
     pub max_reassembly: usize,

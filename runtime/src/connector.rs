@@ -233,7 +233,7 @@ pub(crate) async fn deadline_passed(node: &Node) {
     }
 }
 
-/// Waits for `future` while the session has no link: its timers go on, and a shutdown ends the wait, with `None`,
+/// Waits for `future` while the connection has no link: its timers go on, and a shutdown ends the wait, with `None`,
 /// when nothing waits for a link any more or its deadline has passed.
 async fn while_unlinked<F: Future>(node: &Node, peer: &Arc<PeerShared>, future: F) -> Option<F::Output> {
     let mut pump = Pump::new(peer.clone());

@@ -114,7 +114,7 @@ impl CallError {
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotSent {
-    /// The session refused it.
+    /// The connection refused it.
     #[error(transparent)]
     Refused(#[from] InvokeError),
     /// There is no connection, and calls were configured not to wait for one.
@@ -138,7 +138,7 @@ pub enum DisconnectCause {
     /// The peer closed its end.
     #[error("the peer closed the connection")]
     PeerClosed,
-    /// The session gave the peer up.
+    /// The connection gave the peer up.
     #[error(transparent)]
     Session(CloseCause),
     /// The peer broke ZeroMQ's wire protocol, or refused ours.

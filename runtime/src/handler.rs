@@ -274,8 +274,8 @@ impl Handlers {
         drop(table);
     }
 
-    /// Whether the handler of a method takes its argument as a stream. Without a handler nothing of it is waited for: the caller may send
-    /// the rest only once it knows that it is wanted.
+    /// Whether the handler of a method takes its argument as a stream. So does the refusal of an unknown method, which waits
+    /// for no argument.
     pub(crate) fn streams(&self, method: &str) -> bool {
         let table = self.table.read();
         let method = table.methods.get(method.as_bytes()).or(table.fallback.as_ref());

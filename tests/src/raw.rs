@@ -21,7 +21,7 @@ const LIMIT: usize = 64 << 20;
 /// The flag of a frame whose length takes eight bytes.
 const LONG: u8 = 2;
 
-/// A connector without a session.
+/// A connector that sends and hears raw messages, without the engine.
 pub struct RawPeer<S> {
     link: Link,
     stream: S,

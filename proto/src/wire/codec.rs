@@ -185,7 +185,7 @@ impl Codec {
         }
     }
 
-    /// Bytes that have been put together since the last [`take`](Self::take).
+    /// Bytes that have been encoded since the last [`take`](Self::take).
     pub(crate) fn len(&self) -> usize {
         self.packet.len()
     }
@@ -200,7 +200,7 @@ impl Codec {
         self.message.is_some() || self.packet.is_closed()
     }
 
-    /// The message that was put together, if any.
+    /// The message that was encoded, if any.
     pub(crate) fn take(&mut self) -> Option<Multipart> {
         self.message.take().or_else(|| (!self.packet.is_empty()).then(|| self.packet.take()))
     }

@@ -1,4 +1,4 @@
-//! Sessions over message links: one that has a single remote peer, or one for each routing id.
+//! Connections over message links: one that has a single remote peer, or one for each routing id.
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
@@ -25,7 +25,7 @@ use crate::stats::add;
 /// Messages sent or received before other tasks get their turn.
 const MAX_TURNS: usize = 64;
 
-/// How long a drained session waits for the peer's word that it has received everything.
+/// How long a drained connection waits for the peer's word that it has received everything.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// The link to one peer, as part of a message link.
@@ -67,7 +67,7 @@ impl LinkPeer {
         self.peer.waker.wake();
     }
 
-    /// Sends what the session has to say and keeps its timers, until it ends.
+    /// Sends what the connection has to say and keeps its timers, until it ends.
     ///
     /// The link's messages are [`deliver`](Self::deliver)ed meanwhile.
     async fn drive(&self, sender: &dyn MessageSender) -> DisconnectCause {
@@ -135,7 +135,7 @@ impl LinkPeer {
         flush.poll_unpin(cx).map(|()| Err(DisconnectCause::Shutdown))
     }
 
-    /// Does what is due; ready when the session has ended.
+    /// Does what is due; ready when the connection has ended.
     fn poll_end(&self, cx: &mut Context<'_>, alarm: &mut Alarm) -> Poll<DisconnectCause> {
         self.peer.waker.register(cx.waker());
         loop {
@@ -216,7 +216,7 @@ impl PeersOfLink {
         Arc::new(Self { node, sender, peers: Mutex::default() })
     }
 
-    /// Receives until the link fails, then ends the sessions with all its peers.
+    /// Receives until the link fails, then ends the connections to all its peers.
     pub(crate) async fn run(self: &Arc<Self>, receiver: &mut dyn MessageReceiver) -> DisconnectCause {
         let cause = receive_all(receiver, |received| {
             match received {
@@ -257,7 +257,7 @@ impl PeersOfLink {
         }
     }
 
-    /// Begins a session with a peer that speaks for the first time, if it says something that begins one.
+    /// Begins a connection to a peer that speaks for the first time, if it says something that begins one.
     fn admit(self: &Arc<Self>, from: Bytes, message: Multipart) {
         if !begins_session(&message) {
             tracing::debug!(routing_id = %from.escape_ascii(), "message of an unknown peer dropped");
@@ -296,7 +296,7 @@ impl PeersOfLink {
         listed
     }
 
-    /// The session with a peer has ended, or ends now. Idempotent.
+    /// The connection to a peer has ended, or ends now. Idempotent.
     fn end(&self, link: &Arc<LinkPeer>, cause: DisconnectCause) {
         if !self.forget(link) {
             return;
@@ -309,14 +309,14 @@ impl PeersOfLink {
     }
 }
 
-/// Whether it is the PING with which a peer of ours begins a session.
+/// Whether it is the PING with which a peer of ours begins a connection.
 fn is_hello(message: &Multipart) -> bool {
     matches!(message.frames(), [marker, header, _] if marker[..] == *b"PING" && !header.is_empty())
 }
 
-/// Whether a session can begin with this message.
+/// Whether a connection can begin with this message.
 ///
-/// A probe can't, where it is not the empty one of a Python peer: it belongs to a session that this side has forgotten,
+/// A probe can't, where it is not the empty one of a Python peer: it belongs to a connection that this side has forgotten,
 /// and its sender finds that out if there is no answer.
 fn begins_session(message: &Multipart) -> bool {
     match message.frames() {

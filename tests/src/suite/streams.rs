@@ -222,7 +222,7 @@ pub async fn large_bodies(rig: Rig) {
     pair.end().await;
 }
 
-/// More large bodies than may be put together at a time wait for each other, and all come through.
+/// More large bodies than may be reassembled at a time wait for each other, and all come through.
 pub async fn large_bodies_take_turns(rig: Rig) {
     let mut limits = Limits::default();
     limits.max_reassembly = 3 << 20;

@@ -26,7 +26,7 @@ fn small_bodies() -> Limits {
     limits
 }
 
-/// Plain handlers and plain calls whose body can't be put together: each ends with a typed error, and the link lives on.
+/// Plain handlers and plain calls whose body can't be reassembled: each ends with a typed error, and the link lives on.
 pub async fn bodies_that_can_not_be_collected(rig: Rig) {
     let len = |body: Bytes, _| async move { HandlerResult::Ok(Bytes::from(body.len().to_string())) };
     let endless = |_: BodyReader, responder: Responder, _: Context| async move {

@@ -9,7 +9,7 @@ pub(super) fn two() -> ConnectionConfig {
     ConnectionConfig { first_window: u64::MAX, ..streaming() }
 }
 
-/// Two sessions that speak dialect 2.
+/// Two connections that speak dialect 2.
 pub(super) fn pair2(connector: ConnectionConfig, binder: ConnectionConfig) -> (Side, Side) {
     let mut a = Side::connected(Role::Connector, connector);
     let mut b = Side::connected(Role::Binder, binder);

@@ -125,7 +125,7 @@ fn requests_past_the_limit_are_refused() {
     side.asked(4);
 }
 
-/// Hears the same message until the session gives up; returns how many it took.
+/// Hears the same message until the connection gives up; returns how many it took.
 fn flood(side: &mut Side, mut next: impl FnMut(u32) -> Multipart) -> u32 {
     for count in 0..100_000 {
         if side.connection.is_closed() {

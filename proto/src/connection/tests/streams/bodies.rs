@@ -1,4 +1,4 @@
-//! Bodies in one record and in chunks, and how they are put together.
+//! Bodies in one record and in chunks, and how they are reassembled.
 
 use super::*;
 

@@ -79,7 +79,7 @@ fn theirs(request: &Request) -> StreamId {
     StreamId::Request(request.id)
 }
 
-/// Moves everything, and has `b` put together whatever comes.
+/// Moves everything, and has `b` reassemble whatever comes.
 fn exchange_collecting(a: &mut Side, b: &mut Side) -> Vec<Event> {
     exchange(a, b);
     let mut all = Vec::new();
