@@ -142,7 +142,7 @@ fn a_key_in_another_spelling_is_nobodys() {
 }
 
 #[test]
-fn a_refusal_in_a_box_is_no_refusal() {
+fn a_refusal_in_a_message_is_no_refusal() {
     // ERROR refuses a client only in the handshake; afterwards it is a command like any other.
     for server in [false, true] {
         let (mut link, mut peer, _) = meet(server, &Plan::honest(server));

@@ -26,7 +26,7 @@ macro_rules! everything {
                 full_outbox, unfinished_handshakes, garbage_instead_of_a_greeting, garbage_between_good_calls,
                 anomalies_drown_no_events, cancelled_replies_make_room, cancel_is_answered, replies_held_back, endless_times;
             streams: bytes_both_ways, items_either_way, items_at_the_limit, items_too_large_to_write, large_bodies,
-                large_bodies_take_turns, acknowledged, failure_in_the_middle, abandoned_argument, dropped_readers,
+                large_bodies_take_turns, acknowledged, failure_in_the_middle, abandoned_argument, dropped_readers, no_handler,
                 cancelled_in_the_middle, cut_in_the_middle, slow_readers_hold_up_nobody, ordered, metadata, downgraded,
                 shutdown_waits, nested_at_one_handler;
             streams_edges: bodies_that_can_not_be_collected, results_that_come_first, half_closed_by_the_handler, results_read_in_any_order,

@@ -385,6 +385,19 @@ pub async fn dropped_readers(rig: Rig) {
     pair.end().await;
 }
 
+/// A call without a handler is refused before all of its argument has come: its caller may wait for an answer before it goes on.
+pub async fn no_handler(rig: Rig) {
+    let pair = rig.pair(rig.builder(), rig.builder()).await;
+    let (mut writer, answer) = pair.peer().open("nothing").stream().expect("it can be made");
+    writer.write_bytes(body(10)).await.expect("it is small");
+    match answer.await {
+        Err(CallError::Error(info)) => assert_eq!(Refusal::of(&info), Some(Refusal::NoSuchMethod)),
+        other => panic!("{other:?}"),
+    }
+    drop(writer);
+    pair.end().await;
+}
+
 /// A call that is dropped, or runs out of time, ends in the middle of its streams, on both sides.
 pub async fn cancelled_in_the_middle(rig: Rig) {
     let live = Arc::new(AtomicUsize::new(0));
