@@ -2,7 +2,6 @@
 //! one; under CURVE with keys (Z85) in the environment: SECRET_KEY, and for calls SERVER_KEY.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a host has I/O and a clock")]
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::io::{self, Read, Write};
@@ -42,6 +41,7 @@ impl Host {
         let mut connection = Connection::new(id, link.role, config, rand::random(), CallId(0), now);
         connection.open(now, link, rand::random());
         engine.connections.insert(id, connection);
+        socket.set_write_timeout(Some(Duration::from_secs(30)))?;
         let (reader, writer, reading) = (self.clone(), self.clone(), socket.try_clone()?);
         thread::spawn(move || reader.read(id, reading));
         thread::spawn(move || writer.write(id, socket));

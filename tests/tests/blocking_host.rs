@@ -165,7 +165,8 @@ fn it_calls_python() {
     let call = |method, argument| call_from_the_host(&endpoint, method, argument);
     let sum = printed(call("add", r#"{"a": 1, "b": 2}"#));
     assert_eq!(serde_json::from_str::<Value>(&sum).unwrap(), json!({"result": 3}));
-    assert!(!call("nix", "{}").status.success());
+    let delayed = printed(call("delay", r#"{"seconds": 0.01}"#));
+    assert!(delayed.contains("0.01"), "{delayed}");
     farewell(server);
 }
 
