@@ -1,4 +1,8 @@
 //! Runs handlers: carries events between the endpoint and the connections, and starts and stops what they say.
+//!
+//! Lock order: a link's pump, then the dispatcher, then a peer's state. An event between the endpoint and a connection moves
+//! while both the dispatcher and the peer are locked, never in a batch that outlives one of the locks: another thread could
+//! overtake the batch with later events.
 
 mod running;
 
@@ -23,7 +27,7 @@ use crate::stats::{add, sub};
 
 pub(crate) use self::running::Clock;
 
-/// The endpoint, and what runs for it. Lock order: this, then a peer's state.
+/// The endpoint, and what runs for it.
 pub(crate) struct Dispatcher {
     state: Mutex<State>,
 }
@@ -94,14 +98,12 @@ impl Dispatcher {
         self.state.lock().connections.entry(connection).or_insert(served);
     }
 
-    /// Takes what connections report, and gives every connection what the endpoint decides. `on` is the one whose driver
-    /// calls this, and needs no wake-up.
-    pub(crate) fn relay(&self, on: Option<ConnectionId>, events: &mut Vec<EndpointEvent>) {
+    /// Takes what a peer's connection reports, and gives every connection what the endpoint decides. `on` is the connection
+    /// whose driver calls this, and needs no wake-up.
+    pub(crate) fn relay(&self, on: ConnectionId, peer: &PeerShared) {
         let mut state = self.state.lock();
-        for event in events.drain(..) {
-            state.take(event);
-        }
-        let afterwards = state.drive(on);
+        state.report_back(peer.lock());
+        let afterwards = state.drive(Some(on));
         drop(state);
         afterwards.run();
     }
@@ -334,6 +336,8 @@ impl State {
         afterwards
     }
 
+    /// Takes what a connection reports. Both locks are held from the poll to here, so that the endpoint sees the events of a
+    /// connection in their order: `Paused` before `Resumed`, `ReassemblyWanted` before `ReassemblyEnded`.
     fn report_back(&mut self, mut peer: MutexGuard<'_, PeerState>) {
         while let Some(event) = peer.connection.poll_endpoint_event() {
             self.take(event);

@@ -6,9 +6,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use callosum_proto::{
-    Anomaly, Call, CallId, CloseCause, Connection, ConnectionEvent, ConnectionId, Dialect, EndpointEvent,
-    ErrorInfo, Event, InvokeError, Metadata, NONCE_LEN, Outcome, PingId, Reply, Request, RequestId, Role,
-    StreamId,
+    Anomaly, Call, CallId, CloseCause, Connection, ConnectionEvent, ConnectionId, Dialect, ErrorInfo, Event,
+    InvokeError, Metadata, NONCE_LEN, Outcome, PingId, Reply, Request, RequestId, Role, StreamId,
 };
 use futures_channel::oneshot;
 use futures_util::task::AtomicWaker;
@@ -327,11 +326,6 @@ impl PeerState {
     /// Whether this is the peer's connection, and open.
     pub(crate) fn serves(&self, connection: ConnectionId) -> bool {
         self.connection.id() == connection && !self.connection.is_closed()
-    }
-
-    /// Takes what the endpoint has to know.
-    pub(crate) fn take_endpoint_events(&mut self, events: &mut Vec<EndpointEvent>) {
-        events.extend(std::iter::from_fn(|| self.connection.poll_endpoint_event()));
     }
 
     /// Takes everything that the connection has to say.

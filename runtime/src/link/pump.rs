@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use callosum_proto::{CloseCause, ConnectionId, EndpointEvent};
+use callosum_proto::{CloseCause, ConnectionId};
 
 use crate::dispatch::Clock;
 use crate::error::DisconnectCause;
@@ -19,7 +19,6 @@ pub(crate) struct Pump {
     pub(crate) peer: Arc<PeerShared>,
     connection: ConnectionId,
     effects: Vec<Effect>,
-    endpoint_events: Vec<EndpointEvent>,
     established: bool,
     anomalies_reported: u32,
 }
@@ -31,8 +30,7 @@ impl Pump {
     pub(crate) fn new(peer: Arc<PeerShared>) -> Self {
         let connection = peer.lock().connection.id();
         peer.node.dispatcher.serve(connection, &peer);
-        let (effects, endpoint_events) = (Vec::new(), Vec::new());
-        Self { peer, connection, effects, endpoint_events, established: false, anomalies_reported: 0 }
+        Self { peer, connection, effects: Vec::new(), established: false, anomalies_reported: 0 }
     }
 
     /// Whether the handshake was ever complete.
@@ -45,17 +43,18 @@ impl Pump {
         let mut set_to_work = 0;
         let mut clock = Clock::default();
         loop {
-            {
+            let reports = {
                 let mut state = self.peer.lock();
                 state.take_effects(&mut self.effects);
-                state.take_endpoint_events(&mut self.endpoint_events);
-            }
-            if self.effects.is_empty() && self.endpoint_events.is_empty() {
+                // What is left is for the endpoint, and stays where it is until the dispatcher is locked too.
+                state.connection.has_events()
+            };
+            if self.effects.is_empty() && !reports {
                 return set_to_work;
             }
-            if !self.endpoint_events.is_empty() {
+            if reports {
                 // A backlog is among the first of these, so that nothing that has just come starts.
-                self.peer.node.dispatcher.relay(Some(self.connection), &mut self.endpoint_events);
+                self.peer.node.dispatcher.relay(self.connection, &self.peer);
             }
             let mut effects = std::mem::take(&mut self.effects);
             for effect in effects.drain(..) {
