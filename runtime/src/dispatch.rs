@@ -35,6 +35,8 @@ pub(crate) struct Dispatcher {
 struct State {
     endpoint: Endpoint,
     connections: FxHashMap<ConnectionId, Served>,
+    /// Connections that are open and not served yet.
+    unserved: FxHashSet<ConnectionId>,
     /// Handlers that wait until their streamed reply may begin.
     beginning: FxHashMap<RequestId, oneshot::Sender<()>>,
     /// Nothing is started any more.
@@ -82,20 +84,33 @@ impl Dispatcher {
             Some(scheduler) => Endpoint::with_scheduler(config, scheduler),
             None => Endpoint::new(config),
         };
-        let (connections, beginning) = (FxHashMap::default(), FxHashMap::default());
-        Self { state: Mutex::new(State { endpoint, connections, beginning, closed: false }) }
+        Self {
+            state: Mutex::new(State {
+                endpoint,
+                connections: FxHashMap::default(),
+                unserved: FxHashSet::default(),
+                beginning: FxHashMap::default(),
+                closed: false,
+            }),
+        }
     }
 
     /// Names a new connection.
     pub(crate) fn open(&self) -> ConnectionId {
-        self.state.lock().endpoint.open()
+        let mut state = self.state.lock();
+        let connection = state.endpoint.open();
+        state.unserved.insert(connection);
+        connection
     }
 
-    /// From now on the requests of a connection are served.
+    /// From now on the requests of a connection are served, until it is [forgotten](Self::forget); not any more if it was, since
+    /// nothing would end that.
     pub(crate) fn serve(&self, connection: ConnectionId, peer: &Arc<PeerShared>) {
-        let served =
-            Served { peer: peer.clone(), waiting: FxHashSet::default(), running: FxHashMap::default() };
-        self.state.lock().connections.entry(connection).or_insert(served);
+        let mut state = self.state.lock();
+        if state.unserved.remove(&connection) {
+            let (waiting, running) = (FxHashSet::default(), FxHashMap::default());
+            state.connections.insert(connection, Served { peer: peer.clone(), waiting, running });
+        }
     }
 
     /// Takes what a peer's connection reports, and gives every connection what the endpoint decides. `on` is the connection
@@ -197,6 +212,7 @@ impl Dispatcher {
     pub(crate) fn forget(&self, connection: ConnectionId) {
         let mut state = self.state.lock();
         state.endpoint.handle_event(EndpointEvent::Closed(connection));
+        state.unserved.remove(&connection);
         let served = state.connections.remove(&connection);
         let afterwards = state.drive(None);
         drop(state);
