@@ -275,7 +275,9 @@ impl PeersOfLink {
         self.peers.lock().insert(from, link.clone());
         link.deliver(message);
         if !link.was_established() {
-            self.forget(&link);
+            // The message was none that begins a connection after all. Nobody has heard of this one, so nobody is told.
+            let cause = link.connection_end().unwrap_or(DisconnectCause::PeerClosed);
+            self.drop_link(&link, &cause);
             return;
         }
         let of = self.clone();
@@ -298,14 +300,20 @@ impl PeersOfLink {
 
     /// The connection to a peer has ended, or ends now. Idempotent.
     fn end(&self, link: &Arc<LinkPeer>, cause: DisconnectCause) {
-        if !self.forget(link) {
-            return;
+        if self.drop_link(link, &cause) {
+            link.peer.waker.wake();
+            self.node.report(Event::Disconnected { peer: link.peer.id, cause });
         }
-        let pump = link.pump.lock();
-        link.peer.detach(&cause, false);
-        drop(pump);
-        link.peer.waker.wake();
-        self.node.report(Event::Disconnected { peer: link.peer.id, cause });
+    }
+
+    /// Takes a link off the list and ends its connection; `false` if that was done before.
+    fn drop_link(&self, link: &Arc<LinkPeer>, cause: &DisconnectCause) -> bool {
+        let listed = self.forget(link);
+        if listed {
+            let _pump = link.pump.lock();
+            link.peer.detach(cause, false);
+        }
+        listed
     }
 }
 

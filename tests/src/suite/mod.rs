@@ -11,6 +11,7 @@ pub mod cancellation;
 pub mod connector;
 pub mod endpoints;
 pub mod failures;
+pub mod leaks;
 pub mod limits;
 pub mod load;
 pub mod nesting;
