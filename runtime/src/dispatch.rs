@@ -247,18 +247,20 @@ impl Dispatcher {
     /// Waits until the reply of a running request may begin to leave as a stream. Its slot is lent meanwhile.
     pub(crate) async fn may_reply(&self, request: RequestId) {
         let may_reply = self.want_to_reply(request);
-        // The sender is dropped with the request.
+        // The sender is dropped with the request; whoever asks after that is told by the connection that it is not open.
         let _ = may_reply.await;
     }
 
     fn want_to_reply(&self, request: RequestId) -> oneshot::Receiver<()> {
         let (sender, may_reply) = oneshot::channel();
         let mut state = self.state.lock();
-        state.beginning.insert(request, sender);
-        state.endpoint.begin_reply(request);
-        let afterwards = state.drive(None);
-        drop(state);
-        afterwards.run();
+        if state.handling(request).is_some() {
+            state.beginning.insert(request, sender);
+            state.endpoint.begin_reply(request);
+            let afterwards = state.drive(None);
+            drop(state);
+            afterwards.run();
+        }
         may_reply
     }
 
