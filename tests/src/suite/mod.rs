@@ -20,6 +20,7 @@ pub mod plugging;
 pub mod shutdown;
 pub mod streams;
 pub mod streams_edges;
+pub mod streams_outlive;
 
 /// Makes a module of tests from test bodies: one runtime, one transport.
 #[macro_export]
