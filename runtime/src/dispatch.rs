@@ -246,9 +246,11 @@ impl Dispatcher {
 
     /// Waits until the reply of a running request may begin to leave as a stream. Its slot is lent meanwhile.
     pub(crate) async fn may_reply(&self, request: RequestId) {
+        let mut wish = Wish { dispatcher: self, request, waits: true };
         let may_reply = self.want_to_reply(request);
         // The sender is dropped with the request; whoever asks after that is told by the connection that it is not open.
         let _ = may_reply.await;
+        wish.waits = false;
     }
 
     fn want_to_reply(&self, request: RequestId) -> oneshot::Receiver<()> {
@@ -262,6 +264,16 @@ impl Dispatcher {
             afterwards.run();
         }
         may_reply
+    }
+
+    fn wants_no_more_to_reply(&self, request: RequestId) {
+        let mut state = self.state.lock();
+        let waiter = state.beginning.remove(&request);
+        if waiter.is_some() {
+            state.endpoint.cancel_begin_reply(request);
+        }
+        drop(state);
+        drop(waiter);
     }
 
     fn suspend(&self, request: RequestId) {
@@ -359,6 +371,21 @@ impl State {
     fn report_back(&mut self, mut peer: MutexGuard<'_, PeerState>) {
         while let Some(event) = peer.connection.poll_endpoint_event() {
             self.take(event);
+        }
+    }
+}
+
+/// A handler that waits until its reply may begin. Dropping this gives the wait up.
+struct Wish<'a> {
+    dispatcher: &'a Dispatcher,
+    request: RequestId,
+    waits: bool,
+}
+
+impl Drop for Wish<'_> {
+    fn drop(&mut self) {
+        if self.waits {
+            self.dispatcher.wants_no_more_to_reply(self.request);
         }
     }
 }
