@@ -116,19 +116,20 @@ impl LinkPeer {
         alarm: &mut Alarm,
         flush: &mut Option<BoxFuture<'static, ()>>,
     ) -> Poll<Result<Multipart, DisconnectCause>> {
-        if let Poll::Ready(cause) = self.poll_end(cx, alarm) {
-            return Poll::Ready(Err(cause));
+        loop {
+            if let Poll::Ready(cause) = self.poll_end(cx, alarm) {
+                return Poll::Ready(Err(cause));
+            }
+            let mut state = self.peer.lock();
+            if let Some(message) = state.connection.poll_message(Instant::now()) {
+                return Poll::Ready(Ok(message));
+            }
+            // What was dropped instead of sent may have ended a call or the connection, or made room for requests.
+            if !state.connection.has_events() {
+                break;
+            }
         }
-        if let Some(message) = self.peer.lock().connection.poll_message(Instant::now()) {
-            return Poll::Ready(Ok(message));
-        }
-        let drained = {
-            let mut pump = self.pump.lock();
-            // A call may have ended only now that it was its turn to leave.
-            pump.run();
-            pump.is_drained()
-        };
-        if !drained {
+        if !self.pump.lock().is_drained() {
             return Poll::Pending;
         }
         let flush = flush.get_or_insert_with(|| flushed(self.peer.clone()).boxed());
