@@ -10,7 +10,7 @@ use callosum_proto::{CloseCause, ConnectionId};
 use crate::dispatch::Clock;
 use crate::error::DisconnectCause;
 use crate::event::Event;
-use crate::peer::{Effect, PeerShared};
+use crate::peer::{Effect, Effects, PeerShared};
 use crate::rt::{Runtime, Timer};
 use crate::stats::add;
 
@@ -18,7 +18,7 @@ use crate::stats::add;
 pub(crate) struct Pump {
     pub(crate) peer: Arc<PeerShared>,
     connection: ConnectionId,
-    effects: Vec<Effect>,
+    effects: Effects,
     established: bool,
     anomalies_reported: u32,
 }
@@ -30,7 +30,8 @@ impl Pump {
     pub(crate) fn new(peer: Arc<PeerShared>) -> Self {
         let connection = peer.lock().connection.id();
         peer.node.dispatcher.serve(connection, &peer);
-        Self { peer, connection, effects: Vec::new(), established: false, anomalies_reported: 0 }
+        let effects = Effects::new(peer.clone());
+        Self { peer, connection, effects, established: false, anomalies_reported: 0 }
     }
 
     /// Whether the handshake was ever complete.
@@ -56,14 +57,13 @@ impl Pump {
                 // A backlog is among the first of these, so that nothing that has just come starts.
                 self.peer.node.dispatcher.relay(self.connection, &self.peer);
             }
-            let mut effects = std::mem::take(&mut self.effects);
-            for effect in effects.drain(..) {
+            // Those behind one that panics stay with the pump.
+            while let Some(effect) = self.effects.pop() {
                 set_to_work += usize::from(match self.peer.settle(effect) {
                     Some(effect) => self.carry_out(effect, &mut clock),
                     None => true,
                 });
             }
-            self.effects = effects;
         }
     }
 
