@@ -115,7 +115,7 @@ pub async fn first_messages_that_begin_nothing(rig: Rig) {
     let (binder, driver) = rig.builder().scheduler(watch.scheduler()).bind_link(sender, receiver);
     let driver = rig.drive(driver);
     let mut events = binder.events();
-    let (peer, _replies) = hub.connect("peer");
+    let (peer, replies) = hub.connect("peer");
     let hub_end = Bytes::new();
     for _ in 0..ROUNDS {
         for message in false_starts() {
@@ -132,6 +132,7 @@ pub async fn first_messages_that_begin_nothing(rig: Rig) {
     .await;
     assert_eq!(binder.peers(), [connected]);
     assert_eq!(watch.forgotten(), ROUNDS * false_starts().len());
+    drop((peer, replies));
     binder.shutdown(SOON).await;
     driver.join().await.expect("it was shut down");
     drop((binder, events));
