@@ -46,6 +46,8 @@ struct State {
 /// A connection whose requests are served.
 struct Served {
     peer: Arc<PeerShared>,
+    /// Requests that have come and that the connection was given no answer for.
+    open: usize,
     waiting: FxHashSet<RequestId>,
     running: FxHashMap<RequestId, Handling>,
 }
@@ -65,6 +67,8 @@ struct Afterwards {
     wake: Vec<Arc<PeerShared>>,
     begin: Vec<oneshot::Sender<()>>,
     wakers: Vec<Waker>,
+    /// The bytes of a reply may be anybody's, and so is what their destructor does.
+    unsent: Vec<ConnectionEvent>,
 }
 
 impl Afterwards {
@@ -109,7 +113,7 @@ impl Dispatcher {
         let mut state = self.state.lock();
         if state.unserved.remove(&connection) {
             let (waiting, running) = (FxHashSet::default(), FxHashMap::default());
-            state.connections.insert(connection, Served { peer: peer.clone(), waiting, running });
+            state.connections.insert(connection, Served { peer: peer.clone(), open: 0, waiting, running });
         }
     }
 
@@ -216,8 +220,9 @@ impl Dispatcher {
         let served = state.connections.remove(&connection);
         let afterwards = state.drive(None);
         drop(state);
-        if let Some(Served { peer, waiting, running }) = served {
-            add(&peer.counters.requests_failed, (waiting.len() + running.len()) as u64);
+        if let Some(Served { peer, open, waiting, running }) = served {
+            // Some wait, some run, and of some the reply waited for its order or came too late.
+            add(&peer.counters.requests_failed, open as u64);
             sub(&peer.counters.requests_queued, waiting.len() as u64);
             sub(&peer.counters.requests_running, running.len() as u64);
             for handling in running.into_values() {
@@ -298,6 +303,7 @@ impl State {
         match &event {
             EndpointEvent::Arrived(arrival) => {
                 if let Some(served) = self.connections.get_mut(&arrival.request.connection()) {
+                    served.open += 1;
                     served.waiting.insert(arrival.request);
                     add(&served.peer.counters.requests_queued, 1);
                 }
@@ -351,8 +357,12 @@ impl State {
                 ConnectionEvent::Start(request) if !state.serves(connection) => {
                     self.take(EndpointEvent::NeverRan(*request));
                 }
-                _ if !state.serves(connection) => {}
+                // The connection is about to be forgotten, and its open requests are counted then.
+                _ if !state.serves(connection) => afterwards.unsent.push(event),
                 _ => {
+                    if let ConnectionEvent::Reply { .. } | ConnectionEvent::Refuse { .. } = &event {
+                        served.open -= 1;
+                    }
                     let now = *now.get_or_insert_with(Instant::now);
                     afterwards.wakers.extend(peer.decided(&mut state, now, event));
                 }
