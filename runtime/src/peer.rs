@@ -151,10 +151,10 @@ impl PeerShared {
             state.end_streams(cause, effects);
         }
         state.cut = None;
-        state.pings.clear();
+        effects.push(Effect::Drop(Box::new(std::mem::take(&mut state.pings))));
         if refused || next.is_none() {
             // Whoever waits for the link learns why there is none. The next attempt may do better.
-            state.ready.clear();
+            effects.push(Effect::Drop(Box::new(std::mem::take(&mut state.ready))));
         }
         if waits {
             return None;
@@ -188,6 +188,10 @@ impl PeerShared {
             }
             Effect::Pong(waiter, round_trip) => {
                 let _ = waiter.send(round_trip);
+                None
+            }
+            Effect::Drop(senders) => {
+                drop(senders);
                 None
             }
             other => Some(other),
@@ -386,9 +390,11 @@ impl Drop for PendingCall {
             return;
         }
         let mut state = self.peer.lock();
-        if state.waiting.remove(&self.call).is_some() {
+        if let Some(sender) = state.waiting.remove(&self.call) {
             let abandoned = state.connection.abandon(self.call);
             drop(state);
+            // That wakes a waker, which is not to happen under a lock.
+            drop(sender);
             if abandoned {
                 self.peer.count_call(false);
             }

@@ -96,7 +96,11 @@ impl Pump {
                 }
             }
             Effect::Goodbye => node.report(Event::Draining { peer: self.peer.id }),
-            Effect::Complete(..) | Effect::Ended { .. } | Effect::Wake(_) | Effect::Pong(..) => {
+            Effect::Complete(..)
+            | Effect::Ended { .. }
+            | Effect::Wake(_)
+            | Effect::Pong(..)
+            | Effect::Drop(_) => {
                 unreachable!("settled by the peer itself")
             }
         }

@@ -24,6 +24,8 @@ pub(crate) enum Effect {
     Stop(RequestId),
     Established(Vec<oneshot::Sender<()>>, Dialect),
     Anomaly(Anomaly),
+    /// Senders that nobody needs any more. To drop one wakes whoever waits for it.
+    Drop(Box<dyn Send>),
 }
 
 /// The effects of a peer's connection that have still to be carried out, in their order.
