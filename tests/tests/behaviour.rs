@@ -8,7 +8,8 @@ macro_rules! everything {
                 probes_are_bounded, handlers_that_go_together;
             nesting: binder_calls_connector, call_backs_twenty_deep, no_deadlock_at_one_handler,
                 a_lent_place_comes_back, nested_failure, relay_between_connectors;
-            failures: failure, named_failure, panics, panicking_destructors, invalid_argument, undecodable_result, unencodable, mixed;
+            failures: failure, named_failure, panics, panicking_destructors, invalid_argument, undecodable_result, unencodable, mixed,
+                held_replies_are_counted;
             cancellation: dropped_call_stops_its_handler, timed_out_call_stops_its_handler, default_timeout,
                 cancelled_while_waiting_never_runs, dropped_before_it_left, execution_timeout, many_dropped;
             ordering: unordered, exit_ordered, key_serialized, key_scope, many_keys_unordered,
