@@ -1,4 +1,8 @@
 //! Runs handlers: carries events between the endpoint and the connections, and starts and stops what they say.
+//!
+//! Lock order: a link's pump, then the dispatcher, then a peer's state. An event between the endpoint and a connection moves
+//! while both the dispatcher and the peer are locked, never in a batch that outlives one of the locks: another thread could
+//! overtake the batch with later events.
 
 mod running;
 
@@ -23,7 +27,7 @@ use crate::stats::{add, sub};
 
 pub(crate) use self::running::Clock;
 
-/// The endpoint, and what runs for it. Lock order: this, then a peer's state.
+/// The endpoint, and what runs for it.
 pub(crate) struct Dispatcher {
     state: Mutex<State>,
 }
@@ -31,6 +35,8 @@ pub(crate) struct Dispatcher {
 struct State {
     endpoint: Endpoint,
     connections: FxHashMap<ConnectionId, Served>,
+    /// Connections that are open and not served yet.
+    unserved: FxHashSet<ConnectionId>,
     /// Handlers that wait until their streamed reply may begin.
     beginning: FxHashMap<RequestId, oneshot::Sender<()>>,
     /// Nothing is started any more.
@@ -40,6 +46,8 @@ struct State {
 /// A connection whose requests are served.
 struct Served {
     peer: Arc<PeerShared>,
+    /// Requests that have come and that the connection was given no answer for.
+    open: usize,
     waiting: FxHashSet<RequestId>,
     running: FxHashMap<RequestId, Handling>,
 }
@@ -59,6 +67,8 @@ struct Afterwards {
     wake: Vec<Arc<PeerShared>>,
     begin: Vec<oneshot::Sender<()>>,
     wakers: Vec<Waker>,
+    /// The bytes of a reply may be anybody's, and so is what their destructor does.
+    unsent: Vec<ConnectionEvent>,
 }
 
 impl Afterwards {
@@ -78,30 +88,41 @@ impl Dispatcher {
             Some(scheduler) => Endpoint::with_scheduler(config, scheduler),
             None => Endpoint::new(config),
         };
-        let (connections, beginning) = (FxHashMap::default(), FxHashMap::default());
-        Self { state: Mutex::new(State { endpoint, connections, beginning, closed: false }) }
+        Self {
+            state: Mutex::new(State {
+                endpoint,
+                connections: FxHashMap::default(),
+                unserved: FxHashSet::default(),
+                beginning: FxHashMap::default(),
+                closed: false,
+            }),
+        }
     }
 
     /// Names a new connection.
     pub(crate) fn open(&self) -> ConnectionId {
-        self.state.lock().endpoint.open()
-    }
-
-    /// From now on the requests of a connection are served.
-    pub(crate) fn serve(&self, connection: ConnectionId, peer: &Arc<PeerShared>) {
-        let served =
-            Served { peer: peer.clone(), waiting: FxHashSet::default(), running: FxHashMap::default() };
-        self.state.lock().connections.entry(connection).or_insert(served);
-    }
-
-    /// Takes what connections report, and gives every connection what the endpoint decides. `on` is the one whose driver
-    /// calls this, and needs no wake-up.
-    pub(crate) fn relay(&self, on: Option<ConnectionId>, events: &mut Vec<EndpointEvent>) {
         let mut state = self.state.lock();
-        for event in events.drain(..) {
-            state.take(event);
+        let connection = state.endpoint.open();
+        state.unserved.insert(connection);
+        connection
+    }
+
+    /// From now on the requests of a connection are served, until it is [forgotten](Self::forget); not any more if it was, since
+    /// nothing would end that.
+    pub(crate) fn serve(&self, connection: ConnectionId, peer: &Arc<PeerShared>) {
+        let mut state = self.state.lock();
+        if state.unserved.remove(&connection) {
+            let (waiting, running) = (FxHashSet::default(), FxHashMap::default());
+            state.connections.insert(connection, Served { peer: peer.clone(), open: 0, waiting, running });
         }
-        let afterwards = state.drive(on);
+    }
+
+    /// Takes what a peer's connection reports, and gives every connection what the endpoint decides. `on` is the connection
+    /// whose driver calls this, and needs no wake-up.
+    pub(crate) fn relay(&self, on: ConnectionId, peer: &PeerShared) {
+        let mut state = self.state.lock();
+        state.report_back(peer.lock());
+        let afterwards = state.drive(Some(on));
         drop(state);
         afterwards.run();
     }
@@ -195,11 +216,13 @@ impl Dispatcher {
     pub(crate) fn forget(&self, connection: ConnectionId) {
         let mut state = self.state.lock();
         state.endpoint.handle_event(EndpointEvent::Closed(connection));
+        state.unserved.remove(&connection);
         let served = state.connections.remove(&connection);
         let afterwards = state.drive(None);
         drop(state);
-        if let Some(Served { peer, waiting, running }) = served {
-            add(&peer.counters.requests_failed, (waiting.len() + running.len()) as u64);
+        if let Some(Served { peer, open, waiting, running }) = served {
+            // Some wait, some run, and of some the reply waited for its order or came too late.
+            add(&peer.counters.requests_failed, open as u64);
             sub(&peer.counters.requests_queued, waiting.len() as u64);
             sub(&peer.counters.requests_running, running.len() as u64);
             for handling in running.into_values() {
@@ -228,20 +251,34 @@ impl Dispatcher {
 
     /// Waits until the reply of a running request may begin to leave as a stream. Its slot is lent meanwhile.
     pub(crate) async fn may_reply(&self, request: RequestId) {
+        let mut wish = Wish { dispatcher: self, request, waits: true };
         let may_reply = self.want_to_reply(request);
-        // The sender is dropped with the request.
+        // The sender is dropped with the request; whoever asks after that is told by the connection that it is not open.
         let _ = may_reply.await;
+        wish.waits = false;
     }
 
     fn want_to_reply(&self, request: RequestId) -> oneshot::Receiver<()> {
         let (sender, may_reply) = oneshot::channel();
         let mut state = self.state.lock();
-        state.beginning.insert(request, sender);
-        state.endpoint.begin_reply(request);
-        let afterwards = state.drive(None);
-        drop(state);
-        afterwards.run();
+        if state.handling(request).is_some() {
+            state.beginning.insert(request, sender);
+            state.endpoint.begin_reply(request);
+            let afterwards = state.drive(None);
+            drop(state);
+            afterwards.run();
+        }
         may_reply
+    }
+
+    fn wants_no_more_to_reply(&self, request: RequestId) {
+        let mut state = self.state.lock();
+        let waiter = state.beginning.remove(&request);
+        if waiter.is_some() {
+            state.endpoint.cancel_begin_reply(request);
+        }
+        drop(state);
+        drop(waiter);
     }
 
     fn suspend(&self, request: RequestId) {
@@ -266,6 +303,7 @@ impl State {
         match &event {
             EndpointEvent::Arrived(arrival) => {
                 if let Some(served) = self.connections.get_mut(&arrival.request.connection()) {
+                    served.open += 1;
                     served.waiting.insert(arrival.request);
                     add(&served.peer.counters.requests_queued, 1);
                 }
@@ -319,8 +357,12 @@ impl State {
                 ConnectionEvent::Start(request) if !state.serves(connection) => {
                     self.take(EndpointEvent::NeverRan(*request));
                 }
-                _ if !state.serves(connection) => {}
+                // The connection is about to be forgotten, and its open requests are counted then.
+                _ if !state.serves(connection) => afterwards.unsent.push(event),
                 _ => {
+                    if let ConnectionEvent::Reply { .. } | ConnectionEvent::Refuse { .. } = &event {
+                        served.open -= 1;
+                    }
                     let now = *now.get_or_insert_with(Instant::now);
                     afterwards.wakers.extend(peer.decided(&mut state, now, event));
                 }
@@ -334,9 +376,26 @@ impl State {
         afterwards
     }
 
+    /// Takes what a connection reports. Both locks are held from the poll to here, so that the endpoint sees the events of a
+    /// connection in their order: `Paused` before `Resumed`, `ReassemblyWanted` before `ReassemblyEnded`.
     fn report_back(&mut self, mut peer: MutexGuard<'_, PeerState>) {
         while let Some(event) = peer.connection.poll_endpoint_event() {
             self.take(event);
+        }
+    }
+}
+
+/// A handler that waits until its reply may begin. Dropping this gives the wait up.
+struct Wish<'a> {
+    dispatcher: &'a Dispatcher,
+    request: RequestId,
+    waits: bool,
+}
+
+impl Drop for Wish<'_> {
+    fn drop(&mut self) {
+        if self.waits {
+            self.dispatcher.wants_no_more_to_reply(self.request);
         }
     }
 }

@@ -1,14 +1,12 @@
 //! A remote peer: its connection, and the calls that wait on it.
 
 use std::sync::Arc;
-use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use callosum_proto::{
-    Anomaly, Call, CallId, CloseCause, Connection, ConnectionEvent, ConnectionId, Dialect, EndpointEvent,
-    ErrorInfo, Event, InvokeError, Metadata, NONCE_LEN, Outcome, PingId, Reply, Request, RequestId, Role,
-    StreamId,
+    Call, CallId, CloseCause, Connection, ConnectionEvent, ConnectionId, ErrorInfo, Event, InvokeError,
+    Metadata, NONCE_LEN, Outcome, PingId, Reply, RequestId, Role, StreamId,
 };
 use futures_channel::oneshot;
 use futures_util::task::AtomicWaker;
@@ -22,10 +20,12 @@ use crate::node::Node;
 use crate::stats::{Counters, add};
 use crate::stream::{Shared, Wakers};
 
+mod effects;
 mod handle;
 mod info;
 mod streams;
 
+pub(crate) use effects::{Effect, Effects};
 pub use handle::Peer;
 pub use info::{PeerId, PeerInfo};
 
@@ -59,22 +59,6 @@ pub(crate) struct PeerState {
 
 /// What became of a call that is waited for.
 pub(crate) type Answered = Result<(Bytes, Metadata), CallError>;
-
-/// What a connection's events ask its driver to do, once the connection's lock is released.
-pub(crate) enum Effect {
-    Complete(oneshot::Sender<Answered>, Answered),
-    /// A call that is streamed has ended well, or not.
-    Ended {
-        well: bool,
-    },
-    Wake(Waker),
-    Goodbye,
-    Pong(oneshot::Sender<Duration>, Duration),
-    Request(Request),
-    Stop(RequestId),
-    Established(Vec<oneshot::Sender<()>>, Dialect),
-    Anomaly(Anomaly),
-}
 
 impl Drop for PeerShared {
     fn drop(&mut self) {
@@ -124,7 +108,7 @@ impl PeerShared {
     /// The link is gone: its calls end, its requests are forgotten. For a connector, a new connection takes over, unless the endpoint is
     /// done; calls that wait for a link go on waiting if this never was one.
     pub(crate) fn detach(self: &Arc<Self>, cause: &DisconnectCause, renew: bool) {
-        let mut effects = Vec::new();
+        let mut effects = Effects::new(self.clone());
         // Named before the peer is locked: the dispatcher locks in the other order.
         let next = renew.then(|| self.node.dispatcher.open());
         let over = {
@@ -139,12 +123,8 @@ impl PeerShared {
             // The name is not needed.
             None | Some(None) => next.into_iter().for_each(|next| self.node.dispatcher.forget(next)),
         }
-        for effect in effects {
-            if let Some(Effect::Request(request)) = self.settle(effect) {
-                // It had been started, and never ran.
-                self.node.dispatcher.finish(None, request.id, None);
-            }
-        }
+        // Callers are told, and handlers that never ran give their slots back.
+        drop(effects);
     }
 
     /// Returns the connection that is over; `None` if it waits for another link.
@@ -153,7 +133,7 @@ impl PeerShared {
         state: &mut PeerState,
         cause: &DisconnectCause,
         next: Option<ConnectionId>,
-        effects: &mut Vec<Effect>,
+        effects: &mut Effects,
     ) -> Option<ConnectionId> {
         state.linked = false;
         state.over = next.is_none();
@@ -171,10 +151,10 @@ impl PeerShared {
             state.end_streams(cause, effects);
         }
         state.cut = None;
-        state.pings.clear();
+        effects.push(Effect::Drop(Box::new(std::mem::take(&mut state.pings))));
         if refused || next.is_none() {
             // Whoever waits for the link learns why there is none. The next attempt may do better.
-            state.ready.clear();
+            effects.push(Effect::Drop(Box::new(std::mem::take(&mut state.ready))));
         }
         if waits {
             return None;
@@ -208,6 +188,10 @@ impl PeerShared {
             }
             Effect::Pong(waiter, round_trip) => {
                 let _ = waiter.send(round_trip);
+                None
+            }
+            Effect::Drop(senders) => {
+                drop(senders);
                 None
             }
             other => Some(other),
@@ -329,13 +313,8 @@ impl PeerState {
         self.connection.id() == connection && !self.connection.is_closed()
     }
 
-    /// Takes what the endpoint has to know.
-    pub(crate) fn take_endpoint_events(&mut self, events: &mut Vec<EndpointEvent>) {
-        events.extend(std::iter::from_fn(|| self.connection.poll_endpoint_event()));
-    }
-
     /// Takes everything that the connection has to say.
-    pub(crate) fn take_effects(&mut self, effects: &mut Vec<Effect>) {
+    pub(crate) fn take_effects(&mut self, effects: &mut Effects) {
         while let Some(event) = self.connection.poll_event() {
             match event {
                 Event::Ended { call, outcome, metadata } => self.end_call(call, outcome, metadata, effects),
@@ -411,9 +390,11 @@ impl Drop for PendingCall {
             return;
         }
         let mut state = self.peer.lock();
-        if state.waiting.remove(&self.call).is_some() {
+        if let Some(sender) = state.waiting.remove(&self.call) {
             let abandoned = state.connection.abandon(self.call);
             drop(state);
+            // That wakes a waker, which is not to happen under a lock.
+            drop(sender);
             if abandoned {
                 self.peer.count_call(false);
             }

@@ -8,7 +8,8 @@ macro_rules! everything {
                 probes_are_bounded, handlers_that_go_together;
             nesting: binder_calls_connector, call_backs_twenty_deep, no_deadlock_at_one_handler,
                 a_lent_place_comes_back, nested_failure, relay_between_connectors;
-            failures: failure, named_failure, panics, panicking_destructors, invalid_argument, undecodable_result, unencodable, mixed;
+            failures: failure, named_failure, panics, panicking_destructors, invalid_argument, undecodable_result, unencodable, mixed,
+                held_replies_are_counted;
             cancellation: dropped_call_stops_its_handler, timed_out_call_stops_its_handler, default_timeout,
                 cancelled_while_waiting_never_runs, dropped_before_it_left, execution_timeout, many_dropped;
             ordering: unordered, exit_ordered, key_serialized, key_scope, many_keys_unordered,
@@ -32,6 +33,7 @@ macro_rules! everything {
             streams_edges: bodies_that_can_not_be_collected, results_that_come_first, half_closed_by_the_handler, results_read_in_any_order,
                 urgent_first, compressed, turns_at_one_handler, mixed_reads,
                 waiting_for_room, dropped_unread, unfinished_result;
+            streams_outlive: results_that_begin_too_late, arguments_collected_for_too_long, beginning_given_up;
             abuse: flood_of_cancels, flood_of_pings, pings_without_reading, flood_of_nonsense, endless_multipart,
                 half_open_after_the_handshake, key_that_hangs, call_backs_that_nobody_answers;
             abuse2: tiny_pieces, credit_that_was_not_given, credit_of_the_link, calls_that_are_reset,
@@ -43,6 +45,7 @@ macro_rules! everything {
             abuse_handshakes: more_half_open_than_allowed, slow_loris, refusals_drown_no_events,
                 places_taken_while_the_application_decides, a_client_that_says_it_refuses;
             load: ten_thousand_calls, large_and_small, coming_and_going;
+            leaks: first_messages_that_begin_nothing, cut_while_draining_without_a_link;
             plugging: tiny_byte_streams, end_of_a_byte_stream, panicking_byte_stream, own_runtime, long_writes, endless_stream, dying_runtime, own_scheduler, tracing_enabled;
         });
     };

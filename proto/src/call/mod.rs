@@ -260,6 +260,10 @@ impl Calls {
         &mut self.flow
     }
 
+    pub(crate) fn has_events(&self) -> bool {
+        !self.events.is_empty() || !self.endpoint_events.is_empty() || self.is_backlogged() != self.paused
+    }
+
     pub(crate) fn poll_event(&mut self) -> Option<Event> {
         let event = self.events.pop_front();
         if self.events.is_empty() && self.events.capacity() > EVENTS_KEPT {

@@ -157,6 +157,11 @@ impl Connection {
         self.calls.poll_endpoint_event()
     }
 
+    /// Whether [`poll_event`](Self::poll_event) or [`poll_endpoint_event`](Self::poll_endpoint_event) has something to give.
+    pub fn has_events(&self) -> bool {
+        self.calls.has_events()
+    }
+
     /// The next event, until `None`.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.calls.poll_event()

@@ -239,15 +239,28 @@ impl Endpoint {
             return;
         }
         let Some(Request::Running(running)) = self.get_mut(request) else { return };
-        if running.streamed != Streamed::No {
-            return;
-        }
+        let asked = match running.streamed {
+            Streamed::No => None,
+            // The scheduler is asked once.
+            Streamed::Cancelled { may } => Some(may),
+            Streamed::Waiting | Streamed::Begun => return,
+        };
         self.change_running(request, |running| running.streamed = Streamed::Waiting);
-        if self.scheduler.want_to_reply(request)
+        if asked.unwrap_or_else(|| self.scheduler.want_to_reply(request))
             && let Some(event) = self.carry_out(Action::MayReply(request))
         {
             self.events.push_back(event);
         }
+    }
+
+    /// The running handler does not wait any more for [`ConnectionEvent::MayReply`], and takes its slot back as in
+    /// [`resume`](Self::resume). It may ask again.
+    pub fn cancel_begin_reply(&mut self, request: RequestId) {
+        self.change_running(request, |running| {
+            if running.streamed == Streamed::Waiting {
+                running.streamed = Streamed::Cancelled { may: false };
+            }
+        });
     }
 
     /// The running handler waits for a nested call, and lends its slot. One that waits for several at a time lends it
@@ -412,6 +425,13 @@ impl Endpoint {
             (Action::MayReply(_), Request::Running(Running { streamed: Streamed::Waiting, .. })) => {
                 self.change_running(id, |running| running.streamed = Streamed::Begun);
                 ConnectionEvent::MayReply(id)
+            }
+            (
+                Action::MayReply(_),
+                Request::Running(Running { streamed: Streamed::Cancelled { may }, .. }),
+            ) => {
+                *may = true;
+                return None;
             }
             _ => return None,
         };

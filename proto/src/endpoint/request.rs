@@ -60,6 +60,8 @@ pub(super) enum Streamed {
     Waiting,
     /// It may begin.
     Begun,
+    /// It waits no more, and may want to begin again; `may` tells whether its order has come.
+    Cancelled { may: bool },
 }
 
 impl Running {

@@ -116,19 +116,20 @@ impl LinkPeer {
         alarm: &mut Alarm,
         flush: &mut Option<BoxFuture<'static, ()>>,
     ) -> Poll<Result<Multipart, DisconnectCause>> {
-        if let Poll::Ready(cause) = self.poll_end(cx, alarm) {
-            return Poll::Ready(Err(cause));
+        loop {
+            if let Poll::Ready(cause) = self.poll_end(cx, alarm) {
+                return Poll::Ready(Err(cause));
+            }
+            let mut state = self.peer.lock();
+            if let Some(message) = state.connection.poll_message(Instant::now()) {
+                return Poll::Ready(Ok(message));
+            }
+            // What was dropped instead of sent may have ended a call or the connection, or made room for requests.
+            if !state.connection.has_events() {
+                break;
+            }
         }
-        if let Some(message) = self.peer.lock().connection.poll_message(Instant::now()) {
-            return Poll::Ready(Ok(message));
-        }
-        let drained = {
-            let mut pump = self.pump.lock();
-            // A call may have ended only now that it was its turn to leave.
-            pump.run();
-            pump.is_drained()
-        };
-        if !drained {
+        if !self.pump.lock().is_drained() {
             return Poll::Pending;
         }
         let flush = flush.get_or_insert_with(|| flushed(self.peer.clone()).boxed());
@@ -275,7 +276,9 @@ impl PeersOfLink {
         self.peers.lock().insert(from, link.clone());
         link.deliver(message);
         if !link.was_established() {
-            self.forget(&link);
+            // The message was none that begins a connection after all. Nobody has heard of this one, so nobody is told.
+            let cause = link.connection_end().unwrap_or(DisconnectCause::PeerClosed);
+            self.drop_link(&link, &cause);
             return;
         }
         let of = self.clone();
@@ -298,14 +301,20 @@ impl PeersOfLink {
 
     /// The connection to a peer has ended, or ends now. Idempotent.
     fn end(&self, link: &Arc<LinkPeer>, cause: DisconnectCause) {
-        if !self.forget(link) {
-            return;
+        if self.drop_link(link, &cause) {
+            link.peer.waker.wake();
+            self.node.report(Event::Disconnected { peer: link.peer.id, cause });
         }
-        let pump = link.pump.lock();
-        link.peer.detach(&cause, false);
-        drop(pump);
-        link.peer.waker.wake();
-        self.node.report(Event::Disconnected { peer: link.peer.id, cause });
+    }
+
+    /// Takes a link off the list and ends its connection; `false` if that was done before.
+    fn drop_link(&self, link: &Arc<LinkPeer>, cause: &DisconnectCause) -> bool {
+        let listed = self.forget(link);
+        if listed {
+            let _pump = link.pump.lock();
+            link.peer.detach(cause, false);
+        }
+        listed
     }
 }
 

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use callosum_proto::{CloseCause, ConnectionId, EndpointEvent};
+use callosum_proto::{CloseCause, ConnectionId};
 
 use crate::dispatch::Clock;
 use crate::error::DisconnectCause;
 use crate::event::Event;
-use crate::peer::{Effect, PeerShared};
+use crate::peer::{Effect, Effects, PeerShared};
 use crate::rt::{Runtime, Timer};
 use crate::stats::add;
 
@@ -18,8 +18,7 @@ use crate::stats::add;
 pub(crate) struct Pump {
     pub(crate) peer: Arc<PeerShared>,
     connection: ConnectionId,
-    effects: Vec<Effect>,
-    endpoint_events: Vec<EndpointEvent>,
+    effects: Effects,
     established: bool,
     anomalies_reported: u32,
 }
@@ -31,8 +30,8 @@ impl Pump {
     pub(crate) fn new(peer: Arc<PeerShared>) -> Self {
         let connection = peer.lock().connection.id();
         peer.node.dispatcher.serve(connection, &peer);
-        let (effects, endpoint_events) = (Vec::new(), Vec::new());
-        Self { peer, connection, effects, endpoint_events, established: false, anomalies_reported: 0 }
+        let effects = Effects::new(peer.clone());
+        Self { peer, connection, effects, established: false, anomalies_reported: 0 }
     }
 
     /// Whether the handshake was ever complete.
@@ -45,26 +44,26 @@ impl Pump {
         let mut set_to_work = 0;
         let mut clock = Clock::default();
         loop {
-            {
+            let reports = {
                 let mut state = self.peer.lock();
                 state.take_effects(&mut self.effects);
-                state.take_endpoint_events(&mut self.endpoint_events);
-            }
-            if self.effects.is_empty() && self.endpoint_events.is_empty() {
+                // What is left is for the endpoint, and stays where it is until the dispatcher is locked too.
+                state.connection.has_events()
+            };
+            if self.effects.is_empty() && !reports {
                 return set_to_work;
             }
-            if !self.endpoint_events.is_empty() {
+            if reports {
                 // A backlog is among the first of these, so that nothing that has just come starts.
-                self.peer.node.dispatcher.relay(Some(self.connection), &mut self.endpoint_events);
+                self.peer.node.dispatcher.relay(self.connection, &self.peer);
             }
-            let mut effects = std::mem::take(&mut self.effects);
-            for effect in effects.drain(..) {
+            // Those behind one that panics stay with the pump.
+            while let Some(effect) = self.effects.pop() {
                 set_to_work += usize::from(match self.peer.settle(effect) {
                     Some(effect) => self.carry_out(effect, &mut clock),
                     None => true,
                 });
             }
-            self.effects = effects;
         }
     }
 
@@ -97,7 +96,11 @@ impl Pump {
                 }
             }
             Effect::Goodbye => node.report(Event::Draining { peer: self.peer.id }),
-            Effect::Complete(..) | Effect::Ended { .. } | Effect::Wake(_) | Effect::Pong(..) => {
+            Effect::Complete(..)
+            | Effect::Ended { .. }
+            | Effect::Wake(_)
+            | Effect::Pong(..)
+            | Effect::Drop(_) => {
                 unreachable!("settled by the peer itself")
             }
         }

@@ -192,15 +192,23 @@ impl StreamLink {
         self.pump.run()
     }
 
-    fn transmit(&mut self, now: Instant) -> Result<(), DisconnectCause> {
+    /// Hands what is to be sent to ZMTP. Returns whether the connection has something to say about that: what was dropped
+    /// instead of sent may have ended a call or the connection, or made room for requests.
+    fn transmit(&mut self, now: Instant) -> Result<bool, DisconnectCause> {
+        let mut has_events = false;
         while self.zmtp.pending_output() < WRITE_AHEAD {
-            let message = self.pump.peer.lock().connection.poll_message(now);
+            let message = {
+                let mut state = self.pump.peer.lock();
+                let message = state.connection.poll_message(now);
+                has_events = state.connection.has_events();
+                message
+            };
             let Some(message) = message else { break };
             // The session sends nothing before it was told of an established link, so only the encryption can fail, when
             // its numbers are used up. What it would not take is lost, and so is the link.
             self.zmtp.send(message).map_err(|_| LinkError::Exhausted)?;
         }
-        Ok(())
+        Ok(has_events)
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<Result<(), DisconnectCause>> {
@@ -278,12 +286,12 @@ impl StreamLink {
         }
         self.corked = false;
         self.yields = set_to_work > 0;
-        self.transmit(now)?;
+        let has_events = self.transmit(now)?;
         let wrote = match self.poll_write(cx, now) {
             Poll::Ready(result) => result.map(|()| true)?,
             Poll::Pending => false,
         };
-        Ok(read || wrote)
+        Ok(read || wrote || has_events)
     }
 
     fn check_timeouts(&mut self, cx: &mut Context<'_>) -> Result<bool, DisconnectCause> {

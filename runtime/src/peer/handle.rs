@@ -157,9 +157,12 @@ impl Drop for Probe<'_> {
             let mut state = self.peer.lock();
             // A later connection numbers its probes anew.
             if state.connection.id() == self.connection {
-                state.pings.remove(&ping);
+                let sender = state.pings.remove(&ping);
                 // Or enough of these would make it forget one that somebody waits for.
                 state.connection.forget_ping(ping);
+                drop(state);
+                // That wakes a waker, which is not to happen under a lock.
+                drop(sender);
             }
         }
     }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use callosum_proto::{CallId, Dialect, Metadata, Outcome, Read, ReplyError, RequestId, StreamId};
 
-use super::{Effect, PeerState};
+use super::{Effect, Effects, PeerState};
 use crate::error::{CallError, DisconnectCause};
 use crate::stream::{Head, Shared, Wakers};
 
@@ -47,7 +47,7 @@ impl PeerState {
         Ok(())
     }
 
-    pub(super) fn tell(&self, id: StreamId, what: impl FnOnce(&Shared) -> Wakers, effects: &mut Vec<Effect>) {
+    pub(super) fn tell(&self, id: StreamId, what: impl FnOnce(&Shared) -> Wakers, effects: &mut Effects) {
         if let Some(shared) = self.streams.get(&id) {
             effects.extend(what(shared).into_iter().map(Effect::Wake));
         }
@@ -59,7 +59,7 @@ impl PeerState {
         call: CallId,
         metadata: Metadata,
         size: Option<u64>,
-        effects: &mut Vec<Effect>,
+        effects: &mut Effects,
     ) {
         self.tell(call.into(), |shared| shared.begin(Head { metadata, size, whole: None }), effects);
     }
@@ -69,7 +69,7 @@ impl PeerState {
         call: CallId,
         outcome: Outcome,
         metadata: Metadata,
-        effects: &mut Vec<Effect>,
+        effects: &mut Effects,
     ) {
         if let Some(waiter) = self.waiting.remove(&call) {
             let result = match outcome {
@@ -101,7 +101,7 @@ impl PeerState {
     }
 
     /// The connection is over: nothing more is read or written.
-    pub(super) fn end_streams(&mut self, cause: &DisconnectCause, effects: &mut Vec<Effect>) {
+    pub(super) fn end_streams(&mut self, cause: &DisconnectCause, effects: &mut Effects) {
         self.reply_metadata.clear();
         let now = Instant::now();
         for (id, shared) in self.streams.drain() {

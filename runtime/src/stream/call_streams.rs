@@ -368,6 +368,11 @@ impl CallStreams {
         }
         match self.shared.failure() {
             Some(error) => Poll::Ready(Err(error.into())),
+            // Of a call of ours, which has been answered, what is reassembled still comes. What is left of the argument of a
+            // request is dropped with the answer.
+            None if self.shared.has_ended() && matches!(self.id, StreamId::Request(_)) => {
+                Poll::Ready(Err(self.failure()))
+            }
             None => Poll::Pending,
         }
     }

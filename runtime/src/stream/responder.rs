@@ -69,11 +69,17 @@ impl Responder {
         let Self { streams, request, metadata, size, compressed, codec } = self;
         let peer = streams.peer();
         peer.node.dispatcher.may_reply(request).await;
-        let begun = peer.lock().connection.begin_reply(request, compressed, metadata, size);
+        let begun = {
+            let mut state = peer.lock();
+            let begun = state.connection.begin_reply(request, compressed, metadata, size);
+            // While the connection is locked, so that a handler that ends meanwhile does not pass for one that has written
+            // everything.
+            streams.set_writing(begun.is_ok());
+            begun
+        };
         // Also where it answered with an ERROR.
         peer.waker.wake();
         begun?;
-        streams.set_writing(true);
         Ok(BodyWriter::new(streams, codec))
     }
 }

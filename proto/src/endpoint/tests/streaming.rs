@@ -96,3 +96,24 @@ fn one_of_a_closed_connection_takes_its_slot_back_and_never_begins() {
     assert_eq!(endpoint.finish(b(3), "three"), [replied(b(3), "three")]);
     endpoint.assert_empty();
 }
+
+#[test]
+fn one_that_does_not_wait_to_reply_any_more_has_its_slot_back() {
+    let mut endpoint = Tested::new(|config| {
+        (config.ordering.mode, config.ordering.max_running) = (OrderingMode::ExitOrdered, 2);
+    });
+    endpoint.start(a(1), "k");
+    endpoint.start(a(2), "k");
+    assert_eq!(begin(&mut endpoint, a(2)), []);
+    endpoint.0.cancel_begin_reply(a(2));
+    endpoint.arrive(a(3), "");
+    assert_eq!(endpoint.poll(), [], "both slots are taken");
+    // It asks again before its order has come, and gives up again.
+    assert_eq!(begin(&mut endpoint, a(2)), [Start(a(3))]);
+    endpoint.0.cancel_begin_reply(a(2));
+    assert_eq!(endpoint.finish(a(1), "one"), [replied(a(1), "one")], "nobody waits");
+    assert_eq!(begin(&mut endpoint, a(2)), [MayReply(a(2))], "its order has come");
+    endpoint.0.cancel_begin_reply(a(2));
+    endpoint.0.finish(a(2), Some(Reply::End));
+    assert_eq!(endpoint.poll(), [replied(a(2), "end")]);
+}
