@@ -6,7 +6,7 @@
 mod call;
 mod config;
 mod connection;
-pub mod endpoint;
+mod endpoint;
 mod error;
 mod event;
 mod ids;

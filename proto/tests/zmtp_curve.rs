@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use callosum_proto::zmtp::{
     CurveKeyPair, CurvePublicKey, Decision, HandshakeError, Heartbeat, Link, LinkConfig, LinkError,
-    LinkEvent, Mechanism, RefusalStatus, SendError, Violation,
+    LinkEvent, Mechanism, RefusalStatus, SendError, ZmtpViolation,
 };
 use callosum_proto::{Multipart, Role};
 use omq_proto::proto::{Command, Connection, ConnectionConfig, Role as RawRole};
@@ -257,7 +257,7 @@ fn input_is_held_while_the_application_decides() {
     assert_eq!(pair.server.send(three("early")), Err(SendError::NotReady));
     // What was held is read then, and is judged as what comes later.
     let result = pair.server.authenticate(pair.now, Decision::Admit);
-    assert_eq!(result, Err(LinkError::Violation(Violation::NotEncrypted)));
+    assert_eq!(result, Err(LinkError::Violation(ZmtpViolation::NotEncrypted)));
     assert!(matches!(events(&mut pair.server)[..], [LinkEvent::Established(_)]));
 
     let mut pair = Pair::asked_with(&client_config(), &config);
@@ -424,7 +424,7 @@ fn injected(change: impl FnOnce(&mut Pair, Vec<Vec<u8>>) -> Vec<u8>) -> LinkErro
 
 #[test]
 fn messages_come_once_and_in_order() {
-    let out_of_order = LinkError::Violation(Violation::OutOfOrder);
+    let out_of_order = LinkError::Violation(ZmtpViolation::OutOfOrder);
     let replayed = injected(|_, frames| [frames.concat(), frames.concat()].concat());
     assert_eq!(replayed, out_of_order);
     assert_eq!(injected(|_, frames| [&frames[0][..], &frames[0]].concat()), out_of_order);
@@ -445,13 +445,13 @@ fn clients_miss_the_first_message_too() {
     pair.server.send(three("body")).unwrap();
     let written = all_written(&mut pair.server);
     let error = feed(&mut pair.client, pair.now, frames(&written)[1..].concat()).unwrap_err();
-    assert_eq!(error, LinkError::Violation(Violation::OutOfOrder));
+    assert_eq!(error, LinkError::Violation(ZmtpViolation::OutOfOrder));
     assert_eq!(events(&mut pair.client), []);
 }
 
 #[test]
 fn messages_are_the_peers_own() {
-    let forged = LinkError::Violation(Violation::Forged);
+    let forged = LinkError::Violation(ZmtpViolation::Forged);
     let elsewhere = injected(|_, _| Pair::established().sealed(three("elsewhere")));
     assert_eq!(elsewhere, forged);
     let reflected = injected(|pair, _| {
@@ -467,7 +467,8 @@ fn messages_are_the_peers_own() {
             frame[1] = (frame.len() - 2) as u8;
             frame
         });
-        let short = matches!(error, LinkError::Violation(Violation::Forged | Violation::NotEncrypted));
+        let short =
+            matches!(error, LinkError::Violation(ZmtpViolation::Forged | ZmtpViolation::NotEncrypted));
         assert!(short, "{cut}: {error}");
     }
 }
@@ -484,9 +485,9 @@ fn nothing_passes_in_the_clear() {
     ];
     for bytes in clear {
         let error = injected(|_, _| bytes.to_vec());
-        assert_eq!(error, LinkError::Violation(Violation::NotEncrypted));
+        assert_eq!(error, LinkError::Violation(ZmtpViolation::NotEncrypted));
     }
-    assert_eq!(injected(|_, _| b"\0\x08\x07MESSAGE".to_vec()), LinkError::Violation(Violation::Forged));
+    assert_eq!(injected(|_, _| b"\0\x08\x07MESSAGE".to_vec()), LinkError::Violation(ZmtpViolation::Forged));
 }
 
 #[test]
@@ -514,7 +515,9 @@ fn every_flipped_bit_in_a_message_ends_the_link() {
         assert!(
             matches!(
                 error,
-                LinkError::Violation(Violation::Forged | Violation::NotEncrypted | Violation::OutOfOrder)
+                LinkError::Violation(
+                    ZmtpViolation::Forged | ZmtpViolation::NotEncrypted | ZmtpViolation::OutOfOrder
+                )
             ),
             "{error}"
         );

@@ -5,7 +5,7 @@ use crate::ordering::OrderingConfig;
 /// Ordering and limits of an [`Endpoint`](super::Endpoint).
 ///
 /// ```
-/// let mut config = callosum_proto::endpoint::EndpointConfig::default();
+/// let mut config = callosum_proto::EndpointConfig::default();
 /// config.max_held_reply_bytes = 1 << 20;
 /// config.ordering.max_running = 1;
 /// ```

@@ -73,7 +73,7 @@ pub enum LinkError {
     },
     /// The peer broke the protocol.
     #[error("protocol violation: {0}")]
-    Violation(#[from] Violation),
+    Violation(#[from] ZmtpViolation),
     /// The handshake was not complete in time.
     #[error("handshake timed out")]
     HandshakeTimedOut,
@@ -184,7 +184,7 @@ pub enum RefusalStatus {
 /// How a peer, or somebody on the way, broke the protocol (RFC 23, RFC 26).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Violation {
+pub enum ZmtpViolation {
     /// A frame's flags have bits that must be zero.
     #[error("reserved flags {0:#04x}")]
     ReservedFlags(u8),
@@ -233,9 +233,22 @@ impl LinkError {
     }
 }
 
-/// Only while the handshake is under way; later it is a [`Violation`].
+/// Only while the handshake is under way; later it is a [`ZmtpViolation`].
 impl From<CommandError> for LinkError {
     fn from(error: CommandError) -> Self {
         HandshakeError::from(error).into()
+    }
+}
+
+impl LinkError {
+    /// What an ERROR means.
+    pub(super) fn refused(reason: String) -> Self {
+        let status = match reason.as_str() {
+            "300" => Some(RefusalStatus::TemporaryFailure),
+            "400" => Some(RefusalStatus::Denied),
+            "500" => Some(RefusalStatus::InternalError),
+            _ => None,
+        };
+        Self::Refused { reason, status }
     }
 }

@@ -9,7 +9,7 @@ use std::ops::{Deref, DerefMut};
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::Violation;
+use super::ZmtpViolation;
 
 const MORE: u8 = 1;
 const LONG: u8 = 2;
@@ -118,16 +118,16 @@ pub(super) struct Deframer {
 
 impl Deframer {
     /// The next head, once it is complete.
-    pub(super) fn head(&mut self, data: &mut &[u8]) -> Result<Option<Head>, Violation> {
+    pub(super) fn head(&mut self, data: &mut &[u8]) -> Result<Option<Head>, ZmtpViolation> {
         if !self.fill(data, 1) {
             return Ok(None);
         }
         let flags = self.raw[0];
         if flags & !(MORE | LONG | COMMAND) != 0 {
-            return Err(Violation::ReservedFlags(flags));
+            return Err(ZmtpViolation::ReservedFlags(flags));
         }
         if flags & MORE != 0 && flags & COMMAND != 0 {
-            return Err(Violation::CommandWithMore);
+            return Err(ZmtpViolation::CommandWithMore);
         }
         let long = flags & LONG != 0;
         if !self.fill(data, if long { MAX_HEAD } else { 2 }) {
@@ -136,7 +136,7 @@ impl Deframer {
         let len = if long {
             let [_, len @ ..] = self.raw;
             let len = u64::from_be_bytes(len);
-            usize::try_from(len).map_err(|_| Violation::FrameLength(len))?
+            usize::try_from(len).map_err(|_| ZmtpViolation::FrameLength(len))?
         } else {
             usize::from(self.raw[1])
         };

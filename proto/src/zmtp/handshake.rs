@@ -11,7 +11,7 @@ use super::curve::{self, Client, Server};
 use super::greeting::Terms;
 use super::output::OutputQueue;
 use super::traffic::Protection;
-use super::{HandshakeError, LinkError, Mechanism, RefusalStatus};
+use super::{HandshakeError, LinkError, Mechanism};
 
 /// A handshake under way.
 pub(super) enum Handshake {
@@ -106,7 +106,7 @@ impl Handshake {
         }
         let (name, body) = command::split(&payload)?;
         if name == b"ERROR" {
-            return Err(refused(command::reason(body)));
+            return Err(LinkError::refused(command::reason(body)));
         }
         if name != self.expected().as_bytes() {
             return Err(unexpected.into());
@@ -154,15 +154,4 @@ impl Handshake {
             Self::CurveClient(client) => Step::Next(Self::CurveClient(client.welcomed(body, ours, output)?)),
         })
     }
-}
-
-/// What an ERROR means.
-pub(super) fn refused(reason: String) -> LinkError {
-    let status = match reason.as_str() {
-        "300" => Some(RefusalStatus::TemporaryFailure),
-        "400" => Some(RefusalStatus::Denied),
-        "500" => Some(RefusalStatus::InternalError),
-        _ => None,
-    };
-    LinkError::Refused { reason, status }
 }

@@ -51,6 +51,7 @@ mod config;
 #[cfg(feature = "curve")]
 mod curve;
 mod error;
+mod event;
 mod framing;
 mod greeting;
 mod handshake;
@@ -65,10 +66,11 @@ mod tests;
 pub use config::{Heartbeat, LinkConfig, Mechanism, SocketType};
 #[cfg(feature = "curve")]
 pub use curve::{CurveKeyPair, CurvePublicKey, CurveSecretKey, KeyError};
-pub use error::{CommandError, HandshakeError, LinkError, RefusalStatus, SendError, Violation};
+pub use error::{CommandError, HandshakeError, LinkError, RefusalStatus, SendError, ZmtpViolation};
+pub use event::{LinkEvent, PeerInfo};
 #[cfg(feature = "curve")]
 pub use link::Decision;
-pub use link::{Link, LinkEvent, PeerInfo};
+pub use link::Link;
 
 /// A command that is longer can't be one that matters to a ROUTER or DEALER.
 const MAX_COMMAND: usize = 8 << 10;

@@ -194,9 +194,9 @@ fn handshakes_fail_with_the_reason() {
         assert_eq!(error, LinkError::Handshake(HandshakeError::Unexpected { expected: "READY" }));
     }
     let (error, _) = refused_handshake(&[0x10_u8, 0][..]);
-    assert_eq!(error, LinkError::Violation(Violation::ReservedFlags(0x10)));
+    assert_eq!(error, LinkError::Violation(ZmtpViolation::ReservedFlags(0x10)));
     let (error, _) = refused_handshake(frame(COMMAND | MORE, b"x"));
-    assert_eq!(error, LinkError::Violation(Violation::CommandWithMore));
+    assert_eq!(error, LinkError::Violation(ZmtpViolation::CommandWithMore));
 }
 
 #[test]
@@ -265,7 +265,7 @@ fn commands_after_the_handshake_are_checked() {
         (frame(COMMAND, b""), CommandError::Name),
     ] {
         let mut link = shake(&config(), now, 1);
-        assert_eq!(feed(&mut link, now, payload), Err(Violation::Command(expected).into()));
+        assert_eq!(feed(&mut link, now, payload), Err(ZmtpViolation::Command(expected).into()));
     }
     let mut link = shake(&config(), now, 1);
     feed(&mut link, now, command("PING", &[0; 2 + 16])).unwrap();

@@ -13,10 +13,9 @@ use super::command::{self, Command};
 #[cfg(feature = "curve")]
 use super::curve::{Cipher, Content, OVERHEAD};
 use super::framing::{Deframer, Head, Payload};
-use super::handshake;
 use super::liveness::{Due, Liveness};
 use super::output::OutputQueue;
-use super::{CommandError, LinkError, LinkEvent, MAX_COMMAND, Violation};
+use super::{CommandError, LinkError, LinkEvent, MAX_COMMAND, ZmtpViolation};
 use crate::Multipart;
 
 /// No TTL in our PING: it would let the peer close a link on which this end merely has nothing to say.
@@ -88,8 +87,8 @@ impl Traffic {
 
     fn take_command(&mut self, payload: &[u8], output: &mut OutputQueue) -> Result<(), LinkError> {
         let too_late =
-            |command: &'static str| Err(Violation::Command(CommandError::TooLate { command }).into());
-        match Command::parse(payload).map_err(Violation::Command)? {
+            |command: &'static str| Err(ZmtpViolation::Command(CommandError::TooLate { command }).into());
+        match Command::parse(payload).map_err(ZmtpViolation::Command)? {
             Command::Ping { context } => {
                 let pong = self.send_command(b"\x04PONG", context, output);
                 output.mark_reply(pong.map_err(|Exhausted| LinkError::Exhausted)?);
@@ -98,7 +97,7 @@ impl Traffic {
             Command::Pong | Command::Other => Ok(()),
             Command::Ready => too_late("READY"),
             Command::Error { reason } => match self.protection {
-                Protection::None => Err(handshake::refused(reason)),
+                Protection::None => Err(LinkError::refused(reason)),
                 // Admission is decided in the handshake: nobody says this in a CURVE message.
                 #[cfg(feature = "curve")]
                 Protection::Curve(_) => too_late("ERROR"),

@@ -10,7 +10,7 @@
 use bytes::{BufMut, BytesMut};
 
 use super::crypto::{MessageKey, SharedKey, TAG};
-use crate::zmtp::Violation;
+use crate::zmtp::ZmtpViolation;
 
 const NAME: &[u8; 8] = b"\x07MESSAGE";
 const NUMBER: usize = 8;
@@ -92,19 +92,19 @@ impl Cipher {
     }
 
     /// Decrypts the message that must be the next one, where it stands: the payload begins at [`OVERHEAD`].
-    pub(in crate::zmtp) fn open(&mut self, message: &mut [u8]) -> Result<Content, Violation> {
+    pub(in crate::zmtp) fn open(&mut self, message: &mut [u8]) -> Result<Content, ZmtpViolation> {
         if !message.starts_with(NAME) {
-            return Err(Violation::NotEncrypted);
+            return Err(ZmtpViolation::NotEncrypted);
         }
         if message.len() < OVERHEAD {
-            return Err(Violation::Forged);
+            return Err(ZmtpViolation::Forged);
         }
         let (head, sealed) = message.split_at_mut(SEALED);
         let number = head.last_chunk().copied().map(u64::from_be_bytes);
         // After the last number of all there is no next one.
         let due = self.last_received.checked_add(1).filter(|due| number == Some(*due));
-        let due = due.ok_or(Violation::OutOfOrder)?;
-        let inside = self.opening.open(due, sealed).ok_or(Violation::Forged)?;
+        let due = due.ok_or(ZmtpViolation::OutOfOrder)?;
+        let inside = self.opening.open(due, sealed).ok_or(ZmtpViolation::Forged)?;
         self.last_received = due;
         Ok(match inside[0] {
             flags if flags & COMMAND != 0 => Content::Command,
@@ -154,7 +154,7 @@ mod tests {
             assert_eq!(server.open(&mut message(&client, number)), Ok(Content::Command));
         }
         for number in [0, 1, u64::MAX] {
-            assert_eq!(server.open(&mut message(&client, number)), Err(Violation::OutOfOrder));
+            assert_eq!(server.open(&mut message(&client, number)), Err(ZmtpViolation::OutOfOrder));
         }
     }
 
