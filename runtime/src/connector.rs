@@ -239,7 +239,7 @@ async fn while_unlinked<F: Future>(node: &Node, peer: &Arc<PeerShared>, future: 
     let mut pump = Pump::new(peer.clone());
     let mut alarm = Alarm::new(&*node.runtime);
     let mut future = pin!(future);
-    let session = std::future::poll_fn(|cx| {
+    let unlinked = std::future::poll_fn(|cx| {
         peer.waker.register(cx.waker());
         if pump.connection_end().is_some() {
             // Cut by hand while there was no link; what waited has ended.
@@ -263,7 +263,7 @@ async fn while_unlinked<F: Future>(node: &Node, peer: &Arc<PeerShared>, future: 
             }
         }
     });
-    until_cut(node, session).await.flatten()
+    until_cut(node, unlinked).await.flatten()
 }
 
 #[cfg(test)]

@@ -138,9 +138,9 @@ pub enum DisconnectCause {
     /// The peer closed its end.
     #[error("the peer closed the connection")]
     PeerClosed,
-    /// The connection gave the peer up.
+    /// The connection was closed by the engine, or restarted by the peer.
     #[error(transparent)]
-    Session(CloseCause),
+    Connection(CloseCause),
     /// The peer broke ZeroMQ's wire protocol, or refused ours.
     #[error(transparent)]
     Protocol(Arc<zmtp::LinkError>),
@@ -173,7 +173,7 @@ impl DisconnectCause {
     pub(crate) fn close_cause(&self) -> CloseCause {
         match self {
             Self::Shutdown => CloseCause::Local,
-            Self::Session(cause) => *cause,
+            Self::Connection(cause) => *cause,
             _ => CloseCause::LinkLost,
         }
     }

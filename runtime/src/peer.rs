@@ -359,7 +359,7 @@ impl PeerState {
                     (CloseCause::LinkLost, Some(cause)) => cause.clone(),
                     (CloseCause::Local, _) => self.local_cause(),
                     // What is noted may concern an earlier link.
-                    (cause, _) => DisconnectCause::Session(cause),
+                    (cause, _) => DisconnectCause::Connection(cause),
                 };
                 match sent {
                     true => CallError::Disconnected(cause),

@@ -251,7 +251,7 @@ impl PeersOfLink {
         let hello = is_hello(&message).then(|| message.clone());
         link.deliver(message);
         let Some(cause) = link.connection_end() else { return };
-        let restarted = matches!(cause, DisconnectCause::Session(CloseCause::PeerRestarted));
+        let restarted = matches!(cause, DisconnectCause::Connection(CloseCause::PeerRestarted));
         self.end(&link, cause);
         if restarted && let Some(hello) = hello {
             self.admit(from, hello);
@@ -260,7 +260,7 @@ impl PeersOfLink {
 
     /// Begins a connection to a peer that speaks for the first time, if it says something that begins one.
     fn admit(self: &Arc<Self>, from: Bytes, message: Multipart) {
-        if !begins_session(&message) {
+        if !begins_connection(&message) {
             tracing::debug!(routing_id = %from.escape_ascii(), "message of an unknown peer dropped");
             return;
         }
@@ -327,7 +327,7 @@ fn is_hello(message: &Multipart) -> bool {
 ///
 /// A probe can't, where it is not the empty one of a Python peer: it belongs to a connection that this side has forgotten,
 /// and its sender finds that out if there is no answer.
-fn begins_session(message: &Multipart) -> bool {
+fn begins_connection(message: &Multipart) -> bool {
     match message.frames() {
         [marker, header, body] if marker[..] == *b"PING" => !header.is_empty() || body.is_empty(),
         [marker, ..] => marker[..] == *b"UPPER",

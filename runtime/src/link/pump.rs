@@ -112,7 +112,7 @@ impl Pump {
         let state = self.peer.lock();
         match state.connection.close_cause()? {
             CloseCause::Local => Some(state.local_cause()),
-            cause => Some(DisconnectCause::Session(cause)),
+            cause => Some(DisconnectCause::Connection(cause)),
         }
     }
 

@@ -1,4 +1,8 @@
-//! A session over ZMTP over a byte stream.
+//! A connection over ZMTP over a byte stream.
+//!
+//! Responsible for reading and writing the stream, ZMTP's handshake and framing, and the timeouts of both layers. ZMTP's `Link` is
+//! driven outside of the peer's lock, which is taken only to hand messages to the connection and to take messages from it: a caller
+//! never waits for encryption or for a system call.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -24,7 +28,7 @@ use crate::stats::add;
 /// Reads and writes in one poll before other tasks get their turn.
 const MAX_TURNS: usize = 16;
 
-/// Bytes that ZMTP may hold to be written before the session keeps the rest, where it can still be taken back.
+/// Bytes that ZMTP may hold to be written before the connection keeps the rest, where it can still be taken back.
 const WRITE_AHEAD: usize = 64 * 1024;
 
 /// Pieces of one gathering write.
@@ -167,7 +171,7 @@ impl StreamLink {
         Ok(self.zmtp.handle_input(Instant::now(), &data)?)
     }
 
-    /// Hands received messages to the session, and its effects to whom they concern.
+    /// Hands received messages to the connection, and its effects to whom they concern.
     fn deliver(&mut self, now: Instant) -> usize {
         while let Some(event) = self.zmtp.poll_event() {
             // For one message at a time, so that callers need not wait for all of them.
@@ -204,7 +208,7 @@ impl StreamLink {
                 message
             };
             let Some(message) = message else { break };
-            // The session sends nothing before it was told of an established link, so only the encryption can fail, when
+            // The connection sends nothing before it was told of an established link, so only the encryption can fail, when
             // its numbers are used up. What it would not take is lost, and so is the link.
             self.zmtp.send(message).map_err(|_| LinkError::Exhausted)?;
         }

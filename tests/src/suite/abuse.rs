@@ -206,7 +206,7 @@ pub async fn pings_without_reading(rig: Rig) {
     };
     scene.beside(1, attack).await;
     let cause = scene.disconnected().await;
-    assert!(matches!(cause, DisconnectCause::Session(CloseCause::PeerNotReading)), "{cause:?}");
+    assert!(matches!(cause, DisconnectCause::Connection(CloseCause::PeerNotReading)), "{cause:?}");
     scene.end().await;
 }
 

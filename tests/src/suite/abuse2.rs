@@ -87,7 +87,7 @@ async fn rest_of_result<S: ByteStream>(attacker: &mut RawPeer<S>, of: u64, mut g
 
 fn violation(cause: &DisconnectCause) -> Option<Violation> {
     match cause {
-        DisconnectCause::Session(CloseCause::ProtocolViolation(violation)) => Some(*violation),
+        DisconnectCause::Connection(CloseCause::ProtocolViolation(violation)) => Some(*violation),
         _ => None,
     }
 }
@@ -277,7 +277,7 @@ pub async fn resets_without_reading(rig: Rig) {
     };
     scene.beside(10, attack).await;
     let cause = scene.disconnected().await;
-    assert!(matches!(cause, DisconnectCause::Session(CloseCause::PeerNotReading)), "{cause:?}");
+    assert!(matches!(cause, DisconnectCause::Connection(CloseCause::PeerNotReading)), "{cause:?}");
     scene.end().await;
 }
 

@@ -176,7 +176,9 @@ pub async fn killed_in_the_middle_of_a_body(rig: Rig) {
 
 fn is_not_reading(event: Event) -> Option<()> {
     match event {
-        Event::Disconnected { cause: DisconnectCause::Session(CloseCause::PeerNotReading), .. } => Some(()),
+        Event::Disconnected { cause: DisconnectCause::Connection(CloseCause::PeerNotReading), .. } => {
+            Some(())
+        }
         _ => None,
     }
 }
@@ -248,7 +250,7 @@ pub async fn full_outbox(rig: Rig) {
             CallError::Disconnected(cause) | CallError::NotSent(NotSent::Disconnected(cause)) => cause,
             other => panic!("{other:?}"),
         };
-        assert!(matches!(cause, DisconnectCause::Session(CloseCause::PeerNotReading)), "{cause:?}");
+        assert!(matches!(cause, DisconnectCause::Connection(CloseCause::PeerNotReading)), "{cause:?}");
     }
     drop(raw);
     driver.cut().await;
