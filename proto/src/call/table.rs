@@ -87,6 +87,8 @@ pub(super) enum Stage {
     Incomplete(Request),
     /// It waits to start. `reassembled` if its argument was, so that its memory counts at the endpoint until then.
     Waiting { request: Request, reassembled: bool },
+    /// It was withdrawn before it started, and never will. Nothing is kept but its name, which its reply needs when its order comes.
+    Withdrawn,
     /// A handler runs.
     Running,
     /// A handler runs, and its result is a stream that has begun. `place` is there as long as its RESULT waits in the send queue.
@@ -128,13 +130,13 @@ impl Writer {
 impl RequestState {
     /// Whether its handler has not started.
     pub(super) fn waits(&self) -> bool {
-        matches!(self.stage, Stage::Incomplete(_) | Stage::Waiting { .. })
+        matches!(self.stage, Stage::Incomplete(_) | Stage::Waiting { .. } | Stage::Withdrawn)
     }
 
     fn writer(&mut self) -> Option<&mut Writer> {
         match &mut self.stage {
             Stage::Streaming { result, .. } => Some(result),
-            Stage::Incomplete(_) | Stage::Waiting { .. } | Stage::Running => None,
+            Stage::Incomplete(_) | Stage::Waiting { .. } | Stage::Withdrawn | Stage::Running => None,
         }
     }
 }
@@ -243,7 +245,9 @@ impl OpenCall {
             State::Unread { result, .. } => (None, Some(result)),
             State::Request(mut request) => match &mut request.stage {
                 Stage::Streaming { result, .. } => (result.take(Writer::Closed), request.argument),
-                Stage::Incomplete(_) | Stage::Waiting { .. } | Stage::Running => (None, request.argument),
+                Stage::Incomplete(_) | Stage::Waiting { .. } | Stage::Withdrawn | Stage::Running => {
+                    (None, request.argument)
+                }
             },
             State::Queued(ref mut queued) => (queued.argument.take(Writer::Closed), None),
             State::Sent { mut argument, result, .. } => {

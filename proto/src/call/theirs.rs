@@ -165,17 +165,15 @@ impl Calls {
         let stream = StreamId::Request(id);
         let Some(open) = self.table.get_mut(&stream) else { return };
         let State::Request(state) = &mut open.state else { return };
-        if !matches!(state.stage, Stage::Waiting { .. }) {
-            return;
-        }
-        let Stage::Waiting { mut request, reassembled } = std::mem::replace(&mut state.stage, Stage::Running)
-        else {
-            return;
+        let (mut request, reassembled) = match std::mem::replace(&mut state.stage, Stage::Running) {
+            Stage::Waiting { request, reassembled } => (request, reassembled),
+            Stage::Withdrawn => {
+                // It was withdrawn while the endpoint decided to start it.
+                state.stage = Stage::Withdrawn;
+                return self.never_ran(id);
+            }
+            other => return state.stage = other,
         };
-        if state.withdrawn.is_some() {
-            // It was withdrawn while the endpoint decided to start it.
-            return self.never_ran(id);
-        }
         if let Some(at) = limit.filter(|at| open.deadline.is_none_or(|earlier| *at < earlier)) {
             self.deadlines.stop(open.deadline.replace(at), Deadline::Execution(id));
             self.deadlines.set(at, Deadline::Execution(id));
@@ -213,7 +211,7 @@ impl Calls {
             }
             Some(State::Request(state)) if !state.cancelled => {
                 state.cancelled = true;
-                self.give_up_argument(id, ReadError::Aborted);
+                self.drop_waiting(id, ReadError::Aborted);
                 self.stop_sending(stream);
                 // The rest of its argument will not come, and what has come holds credit until it is answered.
                 self.fail_incomplete(stream, ReadError::Aborted);
@@ -244,13 +242,8 @@ impl Calls {
             _ => Refusal::MalformedBody,
         };
         let reply = Reply::Error(refusal.to_error(&error.to_string()));
-        if let Some(OpenCall { state: State::Request(state), .. }) =
-            self.table.get_mut(&StreamId::Request(request))
-        {
-            // It never starts, so no handler is told of the reason.
-            state.withdrawn.get_or_insert(StopReason::Cancelled);
-        }
-        self.endpoint_events.push_back(EndpointEvent::Withdrawn { request, reply });
+        // It never starts, so no handler is told of the reason.
+        self.withdraw_with(request, StopReason::Cancelled, reply);
     }
 
     fn withdraw_with(&mut self, request: RequestId, reason: StopReason, reply: Reply) {
@@ -262,7 +255,7 @@ impl Calls {
         }
         state.withdrawn = Some(reason);
         match state.waits() {
-            true => self.give_up_argument(request, ReadError::TimedOut),
+            true => self.drop_waiting(request, ReadError::TimedOut),
             false => self.events.push_back(Event::Stop { request, reason }),
         }
         self.endpoint_events.push_back(EndpointEvent::Withdrawn { request, reply });

@@ -217,3 +217,25 @@ fn a_cancelled_request_may_be_answered_with_what_it_came_to() {
     side.connection.reply(id, ok("1")).unwrap();
     assert_eq!(side.said(), [(1, result("1"))]);
 }
+
+/// Its reply may wait for its order for long, and nothing counts what it keeps meanwhile.
+#[test]
+fn a_request_that_is_withdrawn_while_it_waits_keeps_nothing_but_its_name() {
+    let mut side = Side::established(config());
+    side.endpoint.starts = false;
+    let (key, body) = (OrderingKey::text("k"), Bytes::from(vec![b'x'; 1 << 20]));
+    let frames = keyed(1, "m", key.clone(), Payload::Function(body)).into_three().unwrap();
+    let kept = frames[2].clone();
+    side.hear(Multipart::from_frames(frames).unwrap());
+    let id = side.arrival().request;
+    assert!(!kept.is_unique(), "the argument waits");
+    side.hear(keyed(1, "m", key.clone(), Payload::Cancel));
+    assert!(kept.is_unique(), "it is gone");
+    // It started before the endpoint heard of that.
+    side.decide(ConnectionEvent::Start(id));
+    let told = side.told();
+    assert!(matches!(told[..], [EndpointEvent::Withdrawn { .. }, EndpointEvent::NeverRan(_)]), "{told:?}");
+    assert_eq!(side.events(), []);
+    assert_eq!(side.sent(), [keyed(1, "m", key, Payload::Cancelled)]);
+    assert!(side.connection.is_idle());
+}
