@@ -274,7 +274,7 @@ enum Op {
     Close(Index),
     Arrive { connection: Index, key: u8, bytes: usize, ready: bool },
     Again(Index),
-    Ready(Pick),
+    Ready(Pick, usize),
     Withdraw(Pick, bool),
     NeverRan(Pick),
     Finish(Pick, Option<usize>),
@@ -313,7 +313,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         1 => index().prop_map(Op::Close),
         14 => arrive,
         1 => index().prop_map(Op::Again),
-        4 => pick().prop_map(Op::Ready),
+        4 => (pick(), 0..300_usize).prop_map(|(pick, bytes)| Op::Ready(pick, bytes)),
         4 => (pick(), any::<bool>()).prop_map(|(pick, cancelled)| Op::Withdraw(pick, cancelled)),
         1 => pick().prop_map(Op::NeverRan),
         9 => (pick(), prop::option::weighted(0.9, 0..900_usize))
@@ -574,7 +574,7 @@ impl Pair {
                     self.arrive(id, 0, 0, true)?;
                 }
             }
-            Op::Ready(pick) => self.ready(self.pick(pick)),
+            Op::Ready(pick, bytes) => self.ready(self.pick(pick), *bytes),
             Op::Withdraw(pick, cancelled) => {
                 let request = self.pick(pick);
                 let said = if *cancelled { Said::Cancelled } else { Said::TimedOut };
@@ -645,10 +645,16 @@ impl Pair {
         self.check()
     }
 
-    fn ready(&mut self, id: RequestId) {
-        self.real.handle_event(EndpointEvent::Ready(id));
-        if let Some(request) = self.model.request(id).filter(|request| request.state == State::Unready) {
-            request.state = State::Waiting;
+    /// Whether there is a place for its argument is seen by what the endpoint counts.
+    fn ready(&mut self, id: RequestId, bytes: usize) {
+        let waiting = self.real.waiting();
+        self.real.handle_event(EndpointEvent::Ready { request: id, bytes });
+        let unready = self.model.request(id).filter(|request| request.state == State::Unready);
+        let Some(request) = unready else { return };
+        request.state = State::Waiting;
+        if self.real.waiting() < waiting {
+            self.model.requests.retain(|request| request.id != id);
+            self.arriving.insert(id, bytes);
         }
     }
 
@@ -708,7 +714,7 @@ impl Pair {
             self.model.paused.remove(&connection);
         }
         let known: Vec<_> = self.model.requests.iter().map(|request| request.id).collect();
-        known.into_iter().for_each(|id| self.ready(id));
+        known.into_iter().for_each(|id| self.ready(id, 0));
         loop {
             self.apply(&Op::PollAll)?;
             let running = self.model.requests.iter().filter(|request| request.state.is_running());

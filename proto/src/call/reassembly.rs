@@ -1,8 +1,8 @@
 //! Bodies that are reassembled: when they have memory, when they are complete, and what becomes of them if they never are.
 //!
 //! The endpoint shares out memory: `ReassemblyWanted` asks for it, [`Calls::reassemble`] brings it, and `ReassemblyEnded` gives it back, once
-//! for each body. Until there is memory, what comes waits in the window of the stream. An argument that is owed as a whole
-//! keeps its memory until its handler starts; a result, and what the host has asked to reassemble, until it is handed over.
+//! for each body, as soon as it is complete. Until there is memory, what comes waits in the window of the stream. An argument that is
+//! owed as a whole counts as waiting from then on, as one that came in one message does.
 
 use std::time::{Duration, Instant};
 
@@ -104,10 +104,7 @@ impl Calls {
                     self.queue.push_control(Control::Record(credit));
                 }
                 self.stop_reassembly_timer(id);
-                // The body of a request that waits takes memory until it starts.
-                if !self.table.get(&id).is_some_and(OpenCall::waits_to_start) {
-                    self.memory_freed(id);
-                }
+                self.memory_freed(id);
                 self.hand_over(id, body);
             }
             Some(Err(error)) => self.fail_stream(id, error),

@@ -33,7 +33,7 @@ impl Calls {
         let open = self.table.get_mut(&stream).ok_or(ReplyError::NotOpen)?;
         let State::Request(state) = &mut open.state else { return Err(ReplyError::NotOpen) };
         match state.stage {
-            Stage::Incomplete(_) | Stage::Waiting { .. } | Stage::Withdrawn => {
+            Stage::Incomplete(_) | Stage::Waiting(_) | Stage::Withdrawn => {
                 return Err(ReplyError::NotOpen);
             }
             Stage::Running => {}
@@ -167,7 +167,7 @@ impl Calls {
         let begun = match self.table.get(&stream).map(|open| &open.state) {
             Some(State::Request(state)) => match state.stage {
                 Stage::Streaming { place, .. } => Some(place),
-                Stage::Incomplete(_) | Stage::Waiting { .. } | Stage::Withdrawn | Stage::Running => None,
+                Stage::Incomplete(_) | Stage::Waiting(_) | Stage::Withdrawn | Stage::Running => None,
             },
             _ => None,
         };

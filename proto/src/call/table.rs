@@ -85,8 +85,8 @@ pub(super) struct RequestState {
 pub(super) enum Stage {
     /// It waits for the rest of its argument, which is reassembled first.
     Incomplete(Request),
-    /// It waits to start. `reassembled` if its argument was, so that its memory counts at the endpoint until then.
-    Waiting { request: Request, reassembled: bool },
+    /// It waits to start.
+    Waiting(Request),
     /// It was withdrawn before it started, and never will. Nothing is kept but its name, which its reply needs when its order comes.
     Withdrawn,
     /// A handler runs.
@@ -130,13 +130,13 @@ impl Writer {
 impl RequestState {
     /// Whether its handler has not started.
     pub(super) fn waits(&self) -> bool {
-        matches!(self.stage, Stage::Incomplete(_) | Stage::Waiting { .. } | Stage::Withdrawn)
+        matches!(self.stage, Stage::Incomplete(_) | Stage::Waiting(_) | Stage::Withdrawn)
     }
 
     fn writer(&mut self) -> Option<&mut Writer> {
         match &mut self.stage {
             Stage::Streaming { result, .. } => Some(result),
-            Stage::Incomplete(_) | Stage::Waiting { .. } | Stage::Withdrawn | Stage::Running => None,
+            Stage::Incomplete(_) | Stage::Waiting(_) | Stage::Withdrawn | Stage::Running => None,
         }
     }
 }
@@ -178,12 +178,7 @@ impl OpenCall {
 
     /// Whether the endpoint counts memory for a body of it, or will.
     pub(super) fn needs_memory(&mut self) -> bool {
-        match &self.state {
-            State::Request(request) if matches!(request.stage, Stage::Waiting { reassembled: true, .. }) => {
-                true
-            }
-            _ => self.receiver().is_some_and(|half| half.is_reassembled()),
-        }
+        self.receiver().is_some_and(|half| half.is_reassembled())
     }
 
     /// Whether the host may read its stream, if it has one.
@@ -245,7 +240,7 @@ impl OpenCall {
             State::Unread { result, .. } => (None, Some(result)),
             State::Request(mut request) => match &mut request.stage {
                 Stage::Streaming { result, .. } => (result.take(Writer::Closed), request.argument),
-                Stage::Incomplete(_) | Stage::Waiting { .. } | Stage::Withdrawn | Stage::Running => {
+                Stage::Incomplete(_) | Stage::Waiting(_) | Stage::Withdrawn | Stage::Running => {
                     (None, request.argument)
                 }
             },

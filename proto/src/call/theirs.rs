@@ -83,13 +83,14 @@ impl Calls {
         let arrival = Arrival {
             request: id,
             key: key.clone(),
-            bytes: names.saturating_add(held),
+            // The argument of an incomplete one counts when it is complete; until then its window and its memory are limited.
+            bytes: if incomplete.is_some() { names } else { names.saturating_add(held) },
             ready: incomplete.is_none(),
         };
         self.codec.accept(call);
         let stage = match incomplete {
             Some(_) => Stage::Incomplete(request),
-            None => Stage::Waiting { request, reassembled: false },
+            None => Stage::Waiting(request),
         };
         let state = RequestState { number: call, key, cancelled: false, withdrawn: None, argument, stage };
         let state = State::Request(Box::new(state));
@@ -165,8 +166,8 @@ impl Calls {
         let stream = StreamId::Request(id);
         let Some(open) = self.table.get_mut(&stream) else { return };
         let State::Request(state) = &mut open.state else { return };
-        let (mut request, reassembled) = match std::mem::replace(&mut state.stage, Stage::Running) {
-            Stage::Waiting { request, reassembled } => (request, reassembled),
+        let mut request = match std::mem::replace(&mut state.stage, Stage::Running) {
+            Stage::Waiting(request) => request,
             Stage::Withdrawn => {
                 // It was withdrawn while the endpoint decided to start it.
                 state.stage = Stage::Withdrawn;
@@ -180,9 +181,6 @@ impl Calls {
         }
         request.deadline = request.deadline.into_iter().chain(limit).min();
         self.events.push_back(Event::Request(request));
-        if reassembled {
-            self.memory_freed(stream);
-        }
     }
 
     /// A body has been reassembled: its request is ready to start.
@@ -193,9 +191,9 @@ impl Calls {
         };
         match std::mem::replace(&mut state.stage, Stage::Running) {
             Stage::Incomplete(request) => {
-                let request = Request { body: Body::Whole(body), ..request };
-                state.stage = Stage::Waiting { request, reassembled: true };
-                self.endpoint_events.push_back(EndpointEvent::Ready(id));
+                let bytes = body.len();
+                state.stage = Stage::Waiting(Request { body: Body::Whole(body), ..request });
+                self.endpoint_events.push_back(EndpointEvent::Ready { request: id, bytes });
             }
             other => state.stage = other,
         }

@@ -77,11 +77,11 @@ impl Budget {
         self.requeue(connection);
     }
 
-    /// A body needs no memory any more, or does not wait for any. Returns whether it is known.
-    pub(super) fn end(&mut self, connection: ConnectionId, stream: StreamId) -> bool {
-        let Some(share) = self.connections.get_mut(&connection) else { return false };
+    /// A body needs no memory any more, or does not wait for any. Ignored if it is unknown.
+    pub(super) fn end(&mut self, connection: ConnectionId, stream: StreamId) {
+        let Some(share) = self.connections.get_mut(&connection) else { return };
         match share.bodies.remove(&stream) {
-            None => return false,
+            None => return,
             Some(Body::Granted { bytes }) => {
                 share.granted -= bytes;
                 self.granted -= bytes;
@@ -93,7 +93,6 @@ impl Budget {
         } else {
             self.requeue(connection);
         }
-        true
     }
 
     /// All bodies of a connection have ended.

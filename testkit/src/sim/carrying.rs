@@ -116,7 +116,7 @@ impl World<'_> {
                 let call = host.mail.arriving.remove(&arrival.request).expect("it was collected");
                 host.requests.arrived(arrival, call);
             }
-            EndpointEvent::Ready(request) => host.requests.ready(*request),
+            EndpointEvent::Ready { request, .. } => host.requests.ready(*request),
             EndpointEvent::Withdrawn { request, reply } => {
                 host.requests.withdrawn(*request, Answer::of(reply))
             }
@@ -219,7 +219,7 @@ impl World<'_> {
 
 fn name_of(event: &EndpointEvent) -> Option<&'static str> {
     Some(match event {
-        EndpointEvent::Ready(_) => "argument reassembled before its request",
+        EndpointEvent::Ready { .. } => "argument reassembled before its request",
         EndpointEvent::NeverRan(_) => "never ran",
         EndpointEvent::Paused(_) => "paused",
         EndpointEvent::Resumed(_) => "resumed",

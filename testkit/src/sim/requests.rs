@@ -21,8 +21,6 @@ struct Request {
     /// Its place in the order of arrival.
     place: u64,
     ready: bool,
-    /// It was not ready when it arrived.
-    reassembled: bool,
     stage: Stage,
     gone: bool,
 }
@@ -46,15 +44,13 @@ impl Requests {
     pub(super) fn arrived(&mut self, arrival: &Arrival, call: usize) {
         self.arrivals += 1;
         let (key, place, ready) = (arrival.key.clone(), self.arrivals, arrival.ready);
-        let request =
-            Request { call, key, place, ready, reassembled: false, stage: Stage::Waiting, gone: false };
+        let request = Request { call, key, place, ready, stage: Stage::Waiting, gone: false };
         assert!(self.known.insert(arrival.request, request).is_none(), "{} arrives twice", arrival.request);
     }
 
     pub(super) fn ready(&mut self, id: RequestId) {
         if let Some(request) = self.known.get_mut(&id) {
             assert!(!std::mem::replace(&mut request.ready, true), "{request:?} is ready twice");
-            request.reassembled = true;
         }
     }
 
@@ -165,12 +161,6 @@ impl Requests {
     /// Whether this call's request waits to start.
     pub(super) fn waits(&self, call: usize) -> bool {
         self.known.values().any(|request| request.call == call && request.stage == Stage::Waiting)
-    }
-
-    /// Whether a request of a connection waits with its argument, which was reassembled.
-    pub(super) fn keeps_argument(&self, connection: ConnectionId) -> bool {
-        let of = self.known.iter().filter(|(id, _)| id.connection() == connection);
-        of.into_iter().any(|(_, request)| request.reassembled && request.stage == Stage::Waiting)
     }
 
     /// Whether a call's request waits for its argument.

@@ -87,7 +87,7 @@ impl Side {
             let StandIn { starts, grants, .. } = self.endpoint;
             let decided = match &event {
                 EndpointEvent::Arrived(Arrival { request, ready: true, .. })
-                | EndpointEvent::Ready(request)
+                | EndpointEvent::Ready { request, .. }
                     if starts =>
                 {
                     Some(ConnectionEvent::Start(*request))

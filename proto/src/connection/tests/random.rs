@@ -212,7 +212,7 @@ impl Host {
                     self.waits.insert(request);
                 }
             }
-            EndpointEvent::Ready(request) => assert!(self.waits.insert(request), "ready twice"),
+            EndpointEvent::Ready { request, .. } => assert!(self.waits.insert(request), "ready twice"),
             EndpointEvent::Withdrawn { request, reply } => {
                 assert!(!self.withdrawn.contains_key(&request), "{request:?} is withdrawn twice");
                 // Sometimes the endpoint has decided to start it by now.
