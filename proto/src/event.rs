@@ -114,6 +114,20 @@ pub enum StopReason {
     Disconnected,
 }
 
+/// Why a request is withdrawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WithdrawReason {
+    /// The caller cancelled the call.
+    Cancelled,
+    /// The caller's own deadline is over.
+    DeadlinePassed,
+    /// The handler has run for [`execution_timeout`](crate::ConnectionConfig::execution_timeout), unless it has finished by now.
+    ExecutionTimedOut,
+    /// The argument can't be completed.
+    IncompleteArgument,
+}
+
 /// A request of the peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
@@ -288,11 +302,14 @@ pub enum EndpointEvent {
     /// The caller has given the request up, or its time is over, or its argument can't be completed.
     ///
     /// One that has not started never will; its reply leaves in its order. If it runs, the connection has told the host to
-    /// stop the handler, and the reply is used if [`finish`](crate::Endpoint::finish) brings none. If it has finished
-    /// and its reply is held, the reply replaces that. Of several, the first counts.
+    /// stop the handler, and the reply is used if [`finish`](crate::Endpoint::finish) brings none; of several, the first. If
+    /// it has finished and its reply is held, the reply replaces that, unless the reason is
+    /// [`WithdrawReason::ExecutionTimedOut`]: the handler has finished in time.
     Withdrawn {
         /// Which.
         request: RequestId,
+        /// Why.
+        reason: WithdrawReason,
         /// What the caller is told, such as [`Reply::Cancelled`].
         reply: Reply,
     },

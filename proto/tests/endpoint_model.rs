@@ -9,7 +9,7 @@ use bytes::Bytes;
 use callosum_proto::ordering::{Arrival, BusyReason, KeyScope, OrderingMode};
 use callosum_proto::{CallId, ConnectionId, OrderingKey, RequestId, StreamId};
 use callosum_proto::{ConnectionEvent, Endpoint, EndpointConfig, EndpointEvent};
-use callosum_proto::{Refusal, Reply};
+use callosum_proto::{Refusal, Reply, WithdrawReason};
 use proptest::prelude::*;
 use proptest::sample::Index;
 
@@ -204,6 +204,8 @@ impl Model {
         let Some(request) = self.request(id).filter(|request| !request.abandoned) else { return };
         match &mut request.state {
             State::Running { withdrawn, .. } => drop(withdrawn.get_or_insert(said)),
+            // Its handler had ended in time.
+            State::Done { .. } if said == Said::TimedOut => {}
             state => *state = State::Done { said, held: Some(0) },
         }
     }
@@ -577,8 +579,11 @@ impl Pair {
             Op::Ready(pick, bytes) => self.ready(self.pick(pick), *bytes),
             Op::Withdraw(pick, cancelled) => {
                 let request = self.pick(pick);
-                let said = if *cancelled { Said::Cancelled } else { Said::TimedOut };
-                self.real.handle_event(EndpointEvent::Withdrawn { request, reply: said.reply() });
+                let (said, reason) = match cancelled {
+                    true => (Said::Cancelled, WithdrawReason::Cancelled),
+                    false => (Said::TimedOut, WithdrawReason::ExecutionTimedOut),
+                };
+                self.real.handle_event(EndpointEvent::Withdrawn { request, reason, reply: said.reply() });
                 self.model.withdraw(request, said);
             }
             Op::NeverRan(pick) => {

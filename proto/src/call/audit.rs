@@ -92,7 +92,7 @@ impl Calls {
                 Deadline::Call(call) => {
                     self.table.get(&call.into()).is_some_and(|call| call.has_left().is_some())
                 }
-                Deadline::Execution(request) => {
+                Deadline::Caller(request) | Deadline::Execution(request) => {
                     let open = self.table.get(&request.into());
                     open.is_some_and(|open| matches!(open.state, State::Request(_)))
                 }

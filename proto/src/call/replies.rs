@@ -66,9 +66,9 @@ impl Calls {
         let State::Request(state) = &mut open.state else { return Err(ReplyError::NotOpen) };
         let number = state.number;
         let begun = matches!(state.stage, Stage::Streaming { .. });
-        let deadline = open.deadline.take();
         let cancelled = state.cancelled;
-        self.deadlines.stop(deadline, Deadline::Execution(id));
+        self.deadlines.stop(open.deadline.take(), Deadline::Caller(id));
+        self.deadlines.stop(open.execution_deadline.take(), Deadline::Execution(id));
         self.codec.release_name(number);
         if self.queue.bytes() > DETACH_FROM {
             self.codec.detach_name(number);

@@ -241,6 +241,9 @@ impl Calls {
         let (urgency, key, number) = (call.urgency, call.key().cloned(), call.number());
         self.deadlines.stop(call.deadline, deadline_of(id));
         self.deadlines.stop(call.reassembly_deadline, Deadline::Reassembly(id));
+        if let StreamId::Request(request) = id {
+            self.deadlines.stop(call.execution_deadline, Deadline::Execution(request));
+        }
         self.requests -= usize::from(!super::table::is_ours(id));
         self.credits.remove(&id);
         let (sender, receiver) = call.into_streams();
@@ -331,6 +334,6 @@ impl Calls {
 fn deadline_of(id: StreamId) -> Deadline {
     match id {
         StreamId::Call(call) => Deadline::Call(call),
-        StreamId::Request(request) => Deadline::Execution(request),
+        StreamId::Request(request) => Deadline::Caller(request),
     }
 }

@@ -1,6 +1,6 @@
 //! A call in the table, and the states that it can be in.
 
-use crate::event::{Request, StopReason};
+use crate::event::{Request, WithdrawReason};
 use crate::ids::StreamId;
 use crate::send::Place;
 use crate::stream::{RecvHalf, SendHalf};
@@ -15,8 +15,10 @@ use super::Delivery;
 #[derive(Debug)]
 pub(super) struct OpenCall {
     pub(super) urgency: Urgency,
-    /// Of a call of ours, when it times out; of a request, when its handler is stopped.
+    /// Of a call of ours, when it times out; of a request, when its caller is taken to have given up.
     pub(super) deadline: Option<Instant>,
+    /// When the handler of a request has run for too long.
+    pub(super) execution_deadline: Option<Instant>,
     /// When its reassembly is given up.
     pub(super) reassembly_deadline: Option<Instant>,
     pub(super) state: State,
@@ -75,7 +77,7 @@ pub(super) struct RequestState {
     pub(super) key: OrderingKey,
     pub(super) cancelled: bool,
     /// Why its handler is to be stopped, or is not to start.
-    pub(super) withdrawn: Option<StopReason>,
+    pub(super) withdrawn: Option<WithdrawReason>,
     pub(super) argument: Option<Box<RecvHalf>>,
     pub(super) stage: Stage,
 }

@@ -44,7 +44,7 @@ use self::budget::Budget;
 use self::request::{OVERHEAD, Peer, Phase, Request, Running, Streamed, held_size};
 use crate::connection::Connection;
 use crate::error::Refusal;
-use crate::event::{ConnectionEvent, EndpointEvent};
+use crate::event::{ConnectionEvent, EndpointEvent, WithdrawReason};
 use crate::ids::{ConnectionId, RequestId};
 use crate::ordering::{Action, Arrival, KeyOrder, Scheduler};
 use crate::reply::Reply;
@@ -115,7 +115,7 @@ impl Endpoint {
         match event {
             EndpointEvent::Arrived(arrival) => self.arrive(arrival),
             EndpointEvent::Ready { request, bytes } => self.ready(request, bytes),
-            EndpointEvent::Withdrawn { request, reply } => self.withdraw(request, reply),
+            EndpointEvent::Withdrawn { request, reason, reply } => self.withdraw(request, reason, reply),
             EndpointEvent::NeverRan(request) => self.finish(request, None),
             EndpointEvent::ReassemblyWanted { connection, stream, bytes } => {
                 if self.is_open(connection) {
@@ -331,7 +331,7 @@ impl Endpoint {
         self.events.push_back((id.connection(), refusal));
     }
 
-    fn withdraw(&mut self, id: RequestId, reply: Reply) {
+    fn withdraw(&mut self, id: RequestId, reason: WithdrawReason, reply: Reply) {
         let Some(peer) = self.peers.get_mut(&id.connection()).filter(|peer| peer.is_open()) else { return };
         let Some(request) = peer.requests.get_mut(&id.number()) else { return };
         match request {
@@ -341,6 +341,10 @@ impl Endpoint {
             }
             Request::Running(running) => {
                 running.withdrawn.get_or_insert(reply);
+            }
+            // The handler has finished in time; only the order of its reply has not come (D-8).
+            Request::Finished(_) | Request::Held { .. } if reason == WithdrawReason::ExecutionTimedOut => {
+                return;
             }
             Request::Finished(_) => *request = Request::Held { reply, bytes: 0 },
             Request::Held { bytes, .. } => {

@@ -93,7 +93,11 @@ impl Tested {
     }
 
     fn withdraw(&mut self, request: RequestId, reply: Reply) {
-        self.tell(EndpointEvent::Withdrawn { request, reply });
+        let reason = match reply {
+            Reply::Cancelled => WithdrawReason::Cancelled,
+            _ => WithdrawReason::ExecutionTimedOut,
+        };
+        self.tell(EndpointEvent::Withdrawn { request, reason, reply });
     }
 
     fn finish(&mut self, request: RequestId, text: &'static str) -> Vec<Told> {

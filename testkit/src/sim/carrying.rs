@@ -117,8 +117,8 @@ impl World<'_> {
                 host.requests.arrived(arrival, call);
             }
             EndpointEvent::Ready { request, .. } => host.requests.ready(*request),
-            EndpointEvent::Withdrawn { request, reply } => {
-                host.requests.withdrawn(*request, Answer::of(reply))
+            EndpointEvent::Withdrawn { request, reason, reply } => {
+                host.requests.withdrawn(*request, *reason, Answer::of(reply))
             }
             EndpointEvent::NeverRan(request) => host.requests.finished(*request, None),
             EndpointEvent::Closed(connection) => host.requests.closed(*connection),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::model::Answer;
 use callosum_proto::ordering::{Arrival, KeyScope, OrderingConfig, OrderingMode};
-use callosum_proto::{ConnectionId, Endpoint, OrderingKey, Refusal, RequestId};
+use callosum_proto::{ConnectionId, Endpoint, OrderingKey, Refusal, RequestId, WithdrawReason};
 
 /// The requests that an endpoint knows of.
 #[derive(Debug)]
@@ -54,10 +54,12 @@ impl Requests {
         }
     }
 
-    pub(super) fn withdrawn(&mut self, id: RequestId, answer: Answer) {
+    pub(super) fn withdrawn(&mut self, id: RequestId, reason: WithdrawReason, answer: Answer) {
         let Some(request) = self.known.get_mut(&id).filter(|request| !request.gone) else { return };
         match &mut request.stage {
             Stage::Running { withdrawn } => drop(withdrawn.get_or_insert(answer)),
+            // Its handler had ended in time.
+            Stage::Done(_) if reason == WithdrawReason::ExecutionTimedOut => {}
             Stage::Waiting | Stage::Done(_) => request.stage = Stage::Done(answer),
         }
     }

@@ -177,7 +177,7 @@ fn an_execution_has_so_much_time() {
     side.pass(SECOND / 2);
     assert_eq!(side.events(), [Event::Stop { request: slow, reason: StopReason::TimedOut }]);
     let told = side.told();
-    let [EndpointEvent::Withdrawn { request, reply: Reply::Error(info) }] = &told[..] else {
+    let [EndpointEvent::Withdrawn { request, reply: Reply::Error(info), .. }] = &told[..] else {
         panic!("{told:?}")
     };
     assert_eq!((*request, Refusal::of(info)), (slow, Some(Refusal::ExecutionTimedOut)));
@@ -238,4 +238,27 @@ fn a_request_that_is_withdrawn_while_it_waits_keeps_nothing_but_its_name() {
     assert_eq!(side.events(), []);
     assert_eq!(side.sent(), [keyed(1, "m", key, Payload::Cancelled)]);
     assert!(side.connection.is_idle());
+}
+
+/// Its result may be held since before the timeout, and is of no use once the caller has gone.
+#[test]
+fn the_endpoint_learns_of_a_cancellation_after_an_execution_timeout() {
+    let mut side = Side::established(ConnectionConfig { execution_timeout: Some(SECOND), ..config() });
+    let id = side.asked(1);
+    side.told();
+    side.pass(SECOND);
+    side.hear_message(1, "m", Payload::Cancel);
+    assert_eq!(side.events(), [Event::Stop { request: id, reason: StopReason::TimedOut }]);
+    let told = side.told();
+    let reasons: Vec<_> = told
+        .iter()
+        .map(|event| match event {
+            EndpointEvent::Withdrawn { reason, .. } => *reason,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(reasons, [WithdrawReason::ExecutionTimedOut, WithdrawReason::Cancelled]);
+    side.connection.reply(id, Reply::Cancelled).unwrap();
+    assert_eq!(side.said(), [(1, Payload::Cancelled)]);
+    assert_eq!(side.connection.poll_timeout().filter(|at| *at < side.now + SECOND), None);
 }
