@@ -2,6 +2,7 @@
 
 use crate::event::{Request, WithdrawReason};
 use crate::ids::StreamId;
+use crate::ordering::GatePlace;
 use crate::send::Place;
 use crate::stream::{RecvHalf, SendHalf};
 use crate::wire::Number;
@@ -93,8 +94,18 @@ pub(super) enum Stage {
     Withdrawn,
     /// A handler runs.
     Running,
-    /// A handler runs, and its result is a stream that has begun. `place` is there as long as its RESULT waits in the send queue.
-    Streaming { place: Option<Place>, result: Writer },
+    /// A handler runs, and its result is a stream that has begun.
+    Streaming { beginning: Beginning, result: Writer },
+}
+
+/// Where the RESULT is with which a stream begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Beginning {
+    /// It waits for a stream with the same key.
+    AtGate(GatePlace),
+    /// It waits in the send queue.
+    Queued(Place),
+    Left,
 }
 
 impl ResultState {

@@ -48,7 +48,7 @@ use thiserror::Error;
 
 pub use self::config::{KeyScope, OrderingConfig, OrderingMode};
 pub use self::key_order::KeyOrder;
-pub(crate) use self::reply_gate::ReplyGate;
+pub(crate) use self::reply_gate::{Entered, GatePlace, ReplyGate};
 use crate::ids::{ConnectionId, OrderingKey, RequestId};
 
 /// A request that has come in.
