@@ -79,7 +79,8 @@ impl RecvStream<'_> {
         Ok(())
     }
 
-    /// Nothing more of it is wanted: the writer is told. Ignored if there is no such stream.
+    /// Nothing more of it is wanted: the writer is told. Ignored if there is no such stream. A result that has come as a whole counts as
+    /// read: its call ends once the argument has left.
     ///
     /// A result that has not come as a whole must be [abandoned](crate::Connection::abandon) with its call instead, which does not end
     /// otherwise.
@@ -94,7 +95,13 @@ impl RecvStream<'_> {
             }
             return;
         }
+        let is_complete =
+            calls.table.get_mut(&id).and_then(OpenCall::receiver).is_some_and(|half| half.is_complete());
         calls.stop_reading(id);
+        if let (StreamId::Call(call), true) = (id, is_complete) {
+            calls.result_read(id);
+            calls.end_if_complete(call);
+        }
     }
 }
 
