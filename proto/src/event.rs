@@ -114,6 +114,20 @@ pub enum StopReason {
     Disconnected,
 }
 
+/// Why a request is withdrawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WithdrawReason {
+    /// The caller cancelled the call.
+    Cancelled,
+    /// The caller's own deadline is over.
+    DeadlinePassed,
+    /// The handler has run for [`execution_timeout`](crate::ConnectionConfig::execution_timeout), unless it has finished by now.
+    ExecutionTimedOut,
+    /// The argument can't be completed.
+    IncompleteArgument,
+}
+
 /// A request of the peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
@@ -274,19 +288,28 @@ pub enum Anomaly {
 pub enum EndpointEvent {
     /// A request has come; its place in the order is the one in which these events are handled.
     ///
-    /// [`Arrival::bytes`] is what the connection keeps of it: method, key, metadata, body. The endpoint counts 256 bytes
-    /// besides.
+    /// [`Arrival::bytes`] is what the connection keeps of it: method, key, metadata, and the body if that is complete. The
+    /// endpoint counts 256 bytes besides.
     Arrived(Arrival),
-    /// The argument of a request that arrived unready is complete: it may start when its order comes.
-    Ready(RequestId),
+    /// The argument of a request that arrived unready is complete: the request may start when its order comes. Where there is
+    /// no place for it to wait, [`ConnectionEvent::Refuse`] follows.
+    Ready {
+        /// Which.
+        request: RequestId,
+        /// Bytes of the argument, which count besides those of its [`Arrival`] from now on.
+        bytes: usize,
+    },
     /// The caller has given the request up, or its time is over, or its argument can't be completed.
     ///
     /// One that has not started never will; its reply leaves in its order. If it runs, the connection has told the host to
-    /// stop the handler, and the reply is used if [`finish`](crate::Endpoint::finish) brings none. If it has finished
-    /// and its reply is held, the reply replaces that. Of several, the first counts.
+    /// stop the handler, and the reply is used if [`finish`](crate::Endpoint::finish) brings none; of several, the first. If
+    /// it has finished and its reply is held, the reply replaces that, unless the reason is
+    /// [`WithdrawReason::ExecutionTimedOut`]: the handler has finished in time.
     Withdrawn {
         /// Which.
         request: RequestId,
+        /// Why.
+        reason: WithdrawReason,
         /// What the caller is told, such as [`Reply::Cancelled`].
         reply: Reply,
     },
@@ -302,7 +325,7 @@ pub enum EndpointEvent {
         /// Memory that the body takes.
         bytes: usize,
     },
-    /// A body has been reassembled and taken, or never will be, even if it still waits for memory.
+    /// A body has been reassembled, or never will be, even if it still waits for memory.
     ReassemblyEnded {
         /// As it was given in [`ReassemblyWanted`](Self::ReassemblyWanted).
         connection: ConnectionId,

@@ -35,7 +35,7 @@ pub use endpoint::{Endpoint, EndpointConfig};
 pub use error::{ErrorInfo, InvokeError, Refusal, ReplyError};
 pub use event::{
     Anomaly, Body, CloseCause, ConnectionEvent, EndpointEvent, Event, Outcome, PingId, Request, StopReason,
-    Violation,
+    Violation, WithdrawReason,
 };
 pub use ids::{CallId, ConnectionId, KeyKind, OrderingKey, RequestId, StreamId};
 pub use metadata::{Metadata, MetadataTooLarge};

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use callosum_proto::ordering::{Arrival, BusyReason, KeyScope, OrderingMode};
 use callosum_proto::{CallId, ConnectionId, OrderingKey, RequestId, StreamId};
 use callosum_proto::{ConnectionEvent, Endpoint, EndpointConfig, EndpointEvent};
-use callosum_proto::{Refusal, Reply};
+use callosum_proto::{Refusal, Reply, WithdrawReason};
 use proptest::prelude::*;
 use proptest::sample::Index;
 
@@ -204,6 +204,8 @@ impl Model {
         let Some(request) = self.request(id).filter(|request| !request.abandoned) else { return };
         match &mut request.state {
             State::Running { withdrawn, .. } => drop(withdrawn.get_or_insert(said)),
+            // Its handler had ended in time.
+            State::Done { .. } if said == Said::TimedOut => {}
             state => *state = State::Done { said, held: Some(0) },
         }
     }
@@ -274,7 +276,7 @@ enum Op {
     Close(Index),
     Arrive { connection: Index, key: u8, bytes: usize, ready: bool },
     Again(Index),
-    Ready(Pick),
+    Ready(Pick, usize),
     Withdraw(Pick, bool),
     NeverRan(Pick),
     Finish(Pick, Option<usize>),
@@ -313,7 +315,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         1 => index().prop_map(Op::Close),
         14 => arrive,
         1 => index().prop_map(Op::Again),
-        4 => pick().prop_map(Op::Ready),
+        4 => (pick(), 0..300_usize).prop_map(|(pick, bytes)| Op::Ready(pick, bytes)),
         4 => (pick(), any::<bool>()).prop_map(|(pick, cancelled)| Op::Withdraw(pick, cancelled)),
         1 => pick().prop_map(Op::NeverRan),
         9 => (pick(), prop::option::weighted(0.9, 0..900_usize))
@@ -574,11 +576,14 @@ impl Pair {
                     self.arrive(id, 0, 0, true)?;
                 }
             }
-            Op::Ready(pick) => self.ready(self.pick(pick)),
+            Op::Ready(pick, bytes) => self.ready(self.pick(pick), *bytes),
             Op::Withdraw(pick, cancelled) => {
                 let request = self.pick(pick);
-                let said = if *cancelled { Said::Cancelled } else { Said::TimedOut };
-                self.real.handle_event(EndpointEvent::Withdrawn { request, reply: said.reply() });
+                let (said, reason) = match cancelled {
+                    true => (Said::Cancelled, WithdrawReason::Cancelled),
+                    false => (Said::TimedOut, WithdrawReason::ExecutionTimedOut),
+                };
+                self.real.handle_event(EndpointEvent::Withdrawn { request, reason, reply: said.reply() });
                 self.model.withdraw(request, said);
             }
             Op::NeverRan(pick) => {
@@ -645,10 +650,16 @@ impl Pair {
         self.check()
     }
 
-    fn ready(&mut self, id: RequestId) {
-        self.real.handle_event(EndpointEvent::Ready(id));
-        if let Some(request) = self.model.request(id).filter(|request| request.state == State::Unready) {
-            request.state = State::Waiting;
+    /// Whether there is a place for its argument is seen by what the endpoint counts.
+    fn ready(&mut self, id: RequestId, bytes: usize) {
+        let waiting = self.real.waiting();
+        self.real.handle_event(EndpointEvent::Ready { request: id, bytes });
+        let unready = self.model.request(id).filter(|request| request.state == State::Unready);
+        let Some(request) = unready else { return };
+        request.state = State::Waiting;
+        if self.real.waiting() < waiting {
+            self.model.requests.retain(|request| request.id != id);
+            self.arriving.insert(id, bytes);
         }
     }
 
@@ -708,7 +719,7 @@ impl Pair {
             self.model.paused.remove(&connection);
         }
         let known: Vec<_> = self.model.requests.iter().map(|request| request.id).collect();
-        known.into_iter().for_each(|id| self.ready(id));
+        known.into_iter().for_each(|id| self.ready(id, 0));
         loop {
             self.apply(&Op::PollAll)?;
             let running = self.model.requests.iter().filter(|request| request.state.is_running());

@@ -195,6 +195,30 @@ impl Model {
         Ok(())
     }
 
+    fn ready(&mut self, id: RequestId, bytes: usize) -> Result<(), BusyReason> {
+        let at = self.requests.iter().position(|one| one.id == id && one.state == State::Unready);
+        let Some(at) = at else { return Ok(()) };
+        let (connection, key) = (id.connection(), self.requests[at].key);
+        let queue = self.queue(connection, key);
+        let is_before = |place: usize, other: &Request| {
+            self.queue(other.connection(), other.key) == queue
+                && (other.state.is_running() || (place < at && other.state.is_waiting()))
+        };
+        let next = !self.serialized(key)
+            || !self.requests.iter().enumerate().any(|(place, other)| is_before(place, other));
+        let at_once = next && !self.paused.contains(&connection) && self.count_startable() < self.slots();
+        let added = if at_once { 0 } else { bytes };
+        let own = |request: &&Request| request.connection() == connection && request.queued;
+        let held: usize = self.requests.iter().filter(own).map(|request| request.bytes).sum();
+        let limit = self.config.max_waiting_bytes_per_connection;
+        if held + added > limit {
+            return Err(BusyReason::WaitingBytes { limit });
+        }
+        self.requests[at].bytes += added;
+        self.requests[at].state = State::Waiting;
+        Ok(())
+    }
+
     fn withdraw(&mut self, id: RequestId) -> Withdrawn {
         match self.request(id) {
             None | Some(Request { state: State::Done, .. }) => Withdrawn::Unknown,
@@ -304,7 +328,7 @@ impl Model {
 enum Op {
     Arrive { connection: u64, key: u8, bytes: usize, ready: bool },
     Duplicate { which: Index, key: u8 },
-    Ready(Pick),
+    Ready(Pick, usize),
     Finish(Pick),
     Withdraw(Pick),
     Suspend(Pick),
@@ -337,7 +361,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
     let op = prop_oneof![
         14 => arrive,
         1 => (any::<Index>(), 0..4_u8).prop_map(|(which, key)| Op::Duplicate { which, key }),
-        4 => pick().prop_map(Op::Ready),
+        4 => (pick(), 0..40_usize).prop_map(|(pick, bytes)| Op::Ready(pick, bytes)),
         8 => pick().prop_map(Op::Finish),
         3 => pick().prop_map(Op::Withdraw),
         2 => pick().prop_map(Op::Suspend),
@@ -419,6 +443,17 @@ impl Pair {
         Ok(())
     }
 
+    /// One that finds no place is withdrawn, as the caller has to.
+    fn ready(&mut self, id: RequestId, bytes: usize) -> Result<(), TestCaseError> {
+        let expected = self.model.ready(id, bytes);
+        prop_assert_eq!(self.real.ready(id, bytes), expected.map_err(|reason| Busy { reason }));
+        if expected.is_err() {
+            prop_assert_eq!(self.real.withdraw(id), self.model.withdraw(id));
+            self.withdrawn.insert(id);
+        }
+        Ok(())
+    }
+
     fn poll(&mut self) -> Result<bool, TestCaseError> {
         let active = self.model.count(|request| request.state == State::Running);
         let action = self.real.poll();
@@ -453,11 +488,7 @@ impl Pair {
                     self.arrive(id, *key, 1, true)?;
                 }
             }
-            Op::Ready(pick) => {
-                let id = self.pick(pick);
-                self.real.ready(id);
-                self.model.set(id, &[State::Unready], State::Waiting);
-            }
+            Op::Ready(pick, bytes) => self.ready(self.pick(pick), *bytes)?,
             Op::Finish(pick) => {
                 let id = self.pick(pick);
                 if self.model.request(id).is_some_and(|request| request.state.is_waiting()) {
@@ -526,8 +557,7 @@ impl Pair {
     fn run_dry(&mut self) -> Result<(), TestCaseError> {
         let unready = self.model.requests.iter().filter(|request| request.state == State::Unready);
         for id in unready.map(|request| request.id).collect::<Vec<_>>() {
-            self.real.ready(id);
-            self.model.set(id, &[State::Unready], State::Waiting);
+            self.ready(id, 0)?;
             self.model.tick();
         }
         loop {

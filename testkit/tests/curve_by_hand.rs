@@ -9,7 +9,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use callosum_proto::Role;
 use callosum_proto::zmtp::{
-    CurveKeyPair, Decision, HandshakeError, Link, LinkConfig, LinkError, LinkEvent, Mechanism, Violation,
+    CurveKeyPair, Decision, HandshakeError, Link, LinkConfig, LinkError, LinkEvent, Mechanism, ZmtpViolation,
 };
 use callosum_testkit::curve_handshake::{FIELD, Plan, shake_hands, written};
 use callosum_testkit::curve_peer::{CurvePeer, Half, MORE, SEALED_COMMAND, next_frame};
@@ -153,7 +153,7 @@ fn a_refusal_in_a_message_is_no_refusal() {
 
 #[test]
 fn messages_of_an_admitted_peer_are_counted_on_by_one() {
-    for (skip, expected) in [(1, Violation::OutOfOrder), (u64::MAX, Violation::OutOfOrder)] {
+    for (skip, expected) in [(1, ZmtpViolation::OutOfOrder), (u64::MAX, ZmtpViolation::OutOfOrder)] {
         let (mut link, mut peer, _) = meet(false, &Plan::honest(false));
         peer.nonce = peer.nonce.wrapping_add(skip);
         let result = link.handle_input(Instant::now(), &peer.seal(0, b"x"));

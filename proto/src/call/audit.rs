@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::table::{OpenCall, RequestState, Stage, State, Writer};
+use super::table::{Beginning, OpenCall, RequestState, Stage, State, Writer};
 use super::{Calls, Deadline};
 use crate::ids::StreamId;
 use crate::send::{MESSAGE_OVERHEAD, Queued, QueuedReply, ReplyContent};
@@ -92,7 +92,7 @@ impl Calls {
                 Deadline::Call(call) => {
                     self.table.get(&call.into()).is_some_and(|call| call.has_left().is_some())
                 }
-                Deadline::Execution(request) => {
+                Deadline::Caller(request) | Deadline::Execution(request) => {
                     let open = self.table.get(&request.into());
                     open.is_some_and(|open| matches!(open.state, State::Request(_)))
                 }
@@ -117,8 +117,7 @@ impl Calls {
                 }
                 Queued::Reply(reply) if matches!(reply.content, ReplyContent::Stream { .. }) => {
                     let state = self.request_state(reply.number).map(|state| &state.stage);
-                    let known =
-                        matches!(state, Some(Stage::Streaming { place: Some(at), .. }) if *at == place);
+                    let known = matches!(state, Some(Stage::Streaming { beginning: Beginning::Queued(at), .. }) if *at == place);
                     // Its handler may have ended by now, or its caller may have cancelled it after that.
                     assert!(known || self.request_state(reply.number).is_none(), "{queued:?}");
                 }

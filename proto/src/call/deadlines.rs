@@ -10,7 +10,9 @@ use crate::ids::{CallId, RequestId, StreamId};
 pub(crate) enum Deadline {
     /// A call of ours times out.
     Call(CallId),
-    /// A handler has run for too long, or its caller has given up.
+    /// The caller of a request has given up.
+    Caller(RequestId),
+    /// A handler has run for too long.
     Execution(RequestId),
     /// A body takes too long to be complete.
     Reassembly(StreamId),

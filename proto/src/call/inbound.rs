@@ -341,6 +341,9 @@ impl Calls {
         if half.is_reassembled() {
             if !half.awaits_memory() {
                 self.end_reassembly_if_done(id);
+            } else if complete && !half.has_declared_size() {
+                // It asked for the memory of the largest body, and lies in its window as a whole.
+                self.reassemble_now(id);
             }
         } else if half.announce() {
             self.events.push_back(Event::Readable(id));

@@ -36,7 +36,7 @@ use self::table::{OpenCall, State};
 use crate::Urgency;
 use crate::config::{ConnectionConfig, Dialect};
 use crate::event::EndpointEvent;
-use crate::event::{Event, Outcome, StopReason};
+use crate::event::{Event, Outcome, StopReason, WithdrawReason};
 use crate::ids::{CallId, ConnectionId, RequestId, StreamId};
 use crate::ordering::ReplyGate;
 use crate::send::{Policy, QueuedReply, SendQueue, StreamQueue};
@@ -303,7 +303,8 @@ impl Calls {
         while let Some(deadline) = self.deadlines.pop(now) {
             match deadline {
                 Deadline::Call(call) => self.time_out(call),
-                Deadline::Execution(request) => self.withdraw(request, StopReason::TimedOut),
+                Deadline::Caller(request) => self.withdraw(request, WithdrawReason::DeadlinePassed),
+                Deadline::Execution(request) => self.withdraw(request, WithdrawReason::ExecutionTimedOut),
                 Deadline::Reassembly(stream) => self.reassembly_timed_out(stream),
             }
         }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::table::{OpenCall, ResultState, State, Writer};
+use super::table::{Beginning, OpenCall, ResultState, State, Writer};
 use super::{Calls, Fatal};
 use crate::event::{CloseCause, Event};
 use crate::ids::{RequestId, StreamId};
@@ -151,7 +151,7 @@ impl Calls {
         match content {
             ReplyContent::Failure(failure) => self.codec.fail(number, failure, &options),
             ReplyContent::Stream { size, compress } => {
-                self.set_place(number, None);
+                self.set_beginning(number, Beginning::Left);
                 let id = StreamId::Request(RequestId::new(self.connection, number));
                 let Some(open) = self.table.get_mut(&id) else { return self.leave_gate(&key, number) };
                 // Of one that was cancelled nothing leaves but its end.

@@ -1,8 +1,8 @@
 //! Bodies that are reassembled: when they have memory, when they are complete, and what becomes of them if they never are.
 //!
 //! The endpoint shares out memory: `ReassemblyWanted` asks for it, [`Calls::reassemble`] brings it, and `ReassemblyEnded` gives it back, once
-//! for each body. Until there is memory, what comes waits in the window of the stream. An argument that is owed as a whole
-//! keeps its memory until its handler starts; a result, and what the host has asked to reassemble, until it is handed over.
+//! for each body, as soon as it is complete. Until there is memory, what comes waits in the window of the stream. An argument that is
+//! owed as a whole counts as waiting from then on, as one that came in one message does.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::table::{OpenCall, ResultState, Stage, State};
 use super::{Calls, Deadline};
 use crate::Metadata;
-use crate::event::{Body, EndpointEvent, Event, Outcome};
+use crate::event::{EndpointEvent, Event, Outcome};
 use crate::ids::{CallId, RequestId, StreamId};
 use crate::send::Control;
 use crate::stream::{ReadError, RecvHalf};
@@ -104,10 +104,7 @@ impl Calls {
                     self.queue.push_control(Control::Record(credit));
                 }
                 self.stop_reassembly_timer(id);
-                // The body of a request that waits takes memory until it starts.
-                if !self.table.get(&id).is_some_and(OpenCall::waits_to_start) {
-                    self.memory_freed(id);
-                }
+                self.memory_freed(id);
                 self.hand_over(id, body);
             }
             Some(Err(error)) => self.fail_stream(id, error),
@@ -163,26 +160,25 @@ impl Calls {
         self.table.get(&id).is_some_and(OpenCall::is_owed_as_a_whole)
     }
 
-    /// A request is withdrawn that has not started: of an argument that is reassembled nothing is kept, and what is still to come is
-    /// dropped.
-    pub(super) fn give_up_argument(&mut self, request: RequestId, error: ReadError) {
+    /// A request is withdrawn that has not started. Method, metadata and argument go at once: its reply may wait for its order for long, and
+    /// the endpoint counts nothing of it any more. What is still to come of the argument is dropped.
+    pub(super) fn drop_waiting(&mut self, request: RequestId, error: ReadError) {
         let id = StreamId::Request(request);
         let Some(call) = self.table.get_mut(&id).filter(|call| call.waits_to_start()) else { return };
-        if !call.needs_memory() {
-            return;
-        }
+        let needed_memory = call.needs_memory();
         if let Some(half) = call.receiver() {
             let freed = half.fail(error);
             self.flow.consume(freed);
         }
-        if let State::Request(state) = &mut call.state
-            && let Stage::Waiting { request, reassembled } = &mut state.stage
-        {
-            *reassembled = false;
-            request.body = Body::Whole(Bytes::new());
+        if let State::Request(state) = &mut call.state {
+            state.stage = Stage::Withdrawn;
+            state.key = state.key.detached();
+            self.codec.detach_name(state.number);
         }
         self.stop_reassembly_timer(id);
-        self.memory_freed(id);
+        if needed_memory {
+            self.memory_freed(id);
+        }
     }
 
     /// A stream that is not complete never will be.

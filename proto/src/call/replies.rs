@@ -4,13 +4,14 @@
 //! that fails after it has begun takes the place of its beginning, or follows it.
 
 use super::reply::fit;
-use super::table::{OpenCall, Stage, State, Writer};
+use super::table::{Beginning, OpenCall, Stage, State, Writer};
 use super::{Calls, Deadline, Fatal};
 use crate::error::ReplyError;
 use crate::event::CloseCause;
 use crate::ids::{RequestId, StreamId};
+use crate::ordering::Entered;
 use crate::reply::Reply;
-use crate::send::{MESSAGE_OVERHEAD, Place, Queued, QueuedReply, ReplyContent};
+use crate::send::{MESSAGE_OVERHEAD, Queued, QueuedReply, ReplyContent};
 use crate::stream::SendHalf;
 use crate::wire::{self, Failure, Number};
 use crate::{ErrorInfo, Metadata, OrderingKey, Refusal, Urgency};
@@ -33,7 +34,9 @@ impl Calls {
         let open = self.table.get_mut(&stream).ok_or(ReplyError::NotOpen)?;
         let State::Request(state) = &mut open.state else { return Err(ReplyError::NotOpen) };
         match state.stage {
-            Stage::Incomplete(_) | Stage::Waiting { .. } => return Err(ReplyError::NotOpen),
+            Stage::Incomplete(_) | Stage::Waiting(_) | Stage::Withdrawn => {
+                return Err(ReplyError::NotOpen);
+            }
             Stage::Running => {}
             Stage::Streaming { .. } => return Err(ReplyError::AlreadyBegun),
         }
@@ -48,7 +51,7 @@ impl Calls {
             true => Writer::Stopped,
             false => Writer::Open(SendHalf::new(limit, compress).into()),
         };
-        state.stage = Stage::Streaming { place: None, result };
+        state.stage = Stage::Streaming { beginning: Beginning::Left, result };
         let (number, key, urgency) = (state.number, state.key.clone(), open.urgency);
         let content = ReplyContent::Stream { size, compress };
         let names = self.codec.name_size(number, &key);
@@ -64,9 +67,9 @@ impl Calls {
         let State::Request(state) = &mut open.state else { return Err(ReplyError::NotOpen) };
         let number = state.number;
         let begun = matches!(state.stage, Stage::Streaming { .. });
-        let deadline = open.deadline.take();
         let cancelled = state.cancelled;
-        self.deadlines.stop(deadline, Deadline::Execution(id));
+        self.deadlines.stop(open.deadline.take(), Deadline::Caller(id));
+        self.deadlines.stop(open.execution_deadline.take(), Deadline::Execution(id));
         self.codec.release_name(number);
         if self.queue.bytes() > DETACH_FROM {
             self.codec.detach_name(number);
@@ -164,8 +167,8 @@ impl Calls {
         let (number, key) = (reply.number, reply.key.clone());
         let begun = match self.table.get(&stream).map(|open| &open.state) {
             Some(State::Request(state)) => match state.stage {
-                Stage::Streaming { place, .. } => Some(place),
-                Stage::Incomplete(_) | Stage::Waiting { .. } | Stage::Running => None,
+                Stage::Streaming { beginning, .. } => Some(beginning),
+                Stage::Incomplete(_) | Stage::Waiting(_) | Stage::Withdrawn | Stage::Running => None,
             },
             _ => None,
         };
@@ -176,36 +179,23 @@ impl Calls {
         };
         match begun {
             None => self.release(reply, urgency, false),
-            Some(Some(place)) => {
+            Some(Beginning::Queued(place)) => {
                 self.queue.change_reply(place, |queued| *queued = reply);
                 self.leave_gate(&key, number);
             }
-            Some(None) => self.replace_begun(reply, urgency),
-        }
-        self.drop_call(stream);
-    }
-
-    /// The streamed reply that this one replaces waits at the gate, or its beginning has left.
-    fn replace_begun(&mut self, reply: QueuedReply, urgency: Urgency) {
-        let (number, key) = (reply.number, reply.key.clone());
-        let size = MESSAGE_OVERHEAD + reply.size();
-        let mut replaced = Some(reply);
-        let mut before = 0;
-        let waits = self.gate.change(&key, number, false, |(waiting, _)| {
-            before = MESSAGE_OVERHEAD + waiting.size();
-            if let Some(reply) = replaced.take() {
-                *waiting = reply;
+            Some(Beginning::AtGate(place)) => {
+                self.gate_bytes += MESSAGE_OVERHEAD + reply.size();
+                if let Some((replaced, _)) = self.gate.replace(&key, place, (reply, urgency)) {
+                    self.gate_bytes -= MESSAGE_OVERHEAD + replaced.size();
+                }
             }
-        });
-        match replaced {
-            None => self.gate_bytes = self.gate_bytes - before + size,
-            Some(reply) => {
-                debug_assert!(!waits);
+            Some(Beginning::Left) => {
                 // The end of what has begun to leave; whatever waits for that follows it.
                 self.queue.push(Queued::Reply(reply), &key, urgency);
                 self.leave_gate(&key, number);
             }
         }
+        self.drop_call(stream);
     }
 
     /// A peer can cause any number of errors and cancellations without a handler having run: by calls that find no place to wait, or that it
@@ -229,10 +219,13 @@ impl Calls {
             self.enqueue(reply, urgency);
             return;
         }
-        let size = MESSAGE_OVERHEAD + reply.size();
-        match self.gate.enter(&key, reply.number, is_stream, (reply, urgency)) {
-            Some((reply, urgency)) => self.enqueue(reply, urgency),
-            None => self.gate_bytes += size,
+        let (number, size) = (reply.number, MESSAGE_OVERHEAD + reply.size());
+        match self.gate.enter(&key, number, is_stream, (reply, urgency)) {
+            Entered::Passes((reply, urgency)) => self.enqueue(reply, urgency),
+            Entered::Waits(place) => {
+                self.gate_bytes += size;
+                self.set_beginning(number, Beginning::AtGate(place));
+            }
         }
     }
 
@@ -241,17 +234,17 @@ impl Calls {
         let is_stream = matches!(reply.content, ReplyContent::Stream { .. });
         let queued_at = self.queue.push(Queued::Reply(reply), &key, urgency);
         if is_stream {
-            self.set_place(number, Some(queued_at));
+            self.set_beginning(number, Beginning::Queued(queued_at));
         }
     }
 
-    /// Remembers where the beginning of a streamed reply waits.
-    pub(super) fn set_place(&mut self, number: Number, queued_at: Option<Place>) {
+    /// Remembers where the beginning of a streamed reply is. Ignored for any other reply.
+    pub(super) fn set_beginning(&mut self, number: Number, now: Beginning) {
         let id = StreamId::Request(self.request(number));
         if let Some(OpenCall { state: State::Request(state), .. }) = self.table.get_mut(&id)
-            && let Stage::Streaming { place, .. } = &mut state.stage
+            && let Stage::Streaming { beginning, .. } = &mut state.stage
         {
-            *place = queued_at;
+            *beginning = now;
         }
     }
 

@@ -79,7 +79,8 @@ impl RecvStream<'_> {
         Ok(())
     }
 
-    /// Nothing more of it is wanted: the writer is told. Ignored if there is no such stream.
+    /// Nothing more of it is wanted: the writer is told. Ignored if there is no such stream. A result that has come as a whole counts as
+    /// read: its call ends once the argument has left.
     ///
     /// A result that has not come as a whole must be [abandoned](crate::Connection::abandon) with its call instead, which does not end
     /// otherwise.
@@ -94,7 +95,13 @@ impl RecvStream<'_> {
             }
             return;
         }
+        let is_complete =
+            calls.table.get_mut(&id).and_then(OpenCall::receiver).is_some_and(|half| half.is_complete());
         calls.stop_reading(id);
+        if let (StreamId::Call(call), true) = (id, is_complete) {
+            calls.result_read(id);
+            calls.end_if_complete(call);
+        }
     }
 }
 
@@ -241,6 +248,9 @@ impl Calls {
         let (urgency, key, number) = (call.urgency, call.key().cloned(), call.number());
         self.deadlines.stop(call.deadline, deadline_of(id));
         self.deadlines.stop(call.reassembly_deadline, Deadline::Reassembly(id));
+        if let StreamId::Request(request) = id {
+            self.deadlines.stop(call.execution_deadline, Deadline::Execution(request));
+        }
         self.requests -= usize::from(!super::table::is_ours(id));
         self.credits.remove(&id);
         let (sender, receiver) = call.into_streams();
@@ -331,6 +341,6 @@ impl Calls {
 fn deadline_of(id: StreamId) -> Deadline {
     match id {
         StreamId::Call(call) => Deadline::Call(call),
-        StreamId::Request(request) => Deadline::Execution(request),
+        StreamId::Request(request) => Deadline::Caller(request),
     }
 }

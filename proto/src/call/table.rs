@@ -1,7 +1,8 @@
 //! A call in the table, and the states that it can be in.
 
-use crate::event::{Request, StopReason};
+use crate::event::{Request, WithdrawReason};
 use crate::ids::StreamId;
+use crate::ordering::GatePlace;
 use crate::send::Place;
 use crate::stream::{RecvHalf, SendHalf};
 use crate::wire::Number;
@@ -15,8 +16,10 @@ use super::Delivery;
 #[derive(Debug)]
 pub(super) struct OpenCall {
     pub(super) urgency: Urgency,
-    /// Of a call of ours, when it times out; of a request, when its handler is stopped.
+    /// Of a call of ours, when it times out; of a request, when its caller is taken to have given up.
     pub(super) deadline: Option<Instant>,
+    /// When the handler of a request has run for too long.
+    pub(super) execution_deadline: Option<Instant>,
     /// When its reassembly is given up.
     pub(super) reassembly_deadline: Option<Instant>,
     pub(super) state: State,
@@ -75,7 +78,7 @@ pub(super) struct RequestState {
     pub(super) key: OrderingKey,
     pub(super) cancelled: bool,
     /// Why its handler is to be stopped, or is not to start.
-    pub(super) withdrawn: Option<StopReason>,
+    pub(super) withdrawn: Option<WithdrawReason>,
     pub(super) argument: Option<Box<RecvHalf>>,
     pub(super) stage: Stage,
 }
@@ -85,12 +88,24 @@ pub(super) struct RequestState {
 pub(super) enum Stage {
     /// It waits for the rest of its argument, which is reassembled first.
     Incomplete(Request),
-    /// It waits to start. `reassembled` if its argument was, so that its memory counts at the endpoint until then.
-    Waiting { request: Request, reassembled: bool },
+    /// It waits to start.
+    Waiting(Request),
+    /// It was withdrawn before it started, and never will. Nothing is kept but its name, which its reply needs when its order comes.
+    Withdrawn,
     /// A handler runs.
     Running,
-    /// A handler runs, and its result is a stream that has begun. `place` is there as long as its RESULT waits in the send queue.
-    Streaming { place: Option<Place>, result: Writer },
+    /// A handler runs, and its result is a stream that has begun.
+    Streaming { beginning: Beginning, result: Writer },
+}
+
+/// Where the RESULT is with which a stream begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Beginning {
+    /// It waits for a stream with the same key.
+    AtGate(GatePlace),
+    /// It waits in the send queue.
+    Queued(Place),
+    Left,
 }
 
 impl ResultState {
@@ -128,13 +143,13 @@ impl Writer {
 impl RequestState {
     /// Whether its handler has not started.
     pub(super) fn waits(&self) -> bool {
-        matches!(self.stage, Stage::Incomplete(_) | Stage::Waiting { .. })
+        matches!(self.stage, Stage::Incomplete(_) | Stage::Waiting(_) | Stage::Withdrawn)
     }
 
     fn writer(&mut self) -> Option<&mut Writer> {
         match &mut self.stage {
             Stage::Streaming { result, .. } => Some(result),
-            Stage::Incomplete(_) | Stage::Waiting { .. } | Stage::Running => None,
+            Stage::Incomplete(_) | Stage::Waiting(_) | Stage::Withdrawn | Stage::Running => None,
         }
     }
 }
@@ -176,12 +191,7 @@ impl OpenCall {
 
     /// Whether the endpoint counts memory for a body of it, or will.
     pub(super) fn needs_memory(&mut self) -> bool {
-        match &self.state {
-            State::Request(request) if matches!(request.stage, Stage::Waiting { reassembled: true, .. }) => {
-                true
-            }
-            _ => self.receiver().is_some_and(|half| half.is_reassembled()),
-        }
+        self.receiver().is_some_and(|half| half.is_reassembled())
     }
 
     /// Whether the host may read its stream, if it has one.
@@ -243,7 +253,9 @@ impl OpenCall {
             State::Unread { result, .. } => (None, Some(result)),
             State::Request(mut request) => match &mut request.stage {
                 Stage::Streaming { result, .. } => (result.take(Writer::Closed), request.argument),
-                Stage::Incomplete(_) | Stage::Waiting { .. } | Stage::Running => (None, request.argument),
+                Stage::Incomplete(_) | Stage::Waiting(_) | Stage::Withdrawn | Stage::Running => {
+                    (None, request.argument)
+                }
             },
             State::Queued(ref mut queued) => (queued.argument.take(Writer::Closed), None),
             State::Sent { mut argument, result, .. } => {

@@ -8,7 +8,7 @@ use super::reassembly::reassembly_size;
 use super::table::{OpenCall, RequestState, Stage, State};
 use super::{Calls, Deadline, Fatal};
 use crate::error::Refusal;
-use crate::event::{Anomaly, Body, CloseCause, EndpointEvent, Event, Request, StopReason};
+use crate::event::{Anomaly, Body, CloseCause, EndpointEvent, Event, Request, StopReason, WithdrawReason};
 use crate::ids::{RequestId, StreamId};
 use crate::ordering::{Arrival, BusyReason};
 use crate::reply::Reply;
@@ -59,7 +59,7 @@ impl Calls {
         let deadline = options.remaining.and_then(|left| now.checked_add(left));
         let stop = deadline.and_then(|at| at.checked_add(GRACE));
         if let Some(at) = stop {
-            self.deadlines.set(at, Deadline::Execution(id));
+            self.deadlines.set(at, Deadline::Caller(id));
         }
         let names = method.as_bytes().len() + key.as_bytes().len() + metadata.size();
         let mut request =
@@ -83,17 +83,19 @@ impl Calls {
         let arrival = Arrival {
             request: id,
             key: key.clone(),
-            bytes: names.saturating_add(held),
+            // The argument of an incomplete one counts when it is complete; until then its window and its memory are limited.
+            bytes: if incomplete.is_some() { names } else { names.saturating_add(held) },
             ready: incomplete.is_none(),
         };
         self.codec.accept(call);
         let stage = match incomplete {
             Some(_) => Stage::Incomplete(request),
-            None => Stage::Waiting { request, reassembled: false },
+            None => Stage::Waiting(request),
         };
         let state = RequestState { number: call, key, cancelled: false, withdrawn: None, argument, stage };
         let state = State::Request(Box::new(state));
-        let open = OpenCall { urgency, deadline: stop, reassembly_deadline: None, state };
+        let (execution_deadline, reassembly_deadline) = (None, None);
+        let open = OpenCall { urgency, deadline: stop, execution_deadline, reassembly_deadline, state };
         self.table.insert(StreamId::Request(id), open);
         self.open_requests += 1;
         self.requests += 1;
@@ -165,26 +167,21 @@ impl Calls {
         let stream = StreamId::Request(id);
         let Some(open) = self.table.get_mut(&stream) else { return };
         let State::Request(state) = &mut open.state else { return };
-        if !matches!(state.stage, Stage::Waiting { .. }) {
-            return;
-        }
-        let Stage::Waiting { mut request, reassembled } = std::mem::replace(&mut state.stage, Stage::Running)
-        else {
-            return;
+        let mut request = match std::mem::replace(&mut state.stage, Stage::Running) {
+            Stage::Waiting(request) => request,
+            Stage::Withdrawn => {
+                // It was withdrawn while the endpoint decided to start it.
+                state.stage = Stage::Withdrawn;
+                return self.never_ran(id);
+            }
+            other => return state.stage = other,
         };
-        if state.withdrawn.is_some() {
-            // It was withdrawn while the endpoint decided to start it.
-            return self.never_ran(id);
-        }
-        if let Some(at) = limit.filter(|at| open.deadline.is_none_or(|earlier| *at < earlier)) {
-            self.deadlines.stop(open.deadline.replace(at), Deadline::Execution(id));
+        if let Some(at) = limit {
+            open.execution_deadline = limit;
             self.deadlines.set(at, Deadline::Execution(id));
         }
         request.deadline = request.deadline.into_iter().chain(limit).min();
         self.events.push_back(Event::Request(request));
-        if reassembled {
-            self.memory_freed(stream);
-        }
     }
 
     /// A body has been reassembled: its request is ready to start.
@@ -195,9 +192,9 @@ impl Calls {
         };
         match std::mem::replace(&mut state.stage, Stage::Running) {
             Stage::Incomplete(request) => {
-                let request = Request { body: Body::Whole(body), ..request };
-                state.stage = Stage::Waiting { request, reassembled: true };
-                self.endpoint_events.push_back(EndpointEvent::Ready(id));
+                let bytes = body.len();
+                state.stage = Stage::Waiting(Request { body: Body::Whole(body), ..request });
+                self.endpoint_events.push_back(EndpointEvent::Ready { request: id, bytes });
             }
             other => state.stage = other,
         }
@@ -213,11 +210,11 @@ impl Calls {
             }
             Some(State::Request(state)) if !state.cancelled => {
                 state.cancelled = true;
-                self.give_up_argument(id, ReadError::Aborted);
+                self.drop_waiting(id, ReadError::Aborted);
                 self.stop_sending(stream);
                 // The rest of its argument will not come, and what has come holds credit until it is answered.
                 self.fail_incomplete(stream, ReadError::Aborted);
-                self.withdraw(id, StopReason::Cancelled);
+                self.withdraw(id, WithdrawReason::Cancelled);
             }
             // Its result is leaving, and nobody wants it any more.
             Some(State::Replying { .. }) => self.drop_call(stream),
@@ -226,10 +223,10 @@ impl Calls {
     }
 
     /// The request is not to start, or its handler is to be stopped.
-    pub(super) fn withdraw(&mut self, request: RequestId, reason: StopReason) {
+    pub(super) fn withdraw(&mut self, request: RequestId, reason: WithdrawReason) {
         let reply = match reason {
-            StopReason::Cancelled => Reply::Cancelled,
-            StopReason::TimedOut | StopReason::Disconnected => {
+            WithdrawReason::Cancelled | WithdrawReason::IncompleteArgument => Reply::Cancelled,
+            WithdrawReason::DeadlinePassed | WithdrawReason::ExecutionTimedOut => {
                 let why = "the handler ran longer than this endpoint allows";
                 Reply::Error(Refusal::ExecutionTimedOut.to_error(why))
             }
@@ -244,28 +241,31 @@ impl Calls {
             _ => Refusal::MalformedBody,
         };
         let reply = Reply::Error(refusal.to_error(&error.to_string()));
-        if let Some(OpenCall { state: State::Request(state), .. }) =
-            self.table.get_mut(&StreamId::Request(request))
-        {
-            // It never starts, so no handler is told of the reason.
-            state.withdrawn.get_or_insert(StopReason::Cancelled);
-        }
-        self.endpoint_events.push_back(EndpointEvent::Withdrawn { request, reply });
+        self.withdraw_with(request, WithdrawReason::IncompleteArgument, reply);
     }
 
-    fn withdraw_with(&mut self, request: RequestId, reason: StopReason, reply: Reply) {
+    fn withdraw_with(&mut self, request: RequestId, reason: WithdrawReason, reply: Reply) {
         let stream = StreamId::Request(request);
         let Some(OpenCall { state: State::Request(state), .. }) = self.table.get_mut(&stream) else { return };
-        // Its handler is told once.
-        if state.withdrawn.is_some() {
-            return;
+        match state.withdrawn.replace(reason) {
+            None if state.waits() => self.drop_waiting(request, ReadError::TimedOut),
+            None => {
+                let reason = match reason {
+                    WithdrawReason::Cancelled | WithdrawReason::IncompleteArgument => StopReason::Cancelled,
+                    WithdrawReason::DeadlinePassed | WithdrawReason::ExecutionTimedOut => {
+                        StopReason::TimedOut
+                    }
+                };
+                self.events.push_back(Event::Stop { request, reason });
+            }
+            // Its handler was told already. But if it had finished in time, its result may be held, and nobody waits for that any more.
+            Some(WithdrawReason::ExecutionTimedOut) => {}
+            Some(first) => {
+                state.withdrawn = Some(first);
+                return;
+            }
         }
-        state.withdrawn = Some(reason);
-        match state.waits() {
-            true => self.give_up_argument(request, ReadError::TimedOut),
-            false => self.events.push_back(Event::Stop { request, reason }),
-        }
-        self.endpoint_events.push_back(EndpointEvent::Withdrawn { request, reply });
+        self.endpoint_events.push_back(EndpointEvent::Withdrawn { request, reason, reply });
     }
 
     /// Refuses a request that was not taken, ahead of other replies with its key (O-14).
@@ -295,7 +295,7 @@ impl Calls {
             return;
         };
         let (number, key, deadline) = (state.number, state.key.clone(), *deadline);
-        self.deadlines.stop(deadline, Deadline::Execution(id));
+        self.deadlines.stop(deadline, Deadline::Caller(id));
         self.open_requests -= 1;
         self.codec.release_name(number);
         self.drop_call(stream);

@@ -29,20 +29,13 @@ impl Endpoint {
         }
         assert_eq!((self.open, self.requests), (open, requests));
         assert_eq!((self.running(), self.waiting()), (running, waiting));
-        self.arguments.audit();
-        self.bodies.audit();
-        if self.is_idle() {
-            assert!(self.scheduler.is_idle());
-        }
+        self.reassembly.audit();
     }
 
     /// Whether nothing is left but open connections.
     #[doc(hidden)]
     pub fn audit_empty(&self) -> bool {
-        let nothing_waits = self.events.is_empty()
-            && self.finished.is_empty()
-            && self.arguments.is_empty()
-            && self.bodies.is_empty();
+        let nothing_waits = self.events.is_empty() && self.finished.is_empty() && self.reassembly.is_empty();
         self.is_idle() && self.scheduler.is_idle() && nothing_waits
     }
 }

@@ -8,9 +8,6 @@
 //! for A's 50, and the 10 behind it. B's 60 waits for the total (50 + 60 > 100). When the 50 ends, B goes first, because its
 //! body began to wait for the total first; then A's 40, which makes 100; then the 10 waits for the total.
 //!
-//! An argument that is complete while its request waits to start ([`complete`](Budget::complete)) counts for its connection only: the
-//! start may wait for an earlier request with the same key, of another connection, whose argument waits for the total.
-//!
 //! Every step is O(log n) amortized, whatever others have waiting; [`forget`](Budget::forget) is O(own bodies).
 
 #[cfg(test)]
@@ -37,8 +34,6 @@ pub(super) struct Budget {
 #[derive(Debug, Default)]
 struct Share {
     granted: usize,
-    /// Those of the granted bytes that are of complete arguments, and do not count for the total.
-    complete: usize,
     bodies: FxHashMap<StreamId, Body>,
     waiting: Queue<StreamId>,
     /// The connection's place among those that wait for the total.
@@ -49,7 +44,6 @@ struct Share {
 enum Body {
     Waiting { bytes: usize, place: u64 },
     Granted { bytes: usize },
-    Complete { bytes: usize },
 }
 
 /// One alone may be larger than the limit, or it would never be reassembled.
@@ -83,18 +77,14 @@ impl Budget {
         self.requeue(connection);
     }
 
-    /// A body needs no memory any more, or does not wait for any. Returns whether it is known.
-    pub(super) fn end(&mut self, connection: ConnectionId, stream: StreamId) -> bool {
-        let Some(share) = self.connections.get_mut(&connection) else { return false };
+    /// A body needs no memory any more, or does not wait for any. Ignored if it is unknown.
+    pub(super) fn end(&mut self, connection: ConnectionId, stream: StreamId) {
+        let Some(share) = self.connections.get_mut(&connection) else { return };
         match share.bodies.remove(&stream) {
-            None => return false,
+            None => return,
             Some(Body::Granted { bytes }) => {
                 share.granted -= bytes;
                 self.granted -= bytes;
-            }
-            Some(Body::Complete { bytes }) => {
-                share.granted -= bytes;
-                share.complete -= bytes;
             }
             Some(Body::Waiting { place, .. }) => drop(share.waiting.remove(place)),
         }
@@ -103,23 +93,12 @@ impl Budget {
         } else {
             self.requeue(connection);
         }
-        true
-    }
-
-    /// An argument is complete, and its request waits to start.
-    pub(super) fn complete(&mut self, connection: ConnectionId, stream: StreamId) {
-        let Some(share) = self.connections.get_mut(&connection) else { return };
-        let Some(body) = share.bodies.get_mut(&stream) else { return };
-        let Body::Granted { bytes } = *body else { return };
-        *body = Body::Complete { bytes };
-        share.complete += bytes;
-        self.granted -= bytes;
     }
 
     /// All bodies of a connection have ended.
     pub(super) fn forget(&mut self, connection: ConnectionId) {
         let Some(share) = self.connections.remove(&connection) else { return };
-        self.granted -= share.granted - share.complete;
+        self.granted -= share.granted;
         if let Some(place) = share.place {
             self.queue.remove(place);
         }
@@ -177,20 +156,18 @@ impl Budget {
         let mut all = (0, 0);
         for (connection, share) in &self.connections {
             assert!(!share.bodies.is_empty(), "{connection} is left behind");
-            let (mut bytes, mut count, mut complete) = (0, 0, (0, 0));
+            let (mut bytes, mut count, mut largest) = (0, 0, 0);
             for body in share.bodies.values() {
-                let (Body::Granted { bytes: of } | Body::Complete { bytes: of }) = body else { continue };
-                (bytes, count) = (bytes + of, count + usize::from(*of > 0));
-                if let Body::Complete { .. } = body {
-                    complete = (complete.0 + of, complete.1 + usize::from(*of > 0));
+                if let Body::Granted { bytes: of } = body {
+                    (bytes, count, largest) = (bytes + of, count + usize::from(*of > 0), largest.max(*of));
                 }
             }
-            assert_eq!((share.granted, share.complete), (bytes, complete.0));
+            assert_eq!(share.granted, bytes);
             assert!(bytes <= self.limit_per_connection || count == 1, "{connection} has {bytes}");
             let waiting = share.bodies.values().filter(|body| matches!(body, Body::Waiting { .. })).count();
             assert_eq!(share.waiting.len(), waiting);
             assert!(share.place.is_none() || waiting > 0);
-            all = (all.0 + bytes - complete.0, all.1 + count - complete.1);
+            all = (all.0 + bytes, all.1 + count);
         }
         assert_eq!(self.granted, all.0);
         assert!(self.granted <= self.limit || all.1 == 1, "all have {}", self.granted);

@@ -17,8 +17,9 @@ pub struct EndpointConfig {
     /// Bytes of the replies of one connection that wait for their order. Past it, an ERROR `ReplyTooLarge` takes the place of
     /// a reply, unless no other is held. Default: 64 MiB.
     pub max_held_reply_bytes: usize,
-    /// Bytes of the bodies of one connection that are reassembled at a time. It holds twice: for arguments until their
-    /// requests start, and for all other bodies. Past it, bodies wait; one alone may be larger. Default: 64 MiB.
+    /// Bytes of the bodies of one connection that are reassembled at a time. Past it, bodies wait; one alone may be larger. A complete
+    /// argument counts as waiting until its request starts, see
+    /// [`max_waiting_bytes_per_connection`](OrderingConfig::max_waiting_bytes_per_connection). Default: 64 MiB.
     pub max_reassembly: usize,
     /// The same for the bodies of all connections. Default: 1 GiB.
     pub max_reassembly_total: usize,

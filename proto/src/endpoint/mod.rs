@@ -44,8 +44,8 @@ use self::budget::Budget;
 use self::request::{OVERHEAD, Peer, Phase, Request, Running, Streamed, held_size};
 use crate::connection::Connection;
 use crate::error::Refusal;
-use crate::event::{ConnectionEvent, EndpointEvent};
-use crate::ids::{ConnectionId, RequestId, StreamId};
+use crate::event::{ConnectionEvent, EndpointEvent, WithdrawReason};
+use crate::ids::{ConnectionId, RequestId};
 use crate::ordering::{Action, Arrival, KeyOrder, Scheduler};
 use crate::reply::Reply;
 
@@ -54,11 +54,9 @@ pub struct Endpoint {
     max_held_reply_bytes: usize,
     scheduler: Box<dyn Scheduler>,
     peers: FxHashMap<ConnectionId, Peer>,
-    /// Memory for the arguments of requests that have not started.
-    arguments: Budget,
-    /// Memory for results, and for what handlers reassemble. If both were one, handlers could wait for the memory of requests
-    /// that wait for their keys.
-    bodies: Budget,
+    /// Memory for bodies as long as they are being reassembled. A complete argument counts as waiting at the scheduler instead: if it
+    /// kept this memory until its request starts, the handler that it waits for could wait for the same memory.
+    reassembly: Budget,
     /// What is to be told at once, whatever the scheduler says. Events of connections that have closed since are still among it.
     events: VecDeque<(ConnectionId, ConnectionEvent)>,
     /// Those that have finished since the last poll.
@@ -90,8 +88,7 @@ impl Endpoint {
             max_held_reply_bytes: config.max_held_reply_bytes,
             scheduler,
             peers: FxHashMap::default(),
-            arguments: Budget::new(config.max_reassembly, config.max_reassembly_total),
-            bodies: Budget::new(config.max_reassembly, config.max_reassembly_total),
+            reassembly: Budget::new(config.max_reassembly, config.max_reassembly_total),
             events: VecDeque::new(),
             finished: Vec::new(),
             next_connection: 0,
@@ -117,24 +114,16 @@ impl Endpoint {
     pub fn handle_event(&mut self, event: EndpointEvent) {
         match event {
             EndpointEvent::Arrived(arrival) => self.arrive(arrival),
-            EndpointEvent::Ready(request) => {
-                if matches!(self.get_mut(request), Some(Request::Waiting)) {
-                    self.arguments.complete(request.connection(), request.into());
-                    self.scheduler.ready(request);
-                }
-            }
-            EndpointEvent::Withdrawn { request, reply } => self.withdraw(request, reply),
+            EndpointEvent::Ready { request, bytes } => self.ready(request, bytes),
+            EndpointEvent::Withdrawn { request, reason, reply } => self.withdraw(request, reason, reply),
             EndpointEvent::NeverRan(request) => self.finish(request, None),
             EndpointEvent::ReassemblyWanted { connection, stream, bytes } => {
                 if self.is_open(connection) {
-                    let budget = if self.waits(stream) { &mut self.arguments } else { &mut self.bodies };
-                    budget.want(connection, stream, bytes);
+                    self.reassembly.want(connection, stream, bytes);
                 }
             }
             EndpointEvent::ReassemblyEnded { connection, stream } => {
-                if !self.arguments.end(connection, stream) {
-                    self.bodies.end(connection, stream);
-                }
+                self.reassembly.end(connection, stream);
             }
             EndpointEvent::Paused(connection) => {
                 if self.is_open(connection) {
@@ -160,7 +149,7 @@ impl Endpoint {
                 return Some((connection, event));
             }
         }
-        if let Some((connection, stream)) = self.arguments.poll().or_else(|| self.bodies.poll()) {
+        if let Some((connection, stream)) = self.reassembly.poll() {
             return Some((connection, ConnectionEvent::Reassemble(stream)));
         }
         while let Some(action) = self.scheduler.poll() {
@@ -315,13 +304,6 @@ impl Endpoint {
         self.peers.get(&connection).is_some_and(Peer::is_open)
     }
 
-    /// Whether this is the argument of a request that has not started.
-    fn waits(&self, stream: StreamId) -> bool {
-        let StreamId::Request(id) = stream else { return false };
-        let request = self.peers.get(&id.connection()).and_then(|peer| peer.requests.get(&id.number()));
-        matches!(request, Some(Request::Waiting))
-    }
-
     fn get_mut(&mut self, request: RequestId) -> Option<&mut Request> {
         self.peers.get_mut(&request.connection())?.requests.get_mut(&request.number())
     }
@@ -346,7 +328,23 @@ impl Endpoint {
         }
     }
 
-    fn withdraw(&mut self, id: RequestId, reply: Reply) {
+    /// The argument of a waiting request is complete. If there is no place for it to wait, the request is refused as one that finds none
+    /// when it arrives.
+    fn ready(&mut self, id: RequestId, bytes: usize) {
+        if !matches!(self.get_mut(id), Some(Request::Waiting)) {
+            return;
+        }
+        let Err(busy) = self.scheduler.ready(id, bytes) else { return };
+        self.scheduler.withdraw(id);
+        if let Some(peer) = self.peers.get_mut(&id.connection()) {
+            peer.remove(id.number());
+            self.requests -= 1;
+        }
+        let refusal = ConnectionEvent::Refuse { request: id, reason: busy.reason };
+        self.events.push_back((id.connection(), refusal));
+    }
+
+    fn withdraw(&mut self, id: RequestId, reason: WithdrawReason, reply: Reply) {
         let Some(peer) = self.peers.get_mut(&id.connection()).filter(|peer| peer.is_open()) else { return };
         let Some(request) = peer.requests.get_mut(&id.number()) else { return };
         match request {
@@ -356,6 +354,10 @@ impl Endpoint {
             }
             Request::Running(running) => {
                 running.withdrawn.get_or_insert(reply);
+            }
+            // The handler has finished in time; only the order of its reply has not come (D-8).
+            Request::Finished(_) | Request::Held { .. } if reason == WithdrawReason::ExecutionTimedOut => {
+                return;
             }
             Request::Finished(_) => *request = Request::Held { reply, bytes: 0 },
             Request::Held { bytes, .. } => {
@@ -380,8 +382,7 @@ impl Endpoint {
             self.peers.remove(&connection);
         }
         self.open -= 1;
-        self.arguments.forget(connection);
-        self.bodies.forget(connection);
+        self.reassembly.forget(connection);
         self.scheduler.forget_peer(connection);
         for number in left {
             // No reply is sent, so it waits for no order.

@@ -93,7 +93,11 @@ impl Tested {
     }
 
     fn withdraw(&mut self, request: RequestId, reply: Reply) {
-        self.tell(EndpointEvent::Withdrawn { request, reply });
+        let reason = match reply {
+            Reply::Cancelled => WithdrawReason::Cancelled,
+            _ => WithdrawReason::ExecutionTimedOut,
+        };
+        self.tell(EndpointEvent::Withdrawn { request, reason, reply });
     }
 
     fn finish(&mut self, request: RequestId, text: &'static str) -> Vec<Told> {
@@ -105,6 +109,21 @@ impl Tested {
     fn want(&mut self, connection: ConnectionId, call: u64, bytes: usize) {
         let stream = CallId(call).into();
         self.tell(EndpointEvent::ReassemblyWanted { connection, stream, bytes });
+    }
+
+    /// The argument of a request wants memory, and gets it at once.
+    #[track_caller]
+    fn reassemble(&mut self, request: RequestId, bytes: usize) {
+        let (connection, stream) = (request.connection(), request.into());
+        self.tell(EndpointEvent::ReassemblyWanted { connection, stream, bytes });
+        assert_eq!(self.poll(), [Reassemble(connection, stream)]);
+    }
+
+    /// The argument of a request is complete.
+    fn complete(&mut self, request: RequestId, bytes: usize) {
+        let (connection, stream) = (request.connection(), request.into());
+        self.tell(EndpointEvent::ReassemblyEnded { connection, stream });
+        self.tell(EndpointEvent::Ready { request, bytes });
     }
 
     fn next(&mut self) -> Option<Told> {
@@ -217,9 +236,9 @@ fn an_unready_request_starts_when_it_is_ready() {
         endpoint.arrive(a(2), "k");
         let second = if mode == OrderingMode::KeySerialized { vec![] } else { vec![Start(a(2))] };
         assert_eq!(endpoint.poll(), second, "{mode:?}");
-        endpoint.tell(EndpointEvent::Ready(a(1)));
+        endpoint.tell(EndpointEvent::Ready { request: a(1), bytes: 0 });
         assert_eq!(endpoint.poll(), [Start(a(1))]);
-        endpoint.tell(EndpointEvent::Ready(a(1)));
+        endpoint.tell(EndpointEvent::Ready { request: a(1), bytes: 0 });
         assert_eq!(endpoint.poll(), []);
     }
 }
@@ -231,7 +250,7 @@ fn an_unready_request_that_is_withdrawn_is_answered_in_its_order() {
     endpoint.offer(a(2), "k", 0, false);
     endpoint.arrive(a(3), "k");
     endpoint.withdraw(a(2), Reply::Cancelled);
-    endpoint.tell(EndpointEvent::Ready(a(2)));
+    endpoint.tell(EndpointEvent::Ready { request: a(2), bytes: 0 });
     assert_eq!(endpoint.poll(), []);
     let then = [replied(a(1), "one"), replied(a(2), "cancelled"), Start(a(3))];
     assert_eq!(endpoint.finish(a(1), "one"), then);
@@ -344,7 +363,7 @@ fn an_id_in_use_goes_on_and_unknown_ones_are_ignored() {
         .into_iter()
         .for_each(|event| endpoint.tell(event));
     for unknown in [a(2), RequestId::new(nobody, 1)] {
-        endpoint.tell(EndpointEvent::Ready(unknown));
+        endpoint.tell(EndpointEvent::Ready { request: unknown, bytes: 1 });
         endpoint.tell(EndpointEvent::NeverRan(unknown));
         endpoint.withdraw(unknown, Reply::Cancelled);
         endpoint.0.finish(unknown, None);
@@ -389,7 +408,7 @@ fn bodies_wait_for_memory() {
     assert_eq!(endpoint.poll(), [told(B, 1), told(A, 2), told(B, 2)]);
 }
 
-/// A handler waits for a result, and behind it requests of its key have taken all the memory for arguments.
+/// A handler waits for a result, and behind it requests of its key have arguments that would take all the memory.
 #[test]
 fn arguments_that_wait_for_their_key_hold_up_no_other_body() {
     let mut endpoint = Tested::new(|config| {
@@ -398,16 +417,64 @@ fn arguments_that_wait_for_their_key_hold_up_no_other_body() {
     });
     endpoint.start(a(1), "k");
     endpoint.offer(a(2), "k", 0, false);
-    endpoint.tell(EndpointEvent::ReassemblyWanted { connection: A, stream: a(2).into(), bytes: 60 });
-    assert_eq!(endpoint.poll(), [Reassemble(A, a(2).into())]);
-    endpoint.tell(EndpointEvent::Ready(a(2)));
+    endpoint.reassemble(a(2), 60);
+    endpoint.complete(a(2), 60);
     endpoint.want(A, 7, 60);
     assert_eq!(endpoint.poll(), [Reassemble(A, CallId(7).into())]);
     endpoint.tell(EndpointEvent::ReassemblyEnded { connection: A, stream: CallId(7).into() });
     assert_eq!(endpoint.finish(a(1), "one"), [replied(a(1), "one"), Start(a(2))]);
-    endpoint.tell(EndpointEvent::ReassemblyEnded { connection: A, stream: a(2).into() });
     endpoint.finish(a(2), "two");
     endpoint.assert_empty();
+}
+
+/// The handler that all others with its key wait for calls back, and is called back itself.
+#[test]
+fn a_nested_callback_gets_its_argument_though_others_wait_for_the_key() {
+    let mut endpoint = Tested::new(|config| {
+        config.ordering.mode = OrderingMode::KeySerialized;
+        (config.max_reassembly, config.max_reassembly_total) = (60, 100);
+    });
+    endpoint.start(a(1), "k");
+    for number in 2..10 {
+        endpoint.offer(a(number), "k", 0, false);
+        endpoint.reassemble(a(number), 60);
+        endpoint.complete(a(number), 60);
+    }
+    endpoint.0.suspend(a(1));
+    for callback in [a(20), b(20)] {
+        endpoint.offer(callback, "", 0, false);
+        endpoint.reassemble(callback, 60);
+        endpoint.complete(callback, 60);
+        assert_eq!(endpoint.poll(), [Start(callback)]);
+        assert_eq!(endpoint.finish(callback, "back"), [replied(callback, "back")]);
+    }
+    endpoint.0.resume(a(1));
+    assert_eq!(endpoint.finish(a(1), "one"), [replied(a(1), "one"), Start(a(2))]);
+}
+
+#[test]
+fn an_argument_that_finds_no_place_when_it_is_complete_is_refused_out_of_order() {
+    for (bytes, fits) in [(744, true), (745, false)] {
+        let mut endpoint = Tested::new(|config| {
+            config.ordering.mode = OrderingMode::KeySerialized;
+            config.ordering.max_waiting_bytes_per_connection = 1_000;
+        });
+        endpoint.start(a(1), "k");
+        endpoint.offer(a(2), "k", 0, false);
+        endpoint.reassemble(a(2), bytes);
+        endpoint.complete(a(2), bytes);
+        let refused = Refuse(a(2), BusyReason::WaitingBytes { limit: 1_000 });
+        assert_eq!(endpoint.poll(), if fits { vec![] } else { vec![refused] });
+        // It was told before it heard of the refusal.
+        endpoint.withdraw(a(2), Reply::Cancelled);
+        endpoint.arrive(a(3), "k");
+        let mut then = vec![replied(a(1), "one")];
+        then.extend(fits.then(|| replied(a(2), "cancelled")));
+        then.push(Start(a(3)));
+        assert_eq!(endpoint.finish(a(1), "one"), then);
+        assert_eq!(endpoint.finish(a(3), "three"), [replied(a(3), "three")]);
+        endpoint.assert_empty();
+    }
 }
 
 /// Every method at once, of a scheduler that leaves out what it may leave out.
@@ -426,7 +493,9 @@ fn a_scheduler_of_ones_own_does_without_streamed_replies() {
             self.waiting.push_back(arrival.request);
             Ok(())
         }
-        fn ready(&mut self, _: RequestId) {}
+        fn ready(&mut self, _: RequestId, _: usize) -> Result<(), crate::ordering::Busy> {
+            Ok(())
+        }
         fn finish(&mut self, request: RequestId) {
             self.running.take_if(|running| *running == request);
             self.released.push_back(request);

@@ -43,7 +43,8 @@ pub struct OrderingConfig {
     /// Requests of one connection that wait to start; one more is refused. A request that could start at once when it
     /// arrived is not counted, so 0 means that none may wait. Default: 1,000.
     pub max_waiting_per_connection: usize,
-    /// Bytes of those waiting requests; one that would exceed them is refused. Default: 64 MiB.
+    /// Bytes of those waiting requests; one that would exceed them is refused, when it arrives or when its argument is
+    /// complete. Default: 64 MiB.
     pub max_waiting_bytes_per_connection: usize,
     /// Requests of one connection in any state: waiting, running, suspended, or finished and not released because an
     /// earlier request of their key is not; one more is refused. The last two have no other bound. Default: 4,000.

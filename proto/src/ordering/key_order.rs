@@ -35,7 +35,8 @@ const KEPT_CAPACITY: usize = 64;
 /// # Limits
 /// A request that could start at once when it arrived is not subject to the limits of waiting requests: it is ready, its
 /// connection not paused, its key not taken (where keys are serialized), and a slot is free that no other startable request
-/// will take. The limits per connection are tested at arrival; `max_running` at each start, so only
+/// will take. The same holds for the argument of one that becomes ready later. The limits per connection are tested at
+/// arrival, the one of bytes again when an argument is complete; `max_running` at each start, so only
 /// [`resume`](Scheduler::resume) can exceed it.
 ///
 /// The size of replies that wait for their order is not known here; their owner has to bound it.
@@ -184,6 +185,22 @@ impl KeyOrder {
         self.waiting += 1;
     }
 
+    /// An unready request is ready, and takes so many bytes more while it waits.
+    fn make_ready(&mut self, id: RequestId, added: usize) -> Result<(), BusyReason> {
+        let limit = self.config.max_waiting_bytes_per_connection;
+        let Some(account) = self.connections.get_mut(&id.connection()) else { return Ok(()) };
+        let Some(request) = account.requests.get_mut(&id.number()) else { return Ok(()) };
+        // One that arrives unready always counts.
+        let State::Waiting { ready, queued: Some(bytes) } = &mut request.state else { return Ok(()) };
+        if added > limit.saturating_sub(account.queued_bytes) {
+            return Err(BusyReason::WaitingBytes { limit });
+        }
+        account.queued_bytes += added;
+        *bytes += added;
+        *ready = true;
+        Ok(())
+    }
+
     /// Takes a request out of the table.
     fn remove(&mut self, id: RequestId) {
         let Some(account) = self.connections.get_mut(&id.connection()) else { return };
@@ -325,12 +342,16 @@ impl Scheduler for KeyOrder {
         Ok(())
     }
 
-    fn ready(&mut self, request: RequestId) {
-        let Some(Request { seq, key, state }) = self.get_mut(request) else { return };
-        let State::Waiting { ready: ready @ false, .. } = state else { return };
-        *ready = true;
-        let (seq, key) = (*seq, *key);
-        self.run.ready(self.queue_of(request, key), seq, request);
+    fn ready(&mut self, request: RequestId, bytes: usize) -> Result<(), Busy> {
+        let Some(&mut Request { seq, key, state }) = self.get_mut(request) else { return Ok(()) };
+        let State::Waiting { ready: false, .. } = state else { return Ok(()) };
+        let queue = self.queue_of(request, key);
+        let starts_at_once = self.run.startable() < self.free_slots()
+            && self.run.would_become_startable(queue, seq, request.connection());
+        let added = if starts_at_once { 0 } else { bytes };
+        self.make_ready(request, added).map_err(|reason| Busy { reason })?;
+        self.run.ready(queue, seq, request);
+        Ok(())
     }
 
     fn finish(&mut self, request: RequestId) {

@@ -48,7 +48,7 @@ use thiserror::Error;
 
 pub use self::config::{KeyScope, OrderingConfig, OrderingMode};
 pub use self::key_order::KeyOrder;
-pub(crate) use self::reply_gate::ReplyGate;
+pub(crate) use self::reply_gate::{Entered, GatePlace, ReplyGate};
 use crate::ids::{ConnectionId, OrderingKey, RequestId};
 
 /// A request that has come in.
@@ -58,7 +58,7 @@ pub struct Arrival {
     pub request: RequestId,
     /// The key that it is ordered by, or none.
     pub key: OrderingKey,
-    /// Memory that the request occupies while it waits, in bytes.
+    /// Memory that the request occupies while it waits, in bytes; without its argument if that is not complete.
     pub bytes: usize,
     /// Whether its argument is complete. If not, the request takes its place in the order now, and may start once
     /// [`ready`](Scheduler::ready) has been called.
@@ -137,9 +137,13 @@ pub trait Scheduler: Send {
     /// [`Busy`] names the limit that was met; nothing is retained, and the caller answers.
     fn arrive(&mut self, arrival: &Arrival) -> Result<(), Busy>;
 
-    /// The argument of a request that arrived unready is complete: it starts in the order in which it arrived. Ignored for
-    /// any other.
-    fn ready(&mut self, request: RequestId);
+    /// The argument of a request that arrived unready is complete: it starts in the order in which it arrived. From now on
+    /// these bytes count besides those of its [`Arrival`], unless it can start at once. Ignored for any other request.
+    ///
+    /// # Errors
+    /// [`Busy`] if it would exceed the limit of bytes that wait. It is as unready as before; the caller
+    /// [withdraws](Self::withdraw) it, and answers.
+    fn ready(&mut self, request: RequestId, bytes: usize) -> Result<(), Busy>;
 
     /// The handler has really ended, however: the request frees its slot and its key, and its reply is released
     /// in its order. Withdraws a request that has not started.

@@ -164,6 +164,18 @@ impl RunQueue {
         !is_paused && is_free
     }
 
+    /// Whether a request that was pushed unready would be startable if it was ready.
+    pub(super) fn would_become_startable(&self, id: QueueId, seq: Seq, connection: ConnectionId) -> bool {
+        let is_paused = self.connections.get(&connection).is_some_and(|offers| offers.paused);
+        let is_next = match self.queues.get(&id).map(|queue| &queue.waiting) {
+            Some(Waiting::Serial { all, taken }) => {
+                !taken && all.front().is_some_and(|(first, _)| first == seq)
+            }
+            Some(Waiting::Parallel { .. }) | None => true,
+        };
+        !is_paused && is_next
+    }
+
     pub(super) fn push(&mut self, id: QueueId, seq: Seq, request: RequestId, is_ready: bool) {
         let queue = self.queues.entry(id);
         let queue = queue.or_insert_with(|| KeyQueue { waiting: Waiting::new(id), offer: None });

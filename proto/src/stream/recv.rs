@@ -242,6 +242,11 @@ impl RecvHalf {
         self.fin && matches!(self.mode, Mode::Read(_))
     }
 
+    /// Whether the writer has said how many bytes there will be.
+    pub(crate) fn has_declared_size(&self) -> bool {
+        self.declared.is_some()
+    }
+
     /// Cost of what was not read.
     pub(crate) fn unread_cost(&self) -> u64 {
         self.spent - self.consumed_cost

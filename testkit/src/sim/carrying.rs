@@ -116,9 +116,9 @@ impl World<'_> {
                 let call = host.mail.arriving.remove(&arrival.request).expect("it was collected");
                 host.requests.arrived(arrival, call);
             }
-            EndpointEvent::Ready(request) => host.requests.ready(*request),
-            EndpointEvent::Withdrawn { request, reply } => {
-                host.requests.withdrawn(*request, Answer::of(reply))
+            EndpointEvent::Ready { request, .. } => host.requests.ready(*request),
+            EndpointEvent::Withdrawn { request, reason, reply } => {
+                host.requests.withdrawn(*request, *reason, Answer::of(reply))
             }
             EndpointEvent::NeverRan(request) => host.requests.finished(*request, None),
             EndpointEvent::Closed(connection) => host.requests.closed(*connection),
@@ -219,7 +219,7 @@ impl World<'_> {
 
 fn name_of(event: &EndpointEvent) -> Option<&'static str> {
     Some(match event {
-        EndpointEvent::Ready(_) => "argument reassembled before its request",
+        EndpointEvent::Ready { .. } => "argument reassembled before its request",
         EndpointEvent::NeverRan(_) => "never ran",
         EndpointEvent::Paused(_) => "paused",
         EndpointEvent::Resumed(_) => "resumed",

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::model::Answer;
 use callosum_proto::ordering::{Arrival, KeyScope, OrderingConfig, OrderingMode};
-use callosum_proto::{ConnectionId, Endpoint, OrderingKey, Refusal, RequestId};
+use callosum_proto::{ConnectionId, Endpoint, OrderingKey, Refusal, RequestId, WithdrawReason};
 
 /// The requests that an endpoint knows of.
 #[derive(Debug)]
@@ -21,8 +21,6 @@ struct Request {
     /// Its place in the order of arrival.
     place: u64,
     ready: bool,
-    /// It was not ready when it arrived.
-    reassembled: bool,
     stage: Stage,
     gone: bool,
 }
@@ -46,22 +44,22 @@ impl Requests {
     pub(super) fn arrived(&mut self, arrival: &Arrival, call: usize) {
         self.arrivals += 1;
         let (key, place, ready) = (arrival.key.clone(), self.arrivals, arrival.ready);
-        let request =
-            Request { call, key, place, ready, reassembled: false, stage: Stage::Waiting, gone: false };
+        let request = Request { call, key, place, ready, stage: Stage::Waiting, gone: false };
         assert!(self.known.insert(arrival.request, request).is_none(), "{} arrives twice", arrival.request);
     }
 
     pub(super) fn ready(&mut self, id: RequestId) {
         if let Some(request) = self.known.get_mut(&id) {
             assert!(!std::mem::replace(&mut request.ready, true), "{request:?} is ready twice");
-            request.reassembled = true;
         }
     }
 
-    pub(super) fn withdrawn(&mut self, id: RequestId, answer: Answer) {
+    pub(super) fn withdrawn(&mut self, id: RequestId, reason: WithdrawReason, answer: Answer) {
         let Some(request) = self.known.get_mut(&id).filter(|request| !request.gone) else { return };
         match &mut request.stage {
             Stage::Running { withdrawn } => drop(withdrawn.get_or_insert(answer)),
+            // Its handler had ended in time.
+            Stage::Done(_) if reason == WithdrawReason::ExecutionTimedOut => {}
             Stage::Waiting | Stage::Done(_) => request.stage = Stage::Done(answer),
         }
     }
@@ -165,12 +163,6 @@ impl Requests {
     /// Whether this call's request waits to start.
     pub(super) fn waits(&self, call: usize) -> bool {
         self.known.values().any(|request| request.call == call && request.stage == Stage::Waiting)
-    }
-
-    /// Whether a request of a connection waits with its argument, which was reassembled.
-    pub(super) fn keeps_argument(&self, connection: ConnectionId) -> bool {
-        let of = self.known.iter().filter(|(id, _)| id.connection() == connection);
-        of.into_iter().any(|(_, request)| request.reassembled && request.stage == Stage::Waiting)
     }
 
     /// Whether a call's request waits for its argument.

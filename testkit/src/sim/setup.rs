@@ -146,7 +146,7 @@ fn endpoint(chance: &mut Chance<'_>, stable: bool) -> EndpointConfig {
     config.ordering.max_running = if stable { 100 } else { chance.pick(&[1, 3, 100]) };
     config.ordering.max_waiting_per_connection = chance.pick(&[2, 100]);
     config.max_held_reply_bytes = chance.pick(&[1, 100_000, 64 << 20]);
-    config.max_reassembly = chance.pick(&[1, 50_000, 64 << 20]);
+    config.max_reassembly = chance.pick(&[1, 50_000, 64 << 20, 64 << 20]);
     config.max_reassembly_total = chance.pick(&[1, 80_000, 1 << 30]);
     config
 }

@@ -94,11 +94,6 @@ impl World<'_> {
         let other = self.host(link, 1 - side);
         let argument =
             argument.is_some_and(Reader::is_reassembling) || self.hosts[other].requests.is_incomplete(number);
-        let (requests, driver) = (&self.hosts[other].requests, &self.links[link].drivers[1 - side]);
-        // An argument that is complete keeps its memory until its request starts, and later ones wait.
-        if requests.is_incomplete(number) && requests.keeps_argument(driver.at.connection) {
-            return true;
-        }
         (result && self.is_reassembly_blocked(self.host(link, side)))
             || (argument && self.is_reassembly_blocked(other))
     }

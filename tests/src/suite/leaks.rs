@@ -46,8 +46,8 @@ impl Scheduler for Watched {
         self.order.arrive(arrival)
     }
 
-    fn ready(&mut self, request: RequestId) {
-        self.order.ready(request);
+    fn ready(&mut self, request: RequestId, bytes: usize) -> Result<(), Busy> {
+        self.order.ready(request, bytes)
     }
 
     fn finish(&mut self, request: RequestId) {

@@ -250,7 +250,7 @@ fn a_requester_that_gives_up_stops_the_handler_in_time() {
     assert!(side.told().is_empty());
     side.pass(Duration::from_nanos(1));
     let told = side.told();
-    let [EndpointEvent::Withdrawn { request, reply: Reply::Error(info) }] = &told[..] else {
+    let [EndpointEvent::Withdrawn { request, reply: Reply::Error(info), .. }] = &told[..] else {
         panic!("{told:?}")
     };
     assert_eq!((*request, Refusal::of(info)), (incoming(0), Some(Refusal::ExecutionTimedOut)));

@@ -17,7 +17,7 @@ use super::*;
 use crate::call::Delivery;
 use crate::config::{Keepalive, StreamArguments};
 use crate::error::Refusal;
-use crate::event::{Body, Request, StopReason, Violation};
+use crate::event::{Body, Request, StopReason, Violation, WithdrawReason};
 use crate::ordering::{Arrival, BusyReason};
 use crate::stream::{Acknowledged, Chunk, Read, ReadError, StreamFault, WriteError};
 use crate::wire::dialect1::{CallName, Encoder, Message, Payload, decode_body, decode_header};
@@ -87,7 +87,7 @@ impl Side {
             let StandIn { starts, grants, .. } = self.endpoint;
             let decided = match &event {
                 EndpointEvent::Arrived(Arrival { request, ready: true, .. })
-                | EndpointEvent::Ready(request)
+                | EndpointEvent::Ready { request, .. }
                     if starts =>
                 {
                     Some(ConnectionEvent::Start(*request))
@@ -95,7 +95,7 @@ impl Side {
                 EndpointEvent::ReassemblyWanted { stream, .. } if grants => {
                     Some(ConnectionEvent::Reassemble(*stream))
                 }
-                EndpointEvent::Withdrawn { request, reply } if starts => {
+                EndpointEvent::Withdrawn { request, reply, .. } if starts => {
                     self.endpoint.withdrawn.insert(*request, reply.clone());
                     None
                 }

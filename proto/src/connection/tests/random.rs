@@ -41,7 +41,7 @@ struct Host {
     /// What the endpoint is about to say.
     decisions: Vec<ConnectionEvent>,
     /// Replies of requests that are withdrawn, to be sent unless they run.
-    withdrawn: BTreeMap<RequestId, Reply>,
+    withdrawn: BTreeMap<RequestId, (WithdrawReason, Reply)>,
     waits: BTreeSet<RequestId>,
     runs: BTreeSet<RequestId>,
     stopped: BTreeSet<RequestId>,
@@ -212,12 +212,18 @@ impl Host {
                     self.waits.insert(request);
                 }
             }
-            EndpointEvent::Ready(request) => assert!(self.waits.insert(request), "ready twice"),
-            EndpointEvent::Withdrawn { request, reply } => {
+            EndpointEvent::Ready { request, .. } => assert!(self.waits.insert(request), "ready twice"),
+            EndpointEvent::Withdrawn { request, reason, reply } => {
+                // The caller of a handler that has run for too long may give up besides.
+                if let Some((WithdrawReason::ExecutionTimedOut, _)) = self.withdrawn.get(&request)
+                    && reason != WithdrawReason::ExecutionTimedOut
+                {
+                    return;
+                }
                 assert!(!self.withdrawn.contains_key(&request), "{request:?} is withdrawn twice");
                 // Sometimes the endpoint has decided to start it by now.
                 let waits = self.waits.remove(&request);
-                self.withdrawn.insert(request, reply.clone());
+                self.withdrawn.insert(request, (reason, reply.clone()));
                 if waits && random.one_in(2) {
                     self.decisions.push(ConnectionEvent::Start(request));
                 } else if !self.runs.contains(&request) {
@@ -225,7 +231,7 @@ impl Host {
                 }
             }
             EndpointEvent::NeverRan(request) => {
-                if let Some(reply) = self.withdrawn.get(&request).cloned() {
+                if let Some((_, reply)) = self.withdrawn.get(&request).cloned() {
                     self.decisions.push(ConnectionEvent::Reply { request, reply });
                 }
             }

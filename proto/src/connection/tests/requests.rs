@@ -177,7 +177,7 @@ fn an_execution_has_so_much_time() {
     side.pass(SECOND / 2);
     assert_eq!(side.events(), [Event::Stop { request: slow, reason: StopReason::TimedOut }]);
     let told = side.told();
-    let [EndpointEvent::Withdrawn { request, reply: Reply::Error(info) }] = &told[..] else {
+    let [EndpointEvent::Withdrawn { request, reply: Reply::Error(info), .. }] = &told[..] else {
         panic!("{told:?}")
     };
     assert_eq!((*request, Refusal::of(info)), (slow, Some(Refusal::ExecutionTimedOut)));
@@ -216,4 +216,49 @@ fn a_cancelled_request_may_be_answered_with_what_it_came_to() {
     assert_eq!(side.events(), [Event::Stop { request: id, reason: StopReason::Cancelled }]);
     side.connection.reply(id, ok("1")).unwrap();
     assert_eq!(side.said(), [(1, result("1"))]);
+}
+
+/// Its reply may wait for its order for long, and nothing counts what it keeps meanwhile.
+#[test]
+fn a_request_that_is_withdrawn_while_it_waits_keeps_nothing_but_its_name() {
+    let mut side = Side::established(config());
+    side.endpoint.starts = false;
+    let (key, body) = (OrderingKey::text("k"), Bytes::from(vec![b'x'; 1 << 20]));
+    let frames = keyed(1, "m", key.clone(), Payload::Function(body)).into_three().unwrap();
+    let kept = frames[2].clone();
+    side.hear(Multipart::from_frames(frames).unwrap());
+    let id = side.arrival().request;
+    assert!(!kept.is_unique(), "the argument waits");
+    side.hear(keyed(1, "m", key.clone(), Payload::Cancel));
+    assert!(kept.is_unique(), "it is gone");
+    // It started before the endpoint heard of that.
+    side.decide(ConnectionEvent::Start(id));
+    let told = side.told();
+    assert!(matches!(told[..], [EndpointEvent::Withdrawn { .. }, EndpointEvent::NeverRan(_)]), "{told:?}");
+    assert_eq!(side.events(), []);
+    assert_eq!(side.sent(), [keyed(1, "m", key, Payload::Cancelled)]);
+    assert!(side.connection.is_idle());
+}
+
+/// Its result may be held since before the timeout, and is of no use once the caller has gone.
+#[test]
+fn the_endpoint_learns_of_a_cancellation_after_an_execution_timeout() {
+    let mut side = Side::established(ConnectionConfig { execution_timeout: Some(SECOND), ..config() });
+    let id = side.asked(1);
+    side.told();
+    side.pass(SECOND);
+    side.hear_message(1, "m", Payload::Cancel);
+    assert_eq!(side.events(), [Event::Stop { request: id, reason: StopReason::TimedOut }]);
+    let told = side.told();
+    let reasons: Vec<_> = told
+        .iter()
+        .map(|event| match event {
+            EndpointEvent::Withdrawn { reason, .. } => *reason,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(reasons, [WithdrawReason::ExecutionTimedOut, WithdrawReason::Cancelled]);
+    side.connection.reply(id, Reply::Cancelled).unwrap();
+    assert_eq!(side.said(), [(1, Payload::Cancelled)]);
+    assert_eq!(side.connection.poll_timeout().filter(|at| *at < side.now + SECOND), None);
 }

@@ -52,23 +52,6 @@ fn the_example_of_the_header() {
 }
 
 #[test]
-fn a_complete_argument_counts_for_its_connection_only() {
-    let mut budget = Tested::new(60, 100);
-    assert_eq!([budget.want(A, 1, 60), budget.want(B, 2, 40)].concat(), [1, 2]);
-    assert_eq!([budget.want(A, 3, 10), budget.want(C, 4, 60)].concat(), []);
-    for _ in 0..2 {
-        budget.0.complete(A, stream(1));
-        budget.0.complete(A, stream(3));
-    }
-    assert_eq!(budget.granted(), [4]);
-    assert_eq!([budget.end(C, 4), budget.end(B, 2)].concat(), [], "it still counts for its own");
-    assert_eq!(budget.end(A, 1), [3]);
-    budget.0.complete(A, stream(3));
-    budget.0.forget(A);
-    assert!(budget.0.is_empty());
-}
-
-#[test]
 fn memory_goes_round_in_order_and_comes_back() {
     let mut budget = Tested::new(100, 100);
     assert_eq!(budget.want(A, 1, 60), [1]);

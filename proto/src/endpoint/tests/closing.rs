@@ -98,8 +98,8 @@ impl Scheduler for Counting {
     fn arrive(&mut self, arrival: &Arrival) -> Result<(), Busy> {
         self.order().arrive(arrival)
     }
-    fn ready(&mut self, request: RequestId) {
-        self.order().ready(request);
+    fn ready(&mut self, request: RequestId, bytes: usize) -> Result<(), Busy> {
+        self.order().ready(request, bytes)
     }
     fn finish(&mut self, request: RequestId) {
         self.order().finish(request);

@@ -82,6 +82,30 @@ fn a_withdrawn_reply_that_is_held_gives_its_memory_back() {
     hold_nothing_after(&mut endpoint);
 }
 
+/// It waits for its order for longer than a handler may run.
+#[test]
+fn a_result_that_came_in_time_is_not_replaced_by_an_execution_timeout() {
+    for is_held in [false, true] {
+        for (reason, expected) in [
+            (WithdrawReason::ExecutionTimedOut, "900 bytes"),
+            (WithdrawReason::DeadlinePassed, "ExecutionTimedOut"),
+            (WithdrawReason::Cancelled, "ExecutionTimedOut"),
+        ] {
+            let mut endpoint = behind_one(1_000);
+            endpoint.start(a(1), "k");
+            endpoint.0.finish(a(1), Some(result(900)));
+            if is_held {
+                assert_eq!(endpoint.poll(), []);
+            }
+            let reply = Reply::Error(Refusal::ExecutionTimedOut.to_error(""));
+            endpoint.tell(EndpointEvent::Withdrawn { request: a(1), reason, reply });
+            let replies = endpoint.finish(a(0), "first");
+            assert_eq!(replies, [replied(a(0), "first"), replied(a(1), expected)], "{reason:?}");
+            hold_nothing_after(&mut endpoint);
+        }
+    }
+}
+
 #[test]
 fn a_reply_is_replaced_by_a_withdrawal_before_the_next_poll() {
     let mut endpoint = behind_one(1_000);

@@ -79,9 +79,15 @@ impl Tested {
     }
 
     fn ready(&mut self, number: u64) {
+        self.complete(number, 0).unwrap();
+    }
+
+    /// The argument of a request is complete, and has so many bytes.
+    fn complete(&mut self, number: u64, bytes: usize) -> Result<(), Busy> {
         let id = self.id(number);
-        self.order.ready(id);
+        let ready = self.order.ready(id, bytes);
         self.audit();
+        ready
     }
 
     fn suspend(&mut self, number: u64) {
@@ -835,6 +841,50 @@ fn an_unready_request_counts_as_waiting_until_it_starts() {
     assert_eq!(drain(&mut s), starts([1, 4]));
     s.offer(A, 3, OrderingKey::none(), 4, false).unwrap();
     assert_eq!(s.waiting(), 2);
+}
+
+#[test]
+fn arguments_that_are_complete_count_as_waiting_at_the_limit_and_one_past_it() {
+    for (mode, text) in [(OrderingMode::KeySerialized, "k"), (OrderingMode::ExitOrdered, "")] {
+        let mut s = with(|config| {
+            (config.mode, config.max_running) = (mode, 1);
+            config.max_waiting_bytes_per_connection = 10;
+        });
+        arrive(&mut s, A, 1, text);
+        assert_eq!(drain(&mut s), starts([1]));
+        s.offer(A, 2, key(text), 3, false).unwrap();
+        s.offer(A, 3, key(text), 1, false).unwrap();
+        refused(s.complete(2, 7), BusyReason::WaitingBytes { limit: 10 });
+        refused(s.complete(2, usize::MAX), BusyReason::WaitingBytes { limit: 10 });
+        s.complete(2, 6).unwrap();
+        s.complete(2, 6).unwrap();
+        refused(s.complete(3, 1), BusyReason::WaitingBytes { limit: 10 });
+        // What leaves gives back all that it had counted.
+        assert_eq!(finish(&mut s, 1), [releases([1]), starts([2])].concat());
+        s.complete(3, 9).unwrap();
+        assert_eq!(withdraw(&mut s, 3), Withdrawn::Waiting);
+        s.offer(A, 4, key(text), 10, false).unwrap();
+        assert_eq!(withdraw(&mut s, 4), Withdrawn::Waiting);
+        let order = if text == "k" { [2, 3, 4] } else { [3, 4, 2] };
+        assert_eq!(finish(&mut s, 2), releases(order));
+        assert!(s.is_idle());
+    }
+}
+
+#[test]
+fn an_argument_of_a_request_that_can_start_at_once_is_not_limited() {
+    for mode in MODES {
+        let mut s = with(|config| {
+            config.mode = mode;
+            config.max_waiting_bytes_per_connection = 10;
+        });
+        s.offer(A, 1, key("k"), 1, false).unwrap();
+        s.offer(A, 2, key("k"), 1, false).unwrap();
+        s.complete(1, 1_000).unwrap();
+        let is_next = mode != OrderingMode::KeySerialized;
+        assert_eq!(s.complete(2, 1_000).is_ok(), is_next, "{mode:?}");
+        assert_eq!(drain(&mut s), if is_next { starts([1, 2]) } else { starts([1]) });
+    }
 }
 
 #[test]

@@ -107,3 +107,33 @@ fn a_result_on_its_way_is_dropped_when_its_call_is_cancelled() {
     assert_eq!(b.sent_records(), []);
     assert!(b.connection.is_idle());
 }
+
+#[test]
+fn an_argument_whose_call_is_withdrawn_before_it_starts_is_dropped_at_once() {
+    for (stream_arguments, complete, timed_out) in [
+        (StreamArguments::None, false, false),
+        (StreamArguments::None, true, true),
+        (StreamArguments::All, false, true),
+        (StreamArguments::All, true, false),
+    ] {
+        let (mut a, mut b) = pair2(two(), ConnectionConfig { stream_arguments, ..two() });
+        b.endpoint.starts = false;
+        let deadline = a.now + SECOND;
+        let call = Call { argument: Delivery::Stream, deadline: Some(deadline), ..new_call("m", "") };
+        let call = a.connection.invoke(a.now, call).unwrap();
+        a.write(call.into(), body(12 * 1024)).unwrap();
+        if complete {
+            a.connection.send_stream(call).finish().unwrap();
+        }
+        exchange(&mut a, &mut b);
+        match timed_out {
+            true => b.pass(SECOND * 3),
+            false => {
+                a.connection.abandon(call);
+                exchange(&mut a, &mut b);
+            }
+        }
+        assert_eq!(b.connection.held_bytes(), 0);
+        assert_eq!(b.connection.open_requests(), 1, "its reply waits for its order");
+    }
+}

@@ -352,3 +352,45 @@ fn a_result_that_is_put_together_after_the_link_has_ended_leaves_nothing_to_send
     assert!(side.connection.is_idle(), "an acknowledgement waits that can't leave");
     assert_eq!((side.connection.poll_timeout(), side.sent()), (None, vec![]));
 }
+
+#[test]
+fn a_result_that_is_stopped_when_it_is_complete_does_not_keep_its_call() {
+    for reassembles in [false, true] {
+        let (mut a, mut b, up, incoming) = half_closed();
+        if reassembles {
+            a.endpoint.grants = false;
+            a.collect(up);
+        }
+        a.connection.recv_stream(up).stop();
+        assert_eq!(a.read(up), Err(ReadError::NotOpen));
+        assert_eq!(a.connection.held_bytes(), 0);
+        a.write(up, " more").unwrap();
+        a.connection.send_stream(up).finish().unwrap();
+        exchange(&mut a, &mut b);
+        assert!(a.events().contains(&ended(call_of(up), Outcome::Complete)));
+        assert!(a.connection.is_idle(), "nothing is left to be read");
+        assert_eq!(b.read_all(incoming.into()), (b" more".to_vec(), true));
+        b.connection.reply(incoming, Reply::End).unwrap();
+        assert_idle(&mut a, &mut b);
+    }
+}
+
+/// It waits for memory, and its argument has left.
+#[test]
+fn a_complete_result_that_is_stopped_before_it_is_reassembled_ends_its_call() {
+    let (mut a, mut b) = pair2(two(), two());
+    a.endpoint.grants = false;
+    let call = a.invoke("m");
+    exchange(&mut a, &mut b);
+    let request = request(&mut b);
+    b.connection.begin_reply(request.id, false, Metadata::new(), Some(4)).unwrap();
+    b.write(theirs(&request), "some").unwrap();
+    exchange(&mut a, &mut b);
+    a.collect(call.into());
+    b.connection.reply(request.id, Reply::End).unwrap();
+    exchange(&mut a, &mut b);
+    a.events();
+    a.connection.recv_stream(call).stop();
+    assert_eq!(a.events(), [ended(call, Outcome::Complete)]);
+    assert_idle(&mut a, &mut b);
+}

@@ -26,7 +26,7 @@ fn told(side: &mut Side) -> Vec<String> {
     let words = |event: EndpointEvent| match event {
         EndpointEvent::Arrived(arrival) if arrival.ready => "arrived ready".to_owned(),
         EndpointEvent::Arrived(_) => "arrived".to_owned(),
-        EndpointEvent::Ready(_) => "ready".to_owned(),
+        EndpointEvent::Ready { bytes, .. } => format!("ready {bytes}"),
         EndpointEvent::Withdrawn { reply: Reply::Error(info), .. } => format!("withdrawn {}", &*info.name),
         EndpointEvent::Withdrawn { reply, .. } => format!("withdrawn {reply:?}"),
         EndpointEvent::NeverRan(_) => "never ran".to_owned(),
@@ -61,7 +61,7 @@ fn large_bodies_come_as_one_event_each_way() {
     assert_eq!((&request.body, &request.metadata), (&Body::Whole(body(300_000)), &metadata));
     assert_eq!(
         told(&mut b),
-        ["arrived", "wants 300000", "ready", "freed"],
+        ["arrived", "wants 300000", "freed", "ready 300000"],
         "it takes memory until it starts"
     );
     let reply = Reply::Result { body: body(500_000), compressed: true, metadata: metadata.clone() };
@@ -119,10 +119,14 @@ fn a_streamed_argument_is_reassembled_where_it_is_not_asked_for_as_a_stream() {
 
 /// A request whose argument has begun, and of which the endpoint knows. `has_memory` says whether it is reassembled already.
 fn begun_argument(has_memory: bool) -> Side {
+    begun_argument_of(None, has_memory)
+}
+
+fn begun_argument_of(size: Option<u64>, has_memory: bool) -> Side {
     let mut side = binder(ConnectionConfig { max_body: 100_000, ..plain() });
     side.endpoint.grants = false;
-    side.hear_records(&[open_sized(0, None, part("some")), data(0, 4, part(" more"))]);
-    assert_eq!(told(&mut side), ["arrived", "wants 100000"]);
+    side.hear_records(&[open_sized(0, size, part("some")), data(0, 4, part(" more"))]);
+    assert_eq!(told(&mut side), ["arrived".to_owned(), format!("wants {}", size.unwrap_or(100_000))]);
     if has_memory {
         side.decide(ConnectionEvent::Reassemble(incoming(0).into()));
     }
@@ -130,10 +134,11 @@ fn begun_argument(has_memory: bool) -> Side {
     side
 }
 
-/// The endpoint sends the reply of a request that was withdrawn.
+/// The endpoint sends the reply of a request that was withdrawn, unless it has because the request never ran.
 fn replied(side: &mut Side) -> Record {
-    let reply = side.endpoint.withdrawn.remove(&incoming(0)).expect("it was withdrawn");
-    side.decide(ConnectionEvent::Reply { request: incoming(0), reply });
+    if let Some(reply) = side.endpoint.withdrawn.remove(&incoming(0)) {
+        side.decide(ConnectionEvent::Reply { request: incoming(0), reply });
+    }
     side.sent_records().into_iter().find(|record| matches!(record, Record::Fail { .. })).expect("an answer")
 }
 
@@ -169,6 +174,7 @@ fn an_argument_that_can_not_be_completed_is_no_request() {
             side.decide(ConnectionEvent::Reassemble(incoming(0).into()));
             side.decide(ConnectionEvent::Start(incoming(0)));
             assert_eq!(side.events(), [], "{why}");
+            assert!(matches!(side.told()[..], [EndpointEvent::NeverRan(_)]), "{why}");
             let Record::Fail { call: 0, failure, .. } = replied(&mut side) else { panic!() };
             match failure {
                 Failure::Cancelled => assert_eq!(refusal, "Cancelled", "{why}"),
@@ -234,7 +240,7 @@ fn an_argument_that_takes_too_long_is_no_request() {
 
 #[test]
 fn a_complete_argument_that_waits_for_memory_is_held_until_then() {
-    let mut side = begun_argument(false);
+    let mut side = begun_argument_of(Some(13), false);
     side.hear_records(&[data(0, 9, whole(" all"))]);
     assert_eq!((side.events(), told(&mut side)), (vec![], vec![]));
     assert_eq!(side.connection.held_bytes(), 9 - 4 + 4 + 2 * RECORD_COST);
@@ -242,12 +248,53 @@ fn a_complete_argument_that_waits_for_memory_is_held_until_then() {
     assert_eq!(side.events(), [], "it is not ready");
     side.decide(ConnectionEvent::Reassemble(incoming(0).into()));
     side.endpoint.starts = false;
-    assert_eq!((side.connection.held_bytes(), told(&mut side)), (0, vec!["ready".to_owned()]));
+    let ready = vec!["freed".to_owned(), "ready 13".to_owned()];
+    assert_eq!((side.connection.held_bytes(), told(&mut side)), (0, ready));
     assert_eq!(side.read(incoming(0).into()), Err(ReadError::NotOpen), "nobody knows of it yet");
     side.decide(ConnectionEvent::Start(incoming(0)));
     assert_eq!(request(&mut side).body, Body::Whole("some more all".into()));
-    assert_eq!(told(&mut side), ["freed"]);
+    assert_eq!(told(&mut side), [""; 0]);
     side.connection.reply(incoming(0), ok("1")).unwrap();
+    assert_nothing_is_left(&mut side);
+}
+
+/// It has asked for as much as the largest body takes, and lies in its window as a whole.
+#[test]
+fn a_body_of_unknown_size_that_is_complete_needs_no_memory() {
+    let mut side = begun_argument(false);
+    side.endpoint.starts = false;
+    side.hear_records(&[data(0, 9, whole(" all"))]);
+    assert_eq!(told(&mut side), ["freed", "ready 13"]);
+    assert_eq!(side.connection.held_bytes(), 0);
+    // The endpoint had memory before it heard of that.
+    side.decide(ConnectionEvent::Reassemble(incoming(0).into()));
+    assert_eq!((side.events(), told(&mut side)), (vec![], vec![]));
+    side.decide(ConnectionEvent::Start(incoming(0)));
+    assert_eq!(request(&mut side).body, Body::Whole("some more all".into()));
+    side.connection.reply(incoming(0), ok("1")).unwrap();
+    assert_nothing_is_left(&mut side);
+
+    let (mut side, call) = begun_result(None, false);
+    side.hear_records(&[data(1, 9, whole(" all"))]);
+    let result = ended(call, Outcome::Result("some more all".into()));
+    assert_eq!((side.events(), told(&mut side)), (vec![result], vec!["freed".to_owned()]));
+    side.decide(ConnectionEvent::Reassemble(call.into()));
+    assert_nothing_is_left(&mut side);
+}
+
+#[test]
+fn a_complete_argument_that_finds_no_place_is_refused_and_dropped() {
+    let mut side = begun_argument(true);
+    side.endpoint.starts = false;
+    side.hear_records(&[data(0, 9, whole(" all"))]);
+    assert_eq!(told(&mut side), ["freed", "ready 13"]);
+    side.decide(ConnectionEvent::Refuse { request: incoming(0), reason: busy() });
+    let answers = side.sent_records();
+    let refusal = answers.iter().find_map(|record| match record {
+        Record::Fail { failure: Failure::Error(info), .. } => Refusal::of(info),
+        _ => None,
+    });
+    assert_eq!(refusal, Some(Refusal::Busy), "{answers:?}");
     assert_nothing_is_left(&mut side);
 }
 
@@ -257,11 +304,10 @@ fn a_request_that_is_cancelled_between_its_argument_and_its_start_never_runs() {
         let mut side = begun_argument(true);
         side.endpoint.starts = false;
         side.hear_records(&[data(0, 9, whole(" all"))]);
-        assert_eq!(told(&mut side), ["ready"]);
+        assert_eq!(told(&mut side), ["freed", "ready 13"]);
         if started {
             side.decide(ConnectionEvent::Start(incoming(0)));
             request(&mut side);
-            assert_eq!(told(&mut side), ["freed"]);
         }
         side.hear_records(&[Record::Cancel { call: 0 }]);
         let stop = Event::Stop { request: incoming(0), reason: StopReason::Cancelled };
@@ -272,7 +318,7 @@ fn a_request_that_is_cancelled_between_its_argument_and_its_start_never_runs() {
             );
         } else {
             assert_eq!(side.events(), []);
-            assert_eq!(told(&mut side), ["freed", "withdrawn Cancelled"]);
+            assert_eq!(told(&mut side), ["withdrawn Cancelled"]);
             // The endpoint had decided otherwise before it knew of it.
             side.decide(ConnectionEvent::Start(incoming(0)));
             assert_eq!((side.events(), told(&mut side)), (vec![], vec!["never ran".to_owned()]));
@@ -310,15 +356,15 @@ fn an_incomplete_request_may_be_refused_or_lose_its_connection() {
 }
 
 /// A call of ours whose result has begun, with the text "some".
-fn begun_result(has_memory: bool) -> (Side, CallId) {
+fn begun_result(size: Option<u64>, has_memory: bool) -> (Side, CallId) {
     let mut side = binder(ConnectionConfig { max_body: 100_000, ..plain() });
     side.endpoint.grants = false;
     let deadline = Some(side.now + 600 * SECOND);
     let call = side.connection.invoke(side.now, Call { deadline, ..plain_call("1") }).unwrap();
     side.sent();
-    let begin = Record::Result { call: 1, options: Options::default(), content: part("some") };
+    let begin = Record::Result { call: 1, options: sized(size), content: part("some") };
     side.hear_records(&[begin, data(1, 4, part(" more"))]);
-    assert_eq!(told(&mut side), ["wants 100000"]);
+    assert_eq!(told(&mut side), [format!("wants {}", size.unwrap_or(100_000))]);
     if has_memory {
         side.decide(ConnectionEvent::Reassemble(call.into()));
     }
@@ -344,7 +390,7 @@ fn a_result_that_can_not_be_completed_is_one_event() {
             if !has_memory && matches!(outcome, Outcome::Malformed(_)) {
                 continue;
             }
-            let (mut side, call) = begun_result(has_memory);
+            let (mut side, call) = begun_result(None, has_memory);
             side.hear_records(&records);
             let events = side.events();
             assert_eq!(events.last(), Some(&ended(call, outcome.clone())));
@@ -374,7 +420,7 @@ fn a_result_over_the_limit_by_its_declaration_is_one_event() {
 
 #[test]
 fn a_result_that_takes_too_long_or_is_abandoned_frees_its_memory() {
-    let (mut side, call) = begun_result(true);
+    let (mut side, call) = begun_result(None, true);
     side.pass(31 * SECOND);
     assert_eq!(side.events(), [ended(call, Outcome::TimedOut { sent: true })]);
     assert_eq!(
@@ -384,7 +430,7 @@ fn a_result_that_takes_too_long_or_is_abandoned_frees_its_memory() {
     assert_nothing_is_left(&mut side);
     for has_memory in [true, false] {
         for abandons in [true, false] {
-            let (mut side, call) = begun_result(has_memory);
+            let (mut side, call) = begun_result(None, has_memory);
             if abandons {
                 assert!(side.connection.abandon(call));
                 assert_eq!(side.events(), []);
@@ -404,7 +450,7 @@ fn a_result_that_takes_too_long_or_is_abandoned_frees_its_memory() {
 #[test]
 fn a_complete_result_that_waits_for_memory_comes_once_there_is_some() {
     for closes in [false, true] {
-        let (mut side, call) = begun_result(false);
+        let (mut side, call) = begun_result(Some(13), false);
         side.hear_records(&[data(1, 9, whole(" all"))]);
         assert_eq!((side.events(), told(&mut side)), (vec![], vec![]));
         assert_eq!((side.connection.open_calls(), side.connection.is_idle()), (1, false));
@@ -425,7 +471,7 @@ fn a_complete_result_that_waits_for_memory_comes_once_there_is_some() {
 #[test]
 fn a_result_that_has_begun_ends_with_its_connection() {
     for has_memory in [true, false] {
-        let (mut side, call) = begun_result(has_memory);
+        let (mut side, call) = begun_result(None, has_memory);
         let cause = CloseCause::LinkLost;
         side.connection.close(cause);
         let disconnected = ended(call, Outcome::Disconnected { cause, sent: true });
@@ -437,7 +483,7 @@ fn a_result_that_has_begun_ends_with_its_connection() {
 
 #[test]
 fn a_result_that_is_owed_as_a_whole_is_not_read_as_a_stream() {
-    let (mut side, call) = begun_result(true);
+    let (mut side, call) = begun_result(None, true);
     let stream = StreamId::Call(call);
     assert_eq!(side.read(stream), Err(ReadError::NotOpen));
     assert_eq!(side.connection.recv_stream(stream).reassemble(), Err(ReadError::NotOpen));
