@@ -64,10 +64,10 @@ impl Host {
             let sent = connection.handle_timeout(now).and_then(|()| connection.transmit(now, &mut bytes));
             let due = connection.poll_timeout();
             self.settle(&mut engine, id);
+            let write = || socket.write_all(&bytes);
             if sent.is_ok() && bytes.is_empty() {
                 self.changed.wait_until(&mut engine, due.unwrap_or(now + Duration::from_secs(60)));
-            } else if sent.is_err() | MutexGuard::unlocked(&mut engine, || socket.write_all(&bytes)).is_err()
-            {
+            } else if MutexGuard::unlocked(&mut engine, write).is_err() || sent.is_err() {
                 break;
             }
         }
