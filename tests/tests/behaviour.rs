@@ -46,6 +46,7 @@ macro_rules! everything {
                 places_taken_while_the_application_decides, a_client_that_says_it_refuses;
             load: ten_thousand_calls, large_and_small, coming_and_going;
             leaks: first_messages_that_begin_nothing, cut_while_draining_without_a_link;
+            message_links: requests_behind_a_dropped_reply;
             plugging: tiny_byte_streams, end_of_a_byte_stream, panicking_byte_stream, own_runtime, long_writes, endless_stream, dying_runtime, own_scheduler, tracing_enabled;
         });
     };

@@ -14,6 +14,7 @@ pub mod failures;
 pub mod leaks;
 pub mod limits;
 pub mod load;
+pub mod message_links;
 pub mod nesting;
 pub mod ordering;
 pub mod plugging;
