@@ -2,6 +2,7 @@
 
 /// How the requests of one key are ordered. Requests without a key are not ordered, in any mode.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum OrderingMode {
     /// Requests start at once, replies leave when they are done.
     Unordered,
@@ -15,6 +16,7 @@ pub enum OrderingMode {
 
 /// Whose requests share a key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum KeyScope {
     /// A key is the same key for all connections. A slow or [paused](super::Scheduler::pause) peer can then hold up
     /// others that use its keys.
