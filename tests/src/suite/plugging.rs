@@ -347,10 +347,11 @@ impl Scheduler for LastFirst {
         Ok(())
     }
 
-    fn ready(&mut self, request: RequestId) {
+    fn ready(&mut self, request: RequestId, _: usize) -> Result<(), Busy> {
         if let Some(at) = self.unready.iter().position(|other| *other == request) {
             self.waiting.push(self.unready.swap_remove(at));
         }
+        Ok(())
     }
 
     fn finish(&mut self, request: RequestId) {
