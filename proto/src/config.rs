@@ -20,7 +20,8 @@ pub struct ConnectionConfig {
     /// Bytes that may wait to be sent to the peer. A new call past it fails with [`InvokeError::QueueFull`](crate::InvokeError::QueueFull);
     /// past it with replies, no more requests of the peer start. Default 64 MiB.
     pub max_outgoing_bytes: usize,
-    /// How long the handshake may take. Default 10 s.
+    /// How long the handshake may take. Past it a connector closes the connection, and a binder takes its peer as one of dialect 1,
+    /// which need not speak first (PROTOCOL.md, H-9). Default 10 s.
     pub handshake_timeout: Duration,
     /// How long the peer may accept no bytes before the connection is closed. Default 10 s.
     pub write_timeout: Duration,
@@ -28,15 +29,18 @@ pub struct ConnectionConfig {
     pub execution_timeout: Option<Duration>,
     /// The highest dialect that is offered to the peer. Default: [`Dialect::Two`].
     pub dialect: Dialect,
-    /// Window of a stream before it is read for the first time, in bytes. Default 16 KiB.
+    /// Window of a stream before it is read for the first time, in bytes. At least 1 KiB and at most `stream_window`: another value is
+    /// moved to the nearer of them. Default 16 KiB.
     ///
     /// Streams that nobody reads hold up no other stream as long as their initial windows take no more than half of
     /// `connection_window`: with the defaults, 3,072 of them.
     pub first_window: u64,
-    /// Window of a stream that is read, in bytes. It grows where it holds its writer up. Default 256 KiB.
+    /// Window of a stream that is read, in bytes. It grows where it holds its writer up. Less than 1 KiB counts as 1 KiB. Default 256
+    /// KiB.
     pub stream_window: u64,
     /// Window of all streams together: the most bytes that are held unread. Half of it is for initial windows, the other half for
-    /// windows of streams that are read, which are narrower once it is used up. Default 96 MiB.
+    /// windows of streams that are read, which are narrower once it is used up. Less than `stream_window` counts as that. Default 96
+    /// MiB.
     pub connection_window: u64,
     /// What may wait to be sent of one stream, in bytes; its last write may exceed it. Default 256 KiB.
     pub stream_buffer: usize,
@@ -105,6 +109,7 @@ impl fmt::Debug for StreamArguments {
 
 /// A version of the messages; the handshake chooses the highest that both sides offer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum Dialect {
     /// Python Callosum's.
     One,

@@ -281,8 +281,9 @@ pub enum Anomaly {
     OversizePing(usize),
 }
 
-/// From a connection to the endpoint. An event that names an unknown connection or request, or comes in a state in which it
-/// makes no sense, is ignored.
+/// From a connection to the endpoint. The events of one connection must be handed over in the order in which they were polled; those
+/// of different connections, in any order. An event that names an unknown connection or request, or comes in a state in which
+/// it makes no sense, is ignored.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum EndpointEvent {

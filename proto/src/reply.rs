@@ -6,6 +6,7 @@ use crate::{ErrorInfo, Metadata};
 
 /// The answer to a request of the peer. Its size has the limit of [`Call::body`](crate::Call::body).
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum Reply {
     /// The handler's result.
     Result {

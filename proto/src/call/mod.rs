@@ -45,6 +45,8 @@ use crate::wire::{Codec, Credit, Number};
 
 /// Events for which room is kept while there are none: a peer can cause one with every two bytes.
 pub(crate) const EVENTS_KEPT: usize = 256;
+/// The same for events for the endpoint, which takes them more often.
+const ENDPOINT_EVENTS_KEPT: usize = 128;
 
 /// What a peer said of itself in the handshake, as far as calls depend on it.
 #[derive(Clone, Copy, Debug)]
@@ -288,7 +290,7 @@ impl Calls {
             });
         }
         let event = self.endpoint_events.pop_front();
-        if self.endpoint_events.is_empty() && self.endpoint_events.capacity() > EVENTS_KEPT {
+        if self.endpoint_events.is_empty() && self.endpoint_events.capacity() > ENDPOINT_EVENTS_KEPT {
             self.endpoint_events = VecDeque::new();
         }
         event

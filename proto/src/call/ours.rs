@@ -22,6 +22,7 @@ const MAX_SENDABLE: usize = 1 << 30;
 
 /// How an argument or a result is handed over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Delivery {
     /// As one body. A large one is reassembled.
     #[default]

@@ -2,6 +2,7 @@
 
 /// How the requests of one key are ordered. Requests without a key are not ordered, in any mode.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum OrderingMode {
     /// Requests start at once, replies leave when they are done.
     Unordered,

@@ -79,6 +79,7 @@ pub enum Action {
 
 /// What a cancellation met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Withdrawn {
     /// The request had not started and never will. Its reply is released in its order.
     Waiting,

@@ -70,6 +70,7 @@ impl Answer {
             Reply::Failure(_) => Self::Failure,
             Reply::Error(info) => Self::Error(Refusal::of(info).map_or(ERROR, Refusal::name)),
             Reply::Cancelled => Self::Cancelled,
+            other => panic!("{other:?}"),
         }
     }
 }

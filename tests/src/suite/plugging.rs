@@ -347,7 +347,7 @@ impl Scheduler for LastFirst {
         Ok(())
     }
 
-    fn ready(&mut self, request: RequestId, _bytes: usize) -> Result<(), Busy> {
+    fn ready(&mut self, request: RequestId, _: usize) -> Result<(), Busy> {
         if let Some(at) = self.unready.iter().position(|other| *other == request) {
             self.waiting.push(self.unready.swap_remove(at));
         }
