@@ -21,7 +21,7 @@ pub enum Reply {
     End,
     /// The handler's error. Over the limit, it loses its traceback.
     Failure(ErrorInfo),
-    /// Callosum's own error, such as a [`Refusal`].
+    /// Callosum's own error, such as a [`Refusal`](crate::Refusal).
     Error(ErrorInfo),
     /// The handler was stopped because of a cancellation, or never started.
     Cancelled,

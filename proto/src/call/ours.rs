@@ -101,7 +101,7 @@ impl Calls {
         let place = self.queue.push(queued, &key, urgency);
         let state = QueuedState { place, method, key, metadata, argument, is_stream, delivery: result };
         let state = State::Queued(Box::new(state));
-        let open = OpenCall { urgency, deadline, execution_deadline: None, reassembly_deadline: None, state };
+        let open = OpenCall { urgency, deadline, reassembly_deadline: None, state };
         self.table.insert(StreamId::Call(id), open);
         self.open_calls += 1;
         Ok(id)

@@ -69,7 +69,7 @@ impl Calls {
         let begun = matches!(state.stage, Stage::Streaming { .. });
         let cancelled = state.cancelled;
         self.deadlines.stop(open.deadline.take(), Deadline::Caller(id));
-        self.deadlines.stop(open.execution_deadline.take(), Deadline::Execution(id));
+        self.deadlines.stop(state.execution_deadline.take(), Deadline::Execution(id));
         self.codec.release_name(number);
         if self.queue.bytes() > DETACH_FROM {
             self.codec.detach_name(number);

@@ -249,7 +249,7 @@ impl Calls {
         self.deadlines.stop(call.deadline, deadline_of(id));
         self.deadlines.stop(call.reassembly_deadline, Deadline::Reassembly(id));
         if let StreamId::Request(request) = id {
-            self.deadlines.stop(call.execution_deadline, Deadline::Execution(request));
+            self.deadlines.stop(call.execution_deadline(), Deadline::Execution(request));
         }
         self.requests -= usize::from(!super::table::is_ours(id));
         self.credits.remove(&id);

@@ -18,8 +18,6 @@ pub(super) struct OpenCall {
     pub(super) urgency: Urgency,
     /// Of a call of ours, when it times out; of a request, when its caller is taken to have given up.
     pub(super) deadline: Option<Instant>,
-    /// When the handler of a request has run for too long.
-    pub(super) execution_deadline: Option<Instant>,
     /// When its reassembly is given up.
     pub(super) reassembly_deadline: Option<Instant>,
     pub(super) state: State,
@@ -79,6 +77,8 @@ pub(super) struct RequestState {
     pub(super) cancelled: bool,
     /// Why its handler is to be stopped, or is not to start.
     pub(super) withdrawn: Option<WithdrawReason>,
+    /// When its handler has run for too long.
+    pub(super) execution_deadline: Option<Instant>,
     pub(super) argument: Option<Box<RecvHalf>>,
     pub(super) stage: Stage,
 }
@@ -205,6 +205,14 @@ impl OpenCall {
             State::Request(request) => Some(&request.key),
             State::Replying { key, .. } => Some(key),
             State::Sent { .. } | State::Unread { .. } => None,
+        }
+    }
+
+    /// When the handler of a request has run for too long.
+    pub(super) fn execution_deadline(&self) -> Option<Instant> {
+        match &self.state {
+            State::Request(request) => request.execution_deadline,
+            _ => None,
         }
     }
 

@@ -92,10 +92,11 @@ impl Calls {
             Some(_) => Stage::Incomplete(request),
             None => Stage::Waiting(request),
         };
-        let state = RequestState { number: call, key, cancelled: false, withdrawn: None, argument, stage };
+        let (cancelled, withdrawn, execution_deadline) = (false, None, None);
+        let state =
+            RequestState { number: call, key, cancelled, withdrawn, execution_deadline, argument, stage };
         let state = State::Request(Box::new(state));
-        let (execution_deadline, reassembly_deadline) = (None, None);
-        let open = OpenCall { urgency, deadline: stop, execution_deadline, reassembly_deadline, state };
+        let open = OpenCall { urgency, deadline: stop, reassembly_deadline: None, state };
         self.table.insert(StreamId::Request(id), open);
         self.open_requests += 1;
         self.requests += 1;
@@ -177,7 +178,7 @@ impl Calls {
             other => return state.stage = other,
         };
         if let Some(at) = limit {
-            open.execution_deadline = limit;
+            state.execution_deadline = limit;
             self.deadlines.set(at, Deadline::Execution(id));
         }
         request.deadline = request.deadline.into_iter().chain(limit).min();

@@ -44,7 +44,7 @@ impl Connection {
     }
 
     /// Bytes of calls and replies that wait to be sent, without those of streams, which
-    /// [`ConnectionConfig::stream_buffer`] bounds.
+    /// [`ConnectionConfig::stream_buffer`](crate::ConnectionConfig::stream_buffer) bounds.
     pub fn queued_bytes(&self) -> usize {
         self.calls.queued_bytes()
     }
