@@ -15,7 +15,8 @@ use anyhow::{Result, ensure};
 use bytes::{Bytes, BytesMut};
 use callosum_proto::zmtp::{CurveKeyPair, Decision, LinkConfig, Mechanism};
 use callosum_proto::{
-    Body, Call, CallId, Connection, ConnectionConfig, Dialect, Endpoint, EndpointConfig, Event, Outcome, Reply, Role,
+    Body, Call, CallId, Connection, ConnectionConfig, Dialect, Endpoint, EndpointConfig, Event, Outcome,
+    Reply, Role,
 };
 use clap::{Parser, ValueEnum};
 use cpu_time::ThreadTime;

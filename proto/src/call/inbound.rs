@@ -4,8 +4,7 @@ use std::time::Instant;
 
 use super::Calls;
 use super::reassembly::reassembly_size;
-use super::table::{OpenCall, ResultState, State};
-use super::theirs::Opened;
+use super::table::{OpenCall, Opened, ResultState, State};
 use crate::event::{Anomaly, CloseCause, Event, Outcome, Violation};
 use crate::ids::{CallId, RequestId, StreamId};
 use crate::stream::{ReadError, RecvHalf, StreamFault};

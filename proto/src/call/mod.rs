@@ -10,6 +10,7 @@
 #[cfg(any(test, feature = "internals"))]
 mod audit;
 mod deadlines;
+mod delivery;
 mod inbound;
 mod ours;
 mod outbound;
@@ -27,8 +28,9 @@ use std::time::Instant;
 use rustc_hash::FxHashMap;
 
 pub(crate) use deadlines::Deadline;
+pub use delivery::Delivery;
 pub(crate) use inbound::Fatal;
-pub use ours::{Call, Delivery};
+pub use ours::Call;
 pub use streams::{RecvStream, SendStream};
 
 use self::deadlines::Deadlines;

@@ -5,7 +5,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::table::{OpenCall, QueuedState, ResultState, State, Writer};
-use super::{Calls, Deadline, call_of};
+use super::{Calls, Deadline, Delivery, call_of};
 use crate::error::{InvokeError, Refusal};
 use crate::event::{Event, Outcome};
 use crate::ids::{CallId, StreamId};
@@ -19,17 +19,6 @@ const MAX_NAMES: usize = 32 * 1024;
 
 /// No peer is sent a larger body, whatever it offers: lengths travel in 32 bits.
 const MAX_SENDABLE: usize = 1 << 30;
-
-/// How an argument or a result is handed over.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Delivery {
-    /// As one body. A large one is reassembled.
-    #[default]
-    Whole,
-    /// As a stream. Needs dialect 2 to be written; where a peer answers in one message, its result comes as a whole all the same.
-    Stream,
-}
 
 /// A call to make.
 #[derive(Clone, Debug)]

@@ -5,12 +5,12 @@ use crate::ids::StreamId;
 use crate::ordering::GatePlace;
 use crate::send::Place;
 use crate::stream::{RecvHalf, SendHalf};
-use crate::wire::Number;
+use crate::wire::{Number, Options, Piece};
 use crate::{Metadata, OrderingKey, Text, Urgency};
 
 use std::time::Instant;
 
-use super::Delivery;
+use super::delivery::Delivery;
 
 /// A call of which something is left.
 #[derive(Debug)]
@@ -81,6 +81,17 @@ pub(super) struct RequestState {
     pub(super) execution_deadline: Option<Instant>,
     pub(super) argument: Option<Box<RecvHalf>>,
     pub(super) stage: Stage,
+}
+
+/// A request as it was opened.
+pub(super) struct Opened {
+    pub(super) call: Number,
+    pub(super) method: Text,
+    pub(super) key: OrderingKey,
+    pub(super) options: Options,
+    pub(super) content: Piece,
+    /// Bytes of the frame that all of this is a slice of; 0 if slices may be kept.
+    pub(super) frame: usize,
 }
 
 /// How far a request has come.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::reassembly::reassembly_size;
-use super::table::{OpenCall, RequestState, Stage, State};
+use super::table::{OpenCall, Opened, RequestState, Stage, State};
 use super::{Calls, Deadline, Fatal};
 use crate::error::Refusal;
 use crate::event::{Anomaly, Body, CloseCause, EndpointEvent, Event, Request, StopReason, WithdrawReason};
@@ -19,17 +19,6 @@ use crate::{ErrorInfo, Metadata, OrderingKey, Text, Urgency};
 
 /// Grace after the caller's deadline: the caller's CANCEL normally arrives first.
 const GRACE: Duration = Duration::from_secs(1);
-
-/// A request as it was opened.
-pub(super) struct Opened {
-    pub(super) call: Number,
-    pub(super) method: Text,
-    pub(super) key: OrderingKey,
-    pub(super) options: Options,
-    pub(super) content: Piece,
-    /// Bytes of the frame that all of this is a slice of; 0 if slices may be kept.
-    pub(super) frame: usize,
-}
 
 impl Calls {
     pub(super) fn request(&self, number: Number) -> RequestId {
