@@ -3,26 +3,6 @@
 //! Responsible for the requests of all connections from their arrival to their reply, the replies that wait for their order, the
 //! memory for reassembly, and draining. Not for bytes, time, or what a request contains: that stays with its connection. The
 //! order is the [`Scheduler`]'s decision; this room carries it out.
-//!
-//! The idea: an endpoint and its connections share nothing, and tell each other small events that the host carries. So each of
-//! them can have a lock of its own, or none.
-//!
-//! ```text
-//! Connection ── EndpointEvent ───▶ Endpoint ◀── finish, begin_reply, suspend, resume ── host
-//! Connection ◀── ConnectionEvent ── Endpoint
-//! ```
-//!
-//! # The run loop
-//! 1. Name each connection with [`Endpoint::open`].
-//! 2. Give what connections report to [`Endpoint::handle_event`], and what handlers do to [`finish`](Endpoint::finish) and its
-//!    siblings.
-//! 3. After any of these, take [`Endpoint::poll_event`] until `None`, and give each event to its connection. What that
-//!    reports in turn should come back before the next poll: a connection that is paused then starts no more.
-//!
-//! # Cost
-//! Each step is O(log n) amortized at most, and looks at nothing that other connections have waiting;
-//! [`EndpointEvent::Closed`] takes that for each request of its connection, and [`Endpoint::drain`] sorts the open connections
-//! once. Ids that this side assigns are all that is hashed.
 
 #[cfg(any(test, feature = "internals"))]
 mod audit;
@@ -49,7 +29,27 @@ use crate::ids::{ConnectionId, RequestId};
 use crate::ordering::{Action, Arrival, KeyOrder, Scheduler};
 use crate::reply::Reply;
 
-/// The requests of all connections of one program. See the [module](self).
+/// The requests of all connections of one program.
+///
+/// The idea: an endpoint and its connections share nothing, and tell each other small events that the host carries. So each of
+/// them can have a lock of its own, or none.
+///
+/// ```text
+/// Connection ── EndpointEvent ───▶ Endpoint ◀── finish, begin_reply, suspend, resume ── host
+/// Connection ◀── ConnectionEvent ── Endpoint
+/// ```
+///
+/// # The run loop
+/// 1. Name each connection with [`Endpoint::open`].
+/// 2. Give what connections report to [`Endpoint::handle_event`], and what handlers do to [`finish`](Endpoint::finish) and its
+///    siblings.
+/// 3. After any of these, take [`Endpoint::poll_event`] until `None`, and give each event to its connection. What that
+///    reports in turn should come back before the next poll: a connection that is paused then starts no more.
+///
+/// # Cost
+/// Each step is O(log n) amortized at most, and looks at nothing that other connections have waiting;
+/// [`EndpointEvent::Closed`] takes that for each request of its connection, and [`Endpoint::drain`] sorts the open connections
+/// once. Ids that this side assigns are all that is hashed.
 pub struct Endpoint {
     max_held_reply_bytes: usize,
     scheduler: Box<dyn Scheduler>,
