@@ -1,3 +1,3 @@
 #![no_main]
 use std::time::Instant;
-libfuzzer_sys::fuzz_target!(|data: &[u8]| callosum_proto::fuzzing::admitted_client(data, Instant::now()));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| callosum_testkit::fuzz::admitted_client(data, Instant::now()));

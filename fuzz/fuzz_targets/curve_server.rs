@@ -1,3 +1,3 @@
 #![no_main]
 use std::time::Instant;
-libfuzzer_sys::fuzz_target!(|data: &[u8]| callosum_proto::fuzzing::curve_server(data, Instant::now()));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| callosum_testkit::fuzz::curve_server(data, Instant::now()));

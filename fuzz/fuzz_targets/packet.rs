@@ -1,2 +1,2 @@
 #![no_main]
-libfuzzer_sys::fuzz_target!(|data: &[u8]| callosum_proto::fuzzing::packet(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| callosum_testkit::fuzz::packet(data));

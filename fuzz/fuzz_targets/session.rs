@@ -1,2 +1,2 @@
 #![no_main]
-libfuzzer_sys::fuzz_target!(|data: &[u8]| callosum_proto::fuzzing::session(data, std::time::Instant::now()));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| callosum_testkit::fuzz::session(data, std::time::Instant::now()));

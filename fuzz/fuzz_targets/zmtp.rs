@@ -1,2 +1,2 @@
 #![no_main]
-libfuzzer_sys::fuzz_target!(|data: &[u8]| callosum_proto::fuzzing::zmtp(data, std::time::Instant::now()));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| callosum_testkit::fuzz::zmtp(data, std::time::Instant::now()));

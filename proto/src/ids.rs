@@ -1,32 +1,79 @@
-//! Identifiers: which link, which call of ours, which call of theirs, which key.
+//! Identifiers: which connection, which call of ours, which request of theirs, which stream, which key.
 
 use std::fmt;
 
 use bytes::Bytes;
 
-/// One link to one remote peer, unique within an endpoint and never reused.
+/// One connection to one remote peer: unique within an endpoint, never reused.
 ///
-/// It is assigned locally and never travels, so no peer can claim another's.
+/// [`Endpoint::open`](crate::endpoint::Endpoint::open) assigns it, and it never travels, so no peer can claim another's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PeerId(pub u64);
+pub struct ConnectionId(pub u64);
 
-impl fmt::Display for PeerId {
+impl fmt::Display for ConnectionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "peer-{}", self.0)
+        write!(f, "connection-{}", self.0)
     }
 }
 
-/// One call that this side made, unique within its session and never reused.
+/// One call that this side made, unique within its connection and never reused.
 ///
 /// Its low 32 bits are the `seq` of dialect 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CallId(pub u64);
 
-/// One call that the remote peer made, unique within an endpoint and never reused.
+/// One request: a call that a remote peer made. Unique within an endpoint, never reused.
 ///
-/// The owner of the sessions hands these out, because one scheduler serves many sessions.
+/// This side assigns the number and counts it up, so a peer has no say in how it is hashed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Ticket(pub u64);
+pub struct RequestId {
+    connection: ConnectionId,
+    number: u64,
+}
+
+impl RequestId {
+    /// The request of this number among those of a connection.
+    pub const fn new(connection: ConnectionId, number: u64) -> Self {
+        Self { connection, number }
+    }
+
+    /// The connection that the request came from.
+    pub const fn connection(self) -> ConnectionId {
+        self.connection
+    }
+
+    /// Its number among the requests of its connection.
+    pub const fn number(self) -> u64 {
+        self.number
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "request-{}.{}", self.connection.0, self.number)
+    }
+}
+
+/// The stream of one call, whoever made it: its argument and its result, each a body or read and written in parts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum StreamId {
+    /// The stream of a call that this side made.
+    Call(CallId),
+    /// The stream of a request of the peer.
+    Request(RequestId),
+}
+
+impl From<CallId> for StreamId {
+    fn from(call: CallId) -> Self {
+        Self::Call(call)
+    }
+}
+
+impl From<RequestId> for StreamId {
+    fn from(request: RequestId) -> Self {
+        Self::Request(request)
+    }
+}
 
 /// The MessagePack type in which a key travels; a reply must echo it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -60,6 +107,11 @@ impl OrderingKey {
     /// A key given as bytes. An empty one means "no key".
     pub fn binary(key: impl Into<Bytes>) -> Self {
         Self { kind: KeyKind::Bin, bytes: key.into() }
+    }
+
+    /// The same, in a buffer of its own.
+    pub(crate) fn detached(&self) -> Self {
+        Self { kind: self.kind, bytes: Bytes::copy_from_slice(&self.bytes) }
     }
 
     /// The caller of this checked that a `Str` holds UTF-8.

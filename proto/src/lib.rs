@@ -3,22 +3,46 @@
 // Tests start virtual time somewhere; proto/clippy.toml is about the core itself.
 #![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_types))]
 
-#[cfg(feature = "fuzzing")]
-#[doc(hidden)]
-pub mod fuzzing;
+mod call;
+mod config;
+mod connection;
+mod endpoint;
+mod error;
+mod event;
 mod ids;
-mod message;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals;
 mod metadata;
 mod multipart;
-pub mod scheduler;
-pub mod session;
+pub mod ordering;
+mod queue;
+mod reply;
+mod role;
+mod send;
+mod stream;
 mod text;
-pub mod wire;
-#[cfg(feature = "zmtp")]
+mod urgency;
+// `internals` exports the codecs, and only that.
+#[cfg_attr(not(feature = "internals"), allow(unreachable_pub))]
+mod wire;
 pub mod zmtp;
 
-pub use ids::{CallId, KeyKind, OrderingKey, PeerId, Ticket};
-pub use message::{CallName, ErrorInfo, Message, Payload};
+pub use call::{Call, Delivery, RecvStream, SendStream};
+pub use config::{ConnectionConfig, Dialect, Keepalive, StreamArguments};
+pub use connection::Connection;
+pub use endpoint::{Endpoint, EndpointConfig};
+pub use error::{ErrorInfo, InvokeError, Refusal, ReplyError};
+pub use event::{
+    Anomaly, Body, CloseCause, ConnectionEvent, EndpointEvent, Event, Outcome, PingId, Request, StopReason,
+    Violation, WithdrawReason,
+};
+pub use ids::{CallId, ConnectionId, KeyKind, OrderingKey, RequestId, StreamId};
 pub use metadata::{Metadata, MetadataTooLarge};
 pub use multipart::{MAX_FRAMES, Multipart};
+pub use reply::Reply;
+pub use role::Role;
+pub use stream::{Acknowledged, Chunk, Read, ReadError, StreamFault, WriteError};
 pub use text::Text;
+pub use urgency::Urgency;
+pub use wire::{Credit, DecodeError, Hello, NONCE_LEN};

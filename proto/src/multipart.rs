@@ -42,6 +42,12 @@ impl Multipart {
         (message.len > 0).then_some(message)
     }
 
+    /// A message of the first `count` of these frames; `None` if there are not as many, or none.
+    pub(crate) fn from_array(frames: [Bytes; MAX_FRAMES], count: usize) -> Option<Self> {
+        let len = u8::try_from(count).ok().filter(|_| (1..=MAX_FRAMES).contains(&count))?;
+        Some(Self { frames, len, tail: Bytes::new() })
+    }
+
     /// The frames; the last one lacks [`tail`](Self::tail).
     pub fn frames(&self) -> &[Bytes] {
         &self.frames[..usize::from(self.len)]

@@ -3,8 +3,9 @@
 //! `tests/golden/dialect1.json` is made by the Python package; `tests/python/golden.py` says what it holds.
 
 use bytes::Bytes;
-use callosum_proto::wire::{Encoder, UPPER, decode_body, decode_header};
-use callosum_proto::{CallName, ErrorInfo, Message, OrderingKey, Payload};
+use callosum_proto::internals::wire::{CallName, Message, Payload};
+use callosum_proto::internals::wire::{Encoder, UPPER, decode_body, decode_header};
+use callosum_proto::{ErrorInfo, OrderingKey};
 use serde_json::Value;
 
 fn text<'a>(value: &'a Value, field: &str) -> &'a str {

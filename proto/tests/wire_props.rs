@@ -1,8 +1,11 @@
 //! The codec of dialect 1 against arbitrary messages and arbitrary bytes.
 
 use bytes::Bytes;
-use callosum_proto::wire::{Credit, DecodeError, Encoder, Hello, UPPER, decode_body, decode_header};
-use callosum_proto::{CallName, ErrorInfo, Message, OrderingKey, Payload, Text};
+use callosum_proto::internals::wire::{CallName, Message, Payload};
+use callosum_proto::internals::wire::{
+    Credit, DecodeError, Encoder, Hello, UPPER, decode_body, decode_header,
+};
+use callosum_proto::{ErrorInfo, OrderingKey, Text};
 use proptest::prelude::*;
 
 fn bytes() -> impl Strategy<Value = Bytes> {

@@ -8,8 +8,8 @@ use std::io::IoSlice;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use callosum_proto::Multipart;
-use callosum_proto::zmtp::{CurveKeyPair, Decision, Link, LinkConfig, LinkError, LinkEvent, Mechanism, Role};
+use callosum_proto::zmtp::{CurveKeyPair, Decision, Link, LinkConfig, LinkError, LinkEvent, Mechanism};
+use callosum_proto::{Multipart, Role};
 
 const MORE: u8 = 1;
 const LONG: u8 = 2;
@@ -38,13 +38,13 @@ fn config(role: Role) -> LinkConfig {
 }
 
 fn feed(link: &mut Link, now: Instant, data: &[u8]) -> Result<(), LinkError> {
-    link.handle_input(now, Bytes::copy_from_slice(data))
+    link.handle_input(now, data)
 }
 
 /// What a connector says under NULL.
 fn opening(now: Instant) -> Vec<u8> {
-    let mut client = Link::new(&config(Role::Connector), now);
-    let mut server = Link::new(&config(Role::Binder), now);
+    let mut client = Link::new(&config(Role::Connector), [7; 32], now);
+    let mut server = Link::new(&config(Role::Binder), [7; 32], now);
     let mut said = written(&mut client);
     feed(&mut client, now, &written(&mut server)).unwrap();
     said.extend(written(&mut client));
@@ -52,7 +52,7 @@ fn opening(now: Instant) -> Vec<u8> {
 }
 
 fn established(config: &LinkConfig, now: Instant) -> Link {
-    let mut link = Link::new(config, now);
+    let mut link = Link::new(config, [7; 32], now);
     feed(&mut link, now, &opening(now)).unwrap();
     assert!(matches!(link.poll_event(), Some(LinkEvent::Established(_))));
     written(&mut link);
@@ -122,7 +122,7 @@ fn any_length_of_a_command_at_any_split_is_taken_or_refused_as_announced() {
             };
             assert_eq!(feed_all(&mut link, now, &pieces), expected, "{len}, {pieces:?}");
 
-            let mut link = Link::new(&config(Role::Binder), now);
+            let mut link = Link::new(&config(Role::Binder), [7; 32], now);
             feed(&mut link, now, &greeting).unwrap();
             let used = (greeting.len() + head.len()) as u64;
             let expected = match len.saturating_add(used) <= 8 << 10 {
@@ -150,9 +150,9 @@ fn messages_of_any_length_at_any_split_come_whole() {
             let step = (stream.len() / 2_000).max(1);
             let splits = (0..stream.len()).filter(|at| *at < 16 || *at + 4 > stream.len() || at % step == 0);
             for at in splits {
-                link.handle_input(now, stream.slice(..at)).unwrap();
+                link.handle_input(now, &stream.slice(..at)).unwrap();
                 assert_eq!(link.poll_event(), None);
-                link.handle_input(now, stream.slice(at..)).unwrap();
+                link.handle_input(now, &stream.slice(at..)).unwrap();
                 let expected = Multipart::from_frames([body.clone()]).unwrap();
                 assert!(link.poll_event() == Some(LinkEvent::Message(expected)), "{len} cut at {at}");
             }
@@ -172,7 +172,7 @@ fn curve() -> (LinkConfig, LinkConfig) {
 /// A client that says one byte each `tick`, until the link is established or refused; how long that took.
 fn trickle(client: &LinkConfig, server: &LinkConfig, tick: Duration) -> (Duration, Result<(), LinkError>) {
     let start = Instant::now();
-    let (mut client, mut server) = (Link::new(client, start), Link::new(server, start));
+    let (mut client, mut server) = (Link::new(client, [7; 32], start), Link::new(server, [8; 32], start));
     let mut now = start;
     let mut to_say = std::collections::VecDeque::from(written(&mut client));
     loop {
@@ -181,7 +181,7 @@ fn trickle(client: &LinkConfig, server: &LinkConfig, tick: Duration) -> (Duratio
             return (now - start, Err(error));
         }
         let byte = to_say.pop_front().expect("there is something to say until it is established");
-        server.handle_input(now, Bytes::from(vec![byte])).unwrap();
+        server.handle_input(now, &[byte]).unwrap();
         while let Some(event) = server.poll_event() {
             match event {
                 LinkEvent::AuthenticationRequested { .. } => {
@@ -191,7 +191,7 @@ fn trickle(client: &LinkConfig, server: &LinkConfig, tick: Duration) -> (Duratio
                 other => panic!("{other:?}"),
             }
         }
-        client.handle_input(now, Bytes::from(written(&mut server))).unwrap();
+        client.handle_input(now, &written(&mut server)).unwrap();
         to_say.extend(written(&mut client));
         assert!(server.poll_timeout().is_none_or(|at| at > now), "it would spin");
     }
@@ -278,7 +278,7 @@ fn a_clock_that_goes_back_only_delays() {
 #[test]
 fn a_handshake_ends_by_its_deadline_however_the_clock_jumps() {
     let start = Instant::now() + Duration::from_secs(100);
-    let mut link = Link::new(&config(Role::Binder), start);
+    let mut link = Link::new(&config(Role::Binder), [7; 32], start);
     link.handle_timeout(start - Duration::from_secs(50)).unwrap();
     assert_eq!(link.poll_timeout(), Some(start + Duration::from_secs(10)));
     feed(&mut link, start - Duration::from_secs(50), &opening(start)[..64]).unwrap();

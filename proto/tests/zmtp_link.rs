@@ -7,8 +7,8 @@ use std::io::IoSlice;
 use std::time::Instant;
 
 use bytes::Bytes;
-use callosum_proto::Multipart;
-use callosum_proto::zmtp::{Link, LinkConfig, LinkError, LinkEvent, Role};
+use callosum_proto::zmtp::{Link, LinkConfig, LinkError, LinkEvent};
+use callosum_proto::{Multipart, Role};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -36,7 +36,7 @@ fn all_written(link: &mut Link) -> Vec<u8> {
 /// What a link makes of `input` when it is cut after each of `cuts`' lengths in turn.
 fn outcome(input: &[u8], cuts: &[usize]) -> (Vec<LinkEvent>, Result<(), LinkError>, Vec<u8>) {
     let now = Instant::now();
-    let mut link = Link::new(&small_config(Role::Binder), now);
+    let mut link = Link::new(&small_config(Role::Binder), [7; 32], now);
     let mut events = Vec::new();
     let mut rest = input;
     let mut result = Ok(());
@@ -46,7 +46,7 @@ fn outcome(input: &[u8], cuts: &[usize]) -> (Vec<LinkEvent>, Result<(), LinkErro
         }
         let (piece, after) = rest.split_at((*cut).clamp(1, rest.len()));
         rest = after;
-        result = link.handle_input(now, Bytes::copy_from_slice(piece));
+        result = link.handle_input(now, piece);
         events.extend(std::iter::from_fn(|| link.poll_event()));
     }
     (events, result, all_written(&mut link))
@@ -61,11 +61,11 @@ fn small_config(role: Role) -> LinkConfig {
 /// What a connector says to a binder: handshake and these messages.
 fn transcript(messages: &[Multipart]) -> Vec<u8> {
     let now = Instant::now();
-    let mut connector = Link::new(&LinkConfig::new(Role::Connector), now);
-    let mut binder = Link::new(&LinkConfig::new(Role::Binder), now);
+    let mut connector = Link::new(&LinkConfig::new(Role::Connector), [7; 32], now);
+    let mut binder = Link::new(&LinkConfig::new(Role::Binder), [7; 32], now);
     let mut said = all_written(&mut connector);
-    binder.handle_input(now, Bytes::from(said.clone())).unwrap();
-    connector.handle_input(now, Bytes::from(all_written(&mut binder))).unwrap();
+    binder.handle_input(now, &said).unwrap();
+    connector.handle_input(now, &all_written(&mut binder)).unwrap();
     for message in messages {
         connector.send(message.clone()).unwrap();
     }
@@ -136,7 +136,7 @@ fn every_split_of_a_conversation_means_the_same() {
 fn carry(from: &mut Link, to: &mut Link, most: usize, now: Instant, got: &mut Vec<LinkEvent>) -> bool {
     let bytes = written(from, most);
     let any = !bytes.is_empty();
-    to.handle_input(now, Bytes::from(bytes)).unwrap();
+    to.handle_input(now, &bytes).unwrap();
     got.extend(std::iter::from_fn(|| to.poll_event()));
     any
 }
@@ -151,8 +151,8 @@ proptest! {
         cuts in vec(prop_oneof![1..4_usize, 1..300_usize, 1..100_000_usize], 1..40),
     ) {
         let now = Instant::now();
-        let mut connector = Link::new(&small_config(Role::Connector), now);
-        let mut binder = Link::new(&small_config(Role::Binder), now);
+        let mut connector = Link::new(&small_config(Role::Connector), [7; 32], now);
+        let mut binder = Link::new(&small_config(Role::Binder), [7; 32], now);
         let (mut at_binder, mut at_connector) = (Vec::new(), Vec::new());
         let (mut to_send_up, mut to_send_down) = (up.iter(), down.iter());
         let mut cuts_used = 0;

@@ -5,7 +5,7 @@
 use std::error::Error;
 use std::time::Duration;
 
-use callosum_tokio::{BodyReader, Context, HandlerResult, Metadata, Responder, builder};
+use callosum_tokio::{BodyReader, Context, HandlerResult, Metadata, Responder, Urgency, builder};
 use futures_util::{AsyncReadExt, AsyncWriteExt, StreamExt};
 
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -60,7 +60,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // The other way round. While the file is on its way, small calls go between its pieces.
     let mut metadata = Metadata::new();
     metadata.insert("name", "image.tar")?;
-    let (mut file, answer) = peer.open("store").metadata(metadata).urgency(5).stream()?;
+    let (mut file, answer) = peer.open("store").metadata(metadata).urgency(Urgency::LEAST).stream()?;
     let piece = [7; 64 * 1024];
     for _ in 0..100 {
         file.write_all(&piece).await?;

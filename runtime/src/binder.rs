@@ -8,8 +8,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use callosum_proto::session::Role;
-use callosum_proto::{PeerId, zmtp};
+use callosum_proto::Role;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Either, select};
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -27,7 +26,7 @@ use crate::link::{MessageReceiver, MessageSender, PeersOfLink};
 use crate::node::Node;
 use crate::peer::PeerShared;
 use crate::rt::{BoxStream, ByteStream, Listener, sleep_until, yield_now};
-use crate::{Driver, Endpoint, Peer, inproc};
+use crate::{Driver, Endpoint, Peer, PeerId, inproc};
 
 /// How long a listener waits after the system refused to accept, as when file descriptors have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -109,7 +108,7 @@ impl Binder {
 
     fn check_security(&self, endpoint: &Endpoint, is_local: bool) -> Result<(), BindError> {
         let security = &self.node.config.security;
-        security.mechanism(zmtp::Role::Binder)?;
+        security.mechanism(Role::Binder)?;
         if !security.is_plaintext() || is_local || security.allow_plaintext {
             return Ok(());
         }
@@ -224,7 +223,7 @@ async fn accept_loop(node: &Arc<Node>, (endpoint, mut listener): Listening) {
 }
 
 fn take_in(node: &Arc<Node>, stream: BoxStream, address: String) -> Result<(), DisconnectCause> {
-    let mechanism = node.config.security.mechanism(zmtp::Role::Binder)?;
+    let mechanism = node.config.security.mechanism(Role::Binder)?;
     let peer = PeerShared::new(node, Role::Binder);
     let slot = HandshakeSlot::take(node, &peer, &address).ok_or(DisconnectCause::TooManyHandshakes)?;
     if !node.admit(&peer) {

@@ -5,9 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use callosum_proto::scheduler::{BuiltinScheduler, KeyScope, OrderingMode, Scheduler, SchedulerConfig};
-use callosum_proto::session::{Dialect, SessionConfig};
-use callosum_proto::zmtp;
+use callosum_proto::ordering::{KeyScope, OrderingMode, Scheduler};
+use callosum_proto::{ConnectionConfig, Dialect, EndpointConfig, Keepalive, StreamArguments, zmtp};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -82,7 +81,7 @@ pub struct Limits {
     pub max_stream_bytes: u64,
     /// What may wait to be sent of one streamed argument or result, in bytes. Default 256 KiB.
     pub stream_buffer: usize,
-    /// Large arguments and results that are put together at a time for one peer, in bytes; more wait. Default 64 MiB.
+    /// Large arguments and results that are reassembled at a time for one peer, in bytes; more wait. Default 64 MiB.
     pub max_reassembly_per_peer: usize,
     /// The same for all peers. Default 1 GiB.
     pub max_reassembly: usize,
@@ -104,20 +103,20 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        let (session, scheduler) = (SessionConfig::default(), SchedulerConfig::default());
+        let (connection, endpoint) = (ConnectionConfig::default(), EndpointConfig::default());
         Self {
-            max_body: session.max_body,
-            max_concurrency: scheduler.max_running,
-            max_queue: scheduler.max_waiting_per_peer,
-            max_queue_bytes: scheduler.max_waiting_bytes_per_peer,
-            max_outgoing_bytes: session.max_outgoing_bytes,
-            stream_window: session.stream_window,
+            max_body: connection.max_body,
+            max_concurrency: endpoint.ordering.max_running,
+            max_queue: endpoint.ordering.max_waiting_per_connection,
+            max_queue_bytes: endpoint.ordering.max_waiting_bytes_per_connection,
+            max_outgoing_bytes: connection.max_outgoing_bytes,
+            stream_window: connection.stream_window,
             max_stream_bytes: 32 << 20,
-            stream_buffer: session.stream_buffer,
-            max_reassembly_per_peer: session.max_reassembly,
-            max_reassembly: 1 << 30,
-            write_timeout: session.write_timeout,
-            handshake_timeout: session.handshake_timeout,
+            stream_buffer: connection.stream_buffer,
+            max_reassembly_per_peer: endpoint.max_reassembly,
+            max_reassembly: endpoint.max_reassembly_total,
+            write_timeout: connection.write_timeout,
+            handshake_timeout: connection.handshake_timeout,
             max_handshakes: 1_024,
             max_link_peers: 16_384,
         }
@@ -126,14 +125,12 @@ impl Default for Limits {
 
 /// What the parts of an endpoint look up.
 pub(crate) struct Config {
-    pub(crate) session: SessionConfig,
+    pub(crate) connection: Arc<ConnectionConfig>,
     pub(crate) heartbeat: Option<zmtp::Heartbeat>,
     pub(crate) codec: Codec,
     pub(crate) call_timeout: Option<Duration>,
-    pub(crate) execution_timeout: Option<Duration>,
     pub(crate) while_disconnected: WhileDisconnected,
     pub(crate) reconnect: Reconnect,
-    pub(crate) max_reassembly: usize,
     pub(crate) max_handshakes: usize,
     pub(crate) max_link_peers: usize,
     pub(crate) security: Security,
@@ -342,52 +339,52 @@ impl Builder {
         self
     }
 
-    pub(crate) fn build(self, session_keepalive: bool) -> Arc<Node> {
+    pub(crate) fn build(self, message_keepalive: bool) -> Arc<Node> {
         let limits = self.limits;
-        let mut session = SessionConfig::default();
-        session.dialect = self.dialect;
-        session.stream_window = limits.stream_window;
+        let mut connection = ConnectionConfig::default();
+        connection.dialect = self.dialect;
+        connection.stream_window = limits.stream_window;
         // What waits for a handler may use up one part, and must not hold up what runs.
-        session.link_window = (limits.max_queue_bytes as u64).saturating_add(limits.max_stream_bytes);
-        session.stream_buffer = limits.stream_buffer;
-        session.max_reassembly = limits.max_reassembly_per_peer;
-        session.ordered_replies = self.scheduler.is_some() || self.ordering != OrderingMode::Unordered;
-        session.max_body = limits.max_body;
-        session.max_outgoing_bytes = limits.max_outgoing_bytes;
-        session.write_timeout = at_least_one_milli(limits.write_timeout);
-        session.handshake_timeout = at_least_one_milli(limits.handshake_timeout);
-        // What waits, what runs, and what is done but has to wait for its turn to leave.
-        session.max_requests = limits.max_queue.saturating_add(limits.max_concurrency).saturating_mul(2);
-        if session_keepalive {
-            session.keepalive = self.keepalive.map(|heartbeat| callosum_proto::session::Keepalive {
-                idle: heartbeat.interval,
-                misses: heartbeat.misses,
-            });
+        connection.connection_window =
+            (limits.max_queue_bytes as u64).saturating_add(limits.max_stream_bytes);
+        connection.stream_buffer = limits.stream_buffer;
+        connection.ordered_replies = self.scheduler.is_some() || self.ordering != OrderingMode::Unordered;
+        connection.max_body = limits.max_body;
+        connection.max_outgoing_bytes = limits.max_outgoing_bytes;
+        connection.write_timeout = at_least_one_milli(limits.write_timeout);
+        connection.handshake_timeout = at_least_one_milli(limits.handshake_timeout);
+        connection.execution_timeout = self.execution_timeout;
+        // What waits, what runs, and what is done but has to wait for its order to leave.
+        connection.max_requests = limits.max_queue.saturating_add(limits.max_concurrency).saturating_mul(2);
+        let handlers = self.handlers.clone();
+        connection.stream_arguments = StreamArguments::Of(Arc::new(move |method| handlers.streams(method)));
+        if message_keepalive {
+            connection.keepalive = self
+                .keepalive
+                .map(|heartbeat| Keepalive { idle: heartbeat.interval, misses: heartbeat.misses });
         }
-        let scheduler = self.scheduler.unwrap_or_else(|| {
-            let config = SchedulerConfig::default()
-                .with_mode(self.ordering)
-                .with_scope(self.key_scope)
-                .with_max_running(limits.max_concurrency)
-                .with_max_waiting_per_peer(limits.max_queue)
-                .with_max_waiting_bytes_per_peer(limits.max_queue_bytes)
-                .with_max_calls_per_peer(session.max_requests);
-            Box::new(BuiltinScheduler::new(config))
-        });
+        let mut endpoint = EndpointConfig::default();
+        endpoint.max_held_reply_bytes = limits.max_outgoing_bytes;
+        endpoint.max_reassembly = limits.max_reassembly_per_peer;
+        endpoint.max_reassembly_total = limits.max_reassembly;
+        endpoint.ordering.mode = self.ordering;
+        endpoint.ordering.scope = self.key_scope;
+        endpoint.ordering.max_running = limits.max_concurrency;
+        endpoint.ordering.max_waiting_per_connection = limits.max_queue;
+        endpoint.ordering.max_waiting_bytes_per_connection = limits.max_queue_bytes;
+        endpoint.ordering.max_requests_per_connection = connection.max_requests;
         let config = Config {
-            session,
+            connection: Arc::new(connection),
             heartbeat: self.keepalive,
             codec: self.codec,
             call_timeout: self.call_timeout,
-            execution_timeout: self.execution_timeout,
             while_disconnected: self.while_disconnected,
             reconnect: self.reconnect,
-            max_reassembly: limits.max_reassembly,
             max_handshakes: limits.max_handshakes,
             max_link_peers: limits.max_link_peers,
             security: Security::new(self.authenticator, self.allow_plaintext),
         };
-        Node::new(self.runtime, config, self.handlers, Dispatcher::new(scheduler))
+        Node::new(self.runtime, config, self.handlers, Dispatcher::new(endpoint, self.scheduler))
     }
 
     /// Listens on an endpoint, such as `"tcp://127.0.0.1:0"`. More can be added with [`Binder::listen`].

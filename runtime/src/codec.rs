@@ -16,7 +16,7 @@ pub enum Codec {
 }
 
 /// Deepest nesting of MessagePack values that is read, as in the headers of messages.
-const MAX_DEPTH: usize = callosum_proto::wire::MAX_DEPTH;
+const MAX_DEPTH: usize = 64;
 
 /// A value that can't be written, or bytes that can't be read.
 #[derive(Debug, thiserror::Error)]

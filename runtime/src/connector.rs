@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use bytes::Bytes;
-use callosum_proto::session::Role;
+use callosum_proto::Role;
 use callosum_proto::zmtp;
 use futures_util::future::{Either, select};
 
@@ -112,7 +112,7 @@ async fn run(node: Arc<Node>, peer: Arc<PeerShared>, endpoint: Endpoint) -> Resu
     let mechanism = identify(&node, &peer)?;
     let mut backoff = None;
     loop {
-        let limit = from_now(node.config.session.handshake_timeout);
+        let limit = from_now(node.config.connection.handshake_timeout);
         let attempt = until(&*node.runtime, limit, connect(&node, &endpoint));
         let Some(attempt) = while_unlinked(&node, &peer, attempt).await else { return Ok(()) };
         let renew = matches!(node.config.reconnect, Reconnect::Backoff { .. });
@@ -129,7 +129,7 @@ async fn run(node: Arc<Node>, peer: Arc<PeerShared>, endpoint: Endpoint) -> Resu
             Some(Err(error)) => error.into(),
             None => DisconnectCause::Io(Arc::new(std::io::ErrorKind::TimedOut.into())),
         };
-        if node.is_draining() && peer.lock().session.is_idle() {
+        if node.is_draining() && peer.lock().connection.is_idle() {
             return Ok(());
         }
         let Reconnect::Backoff { first, most } = node.config.reconnect else {
@@ -163,7 +163,7 @@ fn jittered(longest: Duration, chance: f64) -> Duration {
 
 /// What the link will speak. Without an identity there will be none.
 fn identify(node: &Node, peer: &Arc<PeerShared>) -> Result<zmtp::Mechanism, DriverError> {
-    node.config.security.mechanism(zmtp::Role::Connector).map_err(|error| {
+    node.config.security.mechanism(Role::Connector).map_err(|error| {
         let cause = DisconnectCause::from(error);
         peer.detach(&cause, false);
         DriverError::Disconnected(cause)
@@ -233,22 +233,23 @@ pub(crate) async fn deadline_passed(node: &Node) {
     }
 }
 
-/// Waits for `future` while the session has no link: its timers go on, and a shutdown ends the wait, with `None`,
+/// Waits for `future` while the connection has no link: its timers go on, and a shutdown ends the wait, with `None`,
 /// when nothing waits for a link any more or its deadline has passed.
 async fn while_unlinked<F: Future>(node: &Node, peer: &Arc<PeerShared>, future: F) -> Option<F::Output> {
     let mut pump = Pump::new(peer.clone());
     let mut alarm = Alarm::new(&*node.runtime);
     let mut future = pin!(future);
-    let session = std::future::poll_fn(|cx| {
+    let unlinked = std::future::poll_fn(|cx| {
         peer.waker.register(cx.waker());
-        if pump.session_end().is_some() {
+        if pump.connection_end().is_some() {
             // Cut by hand while there was no link; what waited has ended.
             peer.detach(&DisconnectCause::Shutdown, node.phase() == Phase::Running);
             pump = Pump::new(peer.clone());
         }
         loop {
             let now = Instant::now();
-            peer.lock().session.handle_timeout(now);
+            // Its transport is a link of its own.
+            let _ = peer.lock().connection.handle_timeout(now);
             pump.run();
             if pump.is_drained() {
                 return Poll::Ready(None);
@@ -256,13 +257,13 @@ async fn while_unlinked<F: Future>(node: &Node, peer: &Arc<PeerShared>, future: 
             if let Poll::Ready(output) = future.as_mut().poll(cx) {
                 return Poll::Ready(Some(output));
             }
-            let next = peer.lock().session.poll_timeout().map(|(at, _)| at);
+            let next = peer.lock().connection.poll_timeout();
             if alarm.poll(cx, next).is_pending() {
                 return Poll::Pending;
             }
         }
     });
-    until_cut(node, session).await.flatten()
+    until_cut(node, unlinked).await.flatten()
 }
 
 #[cfg(test)]

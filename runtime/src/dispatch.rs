@@ -1,447 +1,409 @@
-//! From a peer's request to its reply: the scheduler decides when, tasks run the handlers.
+//! Runs handlers: carries events between the endpoint and the connections, and starts and stops what they say.
+//!
+//! Lock order: a link's pump, then the dispatcher, then a peer's state. An event between the endpoint and a connection moves
+//! while both the dispatcher and the peer are locked, never in a batch that outlives one of the locks: another thread could
+//! overtake the batch with later events.
 
 mod running;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::task::Waker;
 use std::time::Instant;
 
-use callosum_proto::scheduler::{Action, Arrival, Scheduler, Withdrawn};
-use callosum_proto::session::{IncomingId, Refusal, Reply, Request};
-use callosum_proto::{PeerId, Ticket};
+use callosum_proto::ordering::Scheduler;
+use callosum_proto::{
+    ConnectionEvent, ConnectionId, Endpoint, EndpointConfig, EndpointEvent, Reply, Request, RequestId,
+};
 use futures_channel::oneshot;
 use futures_util::future::{AbortHandle, Abortable};
-use parking_lot::Mutex;
-use rustc_hash::FxHashMap;
+use parking_lot::{Mutex, MutexGuard};
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use self::running::{Begun, Running, Started};
 use crate::handler::Context;
 use crate::node::Node;
-use crate::peer::{Peer, PeerShared};
+use crate::peer::{Peer, PeerShared, PeerState};
 use crate::stats::{add, sub};
 
 pub(crate) use self::running::Clock;
 
-/// What a scheduler counts for a waiting request besides its body, in bytes.
-const REQUEST_OVERHEAD: usize = 256;
-
-/// The requests of all peers that have not been answered. Lock order: this, then a peer's state.
+/// The endpoint, and what runs for it.
 pub(crate) struct Dispatcher {
     state: Mutex<State>,
-    /// Somebody has ever waited for a turn.
-    takes_turns: AtomicBool,
 }
 
 struct State {
-    scheduler: Box<dyn Scheduler>,
-    requests: FxHashMap<Ticket, Open>,
-    /// The ticket of a link's request.
-    tickets: FxHashMap<(PeerId, IncomingId), Ticket>,
-    next_ticket: u64,
-    /// Bytes of the replies to each link that are done and wait for their turn.
-    held: FxHashMap<PeerId, usize>,
-    /// Handlers that wait for the turn of their result, where calls of one key leave in order.
-    turns: FxHashMap<Ticket, oneshot::Sender<()>>,
-    /// Those whose turn has come, to be woken once the lock is released.
-    given: Vec<oneshot::Sender<()>>,
+    endpoint: Endpoint,
+    connections: FxHashMap<ConnectionId, Served>,
+    /// Connections that are open and not served yet.
+    unserved: FxHashSet<ConnectionId>,
+    /// Handlers that wait until their streamed reply may begin.
+    beginning: FxHashMap<RequestId, oneshot::Sender<()>>,
     /// Nothing is started any more.
     closed: bool,
 }
 
-struct Open {
+/// A connection whose requests are served.
+struct Served {
     peer: Arc<PeerShared>,
-    link: PeerId,
-    id: IncomingId,
-    stage: Stage,
-    /// Calls that its handler waits for, through its context's peer.
-    loans: usize,
-    /// Bytes of its reply, while that waits for its turn.
-    held: usize,
+    /// Requests that have come and that the connection was given no answer for.
+    open: usize,
+    waiting: FxHashSet<RequestId>,
+    running: FxHashMap<RequestId, Handling>,
 }
 
-enum Stage {
-    Waiting(Request),
-    Running {
-        /// Of its task; there is none during the handler's first poll.
-        stop: Option<AbortHandle>,
-        /// It is to be stopped, and this is to be the reply.
-        stopped: Option<Reply>,
+/// A handler that has been started and has not ended.
+enum Handling {
+    /// It has no task: it has still to be polled for the first time, or is being polled.
+    Inline {
+        stopped: bool,
     },
-    Done(Reply),
-    /// The link is gone: nothing is to be replied.
-    Forgotten,
+    Task(AbortHandle),
+}
+
+/// What is to be done once the lock is released, because it runs other people's code.
+#[derive(Default)]
+struct Afterwards {
+    wake: Vec<Arc<PeerShared>>,
+    begin: Vec<oneshot::Sender<()>>,
+    wakers: Vec<Waker>,
+    /// The bytes of a reply may be anybody's, and so is what their destructor does.
+    unsent: Vec<ConnectionEvent>,
+}
+
+impl Afterwards {
+    fn run(self) {
+        self.wake.into_iter().for_each(|peer| peer.waker.wake());
+        self.wakers.into_iter().for_each(Waker::wake);
+        // Whoever waited may have gone.
+        for sender in self.begin {
+            let _ = sender.send(());
+        }
+    }
 }
 
 impl Dispatcher {
-    pub(crate) fn new(scheduler: Box<dyn Scheduler>) -> Self {
-        let state = State {
-            scheduler,
-            requests: FxHashMap::default(),
-            tickets: FxHashMap::default(),
-            next_ticket: 0,
-            held: FxHashMap::default(),
-            turns: FxHashMap::default(),
-            given: Vec::new(),
-            closed: false,
+    pub(crate) fn new(config: EndpointConfig, scheduler: Option<Box<dyn Scheduler>>) -> Self {
+        let endpoint = match scheduler {
+            Some(scheduler) => Endpoint::with_scheduler(config, scheduler),
+            None => Endpoint::new(config),
         };
-        Self { state: Mutex::new(state), takes_turns: AtomicBool::new(false) }
+        Self {
+            state: Mutex::new(State {
+                endpoint,
+                connections: FxHashMap::default(),
+                unserved: FxHashSet::default(),
+                beginning: FxHashMap::default(),
+                closed: false,
+            }),
+        }
     }
 
-    /// A request came in on a link; whether a handler runs now that is yet to end.
-    pub(crate) fn arrive(
+    /// Names a new connection.
+    pub(crate) fn open(&self) -> ConnectionId {
+        let mut state = self.state.lock();
+        let connection = state.endpoint.open();
+        state.unserved.insert(connection);
+        connection
+    }
+
+    /// From now on the requests of a connection are served, until it is [forgotten](Self::forget); not any more if it was, since
+    /// nothing would end that.
+    pub(crate) fn serve(&self, connection: ConnectionId, peer: &Arc<PeerShared>) {
+        let mut state = self.state.lock();
+        if state.unserved.remove(&connection) {
+            let (waiting, running) = (FxHashSet::default(), FxHashMap::default());
+            state.connections.insert(connection, Served { peer: peer.clone(), open: 0, waiting, running });
+        }
+    }
+
+    /// Takes what a peer's connection reports, and gives every connection what the endpoint decides. `on` is the connection
+    /// whose driver calls this, and needs no wake-up.
+    pub(crate) fn relay(&self, on: ConnectionId, peer: &PeerShared) {
+        let mut state = self.state.lock();
+        state.report_back(peer.lock());
+        let afterwards = state.drive(Some(on));
+        drop(state);
+        afterwards.run();
+    }
+
+    /// Runs the handler of a request; returns whether it is yet to end.
+    ///
+    /// With a clock, the handler is polled once here, which is all that many need, before it gets a task. Never from within a handler,
+    /// or they would pile up on one stack.
+    pub(crate) fn run(
         &self,
         node: &Arc<Node>,
         peer: &Arc<PeerShared>,
-        link: PeerId,
         request: Request,
-        clock: &mut Clock,
+        clock: Option<&mut Clock>,
     ) -> bool {
-        let mut state = self.state.lock();
-        if state.closed {
-            return false;
-        }
-        let ticket = Ticket(state.next_ticket);
-        state.next_ticket += 1;
-        let bytes = REQUEST_OVERHEAD + request.size();
-        let arrival = Arrival { ticket, peer: link, key: &request.key, bytes };
-        if let Err(busy) = state.scheduler.arrive(arrival) {
-            drop(state);
-            let error = Refusal::Busy.to_error(&busy.to_string());
-            peer.reply(link, request.id, Reply::Refusal(error));
-            return false;
-        }
-        add(&peer.counters.requests_queued, 1);
-        let id = request.id;
-        state.tickets.insert((link, id), ticket);
-        let stage = Stage::Waiting(request);
-        state.requests.insert(ticket, Open { peer: peer.clone(), link, id, stage, loans: 0, held: 0 });
-        let started = state.pump(node);
-        drop(state);
-        self.run_as(node, started, Some(clock))
-    }
-
-    /// Gives each handler that has just been started a task of its own.
-    fn run(&self, node: &Arc<Node>, started: Vec<Started>) {
-        self.run_as(node, started, None);
-    }
-
-    /// With a clock, a handler is polled once here, which is all that many need, before it gets a task. Never from
-    /// within a handler, or they would pile up on one stack. Returns whether one got a task.
-    fn run_as(&self, node: &Arc<Node>, mut started: Vec<Started>, mut clock: Option<&mut Clock>) -> bool {
-        let mut goes_on = false;
-        self.wake_given();
-        while let Some(call) = started.pop() {
-            let ticket = call.ticket;
-            match call.begin(node, clock.as_deref_mut()) {
-                Begun::Ended(reply) => started.extend(self.finish(node, ticket, Some(reply))),
-                Begun::Goes(running) => {
-                    goes_on = true;
-                    started.extend(self.detach(node, ticket, running));
-                }
+        let Request { id, method, key, body, metadata, deadline } = request;
+        let peer = Peer { shared: peer.clone(), lender: Some(Lender(id)) };
+        let context = Context { method, key, peer, deadline, metadata, request: id };
+        match (Started { request: id, body, context }).begin(node, clock) {
+            Begun::Ended(reply) => {
+                self.finish(Some(id.connection()), id, Some(reply));
+                false
             }
-            self.wake_given();
-        }
-        goes_on
-    }
-
-    /// Wakes those whose turn has come.
-    fn wake_given(&self) {
-        if self.takes_turns.load(Relaxed) {
-            let given = std::mem::take(&mut self.state.lock().given);
-            drop(given);
+            Begun::Goes(running) => {
+                self.detach(node, id, running);
+                true
+            }
         }
     }
 
     /// Moves a handler to a task of its own.
-    fn detach(&self, node: &Arc<Node>, ticket: Ticket, running: Running) -> Vec<Started> {
+    fn detach(&self, node: &Arc<Node>, request: RequestId, running: Running) {
         let (handle, registration) = AbortHandle::new_pair();
         let mut state = self.state.lock();
-        let wanted = match state.requests.get_mut(&ticket) {
-            Some(Open { stage: Stage::Running { stop, stopped: None }, .. }) => {
-                *stop = Some(handle);
-                true
-            }
-            _ => false,
-        };
-        if !wanted || state.closed {
+        let wanted = !state.closed
+            && match state.handling(request) {
+                Some(handling @ Handling::Inline { stopped: false }) => {
+                    *handling = Handling::Task(handle);
+                    true
+                }
+                _ => false,
+            };
+        if !wanted {
             drop(state);
             drop(running);
-            return self.finish(node, ticket, None);
+            return self.finish(None, request, None);
         }
         let task = node.tasks.guard();
         // An executor that is shutting down drops the task at once, and that takes the lock again.
         drop(state);
-        let end = End { node: node.clone(), ticket, reply: None, polled: false, _task: task };
+        let end = End { node: node.clone(), request, reply: None, polled: false, _task: task };
         node.runtime.spawn(Box::pin(async move {
-            // It outlives the handler, which so has really ended when its place is freed.
+            // It outlives the handler, which so has really ended when its slot is freed.
             let mut end = end;
             end.polled = true;
             end.reply = Abortable::new(running, registration).await.ok();
         }));
-        Vec::new()
     }
 
-    /// A request is to be stopped: a running handler is dropped, a waiting one never starts.
-    pub(crate) fn stop(&self, node: &Arc<Node>, link: PeerId, id: IncomingId, reply: Reply) {
+    /// A handler is to be stopped.
+    pub(crate) fn stop(&self, request: RequestId) {
         let mut state = self.state.lock();
-        let Some(&ticket) = state.tickets.get(&(link, id)) else { return };
-        match state.scheduler.withdraw(ticket) {
-            Withdrawn::Waiting => {
-                if let Some(open) = state.requests.get_mut(&ticket) {
-                    sub(&open.peer.counters.requests_queued, 1);
-                    open.stage = Stage::Done(reply);
-                }
+        match state.handling(request) {
+            Some(Handling::Inline { stopped }) => *stopped = true,
+            Some(Handling::Task(handle)) => {
+                let handle = handle.clone();
+                drop(state);
+                handle.abort();
             }
-            Withdrawn::Running => {
-                if let Some(Open { stage: Stage::Running { stop, stopped }, .. }) =
-                    state.requests.get_mut(&ticket)
-                {
-                    stopped.get_or_insert(reply);
-                    if let Some(stop) = stop {
-                        stop.abort();
-                    }
-                }
-            }
-            // Its reply waits for its turn, and nobody for its reply.
-            Withdrawn::Unknown => {
-                if let Some(open) = state.requests.get_mut(&ticket)
-                    && let Stage::Done(done) = &mut open.stage
-                {
-                    *done = reply;
-                    let (link, bytes) = (open.link, std::mem::take(&mut open.held));
-                    state.let_go(link, bytes);
+            None => {}
+        }
+    }
+
+    /// A handler has ended, or never ran; `reply` is `None` if it was stopped.
+    pub(crate) fn finish(&self, on: Option<ConnectionId>, request: RequestId, reply: Option<Reply>) {
+        let mut state = self.state.lock();
+        if let Some(served) = state.connections.get_mut(&request.connection())
+            && served.running.remove(&request).is_some()
+        {
+            sub(&served.peer.counters.requests_running, 1);
+        }
+        let waiter = state.beginning.remove(&request);
+        state.endpoint.finish(request, reply);
+        let afterwards = state.drive(on);
+        drop(state);
+        drop(waiter);
+        afterwards.run();
+    }
+
+    /// A connection is over: what waits vanishes, what runs is stopped.
+    pub(crate) fn forget(&self, connection: ConnectionId) {
+        let mut state = self.state.lock();
+        state.endpoint.handle_event(EndpointEvent::Closed(connection));
+        state.unserved.remove(&connection);
+        let served = state.connections.remove(&connection);
+        let afterwards = state.drive(None);
+        drop(state);
+        if let Some(Served { peer, open, waiting, running }) = served {
+            // Some wait, some run, and of some the reply waited for its order or came too late.
+            add(&peer.counters.requests_failed, open as u64);
+            sub(&peer.counters.requests_queued, waiting.len() as u64);
+            sub(&peer.counters.requests_running, running.len() as u64);
+            for handling in running.into_values() {
+                if let Handling::Task(handle) = handling {
+                    handle.abort();
                 }
             }
         }
-        let started = state.pump(node);
-        drop(state);
-        self.run(node, started);
-    }
-
-    /// A handler has ended; `reply` is `None` if it was stopped.
-    fn finish(&self, node: &Arc<Node>, ticket: Ticket, reply: Option<Reply>) -> Vec<Started> {
-        let mut state = self.state.lock();
-        if let Some(open) = state.requests.get_mut(&ticket) {
-            sub(&open.peer.counters.requests_running, 1);
-            match std::mem::replace(&mut open.stage, Stage::Forgotten) {
-                Stage::Running { stopped, .. } => {
-                    open.stage = Stage::Done(reply.or(stopped).unwrap_or(Reply::Cancelled));
-                }
-                _ => {
-                    state.requests.remove(&ticket);
-                }
-            }
-        }
-        state.scheduler.finish(ticket);
-        let started = state.pump(node);
-        let displaced = state.hold(ticket, node.config.session.max_outgoing_bytes);
-        drop(state);
-        // Its owner's code may run here.
-        drop(displaced);
-        started
-    }
-
-    /// A link is gone: what waits vanishes, what runs is stopped.
-    pub(crate) fn forget(&self, node: &Arc<Node>, link: PeerId) {
-        let mut state = self.state.lock();
-        state.scheduler.forget_peer(link);
-        state.tickets.retain(|(of, _), _| *of != link);
-        state.held.remove(&link);
-        state.requests.retain(|_, open| {
-            if open.link != link {
-                return true;
-            }
-            add(&open.peer.counters.requests_failed, 1);
-            match std::mem::replace(&mut open.stage, Stage::Forgotten) {
-                Stage::Running { stop, .. } => {
-                    if let Some(stop) = stop {
-                        stop.abort();
-                    }
-                    true
-                }
-                Stage::Waiting(_) => {
-                    sub(&open.peer.counters.requests_queued, 1);
-                    false
-                }
-                Stage::Done(_) => false,
-                // Its handler, which has been told to stop, has not ended yet.
-                Stage::Forgotten => true,
-            }
-        });
-        let started = state.pump(node);
-        drop(state);
-        self.run(node, started);
+        afterwards.run();
     }
 
     /// Stops every handler, and starts none any more. What waits is left to [`forget`](Self::forget).
     pub(crate) fn close(&self) {
         let mut state = self.state.lock();
         state.closed = true;
-        for open in state.requests.values() {
-            if let Stage::Running { stop: Some(stop), .. } = &open.stage {
-                stop.abort();
-            }
-        }
+        let running = state.connections.values().flat_map(|served| served.running.values());
+        let tasks: Vec<_> = running
+            .filter_map(|handling| match handling {
+                Handling::Task(handle) => Some(handle.clone()),
+                Handling::Inline { .. } => None,
+            })
+            .collect();
+        drop(state);
+        tasks.iter().for_each(AbortHandle::abort);
     }
 
-    /// Starts no more handlers for a link whose replies pile up, or starts them again.
-    pub(crate) fn pause_or_go_on(&self, node: &Arc<Node>, peer: &PeerShared, link: PeerId) {
+    /// Waits until the reply of a running request may begin to leave as a stream. Its slot is lent meanwhile.
+    pub(crate) async fn may_reply(&self, request: RequestId) {
+        let mut wish = Wish { dispatcher: self, request, waits: true };
+        let may_reply = self.want_to_reply(request);
+        // The sender is dropped with the request; whoever asks after that is told by the connection that it is not open.
+        let _ = may_reply.await;
+        wish.waits = false;
+    }
+
+    fn want_to_reply(&self, request: RequestId) -> oneshot::Receiver<()> {
+        let (sender, may_reply) = oneshot::channel();
         let mut state = self.state.lock();
-        // Asked under the lock, under which replies are handed over.
-        if peer.note_backlog() {
-            state.scheduler.pause(link);
-        } else {
-            state.scheduler.unpause(link);
-            let started = state.pump(node);
+        if state.handling(request).is_some() {
+            state.beginning.insert(request, sender);
+            state.endpoint.begin_reply(request);
+            let afterwards = state.drive(None);
             drop(state);
-            self.run(node, started);
+            afterwards.run();
         }
+        may_reply
     }
 
-    /// Waits until the result of a running call may begin to leave. Its place is lent meanwhile, or calls that have to leave
-    /// before it might never start.
-    pub(crate) async fn turn(&self, node: &Arc<Node>, ticket: Ticket) {
-        let turn = {
-            let mut state = self.state.lock();
-            if state.scheduler.may_leave(ticket) {
-                return;
-            }
-            let (sender, turn) = oneshot::channel();
-            state.turns.insert(ticket, sender);
-            self.takes_turns.store(true, Relaxed);
-            turn
-        };
-        let _loan = Lender(ticket).lend(node);
-        // It is dropped with the call.
-        let _ = turn.await;
-    }
-
-    fn lend(&self, node: &Arc<Node>, ticket: Ticket) {
+    fn wants_no_more_to_reply(&self, request: RequestId) {
         let mut state = self.state.lock();
-        let Some(open) = state.requests.get_mut(&ticket) else { return };
-        open.loans += 1;
-        if open.loans == 1 {
-            state.scheduler.suspend(ticket);
-            let started = state.pump(node);
-            drop(state);
-            self.run(node, started);
+        let waiter = state.beginning.remove(&request);
+        if waiter.is_some() {
+            state.endpoint.cancel_begin_reply(request);
         }
+        drop(state);
+        drop(waiter);
     }
 
-    fn give_back(&self, ticket: Ticket) {
+    fn suspend(&self, request: RequestId) {
         let mut state = self.state.lock();
-        let Some(open) = state.requests.get_mut(&ticket) else { return };
-        open.loans = open.loans.saturating_sub(1);
-        if open.loans == 0 {
-            state.scheduler.resume(ticket);
-        }
+        state.endpoint.suspend(request);
+        let afterwards = state.drive(None);
+        drop(state);
+        afterwards.run();
+    }
+
+    fn resume(&self, request: RequestId) {
+        self.state.lock().endpoint.resume(request);
     }
 }
 
 impl State {
-    /// Does what the scheduler says; returns the calls to run once the lock is released. Replies are handed over under
-    /// the lock, which keeps their order.
-    fn pump(&mut self, node: &Arc<Node>) -> Vec<Started> {
-        let mut started = Vec::new();
-        while let Some(action) = self.scheduler.poll() {
-            match action {
-                Action::Start(ticket) => started.extend(self.start(node, ticket)),
-                Action::Release(ticket) => {
-                    let Some(open) = self.requests.remove(&ticket) else { continue };
-                    self.tickets.remove(&(open.link, open.id));
-                    if open.held > 0 {
-                        self.let_go(open.link, open.held);
-                    }
-                    // Before the next call starts: the link's task would be too late.
-                    if let Stage::Done(reply) = open.stage
-                        && open.peer.reply(open.link, open.id, reply)
-                    {
-                        self.scheduler.pause(open.link);
-                    }
+    fn handling(&mut self, request: RequestId) -> Option<&mut Handling> {
+        self.connections.get_mut(&request.connection())?.running.get_mut(&request)
+    }
+
+    fn take(&mut self, event: EndpointEvent) {
+        match &event {
+            EndpointEvent::Arrived(arrival) => {
+                if let Some(served) = self.connections.get_mut(&arrival.request.connection()) {
+                    served.open += 1;
+                    served.waiting.insert(arrival.request);
+                    add(&served.peer.counters.requests_queued, 1);
                 }
             }
-        }
-        self.give_turns();
-        // They are taken from the end.
-        started.reverse();
-        started
-    }
-
-    /// Tells the handlers whose results may begin now.
-    fn give_turns(&mut self) {
-        if self.turns.is_empty() {
-            return;
-        }
-        let (scheduler, requests) = (&self.scheduler, &self.requests);
-        let given = self.turns.extract_if(|ticket, sender| {
-            sender.is_canceled() || !requests.contains_key(ticket) || scheduler.may_leave(*ticket)
-        });
-        self.given.extend(given.map(|(_, sender)| sender));
-    }
-
-    /// A reply that can't leave yet counts against its link until it does. Past the limit an ERROR takes its place: to
-    /// start no more handlers instead could keep the very call from starting that all the others wait for.
-    fn hold(&mut self, ticket: Ticket, limit: usize) -> Option<Reply> {
-        let open = self.requests.get_mut(&ticket)?;
-        let Stage::Done(reply) = &mut open.stage else { return None };
-        let size = REQUEST_OVERHEAD
-            + match reply {
-                Reply::Result { body, metadata, .. } => body.len() + metadata.size(),
-                Reply::Failure(info) | Reply::Error(info) | Reply::Refusal(info) => info.size(),
-                Reply::Cancelled | Reply::End => 0,
-            };
-        let held = self.held.entry(open.link).or_default();
-        if *held > 0 && size > limit.saturating_sub(*held) {
-            let detail = format!("replies of {held} bytes already wait for their turn; the limit is {limit}");
-            return Some(std::mem::replace(reply, Reply::Error(Refusal::ReplyTooLarge.to_error(&detail))));
-        }
-        *held += size;
-        open.held = size;
-        None
-    }
-
-    fn let_go(&mut self, link: PeerId, bytes: usize) {
-        if let Some(held) = self.held.get_mut(&link) {
-            *held -= bytes;
-            if *held == 0 {
-                self.held.remove(&link);
+            EndpointEvent::Withdrawn { request, .. } => self.waits_no_more(*request),
+            EndpointEvent::NeverRan(request) => {
+                if let Some(served) = self.connections.get_mut(&request.connection())
+                    && served.running.remove(request).is_some()
+                {
+                    sub(&served.peer.counters.requests_running, 1);
+                }
             }
+            _ => {}
+        }
+        self.endpoint.handle_event(event);
+    }
+
+    fn waits_no_more(&mut self, request: RequestId) {
+        if let Some(served) = self.connections.get_mut(&request.connection())
+            && served.waiting.remove(&request)
+        {
+            sub(&served.peer.counters.requests_queued, 1);
         }
     }
 
-    fn start(&mut self, node: &Arc<Node>, ticket: Ticket) -> Option<Started> {
+    /// Gives each connection what the endpoint decides, under both locks, which keeps the order of replies. What a connection reports in
+    /// turn counts before the next decision.
+    fn drive(&mut self, on: Option<ConnectionId>) -> Afterwards {
+        let mut afterwards = Afterwards::default();
+        let mut now = None;
         if self.closed {
-            return None;
+            return afterwards;
         }
-        let open = self.requests.get_mut(&ticket)?;
-        let running = Stage::Running { stop: None, stopped: None };
-        let Stage::Waiting(request) = std::mem::replace(&mut open.stage, running) else { return None };
-        sub(&open.peer.counters.requests_queued, 1);
-        add(&open.peer.counters.requests_running, 1);
-        let limit = node.config.execution_timeout.and_then(|limit| Instant::now().checked_add(limit));
-        if let Some(deadline) = limit {
-            let mut state = open.peer.lock();
-            if state.link == open.link {
-                state.session.started(open.id, deadline);
+        while let Some((connection, event)) = self.endpoint.poll_event() {
+            if let ConnectionEvent::MayReply(request) = event {
+                afterwards.begin.extend(self.beginning.remove(&request));
+                continue;
             }
-            drop(state);
-            open.peer.waker.wake();
+            if let ConnectionEvent::Start(request) | ConnectionEvent::Refuse { request, .. } = &event {
+                self.waits_no_more(*request);
+            }
+            let Some(served) = self.connections.get_mut(&connection) else { continue };
+            if let ConnectionEvent::Start(request) = &event {
+                add(&served.peer.counters.requests_running, 1);
+                served.running.insert(*request, Handling::Inline { stopped: false });
+            }
+            let peer = served.peer.clone();
+            let mut state = peer.lock();
+            match &event {
+                // It is closing, and would not hand the request out any more.
+                ConnectionEvent::Start(request) if !state.serves(connection) => {
+                    self.take(EndpointEvent::NeverRan(*request));
+                }
+                // The connection is about to be forgotten, and its open requests are counted then.
+                _ if !state.serves(connection) => afterwards.unsent.push(event),
+                _ => {
+                    if let ConnectionEvent::Reply { .. } | ConnectionEvent::Refuse { .. } = &event {
+                        served.open -= 1;
+                    }
+                    let now = *now.get_or_insert_with(Instant::now);
+                    afterwards.wakers.extend(peer.decided(&mut state, now, event));
+                }
+            }
+            self.report_back(state);
+            let is_known = afterwards.wake.last().is_some_and(|last| Arc::ptr_eq(last, &peer));
+            if on != Some(connection) && !is_known {
+                afterwards.wake.push(peer);
+            }
         }
-        let deadline = limit.into_iter().chain(request.deadline).min();
-        let (link, peer) = (open.link, Peer { shared: open.peer.clone(), lender: Some(Lender(ticket)) });
-        let Request { id, method, key, body, metadata, .. } = request;
-        Some(Started {
-            ticket,
-            body,
-            context: Context { method, key, peer, deadline, metadata, link, request: id },
-        })
+        afterwards
+    }
+
+    /// Takes what a connection reports. Both locks are held from the poll to here, so that the endpoint sees the events of a
+    /// connection in their order: `Paused` before `Resumed`, `ReassemblyWanted` before `ReassemblyEnded`.
+    fn report_back(&mut self, mut peer: MutexGuard<'_, PeerState>) {
+        while let Some(event) = peer.connection.poll_endpoint_event() {
+            self.take(event);
+        }
     }
 }
 
-/// Frees a handler's place when it has ended, in whatever way.
+/// A handler that waits until its reply may begin. Dropping this gives the wait up.
+struct Wish<'a> {
+    dispatcher: &'a Dispatcher,
+    request: RequestId,
+    waits: bool,
+}
+
+impl Drop for Wish<'_> {
+    fn drop(&mut self) {
+        if self.waits {
+            self.dispatcher.wants_no_more_to_reply(self.request);
+        }
+    }
+}
+
+/// Frees a handler's slot when it has ended, in whatever way.
 struct End {
     node: Arc<Node>,
-    ticket: Ticket,
+    request: RequestId,
     reply: Option<Reply>,
     polled: bool,
     _task: crate::tasks::TaskGuard,
@@ -454,30 +416,29 @@ impl Drop for End {
             // The executor runs no more tasks: to start the next call, and the next, would only fill this stack.
             dispatcher.close();
         }
-        let started = dispatcher.finish(&self.node, self.ticket, self.reply.take());
-        dispatcher.run(&self.node, started);
+        dispatcher.finish(None, self.request, self.reply.take());
     }
 }
 
-/// A running call whose place under the concurrency limit can be lent while it waits.
+/// A running request whose slot can be lent while its handler waits.
 #[derive(Clone, Copy)]
-pub(crate) struct Lender(Ticket);
+pub(crate) struct Lender(RequestId);
 
 impl Lender {
     pub(crate) fn lend(self, node: &Arc<Node>) -> Loan {
-        node.dispatcher.lend(node, self.0);
-        Loan { node: node.clone(), ticket: self.0 }
+        node.dispatcher.suspend(self.0);
+        Loan { node: node.clone(), request: self.0 }
     }
 }
 
-/// A place that is lent until this is dropped.
+/// A slot that is lent until this is dropped.
 pub(crate) struct Loan {
     node: Arc<Node>,
-    ticket: Ticket,
+    request: RequestId,
 }
 
 impl Drop for Loan {
     fn drop(&mut self) {
-        self.node.dispatcher.give_back(self.ticket);
+        self.node.dispatcher.resume(self.request);
     }
 }

@@ -4,8 +4,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use callosum_proto::session::{CloseCause, ContentError, ContentFault, InvokeError, Refusal};
-use callosum_proto::wire::DecodeError;
+use callosum_proto::DecodeError;
+use callosum_proto::{CloseCause, InvokeError, ReadError, Refusal, StreamFault};
 use callosum_proto::{ErrorInfo, zmtp};
 
 use crate::auth::AuthenticationError;
@@ -48,10 +48,10 @@ pub enum CallError {
     Malformed(DecodeError),
     /// The peer broke the protocol in its reply; a handler has run.
     #[error("the reply breaks the protocol: {0}")]
-    Fault(ContentFault),
+    Fault(StreamFault),
     /// The reply could not be received as a whole; a handler has run.
     #[error("the reply is incomplete: {0}")]
-    Incomplete(ContentError),
+    Incomplete(ReadError),
     /// The argument can't be serialized; nothing was sent.
     #[error("the argument can't be encoded: {0}")]
     Encode(#[source] CodecError),
@@ -98,7 +98,7 @@ impl CallError {
             Self::Malformed(error) => Self::Malformed(error.clone()),
             Self::Fault(fault) => Self::Fault(*fault),
             Self::Incomplete(error) => Self::Incomplete(*error),
-            Self::Encode(_) | Self::Decode(_) => Self::Incomplete(ContentError::NotOpen),
+            Self::Encode(_) | Self::Decode(_) => Self::Incomplete(ReadError::NotOpen),
         }
     }
 
@@ -114,7 +114,7 @@ impl CallError {
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotSent {
-    /// The session refused it.
+    /// The connection refused it.
     #[error(transparent)]
     Refused(#[from] InvokeError),
     /// There is no connection, and calls were configured not to wait for one.
@@ -138,9 +138,9 @@ pub enum DisconnectCause {
     /// The peer closed its end.
     #[error("the peer closed the connection")]
     PeerClosed,
-    /// The session gave the peer up.
+    /// The connection was closed by the engine, or restarted by the peer.
     #[error(transparent)]
-    Session(CloseCause),
+    Connection(CloseCause),
     /// The peer broke ZeroMQ's wire protocol, or refused ours.
     #[error(transparent)]
     Protocol(Arc<zmtp::LinkError>),
@@ -173,7 +173,7 @@ impl DisconnectCause {
     pub(crate) fn close_cause(&self) -> CloseCause {
         match self {
             Self::Shutdown => CloseCause::Local,
-            Self::Session(cause) => *cause,
+            Self::Connection(cause) => *cause,
             _ => CloseCause::LinkLost,
         }
     }

@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use async_broadcast::{InactiveReceiver, Receiver, Sender, TryRecvError};
-use callosum_proto::session::{Anomaly, Dialect};
+use callosum_proto::{Anomaly, Dialect};
 use futures_util::Stream;
 use parking_lot::Mutex;
 

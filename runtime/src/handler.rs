@@ -6,8 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use callosum_proto::session::{IncomingId, Refusal, Reply, ReplyError};
-use callosum_proto::{Metadata, OrderingKey, PeerId, Text};
+use callosum_proto::{Metadata, OrderingKey, Refusal, Reply, ReplyError, RequestId, Text};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use parking_lot::RwLock;
@@ -28,8 +27,7 @@ pub struct Context {
     pub(crate) peer: Peer,
     pub(crate) deadline: Option<Instant>,
     pub(crate) metadata: Metadata,
-    pub(crate) link: PeerId,
-    pub(crate) request: IncomingId,
+    pub(crate) request: RequestId,
 }
 
 impl Context {
@@ -74,7 +72,7 @@ impl Context {
     /// [`ReplyError::NeedsDialect2`] if the caller speaks dialect 1, as Python's do ([`PeerInfo::dialect`](crate::PeerInfo::dialect)):
     /// its result travels without. [`ReplyError::NotOpen`] if the call has ended.
     pub fn set_reply_metadata(&self, metadata: Metadata) -> Result<(), ReplyError> {
-        self.peer.shared.lock().set_reply_metadata(self.link, self.request, metadata)
+        self.peer.shared.lock().set_reply_metadata(self.request, metadata)
     }
 
     /// When this handler is stopped: the earlier of the endpoint's execution timeout and, in dialect 2, of the moment in which
@@ -274,6 +272,14 @@ impl Handlers {
     pub(crate) fn clear(&self) {
         let table = std::mem::take(&mut *self.table.write());
         drop(table);
+    }
+
+    /// Whether the handler of a method takes its argument as a stream. So does the refusal of an unknown method, which waits
+    /// for no argument.
+    pub(crate) fn streams(&self, method: &str) -> bool {
+        let table = self.table.read();
+        let method = table.methods.get(method.as_bytes()).or(table.fallback.as_ref());
+        method.is_none_or(|method| matches!(method.kind, Kind::Streamed(_)))
     }
 
     pub(crate) fn find(&self, method: &Text) -> Option<Arc<Method>> {

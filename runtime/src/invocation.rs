@@ -6,18 +6,14 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use callosum_proto::session::ContentError;
-use callosum_proto::{Metadata, OrderingKey, session};
-use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
+use callosum_proto::{Call, Metadata, OrderingKey};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::dispatch::Loan;
 use crate::error::{CallError, DisconnectCause};
-use crate::peer::{PendingCall, Reaction};
-use crate::stream::{BodyError, collect};
-use crate::{Codec, Peer};
+use crate::peer::PendingCall;
+use crate::{Codec, Peer, Urgency};
 
 /// A call that is about to be made: set its options, then await it.
 ///
@@ -35,7 +31,7 @@ pub struct Invocation<'a, A: ?Sized, R> {
     codec: Codec,
     compressed: bool,
     metadata: Metadata,
-    urgency: u8,
+    urgency: Urgency,
     encode: EncodeFn<A>,
     decode: DecodeFn<R>,
 }
@@ -79,7 +75,7 @@ impl<'a, A: ?Sized, R> Invocation<'a, A, R> {
             codec: config.codec,
             compressed: false,
             metadata: Metadata::new(),
-            urgency: session::DEFAULT_URGENCY,
+            urgency: Urgency::DEFAULT,
             encode,
             decode,
         }
@@ -128,10 +124,9 @@ impl<'a, A: ?Sized, R> Invocation<'a, A, R> {
         self
     }
 
-    /// What leaves first, here and, of the result, there: from 0, the most urgent, to 7. Default 3. Calls with the same key
-    /// keep their order.
-    pub fn urgency(mut self, urgency: u8) -> Self {
-        self.urgency = urgency.min(7);
+    /// What leaves first, here and, of the result, there. Calls with the same key keep their order.
+    pub fn urgency(mut self, urgency: Urgency) -> Self {
+        self.urgency = urgency;
         self
     }
 
@@ -144,19 +139,18 @@ impl<'a, A: ?Sized, R> Invocation<'a, A, R> {
             .is_ok()
             .then(|| self.peer.lender.map(|lender| lender.lend(&self.peer.shared.node)))
             .flatten();
-        WithMetadata { stage: Stage::Waiting(call), codec: self.codec, decode: self.decode, loan }
+        WithMetadata { call: Some(call), codec: self.codec, decode: self.decode, loan }
     }
 
     fn make(&self, body: Bytes, metadata: Metadata) -> Result<PendingCall, CallError> {
         let deadline = self.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        self.peer.shared.invoke(session::Call {
-            key: self.key.clone(),
-            compressed: self.compressed,
-            deadline,
-            metadata,
-            urgency: self.urgency,
-            ..session::Call::new(self.method, body)
-        })
+        let mut call = Call::new(self.method, body);
+        call.key = self.key.clone();
+        call.compressed = self.compressed;
+        call.deadline = deadline;
+        call.metadata = metadata;
+        call.urgency = self.urgency;
+        self.peer.shared.invoke(call)
     }
 }
 
@@ -168,63 +162,28 @@ pub struct Response<R>(WithMetadata<R>);
 /// does.
 #[must_use = "dropping it abandons the call"]
 pub struct WithMetadata<R> {
-    stage: Stage,
+    call: Option<Result<PendingCall, CallError>>,
     codec: Codec,
     decode: DecodeFn<R>,
     loan: Option<Loan>,
 }
 
-enum Stage {
-    Waiting(Result<PendingCall, CallError>),
-    /// The result is large, and is put together.
-    Collecting(BoxFuture<'static, Result<Bytes, CallError>>, Metadata),
-    Over,
-}
-
-impl Stage {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(Bytes, Metadata), CallError>> {
-        loop {
-            match std::mem::replace(self, Self::Over) {
-                Self::Waiting(Err(error)) => return Poll::Ready(Err(error)),
-                Self::Waiting(Ok(mut pending)) => match Pin::new(&mut pending.reply).poll(cx) {
-                    Poll::Pending => {
-                        *self = Self::Waiting(Ok(pending));
-                        return Poll::Pending;
-                    }
-                    Poll::Ready(Ok(Ok(Reaction::Large { metadata, size, shared }))) => {
-                        let exchange = pending.into_exchange(shared);
-                        let body = async move { collect(&exchange, size, None).await.map_err(incomplete) };
-                        *self = Self::Collecting(body.boxed(), metadata);
-                    }
-                    Poll::Ready(reply) => {
-                        pending.ended = true;
-                        return Poll::Ready(match reply {
-                            Ok(Ok(Reaction::Result(body, metadata))) => Ok((body, metadata)),
-                            Ok(Err(error)) => Err(error),
-                            // A driver that is dropped settles every call first; this is a driver that panicked.
-                            _ => Err(CallError::Disconnected(DisconnectCause::Shutdown)),
-                        });
-                    }
-                },
-                Self::Collecting(mut body, metadata) => match body.as_mut().poll(cx) {
-                    Poll::Pending => {
-                        *self = Self::Collecting(body, metadata);
-                        return Poll::Pending;
-                    }
-                    Poll::Ready(body) => return Poll::Ready(body.map(|body| (body, metadata))),
-                },
-                Self::Over => panic!("a response was polled after it was complete"),
+impl<R> WithMetadata<R> {
+    fn poll_reply(&mut self, cx: &mut Context<'_>) -> Poll<Result<(Bytes, Metadata), CallError>> {
+        let reply = match self.call.as_mut().expect("a response is not polled after it was complete") {
+            Ok(pending) => {
+                let reply = ready!(Pin::new(&mut pending.reply).poll(cx));
+                pending.ended = true;
+                // A driver that is dropped settles every call first; this is a driver that panicked.
+                reply.unwrap_or(Err(CallError::Disconnected(DisconnectCause::Shutdown)))
             }
-        }
-    }
-}
-
-/// Why a large result could not be put together.
-fn incomplete(error: BodyError) -> CallError {
-    match error {
-        BodyError::Call(error) => error,
-        BodyError::Read(error) => CallError::Incomplete(error),
-        _ => CallError::Incomplete(ContentError::NotOpen),
+            Err(_) => match self.call.take() {
+                Some(Err(error)) => Err(error),
+                _ => unreachable!("it was an error"),
+            },
+        };
+        self.call = None;
+        Poll::Ready(reply)
     }
 }
 
@@ -233,7 +192,7 @@ impl<R> Future for WithMetadata<R> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        let reply = ready!(this.stage.poll(cx));
+        let reply = ready!(this.poll_reply(cx));
         this.loan = None;
         Poll::Ready(reply.and_then(|(body, metadata)| Ok(((this.decode)(body, this.codec)?, metadata))))
     }

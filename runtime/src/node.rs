@@ -6,10 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use callosum_proto::PeerId;
 use parking_lot::Mutex;
 
-use crate::Endpoint;
 use crate::builder::Config;
 use crate::dispatch::Dispatcher;
 use crate::error::{DisconnectCause, Drained};
@@ -17,9 +15,9 @@ use crate::event::{Event, EventSink, Ration};
 use crate::handler::Handlers;
 use crate::link::handshakes::Handshakes;
 use crate::peer::PeerShared;
-use crate::reassembly::Reassembly;
 use crate::rt::Runtime;
 use crate::tasks::Tasks;
+use crate::{Endpoint, PeerId};
 
 pub(crate) struct Node {
     pub(crate) runtime: Arc<dyn Runtime>,
@@ -28,7 +26,6 @@ pub(crate) struct Node {
     pub(crate) dispatcher: Dispatcher,
     pub(crate) events: EventSink,
     pub(crate) tasks: Arc<Tasks>,
-    pub(crate) reassembly: Arc<Reassembly>,
     /// Links whose handshake is not complete.
     pub(crate) handshakes: Mutex<Handshakes>,
     refusals: Mutex<Ration>,
@@ -64,7 +61,6 @@ impl Node {
         handlers: Handlers,
         dispatcher: Dispatcher,
     ) -> Arc<Self> {
-        let reassembly = Reassembly::new(config.max_reassembly);
         Arc::new(Self {
             runtime,
             config,
@@ -72,7 +68,6 @@ impl Node {
             dispatcher,
             events: EventSink::new(),
             tasks: Arc::default(),
-            reassembly,
             handshakes: Mutex::default(),
             refusals: Mutex::default(),
             accept_failures: Mutex::default(),
@@ -150,7 +145,7 @@ impl Node {
             };
         }
         for peer in self.everyone() {
-            peer.lock().session.drain();
+            peer.lock().connection.drain();
             peer.waker.wake();
         }
         self.phase_changed.notify(usize::MAX);

@@ -1,16 +1,13 @@
-//! A remote peer: its session, and the calls that wait on it.
+//! A remote peer: its connection, and the calls that wait on it.
 
 use std::sync::Arc;
-use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use callosum_proto::session::{
-    Anomaly, CloseCause, Dialect, Event, ExchangeId, IncomingId, Outcome, PingId, Reply, Request, Role,
-    Session,
+use callosum_proto::{
+    Call, CallId, CloseCause, Connection, ConnectionEvent, ConnectionId, ErrorInfo, Event, InvokeError,
+    Metadata, NONCE_LEN, Outcome, PingId, Reply, RequestId, Role, StreamId,
 };
-use callosum_proto::wire::NONCE_LEN;
-use callosum_proto::{CallId, ErrorInfo, Metadata, PeerId, session};
 use futures_channel::oneshot;
 use futures_util::task::AtomicWaker;
 use parking_lot::{Mutex, MutexGuard};
@@ -20,16 +17,17 @@ use crate::auth::{CurvePublicKey, Identity};
 use crate::builder::WhileDisconnected;
 use crate::error::{CallError, DisconnectCause, NotSent};
 use crate::node::Node;
-use crate::reassembly::Reassembly;
 use crate::stats::{Counters, add};
-use crate::stream::{Exchange, Shared};
+use crate::stream::{Shared, Wakers};
 
+mod effects;
 mod handle;
 mod info;
 mod streams;
 
+pub(crate) use effects::{Effect, Effects};
 pub use handle::Peer;
-pub use info::PeerInfo;
+pub use info::{PeerId, PeerInfo};
 
 pub(crate) struct PeerShared {
     pub(crate) id: PeerId,
@@ -37,19 +35,13 @@ pub(crate) struct PeerShared {
     pub(crate) counters: Counters,
     /// Wakes whatever drives the peer's link.
     pub(crate) waker: AtomicWaker,
-    /// Room for its large bodies.
-    pub(crate) reassembly: Arc<Reassembly>,
     role: Role,
     state: Mutex<PeerState>,
 }
 
 pub(crate) struct PeerState {
-    pub(crate) session: Session,
-    /// Names the current link towards the scheduler.
-    pub(crate) link: PeerId,
+    pub(crate) connection: Connection,
     pub(crate) linked: bool,
-    /// Too much waits to be written for more handlers to start.
-    pub(crate) paused: bool,
     info: PeerInfo,
     cause: Option<DisconnectCause>,
     /// Why this side cuts the link.
@@ -57,59 +49,36 @@ pub(crate) struct PeerState {
     /// There will be no other link.
     over: bool,
     waiting: FxHashMap<CallId, oneshot::Sender<Answered>>,
-    /// Who reads or writes calls bit by bit.
-    streams: FxHashMap<ExchangeId, Arc<Shared>>,
+    /// Who reads or writes the streams of calls.
+    streams: FxHashMap<StreamId, Arc<Shared>>,
     /// What handlers send along with results that are not there yet.
-    reply_metadata: FxHashMap<IncomingId, Metadata>,
+    reply_metadata: FxHashMap<RequestId, Metadata>,
     pings: FxHashMap<PingId, oneshot::Sender<Duration>>,
     ready: Vec<oneshot::Sender<()>>,
 }
 
 /// What became of a call that is waited for.
-pub(crate) type Answered = Result<Reaction, CallError>;
+pub(crate) type Answered = Result<(Bytes, Metadata), CallError>;
 
-/// A result, or its beginning.
-pub(crate) enum Reaction {
-    Result(Bytes, Metadata),
-    /// It is too large for one piece.
-    Large {
-        metadata: Metadata,
-        size: Option<u64>,
-        shared: Arc<Shared>,
-    },
-}
-
-/// What a session's events ask its driver to do, once the session's lock is released.
-pub(crate) enum Effect {
-    Complete(oneshot::Sender<Answered>, Answered),
-    /// A call that is streamed, or large, has ended well, or not.
-    Ended {
-        well: bool,
-    },
-    Wake(Waker),
-    Goodbye,
-    Pong(oneshot::Sender<Duration>, Duration),
-    Request(Request),
-    Stop(IncomingId, Reply),
-    Established(Vec<oneshot::Sender<()>>, Dialect),
-    Anomaly(Anomaly),
+impl Drop for PeerShared {
+    fn drop(&mut self) {
+        let connection = self.state.get_mut().connection.id();
+        self.node.dispatcher.forget(connection);
+    }
 }
 
 impl PeerShared {
     pub(crate) fn new(node: &Arc<Node>, role: Role) -> Arc<Self> {
-        let id = node.next_peer_id();
+        let connection = node.dispatcher.open();
         Arc::new(Self {
-            id,
+            id: node.next_peer_id(),
             node: node.clone(),
             counters: Counters::default(),
             waker: AtomicWaker::new(),
-            reassembly: Reassembly::new(node.config.session.max_reassembly),
             role,
             state: Mutex::new(PeerState {
-                session: new_session(node, role, CallId(0)),
-                link: id,
+                connection: new_connection(node, connection, role, CallId(0)),
                 linked: false,
-                paused: false,
                 info: PeerInfo::default(),
                 cause: None,
                 cut: None,
@@ -136,66 +105,75 @@ impl PeerShared {
         Peer { shared: self.clone(), lender: None }
     }
 
-    /// The link is gone: its calls end, its requests are forgotten. For a connector, a new session takes over,
-    /// unless the endpoint is done; calls that wait for a link go on waiting if this never was one.
+    /// The link is gone: its calls end, its requests are forgotten. For a connector, a new connection takes over, unless the endpoint is
+    /// done; calls that wait for a link go on waiting if this never was one.
     pub(crate) fn detach(self: &Arc<Self>, cause: &DisconnectCause, renew: bool) {
-        let mut effects = Vec::new();
-        let link = {
+        let mut effects = Effects::new(self.clone());
+        // Named before the peer is locked: the dispatcher locks in the other order.
+        let next = renew.then(|| self.node.dispatcher.open());
+        let over = {
             let mut state = self.lock();
-            if state.over {
-                return;
+            match state.over {
+                true => None,
+                false => Some(self.close_or_wait(&mut state, cause, next, &mut effects)),
             }
-            state.linked = false;
-            state.over = !renew;
-            state.cause = Some(cause.clone());
-            let refused = cause.is_authentication_failure();
-            let waits = renew
-                && !refused
-                && self.node.config.while_disconnected == WhileDisconnected::Wait
-                && state.session.handle_disconnected(new_nonce());
-            if !waits {
-                state.session.close(cause.close_cause());
-            }
-            state.take_effects(&mut effects);
-            if !waits {
-                state.end_streams(cause, &mut effects);
-            }
-            state.cut = None;
-            state.pings.clear();
-            if refused {
-                // Whoever waits for the link learns why there is none. The next attempt may do better.
-                state.ready.clear();
-            }
-            let link = state.link;
-            state.paused = false;
-            if waits {
-                state.link = self.node.next_peer_id();
-            } else if renew {
-                state.session = new_session(&self.node, self.role, state.session.next_call());
-                state.link = self.node.next_peer_id();
-                if self.node.is_draining() {
-                    state.session.drain();
-                }
-            } else {
-                state.ready.clear();
-            }
-            link
         };
-        self.node.dispatcher.forget(&self.node, link);
-        for effect in effects {
-            self.settle(effect);
+        match over {
+            Some(Some(over)) => self.node.dispatcher.forget(over),
+            // The name is not needed.
+            None | Some(None) => next.into_iter().for_each(|next| self.node.dispatcher.forget(next)),
         }
+        // Callers are told, and handlers that never ran give their slots back.
+        drop(effects);
+    }
+
+    /// Returns the connection that is over; `None` if it waits for another link.
+    fn close_or_wait(
+        &self,
+        state: &mut PeerState,
+        cause: &DisconnectCause,
+        next: Option<ConnectionId>,
+        effects: &mut Effects,
+    ) -> Option<ConnectionId> {
+        state.linked = false;
+        state.over = next.is_none();
+        state.cause = Some(cause.clone());
+        let refused = cause.is_authentication_failure();
+        let waits = next.is_some()
+            && !refused
+            && self.node.config.while_disconnected == WhileDisconnected::Wait
+            && state.connection.handle_disconnected(new_nonce());
+        if !waits {
+            state.connection.close(cause.close_cause());
+        }
+        state.take_effects(effects);
+        if !waits {
+            state.end_streams(cause, effects);
+        }
+        state.cut = None;
+        effects.push(Effect::Drop(Box::new(std::mem::take(&mut state.pings))));
+        if refused || next.is_none() {
+            // Whoever waits for the link learns why there is none. The next attempt may do better.
+            effects.push(Effect::Drop(Box::new(std::mem::take(&mut state.ready))));
+        }
+        if waits {
+            return None;
+        }
+        let over = state.connection.id();
+        if let Some(next) = next {
+            state.connection = new_connection(&self.node, next, self.role, state.connection.next_call());
+            if self.node.is_draining() {
+                state.connection.drain();
+            }
+        }
+        Some(over)
     }
 
     /// Does what concerns only callers; gives back what concerns the dispatcher or the driver.
     pub(crate) fn settle(&self, effect: Effect) -> Option<Effect> {
         match effect {
             Effect::Complete(waiter, result) => {
-                match result {
-                    Ok(Reaction::Result(..)) => self.count_call(true),
-                    Ok(Reaction::Large { .. }) => {}
-                    Err(_) => self.count_call(false),
-                }
+                self.count_call(result.is_ok());
                 // The caller may have gone in this very moment.
                 let _ = waiter.send(result);
                 None
@@ -212,6 +190,10 @@ impl PeerShared {
                 let _ = waiter.send(round_trip);
                 None
             }
+            Effect::Drop(senders) => {
+                drop(senders);
+                None
+            }
             other => Some(other),
         }
     }
@@ -220,33 +202,33 @@ impl PeerShared {
         add(if well { &self.counters.calls_done } else { &self.counters.calls_failed }, 1);
     }
 
-    /// Ends the session, for this reason.
+    /// Closes the connection, for this reason.
     pub(crate) fn cut(&self, cause: DisconnectCause) {
         let mut state = self.lock();
-        if state.session.is_closed() {
+        if state.connection.is_closed() {
             return;
         }
         state.cut = Some(cause);
-        state.session.close(CloseCause::Local);
+        state.connection.close(CloseCause::Local);
         drop(state);
         self.waker.wake();
     }
 
-    /// Notes and returns whether too much waits to be written for more handlers to start.
-    pub(crate) fn note_backlog(&self) -> bool {
-        let mut state = self.lock();
-        state.paused = state.session.is_backlogged();
-        state.paused
+    /// Gives the connection what the endpoint has decided. Whoever is returned is to be woken once no lock is held.
+    pub(crate) fn decided(&self, state: &mut PeerState, now: Instant, event: ConnectionEvent) -> Wakers {
+        match event {
+            ConnectionEvent::Reply { request, reply } => self.reply(state, request, reply),
+            other => {
+                if matches!(other, ConnectionEvent::Refuse { .. }) {
+                    add(&self.counters.requests_failed, 1);
+                }
+                state.connection.handle_event(now, other);
+                Wakers::default()
+            }
+        }
     }
 
-    /// Answers a request of a link, if that is still there; returns whether its link has to be paused with that.
-    pub(crate) fn reply(&self, link: PeerId, id: IncomingId, mut reply: Reply) -> bool {
-        let is_result = matches!(reply, Reply::Result { .. } | Reply::End);
-        let mut state = self.lock();
-        if state.link != link {
-            add(&self.counters.requests_failed, 1);
-            return false;
-        }
+    fn reply(&self, state: &mut PeerState, id: RequestId, mut reply: Reply) -> Wakers {
         if !state.reply_metadata.is_empty()
             && let Some(given) = state.reply_metadata.remove(&id)
             && let Reply::Result { metadata, .. } = &mut reply
@@ -254,21 +236,17 @@ impl PeerShared {
         {
             *metadata = given;
         }
-        let stream = state.streams.remove(&ExchangeId::Theirs(id));
-        if let (Reply::End, Some(stream)) = (&reply, &stream)
-            && stream.is_writing()
+        let streams = state.streams.remove(&id.into());
+        if let (Reply::End, Some(streams)) = (&reply, &streams)
+            && streams.is_writing()
         {
             // What it would still write is missing, and the caller must not take the result for a whole one.
             let (name, why) =
                 ("UnfinishedResult", "the handler ended while its result was still being written");
             reply = Reply::Failure(ErrorInfo::new(name, why));
         }
-        let is_result = is_result && matches!(reply, Reply::Result { .. } | Reply::End);
-        let sent = state.session.reply(id, reply);
-        let pause = state.session.is_backlogged() && !std::mem::replace(&mut state.paused, true);
-        drop(state);
-        // Whoever reads or writes it outside of its handler.
-        stream.map(|stream| stream.end(Ok(()))).unwrap_or_default().wake();
+        let is_result = matches!(reply, Reply::Result { .. } | Reply::End);
+        let sent = state.connection.reply(id, reply);
         if let Err(error) = &sent {
             tracing::debug!(peer = %self.id, %error, "reply not sent as given");
         }
@@ -277,13 +255,13 @@ impl PeerShared {
             false => &self.counters.requests_failed,
         };
         add(counter, 1);
-        self.waker.wake();
-        pause
+        // Whoever reads or writes it outside of its handler.
+        streams.map(|streams| streams.end(Ok(()))).unwrap_or_default()
     }
 }
 
-fn new_session(node: &Node, role: Role, first_call: CallId) -> Session {
-    Session::new(role, node.config.session.clone(), new_nonce(), first_call, Instant::now())
+fn new_connection(node: &Node, id: ConnectionId, role: Role, first_call: CallId) -> Connection {
+    Connection::new(id, role, node.config.connection.clone(), new_nonce(), first_call, Instant::now())
 }
 
 fn new_nonce() -> [u8; NONCE_LEN] {
@@ -305,7 +283,7 @@ impl PeerState {
         let identity = self.info.identity.take().filter(|_| self.info.public_key == public_key);
         let address = address.to_owned();
         self.info = PeerInfo { address, routing_id, public_key, identity, ..PeerInfo::default() };
-        self.session.handle_connected(now);
+        self.connection.handle_connected(now);
     }
 
     pub(crate) fn info(&self) -> &PeerInfo {
@@ -325,14 +303,19 @@ impl PeerState {
         self.info.identity = Some(Arc::new(identity));
     }
 
-    /// Why this side has ended the session by itself.
+    /// Why this side has closed the connection by itself.
     pub(crate) fn local_cause(&self) -> DisconnectCause {
         self.cut.clone().unwrap_or(DisconnectCause::Shutdown)
     }
 
-    /// Takes everything that the session has to say.
-    pub(crate) fn take_effects(&mut self, effects: &mut Vec<Effect>) {
-        while let Some(event) = self.session.poll_event() {
+    /// Whether this is the peer's connection, and open.
+    pub(crate) fn serves(&self, connection: ConnectionId) -> bool {
+        self.connection.id() == connection && !self.connection.is_closed()
+    }
+
+    /// Takes everything that the connection has to say.
+    pub(crate) fn take_effects(&mut self, effects: &mut Effects) {
+        while let Some(event) = self.connection.poll_event() {
             match event {
                 Event::Ended { call, outcome, metadata } => self.end_call(call, outcome, metadata, effects),
                 Event::Response { call, metadata, size } => {
@@ -340,17 +323,12 @@ impl PeerState {
                 }
                 Event::Readable(id) => self.tell(id, Shared::readable, effects),
                 Event::Writable(id) => self.tell(id, Shared::writable, effects),
-                Event::Collected { exchange, body } => {
-                    self.tell(exchange, |shared| shared.collected(body), effects);
+                Event::Reassembled { stream, body } => {
+                    self.tell(stream, |shared| shared.reassembled(body), effects);
                 }
                 Event::Goodbye => effects.push(Effect::Goodbye),
                 Event::Request(request) => effects.push(Effect::Request(request)),
-                Event::CancelRequested(id) => effects.push(Effect::Stop(id, Reply::Cancelled)),
-                Event::ExecutionTimedOut(id) => {
-                    let error = session::Refusal::ExecutionTimedOut
-                        .to_error("the handler ran longer than this endpoint allows");
-                    effects.push(Effect::Stop(id, Reply::Error(error)));
-                }
+                Event::Stop { request, .. } => effects.push(Effect::Stop(request)),
                 Event::Established { hello, dialect } => {
                     self.info.hello = hello;
                     self.info.dialect = Some(dialect);
@@ -362,8 +340,8 @@ impl PeerState {
                     }
                 }
                 Event::Anomaly(anomaly) => effects.push(Effect::Anomaly(anomaly)),
-                // Whoever drives the link asks the session itself.
-                Event::Closed(_) => {}
+                // Whoever drives the link asks the connection itself; the dispatcher tells handlers when they may reply.
+                _ => {}
             }
         }
     }
@@ -381,7 +359,7 @@ impl PeerState {
                     (CloseCause::LinkLost, Some(cause)) => cause.clone(),
                     (CloseCause::Local, _) => self.local_cause(),
                     // What is noted may concern an earlier link.
-                    (cause, _) => DisconnectCause::Session(cause),
+                    (cause, _) => DisconnectCause::Connection(cause),
                 };
                 match sent {
                     true => CallError::Disconnected(cause),
@@ -389,11 +367,11 @@ impl PeerState {
                 }
             }
             Outcome::TooLarge { size, limit } => {
-                CallError::NotSent(session::InvokeError::BodyTooLarge { size, limit }.into())
+                CallError::NotSent(InvokeError::BodyTooLarge { size, limit }.into())
             }
             Outcome::Malformed(error) => CallError::Malformed(error),
             Outcome::Fault(fault) => CallError::Fault(fault),
-            Outcome::NeedsDialect2 => CallError::NotSent(session::InvokeError::NeedsDialect2.into()),
+            Outcome::NeedsDialect2 => CallError::NotSent(InvokeError::NeedsDialect2.into()),
         }
     }
 }
@@ -402,17 +380,8 @@ impl PeerState {
 pub(crate) struct PendingCall {
     peer: Arc<PeerShared>,
     call: CallId,
-    link: PeerId,
     pub(crate) reply: oneshot::Receiver<Answered>,
     pub(crate) ended: bool,
-}
-
-impl PendingCall {
-    /// The call goes on as one whose result comes bit by bit.
-    pub(crate) fn into_exchange(mut self, shared: Arc<Shared>) -> Exchange {
-        self.ended = true;
-        Exchange::new(self.peer.clone(), self.link, ExchangeId::Ours(self.call), shared, None)
-    }
 }
 
 impl Drop for PendingCall {
@@ -421,13 +390,11 @@ impl Drop for PendingCall {
             return;
         }
         let mut state = self.peer.lock();
-        let waited = state.waiting.remove(&self.call).is_some();
-        // Or its result has begun, and nobody has taken that over.
-        let large = state.streams.remove(&ExchangeId::Ours(self.call));
-        if waited || large.is_some() {
-            let abandoned = state.session.abandon(self.call);
-            state.session.contents().stop(ExchangeId::Ours(self.call));
+        if let Some(sender) = state.waiting.remove(&self.call) {
+            let abandoned = state.connection.abandon(self.call);
             drop(state);
+            // That wakes a waker, which is not to happen under a lock.
+            drop(sender);
             if abandoned {
                 self.peer.count_call(false);
             }
@@ -437,44 +404,40 @@ impl Drop for PendingCall {
 }
 
 impl PeerShared {
-    pub(crate) fn invoke(self: &Arc<Self>, call: session::Call) -> Result<PendingCall, CallError> {
+    pub(crate) fn invoke(self: &Arc<Self>, call: Call) -> Result<PendingCall, CallError> {
         let (sender, reply) = oneshot::channel();
-        let (call, link) = self.make(call, |state, call| {
+        let call = self.make(call, |state, call| {
             state.waiting.insert(call, sender);
         })?;
-        Ok(PendingCall { peer: self.clone(), call, link, reply, ended: false })
+        Ok(PendingCall { peer: self.clone(), call, reply, ended: false })
     }
 
-    /// Makes a call whose result comes bit by bit.
-    pub(crate) fn open(
-        self: &Arc<Self>,
-        call: session::Call,
-    ) -> Result<(CallId, PeerId, Arc<Shared>), CallError> {
+    /// Makes a call whose result is a stream.
+    pub(crate) fn open(self: &Arc<Self>, call: Call) -> Result<(CallId, Arc<Shared>), CallError> {
         let shared = Arc::new(Shared::default());
-        let (call, link) = self.make(call, |state, call| {
-            state.streams.insert(ExchangeId::Ours(call), shared.clone());
+        let call = self.make(call, |state, call| {
+            state.streams.insert(call.into(), shared.clone());
         })?;
-        Ok((call, link, shared))
+        Ok((call, shared))
     }
 
     fn make(
         self: &Arc<Self>,
-        call: session::Call,
+        call: Call,
         note: impl FnOnce(&mut PeerState, CallId),
-    ) -> Result<(CallId, PeerId), CallError> {
+    ) -> Result<CallId, CallError> {
         let mut state = self.lock();
         if !state.linked && self.node.config.while_disconnected == WhileDisconnected::Fail {
             return Err(NotSent::NotConnected.into());
         }
-        let call = state.session.invoke(Instant::now(), call).map_err(|error| match &state.cause {
-            Some(cause) if error == session::InvokeError::Closed => NotSent::Disconnected(cause.clone()),
+        let call = state.connection.invoke(Instant::now(), call).map_err(|error| match &state.cause {
+            Some(cause) if error == InvokeError::Closed => NotSent::Disconnected(cause.clone()),
             _ => NotSent::Refused(error),
         })?;
         note(&mut state, call);
-        let link = state.link;
         drop(state);
         add(&self.counters.calls_started.0, 1);
         self.waker.wake();
-        Ok((call, link))
+        Ok(call)
     }
 }

@@ -208,6 +208,8 @@ async def agent_whoami(request: RPCMessage) -> Json:
 
 def register(peer: Peer) -> None:
     peer.handle_function("agent.echo", agent_echo)
+    # What the example of the engine calls back.
+    peer.handle_function("echo", agent_echo)
     peer.handle_function("agent.add", agent_add)
     peer.handle_function("agent.delay", agent_delay)
     peer.handle_function("agent.fail", agent_fail)

@@ -9,9 +9,7 @@ use futures_util::future::{Either, join_all, select};
 use crate::callosum::link::{
     Hub, MemoryReceiver, MemorySender, MessageReceiver, MessageSender, Received, memory,
 };
-use crate::callosum::proto::session::Anomaly;
-use crate::callosum::proto::wire::{Encoder, Hello, NONCE_LEN, PING, PONG};
-use crate::callosum::proto::{CallName, Message, Multipart, Payload};
+use crate::callosum::proto::{Anomaly, Multipart};
 use crate::callosum::{
     Binder, Builder, CallError, CloseCause, Connector, Context, Dialect, DisconnectCause, Drained, Driver,
     DriverError, Event, HandlerResult, InvokeError, Limits, NotSent, OrderingKey, Peer, Refusal, Response,
@@ -19,6 +17,7 @@ use crate::callosum::{
 };
 use crate::common::{Ending, connected, disconnected, drive, echo, for_ever};
 use crate::run;
+use callosum_proto::internals::wire::{CallName, Encoder, Hello, Message, NONCE_LEN, PING, PONG, Payload};
 
 const PATIENCE: Duration = Duration::from_secs(5);
 const SHORT: Duration = Duration::from_millis(20);
@@ -58,8 +57,8 @@ async fn assert_echoes(peer: &Peer) {
     assert_eq!(call(peer, "good").await.unwrap(), "good");
 }
 
-fn is_session_end(cause: &DisconnectCause, expected: CloseCause) -> bool {
-    matches!(cause, DisconnectCause::Session(cause) if *cause == expected)
+fn is_connection_end(cause: &DisconnectCause, expected: CloseCause) -> bool {
+    matches!(cause, DisconnectCause::Connection(cause) if *cause == expected)
 }
 
 /// A peer that is played by the test.
@@ -144,7 +143,7 @@ fn many_peers_share_a_link() {
 }
 
 #[test]
-fn a_restarted_peer_gets_a_new_session() {
+fn a_restarted_peer_gets_a_new_connection() {
     run(async {
         let (hub, binder) = bind(echoing());
         let mut events = binder.events();
@@ -156,8 +155,8 @@ fn a_restarted_peer_gets_a_new_session() {
         let (newcomer, _ending) = connect(&hub, "a", echoing());
         let result = pending.await;
         let Err(CallError::Disconnected(cause)) = result else { panic!("{result:?}") };
-        assert!(is_session_end(&cause, CloseCause::PeerRestarted), "{cause:?}");
-        assert!(is_session_end(&disconnected(&mut events).await, CloseCause::PeerRestarted));
+        assert!(is_connection_end(&cause, CloseCause::PeerRestarted), "{cause:?}");
+        assert!(is_connection_end(&disconnected(&mut events).await, CloseCause::PeerRestarted));
         assert_echoes(newcomer.peer()).await;
         let peers = binder.peers();
         assert_eq!(peers.len(), 1);
@@ -177,8 +176,8 @@ fn keepalive_finds_a_dead_peer() {
         let peer = connected(&mut events).await;
         let result = peer.invoke_raw("echo", &Bytes::new()).await;
         let Err(CallError::Disconnected(cause)) = result else { panic!("{result:?}") };
-        assert!(is_session_end(&cause, CloseCause::KeepaliveTimedOut), "{cause:?}");
-        assert!(is_session_end(&disconnected(&mut events).await, CloseCause::KeepaliveTimedOut));
+        assert!(is_connection_end(&cause, CloseCause::KeepaliveTimedOut), "{cause:?}");
+        assert!(is_connection_end(&disconnected(&mut events).await, CloseCause::KeepaliveTimedOut));
         assert!(binder.peers().is_empty());
     });
 }
@@ -193,7 +192,7 @@ fn keepalive_keeps_a_silent_peer() {
         connected(&mut events).await;
         let mut answered = 0;
         while answered < 5 {
-            let message = raw.next().await.expect("the session lives");
+            let message = raw.next().await.expect("the connection lives");
             let [marker, header, body] = message.into_three().unwrap();
             if marker == PING {
                 raw.send(&[PONG, header, body]).await;
@@ -217,7 +216,7 @@ fn a_connector_finds_out_that_it_was_forgotten() {
         peer.disconnect();
         let result = pending.await;
         let Err(CallError::Disconnected(cause)) = result else { panic!("{result:?}") };
-        assert!(is_session_end(&cause, CloseCause::KeepaliveTimedOut), "{cause:?}");
+        assert!(is_connection_end(&cause, CloseCause::KeepaliveTimedOut), "{cause:?}");
         assert!(matches!(ending.await.unwrap(), Err(DriverError::Disconnected(_))));
         assert!(binder.peers().is_empty());
     });
@@ -377,7 +376,7 @@ fn garbage() -> Vec<Vec<Bytes>> {
 }
 
 #[test]
-fn garbage_begins_no_session() {
+fn garbage_begins_no_connection() {
     run(async {
         let (hub, binder) = bind(echoing());
         let mut events = binder.events();
@@ -387,7 +386,7 @@ fn garbage_begins_no_session() {
         }
         raw.say_hello().await;
         let peer = connected(&mut events).await;
-        assert_eq!(peer.stats().anomalies, 0, "it is the first session");
+        assert_eq!(peer.stats().anomalies, 0, "it is the first connection");
         assert_eq!(binder.peers(), [peer]);
     });
 }
@@ -447,7 +446,7 @@ fn a_peer_that_floods_and_does_not_read_is_given_up() {
             }
         };
         let (cause, ()) = futures_util::join!(flood, calls);
-        assert!(is_session_end(&cause, CloseCause::PeerNotReading), "{cause:?}");
+        assert!(is_connection_end(&cause, CloseCause::PeerNotReading), "{cause:?}");
         assert_echoes(connector.peer()).await;
     });
 }
@@ -473,7 +472,7 @@ fn a_peer_that_does_not_read_delays_nobody() {
         };
         let (stuck, _) = futures_util::join!(stuck, good);
         assert!(stuck.iter().all(Result::is_err));
-        assert!(is_session_end(&disconnected(&mut events).await, CloseCause::PeerNotReading));
+        assert!(is_connection_end(&disconnected(&mut events).await, CloseCause::PeerNotReading));
         assert_eq!(slow.stats().calls_failed, 16);
         assert_echoes(connector.peer()).await;
     });
@@ -533,7 +532,7 @@ fn a_connector_without_an_answer_gives_up() {
         assert!(matches!(result, Err(CallError::NotSent(_))), "{result:?}");
         let ending = ending.await.unwrap();
         let Err(DriverError::Disconnected(cause)) = ending else { panic!("{ending:?}") };
-        assert!(is_session_end(&cause, CloseCause::HandshakeTimedOut), "{cause:?}");
+        assert!(is_connection_end(&cause, CloseCause::HandshakeTimedOut), "{cause:?}");
     });
 }
 

@@ -174,7 +174,7 @@ fn a_connection_that_closes_is_noticed_at_once() {
 }
 
 #[test]
-fn a_newcomer_with_the_same_identity_gets_a_new_session() {
+fn a_newcomer_with_the_same_identity_gets_a_new_connection() {
     run(async {
         let with_identity = async |endpoint: &str| {
             let mut options = SocketOptions::default();
@@ -198,7 +198,7 @@ fn a_newcomer_with_the_same_identity_gets_a_new_session() {
         });
         // Whether the old connection's end or the newcomer's hello is seen first is the socket's affair.
         let Err(CallError::Disconnected(cause)) = result else { panic!("{result:?}") };
-        let restarted = matches!(cause, DisconnectCause::Session(CloseCause::PeerRestarted));
+        let restarted = matches!(cause, DisconnectCause::Connection(CloseCause::PeerRestarted));
         assert!(restarted || matches!(cause, DisconnectCause::PeerClosed), "{cause:?}");
         assert!(ending.await.is_err());
         assert_answers(newcomer.peer(), "ask back").await;

@@ -5,14 +5,13 @@ use std::io::{self, IoSlice};
 use std::time::Instant;
 
 use bytes::Bytes;
-use callosum_runtime::proto::wire::dialect2::{MAX_PACKET, Options, PacketWriter, Piece, Record, records};
-use callosum_runtime::proto::wire::{
+use callosum_proto::internals::wire::dialect2::{MAX_PACKET, Options, PacketWriter, Piece, Record, records};
+use callosum_proto::internals::wire::{CallName, Message, Payload};
+use callosum_proto::internals::wire::{
     Credit, Encoder, Header, Hello, NONCE_LEN, PING, PONG, UPPER, decode_body, decode_header,
 };
-use callosum_runtime::proto::zmtp::{
-    CurveKeyPair, CurvePublicKey, Link, LinkConfig, LinkEvent, Mechanism, Role,
-};
-use callosum_runtime::proto::{CallName, Message, Multipart, OrderingKey, Payload, Text};
+use callosum_proto::zmtp::{CurveKeyPair, CurvePublicKey, Link, LinkConfig, LinkEvent, Mechanism};
+use callosum_proto::{Multipart, OrderingKey, Role, Text};
 use callosum_runtime::rt::ByteStream;
 use futures_util::{AsyncReadExt, AsyncWriteExt};
 
@@ -22,7 +21,7 @@ const LIMIT: usize = 64 << 20;
 /// The flag of a frame whose length takes eight bytes.
 const LONG: u8 = 2;
 
-/// A connector without a session.
+/// A connector that sends and hears raw messages, without the engine.
 pub struct RawPeer<S> {
     link: Link,
     stream: S,
@@ -74,7 +73,7 @@ impl<S: ByteStream> RawPeer<S> {
         config.max_message_size = LIMIT;
         config.heartbeat = None;
         config.mechanism = mechanism;
-        let link = Link::new(&config, Instant::now());
+        let link = Link::new(&config, [9; 32], Instant::now());
         let (writer, heard) = (PacketWriter::default(), VecDeque::new());
         let mut peer = Self { link, stream, encoder: Encoder::default(), writer, heard };
         while !matches!(peer.event().await, LinkEvent::Established(_)) {}
@@ -136,7 +135,7 @@ impl<S: ByteStream> RawPeer<S> {
             let read = self.stream.read(&mut buffer).await.expect("the other side writes");
             assert_ne!(read, 0, "the other side closed the connection");
             buffer.truncate(read);
-            self.link.handle_input(Instant::now(), buffer.into()).expect("the other side keeps to ZMTP");
+            self.link.handle_input(Instant::now(), &buffer).expect("the other side keeps to ZMTP");
         }
     }
 

@@ -8,7 +8,8 @@ macro_rules! everything {
                 probes_are_bounded, handlers_that_go_together;
             nesting: binder_calls_connector, call_backs_twenty_deep, no_deadlock_at_one_handler,
                 a_lent_place_comes_back, nested_failure, relay_between_connectors;
-            failures: failure, named_failure, panics, panicking_destructors, invalid_argument, undecodable_result, unencodable, mixed;
+            failures: failure, named_failure, panics, panicking_destructors, invalid_argument, undecodable_result, unencodable, mixed,
+                held_replies_are_counted;
             cancellation: dropped_call_stops_its_handler, timed_out_call_stops_its_handler, default_timeout,
                 cancelled_while_waiting_never_runs, dropped_before_it_left, execution_timeout, many_dropped;
             ordering: unordered, exit_ordered, key_serialized, key_scope, many_keys_unordered,
@@ -26,12 +27,13 @@ macro_rules! everything {
                 full_outbox, unfinished_handshakes, garbage_instead_of_a_greeting, garbage_between_good_calls,
                 anomalies_drown_no_events, cancelled_replies_make_room, cancel_is_answered, replies_held_back, endless_times;
             streams: bytes_both_ways, items_either_way, items_at_the_limit, items_too_large_to_write, large_bodies,
-                large_bodies_take_turns, acknowledged, failure_in_the_middle, abandoned_argument, dropped_readers,
+                large_bodies_take_turns, acknowledged, failure_in_the_middle, abandoned_argument, dropped_readers, no_handler,
                 cancelled_in_the_middle, cut_in_the_middle, slow_readers_hold_up_nobody, ordered, metadata, downgraded,
                 shutdown_waits, nested_at_one_handler;
             streams_edges: bodies_that_can_not_be_collected, results_that_come_first, half_closed_by_the_handler, results_read_in_any_order,
                 urgent_first, compressed, turns_at_one_handler, mixed_reads,
                 waiting_for_room, dropped_unread, unfinished_result;
+            streams_outlive: results_that_begin_too_late, arguments_collected_for_too_long, beginning_given_up;
             abuse: flood_of_cancels, flood_of_pings, pings_without_reading, flood_of_nonsense, endless_multipart,
                 half_open_after_the_handshake, key_that_hangs, call_backs_that_nobody_answers;
             abuse2: tiny_pieces, credit_that_was_not_given, credit_of_the_link, calls_that_are_reset,
@@ -43,6 +45,8 @@ macro_rules! everything {
             abuse_handshakes: more_half_open_than_allowed, slow_loris, refusals_drown_no_events,
                 places_taken_while_the_application_decides, a_client_that_says_it_refuses;
             load: ten_thousand_calls, large_and_small, coming_and_going;
+            leaks: first_messages_that_begin_nothing, cut_while_draining_without_a_link;
+            message_links: requests_behind_a_dropped_reply;
             plugging: tiny_byte_streams, end_of_a_byte_stream, panicking_byte_stream, own_runtime, long_writes, endless_stream, dying_runtime, own_scheduler, tracing_enabled;
         });
     };

@@ -5,7 +5,7 @@ use std::future::IntoFuture;
 use std::time::Duration;
 
 use bytes::Bytes;
-use callosum_runtime::proto::wire::DecodeError;
+use callosum_proto::internals::wire::DecodeError;
 use callosum_runtime::{CallError, Codec, Dialect, InvokeError, Limits, Metadata, NotSent, Peer};
 use callosum_tests::interop::{World, farewell};
 use callosum_tests::interop_tests;

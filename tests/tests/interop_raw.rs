@@ -59,9 +59,18 @@ fn garbage_for_a_connector(world: &World) {
             };
             assert_eq!(answer.unwrap(), json!({"received": number}));
         }
-        call(peer, "report", json!({})).await.unwrap()
+        // The refusal of a call in the junk may leave after the answer behind it has been handed out.
+        let mut reports = 0;
+        loop {
+            reports += 1;
+            let report = call(peer, "report", json!({})).await.unwrap();
+            if report["ERROR"] == CALLS || reports == 100 {
+                break (reports, report);
+            }
+        }
     });
-    assert_eq!(report["FUNCTION"], CALLS + 1);
+    let (reports, report) = report;
+    assert_eq!(report["FUNCTION"], CALLS + reports);
     assert_eq!(report["PING"], 1, "there was only one connection");
     assert_eq!(report["ERROR"], CALLS, "the call in each pile of junk is refused");
     assert_eq!(report["PONG"], 16 * CALLS, "as many as there are PINGs in the junk");

@@ -67,7 +67,7 @@ pub struct Callosum<A, D = DialectTwo>(PhantomData<(A, D)>);
 impl<A: Adapter, D: Offer> Stack for Callosum<A, D> {
     const NAME: &'static str = match D::DIALECT {
         Dialect::Two => "callosum",
-        Dialect::One => "callosum-dialect-1",
+        _ => "callosum-dialect-1",
     };
     type Runtime = A;
     type Client = Client;
@@ -88,7 +88,7 @@ pub struct CallosumCurve<A, D = DialectTwo>(PhantomData<(A, D)>);
 impl<A: Adapter, D: Offer> Stack for CallosumCurve<A, D> {
     const NAME: &'static str = match D::DIALECT {
         Dialect::Two => "callosum-curve",
-        Dialect::One => "callosum-curve-dialect-1",
+        _ => "callosum-curve-dialect-1",
     };
     const ENCRYPTED: bool = true;
     type Runtime = A;

@@ -11,7 +11,7 @@ use async_channel::{Receiver, Sender};
 use blake3::{Hash, Hasher};
 use blocking::unblock;
 use bytes::Bytes;
-use callosum_runtime::{BodyError, BodyReader, BodyWriter, Metadata, Peer, Refusal};
+use callosum_runtime::{BodyError, BodyReader, BodyWriter, Metadata, Peer, Refusal, Urgency};
 use futures_util::StreamExt;
 use futures_util::future::{Either, select};
 use rustix::io::Errno;
@@ -26,7 +26,7 @@ use crate::exit::{Failure, note, printable, say, tell};
 use crate::link::with_peer;
 
 /// Behind calls, whose urgency is 3.
-const URGENCY: u8 = 5;
+const URGENCY: Urgency = Urgency::new(5).expect("it is not over 7");
 
 /// stdin or stdout.
 const STANDARD: &str = "-";

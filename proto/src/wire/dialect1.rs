@@ -5,8 +5,7 @@ use rmp::encode;
 
 use super::msgpack::Reader;
 use super::{DecodeError, UPPER};
-use crate::message::{CallName, ErrorInfo, Message, Payload};
-use crate::{KeyKind, Multipart, OrderingKey, Text};
+use crate::{ErrorInfo, KeyKind, Multipart, OrderingKey, Text};
 
 /// Largest header frame that is read, in bytes.
 pub const MAX_HEADER: usize = 64 * 1024;
@@ -23,6 +22,90 @@ const MAX_SLACK: usize = 256;
 
 /// How much the encoder asks for when its buffer is used up.
 const SCRATCH: usize = 16 * 1024;
+
+/// What names one call on the wire of dialect 1; a reply echoes it to the byte.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CallName {
+    /// The requester's counter, which wraps at 2^32.
+    pub seq: u32,
+    /// The method's name.
+    pub method: Text,
+    /// The ordering key, or "no key".
+    pub key: OrderingKey,
+}
+
+impl CallName {
+    /// Bytes of the method's name and the key.
+    pub fn size(&self) -> usize {
+        self.method.as_bytes().len() + self.key.as_bytes().len()
+    }
+
+    /// The same, in a buffer of its own.
+    pub(crate) fn detached(&self) -> Self {
+        Self { seq: self.seq, method: Text::from(self.method.as_str()), key: self.key.detached() }
+    }
+}
+
+/// What a message says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Payload {
+    /// Run this method with this argument.
+    Function(Bytes),
+    /// The method ran and returned this.
+    Result(Bytes),
+    /// The application's handler failed.
+    Failure(ErrorInfo),
+    /// Callosum itself, or a library under it, failed.
+    Error(ErrorInfo),
+    /// The requester has lost interest.
+    Cancel,
+    /// The handler was stopped, or never started, because of a cancellation or a timeout.
+    Cancelled,
+}
+
+impl Payload {
+    /// Bytes of its variable part.
+    pub fn size(&self) -> usize {
+        match self {
+            Self::Function(body) | Self::Result(body) => body.len(),
+            Self::Failure(info) | Self::Error(info) => info.size(),
+            Self::Cancel | Self::Cancelled => 0,
+        }
+    }
+
+    /// The body of a call or a result; empty for what has none.
+    pub(crate) fn into_body(self) -> Bytes {
+        match self {
+            Self::Function(body) | Self::Result(body) => body,
+            Self::Failure(_) | Self::Error(_) | Self::Cancel | Self::Cancelled => Bytes::new(),
+        }
+    }
+
+    /// The same, in buffers of its own.
+    pub(crate) fn detached(&self) -> Self {
+        let copy = Bytes::copy_from_slice;
+        match self {
+            Self::Function(body) => Self::Function(copy(body)),
+            Self::Result(body) => Self::Result(copy(body)),
+            Self::Failure(info) => Self::Failure(info.detached()),
+            Self::Error(info) => Self::Error(info.detached()),
+            Self::Cancel => Self::Cancel,
+            Self::Cancelled => Self::Cancelled,
+        }
+    }
+}
+
+/// A message of dialect 1.
+#[cfg(any(test, feature = "internals"))]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// The call that it belongs to.
+    pub id: CallName,
+    /// What it says of that call.
+    pub payload: Payload,
+    /// The body travels compressed with Snappy.
+    pub compressed: bool,
+}
 
 /// The `type` of a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -187,17 +270,17 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// The three frames of `message`, to the byte as Python writes them.
-    ///
-    /// # Panics
-    /// [`Message::size`] must not be over 3 GiB: a larger message panics or comes out unreadable. A session
-    /// sends none with more than 1 GiB.
+    /// The three frames of `message`.
+    #[cfg(any(test, feature = "internals"))]
     pub fn encode(&mut self, message: &Message) -> Multipart {
         let CallName { seq, method, key } = &message.id;
         self.encode_parts(*seq, method, key, &message.payload, message.compressed)
     }
 
-    /// Like [`encode`](Self::encode), for a message that is not in one piece.
+    /// The three frames of a message, to the byte as Python writes them.
+    ///
+    /// # Panics
+    /// If it has 4 GiB or more. A connection sends none with more than 1 GiB.
     pub(crate) fn encode_parts(
         &mut self,
         seq: u32,

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-pub use read::{Records, records};
+pub use read::records;
 pub use write::PacketWriter;
 
-use crate::{ErrorInfo, Metadata, OrderingKey, Text};
+use crate::{ErrorInfo, Metadata, OrderingKey, Text, Urgency};
 
 /// Largest packet, in bytes.
 pub const MAX_PACKET: usize = 128 * 1024;
@@ -134,8 +134,8 @@ pub struct Options {
     pub metadata: Metadata,
     /// Time until the requester gives up, in whole microseconds.
     pub remaining: Option<Duration>,
-    /// From 0, the most urgent, to 7.
-    pub urgency: Option<u8>,
+    /// What should leave first.
+    pub urgency: Option<Urgency>,
     /// Bytes of the whole content.
     pub size: Option<u64>,
     /// There was an option that has to be known, and is not.
@@ -143,6 +143,7 @@ pub struct Options {
 }
 
 /// How a call failed.
+#[allow(clippy::enum_variant_names, reason = "the wire calls one of the kinds FAILURE")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
     /// The handler failed.
@@ -190,7 +191,39 @@ mod failure {
     pub(super) const CANCELLED: u64 = 6;
 }
 
+impl Record {
+    /// The call that it is about.
+    pub(crate) fn call(&self) -> Option<u64> {
+        match self {
+            Self::Open { call, .. }
+            | Self::Result { call, .. }
+            | Self::Fail { call, .. }
+            | Self::Data { call, .. }
+            | Self::Cancel { call }
+            | Self::Abort { call }
+            | Self::Stop { call }
+            | Self::Credit { call, .. } => Some(*call),
+            Self::LinkCredit { .. } | Self::Goodbye { .. } => None,
+        }
+    }
+}
+
+impl Failure {
+    /// Bytes of its texts.
+    pub(crate) fn size(&self) -> usize {
+        match self {
+            Self::Failure(info) | Self::Error(info) => info.size(),
+            Self::Cancelled => 0,
+        }
+    }
+}
+
 impl Piece {
+    /// All of a body, which is one item.
+    pub fn whole(bytes: Bytes) -> Self {
+        Self { bytes, fin: true, item: true, compressed: false }
+    }
+
     /// Bytes that it has when it is not compressed, at most `limit`; judged by what a Snappy block declares.
     ///
     /// # Errors

@@ -1,16 +1,43 @@
-//! The codecs at the edge: how a [`Message`](crate::Message) looks in frames.
+//! What travels: frames to records and back, for both dialects, and the hello.
+//!
+//! [`Record`] is the one model of what happens to a call. [`Codec`] turns frames of either dialect into records and records into frames;
+//! nothing above this module asks which dialect that is, but the handshake, and where rules of PROTOCOL.md differ.
 
-mod dialect1;
-pub mod dialect2;
-mod hello;
+mod codec;
+pub(crate) mod dialect1;
+pub(crate) mod dialect2;
+pub(crate) mod hello;
 mod msgpack;
 #[cfg(test)]
 mod tests;
 
-pub use dialect1::{Encoder, Header, MAX_HEADER, MessageType, decode_body, decode_header};
-pub use hello::{Credit, Hello, MAX_HELLO, NONCE_LEN};
+pub(crate) use codec::{
+    Codec, Dropped, Inbound, call_in_dialect_1, is_dialect_1, max_first, number_in_dialect_1,
+};
+pub(crate) use dialect2::{
+    Failure, MAX_CALL, MAX_CHUNK, MAX_FIRST, MAX_PACKET, MAX_TEXTS, Options, Piece, RECORD_COST, Record,
+    records,
+};
+pub use hello::{Credit, Hello, NONCE_LEN};
 
 use bytes::Bytes;
+
+/// The number of a call on the wire. Dialect 1 has none; the codec gives its calls numbers that dialect 2 does not use.
+pub(crate) type Number = u64;
+
+/// Slices up to this size are copied out of the frame that they came in.
+const COPY_MAX: usize = 2 * 1024;
+
+/// Copy a slice if keeping it would pin more than twice its own size.
+const MAX_PIN: usize = 2;
+
+/// Bytes of a frame of `frame` bytes that are kept: copied, unless they are a good part of it. With a `frame` of 0 they fill theirs.
+pub(crate) fn keep(bytes: &Bytes, frame: usize) -> Bytes {
+    match frame > 0 && (bytes.len() <= COPY_MAX || frame / MAX_PIN > bytes.len()) {
+        true => Bytes::copy_from_slice(bytes),
+        false => bytes.clone(),
+    }
+}
 
 /// First frame of a liveness probe, answered at once with [`PONG`] and the same other frames.
 pub const PING: Bytes = Bytes::from_static(b"PING");

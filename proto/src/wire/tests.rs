@@ -1,8 +1,11 @@
 use bytes::Bytes;
 
+use super::dialect1::{
+    CallName, Encoder, Header, MAX_HEADER, Message, MessageType, Payload, decode_body, decode_header,
+};
+use super::hello::MAX_HELLO;
 use super::*;
-use crate::message::{CallName, ErrorInfo, Message, Payload};
-use crate::{KeyKind, Multipart, OrderingKey, Text};
+use crate::{ErrorInfo, KeyKind, Multipart, OrderingKey, Text};
 
 fn hex(text: &str) -> Bytes {
     let digits: Vec<u8> = text.bytes().filter(u8::is_ascii_hexdigit).collect();

@@ -1,14 +1,15 @@
-//! Puts data frames together to messages.
+//! Reassembles messages from data frames, whether they came in the clear or in CURVE messages.
+//!
+//! Limits are checked when a frame announces its length, before any of it is held.
 
 use bytes::Bytes;
 
-use super::framing::Head;
 use super::{LinkError, LinkEvent};
 use crate::{MAX_FRAMES, Multipart};
 
-/// Frames of one message that are read before the link is given up. No message of ours has more than [`MAX_FRAMES`], so only
-/// as many are held; one that has more is read to its end all the same, for it costs nothing, and the link lives on. An
-/// end there must be.
+/// Frames of one message that are read before the link is closed. No message of ours has more than [`MAX_FRAMES`], so only
+/// as many are held. One that has more is read to its end, which costs no memory, and the link lives on; but an end there
+/// must be.
 pub(super) const MAX_FRAMES_READ: usize = 1024;
 
 /// The message that is being received.
@@ -24,15 +25,21 @@ impl Assembly {
         Self { frames: Default::default(), count: 0, size: 0, max_size }
     }
 
-    /// Whether a frame like this one may follow. Comes before the frame is held.
-    pub(super) fn admit(&self, head: &Head) -> Result<(), LinkError> {
-        // Saturating: a peer may announce any 64-bit length, and a sum that wraps would let it through.
-        let size = (self.size as u64).saturating_add(head.len as u64);
-        if size > self.max_size as u64 {
-            return Err(LinkError::TooLarge { size, max: self.max_size });
-        }
+    /// Whether a frame of `len` bytes may follow. Comes before the frame is held.
+    pub(super) fn admit(&self, len: usize) -> Result<(), LinkError> {
+        self.admit_size(len)?;
         if self.count >= MAX_FRAMES_READ {
             return Err(LinkError::TooManyFrames { max: MAX_FRAMES_READ });
+        }
+        Ok(())
+    }
+
+    /// Whether the message may have `len` bytes more.
+    pub(super) fn admit_size(&self, len: usize) -> Result<(), LinkError> {
+        // Saturating: a peer may announce any 64-bit length, and a sum that wraps would let it through.
+        let size = (self.size as u64).saturating_add(len as u64);
+        if size > self.max_size as u64 {
+            return Err(LinkError::TooLarge { size, max: self.max_size });
         }
         Ok(())
     }
@@ -50,15 +57,9 @@ impl Assembly {
         self.size = 0;
         let frames = std::mem::take(&mut self.frames);
         let count = std::mem::take(&mut self.count);
-        Some(if count > MAX_FRAMES {
-            LinkEvent::Ignored { frames: count }
-        } else {
-            event(frames.into_iter().take(count), count)
+        Some(match Multipart::from_array(frames, count) {
+            Some(message) => LinkEvent::Message(message),
+            None => LinkEvent::Ignored { frames: count },
         })
     }
-}
-
-/// What a decoded message of `count` frames is to the user of the link.
-pub(super) fn event(frames: impl IntoIterator<Item = Bytes>, count: usize) -> LinkEvent {
-    Multipart::from_frames(frames).map_or(LinkEvent::Ignored { frames: count }, LinkEvent::Message)
 }

@@ -1,43 +1,21 @@
+//! What a link is, which mechanism it speaks, and its limits.
+
 use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
-#[cfg(feature = "curve")]
-use omq_proto::CurveServerOptions;
-use omq_proto::proto::{ConnectionConfig, Role as TransportRole};
-use omq_proto::{MechanismSetup, Payload};
 
-use super::assembly::MAX_FRAMES_READ;
 #[cfg(feature = "curve")]
 use super::{CurveKeyPair, CurvePublicKey};
-use crate::MAX_FRAMES;
-
-/// Which of Callosum's two ends a link is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// Accepted the connection: a ROUTER socket.
-    Binder,
-    /// Opened the connection: a DEALER socket.
-    Connector,
-}
-
-impl Role {
-    /// The socket type that this end announces.
-    pub fn socket_type(self) -> SocketType {
-        match self {
-            Self::Binder => SocketType::Router,
-            Self::Connector => SocketType::Dealer,
-        }
-    }
-}
+use crate::Role;
 
 /// The socket types that can talk to a ROUTER or a DEALER (RFC 23, 28).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SocketType {
-    /// What a [`Role::Binder`] is.
+    /// What a [`Role::Binder`] announces.
     Router,
-    /// What a [`Role::Connector`] is.
+    /// What a [`Role::Connector`] announces.
     Dealer,
     /// Strictly alternating requester.
     Req,
@@ -46,29 +24,41 @@ pub enum SocketType {
 }
 
 impl SocketType {
-    pub(super) fn from_wire(wire: omq_proto::SocketType) -> Option<Self> {
-        match wire {
-            omq_proto::SocketType::Router => Some(Self::Router),
-            omq_proto::SocketType::Dealer => Some(Self::Dealer),
-            omq_proto::SocketType::Req => Some(Self::Req),
-            omq_proto::SocketType::Rep => Some(Self::Rep),
-            _ => None,
+    const ALL: [Self; 4] = [Self::Router, Self::Dealer, Self::Req, Self::Rep];
+
+    /// As on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Router => "ROUTER",
+            Self::Dealer => "DEALER",
+            Self::Req => "REQ",
+            Self::Rep => "REP",
         }
     }
 
-    fn to_wire(self) -> omq_proto::SocketType {
-        match self {
-            Self::Router => omq_proto::SocketType::Router,
-            Self::Dealer => omq_proto::SocketType::Dealer,
-            Self::Req => omq_proto::SocketType::Req,
-            Self::Rep => omq_proto::SocketType::Rep,
+    pub(super) fn parse(name: &[u8]) -> Option<Self> {
+        Self::ALL.into_iter().find(|socket| socket.as_str().as_bytes() == name)
+    }
+
+    /// Whether RFC 28 lets the two exchange messages.
+    pub(super) fn talks_to(self, other: Self) -> bool {
+        // Two that wait for a request would wait for ever; REQ and ROUTER fit, DEALER fits all.
+        !matches!((self, other), (Self::Router, Self::Rep) | (Self::Rep, Self::Router))
+    }
+}
+
+impl From<Role> for SocketType {
+    fn from(role: Role) -> Self {
+        match role {
+            Role::Binder => Self::Router,
+            Role::Connector => Self::Dealer,
         }
     }
 }
 
 impl fmt::Display for SocketType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.to_wire().as_str())
+        f.write_str(self.as_str())
     }
 }
 
@@ -94,43 +84,6 @@ pub enum Mechanism {
         /// The only server that this end talks to.
         server: CurvePublicKey,
     },
-}
-
-impl Mechanism {
-    fn setup(&self) -> MechanismSetup {
-        match self {
-            Self::Null => MechanismSetup::Null,
-            #[cfg(feature = "curve")]
-            Self::CurveServer { keys } => MechanismSetup::CurveServer {
-                our_keypair: keys.to_codec(),
-                // It only marks that somebody is to be asked: the link takes the question. The link's own
-                // deadline, not the codec's clock, is what ends a handshake.
-                options: CurveServerOptions::new().cookie_lifetime(Duration::MAX).authenticator(|_| false),
-            },
-            #[cfg(feature = "curve")]
-            Self::CurveClient { keys, server } => {
-                MechanismSetup::CurveClient { our_keypair: keys.to_codec(), server_public: server.to_codec() }
-            }
-        }
-    }
-
-    pub(super) fn is_server(&self) -> bool {
-        match self {
-            Self::Null => false,
-            #[cfg(feature = "curve")]
-            Self::CurveServer { .. } => true,
-            #[cfg(feature = "curve")]
-            Self::CurveClient { .. } => false,
-        }
-    }
-
-    #[cfg(feature = "curve")]
-    pub(super) fn server_key(&self) -> Option<CurvePublicKey> {
-        match self {
-            Self::CurveClient { server, .. } => Some(*server),
-            Self::Null | Self::CurveServer { .. } => None,
-        }
-    }
 }
 
 /// When a silent peer is pinged, and when it is given up (RFC 37).
@@ -182,22 +135,5 @@ impl LinkConfig {
             heartbeat: Some(Heartbeat::default()),
             mechanism: Mechanism::default(),
         }
-    }
-
-    pub(super) fn connection(&self) -> ConnectionConfig {
-        let role = match self.role {
-            Role::Binder => TransportRole::Server,
-            Role::Connector => TransportRole::Client,
-        };
-        // omq-proto counts one payload slot per frame towards the limit.
-        let slots = MAX_FRAMES * size_of::<Payload>();
-        // What it puts together itself is counted before it sees it; this only bounds it all the same.
-        let slots_read = 2 * MAX_FRAMES_READ * size_of::<Payload>();
-        ConnectionConfig::new(role, self.role.socket_type().to_wire())
-            .identity(self.identity.clone())
-            .max_message_size(self.max_message_size.saturating_add(slots))
-            .max_wire_message_size(self.max_message_size.saturating_add(slots_read))
-            .defer_authentication(true)
-            .mechanism(self.mechanism.setup())
     }
 }

@@ -1,3 +1,5 @@
+//! How a link ends, and why a message was not queued.
+
 #[cfg(feature = "curve")]
 use super::CurvePublicKey;
 use super::SocketType;
@@ -23,13 +25,13 @@ pub enum LinkError {
         /// As the peer wrote it, made printable.
         theirs: String,
     },
-    /// The peer's socket type can't talk to ours.
-    #[error("the peer's socket type does not fit {ours}: {detail}")]
+    /// The peer's socket type can't talk to ours (RFC 28).
+    #[error("the peer is a {theirs:?} socket, which can't talk to a {ours}")]
     IncompatibleSocket {
         /// Ours.
         ours: SocketType,
-        /// The codec's words.
-        detail: String,
+        /// As the peer wrote it, made printable; its first 32 bytes.
+        theirs: String,
     },
     /// The peer sent an ERROR command. It is never encrypted, so nothing proves that it is the peer's.
     #[error("refused by the peer: {reason:?}")]
@@ -47,11 +49,8 @@ pub enum LinkError {
         public_key: CurvePublicKey,
     },
     /// The handshake failed in another way.
-    #[error("handshake failed: {detail}")]
-    Handshake {
-        /// The codec's words.
-        detail: String,
-    },
+    #[error("handshake failed: {0}")]
+    Handshake(#[from] HandshakeError),
     /// The peer sent, or announced, more than allowed before the handshake was complete.
     #[error("handshake of more than {max} bytes")]
     HandshakeTooLarge {
@@ -74,7 +73,7 @@ pub enum LinkError {
     },
     /// The peer broke the protocol.
     #[error("protocol violation: {0}")]
-    Violation(#[from] Violation),
+    Violation(#[from] ZmtpViolation),
     /// The handshake was not complete in time.
     #[error("handshake timed out")]
     HandshakeTimedOut,
@@ -87,6 +86,87 @@ pub enum LinkError {
     /// The link had failed before.
     #[error("link is closed")]
     Closed,
+}
+
+/// What is wrong with the peer's part of a handshake (RFC 23, RFC 26).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum HandshakeError {
+    /// The peer claims to be the mechanism's server, where it has none or this end is it.
+    #[error("the peer claims to be the mechanism's server")]
+    PeerIsServer,
+    /// Another command was due, or any command at all.
+    #[error("something else came instead of {expected}")]
+    Unexpected {
+        /// The command that was due.
+        expected: &'static str,
+    },
+    /// A command that can't be read.
+    #[error(transparent)]
+    Command(#[from] CommandError),
+    /// A CURVE box was damaged, or made with other keys than those that the two ends know of each other.
+    #[error("{command} does not open with the keys of the two ends")]
+    Sealed {
+        /// The command that it is in.
+        command: &'static str,
+    },
+    /// A public key of low order, zero among them: it would make every secret the same.
+    #[error("{command} has a public key of low order")]
+    LowOrder {
+        /// The command that it is in.
+        command: &'static str,
+    },
+    /// Another spelling of a public key, which could pass where the key itself is revoked.
+    #[error("{command} has a public key that is not in its canonical form")]
+    NotCanonical {
+        /// The command that it is in.
+        command: &'static str,
+    },
+    /// The client returned another cookie than it was given.
+    #[error("INITIATE has another cookie than WELCOME")]
+    Cookie,
+    /// The client vouches for another connection or another server.
+    #[error("INITIATE vouches for other keys than those of this connection")]
+    Vouch,
+}
+
+/// What is wrong with a command (RFC 23, RFC 37).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CommandError {
+    /// It has no name of letters.
+    #[error("command without a name")]
+    Name,
+    /// Its body has another length or version than its name asks for.
+    #[error("malformed {command}")]
+    Malformed {
+        /// Its name.
+        command: &'static str,
+    },
+    /// A property of the metadata is cut short, or has no name.
+    #[error("malformed property in the metadata")]
+    Property,
+    /// The socket type or the identity comes twice.
+    #[error("property that comes twice in the metadata")]
+    DuplicateProperty,
+    /// There are more properties than a peer may declare.
+    #[error("more than {max} properties in the metadata")]
+    TooManyProperties {
+        /// The limit.
+        max: usize,
+    },
+    /// The identity has more than 255 bytes, or begins with zero.
+    #[error("invalid identity in the metadata")]
+    Identity,
+    /// The peer does not say which socket type it has.
+    #[error("no socket type in the metadata")]
+    NoSocketType,
+    /// It belongs into a handshake, which is complete.
+    #[error("{command} after the handshake")]
+    TooLate {
+        /// Its name.
+        command: &'static str,
+    },
 }
 
 /// Why a peer's authenticator did not admit us (RFC 27, section "Reply").
@@ -104,7 +184,7 @@ pub enum RefusalStatus {
 /// How a peer, or somebody on the way, broke the protocol (RFC 23, RFC 26).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Violation {
+pub enum ZmtpViolation {
     /// A frame's flags have bits that must be zero.
     #[error("reserved flags {0:#04x}")]
     ReservedFlags(u8),
@@ -123,9 +203,9 @@ pub enum Violation {
     /// An encrypted frame that came a second time, or before or after its turn.
     #[error("encrypted frame out of its order")]
     OutOfOrder,
-    /// Anything that the codec found.
-    #[error("{0}")]
-    Codec(String),
+    /// A command that can't be read, or that has no place after the handshake.
+    #[error(transparent)]
+    Command(#[from] CommandError),
 }
 
 /// Why a message was not queued. It is dropped.
@@ -146,18 +226,22 @@ pub enum SendError {
     Exhausted,
 }
 
-/// The texts with which omq-proto 0.37 refuses a socket type; its error carries nothing else.
-const SOCKET_TYPE_REFUSALS: [&str; 2] = ["incompatible socket types", "unknown peer socket type"];
-
-/// The text with which it fails to open a box.
-const BOX_REFUSAL: &str = "CURVE decrypt failed";
-
 impl LinkError {
     /// Whether the peer's authenticator is why: trying again helps only when it has changed its mind.
     pub fn is_authentication_failure(&self) -> bool {
         matches!(self, Self::Refused { status: Some(_), .. })
     }
+}
 
+/// Only while the handshake is under way; later it is a [`ZmtpViolation`].
+impl From<CommandError> for LinkError {
+    fn from(error: CommandError) -> Self {
+        HandshakeError::from(error).into()
+    }
+}
+
+impl LinkError {
+    /// What an ERROR means.
     pub(super) fn refused(reason: String) -> Self {
         let status = match reason.as_str() {
             "300" => Some(RefusalStatus::TemporaryFailure),
@@ -166,24 +250,5 @@ impl LinkError {
             _ => None,
         };
         Self::Refused { reason, status }
-    }
-
-    pub(super) fn from_codec(error: omq_proto::Error, ours: SocketType) -> Self {
-        use omq_proto::Error;
-        match error {
-            Error::HandshakeRefused(refusal) => Self::refused(refusal.reason.clone()),
-            Error::HandshakeFailed(detail) | Error::Protocol(detail)
-                if SOCKET_TYPE_REFUSALS.iter().any(|text| detail.starts_with(text)) =>
-            {
-                Self::IncompatibleSocket { ours, detail }
-            }
-            Error::HandshakeFailed(detail) => Self::Handshake { detail },
-            Error::Protocol(detail) if detail == BOX_REFUSAL => Violation::Forged.into(),
-            Error::Protocol(detail) => Violation::Codec(detail).into(),
-            Error::MessageTooLarge { size, max } => Self::TooLarge { size: size as u64, max },
-            Error::UnsupportedZmtpVersion { major, .. } => Self::UnsupportedVersion { major },
-            Error::Closed => Self::Closed,
-            other => Violation::Codec(other.to_string()).into(),
-        }
     }
 }

@@ -1,10 +1,15 @@
 //! Cuts the byte stream into ZMTP frames (RFC 23, section "Framing").
+//!
+//! A payload is copied once, out of the buffer that was read into. A small one goes into a block that it shares with its
+//! neighbours, a large one into a buffer of its own that becomes the message's frame. Until [`Deframer::freeze`] nobody
+//! else has it, so an encrypted payload is decrypted in place.
 
 use std::collections::VecDeque;
+use std::ops::{Deref, DerefMut};
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::Violation;
+use super::ZmtpViolation;
 
 const MORE: u8 = 1;
 const LONG: u8 = 2;
@@ -64,6 +69,42 @@ impl Head {
     }
 }
 
+/// A complete payload that nobody else has yet.
+pub(super) enum Payload {
+    /// The end of a block whose start belongs to earlier payloads.
+    Shared(BytesMut),
+    Own(Vec<u8>),
+}
+
+impl Deref for Payload {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Shared(bytes) => bytes,
+            Self::Own(bytes) => bytes,
+        }
+    }
+}
+
+impl DerefMut for Payload {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        match self {
+            Self::Shared(bytes) => bytes,
+            Self::Own(bytes) => bytes,
+        }
+    }
+}
+
+/// Makes room for `more` bytes, in allocations that double from `first` on and end at `most` bytes.
+pub(super) fn grow(buffer: &mut Vec<u8>, more: usize, first: usize, most: usize) {
+    let needed = buffer.len() + more;
+    if needed > buffer.capacity() {
+        let target = needed.max(buffer.capacity() * 2).max(first).min(most.max(needed));
+        buffer.reserve_exact(target - buffer.len());
+    }
+}
+
 /// Reads heads and payloads in turn. The caller decides between the two whether the payload may be held.
 #[derive(Default)]
 pub(super) struct Deframer {
@@ -77,16 +118,16 @@ pub(super) struct Deframer {
 
 impl Deframer {
     /// The next head, once it is complete.
-    pub(super) fn head(&mut self, data: &mut Bytes) -> Result<Option<Head>, Violation> {
+    pub(super) fn head(&mut self, data: &mut &[u8]) -> Result<Option<Head>, ZmtpViolation> {
         if !self.fill(data, 1) {
             return Ok(None);
         }
         let flags = self.raw[0];
         if flags & !(MORE | LONG | COMMAND) != 0 {
-            return Err(Violation::ReservedFlags(flags));
+            return Err(ZmtpViolation::ReservedFlags(flags));
         }
         if flags & MORE != 0 && flags & COMMAND != 0 {
-            return Err(Violation::CommandWithMore);
+            return Err(ZmtpViolation::CommandWithMore);
         }
         let long = flags & LONG != 0;
         if !self.fill(data, if long { MAX_HEAD } else { 2 }) {
@@ -95,7 +136,7 @@ impl Deframer {
         let len = if long {
             let [_, len @ ..] = self.raw;
             let len = u64::from_be_bytes(len);
-            usize::try_from(len).map_err(|_| Violation::FrameLength(len))?
+            usize::try_from(len).map_err(|_| ZmtpViolation::FrameLength(len))?
         } else {
             usize::from(self.raw[1])
         };
@@ -104,23 +145,38 @@ impl Deframer {
     }
 
     /// The payload of `len` bytes, once it is complete. `len` must be the same until then. Never shares `data`'s buffer.
-    pub(super) fn payload(&mut self, data: &mut Bytes, len: usize) -> Option<Bytes> {
+    pub(super) fn payload(&mut self, data: &mut &[u8], len: usize) -> Option<Payload> {
         if len <= SHARE_MAX && self.partial.is_empty() && data.len() >= len {
-            return Some(self.small(data, len));
+            return Some(Payload::Shared(self.small(data, len)));
         }
         if self.partial.is_empty() {
             self.partial = self.reuse(len);
         }
+        self.collect(data, len, FIRST_ALLOCATION).map(Payload::Own)
+    }
+
+    /// Like [`payload`](Self::payload), for a peer that may be anybody: takes no more memory than twice what has come.
+    pub(super) fn early_payload(&mut self, data: &mut &[u8], len: usize) -> Option<Vec<u8>> {
+        self.collect(data, len, 0)
+    }
+
+    /// What is left of a payload behind its first `skip` bytes, as part of a message.
+    pub(super) fn freeze(&mut self, payload: Payload, skip: usize) -> Bytes {
+        let mut whole = match payload {
+            Payload::Shared(whole) => whole.freeze(),
+            Payload::Own(whole) => self.large(whole),
+        };
+        whole.advance(skip);
+        whole
+    }
+
+    fn collect(&mut self, data: &mut &[u8], len: usize, first: usize) -> Option<Vec<u8>> {
         let take = data.len().min(len - self.partial.len());
-        let needed = self.partial.len() + take;
-        if needed > self.partial.capacity() {
-            // Doubling, but never past the end: the allocation becomes the payload's.
-            let target = needed.max(self.partial.capacity() * 2).max(FIRST_ALLOCATION).min(len);
-            self.partial.reserve_exact(target - self.partial.len());
-        }
+        // The allocation becomes the payload's, so it never goes past the end.
+        grow(&mut self.partial, take, first, len);
         self.partial.extend_from_slice(&data[..take]);
         data.advance(take);
-        (self.partial.len() == len).then(|| self.large())
+        (self.partial.len() == len).then(|| std::mem::take(&mut self.partial))
     }
 
     /// Bytes of an incomplete payload that are here.
@@ -128,21 +184,20 @@ impl Deframer {
         self.partial.len()
     }
 
-    fn small(&mut self, data: &mut Bytes, len: usize) -> Bytes {
+    fn small(&mut self, data: &mut &[u8], len: usize) -> BytesMut {
         if len == 0 {
-            return Bytes::new();
+            return BytesMut::new();
         }
         if self.block.capacity() < len {
             self.block = BytesMut::with_capacity(BLOCK);
         }
         self.block.extend_from_slice(&data[..len]);
         data.advance(len);
-        self.block.split().freeze()
+        self.block.split()
     }
 
-    /// The payload that is complete.
-    fn large(&mut self) -> Bytes {
-        let payload = Bytes::from(std::mem::take(&mut self.partial));
+    fn large(&mut self, payload: Vec<u8>) -> Bytes {
+        let payload = Bytes::from(payload);
         if (SHARE_MAX..=REUSE_MAX).contains(&payload.len()) {
             if self.spare.len() == SPARE {
                 self.spare.pop_front();
@@ -168,7 +223,7 @@ impl Deframer {
         self.spare = VecDeque::new();
     }
 
-    fn fill(&mut self, data: &mut Bytes, upto: usize) -> bool {
+    fn fill(&mut self, data: &mut &[u8], upto: usize) -> bool {
         if self.filled < upto {
             let take = data.len().min(upto - self.filled);
             self.raw[self.filled..self.filled + take].copy_from_slice(&data[..take]);

@@ -1,78 +1,95 @@
 //! The 64 bytes with which a peer starts (RFC 23, section "Greeting").
+//!
+//! The peer's greeting is judged as soon as enough of it is there: a peer of another protocol may wait for an answer in
+//! the middle of it.
 
-use bytes::{Buf, Bytes};
-use omq_proto::proto::{MechanismName, ZMTP_MAJOR, greeting};
+use bytes::Buf;
 
-use super::LinkError;
+use super::{HandshakeError, LinkError};
 
-const MECHANISM: std::ops::Range<usize> = 12..32;
+const LEN: usize = 64;
 const MAJOR: usize = 10;
+const MINOR: usize = 11;
+const MECHANISM: std::ops::Range<usize> = 12..32;
 const AS_SERVER: usize = 32;
+/// The version that this end speaks.
+const VERSION: (u8, u8) = (3, 1);
 
-/// Collects a greeting and judges it as soon as enough of it is there: peers of another protocol may wait for
-/// us in the middle of it.
-#[derive(Default)]
-pub(super) struct GreetingBuffer {
-    bytes: Vec<u8>,
+/// What both greetings must agree on.
+#[derive(Clone, Copy)]
+pub(super) struct Terms {
+    pub(super) mechanism: &'static str,
+    /// Whether this end is the mechanism's server.
+    pub(super) is_server: bool,
 }
 
-impl GreetingBuffer {
-    /// Takes from `data` what is missing; the greeting once it is complete.
-    ///
-    /// `server`: whether this end is the mechanism's server.
-    pub(super) fn fill(
-        &mut self,
-        data: &mut Bytes,
-        ours: MechanismName,
-        server: bool,
-    ) -> Result<Option<Bytes>, LinkError> {
-        let take = data.len().min(greeting::GREETING_LEN - self.bytes.len());
-        self.bytes.extend_from_slice(&data[..take]);
+impl Terms {
+    /// Our greeting.
+    pub(super) fn encode(self) -> [u8; LEN] {
+        let mut bytes = [0; LEN];
+        (bytes[0], bytes[9], bytes[MAJOR], bytes[MINOR]) = (0xFF, 0x7F, VERSION.0, VERSION.1);
+        bytes[MECHANISM][..self.mechanism.len()].copy_from_slice(self.mechanism.as_bytes());
+        bytes[AS_SERVER] = self.is_server.into();
+        bytes
+    }
+}
+
+/// The peer's greeting, as far as it has come.
+pub(super) struct Greeting {
+    bytes: [u8; LEN],
+    filled: usize,
+}
+
+impl Greeting {
+    /// Bytes of a complete one.
+    pub(super) const LEN: usize = LEN;
+
+    pub(super) fn new() -> Self {
+        Self { bytes: [0; LEN], filled: 0 }
+    }
+
+    /// Takes from `data` what is missing. Once the greeting is complete: the minor version of ZMTP 3 to speak.
+    pub(super) fn fill(&mut self, data: &mut &[u8], ours: Terms) -> Result<Option<u8>, LinkError> {
+        let take = data.len().min(LEN - self.filled);
+        self.bytes[self.filled..self.filled + take].copy_from_slice(&data[..take]);
+        self.filled += take;
         data.advance(take);
         self.check_version()?;
-        if self.bytes.len() < greeting::GREETING_LEN {
+        if self.filled < LEN {
             return Ok(None);
         }
         self.check_mechanism(ours)?;
-        self.check_server(ours, server)?;
-        Ok(Some(Bytes::from(std::mem::take(&mut self.bytes))))
+        // A later major version speaks ours.
+        let minor = if self.bytes[MAJOR] > VERSION.0 { VERSION.1 } else { self.bytes[MINOR].min(VERSION.1) };
+        Ok(Some(minor))
     }
 
     fn check_version(&self) -> Result<(), LinkError> {
+        let bytes = &self.bytes[..self.filled];
         // RFC 23: the eight bytes between these two don't matter.
-        let wrong = |at: usize, wanted: u8| self.bytes.get(at).is_some_and(|byte| *byte != wanted);
+        let wrong = |at: usize, wanted: u8| bytes.get(at).is_some_and(|byte| *byte != wanted);
         if wrong(0, 0xFF) || wrong(9, 0x7F) {
             return Err(LinkError::NotZmtp);
         }
-        match self.bytes.get(MAJOR) {
-            Some(&major) if major < ZMTP_MAJOR => Err(LinkError::UnsupportedVersion { major }),
+        match bytes.get(MAJOR) {
+            Some(&major) if major < VERSION.0 => Err(LinkError::UnsupportedVersion { major }),
             _ => Ok(()),
         }
     }
 
-    fn check_mechanism(&self, ours: MechanismName) -> Result<(), LinkError> {
+    fn check_mechanism(&self, ours: Terms) -> Result<(), LinkError> {
         let theirs = &self.bytes[MECHANISM];
-        if theirs == ours.as_padded() {
-            return Ok(());
+        let padding = theirs.strip_prefix(ours.mechanism.as_bytes());
+        if !padding.is_some_and(|padding| padding.iter().all(|byte| *byte == 0)) {
+            let name = theirs.split(|byte| *byte == 0).next().unwrap_or_default();
+            let theirs = name.escape_ascii().to_string();
+            return Err(LinkError::MechanismMismatch { ours: ours.mechanism, theirs });
         }
-        let name = theirs.split(|byte| *byte == 0).next().unwrap_or_default();
-        let ours = match ours {
-            MechanismName::CURVE => "CURVE",
-            _ => "NULL",
-        };
-        Err(LinkError::MechanismMismatch { ours, theirs: name.escape_ascii().to_string() })
-    }
-
-    /// NULL has no server, other mechanisms have one. libzmq's server does not say that it is.
-    fn check_server(&self, ours: MechanismName, server: bool) -> Result<(), LinkError> {
-        let expected = match self.bytes[AS_SERVER] {
-            0 => true,
-            1 => ours != MechanismName::NULL && !server,
-            _ => false,
-        };
-        if expected {
-            return Ok(());
+        // NULL has no server, CURVE has one. libzmq's server does not say that it is.
+        match self.bytes[AS_SERVER] {
+            0 => Ok(()),
+            1 if ours.mechanism != "NULL" && !ours.is_server => Ok(()),
+            _ => Err(HandshakeError::PeerIsServer.into()),
         }
-        Err(LinkError::Handshake { detail: "the peer claims to be the mechanism's server".to_owned() })
     }
 }

@@ -1,11 +1,8 @@
 //! ZeroMQ's wire protocol over any byte stream: bytes in, multipart messages out, and back.
 //!
-//! [`Link`] is one end of one connection that speaks ZMTP 3.0 or 3.1 ([RFC 23], [RFC 37]). The handshake,
-//! commands and encryption are `omq-proto`'s; plain data frames are read and written here, because that is
-//! where copies and allocations are decided.
-//!
-//! Feature `curve` adds CURVE ([RFC 26]). Its ephemeral keys and nonces are made below, in `omq-proto`, from the
-//! operating system's randomness: the one place where the core is not a function of its inputs.
+//! [`Link`] is one end of one connection that speaks ZMTP 3.0 or 3.1 ([RFC 23], [RFC 37]) with the mechanism NULL or, with
+//! the feature `curve`, CURVE ([RFC 26]). It has no randomness of its own: what CURVE needs is derived from a seed that the
+//! host brings for each link, so that a conversation is a function of seeds, keys and input, to the byte.
 //!
 //! # Example
 //! Two links in memory; their owners would carry the bytes over a connection.
@@ -13,8 +10,8 @@
 //! use std::io::IoSlice;
 //! use std::time::Instant;
 //!
-//! use callosum_proto::Multipart;
-//! use callosum_proto::zmtp::{Link, LinkConfig, LinkError, LinkEvent, Role};
+//! use callosum_proto::zmtp::{Link, LinkConfig, LinkError, LinkEvent};
+//! use callosum_proto::{Multipart, Role};
 //!
 //! fn carry(from: &mut Link, to: &mut Link, now: Instant) -> Result<(), LinkError> {
 //!     while from.pending_output() > 0 {
@@ -22,14 +19,16 @@
 //!         let filled = from.output(&mut slices);
 //!         let bytes: Vec<u8> = slices[..filled].iter().flat_map(|slice| slice.to_vec()).collect();
 //!         from.advance_output(bytes.len());
-//!         to.handle_input(now, bytes.into())?;
+//!         to.handle_input(now, &bytes)?;
 //!     }
 //!     Ok(())
 //! }
 //!
 //! let now = Instant::now();
-//! let mut connector = Link::new(&LinkConfig::new(Role::Connector), now);
-//! let mut binder = Link::new(&LinkConfig::new(Role::Binder), now);
+//! // Under CURVE: 32 bytes of the operating system's randomness for each link.
+//! let seed = [0; 32];
+//! let mut connector = Link::new(&LinkConfig::new(Role::Connector), seed, now);
+//! let mut binder = Link::new(&LinkConfig::new(Role::Binder), seed, now);
 //! while !(connector.is_established() && binder.is_established()) {
 //!     carry(&mut connector, &mut binder, now)?;
 //!     carry(&mut binder, &mut connector, now)?;
@@ -47,28 +46,31 @@
 //! [RFC 37]: https://rfc.zeromq.org/spec/37/
 
 mod assembly;
-mod boxes;
-mod codec;
+mod command;
 mod config;
+#[cfg(feature = "curve")]
+mod curve;
 mod error;
+mod event;
 mod framing;
 mod greeting;
-#[cfg(feature = "curve")]
-mod keys;
+mod handshake;
 mod link;
 mod liveness;
 mod output;
+mod traffic;
 
 #[cfg(test)]
 mod tests;
 
-pub use config::{Heartbeat, LinkConfig, Mechanism, Role, SocketType};
-pub use error::{LinkError, RefusalStatus, SendError, Violation};
+pub use config::{Heartbeat, LinkConfig, Mechanism, SocketType};
 #[cfg(feature = "curve")]
-pub use keys::{CurveKeyPair, CurvePublicKey, CurveSecretKey, KeyError};
+pub use curve::{CurveKeyPair, CurvePublicKey, CurveSecretKey, KeyError};
+pub use error::{CommandError, HandshakeError, LinkError, RefusalStatus, SendError, ZmtpViolation};
+pub use event::{LinkEvent, PeerInfo};
 #[cfg(feature = "curve")]
 pub use link::Decision;
-pub use link::{Link, LinkEvent, PeerInfo};
+pub use link::Link;
 
 /// A command that is longer can't be one that matters to a ROUTER or DEALER.
 const MAX_COMMAND: usize = 8 << 10;

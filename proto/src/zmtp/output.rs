@@ -1,4 +1,7 @@
 //! Bytes on their way to the peer.
+//!
+//! Small pieces are copied together into runs, large ones are kept as they are. What is encrypted is written into a run in
+//! one piece and encrypted there, so its only copy is the one into the queue.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -9,6 +12,10 @@ use bytes::{Buf, Bytes, BytesMut};
 pub(super) const COPY_MAX: usize = 8 << 10;
 /// A run of copied pieces that has reached this size is not extended.
 const RUN: usize = 64 << 10;
+
+/// A run that was made for one large piece is kept for the next if it has no more bytes than this.
+#[cfg(feature = "curve")]
+const RUN_KEPT: usize = 256 << 10;
 
 /// A byte queue that copies what is small and keeps what is large.
 #[derive(Default)]
@@ -25,11 +32,43 @@ pub(super) struct OutputQueue {
 impl OutputQueue {
     pub(super) fn copy(&mut self, piece: &[u8]) {
         if self.run.len() + piece.len() > RUN {
-            self.seal();
-            self.run.reserve(RUN);
+            self.begin_run(piece.len());
         }
         self.run.extend_from_slice(piece);
         self.pending += piece.len();
+    }
+
+    /// Queues a CURVE message: `len` bytes in one piece, which `fill` appends to the run that it is given.
+    #[cfg(feature = "curve")]
+    pub(super) fn write(&mut self, len: usize, fill: impl FnOnce(&mut BytesMut)) {
+        if self.run.len() + len > RUN {
+            self.begin_run(len);
+        }
+        self.run.reserve(len);
+        let end = self.run.len() + len;
+        fill(&mut self.run);
+        debug_assert_eq!(self.run.len(), end, "as long as announced");
+        self.pending += len;
+        if len > RUN {
+            self.seal();
+            if len > RUN_KEPT {
+                // Else the next run would begin in this allocation, and keep it as long as the link lives.
+                self.run = BytesMut::new();
+            }
+        }
+    }
+
+    #[cold]
+    fn begin_run(&mut self, len: usize) {
+        self.seal();
+        self.run.reserve(len.max(RUN));
+    }
+
+    /// Gives back the memory that is kept for pieces to come.
+    pub(super) fn shrink(&mut self) {
+        if self.pending == 0 {
+            *self = Self::default();
+        }
     }
 
     pub(super) fn push(&mut self, piece: &Bytes) {

@@ -6,7 +6,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use super::assembly::MAX_FRAMES_READ;
 use super::output::{COPY_MAX, OutputQueue};
 use super::*;
-use crate::Multipart;
+use crate::{Multipart, Role};
 
 const MORE: u8 = 1;
 const COMMAND: u8 = 4;
@@ -63,12 +63,12 @@ fn config() -> LinkConfig {
     LinkConfig::new(Role::Binder)
 }
 
-fn feed(link: &mut Link, now: Instant, data: impl Into<Bytes>) -> Result<(), LinkError> {
-    link.handle_input(now, data.into())
+fn feed(link: &mut Link, now: Instant, data: impl AsRef<[u8]>) -> Result<(), LinkError> {
+    link.handle_input(now, data.as_ref())
 }
 
 fn shake(config: &LinkConfig, now: Instant, minor: u8) -> Link {
-    let mut link = Link::new(config, now);
+    let mut link = Link::new(config, [7; 32], now);
     feed(&mut link, now, greeting(3, minor, "NULL")).unwrap();
     feed(&mut link, now, ready("DEALER", b"me")).unwrap();
     assert!(matches!(link.poll_event(), Some(LinkEvent::Established(_))));
@@ -108,14 +108,14 @@ fn three(marker: &'static [u8], header: Bytes, body: Bytes) -> Multipart {
     Multipart::new(Bytes::from_static(marker), header, body)
 }
 
-fn refused_greeting(bytes: impl Into<Bytes>) -> LinkError {
+fn refused_greeting(bytes: impl AsRef<[u8]>) -> LinkError {
     let now = Instant::now();
-    feed(&mut Link::new(&config(), now), now, bytes).unwrap_err()
+    feed(&mut Link::new(&config(), [7; 32], now), now, bytes).unwrap_err()
 }
 
-fn refused_handshake(commands: impl Into<Bytes>) -> (LinkError, Vec<u8>) {
+fn refused_handshake(commands: impl AsRef<[u8]>) -> (LinkError, Vec<u8>) {
     let now = Instant::now();
-    let mut link = Link::new(&config(), now);
+    let mut link = Link::new(&config(), [7; 32], now);
     feed(&mut link, now, greeting(3, 1, "NULL")).unwrap();
     let error = feed(&mut link, now, commands).unwrap_err();
     assert_eq!(feed(&mut link, now, Bytes::from_static(b"x")), Err(LinkError::Closed));
@@ -128,7 +128,7 @@ fn refused_handshake(commands: impl Into<Bytes>) -> (LinkError, Vec<u8>) {
 fn handshake_tells_who_the_peer_is() {
     let now = Instant::now();
     for (minor, zmtp_minor) in [(0, 0), (1, 1), (9, 1)] {
-        let mut link = Link::new(&config(), now);
+        let mut link = Link::new(&config(), [7; 32], now);
         assert_eq!(link.send(three(b"", Bytes::new(), Bytes::new())), Err(SendError::NotReady));
         feed(&mut link, now, greeting(3, minor, "NULL")).unwrap();
         assert!(!link.is_established());
@@ -152,7 +152,7 @@ fn greeting_and_ready_are_as_rfc_23_says() {
     let now = Instant::now();
     let mut config = LinkConfig::new(Role::Connector);
     config.identity = Bytes::from_static(b"agent");
-    let mut link = Link::new(&config, now);
+    let mut link = Link::new(&config, [7; 32], now);
     let mut expected = greeting(3, 1, "NULL");
     expected[8] = 0;
     assert_eq!(flush(&mut link), expected);
@@ -182,19 +182,94 @@ fn handshakes_fail_with_the_reason() {
     let (error, output) = refused_handshake(ready("SUB", b""));
     assert!(matches!(error, LinkError::IncompatibleSocket { ours: SocketType::Router, .. }), "{error}");
     assert!(output.ends_with(&command("ERROR", b"\x19Incompatible socket types")));
-    let (error, _) = refused_handshake(ready("NOVEL", b""));
-    assert!(matches!(error, LinkError::IncompatibleSocket { .. }), "{error}");
+    let (error, output) = refused_handshake(ready("NOVEL", b""));
+    let theirs = "NOVEL".to_owned();
+    assert_eq!(error, LinkError::IncompatibleSocket { ours: SocketType::Router, theirs });
+    assert!(output.ends_with(&command("ERROR", b"\x19Incompatible socket types")));
     let (error, _) = refused_handshake(command("ERROR", b"\x03400"));
     assert_eq!(error, LinkError::Refused { reason: "400".into(), status: Some(RefusalStatus::Denied) });
     assert!(error.is_authentication_failure());
-    let (error, _) = refused_handshake(frame(0, b"too early"));
-    assert!(matches!(error, LinkError::Handshake { .. }), "{error}");
-    let (error, _) = refused_handshake(command("HELLO", b""));
-    assert!(matches!(error, LinkError::Handshake { .. } | LinkError::Violation(_)), "{error}");
+    for early in [frame(0, b"too early"), command("HELLO", b""), command("PING", b"\0\0")] {
+        let (error, _) = refused_handshake(early);
+        assert_eq!(error, LinkError::Handshake(HandshakeError::Unexpected { expected: "READY" }));
+    }
     let (error, _) = refused_handshake(&[0x10_u8, 0][..]);
-    assert_eq!(error, LinkError::Violation(Violation::ReservedFlags(0x10)));
+    assert_eq!(error, LinkError::Violation(ZmtpViolation::ReservedFlags(0x10)));
     let (error, _) = refused_handshake(frame(COMMAND | MORE, b"x"));
-    assert_eq!(error, LinkError::Violation(Violation::CommandWithMore));
+    assert_eq!(error, LinkError::Violation(ZmtpViolation::CommandWithMore));
+}
+
+#[test]
+fn metadata_is_read_strictly() {
+    let socket = b"\x0bSocket-Type\0\0\0\x06DEALER";
+    let shouted = b"\x0bSOCKET-TYPE\0\0\0\x06DEALER";
+    let other = b"\x05X-Key\0\0\0\x01v";
+    let identity = |value: &[u8]| [&b"\x08Identity"[..], &(value.len() as u32).to_be_bytes(), value].concat();
+    let metadata = |parts: &[&[u8]]| command("READY", &parts.concat());
+    let many = other.repeat(256);
+    for fits in [
+        &[&socket[..]][..],
+        &[shouted],
+        &[other, socket, other],
+        &[socket, &many[other.len()..]],
+        &[socket, &identity(b"")],
+    ] {
+        let mut link = Link::new(&config(), [7; 32], Instant::now());
+        feed(&mut link, Instant::now(), greeting(3, 1, "NULL")).unwrap();
+        feed(&mut link, Instant::now(), metadata(fits)).unwrap();
+    }
+    for (parts, expected) in [
+        (&[][..], CommandError::NoSocketType),
+        (&[&other[..]], CommandError::NoSocketType),
+        (&[socket, socket], CommandError::DuplicateProperty),
+        (&[socket, shouted], CommandError::DuplicateProperty),
+        (&[socket, &identity(b"a"), &identity(b"a")], CommandError::DuplicateProperty),
+        (&[socket, &identity(b"\0a")], CommandError::Identity),
+        (&[socket, &identity(&[b'a'; 256])], CommandError::Identity),
+        (&[socket, &many], CommandError::TooManyProperties { max: 256 }),
+        (&[socket, b"\x00\0\0\0\0"], CommandError::Property),
+        (&[socket, b"\x02a b"], CommandError::Property),
+        (&[socket, b"\x02\xC3\xA9\0\0\0\0"], CommandError::Property),
+        (&[socket, b"\x01a\0\0\0"], CommandError::Property),
+        (&[socket, b"\x01a\0\0\0\x02v"], CommandError::Property),
+        (&[socket, b"\x01a\xFF\xFF\xFF\xFFv"], CommandError::Property),
+        (&[&socket[..20]], CommandError::Property),
+    ] {
+        let (error, _) = refused_handshake(metadata(parts));
+        assert_eq!(error, LinkError::Handshake(expected.into()), "{parts:?}");
+    }
+    for nameless in [&b""[..], b"\0", b"\x06READY", b"\x05RE DY", b"\x05READ\xC9"] {
+        let (error, _) = refused_handshake(frame(COMMAND, nameless));
+        assert_eq!(error, LinkError::Handshake(CommandError::Name.into()), "{nameless:?}");
+    }
+}
+
+#[test]
+fn refusals_are_read_leniently() {
+    for (body, expected) in
+        [(&b"\x02no"[..], "no"), (b"", ""), (b"\x05no", "no"), (b"\x01no", "n"), (b"\x01\xFF", "\u{FFFD}")]
+    {
+        let (error, _) = refused_handshake(command("ERROR", body));
+        assert_eq!(error, LinkError::Refused { reason: expected.into(), status: None });
+    }
+}
+
+#[test]
+fn commands_after_the_handshake_are_checked() {
+    let now = Instant::now();
+    for (payload, expected) in [
+        (command("PING", b"\0"), CommandError::Malformed { command: "PING" }),
+        (command("PING", &[0; 2 + 17]), CommandError::Malformed { command: "PING" }),
+        (command("PONG", &[0; 17]), CommandError::Malformed { command: "PONG" }),
+        (ready("DEALER", b""), CommandError::TooLate { command: "READY" }),
+        (frame(COMMAND, b""), CommandError::Name),
+    ] {
+        let mut link = shake(&config(), now, 1);
+        assert_eq!(feed(&mut link, now, payload), Err(ZmtpViolation::Command(expected).into()));
+    }
+    let mut link = shake(&config(), now, 1);
+    feed(&mut link, now, command("PING", &[0; 2 + 16])).unwrap();
+    assert_eq!(flush(&mut link), command("PONG", &[0; 16]));
 }
 
 #[test]
@@ -214,14 +289,14 @@ fn handshake_bytes_are_bounded_when_announced() {
     for (max, fits) in [(used, true), (used - 1, false)] {
         let mut config = config();
         config.max_handshake_bytes = max;
-        let mut link = Link::new(&config, now);
+        let mut link = Link::new(&config, [7; 32], now);
         feed(&mut link, now, greeting(3, 1, "NULL")).unwrap();
         // Only the head, so the limit is known to be checked before the payload comes.
-        let result = feed(&mut link, now, ready[..2].to_vec());
+        let result = feed(&mut link, now, &ready[..2]);
         assert_eq!(result.is_ok(), fits);
         assert!(fits || result == Err(LinkError::HandshakeTooLarge { max }));
     }
-    let mut link = Link::new(&config(), now);
+    let mut link = Link::new(&config(), [7; 32], now);
     feed(&mut link, now, greeting(3, 1, "NULL")).unwrap();
     let huge = [&[COMMAND | 2][..], &u64::MAX.to_be_bytes()].concat();
     assert_eq!(feed(&mut link, now, huge), Err(LinkError::HandshakeTooLarge { max: 8 << 10 }));
@@ -460,7 +535,7 @@ fn output_queue_keeps_order_and_count() {
 fn handshake_has_a_deadline() {
     let start = Instant::now();
     let config = config();
-    let mut link = Link::new(&config, start);
+    let mut link = Link::new(&config, [7; 32], start);
     let deadline = start + Duration::from_secs(10);
     assert_eq!(link.poll_timeout(), Some(deadline));
     feed(&mut link, deadline - Duration::from_millis(1), greeting(3, 1, "NULL")).unwrap();
@@ -499,7 +574,7 @@ fn any_input_is_life() {
         link.handle_timeout(now).unwrap();
         // A single byte of a frame that is not complete.
         feed(&mut link, now, vec![2]).unwrap();
-        feed(&mut link, now, announce(1)[1..].to_vec()).unwrap();
+        feed(&mut link, now, &announce(1)[1..]).unwrap();
         feed(&mut link, now, vec![0]).unwrap();
         assert_eq!(link.poll_timeout(), Some(now + Duration::from_secs(30)));
     }
@@ -527,7 +602,7 @@ fn extreme_timing_neither_spins_nor_overflows() {
     assert!(link.poll_timeout().unwrap() > due);
     config.heartbeat = Some(Heartbeat { interval: Duration::MAX, misses: 1 });
     config.handshake_timeout = Duration::MAX;
-    assert_eq!(Link::new(&config, now).poll_timeout(), None);
+    assert_eq!(Link::new(&config, [7; 32], now).poll_timeout(), None);
     assert_eq!(shake(&config, now, 1).poll_timeout(), None);
 }
 
@@ -535,7 +610,7 @@ fn extreme_timing_neither_spins_nor_overflows() {
 fn debug_shows_no_content() {
     let mut config = config();
     config.identity = Bytes::from_static(b"sesame");
-    assert!(!format!("{:?}", Link::new(&config, Instant::now())).contains("sesame"));
+    assert!(!format!("{:?}", Link::new(&config, [7; 32], Instant::now())).contains("sesame"));
 }
 
 #[test]
@@ -555,7 +630,7 @@ fn a_binder_is_a_router_and_a_connector_a_dealer() {
         (Role::Connector, "DEALER", &["DEALER", "REP", "REQ", "ROUTER"]),
     ] {
         for theirs in ["DEALER", "PAIR", "PUB", "PULL", "PUSH", "REP", "REQ", "ROUTER", "SUB"] {
-            let mut link = Link::new(&LinkConfig::new(role), now);
+            let mut link = Link::new(&LinkConfig::new(role), [7; 32], now);
             flush(&mut link);
             feed(&mut link, now, greeting(3, 1, "NULL")).unwrap();
             let property = [&b"\x0bSocket-Type\0\0\0\x06"[..], ours.as_bytes()].concat();
@@ -569,7 +644,7 @@ fn a_binder_is_a_router_and_a_connector_a_dealer() {
 #[test]
 fn a_later_revision_speaks_ours() {
     let now = Instant::now();
-    let mut link = Link::new(&config(), now);
+    let mut link = Link::new(&config(), [7; 32], now);
     feed(&mut link, now, greeting(4, 0, "NULL")).unwrap();
     feed(&mut link, now, ready("DEALER", b"")).unwrap();
     assert!(link.is_established());

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::task::{Context, Poll};
 
-use callosum_proto::PeerId;
-use callosum_proto::zmtp::{Mechanism, Role};
+use crate::PeerId;
+use callosum_proto::Role;
+use callosum_proto::zmtp::Mechanism;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream, FuturesUnordered, StreamExt};
 use futures_util::{FutureExt, future};
@@ -201,7 +202,7 @@ async fn check_again(
     let security = &node.config.security;
     let cause = loop {
         let round = security.round.load(SeqCst);
-        let limit = from_now(node.config.session.handshake_timeout);
+        let limit = from_now(node.config.connection.handshake_timeout);
         match until(&*node.runtime, limit, security.check(public_key, &address)).await {
             Some(Ok(Admission::Admit(_))) if security.round.load(SeqCst) != round => {}
             Some(Ok(Admission::Admit(identity))) => {

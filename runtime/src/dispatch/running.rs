@@ -8,15 +8,13 @@ use std::sync::Arc;
 use std::task::{self, Poll};
 use std::time::{Duration, Instant};
 
-use callosum_proto::session::{Body, ContentError, ExchangeId, Refusal, Reply};
-use callosum_proto::{ErrorInfo, Text, Ticket};
+use callosum_proto::{Body, ErrorInfo, Refusal, Reply, RequestId, Text};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use super::Lender;
 use crate::handler::{Context, Kind, Method};
 use crate::node::Node;
-use crate::stream::{BodyError, BodyReader, Exchange, Responder, Turn, collect};
+use crate::stream::{BodyReader, CallStreams, Responder, incomplete};
 
 /// What handlers may take together that are polled on the spot, one after the other, before the rest of them get tasks.
 const INLINE_BUDGET: Duration = Duration::from_micros(500);
@@ -51,9 +49,9 @@ impl Clock {
     }
 }
 
-/// A call that the scheduler has started and no handler has seen.
+/// A request that has been started and that no handler has seen.
 pub(super) struct Started {
-    pub(super) ticket: Ticket,
+    pub(super) request: RequestId,
     pub(super) body: Body,
     pub(super) context: Context,
 }
@@ -65,7 +63,7 @@ pub(super) enum Begun {
 
 impl Started {
     pub(super) fn begin(self, node: &Node, clock: Option<&mut Clock>) -> Begun {
-        let Self { ticket, body, context } = self;
+        let Self { request, body, context } = self;
         let Some(method) = node.handlers.find(&context.method) else {
             let detail = format!("no handler is registered for `{}`", context.method);
             return Begun::Ended(Reply::Error(Refusal::NoSuchMethod.to_error(&detail)));
@@ -83,7 +81,7 @@ impl Started {
         let inline = laps.is_some();
         let made = span.in_scope(|| {
             catch_unwind(AssertUnwindSafe(|| {
-                let mut handling = handle(&method, ticket, body, context);
+                let mut handling = handle(&method, request, body, context);
                 // The waker does not matter: a handler that is not done is polled again by its task.
                 let poll = match inline {
                     true => handling.as_mut().poll(&mut task::Context::from_waker(task::Waker::noop())),
@@ -108,20 +106,25 @@ impl Started {
 }
 
 /// Hands the argument to the handler, in the way in which it takes it.
-fn handle(method: &Arc<Method>, ticket: Ticket, body: Body, context: Context) -> BoxFuture<'static, Reply> {
-    let exchange = || {
-        let (shared, link) = (context.peer.shared.clone(), context.link);
-        let id = ExchangeId::Theirs(context.request);
-        let told = shared.lock().follow_stream(link, id);
-        Arc::new(Exchange::new(shared, link, id, told, None))
+fn handle(
+    method: &Arc<Method>,
+    request: RequestId,
+    body: Body,
+    context: Context,
+) -> BoxFuture<'static, Reply> {
+    let streams = || {
+        let shared = context.peer.shared.clone();
+        let told = shared.lock().follow_streams(request.into());
+        Arc::new(CallStreams::new(shared, request.into(), told, None))
     };
     match (&method.kind, body) {
         (Kind::Whole(handler), Body::Whole(body)) => handler.call(body, context),
-        (Kind::Whole(_), Body::Streamed { size, .. }) => {
-            let (method, exchange) = (method.clone(), exchange());
+        // The handler of this method was replaced after the request had come.
+        (Kind::Whole(_), Body::Stream { .. }) => {
+            let (method, streams) = (method.clone(), streams());
             async move {
-                let body = collect(&exchange, size, Some(Lender(ticket))).await;
-                drop(exchange);
+                let body = streams.reassemble().await;
+                drop(streams);
                 match (&method.kind, body) {
                     (Kind::Whole(handler), Ok(body)) => handler.call(body, context).await,
                     (_, Err(error)) => incomplete(&error),
@@ -131,24 +134,15 @@ fn handle(method: &Arc<Method>, ticket: Ticket, body: Body, context: Context) ->
             .boxed()
         }
         (Kind::Streamed(handler), body) => {
-            let (codec, exchange) = (context.codec(), exchange());
-            let max_item = context.peer.shared.node.config.session.max_body;
+            let (codec, streams) = (context.codec(), streams());
+            let max_item = context.peer.shared.node.config.connection.max_body;
             let reader = match body {
                 Body::Whole(body) => BodyReader::whole(body, codec, max_item),
-                Body::Streamed { size, .. } => BodyReader::live(exchange.clone(), size, codec, max_item),
+                Body::Stream { size } => BodyReader::live(streams.clone(), size, codec, max_item),
             };
-            handler.call(reader, Responder::new(Turn { exchange, ticket }, codec), context)
+            handler.call(reader, Responder::new(streams, request, codec), context)
         }
     }
-}
-
-/// What the caller is told of an argument that could not be put together. No handler has seen it.
-fn incomplete(error: &BodyError) -> Reply {
-    let refusal = match error {
-        BodyError::Read(ContentError::TooLarge { .. }) => Refusal::BodyTooLarge,
-        _ => Refusal::MalformedBody,
-    };
-    Reply::Error(refusal.to_error(&error.to_string()))
 }
 
 /// A handler under way. Its panic is its failure.

@@ -1,4 +1,4 @@
-//! Sessions over message links: one that has a single remote peer, or one for each routing id.
+//! Connections over message links: one that has a single remote peer, or one for each routing id.
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
@@ -8,9 +8,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use callosum_proto::Multipart;
-use callosum_proto::session::{CloseCause, Role};
-use callosum_proto::wire::{PING, UPPER};
+use callosum_proto::{CloseCause, Multipart, Role};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Either, select};
 use parking_lot::Mutex;
@@ -27,7 +25,7 @@ use crate::stats::add;
 /// Messages sent or received before other tasks get their turn.
 const MAX_TURNS: usize = 64;
 
-/// How long a drained session waits for the peer's word that it has received everything.
+/// How long a drained connection waits for the peer's word that it has received everything.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// The link to one peer, as part of a message link.
@@ -55,21 +53,21 @@ impl LinkPeer {
         self.pump.lock().was_established()
     }
 
-    fn session_end(&self) -> Option<DisconnectCause> {
-        self.pump.lock().session_end()
+    fn connection_end(&self) -> Option<DisconnectCause> {
+        self.pump.lock().connection_end()
     }
 
     /// Takes a message that came on the link.
     fn deliver(&self, message: Multipart) {
         add(&self.peer.counters.bytes_received, message.size() as u64);
         let mut pump = self.pump.lock();
-        self.peer.lock().session.handle_message(Instant::now(), message);
+        self.peer.lock().connection.handle_message(Instant::now(), message);
         pump.run();
         drop(pump);
         self.peer.waker.wake();
     }
 
-    /// Sends what the session has to say and keeps its timers, until it ends.
+    /// Sends what the connection has to say and keeps its timers, until it ends.
     ///
     /// The link's messages are [`deliver`](Self::deliver)ed meanwhile.
     async fn drive(&self, sender: &dyn MessageSender) -> DisconnectCause {
@@ -102,12 +100,12 @@ impl LinkPeer {
             if let Poll::Ready(result) = sending.poll_unpin(cx) {
                 return Poll::Ready(result.map_err(DisconnectCause::Link));
             }
-            self.peer.lock().session.handle_write_blocked(Instant::now());
+            self.peer.lock().connection.handle_write_blocked(Instant::now());
             self.poll_end(cx, alarm).map(Err)
         })
         .await?;
         add(&self.peer.counters.bytes_sent, size);
-        self.peer.lock().session.handle_write_progress();
+        self.peer.lock().connection.handle_write_progress();
         Ok(())
     }
 
@@ -118,42 +116,44 @@ impl LinkPeer {
         alarm: &mut Alarm,
         flush: &mut Option<BoxFuture<'static, ()>>,
     ) -> Poll<Result<Multipart, DisconnectCause>> {
-        if let Poll::Ready(cause) = self.poll_end(cx, alarm) {
-            return Poll::Ready(Err(cause));
+        loop {
+            if let Poll::Ready(cause) = self.poll_end(cx, alarm) {
+                return Poll::Ready(Err(cause));
+            }
+            let mut state = self.peer.lock();
+            if let Some(message) = state.connection.poll_message(Instant::now()) {
+                return Poll::Ready(Ok(message));
+            }
+            // What was dropped instead of sent may have ended a call or the connection, or made room for requests.
+            if !state.connection.has_events() {
+                break;
+            }
         }
-        if let Some(message) = self.peer.lock().session.poll_transmit(Instant::now()) {
-            return Poll::Ready(Ok(message));
-        }
-        let drained = {
-            let mut pump = self.pump.lock();
-            // A call may have ended only now that it was its turn to leave.
-            pump.run();
-            pump.is_drained()
-        };
-        if !drained {
+        if !self.pump.lock().is_drained() {
             return Poll::Pending;
         }
         let flush = flush.get_or_insert_with(|| flushed(self.peer.clone()).boxed());
         flush.poll_unpin(cx).map(|()| Err(DisconnectCause::Shutdown))
     }
 
-    /// Does what is due; ready when the session has ended.
+    /// Does what is due; ready when the connection has ended.
     fn poll_end(&self, cx: &mut Context<'_>, alarm: &mut Alarm) -> Poll<DisconnectCause> {
         self.peer.waker.register(cx.waker());
         loop {
             let end = {
                 let mut pump = self.pump.lock();
                 pump.run();
-                pump.session_end()
+                pump.connection_end()
             };
             if let Some(cause) = end {
                 return Poll::Ready(cause);
             }
-            let next = self.peer.lock().session.poll_timeout().map(|(at, _)| at);
+            let next = self.peer.lock().connection.poll_timeout();
             if alarm.poll(cx, next).is_pending() {
                 return Poll::Pending;
             }
-            self.peer.lock().session.handle_timeout(Instant::now());
+            // A message link has no errors of ZMTP's.
+            let _ = self.peer.lock().connection.handle_timeout(Instant::now());
         }
     }
 }
@@ -161,7 +161,7 @@ impl LinkPeer {
 /// A link may still hold what it has taken, and lose it when it is dropped: the answer to a probe shows that the peer
 /// has received all that was sent before. One that does not answer is not waited for much longer.
 async fn flushed(peer: Arc<PeerShared>) {
-    if peer.lock().session.is_established() {
+    if peer.lock().connection.is_established() {
         let handle = peer.handle();
         let _ = until(&*peer.node.runtime, Instant::now() + LINGER, handle.ping()).await;
     }
@@ -217,7 +217,7 @@ impl PeersOfLink {
         Arc::new(Self { node, sender, peers: Mutex::default() })
     }
 
-    /// Receives until the link fails, then ends the sessions with all its peers.
+    /// Receives until the link fails, then ends the connections to all its peers.
     pub(crate) async fn run(self: &Arc<Self>, receiver: &mut dyn MessageReceiver) -> DisconnectCause {
         let cause = receive_all(receiver, |received| {
             match received {
@@ -244,23 +244,23 @@ impl PeersOfLink {
 
     fn take(self: &Arc<Self>, from: Bytes, message: Multipart) {
         let Some(link) = self.find(&from) else { return self.admit(from, message) };
-        if let Some(cause) = link.session_end() {
+        if let Some(cause) = link.connection_end() {
             self.end(&link, cause);
             return self.admit(from, message);
         }
         let hello = is_hello(&message).then(|| message.clone());
         link.deliver(message);
-        let Some(cause) = link.session_end() else { return };
-        let restarted = matches!(cause, DisconnectCause::Session(CloseCause::PeerRestarted));
+        let Some(cause) = link.connection_end() else { return };
+        let restarted = matches!(cause, DisconnectCause::Connection(CloseCause::PeerRestarted));
         self.end(&link, cause);
         if restarted && let Some(hello) = hello {
             self.admit(from, hello);
         }
     }
 
-    /// Begins a session with a peer that speaks for the first time, if it says something that begins one.
+    /// Begins a connection to a peer that speaks for the first time, if it says something that begins one.
     fn admit(self: &Arc<Self>, from: Bytes, message: Multipart) {
-        if !begins_session(&message) {
+        if !begins_connection(&message) {
             tracing::debug!(routing_id = %from.escape_ascii(), "message of an unknown peer dropped");
             return;
         }
@@ -276,7 +276,9 @@ impl PeersOfLink {
         self.peers.lock().insert(from, link.clone());
         link.deliver(message);
         if !link.was_established() {
-            self.forget(&link);
+            // The message was none that begins a connection after all. Nobody has heard of this one, so nobody is told.
+            let cause = link.connection_end().unwrap_or(DisconnectCause::PeerClosed);
+            self.drop_link(&link, &cause);
             return;
         }
         let of = self.clone();
@@ -297,32 +299,38 @@ impl PeersOfLink {
         listed
     }
 
-    /// The session with a peer has ended, or ends now. Idempotent.
+    /// The connection to a peer has ended, or ends now. Idempotent.
     fn end(&self, link: &Arc<LinkPeer>, cause: DisconnectCause) {
-        if !self.forget(link) {
-            return;
+        if self.drop_link(link, &cause) {
+            link.peer.waker.wake();
+            self.node.report(Event::Disconnected { peer: link.peer.id, cause });
         }
-        let pump = link.pump.lock();
-        link.peer.detach(&cause, false);
-        drop(pump);
-        link.peer.waker.wake();
-        self.node.report(Event::Disconnected { peer: link.peer.id, cause });
+    }
+
+    /// Takes a link off the list and ends its connection; `false` if that was done before.
+    fn drop_link(&self, link: &Arc<LinkPeer>, cause: &DisconnectCause) -> bool {
+        let listed = self.forget(link);
+        if listed {
+            let _pump = link.pump.lock();
+            link.peer.detach(cause, false);
+        }
+        listed
     }
 }
 
-/// Whether it is the PING with which a peer of ours begins a session.
+/// Whether it is the PING with which a peer of ours begins a connection.
 fn is_hello(message: &Multipart) -> bool {
-    matches!(message.frames(), [marker, header, _] if *marker == PING && !header.is_empty())
+    matches!(message.frames(), [marker, header, _] if marker[..] == *b"PING" && !header.is_empty())
 }
 
-/// Whether a session can begin with this message.
+/// Whether a connection can begin with this message.
 ///
-/// A probe can't, where it is not the empty one of a Python peer: it belongs to a session that this side has forgotten,
+/// A probe can't, where it is not the empty one of a Python peer: it belongs to a connection that this side has forgotten,
 /// and its sender finds that out if there is no answer.
-fn begins_session(message: &Multipart) -> bool {
+fn begins_connection(message: &Multipart) -> bool {
     match message.frames() {
-        [marker, header, body] if *marker == PING => !header.is_empty() || body.is_empty(),
-        [marker, ..] => *marker == UPPER,
+        [marker, header, body] if marker[..] == *b"PING" => !header.is_empty() || body.is_empty(),
+        [marker, ..] => marker[..] == *b"UPPER",
         [] => false,
     }
 }

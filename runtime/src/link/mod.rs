@@ -1,4 +1,4 @@
-//! Message links: anything that delivers multipart messages can carry a session, such as a ZeroMQ socket of another
+//! Message links: anything that delivers multipart messages can carry a connection, such as a ZeroMQ socket of another
 //! library, a broker or a queue.
 //!
 //! Implement [`MessageSender`] and [`MessageReceiver`], and hand the two to
@@ -11,17 +11,17 @@
 //! messages when it loses a peer; it should then say so with [`Received::Gone`].
 //!
 //! # What a message link lacks, compared to a byte stream
-//! - **Liveness is the session's.** The session probes a silent peer with PING, as
+//! - **Liveness is the connection's.** It probes a silent peer with PING, as
 //!   [`Builder::keepalive`](crate::Builder::keepalive) says, and forgets one that does not answer. Until then its
 //!   calls wait, unless the link reports that the peer is gone.
 //! - **There is no reconnecting**: a connector's driver ends with its link. A link that reconnects by itself may lose
 //!   messages meanwhile; calls whose reply was lost wait for their timeout.
-//! - **A routing id is a claim.** Who comes with another peer's routing id takes its place: the session of the former
-//!   ends with [`CloseCause::PeerRestarted`](crate::CloseCause::PeerRestarted) and its calls with `Disconnected`, if
-//!   the newcomer is one of ours. One that speaks only dialect 1 says nothing that would tell it from the former, and
-//!   carries its session on.
-//! - **Limits in front of the session are the link's**: how large a message it takes, and how much it keeps of what it
-//!   has accepted to send. [`Limits`](crate::Limits) hold for what the session itself keeps.
+//! - **A routing id is a claim.** A newcomer with the routing id of another peer takes that peer's place: the former
+//!   connection ends with [`CloseCause::PeerRestarted`](crate::CloseCause::PeerRestarted) and its calls with
+//!   `Disconnected`, if the newcomer sends a hello, as every peer but Python's does. A Python peer sends nothing that
+//!   would tell it from the former peer, and carries its connection on.
+//! - **Limits in front of the connection are the link's**: how large a message it takes, and how much it keeps of what
+//!   it has accepted to send. [`Limits`](crate::Limits) hold for what the connection itself keeps.
 
 pub(crate) mod handshakes;
 mod memory;
@@ -50,13 +50,13 @@ pub trait MessageSender: Send + Sync + 'static {
     ///
     /// Is called for one message at a time for each peer, but for several peers at once: one that does not take its
     /// messages should not keep the others waiting. A send that takes longer than the endpoint's `write_timeout` ends
-    /// the session with its peer.
+    /// the connection to its peer.
     ///
-    /// The future is dropped before it is ready only when the session with that peer has ended. It does not matter
+    /// The future is dropped before it is ready only when the connection to that peer has ended. It does not matter
     /// then whether the message leaves, but the link must go on for the other peers.
     ///
     /// # Errors
-    /// End the session with that peer, and for a single peer the link.
+    /// End the connection to that peer, and for a single peer the link.
     fn send<'a>(&'a self, to: &'a Bytes, message: Multipart) -> BoxFuture<'a, Result<(), LinkFailure>>;
 }
 
@@ -67,7 +67,7 @@ pub trait MessageReceiver: Send + 'static {
     /// The future is dropped before it is ready only together with the link.
     ///
     /// # Errors
-    /// End the link, and the sessions with all its peers.
+    /// End the link, and the connections to all its peers.
     fn receive(&mut self) -> BoxFuture<'_, Result<Received, LinkFailure>>;
 }
 
@@ -83,7 +83,7 @@ pub enum Received {
         /// is counted among the peer's anomalies.
         message: Multipart,
     },
-    /// The peer has left; the session with it ends. A message that comes after this starts a new one.
+    /// The peer has left; the connection to it ends. A message that comes after this starts a new one.
     Gone {
         /// Its routing id; empty where there is a single peer.
         peer: Bytes,

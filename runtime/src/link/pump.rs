@@ -1,25 +1,24 @@
-//! What every kind of link does with its session: carry out effects, keep the timer.
+//! What every kind of link does with its connection: carry out effects, keep the timer.
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use callosum_proto::PeerId;
-use callosum_proto::session::CloseCause;
+use callosum_proto::{CloseCause, ConnectionId};
 
 use crate::dispatch::Clock;
 use crate::error::DisconnectCause;
 use crate::event::Event;
-use crate::peer::{Effect, PeerShared};
+use crate::peer::{Effect, Effects, PeerShared};
 use crate::rt::{Runtime, Timer};
 use crate::stats::add;
 
-/// Connects one peer's session to the dispatcher.
+/// Connects one peer's connection to the dispatcher.
 pub(crate) struct Pump {
     pub(crate) peer: Arc<PeerShared>,
-    link: PeerId,
-    effects: Vec<Effect>,
+    connection: ConnectionId,
+    effects: Effects,
     established: bool,
     anomalies_reported: u32,
 }
@@ -29,37 +28,43 @@ const MAX_ANOMALIES_REPORTED: u32 = 16;
 
 impl Pump {
     pub(crate) fn new(peer: Arc<PeerShared>) -> Self {
-        let link = peer.lock().link;
-        Self { peer, link, effects: Vec::new(), established: false, anomalies_reported: 0 }
+        let connection = peer.lock().connection.id();
+        peer.node.dispatcher.serve(connection, &peer);
+        let effects = Effects::new(peer.clone());
+        Self { peer, connection, effects, established: false, anomalies_reported: 0 }
     }
 
-    /// Whether the session's handshake was ever complete.
+    /// Whether the handshake was ever complete.
     pub(crate) fn was_established(&self) -> bool {
         self.established
     }
 
-    /// Takes everything the session has to say, and does it; returns how many others were set to work by that.
+    /// Takes everything the connection has to say, and does it; returns how many others were set to work by that.
     pub(crate) fn run(&mut self) -> usize {
-        let changed = {
-            let mut state = self.peer.lock();
-            state.take_effects(&mut self.effects);
-            state.session.is_backlogged() != state.paused
-        };
-        if changed {
-            // Before what has just come, so that nothing of it starts.
-            self.peer.node.dispatcher.pause_or_go_on(&self.peer.node, &self.peer, self.link);
-        }
         let mut set_to_work = 0;
-        let mut effects = std::mem::take(&mut self.effects);
         let mut clock = Clock::default();
-        for effect in effects.drain(..) {
-            set_to_work += usize::from(match self.peer.settle(effect) {
-                Some(effect) => self.carry_out(effect, &mut clock),
-                None => true,
-            });
+        loop {
+            let reports = {
+                let mut state = self.peer.lock();
+                state.take_effects(&mut self.effects);
+                // What is left is for the endpoint, and stays where it is until the dispatcher is locked too.
+                state.connection.has_events()
+            };
+            if self.effects.is_empty() && !reports {
+                return set_to_work;
+            }
+            if reports {
+                // A backlog is among the first of these, so that nothing that has just come starts.
+                self.peer.node.dispatcher.relay(self.connection, &self.peer);
+            }
+            // Those behind one that panics stay with the pump.
+            while let Some(effect) = self.effects.pop() {
+                set_to_work += usize::from(match self.peer.settle(effect) {
+                    Some(effect) => self.carry_out(effect, &mut clock),
+                    None => true,
+                });
+            }
         }
-        self.effects = effects;
-        set_to_work
     }
 
     /// Does what concerns others than callers; whether that set somebody to work.
@@ -67,14 +72,14 @@ impl Pump {
         let node = &self.peer.node;
         match effect {
             Effect::Request(request) => {
-                return node.dispatcher.arrive(node, &self.peer, self.link, request, clock);
+                return node.dispatcher.run(node, &self.peer, request, Some(clock));
             }
-            Effect::Stop(id, reply) => node.dispatcher.stop(node, self.link, id, reply),
+            Effect::Stop(request) => node.dispatcher.stop(request),
             Effect::Established(ready, dialect) => {
                 self.established = true;
                 node.set_established(&self.peer, true);
                 node.report(Event::Connected(self.peer.handle()));
-                if dialect < node.config.session.dialect {
+                if dialect < node.config.connection.dialect {
                     add(&self.peer.counters.downgrades, 1);
                     node.report(Event::Downgraded { peer: self.peer.id, dialect });
                 }
@@ -91,30 +96,34 @@ impl Pump {
                 }
             }
             Effect::Goodbye => node.report(Event::Draining { peer: self.peer.id }),
-            Effect::Complete(..) | Effect::Ended { .. } | Effect::Wake(_) | Effect::Pong(..) => {
+            Effect::Complete(..)
+            | Effect::Ended { .. }
+            | Effect::Wake(_)
+            | Effect::Pong(..)
+            | Effect::Drop(_) => {
                 unreachable!("settled by the peer itself")
             }
         }
         false
     }
 
-    /// Why the session is over, if it is.
-    pub(crate) fn session_end(&self) -> Option<DisconnectCause> {
+    /// Why the connection is over, if it is.
+    pub(crate) fn connection_end(&self) -> Option<DisconnectCause> {
         let state = self.peer.lock();
-        match state.session.close_cause()? {
+        match state.connection.close_cause()? {
             CloseCause::Local => Some(state.local_cause()),
-            cause => Some(DisconnectCause::Session(cause)),
+            cause => Some(DisconnectCause::Connection(cause)),
         }
     }
 
-    /// Whether the endpoint is shutting down and the session has nothing left to do.
+    /// Whether the endpoint is shutting down and the connection has nothing left to do.
     pub(crate) fn is_drained(&self) -> bool {
         if !self.peer.node.is_draining() {
             return false;
         }
-        // The endpoint shuts down before it tells its sessions, which have a goodbye to say then.
+        // The endpoint shuts down before it tells its connections, which have a goodbye to say then.
         let state = self.peer.lock();
-        state.session.is_draining() && state.session.is_idle()
+        state.connection.is_draining() && state.connection.is_idle()
     }
 }
 

@@ -1,4 +1,8 @@
-//! A session over ZMTP over a byte stream.
+//! A connection over ZMTP over a byte stream.
+//!
+//! Responsible for reading and writing the stream, ZMTP's handshake and framing, and the timeouts of both layers. ZMTP's `Link` is
+//! driven outside of the peer's lock, which is taken only to hand messages to the connection and to take messages from it: a caller
+//! never waits for encryption or for a system call.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -9,8 +13,8 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use callosum_proto::zmtp::{Decision, Link, LinkConfig, LinkError, LinkEvent, Mechanism, Role};
-use callosum_proto::{Multipart, session};
+use callosum_proto::zmtp::{Decision, Link, LinkConfig, LinkError, LinkEvent, Mechanism};
+use callosum_proto::{Multipart, Role};
 use futures_io::{AsyncRead, AsyncWrite};
 
 use super::handshakes::HandshakeSlot;
@@ -24,7 +28,7 @@ use crate::stats::add;
 /// Reads and writes in one poll before other tasks get their turn.
 const MAX_TURNS: usize = 16;
 
-/// Bytes that ZMTP may hold to be written before the session keeps the rest, where it can still be taken back.
+/// Bytes that ZMTP may hold to be written before the connection keeps the rest, where it can still be taken back.
 const WRITE_AHEAD: usize = 64 * 1024;
 
 /// Pieces of one gathering write.
@@ -76,6 +80,13 @@ pub(crate) struct StreamLink {
     overture: Option<Overture>,
 }
 
+/// What the ephemeral keys of one link are made of.
+fn new_seed() -> [u8; 32] {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).expect("the operating system has randomness");
+    seed
+}
+
 /// A client's side of ZMTP's handshake.
 struct Overture {
     mechanism: &'static str,
@@ -98,19 +109,16 @@ impl StreamLink {
         handshake: Option<HandshakeSlot>,
     ) -> Self {
         let config = &peer.node.config;
-        let mut link = LinkConfig::new(match peer.role() {
-            session::Role::Binder => Role::Binder,
-            session::Role::Connector => Role::Connector,
-        });
+        let mut link = LinkConfig::new(peer.role());
         let name = if matches!(mechanism, Mechanism::Null) { "NULL" } else { "CURVE" };
         let overture =
             (link.role == Role::Connector).then_some(Overture { mechanism: name, answered: false });
         link.mechanism = mechanism;
-        link.max_message_size = config.session.max_body.saturating_add(ENVELOPE);
-        link.handshake_timeout = config.session.handshake_timeout;
+        link.max_message_size = config.connection.max_body.saturating_add(ENVELOPE);
+        link.handshake_timeout = config.connection.handshake_timeout;
         link.heartbeat = config.heartbeat;
         Self {
-            zmtp: Link::new(&link, Instant::now()),
+            zmtp: Link::new(&link, new_seed(), Instant::now()),
             alarm: Alarm::new(&*peer.node.runtime),
             pump: Pump::new(peer),
             stream,
@@ -160,16 +168,16 @@ impl StreamLink {
         if let Some(overture) = &mut self.overture {
             overture.answered = true;
         }
-        Ok(self.zmtp.handle_input(Instant::now(), data)?)
+        Ok(self.zmtp.handle_input(Instant::now(), &data)?)
     }
 
-    /// Hands received messages to the session, and its effects to whom they concern.
+    /// Hands received messages to the connection, and its effects to whom they concern.
     fn deliver(&mut self, now: Instant) -> usize {
         while let Some(event) = self.zmtp.poll_event() {
             // For one message at a time, so that callers need not wait for all of them.
             let mut state = self.pump.peer.lock();
             match event {
-                LinkEvent::Message(message) => state.session.handle_message(now, message),
+                LinkEvent::Message(message) => state.connection.handle_message(now, message),
                 LinkEvent::Established(info) => {
                     state.attach(&self.address, info.identity, info.public_key, now);
                     self.handshake = None;
@@ -182,21 +190,29 @@ impl StreamLink {
                     self.admitting = Some(Admitting::new(&self.pump.peer.node, public_key, &self.address));
                 }
                 // An empty message is what it is: no message of ours.
-                _ => state.session.handle_message(now, Multipart::default()),
+                _ => state.connection.handle_message(now, Multipart::default()),
             }
         }
         self.pump.run()
     }
 
-    fn transmit(&mut self, now: Instant) -> Result<(), DisconnectCause> {
+    /// Hands what is to be sent to ZMTP. Returns whether the connection has something to say about that: what was dropped
+    /// instead of sent may have ended a call or the connection, or made room for requests.
+    fn transmit(&mut self, now: Instant) -> Result<bool, DisconnectCause> {
+        let mut has_events = false;
         while self.zmtp.pending_output() < WRITE_AHEAD {
-            let message = self.pump.peer.lock().session.poll_transmit(now);
+            let message = {
+                let mut state = self.pump.peer.lock();
+                let message = state.connection.poll_message(now);
+                has_events = state.connection.has_events();
+                message
+            };
             let Some(message) = message else { break };
-            // The session sends nothing before it was told of an established link, so only the encryption can fail, when
+            // The connection sends nothing before it was told of an established link, so only the encryption can fail, when
             // its numbers are used up. What it would not take is lost, and so is the link.
             self.zmtp.send(message).map_err(|_| LinkError::Exhausted)?;
         }
-        Ok(())
+        Ok(has_events)
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<Result<(), DisconnectCause>> {
@@ -211,12 +227,12 @@ impl StreamLink {
                 self.zmtp.advance_output(n);
                 self.written += n;
                 add(&self.pump.peer.counters.bytes_sent, n as u64);
-                self.pump.peer.lock().session.handle_write_progress();
+                self.pump.peer.lock().connection.handle_write_progress();
                 Poll::Ready(Ok(()))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
             Poll::Pending => {
-                self.pump.peer.lock().session.handle_write_blocked(now);
+                self.pump.peer.lock().connection.handle_write_blocked(now);
                 Poll::Pending
             }
         }
@@ -261,7 +277,7 @@ impl StreamLink {
                 admitted?;
             }
         }
-        if let Some(cause) = self.pump.session_end() {
+        if let Some(cause) = self.pump.connection_end() {
             return Err(cause);
         }
         // One that is complete by now stays.
@@ -274,24 +290,25 @@ impl StreamLink {
         }
         self.corked = false;
         self.yields = set_to_work > 0;
-        self.transmit(now)?;
+        let has_events = self.transmit(now)?;
         let wrote = match self.poll_write(cx, now) {
             Poll::Ready(result) => result.map(|()| true)?,
             Poll::Pending => false,
         };
-        Ok(read || wrote)
+        Ok(read || wrote || has_events)
     }
 
     fn check_timeouts(&mut self, cx: &mut Context<'_>) -> Result<bool, DisconnectCause> {
-        let session = self.pump.peer.lock().session.poll_timeout().map(|(at, _)| at);
-        let next = session.into_iter().chain(self.zmtp.poll_timeout()).min();
+        let connection = self.pump.peer.lock().connection.poll_timeout();
+        let next = connection.into_iter().chain(self.zmtp.poll_timeout()).min();
         if self.alarm.poll(cx, next).is_pending() {
             return Ok(false);
         }
         let now = Instant::now();
         self.check_admission_time(now)?;
         self.zmtp.handle_timeout(now)?;
-        self.pump.peer.lock().session.handle_timeout(now);
+        // Its transport is a link of its own.
+        let _ = self.pump.peer.lock().connection.handle_timeout(now);
         Ok(true)
     }
 

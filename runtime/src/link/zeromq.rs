@@ -84,7 +84,7 @@ impl MessageSender for Single {
 
 fn with_routing_id(routing_id: Option<&Bytes>, message: Multipart) -> ZmqMessage {
     let frames: VecDeque<_> = routing_id.cloned().into_iter().chain(message.into_frames()).collect();
-    ZmqMessage::try_from(frames).expect("a session sends no message without frames")
+    ZmqMessage::try_from(frames).expect("a connection sends no message without frames")
 }
 
 fn failure(error: ZmqError) -> LinkFailure {

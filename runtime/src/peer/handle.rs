@@ -4,20 +4,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use callosum_proto::PeerId;
-use callosum_proto::session::{CloseCause, PingId};
+use callosum_proto::{CloseCause, ConnectionId, PingId};
 use futures_channel::oneshot;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{PeerInfo, PeerShared};
+use crate::PeerId;
 use crate::dispatch::Lender;
 use crate::error::{CallError, DisconnectCause, NotSent};
 use crate::invocation::Invocation;
 use crate::stats::Stats;
 use crate::stream::Opening;
 
-/// Half of what a session remembers, so that it never forgets one that somebody waits for.
+/// Half of what a connection remembers, so that it never forgets one that somebody waits for.
 const MAX_PINGS: usize = 32;
 
 /// A handle to a remote peer. Cheap to clone; all clones are the same peer.
@@ -44,7 +44,7 @@ impl Peer {
     /// Whether there is a link to it at the moment.
     pub fn is_connected(&self) -> bool {
         let state = self.shared.lock();
-        state.linked && state.session.is_established()
+        state.linked && state.connection.is_established()
     }
 
     /// A snapshot of its counters. Never waits.
@@ -100,7 +100,7 @@ impl Peer {
             if state.over {
                 return Err(state.cause.clone().unwrap_or(DisconnectCause::Shutdown));
             }
-            if state.linked && state.session.is_established() {
+            if state.linked && state.connection.is_established() {
                 return Ok(());
             }
             // Or those who ask again and again, with a timeout, would pile up while there is no link.
@@ -124,10 +124,10 @@ impl Peer {
             if state.pings.len() >= MAX_PINGS {
                 return Err(NotSent::TooManyProbes.into());
             }
-            let ping = state.session.ping().map_err(NotSent::Refused)?;
+            let ping = state.connection.ping().map_err(NotSent::Refused)?;
             let (sender, answer) = oneshot::channel();
             state.pings.insert(ping, sender);
-            (Probe { peer: &self.shared, link: state.link, ping: Some(ping) }, answer)
+            (Probe { peer: &self.shared, connection: state.connection.id(), ping: Some(ping) }, answer)
         };
         self.shared.waker.wake();
         let answer = answer.await;
@@ -139,7 +139,7 @@ impl Peer {
 
     /// Cuts the link now. Calls under way end with `Disconnected`; a connector connects again.
     pub fn disconnect(&self) {
-        self.shared.lock().session.close(CloseCause::Local);
+        self.shared.lock().connection.close(CloseCause::Local);
         self.shared.waker.wake();
     }
 }
@@ -147,7 +147,7 @@ impl Peer {
 /// A probe under way. Dropping it forgets the probe.
 struct Probe<'a> {
     peer: &'a PeerShared,
-    link: PeerId,
+    connection: ConnectionId,
     ping: Option<PingId>,
 }
 
@@ -155,11 +155,14 @@ impl Drop for Probe<'_> {
     fn drop(&mut self) {
         if let Some(ping) = self.ping {
             let mut state = self.peer.lock();
-            // A later session names its probes anew.
-            if state.link == self.link {
-                state.pings.remove(&ping);
+            // A later connection numbers its probes anew.
+            if state.connection.id() == self.connection {
+                let sender = state.pings.remove(&ping);
                 // Or enough of these would make it forget one that somebody waits for.
-                state.session.forget_ping(ping);
+                state.connection.forget_ping(ping);
+                drop(state);
+                // That wakes a waker, which is not to happen under a lock.
+                drop(sender);
             }
         }
     }

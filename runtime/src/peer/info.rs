@@ -1,10 +1,22 @@
+use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use callosum_proto::session::Dialect;
-use callosum_proto::wire::Hello;
+use callosum_proto::{Dialect, Hello};
 
 use crate::auth::{CurvePublicKey, Identity};
+
+/// A remote peer, unique within this process's endpoint and never reused.
+///
+/// It is assigned locally and never travels, so no peer can claim another's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PeerId(pub u64);
+
+impl fmt::Display for PeerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "peer-{}", self.0)
+    }
+}
 
 /// What is known of a remote peer.
 #[derive(Clone, Debug, Default)]

@@ -1,77 +1,67 @@
-//! What a peer's session tells those who read and write its calls bit by bit.
+//! What a peer's connection tells those who read and write the streams of its calls.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use callosum_proto::session::{Dialect, ExchangeId, IncomingId, Outcome, Read, ReplyError};
-use callosum_proto::{CallId, Metadata, PeerId};
+use callosum_proto::{CallId, Dialect, Metadata, Outcome, Read, ReplyError, RequestId, StreamId};
 
-use super::{Effect, PeerState, Reaction};
+use super::{Effect, Effects, PeerState};
 use crate::error::{CallError, DisconnectCause};
 use crate::stream::{Head, Shared, Wakers};
 
 impl PeerState {
+    /// Whether the connection that knows a call is still there. Ids of our calls are never used again, and requests end with
+    /// their connection.
+    pub(crate) fn knows(&self, id: StreamId) -> bool {
+        match id {
+            StreamId::Call(_) => true,
+            StreamId::Request(request) => request.connection() == self.connection.id(),
+        }
+    }
+
     /// Whoever reads or writes a request of the peer is told from now on.
-    pub(crate) fn follow_stream(&mut self, link: PeerId, id: ExchangeId) -> Arc<Shared> {
+    pub(crate) fn follow_streams(&mut self, id: StreamId) -> Arc<Shared> {
         let shared = Arc::<Shared>::default();
-        // On another link, the number is that of another request.
-        if self.link == link {
+        if self.knows(id) {
             self.streams.insert(id, shared.clone());
         }
         shared
     }
 
     /// Nobody reads or writes it any more.
-    pub(crate) fn forget_stream(&mut self, id: ExchangeId, shared: &Arc<Shared>) {
+    pub(crate) fn forget_streams(&mut self, id: StreamId, shared: &Arc<Shared>) {
         if self.streams.get(&id).is_some_and(|known| Arc::ptr_eq(known, shared)) {
             self.streams.remove(&id);
         }
     }
 
-    pub(crate) fn set_reply_metadata(
-        &mut self,
-        link: PeerId,
-        id: IncomingId,
-        metadata: Metadata,
-    ) -> Result<(), ReplyError> {
-        if self.link != link || !self.session.is_open(id) {
+    pub(crate) fn set_reply_metadata(&mut self, id: RequestId, metadata: Metadata) -> Result<(), ReplyError> {
+        if !self.connection.is_open(id) {
             return Err(ReplyError::NotOpen);
         }
-        if self.session.dialect() == Some(Dialect::One) {
+        if self.connection.dialect() == Some(Dialect::One) {
             return Err(ReplyError::NeedsDialect2);
         }
         self.reply_metadata.insert(id, metadata);
         Ok(())
     }
 
-    pub(super) fn tell(
-        &self,
-        id: ExchangeId,
-        what: impl FnOnce(&Shared) -> Wakers,
-        effects: &mut Vec<Effect>,
-    ) {
+    pub(super) fn tell(&self, id: StreamId, what: impl FnOnce(&Shared) -> Wakers, effects: &mut Effects) {
         if let Some(shared) = self.streams.get(&id) {
             effects.extend(what(shared).into_iter().map(Effect::Wake));
         }
     }
 
-    /// The result of a call of ours is more than one piece.
+    /// The result of a call of ours is a stream.
     pub(super) fn begin_result(
         &mut self,
         call: CallId,
         metadata: Metadata,
         size: Option<u64>,
-        effects: &mut Vec<Effect>,
+        effects: &mut Effects,
     ) {
-        let id = ExchangeId::Ours(call);
-        if let Some(waiter) = self.waiting.remove(&call) {
-            let shared = Arc::<Shared>::default();
-            self.streams.insert(id, shared.clone());
-            effects.push(Effect::Complete(waiter, Ok(Reaction::Large { metadata, size, shared })));
-        } else {
-            self.tell(id, |shared| shared.begin(Head { metadata, size, whole: None }), effects);
-        }
+        self.tell(call.into(), |shared| shared.begin(Head { metadata, size, whole: None }), effects);
     }
 
     pub(super) fn end_call(
@@ -79,17 +69,17 @@ impl PeerState {
         call: CallId,
         outcome: Outcome,
         metadata: Metadata,
-        effects: &mut Vec<Effect>,
+        effects: &mut Effects,
     ) {
         if let Some(waiter) = self.waiting.remove(&call) {
             let result = match outcome {
-                Outcome::Result(body) => Ok(Reaction::Result(body, metadata)),
+                Outcome::Result(body) => Ok((body, metadata)),
                 other => Err(self.failure(other)),
             };
             effects.push(Effect::Complete(waiter, result));
             return;
         }
-        let id = ExchangeId::Ours(call);
+        let id = StreamId::Call(call);
         let Some(shared) = self.streams.get(&id) else {
             // Whoever waited has gone after it had ended, and so could not count it.
             let well = matches!(outcome, Outcome::Result(_) | Outcome::Complete);
@@ -110,14 +100,14 @@ impl PeerState {
         effects.extend(begun.into_iter().chain(ended).map(Effect::Wake));
     }
 
-    /// The session is over: nothing more is read or written.
-    pub(super) fn end_streams(&mut self, cause: &DisconnectCause, effects: &mut Vec<Effect>) {
+    /// The connection is over: nothing more is read or written.
+    pub(super) fn end_streams(&mut self, cause: &DisconnectCause, effects: &mut Effects) {
         self.reply_metadata.clear();
         let now = Instant::now();
         for (id, shared) in self.streams.drain() {
             let mut rest = VecDeque::new();
             loop {
-                match self.session.contents().read(now, id) {
+                match self.connection.recv_stream(id).read(now) {
                     Ok(Read::Chunk(chunk)) => rest.push_back(chunk),
                     Ok(Read::End) => break shared.leave(rest),
                     // A whole result came with its head, and what is incomplete is of no use.

@@ -8,22 +8,21 @@
 //! Streams travel in dialect 2 only, that is between peers of this library. They are bounded by credit: a writer waits
 //! when its reader does not keep up, and nobody else waits with it.
 
-mod exchange;
+mod call_streams;
 mod opening;
 mod reader;
 mod responder;
 mod writer;
 
-pub(crate) use exchange::{Exchange, Head, Shared, Wakers, collect};
+pub(crate) use call_streams::{CallStreams, Head, Shared, Wakers, incomplete};
 pub use opening::{Answer, Opening, Streamed};
 pub use reader::{BodyReader, Items};
-pub(crate) use responder::Turn;
 pub use responder::{Responder, StreamHandler};
 pub use writer::{BodyWriter, ItemSink};
 
 use std::io;
 
-use callosum_proto::session::{ContentError, WriteError};
+use callosum_proto::{ReadError, WriteError};
 
 use crate::codec::CodecError;
 use crate::error::CallError;
@@ -37,7 +36,7 @@ pub enum BodyError {
     Call(#[from] CallError),
     /// The other side's part in it.
     #[error("the body can't be read to its end: {0}")]
-    Read(#[from] ContentError),
+    Read(#[from] ReadError),
     /// It takes no more.
     #[error("the body can't be written: {0}")]
     Write(#[from] WriteError),
@@ -58,8 +57,8 @@ impl From<BodyError> for io::Error {
     fn from(error: BodyError) -> Self {
         let kind = match &error {
             BodyError::Write(_) => io::ErrorKind::BrokenPipe,
-            BodyError::Read(ContentError::Aborted) => io::ErrorKind::UnexpectedEof,
-            BodyError::Read(ContentError::TimedOut) | BodyError::Call(CallError::TimedOut { .. }) => {
+            BodyError::Read(ReadError::Aborted) => io::ErrorKind::UnexpectedEof,
+            BodyError::Read(ReadError::TimedOut) | BodyError::Call(CallError::TimedOut { .. }) => {
                 io::ErrorKind::TimedOut
             }
             BodyError::Call(CallError::Disconnected(_) | CallError::NotSent(_)) => {

@@ -7,14 +7,13 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use callosum_proto::session::{Call, ExchangeId};
-use callosum_proto::{Metadata, OrderingKey};
+use callosum_proto::{Call, Delivery, Metadata, OrderingKey};
 use serde::Serialize;
 
-use super::exchange::{Exchange, Head};
+use super::call_streams::{CallStreams, Head};
 use super::{BodyReader, BodyWriter};
 use crate::error::CallError;
-use crate::{Codec, Peer};
+use crate::{Codec, Peer, Urgency};
 
 /// A call that is about to be opened: set its options, then send its argument or stream it.
 ///
@@ -38,7 +37,9 @@ pub struct Opening<'a> {
 impl<'a> Opening<'a> {
     pub(crate) fn new(peer: &'a Peer, method: &str) -> Self {
         let config = &peer.shared.node.config;
-        Self { peer, call: Call::new(method, ""), timeout: config.call_timeout, codec: config.codec }
+        let mut call = Call::new(method, "");
+        call.result = Delivery::Stream;
+        Self { peer, call, timeout: config.call_timeout, codec: config.codec }
     }
 
     /// Orders the call among those with the same key, as the other side's ordering mode promises.
@@ -71,9 +72,9 @@ impl<'a> Opening<'a> {
         self
     }
 
-    /// What leaves first: from 0, the most urgent, to 7. Default 3.
-    pub fn urgency(mut self, urgency: u8) -> Self {
-        self.call.urgency = urgency.min(7);
+    /// What leaves first.
+    pub fn urgency(mut self, urgency: Urgency) -> Self {
+        self.call.urgency = urgency;
         self
     }
 
@@ -105,7 +106,7 @@ impl<'a> Opening<'a> {
     pub fn send_raw(mut self, body: Bytes) -> Result<Answer, CallError> {
         self.call.body = body;
         let codec = self.codec;
-        Ok(Answer { exchange: Some(self.make()?), codec })
+        Ok(Answer { streams: Some(self.make()?), codec })
     }
 
     /// Makes the call with an argument that is written to the [`BodyWriter`].
@@ -113,18 +114,18 @@ impl<'a> Opening<'a> {
     /// # Errors
     /// If the call can't be made; see [`CallError`].
     pub fn stream(mut self) -> Result<(BodyWriter, Answer), CallError> {
-        self.call.streamed = true;
+        self.call.argument = Delivery::Stream;
         let codec = self.codec;
-        let exchange = self.make()?;
-        Ok((BodyWriter::new(exchange.clone(), codec), Answer { exchange: Some(exchange), codec }))
+        let streams = self.make()?;
+        Ok((BodyWriter::new(streams.clone(), codec), Answer { streams: Some(streams), codec }))
     }
 
-    fn make(mut self) -> Result<Arc<Exchange>, CallError> {
+    fn make(mut self) -> Result<Arc<CallStreams>, CallError> {
         self.call.deadline = self.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let peer = &self.peer.shared;
-        let (call, link, shared) = peer.open(self.call)?;
+        let (call, shared) = peer.open(self.call)?;
         let loan = self.peer.lender.map(|lender| lender.lend(&peer.node));
-        Ok(Arc::new(Exchange::new(peer.clone(), link, ExchangeId::Ours(call), shared, loan)))
+        Ok(Arc::new(CallStreams::new(peer.clone(), call.into(), shared, loan)))
     }
 }
 
@@ -138,7 +139,7 @@ impl<'a> Opening<'a> {
 #[must_use = "dropping it ends the call"]
 pub struct Answer {
     /// Until it has begun.
-    exchange: Option<Arc<Exchange>>,
+    streams: Option<Arc<CallStreams>>,
     codec: Codec,
 }
 
@@ -163,14 +164,14 @@ impl Future for Answer {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        let exchange = this.exchange.as_ref().expect("an answer is not polled after it is complete");
-        let head = ready!(exchange.poll_head(cx));
-        let Some(exchange) = this.exchange.take() else { return Poll::Pending };
+        let streams = this.streams.as_ref().expect("an answer is not polled after it is complete");
+        let head = ready!(streams.poll_head(cx));
+        let Some(streams) = this.streams.take() else { return Poll::Pending };
         let Head { metadata, size, whole } = head?;
-        let max_item = exchange.peer().node.config.session.max_body;
+        let max_item = streams.peer().node.config.connection.max_body;
         let body = match whole {
             Some(bytes) => BodyReader::whole(bytes, this.codec, max_item),
-            None => BodyReader::live(exchange, size, this.codec, max_item),
+            None => BodyReader::live(streams, size, this.codec, max_item),
         };
         Poll::Ready(Ok(Streamed { metadata, body }))
     }
@@ -178,8 +179,8 @@ impl Future for Answer {
 
 impl Drop for Answer {
     fn drop(&mut self) {
-        if let Some(exchange) = &self.exchange {
-            exchange.stop();
+        if let Some(streams) = &self.streams {
+            streams.stop();
         }
     }
 }

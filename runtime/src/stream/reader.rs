@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
-use callosum_proto::session::{Chunk, Read};
+use callosum_proto::{Chunk, Read};
 use futures_io::AsyncRead;
 use futures_util::{Stream, StreamExt};
 use serde::de::DeserializeOwned;
 
-use super::exchange::Exchange;
-use super::{BodyError, exchange};
+use super::BodyError;
+use super::call_streams::CallStreams;
 use crate::Codec;
 
 /// An argument or a result, as it comes.
@@ -42,7 +42,7 @@ pub struct BodyReader {
 enum Source {
     /// It came in one piece.
     Whole(Option<Bytes>),
-    Live(Arc<Exchange>),
+    Live(Arc<CallStreams>),
 }
 
 impl std::fmt::Debug for BodyReader {
@@ -60,8 +60,8 @@ impl BodyReader {
         Self::new(Source::Whole(Some(bytes)), size, codec, max_item)
     }
 
-    pub(crate) fn live(exchange: Arc<Exchange>, size: Option<u64>, codec: Codec, max_item: usize) -> Self {
-        Self::new(Source::Live(exchange), size, codec, max_item)
+    pub(crate) fn live(streams: Arc<CallStreams>, size: Option<u64>, codec: Codec, max_item: usize) -> Self {
+        Self::new(Source::Live(streams), size, codec, max_item)
     }
 
     fn new(source: Source, size: Option<u64>, codec: Codec, max_item: usize) -> Self {
@@ -82,8 +82,8 @@ impl BodyReader {
     /// [`BodyError`], also if it is larger.
     pub async fn collect(mut self) -> Result<Bytes, BodyError> {
         let mut body = BytesMut::from(&std::mem::take(&mut self.rest)[..]);
-        if let (Source::Live(exchange), false) = (&self.source, self.ended) {
-            let rest = exchange::collect(exchange, self.size, None).await?;
+        if let (Source::Live(streams), false) = (&self.source, self.ended) {
+            let rest = streams.reassemble().await?;
             self.ended = true;
             if body.is_empty() {
                 return Ok(rest);
@@ -134,7 +134,7 @@ impl BodyReader {
                 let whole = bytes.take().map(|bytes| Ok(Chunk { bytes, end_of_item: true }));
                 Poll::Ready(whole)
             }
-            Source::Live(exchange) => match ready!(exchange.poll_read(cx)) {
+            Source::Live(streams) => match ready!(streams.poll_read(cx)) {
                 Ok(Read::Chunk(chunk)) => Poll::Ready(Some(Ok(chunk))),
                 Ok(Read::End) => {
                     self.ended = true;
@@ -194,8 +194,8 @@ impl AsyncRead for BodyReader {
 
 impl Drop for BodyReader {
     fn drop(&mut self) {
-        if let (Source::Live(exchange), false) = (&self.source, self.ended) {
-            exchange.stop();
+        if let (Source::Live(streams), false) = (&self.source, self.ended) {
+            streams.stop();
         }
     }
 }

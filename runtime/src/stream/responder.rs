@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use callosum_proto::session::{ExchangeId, Reply, ReplyError};
-use callosum_proto::{Metadata, Ticket};
+use callosum_proto::{Metadata, Reply, RequestId};
 use futures_util::future::BoxFuture;
 
-use super::exchange::Exchange;
+use super::call_streams::CallStreams;
 use super::{BodyReader, BodyWriter};
 use crate::Codec;
 use crate::error::HandlerError;
@@ -26,30 +25,18 @@ pub trait StreamHandler: Send + Sync + 'static {
 ///
 /// A handler that ends without having begun its result, and without an error, answers with an empty one. One that fails when
 /// its result has begun makes the result incomplete: what the caller has not read by then is lost to it.
-#[derive(Debug)]
 pub struct Responder {
-    turn: Turn,
+    streams: Arc<CallStreams>,
+    request: RequestId,
     metadata: Metadata,
     size: Option<u64>,
     compressed: bool,
     codec: Codec,
 }
 
-/// A handler's exchange, and its place in the order of exits.
-pub(crate) struct Turn {
-    pub(crate) exchange: Arc<Exchange>,
-    pub(crate) ticket: Ticket,
-}
-
-impl std::fmt::Debug for Turn {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Turn").field(&self.ticket).finish()
-    }
-}
-
 impl Responder {
-    pub(crate) fn new(turn: Turn, codec: Codec) -> Self {
-        Self { turn, metadata: Metadata::new(), size: None, compressed: false, codec }
+    pub(crate) fn new(streams: Arc<CallStreams>, request: RequestId, codec: Codec) -> Self {
+        Self { streams, request, metadata: Metadata::new(), size: None, compressed: false, codec }
     }
 
     /// Sends this along with the result.
@@ -79,21 +66,26 @@ impl Responder {
     /// # Errors
     /// If the call has ended, or came in dialect 1, whose results can't be streamed; its caller is told so.
     pub async fn begin(self) -> Result<BodyWriter, HandlerError> {
-        let Self { turn: Turn { exchange, ticket }, metadata, size, compressed, codec } = self;
-        let peer = exchange.peer();
-        peer.node.dispatcher.turn(&peer.node, ticket).await;
-        let ExchangeId::Theirs(id) = exchange.id() else { return Err(ReplyError::NotOpen.into()) };
+        let Self { streams, request, metadata, size, compressed, codec } = self;
+        let peer = streams.peer();
+        peer.node.dispatcher.may_reply(request).await;
         let begun = {
             let mut state = peer.lock();
-            if state.link != exchange.link() {
-                return Err(ReplyError::NotOpen.into());
-            }
-            state.session.begin_reply(id, compressed, metadata, size)
+            let begun = state.connection.begin_reply(request, compressed, metadata, size);
+            // While the connection is locked, so that a handler that ends meanwhile does not pass for one that has written
+            // everything.
+            streams.set_writing(begun.is_ok());
+            begun
         };
         // Also where it answered with an ERROR.
         peer.waker.wake();
         begun?;
-        exchange.set_writing(true);
-        Ok(BodyWriter::new(exchange, codec))
+        Ok(BodyWriter::new(streams, codec))
+    }
+}
+
+impl std::fmt::Debug for Responder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Responder").field(&self.request).finish()
     }
 }

@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use callosum_proto::session::{ExchangeId, WriteError};
+use callosum_proto::{StreamId, WriteError};
 use futures_io::AsyncWrite;
 use futures_util::Sink;
 use serde::Serialize;
 
 use super::BodyError;
-use super::exchange::Exchange;
+use super::call_streams::CallStreams;
 use crate::Codec;
 
 /// Bytes that one `poll_write` takes at the most.
@@ -39,7 +39,7 @@ const MAX_WRITE: usize = 64 * 1024;
 /// # Errors
 /// Once the call has ended, writing fails with why it did, [`BodyError::Call`], if it failed.
 pub struct BodyWriter {
-    exchange: Arc<Exchange>,
+    streams: Arc<CallStreams>,
     finished: bool,
     codec: Codec,
 }
@@ -51,14 +51,14 @@ impl std::fmt::Debug for BodyWriter {
 }
 
 impl BodyWriter {
-    pub(crate) fn new(exchange: Arc<Exchange>, codec: Codec) -> Self {
-        Self { exchange, finished: false, codec }
+    pub(crate) fn new(streams: Arc<CallStreams>, codec: Codec) -> Self {
+        Self { streams, finished: false, codec }
     }
 
     fn poll_ready_to_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, BodyError>> {
         match self.finished {
             true => Poll::Ready(Err(WriteError::Finished.into())),
-            false => self.exchange.poll_room(cx),
+            false => self.streams.poll_room(cx),
         }
     }
 
@@ -68,7 +68,7 @@ impl BodyWriter {
     /// If the reader wants no more, or the call has ended.
     pub async fn write_bytes(&mut self, bytes: Bytes) -> Result<(), BodyError> {
         poll_fn(|cx| self.poll_ready_to_write(cx)).await?;
-        self.exchange.write(bytes, false)
+        self.streams.write(bytes, false)
     }
 
     /// Writes an item of a typed stream, once there is room.
@@ -80,7 +80,7 @@ impl BodyWriter {
     pub async fn write_item<T: Serialize + ?Sized>(&mut self, item: &T) -> Result<(), BodyError> {
         let bytes = self.codec.encode(item)?;
         poll_fn(|cx| self.poll_ready_to_write(cx)).await?;
-        self.exchange.write_item(bytes)
+        self.streams.write_item(bytes)
     }
 
     /// Uses another codec for items.
@@ -100,9 +100,9 @@ impl BodyWriter {
     /// If the reader wants no more, or the call has ended.
     pub fn finish(&mut self) -> Result<(), BodyError> {
         if !self.finished {
-            self.exchange.finish()?;
+            self.streams.finish()?;
             self.finished = true;
-            self.exchange.set_writing(false);
+            self.streams.set_writing(false);
         }
         Ok(())
     }
@@ -115,7 +115,7 @@ impl BodyWriter {
     /// If the reader wants no more, or the call ends before. A call whose result has come, and whose argument has left, has
     /// ended: wait for this before the other side answers, or for the answer instead.
     pub async fn acknowledged(&mut self) -> Result<u64, BodyError> {
-        poll_fn(|cx| self.exchange.poll_acknowledged(cx)).await
+        poll_fn(|cx| self.streams.poll_acknowledged(cx)).await
     }
 
     /// Bytes that the other side's application has taken so far. Never waits.
@@ -123,7 +123,7 @@ impl BodyWriter {
     /// # Errors
     /// If the reader wants no more, or the call has ended.
     pub fn consumed(&self) -> Result<u64, BodyError> {
-        Ok(self.exchange.acknowledged()?.consumed)
+        Ok(self.streams.acknowledged()?.consumed)
     }
 }
 
@@ -132,7 +132,7 @@ impl AsyncWrite for BodyWriter {
         let this = self.get_mut();
         let room = ready!(this.poll_ready_to_write(cx))?;
         let n = buf.len().min(room).min(MAX_WRITE);
-        this.exchange.write(Bytes::copy_from_slice(&buf[..n]), false)?;
+        this.streams.write(Bytes::copy_from_slice(&buf[..n]), false)?;
         Poll::Ready(Ok(n))
     }
 
@@ -148,9 +148,9 @@ impl AsyncWrite for BodyWriter {
 
 impl Drop for BodyWriter {
     fn drop(&mut self) {
-        match self.exchange.id() {
-            ExchangeId::Ours(_) if !self.finished => self.exchange.abort(),
-            _ => self.exchange.set_writing(false),
+        match self.streams.id() {
+            StreamId::Call(_) if !self.finished => self.streams.abort(),
+            _ => self.streams.set_writing(false),
         }
     }
 }
@@ -178,7 +178,7 @@ impl<T: Serialize> Sink<T> for ItemSink<T> {
 
     fn start_send(self: Pin<&mut Self>, item: T) -> Result<(), BodyError> {
         let writer = &self.get_mut().writer;
-        writer.exchange.write_item(writer.codec.encode(&item)?)
+        writer.streams.write_item(writer.codec.encode(&item)?)
     }
 
     fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {

@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use callosum_runtime::proto::wire::{PING, UPPER};
-use callosum_runtime::proto::zmtp::LinkError;
-use callosum_runtime::proto::{Multipart, OrderingKey, Payload};
+use callosum_proto::internals::wire::Payload;
+use callosum_proto::internals::wire::{PING, UPPER};
+use callosum_proto::zmtp::LinkError;
+use callosum_proto::{Multipart, OrderingKey};
 use callosum_runtime::rt::BoxStream;
 use callosum_runtime::{
     Binder, Builder, CloseCause, Connector, Context, DisconnectCause, Event, Events, HandlerResult, Limits,
@@ -205,7 +206,7 @@ pub async fn pings_without_reading(rig: Rig) {
     };
     scene.beside(1, attack).await;
     let cause = scene.disconnected().await;
-    assert!(matches!(cause, DisconnectCause::Session(CloseCause::PeerNotReading)), "{cause:?}");
+    assert!(matches!(cause, DisconnectCause::Connection(CloseCause::PeerNotReading)), "{cause:?}");
     scene.end().await;
 }
 

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use callosum_runtime::proto::Multipart;
-use callosum_runtime::proto::session::Violation;
-use callosum_runtime::proto::wire::dialect2::{
+use callosum_proto::Multipart;
+use callosum_proto::Violation;
+use callosum_proto::internals::wire::dialect2::{
     Failure, MAX_CALL, MAX_CHUNK, MAX_FIRST, MAX_PACKET, Options, Piece, RECORD_COST, Record,
 };
 use callosum_runtime::rt::ByteStream;
@@ -87,7 +87,7 @@ async fn rest_of_result<S: ByteStream>(attacker: &mut RawPeer<S>, of: u64, mut g
 
 fn violation(cause: &DisconnectCause) -> Option<Violation> {
     match cause {
-        DisconnectCause::Session(CloseCause::ProtocolViolation(violation)) => Some(*violation),
+        DisconnectCause::Connection(CloseCause::ProtocolViolation(violation)) => Some(*violation),
         _ => None,
     }
 }
@@ -277,11 +277,11 @@ pub async fn resets_without_reading(rig: Rig) {
     };
     scene.beside(10, attack).await;
     let cause = scene.disconnected().await;
-    assert!(matches!(cause, DisconnectCause::Session(CloseCause::PeerNotReading)), "{cause:?}");
+    assert!(matches!(cause, DisconnectCause::Connection(CloseCause::PeerNotReading)), "{cause:?}");
     scene.end().await;
 }
 
-/// Arguments that are never complete take the room in which bodies are put together, up to what one peer may and what all
+/// Arguments that are never complete take the room in which bodies are reassembled, up to what one peer may and what all
 /// may; small calls need none, and whoever waits gets what a cancellation or the end of a link frees, in turn.
 pub async fn bodies_without_an_end(rig: Rig) {
     const MIB: usize = 1 << 20;

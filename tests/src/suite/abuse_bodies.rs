@@ -1,8 +1,9 @@
 //! Bodies and headers that are not what they say, or that are made to be hard to read.
 
 use bytes::{BufMut, Bytes};
-use callosum_runtime::proto::wire::UPPER;
-use callosum_runtime::proto::{ErrorInfo, Multipart, OrderingKey, Payload};
+use callosum_proto::internals::wire::Payload;
+use callosum_proto::internals::wire::UPPER;
+use callosum_proto::{ErrorInfo, Multipart, OrderingKey};
 use callosum_runtime::rt::ByteStream;
 use callosum_runtime::{CallError, Codec, HandlerResult, Refusal};
 use serde_json::Value;

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
+use callosum_proto::OrderingKey;
+use callosum_proto::internals::wire::Payload;
+use callosum_proto::zmtp::{LinkError, ZmtpViolation};
 use callosum_runtime::auth::{CurveClient, KeySet, generate_keys};
-use callosum_runtime::proto::zmtp::{LinkError, Violation};
-use callosum_runtime::proto::{OrderingKey, Payload};
 use callosum_runtime::{DisconnectCause, Event, HandlerResult};
 
 use crate::raw::RawPeer;
@@ -49,17 +50,17 @@ pub async fn changed_boxes(rig: Rig) {
     let honest = rig.builder().authenticator(CurveClient::new(alice, server_key));
     let scene = Scene::with(&rig, binder, honest).await;
     // How many of the two calls are whole, and come before the change.
-    let changes: [(Violation, usize, Change); 7] = [
-        (Violation::OutOfOrder, 2, |frames| [&frames[..], &frames[FRAMES..]].concat()),
-        (Violation::OutOfOrder, 0, |frames| vec![frames[0].clone(), frames[0].clone()]),
-        (Violation::OutOfOrder, 0, |frames| swap(frames, 0, 1)),
-        (Violation::OutOfOrder, 1, |frames| swap(frames, FRAMES, FRAMES + 1)),
-        (Violation::OutOfOrder, 1, |mut frames| {
+    let changes: [(ZmtpViolation, usize, Change); 7] = [
+        (ZmtpViolation::OutOfOrder, 2, |frames| [&frames[..], &frames[FRAMES..]].concat()),
+        (ZmtpViolation::OutOfOrder, 0, |frames| vec![frames[0].clone(), frames[0].clone()]),
+        (ZmtpViolation::OutOfOrder, 0, |frames| swap(frames, 0, 1)),
+        (ZmtpViolation::OutOfOrder, 1, |frames| swap(frames, FRAMES, FRAMES + 1)),
+        (ZmtpViolation::OutOfOrder, 1, |mut frames| {
             frames.remove(FRAMES);
             frames
         }),
-        (Violation::Forged, 1, |frames| flip(frames, FRAMES, 1)),
-        (Violation::Forged, 0, |frames| flip(frames, 1, 20)),
+        (ZmtpViolation::Forged, 1, |frames| flip(frames, FRAMES, 1)),
+        (ZmtpViolation::Forged, 0, |frames| flip(frames, 1, 20)),
     ];
     let mut events = scene.binder.events();
     let attacks = async {

@@ -264,7 +264,7 @@ pub async fn silent_binder(rig: Rig) {
         _ => None,
     });
     let cause = cause.await;
-    assert!(matches!(cause, DisconnectCause::Protocol(_) | DisconnectCause::Session(_)), "{cause:?}");
+    assert!(matches!(cause, DisconnectCause::Protocol(_) | DisconnectCause::Connection(_)), "{cause:?}");
     drop((silent, listener));
     let (_, binder_driver) = serve_at(&rig, &endpoint, &Gate::default()).await;
     assert_eq!(waiting.join().await.expect("it never left, so it waits"), 5);

@@ -7,7 +7,9 @@ use std::pin::Pin;
 use std::task::Poll;
 
 use bytes::Bytes;
-use callosum_runtime::{CallError, Context, Handler, HandlerError, HandlerResult, Refusal, Reply};
+use callosum_runtime::{
+    CallError, Context, Handler, HandlerError, HandlerResult, OrderingMode, Refusal, Reply,
+};
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 
@@ -203,5 +205,33 @@ pub async fn panicking_destructors(rig: Rig) {
         }
         assert!(caller.is_connected());
     }
+    pair.end().await;
+}
+
+/// Requests that have run, and whose replies wait for their order, are counted as failed when they lose their link.
+pub async fn held_replies_are_counted(rig: Rig) {
+    let gate = Gate::default();
+    let pair = rig.pair(rig.builder().ordering(OrderingMode::ExitOrdered), rig.builder()).await;
+    gate.guard(pair.binder.handlers(), "hold");
+    let mut calls = Vec::new();
+    for n in 0..3 {
+        let peer = pair.peer().clone();
+        calls.push(rig.spawn(async move { peer.invoke::<_, Value>("hold", &n).key("k").await }));
+        rig.until(|| gate.started() == n + 1).await;
+    }
+    let first = gate.next().await;
+    for _ in 1..3 {
+        gate.next().await.release(1);
+    }
+    rig.until(|| pair.back.stats().requests_running == 1).await;
+    assert_eq!(pair.back.stats().requests_done, 0, "they wait for the first");
+    pair.back.disconnect();
+    for call in calls {
+        call.join().await.expect_err("the link is gone");
+    }
+    rig.until(|| pair.back.stats().requests_failed > 0).await;
+    let stats = pair.back.stats();
+    assert_eq!((stats.requests_failed, stats.requests_done, stats.requests_running), (3, 0, 0));
+    drop(first);
     pair.end().await;
 }

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use callosum_runtime::proto::{ErrorInfo, OrderingKey, Payload};
+use callosum_proto::internals::wire::Payload;
+use callosum_proto::{ErrorInfo, OrderingKey};
 use callosum_runtime::{
     Builder, CallError, CloseCause, DisconnectCause, Event, Events, HandlerResult, InvokeError, Limits,
     NotSent, Peer, Refusal, Response, duplex,
@@ -175,7 +176,9 @@ pub async fn killed_in_the_middle_of_a_body(rig: Rig) {
 
 fn is_not_reading(event: Event) -> Option<()> {
     match event {
-        Event::Disconnected { cause: DisconnectCause::Session(CloseCause::PeerNotReading), .. } => Some(()),
+        Event::Disconnected { cause: DisconnectCause::Connection(CloseCause::PeerNotReading), .. } => {
+            Some(())
+        }
         _ => None,
     }
 }
@@ -247,7 +250,7 @@ pub async fn full_outbox(rig: Rig) {
             CallError::Disconnected(cause) | CallError::NotSent(NotSent::Disconnected(cause)) => cause,
             other => panic!("{other:?}"),
         };
-        assert!(matches!(cause, DisconnectCause::Session(CloseCause::PeerNotReading)), "{cause:?}");
+        assert!(matches!(cause, DisconnectCause::Connection(CloseCause::PeerNotReading)), "{cause:?}");
     }
     drop(raw);
     driver.cut().await;
@@ -319,7 +322,7 @@ pub async fn garbage_instead_of_a_greeting(rig: Rig) {
 
 /// What a stranger gets wrong between good calls is dropped or refused, and counted; the good calls succeed.
 pub async fn garbage_between_good_calls(rig: Rig) {
-    use callosum_runtime::proto::Multipart;
+    use callosum_proto::Multipart;
     let (binder, driver) = rig.serve(serving(rig.builder())).await;
     let mut raw = RawPeer::connect(rig.open(&binder.endpoints()[0]).await).await;
     let upper = || Bytes::from_static(b"UPPER");
@@ -348,7 +351,7 @@ pub async fn garbage_between_good_calls(rig: Rig) {
 
 /// However much a stranger gets wrong, it does not push what happened to others out of a subscriber's buffer.
 pub async fn anomalies_drown_no_events(rig: Rig) {
-    use callosum_runtime::proto::Multipart;
+    use callosum_proto::Multipart;
     let (binder, driver) = rig.serve(serving(rig.builder())).await;
     let mut events = binder.events();
     let mut raw = RawPeer::connect(rig.open(&binder.endpoints()[0]).await).await;

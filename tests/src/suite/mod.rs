@@ -11,14 +11,17 @@ pub mod cancellation;
 pub mod connector;
 pub mod endpoints;
 pub mod failures;
+pub mod leaks;
 pub mod limits;
 pub mod load;
+pub mod message_links;
 pub mod nesting;
 pub mod ordering;
 pub mod plugging;
 pub mod shutdown;
 pub mod streams;
 pub mod streams_edges;
+pub mod streams_outlive;
 
 /// Makes a module of tests from test bodies: one runtime, one transport.
 #[macro_export]

@@ -90,7 +90,7 @@ pub async fn key_serialized(rig: Rig) {
 
 /// By default a key is one key for all peers of a binder; each peer has its own on request.
 pub async fn key_scope(rig: Rig) {
-    for scope in [KeyScope::Global, KeyScope::PerPeer] {
+    for scope in [KeyScope::Global, KeyScope::PerConnection] {
         let gate = Gate::default();
         let builder = rig.builder().ordering(OrderingMode::KeySerialized).key_scope(scope);
         let pair = rig.pair(builder, rig.builder()).await;
@@ -101,7 +101,7 @@ pub async fn key_scope(rig: Rig) {
         let one = gate.next().await;
         let second = hold(&rig, other.peer(), "k", json!(2));
         let two = match scope {
-            KeyScope::PerPeer => gate.next().await,
+            KeyScope::PerConnection => gate.next().await,
             KeyScope::Global => {
                 let peers = rig.peers(&pair.binder, 2).await;
                 rig.until(|| peers.iter().any(|peer| peer.stats().requests_queued == 1)).await;

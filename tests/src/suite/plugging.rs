@@ -9,14 +9,14 @@ use std::task::{self, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use callosum_runtime::proto::scheduler::{Action, Arrival, Busy, Scheduler, Withdrawn};
-use callosum_runtime::proto::wire::{PING, PONG};
-use callosum_runtime::proto::zmtp::{Link, LinkConfig, LinkEvent, Role};
-use callosum_runtime::proto::{Multipart, Ticket};
+use callosum_proto::internals::wire::{PING, PONG};
+use callosum_proto::ordering::{Action, Arrival, Busy, Scheduler, Withdrawn};
+use callosum_proto::zmtp::{Link, LinkConfig, LinkEvent};
+use callosum_proto::{ConnectionId, Multipart, RequestId, Role};
 use callosum_runtime::rt::{BoxStream, Listener, Runtime, Timer};
 use callosum_runtime::{
     CallError, Context, Dialect, DisconnectCause, DriverError, Endpoint, Event, HandlerError, HandlerResult,
-    Limits, PeerId, duplex,
+    Limits, duplex,
 };
 use futures_util::future::BoxFuture;
 use futures_util::io::{AsyncRead, AsyncWrite};
@@ -202,7 +202,7 @@ struct Flood(Link);
 
 impl Flood {
     fn new() -> Self {
-        Self(Link::new(&LinkConfig::new(Role::Binder), Instant::now()))
+        Self(Link::new(&LinkConfig::new(Role::Binder), [7; 32], Instant::now()))
     }
 }
 
@@ -235,7 +235,7 @@ impl AsyncWrite for Flood {
         cx: &mut task::Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.0.handle_input(Instant::now(), Bytes::copy_from_slice(buf)).map_err(io::Error::other)?;
+        self.0.handle_input(Instant::now(), buf).map_err(io::Error::other)?;
         while let Some(event) = self.0.poll_event() {
             if let LinkEvent::Message(message) = event
                 && let Some([marker, header, body]) = message.into_three()
@@ -332,56 +332,70 @@ pub async fn dying_runtime(rig: Rig) {
 /// A scheduler of the user's own: last come, first served, one at a time.
 #[derive(Default)]
 struct LastFirst {
-    waiting: Vec<(Ticket, PeerId)>,
-    running: Option<Ticket>,
-    releases: VecDeque<Ticket>,
+    waiting: Vec<RequestId>,
+    unready: Vec<RequestId>,
+    running: Option<RequestId>,
+    releases: VecDeque<RequestId>,
 }
 
 impl Scheduler for LastFirst {
-    fn arrive(&mut self, call: Arrival<'_>) -> Result<(), Busy> {
-        self.waiting.push((call.ticket, call.peer));
+    fn arrive(&mut self, arrival: &Arrival) -> Result<(), Busy> {
+        match arrival.ready {
+            true => self.waiting.push(arrival.request),
+            false => self.unready.push(arrival.request),
+        }
         Ok(())
     }
 
-    fn finish(&mut self, call: Ticket) {
-        if self.running == Some(call) {
+    fn ready(&mut self, request: RequestId, _: usize) -> Result<(), Busy> {
+        if let Some(at) = self.unready.iter().position(|other| *other == request) {
+            self.waiting.push(self.unready.swap_remove(at));
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, request: RequestId) {
+        if self.running == Some(request) {
             self.running = None;
-            self.releases.push_back(call);
+            self.releases.push_back(request);
         }
     }
 
-    fn withdraw(&mut self, call: Ticket) -> Withdrawn {
-        if self.running == Some(call) {
+    fn withdraw(&mut self, request: RequestId) -> Withdrawn {
+        if self.running == Some(request) {
             return Withdrawn::Running;
         }
-        let before = self.waiting.len();
-        self.waiting.retain(|(ticket, _)| *ticket != call);
-        if self.waiting.len() == before {
+        let before = self.waiting();
+        self.waiting.retain(|other| *other != request);
+        self.unready.retain(|other| *other != request);
+        if self.waiting() == before {
             return Withdrawn::Unknown;
         }
-        self.releases.push_back(call);
+        self.releases.push_back(request);
         Withdrawn::Waiting
     }
 
-    fn forget_peer(&mut self, peer: PeerId) {
-        self.waiting.retain(|(_, of)| *of != peer);
+    fn forget_peer(&mut self, connection: ConnectionId) {
+        self.waiting.retain(|request| request.connection() != connection);
+        self.unready.retain(|request| request.connection() != connection);
+        self.releases.retain(|request| request.connection() != connection);
     }
 
-    fn suspend(&mut self, _: Ticket) {}
-    fn resume(&mut self, _: Ticket) {}
-    fn pause(&mut self, _: PeerId) {}
-    fn unpause(&mut self, _: PeerId) {}
+    fn suspend(&mut self, _: RequestId) {}
+    fn resume(&mut self, _: RequestId) {}
+    fn pause(&mut self, _: ConnectionId) {}
+    fn unpause(&mut self, _: ConnectionId) {}
 
     fn poll(&mut self) -> Option<Action> {
-        if let Some(call) = self.releases.pop_front() {
-            return Some(Action::Release(call));
+        if let Some(request) = self.releases.pop_front() {
+            return Some(Action::Release(request));
         }
         if self.running.is_some() {
             return None;
         }
-        let (call, _) = self.waiting.pop()?;
-        self.running = Some(call);
-        Some(Action::Start(call))
+        let request = self.waiting.pop()?;
+        self.running = Some(request);
+        Some(Action::Start(request))
     }
 
     fn running(&self) -> usize {
@@ -389,11 +403,11 @@ impl Scheduler for LastFirst {
     }
 
     fn waiting(&self) -> usize {
-        self.waiting.len()
+        self.waiting.len() + self.unready.len()
     }
 
     fn is_idle(&self) -> bool {
-        self.waiting.is_empty() && self.running.is_none() && self.releases.is_empty()
+        self.waiting() == 0 && self.running.is_none() && self.releases.is_empty()
     }
 }
 

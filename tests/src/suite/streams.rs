@@ -7,7 +7,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use callosum_runtime::proto::session::{ContentError, WriteError};
+use callosum_proto::{ReadError, WriteError};
 use callosum_runtime::stream::Answer;
 use callosum_runtime::{
     BodyError, BodyReader, BodyWriter, CallError, Context, Dialect, Event, HandlerError, HandlerResult,
@@ -222,7 +222,7 @@ pub async fn large_bodies(rig: Rig) {
     pair.end().await;
 }
 
-/// More large bodies than may be put together at a time wait for each other, and all come through.
+/// More large bodies than may be reassembled at a time wait for each other, and all come through.
 pub async fn large_bodies_take_turns(rig: Rig) {
     let mut limits = Limits::default();
     limits.max_reassembly = 3 << 20;
@@ -308,7 +308,7 @@ pub async fn abandoned_argument(rig: Rig) {
         let verdict = loop {
             match body.next().await {
                 Some(Ok(_)) => {}
-                Some(Err(BodyError::Read(ContentError::Aborted))) => break "incomplete",
+                Some(Err(BodyError::Read(ReadError::Aborted))) => break "incomplete",
                 Some(Err(error)) => return Err(error.into()),
                 None => break "complete",
             }
@@ -382,6 +382,19 @@ pub async fn dropped_readers(rig: Rig) {
     let said: Vec<String> =
         answer.await.expect("it begins").body.items::<String>().try_collect().await.expect("all came");
     assert_eq!(said, ["enough"]);
+    pair.end().await;
+}
+
+/// A call without a handler is refused before all of its argument has come: its caller may wait for an answer before it goes on.
+pub async fn no_handler(rig: Rig) {
+    let pair = rig.pair(rig.builder(), rig.builder()).await;
+    let (mut writer, answer) = pair.peer().open("nothing").stream().expect("it can be made");
+    writer.write_bytes(body(10)).await.expect("it is small");
+    match answer.await {
+        Err(CallError::Error(info)) => assert_eq!(Refusal::of(&info), Some(Refusal::NoSuchMethod)),
+        other => panic!("{other:?}"),
+    }
+    drop(writer);
     pair.end().await;
 }
 

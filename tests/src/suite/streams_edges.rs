@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 use callosum_runtime::{
     BodyError, BodyReader, BodyWriter, CallError, Context, HandlerError, HandlerResult, Limits, OrderingMode,
-    Refusal, Responder,
+    Refusal, Responder, Urgency,
 };
 use futures_util::future::{join, join_all};
 use futures_util::{AsyncReadExt, FutureExt, StreamExt};
@@ -26,7 +26,7 @@ fn small_bodies() -> Limits {
     limits
 }
 
-/// Plain handlers and plain calls whose body can't be put together: each ends with a typed error, and the link lives on.
+/// Plain handlers and plain calls whose body can't be reassembled: each ends with a typed error, and the link lives on.
 pub async fn bodies_that_can_not_be_collected(rig: Rig) {
     let len = |body: Bytes, _| async move { HandlerResult::Ok(Bytes::from(body.len().to_string())) };
     let endless = |_: BodyReader, responder: Responder, _: Context| async move {
@@ -373,12 +373,19 @@ pub async fn urgent_first(rig: Rig) {
     // Nothing leaves before the driver runs.
     let mut calls: Vec<_> = [7, 3, 0, 5]
         .into_iter()
-        .map(|urgency| peer.invoke::<_, ()>("note", &urgency).urgency(urgency).into_future())
+        .map(|urgency| {
+            let class = Urgency::new(urgency).expect("it is not over 7");
+            peer.invoke::<_, ()>("note", &urgency).urgency(class).into_future()
+        })
         .collect();
     for call in &mut calls {
         assert!(poll_once(call).await.is_none());
     }
-    let opened = peer.open("note").urgency(1).send(&1_u8).expect("it can be made");
+    let opened = peer
+        .open("note")
+        .urgency(Urgency::new(1).expect("it is not over 7"))
+        .send(&1_u8)
+        .expect("it can be made");
     let driving = rig.drive(driver);
     join_all(calls).await.into_iter().for_each(|result| result.expect("it is answered"));
     opened.await.expect("it is answered");

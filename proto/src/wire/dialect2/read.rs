@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::{CRITICAL, Failure, MAX_CALL, MAX_PACKET, Options, Piece, Record, failure, flag, kind, option};
 use crate::wire::DecodeError;
 use crate::wire::msgpack::Reader;
-use crate::{ErrorInfo, Metadata, OrderingKey, Text};
+use crate::{ErrorInfo, Metadata, OrderingKey, Text, Urgency};
 
 /// The records of a packet, in order. Ends after the first that can't be read.
 ///
@@ -194,10 +194,10 @@ fn read_options(reader: &mut Reader<'_>) -> Result<Options, DecodeError> {
             option::REMAINING => {
                 options.remaining = Some(Duration::from_micros(reader.uint("remaining")?));
             }
-            option::URGENCY => match reader.uint("urgency")? {
-                urgency @ 0..8 => options.urgency = Some(urgency as u8),
-                _ => return Err(DecodeError::OutOfRange("urgency")),
-            },
+            option::URGENCY => {
+                let class = u8::try_from(reader.uint("urgency")?).ok().and_then(Urgency::new);
+                options.urgency = Some(class.ok_or(DecodeError::OutOfRange("urgency"))?);
+            }
             option::SIZE => options.size = Some(reader.uint("size")?),
             unknown => {
                 options.unsupported |= unknown < CRITICAL;

@@ -32,7 +32,8 @@ fn everything() -> Vec<Record> {
     let mut metadata = Metadata::new();
     metadata.insert("trace", &b"1"[..]).unwrap();
     let remaining = Some(Duration::from_micros(1_500));
-    let options = Options { metadata, remaining, urgency: Some(0), size: Some(70_000), unsupported: false };
+    let options =
+        Options { metadata, remaining, urgency: Some(Urgency::MOST), size: Some(70_000), unsupported: false };
     let info = ErrorInfo { traceback: "t".into(), ..ErrorInfo::new("n", "r") };
     let none = Options::default;
     vec![

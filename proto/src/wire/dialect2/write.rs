@@ -166,7 +166,7 @@ fn write_options(out: &mut Writer<'_>, options: &Options) {
     let Options { metadata, remaining, urgency, size, unsupported: _ } = options;
     let numbers = [
         (option::REMAINING, remaining.map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX))),
-        (option::URGENCY, urgency.map(u64::from)),
+        (option::URGENCY, urgency.map(|urgency| u64::from(urgency.get()))),
         (option::SIZE, *size),
     ];
     let given = numbers.iter().filter(|(_, value)| value.is_some()).count();

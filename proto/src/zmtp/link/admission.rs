@@ -1,20 +1,48 @@
-//! Whether a client under CURVE may go on is the application's to decide, and may take its time.
+//! Whether a client under CURVE is admitted is up to the application, which may take its time.
 
 use std::time::Instant;
 
-use bytes::Bytes;
-use omq_proto::AuthenticationResult;
+use bytes::Buf;
 
-use super::{Link, LinkEvent, Phase};
-use crate::zmtp::{CurvePublicKey, LinkError};
+use super::{Link, LinkEvent, Outcome, Progress, Properties, State};
+use crate::zmtp::LinkError;
+use crate::zmtp::curve::Proved;
+use crate::zmtp::framing::grow;
+use crate::zmtp::traffic::Protection;
 
 /// What becomes of a client that has proved who it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// The handshake goes on.
     Admit,
-    /// The client is told so, with ZAP's status 400 (WIRE.md), and the link is over.
+    /// The client is told so, with ZAP's status 400 (PROTOCOL.md, rule A-3), and the link is over.
     Refuse,
+}
+
+/// A client that waits, and what came from it meanwhile.
+pub(super) struct Deciding {
+    pub(super) progress: Progress,
+    minor: u8,
+    client: Proved,
+    peer: Properties,
+    held: Vec<u8>,
+}
+
+impl Deciding {
+    pub(super) fn new(progress: Progress, minor: u8, client: Proved, peer: Properties) -> Self {
+        Self { progress, minor, client, peer, held: Vec::new() }
+    }
+
+    /// Keeps the input until the application has decided.
+    pub(super) fn hold(&mut self, data: &mut &[u8]) -> Result<(), LinkError> {
+        let left = self.progress.max_bytes.saturating_sub(self.progress.bytes);
+        self.progress.count(data.len())?;
+        let most = self.held.len() + left;
+        grow(&mut self.held, data.len(), 0, most);
+        self.held.extend_from_slice(data);
+        data.advance(data.len());
+        Ok(())
+    }
 }
 
 impl Link {
@@ -26,47 +54,35 @@ impl Link {
     /// [`handle_input`](Link::handle_input) says of the input that came meanwhile. Any error is the end of the link;
     /// write what is left in the output.
     pub fn authenticate(&mut self, now: Instant, decision: Decision) -> Result<(), LinkError> {
-        if self.phase == Phase::Closed {
-            return Err(LinkError::Closed);
-        }
-        let Some(held) = self.held.take() else { return Ok(()) };
-        let result = match decision {
-            Decision::Admit => self.go_on(now, held),
-            Decision::Refuse => Err(self.refuse()),
-        };
-        self.closing(result)
-    }
-
-    fn go_on(&mut self, now: Instant, held: Vec<u8>) -> Result<(), LinkError> {
-        self.decide(AuthenticationResult::allow())?;
-        self.take_handshake(now)?;
-        self.read(now, Bytes::from(held))
-    }
-
-    fn refuse(&mut self) -> LinkError {
-        let told = self.decide(AuthenticationResult::deny());
-        match (self.peer_key, told) {
-            (Some(public_key), _) => LinkError::NotAdmitted { public_key },
-            (None, told) => told.err().unwrap_or(LinkError::Closed),
+        match std::mem::replace(&mut self.state, State::Closed) {
+            State::Closed => Err(LinkError::Closed),
+            State::Deciding(deciding) => {
+                let result = self.decided(now, deciding, decision);
+                self.closing(result)
+            }
+            other => {
+                self.state = other;
+                Ok(())
+            }
         }
     }
 
-    fn decide(&mut self, result: AuthenticationResult) -> Result<(), LinkError> {
-        let decided =
-            self.codec.connection().and_then(|connection| connection.complete_authentication(result));
-        self.collect_output();
-        decided.map_err(|error| self.codec_error(error))
+    fn decided(&mut self, now: Instant, deciding: Deciding, decision: Decision) -> Result<(), LinkError> {
+        let Deciding { minor, client, peer, held, .. } = deciding;
+        let public_key = client.public_key;
+        if decision == Decision::Refuse {
+            client.refuse(&mut self.output);
+            return Err(LinkError::NotAdmitted { public_key });
+        }
+        let protection = Protection::Curve(client.admit(&self.ours, &mut self.output));
+        self.establish(now, minor, Outcome { peer, protection, public_key: Some(public_key) });
+        self.read(now, &held)
     }
 
-    /// Asks the application, if the codec wants to know.
-    pub(super) fn request_authentication(&mut self) -> Result<(), LinkError> {
-        let request = self.codec.awake().and_then(|connection| connection.take_authentication_request());
-        let Some(request) = request else { return Ok(()) };
-        let key = CurvePublicKey::from_bytes(request.peer().public_key);
-        let Ok(public_key) = key else { return Err(self.refuse()) };
-        self.peer_key = Some(public_key);
-        self.held = Some(Vec::new());
+    /// Asks the application.
+    pub(super) fn ask(&mut self, deciding: Deciding) {
+        let public_key = deciding.client.public_key;
+        self.state = State::Deciding(deciding);
         self.events.push_back(LinkEvent::AuthenticationRequested { public_key });
-        Ok(())
     }
 }

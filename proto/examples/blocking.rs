@@ -1,0 +1,200 @@
+//! A complete host on blocking sockets and threads. `serve ENDPOINT` answers calls, and `call ENDPOINT METHOD JSON` makes
+//! one; under CURVE with keys (Z85) in the environment: SECRET_KEY, and for calls SERVER_KEY.
+
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a host has I/O and a clock")]
+use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+use std::{env, sync::Arc, thread};
+
+use callosum_proto::ordering::OrderingMode;
+use callosum_proto::zmtp::{CurveKeyPair, CurveSecretKey, Decision, LinkConfig, Mechanism};
+use callosum_proto::{
+    Body, Call, CallId, CloseCause, Connection, ConnectionConfig, ConnectionId, Endpoint, EndpointConfig,
+    Event, Metadata, Outcome, Refusal, Reply, Request, RequestId, Role, WriteError,
+};
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
+#[derive(Default)]
+struct Host {
+    engine: Mutex<Engine>,
+    /// The engine has changed: writers look for output, and handlers for what they wait for.
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Engine {
+    endpoint: Endpoint,
+    connections: BTreeMap<ConnectionId, Connection>,
+    /// Handlers that are to stop, and handlers whose streamed reply may begin.
+    stopped: BTreeSet<RequestId>,
+    may_reply: BTreeSet<RequestId>,
+    ended: BTreeMap<(ConnectionId, CallId), Outcome>,
+}
+
+impl Host {
+    fn connect(self: &Arc<Self>, socket: TcpStream, link: &LinkConfig) -> io::Result<ConnectionId> {
+        let mut engine = self.engine.lock();
+        let (id, config, now) = (engine.endpoint.open(), ConnectionConfig::default(), Instant::now());
+        let mut connection = Connection::new(id, link.role, config, rand::random(), CallId(0), now);
+        connection.open(now, link, rand::random());
+        engine.connections.insert(id, connection);
+        socket.set_write_timeout(Some(Duration::from_secs(30)))?;
+        let (reader, writer, reading) = (self.clone(), self.clone(), socket.try_clone()?);
+        thread::spawn(move || reader.read(id, reading));
+        thread::spawn(move || writer.write(id, socket));
+        Ok(id)
+    }
+
+    fn read(self: &Arc<Self>, id: ConnectionId, mut socket: TcpStream) {
+        let mut buffer = vec![0; 64 * 1024];
+        while let Ok(n @ 1..) = socket.read(&mut buffer)
+            && let Some(Ok(())) = self.change(id, |it| it.handle_input(Instant::now(), &buffer[..n]))
+        {
+        }
+        self.change(id, |it| it.close(CloseCause::LinkLost));
+    }
+
+    fn write(self: &Arc<Self>, id: ConnectionId, mut socket: TcpStream) {
+        let mut engine = self.engine.lock();
+        while let Some(connection) = engine.connections.get_mut(&id) {
+            let (now, mut bytes) = (Instant::now(), Vec::new());
+            let sent = connection.handle_timeout(now).and_then(|()| connection.transmit(now, &mut bytes));
+            let due = connection.poll_timeout();
+            self.settle(&mut engine, id);
+            let write = || socket.write_all(&bytes);
+            if sent.is_ok() && bytes.is_empty() {
+                self.changed.wait_until(&mut engine, due.unwrap_or(now + Duration::from_secs(60)));
+            } else if MutexGuard::unlocked(&mut engine, write).is_err() || sent.is_err() {
+                break;
+            }
+        }
+        // The reader finds the end of it.
+        let _ = socket.shutdown(Shutdown::Both);
+    }
+
+    /// Changes a connection, and does what follows from that.
+    fn change<T>(self: &Arc<Self>, id: ConnectionId, to: impl FnOnce(&mut Connection) -> T) -> Option<T> {
+        let mut engine = self.engine.lock();
+        let result = engine.connections.get_mut(&id).map(to);
+        self.settle(&mut engine, id);
+        self.changed.notify_all();
+        result
+    }
+
+    /// Carries events between endpoint and connections, and takes those for the host, until there are none.
+    fn settle(self: &Arc<Self>, engine: &mut Engine, id: ConnectionId) {
+        let mut moved = engine.endpoint.settle(Instant::now(), &mut engine.connections, id);
+        while let Some(id) = moved.pop_first() {
+            while let Some(event) = engine.connections.get_mut(&id).and_then(Connection::poll_event) {
+                self.handle(engine, id, event);
+                moved.extend(engine.endpoint.settle(Instant::now(), &mut engine.connections, id));
+                self.changed.notify_all();
+            }
+        }
+    }
+
+    fn handle(self: &Arc<Self>, engine: &mut Engine, id: ConnectionId, event: Event) {
+        let host = self.clone();
+        match event {
+            // Whom to admit is up to the application; this one admits everyone who has a key.
+            Event::AuthenticationRequested { .. } => {
+                engine.connections.get_mut(&id).map(|it| it.authenticate(Instant::now(), Decision::Admit));
+            }
+            Event::Request(request) => drop(thread::spawn(move || host.run(request))),
+            Event::Stop { request, .. } => drop(engine.stopped.insert(request)),
+            Event::MayReply(request) => drop(engine.may_reply.insert(request)),
+            Event::Ended { call, outcome, .. } => drop(engine.ended.insert((id, call), outcome)),
+            Event::Closed(_) => drop(engine.connections.remove(&id)),
+            _ => {}
+        }
+    }
+
+    /// Runs a handler, by its name.
+    fn run(self: &Arc<Self>, Request { id, method, body, .. }: Request) {
+        let Body::Whole(body) = body else { unreachable!("streams were not asked for") };
+        let number = |name| serde_json::from_slice::<serde_json::Value>(&body).ok()?.get(name)?.as_f64();
+        let reply = match &*method {
+            "echo" => Reply::result(body),
+            "delay" => {
+                let time = Duration::from_secs_f64(number("seconds").unwrap_or(0.0).clamp(0.0, 1e6));
+                let goes_on = |engine: &mut Engine| !engine.stopped.contains(&id);
+                let waited = self.changed.wait_while_for(&mut self.engine.lock(), goes_on, time);
+                if waited.timed_out() { Reply::result(body) } else { Reply::Cancelled }
+            }
+            "call_back" => match self.call(id.connection(), Call::new("echo", body)) {
+                Ok(Outcome::Result(body)) => Reply::result(body),
+                other => Reply::Error(Refusal::Unsupported.to_error(&format!("{other:?}"))),
+            },
+            "count" => self.count(id, number("to").unwrap_or(0.0) as u64).unwrap_or(Reply::Cancelled),
+            other => Reply::Error(Refusal::NoSuchMethod.to_error(other)),
+        };
+        let mut engine = self.engine.lock();
+        let _ = (engine.stopped.remove(&id), engine.may_reply.remove(&id));
+        engine.endpoint.finish(id, Some(reply));
+        self.settle(&mut engine, id.connection());
+        self.changed.notify_all();
+    }
+
+    /// Streams the numbers up to `to`, as fast as the caller reads them.
+    fn count(self: &Arc<Self>, id: RequestId, to: u64) -> Option<Reply> {
+        let mut engine = self.engine.lock();
+        engine.endpoint.begin_reply(id);
+        self.settle(&mut engine, id.connection());
+        let waits = |engine: &mut Engine| !engine.may_reply.contains(&id) && !engine.stopped.contains(&id);
+        self.changed.wait_while(&mut engine, waits);
+        engine.connections.get_mut(&id.connection())?.begin_reply(id, false, Metadata::new(), None).ok()?;
+        for line in (1..=to).map(|number| format!("{number}\n")) {
+            let write = |it: &mut Connection| it.send_stream(id).write(line.clone().into(), true);
+            while write(engine.connections.get_mut(&id.connection())?) == Err(WriteError::Full) {
+                self.changed.notify_all();
+                self.changed.wait(&mut engine);
+            }
+        }
+        Some(Reply::End)
+    }
+
+    /// Makes a call, and waits for its end.
+    fn call(self: &Arc<Self>, id: ConnectionId, mut call: Call) -> Result<Outcome, Box<dyn Error>> {
+        call.deadline = Some(Instant::now() + Duration::from_secs(30));
+        let call =
+            self.change(id, |it| it.invoke(Instant::now(), call)).ok_or("the connection is closed")??;
+        let mut engine = self.engine.lock();
+        self.changed.wait_while(&mut engine, |engine| !engine.ended.contains_key(&(id, call)));
+        Ok(engine.ended.remove(&(id, call)).ok_or("it has ended")?)
+    }
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments = env::args().skip(1).collect::<Vec<_>>().join(" ").replacen("tcp://", "", 1);
+    let keys = |secret: &str| CurveSecretKey::from_z85(secret).map(CurveKeyPair::from_secret);
+    let mechanism = match (env::var("SECRET_KEY"), env::var("SERVER_KEY")) {
+        (Err(_), _) => Mechanism::Null,
+        (Ok(secret), Err(_)) => Mechanism::CurveServer { keys: keys(&secret)? },
+        (Ok(own), Ok(server)) => Mechanism::CurveClient { keys: keys(&own)?, server: server.parse()? },
+    };
+    let (mut config, host) = (EndpointConfig::default(), Arc::new(Host::default()));
+    config.ordering.mode = OrderingMode::KeySerialized;
+    host.engine.lock().endpoint = Endpoint::new(config);
+    let mut link =
+        LinkConfig::new(if arguments.starts_with("serve") { Role::Binder } else { Role::Connector });
+    link.mechanism = mechanism;
+    match arguments.splitn(4, ' ').collect::<Vec<_>>()[..] {
+        ["serve", address] => {
+            let listener = TcpListener::bind(address)?;
+            println!("listening on tcp://{}", listener.local_addr()?);
+            listener.incoming().try_for_each(|socket| host.connect(socket?, &link).map(drop))?;
+        }
+        ["call", address, method, json] => {
+            let id = host.connect(TcpStream::connect(address)?, &link)?;
+            match host.call(id, Call::new(method, json.to_owned()))? {
+                Outcome::Result(body) => println!("{}", String::from_utf8_lossy(&body)),
+                other => return Err(format!("{other:?}").into()),
+            }
+        }
+        _ => return Err("usage: blocking serve ENDPOINT | blocking call ENDPOINT METHOD JSON".into()),
+    }
+    Ok(())
+}

@@ -1,0 +1,202 @@
+//! What has to hold of the calls of a connection between any two steps; for tests and the simulation.
+
+use std::collections::BTreeSet;
+
+use super::table::{Beginning, OpenCall, RequestState, Stage, State, Writer};
+use super::{Calls, Deadline};
+use crate::ids::StreamId;
+use crate::send::{MESSAGE_OVERHEAD, Queued, QueuedReply, ReplyContent};
+use crate::stream::{RecvHalf, SendHalf};
+use crate::wire::{self, Number};
+
+impl Calls {
+    /// # Panics
+    /// If sums and parts differ, if anything is left behind, or if something that could go on waits for nothing.
+    pub(crate) fn audit(&self) {
+        let at_gate = self.gate.waiting().filter(|(reply, _)| reply.unsolicited);
+        self.queue.audit(at_gate.map(|(reply, _)| MESSAGE_OVERHEAD + reply.size()).sum());
+        self.audit_sums();
+        self.audit_streams();
+        self.audit_deadlines();
+        self.audit_messages();
+        self.audit_gate();
+        assert!(self.credits.iter().all(|id| self.table.contains_key(id)), "CREDIT for no stream");
+    }
+
+    /// # Panics
+    /// If anything is left though nothing is under way.
+    pub(crate) fn audit_idle(&self) {
+        assert!(self.table.is_empty() && self.ours.is_empty() && self.credits.is_empty(), "calls are left");
+        assert!(
+            self.queue.is_empty() && self.gate.is_empty() && self.streams.is_empty(),
+            "messages are left"
+        );
+        assert!(self.deadlines.iter().next().is_none(), "deadlines are left");
+        assert_eq!((self.open_calls, self.open_requests, self.requests), (0, 0, 0));
+        assert_eq!((self.body_bytes, self.gate_bytes), (0, 0));
+        assert!(self.codec.has_no_names(), "names of dialect 1 are left");
+        self.flow.audit(0, 0);
+    }
+
+    /// Calls and messages that an audit looks at.
+    #[cfg(test)]
+    pub(crate) fn audit_size(&self) -> usize {
+        self.table.len() + self.queue.len() + self.gate_bytes / MESSAGE_OVERHEAD
+    }
+
+    fn audit_sums(&self) {
+        let (mut ours, mut requests, mut unanswered) = (0, 0, 0);
+        for (id, call) in &self.table {
+            ours += usize::from(call.has_left().is_some());
+            requests += usize::from(matches!(id, StreamId::Request(_)));
+            unanswered += usize::from(matches!(call.state, State::Request(_)));
+            let is_request = matches!(call.state, State::Request(_) | State::Replying { .. });
+            assert_eq!(is_request, matches!(id, StreamId::Request(_)), "{id:?}");
+            if let (State::Sent { number, .. }, StreamId::Call(call)) = (&call.state, id) {
+                let known = self.ours.get(number) == Some(call);
+                assert_eq!(known, !wire::is_dialect_1(*number), "{id:?} can't be found by its number");
+            }
+        }
+        assert_eq!((self.open_calls, self.open_requests, self.requests), (ours, unanswered, requests));
+        for (number, call) in &self.ours {
+            let open = self.table.get(&StreamId::Call(*call)).and_then(OpenCall::number);
+            assert_eq!(open, Some(*number), "a number is left behind");
+        }
+    }
+
+    fn audit_streams(&self) {
+        let (mut bodies, mut arguments, mut held, mut growth, mut queued) = (0, 0, 0, 0, 0);
+        for (id, call) in &self.table {
+            if let Some(half) = receiver(call) {
+                held += half.held_cost();
+                growth += half.growth();
+            }
+            let Some(half) = sender(call) else { continue };
+            let body = if half.fixed_length { half.queued() } else { 0 };
+            bodies += body;
+            arguments += if super::table::is_ours(*id) { body } else { 0 };
+            queued += usize::from(half.order.is_some());
+            assert!(
+                half.order.is_some() || !half.is_ready(),
+                "{id:?} could send, and is not queued: {call:?}"
+            );
+        }
+        assert_eq!((self.body_bytes, self.argument_bytes), (bodies, arguments), "bytes of bodies");
+        assert_eq!(self.streams.len(), queued, "streams that can send");
+        self.flow.audit(held, growth);
+    }
+
+    fn audit_deadlines(&self) {
+        for deadline in self.deadlines.iter() {
+            let known = match deadline {
+                Deadline::Call(call) => {
+                    self.table.get(&call.into()).is_some_and(|call| call.has_left().is_some())
+                }
+                Deadline::Caller(request) | Deadline::Execution(request) => {
+                    let open = self.table.get(&request.into());
+                    open.is_some_and(|open| matches!(open.state, State::Request(_)))
+                }
+                Deadline::Reassembly(id) => {
+                    let half = self.table.get(&id).and_then(receiver);
+                    half.is_some_and(|half| half.is_reassembled() && !half.awaits_memory())
+                }
+            };
+            assert!(known, "{deadline:?} is left behind");
+        }
+    }
+
+    /// What waits in the send queue belongs to a call, and what a call waits for is there.
+    fn audit_messages(&self) {
+        let mut calls = 0;
+        for (place, queued) in self.queue.iter() {
+            match queued {
+                Queued::Call(call) => {
+                    calls += 1;
+                    let open = self.table.get(&StreamId::Call(call.call)).map(|open| &open.state);
+                    assert!(matches!(open, Some(State::Queued(state)) if state.place == place), "{queued:?}");
+                }
+                Queued::Reply(reply) if matches!(reply.content, ReplyContent::Stream { .. }) => {
+                    let state = self.request_state(reply.number).map(|state| &state.stage);
+                    let known = matches!(state, Some(Stage::Streaming { beginning: Beginning::Queued(at), .. }) if *at == place);
+                    // Its handler may have ended by now, or its caller may have cancelled it after that.
+                    assert!(known || self.request_state(reply.number).is_none(), "{queued:?}");
+                }
+                Queued::Reply(_) => {}
+            }
+        }
+        let unsent = self.table.values().filter(|call| matches!(call.state, State::Queued(_))).count();
+        assert_eq!(unsent, calls, "calls that have not left");
+    }
+
+    /// Whoever waits at the gate waits for somebody, and nobody's result is lost.
+    fn audit_gate(&self) {
+        let size = |reply: &QueuedReply| MESSAGE_OVERHEAD + reply.size();
+        assert_eq!(
+            self.gate_bytes,
+            self.gate.waiting().map(|(reply, _)| size(reply)).sum::<usize>(),
+            "at the gate"
+        );
+        let queued = self.queue.iter().filter_map(|(_, queued)| match queued {
+            Queued::Reply(reply) => Some(reply.number),
+            Queued::Call(_) => None,
+        });
+        let queued: BTreeSet<Number> = queued.collect();
+        for (key, number) in self.gate.leaders() {
+            let leads = self.replying(number).is_some()
+                || self
+                    .request_state(number)
+                    .is_some_and(|state| matches!(state.stage, Stage::Streaming { .. }));
+            // One that was cancelled makes way when it is taken from the queue.
+            assert!(leads || queued.contains(&number), "results with {key} wait for {number}, which is gone");
+        }
+        let at_gate: BTreeSet<Number> = self.gate.waiting().map(|(reply, _)| reply.number).collect();
+        for (id, call) in &self.table {
+            if let State::Replying { number, body, .. } = &call.state {
+                assert!(
+                    body.has_started() || queued.contains(number) || at_gate.contains(number),
+                    "{id:?} never leaves: {call:?}"
+                );
+            }
+        }
+    }
+
+    fn request_state(&self, number: Number) -> Option<&RequestState> {
+        match &self.table.get(&StreamId::Request(self.request(number)))?.state {
+            State::Request(state) => Some(state),
+            _ => None,
+        }
+    }
+
+    fn replying(&self, number: Number) -> Option<&SendHalf> {
+        match &self.table.get(&StreamId::Request(self.request(number)))?.state {
+            State::Replying { body, .. } => Some(body),
+            _ => None,
+        }
+    }
+}
+
+fn sender(call: &OpenCall) -> Option<&SendHalf> {
+    let writer = match &call.state {
+        State::Queued(queued) => &queued.argument,
+        State::Sent { argument, .. } | State::Unread { argument, .. } => argument,
+        State::Replying { body, .. } => return Some(body),
+        State::Request(state) => match &state.stage {
+            Stage::Streaming { result, .. } => result,
+            _ => return None,
+        },
+    };
+    match writer {
+        Writer::Open(half) => Some(half),
+        Writer::Closed | Writer::Stopped => None,
+    }
+}
+
+fn receiver(call: &OpenCall) -> Option<&RecvHalf> {
+    match &call.state {
+        State::Sent { result, .. } => result.half(),
+        State::Unread { result, .. } => Some(result),
+        State::Request(state) => state.argument.as_deref(),
+        State::Replying { argument, .. } => argument.as_deref(),
+        State::Queued(_) => None,
+    }
+}

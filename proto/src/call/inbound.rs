@@ -1,0 +1,367 @@
+//! What the peer's records do to the table of calls.
+
+use std::time::Instant;
+
+use super::Calls;
+use super::reassembly::reassembly_size;
+use super::table::{OpenCall, Opened, ResultState, State};
+use crate::event::{Anomaly, CloseCause, Event, Outcome, Violation};
+use crate::ids::{CallId, RequestId, StreamId};
+use crate::stream::{ReadError, RecvHalf, StreamFault};
+use crate::wire::{
+    self, DecodeError, Failure, Inbound, MAX_CALL, MAX_CHUNK, MAX_TEXTS, Number, Options, Piece, RECORD_COST,
+    Record,
+};
+use crate::{ErrorInfo, Metadata};
+
+use super::Delivery;
+
+/// Why the connection has to be closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Fatal(pub(crate) CloseCause);
+
+impl From<Violation> for Fatal {
+    fn from(violation: Violation) -> Self {
+        Self(CloseCause::ProtocolViolation(violation))
+    }
+}
+
+impl Calls {
+    pub(super) fn report(&mut self, anomaly: Anomaly) {
+        self.events.push_back(Event::Anomaly(anomaly));
+    }
+
+    /// Why the connection has to be closed, if it has to be.
+    pub(crate) fn take_fatal(&mut self) -> Option<Fatal> {
+        self.fatal.take()
+    }
+
+    /// Takes an UPPER message, that is, one of dialect 1; returns whether its header can be read.
+    pub(crate) fn handle_upper(&mut self, now: Instant, header: &bytes::Bytes, body: bytes::Bytes) -> bool {
+        use crate::wire::Dropped;
+        match self.codec.read_upper(header, body, self.config.max_body) {
+            Ok(Inbound::Record(record)) => {
+                // Whatever is wrong with a message of dialect 1 costs one call: nothing of it is fatal.
+                let _ = self.handle_record(now, record, 0);
+            }
+            Ok(Inbound::BadRequest { call, key, error }) => self.refuse_bad_request(call, key, error),
+            Ok(Inbound::BadAnswer { call, error }) => {
+                if let Some(call) = wire::call_in_dialect_1(call) {
+                    self.end(call, Outcome::Malformed(error), Metadata::new());
+                }
+            }
+            Err(Dropped::Header(error)) => {
+                self.report(Anomaly::Header(error));
+                return false;
+            }
+            Err(Dropped::DuplicateRequest) => self.report(Anomaly::DuplicateRequest),
+            Err(Dropped::UnknownReply) => self.report(Anomaly::UnknownReply),
+            Err(Dropped::UnknownCancel) => self.report(Anomaly::UnknownCancel),
+        }
+        true
+    }
+
+    /// Takes a packet of dialect 2. Records before one that can't be read count.
+    pub(crate) fn handle_packet(&mut self, now: Instant, packet: &bytes::Bytes) -> Result<(), Fatal> {
+        let records = wire::records(packet).map_err(|error| self.unreadable(error))?;
+        for record in records {
+            let record = record.map_err(|error| self.unreadable(error))?;
+            self.handle_record(now, record, packet.len())?;
+            // What follows the end does not count.
+            if let Some(fatal) = self.fatal {
+                return Err(fatal);
+            }
+        }
+        Ok(())
+    }
+
+    fn unreadable(&mut self, error: DecodeError) -> Fatal {
+        self.report(Anomaly::Packet(error));
+        Violation::Packet.into()
+    }
+
+    /// Takes a record out of a frame of `frame` bytes (0: its parts may be kept as they are).
+    fn handle_record(&mut self, now: Instant, record: Record, frame: usize) -> Result<(), Fatal> {
+        match record {
+            Record::Open { call, method, key, options, content } => {
+                self.take_number(call)?;
+                // the peer was, or will be, told which calls were not taken. Dialect 1 has to refuse them one by one (K-5).
+                if self.draining && !wire::is_dialect_1(call) {
+                    return Ok(());
+                }
+                self.arrive(now, Opened { call, method, key, options, content, frame });
+            }
+            Record::Result { call, options, content } => {
+                if let Some(call) = self.known_call(call)? {
+                    self.handle_result(call, options, content, frame);
+                }
+            }
+            Record::Fail { call, failure, options } => {
+                if let Some(call) = self.known_call(call)? {
+                    self.handle_fail(call, failure, options, frame);
+                }
+            }
+            Record::Data { call, offset, content } => self.handle_data(call, offset, content, frame)?,
+            Record::Cancel { call } => {
+                if let Some(request) = self.known_request(call)? {
+                    self.cancel(request);
+                }
+            }
+            Record::Abort { call } => {
+                if let Some(request) = self.known_request(call)? {
+                    self.fail_incomplete(StreamId::Request(request), ReadError::Aborted);
+                }
+            }
+            Record::Stop { call } => {
+                if let Some(call) = self.known_call(call)? {
+                    self.stop_sending(StreamId::Call(call));
+                }
+            }
+            Record::Credit { call, consumed, limit } => self.handle_credit(call, consumed, limit)?,
+            Record::LinkCredit { limit } => self.flow.raise_peer_limit(limit),
+            Record::Goodbye { next } => {
+                if !self.is_number_of_ours(next) && next <= MAX_CALL {
+                    return Err(Violation::WrongSide.into());
+                }
+                self.handle_goodbye(next);
+            }
+        }
+        Ok(())
+    }
+
+    fn is_number_of_ours(&self, number: Number) -> bool {
+        number % 2 == self.next_ours % 2
+    }
+
+    /// The number of a new request, which must be the next one. The codec numbers those of dialect 1.
+    fn take_number(&mut self, call: Number) -> Result<(), Fatal> {
+        if wire::is_dialect_1(call) {
+            return Ok(());
+        }
+        if self.is_number_of_ours(call) {
+            return Err(Violation::WrongSide.into());
+        }
+        if call != self.next_theirs {
+            return Err(Violation::Sequence.into());
+        }
+        self.next_theirs += 2;
+        Ok(())
+    }
+
+    /// The call of ours that a record names; `None` if it has ended.
+    fn known_call(&self, number: Number) -> Result<Option<CallId>, Fatal> {
+        match self.known(number, true)? {
+            Some(StreamId::Call(call)) => Ok(Some(call)),
+            _ => Ok(None),
+        }
+    }
+
+    /// The request of the peer's that a record names; `None` if nothing is left of it.
+    fn known_request(&self, number: Number) -> Result<Option<RequestId>, Fatal> {
+        match self.known(number, false)? {
+            Some(StreamId::Request(request)) => Ok(Some(request)),
+            _ => Ok(None),
+        }
+    }
+
+    fn known(&self, number: Number, ours: bool) -> Result<Option<StreamId>, Fatal> {
+        if !wire::is_dialect_1(number) && self.is_number_of_ours(number) != ours {
+            return Err(Violation::WrongSide.into());
+        }
+        if let (Some(call), true) = (wire::call_in_dialect_1(number), ours) {
+            return Ok(Some(StreamId::Call(call)));
+        }
+        self.find(number)
+    }
+
+    /// What a number stands for; `None` if nothing is left of it.
+    fn find(&self, number: Number) -> Result<Option<StreamId>, Fatal> {
+        let ours = !wire::is_dialect_1(number) && self.is_number_of_ours(number);
+        let used = match ours {
+            true => number < self.next_ours,
+            false => wire::is_dialect_1(number) || number < self.next_theirs,
+        };
+        if !used {
+            return Err(Violation::Sequence.into());
+        }
+        Ok(match ours {
+            true => self.ours.get(&number).map(|call| StreamId::Call(*call)),
+            false => Some(StreamId::Request(RequestId::new(self.connection, number))),
+        }
+        .filter(|id| self.table.contains_key(id)))
+    }
+
+    fn handle_result(&mut self, id: CallId, options: Options, content: Piece, frame: usize) {
+        let Some(OpenCall { state: State::Sent { number, result, .. }, .. }) =
+            self.table.get(&StreamId::Call(id))
+        else {
+            return;
+        };
+        let ResultState::Awaited(delivery) = *result else {
+            return self.end_faulty(id, StreamFault::SecondResult);
+        };
+        if options.unsupported {
+            return self.end_malformed(id, DecodeError::OutOfRange("option"));
+        }
+        let (number, fin, item) = (*number, content.fin, content.item);
+        let first = match self.first_content(number, content, frame) {
+            Ok(first) => first,
+            Err(error) => return self.end_malformed(id, error),
+        };
+        if fin && options.size.is_some_and(|size| size != first.len() as u64) {
+            return self.end_faulty(id, StreamFault::Size);
+        }
+        let metadata = if frame > 0 { options.metadata.detached() } else { options.metadata };
+        if fin {
+            return self.end(id, Outcome::Result(first), metadata);
+        }
+        let mut half = Box::new(RecvHalf::new(self.config.first_window, options.size));
+        if let Err(fault) = half.first(first, item) {
+            return self.end_faulty(id, fault);
+        }
+        half.announce();
+        self.begin_result(id, delivery, metadata, half, options.size);
+    }
+
+    fn begin_result(
+        &mut self,
+        call: CallId,
+        delivery: Delivery,
+        metadata: Metadata,
+        half: Box<RecvHalf>,
+        size: Option<u64>,
+    ) {
+        let id = StreamId::Call(call);
+        let bytes = reassembly_size(&half, self.config.max_body);
+        let Some(OpenCall { state: State::Sent { result, .. }, .. }) = self.table.get_mut(&id) else {
+            return;
+        };
+        match delivery {
+            Delivery::Stream => {
+                *result = ResultState::Begun(Some(half));
+                self.events.push_back(Event::Response { call, metadata, size });
+            }
+            Delivery::Whole => {
+                *result = ResultState::Reassembled { metadata, half };
+                self.want_memory(id, bytes);
+            }
+        }
+    }
+
+    fn handle_fail(&mut self, id: CallId, failure: Failure, options: Options, frame: usize) {
+        let limit = if frame > 0 { MAX_TEXTS.min(self.config.max_body) } else { self.config.max_body };
+        let size = failure.size();
+        if size > limit {
+            let what = "the texts of an error";
+            return self.end_malformed(id, DecodeError::TooLarge { what, size, limit });
+        }
+        let own = |info: ErrorInfo| if frame > 0 { info.detached() } else { info };
+        let outcome = match failure {
+            Failure::Failure(info) => Outcome::Failure(own(info)),
+            Failure::Error(info) => Outcome::Error(own(info)),
+            Failure::Cancelled => Outcome::Cancelled,
+        };
+        let metadata = if frame > 0 { options.metadata.detached() } else { options.metadata };
+        self.end(id, outcome, metadata);
+    }
+
+    /// Ends a call whose result can't be read, and tells the peer.
+    fn end_malformed(&mut self, id: CallId, error: DecodeError) {
+        if self.retire(id).is_some() {
+            self.events.push_back(Event::ended(id, Outcome::Malformed(error)));
+        }
+    }
+
+    fn end_faulty(&mut self, id: CallId, fault: StreamFault) {
+        self.report(Anomaly::Stream(fault));
+        if self.retire(id).is_some() {
+            self.events.push_back(Event::ended(id, Outcome::Fault(fault)));
+        }
+    }
+
+    fn handle_data(
+        &mut self,
+        number: Number,
+        offset: u64,
+        content: Piece,
+        frame: usize,
+    ) -> Result<(), Fatal> {
+        let known = self.find(number)?;
+        // A block that declares what it can't hold costs what it has: its sender has spent no credit for the rest.
+        let size = content.declared(MAX_CHUNK).unwrap_or(content.bytes.len());
+        let cost = RECORD_COST + size as u64;
+        self.flow.receive(cost).map_err(|_| Violation::Credit)?;
+        let Some(id) = known else {
+            self.flow.consume(cost);
+            return Ok(());
+        };
+        let Some(half) = self.table.get_mut(&id).and_then(OpenCall::receiver) else {
+            self.flow.consume(cost);
+            self.refuse_data(id);
+            return Ok(());
+        };
+        match half.take(offset, content, frame) {
+            Ok(freed) => {
+                let dropped = half.has_failed();
+                self.flow.consume(freed);
+                self.credits.insert(id);
+                if !dropped {
+                    self.data_came(id);
+                }
+            }
+            Err(fault) => {
+                self.flow.consume(cost);
+                match id {
+                    StreamId::Call(call) => self.end_faulty(call, fault),
+                    StreamId::Request(_) => {
+                        self.report(Anomaly::Stream(fault));
+                        self.fail_stream(id, ReadError::Fault(fault));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// DATA of a stream that has not begun, or that was complete.
+    fn refuse_data(&mut self, id: StreamId) {
+        match (id, self.table.get(&id).map(|call| &call.state)) {
+            (StreamId::Call(call), Some(State::Sent { result: ResultState::Awaited(_), .. })) => {
+                self.end_faulty(call, StreamFault::NotBegun);
+            }
+            _ => self.report(Anomaly::Stream(StreamFault::PastEnd)),
+        }
+    }
+
+    /// There is more of a stream, or it is complete.
+    fn data_came(&mut self, id: StreamId) {
+        let Some(half) = self.table.get_mut(&id).and_then(OpenCall::receiver) else { return };
+        let complete = half.is_complete();
+        if half.is_reassembled() {
+            if !half.awaits_memory() {
+                self.end_reassembly_if_done(id);
+            } else if complete && !half.has_declared_size() {
+                // It asked for the memory of the largest body, and lies in its window as a whole.
+                self.reassemble_now(id);
+            }
+        } else if half.announce() {
+            self.events.push_back(Event::Readable(id));
+        }
+        if let (true, StreamId::Call(call)) = (complete, id) {
+            self.end_if_complete(call);
+        }
+    }
+
+    fn handle_credit(&mut self, number: Number, consumed: u64, limit: u64) -> Result<(), Fatal> {
+        let Some(id) = self.find(number)? else { return Ok(()) };
+        let Some(half) = self.table.get_mut(&id).and_then(OpenCall::sender) else { return Ok(()) };
+        if !half.credit(consumed, limit) {
+            return Err(Violation::Acknowledgement.into());
+        }
+        if std::mem::take(&mut half.awaits_credit) {
+            self.events.push_back(Event::Writable(id));
+        }
+        self.schedule(id);
+        Ok(())
+    }
+}

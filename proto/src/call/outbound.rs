@@ -1,0 +1,243 @@
+//! What leaves: which records go into the next message.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::table::{Beginning, OpenCall, ResultState, State, Writer};
+use super::{Calls, Fatal};
+use crate::event::{CloseCause, Event};
+use crate::ids::{RequestId, StreamId};
+use crate::send::{Control, Kind, Queued, QueuedCall, QueuedReply, ReplyContent, Waiting};
+use crate::stream::SendHalf;
+use crate::wire::{self, MAX_CALL, MAX_CHUNK, MAX_PACKET, Number, Options, Piece, RECORD_COST, Record};
+use crate::{Multipart, Urgency};
+
+/// What a DATA has besides its content, at the most, in bytes.
+const DATA_HEAD: usize = 64;
+
+impl Calls {
+    /// The next message about calls. Call it once the handshake is complete.
+    pub(crate) fn poll_message(&mut self, now: Instant) -> Option<Multipart> {
+        self.policy.begin();
+        while !self.codec.is_full() && self.fatal.is_none() {
+            let waiting = self.waiting();
+            let before = self.codec.len();
+            let Some(kind) = self.policy.next(before, waiting) else { break };
+            let written = match kind {
+                Kind::Control => self.write_control(now),
+                Kind::Message => self.write_message(now),
+                Kind::Data => self.write_data(),
+            };
+            self.policy.sent(kind, self.codec.len().saturating_sub(before));
+            if !written {
+                break;
+            }
+        }
+        self.codec.take()
+    }
+
+    fn waiting(&mut self) -> Waiting {
+        Waiting {
+            control: self.queue.next_is_about_a_call()
+                || !self.credits.is_empty()
+                || self.flow.is_credit_due(),
+            message: self.queue.has_messages(),
+            data: !self.streams.is_empty() && self.flow.send_credit() > RECORD_COST,
+        }
+    }
+
+    /// Returns false if the message has to leave first.
+    fn write_control(&mut self, now: Instant) -> bool {
+        if let Some(record) = self.queue.peek_record() {
+            if !self.codec.accepts(record.call().unwrap_or_default()) {
+                return false;
+            }
+            if let Some(Control::Record(record)) = self.queue.pop_control(true) {
+                self.codec.control(&record);
+            }
+        } else if let Some(limit) = self.flow.credit_due() {
+            self.codec.control(&Record::LinkCredit { limit });
+        } else if let Some(id) = self.credits.pop_first()
+            && let Some(credit) = self.credit_of(id, now)
+        {
+            self.codec.control(&credit);
+        }
+        true
+    }
+
+    fn write_message(&mut self, now: Instant) -> bool {
+        let accepted = match self.queue.peek() {
+            None => return false,
+            Some(Queued::Call(_)) => true,
+            Some(Queued::Reply(reply)) => self.codec.accepts(reply.number),
+        };
+        // An answer in dialect 1 is a message of its own.
+        if !accepted {
+            return false;
+        }
+        match self.queue.pop() {
+            Some(Queued::Call(call)) => self.write_call(now, call),
+            Some(Queued::Reply(reply)) => self.write_reply(reply),
+            None => {}
+        }
+        true
+    }
+
+    fn write_call(&mut self, now: Instant, queued: QueuedCall) {
+        let QueuedCall { call: id, body, compress, .. } = queued;
+        let stream = StreamId::Call(id);
+        let Some(number) = self.next_number(id) else {
+            self.fatal = Some(Fatal(CloseCause::CallsExhausted));
+            return;
+        };
+        let credit = self.stream_limit();
+        let Some(open) = self.table.get_mut(&stream) else { return };
+        let placeholder = State::Sent { number, argument: Writer::Closed, result: ResultState::Begun(None) };
+        let State::Queued(queued) = std::mem::replace(&mut open.state, placeholder) else { return };
+        let (first, rest) = split_first(body, wire::max_first(number));
+        let whole = !queued.is_stream && rest.is_empty();
+        let options = Options {
+            metadata: queued.metadata,
+            remaining: open.deadline.map(|at| remaining(at, now)),
+            urgency: (open.urgency != Urgency::DEFAULT).then_some(open.urgency),
+            size: (!whole && !queued.is_stream).then_some((first.len() + rest.len()) as u64),
+            unsupported: false,
+        };
+        let left = first.len();
+        let content = Piece { bytes: first, fin: whole, item: whole, compressed: false };
+        self.codec.open(number, (&queued.method, &queued.key), &options, (content, compress));
+        let mut argument = queued.argument;
+        if !whole {
+            if !queued.is_stream {
+                let mut half = Box::new(SendHalf::new(credit, compress));
+                half.fixed_length = true;
+                let len = rest.len();
+                (self.body_bytes, self.argument_bytes) = (self.body_bytes + len, self.argument_bytes + len);
+                argument = Writer::Open(half);
+            }
+            match &mut argument {
+                Writer::Open(half) => {
+                    half.set_limit(credit);
+                    half.start(left, rest, !queued.is_stream);
+                    if !queued.is_stream {
+                        half.finish();
+                    }
+                }
+                // It was given up before it left.
+                Writer::Closed | Writer::Stopped => {
+                    self.queue.push_control(Control::Record(Record::Abort { call: number }));
+                }
+            }
+        }
+        open.state = State::Sent { number, argument, result: ResultState::Awaited(queued.delivery) };
+        self.schedule(stream);
+    }
+
+    /// The number of a call that leaves; in dialect 2 the next one, unless all are used up.
+    fn next_number(&mut self, call: crate::CallId) -> Option<Number> {
+        if !self.has_streams() {
+            return Some(wire::number_in_dialect_1(call));
+        }
+        let number = Some(self.next_ours).filter(|number| *number <= MAX_CALL)?;
+        self.next_ours += 2;
+        self.ours.insert(number, call);
+        Some(number)
+    }
+
+    fn write_reply(&mut self, reply: QueuedReply) {
+        let QueuedReply { number, key, content, metadata, .. } = reply;
+        let options = Options { metadata, ..Options::default() };
+        match content {
+            ReplyContent::Failure(failure) => self.codec.fail(number, failure, &options),
+            ReplyContent::Stream { size, compress } => {
+                self.set_beginning(number, Beginning::Left);
+                let id = StreamId::Request(RequestId::new(self.connection, number));
+                let Some(open) = self.table.get_mut(&id) else { return self.leave_gate(&key, number) };
+                // Of one that was cancelled nothing leaves but its end.
+                let Some(half) = open.sender() else { return };
+                half.start(0, Bytes::new(), false);
+                let options = Options { size, ..options };
+                self.codec.result(number, &options, Piece::default(), compress);
+                self.schedule(id);
+            }
+            ReplyContent::Result { body, compress } => {
+                let (first, rest) = split_first(body, wire::max_first(number));
+                if rest.is_empty() {
+                    return self.codec.result(number, &options, Piece::whole(first), compress);
+                }
+                let size = Some((first.len() + rest.len()) as u64);
+                let id = StreamId::Request(RequestId::new(self.connection, number));
+                let Some(half) = self.table.get_mut(&id).and_then(OpenCall::sender) else {
+                    // Its caller has cancelled it.
+                    return self.leave_gate(&key, number);
+                };
+                self.body_bytes += rest.len();
+                half.start(first.len(), rest, true);
+                half.finish();
+                let options = Options { size, ..options };
+                self.codec.result(number, &options, Piece { bytes: first, ..Piece::default() }, compress);
+                self.schedule(id);
+            }
+        }
+    }
+
+    /// A DATA of the stream that is next. Returns false if there is no room for it.
+    fn write_data(&mut self) -> bool {
+        let credit = self.flow.send_credit();
+        let room = (MAX_PACKET - self.codec.len()).saturating_sub(DATA_HEAD).min(MAX_CHUNK);
+        let Some((id, order)) = self.streams.pop() else { return false };
+        let Some(call) = self.table.get_mut(&id) else { return true };
+        let (urgency, number) = (call.urgency, call.number());
+        let (Some(half), Some(number)) = (call.sender(), number) else { return true };
+        half.order = None;
+        let Some(data) = half.next(room, credit) else {
+            self.streams.requeue(id, urgency, half, order);
+            return false;
+        };
+        let has_room = half.queued() <= self.config.stream_buffer / 2;
+        if has_room && std::mem::take(&mut half.awaits_room) {
+            self.events.push_back(Event::Writable(id));
+        }
+        let is_body = half.fixed_length;
+        self.flow.count_sent(data.cost);
+        let compress = half.compress;
+        self.streams.sent(id, urgency, half, data.cost, order);
+        if is_body {
+            let len = data.bytes.len();
+            self.count_body(id, |bytes| bytes - len);
+        }
+        let content = Piece { bytes: data.bytes, fin: data.fin, item: data.item, compressed: false };
+        self.codec.data(number, data.offset, content, compress);
+        if data.fin {
+            self.stream_left(id, number);
+        }
+        true
+    }
+
+    /// All of a stream has left.
+    fn stream_left(&mut self, id: StreamId, number: Number) {
+        match id {
+            StreamId::Call(call) => self.end_if_complete(call),
+            StreamId::Request(_) => {
+                if let Some(OpenCall { state: State::Replying { .. }, .. }) = self.table.get(&id) {
+                    return self.drop_call(id);
+                }
+                // Its handler goes on, but the replies that wait for its result need not.
+                if let Some(key) = self.table.get(&id).and_then(OpenCall::key).cloned() {
+                    self.leave_gate(&key, number);
+                }
+            }
+        }
+    }
+}
+
+fn split_first(mut body: Bytes, most: usize) -> (Bytes, Bytes) {
+    let first = body.split_to(body.len().min(most));
+    (first, body)
+}
+
+/// In whole microseconds, rounded up: a call that has not timed out here has some time there.
+fn remaining(at: Instant, now: Instant) -> Duration {
+    at.saturating_duration_since(now).saturating_add(Duration::from_nanos(999))
+}

@@ -1,0 +1,256 @@
+//! Bodies that are reassembled: when they have memory, when they are complete, and what becomes of them if they never are.
+//!
+//! The endpoint shares out memory: `ReassemblyWanted` asks for it, [`Calls::reassemble`] brings it, and `ReassemblyEnded` gives it back, once
+//! for each body, as soon as it is complete. Until there is memory, what comes waits in the window of the stream. An argument that is
+//! owed as a whole counts as waiting from then on, as one that came in one message does.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::table::{OpenCall, ResultState, Stage, State};
+use super::{Calls, Deadline};
+use crate::Metadata;
+use crate::event::{EndpointEvent, Event, Outcome};
+use crate::ids::{CallId, RequestId, StreamId};
+use crate::send::Control;
+use crate::stream::{ReadError, RecvHalf};
+use crate::wire::{DecodeError, Record};
+
+/// How long a body may take to be complete, however small it is (PROTOCOL.md, F-7).
+const REASSEMBLY_TIME: Duration = Duration::from_secs(30);
+
+/// For each 64 KiB it may take a second more.
+const SLOWEST: u64 = 64 * 1024;
+
+impl Calls {
+    /// A body of `bytes` bytes waits for memory of the endpoint's.
+    pub(super) fn want_memory(&mut self, stream: StreamId, bytes: usize) {
+        let connection = self.connection;
+        self.endpoint_events.push_back(EndpointEvent::ReassemblyWanted { connection, stream, bytes });
+        self.await_memory(stream);
+    }
+
+    /// It needs no memory any more.
+    pub(super) fn memory_freed(&mut self, stream: StreamId) {
+        let connection = self.connection;
+        self.endpoint_events.push_back(EndpointEvent::ReassemblyEnded { connection, stream });
+    }
+
+    /// A body waits for memory, to be reassembled then; one that can't be complete fails at once.
+    pub(super) fn await_memory(&mut self, id: StreamId) {
+        let limit = self.config.max_body;
+        let Some(half) = self.table.get_mut(&id).and_then(OpenCall::receiver) else { return };
+        let too_large = half.remaining().filter(|size| *size > limit as u64);
+        if let Some(error) = half.failure() {
+            return self.fail_reassembly(id, error);
+        }
+        half.await_memory();
+        if let Some(size) = too_large {
+            self.fail_stream(id, ReadError::TooLarge { size, limit });
+        }
+    }
+
+    /// The endpoint has memory for a body.
+    pub(crate) fn reassemble(&mut self, now: Instant, id: StreamId) {
+        let Some(call) = self.table.get_mut(&id) else { return };
+        let Some(half) = call.receiver().filter(|half| half.awaits_memory()) else { return };
+        let bytes = half.remaining().unwrap_or(self.config.max_body as u64);
+        let time = REASSEMBLY_TIME + Duration::from_secs(bytes / SLOWEST);
+        if let Some(at) = now.checked_add(time) {
+            call.reassembly_deadline = Some(at);
+            self.deadlines.set(at, Deadline::Reassembly(id));
+        }
+        self.reassemble_now(id);
+    }
+
+    pub(super) fn reassemble_now(&mut self, id: StreamId) {
+        let Some(half) = self.table.get_mut(&id).and_then(OpenCall::receiver) else { return };
+        if !half.open_to_its_end() {
+            half.open_window(self.config.stream_window, &mut self.flow);
+        }
+        let freed = half.reassemble(self.config.max_body);
+        self.flow.consume(freed);
+        self.credits.insert(id);
+        self.end_reassembly_if_done(id);
+    }
+
+    /// The connection is over, and the endpoint counts nothing of it any more: results that have come as a whole and wait for memory
+    /// are here already.
+    pub(super) fn reassemble_all_that_is_complete(&mut self) {
+        let waiting = self.table.iter_mut().filter_map(|(id, call)| {
+            let half = call.receiver()?;
+            (super::table::is_ours(*id) && half.awaits_memory() && half.is_complete()).then_some(*id)
+        });
+        let mut waiting: Vec<_> = waiting.collect();
+        waiting.sort_unstable();
+        waiting.into_iter().for_each(|id| self.reassemble_now(id));
+    }
+
+    /// Hands over a body that is complete, or fails one that never will be.
+    pub(super) fn end_reassembly_if_done(&mut self, id: StreamId) {
+        let Some(half) = self.table.get_mut(&id).and_then(OpenCall::receiver) else { return };
+        match half.reassembled() {
+            None => {}
+            Some(Ok(body)) => {
+                // Queued at once, for the call may be gone when credit is next sent.
+                if let Some(call) = self.table.get_mut(&id)
+                    && let (Some(number), Some(half)) = (call.number(), call.receiver())
+                    // The end needs no time: the window does not grow any more.
+                    && let Some((consumed, limit)) = half.last_credit()
+                    && self.peer.is_some()
+                {
+                    let credit = Record::Credit { call: number, consumed, limit };
+                    self.queue.push_control(Control::Record(credit));
+                }
+                self.stop_reassembly_timer(id);
+                self.memory_freed(id);
+                self.hand_over(id, body);
+            }
+            Some(Err(error)) => self.fail_stream(id, error),
+        }
+    }
+
+    fn hand_over(&mut self, id: StreamId, body: Bytes) {
+        match (id, self.table.get_mut(&id).map(|call| &mut call.state)) {
+            (
+                StreamId::Call(call),
+                Some(State::Sent { result: ResultState::Reassembled { metadata, .. }, .. }),
+            ) => {
+                let metadata = std::mem::take(metadata);
+                self.end_with_body(call, body, metadata);
+            }
+            (StreamId::Request(request), Some(State::Request(state)))
+                if matches!(state.stage, Stage::Incomplete(_)) =>
+            {
+                if let Some(half) = state.argument.take() {
+                    self.release_receiver(*half);
+                }
+                self.argument_reassembled(request, body);
+            }
+            (_, Some(_)) => {
+                self.events.push_back(Event::Reassembled { stream: id, body: Ok(body) });
+                self.result_read(id);
+                if let StreamId::Call(call) = id {
+                    self.end_if_complete(call);
+                }
+            }
+            (_, None) => {}
+        }
+    }
+
+    /// A result that was asked for as a whole is there. An argument that has not left by now is of no use any more.
+    fn end_with_body(&mut self, call: CallId, body: Bytes, metadata: Metadata) {
+        if let Some(open) = self.table.get_mut(&StreamId::Call(call))
+            && let Some(number) = open.number()
+            && open.sender().is_some_and(|half| !half.fin_sent())
+        {
+            self.queue.push_control(Control::Record(Record::Abort { call: number }));
+        }
+        self.end(call, Outcome::Result(body), metadata);
+    }
+
+    fn stop_reassembly_timer(&mut self, id: StreamId) {
+        if let Some(call) = self.table.get_mut(&id) {
+            self.deadlines.stop(call.reassembly_deadline.take(), Deadline::Reassembly(id));
+        }
+    }
+
+    fn is_owed_as_a_whole(&self, id: StreamId) -> bool {
+        self.table.get(&id).is_some_and(OpenCall::is_owed_as_a_whole)
+    }
+
+    /// A request is withdrawn that has not started. Method, metadata and argument go at once: its reply may wait for its order for long, and
+    /// the endpoint counts nothing of it any more. What is still to come of the argument is dropped.
+    pub(super) fn drop_waiting(&mut self, request: RequestId, error: ReadError) {
+        let id = StreamId::Request(request);
+        let Some(call) = self.table.get_mut(&id).filter(|call| call.waits_to_start()) else { return };
+        let needed_memory = call.needs_memory();
+        if let Some(half) = call.receiver() {
+            let freed = half.fail(error);
+            self.flow.consume(freed);
+        }
+        if let State::Request(state) = &mut call.state {
+            state.stage = Stage::Withdrawn;
+            state.key = state.key.detached();
+            self.codec.detach_name(state.number);
+        }
+        self.stop_reassembly_timer(id);
+        if needed_memory {
+            self.memory_freed(id);
+        }
+    }
+
+    /// A stream that is not complete never will be.
+    pub(super) fn fail_incomplete(&mut self, id: StreamId, error: ReadError) {
+        let half = self.table.get_mut(&id).and_then(OpenCall::receiver);
+        if half.is_some_and(|half| !half.is_complete()) {
+            self.fail_stream(id, error);
+        }
+    }
+
+    /// A stream can't be read to its end: its reader is told.
+    pub(super) fn fail_stream(&mut self, id: StreamId, error: ReadError) {
+        let Some(half) = self.table.get_mut(&id).and_then(OpenCall::receiver) else { return };
+        let was_reassembled = half.is_reassembled();
+        if half.has_failed() {
+            return;
+        }
+        let freed = half.fail(error);
+        let announce = half.announce();
+        self.flow.consume(freed);
+        if was_reassembled || self.is_owed_as_a_whole(id) {
+            self.fail_reassembly(id, error);
+        } else if announce {
+            self.events.push_back(Event::Readable(id));
+        }
+    }
+
+    fn fail_reassembly(&mut self, id: StreamId, error: ReadError) {
+        self.stop_reassembly_timer(id);
+        self.memory_freed(id);
+        match id {
+            StreamId::Request(request) if self.is_owed_as_a_whole(id) => {
+                self.withdraw_incomplete(request, error)
+            }
+            StreamId::Request(_) => {
+                self.events.push_back(Event::Reassembled { stream: id, body: Err(error) });
+            }
+            StreamId::Call(call) => {
+                let whole = self.is_owed_as_a_whole(id);
+                if !whole {
+                    self.events.push_back(Event::Reassembled { stream: id, body: Err(error) });
+                }
+                self.fail_result(call, error);
+            }
+        }
+    }
+
+    /// The result of a call of ours can't be read to its end.
+    fn fail_result(&mut self, call: CallId, error: ReadError) {
+        let outcome = match error {
+            ReadError::TooLarge { size, limit } => {
+                let size = usize::try_from(size).unwrap_or(usize::MAX);
+                Outcome::Malformed(DecodeError::TooLarge { what: "a body", size, limit })
+            }
+            ReadError::Fault(fault) => Outcome::Fault(fault),
+            _ => Outcome::TimedOut { sent: true },
+        };
+        match self.retire(call) {
+            Some(_) => self.events.push_back(Event::ended(call, outcome)),
+            // It had ended, and its result was complete.
+            None => self.drop_call(StreamId::Call(call)),
+        }
+    }
+
+    pub(super) fn reassembly_timed_out(&mut self, id: StreamId) {
+        let Some(call) = self.table.get_mut(&id) else { return };
+        call.reassembly_deadline = None;
+        self.fail_incomplete(id, ReadError::TimedOut);
+    }
+}
+
+/// Memory that a body takes while it is reassembled: its size, or the `limit` if that is not known.
+pub(super) fn reassembly_size(half: &RecvHalf, limit: usize) -> usize {
+    half.remaining().map_or(limit, |size| usize::try_from(size).unwrap_or(usize::MAX).min(limit))
+}

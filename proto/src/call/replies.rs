@@ -1,0 +1,271 @@
+//! Replies to requests of the peer's: each becomes one message, or a stream that begins with one.
+//!
+//! Where replies are ordered, a streamed reply holds back those of its key at the [gate](crate::ordering::ReplyGate) until it has left. A reply
+//! that fails after it has begun takes the place of its beginning, or follows it.
+
+use super::reply::fit;
+use super::table::{Beginning, OpenCall, Stage, State, Writer};
+use super::{Calls, Deadline, Fatal};
+use crate::error::ReplyError;
+use crate::event::CloseCause;
+use crate::ids::{RequestId, StreamId};
+use crate::ordering::Entered;
+use crate::reply::Reply;
+use crate::send::{MESSAGE_OVERHEAD, Queued, QueuedReply, ReplyContent};
+use crate::stream::SendHalf;
+use crate::wire::{self, Failure, Number};
+use crate::{ErrorInfo, Metadata, OrderingKey, Refusal, Urgency};
+
+/// With more bytes than this waiting, the names of replies are copied: the buffers that they came in may be larger than what is
+/// counted.
+const DETACH_FROM: usize = 1024 * 1024;
+
+impl Calls {
+    /// Begins a reply that is a stream.
+    pub(crate) fn begin_reply(
+        &mut self,
+        id: RequestId,
+        compress: bool,
+        metadata: Metadata,
+        size: Option<u64>,
+    ) -> Result<(), ReplyError> {
+        let limit = self.stream_limit();
+        let stream = StreamId::Request(id);
+        let open = self.table.get_mut(&stream).ok_or(ReplyError::NotOpen)?;
+        let State::Request(state) = &mut open.state else { return Err(ReplyError::NotOpen) };
+        match state.stage {
+            Stage::Incomplete(_) | Stage::Waiting(_) | Stage::Withdrawn => {
+                return Err(ReplyError::NotOpen);
+            }
+            Stage::Running => {}
+            Stage::Streaming { .. } => return Err(ReplyError::AlreadyBegun),
+        }
+        // no streams in dialect 1.
+        if wire::is_dialect_1(state.number) {
+            let detail = "the result is streamed, and this connection speaks dialect 1";
+            self.reply(id, Reply::Error(Refusal::Unsupported.to_error(detail)))?;
+            return Err(ReplyError::NeedsDialect2);
+        }
+        // Nothing of a cancelled one is sent but its end, which leaves in its order.
+        let result = match state.cancelled {
+            true => Writer::Stopped,
+            false => Writer::Open(SendHalf::new(limit, compress).into()),
+        };
+        state.stage = Stage::Streaming { beginning: Beginning::Left, result };
+        let (number, key, urgency) = (state.number, state.key.clone(), open.urgency);
+        let content = ReplyContent::Stream { size, compress };
+        let names = self.codec.name_size(number, &key);
+        let reply = QueuedReply { number, key, names, content, metadata, unsolicited: false };
+        self.release(reply, urgency, true);
+        Ok(())
+    }
+
+    /// Answers a request, whose handler has ended or never ran.
+    pub(crate) fn reply(&mut self, id: RequestId, reply: Reply) -> Result<(), ReplyError> {
+        let stream = StreamId::Request(id);
+        let open = self.table.get_mut(&stream).ok_or(ReplyError::NotOpen)?;
+        let State::Request(state) = &mut open.state else { return Err(ReplyError::NotOpen) };
+        let number = state.number;
+        let begun = matches!(state.stage, Stage::Streaming { .. });
+        let cancelled = state.cancelled;
+        self.deadlines.stop(open.deadline.take(), Deadline::Caller(id));
+        self.deadlines.stop(state.execution_deadline.take(), Deadline::Execution(id));
+        self.codec.release_name(number);
+        if self.queue.bytes() > DETACH_FROM {
+            self.codec.detach_name(number);
+        }
+        let mut refused = Ok(());
+        let reply = match reply {
+            // Nobody gives credit for a long one any more.
+            reply if cancelled && !is_short(&reply, number) => Reply::Cancelled,
+            Reply::End if begun => {
+                self.end_streamed(stream);
+                return Ok(());
+            }
+            Reply::End => Reply::result(""),
+            Reply::Result { .. } if begun => {
+                refused = Err(ReplyError::AlreadyBegun);
+                Reply::Error(ErrorInfo::new("Error", ReplyError::AlreadyBegun.to_string()))
+            }
+            other => other,
+        };
+        let answered = self.answer(id, reply);
+        refused.and(answered)
+    }
+
+    /// All of a streamed result has been written.
+    fn end_streamed(&mut self, stream: StreamId) {
+        self.stop_reading(stream);
+        self.open_requests -= 1;
+        let Some(open) = self.table.get_mut(&stream) else { return };
+        let State::Request(state) = &mut open.state else { return };
+        let Stage::Streaming { result, .. } = &mut state.stage else { return };
+        let (number, key) = (state.number, state.key.clone());
+        let Some(mut body) = result.take(Writer::Closed).filter(|body| !body.fin_sent()) else {
+            return self.drop_call(stream);
+        };
+        body.finish();
+        // Without a handler, which is bounded itself, what is left counts like a body.
+        body.fixed_length = true;
+        self.body_bytes += body.queued();
+        let argument = state.argument.take();
+        open.state = State::Replying { number, key, argument, body };
+        self.schedule(stream);
+    }
+
+    /// Queues the one message with which a reply begins, or which it is.
+    fn answer(&mut self, id: RequestId, reply: Reply) -> Result<(), ReplyError> {
+        let stream = StreamId::Request(id);
+        let limit = self.sendable();
+        let Some(open) = self.table.get(&stream) else { return Err(ReplyError::NotOpen) };
+        let State::Request(state) = &open.state else { return Err(ReplyError::NotOpen) };
+        let (number, key, urgency) = (state.number, state.key.clone(), open.urgency);
+        let dialect_2 = !wire::is_dialect_1(number);
+        let mut fitted = Ok(());
+        let (mut content, mut metadata) = match reply {
+            Reply::Result { body, compressed, metadata } => {
+                (ReplyContent::Result { body, compress: compressed }, metadata)
+            }
+            Reply::Failure(info) => (ReplyContent::Failure(Failure::Failure(info)), Metadata::new()),
+            Reply::Error(info) => (ReplyContent::Failure(Failure::Error(info)), Metadata::new()),
+            Reply::Cancelled | Reply::End => (ReplyContent::Failure(Failure::Cancelled), Metadata::new()),
+        };
+        // metadata does not travel in dialect 1.
+        if !dialect_2 && !metadata.is_empty() {
+            metadata = Metadata::new();
+            fitted = Err(ReplyError::NeedsDialect2);
+        }
+        fitted = fitted.and(fit(&mut content, limit, dialect_2));
+        let names = self.codec.name_size(number, &key);
+        let reply = QueuedReply { number, key, names, content, metadata, unsolicited: false };
+        self.open_requests -= 1;
+        let is_long = matches!(&reply.content, ReplyContent::Result { body, .. } if body.len() > wire::max_first(number));
+        if is_long {
+            self.become_replying(stream, &reply);
+            self.release(reply, urgency, true);
+        } else {
+            self.answer_at_once(stream, reply, urgency);
+        }
+        Ok(()).and(fitted)
+    }
+
+    /// A body that needs more than one message leaves as a stream.
+    fn become_replying(&mut self, stream: StreamId, reply: &QueuedReply) {
+        self.stop_reading(stream);
+        let limit = self.stream_limit();
+        let ReplyContent::Result { compress, .. } = reply.content else { return };
+        let Some(open) = self.table.get_mut(&stream) else { return };
+        let State::Request(state) = &mut open.state else { return };
+        let mut body = Box::new(SendHalf::new(limit, compress));
+        body.fixed_length = true;
+        let argument = state.argument.take();
+        open.state = State::Replying { number: reply.number, key: reply.key.clone(), argument, body };
+    }
+
+    /// A reply in one message ends the call. It takes the place of a streamed one that has not begun to leave, and ends one that has.
+    fn answer_at_once(&mut self, stream: StreamId, reply: QueuedReply, urgency: Urgency) {
+        let (number, key) = (reply.number, reply.key.clone());
+        let begun = match self.table.get(&stream).map(|open| &open.state) {
+            Some(State::Request(state)) => match state.stage {
+                Stage::Streaming { beginning, .. } => Some(beginning),
+                Stage::Incomplete(_) | Stage::Waiting(_) | Stage::Withdrawn | Stage::Running => None,
+            },
+            _ => None,
+        };
+        let reply = match self.count_if_backlogged(reply) {
+            Some(reply) => reply,
+            // The connection is about to be closed.
+            None => return self.drop_call(stream),
+        };
+        match begun {
+            None => self.release(reply, urgency, false),
+            Some(Beginning::Queued(place)) => {
+                self.queue.change_reply(place, |queued| *queued = reply);
+                self.leave_gate(&key, number);
+            }
+            Some(Beginning::AtGate(place)) => {
+                self.gate_bytes += MESSAGE_OVERHEAD + reply.size();
+                if let Some((replaced, _)) = self.gate.replace(&key, place, (reply, urgency)) {
+                    self.gate_bytes -= MESSAGE_OVERHEAD + replaced.size();
+                }
+            }
+            Some(Beginning::Left) => {
+                // The end of what has begun to leave; whatever waits for that follows it.
+                self.queue.push(Queued::Reply(reply), &key, urgency);
+                self.leave_gate(&key, number);
+            }
+        }
+        self.drop_call(stream);
+    }
+
+    /// A peer can cause any number of errors and cancellations without a handler having run: by calls that find no place to wait, or that it
+    /// cancels. Past the backlog they are bounded like what is refused here (K-4).
+    fn count_if_backlogged(&mut self, mut reply: QueuedReply) -> Option<QueuedReply> {
+        let counts = matches!(reply.content, ReplyContent::Failure(Failure::Error(_) | Failure::Cancelled));
+        if counts && self.is_backlogged() {
+            if self.queue.count_unsolicited(MESSAGE_OVERHEAD + reply.size()).is_err() {
+                self.fatal = Some(Fatal(CloseCause::PeerNotReading));
+                return None;
+            }
+            reply.unsolicited = true;
+        }
+        Some(reply)
+    }
+
+    /// Passes a reply to the gate, which lets it leave at once or after the streamed replies of its key.
+    fn release(&mut self, reply: QueuedReply, urgency: Urgency, is_stream: bool) {
+        let key = reply.key.clone();
+        if !self.config.ordered_replies || !key.is_given() {
+            self.enqueue(reply, urgency);
+            return;
+        }
+        let (number, size) = (reply.number, MESSAGE_OVERHEAD + reply.size());
+        match self.gate.enter(&key, number, is_stream, (reply, urgency)) {
+            Entered::Passes((reply, urgency)) => self.enqueue(reply, urgency),
+            Entered::Waits(place) => {
+                self.gate_bytes += size;
+                self.set_beginning(number, Beginning::AtGate(place));
+            }
+        }
+    }
+
+    fn enqueue(&mut self, reply: QueuedReply, urgency: Urgency) {
+        let (number, key) = (reply.number, reply.key.clone());
+        let is_stream = matches!(reply.content, ReplyContent::Stream { .. });
+        let queued_at = self.queue.push(Queued::Reply(reply), &key, urgency);
+        if is_stream {
+            self.set_beginning(number, Beginning::Queued(queued_at));
+        }
+    }
+
+    /// Remembers where the beginning of a streamed reply is. Ignored for any other reply.
+    pub(super) fn set_beginning(&mut self, number: Number, now: Beginning) {
+        let id = StreamId::Request(self.request(number));
+        if let Some(OpenCall { state: State::Request(state), .. }) = self.table.get_mut(&id)
+            && let Stage::Streaming { beginning, .. } = &mut state.stage
+        {
+            *beginning = now;
+        }
+    }
+
+    /// A streamed reply has left, or never will: those that wait for it may leave.
+    pub(super) fn leave_gate(&mut self, key: &OrderingKey, number: Number) {
+        if !key.is_given() {
+            return;
+        }
+        for (reply, urgency) in self.gate.left(key, number) {
+            self.gate_bytes -= MESSAGE_OVERHEAD + reply.size();
+            self.enqueue(reply, urgency);
+        }
+    }
+}
+
+/// Whether a reply is one message whatever the credit.
+fn is_short(reply: &Reply, number: Number) -> bool {
+    match reply {
+        Reply::Result { body, .. } => body.len() <= wire::max_first(number),
+        // Where there are no streams it is an empty result.
+        Reply::End => wire::is_dialect_1(number),
+        Reply::Failure(_) | Reply::Error(_) | Reply::Cancelled => true,
+    }
+}

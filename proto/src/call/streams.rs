@@ -1,0 +1,346 @@
+//! The streams of calls: the handles by which the host reads and writes them, and what they share.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::reassembly::reassembly_size;
+use super::table::{OpenCall, ResultState, State, Writer};
+use super::{Calls, Deadline};
+use crate::event::Event;
+use crate::ids::StreamId;
+use crate::send::Control;
+use crate::stream::{Acknowledged, Next, Read, ReadError, RecvHalf, SendHalf, WriteError};
+use crate::wire::Record;
+
+/// The stream that this side reads of a call: see [`Connection::recv_stream`](crate::Connection::recv_stream).
+#[derive(Debug)]
+pub struct RecvStream<'a> {
+    pub(super) calls: &'a mut Calls,
+    pub(super) id: StreamId,
+    pub(super) open: bool,
+}
+
+/// The stream that this side writes of a call: see [`Connection::send_stream`](crate::Connection::send_stream).
+#[derive(Debug)]
+pub struct SendStream<'a> {
+    pub(super) calls: &'a mut Calls,
+    pub(super) id: StreamId,
+}
+
+impl RecvStream<'_> {
+    /// Takes the next part. That gives the peer credit for more.
+    ///
+    /// # Errors
+    /// If there is no such stream, or it can't be read to its end. What was not read is lost.
+    pub fn read(&mut self, now: Instant) -> Result<Read, ReadError> {
+        let (calls, id) = (&mut *self.calls, self.id);
+        let half = calls.readable(id)?;
+        let next = half.next()?;
+        calls.open_window(id);
+        match next {
+            Next::Chunk(chunk, cost) => {
+                calls.flow.consume(cost);
+                calls.credits.insert(id);
+                Ok(Read::Chunk(chunk))
+            }
+            Next::End => {
+                if self.open {
+                    calls.acknowledge(id, now);
+                }
+                calls.result_read(id);
+                Ok(Read::End)
+            }
+            Next::Pending => Ok(Read::Pending),
+        }
+    }
+
+    /// Reassembles what is left of it to one body of at most [`max_body`](crate::ConnectionConfig::max_body) bytes;
+    /// [`Event::Reassembled`] brings it. It waits for memory that the endpoint shares out, and then has 30 s to be complete, and a
+    /// second more for every 64 KiB. If it fails and the call is one of ours, the call ends.
+    ///
+    /// # Errors
+    /// [`ReadError::NotOpen`] if there is no such stream, it is reassembled already, or it was stopped.
+    pub fn reassemble(&mut self) -> Result<(), ReadError> {
+        let limit = self.calls.config.max_body;
+        let (calls, id) = (&mut *self.calls, self.id);
+        let half = calls.readable(id)?;
+        if half.is_reassembled() || half.failure() == Some(ReadError::NotOpen) {
+            return Err(ReadError::NotOpen);
+        }
+        let bytes = reassembly_size(half, limit);
+        if self.open {
+            calls.want_memory(id, bytes);
+        } else {
+            // All of it is here, and no endpoint counts it any more.
+            calls.await_memory(id);
+            calls.reassemble_now(id);
+        }
+        Ok(())
+    }
+
+    /// Nothing more of it is wanted: the writer is told. Ignored if there is no such stream. A result that has come as a whole counts as
+    /// read: its call ends once the argument has left.
+    ///
+    /// A result that has not come as a whole must be [abandoned](crate::Connection::abandon) with its call instead, which does not end
+    /// otherwise.
+    pub fn stop(&mut self) {
+        let (calls, id) = (&mut *self.calls, self.id);
+        let Some(call) = calls.table.get(&id).filter(|call| call.is_readable()) else { return };
+        if let State::Unread { number, .. } = call.state {
+            calls.drop_call(id);
+            if self.open {
+                // The writer may wait for it to be read (F-8).
+                calls.queue.push_control(Control::Record(Record::Cancel { call: number }));
+            }
+            return;
+        }
+        let is_complete =
+            calls.table.get_mut(&id).and_then(OpenCall::receiver).is_some_and(|half| half.is_complete());
+        calls.stop_reading(id);
+        if let (StreamId::Call(call), true) = (id, is_complete) {
+            calls.result_read(id);
+            calls.end_if_complete(call);
+        }
+    }
+}
+
+impl SendStream<'_> {
+    /// Bytes that may be written now. 0 if there is no room; then [`Event::Writable`] tells when there is.
+    ///
+    /// # Errors
+    /// If no more can be written.
+    pub fn room(&mut self) -> Result<usize, WriteError> {
+        let buffer = self.calls.config.stream_buffer.max(1);
+        let half = self.half()?;
+        let room = buffer.saturating_sub(half.queued());
+        half.awaits_room |= room == 0;
+        Ok(room)
+    }
+
+    /// Adds to the stream. An item ends with these bytes if `end_of_item`. Where there is any [room](Self::room), any number of
+    /// bytes is taken.
+    ///
+    /// # Errors
+    /// [`WriteError::Full`] if there is no room at all, or why no more can be written.
+    pub fn write(&mut self, bytes: Bytes, end_of_item: bool) -> Result<(), WriteError> {
+        if self.room()? == 0 {
+            return Err(WriteError::Full);
+        }
+        self.half()?.push(bytes, end_of_item);
+        self.calls.schedule(self.id);
+        Ok(())
+    }
+
+    /// Nothing more will be written. The result of a request is complete with this, while its argument can still be read: the
+    /// request is answered only by [`Reply::End`](crate::Reply::End).
+    ///
+    /// # Errors
+    /// If no more can be written anyway.
+    pub fn finish(&mut self) -> Result<(), WriteError> {
+        self.half()?.finish();
+        self.calls.schedule(self.id);
+        Ok(())
+    }
+
+    /// The argument of a call of ours can't be completed; its reader is told. Ignored for a result, which fails with its
+    /// [reply](crate::Reply::Failure), and after [`finish`](Self::finish).
+    pub fn abort(&mut self) {
+        let StreamId::Call(call) = self.id else { return };
+        let Some(open) = self.calls.table.get_mut(&self.id) else { return };
+        if open.sender().is_none_or(|half| half.is_finished()) {
+            return;
+        }
+        let number = open.number();
+        self.calls.drop_writer(self.id);
+        if let Some(call) = number {
+            self.calls.queue.push_control(Control::Record(Record::Abort { call }));
+        }
+        self.calls.end_if_complete(call);
+    }
+
+    /// How far writer and reader have come. [`Event::Writable`] tells when the reader has come further.
+    ///
+    /// # Errors
+    /// If the reader wants no more, or the call has ended.
+    pub fn acknowledged(&mut self) -> Result<Acknowledged, WriteError> {
+        let half = self.any_half()?;
+        let (written, consumed) = (half.written(), half.acknowledged());
+        half.awaits_credit |= consumed < written;
+        Ok(Acknowledged { written, consumed })
+    }
+
+    fn half(&mut self) -> Result<&mut SendHalf, WriteError> {
+        match self.any_half()? {
+            half if half.is_finished() => Err(WriteError::Finished),
+            half => Ok(half),
+        }
+    }
+
+    fn any_half(&mut self) -> Result<&mut SendHalf, WriteError> {
+        let call = self.calls.table.get_mut(&self.id).ok_or(WriteError::NotOpen)?;
+        match call.writer() {
+            Some(Writer::Open(half)) => Ok(half),
+            Some(Writer::Stopped) => Err(WriteError::Stopped),
+            Some(Writer::Closed) | None => Err(WriteError::NotOpen),
+        }
+    }
+}
+
+impl Calls {
+    /// The stream that the host reads.
+    fn readable(&mut self, id: StreamId) -> Result<&mut RecvHalf, ReadError> {
+        let call = self.table.get_mut(&id).filter(|call| call.is_readable());
+        call.and_then(OpenCall::receiver).ok_or(ReadError::NotOpen)
+    }
+
+    /// A stream is read, so that its window may be as wide as others.
+    fn open_window(&mut self, id: StreamId) {
+        let Some(half) = self.table.get_mut(&id).and_then(OpenCall::receiver) else { return };
+        if half.open_window(self.config.stream_window, &mut self.flow) {
+            self.credits.insert(id);
+        }
+    }
+
+    pub(crate) fn recv_stream(&mut self, id: StreamId, open: bool) -> RecvStream<'_> {
+        RecvStream { calls: self, id, open }
+    }
+
+    pub(crate) fn send_stream(&mut self, id: StreamId) -> SendStream<'_> {
+        SendStream { calls: self, id }
+    }
+
+    /// Lets a stream send, if it has something to send and credit for it.
+    pub(super) fn schedule(&mut self, id: StreamId) {
+        let Some(call) = self.table.get_mut(&id) else { return };
+        let urgency = call.urgency;
+        if let Some(half) = call.sender() {
+            self.streams.enqueue(id, urgency, half);
+        }
+    }
+
+    /// Nothing more of a stream is sent.
+    pub(super) fn drop_writer(&mut self, id: StreamId) {
+        let Some(call) = self.table.get_mut(&id) else { return };
+        let urgency = call.urgency;
+        if let Some(half) = call.writer().and_then(|writer| writer.take(Writer::Closed)) {
+            self.release_sender(id, urgency, &half);
+        }
+    }
+
+    fn release_sender(&mut self, id: StreamId, urgency: crate::Urgency, half: &SendHalf) {
+        self.streams.remove(urgency, half);
+        if half.fixed_length {
+            self.count_body(id, |bytes| bytes - half.queued());
+        }
+    }
+
+    pub(super) fn release_receiver(&mut self, mut half: RecvHalf) {
+        let freed = half.fail(ReadError::NotOpen);
+        self.flow.consume(freed);
+        self.flow.growth_left += half.growth();
+    }
+
+    /// Takes a call out of the table, with all that its streams hold. Replies that wait for its reply may leave.
+    pub(super) fn drop_call(&mut self, id: StreamId) {
+        let Some(mut call) = self.table.remove(&id) else { return };
+        let needed_memory = call.needs_memory();
+        let (urgency, key, number) = (call.urgency, call.key().cloned(), call.number());
+        self.deadlines.stop(call.deadline, deadline_of(id));
+        self.deadlines.stop(call.reassembly_deadline, Deadline::Reassembly(id));
+        if let StreamId::Request(request) = id {
+            self.deadlines.stop(call.execution_deadline(), Deadline::Execution(request));
+        }
+        self.requests -= usize::from(!super::table::is_ours(id));
+        self.credits.remove(&id);
+        let (sender, receiver) = call.into_streams();
+        if let Some(half) = sender {
+            self.release_sender(id, urgency, &half);
+        }
+        if let Some(half) = receiver {
+            self.release_receiver(*half);
+        }
+        if needed_memory {
+            self.memory_freed(id);
+        }
+        if let (StreamId::Request(_), Some(key), Some(number)) = (id, key, number) {
+            self.leave_gate(&key, number);
+        }
+    }
+
+    /// The reader of a stream that this side writes wants no more of it.
+    pub(super) fn stop_sending(&mut self, id: StreamId) {
+        let Some(call) = self.table.get_mut(&id) else { return };
+        let urgency = call.urgency;
+        let Some(writer) = call.writer() else { return };
+        let stopped = writer.take(Writer::Stopped);
+        *writer = Writer::Stopped;
+        let Some(half) = stopped else { return };
+        self.release_sender(id, urgency, &half);
+        self.events.push_back(Event::Writable(id));
+        if let StreamId::Call(call) = id {
+            self.end_if_complete(call);
+        }
+    }
+
+    /// The result of a call of ours has been read to its end.
+    pub(super) fn result_read(&mut self, id: StreamId) {
+        let Some(call) = self.table.get_mut(&id) else { return };
+        match &mut call.state {
+            State::Unread { .. } => self.drop_call(id),
+            State::Sent { result: ResultState::Begun(half), .. } => {
+                if let Some(half) = half.take() {
+                    self.release_receiver(*half);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Nothing more of what is read is wanted; the writer is told, unless it has sent all.
+    pub(super) fn stop_reading(&mut self, id: StreamId) {
+        let Some(call) = self.table.get_mut(&id) else { return };
+        let number = call.number();
+        self.deadlines.stop(call.reassembly_deadline.take(), Deadline::Reassembly(id));
+        let Some(half) = call.receiver() else { return };
+        // The writer of one that failed on this side does not know of it.
+        let ended = matches!(half.failure(), Some(ReadError::Aborted | ReadError::NotOpen));
+        let unread = !half.is_complete() && !ended;
+        let was_reassembled = half.is_reassembled();
+        let freed = half.stop();
+        self.flow.consume(freed);
+        if was_reassembled {
+            self.memory_freed(id);
+        }
+        if let (StreamId::Request(_), Some(call), true) = (id, number, unread) {
+            self.queue.push_control(Control::Record(Record::Stop { call }));
+        }
+    }
+
+    /// Queues the CREDIT that acknowledges the end of a stream, unless it was sent.
+    fn acknowledge(&mut self, id: StreamId, now: Instant) {
+        if let Some(credit) = self.credit_of(id, now) {
+            self.queue.push_control(Control::Record(credit));
+        }
+    }
+
+    /// The CREDIT that is due for a stream.
+    pub(super) fn credit_of(&mut self, id: StreamId, now: Instant) -> Option<Record> {
+        let call = self.table.get_mut(&id)?;
+        let number = call.number()?;
+        let (consumed, limit) = call.receiver()?.credit_due(now, &mut self.flow)?;
+        Some(Record::Credit { call: number, consumed, limit })
+    }
+
+    /// The credit that the peer gives each stream from the start.
+    pub(super) fn stream_limit(&self) -> u64 {
+        self.peer.and_then(|peer| peer.credit).map_or(0, |credit| credit.stream)
+    }
+}
+
+fn deadline_of(id: StreamId) -> Deadline {
+    match id {
+        StreamId::Call(call) => Deadline::Call(call),
+        StreamId::Request(request) => Deadline::Caller(request),
+    }
+}

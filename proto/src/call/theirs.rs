@@ -1,0 +1,302 @@
+//! Requests of the peer's: from their arrival to their answer.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::reassembly::reassembly_size;
+use super::table::{OpenCall, Opened, RequestState, Stage, State};
+use super::{Calls, Deadline, Fatal};
+use crate::error::Refusal;
+use crate::event::{Anomaly, Body, CloseCause, EndpointEvent, Event, Request, StopReason, WithdrawReason};
+use crate::ids::{RequestId, StreamId};
+use crate::ordering::{Arrival, BusyReason};
+use crate::reply::Reply;
+use crate::send::{Control, MESSAGE_OVERHEAD, Queued, QueuedReply, ReplyContent};
+use crate::stream::{ReadError, RecvHalf, StreamFault};
+use crate::wire::{self, DecodeError, Failure, MAX_FIRST, Number, Options, Piece, Record};
+use crate::{ErrorInfo, Metadata, OrderingKey, Text, Urgency};
+
+/// Grace after the caller's deadline: the caller's CANCEL normally arrives first.
+const GRACE: Duration = Duration::from_secs(1);
+
+impl Calls {
+    pub(super) fn request(&self, number: Number) -> RequestId {
+        RequestId::new(self.connection, number)
+    }
+
+    /// A request whose number is right has come.
+    pub(super) fn arrive(&mut self, now: Instant, opened: Opened) {
+        let Opened { call, method, key, options, content, frame } = opened;
+        let key = OrderingKey::from_wire(key.kind(), wire::keep(&key.into_bytes(), frame));
+        if let Some((refusal, why)) = self.refusal_of(&options) {
+            return self.refuse(call, key, refusal.to_error(why));
+        }
+        let Piece { fin, item, .. } = content;
+        let first = match self.first_content(call, content, frame) {
+            Ok(first) => first,
+            Err(error) => return self.refuse_unreadable(call, key, error),
+        };
+        if fin && options.size.is_some_and(|size| size != first.len() as u64) {
+            self.refuse(call, key, Refusal::MalformedBody.to_error(&StreamFault::Size.to_string()));
+            return self.report(Anomaly::Stream(StreamFault::Size));
+        }
+        let id = self.request(call);
+        let method = Text::from_checked(wire::keep(&method.into_bytes(), frame));
+        let metadata = if frame > 0 { options.metadata.detached() } else { options.metadata };
+        let urgency = options.urgency.unwrap_or(Urgency::DEFAULT);
+        let deadline = options.remaining.and_then(|left| now.checked_add(left));
+        let stop = deadline.and_then(|at| at.checked_add(GRACE));
+        if let Some(at) = stop {
+            self.deadlines.set(at, Deadline::Caller(id));
+        }
+        let names = method.as_bytes().len() + key.as_bytes().len() + metadata.size();
+        let mut request =
+            Request { id, method, key: key.clone(), body: Body::Whole(Bytes::new()), metadata, deadline };
+        let (argument, held) = match fin {
+            true => {
+                let held = first.len();
+                request.body = Body::Whole(first);
+                (None, held)
+            }
+            false => {
+                request.body = Body::Stream { size: options.size };
+                let window = self.config.first_window.saturating_add(MAX_FIRST as u64);
+                let held =
+                    usize::try_from(window.min(options.size.unwrap_or(u64::MAX))).unwrap_or(usize::MAX);
+                (Some(self.open_argument(options.size, first, item)), held)
+            }
+        };
+        let incomplete = argument.as_ref().filter(|_| !self.config.stream_arguments.has(&request.method));
+        let incomplete = incomplete.map(|half| reassembly_size(half, self.config.max_body));
+        let arrival = Arrival {
+            request: id,
+            key: key.clone(),
+            // The argument of an incomplete one counts when it is complete; until then its window and its memory are limited.
+            bytes: if incomplete.is_some() { names } else { names.saturating_add(held) },
+            ready: incomplete.is_none(),
+        };
+        self.codec.accept(call);
+        let stage = match incomplete {
+            Some(_) => Stage::Incomplete(request),
+            None => Stage::Waiting(request),
+        };
+        let (cancelled, withdrawn, execution_deadline) = (false, None, None);
+        let state =
+            RequestState { number: call, key, cancelled, withdrawn, execution_deadline, argument, stage };
+        let state = State::Request(Box::new(state));
+        let open = OpenCall { urgency, deadline: stop, reassembly_deadline: None, state };
+        self.table.insert(StreamId::Request(id), open);
+        self.open_requests += 1;
+        self.requests += 1;
+        self.endpoint_events.push_back(EndpointEvent::Arrived(arrival));
+        if let Some(bytes) = incomplete {
+            self.want_memory(StreamId::Request(id), bytes);
+        }
+    }
+
+    /// The content of an OPEN or a RESULT.
+    pub(super) fn first_content(
+        &self,
+        number: Number,
+        content: Piece,
+        frame: usize,
+    ) -> Result<Bytes, DecodeError> {
+        let limit = match content.fin {
+            true => wire::max_first(number).min(self.config.max_body),
+            // It is no body, but the beginning of a stream, which has no limit.
+            false => MAX_FIRST,
+        };
+        let compressed = content.compressed;
+        let bytes = content.plain(limit)?;
+        Ok(if compressed { bytes } else { wire::keep(&bytes, frame) })
+    }
+
+    /// Why a request is not taken, if it is not.
+    fn refusal_of(&self, options: &Options) -> Option<(Refusal, &'static str)> {
+        if self.draining {
+            return Some((Refusal::ShuttingDown, "this endpoint is shutting down"));
+        }
+        if self.requests >= self.config.max_requests {
+            return Some((Refusal::Busy, "too many requests of this peer are open"));
+        }
+        options.unsupported.then_some((Refusal::Unsupported, "the call has an option that is not known here"))
+    }
+
+    fn open_argument(&mut self, size: Option<u64>, first: Bytes, item: bool) -> Box<RecvHalf> {
+        let mut half = Box::new(RecvHalf::new(self.config.first_window, size));
+        if let Err(fault) = half.first(first, item) {
+            self.report(Anomaly::Stream(fault));
+            half.fail(ReadError::Fault(fault));
+        }
+        half.announce();
+        half
+    }
+
+    /// A request whose body can't be read.
+    pub(super) fn refuse_unreadable(&mut self, call: Number, key: OrderingKey, error: DecodeError) {
+        let refusal = match error {
+            DecodeError::TooLarge { .. } => Refusal::BodyTooLarge,
+            _ => Refusal::MalformedBody,
+        };
+        self.refuse(call, key, refusal.to_error(&error.to_string()));
+        self.report(Anomaly::Body(error));
+    }
+
+    /// The same for one that would be refused even if it could be read.
+    pub(super) fn refuse_bad_request(&mut self, call: Number, key: OrderingKey, error: DecodeError) {
+        match self.refusal_of(&Options::default()) {
+            Some((refusal, why)) => self.refuse(call, key, refusal.to_error(why)),
+            None => self.refuse_unreadable(call, key, error),
+        }
+    }
+
+    /// The endpoint says that the request may start.
+    pub(crate) fn start(&mut self, now: Instant, id: RequestId) {
+        let limit = self.config.execution_timeout.and_then(|limit| now.checked_add(limit));
+        let stream = StreamId::Request(id);
+        let Some(open) = self.table.get_mut(&stream) else { return };
+        let State::Request(state) = &mut open.state else { return };
+        let mut request = match std::mem::replace(&mut state.stage, Stage::Running) {
+            Stage::Waiting(request) => request,
+            Stage::Withdrawn => {
+                // It was withdrawn while the endpoint decided to start it.
+                state.stage = Stage::Withdrawn;
+                return self.never_ran(id);
+            }
+            other => return state.stage = other,
+        };
+        if let Some(at) = limit {
+            state.execution_deadline = limit;
+            self.deadlines.set(at, Deadline::Execution(id));
+        }
+        request.deadline = request.deadline.into_iter().chain(limit).min();
+        self.events.push_back(Event::Request(request));
+    }
+
+    /// A body has been reassembled: its request is ready to start.
+    pub(super) fn argument_reassembled(&mut self, id: RequestId, body: Bytes) {
+        let Some(OpenCall { state: State::Request(state), .. }) = self.table.get_mut(&StreamId::Request(id))
+        else {
+            return;
+        };
+        match std::mem::replace(&mut state.stage, Stage::Running) {
+            Stage::Incomplete(request) => {
+                let bytes = body.len();
+                state.stage = Stage::Waiting(Request { body: Body::Whole(body), ..request });
+                self.endpoint_events.push_back(EndpointEvent::Ready { request: id, bytes });
+            }
+            other => state.stage = other,
+        }
+    }
+
+    /// The peer cancels its request.
+    pub(super) fn cancel(&mut self, id: RequestId) {
+        let stream = StreamId::Request(id);
+        match self.table.get_mut(&stream).map(|open| &mut open.state) {
+            // Dialect 1 has one CANCEL for a call. In dialect 2 it may come again, when a result is dropped unread (F-8).
+            Some(State::Request(state)) if state.cancelled && wire::is_dialect_1(state.number) => {
+                self.report(Anomaly::UnknownCancel);
+            }
+            Some(State::Request(state)) if !state.cancelled => {
+                state.cancelled = true;
+                self.drop_waiting(id, ReadError::Aborted);
+                self.stop_sending(stream);
+                // The rest of its argument will not come, and what has come holds credit until it is answered.
+                self.fail_incomplete(stream, ReadError::Aborted);
+                self.withdraw(id, WithdrawReason::Cancelled);
+            }
+            // Its result is leaving, and nobody wants it any more.
+            Some(State::Replying { .. }) => self.drop_call(stream),
+            _ => {}
+        }
+    }
+
+    /// The request is not to start, or its handler is to be stopped.
+    pub(super) fn withdraw(&mut self, request: RequestId, reason: WithdrawReason) {
+        let reply = match reason {
+            WithdrawReason::Cancelled | WithdrawReason::IncompleteArgument => Reply::Cancelled,
+            WithdrawReason::DeadlinePassed | WithdrawReason::ExecutionTimedOut => {
+                let why = "the handler ran longer than this endpoint allows";
+                Reply::Error(Refusal::ExecutionTimedOut.to_error(why))
+            }
+        };
+        self.withdraw_with(request, reason, reply);
+    }
+
+    /// The argument of a request that has not started can't be completed.
+    pub(super) fn withdraw_incomplete(&mut self, request: RequestId, error: ReadError) {
+        let refusal = match error {
+            ReadError::TooLarge { .. } => Refusal::BodyTooLarge,
+            _ => Refusal::MalformedBody,
+        };
+        let reply = Reply::Error(refusal.to_error(&error.to_string()));
+        self.withdraw_with(request, WithdrawReason::IncompleteArgument, reply);
+    }
+
+    fn withdraw_with(&mut self, request: RequestId, reason: WithdrawReason, reply: Reply) {
+        let stream = StreamId::Request(request);
+        let Some(OpenCall { state: State::Request(state), .. }) = self.table.get_mut(&stream) else { return };
+        match state.withdrawn.replace(reason) {
+            None if state.waits() => self.drop_waiting(request, ReadError::TimedOut),
+            None => {
+                let reason = match reason {
+                    WithdrawReason::Cancelled | WithdrawReason::IncompleteArgument => StopReason::Cancelled,
+                    WithdrawReason::DeadlinePassed | WithdrawReason::ExecutionTimedOut => {
+                        StopReason::TimedOut
+                    }
+                };
+                self.events.push_back(Event::Stop { request, reason });
+            }
+            // Its handler was told already. But if it had finished in time, its result may be held, and nobody waits for that any more.
+            Some(WithdrawReason::ExecutionTimedOut) => {}
+            Some(first) => {
+                state.withdrawn = Some(first);
+                return;
+            }
+        }
+        self.endpoint_events.push_back(EndpointEvent::Withdrawn { request, reason, reply });
+    }
+
+    /// Refuses a request that was not taken, ahead of other replies with its key (O-14).
+    pub(super) fn refuse(&mut self, number: Number, key: OrderingKey, error: ErrorInfo) {
+        self.codec.detach_name(number);
+        let names = self.codec.name_size(number, &key);
+        let content = ReplyContent::Failure(Failure::Error(error));
+        let reply = QueuedReply {
+            number,
+            key: key.clone(),
+            names,
+            content,
+            metadata: Metadata::new(),
+            unsolicited: true,
+        };
+        if self.queue.count_unsolicited(MESSAGE_OVERHEAD + reply.size()).is_err() {
+            self.fatal = Some(Fatal(CloseCause::PeerNotReading));
+            return;
+        }
+        self.queue.push(Queued::Reply(reply), &key, Urgency::DEFAULT);
+    }
+
+    /// The endpoint has no place for a request.
+    pub(crate) fn refuse_busy(&mut self, id: RequestId, reason: BusyReason) {
+        let stream = StreamId::Request(id);
+        let Some(OpenCall { state: State::Request(state), deadline, .. }) = self.table.get(&stream) else {
+            return;
+        };
+        let (number, key, deadline) = (state.number, state.key.clone(), *deadline);
+        self.deadlines.stop(deadline, Deadline::Caller(id));
+        self.open_requests -= 1;
+        self.codec.release_name(number);
+        self.drop_call(stream);
+        self.refuse(number, key, Refusal::Busy.to_error(&reason.to_string()));
+    }
+
+    /// Tells the peer which of its calls were not taken. Dialect 1 has no such message (K-6).
+    pub(super) fn say_goodbye(&mut self) {
+        if self.has_streams() {
+            let next = self.next_theirs;
+            self.queue.push_control(Control::Record(Record::Goodbye { next }));
+        }
+    }
+}

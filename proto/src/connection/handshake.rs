@@ -1,0 +1,125 @@
+//! The handshake, and PINGs and PONGs after it (PROTOCOL.md, [H-*] and [M-*]).
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::{Connection, Phase};
+use crate::Multipart;
+use crate::Role;
+use crate::call::PeerLimits;
+use crate::config::Dialect;
+use crate::event::{Anomaly, CloseCause, Event};
+use crate::send::Control;
+use crate::wire::{Credit, Hello, PING, PONG};
+
+/// Largest PING that is answered, in bytes of its header and body (M-5).
+const MAX_PING: usize = 64 * 1024;
+
+impl Connection {
+    /// There is a transport now: a connector says hello, a binder waits for the peer to speak. Ignored after the first time, and when
+    /// the connection is over.
+    pub fn handle_connected(&mut self, now: Instant) {
+        if self.phase != Phase::Unconnected {
+            return;
+        }
+        self.phase = Phase::Handshaking;
+        self.handshake_deadline = now.checked_add(self.config.handshake_timeout);
+        if self.role == Role::Connector {
+            let (hello, nonce) = (self.hello().encode(), Bytes::copy_from_slice(&self.nonce));
+            self.calls.queue().push_control(Control::Hello(Multipart::new(PING, hello, nonce)));
+        }
+    }
+
+    fn hello(&self) -> Hello {
+        let config = &self.config;
+        let credit = Credit { stream: config.first_window, link: config.connection_window };
+        Hello {
+            dialects: config.dialect.offered(),
+            nonce: self.nonce,
+            max_body: config.max_body as u64,
+            credit: (config.dialect >= Dialect::Two).then_some(credit),
+        }
+    }
+
+    pub(super) fn establish(&mut self, hello: Option<Hello>, now: Instant) {
+        self.handshake_deadline = None;
+        // H-15: who offers dialect 2 without credit counts as one who does not offer it.
+        let credit = hello.as_ref().and_then(|hello| hello.credit);
+        let dialect = match (&hello, credit) {
+            (Some(hello), Some(_)) => self.config.dialect.common(hello.dialects),
+            _ => Dialect::One,
+        };
+        self.phase = Phase::Established { hello: hello.clone(), dialect };
+        self.probes.start(now);
+        let max_body = hello.as_ref().map(|hello| hello.max_body);
+        self.calls.events().push_back(Event::Established { hello, dialect });
+        if dialect == Dialect::Two {
+            // How wide windows should be depends on the time of a round trip.
+            self.queue_first_probe();
+        }
+        let credit = credit.filter(|_| dialect == Dialect::Two);
+        self.calls.establish(PeerLimits { max_body, credit });
+    }
+
+    fn queue_first_probe(&mut self) {
+        if self.probes.take_first() {
+            self.queue_probe();
+        }
+    }
+
+    pub(super) fn handle_ping(&mut self, now: Instant, header: Bytes, body: Bytes) {
+        let hello = match self.role {
+            Role::Binder if !header.is_empty() => Hello::decode(&header).ok(),
+            _ => None,
+        };
+        let first = self.role == Role::Binder && self.phase == Phase::Handshaking;
+        let mut answer = header;
+        if let Some(hello) = hello {
+            match &self.phase {
+                Phase::Handshaking => {
+                    answer = self.hello().encode();
+                    self.establish(Some(hello), now);
+                }
+                Phase::Established { hello: Some(known), .. } if *known == hello => {
+                    answer = self.hello().encode()
+                }
+                _ => return self.close(CloseCause::PeerRestarted),
+            }
+        } else if first {
+            self.establish(None, now);
+        }
+        let size = answer.len() + body.len();
+        if size > MAX_PING {
+            return self.report(Anomaly::OversizePing(size));
+        }
+        // Copies: a frame may be a small part of a block that nothing counts.
+        let copy = |frame: &Bytes| Bytes::copy_from_slice(frame);
+        let pong = Multipart::new(PONG, copy(&answer), copy(&body));
+        if self.calls.queue().push_pong(pong, first).is_err() {
+            self.close(CloseCause::PeerNotReading);
+        }
+    }
+
+    pub(super) fn handle_pong(&mut self, now: Instant, header: &Bytes, body: &Bytes) {
+        if self.phase == Phase::Handshaking && self.role == Role::Connector && !header.is_empty() {
+            let hello = match Hello::decode(header) {
+                Ok(hello) => hello,
+                Err(error) => return self.report(Anomaly::Header(error)),
+            };
+            if !body.is_empty() && body[..] != self.nonce {
+                // PONG for a previous connector's hello, whose transport this one has taken over: ignore it (H-6).
+                return;
+            }
+            // An echo of our own hello is what a peer sends that does not know what a hello is.
+            let echo = hello.nonce == self.nonce;
+            return self.establish((!echo).then_some(hello), now);
+        }
+        let Some((ping, round_trip)) = self.probes.answered(header, body, now) else { return };
+        self.calls.flow().measured(round_trip);
+        self.calls.events().push_back(Event::Pong { ping, round_trip });
+        if self.dialect() == Some(Dialect::Two) {
+            self.queue_first_probe();
+        }
+    }
+}

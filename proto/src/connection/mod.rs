@@ -1,0 +1,424 @@
+//! One connection to one remote peer: handshake, dialect, liveness, the end, and the calls of both sides.
+//!
+//! What a call is, and what happens to it, is in [`Calls`](crate::call); this module decides whether there is a connection at all, and what it
+//! speaks. The dialect is asked for in the handshake; afterwards only the codec knows it.
+
+mod byte_stream;
+mod handshake;
+mod probes;
+mod state;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use self::probes::Probes;
+use crate::call::{Call, Calls, RecvStream, SendStream};
+use crate::config::{ConnectionConfig, Dialect};
+use crate::error::{InvokeError, ReplyError};
+use crate::event::{Anomaly, CloseCause, ConnectionEvent, EndpointEvent, Event, Outcome, PingId};
+use crate::ids::{CallId, ConnectionId, RequestId, StreamId};
+use crate::reply::Reply;
+use crate::send::Control;
+use crate::wire::{Hello, NONCE_LEN, PING, PONG, UPPER};
+use crate::zmtp::{Link, LinkError};
+use crate::{Metadata, Multipart, Role};
+
+/// Least window of a stream, so that every record fits.
+const MIN_WINDOW: u64 = 1024;
+
+/// One connection to one remote peer. See the [crate](crate) for the run loop.
+///
+/// `now` must not go backwards; if it does, timers are late but nothing else is wrong. The same calls in the same order give the
+/// same outputs, to the byte. No input panics.
+pub struct Connection {
+    id: ConnectionId,
+    role: Role,
+    config: Arc<ConnectionConfig>,
+    nonce: [u8; NONCE_LEN],
+    phase: Phase,
+    /// The byte stream to the peer, if that is the transport.
+    link: Option<Box<Link>>,
+    calls: Calls,
+    probes: Probes,
+    /// When the handshake has taken too long, and when the peer has accepted no bytes for too long.
+    handshake_deadline: Option<Instant>,
+    write_deadline: Option<Instant>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Phase {
+    /// There is no transport yet. Calls wait.
+    Unconnected,
+    Handshaking,
+    /// With what the peer said of itself, if it knows more than dialect 1.
+    Established {
+        hello: Option<Hello>,
+        dialect: Dialect,
+    },
+    Closed(CloseCause),
+}
+
+impl Connection {
+    /// A connection that has no transport yet. `first_call` is `CallId(0)`, or [`next_call`](Self::next_call) of the connection that this one
+    /// replaces, so that ids are never reused. `nonce` must be random and new for each connection: by it a binder knows that its peer has
+    /// begun anew.
+    pub fn new(
+        id: ConnectionId,
+        role: Role,
+        config: impl Into<Arc<ConnectionConfig>>,
+        nonce: [u8; NONCE_LEN],
+        first_call: CallId,
+        now: Instant,
+    ) -> Self {
+        let mut config = config.into();
+        if config.stream_window < MIN_WINDOW
+            || !(MIN_WINDOW..=config.stream_window).contains(&config.first_window)
+            || config.connection_window < config.stream_window
+        {
+            let config = Arc::make_mut(&mut config);
+            config.stream_window = config.stream_window.max(MIN_WINDOW);
+            config.first_window = config.first_window.clamp(MIN_WINDOW, config.stream_window);
+            config.connection_window = config.connection_window.max(config.stream_window);
+        }
+        Self {
+            id,
+            role,
+            nonce,
+            phase: Phase::Unconnected,
+            link: None,
+            calls: Calls::new(id, role == Role::Connector, config.clone(), first_call),
+            probes: Probes::new(config.keepalive, now),
+            config,
+            handshake_deadline: None,
+            write_deadline: None,
+        }
+    }
+
+    /// Its name at the endpoint.
+    pub fn id(&self) -> ConnectionId {
+        self.id
+    }
+
+    /// Takes a message of the transport. Whatever is wrong with it is reported as an [`Event::Anomaly`] and, where the peer can know
+    /// which call it was, answered. Ignored while there is no transport.
+    pub fn handle_message(&mut self, now: Instant, message: Multipart) {
+        if !self.is_connected() {
+            return;
+        }
+        self.probes.heard(now);
+        if self.dialect() == Some(Dialect::Two) && message.frames().len() == 1 {
+            let Some(packet) = message.into_one() else { return self.report(Anomaly::NotAMessage) };
+            if let Err(fatal) = self.calls.handle_packet(now, &packet) {
+                self.close(fatal.0);
+            }
+            return;
+        }
+        let Some([marker, header, body]) = message.into_three() else {
+            return self.report(Anomaly::NotAMessage);
+        };
+        if marker == UPPER && self.dialect() != Some(Dialect::Two) {
+            self.handle_upper(now, &header, body);
+        } else if marker == PING {
+            self.handle_ping(now, header, body);
+        } else if marker == PONG {
+            self.handle_pong(now, &header, &body);
+        } else {
+            self.report(Anomaly::NotAMessage);
+        }
+        self.close_if_fatal();
+    }
+
+    /// Takes what the endpoint has decided.
+    pub fn handle_event(&mut self, now: Instant, event: ConnectionEvent) {
+        if self.is_closed() {
+            if let ConnectionEvent::Start(request) = event {
+                self.calls.never_ran(request);
+            }
+            return;
+        }
+        match event {
+            ConnectionEvent::Start(request) => self.calls.start(now, request),
+            ConnectionEvent::Refuse { request, reason } => self.calls.refuse_busy(request, reason),
+            // The peer is told what is wrong with a reply that can't be sent.
+            ConnectionEvent::Reply { request, reply } => drop(self.calls.reply(request, reply)),
+            ConnectionEvent::MayReply(request) => self.calls.events().push_back(Event::MayReply(request)),
+            ConnectionEvent::Reassemble(stream) => self.calls.reassemble(now, stream),
+            ConnectionEvent::Drain => self.drain(),
+        }
+        self.close_if_fatal();
+    }
+
+    /// What the endpoint has to know, until `None`.
+    pub fn poll_endpoint_event(&mut self) -> Option<EndpointEvent> {
+        self.calls.poll_endpoint_event()
+    }
+
+    /// Whether [`poll_event`](Self::poll_event) or [`poll_endpoint_event`](Self::poll_endpoint_event) has something to give.
+    pub fn has_events(&self) -> bool {
+        self.calls.has_events()
+    }
+
+    /// The next event, until `None`.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.calls.poll_event()
+    }
+
+    /// The next message to send, until `None`. Before the handshake is complete only what belongs to it leaves.
+    pub fn poll_message(&mut self, now: Instant) -> Option<Multipart> {
+        if !self.is_connected() {
+            return None;
+        }
+        let established = self.is_established();
+        let queue = self.calls.queue();
+        if !queue.next_is_about_a_call()
+            && let Some(control) = queue.pop_control(established)
+        {
+            return Some(match control {
+                Control::Hello(message) | Control::Pong(message) => message,
+                Control::Ping(number) => self.probes.sent(number, now),
+                Control::Record(_) => unreachable!("it is about a call"),
+            });
+        }
+        if !established {
+            return None;
+        }
+        let message = self.calls.poll_message(now);
+        self.close_if_fatal();
+        message
+    }
+
+    /// The transport takes no more bytes for now, though some wait.
+    pub fn handle_write_blocked(&mut self, now: Instant) {
+        if self.is_connected() && self.write_deadline.is_none() {
+            self.write_deadline = now.checked_add(self.config.write_timeout);
+        }
+    }
+
+    /// The transport took some bytes.
+    pub fn handle_write_progress(&mut self) {
+        self.write_deadline = None;
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout); after that was called with `now`, later than `now`.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let probe = self.probes.next_timeout();
+        [
+            self.handshake_deadline,
+            self.write_deadline,
+            probe,
+            self.calls.next_deadline(),
+            self.next_link_timeout(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// Does what is due at `now`. Early calls are harmless, late ones are late.
+    ///
+    /// # Errors
+    /// As [`handle_input`](Self::handle_input). Where the transport delivers messages there are none.
+    pub fn handle_timeout(&mut self, now: Instant) -> Result<(), LinkError> {
+        if self.handshake_deadline.take_if(|at| *at <= now).is_some() {
+            match self.role {
+                // A binder's peer need not speak first: without a PING, it is one of dialect 1 (H-9).
+                Role::Binder => self.establish(None, now),
+                Role::Connector => self.close(CloseCause::HandshakeTimedOut),
+            }
+        }
+        if self.write_deadline.take_if(|at| *at <= now).is_some() {
+            self.close(CloseCause::PeerNotReading);
+        }
+        match self.probes.handle_timeout(now) {
+            probes::Due::Nothing => {}
+            probes::Due::Probe => drop(self.queue_probe()),
+            probes::Due::Dead => self.close(CloseCause::KeepaliveTimedOut),
+        }
+        if !self.is_closed() {
+            self.calls.handle_timeout(now);
+        }
+        self.handle_link_timeout(now)
+    }
+
+    /// Calls a method of the peer. The call waits for the handshake if that is not complete.
+    ///
+    /// Calls leave in the order in which they were made, the more urgent first. Each ends with exactly one [`Event::Ended`], or with
+    /// [`abandon`](Self::abandon).
+    ///
+    /// # Errors
+    /// See [`InvokeError`]; the call was not accepted and there will be no event.
+    pub fn invoke(&mut self, now: Instant, call: Call) -> Result<CallId, InvokeError> {
+        if self.is_closed() {
+            return Err(InvokeError::Closed);
+        }
+        self.calls.invoke(now, call)
+    }
+
+    /// Ends a call of ours now, without an event, because its caller has lost interest. If it had left, the peer is sent a CANCEL; its
+    /// answer is not waited for. Returns whether the call was still open.
+    ///
+    /// One whose result has been read to its end, and whose argument is [finished](SendStream::finish), goes on until the
+    /// rest of that has left, and ends with an event.
+    pub fn abandon(&mut self, call: CallId) -> bool {
+        self.calls.abandon(call)
+    }
+
+    /// Begins the reply to a request as a stream, which is [written](SendStream::write) then, and ends with
+    /// [`Reply::End`]. It may fail at any time. The endpoint says when it may begin ([`Event::MayReply`]).
+    ///
+    /// `compressed` as in [`Reply::Result`]; `size` is that of the whole, in bytes, if it is known.
+    ///
+    /// # Errors
+    /// See [`ReplyError`]. A request of dialect 1 is answered with an ERROR instead.
+    pub fn begin_reply(
+        &mut self,
+        request: RequestId,
+        compressed: bool,
+        metadata: Metadata,
+        size: Option<u64>,
+    ) -> Result<(), ReplyError> {
+        let begun = self.calls.begin_reply(request, compressed, metadata, size);
+        self.close_if_fatal();
+        begun
+    }
+
+    /// Answers a request, in the order in which replies are given. The endpoint does this with [`ConnectionEvent::Reply`].
+    ///
+    /// # Errors
+    /// See [`ReplyError`]. The request is answered all the same, unless it was not open.
+    pub fn reply(&mut self, request: RequestId, reply: Reply) -> Result<(), ReplyError> {
+        let replied = self.calls.reply(request, reply);
+        self.close_if_fatal();
+        replied
+    }
+
+    /// The stream that this side reads of a call: the argument of a request, or the result of a call of ours.
+    pub fn recv_stream(&mut self, id: impl Into<StreamId>) -> RecvStream<'_> {
+        let open = !self.is_closed();
+        self.calls.recv_stream(id.into(), open)
+    }
+
+    /// The stream that this side writes of a call: the argument of a call of ours, or the result of a request.
+    pub fn send_stream(&mut self, id: impl Into<StreamId>) -> SendStream<'_> {
+        self.calls.send_stream(id.into())
+    }
+
+    /// Takes no new calls from either side from now on: [`invoke`](Self::invoke) fails, and new requests of the peer are refused.
+    /// What is under way goes on. There is no way back.
+    pub fn drain(&mut self) {
+        self.calls.drain();
+    }
+
+    /// Whether it was told to [`drain`](Self::drain).
+    pub fn is_draining(&self) -> bool {
+        self.calls.is_draining()
+    }
+
+    /// Whether nothing is under way: no call of ours, no request of theirs, nothing to be sent.
+    pub fn is_idle(&self) -> bool {
+        self.calls.is_idle() || (self.phase == Phase::Unconnected && self.calls.open_calls() == 0)
+    }
+
+    /// The transport is gone. Where the handshake was not complete, so that nothing can have been sent, calls wait for the next
+    /// transport, and the connection gets a new `nonce`. Otherwise returns false and changes nothing: what is under way can only end, with
+    /// [`close`](Self::close).
+    pub fn handle_disconnected(&mut self, nonce: [u8; NONCE_LEN]) -> bool {
+        match self.phase {
+            Phase::Unconnected => {}
+            Phase::Handshaking if self.calls.keep_for_another_transport() => {
+                self.phase = Phase::Unconnected;
+                self.handshake_deadline = None;
+                self.write_deadline = None;
+                self.probes.clear();
+            }
+            _ => return false,
+        }
+        self.link = None;
+        self.nonce = nonce;
+        true
+    }
+
+    /// Closes the connection: every call of ours ends, every request of theirs is forgotten. Results that had come as a whole can
+    /// still be [read](RecvStream::read). Idempotent.
+    pub fn close(&mut self, cause: CloseCause) {
+        if self.is_closed() {
+            return;
+        }
+        self.phase = Phase::Closed(cause);
+        self.calls.close(|sent| Outcome::Disconnected { cause, sent });
+        self.probes.close();
+        self.handshake_deadline = None;
+        self.write_deadline = None;
+        self.calls.events().push_back(Event::Closed(cause));
+    }
+
+    /// # Panics
+    /// If the tables contradict each other, or keep anything of what is gone.
+    #[cfg(any(test, feature = "internals"))]
+    #[doc(hidden)]
+    pub fn audit(&self) {
+        self.calls.audit();
+    }
+
+    /// # Panics
+    /// If anything is left though nothing is under way.
+    #[cfg(any(test, feature = "internals"))]
+    #[doc(hidden)]
+    pub fn audit_idle(&self) {
+        self.calls.audit_idle();
+    }
+
+    fn close_if_fatal(&mut self) {
+        if let Some(fatal) = self.calls.take_fatal() {
+            self.close(fatal.0);
+        }
+    }
+
+    fn report(&mut self, anomaly: Anomaly) {
+        self.calls.events().push_back(Event::Anomaly(anomaly));
+    }
+
+    /// Probes the peer, once the handshake is complete; [`Event::Pong`] brings the answer, if any. At most 64 probes are under way; the
+    /// oldest is forgotten first.
+    ///
+    /// # Errors
+    /// [`InvokeError::Closed`] if the connection is over.
+    pub fn ping(&mut self) -> Result<PingId, InvokeError> {
+        match self.is_closed() {
+            true => Err(InvokeError::Closed),
+            false => Ok(self.queue_probe()),
+        }
+    }
+
+    /// Nobody waits for this probe any more: it makes room for others, and its answer is no event.
+    pub fn forget_ping(&mut self, ping: PingId) {
+        if self.probes.forget(ping) {
+            self.calls.queue().remove_ping(ping.0);
+        }
+    }
+
+    fn queue_probe(&mut self) -> PingId {
+        let (ping, forgotten) = self.probes.next();
+        let queue = self.calls.queue();
+        if let Some(forgotten) = forgotten {
+            queue.remove_ping(forgotten.0);
+        }
+        queue.push_control(Control::Ping(ping.0));
+        ping
+    }
+
+    fn handle_upper(&mut self, now: Instant, header: &Bytes, body: Bytes) {
+        let events = self.calls.events().len();
+        let readable = self.calls.handle_upper(now, header, body);
+        // H-8: the handshake of a binder is complete with it. The event comes before those of the message.
+        if readable && self.phase == Phase::Handshaking && self.role == Role::Binder {
+            let later = self.calls.events().split_off(events);
+            self.establish(None, now);
+            self.calls.events().extend(later);
+        }
+    }
+}

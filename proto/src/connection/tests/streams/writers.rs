@@ -1,0 +1,137 @@
+//! What a writer learns: room, and what its reader has taken or does not want.
+
+use super::*;
+
+#[test]
+fn a_writer_learns_what_its_reader_has_taken() {
+    let (mut a, mut b) = pair2(two(), two());
+    let up = a.invoke_streamed();
+    a.write(up, body(200_000)).unwrap();
+    a.connection.send_stream(up).finish().unwrap();
+    exchange(&mut a, &mut b);
+    let request = request(&mut b);
+    let acknowledged = |a: &mut Side| a.connection.send_stream(up).acknowledged().unwrap();
+    assert_eq!(acknowledged(&mut a), Acknowledged { written: 200_000, consumed: 0 });
+    a.events();
+    let Ok(Read::Chunk(_)) = b.read(theirs(&request)) else { panic!("a chunk") };
+    let Ok(Read::Chunk(_)) = b.read(theirs(&request)) else { panic!("a chunk") };
+    exchange(&mut a, &mut b);
+    assert_eq!(a.events(), [Event::Writable(up)]);
+    let some = acknowledged(&mut a).consumed;
+    assert!(some > 60_000 && some < 200_000, "{some}");
+    assert!(b.read_all(theirs(&request)).1);
+    exchange(&mut a, &mut b);
+    assert_eq!(acknowledged(&mut a), Acknowledged { written: 200_000, consumed: 200_000 });
+}
+
+#[test]
+fn a_writer_learns_once_that_all_was_taken() {
+    for collect in [false, true] {
+        let (mut a, mut b) = pair2(two(), two());
+        let up = a.invoke_streamed();
+        a.write(up, body(20_000)).unwrap();
+        a.connection.send_stream(up).finish().unwrap();
+        exchange(&mut a, &mut b);
+        let request = request(&mut b);
+        if collect {
+            b.collect(theirs(&request));
+        } else {
+            assert!(b.read_all(theirs(&request)).1 && b.read_all(theirs(&request)).1);
+        }
+        let said = b.sent();
+        assert_eq!(said.len(), 1);
+        said.into_iter().for_each(|packet| a.hear(packet));
+        let acknowledged = Acknowledged { written: 20_000, consumed: 20_000 };
+        assert_eq!(a.connection.send_stream(up).acknowledged(), Ok(acknowledged));
+        if !collect {
+            assert_eq!(b.read(theirs(&request)), Ok(Read::End));
+            assert_eq!(b.sent_records(), []);
+        }
+    }
+}
+
+#[test]
+fn what_a_call_begins_with_counts_as_written_before_it_leaves() {
+    let (mut a, mut b) = pair2(two(), two());
+    let call = Call { argument: Delivery::Stream, ..new_call("m", body(20_000)) };
+    let up = StreamId::Call(a.connection.invoke(a.now, call).unwrap());
+    let written = |a: &mut Side| a.connection.send_stream(up).acknowledged().unwrap().written;
+    assert_eq!(written(&mut a), 20_000);
+    a.write(up, "more").unwrap();
+    assert_eq!(written(&mut a), 20_004);
+    exchange(&mut a, &mut b);
+    assert_eq!(written(&mut a), 20_004);
+}
+
+#[test]
+fn a_writer_is_held_up_at_its_buffer_and_told_when_there_is_room() {
+    let config = ConnectionConfig { stream_buffer: 1_000, ..two() };
+    let (mut a, mut b) = pair2(config, two());
+    let up = a.invoke_streamed();
+    a.write(up, body(999)).unwrap();
+    assert_eq!(a.connection.send_stream(up).room(), Ok(1));
+    a.write(up, body(5_000)).unwrap();
+    assert_eq!(a.connection.send_stream(up).room(), Ok(0));
+    assert_eq!(a.write(up, "x"), Err(WriteError::Full));
+    exchange(&mut a, &mut b);
+    assert_eq!(a.events(), [Event::Writable(up)]);
+    assert_eq!(a.connection.send_stream(up).room(), Ok(1_000));
+}
+
+#[test]
+fn what_the_reader_does_not_want_is_not_sent() {
+    let (mut a, mut b) = pair2(two(), two());
+    let up = a.invoke_streamed();
+    a.write(up, body(1 << 20)).unwrap();
+    exchange(&mut a, &mut b);
+    let request = request(&mut b);
+    b.connection.recv_stream(theirs(&request)).stop();
+    assert_eq!(b.read(theirs(&request)), Err(ReadError::NotOpen));
+    exchange(&mut a, &mut b);
+    assert_eq!(a.events(), [Event::Writable(up)]);
+    assert_eq!(a.write(up, "x"), Err(WriteError::Stopped));
+    assert_eq!((b.connection.held_bytes(), a.sent()), (0, vec![]));
+    b.connection.reply(request.id, ok("enough")).unwrap();
+    exchange(&mut a, &mut b);
+    assert!(matches!(a.events()[..], [Event::Ended { outcome: Outcome::Result(_), .. }]));
+    assert!(a.connection.is_idle() && b.connection.is_idle());
+}
+
+#[test]
+fn a_writer_that_has_finished_is_not_told_of_room() {
+    let config = ConnectionConfig { stream_buffer: 1_000, ..two() };
+    for is_refused in [false, true] {
+        let (mut a, mut b) = pair2(config.clone(), two());
+        let up = a.invoke_streamed();
+        a.write(up, body(1_000)).unwrap();
+        if is_refused {
+            assert_eq!(a.write(up, "x"), Err(WriteError::Full));
+        }
+        a.connection.send_stream(up).finish().unwrap();
+        exchange(&mut a, &mut b);
+        assert_eq!(a.events(), []);
+        // Whoever waits to learn what the reader has taken still learns it.
+        let acknowledged = Acknowledged { written: 1_000, consumed: 0 };
+        assert_eq!(a.connection.send_stream(up).acknowledged(), Ok(acknowledged));
+        let request = request(&mut b);
+        assert!(b.read_all(theirs(&request)).1);
+        exchange(&mut a, &mut b);
+        assert_eq!(a.events(), [Event::Writable(up)]);
+    }
+}
+
+#[test]
+fn whoever_waits_for_an_acknowledgement_is_told_after_the_end_too() {
+    let config = ConnectionConfig { stream_buffer: 1_000, ..two() };
+    let (mut a, mut b) = pair2(config, two());
+    let up = a.invoke_streamed();
+    a.write(up, body(1_000)).unwrap();
+    a.connection.send_stream(up).acknowledged().unwrap();
+    a.connection.send_stream(up).finish().unwrap();
+    exchange(&mut a, &mut b);
+    a.events();
+    let request = request(&mut b);
+    assert!(b.read_all(theirs(&request)).1);
+    exchange(&mut a, &mut b);
+    assert_eq!(a.events(), [Event::Writable(up)]);
+}

@@ -1,0 +1,41 @@
+//! What has to hold of an endpoint's tables between any two calls.
+
+use super::Endpoint;
+use super::request::{Phase, Request};
+
+impl Endpoint {
+    /// # Panics
+    /// If the tables contradict each other, or keep anything of what is gone.
+    #[doc(hidden)]
+    pub fn audit(&self) {
+        let (mut open, mut requests, mut running, mut waiting) = (0, 0, 0, 0);
+        for (connection, peer) in &self.peers {
+            open += usize::from(peer.is_open());
+            requests += peer.requests.len();
+            let mut held = 0;
+            for request in peer.requests.values() {
+                match request {
+                    Request::Waiting => waiting += 1,
+                    Request::Running(_) => running += 1,
+                    Request::Finished(_) => {}
+                    Request::Held { bytes, .. } => held += bytes,
+                }
+            }
+            assert_eq!(peer.held_bytes, held, "{connection}");
+            if peer.phase == Phase::Closed {
+                let runs = |request: &Request| matches!(request, Request::Running(_));
+                assert!(!peer.requests.is_empty() && peer.requests.values().all(runs), "{connection}");
+            }
+        }
+        assert_eq!((self.open, self.requests), (open, requests));
+        assert_eq!((self.running(), self.waiting()), (running, waiting));
+        self.reassembly.audit();
+    }
+
+    /// Whether nothing is left but open connections.
+    #[doc(hidden)]
+    pub fn audit_empty(&self) -> bool {
+        let nothing_waits = self.events.is_empty() && self.finished.is_empty() && self.reassembly.is_empty();
+        self.is_idle() && self.scheduler.is_idle() && nothing_waits
+    }
+}

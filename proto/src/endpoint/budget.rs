@@ -1,0 +1,181 @@
+//! Memory for the bodies that are reassembled: who may go on, and who waits.
+//!
+//! Responsible for two limits, one of each connection and one of all together; not for the memory itself. The idea: the bodies of
+//! a connection wait in a queue of their own, and only the first of each waits for the others' memory. So a peer waits for itself
+//! first, and holds up others with one body at most.
+//!
+//! Example, with limits of 60 per connection and 100 in all: A reassembles 50, and wants 40 and 10 besides; B wants 60. A's 40 waits
+//! for A's 50, and the 10 behind it. B's 60 waits for the total (50 + 60 > 100). When the 50 ends, B goes first, because its
+//! body began to wait for the total first; then A's 40, which makes 100; then the 10 waits for the total.
+//!
+//! Every step is O(log n) amortized, whatever others have waiting; [`forget`](Budget::forget) is O(own bodies).
+
+#[cfg(test)]
+mod tests;
+
+use rustc_hash::FxHashMap;
+
+use crate::ids::{ConnectionId, StreamId};
+use crate::queue::Queue;
+
+#[derive(Debug)]
+pub(super) struct Budget {
+    limit_per_connection: usize,
+    limit: usize,
+    /// Bytes that all connections have been granted. At most the limit, or what one alone has.
+    granted: usize,
+    connections: FxHashMap<ConnectionId, Share>,
+    /// The connections whose first waiting body fits into their own limit, in the order in which it began to.
+    queue: Queue<ConnectionId>,
+    /// In that queue, and among the waiting bodies of a connection.
+    next_place: u64,
+}
+
+#[derive(Debug, Default)]
+struct Share {
+    granted: usize,
+    bodies: FxHashMap<StreamId, Body>,
+    waiting: Queue<StreamId>,
+    /// The connection's place among those that wait for the total.
+    place: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Body {
+    Waiting { bytes: usize, place: u64 },
+    Granted { bytes: usize },
+}
+
+/// One alone may be larger than the limit, or it would never be reassembled.
+fn fits(bytes: usize, granted: usize, limit: usize) -> bool {
+    granted == 0 || bytes <= limit.saturating_sub(granted)
+}
+
+impl Budget {
+    /// Limits in bytes.
+    pub(super) fn new(limit_per_connection: usize, limit: usize) -> Self {
+        Self {
+            limit_per_connection,
+            limit,
+            granted: 0,
+            connections: FxHashMap::default(),
+            queue: Queue::default(),
+            next_place: 0,
+        }
+    }
+
+    /// A body of so many bytes waits from now on. Ignored if the same stream has one already.
+    pub(super) fn want(&mut self, connection: ConnectionId, stream: StreamId, bytes: usize) {
+        self.next_place += 1;
+        let place = self.next_place;
+        let share = self.connections.entry(connection).or_default();
+        if share.bodies.contains_key(&stream) {
+            return;
+        }
+        share.bodies.insert(stream, Body::Waiting { bytes, place });
+        share.waiting.push(place, stream);
+        self.requeue(connection);
+    }
+
+    /// A body needs no memory any more, or does not wait for any. Ignored if it is unknown.
+    pub(super) fn end(&mut self, connection: ConnectionId, stream: StreamId) {
+        let Some(share) = self.connections.get_mut(&connection) else { return };
+        match share.bodies.remove(&stream) {
+            None => return,
+            Some(Body::Granted { bytes }) => {
+                share.granted -= bytes;
+                self.granted -= bytes;
+            }
+            Some(Body::Waiting { place, .. }) => drop(share.waiting.remove(place)),
+        }
+        if share.bodies.is_empty() {
+            self.forget(connection);
+        } else {
+            self.requeue(connection);
+        }
+    }
+
+    /// All bodies of a connection have ended.
+    pub(super) fn forget(&mut self, connection: ConnectionId) {
+        let Some(share) = self.connections.remove(&connection) else { return };
+        self.granted -= share.granted;
+        if let Some(place) = share.place {
+            self.queue.remove(place);
+        }
+    }
+
+    /// The next body for which there is memory.
+    pub(super) fn poll(&mut self) -> Option<(ConnectionId, StreamId)> {
+        let (_, &connection) = self.queue.front()?;
+        let share = self.connections.get_mut(&connection)?;
+        let (_, &stream) = share.waiting.front()?;
+        let body = share.bodies.get_mut(&stream)?;
+        let &mut Body::Waiting { bytes, .. } = body else { return None };
+        if !fits(bytes, self.granted, self.limit) {
+            return None;
+        }
+        *body = Body::Granted { bytes };
+        share.waiting.pop();
+        share.granted += bytes;
+        share.place = None;
+        self.granted += bytes;
+        self.queue.pop();
+        self.requeue(connection);
+        Some((connection, stream))
+    }
+
+    /// Gives a connection a place among those that wait for the total, or takes it away, as its first waiting body has it. The
+    /// connection keeps its place if that body ends and the next one fits too.
+    fn requeue(&mut self, connection: ConnectionId) {
+        let Some(share) = self.connections.get_mut(&connection) else { return };
+        let first = share.waiting.front().and_then(|(_, stream)| share.bodies.get(stream));
+        let is_next = match first {
+            Some(Body::Waiting { bytes, .. }) => fits(*bytes, share.granted, self.limit_per_connection),
+            _ => false,
+        };
+        match (is_next, share.place) {
+            (true, None) => {
+                self.next_place += 1;
+                share.place = Some(self.next_place);
+                self.queue.push(self.next_place, connection);
+            }
+            (false, Some(place)) => {
+                share.place = None;
+                self.queue.remove(place);
+            }
+            _ => {}
+        }
+    }
+}
+
+#[cfg(any(test, feature = "internals"))]
+impl Budget {
+    /// # Panics
+    /// If the tables contradict each other, or a limit is exceeded by more than one alone.
+    pub(super) fn audit(&self) {
+        let mut all = (0, 0);
+        for (connection, share) in &self.connections {
+            assert!(!share.bodies.is_empty(), "{connection} is left behind");
+            let (mut bytes, mut count, mut largest) = (0, 0, 0);
+            for body in share.bodies.values() {
+                if let Body::Granted { bytes: of } = body {
+                    (bytes, count, largest) = (bytes + of, count + usize::from(*of > 0), largest.max(*of));
+                }
+            }
+            assert_eq!(share.granted, bytes);
+            assert!(bytes <= self.limit_per_connection || count == 1, "{connection} has {bytes}");
+            let waiting = share.bodies.values().filter(|body| matches!(body, Body::Waiting { .. })).count();
+            assert_eq!(share.waiting.len(), waiting);
+            assert!(share.place.is_none() || waiting > 0);
+            all = (all.0 + bytes, all.1 + count);
+        }
+        assert_eq!(self.granted, all.0);
+        assert!(self.granted <= self.limit || all.1 == 1, "all have {}", self.granted);
+        let placed = self.connections.values().filter(|share| share.place.is_some()).count();
+        assert_eq!(self.queue.len(), placed);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.connections.is_empty() && self.granted == 0 && self.queue.is_empty()
+    }
+}

@@ -1,0 +1,37 @@
+//! Limits of an endpoint.
+
+use crate::ordering::OrderingConfig;
+
+/// Ordering and limits of an [`Endpoint`](super::Endpoint).
+///
+/// ```
+/// let mut config = callosum_proto::EndpointConfig::default();
+/// config.max_held_reply_bytes = 1 << 20;
+/// config.ordering.max_running = 1;
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EndpointConfig {
+    /// For the built-in scheduler.
+    pub ordering: OrderingConfig,
+    /// Bytes of the replies of one connection that wait for their order. Past it, an ERROR `ReplyTooLarge` takes the place of
+    /// a reply, unless no other is held. Default: 64 MiB.
+    pub max_held_reply_bytes: usize,
+    /// Bytes of the bodies of one connection that are reassembled at a time. Past it, bodies wait; one alone may be larger. A complete
+    /// argument counts as waiting until its request starts, see
+    /// [`max_waiting_bytes_per_connection`](OrderingConfig::max_waiting_bytes_per_connection). Default: 64 MiB.
+    pub max_reassembly: usize,
+    /// The same for the bodies of all connections. Default: 1 GiB.
+    pub max_reassembly_total: usize,
+}
+
+impl Default for EndpointConfig {
+    fn default() -> Self {
+        Self {
+            ordering: OrderingConfig::default(),
+            max_held_reply_bytes: 64 << 20,
+            max_reassembly: 64 << 20,
+            max_reassembly_total: 1 << 30,
+        }
+    }
+}

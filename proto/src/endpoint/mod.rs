@@ -1,0 +1,476 @@
+//! What the connections of one program share: which request may run, which reply may leave, memory, drain.
+//!
+//! Responsible for the requests of all connections from their arrival to their reply, the replies that wait for their order, the
+//! memory for reassembly, and draining. Not for bytes, time, or what a request contains: that stays with its connection. The
+//! order is the [`Scheduler`]'s decision; this room carries it out.
+
+#[cfg(any(test, feature = "internals"))]
+mod audit;
+mod budget;
+mod config;
+mod request;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
+use std::time::Instant;
+
+use rustc_hash::FxHashMap;
+
+pub use self::config::EndpointConfig;
+
+use self::budget::Budget;
+use self::request::{OVERHEAD, Peer, Phase, Request, Running, Streamed, held_size};
+use crate::connection::Connection;
+use crate::error::Refusal;
+use crate::event::{ConnectionEvent, EndpointEvent, WithdrawReason};
+use crate::ids::{ConnectionId, RequestId};
+use crate::ordering::{Action, Arrival, KeyOrder, Scheduler};
+use crate::reply::Reply;
+
+/// The requests of all connections of one program.
+///
+/// The idea: an endpoint and its connections share nothing, and tell each other small events that the host carries. So each of
+/// them can have a lock of its own, or none.
+///
+/// ```text
+/// Connection ── EndpointEvent ───▶ Endpoint ◀── finish, begin_reply, suspend, resume ── host
+/// Connection ◀── ConnectionEvent ── Endpoint
+/// ```
+///
+/// # The run loop
+/// 1. Name each connection with [`Endpoint::open`].
+/// 2. Give what connections report to [`Endpoint::handle_event`], and what handlers do to [`finish`](Endpoint::finish) and its
+///    siblings.
+/// 3. After any of these, take [`Endpoint::poll_event`] until `None`, and give each event to its connection. What that
+///    reports in turn should come back before the next poll: a connection that is paused then starts no more.
+///
+/// # Cost
+/// Each step is O(log n) amortized at most, and looks at nothing that other connections have waiting;
+/// [`EndpointEvent::Closed`] takes that for each request of its connection, and [`Endpoint::drain`] sorts the open connections
+/// once. Ids that this side assigns are all that is hashed.
+pub struct Endpoint {
+    max_held_reply_bytes: usize,
+    scheduler: Box<dyn Scheduler>,
+    peers: FxHashMap<ConnectionId, Peer>,
+    /// Memory for bodies as long as they are being reassembled. A complete argument counts as waiting at the scheduler instead: if it
+    /// kept this memory until its request starts, the handler that it waits for could wait for the same memory.
+    reassembly: Budget,
+    /// What is to be told at once, whatever the scheduler says. Events of connections that have closed since are still among it.
+    events: VecDeque<(ConnectionId, ConnectionEvent)>,
+    /// Those that have finished since the last poll.
+    finished: Vec<RequestId>,
+    next_connection: u64,
+    /// Open connections.
+    open: usize,
+    /// Requests in any state.
+    requests: usize,
+    is_draining: bool,
+}
+
+impl Default for Endpoint {
+    fn default() -> Self {
+        Self::new(EndpointConfig::default())
+    }
+}
+
+impl Endpoint {
+    /// An endpoint without connections, with the built-in scheduler.
+    pub fn new(config: EndpointConfig) -> Self {
+        let scheduler = Box::new(KeyOrder::new(config.ordering.clone()));
+        Self::with_scheduler(config, scheduler)
+    }
+
+    /// The same with a scheduler of your own, which must be idle; [`EndpointConfig::ordering`] is not used.
+    pub fn with_scheduler(config: EndpointConfig, scheduler: Box<dyn Scheduler>) -> Self {
+        Self {
+            max_held_reply_bytes: config.max_held_reply_bytes,
+            scheduler,
+            peers: FxHashMap::default(),
+            reassembly: Budget::new(config.max_reassembly, config.max_reassembly_total),
+            events: VecDeque::new(),
+            finished: Vec::new(),
+            next_connection: 0,
+            open: 0,
+            requests: 0,
+            is_draining: false,
+        }
+    }
+
+    /// Registers a connection, until [`EndpointEvent::Closed`], and names it.
+    pub fn open(&mut self) -> ConnectionId {
+        let connection = ConnectionId(self.next_connection);
+        self.next_connection += 1;
+        self.peers.insert(connection, Peer::default());
+        self.open += 1;
+        if self.is_draining {
+            self.events.push_back((connection, ConnectionEvent::Drain));
+        }
+        connection
+    }
+
+    /// Takes in what a connection reports.
+    pub fn handle_event(&mut self, event: EndpointEvent) {
+        match event {
+            EndpointEvent::Arrived(arrival) => self.arrive(arrival),
+            EndpointEvent::Ready { request, bytes } => self.ready(request, bytes),
+            EndpointEvent::Withdrawn { request, reason, reply } => self.withdraw(request, reason, reply),
+            EndpointEvent::NeverRan(request) => self.finish(request, None),
+            EndpointEvent::ReassemblyWanted { connection, stream, bytes } => {
+                if self.is_open(connection) {
+                    self.reassembly.want(connection, stream, bytes);
+                }
+            }
+            EndpointEvent::ReassemblyEnded { connection, stream } => {
+                self.reassembly.end(connection, stream);
+            }
+            EndpointEvent::Paused(connection) => {
+                if self.is_open(connection) {
+                    self.scheduler.pause(connection);
+                }
+            }
+            EndpointEvent::Resumed(connection) => {
+                if self.is_open(connection) {
+                    self.scheduler.unpause(connection);
+                }
+            }
+            EndpointEvent::Closed(connection) => self.close(connection),
+        }
+    }
+
+    /// The next event for a connection: call it until it yields `None`.
+    ///
+    /// Nothing is decided before it is polled for, so what a connection reports between two polls counts. Releases come
+    /// before starts, and the replies to one connection in the order in which they are released.
+    pub fn poll_event(&mut self) -> Option<(ConnectionId, ConnectionEvent)> {
+        while let Some((connection, event)) = self.events.pop_front() {
+            if self.is_open(connection) {
+                return Some((connection, event));
+            }
+        }
+        if let Some((connection, stream)) = self.reassembly.poll() {
+            return Some((connection, ConnectionEvent::Reassemble(stream)));
+        }
+        while let Some(action) = self.scheduler.poll() {
+            if matches!(action, Action::Start(_)) {
+                // Releases come first, so the order of what has not been released has not come.
+                self.hold_finished();
+            }
+            if let Some(event) = self.carry_out(action) {
+                return Some(event);
+            }
+        }
+        self.hold_finished();
+        None
+    }
+
+    /// Carries events between this endpoint and its connections until nothing moves, for a host that has all of them under one
+    /// lock, or none. `changed` is the connection that has just been given input or a command. Returns it, and others that were given
+    /// events: these may have [`Event`](crate::Event)s for the host, and something to send.
+    pub fn settle(
+        &mut self,
+        now: Instant,
+        connections: &mut BTreeMap<ConnectionId, Connection>,
+        changed: ConnectionId,
+    ) -> BTreeSet<ConnectionId> {
+        let (mut moved, mut next) = (BTreeSet::from([changed]), Some(changed));
+        while let Some(id) = next {
+            while let Some(event) = connections.get_mut(&id).and_then(Connection::poll_endpoint_event) {
+                self.handle_event(event);
+            }
+            next = self.poll_event().map(|(id, event)| {
+                match (connections.get_mut(&id), event) {
+                    (Some(connection), event) => connection.handle_event(now, event),
+                    // The host has let it go.
+                    (None, ConnectionEvent::Start(request)) => self.finish(request, None),
+                    (None, _) => {}
+                }
+                moved.insert(id);
+                id
+            });
+        }
+        moved
+    }
+
+    /// The handler has really ended: its slot and its key are free.
+    ///
+    /// `None` if it was stopped: the reply is the one of [`EndpointEvent::Withdrawn`], or [`Reply::Cancelled`]. The reply leaves
+    /// when its order comes. If that is not by the end of the next round of polls, it counts against
+    /// [`EndpointConfig::max_held_reply_bytes`] from then on.
+    pub fn finish(&mut self, request: RequestId, reply: Option<Reply>) {
+        let Some(peer) = self.peers.get_mut(&request.connection()) else { return };
+        let Some(found) = peer.requests.get_mut(&request.number()) else { return };
+        let Request::Running(running) = found else { return };
+        match peer.phase {
+            Phase::Open => {
+                let reply = reply.or(running.withdrawn.take()).unwrap_or(Reply::Cancelled);
+                *found = Request::Finished(reply);
+                self.finished.push(request);
+            }
+            Phase::Closed => {
+                peer.remove(request.number());
+                self.requests -= 1;
+                if peer.requests.is_empty() {
+                    self.peers.remove(&request.connection());
+                }
+            }
+        }
+        self.scheduler.finish(request);
+    }
+
+    /// The running handler wants to begin a streamed reply.
+    ///
+    /// [`ConnectionEvent::MayReply`] comes when its order has come, with the next poll if nothing is before it. While it
+    /// waits, its slot is lent to others, among which may be the very ones that it waits for. Ignored if it has asked before.
+    pub fn begin_reply(&mut self, request: RequestId) {
+        if !self.is_open(request.connection()) {
+            return;
+        }
+        let Some(Request::Running(running)) = self.get_mut(request) else { return };
+        let asked = match running.streamed {
+            Streamed::No => None,
+            // The scheduler is asked once.
+            Streamed::Cancelled { may } => Some(may),
+            Streamed::Waiting | Streamed::Begun => return,
+        };
+        self.change_running(request, |running| running.streamed = Streamed::Waiting);
+        if asked.unwrap_or_else(|| self.scheduler.want_to_reply(request))
+            && let Some(event) = self.carry_out(Action::MayReply(request))
+        {
+            self.events.push_back(event);
+        }
+    }
+
+    /// The running handler does not wait any more for [`ConnectionEvent::MayReply`], and takes its slot back as in
+    /// [`resume`](Self::resume). It may ask again.
+    pub fn cancel_begin_reply(&mut self, request: RequestId) {
+        self.change_running(request, |running| {
+            if running.streamed == Streamed::Waiting {
+                running.streamed = Streamed::Cancelled { may: false };
+            }
+        });
+    }
+
+    /// The running handler waits for a nested call, and lends its slot. One that waits for several at a time lends it
+    /// until it has [resumed](Self::resume) as many times.
+    pub fn suspend(&mut self, request: RequestId) {
+        self.change_running(request, |running| running.nested_calls = running.nested_calls.saturating_add(1));
+    }
+
+    /// The handler waits for a nested call less. It takes its slot back with the last one, even if more handlers than the limit
+    /// run then; nothing starts until fewer do.
+    pub fn resume(&mut self, request: RequestId) {
+        self.change_running(request, |running| running.nested_calls = running.nested_calls.saturating_sub(1));
+    }
+
+    /// Tells every connection, now or later open, to make and take no new calls. Requests that have arrived go on.
+    pub fn drain(&mut self) {
+        if std::mem::replace(&mut self.is_draining, true) {
+            return;
+        }
+        let open = self.peers.iter().filter(|(_, peer)| peer.is_open());
+        let mut connections: Vec<_> = open.map(|(connection, _)| *connection).collect();
+        connections.sort_unstable();
+        self.events.extend(connections.into_iter().map(|connection| (connection, ConnectionEvent::Drain)));
+    }
+
+    /// Whether [`drain`](Self::drain) has been called.
+    pub fn is_draining(&self) -> bool {
+        self.is_draining
+    }
+
+    /// Whether no request waits or runs, and no reply is held.
+    pub fn is_idle(&self) -> bool {
+        self.requests == 0
+    }
+
+    /// Handlers that run, suspended ones and those of closed connections included.
+    pub fn running(&self) -> usize {
+        self.scheduler.running()
+    }
+
+    /// Requests that have not started.
+    pub fn waiting(&self) -> usize {
+        self.scheduler.waiting()
+    }
+
+    /// Open connections.
+    pub fn connections(&self) -> usize {
+        self.open
+    }
+
+    fn is_open(&self, connection: ConnectionId) -> bool {
+        self.peers.get(&connection).is_some_and(Peer::is_open)
+    }
+
+    fn get_mut(&mut self, request: RequestId) -> Option<&mut Request> {
+        self.peers.get_mut(&request.connection())?.requests.get_mut(&request.number())
+    }
+
+    fn arrive(&mut self, mut arrival: Arrival) {
+        let request = arrival.request;
+        let connection = request.connection();
+        let Some(peer) = self.peers.get_mut(&connection).filter(|peer| peer.is_open()) else { return };
+        if peer.requests.contains_key(&request.number()) {
+            return;
+        }
+        arrival.bytes = arrival.bytes.saturating_add(OVERHEAD);
+        match self.scheduler.arrive(&arrival) {
+            Ok(()) => {
+                peer.requests.insert(request.number(), Request::Waiting);
+                self.requests += 1;
+            }
+            Err(busy) => {
+                let refusal = ConnectionEvent::Refuse { request, reason: busy.reason };
+                self.events.push_back((connection, refusal));
+            }
+        }
+    }
+
+    /// The argument of a waiting request is complete. If there is no place for it to wait, the request is refused as one that finds none
+    /// when it arrives.
+    fn ready(&mut self, id: RequestId, bytes: usize) {
+        if !matches!(self.get_mut(id), Some(Request::Waiting)) {
+            return;
+        }
+        let Err(busy) = self.scheduler.ready(id, bytes) else { return };
+        self.scheduler.withdraw(id);
+        if let Some(peer) = self.peers.get_mut(&id.connection()) {
+            peer.remove(id.number());
+            self.requests -= 1;
+        }
+        let refusal = ConnectionEvent::Refuse { request: id, reason: busy.reason };
+        self.events.push_back((id.connection(), refusal));
+    }
+
+    fn withdraw(&mut self, id: RequestId, reason: WithdrawReason, reply: Reply) {
+        let Some(peer) = self.peers.get_mut(&id.connection()).filter(|peer| peer.is_open()) else { return };
+        let Some(request) = peer.requests.get_mut(&id.number()) else { return };
+        match request {
+            Request::Waiting => {
+                // Small, and as many as there may be requests: it does not count as held.
+                *request = Request::Held { reply, bytes: 0 };
+            }
+            Request::Running(running) => {
+                running.withdrawn.get_or_insert(reply);
+            }
+            // The handler has finished in time; only the order of its reply has not come (D-8).
+            Request::Finished(_) | Request::Held { .. } if reason == WithdrawReason::ExecutionTimedOut => {
+                return;
+            }
+            Request::Finished(_) => *request = Request::Held { reply, bytes: 0 },
+            Request::Held { bytes, .. } => {
+                peer.held_bytes -= *bytes;
+                *request = Request::Held { reply, bytes: 0 };
+            }
+        }
+        self.scheduler.withdraw(id);
+    }
+
+    fn close(&mut self, connection: ConnectionId) {
+        let Some(peer) = self.peers.get_mut(&connection).filter(|peer| peer.is_open()) else { return };
+        peer.phase = Phase::Closed;
+        peer.held_bytes = 0;
+        let before = peer.requests.len();
+        peer.requests.retain(|_, request| matches!(request, Request::Running(_)));
+        self.requests -= before - peer.requests.len();
+        let mut left: Vec<_> = peer.requests.keys().copied().collect();
+        // The scheduler may be one that tells their order.
+        left.sort_unstable();
+        if left.is_empty() {
+            self.peers.remove(&connection);
+        }
+        self.open -= 1;
+        self.reassembly.forget(connection);
+        self.scheduler.forget_peer(connection);
+        for number in left {
+            // No reply is sent, so it waits for no order.
+            self.change_running(RequestId::new(connection, number), |running| {
+                (running.streamed, running.withdrawn) = (Streamed::No, None);
+            });
+        }
+    }
+
+    /// Changes what a running handler waits for, and whether its slot is lent.
+    fn change_running(&mut self, request: RequestId, change: impl FnOnce(&mut Running)) {
+        let Some(Request::Running(running)) = self.get_mut(request) else { return };
+        let before = running.lends_slot();
+        change(running);
+        match (before, running.lends_slot()) {
+            (false, true) => self.scheduler.suspend(request),
+            (true, false) => self.scheduler.resume(request),
+            _ => {}
+        }
+    }
+
+    /// Does what the scheduler says.
+    fn carry_out(&mut self, action: Action) -> Option<(ConnectionId, ConnectionEvent)> {
+        let (Action::Start(id) | Action::Release(id) | Action::MayReply(id)) = action;
+        let connection = id.connection();
+        let peer = self.peers.get_mut(&connection).filter(|peer| peer.is_open())?;
+        let request = peer.requests.get_mut(&id.number())?;
+        let event = match (action, request) {
+            (Action::Start(_), request @ Request::Waiting) => {
+                *request = Request::Running(Running::default());
+                ConnectionEvent::Start(id)
+            }
+            (Action::Release(_), Request::Finished(_) | Request::Held { .. }) => {
+                let (Request::Finished(reply) | Request::Held { reply, .. }) = peer.remove(id.number())?
+                else {
+                    return None;
+                };
+                self.requests -= 1;
+                ConnectionEvent::Reply { request: id, reply }
+            }
+            (Action::MayReply(_), Request::Running(Running { streamed: Streamed::Waiting, .. })) => {
+                self.change_running(id, |running| running.streamed = Streamed::Begun);
+                ConnectionEvent::MayReply(id)
+            }
+            (
+                Action::MayReply(_),
+                Request::Running(Running { streamed: Streamed::Cancelled { may }, .. }),
+            ) => {
+                *may = true;
+                return None;
+            }
+            _ => return None,
+        };
+        Some((connection, event))
+    }
+
+    /// Replies that have finished and whose order has not come count against their connection. Past the limit an ERROR takes
+    /// the place of a reply: to start no more handlers instead could keep the very one from starting that all wait for.
+    fn hold_finished(&mut self) {
+        for id in self.finished.drain(..) {
+            let Some(peer) = self.peers.get_mut(&id.connection()) else { continue };
+            let Some(request) = peer.requests.get_mut(&id.number()) else { continue };
+            let Request::Finished(reply) = request else { continue };
+            let (held, limit) = (peer.held_bytes, self.max_held_reply_bytes);
+            let reply = std::mem::replace(reply, Reply::Cancelled);
+            let (reply, bytes) = match held_size(&reply) {
+                None => (reply, 0),
+                // One alone may be larger.
+                Some(size) if held == 0 || size <= limit.saturating_sub(held) => (reply, size),
+                Some(_) => {
+                    let detail = format!("{held} bytes of replies are held already; the limit is {limit}");
+                    (Reply::Error(Refusal::ReplyTooLarge.to_error(&detail)), 0)
+                }
+            };
+            peer.held_bytes += bytes;
+            *request = Request::Held { reply, bytes };
+        }
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint")
+            .field("connections", &self.open)
+            .field("requests", &self.requests)
+            .field("running", &self.running())
+            .field("waiting", &self.waiting())
+            .field("is_draining", &self.is_draining)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,100 @@
+//! A request on its way through an endpoint, and the connection that it came from.
+
+use rustc_hash::FxHashMap;
+
+use crate::reply::Reply;
+
+/// What a request or a held reply takes in memory besides its contents, in bytes.
+pub(super) const OVERHEAD: usize = 256;
+
+/// Requests for which the table of a connection keeps room while it is empty; a burst must not pin memory.
+const KEPT_CAPACITY: usize = 64;
+
+/// A connection and its requests.
+#[derive(Debug, Default)]
+pub(super) struct Peer {
+    pub(super) phase: Phase,
+    pub(super) requests: FxHashMap<u64, Request>,
+    /// Bytes of its held replies.
+    pub(super) held_bytes: usize,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Phase {
+    #[default]
+    Open,
+    /// Only requests that run are left, until their handlers have ended.
+    Closed,
+}
+
+#[derive(Debug)]
+pub(super) enum Request {
+    /// It has not started. The scheduler knows whether it is ready.
+    Waiting,
+    Running(Running),
+    /// It has finished since the last poll, which is to find out whether its order has come.
+    Finished(Reply),
+    /// Its reply waits for its order. So many bytes of it count against its connection.
+    Held {
+        reply: Reply,
+        bytes: usize,
+    },
+}
+
+/// A handler that runs.
+#[derive(Debug, Default)]
+pub(super) struct Running {
+    /// Nested calls that it waits for.
+    pub(super) nested_calls: usize,
+    pub(super) streamed: Streamed,
+    /// It is to be stopped, and this is its reply if it brings none.
+    pub(super) withdrawn: Option<Reply>,
+}
+
+/// Whether the reply of a running handler is streamed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Streamed {
+    #[default]
+    No,
+    /// It wants to begin, and waits for its order.
+    Waiting,
+    /// It may begin.
+    Begun,
+    /// It waits no more, and may want to begin again; `may` tells whether its order has come.
+    Cancelled { may: bool },
+}
+
+impl Running {
+    /// Whether others may have its slot.
+    pub(super) fn lends_slot(&self) -> bool {
+        self.nested_calls > 0 || self.streamed == Streamed::Waiting
+    }
+}
+
+impl Peer {
+    pub(super) fn is_open(&self) -> bool {
+        self.phase == Phase::Open
+    }
+
+    /// Takes a request out of the table.
+    pub(super) fn remove(&mut self, number: u64) -> Option<Request> {
+        let request = self.requests.remove(&number)?;
+        if let Request::Held { bytes, .. } = &request {
+            self.held_bytes -= bytes;
+        }
+        if self.requests.is_empty() && self.requests.capacity() > KEPT_CAPACITY {
+            self.requests = FxHashMap::default();
+        }
+        Some(request)
+    }
+}
+
+/// Bytes that a reply takes while it is held; `None` if an ERROR in its place would take no less.
+pub(super) fn held_size(reply: &Reply) -> Option<usize> {
+    let size = match reply {
+        Reply::Result { body, metadata, .. } => body.len() + metadata.size(),
+        Reply::Failure(info) | Reply::Error(info) => info.size(),
+        Reply::Cancelled | Reply::End => return None,
+    };
+    Some(OVERHEAD.saturating_add(size))
+}

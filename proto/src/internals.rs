@@ -1,0 +1,49 @@
+//! Codecs and audits for `callosum-testkit` and this repository's tests. No part of the API: it changes without notice.
+
+#[cfg(feature = "curve")]
+use crate::zmtp::CurveSecretKey;
+use crate::{Connection, Endpoint};
+
+/// The codecs of both dialects.
+pub mod wire {
+    pub use crate::wire::dialect1::{
+        CallName, Encoder, Header, MAX_HEADER, Message, MessageType, Payload, decode_body, decode_header,
+    };
+    pub use crate::wire::hello::MAX_HELLO;
+    pub use crate::wire::{Credit, DecodeError, Hello, MAX_DEPTH, NONCE_LEN, PING, PONG, UPPER};
+
+    /// Packets of records.
+    pub mod dialect2 {
+        pub use crate::wire::dialect2::*;
+    }
+}
+
+/// Checks the invariants of a connection's tables, which hold between any two calls.
+///
+/// # Panics
+/// If the tables contradict each other.
+pub fn audit(connection: &Connection) {
+    connection.audit();
+}
+
+/// Checks that an idle connection keeps nothing.
+///
+/// # Panics
+/// If anything is left in its tables.
+pub fn audit_idle(connection: &Connection) {
+    connection.audit_idle();
+}
+
+/// Checks the invariants of an endpoint's tables.
+///
+/// # Panics
+/// If the tables contradict each other.
+pub fn audit_endpoint(endpoint: &Endpoint) {
+    endpoint.audit();
+}
+
+/// The bytes of a secret key, for a peer that is written by hand.
+#[cfg(feature = "curve")]
+pub fn secret_bytes(key: &CurveSecretKey) -> &[u8; 32] {
+    key.as_bytes()
+}

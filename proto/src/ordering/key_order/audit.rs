@@ -1,0 +1,47 @@
+//! What has to hold of the scheduler's tables between any two calls.
+
+use super::{KeyOrder, OrderingMode, State};
+
+impl KeyOrder {
+    /// # Panics
+    /// If the tables contradict each other, or keep anything of requests that are gone.
+    #[doc(hidden)]
+    pub fn audit(&self) {
+        let (mut all, mut waiting, mut running, mut suspended, mut ordered) = (0, 0, 0, 0, 0);
+        for account in self.connections.values() {
+            let (mut open, mut queued, mut bytes) = (0, 0, 0);
+            for request in account.requests.values() {
+                all += 1;
+                open += usize::from(!matches!(request.state, State::Abandoned { .. }));
+                match request.state {
+                    State::Waiting { queued: of, .. } => {
+                        waiting += 1;
+                        queued += usize::from(of.is_some());
+                        bytes += of.unwrap_or(0);
+                    }
+                    State::Running { suspended: lent, .. } | State::Abandoned { suspended: lent } => {
+                        running += 1;
+                        suspended += usize::from(lent);
+                    }
+                    State::Finished => {}
+                }
+                let has_place = self.order_of(request.key).is_some();
+                let is_unfinished = matches!(request.state, State::Waiting { .. } | State::Running { .. });
+                ordered += usize::from(has_place && is_unfinished);
+            }
+            assert_eq!((account.open, account.queued, account.queued_bytes), (open, queued, bytes));
+        }
+        assert_eq!(self.requests, all);
+        assert_eq!((self.waiting, self.running, self.suspended), (waiting, running, suspended));
+        // Finished ones that wait for an earlier one have a place too.
+        let places = self.release.audit();
+        assert!(places >= ordered, "an unfinished request has no place");
+        let run_queue_is_empty = self.run.audit();
+        if self.requests == 0 {
+            assert!(run_queue_is_empty && places == 0 && self.keys.len() == 0, "left behind: {self:?}");
+        }
+        if self.config.mode == OrderingMode::Unordered {
+            assert_eq!(places, 0);
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! Which reply may leave: one queue per key, in the order of arrival.
+//!
+//! A request that has finished, or wants to begin its reply, waits until it is the first of its key's queue. Each step looks at
+//! the front of one queue only: that A, B and C have finished is seen when A leaves, then B is the first.
+
+use std::collections::VecDeque;
+
+use rustc_hash::FxHashMap;
+
+use super::Action;
+use super::keys::KeyId;
+use crate::ids::RequestId;
+use crate::queue::Queue;
+
+/// The place of a request in the order of arrival.
+pub(super) type Seq = u64;
+
+#[derive(Debug, Default)]
+pub(super) struct ReleaseQueue {
+    /// None is empty, and the first of each has not finished.
+    keys: FxHashMap<KeyId, Queue<Entry>>,
+    /// What is due, in its order. Requests that have been forgotten since are still among it; whoever pops asks for them.
+    due: VecDeque<(Seq, Action)>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    request: RequestId,
+    progress: Progress,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    Unfinished,
+    /// It wants to begin its reply.
+    Wants,
+    Finished,
+}
+
+impl ReleaseQueue {
+    /// Gives a request with a key its place.
+    pub(super) fn push(&mut self, key: KeyId, seq: Seq, request: RequestId) {
+        let entry = Entry { request, progress: Progress::Unfinished };
+        self.keys.entry(key).or_default().push(seq, entry);
+    }
+
+    /// The request has finished. Without a key it leaves at once.
+    pub(super) fn finish(&mut self, key: Option<KeyId>, seq: Seq, request: RequestId) {
+        match key {
+            Some(key) => self.progress(key, seq, Progress::Finished),
+            None => self.due.push_back((seq, Action::Release(request))),
+        }
+    }
+
+    /// The request wants to begin its reply before it has finished.
+    pub(super) fn want_to_reply(&mut self, key: Option<KeyId>, seq: Seq, request: RequestId) {
+        match key {
+            Some(key) => self.progress(key, seq, Progress::Wants),
+            None => self.due.push_back((seq, Action::MayReply(request))),
+        }
+    }
+
+    /// Takes a request out of its queue without releasing it.
+    pub(super) fn remove(&mut self, key: KeyId, seq: Seq) {
+        if let Some(queue) = self.keys.get_mut(&key) {
+            queue.remove(seq);
+            self.advance(key);
+        }
+    }
+
+    pub(super) fn pop(&mut self) -> Option<(Seq, Action)> {
+        self.due.pop_front()
+    }
+
+    fn progress(&mut self, key: KeyId, seq: Seq, progress: Progress) {
+        if let Some(entry) = self.keys.get_mut(&key).and_then(|queue| queue.get_mut(seq)) {
+            entry.progress = progress;
+            self.advance(key);
+        }
+    }
+
+    /// Makes due what the front of a queue allows.
+    fn advance(&mut self, key: KeyId) {
+        let Some(queue) = self.keys.get_mut(&key) else { return };
+        while let Some((seq, &Entry { request, progress })) = queue.front() {
+            match progress {
+                Progress::Unfinished => return,
+                Progress::Wants => {
+                    self.due.push_back((seq, Action::MayReply(request)));
+                    if let Some(first) = queue.get_mut(seq) {
+                        first.progress = Progress::Unfinished;
+                    }
+                    return;
+                }
+                Progress::Finished => {
+                    self.due.push_back((seq, Action::Release(request)));
+                    queue.pop();
+                }
+            }
+        }
+        self.keys.remove(&key);
+    }
+
+    /// The requests that have not been released, in the queue of each key.
+    #[cfg(any(test, feature = "internals"))]
+    pub(super) fn audit(&self) -> usize {
+        let first = |queue: &Queue<Entry>| queue.front().map(|(_, first)| first.progress);
+        assert!(self.keys.values().all(|queue| first(queue) == Some(Progress::Unfinished)));
+        self.keys.values().map(Queue::len).sum()
+    }
+
+    #[cfg(test)]
+    pub(super) fn due(&self) -> usize {
+        self.due.len()
+    }
+}

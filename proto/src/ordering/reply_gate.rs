@@ -1,0 +1,165 @@
+//! Keeps the replies of one key apart on one connection.
+//!
+//! The release queue decides when a reply may leave. A reply that is a stream then takes a while: until its last byte has left, later
+//! replies with its key wait here, so that the caller gets one after the other (PROTOCOL.md, O-17). Example: replies A (a
+//! stream), B and C (small) of one key are released in this order. A passes and leads; B and C wait; when A has left, both pass.
+
+use std::collections::BTreeMap;
+
+use crate::OrderingKey;
+use crate::queue::Queue;
+
+/// Replies of type `T`, each named by the number of its call.
+#[derive(Debug)]
+pub(crate) struct ReplyGate<T> {
+    /// The keys of which a stream is leaving. A tree, for peers choose the keys.
+    keys: BTreeMap<OrderingKey, Line<T>>,
+    next_place: u64,
+}
+
+#[derive(Debug)]
+struct Line<T> {
+    leader: u64,
+    /// A peer can make any number of replies wait, so none is searched for: whoever may change one later knows its place.
+    waiting: Queue<Reply<T>>,
+}
+
+#[derive(Debug)]
+struct Reply<T> {
+    number: u64,
+    is_stream: bool,
+    item: T,
+}
+
+/// Where a reply waits at the gate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct GatePlace(u64);
+
+/// What becomes of a reply that is released.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Entered<T> {
+    /// It may leave now.
+    Passes(T),
+    Waits(GatePlace),
+}
+
+impl<T> Default for ReplyGate<T> {
+    fn default() -> Self {
+        Self { keys: BTreeMap::new(), next_place: 0 }
+    }
+}
+
+impl<T> ReplyGate<T> {
+    /// A reply is released: it passes, or waits for the stream that is leaving.
+    pub(crate) fn enter(&mut self, key: &OrderingKey, number: u64, is_stream: bool, item: T) -> Entered<T> {
+        if let Some(line) = self.keys.get_mut(key) {
+            self.next_place += 1;
+            line.waiting.push(self.next_place, Reply { number, is_stream, item });
+            return Entered::Waits(GatePlace(self.next_place));
+        }
+        if is_stream {
+            self.keys.insert(key.clone(), Line { leader: number, waiting: Queue::default() });
+        }
+        Entered::Passes(item)
+    }
+
+    /// The reply of this call has left, or will not. Gives back the replies that may leave now, in their order.
+    pub(crate) fn left(&mut self, key: &OrderingKey, number: u64) -> Vec<T> {
+        let mut passing = Vec::new();
+        let Some(line) = self.keys.get_mut(key).filter(|line| line.leader == number) else { return passing };
+        while let Some((_, Reply { number, is_stream, item })) = line.waiting.pop() {
+            passing.push(item);
+            if is_stream {
+                line.leader = number;
+                return passing;
+            }
+        }
+        self.keys.remove(key);
+        passing
+    }
+
+    /// A reply that waits takes the place of a stream. Gives back the one before it.
+    pub(crate) fn replace(&mut self, key: &OrderingKey, place: GatePlace, item: T) -> Option<T> {
+        let reply = self.keys.get_mut(key)?.waiting.get_mut(place.0)?;
+        reply.is_stream = false;
+        Some(std::mem::replace(&mut reply.item, item))
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.keys.clear();
+    }
+
+    /// The calls that others wait for, with their keys.
+    #[cfg(any(test, feature = "internals"))]
+    pub(crate) fn leaders(&self) -> impl Iterator<Item = (&OrderingKey, u64)> {
+        self.keys.iter().map(|(key, line)| (key, line.leader))
+    }
+
+    #[cfg(any(test, feature = "internals"))]
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = &T> {
+        self.keys.values().flat_map(|line| line.waiting.iter().map(|(_, reply)| &reply.item))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key() -> OrderingKey {
+        OrderingKey::text("k")
+    }
+
+    fn passes(gate: &mut ReplyGate<char>, number: u64, is_stream: bool, item: char) -> bool {
+        gate.enter(&key(), number, is_stream, item) == Entered::Passes(item)
+    }
+
+    #[test]
+    fn replies_behind_a_stream_wait_for_its_end() {
+        let mut gate = ReplyGate::default();
+        assert!(passes(&mut gate, 1, false, 'a'), "nothing is before it");
+        assert!(passes(&mut gate, 2, true, 'b'));
+        assert!(!passes(&mut gate, 3, false, 'c'));
+        assert!(!passes(&mut gate, 4, true, 'd'));
+        assert!(!passes(&mut gate, 5, false, 'e'));
+        assert_eq!(gate.enter(&OrderingKey::text("other"), 6, false, 'f'), Entered::Passes('f'));
+        assert_eq!(gate.left(&key(), 3), [], "it does not lead");
+        assert_eq!(gate.left(&key(), 2), ['c', 'd']);
+        assert_eq!(gate.leaders().collect::<Vec<_>>(), [(&key(), 4)]);
+        assert_eq!(gate.left(&key(), 4), ['e']);
+        assert!(gate.is_empty());
+    }
+
+    #[test]
+    fn a_stream_that_fails_while_it_waits_leads_nothing() {
+        let mut gate = ReplyGate::default();
+        gate.enter(&key(), 1, true, 'a');
+        let Entered::Waits(place) = gate.enter(&key(), 2, true, 'b') else { panic!("it waits") };
+        gate.enter(&key(), 3, false, 'c');
+        assert_eq!(gate.replace(&key(), place, 'x'), Some('b'));
+        assert_eq!(gate.left(&key(), 1), ['x', 'c']);
+        assert_eq!(gate.replace(&key(), place, 'y'), None, "it has left");
+        assert!(gate.is_empty());
+    }
+
+    /// Searching for each of them would take 10^10 steps.
+    #[test]
+    fn any_number_of_streams_can_fail_while_they_wait() {
+        let mut gate = ReplyGate::default();
+        gate.enter(&key(), 0, true, 0);
+        let places: Vec<_> = (1..=200_000)
+            .map(|number| match gate.enter(&key(), number, true, number) {
+                Entered::Waits(place) => place,
+                Entered::Passes(_) => panic!("it waits"),
+            })
+            .collect();
+        for (number, place) in (1..=200_000_u64).rev().zip(places.into_iter().rev()) {
+            assert_eq!(gate.replace(&key(), place, 0), Some(number));
+        }
+        assert_eq!(gate.left(&key(), 0).len(), 200_000);
+        assert!(gate.is_empty());
+    }
+}

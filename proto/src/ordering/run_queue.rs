@@ -1,0 +1,362 @@
+//! Which waiting request starts next: round robin over connections, and over the queues of each connection.
+//!
+//! A queue holds the waiting requests of one connection with one key, or without a key; or, where keys are serialized, those
+//! of one key from all connections, of which one runs at a time. A queue whose first request could start is *offered* to
+//! the connection of that request; the connections with offers that are not paused form a ring. With queues `A: a1 a2`,
+//! `A/k: a3` and `B: b1`, the order is a1 b1 a3 a2: the connection that was served goes to the end of the ring, and its queue to
+//! the end of its offers.
+//!
+//! All tables are hashed by ids that this side assigns, and none is iterated over. Slots are counted elsewhere.
+
+use std::collections::BTreeMap;
+
+use rustc_hash::FxHashMap;
+
+use super::keys::KeyId;
+use super::release_queue::Seq;
+use crate::ids::{ConnectionId, RequestId};
+use crate::queue::Queue;
+
+/// Where a request waits for its start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum QueueId {
+    /// Requests of one connection with one key, or without: all may run at the same time.
+    Parallel(ConnectionId, Option<KeyId>),
+    /// Requests of one key: one runs at a time.
+    Serial(KeyId),
+}
+
+#[derive(Debug, Default)]
+pub(super) struct RunQueue {
+    /// None with a key is both free and empty.
+    queues: FxHashMap<QueueId, KeyQueue>,
+    connections: FxHashMap<ConnectionId, Offers>,
+    /// The connections that have offers and are not paused.
+    ring: Queue<ConnectionId>,
+    /// Requests that would start now if slots were free.
+    startable: usize,
+    /// In the ring and among the offers of a connection: whoever has been served goes to the end.
+    next_place: u64,
+}
+
+#[derive(Debug)]
+struct KeyQueue {
+    waiting: Waiting,
+    offer: Option<Offer>,
+}
+
+#[derive(Debug)]
+enum Waiting {
+    /// Those that are ready. The tree holds the few that became ready after later ones had come.
+    Parallel { ready: Queue<RequestId>, late: BTreeMap<Seq, RequestId> },
+    /// All of them, and whether they are ready: one that is not holds up those behind it.
+    Serial { all: Queue<(RequestId, bool)>, taken: bool },
+}
+
+/// A queue among the offers of the connection of its first request.
+#[derive(Clone, Copy, Debug)]
+struct Offer {
+    connection: ConnectionId,
+    place: u64,
+    startable: usize,
+}
+
+/// The offers of one connection.
+#[derive(Debug, Default)]
+struct Offers {
+    queues: Queue<QueueId>,
+    startable: usize,
+    paused: bool,
+    /// Its place in the ring.
+    place: Option<u64>,
+}
+
+impl Waiting {
+    fn new(id: QueueId) -> Self {
+        match id {
+            QueueId::Parallel(..) => Self::Parallel { ready: Queue::default(), late: BTreeMap::new() },
+            QueueId::Serial(_) => Self::Serial { all: Queue::default(), taken: false },
+        }
+    }
+
+    fn push(&mut self, seq: Seq, request: RequestId, is_ready: bool) {
+        match self {
+            Self::Parallel { ready, .. } if is_ready => ready.push(seq, request),
+            // It holds up nobody, so it needs no place before it is ready.
+            Self::Parallel { .. } => {}
+            Self::Serial { all, .. } => all.push(seq, (request, is_ready)),
+        }
+    }
+
+    /// A request that was not ready is.
+    fn ready(&mut self, seq: Seq, request: RequestId) {
+        match self {
+            Self::Parallel { late, .. } => drop(late.insert(seq, request)),
+            Self::Serial { all, .. } => {
+                if let Some((_, is_ready)) = all.get_mut(seq) {
+                    *is_ready = true;
+                }
+            }
+        }
+    }
+
+    fn remove(&mut self, seq: Seq) {
+        match self {
+            Self::Parallel { ready, late } => {
+                if ready.remove(seq).is_none() {
+                    late.remove(&seq);
+                }
+            }
+            Self::Serial { all, .. } => drop(all.remove(seq)),
+        }
+    }
+
+    /// Takes the first, which may start. From then on a serial queue is taken.
+    fn pop(&mut self) -> Option<RequestId> {
+        match self {
+            Self::Parallel { ready, late } => {
+                let first_late = late.first_key_value().map(|(seq, _)| *seq);
+                let is_late =
+                    first_late.is_some_and(|late| ready.front().is_none_or(|(first, _)| late < first));
+                if is_late { late.pop_first() } else { ready.pop() }.map(|(_, request)| request)
+            }
+            Self::Serial { all, taken } => {
+                let (_, (request, _)) = all.pop()?;
+                *taken = true;
+                Some(request)
+            }
+        }
+    }
+
+    /// The connection that can start requests from here, and how many, apart from pauses and slots.
+    fn startable(&self, id: QueueId) -> Option<(ConnectionId, usize)> {
+        match (self, id) {
+            (Self::Parallel { ready, late }, QueueId::Parallel(connection, _)) => {
+                let startable = ready.len() + late.len();
+                (startable > 0).then_some((connection, startable))
+            }
+            (Self::Serial { all, taken: false }, _) => {
+                let (_, (request, is_ready)) = all.front()?;
+                is_ready.then_some((request.connection(), 1))
+            }
+            _ => None,
+        }
+    }
+
+    fn is_unused(&self) -> bool {
+        match self {
+            Self::Parallel { ready, late } => ready.is_empty() && late.is_empty(),
+            Self::Serial { all, taken } => all.is_empty() && !taken,
+        }
+    }
+}
+
+impl RunQueue {
+    /// Requests that would start now if slots were free.
+    pub(super) fn startable(&self) -> usize {
+        self.startable
+    }
+
+    /// Whether a request that arrived now, and was ready, would be startable.
+    pub(super) fn would_be_startable(&self, id: QueueId, connection: ConnectionId) -> bool {
+        let is_paused = self.connections.get(&connection).is_some_and(|offers| offers.paused);
+        let is_free = matches!(id, QueueId::Parallel(..)) || !self.queues.contains_key(&id);
+        !is_paused && is_free
+    }
+
+    /// Whether a request that was pushed unready would be startable if it was ready.
+    pub(super) fn would_become_startable(&self, id: QueueId, seq: Seq, connection: ConnectionId) -> bool {
+        let is_paused = self.connections.get(&connection).is_some_and(|offers| offers.paused);
+        let is_next = match self.queues.get(&id).map(|queue| &queue.waiting) {
+            Some(Waiting::Serial { all, taken }) => {
+                !taken && all.front().is_some_and(|(first, _)| first == seq)
+            }
+            Some(Waiting::Parallel { .. }) | None => true,
+        };
+        !is_paused && is_next
+    }
+
+    pub(super) fn push(&mut self, id: QueueId, seq: Seq, request: RequestId, is_ready: bool) {
+        let queue = self.queues.entry(id);
+        let queue = queue.or_insert_with(|| KeyQueue { waiting: Waiting::new(id), offer: None });
+        queue.waiting.push(seq, request, is_ready);
+        self.refresh(id);
+    }
+
+    /// A request that was pushed unready is ready.
+    pub(super) fn ready(&mut self, id: QueueId, seq: Seq, request: RequestId) {
+        // Its queue may have been dropped meanwhile, if it is parallel.
+        let queue = self.queues.entry(id);
+        let queue = queue.or_insert_with(|| KeyQueue { waiting: Waiting::new(id), offer: None });
+        queue.waiting.ready(seq, request);
+        self.refresh(id);
+    }
+
+    pub(super) fn remove(&mut self, id: QueueId, seq: Seq) {
+        if let Some(queue) = self.queues.get_mut(&id) {
+            queue.waiting.remove(seq);
+            self.refresh(id);
+        }
+    }
+
+    /// The running request of a serial queue has ended.
+    pub(super) fn free(&mut self, id: QueueId) {
+        if let Some(KeyQueue { waiting: Waiting::Serial { taken, .. }, .. }) = self.queues.get_mut(&id) {
+            *taken = false;
+            self.refresh(id);
+        }
+    }
+
+    /// Takes the next request to start.
+    pub(super) fn pop(&mut self) -> Option<RequestId> {
+        let (_, connection) = self.ring.pop()?;
+        let offers = self.connections.get_mut(&connection)?;
+        offers.place = None;
+        let (_, &id) = offers.queues.front()?;
+        // So that a new offer, if there is one, goes to the end.
+        self.retract(id);
+        let request = self.queues.get_mut(&id)?.waiting.pop();
+        self.refresh(id);
+        self.seat(connection);
+        request
+    }
+
+    pub(super) fn pause(&mut self, connection: ConnectionId) {
+        let offers = self.connections.entry(connection).or_default();
+        if std::mem::replace(&mut offers.paused, true) {
+            return;
+        }
+        self.startable -= offers.startable;
+        if let Some(place) = offers.place.take() {
+            self.ring.remove(place);
+        }
+    }
+
+    pub(super) fn unpause(&mut self, connection: ConnectionId) {
+        let Some(offers) = self.connections.get_mut(&connection) else { return };
+        if std::mem::take(&mut offers.paused) {
+            self.startable += offers.startable;
+            self.seat(connection);
+        }
+    }
+
+    /// Drops what is kept of a connection none of whose requests waits any more.
+    pub(super) fn forget(&mut self, connection: ConnectionId) {
+        self.queues.remove(&QueueId::Parallel(connection, None));
+        self.connections.remove(&connection);
+    }
+
+    /// Brings a queue's offer in line with what waits. It keeps its place as long as the connection is the same.
+    fn refresh(&mut self, id: QueueId) {
+        let Some(queue) = self.queues.get_mut(&id) else { return };
+        match (&mut queue.offer, queue.waiting.startable(id)) {
+            (Some(offer), Some((connection, startable))) if offer.connection == connection => {
+                let before = std::mem::replace(&mut offer.startable, startable);
+                self.count(connection, before, startable);
+            }
+            (_, wanted) => {
+                self.retract(id);
+                match wanted {
+                    Some((connection, startable)) => self.offer(id, connection, startable),
+                    None => self.drop_if_unused(id),
+                }
+            }
+        }
+    }
+
+    fn offer(&mut self, id: QueueId, connection: ConnectionId, startable: usize) {
+        let place = self.take_place();
+        if let Some(queue) = self.queues.get_mut(&id) {
+            queue.offer = Some(Offer { connection, place, startable });
+        }
+        self.connections.entry(connection).or_default().queues.push(place, id);
+        self.count(connection, 0, startable);
+        self.seat(connection);
+    }
+
+    fn retract(&mut self, id: QueueId) {
+        let Some(offer) = self.queues.get_mut(&id).and_then(|queue| queue.offer.take()) else { return };
+        self.count(offer.connection, offer.startable, 0);
+        let Some(offers) = self.connections.get_mut(&offer.connection) else { return };
+        offers.queues.remove(offer.place);
+        if offers.queues.is_empty()
+            && let Some(place) = offers.place.take()
+        {
+            self.ring.remove(place);
+        }
+    }
+
+    /// Of an offer of this connection so many requests are startable, and so many were before.
+    fn count(&mut self, connection: ConnectionId, before: usize, after: usize) {
+        let Some(offers) = self.connections.get_mut(&connection) else { return };
+        offers.startable = offers.startable - before + after;
+        if !offers.paused {
+            self.startable = self.startable - before + after;
+        }
+    }
+
+    /// Puts a connection at the end of the ring, if it belongs there and is not there yet.
+    fn seat(&mut self, connection: ConnectionId) {
+        let place = self.take_place();
+        let Some(offers) = self.connections.get_mut(&connection) else { return };
+        if !offers.paused && offers.place.is_none() && !offers.queues.is_empty() {
+            offers.place = Some(place);
+            self.ring.push(place, connection);
+        }
+    }
+
+    /// A key is dropped with its last request. The queue without a key stays with its connection, for the next one.
+    fn drop_if_unused(&mut self, id: QueueId) {
+        let is_kept = matches!(id, QueueId::Parallel(_, None));
+        if !is_kept && self.queues.get(&id).is_some_and(|queue| queue.waiting.is_unused()) {
+            self.queues.remove(&id);
+        }
+    }
+
+    fn take_place(&mut self) -> u64 {
+        self.next_place += 1;
+        self.next_place
+    }
+}
+
+#[cfg(any(test, feature = "internals"))]
+impl RunQueue {
+    /// Checks that all tables say the same; returns whether nothing waits and no key is taken.
+    ///
+    /// # Panics
+    /// If they don't.
+    pub(super) fn audit(&self) -> bool {
+        let mut startable = 0;
+        for (connection, offers) in &self.connections {
+            let queues = offers.queues.iter().map(|(place, id)| (place, *id, &self.queues[id]));
+            let mut sum = 0;
+            for (place, id, queue) in queues {
+                let offer = queue.offer.expect("an offer that its queue does not know");
+                assert_eq!((offer.connection, offer.place), (*connection, place));
+                assert_eq!(queue.waiting.startable(id), Some((*connection, offer.startable)));
+                sum += offer.startable;
+            }
+            assert_eq!(offers.startable, sum);
+            assert_eq!(offers.place.is_some(), !offers.paused && !offers.queues.is_empty());
+            startable += if offers.paused { 0 } else { sum };
+        }
+        assert_eq!(self.startable, startable);
+        let offered = self.queues.values().filter(|queue| queue.offer.is_some()).count();
+        assert_eq!(offered, self.connections.values().map(|offers| offers.queues.len()).sum::<usize>());
+        assert_eq!(
+            self.ring.len(),
+            self.connections.values().filter(|offers| offers.place.is_some()).count()
+        );
+        for (id, queue) in &self.queues {
+            let is_kept = matches!(id, QueueId::Parallel(_, None));
+            assert!(is_kept || !queue.waiting.is_unused(), "{id:?} is left behind");
+        }
+        self.queues.values().all(|queue| queue.waiting.is_unused())
+    }
+
+    /// What is kept of connections.
+    #[cfg(test)]
+    pub(super) fn kept(&self) -> usize {
+        self.connections.len() + self.queues.len()
+    }
+}

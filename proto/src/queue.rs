@@ -1,0 +1,140 @@
+//! A queue in the order of ascending numbers, from whose middle values can be removed.
+//!
+//! A `VecDeque` is sorted as long as numbers only grow, so a value is found by binary search; one that is removed leaves a gap.
+//! Gaps at the front go at once, the others when there are more of them than values: 1 2 3 4 5 without 2, 3 and 4 is
+//! kept as `1 _ _ _ 5`, and becomes `5` when 1 is taken. Every step is O(log n) amortized, and none allocates while the
+//! queue stays short, which a tree can't offer.
+
+use std::collections::VecDeque;
+
+/// Gaps that are not worth closing.
+const FEW_GAPS: usize = 16;
+
+/// Capacity that an empty queue keeps, in values; a burst must not pin memory after it is over.
+const KEPT_CAPACITY: usize = 64;
+
+#[derive(Debug)]
+pub(crate) struct Queue<T> {
+    /// The first one is no gap.
+    slots: VecDeque<(u64, Option<T>)>,
+    len: usize,
+}
+
+impl<T> Default for Queue<T> {
+    fn default() -> Self {
+        Self { slots: VecDeque::new(), len: 0 }
+    }
+}
+
+impl<T> Queue<T> {
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Adds a value at the end. The number must be larger than all that the queue has seen.
+    pub(crate) fn push(&mut self, number: u64, value: T) {
+        debug_assert!(self.slots.back().is_none_or(|(last, _)| *last < number), "numbers ascend");
+        self.slots.push_back((number, Some(value)));
+        self.len += 1;
+    }
+
+    pub(crate) fn front(&self) -> Option<(u64, &T)> {
+        let (number, value) = self.slots.front()?;
+        Some((*number, value.as_ref()?))
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<(u64, T)> {
+        let (number, value) = self.slots.pop_front()?;
+        self.len -= 1;
+        self.tidy();
+        Some((number, value?))
+    }
+
+    pub(crate) fn get_mut(&mut self, number: u64) -> Option<&mut T> {
+        let at = self.find(number)?;
+        self.slots.get_mut(at)?.1.as_mut()
+    }
+
+    pub(crate) fn remove(&mut self, number: u64) -> Option<T> {
+        let at = self.find(number)?;
+        let value = self.slots.get_mut(at)?.1.take()?;
+        self.len -= 1;
+        self.tidy();
+        Some(value)
+    }
+
+    fn find(&self, number: u64) -> Option<usize> {
+        self.slots.binary_search_by_key(&number, |(number, _)| *number).ok()
+    }
+
+    fn tidy(&mut self) {
+        if self.len == 0 {
+            self.slots.clear();
+            if self.slots.capacity() > KEPT_CAPACITY {
+                self.slots = VecDeque::new();
+            }
+            return;
+        }
+        while self.slots.front().is_some_and(|(_, value)| value.is_none()) {
+            self.slots.pop_front();
+        }
+        // At least as many were removed since the last time as are looked at now.
+        if self.slots.len() > 2 * self.len + FEW_GAPS {
+            self.slots.retain(|(_, value)| value.is_some());
+        }
+    }
+
+    #[cfg(any(test, feature = "internals"))]
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &T)> {
+        self.slots.iter().filter_map(|(number, value)| Some((*number, value.as_ref()?)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn gaps_are_bounded_and_capacity_is_given_back() {
+        let mut queue = Queue::default();
+        queue.push(0, 0);
+        for number in 1..100_000 {
+            queue.push(number, number);
+            assert_eq!(queue.remove(number), Some(number));
+            assert!(queue.slots.len() <= 3 + FEW_GAPS);
+        }
+        (100_000..200_000).for_each(|number| queue.push(number, number));
+        while queue.pop().is_some() {}
+        assert!(queue.slots.capacity() <= KEPT_CAPACITY);
+    }
+
+    proptest! {
+        #[test]
+        fn does_what_a_tree_does(ops in prop::collection::vec((0..4_u8, any::<prop::sample::Index>()), 0..400)) {
+            let (mut queue, mut tree) = (Queue::default(), BTreeMap::new());
+            for (number, (op, index)) in (0_u64..).zip(ops) {
+                let other = index.index(number as usize + 1) as u64;
+                match op {
+                    0 => prop_assert_eq!(queue.pop(), tree.pop_first()),
+                    1 => prop_assert_eq!(queue.remove(other), tree.remove(&other)),
+                    2 => prop_assert_eq!(queue.get_mut(other), tree.get_mut(&other)),
+                    _ => {
+                        queue.push(number, number);
+                        tree.insert(number, number);
+                    }
+                }
+                prop_assert_eq!(queue.front(), tree.first_key_value().map(|(number, value)| (*number, value)));
+                prop_assert_eq!((queue.len(), queue.is_empty()), (tree.len(), tree.is_empty()));
+                prop_assert!(queue.iter().eq(tree.iter().map(|(number, value)| (*number, value))));
+            }
+        }
+    }
+}

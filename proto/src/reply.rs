@@ -1,0 +1,35 @@
+//! The answer to a request, as the application gives it.
+
+use bytes::Bytes;
+
+use crate::{ErrorInfo, Metadata};
+
+/// The answer to a request of the peer. Its size has the limit of [`Call::body`](crate::Call::body).
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Reply {
+    /// The handler's result.
+    Result {
+        /// The result, as the application's serializer wrote it.
+        body: Bytes,
+        /// Compress the body with Snappy; in dialect 2, where that makes it shorter.
+        compressed: bool,
+        /// What travels besides, in dialect 2 only.
+        metadata: Metadata,
+    },
+    /// The result that [`begin_reply`](crate::Connection::begin_reply) began is complete with what was written.
+    End,
+    /// The handler's error. Over the limit, it loses its traceback.
+    Failure(ErrorInfo),
+    /// Callosum's own error, such as a [`Refusal`](crate::Refusal).
+    Error(ErrorInfo),
+    /// The handler was stopped because of a cancellation, or never started.
+    Cancelled,
+}
+
+impl Reply {
+    /// A result without metadata, not compressed.
+    pub fn result(body: impl Into<Bytes>) -> Self {
+        Self::Result { body: body.into(), compressed: false, metadata: Metadata::new() }
+    }
+}

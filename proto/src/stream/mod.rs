@@ -1,0 +1,52 @@
+//! Arguments and results that are more than one message: byte streams with flow control.
+//!
+//! A call has two streams, its argument and its result; each end of the call writes one ([`SendHalf`]) and reads the other
+//! ([`RecvHalf`]). Nothing here knows of calls, sockets or other streams: [`Flow`] counts what all streams of a connection share, and
+//! `send/` decides which stream may send next.
+//!
+//! Flow control is credit-based, as in QUIC (RFC 9000, section 4): the reader names the highest offset, in units of cost, up
+//! to which the writer may send, and raises it as the application reads. A DATA costs 32 bytes besides its content.
+
+mod error;
+mod flow;
+mod reassembly;
+mod recv;
+mod send;
+#[cfg(test)]
+mod tests;
+
+use bytes::Bytes;
+
+pub use error::{ReadError, StreamFault, WriteError};
+pub(crate) use flow::Flow;
+pub(crate) use recv::{Next, RecvHalf};
+pub(crate) use send::{Order, SendHalf};
+
+/// A part of a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    /// The bytes.
+    pub bytes: Bytes,
+    /// An item ends with them.
+    pub end_of_item: bool,
+}
+
+/// What a read yields.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Read {
+    /// The next part.
+    Chunk(Chunk),
+    /// The stream is complete and has been read.
+    End,
+    /// There is nothing more yet; [`Event::Readable`](crate::Event::Readable) comes when there is.
+    Pending,
+}
+
+/// How far a writer and its reader have come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Acknowledged {
+    /// Bytes that were written.
+    pub written: u64,
+    /// Bytes that the remote application has read.
+    pub consumed: u64,
+}

@@ -1,0 +1,413 @@
+//! The receiving half of a stream: what has come and was not read, the writer's credit, and what the peer got wrong.
+//!
+//! A stream starts with a small window, for nobody may ever read it. The first read, or the start of its reassembly, widens it; a
+//! reader that consumes a whole window in less than two round trips doubles it, since then the window is what holds the
+//! writer up (the same idea as the autotuning of QUIC implementations).
+
+mod buffer;
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use self::buffer::{Buffer, Part};
+use super::reassembly::Reassembler;
+use super::{Chunk, Flow, ReadError, StreamFault};
+use crate::wire::{DecodeError, MAX_CHUNK, Piece, RECORD_COST};
+
+/// Bytes that a DATA of a body has, at the least, from a writer that has all of the body.
+const PIECE_EXPECTED: u64 = 16 * 1024;
+
+/// CREDIT is sent once 1/4 of the window has been consumed.
+const CREDIT_STEP: u64 = 4;
+
+/// The receiving half of a stream.
+#[derive(Debug)]
+pub(crate) struct RecvHalf {
+    mode: Mode,
+    /// Bytes that came, and what their DATA cost.
+    received: u64,
+    spent: u64,
+    /// What DATA may cost up to now.
+    limit: u64,
+    window: u64,
+    initial_window: u64,
+    /// Bytes that were read, and what they had cost; the part of the cost that the writer knows of.
+    consumed: u64,
+    consumed_cost: u64,
+    acknowledged_cost: u64,
+    declared: Option<u64>,
+    fin: bool,
+    /// Whether the owner knows that there is something to read.
+    announced: bool,
+    end: End,
+    /// Since when the use of the window is measured, and what had been consumed by then.
+    measured_from: Option<(Instant, u64)>,
+}
+
+/// What becomes of the bytes that come.
+#[derive(Debug)]
+enum Mode {
+    /// They wait to be read.
+    Read(Buffer),
+    /// They wait for memory, to be reassembled then.
+    AwaitMemory(Buffer),
+    Reassemble(Reassembler),
+    /// Reassembly has failed, and the owner does not know yet.
+    Broken(ReadError),
+    /// They are dropped.
+    Failed(ReadError),
+}
+
+/// Whether the writer knows that all was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Unread,
+    Due,
+    Acknowledged,
+}
+
+/// What a read yields.
+#[derive(Debug)]
+pub(crate) enum Next {
+    /// With what it had cost.
+    Chunk(Chunk, u64),
+    End,
+    Pending,
+}
+
+impl RecvHalf {
+    /// `window` and `declared` (the size, if the writer has said) are in bytes.
+    pub(crate) fn new(window: u64, declared: Option<u64>) -> Self {
+        Self {
+            mode: Mode::Read(Buffer::default()),
+            received: 0,
+            spent: 0,
+            limit: window,
+            window,
+            initial_window: window,
+            consumed: 0,
+            consumed_cost: 0,
+            acknowledged_cost: 0,
+            declared,
+            fin: false,
+            announced: false,
+            end: End::Unread,
+            measured_from: None,
+        }
+    }
+
+    /// Takes the piece that came with OPEN or RESULT, which costs nothing.
+    pub(crate) fn first(&mut self, bytes: Bytes, item: bool) -> Result<(), StreamFault> {
+        if self.declared.is_some_and(|size| bytes.len() as u64 > size) {
+            return Err(StreamFault::Size);
+        }
+        self.received = bytes.len() as u64;
+        if let (true, Mode::Read(buffer)) = (!bytes.is_empty() || item, &mut self.mode) {
+            buffer.push(bytes, 0, item);
+        }
+        Ok(())
+    }
+
+    /// Takes the content of a DATA out of a frame of `frame` bytes. Returns the cost to give back to the connection at once, because
+    /// the content was dropped or is in the body already; the caller has counted what it cost.
+    pub(crate) fn take(&mut self, offset: u64, piece: Piece, frame: usize) -> Result<u64, StreamFault> {
+        let size = piece.declared(MAX_CHUNK).map_err(|error| match error {
+            DecodeError::TooLarge { .. } => StreamFault::Oversize,
+            _ => StreamFault::Snappy,
+        })?;
+        let cost = RECORD_COST + size as u64;
+        if matches!(self.mode, Mode::Broken(_) | Mode::Failed(_)) {
+            return Ok(cost);
+        }
+        self.check(offset, size, cost, piece.fin)?;
+        let (fin, item) = (piece.fin, piece.item);
+        let (compressed, bytes) =
+            (piece.compressed, piece.plain(MAX_CHUNK).map_err(|_| StreamFault::Snappy)?);
+        self.received += size as u64;
+        self.spent += cost;
+        self.fin = fin;
+        if bytes.is_empty() && !item {
+            // There is nothing to read, so no read would give it back.
+            self.consumed_cost += cost;
+            return Ok(cost);
+        }
+        let keep = || if compressed { bytes.clone() } else { crate::wire::keep(&bytes, frame) };
+        match &mut self.mode {
+            Mode::Read(buffer) | Mode::AwaitMemory(buffer) => {
+                buffer.push(keep(), cost, item);
+                Ok(0)
+            }
+            Mode::Reassemble(reassembler) => {
+                let pushed = reassembler.push(&bytes, keep);
+                self.consumed += size as u64;
+                self.consumed_cost += cost;
+                if let Err(error) = pushed {
+                    self.mode = Mode::Broken(error);
+                }
+                Ok(cost)
+            }
+            Mode::Broken(_) | Mode::Failed(_) => Ok(cost),
+        }
+    }
+
+    fn check(&self, offset: u64, size: usize, cost: u64, fin: bool) -> Result<(), StreamFault> {
+        if self.fin {
+            return Err(StreamFault::PastEnd);
+        }
+        match offset.cmp(&self.received) {
+            std::cmp::Ordering::Less => return Err(StreamFault::Overlap),
+            std::cmp::Ordering::Greater => return Err(StreamFault::Gap),
+            std::cmp::Ordering::Equal => {}
+        }
+        if cost > self.limit.saturating_sub(self.spent) {
+            return Err(StreamFault::Credit);
+        }
+        let received = self.received + size as u64;
+        if self.declared.is_some_and(|all| received > all || (fin && received != all)) {
+            return Err(StreamFault::Size);
+        }
+        Ok(())
+    }
+
+    /// The next chunk, with what it had cost.
+    pub(crate) fn next(&mut self) -> Result<Next, ReadError> {
+        let buffer = match &mut self.mode {
+            Mode::Read(buffer) => buffer,
+            Mode::AwaitMemory(_) | Mode::Reassemble(_) | Mode::Broken(_) => return Err(ReadError::NotOpen),
+            Mode::Failed(error) => return Err(*error),
+        };
+        if let Some((bytes, Part { cost, item, .. })) = buffer.pop() {
+            let cost = u64::from(cost);
+            self.consumed += bytes.len() as u64;
+            self.consumed_cost += cost;
+            return Ok(Next::Chunk(Chunk { bytes, end_of_item: item }, cost));
+        }
+        if self.fin {
+            self.end_read();
+            return Ok(Next::End);
+        }
+        self.announced = false;
+        Ok(Next::Pending)
+    }
+
+    /// The writer is to be told once that all was read.
+    fn end_read(&mut self) {
+        if self.end == End::Unread {
+            self.end = End::Due;
+        }
+    }
+
+    /// Drops what was not read, and what is still to come; returns the cost to give back to the connection.
+    pub(crate) fn fail(&mut self, error: ReadError) -> u64 {
+        match &mut self.mode {
+            Mode::Failed(_) => 0,
+            mode => match std::mem::replace(mode, Mode::Failed(error)) {
+                Mode::Read(buffer) | Mode::AwaitMemory(buffer) => buffer.cost(),
+                Mode::Reassemble(_) | Mode::Broken(_) | Mode::Failed(_) => 0,
+            },
+        }
+    }
+
+    /// The reader wants no more of it; returns the cost to give back to the connection.
+    pub(crate) fn stop(&mut self) -> u64 {
+        let freed = self.fail(ReadError::NotOpen);
+        self.mode = Mode::Failed(ReadError::NotOpen);
+        freed
+    }
+
+    /// Whether the owner is to be told that there is something to read.
+    pub(crate) fn announce(&mut self) -> bool {
+        !std::mem::replace(&mut self.announced, true)
+    }
+
+    pub(crate) fn is_complete(&self) -> bool {
+        self.fin
+    }
+
+    pub(crate) fn failure(&self) -> Option<ReadError> {
+        match self.mode {
+            Mode::Broken(error) | Mode::Failed(error) => Some(error),
+            _ => None,
+        }
+    }
+
+    /// Whether what comes is dropped, as the owner knows.
+    pub(crate) fn has_failed(&self) -> bool {
+        matches!(self.mode, Mode::Failed(_))
+    }
+
+    /// Whether it can be read to its end without anything more from the peer.
+    pub(crate) fn is_readable_to_its_end(&self) -> bool {
+        self.fin && matches!(self.mode, Mode::Read(_))
+    }
+
+    /// Whether the writer has said how many bytes there will be.
+    pub(crate) fn has_declared_size(&self) -> bool {
+        self.declared.is_some()
+    }
+
+    /// Cost of what was not read.
+    pub(crate) fn unread_cost(&self) -> u64 {
+        self.spent - self.consumed_cost
+    }
+
+    /// Bytes that were not read yet, as far as they are known.
+    pub(crate) fn remaining(&self) -> Option<u64> {
+        let whole = self.declared.or_else(|| self.fin.then_some(self.received));
+        whole.map(|whole| whole.saturating_sub(self.consumed))
+    }
+
+    /// From now on it waits for memory, to be reassembled then.
+    pub(crate) fn await_memory(&mut self) {
+        if let Mode::Read(buffer) = &mut self.mode {
+            self.mode = Mode::AwaitMemory(std::mem::take(buffer));
+        }
+    }
+
+    pub(crate) fn awaits_memory(&self) -> bool {
+        matches!(self.mode, Mode::AwaitMemory(_))
+    }
+
+    /// Whether it is reassembled, or waits for that.
+    pub(crate) fn is_reassembled(&self) -> bool {
+        matches!(self.mode, Mode::AwaitMemory(_) | Mode::Reassemble(_) | Mode::Broken(_))
+    }
+
+    /// Reassembles what came and what will come to a body of at most `limit` bytes; returns the cost to give back to the connection.
+    pub(crate) fn reassemble(&mut self, limit: usize) -> u64 {
+        let declared = self.remaining().and_then(|size| usize::try_from(size).ok());
+        let Mode::AwaitMemory(buffer) = &mut self.mode else { return 0 };
+        let mut reassembler = Reassembler::new(limit, declared);
+        let (mut freed, mut failure) = (0, None);
+        for (bytes, cost) in std::mem::take(buffer).into_parts() {
+            freed += cost;
+            self.consumed += bytes.len() as u64;
+            self.consumed_cost += cost;
+            if failure.is_none() {
+                failure = reassembler.push(&bytes, || bytes.clone()).err();
+            }
+        }
+        self.mode = failure.map_or(Mode::Reassemble(reassembler), Mode::Broken);
+        freed
+    }
+
+    /// The body, once it is complete, or why there is none.
+    pub(crate) fn reassembled(&mut self) -> Option<Result<Bytes, ReadError>> {
+        match &mut self.mode {
+            Mode::Broken(error) => Some(Err(*error)),
+            mode @ Mode::Reassemble(_) if self.fin => {
+                // It has been read, and is read no more.
+                let Mode::Reassemble(reassembler) = std::mem::replace(mode, Mode::Failed(ReadError::NotOpen))
+                else {
+                    return None;
+                };
+                self.end_read();
+                Some(Ok(reassembler.into_body()))
+            }
+            _ => None,
+        }
+    }
+
+    /// The consumed bytes and the limit of a CREDIT, if one is due.
+    pub(crate) fn credit_due(&mut self, now: Instant, flow: &mut Flow) -> Option<(u64, u64)> {
+        let step = self.window / CREDIT_STEP;
+        if self.fin {
+            return self.last_credit();
+        }
+        if self.failure().is_some() {
+            return None;
+        }
+        let target = self.consumed_cost.saturating_add(self.window);
+        if target.saturating_sub(self.limit) < step.max(1) {
+            return None;
+        }
+        self.fit_window(now, flow);
+        self.acknowledged_cost = self.consumed_cost;
+        self.limit = self.consumed_cost.saturating_add(self.window);
+        Some((self.consumed, self.limit))
+    }
+
+    /// The same for a stream of which all has come: there is nothing more to give credit for, but its writer may wait for
+    /// acknowledgements.
+    pub(crate) fn last_credit(&mut self) -> Option<(u64, u64)> {
+        let step = self.window / CREDIT_STEP;
+        let due = self.consumed_cost - self.acknowledged_cost >= step && self.failure().is_none();
+        if self.end == End::Due {
+            self.end = End::Acknowledged;
+        } else if !due {
+            return None;
+        }
+        self.acknowledged_cost = self.consumed_cost;
+        Some((self.consumed, self.limit))
+    }
+
+    /// Doubles the window if all of it is consumed in less than two of the shortest round trips. To measure less than a whole
+    /// window would let one moment in which the reader catches up count, and what waits here delays everything behind it.
+    fn fit_window(&mut self, now: Instant, flow: &mut Flow) {
+        let (since, from) = *self.measured_from.get_or_insert((now, self.consumed_cost));
+        if self.consumed_cost - from < self.window {
+            return;
+        }
+        if let Some(trip) = flow.round_trip()
+            && now.saturating_duration_since(since) < trip * 2
+            && flow.grow(self.window)
+        {
+            self.window *= 2;
+        }
+        self.measured_from = Some((now, self.consumed_cost));
+    }
+
+    /// Widens the window to `window`, as far as the connection's allowance goes, if that is of any use; returns whether it did.
+    pub(crate) fn open_window(&mut self, window: u64, flow: &mut Flow) -> bool {
+        if self.window >= window || self.fin || self.failure().is_some() {
+            return false;
+        }
+        let rest = self.declared.map(|all| all - self.received);
+        if rest.is_some_and(|rest| rest.saturating_add(RECORD_COST) <= self.limit - self.spent) {
+            return false;
+        }
+        let by = (window - self.window).min(flow.growth_left);
+        self.window += by;
+        flow.growth_left -= by;
+        by > 0
+    }
+
+    /// A body that is reassembled waits nowhere: all that is declared may come at once, and takes nothing of the allowance that others
+    /// need. Returns whether a size is declared.
+    pub(crate) fn open_to_its_end(&mut self) -> bool {
+        let Some(rest) = self.declared.map(|all| all - self.received) else { return false };
+        let pieces = rest / PIECE_EXPECTED + 2;
+        let window = rest.saturating_add(pieces.saturating_mul(RECORD_COST));
+        let by = window.saturating_sub(self.window);
+        self.window += by;
+        self.initial_window += by;
+        true
+    }
+
+    /// By how much the window has been widened at the cost of the connection's allowance.
+    pub(crate) fn growth(&self) -> u64 {
+        self.window - self.initial_window
+    }
+
+    #[cfg(any(test, feature = "internals"))]
+    pub(crate) fn held_cost(&self) -> u64 {
+        match &self.mode {
+            Mode::Read(buffer) | Mode::AwaitMemory(buffer) => buffer.cost(),
+            Mode::Reassemble(_) | Mode::Broken(_) | Mode::Failed(_) => 0,
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn buffers(&self) -> usize {
+        match &self.mode {
+            Mode::Read(buffer) | Mode::AwaitMemory(buffer) => buffer.buffers(),
+            Mode::Reassemble(_) | Mode::Broken(_) | Mode::Failed(_) => 0,
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn window(&self) -> u64 {
+        self.window
+    }
+}

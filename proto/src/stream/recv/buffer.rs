@@ -1,0 +1,129 @@
+//! Received and unread bytes of a stream.
+//!
+//! Pieces of up to 1 KiB are joined in one growing buffer, so that many tiny ones take the memory of one and pin none of the
+//! packets that they came in; larger ones are kept as they are.
+
+use std::collections::VecDeque;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::wire::{MAX_CHUNK, RECORD_COST};
+
+/// Pieces up to this size are joined.
+const JOIN_MAX: usize = 1024;
+
+/// A buffer that is smaller than 1/4 of what it pins is copied when it is handed out.
+const MAX_SLACK_PART: usize = 4;
+
+#[derive(Debug, Default)]
+pub(super) struct Buffer {
+    segments: VecDeque<Segment>,
+}
+
+/// Pieces in one block of memory.
+#[derive(Debug)]
+struct Segment {
+    bytes: Block,
+    /// What is read at a time. Not empty.
+    parts: VecDeque<Part>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Part {
+    len: u32,
+    pub(super) cost: u32,
+    pub(super) item: bool,
+}
+
+#[derive(Debug)]
+enum Block {
+    Sealed(Bytes),
+    /// It may still grow.
+    Open(BytesMut),
+}
+
+impl Buffer {
+    pub(super) fn push(&mut self, bytes: Bytes, cost: u64, item: bool) {
+        let part = Part { len: bytes.len() as u32, cost: cost as u32, item };
+        let small = bytes.len() <= JOIN_MAX;
+        if small && self.segments.back_mut().is_some_and(|last| last.join(&bytes, part)) {
+            return;
+        }
+        // Copied, for the packet that it came in may be much larger.
+        let bytes = if small { Block::Open(BytesMut::from(&bytes[..])) } else { Block::Sealed(bytes) };
+        self.segments.push_back(Segment { bytes, parts: VecDeque::from([part]) });
+    }
+
+    pub(super) fn pop(&mut self) -> Option<(Bytes, Part)> {
+        let first = self.segments.front_mut()?;
+        if first.parts.len() > 1 {
+            return first.split();
+        }
+        let Segment { bytes, mut parts } = self.segments.pop_front()?;
+        Some((bytes.into_bytes(), parts.pop_front()?))
+    }
+
+    /// Everything, with what it had cost, block by block.
+    pub(super) fn into_parts(self) -> impl Iterator<Item = (Bytes, u64)> {
+        self.segments.into_iter().map(|segment| {
+            let cost = segment.cost();
+            (segment.bytes.into_bytes(), cost)
+        })
+    }
+
+    pub(super) fn cost(&self) -> u64 {
+        self.segments.iter().map(Segment::cost).sum()
+    }
+
+    #[cfg(test)]
+    pub(super) fn buffers(&self) -> usize {
+        self.segments.len()
+    }
+}
+
+impl Block {
+    fn into_bytes(self) -> Bytes {
+        match self {
+            Self::Sealed(bytes) => bytes,
+            // What is left of a buffer, most of which has been read, may pin much more.
+            Self::Open(bytes) if bytes.capacity() / MAX_SLACK_PART > bytes.len() => {
+                Bytes::copy_from_slice(&bytes)
+            }
+            Self::Open(bytes) => bytes.freeze(),
+        }
+    }
+}
+
+impl Segment {
+    fn cost(&self) -> u64 {
+        self.parts.iter().map(|part| u64::from(part.cost)).sum()
+    }
+
+    /// Adds a piece, if there is room.
+    fn join(&mut self, bytes: &[u8], added: Part) -> bool {
+        let Block::Open(open) = &mut self.bytes else { return false };
+        if open.len() + bytes.len() > MAX_CHUNK || self.parts.len() > MAX_CHUNK / RECORD_COST as usize {
+            return false;
+        }
+        open.extend_from_slice(bytes);
+        match self.parts.back_mut().filter(|last| !last.item) {
+            Some(last) => {
+                last.len += added.len;
+                last.cost += added.cost;
+                last.item = added.item;
+            }
+            None => self.parts.push_back(added),
+        }
+        true
+    }
+
+    /// The first part, which is not the last, in a buffer of its own: nobody knows for how long the application keeps it.
+    fn split(&mut self) -> Option<(Bytes, Part)> {
+        let part = self.parts.pop_front()?;
+        let bytes = match &mut self.bytes {
+            Block::Open(open) => Bytes::copy_from_slice(&open.split_to(part.len as usize)),
+            Block::Sealed(sealed) => sealed.split_to(part.len as usize),
+        };
+        Some((bytes, part))
+    }
+}

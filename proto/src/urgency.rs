@@ -1,0 +1,34 @@
+//! How urgent a call is: which of the calls that wait leaves first.
+
+/// A priority class (RFC 9218): 0 is the most urgent, 7 the least. Default 3.
+///
+/// A value out of this range can't be made, so that no connection sends what its peer has to treat as a protocol violation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Urgency(u8);
+
+impl Urgency {
+    /// The most urgent class, 0.
+    pub const MOST: Self = Self(0);
+    /// The class of calls that say nothing of it, 3.
+    pub const DEFAULT: Self = Self(3);
+    /// The least urgent class, 7.
+    pub const LEAST: Self = Self(7);
+    /// Number of classes.
+    pub(crate) const CLASSES: usize = Self::LEAST.0 as usize + 1;
+
+    /// The class with this number; `None` if it is over 7.
+    pub const fn new(class: u8) -> Option<Self> {
+        if class <= Self::LEAST.0 { Some(Self(class)) } else { None }
+    }
+
+    /// The number of the class, from 0 to 7.
+    pub const fn get(self) -> u8 {
+        self.0
+    }
+}
+
+impl Default for Urgency {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}

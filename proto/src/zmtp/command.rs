@@ -1,0 +1,157 @@
+//! Commands in the clear and inside CURVE messages (RFC 23, RFC 37): their names, READY's metadata, PING, PONG and ERROR.
+//!
+//! ```text
+//! command  = name-length(1) name body
+//! metadata = *( name-length(1) name value-length(4) value )
+//! ```
+
+use bytes::Bytes;
+
+use super::framing::Head;
+use super::output::OutputQueue;
+use super::{CommandError, LinkError, SocketType};
+
+/// The longest context of a PING (RFC 37).
+const MAX_CONTEXT: usize = 16;
+/// Properties that a peer may declare; honest peers send two to five.
+const MAX_PROPERTIES: usize = 256;
+/// The longest identity (RFC 28).
+const MAX_IDENTITY: usize = 255;
+/// Bytes of an unknown socket type that an error repeats.
+const MAX_SHOWN: usize = 32;
+
+/// What a command says, once the handshake is complete.
+pub(super) enum Command<'a> {
+    Ping {
+        context: &'a [u8],
+    },
+    Pong,
+    Ready,
+    Error {
+        reason: String,
+    },
+    /// One that neither ROUTER nor DEALER acts on.
+    Other,
+}
+
+impl<'a> Command<'a> {
+    pub(super) fn parse(payload: &'a [u8]) -> Result<Self, CommandError> {
+        let (name, body) = split(payload)?;
+        Ok(match name {
+            b"PING" => {
+                // The TTL is the peer's own timeout: nothing here depends on it.
+                let context = body.get(2..).filter(|context| context.len() <= MAX_CONTEXT);
+                Self::Ping { context: context.ok_or(CommandError::Malformed { command: "PING" })? }
+            }
+            b"PONG" if body.len() > MAX_CONTEXT => {
+                return Err(CommandError::Malformed { command: "PONG" });
+            }
+            b"PONG" => Self::Pong,
+            b"READY" => Self::Ready,
+            b"ERROR" => Self::Error { reason: reason(body) },
+            _ => Self::Other,
+        })
+    }
+}
+
+/// A command's name and body.
+pub(super) fn split(payload: &[u8]) -> Result<(&[u8], &[u8]), CommandError> {
+    let (len, rest) = payload.split_first().ok_or(CommandError::Name)?;
+    let (name, body) = rest.split_at_checked(usize::from(*len)).ok_or(CommandError::Name)?;
+    if name.is_empty() || !name.iter().all(u8::is_ascii_alphabetic) {
+        return Err(CommandError::Name);
+    }
+    Ok((name, body))
+}
+
+/// What an ERROR says. One that is cut short is an ERROR too.
+pub(super) fn reason(body: &[u8]) -> String {
+    let (len, text) = body.split_first().unwrap_or((&0, &[]));
+    String::from_utf8_lossy(&text[..text.len().min(usize::from(*len))]).into_owned()
+}
+
+/// Queues a command in the clear: its name with the length before it, and the parts of its body.
+pub(super) fn queue(output: &mut OutputQueue, name: &[u8], body: &[&[u8]]) -> usize {
+    let len = name.len() + body.iter().map(|part| part.len()).sum::<usize>();
+    let head = Head::command(len);
+    output.copy(head.as_bytes());
+    output.copy(name);
+    body.iter().for_each(|part| output.copy(part));
+    head.as_bytes().len() + len
+}
+
+/// Queues the ERROR that tells the peer why it is turned away.
+pub(super) fn queue_error(output: &mut OutputQueue, reason: &str) {
+    queue(output, b"\x05ERROR", &[&[reason.len() as u8], reason.as_bytes()]);
+}
+
+/// What one end says of itself, in NULL's and CURVE's READY and in INITIATE.
+#[derive(Clone, Debug)]
+pub(super) struct Properties {
+    pub(super) socket_type: SocketType,
+    /// Empty if none is asked for.
+    pub(super) identity: Bytes,
+}
+
+impl Properties {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut metadata = Vec::new();
+        let mut put = |name: &[u8], value: &[u8]| {
+            metadata.push(name.len() as u8);
+            metadata.extend_from_slice(name);
+            metadata.extend_from_slice(&(value.len() as u32).to_be_bytes());
+            metadata.extend_from_slice(value);
+        };
+        put(b"Socket-Type", self.socket_type.as_str().as_bytes());
+        if !self.identity.is_empty() {
+            put(b"Identity", &self.identity);
+        }
+        metadata
+    }
+
+    /// Reads the peer's metadata. Properties other than these two are checked and dropped.
+    ///
+    /// The identity is copied: it lives as long as the link and must not pin the input that it came in.
+    pub(super) fn parse(mut metadata: &[u8], ours: SocketType) -> Result<Self, LinkError> {
+        let (mut socket_type, mut identity) = (None, None);
+        for count in 0.. {
+            if metadata.is_empty() {
+                break;
+            }
+            if count == MAX_PROPERTIES {
+                return Err(CommandError::TooManyProperties { max: MAX_PROPERTIES }.into());
+            }
+            let (name, value) = property(&mut metadata).ok_or(CommandError::Property)?;
+            if name.eq_ignore_ascii_case(b"Socket-Type") && socket_type.replace(value).is_some()
+                || name.eq_ignore_ascii_case(b"Identity") && identity.replace(value).is_some()
+            {
+                return Err(CommandError::DuplicateProperty.into());
+            }
+        }
+        let name = socket_type.ok_or(CommandError::NoSocketType)?;
+        let theirs = SocketType::parse(name).filter(|theirs| ours.talks_to(*theirs));
+        let Some(socket_type) = theirs else {
+            let theirs = name[..name.len().min(MAX_SHOWN)].escape_ascii().to_string();
+            return Err(LinkError::IncompatibleSocket { ours, theirs });
+        };
+        let identity = identity.unwrap_or_default();
+        // RFC 28 reserves a first byte of zero for identities that a ROUTER makes up.
+        if identity.len() > MAX_IDENTITY || identity.first() == Some(&0) {
+            return Err(CommandError::Identity.into());
+        }
+        Ok(Self { socket_type, identity: Bytes::copy_from_slice(identity) })
+    }
+}
+
+/// Takes one property off the front.
+fn property<'a>(metadata: &mut &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
+    let (len, rest) = metadata.split_first()?;
+    let (name, rest) = rest.split_at_checked(usize::from(*len))?;
+    if name.is_empty() || !name.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.+".contains(byte)) {
+        return None;
+    }
+    let (len, rest) = rest.split_first_chunk()?;
+    let (value, rest) = rest.split_at_checked(usize::try_from(u32::from_be_bytes(*len)).ok()?)?;
+    *metadata = rest;
+    Some((name, value))
+}

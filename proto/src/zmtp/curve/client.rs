@@ -1,0 +1,115 @@
+//! The client's side of CURVE's handshake.
+
+use x25519_dalek::{PublicKey, StaticSecret};
+
+use super::crypto::{Seed, SharedKey, numbered_nonce, random_nonce};
+use super::messages::Side;
+use super::{
+    COOKIE, Cipher, CurveKeyPair, CurvePublicKey, HELLO_PADDING, HELLO_ZEROS, NONCE_HELLO, NONCE_INITIATE,
+    NONCE_READY, NONCE_VOUCH, NONCE_WELCOME, VERSION, agree, sealed,
+};
+use crate::zmtp::command::{self, Properties};
+use crate::zmtp::output::OutputQueue;
+use crate::zmtp::{CommandError, HandshakeError};
+
+const HELLO_NUMBER: u64 = 1;
+const INITIATE_NUMBER: u64 = 2;
+
+/// A client, by what it waits for.
+pub(in crate::zmtp) enum Client {
+    /// The server's greeting.
+    Greeting { keys: CurveKeyPair, server: CurvePublicKey, seed: Seed },
+    Welcome {
+        keys: CurveKeyPair,
+        server: CurvePublicKey,
+        seed: Seed,
+        ephemeral: StaticSecret,
+        /// Of our ephemeral key and the server's long-term one.
+        greeting_key: SharedKey,
+    },
+    Ready {
+        server: CurvePublicKey,
+        /// Of both ephemeral keys.
+        session: SharedKey,
+    },
+}
+
+impl Client {
+    pub(in crate::zmtp) fn new(keys: CurveKeyPair, server: CurvePublicKey, seed: [u8; 32]) -> Self {
+        Self::Greeting { keys, server, seed: Seed::new(seed) }
+    }
+
+    /// The command that is due.
+    pub(in crate::zmtp) fn expected(&self) -> &'static str {
+        match self {
+            Self::Greeting { .. } | Self::Welcome { .. } => "WELCOME",
+            Self::Ready { .. } => "READY",
+        }
+    }
+
+    /// Says HELLO, after the server's greeting.
+    pub(in crate::zmtp) fn begin(self, output: &mut OutputQueue) -> Result<Self, HandshakeError> {
+        let Self::Greeting { keys, server, seed } = self else { return Ok(self) };
+        let ephemeral = StaticSecret::from(*seed.derive(b"client ephemeral"));
+        let greeting_key = agree(&ephemeral, server.as_bytes(), "the configuration")?;
+        let nonce = numbered_nonce(NONCE_HELLO, HELLO_NUMBER);
+        let proof = sealed(&greeting_key, &nonce, &[&HELLO_ZEROS]);
+        let public = PublicKey::from(&ephemeral);
+        let body: [&[u8]; 5] =
+            [&VERSION, &[0; HELLO_PADDING], public.as_bytes(), &HELLO_NUMBER.to_be_bytes(), &proof];
+        command::queue(output, b"\x05HELLO", &body);
+        Ok(Self::Welcome { keys, server, seed, ephemeral, greeting_key })
+    }
+
+    /// Takes a WELCOME and answers with INITIATE, in which this end says of itself what `ours` holds.
+    pub(in crate::zmtp) fn welcomed(
+        self,
+        body: &mut [u8],
+        ours: &Properties,
+        output: &mut OutputQueue,
+    ) -> Result<Self, HandshakeError> {
+        const COMMAND: &str = "WELCOME";
+        let Self::Welcome { keys, server, seed, ephemeral, greeting_key } = self else {
+            return Err(HandshakeError::Unexpected { expected: self.expected() });
+        };
+        let malformed = CommandError::Malformed { command: COMMAND };
+        let (nonce, welcome) = body.split_first_chunk_mut().ok_or(malformed)?;
+        let inside = greeting_key.open(&random_nonce(NONCE_WELCOME, nonce), welcome);
+        let inside = inside.ok_or(HandshakeError::Sealed { command: COMMAND })?;
+        let (server_ephemeral, cookie) = inside.split_first_chunk::<32>().ok_or(malformed)?;
+        if cookie.len() != COOKIE {
+            return Err(malformed.into());
+        }
+
+        let session = agree(&ephemeral, server_ephemeral, COMMAND)?;
+        let vouch_key = agree(&keys.exchange_key(), server_ephemeral, COMMAND)?;
+        let derived = seed.derive(b"client vouch-ID\0");
+        let (vouch_nonce, _) = derived.split_first_chunk().expect("16 of 32 bytes");
+        let public = PublicKey::from(&ephemeral);
+        let vouched: [&[u8]; 2] = [public.as_bytes(), server.as_bytes()];
+        let vouch = sealed(&vouch_key, &random_nonce(NONCE_VOUCH, vouch_nonce), &vouched);
+        let nonce = numbered_nonce(NONCE_INITIATE, INITIATE_NUMBER);
+        let long_term = keys.public();
+        let parts: [&[u8]; 4] = [long_term.as_bytes(), vouch_nonce, &vouch, &ours.encode()];
+        let initiate = sealed(&session, &nonce, &parts);
+        command::queue(output, b"\x08INITIATE", &[cookie, &INITIATE_NUMBER.to_be_bytes(), &initiate]);
+        Ok(Self::Ready { server, session })
+    }
+
+    /// Takes a READY: the server, its metadata, and the cipher of the connection.
+    pub(in crate::zmtp) fn ready(
+        self,
+        body: &mut [u8],
+    ) -> Result<(CurvePublicKey, &[u8], Cipher), HandshakeError> {
+        const COMMAND: &str = "READY";
+        let Self::Ready { server, session } = self else {
+            return Err(HandshakeError::Unexpected { expected: self.expected() });
+        };
+        let malformed = CommandError::Malformed { command: COMMAND };
+        let (number, ready) = body.split_first_chunk_mut().ok_or(malformed)?;
+        let number = u64::from_be_bytes(*number);
+        let metadata = session.open(&numbered_nonce(NONCE_READY, number), ready);
+        let metadata = metadata.ok_or(HandshakeError::Sealed { command: COMMAND })?;
+        Ok((server, metadata, Cipher::new(&session, Side::Client, INITIATE_NUMBER, number)))
+    }
+}

@@ -1,0 +1,262 @@
+//! Long-term keys of CURVE and their texts (RFC 26, RFC 32).
+
+use std::fmt;
+use std::str::FromStr;
+
+use x25519_dalek::{PublicKey, StaticSecret};
+use zeroize::Zeroizing;
+
+use super::z85;
+
+const KEY_BYTES: usize = 32;
+
+/// Why bytes or a text are not a key. Says nothing of what they were.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeyError {
+    /// A text of another length.
+    #[error("a key has 40 characters, not {0} bytes")]
+    Length(usize),
+    /// Characters that Z85 hasn't, or five of them that stand for more than 32 bits.
+    #[error("not Z85 text")]
+    NotZ85,
+    /// A point of low order, zero among them: it would make every secret the same.
+    #[error("a public key of low order")]
+    LowOrder,
+    /// Another spelling of a key, which could pass where the key itself is revoked.
+    #[error("a public key that is not in its canonical form")]
+    NotCanonical,
+}
+
+/// A public key, which is who a peer is. Its text is 40 characters of Z85.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CurvePublicKey([u8; KEY_BYTES]);
+
+impl CurvePublicKey {
+    /// Takes the key as it stands on the wire.
+    ///
+    /// # Errors
+    /// If it is of low order, or not in its canonical form: such a key comes from nobody honest.
+    pub fn from_bytes(bytes: [u8; KEY_BYTES]) -> Result<Self, KeyError> {
+        if !is_canonical(&bytes) {
+            return Err(KeyError::NotCanonical);
+        }
+        // Any secret will do: clamped, it is a multiple of every low order.
+        let shared = StaticSecret::from([1; KEY_BYTES]).diffie_hellman(&PublicKey::from(bytes));
+        if !shared.was_contributory() {
+            return Err(KeyError::LowOrder);
+        }
+        Ok(Self(bytes))
+    }
+
+    /// As on the wire.
+    pub fn as_bytes(&self) -> &[u8; KEY_BYTES] {
+        &self.0
+    }
+
+    /// A key whose owner has just proved to have its secret half, which no key of low order lets anybody do.
+    pub(super) fn from_proved(bytes: [u8; KEY_BYTES]) -> Self {
+        Self(bytes)
+    }
+}
+
+/// Whether the number is below the field's prime, 2^255 - 19, and the unused top bit is zero.
+pub(super) fn is_canonical(bytes: &[u8; KEY_BYTES]) -> bool {
+    let [first, middle @ .., last] = bytes;
+    *last < 0x7F || (*last == 0x7F && (middle.iter().any(|byte| *byte != 0xFF) || *first < 0xED))
+}
+
+impl FromStr for CurvePublicKey {
+    type Err = KeyError;
+
+    fn from_str(text: &str) -> Result<Self, KeyError> {
+        Self::from_bytes(*decode(text)?)
+    }
+}
+
+impl fmt::Display for CurvePublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&z85::encode(&self.0))
+    }
+}
+
+impl fmt::Debug for CurvePublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CurvePublicKey({self})")
+    }
+}
+
+/// A secret key. It is zeroed when dropped and shown by no `Debug`.
+#[derive(Clone)]
+pub struct CurveSecretKey(Zeroizing<[u8; KEY_BYTES]>);
+
+impl CurveSecretKey {
+    /// Any 32 bytes are a secret key; only unpredictable ones are a good one.
+    pub fn from_bytes(bytes: [u8; KEY_BYTES]) -> Self {
+        Self(Zeroizing::new(bytes))
+    }
+
+    /// Reads 40 characters of Z85.
+    ///
+    /// # Errors
+    /// If it is not such a text.
+    pub fn from_z85(text: &str) -> Result<Self, KeyError> {
+        decode(text).map(Self)
+    }
+
+    /// 40 characters of Z85, to be kept secret.
+    pub fn to_z85(&self) -> Zeroizing<String> {
+        z85::encode(&self.0)
+    }
+
+    /// The public key that belongs to it.
+    pub fn public_key(&self) -> CurvePublicKey {
+        let secret = StaticSecret::from(*self.0);
+        // Never of low order: a clamped secret times the base point.
+        CurvePublicKey(PublicKey::from(&secret).to_bytes())
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8; KEY_BYTES] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for CurveSecretKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CurveSecretKey(..)")
+    }
+}
+
+/// A secret key and the public one that belongs to it.
+#[derive(Clone, Debug)]
+pub struct CurveKeyPair {
+    public: CurvePublicKey,
+    secret: CurveSecretKey,
+}
+
+impl CurveKeyPair {
+    /// Computes the public key.
+    pub fn from_secret(secret: CurveSecretKey) -> Self {
+        Self { public: secret.public_key(), secret }
+    }
+
+    /// A new pair from 32 bytes of the operating system's randomness: the core has none of its own.
+    pub fn generate(seed: impl Into<Zeroizing<[u8; KEY_BYTES]>>) -> Self {
+        Self::from_secret(CurveSecretKey(seed.into()))
+    }
+
+    /// What peers may know.
+    pub fn public(&self) -> CurvePublicKey {
+        self.public
+    }
+
+    /// What nobody else may know.
+    pub fn secret(&self) -> &CurveSecretKey {
+        &self.secret
+    }
+
+    pub(super) fn exchange_key(&self) -> StaticSecret {
+        StaticSecret::from(*self.secret.as_bytes())
+    }
+}
+
+impl From<CurveSecretKey> for CurveKeyPair {
+    fn from(secret: CurveSecretKey) -> Self {
+        Self::from_secret(secret)
+    }
+}
+
+fn decode(text: &str) -> Result<Zeroizing<[u8; KEY_BYTES]>, KeyError> {
+    let text = text.as_bytes().try_into().map_err(|_| KeyError::Length(text.len()))?;
+    z85::decode(text).ok_or(KeyError::NotZ85)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // zmq_curve(7), "Test key values".
+    const SERVER_PUBLIC: &str = "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7";
+    const SERVER_SECRET: &str = "JTKVSB%%)wK0E.X)V>+}o?pNmC{O&4W4b!Ni{Lh6";
+
+    #[test]
+    fn texts_are_libzmqs() {
+        let pair = CurveKeyPair::from_secret(CurveSecretKey::from_z85(SERVER_SECRET).unwrap());
+        assert_eq!(pair.public().to_string(), SERVER_PUBLIC);
+        assert_eq!(SERVER_PUBLIC.parse(), Ok(pair.public()));
+        assert_eq!(*pair.secret().to_z85(), SERVER_SECRET);
+    }
+
+    #[test]
+    fn other_texts_are_refused() {
+        let parse = |text: &str| text.parse::<CurvePublicKey>().unwrap_err();
+        assert_eq!(parse(""), KeyError::Length(0));
+        assert_eq!(parse(&SERVER_PUBLIC[1..]), KeyError::Length(39));
+        assert_eq!(parse(&format!("{SERVER_PUBLIC}\n")), KeyError::Length(41));
+        assert_eq!(parse(&SERVER_PUBLIC.replace('M', "~")), KeyError::NotZ85);
+        assert_eq!(parse(&"é".repeat(20)), KeyError::NotZ85);
+        assert_eq!(parse(&"#".repeat(40)), KeyError::NotZ85, "more than 32 bits");
+        assert_eq!(CurveSecretKey::from_z85("short").unwrap_err(), KeyError::Length(5));
+        assert_eq!(CurveSecretKey::from_z85(&"#".repeat(40)).unwrap_err(), KeyError::NotZ85);
+    }
+
+    #[test]
+    fn points_of_low_order_are_refused() {
+        assert_eq!("0".repeat(40).parse::<CurvePublicKey>(), Err(KeyError::LowOrder));
+        let one = std::array::from_fn(|at| u8::from(at == 0));
+        let mut minus_one = [0xFF; KEY_BYTES];
+        minus_one[0] = 0xEC;
+        minus_one[31] = 0x7F;
+        let order_8 =
+            |hex: &str| std::array::from_fn(|at| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).unwrap());
+        for point in [
+            one,
+            minus_one,
+            order_8("e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800"),
+            order_8("5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157"),
+        ] {
+            assert_eq!(CurvePublicKey::from_bytes(point), Err(KeyError::LowOrder));
+        }
+    }
+
+    #[test]
+    fn every_key_has_one_spelling() {
+        let mut bytes = *SERVER_PUBLIC.parse::<CurvePublicKey>().unwrap().as_bytes();
+        bytes[31] |= 0x80;
+        assert_eq!(CurvePublicKey::from_bytes(bytes), Err(KeyError::NotCanonical));
+        let mut prime_and_more = [0xFF; KEY_BYTES];
+        prime_and_more[31] = 0x7F;
+        for first in 0xED..=0xFF {
+            prime_and_more[0] = first;
+            assert_eq!(CurvePublicKey::from_bytes(prime_and_more), Err(KeyError::NotCanonical));
+        }
+        prime_and_more[0] = 0xEB;
+        assert!(CurvePublicKey::from_bytes(prime_and_more).is_ok(), "just below");
+    }
+
+    #[test]
+    fn debug_hides_secrets() {
+        let pair = CurveKeyPair::generate([7; KEY_BYTES]);
+        let shown = format!("{pair:?}");
+        assert_eq!(
+            shown,
+            format!(
+                "CurveKeyPair {{ public: CurvePublicKey({}), secret: CurveSecretKey(..) }}",
+                pair.public()
+            )
+        );
+    }
+
+    /// That it is done can only be seen in memory that is no longer ours; that the types do it can be.
+    #[test]
+    fn secrets_are_of_types_that_erase_them() {
+        fn erases_itself<T: zeroize::ZeroizeOnDrop>(_: &T) {}
+        let pair = CurveKeyPair::generate([7; KEY_BYTES]);
+        let CurveKeyPair { public: _, secret: CurveSecretKey(bytes) } = &pair;
+        erases_itself(bytes);
+        erases_itself(&pair.secret().to_z85());
+        erases_itself(&decode(SERVER_SECRET).unwrap());
+        erases_itself(&StaticSecret::from([7; KEY_BYTES]));
+        erases_itself(&pair.exchange_key());
+    }
+}

@@ -1,0 +1,169 @@
+//! CURVE messages: the encrypted frames after the handshake (RFC 26, section "MESSAGE").
+//!
+//! ```text
+//! message = %d7 "MESSAGE" number(8) tag(16) encrypted( flags(1) payload )
+//! ```
+//! Each side numbers its messages by one, on from its last command of the handshake. RFC 26 only asks for rising numbers,
+//! but peers count by one, and to insist on it means that nobody on the path can leave messages out and so join frames of
+//! several messages into one.
+
+use bytes::{BufMut, BytesMut};
+
+use super::crypto::{MessageKey, SharedKey, TAG};
+use crate::zmtp::ZmtpViolation;
+
+const NAME: &[u8; 8] = b"\x07MESSAGE";
+const NUMBER: usize = 8;
+const FLAGS: usize = 1;
+/// Where the tag begins.
+const SEALED: usize = NAME.len() + NUMBER;
+/// By how much a CURVE message is longer than the payload in it.
+pub(in crate::zmtp) const OVERHEAD: usize = SEALED + TAG + FLAGS;
+
+const FROM_CLIENT: &[u8; 16] = b"CurveZMQMESSAGEC";
+const FROM_SERVER: &[u8; 16] = b"CurveZMQMESSAGES";
+
+/// Flags inside a message. Others are ignored, as libzmq does.
+const MORE: u8 = 1;
+const COMMAND: u8 = 2;
+
+/// What is in a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::zmtp) enum Content {
+    /// A frame, and whether more of its message follow.
+    Frame {
+        more: bool,
+    },
+    Command,
+}
+
+/// Seals and opens the messages of one connection.
+pub(in crate::zmtp) struct Cipher {
+    sealing: MessageKey,
+    opening: MessageKey,
+    last_sent: u64,
+    last_received: u64,
+}
+
+/// Which side of CURVE this end is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    Client,
+    Server,
+}
+
+impl Cipher {
+    /// `last_sent`, `last_received`: the numbers of both sides' last commands of the handshake.
+    pub(super) fn new(key: &SharedKey, side: Side, last_sent: u64, last_received: u64) -> Self {
+        let (ours, theirs) = match side {
+            Side::Client => (FROM_CLIENT, FROM_SERVER),
+            Side::Server => (FROM_SERVER, FROM_CLIENT),
+        };
+        let (sealing, opening) = (MessageKey::new(key, ours), MessageKey::new(key, theirs));
+        Self { sealing, opening, last_sent, last_received }
+    }
+
+    /// Takes numbers for so many messages; the first of them. `None`, and none are taken, if not as many are left: a number
+    /// that comes twice would give away both messages.
+    pub(in crate::zmtp) fn reserve(&mut self, messages: usize) -> Option<u64> {
+        let first = self.last_sent.wrapping_add(1);
+        self.last_sent = self.last_sent.checked_add(messages as u64)?;
+        Some(first)
+    }
+
+    /// Appends a message with a reserved number, whose payload is these parts, and encrypts it where it stands.
+    pub(in crate::zmtp) fn seal(&self, number: u64, content: Content, parts: [&[u8]; 2], out: &mut BytesMut) {
+        out.put_slice(NAME);
+        out.put_u64(number);
+        let sealed = out.len();
+        out.put_bytes(0, TAG);
+        out.put_u8(match content {
+            Content::Frame { more } => {
+                if more {
+                    MORE
+                } else {
+                    0
+                }
+            }
+            Content::Command => COMMAND,
+        });
+        parts.iter().for_each(|part| out.put_slice(part));
+        self.sealing.seal(number, &mut out[sealed..]);
+    }
+
+    /// Decrypts the message that must be the next one, where it stands: the payload begins at [`OVERHEAD`].
+    pub(in crate::zmtp) fn open(&mut self, message: &mut [u8]) -> Result<Content, ZmtpViolation> {
+        if !message.starts_with(NAME) {
+            return Err(ZmtpViolation::NotEncrypted);
+        }
+        if message.len() < OVERHEAD {
+            return Err(ZmtpViolation::Forged);
+        }
+        let (head, sealed) = message.split_at_mut(SEALED);
+        let number = head.last_chunk().copied().map(u64::from_be_bytes);
+        // After the last number of all there is no next one.
+        let due = self.last_received.checked_add(1).filter(|due| number == Some(*due));
+        let due = due.ok_or(ZmtpViolation::OutOfOrder)?;
+        let inside = self.opening.open(due, sealed).ok_or(ZmtpViolation::Forged)?;
+        self.last_received = due;
+        Ok(match inside[0] {
+            flags if flags & COMMAND != 0 => Content::Command,
+            flags => Content::Frame { more: flags & MORE != 0 },
+        })
+    }
+
+    #[cfg(test)]
+    pub(in crate::zmtp) fn last_sent(&mut self) -> &mut u64 {
+        &mut self.last_sent
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use x25519_dalek::StaticSecret;
+
+    use super::*;
+
+    fn pair() -> [Cipher; 2] {
+        let key = SharedKey::agree(&StaticSecret::from([1; 32]), &[9; 32]).unwrap();
+        [Side::Client, Side::Server].map(|side| Cipher::new(&key, side, 2, 2))
+    }
+
+    fn message(cipher: &Cipher, number: u64) -> BytesMut {
+        let mut message = BytesMut::new();
+        cipher.seal(number, Content::Command, [b"a", b"b"], &mut message);
+        message
+    }
+
+    #[test]
+    fn no_number_is_given_twice() {
+        let [mut client, _] = pair();
+        assert_eq!(client.reserve(2), Some(3));
+        client.last_sent = u64::MAX - 4;
+        assert_eq!(client.reserve(3), Some(u64::MAX - 3));
+        assert_eq!(client.reserve(2), None, "one is left");
+        assert_eq!(client.reserve(1), Some(u64::MAX));
+        assert_eq!(client.reserve(1), None);
+    }
+
+    #[test]
+    fn nothing_follows_the_last_number() {
+        let [client, mut server] = pair();
+        server.last_received = u64::MAX - 2;
+        for number in [u64::MAX - 1, u64::MAX] {
+            assert_eq!(server.open(&mut message(&client, number)), Ok(Content::Command));
+        }
+        for number in [0, 1, u64::MAX] {
+            assert_eq!(server.open(&mut message(&client, number)), Err(ZmtpViolation::OutOfOrder));
+        }
+    }
+
+    #[test]
+    fn messages_open_in_place() {
+        let [client, mut server] = pair();
+        let mut sealed = message(&client, 3);
+        assert_eq!(sealed.len(), OVERHEAD + 2);
+        assert_eq!(server.open(&mut sealed), Ok(Content::Command));
+        assert_eq!(&sealed[OVERHEAD..], b"ab");
+    }
+}

@@ -1,0 +1,195 @@
+//! What an established link reads and writes: frames, and the commands between them, in the clear or in CURVE messages.
+//!
+//! The rest of the link does not know which: [`Traffic`] takes frames off the wire and gives events, and takes messages and
+//! puts frames into the output queue.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::assembly::Assembly;
+use super::command::{self, Command};
+#[cfg(feature = "curve")]
+use super::curve::{Cipher, Content, OVERHEAD};
+use super::framing::{Deframer, Head, Payload};
+use super::liveness::{Due, Liveness};
+use super::output::OutputQueue;
+use super::{CommandError, LinkError, LinkEvent, MAX_COMMAND, ZmtpViolation};
+use crate::Multipart;
+
+/// No TTL in our PING: it would let the peer close a link on which this end merely has nothing to say.
+const TTL: [u8; 2] = [0, 0];
+
+/// How frames are protected.
+pub(super) enum Protection {
+    None,
+    #[cfg(feature = "curve")]
+    Curve(Cipher),
+}
+
+/// The encryption has no numbers left for what was to be sent.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Exhausted;
+
+/// An established link.
+pub(super) struct Traffic {
+    pub(super) protection: Protection,
+    pub(super) assembly: Assembly,
+    /// Absent where the peer is never pinged.
+    pub(super) liveness: Option<Liveness>,
+}
+
+impl Traffic {
+    /// Refuses a frame that is too large before any of it is held.
+    pub(super) fn admit(&self, head: &Head) -> Result<(), LinkError> {
+        match &self.protection {
+            Protection::None if !head.command => self.assembly.admit(head.len),
+            Protection::None => check_command(head.len),
+            // What is not longer than a command may be one.
+            #[cfg(feature = "curve")]
+            Protection::Curve(_) => match head.len.saturating_sub(OVERHEAD) {
+                0..=MAX_COMMAND => Ok(()),
+                inside => self.assembly.admit_size(inside),
+            },
+        }
+    }
+
+    /// Takes a frame that was admitted. A message is an event once its last frame is here.
+    #[cfg_attr(not(feature = "curve"), expect(unused_mut, reason = "nothing is decrypted"))]
+    pub(super) fn take_frame(
+        &mut self,
+        head: &Head,
+        mut payload: Payload,
+        deframer: &mut Deframer,
+        output: &mut OutputQueue,
+        events: &mut VecDeque<LinkEvent>,
+    ) -> Result<(), LinkError> {
+        match &mut self.protection {
+            Protection::None if !head.command => {
+                events.extend(self.assembly.push(head.more, deframer.freeze(payload, 0)));
+            }
+            Protection::None => self.take_command(&payload, output)?,
+            #[cfg(feature = "curve")]
+            Protection::Curve(cipher) => match cipher.open(&mut payload)? {
+                Content::Frame { more } => {
+                    self.assembly.admit(payload.len() - OVERHEAD)?;
+                    events.extend(self.assembly.push(more, deframer.freeze(payload, OVERHEAD)));
+                }
+                Content::Command => {
+                    check_command(payload.len() - OVERHEAD)?;
+                    self.take_command(&payload[OVERHEAD..], output)?;
+                }
+            },
+        }
+        Ok(())
+    }
+
+    fn take_command(&mut self, payload: &[u8], output: &mut OutputQueue) -> Result<(), LinkError> {
+        let too_late =
+            |command: &'static str| Err(ZmtpViolation::Command(CommandError::TooLate { command }).into());
+        match Command::parse(payload).map_err(ZmtpViolation::Command)? {
+            Command::Ping { context } => {
+                let pong = self.send_command(b"\x04PONG", context, output);
+                output.mark_reply(pong.map_err(|Exhausted| LinkError::Exhausted)?);
+                Ok(())
+            }
+            Command::Pong | Command::Other => Ok(()),
+            Command::Ready => too_late("READY"),
+            Command::Error { reason } => match self.protection {
+                Protection::None => Err(LinkError::refused(reason)),
+                // Admission is decided in the handshake: nobody says this in a CURVE message.
+                #[cfg(feature = "curve")]
+                Protection::Curve(_) => too_late("ERROR"),
+            },
+        }
+    }
+
+    /// Queues a command; how many bytes it takes.
+    fn send_command(
+        &mut self,
+        name: &[u8],
+        body: &[u8],
+        output: &mut OutputQueue,
+    ) -> Result<usize, Exhausted> {
+        Ok(match &mut self.protection {
+            Protection::None => command::queue(output, name, &[body]),
+            #[cfg(feature = "curve")]
+            Protection::Curve(cipher) => {
+                let number = cipher.reserve(1).ok_or(Exhausted)?;
+                seal(cipher, number, Content::Command, [name, body], output)
+            }
+        })
+    }
+
+    /// Acts on the time: a PING, or the end of a peer that answers none.
+    pub(super) fn handle_timeout(&mut self, now: Instant, output: &mut OutputQueue) -> Result<(), LinkError> {
+        let due = self.liveness.as_mut().map_or(Due::Nothing, |liveness| liveness.handle_timeout(now));
+        match due {
+            Due::Nothing => Ok(()),
+            Due::Ping => {
+                self.send_command(b"\x04PING", &TTL, output).map_err(|Exhausted| LinkError::Exhausted)?;
+                Ok(())
+            }
+            Due::Dead => Err(LinkError::HeartbeatTimedOut),
+        }
+    }
+
+    /// Queues all of a message, or nothing.
+    pub(super) fn send(&mut self, message: &Multipart, output: &mut OutputQueue) -> Result<(), Exhausted> {
+        let frames = message.frames();
+        let parts = frames.iter().enumerate().map(|(index, frame)| {
+            let more = index + 1 < frames.len();
+            (more, frame, Some(message.tail()).filter(|tail| !more && !tail.is_empty()))
+        });
+        match &mut self.protection {
+            Protection::None => {
+                for (more, frame, tail) in parts {
+                    let len = frame.len() + tail.map_or(0, Bytes::len);
+                    output.copy(Head::data(more, len).as_bytes());
+                    output.push(frame);
+                    tail.into_iter().for_each(|tail| output.push(tail));
+                }
+            }
+            #[cfg(feature = "curve")]
+            Protection::Curve(cipher) => {
+                let first = cipher.reserve(frames.len()).ok_or(Exhausted)?;
+                for (number, (more, frame, tail)) in (first..=u64::MAX).zip(parts) {
+                    let parts: [&[u8]; 2] = [frame, tail.map_or(&[], |tail| tail)];
+                    seal(cipher, number, Content::Frame { more }, parts, output);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn check_command(len: usize) -> Result<(), LinkError> {
+    if len > MAX_COMMAND {
+        return Err(LinkError::TooLarge { size: len as u64, max: MAX_COMMAND });
+    }
+    Ok(())
+}
+
+/// Queues one CURVE message; how many bytes its frame has.
+#[cfg(feature = "curve")]
+fn seal(
+    cipher: &Cipher,
+    number: u64,
+    content: Content,
+    parts: [&[u8]; 2],
+    output: &mut OutputQueue,
+) -> usize {
+    // As libzmq does, MORE is said in the clear too, and COMMAND only inside.
+    let more = content == Content::Frame { more: true };
+    let head = Head::data(more, OVERHEAD + parts[0].len() + parts[1].len());
+    let len = head.as_bytes().len() + head.len;
+    output.write(len, |run| {
+        run.extend_from_slice(head.as_bytes());
+        cipher.seal(number, content, parts, run);
+    });
+    len
+}
+
+#[cfg(all(test, feature = "curve"))]
+mod tests;

@@ -1,0 +1,411 @@
+//! The two streams of one call, from either end, as its reader and its writer share them.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use bytes::Bytes;
+use callosum_proto::{
+    Acknowledged, Chunk, Metadata, Read, ReadError, Refusal, Reply, SendStream, StreamId, WriteError,
+};
+use parking_lot::Mutex;
+
+use super::BodyError;
+use crate::dispatch::Loan;
+use crate::error::CallError;
+use crate::peer::PeerShared;
+use crate::stats::add;
+
+/// What a connection tells the reader and the writer of a call.
+#[derive(Debug, Default)]
+pub(crate) struct Shared(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    reader: Option<Waker>,
+    writer: Option<Waker>,
+    head: Option<Head>,
+    reassembled: Option<Result<Bytes, ReadError>>,
+    /// What had come as a whole, and was not read, when the link ended.
+    rest: Option<VecDeque<Chunk>>,
+    /// How it ended, if it did.
+    end: Option<Result<(), CallError>>,
+    /// A handler's result has begun, and its writer is there and has not finished.
+    writing: bool,
+}
+
+/// How a result begins.
+#[derive(Debug)]
+pub(crate) struct Head {
+    pub(crate) metadata: Metadata,
+    pub(crate) size: Option<u64>,
+    /// All of the result, if it came as a whole.
+    pub(crate) whole: Option<Bytes>,
+}
+
+/// Who is to be woken once no lock is held.
+#[must_use = "whoever waits is to be woken"]
+#[derive(Default)]
+pub(crate) struct Wakers([Option<Waker>; 2]);
+
+impl Wakers {
+    pub(crate) fn wake(self) {
+        self.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl IntoIterator for Wakers {
+    type Item = Waker;
+    type IntoIter = std::iter::Flatten<std::array::IntoIter<Option<Waker>, 2>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter().flatten()
+    }
+}
+
+impl Shared {
+    pub(crate) fn readable(&self) -> Wakers {
+        Wakers([self.0.lock().reader.take(), None])
+    }
+
+    pub(crate) fn writable(&self) -> Wakers {
+        Wakers([None, self.0.lock().writer.take()])
+    }
+
+    pub(crate) fn begin(&self, head: Head) -> Wakers {
+        let mut state = self.0.lock();
+        state.head = Some(head);
+        Wakers([state.reader.take(), None])
+    }
+
+    pub(crate) fn reassembled(&self, body: Result<Bytes, ReadError>) -> Wakers {
+        let mut state = self.0.lock();
+        state.reassembled = Some(body);
+        Wakers([state.reader.take(), None])
+    }
+
+    /// It has ended. A result that had come as a whole stays readable.
+    pub(crate) fn end(&self, result: Result<(), CallError>) -> Wakers {
+        let mut state = self.0.lock();
+        state.end.get_or_insert(result);
+        Wakers([state.reader.take(), state.writer.take()])
+    }
+
+    pub(crate) fn set_writing(&self, writing: bool) {
+        self.0.lock().writing = writing;
+    }
+
+    /// Whether somebody is still writing a handler's result.
+    pub(crate) fn is_writing(&self) -> bool {
+        self.0.lock().writing
+    }
+
+    /// The link has ended, and this is left to be read.
+    pub(crate) fn leave(&self, rest: VecDeque<Chunk>) {
+        self.0.lock().rest = Some(rest);
+    }
+
+    fn next_of_rest(&self) -> Option<Read> {
+        let mut state = self.0.lock();
+        Some(state.rest.as_mut()?.pop_front().map_or(Read::End, Read::Chunk))
+    }
+
+    fn all_of_rest(&self) -> Option<Bytes> {
+        let rest = self.0.lock().rest.take()?;
+        Some(rest.into_iter().flat_map(|chunk| chunk.bytes).collect())
+    }
+
+    fn failure(&self) -> Option<CallError> {
+        match &self.0.lock().end {
+            Some(Err(error)) => Some(error.again()),
+            _ => None,
+        }
+    }
+
+    fn has_ended(&self) -> bool {
+        self.0.lock().end.is_some()
+    }
+
+    fn watch_reader(&self, cx: &Context<'_>) {
+        let waker = cx.waker().clone();
+        let old = self.0.lock().reader.replace(waker);
+        // Its drop may run anything.
+        drop(old);
+    }
+
+    fn watch_writer(&self, cx: &Context<'_>) {
+        let waker = cx.waker().clone();
+        let old = self.0.lock().writer.replace(waker);
+        drop(old);
+    }
+}
+
+/// A call's streams. Dropping the last of its users ends the call, if it is one of ours and has not ended.
+pub(crate) struct CallStreams {
+    peer: Arc<PeerShared>,
+    id: StreamId,
+    shared: Arc<Shared>,
+    /// The place of the handler that made the call, while others may have it.
+    _loan: Option<Loan>,
+}
+
+impl CallStreams {
+    pub(crate) fn new(peer: Arc<PeerShared>, id: StreamId, shared: Arc<Shared>, loan: Option<Loan>) -> Self {
+        Self { peer, id, shared, _loan: loan }
+    }
+
+    pub(crate) fn peer(&self) -> &Arc<PeerShared> {
+        &self.peer
+    }
+
+    pub(crate) fn id(&self) -> StreamId {
+        self.id
+    }
+
+    /// How the result begins, or why it does not.
+    pub(crate) fn poll_head(&self, cx: &mut Context<'_>) -> Poll<Result<Head, CallError>> {
+        self.shared.watch_reader(cx);
+        let head = self.shared.0.lock().head.take();
+        match (head, self.shared.failure()) {
+            (Some(head), _) => Poll::Ready(Ok(head)),
+            (None, Some(error)) => Poll::Ready(Err(error)),
+            (None, None) => Poll::Pending,
+        }
+    }
+
+    pub(crate) fn poll_read(&self, cx: &mut Context<'_>) -> Poll<Result<Read, BodyError>> {
+        self.shared.watch_reader(cx);
+        let read = {
+            let mut state = self.peer.lock();
+            match state.knows(self.id) {
+                true => state.connection.recv_stream(self.id).read(Instant::now()),
+                false => Err(ReadError::NotOpen),
+            }
+        };
+        match read {
+            Ok(Read::Pending) => Poll::Pending,
+            Ok(read) => {
+                // There may be credit to give.
+                self.peer.waker.wake();
+                Poll::Ready(Ok(read))
+            }
+            Err(ReadError::NotOpen) => match self.shared.next_of_rest() {
+                Some(read) => Poll::Ready(Ok(read)),
+                None if self.is_ending() => Poll::Pending,
+                None => Poll::Ready(Err(self.failure())),
+            },
+            Err(error) => Poll::Ready(Err(error.into())),
+        }
+    }
+
+    fn failure(&self) -> BodyError {
+        self.shared.failure().map_or(BodyError::Read(ReadError::NotOpen), BodyError::Call)
+    }
+
+    /// A call of ours that the connection does not know any more has ended, but how has not been said yet.
+    fn is_ending(&self) -> bool {
+        matches!(self.id, StreamId::Call(_)) && !self.shared.has_ended()
+    }
+
+    /// What `error` really means: why the call has ended, if it has.
+    fn explain(&self, error: WriteError) -> BodyError {
+        match error {
+            WriteError::NotOpen => self.shared.failure().map_or(error.into(), BodyError::Call),
+            error => error.into(),
+        }
+    }
+
+    /// Waits for room; how many bytes.
+    pub(crate) fn poll_room(&self, cx: &mut Context<'_>) -> Poll<Result<usize, BodyError>> {
+        self.shared.watch_writer(cx);
+        let room = {
+            let mut state = self.peer.lock();
+            match state.knows(self.id) {
+                true => state.connection.send_stream(self.id).room(),
+                false => Err(WriteError::NotOpen),
+            }
+        };
+        match room {
+            Ok(0) => Poll::Pending,
+            Err(WriteError::NotOpen) if self.is_ending() => Poll::Pending,
+            room => Poll::Ready(room.map_err(|error| self.explain(error))),
+        }
+    }
+
+    pub(crate) fn write(&self, bytes: Bytes, end_of_item: bool) -> Result<(), BodyError> {
+        self.change(|stream| stream.write(bytes, end_of_item)).map_err(|error| self.explain(error))
+    }
+
+    /// Writes an item, unless the peer has said that it reads none of that size.
+    pub(crate) fn write_item(&self, bytes: Bytes) -> Result<(), BodyError> {
+        let (size, limit) = (bytes.len(), self.peer.lock().largest_body());
+        match limit {
+            Some(limit) if size > limit => Err(BodyError::ItemTooLarge { size, limit }),
+            _ => self.write(bytes, true),
+        }
+    }
+
+    pub(crate) fn finish(&self) -> Result<(), BodyError> {
+        self.change(|stream| stream.finish()).map_err(|error| self.explain(error))
+    }
+
+    fn change(
+        &self,
+        change: impl FnOnce(&mut SendStream<'_>) -> Result<(), WriteError>,
+    ) -> Result<(), WriteError> {
+        {
+            let mut state = self.peer.lock();
+            if !state.knows(self.id) {
+                return Err(WriteError::NotOpen);
+            }
+            change(&mut state.connection.send_stream(self.id))?;
+        }
+        self.peer.waker.wake();
+        Ok(())
+    }
+
+    /// Waits for the reader to have taken everything that was written.
+    pub(crate) fn poll_acknowledged(&self, cx: &mut Context<'_>) -> Poll<Result<u64, BodyError>> {
+        self.shared.watch_writer(cx);
+        let acknowledged = {
+            let mut state = self.peer.lock();
+            match state.knows(self.id) {
+                true => state.connection.send_stream(self.id).acknowledged(),
+                false => Err(WriteError::NotOpen),
+            }
+        };
+        match acknowledged {
+            Ok(Acknowledged { written, consumed }) if written == consumed => Poll::Ready(Ok(consumed)),
+            Ok(_) => Poll::Pending,
+            Err(WriteError::NotOpen) if self.is_ending() => Poll::Pending,
+            Err(error) => Poll::Ready(Err(self.explain(error))),
+        }
+    }
+
+    /// Bytes that were written and that the reader has taken.
+    pub(crate) fn acknowledged(&self) -> Result<Acknowledged, WriteError> {
+        let mut state = self.peer.lock();
+        match state.knows(self.id) {
+            true => state.connection.send_stream(self.id).acknowledged(),
+            false => Err(WriteError::NotOpen),
+        }
+    }
+
+    /// What is written is incomplete and will stay so.
+    pub(crate) fn abort(&self) {
+        if let StreamId::Call(_) = self.id {
+            self.peer.lock().connection.send_stream(self.id).abort();
+            self.peer.waker.wake();
+        }
+    }
+
+    /// Nobody reads on.
+    pub(crate) fn stop(&self) {
+        match self.id {
+            StreamId::Call(_) => self.abandon(),
+            StreamId::Request(_) => {
+                let mut state = self.peer.lock();
+                if state.knows(self.id) {
+                    state.connection.recv_stream(self.id).stop();
+                }
+            }
+        }
+        self.peer.waker.wake();
+    }
+
+    /// Ends a call of ours that has not ended.
+    fn abandon(&self) {
+        let StreamId::Call(call) = self.id else { return };
+        let abandoned = {
+            let mut state = self.peer.lock();
+            let abandoned = state.connection.abandon(call);
+            state.connection.recv_stream(self.id).stop();
+            abandoned
+        };
+        if abandoned {
+            add(&self.peer.counters.calls_failed, 1);
+            self.peer.waker.wake();
+        }
+        if !self.shared.has_ended() {
+            self.shared.end(Err(CallError::Cancelled)).wake();
+        }
+    }
+
+    /// Has what is left of the stream reassembled.
+    fn start_reassembly(&self) -> Result<(), BodyError> {
+        let started = {
+            let mut state = self.peer.lock();
+            match state.knows(self.id) {
+                true => state.connection.recv_stream(self.id).reassemble(),
+                false => Err(ReadError::NotOpen),
+            }
+        };
+        self.peer.waker.wake();
+        match started {
+            Err(ReadError::NotOpen) if self.has_rest() || self.is_ending() => Ok(()),
+            Err(ReadError::NotOpen) => Err(self.failure()),
+            other => Ok(other?),
+        }
+    }
+
+    fn has_rest(&self) -> bool {
+        self.shared.0.lock().rest.is_some()
+    }
+
+    fn poll_reassembled(&self, cx: &mut Context<'_>) -> Poll<Result<Bytes, BodyError>> {
+        self.shared.watch_reader(cx);
+        let reassembled = self.shared.0.lock().reassembled.take();
+        if let Some(body) = reassembled {
+            // Of a call of ours, what the call came to says more.
+            return Poll::Ready(
+                body.map_err(|error| self.shared.failure().map_or(error.into(), BodyError::Call)),
+            );
+        }
+        if let Some(rest) = self.shared.all_of_rest() {
+            return Poll::Ready(Ok(rest));
+        }
+        match self.shared.failure() {
+            Some(error) => Poll::Ready(Err(error.into())),
+            // Of a call of ours, which has been answered, what is reassembled still comes. What is left of the argument of a
+            // request is dropped with the answer.
+            None if self.shared.has_ended() && matches!(self.id, StreamId::Request(_)) => {
+                Poll::Ready(Err(self.failure()))
+            }
+            None => Poll::Pending,
+        }
+    }
+
+    pub(crate) fn set_writing(&self, writing: bool) {
+        self.shared.set_writing(writing);
+    }
+
+    /// What is left of the stream, as one body.
+    ///
+    /// Cancel safe in that dropping the streams gives the memory back.
+    pub(crate) async fn reassemble(&self) -> Result<Bytes, BodyError> {
+        self.start_reassembly()?;
+        poll_fn(|cx| self.poll_reassembled(cx)).await
+    }
+}
+
+/// What the caller is told of an argument that could not be reassembled. No handler has seen it.
+pub(crate) fn incomplete(error: &BodyError) -> Reply {
+    let refusal = match error {
+        BodyError::Read(ReadError::TooLarge { .. }) => Refusal::BodyTooLarge,
+        _ => Refusal::MalformedBody,
+    };
+    Reply::Error(refusal.to_error(&error.to_string()))
+}
+
+impl Drop for CallStreams {
+    fn drop(&mut self) {
+        match self.id {
+            StreamId::Call(_) => self.abandon(),
+            // What is left of an argument holds credit that others need.
+            StreamId::Request(_) => self.stop(),
+        }
+        self.peer.lock().forget_streams(self.id, &self.shared);
+    }
+}
