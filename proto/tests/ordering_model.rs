@@ -522,7 +522,7 @@ impl Pair {
             }
             Op::Forget(connection) => {
                 let connection = ConnectionId(*connection);
-                self.real.forget_peer(connection);
+                self.real.forget_connection(connection);
                 let own = self.model.requests.iter().filter(|request| request.connection() == connection);
                 self.forgotten.extend(own.map(|request| request.id));
                 self.model.forget(connection);

@@ -51,22 +51,8 @@ impl Calls {
             self.deadlines.set(at, Deadline::Caller(id));
         }
         let names = method.as_bytes().len() + key.as_bytes().len() + metadata.size();
-        let mut request =
-            Request { id, method, key: key.clone(), body: Body::Whole(Bytes::new()), metadata, deadline };
-        let (argument, held) = match fin {
-            true => {
-                let held = first.len();
-                request.body = Body::Whole(first);
-                (None, held)
-            }
-            false => {
-                request.body = Body::Stream { size: options.size };
-                let window = self.config.first_window.saturating_add(MAX_FIRST as u64);
-                let held =
-                    usize::try_from(window.min(options.size.unwrap_or(u64::MAX))).unwrap_or(usize::MAX);
-                (Some(self.open_argument(options.size, first, item)), held)
-            }
-        };
+        let (body, argument, held) = self.begin_argument(options.size, first, fin, item);
+        let request = Request { id, method, key: key.clone(), body, metadata, deadline };
         let incomplete = argument.as_ref().filter(|_| !self.config.stream_arguments.has(&request.method));
         let incomplete = incomplete.map(|half| reassembly_size(half, self.config.max_body));
         let arrival = Arrival {
@@ -93,6 +79,24 @@ impl Calls {
         if let Some(bytes) = incomplete {
             self.want_memory(StreamId::Request(id), bytes);
         }
+    }
+
+    /// The argument as the host is told of it; its receiver, unless all of it is here; and how many bytes of it may be held until the
+    /// request starts.
+    fn begin_argument(
+        &mut self,
+        size: Option<u64>,
+        first: Bytes,
+        fin: bool,
+        item: bool,
+    ) -> (Body, Option<Box<RecvHalf>>, usize) {
+        if fin {
+            let held = first.len();
+            return (Body::Whole(first), None, held);
+        }
+        let window = self.config.first_window.saturating_add(MAX_FIRST as u64);
+        let held = usize::try_from(window.min(size.unwrap_or(u64::MAX))).unwrap_or(usize::MAX);
+        (Body::Stream { size }, Some(self.open_argument(size, first, item)), held)
     }
 
     /// The content of an OPEN or a RESULT.

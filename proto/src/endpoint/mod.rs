@@ -2,7 +2,7 @@
 //!
 //! Responsible for the requests of all connections from their arrival to their reply, the replies that wait for their order, the
 //! memory for reassembly, and draining. Not for bytes, time, or what a request contains: that stays with its connection. The
-//! order is the [`Scheduler`]'s decision; this room carries it out.
+//! order is the [`Scheduler`]'s decision, which this module carries out.
 
 #[cfg(any(test, feature = "internals"))]
 mod audit;
@@ -383,7 +383,7 @@ impl Endpoint {
         }
         self.open -= 1;
         self.reassembly.forget(connection);
-        self.scheduler.forget_peer(connection);
+        self.scheduler.forget_connection(connection);
         for number in left {
             // No reply is sent, so it waits for no order.
             self.change_running(RequestId::new(connection, number), |running| {

@@ -503,7 +503,7 @@ fn a_scheduler_of_ones_own_does_without_streamed_replies() {
         fn withdraw(&mut self, _: RequestId) -> crate::ordering::Withdrawn {
             crate::ordering::Withdrawn::Unknown
         }
-        fn forget_peer(&mut self, _: ConnectionId) {}
+        fn forget_connection(&mut self, _: ConnectionId) {}
         fn suspend(&mut self, _: RequestId) {}
         fn resume(&mut self, _: RequestId) {}
         fn pause(&mut self, _: ConnectionId) {}

@@ -44,7 +44,7 @@ const KEPT_CAPACITY: usize = 64;
 /// # Cost
 /// A request without a key arrives, starts, finishes and leaves in O(1) amortized each; any other step is O(log n) in the
 /// number of requests.
-/// [`forget_peer`](Scheduler::forget_peer) takes as much for each request of that connection. No step looks at
+/// [`forget_connection`](Scheduler::forget_connection) takes as much for each request of that connection. No step looks at
 /// what others have waiting. Memory is proportional to the requests retained, and the connections that made them until they
 /// are forgotten.
 #[derive(Debug)]
@@ -384,7 +384,7 @@ impl Scheduler for KeyOrder {
         }
     }
 
-    fn forget_peer(&mut self, connection: ConnectionId) {
+    fn forget_connection(&mut self, connection: ConnectionId) {
         if let Some(account) = self.connections.get(&connection) {
             let mut requests: Vec<_> =
                 account.requests.iter().map(|(number, request)| (request.seq, *number)).collect();

@@ -159,7 +159,7 @@ pub trait Scheduler: Send {
     ///
     /// Its waiting and finished requests vanish, and hold up nobody. Its running ones keep slot and key
     /// until [`finish`](Self::finish), but hold up nobody's reply. The connection's pause ends.
-    fn forget_peer(&mut self, connection: ConnectionId);
+    fn forget_connection(&mut self, connection: ConnectionId);
 
     /// The running handler waits for a nested call: others may use its slot meanwhile, so that nested calls
     /// get through even if one handler runs at a time. It keeps its key.

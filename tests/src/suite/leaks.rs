@@ -58,9 +58,9 @@ impl Scheduler for Watched {
         self.order.withdraw(request)
     }
 
-    fn forget_peer(&mut self, connection: ConnectionId) {
+    fn forget_connection(&mut self, connection: ConnectionId) {
         self.forgotten.fetch_add(1, Ordering::SeqCst);
-        self.order.forget_peer(connection);
+        self.order.forget_connection(connection);
     }
 
     fn suspend(&mut self, request: RequestId) {

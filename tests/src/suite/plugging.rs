@@ -375,7 +375,7 @@ impl Scheduler for LastFirst {
         Withdrawn::Waiting
     }
 
-    fn forget_peer(&mut self, connection: ConnectionId) {
+    fn forget_connection(&mut self, connection: ConnectionId) {
         self.waiting.retain(|request| request.connection() != connection);
         self.unready.retain(|request| request.connection() != connection);
         self.releases.retain(|request| request.connection() != connection);

@@ -107,8 +107,8 @@ impl Scheduler for Counting {
     fn withdraw(&mut self, request: RequestId) -> Withdrawn {
         self.order().withdraw(request)
     }
-    fn forget_peer(&mut self, connection: ConnectionId) {
-        self.order().forget_peer(connection);
+    fn forget_connection(&mut self, connection: ConnectionId) {
+        self.order().forget_connection(connection);
     }
     fn suspend(&mut self, request: RequestId) {
         self.order().suspend(request);
@@ -159,7 +159,7 @@ fn a_close_asks_for_nothing_on_behalf_of_others() {
     let before = asked.load(Ordering::Relaxed);
     endpoint.tell(EndpointEvent::Closed(A));
     let steps = asked.load(Ordering::Relaxed) - before;
-    assert_eq!(steps, 1 + 199, "forget_peer, and resume for each of its own that waited");
+    assert_eq!(steps, 1 + 199, "forget_connection, and resume for each of its own that waited");
     assert_eq!(endpoint.poll(), []);
     assert_eq!(asked.load(Ordering::Relaxed) - before, steps + 1, "nothing is due");
 }

@@ -402,7 +402,7 @@ fn unknown_ids_are_ignored() {
     s.suspend(1);
     s.resume(1);
     assert_eq!(withdraw(&mut s, 1), Withdrawn::Unknown);
-    s.forget_peer(A);
+    s.forget_connection(A);
     assert_eq!(drain(&mut s), []);
     assert!(s.is_idle());
 }
@@ -463,7 +463,7 @@ fn a_forgotten_connection_holds_up_no_reply_but_keeps_its_slot() {
     assert_eq!(drain(&mut s), starts([1, 2, 3]));
     assert_eq!(finish(&mut s, 2), starts([5]));
     assert_eq!(finish(&mut s, 3), starts([4]));
-    s.forget_peer(A);
+    s.forget_connection(A);
     assert_eq!(drain(&mut s), releases([2]));
     assert_eq!(finish(&mut s, 5), releases([5]));
     assert_eq!((s.running(), s.waiting()), (2, 0));
@@ -482,7 +482,7 @@ fn a_forgotten_connection_keeps_its_key_until_its_handler_has_ended() {
     arrive(&mut s, A, 2, "k");
     arrive(&mut s, B, 3, "k");
     assert_eq!(drain(&mut s), starts([1]));
-    s.forget_peer(A);
+    s.forget_connection(A);
     assert_eq!(drain(&mut s), []);
     assert!(!s.is_idle());
     assert_eq!(finish(&mut s, 1), starts([3]));
@@ -498,7 +498,7 @@ fn a_reply_not_yet_polled_vanishes_with_its_connection() {
     drain(&mut s);
     let ids = [s.id(1), s.id(2)];
     ids.into_iter().for_each(|id| s.finish(id));
-    s.forget_peer(A);
+    s.forget_connection(A);
     assert_eq!(drain(&mut s), releases([2]));
     assert!(s.is_idle());
 }
@@ -510,7 +510,7 @@ fn what_was_due_to_a_forgotten_request_is_not_taken_for_another_of_its_id() {
     drain(&mut s);
     let id = s.id(1);
     s.finish(id);
-    s.forget_peer(A);
+    s.forget_connection(A);
     arrive(&mut s, B, 2, "k");
     arrive(&mut s, A, 1, "k");
     s.finish(id);
@@ -554,7 +554,7 @@ fn a_pause_ends_with_the_connection_and_is_not_a_request() {
     s.pause(A);
     assert!(s.is_idle());
     arrive(&mut s, A, 1, "k");
-    s.forget_peer(A);
+    s.forget_connection(A);
     assert!(s.is_idle());
     assert_eq!(s.run.kept(), 0);
 }
@@ -716,7 +716,7 @@ fn a_streamed_reply_of_a_forgotten_connection_never_begins_and_holds_up_nobody()
     arrive(&mut s, B, 3, "k");
     drain(&mut s);
     (1..=3).for_each(|number| s.want_to_reply(number));
-    s.forget_peer(A);
+    s.forget_connection(A);
     assert_eq!(drain(&mut s), [Did::MayReply(3)]);
     (1..=2).for_each(|number| s.want_to_reply(number));
     assert_eq!([finish(&mut s, 1), finish(&mut s, 2)].concat(), []);
@@ -807,7 +807,7 @@ fn an_unready_request_that_is_withdrawn_or_forgotten_holds_up_nobody() {
             assert_eq!(drain(&mut s), runs, "{mode:?}");
             let mut expected = match forget {
                 true => {
-                    s.forget_peer(A);
+                    s.forget_connection(A);
                     vec![]
                 }
                 false => {
@@ -909,7 +909,7 @@ fn what_is_due_to_others_is_not_looked_at_when_a_connection_closes() {
         let id = s.id(number);
         s.order.finish(id);
     }
-    s.forget_peer(A);
+    s.forget_connection(A);
     assert_eq!(s.release.due(), 1_001, "it is skipped when it is polled");
     assert_eq!(drain(&mut s), releases(0..1_000));
     assert!(s.is_idle());
@@ -930,7 +930,7 @@ fn nothing_is_kept_of_requests_that_are_gone() {
             assert!(s.is_idle() && s.connections[&A].requests.capacity() <= 2 * KEPT_CAPACITY);
             assert_eq!(s.run.kept(), 2, "the connection and its queue without a key");
         }
-        s.forget_peer(A);
+        s.forget_connection(A);
         assert_eq!((s.run.kept(), s.connections.len(), s.keys.len()), (0, 0, 0));
     }
 }
