@@ -2,13 +2,6 @@
 //! one; under CURVE with keys (Z85) in the environment: SECRET_KEY, and for calls SERVER_KEY.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a host has I/O and a clock")]
-use std::collections::{BTreeMap, BTreeSet};
-use std::error::Error;
-use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
-use std::time::{Duration, Instant};
-use std::{env, sync::Arc, thread};
-
 use callosum_proto::ordering::OrderingMode;
 use callosum_proto::zmtp::{CurveKeyPair, CurveSecretKey, Decision, LinkConfig, Mechanism};
 use callosum_proto::{
@@ -16,6 +9,12 @@ use callosum_proto::{
     Event, Metadata, Outcome, Refusal, Reply, Request, RequestId, Role, WriteError,
 };
 use parking_lot::{Condvar, Mutex, MutexGuard};
+use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+use std::{env, sync::Arc, thread};
 
 #[derive(Default)]
 struct Host {
@@ -36,13 +35,13 @@ struct Engine {
 
 impl Host {
     fn connect(self: &Arc<Self>, socket: TcpStream, link: &LinkConfig) -> io::Result<ConnectionId> {
+        socket.set_write_timeout(Some(Duration::from_secs(30)))?;
+        let (reader, writer, reading) = (self.clone(), self.clone(), socket.try_clone()?);
         let mut engine = self.engine.lock();
         let (id, config, now) = (engine.endpoint.open(), ConnectionConfig::default(), Instant::now());
         let mut connection = Connection::new(id, link.role, config, rand::random(), CallId(0), now);
         connection.open(now, link, rand::random());
         engine.connections.insert(id, connection);
-        socket.set_write_timeout(Some(Duration::from_secs(30)))?;
-        let (reader, writer, reading) = (self.clone(), self.clone(), socket.try_clone()?);
         thread::spawn(move || reader.read(id, reading));
         thread::spawn(move || writer.write(id, socket));
         Ok(id)
@@ -58,20 +57,21 @@ impl Host {
     }
 
     fn write(self: &Arc<Self>, id: ConnectionId, mut socket: TcpStream) {
-        let mut engine = self.engine.lock();
+        let (mut engine, mut idle) = (self.engine.lock(), false);
         while let Some(connection) = engine.connections.get_mut(&id) {
             let (now, mut bytes) = (Instant::now(), Vec::new());
             let sent = connection.handle_timeout(now).and_then(|()| connection.transmit(now, &mut bytes));
             let due = connection.poll_timeout();
             self.settle(&mut engine, id);
             let write = || socket.write_all(&bytes);
-            if sent.is_ok() && bytes.is_empty() {
+            if sent.is_ok() && bytes.is_empty() && idle {
                 self.changed.wait_until(&mut engine, due.unwrap_or(now + Duration::from_secs(60)));
             } else if MutexGuard::unlocked(&mut engine, write).is_err() || sent.is_err() {
                 break;
             }
+            // What was settled may have given it something to send: it looks twice before it sleeps.
+            idle = bytes.is_empty() && !idle;
         }
-        // The reader finds the end of it.
         let _ = socket.shutdown(Shutdown::Both);
     }
 
@@ -87,6 +87,7 @@ impl Host {
     /// Carries events between endpoint and connections, and takes those for the host, until there are none.
     fn settle(self: &Arc<Self>, engine: &mut Engine, id: ConnectionId) {
         let mut moved = engine.endpoint.settle(Instant::now(), &mut engine.connections, id);
+        let _ = (moved.len() > 1).then(|| self.changed.notify_all());
         while let Some(id) = moved.pop_first() {
             while let Some(event) = engine.connections.get_mut(&id).and_then(Connection::poll_event) {
                 self.handle(engine, id, event);
@@ -112,7 +113,6 @@ impl Host {
         }
     }
 
-    /// Runs a handler, by its name.
     fn run(self: &Arc<Self>, Request { id, method, body, .. }: Request) {
         let Body::Whole(body) = body else { unreachable!("streams were not asked for") };
         let number = |name| serde_json::from_slice::<serde_json::Value>(&body).ok()?.get(name)?.as_f64();
@@ -143,12 +143,14 @@ impl Host {
         let mut engine = self.engine.lock();
         engine.endpoint.begin_reply(id);
         self.settle(&mut engine, id.connection());
-        let waits = |engine: &mut Engine| !engine.may_reply.contains(&id) && !engine.stopped.contains(&id);
-        self.changed.wait_while(&mut engine, waits);
+        self.changed.wait_while(&mut engine, |it| !it.may_reply.contains(&id) && !it.stopped.contains(&id));
         engine.connections.get_mut(&id.connection())?.begin_reply(id, false, Metadata::new(), None).ok()?;
         for line in (1..=to).map(|number| format!("{number}\n")) {
             let write = |it: &mut Connection| it.send_stream(id).write(line.clone().into(), true);
-            while write(engine.connections.get_mut(&id.connection())?) == Err(WriteError::Full) {
+            while let Err(error) = write(engine.connections.get_mut(&id.connection())?) {
+                if error != WriteError::Full || engine.stopped.contains(&id) {
+                    return None;
+                }
                 self.changed.notify_all();
                 self.changed.wait(&mut engine);
             }
@@ -156,11 +158,9 @@ impl Host {
         Some(Reply::End)
     }
 
-    /// Makes a call, and waits for its end.
     fn call(self: &Arc<Self>, id: ConnectionId, mut call: Call) -> Result<Outcome, Box<dyn Error>> {
         call.deadline = Some(Instant::now() + Duration::from_secs(30));
-        let call =
-            self.change(id, |it| it.invoke(Instant::now(), call)).ok_or("the connection is closed")??;
+        let call = self.change(id, |it| it.invoke(Instant::now(), call)).ok_or("it is closed")??;
         let mut engine = self.engine.lock();
         self.changed.wait_while(&mut engine, |engine| !engine.ended.contains_key(&(id, call)));
         Ok(engine.ended.remove(&(id, call)).ok_or("it has ended")?)
@@ -168,7 +168,7 @@ impl Host {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let arguments = env::args().skip(1).collect::<Vec<_>>().join(" ").replacen("tcp://", "", 1);
+    let words = env::args().skip(1).collect::<Vec<_>>().join(" ").replacen("tcp://", "", 1);
     let keys = |secret: &str| CurveSecretKey::from_z85(secret).map(CurveKeyPair::from_secret);
     let mechanism = match (env::var("SECRET_KEY"), env::var("SERVER_KEY")) {
         (Err(_), _) => Mechanism::Null,
@@ -178,14 +178,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (mut config, host) = (EndpointConfig::default(), Arc::new(Host::default()));
     config.ordering.mode = OrderingMode::KeySerialized;
     host.engine.lock().endpoint = Endpoint::new(config);
-    let mut link =
-        LinkConfig::new(if arguments.starts_with("serve") { Role::Binder } else { Role::Connector });
+    let mut link = LinkConfig::new(if words.starts_with("serve") { Role::Binder } else { Role::Connector });
     link.mechanism = mechanism;
-    match arguments.splitn(4, ' ').collect::<Vec<_>>()[..] {
+    match words.splitn(4, ' ').collect::<Vec<_>>()[..] {
         ["serve", address] => {
             let listener = TcpListener::bind(address)?;
             println!("listening on tcp://{}", listener.local_addr()?);
-            listener.incoming().try_for_each(|socket| host.connect(socket?, &link).map(drop))?;
+            let connect = |socket: io::Result<TcpStream>| host.connect(socket?, &link);
+            listener.incoming().filter_map(|it| connect(it).err()).for_each(|error| eprintln!("{error}"));
         }
         ["call", address, method, json] => {
             let id = host.connect(TcpStream::connect(address)?, &link)?;

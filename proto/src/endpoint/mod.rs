@@ -242,12 +242,15 @@ impl Endpoint {
         }
     }
 
-    /// The running handler does not wait any more for [`ConnectionEvent::MayReply`], and takes its slot back as in
+    /// The running handler does not wait any more for [`ConnectionEvent::MayReply`], or does not use it, and takes its slot back as in
     /// [`resume`](Self::resume). It may ask again.
     pub fn cancel_begin_reply(&mut self, request: RequestId) {
         self.change_running(request, |running| {
-            if running.streamed == Streamed::Waiting {
-                running.streamed = Streamed::Cancelled { may: false };
+            match running.streamed {
+                Streamed::Waiting => running.streamed = Streamed::Cancelled { may: false },
+                // The host may not have heard of it yet.
+                Streamed::Begun => running.streamed = Streamed::Cancelled { may: true },
+                Streamed::No | Streamed::Cancelled { .. } => {}
             }
         });
     }

@@ -175,6 +175,11 @@ impl Codec {
     pub(crate) fn detach_name(&mut self, call: Number) {
         if let Some(name) = self.names.theirs.get_mut(&call) {
             *name = name.detached();
+            if self.names.open.get(name) == Some(&call) {
+                // The key there is a slice of the same buffer.
+                self.names.open.remove(name);
+                self.names.open.insert(name.clone(), call);
+            }
         }
     }
 

@@ -225,12 +225,12 @@ fn a_request_that_is_withdrawn_while_it_waits_keeps_nothing_but_its_name() {
     side.endpoint.starts = false;
     let (key, body) = (OrderingKey::text("k"), Bytes::from(vec![b'x'; 1 << 20]));
     let frames = keyed(1, "m", key.clone(), Payload::Function(body)).into_three().unwrap();
-    let kept = frames[2].clone();
+    let [_, header, kept] = frames.clone();
     side.hear(Multipart::from_frames(frames).unwrap());
     let id = side.arrival().request;
     assert!(!kept.is_unique(), "the argument waits");
     side.hear(keyed(1, "m", key.clone(), Payload::Cancel));
-    assert!(kept.is_unique(), "it is gone");
+    assert!(kept.is_unique() && header.is_unique(), "it is gone, and its name is a copy");
     // It started before the endpoint heard of that.
     side.decide(ConnectionEvent::Start(id));
     let told = side.told();

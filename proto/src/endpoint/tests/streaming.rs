@@ -114,6 +114,7 @@ fn one_that_does_not_wait_to_reply_any_more_has_its_slot_back() {
     assert_eq!(endpoint.finish(a(1), "one"), [replied(a(1), "one")], "nobody waits");
     assert_eq!(begin(&mut endpoint, a(2)), [MayReply(a(2))], "its order has come");
     endpoint.0.cancel_begin_reply(a(2));
+    assert_eq!(begin(&mut endpoint, a(2)), [MayReply(a(2))], "it may not have heard of the one before");
     endpoint.0.finish(a(2), Some(Reply::End));
     assert_eq!(endpoint.poll(), [replied(a(2), "end")]);
 }
