@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use callosum_runtime::{CallError, Context, HandlerResult, KeyScope, Limits, OrderingMode, Peer, Refusal};
 use futures_util::StreamExt;
+use futures_util::future::poll_immediate;
 use futures_util::stream::FuturesUnordered;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -165,6 +166,18 @@ async fn many_keys(rig: &Rig, mode: OrderingMode) -> (Log, BTreeMap<String, Vec<
     let pair = rig
         .pair(rig.builder().ordering(mode).max_concurrency(40).handle("work", handler), rig.builder())
         .await;
+    let mut calls = FuturesUnordered::new();
+    let numbers: Vec<u64> = (0..PER_KEY).collect();
+    for n in &numbers {
+        for key in 0..KEYS {
+            let key = format!("key-{key}");
+            // Made here, so in this order; the future only waits.
+            let call = pair.peer().invoke::<_, u64>("work", n).key(&key).into_future();
+            calls.push(async move { (key, call.await.expect("the handler is released")) });
+        }
+    }
+    // Each waits before any ends: one that is polled for the first time when it has ended could overtake the one before.
+    assert!(poll_immediate(calls.next()).await.is_none(), "no handler is released yet");
     // Releases handlers in a random order, so that each takes a time of its own.
     let releasing = rig.spawn(async move {
         let mut random = fastrand::Rng::with_seed(42);
@@ -181,16 +194,6 @@ async fn many_keys(rig: &Rig, mode: OrderingMode) -> (Log, BTreeMap<String, Vec<
             }
         }
     });
-    let mut calls = FuturesUnordered::new();
-    let numbers: Vec<u64> = (0..PER_KEY).collect();
-    for n in &numbers {
-        for key in 0..KEYS {
-            let key = format!("key-{key}");
-            // Made here, so in this order; the future only waits.
-            let call = pair.peer().invoke::<_, u64>("work", n).key(&key).into_future();
-            calls.push(async move { (key, call.await.expect("the handler is released")) });
-        }
-    }
     let mut finished: BTreeMap<String, Vec<u64>> = BTreeMap::new();
     while let Some((key, n)) = calls.next().await {
         finished.entry(key).or_default().push(n);
