@@ -122,9 +122,7 @@ impl Dispatcher {
     pub(crate) fn relay(&self, on: ConnectionId, peer: &PeerShared) {
         let mut state = self.state.lock();
         state.report_back(peer.lock());
-        let afterwards = state.drive(Some(on));
-        drop(state);
-        afterwards.run();
+        settle(state, Some(on));
     }
 
     /// Runs the handler of a request; returns whether it is yet to end.
@@ -199,17 +197,11 @@ impl Dispatcher {
     /// A handler has ended, or never ran; `reply` is `None` if it was stopped.
     pub(crate) fn finish(&self, on: Option<ConnectionId>, request: RequestId, reply: Option<Reply>) {
         let mut state = self.state.lock();
-        if let Some(served) = state.connections.get_mut(&request.connection())
-            && served.running.remove(&request).is_some()
-        {
-            sub(&served.peer.counters.requests_running, 1);
-        }
-        let waiter = state.beginning.remove(&request);
+        state.runs_no_more(request);
+        // Dropped when the lock is released: that wakes.
+        let _waiter = state.beginning.remove(&request);
         state.endpoint.finish(request, reply);
-        let afterwards = state.drive(on);
-        drop(state);
-        drop(waiter);
-        afterwards.run();
+        settle(state, on);
     }
 
     /// A connection is over: what waits vanishes, what runs is stopped.
@@ -264,9 +256,7 @@ impl Dispatcher {
         if state.handling(request).is_some() {
             state.beginning.insert(request, sender);
             state.endpoint.begin_reply(request);
-            let afterwards = state.drive(None);
-            drop(state);
-            afterwards.run();
+            settle(state, None);
         }
         may_reply
     }
@@ -284,9 +274,7 @@ impl Dispatcher {
     fn suspend(&self, request: RequestId) {
         let mut state = self.state.lock();
         state.endpoint.suspend(request);
-        let afterwards = state.drive(None);
-        drop(state);
-        afterwards.run();
+        settle(state, None);
     }
 
     fn resume(&self, request: RequestId) {
@@ -309,13 +297,7 @@ impl State {
                 }
             }
             EndpointEvent::Withdrawn { request, .. } => self.waits_no_more(*request),
-            EndpointEvent::NeverRan(request) => {
-                if let Some(served) = self.connections.get_mut(&request.connection())
-                    && served.running.remove(request).is_some()
-                {
-                    sub(&served.peer.counters.requests_running, 1);
-                }
-            }
+            EndpointEvent::NeverRan(request) => self.runs_no_more(*request),
             _ => {}
         }
         self.endpoint.handle_event(event);
@@ -326,6 +308,14 @@ impl State {
             && served.waiting.remove(&request)
         {
             sub(&served.peer.counters.requests_queued, 1);
+        }
+    }
+
+    fn runs_no_more(&mut self, request: RequestId) {
+        if let Some(served) = self.connections.get_mut(&request.connection())
+            && served.running.remove(&request).is_some()
+        {
+            sub(&served.peer.counters.requests_running, 1);
         }
     }
 
@@ -383,6 +373,13 @@ impl State {
             self.take(event);
         }
     }
+}
+
+/// Carries out what the endpoint decides, and then, without the lock, what runs other people's code.
+fn settle(mut state: MutexGuard<'_, State>, on: Option<ConnectionId>) {
+    let afterwards = state.drive(on);
+    drop(state);
+    afterwards.run();
 }
 
 /// A handler that waits until its reply may begin. Dropping this gives the wait up.
