@@ -11,6 +11,20 @@ use crate::{Multipart, Role};
 const MORE: u8 = 1;
 const COMMAND: u8 = 4;
 
+/// Takes the link's whole output.
+#[cfg(feature = "curve")]
+pub(super) fn written(link: &mut Link) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while link.pending_output() > 0 {
+        let before = bytes.len();
+        let mut slices = [IoSlice::new(&[]); 16];
+        let filled = link.output(&mut slices);
+        slices[..filled].iter().for_each(|slice| bytes.extend_from_slice(slice));
+        link.advance_output(bytes.len() - before);
+    }
+    bytes
+}
+
 fn greeting(major: u8, minor: u8, mechanism: &str) -> BytesMut {
     let mut bytes = BytesMut::zeroed(64);
     bytes[0] = 0xFF;

@@ -108,17 +108,18 @@ impl Reader {
             }
             Ok(Read::Pending) => self.ready = false,
             Err(ReadError::Aborted) => {
-                let over = model.0[self.call].end.is_some();
-                assert!(
-                    model.0[self.call].stream(self.direction).aborted || over,
-                    "{}: not aborted",
-                    self.call
-                );
+                self.check_aborted(model);
                 self.done = true;
             }
             Err(error) => panic!("{}: {:?} can't be read: {error}", self.call, self.direction),
         }
         true
+    }
+
+    /// Its writer has aborted the stream, or the call is over.
+    fn check_aborted(&self, model: &mut Model) {
+        let over = model.0[self.call].end.is_some();
+        assert!(model.0[self.call].stream(self.direction).aborted || over, "{}: not aborted", self.call);
     }
 
     /// The connection has reassembled the body, or reports why it can't.
@@ -136,12 +137,7 @@ impl Reader {
                 assert!(*limit == max && *size > max as u64, "{}: {size} and {max}", self.call);
             }
             Err(ReadError::Aborted) => {
-                let over = model.0[self.call].end.is_some();
-                assert!(
-                    model.0[self.call].stream(self.direction).aborted || over,
-                    "{}: not aborted",
-                    self.call
-                );
+                self.check_aborted(model);
             }
             Err(ReadError::TimedOut) => {}
             Err(error) => panic!("{}: {error}", self.call),

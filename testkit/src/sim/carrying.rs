@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::host::LinkSide;
+use super::link_side::LinkSide;
 use super::model::{Answer, StreamState};
 use super::{Pace, World};
 use callosum_proto::{ConnectionEvent, ConnectionId, EndpointEvent, Refusal, Reply, ReplyError, RequestId};

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::Pace;
 use super::app::{ReadMode, Reader, Writer};
 use super::chance::Chance;
-use super::host::LinkSide;
+use super::link_side::LinkSide;
 use super::model::{Call, End, Model, StreamState};
 use super::monitor::Monitor;
 use super::payload::{self, Direction};
@@ -314,6 +314,10 @@ impl Driver {
         self.results.retain(|_, reader| !reader.done);
         self.arguments.retain(|_, writer| !writer.done);
         worked
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        self.connection.handle_timeout(now).expect("there is no byte stream");
     }
 
     /// # Panics

@@ -2,7 +2,8 @@
 
 use super::app::{Reader, Writer};
 use super::driver::result_metadata;
-use super::host::{Handler, LinkSide, Plan, Stage};
+use super::host::{Handler, Plan, Stage};
+use super::link_side::LinkSide;
 use super::model::{Answer, ERROR, FAILURE};
 use super::payload::{self, Direction};
 use super::{Link, Pace, World, is_honest, setup};

@@ -4,19 +4,11 @@ use std::collections::BTreeMap;
 
 use super::app::{Reader, Writer};
 use super::carrying::Mail;
+use super::link_side::LinkSide;
 use super::model::{Answer, Model};
 use super::requests::Requests;
 use callosum_proto::ordering::{OrderingConfig, OrderingMode};
-use callosum_proto::{ConnectionId, Endpoint, EndpointConfig, Event, OrderingKey, RequestId};
-
-/// A side of a link, and the connection that it has: a link that breaks gets new connections.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct LinkSide {
-    pub(super) link: usize,
-    pub(super) side: usize,
-    /// Unique within its host.
-    pub(super) connection: ConnectionId,
-}
+use callosum_proto::{Endpoint, EndpointConfig, Event, OrderingKey, RequestId};
 
 pub(super) struct Host {
     pub(super) endpoint: Endpoint,

@@ -1,7 +1,8 @@
 //! Connections open, close, half-close and are taken over; hosts restart.
 
 use super::driver::Driver;
-use super::host::{Host, LinkSide};
+use super::host::Host;
+use super::link_side::LinkSide;
 use super::{Link, World, setup};
 use callosum_proto::{CallId, CloseCause, Multipart};
 

@@ -10,6 +10,7 @@ mod chance;
 mod driver;
 mod handling;
 mod host;
+mod link_side;
 mod linking;
 mod model;
 mod monitor;
@@ -278,10 +279,7 @@ impl<'a> World<'a> {
         let mut any = false;
         for link in 0..self.links.len() {
             for side in 0..2 {
-                self.links[link].drivers[side]
-                    .connection
-                    .handle_timeout(self.now)
-                    .expect("there is no byte stream");
+                self.links[link].drivers[side].handle_timeout(self.now);
                 while let Some(event) = self.links[link].drivers[side].connection.poll_event() {
                     self.take(link, side, event);
                     any = true;

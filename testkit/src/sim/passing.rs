@@ -69,10 +69,7 @@ impl World<'_> {
     fn do_what_is_due(&mut self) {
         for link in 0..self.links.len() {
             for side in 0..2 {
-                self.links[link].drivers[side]
-                    .connection
-                    .handle_timeout(self.now)
-                    .expect("there is no byte stream");
+                self.links[link].drivers[side].handle_timeout(self.now);
                 if self.links[link].up[side] && self.links[link].transport.handle_timeout(self.now, side) {
                     self.lose(link, side, CloseCause::LinkLost);
                 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::chance::Chance;
-use super::host::LinkSide;
+use super::link_side::LinkSide;
 use super::transport::{Kind, Transport};
 use callosum_proto::internals::wire::NONCE_LEN;
 use callosum_proto::ordering::{KeyScope, OrderingMode};

@@ -2,24 +2,12 @@
 
 #![allow(clippy::disallowed_methods, reason = "virtual time starts somewhere")]
 
-use std::io::IoSlice;
 use std::time::Instant;
 
 use super::CurveKeyPair;
+use crate::zmtp::tests::written;
 use crate::zmtp::{Decision, Link, LinkConfig, LinkEvent, Mechanism};
 use crate::{Multipart, Role};
-
-fn written(link: &mut Link) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    while link.pending_output() > 0 {
-        let before = bytes.len();
-        let mut slices = [IoSlice::new(&[]); 16];
-        let filled = link.output(&mut slices);
-        slices[..filled].iter().for_each(|slice| bytes.extend_from_slice(slice));
-        link.advance_output(bytes.len() - before);
-    }
-    bytes
-}
 
 /// All that the client and the server say with these seeds, a small and a large message each among it.
 fn conversation(seeds: [u8; 2]) -> [Vec<u8>; 2] {

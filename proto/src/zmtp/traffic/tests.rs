@@ -2,25 +2,13 @@
 
 #![allow(clippy::disallowed_methods, reason = "virtual time starts somewhere")]
 
-use std::io::IoSlice;
 use std::time::Instant;
 
 use super::*;
 use crate::Role;
 use crate::zmtp::link::Link;
+use crate::zmtp::tests::written;
 use crate::zmtp::{CurveKeyPair, Decision, LinkConfig, Mechanism, SendError};
-
-fn written(link: &mut Link) -> Bytes {
-    let mut bytes = Vec::new();
-    while link.pending_output() > 0 {
-        let before = bytes.len();
-        let mut slices = [IoSlice::new(&[]); 16];
-        let filled = link.output(&mut slices);
-        slices[..filled].iter().for_each(|slice| bytes.extend_from_slice(slice));
-        link.advance_output(bytes.len() - before);
-    }
-    bytes.into()
-}
 
 /// A client and a server that are established.
 fn pair(now: Instant) -> [Link; 2] {
