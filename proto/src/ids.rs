@@ -54,7 +54,7 @@ impl fmt::Display for RequestId {
     }
 }
 
-/// The stream of one call, whoever made it: its argument and its result, each a body or read and written in parts.
+/// The stream of one call of either side: its argument and its result, each a body or read and written in parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum StreamId {
     /// The stream of a call that this side made.

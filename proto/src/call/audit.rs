@@ -128,7 +128,7 @@ impl Calls {
         assert_eq!(unsent, calls, "calls that have not left");
     }
 
-    /// Whoever waits at the gate waits for somebody, and nobody's result is lost.
+    /// Each reply at the gate waits for one that is there, and no result is lost.
     fn audit_gate(&self) {
         let size = |reply: &QueuedReply| MESSAGE_OVERHEAD + reply.size();
         assert_eq!(
@@ -146,7 +146,7 @@ impl Calls {
                 || self
                     .request_state(number)
                     .is_some_and(|state| matches!(state.stage, Stage::Streaming { .. }));
-            // One that was cancelled makes way when it is taken from the queue.
+            // One that was cancelled leaves when it is taken from the queue.
             assert!(leads || queued.contains(&number), "results with {key} wait for {number}, which is gone");
         }
         let at_gate: BTreeSet<Number> = self.gate.waiting().map(|(reply, _)| reply.number).collect();

@@ -18,7 +18,7 @@ pub(crate) enum Deadline {
     Reassembly(StreamId),
 }
 
-/// At most one deadline of each kind for each call. Whoever sets one remembers when it is due, to clear it.
+/// At most one deadline of each kind for each call. Who sets one remembers when it is due, to clear it.
 #[derive(Debug, Default)]
 pub(super) struct Deadlines(BTreeSet<(Instant, Deadline)>);
 
