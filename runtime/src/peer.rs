@@ -15,6 +15,7 @@ use rustc_hash::FxHashMap;
 
 use crate::auth::{CurvePublicKey, Identity};
 use crate::builder::WhileDisconnected;
+use crate::dispatch::Inbox;
 use crate::error::{CallError, DisconnectCause, NotSent};
 use crate::node::Node;
 use crate::stats::{Counters, add};
@@ -35,6 +36,7 @@ pub(crate) struct PeerShared {
     pub(crate) counters: Counters,
     /// Wakes whatever drives the peer's link.
     pub(crate) waker: AtomicWaker,
+    pub(crate) inbox: Inbox,
     role: Role,
     state: Mutex<PeerState>,
 }
@@ -51,6 +53,8 @@ pub(crate) struct PeerState {
     waiting: FxHashMap<CallId, oneshot::Sender<Answered>>,
     /// Who reads or writes the streams of calls.
     streams: FxHashMap<StreamId, Arc<Shared>>,
+    /// Handlers that wait until their streamed reply may begin.
+    reply_waiters: FxHashMap<RequestId, oneshot::Sender<()>>,
     /// What handlers send along with results that are not there yet.
     reply_metadata: FxHashMap<RequestId, Metadata>,
     pings: FxHashMap<PingId, oneshot::Sender<Duration>>,
@@ -63,7 +67,7 @@ pub(crate) type Answered = Result<(Bytes, Metadata), CallError>;
 impl Drop for PeerShared {
     fn drop(&mut self) {
         let connection = self.state.get_mut().connection.id();
-        self.node.dispatcher.forget(connection);
+        self.forget(connection);
     }
 }
 
@@ -75,6 +79,7 @@ impl PeerShared {
             node: node.clone(),
             counters: Counters::default(),
             waker: AtomicWaker::new(),
+            inbox: Inbox::default(),
             role,
             state: Mutex::new(PeerState {
                 connection: new_connection(node, connection, role, CallId(0)),
@@ -85,6 +90,7 @@ impl PeerShared {
                 over: false,
                 waiting: FxHashMap::default(),
                 streams: FxHashMap::default(),
+                reply_waiters: FxHashMap::default(),
                 reply_metadata: FxHashMap::default(),
                 pings: FxHashMap::default(),
                 ready: Vec::new(),
@@ -96,7 +102,7 @@ impl PeerShared {
         self.role
     }
 
-    /// Never call into the dispatcher while this is held: it locks in the other order.
+    /// Never call into the dispatcher while this is held: others would wait for both.
     pub(crate) fn lock(&self) -> MutexGuard<'_, PeerState> {
         self.state.lock()
     }
@@ -109,7 +115,7 @@ impl PeerShared {
     /// done; calls that wait for a link go on waiting if this never was one.
     pub(crate) fn detach(self: &Arc<Self>, cause: &DisconnectCause, renew: bool) {
         let mut effects = Effects::new(self.clone());
-        // Named before the peer is locked: the dispatcher locks in the other order.
+        // Named before the peer is locked.
         let next = renew.then(|| self.node.dispatcher.open());
         let over = {
             let mut state = self.lock();
@@ -119,12 +125,29 @@ impl PeerShared {
             }
         };
         match over {
-            Some(Some(over)) => self.node.dispatcher.forget(over),
+            Some(Some(over)) => self.forget(over),
             // The name is not needed.
             None | Some(None) => next.into_iter().for_each(|next| self.node.dispatcher.forget(next)),
         }
         // Callers are told, and handlers that never ran give their slots back.
         drop(effects);
+    }
+
+    /// A connection is over.
+    fn forget(&self, connection: ConnectionId) {
+        self.node.dispatcher.forget(connection);
+        // The endpoint decides nothing for it any more, and nobody takes what it had decided.
+        let mut left = Vec::new();
+        self.inbox.take(&mut left);
+        for (_, event) in left {
+            match event {
+                ConnectionEvent::Start(request) => self.node.dispatcher.finish(request, None),
+                ConnectionEvent::Reply { .. } | ConnectionEvent::Refuse { .. } => {
+                    add(&self.counters.requests_failed, 1);
+                }
+                _ => {}
+            }
+        }
     }
 
     /// Returns the connection that is over; `None` if it waits for another link.
@@ -151,10 +174,10 @@ impl PeerShared {
             state.end_streams(cause, effects);
         }
         state.cut = None;
-        effects.push(Effect::Drop(Box::new(std::mem::take(&mut state.pings))));
+        effects.drop_later(Some(std::mem::take(&mut state.pings)));
         if refused || next.is_none() {
             // Whoever waits for the link learns why there is none. The next attempt may do better.
-            effects.push(Effect::Drop(Box::new(std::mem::take(&mut state.ready))));
+            effects.drop_later(Some(std::mem::take(&mut state.ready)));
         }
         if waits {
             return None;
@@ -190,6 +213,11 @@ impl PeerShared {
                 let _ = waiter.send(round_trip);
                 None
             }
+            Effect::MayReply(waiter) => {
+                // It may have stopped waiting.
+                let _ = waiter.send(());
+                None
+            }
             Effect::Drop(senders) => {
                 drop(senders);
                 None
@@ -214,16 +242,36 @@ impl PeerShared {
         self.waker.wake();
     }
 
-    /// Gives the connection what the endpoint has decided. Whoever is returned is to be woken once no lock is held.
-    pub(crate) fn decided(&self, state: &mut PeerState, now: Instant, event: ConnectionEvent) -> Wakers {
-        match event {
-            ConnectionEvent::Reply { request, reply } => self.reply(state, request, reply),
-            other => {
-                if matches!(other, ConnectionEvent::Refuse { .. }) {
-                    add(&self.counters.requests_failed, 1);
+    /// Gives the connection what the endpoint has decided. The bytes of a reply that comes too late are dropped without the lock.
+    pub(crate) fn take_decisions(
+        &self,
+        state: &mut PeerState,
+        decisions: &mut Vec<(ConnectionId, ConnectionEvent)>,
+        effects: &mut Effects,
+    ) {
+        self.inbox.take(decisions);
+        if decisions.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        for (connection, event) in decisions.drain(..) {
+            let serves = state.serves(connection);
+            if let ConnectionEvent::Refuse { .. } = event {
+                add(&self.counters.requests_failed, 1);
+            }
+            match event {
+                ConnectionEvent::Reply { request, reply } if serves => {
+                    effects.drop_later(state.reply_waiters.remove(&request));
+                    effects.extend(self.reply(state, request, reply).into_iter().map(Effect::Wake));
                 }
-                state.connection.handle_event(now, other);
-                Wakers::default()
+                ConnectionEvent::Reply { reply, .. } => {
+                    add(&self.counters.requests_failed, 1);
+                    effects.drop_later(Some(reply));
+                }
+                // It is closed, and would not hand the request out any more.
+                ConnectionEvent::Start(request) if !serves => effects.push(Effect::NeverRan(request)),
+                event if serves => state.connection.handle_event(now, event),
+                _ => {}
             }
         }
     }
@@ -339,8 +387,11 @@ impl PeerState {
                         effects.push(Effect::Pong(waiter, round_trip));
                     }
                 }
+                Event::MayReply(request) => {
+                    effects.extend(self.reply_waiters.remove(&request).map(Effect::MayReply));
+                }
                 Event::Anomaly(anomaly) => effects.push(Effect::Anomaly(anomaly)),
-                // Whoever drives the link asks the connection itself; the dispatcher tells handlers when they may reply.
+                // Whoever drives the link asks the connection itself.
                 _ => {}
             }
         }

@@ -1,4 +1,4 @@
-//! Counters of one peer, readable at any time without waiting for anybody.
+//! Counters of one peer.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -37,8 +37,6 @@ pub(crate) struct Counters {
     pub(crate) calls_started: Apart,
     pub(crate) calls_done: AtomicU64,
     pub(crate) calls_failed: AtomicU64,
-    pub(crate) requests_queued: AtomicU64,
-    pub(crate) requests_running: AtomicU64,
     pub(crate) requests_done: AtomicU64,
     pub(crate) requests_failed: AtomicU64,
     pub(crate) downgrades: AtomicU64,
@@ -52,15 +50,16 @@ pub(crate) struct Counters {
 pub(crate) struct Apart(pub(crate) AtomicU64);
 
 impl Counters {
-    pub(crate) fn snapshot(&self) -> Stats {
+    /// With the requests that wait and those that run.
+    pub(crate) fn snapshot(&self, waiting: usize, running: usize) -> Stats {
         let calls_done = self.calls_done.load(Relaxed);
         let calls_failed = self.calls_failed.load(Relaxed);
         Stats {
             calls_in_flight: self.calls_started.0.load(Relaxed).saturating_sub(calls_done + calls_failed),
             calls_done,
             calls_failed,
-            requests_queued: self.requests_queued.load(Relaxed),
-            requests_running: self.requests_running.load(Relaxed),
+            requests_queued: waiting as u64,
+            requests_running: running as u64,
             requests_done: self.requests_done.load(Relaxed),
             requests_failed: self.requests_failed.load(Relaxed),
             downgrades: self.downgrades.load(Relaxed),
@@ -73,8 +72,4 @@ impl Counters {
 
 pub(crate) fn add(counter: &AtomicU64, n: u64) {
     counter.fetch_add(n, Relaxed);
-}
-
-pub(crate) fn sub(counter: &AtomicU64, n: u64) {
-    counter.fetch_sub(n, Relaxed);
 }

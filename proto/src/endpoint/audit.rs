@@ -12,7 +12,7 @@ impl Endpoint {
         for (connection, peer) in &self.peers {
             open += usize::from(peer.is_open());
             requests += peer.requests.len();
-            let mut held = 0;
+            let (mut held, before) = (0, (waiting, running));
             for request in peer.requests.values() {
                 match request {
                     Request::Waiting => waiting += 1,
@@ -22,6 +22,11 @@ impl Endpoint {
                 }
             }
             assert_eq!(peer.held_bytes, held, "{connection}");
+            assert_eq!(
+                (peer.waiting, peer.running),
+                (waiting - before.0, running - before.1),
+                "{connection}"
+            );
             if peer.phase == Phase::Closed {
                 let runs = |request: &Request| matches!(request, Request::Running(_));
                 assert!(!peer.requests.is_empty() && peer.requests.values().all(runs), "{connection}");

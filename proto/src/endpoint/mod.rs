@@ -206,6 +206,7 @@ impl Endpoint {
             Phase::Open => {
                 let reply = reply.or(running.withdrawn.take()).unwrap_or(Reply::Cancelled);
                 *found = Request::Finished(reply);
+                peer.running -= 1;
                 self.finished.push(request);
             }
             Phase::Closed => {
@@ -222,17 +223,18 @@ impl Endpoint {
     /// The running handler wants to begin a streamed reply.
     ///
     /// [`ConnectionEvent::MayReply`] comes when its order has come, with the next poll if nothing is before it. While it
-    /// waits, its slot is lent to others, among which may be the very ones that it waits for. Ignored if it has asked before.
-    pub fn begin_reply(&mut self, request: RequestId) {
+    /// waits, its slot is lent to others, among which may be the very ones that it waits for. Returns whether the event will come: not
+    /// if it has asked before, its connection has closed, or it does not run.
+    pub fn begin_reply(&mut self, request: RequestId) -> bool {
         if !self.is_open(request.connection()) {
-            return;
+            return false;
         }
-        let Some(Request::Running(running)) = self.get_mut(request) else { return };
+        let Some(Request::Running(running)) = self.get_mut(request) else { return false };
         let asked = match running.streamed {
             Streamed::No => None,
             // The scheduler is asked once.
             Streamed::Cancelled { may } => Some(may),
-            Streamed::Waiting | Streamed::Begun => return,
+            Streamed::Waiting | Streamed::Begun => return false,
         };
         self.change_running(request, |running| running.streamed = Streamed::Waiting);
         if asked.unwrap_or_else(|| self.scheduler.want_to_reply(request))
@@ -240,6 +242,7 @@ impl Endpoint {
         {
             self.events.push_back(event);
         }
+        true
     }
 
     /// The running handler does not wait any more for [`ConnectionEvent::MayReply`], or does not use it, and takes its slot back as in
@@ -298,13 +301,32 @@ impl Endpoint {
         self.scheduler.waiting()
     }
 
+    /// Handlers of one connection that run; 0 once it has closed.
+    pub fn running_of(&self, connection: ConnectionId) -> usize {
+        self.open_peer(connection).map_or(0, |peer| peer.running)
+    }
+
+    /// Requests of one connection that have not started.
+    pub fn waiting_of(&self, connection: ConnectionId) -> usize {
+        self.open_peer(connection).map_or(0, |peer| peer.waiting)
+    }
+
+    /// Requests of one connection whose reply has not been released; 0 once it has closed.
+    pub fn open_requests_of(&self, connection: ConnectionId) -> usize {
+        self.open_peer(connection).map_or(0, |peer| peer.requests.len())
+    }
+
     /// Open connections.
     pub fn connections(&self) -> usize {
         self.open
     }
 
+    fn open_peer(&self, connection: ConnectionId) -> Option<&Peer> {
+        self.peers.get(&connection).filter(|peer| peer.is_open())
+    }
+
     fn is_open(&self, connection: ConnectionId) -> bool {
-        self.peers.get(&connection).is_some_and(Peer::is_open)
+        self.open_peer(connection).is_some()
     }
 
     fn get_mut(&mut self, request: RequestId) -> Option<&mut Request> {
@@ -322,6 +344,7 @@ impl Endpoint {
         match self.scheduler.arrive(&arrival) {
             Ok(()) => {
                 peer.requests.insert(request.number(), Request::Waiting);
+                peer.waiting += 1;
                 self.requests += 1;
             }
             Err(busy) => {
@@ -352,6 +375,7 @@ impl Endpoint {
         let Some(request) = peer.requests.get_mut(&id.number()) else { return };
         match request {
             Request::Waiting => {
+                peer.waiting -= 1;
                 // Small, and as many as there may be requests: it does not count as held.
                 *request = Request::Held { reply, bytes: 0 };
             }
@@ -374,7 +398,7 @@ impl Endpoint {
     fn close(&mut self, connection: ConnectionId) {
         let Some(peer) = self.peers.get_mut(&connection).filter(|peer| peer.is_open()) else { return };
         peer.phase = Phase::Closed;
-        peer.held_bytes = 0;
+        (peer.held_bytes, peer.waiting) = (0, 0);
         let before = peer.requests.len();
         peer.requests.retain(|_, request| matches!(request, Request::Running(_)));
         self.requests -= before - peer.requests.len();
@@ -416,6 +440,8 @@ impl Endpoint {
         let event = match (action, request) {
             (Action::Start(_), request @ Request::Waiting) => {
                 *request = Request::Running(Running::default());
+                peer.waiting -= 1;
+                peer.running += 1;
                 ConnectionEvent::Start(id)
             }
             (Action::Release(_), Request::Finished(_) | Request::Held { .. }) => {

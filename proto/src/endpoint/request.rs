@@ -15,6 +15,9 @@ const KEPT_CAPACITY: usize = 64;
 pub(super) struct Peer {
     pub(super) phase: Phase,
     pub(super) requests: FxHashMap<u64, Request>,
+    /// How many of them wait, and how many run.
+    pub(super) waiting: usize,
+    pub(super) running: usize,
     /// Bytes of its held replies.
     pub(super) held_bytes: usize,
 }
@@ -79,8 +82,11 @@ impl Peer {
     /// Takes a request out of the table.
     pub(super) fn remove(&mut self, number: u64) -> Option<Request> {
         let request = self.requests.remove(&number)?;
-        if let Request::Held { bytes, .. } = &request {
-            self.held_bytes -= bytes;
+        match &request {
+            Request::Waiting => self.waiting -= 1,
+            Request::Running(_) => self.running -= 1,
+            Request::Finished(_) => {}
+            Request::Held { bytes, .. } => self.held_bytes -= bytes,
         }
         if self.requests.is_empty() && self.requests.capacity() > KEPT_CAPACITY {
             self.requests = FxHashMap::default();

@@ -1,13 +1,14 @@
 //! What every kind of link does with its connection: carry out effects, keep the timer.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use callosum_proto::{CloseCause, ConnectionId};
+use callosum_proto::{CloseCause, ConnectionEvent, ConnectionId};
 
-use crate::dispatch::Clock;
+use crate::dispatch::{Clock, Relayed};
 use crate::error::DisconnectCause;
 use crate::event::Event;
 use crate::peer::{Effect, Effects, PeerShared};
@@ -19,6 +20,9 @@ pub(crate) struct Pump {
     pub(crate) peer: Arc<PeerShared>,
     connection: ConnectionId,
     effects: Effects,
+    /// What the endpoint has decided; empty between two calls, as is `relayed`.
+    decisions: Vec<(ConnectionId, ConnectionEvent)>,
+    relayed: Relayed,
     established: bool,
     anomalies_reported: u32,
 }
@@ -31,7 +35,15 @@ impl Pump {
         let connection = peer.lock().connection.id();
         peer.node.dispatcher.serve(connection, &peer);
         let effects = Effects::new(peer.clone());
-        Self { peer, connection, effects, established: false, anomalies_reported: 0 }
+        Self {
+            peer,
+            connection,
+            effects,
+            decisions: Vec::new(),
+            relayed: Relayed::default(),
+            established: false,
+            anomalies_reported: 0,
+        }
     }
 
     /// Whether the handshake was ever complete.
@@ -39,23 +51,24 @@ impl Pump {
         self.established
     }
 
-    /// Takes everything the connection has to say, and does it; returns how many others were set to work by that.
+    /// Gives the connection what the endpoint has decided, takes everything it has to say, and does it; returns how many others were
+    /// set to work by that.
     pub(crate) fn run(&mut self) -> usize {
         let mut set_to_work = 0;
         let mut clock = Clock::default();
         loop {
-            let reports = {
+            {
                 let mut state = self.peer.lock();
+                self.peer.take_decisions(&mut state, &mut self.decisions, &mut self.effects);
                 state.take_effects(&mut self.effects);
-                // What is left is for the endpoint, and stays where it is until the dispatcher is locked too.
-                state.connection.has_events()
-            };
-            if self.effects.is_empty() && !reports {
+                self.relayed.reports.extend(std::iter::from_fn(|| state.connection.poll_endpoint_event()));
+            }
+            if self.effects.is_empty() && self.relayed.is_empty() {
                 return set_to_work;
             }
-            if reports {
-                // A backlog is among the first of these, so that nothing that has just come starts.
-                self.peer.node.dispatcher.relay(self.connection, &self.peer);
+            if !self.relayed.is_empty() {
+                // First: a handler that is stopped may end at once, and its reply is the one that was reported.
+                self.peer.node.dispatcher.relay(self.connection, &mut self.relayed);
             }
             // Those behind one that panics stay with the pump.
             while let Some(effect) = self.effects.pop() {
@@ -72,8 +85,12 @@ impl Pump {
         let node = &self.peer.node;
         match effect {
             Effect::Request(request) => {
-                return node.dispatcher.run(node, &self.peer, request, Some(clock));
+                let ended = node.dispatcher.run(node, &self.peer, request, Some(clock));
+                let goes_on = ended.is_none();
+                self.relayed.finished.extend(ended);
+                return goes_on;
             }
+            Effect::NeverRan(request) => self.relayed.finished.push((request, None)),
             Effect::Stop(request) => node.dispatcher.stop(request),
             Effect::Established(ready, dialect) => {
                 self.established = true;
@@ -100,6 +117,7 @@ impl Pump {
             | Effect::Ended { .. }
             | Effect::Wake(_)
             | Effect::Pong(..)
+            | Effect::MayReply(_)
             | Effect::Drop(_) => {
                 unreachable!("settled by the peer itself")
             }
@@ -124,6 +142,18 @@ impl Pump {
         // The endpoint shuts down before it tells its connections, which have a goodbye to say then.
         let state = self.peer.lock();
         state.connection.is_draining() && state.connection.is_idle()
+    }
+}
+
+impl Drop for Pump {
+    fn drop(&mut self) {
+        // There is something only if somebody else's code has panicked.
+        let (dispatcher, relayed) = (&self.peer.node.dispatcher, &mut self.relayed);
+        if !relayed.is_empty()
+            && catch_unwind(AssertUnwindSafe(|| dispatcher.relay(self.connection, relayed))).is_err()
+        {
+            tracing::error!(peer = %self.peer.id, "what the end of a link has woken panicked");
+        }
     }
 }
 

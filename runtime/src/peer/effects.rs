@@ -18,13 +18,17 @@ pub(crate) enum Effect {
         well: bool,
     },
     Wake(Waker),
+    /// The streamed reply of a handler may begin.
+    MayReply(oneshot::Sender<()>),
     Goodbye,
     Pong(oneshot::Sender<Duration>, Duration),
     Request(Request),
+    /// A request that the endpoint has started, and that no handler will see.
+    NeverRan(RequestId),
     Stop(RequestId),
     Established(Vec<oneshot::Sender<()>>, Dialect),
     Anomaly(Anomaly),
-    /// Senders that nobody needs any more. To drop one wakes whoever waits for it.
+    /// What nobody needs any more. To drop a sender wakes whoever waits for it, and the bytes of a reply may be anybody's.
     Drop(Box<dyn Send>),
 }
 
@@ -50,6 +54,11 @@ impl Effects {
         self.left.push_back(effect);
     }
 
+    /// Drops something once no lock is held.
+    pub(crate) fn drop_later<T: Send + 'static>(&mut self, value: Option<T>) {
+        self.left.extend(value.map(|value| Effect::Drop(Box::new(value))));
+    }
+
     pub(crate) fn pop(&mut self) -> Option<Effect> {
         self.left.pop_front()
     }
@@ -66,9 +75,11 @@ impl Drop for Effects {
         while let Some(effect) = self.pop() {
             let peer = &self.peer;
             let settled = catch_unwind(AssertUnwindSafe(|| {
-                if let Some(Effect::Request(request)) = peer.settle(effect) {
+                if let Some(Effect::Request(Request { id: request, .. }) | Effect::NeverRan(request)) =
+                    peer.settle(effect)
+                {
                     // It had been started, and never ran.
-                    peer.node.dispatcher.finish(None, request.id, None);
+                    peer.node.dispatcher.finish(request, None);
                 }
             }));
             if settled.is_err() {

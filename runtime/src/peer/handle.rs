@@ -47,9 +47,11 @@ impl Peer {
         state.linked && state.connection.is_established()
     }
 
-    /// A snapshot of its counters. Never waits.
+    /// A snapshot of its counters.
     pub fn stats(&self) -> Stats {
-        self.shared.counters.snapshot()
+        let connection = self.shared.lock().connection.id();
+        let (waiting, running) = self.shared.node.dispatcher.load(connection);
+        self.shared.counters.snapshot(waiting, running)
     }
 
     /// Calls a method with a typed argument, for a typed result, in the endpoint's codec.

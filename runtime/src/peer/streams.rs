@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use callosum_proto::{CallId, Dialect, Metadata, Outcome, Read, ReplyError, RequestId, StreamId};
+use futures_channel::oneshot;
 
 use super::{Effect, Effects, PeerState};
 use crate::error::{CallError, DisconnectCause};
@@ -34,6 +35,20 @@ impl PeerState {
         if self.streams.get(&id).is_some_and(|known| Arc::ptr_eq(known, shared)) {
             self.streams.remove(&id);
         }
+    }
+
+    /// The handler of a request waits until its streamed reply may begin. `false` if nobody would tell it, because the connection is over.
+    pub(crate) fn wait_to_reply(&mut self, request: RequestId, waiter: oneshot::Sender<()>) -> bool {
+        let is_open = self.connection.is_open(request);
+        if is_open {
+            self.reply_waiters.insert(request, waiter);
+        }
+        is_open
+    }
+
+    /// The handler waits no more.
+    pub(crate) fn stop_waiting_to_reply(&mut self, request: RequestId) -> Option<oneshot::Sender<()>> {
+        self.reply_waiters.remove(&request)
     }
 
     pub(crate) fn set_reply_metadata(&mut self, id: RequestId, metadata: Metadata) -> Result<(), ReplyError> {
@@ -103,6 +118,7 @@ impl PeerState {
     /// The connection is over: nothing more is read or written.
     pub(super) fn end_streams(&mut self, cause: &DisconnectCause, effects: &mut Effects) {
         self.reply_metadata.clear();
+        effects.drop_later(Some(std::mem::take(&mut self.reply_waiters)));
         let now = Instant::now();
         for (id, shared) in self.streams.drain() {
             let mut rest = VecDeque::new();

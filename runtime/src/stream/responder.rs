@@ -8,6 +8,7 @@ use futures_util::future::BoxFuture;
 use super::call_streams::CallStreams;
 use super::{BodyReader, BodyWriter};
 use crate::Codec;
+use crate::dispatch::may_reply;
 use crate::error::HandlerError;
 use crate::handler::Context;
 
@@ -68,7 +69,7 @@ impl Responder {
     pub async fn begin(self) -> Result<BodyWriter, HandlerError> {
         let Self { streams, request, metadata, size, compressed, codec } = self;
         let peer = streams.peer();
-        peer.node.dispatcher.may_reply(request).await;
+        may_reply(peer, request).await;
         let begun = {
             let mut state = peer.lock();
             let begun = state.connection.begin_reply(request, compressed, metadata, size);

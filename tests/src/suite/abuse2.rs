@@ -425,9 +425,9 @@ pub async fn results_that_get_no_credit(rig: Rig) {
         })
         .await;
     assert_eq!(seen.stats().requests_queued, QUEUE as u64);
-    // The one that exceeds the limit is the last to be started.
+    // Those that run when the limit is exceeded end, and so do those that took their places before that was known.
     let most = (1_usize << 20).div_ceil(SIZE - MAX_FIRST);
-    assert!((most..most + PLACES).contains(&begun.len()), "{} results wait", begun.len());
+    assert!((most..most + 2 * PLACES).contains(&begun.len()), "{} results wait", begun.len());
     let mut got: BTreeMap<u64, usize> = begun.iter().copied().collect();
     let mut complete = 0;
     let give = async {

@@ -1,0 +1,40 @@
+//! What is on its way between the endpoint and a connection.
+
+use callosum_proto::{ConnectionEvent, ConnectionId, EndpointEvent, Reply, RequestId};
+use parking_lot::Mutex;
+
+/// What the endpoint has decided for the connections of one peer, until the driver of its link takes it. A peer has one
+/// connection after another, so each event names its own.
+#[derive(Debug, Default)]
+pub(crate) struct Inbox {
+    events: Mutex<Vec<(ConnectionId, ConnectionEvent)>>,
+}
+
+impl Inbox {
+    pub(super) fn push(&self, connection: ConnectionId, event: ConnectionEvent) {
+        self.events.lock().push((connection, event));
+    }
+
+    /// Swaps what there is for an empty vector.
+    pub(crate) fn take(&self, into: &mut Vec<(ConnectionId, ConnectionEvent)>) {
+        debug_assert!(into.is_empty(), "nothing is overwritten");
+        let mut events = self.events.lock();
+        if !events.is_empty() {
+            std::mem::swap(&mut *events, into);
+        }
+    }
+}
+
+/// What the driver of a link has to tell the endpoint.
+#[derive(Debug, Default)]
+pub(crate) struct Relayed {
+    pub(crate) reports: Vec<EndpointEvent>,
+    /// Handlers that have ended, or never ran, in which case there is no reply.
+    pub(crate) finished: Vec<(RequestId, Option<Reply>)>,
+}
+
+impl Relayed {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.reports.is_empty() && self.finished.is_empty()
+    }
+}
