@@ -31,7 +31,7 @@ impl Calls {
             self.queue.is_empty() && self.gate.is_empty() && self.streams.is_empty(),
             "messages are left"
         );
-        assert!(self.deadlines.iter().next().is_none(), "deadlines are left");
+        assert!(self.deadlines.iter().all(|deadline| deadline == Deadline::Spares), "deadlines are left");
         assert_eq!((self.open_calls, self.open_requests, self.requests), (0, 0, 0));
         assert_eq!((self.body_bytes, self.gate_bytes), (0, 0));
         assert!(self.codec.has_no_names(), "names of dialect 1 are left");
@@ -100,6 +100,7 @@ impl Calls {
                     let half = self.table.get(&id).and_then(receiver);
                     half.is_some_and(|half| half.is_reassembled() && !half.awaits_memory())
                 }
+                Deadline::Spares => self.spares_are_timed,
             };
             assert!(known, "{deadline:?} is left behind");
         }

@@ -16,6 +16,8 @@ pub(crate) enum Deadline {
     Execution(RequestId),
     /// A body takes too long to be complete.
     Reassembly(StreamId),
+    /// The memory of earlier bodies is kept no longer.
+    Spares,
 }
 
 /// At most one deadline of each kind for each call. Who sets one remembers when it is due, to clear it.

@@ -72,6 +72,7 @@ impl Calls {
                 return Err(fatal);
             }
         }
+        self.time_spares(now);
         Ok(())
     }
 

@@ -42,7 +42,7 @@ use crate::event::{Event, Outcome, StopReason, WithdrawReason};
 use crate::ids::{CallId, ConnectionId, RequestId, StreamId};
 use crate::ordering::ReplyGate;
 use crate::send::{Policy, QueuedReply, SendQueue, StreamQueue};
-use crate::stream::Flow;
+use crate::stream::{Flow, Spares};
 use crate::wire::{Codec, Credit, Number};
 
 /// Events for which room is kept while there are none: a peer can cause one with every two bytes.
@@ -97,6 +97,8 @@ pub(crate) struct Calls {
     /// Whether the endpoint was told to start no more requests.
     paused: bool,
     deadlines: Deadlines,
+    spares: Spares,
+    spares_are_timed: bool,
     events: VecDeque<Event>,
     endpoint_events: VecDeque<EndpointEvent>,
 }
@@ -137,6 +139,8 @@ impl Calls {
             fatal: None,
             paused: false,
             deadlines: Deadlines::default(),
+            spares: Spares::default(),
+            spares_are_timed: false,
             events: VecDeque::new(),
             endpoint_events: VecDeque::new(),
         }
@@ -310,6 +314,7 @@ impl Calls {
                 Deadline::Caller(request) => self.withdraw(request, WithdrawReason::DeadlinePassed),
                 Deadline::Execution(request) => self.withdraw(request, WithdrawReason::ExecutionTimedOut),
                 Deadline::Reassembly(stream) => self.reassembly_timed_out(stream),
+                Deadline::Spares => self.forget_spares(),
             }
         }
     }
@@ -344,6 +349,7 @@ impl Calls {
         self.credits.clear();
         (self.body_bytes, self.argument_bytes, self.gate_bytes, self.paused) = (0, 0, 0, false);
         self.deadlines.clear();
+        self.forget_spares();
         // The endpoint waits for the end of what it has started.
         self.endpoint_events.retain(|event| matches!(event, EndpointEvent::NeverRan(_)));
         self.endpoint_events.push_back(EndpointEvent::Closed(self.connection));

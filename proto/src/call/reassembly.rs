@@ -14,7 +14,7 @@ use crate::Metadata;
 use crate::event::{EndpointEvent, Event, Outcome};
 use crate::ids::{CallId, RequestId, StreamId};
 use crate::send::Control;
-use crate::stream::{ReadError, RecvHalf};
+use crate::stream::{KEPT_FOR, ReadError, RecvHalf};
 use crate::wire::{DecodeError, Record};
 
 /// How long a body may take to be complete, however small it is (PROTOCOL.md, F-7).
@@ -62,6 +62,28 @@ impl Calls {
             self.deadlines.set(at, Deadline::Reassembly(id));
         }
         self.reassemble_now(id);
+        self.time_spares(now);
+    }
+
+    /// Sees to it that the memory of bodies is not kept for long. Comes after any of them may have been completed.
+    pub(super) fn time_spares(&mut self, now: Instant) {
+        if !self.spares_are_timed
+            && !self.spares.is_empty()
+            && let Some(at) = now.checked_add(KEPT_FOR)
+        {
+            self.spares_are_timed = true;
+            self.deadlines.set(at, Deadline::Spares);
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn spares_len(&self) -> usize {
+        self.spares.len()
+    }
+
+    pub(super) fn forget_spares(&mut self) {
+        self.spares.clear();
+        self.spares_are_timed = false;
     }
 
     pub(super) fn reassemble_now(&mut self, id: StreamId) {
@@ -69,7 +91,7 @@ impl Calls {
         if !half.open_to_its_end() {
             half.open_window(self.config.stream_window, &mut self.flow);
         }
-        let freed = half.reassemble(self.config.max_body);
+        let freed = half.reassemble(self.config.max_body, &mut self.spares);
         self.flow.consume(freed);
         self.credits.insert(id);
         self.end_reassembly_if_done(id);
@@ -90,7 +112,7 @@ impl Calls {
     /// Hands over a body that is complete, or fails one that never will be.
     pub(super) fn end_reassembly_if_done(&mut self, id: StreamId) {
         let Some(half) = self.table.get_mut(&id).and_then(OpenCall::receiver) else { return };
-        match half.reassembled() {
+        match half.reassembled(&mut self.spares) {
             None => {}
             Some(Ok(body)) => {
                 // Queued at once, for the call may be gone when credit is next sent.

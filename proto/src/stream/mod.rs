@@ -12,6 +12,7 @@ mod flow;
 mod reassembly;
 mod recv;
 mod send;
+mod spares;
 #[cfg(test)]
 mod tests;
 
@@ -21,6 +22,7 @@ pub use error::{ReadError, StreamFault, WriteError};
 pub(crate) use flow::Flow;
 pub(crate) use recv::{Next, RecvHalf};
 pub(crate) use send::{Order, SendHalf};
+pub(crate) use spares::{KEPT_FOR, Spares};
 
 /// A part of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]

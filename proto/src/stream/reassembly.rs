@@ -2,11 +2,11 @@
 //!
 //! A declared size is only a claim, so memory follows what has arrived: pieces are kept as they are until 1/16 of the declared
 //! size is here; then the whole is allocated and every later piece is copied into it once. A 10 MiB body thus costs a peer 640
-//! KiB before it makes this side allocate 10 MiB.
+//! KiB before it makes this side allocate 10 MiB. Where an earlier body has left memory, that is used from the first piece on.
 
 use bytes::{Bytes, BytesMut};
 
-use super::ReadError;
+use super::{ReadError, Spares};
 
 /// Pieces of this size and more are kept as they are; smaller ones are joined.
 const KEPT_MIN: usize = 16 * 1024;
@@ -35,9 +35,12 @@ enum State {
 
 impl Reassembler {
     /// For a body of at most `limit` bytes, which is `declared` to have so many.
-    pub(crate) fn new(limit: usize, declared: Option<usize>) -> Self {
+    pub(crate) fn new(limit: usize, declared: Option<usize>, spares: &mut Spares) -> Self {
         let declared = declared.filter(|declared| *declared <= limit);
-        let state = State::Parts { parts: Vec::new(), tail: BytesMut::new() };
+        let state = match declared.and_then(|declared| spares.take(declared)) {
+            Some(body) => State::Whole(body),
+            None => State::Parts { parts: Vec::new(), tail: BytesMut::new() },
+        };
         Self { state, len: 0, limit, declared }
     }
 
@@ -71,12 +74,12 @@ impl Reassembler {
         Ok(())
     }
 
-    pub(crate) fn into_body(self) -> Bytes {
+    pub(crate) fn into_body(self, spares: &mut Spares) -> Bytes {
         match self.state {
-            State::Whole(body) => body.freeze(),
+            State::Whole(body) => spares.lend(body),
             State::Parts { parts, tail } if parts.is_empty() => tail.freeze(),
             State::Parts { mut parts, tail } if parts.len() == 1 && tail.is_empty() => parts.remove(0),
-            State::Parts { mut parts, tail } => join(&mut parts, &tail, self.len).freeze(),
+            State::Parts { mut parts, tail } => spares.lend(join(&mut parts, &tail, self.len)),
         }
     }
 }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use self::buffer::{Buffer, Part};
 use super::reassembly::Reassembler;
-use super::{Chunk, Flow, ReadError, StreamFault};
+use super::{Chunk, Flow, ReadError, Spares, StreamFault};
 use crate::wire::{DecodeError, MAX_CHUNK, Piece, RECORD_COST};
 
 /// Bytes that a DATA of a body has, at the least, from a writer that has all of the body.
@@ -275,10 +275,10 @@ impl RecvHalf {
     }
 
     /// Reassembles what came and what will come to a body of at most `limit` bytes; returns the cost to give back to the connection.
-    pub(crate) fn reassemble(&mut self, limit: usize) -> u64 {
+    pub(crate) fn reassemble(&mut self, limit: usize, spares: &mut Spares) -> u64 {
         let declared = self.remaining().and_then(|size| usize::try_from(size).ok());
         let Mode::AwaitMemory(buffer) = &mut self.mode else { return 0 };
-        let mut reassembler = Reassembler::new(limit, declared);
+        let mut reassembler = Reassembler::new(limit, declared, spares);
         let (mut freed, mut failure) = (0, None);
         for (bytes, cost) in std::mem::take(buffer).into_parts() {
             freed += cost;
@@ -293,7 +293,7 @@ impl RecvHalf {
     }
 
     /// The body, once it is complete, or why there is none.
-    pub(crate) fn reassembled(&mut self) -> Option<Result<Bytes, ReadError>> {
+    pub(crate) fn reassembled(&mut self, spares: &mut Spares) -> Option<Result<Bytes, ReadError>> {
         match &mut self.mode {
             Mode::Broken(error) => Some(Err(*error)),
             mode @ Mode::Reassemble(_) if self.fin => {
@@ -303,7 +303,7 @@ impl RecvHalf {
                     return None;
                 };
                 self.end_read();
-                Some(Ok(reassembler.into_body()))
+                Some(Ok(reassembler.into_body(spares)))
             }
             _ => None,
         }

@@ -142,16 +142,16 @@ fn a_body_is_reassembled_up_to_its_limit() {
     let mut receive = receiving();
     receive.first("ab".into(), false).unwrap();
     receive.await_memory();
-    assert_eq!(receive.reassemble(4), 0, "the first piece costs nothing");
-    assert_eq!(receive.reassembled(), None);
+    assert_eq!(receive.reassemble(4, &mut Spares::default()), 0, "the first piece costs nothing");
+    assert_eq!(receive.reassembled(&mut Spares::default()), None);
     assert_eq!(receive.take(2, last(b"cd"), 0), Ok(RECORD_COST + 2), "it is in the body already");
-    assert_eq!(receive.reassembled(), Some(Ok("abcd".into())));
+    assert_eq!(receive.reassembled(&mut Spares::default()), Some(Ok("abcd".into())));
     let mut receive = receiving();
     receive.await_memory();
-    receive.reassemble(4);
+    receive.reassemble(4, &mut Spares::default());
     assert_eq!(receive.take(0, piece(b"abcde"), 0), Ok(RECORD_COST + 5));
     let error = ReadError::TooLarge { size: 5, limit: 4 };
-    assert_eq!(receive.reassembled(), Some(Err(error)));
+    assert_eq!(receive.reassembled(&mut Spares::default()), Some(Err(error)));
     assert_eq!(receive.fail(error), 0);
     assert!(matches!(receive.next(), Err(found) if found == error));
 }
@@ -164,11 +164,11 @@ fn a_body_that_waits_for_memory_is_held_and_freed_when_there_is_some() {
     assert_eq!(receive.take(2, piece(b"c"), 0), Ok(0));
     assert!(matches!(receive.next(), Err(ReadError::NotOpen)), "it is not read any more");
     assert_eq!((receive.held_cost(), receive.unread_cost()), (RECORD_COST + 1, RECORD_COST + 1));
-    assert_eq!(receive.reassemble(3), RECORD_COST + 1);
+    assert_eq!(receive.reassemble(3, &mut Spares::default()), RECORD_COST + 1);
     assert_eq!((receive.held_cost(), receive.unread_cost()), (0, 0));
     receive.take(3, last(b""), 0).unwrap();
-    assert_eq!(receive.reassembled(), Some(Ok("abc".into())));
-    assert_eq!(receive.reassembled(), None, "once");
+    assert_eq!(receive.reassembled(&mut Spares::default()), Some(Ok("abc".into())));
+    assert_eq!(receive.reassembled(&mut Spares::default()), None, "once");
 }
 
 /// The half of a stream whose OPEN or RESULT has left.

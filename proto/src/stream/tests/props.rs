@@ -82,9 +82,10 @@ proptest! {
         let now = Instant::now();
         let mut send = filled(&content, window, compress);
         let mut receive = RecvHalf::new(window, sized.then_some(whole.len() as u64));
+        let mut spares = Spares::default();
         if reassembles {
             receive.await_memory();
-            receive.reassemble(whole.len());
+            receive.reassemble(whole.len(), &mut spares);
         }
         let (mut codec, mut flow) = (Codec::default(), Flow::new(1 << 20));
         let (mut read, mut ends, mut done) = (Vec::new(), Vec::new(), false);
@@ -100,7 +101,7 @@ proptest! {
                 prop_assert!(receive.held_cost() <= receive.window());
             }
             if reassembles {
-                if let Some(body) = receive.reassembled() {
+                if let Some(body) = receive.reassembled(&mut spares) {
                     read = body.expect("it is not too large").to_vec();
                     ends = items(&content);
                     done = true;

@@ -167,6 +167,7 @@ fn bodies_wait_for_memory_and_are_reassembled_when_there_is_some() {
     exchange(&mut a, &mut b);
     assert_eq!(done(&mut b), all[2..]);
     assert_eq!(freed(&mut b), all[2..]);
+    b.pass(KEPT_FOR);
     assert_eq!((b.connection.held_bytes(), b.connection.poll_timeout()), (0, None));
 }
 
@@ -212,6 +213,7 @@ fn a_body_that_is_given_up_makes_room_for_others() {
         let collected = Event::Reassembled { stream: theirs(&second), body: Ok(body(100_000)) };
         assert!(b.events().contains(&collected), "{gives_up}");
         assert_eq!(freed(&mut b), [theirs(&second)], "{gives_up}");
+        b.pass(KEPT_FOR);
         assert_eq!(b.connection.poll_timeout(), None, "{gives_up}");
     }
 }

@@ -13,6 +13,7 @@ mod writers;
 
 use super::dialect2::{binder, open, pair2, part, request, two, whole};
 use super::*;
+use crate::stream::KEPT_FOR;
 use crate::wire::{Failure, MAX_CHUNK, MAX_FIRST, MAX_TEXTS, Options, Piece, RECORD_COST, Record};
 
 fn body(len: usize) -> Bytes {

@@ -41,6 +41,7 @@ fn told(side: &mut Side) -> Vec<String> {
 #[track_caller]
 fn assert_nothing_is_left(side: &mut Side) {
     side.sent();
+    side.pass(KEPT_FOR);
     let connection = &mut side.connection;
     assert!(connection.is_idle(), "{connection:?}");
     assert_eq!((connection.held_bytes(), connection.queued_bytes(), connection.poll_timeout()), (0, 0, None));
@@ -69,6 +70,35 @@ fn large_bodies_come_as_one_event_each_way() {
     exchange(&mut b, &mut a);
     assert_eq!(a.events(), [Event::Ended { call: id, outcome: Outcome::Result(body(500_000)), metadata }]);
     assert_eq!(told(&mut a), ["wants 500000", "freed"]);
+    assert_nothing_is_left(&mut a);
+    assert_nothing_is_left(&mut b);
+}
+
+#[test]
+fn the_memory_of_a_body_is_used_again_for_a_second() {
+    let (mut a, mut b) = pair2(plain(), plain());
+    let mut next = |waits: Duration| {
+        b.pass(waits);
+        a.connection.invoke(a.now, plain_call(body(300_000))).unwrap();
+        exchange(&mut a, &mut b);
+        let events = b.events();
+        let [Event::Request(Request { id, body: Body::Whole(came), .. })] = &events[..] else {
+            panic!("{events:?}")
+        };
+        assert_eq!(*came, body(300_000));
+        let at = came.as_ptr();
+        b.connection.reply(*id, Reply::result("")).unwrap();
+        exchange(&mut b, &mut a);
+        assert_eq!((a.events().len(), told(&mut b).len()), (1, 4));
+        at
+    };
+    let first = next(Duration::ZERO);
+    assert_eq!(next(Duration::ZERO), first);
+    assert_eq!(next(KEPT_FOR / 2), first);
+    next(KEPT_FOR / 2);
+    assert_eq!(b.connection.calls.spares_len(), 1, "it was forgotten, and this is a new one");
+    b.pass(KEPT_FOR);
+    assert_eq!(b.connection.calls.spares_len(), 0);
     assert_nothing_is_left(&mut a);
     assert_nothing_is_left(&mut b);
 }
