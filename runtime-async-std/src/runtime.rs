@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use async_std::net::{TcpListener, TcpStream};
 use async_std::os::unix::net::{UnixListener, UnixStream};
 use callosum_runtime::Endpoint;
-use callosum_runtime::rt::{BoxStream, Listener, Runtime, SocketFile, Timer, unsupported};
+use callosum_runtime::rt::{BoxStream, Listener, Runtime, SocketFile, Timer, set_up_tcp, unsupported};
 use futures_util::future::BoxFuture;
 
 use crate::socket::Stream;
@@ -32,7 +32,7 @@ impl Runtime for AsyncStdRuntime {
             match endpoint {
                 Endpoint::Tcp { host, port } => {
                     let stream = TcpStream::connect((host.as_str(), *port)).await?;
-                    stream.set_nodelay(true)?;
+                    set_up_tcp(&stream)?;
                     Ok(Box::new(Stream(stream)) as BoxStream)
                 }
                 Endpoint::Ipc(path) => Ok(Box::new(Stream(UnixStream::connect(path).await?)) as BoxStream),
@@ -92,7 +92,7 @@ impl Listener for Tcp {
         Box::pin(async {
             let (stream, address) = self.0.accept().await?;
             // Fails for one that has been reset already, which says nothing of the next.
-            let _ = stream.set_nodelay(true);
+            let _ = set_up_tcp(&stream);
             Ok((Box::new(Stream(stream)) as BoxStream, format!("tcp://{address}")))
         })
     }

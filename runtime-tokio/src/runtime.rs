@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use callosum_runtime::Endpoint;
-use callosum_runtime::rt::{BoxStream, Listener, Runtime, SocketFile, Timer, unsupported};
+use callosum_runtime::rt::{BoxStream, Listener, Runtime, SocketFile, Timer, set_up_tcp, unsupported};
 use futures_util::future::BoxFuture;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::runtime::Handle;
@@ -53,7 +53,7 @@ impl Runtime for TokioRuntime {
             match endpoint {
                 Endpoint::Tcp { host, port } => {
                     let stream = TcpStream::connect((host.as_str(), *port)).await?;
-                    stream.set_nodelay(true)?;
+                    set_up_tcp(&stream)?;
                     Ok(Box::new(Stream(stream)) as BoxStream)
                 }
                 Endpoint::Ipc(path) => Ok(Box::new(Stream(UnixStream::connect(path).await?)) as BoxStream),
@@ -99,7 +99,7 @@ impl Listener for Tcp {
         Box::pin(async {
             let (stream, address) = self.0.accept().await?;
             // Fails for one that has been reset already, which says nothing of the next.
-            let _ = stream.set_nodelay(true);
+            let _ = set_up_tcp(&stream);
             Ok((Box::new(Stream(stream)) as BoxStream, format!("tcp://{address}")))
         })
     }

@@ -244,6 +244,12 @@ impl<S: ByteStream> RawPeer<S> {
         self.stream.flush().await
     }
 
+    /// Reads at most so many bytes, and does nothing with them; returns how many there were.
+    pub async fn read_away(&mut self, most: usize) -> io::Result<usize> {
+        let mut scratch = vec![0; most];
+        self.stream.read(&mut scratch).await
+    }
+
     /// Reads on until the other side closes the connection.
     pub async fn until_closed(mut self) {
         let mut scratch = vec![0; 64 * 1024];

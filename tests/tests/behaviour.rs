@@ -24,6 +24,7 @@ macro_rules! everything {
                 driver_never_polled, handlers_that_hold_their_endpoint;
             limits: body_at_the_limit, limit_of_the_other_side, too_large_once_known,
                 one_byte_past_from_a_stranger, far_past, killed_in_the_middle_of_a_body, peer_that_never_reads,
+                peer_that_reads_slowly,
                 full_outbox, unfinished_handshakes, garbage_instead_of_a_greeting, garbage_between_good_calls,
                 anomalies_drown_no_events, cancelled_replies_make_room, cancel_is_answered, replies_held_back, endless_times;
             streams: bytes_both_ways, items_either_way, items_at_the_limit, items_too_large_to_write, large_bodies,

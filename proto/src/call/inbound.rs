@@ -94,11 +94,13 @@ impl Calls {
             }
             Record::Result { call, options, content } => {
                 if let Some(call) = self.known_call(call)? {
+                    self.peer_reads = true;
                     self.handle_result(call, options, content, frame);
                 }
             }
             Record::Fail { call, failure, options } => {
                 if let Some(call) = self.known_call(call)? {
+                    self.peer_reads = true;
                     self.handle_fail(call, failure, options, frame);
                 }
             }
@@ -356,9 +358,11 @@ impl Calls {
     fn handle_credit(&mut self, number: Number, consumed: u64, limit: u64) -> Result<(), Fatal> {
         let Some(id) = self.find(number)? else { return Ok(()) };
         let Some(half) = self.table.get_mut(&id).and_then(OpenCall::sender) else { return Ok(()) };
+        let before = half.acknowledged();
         if !half.credit(consumed, limit) {
             return Err(Violation::Acknowledgement.into());
         }
+        self.peer_reads |= half.acknowledged() > before;
         if std::mem::take(&mut half.awaits_credit) {
             self.events.push_back(Event::Writable(id));
         }

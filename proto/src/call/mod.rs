@@ -94,6 +94,8 @@ pub(crate) struct Calls {
     gate_bytes: usize,
     /// Why the connection has to be closed.
     fatal: Option<Fatal>,
+    /// Whether the peer has acknowledged or answered something since the last look, and so has read it.
+    peer_reads: bool,
     /// Whether the endpoint was told to start no more requests.
     paused: bool,
     deadlines: Deadlines,
@@ -137,6 +139,7 @@ impl Calls {
             argument_bytes: 0,
             gate_bytes: 0,
             fatal: None,
+            peer_reads: false,
             paused: false,
             deadlines: Deadlines::default(),
             spares: Spares::default(),
@@ -300,6 +303,11 @@ impl Calls {
             self.endpoint_events = VecDeque::new();
         }
         event
+    }
+
+    /// Whether the peer has shown since the last call that it reads.
+    pub(crate) fn take_peer_reads(&mut self) -> bool {
+        std::mem::take(&mut self.peer_reads)
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {

@@ -116,6 +116,7 @@ impl Connection {
             return self.establish((!echo).then_some(hello), now);
         }
         let Some((ping, round_trip)) = self.probes.answered(header, body, now) else { return };
+        self.put_off_write_deadline(now);
         self.calls.flow().measured(round_trip);
         self.calls.events().push_back(Event::Pong { ping, round_trip });
         if self.dialect() == Some(Dialect::Two) {

@@ -112,8 +112,9 @@ impl Connection {
         self.probes.heard(now);
         if self.dialect() == Some(Dialect::Two) && message.frames().len() == 1 {
             let Some(packet) = message.into_one() else { return self.report(Anomaly::NotAMessage) };
-            if let Err(fatal) = self.calls.handle_packet(now, &packet) {
-                self.close(fatal.0);
+            match self.calls.handle_packet(now, &packet) {
+                Ok(()) => self.look_for_progress(now),
+                Err(fatal) => self.close(fatal.0),
             }
             return;
         }
@@ -129,6 +130,7 @@ impl Connection {
         } else {
             self.report(Anomaly::NotAMessage);
         }
+        self.look_for_progress(now);
         self.close_if_fatal();
     }
 
@@ -191,7 +193,9 @@ impl Connection {
         message
     }
 
-    /// The transport takes no more bytes for now, though some wait.
+    /// The transport takes no more bytes for now, though some wait. If that goes on for
+    /// [`write_timeout`](ConnectionConfig::write_timeout), the connection is closed; what the peer acknowledges or answers meanwhile
+    /// puts that off, for a transport with large buffers takes bytes seldom (K-3).
     pub fn handle_write_blocked(&mut self, now: Instant) {
         if self.is_connected() && self.write_deadline.is_none() {
             self.write_deadline = now.checked_add(self.config.write_timeout);
@@ -201,6 +205,19 @@ impl Connection {
     /// The transport took some bytes.
     pub fn handle_write_progress(&mut self) {
         self.write_deadline = None;
+    }
+
+    /// The peer may have shown that it reads.
+    fn look_for_progress(&mut self, now: Instant) {
+        if self.calls.take_peer_reads() {
+            self.put_off_write_deadline(now);
+        }
+    }
+
+    fn put_off_write_deadline(&mut self, now: Instant) {
+        if self.write_deadline.is_some() {
+            self.write_deadline = now.checked_add(self.config.write_timeout);
+        }
     }
 
     /// When to call [`handle_timeout`](Self::handle_timeout); after that was called with `now`, later than `now`.

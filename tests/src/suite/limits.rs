@@ -1,6 +1,6 @@
 //! Limits at their edge, and peers that break them.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use callosum_proto::internals::wire::Payload;
@@ -217,6 +217,31 @@ pub async fn peer_that_never_reads(rig: Rig) {
     }
     assert_eq!(rig.sole_peer(&binder).await.stats().requests_running, 0);
     good_driver.cut().await;
+    driver.cut().await;
+}
+
+/// A peer on a slow line reads all the time, though little. The system's buffers, which are large, must not hide that.
+pub async fn peer_that_reads_slowly(rig: Rig) {
+    const STEP: usize = 16 * 1024;
+    let (between, timeout) = (Duration::from_millis(100), Duration::from_secs(2));
+    let mut limits = Limits::default();
+    limits.write_timeout = timeout;
+    let (binder, driver) = rig.serve(serving(rig.builder()).limits(limits)).await;
+    let mut raw = RawPeer::connect(rig.open(&binder.endpoints()[0]).await).await;
+    // More than all buffers take.
+    for seq in 0..4 {
+        let call = Payload::Function("8000000".into());
+        let message = raw.message(seq, ("fill", OrderingKey::none()), call, false);
+        raw.queue(message);
+    }
+    raw.flush().await;
+    let begun = Instant::now();
+    while begun.elapsed() < timeout * 2 {
+        assert!(raw.read_away(STEP).await.expect("the binder goes on") > 0, "it was cut off");
+        rig.pause(between).await;
+    }
+    assert_eq!(binder.peers().len(), 1);
+    drop(raw);
     driver.cut().await;
 }
 

@@ -135,3 +135,33 @@ fn whoever_waits_for_an_acknowledgement_is_told_after_the_end_too() {
     exchange(&mut a, &mut b);
     assert_eq!(a.events(), [Event::Writable(up)]);
 }
+
+/// A socket with large buffers takes nothing for long, though the peer reads all the time.
+#[test]
+fn what_the_peer_has_read_puts_off_the_write_timeout() {
+    let mut side = binder(two());
+    let stream = side.invoke_streamed();
+    for _ in 0..2 {
+        side.invoke("m");
+    }
+    side.write(stream, body(1_000)).unwrap();
+    let ping = side.connection.ping().unwrap();
+    side.sent();
+    side.connection.handle_write_blocked(side.now);
+    let credit = |consumed, limit| Record::Credit { call: 1, consumed, limit };
+    let result = Record::Result { call: 3, options: Options::default(), content: whole("done") };
+    let failed = Record::Fail { call: 5, failure: Failure::Cancelled, options: Options::default() };
+    for shown in [credit(1, 10_000), credit(1_000, 10_000), result, failed] {
+        side.pass(SECOND * 9);
+        side.hear_records(&[shown]);
+        assert_eq!(side.connection.poll_timeout(), Some(side.now + SECOND * 10));
+    }
+    side.pass(SECOND * 9);
+    side.hear(Multipart::new(PONG, Bytes::new(), Bytes::copy_from_slice(&ping.0.to_be_bytes())));
+    assert_eq!(side.connection.poll_timeout(), Some(side.now + SECOND * 10));
+    side.pass(SECOND * 9);
+    side.hear_records(&[credit(1_000, 20_000), Record::LinkCredit { limit: u64::MAX }, open(0, whole("x"))]);
+    assert_eq!(side.connection.poll_timeout(), Some(side.now + SECOND), "that shows nothing new");
+    side.pass(SECOND);
+    assert!(side.connection.is_closed());
+}
