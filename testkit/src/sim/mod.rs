@@ -302,8 +302,16 @@ impl<'a> World<'a> {
     /// Runs everything to its end without advancing the time, and checks that it ends.
     fn finish(mut self) -> Tally {
         self.rest(Pace::Steady);
-        self.check_unread();
+        let has_room = self.check_unread();
         self.rest(Pace::Final);
+        if !has_room {
+            // Where what is unread takes all the credit of a link, nobody promises that the rest gets through (F-9). It ends all the same.
+            (0..self.links.len()).for_each(|link| {
+                [0, 1].into_iter().for_each(|side| self.lose(link, side, CloseCause::LinkLost))
+            });
+            self.settle();
+            self.rest(Pace::Final);
+        }
         self.check_end();
         self.tally
     }
