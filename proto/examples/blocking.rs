@@ -10,11 +10,10 @@ use callosum_proto::{
 };
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::collections::{BTreeMap, BTreeSet};
-use std::error::Error;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
-use std::{env, sync::Arc, thread};
+use std::{env, error::Error, sync::Arc, thread};
 
 #[derive(Default)]
 struct Host {
@@ -116,6 +115,7 @@ impl Host {
     fn run(self: &Arc<Self>, Request { id, method, body, .. }: Request) {
         let Body::Whole(body) = body else { unreachable!("streams were not asked for") };
         let number = |name| serde_json::from_slice::<serde_json::Value>(&body).ok()?.get(name)?.as_f64();
+        let unsupported = |why: &str| Reply::Error(Refusal::Unsupported.to_error(why));
         let reply = match &*method {
             "echo" => Reply::result(body),
             "delay" => {
@@ -126,14 +126,14 @@ impl Host {
             }
             "call_back" => match self.call(id.connection(), Call::new("echo", body)) {
                 Ok(Outcome::Result(body)) => Reply::result(body),
-                other => Reply::Error(Refusal::Unsupported.to_error(&format!("{other:?}"))),
+                other => unsupported(&format!("{other:?}")),
             },
-            "count" => self.count(id, number("to").unwrap_or(0.0) as u64).unwrap_or(Reply::Cancelled),
+            "count" => self.count(id, number("to").unwrap_or(0.0) as u64).unwrap_or(unsupported("a stream")),
             other => Reply::Error(Refusal::NoSuchMethod.to_error(other)),
         };
         let mut engine = self.engine.lock();
-        let _ = (engine.stopped.remove(&id), engine.may_reply.remove(&id));
-        engine.endpoint.finish(id, Some(reply));
+        let (stopped, _) = (engine.stopped.remove(&id), engine.may_reply.remove(&id));
+        engine.endpoint.finish(id, (!stopped).then_some(reply));
         self.settle(&mut engine, id.connection());
         self.changed.notify_all();
     }

@@ -44,28 +44,20 @@ pub enum InvokeError {
     },
 }
 
-/// Why a reply was not sent as it was given.
+/// Why a reply was not sent, or not begun. Nothing has changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReplyError {
     /// The request was answered already, or its connection is over.
     #[error("this request is not waiting for a reply")]
     NotOpen,
-    /// A streamed result and metadata need dialect 2, which the peer does not speak. The peer was sent an ERROR instead
-    /// of a streamed result, and a result without its metadata.
+    /// A streamed result and metadata need dialect 2, which the peer does not speak. Answer with the ERROR
+    /// [`Unsupported`](Refusal::Unsupported).
     #[error("the peer does not speak dialect 2, which metadata and streams need")]
     NeedsDialect2,
-    /// A streamed result had begun, and this reply does not complete it: it failed, and the peer was sent an ERROR.
+    /// It has begun already.
     #[error("a result had begun")]
     AlreadyBegun,
-    /// The body is larger than the peer takes; the peer was sent an ERROR instead.
-    #[error("the reply has {size} bytes; the peer takes at most {limit}")]
-    TooLarge {
-        /// Bytes of the body.
-        size: usize,
-        /// The limit in bytes.
-        limit: usize,
-    },
 }
 
 /// Why this side answered a request with an ERROR of its own instead of a handler's reply.

@@ -40,7 +40,7 @@ pub use event::{
 pub use ids::{CallId, ConnectionId, KeyKind, OrderingKey, RequestId, StreamId};
 pub use metadata::{Metadata, MetadataTooLarge};
 pub use multipart::{MAX_FRAMES, Multipart};
-pub use reply::Reply;
+pub use reply::{Replied, Reply};
 pub use role::Role;
 pub use stream::{Acknowledged, Chunk, Read, ReadError, StreamFault, WriteError};
 pub use text::Text;

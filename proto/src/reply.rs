@@ -33,3 +33,22 @@ impl Reply {
         Self::Result { body: body.into(), compressed: false, metadata: Metadata::new() }
     }
 }
+
+/// What the peer is sent as the answer to a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Replied {
+    /// The reply as it was given; an error perhaps without its traceback, where that would make it too large.
+    AsGiven,
+    /// The result without its metadata, which does not travel in dialect 1.
+    WithoutMetadata,
+    /// An ERROR [`ReplyTooLarge`](crate::Refusal::ReplyTooLarge): the reply is larger than the peer takes.
+    TooLarge {
+        /// Bytes of the reply.
+        size: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// An ERROR: a streamed result had begun, and this reply does not complete it.
+    AlreadyBegun,
+}

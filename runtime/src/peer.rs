@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use callosum_proto::{
     Call, CallId, CloseCause, Connection, ConnectionEvent, ConnectionId, ErrorInfo, Event, InvokeError,
-    Metadata, NONCE_LEN, Outcome, PingId, Reply, RequestId, Role, StreamId,
+    Metadata, NONCE_LEN, Outcome, PingId, Replied, Reply, RequestId, Role, StreamId,
 };
 use futures_channel::oneshot;
 use futures_util::task::AtomicWaker;
@@ -294,11 +294,12 @@ impl PeerShared {
             reply = Reply::Failure(ErrorInfo::new(name, why));
         }
         let is_result = matches!(reply, Reply::Result { .. } | Reply::End);
-        let sent = state.connection.reply(id, reply);
-        if let Err(error) = &sent {
-            tracing::debug!(peer = %self.id, %error, "reply not sent as given");
+        let replied = state.connection.reply(id, reply);
+        let is_sent = matches!(replied, Ok(Replied::AsGiven | Replied::WithoutMetadata));
+        if replied != Ok(Replied::AsGiven) {
+            tracing::debug!(peer = %self.id, ?replied, "reply not sent as given");
         }
-        let counter = match is_result && sent.is_ok() {
+        let counter = match is_result && is_sent {
             true => &self.counters.requests_done,
             false => &self.counters.requests_failed,
         };

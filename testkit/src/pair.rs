@@ -12,7 +12,7 @@ use callosum_proto::ordering::OrderingMode;
 use callosum_proto::{
     Call, CallId, CloseCause, Connection, ConnectionConfig, ConnectionEvent, Dialect, Endpoint,
     EndpointConfig, EndpointEvent, ErrorInfo, Event, InvokeError, Keepalive, Metadata, Multipart,
-    OrderingKey, Outcome, Refusal, Reply, ReplyError, RequestId, Role, StopReason, internals,
+    OrderingKey, Outcome, Refusal, Reply, RequestId, Role, StopReason, internals,
 };
 
 use crate::carry::{Carried, carry};
@@ -320,8 +320,8 @@ impl Pair {
         if let Outcome::Result(_) = answer
             && size > limit
         {
-            let error = ReplyError::TooLarge { size, limit };
-            answer = Outcome::Error(Refusal::ReplyTooLarge.to_error(&error.to_string()));
+            let detail = format!("the reply has {size} bytes; the peer takes at most {limit}");
+            answer = Outcome::Error(Refusal::ReplyTooLarge.to_error(&detail));
         }
         let (call, _) = self.sides[side].requests.remove(&id).expect("chosen among them");
         self.calls[call].answer = Some(answer);

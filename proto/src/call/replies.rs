@@ -10,11 +10,11 @@ use crate::error::ReplyError;
 use crate::event::CloseCause;
 use crate::ids::{RequestId, StreamId};
 use crate::ordering::Entered;
-use crate::reply::Reply;
+use crate::reply::{Replied, Reply};
 use crate::send::{MESSAGE_OVERHEAD, Queued, QueuedReply, ReplyContent};
 use crate::stream::SendHalf;
 use crate::wire::{self, Failure, Number};
-use crate::{ErrorInfo, Metadata, OrderingKey, Refusal, Urgency};
+use crate::{ErrorInfo, Metadata, OrderingKey, Urgency};
 
 /// With more bytes than this waiting, the names of replies are copied: the buffers that they came in may be larger than what is
 /// counted.
@@ -42,8 +42,6 @@ impl Calls {
         }
         // no streams in dialect 1.
         if wire::is_dialect_1(state.number) {
-            let detail = "the result is streamed, and this connection speaks dialect 1";
-            self.reply(id, Reply::Error(Refusal::Unsupported.to_error(detail)))?;
             return Err(ReplyError::NeedsDialect2);
         }
         // Nothing of a cancelled one is sent but its end, which leaves in its order.
@@ -61,7 +59,7 @@ impl Calls {
     }
 
     /// Answers a request, whose handler has ended or never ran.
-    pub(crate) fn reply(&mut self, id: RequestId, reply: Reply) -> Result<(), ReplyError> {
+    pub(crate) fn reply(&mut self, id: RequestId, reply: Reply) -> Result<Replied, ReplyError> {
         let stream = StreamId::Request(id);
         let open = self.table.get_mut(&stream).ok_or(ReplyError::NotOpen)?;
         let State::Request(state) = &mut open.state else { return Err(ReplyError::NotOpen) };
@@ -74,23 +72,23 @@ impl Calls {
         if self.queue.bytes() > DETACH_FROM {
             self.codec.detach_name(number);
         }
-        let mut refused = Ok(());
+        let mut has_begun = false;
         let reply = match reply {
             // Nobody gives credit for a long one any more.
             reply if cancelled && !is_short(&reply, number) => Reply::Cancelled,
             Reply::End if begun => {
                 self.end_streamed(stream);
-                return Ok(());
+                return Ok(Replied::AsGiven);
             }
             Reply::End => Reply::result(""),
             Reply::Result { .. } if begun => {
-                refused = Err(ReplyError::AlreadyBegun);
-                Reply::Error(ErrorInfo::new("Error", ReplyError::AlreadyBegun.to_string()))
+                has_begun = true;
+                Reply::Error(ErrorInfo::new("Error", "a result had begun"))
             }
             other => other,
         };
-        let answered = self.answer(id, reply);
-        refused.and(answered)
+        let replied = self.answer(id, reply)?;
+        Ok(if has_begun { Replied::AlreadyBegun } else { replied })
     }
 
     /// All of a streamed result has been written.
@@ -114,14 +112,13 @@ impl Calls {
     }
 
     /// Queues the one message with which a reply begins, or which it is.
-    fn answer(&mut self, id: RequestId, reply: Reply) -> Result<(), ReplyError> {
+    fn answer(&mut self, id: RequestId, reply: Reply) -> Result<Replied, ReplyError> {
         let stream = StreamId::Request(id);
         let limit = self.sendable();
         let Some(open) = self.table.get(&stream) else { return Err(ReplyError::NotOpen) };
         let State::Request(state) = &open.state else { return Err(ReplyError::NotOpen) };
         let (number, key, urgency) = (state.number, state.key.clone(), open.urgency);
         let dialect_2 = !wire::is_dialect_1(number);
-        let mut fitted = Ok(());
         let (mut content, mut metadata) = match reply {
             Reply::Result { body, compressed, metadata } => {
                 (ReplyContent::Result { body, compress: compressed }, metadata)
@@ -130,12 +127,14 @@ impl Calls {
             Reply::Error(info) => (ReplyContent::Failure(Failure::Error(info)), Metadata::new()),
             Reply::Cancelled | Reply::End => (ReplyContent::Failure(Failure::Cancelled), Metadata::new()),
         };
+        let mut replied = fit(&mut content, limit, dialect_2);
         // metadata does not travel in dialect 1.
         if !dialect_2 && !metadata.is_empty() {
             metadata = Metadata::new();
-            fitted = Err(ReplyError::NeedsDialect2);
+            if replied == Replied::AsGiven {
+                replied = Replied::WithoutMetadata;
+            }
         }
-        fitted = fitted.and(fit(&mut content, limit, dialect_2));
         let names = self.codec.name_size(number, &key);
         let reply = QueuedReply { number, key, names, content, metadata, unsolicited: false };
         self.open_requests -= 1;
@@ -146,7 +145,7 @@ impl Calls {
         } else {
             self.answer_at_once(stream, reply, urgency);
         }
-        Ok(()).and(fitted)
+        Ok(replied)
     }
 
     /// A body that needs more than one message leaves as a stream.

@@ -1,13 +1,14 @@
 //! Makes replies fit the peer that they go to.
 
 use crate::Text;
-use crate::error::{Refusal, ReplyError};
+use crate::error::Refusal;
+use crate::reply::Replied;
 use crate::send::ReplyContent;
 use crate::wire::{Failure, MAX_TEXTS};
 
 /// Makes a reply one that the peer takes: an error gives up its traceback, and what is still too large becomes an ERROR that
 /// says so. The texts of an error have a limit of their own in dialect 2, where they travel in one record.
-pub(super) fn fit(content: &mut ReplyContent, limit: usize, dialect_2: bool) -> Result<(), ReplyError> {
+pub(super) fn fit(content: &mut ReplyContent, limit: usize, dialect_2: bool) -> Replied {
     let limit = match content {
         ReplyContent::Failure(_) if dialect_2 => limit.min(MAX_TEXTS),
         _ => limit,
@@ -19,9 +20,9 @@ pub(super) fn fit(content: &mut ReplyContent, limit: usize, dialect_2: bool) -> 
     }
     let size = content.size();
     if size <= limit {
-        return Ok(());
+        return Replied::AsGiven;
     }
-    let error = ReplyError::TooLarge { size, limit };
-    *content = ReplyContent::Failure(Failure::Error(Refusal::ReplyTooLarge.to_error(&error.to_string())));
-    Err(error)
+    let detail = format!("the reply has {size} bytes; the peer takes at most {limit}");
+    *content = ReplyContent::Failure(Failure::Error(Refusal::ReplyTooLarge.to_error(&detail)));
+    Replied::TooLarge { size, limit }
 }

@@ -21,7 +21,7 @@ use crate::config::{ConnectionConfig, Dialect};
 use crate::error::{InvokeError, ReplyError};
 use crate::event::{Anomaly, CloseCause, ConnectionEvent, EndpointEvent, Event, Outcome, PingId};
 use crate::ids::{CallId, ConnectionId, RequestId, StreamId};
-use crate::reply::Reply;
+use crate::reply::{Replied, Reply};
 use crate::send::Control;
 use crate::wire::{Hello, NONCE_LEN, PING, PONG, UPPER};
 use crate::zmtp::{Link, LinkError};
@@ -290,7 +290,7 @@ impl Connection {
     /// `compressed` as in [`Reply::Result`]; `size` is that of the whole, in bytes, if it is known.
     ///
     /// # Errors
-    /// See [`ReplyError`]. A request of dialect 1 is answered with an ERROR instead.
+    /// See [`ReplyError`]; nothing is sent.
     pub fn begin_reply(
         &mut self,
         request: RequestId,
@@ -303,11 +303,12 @@ impl Connection {
         begun
     }
 
-    /// Answers a request, in the order in which replies are given. The endpoint does this with [`ConnectionEvent::Reply`].
+    /// Answers a request, in the order in which replies are given. The endpoint does this with [`ConnectionEvent::Reply`]. Returns what the
+    /// peer is sent, which is not the reply where that can't be sent.
     ///
     /// # Errors
-    /// See [`ReplyError`]. The request is answered all the same, unless it was not open.
-    pub fn reply(&mut self, request: RequestId, reply: Reply) -> Result<(), ReplyError> {
+    /// [`ReplyError::NotOpen`]; nothing is sent.
+    pub fn reply(&mut self, request: RequestId, reply: Reply) -> Result<Replied, ReplyError> {
         let replied = self.calls.reply(request, reply);
         self.close_if_fatal();
         replied

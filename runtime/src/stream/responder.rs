@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use callosum_proto::{Metadata, Reply, RequestId};
+use callosum_proto::{Metadata, Refusal, Reply, ReplyError, RequestId};
 use futures_util::future::BoxFuture;
 
 use super::call_streams::CallStreams;
@@ -73,6 +73,11 @@ impl Responder {
         let begun = {
             let mut state = peer.lock();
             let begun = state.connection.begin_reply(request, compressed, metadata, size);
+            if begun == Err(ReplyError::NeedsDialect2) {
+                // Its order has come, so the caller is told at once, and not only when the handler ends.
+                let detail = "the result is streamed, and this connection speaks dialect 1";
+                let _ = state.connection.reply(request, Reply::Error(Refusal::Unsupported.to_error(detail)));
+            }
             // While the connection is locked, so that a handler that ends meanwhile does not pass for one that has written
             // everything.
             streams.set_writing(begun.is_ok());

@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, VecDeque};
 use super::link_side::LinkSide;
 use super::model::{Answer, StreamState};
 use super::{Pace, World};
-use callosum_proto::{ConnectionEvent, ConnectionId, EndpointEvent, Refusal, Reply, ReplyError, RequestId};
+use callosum_proto::{
+    ConnectionEvent, ConnectionId, EndpointEvent, Refusal, Replied, Reply, ReplyError, RequestId,
+};
 
 /// Events that are under way. None of the queues is empty.
 #[derive(Default)]
@@ -205,9 +207,9 @@ impl World<'_> {
             return assert_eq!(sent, Err(ReplyError::NotOpen), "{id} was answered before");
         };
         match sent {
-            Ok(()) | Err(ReplyError::NeedsDialect2) => {}
-            Err(ReplyError::TooLarge { .. }) => answer = Answer::Error(Refusal::ReplyTooLarge.name()),
-            Err(error) => panic!("{error}"),
+            Ok(Replied::AsGiven | Replied::WithoutMetadata) => {}
+            Ok(Replied::TooLarge { .. }) => answer = Answer::Error(Refusal::ReplyTooLarge.name()),
+            other => panic!("{other:?}"),
         }
         let call = &mut self.model.0[call];
         if let Some(result) = result {

@@ -8,8 +8,8 @@ use super::model::{Answer, ERROR, FAILURE};
 use super::payload::{self, Direction};
 use super::{Link, Pace, World, is_honest, setup};
 use callosum_proto::{
-    Body, CloseCause, Dialect, ErrorInfo, Event, Outcome, Refusal, Reply, ReplyError, Request, RequestId,
-    StopReason, StreamId,
+    Body, CloseCause, Dialect, ErrorInfo, Event, Outcome, Refusal, Replied, Reply, ReplyError, Request,
+    RequestId, StopReason, StreamId,
 };
 
 impl World<'_> {
@@ -198,6 +198,8 @@ impl World<'_> {
                 driver.open.remove(&id);
                 call.answer = Some(Answer::Error(Refusal::Unsupported.name()));
                 handler.answered = true;
+                let unsupported = Reply::Error(Refusal::Unsupported.to_error("a streamed result"));
+                assert_eq!(driver.connection.reply(id, unsupported), Ok(Replied::AsGiven));
             }
             Err(error) => panic!("{error}"),
         }

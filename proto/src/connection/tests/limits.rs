@@ -50,19 +50,19 @@ fn a_reply_is_limited_at_the_edge() {
     let long = ErrorInfo::new("name", "r".repeat(97));
     let body = |len: usize| Bytes::from(vec![0; len]);
     let sized = |len| Reply::result(body(len));
-    let too_large = Err(ReplyError::TooLarge { size: 101, limit: 100 });
+    let too_large = Replied::TooLarge { size: 101, limit: 100 };
     let replies = [
-        (sized(100), Ok(()), Some(Outcome::Result(body(100)))),
-        (sized(101), too_large.clone(), None),
-        (Reply::Failure(info(50)), Ok(()), Some(Outcome::Failure(info(50)))),
-        (Reply::Failure(info(51)), Ok(()), Some(Outcome::Failure(info(0)))),
+        (sized(100), Replied::AsGiven, Some(Outcome::Result(body(100)))),
+        (sized(101), too_large, None),
+        (Reply::Failure(info(50)), Replied::AsGiven, Some(Outcome::Failure(info(50)))),
+        (Reply::Failure(info(51)), Replied::AsGiven, Some(Outcome::Failure(info(0)))),
         (Reply::Error(long), too_large, None),
     ];
     for (reply, told, outcome) in replies {
         let id = a.invoke("m");
         exchange(&mut a, &mut b);
         let Some(Event::Request(request)) = b.event() else { panic!("a request") };
-        assert_eq!(b.connection.reply(request.id, reply), told);
+        assert_eq!(b.connection.reply(request.id, reply), Ok(told));
         exchange(&mut a, &mut b);
         let events = a.events();
         match (outcome, &events[..]) {

@@ -22,7 +22,7 @@ use crate::ordering::{Arrival, BusyReason};
 use crate::stream::{Acknowledged, Chunk, Read, ReadError, StreamFault, WriteError};
 use crate::wire::dialect1::{CallName, Encoder, Message, Payload, decode_body, decode_header};
 use crate::wire::{self, Credit, DecodeError, PONG, UPPER};
-use crate::{ErrorInfo, OrderingKey, Text, Urgency};
+use crate::{ErrorInfo, OrderingKey, Replied, Text, Urgency};
 
 const SECOND: Duration = Duration::from_secs(1);
 

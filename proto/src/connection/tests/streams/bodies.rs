@@ -196,8 +196,10 @@ fn a_body_that_is_given_up_makes_room_for_others() {
                 exchange(&mut a, &mut b);
                 b.connection.reply(first.id, Reply::Cancelled).unwrap();
             }
-            ("answered", _) => b.connection.reply(first.id, ok("1")).unwrap(),
-            ("answered at length", _) => b.connection.reply(first.id, Reply::result(body(1 << 20))).unwrap(),
+            ("answered", _) => assert!(b.connection.reply(first.id, ok("1")).is_ok()),
+            ("answered at length", _) => {
+                assert!(b.connection.reply(first.id, Reply::result(body(1 << 20))).is_ok())
+            }
             ("aborted", StreamId::Call(call)) => {
                 a.connection.send_stream(call).abort();
                 exchange(&mut a, &mut b);
@@ -338,7 +340,7 @@ fn a_body_whose_turn_comes_after_a_quiet_spell_has_all_of_its_time() {
         side.now += 31 * SECOND;
         match gives_up {
             "stopped" => side.connection.recv_stream(theirs(&first)).stop(),
-            "answered" => side.connection.reply(first.id, Reply::Cancelled).unwrap(),
+            "answered" => assert!(side.connection.reply(first.id, Reply::Cancelled).is_ok()),
             _ => side.decide(ConnectionEvent::Refuse { request: first.id, reason: busy() }),
         }
         assert_eq!(freed(&mut side), [theirs(&first)], "{gives_up}");
