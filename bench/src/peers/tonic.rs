@@ -25,7 +25,7 @@ use tonic::{
 };
 use tonic_prost::ProstCodec;
 
-use super::{MAX_MESSAGE, Stack};
+use super::{AT_ONCE, MAX_MESSAGE, Stack};
 use crate::{
     executor::Tokio,
     load,
@@ -81,7 +81,9 @@ impl Stack for TonicWindows {
     }
 }
 
-async fn serve(mut server: Server, announce: impl FnOnce(SocketAddr)) -> Result<()> {
+async fn serve(server: Server, announce: impl FnOnce(SocketAddr)) -> Result<()> {
+    // 200 by default; a client's further calls would wait there.
+    let mut server = server.max_concurrent_streams(AT_ONCE as u32);
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     announce(listener.local_addr()?);
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
