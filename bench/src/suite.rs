@@ -98,7 +98,7 @@ impl Plan {
         timing: Timing { warm_up_ms: 100, window_ms: 400 },
         beside: mib(256),
         uploads: [(mib(256), 2), (mib(512), 1)],
-        idle: Idle { connections: 200, used_connections: 64, idle: Duration::from_secs(3), rounds: 1 },
+        idle: Idle { connections: 200, used_connections: 64, idle: Duration::from_secs(3), rounds: 3 },
     };
     /// For figures that are to be quoted.
     pub const FULL: Self = Self {

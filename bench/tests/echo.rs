@@ -188,22 +188,28 @@ fn callosum_takes_uploads_under_curve() -> Result<()> {
 /// Takes a package index the first time, for Python Callosum and pyzmq, whose libzmq the program in C uses. Both check
 /// what comes back.
 #[test]
-fn python_callosum_and_libzmq_under_curve_echo() -> Result<()> {
-    let echoes = |id, in_flight, window_ms, lengths: &[usize]| {
+fn python_callosum_and_libzmq_echo() -> Result<()> {
+    let echoes = |id, connections, in_flight, window_ms, lengths: &[usize]| {
         let peer = Peer::find(id).expect("it is in the list");
         let launcher = Launcher::new(&peer, suite::WORKERS, Path::new(PROGRAM))?;
         let server = launcher.serve(None)?;
         for &body_bytes in lengths {
             for warm_up_ms in [0, 300] {
                 let timing = Timing { warm_up_ms, window_ms };
-                let sample = launcher.load(&server, Case::new(body_bytes, in_flight), timing)?;
+                let case = Case { connections, ..Case::new(body_bytes, in_flight) };
+                let sample = launcher.load(&server, case, timing)?;
                 assert!(sample.calls() > 0 && sample.seconds == window_ms as f64 / 1e3);
             }
         }
         server.end()
     };
-    echoes("python-callosum/asyncio", 1, 4000, &[64])?;
-    echoes("libzmq-curve/C", 48, 2000, &[0, 1, 64, 4095, 70_000, 1 << 20])
+    echoes("python-callosum/asyncio", 1, 1, 4000, &[64])?;
+    echoes("python-callosum/asyncio", 2, 4, 4000, &[64])?;
+    for id in ["libzmq/C", "libzmq-curve/C"] {
+        echoes(id, 1, 48, 1000, &[0, 1, 64, 4095, 70_000, 1 << 20])?;
+        echoes(id, 3, 12, 1000, &[64])?;
+    }
+    Ok(())
 }
 
 fn short_plan() -> Plan {
