@@ -55,6 +55,8 @@ impl Mark {
             Of::Calls => (subject.calls_per_s / other.calls_per_s, "makes"),
             Of::P50 => (subject.p50_us / other.p50_us, "has a p50 of"),
         };
+        // Rounded down, so that the figure and the verdict agree.
+        let ratio = (ratio * 100.0).floor() / 100.0;
         let mark = match self.least {
             Some(least) => format!("mark {least}: {}", verdict(ratio >= least)),
             None => "no mark".to_owned(),
@@ -145,6 +147,13 @@ mod tests {
         let expected = [
             "64B x128 keys-serialized: callosum (tokio) makes 0.90 × its own 64B x128 unordered, mark 0.85: met",
         ];
+        assert_eq!(call_marks(&rows), expected);
+    }
+
+    #[test]
+    fn a_figure_that_misses_its_mark_by_little_does_not_look_like_it() {
+        let rows = [row("callosum/tokio", "64B x8192", 797), row("callosum/tokio", "64B x1024", 1000)];
+        let expected = ["64B x8192: callosum (tokio) makes 0.79 × its own 64B x1024, mark 0.8: missed"];
         assert_eq!(call_marks(&rows), expected);
     }
 
