@@ -1,11 +1,12 @@
-/* libzmq's own echo under CURVE, and the same load that `load.rs` makes.
+/* libzmq's own echo, under CURVE or in the clear, and the same load that `load.rs` makes.
 
-   echo serve: prints the port and serves until stdin ends.
-   echo load ADDRESS --in-flight N --body-bytes N --warm-up-ms N --window-ms N: prints a sample as JSON.
+   echo serve null|curve: prints the port and serves until stdin ends.
+   echo load null|curve ADDRESS --in-flight N --body-bytes N --connections N --warm-up-ms N --window-ms N: prints a sample as
+   JSON.
 
    A message has three frames, as long as those of Callosum in dialect 1: a marker of 5 bytes, a header of 38, which says
-   whose call it is, and the body. A ROUTER sends them back to a DEALER. Each side has its one thread, and libzmq another for
-   its I/O. */
+   whose call it is, and the body. A ROUTER sends them back to a DEALER, of which there is one for each connection. Each side has
+   its one thread, and libzmq another for its I/O. */
 
 #include <errno.h>
 #include <pthread.h>
@@ -20,8 +21,8 @@
 typedef struct {
     _Alignas(void *) unsigned char opaque[64];
 } zmq_msg_t;
-enum { ZMQ_DEALER = 5, ZMQ_ROUTER = 6, ZMQ_SNDMORE = 2 };
-enum { ZMQ_RCVMORE = 13, ZMQ_LINGER = 17, ZMQ_SNDHWM = 23, ZMQ_RCVHWM = 24, ZMQ_LAST_ENDPOINT = 32 };
+enum { ZMQ_DEALER = 5, ZMQ_ROUTER = 6, ZMQ_DONTWAIT = 1, ZMQ_SNDMORE = 2 };
+enum { ZMQ_LINGER = 17, ZMQ_SNDHWM = 23, ZMQ_RCVHWM = 24, ZMQ_LAST_ENDPOINT = 32 };
 enum { ZMQ_CURVE_SERVER = 47, ZMQ_CURVE_PUBLICKEY = 48, ZMQ_CURVE_SECRETKEY = 49, ZMQ_CURVE_SERVERKEY = 50 };
 void *zmq_ctx_new(void);
 void *zmq_socket(void *context, int type);
@@ -37,6 +38,13 @@ int zmq_msg_close(zmq_msg_t *message);
 int zmq_msg_more(const zmq_msg_t *message);
 void *zmq_msg_data(zmq_msg_t *message);
 size_t zmq_msg_size(const zmq_msg_t *message);
+typedef struct {
+    void *socket;
+    int fd;
+    short events, revents;
+} zmq_pollitem_t;
+enum { ZMQ_POLLIN = 1 };
+int zmq_poll(zmq_pollitem_t *items, int count, long timeout_ms);
 int zmq_errno(void);
 const char *zmq_strerror(int error);
 
@@ -64,8 +72,8 @@ static void set(void *socket, int option, const void *value, size_t len) {
     check(zmq_setsockopt(socket, option, value, len), "zmq_setsockopt");
 }
 
-static void *open_socket(int type) {
-    void *socket = zmq_socket(zmq_ctx_new(), type);
+static void *open_socket(void *context, int type) {
+    void *socket = zmq_socket(context, type);
     const int none = 0;
     if (!socket) fail("no socket");
     /* No limit to what waits: the load bounds it. */
@@ -83,14 +91,16 @@ static void *end_with_stdin(void *unused) {
     return unused;
 }
 
-static void serve(void) {
-    void *socket = open_socket(ZMQ_ROUTER);
+static void serve(int curve) {
+    void *socket = open_socket(zmq_ctx_new(), ZMQ_ROUTER);
     const int yes = 1;
     char endpoint[256];
     size_t len = sizeof endpoint;
     pthread_t watcher;
-    set(socket, ZMQ_CURVE_SERVER, &yes, sizeof yes);
-    set(socket, ZMQ_CURVE_SECRETKEY, SERVER_SECRET, sizeof SERVER_SECRET);
+    if (curve) {
+        set(socket, ZMQ_CURVE_SERVER, &yes, sizeof yes);
+        set(socket, ZMQ_CURVE_SECRETKEY, SERVER_SECRET, sizeof SERVER_SECRET);
+    }
     check(zmq_bind(socket, "tcp://127.0.0.1:*"), "zmq_bind");
     check(zmq_getsockopt(socket, ZMQ_LAST_ENDPOINT, endpoint, &len), "zmq_getsockopt");
     printf("%s\n", strrchr(endpoint, ':') + 1);
@@ -118,11 +128,13 @@ struct caller {
 };
 
 struct load {
-    void *socket;
-    uint32_t in_flight;
+    /* One for each connection; caller n uses the one of number n modulo their number. */
+    zmq_pollitem_t *sockets;
+    uint32_t connections, in_flight;
     size_t body_bytes;
     uint64_t opens, closes;
     struct caller *callers;
+    uint32_t ended;
     uint64_t *latencies;
     size_t calls, room;
 };
@@ -140,11 +152,12 @@ static void fill(unsigned char *body, size_t len, uint64_t seed) {
 static void call(struct load *load, uint32_t which) {
     unsigned char header[HEADER] = {0};
     struct caller *caller = &load->callers[which];
+    void *socket = load->sockets[which % load->connections].socket;
     memcpy(header, &which, sizeof which);
     caller->begun = now();
-    check(zmq_send(load->socket, "UPPER", MARKER, ZMQ_SNDMORE), "zmq_send");
-    check(zmq_send(load->socket, header, HEADER, ZMQ_SNDMORE), "zmq_send");
-    check(zmq_send(load->socket, caller->body, load->body_bytes, 0), "zmq_send");
+    check(zmq_send(socket, "UPPER", MARKER, ZMQ_SNDMORE), "zmq_send");
+    check(zmq_send(socket, header, HEADER, ZMQ_SNDMORE), "zmq_send");
+    check(zmq_send(socket, caller->body, load->body_bytes, 0), "zmq_send");
 }
 
 /* Lengths, and eight bytes at the start, in the middle and at the end. */
@@ -167,20 +180,24 @@ static void record(struct load *load, uint64_t nanos) {
     load->latencies[load->calls++] = nanos;
 }
 
-/* Takes one reply; whether its caller goes on. */
-static int take(struct load *load, uint32_t *which) {
+/* Takes one reply, if there is one, and makes the caller's next call, unless the window is over. Returns whether there was a
+   reply. */
+static int take(struct load *load, void *socket, int flags) {
     zmq_msg_t frames[FRAMES];
+    uint32_t which;
     int intact, goes_on = 1;
     for (int i = 0; i < FRAMES; i++) {
         zmq_msg_init(&frames[i]);
-        check(zmq_msg_recv(&frames[i], load->socket, 0), "zmq_msg_recv");
+        const int received = zmq_msg_recv(&frames[i], socket, i ? 0 : flags);
+        if (received < 0 && zmq_errno() == EAGAIN) return 0;
+        check(received, "zmq_msg_recv");
         if (!zmq_msg_more(&frames[i]) != (i == FRAMES - 1)) fail("not three frames");
     }
     const uint64_t ended = now();
     if (zmq_msg_size(&frames[1]) != HEADER) fail("a header came back changed");
-    memcpy(which, zmq_msg_data(&frames[1]), sizeof *which);
-    if (*which >= load->in_flight) fail("a header came back changed");
-    const struct caller *caller = &load->callers[*which];
+    memcpy(&which, zmq_msg_data(&frames[1]), sizeof which);
+    if (which >= load->in_flight) fail("a header came back changed");
+    const struct caller *caller = &load->callers[which];
     const unsigned char *echoed = zmq_msg_data(&frames[2]);
     const size_t len = zmq_msg_size(&frames[2]);
     if (ended >= load->closes) {
@@ -194,7 +211,26 @@ static int take(struct load *load, uint32_t *which) {
     }
     if (!intact) fail("a body came back changed");
     for (int i = 0; i < FRAMES; i++) zmq_msg_close(&frames[i]);
-    return goes_on;
+    if (goes_on) {
+        call(load, which);
+    } else {
+        load->ended++;
+    }
+    return 1;
+}
+
+/* Takes the replies that there are, on every connection. With one, it waits in zmq_msg_recv, which costs less than zmq_poll. */
+static void take_all(struct load *load) {
+    if (load->connections == 1) {
+        take(load, load->sockets[0].socket, 0);
+        return;
+    }
+    check(zmq_poll(load->sockets, (int)load->connections, -1), "zmq_poll");
+    for (uint32_t i = 0; i < load->connections; i++) {
+        if (!(load->sockets[i].revents & ZMQ_POLLIN)) continue;
+        while (take(load, load->sockets[i].socket, ZMQ_DONTWAIT)) {
+        }
+    }
 }
 
 static int ascending(const void *a, const void *b) {
@@ -220,20 +256,34 @@ static uint64_t argument(int count, char **arguments, const char *name) {
     exit(2);
 }
 
-static void run(int count, char **arguments) {
+static void *connect_to(void *context, const char *address, int curve) {
+    void *socket = open_socket(context, ZMQ_DEALER);
+    char endpoint[256];
+    if (curve) {
+        set(socket, ZMQ_CURVE_SERVERKEY, SERVER_PUBLIC, sizeof SERVER_PUBLIC);
+        set(socket, ZMQ_CURVE_PUBLICKEY, CLIENT_PUBLIC, sizeof CLIENT_PUBLIC);
+        set(socket, ZMQ_CURVE_SECRETKEY, CLIENT_SECRET, sizeof CLIENT_SECRET);
+    }
+    snprintf(endpoint, sizeof endpoint, "tcp://%s", address);
+    check(zmq_connect(socket, endpoint), "zmq_connect");
+    return socket;
+}
+
+static void run(int curve, int count, char **arguments) {
     const uint64_t warm_up_ms = argument(count, arguments, "--warm-up-ms");
     const uint64_t window_ms = argument(count, arguments, "--window-ms");
-    struct load load = {.socket = open_socket(ZMQ_DEALER)};
-    char endpoint[256];
+    struct load load = {0};
+    void *context = zmq_ctx_new();
     load.in_flight = (uint32_t)argument(count, arguments, "--in-flight");
     load.body_bytes = argument(count, arguments, "--body-bytes");
+    load.connections = (uint32_t)argument(count, arguments, "--connections");
     load.callers = calloc(load.in_flight, sizeof *load.callers);
-    if (!load.callers) fail("no memory");
-    set(load.socket, ZMQ_CURVE_SERVERKEY, SERVER_PUBLIC, sizeof SERVER_PUBLIC);
-    set(load.socket, ZMQ_CURVE_PUBLICKEY, CLIENT_PUBLIC, sizeof CLIENT_PUBLIC);
-    set(load.socket, ZMQ_CURVE_SECRETKEY, CLIENT_SECRET, sizeof CLIENT_SECRET);
-    snprintf(endpoint, sizeof endpoint, "tcp://%s", arguments[0]);
-    check(zmq_connect(load.socket, endpoint), "zmq_connect");
+    load.sockets = calloc(load.connections, sizeof *load.sockets);
+    if (!load.callers || !load.sockets) fail("no memory");
+    for (uint32_t i = 0; i < load.connections; i++) {
+        load.sockets[i].socket = connect_to(context, arguments[0], curve);
+        load.sockets[i].events = ZMQ_POLLIN;
+    }
     /* A call that stays unanswered must not stop the whole run. */
     alarm((unsigned)((warm_up_ms + window_ms) / 1000 + 30));
     load.opens = now() + warm_up_ms * 1000000;
@@ -244,23 +294,21 @@ static void run(int count, char **arguments) {
         fill(load.callers[which].body, load.body_bytes, which);
         call(&load, which);
     }
-    for (uint32_t left = load.in_flight, which; left > 0;) {
-        if (take(&load, &which)) {
-            call(&load, which);
-        } else {
-            left--;
-        }
-    }
+    while (load.ended < load.in_flight) take_all(&load);
     print(&load, window_ms);
 }
 
 int main(int count, char **arguments) {
-    if (count >= 2 && !strcmp(arguments[1], "serve")) {
-        serve();
-    } else if (count >= 3 && !strcmp(arguments[1], "load")) {
-        run(count - 2, arguments + 2);
+    const int curve = count >= 3 && !strcmp(arguments[2], "curve");
+    if (count < 3 || (!curve && strcmp(arguments[2], "null"))) {
+        fail("usage: echo serve null|curve, echo load null|curve ADDRESS --in-flight N --body-bytes N --connections N "
+             "--warm-up-ms N --window-ms N");
+    } else if (!strcmp(arguments[1], "serve")) {
+        serve(curve);
+    } else if (count >= 4 && !strcmp(arguments[1], "load")) {
+        run(curve, count - 3, arguments + 3);
     } else {
-        fail("usage: echo serve | echo load ADDRESS --in-flight N --body-bytes N --warm-up-ms N --window-ms N");
+        fail("echo serve or echo load");
     }
     return 0;
 }

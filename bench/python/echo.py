@@ -1,11 +1,12 @@
 """Python Callosum's echo server, and the same load that `load.rs` makes.
 
 echo.py serve: prints the port and serves until stdin ends.
-echo.py load ADDRESS --in-flight N --body-bytes N --warm-up-ms N --window-ms N: prints a sample as JSON.
+echo.py load ADDRESS --in-flight N --body-bytes N --connections N --warm-up-ms N --window-ms N: prints a sample as JSON.
 """
 
 import argparse
 import asyncio
+import contextlib
 import json
 import random
 import sys
@@ -65,11 +66,15 @@ async def call_after_call(peer, body, opens, closes):
 
 async def load(args):
     total_s = (args.warm_up_ms + args.window_ms) / 1000
-    async with make_peer(connect=ZeroMQAddress(f"tcp://{args.address}")) as peer, asyncio.timeout(total_s + 30):
+    async with contextlib.AsyncExitStack() as stack, asyncio.timeout(total_s + 30):
+        address = ZeroMQAddress(f"tcp://{args.address}")
+        peers = [await stack.enter_async_context(make_peer(connect=address)) for _ in range(args.connections)]
         bodies = [random.Random(n).randbytes(args.body_bytes) for n in range(args.in_flight)]
         opens = time.perf_counter_ns() + args.warm_up_ms * 1_000_000
         closes = opens + args.window_ms * 1_000_000
-        tasks = [call_after_call(peer, body, opens, closes) for body in bodies]
+        tasks = [
+            call_after_call(peers[n % len(peers)], body, opens, closes) for n, body in enumerate(bodies)
+        ]
         results = await asyncio.gather(*tasks)
     latency_ns = Counter(nanos for latencies in results for nanos in latencies)
     json.dump({"seconds": args.window_ms / 1000, "latency_ns": latency_ns}, sys.stdout)
@@ -81,7 +86,7 @@ def main():
     commands.add_parser("serve")
     load_parser = commands.add_parser("load")
     load_parser.add_argument("address")
-    for name in ("--in-flight", "--body-bytes", "--warm-up-ms", "--window-ms"):
+    for name in ("--in-flight", "--body-bytes", "--connections", "--warm-up-ms", "--window-ms"):
         load_parser.add_argument(name, type=int, required=True)
     args = parser.parse_args()
     asyncio.run(serve() if args.command == "serve" else load(args))

@@ -1,12 +1,15 @@
 //! Side-by-side measurements of RPC stacks that do the same work: a body of N bytes goes to an echo server in
 //! another process and comes back.
 //!
-//! Uploads, alone and beside small calls, are the matter of [`upload`].
+//! Which loads there are is in [`cases`]. Uploads, alone and beside small calls, are the matter of [`upload`]; what connections cost
+//! that do nothing, of [`idle`].
 //!
 //! Every stack is a [`peers::Peer`] whose server and client each run in a process of their own. [`suite`] starts
 //! them, interleaves the measurements and gathers [`report::Row`]s.
 
+pub mod cases;
 pub mod executor;
+pub mod idle;
 pub mod load;
 pub mod pace;
 pub mod peers;

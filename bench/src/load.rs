@@ -1,8 +1,12 @@
-//! The load, the same for every peer: n tasks that share one connection and make call after call.
+//! The load, the same for every peer: n tasks that make call after call, spread evenly over one connection or several.
 
 use std::{
     collections::BTreeMap,
     future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -13,7 +17,10 @@ use futures::future::try_join_all;
 use rand::{RngCore as _, SeedableRng as _, rngs::SmallRng};
 use serde::{Deserialize, Serialize};
 
-use crate::executor::Executor;
+use crate::{
+    cases::{Case, KEYS},
+    executor::Executor,
+};
 
 /// The client's end of one connection; clones share it.
 pub trait Client: Clone + Send + Sync + 'static {
@@ -21,15 +28,44 @@ pub trait Client: Clone + Send + Sync + 'static {
     fn echo(&self, body: Bytes) -> impl Future<Output = Result<Bytes>> + Send;
 }
 
-/// The shape of a load.
-#[derive(Args, Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Case {
-    /// Calls that are in flight at any time
-    #[arg(long)]
-    pub in_flight: usize,
-    /// Length of the body of request and response, in bytes
-    #[arg(long)]
-    pub body_bytes: usize,
+/// The client's end of a connection whose calls can have a key.
+pub trait KeyedClient: Client {
+    /// As [`Client::echo`], ordered among the calls with the same key.
+    fn echo_with_key(&self, key: &str, body: Bytes) -> impl Future<Output = Result<Bytes>> + Send;
+}
+
+/// Gives every call a key, each of [`KEYS`] as often as any other in the long run.
+#[derive(Clone, Debug)]
+pub struct Keyed<C> {
+    client: C,
+    keys: Arc<[String]>,
+    calls: Arc<AtomicU64>,
+}
+
+impl<C: KeyedClient> Keyed<C> {
+    /// Wraps `clients`, which share the keys.
+    pub fn all(clients: Vec<C>) -> Vec<Self> {
+        let keys: Arc<[String]> = (0..KEYS).map(|n| format!("session-{n}")).collect();
+        let calls = Arc::new(AtomicU64::new(0));
+        let keyed = |client| Self { client, keys: keys.clone(), calls: calls.clone() };
+        clients.into_iter().map(keyed).collect()
+    }
+}
+
+impl<C: KeyedClient> Client for Keyed<C> {
+    async fn echo(&self, body: Bytes) -> Result<Bytes> {
+        let nth = self.calls.fetch_add(1, Ordering::Relaxed);
+        let key = scattered(nth) % self.keys.len() as u64;
+        self.client.echo_with_key(&self.keys[key as usize], body).await
+    }
+}
+
+/// The number `n` of the sequence that splitmix64 (Steele et al. 2014) makes: random, and needs no state but `n`.
+fn scattered(n: u64) -> u64 {
+    let z = n.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
 }
 
 /// How long a load lasts.
@@ -44,6 +80,11 @@ pub struct Timing {
 }
 
 impl Timing {
+    /// So many times as long.
+    pub(crate) fn stretched(self, times: u64) -> Self {
+        Self { warm_up_ms: self.warm_up_ms * times, window_ms: self.window_ms * times }
+    }
+
     /// As a client's command line has it.
     pub(crate) fn arguments(self) -> [(&'static str, u64); 2] {
         [("--warm-up-ms", self.warm_up_ms), ("--window-ms", self.window_ms)]
@@ -77,16 +118,21 @@ struct Window {
     closes: Instant,
 }
 
-/// Loads `client` with `case` and measures.
+/// Loads `clients` with `case` and measures. Task n uses the client n modulo their number, so that each client has its equal
+/// part of the calls in flight.
 ///
 /// # Errors
-/// A call that fails, or whose body does not come back as it went.
-pub async fn run<E: Executor>(client: impl Client, case: Case, timing: Timing) -> Result<Sample> {
+/// There is no client; a call fails, or its body does not come back as it went.
+pub async fn run<E: Executor>(clients: &[impl Client], case: Case, timing: Timing) -> Result<Sample> {
+    ensure!(!clients.is_empty(), "there is no connection");
     let opens = Instant::now() + Duration::from_millis(timing.warm_up_ms);
     let length = Duration::from_millis(timing.window_ms);
     let window = Window { opens, closes: opens + length };
     let tasks: Vec<_> = (0..case.in_flight)
-        .map(|n| E::spawn(call_after_call(client.clone(), body(n, case.body_bytes), window)))
+        .map(|n| {
+            let client = clients[n % clients.len()].clone();
+            E::spawn(call_after_call(client, body(n, case.body_bytes), window))
+        })
         .collect();
     let mut sample = Sample { seconds: length.as_secs_f64(), ..Sample::default() };
     // The first that fails ends all, whichever it is.
@@ -134,9 +180,9 @@ fn looks_like(a: &[u8], b: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
+    use std::{
+        collections::HashMap,
+        sync::{Mutex, atomic::AtomicBool},
     };
 
     use anyhow::bail;
@@ -181,16 +227,57 @@ mod tests {
     fn a_task_that_fails_waits_for_no_other() {
         let timing = Timing { warm_up_ms: 1000, window_ms: 1000 };
         let client = FailsLater(Arc::default());
-        let error = Tokio::block_on(run::<Tokio>(client, CASE, timing)).unwrap_err();
+        let error = Tokio::block_on(async move { run::<Tokio>(&[client], CASE, timing).await }).unwrap_err();
         assert_eq!(error.to_string(), "it broke");
     }
 
-    const CASE: Case = Case { in_flight: 3, body_bytes: 64 };
+    const CASE: Case = Case::new(64, 3);
+
+    /// Counts its calls and their keys.
+    #[derive(Clone, Default)]
+    struct Counts(Arc<Mutex<HashMap<String, u64>>>);
+
+    impl Client for Counts {
+        async fn echo(&self, body: Bytes) -> Result<Bytes> {
+            self.echo_with_key("none", body).await
+        }
+    }
+
+    impl KeyedClient for Counts {
+        async fn echo_with_key(&self, key: &str, body: Bytes) -> Result<Bytes> {
+            *self.0.lock().unwrap().entry(key.to_owned()).or_default() += 1;
+            Ok(body)
+        }
+    }
+
+    #[test]
+    fn every_connection_has_its_part_of_the_calls() {
+        let timing = Timing { warm_up_ms: 0, window_ms: 50 };
+        let clients: [Counts; 3] = Default::default();
+        let loaded = clients.clone();
+        Tokio::block_on(async move { run::<Tokio>(&loaded, CASE, timing).await }).unwrap();
+        assert!(clients.iter().all(|client| client.0.lock().unwrap()["none"] > 0));
+        let none: [Counts; 0] = [];
+        assert!(Tokio::block_on(async move { run::<Tokio>(&none, CASE, timing).await }).is_err());
+    }
+
+    #[test]
+    fn all_keys_are_used_alike() {
+        let counts = Counts::default();
+        let keyed = Keyed::all(vec![counts.clone(), counts.clone()]);
+        let calls = KEYS as u64 * 20;
+        for n in 0..calls {
+            futures::executor::block_on(keyed[n as usize % 2].echo(Bytes::new())).unwrap();
+        }
+        let counts = counts.0.lock().unwrap();
+        assert_eq!((counts.len(), counts.values().sum::<u64>()), (KEYS, calls));
+        assert!(counts.values().all(|count| *count < 60), "{:?}", counts.values().max());
+    }
 
     #[test]
     fn counts_the_calls_of_the_window() {
         let timing = Timing { warm_up_ms: 1, window_ms: 250 };
-        let sample = Tokio::block_on(run::<Tokio>(Loopback, CASE, timing)).unwrap();
+        let sample = Tokio::block_on(async move { run::<Tokio>(&[Loopback], CASE, timing).await }).unwrap();
         assert!(sample.calls() > 0);
         assert_eq!(sample.calls_per_s(), sample.calls() as f64 / 0.25);
     }
@@ -199,7 +286,8 @@ mod tests {
     fn a_changed_body_is_an_error() {
         for warm_up_ms in [0, 1000] {
             let timing = Timing { warm_up_ms, window_ms: 1000 };
-            assert!(Tokio::block_on(run::<Tokio>(Garbles, CASE, timing)).is_err());
+            let changed = Tokio::block_on(async move { run::<Tokio>(&[Garbles], CASE, timing).await });
+            assert!(changed.is_err());
         }
     }
 

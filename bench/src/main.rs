@@ -10,10 +10,11 @@ use std::{
 
 use anyhow::{Context as _, Error, Result, bail, ensure};
 use callosum_bench::{
-    load::{Case, Timing},
+    cases::{self, Case, Order},
+    load::Timing,
     peers::{Kind, Peer},
     report,
-    suite::{self, CASES, Measure, Outcome, Plan},
+    suite::{self, Measure, Outcome, Plan},
     upload::{self, Length},
 };
 use clap::{Parser, Subcommand};
@@ -25,7 +26,7 @@ use serde::Serialize;
 struct Cli {
     #[command(subcommand)]
     role: Option<Role>,
-    /// Take less than two minutes on an idle machine
+    /// Take some five minutes on an idle machine
     #[arg(long)]
     quick: bool,
     /// Also write the rows to FILE, as a JSON array
@@ -37,6 +38,10 @@ struct Cli {
     /// Measure only this peer (repeatable)
     #[arg(long = "peer", value_name = "NAME")]
     peers: Vec<String>,
+    /// Measure only the rows of calls whose names this regular expression matches, such as `x128$`; without --measure, nothing but
+    /// calls (repeatable)
+    #[arg(long = "rows", value_name = "PATTERN")]
+    rows: Vec<String>,
 }
 
 /// What this program does as a child of itself.
@@ -46,6 +51,8 @@ enum Role {
     Serve {
         #[arg(value_parser = known_peer)]
         peer: Peer,
+        #[arg(long)]
+        order: Option<Order>,
     },
     #[command(hide = true)]
     Load {
@@ -77,6 +84,12 @@ enum Role {
         #[command(flatten)]
         timing: Timing,
     },
+    #[command(hide = true)]
+    Hold {
+        #[arg(value_parser = known_peer)]
+        peer: Peer,
+        server: SocketAddr,
+    },
 }
 
 fn known_peer(id: &str) -> Result<Peer> {
@@ -92,27 +105,30 @@ fn main() -> Result<()> {
 }
 
 fn run(role: Role) -> Result<()> {
-    let (Role::Serve { peer }
+    let (Role::Serve { peer, .. }
     | Role::Load { peer, .. }
     | Role::Upload { peer, .. }
-    | Role::Beside { peer, .. }) = &role;
-    let Kind::Rust { serve, load, upload, beside } = peer.kind else {
+    | Role::Beside { peer, .. }
+    | Role::Hold { peer, .. }) = &role;
+    let Kind::Rust(roles) = peer.kind else {
         bail!("this peer is not part of this program");
     };
     let unfit = "this peer does no such thing";
     match role {
-        Role::Serve { .. } => serve(),
+        Role::Serve { order: None, .. } => (roles.serve)(),
+        Role::Serve { order: Some(order), .. } => roles.ordered.context(unfit)?.0(order),
         Role::Load { server, case, timing, .. } => {
             give_up_after(length_of(timing) + Duration::from_secs(30));
-            print(&load.context(unfit)?(server, case, timing)?)
+            print(&roles.load_for(case).context(unfit)?(server, case, timing)?)
         }
+        Role::Hold { server, .. } => roles.hold.context(unfit)?(server),
         Role::Upload { server, length, .. } => {
             give_up_after(upload::patience(length));
-            print(&upload.context(unfit)?(server, length)?)
+            print(&roles.upload.context(unfit)?(server, length)?)
         }
         Role::Beside { server, body_bytes, length, timing, .. } => {
             give_up_after(length_of(timing) + upload::patience(length));
-            print(&beside.context(unfit)?(server, body_bytes, length, timing)?)
+            print(&roles.beside.context(unfit)?(server, body_bytes, length, timing)?)
         }
     }
 }
@@ -129,8 +145,12 @@ fn length_of(timing: Timing) -> Duration {
 fn measure(cli: &Cli) -> Result<()> {
     let begun = Instant::now();
     let peers = suite::select(&cli.peers)?;
-    let measures = suite::measures(&cli.measures, &peers)?;
-    let plan = if cli.quick { Plan::QUICK } else { Plan::FULL };
+    let measures = match (&cli.measures[..], &cli.rows[..]) {
+        ([], [_, ..]) => suite::measures(&[Measure::Calls], &peers)?,
+        (named, _) => suite::measures(named, &peers)?,
+    };
+    let (plan, cases) = if cli.quick { (Plan::QUICK, cases::QUICK) } else { (Plan::FULL, cases::ALL) };
+    let cases = cases::select(&cli.rows, cases)?;
     let program = env::current_exe()?;
     let mut results = Results { json: cli.json.as_deref(), rows: Vec::new(), failures: Vec::new() };
     // If it can't be written, better now than when all was measured.
@@ -138,9 +158,10 @@ fn measure(cli: &Cli) -> Result<()> {
     for measure in measures {
         match measure {
             Measure::Calls => {
-                let calls = results.take(suite::run(&program, &peers, CASES, plan))?;
+                let calls = results.take(suite::run(&program, &peers, &cases, plan))?;
                 println!("{}", report::table(&calls));
                 report::ratios(&calls).iter().for_each(|line| println!("{line}"));
+                report::call_marks(&calls).iter().for_each(|line| println!("{line}"));
             }
             Measure::Beside => {
                 let beside = results.take(suite::beside(&program, &peers, plan))?;
@@ -150,6 +171,10 @@ fn measure(cli: &Cli) -> Result<()> {
                 let uploads = results.take(suite::uploads(&program, &peers, plan))?;
                 println!("{}", report::upload_table(&uploads));
                 report::upload_marks(&uploads).iter().for_each(|line| println!("{line}"));
+            }
+            Measure::Idle => {
+                let idle = results.take(suite::idle(&program, &peers, plan))?;
+                println!("{}", report::idle_table(&idle));
             }
         }
     }

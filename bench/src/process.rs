@@ -1,13 +1,13 @@
-//! The processes of the peers: a server that stays, and one client per measurement.
+//! The processes of the peers: a server that stays, and one client per measurement; and what the kernel says about them.
 
 use std::{
     fmt::Display,
     fs,
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Write as _},
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, ExitStatus, Stdio},
-    sync::mpsc,
+    sync::mpsc::{self, Receiver},
     thread,
     time::{Duration, Instant},
 };
@@ -16,8 +16,10 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde::de::DeserializeOwned;
 
 use crate::{
+    cases::{Case, Order},
     executor::{AsyncStd, Executor, Tokio},
-    load::{Case, Sample, Timing},
+    idle::Command as HolderCommand,
+    load::{Sample, Timing},
     peers::{Kind, Peer},
     python,
     upload::{Beside, Length, Upload},
@@ -29,13 +31,16 @@ const STARTS_WITHIN: Duration = Duration::from_secs(60);
 /// How long a server may take to end when it was asked to.
 const ENDS_WITHIN: Duration = Duration::from_secs(10);
 
+/// How long a holder may take to carry out a command: 1,000 handshakes, or 64 calls of 256 KiB at a time.
+const HOLDS_WITHIN: Duration = Duration::from_secs(60);
+
 /// Makes the processes of a peer.
 #[derive(Clone, Debug)]
 pub struct Launcher {
     program: PathBuf,
     /// Before the subcommand: a script.
     script: Option<PathBuf>,
-    /// After it: which peer.
+    /// After it: which peer, or for the program in C whether to encrypt.
     peer: Option<String>,
     /// Worker threads of each process, if its runtime is one of Rust's.
     workers: usize,
@@ -57,7 +62,10 @@ impl Launcher {
                 let python::Environment { interpreter, script } = python::prepare(program)?;
                 (interpreter, Some(script), None)
             }
-            Kind::C => (python::compile(program)?, None, None),
+            Kind::C => {
+                let security = if peer.encrypted { "curve" } else { "null" };
+                (python::compile(program)?, None, Some(security.to_owned()))
+            }
         };
         Ok(Self { program, script, peer, workers })
     }
@@ -71,19 +79,20 @@ impl Launcher {
         command
     }
 
-    /// Starts a server and waits until it listens.
+    /// Starts a server, which orders calls so or as it does by default, and waits until it listens.
     ///
     /// # Errors
     /// The process can't be started, ends before it listens, or does not listen within a minute.
-    pub fn serve(&self) -> Result<Server> {
+    pub fn serve(&self, order: Option<Order>) -> Result<Server> {
         let mut command = self.command("serve");
+        command.args(order.map(|order| format!("--order={}", order.name())));
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut server = Server {
             child: command.spawn().with_context(|| format!("can't start {:?}", self.program))?,
             address: (Ipv4Addr::LOCALHOST, 0).into(),
         };
         let stdout = server.child.stdout.take().context("the server's stdout is a pipe")?;
-        let line = first_line(stdout, STARTS_WITHIN)?;
+        let line = next_line(&lines(stdout), STARTS_WITHIN)?;
         let port = line.trim().parse().with_context(|| format!("the server said {line:?}, not its port"))?;
         server.address.set_port(port);
         Ok(server)
@@ -94,9 +103,16 @@ impl Launcher {
     /// # Errors
     /// The client fails, or no call ended within the window.
     pub fn load(&self, server: &Server, case: Case, timing: Timing) -> Result<Sample> {
-        let Case { in_flight, body_bytes } = case;
-        let arguments = [("--in-flight", in_flight as u64), ("--body-bytes", body_bytes as u64)];
-        let sample: Sample = self.client("load", server, arguments.into_iter().chain(timing.arguments()))?;
+        let Case { in_flight, body_bytes, connections, order } = case;
+        let arguments = [
+            ("--in-flight", in_flight.to_string()),
+            ("--body-bytes", body_bytes.to_string()),
+            ("--connections", connections.to_string()),
+        ];
+        let order = order.map(|order| ("--order", order.name().to_owned()));
+        let timing_arguments = timing.arguments().map(|(name, value)| (name, value.to_string()));
+        let arguments = arguments.into_iter().chain(order).chain(timing_arguments);
+        let sample: Sample = self.client("load", server, arguments)?;
         ensure!(sample.calls() > 0, "no call ended within {} ms", timing.window_ms);
         Ok(sample)
     }
@@ -127,6 +143,18 @@ impl Launcher {
         Ok(both)
     }
 
+    /// Starts a client that opens connections, and holds them, when told to.
+    ///
+    /// # Errors
+    /// The process can't be started.
+    pub fn hold(&self, server: &Server) -> Result<Holder> {
+        let mut command = self.command("hold");
+        command.arg(server.address.to_string()).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().with_context(|| format!("can't start {:?}", self.program))?;
+        let stdout = child.stdout.take().context("the client's stdout is a pipe")?;
+        Ok(Holder { child, answers: lines(stdout) })
+    }
+
     fn client<T: DeserializeOwned>(
         &self,
         subcommand: &str,
@@ -146,17 +174,33 @@ impl Launcher {
     }
 }
 
-/// What a process says first; empty if it ends without a word.
-fn first_line(stdout: ChildStdout, limit: Duration) -> Result<String> {
+/// What a process says, line by line.
+fn lines(stdout: ChildStdout) -> Receiver<String> {
     let (say, said) = mpsc::channel();
-    // It ends with the process, which is killed if it says nothing in time.
+    // It ends with the process, which is killed if it says nothing in time, or when nobody listens any more.
     thread::spawn(move || {
-        let mut line = String::new();
-        let read = BufReader::new(stdout).read_line(&mut line).map(|_| line);
-        // Fails if nobody waits any more.
-        let _ = say.send(read);
+        BufReader::new(stdout).lines().map_while(Result::ok).all(|line| say.send(line).is_ok())
     });
-    Ok(said.recv_timeout(limit).with_context(|| format!("the server said nothing within {limit:?}"))??)
+    said
+}
+
+/// The next line that a process says.
+fn next_line(said: &Receiver<String>, limit: Duration) -> Result<String> {
+    said.recv_timeout(limit).with_context(|| format!("the process ended, or said nothing within {limit:?}"))
+}
+
+/// Closes a process's stdin, and so asks it to end, and waits until it has.
+fn end_within(child: &mut Child, limit: Duration) -> Result<()> {
+    drop(child.stdin.take());
+    let status = wait(child, limit)?.context("the process did not end when asked to")?;
+    ensure!(status.success(), "the process ended with {status}");
+    Ok(())
+}
+
+fn kill(child: &mut Child) {
+    // Both fail if it has ended already.
+    let _ = child.kill();
+    let _ = child.wait();
 }
 
 /// Waits for a process to end, `None` if it does not in time.
@@ -178,6 +222,33 @@ pub fn peak_kib(process: &str) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{process}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("there is no VmHWM")?;
     line.trim().trim_end_matches("kB").trim().parse().with_context(|| format!("VmHWM is {line:?}"))
+}
+
+/// Memory that a process has now and that no file backs, in KiB: its heap and its stacks. `process` is as for [`peak_kib`].
+///
+/// # Errors
+/// As [`peak_kib`].
+pub fn anonymous_kib(process: &str) -> Result<u64> {
+    let rollup = fs::read_to_string(format!("/proc/{process}/smaps_rollup"))?;
+    let line = rollup.lines().find_map(|line| line.strip_prefix("Anonymous:")).context("no Anonymous")?;
+    line.trim().trim_end_matches("kB").trim().parse().with_context(|| format!("Anonymous is {line:?}"))
+}
+
+/// CPU time that the threads which a process has now have taken so far, in user and kernel mode. `process` is as for [`peak_kib`].
+///
+/// The scheduler counts it in nanoseconds; `/proc/PID/stat` has it in hundredths of a second, too coarse for 200 handshakes.
+///
+/// # Errors
+/// As [`peak_kib`].
+pub fn cpu_time(process: &str) -> Result<Duration> {
+    let mut nanos = 0;
+    for thread in fs::read_dir(format!("/proc/{process}/task"))? {
+        // One that has ended meanwhile is not there any more.
+        let Ok(times) = fs::read_to_string(thread?.path().join("schedstat")) else { continue };
+        let running = times.split(' ').next().and_then(|running| running.parse::<u64>().ok());
+        nanos += running.with_context(|| format!("schedstat is {times:?}"))?;
+    }
+    Ok(Duration::from_nanos(nanos))
 }
 
 /// The number of a process's threads that are workers of a runtime; `process` is as for [`peak_kib`].
@@ -231,27 +302,68 @@ impl Server {
         workers(&self.child.id().to_string())
     }
 
+    /// Memory that it has now and that no file backs, in KiB.
+    ///
+    /// # Errors
+    /// As [`anonymous_kib`].
+    pub fn anonymous_kib(&self) -> Result<u64> {
+        anonymous_kib(&self.child.id().to_string())
+    }
+
+    /// CPU time that its threads have taken so far.
+    ///
+    /// # Errors
+    /// As [`cpu_time`].
+    pub fn cpu_time(&self) -> Result<Duration> {
+        cpu_time(&self.child.id().to_string())
+    }
+
     /// Closes its stdin, and so asks it to end, and waits until it has.
     ///
     /// # Errors
     /// It ends with a failure, or not within ten seconds; then it is killed.
-    pub fn end(self) -> Result<()> {
-        self.end_within(ENDS_WITHIN)
-    }
-
-    fn end_within(mut self, limit: Duration) -> Result<()> {
-        drop(self.child.stdin.take());
-        let status = wait(&mut self.child, limit)?.context("the server did not end when asked to")?;
-        ensure!(status.success(), "the server ended with {status}");
-        Ok(())
+    pub fn end(mut self) -> Result<()> {
+        end_within(&mut self.child, ENDS_WITHIN)
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Both fail if it has ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        kill(&mut self.child);
+    }
+}
+
+/// A client process that holds connections; dropping this ends it.
+#[derive(Debug)]
+pub struct Holder {
+    child: Child,
+    answers: Receiver<String>,
+}
+
+impl Holder {
+    /// Has it carry out `command`; returns how long that took, and the calls that were made.
+    ///
+    /// # Errors
+    /// It fails, or has not done so within a minute.
+    pub fn tell(&mut self, command: HolderCommand) -> Result<Sample> {
+        let stdin = self.child.stdin.as_mut().context("the client's stdin is a pipe")?;
+        writeln!(stdin, "{}", serde_json::to_string(&command)?)?;
+        let answer = next_line(&self.answers, HOLDS_WITHIN)?;
+        serde_json::from_str(&answer).with_context(|| format!("the client answered {answer:?}"))
+    }
+
+    /// Ends it, and with it its connections.
+    ///
+    /// # Errors
+    /// As [`Server::end`].
+    pub fn end(mut self) -> Result<()> {
+        end_within(&mut self.child, ENDS_WITHIN)
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        kill(&mut self.child);
     }
 }
 
@@ -263,7 +375,7 @@ mod tests {
     fn who_says_nothing_is_not_waited_for() {
         let mut silent = Command::new("sleep").arg("600").stdout(Stdio::piped()).spawn().unwrap();
         let stdout = silent.stdout.take().unwrap();
-        assert!(first_line(stdout, Duration::from_millis(1)).is_err());
+        assert!(next_line(&lines(stdout), Duration::from_millis(1)).is_err());
         silent.kill().unwrap();
         assert!(wait(&mut silent, ENDS_WITHIN).unwrap().is_some());
     }
@@ -273,10 +385,34 @@ mod tests {
         let mut command = Command::new("sh");
         command.args(["-c", "echo 7; exec sleep 600"]).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
-        assert_eq!(first_line(child.stdout.take().unwrap(), STARTS_WITHIN).unwrap(), "7\n");
+        assert_eq!(next_line(&lines(child.stdout.take().unwrap()), STARTS_WITHIN).unwrap(), "7");
         let process = child.id().to_string();
-        let server = Server { child, address: (Ipv4Addr::LOCALHOST, 0).into() };
-        assert!(server.end_within(Duration::ZERO).is_err());
+        let mut server = Server { child, address: (Ipv4Addr::LOCALHOST, 0).into() };
+        assert!(end_within(&mut server.child, Duration::ZERO).is_err());
+        drop(server);
         assert!(peak_kib(&process).is_err(), "it is gone");
+    }
+
+    #[test]
+    fn the_kernel_says_what_memory_a_process_has() {
+        let kib = anonymous_kib("self").unwrap();
+        let touched = std::hint::black_box(vec![1_u8; 64 << 20]);
+        let grown = anonymous_kib("self").unwrap() - kib;
+        assert!(grown > 32 << 10, "{grown} KiB for {} bytes", touched.len());
+        assert!(anonymous_kib("0").is_err());
+    }
+
+    #[test]
+    fn the_kernel_says_what_time_a_process_has_taken() {
+        let mut busy = Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap();
+        let process = busy.id().to_string();
+        let begun = Instant::now();
+        let taken = || cpu_time(&process).unwrap();
+        while taken() < Duration::from_millis(5) {
+            assert!(begun.elapsed() < ENDS_WITHIN, "it takes no time");
+        }
+        assert!(taken() <= begun.elapsed() + Duration::from_secs(1));
+        kill(&mut busy);
+        assert!(cpu_time(&process).is_err(), "it is gone");
     }
 }

@@ -1,16 +1,21 @@
 //! The results: rows, a table of them, and how the peers compare.
 
+mod idle;
+mod marks;
 mod upload;
 
+pub use idle::{IdleRow, idle_table};
+pub use marks::call_marks;
 pub use upload::{BesideRow, UploadRow, beside_table, upload_marks, upload_table};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result};
 use comfy_table::{CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use crate::{
-    load::{Case, Sample},
+    cases::{Case, KEYS, Order},
+    load::Sample,
     peers::Peer,
 };
 
@@ -19,17 +24,26 @@ const LONGEST_CALL_NS: u64 = 120_000_000_000;
 /// What a peer showed in a case, over all rounds.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Row {
-    /// The name of the stack.
+    /// The name of the stack, and what else of the row's name body and calls in flight don't say, as in `tarpc-c64`.
     pub peer: String,
+    /// The name of the stack; not part of the JSON.
+    #[serde(skip)]
+    pub stack: &'static str,
     /// The runtime of both ends.
     pub runtime: String,
+    /// The name of the row.
+    pub row: String,
     /// Whether it encrypts; not part of the JSON, where the name says so.
     #[serde(skip)]
     pub encrypted: bool,
-    /// Calls in flight.
+    /// Calls in flight, over all connections together.
     pub in_flight: usize,
     /// Length of a body, in bytes, each way.
     pub body_bytes: usize,
+    /// Connections that share the calls.
+    pub connections: usize,
+    /// Keys that calls choose from; 0 if they have none.
+    pub keys: usize,
     /// The median of the rounds.
     pub calls_per_s: f64,
     /// The slowest and the fastest round; not part of the JSON.
@@ -52,26 +66,24 @@ impl Row {
     /// There is none, or a call took longer than two minutes.
     pub fn new(peer: &Peer, case: Case, rounds: &[Sample]) -> Result<Self> {
         let (p50_us, p99_us) = quantiles_us(rounds)?;
-        let mut rates: Vec<_> = rounds.iter().map(Sample::calls_per_s).collect();
-        rates.sort_by(f64::total_cmp);
-        let (&[slowest, ..], &[.., fastest]) = (&rates[..], &rates[..]) else { bail!("no sample") };
+        let rates = sorted(rounds.iter().map(Sample::calls_per_s).collect())?;
         Ok(Self {
-            peer: peer.name.to_owned(),
+            peer: format!("{}{}", peer.name, case.suffix("-")),
+            stack: peer.name,
             runtime: peer.runtime.to_owned(),
+            row: case.to_string(),
             encrypted: peer.encrypted,
             in_flight: case.in_flight,
             body_bytes: case.body_bytes,
+            connections: case.connections,
+            keys: if case.order.is_some_and(Order::keyed) { KEYS } else { 0 },
             calls_per_s: round(median(&rates)),
-            calls_per_s_range: (slowest, fastest),
+            calls_per_s_range: (rates[0], rates[rates.len() - 1]),
             p50_us,
             p99_us,
             max_us: max_us(rounds),
             calls: rounds.iter().map(Sample::calls).sum(),
         })
-    }
-
-    fn case(&self) -> Case {
-        Case { in_flight: self.in_flight, body_bytes: self.body_bytes }
     }
 }
 
@@ -99,6 +111,17 @@ fn round(value: f64) -> f64 {
     (value * 10.0).round() / 10.0
 }
 
+/// In ascending order; there is one at least.
+fn sorted(mut values: Vec<f64>) -> Result<Vec<f64>> {
+    values.sort_by(f64::total_cmp);
+    values.first().context("no round")?;
+    Ok(values)
+}
+
+fn verdict(kept: bool) -> &'static str {
+    if kept { "met" } else { "missed" }
+}
+
 /// The middle value, or the mean of the two in the middle, of at least one in ascending order.
 fn median(sorted: &[f64]) -> f64 {
     let (low, high) = ((sorted.len() - 1) / 2, sorted.len() / 2);
@@ -108,8 +131,7 @@ fn median(sorted: &[f64]) -> f64 {
 /// All rows as a table, for people.
 pub fn table(rows: &[Row]) -> Table {
     let mut table = new_table([
-        "body",
-        "in flight",
+        "row",
         "peer",
         "runtime",
         "calls/s",
@@ -121,9 +143,8 @@ pub fn table(rows: &[Row]) -> Table {
     ]);
     for row in rows {
         table.add_row([
-            bytes(row.body_bytes as u64),
-            row.in_flight.to_string(),
-            row.peer.clone(),
+            row.row.clone(),
+            row.stack.to_owned(),
             row.runtime.clone(),
             format!("{:.0}", row.calls_per_s),
             format!("{:.0} … {:.0}", row.calls_per_s_range.0, row.calls_per_s_range.1),
@@ -133,7 +154,7 @@ pub fn table(rows: &[Row]) -> Table {
             row.calls.to_string(),
         ]);
     }
-    align(&mut table, (0..=1).chain(4..=9));
+    align(&mut table, 3..=8);
     table
 }
 
@@ -153,27 +174,25 @@ fn align(table: &mut Table, columns: impl IntoIterator<Item = usize>) {
     }
 }
 
-/// How many times the calls/s of each other peer Callosum makes: a line per case and runtime in which it was measured, for
+/// How many times the calls/s of each other peer Callosum makes: a line per row and runtime in which it was measured, for
 /// the peers that encrypt and for those that don't. With itself, as in another dialect, it is compared on the same runtime.
 pub fn ratios(rows: &[Row]) -> Vec<String> {
-    let subjects = rows.iter().filter(|row| matches!(row.peer.as_str(), "callosum" | "callosum-curve"));
+    let subjects = rows.iter().filter(|row| matches!(row.stack, "callosum" | "callosum-curve"));
     subjects
         .filter_map(|subject| {
             let comparable = |row: &&Row| {
-                let of_callosum = row.peer.starts_with("callosum");
-                row.case() == subject.case()
+                let of_callosum = row.stack.starts_with("callosum");
+                row.row == subject.row
                     && row.encrypted == subject.encrypted
                     && *row != subject
                     && (!of_callosum || row.runtime == subject.runtime)
             };
             let ratio = |row: &Row| {
-                format!("{:.2} × {} ({})", subject.calls_per_s / row.calls_per_s, row.peer, row.runtime)
+                format!("{:.2} × {} ({})", subject.calls_per_s / row.calls_per_s, row.stack, row.runtime)
             };
             let ratios: Vec<_> = rows.iter().filter(comparable).map(ratio).collect();
-            let (body, in_flight) = (bytes(subject.body_bytes as u64), subject.in_flight);
-            let Row { peer, runtime, .. } = subject;
-            let line =
-                format!("{body}, {in_flight} in flight: {peer} ({runtime}) makes {}", ratios.join(", "));
+            let Row { row, stack, runtime, .. } = subject;
+            let line = format!("{row}: {stack} ({runtime}) makes {}", ratios.join(", "));
             (!ratios.is_empty()).then_some(line)
         })
         .collect()
@@ -186,18 +205,33 @@ fn bytes(count: u64) -> String {
     }
 }
 
+/// What every row has, of whichever table.
+#[cfg(test)]
+fn assert_agreed_keys(row: &serde_json::Value) {
+    let agreed =
+        ["peer", "runtime", "in_flight", "body_bytes", "calls_per_s", "p50_us", "p99_us", "max_us", "calls"];
+    for key in agreed {
+        assert!(row.get(key).is_some(), "{key} in {row}");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::peers;
+    use crate::{cases, peers};
 
-    fn row(peer: &str, runtime: &str, calls_per_s: f64) -> Row {
+    fn row(peer: &'static str, runtime: &str, calls_per_s: f64) -> Row {
+        let case = Case::new(1 << 20, 32);
         Row {
             peer: peer.to_owned(),
+            stack: peer,
+            row: case.to_string(),
             runtime: runtime.to_owned(),
             encrypted: peer.contains("-curve"),
-            in_flight: 32,
-            body_bytes: 1 << 20,
+            in_flight: case.in_flight,
+            body_bytes: case.body_bytes,
+            connections: 1,
+            keys: 0,
             calls_per_s,
             calls_per_s_range: (calls_per_s, calls_per_s),
             p50_us: 1.0,
@@ -209,7 +243,7 @@ mod tests {
 
     #[test]
     fn a_row_takes_the_median_rate_and_all_latencies() {
-        let case = Case { in_flight: 1, body_bytes: 64 };
+        let case = Case::new(64, 1);
         let sample = |latency_ns: &[(u64, u64)]| Sample {
             seconds: 2.0,
             latency_ns: latency_ns.iter().copied().collect(),
@@ -229,23 +263,22 @@ mod tests {
     }
 
     #[test]
-    fn json_has_the_agreed_keys() {
-        let json = serde_json::to_value([row("tarpc", "tokio", 10.0)]).unwrap();
-        let mut keys: Vec<_> = json[0].as_object().unwrap().keys().map(String::as_str).collect();
-        keys.sort_unstable();
-        let mut agreed = [
-            "peer",
-            "runtime",
-            "in_flight",
-            "body_bytes",
-            "calls_per_s",
-            "p50_us",
-            "p99_us",
-            "max_us",
-            "calls",
-        ];
-        agreed.sort_unstable();
-        assert_eq!(keys, agreed);
+    fn json_has_the_agreed_keys_and_says_which_row_it_is() {
+        let json = serde_json::to_value(row("tarpc", "tokio", 10.0)).unwrap();
+        assert_agreed_keys(&json);
+        assert_eq!(json.as_object().unwrap().len(), 9 + 3);
+        let sample = || Sample { seconds: 1.0, latency_ns: [(1, 1)].into() };
+        let of = |name: &str| {
+            let case = cases::ALL.iter().find(|case| case.to_string() == name).unwrap();
+            serde_json::to_value(Row::new(&peers::ALL[0], *case, &[sample()]).unwrap()).unwrap()
+        };
+        let plain = of("64B x128");
+        assert_eq!((&plain["peer"], &plain["row"]), (&"raw-tcp".into(), &"64B x128".into()));
+        assert_eq!((&plain["connections"], &plain["keys"]), (&1.into(), &0.into()));
+        let many = of("64B x128 c64");
+        assert_eq!((&many["peer"], &many["connections"]), (&"raw-tcp-c64".into(), &64.into()));
+        let keyed = of("64B x128 keys-serialized");
+        assert_eq!((&keyed["peer"], &keyed["keys"]), (&"raw-tcp-keys-serialized".into(), &KEYS.into()));
     }
 
     #[test]
@@ -259,8 +292,8 @@ mod tests {
             row("callosum-dialect-1", "tokio", 10.0),
         ];
         let lines = [
-            "1 MiB, 32 in flight: callosum (tokio) makes 4.00 × tarpc (tokio), 4.00 × callosum-dialect-1 (tokio)",
-            "1 MiB, 32 in flight: callosum (async-std) makes 2.00 × tarpc (tokio), 4.00 × callosum-dialect-1 \
+            "1MiB x32: callosum (tokio) makes 4.00 × tarpc (tokio), 4.00 × callosum-dialect-1 (tokio)",
+            "1MiB x32: callosum (async-std) makes 2.00 × tarpc (tokio), 4.00 × callosum-dialect-1 \
              (async-std)",
         ];
         assert_eq!(ratios(&[&others[..], &subjects].concat()), lines);
@@ -276,8 +309,8 @@ mod tests {
             row("callosum-curve-dialect-1", "tokio", 5.0),
         ];
         let lines = [
-            "1 MiB, 32 in flight: callosum (tokio) makes 4.00 × tarpc (tokio)",
-            "1 MiB, 32 in flight: callosum-curve (tokio) makes 2.00 × libzmq-curve (C), 4.00 × \
+            "1MiB x32: callosum (tokio) makes 4.00 × tarpc (tokio)",
+            "1MiB x32: callosum-curve (tokio) makes 2.00 × libzmq-curve (C), 4.00 × \
              callosum-curve-dialect-1 (tokio)",
         ];
         assert_eq!(ratios(&rows), lines);
@@ -286,6 +319,6 @@ mod tests {
     #[test]
     fn the_table_names_each_peer() {
         let table = table(&[row("tarpc", "tokio", 10.0)]).to_string();
-        assert!(table.contains("tarpc") && table.contains("1 MiB"), "{table}");
+        assert!(table.contains("tarpc") && table.contains("1MiB x32"), "{table}");
     }
 }

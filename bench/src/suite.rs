@@ -1,24 +1,24 @@
 //! A whole run: every peer in every case, in rounds.
 
-use std::path::Path;
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    path::Path,
+    thread,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Error, Result, bail, ensure};
 use clap::ValueEnum;
 
 use crate::{
-    load::{Case, Timing},
+    cases::{Case, Order},
+    idle::{self, Idle, Round, Used},
+    load::{Sample, Timing},
     peers::{self, Peer},
     process::{Launcher, Server},
-    report::{BesideRow, Row, UploadRow},
+    report::{BesideRow, IdleRow, Row, UploadRow},
     upload::Length,
 };
-
-/// The loads that every peer carries.
-pub const CASES: &[Case] = &[
-    Case { in_flight: 1, body_bytes: 64 },
-    Case { in_flight: 128, body_bytes: 64 },
-    Case { in_flight: 32, body_bytes: 1 << 20 },
-];
 
 /// Worker threads of a runtime, on each side, for calls and for uploads.
 pub const WORKERS: usize = 2;
@@ -40,6 +40,8 @@ pub enum Measure {
     Beside,
     /// Uploads, and the memory that they take
     Upload,
+    /// What connections cost the server that do nothing
+    Idle,
 }
 
 impl Measure {
@@ -49,6 +51,7 @@ impl Measure {
             Self::Calls => peer.makes_calls(),
             Self::Beside => peer.makes_both(),
             Self::Upload => peer.makes_uploads(),
+            Self::Idle => peer.holds_connections(),
         }
     }
 }
@@ -62,7 +65,7 @@ pub fn measures(named: &[Measure], peers: &[Peer]) -> Result<Vec<Measure>> {
     for measure in named {
         ensure!(fits(measure), "none of these peers can be measured so: {measure:?}");
     }
-    let all = [Measure::Calls, Measure::Beside, Measure::Upload];
+    let all = [Measure::Calls, Measure::Beside, Measure::Upload, Measure::Idle];
     Ok(all
         .into_iter()
         .filter(|measure| if named.is_empty() { fits(measure) } else { named.contains(measure) })
@@ -80,6 +83,8 @@ pub struct Plan {
     pub beside: Length,
     /// The uploads by themselves, and in how many rounds: ordinary ones, and one that is so long that memory could grow.
     pub uploads: [(Length, usize); 2],
+    /// Connections that do nothing.
+    pub idle: Idle,
 }
 
 const fn mib(mib: u64) -> Length {
@@ -93,6 +98,7 @@ impl Plan {
         timing: Timing { warm_up_ms: 100, window_ms: 400 },
         beside: mib(256),
         uploads: [(mib(256), 2), (mib(512), 1)],
+        idle: Idle { connections: 200, used_connections: 64, idle: Duration::from_secs(3), rounds: 3 },
     };
     /// For figures that are to be quoted.
     pub const FULL: Self = Self {
@@ -100,6 +106,7 @@ impl Plan {
         timing: Timing { warm_up_ms: 500, window_ms: 2000 },
         beside: mib(1024),
         uploads: [(mib(1024), 7), (mib(4096), 3)],
+        idle: Idle { connections: 1_000, used_connections: 64, idle: Duration::from_secs(30), rounds: 3 },
     };
 }
 
@@ -143,7 +150,7 @@ struct Turn<S> {
 fn start(peer: &Peer, workers: usize, program: &Path) -> Result<(Launcher, Server)> {
     let begin = || -> Result<_> {
         let launcher = Launcher::new(peer, workers, program)?;
-        let server = launcher.serve()?;
+        let server = launcher.serve(None)?;
         Ok((launcher, server))
     };
     begin().with_context(|| format!("starting {}", peer.id()))
@@ -178,32 +185,68 @@ fn end_all<S>(turns: Vec<Turn<S>>, failures: &mut Vec<Error>) {
     }
 }
 
+/// What a peer has shown so far in a case.
+struct Taken {
+    case: Case,
+    /// Which of the turns.
+    turn: usize,
+    samples: Vec<Sample>,
+}
+
 /// Measures those of `peers` that make calls in `cases`, with the processes that `program` (the built `callosum-bench`)
 /// makes.
 ///
-/// The peers take turns in each round, so that a machine that is slow for a while is slow for all of them. One fails if a
-/// process can't be started or fails, a call fails, or a body comes back changed.
+/// Cases with the same body are measured together: in each round, each case has its turn, and in it each peer, so that a
+/// machine that is slow for a while is slow for all of them. A peer has no row in a case in which it fails: a process can't be
+/// started or fails, a call fails, or a body comes back changed.
 pub fn run(program: &Path, peers: &[Peer], cases: &[Case], plan: Plan) -> Outcome<Row> {
     let (mut rows, mut failures) = (Vec::new(), Vec::new());
     let mut turns = start_all(program, peers, Measure::Calls, &[WORKERS], &mut failures);
-    for &case in cases {
-        let Case { in_flight, body_bytes } = case;
+    // Servers that order calls in another way than by default.
+    let mut ordered = HashMap::new();
+    for cases in cases.chunk_by(|a, b| a.body_bytes == b.body_bytes) {
+        let carry = |case: Case| {
+            let turns = turns.iter().enumerate().filter(move |(_, turn)| turn.peer.carries(case));
+            turns.map(move |(turn, _)| Taken { case, turn, samples: Vec::new() })
+        };
+        let mut all: Vec<_> = cases.iter().flat_map(|&case| carry(case)).collect();
         for _ in 0..plan.rounds {
-            keep(&mut turns, &mut failures, |Turn { peer, launcher, server, taken, .. }| {
-                let context =
-                    || format!("{} with {in_flight} calls of {body_bytes} bytes in flight", peer.id());
-                taken.push(launcher.load(server, case, plan.timing).with_context(context)?);
+            keep(&mut all, &mut failures, |Taken { case, turn, samples }| {
+                let peer = turns[*turn].peer;
+                let sample = load(&mut turns[*turn], &mut ordered, *turn, *case, plan.timing);
+                samples.push(sample.with_context(|| format!("{} with {case}", peer.id()))?);
                 Ok(())
             });
         }
-        keep(&mut turns, &mut failures, |turn| {
-            rows.push(Row::new(&turn.peer, case, &turn.taken)?);
-            turn.taken.clear();
+        keep(&mut all, &mut failures, |taken| {
+            rows.push(Row::new(&turns[taken.turn].peer, taken.case, &taken.samples)?);
             Ok(())
         });
     }
+    for ((turn, _), server) in ordered {
+        let ended: Result<()> = server.end();
+        failures.extend(ended.with_context(|| format!("ending {}", turns[turn].peer.id())).err());
+    }
     end_all(turns, &mut failures);
     Outcome { rows, failures }
+}
+
+fn load(
+    turn: &mut Turn<Sample>,
+    ordered: &mut HashMap<(usize, Order), Server>,
+    number: usize,
+    case: Case,
+    timing: Timing,
+) -> Result<Sample> {
+    let timing = timing.stretched(case.stretch());
+    let Some(order) = case.order else {
+        return turn.launcher.load(&turn.server, case, timing);
+    };
+    let server = match ordered.entry((number, order)) {
+        Entry::Occupied(server) => server.into_mut(),
+        Entry::Vacant(place) => place.insert(turn.launcher.serve(Some(order))?),
+    };
+    turn.launcher.load(server, case, timing)
 }
 
 /// Measures small calls of those of `peers` that can make them beside an upload on the same connection, as [`run`] does, with
@@ -252,6 +295,37 @@ pub fn uploads(program: &Path, peers: &[Peer], plan: Plan) -> Outcome<UploadRow>
     Outcome { rows, failures }
 }
 
+/// Measures what idle connections cost the servers of those of `peers` that can hold them. Each measurement has a server of its
+/// own. The peers whose connections have made calls are idle at the same time, since none then does anything.
+pub fn idle(program: &Path, peers: &[Peer], plan: Plan) -> Outcome<IdleRow> {
+    let Idle { connections, used_connections, idle, rounds } = plan.idle;
+    let (mut rows, mut failures) = (Vec::new(), Vec::new());
+    let peers = peers.iter().filter(|peer| Measure::Idle.fits(peer));
+    let mut turns: Vec<(&Peer, Vec<Round>, Option<Used>)> =
+        peers.map(|peer| (peer, Vec::new(), None)).collect();
+    for _ in 0..rounds {
+        keep(&mut turns, &mut failures, |(peer, taken, used)| {
+            let context = || format!("{} with idle connections", peer.id());
+            let launcher = Launcher::new(peer, WORKERS, program).with_context(context)?;
+            taken.push(idle::unused(&launcher, connections).with_context(context)?);
+            *used = Some(Used::start(&launcher, used_connections).with_context(context)?);
+            Ok(())
+        });
+        thread::sleep(idle);
+        keep(&mut turns, &mut failures, |(peer, taken, used)| {
+            let context = || format!("{} with connections that were used", peer.id());
+            let (round, used) = taken.last_mut().zip(used.take()).with_context(context)?;
+            (round.used_kib, round.calls) = used.end().with_context(context)?;
+            Ok(())
+        });
+    }
+    keep(&mut turns, &mut failures, |(peer, taken, _)| {
+        rows.push(IdleRow::new(peer, plan.idle, taken)?);
+        Ok(())
+    });
+    Outcome { rows, failures }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -268,12 +342,12 @@ mod tests {
     #[test]
     fn what_none_of_the_peers_can_show_is_an_error_if_it_was_named() {
         let floor = select(&["raw-tcp".to_owned()]).unwrap();
-        assert_eq!(measures(&[], &floor).unwrap(), [Measure::Calls]);
+        assert_eq!(measures(&[], &floor).unwrap(), [Measure::Calls, Measure::Idle]);
         assert_eq!(measures(&[Measure::Calls], &floor).unwrap(), [Measure::Calls]);
         for named in [&[Measure::Beside][..], &[Measure::Calls, Measure::Upload]] {
             assert!(measures(named, &floor).is_err(), "{named:?}");
         }
-        let all = [Measure::Calls, Measure::Beside, Measure::Upload];
+        let all = [Measure::Calls, Measure::Beside, Measure::Upload, Measure::Idle];
         assert_eq!(measures(&[], peers::ALL).unwrap(), all);
         assert_eq!(measures(&[Measure::Upload, Measure::Calls], peers::ALL).unwrap(), [all[0], all[2]]);
     }

@@ -1,13 +1,16 @@
 //! Each peer echoes, first within one process, then as the program runs it.
 
-use std::{net::SocketAddr, path::Path};
+use std::{net::SocketAddr, path::Path, time::Duration};
 
 use anyhow::Result;
 use callosum_bench::{
+    cases::{self, Case, Order},
     executor::{AsyncStd, Executor, Tokio},
-    load::{Case, Client, Timing, body},
+    idle::Idle,
+    load::{Client, KeyedClient, Timing, body},
     peers::{
-        Callosum, CallosumCurve, DialectOne, Kind, Peer, RawCopy, RawTcp, Stack, Tarpc, Tonic, TonicWindows,
+        Callosum, CallosumCurve, DialectOne, Kind, Orders, Peer, RawCopy, RawTcp, Stack, Tarpc, Tonic,
+        TonicWindows, Zeromq,
     },
     process::Launcher,
     suite::{self, Outcome, Plan},
@@ -44,6 +47,40 @@ where
     E::Runtime::block_on(calls)
 }
 
+/// Calls with the same key arrive in the order in which they were made, where the server orders them.
+fn echoes_with_keys<E: Orders>(order: Order) -> Result<()>
+where
+    E::Client: KeyedClient + Sync,
+{
+    let calls = async move {
+        let (ready, address) = oneshot::channel::<SocketAddr>();
+        let serve = E::serve_in(order, |address| ready.send(address).expect("the test waits for it"));
+        drop(E::Runtime::spawn(serve));
+        let client = E::connect(address.await?).await?;
+        let calls = (0..200).map(|n| {
+            let (client, key) = (client.clone(), format!("key-{}", n % 7));
+            E::Runtime::spawn(async move {
+                assert_eq!(client.echo_with_key(&key, body(n, 64)).await?, body(n, 64));
+                Ok(())
+            })
+        });
+        for call in calls.collect::<Vec<_>>() {
+            call.await?;
+        }
+        Ok(())
+    };
+    E::Runtime::block_on(calls)
+}
+
+#[test]
+fn callosum_echoes_with_keys_in_any_order() -> Result<()> {
+    for order in [Order::Unordered, Order::KeysExitOrdered, Order::KeysSerialized] {
+        echoes_with_keys::<Callosum<Tokio>>(order)?;
+        echoes_with_keys::<Callosum<AsyncStd, DialectOne>>(order)?;
+    }
+    Ok(())
+}
+
 /// Uploads of several lengths, one after the other on one connection.
 fn takes_uploads<S: Stack>() -> Result<()>
 where
@@ -64,6 +101,11 @@ where
 #[test]
 fn raw_tcp_echoes() -> Result<()> {
     echoes::<RawTcp>()
+}
+
+#[test]
+fn the_zeromq_crate_echoes() -> Result<()> {
+    echoes::<Zeromq>()
 }
 
 #[test]
@@ -146,28 +188,35 @@ fn callosum_takes_uploads_under_curve() -> Result<()> {
 /// Takes a package index the first time, for Python Callosum and pyzmq, whose libzmq the program in C uses. Both check
 /// what comes back.
 #[test]
-fn python_callosum_and_libzmq_under_curve_echo() -> Result<()> {
-    let echoes = |id, in_flight, window_ms, lengths: &[usize]| {
+fn python_callosum_and_libzmq_echo() -> Result<()> {
+    let echoes = |id, connections, in_flight, window_ms, lengths: &[usize]| {
         let peer = Peer::find(id).expect("it is in the list");
         let launcher = Launcher::new(&peer, suite::WORKERS, Path::new(PROGRAM))?;
-        let server = launcher.serve()?;
+        let server = launcher.serve(None)?;
         for &body_bytes in lengths {
             for warm_up_ms in [0, 300] {
                 let timing = Timing { warm_up_ms, window_ms };
-                let sample = launcher.load(&server, Case { in_flight, body_bytes }, timing)?;
+                let case = Case { connections, ..Case::new(body_bytes, in_flight) };
+                let sample = launcher.load(&server, case, timing)?;
                 assert!(sample.calls() > 0 && sample.seconds == window_ms as f64 / 1e3);
             }
         }
         server.end()
     };
-    echoes("python-callosum/asyncio", 1, 4000, &[64])?;
-    echoes("libzmq-curve/C", 48, 2000, &[0, 1, 64, 4095, 70_000, 1 << 20])
+    echoes("python-callosum/asyncio", 1, 1, 4000, &[64])?;
+    echoes("python-callosum/asyncio", 2, 4, 4000, &[64])?;
+    for id in ["libzmq/C", "libzmq-curve/C"] {
+        echoes(id, 1, 48, 1000, &[0, 1, 64, 4095, 70_000, 1 << 20])?;
+        echoes(id, 3, 12, 1000, &[64])?;
+    }
+    Ok(())
 }
 
 fn short_plan() -> Plan {
     let timing = Timing { warm_up_ms: 10, window_ms: 1000 };
     let mib = |mib: u64| Length { upload_bytes: mib << 20 };
-    Plan { rounds: 1, timing, beside: mib(8), uploads: [(mib(20), 2), (mib(24), 1)] }
+    let idle = Idle { connections: 20, used_connections: 4, idle: Duration::from_millis(50), rounds: 2 };
+    Plan { rounds: 1, timing, beside: mib(8), uploads: [(mib(20), 2), (mib(24), 1)], idle }
 }
 
 fn all<R>(Outcome { rows, failures }: Outcome<R>) -> Vec<R> {
@@ -183,15 +232,69 @@ fn callers(peers: &[Peer]) -> impl Iterator<Item = &Peer> {
 fn a_run_has_a_row_for_each_peer_and_case() -> Result<()> {
     let mut peers = suite::select(&[])?;
     // Those in Python and C have a test of their own: one at a time can make what they need.
-    peers.retain(|peer| matches!(peer.kind, Kind::Rust { .. }));
-    let cases = [Case { in_flight: 1, body_bytes: 64 }, Case { in_flight: 5, body_bytes: 1000 }];
+    peers.retain(|peer| matches!(peer.kind, Kind::Rust(_)));
+    let cases = [Case::new(64, 1), Case { connections: 3, ..Case::new(1000, 5) }];
     let plan = short_plan();
     let rows = all(suite::run(Path::new(PROGRAM), &peers, &cases, plan));
-    let found: Vec<_> = rows.iter().map(|row| (row.peer.as_str(), row.in_flight)).collect();
+    let found: Vec<_> = rows.iter().map(|row| (row.stack, row.in_flight)).collect();
     let expected: Vec<_> =
         cases.iter().flat_map(|case| callers(&peers).map(|peer| (peer.name, case.in_flight))).collect();
     assert_eq!(found, expected);
     assert!(rows.iter().all(|row| row.calls_per_s > 0.0 && row.p50_us > 0.0 && row.p50_us <= row.p99_us));
+    Ok(())
+}
+
+/// The heaviest loads, where a limit of a peer would show as a refused call.
+#[test]
+fn no_peer_refuses_the_most_calls_in_flight() -> Result<()> {
+    let mut peers = suite::select(&[])?;
+    // A peer has the same limits on either runtime.
+    peers.retain(|peer| peer.runtime == "tokio" && peer.makes_calls());
+    let timing = Timing { warm_up_ms: 0, window_ms: 1000 };
+    let rows = |name: &str, peers: &[Peer]| {
+        let cases = cases::select(&[name.to_owned()], &[])?;
+        Ok::<_, anyhow::Error>(all(suite::run(
+            Path::new(PROGRAM),
+            peers,
+            &cases,
+            Plan { timing, ..short_plan() },
+        )))
+    };
+    assert_eq!(rows("64B x8192", &peers)?.len(), peers.len());
+    // Without optimization, to encrypt 64 MiB takes longer than a test may.
+    peers.retain(|peer| !peer.encrypted);
+    assert_eq!(rows("8MiB x8", &peers)?.len(), peers.len());
+    Ok(())
+}
+
+#[test]
+fn rows_with_orders_have_the_peers_that_can_order_calls() -> Result<()> {
+    let peers = suite::select(&["tarpc".to_owned(), "callosum".to_owned()])?;
+    let cases = cases::select(&["unordered".to_owned(), "keys".to_owned()], &[])?;
+    let rows = all(suite::run(Path::new(PROGRAM), &peers, &cases, short_plan()));
+    let found: Vec<_> = rows.iter().map(|row| (row.peer.as_str(), row.runtime.as_str())).collect();
+    let names = ["callosum-unordered", "callosum-keys-exit-ordered", "callosum-keys-serialized"];
+    let expected: Vec<_> = names.iter().flat_map(|name| [(*name, "tokio"), (*name, "async-std")]).collect();
+    assert_eq!(found, expected);
+    Ok(())
+}
+
+#[test]
+fn idle_connections_have_a_row_for_each_peer_that_holds_them() -> Result<()> {
+    let plan = short_plan();
+    let rows = all(suite::idle(Path::new(PROGRAM), &suite::select(&[])?, plan));
+    let found: Vec<_> = rows.iter().map(|row| (row.peer.as_str(), row.runtime.as_str())).collect();
+    let expected = [
+        ("raw-tcp-idle", "tokio"),
+        ("tarpc-idle", "tokio"),
+        ("callosum-idle", "tokio"),
+        ("callosum-idle", "async-std"),
+        ("callosum-curve-idle", "tokio"),
+        ("callosum-curve-idle", "async-std"),
+    ];
+    assert_eq!(found, expected);
+    assert!(rows.iter().all(|row| row.handshake_cpu_us > 0.0 && row.calls == 2 * 4 * 3));
+    assert!(rows.iter().all(|row| row.kib_per_connection < 1024.0), "{rows:?}");
     Ok(())
 }
 
@@ -224,7 +327,7 @@ fn both_sides_have_as_many_workers_as_they_are_to_have() -> Result<()> {
         let peer = Peer::find(id).expect("it is in the list");
         for workers in [1, 3] {
             let launcher = Launcher::new(&peer, workers, Path::new(PROGRAM))?;
-            let server = launcher.serve()?;
+            let server = launcher.serve(None)?;
             let client = launcher.beside(&server, 64, beside, timing)?.workers;
             assert_eq!([client, server.workers()?], [workers; 2], "{id}");
             server.end()?;
@@ -255,7 +358,7 @@ fn when_one_peer_fails_the_others_go_on() -> Result<()> {
     // The program knows no peer of this name, and so its server ends at once.
     let bad = Peer { name: "smoke-signals", ..good };
     let (program, peers) = (Path::new(PROGRAM), [bad, good]);
-    let case = Case { in_flight: 1, body_bytes: 64 };
+    let case = Case::new(64, 1);
     let calls = suite::run(program, &peers, &[case], short_plan());
     assert_eq!((calls.rows.len(), calls.failures.len()), (1, 1), "{:?}", calls.failures);
     let beside = suite::beside(program, &peers, short_plan());
@@ -269,7 +372,7 @@ fn when_one_peer_fails_the_others_go_on() -> Result<()> {
 #[test]
 fn a_server_ends_when_its_stdin_does() -> Result<()> {
     let peer = Peer::find("raw-tcp/tokio").expect("it is in the list");
-    let server = Launcher::new(&peer, suite::WORKERS, Path::new(PROGRAM))?.serve()?;
+    let server = Launcher::new(&peer, suite::WORKERS, Path::new(PROGRAM))?.serve(None)?;
     assert_ne!(server.address().port(), 0);
     server.end()
 }

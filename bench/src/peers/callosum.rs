@@ -8,11 +8,13 @@ use anyhow::{Result, bail, ensure};
 use bytes::Bytes;
 use callosum_tokio::auth::{CurveClient, CurveKeyPair, CurveSecretKey, KeySet};
 use callosum_tokio::{
-    Binder, BodyReader, Builder, Context, Dialect, Driver, Endpoint, HandlerResult, Limits, Peer, Responder,
+    Binder, BodyReader, Builder, Context, Dialect, Driver, Endpoint, HandlerResult, Limits, OrderingMode,
+    Peer, Responder,
 };
 use futures::StreamExt as _;
 
-use super::{AT_ONCE, MAX_MESSAGE, Stack};
+use super::{AT_ONCE, MAX_MESSAGE, Orders, Stack};
+use crate::cases::{MOST_BYTES_IN_FLIGHT, Order};
 use crate::executor::{AsyncStd, Executor, Tokio};
 use crate::load;
 use crate::upload::{self, Checker};
@@ -81,6 +83,17 @@ impl<A: Adapter, D: Offer> Stack for Callosum<A, D> {
     }
 }
 
+impl<A: Adapter, D: Offer> Orders for Callosum<A, D> {
+    async fn serve_in(order: Order, ready: impl FnOnce(SocketAddr) + Send + 'static) -> Result<()> {
+        let mode = match order {
+            Order::Unordered => OrderingMode::Unordered,
+            Order::KeysExitOrdered => OrderingMode::ExitOrdered,
+            Order::KeysSerialized => OrderingMode::KeySerialized,
+        };
+        serve(builder::<A, D>().ordering(mode), ready).await
+    }
+}
+
 /// Callosum over TCP, encrypted and authenticated.
 #[derive(Debug)]
 pub struct CallosumCurve<A, D = DialectTwo>(PhantomData<(A, D)>);
@@ -118,6 +131,10 @@ fn builder<A: Adapter, D: Offer>() -> Builder {
     let mut limits = Limits::default();
     limits.max_body = MAX_MESSAGE;
     limits.max_concurrency = AT_ONCE;
+    // With keys, calls wait for others with the same key.
+    limits.max_queue = AT_ONCE;
+    // 8 × 8 MiB fill the 64 MiB that may wait by default, and their headers come on top.
+    limits.max_outgoing_bytes = 2 * MOST_BYTES_IN_FLIGHT;
     A::builder().limits(limits).call_timeout(CALL_TIMEOUT).dialect(D::DIALECT)
 }
 
@@ -167,6 +184,12 @@ pub struct Client(Peer);
 impl load::Client for Client {
     async fn echo(&self, body: Bytes) -> Result<Bytes> {
         Ok(self.0.invoke_raw("echo", &body).await?)
+    }
+}
+
+impl load::KeyedClient for Client {
+    async fn echo_with_key(&self, key: &str, body: Bytes) -> Result<Bytes> {
+        Ok(self.0.invoke_raw("echo", &body).key(key).await?)
     }
 }
 

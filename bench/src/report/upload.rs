@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 use comfy_table::Table;
 use serde::Serialize;
 
-use super::{align, bytes, max_us, median, new_table, quantiles_us, round};
+use super::{align, bytes, max_us, median, new_table, quantiles_us, round, sorted, verdict};
 use crate::{
     load::Sample,
     peers::Peer,
@@ -180,13 +180,6 @@ fn peaks(kib: impl Iterator<Item = u64>) -> Result<Peaks> {
     Ok(Peaks { median: median(&kib) as u64, most: kib[kib.len() - 1] as u64 })
 }
 
-/// In ascending order; there is one at least.
-fn sorted(mut values: Vec<f64>) -> Result<Vec<f64>> {
-    values.sort_by(f64::total_cmp);
-    values.first().context("no round")?;
-    Ok(values)
-}
-
 fn middle(values: Vec<f64>) -> Result<f64> {
     Ok(round(median(&sorted(values)?)))
 }
@@ -313,10 +306,6 @@ fn named(row: &UploadRow) -> String {
     format!("{}: {} ({})", bytes(row.body_bytes), row.peer, row.runtime)
 }
 
-fn verdict(kept: bool) -> &'static str {
-    if kept { "met" } else { "missed" }
-}
-
 /// Whether `long` takes more memory than the shortest upload of the same peer, if there is a shorter one.
 fn growth(long: &UploadRow, rows: &[UploadRow]) -> Option<String> {
     let same = |row: &&UploadRow| row.peer == long.peer && row.runtime == long.runtime;
@@ -438,19 +427,7 @@ mod tests {
         assert_eq!(serde_json::to_value(&beside).unwrap()["workers"], 2);
         let upload = row("tonic/tokio", &[1.0]);
         for json in [serde_json::to_value(beside).unwrap(), serde_json::to_value(upload).unwrap()] {
-            for key in [
-                "peer",
-                "runtime",
-                "in_flight",
-                "body_bytes",
-                "calls_per_s",
-                "p50_us",
-                "p99_us",
-                "max_us",
-                "calls",
-            ] {
-                assert!(json.get(key).is_some(), "{key} in {json}");
-            }
+            super::super::assert_agreed_keys(&json);
         }
     }
 }
