@@ -118,6 +118,8 @@ fn builder<A: Adapter, D: Offer>() -> Builder {
     let mut limits = Limits::default();
     limits.max_body = MAX_MESSAGE;
     limits.max_concurrency = AT_ONCE;
+    // There is one peer.
+    limits.max_share_per_peer = 100;
     A::builder().limits(limits).call_timeout(CALL_TIMEOUT).dialect(D::DIALECT)
 }
 
