@@ -300,7 +300,8 @@ fn calls_that_are_given_up_do_not_wait_for_a_result_that_does_not_leave() {
     side.hear_records(&[open(0), open(2)]);
     side.connection.begin_reply(incoming(0), false, Metadata::new(), None).unwrap();
     side.connection.reply(incoming(2), ok("two")).unwrap();
-    (side.events(), side.sent());
+    side.events();
+    side.sent();
     for call in (4..20_000).step_by(2) {
         side.hear_records(&[open(call)]);
         let is_cancelled = call % 4 == 0;

@@ -23,7 +23,9 @@ fn arrive(endpoint: &mut Endpoint, request: RequestId, key: &str, ready: bool) {
 /// The requests that start.
 fn poll(endpoint: &mut Endpoint) -> Vec<RequestId> {
     let events = std::iter::from_fn(|| endpoint.poll_event());
-    events.filter_map(|(_, event)| if let ConnectionEvent::Start(id) = event { Some(id) } else { None }).collect()
+    events
+        .filter_map(|(_, event)| if let ConnectionEvent::Start(id) = event { Some(id) } else { None })
+        .collect()
 }
 
 /// One hundred thousand calls of another connection take as many steps as if they were alone, and not 10^10.
