@@ -121,6 +121,7 @@ impl Side {
         let seed = if role == Role::Binder { 1 } else { 2 };
         let mut limits = EndpointConfig::default();
         limits.ordering.max_running = 256;
+        limits.ordering.max_share_per_connection = 100;
         let mut endpoint = Endpoint::new(limits);
         let mut connection = Connection::new(endpoint.open(), role, config, [seed; 16], CallId(0), now);
         connection.open(now, &link, [seed; 32]);

@@ -128,6 +128,13 @@ pub enum WithdrawReason {
     IncompleteArgument,
 }
 
+impl WithdrawReason {
+    /// Whether nobody waits for the reply any more, so that its order has no meaning (PROTOCOL.md, O-18).
+    pub fn is_given_up(self) -> bool {
+        matches!(self, Self::Cancelled | Self::DeadlinePassed)
+    }
+}
+
 /// A request of the peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
@@ -302,10 +309,12 @@ pub enum EndpointEvent {
     },
     /// The caller has given the request up, or its time is over, or its argument can't be completed.
     ///
-    /// One that has not started never will; its reply leaves in its order. If it runs, the connection has told the host to
-    /// stop the handler, and the reply is used if [`finish`](crate::Endpoint::finish) brings none; of several, the first. If
-    /// it has finished and its reply is held, the reply replaces that, unless the reason is
-    /// [`WithdrawReason::ExecutionTimedOut`]: the handler has finished in time.
+    /// One that has not started never will. If it runs, the connection has told the host to stop the handler, and the reply is used
+    /// if [`finish`](crate::Endpoint::finish) brings none; of several, the first. If it has finished and its reply is held, the
+    /// reply replaces that, unless the reason is [`WithdrawReason::ExecutionTimedOut`]: the handler has finished in time.
+    ///
+    /// Where the caller [has given it up](WithdrawReason::is_given_up), the reply leaves at once, or as soon as the handler has ended;
+    /// else in its order.
     Withdrawn {
         /// Which.
         request: RequestId,

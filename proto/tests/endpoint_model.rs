@@ -62,6 +62,7 @@ enum State {
     Running {
         nested: usize,
         withdrawn: Option<Said>,
+        given_up: bool,
     },
     /// It has ended, or will never start. So many bytes of it are held; unknown until the next poll has been done.
     Done {
@@ -120,6 +121,8 @@ struct Model {
     requests: Vec<Request>,
     /// In the order in which they ended, since the last poll.
     ended: Vec<RequestId>,
+    /// The replies to requests that their callers have given up, which wait for no order.
+    at_once: BTreeMap<RequestId, Said>,
     /// In the order in which they are wanted.
     bodies: Vec<Body>,
     line: Vec<ConnectionId>,
@@ -138,6 +141,14 @@ impl Model {
 
     fn slots(&self) -> usize {
         self.config.ordering.max_running.max(1).saturating_sub(self.count(Request::takes_slot))
+    }
+
+    /// Whether a connection may take one more slot, as far as its share goes.
+    fn has_share_left(&self, connection: ConnectionId) -> bool {
+        let ordering = &self.config.ordering;
+        let percent = usize::from(ordering.max_share_per_connection.min(100));
+        let share = (ordering.max_running.max(1) * percent).div_ceil(100).max(1);
+        self.count(|one| one.id.connection() == connection && !one.abandoned && one.takes_slot()) < share
     }
 
     /// Whether two requests share a key.
@@ -164,7 +175,9 @@ impl Model {
                     && self.shares_key(other, request)
                     && (other.state.is_running() || (place < at && other.state.is_waiting()))
             });
-        request.state == State::Waiting && !self.paused.contains(&request.id.connection()) && is_free
+        let connection = request.id.connection();
+        let is_held_back = self.paused.contains(&connection) || !self.has_share_left(connection);
+        request.state == State::Waiting && !is_held_back && is_free
     }
 
     /// Of a connection with a key, or without one, the first to come is the first to start.
@@ -200,24 +213,37 @@ impl Model {
         }
     }
 
-    fn withdraw(&mut self, id: RequestId, said: Said) {
+    fn withdraw(&mut self, id: RequestId, reason: WithdrawReason, said: Said) {
         let Some(request) = self.request(id).filter(|request| !request.abandoned) else { return };
         match &mut request.state {
-            State::Running { withdrawn, .. } => drop(withdrawn.get_or_insert(said)),
+            State::Running { withdrawn, given_up, .. } => {
+                withdrawn.get_or_insert(said);
+                *given_up |= reason.is_given_up();
+            }
+            _ if reason.is_given_up() => self.reply_at_once(id, said),
             // Its handler had ended in time.
-            State::Done { .. } if said == Said::TimedOut => {}
+            State::Done { .. } => {}
             state => *state = State::Done { said, held: Some(0) },
         }
     }
 
+    /// Nothing is left of a request that its caller has given up, but its reply.
+    fn reply_at_once(&mut self, id: RequestId, said: Said) {
+        self.requests.retain(|request| request.id != id);
+        self.at_once.insert(id, said);
+    }
+
     fn finish(&mut self, id: RequestId, said: Option<Said>) {
         let Some(request) = self.request(id) else { return };
-        let State::Running { withdrawn, .. } = &request.state else { return };
+        let State::Running { withdrawn, given_up, .. } = &request.state else { return };
         if request.abandoned {
             self.requests.retain(|request| request.id != id);
             return;
         }
         let said = said.or(withdrawn.clone()).unwrap_or(Said::Cancelled);
+        if *given_up {
+            return self.reply_at_once(id, said);
+        }
         request.state = State::Done { said, held: None };
         self.ended.push(id);
     }
@@ -226,6 +252,7 @@ impl Model {
         self.open.remove(&connection);
         self.paused.remove(&connection);
         self.to_drain.remove(&connection);
+        self.at_once.retain(|id, _| id.connection() != connection);
         self.bodies.retain(|body| body.connection != connection);
         self.line.retain(|of| *of != connection);
         self.requests.retain(|request| request.id.connection() != connection || request.state.is_running());
@@ -277,7 +304,7 @@ enum Op {
     Arrive { connection: Index, key: u8, bytes: usize, ready: bool },
     Again(Index),
     Ready(Pick, usize),
-    Withdraw(Pick, bool),
+    Withdraw(Pick, usize),
     NeverRan(Pick),
     Finish(Pick, Option<usize>),
     BeginReply(Pick),
@@ -316,7 +343,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         14 => arrive,
         1 => index().prop_map(Op::Again),
         4 => (pick(), 0..300_usize).prop_map(|(pick, bytes)| Op::Ready(pick, bytes)),
-        4 => (pick(), any::<bool>()).prop_map(|(pick, cancelled)| Op::Withdraw(pick, cancelled)),
+        4 => (pick(), 0..4_usize).prop_map(|(pick, reason)| Op::Withdraw(pick, reason)),
         1 => pick().prop_map(Op::NeverRan),
         9 => (pick(), prop::option::weighted(0.9, 0..900_usize))
             .prop_map(|(pick, bytes)| Op::Finish(pick, bytes)),
@@ -342,13 +369,15 @@ fn configs() -> impl Strategy<Value = EndpointConfig> {
         Just(OrderingMode::KeySerialized),
     ];
     let scope = prop_oneof![Just(KeyScope::Global), Just(KeyScope::PerConnection)];
-    let limits = (0..5_usize, 0..8_usize, 0..2_000_usize, 1..16_usize);
+    let share = prop_oneof![1 => Just(80), 2 => 0..=101_u8];
+    let limits = ((0..8_usize, share), 0..8_usize, 0..2_000_usize, 1..16_usize);
     (mode, scope, limits, 0..3_000_usize, 0..100_usize, 0..150_usize).prop_map(
-        |(mode, scope, (running, waiting, bytes, requests), held, reassembly, total)| {
+        |(mode, scope, ((running, share), waiting, bytes, requests), held, reassembly, total)| {
             let mut config = EndpointConfig::default();
             config.ordering.mode = mode;
             config.ordering.scope = scope;
             config.ordering.max_running = running;
+            config.ordering.max_share_per_connection = share;
             config.ordering.max_waiting_per_connection = waiting;
             config.ordering.max_waiting_bytes_per_connection = bytes;
             config.ordering.max_requests_per_connection = requests;
@@ -383,6 +412,7 @@ impl Pair {
             paused: BTreeSet::new(),
             requests: Vec::new(),
             ended: Vec::new(),
+            at_once: BTreeMap::new(),
             bodies: Vec::new(),
             line: Vec::new(),
             to_drain: BTreeSet::new(),
@@ -467,11 +497,16 @@ impl Pair {
         let at = at.ok_or_else(|| TestCaseError::fail(format!("{id} is unknown")))?;
         prop_assert!(self.model.may_start(at) && self.model.is_first(at), "{:?}", self.model.requests);
         prop_assert!(self.model.slots() > 0 && self.started.insert(id), "{id}");
-        self.model.requests[at].state = State::Running { nested: 0, withdrawn: None };
+        self.model.requests[at].state = State::Running { nested: 0, withdrawn: None, given_up: false };
         Ok(())
     }
 
     fn check_reply(&mut self, id: RequestId, reply: &Reply) -> Checked {
+        if let Some(said) = self.model.at_once.remove(&id) {
+            prop_assert_eq!(said, Said::of(reply));
+            prop_assert!(self.replied.insert(id), "{id} is replied to twice");
+            return Ok(());
+        }
         let at = self.model.requests.iter().position(|request| request.id == id);
         let at = at.ok_or_else(|| TestCaseError::fail(format!("{id} is unknown")))?;
         prop_assert!(self.model.order_has_come(at), "{id} out of order");
@@ -505,6 +540,7 @@ impl Pair {
             prop_assert!(!is_due || !self.model.order_has_come(at), "held back: {request:?}");
         }
         prop_assert!(self.arriving.is_empty() && self.model.to_drain.is_empty());
+        prop_assert!(self.model.at_once.is_empty(), "held back: {:?}", self.model.at_once);
         prop_assert!(self.model.next_body().is_none(), "there is memory: {:?}", self.model.bodies);
         Ok(())
     }
@@ -577,14 +613,17 @@ impl Pair {
                 }
             }
             Op::Ready(pick, bytes) => self.ready(self.pick(pick), *bytes),
-            Op::Withdraw(pick, cancelled) => {
+            Op::Withdraw(pick, reason) => {
                 let request = self.pick(pick);
-                let (said, reason) = match cancelled {
-                    true => (Said::Cancelled, WithdrawReason::Cancelled),
-                    false => (Said::TimedOut, WithdrawReason::ExecutionTimedOut),
-                };
+                let (said, reason) = [
+                    (Said::Cancelled, WithdrawReason::Cancelled),
+                    (Said::TimedOut, WithdrawReason::DeadlinePassed),
+                    (Said::TimedOut, WithdrawReason::ExecutionTimedOut),
+                    (Said::TooLarge, WithdrawReason::IncompleteArgument),
+                ][*reason]
+                    .clone();
                 self.real.handle_event(EndpointEvent::Withdrawn { request, reason, reply: said.reply() });
-                self.model.withdraw(request, said);
+                self.model.withdraw(request, reason, said);
             }
             Op::NeverRan(pick) => {
                 let id = self.pick(pick);

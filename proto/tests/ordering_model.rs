@@ -119,6 +119,24 @@ impl Model {
         self.config.max_running.max(1).saturating_sub(running)
     }
 
+    /// Slots that a connection may take without exceeding its share.
+    fn left_of(&self, connection: ConnectionId) -> usize {
+        let holds =
+            |one: &Request| one.connection() == connection && one.state == State::Running && !one.forgotten;
+        // The share in percent, rounded up to whole slots.
+        let (slots, percent) =
+            (self.config.max_running.max(1), self.config.max_share_per_connection.min(100));
+        let share = (slots * usize::from(percent)).div_ceil(100).max(1);
+        if self.paused.contains(&connection) { 0 } else { share.saturating_sub(self.count(holds)) }
+    }
+
+    /// Whether a slot is left for one more request of a connection once all have started that could start already.
+    fn has_slot_for(&self, connection: ConnectionId) -> bool {
+        let own = self.startable().into_iter().filter(|((of, _), _)| *of == connection);
+        let own: usize = own.map(|(_, ids)| ids.len()).sum();
+        self.count_startable() < self.slots() && own < self.left_of(connection)
+    }
+
     /// Per connection and queue, what could start but for slots and pauses, in its order.
     fn startable(&self) -> BTreeMap<(ConnectionId, Group), Vec<RequestId>> {
         let mut queues: BTreeMap<Group, Vec<&Request>> = BTreeMap::new();
@@ -142,8 +160,11 @@ impl Model {
     }
 
     fn count_startable(&self) -> usize {
-        let startable = self.startable();
-        startable.iter().filter(|((of, _), _)| !self.paused.contains(of)).map(|(_, ids)| ids.len()).sum()
+        let mut of_connections: BTreeMap<ConnectionId, usize> = BTreeMap::new();
+        for ((of, _), ids) in self.startable() {
+            *of_connections.entry(of).or_default() += ids.len();
+        }
+        of_connections.into_iter().map(|(of, startable)| startable.min(self.left_of(of))).sum()
     }
 
     /// Brings the waiting times up to date after each step.
@@ -151,7 +172,7 @@ impl Model {
         self.step += 1;
         let queues: BTreeSet<_> = self.startable().into_keys().collect();
         let connections: BTreeSet<_> =
-            queues.iter().map(|(of, _)| *of).filter(|of| !self.paused.contains(of)).collect();
+            queues.iter().map(|(of, _)| *of).filter(|of| self.left_of(*of) > 0).collect();
         self.queue_since.retain(|queue, _| queues.contains(queue));
         self.connection_since.retain(|connection, _| connections.contains(connection));
         for queue in queues {
@@ -172,8 +193,7 @@ impl Model {
             || self.count(|other| {
                 self.queue(other.connection(), other.key) == queue && other.state != State::Done
             }) == 0;
-        let paused = self.paused.contains(&id.connection());
-        let queued = !ready || paused || !alone || self.count_startable() >= self.slots();
+        let queued = !ready || !alone || !self.has_slot_for(id.connection());
         let own = |request: &Request| request.connection() == id.connection() && !request.forgotten;
         let waiting = self.requests.iter().filter(|request| own(request) && request.queued);
         let (waiting, held): (usize, usize) = waiting.fold((0, 0), |(n, sum), one| (n + 1, sum + one.bytes));
@@ -206,7 +226,7 @@ impl Model {
         };
         let next = !self.serialized(key)
             || !self.requests.iter().enumerate().any(|(place, other)| is_before(place, other));
-        let at_once = next && !self.paused.contains(&connection) && self.count_startable() < self.slots();
+        let at_once = next && self.has_slot_for(connection);
         let added = if at_once { 0 } else { bytes };
         let own = |request: &&Request| request.connection() == connection && request.queued;
         let held: usize = self.requests.iter().filter(own).map(|request| request.bytes).sum();
@@ -221,20 +241,19 @@ impl Model {
 
     fn withdraw(&mut self, id: RequestId) -> Withdrawn {
         match self.request(id) {
-            None | Some(Request { state: State::Done, .. }) => Withdrawn::Unknown,
-            Some(request) if request.state.is_waiting() => {
-                (request.state, request.queued) = (State::Done, false);
-                Withdrawn::Waiting
+            None => Withdrawn::Unknown,
+            Some(request) if request.state.is_running() => Withdrawn::Running,
+            Some(_) => {
+                self.requests.retain(|request| request.id != id);
+                Withdrawn::Forgotten
             }
-            Some(_) => Withdrawn::Running,
         }
     }
 
     fn finish(&mut self, id: RequestId) {
-        if self.withdraw(id) == Withdrawn::Running {
-            self.requests.retain(|request| request.id != id || !request.forgotten);
-            self.set(id, &[State::Running, State::Suspended], State::Done);
-        }
+        let Some(request) = self.request(id) else { return };
+        (request.state, request.queued) = (State::Done, false);
+        self.requests.retain(|request| request.id != id || !request.forgotten);
     }
 
     fn set(&mut self, id: RequestId, from: &[State], to: State) {
@@ -383,12 +402,14 @@ fn configs() -> impl Strategy<Value = OrderingConfig> {
         Just(OrderingMode::KeySerialized),
     ];
     let scope = prop_oneof![Just(KeyScope::Global), Just(KeyScope::PerConnection)];
-    (mode, scope, 0..5_usize, 0..8_usize, 0..150_usize, 1..16_usize).prop_map(
-        |(mode, scope, running, waiting, bytes, requests)| {
+    let share = prop_oneof![1 => Just(80), 2 => 0..=101_u8];
+    (mode, scope, (0..8_usize, share), 0..8_usize, 0..150_usize, 1..16_usize).prop_map(
+        |(mode, scope, (running, share), waiting, bytes, requests)| {
             let mut config = OrderingConfig::default();
             config.mode = mode;
             config.scope = scope;
             config.max_running = running;
+            config.max_share_per_connection = share;
             config.max_waiting_per_connection = waiting;
             config.max_waiting_bytes_per_connection = bytes;
             config.max_requests_per_connection = requests;
@@ -407,6 +428,8 @@ struct Pair {
     started: BTreeSet<RequestId>,
     released: BTreeSet<RequestId>,
     withdrawn: BTreeSet<RequestId>,
+    /// Finished before they started.
+    failed: BTreeSet<RequestId>,
 }
 
 impl Pair {
@@ -420,6 +443,7 @@ impl Pair {
             started: BTreeSet::new(),
             released: BTreeSet::new(),
             withdrawn: BTreeSet::new(),
+            failed: BTreeSet::new(),
         }
     }
 
@@ -464,11 +488,17 @@ impl Pair {
             Some(Action::Start(id)) => {
                 prop_assert!(self.started.insert(id), "{id} started twice");
                 prop_assert!(!self.withdrawn.contains(&id) && !self.forgotten.contains(&id));
+                prop_assert!(!self.failed.contains(&id));
                 prop_assert!(active < self.model.config.max_running.max(1));
+                let own = |one: &Request| {
+                    one.connection() == id.connection() && one.state == State::Running && !one.forgotten
+                };
+                let share = self.model.config.max_running_per_connection();
+                prop_assert!(self.model.count(own) <= share, "{id} exceeds the share of its connection");
             }
             Some(Action::Release(id)) => {
                 prop_assert!(self.released.insert(id), "{id} released twice");
-                prop_assert!(!self.forgotten.contains(&id));
+                prop_assert!(!self.forgotten.contains(&id) && !self.withdrawn.contains(&id));
             }
             Some(_) => {}
         }
@@ -492,7 +522,7 @@ impl Pair {
             Op::Finish(pick) => {
                 let id = self.pick(pick);
                 if self.model.request(id).is_some_and(|request| request.state.is_waiting()) {
-                    self.withdrawn.insert(id);
+                    self.failed.insert(id);
                 }
                 self.real.finish(id);
                 self.model.finish(id);
@@ -501,7 +531,7 @@ impl Pair {
                 let id = self.pick(pick);
                 let withdrawn = self.real.withdraw(id);
                 prop_assert_eq!(withdrawn, self.model.withdraw(id));
-                if withdrawn == Withdrawn::Waiting {
+                if withdrawn == Withdrawn::Forgotten {
                     self.withdrawn.insert(id);
                 }
             }
@@ -606,9 +636,10 @@ proptest! {
         }
         pair.run_dry()?;
         prop_assert!(pair.real.is_idle(), "left behind: {:?}", pair.real);
-        let expected: BTreeSet<_> = pair.accepted.difference(&pair.forgotten).copied().collect();
-        prop_assert_eq!(&pair.released, &expected, "one release for each request of a connection that stayed");
-        let ended = |id| pair.started.contains(id) || pair.withdrawn.contains(id);
+        let mut expected: BTreeSet<_> = pair.accepted.difference(&pair.forgotten).copied().collect();
+        expected.retain(|id| !pair.withdrawn.contains(id));
+        prop_assert_eq!(&pair.released, &expected, "one release for each that stayed, and was not withdrawn");
+        let ended = |id| pair.started.contains(id) || pair.failed.contains(id);
         prop_assert!(expected.iter().all(ended), "a request was released without having run");
     }
 }

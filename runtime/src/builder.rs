@@ -62,6 +62,10 @@ pub struct Limits {
     pub max_body: usize,
     /// Handlers that run at a time, for all peers together. Default 100.
     pub max_concurrency: usize,
+    /// The share of these that the handlers of one peer may be, in percent, rounded up; 0 counts as one handler. Past it, the peer's
+    /// requests wait, also while nobody else has any: so others find a place at once, even if its handlers never end. Give 100
+    /// where there is only one peer. Default 80.
+    pub max_share_per_peer: u8,
     /// Requests of one peer that wait for a handler. Default 1,000.
     pub max_queue: usize,
     /// Bytes of those requests. Default 64 MiB.
@@ -107,6 +111,7 @@ impl Default for Limits {
         Self {
             max_body: connection.max_body,
             max_concurrency: endpoint.ordering.max_running,
+            max_share_per_peer: endpoint.ordering.max_share_per_connection,
             max_queue: endpoint.ordering.max_waiting_per_connection,
             max_queue_bytes: endpoint.ordering.max_waiting_bytes_per_connection,
             max_outgoing_bytes: connection.max_outgoing_bytes,
@@ -279,7 +284,8 @@ impl Builder {
         self
     }
 
-    /// Handlers that run at a time, for all peers together. Default 100.
+    /// Handlers that run at a time, for all peers together; those of one peer are [a share](Limits::max_share_per_peer) of them at
+    /// most. Default 100.
     pub fn max_concurrency(mut self, handlers: usize) -> Self {
         self.limits.max_concurrency = handlers;
         self
@@ -370,6 +376,7 @@ impl Builder {
         endpoint.ordering.mode = self.ordering;
         endpoint.ordering.scope = self.key_scope;
         endpoint.ordering.max_running = limits.max_concurrency;
+        endpoint.ordering.max_share_per_connection = limits.max_share_per_peer;
         endpoint.ordering.max_waiting_per_connection = limits.max_queue;
         endpoint.ordering.max_waiting_bytes_per_connection = limits.max_queue_bytes;
         endpoint.ordering.max_requests_per_connection = connection.max_requests;

@@ -135,6 +135,8 @@ fn builder<A: Adapter, D: Offer>() -> Builder {
     limits.max_queue = AT_ONCE;
     // 8 × 8 MiB fill the 64 MiB that may wait by default, and their headers come on top.
     limits.max_outgoing_bytes = 2 * MOST_BYTES_IN_FLIGHT;
+    // There is one peer.
+    limits.max_share_per_peer = 100;
     A::builder().limits(limits).call_timeout(CALL_TIMEOUT).dialect(D::DIALECT)
 }
 

@@ -5,6 +5,7 @@
 
 use super::reply::fit;
 use super::table::{Beginning, OpenCall, Stage, State, Writer};
+use super::theirs::reply_of;
 use super::{Calls, Deadline, Fatal};
 use crate::error::ReplyError;
 use crate::event::CloseCause;
@@ -65,7 +66,8 @@ impl Calls {
         let State::Request(state) = &mut open.state else { return Err(ReplyError::NotOpen) };
         let number = state.number;
         let begun = matches!(state.stage, Stage::Streaming { .. });
-        let cancelled = state.cancelled;
+        // A stream that had begun when the caller's time ran out goes on, in case that the caller does.
+        let given_up = state.given_up().filter(|_| state.cancelled || !begun);
         self.deadlines.stop(open.deadline.take(), Deadline::Caller(id));
         self.deadlines.stop(state.execution_deadline.take(), Deadline::Execution(id));
         self.codec.release_name(number);
@@ -73,9 +75,12 @@ impl Calls {
             self.codec.detach_name(number);
         }
         let mut has_begun = false;
-        let reply = match reply {
+        let reply = match given_up {
             // Nobody gives credit for a long one any more.
-            reply if cancelled && !is_short(&reply, number) => Reply::Cancelled,
+            Some(reason) if !is_short(&reply, number) => reply_of(reason),
+            _ => reply,
+        };
+        let reply = match reply {
             Reply::End if begun => {
                 self.end_streamed(stream);
                 return Ok(Replied::AsGiven);
@@ -164,12 +169,14 @@ impl Calls {
     /// A reply in one message ends the call. It takes the place of a streamed one that has not begun to leave, and ends one that has.
     fn answer_at_once(&mut self, stream: StreamId, reply: QueuedReply, urgency: Urgency) {
         let (number, key) = (reply.number, reply.key.clone());
-        let begun = match self.table.get(&stream).map(|open| &open.state) {
+        let (begun, given_up) = match self.table.get(&stream).map(|open| &open.state) {
             Some(State::Request(state)) => match state.stage {
-                Stage::Streaming { beginning, .. } => Some(beginning),
-                Stage::Incomplete(_) | Stage::Waiting(_) | Stage::Withdrawn | Stage::Running => None,
+                Stage::Streaming { beginning, .. } => (Some(beginning), state.given_up().is_some()),
+                Stage::Incomplete(_) | Stage::Waiting(_) | Stage::Withdrawn | Stage::Running => {
+                    (None, state.given_up().is_some())
+                }
             },
-            _ => None,
+            _ => (None, false),
         };
         let reply = match self.count_if_backlogged(reply) {
             Some(reply) => reply,
@@ -177,7 +184,15 @@ impl Calls {
             None => return self.drop_call(stream),
         };
         match begun {
+            // It has no place in the order (O-18), and must not wait for a stream that its caller may never read.
+            None if given_up => self.enqueue(reply, urgency),
             None => self.release(reply, urgency, false),
+            Some(Beginning::AtGate(place)) if given_up => {
+                if let Some((beginning, _)) = self.gate.remove(&key, place) {
+                    self.gate_bytes -= MESSAGE_OVERHEAD + beginning.size();
+                }
+                self.enqueue(reply, urgency);
+            }
             Some(Beginning::Queued(place)) => {
                 self.queue.change_reply(place, |queued| *queued = reply);
                 self.leave_gate(&key, number);

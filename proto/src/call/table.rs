@@ -157,6 +157,11 @@ impl RequestState {
         matches!(self.stage, Stage::Incomplete(_) | Stage::Waiting(_) | Stage::Withdrawn)
     }
 
+    /// Why nobody waits for its reply any more, if nobody does.
+    pub(super) fn given_up(&self) -> Option<WithdrawReason> {
+        self.withdrawn.filter(|reason| reason.is_given_up())
+    }
+
     fn writer(&mut self) -> Option<&mut Writer> {
         match &mut self.stage {
             Stage::Streaming { result, .. } => Some(result),

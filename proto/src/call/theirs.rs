@@ -218,14 +218,7 @@ impl Calls {
 
     /// The request is not to start, or its handler is to be stopped.
     pub(super) fn withdraw(&mut self, request: RequestId, reason: WithdrawReason) {
-        let reply = match reason {
-            WithdrawReason::Cancelled | WithdrawReason::IncompleteArgument => Reply::Cancelled,
-            WithdrawReason::DeadlinePassed | WithdrawReason::ExecutionTimedOut => {
-                let why = "the handler ran longer than this endpoint allows";
-                Reply::Error(Refusal::ExecutionTimedOut.to_error(why))
-            }
-        };
-        self.withdraw_with(request, reason, reply);
+        self.withdraw_with(request, reason, reply_of(reason));
     }
 
     /// The argument of a request that has not started can't be completed.
@@ -252,8 +245,8 @@ impl Calls {
                 };
                 self.events.push_back(Event::Stop { request, reason });
             }
-            // Its handler was told already. But if it had finished in time, its result may be held, and nobody waits for that any more.
-            Some(WithdrawReason::ExecutionTimedOut) => {}
+            // Its handler was told already, or it never starts. But its reply may wait for its order, and nobody waits for that any more.
+            Some(first) if reason.is_given_up() && !first.is_given_up() => {}
             Some(first) => {
                 state.withdrawn = Some(first);
                 return;
@@ -301,6 +294,17 @@ impl Calls {
         if self.has_streams() {
             let next = self.next_theirs;
             self.queue.push_control(Control::Record(Record::Goodbye { next }));
+        }
+    }
+}
+
+/// What the caller is told of a request that was withdrawn, unless its handler came to something.
+pub(super) fn reply_of(reason: WithdrawReason) -> Reply {
+    match reason {
+        WithdrawReason::Cancelled | WithdrawReason::IncompleteArgument => Reply::Cancelled,
+        WithdrawReason::DeadlinePassed | WithdrawReason::ExecutionTimedOut => {
+            let why = "the handler ran longer than this endpoint allows";
+            Reply::Error(Refusal::ExecutionTimedOut.to_error(why))
         }
     }
 }

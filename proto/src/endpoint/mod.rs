@@ -8,6 +8,7 @@
 mod audit;
 mod budget;
 mod config;
+mod replies;
 mod request;
 #[cfg(test)]
 mod tests;
@@ -21,13 +22,11 @@ use rustc_hash::FxHashMap;
 pub use self::config::EndpointConfig;
 
 use self::budget::Budget;
-use self::request::{OVERHEAD, Peer, Phase, Request, Running, Streamed, held_size};
+use self::request::{OVERHEAD, Peer, Phase, Request, Running, Streamed};
 use crate::connection::Connection;
-use crate::error::Refusal;
-use crate::event::{ConnectionEvent, EndpointEvent, WithdrawReason};
+use crate::event::{ConnectionEvent, EndpointEvent};
 use crate::ids::{ConnectionId, RequestId};
 use crate::ordering::{Action, Arrival, KeyOrder, Scheduler};
-use crate::reply::Reply;
 
 /// The requests of all connections of one program.
 ///
@@ -193,33 +192,6 @@ impl Endpoint {
         moved
     }
 
-    /// The handler has really ended: its slot and its key are free.
-    ///
-    /// `None` if it was stopped: the reply is the one of [`EndpointEvent::Withdrawn`], or [`Reply::Cancelled`]. The reply leaves
-    /// when its order comes. If that is not by the end of the next round of polls, it counts against
-    /// [`EndpointConfig::max_held_reply_bytes`] from then on.
-    pub fn finish(&mut self, request: RequestId, reply: Option<Reply>) {
-        let Some(peer) = self.peers.get_mut(&request.connection()) else { return };
-        let Some(found) = peer.requests.get_mut(&request.number()) else { return };
-        let Request::Running(running) = found else { return };
-        match peer.phase {
-            Phase::Open => {
-                let reply = reply.or(running.withdrawn.take()).unwrap_or(Reply::Cancelled);
-                *found = Request::Finished(reply);
-                peer.running -= 1;
-                self.finished.push(request);
-            }
-            Phase::Closed => {
-                peer.remove(request.number());
-                self.requests -= 1;
-                if peer.requests.is_empty() {
-                    self.peers.remove(&request.connection());
-                }
-            }
-        }
-        self.scheduler.finish(request);
-    }
-
     /// The running handler wants to begin a streamed reply.
     ///
     /// [`ConnectionEvent::MayReply`] comes when its order has come, with the next poll if nothing is before it. While it
@@ -370,31 +342,6 @@ impl Endpoint {
         self.events.push_back((id.connection(), refusal));
     }
 
-    fn withdraw(&mut self, id: RequestId, reason: WithdrawReason, reply: Reply) {
-        let Some(peer) = self.peers.get_mut(&id.connection()).filter(|peer| peer.is_open()) else { return };
-        let Some(request) = peer.requests.get_mut(&id.number()) else { return };
-        match request {
-            Request::Waiting => {
-                peer.waiting -= 1;
-                // Small, and as many as there may be requests: it does not count as held.
-                *request = Request::Held { reply, bytes: 0 };
-            }
-            Request::Running(running) => {
-                running.withdrawn.get_or_insert(reply);
-            }
-            // The handler has finished in time; only the order of its reply has not come (D-8).
-            Request::Finished(_) | Request::Held { .. } if reason == WithdrawReason::ExecutionTimedOut => {
-                return;
-            }
-            Request::Finished(_) => *request = Request::Held { reply, bytes: 0 },
-            Request::Held { bytes, .. } => {
-                peer.held_bytes -= *bytes;
-                *request = Request::Held { reply, bytes: 0 };
-            }
-        }
-        self.scheduler.withdraw(id);
-    }
-
     fn close(&mut self, connection: ConnectionId) {
         let Some(peer) = self.peers.get_mut(&connection).filter(|peer| peer.is_open()) else { return };
         peer.phase = Phase::Closed;
@@ -466,29 +413,6 @@ impl Endpoint {
             _ => return None,
         };
         Some((connection, event))
-    }
-
-    /// Replies that have finished and whose order has not come count against their connection. Past the limit an ERROR takes
-    /// the place of a reply: to start no more handlers instead could keep the very one from starting that all wait for.
-    fn hold_finished(&mut self) {
-        for id in self.finished.drain(..) {
-            let Some(peer) = self.peers.get_mut(&id.connection()) else { continue };
-            let Some(request) = peer.requests.get_mut(&id.number()) else { continue };
-            let Request::Finished(reply) = request else { continue };
-            let (held, limit) = (peer.held_bytes, self.max_held_reply_bytes);
-            let reply = std::mem::replace(reply, Reply::Cancelled);
-            let (reply, bytes) = match held_size(&reply) {
-                None => (reply, 0),
-                // One alone may be larger.
-                Some(size) if held == 0 || size <= limit.saturating_sub(held) => (reply, size),
-                Some(_) => {
-                    let detail = format!("{held} bytes of replies are held already; the limit is {limit}");
-                    (Reply::Error(Refusal::ReplyTooLarge.to_error(&detail)), 0)
-                }
-            };
-            peer.held_bytes += bytes;
-            *request = Request::Held { reply, bytes };
-        }
     }
 }
 

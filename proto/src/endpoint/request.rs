@@ -52,6 +52,8 @@ pub(super) struct Running {
     pub(super) streamed: Streamed,
     /// It is to be stopped, and this is its reply if it brings none.
     pub(super) withdrawn: Option<Reply>,
+    /// Its caller has given it up, so that its reply leaves as soon as it has ended.
+    pub(super) given_up: bool,
 }
 
 /// Whether the reply of a running handler is streamed.

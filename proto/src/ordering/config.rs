@@ -41,6 +41,11 @@ pub struct OrderingConfig {
     /// Slots: handlers that run at a time, of all connections together, without the suspended ones. 0 counts as 1. Past
     /// it, requests wait. Default: 100.
     pub max_running: usize,
+    /// The share of these slots that the handlers of one connection may hold, in percent, rounded up to whole slots. Past it, its
+    /// requests wait as if no slot was free, also while nobody else wants one: a slot can't be taken back from a handler, so a
+    /// newcomer finds one at once only if it was kept free before. Up to 4 slots, the default is all of them; from 5 on, it leaves
+    /// at least one to others. 100 or more is no limit of its own, and 0 counts as one slot. Default: 80.
+    pub max_share_per_connection: u8,
     /// Requests of one connection that wait to start; one more is refused. A request that could start at once when it
     /// arrived is not counted, so 0 means that none may wait. Default: 1,000.
     pub max_waiting_per_connection: usize,
@@ -48,7 +53,8 @@ pub struct OrderingConfig {
     /// complete. Default: 64 MiB.
     pub max_waiting_bytes_per_connection: usize,
     /// Requests of one connection in any state: waiting, running, suspended, or finished and not released because an
-    /// earlier request of their key is not; one more is refused. The last two have no other bound. Default: 4,000.
+    /// earlier request of their key is not; one more is refused. The last two have no other bound. Requests that were
+    /// [withdrawn](super::Scheduler::withdraw) and don't run do not count, for nothing is kept of them. Default: 4,000.
     pub max_requests_per_connection: usize,
 }
 
@@ -58,9 +64,25 @@ impl Default for OrderingConfig {
             mode: OrderingMode::default(),
             scope: KeyScope::default(),
             max_running: 100,
+            max_share_per_connection: 80,
             max_waiting_per_connection: 1_000,
             max_waiting_bytes_per_connection: 64 << 20,
             max_requests_per_connection: 4_000,
         }
+    }
+}
+
+impl OrderingConfig {
+    /// Slots in all, at least 1.
+    pub(super) fn slots(&self) -> usize {
+        self.max_running.max(1)
+    }
+
+    /// Slots that the handlers of one connection may hold, at least 1.
+    pub fn max_running_per_connection(&self) -> usize {
+        let percent = usize::from(self.max_share_per_connection.min(100));
+        let (hundreds, rest) = (self.slots() / 100, self.slots() % 100);
+        // In two parts, for the product of all slots could overflow.
+        (hundreds * percent + (rest * percent).div_ceil(100)).max(1)
     }
 }

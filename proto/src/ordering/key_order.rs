@@ -22,22 +22,28 @@ const KEPT_CAPACITY: usize = 64;
 /// The built-in [`Scheduler`]: orders requests by key.
 ///
 /// # Order
-/// Where a mode orders replies, a request that failed, or was withdrawn before it started, keeps its place like
-/// any other: its reply is released after those of all earlier requests of its key.
+/// Where a mode orders replies, a request that failed keeps its place like any other, whether it ran or not: its reply is
+/// released after those of all earlier requests of its key. One that is withdrawn has no place any more, unless it runs.
 ///
 /// # Fairness
 /// Free slots go round robin over the connections that have startable requests, and for each connection round robin over its
 /// queues: one per key, and one for its requests without a key. Within a queue the first to come is the first to
 /// start. Newcomers join at the end, so when a request has become the first of its queue and startable, and `q`
 /// queues of its connection are startable before it, it starts after at most `(q + 1) * c` other starts, where `c` is
-/// the highest number of connections with startable requests until then. A connection that is paused loses its place.
+/// the highest number of connections with startable requests until then. A connection that is paused, or holds its share of the
+/// slots, loses its place.
+///
+/// A connection holds [a share of the slots](OrderingConfig::max_share_per_connection) at most, without those that its suspended
+/// handlers lend. So the others find slots, even if its handlers never end. Where keys are serialized and
+/// [shared](KeyScope::Global), a request at the head of its key's queue that waits for the share of its connection holds up the
+/// requests behind it, whoever made them, as one of a paused connection does.
 ///
 /// # Limits
 /// A request that could start at once when it arrived is not subject to the limits of waiting requests: it is ready, its
-/// connection not paused, its key not taken (where keys are serialized), and a slot is free that no other startable request
-/// will take. The same holds for the argument of one that becomes ready later. The limits per connection are tested at
-/// arrival, the one of bytes again when an argument is complete; `max_running` at each start, so only
-/// [`resume`](Scheduler::resume) can exceed it.
+/// connection not paused, its key not taken (where keys are serialized), and a slot is free, also of those that its connection may
+/// hold, that no other startable request will take. The same holds for the argument of one that becomes ready later. The limits
+/// per connection are tested at arrival, the one of bytes again when an argument is complete; `max_running` and the share of a
+/// connection at each start, so only [`resume`](Scheduler::resume) can exceed them.
 ///
 /// The size of replies that wait for their order is not known here; their owner has to bound it.
 ///
@@ -102,11 +108,12 @@ enum State {
 impl KeyOrder {
     /// A scheduler without requests.
     pub fn new(config: OrderingConfig) -> Self {
+        let run = RunQueue::new(config.max_running_per_connection());
         Self {
             config,
             connections: FxHashMap::default(),
             keys: Keys::default(),
-            run: RunQueue::default(),
+            run,
             release: ReleaseQueue::default(),
             arrivals: 0,
             requests: 0,
@@ -122,7 +129,7 @@ impl KeyOrder {
     }
 
     fn free_slots(&self) -> usize {
-        self.config.max_running.max(1).saturating_sub(self.running - self.suspended)
+        self.config.slots().saturating_sub(self.running - self.suspended)
     }
 
     fn get_mut(&mut self, id: RequestId) -> Option<&mut Request> {
@@ -256,7 +263,7 @@ impl KeyOrder {
         self.run.free(self.queue_of(id, key));
     }
 
-    /// The connection of this request is gone.
+    /// Nobody waits for this request's reply any more, for it was withdrawn, or its connection is gone.
     fn abandon(&mut self, id: RequestId) {
         let Some(&mut Request { seq, key, state }) = self.get_mut(id) else { return };
         if let Some(key) = self.order_of(key) {
@@ -309,12 +316,20 @@ impl KeyOrder {
     /// Sets whether the slot of a running request is lent.
     fn set_suspended(&mut self, id: RequestId, suspend: bool) {
         let Some(request) = self.get_mut(id) else { return };
-        let (State::Running { suspended, .. } | State::Abandoned { suspended }) = &mut request.state else {
-            return;
+        let (suspended, connection) = match &mut request.state {
+            State::Running { suspended, .. } => (suspended, Some(id.connection())),
+            State::Abandoned { suspended } => (suspended, None),
+            State::Waiting { .. } | State::Finished => return,
         };
         match (std::mem::replace(suspended, suspend), suspend) {
-            (false, true) => self.suspended += 1,
-            (true, false) => self.suspended -= 1,
+            (false, true) => {
+                self.suspended += 1;
+                connection.into_iter().for_each(|connection| self.run.return_slot(connection));
+            }
+            (true, false) => {
+                self.suspended -= 1;
+                connection.into_iter().for_each(|connection| self.run.take_slot(connection));
+            }
             _ => {}
         }
     }
@@ -363,6 +378,9 @@ impl Scheduler for KeyOrder {
                 self.settle(request);
             }
             State::Running { suspended, .. } => {
+                if !suspended {
+                    self.run.return_slot(request.connection());
+                }
                 self.stop(request, key, suspended);
                 self.settle(request);
             }
@@ -375,11 +393,11 @@ impl Scheduler for KeyOrder {
 
     fn withdraw(&mut self, request: RequestId) -> Withdrawn {
         match self.get_mut(request).map(|request| request.state) {
-            None | Some(State::Finished) => Withdrawn::Unknown,
+            None => Withdrawn::Unknown,
             Some(State::Running { .. } | State::Abandoned { .. }) => Withdrawn::Running,
-            Some(State::Waiting { .. }) => {
-                self.finish(request);
-                Withdrawn::Waiting
+            Some(State::Waiting { .. } | State::Finished) => {
+                self.abandon(request);
+                Withdrawn::Forgotten
             }
         }
     }

@@ -13,8 +13,8 @@
 //! [`Start`](Action::Start), send the reply of a [`Release`](Action::Release). A reply that is ready earlier
 //! stays with the caller. [`Endpoint`](crate::endpoint::Endpoint) does all of this.
 //!
-//! An accepted request is started at most once and released exactly once, unless its connection is forgotten. A request
-//! that is unknown, or known but in the wrong state, is ignored: no sequence of calls panics or corrupts.
+//! An accepted request is started at most once and released exactly once, unless it is withdrawn or its connection is forgotten.
+//! A request that is unknown, or known but in the wrong state, is ignored: no sequence of calls panics or corrupts.
 //!
 //! # Example
 //! ```
@@ -81,11 +81,12 @@ pub enum Action {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Withdrawn {
-    /// The request had not started and never will. Its reply is released in its order.
-    Waiting,
-    /// The handler runs: stop it, then [`finish`](Scheduler::finish) the request.
+    /// The request had not started and never will, or had finished and was not released. The scheduler has forgotten it; the caller
+    /// answers at once.
+    Forgotten,
+    /// The handler runs: stop it, [`finish`](Scheduler::finish) the request, and withdraw it again.
     Running,
-    /// The request was never seen, has already finished, or was withdrawn before.
+    /// The request was never seen, was released, or was withdrawn before.
     Unknown,
 }
 
@@ -147,12 +148,14 @@ pub trait Scheduler: Send {
     fn ready(&mut self, request: RequestId, bytes: usize) -> Result<(), Busy>;
 
     /// The handler has really ended, however: the request frees its slot and its key, and its reply is released
-    /// in its order. Withdraws a request that has not started.
+    /// in its order. So is that of a request that has not started, which never will.
     fn finish(&mut self, request: RequestId);
 
-    /// Cancels a request: a waiting one, ready or not, will never start and counts as finished at once.
+    /// The caller has given the request up, so that nobody can tell when its reply leaves: a request that does not run is
+    /// forgotten at once. It never starts, is not released, holds up nobody, and counts against no limit.
     ///
-    /// Nothing changes for a running one: it keeps slot and key until its handler has really ended.
+    /// Nothing changes for a running one: it keeps slot and key until its handler has really ended. Withdraw it again once it has
+    /// [finished](Self::finish), or its reply waits for its order.
     fn withdraw(&mut self, request: RequestId) -> Withdrawn;
 
     /// The connection is gone: none of its requests is started or released any more.

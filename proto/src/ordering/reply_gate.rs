@@ -85,6 +85,11 @@ impl<T> ReplyGate<T> {
         Some(std::mem::replace(&mut reply.item, item))
     }
 
+    /// Takes out a reply that waits, because nobody waits for it.
+    pub(crate) fn remove(&mut self, key: &OrderingKey, place: GatePlace) -> Option<T> {
+        Some(self.keys.get_mut(key)?.waiting.remove(place.0)?.item)
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.keys.is_empty()
     }
@@ -142,6 +147,17 @@ mod tests {
         assert_eq!(gate.replace(&key(), place, 'x'), Some('b'));
         assert_eq!(gate.left(&key(), 1), ['x', 'c']);
         assert_eq!(gate.replace(&key(), place, 'y'), None, "it has left");
+        assert!(gate.is_empty());
+    }
+
+    #[test]
+    fn a_reply_that_is_taken_out_holds_up_nobody() {
+        let mut gate = ReplyGate::default();
+        gate.enter(&key(), 1, true, 'a');
+        let Entered::Waits(place) = gate.enter(&key(), 2, true, 'b') else { panic!("it waits") };
+        gate.enter(&key(), 3, false, 'c');
+        assert_eq!((gate.remove(&key(), place), gate.remove(&key(), place)), (Some('b'), None));
+        assert_eq!(gate.left(&key(), 1), ['c']);
         assert!(gate.is_empty());
     }
 

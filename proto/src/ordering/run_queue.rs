@@ -2,11 +2,13 @@
 //!
 //! A queue holds the waiting requests of one connection with one key, or without a key; or, where keys are serialized, those
 //! of one key from all connections, of which one runs at a time. A queue whose first request could start is *offered* to
-//! the connection of that request; the connections with offers that are not paused form a ring. With queues `A: a1 a2`,
-//! `A/k: a3` and `B: b1`, the order is a1 b1 a3 a2: the connection that was served goes to the end of the ring, and its queue to
-//! the end of its offers.
+//! the connection of that request; the connections with offers that are not paused, and hold less than their share of the slots,
+//! form a ring. With queues `A: a1 a2`, `A/k: a3` and `B: b1`, the order is a1 b1 a3 a2: the connection that was served goes to the
+//! end of the ring, and its queue to the end of its offers. With a share of one slot, only a1 and b1 start: A leaves the ring, and
+//! joins it again at the end when a1 gives its slot back.
 //!
-//! All tables are hashed by ids that this side assigns, and none is iterated over. Slots are counted elsewhere.
+//! All tables are hashed by ids that this side assigns, and none is iterated over. How many slots there are in all is counted
+//! elsewhere.
 
 use std::collections::BTreeMap;
 
@@ -26,12 +28,14 @@ pub(super) enum QueueId {
     Serial(KeyId),
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct RunQueue {
+    /// Slots that the handlers of one connection may hold.
+    share: usize,
     /// None with a key is both free and empty.
     queues: FxHashMap<QueueId, KeyQueue>,
     connections: FxHashMap<ConnectionId, Offers>,
-    /// The connections that have offers and are not paused.
+    /// The connections that have offers, are not paused, and hold less than their share.
     ring: Queue<ConnectionId>,
     /// Requests that would start now if slots were free.
     startable: usize,
@@ -65,10 +69,25 @@ struct Offer {
 #[derive(Debug, Default)]
 struct Offers {
     queues: Queue<QueueId>,
+    /// Requests that could start from these, apart from pauses and slots.
     startable: usize,
+    /// Slots that its handlers hold.
+    held: usize,
     paused: bool,
     /// Its place in the ring.
     place: Option<u64>,
+}
+
+impl Offers {
+    /// Slots that it may take, out of a share of so many.
+    fn left(&self, share: usize) -> usize {
+        if self.paused { 0 } else { share.saturating_sub(self.held) }
+    }
+
+    /// How many of its requests would start now if slots were free.
+    fn startable_now(&self, share: usize) -> usize {
+        self.startable.min(self.left(share))
+    }
 }
 
 impl Waiting {
@@ -152,6 +171,18 @@ impl Waiting {
 }
 
 impl RunQueue {
+    /// `share` is how many slots one connection may hold.
+    pub(super) fn new(share: usize) -> Self {
+        Self {
+            share,
+            queues: FxHashMap::default(),
+            connections: FxHashMap::default(),
+            ring: Queue::default(),
+            startable: 0,
+            next_place: 0,
+        }
+    }
+
     /// Requests that would start now if slots were free.
     pub(super) fn startable(&self) -> usize {
         self.startable
@@ -159,21 +190,25 @@ impl RunQueue {
 
     /// Whether a request that arrived now, and was ready, would be startable.
     pub(super) fn would_be_startable(&self, id: QueueId, connection: ConnectionId) -> bool {
-        let is_paused = self.connections.get(&connection).is_some_and(|offers| offers.paused);
         let is_free = matches!(id, QueueId::Parallel(..)) || !self.queues.contains_key(&id);
-        !is_paused && is_free
+        is_free && self.has_slot_left(connection)
     }
 
     /// Whether a request that was pushed unready would be startable if it was ready.
     pub(super) fn would_become_startable(&self, id: QueueId, seq: Seq, connection: ConnectionId) -> bool {
-        let is_paused = self.connections.get(&connection).is_some_and(|offers| offers.paused);
         let is_next = match self.queues.get(&id).map(|queue| &queue.waiting) {
             Some(Waiting::Serial { all, taken }) => {
                 !taken && all.front().is_some_and(|(first, _)| first == seq)
             }
             Some(Waiting::Parallel { .. }) | None => true,
         };
-        !is_paused && is_next
+        is_next && self.has_slot_left(connection)
+    }
+
+    /// Whether the connection has a slot left in its share once all has started that it could start already.
+    fn has_slot_left(&self, connection: ConnectionId) -> bool {
+        let offers = self.connections.get(&connection);
+        offers.is_none_or(|offers| offers.startable < offers.left(self.share))
     }
 
     pub(super) fn push(&mut self, id: QueueId, seq: Seq, request: RequestId, is_ready: bool) {
@@ -207,7 +242,7 @@ impl RunQueue {
         }
     }
 
-    /// Takes the next request to start.
+    /// Takes the next request to start, which holds a slot from then on.
     pub(super) fn pop(&mut self) -> Option<RequestId> {
         let (_, connection) = self.ring.pop()?;
         let offers = self.connections.get_mut(&connection)?;
@@ -217,30 +252,30 @@ impl RunQueue {
         self.retract(id);
         let request = self.queues.get_mut(&id)?.waiting.pop();
         self.refresh(id);
-        self.seat(connection);
+        self.take_slot(connection);
         request
     }
 
+    /// A handler of this connection holds one slot more, even past its share.
+    pub(super) fn take_slot(&mut self, connection: ConnectionId) {
+        self.change(connection, |offers| offers.held += 1);
+    }
+
+    /// A handler of this connection has given its slot back.
+    pub(super) fn return_slot(&mut self, connection: ConnectionId) {
+        self.change(connection, |offers| offers.held -= 1);
+    }
+
     pub(super) fn pause(&mut self, connection: ConnectionId) {
-        let offers = self.connections.entry(connection).or_default();
-        if std::mem::replace(&mut offers.paused, true) {
-            return;
-        }
-        self.startable -= offers.startable;
-        if let Some(place) = offers.place.take() {
-            self.ring.remove(place);
-        }
+        self.connections.entry(connection).or_default();
+        self.change(connection, |offers| offers.paused = true);
     }
 
     pub(super) fn unpause(&mut self, connection: ConnectionId) {
-        let Some(offers) = self.connections.get_mut(&connection) else { return };
-        if std::mem::take(&mut offers.paused) {
-            self.startable += offers.startable;
-            self.seat(connection);
-        }
+        self.change(connection, |offers| offers.paused = false);
     }
 
-    /// Drops what is kept of a connection none of whose requests waits any more.
+    /// Drops what is kept of a connection none of whose requests waits any more. Those that run return no slot to it.
     pub(super) fn forget(&mut self, connection: ConnectionId) {
         self.queues.remove(&QueueId::Parallel(connection, None));
         self.connections.remove(&connection);
@@ -252,7 +287,7 @@ impl RunQueue {
         match (&mut queue.offer, queue.waiting.startable(id)) {
             (Some(offer), Some((connection, startable))) if offer.connection == connection => {
                 let before = std::mem::replace(&mut offer.startable, startable);
-                self.count(connection, before, startable);
+                self.change(connection, |offers| offers.startable = offers.startable - before + startable);
             }
             (_, wanted) => {
                 self.retract(id);
@@ -270,38 +305,35 @@ impl RunQueue {
             queue.offer = Some(Offer { connection, place, startable });
         }
         self.connections.entry(connection).or_default().queues.push(place, id);
-        self.count(connection, 0, startable);
-        self.seat(connection);
+        self.change(connection, |offers| offers.startable += startable);
     }
 
     fn retract(&mut self, id: QueueId) {
         let Some(offer) = self.queues.get_mut(&id).and_then(|queue| queue.offer.take()) else { return };
-        self.count(offer.connection, offer.startable, 0);
-        let Some(offers) = self.connections.get_mut(&offer.connection) else { return };
-        offers.queues.remove(offer.place);
-        if offers.queues.is_empty()
-            && let Some(place) = offers.place.take()
-        {
-            self.ring.remove(place);
-        }
+        self.change(offer.connection, |offers| {
+            offers.queues.remove(offer.place);
+            offers.startable -= offer.startable;
+        });
     }
 
-    /// Of an offer of this connection so many requests are startable, and so many were before.
-    fn count(&mut self, connection: ConnectionId, before: usize, after: usize) {
+    /// Changes what a connection could start, and brings the count of all and its place in the ring in line with that.
+    fn change(&mut self, connection: ConnectionId, change: impl FnOnce(&mut Offers)) {
         let Some(offers) = self.connections.get_mut(&connection) else { return };
-        offers.startable = offers.startable - before + after;
-        if !offers.paused {
-            self.startable = self.startable - before + after;
-        }
-    }
-
-    /// Puts a connection at the end of the ring, if it belongs there and is not there yet.
-    fn seat(&mut self, connection: ConnectionId) {
-        let place = self.take_place();
-        let Some(offers) = self.connections.get_mut(&connection) else { return };
-        if !offers.paused && offers.place.is_none() && !offers.queues.is_empty() {
-            offers.place = Some(place);
-            self.ring.push(place, connection);
+        self.startable -= offers.startable_now(self.share);
+        change(offers);
+        let startable = offers.startable_now(self.share);
+        self.startable += startable;
+        match (startable > 0, offers.place) {
+            (true, None) => {
+                self.next_place += 1;
+                offers.place = Some(self.next_place);
+                self.ring.push(self.next_place, connection);
+            }
+            (false, Some(place)) => {
+                offers.place = None;
+                self.ring.remove(place);
+            }
+            _ => {}
         }
     }
 
@@ -337,8 +369,8 @@ impl RunQueue {
                 sum += offer.startable;
             }
             assert_eq!(offers.startable, sum);
-            assert_eq!(offers.place.is_some(), !offers.paused && !offers.queues.is_empty());
-            startable += if offers.paused { 0 } else { sum };
+            assert_eq!(offers.place.is_some(), offers.startable_now(self.share) > 0);
+            startable += offers.startable_now(self.share);
         }
         assert_eq!(self.startable, startable);
         let offered = self.queues.values().filter(|queue| queue.offer.is_some()).count();
@@ -352,6 +384,11 @@ impl RunQueue {
             assert!(is_kept || !queue.waiting.is_unused(), "{id:?} is left behind");
         }
         self.queues.values().all(|queue| queue.waiting.is_unused())
+    }
+
+    /// Slots that the handlers of this connection hold.
+    pub(super) fn held(&self, connection: ConnectionId) -> usize {
+        self.connections.get(&connection).map_or(0, |offers| offers.held)
     }
 
     /// What is kept of connections.

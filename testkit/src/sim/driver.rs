@@ -71,14 +71,14 @@ impl Driver {
         let message = self.connection.poll_message(now)?;
         assert_readable(&message);
         if message.frames().len() == 1 {
-            self.monitor.on_sent(&message.clone().into_one().expect("it has one frame"));
+            self.monitor.on_sent(now, &message.clone().into_one().expect("it has one frame"));
         }
         Some(message)
     }
 
     pub(super) fn receive(&mut self, now: Instant, message: Multipart) {
         if self.connection.dialect() == Some(Dialect::Two) && message.frames().len() == 1 {
-            self.monitor.on_received(&message.frames()[0]);
+            self.monitor.on_received(now, &message.frames()[0]);
         }
         self.arriving = self.requests_in(&message).into();
         self.connection.handle_message(now, message);

@@ -3,6 +3,7 @@
 //! It counts these from the packets alone, so that a connection that counts wrongly is noticed even if its peer agrees.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -57,7 +58,7 @@ impl Monitor {
 
     /// # Panics
     /// If this side breaks the protocol.
-    pub(super) fn on_sent(&mut self, packet: &Bytes) {
+    pub(super) fn on_sent(&mut self, now: Instant, packet: &Bytes) {
         for record in read(packet) {
             // CREDIT and STOP may wait behind a PING in the send queue, and leave after the end of their call.
             let late = matches!(record, Record::Credit { .. } | Record::Stop { .. });
@@ -75,13 +76,15 @@ impl Monitor {
                         self.over.insert(call);
                     }
                     self.on_first(call, &content);
-                    self.order.answered(call, content.fin);
+                    if !(content.fin && self.order.is_given_up(now, call)) {
+                        self.order.answered(call, content.fin);
+                    }
                 }
                 Record::Fail { call, failure, .. } => {
                     self.over.insert(call);
                     // A handler may fail after its result is complete.
                     let is_complete = self.writes(call).fin;
-                    if !is_complete && !is_unordered(&failure) {
+                    if !is_complete && !is_unordered(&failure) && !self.order.is_given_up(now, call) {
                         self.order.answered(call, true);
                     }
                 }
@@ -118,12 +121,19 @@ impl Monitor {
         (writes.offset, writes.fin) = (size, content.fin);
     }
 
-    pub(super) fn on_received(&mut self, packet: &Bytes) {
+    pub(super) fn on_received(&mut self, now: Instant, packet: &Bytes) {
         for record in read(packet) {
             match &record {
-                Record::Open { call, key, .. } => self.order.asked(*call, key),
+                Record::Open { call, key, options, .. } => {
+                    self.order.asked(*call, key);
+                    let deadline = options.remaining.and_then(|left| now.checked_add(left));
+                    self.order.deadlines.extend(deadline.map(|at| (*call, at)));
+                }
                 // The result of a cancelled call may end without a record.
-                Record::Cancel { call } => self.order.ended(*call),
+                Record::Cancel { call } => {
+                    self.order.deadlines.insert(*call, now);
+                    self.order.ended(*call);
+                }
                 _ => {}
             }
             match record {
@@ -150,6 +160,8 @@ struct ReplyOrder {
     ordered: bool,
     /// The keys of the calls that were received.
     keys: BTreeMap<u64, OrderingKey>,
+    /// When their callers gave them up, or will have.
+    deadlines: BTreeMap<u64, Instant>,
     /// The last call of each key whose reply has begun.
     last: BTreeMap<OrderingKey, u64>,
     /// Calls whose results are several records, and those of them that are in flight.
@@ -163,6 +175,11 @@ impl ReplyOrder {
         if self.ordered && key.is_given() {
             self.keys.insert(call, key.clone());
         }
+    }
+
+    /// Whether nobody waits for a reply any more, which then waits for no order either (rule O-18).
+    fn is_given_up(&self, now: Instant, call: u64) -> bool {
+        self.deadlines.get(&call).is_some_and(|at| *at <= now)
     }
 
     /// # Panics

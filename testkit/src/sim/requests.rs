@@ -11,6 +11,8 @@ use callosum_proto::{ConnectionId, Endpoint, OrderingKey, Refusal, RequestId, Wi
 pub(super) struct Requests {
     config: OrderingConfig,
     known: BTreeMap<RequestId, Request>,
+    /// Answers to requests that their callers have given up: they wait for no order, and nothing else is left of the requests.
+    at_once: BTreeMap<RequestId, Answer>,
     arrivals: u64,
 }
 
@@ -31,6 +33,7 @@ enum Stage {
     /// With the answer if the handler brings none.
     Running {
         withdrawn: Option<Answer>,
+        given_up: bool,
     },
     /// The answer waits for its order.
     Done(Answer),
@@ -38,7 +41,7 @@ enum Stage {
 
 impl Requests {
     pub(super) fn new(config: OrderingConfig) -> Self {
-        Self { config, known: BTreeMap::new(), arrivals: 0 }
+        Self { config, known: BTreeMap::new(), at_once: BTreeMap::new(), arrivals: 0 }
     }
 
     pub(super) fn arrived(&mut self, arrival: &Arrival, call: usize) {
@@ -57,26 +60,39 @@ impl Requests {
     pub(super) fn withdrawn(&mut self, id: RequestId, reason: WithdrawReason, answer: Answer) {
         let Some(request) = self.known.get_mut(&id).filter(|request| !request.gone) else { return };
         match &mut request.stage {
-            Stage::Running { withdrawn } => drop(withdrawn.get_or_insert(answer)),
+            Stage::Running { withdrawn, given_up } => {
+                withdrawn.get_or_insert(answer);
+                *given_up |= reason.is_given_up();
+            }
+            Stage::Waiting | Stage::Done(_) if reason.is_given_up() => {
+                self.known.remove(&id);
+                self.at_once.insert(id, answer);
+            }
+            Stage::Waiting => request.stage = Stage::Done(answer),
             // Its handler had ended in time.
-            Stage::Done(_) if reason == WithdrawReason::ExecutionTimedOut => {}
-            Stage::Waiting | Stage::Done(_) => request.stage = Stage::Done(answer),
+            Stage::Done(_) => {}
         }
     }
 
     /// The handler has ended, or never ran.
     pub(super) fn finished(&mut self, id: RequestId, given: Option<Answer>) {
         let Some(request) = self.known.get_mut(&id) else { return };
-        let Stage::Running { withdrawn } = &mut request.stage else { return };
+        let Stage::Running { withdrawn, given_up } = &mut request.stage else { return };
         if request.gone {
             self.known.remove(&id);
             return;
         }
         let answer = given.or(withdrawn.take()).unwrap_or(Answer::Cancelled);
-        request.stage = Stage::Done(answer);
+        if *given_up {
+            self.known.remove(&id);
+            self.at_once.insert(id, answer);
+        } else {
+            request.stage = Stage::Done(answer);
+        }
     }
 
     pub(super) fn closed(&mut self, connection: ConnectionId) {
+        self.at_once.retain(|id, _| id.connection() != connection);
         self.known.retain(|id, request| {
             request.gone |= id.connection() == connection;
             !request.gone || matches!(request.stage, Stage::Running { .. })
@@ -84,8 +100,11 @@ impl Requests {
     }
 
     pub(super) fn refused(&mut self, id: RequestId) {
-        let request = self.known.remove(&id).unwrap_or_else(|| panic!("{id} is refused, and unknown"));
         // It may have been withdrawn since it was refused.
+        if self.at_once.remove(&id).is_some() {
+            return;
+        }
+        let request = self.known.remove(&id).unwrap_or_else(|| panic!("{id} is refused, and unknown"));
         assert!(!matches!(request.stage, Stage::Running { .. }), "{request:?} is refused");
     }
 
@@ -103,7 +122,8 @@ impl Requests {
                 assert!(!is_earlier, "{started:?} starts before {other:?}");
             }
         }
-        self.known.get_mut(&id).expect("it was found").stage = Stage::Running { withdrawn: None };
+        let stage = Stage::Running { withdrawn: None, given_up: false };
+        self.known.get_mut(&id).expect("it was found").stage = stage;
     }
 
     fn shares_key(
@@ -133,6 +153,9 @@ impl Requests {
     /// # Panics
     /// If it is out of order, or another one than was given.
     pub(super) fn replied(&mut self, id: RequestId, answer: &Answer) {
+        if let Some(expected) = self.at_once.remove(&id) {
+            return assert_eq!(*answer, expected, "{id}");
+        }
         self.check_order(id);
         let request = self.known.remove(&id).expect("it was found");
         // Too much was held already.
@@ -158,6 +181,12 @@ impl Requests {
 
     pub(super) fn running(&self) -> usize {
         self.known.values().filter(|request| matches!(request.stage, Stage::Running { .. })).count()
+    }
+
+    /// Handlers of one connection, with those that lend their slots.
+    pub(super) fn running_of(&self, connection: ConnectionId) -> usize {
+        let own = self.known.iter().filter(|(id, _)| id.connection() == connection);
+        own.filter(|(_, request)| matches!(request.stage, Stage::Running { .. })).count()
     }
 
     /// Whether this call's request waits to start.

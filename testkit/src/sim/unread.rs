@@ -123,10 +123,12 @@ impl World<'_> {
 
     /// Whether a request has a reason not to start, besides an argument that is not complete.
     fn may_not_start(&self, link: usize, side: usize, number: usize) -> bool {
-        let host = &self.hosts[self.host(link, side)];
+        let (host, connection) =
+            (&self.hosts[self.host(link, side)], &self.links[link].drivers[side].connection);
         host.requests.waits_for_order(number)
             || host.requests.running() >= host.ordering().max_running
-            || self.links[link].drivers[side].connection.is_backlogged()
+            || host.requests.running_of(connection.id()) >= host.ordering().max_running_per_connection()
+            || connection.is_backlogged()
     }
 
     fn handler(&self, number: usize) -> Option<&Handler> {

@@ -368,11 +368,12 @@ impl Scheduler for LastFirst {
         let before = self.waiting();
         self.waiting.retain(|other| *other != request);
         self.unready.retain(|other| *other != request);
-        if self.waiting() == before {
-            return Withdrawn::Unknown;
+        let before = before + self.releases.len();
+        self.releases.retain(|other| *other != request);
+        match self.waiting() + self.releases.len() < before {
+            true => Withdrawn::Forgotten,
+            false => Withdrawn::Unknown,
         }
-        self.releases.push_back(request);
-        Withdrawn::Waiting
     }
 
     fn forget_connection(&mut self, connection: ConnectionId) {

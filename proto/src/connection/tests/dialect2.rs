@@ -423,6 +423,30 @@ fn answers_to_what_came_before_the_handshake_are_messages_of_their_own() {
     assert_eq!(side.sent().len(), 1, "it is still heard");
 }
 
+/// They are the same peer's, whichever dialect it spoke when it made them.
+#[test]
+fn requests_of_both_dialects_count_against_one_limit() {
+    let mut side = Side::connected(Role::Connector, ConnectionConfig { max_requests: 3, ..two() });
+    let early = [side.asked(1), side.asked(2)];
+    let credit = Some(crate::wire::Credit { stream: 1024, link: 1024 });
+    let hello = Hello { dialects: 0b11, nonce: [9; NONCE_LEN], max_body: 1 << 20, credit };
+    side.hear(Multipart::new(PONG, hello.encode(), Bytes::new()));
+    assert!(matches!(side.events()[..], [Event::Established { dialect: Dialect::Two, .. }]));
+    side.hear_records(&[open(1, whole("")), open(3, whole(""))]);
+    let taken = request(&mut side).id;
+    assert_eq!((taken, side.events(), side.connection.open_requests()), (incoming(1), vec![], 3));
+    let refused = side.sent_records();
+    let refusals = refused.iter().filter_map(|record| match record {
+        Record::Fail { call, failure: Failure::Error(info), .. } => Some((*call, Refusal::of(info))),
+        _ => None,
+    });
+    assert_eq!(refusals.collect::<Vec<_>>(), [(3, Some(Refusal::Busy))]);
+    // An answer in either dialect makes room for one more.
+    side.connection.reply(early[0], ok("1")).unwrap();
+    side.hear_records(&[open(5, whole("")), open(7, whole(""))]);
+    assert_eq!((request(&mut side).id, side.events()), (incoming(5), vec![]));
+}
+
 /// A link on which a connector comes again under the name of one that is gone, and what the binder sends meanwhile is for
 /// the newcomer.
 #[test]

@@ -255,7 +255,7 @@ fn a_peer_that_has_more_calls_refused_behind_a_result_that_does_not_leave_is_cut
     let mut count = 1;
     while !side.connection.is_closed() {
         count += 1;
-        side.hear_records(&[open(2 * count), wire::Record::Cancel { call: 2 * count }]);
+        side.hear_records(&[open(2 * count)]);
         side.connection.reply(incoming(2 * count), Reply::Cancelled).ok();
         side.sent();
         assert!(side.connection.queued_bytes() < 5 << 20 && count < 20_000);
@@ -280,6 +280,55 @@ fn a_peer_that_has_more_calls_refused_behind_a_result_that_does_not_leave_is_cut
         side.sent();
         assert!(side.connection.is_idle() && side.connection.queued_bytes() == 0, "round {round}");
     }
+}
+
+/// Nobody waits for their answers, which therefore leave at once (O-18).
+#[test]
+fn calls_that_are_given_up_do_not_wait_for_a_result_that_does_not_leave() {
+    use super::dialect2::{binder, two, whole};
+    let mut side = binder(ConnectionConfig { max_requests: 3, ..two() });
+    let open = |call| {
+        let options = wire::Options { remaining: Some(SECOND), ..wire::Options::default() };
+        wire::Record::Open {
+            call,
+            method: "m".into(),
+            key: OrderingKey::text("k"),
+            options,
+            content: whole(""),
+        }
+    };
+    side.hear_records(&[open(0), open(2)]);
+    side.connection.begin_reply(incoming(0), false, Metadata::new(), None).unwrap();
+    side.connection.reply(incoming(2), ok("two")).unwrap();
+    side.events();
+    side.sent();
+    for call in (4..20_000).step_by(2) {
+        side.hear_records(&[open(call)]);
+        let is_cancelled = call % 4 == 0;
+        if call % 8 == 0 {
+            // It waits for the one before, with what it has written.
+            side.connection.begin_reply(incoming(call), false, Metadata::new(), None).unwrap();
+            side.connection.send_stream(incoming(call)).write("in vain".into(), true).unwrap();
+        }
+        match is_cancelled {
+            true => side.hear_records(&[wire::Record::Cancel { call }]),
+            false => side.pass(2 * SECOND),
+        }
+        assert_eq!(
+            (side.connection.open_requests(), side.events().len()),
+            (2, 2 + usize::from(call == 6 || call % 8 == 0))
+        );
+        // What its handler came to would wait for credit, which nobody gives.
+        side.connection.reply(incoming(call), Reply::result(vec![0; 100_000])).unwrap();
+        let sent = side.sent_records();
+        let [wire::Record::Fail { call: of, failure, .. }] = &sent[..] else { panic!("{sent:?}") };
+        assert_eq!((*of, *failure == wire::Failure::Cancelled), (call, is_cancelled));
+        assert!(side.connection.queued_bytes() < 1_000);
+    }
+    side.connection.reply(incoming(0), Reply::End).unwrap();
+    side.hear_records(&[wire::Record::LinkCredit { limit: u64::MAX }]);
+    let sent = side.sent_records();
+    assert!(sent.iter().any(|record| matches!(record, wire::Record::Result { call: 2, .. })), "{sent:?}");
 }
 
 #[test]

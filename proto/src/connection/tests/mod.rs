@@ -1,6 +1,7 @@
 mod abuse;
 mod calls;
 mod dialect2;
+mod giving_up;
 mod handshake;
 mod limits;
 mod liveness;

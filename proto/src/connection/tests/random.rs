@@ -214,9 +214,10 @@ impl Host {
             }
             EndpointEvent::Ready { request, .. } => assert!(self.waits.insert(request), "ready twice"),
             EndpointEvent::Withdrawn { request, reason, reply } => {
-                // The caller of a handler that has run for too long may give up besides.
-                if let Some((WithdrawReason::ExecutionTimedOut, _)) = self.withdrawn.get(&request)
-                    && reason != WithdrawReason::ExecutionTimedOut
+                // The caller may give up besides.
+                if let Some((first, _)) = self.withdrawn.get(&request)
+                    && reason.is_given_up()
+                    && !first.is_given_up()
                 {
                     return;
                 }

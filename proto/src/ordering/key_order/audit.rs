@@ -8,11 +8,12 @@ impl KeyOrder {
     #[doc(hidden)]
     pub fn audit(&self) {
         let (mut all, mut waiting, mut running, mut suspended, mut ordered) = (0, 0, 0, 0, 0);
-        for account in self.connections.values() {
-            let (mut open, mut queued, mut bytes) = (0, 0, 0);
+        for (connection, account) in &self.connections {
+            let (mut open, mut queued, mut bytes, mut held) = (0, 0, 0, 0);
             for request in account.requests.values() {
                 all += 1;
                 open += usize::from(!matches!(request.state, State::Abandoned { .. }));
+                held += usize::from(matches!(request.state, State::Running { suspended: false, .. }));
                 match request.state {
                     State::Waiting { queued: of, .. } => {
                         waiting += 1;
@@ -30,6 +31,7 @@ impl KeyOrder {
                 ordered += usize::from(has_place && is_unfinished);
             }
             assert_eq!((account.open, account.queued, account.queued_bytes), (open, queued, bytes));
+            assert_eq!(self.run.held(*connection), held, "slots of {connection}");
         }
         assert_eq!(self.requests, all);
         assert_eq!((self.waiting, self.running, self.suspended), (waiting, running, suspended));

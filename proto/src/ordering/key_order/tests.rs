@@ -1,3 +1,5 @@
+mod shares;
+
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
@@ -249,28 +251,59 @@ fn an_empty_text_is_a_key() {
 }
 
 #[test]
-fn a_withdrawn_request_never_starts_and_keeps_its_place() {
+fn a_request_that_fails_before_it_starts_never_starts_and_keeps_its_place() {
     for mode in [OrderingMode::ExitOrdered, OrderingMode::KeySerialized] {
         let mut s = limited(mode, 1);
         (1..=3).for_each(|number| arrive(&mut s, A, number, "k"));
         assert_eq!(drain(&mut s), starts([1]));
-        assert_eq!(withdraw(&mut s, 2), Withdrawn::Waiting);
-        assert_eq!(drain(&mut s), [], "its reply waits for the first");
-        assert_eq!(withdraw(&mut s, 2), Withdrawn::Unknown);
-        assert_eq!(withdraw(&mut s, 1), Withdrawn::Running);
+        assert_eq!(finish(&mut s, 2), [], "its reply waits for the first");
+        assert_eq!(finish(&mut s, 2), []);
         assert_eq!(finish(&mut s, 1), [releases([1, 2]), starts([3])].concat());
         assert_eq!(finish(&mut s, 3), releases([3]));
-        assert_eq!(withdraw(&mut s, 3), Withdrawn::Unknown);
         assert!(s.is_idle());
     }
+}
+
+#[test]
+fn a_withdrawn_request_never_starts_and_is_forgotten_at_once() {
+    for mode in MODES {
+        let mut s = limited(mode, 1);
+        (1..=4).for_each(|number| arrive(&mut s, A, number, "k"));
+        assert_eq!(drain(&mut s), starts([1]));
+        assert_eq!(withdraw(&mut s, 2), Withdrawn::Forgotten);
+        assert_eq!((s.waiting(), s.requests), (2, 3));
+        assert_eq!(drain(&mut s), [], "its caller is answered without it");
+        assert_eq!(withdraw(&mut s, 2), Withdrawn::Unknown);
+        assert_eq!(withdraw(&mut s, 1), Withdrawn::Running);
+        assert_eq!(finish(&mut s, 1), [releases([1]), starts([3])].concat());
+        assert_eq!(finish(&mut s, 3), [releases([3]), starts([4])].concat());
+        assert_eq!(withdraw(&mut s, 3), Withdrawn::Unknown);
+        assert_eq!(finish(&mut s, 4), releases([4]));
+        assert!(s.is_idle());
+    }
+}
+
+#[test]
+fn a_finished_request_that_is_withdrawn_holds_up_nobody() {
+    let mut s = scheduler(OrderingMode::ExitOrdered);
+    (1..=4).for_each(|number| arrive(&mut s, A, number, "k"));
+    drain(&mut s);
+    assert_eq!([finish(&mut s, 2), finish(&mut s, 3)].concat(), [], "they wait for the first");
+    assert_eq!(withdraw(&mut s, 2), Withdrawn::Forgotten);
+    let id = s.id(1);
+    s.order.finish(id);
+    assert_eq!(withdraw(&mut s, 1), Withdrawn::Forgotten, "it is due, and has not been polled");
+    assert_eq!(drain(&mut s), releases([3]));
+    assert_eq!(finish(&mut s, 4), releases([4]));
+    assert!(s.is_idle());
 }
 
 #[test]
 fn a_request_withdrawn_before_the_poll_never_starts() {
     let mut s = scheduler(OrderingMode::Unordered);
     arrive(&mut s, A, 1, "k");
-    assert_eq!(withdraw(&mut s, 1), Withdrawn::Waiting);
-    assert_eq!(drain(&mut s), releases([1]));
+    assert_eq!(withdraw(&mut s, 1), Withdrawn::Forgotten);
+    assert_eq!(drain(&mut s), []);
     assert!(s.is_idle());
 }
 
@@ -322,7 +355,7 @@ fn waiting_requests_at_the_limit_and_one_past_it() {
     arrive(&mut s, B, 5, "");
     assert_eq!(drain(&mut s), starts([1]));
     refused(offer(&mut s, A, 4, "", 0), limit);
-    assert_eq!(withdraw(&mut s, 2), Withdrawn::Waiting);
+    assert_eq!(withdraw(&mut s, 2), Withdrawn::Forgotten);
     arrive(&mut s, A, 4, "");
     refused(offer(&mut s, A, 6, "", 0), limit);
     assert_eq!(s.waiting(), 3);
@@ -543,7 +576,7 @@ fn a_paused_connection_holds_up_its_keys_where_they_are_shared() {
         arrive(&mut s, A, 1, "k");
         arrive(&mut s, B, 2, "k");
         assert_eq!(drain(&mut s), expected);
-        assert_eq!(withdraw(&mut s, 1), Withdrawn::Waiting);
+        assert_eq!(withdraw(&mut s, 1), Withdrawn::Forgotten);
         assert_eq!(drain(&mut s).contains(&Did::Start(2)), expected.is_empty());
     }
 }
@@ -606,8 +639,8 @@ fn a_flood_of_cancelled_requests_leaves_nothing_behind() {
         for number in 1..100_000 {
             let key = ["", "k", "l"][number as usize % 3];
             arrive(&mut s, A, number, key);
-            assert_eq!(withdraw(&mut s, number), Withdrawn::Waiting);
-            assert_eq!(s.next(), Some(Did::Release(number)));
+            assert_eq!(withdraw(&mut s, number), Withdrawn::Forgotten);
+            assert_eq!(s.next(), None);
             assert_eq!(s.requests, 1);
         }
         s.unpause(A);
@@ -617,14 +650,14 @@ fn a_flood_of_cancelled_requests_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_flood_of_cancelled_requests_behind_one_that_hangs_is_bounded() {
+fn a_flood_of_failed_requests_behind_one_that_hangs_is_bounded() {
     for mode in [OrderingMode::ExitOrdered, OrderingMode::KeySerialized] {
         let mut s = limited(mode, 1);
         arrive(&mut s, A, 0, "k");
         assert_eq!(drain(&mut s), starts([0]));
         for number in 1..10_000 {
             match offer(&mut s, A, number, "k", 1) {
-                Ok(()) => assert_eq!(withdraw(&mut s, number), Withdrawn::Waiting),
+                Ok(()) => s.finish(RequestId::new(A, number)),
                 refusal => refused(refusal, BusyReason::Requests { limit: 4_000 }),
             }
             assert_eq!(s.poll(), None);
@@ -632,6 +665,39 @@ fn a_flood_of_cancelled_requests_behind_one_that_hangs_is_bounded() {
         assert_eq!(s.requests, 4_000);
         assert_eq!(finish(&mut s, 0), releases(0..4_000));
         assert!(s.is_idle());
+    }
+}
+
+/// Nothing of them is left, and the order of the others is.
+#[test]
+fn a_flood_of_cancelled_requests_behind_one_that_hangs_leaves_nothing_behind() {
+    for mode in [OrderingMode::ExitOrdered, OrderingMode::KeySerialized] {
+        let mut s = limited(mode, 5);
+        (0..2).for_each(|number| arrive(&mut s, A, number, "k"));
+        drain(&mut s);
+        for number in 2..10_000 {
+            arrive(&mut s, A, number, "k");
+            s.poll();
+            let id = s.id(number);
+            // Half of them have run in vain.
+            if number % 2 == 0 {
+                s.order.finish(id);
+            }
+            if withdraw(&mut s, number) == Withdrawn::Running {
+                s.order.finish(id);
+                assert_eq!(withdraw(&mut s, number), Withdrawn::Forgotten);
+            }
+            assert_eq!((s.poll(), s.requests), (None, 2));
+        }
+        assert_eq!(s.release.due(), 0);
+        arrive(&mut s, A, 10_000, "");
+        arrive(&mut s, A, 10_001, "other");
+        assert_eq!(drain(&mut s), starts([10_000, 10_001]), "whatever has another key, or none, goes on");
+        arrive(&mut s, A, 10_002, "k");
+        let mut left = drain(&mut s);
+        [0, 1, 10_002].into_iter().for_each(|number| left.extend(finish(&mut s, number)));
+        left.retain(|did| matches!(did, Did::Release(_)));
+        assert_eq!(left, releases([0, 1, 10_002]));
     }
 }
 
@@ -655,6 +721,7 @@ fn the_defaults_are_those_of_the_protocol() {
     let config = OrderingConfig::default();
     assert_eq!((config.mode, config.scope), (OrderingMode::ExitOrdered, KeyScope::Global));
     assert_eq!((config.max_running, config.max_waiting_per_connection), (100, 1_000));
+    assert_eq!((config.max_share_per_connection, config.max_running_per_connection()), (80, 80));
     assert_eq!(
         (config.max_waiting_bytes_per_connection, config.max_requests_per_connection),
         (64 << 20, 4_000)
@@ -811,8 +878,8 @@ fn an_unready_request_that_is_withdrawn_or_forgotten_holds_up_nobody() {
                     vec![]
                 }
                 false => {
-                    assert_eq!(withdraw(&mut s, 1), Withdrawn::Waiting);
-                    releases([1])
+                    assert_eq!(withdraw(&mut s, 1), Withdrawn::Forgotten);
+                    vec![]
                 }
             };
             if mode == OrderingMode::KeySerialized {
@@ -862,11 +929,10 @@ fn arguments_that_are_complete_count_as_waiting_at_the_limit_and_one_past_it() {
         // What leaves gives back all that it had counted.
         assert_eq!(finish(&mut s, 1), [releases([1]), starts([2])].concat());
         s.complete(3, 9).unwrap();
-        assert_eq!(withdraw(&mut s, 3), Withdrawn::Waiting);
+        assert_eq!(withdraw(&mut s, 3), Withdrawn::Forgotten);
         s.offer(A, 4, key(text), 10, false).unwrap();
-        assert_eq!(withdraw(&mut s, 4), Withdrawn::Waiting);
-        let order = if text == "k" { [2, 3, 4] } else { [3, 4, 2] };
-        assert_eq!(finish(&mut s, 2), releases(order));
+        assert_eq!(withdraw(&mut s, 4), Withdrawn::Forgotten);
+        assert_eq!(finish(&mut s, 2), releases([2]));
         assert!(s.is_idle());
     }
 }

@@ -1,0 +1,131 @@
+//! Calls that wait behind a stuck key until their callers give them up (O-18), from the wire to the endpoint and back.
+
+use super::dialect2::{two, whole};
+use super::*;
+use crate::endpoint::{Endpoint, EndpointConfig};
+use crate::ordering::OrderingMode;
+use crate::wire::dialect2::PacketWriter;
+use crate::wire::{Failure, Options, Record};
+
+/// A binder and its endpoint. Of both, 20 requests of the peer may be open.
+struct Served {
+    endpoint: Endpoint,
+    connections: BTreeMap<ConnectionId, Connection>,
+    id: ConnectionId,
+    now: Instant,
+}
+
+impl Served {
+    fn new(mode: OrderingMode) -> Self {
+        let mut config = EndpointConfig::default();
+        (config.ordering.mode, config.ordering.max_requests_per_connection) = (mode, 20);
+        let (mut endpoint, now) = (Endpoint::new(config), Instant::now());
+        let id = endpoint.open();
+        let limits = ConnectionConfig { max_requests: 20, ..two() };
+        let mut connection = Connection::new(id, Role::Binder, limits, [2; NONCE_LEN], CallId(0), now);
+        connection.handle_connected(now);
+        let credit = Some(Credit { stream: 256 << 10, link: 1 << 30 });
+        let hello = Hello { dialects: 0b11, nonce: [9; NONCE_LEN], max_body: 10 << 20, credit };
+        connection.handle_message(now, Multipart::new(PING, hello.encode(), Bytes::new()));
+        let mut served = Self { endpoint, connections: BTreeMap::from([(id, connection)]), id, now };
+        served.settle();
+        served
+    }
+
+    fn connection(&mut self) -> &mut Connection {
+        self.connections.get_mut(&self.id).unwrap()
+    }
+
+    /// What the host is told, and the records that leave.
+    fn settle(&mut self) -> (Vec<Event>, Vec<Record>) {
+        self.endpoint.settle(self.now, &mut self.connections, self.id);
+        let now = self.now;
+        let connection = self.connection();
+        let events = std::iter::from_fn(|| connection.poll_event()).collect();
+        let messages: Vec<_> = std::iter::from_fn(|| connection.poll_message(now)).collect();
+        let packets = messages.into_iter().filter_map(Multipart::into_one);
+        let records = packets.flat_map(|packet| wire::records(&packet).unwrap().collect::<Vec<_>>());
+        (events, records.map(Result::unwrap).collect())
+    }
+
+    fn hear(&mut self, records: &[Record]) -> (Vec<Event>, Vec<Record>) {
+        let (mut writer, now) = (PacketWriter::default(), self.now);
+        records.iter().for_each(|record| writer.write(record));
+        self.connection().handle_message(now, writer.take());
+        self.settle()
+    }
+
+    /// The handler of a call has ended.
+    fn finish(&mut self, call: u64, text: &'static str) -> Vec<Record> {
+        self.endpoint.finish(RequestId::new(self.id, call), Some(ok(text)));
+        self.settle().1
+    }
+}
+
+fn open(call: u64, key: &str) -> Record {
+    let key = if key.is_empty() { OrderingKey::none() } else { OrderingKey::text(key) };
+    let options = Options { remaining: Some(SECOND), ..Options::default() };
+    Record::Open { call, method: "m".into(), key, options, content: whole("") }
+}
+
+/// The calls that are handed out.
+fn started(events: &[Event]) -> Vec<u64> {
+    let requests = events.iter().filter_map(|event| match event {
+        Event::Request(request) => Some(request.id.number()),
+        _ => None,
+    });
+    requests.collect()
+}
+
+fn results(records: &[Record]) -> Vec<u64> {
+    let results = records.iter().filter_map(|record| match record {
+        Record::Result { call, .. } => Some(*call),
+        _ => None,
+    });
+    results.collect()
+}
+
+#[test]
+fn ten_thousand_calls_given_up_behind_a_stuck_key_leave_room_for_others() {
+    for mode in [OrderingMode::ExitOrdered, OrderingMode::KeySerialized] {
+        let mut served = Served::new(mode);
+        // The last of these says nothing of its time.
+        let Record::Open { call, method, key, content, .. } = open(0, "stuck") else { panic!() };
+        let stuck = Record::Open { call, method, key, options: Options::default(), content };
+        assert_eq!(started(&served.hear(&[stuck]).0), [0]);
+        for call in (2..20_000).step_by(2) {
+            let runs = started(&served.hear(&[open(call, "stuck")]).0);
+            assert_eq!(runs.is_empty(), mode == OrderingMode::KeySerialized);
+            // Half of those that run have ended in time, and their results wait for their order.
+            if call % 4 == 0 {
+                assert_eq!(results(&served.finish(call, "in vain")), [], "{mode:?}");
+            }
+            // The caller cancels, or says nothing and lets its time pass.
+            let mut told = match call % 8 < 4 {
+                true => served.hear(&[Record::Cancel { call }]).1,
+                false => {
+                    served.now += 2 * SECOND;
+                    let now = served.now;
+                    served.connection().handle_timeout(now).unwrap();
+                    served.settle().1
+                }
+            };
+            told.extend(served.finish(call, "too late"));
+            told.retain(|record| matches!(record, Record::Fail { .. } | Record::Result { .. }));
+            let answered = matches!(told[..], [Record::Fail { call: of, failure: Failure::Cancelled | Failure::Error(_), .. } | Record::Result { call: of, .. }] if of == call);
+            assert!(answered, "{mode:?}: {told:?}");
+            assert_eq!(served.connection().open_requests(), 1);
+            assert_eq!(served.endpoint.open_requests_of(served.id), 1);
+        }
+        let events = served.hear(&[open(20_000, ""), open(20_002, "other"), open(20_004, "stuck")]).0;
+        assert!(started(&events).starts_with(&[20_000, 20_002]), "{mode:?}: {events:?}");
+        assert_eq!(results(&served.finish(20_002, "other")), [20_002]);
+        assert_eq!(results(&served.finish(20_000, "none")), [20_000]);
+        let mut left = results(&served.finish(20_004, "after it"));
+        left.extend(results(&served.finish(0, "the stuck one")));
+        left.extend(results(&served.finish(20_004, "after it")));
+        assert_eq!(left, [0, 20_004], "{mode:?}: what is left is in order");
+        assert!(served.connection().is_idle() && served.endpoint.audit_empty());
+        served.connection().audit_idle();
+    }
+}

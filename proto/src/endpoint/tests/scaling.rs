@@ -1,0 +1,140 @@
+//! What a step costs does not depend on what others have waiting. Work is counted by size: if a step looked at all that others have,
+//! these tests would take 10^9 steps and more. Tables are not audited after each step here, which would look at all of them.
+
+use super::*;
+
+/// Enough places for everybody.
+fn roomy(mode: OrderingMode) -> Endpoint {
+    let mut config = EndpointConfig::default();
+    config.ordering.mode = mode;
+    (config.ordering.max_running, config.ordering.max_share_per_connection) = (1 << 20, 100);
+    config.ordering.max_waiting_per_connection = 1 << 20;
+    config.ordering.max_waiting_bytes_per_connection = usize::MAX;
+    config.ordering.max_requests_per_connection = 1 << 20;
+    config.max_held_reply_bytes = usize::MAX;
+    Endpoint::new(config)
+}
+
+fn arrive(endpoint: &mut Endpoint, request: RequestId, key: &str, ready: bool) {
+    let key = if key.is_empty() { OrderingKey::none() } else { OrderingKey::text(key) };
+    endpoint.handle_event(EndpointEvent::Arrived(Arrival { request, key, bytes: 0, ready }));
+}
+
+/// The requests that start.
+fn poll(endpoint: &mut Endpoint) -> Vec<RequestId> {
+    let events = std::iter::from_fn(|| endpoint.poll_event());
+    events
+        .filter_map(|(_, event)| if let ConnectionEvent::Start(id) = event { Some(id) } else { None })
+        .collect()
+}
+
+/// One hundred thousand calls of another connection take as many steps as if they were alone, and not 10^10.
+#[test]
+fn what_waits_behind_a_stuck_key_costs_others_nothing() {
+    const STUCK: u64 = 100_000;
+    for mode in [OrderingMode::ExitOrdered, OrderingMode::KeySerialized] {
+        let mut endpoint = roomy(mode);
+        let (a, b) = (endpoint.open(), endpoint.open());
+        for number in 0..STUCK {
+            let request = RequestId::new(a, number);
+            arrive(&mut endpoint, request, "stuck", number % 5 != 4);
+            for started in poll(&mut endpoint) {
+                // Where exits are ordered, streamed results wait for the first one, and others are held.
+                match number % 3 {
+                    _ if number == 0 => {}
+                    0 => endpoint.finish(started, Some(Reply::result("done"))),
+                    _ => drop(endpoint.begin_reply(started)),
+                }
+            }
+        }
+        assert_eq!(endpoint.open_requests_of(a), STUCK as usize);
+        for number in 0..STUCK {
+            let request = RequestId::new(b, number);
+            let key = ["", "own", "stuck"][number as usize % 3];
+            arrive(&mut endpoint, request, key, true);
+            let starts = mode == OrderingMode::ExitOrdered || key != "stuck";
+            assert_eq!(poll(&mut endpoint), if starts { vec![request] } else { vec![] });
+            match number % 4 {
+                0 => endpoint.suspend(request),
+                1 => drop(endpoint.begin_reply(request)),
+                2 => [EndpointEvent::Paused(b), EndpointEvent::Resumed(b)]
+                    .into_iter()
+                    .for_each(|event| endpoint.handle_event(event)),
+                _ => {}
+            }
+            if key == "stuck" {
+                let (reason, reply) = (WithdrawReason::Cancelled, Reply::Cancelled);
+                endpoint.handle_event(EndpointEvent::Withdrawn { request, reason, reply });
+            }
+            endpoint.finish(request, Some(Reply::result("done")));
+            assert_eq!((poll(&mut endpoint), endpoint.open_requests_of(b)), (vec![], 0));
+        }
+        endpoint.audit();
+    }
+}
+
+/// Closing each of 8,000 connections with 10 requests would take 6.4 * 10^8 steps if it looked at all requests.
+#[test]
+fn a_mass_disconnect_takes_as_many_steps_as_there_are_requests() {
+    const CONNECTIONS: u64 = 8_000;
+    for mode in MODES {
+        let mut endpoint = roomy(mode);
+        let connections: Vec<_> = (0..CONNECTIONS).map(|_| endpoint.open()).collect();
+        for number in 0..10 {
+            for (at, connection) in connections.iter().enumerate() {
+                let request = RequestId::new(*connection, number);
+                let key = ["", "shared", "of these two"][number as usize % 3];
+                arrive(&mut endpoint, request, key, at % 7 > 0);
+                let stream = request.into();
+                endpoint.handle_event(EndpointEvent::ReassemblyWanted {
+                    connection: *connection,
+                    stream,
+                    bytes: 1 << 20,
+                });
+                if number % 4 == 1 {
+                    endpoint.handle_event(EndpointEvent::Paused(*connection));
+                }
+            }
+            for (at, started) in poll(&mut endpoint).into_iter().enumerate() {
+                match at % 4 {
+                    0 => endpoint.finish(started, Some(Reply::result("done"))),
+                    1 => drop(endpoint.begin_reply(started)),
+                    2 => endpoint.suspend(started),
+                    _ => {}
+                }
+            }
+        }
+        assert!(endpoint.waiting() > 0 && endpoint.running() > 0);
+        for connection in &connections {
+            endpoint.handle_event(EndpointEvent::Closed(*connection));
+        }
+        assert_eq!((endpoint.connections(), endpoint.waiting(), poll(&mut endpoint)), (0, 0, vec![]));
+        for connection in &connections {
+            (0..10).for_each(|number| endpoint.finish(RequestId::new(*connection, number), None));
+        }
+        assert!(poll(&mut endpoint).is_empty() && endpoint.audit_empty(), "{mode:?}: {endpoint:?}");
+    }
+}
+
+/// Slots are for requests whose arguments are there: 119 that are not take none of the 100.
+#[test]
+fn arguments_that_are_not_complete_take_no_slot_from_others() {
+    for mode in MODES {
+        let mut endpoint = Tested::mode(mode);
+        let connections: Vec<_> = (0..17).map(|_| endpoint.0.open()).collect();
+        for number in 0..7 {
+            for connection in &connections {
+                let request = RequestId::new(*connection, number);
+                endpoint.offer(request, ["", "k"][number as usize % 2], 0, false);
+                let (connection, stream) = (*connection, request.into());
+                endpoint.tell(EndpointEvent::ReassemblyWanted { connection, stream, bytes: 9_000_000 });
+            }
+        }
+        assert!(endpoint.poll().iter().all(|told| matches!(told, Reassemble(..))));
+        // As many as one connection may have at a time.
+        (0..80).for_each(|number| endpoint.arrive(a(number), ""));
+        assert_eq!(endpoint.poll(), (0..80).map(|number| Start(a(number))).collect::<Vec<_>>());
+        (0..20).for_each(|number| endpoint.arrive(b(number), ""));
+        assert_eq!(endpoint.poll().len(), 20, "{mode:?}: the rest is for others");
+    }
+}
