@@ -13,6 +13,7 @@ mod ids;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod internals;
+mod kept;
 mod metadata;
 mod multipart;
 pub mod ordering;

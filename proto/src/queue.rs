@@ -7,11 +7,10 @@
 
 use std::collections::VecDeque;
 
+use crate::kept::shrink_queue;
+
 /// Gaps that are not worth closing.
 const FEW_GAPS: usize = 16;
-
-/// Capacity that an empty queue keeps, in values; a burst must not pin memory after it is over.
-const KEPT_CAPACITY: usize = 64;
 
 #[derive(Debug)]
 pub(crate) struct Queue<T> {
@@ -74,10 +73,7 @@ impl<T> Queue<T> {
     fn tidy(&mut self) {
         if self.len == 0 {
             self.slots.clear();
-            if self.slots.capacity() > KEPT_CAPACITY {
-                self.slots = VecDeque::new();
-            }
-            return;
+            return shrink_queue(&mut self.slots);
         }
         while self.slots.front().is_some_and(|(_, value)| value.is_none()) {
             self.slots.pop_front();
@@ -101,6 +97,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::kept::KEPT_CAPACITY;
 
     #[test]
     fn gaps_are_bounded_and_capacity_is_given_back() {

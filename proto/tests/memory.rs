@@ -223,13 +223,9 @@ fn calls_and_cancels_behind_ones_that_hang_are_bounded() {
                 server.settle();
             }
         });
-        assert_eq!(server.cancelled, 0, "none of them has its turn");
-        assert!(
-            server.connection().open_requests() <= 1_100,
-            "{} are open",
-            server.connection().open_requests()
-        );
-        assert!(peak < 2 * MIB, "{mode:?}: {peak} at a time");
+        assert_eq!(server.cancelled, 99_996, "they are answered at once, and forgotten (O-18)");
+        assert_eq!(server.connection().open_requests(), 4, "{mode:?}");
+        assert!(peak < 64 * KIB, "{mode:?}: {peak} at a time");
     }
 }
 
@@ -385,7 +381,7 @@ fn pieces_hold_no_more_than_their_credit() {
     });
     assert_eq!((server.connection().held_bytes(), server.cancelled), (0, CONTENTS));
     println!("{peak} bytes at a time for {spent} of credit, {left} left");
-    assert!(peak < spent as usize && left < 128 * KIB, "{peak} at a time, {left} left");
+    assert!(peak < spent as usize && left < 96 * KIB, "{peak} at a time, {left} left");
 }
 
 /// Whoever has answers pile up and does not read them is cut off before those that no handler made take much more than 4

@@ -40,15 +40,11 @@ use crate::config::{ConnectionConfig, Dialect};
 use crate::event::EndpointEvent;
 use crate::event::{Event, Outcome, StopReason, WithdrawReason};
 use crate::ids::{CallId, ConnectionId, RequestId, StreamId};
+use crate::kept::shrink_queue;
 use crate::ordering::ReplyGate;
 use crate::send::{Policy, QueuedReply, SendQueue, StreamQueue};
 use crate::stream::{Flow, Spares};
 use crate::wire::{Codec, Credit, Number};
-
-/// Events for which room is kept while there are none: a peer can cause one with every two bytes.
-pub(crate) const EVENTS_KEPT: usize = 256;
-/// The same for events for the endpoint, which takes them more often.
-const ENDPOINT_EVENTS_KEPT: usize = 128;
 
 /// What a peer said of itself in the handshake, as far as calls depend on it.
 #[derive(Clone, Copy, Debug)]
@@ -277,9 +273,7 @@ impl Calls {
 
     pub(crate) fn poll_event(&mut self) -> Option<Event> {
         let event = self.events.pop_front();
-        if self.events.is_empty() && self.events.capacity() > EVENTS_KEPT {
-            self.events = VecDeque::new();
-        }
+        shrink_queue(&mut self.events);
         event
     }
 
@@ -299,9 +293,7 @@ impl Calls {
             });
         }
         let event = self.endpoint_events.pop_front();
-        if self.endpoint_events.is_empty() && self.endpoint_events.capacity() > ENDPOINT_EVENTS_KEPT {
-            self.endpoint_events = VecDeque::new();
-        }
+        shrink_queue(&mut self.endpoint_events);
         event
     }
 

@@ -9,6 +9,7 @@ use super::{Calls, Deadline, Delivery, call_of};
 use crate::error::{InvokeError, Refusal};
 use crate::event::{Event, Outcome};
 use crate::ids::{CallId, StreamId};
+use crate::kept::shrink_table;
 use crate::send::{Control, MESSAGE_OVERHEAD, Queued, QueuedCall};
 use crate::stream::SendHalf;
 use crate::wire::{self, Number, Record};
@@ -210,6 +211,7 @@ impl Calls {
         }
         if let Some(number) = open.number() {
             self.ours.remove(&number);
+            shrink_table(&mut self.ours);
         }
         self.deadlines.stop(deadline, Deadline::Call(call));
     }

@@ -9,6 +9,7 @@ use super::table::{OpenCall, ResultState, State, Writer};
 use super::{Calls, Deadline};
 use crate::event::Event;
 use crate::ids::StreamId;
+use crate::kept::shrink_table;
 use crate::send::Control;
 use crate::stream::{Acknowledged, Next, Read, ReadError, RecvHalf, SendHalf, WriteError};
 use crate::wire::Record;
@@ -244,6 +245,7 @@ impl Calls {
     /// Takes a call out of the table, with all that its streams hold. Replies that wait for its reply may leave.
     pub(super) fn drop_call(&mut self, id: StreamId) {
         let Some(mut call) = self.table.remove(&id) else { return };
+        shrink_table(&mut self.table);
         let needed_memory = call.needs_memory();
         let (urgency, key, number) = (call.urgency, call.key().cloned(), call.number());
         self.deadlines.stop(call.deadline, deadline_of(id));

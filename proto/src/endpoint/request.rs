@@ -2,13 +2,11 @@
 
 use rustc_hash::FxHashMap;
 
+use crate::kept::shrink_table;
 use crate::reply::Reply;
 
 /// What a request or a held reply takes in memory besides its contents, in bytes.
 pub(super) const OVERHEAD: usize = 256;
-
-/// Requests for which the table of a connection keeps room while it is empty; a burst must not pin memory.
-const KEPT_CAPACITY: usize = 64;
 
 /// A connection and its requests.
 #[derive(Debug, Default)]
@@ -90,9 +88,7 @@ impl Peer {
             Request::Finished(_) => {}
             Request::Held { bytes, .. } => self.held_bytes -= bytes,
         }
-        if self.requests.is_empty() && self.requests.capacity() > KEPT_CAPACITY {
-            self.requests = FxHashMap::default();
-        }
+        shrink_table(&mut self.requests);
         Some(request)
     }
 }

@@ -15,9 +15,7 @@ use super::{
     Action, Arrival, Busy, BusyReason, KeyScope, OrderingConfig, OrderingMode, Scheduler, Withdrawn,
 };
 use crate::ids::{ConnectionId, RequestId};
-
-/// Requests for which the table of a connection keeps room while it is empty; a burst must not pin memory.
-const KEPT_CAPACITY: usize = 64;
+use crate::kept::shrink_table;
 
 /// The built-in [`Scheduler`]: orders requests by key.
 ///
@@ -215,13 +213,10 @@ impl KeyOrder {
         self.requests -= 1;
         let was_abandoned = matches!(request.state, State::Abandoned { .. });
         account.open -= usize::from(!was_abandoned);
-        if account.requests.is_empty() {
-            if was_abandoned {
-                // Its connection is gone, and nobody else tidies up.
-                self.connections.remove(&id.connection());
-            } else if account.requests.capacity() > KEPT_CAPACITY {
-                account.requests = FxHashMap::default();
-            }
+        shrink_table(&mut account.requests);
+        if account.requests.is_empty() && was_abandoned {
+            // Its connection is gone, and nobody else tidies up.
+            self.connections.remove(&id.connection());
         }
         if let Some(key) = request.key {
             self.keys.release(key);

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use rustc_hash::FxHashMap;
 
 use crate::ids::CallId;
+use crate::kept::shrink_table;
 use crate::wire::{Failure, Number, Record};
 use crate::{Metadata, Multipart, OrderingKey, Urgency};
 
@@ -200,6 +201,7 @@ impl SendQueue {
 
     fn take(&mut self, number: u64) -> Option<Queued> {
         let Entry { queued, keyed, .. } = self.messages.remove(&number)?;
+        shrink_table(&mut self.messages);
         self.bytes -= queued.size();
         if let Queued::Reply(reply) = &queued
             && reply.unsolicited

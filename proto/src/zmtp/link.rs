@@ -17,6 +17,7 @@ use super::liveness::Liveness;
 use super::output::OutputQueue;
 use super::traffic::{Exhausted, Traffic};
 use super::{Heartbeat, LinkConfig, LinkError, LinkEvent, PeerInfo, SendError};
+use crate::kept::shrink_queue;
 use crate::{Multipart, Role};
 
 #[cfg(feature = "curve")]
@@ -26,8 +27,6 @@ pub use admission::Decision;
 
 /// Unsent replies to the peer's PINGs from which on no more input is accepted.
 const MAX_REPLIES: usize = 64 << 10;
-/// Events for which room is kept while there are none.
-const EVENTS_KEPT: usize = 256;
 
 /// What the next byte means, with all that only this needs.
 enum State {
@@ -141,9 +140,7 @@ impl Link {
     /// What came of the input so far.
     pub fn poll_event(&mut self) -> Option<LinkEvent> {
         let event = self.events.pop_front();
-        if self.events.is_empty() && self.events.capacity() > EVENTS_KEPT {
-            self.events = VecDeque::new();
-        }
+        shrink_queue(&mut self.events);
         event
     }
 

@@ -209,7 +209,7 @@ fn a_burst_of_events_leaves_no_memory_behind() {
         side.hear(Multipart::default());
     }
     assert_eq!(side.events().len(), 10_000);
-    assert!(side.connection.calls.events().capacity() <= crate::call::EVENTS_KEPT);
+    assert!(side.connection.calls.events().capacity() <= crate::kept::KEPT_CAPACITY);
 }
 
 #[test]

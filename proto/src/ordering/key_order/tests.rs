@@ -1,5 +1,6 @@
 mod shares;
 
+use crate::kept::KEPT_CAPACITY;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
