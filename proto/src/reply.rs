@@ -49,6 +49,8 @@ pub enum Replied {
         /// The limit in bytes.
         limit: usize,
     },
+    /// CANCELLED, or the ERROR that its time was over: the caller had given up, and the reply was a long one.
+    GivenUp,
     /// An ERROR: a streamed result had begun, and this reply does not complete it.
     AlreadyBegun,
 }

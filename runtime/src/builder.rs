@@ -72,7 +72,8 @@ pub struct Limits {
     pub max_queue_bytes: usize,
     /// Bytes that wait to be written to one peer. Default 64 MiB.
     ///
-    /// Past it, calls are refused and no handlers are started for the peer; the replies of those that run still join.
+    /// Past it, calls are refused and no handlers are started for the peer; the replies of those that run still join, and of as many more
+    /// as take their places before it is known.
     /// As many bytes of replies may wait for those of earlier calls with their key; past that, the caller gets an ERROR
     /// named `ReplyTooLarge` instead.
     pub max_outgoing_bytes: usize,

@@ -101,10 +101,11 @@ impl Dispatcher {
     /// the inboxes. The driver that calls this needs no wake-up.
     pub(crate) fn relay(&self, on: ConnectionId, relayed: &mut Relayed) {
         let mut state = self.state.lock();
-        for event in relayed.reports.drain(..) {
+        // One by one: what is behind one at which a user's scheduler panics stays.
+        while let Some(event) = relayed.reports.pop_front() {
             state.take(event);
         }
-        for (request, reply) in relayed.finished.drain(..) {
+        while let Some((request, reply)) = relayed.finished.pop_front() {
             state.endpoint.finish(request, reply);
         }
         settle(state, Some(on));
@@ -179,11 +180,11 @@ impl Dispatcher {
         let mut state = self.state.lock();
         state.take(EndpointEvent::Closed(connection));
         state.unserved.remove(&connection);
-        let served = state.connections.remove(&connection);
-        settle(state, None);
-        if let Some(served) = served {
-            served.tasks.values().for_each(AbortHandle::abort);
-        }
+        let tasks = state.connections.remove(&connection).map(|served| served.tasks).unwrap_or_default();
+        let afterwards = state.distribute(None);
+        drop(state);
+        tasks.values().for_each(AbortHandle::abort);
+        afterwards.run();
     }
 
     /// Stops every handler, and starts none any more. What waits is left to [`forget`](Self::forget).
@@ -242,16 +243,27 @@ impl State {
     }
 
     /// Puts what the endpoint decides into the inboxes.
+    ///
+    /// A peer that does not read is paused once its connection has been given these replies, so as many handlers may start before that as
+    /// it has slots.
     fn distribute(&mut self, on: Option<ConnectionId>) -> Afterwards {
         let mut afterwards = Afterwards::default();
-        if self.closed {
-            return afterwards;
-        }
         while let Some((connection, event)) = self.endpoint.poll_event() {
             let Some(Served { peer, .. }) = self.connections.get(&connection) else {
                 afterwards.unsent.push(event);
                 continue;
             };
+            if self.closed {
+                match &event {
+                    ConnectionEvent::Start(request) => self.endpoint.finish(*request, None),
+                    ConnectionEvent::Reply { .. } | ConnectionEvent::Refuse { .. } => {
+                        add(&peer.counters.requests_failed, 1);
+                    }
+                    _ => {}
+                }
+                afterwards.unsent.push(event);
+                continue;
+            }
             peer.inbox.push(connection, event);
             let is_known = afterwards.wake.last().is_some_and(|last| Arc::ptr_eq(last, peer));
             if on != Some(connection) && !is_known {
@@ -272,17 +284,18 @@ fn settle(mut state: MutexGuard<'_, State>, on: Option<ConnectionId>) {
 /// A handler whose connection is over, or whose endpoint is.
 struct Unwanted;
 
-/// Waits until the reply of a running request may begin to leave as a stream. Its slot is lent meanwhile.
-pub(crate) async fn may_reply(peer: &PeerShared, request: RequestId) {
-    let (sender, may_reply) = oneshot::channel();
-    if peer.lock().wait_to_reply(request, sender) {
-        let mut wait = ReplyWait { peer, request, is_over: false };
-        if peer.node.dispatcher.begin_reply(request) {
-            // The sender is dropped with the request; whoever asks after that is told by the connection that it is not open.
-            let _ = may_reply.await;
-        }
-        wait.is_over = true;
+/// Waits until the reply of a running request may begin to leave as a stream. Its slot is lent meanwhile. Returns `false` if it may
+/// not, because its handler or its connection has ended.
+pub(crate) async fn may_reply(peer: &PeerShared, request: RequestId) -> bool {
+    let (sender, told) = oneshot::channel();
+    if !peer.lock().wait_to_reply(request, sender) {
+        return false;
     }
+    let mut wait = ReplyWait { peer, request, is_over: false };
+    // The sender is dropped with the request.
+    let may = peer.node.dispatcher.begin_reply(request) && told.await.is_ok();
+    wait.is_over = true;
+    may
 }
 
 /// A handler that waits until its reply may begin. Dropping this gives the wait up.

@@ -74,10 +74,13 @@ impl Calls {
         if self.queue.bytes() > DETACH_FROM {
             self.codec.detach_name(number);
         }
-        let mut has_begun = false;
+        let mut replaced = None;
         let reply = match given_up {
             // Nobody gives credit for a long one any more.
-            Some(reason) if !is_short(&reply, number) => reply_of(reason),
+            Some(reason) if !is_short(&reply, number) => {
+                replaced = Some(Replied::GivenUp);
+                reply_of(reason)
+            }
             _ => reply,
         };
         let reply = match reply {
@@ -87,13 +90,13 @@ impl Calls {
             }
             Reply::End => Reply::result(""),
             Reply::Result { .. } if begun => {
-                has_begun = true;
+                replaced = Some(Replied::AlreadyBegun);
                 Reply::Error(ErrorInfo::new("Error", "a result had begun"))
             }
             other => other,
         };
         let replied = self.answer(id, reply)?;
-        Ok(if has_begun { Replied::AlreadyBegun } else { replied })
+        Ok(replaced.unwrap_or(replied))
     }
 
     /// All of a streamed result has been written.

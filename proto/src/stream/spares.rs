@@ -24,19 +24,21 @@ pub(crate) const KEPT_FOR: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Default)]
 pub(crate) struct Spares {
-    bodies: VecDeque<Bytes>,
+    /// With the memory that each takes, which may be more than the body has.
+    bodies: VecDeque<(Bytes, usize)>,
     bytes: usize,
 }
 
 impl Spares {
     /// Makes a body of what was received, and remembers its memory.
     pub(super) fn lend(&mut self, body: BytesMut) -> Bytes {
+        let memory = body.capacity();
         let body = body.freeze();
-        if (MIN..=MAX_BYTES).contains(&body.len()) {
-            self.bytes += body.len();
-            self.bodies.push_back(body.clone());
+        if (MIN..=MAX_BYTES).contains(&memory) {
+            self.bytes += memory;
+            self.bodies.push_back((body.clone(), memory));
             while self.bodies.len() > MAX || self.bytes > MAX_BYTES {
-                self.bytes -= self.bodies.pop_front().map_or(0, |oldest| oldest.len());
+                self.bytes -= self.bodies.pop_front().map_or(0, |(_, memory)| memory);
             }
         }
         body
@@ -47,10 +49,10 @@ impl Spares {
         if bytes < MIN {
             return None;
         }
-        let fits = |body: &Bytes| (bytes..=bytes.saturating_mul(2)).contains(&body.len());
-        let at = self.bodies.iter().position(|body| fits(body) && body.is_unique())?;
-        let body = self.bodies.remove(at)?;
-        self.bytes -= body.len();
+        let fits = bytes..=bytes.saturating_mul(2);
+        let at = self.bodies.iter().position(|(body, memory)| fits.contains(memory) && body.is_unique())?;
+        let (body, memory) = self.bodies.remove(at)?;
+        self.bytes -= memory;
         let mut buffer = body.try_into_mut().ok()?;
         buffer.clear();
         Some(buffer)
@@ -91,6 +93,19 @@ mod tests {
         let again = spares.take(MIN).expect("it fits");
         assert_eq!((again.as_ptr(), again.len(), again.capacity()), (at, 0, 2 * MIN));
         assert!(spares.take(MIN).is_none() && spares.bytes == 0);
+    }
+
+    /// Else small bodies could be given large memory, of which only the body would be counted.
+    #[test]
+    fn memory_is_known_by_its_size_and_not_by_what_was_last_in_it() {
+        let mut spares = Spares::default();
+        drop(lend(&mut spares, 4 * MIN));
+        let mut second = spares.take(2 * MIN).expect("it is half of it");
+        second.extend_from_slice(&vec![8; 2 * MIN]);
+        drop(spares.lend(second));
+        assert!(spares.take(MIN).is_none(), "it is a quarter");
+        assert_eq!((spares.bodies.len(), spares.bytes), (1, 4 * MIN));
+        assert!(spares.take(3 * MIN).is_some());
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What is on its way between the endpoint and a connection.
 
+use std::collections::VecDeque;
+
 use callosum_proto::{ConnectionEvent, ConnectionId, EndpointEvent, Reply, RequestId};
 use parking_lot::Mutex;
 
@@ -28,9 +30,9 @@ impl Inbox {
 /// What the driver of a link has to tell the endpoint.
 #[derive(Debug, Default)]
 pub(crate) struct Relayed {
-    pub(crate) reports: Vec<EndpointEvent>,
+    pub(crate) reports: VecDeque<EndpointEvent>,
     /// Handlers that have ended, or never ran, in which case there is no reply.
-    pub(crate) finished: Vec<(RequestId, Option<Reply>)>,
+    pub(crate) finished: VecDeque<(RequestId, Option<Reply>)>,
 }
 
 impl Relayed {

@@ -33,7 +33,7 @@ pub(crate) struct LinkPeer {
     peer: Arc<PeerShared>,
     routing_id: Bytes,
     /// Held while effects are carried out, so that requests reach the dispatcher in the order in which they came. Lock
-    /// order: this, then the dispatcher, then a peer's state.
+    /// order: this, then the dispatcher or a peer's state.
     pump: Mutex<Pump>,
 }
 

@@ -90,7 +90,7 @@ impl Pump {
                 self.relayed.finished.extend(ended);
                 return goes_on;
             }
-            Effect::NeverRan(request) => self.relayed.finished.push((request, None)),
+            Effect::NeverRan(request) => self.relayed.finished.push_back((request, None)),
             Effect::Stop(request) => node.dispatcher.stop(request),
             Effect::Established(ready, dialect) => {
                 self.established = true;

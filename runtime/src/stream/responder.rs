@@ -69,7 +69,9 @@ impl Responder {
     pub async fn begin(self) -> Result<BodyWriter, HandlerError> {
         let Self { streams, request, metadata, size, compressed, codec } = self;
         let peer = streams.peer();
-        may_reply(peer, request).await;
+        if !may_reply(peer, request).await {
+            return Err(ReplyError::NotOpen.into());
+        }
         let begun = {
             let mut state = peer.lock();
             let begun = state.connection.begin_reply(request, compressed, metadata, size);

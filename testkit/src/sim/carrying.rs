@@ -207,7 +207,7 @@ impl World<'_> {
             return assert_eq!(sent, Err(ReplyError::NotOpen), "{id} was answered before");
         };
         match sent {
-            Ok(Replied::AsGiven | Replied::WithoutMetadata) => {}
+            Ok(Replied::AsGiven | Replied::WithoutMetadata | Replied::GivenUp) => {}
             Ok(Replied::TooLarge { .. }) => answer = Answer::Error(Refusal::ReplyTooLarge.name()),
             other => panic!("{other:?}"),
         }
