@@ -38,9 +38,9 @@ async fn ping(args: &Ping) -> Result<(), Failure> {
     })
     .await;
     if tally.sent > 0 {
-        let patience = if probed.is_none() { PARTING } else { Duration::MAX };
+        let timeout = if probed.is_none() { PARTING } else { Duration::MAX };
         let telling = signals.unless(out.tell(tally.summary(args)));
-        let told = args.executor.executor.within(patience, telling).await;
+        let told = args.executor.executor.within(timeout, telling).await;
         told.flatten().ok_or(Failure::Cancelled)??;
     }
     probed.unwrap_or(Ok(()))?;

@@ -64,10 +64,14 @@ async fn listen(binder: &Binder, endpoints: &[Endpoint]) -> Result<(), Failure> 
 }
 
 /// The first signal asks for an end, the second for one at once.
-async fn drain_on_signal(binder: &Binder, mut signals: Signals, patience: Duration) -> Result<(), Failure> {
+async fn drain_on_signal(
+    binder: &Binder,
+    mut signals: Signals,
+    grace_period: Duration,
+) -> Result<(), Failure> {
     signals.next().await;
     note("finishing the calls under way; again to stop at once\n");
-    let draining = std::pin::pin!(binder.shutdown(patience));
+    let draining = std::pin::pin!(binder.shutdown(grace_period));
     let again = std::pin::pin!(signals.next());
     match select(draining, again).await {
         Either::Left((Drained::Completely, _)) => Ok(()),

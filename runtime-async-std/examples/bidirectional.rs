@@ -8,7 +8,7 @@ use std::time::Duration;
 use callosum_async_std::{Context, Event, HandlerResult, builder};
 use futures_util::StreamExt;
 
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The manager's method: agents call it while they work.
 async fn progress(percent: u8, context: Context) -> HandlerResult<()> {
@@ -19,7 +19,7 @@ async fn progress(percent: u8, context: Context) -> HandlerResult<()> {
 /// The agent's method: the manager calls it, and is called back before it has its reply.
 async fn pull_image(name: String, context: Context) -> HandlerResult<String> {
     for percent in [0_u8, 50, 100] {
-        let () = context.peer().invoke("progress", &percent).timeout(PATIENCE).await?;
+        let () = context.peer().invoke("progress", &percent).timeout(TIMEOUT).await?;
     }
     Ok(format!("{name} is here"))
 }
@@ -44,14 +44,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
     };
     assert!(manager.peers().contains(&peer));
 
-    let answer: String = peer.invoke("pull_image", "nginx").timeout(PATIENCE).await?;
+    let answer: String = peer.invoke("pull_image", "nginx").timeout(TIMEOUT).await?;
     println!("{answer}");
     assert_eq!(answer, "nginx is here");
     let stats = peer.stats();
     assert_eq!((stats.calls_done, stats.requests_done), (1, 3), "one call to the agent, three from it");
 
-    agent.shutdown(PATIENCE).await;
-    manager.shutdown(PATIENCE).await;
+    agent.shutdown(TIMEOUT).await;
+    manager.shutdown(TIMEOUT).await;
     working.await?;
     managing.await?;
     Ok(())

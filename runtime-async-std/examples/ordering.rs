@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 /// What the handlers did, in the order in which they did it.
 type Log = Arc<Mutex<Vec<&'static str>>>;
 
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// "stop" takes until the gate is opened; "delete" and "status" are done at once.
 fn service(log: &Log, gate: Receiver<()>) -> Builder {
@@ -45,7 +45,7 @@ async fn show(mode: OrderingMode) -> Result<(), Box<dyn Error>> {
     let (open, gate) = async_channel::bounded(1);
     let (manager, driver) = service(&log, gate).ordering(mode).bind("tcp://127.0.0.1:0").await?;
     let serving = async_std::task::spawn(driver);
-    let (connector, driver) = builder().call_timeout(PATIENCE).connect(&manager.endpoints()[0])?;
+    let (connector, driver) = builder().call_timeout(TIMEOUT).connect(&manager.endpoints()[0])?;
     let calling = async_std::task::spawn(driver);
     let peer = connector.peer();
 
@@ -76,8 +76,8 @@ async fn show(mode: OrderingMode) -> Result<(), Box<dyn Error>> {
     }
     println!("{mode:?}: {}", log.lock().join(", "));
 
-    connector.shutdown(PATIENCE).await;
-    manager.shutdown(PATIENCE).await;
+    connector.shutdown(TIMEOUT).await;
+    manager.shutdown(TIMEOUT).await;
     calling.await?;
     serving.await?;
     Ok(())

@@ -8,7 +8,7 @@ use std::time::Duration;
 use callosum_tokio::{BodyReader, Context, HandlerResult, Metadata, Responder, Urgency, builder};
 use futures_util::{AsyncReadExt, AsyncWriteExt, StreamExt};
 
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A result of typed items, which are sent as they come to be.
 async fn follow(container: BodyReader, responder: Responder, context: Context) -> HandlerResult<()> {
@@ -47,8 +47,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let calling = tokio::spawn(driver);
     let peer = connector.peer();
 
-    // A whole argument, and a result that comes bit by bit.
-    let answer = peer.open("follow").timeout(PATIENCE).send("nginx")?.await?;
+    // A whole argument, and a result that comes as a stream.
+    let answer = peer.open("follow").timeout(TIMEOUT).send("nginx")?.await?;
     let mut lines = answer.body.items::<String>();
     let mut read = 0;
     while let Some(line) = lines.next().await {
@@ -70,8 +70,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     assert_eq!(stored.next().await.transpose()?, Some(6_553_600));
     drop(stored);
 
-    connector.shutdown(PATIENCE).await;
-    binder.shutdown(PATIENCE).await;
+    connector.shutdown(TIMEOUT).await;
+    binder.shutdown(TIMEOUT).await;
     calling.await??;
     serving.await??;
     Ok(())

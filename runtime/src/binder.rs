@@ -151,14 +151,14 @@ impl Binder {
         self.node.events.subscribe()
     }
 
-    /// Accepts no more connections and takes no new calls, lets those under way finish for up to `patience`, sees
+    /// Accepts no more connections and takes no new calls, lets those under way finish for up to `grace_period`, sees
     /// their replies to the sockets, then ends the driver. What is left after that is cut: calls of ours end with an
     /// error, handlers are stopped.
     ///
     /// Needs the driver to run. Cancel safe: once called, the shutdown goes on. A handler that awaits it waits for
-    /// itself, until the patience is at its end: poll it once there, or spawn it.
-    pub async fn shutdown(&self, patience: Duration) -> Drained {
-        shutdown(&self.node, patience).await
+    /// itself, until the grace period is over: poll it once there, or spawn it.
+    pub async fn shutdown(&self, grace_period: Duration) -> Drained {
+        shutdown(&self.node, grace_period).await
     }
 }
 
@@ -207,7 +207,7 @@ async fn accept_loop(node: &Arc<Node>, (endpoint, mut listener): Listening) {
                 }
                 accepted += 1;
                 if accepted.is_multiple_of(ACCEPTED_AT_ONCE) {
-                    // However fast they come, others have their turn, and those that make way get to go.
+                    // However fast they come, others have their turn, and those that are evicted end.
                     yield_now().await;
                 }
             }

@@ -96,7 +96,7 @@ pub struct Limits {
     pub handshake_timeout: Duration,
     /// Connections of a binder whose handshake is not complete. Default 1,024.
     ///
-    /// For one more, another makes way: the oldest of the address with the most, an IPv6 network being one address, so
+    /// For one more, another is evicted: the oldest of the address with the most, an IPv6 network being one address, so
     /// that whoever opens too many pushes out his own. Its link ends with
     /// [`TooManyHandshakes`](crate::DisconnectCause::TooManyHandshakes). With 0, nobody gets in.
     pub max_handshakes: usize,
@@ -232,7 +232,7 @@ impl Builder {
         self
     }
 
-    /// Adds a handler that reads its argument and writes its result bit by bit. See [`Handlers::add_stream`].
+    /// Adds a handler that reads its argument and writes its result as a stream. See [`Handlers::add_stream`].
     pub fn handle_stream<E, F, Fut>(self, method: impl Into<String>, handler: F) -> Self
     where
         E: Into<HandlerError> + Send + 'static,

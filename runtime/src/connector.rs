@@ -91,19 +91,19 @@ impl Connector {
         self.node().events.subscribe()
     }
 
-    /// Takes no new calls from either side, lets those under way finish for up to `patience`, sees their replies to
+    /// Takes no new calls from either side, lets those under way finish for up to `grace_period`, sees their replies to
     /// the socket, then ends the driver. What is left after that is cut: calls of ours end with an error, handlers
     /// are stopped.
     ///
     /// Needs the driver to run. Cancel safe: once called, the shutdown goes on. A handler that awaits it waits for
-    /// itself, until the patience is at its end: poll it once there, or spawn it.
-    pub async fn shutdown(&self, patience: Duration) -> Drained {
-        shutdown(self.node(), patience).await
+    /// itself, until the grace period is over: poll it once there, or spawn it.
+    pub async fn shutdown(&self, grace_period: Duration) -> Drained {
+        shutdown(self.node(), grace_period).await
     }
 }
 
-pub(crate) async fn shutdown(node: &Node, patience: Duration) -> Drained {
-    node.drain(from_now(patience));
+pub(crate) async fn shutdown(node: &Node, grace_period: Duration) -> Drained {
+    node.drain(from_now(grace_period));
     node.wait_until_over().await
 }
 

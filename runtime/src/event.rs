@@ -157,7 +157,7 @@ impl EventSink {
 
     pub(crate) fn send(&self, event: Event) {
         let unread = self.0.lock().as_ref().map(|channel| channel.sender.try_broadcast(event));
-        // What could not be sent for want of subscribers, or had to make way, is dropped without the lock.
+        // What could not be sent for want of subscribers, or was pushed out, is dropped without the lock.
         drop(unread);
     }
 

@@ -198,7 +198,7 @@ impl Handlers {
         drop(replaced);
     }
 
-    /// Adds a handler that reads its argument and writes its result bit by bit, in place of an earlier one of this name. It
+    /// Adds a handler that reads its argument and writes its result as streams, in place of an earlier one of this name. It
     /// may read while it writes.
     ///
     /// ```

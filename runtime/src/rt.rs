@@ -92,7 +92,7 @@ pub struct SocketFile {
 }
 
 impl SocketFile {
-    /// Makes way for a socket at `path`: one that nobody listens on any more is removed.
+    /// Removes the socket at `path` that nobody listens on any more, so that another can be bound.
     ///
     /// Blocks while somebody listens there whose queue of connections is full.
     ///

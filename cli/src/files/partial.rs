@@ -233,11 +233,11 @@ impl Partial {
     /// The one for what `identity` says, with what has come of it already, which is to be [read](Self::read_again) first.
     ///
     /// # Errors
-    /// [`FileError::InUse`] if somebody else writes it, and goes on for longer than `patience`.
+    /// [`FileError::InUse`] if somebody else writes it, and goes on for longer than `timeout`.
     pub(super) async fn lasting(
         place: Place,
         identity: &[&[u8]],
-        patience: Duration,
+        timeout: Duration,
         executor: Executor,
     ) -> Result<Self, FileError> {
         let mut hasher = Hasher::new_derive_key("callosum partial file");
@@ -252,7 +252,7 @@ impl Partial {
             if let Some(file) = unblock(move || place.lock(&part)).await? {
                 break file;
             }
-            if started.elapsed() >= patience {
+            if started.elapsed() >= timeout {
                 return Err(FileError::InUse(name));
             }
             executor.sleep(LOOK_AGAIN).await;

@@ -23,7 +23,7 @@ use crate::rt::{Runtime, from_now, sleep_until};
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often it may be found changed again before the keys that are gone from it are refused all the same.
-const PATIENCE: u32 = 3;
+const RETRIES: u32 = 3;
 
 /// Admits the public keys in a file or a directory, and follows it when it changes. All clones are the same list.
 ///
@@ -179,7 +179,7 @@ impl AllowList {
             Ok(looks) => {
                 progress.last = Some(looks);
                 progress.restless = restless + 1;
-                if progress.restless <= PATIENCE {
+                if progress.restless <= RETRIES {
                     return;
                 }
                 self.revoke_missing().err()
@@ -506,7 +506,7 @@ mod tests {
         let path = scratch.write("allowed", &format!("{FIRST} alice\n{SECOND} bob\n"));
         let list = AllowList::open(generate_keys(), &path).unwrap();
         let mut text = format!("{SECOND} eve\n");
-        for _ in 0..PATIENCE + 1 {
+        for _ in 0..RETRIES + 1 {
             assert_eq!(list.len(), 2);
             text.push_str("# more\n");
             fs::write(&path, &text).unwrap();

@@ -1,4 +1,4 @@
-//! Connections whose handshake is not complete: how many there may be, and who makes way when there are too many.
+//! Connections whose handshake is not complete: how many there may be, and which is evicted when there are too many.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,7 +25,7 @@ pub(crate) struct Place {
 }
 
 impl HandshakeSlot {
-    /// A place for a newcomer, for which another makes way if all are taken; `None` if there is none to be had, because
+    /// A place for a newcomer, for which another is evicted if all are taken; `None` if there is none to be had, because
     /// none is allowed, or as many as are allowed made way and have still to go.
     pub(crate) fn take(node: &Arc<Node>, peer: &Arc<PeerShared>, address: &str) -> Option<Self> {
         let mut handshakes = node.handshakes.lock();
@@ -46,7 +46,7 @@ impl HandshakeSlot {
         self.node.handshakes.lock().asks_for_admission(&self.place.name);
     }
 
-    /// Whether it has to make way for a newcomer.
+    /// Whether it is evicted for a newcomer.
     pub(crate) fn is_evicted(&self) -> bool {
         self.place.evicted.load(Acquire)
     }
@@ -84,7 +84,7 @@ struct Name {
     number: u64,
 }
 
-/// An endpoint's unfinished handshakes, and who makes way for a newcomer: of those for whom the peer has still something
+/// An endpoint's unfinished handshakes, and which is evicted for a newcomer: of those for whom the peer has still something
 /// to do, or of those for whom the authenticator has, whichever are more, the oldest of the source that has the most.
 ///
 /// So whoever comes from a single source pushes out his own. Who comes from many brings the others down to as many as his
@@ -110,7 +110,7 @@ impl<T> Handshakes<T> {
         Name { source, number: self.next }
     }
 
-    /// Sees to it that there is room for one more; who makes way for it, if somebody must. `None` if there is no room.
+    /// Sees to it that there is room for one more; which one is evicted for it, if one must be. `None` if there is no room.
     fn make_room(&mut self, max: usize) -> Option<Option<T>> {
         if self.opening.len + self.deciding.len < max {
             return Some(None);
@@ -265,7 +265,7 @@ mod tests {
             let (Name { number, .. }, _) = four.come(source);
             four.ask(source, number);
         }
-        assert_eq!(four.all(["e", "f"]), [1, 2], "those that wait for it make way");
+        assert_eq!(four.all(["e", "f"]), [1, 2], "those that wait for it are evicted");
         assert_eq!(four.all(["g"]), [5], "and no more than half of them do for peers that say nothing");
         // What was evicted has no place to move from.
         four.ask("e", 5);

@@ -1,4 +1,4 @@
-//! Arguments and results that are read and written bit by bit.
+//! Arguments and results that are read and written as streams.
 //!
 //! A caller opens a call with [`Peer::open`](crate::Peer::open), a handler that streams is added with
 //! [`Handlers::add_stream`](crate::Handlers::add_stream). Both sides then have a [`BodyReader`] and a [`BodyWriter`], as

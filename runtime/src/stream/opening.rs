@@ -149,7 +149,7 @@ impl std::fmt::Debug for Answer {
     }
 }
 
-/// A result that comes bit by bit.
+/// A result that comes as a stream.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Streamed {

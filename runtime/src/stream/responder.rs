@@ -1,4 +1,4 @@
-//! Answering a call bit by bit.
+//! Answering a call with a stream.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::dispatch::may_reply;
 use crate::error::HandlerError;
 use crate::handler::Context;
 
-/// Answers calls whose argument is read, and whose result is written, bit by bit. Closures become handlers through
+/// Answers calls whose argument is read, and whose result is written, as streams. Closures become handlers through
 /// [`Handlers::add_stream`](crate::Handlers::add_stream).
 ///
 /// The future is dropped when the call is cancelled, times out, or loses its connection. The call ends with it: with
