@@ -1,10 +1,11 @@
 //! One link, and a peer that sends arbitrary bytes, split anywhere.
 
-use std::io::IoSlice;
 use std::time::Instant;
 
 use callosum_proto::Role;
 use callosum_proto::zmtp::{Link, LinkConfig, LinkError, LinkEvent};
+
+use crate::curve_handshake::written;
 
 const MAX_MESSAGE: usize = 4 * 1024;
 
@@ -50,7 +51,7 @@ fn run(role: Role, real: bool, now: Instant, pieces: &[&[u8]]) -> Outcome {
         shake_hands(&mut link, role, now);
         assert!(link.is_established() && matches!(link.poll_event(), Some(LinkEvent::Established(_))));
     }
-    let (mut output, mut end) = (take_output(&mut link), Ok(()));
+    let (mut output, mut end) = (written(&mut link), Ok(()));
     for piece in pieces {
         end = link.handle_input(now, piece);
         while let Some(event) = link.poll_event() {
@@ -59,7 +60,7 @@ fn run(role: Role, real: bool, now: Instant, pieces: &[&[u8]]) -> Outcome {
             }
             events.push(event);
         }
-        output.extend(take_output(&mut link));
+        output.extend(written(&mut link));
         if end.is_err() {
             assert_eq!(link.poll_timeout(), None);
             break;
@@ -78,23 +79,11 @@ fn link(role: Role, now: Instant) -> Link {
 fn shake_hands(link: &mut Link, role: Role, now: Instant) {
     let mut peer = self::link(if role == Role::Binder { Role::Connector } else { Role::Binder }, now);
     loop {
-        let (ours, theirs) = (take_output(link), take_output(&mut peer));
+        let (ours, theirs) = (written(link), written(&mut peer));
         if ours.is_empty() && theirs.is_empty() {
             return;
         }
         peer.handle_input(now, &ours).expect("our own handshake");
         link.handle_input(now, &theirs).expect("our own handshake");
     }
-}
-
-fn take_output(link: &mut Link) -> Vec<u8> {
-    let mut output = Vec::new();
-    while link.pending_output() > 0 {
-        let before = output.len();
-        let mut slices = [IoSlice::new(&[]); 16];
-        let filled = link.output(&mut slices);
-        slices[..filled].iter().for_each(|slice| output.extend_from_slice(slice));
-        link.advance_output(output.len() - before);
-    }
-    output
 }

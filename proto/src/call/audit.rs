@@ -100,7 +100,7 @@ impl Calls {
                     let half = self.table.get(&id).and_then(receiver);
                     half.is_some_and(|half| half.is_reassembled() && !half.awaits_memory())
                 }
-                Deadline::Spares => self.spares_are_timed,
+                Deadline::Spares => self.spares.is_timed(),
             };
             assert!(known, "{deadline:?} is left behind");
         }

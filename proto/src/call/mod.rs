@@ -96,7 +96,6 @@ pub(crate) struct Calls {
     paused: bool,
     deadlines: Deadlines,
     spares: Spares,
-    spares_are_timed: bool,
     events: VecDeque<Event>,
     endpoint_events: VecDeque<EndpointEvent>,
 }
@@ -139,7 +138,6 @@ impl Calls {
             paused: false,
             deadlines: Deadlines::default(),
             spares: Spares::default(),
-            spares_are_timed: false,
             events: VecDeque::new(),
             endpoint_events: VecDeque::new(),
         }
@@ -314,7 +312,7 @@ impl Calls {
                 Deadline::Caller(request) => self.withdraw(request, WithdrawReason::DeadlinePassed),
                 Deadline::Execution(request) => self.withdraw(request, WithdrawReason::ExecutionTimedOut),
                 Deadline::Reassembly(stream) => self.reassembly_timed_out(stream),
-                Deadline::Spares => self.forget_spares(),
+                Deadline::Spares => self.spares.clear(),
             }
         }
     }
@@ -349,7 +347,7 @@ impl Calls {
         self.credits.clear();
         (self.body_bytes, self.argument_bytes, self.gate_bytes, self.paused) = (0, 0, 0, false);
         self.deadlines.clear();
-        self.forget_spares();
+        self.spares.clear();
         // The endpoint waits for the end of what it has started.
         self.endpoint_events.retain(|event| matches!(event, EndpointEvent::NeverRan(_)));
         self.endpoint_events.push_back(EndpointEvent::Closed(self.connection));

@@ -67,11 +67,9 @@ impl Calls {
 
     /// Sees to it that the memory of bodies is not kept for long. Comes after any of them may have been completed.
     pub(super) fn time_spares(&mut self, now: Instant) {
-        if !self.spares_are_timed
-            && !self.spares.is_empty()
+        if self.spares.needs_timer()
             && let Some(at) = now.checked_add(KEPT_FOR)
         {
-            self.spares_are_timed = true;
             self.deadlines.set(at, Deadline::Spares);
         }
     }
@@ -79,11 +77,6 @@ impl Calls {
     #[cfg(test)]
     pub(crate) fn spares_len(&self) -> usize {
         self.spares.len()
-    }
-
-    pub(super) fn forget_spares(&mut self) {
-        self.spares.clear();
-        self.spares_are_timed = false;
     }
 
     pub(super) fn reassemble_now(&mut self, id: StreamId) {

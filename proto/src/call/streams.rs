@@ -76,7 +76,7 @@ impl RecvStream<'_> {
             // All of it is here, and no endpoint counts it any more.
             calls.await_memory(id);
             calls.reassemble_now(id);
-            calls.forget_spares();
+            calls.spares.clear();
         }
         Ok(())
     }

@@ -27,6 +27,8 @@ pub(crate) struct Spares {
     /// With the memory that each takes, which may be more than the body has.
     bodies: VecDeque<(Bytes, usize)>,
     bytes: usize,
+    /// Whether its owner knows when to clear it.
+    timed: bool,
 }
 
 impl Spares {
@@ -58,8 +60,15 @@ impl Spares {
         Some(buffer)
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.bodies.is_empty()
+    /// Whether its owner has to clear it in [`KEPT_FOR`]; says so once.
+    pub(crate) fn needs_timer(&mut self) -> bool {
+        !self.bodies.is_empty() && !std::mem::replace(&mut self.timed, true)
+    }
+
+    /// Whether its owner was told to clear it.
+    #[cfg(any(test, feature = "internals"))]
+    pub(crate) fn is_timed(&self) -> bool {
+        self.timed
     }
 
     #[cfg(test)]
