@@ -87,6 +87,8 @@ impl Monitor {
                     if !is_complete && !is_unordered(&failure) && !self.order.is_given_up(now, call) {
                         self.order.answered(call, true);
                     }
+                    // Also that of a result that had begun before, or although, its caller gave it up.
+                    self.order.ended(call);
                 }
                 Record::Cancel { call } => drop(self.over.insert(call)),
                 Record::Data { call, offset, content } => {
