@@ -30,7 +30,7 @@ const WARM_UP: u64 = 64 << 20;
 /// So many bytes at the start of an upload are compared in full.
 const COMPARED: u64 = 16 << 20;
 
-/// The content repeats after so many bytes: a prime, so that no piece is like another.
+/// The data repeats after so many bytes: a prime, so that no piece is like another.
 const PERIOD: usize = 1_000_003;
 
 /// The client's end of a connection that takes uploads; clones share it.
@@ -75,7 +75,7 @@ static CONTENT: LazyLock<Bytes> = LazyLock::new(|| {
     [&period[..], &period[..LARGEST_PIECE]].concat().into()
 });
 
-/// The content of an upload, in pieces of at most [`PIECE`]; nothing is copied.
+/// The data of an upload, in pieces of at most [`PIECE`]; nothing is copied.
 pub fn pieces(bytes: u64) -> impl Iterator<Item = Bytes> + Send {
     pieces_of(bytes, PIECE)
 }

@@ -271,13 +271,13 @@ fn whole(bytes: &'static [u8]) -> Piece {
     Piece { fin: true, item: true, ..part(bytes) }
 }
 
-fn open(call: u64, key: &str, content: Piece) -> Record {
+fn open(call: u64, key: &str, piece: Piece) -> Record {
     let key = if key.is_empty() { OrderingKey::none() } else { OrderingKey::text(key) };
-    Record::Open { call, method: "m".into(), key, options: Options::default(), content }
+    Record::Open { call, method: "m".into(), key, options: Options::default(), piece }
 }
 
 /// A hundred thousand calls of dialect 2 in the default mode, and twenty thousand in each other, cancelled at once: whole ones,
-/// and ones in the middle of an argument, with content that comes too late.
+/// and ones in the middle of an argument, with data that comes too late.
 #[test]
 fn calls_that_are_reset_are_flat() {
     let _alone = alone();
@@ -290,7 +290,7 @@ fn calls_that_are_reset_are_flat() {
         let mut flood = |from: u64, to: u64| {
             for n in (from..to).step_by(2) {
                 let (key, first, second) = (["", "k", "l"][n as usize % 3], 2 * n, 2 * n + 2);
-                let late = Record::Data { call: second, offset: 1, content: part(b"2") };
+                let late = Record::Data { call: second, offset: 1, piece: part(b"2") };
                 server.hear_records(&[
                     open(first, key, whole(b"1")),
                     open(second, key, part(b"1")),
@@ -332,7 +332,7 @@ fn floods_of_dialect_2_are_flat() {
         ("credit", false, &mut || Record::Credit { call: 0, consumed: 0, limit: u64::MAX }),
         ("credit of the link", false, &mut || Record::LinkCredit { limit: 0 }),
         ("goodbyes", false, &mut || Record::Goodbye { next: 1 }),
-        ("late content", false, &mut || Record::Data { call: 0, offset: 1, content: part(b"2") }),
+        ("late piece", false, &mut || Record::Data { call: 0, offset: 1, piece: part(b"2") }),
         ("calls that can't be read", true, &mut || open(number(), "k", snappy.clone())),
     ];
     for (name, anomalous, record) in floods {
@@ -351,7 +351,7 @@ fn floods_of_dialect_2_are_flat() {
     assert_eq!(server.connection().open_requests(), 0, "the only one was cancelled");
 }
 
-/// Contents that nobody reads, in pieces of one byte, each an item: they hold less memory than the credit that they use up,
+/// Streams that nobody reads, in pieces of one byte, each an item: they hold less memory than the credit that they use up,
 /// and none once they are cancelled.
 #[test]
 fn pieces_hold_no_more_than_their_credit() {
@@ -369,8 +369,8 @@ fn pieces_hold_no_more_than_their_credit() {
         for call in (0..CONTENTS).map(|n| 2 * n) {
             server.hear_records(&[open(call, "", part(b""))]);
             for offset in 0..FIRST / cost {
-                let content = Piece { item: true, ..part(b"x") };
-                server.hear_records(&[Record::Data { call, offset, content }]);
+                let piece = Piece { item: true, ..part(b"x") };
+                server.hear_records(&[Record::Data { call, offset, piece }]);
                 assert_eq!(server.settle(), 0);
             }
         }

@@ -79,9 +79,9 @@ pub fn packet(data: &[u8]) {
             failed = true;
             continue;
         };
-        if let Record::Open { content, .. } | Record::Result { content, .. } | Record::Data { content, .. } =
+        if let Record::Open { piece, .. } | Record::Result { piece, .. } | Record::Data { piece, .. } =
             &record
-            && let Ok(bytes) = content.clone().plain(dialect2::MAX_CHUNK)
+            && let Ok(bytes) = piece.clone().plain(dialect2::MAX_CHUNK)
         {
             assert!(bytes.len() <= dialect2::MAX_CHUNK);
         }

@@ -282,12 +282,12 @@ impl Host {
                 let remaining = remaining.map(|time| Duration::from_millis(time.into()));
                 let options = Options { remaining, ..size(whole) };
                 self.offsets.insert(call, chunk.len.into());
-                Record::Open { call, method: "m".into(), key: key_of(key), options, content: chunk.piece() }
+                Record::Open { call, method: "m".into(), key: key_of(key), options, piece: chunk.piece() }
             }
             PeerRecord::Result { call, size: whole, chunk } => {
                 let call = self.first_ours + 2 * u64::from(call % 8);
                 self.offsets.insert(call, chunk.len.into());
-                Record::Result { call, options: size(whole), content: chunk.piece() }
+                Record::Result { call, options: size(whole), piece: chunk.piece() }
             }
             PeerRecord::Fail { call, kind } => {
                 let failure = match kind % 3 {
@@ -302,7 +302,7 @@ impl Host {
                 let next = self.offsets.entry(call).or_default();
                 let at = if follows { *next } else { offset.into() };
                 *next = at + u64::from(chunk.len);
-                Record::Data { call, offset: at, content: chunk.piece() }
+                Record::Data { call, offset: at, piece: chunk.piece() }
             }
             PeerRecord::Cancel(call) => Record::Cancel { call: self.call(call) },
             PeerRecord::Abort(call) => Record::Abort { call: self.call(call) },

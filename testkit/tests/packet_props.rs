@@ -65,21 +65,21 @@ fn failure() -> impl Strategy<Value = Failure> {
 fn record() -> impl Strategy<Value = Record> {
     let call = || 0..=MAX_CALL;
     prop_oneof![
-        (call(), ".{0,30}", key(), options(), piece()).prop_map(|(call, method, key, options, content)| {
-            Record::Open { call, method: method.into(), key, options, content }
+        (call(), ".{0,30}", key(), options(), piece()).prop_map(|(call, method, key, options, piece)| {
+            Record::Open { call, method: method.into(), key, options, piece }
         }),
-        (call(), options(), piece()).prop_map(|(call, options, content)| Record::Result {
+        (call(), options(), piece()).prop_map(|(call, options, piece)| Record::Result {
             call,
             options,
-            content
+            piece
         }),
         (call(), failure(), metadata()).prop_map(|(call, failure, metadata)| {
             Record::Fail { call, failure, options: Options { metadata, ..Options::default() } }
         }),
-        (call(), any::<u64>(), piece()).prop_map(|(call, offset, content)| Record::Data {
+        (call(), any::<u64>(), piece()).prop_map(|(call, offset, piece)| Record::Data {
             call,
             offset,
-            content
+            piece
         }),
         call().prop_map(|call| Record::Cancel { call }),
         call().prop_map(|call| Record::Abort { call }),

@@ -34,10 +34,12 @@ fn run_part(part: u64) {
         };
     }
     let schedules = setting("CALLOSUM_SIM_SCHEDULES").unwrap_or(SCHEDULES);
-    let first = setting("CALLOSUM_SIM_FIRST").unwrap_or(0);
+    let from = setting("CALLOSUM_SIM_FIRST");
+    let first = from.unwrap_or(0);
     (first + part..first + schedules).step_by(PARTS as usize).for_each(|seed| run(seed, &mut tally));
     println!("{tally:#?}");
-    if schedules >= SCHEDULES {
+    // Of other seeds than the usual ones, a few thousand may miss what is rare.
+    if schedules >= SCHEDULES && from.is_none() {
         for what in EXPECTED {
             assert!(tally.contains_key(*what), "no schedule has come to {what:?}");
         }

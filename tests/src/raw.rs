@@ -50,7 +50,7 @@ impl<S: ByteStream> RawPeer<S> {
         self
     }
 
-    /// Completes ZMTP's handshake and Callosum's, in dialect 2; gives so much credit to each content, and to all.
+    /// Completes ZMTP's handshake and Callosum's, in dialect 2; gives so much credit to each stream, and to all.
     pub async fn connect_2(stream: S, (stream_credit, link): (u64, u64)) -> Self {
         let mut peer = Self::mute(stream).await;
         let credit = Some(Credit { stream: stream_credit, link });
@@ -258,17 +258,17 @@ impl<S: ByteStream> RawPeer<S> {
 }
 
 /// An OPEN of a method without a key.
-pub fn open(call: u64, method: &str, content: Piece) -> Record {
+pub fn open(call: u64, method: &str, piece: Piece) -> Record {
     let (method, key) = (Text::from(method), OrderingKey::none());
-    Record::Open { call, method, key, options: Options::default(), content }
+    Record::Open { call, method, key, options: Options::default(), piece }
 }
 
-/// A content that is complete with these bytes.
+/// A stream that is complete with these bytes.
 pub fn whole(bytes: impl Into<Bytes>) -> Piece {
     Piece { fin: true, item: true, ..part(bytes) }
 }
 
-/// A piece of a content that goes on.
+/// A piece of a stream that goes on.
 pub fn part(bytes: impl Into<Bytes>) -> Piece {
     Piece { bytes: bytes.into(), ..Piece::default() }
 }

@@ -146,7 +146,7 @@ async fn cancels(rig: Rig) {
     driver.cut().await;
 }
 
-/// The same in dialect 2, half of them in the middle of an argument, with content for calls that have ended.
+/// The same in dialect 2, half of them in the middle of an argument, with data for calls that have ended.
 async fn resets(rig: Rig) {
     const BATCH: u64 = 250;
     let mut limits = Limits::default();
@@ -162,7 +162,7 @@ async fn resets(rig: Rig) {
             for n in first..first + BATCH {
                 let call = 2 * n;
                 let argument = if n % 2 == 0 { whole("1") } else { part("1") };
-                let late = Record::Data { call, offset: 1, content: part("1") };
+                let late = Record::Data { call, offset: 1, piece: part("1") };
                 records.extend([open(call, "hold", argument), Record::Cancel { call }, late]);
             }
             attacker.say_records(&records).await;

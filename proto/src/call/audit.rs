@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::table::{Beginning, OpenCall, RequestState, Stage, State, Writer};
 use super::{Calls, Deadline};
 use crate::ids::StreamId;
-use crate::send::{MESSAGE_OVERHEAD, Queued, QueuedReply, ReplyContent};
+use crate::send::{MESSAGE_OVERHEAD, Queued, QueuedReply, ReplyBody};
 use crate::stream::{RecvHalf, SendHalf};
 use crate::wire::{self, Number};
 
@@ -116,7 +116,7 @@ impl Calls {
                     let open = self.table.get(&StreamId::Call(call.call)).map(|open| &open.state);
                     assert!(matches!(open, Some(State::Queued(state)) if state.place == place), "{queued:?}");
                 }
-                Queued::Reply(reply) if matches!(reply.content, ReplyContent::Stream { .. }) => {
+                Queued::Reply(reply) if matches!(reply.body, ReplyBody::Stream { .. }) => {
                     let state = self.request_state(reply.number).map(|state| &state.stage);
                     let known = matches!(state, Some(Stage::Streaming { beginning: Beginning::Queued(at), .. }) if *at == place);
                     // Its handler may have ended by now, or its caller may have cancelled it after that.

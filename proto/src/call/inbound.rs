@@ -84,18 +84,18 @@ impl Calls {
     /// Takes a record out of a frame of `frame` bytes (0: its parts may be kept as they are).
     fn handle_record(&mut self, now: Instant, record: Record, frame: usize) -> Result<(), Fatal> {
         match record {
-            Record::Open { call, method, key, options, content } => {
+            Record::Open { call, method, key, options, piece } => {
                 self.take_number(call)?;
                 // the peer was, or will be, told which calls were not taken. Dialect 1 has to refuse them one by one (K-5).
                 if self.draining && !wire::is_dialect_1(call) {
                     return Ok(());
                 }
-                self.arrive(now, Opened { call, method, key, options, content, frame });
+                self.arrive(now, Opened { call, method, key, options, piece, frame });
             }
-            Record::Result { call, options, content } => {
+            Record::Result { call, options, piece } => {
                 if let Some(call) = self.known_call(call)? {
                     self.peer_reads = true;
-                    self.handle_result(call, options, content, frame);
+                    self.handle_result(call, options, piece, frame);
                 }
             }
             Record::Fail { call, failure, options } => {
@@ -104,7 +104,7 @@ impl Calls {
                     self.handle_fail(call, failure, options, frame);
                 }
             }
-            Record::Data { call, offset, content } => self.handle_data(call, offset, content, frame)?,
+            Record::Data { call, offset, piece } => self.handle_data(call, offset, piece, frame)?,
             Record::Cancel { call } => {
                 if let Some(request) = self.known_request(call)? {
                     self.cancel(request);
@@ -194,7 +194,7 @@ impl Calls {
         .filter(|id| self.table.contains_key(id)))
     }
 
-    fn handle_result(&mut self, id: CallId, options: Options, content: Piece, frame: usize) {
+    fn handle_result(&mut self, id: CallId, options: Options, piece: Piece, frame: usize) {
         let Some(OpenCall { state: State::Sent { number, result, .. }, .. }) =
             self.table.get(&StreamId::Call(id))
         else {
@@ -206,8 +206,8 @@ impl Calls {
         if options.unsupported {
             return self.end_malformed(id, DecodeError::OutOfRange("option"));
         }
-        let (number, fin, item) = (*number, content.fin, content.item);
-        let first = match self.first_content(number, content, frame) {
+        let (number, fin, item) = (*number, piece.fin, piece.item);
+        let first = match self.first_piece(number, piece, frame) {
             Ok(first) => first,
             Err(error) => return self.end_malformed(id, error),
         };
@@ -282,16 +282,10 @@ impl Calls {
         }
     }
 
-    fn handle_data(
-        &mut self,
-        number: Number,
-        offset: u64,
-        content: Piece,
-        frame: usize,
-    ) -> Result<(), Fatal> {
+    fn handle_data(&mut self, number: Number, offset: u64, piece: Piece, frame: usize) -> Result<(), Fatal> {
         let known = self.find(number)?;
         // A block that declares what it can't hold costs what it has: its sender has spent no credit for the rest.
-        let size = content.declared(MAX_CHUNK).unwrap_or(content.bytes.len());
+        let size = piece.declared(MAX_CHUNK).unwrap_or(piece.bytes.len());
         let cost = RECORD_COST + size as u64;
         self.flow.receive(cost).map_err(|_| Violation::Credit)?;
         let Some(id) = known else {
@@ -303,7 +297,7 @@ impl Calls {
             self.refuse_data(id);
             return Ok(());
         };
-        match half.take(offset, content, frame) {
+        match half.take(offset, piece, frame) {
             Ok(freed) => {
                 let dropped = half.has_failed();
                 self.flow.consume(freed);

@@ -282,7 +282,7 @@ impl Calls {
                     let dialect_2 = !wire::is_dialect_1(reply.number);
                     // The host was told that it was sent; it is the peer that learns of it.
                     self.queue.change_reply(place, |reply| {
-                        super::reply::fit(&mut reply.content, limit, dialect_2);
+                        super::reply::fit(&mut reply.body, limit, dialect_2);
                     });
                 }
                 _ => {}

@@ -8,12 +8,12 @@ use super::table::{Beginning, OpenCall, ResultState, State, Writer};
 use super::{Calls, Fatal};
 use crate::event::{CloseCause, Event};
 use crate::ids::{RequestId, StreamId};
-use crate::send::{Control, Kind, Queued, QueuedCall, QueuedReply, ReplyContent, Waiting};
+use crate::send::{Control, Kind, Queued, QueuedCall, QueuedReply, ReplyBody, Waiting};
 use crate::stream::SendHalf;
 use crate::wire::{self, MAX_CALL, MAX_CHUNK, MAX_PACKET, Number, Options, Piece, RECORD_COST, Record};
 use crate::{Multipart, Urgency};
 
-/// What a DATA has besides its content, at the most, in bytes.
+/// What a DATA has besides its piece, at the most, in bytes.
 const DATA_HEAD: usize = 64;
 
 impl Calls {
@@ -105,8 +105,8 @@ impl Calls {
             unsupported: false,
         };
         let left = first.len();
-        let content = Piece { bytes: first, fin: whole, item: whole, compressed: false };
-        self.codec.open(number, (&queued.method, &queued.key), &options, (content, compress));
+        let piece = Piece { bytes: first, fin: whole, item: whole, compressed: false };
+        self.codec.open(number, (&queued.method, &queued.key), &options, (piece, compress));
         let mut argument = queued.argument;
         if !whole {
             if !queued.is_stream {
@@ -146,11 +146,11 @@ impl Calls {
     }
 
     fn write_reply(&mut self, reply: QueuedReply) {
-        let QueuedReply { number, key, content, metadata, .. } = reply;
+        let QueuedReply { number, key, body, metadata, .. } = reply;
         let options = Options { metadata, ..Options::default() };
-        match content {
-            ReplyContent::Failure(failure) => self.codec.fail(number, failure, &options),
-            ReplyContent::Stream { size, compress } => {
+        match body {
+            ReplyBody::Failure(failure) => self.codec.fail(number, failure, &options),
+            ReplyBody::Stream { size, compress } => {
                 self.set_beginning(number, Beginning::Left);
                 let id = StreamId::Request(RequestId::new(self.connection, number));
                 let Some(open) = self.table.get_mut(&id) else { return self.leave_gate(&key, number) };
@@ -161,7 +161,7 @@ impl Calls {
                 self.codec.result(number, &options, Piece::default(), compress);
                 self.schedule(id);
             }
-            ReplyContent::Result { body, compress } => {
+            ReplyBody::Result { body, compress } => {
                 let (first, rest) = split_first(body, wire::max_first(number));
                 if rest.is_empty() {
                     return self.codec.result(number, &options, Piece::whole(first), compress);
@@ -207,8 +207,8 @@ impl Calls {
             let len = data.bytes.len();
             self.count_body(id, |bytes| bytes - len);
         }
-        let content = Piece { bytes: data.bytes, fin: data.fin, item: data.item, compressed: false };
-        self.codec.data(number, data.offset, content, compress);
+        let piece = Piece { bytes: data.bytes, fin: data.fin, item: data.item, compressed: false };
+        self.codec.data(number, data.offset, piece, compress);
         if data.fin {
             self.stream_left(id, number);
         }

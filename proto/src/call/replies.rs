@@ -12,7 +12,7 @@ use crate::event::CloseCause;
 use crate::ids::{RequestId, StreamId};
 use crate::ordering::Entered;
 use crate::reply::{Replied, Reply};
-use crate::send::{MESSAGE_OVERHEAD, Queued, QueuedReply, ReplyContent};
+use crate::send::{MESSAGE_OVERHEAD, Queued, QueuedReply, ReplyBody};
 use crate::stream::SendHalf;
 use crate::wire::{self, Failure, Number};
 use crate::{ErrorInfo, Metadata, OrderingKey, Urgency};
@@ -52,9 +52,9 @@ impl Calls {
         };
         state.stage = Stage::Streaming { beginning: Beginning::Left, result };
         let (number, key, urgency) = (state.number, state.key.clone(), open.urgency);
-        let content = ReplyContent::Stream { size, compress };
+        let body = ReplyBody::Stream { size, compress };
         let names = self.codec.name_size(number, &key);
-        let reply = QueuedReply { number, key, names, content, metadata, unsolicited: false };
+        let reply = QueuedReply { number, key, names, body, metadata, unsolicited: false };
         self.release(reply, urgency, true);
         Ok(())
     }
@@ -127,15 +127,15 @@ impl Calls {
         let State::Request(state) = &open.state else { return Err(ReplyError::NotOpen) };
         let (number, key, urgency) = (state.number, state.key.clone(), open.urgency);
         let dialect_2 = !wire::is_dialect_1(number);
-        let (mut content, mut metadata) = match reply {
+        let (mut body, mut metadata) = match reply {
             Reply::Result { body, compressed, metadata } => {
-                (ReplyContent::Result { body, compress: compressed }, metadata)
+                (ReplyBody::Result { body, compress: compressed }, metadata)
             }
-            Reply::Failure(info) => (ReplyContent::Failure(Failure::Failure(info)), Metadata::new()),
-            Reply::Error(info) => (ReplyContent::Failure(Failure::Error(info)), Metadata::new()),
-            Reply::Cancelled | Reply::End => (ReplyContent::Failure(Failure::Cancelled), Metadata::new()),
+            Reply::Failure(info) => (ReplyBody::Failure(Failure::Failure(info)), Metadata::new()),
+            Reply::Error(info) => (ReplyBody::Failure(Failure::Error(info)), Metadata::new()),
+            Reply::Cancelled | Reply::End => (ReplyBody::Failure(Failure::Cancelled), Metadata::new()),
         };
-        let mut replied = fit(&mut content, limit, dialect_2);
+        let mut replied = fit(&mut body, limit, dialect_2);
         // metadata does not travel in dialect 1.
         if !dialect_2 && !metadata.is_empty() {
             metadata = Metadata::new();
@@ -144,9 +144,10 @@ impl Calls {
             }
         }
         let names = self.codec.name_size(number, &key);
-        let reply = QueuedReply { number, key, names, content, metadata, unsolicited: false };
+        let reply = QueuedReply { number, key, names, body, metadata, unsolicited: false };
         self.open_requests -= 1;
-        let is_long = matches!(&reply.content, ReplyContent::Result { body, .. } if body.len() > wire::max_first(number));
+        let is_long =
+            matches!(&reply.body, ReplyBody::Result { body, .. } if body.len() > wire::max_first(number));
         if is_long {
             self.become_replying(stream, &reply);
             self.release(reply, urgency, true);
@@ -160,7 +161,7 @@ impl Calls {
     fn become_replying(&mut self, stream: StreamId, reply: &QueuedReply) {
         self.stop_reading(stream);
         let limit = self.stream_limit();
-        let ReplyContent::Result { compress, .. } = reply.content else { return };
+        let ReplyBody::Result { compress, .. } = reply.body else { return };
         let Some(open) = self.table.get_mut(&stream) else { return };
         let State::Request(state) = &mut open.state else { return };
         let mut body = Box::new(SendHalf::new(limit, compress));
@@ -218,7 +219,7 @@ impl Calls {
     /// A peer can cause any number of errors and cancellations without a handler having run: by calls that find no place to wait, or that it
     /// cancels. Past the backlog they are bounded like what is refused here (K-4).
     fn count_if_backlogged(&mut self, mut reply: QueuedReply) -> Option<QueuedReply> {
-        let counts = matches!(reply.content, ReplyContent::Failure(Failure::Error(_) | Failure::Cancelled));
+        let counts = matches!(reply.body, ReplyBody::Failure(Failure::Error(_) | Failure::Cancelled));
         if counts && self.is_backlogged() {
             if self.queue.count_unsolicited(MESSAGE_OVERHEAD + reply.size()).is_err() {
                 self.fatal = Some(Fatal(CloseCause::PeerNotReading));
@@ -248,7 +249,7 @@ impl Calls {
 
     fn enqueue(&mut self, reply: QueuedReply, urgency: Urgency) {
         let (number, key) = (reply.number, reply.key.clone());
-        let is_stream = matches!(reply.content, ReplyContent::Stream { .. });
+        let is_stream = matches!(reply.body, ReplyBody::Stream { .. });
         let queued_at = self.queue.push(Queued::Reply(reply), &key, urgency);
         if is_stream {
             self.set_beginning(number, Beginning::Queued(queued_at));

@@ -3,26 +3,26 @@
 use crate::Text;
 use crate::error::Refusal;
 use crate::reply::Replied;
-use crate::send::ReplyContent;
+use crate::send::ReplyBody;
 use crate::wire::{Failure, MAX_TEXTS};
 
 /// Makes a reply one that the peer takes: an error gives up its traceback, and what is still too large becomes an ERROR that
 /// says so. The texts of an error have a limit of their own in dialect 2, where they travel in one record.
-pub(super) fn fit(content: &mut ReplyContent, limit: usize, dialect_2: bool) -> Replied {
-    let limit = match content {
-        ReplyContent::Failure(_) if dialect_2 => limit.min(MAX_TEXTS),
+pub(super) fn fit(body: &mut ReplyBody, limit: usize, dialect_2: bool) -> Replied {
+    let limit = match body {
+        ReplyBody::Failure(_) if dialect_2 => limit.min(MAX_TEXTS),
         _ => limit,
     };
-    if let ReplyContent::Failure(Failure::Failure(info) | Failure::Error(info)) = content
+    if let ReplyBody::Failure(Failure::Failure(info) | Failure::Error(info)) = body
         && info.size() > limit
     {
         info.traceback = Text::default();
     }
-    let size = content.size();
+    let size = body.size();
     if size <= limit {
         return Replied::AsGiven;
     }
     let detail = format!("the reply has {size} bytes; the peer takes at most {limit}");
-    *content = ReplyContent::Failure(Failure::Error(Refusal::ReplyTooLarge.to_error(&detail)));
+    *body = ReplyBody::Failure(Failure::Error(Refusal::ReplyTooLarge.to_error(&detail)));
     Replied::TooLarge { size, limit }
 }

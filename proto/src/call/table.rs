@@ -89,7 +89,7 @@ pub(super) struct Opened {
     pub(super) method: Text,
     pub(super) key: OrderingKey,
     pub(super) options: Options,
-    pub(super) content: Piece,
+    pub(super) piece: Piece,
     /// Bytes of the frame that all of this is a slice of; 0 if slices may be kept.
     pub(super) frame: usize,
 }

@@ -12,7 +12,7 @@ use crate::event::{Anomaly, Body, CloseCause, EndpointEvent, Event, Request, Sto
 use crate::ids::{RequestId, StreamId};
 use crate::ordering::{Arrival, BusyReason};
 use crate::reply::Reply;
-use crate::send::{Control, MESSAGE_OVERHEAD, Queued, QueuedReply, ReplyContent};
+use crate::send::{Control, MESSAGE_OVERHEAD, Queued, QueuedReply, ReplyBody};
 use crate::stream::{ReadError, RecvHalf, StreamFault};
 use crate::wire::{self, DecodeError, Failure, MAX_FIRST, Number, Options, Piece, Record};
 use crate::{ErrorInfo, Metadata, OrderingKey, Text, Urgency};
@@ -27,13 +27,13 @@ impl Calls {
 
     /// A request whose number is right has come.
     pub(super) fn arrive(&mut self, now: Instant, opened: Opened) {
-        let Opened { call, method, key, options, content, frame } = opened;
+        let Opened { call, method, key, options, piece, frame } = opened;
         let key = OrderingKey::from_wire(key.kind(), wire::keep(&key.into_bytes(), frame));
         if let Some((refusal, why)) = self.refusal_of(&options) {
             return self.refuse(call, key, refusal.to_error(why));
         }
-        let Piece { fin, item, .. } = content;
-        let first = match self.first_content(call, content, frame) {
+        let Piece { fin, item, .. } = piece;
+        let first = match self.first_piece(call, piece, frame) {
             Ok(first) => first,
             Err(error) => return self.refuse_unreadable(call, key, error),
         };
@@ -99,20 +99,20 @@ impl Calls {
         (Body::Stream { size }, Some(self.open_argument(size, first, item)), held)
     }
 
-    /// The content of an OPEN or a RESULT.
-    pub(super) fn first_content(
+    /// The piece of an OPEN or a RESULT.
+    pub(super) fn first_piece(
         &self,
         number: Number,
-        content: Piece,
+        piece: Piece,
         frame: usize,
     ) -> Result<Bytes, DecodeError> {
-        let limit = match content.fin {
+        let limit = match piece.fin {
             true => wire::max_first(number).min(self.config.max_body),
             // It is no body, but the beginning of a stream, which has no limit.
             false => MAX_FIRST,
         };
-        let compressed = content.compressed;
-        let bytes = content.plain(limit)?;
+        let compressed = piece.compressed;
+        let bytes = piece.plain(limit)?;
         Ok(if compressed { bytes } else { wire::keep(&bytes, frame) })
     }
 
@@ -259,12 +259,12 @@ impl Calls {
     pub(super) fn refuse(&mut self, number: Number, key: OrderingKey, error: ErrorInfo) {
         self.codec.detach_name(number);
         let names = self.codec.name_size(number, &key);
-        let content = ReplyContent::Failure(Failure::Error(error));
+        let body = ReplyBody::Failure(Failure::Error(error));
         let reply = QueuedReply {
             number,
             key: key.clone(),
             names,
-            content,
+            body,
             metadata: Metadata::new(),
             unsolicited: true,
         };

@@ -5,7 +5,7 @@ use rustc_hash::FxHashMap;
 use crate::kept::shrink_table;
 use crate::reply::Reply;
 
-/// What a request or a held reply takes in memory besides its contents, in bytes.
+/// What a request or a held reply takes in memory besides its body and names, in bytes.
 pub(super) const OVERHEAD: usize = 256;
 
 /// A connection and its requests.

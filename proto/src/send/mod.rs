@@ -22,7 +22,7 @@ mod streams;
 mod tests;
 
 pub(crate) use queue::{
-    Control, MESSAGE_OVERHEAD, Place, Queued, QueuedCall, QueuedReply, ReplyContent, SendQueue,
+    Control, MESSAGE_OVERHEAD, Place, Queued, QueuedCall, QueuedReply, ReplyBody, SendQueue,
 };
 pub(crate) use streams::StreamQueue;
 

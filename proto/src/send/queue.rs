@@ -38,14 +38,14 @@ pub(crate) struct QueuedReply {
     pub(crate) key: OrderingKey,
     /// Bytes of what names the call on the wire.
     pub(crate) names: usize,
-    pub(crate) content: ReplyContent,
+    pub(crate) body: ReplyBody,
     pub(crate) metadata: Metadata,
     /// The peer caused it without a handler having run.
     pub(crate) unsolicited: bool,
 }
 
 #[derive(Debug)]
-pub(crate) enum ReplyContent {
+pub(crate) enum ReplyBody {
     Result {
         body: Bytes,
         compress: bool,
@@ -60,11 +60,11 @@ pub(crate) enum ReplyContent {
 
 impl QueuedReply {
     pub(crate) fn size(&self) -> usize {
-        self.names + self.content.size() + self.metadata.size()
+        self.names + self.body.size() + self.metadata.size()
     }
 }
 
-impl ReplyContent {
+impl ReplyBody {
     pub(crate) fn size(&self) -> usize {
         match self {
             Self::Result { body, .. } => body.len(),
@@ -75,10 +75,10 @@ impl ReplyContent {
 }
 
 impl Queued {
-    fn content_size(&self) -> usize {
+    fn body_size(&self) -> usize {
         match self {
             Self::Call(call) => call.body.len(),
-            Self::Reply(reply) => reply.content.size(),
+            Self::Reply(reply) => reply.body.size(),
         }
     }
 
@@ -229,9 +229,9 @@ impl SendQueue {
         self.bytes += entry.queued.size();
     }
 
-    /// The places of messages whose content has more than `limit` bytes, in the order in which they would leave.
+    /// The places of messages whose body has more than `limit` bytes, in the order in which they would leave.
     pub(crate) fn larger_than(&self, limit: usize) -> Vec<Place> {
-        let larger = self.messages.iter().filter(|(_, entry)| entry.queued.content_size() > limit);
+        let larger = self.messages.iter().filter(|(_, entry)| entry.queued.body_size() > limit);
         let mut places: Vec<_> = larger.map(|(number, entry)| Place(entry.urgency, *number)).collect();
         places.sort_unstable();
         places

@@ -255,9 +255,9 @@ fn call(number: u64, len: usize) -> Queued {
 }
 
 fn reply(number: u64, unsolicited: bool) -> QueuedReply {
-    let content = ReplyContent::Failure(Failure::Error(ErrorInfo::new("n", "r")));
+    let body = ReplyBody::Failure(Failure::Error(ErrorInfo::new("n", "r")));
     let (key, metadata) = (OrderingKey::none(), Metadata::new());
-    QueuedReply { number, key, names: 1, content, metadata, unsolicited }
+    QueuedReply { number, key, names: 1, body, metadata, unsolicited }
 }
 
 fn number(queued: Option<Queued>) -> Option<u64> {
@@ -329,7 +329,7 @@ fn bytes_are_those_of_what_waits() {
     queue.remove(first);
     assert_eq!(queue.bytes(), MESSAGE_OVERHEAD + 1 + 1_000);
     let place = queue.push(Queued::Reply(reply(2, false)), &key, Urgency::DEFAULT);
-    queue.change_reply(place, |reply| reply.content = ReplyContent::Stream { size: None, compress: false });
+    queue.change_reply(place, |reply| reply.body = ReplyBody::Stream { size: None, compress: false });
     queue.pop();
     assert_eq!(queue.bytes(), MESSAGE_OVERHEAD + 1);
     queue.pop();

@@ -5,7 +5,7 @@
 //! `send/` decides which stream may send next.
 //!
 //! Flow control is credit-based, as in QUIC (RFC 9000, section 4): the reader names the highest offset, in units of cost, up
-//! to which the writer may send, and raises it as the application reads. A DATA costs 32 bytes besides its content.
+//! to which the writer may send, and raises it as the application reads. A DATA costs 32 bytes besides its bytes.
 
 mod error;
 mod flow;

@@ -109,8 +109,8 @@ impl RecvHalf {
         Ok(())
     }
 
-    /// Takes the content of a DATA out of a frame of `frame` bytes. Returns the cost to give back to the connection at once, because
-    /// the content was dropped or is in the body already; the caller has counted what it cost.
+    /// Takes the piece of a DATA out of a frame of `frame` bytes. Returns the cost to give back to the connection at once, because
+    /// the piece was dropped or is in the body already; the caller has counted what it cost.
     pub(crate) fn take(&mut self, offset: u64, piece: Piece, frame: usize) -> Result<u64, StreamFault> {
         let size = piece.declared(MAX_CHUNK).map_err(|error| match error {
             DecodeError::TooLarge { .. } => StreamFault::Oversize,

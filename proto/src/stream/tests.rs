@@ -132,7 +132,7 @@ fn tiny_items_share_buffers_and_come_out_one_by_one() {
         ends += usize::from(chunk.end_of_item);
         costs += cost;
     }
-    // Without content and end of an item there is nothing to be read, and nothing to be given back later.
+    // Without bytes and end of an item there is nothing to be read, and nothing to be given back later.
     assert_eq!((read, ends), (5_000, 8_000));
     assert_eq!(costs, 5_000 + 9_000 * RECORD_COST);
 }

@@ -132,8 +132,8 @@ impl Codec {
                 self.names.theirs.insert(call, header.id);
                 Ok(match decoded {
                     Ok(payload) => {
-                        let (options, content) = (Options::default(), Piece::whole(payload.into_body()));
-                        Inbound::Record(Record::Open { call, method, key, options, content })
+                        let (options, piece) = (Options::default(), Piece::whole(payload.into_body()));
+                        Inbound::Record(Record::Open { call, method, key, options, piece })
                     }
                     Err(error) => Inbound::BadRequest { call, key, error },
                 })
@@ -216,26 +216,26 @@ impl Codec {
         call: Number,
         (method, key): (&Text, &OrderingKey),
         options: &Options,
-        (content, compress): (Piece, bool),
+        (piece, compress): (Piece, bool),
     ) {
         if is_dialect_1(call) {
-            let (seq, payload) = (call as u32, Payload::Function(content.bytes));
+            let (seq, payload) = (call as u32, Payload::Function(piece.bytes));
             self.message = Some(self.encoder.encode_parts(seq, method, key, &payload, compress));
             let sent = Sent { call, method: method.clone(), key: key.clone(), abandoned: false };
             self.names.ours.insert(seq, sent);
         } else {
-            let content = self.compress(content, compress);
-            self.packet.open(call, method, key, options, &content);
+            let piece = self.compress(piece, compress);
+            self.packet.open(call, method, key, options, &piece);
         }
     }
 
     /// A result leaves, all of it or the beginning.
-    pub(crate) fn result(&mut self, call: Number, options: &Options, content: Piece, compress: bool) {
+    pub(crate) fn result(&mut self, call: Number, options: &Options, piece: Piece, compress: bool) {
         if is_dialect_1(call) {
-            self.answer(call, Payload::Result(content.bytes), compress);
+            self.answer(call, Payload::Result(piece.bytes), compress);
         } else {
-            let content = self.compress(content, compress);
-            self.packet.result(call, options, &content);
+            let piece = self.compress(piece, compress);
+            self.packet.result(call, options, &piece);
         }
     }
 
@@ -254,12 +254,12 @@ impl Codec {
     }
 
     /// More of a stream leaves.
-    pub(crate) fn data(&mut self, call: Number, offset: u64, content: Piece, compress: bool) {
-        let content = self.compress(content, compress);
-        self.packet.data(call, offset, &content);
+    pub(crate) fn data(&mut self, call: Number, offset: u64, piece: Piece, compress: bool) {
+        let piece = self.compress(piece, compress);
+        self.packet.data(call, offset, &piece);
     }
 
-    /// Any record that has no content.
+    /// Any record that has no piece.
     pub(crate) fn control(&mut self, record: &Record) {
         match record {
             Record::Cancel { call } if is_dialect_1(*call) => {
@@ -322,7 +322,7 @@ fn answer(call: Number, payload: Payload) -> Record {
         Payload::Failure(info) => Failure::Failure(info),
         Payload::Error(info) => Failure::Error(info),
         Payload::Cancelled => Failure::Cancelled,
-        result => return Record::Result { call, options, content: Piece::whole(result.into_body()) },
+        result => return Record::Result { call, options, piece: Piece::whole(result.into_body()) },
     };
     Record::Fail { call, failure, options }
 }

@@ -17,13 +17,13 @@ use crate::{ErrorInfo, Metadata, OrderingKey, Text, Urgency};
 /// Largest packet, in bytes.
 pub const MAX_PACKET: usize = 128 * 1024;
 
-/// Most content that OPEN or RESULT carries, in bytes before compression.
+/// Longest piece that OPEN or RESULT carries, in bytes before compression.
 pub const MAX_FIRST: usize = 16 * 1024;
 
-/// Most content that DATA carries, in bytes before compression.
+/// Longest piece that DATA carries, in bytes before compression.
 pub const MAX_CHUNK: usize = 64 * 1024;
 
-/// Credit that a DATA record takes besides its content, in bytes, so that many tiny ones are not free.
+/// Credit that a DATA record takes besides its piece, in bytes, so that many tiny ones are not free.
 pub const RECORD_COST: u64 = 32;
 
 /// Highest number of a call.
@@ -49,7 +49,7 @@ pub enum Record {
         /// What else is known of it.
         options: Options,
         /// The beginning of its argument, or all of it.
-        content: Piece,
+        piece: Piece,
     },
     /// The answer to a call begins.
     Result {
@@ -58,7 +58,7 @@ pub enum Record {
         /// What else is known of it.
         options: Options,
         /// The beginning of the result, or all of it.
-        content: Piece,
+        piece: Piece,
     },
     /// A call has failed; what was said of its result is incomplete.
     Fail {
@@ -73,10 +73,10 @@ pub enum Record {
     Data {
         /// The call.
         call: u64,
-        /// Bytes of content before this.
+        /// Bytes of the stream before this.
         offset: u64,
-        /// The content.
-        content: Piece,
+        /// The next bytes of the stream.
+        piece: Piece,
     },
     /// The requester has lost interest in a call.
     Cancel {
@@ -93,16 +93,16 @@ pub enum Record {
         /// The call.
         call: u64,
     },
-    /// How far the reader of a content has come, and how far the writer may go.
+    /// How far the reader of a stream has come, and how far the writer may go.
     Credit {
         /// The call.
         call: u64,
-        /// Bytes of content that the reader's application has taken.
+        /// Bytes of the stream that the reader's application has taken.
         consumed: u64,
         /// Credit that DATA may use up from the call's beginning on.
         limit: u64,
     },
-    /// How far the writer of all contents together may go.
+    /// How far the writer of all streams together may go.
     LinkCredit {
         /// Credit that DATA may use up from the link's beginning on.
         limit: u64,
@@ -114,12 +114,12 @@ pub enum Record {
     },
 }
 
-/// Bytes of a content, and what follows from them.
+/// The next bytes of a stream, and whether they end an item or the stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Piece {
     /// The bytes, as they travel.
     pub bytes: Bytes,
-    /// The content ends here.
+    /// The stream ends here.
     pub fin: bool,
     /// An item ends here.
     pub item: bool,
@@ -136,7 +136,7 @@ pub struct Options {
     pub remaining: Option<Duration>,
     /// What should leave first.
     pub urgency: Option<Urgency>,
-    /// Bytes of the whole content.
+    /// Bytes of the whole stream.
     pub size: Option<u64>,
     /// There was an option that has to be known, and is not.
     pub unsupported: bool,
@@ -234,7 +234,7 @@ impl Piece {
             false => self.bytes.len(),
         };
         if size > limit {
-            return Err(super::DecodeError::TooLarge { what: "a piece of content", size, limit });
+            return Err(super::DecodeError::TooLarge { what: "a piece of piece", size, limit });
         }
         Ok(size)
     }

@@ -28,7 +28,7 @@ pub struct Hello {
     pub credit: Option<Credit>,
 }
 
-/// How much content a peer may be sent before it has said that it took any.
+/// How many bytes of streams a peer may be sent before it has given credit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Credit {
     /// For each call and direction, in bytes.

@@ -621,7 +621,7 @@ fn extreme_timing_neither_spins_nor_overflows() {
 }
 
 #[test]
-fn debug_shows_no_content() {
+fn debug_shows_no_body() {
     let mut config = config();
     config.identity = Bytes::from_static(b"sesame");
     assert!(!format!("{:?}", Link::new(&config, [7; 32], Instant::now())).contains("sesame"));

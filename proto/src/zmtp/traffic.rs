@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::assembly::Assembly;
 use super::command::{self, Command};
 #[cfg(feature = "curve")]
-use super::curve::{Cipher, Content, OVERHEAD};
+use super::curve::{Cipher, MessageKind, OVERHEAD};
 use super::framing::{Deframer, Head, Payload};
 use super::liveness::{Due, Liveness};
 use super::output::OutputQueue;
@@ -72,11 +72,11 @@ impl Traffic {
             Protection::None => self.take_command(&payload, output)?,
             #[cfg(feature = "curve")]
             Protection::Curve(cipher) => match cipher.open(&mut payload)? {
-                Content::Frame { more } => {
+                MessageKind::Frame { more } => {
                     self.assembly.admit(payload.len() - OVERHEAD)?;
                     events.extend(self.assembly.push(more, deframer.freeze(payload, OVERHEAD)));
                 }
-                Content::Command => {
+                MessageKind::Command => {
                     check_command(payload.len() - OVERHEAD)?;
                     self.take_command(&payload[OVERHEAD..], output)?;
                 }
@@ -117,7 +117,7 @@ impl Traffic {
             #[cfg(feature = "curve")]
             Protection::Curve(cipher) => {
                 let number = cipher.reserve(1).ok_or(Exhausted)?;
-                seal(cipher, number, Content::Command, [name, body], output)
+                seal(cipher, number, MessageKind::Command, [name, body], output)
             }
         })
     }
@@ -156,7 +156,7 @@ impl Traffic {
                 let first = cipher.reserve(frames.len()).ok_or(Exhausted)?;
                 for (number, (more, frame, tail)) in (first..=u64::MAX).zip(parts) {
                     let parts: [&[u8]; 2] = [frame, tail.map_or(&[], |tail| tail)];
-                    seal(cipher, number, Content::Frame { more }, parts, output);
+                    seal(cipher, number, MessageKind::Frame { more }, parts, output);
                 }
             }
         }
@@ -176,17 +176,17 @@ fn check_command(len: usize) -> Result<(), LinkError> {
 fn seal(
     cipher: &Cipher,
     number: u64,
-    content: Content,
+    kind: MessageKind,
     parts: [&[u8]; 2],
     output: &mut OutputQueue,
 ) -> usize {
     // As libzmq does, MORE is said in the clear too, and COMMAND only inside.
-    let more = content == Content::Frame { more: true };
+    let more = kind == MessageKind::Frame { more: true };
     let head = Head::data(more, OVERHEAD + parts[0].len() + parts[1].len());
     let len = head.as_bytes().len() + head.len;
     output.write(len, |run| {
         run.extend_from_slice(head.as_bytes());
-        cipher.seal(number, content, parts, run);
+        cipher.seal(number, kind, parts, run);
     });
     len
 }

@@ -66,18 +66,18 @@ impl Monitor {
                 assert!(!self.over.contains(&call), "{record:?} after the last of its call");
             }
             match record {
-                Record::Open { call, content, .. } => {
+                Record::Open { call, piece, .. } => {
                     let next = self.next_open.replace(call + 2).unwrap_or(call % 2);
                     assert_eq!(call, next, "a number is not the next");
-                    self.on_first(call, &content);
+                    self.on_first(call, &piece);
                 }
-                Record::Result { call, content, .. } => {
-                    if content.fin {
+                Record::Result { call, piece, .. } => {
+                    if piece.fin {
                         self.over.insert(call);
                     }
-                    self.on_first(call, &content);
-                    if !(content.fin && self.order.is_given_up(now, call)) {
-                        self.order.answered(call, content.fin);
+                    self.on_first(call, &piece);
+                    if !(piece.fin && self.order.is_given_up(now, call)) {
+                        self.order.answered(call, piece.fin);
                     }
                 }
                 Record::Fail { call, failure, .. } => {
@@ -91,8 +91,8 @@ impl Monitor {
                     self.order.ended(call);
                 }
                 Record::Cancel { call } => drop(self.over.insert(call)),
-                Record::Data { call, offset, content } => {
-                    let size = content.declared(MAX_CHUNK).expect("no more than a piece may have") as u64;
+                Record::Data { call, offset, piece } => {
+                    let size = piece.declared(MAX_CHUNK).expect("no more than a piece may have") as u64;
                     let cost = size + RECORD_COST;
                     self.link_spent += cost;
                     assert!(self.link_spent <= self.link_limit, "more than the connection's credit");
@@ -100,9 +100,9 @@ impl Monitor {
                     assert!(!writes.fin && offset == writes.offset, "{call}: {offset} is not next");
                     writes.spent += cost;
                     writes.offset += size;
-                    writes.fin = content.fin;
+                    writes.fin = piece.fin;
                     assert!(writes.spent <= writes.limit, "{call}: more than its credit");
-                    if content.fin {
+                    if piece.fin {
                         self.order.ended(call);
                     }
                 }
@@ -116,11 +116,11 @@ impl Monitor {
         }
     }
 
-    fn on_first(&mut self, call: u64, content: &Piece) {
-        let size = content.declared(MAX_CHUNK).expect("no more than a piece may have") as u64;
+    fn on_first(&mut self, call: u64, piece: &Piece) {
+        let size = piece.declared(MAX_CHUNK).expect("no more than a piece may have") as u64;
         let writes = self.writes(call);
         assert!(writes.offset == 0 && !writes.fin, "{call} begins twice");
-        (writes.offset, writes.fin) = (size, content.fin);
+        (writes.offset, writes.fin) = (size, piece.fin);
     }
 
     pub(super) fn on_received(&mut self, now: Instant, packet: &Bytes) {
@@ -144,10 +144,10 @@ impl Monitor {
                     writes.limit = writes.limit.max(limit);
                 }
                 Record::LinkCredit { limit } => self.link_limit = self.link_limit.max(limit),
-                Record::Open { call, content, .. }
-                | Record::Result { call, content, .. }
-                | Record::Data { call, content, .. } => {
-                    let size = content.declared(MAX_CHUNK).expect("it was sent so") as u64;
+                Record::Open { call, piece, .. }
+                | Record::Result { call, piece, .. }
+                | Record::Data { call, piece, .. } => {
+                    let size = piece.declared(MAX_CHUNK).expect("it was sent so") as u64;
                     *self.received.entry(call).or_default() += size;
                 }
                 _ => {}

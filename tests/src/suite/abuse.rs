@@ -68,7 +68,7 @@ impl Scene {
         RawPeer::connect(self.open().await).await
     }
 
-    /// The same in dialect 2, which gives so much credit: to each content, and to all.
+    /// The same in dialect 2, which gives so much credit: to each stream, and to all.
     pub(super) async fn attacker_2(&self, credit: (u64, u64)) -> RawPeer<BoxStream> {
         RawPeer::connect_2(self.open().await, credit).await
     }

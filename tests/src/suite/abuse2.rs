@@ -26,11 +26,11 @@ use crate::suite::abuse::{BATCH, BESIDE_FLOOD, MANY, Scene};
 /// Credit that never runs out.
 const PLENTY: (u64, u64) = (1 << 40, 1 << 40);
 
-/// What may be sent of a content before anybody reads it, by default.
+/// What may be sent of a stream before anybody reads it, by default.
 const UNREAD: usize = 16 * 1024;
 
-fn data(call: u64, offset: usize, content: Piece) -> Record {
-    Record::Data { call, offset: offset as u64, content }
+fn data(call: u64, offset: usize, piece: Piece) -> Record {
+    Record::Data { call, offset: offset as u64, piece }
 }
 
 fn credit(call: u64, limit: u64) -> Record {
@@ -39,7 +39,7 @@ fn credit(call: u64, limit: u64) -> Record {
 
 /// An OPEN whose argument has so many bytes, of which these are the first.
 fn open_sized(call: u64, method: &str, size: usize, first: usize) -> Record {
-    let Record::Open { method, key, content, .. } = open(call, method, part(vec![7; first])) else {
+    let Record::Open { method, key, piece, .. } = open(call, method, part(vec![7; first])) else {
         unreachable!("an OPEN is one")
     };
     Record::Open {
@@ -47,7 +47,7 @@ fn open_sized(call: u64, method: &str, size: usize, first: usize) -> Record {
         method,
         key,
         options: Options { size: Some(size as u64), ..Options::default() },
-        content,
+        piece,
     }
 }
 
@@ -73,12 +73,12 @@ async fn call<S: ByteStream>(attacker: &mut RawPeer<S>, number: u64) {
 /// The rest of a result of which this much has come.
 async fn rest_of_result<S: ByteStream>(attacker: &mut RawPeer<S>, of: u64, mut got: usize) -> usize {
     loop {
-        if let Record::Data { call, offset, content } = attacker.hear_record().await
+        if let Record::Data { call, offset, piece } = attacker.hear_record().await
             && call == of
         {
             assert_eq!(offset, got as u64);
-            got += content.bytes.len();
-            if content.fin {
+            got += piece.bytes.len();
+            if piece.fin {
                 return got;
             }
         }
@@ -111,16 +111,16 @@ pub async fn tiny_pieces(rig: Rig) {
             }
             attacker.flush().await;
             let (number, answer) = attacker.hear_answer().await;
-            let Record::Result { content, options, .. } = answer else { panic!("{answer:?}") };
+            let Record::Result { piece, options, .. } = answer else { panic!("{answer:?}") };
             assert_eq!((number, options.size), (0, Some(u64::from(MANY))));
-            let length = rest_of_result(&mut attacker, 0, content.bytes.len()).await;
+            let length = rest_of_result(&mut attacker, 0, piece.bytes.len()).await;
             assert_eq!(length, MANY as usize);
         })
         .await;
     scene.end().await;
 }
 
-/// More of a content than there is credit for costs the call, once for each that does so, and nothing else.
+/// More of a stream than there is credit for costs the call, once for each that does so, and nothing else.
 pub async fn credit_that_was_not_given(rig: Rig) {
     const CALLS: u64 = 50;
     let gate = Gate::default();
@@ -170,7 +170,7 @@ pub async fn credit_that_was_not_given(rig: Rig) {
     scene.end().await;
 }
 
-/// Contents that nobody reads take what there is for such ones, while small calls go on; a byte more than all credit of their
+/// Streams that nobody reads take what there is for such ones, while small calls go on; a byte more than all credit of their
 /// link ends the link, and its handlers.
 pub async fn credit_of_the_link(rig: Rig) {
     let mut limits = Limits::default();
@@ -351,8 +351,8 @@ pub async fn bodies_without_an_end(rig: Rig) {
         at += more;
     }
     let (number, answer) = attacker.hear_answer().await;
-    let Record::Result { content, .. } = answer else { panic!("{answer:?}") };
-    assert_eq!((number, rest_of_result(attacker, 4, content.bytes.len()).await), (4, 100_000));
+    let Record::Result { piece, .. } = answer else { panic!("{answer:?}") };
+    assert_eq!((number, rest_of_result(attacker, 4, piece.bytes.len()).await), (4, 100_000));
     let mut waiting = large(MIB);
     scene.beside(0, async {}).await;
     assert!(poll_once(&mut waiting).await.is_none(), "there is no room for it");
@@ -372,8 +372,8 @@ pub async fn credit_by_the_byte(rig: Rig) {
         .beside(10, async {
             attacker.say_records(&[open(0, "fill", whole("1000000"))]).await;
             let (_, answer) = attacker.hear_answer().await;
-            let Record::Result { content, .. } = answer else { panic!("{answer:?}") };
-            let mut got = content.bytes.len();
+            let Record::Result { piece, .. } = answer else { panic!("{answer:?}") };
+            let mut got = piece.bytes.len();
             assert_eq!(got, MAX_FIRST, "as much as needs no credit");
             let one = RECORD_COST + 1;
             for limit in (1..=ROUNDS as u64).map(|n| n * one) {
@@ -381,8 +381,8 @@ pub async fn credit_by_the_byte(rig: Rig) {
                 attacker.queue_records(&[credit(0, limit), Record::LinkCredit { limit }]);
                 attacker.say_records(&back).await;
                 let record = attacker.hear_record().await;
-                let Record::Data { call: 0, offset, content } = record else { panic!("{record:?}") };
-                assert_eq!((offset, content.bytes.len()), (got as u64, 1));
+                let Record::Data { call: 0, offset, piece } = record else { panic!("{record:?}") };
+                assert_eq!((offset, piece.bytes.len()), (got as u64, 1));
                 got += 1;
             }
             attacker.say_records(&[credit(0, u64::MAX), Record::LinkCredit { limit: u64::MAX }]).await;
@@ -414,7 +414,7 @@ pub async fn results_that_get_no_credit(rig: Rig) {
             let mut refused = 0;
             while refused + begun.len() + QUEUE < CALLS {
                 match attacker.hear_answer().await {
-                    (number, Record::Result { content, .. }) => begun.push((number, content.bytes.len())),
+                    (number, Record::Result { piece, .. }) => begun.push((number, piece.bytes.len())),
                     (_, Record::Fail { failure: Failure::Error(info), .. }) => {
                         assert_eq!(Refusal::of(&info), Some(Refusal::Busy));
                         refused += 1;
@@ -438,14 +438,14 @@ pub async fn results_that_get_no_credit(rig: Rig) {
         attacker.flush().await;
         while complete < QUEUE + begun.len() {
             match attacker.hear_record().await {
-                Record::Result { call, content, .. } => {
-                    got.insert(call, content.bytes.len());
+                Record::Result { call, piece, .. } => {
+                    got.insert(call, piece.bytes.len());
                     attacker.say_records(&[credit(call, u64::MAX)]).await;
                 }
-                Record::Data { call, content, .. } => {
+                Record::Data { call, piece, .. } => {
                     let size = got.entry(call).or_default();
-                    *size += content.bytes.len();
-                    complete += usize::from(content.fin);
+                    *size += piece.bytes.len();
+                    complete += usize::from(piece.fin);
                 }
                 other => panic!("{other:?}"),
             }
@@ -459,7 +459,7 @@ pub async fn results_that_get_no_credit(rig: Rig) {
 /// What ends a link, each for a reason that is told apart.
 fn fatal() -> Vec<(Violation, Vec<Record>)> {
     let first = || open(0, "echo", whole("good"));
-    let result = |call| Record::Result { call, options: Options::default(), content: whole("x") };
+    let result = |call| Record::Result { call, options: Options::default(), piece: whole("x") };
     let fail = |call| Record::Fail { call, failure: Failure::Cancelled, options: Options::default() };
     vec![
         (Violation::Sequence, vec![open(2, "echo", whole("jumped"))]),
@@ -538,8 +538,8 @@ pub async fn numbers_and_records_that_break_the_link(rig: Rig) {
     scene.end().await;
 }
 
-/// Records of calls that have ended, content for them, credit for nobody, records of a later version, and goodbyes: all are
-/// passed over, and the credit that the content used up is given again.
+/// Records of calls that have ended, data for them, credit for nobody, records of a later version, and goodbyes: all are
+/// passed over, and the credit that the data used up is given back.
 pub async fn records_that_mean_nothing(rig: Rig) {
     let mut limits = Limits::default();
     limits.stream_window = MAX_CHUNK as u64;

@@ -79,7 +79,7 @@ fn tiny_pieces_cost_more_than_they_hold() {
         assert_eq!(side.connection.held_bytes(), (n + 1) * (RECORD_COST + 1));
     }
     assert!(side.events().iter().all(|event| !matches!(event, Event::Anomaly(_))));
-    // Records without content, too, and without any effect.
+    // Records without bytes, too, and without any effect.
     side.hear_records(&[data(0, 1_000, part(""))]);
     let anomaly = Event::Anomaly(Anomaly::Stream(StreamFault::Credit));
     assert_eq!(side.events(), [anomaly]);
@@ -147,7 +147,7 @@ fn calls_that_are_cancelled_at_once_end_a_link_that_is_not_read() {
 }
 
 #[test]
-fn contents_that_are_never_complete_are_bounded_in_number_and_bytes() {
+fn streams_that_are_never_complete_are_bounded_in_number_and_bytes() {
     let config = ConnectionConfig { max_requests: 100, connection_window: 1 << 20, ..two() };
     let mut side = facing(config, 0, 0);
     for n in 0..200 {

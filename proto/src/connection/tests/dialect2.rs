@@ -64,9 +64,9 @@ pub(super) fn part(bytes: impl Into<Bytes>) -> Piece {
     Piece { bytes: bytes.into(), ..Piece::default() }
 }
 
-pub(super) fn open(call: u64, content: Piece) -> Record {
+pub(super) fn open(call: u64, piece: Piece) -> Record {
     let (key, options) = (OrderingKey::none(), Options::default());
-    Record::Open { call, method: "m".into(), key, options, content }
+    Record::Open { call, method: "m".into(), key, options, piece }
 }
 
 pub(super) fn request(side: &mut Side) -> Request {
@@ -95,7 +95,7 @@ fn the_highest_dialect_that_both_offer_is_spoken() {
     assert_eq!((&*request.method, &request.body), ("m", &Body::Whole("1".into())));
     b.connection.reply(request.id, ok("2")).unwrap();
     let records = b.sent_records();
-    assert_eq!(records, [Record::Result { call: 0, options: Options::default(), content: whole("2") }]);
+    assert_eq!(records, [Record::Result { call: 0, options: Options::default(), piece: whole("2") }]);
     a.hear_records(&records);
     assert_eq!(a.events(), [ended(call, Outcome::Result("2".into()))]);
     assert!(a.connection.is_idle() && b.connection.is_idle());
@@ -225,7 +225,7 @@ fn metadata_does_not_travel_in_dialect_1_and_says_so() {
 fn a_requester_that_gives_up_stops_the_handler_in_time() {
     let options = Options { remaining: Some(SECOND), ..Options::default() };
     let (method, key) = ("m".into(), OrderingKey::none());
-    let open = Record::Open { call: 0, method, key, options, content: whole("") };
+    let open = Record::Open { call: 0, method, key, options, piece: whole("") };
     let late = Event::Stop { request: incoming(0), reason: StopReason::TimedOut };
     // A handler may run for half a second, or for longer than its requester waits.
     for (limit, stops_after) in [(SECOND / 2, SECOND / 2), (3 * SECOND, 2 * SECOND)] {
@@ -350,7 +350,7 @@ fn a_call_that_has_not_left_never_does_and_takes_no_number() {
 
 #[test]
 fn what_breaks_the_link_is_told_apart() {
-    let data = |call| Record::Data { call, offset: 0, content: part("x") };
+    let data = |call| Record::Data { call, offset: 0, piece: part("x") };
     let cases = [
         (vec![open(2, whole(""))], Violation::Sequence),
         (vec![open(0, whole("")), open(0, whole(""))], Violation::Sequence),
@@ -365,7 +365,7 @@ fn what_breaks_the_link_is_told_apart() {
         (vec![data(1)], Violation::Sequence),
         (vec![Record::Credit { call: 3, consumed: 0, limit: 9 }], Violation::Sequence),
         (
-            vec![Record::Result { call: 0, options: Options::default(), content: whole("") }],
+            vec![Record::Result { call: 0, options: Options::default(), piece: whole("") }],
             Violation::WrongSide,
         ),
         (
@@ -485,12 +485,12 @@ fn an_answer_to_the_hello_of_another_begins_no_session() {
 #[test]
 fn what_is_wrong_with_one_call_costs_only_that_call() {
     let mut side = binder(ConnectionConfig { max_body: 100, max_requests: 2, ..two() });
-    let open_with = |call, options: Options, content| Record::Open {
+    let open_with = |call, options: Options, piece| Record::Open {
         call,
         method: "m".into(),
         key: OrderingKey::none(),
         options,
-        content,
+        piece,
     };
     let unsupported = Bytes::from_static(b"\x97\x01\x04\x03\xa1m\xc4\x00\x81\x1f\xc0\xc4\x00");
     side.hear_records(&[
@@ -522,15 +522,15 @@ fn what_is_wrong_with_one_call_costs_only_that_call() {
 
 #[test]
 fn what_a_result_gets_wrong_ends_its_call_and_tells_the_peer() {
-    let result = |content| Record::Result { call: 1, options: Options::default(), content };
+    let result = |piece| Record::Result { call: 1, options: Options::default(), piece };
     let oversize =
         Piece { compressed: true, ..whole(snap::raw::Encoder::new().compress_vec(&[0; 20_000]).unwrap()) };
-    let data = Record::Data { call: 1, offset: 0, content: part("x") };
+    let data = Record::Data { call: 1, offset: 0, piece: part("x") };
     let size = MAX_FIRST + 3_616;
     let cases = [
         (
             vec![result(oversize)],
-            Outcome::Malformed(DecodeError::TooLarge { what: "a piece of content", size, limit: MAX_FIRST }),
+            Outcome::Malformed(DecodeError::TooLarge { what: "a piece of piece", size, limit: MAX_FIRST }),
         ),
         (vec![data], Outcome::Fault(StreamFault::NotBegun)),
         (vec![result(part("x")), result(part("x"))], Outcome::Fault(StreamFault::SecondResult)),

@@ -65,7 +65,7 @@ impl Served {
 fn open(call: u64, key: &str) -> Record {
     let key = if key.is_empty() { OrderingKey::none() } else { OrderingKey::text(key) };
     let options = Options { remaining: Some(SECOND), ..Options::default() };
-    Record::Open { call, method: "m".into(), key, options, content: whole("") }
+    Record::Open { call, method: "m".into(), key, options, piece: whole("") }
 }
 
 /// The calls that are handed out.
@@ -90,8 +90,8 @@ fn ten_thousand_calls_given_up_behind_a_stuck_key_leave_room_for_others() {
     for mode in [OrderingMode::ExitOrdered, OrderingMode::KeySerialized] {
         let mut served = Served::new(mode);
         // The last of these says nothing of its time.
-        let Record::Open { call, method, key, content, .. } = open(0, "stuck") else { panic!() };
-        let stuck = Record::Open { call, method, key, options: Options::default(), content };
+        let Record::Open { call, method, key, piece, .. } = open(0, "stuck") else { panic!() };
+        let stuck = Record::Open { call, method, key, options: Options::default(), piece };
         assert_eq!(started(&served.hear(&[stuck]).0), [0]);
         for call in (2..20_000).step_by(2) {
             let runs = started(&served.hear(&[open(call, "stuck")]).0);

@@ -213,7 +213,7 @@ fn a_burst_of_events_leaves_no_memory_behind() {
 }
 
 #[test]
-fn debug_shows_no_content() {
+fn debug_shows_no_body() {
     let mut side = Side::established(config());
     side.hear_message(1, "secret", Payload::Function(b"secret"[..].into()));
     side.invoke("secret");
@@ -246,7 +246,7 @@ fn a_peer_that_has_more_calls_refused_behind_a_result_that_does_not_leave_is_cut
     let key = || OrderingKey::text("k");
     let open = |call| {
         let (method, options) = ("m".into(), wire::Options::default());
-        wire::Record::Open { call, method, key: key(), options, content: whole("") }
+        wire::Record::Open { call, method, key: key(), options, piece: whole("") }
     };
     side.hear_records(&[open(0), open(2)]);
     side.connection.begin_reply(incoming(0), false, Metadata::new(), None).unwrap();
@@ -294,7 +294,7 @@ fn calls_that_are_given_up_do_not_wait_for_a_result_that_does_not_leave() {
             method: "m".into(),
             key: OrderingKey::text("k"),
             options,
-            content: whole(""),
+            piece: whole(""),
         }
     };
     side.hear_records(&[open(0), open(2)]);

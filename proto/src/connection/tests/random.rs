@@ -416,21 +416,21 @@ fn record(random: &mut Random, next: &mut u64) -> Record {
             *next += 2;
             let method = ["whole", "stream"][random.below(2)].into();
             let key = [OrderingKey::none(), OrderingKey::text("k")][random.below(2)].clone();
-            let mut content = piece(random);
-            content.bytes.truncate(MAX_FIRST);
-            Record::Open { call, method, key, options: options(random), content }
+            let mut piece = piece(random);
+            piece.bytes.truncate(MAX_FIRST);
+            Record::Open { call, method, key, options: options(random), piece }
         }
         3 => {
-            let mut content = piece(random);
-            content.bytes.truncate(MAX_FIRST);
-            Record::Result { call: call | 1, options: options(random), content }
+            let mut piece = piece(random);
+            piece.bytes.truncate(MAX_FIRST);
+            Record::Result { call: call | 1, options: options(random), piece }
         }
         4 => Record::Fail { call: call | 1, failure: Failure::Cancelled, options: Options::default() },
         5 => Record::Cancel { call: theirs },
         6 => Record::Abort { call: theirs },
         7 => Record::Stop { call: call | 1 },
         8 => Record::Credit { call, consumed: 0, limit: random.below(100_000) as u64 },
-        _ => Record::Data { call, offset: random.below(3) as u64 * 5, content: piece(random) },
+        _ => Record::Data { call, offset: random.below(3) as u64 * 5, piece: piece(random) },
     }
 }
 

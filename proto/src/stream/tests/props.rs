@@ -9,7 +9,7 @@ use crate::wire::Codec;
 /// Largest stream that is tried, in bytes.
 const MAX: usize = 60_000;
 
-fn content() -> impl Strategy<Value = Vec<(Bytes, bool)>> {
+fn writes() -> impl Strategy<Value = Vec<(Bytes, bool)>> {
     let bytes = prop_oneof![
         prop::collection::vec(any::<u8>(), 0..300),
         (any::<u8>(), 0..MAX / 4).prop_map(|(byte, len)| vec![byte; len]),
@@ -17,29 +17,29 @@ fn content() -> impl Strategy<Value = Vec<(Bytes, bool)>> {
     prop::collection::vec((bytes.prop_map(Bytes::from), any::<bool>()), 0..8)
 }
 
-fn flat(content: &[(Bytes, bool)]) -> Vec<u8> {
-    content.iter().flat_map(|(bytes, _)| bytes.to_vec()).collect()
+fn flat(writes: &[(Bytes, bool)]) -> Vec<u8> {
+    writes.iter().flat_map(|(bytes, _)| bytes.to_vec()).collect()
 }
 
 /// Where items end.
-fn items(content: &[(Bytes, bool)]) -> Vec<usize> {
+fn items(writes: &[(Bytes, bool)]) -> Vec<usize> {
     let mut at = 0;
-    let ends = content.iter().filter_map(|(bytes, item)| {
+    let ends = writes.iter().filter_map(|(bytes, item)| {
         at += bytes.len();
         item.then_some(at)
     });
     ends.collect()
 }
 
-fn filled(content: &[(Bytes, bool)], limit: u64, compress: bool) -> SendHalf {
+fn filled(writes: &[(Bytes, bool)], limit: u64, compress: bool) -> SendHalf {
     let mut send = SendHalf::new(limit, compress);
     send.start(0, Bytes::new(), false);
-    content.iter().for_each(|(bytes, item)| send.push(bytes.clone(), *item));
+    writes.iter().for_each(|(bytes, item)| send.push(bytes.clone(), *item));
     send.finish();
     send
 }
 
-/// The content of a DATA as the codec sends it.
+/// The piece of a DATA as the codec sends it.
 fn encoded(codec: &mut Codec, data: Data, compress: bool) -> (u64, Piece) {
     let Data { offset, bytes, fin, item, .. } = data;
     let piece = codec.compress(Piece { bytes, fin, item, compressed: false }, compress);
@@ -47,8 +47,8 @@ fn encoded(codec: &mut Codec, data: Data, compress: bool) -> (u64, Piece) {
 }
 
 /// All records of a stream, cut in any way.
-fn pieces(content: &[(Bytes, bool)], compress: bool, room: usize) -> Vec<(u64, Piece)> {
-    let mut send = filled(content, u64::MAX, compress);
+fn pieces(writes: &[(Bytes, bool)], compress: bool, room: usize) -> Vec<(u64, Piece)> {
+    let mut send = filled(writes, u64::MAX, compress);
     let mut codec = Codec::default();
     std::iter::from_fn(|| send.next(room, u64::MAX)).map(|data| encoded(&mut codec, data, compress)).collect()
 }
@@ -70,7 +70,7 @@ fn drain(receive: &mut RecvHalf, read: &mut Vec<u8>, ends: &mut Vec<usize>) -> b
 proptest! {
     #[test]
     fn what_is_written_comes_out_the_same(
-        content in content(),
+        writes in writes(),
         compress in any::<bool>(),
         window in 33_u64..100_000,
         rooms in prop::collection::vec((1_usize..70_000, any::<bool>()), 1..20),
@@ -78,9 +78,9 @@ proptest! {
         reassembles in any::<bool>(),
         frame in prop_oneof![Just(0), 1_usize..200_000],
     ) {
-        let whole = flat(&content);
+        let whole = flat(&writes);
         let now = Instant::now();
-        let mut send = filled(&content, window, compress);
+        let mut send = filled(&writes, window, compress);
         let mut receive = RecvHalf::new(window, sized.then_some(whole.len() as u64));
         let mut spares = Spares::default();
         if reassembles {
@@ -103,7 +103,7 @@ proptest! {
             if reassembles {
                 if let Some(body) = receive.reassembled(&mut spares) {
                     read = body.expect("it is not too large").to_vec();
-                    ends = items(&content);
+                    ends = items(&writes);
                     done = true;
                 }
             } else if reads || idle {
@@ -118,20 +118,20 @@ proptest! {
         }
         prop_assert!(done, "it does not end");
         prop_assert!(read == whole);
-        prop_assert_eq!(ends, items(&content));
+        prop_assert_eq!(ends, items(&writes));
     }
 
     #[test]
     fn what_was_changed_on_the_way_is_noticed(
-        content in content(),
+        writes in writes(),
         compress in any::<bool>(),
         room in 1_usize..70_000,
         which in any::<prop::sample::Index>(),
         change in 0..6,
         by in 1_u64..100_000,
     ) {
-        let whole = flat(&content);
-        let mut pieces = pieces(&content, compress, room.max(whole.len() / 50 + 1));
+        let whole = flat(&writes);
+        let mut pieces = pieces(&writes, compress, room.max(whole.len() / 50 + 1));
         let at = which.index(pieces.len());
         let (offset, piece) = &mut pieces[at];
         let before = piece.clone();

@@ -138,19 +138,19 @@ fn compression_is_skipped_where_it_does_not_help() {
     let noise: Vec<u8> = (0..1_000).map(|_| noise()).collect();
     let mut codec = Codec::default();
     let mut sent = |bytes: Vec<u8>| {
-        let content = Piece { bytes: bytes.into(), ..Piece::default() };
-        codec.data(0, 0, content, true);
+        let piece = Piece { bytes: bytes.into(), ..Piece::default() };
+        codec.data(0, 0, piece, true);
         let packet = codec.take().unwrap().into_one().unwrap();
         match records(&packet).unwrap().next() {
-            Some(Ok(Record::Data { content, .. })) => content,
+            Some(Ok(Record::Data { piece, .. })) => piece,
             other => panic!("{other:?}"),
         }
     };
-    let content = sent(vec![0; 1_000]);
-    assert!(content.compressed && content.bytes.len() < 100);
-    assert_eq!(content.declared(MAX_CHUNK), Ok(1_000), "credit is for what it holds");
-    let content = sent(noise.clone());
-    assert_eq!((content.compressed, &content.bytes[..]), (false, &noise[..]));
+    let piece = sent(vec![0; 1_000]);
+    assert!(piece.compressed && piece.bytes.len() < 100);
+    assert_eq!(piece.declared(MAX_CHUNK), Ok(1_000), "credit is for what it holds");
+    let piece = sent(noise.clone());
+    assert_eq!((piece.compressed, &piece.bytes[..]), (false, &noise[..]));
 
     let mut half = crate::stream::SendHalf::new(u64::MAX, true);
     half.start(0, Bytes::new(), false);

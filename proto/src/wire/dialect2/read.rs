@@ -77,7 +77,7 @@ impl Fields<'_, '_> {
         }
     }
 
-    /// Flags, then, perhaps after other fields, the bytes that [`content`](Self::content) reads.
+    /// Flags, then, perhaps after other fields, the bytes that [`piece`](Self::piece) reads.
     fn flags(&mut self) -> Result<Piece, DecodeError> {
         let flags = self.uint("flags")?;
         if flags & !flag::ALL != 0 {
@@ -91,8 +91,8 @@ impl Fields<'_, '_> {
         })
     }
 
-    fn content(&mut self, mut piece: Piece) -> Result<Piece, DecodeError> {
-        piece.bytes = self.next("content")?.reader.bin("content")?;
+    fn piece(&mut self, mut piece: Piece) -> Result<Piece, DecodeError> {
+        piece.bytes = self.next("piece")?.reader.bin("piece")?;
         Ok(piece)
     }
 
@@ -114,12 +114,12 @@ fn read_record(reader: &mut Reader<'_>) -> Result<Option<Record>, DecodeError> {
         kind::OPEN => read_open(&mut fields)?,
         kind::RESULT => {
             let (call, piece) = (fields.call()?, fields.flags()?);
-            Record::Result { call, options: fields.options()?, content: fields.content(piece)? }
+            Record::Result { call, options: fields.options()?, piece: fields.piece(piece)? }
         }
         kind::FAIL => read_fail(&mut fields)?,
         kind::DATA => {
             let (call, piece) = (fields.call()?, fields.flags()?);
-            Record::Data { call, offset: fields.uint("offset")?, content: fields.content(piece)? }
+            Record::Data { call, offset: fields.uint("offset")?, piece: fields.piece(piece)? }
         }
         kind::CANCEL => Record::Cancel { call: fields.call()? },
         kind::ABORT => Record::Abort { call: fields.call()? },
@@ -148,7 +148,7 @@ fn read_open(fields: &mut Fields<'_, '_>) -> Result<Record, DecodeError> {
     let method = fields.text("method")?;
     let (kind, bytes) = fields.next("key")?.reader.str_or_bin("key")?;
     let key = OrderingKey::from_wire(kind, bytes);
-    Ok(Record::Open { call, method, key, options: fields.options()?, content: fields.content(piece)? })
+    Ok(Record::Open { call, method, key, options: fields.options()?, piece: fields.piece(piece)? })
 }
 
 fn read_fail(fields: &mut Fields<'_, '_>) -> Result<Record, DecodeError> {

@@ -25,7 +25,7 @@ fn piece(text: &'static str) -> Piece {
 
 fn open() -> Record {
     let options = Options::default();
-    Record::Open { call: 2, method: "ok".into(), key: OrderingKey::none(), options, content: piece("{}") }
+    Record::Open { call: 2, method: "ok".into(), key: OrderingKey::none(), options, piece: piece("{}") }
 }
 
 fn everything() -> Vec<Record> {
@@ -43,13 +43,13 @@ fn everything() -> Vec<Record> {
             method: "m".into(),
             key: OrderingKey::text("k"),
             options: options.clone(),
-            content: Piece { bytes: "half".into(), ..Piece::default() },
+            piece: Piece { bytes: "half".into(), ..Piece::default() },
         },
-        Record::Result { call: 3, options: options.clone(), content: piece("1") },
+        Record::Result { call: 3, options: options.clone(), piece: piece("1") },
         Record::Fail { call: 5, failure: Failure::Failure(info.clone()), options: options.clone() },
         Record::Fail { call: 5, failure: Failure::Error(info), options: none() },
         Record::Fail { call: 5, failure: Failure::Cancelled, options: none() },
-        Record::Data { call: 1, offset: 1 << 40, content: Piece { compressed: true, ..piece("x") } },
+        Record::Data { call: 1, offset: 1 << 40, piece: Piece { compressed: true, ..piece("x") } },
         Record::Cancel { call: 7 },
         Record::Abort { call: 8 },
         Record::Stop { call: 9 },
@@ -64,12 +64,9 @@ fn the_examples_of_the_protocol_are_met_to_the_byte() {
     // OPEN, RESULT, DATA, CREDIT as in PROTOCOL.md.
     let examples = [
         (open(), "97 01 02 03 a26f6b c400 80 c4027b7d"),
+        (Record::Result { call: 2, options: Options::default(), piece: piece("1") }, "95 02 02 03 80 c40131"),
         (
-            Record::Result { call: 2, options: Options::default(), content: piece("1") },
-            "95 02 02 03 80 c40131",
-        ),
-        (
-            Record::Data { call: 2, offset: 16_384, content: Piece { item: false, ..piece("end") } },
+            Record::Data { call: 2, offset: 16_384, piece: Piece { item: false, ..piece("end") } },
             "95 04 02 01 cd4000 c403656e64",
         ),
         (Record::Credit { call: 2, consumed: 16_387, limit: 300_000 }, "94 08 02 cd4003 ce000493e0"),
@@ -86,15 +83,15 @@ fn a_packet_reads_as_it_was_written() {
 }
 
 #[test]
-fn large_content_is_not_copied_and_ends_the_packet() {
-    let content = Bytes::from(vec![7; MAX_CHUNK]);
+fn a_large_piece_is_not_copied_and_ends_the_packet() {
+    let bytes = Bytes::from(vec![7; MAX_CHUNK]);
     let mut writer = PacketWriter::default();
     writer.write(&open());
-    let piece = Piece { bytes: content.clone(), ..Piece::default() };
-    writer.write(&Record::Data { call: 2, offset: 0, content: piece });
+    let piece = Piece { bytes: bytes.clone(), ..Piece::default() };
+    writer.write(&Record::Data { call: 2, offset: 0, piece });
     assert!(writer.is_closed());
     let message = writer.take();
-    assert_eq!(message.tail().as_ptr(), content.as_ptr());
+    assert_eq!(message.tail().as_ptr(), bytes.as_ptr());
     assert_eq!((writer.len(), writer.is_closed()), (0, false));
     let packet = message.into_one().unwrap();
     assert_eq!(read(&packet).unwrap().len(), 2);
@@ -123,7 +120,7 @@ fn a_packet_is_limited_at_the_edge() {
 #[test]
 fn what_may_be_ignored_is_and_what_may_not_is_not() {
     let ignorable = bytes("92 20 c401ff  91 cd0100  9a 02 02 03 80 c40131 01 02 03 c0 a178");
-    let result = Record::Result { call: 2, options: Options::default(), content: piece("1") };
+    let result = Record::Result { call: 2, options: Options::default(), piece: piece("1") };
     assert_eq!(read(&ignorable), Ok(vec![result]), "types from 32 on, and further fields");
     assert_eq!(read(&bytes("91 1f")), Err(DecodeError::UnknownType(31)));
     assert_eq!(read(&bytes("91 00")), Err(DecodeError::UnknownType(0)));
@@ -155,7 +152,7 @@ fn a_record_must_have_its_fields_and_they_their_types() {
         ("92 05 cf0020000000000000", DecodeError::OutOfRange("call")),
         ("92 05", DecodeError::Truncated),
         ("95 02 02 08 80 c40131", DecodeError::OutOfRange("flags")),
-        ("95 02 02 03 80 a131", DecodeError::WrongType { field: "content" }),
+        ("95 02 02 03 80 a131", DecodeError::WrongType { field: "piece" }),
         ("95 04 02 03 00 c6ffffffff", DecodeError::Truncated),
         ("97 01 02 03 c4026f6b c400 80 c400", DecodeError::WrongType { field: "meth" }),
         ("97 01 02 03 a2ff6b c400 80 c400", DecodeError::NotUtf8("method")),
@@ -201,7 +198,7 @@ fn a_compressed_piece_can_not_promise_more_than_the_limit_or_than_it_can_hold() 
         ..Piece::default()
     };
     assert_eq!(block(&[0; 100]).plain(100), Ok(Bytes::from(vec![0; 100])));
-    let past = DecodeError::TooLarge { what: "a piece of content", size: 101, limit: 100 };
+    let past = DecodeError::TooLarge { what: "a piece of piece", size: 101, limit: 100 };
     assert_eq!(block(&[0; 101]).plain(100), Err(past));
     let declares = |hex| Piece { bytes: bytes(hex), compressed: true, ..Piece::default() };
     assert_eq!(declares("ffffffff0f").plain(MAX_CHUNK), Err(DecodeError::Snappy), "4 GiB in no bytes");

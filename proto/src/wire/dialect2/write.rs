@@ -7,7 +7,7 @@ use super::{Failure, Options, Piece, Record, failure, flag, kind, option};
 use crate::wire::dialect1::{Writer, infallible, write_str_bytes};
 use crate::{ErrorInfo, KeyKind, Multipart, OrderingKey, Text};
 
-/// Content of at least this many bytes is sent as a piece of its own instead of being copied.
+/// A piece of at least this many bytes is sent from where it is instead of being copied.
 const TAIL_FROM: usize = 4 * 1024;
 
 /// How much the writer asks for when its buffer is used up.
@@ -31,7 +31,7 @@ impl PacketWriter {
         self.scratch.is_empty()
     }
 
-    /// Whether the packet has to be taken, because the last record's content was not copied.
+    /// Whether the packet has to be taken, because the last record's piece was not copied.
     pub fn is_closed(&self) -> bool {
         !self.tail.is_empty()
     }
@@ -47,12 +47,12 @@ impl PacketWriter {
     /// If the packet [is closed](Self::is_closed), or a part of the record has 4 GiB or more.
     pub fn write(&mut self, record: &Record) {
         match record {
-            Record::Open { call, method, key, options, content } => {
-                self.open(*call, method, key, options, content);
+            Record::Open { call, method, key, options, piece } => {
+                self.open(*call, method, key, options, piece);
             }
-            Record::Result { call, options, content } => self.result(*call, options, content),
+            Record::Result { call, options, piece } => self.result(*call, options, piece),
             Record::Fail { call, failure, options } => self.fail(*call, failure, options),
-            Record::Data { call, offset, content } => self.data(*call, *offset, content),
+            Record::Data { call, offset, piece } => self.data(*call, *offset, piece),
             Record::Cancel { call } => self.short(kind::CANCEL, &[*call]),
             Record::Abort { call } => self.short(kind::ABORT, &[*call]),
             Record::Stop { call } => self.short(kind::STOP, &[*call]),
@@ -71,28 +71,28 @@ impl PacketWriter {
         method: &Text,
         key: &OrderingKey,
         options: &Options,
-        content: &Piece,
+        piece: &Piece,
     ) {
         let names = method.as_bytes().len() + key.as_bytes().len();
-        let out = &mut self.begin(64 + names + options.metadata.size() + content.bytes.len());
+        let out = &mut self.begin(64 + names + options.metadata.size() + piece.bytes.len());
         infallible(encode::write_array_len(out, 7));
-        write_uints(out, &[kind::OPEN, call, flags(content)]);
+        write_uints(out, &[kind::OPEN, call, flags(piece)]);
         write_str_bytes(out, method.as_bytes());
         match key.kind() {
             KeyKind::Str => write_str_bytes(out, key.as_bytes()),
             KeyKind::Bin => infallible(encode::write_bin(out, key.as_bytes())),
         }
         write_options(out, options);
-        self.content(&content.bytes);
+        self.piece(&piece.bytes);
     }
 
     /// Adds a RESULT.
-    pub(crate) fn result(&mut self, call: u64, options: &Options, content: &Piece) {
-        let out = &mut self.begin(64 + options.metadata.size() + content.bytes.len());
+    pub(crate) fn result(&mut self, call: u64, options: &Options, piece: &Piece) {
+        let out = &mut self.begin(64 + options.metadata.size() + piece.bytes.len());
         infallible(encode::write_array_len(out, 5));
-        write_uints(out, &[kind::RESULT, call, flags(content)]);
+        write_uints(out, &[kind::RESULT, call, flags(piece)]);
         write_options(out, options);
-        self.content(&content.bytes);
+        self.piece(&piece.bytes);
     }
 
     /// Adds a FAIL.
@@ -113,11 +113,11 @@ impl PacketWriter {
     }
 
     /// Adds a DATA.
-    pub(crate) fn data(&mut self, call: u64, offset: u64, content: &Piece) {
-        let out = &mut self.begin(64 + content.bytes.len());
+    pub(crate) fn data(&mut self, call: u64, offset: u64, piece: &Piece) {
+        let out = &mut self.begin(64 + piece.bytes.len());
         infallible(encode::write_array_len(out, 5));
-        write_uints(out, &[kind::DATA, call, flags(content), offset]);
-        self.content(&content.bytes);
+        write_uints(out, &[kind::DATA, call, flags(piece), offset]);
+        self.piece(&piece.bytes);
     }
 
     fn short(&mut self, kind: u64, fields: &[u64]) {
@@ -128,7 +128,7 @@ impl PacketWriter {
     }
 
     fn begin(&mut self, needed: usize) -> Writer<'_> {
-        assert!(self.tail.is_empty(), "nothing follows content that is a piece of its own");
+        assert!(self.tail.is_empty(), "nothing follows a piece that was not copied");
         let needed = needed.min(SCRATCH);
         if self.scratch.capacity() - self.scratch.len() < needed {
             self.scratch.reserve(SCRATCH);
@@ -136,7 +136,7 @@ impl PacketWriter {
         (&mut self.scratch).writer()
     }
 
-    fn content(&mut self, bytes: &Bytes) {
+    fn piece(&mut self, bytes: &Bytes) {
         let out = &mut (&mut self.scratch).writer();
         let len = u32::try_from(bytes.len()).expect("pieces are limited to less than 4 GiB");
         infallible(encode::write_bin_len(out, len));

@@ -29,7 +29,7 @@ const COMMAND: u8 = 2;
 
 /// What is in a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::zmtp) enum Content {
+pub(in crate::zmtp) enum MessageKind {
     /// A frame, and whether more of its message follow.
     Frame {
         more: bool,
@@ -72,27 +72,33 @@ impl Cipher {
     }
 
     /// Appends a message with a reserved number, whose payload is these parts, and encrypts it where it stands.
-    pub(in crate::zmtp) fn seal(&self, number: u64, content: Content, parts: [&[u8]; 2], out: &mut BytesMut) {
+    pub(in crate::zmtp) fn seal(
+        &self,
+        number: u64,
+        kind: MessageKind,
+        parts: [&[u8]; 2],
+        out: &mut BytesMut,
+    ) {
         out.put_slice(NAME);
         out.put_u64(number);
         let sealed = out.len();
         out.put_bytes(0, TAG);
-        out.put_u8(match content {
-            Content::Frame { more } => {
+        out.put_u8(match kind {
+            MessageKind::Frame { more } => {
                 if more {
                     MORE
                 } else {
                     0
                 }
             }
-            Content::Command => COMMAND,
+            MessageKind::Command => COMMAND,
         });
         parts.iter().for_each(|part| out.put_slice(part));
         self.sealing.seal(number, &mut out[sealed..]);
     }
 
     /// Decrypts the message that must be the next one, where it stands: the payload begins at [`OVERHEAD`].
-    pub(in crate::zmtp) fn open(&mut self, message: &mut [u8]) -> Result<Content, ZmtpViolation> {
+    pub(in crate::zmtp) fn open(&mut self, message: &mut [u8]) -> Result<MessageKind, ZmtpViolation> {
         if !message.starts_with(NAME) {
             return Err(ZmtpViolation::NotEncrypted);
         }
@@ -107,8 +113,8 @@ impl Cipher {
         let inside = self.opening.open(due, sealed).ok_or(ZmtpViolation::Forged)?;
         self.last_received = due;
         Ok(match inside[0] {
-            flags if flags & COMMAND != 0 => Content::Command,
-            flags => Content::Frame { more: flags & MORE != 0 },
+            flags if flags & COMMAND != 0 => MessageKind::Command,
+            flags => MessageKind::Frame { more: flags & MORE != 0 },
         })
     }
 
@@ -131,7 +137,7 @@ mod tests {
 
     fn message(cipher: &Cipher, number: u64) -> BytesMut {
         let mut message = BytesMut::new();
-        cipher.seal(number, Content::Command, [b"a", b"b"], &mut message);
+        cipher.seal(number, MessageKind::Command, [b"a", b"b"], &mut message);
         message
     }
 
@@ -151,7 +157,7 @@ mod tests {
         let [client, mut server] = pair();
         server.last_received = u64::MAX - 2;
         for number in [u64::MAX - 1, u64::MAX] {
-            assert_eq!(server.open(&mut message(&client, number)), Ok(Content::Command));
+            assert_eq!(server.open(&mut message(&client, number)), Ok(MessageKind::Command));
         }
         for number in [0, 1, u64::MAX] {
             assert_eq!(server.open(&mut message(&client, number)), Err(ZmtpViolation::OutOfOrder));
@@ -163,7 +169,7 @@ mod tests {
         let [client, mut server] = pair();
         let mut sealed = message(&client, 3);
         assert_eq!(sealed.len(), OVERHEAD + 2);
-        assert_eq!(server.open(&mut sealed), Ok(Content::Command));
+        assert_eq!(server.open(&mut sealed), Ok(MessageKind::Command));
         assert_eq!(&sealed[OVERHEAD..], b"ab");
     }
 }

@@ -27,7 +27,7 @@ mod z85;
 
 pub(super) use client::Client;
 pub use keys::{CurveKeyPair, CurvePublicKey, CurveSecretKey, KeyError};
-pub(super) use messages::{Cipher, Content, OVERHEAD};
+pub(super) use messages::{Cipher, MessageKind, OVERHEAD};
 pub(super) use server::{Proved, Server};
 
 use super::HandshakeError;

@@ -44,7 +44,7 @@ fn a_declared_size_holds_for_a_body_in_one_piece_too() {
         method: "m".into(),
         key: OrderingKey::none(),
         options: options(size),
-        content: whole("four"),
+        piece: whole("four"),
     };
     let mut side = binder(two());
     side.hear_records(&[sized(0, 5), sized(2, 3), sized(4, 4)]);
@@ -58,7 +58,7 @@ fn a_declared_size_holds_for_a_body_in_one_piece_too() {
     let mut side = binder(two());
     let StreamId::Call(call) = side.invoke_streamed() else { unreachable!("it is ours") };
     side.sent();
-    side.hear_records(&[Record::Result { call: 1, options: options(5), content: whole("four") }]);
+    side.hear_records(&[Record::Result { call: 1, options: options(5), piece: whole("four") }]);
     assert!(side.events().contains(&ended(call, Outcome::Fault(StreamFault::Size))));
     assert!(side.connection.is_idle() || !side.sent().is_empty(), "the peer is told");
 }
@@ -87,7 +87,7 @@ fn a_body_over_the_limit_is_refused_by_its_declaration_or_where_it_exceeds_it() 
     let mut side = binder(ConnectionConfig { max_body: 100_000, ..two() });
     let options = Options { size: Some(100_001), ..Options::default() };
     let (method, key) = ("m".into(), OrderingKey::none());
-    side.hear_records(&[Record::Open { call: 0, method, key, options, content: part("") }]);
+    side.hear_records(&[Record::Open { call: 0, method, key, options, piece: part("") }]);
     let asked = request(&mut side);
     side.collect(theirs(&asked));
     assert_eq!(side.collected(), Err(too_large(100_001)));
@@ -96,7 +96,7 @@ fn a_body_over_the_limit_is_refused_by_its_declaration_or_where_it_exceeds_it() 
     let call = side.invoke("m");
     side.sent();
     let options = Options { size: Some(100_001), ..Options::default() };
-    side.hear_records(&[Record::Result { call: 1, options, content: part("") }]);
+    side.hear_records(&[Record::Result { call: 1, options, piece: part("") }]);
     side.events();
     side.collect(StreamId::Call(call));
     let error = DecodeError::TooLarge { what: "a body", size: 100_001, limit: 100_000 };
@@ -126,7 +126,7 @@ fn freed(side: &mut Side) -> Vec<StreamId> {
 
 fn open_sized(call: u64, size: Option<u64>) -> Record {
     let options = Options { size, ..Options::default() };
-    Record::Open { call, method: "m".into(), key: OrderingKey::none(), options, content: part("") }
+    Record::Open { call, method: "m".into(), key: OrderingKey::none(), options, piece: part("") }
 }
 
 #[test]
@@ -247,7 +247,7 @@ fn a_body_that_is_never_complete_is_dropped_by_age() {
     let mut side = binder(two());
     let options = Options { size: Some(128 * 1024), ..Options::default() };
     let (method, key) = ("m".into(), OrderingKey::none());
-    side.hear_records(&[Record::Open { call: 0, method, key, options, content: part("") }]);
+    side.hear_records(&[Record::Open { call: 0, method, key, options, piece: part("") }]);
     let asked = request(&mut side);
     side.collect(theirs(&asked));
     side.pass(31 * SECOND);
@@ -260,7 +260,7 @@ fn a_body_that_is_never_complete_is_dropped_by_age() {
     // One that is cancelled takes its timer along.
     let options = Options { size: Some(128 * 1024), ..Options::default() };
     let (method, key) = ("m".into(), OrderingKey::none());
-    side.hear_records(&[Record::Open { call: 2, method, key, options, content: part("") }]);
+    side.hear_records(&[Record::Open { call: 2, method, key, options, piece: part("") }]);
     let asked = request(&mut side);
     side.collect(theirs(&asked));
     side.hear_records(&[Record::Cancel { call: 2 }]);
@@ -360,7 +360,7 @@ fn begun_result() -> (Side, CallId) {
     let mut side = binder(ConnectionConfig { max_body: 10, ..two() });
     let call = side.invoke("m");
     side.sent();
-    side.hear_records(&[Record::Result { call: 1, options: Options::default(), content: part("some") }]);
+    side.hear_records(&[Record::Result { call: 1, options: Options::default(), piece: part("some") }]);
     assert_eq!(side.events(), [Event::Response { call, metadata: Metadata::new(), size: None }]);
     (side, call)
 }

@@ -1,4 +1,4 @@
-//! Calls that are cancelled while their contents are on the way.
+//! Calls that are cancelled while their bodies are on the way.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Credit, of one content and of the link, and windows.
+//! Credit, of one stream and of the link, and windows.
 
 use super::*;
 
@@ -56,7 +56,7 @@ fn the_link_as_a_whole_has_credit_too() {
 }
 
 #[test]
-fn contents_that_nobody_reads_hold_up_no_other_while_there_is_room() {
+fn streams_that_nobody_reads_hold_up_no_other_while_there_is_room() {
     let config = ConnectionConfig { stream_window: 80_000, connection_window: 100_000, ..two() };
     let (mut a, mut b) = pair2(two(), config);
     let unread = a.connection.invoke(a.now, new_call("unread", body(1 << 20))).unwrap();
@@ -100,7 +100,7 @@ fn narrow() -> ConnectionConfig {
 }
 
 #[test]
-fn a_window_opens_when_its_content_is_read() {
+fn a_window_opens_when_its_stream_is_read() {
     let (mut a, mut b) = pair2(narrow(), narrow());
     let arrived = |b: &Side| b.connection.held_bytes();
     for collects in [false, true] {
@@ -152,7 +152,7 @@ fn ninety_results(a: &mut Side, b: &mut Side) -> Vec<CallId> {
 }
 
 #[test]
-fn contents_are_read_in_any_order() {
+fn streams_are_read_in_any_order() {
     // Far more than the link's window, of which first windows take up no more than half.
     let (mut a, mut b) = pair2(narrow(), narrow());
     let calls = ninety_results(&mut a, &mut b);
@@ -176,7 +176,7 @@ fn contents_are_read_in_any_order() {
 }
 
 #[test]
-fn contents_that_many_have_begun_to_read_leave_room_for_others() {
+fn streams_that_many_have_begun_to_read_leave_room_for_others() {
     let (mut a, mut b) = pair2(narrow(), narrow());
     let calls = ninety_results(&mut a, &mut b);
     // Each is begun, and no more is read of it.
@@ -228,7 +228,7 @@ fn nothing_is_held_once_the_session_is_over() {
 }
 
 #[test]
-fn late_content_gives_its_credit_back() {
+fn late_data_gives_its_credit_back() {
     let mut side = binder(ConnectionConfig { connection_window: 300_000, ..two() });
     for call in 0..100 {
         let call = 2 * call;

@@ -341,10 +341,7 @@ fn a_result_that_is_put_together_after_the_link_has_ended_leaves_nothing_to_send
     let call = side.invoke("m");
     side.sent();
     let options = Options { size: Some(8), ..Options::default() };
-    side.hear_records(&[
-        Record::Result { call: 1, options, content: part("half") },
-        data(1, 4, whole("half")),
-    ]);
+    side.hear_records(&[Record::Result { call: 1, options, piece: part("half") }, data(1, 4, whole("half"))]);
     assert_eq!(side.events().last(), Some(&ended(call, Outcome::Complete)));
     side.connection.close(CloseCause::LinkLost);
     assert_eq!(side.events(), [Event::Closed(CloseCause::LinkLost)]);

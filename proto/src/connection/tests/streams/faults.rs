@@ -1,4 +1,4 @@
-//! What the peer may get wrong with contents.
+//! What the peer may get wrong with streams.
 
 use super::*;
 
@@ -10,7 +10,7 @@ fn what_the_peer_gets_wrong_with_an_argument_costs_only_that_call() {
         method: "m".into(),
         key: OrderingKey::none(),
         options,
-        content: part("ab"),
+        piece: part("ab"),
     };
     let block = |len: usize| snap::raw::Encoder::new().compress_vec(&vec![0; len]).unwrap();
     let giant = Piece { compressed: true, ..part(&b"\xff\xff\xff\xff\x0f"[..]) };
@@ -45,7 +45,7 @@ fn what_the_peer_gets_wrong_with_an_argument_costs_only_that_call() {
 }
 
 #[test]
-fn content_after_a_whole_body_is_reported() {
+fn data_after_a_whole_body_is_reported() {
     let mut side = binder(two());
     side.hear_records(&[open(0, whole("all")), data(0, 3, part("more"))]);
     let events = side.events();

@@ -1,4 +1,4 @@
-//! Contents that are more than one record, and what their tests have in common.
+//! Streams that are more than one record, and what their tests have in common.
 
 mod bodies;
 mod cancelling;
@@ -20,8 +20,8 @@ fn body(len: usize) -> Bytes {
     (0..len).map(|n| (n / 7) as u8).collect::<Vec<_>>().into()
 }
 
-pub(super) fn data(call: u64, offset: u64, content: Piece) -> Record {
-    Record::Data { call, offset, content }
+pub(super) fn data(call: u64, offset: u64, piece: Piece) -> Record {
+    Record::Data { call, offset, piece }
 }
 
 impl Side {

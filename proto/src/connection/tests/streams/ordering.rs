@@ -111,7 +111,7 @@ fn the_end_of_a_cancelled_result_leaves_before_the_next_of_its_key() {
         let mut side = binder(two());
         let keyed = |call| {
             let (key, options) = (k(), Options::default());
-            Record::Open { call, method: "m".into(), key, options, content: whole("") }
+            Record::Open { call, method: "m".into(), key, options, piece: whole("") }
         };
         side.hear_records(&[keyed(0), keyed(2)]);
         let requests = [request(&mut side).id, request(&mut side).id];
@@ -154,7 +154,7 @@ fn what_is_refused_does_not_wait_for_a_result_of_its_key() {
         method: "m".into(),
         key: OrderingKey::text("k"),
         options: Options::default(),
-        content: whole(""),
+        piece: whole(""),
     };
     side.hear_records(&[keyed(0), keyed(2), keyed(4)]);
     side.connection.begin_reply(incoming(0), false, Metadata::new(), None).unwrap();

@@ -1,4 +1,4 @@
-//! Whose content leaves when: shares of contents of the same urgency, whatever the length of their turns.
+//! Whose data leaves when: shares of streams of the same urgency, whatever the length of their turns.
 
 use super::super::dialect2::{pair2, two};
 use super::super::*;
@@ -23,7 +23,7 @@ impl Sender {
         sender
     }
 
-    /// What the peer lets each content cost from the start.
+    /// What the peer lets each stream cost from the start.
     fn first_credit(&mut self, stream: u64) {
         self.side.connection.calls.set_peer_credit(Credit { stream, link: u64::MAX });
     }
@@ -48,10 +48,10 @@ impl Sender {
         for record in records(&packet).unwrap() {
             match record.unwrap() {
                 Record::Open { .. } => {}
-                Record::Data { call, content, .. } => {
+                Record::Data { call, piece, .. } => {
                     let call = call as usize / 2;
-                    self.left[call] += content.bytes.len();
-                    if content.fin {
+                    self.left[call] += piece.bytes.len();
+                    if piece.fin {
                         self.complete.push(call);
                     }
                 }

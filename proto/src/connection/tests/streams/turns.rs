@@ -1,4 +1,4 @@
-//! What leaves first: small calls, and contents by urgency.
+//! What leaves first: small calls, and streams by urgency.
 
 use super::*;
 
@@ -16,7 +16,7 @@ fn small_calls_overtake_bodies_under_way() {
     assert!(matches!(records[1], Record::Data { .. }), "and share the packet with them");
 }
 
-/// Of which calls the first records of content are, of bodies of these urgencies that have all the credit that they want.
+/// Of which calls the first DATA records are, of bodies of these urgencies that have all the credit that they want.
 fn first_turns(urgencies: &[u8], records: usize) -> Vec<usize> {
     let (mut a, _) = pair2(two(), two());
     for urgency in urgencies {
@@ -81,23 +81,23 @@ fn small_calls_overtake_a_body_but_for_its_share() {
     }
 }
 
-/// Each call closes its packet, and there is never more than one: the content has its turn all the same.
+/// Each call closes its packet, and there is never more than one: the stream has its turn all the same.
 #[test]
 fn calls_that_come_one_by_one_do_not_starve_a_body() {
     let (mut a, _) = pair2(two(), two());
     let up = a.invoke_streamed();
     a.sent();
     a.write(up, body(200 << 10)).unwrap();
-    let (mut content, mut calls) = (0, 0);
-    while content < 128 << 10 {
+    let (mut sent, mut calls) = (0, 0);
+    while sent < 128 << 10 {
         a.connection.invoke(a.now, new_call("m", body(6_000))).unwrap();
         calls += 1;
         let packet = a.connection.poll_message(a.now).unwrap().into_one().unwrap();
         for record in crate::wire::dialect2::records(&packet).unwrap() {
-            if let Record::Data { content: piece, .. } = record.unwrap() {
-                content += piece.bytes.len();
+            if let Record::Data { piece, .. } = record.unwrap() {
+                sent += piece.bytes.len();
             }
         }
-        assert!(calls * 6_000 < 256 << 10, "{content} bytes of content");
+        assert!(calls * 6_000 < 256 << 10, "{sent} bytes of data");
     }
 }

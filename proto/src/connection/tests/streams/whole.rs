@@ -17,8 +17,8 @@ fn sized(size: Option<u64>) -> Options {
     Options { size, ..Options::default() }
 }
 
-fn open_sized(call: u64, size: Option<u64>, content: Piece) -> Record {
-    Record::Open { call, method: "m".into(), key: OrderingKey::none(), options: sized(size), content }
+fn open_sized(call: u64, size: Option<u64>, piece: Piece) -> Record {
+    Record::Open { call, method: "m".into(), key: OrderingKey::none(), options: sized(size), piece }
 }
 
 /// What the endpoint was told, in words.
@@ -263,7 +263,7 @@ fn an_argument_that_takes_too_long_is_no_request() {
         side.endpoint.grants = has_memory;
         let options = Options { remaining: Some(SECOND), ..Options::default() };
         let (method, key) = ("m".into(), OrderingKey::none());
-        side.hear_records(&[Record::Open { call: 0, method, key, options, content: part("some") }]);
+        side.hear_records(&[Record::Open { call: 0, method, key, options, piece: part("some") }]);
         told(&mut side);
         side.pass(2 * SECOND);
         let expected = vec!["freed".to_owned(), "withdrawn ExecutionTimedOut".to_owned()];
@@ -398,7 +398,7 @@ fn begun_result(size: Option<u64>, has_memory: bool) -> (Side, CallId) {
     let deadline = Some(side.now + 600 * SECOND);
     let call = side.connection.invoke(side.now, Call { deadline, ..plain_call("1") }).unwrap();
     side.sent();
-    let begin = Record::Result { call: 1, options: sized(size), content: part("some") };
+    let begin = Record::Result { call: 1, options: sized(size), piece: part("some") };
     side.hear_records(&[begin, data(1, 4, part(" more"))]);
     assert_eq!(told(&mut side), [format!("wants {}", size.unwrap_or(100_000))]);
     if has_memory {
@@ -412,7 +412,7 @@ fn begun_result(size: Option<u64>, has_memory: bool) -> (Side, CallId) {
 fn a_result_that_can_not_be_completed_is_one_event() {
     let info = || ErrorInfo::new("E", "e");
     let too_large = DecodeError::TooLarge { what: "a body", size: 120_009, limit: 100_000 };
-    let again = Record::Result { call: 1, options: Options::default(), content: part("x") };
+    let again = Record::Result { call: 1, options: Options::default(), piece: part("x") };
     let past = || vec![0; 60_000];
     let fail = Record::Fail { call: 1, failure: Failure::Failure(info()), options: Options::default() };
     let cases = [
@@ -446,7 +446,7 @@ fn a_result_over_the_limit_by_its_declaration_is_one_event() {
     let mut side = binder(ConnectionConfig { max_body: 100_000, ..plain() });
     let call = side.connection.invoke(side.now, plain_call("1")).unwrap();
     side.sent();
-    side.hear_records(&[Record::Result { call: 1, options: sized(Some(100_001)), content: part("") }]);
+    side.hear_records(&[Record::Result { call: 1, options: sized(Some(100_001)), piece: part("") }]);
     let error = DecodeError::TooLarge { what: "a body", size: 100_001, limit: 100_000 };
     assert_eq!(side.events(), [ended(call, Outcome::Malformed(error))]);
     assert_eq!(told(&mut side), ["wants 100000", "freed"]);

@@ -149,7 +149,7 @@ fn what_the_peer_has_read_puts_off_the_write_timeout() {
     side.sent();
     side.connection.handle_write_blocked(side.now);
     let credit = |consumed, limit| Record::Credit { call: 1, consumed, limit };
-    let result = Record::Result { call: 3, options: Options::default(), content: whole("done") };
+    let result = Record::Result { call: 3, options: Options::default(), piece: whole("done") };
     let failed = Record::Fail { call: 5, failure: Failure::Cancelled, options: Options::default() };
     for shown in [credit(1, 10_000), credit(1_000, 10_000), result, failed] {
         side.pass(SECOND * 9);
