@@ -20,6 +20,10 @@ use crate::socket::Stream;
 ///
 /// From then on it is the endpoint's, whichever thread calls of the endpoint are polled on.
 ///
+/// Time is tokio's. Where its clock is [paused](https://docs.rs/tokio/1/tokio/time/fn.pause.html), timeouts, keepalive and reconnecting happen in virtual
+/// time. Use in-process endpoints or [`duplex`](callosum_runtime::duplex) there: a paused clock jumps to the next timer
+/// whenever all tasks wait, also while they wait for a socket.
+///
 /// # Panics
 /// The first use panics outside of a tokio runtime with I/O and time enabled.
 #[derive(Clone, Debug, Default)]
@@ -41,6 +45,13 @@ impl Runtime for TokioRuntime {
     fn yield_now(&self, cx: &mut Context<'_>) {
         // All that it does is done by its first poll: the worker wakes the task when it has looked at the sockets.
         let _ = pin!(tokio::task::yield_now()).poll(cx);
+    }
+
+    fn now(&self) -> Instant {
+        // A clock that is paused is its runtime's: outside of its tasks, tokio would tell the system's time.
+        let elsewhere = self.handle.get().filter(|_| tokio::task::try_id().is_none());
+        let _context = elsewhere.map(Handle::enter);
+        tokio::time::Instant::now().into_std()
     }
 
     fn timer(&self, at: Instant) -> Pin<Box<dyn Timer>> {

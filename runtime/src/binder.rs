@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use callosum_proto::Role;
 use futures_util::FutureExt;
@@ -215,7 +215,7 @@ async fn accept_loop(node: &Arc<Node>, (endpoint, mut listener): Listening) {
                 node.report_accept_failure(endpoint.clone(), error.kind());
                 // One that was reset before it was accepted says nothing of the next.
                 if !matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset) {
-                    sleep_until(&*node.runtime, Instant::now() + ACCEPT_PAUSE).await;
+                    sleep_until(&*node.runtime, node.now() + ACCEPT_PAUSE).await;
                 }
             }
         }

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use bytes::Bytes;
@@ -103,7 +103,7 @@ impl Connector {
 }
 
 pub(crate) async fn shutdown(node: &Node, grace_period: Duration) -> Drained {
-    node.drain(from_now(grace_period));
+    node.drain(from_now(&*node.runtime, grace_period));
     node.wait_until_over().await
 }
 
@@ -112,7 +112,7 @@ async fn run(node: Arc<Node>, peer: Arc<PeerShared>, endpoint: Endpoint) -> Resu
     let mechanism = identify(&node, &peer)?;
     let mut backoff = None;
     loop {
-        let limit = from_now(node.config.connection.handshake_timeout);
+        let limit = from_now(&*node.runtime, node.config.connection.handshake_timeout);
         let attempt = until(&*node.runtime, limit, connect(&node, &endpoint));
         let Some(attempt) = while_unlinked(&node, &peer, attempt).await else { return Ok(()) };
         let renew = matches!(node.config.reconnect, Reconnect::Backoff { .. });
@@ -139,7 +139,7 @@ async fn run(node: Arc<Node>, peer: Arc<PeerShared>, endpoint: Endpoint) -> Resu
         let delays = backoff.get_or_insert_with(|| longest_delays(first, most));
         let after = jittered(delays.next().unwrap_or(most), fastrand::f64());
         node.report(Event::Reconnecting { cause, after });
-        let pause = sleep_until(&*node.runtime, from_now(after));
+        let pause = sleep_until(&*node.runtime, from_now(&*node.runtime, after));
         if while_unlinked(&node, &peer, pause).await.is_none() {
             return Ok(());
         }
@@ -247,7 +247,7 @@ async fn while_unlinked<F: Future>(node: &Node, peer: &Arc<PeerShared>, future: 
             pump = Pump::new(peer.clone());
         }
         loop {
-            let now = Instant::now();
+            let now = node.now();
             // Its transport is a link of its own.
             let _ = peer.lock().connection.handle_timeout(now);
             pump.run();

@@ -3,7 +3,7 @@
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use callosum_proto::{Call, Metadata, OrderingKey};
@@ -143,7 +143,7 @@ impl<'a, A: ?Sized, R> Invocation<'a, A, R> {
     }
 
     fn make(&self, body: Bytes, metadata: Metadata) -> Result<PendingCall, CallError> {
-        let deadline = self.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let deadline = self.timeout.and_then(|timeout| self.peer.shared.node.now().checked_add(timeout));
         let mut call = Call::new(self.method, body);
         call.key = self.key.clone();
         call.compressed = self.compressed;

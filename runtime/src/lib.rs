@@ -53,6 +53,8 @@
 //!   runtime. Off by default.
 //! - `fuzzing`: for the tests of this repository only.
 #![forbid(unsafe_code)]
+// Virtual time of unit tests starts somewhere.
+#![cfg_attr(test, allow(clippy::disallowed_methods))]
 
 pub mod auth;
 mod binder;

@@ -77,6 +77,11 @@ impl Node {
         })
     }
 
+    /// The time, on the runtime's clock.
+    pub(crate) fn now(&self) -> Instant {
+        self.runtime.now()
+    }
+
     pub(crate) fn next_peer_id(&self) -> PeerId {
         PeerId(self.next_peer.fetch_add(1, Ordering::Relaxed))
     }
@@ -204,7 +209,7 @@ impl Node {
 
     /// A connection was not accepted, or ended before its handshake was complete.
     pub(crate) fn report_refusal(&self, address: String, cause: DisconnectCause) {
-        match self.refusals.lock().take(Instant::now()) {
+        match self.refusals.lock().take(self.now()) {
             Some(unreported) => self.report(Event::Refused { address, cause, unreported }),
             None => tracing::debug!(address, %cause, "connection refused"),
         }
@@ -212,7 +217,7 @@ impl Node {
 
     /// The system did not let a listener accept.
     pub(crate) fn report_accept_failure(&self, endpoint: Endpoint, kind: ErrorKind) {
-        match self.accept_failures.lock().take(Instant::now()) {
+        match self.accept_failures.lock().take(self.now()) {
             Some(unreported) => self.report(Event::AcceptFailed { endpoint, kind, unreported }),
             None => tracing::debug!(%endpoint, %kind, "can't accept"),
         }

@@ -171,7 +171,7 @@ impl PeerShared {
         }
         state.take_effects(effects);
         if !waits {
-            state.end_streams(cause, effects);
+            state.end_streams(cause, self.node.now(), effects);
         }
         state.cut = None;
         effects.drop_later(Some(std::mem::take(&mut state.pings)));
@@ -253,7 +253,7 @@ impl PeerShared {
         if decisions.is_empty() {
             return;
         }
-        let now = Instant::now();
+        let now = self.node.now();
         for (connection, event) in decisions.drain(..) {
             let serves = state.serves(connection);
             if let ConnectionEvent::Refuse { .. } = event {
@@ -310,7 +310,7 @@ impl PeerShared {
 }
 
 fn new_connection(node: &Node, id: ConnectionId, role: Role, first_call: CallId) -> Connection {
-    Connection::new(id, role, node.config.connection.clone(), new_nonce(), first_call, Instant::now())
+    Connection::new(id, role, node.config.connection.clone(), new_nonce(), first_call, node.now())
 }
 
 fn new_nonce() -> [u8; NONCE_LEN] {
@@ -482,7 +482,7 @@ impl PeerShared {
         if !state.linked && self.node.config.while_disconnected == WhileDisconnected::Fail {
             return Err(NotSent::NotConnected.into());
         }
-        let call = state.connection.invoke(Instant::now(), call).map_err(|error| match &state.cause {
+        let call = state.connection.invoke(self.node.now(), call).map_err(|error| match &state.cause {
             Some(cause) if error == InvokeError::Closed => NotSent::Disconnected(cause.clone()),
             _ => NotSent::Refused(error),
         })?;

@@ -26,7 +26,13 @@ pub trait Runtime: Debug + Send + Sync + 'static {
         cx.waker().wake_by_ref();
     }
 
-    /// A timer that goes off at `at`.
+    /// The time. Every deadline, timeout and [timer](Self::timer) is measured by this clock and no other, so that it may be
+    /// virtual: the clock of a simulation, or tokio's while it is paused.
+    ///
+    /// It never goes back. It is read several times in a poll, so reading it must be cheap.
+    fn now(&self) -> Instant;
+
+    /// A timer that goes off once [`now`](Self::now) has reached `at`.
     fn timer(&self, at: Instant) -> Pin<Box<dyn Timer>>;
 
     /// Opens a byte stream to a `tcp://` or `ipc://` endpoint, [set up](set_up_tcp) if it is TCP.
@@ -145,8 +151,8 @@ pub fn unsupported(endpoint: &Endpoint) -> io::Error {
 }
 
 /// So much later; as good as never where the clock can't say when.
-pub(crate) fn from_now(wait: Duration) -> Instant {
-    let now = Instant::now();
+pub(crate) fn from_now(runtime: &dyn Runtime, wait: Duration) -> Instant {
+    let now = runtime.now();
     now.checked_add(wait).unwrap_or(now + Duration::from_secs(1 << 30))
 }
 

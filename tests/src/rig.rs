@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::task::Poll;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use callosum_async_std::AsyncStdRuntime;
 use callosum_runtime::rt::{BoxStream, Runtime};
@@ -318,7 +318,7 @@ impl Rig {
 
     /// A timer, for what has no event: the watchdog bounds how often it is needed.
     pub async fn pause(&self, time: Duration) {
-        let mut timer = self.runtime.timer(Instant::now() + time);
+        let mut timer = self.runtime.timer(self.runtime.now() + time);
         std::future::poll_fn(|cx| timer.as_mut().poll(cx)).await;
     }
 

@@ -202,7 +202,7 @@ async fn check_again(
     let security = &node.config.security;
     let cause = loop {
         let round = security.round.load(SeqCst);
-        let limit = from_now(node.config.connection.handshake_timeout);
+        let limit = from_now(&*node.runtime, node.config.connection.handshake_timeout);
         match until(&*node.runtime, limit, security.check(public_key, &address)).await {
             Some(Ok(Admission::Admit(_))) if security.round.load(SeqCst) != round => {}
             Some(Ok(Admission::Admit(identity))) => {

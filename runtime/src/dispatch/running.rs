@@ -34,16 +34,15 @@ impl Laps {
     }
 
     /// Time since the last lap, or since the start.
-    fn lap(&mut self) -> Duration {
-        let now = Instant::now();
+    fn lap(&mut self, now: Instant) -> Duration {
         now.saturating_duration_since(std::mem::replace(&mut self.last, now))
     }
 }
 
 impl Clock {
-    fn laps(&mut self) -> &mut Laps {
+    fn laps(&mut self, node: &Node) -> &mut Laps {
         self.0.get_or_insert_with(|| {
-            let now = Instant::now();
+            let now = node.now();
             Laps { begun: now, last: now }
         })
     }
@@ -77,7 +76,8 @@ impl Started {
             tracing::Span::none()
         };
         let name = context.method.clone();
-        let laps = clock.filter(|_| method.is_quick()).map(Clock::laps).filter(|laps| !laps.is_spent());
+        let laps =
+            clock.filter(|_| method.is_quick()).map(|clock| clock.laps(node)).filter(|laps| !laps.is_spent());
         let inline = laps.is_some();
         let made = span.in_scope(|| {
             catch_unwind(AssertUnwindSafe(|| {
@@ -91,7 +91,7 @@ impl Started {
             }))
         });
         if let Some(laps) = laps {
-            method.took(laps.lap());
+            method.took(laps.lap(node.now()));
         }
         let (handling, poll) = match made {
             Err(panic) => return Begun::Ended(panicked(&name, &*panic)),

@@ -5,7 +5,7 @@ use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use callosum_proto::{CloseCause, Multipart, Role};
@@ -44,7 +44,7 @@ impl LinkPeer {
             true => String::from("message link"),
             false => format!("message link, peer {}", routing_id.escape_ascii()),
         };
-        peer.lock().attach(&address, routing_id.clone(), None, Instant::now());
+        peer.lock().attach(&address, routing_id.clone(), None, peer.node.now());
         let pump = Mutex::new(Pump::new(peer.clone()));
         Self { peer, routing_id, pump }
     }
@@ -61,7 +61,7 @@ impl LinkPeer {
     fn deliver(&self, message: Multipart) {
         add(&self.peer.counters.bytes_received, message.size() as u64);
         let mut pump = self.pump.lock();
-        self.peer.lock().connection.handle_message(Instant::now(), message);
+        self.peer.lock().connection.handle_message(self.peer.node.now(), message);
         pump.run();
         drop(pump);
         self.peer.waker.wake();
@@ -100,7 +100,7 @@ impl LinkPeer {
             if let Poll::Ready(result) = sending.poll_unpin(cx) {
                 return Poll::Ready(result.map_err(DisconnectCause::Link));
             }
-            self.peer.lock().connection.handle_write_blocked(Instant::now());
+            self.peer.lock().connection.handle_write_blocked(self.peer.node.now());
             self.poll_end(cx, alarm).map(Err)
         })
         .await?;
@@ -121,7 +121,7 @@ impl LinkPeer {
                 return Poll::Ready(Err(cause));
             }
             let mut state = self.peer.lock();
-            if let Some(message) = state.connection.poll_message(Instant::now()) {
+            if let Some(message) = state.connection.poll_message(self.peer.node.now()) {
                 return Poll::Ready(Ok(message));
             }
             // What was dropped instead of sent may have ended a call or the connection, or made room for requests.
@@ -153,7 +153,7 @@ impl LinkPeer {
                 return Poll::Pending;
             }
             // A message link has no errors of ZMTP's.
-            let _ = self.peer.lock().connection.handle_timeout(Instant::now());
+            let _ = self.peer.lock().connection.handle_timeout(self.peer.node.now());
         }
     }
 }
@@ -163,7 +163,7 @@ impl LinkPeer {
 async fn flushed(peer: Arc<PeerShared>) {
     if peer.lock().connection.is_established() {
         let handle = peer.handle();
-        let _ = until(&*peer.node.runtime, Instant::now() + LINGER, handle.ping()).await;
+        let _ = until(&*peer.node.runtime, peer.node.now() + LINGER, handle.ping()).await;
     }
 }
 

@@ -165,7 +165,7 @@ pub(crate) struct Alarm {
 
 impl Alarm {
     pub(crate) fn new(runtime: &dyn Runtime) -> Self {
-        Self { timer: runtime.timer(Instant::now()), armed: None }
+        Self { timer: runtime.timer(runtime.now()), armed: None }
     }
 
     /// Sees to it that the task is woken by `next`; ready if it must look at its timeouts now.

@@ -118,7 +118,7 @@ impl StreamLink {
         link.handshake_timeout = config.connection.handshake_timeout;
         link.heartbeat = config.heartbeat;
         Self {
-            zmtp: Link::new(&link, new_seed(), Instant::now()),
+            zmtp: Link::new(&link, new_seed(), peer.node.now()),
             alarm: Alarm::new(&*peer.node.runtime),
             pump: Pump::new(peer),
             stream,
@@ -168,7 +168,7 @@ impl StreamLink {
         if let Some(overture) = &mut self.overture {
             overture.answered = true;
         }
-        Ok(self.zmtp.handle_input(Instant::now(), &data)?)
+        Ok(self.zmtp.handle_input(self.pump.peer.node.now(), &data)?)
     }
 
     /// Hands received messages to the connection, and its effects to whom they concern.
@@ -244,7 +244,7 @@ impl StreamLink {
         let Poll::Ready(verdict) = admitting.poll(&self.pump.peer, cx) else { return Ok(false) };
         let public_key = admitting.public_key;
         self.admitting = None;
-        let now = Instant::now();
+        let now = self.pump.peer.node.now();
         match verdict {
             Verdict::Admitted => self.zmtp.authenticate(now, Decision::Admit)?,
             Verdict::Refused => self.zmtp.authenticate(now, Decision::Refuse)?,
@@ -263,12 +263,12 @@ impl StreamLink {
             Poll::Ready(Ok(())) => true,
             Poll::Ready(Err(cause)) => {
                 // What came before the end still counts.
-                self.deliver(Instant::now());
+                self.deliver(self.pump.peer.node.now());
                 return Err(cause);
             }
             Poll::Pending => false,
         };
-        let now = Instant::now();
+        let now = self.pump.peer.node.now();
         let mut set_to_work = self.deliver(now);
         match self.poll_admission(cx) {
             Ok(false) => {}
@@ -304,7 +304,7 @@ impl StreamLink {
         if self.alarm.poll(cx, next).is_pending() {
             return Ok(false);
         }
-        let now = Instant::now();
+        let now = self.pump.peer.node.now();
         self.check_admission_time(now)?;
         self.zmtp.handle_timeout(now)?;
         // Its transport is a link of its own.
@@ -351,7 +351,7 @@ impl StreamLink {
     fn end(&mut self, cx: &mut Context<'_>, cause: DisconnectCause) -> Poll<DisconnectCause> {
         let is_established = self.handshake.is_none() && self.overture.is_none();
         if !is_established || !cause.is_authentication_failure() {
-            while let Poll::Ready(Ok(())) = self.poll_write(cx, Instant::now()) {}
+            while let Poll::Ready(Ok(())) = self.poll_write(cx, self.pump.peer.node.now()) {}
         }
         Poll::Ready(self.explain(cause))
     }
@@ -369,12 +369,12 @@ impl StreamLink {
                     if ready!(Pin::new(&mut self.stream).poll_close(cx)).is_err() {
                         return Poll::Ready(DisconnectCause::Shutdown);
                     }
-                    self.closing = Some(Closing::Linger(Instant::now() + LINGER));
+                    self.closing = Some(Closing::Linger(self.pump.peer.node.now() + LINGER));
                 }
                 Closing::Linger(until) => {
                     // Closing a socket with unread input would reset it, and the peer would lose our last bytes.
                     let until = *until;
-                    if Instant::now() >= until {
+                    if self.pump.peer.node.now() >= until {
                         return Poll::Ready(DisconnectCause::Shutdown);
                     }
                     let mut scratch = [0; MIN_READ];

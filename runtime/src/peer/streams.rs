@@ -116,10 +116,9 @@ impl PeerState {
     }
 
     /// The connection is over: nothing more is read or written.
-    pub(super) fn end_streams(&mut self, cause: &DisconnectCause, effects: &mut Effects) {
+    pub(super) fn end_streams(&mut self, cause: &DisconnectCause, now: Instant, effects: &mut Effects) {
         self.reply_metadata.clear();
         effects.drop_later(Some(std::mem::take(&mut self.reply_waiters)));
-        let now = Instant::now();
         for (id, shared) in self.streams.drain() {
             let mut rest = VecDeque::new();
             loop {

@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
 
 use bytes::Bytes;
 use callosum_proto::{
@@ -180,7 +179,7 @@ impl CallStreams {
         let read = {
             let mut state = self.peer.lock();
             match state.knows(self.id) {
-                true => state.connection.recv_stream(self.id).read(Instant::now()),
+                true => state.connection.recv_stream(self.id).read(self.peer.node.now()),
                 false => Err(ReadError::NotOpen),
             }
         };

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use callosum_proto::{Call, Delivery, Metadata, OrderingKey};
@@ -121,8 +121,8 @@ impl<'a> Opening<'a> {
     }
 
     fn make(mut self) -> Result<Arc<CallStreams>, CallError> {
-        self.call.deadline = self.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let peer = &self.peer.shared;
+        self.call.deadline = self.timeout.and_then(|timeout| peer.node.now().checked_add(timeout));
         let (call, shared) = peer.open(self.call)?;
         let loan = self.peer.lender.map(|lender| lender.lend(&peer.node));
         Ok(Arc::new(CallStreams::new(peer.clone(), call.into(), shared, loan)))

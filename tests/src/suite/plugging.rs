@@ -118,6 +118,10 @@ impl Runtime for Counting {
         self.inner.yield_now(cx);
     }
 
+    fn now(&self) -> Instant {
+        self.inner.now()
+    }
+
     fn timer(&self, at: Instant) -> Pin<Box<dyn Timer>> {
         self.inner.timer(at)
     }
@@ -283,6 +287,10 @@ impl Runtime for Mortal {
             true => drop(task),
             false => self.inner.spawn(task),
         }
+    }
+
+    fn now(&self) -> Instant {
+        self.inner.now()
     }
 
     fn timer(&self, at: Instant) -> Pin<Box<dyn Timer>> {
