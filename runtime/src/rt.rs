@@ -81,7 +81,35 @@ pub trait Listener: Send {
     fn endpoint(&self) -> io::Result<Endpoint>;
 }
 
-/// Anything that ZMTP can run over.
+/// Anything that ZMTP can run over: bytes in both directions, in order and without loss. TCP, TLS, a pipe to a child process, a
+/// `BufWriter` around any of them.
+///
+/// # Contract
+/// Every `AsyncRead` and `AsyncWrite` that keeps to the documentation of `futures_io` will do. A link relies on the following:
+///
+/// - **Reading** gives any number of bytes, from 1; `Ok(0)` is the end of the stream, and ends the link.
+/// - **Writing** takes any number of bytes, from 1; `Ok(0)` ends the link. The stream may keep what it takes, until it is flushed. A
+///   stream that is full passes on by itself what it must to make room: `poll_write` that is pending wakes the task once more can
+///   be written, without being flushed.
+/// - **Flushing** passes on everything that was taken. `poll_flush` is called once for a batch of writes, when there is
+///   nothing more to write for now, and, while it is pending, again at each wake-up until it is ready. More may be written, and
+///   the stream read, before it is. A stream that keeps nothing is ready at once.
+/// - **Closing** ends this direction, and only this one: the other side reads all that was written, then `Ok(0)`. `poll_close` is
+///   called after `poll_flush` was ready, at a shutdown that has drained. Meanwhile, and afterwards, the stream is read, and what
+///   comes is discarded, until the other side closes too: each of the two may take 1 s, then the stream is dropped. If
+///   `poll_close` only flushes, as that of async-std's `TcpStream` does, each shutdown waits for that second.
+/// - **Dropping** a stream that is not closed ends both directions for the other side, with `Ok(0)` or an error. Bytes
+///   that were not flushed may be lost. Links that end with an error are dropped: before that, why they end is written and flushed
+///   as far as it can be at once.
+/// - **Wakers**: a link waits for reading and for one of writing, flushing and closing at the same time. A stream keeps a
+///   waker for each of the two directions, the one of the latest call, and wakes it after every `Pending`. Calls may come from
+///   another thread each time.
+/// - **Errors**, except while closing, end the link with [`DisconnectCause::Io`](crate::DisconnectCause::Io).
+///
+/// # Limits
+/// [`Limits::write_timeout`](crate::Limits::write_timeout) and the urgency of calls apply to what the stream has not taken yet. A
+/// stream that keeps much hides from the link that its peer does not read; only the [keepalive](crate::Builder::keepalive)
+/// finds out then.
 pub trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> ByteStream for T {}

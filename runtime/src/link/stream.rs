@@ -68,6 +68,8 @@ pub(crate) struct StreamLink {
     corked: bool,
     /// Others were set to work by this turn, and get theirs before the next one.
     yields: bool,
+    /// The stream may still hold bytes that it has taken.
+    unflushed: bool,
     /// Bytes written since something was read.
     written: usize,
     /// The last poll ended with more to do, and so without a look at the timeouts.
@@ -94,9 +96,10 @@ struct Overture {
     answered: bool,
 }
 
+/// What is left to do for a link that has nothing more to say, and until when.
 enum Closing {
     Flush,
-    Close,
+    Close(Instant),
     Linger(Instant),
 }
 
@@ -125,6 +128,7 @@ impl StreamLink {
             address,
             corked: false,
             yields: false,
+            unflushed: false,
             written: 0,
             busy: false,
             closing: None,
@@ -226,6 +230,7 @@ impl StreamLink {
             Poll::Ready(Ok(n)) => {
                 self.zmtp.advance_output(n);
                 self.written += n;
+                self.unflushed = true;
                 add(&self.pump.peer.counters.bytes_sent, n as u64);
                 self.pump.peer.lock().connection.handle_write_progress();
                 Poll::Ready(Ok(()))
@@ -236,6 +241,21 @@ impl StreamLink {
                 Poll::Pending
             }
         }
+    }
+
+    /// Has the stream pass on what it holds, once for all that was written since the last time: a batch ends when ZMTP has nothing
+    /// more to write, or when other tasks get their turn. A flush that is pending is driven on at each wake-up; meanwhile there
+    /// may be more to write.
+    fn flush(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        // While there is more to write, the stream passes on what it must to make room for it.
+        if !self.unflushed || self.zmtp.pending_output() > 0 {
+            return Ok(());
+        }
+        if let Poll::Ready(result) = Pin::new(&mut self.stream).poll_flush(cx) {
+            self.unflushed = false;
+            result?;
+        }
+        Ok(())
     }
 
     /// Lets the client go on, or tells it that it may not, once the authenticator has decided.
@@ -352,43 +372,62 @@ impl StreamLink {
         let is_established = self.handshake.is_none() && self.overture.is_none();
         if !is_established || !cause.is_authentication_failure() {
             while let Poll::Ready(Ok(())) = self.poll_write(cx, self.pump.peer.node.now()) {}
+            // Why the link has ended is known already.
+            let _ = self.flush(cx);
         }
         Poll::Ready(self.explain(cause))
     }
 
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<DisconnectCause> {
         loop {
-            match self.closing.get_or_insert(Closing::Flush) {
+            let until = match self.closing.get_or_insert(Closing::Flush) {
+                // Takes as long as it takes the peer to read, and at most the shutdown's grace period.
                 Closing::Flush => {
                     if ready!(Pin::new(&mut self.stream).poll_flush(cx)).is_err() {
                         return Poll::Ready(DisconnectCause::Shutdown);
                     }
-                    self.closing = Some(Closing::Close);
+                    self.closing = Some(Closing::Close(self.linger()));
+                    continue;
                 }
-                Closing::Close => {
-                    if ready!(Pin::new(&mut self.stream).poll_close(cx)).is_err() {
-                        return Poll::Ready(DisconnectCause::Shutdown);
-                    }
-                    self.closing = Some(Closing::Linger(self.pump.peer.node.now() + LINGER));
-                }
-                Closing::Linger(until) => {
-                    // Closing a socket with unread input would reset it, and the peer would lose our last bytes.
+                Closing::Close(until) => {
                     let until = *until;
-                    if self.pump.peer.node.now() >= until {
-                        return Poll::Ready(DisconnectCause::Shutdown);
-                    }
-                    let mut scratch = [0; MIN_READ];
-                    match Pin::new(&mut self.stream).poll_read(cx, &mut scratch) {
-                        Poll::Ready(Ok(1..)) => {
-                            // However fast it sends, others get their turn.
-                            cx.waker().wake_by_ref();
-                            return Poll::Pending;
+                    match Pin::new(&mut self.stream).poll_close(cx) {
+                        Poll::Ready(Ok(())) => {
+                            self.closing = Some(Closing::Linger(self.linger()));
+                            continue;
                         }
-                        Poll::Ready(_) => return Poll::Ready(DisconnectCause::Shutdown),
-                        Poll::Pending => ready!(self.alarm.poll(cx, Some(until))),
+                        Poll::Ready(Err(_)) => return Poll::Ready(DisconnectCause::Shutdown),
+                        Poll::Pending => until,
                     }
                 }
+                Closing::Linger(until) => *until,
+            };
+            if self.pump.peer.node.now() >= until {
+                return Poll::Ready(DisconnectCause::Shutdown);
             }
+            if self.poll_discard(cx).is_ready() && matches!(self.closing, Some(Closing::Linger(_))) {
+                return Poll::Ready(DisconnectCause::Shutdown);
+            }
+            ready!(self.alarm.poll(cx, Some(until)));
+        }
+    }
+
+    /// How long closing may take from now on.
+    fn linger(&self) -> Instant {
+        self.pump.peer.node.now() + LINGER
+    }
+
+    /// Reads on while the link closes, and is ready at the end of the stream. Closing a socket with unread input would reset it, and
+    /// the peer would lose our last bytes; and some streams must be read to close.
+    fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut scratch = [0; MIN_READ];
+        match ready!(Pin::new(&mut self.stream).poll_read(cx, &mut scratch)) {
+            Ok(1..) => {
+                // However fast it sends, others get their turn.
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            _ => Poll::Ready(()),
         }
     }
 }
@@ -425,9 +464,17 @@ impl Future for StreamLink {
                 Ok(false) if this.pump.is_drained() && this.zmtp.pending_output() == 0 => {
                     return this.poll_close(cx);
                 }
-                Ok(false) => return Poll::Pending,
+                Ok(false) => {
+                    return match this.flush(cx) {
+                        Ok(()) => Poll::Pending,
+                        Err(error) => this.end(cx, error.into()),
+                    };
+                }
                 Err(cause) => return this.end(cx, cause),
             }
+        }
+        if let Err(error) = this.flush(cx) {
+            return this.end(cx, error.into());
         }
         // There is more to do, after the others' turn.
         this.busy = true;
