@@ -137,7 +137,7 @@ async fn run(node: Arc<Node>, peer: Arc<PeerShared>, endpoint: Endpoint) -> Resu
             return Err(DriverError::Disconnected(cause));
         };
         let delays = backoff.get_or_insert_with(|| longest_delays(first, most));
-        let after = jittered(delays.next().unwrap_or(most), fastrand::f64());
+        let after = jittered(delays.next().unwrap_or(most), chance(node.random()));
         node.report(Event::Reconnecting { cause, after });
         let pause = sleep_until(&*node.runtime, from_now(&*node.runtime, after));
         if while_unlinked(&node, &peer, pause).await.is_none() {
@@ -153,6 +153,12 @@ fn longest_delays(first: Duration, most: Duration) -> ExponentialBackoff {
         .with_max_delay(most.max(first))
         .without_max_times()
         .build()
+}
+
+/// From 0, included, to 1, excluded: as many bits as fit.
+fn chance(random: [u8; 8]) -> f64 {
+    const BITS: u32 = f64::MANTISSA_DIGITS;
+    (u64::from_le_bytes(random) >> (u64::BITS - BITS)) as f64 / (1_u64 << BITS) as f64
 }
 
 /// Full jitter: anything from nothing to `longest`, as `chance` says, which is from 0 to 1. Those who lost the same server
@@ -285,9 +291,9 @@ mod tests {
     #[test]
     fn jitter_is_full() {
         for longest in [Duration::from_millis(100), Duration::from_secs(30)] {
-            assert_eq!(jittered(longest, 0.0), Duration::ZERO);
-            assert_eq!(jittered(longest, 0.25), longest / 4);
-            let most = jittered(longest, 1.0 - f64::EPSILON);
+            assert_eq!(jittered(longest, chance([0; 8])), Duration::ZERO);
+            assert_eq!(jittered(longest, chance((u64::MAX / 4 + 1).to_le_bytes())), longest / 4);
+            let most = jittered(longest, chance([u8::MAX; 8]));
             assert!(most <= longest && most > longest * 99 / 100, "{most:?}");
         }
     }

@@ -1,10 +1,10 @@
 //! `inproc://`: byte streams within the process.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io;
 use std::pin::Pin;
 use std::sync::LazyLock;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use futures_io::{AsyncRead, AsyncWrite};
 use futures_util::future::BoxFuture;
@@ -19,10 +19,11 @@ const CAPACITY: usize = 64 * 1024;
 /// Connections that may wait to be accepted by one listener.
 const BACKLOG: usize = 128;
 
-static NAMES: LazyLock<Mutex<HashMap<String, async_channel::Sender<Duplex>>>> = LazyLock::new(Mutex::default);
+static NAMES: LazyLock<Mutex<BTreeMap<String, async_channel::Sender<Duplex>>>> =
+    LazyLock::new(Mutex::default);
 
 /// One end of a pair of byte streams in memory, such as [`duplex`] makes. Like a socket it takes what there is room for,
-/// and gives what there is: a poll of a pipe in between now and then yields instead.
+/// and gives what there is.
 pub struct Duplex {
     reader: piper::Reader,
     writer: piper::Writer,
@@ -43,20 +44,23 @@ impl std::fmt::Debug for Duplex {
 
 impl AsyncRead for Duplex {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        match self.reader.try_drain(buf) {
-            // Empty, or at its end.
-            0 => Pin::new(&mut self.reader).poll_read(cx, buf),
-            n => Poll::Ready(Ok(n)),
+        // Not `poll_drain_bytes`, which yields now and then, at random.
+        loop {
+            let n = self.reader.try_drain(buf);
+            if n > 0 || buf.is_empty() || !ready!(self.reader.poll(cx)) {
+                return Poll::Ready(Ok(n));
+            }
         }
     }
 }
 
 impl AsyncWrite for Duplex {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match self.writer.try_fill(buf) {
-            // Full, or closed.
-            0 => Pin::new(&mut self.writer).poll_write(cx, buf),
-            n => Poll::Ready(Ok(n)),
+        loop {
+            let n = self.writer.try_fill(buf);
+            if n > 0 || buf.is_empty() || !ready!(self.writer.poll(cx)) {
+                return Poll::Ready(Ok(n));
+            }
         }
     }
 
@@ -72,8 +76,8 @@ impl AsyncWrite for Duplex {
 pub(crate) fn bind(name: &str) -> io::Result<Box<dyn Listener>> {
     let (sender, receiver) = async_channel::bounded(BACKLOG);
     match NAMES.lock().entry(name.to_owned()) {
-        std::collections::hash_map::Entry::Occupied(_) => Err(io::ErrorKind::AddrInUse.into()),
-        std::collections::hash_map::Entry::Vacant(free) => {
+        std::collections::btree_map::Entry::Occupied(_) => Err(io::ErrorKind::AddrInUse.into()),
+        std::collections::btree_map::Entry::Vacant(free) => {
             free.insert(sender);
             Ok(Box::new(InprocListener { name: name.to_owned(), receiver }))
         }

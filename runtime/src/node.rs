@@ -82,6 +82,13 @@ impl Node {
         self.runtime.now()
     }
 
+    /// Random bytes, from the runtime's source.
+    pub(crate) fn random<const N: usize>(&self) -> [u8; N] {
+        let mut bytes = [0; N];
+        self.runtime.fill_random(&mut bytes);
+        bytes
+    }
+
     pub(crate) fn next_peer_id(&self) -> PeerId {
         PeerId(self.next_peer.fetch_add(1, Ordering::Relaxed))
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use callosum_proto::{
     Call, CallId, CloseCause, Connection, ConnectionEvent, ConnectionId, ErrorInfo, Event, InvokeError,
-    Metadata, NONCE_LEN, Outcome, PingId, Replied, Reply, RequestId, Role, StreamId,
+    Metadata, Outcome, PingId, Replied, Reply, RequestId, Role, StreamId,
 };
 use futures_channel::oneshot;
 use futures_util::task::AtomicWaker;
@@ -165,7 +165,7 @@ impl PeerShared {
         let waits = next.is_some()
             && !refused
             && self.node.config.while_disconnected == WhileDisconnected::Wait
-            && state.connection.handle_disconnected(new_nonce());
+            && state.connection.handle_disconnected(self.node.random());
         if !waits {
             state.connection.close(cause.close_cause());
         }
@@ -310,13 +310,7 @@ impl PeerShared {
 }
 
 fn new_connection(node: &Node, id: ConnectionId, role: Role, first_call: CallId) -> Connection {
-    Connection::new(id, role, node.config.connection.clone(), new_nonce(), first_call, node.now())
-}
-
-fn new_nonce() -> [u8; NONCE_LEN] {
-    let mut nonce = [0; NONCE_LEN];
-    getrandom::fill(&mut nonce).expect("the operating system has randomness");
-    nonce
+    Connection::new(id, role, node.config.connection.clone(), node.random(), first_call, node.now())
 }
 
 impl PeerState {

@@ -16,6 +16,9 @@ use futures_util::future::BoxFuture;
 use crate::Endpoint;
 
 /// An executor, as Callosum sees it. Implement it to run peers on an executor of your own.
+///
+/// [`now`](Self::now), [`fill_random`](Self::fill_random) and [`timer`](Self::timer) may be called while an endpoint holds a lock:
+/// they must not call into the endpoint.
 pub trait Runtime: Debug + Send + Sync + 'static {
     /// Runs a task to its end. It must not poll the task before it returns.
     fn spawn(&self, task: BoxFuture<'static, ()>);
@@ -31,6 +34,20 @@ pub trait Runtime: Debug + Send + Sync + 'static {
     ///
     /// It never goes back. It is read several times in a poll, so reading it must be cheap.
     fn now(&self) -> Instant;
+
+    /// Fills `bytes` with random ones. Nonces of connections, the seed of each link's CURVE keys and the jitter of reconnecting come
+    /// from here, and nothing else is random.
+    ///
+    /// The default asks the operating system, which is what production needs: whoever can guess what this gives can read and
+    /// forge what CURVE protects. Override it to make runs reproducible in tests: with the same bytes, a clock of its own and
+    /// tasks in a fixed order, an endpoint sends the same bytes at the same times.
+    ///
+    /// # Panics
+    /// The default, if the operating system has no randomness.
+    #[expect(clippy::disallowed_methods, reason = "this is where randomness comes from")]
+    fn fill_random(&self, bytes: &mut [u8]) {
+        getrandom::fill(bytes).expect("the operating system has randomness");
+    }
 
     /// A timer that goes off once [`now`](Self::now) has reached `at`.
     fn timer(&self, at: Instant) -> Pin<Box<dyn Timer>>;

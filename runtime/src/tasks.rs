@@ -1,6 +1,6 @@
 //! The tasks under a driver: none outlives it.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,7 +22,7 @@ pub(crate) struct Tasks {
 struct Links {
     closed: bool,
     next: u64,
-    handles: HashMap<u64, AbortHandle>,
+    handles: BTreeMap<u64, AbortHandle>,
 }
 
 /// Counts a task as living until it is dropped.

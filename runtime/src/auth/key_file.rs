@@ -52,6 +52,7 @@ pub enum KeyFileError {
 /// If the system has no randomness.
 pub fn generate_keys() -> CurveKeyPair {
     let mut seed = Zeroizing::new([0; 32]);
+    #[expect(clippy::disallowed_methods, reason = "keys are the user's, whatever they run on")]
     getrandom::fill(&mut *seed).expect("the operating system has randomness");
     CurveKeyPair::generate(seed)
 }

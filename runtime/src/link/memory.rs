@@ -1,6 +1,6 @@
 //! A message link within the process.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -73,7 +73,7 @@ struct Inbox {
 
 #[derive(Debug, Default)]
 struct Connections {
-    outboxes: HashMap<Bytes, (u64, Sender<Multipart>)>,
+    outboxes: BTreeMap<Bytes, (u64, Sender<Multipart>)>,
     next: u64,
 }
 

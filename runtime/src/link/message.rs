@@ -1,6 +1,6 @@
 //! Connections over message links: one that has a single remote peer, or one for each routing id.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
@@ -209,7 +209,7 @@ pub(crate) struct PeersOfLink {
     node: Arc<Node>,
     sender: Box<dyn MessageSender>,
     /// By routing id.
-    peers: Mutex<HashMap<Bytes, Arc<LinkPeer>>>,
+    peers: Mutex<BTreeMap<Bytes, Arc<LinkPeer>>>,
 }
 
 impl PeersOfLink {

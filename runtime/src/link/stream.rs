@@ -82,13 +82,6 @@ pub(crate) struct StreamLink {
     overture: Option<Overture>,
 }
 
-/// What the ephemeral keys of one link are made of.
-fn new_seed() -> [u8; 32] {
-    let mut seed = [0; 32];
-    getrandom::fill(&mut seed).expect("the operating system has randomness");
-    seed
-}
-
 /// A client's side of ZMTP's handshake.
 struct Overture {
     mechanism: &'static str,
@@ -121,7 +114,7 @@ impl StreamLink {
         link.handshake_timeout = config.connection.handshake_timeout;
         link.heartbeat = config.heartbeat;
         Self {
-            zmtp: Link::new(&link, new_seed(), peer.node.now()),
+            zmtp: Link::new(&link, peer.node.random(), peer.node.now()),
             alarm: Alarm::new(&*peer.node.runtime),
             pump: Pump::new(peer),
             stream,
