@@ -37,6 +37,18 @@ const ACCEPTED_AT_ONCE: u64 = 32;
 /// A listener and where it really listens.
 type Listening = (Endpoint, Box<dyn Listener>);
 
+/// Listeners that the driver has not taken over yet. Dropping it closes them, whoever still has a handle, and lets no more be
+/// handed over.
+struct NewListeners(async_channel::Receiver<Listening>);
+
+impl Drop for NewListeners {
+    fn drop(&mut self) {
+        self.0.close();
+        // Else they would stay in the channel, bound, as long as a handle lives.
+        while self.0.try_recv().is_ok() {}
+    }
+}
+
 /// The side that accepts. Serves and invokes, like the other.
 #[derive(Clone)]
 pub struct Binder {
@@ -47,7 +59,7 @@ pub struct Binder {
 
 impl Binder {
     pub(crate) fn new(node: Arc<Node>) -> (Self, Driver) {
-        let (listeners, new_listeners) = async_channel::unbounded();
+        let (listeners, new_listeners) = new_listeners();
         let driver = Driver::new(node.clone(), run(node.clone(), new_listeners, watch_changes(&node)));
         (Self { node, endpoints: Arc::default(), listeners }, driver)
     }
@@ -57,7 +69,7 @@ impl Binder {
         sender: Box<dyn MessageSender>,
         mut receiver: Box<dyn MessageReceiver>,
     ) -> (Self, Driver) {
-        let (listeners, new_listeners) = async_channel::unbounded();
+        let (listeners, new_listeners) = new_listeners();
         let of = node.clone();
         let run = async move {
             if !of.config.security.is_plaintext() {
@@ -79,8 +91,11 @@ impl Binder {
     /// Listens on one more endpoint; returns the real one, with the port that the system chose.
     ///
     /// # Errors
-    /// If the text is no endpoint, the system refuses it, the binder is shut down or about to be, or as
-    /// [`Builder::bind`](crate::Builder::bind) says of security.
+    /// If the text is no endpoint, the system refuses it, or as [`Builder::bind`](crate::Builder::bind) says of security.
+    /// [`BindError::Shutdown`] if the binder is shut down or drains, also if that begins meanwhile: nobody would accept.
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes what it has bound.
     pub async fn listen<E>(&self, endpoint: E) -> Result<Endpoint, BindError>
     where
         E: TryInto<Endpoint>,
@@ -101,7 +116,15 @@ impl Binder {
         if self.node.config.security.is_plaintext() && real.is_local() != Some(true) {
             tracing::warn!(endpoint = %real, "other machines can reach this endpoint, which is not encrypted");
         }
+        // Binding took its time.
+        if self.node.is_draining() {
+            return Err(BindError::Shutdown);
+        }
         self.listeners.try_send((real.clone(), listener)).map_err(|_| BindError::Shutdown)?;
+        // If a drain began meanwhile, on another thread, the driver closes the listener and takes nobody in.
+        if self.node.is_draining() {
+            return Err(BindError::Shutdown);
+        }
         self.endpoints.lock().push(real.clone());
         Ok(real)
     }
@@ -168,30 +191,35 @@ impl std::fmt::Debug for Binder {
     }
 }
 
+fn new_listeners() -> (async_channel::Sender<Listening>, NewListeners) {
+    let (sender, receiver) = async_channel::unbounded();
+    (sender, NewListeners(receiver))
+}
+
 /// Accepts until the endpoint is shut down, then waits for the links to drain.
 async fn run(
     node: Arc<Node>,
-    new_listeners: async_channel::Receiver<Listening>,
+    new_listeners: NewListeners,
     watching: BoxFuture<'static, ()>,
 ) -> Result<(), DriverError> {
-    let mut new_listeners = Box::pin(new_listeners);
-    let accepting = async {
+    let node = &node;
+    let accepting = async move {
         // One that never ends, so that there is always something to wait for.
         let mut loops = FuturesUnordered::from_iter([pending().boxed()]);
         loop {
-            match select(new_listeners.next(), loops.next()).await {
-                Either::Left((Some(listening), _)) => loops.push(accept_loop(&node, listening).boxed()),
+            match select(pin!(new_listeners.0.recv()), loops.next()).await {
+                Either::Left((Ok(listening), _)) => loops.push(accept_loop(node, listening).boxed()),
                 // No handle is left to add a listener; an accept loop does not end.
-                Either::Left((None, _)) | Either::Right(_) => loops.select_next_some().await,
+                Either::Left((Err(_), _)) | Either::Right(_) => loops.select_next_some().await,
             }
         }
     };
     let serving = async {
         let draining = pin!(node.wait_until_draining());
         let _: Either<(Infallible, _), _> = select(pin!(accepting), draining).await;
-        // Nobody is accepted any more; who is connected can still lose its admission.
+        // Dropped with all listeners: nobody is accepted any more. Who is connected can still lose its admission.
         let drained = pin!(node.tasks.wait_until_none());
-        select(drained, pin!(deadline_passed(&node))).await;
+        select(drained, pin!(deadline_passed(node))).await;
     };
     select(pin!(serving), watching).await;
     Ok(())

@@ -230,7 +230,7 @@ pub enum BindError {
     /// The authenticator has no server identity to bind with.
     #[error("can't bind: {0}")]
     Authentication(#[from] AuthenticationError),
-    /// The binder is shutting down, or its driver has been dropped.
+    /// The binder is shutting down, or its driver has been dropped: nobody would accept.
     #[error("the binder is shut down")]
     Shutdown,
 }

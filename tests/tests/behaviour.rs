@@ -16,6 +16,7 @@ macro_rules! everything {
                 many_keys_exit_ordered, many_keys_serialized, busy_past_the_queue_limit, peers_get_their_share;
             endpoints: chosen_port, every_address, ipv6, stale_socket_file, in_use_already, bound_again, bad_texts,
                 unbindable, several_endpoints, no_listening_after_the_end, many_peers;
+            listening: shut_down_while_binding, driver_that_never_ran;
             connector: binder_restarts, waiting_ends_with_the_timeout, failing_while_disconnected,
                 never_reconnecting, cut_by_hand, events, events_left_unread, connector_first, silent_binder,
                 ready_after_a_cut;

@@ -13,6 +13,7 @@ pub mod endpoints;
 pub mod failures;
 pub mod leaks;
 pub mod limits;
+pub mod listening;
 pub mod load;
 pub mod message_links;
 pub mod nesting;
