@@ -54,9 +54,8 @@ impl Runtime for AsyncStdRuntime {
                     Ok(Box::new(Tcp(listener)) as Box<dyn Listener>)
                 }
                 Endpoint::Ipc(path) => {
-                    SocketFile::claim(path)?;
-                    let listener = UnixListener::bind(path).await?;
-                    Ok(Box::new(Ipc { listener, file: SocketFile::bound(path)? }) as Box<dyn Listener>)
+                    let (listener, file) = SocketFile::listen(path)?;
+                    Ok(Box::new(Ipc { listener: listener.into(), file }) as Box<dyn Listener>)
                 }
                 other => Err(unsupported(other)),
             }

@@ -81,9 +81,9 @@ impl Runtime for TokioRuntime {
                     Ok(Box::new(Tcp(listener)) as Box<dyn Listener>)
                 }
                 Endpoint::Ipc(path) => {
-                    SocketFile::claim(path)?;
-                    let listener = UnixListener::bind(path)?;
-                    Ok(Box::new(Ipc { listener, file: SocketFile::bound(path)? }) as Box<dyn Listener>)
+                    let (listener, file) = SocketFile::listen(path)?;
+                    Ok(Box::new(Ipc { listener: UnixListener::from_std(listener)?, file })
+                        as Box<dyn Listener>)
                 }
                 other => Err(unsupported(other)),
             }

@@ -4,8 +4,6 @@ use std::fmt::Debug;
 use std::future::Future;
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -14,6 +12,10 @@ use futures_io::{AsyncRead, AsyncWrite};
 use futures_util::future::BoxFuture;
 
 use crate::Endpoint;
+
+mod socket_file;
+
+pub use socket_file::SocketFile;
 
 /// An executor, as Callosum sees it. Implement it to run peers on an executor of your own.
 ///
@@ -133,62 +135,6 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> ByteStream for T {}
 
 /// A byte stream of any kind.
 pub type BoxStream = Box<dyn ByteStream>;
-
-/// The file of a Unix domain socket that this process listens on. Dropping it removes the file, unless another has taken
-/// its place.
-#[derive(Debug)]
-pub struct SocketFile {
-    path: PathBuf,
-    identity: (u64, u64),
-}
-
-impl SocketFile {
-    /// Removes the socket at `path` that nobody listens on any more, so that another can be bound.
-    ///
-    /// Blocks while somebody listens there whose queue of connections is full.
-    ///
-    /// # Errors
-    /// `AddrInUse` if somebody listens there, or something that is not a socket is in the way.
-    pub fn claim(path: &Path) -> io::Result<()> {
-        match std::os::unix::net::UnixStream::connect(path) {
-            Ok(_) => Err(io::ErrorKind::AddrInUse.into()),
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                if !std::fs::symlink_metadata(path)?.file_type().is_socket() {
-                    return Err(io::ErrorKind::AddrInUse.into());
-                }
-                std::fs::remove_file(path)
-            }
-            Err(_) => Ok(()),
-        }
-    }
-
-    /// The file of a socket that has just been bound to `path`.
-    ///
-    /// # Errors
-    /// If it is gone already.
-    pub fn bound(path: &Path) -> io::Result<Self> {
-        Ok(Self { path: path.to_owned(), identity: identity(path)? })
-    }
-
-    /// Where it is.
-    pub fn endpoint(&self) -> Endpoint {
-        Endpoint::Ipc(self.path.clone())
-    }
-}
-
-fn identity(path: &Path) -> io::Result<(u64, u64)> {
-    let file = std::fs::symlink_metadata(path)?;
-    Ok((file.dev(), file.ino()))
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        if identity(&self.path).is_ok_and(|now| now == self.identity) {
-            // Somebody may have removed it in this very moment.
-            let _ = std::fs::remove_file(&self.path);
-        }
-    }
-}
 
 /// What an executor answers for an endpoint that is not its affair.
 pub fn unsupported(endpoint: &Endpoint) -> io::Error {

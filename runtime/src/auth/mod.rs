@@ -47,7 +47,7 @@ mod key_file;
 mod key_set;
 mod ready_made;
 #[cfg(test)]
-mod scratch;
+pub(crate) mod scratch;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
