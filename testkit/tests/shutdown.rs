@@ -1,0 +1,132 @@
+//! An endpoint that shuts down while calls go both ways, on virtual time, in plaintext and under CURVE.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use callosum_runtime::auth::{CurveClient, KeySet, generate_keys};
+use callosum_runtime::{Binder, Builder, Connector, Context, Event, Events, HandlerResult, Response};
+use callosum_testkit::world::{Host, Link, World};
+use futures_util::StreamExt;
+use futures_util::future::FutureExt;
+
+const MS: Duration = Duration::from_millis(1);
+
+/// Handlers that call back, until they have done so often enough.
+fn with_handlers(builder: Builder, world: &Arc<World>) -> Builder {
+    let world = world.clone();
+    builder.handle("work", move |depth: u32, context: Context| {
+        let world = world.clone();
+        async move {
+            world.sleep(MS * world.random_below(20) as u32).await;
+            if depth > 0 {
+                // Of a peer that is gone in the meantime, this fails.
+                let _ = context.peer().invoke::<_, ()>("work", &(depth - 1)).await;
+            }
+            HandlerResult::Ok(())
+        }
+    })
+}
+
+/// What an endpoint has said of each peer, and whether that made sense.
+async fn check_events(mut events: Events) {
+    let mut connected = BTreeSet::new();
+    while let Some(event) = events.next().await {
+        match event {
+            Event::Connected(peer) => assert!(connected.insert(peer.id()), "{} connects twice", peer.id()),
+            Event::Disconnected { peer, cause } => {
+                assert!(connected.remove(&peer), "{peer} was not connected, and is disconnected: {cause}");
+            }
+            _ => {}
+        }
+    }
+    assert!(connected.is_empty(), "nobody has said that these are gone: {connected:?}");
+}
+
+struct Party {
+    binder: Binder,
+    connectors: Vec<Connector>,
+}
+
+async fn gather(world: &Arc<World>, server: &Host, clients: &[Host], curve: bool) -> Party {
+    let (server_keys, client_keys) = (generate_keys(), generate_keys());
+    let mut builder = with_handlers(server.builder(), world);
+    if curve {
+        let keys = KeySet::new(server_keys.clone());
+        keys.admit(client_keys.public(), "client");
+        builder = builder.authenticator(keys);
+    }
+    let (binder, driver) = builder.bind("tcp://server:1").await.expect("the port is free");
+    server.spawn(check_events(binder.events()));
+    server.spawn(async { drop(driver.await) });
+    let connect = |host: &Host| {
+        let mut builder = with_handlers(host.builder(), world);
+        if curve {
+            builder = builder.authenticator(CurveClient::new(client_keys.clone(), server_keys.public()));
+        }
+        let (connector, driver) = builder.connect("tcp://server:1").expect("it is an endpoint");
+        host.spawn(check_events(connector.events()));
+        host.spawn(async { drop(driver.await) });
+        connector
+    };
+    Party { binder, connectors: clients.iter().map(connect).collect() }
+}
+
+/// Calls of the binder, or of a connector, made and not awaited.
+type Calls = Vec<(Option<usize>, Response<()>)>;
+
+async fn make_calls(world: &World, party: &Party) -> Calls {
+    let mut calls = Vec::new();
+    for _ in 0..20 {
+        let number = world.random_below(3) as usize;
+        let back = party.binder.peers().into_iter().nth(number).filter(|_| world.random_below(2) == 0);
+        let (owner, peer) = match back {
+            Some(peer) => (None, peer),
+            None => (Some(number), party.connectors[number].peer().clone()),
+        };
+        calls.push((owner, peer.invoke::<_, ()>("work", &3).into_future()));
+        world.sleep(MS * world.random_below(4) as u32).await;
+    }
+    calls
+}
+
+/// The calls of an endpoint that has shut down have their outcome: none has to wait for it.
+fn check_outcomes(calls: &mut Calls, of: Option<usize>) {
+    for (_, call) in calls.extract_if(.., |(owner, _)| *owner == of) {
+        assert!(call.now_or_never().is_some(), "a call has no outcome, and its endpoint has shut down");
+    }
+}
+
+fn run(seed: u64, curve: bool) {
+    let world = Arc::new(World::new(seed));
+    let (server, clients) = (world.host("server"), ["a", "b", "c"].map(|name| world.host(name)));
+    world.set_default_link(Link::default().jitter(5 * MS));
+    world.run(async {
+        let party = gather(&world, &server, &clients, curve).await;
+        world.sleep(MS * world.random_below(20) as u32).await;
+        let mut calls = make_calls(&world, &party).await;
+        // In some order, each with some time.
+        let mut left = vec![None, Some(0), Some(1), Some(2)];
+        while !left.is_empty() {
+            let of = left.swap_remove(world.random_below(left.len() as u64) as usize);
+            let grace = MS * world.random_below(100) as u32;
+            match of {
+                None => drop(party.binder.shutdown(grace).await),
+                Some(number) => drop(party.connectors[number].shutdown(grace).await),
+            }
+            check_outcomes(&mut calls, of);
+        }
+        // What is told of the links is told by then.
+        world.sleep(MS).await;
+    });
+}
+
+#[test]
+fn every_call_has_its_outcome_before_a_shutdown_returns() {
+    (0..200).for_each(|seed| run(seed, false));
+}
+
+#[test]
+fn every_call_has_its_outcome_before_a_shutdown_returns_under_curve() {
+    (0..100).for_each(|seed| run(seed, true));
+}
