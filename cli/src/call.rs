@@ -38,7 +38,7 @@ async fn call(args: Call, argument: Argument) -> Result<(), Failure> {
 }
 
 async fn invoke(peer: &Peer, args: &Call, body: &Bytes, left: Option<Duration>) -> Result<Bytes, Failure> {
-    let mut call = peer.invoke_raw(&args.method, body);
+    let mut call = peer.invoke_raw(&args.method, body.clone());
     if let Some(key) = &args.key {
         call = call.key(key);
     }

@@ -83,7 +83,7 @@ async fn show(mode: OrderingMode) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn call<'a>(peer: &'a Peer, method: &'a str, key: &str) -> Invocation<'a, (), ()> {
+fn call(peer: &Peer, method: &str, key: &str) -> Invocation<()> {
     peer.invoke(method, &()).key(key)
 }
 

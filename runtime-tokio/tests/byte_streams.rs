@@ -144,10 +144,11 @@ impl Ends {
         for peer in [self.connector.peer(), &back] {
             for len in [0, 1, 100, 5_000, largest] {
                 let body = Bytes::from(vec![7; len]);
-                assert_eq!(peer.invoke_raw("echo", &body).await.expect("it comes back"), body);
+                assert_eq!(peer.invoke_raw("echo", body.clone()).await.expect("it comes back"), body);
             }
             let body = Bytes::from(vec![8; 1_000]);
-            for echoed in join_all((0..20).map(|_| peer.invoke_raw("echo", &body).into_future())).await {
+            for echoed in join_all((0..20).map(|_| peer.invoke_raw("echo", body.clone()).into_future())).await
+            {
                 assert_eq!(echoed.expect("it comes back"), body);
             }
         }
@@ -227,7 +228,7 @@ async fn late_closes_are_driven_to_their_end() {
     let ours = Odd::new(ours, habits);
     let counts = ours.counts.clone();
     let mut ends = connect(ours, theirs).await;
-    let call = ends.connector.peer().invoke_raw("echo", &Bytes::from_static(b"!")).into_future();
+    let call = ends.connector.peer().invoke_raw("echo", Bytes::from_static(b"!")).into_future();
     let (echoed, drained) =
         futures_util::future::join(call, ends.connector.shutdown(Duration::from_secs(600))).await;
     assert_eq!(echoed.expect("it was made before"), "!");
@@ -327,7 +328,7 @@ async fn a_flush_that_waits_is_not_spun_on() {
     polls.store(0, Ordering::Relaxed);
     for _ in 0..10 {
         let body = Bytes::from_static(b"?");
-        assert_eq!(connector.peer().invoke_raw("echo", &body).await.expect("it comes back"), body);
+        assert_eq!(connector.peer().invoke_raw("echo", body.clone()).await.expect("it comes back"), body);
     }
     tokio::time::sleep(Duration::from_secs(3_600)).await;
     let polls = polls.load(Ordering::Relaxed);

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use callosum_tokio::auth::{CurveClient, CurveKeyPair, Identity, KeySet, generate_keys};
 use callosum_tokio::rt::{BoxStream, Listener, Runtime, Timer};
 use callosum_tokio::{Builder, Driver, Duplex, Endpoint, Event, HandlerResult, TokioRuntime, duplex};
@@ -126,9 +125,9 @@ fn conversation(seed: u64, server: &CurveKeyPair, client: &CurveKeyPair) -> Vec<
         drive(driver);
         connector.peer().ready().await.expect("it is admitted");
         let back = binder.peers().remove(0);
-        let calls = (0..50).map(|n| {
+        let calls = (0..50_u8).map(|n| {
             let peer = if n % 2 == 0 { connector.peer() } else { &back };
-            peer.invoke_raw("echo", &Bytes::from(vec![n; usize::from(n) * 1_000])).into_future()
+            peer.invoke_raw("echo", vec![n; usize::from(n) * 1_000]).into_future()
         });
         for (n, echoed) in join_all(calls).await.into_iter().enumerate() {
             assert_eq!(echoed.expect("it comes back").len(), n * 1_000);

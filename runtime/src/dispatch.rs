@@ -123,7 +123,7 @@ impl Dispatcher {
         clock: Option<&mut Clock>,
     ) -> Option<(RequestId, Option<Reply>)> {
         let Request { id, method, key, body, metadata, deadline } = request;
-        let peer = Peer { shared: peer.clone(), lender: Some(Lender(id)) };
+        let peer = Peer::new(peer.clone(), Some(Lender(id)));
         let context = Context { method, key, peer, deadline, metadata, request: id };
         match (Started { request: id, body, context }).begin(node, clock) {
             Begun::Ended(reply) => Some((id, Some(reply))),

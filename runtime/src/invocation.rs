@@ -1,174 +1,109 @@
 //! One call, from its options to its result.
 
+use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::Bytes;
-use callosum_proto::{Call, Metadata, OrderingKey};
+use callosum_proto::Metadata;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::codec::CodecError;
 use crate::dispatch::Loan;
 use crate::error::{CallError, DisconnectCause};
+use crate::new_call::{NewCall, call_options};
 use crate::peer::PendingCall;
-use crate::{Codec, Peer, Urgency};
+use crate::{Codec, Peer};
 
 /// A call that is about to be made: set its options, then await it.
+///
+/// It owns what it needs, its serialized argument included, so that a method of a typed client can return it, and its
+/// caller set the options:
+///
+/// ```
+/// # use std::time::Duration;
+/// # use callosum_runtime::{CallError, Invocation, Peer};
+/// struct Containers(Peer);
+///
+/// impl Containers {
+///     fn start(&self, image: &str) -> Invocation<u64> {
+///         self.0.invoke("start", image)
+///     }
+/// }
+///
+/// # async fn start(containers: Containers) -> Result<u64, CallError> {
+/// containers.start("nginx").key("nginx").timeout(Duration::from_secs(5)).await
+/// # }
+/// ```
 ///
 /// # Cancel safety
 /// Dropping the future abandons the call: a request that has not left never will, and for one that has, the other
 /// side is told to stop its handler.
 #[must_use = "a call is made when it is awaited"]
-#[derive(Debug)]
-pub struct Invocation<'a, A: ?Sized, R> {
-    peer: &'a Peer,
-    method: &'a str,
-    argument: &'a A,
-    key: OrderingKey,
-    timeout: Option<Duration>,
-    codec: Codec,
-    compressed: bool,
-    metadata: Metadata,
-    urgency: Urgency,
-    encode: EncodeFn<A>,
+pub struct Invocation<R> {
+    new: NewCall,
+    /// Whether the argument could be serialized, which whoever awaits the call is told.
+    encoded: Result<(), CodecError>,
     decode: DecodeFn<R>,
 }
 
-type EncodeFn<A> = fn(&A, Codec) -> Result<Bytes, CallError>;
 type DecodeFn<R> = fn(Bytes, Codec) -> Result<R, CallError>;
 
-impl<'a, A: Serialize + ?Sized, R: DeserializeOwned> Invocation<'a, A, R> {
-    pub(crate) fn typed(peer: &'a Peer, method: &'a str, argument: &'a A) -> Self {
-        Self::new(
-            peer,
-            method,
-            argument,
-            |argument, codec| codec.encode(argument).map_err(CallError::Encode),
-            |body, codec| codec.decode(&body).map_err(CallError::Decode),
-        )
+impl<R: DeserializeOwned> Invocation<R> {
+    pub(crate) fn typed<A: Serialize + ?Sized>(peer: &Peer, method: &str, argument: &A) -> Self {
+        let (body, encoded) = match peer.codec().encode(argument) {
+            Ok(body) => (body, Ok(())),
+            Err(error) => (Bytes::new(), Err(error)),
+        };
+        let decode = |body: Bytes, codec: Codec| codec.decode(&body).map_err(CallError::Decode);
+        Self { new: NewCall::new(peer, method, body), encoded, decode }
     }
 }
 
-impl<'a> Invocation<'a, Bytes, Bytes> {
-    pub(crate) fn raw(peer: &'a Peer, method: &'a str, body: &'a Bytes) -> Self {
-        Self::new(peer, method, body, |body, _| Ok(body.clone()), |body, _| Ok(body))
+impl Invocation<Bytes> {
+    pub(crate) fn raw(peer: &Peer, method: &str, body: Bytes) -> Self {
+        Self { new: NewCall::new(peer, method, body), encoded: Ok(()), decode: |body, _| Ok(body) }
     }
 }
 
-impl<'a, A: ?Sized, R> Invocation<'a, A, R> {
-    fn new(
-        peer: &'a Peer,
-        method: &'a str,
-        argument: &'a A,
-        encode: EncodeFn<A>,
-        decode: DecodeFn<R>,
-    ) -> Self {
-        let config = &peer.shared.node.config;
-        Self {
-            peer,
-            method,
-            argument,
-            key: OrderingKey::none(),
-            timeout: config.call_timeout,
-            codec: config.codec,
-            compressed: false,
-            metadata: Metadata::new(),
-            urgency: Urgency::DEFAULT,
-            encode,
-            decode,
-        }
-    }
-
-    /// Orders the call among those with the same key, as the other side's ordering mode promises.
-    pub fn key(mut self, key: impl Into<String>) -> Self {
-        self.key = OrderingKey::text(key);
-        self
-    }
-
-    /// Like [`key`](Self::key), with any kind of key.
-    pub fn ordering_key(mut self, key: OrderingKey) -> Self {
-        self.key = key;
-        self
-    }
-
-    /// Ends the call with [`CallError::TimedOut`] after this long, and cancels it on the other side.
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = Some(timeout);
-        self
-    }
-
-    /// Waits as long as it takes, whatever the endpoint's default.
-    pub fn no_timeout(mut self) -> Self {
-        self.timeout = None;
-        self
-    }
-
-    /// Serializes argument and result in this codec.
-    pub fn codec(mut self, codec: Codec) -> Self {
-        self.codec = codec;
-        self
-    }
-
-    /// Compresses the argument with Snappy. A Python peer without python-snappy can't read such a call.
-    pub fn compress(mut self, compress: bool) -> Self {
-        self.compressed = compress;
-        self
-    }
-
-    /// Sends this along, to a peer of dialect 2. Towards one of dialect 1, such as Python's, the call fails with
-    /// [`InvokeError::NeedsDialect2`](crate::InvokeError::NeedsDialect2).
-    pub fn metadata(mut self, metadata: Metadata) -> Self {
-        self.metadata = metadata;
-        self
-    }
-
-    /// What leaves first, here and, of the result, there. Calls with the same key keep their order.
-    pub fn urgency(mut self, urgency: Urgency) -> Self {
-        self.urgency = urgency;
-        self
-    }
+impl<R> Invocation<R> {
+    call_options!();
 
     /// Makes the call; the future waits for its result and for what the other side sends along.
-    pub fn with_metadata(mut self) -> WithMetadata<R> {
-        let metadata = std::mem::take(&mut self.metadata);
-        let call = (self.encode)(self.argument, self.codec).and_then(|body| self.make(body, metadata));
-        // The call exists before its place is lent, so that a refused call lends nothing.
-        let loan = call
-            .is_ok()
-            .then(|| self.peer.lender.map(|lender| lender.lend(&self.peer.shared.node)))
-            .flatten();
-        WithMetadata { call: Some(call), codec: self.codec, decode: self.decode, loan }
+    pub fn send_with_metadata(self) -> ResponseWithMetadata<R> {
+        let codec = self.new.codec();
+        let made = self.encoded.map_err(CallError::Encode).and_then(|()| self.new.invoke());
+        let (call, loan) = match made {
+            Ok((pending, loan)) => (Ok(pending), loan),
+            Err(error) => (Err(error), None),
+        };
+        ResponseWithMetadata { call: Some(call), codec, decode: self.decode, loan }
     }
+}
 
-    fn make(&self, body: Bytes, metadata: Metadata) -> Result<PendingCall, CallError> {
-        let deadline = self.timeout.and_then(|timeout| self.peer.shared.node.now().checked_add(timeout));
-        let mut call = Call::new(self.method, body);
-        call.key = self.key.clone();
-        call.compressed = self.compressed;
-        call.deadline = deadline;
-        call.metadata = metadata;
-        call.urgency = self.urgency;
-        self.peer.shared.invoke(call)
+impl<R> fmt::Debug for Invocation<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Invocation").field(&self.new).finish()
     }
 }
 
 /// The result of a call that has been made. See [`Invocation`] for what dropping it does.
 #[must_use = "dropping it abandons the call"]
-pub struct Response<R>(WithMetadata<R>);
+pub struct Response<R>(ResponseWithMetadata<R>);
 
 /// The result of a call that has been made, and what the other side sent along. See [`Invocation`] for what dropping it
 /// does.
 #[must_use = "dropping it abandons the call"]
-pub struct WithMetadata<R> {
+pub struct ResponseWithMetadata<R> {
     call: Option<Result<PendingCall, CallError>>,
     codec: Codec,
     decode: DecodeFn<R>,
     loan: Option<Loan>,
 }
 
-impl<R> WithMetadata<R> {
+impl<R> ResponseWithMetadata<R> {
     fn poll_reply(&mut self, cx: &mut Context<'_>) -> Poll<Result<(Bytes, Metadata), CallError>> {
         let reply = match self.call.as_mut().expect("a response is not polled after it was complete") {
             Ok(pending) => {
@@ -187,7 +122,7 @@ impl<R> WithMetadata<R> {
     }
 }
 
-impl<R> Future for WithMetadata<R> {
+impl<R> Future for ResponseWithMetadata<R> {
     type Output = Result<(R, Metadata), CallError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -206,12 +141,12 @@ impl<R> Future for Response<R> {
     }
 }
 
-impl<'a, A: ?Sized, R> IntoFuture for Invocation<'a, A, R> {
+impl<R> IntoFuture for Invocation<R> {
     type Output = Result<R, CallError>;
     type IntoFuture = Response<R>;
 
     /// Makes the call; the future only waits for its result.
     fn into_future(self) -> Response<R> {
-        Response(self.with_metadata())
+        Response(self.send_with_metadata())
     }
 }

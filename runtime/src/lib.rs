@@ -70,6 +70,7 @@ mod handler;
 mod inproc;
 mod invocation;
 pub mod link;
+mod new_call;
 mod node;
 mod peer;
 pub mod rt;
@@ -104,7 +105,7 @@ pub use error::{
 pub use event::{Event, Events};
 pub use handler::{Context, Handler, Handlers};
 pub use inproc::{Duplex, duplex};
-pub use invocation::{Invocation, Response, WithMetadata};
+pub use invocation::{Invocation, Response, ResponseWithMetadata};
 pub use peer::{Peer, PeerId, PeerInfo};
 pub use stats::Stats;
 pub use stream::{BodyError, BodyReader, BodyWriter, Responder};

@@ -108,7 +108,7 @@ impl PeerShared {
     }
 
     pub(crate) fn handle(self: &Arc<Self>) -> Peer {
-        Peer { shared: self.clone(), lender: None }
+        Peer::new(self.clone(), None)
     }
 
     /// The link is gone: its calls end, its requests are forgotten. For a connector, a new connection takes over, unless the endpoint is
@@ -430,6 +430,12 @@ pub(crate) struct PendingCall {
     pub(crate) ended: bool,
 }
 
+impl PendingCall {
+    pub(crate) fn node(&self) -> &Arc<Node> {
+        &self.peer.node
+    }
+}
+
 impl Drop for PendingCall {
     fn drop(&mut self) {
         if self.ended {
@@ -450,16 +456,16 @@ impl Drop for PendingCall {
 }
 
 impl PeerShared {
-    pub(crate) fn invoke(self: &Arc<Self>, call: Call) -> Result<PendingCall, CallError> {
+    pub(crate) fn invoke(self: Arc<Self>, call: Call) -> Result<PendingCall, CallError> {
         let (sender, reply) = oneshot::channel();
         let call = self.make(call, |state, call| {
             state.waiting.insert(call, sender);
         })?;
-        Ok(PendingCall { peer: self.clone(), call, reply, ended: false })
+        Ok(PendingCall { peer: self, call, reply, ended: false })
     }
 
     /// Makes a call whose result is a stream.
-    pub(crate) fn open(self: &Arc<Self>, call: Call) -> Result<(CallId, Arc<Shared>), CallError> {
+    pub(crate) fn open(&self, call: Call) -> Result<(CallId, Arc<Shared>), CallError> {
         let shared = Arc::new(Shared::default());
         let call = self.make(call, |state, call| {
             state.streams.insert(call.into(), shared.clone());
@@ -467,11 +473,7 @@ impl PeerShared {
         Ok((call, shared))
     }
 
-    fn make(
-        self: &Arc<Self>,
-        call: Call,
-        note: impl FnOnce(&mut PeerState, CallId),
-    ) -> Result<CallId, CallError> {
+    fn make(&self, call: Call, note: impl FnOnce(&mut PeerState, CallId)) -> Result<CallId, CallError> {
         let mut state = self.lock();
         if !state.linked && self.node.config.while_disconnected == WhileDisconnected::Fail {
             return Err(NotSent::NotConnected.into());

@@ -50,7 +50,7 @@ fn connect(hub: &Hub, id: &'static str, builder: Builder) -> (Connector, Ending)
 }
 
 async fn call(peer: &Peer, text: &'static str) -> Result<Bytes, CallError> {
-    peer.invoke_raw("echo", &bytes(text)).timeout(PATIENCE).await
+    peer.invoke_raw("echo", bytes(text)).timeout(PATIENCE).await
 }
 
 async fn assert_echoes(peer: &Peer) {
@@ -103,12 +103,11 @@ impl Raw {
 fn calls_go_both_ways() {
     run(async {
         let (hub, binder) = bind(builder().handle_raw("ask back", async |body: Bytes, context: Context| {
-            HandlerResult::Ok(context.peer().invoke_raw("echo", &body).await?)
+            HandlerResult::Ok(context.peer().invoke_raw("echo", body.clone()).await?)
         }));
         let mut events = binder.events();
         let (connector, _ending) = connect(&hub, "a", echoing());
-        let answer =
-            connector.peer().invoke_raw("ask back", &bytes("there and back")).timeout(PATIENCE).await;
+        let answer = connector.peer().invoke_raw("ask back", bytes("there and back")).timeout(PATIENCE).await;
         assert_eq!(answer.unwrap(), "there and back");
 
         let peer = connected(&mut events).await;
@@ -136,7 +135,7 @@ fn many_peers_share_a_link() {
         let peers = binder.peers();
         assert_eq!(peers.len(), NAMES.len());
         for peer in peers {
-            let name = peer.invoke_raw("name", &Bytes::new()).timeout(PATIENCE).await.unwrap();
+            let name = peer.invoke_raw("name", Bytes::new()).timeout(PATIENCE).await.unwrap();
             assert_eq!(name, peer.info().routing_id);
         }
     });
@@ -150,7 +149,7 @@ fn a_restarted_peer_gets_a_new_connection() {
         let (former, _) = connect(&hub, "a", echoing());
         let peer = connected(&mut events).await;
         let body = Bytes::new();
-        let pending = peer.invoke_raw("for ever", &body).into_future();
+        let pending = peer.invoke_raw("for ever", body.clone()).into_future();
         let pending = running(pending, former.peer()).await;
         let (newcomer, _ending) = connect(&hub, "a", echoing());
         let result = pending.await;
@@ -174,7 +173,7 @@ fn keepalive_finds_a_dead_peer() {
         let raw = Raw::connect(&hub, "dead");
         raw.say_hello().await;
         let peer = connected(&mut events).await;
-        let result = peer.invoke_raw("echo", &Bytes::new()).await;
+        let result = peer.invoke_raw("echo", Bytes::new()).await;
         let Err(CallError::Disconnected(cause)) = result else { panic!("{result:?}") };
         assert!(is_connection_end(&cause, CloseCause::KeepaliveTimedOut), "{cause:?}");
         assert!(is_connection_end(&disconnected(&mut events).await, CloseCause::KeepaliveTimedOut));
@@ -211,7 +210,7 @@ fn a_connector_finds_out_that_it_was_forgotten() {
         let (connector, ending) = connect(&hub, "a", builder().keepalive(SHORT, 2));
         let peer = connected(&mut events).await;
         let body = Bytes::new();
-        let pending = connector.peer().invoke_raw("for ever", &body).into_future();
+        let pending = connector.peer().invoke_raw("for ever", body.clone()).into_future();
         let pending = running(pending, &peer).await;
         peer.disconnect();
         let result = pending.await;
@@ -256,7 +255,7 @@ fn shutdown_drains_both_sides() {
         let _ending = drive(driver);
         let (connector, ending) = connect(&hub, "a", echoing());
         let body = bytes("in time");
-        let calls = join_all((0..8).map(|_| connector.peer().invoke_raw("slow", &body).into_future()));
+        let calls = join_all((0..8).map(|_| connector.peer().invoke_raw("slow", body.clone()).into_future()));
         let shutdown = async {
             for _ in 0..8 {
                 starts.recv().await.unwrap();
@@ -301,7 +300,7 @@ fn calls_are_refused_while_draining() {
         let (connector, _ending) = connect(&hub, "a", echoing());
         let peer = connected(&mut events).await;
         let body = Bytes::new();
-        let pending = connector.peer().invoke_raw("for ever", &body).into_future();
+        let pending = connector.peer().invoke_raw("for ever", body.clone()).into_future();
         let pending = running(pending, &peer).await;
         let refused = async {
             while call(&peer, "not yet").await.is_ok() {}
@@ -328,7 +327,7 @@ fn the_deadline_of_a_shutdown_cuts_what_is_left() {
         let (connector, _ending) = connect(&hub, "a", echoing());
         let peer = connected(&mut events).await;
         let body = Bytes::new();
-        let pending = connector.peer().invoke_raw("for ever", &body).into_future();
+        let pending = connector.peer().invoke_raw("for ever", body.clone()).into_future();
         let pending = running(pending, &peer).await;
         assert_eq!(binder.shutdown(SHORT).await, Drained::DeadlinePassed);
         let result = pending.await;
@@ -463,7 +462,7 @@ fn a_peer_that_does_not_read_delays_nobody() {
         let slow = connected(&mut events).await;
         let (connector, _ending) = connect(&hub, "good", echoing());
         let body = Bytes::new();
-        let stuck = join_all((0..16).map(|_| slow.invoke_raw("echo", &body).into_future()));
+        let stuck = join_all((0..16).map(|_| slow.invoke_raw("echo", body.clone()).into_future()));
         let good = async {
             for _ in 0..100 {
                 assert_echoes(connector.peer()).await;

@@ -24,7 +24,7 @@ fn echoing() -> Builder {
     builder().handle_raw("echo", echo).handle_raw("for ever", for_ever).handle_raw(
         "ask back",
         async |body: Bytes, context: Context| {
-            HandlerResult::Ok(context.peer().invoke_raw("echo", &body).await?)
+            HandlerResult::Ok(context.peer().invoke_raw("echo", body.clone()).await?)
         },
     )
 }
@@ -52,10 +52,10 @@ fn connect_dealer(socket: DealerSocket) -> (Connector, impl Future<Output = Resu
 async fn assert_answers(peer: &Peer, method: &str) {
     for size in [0, 1, 255, 256, 100_000, 3 << 20] {
         let body = Bytes::from(vec![b'x'; size]);
-        assert!(peer.invoke_raw(method, &body).timeout(PATIENCE).await.unwrap() == body);
+        assert!(peer.invoke_raw(method, body.clone()).timeout(PATIENCE).await.unwrap() == body);
     }
     let body = Bytes::from_static(b"one of many");
-    let calls = (0..200).map(|_| peer.invoke_raw(method, &body).timeout(PATIENCE).into_future());
+    let calls = (0..200).map(|_| peer.invoke_raw(method, body.clone()).timeout(PATIENCE).into_future());
     for result in join_all(calls).await {
         assert_eq!(result.unwrap(), body);
     }
@@ -126,7 +126,7 @@ fn a_router_has_many_peers() {
         let calls = connectors.iter().map(async |connector| {
             for _ in 0..50 {
                 assert_eq!(
-                    connector.peer().invoke_raw("ask back", &body).timeout(PATIENCE).await.unwrap(),
+                    connector.peer().invoke_raw("ask back", body.clone()).timeout(PATIENCE).await.unwrap(),
                     body
                 );
             }
@@ -156,7 +156,7 @@ fn a_connection_that_closes_is_noticed_at_once() {
         let (connector, ending) = connect_dealer(dealer(&endpoint).await);
         connected(&mut events).await;
         let body = Bytes::new();
-        let pending = connector.peer().invoke_raw("for ever", &body).into_future();
+        let pending = connector.peer().invoke_raw("for ever", body.clone()).into_future();
         let (result, drained) = futures_util::join!(pending, async {
             while binder.peers()[0].stats().requests_running == 0 {
                 connector.peer().ping().await.unwrap();
@@ -189,7 +189,7 @@ fn a_newcomer_with_the_same_identity_gets_a_new_connection() {
         let peer = connected(&mut events).await;
         assert_eq!(peer.info().routing_id, "agent-1");
         let body = Bytes::new();
-        let pending = peer.invoke_raw("for ever", &body).into_future();
+        let pending = peer.invoke_raw("for ever", body.clone()).into_future();
         let (result, (newcomer, _ending)) = futures_util::join!(pending, async {
             while former.peer().stats().requests_running == 0 {
                 peer.ping().await.unwrap();
@@ -216,7 +216,10 @@ fn garbage_between_calls_does_no_harm() {
             let junk = vec![Bytes::from_static(b"junk"); frames];
             raw.send(ZmqMessage::try_from(junk).unwrap()).await.unwrap();
             let body = Bytes::from_static(b"good");
-            assert_eq!(connector.peer().invoke_raw("echo", &body).timeout(PATIENCE).await.unwrap(), body);
+            assert_eq!(
+                connector.peer().invoke_raw("echo", body.clone()).timeout(PATIENCE).await.unwrap(),
+                body
+            );
         }
         let empty = Bytes::new();
         let ping = vec![Bytes::from_static(b"PING"), empty.clone(), empty.clone()];

@@ -3,7 +3,7 @@
 macro_rules! everything {
     ($runtime:ident) => {
         callosum_tests::behaviour!($runtime, Tcp, {
-            calls: typed_json, typed_msgpack, raw_bytes, codec_of_one_call, no_such_method,
+            calls: typed_json, typed_msgpack, raw_bytes, codec_of_one_call, typed_client, no_such_method,
                 handlers_change_while_running, fallback, context, own_handler, counters, ping,
                 probes_are_bounded, handlers_that_go_together;
             nesting: binder_calls_connector, call_backs_twenty_deep, no_deadlock_at_one_handler,

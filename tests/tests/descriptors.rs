@@ -55,14 +55,14 @@ async fn accepting_goes_on(rig: Rig) {
             _ => None,
         });
         assert_eq!(failed.await, binder.endpoints()[0]);
-        assert_eq!(good.peer().invoke_raw("echo", &body).await.expect("it is connected"), body);
+        assert_eq!(good.peer().invoke_raw("echo", body.clone()).await.expect("it is connected"), body);
     }
     assert!(start.elapsed() >= Duration::from_millis(400), "it pauses for 100 ms after each failure");
 
     drop(streams);
     let never = rig.builder().reconnect(Reconnect::Never);
     let (late, late_driver) = rig.connect(never, &binder.endpoints()[0]);
-    assert_eq!(late.peer().invoke_raw("echo", &body).await.expect("there is room again"), body);
+    assert_eq!(late.peer().invoke_raw("echo", body.clone()).await.expect("there is room again"), body);
     assert_eq!(good.peer().stats().calls_failed, 0);
     late_driver.cut().await;
     good_driver.cut().await;

@@ -96,8 +96,8 @@ fn raw_results(world: &World) {
     let client = world.connect(world.builder(), &endpoint);
     world.block_on(async {
         for body in [Bytes::new(), (0..=255).collect(), Bytes::from(vec![0xc1; 70_000])] {
-            assert_eq!(client.peer().invoke_raw("echo_raw", &body).await.unwrap(), body);
-            assert_eq!(client.peer().invoke_raw("echo_raw", &body).key("k").await.unwrap(), body);
+            assert_eq!(client.peer().invoke_raw("echo_raw", body.clone()).await.unwrap(), body);
+            assert_eq!(client.peer().invoke_raw("echo_raw", body.clone()).key("k").await.unwrap(), body);
         }
     });
     client.stop(world);
@@ -234,8 +234,8 @@ fn nine_mebibytes(world: &World) {
     let body: Bytes = (0..9 << 20).map(|n: u32| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     world.block_on(async {
         let small = Bytes::from_static(b"small");
-        let answers =
-            [&body, &small, &body].map(|body| client.peer().invoke_raw("echo_raw", body).into_future());
+        let answers = [&body, &small, &body]
+            .map(|body| client.peer().invoke_raw("echo_raw", body.clone()).into_future());
         let answers = join_all(answers).await;
         for (answer, sent) in answers.into_iter().zip([&body, &small, &body]) {
             assert!(answer.unwrap() == *sent, "another body came back");
@@ -254,10 +254,10 @@ fn bodies_at_and_past_the_limit(world: &World) {
     let peer = client.peer();
     world.block_on(async {
         let largest = Bytes::from(vec![b'x'; LIMIT]);
-        assert_eq!(peer.invoke_raw("echo_raw", &largest).await.unwrap(), largest);
+        assert_eq!(peer.invoke_raw("echo_raw", largest.clone()).await.unwrap(), largest);
 
         let larger = Bytes::from(vec![b'x'; LIMIT + 1]);
-        let refused = peer.invoke_raw("echo_raw", &larger).await;
+        let refused = peer.invoke_raw("echo_raw", larger.clone()).await;
         let Err(CallError::NotSent(NotSent::Refused(error))) = refused else { panic!("{refused:?}") };
         assert_eq!(error, InvokeError::BodyTooLarge { size: LIMIT + 1, limit: LIMIT });
 
@@ -266,13 +266,13 @@ fn bodies_at_and_past_the_limit(world: &World) {
         let question = Bytes::from(format!(r#"{{"sent":"{padding}"}}"#));
         assert_eq!(question.len(), LIMIT);
         for compressed in [false, true] {
-            let answer = peer.invoke_raw("echo", &question).compress(compressed).await;
+            let answer = peer.invoke_raw("echo", question.clone()).compress(compressed).await;
             let Err(CallError::Malformed(DecodeError::TooLarge { size, limit, .. })) = answer else {
                 panic!("{answer:?}");
             };
             assert!(size > LIMIT && limit == LIMIT, "{size} {limit}");
         }
-        assert_eq!(peer.invoke_raw("echo_raw", &largest).await.unwrap(), largest);
+        assert_eq!(peer.invoke_raw("echo_raw", largest.clone()).await.unwrap(), largest);
     });
     client.stop(world);
     farewell(server);

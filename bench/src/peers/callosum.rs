@@ -185,13 +185,13 @@ pub struct Client(Peer);
 
 impl load::Client for Client {
     async fn echo(&self, body: Bytes) -> Result<Bytes> {
-        Ok(self.0.invoke_raw("echo", &body).await?)
+        Ok(self.0.invoke_raw("echo", body.clone()).await?)
     }
 }
 
 impl load::KeyedClient for Client {
     async fn echo_with_key(&self, key: &str, body: Bytes) -> Result<Bytes> {
-        Ok(self.0.invoke_raw("echo", &body).key(key).await?)
+        Ok(self.0.invoke_raw("echo", body.clone()).key(key).await?)
     }
 }
 

@@ -253,11 +253,11 @@ async fn fetch_into(
 pub(crate) fn list(args: &List) -> Result<(), Failure> {
     let (executor, codec) = (args.executor.executor, args.codec.codec());
     let work = async |peer: &Peer| {
-        let opening = peer.open("list").codec(codec).no_timeout();
+        let opening = peer.with_codec(codec).open("list").no_timeout();
         let answer = opening.send(&serde_json::json!({ "prefix": args.prefix })).map_err(BodyError::Call);
         let answer =
             answer.map_err(FileError::from)?.await.map_err(BodyError::Call).map_err(FileError::from)?;
-        let mut entries = answer.body.codec(codec).items::<Entry>();
+        let mut entries = answer.body.items::<Entry>();
         while let Some(entry) = entries.next().await {
             let Entry { name, size, modified } = entry.map_err(FileError::from)?;
             let modified = std::time::UNIX_EPOCH + Duration::from_secs(modified.min(LATEST));

@@ -10,12 +10,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{PeerInfo, PeerShared};
-use crate::PeerId;
 use crate::dispatch::Lender;
 use crate::error::{CallError, DisconnectCause, NotSent};
 use crate::invocation::Invocation;
 use crate::stats::Stats;
 use crate::stream::Opening;
+use crate::{Codec, PeerId};
 
 /// Half of what a connection remembers, so that it never forgets one that somebody waits for.
 const MAX_PINGS: usize = 32;
@@ -28,9 +28,15 @@ pub struct Peer {
     pub(crate) shared: Arc<PeerShared>,
     /// The running call whose handler holds this handle.
     pub(crate) lender: Option<Lender>,
+    /// In place of the endpoint's.
+    codec: Option<Codec>,
 }
 
 impl Peer {
+    pub(crate) fn new(shared: Arc<PeerShared>, lender: Option<Lender>) -> Self {
+        Self { shared, lender, codec: None }
+    }
+
     /// Its name in this process: unique, never reused, and not chosen by the peer.
     pub fn id(&self) -> PeerId {
         self.shared.id
@@ -54,11 +60,21 @@ impl Peer {
         self.shared.counters.snapshot(waiting, running)
     }
 
-    /// Calls a method with a typed argument, for a typed result, in the endpoint's codec.
+    /// The same peer; calls made through this handle are serialized in this codec, and not in the endpoint's.
+    pub fn with_codec(&self, codec: Codec) -> Self {
+        Self { codec: Some(codec), ..self.clone() }
+    }
+
+    pub(crate) fn codec(&self) -> Codec {
+        self.codec.unwrap_or(self.shared.node.config.codec)
+    }
+
+    /// Calls a method with a typed argument, for a typed result, in the endpoint's codec or in
+    /// [that of this handle](Self::with_codec).
     ///
-    /// The call is made when the returned [`Invocation`] is awaited, and takes options before that:
-    /// `peer.invoke("stop", &args).key("container-1").timeout(limit).await?`.
-    pub fn invoke<'a, A, R>(&'a self, method: &'a str, argument: &'a A) -> Invocation<'a, A, R>
+    /// The argument is serialized here; the call is made when the returned [`Invocation`] is awaited, and takes options before
+    /// that: `peer.invoke("stop", &args).key("container-1").timeout(limit).await?`.
+    pub fn invoke<A, R>(&self, method: &str, argument: &A) -> Invocation<R>
     where
         A: Serialize + ?Sized,
         R: DeserializeOwned,
@@ -66,9 +82,9 @@ impl Peer {
         Invocation::typed(self, method, argument)
     }
 
-    /// Calls a method with raw bytes, for raw bytes; whatever serializer the application uses is its own affair.
-    pub fn invoke_raw<'a>(&'a self, method: &'a str, body: &'a Bytes) -> Invocation<'a, Bytes, Bytes> {
-        Invocation::raw(self, method, body)
+    /// Calls a method with raw bytes, for raw bytes; which serializer the application uses is up to it.
+    pub fn invoke_raw(&self, method: &str, body: impl Into<Bytes>) -> Invocation<Bytes> {
+        Invocation::raw(self, method, body.into())
     }
 
     /// Opens a call whose argument or result is [streamed](crate::stream). Needs dialect 2.
@@ -85,7 +101,7 @@ impl Peer {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn open<'a>(&'a self, method: &str) -> Opening<'a> {
+    pub fn open(&self, method: &str) -> Opening {
         Opening::new(self, method)
     }
 

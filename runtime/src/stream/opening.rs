@@ -4,16 +4,16 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::Bytes;
-use callosum_proto::{Call, Delivery, Metadata, OrderingKey};
+use callosum_proto::{Delivery, Metadata};
 use serde::Serialize;
 
 use super::call_streams::{CallStreams, Head};
 use super::{BodyReader, BodyWriter};
 use crate::error::CallError;
-use crate::{Codec, Peer, Urgency};
+use crate::new_call::{NewCall, call_options};
+use crate::{Codec, Peer};
 
 /// A call that is about to be opened: set its options, then send its argument or stream it.
 ///
@@ -22,80 +22,29 @@ use crate::{Codec, Peer, Urgency};
 /// so does a whole result; a handler that streams its result is told that it can't, and its caller gets an ERROR named
 /// `Unsupported`.
 ///
-/// Made by a handler on its caller, it lends the handler's place under the concurrency limit to others until it is over. The
-/// call lasts until its result has come as a whole and its argument has left as one, or either is given up; a timeout holds for
-/// all of it.
+/// Made by a handler on its caller, it lends the handler's slot to others until it is over. The call lasts until its result has come as
+/// a whole and its argument has left as one, or either is given up; a timeout holds for all of it.
 #[must_use = "a call is made when its argument is sent or streamed"]
 #[derive(Debug)]
-pub struct Opening<'a> {
-    peer: &'a Peer,
-    call: Call,
-    timeout: Option<Duration>,
-    codec: Codec,
+pub struct Opening {
+    new: NewCall,
 }
 
-impl<'a> Opening<'a> {
-    pub(crate) fn new(peer: &'a Peer, method: &str) -> Self {
-        let config = &peer.shared.node.config;
-        let mut call = Call::new(method, "");
-        call.result = Delivery::Stream;
-        Self { peer, call, timeout: config.call_timeout, codec: config.codec }
+impl Opening {
+    pub(crate) fn new(peer: &Peer, method: &str) -> Self {
+        let mut new = NewCall::new(peer, method, Bytes::new());
+        new.call.result = Delivery::Stream;
+        Self { new }
     }
 
-    /// Orders the call among those with the same key, as the other side's ordering mode promises.
-    pub fn key(mut self, key: impl Into<String>) -> Self {
-        self.call.key = OrderingKey::text(key);
-        self
-    }
-
-    /// Like [`key`](Self::key), with any kind of key.
-    pub fn ordering_key(mut self, key: OrderingKey) -> Self {
-        self.call.key = key;
-        self
-    }
-
-    /// Ends the call after this long, result and all, and cancels it on the other side.
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = Some(timeout);
-        self
-    }
-
-    /// Waits as long as it takes, whatever the endpoint's default.
-    pub fn no_timeout(mut self) -> Self {
-        self.timeout = None;
-        self
-    }
-
-    /// Sends this along.
-    pub fn metadata(mut self, metadata: Metadata) -> Self {
-        self.call.metadata = metadata;
-        self
-    }
-
-    /// What leaves first.
-    pub fn urgency(mut self, urgency: Urgency) -> Self {
-        self.call.urgency = urgency;
-        self
-    }
-
-    /// Compresses the argument with Snappy, piece by piece, where that makes it shorter.
-    pub fn compress(mut self, compress: bool) -> Self {
-        self.call.compressed = compress;
-        self
-    }
-
-    /// Serializes argument, and items, in this codec.
-    pub fn codec(mut self, codec: Codec) -> Self {
-        self.codec = codec;
-        self
-    }
+    call_options!();
 
     /// Makes the call with a typed argument, for a streamed result.
     ///
     /// # Errors
     /// If the call can't be made; see [`CallError`].
     pub fn send<A: Serialize + ?Sized>(self, argument: &A) -> Result<Answer, CallError> {
-        let body = self.codec.encode(argument).map_err(CallError::Encode)?;
+        let body = self.new.codec().encode(argument).map_err(CallError::Encode)?;
         self.send_raw(body)
     }
 
@@ -103,10 +52,10 @@ impl<'a> Opening<'a> {
     ///
     /// # Errors
     /// If the call can't be made; see [`CallError`].
-    pub fn send_raw(mut self, body: Bytes) -> Result<Answer, CallError> {
-        self.call.body = body;
-        let codec = self.codec;
-        Ok(Answer { streams: Some(self.make()?), codec })
+    pub fn send_raw(mut self, body: impl Into<Bytes>) -> Result<Answer, CallError> {
+        self.new.call.body = body.into();
+        let codec = self.new.codec();
+        Ok(Answer { streams: Some(Arc::new(self.new.open()?)), codec })
     }
 
     /// Makes the call with an argument that is written to the [`BodyWriter`].
@@ -114,18 +63,10 @@ impl<'a> Opening<'a> {
     /// # Errors
     /// If the call can't be made; see [`CallError`].
     pub fn stream(mut self) -> Result<(BodyWriter, Answer), CallError> {
-        self.call.argument = Delivery::Stream;
-        let codec = self.codec;
-        let streams = self.make()?;
+        self.new.call.argument = Delivery::Stream;
+        let codec = self.new.codec();
+        let streams = Arc::new(self.new.open()?);
         Ok((BodyWriter::new(streams.clone(), codec), Answer { streams: Some(streams), codec }))
-    }
-
-    fn make(mut self) -> Result<Arc<CallStreams>, CallError> {
-        let peer = &self.peer.shared;
-        self.call.deadline = self.timeout.and_then(|timeout| peer.node.now().checked_add(timeout));
-        let (call, shared) = peer.open(self.call)?;
-        let loan = self.peer.lender.map(|lender| lender.lend(&peer.node));
-        Ok(Arc::new(CallStreams::new(peer.clone(), call.into(), shared, loan)))
     }
 }
 

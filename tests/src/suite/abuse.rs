@@ -89,7 +89,7 @@ impl Scene {
                     break;
                 }
                 let body = Bytes::from(n.to_be_bytes().to_vec());
-                let call = self.honest.peer().invoke_raw("echo", &body).timeout(PATIENCE);
+                let call = self.honest.peer().invoke_raw("echo", body.clone()).timeout(PATIENCE);
                 let reply = call.key(["j", "k", "l"][n as usize % 3]).await;
                 assert_eq!(reply.expect("an honest call succeeds"), body);
                 meanwhile += u32::from(!over.load(Ordering::SeqCst));

@@ -325,7 +325,7 @@ pub async fn bodies_without_an_end(rig: Rig) {
         })
         .await;
     // Together they have left too little for this one.
-    let large = |size| scene.honest.peer().invoke_raw("echo", &Bytes::from(vec![5; size])).into_future();
+    let large = |size| scene.honest.peer().invoke_raw("echo", vec![5; size]).into_future();
     let mut waiting = large(300_000);
     scene.beside(0, async {}).await;
     assert!(poll_once(&mut waiting).await.is_none(), "there is no room for it");

@@ -3,6 +3,7 @@
 use std::future::pending;
 use std::time::Duration;
 
+use bytes::Bytes;
 use callosum_runtime::auth::{
     Admission, AuthenticationError, CurveClient, CurveKeyPair, CurvePublicKey, FnAuthenticator, Identity,
     generate_keys,
@@ -66,8 +67,8 @@ pub async fn more_half_open_than_allowed(rig: Rig) {
         scene.beside(0, batch).await;
         let good = rig.builder().reconnect(Reconnect::Never);
         let (connector, driver) = rig.connect(good, &scene.binder.endpoints()[0]);
-        let body = "good".into();
-        assert_eq!(connector.peer().invoke_raw("echo", &body).await.expect("it gets in"), body);
+        let body = Bytes::from("good");
+        assert_eq!(connector.peer().invoke_raw("echo", body.clone()).await.expect("it gets in"), body);
         driver.cut().await;
     }
     // Those that made way were told so, the oldest first.
@@ -95,8 +96,11 @@ pub async fn slow_loris(rig: Rig) {
                 // Every place is taken by those that trickle: the last bytes of none have come, nor its time.
                 let newcomer = scene.rig.builder().reconnect(Reconnect::Never);
                 let (connector, driver) = scene.rig.connect(newcomer, &scene.binder.endpoints()[0]);
-                let body = "good".into();
-                assert_eq!(connector.peer().invoke_raw("echo", &body).await.expect("it gets in"), body);
+                let body = Bytes::from("good");
+                assert_eq!(
+                    connector.peer().invoke_raw("echo", body.clone()).await.expect("it gets in"),
+                    body
+                );
                 driver.cut().await;
             }
             for stream in &mut streams {
@@ -150,12 +154,15 @@ pub async fn refusals_drown_no_events(rig: Rig) {
     let mut events = binder.events();
     let pair = rig.connect(rig.builder(), &binder.endpoints()[0]);
     pair.0.peer().ready().await.expect("the binder is there");
-    let body = "good".into();
+    let body = Bytes::from("good");
     for _ in 0..STRANGERS {
         let mut stream = rig.open(&binder.endpoints()[0]).await;
         stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await.expect("the binder reads");
         until_closed(stream).await;
-        assert_eq!(pair.0.peer().invoke_raw("echo", &body).await.expect("an honest call succeeds"), body);
+        assert_eq!(
+            pair.0.peer().invoke_raw("echo", body.clone()).await.expect("an honest call succeeds"),
+            body
+        );
     }
     pair.1.cut().await;
     let (mut connected, mut refused, mut unreported) = (0, 0, 0);
@@ -222,8 +229,8 @@ pub async fn places_taken_while_the_application_decides(rig: Rig) {
         }
         let (connector, good_driver) =
             rig.connect(client(&rig, good.clone(), server_key), &binder.endpoints()[0]);
-        let body = "good".into();
-        assert_eq!(connector.peer().invoke_raw("echo", &body).await.expect("it gets in"), body);
+        let body = Bytes::from("good");
+        assert_eq!(connector.peer().invoke_raw("echo", body.clone()).await.expect("it gets in"), body);
         good_driver.cut().await;
     }
     let cause = refusal(&mut events).await;

@@ -1,18 +1,19 @@
 //! Calls, handlers and what handlers know.
 
 use std::collections::BTreeMap;
+use std::future::{IntoFuture, pending};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use callosum_runtime::{
-    CallError, Codec, Context, HandlerResult, NotSent, OrderingKey, Peer, Refusal, Reply,
+    CallError, Codec, Context, HandlerResult, Invocation, NotSent, OrderingKey, Peer, Refusal, Reply,
 };
 use futures_util::FutureExt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::gate::Gate;
-use crate::rig::{Rig, poll_once};
+use crate::rig::{Rig, SOON, poll_once};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Order {
@@ -65,7 +66,7 @@ pub async fn raw_bytes(rig: Rig) {
     let bodies = [Bytes::new(), Bytes::from_static(&[0xc1, 0, 255]), Bytes::from(vec![7; 300_000])];
     for body in &bodies {
         for compress in [false, true] {
-            let call = pair.peer().invoke_raw("mirror", body).compress(compress);
+            let call = pair.peer().invoke_raw("mirror", body.clone()).compress(compress);
             assert_eq!(call.await.expect("bytes are mirrored"), body);
         }
     }
@@ -80,11 +81,47 @@ pub async fn codec_of_one_call(rig: Rig) {
         assert_eq!(context.codec(), Codec::Json, "the endpoint's");
         HandlerResult::Ok(order)
     });
-    let same: Order =
-        pair.peer().invoke("msgpack", &order()).codec(Codec::MsgPack).await.expect("both use MessagePack");
+    let msgpack = pair.peer().with_codec(Codec::MsgPack);
+    assert_eq!(&msgpack, pair.peer(), "a handle to the same peer");
+    let same: Order = msgpack.invoke("msgpack", &order()).await.expect("both use MessagePack");
     assert_eq!(same, order());
     let same: Order = pair.peer().invoke("json", &order()).await.expect("both use JSON");
     assert_eq!(same, order());
+    pair.end().await;
+}
+
+/// A client of one service, as a program would write it: its methods make no call yet, so whoever uses it sets the options.
+struct Containers(Peer);
+
+impl Containers {
+    fn start(&self, image: &str) -> Invocation<(String, Option<String>)> {
+        let name = format!("{image}-1");
+        self.0.invoke("start", &name)
+    }
+
+    fn wait(&self, name: &str) -> Invocation<()> {
+        self.0.invoke("wait", name)
+    }
+}
+
+/// An invocation owns what it needs.
+pub async fn typed_client(rig: Rig) {
+    let start = |name: String, context: Context| async move {
+        assert!(context.deadline().is_some(), "the timeout has travelled");
+        HandlerResult::Ok((name, context.key().as_text().map(String::from)))
+    };
+    let wait = |_: String, _: Context| pending::<HandlerResult<()>>();
+    let binder = rig.builder().handle("start", start).handle("wait", wait);
+    let pair = rig.pair(binder, rig.builder()).await;
+    let containers = Containers(pair.peer().clone());
+    let starting = containers.start("nginx").key("web").timeout(SOON);
+    let waiting = containers.wait("nginx-1").key("other").timeout(Duration::from_millis(20));
+    // Nothing is borrowed, so they can be made elsewhere.
+    drop(containers);
+    let (name, key) = rig.spawn(starting.into_future()).join().await.expect("it starts");
+    assert_eq!((&*name, key.as_deref()), ("nginx-1", Some("web")));
+    let error = rig.spawn(waiting.into_future()).join().await.expect_err("it waits for ever");
+    assert!(matches!(error, CallError::TimedOut { .. }), "{error:?}");
     pair.end().await;
 }
 
@@ -206,8 +243,8 @@ pub async fn own_handler(rig: Rig) {
     }
     let pair = rig.pair(rig.builder().handler("own", Own), rig.builder()).await;
     let body = Bytes::from(vec![1; 50_000]);
-    assert_eq!(pair.peer().invoke_raw("own", &body).await.expect("the body comes back"), body);
-    let error = pair.peer().invoke_raw("own", &Bytes::new()).await.expect_err("it says so");
+    assert_eq!(pair.peer().invoke_raw("own", body.clone()).await.expect("the body comes back"), body);
+    let error = pair.peer().invoke_raw("own", Bytes::new()).await.expect_err("it says so");
     assert!(matches!(error, CallError::Cancelled), "{error:?}");
     pair.end().await;
 }

@@ -149,7 +149,7 @@ pub async fn cut_while_draining_without_a_link(rig: Rig) {
     let peer = connector.peer().clone();
     let call = {
         let peer = peer.clone();
-        rig.spawn(async move { peer.invoke_raw("late", &Bytes::new()).await })
+        rig.spawn(async move { peer.invoke_raw("late", Bytes::new()).await })
     };
     rig.until(|| peer.stats().calls_in_flight == 1).await;
     let mut shutdown = Box::pin(connector.shutdown(SOON));

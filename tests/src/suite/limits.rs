@@ -32,7 +32,7 @@ fn serving(builder: Builder) -> Builder {
 }
 
 async fn fill(peer: &Peer, size: usize) -> Result<Bytes, CallError> {
-    peer.invoke_raw("fill", &size.to_string().into()).await
+    peer.invoke_raw("fill", size.to_string()).await
 }
 
 /// A body at the limit passes, in both directions; one byte more is a typed error, and the link lives on.
@@ -42,9 +42,10 @@ pub async fn body_at_the_limit(rig: Rig) {
     for peer in [pair.peer(), &pair.back] {
         let (fits, over) = (Bytes::from(vec![1; BODY]), Bytes::from(vec![1; BODY + 1]));
         for compress in [false, true] {
-            let same = peer.invoke_raw("echo", &fits).compress(compress).await.expect("it fits");
+            let same = peer.invoke_raw("echo", fits.clone()).compress(compress).await.expect("it fits");
             assert_eq!(same, fits);
-            let error = peer.invoke_raw("echo", &over).compress(compress).await.expect_err("too large");
+            let error =
+                peer.invoke_raw("echo", over.clone()).compress(compress).await.expect_err("too large");
             let CallError::NotSent(NotSent::Refused(InvokeError::BodyTooLarge { size, limit })) = error
             else {
                 panic!("{error:?}")
@@ -64,10 +65,10 @@ pub async fn body_at_the_limit(rig: Rig) {
 pub async fn limit_of_the_other_side(rig: Rig) {
     let pair = rig.pair(serving(rig.builder()), serving(rig.builder()).limits(limits())).await;
     let over = Bytes::from(vec![1; BODY + 1]);
-    let error = pair.back.invoke_raw("echo", &over).await.expect_err("the connector takes less");
+    let error = pair.back.invoke_raw("echo", over.clone()).await.expect_err("the connector takes less");
     assert!(!error.may_have_run(), "{error:?}");
     // The connector may send more than it takes, so the binder can't answer.
-    let error = pair.peer().invoke_raw("echo", &over).await.expect_err("the reply is too large");
+    let error = pair.peer().invoke_raw("echo", over.clone()).await.expect_err("the reply is too large");
     assert_eq!(error.remote().and_then(Refusal::of), Some(Refusal::ReplyTooLarge), "{error:?}");
     pair.end().await;
 }
@@ -78,7 +79,7 @@ pub async fn too_large_once_known(rig: Rig) {
     let over = Bytes::from(vec![1; BODY + 1]);
     let (connector, connector_driver) =
         rig.builder().connect(&binder.endpoints()[0]).expect("it is an endpoint");
-    let call = connector.peer().invoke_raw("echo", &over).into_future();
+    let call = connector.peer().invoke_raw("echo", over.clone()).into_future();
     let connector_driver = rig.drive(connector_driver);
     let error = call.await.expect_err("too large");
     assert!(
@@ -258,7 +259,7 @@ pub async fn full_outbox(rig: Rig) {
     let body = Bytes::from(vec![0; 500_000]);
     let mut calls = Vec::new();
     let refused = loop {
-        let mut call = peer.invoke_raw("any", &body).into_future();
+        let mut call = peer.invoke_raw("any", body.clone()).into_future();
         match crate::rig::poll_once(&mut call).await {
             None => calls.push(call),
             Some(result) => break result.expect_err("nobody answers"),
@@ -450,7 +451,7 @@ async fn behind_one_that_holds(rig: &Rig) -> Behind {
 pub async fn replies_held_back(rig: Rig) {
     let Behind { pair, held, first, size } = behind_one_that_holds(&rig).await;
     let calls: Vec<_> =
-        (0..10).map(|_| pair.peer().invoke_raw("fill", &size).key("k").into_future()).collect();
+        (0..10).map(|_| pair.peer().invoke_raw("fill", size.clone()).key("k").into_future()).collect();
     // This one waits for nobody, and arrives after them.
     fill(pair.peer(), 1).await.expect("it has no key");
     rig.until(|| (pair.back.stats().requests_running, pair.back.stats().requests_queued) == (1, 0)).await;
@@ -475,12 +476,12 @@ pub async fn replies_held_back(rig: Rig) {
 pub async fn cancelled_replies_make_room(rig: Rig) {
     let Behind { pair, held, first, size } = behind_one_that_holds(&rig).await;
     for _ in 0..5 * KEPT {
-        let call = pair.peer().invoke_raw("fill", &size).key("k").into_future();
+        let call = pair.peer().invoke_raw("fill", size.clone()).key("k").into_future();
         // This one waits for nobody, and arrives after it.
         fill(pair.peer(), 1).await.expect("it has no key");
         drop(call);
     }
-    let last = pair.peer().invoke_raw("fill", &size).key("k").into_future();
+    let last = pair.peer().invoke_raw("fill", size.clone()).key("k").into_future();
     fill(pair.peer(), 1).await.expect("it has no key");
     held.release(1);
     first.await.expect("it was released");

@@ -55,7 +55,7 @@ pub async fn large_and_small(rig: Rig) {
                 let size = if n % 3 == 0 { 2_000_000 } else { 10 };
                 let body = Bytes::from(vec![n as u8; size + n]);
                 for _ in 0..3 {
-                    let same = peer.invoke_raw("echo", &body).compress(n % 4 == 0).await;
+                    let same = peer.invoke_raw("echo", body.clone()).compress(n % 4 == 0).await;
                     assert_eq!(same.expect("it is answered"), body);
                 }
             })

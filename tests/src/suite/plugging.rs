@@ -58,7 +58,7 @@ pub async fn tiny_byte_streams(rig: Rig) {
         for peer in [pair.peer(), &pair.back] {
             assert_eq!(peer.invoke::<_, u32>("bounce", &20).await.expect("calls nest"), 20);
             let body = Bytes::from(vec![3; 20_000]);
-            assert_eq!(peer.invoke_raw("echo", &body).await.expect("it comes back"), body);
+            assert_eq!(peer.invoke_raw("echo", body.clone()).await.expect("it comes back"), body);
         }
         let calls = (0..50).map(|n| {
             let peer = if n % 2 == 0 { pair.peer() } else { &pair.back };
@@ -193,7 +193,7 @@ pub async fn long_writes(rig: Rig) {
     connector.peer().ready().await.expect("it is let in");
     let before = counting.yields.load(Ordering::SeqCst);
     let body = Bytes::from(vec![7; LEN]);
-    let counted = connector.peer().invoke_raw("size", &body).await.expect("it is answered");
+    let counted = connector.peer().invoke_raw("size", body.clone()).await.expect("it is answered");
     assert_eq!(counted, LEN.to_string());
     assert!(counting.yields.load(Ordering::SeqCst) > before);
     connector_driver.cut().await;
@@ -268,7 +268,7 @@ pub async fn endless_stream(rig: Rig) {
     let driver = rig.drive(driver);
     connector.peer().ready().await.expect("it answers");
     let body = Bytes::new();
-    let call = connector.peer().invoke_raw("never", &body).timeout(Duration::from_millis(20));
+    let call = connector.peer().invoke_raw("never", body.clone()).timeout(Duration::from_millis(20));
     assert!(matches!(call.await, Err(CallError::TimedOut { .. })));
     driver.cut().await;
 }

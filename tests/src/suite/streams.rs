@@ -214,7 +214,8 @@ pub async fn large_bodies(rig: Rig) {
     for len in [16_384, 16_385, 65_536, 300_000, 10 << 20] {
         for compress in [false, true] {
             let sent = body(len);
-            let back = pair.peer().invoke_raw("echo", &sent).compress(compress).await.expect("it is echoed");
+            let back =
+                pair.peer().invoke_raw("echo", sent.clone()).compress(compress).await.expect("it is echoed");
             assert!(back == sent, "{len} {compress}");
         }
     }
@@ -231,7 +232,7 @@ pub async fn large_bodies_take_turns(rig: Rig) {
     let binder = rig.builder().limits(limits.clone()).handle_raw("echo", echo);
     let pair = rig.pair(binder, rig.builder().limits(limits)).await;
     let sent = body(1 << 20);
-    let calls = (0..20).map(|_| pair.peer().invoke_raw("echo", &sent).into_future());
+    let calls = (0..20).map(|_| pair.peer().invoke_raw("echo", sent.clone()).into_future());
     for back in futures_util::future::join_all(calls).await {
         assert!(back.expect("it is echoed") == sent);
     }
@@ -567,10 +568,10 @@ pub async fn metadata(rig: Rig) {
     let mut metadata = Metadata::new();
     metadata.insert("trace", "42").expect("it is small");
     let call = pair.peer().invoke("stamp", &()).metadata(metadata.clone()).timeout(SOON);
-    let (left, back): (Option<bool>, _) = call.with_metadata().await.expect("it is answered");
+    let (left, back): (Option<bool>, _) = call.send_with_metadata().await.expect("it is answered");
     assert_eq!((left, &back), (Some(true), &metadata));
     let (left, back): (Option<bool>, _) =
-        pair.peer().invoke("stamp", &()).no_timeout().with_metadata().await.expect("it is answered");
+        pair.peer().invoke("stamp", &()).no_timeout().send_with_metadata().await.expect("it is answered");
     assert_eq!(left, None);
     assert_eq!(back.get("trace"), Some(&Bytes::new()));
     let opened = pair.peer().open("streamed").metadata(metadata.clone()).send(&()).expect("it can be made");

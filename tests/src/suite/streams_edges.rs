@@ -61,12 +61,12 @@ pub async fn bodies_that_can_not_be_collected(rig: Rig) {
     assert_eq!(refusal(answer.expect_err("it is too large")), Some(Refusal::BodyTooLarge));
 
     let none = Bytes::new();
-    let error = pair.peer().invoke_raw("endless", &none).await.expect_err("it is too large");
+    let error = pair.peer().invoke_raw("endless", none.clone()).await.expect_err("it is too large");
     assert!(matches!(error, CallError::Malformed(_)), "{error:?}");
-    let error = pair.peer().invoke_raw("breaks off", &none).await.expect_err("it fails");
+    let error = pair.peer().invoke_raw("breaks off", none.clone()).await.expect_err("it fails");
     assert!(matches!(&error, CallError::Failure(info) if &*info.name == "Broken"), "{error:?}");
     let sent = body(100_000);
-    assert_eq!(pair.peer().invoke_raw("len", &sent).await.expect("it fits"), "100000");
+    assert_eq!(pair.peer().invoke_raw("len", sent.clone()).await.expect("it fits"), "100000");
     rig.until(|| pair.back.stats().requests_running == 0).await;
     pair.end().await;
 }
@@ -204,7 +204,7 @@ pub async fn waiting_for_room(rig: Rig) {
     let pair = rig.pair(binder, rig.builder().limits(limits)).await;
     let call = |method: &'static str, timeout| {
         let peer = pair.peer().clone();
-        rig.spawn(async move { peer.invoke_raw(method, &Bytes::new()).timeout(timeout).await })
+        rig.spawn(async move { peer.invoke_raw(method, Bytes::new()).timeout(timeout).await })
     };
     let stalled = call("stalls", SOON);
     rig.until(|| pair.peer().stats().bytes_received > 50_000).await;

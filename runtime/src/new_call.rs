@@ -1,0 +1,108 @@
+//! A call that has not been made: its peer, its argument and its options.
+//!
+//! [`Invocation`](crate::Invocation) and [`Opening`](crate::stream::Opening) differ in how argument and result travel. What they have in
+//! common is here: one value that owns everything the call needs, and one set of setters.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use callosum_proto::{Call, CallId};
+
+use crate::dispatch::Loan;
+use crate::error::CallError;
+use crate::peer::{PeerShared, PendingCall};
+use crate::stream::CallStreams;
+use crate::{Codec, Peer};
+
+/// A call that can still be changed.
+#[derive(Debug)]
+pub(crate) struct NewCall {
+    peer: Peer,
+    pub(crate) call: Call,
+    pub(crate) timeout: Option<Duration>,
+}
+
+impl NewCall {
+    pub(crate) fn new(peer: &Peer, method: &str, body: Bytes) -> Self {
+        let timeout = peer.shared.node.config.call_timeout;
+        Self { peer: peer.clone(), call: Call::new(method, body), timeout }
+    }
+
+    /// What its argument and its result are serialized in.
+    pub(crate) fn codec(&self) -> Codec {
+        self.peer.codec()
+    }
+
+    /// Makes the call, for a whole result. A handler's slot is lent from then on; a refused call lends nothing.
+    pub(crate) fn invoke(mut self) -> Result<(PendingCall, Option<Loan>), CallError> {
+        self.set_deadline();
+        let pending = PeerShared::invoke(self.peer.shared, self.call)?;
+        let loan = self.peer.lender.map(|lender| lender.lend(pending.node()));
+        Ok((pending, loan))
+    }
+
+    /// The same for a streamed result.
+    pub(crate) fn open(mut self) -> Result<CallStreams, CallError> {
+        self.set_deadline();
+        let Peer { shared: peer, lender, .. } = self.peer;
+        let (call, shared): (CallId, _) = peer.open(self.call)?;
+        let loan = lender.map(|lender| lender.lend(&peer.node));
+        Ok(CallStreams::new(peer, call.into(), shared, loan))
+    }
+
+    /// The timeout runs from now.
+    fn set_deadline(&mut self) {
+        self.call.deadline =
+            self.timeout.and_then(|timeout| self.peer.shared.node.now().checked_add(timeout));
+    }
+}
+
+/// The setters of a type whose field `new` is a [`NewCall`].
+macro_rules! call_options {
+    () => {
+        /// Orders the call among those with the same key, as the other side's ordering mode promises.
+        pub fn key(self, key: impl Into<String>) -> Self {
+            self.ordering_key(callosum_proto::OrderingKey::text(key))
+        }
+
+        /// Like [`key`](Self::key), with any kind of key.
+        pub fn ordering_key(mut self, key: callosum_proto::OrderingKey) -> Self {
+            self.new.call.key = key;
+            self
+        }
+
+        /// Ends the call with [`CallError::TimedOut`](crate::CallError::TimedOut) so long after it is made, streams included,
+        /// and cancels it on the other side.
+        pub fn timeout(mut self, timeout: std::time::Duration) -> Self {
+            self.new.timeout = Some(timeout);
+            self
+        }
+
+        /// Waits as long as it takes, whatever the endpoint's default.
+        pub fn no_timeout(mut self) -> Self {
+            self.new.timeout = None;
+            self
+        }
+
+        /// Compresses the argument with Snappy; a stream chunk by chunk, where that makes it shorter. A Python peer without
+        /// python-snappy can't read such a call.
+        pub fn compress(mut self, compress: bool) -> Self {
+            self.new.call.compressed = compress;
+            self
+        }
+
+        /// Sends this along, to a peer of dialect 2. Towards one of dialect 1, such as Python's, the call fails with
+        /// [`InvokeError::NeedsDialect2`](crate::InvokeError::NeedsDialect2).
+        pub fn metadata(mut self, metadata: callosum_proto::Metadata) -> Self {
+            self.new.call.metadata = metadata;
+            self
+        }
+
+        /// What leaves first, here and, of the result, there. Calls with the same key keep their order.
+        pub fn urgency(mut self, urgency: callosum_proto::Urgency) -> Self {
+            self.new.call.urgency = urgency;
+            self
+        }
+    };
+}
+pub(crate) use call_options;
