@@ -4,9 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::setters::setters;
+
 /// Limits and times of one connection. The defaults are those of PROTOCOL.md, rule L-1.
 ///
-/// Make one with [`Default`] and set its fields. A time that ends later than an [`Instant`](std::time::Instant) can say, such as
+/// Begin with [`Default`] and chain setters: `ConnectionConfig::default().max_body(1 << 20)`. A time that ends later than an [`Instant`](std::time::Instant) can say, such as
 /// [`Duration::MAX`], never ends.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -70,6 +72,25 @@ impl Default for ConnectionConfig {
             stream_arguments: StreamArguments::None,
             keepalive: None,
         }
+    }
+}
+
+impl ConnectionConfig {
+    setters! {
+        max_body: usize,
+        max_requests: usize,
+        max_outgoing_bytes: usize,
+        handshake_timeout: Duration,
+        write_timeout: Duration,
+        execution_timeout: Option<Duration>,
+        dialect: Dialect,
+        first_window: u64,
+        stream_window: u64,
+        connection_window: u64,
+        stream_buffer: usize,
+        ordered_replies: bool,
+        stream_arguments: StreamArguments,
+        keepalive: Option<Keepalive>,
     }
 }
 

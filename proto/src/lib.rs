@@ -21,6 +21,7 @@ mod queue;
 mod reply;
 mod role;
 mod send;
+mod setters;
 mod stream;
 mod text;
 mod urgency;

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use callosum_proto::ordering::{KeyScope, OrderingMode, Scheduler};
-use callosum_proto::{ConnectionConfig, Dialect, EndpointConfig, Keepalive, StreamArguments, zmtp};
+use callosum_proto::{Dialect, Keepalive, StreamArguments, zmtp};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::auth::{Authenticator, Security};
+use crate::config::{Config, Limits, Reconnect, WhileDisconnected};
 use crate::dispatch::Dispatcher;
 use crate::endpoint::ParseEndpointError;
 use crate::error::{BindError, HandlerError, at_least_one_milli};
@@ -20,127 +21,6 @@ use crate::node::Node;
 use crate::rt::{ByteStream, Runtime};
 use crate::stream::{BodyReader, Responder};
 use crate::{Binder, Codec, Connector, Driver, Endpoint};
-
-/// What becomes of a call that is made while a connector has no link.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum WhileDisconnected {
-    /// It waits for the link, up to its timeout, or until an attempt fails because the other side does not accept this one
-    /// (see [`DisconnectCause::is_authentication_failure`](crate::DisconnectCause::is_authentication_failure)). The default.
-    #[default]
-    Wait,
-    /// It fails at once with [`NotSent::NotConnected`](crate::NotSent::NotConnected).
-    Fail,
-}
-
-/// What a connector does when it has no link.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reconnect {
-    /// It tries again, after a random time between nothing and a delay that doubles from `first` to `most` ("full
-    /// jitter"), so that many connectors don't come back at once.
-    Backoff {
-        /// The first delay. Default 100 ms.
-        first: Duration,
-        /// The longest delay. Default 30 s.
-        most: Duration,
-    },
-    /// It ends: pending calls fail, and the driver returns the cause.
-    Never,
-}
-
-impl Default for Reconnect {
-    fn default() -> Self {
-        Self::Backoff { first: Duration::from_millis(100), most: Duration::from_secs(30) }
-    }
-}
-
-/// Limits of an endpoint. The defaults are those that the README lists.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Limits {
-    /// Largest body of a call or a result, compressed or not, and largest item of a typed stream, in bytes.
-    /// Default 10 MiB.
-    pub max_body: usize,
-    /// Handlers that run at a time, for all peers together. Default 100.
-    pub max_concurrency: usize,
-    /// The share of these that the handlers of one peer may be, in percent, rounded up; 0 counts as one handler. Past it, the peer's
-    /// requests wait, also while nobody else has any: so others find a place at once, even if its handlers never end. Give 100
-    /// where there is only one peer. Default 80.
-    pub max_share_per_peer: u8,
-    /// Requests of one peer that wait for a handler. Default 1,000.
-    pub max_queue: usize,
-    /// Bytes of those requests. Default 64 MiB.
-    pub max_queue_bytes: usize,
-    /// Bytes that wait to be written to one peer. Default 64 MiB.
-    ///
-    /// Past it, calls are refused and no handlers are started for the peer; the replies of those that run still join, and of as many more
-    /// as take their places before it is known.
-    /// As many bytes of replies may wait for those of earlier calls with their key; past that, the caller gets an ERROR
-    /// named `ReplyTooLarge` instead.
-    pub max_outgoing_bytes: usize,
-    /// What a peer may send ahead of one streamed argument or result, in bytes, once it is being read; 16 KiB before that. Where
-    /// that holds the peer up because of the distance, it grows. Default 256 KiB.
-    pub stream_window: u64,
-    /// Together with [`max_queue_bytes`](Self::max_queue_bytes), the most that is held for one peer of streamed arguments and
-    /// results that nobody has taken, in bytes. Half of it is for the first 16 KiB of those that nobody reads yet, so that they
-    /// hold up nobody; where the rest is used up, others come in smaller pieces. Default 32 MiB.
-    pub max_stream_bytes: u64,
-    /// What may wait to be sent of one streamed argument or result, in bytes. Default 256 KiB.
-    pub stream_buffer: usize,
-    /// Large arguments and results that are reassembled at a time for one peer, in bytes; more wait. Default 64 MiB.
-    pub max_reassembly_per_peer: usize,
-    /// The same for all peers. Default 1 GiB.
-    pub max_reassembly: usize,
-    /// How long a peer may take none of them. Default 10 s.
-    pub write_timeout: Duration,
-    /// How long a handshake may take. Default 10 s.
-    pub handshake_timeout: Duration,
-    /// Connections of a binder whose handshake is not complete. Default 1,024.
-    ///
-    /// For one more, another is evicted: the oldest of the address with the most, an IPv6 network being one address, so
-    /// that whoever opens too many pushes out his own. Its link ends with
-    /// [`TooManyHandshakes`](crate::DisconnectCause::TooManyHandshakes). With 0, nobody gets in.
-    pub max_handshakes: usize,
-    /// Peers of a binder's message link. Default 16,384.
-    ///
-    /// Where a link does not report that a peer has left, its place is free again only when the keepalive finds out.
-    pub max_link_peers: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        let (connection, endpoint) = (ConnectionConfig::default(), EndpointConfig::default());
-        Self {
-            max_body: connection.max_body,
-            max_concurrency: endpoint.ordering.max_running,
-            max_share_per_peer: endpoint.ordering.max_share_per_connection,
-            max_queue: endpoint.ordering.max_waiting_per_connection,
-            max_queue_bytes: endpoint.ordering.max_waiting_bytes_per_connection,
-            max_outgoing_bytes: connection.max_outgoing_bytes,
-            stream_window: connection.stream_window,
-            max_stream_bytes: 32 << 20,
-            stream_buffer: connection.stream_buffer,
-            max_reassembly_per_peer: endpoint.max_reassembly,
-            max_reassembly: endpoint.max_reassembly_total,
-            write_timeout: connection.write_timeout,
-            handshake_timeout: connection.handshake_timeout,
-            max_handshakes: 1_024,
-            max_link_peers: 16_384,
-        }
-    }
-}
-
-/// What the parts of an endpoint look up.
-pub(crate) struct Config {
-    pub(crate) connection: Arc<ConnectionConfig>,
-    pub(crate) heartbeat: Option<zmtp::Heartbeat>,
-    pub(crate) codec: Codec,
-    pub(crate) call_timeout: Option<Duration>,
-    pub(crate) while_disconnected: WhileDisconnected,
-    pub(crate) reconnect: Reconnect,
-    pub(crate) max_handshakes: usize,
-    pub(crate) max_link_peers: usize,
-    pub(crate) security: Security,
-}
 
 /// Builds an endpoint. Both kinds, [`Binder`] and [`Connector`], serve and invoke.
 #[must_use = "an endpoint exists once it is bound or connected"]
@@ -347,40 +227,19 @@ impl Builder {
     }
 
     pub(crate) fn build(self, message_keepalive: bool) -> Arc<Node> {
-        let limits = self.limits;
-        let mut connection = ConnectionConfig::default();
-        connection.dialect = self.dialect;
-        connection.stream_window = limits.stream_window;
-        // What waits for a handler may use up one part, and must not hold up what runs.
-        connection.connection_window =
-            (limits.max_queue_bytes as u64).saturating_add(limits.max_stream_bytes);
-        connection.stream_buffer = limits.stream_buffer;
-        connection.ordered_replies = self.scheduler.is_some() || self.ordering != OrderingMode::Unordered;
-        connection.max_body = limits.max_body;
-        connection.max_outgoing_bytes = limits.max_outgoing_bytes;
-        connection.write_timeout = at_least_one_milli(limits.write_timeout);
-        connection.handshake_timeout = at_least_one_milli(limits.handshake_timeout);
-        connection.execution_timeout = self.execution_timeout;
-        // What waits, what runs, and what is done but has to wait for its order to leave.
-        connection.max_requests = limits.max_queue.saturating_add(limits.max_concurrency).saturating_mul(2);
         let handlers = self.handlers.clone();
-        connection.stream_arguments = StreamArguments::Of(Arc::new(move |method| handlers.streams(method)));
-        if message_keepalive {
-            connection.keepalive = self
-                .keepalive
-                .map(|heartbeat| Keepalive { idle: heartbeat.interval, misses: heartbeat.misses });
-        }
-        let mut endpoint = EndpointConfig::default();
-        endpoint.max_held_reply_bytes = limits.max_outgoing_bytes;
-        endpoint.max_reassembly = limits.max_reassembly_per_peer;
-        endpoint.max_reassembly_total = limits.max_reassembly;
-        endpoint.ordering.mode = self.ordering;
-        endpoint.ordering.scope = self.key_scope;
-        endpoint.ordering.max_running = limits.max_concurrency;
-        endpoint.ordering.max_share_per_connection = limits.max_share_per_peer;
-        endpoint.ordering.max_waiting_per_connection = limits.max_queue;
-        endpoint.ordering.max_waiting_bytes_per_connection = limits.max_queue_bytes;
-        endpoint.ordering.max_requests_per_connection = connection.max_requests;
+        let keepalive = self
+            .keepalive
+            .filter(|_| message_keepalive)
+            .map(|heartbeat| Keepalive { idle: heartbeat.interval, misses: heartbeat.misses });
+        let connection = (self.limits.connection())
+            .dialect(self.dialect)
+            .ordered_replies(self.scheduler.is_some() || self.ordering != OrderingMode::Unordered)
+            .execution_timeout(self.execution_timeout)
+            .stream_arguments(StreamArguments::Of(Arc::new(move |method| handlers.streams(method))))
+            .keepalive(keepalive);
+        let mut endpoint = self.limits.endpoint();
+        endpoint.ordering = endpoint.ordering.mode(self.ordering).scope(self.key_scope);
         let config = Config {
             connection: Arc::new(connection),
             heartbeat: self.keepalive,
@@ -388,8 +247,8 @@ impl Builder {
             call_timeout: self.call_timeout,
             while_disconnected: self.while_disconnected,
             reconnect: self.reconnect,
-            max_handshakes: limits.max_handshakes,
-            max_link_peers: limits.max_link_peers,
+            max_handshakes: self.limits.max_handshakes,
+            max_link_peers: self.limits.max_link_peers,
             security: Security::new(self.authenticator, self.allow_plaintext),
         };
         Node::new(self.runtime, config, self.handlers, Dispatcher::new(endpoint, self.scheduler))
@@ -454,15 +313,5 @@ impl Builder {
     /// [`Binder::accept`].
     pub fn binder(self) -> (Binder, Driver) {
         Binder::new(self.build(false))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn unfinished_handshakes_have_1024_places() {
-        assert_eq!(Limits::default().max_handshakes, 1_024);
     }
 }

@@ -12,7 +12,7 @@ use callosum_proto::Role;
 use callosum_proto::zmtp;
 use futures_util::future::{Either, select};
 
-use crate::builder::Reconnect;
+use crate::config::Reconnect;
 use crate::error::{DisconnectCause, Drained, DriverError};
 use crate::event::{Event, Events};
 use crate::handler::Handlers;

@@ -60,6 +60,7 @@ pub mod auth;
 mod binder;
 mod builder;
 mod codec;
+mod config;
 mod connector;
 mod dispatch;
 mod driver;
@@ -90,12 +91,13 @@ pub mod fuzzing {
 pub use ::zeromq;
 
 pub use binder::Binder;
-pub use builder::{Builder, Limits, Reconnect, WhileDisconnected};
+pub use builder::Builder;
 pub use callosum_proto as proto;
 pub use callosum_proto::ordering::{KeyScope, OrderingMode};
 pub use callosum_proto::{CloseCause, Dialect, InvokeError, Refusal, Reply, ReplyError};
 pub use callosum_proto::{ErrorInfo, Metadata, MetadataTooLarge, OrderingKey, Urgency};
 pub use codec::{Codec, CodecError};
+pub use config::{Limits, Reconnect, WhileDisconnected};
 pub use connector::Connector;
 pub use driver::Driver;
 pub use endpoint::{Endpoint, ParseEndpointError};

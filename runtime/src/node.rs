@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
-use crate::builder::Config;
+use crate::config::Config;
 use crate::dispatch::Dispatcher;
 use crate::error::{DisconnectCause, Drained};
 use crate::event::{Event, EventSink, Ration};

@@ -14,7 +14,7 @@ use parking_lot::{Mutex, MutexGuard};
 use rustc_hash::FxHashMap;
 
 use crate::auth::{CurvePublicKey, Identity};
-use crate::builder::WhileDisconnected;
+use crate::config::WhileDisconnected;
 use crate::dispatch::Inbox;
 use crate::error::{CallError, DisconnectCause, NotSent};
 use crate::node::Node;

@@ -453,8 +453,7 @@ fn a_peer_that_floods_and_does_not_read_is_given_up() {
 #[test]
 fn a_peer_that_does_not_read_delays_nobody() {
     run(async {
-        let mut limits = Limits::default();
-        limits.write_timeout = Duration::from_millis(200);
+        let limits = Limits::default().write_timeout(Duration::from_millis(200));
         let (hub, binder) = bind(echoing().limits(limits));
         let mut events = binder.events();
         let raw = Raw::connect(&hub, "slow");
@@ -480,8 +479,7 @@ fn a_peer_that_does_not_read_delays_nobody() {
 #[test]
 fn the_number_of_peers_is_limited() {
     run(async {
-        let mut limits = Limits::default();
-        limits.max_link_peers = 1;
+        let limits = Limits::default().max_link_peers(1);
         let (hub, binder) = bind(echoing().limits(limits));
         let mut events = binder.events();
         let (first, _) = connect(&hub, "a", echoing());
@@ -521,11 +519,7 @@ fn a_python_peer_needs_no_hello() {
 fn a_connector_without_an_answer_gives_up() {
     run(async {
         let (hub, _sender, _receiver) = memory(4);
-        let limits = {
-            let mut limits = Limits::default();
-            limits.handshake_timeout = SHORT;
-            limits
-        };
+        let limits = { Limits::default().handshake_timeout(SHORT) };
         let (connector, ending) = connect(&hub, "a", builder().limits(limits));
         let result = call(connector.peer(), "anybody?").await;
         assert!(matches!(result, Err(CallError::NotSent(_))), "{result:?}");

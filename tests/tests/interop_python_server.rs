@@ -248,8 +248,7 @@ fn nine_mebibytes(world: &World) {
 fn bodies_at_and_past_the_limit(world: &World) {
     const LIMIT: usize = 64 * 1024;
     let (server, endpoint) = world.python_server(&["--codec", "raw"]);
-    let mut limits = Limits::default();
-    limits.max_body = LIMIT;
+    let limits = Limits::default().max_body(LIMIT);
     let client = world.connect(world.builder().limits(limits), &endpoint);
     let peer = client.peer();
     world.block_on(async {

@@ -113,8 +113,7 @@ async fn handshakes(rig: Rig) {
 /// Calls that are cancelled at once, by the hundred thousand: no more is held at the end than after the first thousands.
 async fn cancels(rig: Rig) {
     const BATCH: u32 = 250;
-    let mut limits = Limits::default();
-    limits.max_concurrency = 4;
+    let limits = Limits::default().max_concurrency(4);
     let builder = rig.builder().limits(limits);
     let (binder, driver) =
         rig.serve(builder.handle("hold", |_: Value, _| std::future::pending::<HandlerResult<()>>())).await;
@@ -149,8 +148,7 @@ async fn cancels(rig: Rig) {
 /// The same in dialect 2, half of them in the middle of an argument, with data for calls that have ended.
 async fn resets(rig: Rig) {
     const BATCH: u64 = 250;
-    let mut limits = Limits::default();
-    limits.max_concurrency = 4;
+    let limits = Limits::default().max_concurrency(4);
     let builder = rig.builder().limits(limits);
     let (binder, driver) =
         rig.serve(builder.handle("hold", |_: Value, _| std::future::pending::<HandlerResult<()>>())).await;

@@ -128,15 +128,15 @@ fn keys(secret: &str) -> Result<CurveKeyPair> {
 }
 
 fn builder<A: Adapter, D: Offer>() -> Builder {
-    let mut limits = Limits::default();
-    limits.max_body = MAX_MESSAGE;
-    limits.max_concurrency = AT_ONCE;
-    // With keys, calls wait for others with the same key.
-    limits.max_queue = AT_ONCE;
-    // 8 × 8 MiB fill the 64 MiB that may wait by default, and their headers come on top.
-    limits.max_outgoing_bytes = 2 * MOST_BYTES_IN_FLIGHT;
-    // There is one peer.
-    limits.max_share_per_peer = 100;
+    let limits = Limits::default()
+        .max_body(MAX_MESSAGE)
+        .max_concurrency(AT_ONCE)
+        // With keys, calls wait for others with the same key.
+        .max_queue(AT_ONCE)
+        // 8 × 8 MiB fill the 64 MiB that may wait by default, and their headers come on top.
+        .max_outgoing_bytes(2 * MOST_BYTES_IN_FLIGHT)
+        // There is one peer.
+        .max_share_per_peer(100);
     A::builder().limits(limits).call_timeout(CALL_TIMEOUT).dialect(D::DIALECT)
 }
 

@@ -1,13 +1,15 @@
 //! Limits of an endpoint.
 
 use crate::ordering::OrderingConfig;
+use crate::setters::setters;
 
 /// Ordering and limits of an [`Endpoint`](super::Endpoint).
 ///
 /// ```
-/// let mut config = callosum_proto::EndpointConfig::default();
-/// config.max_held_reply_bytes = 1 << 20;
-/// config.ordering.max_running = 1;
+/// use callosum_proto::{EndpointConfig, ordering::OrderingConfig};
+///
+/// let ordering = OrderingConfig::default().max_running(1);
+/// let config = EndpointConfig::default().max_held_reply_bytes(1 << 20).ordering(ordering);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -33,5 +35,14 @@ impl Default for EndpointConfig {
             max_reassembly: 64 << 20,
             max_reassembly_total: 1 << 30,
         }
+    }
+}
+
+impl EndpointConfig {
+    setters! {
+        ordering: OrderingConfig,
+        max_held_reply_bytes: usize,
+        max_reassembly: usize,
+        max_reassembly_total: usize,
     }
 }

@@ -1,5 +1,7 @@
 //! Modes and limits of ordering.
 
+use crate::setters::setters;
+
 /// How the requests of one key are ordered. Requests without a key are not ordered, in any mode.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -28,8 +30,7 @@ pub enum KeyScope {
 /// Mode and limits of a [`KeyOrder`](super::KeyOrder).
 ///
 /// ```
-/// let mut config = callosum_proto::ordering::OrderingConfig::default();
-/// config.max_running = 1;
+/// let config = callosum_proto::ordering::OrderingConfig::default().max_running(1);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -73,6 +74,16 @@ impl Default for OrderingConfig {
 }
 
 impl OrderingConfig {
+    setters! {
+        mode: OrderingMode,
+        scope: KeyScope,
+        max_running: usize,
+        max_share_per_connection: u8,
+        max_waiting_per_connection: usize,
+        max_waiting_bytes_per_connection: usize,
+        max_requests_per_connection: usize,
+    }
+
     /// Slots in all, at least 1.
     pub(super) fn slots(&self) -> usize {
         self.max_running.max(1)

@@ -8,6 +8,7 @@ use bytes::Bytes;
 #[cfg(feature = "curve")]
 use super::{CurveKeyPair, CurvePublicKey};
 use crate::Role;
+use crate::setters::setters;
 
 /// The socket types that can talk to a ROUTER or a DEALER (RFC 23, 28).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,6 +125,15 @@ pub struct LinkConfig {
 }
 
 impl LinkConfig {
+    setters! {
+        identity: Bytes,
+        max_message_size: usize,
+        max_handshake_bytes: usize,
+        handshake_timeout: Duration,
+        heartbeat: Option<Heartbeat>,
+        mechanism: Mechanism,
+    }
+
     /// The defaults for this role.
     pub fn new(role: Role) -> Self {
         Self {

@@ -191,8 +191,7 @@ pub async fn flood_of_pings(rig: Rig) {
 
 /// Probes whose sender does not read the answers: it is cut off.
 pub async fn pings_without_reading(rig: Rig) {
-    let mut limits = Limits::default();
-    limits.write_timeout = Duration::from_millis(200);
+    let limits = Limits::default().write_timeout(Duration::from_millis(200));
     let mut scene = Scene::new(&rig, rig.builder().limits(limits)).await;
     let body = Bytes::from(vec![0; 32 * 1024]);
     let mut attacker = scene.attacker().await;
@@ -289,9 +288,8 @@ pub async fn endless_multipart(rig: Rig) {
 
 /// Peers that go silent after their handshake, or right after ZMTP's, and do not even answer its PINGs, are given up.
 pub async fn half_open_after_the_handshake(rig: Rig) {
-    let mut limits = Limits::default();
     // Who says nothing by then counts as one that knows only dialect 1.
-    limits.handshake_timeout = Duration::from_secs(1);
+    let limits = Limits::default().handshake_timeout(Duration::from_secs(1));
     let builder = rig.builder().limits(limits).keepalive(Duration::from_secs(1), 2);
     let mut scene = Scene::new(&rig, builder).await;
     let mut silent = Vec::new();

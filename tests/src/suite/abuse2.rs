@@ -173,9 +173,10 @@ pub async fn credit_that_was_not_given(rig: Rig) {
 /// Streams that nobody reads take what there is for such ones, while small calls go on; a byte more than all credit of their
 /// link ends the link, and its handlers.
 pub async fn credit_of_the_link(rig: Rig) {
-    let mut limits = Limits::default();
-    limits.stream_window = 4 * UNREAD as u64;
-    (limits.max_queue_bytes, limits.max_stream_bytes) = (2 * UNREAD, 2 * UNREAD as u64);
+    let limits = Limits::default()
+        .stream_window(4 * UNREAD as u64)
+        .max_queue_bytes(2 * UNREAD)
+        .max_stream_bytes(2 * UNREAD as u64);
     let live = Arc::<AtomicUsize>::default();
     let counter = live.clone();
     let keep = move |body: BodyReader, responder: Responder, context: Context| {
@@ -259,8 +260,7 @@ pub async fn calls_that_are_reset(rig: Rig) {
 
 /// The same by a peer that does not read the answers: it is cut off.
 pub async fn resets_without_reading(rig: Rig) {
-    let mut limits = Limits::default();
-    limits.max_outgoing_bytes = 64 * 1024;
+    let limits = Limits::default().max_outgoing_bytes(64 * 1024);
     let builder = rig.builder().limits(limits).handle("hold", |_: Value, _| pending::<HandlerResult<()>>());
     let mut scene = Scene::new(&rig, builder).await;
     // Not much of what is not read hides in a buffer like this.
@@ -287,9 +287,7 @@ pub async fn bodies_without_an_end(rig: Rig) {
     const MIB: usize = 1 << 20;
     const HALF: usize = 500_000;
     const BEGUN: usize = 10_000;
-    let mut limits = Limits::default();
-    limits.max_body = MIB;
-    (limits.max_reassembly_per_peer, limits.max_reassembly) = (MIB, 2 * MIB);
+    let limits = Limits::default().max_body(MIB).max_reassembly_per_peer(MIB).max_reassembly(2 * MIB);
     let mut scene = Scene::new(&rig, rig.builder().limits(limits)).await;
     let mut attackers = [scene.attacker_2(PLENTY).await, scene.attacker_2(PLENTY).await];
     scene
@@ -399,8 +397,7 @@ pub async fn results_that_get_no_credit(rig: Rig) {
     const CALLS: usize = 2_000;
     const SIZE: usize = 300_000;
     const PLACES: usize = 4;
-    let mut limits = Limits::default();
-    (limits.max_outgoing_bytes, limits.max_queue, limits.max_concurrency) = (1 << 20, QUEUE, PLACES);
+    let limits = Limits::default().max_outgoing_bytes(1 << 20).max_queue(QUEUE).max_concurrency(PLACES);
     let scene = Scene::new(&rig, filling(rig.builder()).limits(limits)).await;
     let mut attacker = scene.attacker_2((0, 0)).await;
     let seen = scene.attacker_seen().await;
@@ -541,9 +538,10 @@ pub async fn numbers_and_records_that_break_the_link(rig: Rig) {
 /// Records of calls that have ended, data for them, credit for nobody, records of a later version, and goodbyes: all are
 /// passed over, and the credit that the data used up is given back.
 pub async fn records_that_mean_nothing(rig: Rig) {
-    let mut limits = Limits::default();
-    limits.stream_window = MAX_CHUNK as u64;
-    (limits.max_queue_bytes, limits.max_stream_bytes) = (MAX_CHUNK, MAX_CHUNK as u64);
+    let limits = Limits::default()
+        .stream_window(MAX_CHUNK as u64)
+        .max_queue_bytes(MAX_CHUNK)
+        .max_stream_bytes(MAX_CHUNK as u64);
     let scene = Scene::new(&rig, rig.builder().limits(limits)).await;
     let mut attacker = scene.attacker_2(PLENTY).await;
     let seen = scene.attacker_seen().await;

@@ -27,9 +27,7 @@ const PARTS: [usize; 4] = [0, 10, 64, 70];
 const NEWCOMERS_BYTE: usize = 5;
 
 fn limits(max_handshakes: usize) -> Limits {
-    let mut limits = Limits::default();
-    limits.max_handshakes = max_handshakes;
-    limits
+    Limits::default().max_handshakes(max_handshakes)
 }
 
 /// What a connector under NULL says first (RFC 23).
@@ -80,9 +78,8 @@ pub async fn more_half_open_than_allowed(rig: Rig) {
 
 /// One byte after another, each in good time, but not the whole; a good client comes in the midst of it.
 pub async fn slow_loris(rig: Rig) {
-    let mut limits = limits(PLACES);
     // Time enough to open all of these, and for the good client.
-    limits.handshake_timeout = Duration::from_secs(3);
+    let limits = limits(PLACES).handshake_timeout(Duration::from_secs(3));
     let mut scene = Scene::new(&rig, rig.builder().limits(limits)).await;
     let mut streams = Vec::new();
     for _ in 0..PLACES {

@@ -229,8 +229,7 @@ pub async fn endless_admission(rig: Rig) {
     for timeout in (0..).map(|n| Duration::from_millis(100 << n)) {
         let server = generate_keys();
         let server_key = server.public();
-        let mut limits = Limits::default();
-        limits.handshake_timeout = timeout;
+        let limits = Limits::default().handshake_timeout(timeout);
         let asked = Arc::new(AtomicBool::new(false));
         let asks = asked.clone();
         let check = FnAuthenticator::new(server, move |_| {
@@ -304,8 +303,7 @@ pub async fn revoked(rig: Rig) {
 pub async fn endless_times(rig: Rig) {
     let (server, alice) = (generate_keys(), generate_keys());
     let server_key = server.public();
-    let mut limits = Limits::default();
-    limits.handshake_timeout = Duration::MAX;
+    let limits = Limits::default().handshake_timeout(Duration::MAX);
     let allowed = KeySet::new(server.clone());
     allowed.admit(alice.public(), "alice");
     let binder = serving(rig.builder()).limits(limits).authenticator(allowed.clone());
@@ -542,10 +540,10 @@ pub async fn failing_checks_revoke(rig: Rig) {
     for panics in [true, false] {
         let (keys, alice) = (generate_keys(), generate_keys());
         let (server_key, public_key) = (keys.public(), alice.public());
-        let mut limits = Limits::default();
-        if !panics {
-            limits.handshake_timeout = Duration::from_secs(1);
-        }
+        let limits = match panics {
+            true => Limits::default(),
+            false => Limits::default().handshake_timeout(Duration::from_secs(1)),
+        };
         let (ask, asked) = async_channel::unbounded::<Sender<Admission>>();
         let (stream, _polls, change) = changes();
         let check = Asking { keys, ask, changes: Mutex::new(Some(stream)) };

@@ -252,8 +252,7 @@ pub async fn silent_binder(rig: Rig) {
     let endpoint = Endpoint::Tcp { host: "127.0.0.1".into(), port: 0 };
     let mut listener = rig.runtime().bind(&endpoint).await.expect("the system has ports");
     let endpoint = listener.endpoint().expect("it is bound");
-    let mut limits = callosum_runtime::Limits::default();
-    limits.handshake_timeout = Duration::from_millis(30);
+    let limits = callosum_runtime::Limits::default().handshake_timeout(Duration::from_millis(30));
     let (connector, driver) = rig.connect(eager(&rig).limits(limits), &endpoint);
     let mut events = connector.events();
     let peer = connector.peer().clone();

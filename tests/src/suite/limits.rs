@@ -18,9 +18,7 @@ use crate::rig::{Pair, Rig, SOON, next_event};
 const BODY: usize = 10_000;
 
 fn limits() -> Limits {
-    let mut limits = Limits::default();
-    limits.max_body = BODY;
-    limits
+    Limits::default().max_body(BODY)
 }
 
 fn serving(builder: Builder) -> Builder {
@@ -186,8 +184,7 @@ fn is_not_reading(event: Event) -> Option<()> {
 
 /// A peer that never reads is cut after the write timeout, over a socket and over a stream in memory; others go on.
 pub async fn peer_that_never_reads(rig: Rig) {
-    let mut limits = Limits::default();
-    limits.write_timeout = Duration::from_millis(50);
+    let limits = Limits::default().write_timeout(Duration::from_millis(50));
     let (binder, driver) = rig.serve(serving(rig.builder()).limits(limits)).await;
     let (good, good_driver) = rig.connect(rig.builder(), &binder.endpoints()[0]);
     good.peer().ready().await.expect("the binder is there");
@@ -225,8 +222,7 @@ pub async fn peer_that_never_reads(rig: Rig) {
 pub async fn peer_that_reads_slowly(rig: Rig) {
     const STEP: usize = 16 * 1024;
     let (between, timeout) = (Duration::from_millis(100), Duration::from_secs(2));
-    let mut limits = Limits::default();
-    limits.write_timeout = timeout;
+    let limits = Limits::default().write_timeout(timeout);
     let (binder, driver) = rig.serve(serving(rig.builder()).limits(limits)).await;
     let mut raw = RawPeer::connect(rig.open(&binder.endpoints()[0]).await).await;
     // More than all buffers take.
@@ -248,9 +244,8 @@ pub async fn peer_that_reads_slowly(rig: Rig) {
 
 /// Our own calls to a peer that does not read are refused once too many bytes wait, and end when the link is cut.
 pub async fn full_outbox(rig: Rig) {
-    let mut limits = Limits::default();
     // Much longer than it takes to make a few calls.
-    (limits.max_outgoing_bytes, limits.write_timeout) = (2 << 20, Duration::from_secs(3));
+    let limits = Limits::default().max_outgoing_bytes(2 << 20).write_timeout(Duration::from_secs(3));
     let (binder, driver) = rig.serve(rig.builder().limits(limits)).await;
     let (ours, theirs) = duplex(4096);
     binder.accept(theirs, "memory").expect("there is room");
@@ -292,8 +287,7 @@ async fn refusal(events: &mut Events) -> (String, DisconnectCause) {
 
 /// Connections that never complete ZMTP's handshake are limited in number, the oldest makes way for one more, and in time.
 pub async fn unfinished_handshakes(rig: Rig) {
-    let mut limits = Limits::default();
-    (limits.max_handshakes, limits.handshake_timeout) = (3, Duration::from_millis(200));
+    let limits = Limits::default().max_handshakes(3).handshake_timeout(Duration::from_millis(200));
     let (binder, driver) = rig.serve(serving(rig.builder()).limits(limits)).await;
     let mut events = binder.events();
     let mut silent = Vec::new();
@@ -317,8 +311,7 @@ pub async fn unfinished_handshakes(rig: Rig) {
     good_driver.cut().await;
     driver.cut().await;
 
-    let mut none = Limits::default();
-    none.max_handshakes = 0;
+    let none = Limits::default().max_handshakes(0);
     let (binder, driver) = rig.builder().limits(none).binder();
     let error = binder.accept(duplex(1024).1, "anybody").expect_err("there is no room");
     assert!(matches!(error, DisconnectCause::TooManyHandshakes), "{error:?}");
@@ -437,8 +430,7 @@ struct Behind {
 
 async fn behind_one_that_holds(rig: &Rig) -> Behind {
     let gate = Gate::default();
-    let mut few = limits();
-    few.max_outgoing_bytes = KEPT * (BODY + 1_000);
+    let few = limits().max_outgoing_bytes(KEPT * (BODY + 1_000));
     let pair = rig.pair(serving(rig.builder()).limits(few), rig.builder()).await;
     gate.guard(pair.binder.handlers(), "hold");
     let first = pair.peer().invoke::<_, serde_json::Value>("hold", &json!(1)).key("k").into_future();
@@ -491,8 +483,7 @@ pub async fn cancelled_replies_make_room(rig: Rig) {
 
 /// A time that the clock can't hold is no time limit.
 pub async fn endless_times(rig: Rig) {
-    let mut endless = Limits::default();
-    (endless.handshake_timeout, endless.write_timeout) = (Duration::MAX, Duration::MAX);
+    let endless = Limits::default().handshake_timeout(Duration::MAX).write_timeout(Duration::MAX);
     let builder = || {
         let builder = serving(rig.builder()).limits(endless.clone()).keepalive(Duration::MAX, 2);
         builder.execution_timeout(Duration::MAX).call_timeout(Duration::MAX)

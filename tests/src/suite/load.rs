@@ -8,8 +8,7 @@ use crate::rig::Rig;
 
 /// Ten thousand calls from many tasks at once, in both directions: each gets its own answer.
 pub async fn ten_thousand_calls(rig: Rig) {
-    let mut limits = Limits::default();
-    limits.max_queue = 10_000;
+    let limits = Limits::default().max_queue(10_000);
     let builder = || {
         rig.builder().limits(limits.clone()).handle("double", |n: u64, context: Context| async move {
             assert_eq!(context.key().as_text(), Some(&*(n % 7).to_string()));

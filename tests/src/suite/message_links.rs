@@ -52,8 +52,7 @@ fn answered(message: Multipart) -> Vec<u64> {
 /// Requests that wait because a large reply waits to be sent start when that is dropped, and their replies leave, though nothing else
 /// happens on the link.
 pub async fn requests_behind_a_dropped_reply(rig: Rig) {
-    let mut limits = Limits::default();
-    limits.max_outgoing_bytes = 100_000;
+    let limits = Limits::default().max_outgoing_bytes(100_000);
     let reply =
         |len: usize| move |_: Bytes, _: Context| async move { HandlerResult::Ok(Bytes::from(vec![1; len])) };
     let builder = rig

@@ -239,8 +239,7 @@ pub async fn many_keys_serialized(rig: Rig) {
 pub async fn busy_past_the_queue_limit(rig: Rig) {
     for queue in [0, 3] {
         let gate = Gate::default();
-        let mut limits = Limits::default();
-        (limits.max_concurrency, limits.max_queue) = (2, queue);
+        let limits = Limits::default().max_concurrency(2).max_queue(queue);
         let pair = rig.pair(rig.builder().limits(limits), rig.builder()).await;
         gate.guard(pair.binder.handlers(), "hold");
         let running: Vec<Call> = (0..2).map(|n| hold(&rig, pair.peer(), "", json!(n))).collect();
@@ -270,8 +269,7 @@ pub async fn busy_past_the_queue_limit(rig: Rig) {
 /// A queue that is full for one peer has room for another, and places go round among peers.
 pub async fn peers_get_their_share(rig: Rig) {
     let gate = Gate::default();
-    let mut limits = Limits::default();
-    (limits.max_concurrency, limits.max_queue) = (1, 50);
+    let limits = Limits::default().max_concurrency(1).max_queue(50);
     let pair = rig.pair(rig.builder().limits(limits), rig.builder()).await;
     gate.guard(pair.binder.handlers(), "hold");
     let greedy: Vec<Call> = (0..51).map(|_| hold(&rig, pair.peer(), "", json!("greedy"))).collect();

@@ -312,8 +312,7 @@ pub async fn dying_runtime(rig: Rig) {
     let mortal = Arc::new(Mortal { inner: rig.runtime().clone(), dead: AtomicBool::new(false) });
     let own = rig.with_runtime(mortal.clone());
     let gate = Gate::default();
-    let mut limits = Limits::default();
-    (limits.max_concurrency, limits.max_queue) = (1, WAITING);
+    let limits = Limits::default().max_concurrency(1).max_queue(WAITING);
     let (binder, binder_driver) =
         own.builder().limits(limits).bind(&rig.endpoint()).await.expect("it is free");
     let binder_driver = rig.drive(binder_driver);

@@ -112,11 +112,7 @@ async fn failure_of_items(answer: Answer) -> String {
 /// Large items cross as they are, what goes past the limit before an item ends does not, and an item of another type is an
 /// error.
 pub async fn items_at_the_limit(rig: Rig) {
-    let limits = || {
-        let mut limits = Limits::default();
-        limits.max_body = 300_000;
-        limits
-    };
+    let limits = || Limits::default().max_body(300_000);
     let mirror = |body: BodyReader, responder: Responder, _: Context| async move {
         let mut result = responder.begin().await?;
         let mut items = body.items::<String>();
@@ -154,11 +150,7 @@ pub async fn items_at_the_limit(rig: Rig) {
 /// An item that is larger than the other side takes is refused where it is written, in both directions, and the stream goes
 /// on. One that is written before the link, when nobody knows that limit, fails its reader.
 pub async fn items_too_large_to_write(rig: Rig) {
-    let small = || {
-        let mut limits = Limits::default();
-        limits.max_body = 300_000;
-        limits
-    };
+    let small = || Limits::default().max_body(300_000);
     let too_large = |error: BodyError| match error {
         BodyError::ItemTooLarge { size, limit } => assert_eq!((size, limit), (300_001, 300_000)),
         other => panic!("{other:?}"),
@@ -225,9 +217,7 @@ pub async fn large_bodies(rig: Rig) {
 
 /// More large bodies than may be reassembled at a time wait for each other, and all come through.
 pub async fn large_bodies_take_turns(rig: Rig) {
-    let mut limits = Limits::default();
-    limits.max_reassembly = 3 << 20;
-    limits.max_reassembly_per_peer = 2 << 20;
+    let limits = Limits::default().max_reassembly(3 << 20).max_reassembly_per_peer(2 << 20);
     let echo = |body: Bytes, _| async move { HandlerResult::Ok(body) };
     let binder = rig.builder().limits(limits.clone()).handle_raw("echo", echo);
     let pair = rig.pair(binder, rig.builder().limits(limits)).await;

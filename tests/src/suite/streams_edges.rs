@@ -21,9 +21,7 @@ fn body(len: usize) -> Bytes {
 }
 
 fn small_bodies() -> Limits {
-    let mut limits = Limits::default();
-    limits.max_body = 100_000;
-    limits
+    Limits::default().max_body(100_000)
 }
 
 /// Plain handlers and plain calls whose body can't be reassembled: each ends with a typed error, and the link lives on.
@@ -192,8 +190,7 @@ pub async fn mixed_reads(rig: Rig) {
 
 /// A call that waits for room to put its result together still has its timeout, and loses its link.
 pub async fn waiting_for_room(rig: Rig) {
-    let mut limits = Limits::default();
-    limits.max_reassembly = 700_000;
+    let limits = Limits::default().max_reassembly(700_000);
     let stalls = |_: BodyReader, responder: Responder, _: Context| async move {
         responder.size(650_000).begin().await?.write_bytes(body(50_000)).await?;
         pending::<()>().await;
@@ -340,11 +337,7 @@ pub async fn half_closed_by_the_handler(rig: Rig) {
 
 /// Results that are read in the order that is worst, far more of them than the link has credit for.
 pub async fn results_read_in_any_order(rig: Rig) {
-    let limits = || {
-        let mut limits = Limits::default();
-        (limits.max_queue_bytes, limits.max_stream_bytes) = (2 << 20, 2 << 20);
-        limits
-    };
+    let limits = || Limits::default().max_queue_bytes(2 << 20).max_stream_bytes(2 << 20);
     let large = |_: Bytes, _: Context| async move { HandlerResult::Ok(body(300_000)) };
     let pair = rig.pair(rig.builder().handle_raw("large", large), rig.builder().limits(limits())).await;
     let opened: Vec<_> =
@@ -364,8 +357,7 @@ pub async fn urgent_first(rig: Rig) {
         let out = out.clone();
         async move { Ok::<(), HandlerError>(out.send(urgency).await?) }
     };
-    let mut limits = Limits::default();
-    limits.max_concurrency = 1;
+    let limits = Limits::default().max_concurrency(1);
     let builder = rig.builder().limits(limits).ordering(OrderingMode::Unordered).handle("note", note);
     let (binder, serving) = rig.serve(builder).await;
     let (connector, driver) = rig.builder().connect(&binder.endpoints()[0]).expect("it is an endpoint");
