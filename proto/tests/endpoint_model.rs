@@ -93,6 +93,8 @@ struct Request {
     id: RequestId,
     key: u8,
     stream: Stream,
+    /// Its handler has given its slot back for good.
+    slot_released: bool,
     /// Its connection is closed.
     abandoned: bool,
     state: State,
@@ -100,7 +102,8 @@ struct Request {
 
 impl Request {
     fn takes_slot(&self) -> bool {
-        matches!(self.state, State::Running { nested: 0, .. }) && self.stream != Stream::Wants
+        let lends = self.slot_released || self.stream == Stream::Wants;
+        matches!(self.state, State::Running { nested: 0, .. }) && !lends
     }
 }
 
@@ -310,6 +313,7 @@ enum Op {
     BeginReply(Pick),
     Suspend(Pick),
     Resume(Pick),
+    ReleaseSlot(Pick),
     Want { connection: Index, bytes: usize },
     End(Index),
     Pause(Index),
@@ -350,6 +354,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         4 => pick().prop_map(Op::BeginReply),
         3 => pick().prop_map(Op::Suspend),
         3 => pick().prop_map(Op::Resume),
+        1 => pick().prop_map(Op::ReleaseSlot),
         5 => want,
         4 => index().prop_map(Op::End),
         1 => index().prop_map(Op::Pause),
@@ -467,7 +472,14 @@ impl Pair {
         prop_assert!(!accepted || (open && !known));
         if accepted {
             let state = if ready { State::Waiting } else { State::Unready };
-            self.model.requests.push(Request { id, key, stream: Stream::No, abandoned: false, state });
+            self.model.requests.push(Request {
+                id,
+                key,
+                stream: Stream::No,
+                slot_released: false,
+                abandoned: false,
+                state,
+            });
             let own = |request: &Request| request.id.connection() == id.connection() && !request.abandoned;
             let limit = self.model.config.ordering.max_requests_per_connection;
             prop_assert!(self.model.count(own) <= limit);
@@ -654,6 +666,15 @@ impl Pair {
                 self.real.resume(id);
                 if let Some(Request { state: State::Running { nested, .. }, .. }) = self.model.request(id) {
                     *nested = nested.saturating_sub(1);
+                }
+            }
+            Op::ReleaseSlot(pick) => {
+                let id = self.pick(pick);
+                self.real.release_slot(id);
+                if let Some(request) = self.model.request(id)
+                    && request.state.is_running()
+                {
+                    request.slot_released = true;
                 }
             }
             Op::Want { connection, bytes } => self.want(self.connection(connection), *bytes),

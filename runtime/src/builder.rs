@@ -17,6 +17,7 @@ use crate::endpoint::ParseEndpointError;
 use crate::error::{BindError, HandlerError, at_least_one_milli};
 use crate::handler::{Context, Handler, Handlers};
 use crate::link::{MessageReceiver, MessageSender};
+use crate::method_limits::MethodLimits;
 use crate::node::Node;
 use crate::rt::{ByteStream, Runtime};
 use crate::stream::{BodyReader, Responder};
@@ -137,6 +138,12 @@ impl Builder {
         Fut: Future<Output = Result<Bytes, E>> + Send + 'static,
     {
         self.handlers.set_fallback(handler);
+        self
+    }
+
+    /// Limits a method. See [`Handlers::set_limits`].
+    pub fn method_limits(self, method: impl Into<String>, limits: MethodLimits) -> Self {
+        self.handlers.set_limits(method, limits);
         self
     }
 

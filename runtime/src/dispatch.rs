@@ -224,6 +224,13 @@ impl Dispatcher {
     fn resume(&self, request: RequestId) {
         self.state.lock().endpoint.resume(request);
     }
+
+    /// A handler goes on without a slot.
+    pub(crate) fn release_slot(&self, request: RequestId) {
+        let mut state = self.state.lock();
+        state.endpoint.release_slot(request);
+        settle(state, None);
+    }
 }
 
 impl State {

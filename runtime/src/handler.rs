@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 
 use crate::auth::Identity;
 use crate::error::HandlerError;
+use crate::method_limits::{MethodLimit, MethodLimits};
 use crate::stream::{BodyReader, Responder, StreamHandler};
 use crate::{Codec, Peer};
 
@@ -75,6 +76,23 @@ impl Context {
         self.peer.shared.lock().set_reply_metadata(self.request, metadata)
     }
 
+    /// Gives the handler's slot under the concurrency limit back, for good. For handlers that go on for long and mostly wait, such as
+    /// one that streams events as they come: without a slot, any number of them leaves room for other calls, of this peer and
+    /// of others.
+    ///
+    /// From now on the handler counts neither against [`Limits::max_concurrency`](crate::Limits::max_concurrency) nor against the share
+    /// of its peer. What bounds such handlers is that a peer may have twice as many unfinished calls as `max_queue` and
+    /// `max_concurrency` together, 2,200 by default, and [`MethodLimits`](crate::MethodLimits).
+    ///
+    /// The handler keeps its ordering key until it ends: with [`OrderingMode::KeySerialized`](crate::OrderingMode::KeySerialized) the
+    /// next call with this key waits for its end, with [`ExitOrdered`](crate::OrderingMode::ExitOrdered) that call's reply does. So
+    /// call what goes on for long without a key.
+    ///
+    /// Does nothing once the call has ended.
+    pub fn release_slot(&self) {
+        self.peer.shared.node.dispatcher.release_slot(self.request);
+    }
+
     /// When this handler is stopped: the earlier of the endpoint's execution timeout and, in dialect 2, of the moment in which
     /// the caller gives up.
     pub fn deadline(&self) -> Option<Instant> {
@@ -101,6 +119,7 @@ pub struct Handlers {
 #[derive(Default)]
 struct Table {
     methods: FxHashMap<Text, Arc<Method>>,
+    limited: FxHashMap<Text, Arc<MethodLimit>>,
     fallback: Option<Arc<Method>>,
 }
 
@@ -256,6 +275,17 @@ impl Handlers {
         drop(replaced);
     }
 
+    /// Limits a method, whatever handles it now or later, and whether its handler is there yet or a fallback. Replaces what was set
+    /// before; [`MethodLimits::default`] lifts the limits. Calls that run go on.
+    pub fn set_limits(&self, method: impl Into<String>, limits: MethodLimits) {
+        let method = Text::from(method.into());
+        let mut table = self.table.write();
+        match limits.concurrency() {
+            Some(max) => table.limited.entry(method).or_default().set(max),
+            None => drop(table.limited.remove(&method)),
+        }
+    }
+
     /// Removes a handler; calls that run go on. Returns whether there was one.
     pub fn remove(&self, method: &str) -> bool {
         let removed = self.table.write().methods.remove(method.as_bytes());
@@ -282,9 +312,14 @@ impl Handlers {
         method.is_none_or(|method| matches!(method.kind, Kind::Streamed(_)))
     }
 
-    pub(crate) fn find(&self, method: &Text) -> Option<Arc<Method>> {
+    pub(crate) fn find(&self, method: &Text) -> Option<(Arc<Method>, Option<Arc<MethodLimit>>)> {
         let table = self.table.read();
-        table.methods.get(method.as_bytes()).or(table.fallback.as_ref()).cloned()
+        let limit = match table.limited.is_empty() {
+            true => None,
+            false => table.limited.get(method.as_bytes()).cloned(),
+        };
+        let method = table.methods.get(method.as_bytes()).or(table.fallback.as_ref()).cloned()?;
+        Some((method, limit))
     }
 }
 

@@ -44,7 +44,7 @@
 //! its link. Handlers are first polled on their link's task: one that blocks its thread keeps the link from being read.
 //!
 //! # Limits
-//! Everything that a remote peer can make grow has one: [`Limits`], [`Builder::max_concurrency`],
+//! Everything that a remote peer can make grow has one: [`Limits`], [`MethodLimits`], [`Builder::max_concurrency`],
 //! [`Builder::keepalive`], [`Reconnect`]. Calls and handlers have no timeout by default; see [`Builder::call_timeout`]
 //! and [`Builder::execution_timeout`].
 //!
@@ -71,6 +71,7 @@ mod handler;
 mod inproc;
 mod invocation;
 pub mod link;
+mod method_limits;
 mod new_call;
 mod node;
 mod peer;
@@ -108,6 +109,7 @@ pub use event::{Event, Events};
 pub use handler::{Context, Handler, Handlers};
 pub use inproc::{Duplex, duplex};
 pub use invocation::{Invocation, Response, ResponseWithMetadata};
+pub use method_limits::MethodLimits;
 pub use peer::{Peer, PeerId, PeerInfo};
 pub use stats::Stats;
 pub use stream::{BodyError, BodyReader, BodyWriter, Responder};

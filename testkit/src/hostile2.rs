@@ -230,9 +230,10 @@ impl Host {
             }
             Op::Suspend { which, times } => {
                 if let Some(id) = pick(&running, which) {
-                    match times % 2 {
+                    match times % 3 {
                         0 => endpoint.suspend(id),
-                        _ => endpoint.resume(id),
+                        1 => endpoint.resume(id),
+                        _ => endpoint.release_slot(id),
                     }
                 }
             }

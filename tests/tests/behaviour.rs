@@ -23,6 +23,8 @@ macro_rules! everything {
             shutdown: binder_drains, connector_drains, large_replies_are_flushed, deadline_cuts, shutdown_twice,
                 nothing_to_drain, no_newcomers_while_draining, dropped_driver, dropped_driver_in_the_thick_of_it,
                 driver_never_polled, handlers_that_hold_their_endpoint;
+            slots: long_streams_beside_small_calls, a_released_slot_keeps_its_key, a_released_slot_stays_released,
+                limits_of_a_method;
             limits: body_at_the_limit, limit_of_the_other_side, too_large_once_known,
                 one_byte_past_from_a_stranger, far_past, killed_in_the_middle_of_a_body, peer_that_never_reads,
                 peer_that_reads_slowly,

@@ -242,6 +242,17 @@ impl Endpoint {
         self.change_running(request, |running| running.nested_calls = running.nested_calls.saturating_sub(1));
     }
 
+    /// The running handler gives its slot back for good, because it will go on for long and mostly wait, as one that streams events. It
+    /// counts against [`max_running`](crate::ordering::OrderingConfig::max_running) and the share of its connection no more, and
+    /// [`resume`](Self::resume) takes nothing back.
+    ///
+    /// It counts as an open request until it ends, so
+    /// [`max_requests_per_connection`](crate::ordering::OrderingConfig::max_requests_per_connection) bounds how many there are. It
+    /// keeps its key: where keys are serialized, the next request with it starts once this one has finished.
+    pub fn release_slot(&mut self, request: RequestId) {
+        self.change_running(request, |running| running.slot_released = true);
+    }
+
     /// Tells every connection, now or later open, to make and take no new calls. Requests that have arrived go on.
     pub fn drain(&mut self) {
         if std::mem::replace(&mut self.is_draining, true) {
@@ -263,7 +274,7 @@ impl Endpoint {
         self.requests == 0
     }
 
-    /// Handlers that run, suspended ones and those of closed connections included.
+    /// Handlers that run, also without a slot, and those of closed connections.
     pub fn running(&self) -> usize {
         self.scheduler.running()
     }

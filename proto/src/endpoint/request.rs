@@ -47,6 +47,8 @@ pub(super) enum Request {
 pub(super) struct Running {
     /// Nested calls that it waits for.
     pub(super) nested_calls: usize,
+    /// It has given its slot back for good.
+    pub(super) slot_released: bool,
     pub(super) streamed: Streamed,
     /// It is to be stopped, and this is its reply if it brings none.
     pub(super) withdrawn: Option<Reply>,
@@ -68,9 +70,9 @@ pub(super) enum Streamed {
 }
 
 impl Running {
-    /// Whether others may have its slot.
+    /// Whether others may have its slot, for a while or for good.
     pub(super) fn lends_slot(&self) -> bool {
-        self.nested_calls > 0 || self.streamed == Streamed::Waiting
+        self.slot_released || self.nested_calls > 0 || self.streamed == Streamed::Waiting
     }
 }
 

@@ -357,6 +357,41 @@ fn a_slot_is_lent_until_the_last_nested_call_has_ended() {
     assert_eq!(endpoint.0.running(), 2);
 }
 
+/// A connection may hold 2 of 3 slots. What has given its slot back counts neither here nor there, whatever it waits for later.
+#[test]
+fn a_slot_can_be_released_for_good() {
+    let mut endpoint = Tested::new(|config| {
+        config.ordering = config.ordering.clone().max_running(3).max_share_per_connection(50);
+        config.ordering.mode = OrderingMode::KeySerialized;
+    });
+    for number in 1..=20 {
+        endpoint.start(a(number), if number == 1 { "k" } else { "" });
+        endpoint.0.release_slot(a(number));
+        endpoint.0.release_slot(a(number));
+    }
+    endpoint.0.suspend(a(1));
+    endpoint.0.resume(a(1));
+    endpoint.arrive(a(21), "k");
+    assert_eq!(endpoint.poll(), [], "the key is not free");
+    endpoint.start(a(22), "");
+    endpoint.start(a(23), "");
+    endpoint.arrive(a(24), "");
+    assert_eq!(endpoint.poll(), [], "the share is used up");
+    assert_eq!(endpoint.finish(a(2), "two"), [replied(a(2), "two")], "no slot comes free with it");
+    assert_eq!(endpoint.finish(a(22), "22"), [replied(a(22), "22"), Start(a(24))]);
+    assert_eq!(endpoint.finish(a(1), "one"), [replied(a(1), "one")]);
+    assert_eq!(endpoint.finish(a(24), "24"), [replied(a(24), "24"), Start(a(21))]);
+    assert_eq!((endpoint.0.running(), endpoint.0.running_of(A)), (20, 20));
+    // Handlers of a connection that has closed hold the slots that they held.
+    endpoint.tell(EndpointEvent::Closed(A));
+    (1..=3).for_each(|number| endpoint.arrive(b(number), ""));
+    assert_eq!(endpoint.poll(), [Start(b(1))]);
+    for number in 3..=23 {
+        endpoint.finish(a(number), "late");
+    }
+    assert_eq!(endpoint.0.running(), 2);
+}
+
 #[test]
 fn an_id_in_use_goes_on_and_unknown_ones_are_ignored() {
     let mut endpoint = Tested::mode(OrderingMode::ExitOrdered);
@@ -377,6 +412,7 @@ fn an_id_in_use_goes_on_and_unknown_ones_are_ignored() {
         endpoint.0.begin_reply(unknown);
         endpoint.0.suspend(unknown);
         endpoint.0.resume(unknown);
+        endpoint.0.release_slot(unknown);
     }
     assert_eq!(endpoint.poll(), []);
     assert_eq!(endpoint.finish(a(1), "one"), [replied(a(1), "one")]);

@@ -13,6 +13,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use crate::handler::{Context, Kind, Method};
+use crate::method_limits::{MethodLimit, Permit};
 use crate::node::Node;
 use crate::stream::{BodyReader, CallStreams, Responder, incomplete};
 
@@ -63,9 +64,13 @@ pub(super) enum Begun {
 impl Started {
     pub(super) fn begin(self, node: &Node, clock: Option<&mut Clock>) -> Begun {
         let Self { request, body, context } = self;
-        let Some(method) = node.handlers.find(&context.method) else {
+        let Some((method, limit)) = node.handlers.find(&context.method) else {
             let detail = format!("no handler is registered for `{}`", context.method);
             return Begun::Ended(Reply::Error(Refusal::NoSuchMethod.to_error(&detail)));
+        };
+        let permit = match limit.as_ref().map(MethodLimit::enter).transpose() {
+            Ok(permit) => permit,
+            Err(refusal) => return Begun::Ended(refusal),
         };
         let span = if tracing::enabled!(tracing::Level::DEBUG) {
             let (key, peer) = (&context.key, context.peer.id());
@@ -97,7 +102,7 @@ impl Started {
             Err(panic) => return Begun::Ended(panicked(&name, &*panic)),
             Ok(made) => made,
         };
-        let running = Running { handling: Some(handling), name, span };
+        let running = Running { handling: Some(handling), name, span, _permit: permit };
         match poll {
             Poll::Ready(reply) => Begun::Ended(reply),
             Poll::Pending => Begun::Goes(running),
@@ -151,6 +156,8 @@ pub(super) struct Running {
     handling: Option<BoxFuture<'static, Reply>>,
     name: Text,
     span: tracing::Span,
+    /// Given back once the handler has been dropped.
+    _permit: Option<Permit>,
 }
 
 impl Future for Running {

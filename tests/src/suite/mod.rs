@@ -20,6 +20,7 @@ pub mod nesting;
 pub mod ordering;
 pub mod plugging;
 pub mod shutdown;
+pub mod slots;
 pub mod streams;
 pub mod streams_edges;
 pub mod streams_outlive;
