@@ -21,13 +21,14 @@ pub(crate) fn run(mut args: Call) -> Result<(), Failure> {
 
 async fn call(args: Call, argument: Argument) -> Result<(), Failure> {
     let (executor, codec) = (args.executor.executor, args.codec.codec());
-    let body = argument.encode(codec).map_err(Failure::Call)?;
+    let body = argument.encode(&codec).map_err(Failure::Call)?;
     let start = Instant::now();
     let work = async |peer: &Peer| {
         let left = args.timeout.map(|timeout| timeout.saturating_sub(start.elapsed()));
-        match (args.stream, codec) {
+        match (args.stream, &codec) {
             (false, _) => {
-                tell(to_line(codec, &invoke(peer, &args, &body, left).await?).map_err(Failure::Call)?).await?
+                tell(to_line(&codec, &invoke(peer, &args, &body, left).await?).map_err(Failure::Call)?)
+                    .await?
             }
             (true, Codec::Json) => stream::<Box<RawValue>>(peer, &args, body, left).await?,
             (true, _) => stream::<rmpv::Value>(peer, &args, body, left).await?,

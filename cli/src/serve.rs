@@ -21,7 +21,7 @@ async fn serve(args: Serve) -> Result<(), Failure> {
     let (executor, codec) = (args.executor.executor, args.codec.codec());
     let mut builder = executor
         .builder()
-        .codec(codec)
+        .codec(codec.clone())
         .ordering(args.ordering.into())
         .max_concurrency(args.max_concurrency.get());
     if args.allow_plaintext {
@@ -38,7 +38,7 @@ async fn serve(args: Serve) -> Result<(), Failure> {
         None => None,
     };
     let signals = Signals::listen()?;
-    let (binder, driver) = service::add_methods(builder, executor, codec, root).binder();
+    let (binder, driver) = service::add_methods(builder, executor, &codec, root).binder();
     let (_, result) = join(driver, async {
         let listening = listen(&binder, &args.bind).await;
         match listening {

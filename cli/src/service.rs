@@ -59,7 +59,12 @@ pub(crate) struct Service {
 }
 
 /// Adds the methods to an endpoint that speaks `codec`, and those of files if there is a directory to serve.
-pub(crate) fn add_methods(builder: Builder, executor: Executor, codec: Codec, root: Option<Root>) -> Builder {
+pub(crate) fn add_methods(
+    builder: Builder,
+    executor: Executor,
+    codec: &Codec,
+    root: Option<Root>,
+) -> Builder {
     let service = Service { executor, output: Arc::default() };
     let builder = match codec {
         // What is echoed travels unread, so that it comes back as it was sent.

@@ -27,7 +27,7 @@ impl Argument {
     }
 
     /// As JSON it travels as it was typed, so that numbers of any size stay what they are.
-    pub(crate) fn encode(&self, codec: Codec) -> Result<Bytes, CallError> {
+    pub(crate) fn encode(&self, codec: &Codec) -> Result<Bytes, CallError> {
         match codec {
             Codec::Json => Ok(Bytes::copy_from_slice(self.0.get().as_bytes())),
             other => {
@@ -43,7 +43,7 @@ impl Argument {
 ///
 /// MessagePack has values that JSON has not: bytes become `{"hex": "…"}`, extensions `{"ext": type, "hex": "…"}`,
 /// numbers that are not finite become texts, and so do keys that are no text.
-pub(crate) fn to_line(codec: Codec, body: &[u8]) -> Result<String, CallError> {
+pub(crate) fn to_line(codec: &Codec, body: &[u8]) -> Result<String, CallError> {
     match codec {
         Codec::Json => Ok(codec.decode::<Box<RawValue>>(body).map_err(CallError::Decode)?.to_line()),
         other => Ok(other.decode::<rmpv::Value>(body).map_err(CallError::Decode)?.to_line()),
@@ -131,8 +131,8 @@ mod tests {
     fn json_keeps_numbers_of_any_size_and_takes_one_line() {
         let argument =
             Argument::parse(String::from("{\"n\": 123456789012345678901234567890,\n \"s\": \"a\\nb\"}"));
-        let body = argument.unwrap().encode(Codec::Json).unwrap();
-        let line = to_line(Codec::Json, &body).unwrap();
+        let body = argument.unwrap().encode(&Codec::Json).unwrap();
+        let line = to_line(&Codec::Json, &body).unwrap();
         assert_eq!(line, "{\"n\": 123456789012345678901234567890,  \"s\": \"a\\nb\"}");
     }
 
@@ -152,7 +152,7 @@ mod tests {
             ("z".into(), rmpv::Value::Array(vec![(-1).into(), u64::MAX.into(), rmpv::Value::Nil])),
         ]);
         let body = Codec::MsgPack.encode(&value).unwrap();
-        let line = to_line(Codec::MsgPack, &body).unwrap();
+        let line = to_line(&Codec::MsgPack, &body).unwrap();
         assert_eq!(
             line,
             r#"{"1":{"hex":"00ff"},"x":"inf","y":{"ext":3,"hex":"07"},"z":[-1,18446744073709551615,null]}"#
@@ -163,18 +163,18 @@ mod tests {
     fn control_characters_are_escaped() {
         let text = "a\u{7f}\u{80}\u{9b}2J\u{9f}\u{a0}ü";
         for codec in [Codec::Json, Codec::MsgPack] {
-            let line = to_line(codec, &codec.encode(&[text]).unwrap()).unwrap();
+            let line = to_line(&codec, &codec.encode(&[text]).unwrap()).unwrap();
             assert_eq!(line, "[\"a\\u007f\\u0080\\u009b2J\\u009f\u{a0}ü\"]");
             assert_eq!(serde_json::from_str::<[String; 1]>(&line).unwrap(), [text]);
         }
         // One that may be a tab between two parts stays one.
-        assert_eq!(to_line(Codec::Json, b"[1,\t2]").unwrap(), "[1,\t2]");
+        assert_eq!(to_line(&Codec::Json, b"[1,\t2]").unwrap(), "[1,\t2]");
     }
 
     #[test]
     fn a_json_argument_travels_as_messagepack() {
         let argument = Argument::parse(String::from(r#"{"a": [1, -2, 2.5, "x", null, true]}"#)).unwrap();
-        let body = argument.encode(Codec::MsgPack).unwrap();
-        assert_eq!(to_line(Codec::MsgPack, &body).unwrap(), r#"{"a":[1,-2,2.5,"x",null,true]}"#);
+        let body = argument.encode(&Codec::MsgPack).unwrap();
+        assert_eq!(to_line(&Codec::MsgPack, &body).unwrap(), r#"{"a":[1,-2,2.5,"x",null,true]}"#);
     }
 }

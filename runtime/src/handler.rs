@@ -58,8 +58,8 @@ impl Context {
     }
 
     /// The endpoint's codec.
-    pub fn codec(&self) -> Codec {
-        self.peer.shared.node.config.codec
+    pub fn codec(&self) -> &Codec {
+        &self.peer.shared.node.config.codec
     }
 
     /// What the caller sent along; empty from peers of dialect 1, such as Python's.
@@ -354,7 +354,7 @@ where
     Fut: Future<Output = Result<R, E>> + Send + 'static,
 {
     FnHandler(move |body: Bytes, context: Context| {
-        let codec = codec.unwrap_or_else(|| context.codec());
+        let codec = codec.as_ref().unwrap_or_else(|| context.codec()).clone();
         let argument = match codec.decode(&body) {
             Ok(argument) => argument,
             Err(error) => {

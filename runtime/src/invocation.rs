@@ -49,7 +49,7 @@ pub struct Invocation<R> {
     decode: DecodeFn<R>,
 }
 
-type DecodeFn<R> = fn(Bytes, Codec) -> Result<R, CallError>;
+type DecodeFn<R> = fn(Bytes, &Codec) -> Result<R, CallError>;
 
 impl<R: DeserializeOwned> Invocation<R> {
     pub(crate) fn typed<A: Serialize + ?Sized>(peer: &Peer, method: &str, argument: &A) -> Self {
@@ -57,7 +57,7 @@ impl<R: DeserializeOwned> Invocation<R> {
             Ok(body) => (body, Ok(())),
             Err(error) => (Bytes::new(), Err(error)),
         };
-        let decode = |body: Bytes, codec: Codec| codec.decode(&body).map_err(CallError::Decode);
+        let decode = |body: Bytes, codec: &Codec| codec.decode(&body).map_err(CallError::Decode);
         Self { new: NewCall::new(peer, method, body), encoded, decode }
     }
 }
@@ -73,7 +73,7 @@ impl<R> Invocation<R> {
 
     /// Makes the call; the future waits for its result and for what the other side sends along.
     pub fn send_with_metadata(self) -> ResponseWithMetadata<R> {
-        let codec = self.new.codec();
+        let codec = self.new.codec().clone();
         let made = self.encoded.map_err(CallError::Encode).and_then(|()| self.new.invoke());
         let (call, loan) = match made {
             Ok((pending, loan)) => (Ok(pending), loan),
@@ -129,7 +129,7 @@ impl<R> Future for ResponseWithMetadata<R> {
         let this = self.get_mut();
         let reply = ready!(this.poll_reply(cx));
         this.loan = None;
-        Poll::Ready(reply.and_then(|(body, metadata)| Ok(((this.decode)(body, this.codec)?, metadata))))
+        Poll::Ready(reply.and_then(|(body, metadata)| Ok(((this.decode)(body, &this.codec)?, metadata))))
     }
 }
 

@@ -49,6 +49,7 @@
 //! and [`Builder::execution_timeout`].
 //!
 //! # Feature flags
+//! - `json`, `msgpack`: the codecs [`Codec::Json`] and [`Codec::MsgPack`]. On by default; a [`Format`] is a codec of your own.
 //! - `zeromq`: sockets of the `zeromq` crate as message links. Turn it on through the adapter, which chooses that crate's
 //!   runtime. Off by default.
 //! - `fuzzing`: for the tests of this repository only.
@@ -97,7 +98,7 @@ pub use callosum_proto as proto;
 pub use callosum_proto::ordering::{KeyScope, OrderingMode};
 pub use callosum_proto::{CloseCause, Dialect, InvokeError, Refusal, Reply, ReplyError};
 pub use callosum_proto::{ErrorInfo, Metadata, MetadataTooLarge, OrderingKey, Urgency};
-pub use codec::{Codec, CodecError};
+pub use codec::{Codec, CodecError, CustomCodec, Format, FormatError};
 pub use config::{Limits, Reconnect, WhileDisconnected};
 pub use connector::Connector;
 pub use driver::Driver;

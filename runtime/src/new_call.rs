@@ -29,7 +29,7 @@ impl NewCall {
     }
 
     /// What its argument and its result are serialized in.
-    pub(crate) fn codec(&self) -> Codec {
+    pub(crate) fn codec(&self) -> &Codec {
         self.peer.codec()
     }
 

@@ -253,7 +253,7 @@ async fn fetch_into(
 pub(crate) fn list(args: &List) -> Result<(), Failure> {
     let (executor, codec) = (args.executor.executor, args.codec.codec());
     let work = async |peer: &Peer| {
-        let opening = peer.with_codec(codec).open("list").no_timeout();
+        let opening = peer.with_codec(codec.clone()).open("list").no_timeout();
         let answer = opening.send(&serde_json::json!({ "prefix": args.prefix })).map_err(BodyError::Call);
         let answer =
             answer.map_err(FileError::from)?.await.map_err(BodyError::Call).map_err(FileError::from)?;

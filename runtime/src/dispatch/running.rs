@@ -139,11 +139,11 @@ fn handle(
             .boxed()
         }
         (Kind::Streamed(handler), body) => {
-            let (codec, streams) = (context.codec(), streams());
+            let (codec, streams) = (context.codec().clone(), streams());
             let max_item = context.peer.shared.node.config.connection.max_body;
             let reader = match body {
-                Body::Whole(body) => BodyReader::whole(body, codec, max_item),
-                Body::Stream { size } => BodyReader::live(streams.clone(), size, codec, max_item),
+                Body::Whole(body) => BodyReader::whole(body, codec.clone(), max_item),
+                Body::Stream { size } => BodyReader::live(streams.clone(), size, codec.clone(), max_item),
             };
             handler.call(reader, Responder::new(streams, request, codec), context)
         }

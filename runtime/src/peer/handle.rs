@@ -65,8 +65,8 @@ impl Peer {
         Self { codec: Some(codec), ..self.clone() }
     }
 
-    pub(crate) fn codec(&self) -> Codec {
-        self.codec.unwrap_or(self.shared.node.config.codec)
+    pub(crate) fn codec(&self) -> &Codec {
+        self.codec.as_ref().unwrap_or(&self.shared.node.config.codec)
     }
 
     /// Calls a method with a typed argument, for a typed result, in the endpoint's codec or in

@@ -54,7 +54,7 @@ impl Opening {
     /// If the call can't be made; see [`CallError`].
     pub fn send_raw(mut self, body: impl Into<Bytes>) -> Result<Answer, CallError> {
         self.new.call.body = body.into();
-        let codec = self.new.codec();
+        let codec = self.new.codec().clone();
         Ok(Answer { streams: Some(Arc::new(self.new.open()?)), codec })
     }
 
@@ -64,9 +64,9 @@ impl Opening {
     /// If the call can't be made; see [`CallError`].
     pub fn stream(mut self) -> Result<(BodyWriter, Answer), CallError> {
         self.new.call.argument = Delivery::Stream;
-        let codec = self.new.codec();
+        let codec = self.new.codec().clone();
         let streams = Arc::new(self.new.open()?);
-        Ok((BodyWriter::new(streams.clone(), codec), Answer { streams: Some(streams), codec }))
+        Ok((BodyWriter::new(streams.clone(), codec.clone()), Answer { streams: Some(streams), codec }))
     }
 }
 
@@ -111,8 +111,8 @@ impl Future for Answer {
         let Head { metadata, size, whole } = head?;
         let max_item = streams.peer().node.config.connection.max_body;
         let body = match whole {
-            Some(bytes) => BodyReader::whole(bytes, this.codec, max_item),
-            None => BodyReader::live(streams, size, this.codec, max_item),
+            Some(bytes) => BodyReader::whole(bytes, this.codec.clone(), max_item),
+            None => BodyReader::live(streams, size, this.codec.clone(), max_item),
         };
         Poll::Ready(Ok(Streamed { metadata, body }))
     }

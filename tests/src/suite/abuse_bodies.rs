@@ -90,7 +90,7 @@ pub async fn headers_that_nest_and_declare(rig: Rig) {
 }
 
 /// The deepest argument that is read, and one that is deeper by a level.
-fn deepest(codec: Codec) -> (usize, Vec<Vec<u8>>) {
+fn deepest(codec: &Codec) -> (usize, Vec<Vec<u8>>) {
     let nested = |depth: usize| match codec {
         Codec::Json => [vec![b'['; depth], vec![b']'; depth]].concat(),
         _ => [vec![0x91; depth], vec![1]].concat(),
@@ -113,7 +113,7 @@ fn deepest(codec: Codec) -> (usize, Vec<Vec<u8>>) {
 }
 
 async fn hostile_values(rig: &Rig, codec: Codec) -> usize {
-    let (most, hostile) = deepest(codec);
+    let (most, hostile) = deepest(&codec);
     let builder = rig.builder().codec(codec).handle("take", |_: Value, _| async { HandlerResult::Ok(true) });
     let scene = Scene::new(rig, builder).await;
     let mut attacker = scene.attacker().await;

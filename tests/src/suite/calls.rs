@@ -40,7 +40,7 @@ async fn mirror(argument: Value, _: Context) -> HandlerResult<Value> {
 
 async fn typed_mirror(rig: &Rig, codec: Codec) {
     let handler = |order: Order, _| async move { HandlerResult::Ok(order) };
-    let binder = rig.builder().codec(codec).handle("mirror", handler);
+    let binder = rig.builder().codec(codec.clone()).handle("mirror", handler);
     let pair = rig.pair(binder, rig.builder().codec(codec).handle("mirror", handler)).await;
     for peer in [pair.peer(), &pair.back] {
         let same: Order = peer.invoke("mirror", &order()).await.expect("an order is mirrored");
@@ -78,7 +78,7 @@ pub async fn codec_of_one_call(rig: Rig) {
     let pair = rig.pair(rig.builder().handle("json", mirror), rig.builder()).await;
     let handlers = pair.binder.handlers();
     handlers.add_with_codec(Codec::MsgPack, "msgpack", |order: Order, context: Context| async move {
-        assert_eq!(context.codec(), Codec::Json, "the endpoint's");
+        assert_eq!(context.codec(), &Codec::Json, "the endpoint's");
         HandlerResult::Ok(order)
     });
     let msgpack = pair.peer().with_codec(Codec::MsgPack);

@@ -8,6 +8,7 @@ pub mod abuse_handshakes;
 pub mod auth;
 pub mod calls;
 pub mod cancellation;
+pub mod codecs;
 pub mod connector;
 pub mod endpoints;
 pub mod failures;
