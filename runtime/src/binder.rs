@@ -8,13 +8,15 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use callosum_proto::Role;
+use callosum_proto::zmtp::Mechanism;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Either, select};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use parking_lot::Mutex;
 
-use crate::auth::watch_changes;
+use crate::auth::{Identity, watch_changes};
 use crate::connector::{deadline_passed, shutdown};
 use crate::endpoint::ParseEndpointError;
 use crate::error::{BindError, DisconnectCause, Drained, DriverError};
@@ -22,7 +24,7 @@ use crate::event::{Event, Events};
 use crate::handler::Handlers;
 use crate::link::handshakes::HandshakeSlot;
 use crate::link::stream::StreamLink;
-use crate::link::{MessageReceiver, MessageSender, PeersOfLink};
+use crate::link::{LinkPeer, MessageReceiver, MessageSender, PeersOfLink, drive_accepted};
 use crate::node::Node;
 use crate::peer::PeerShared;
 use crate::rt::{BoxStream, ByteStream, Listener, sleep_until, yield_now};
@@ -146,7 +148,60 @@ impl Binder {
     /// If the binder is shut down, may have no more connections in their handshake (see
     /// [`Limits::max_handshakes`](crate::Limits::max_handshakes)), or has an authenticator without a server identity.
     pub fn accept(&self, stream: impl ByteStream, address: impl Into<String>) -> Result<(), DisconnectCause> {
-        take_in(&self.node, Box::new(stream), address.into())
+        take_in(&self.node, Box::new(stream), address.into(), None)
+    }
+
+    /// Takes in a peer over a byte stream whose other end the application knows already, as from the certificate of mutual TLS or the
+    /// credentials of a Unix domain socket. `identity` is what [`Context::identity`](crate::Context::identity) and
+    /// [`PeerInfo::identity`](crate::PeerInfo::identity) say from the beginning; the peer can't change it.
+    ///
+    /// The link speaks NULL, even if the endpoint has an [authenticator](crate::Builder::authenticator): that is not asked, and neither
+    /// encrypts nor revokes this link. Whether the stream is encrypted and to be trusted is the application's responsibility.
+    ///
+    /// # Errors
+    /// As for [`accept`](Self::accept).
+    pub fn accept_as(
+        &self,
+        stream: impl ByteStream,
+        address: impl Into<String>,
+        identity: impl Into<Identity>,
+    ) -> Result<(), DisconnectCause> {
+        take_in(&self.node, Box::new(stream), address.into(), Some(identity.into()))
+    }
+
+    /// Takes in a peer over a [message link](crate::link) that has this peer only, such as a WebSocket that a server has accepted. The
+    /// peer speaks first. Address and identity are as for [`accept_as`](Self::accept_as).
+    ///
+    /// Both halves are dropped when the connection has ended: because the link failed, the peer left or did not answer probes
+    /// ([`Builder::keepalive`](crate::Builder::keepalive)), or this side closed it ([`Peer::disconnect`], a shutdown).
+    ///
+    /// # Errors
+    /// If the binder is shut down, or may have no more connections in their handshake (see
+    /// [`Limits::max_handshakes`](crate::Limits::max_handshakes)).
+    pub fn accept_link(
+        &self,
+        sender: impl MessageSender,
+        mut receiver: impl MessageReceiver,
+        address: impl Into<String>,
+        identity: impl Into<Identity>,
+    ) -> Result<(), DisconnectCause> {
+        let (node, address) = (&self.node, address.into());
+        let peer = PeerShared::over_messages(node, Role::Binder);
+        peer.lock().set_identity(identity.into());
+        let slot = HandshakeSlot::take(node, &peer, &address).ok_or(DisconnectCause::TooManyHandshakes)?;
+        if !node.admit(&peer) {
+            return Err(DisconnectCause::Shutdown);
+        }
+        let of = node.clone();
+        node.tasks.spawn(&*node.runtime, async move {
+            let link = LinkPeer::new(peer.clone(), Bytes::new(), &address);
+            let driving = AssertUnwindSafe(drive_accepted(&link, &sender, &mut receiver, slot));
+            let cause = driving.catch_unwind().await.unwrap_or(DisconnectCause::Panicked);
+            let was_established = link.was_established();
+            drop((link, sender, receiver));
+            conclude(&of, &peer, cause, was_established, address);
+        });
+        Ok(())
     }
 
     /// Where it listens, in the order in which the endpoints were added.
@@ -230,7 +285,7 @@ async fn accept_loop(node: &Arc<Node>, (endpoint, mut listener): Listening) {
     loop {
         match listener.accept().await {
             Ok((stream, address)) => {
-                if let Err(cause) = take_in(node, stream, address.clone()) {
+                if let Err(cause) = take_in(node, stream, address.clone(), None) {
                     node.report_refusal(address, cause);
                 }
                 accepted += 1;
@@ -250,9 +305,21 @@ async fn accept_loop(node: &Arc<Node>, (endpoint, mut listener): Listening) {
     }
 }
 
-fn take_in(node: &Arc<Node>, stream: BoxStream, address: String) -> Result<(), DisconnectCause> {
-    let mechanism = node.config.security.mechanism(Role::Binder)?;
+/// With an identity that the transport has established, there is nothing to authenticate.
+fn take_in(
+    node: &Arc<Node>,
+    stream: BoxStream,
+    address: String,
+    identity: Option<Identity>,
+) -> Result<(), DisconnectCause> {
     let peer = PeerShared::new(node, Role::Binder);
+    let mechanism = match identity {
+        None => node.config.security.mechanism(Role::Binder)?,
+        Some(identity) => {
+            peer.lock().set_identity(identity);
+            Mechanism::Null
+        }
+    };
     let slot = HandshakeSlot::take(node, &peer, &address).ok_or(DisconnectCause::TooManyHandshakes)?;
     if !node.admit(&peer) {
         return Err(DisconnectCause::Shutdown);
@@ -265,12 +332,23 @@ fn take_in(node: &Arc<Node>, stream: BoxStream, address: String) -> Result<(), D
         let cause = ended.unwrap_or(DisconnectCause::Panicked);
         let was_established = link.was_established();
         drop(link);
-        of.expel(peer.id);
-        peer.detach(&cause, false);
-        match was_established {
-            true => of.report(Event::Disconnected { peer: peer.id, cause }),
-            false => of.report_refusal(address, cause),
-        }
+        conclude(&of, &peer, cause, was_established, address);
     });
     Ok(())
+}
+
+/// The link of a peer has ended.
+fn conclude(
+    node: &Node,
+    peer: &Arc<PeerShared>,
+    cause: DisconnectCause,
+    was_established: bool,
+    address: String,
+) {
+    node.expel(peer.id);
+    peer.detach(&cause, false);
+    match was_established {
+        true => node.report(Event::Disconnected { peer: peer.id, cause }),
+        false => node.report_refusal(address, cause),
+    }
 }

@@ -233,21 +233,19 @@ impl Builder {
         self
     }
 
-    pub(crate) fn build(self, message_keepalive: bool) -> Arc<Node> {
+    pub(crate) fn build(self) -> Arc<Node> {
         let handlers = self.handlers.clone();
-        let keepalive = self
-            .keepalive
-            .filter(|_| message_keepalive)
-            .map(|heartbeat| Keepalive { idle: heartbeat.interval, misses: heartbeat.misses });
+        let keepalive =
+            self.keepalive.map(|heartbeat| Keepalive { idle: heartbeat.interval, misses: heartbeat.misses });
         let connection = (self.limits.connection())
             .dialect(self.dialect)
             .ordered_replies(self.scheduler.is_some() || self.ordering != OrderingMode::Unordered)
             .execution_timeout(self.execution_timeout)
-            .stream_arguments(StreamArguments::Of(Arc::new(move |method| handlers.streams(method))))
-            .keepalive(keepalive);
+            .stream_arguments(StreamArguments::Of(Arc::new(move |method| handlers.streams(method))));
         let mut endpoint = self.limits.endpoint();
         endpoint.ordering = endpoint.ordering.mode(self.ordering).scope(self.key_scope);
         let config = Config {
+            message_connection: Arc::new(connection.clone().keepalive(keepalive)),
             connection: Arc::new(connection),
             heartbeat: self.keepalive,
             codec: self.codec,
@@ -273,7 +271,7 @@ impl Builder {
         E: TryInto<Endpoint>,
         E::Error: Into<ParseEndpointError>,
     {
-        let (binder, driver) = Binder::new(self.build(false));
+        let (binder, driver) = Binder::new(self.build());
         binder.listen(endpoint).await?;
         Ok((binder, driver))
     }
@@ -290,12 +288,12 @@ impl Builder {
         E::Error: Into<ParseEndpointError>,
     {
         let endpoint = endpoint.try_into().map_err(Into::into)?;
-        Ok(Connector::to_endpoint(self.build(false), endpoint))
+        Ok(Connector::to_endpoint(self.build(), endpoint))
     }
 
     /// Speaks over a byte stream that is open already, as the side that connected. There is no reconnecting.
     pub fn connect_stream(self, stream: impl ByteStream) -> (Connector, Driver) {
-        Connector::over_stream(self.build(false), Box::new(stream))
+        Connector::over_stream(self.build(), Box::new(stream))
     }
 
     /// Speaks over a [message link](crate::link) that has a single peer, as the side that speaks first. There is no
@@ -305,7 +303,7 @@ impl Builder {
         sender: impl MessageSender,
         receiver: impl MessageReceiver,
     ) -> (Connector, Driver) {
-        Connector::over_link(self.build(true), Box::new(sender), Box::new(receiver))
+        Connector::over_link(self.build(), Box::new(sender), Box::new(receiver))
     }
 
     /// Speaks over a [message link](crate::link) with many peers, each of which speaks first. The driver ends when the
@@ -313,12 +311,12 @@ impl Builder {
     ///
     /// The binder can have byte streams besides, as with [`binder`](Self::binder).
     pub fn bind_link(self, sender: impl MessageSender, receiver: impl MessageReceiver) -> (Binder, Driver) {
-        Binder::over_link(self.build(true), Box::new(sender), Box::new(receiver))
+        Binder::over_link(self.build(), Box::new(sender), Box::new(receiver))
     }
 
     /// A binder that listens nowhere: give it endpoints with [`Binder::listen`], or byte streams with
     /// [`Binder::accept`].
     pub fn binder(self) -> (Binder, Driver) {
-        Binder::new(self.build(false))
+        Binder::new(self.build())
     }
 }

@@ -189,6 +189,8 @@ impl Limits {
 /// What the parts of an endpoint look up.
 pub(crate) struct Config {
     pub(crate) connection: Arc<ConnectionConfig>,
+    /// The same over a message link, which has no heartbeats of its own.
+    pub(crate) message_connection: Arc<ConnectionConfig>,
     pub(crate) heartbeat: Option<zmtp::Heartbeat>,
     pub(crate) codec: Codec,
     pub(crate) call_timeout: Option<Duration>,

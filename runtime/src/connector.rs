@@ -56,14 +56,14 @@ impl Connector {
         sender: Box<dyn MessageSender>,
         mut receiver: Box<dyn MessageReceiver>,
     ) -> (Self, Driver) {
-        let peer = PeerShared::new(&node, Role::Connector);
+        let peer = PeerShared::over_messages(&node, Role::Connector);
         node.admit(&peer);
         let (of, to) = (node.clone(), peer.clone());
         let run = async move {
             if !of.config.security.is_plaintext() {
                 return Err(DriverError::LinkWithoutAuthentication);
             }
-            let link = LinkPeer::new(to.clone(), Bytes::new());
+            let link = LinkPeer::new(to.clone(), Bytes::new(), "message link");
             let driving = pin!(drive_single(&link, &*sender, &mut *receiver));
             let cause = until_cut(&of, driving).await.unwrap_or(DisconnectCause::Shutdown);
             conclude(&of, &to, &cause, link.was_established(), false);

@@ -95,6 +95,13 @@ impl TryFrom<&str> for Endpoint {
     }
 }
 
+impl TryFrom<String> for Endpoint {
+    type Error = ParseEndpointError;
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
 impl TryFrom<&String> for Endpoint {
     type Error = ParseEndpointError;
     fn try_from(text: &String) -> Result<Self, Self::Error> {

@@ -51,8 +51,9 @@ impl Context {
         &self.peer
     }
 
-    /// What the caller was admitted as, by the endpoint's [`Authenticator`](crate::auth::Authenticator); `None` if the
-    /// endpoint has none, or the caller is the server that it connected to.
+    /// What the caller was admitted as, by the endpoint's [`Authenticator`](crate::auth::Authenticator) or with
+    /// [`Binder::accept_as`](crate::Binder::accept_as); `None` without either, or if the caller is the server that this side connected
+    /// to.
     pub fn identity(&self) -> Option<Arc<Identity>> {
         self.peer.shared.lock().info().identity.clone()
     }

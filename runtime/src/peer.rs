@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use callosum_proto::{
-    Call, CallId, CloseCause, Connection, ConnectionEvent, ConnectionId, ErrorInfo, Event, InvokeError,
-    Metadata, Outcome, PingId, Replied, Reply, RequestId, Role, StreamId,
+    Call, CallId, CloseCause, Connection, ConnectionConfig, ConnectionEvent, ConnectionId, ErrorInfo, Event,
+    InvokeError, Metadata, Outcome, PingId, Replied, Reply, RequestId, Role, StreamId,
 };
 use futures_channel::oneshot;
 use futures_util::task::AtomicWaker;
@@ -24,11 +24,13 @@ use crate::stream::{Shared, Wakers};
 mod effects;
 mod handle;
 mod info;
+mod pending;
 mod streams;
 
 pub(crate) use effects::{Effect, Effects};
 pub use handle::Peer;
 pub use info::{PeerId, PeerInfo};
+pub(crate) use pending::PendingCall;
 
 pub(crate) struct PeerShared {
     pub(crate) id: PeerId,
@@ -38,6 +40,7 @@ pub(crate) struct PeerShared {
     pub(crate) waker: AtomicWaker,
     pub(crate) inbox: Inbox,
     role: Role,
+    config: Arc<ConnectionConfig>,
     state: Mutex<PeerState>,
 }
 
@@ -72,7 +75,17 @@ impl Drop for PeerShared {
 }
 
 impl PeerShared {
+    /// A peer over a byte stream, which has heartbeats of its own.
     pub(crate) fn new(node: &Arc<Node>, role: Role) -> Arc<Self> {
+        Self::with_config(node, role, node.config.connection.clone())
+    }
+
+    /// A peer over a message link.
+    pub(crate) fn over_messages(node: &Arc<Node>, role: Role) -> Arc<Self> {
+        Self::with_config(node, role, node.config.message_connection.clone())
+    }
+
+    fn with_config(node: &Arc<Node>, role: Role, config: Arc<ConnectionConfig>) -> Arc<Self> {
         let connection = node.dispatcher.open();
         Arc::new(Self {
             id: node.next_peer_id(),
@@ -82,7 +95,7 @@ impl PeerShared {
             inbox: Inbox::default(),
             role,
             state: Mutex::new(PeerState {
-                connection: new_connection(node, connection, role, CallId(0)),
+                connection: new_connection(node, &config, connection, role, CallId(0)),
                 linked: false,
                 info: PeerInfo::default(),
                 cause: None,
@@ -95,6 +108,7 @@ impl PeerShared {
                 pings: FxHashMap::default(),
                 ready: Vec::new(),
             }),
+            config,
         })
     }
 
@@ -184,7 +198,8 @@ impl PeerShared {
         }
         let over = state.connection.id();
         if let Some(next) = next {
-            state.connection = new_connection(&self.node, next, self.role, state.connection.next_call());
+            state.connection =
+                new_connection(&self.node, &self.config, next, self.role, state.connection.next_call());
             if self.node.is_draining() {
                 state.connection.drain();
             }
@@ -309,8 +324,14 @@ impl PeerShared {
     }
 }
 
-fn new_connection(node: &Node, id: ConnectionId, role: Role, first_call: CallId) -> Connection {
-    Connection::new(id, role, node.config.connection.clone(), node.random(), first_call, node.now())
+fn new_connection(
+    node: &Node,
+    config: &Arc<ConnectionConfig>,
+    id: ConnectionId,
+    role: Role,
+    first_call: CallId,
+) -> Connection {
+    Connection::new(id, role, config.clone(), node.random(), first_call, node.now())
 }
 
 impl PeerState {
@@ -327,6 +348,11 @@ impl PeerState {
         let address = address.to_owned();
         self.info = PeerInfo { address, routing_id, public_key, identity, ..PeerInfo::default() };
         self.connection.handle_connected(now);
+    }
+
+    /// The transport has established who the peer is.
+    pub(crate) fn set_identity(&mut self, identity: Identity) {
+        self.info.identity = Some(Arc::new(identity));
     }
 
     pub(crate) fn info(&self) -> &PeerInfo {
@@ -422,46 +448,13 @@ impl PeerState {
     }
 }
 
-/// A call that was accepted. Dropping it abandons the call.
-pub(crate) struct PendingCall {
-    peer: Arc<PeerShared>,
-    call: CallId,
-    pub(crate) reply: oneshot::Receiver<Answered>,
-    pub(crate) ended: bool,
-}
-
-impl PendingCall {
-    pub(crate) fn node(&self) -> &Arc<Node> {
-        &self.peer.node
-    }
-}
-
-impl Drop for PendingCall {
-    fn drop(&mut self) {
-        if self.ended {
-            return;
-        }
-        let mut state = self.peer.lock();
-        if let Some(sender) = state.waiting.remove(&self.call) {
-            let abandoned = state.connection.abandon(self.call);
-            drop(state);
-            // That wakes a waker, which is not to happen under a lock.
-            drop(sender);
-            if abandoned {
-                self.peer.count_call(false);
-            }
-            self.peer.waker.wake();
-        }
-    }
-}
-
 impl PeerShared {
     pub(crate) fn invoke(self: Arc<Self>, call: Call) -> Result<PendingCall, CallError> {
         let (sender, reply) = oneshot::channel();
         let call = self.make(call, |state, call| {
             state.waiting.insert(call, sender);
         })?;
-        Ok(PendingCall { peer: self, call, reply, ended: false })
+        Ok(PendingCall::new(self, call, reply))
     }
 
     /// Makes a call whose result is a stream.

@@ -278,7 +278,7 @@ impl Rig {
 
     /// Binds to an endpoint of this rig and runs the driver.
     pub async fn serve(&self, builder: Builder) -> (Binder, Running) {
-        let (binder, driver) = builder.bind(&self.endpoint()).await.expect("the endpoint is free");
+        let (binder, driver) = builder.bind(self.endpoint()).await.expect("the endpoint is free");
         (binder, self.drive(driver))
     }
 

@@ -1,6 +1,7 @@
 //! Connections over message links: one that has a single remote peer, or one for each routing id.
 
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Either, select};
 use parking_lot::Mutex;
 
+use super::handshakes::HandshakeSlot;
 use super::pump::{Alarm, Pump};
 use super::{MessageReceiver, MessageSender, Received};
 use crate::error::DisconnectCause;
@@ -39,12 +41,8 @@ pub(crate) struct LinkPeer {
 
 impl LinkPeer {
     /// The link is there from now on.
-    pub(crate) fn new(peer: Arc<PeerShared>, routing_id: Bytes) -> Self {
-        let address = match routing_id.is_empty() {
-            true => String::from("message link"),
-            false => format!("message link, peer {}", routing_id.escape_ascii()),
-        };
-        peer.lock().attach(&address, routing_id.clone(), None, peer.node.now());
+    pub(crate) fn new(peer: Arc<PeerShared>, routing_id: Bytes, address: &str) -> Self {
+        peer.lock().attach(address, routing_id.clone(), None, peer.node.now());
         let pump = Mutex::new(Pump::new(peer.clone()));
         Self { peer, routing_id, pump }
     }
@@ -185,6 +183,29 @@ pub(crate) async fn drive_single(
     }
 }
 
+/// The same for a peer that a binder has accepted: as long as its handshake is not complete, it may be evicted.
+pub(crate) async fn drive_accepted(
+    link: &LinkPeer,
+    sender: &dyn MessageSender,
+    receiver: &mut dyn MessageReceiver,
+    handshake: HandshakeSlot,
+) -> DisconnectCause {
+    let mut handshake = Some(handshake);
+    let mut driving = pin!(drive_single(link, sender, receiver));
+    std::future::poll_fn(|cx| {
+        // Whoever evicts it wakes the peer's driver, which is this task.
+        if handshake.as_ref().is_some_and(HandshakeSlot::is_evicted) {
+            return Poll::Ready(DisconnectCause::TooManyHandshakes);
+        }
+        let driven = driving.as_mut().poll(cx);
+        if link.was_established() {
+            handshake = None;
+        }
+        driven
+    })
+    .await
+}
+
 /// Receives until the link fails, or `take` says that it is over.
 async fn receive_all(
     receiver: &mut dyn MessageReceiver,
@@ -264,15 +285,15 @@ impl PeersOfLink {
             tracing::debug!(routing_id = %from.escape_ascii(), "message of an unknown peer dropped");
             return;
         }
+        let address = format!("message link, peer {}", from.escape_ascii());
         if self.peers.lock().len() >= self.node.config.max_link_peers {
-            let address = format!("message link, peer {}", from.escape_ascii());
             return self.node.report_refusal(address, DisconnectCause::TooManyPeers);
         }
-        let peer = PeerShared::new(&self.node, Role::Binder);
+        let peer = PeerShared::over_messages(&self.node, Role::Binder);
         if !self.node.admit(&peer) {
             return;
         }
-        let link = Arc::new(LinkPeer::new(peer, from.clone()));
+        let link = Arc::new(LinkPeer::new(peer, from.clone(), &address));
         self.peers.lock().insert(from, link.clone());
         link.deliver(message);
         if !link.was_established() {

@@ -3,8 +3,12 @@
 //!
 //! Implement [`MessageSender`] and [`MessageReceiver`], and hand the two to
 //! [`Builder::connect_link`](crate::Builder::connect_link), for a link that has a single remote peer (like a DEALER
-//! socket), or to [`Builder::bind_link`](crate::Builder::bind_link), for one that has many, told apart by a routing
-//! id (like a ROUTER socket). [`memory`] makes links within the process.
+//! socket), to [`Builder::bind_link`](crate::Builder::bind_link), for one that has many, told apart by a routing
+//! id (like a ROUTER socket), or to [`Binder::accept_link`](crate::Binder::accept_link), for one of many links that a server has
+//! accepted, such as a WebSocket. [`memory`] makes links within the process.
+//!
+//! When a connection ends, also by [`Peer::disconnect`](crate::Peer::disconnect), both halves of a link with a single peer are
+//! dropped, which is when the link should close what is underneath.
 //!
 //! # What a link must do
 //! Deliver each message whole or not at all, at most once, and those from one peer to another in order. It may lose
@@ -38,7 +42,7 @@ use callosum_proto::Multipart;
 use futures_util::future::BoxFuture;
 
 pub use memory::{Hub, HubReceiver, HubSender, MemoryReceiver, MemorySender, memory};
-pub(crate) use message::{LinkPeer, PeersOfLink, drive_single};
+pub(crate) use message::{LinkPeer, PeersOfLink, drive_accepted, drive_single};
 
 /// What a link reports when it fails.
 pub type LinkFailure = Arc<dyn std::error::Error + Send + Sync>;

@@ -155,7 +155,12 @@ impl Peer {
         })
     }
 
-    /// Cuts the link now. Calls under way end with `Disconnected`; a connector connects again.
+    /// Closes the link now.
+    ///
+    /// Calls to the peer that have been sent end with [`CallError::Disconnected`], since their handlers may have run; those that had not
+    /// left end with [`CallError::NotSent`]. Handlers of the peer's calls are stopped, and the peer's own calls end as
+    /// these do. What was written and has not left is lost. A binder's peer is gone for good, and so is the byte stream or message link
+    /// that it was on; a connector connects again, unless [`Reconnect`](crate::Reconnect) says otherwise.
     pub fn disconnect(&self) {
         self.shared.lock().connection.close(CloseCause::Local);
         self.shared.waker.wake();

@@ -32,7 +32,7 @@ pub struct PeerInfo {
     pub dialect: Option<Dialect>,
     /// The key that the peer has proved to own; `None` without CURVE.
     pub public_key: Option<CurvePublicKey>,
-    /// What our [`Authenticator`](crate::auth::Authenticator) admitted the peer as; `None` if this side connected, or
-    /// without one. It belongs to the connection.
+    /// What our [`Authenticator`](crate::auth::Authenticator) admitted the peer as, or what it was
+    /// [accepted as](crate::Binder::accept_as); `None` if this side connected, or without either. It belongs to the connection.
     pub identity: Option<Arc<Identity>>,
 }

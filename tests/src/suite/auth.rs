@@ -641,7 +641,7 @@ pub async fn what_is_missing_refuses(rig: Rig) {
     assert_eq!(turned_away(&rig, client(&rig, &generate_keys(), server_key), &binder).await, DENIED);
     driver.cut().await;
 
-    let error = rig.builder().authenticator(Nothing).bind(&rig.endpoint()).await.expect_err("not bound");
+    let error = rig.builder().authenticator(Nothing).bind(rig.endpoint()).await.expect_err("not bound");
     assert!(matches!(error, BindError::Authentication(AuthenticationError::NoIdentity)), "{error}");
     let (binder, _driver) = rig.builder().authenticator(Nothing).binder();
     let error = binder.accept(duplex(64).0, "memory").expect_err("not accepted");

@@ -131,7 +131,7 @@ pub async fn cancelled_while_waiting_never_runs(rig: Rig) {
 /// A call that is made and dropped before it could leave never reaches the other side.
 pub async fn dropped_before_it_left(rig: Rig) {
     let gate = Gate::default();
-    let (connector, driver) = rig.builder().connect(&rig.endpoint()).expect("an endpoint");
+    let (connector, driver) = rig.builder().connect(rig.endpoint()).expect("an endpoint");
     let argument = json!(1);
     let mut call = connector.peer().invoke::<_, Value>("hold", &argument).into_future();
     assert!(poll_once(&mut call).await.is_none());

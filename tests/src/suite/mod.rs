@@ -5,6 +5,7 @@ pub mod abuse2;
 pub mod abuse_bodies;
 pub mod abuse_curve;
 pub mod abuse_handshakes;
+pub mod accepting;
 pub mod auth;
 pub mod calls;
 pub mod cancellation;

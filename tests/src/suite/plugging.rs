@@ -143,7 +143,7 @@ pub async fn own_runtime(rig: Rig) {
     for cut in [false, true] {
         let gate = Gate::default();
         // The drivers run outside, so that only what is under them is counted.
-        let (binder, binder_driver) = own.builder().bind(&rig.endpoint()).await.expect("it is free");
+        let (binder, binder_driver) = own.builder().bind(rig.endpoint()).await.expect("it is free");
         let binder_driver = rig.drive(binder_driver);
         let (connector, connector_driver) =
             own.builder().connect(&binder.endpoints()[0]).expect("it is an endpoint");
@@ -314,7 +314,7 @@ pub async fn dying_runtime(rig: Rig) {
     let gate = Gate::default();
     let limits = Limits::default().max_concurrency(1).max_queue(WAITING);
     let (binder, binder_driver) =
-        own.builder().limits(limits).bind(&rig.endpoint()).await.expect("it is free");
+        own.builder().limits(limits).bind(rig.endpoint()).await.expect("it is free");
     let binder_driver = rig.drive(binder_driver);
     let (connector, connector_driver) = rig.connect(rig.builder(), &binder.endpoints()[0]);
     gate.guard(binder.handlers(), "hold");

@@ -263,14 +263,14 @@ pub async fn dropped_driver_in_the_thick_of_it(rig: Rig) {
 
 /// A driver that was never polled can be dropped; what waited ends.
 pub async fn driver_never_polled(rig: Rig) {
-    let (connector, driver) = rig.builder().connect(&rig.endpoint()).expect("an endpoint");
+    let (connector, driver) = rig.builder().connect(rig.endpoint()).expect("an endpoint");
     let argument = json!(1);
     let mut call = connector.peer().invoke::<_, Value>("hold", &argument).into_future();
     assert!(poll_once(&mut call).await.is_none());
     drop(driver);
     let error = call.await.expect_err("nobody will send it");
     assert!(matches!(error, CallError::NotSent(_)), "{error:?}");
-    let (binder, driver) = rig.builder().bind(&rig.endpoint()).await.expect("it is free");
+    let (binder, driver) = rig.builder().bind(rig.endpoint()).await.expect("it is free");
     drop(driver);
     assert_eq!(binder.shutdown(SOON).await, Drained::DeadlinePassed);
 }
