@@ -8,8 +8,8 @@ use std::time::Instant;
 
 use async_std::net::{TcpListener, TcpStream};
 use async_std::os::unix::net::{UnixListener, UnixStream};
-use callosum_runtime::Endpoint;
 use callosum_runtime::rt::{BoxStream, Listener, Runtime, SocketFile, Timer, set_up_tcp, unsupported};
+use callosum_runtime::{Endpoint, SocketOptions};
 use futures_util::future::BoxFuture;
 
 use crate::socket::Stream;
@@ -32,12 +32,16 @@ impl Runtime for AsyncStdRuntime {
         Box::pin(AsyncStdTimer { at, sleep: sleep_until(at) })
     }
 
-    fn connect<'a>(&'a self, endpoint: &'a Endpoint) -> BoxFuture<'a, io::Result<BoxStream>> {
+    fn connect<'a>(
+        &'a self,
+        endpoint: &'a Endpoint,
+        options: SocketOptions,
+    ) -> BoxFuture<'a, io::Result<BoxStream>> {
         Box::pin(async move {
             match endpoint {
                 Endpoint::Tcp { host, port } => {
                     let stream = TcpStream::connect((host.as_str(), *port)).await?;
-                    set_up_tcp(&stream)?;
+                    set_up_tcp(&stream, &options)?;
                     Ok(Box::new(Stream(stream)) as BoxStream)
                 }
                 Endpoint::Ipc(path) => Ok(Box::new(Stream(UnixStream::connect(path).await?)) as BoxStream),
@@ -46,12 +50,16 @@ impl Runtime for AsyncStdRuntime {
         })
     }
 
-    fn bind<'a>(&'a self, endpoint: &'a Endpoint) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
+    fn bind<'a>(
+        &'a self,
+        endpoint: &'a Endpoint,
+        options: SocketOptions,
+    ) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
         Box::pin(async move {
             match endpoint {
                 Endpoint::Tcp { host, port } => {
                     let listener = TcpListener::bind((host.as_str(), *port)).await?;
-                    Ok(Box::new(Tcp(listener)) as Box<dyn Listener>)
+                    Ok(Box::new(Tcp { listener, options }) as Box<dyn Listener>)
                 }
                 Endpoint::Ipc(path) => {
                     let (listener, file) = SocketFile::listen(path)?;
@@ -89,20 +97,23 @@ impl Timer for AsyncStdTimer {
     }
 }
 
-struct Tcp(TcpListener);
+struct Tcp {
+    listener: TcpListener,
+    options: SocketOptions,
+}
 
 impl Listener for Tcp {
     fn accept(&mut self) -> BoxFuture<'_, io::Result<(BoxStream, String)>> {
         Box::pin(async {
-            let (stream, address) = self.0.accept().await?;
+            let (stream, address) = self.listener.accept().await?;
             // Fails for one that has been reset already, which says nothing of the next.
-            let _ = set_up_tcp(&stream);
+            let _ = set_up_tcp(&stream, &self.options);
             Ok((Box::new(Stream(stream)) as BoxStream, format!("tcp://{address}")))
         })
     }
 
     fn endpoint(&self) -> io::Result<Endpoint> {
-        let address = self.0.local_addr()?;
+        let address = self.listener.local_addr()?;
         Ok(Endpoint::Tcp { host: address.ip().to_string(), port: address.port() })
     }
 }

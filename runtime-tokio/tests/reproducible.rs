@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use callosum_tokio::auth::{CurveClient, CurveKeyPair, Identity, KeySet, generate_keys};
 use callosum_tokio::rt::{BoxStream, Listener, Runtime, Timer};
-use callosum_tokio::{Builder, Driver, Duplex, Endpoint, Event, HandlerResult, TokioRuntime, duplex};
+use callosum_tokio::{
+    Builder, Driver, Duplex, Endpoint, Event, HandlerResult, SocketOptions, TokioRuntime, duplex,
+};
 use futures_util::StreamExt;
 use futures_util::future::{BoxFuture, join_all};
 use futures_util::io::{AsyncRead, AsyncWrite};
@@ -55,12 +57,20 @@ impl Runtime for Seeded {
         self.tokio.timer(at)
     }
 
-    fn connect<'a>(&'a self, endpoint: &'a Endpoint) -> BoxFuture<'a, io::Result<BoxStream>> {
-        self.tokio.connect(endpoint)
+    fn connect<'a>(
+        &'a self,
+        endpoint: &'a Endpoint,
+        options: SocketOptions,
+    ) -> BoxFuture<'a, io::Result<BoxStream>> {
+        self.tokio.connect(endpoint, options)
     }
 
-    fn bind<'a>(&'a self, endpoint: &'a Endpoint) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
-        self.tokio.bind(endpoint)
+    fn bind<'a>(
+        &'a self,
+        endpoint: &'a Endpoint,
+        options: SocketOptions,
+    ) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
+        self.tokio.bind(endpoint, options)
     }
 }
 

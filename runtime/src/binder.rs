@@ -110,7 +110,7 @@ impl Binder {
         self.check_security(&endpoint, endpoint.is_local().unwrap_or(true))?;
         let bound = match &endpoint {
             Endpoint::Inproc(name) => inproc::bind(name),
-            other => self.node.runtime.bind(other).await,
+            other => self.node.runtime.bind(other, self.node.config.socket).await,
         };
         let bound = bound.and_then(|listener| Ok((listener.endpoint()?, listener)));
         let (real, listener) = bound.map_err(|source| BindError::Io { endpoint, source })?;

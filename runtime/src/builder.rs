@@ -21,7 +21,7 @@ use crate::method_limits::MethodLimits;
 use crate::node::Node;
 use crate::rt::{ByteStream, Runtime};
 use crate::stream::{BodyReader, Responder};
-use crate::{Binder, Codec, Connector, Driver, Endpoint};
+use crate::{Binder, Codec, Connector, Driver, Endpoint, SocketOptions};
 
 /// Builds an endpoint. Both kinds, [`Binder`] and [`Connector`], serve and invoke.
 #[must_use = "an endpoint exists once it is bound or connected"]
@@ -35,6 +35,7 @@ pub struct Builder {
     scheduler: Option<Box<dyn Scheduler>>,
     limits: Limits,
     keepalive: Option<zmtp::Heartbeat>,
+    socket: SocketOptions,
     call_timeout: Option<Duration>,
     execution_timeout: Option<Duration>,
     while_disconnected: WhileDisconnected,
@@ -67,6 +68,7 @@ impl Builder {
             scheduler: None,
             limits: Limits::default(),
             keepalive: Some(zmtp::Heartbeat::default()),
+            socket: SocketOptions::default(),
             call_timeout: None,
             execution_timeout: None,
             while_disconnected: WhileDisconnected::default(),
@@ -191,6 +193,12 @@ impl Builder {
         self
     }
 
+    /// Sets options of the TCP connections. Default: those of the system.
+    pub fn socket_options(mut self, options: SocketOptions) -> Self {
+        self.socket = options;
+        self
+    }
+
     /// How long calls wait for their reply, unless they say otherwise. Default: for ever, or until the link ends.
     pub fn call_timeout(mut self, timeout: Duration) -> Self {
         self.call_timeout = Some(timeout);
@@ -248,6 +256,7 @@ impl Builder {
             message_connection: Arc::new(connection.clone().keepalive(keepalive)),
             connection: Arc::new(connection),
             heartbeat: self.keepalive,
+            socket: self.socket,
             codec: self.codec,
             call_timeout: self.call_timeout,
             while_disconnected: self.while_disconnected,

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use callosum_proto::{ConnectionConfig, EndpointConfig, zmtp};
 
-use crate::Codec;
 use crate::auth::Security;
 use crate::error::at_least_one_milli;
+use crate::{Codec, SocketOptions};
 
 /// What becomes of a call that is made while a connector has no link.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -192,6 +192,7 @@ pub(crate) struct Config {
     /// The same over a message link, which has no heartbeats of its own.
     pub(crate) message_connection: Arc<ConnectionConfig>,
     pub(crate) heartbeat: Option<zmtp::Heartbeat>,
+    pub(crate) socket: SocketOptions,
     pub(crate) codec: Codec,
     pub(crate) call_timeout: Option<Duration>,
     pub(crate) while_disconnected: WhileDisconnected,

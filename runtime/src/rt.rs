@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use futures_io::{AsyncRead, AsyncWrite};
 use futures_util::future::BoxFuture;
 
-use crate::Endpoint;
+use crate::{Endpoint, SocketOptions};
 
 mod socket_file;
 
@@ -54,29 +54,29 @@ pub trait Runtime: Debug + Send + Sync + 'static {
     /// A timer that goes off once [`now`](Self::now) has reached `at`.
     fn timer(&self, at: Instant) -> Pin<Box<dyn Timer>>;
 
-    /// Opens a byte stream to a `tcp://` or `ipc://` endpoint, [set up](set_up_tcp) if it is TCP.
-    fn connect<'a>(&'a self, endpoint: &'a Endpoint) -> BoxFuture<'a, io::Result<BoxStream>>;
+    /// Opens a byte stream to a `tcp://` or `ipc://` endpoint, [set up](set_up_tcp) with these options if it is TCP.
+    fn connect<'a>(
+        &'a self,
+        endpoint: &'a Endpoint,
+        options: SocketOptions,
+    ) -> BoxFuture<'a, io::Result<BoxStream>>;
 
-    /// Listens on a `tcp://` or `ipc://` endpoint.
-    fn bind<'a>(&'a self, endpoint: &'a Endpoint) -> BoxFuture<'a, io::Result<Box<dyn Listener>>>;
+    /// Listens on a `tcp://` or `ipc://` endpoint. The streams that are accepted are set up in the same way.
+    fn bind<'a>(
+        &'a self,
+        endpoint: &'a Endpoint,
+        options: SocketOptions,
+    ) -> BoxFuture<'a, io::Result<Box<dyn Listener>>>;
 }
-
-/// Bytes that the kernel may hold of a TCP connection before it has sent them.
-#[cfg(target_os = "linux")]
-const UNSENT: u32 = 128 * 1024;
 
 /// Sets a TCP socket up as a link wants it: Nagle's algorithm off, and, on Linux, few bytes ahead of what has been sent. The kernel
 /// would else take megabytes, behind which urgent messages wait, and say nothing for long where the peer is slow: the link would pass
-/// for one that takes nothing.
+/// for one that takes nothing. Besides, what the endpoint's `options` say.
 ///
 /// # Errors
 /// As the system's, for a connection that is gone.
-pub fn set_up_tcp(socket: &impl AsFd) -> io::Result<()> {
-    let socket = socket2::SockRef::from(socket);
-    #[cfg(target_os = "linux")]
-    // Not every system that passes for Linux knows this one, and it can be done without.
-    let _ = socket.set_tcp_notsent_lowat(UNSENT);
-    socket.set_tcp_nodelay(true)
+pub fn set_up_tcp(socket: &impl AsFd, options: &SocketOptions) -> io::Result<()> {
+    options.apply(&socket2::SockRef::from(socket))
 }
 
 /// A timer that can be set again, before or after it went off.

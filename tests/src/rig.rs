@@ -12,6 +12,7 @@ use callosum_async_std::AsyncStdRuntime;
 use callosum_runtime::rt::{BoxStream, Runtime};
 use callosum_runtime::{
     Binder, Builder, CallError, Connector, Dialect, Driver, DriverError, Endpoint, Event, Events, Peer,
+    SocketOptions,
 };
 use callosum_tokio::TokioRuntime;
 use futures_channel::oneshot;
@@ -331,7 +332,7 @@ impl Rig {
 
     /// A byte stream to a binder, to be spoken over by hand.
     pub async fn open(&self, endpoint: &Endpoint) -> BoxStream {
-        self.runtime.connect(endpoint).await.expect("the binder listens")
+        self.runtime.connect(endpoint, SocketOptions::default()).await.expect("the binder listens")
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use callosum_runtime::rt::BoxStream;
-use callosum_runtime::{Event, HandlerResult, Reconnect};
+use callosum_runtime::{Event, HandlerResult, Reconnect, SocketOptions};
 use callosum_tests::rig::{Rig, Transport, next_event, on_async_std, on_tokio};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
@@ -31,7 +31,7 @@ async fn exhaust(rig: &Rig, binder: &callosum_runtime::Binder) -> Vec<BoxStream>
     limit.current = Some((open + LEFT) as u64);
     setrlimit(Resource::Nofile, limit).expect("a limit may be lowered");
     let mut streams = Vec::new();
-    while let Ok(stream) = rig.runtime().connect(&binder.endpoints()[0]).await {
+    while let Ok(stream) = rig.runtime().connect(&binder.endpoints()[0], SocketOptions::default()).await {
         streams.push(stream);
     }
     streams

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use callosum_runtime::rt::{BoxStream, Listener, Runtime, Timer, unsupported};
-use callosum_runtime::{Builder, Endpoint};
+use callosum_runtime::{Builder, Endpoint, SocketOptions};
 use futures_io::{AsyncRead, AsyncWrite};
 use futures_util::future::BoxFuture;
 
@@ -106,7 +106,11 @@ impl Runtime for HostRuntime {
         Box::pin(self.clock.timer(at))
     }
 
-    fn connect<'a>(&'a self, endpoint: &'a Endpoint) -> BoxFuture<'a, io::Result<BoxStream>> {
+    fn connect<'a>(
+        &'a self,
+        endpoint: &'a Endpoint,
+        _: SocketOptions,
+    ) -> BoxFuture<'a, io::Result<BoxStream>> {
         Box::pin(async move {
             match endpoint {
                 Endpoint::Tcp { host, port } => self.reach(self.host_named(host)?, Place::Port(*port)).await,
@@ -116,7 +120,11 @@ impl Runtime for HostRuntime {
         })
     }
 
-    fn bind<'a>(&'a self, endpoint: &'a Endpoint) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
+    fn bind<'a>(
+        &'a self,
+        endpoint: &'a Endpoint,
+        _: SocketOptions,
+    ) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
         Box::pin(async move {
             self.check()?;
             let (name, place) = match endpoint {

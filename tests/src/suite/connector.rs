@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use callosum_runtime::{
     Binder, Builder, CallError, DisconnectCause, DriverError, Endpoint, Event, HandlerResult, NotSent,
-    Reconnect, WhileDisconnected,
+    Reconnect, SocketOptions, WhileDisconnected,
 };
 use futures_util::StreamExt;
 use serde_json::{Value, json};
@@ -203,7 +203,7 @@ pub async fn cut_by_hand(rig: Rig) {
 
 /// Events come in order, to every subscriber, and the stream ends with the driver.
 pub async fn events(rig: Rig) {
-    let (binder, driver) = rig.builder().bind(&rig.endpoint()).await.expect("it is free");
+    let (binder, driver) = rig.builder().bind(rig.endpoint()).await.expect("it is free");
     let (mut one, mut two) = (binder.events(), binder.events());
     let driver = rig.drive(driver);
     let (connector, connector_driver) =
@@ -250,7 +250,8 @@ pub async fn connector_first(rig: Rig) {
 /// Whoever does not speak ZMTP is given up after the handshake's time, and a call that waits goes on waiting.
 pub async fn silent_binder(rig: Rig) {
     let endpoint = Endpoint::Tcp { host: "127.0.0.1".into(), port: 0 };
-    let mut listener = rig.runtime().bind(&endpoint).await.expect("the system has ports");
+    let mut listener =
+        rig.runtime().bind(&endpoint, SocketOptions::default()).await.expect("the system has ports");
     let endpoint = listener.endpoint().expect("it is bound");
     let limits = callosum_runtime::Limits::default().handshake_timeout(Duration::from_millis(30));
     let (connector, driver) = rig.connect(eager(&rig).limits(limits), &endpoint);

@@ -7,7 +7,7 @@ use std::task;
 use std::time::Instant;
 
 use callosum_runtime::rt::{BoxStream, Listener, Runtime, Timer};
-use callosum_runtime::{BindError, Endpoint};
+use callosum_runtime::{BindError, Endpoint, SocketOptions};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
@@ -39,13 +39,21 @@ impl Runtime for SlowToBind {
         self.inner.timer(at)
     }
 
-    fn connect<'a>(&'a self, endpoint: &'a Endpoint) -> BoxFuture<'a, io::Result<BoxStream>> {
-        self.inner.connect(endpoint)
+    fn connect<'a>(
+        &'a self,
+        endpoint: &'a Endpoint,
+        options: SocketOptions,
+    ) -> BoxFuture<'a, io::Result<BoxStream>> {
+        self.inner.connect(endpoint, options)
     }
 
-    fn bind<'a>(&'a self, endpoint: &'a Endpoint) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
+    fn bind<'a>(
+        &'a self,
+        endpoint: &'a Endpoint,
+        options: SocketOptions,
+    ) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
         Box::pin(async move {
-            let listener = self.inner.bind(endpoint).await?;
+            let listener = self.inner.bind(endpoint, options).await?;
             self.bound.send(listener.endpoint()?).await.expect("the test listens");
             self.go_on.recv().await.expect("the test lets it go on");
             Ok(listener)
@@ -81,7 +89,7 @@ pub async fn shut_down_while_binding(rig: Rig) {
     let error = listening.join().await.expect_err("nobody would accept");
     assert!(matches!(error, BindError::Shutdown), "{error}");
     assert_eq!(binder.endpoints(), [first]);
-    rig.runtime().bind(&second).await.expect("nobody listens there");
+    rig.runtime().bind(&second, SocketOptions::default()).await.expect("nobody listens there");
 
     held.release(1);
     assert_eq!(call.join().await.expect("it was taken before"), 1);
@@ -92,9 +100,9 @@ pub async fn shut_down_while_binding(rig: Rig) {
 
 /// What a binder was to listen on is free when its driver is gone, though a handle is left, and though it never ran.
 pub async fn driver_that_never_ran(rig: Rig) {
-    let (binder, driver) = rig.builder().bind(&rig.endpoint()).await.expect("it is free");
+    let (binder, driver) = rig.builder().bind(rig.endpoint()).await.expect("it is free");
     drop(driver);
-    rig.runtime().bind(&binder.endpoints()[0]).await.expect("nobody listens there");
+    rig.runtime().bind(&binder.endpoints()[0], SocketOptions::default()).await.expect("nobody listens there");
     let error = binder.listen(&*rig.endpoint()).await.expect_err("it is over");
     assert!(matches!(error, BindError::Shutdown), "{error}");
 }

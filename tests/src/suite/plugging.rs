@@ -16,7 +16,7 @@ use callosum_proto::{ConnectionId, Multipart, RequestId, Role};
 use callosum_runtime::rt::{BoxStream, Listener, Runtime, Timer};
 use callosum_runtime::{
     CallError, Context, Dialect, DisconnectCause, DriverError, Endpoint, Event, HandlerError, HandlerResult,
-    Limits, duplex,
+    Limits, SocketOptions, duplex,
 };
 use futures_util::future::BoxFuture;
 use futures_util::io::{AsyncRead, AsyncWrite};
@@ -126,12 +126,20 @@ impl Runtime for Counting {
         self.inner.timer(at)
     }
 
-    fn connect<'a>(&'a self, endpoint: &'a Endpoint) -> BoxFuture<'a, io::Result<BoxStream>> {
-        self.inner.connect(endpoint)
+    fn connect<'a>(
+        &'a self,
+        endpoint: &'a Endpoint,
+        options: SocketOptions,
+    ) -> BoxFuture<'a, io::Result<BoxStream>> {
+        self.inner.connect(endpoint, options)
     }
 
-    fn bind<'a>(&'a self, endpoint: &'a Endpoint) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
-        self.inner.bind(endpoint)
+    fn bind<'a>(
+        &'a self,
+        endpoint: &'a Endpoint,
+        options: SocketOptions,
+    ) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
+        self.inner.bind(endpoint, options)
     }
 }
 
@@ -297,12 +305,20 @@ impl Runtime for Mortal {
         self.inner.timer(at)
     }
 
-    fn connect<'a>(&'a self, endpoint: &'a Endpoint) -> BoxFuture<'a, io::Result<BoxStream>> {
-        self.inner.connect(endpoint)
+    fn connect<'a>(
+        &'a self,
+        endpoint: &'a Endpoint,
+        options: SocketOptions,
+    ) -> BoxFuture<'a, io::Result<BoxStream>> {
+        self.inner.connect(endpoint, options)
     }
 
-    fn bind<'a>(&'a self, endpoint: &'a Endpoint) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
-        self.inner.bind(endpoint)
+    fn bind<'a>(
+        &'a self,
+        endpoint: &'a Endpoint,
+        options: SocketOptions,
+    ) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
+        self.inner.bind(endpoint, options)
     }
 }
 
