@@ -28,6 +28,7 @@ use crate::link::{LinkPeer, MessageReceiver, MessageSender, PeersOfLink, drive_a
 use crate::node::Node;
 use crate::peer::PeerShared;
 use crate::rt::{BoxStream, ByteStream, Listener, sleep_until, yield_now};
+use crate::stats::Stats;
 use crate::{Driver, Endpoint, Peer, PeerId, inproc};
 
 /// How long a listener waits after the system refused to accept, as when file descriptors have run out.
@@ -222,6 +223,12 @@ impl Binder {
     /// What answers the peers' calls.
     pub fn handlers(&self) -> &Handlers {
         &self.node.handlers
+    }
+
+    /// Totals of the counters of all peers, those that have gone included: every counter but those of calls and requests under way only
+    /// grows.
+    pub fn stats(&self) -> Stats {
+        self.node.stats()
     }
 
     /// What happens to the links from now on.

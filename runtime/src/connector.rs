@@ -22,6 +22,7 @@ use crate::link::{LinkPeer, MessageReceiver, MessageSender, drive_single};
 use crate::node::{Node, Phase};
 use crate::peer::PeerShared;
 use crate::rt::{BoxStream, from_now, sleep_until, until};
+use crate::stats::Stats;
 use crate::{Driver, Endpoint, Peer, inproc};
 
 /// The side that connects. Serves and invokes, like the other.
@@ -84,6 +85,11 @@ impl Connector {
     /// What answers the remote peer's calls.
     pub fn handlers(&self) -> &Handlers {
         &self.node().handlers
+    }
+
+    /// The counters of the endpoint, which here are those of its only peer.
+    pub fn stats(&self) -> Stats {
+        self.node().stats()
     }
 
     /// What happens to the links from now on.

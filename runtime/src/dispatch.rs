@@ -203,6 +203,12 @@ impl Dispatcher {
         (state.endpoint.waiting_of(connection), state.endpoint.running_of(connection))
     }
 
+    /// The same for all connections; handlers that have not ended yet although their connection has are among them.
+    pub(crate) fn total_load(&self) -> (usize, usize) {
+        let state = self.state.lock();
+        (state.endpoint.waiting(), state.endpoint.running())
+    }
+
     /// A running request wants to begin its reply as a stream. Returns whether its connection will be told when it may.
     fn begin_reply(&self, request: RequestId) -> bool {
         let mut state = self.state.lock();

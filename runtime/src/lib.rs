@@ -10,7 +10,7 @@
 //!   [`Context::peer`].
 //! - [Streams](stream) carry arguments and results of any size, in both directions at once.
 //! - An [authenticator](auth) encrypts every link, and decides who may come in.
-//! - [`Event`]s and [`Stats`] tell what goes on, and so do `tracing`'s spans and events.
+//! - [`Event`]s and [`Stats`], of a peer and in total, tell what goes on, and so do `tracing`'s spans and events.
 //!
 //! ```
 //! use std::time::Duration;

@@ -16,6 +16,7 @@ use crate::handler::Handlers;
 use crate::link::handshakes::Handshakes;
 use crate::peer::PeerShared;
 use crate::rt::Runtime;
+use crate::stats::{Stats, Totals};
 use crate::tasks::Tasks;
 use crate::{Endpoint, PeerId};
 
@@ -25,6 +26,7 @@ pub(crate) struct Node {
     pub(crate) handlers: Handlers,
     pub(crate) dispatcher: Dispatcher,
     pub(crate) events: EventSink,
+    pub(crate) totals: Totals,
     pub(crate) tasks: Arc<Tasks>,
     /// Links whose handshake is not complete.
     pub(crate) handshakes: Mutex<Handshakes>,
@@ -67,6 +69,7 @@ impl Node {
             handlers,
             dispatcher,
             events: EventSink::new(),
+            totals: Totals::default(),
             tasks: Arc::default(),
             handshakes: Mutex::default(),
             refusals: Mutex::default(),
@@ -91,6 +94,12 @@ impl Node {
 
     pub(crate) fn next_peer_id(&self) -> PeerId {
         PeerId(self.next_peer.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Totals of all peers.
+    pub(crate) fn stats(&self) -> Stats {
+        let (waiting, running) = self.dispatcher.total_load();
+        self.totals.snapshot(waiting, running)
     }
 
     pub(crate) fn phase(&self) -> Phase {

@@ -35,7 +35,7 @@ pub(crate) use pending::PendingCall;
 pub(crate) struct PeerShared {
     pub(crate) id: PeerId,
     pub(crate) node: Arc<Node>,
-    pub(crate) counters: Counters,
+    pub(crate) counters: Arc<Counters>,
     /// Wakes whatever drives the peer's link.
     pub(crate) waker: AtomicWaker,
     pub(crate) inbox: Inbox,
@@ -71,6 +71,7 @@ impl Drop for PeerShared {
     fn drop(&mut self) {
         let connection = self.state.get_mut().connection.id();
         self.forget(connection);
+        self.node.totals.end(self.id);
     }
 }
 
@@ -86,11 +87,11 @@ impl PeerShared {
     }
 
     fn with_config(node: &Arc<Node>, role: Role, config: Arc<ConnectionConfig>) -> Arc<Self> {
-        let connection = node.dispatcher.open();
+        let (id, connection) = (node.next_peer_id(), node.dispatcher.open());
         Arc::new(Self {
-            id: node.next_peer_id(),
+            id,
             node: node.clone(),
-            counters: Counters::default(),
+            counters: node.totals.begin(id),
             waker: AtomicWaker::new(),
             inbox: Inbox::default(),
             role,

@@ -1,8 +1,14 @@
-//! Counters of one peer.
+//! Counters of each peer, and their totals, which outlive the peers.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// What a peer has done so far. The numbers are read one by one, so they may be a moment apart.
+use parking_lot::Mutex;
+
+use crate::PeerId;
+
+/// What a peer, or all peers of an endpoint, have done so far. The numbers are read one by one, so they may be a moment apart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
@@ -67,6 +73,59 @@ impl Counters {
             bytes_received: self.bytes_received.load(Relaxed),
             bytes_sent: self.bytes_sent.load(Relaxed),
         }
+    }
+
+    /// Adds what others have counted.
+    fn absorb(&self, other: &Self) {
+        let pairs = [
+            (&self.calls_started.0, &other.calls_started.0),
+            (&self.calls_done, &other.calls_done),
+            (&self.calls_failed, &other.calls_failed),
+            (&self.requests_done, &other.requests_done),
+            (&self.requests_failed, &other.requests_failed),
+            (&self.downgrades, &other.downgrades),
+            (&self.anomalies, &other.anomalies),
+            (&self.bytes_received, &other.bytes_received),
+            (&self.bytes_sent, &other.bytes_sent),
+        ];
+        for (sum, n) in pairs {
+            add(sum, n.load(Relaxed));
+        }
+    }
+}
+
+/// The counters of an endpoint. Those of a peer are among `living` as long as anybody has a handle of it, since what ends after its
+/// link counts too, and in `past` afterwards: always in one of the two.
+#[derive(Debug, Default)]
+pub(crate) struct Totals(Mutex<Tables>);
+
+#[derive(Debug, Default)]
+struct Tables {
+    living: BTreeMap<PeerId, Arc<Counters>>,
+    past: Counters,
+}
+
+impl Totals {
+    pub(crate) fn begin(&self, peer: PeerId) -> Arc<Counters> {
+        let counters = Arc::<Counters>::default();
+        self.0.lock().living.insert(peer, counters.clone());
+        counters
+    }
+
+    pub(crate) fn end(&self, peer: PeerId) {
+        let mut tables = self.0.lock();
+        if let Some(counters) = tables.living.remove(&peer) {
+            tables.past.absorb(&counters);
+        }
+    }
+
+    pub(crate) fn snapshot(&self, waiting: usize, running: usize) -> Stats {
+        let sum = Counters::default();
+        let tables = self.0.lock();
+        sum.absorb(&tables.past);
+        tables.living.values().for_each(|counters| sum.absorb(counters));
+        drop(tables);
+        sum.snapshot(waiting, running)
     }
 }
 

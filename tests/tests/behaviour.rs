@@ -7,6 +7,7 @@ macro_rules! everything {
                 handlers_change_while_running, fallback, context, own_handler, counters, ping,
                 probes_are_bounded, handlers_that_go_together;
             accepting: stream_with_identity, link_with_identity, silent_links_are_evicted;
+            totals: totals_outlive_peers;
             codecs: own_codec, own_codec_errors;
             nesting: binder_calls_connector, call_backs_twenty_deep, no_deadlock_at_one_handler,
                 a_lent_place_comes_back, nested_failure, relay_between_connectors;

@@ -26,6 +26,7 @@ pub mod slots;
 pub mod streams;
 pub mod streams_edges;
 pub mod streams_outlive;
+pub mod totals;
 
 /// Makes a module of tests from test bodies: one runtime, one transport.
 #[macro_export]
