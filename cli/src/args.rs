@@ -280,13 +280,13 @@ impl CurveArgs {
         let (Some(file), Some(server_key)) = (&self.curve_key, &self.server_key) else { return Ok(builder) };
         let server_key = match server_key.parse::<CurvePublicKey>() {
             Ok(key) => key,
-            Err(source) => load_public_key(server_key).map_err(|error| match error {
+            Err(not_a_key) => load_public_key(server_key).map_err(|error| match error {
                 // The text may be meant as either.
-                KeyFileError::Io { path, source: io } => KeyFileError::Io {
+                KeyFileError::Io { path, error: io } => KeyFileError::Io {
                     path,
-                    source: io::Error::new(
+                    error: io::Error::new(
                         io.kind(),
-                        format!("not a public key ({source}), nor a file: {io}"),
+                        format!("not a public key ({not_a_key}), nor a file: {io}"),
                     ),
                 },
                 error => error,

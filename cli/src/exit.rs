@@ -123,8 +123,8 @@ impl Failure {
 impl From<CallError> for Failure {
     fn from(error: CallError) -> Self {
         match error {
-            CallError::Failure(info) => Self::Remote(info),
-            CallError::Error(info) | CallError::Busy(info) => Self::Refused(info),
+            CallError::Remote(info) => Self::Remote(info),
+            CallError::Rejected(info) => Self::Refused(info),
             CallError::TimedOut { .. } => Self::TimedOut(error.to_string()),
             CallError::Cancelled => Self::CancelledRemotely,
             CallError::Disconnected(cause) => Self::ConnectionLost(cause),

@@ -246,7 +246,7 @@ async fn failure(peer: &Peer, method: &str, entries: Entries<'_>, body: &[u8]) -
         },
     };
     match error {
-        CallError::Failure(info) => info,
+        CallError::Remote(info) => info,
         other => panic!("{other:?}"),
     }
 }
@@ -327,7 +327,7 @@ fn a_link_that_is_put_in_the_way_meanwhile_leads_nowhere() {
                         assert!(content.starts_with(b"inside"), "{n}: {content:?}");
                         got += 1;
                     }
-                    Err(CallError::Failure(info)) => {
+                    Err(CallError::Remote(info)) => {
                         assert!(matches!(&*info.name, "Forbidden" | "NotFound"), "{info:?}");
                         refused += 1;
                     }

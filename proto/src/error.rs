@@ -131,8 +131,10 @@ impl Refusal {
 }
 
 /// An error as it travels: three texts, after Python's exceptions.
+///
+/// Its `Display` is `name: repr`, or `repr` alone where that begins with the name, as that of a Python exception does.
 #[derive(Clone, Debug, Default, PartialEq, Eq, thiserror::Error)]
-#[error("{repr}")]
+#[error("{}", one_line(name, repr))]
 pub struct ErrorInfo {
     /// The class, such as `ZeroDivisionError`.
     pub name: Text,
@@ -140,6 +142,16 @@ pub struct ErrorInfo {
     pub repr: Text,
     /// Where it came from; may be empty.
     pub traceback: Text,
+}
+
+fn one_line(name: &str, repr: &str) -> String {
+    let says_it = repr.strip_prefix(name).is_some_and(|rest| !rest.starts_with(char::is_alphanumeric));
+    match (name, repr) {
+        (name, "") => name.into(),
+        ("", repr) => repr.into(),
+        (_, repr) if says_it => repr.into(),
+        (name, repr) => format!("{name}: {repr}"),
+    }
 }
 
 impl ErrorInfo {
@@ -156,5 +168,23 @@ impl ErrorInfo {
     /// Bytes of the three texts.
     pub fn size(&self) -> usize {
         self.name.as_bytes().len() + self.repr.as_bytes().len() + self.traceback.as_bytes().len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_says_its_name_once() {
+        for (name, repr, text) in [
+            ("MountError", "no such volume", "MountError: no such volume"),
+            ("KeyError", "KeyError('k')", "KeyError('k')"),
+            ("Err", "Error 5", "Err: Error 5"),
+            ("", "no such volume", "no such volume"),
+            ("MountError", "", "MountError"),
+        ] {
+            assert_eq!(ErrorInfo::new(name, repr).to_string(), text);
+        }
     }
 }

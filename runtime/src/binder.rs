@@ -114,7 +114,7 @@ impl Binder {
             other => self.node.runtime.bind(other, self.node.config.socket).await,
         };
         let bound = bound.and_then(|listener| Ok((listener.endpoint()?, listener)));
-        let (real, listener) = bound.map_err(|source| BindError::Io { endpoint, source })?;
+        let (real, listener) = bound.map_err(|error| BindError::Io { endpoint, error })?;
         self.check_security(&real, real.is_local() == Some(true))?;
         if self.node.config.security.is_plaintext() && real.is_local() != Some(true) {
             tracing::warn!(endpoint = %real, "other machines can reach this endpoint, which is not encrypted");

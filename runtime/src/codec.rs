@@ -171,15 +171,15 @@ pub enum CodecError {
     /// JSON.
     #[cfg(feature = "json")]
     #[error("JSON: {0}")]
-    Json(#[from] serde_json::Error),
+    Json(serde_json::Error),
     /// Writing MessagePack.
     #[cfg(feature = "msgpack")]
     #[error("MessagePack: {0}")]
-    MsgPackEncode(#[from] rmp_serde::encode::Error),
+    MsgPackEncode(rmp_serde::encode::Error),
     /// Reading MessagePack.
     #[cfg(feature = "msgpack")]
     #[error("MessagePack: {0}")]
-    MsgPackDecode(#[from] rmp_serde::decode::Error),
+    MsgPackDecode(rmp_serde::decode::Error),
     /// A [`Format`] of the application's own.
     #[error(transparent)]
     Custom(FormatError),
@@ -194,6 +194,28 @@ impl From<FormatError> for CodecError {
             Ok(error) => *error,
             Err(error) => Self::Custom(error),
         }
+    }
+}
+
+// Not by `#[from]`, which would make a source of what the text says already.
+#[cfg(feature = "json")]
+impl From<serde_json::Error> for CodecError {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Json(error)
+    }
+}
+
+#[cfg(feature = "msgpack")]
+impl From<rmp_serde::encode::Error> for CodecError {
+    fn from(error: rmp_serde::encode::Error) -> Self {
+        Self::MsgPackEncode(error)
+    }
+}
+
+#[cfg(feature = "msgpack")]
+impl From<rmp_serde::decode::Error> for CodecError {
+    fn from(error: rmp_serde::decode::Error) -> Self {
+        Self::MsgPackDecode(error)
     }
 }
 

@@ -1,4 +1,12 @@
 //! What can go wrong: with a call, with a handler, with a link, with an endpoint.
+//!
+//! The text of an error contains that of its cause, so that `to_string` says everything; `source` then returns nothing, or
+//! whoever prints an error with its sources would print the cause twice.
+
+mod handler;
+mod io_kind;
+
+pub use handler::{HandlerError, HandlerResult};
 
 use std::io;
 use std::sync::Arc;
@@ -19,15 +27,13 @@ use crate::endpoint::ParseEndpointError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CallError {
-    /// The remote handler failed.
+    /// The remote handler failed: a FAILURE on the wire.
     #[error("the remote handler failed: {0}")]
-    Failure(ErrorInfo),
-    /// Callosum on the other side failed, or refused the call; [`Refusal::of`] tells which, if the peer is one of ours.
-    #[error("the remote side reported {name}: {0}", name = .0.name)]
-    Error(ErrorInfo),
-    /// The other side has too much to do; no handler has run.
-    #[error("the remote side is busy: {0}")]
-    Busy(ErrorInfo),
+    Remote(ErrorInfo),
+    /// Callosum on the other side refused the call, or failed: an ERROR on the wire. [`refusal`](Self::refusal) tells why, if the
+    /// peer is one of ours.
+    #[error("the remote side rejected the call: {0}")]
+    Rejected(ErrorInfo),
     /// The other side stopped the call, or never started it.
     #[error("the remote side cancelled the call")]
     Cancelled,
@@ -42,7 +48,7 @@ pub enum CallError {
     Disconnected(DisconnectCause),
     /// The request never left.
     #[error("the request was not sent: {0}")]
-    NotSent(#[from] NotSent),
+    NotSent(NotSent),
     /// The reply can't be read as a message; a handler has run.
     #[error("the reply is malformed: {0}")]
     Malformed(DecodeError),
@@ -54,20 +60,20 @@ pub enum CallError {
     Incomplete(ReadError),
     /// The argument can't be serialized; nothing was sent.
     #[error("the argument can't be encoded: {0}")]
-    Encode(#[source] CodecError),
+    Encode(CodecError),
     /// The result is not of the type that was asked for; a handler has run.
     #[error("the result can't be decoded: {0}")]
-    Decode(#[source] CodecError),
+    Decode(CodecError),
 }
 
 impl CallError {
     /// Whether the remote handler may have been started.
     pub fn may_have_run(&self) -> bool {
         match self {
-            Self::Busy(_) | Self::NotSent(_) | Self::Encode(_) => false,
+            Self::NotSent(_) | Self::Encode(_) => false,
             Self::TimedOut { sent } => *sent,
-            Self::Error(info) => Refusal::of(info).is_none_or(Refusal::may_have_run),
-            Self::Failure(_)
+            Self::Rejected(_) => self.refusal().is_none_or(Refusal::may_have_run),
+            Self::Remote(_)
             | Self::Cancelled
             | Self::Disconnected(_)
             | Self::Malformed(_)
@@ -80,7 +86,16 @@ impl CallError {
     /// The remote error with its name, representation and traceback, if there is one.
     pub fn remote(&self) -> Option<&ErrorInfo> {
         match self {
-            Self::Failure(info) | Self::Error(info) | Self::Busy(info) => Some(info),
+            Self::Remote(info) | Self::Rejected(info) => Some(info),
+            _ => None,
+        }
+    }
+
+    /// Why the other side rejected the call, such as [`Refusal::Busy`]; `None` if it did not, or gave a reason that is none of
+    /// Callosum's.
+    pub fn refusal(&self) -> Option<Refusal> {
+        match self {
+            Self::Rejected(info) => Refusal::of(info),
             _ => None,
         }
     }
@@ -88,9 +103,8 @@ impl CallError {
     /// The same error once more. What can't be repeated are codec errors, which no other side causes.
     pub(crate) fn again(&self) -> Self {
         match self {
-            Self::Failure(info) => Self::Failure(info.clone()),
-            Self::Error(info) => Self::Error(info.clone()),
-            Self::Busy(info) => Self::Busy(info.clone()),
+            Self::Remote(info) => Self::Remote(info.clone()),
+            Self::Rejected(info) => Self::Rejected(info.clone()),
             Self::Cancelled => Self::Cancelled,
             Self::TimedOut { sent } => Self::TimedOut { sent: *sent },
             Self::Disconnected(cause) => Self::Disconnected(cause.clone()),
@@ -101,12 +115,11 @@ impl CallError {
             Self::Encode(_) | Self::Decode(_) => Self::Incomplete(ReadError::NotOpen),
         }
     }
+}
 
-    pub(crate) fn from_remote(info: ErrorInfo) -> Self {
-        match Refusal::of(&info) {
-            Some(Refusal::Busy) => Self::Busy(info),
-            _ => Self::Error(info),
-        }
+impl From<NotSent> for CallError {
+    fn from(why: NotSent) -> Self {
+        Self::NotSent(why)
     }
 }
 
@@ -210,12 +223,12 @@ pub enum BindError {
     #[error(transparent)]
     Endpoint(#[from] ParseEndpointError),
     /// The system refused.
-    #[error("can't bind {endpoint}: {source}")]
+    #[error("can't bind {endpoint}: {error}")]
     Io {
         /// The endpoint.
         endpoint: crate::Endpoint,
         /// What the system said.
-        source: io::Error,
+        error: io::Error,
     },
     /// Whoever reaches this address could call, read and change everything: without an
     /// [authenticator](crate::Builder::authenticator), only the loopback interface, `ipc://` and `inproc://` are bound.
@@ -229,10 +242,16 @@ pub enum BindError {
     },
     /// The authenticator has no server identity to bind with.
     #[error("can't bind: {0}")]
-    Authentication(#[from] AuthenticationError),
+    Authentication(AuthenticationError),
     /// The binder is shutting down, or its driver has been dropped: nobody would accept.
     #[error("the binder is shut down")]
     Shutdown,
+}
+
+impl From<AuthenticationError> for BindError {
+    fn from(error: AuthenticationError) -> Self {
+        Self::Authentication(error)
+    }
 }
 
 /// Why a driver ended other than by [`shutdown`](crate::Binder::shutdown).
@@ -258,50 +277,57 @@ pub enum Drained {
     DeadlinePassed,
 }
 
-/// What a handler fails with. Any error converts into it with `?`.
-///
-/// It travels as a FAILURE: the error's type, its `Display`, and its chain of sources.
-#[derive(Debug)]
-pub struct HandlerError(pub(crate) ErrorInfo);
-
-/// The result of a handler that fails with [`HandlerError`].
-pub type HandlerResult<T> = Result<T, HandlerError>;
-
-impl HandlerError {
-    /// An error with a name of your choice, such as that of a Python exception.
-    pub fn new(name: &str, message: &str) -> Self {
-        Self(ErrorInfo {
-            name: name.into(),
-            repr: message.into(),
-            traceback: format!("{name}: {message}\n").into(),
-        })
-    }
-}
-
-impl<E: std::error::Error> From<E> for HandlerError {
-    fn from(error: E) -> Self {
-        let path = std::any::type_name::<E>();
-        let mut traceback = format!("{path}: {error}\n");
-        let mut source = error.source();
-        while let Some(cause) = source {
-            traceback.push_str(&format!("caused by: {cause}\n"));
-            source = cause.source();
-        }
-        Self(ErrorInfo {
-            name: short_type_name(path).into(),
-            repr: error.to_string().into(),
-            traceback: traceback.into(),
-        })
-    }
-}
-
-/// `a::b::Name<c::D>` without the path and the parameters: `Name`.
-fn short_type_name(path: &str) -> &str {
-    let bare = path.split('<').next().unwrap_or(path);
-    bare.rsplit("::").next().unwrap_or(bare)
-}
-
 /// A timeout that was given as zero where that makes no sense.
 pub(crate) fn at_least_one_milli(duration: Duration) -> Duration {
     duration.max(Duration::from_millis(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error;
+
+    use super::*;
+    use crate::BodyError;
+    use crate::auth::{KeyFileError, load_keys};
+
+    fn chain(error: &(dyn Error + 'static)) -> Vec<String> {
+        std::iter::successors(Some(error), |error| (*error).source()).map(ToString::to_string).collect()
+    }
+
+    /// As anyhow's `{:#}`, eyre and log lines print errors: the text, then that of each source.
+    #[test]
+    fn no_cause_is_printed_twice() {
+        let io = || io::Error::other("the disk is on fire");
+        let codec = || CodecError::from(crate::FormatError::from(io()));
+        let violation = || zmtp::LinkError::from(zmtp::ZmtpViolation::Forged);
+        let handshake = || zmtp::LinkError::from(zmtp::HandshakeError::PeerIsServer);
+        let errors: Vec<Box<dyn Error>> = vec![
+            Box::new(CallError::Remote(ErrorInfo::new("MountError", "no such volume"))),
+            Box::new(CallError::NotSent(NotSent::Refused(InvokeError::Draining))),
+            Box::new(CallError::NotSent(NotSent::Disconnected(io().into()))),
+            Box::new(CallError::Disconnected(violation().into())),
+            Box::new(CallError::Incomplete(ReadError::Fault(StreamFault::Size))),
+            Box::new(CallError::Encode(codec())),
+            Box::new(BodyError::from(CallError::Decode(codec()))),
+            Box::new(BodyError::from(codec())),
+            Box::new(BodyError::from(ReadError::Aborted)),
+            Box::new(io::Error::from(BodyError::from(CallError::Decode(codec())))),
+            Box::new(DisconnectCause::from(handshake())),
+            Box::new(DisconnectCause::from(io())),
+            Box::new(DisconnectCause::Link(Arc::new(io()))),
+            Box::new(DriverError::Disconnected(violation().into())),
+            Box::new(BindError::from(AuthenticationError::NoIdentity)),
+            Box::new(BindError::Io { endpoint: "inproc://a".parse().expect("an endpoint"), error: io() }),
+            Box::new(load_keys("/nowhere").expect_err("there is no such file")),
+            Box::new(KeyFileError::NotAKey { path: "/key".into(), error: crate::auth::KeyError::NotZ85 }),
+            #[cfg(feature = "json")]
+            Box::new(CodecError::from(serde_json::from_str::<u8>("many").expect_err("no number"))),
+        ];
+        for error in errors {
+            let texts = chain(&*error);
+            for (above, below) in texts.iter().zip(texts.iter().skip(1)) {
+                assert!(!above.contains(below), "{texts:?}");
+            }
+        }
+    }
 }

@@ -423,8 +423,8 @@ impl PeerState {
     fn failure(&self, outcome: Outcome) -> CallError {
         match outcome {
             Outcome::Result(_) | Outcome::Complete => unreachable!("a result is no failure"),
-            Outcome::Failure(info) => CallError::Failure(info),
-            Outcome::Error(info) => CallError::from_remote(info),
+            Outcome::Failure(info) => CallError::Remote(info),
+            Outcome::Error(info) => CallError::Rejected(info),
             Outcome::Cancelled => CallError::Cancelled,
             Outcome::TimedOut { sent } => CallError::TimedOut { sent },
             Outcome::Disconnected { cause, sent } => {

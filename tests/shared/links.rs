@@ -312,7 +312,7 @@ fn calls_are_refused_while_draining() {
         assert_eq!(drained, Drained::Completely);
         // Which of the two depends on whether it has heard the goodbye.
         match &refused {
-            Err(CallError::Error(info)) => assert_eq!(Refusal::of(info), Some(Refusal::ShuttingDown)),
+            Err(CallError::Rejected(info)) => assert_eq!(Refusal::of(info), Some(Refusal::ShuttingDown)),
             Err(CallError::NotSent(NotSent::Refused(InvokeError::PeerDraining))) => {}
             other => panic!("{other:?}"),
         }

@@ -103,7 +103,7 @@ fn python_server_admits(world: &World) {
             assert_eq!(received["received"], sent);
         }
         let failed: Result<Value, _> = client.peer().invoke("error", &json!({})).await;
-        assert!(matches!(failed, Err(CallError::Failure(_))), "{failed:?}");
+        assert!(matches!(failed, Err(CallError::Remote(_))), "{failed:?}");
         assert_eq!(client.peer().info().public_key, Some(keys.server.public()));
     });
     client.stop(world);

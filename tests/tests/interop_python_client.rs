@@ -440,7 +440,7 @@ fn binder_calls_connector(world: &World) {
             }
 
             let failed = peer.invoke::<_, Value>("agent.fail", &json!({})).await;
-            let Err(CallError::Failure(info)) = failed else { panic!("{failed:?}") };
+            let Err(CallError::Remote(info)) = failed else { panic!("{failed:?}") };
             assert_eq!(&*info.name, "ValueError");
             assert!(info.repr.contains("ünïcödé"), "{}", info.repr);
             assert!(info.traceback.contains("in agent_fail"), "{}", info.traceback);

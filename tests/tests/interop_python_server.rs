@@ -108,7 +108,7 @@ fn failure(world: &World) {
     let (server, endpoint) = world.python_server(&[]);
     let client = world.connect(world.builder(), &endpoint);
     world.block_on(async {
-        let Err(CallError::Failure(info)) = call(client.peer(), "error", json!({})).await else {
+        let Err(CallError::Remote(info)) = call(client.peer(), "error", json!({})).await else {
             panic!("the handler divides by zero");
         };
         assert_eq!(&*info.name, "ZeroDivisionError");
@@ -193,7 +193,7 @@ fn compressed_bodies(world: &World) {
                 assert_eq!(answer, json!({"received": sent}));
             }
             let failed = client.peer().invoke::<_, Value>("error", &json!({})).compress(true).await;
-            assert!(matches!(failed, Err(CallError::Failure(_))), "{failed:?}");
+            assert!(matches!(failed, Err(CallError::Remote(_))), "{failed:?}");
         });
         let stats = client.peer().stats();
         assert!(stats.bytes_sent < SIZE as u64 / 4, "{} bytes sent", stats.bytes_sent);

@@ -132,7 +132,7 @@ pub(super) async fn failure(stage: &mut Stage, team: &Team) -> Result<(), Unexpe
     let beta = agent(team, "beta")?;
     stage.message("manager", "->", "beta", "mount {}");
     let outcome = beta.invoke::<_, Value>("mount", &json!({})).timeout(PATIENCE).await;
-    let Err(CallError::Failure(info)) = outcome else {
+    let Err(CallError::Remote(info)) = outcome else {
         return Err("a handler failed, and its caller was not told".into());
     };
     stage.message("manager", "<-", "beta", &format!("FAILURE {}: {}", info.name, info.repr));
@@ -143,7 +143,7 @@ pub(super) async fn failure(stage: &mut Stage, team: &Team) -> Result<(), Unexpe
     );
     stage.message("manager", "->", "beta", "nosuch {}");
     let outcome = beta.invoke::<_, Value>("nosuch", &json!({})).timeout(PATIENCE).await;
-    let Err(error @ CallError::Error(_)) = outcome else {
+    let Err(error @ CallError::Rejected(_)) = outcome else {
         return Err("an unknown method was not refused".into());
     };
     let name = error.remote().map(|info| info.name.to_string()).unwrap_or_default();

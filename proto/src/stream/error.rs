@@ -56,7 +56,14 @@ pub enum ReadError {
     TimedOut,
     /// The peer broke the protocol.
     #[error("the other side broke the protocol: {0}")]
-    Fault(#[from] StreamFault),
+    Fault(StreamFault),
+}
+
+// Not by `#[from]`, which would make a source of what the text says already.
+impl From<StreamFault> for ReadError {
+    fn from(fault: StreamFault) -> Self {
+        Self::Fault(fault)
+    }
 }
 
 /// Why a stream can't be written.

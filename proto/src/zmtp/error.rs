@@ -50,7 +50,7 @@ pub enum LinkError {
     },
     /// The handshake failed in another way.
     #[error("handshake failed: {0}")]
-    Handshake(#[from] HandshakeError),
+    Handshake(HandshakeError),
     /// The peer sent, or announced, more than allowed before the handshake was complete.
     #[error("handshake of more than {max} bytes")]
     HandshakeTooLarge {
@@ -73,7 +73,7 @@ pub enum LinkError {
     },
     /// The peer broke the protocol.
     #[error("protocol violation: {0}")]
-    Violation(#[from] ZmtpViolation),
+    Violation(ZmtpViolation),
     /// The handshake was not complete in time.
     #[error("handshake timed out")]
     HandshakeTimedOut,
@@ -234,6 +234,19 @@ impl LinkError {
 }
 
 /// Only while the handshake is under way; later it is a [`ZmtpViolation`].
+// Not by `#[from]`, which would make a source of what the text says already.
+impl From<HandshakeError> for LinkError {
+    fn from(error: HandshakeError) -> Self {
+        Self::Handshake(error)
+    }
+}
+
+impl From<ZmtpViolation> for LinkError {
+    fn from(violation: ZmtpViolation) -> Self {
+        Self::Violation(violation)
+    }
+}
+
 impl From<CommandError> for LinkError {
     fn from(error: CommandError) -> Self {
         HandshakeError::from(error).into()

@@ -52,10 +52,10 @@ pub struct AllowList {
 
 /// The path can't be read.
 #[derive(Debug, thiserror::Error)]
-#[error("can't read the allowed keys in {path}: {source}", path = .path.display())]
+#[error("can't read the allowed keys in {path}: {error}", path = .path.display())]
 pub struct AllowListError {
     path: PathBuf,
-    source: io::Error,
+    error: io::Error,
 }
 
 /// What has been seen of the files.
@@ -134,7 +134,7 @@ impl AllowList {
     }
 
     fn read(&self) -> Result<Users, AllowListError> {
-        read(&self.path).map_err(|source| AllowListError { path: self.path.to_path_buf(), source })
+        read(&self.path).map_err(|error| AllowListError { path: self.path.to_path_buf(), error })
     }
 
     /// How many keys it admits.
@@ -184,7 +184,7 @@ impl AllowList {
                 }
                 self.revoke_missing().err()
             }
-            Err(source) => Some(AllowListError { path: self.path.to_path_buf(), source }),
+            Err(error) => Some(AllowListError { path: self.path.to_path_buf(), error }),
         };
         if let Some(error) = &failure
             && !progress.failing
@@ -263,7 +263,7 @@ fn read(path: &Path) -> io::Result<Users> {
 /// A file of a directory; one that is gone by now is no longer in it. What the system fails at says nothing of the file.
 fn read_one(file: &Path, users: &mut Users) -> io::Result<()> {
     let key = open_regular(file)
-        .map_err(|source| KeyFileError::Io { path: file.to_owned(), source })
+        .map_err(|error| KeyFileError::Io { path: file.to_owned(), error })
         .and_then(|open| read_public_key(file, open));
     let problem = match (key, file.file_stem().and_then(OsStr::to_str)) {
         (Ok(key), _) if users.contains_key(&key) => String::from("the key is in another file already"),
@@ -273,10 +273,10 @@ fn read_one(file: &Path, users: &mut Users) -> io::Result<()> {
         }
         // Two of them could pass for the same user.
         (Ok(_), None) => String::from("the name is not UTF-8"),
-        (Err(KeyFileError::Io { source, .. }), _) if source.kind() == io::ErrorKind::NotFound => {
+        (Err(KeyFileError::Io { error, .. }), _) if error.kind() == io::ErrorKind::NotFound => {
             return Ok(());
         }
-        (Err(KeyFileError::Io { source, .. }), _) if !is_of_the_file(&source) => return Err(source),
+        (Err(KeyFileError::Io { error, .. }), _) if !is_of_the_file(&error) => return Err(error),
         (Err(error), _) => error.to_string(),
     };
     tracing::warn!(path = %file.display(), problem, "file of an allowed key passed over");

@@ -21,12 +21,12 @@ const EXPOSED: u32 = 0o077;
 #[non_exhaustive]
 pub enum KeyFileError {
     /// The system refused. A file that exists is never written over.
-    #[error("{path}: {source}", path = .path.display())]
+    #[error("{path}: {error}", path = .path.display())]
     Io {
         /// The file.
         path: PathBuf,
         /// What the system said.
-        source: io::Error,
+        error: io::Error,
     },
     /// Others than the owner may use the file.
     #[error("{path} has the mode {mode:04o}, so others may read the secret key: run `chmod 600` on it", path = .path.display())]
@@ -37,12 +37,12 @@ pub enum KeyFileError {
         mode: u32,
     },
     /// The file holds something else.
-    #[error("{path} does not hold a key as one line of Z85: {source}", path = .path.display())]
+    #[error("{path} does not hold a key as one line of Z85: {error}", path = .path.display())]
     NotAKey {
         /// The file.
         path: PathBuf,
         /// What is wrong.
-        source: KeyError,
+        error: KeyError,
     },
 }
 
@@ -82,8 +82,8 @@ pub fn save_keys(keys: &CurveKeyPair, path: impl AsRef<Path>) -> Result<PathBuf,
 /// If the system refuses, the file's permissions let anybody but its owner at it, or it holds no key.
 pub fn load_keys(path: impl AsRef<Path>) -> Result<CurveKeyPair, KeyFileError> {
     let path = path.as_ref();
-    let file = File::open(path).map_err(|source| io_error(path, source))?;
-    let metadata = file.metadata().map_err(|source| io_error(path, source))?;
+    let file = File::open(path).map_err(|error| io_error(path, error))?;
+    let metadata = file.metadata().map_err(|error| io_error(path, error))?;
     if metadata.is_dir() {
         // Or its mode would be what is wrong with it.
         return Err(io_error(path, io::ErrorKind::IsADirectory.into()));
@@ -93,7 +93,7 @@ pub fn load_keys(path: impl AsRef<Path>) -> Result<CurveKeyPair, KeyFileError> {
         return Err(KeyFileError::Exposed { path: path.to_owned(), mode });
     }
     let text = read(path, file)?;
-    let secret = CurveSecretKey::from_z85(line(&text)).map_err(|source| not_a_key(path, source))?;
+    let secret = CurveSecretKey::from_z85(line(&text)).map_err(|error| not_a_key(path, error))?;
     Ok(CurveKeyPair::from_secret(secret))
 }
 
@@ -103,12 +103,12 @@ pub fn load_keys(path: impl AsRef<Path>) -> Result<CurveKeyPair, KeyFileError> {
 /// If the system refuses, or the file holds no public key.
 pub fn load_public_key(path: impl AsRef<Path>) -> Result<CurvePublicKey, KeyFileError> {
     let path = path.as_ref();
-    let file = File::open(path).map_err(|source| io_error(path, source))?;
+    let file = File::open(path).map_err(|error| io_error(path, error))?;
     read_public_key(path, file)
 }
 
 pub(super) fn read_public_key(path: &Path, file: File) -> Result<CurvePublicKey, KeyFileError> {
-    line(&read(path, file)?).parse().map_err(|source| not_a_key(path, source))
+    line(&read(path, file)?).parse().map_err(|error| not_a_key(path, error))
 }
 
 /// Opening a pipe would wait for somebody to write, and what was read from one is gone the second time.
@@ -128,23 +128,23 @@ pub(super) fn open_regular(path: &Path) -> io::Result<File> {
 fn write_new(path: &Path, mode: u32, line: &str) -> Result<(), KeyFileError> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true).mode(mode);
-    let mut file = options.open(path).map_err(|source| io_error(path, source))?;
+    let mut file = options.open(path).map_err(|error| io_error(path, error))?;
     // Put together they would be a copy of the secret.
     let written = file.write_all(line.as_bytes()).and_then(|()| file.write_all(b"\n"));
     let written = written.and_then(|()| file.sync_all());
-    written.map_err(|source| {
+    written.map_err(|error| {
         // It is ours, and of no use.
         let _ = std::fs::remove_file(path);
-        io_error(path, source)
+        io_error(path, error)
     })
 }
 
 fn read(path: &Path, file: File) -> Result<Zeroizing<String>, KeyFileError> {
     // Its final size from the start: a string that grows leaves copies behind.
     let mut text = Zeroizing::new(String::with_capacity(MAX_FILE as usize));
-    file.take(MAX_FILE).read_to_string(&mut text).map_err(|source| match source.kind() {
+    file.take(MAX_FILE).read_to_string(&mut text).map_err(|error| match error.kind() {
         io::ErrorKind::InvalidData => not_a_key(path, KeyError::NotZ85),
-        _ => io_error(path, source),
+        _ => io_error(path, error),
     })?;
     Ok(text)
 }
@@ -154,12 +154,12 @@ fn line(text: &str) -> &str {
     text.strip_prefix('\u{FEFF}').unwrap_or(text).trim()
 }
 
-fn io_error(path: &Path, source: io::Error) -> KeyFileError {
-    KeyFileError::Io { path: path.to_owned(), source }
+fn io_error(path: &Path, error: io::Error) -> KeyFileError {
+    KeyFileError::Io { path: path.to_owned(), error }
 }
 
-fn not_a_key(path: &Path, source: KeyError) -> KeyFileError {
-    KeyFileError::NotAKey { path: path.to_owned(), source }
+fn not_a_key(path: &Path, error: KeyError) -> KeyFileError {
+    KeyFileError::NotAKey { path: path.to_owned(), error }
 }
 
 #[cfg(test)]
@@ -199,8 +199,8 @@ mod tests {
     fn nothing_is_written_over() {
         let scratch = Scratch::new();
         let exists = |result: Result<PathBuf, KeyFileError>| {
-            let Err(KeyFileError::Io { source, .. }) = result else { panic!("{result:?}") };
-            assert_eq!(source.kind(), io::ErrorKind::AlreadyExists);
+            let Err(KeyFileError::Io { error, .. }) = result else { panic!("{result:?}") };
+            assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
         };
         let first = scratch.write("secret", "precious");
         exists(save_keys(&generate_keys(), &first));

@@ -20,8 +20,6 @@ pub use reader::{BodyReader, Items};
 pub use responder::{Responder, StreamHandler};
 pub use writer::{BodyWriter, ItemSink};
 
-use std::io;
-
 use callosum_proto::{ReadError, WriteError};
 
 use crate::codec::CodecError;
@@ -36,10 +34,10 @@ pub enum BodyError {
     Call(#[from] CallError),
     /// The other side's part in it.
     #[error("the body can't be read to its end: {0}")]
-    Read(#[from] ReadError),
+    Read(ReadError),
     /// It takes no more.
     #[error("the body can't be written: {0}")]
-    Write(#[from] WriteError),
+    Write(WriteError),
     /// An item is larger than [`Limits::max_body`](crate::Limits::max_body) of the side that reads it.
     #[error("an item has at least {size} bytes; the limit is {limit}")]
     ItemTooLarge {
@@ -50,23 +48,24 @@ pub enum BodyError {
     },
     /// An item can't be serialized, or is not of the type that was asked for.
     #[error("an item can't be converted: {0}")]
-    Item(#[from] CodecError),
+    Item(CodecError),
 }
 
-impl From<BodyError> for io::Error {
-    fn from(error: BodyError) -> Self {
-        let kind = match &error {
-            BodyError::Write(_) => io::ErrorKind::BrokenPipe,
-            BodyError::Read(ReadError::Aborted) => io::ErrorKind::UnexpectedEof,
-            BodyError::Read(ReadError::TimedOut) | BodyError::Call(CallError::TimedOut { .. }) => {
-                io::ErrorKind::TimedOut
-            }
-            BodyError::Call(CallError::Disconnected(_) | CallError::NotSent(_)) => {
-                io::ErrorKind::ConnectionAborted
-            }
-            BodyError::ItemTooLarge { .. } | BodyError::Item(_) => io::ErrorKind::InvalidData,
-            _ => io::ErrorKind::Other,
-        };
-        Self::new(kind, error)
+// Not by `#[from]`, which would make a source of what the text says already.
+impl From<ReadError> for BodyError {
+    fn from(error: ReadError) -> Self {
+        Self::Read(error)
+    }
+}
+
+impl From<WriteError> for BodyError {
+    fn from(error: WriteError) -> Self {
+        Self::Write(error)
+    }
+}
+
+impl From<CodecError> for BodyError {
+    fn from(error: CodecError) -> Self {
+        Self::Item(error)
     }
 }

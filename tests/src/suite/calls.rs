@@ -127,7 +127,7 @@ pub async fn typed_client(rig: Rig) {
 
 fn refusal(error: &CallError) -> Option<Refusal> {
     match error {
-        CallError::Error(info) => Refusal::of(info),
+        CallError::Rejected(info) => Refusal::of(info),
         _ => None,
     }
 }

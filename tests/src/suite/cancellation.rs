@@ -151,7 +151,7 @@ pub async fn execution_timeout(rig: Rig) {
     gate.guard(pair.binder.handlers(), "hold");
     for _ in 0..2 {
         let error = pair.peer().invoke::<_, Value>("hold", &1).await.expect_err("nobody releases it");
-        let CallError::Error(info) = &error else { panic!("{error:?}") };
+        let CallError::Rejected(info) = &error else { panic!("{error:?}") };
         assert_eq!(Refusal::of(info), Some(Refusal::ExecutionTimedOut));
         assert!(error.may_have_run());
         assert_eq!(gate.live(), 0, "the future was dropped before the answer left");

@@ -98,7 +98,7 @@ pub async fn stale_socket_file(rig: Rig) {
 }
 
 fn in_use(error: &BindError) -> bool {
-    matches!(error, BindError::Io { source, .. } if source.kind() == std::io::ErrorKind::AddrInUse)
+    matches!(error, BindError::Io { error, .. } if error.kind() == std::io::ErrorKind::AddrInUse)
 }
 
 /// An endpoint that somebody listens on is in use, whatever the transport; so is a path that is no socket.

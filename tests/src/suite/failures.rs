@@ -38,12 +38,12 @@ pub async fn failure(rig: Rig) {
     for peer in [pair.peer(), &pair.back] {
         let error = peer.invoke::<_, u8>("parse", "many").await.expect_err("not a number");
         assert!(error.may_have_run());
-        let CallError::Failure(info) = &error else { panic!("{error:?}") };
+        let CallError::Remote(info) = &error else { panic!("{error:?}") };
         assert_eq!(&*info.name, "Broken");
         assert_eq!(&*info.repr, "the agent's größe is broken");
         assert!(info.traceback.contains("failures::Broken: the agent's größe is broken"), "{info:?}");
         assert!(info.traceback.contains("caused by: invalid digit found in string"), "{info:?}");
-        assert_eq!(error.to_string(), "the remote handler failed: the agent's größe is broken");
+        assert_eq!(error.to_string(), "the remote handler failed: Broken: the agent's größe is broken");
         assert_eq!(peer.invoke::<_, u8>("parse", "7").await.expect("the link lives on"), 7);
     }
     pair.end().await;
@@ -84,7 +84,7 @@ pub async fn panics(rig: Rig) {
     for (method, message) in [("early", "at once"), ("late", "after 3")] {
         for _ in 0..3 {
             let error = pair.peer().invoke::<_, ()>(method, &3).await.expect_err("it panics");
-            let CallError::Failure(info) = &error else { panic!("{error:?}") };
+            let CallError::Remote(info) = &error else { panic!("{error:?}") };
             assert_eq!((&*info.name, &*info.repr), ("Panic", message));
             assert!(info.traceback.contains(method), "{info:?}");
         }
@@ -103,7 +103,7 @@ pub async fn invalid_argument(rig: Rig) {
     let binder = rig.builder().handle("double", |n: u32, _| async move { HandlerResult::Ok(n * 2) });
     let pair = rig.pair(binder, rig.builder()).await;
     let error = pair.peer().invoke::<_, u32>("double", "text").await.expect_err("not a number");
-    let CallError::Error(info) = &error else { panic!("{error:?}") };
+    let CallError::Rejected(info) = &error else { panic!("{error:?}") };
     assert_eq!(Refusal::of(info), Some(Refusal::InvalidArgument));
     assert!(!error.may_have_run());
     assert_eq!(pair.peer().invoke::<_, u32>("double", &4).await.expect("a number"), 8);
@@ -130,7 +130,7 @@ pub async fn unencodable(rig: Rig) {
     assert!(matches!(error, CallError::Encode(_)), "{error:?}");
     assert!(!error.may_have_run());
     let error = pair.peer().invoke::<_, Value>("odd", &()).await.expect_err("JSON has no such keys");
-    assert!(matches!(&error, CallError::Failure(info) if &*info.name == "CodecError"), "{error:?}");
+    assert!(matches!(&error, CallError::Remote(info) if &*info.name == "CodecError"), "{error:?}");
     pair.end().await;
 }
 
@@ -149,7 +149,7 @@ pub async fn mixed(rig: Rig) {
         let result = peer.invoke::<_, u32>("pick", &n).await;
         match (n % 3, result) {
             (0, Ok(same)) => assert_eq!(same, n),
-            (kind @ (1 | 2), Err(CallError::Failure(info))) => {
+            (kind @ (1 | 2), Err(CallError::Remote(info))) => {
                 assert_eq!(&*info.name, if kind == 1 { "One" } else { "Panic" });
                 assert_eq!(*info.repr, n.to_string());
             }

@@ -91,7 +91,7 @@ pub async fn nested_failure(rig: Rig) {
         }
         let below: Result<u32, CallError> = context.peer().invoke("fall", &(depth - 1)).await;
         match below {
-            Err(CallError::Failure(info)) => Err(HandlerError::new(&info.name, &info.repr)),
+            Err(CallError::Remote(info)) => Err(HandlerError::new(&info.name, &info.repr)),
             other => panic!("{other:?}"),
         }
     }

@@ -248,8 +248,7 @@ pub async fn busy_past_the_queue_limit(rig: Rig) {
         rig.until(|| pair.back.stats().requests_queued == queue as u64).await;
         for _ in 0..3 {
             let error = hold(&rig, pair.peer(), "", json!(9)).join().await.expect_err("the queue is full");
-            let CallError::Busy(info) = &error else { panic!("{error:?}") };
-            assert_eq!(Refusal::of(info), Some(Refusal::Busy));
+            assert_eq!(error.refusal(), Some(Refusal::Busy), "{error:?}");
             assert!(!error.may_have_run());
         }
         for held in held {

@@ -104,7 +104,7 @@ async fn failure_of_items(answer: Answer) -> String {
         },
     };
     match error {
-        CallError::Failure(info) => info.repr.to_string(),
+        CallError::Remote(info) => info.repr.to_string(),
         other => panic!("{other:?}"),
     }
 }
@@ -136,9 +136,7 @@ pub async fn items_at_the_limit(rig: Rig) {
     // Whether all of it leaves depends on who is faster.
     let _ = writer.write_bytes(body(300_001)).await;
     let mut items = answer.await.expect("it begins").body.items::<String>();
-    let Some(Err(BodyError::Call(CallError::Failure(info)))) = items.next().await else {
-        panic!("a failure")
-    };
+    let Some(Err(BodyError::Call(CallError::Remote(info)))) = items.next().await else { panic!("a failure") };
     assert!(info.repr.contains("300000"), "{info:?}");
     assert!(items.next().await.is_none(), "no more after an error");
     let (mut writer, answer) = pair.peer().open("mirror").stream().expect("it can be made");
@@ -288,7 +286,7 @@ pub async fn failure_in_the_middle(rig: Rig) {
         },
         Err(error) => error,
     };
-    assert!(matches!(&error, CallError::Failure(info) if &*info.name == "DiskFull"), "{error:?}");
+    assert!(matches!(&error, CallError::Remote(info) if &*info.name == "DiskFull"), "{error:?}");
     rig.until(|| pair.peer().stats().calls_failed == 1).await;
     pair.end().await;
 }
@@ -382,10 +380,10 @@ pub async fn no_handler(rig: Rig) {
     let (mut writer, answer) = pair.peer().open("nothing").stream().expect("it can be made");
     // It may have been refused already.
     if let Err(error) = writer.write_bytes(body(10)).await {
-        assert!(matches!(error, BodyError::Call(CallError::Error(_))), "{error:?}");
+        assert!(matches!(error, BodyError::Call(CallError::Rejected(_))), "{error:?}");
     }
     match answer.await {
-        Err(CallError::Error(info)) => assert_eq!(Refusal::of(&info), Some(Refusal::NoSuchMethod)),
+        Err(CallError::Rejected(info)) => assert_eq!(Refusal::of(&info), Some(Refusal::NoSuchMethod)),
         other => panic!("{other:?}"),
     }
     drop(writer);

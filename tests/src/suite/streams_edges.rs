@@ -62,7 +62,7 @@ pub async fn bodies_that_can_not_be_collected(rig: Rig) {
     let error = pair.peer().invoke_raw("endless", none.clone()).await.expect_err("it is too large");
     assert!(matches!(error, CallError::Malformed(_)), "{error:?}");
     let error = pair.peer().invoke_raw("breaks off", none.clone()).await.expect_err("it fails");
-    assert!(matches!(&error, CallError::Failure(info) if &*info.name == "Broken"), "{error:?}");
+    assert!(matches!(&error, CallError::Remote(info) if &*info.name == "Broken"), "{error:?}");
     let sent = body(100_000);
     assert_eq!(pair.peer().invoke_raw("len", sent.clone()).await.expect("it fits"), "100000");
     rig.until(|| pair.back.stats().requests_running == 0).await;
@@ -96,7 +96,7 @@ pub async fn results_that_come_first(rig: Rig) {
         // Everybody is told why it failed.
         let (mut writer, answer) = pair.peer().open("fails").stream().expect("it can be made");
         writer.write_bytes(body(300_000)).await.expect("there is room");
-        let full = |error: &CallError| matches!(error, CallError::Failure(info) if &*info.name == "Full");
+        let full = |error: &CallError| matches!(error, CallError::Remote(info) if &*info.name == "Full");
         match writer.acknowledged().await.expect_err("not all is read") {
             BodyError::Call(error) => assert!(full(&error), "{error:?}"),
             // A STOP came before.
@@ -276,7 +276,7 @@ pub async fn unfinished_result(rig: Rig) {
             }
         },
     };
-    assert!(matches!(&error, CallError::Failure(info) if &*info.name == "UnfinishedResult"), "{error:?}");
+    assert!(matches!(&error, CallError::Remote(info) if &*info.name == "UnfinishedResult"), "{error:?}");
     // What outlives its handler finds out.
     assert!(writer.write_bytes(body(1)).await.is_err());
     assert!(argument.next().await.expect("an error").is_err());
