@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 
-use callosum_runtime::{BodyError, HandlerError};
+use callosum_runtime::{BodyError, HandlerError, ReplyError};
 use rustix::io::Errno;
 
 /// Why a file can't be read, written or transferred.
@@ -36,8 +36,8 @@ pub(crate) enum FileError {
         error: io::Error,
     },
     Body(BodyError),
-    /// It has a name already.
-    Handler(HandlerError),
+    /// The result could not be begun.
+    Reply(ReplyError),
 }
 
 impl FileError {
@@ -104,7 +104,7 @@ impl FileError {
             Self::InvalidAnswer(_) => "InvalidAnswer",
             Self::NoSpace(_) => "NoSpace",
             Self::Io { .. } => "IoError",
-            Self::Body(_) | Self::Handler(_) => "TransferError",
+            Self::Body(_) | Self::Reply(_) => "TransferError",
         }
     }
 }
@@ -139,7 +139,7 @@ impl fmt::Display for FileError {
             }
             Self::Io { name, error } => write!(f, "{name:?}: {error}"),
             Self::Body(error) => error.fmt(f),
-            Self::Handler(error) => write!(f, "{error:?}"),
+            Self::Reply(error) => error.fmt(f),
         }
     }
 }
@@ -150,9 +150,9 @@ impl From<BodyError> for FileError {
     }
 }
 
-impl From<HandlerError> for FileError {
-    fn from(error: HandlerError) -> Self {
-        Self::Handler(error)
+impl From<ReplyError> for FileError {
+    fn from(error: ReplyError) -> Self {
+        Self::Reply(error)
     }
 }
 
@@ -160,7 +160,7 @@ impl From<FileError> for HandlerError {
     fn from(error: FileError) -> Self {
         match error {
             FileError::Body(error) => error.into(),
-            FileError::Handler(error) => error,
+            FileError::Reply(error) => error.into(),
             error => Self::new(error.name(), &error.to_string()),
         }
     }

@@ -9,7 +9,6 @@ use super::call_streams::CallStreams;
 use super::{BodyReader, BodyWriter};
 use crate::Codec;
 use crate::dispatch::may_reply;
-use crate::error::HandlerError;
 use crate::handler::Context;
 
 /// Answers calls whose argument is read, and whose result is written, as streams. Closures become handlers through
@@ -65,12 +64,13 @@ impl Responder {
     /// one.
     ///
     /// # Errors
-    /// If the call has ended, or came in dialect 1, whose results can't be streamed; its caller is told so.
-    pub async fn begin(self) -> Result<BodyWriter, HandlerError> {
+    /// [`ReplyError::NotOpen`] if the call has ended, [`ReplyError::NeedsDialect2`] if it came in dialect 1, whose results can't be
+    /// streamed; its caller is told so. A responder begins one result, so never with [`ReplyError::AlreadyBegun`].
+    pub async fn begin(self) -> Result<BodyWriter, ReplyError> {
         let Self { streams, request, metadata, size, compressed, codec } = self;
         let peer = streams.peer();
         if !may_reply(peer, request).await {
-            return Err(ReplyError::NotOpen.into());
+            return Err(ReplyError::NotOpen);
         }
         let begun = {
             let mut state = peer.lock();
