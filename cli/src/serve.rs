@@ -22,6 +22,8 @@ async fn serve(args: Serve) -> Result<(), Failure> {
     let mut builder = executor
         .builder()
         .codec(codec.clone())
+        // It is there to be looked at, and its methods have nothing to hide.
+        .expose_tracebacks(true)
         .ordering(args.ordering.into())
         .max_concurrency(args.max_concurrency.get());
     if args.allow_plaintext {

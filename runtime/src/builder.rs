@@ -29,6 +29,7 @@ pub struct Builder {
     runtime: Arc<dyn Runtime>,
     handlers: Handlers,
     codec: Codec,
+    expose_tracebacks: bool,
     dialect: Dialect,
     ordering: OrderingMode,
     key_scope: KeyScope,
@@ -62,6 +63,7 @@ impl Builder {
             runtime,
             handlers: Handlers::default(),
             codec: Codec::default(),
+            expose_tracebacks: false,
             dialect: Dialect::Two,
             ordering: OrderingMode::default(),
             key_scope: KeyScope::default(),
@@ -81,6 +83,15 @@ impl Builder {
     /// Serializes typed arguments and results in this codec, unless a call or a handler says otherwise.
     pub fn codec(mut self, codec: Codec) -> Self {
         self.codec = codec;
+        self
+    }
+
+    /// Sends callers the full path of the type of a handler's error, and its chain of sources, as the error's traceback. Default: no, they
+    /// learn its name and its text, because the rest may name what is none of their business: files, hosts, queries.
+    ///
+    /// Tracebacks that a handler [relays](HandlerError::relay) travel in any case.
+    pub fn expose_tracebacks(mut self, expose: bool) -> Self {
+        self.expose_tracebacks = expose;
         self
     }
 
@@ -258,6 +269,7 @@ impl Builder {
             heartbeat: self.keepalive,
             socket: self.socket,
             codec: self.codec,
+            expose_tracebacks: self.expose_tracebacks,
             call_timeout: self.call_timeout,
             while_disconnected: self.while_disconnected,
             reconnect: self.reconnect,

@@ -194,6 +194,7 @@ pub(crate) struct Config {
     pub(crate) heartbeat: Option<zmtp::Heartbeat>,
     pub(crate) socket: SocketOptions,
     pub(crate) codec: Codec,
+    pub(crate) expose_tracebacks: bool,
     pub(crate) call_timeout: Option<Duration>,
     pub(crate) while_disconnected: WhileDisconnected,
     pub(crate) reconnect: Reconnect,

@@ -63,6 +63,11 @@ impl Context {
         &self.peer.shared.node.config.codec
     }
 
+    /// Whether the caller may learn the type and the sources of an error.
+    fn exposes_tracebacks(&self) -> bool {
+        self.peer.shared.node.config.expose_tracebacks
+    }
+
     /// What the caller sent along; empty from peers of dialect 1, such as Python's.
     pub fn metadata(&self) -> &Metadata {
         &self.metadata
@@ -244,12 +249,13 @@ impl Handlers {
     {
         self.add_stream_handler(
             method,
-            FnStreamHandler(move |body, responder, context| {
+            FnStreamHandler(move |body, responder, context: Context| {
+                let exposes = context.exposes_tracebacks();
                 let running = handler(body, responder, context);
                 async move {
                     match running.await {
                         Ok(()) => Reply::End,
-                        Err(error) => Reply::Failure(error.into().0),
+                        Err(error) => failure(error, exposes),
                     }
                 }
                 .boxed()
@@ -346,6 +352,10 @@ where
     }
 }
 
+fn failure(error: impl Into<HandlerError>, expose_traceback: bool) -> Reply {
+    Reply::Failure(error.into().into_info(expose_traceback))
+}
+
 fn typed<A, R, E, F, Fut>(codec: Option<Codec>, handler: F) -> impl Handler
 where
     A: DeserializeOwned + Send + 'static,
@@ -364,14 +374,15 @@ where
             }
         };
         drop(body);
+        let exposes = context.exposes_tracebacks();
         let running = handler(argument, context);
         async move {
             match running.await {
                 Ok(result) => match codec.encode(&result) {
                     Ok(body) => Reply::result(body),
-                    Err(error) => Reply::Failure(HandlerError::from(error).0),
+                    Err(error) => failure(error, exposes),
                 },
-                Err(error) => Reply::Failure(error.into().0),
+                Err(error) => failure(error, exposes),
             }
         }
         .boxed()
@@ -384,12 +395,13 @@ where
     F: Fn(Bytes, Context) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<Bytes, E>> + Send + 'static,
 {
-    FnHandler(move |body: Bytes, context| {
+    FnHandler(move |body: Bytes, context: Context| {
+        let exposes = context.exposes_tracebacks();
         let running = handler(body, context);
         async move {
             match running.await {
                 Ok(body) => Reply::result(body),
-                Err(error) => Reply::Failure(error.into().0),
+                Err(error) => failure(error, exposes),
             }
         }
         .boxed()

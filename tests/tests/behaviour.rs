@@ -11,7 +11,7 @@ macro_rules! everything {
             codecs: own_codec, own_codec_errors;
             nesting: binder_calls_connector, call_backs_twenty_deep, no_deadlock_at_one_handler,
                 a_lent_place_comes_back, nested_failure, relay_between_connectors;
-            failures: failure, named_failure, panics, panicking_destructors, invalid_argument, undecodable_result, unencodable, mixed,
+            failures: failure, named_failure, tracebacks_stay_here, relayed, panics, panicking_destructors, invalid_argument, undecodable_result, unencodable, mixed,
                 held_replies_are_counted;
             cancellation: dropped_call_stops_its_handler, timed_out_call_stops_its_handler, default_timeout,
                 cancelled_while_waiting_never_runs, dropped_before_it_left, execution_timeout, many_dropped;
@@ -84,7 +84,7 @@ macro_rules! dialect_1 {
         callosum_tests::behaviour!($runtime, Tcp, {
             calls: typed_json, raw_bytes, no_such_method, own_handler, counters, ping;
             nesting: binder_calls_connector, call_backs_twenty_deep, no_deadlock_at_one_handler, a_lent_place_comes_back;
-            failures: failure, panics, invalid_argument, mixed;
+            failures: failure, relayed, panics, invalid_argument, mixed;
             cancellation: dropped_call_stops_its_handler, timed_out_call_stops_its_handler,
                 cancelled_while_waiting_never_runs, dropped_before_it_left, execution_timeout, many_dropped;
             ordering: unordered, exit_ordered, key_serialized, many_keys_exit_ordered, busy_past_the_queue_limit,

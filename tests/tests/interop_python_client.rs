@@ -211,7 +211,14 @@ fn raw_results(world: &World) {
 }
 
 fn errors(world: &World) {
-    let server = world.serve(service(world.builder()));
+    for exposed in [true, false] {
+        errors_of(world, exposed);
+    }
+}
+
+/// With tracebacks where the endpoint exposes them.
+fn errors_of(world: &World, exposed: bool) {
+    let server = world.serve(service(world.builder().expose_tracebacks(exposed)));
     let mut client = world.python_client(&server, &[]);
     let cases = [
         ("fail", json!({}), "failure", "Error", "no such container: größe"),
@@ -229,8 +236,10 @@ fn errors(world: &World) {
             let error = &answer["error"];
             assert_eq!((&error["kind"], &error["name"]), (&json!(kind), &json!(name)), "{method}: {answer}");
             assert!(error["repr"].as_str().unwrap().contains(message), "{answer}");
-            if *kind == "failure" {
-                assert!(error["traceback"].as_str().unwrap().contains(message), "{answer}");
+            let traceback = error["traceback"].as_str().unwrap();
+            match *kind == "failure" && exposed {
+                true => assert!(traceback.contains(message), "{answer}"),
+                false => assert_eq!(traceback, "", "{answer}"),
             }
             assert_echoes(&mut client);
         }

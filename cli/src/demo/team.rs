@@ -101,7 +101,7 @@ impl Team {
         let mut drivers = vec![driver];
         let mut agents = Vec::new();
         for (index, (_, mode)) in AGENTS.into_iter().enumerate() {
-            let builder = executor.builder().ordering(mode);
+            let builder = executor.builder().ordering(mode).expose_tracebacks(true);
             let builder = add_work(builder, executor, index, &log);
             let builder = add_watch(builder, executor, &watched);
             let builder = add_deploy(builder, &tracer);

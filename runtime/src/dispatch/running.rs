@@ -81,6 +81,7 @@ impl Started {
             tracing::Span::none()
         };
         let name = context.method.clone();
+        let exposes = node.config.expose_tracebacks;
         let laps =
             clock.filter(|_| method.is_quick()).map(|clock| clock.laps(node)).filter(|laps| !laps.is_spent());
         let inline = laps.is_some();
@@ -99,10 +100,11 @@ impl Started {
             method.took(laps.lap(node.now()));
         }
         let (handling, poll) = match made {
-            Err(panic) => return Begun::Ended(panicked(&name, &*panic)),
+            Err(panic) => return Begun::Ended(panicked(&name, &*panic, exposes)),
             Ok(made) => made,
         };
-        let running = Running { handling: Some(handling), name, span, _permit: permit };
+        let handling = Some(handling);
+        let running = Running { handling, name, span, exposes_tracebacks: exposes, _permit: permit };
         match poll {
             Poll::Ready(reply) => Begun::Ended(reply),
             Poll::Pending => Begun::Goes(running),
@@ -156,6 +158,7 @@ pub(super) struct Running {
     handling: Option<BoxFuture<'static, Reply>>,
     name: Text,
     span: tracing::Span,
+    exposes_tracebacks: bool,
     /// Given back once the handler has been dropped.
     _permit: Option<Permit>,
 }
@@ -169,7 +172,7 @@ impl Future for Running {
         let Some(handling) = &mut this.handling else { return Poll::Pending };
         match catch_unwind(AssertUnwindSafe(|| handling.as_mut().poll(cx))) {
             Ok(poll) => poll,
-            Err(panic) => Poll::Ready(panicked(&this.name, &*panic)),
+            Err(panic) => Poll::Ready(panicked(&this.name, &*panic, this.exposes_tracebacks)),
         }
     }
 }
@@ -179,21 +182,21 @@ impl Drop for Running {
         let handling = self.handling.take();
         // It may be the link's task that drops it, which must go on.
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(handling))) {
-            panicked(&self.name, &*panic);
+            panicked(&self.name, &*panic, self.exposes_tracebacks);
         }
     }
 }
 
-fn panicked(method: &Text, panic: &(dyn Any + Send)) -> Reply {
+fn panicked(method: &Text, panic: &(dyn Any + Send), expose_traceback: bool) -> Reply {
     let message = panic
         .downcast_ref::<&str>()
         .copied()
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("(the panic has no message)");
     tracing::error!(%method, message, "handler panicked");
-    Reply::Failure(ErrorInfo {
-        name: "Panic".into(),
-        repr: message.into(),
-        traceback: format!("the handler of `{method}` panicked: {message}\n").into(),
-    })
+    let traceback = match expose_traceback {
+        true => format!("the handler of `{method}` panicked: {message}\n"),
+        false => String::new(),
+    };
+    Reply::Failure(ErrorInfo { traceback: traceback.into(), ..ErrorInfo::new("Panic", message) })
 }

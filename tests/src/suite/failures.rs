@@ -31,10 +31,11 @@ impl std::error::Error for Broken {
     }
 }
 
-/// A handler's error arrives with its type, its `Display` and its chain of sources.
+/// A handler's error arrives with its type, its `Display` and, where the endpoint says so, its chain of sources.
 pub async fn failure(rig: Rig) {
     let handler = |text: String, _: Context| async move { text.parse::<u8>().map_err(Broken) };
-    let pair = rig.pair(rig.builder().handle("parse", handler), rig.builder().handle("parse", handler)).await;
+    let builder = || rig.builder().expose_tracebacks(true).handle("parse", handler);
+    let pair = rig.pair(builder(), builder()).await;
     for peer in [pair.peer(), &pair.back] {
         let error = peer.invoke::<_, u8>("parse", "many").await.expect_err("not a number");
         assert!(error.may_have_run());
@@ -49,9 +50,87 @@ pub async fn failure(rig: Rig) {
     pair.end().await;
 }
 
+/// By default neither the path of an error's type nor its sources travel, nor where a handler panicked.
+pub async fn tracebacks_stay_here(rig: Rig) {
+    let binder = rig
+        .builder()
+        .handle("parse", |text: String, _| async move { text.parse::<u8>().map_err(Broken) })
+        .handle("context", |text: String, _| async move {
+            text.parse::<u8>().map_err(|error| anyhow::Error::new(Broken(error)).context("no such agent"))
+        })
+        .handle("boxed", |text: String, _| async move {
+            let number: u8 = text.parse().map_err(Broken)?;
+            Ok::<_, Box<dyn std::error::Error + Send + Sync>>(number)
+        })
+        .handle("named", |_: String, _| async {
+            HandlerResult::<u8>::Err(HandlerError::new("Named", "it has no traceback"))
+        })
+        .handle_stream("stream", |_, _, _| async {
+            Err::<(), _>(Broken("many".parse::<u8>().expect_err("no number")))
+        })
+        .handle("panic", |_: String, _| async {
+            if true {
+                panic!("at once");
+            }
+            HandlerResult::Ok(0_u8)
+        });
+    let pair = rig.pair(binder, rig.builder()).await;
+    for (method, name, repr) in [
+        ("parse", "Broken", "the agent's größe is broken"),
+        ("context", "Error", "no such agent"),
+        ("boxed", "Error", "the agent's größe is broken"),
+        ("named", "Named", "it has no traceback"),
+        ("stream", "Broken", "the agent's größe is broken"),
+        ("panic", "Panic", "at once"),
+    ] {
+        let error = pair.peer().invoke::<_, u8>(method, "many").await.expect_err("not a number");
+        let CallError::Remote(info) = error else { panic!("{error:?}") };
+        assert_eq!((&*info.name, &*info.repr, &*info.traceback), (name, repr, ""));
+    }
+    pair.end().await;
+}
+
+/// A handler passes the error of another peer on as it is; what it fails with otherwise says that the other peer failed.
+pub async fn relayed(rig: Rig) {
+    let failing = rig
+        .builder()
+        .expose_tracebacks(true)
+        .handle("parse", |text: String, _: Context| async move { text.parse::<u8>().map_err(Broken) });
+    let far = rig.pair(failing, rig.builder()).await;
+    let (relay, told) = (far.peer().clone(), far.peer().clone());
+    let binder = rig
+        .builder()
+        .handle("relay", move |(method, text): (String, String), _| {
+            let relay = relay.clone();
+            async move { relay.invoke::<_, u8>(&method, &text).await.map_err(HandlerError::relay) }
+        })
+        .handle("tell", move |(method, text): (String, String), _| {
+            let told = told.clone();
+            async move { told.invoke::<_, u8>(&method, &text).await }
+        });
+    let near = rig.pair(binder, rig.builder()).await;
+    let first = far.peer().invoke::<_, u8>("parse", "many").await.expect_err("not a number");
+    let error = near.peer().invoke::<_, u8>("relay", &("parse", "many")).await.expect_err("not a number");
+    let (CallError::Remote(first), CallError::Remote(relayed)) = (first, error) else { panic!("both fail") };
+    assert_eq!(relayed, first, "name, text and traceback");
+    assert!(relayed.traceback.contains("caused by: invalid digit"), "{relayed:?}");
+
+    let error = near.peer().invoke::<_, u8>("relay", &("nosuch", "many")).await.expect_err("no such method");
+    assert!(error.may_have_run(), "the relay's handler has");
+    let CallError::Remote(info) = error else { panic!("the relay has such a method: {error:?}") };
+    assert_eq!(&*info.name, "NoSuchMethod");
+
+    let error = near.peer().invoke::<_, u8>("tell", &("parse", "many")).await.expect_err("not a number");
+    let CallError::Remote(info) = error else { panic!("{error:?}") };
+    let repr = "the remote handler failed: Broken: the agent's größe is broken";
+    assert_eq!((&*info.name, &*info.repr, &*info.traceback), ("CallError", repr, ""));
+    near.end().await;
+    far.end().await;
+}
+
 /// A handler may name its error as it likes.
 pub async fn named_failure(rig: Rig) {
-    let binder = rig.builder().handle("divide", |_: Value, _| async {
+    let binder = rig.builder().expose_tracebacks(true).handle("divide", |_: Value, _| async {
         HandlerResult::<()>::Err(HandlerError::new("ZeroDivisionError", "division by zero"))
     });
     let pair = rig.pair(binder, rig.builder()).await;
@@ -65,7 +144,7 @@ pub async fn named_failure(rig: Rig) {
 /// Panics, before and after the first await, are failures, and free the only place there is.
 pub async fn panics(rig: Rig) {
     let gate = Gate::default();
-    let binder = rig.builder().max_concurrency(1).handle("early", |_: Value, _| {
+    let binder = rig.builder().expose_tracebacks(true).max_concurrency(1).handle("early", |_: Value, _| {
         if true {
             panic!("at once");
         }
