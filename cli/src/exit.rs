@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use blocking::{Task, unblock};
 use callosum_runtime::auth::{AllowListError, KeyFileError};
 use callosum_runtime::{
-    BindError, BodyError, CallError, DisconnectCause, Endpoint, ErrorInfo, NotSent, ParseEndpointError,
+    BindError, BodyError, CallError, ConnectError, DisconnectCause, Endpoint, ErrorInfo, NotSent,
 };
 
 use crate::files::FileError;
@@ -51,7 +51,7 @@ pub(crate) enum Failure {
     #[error(transparent)]
     AllowList(#[from] AllowListError),
     #[error(transparent)]
-    Endpoint(#[from] ParseEndpointError),
+    Connect(#[from] ConnectError),
     #[error(transparent)]
     Io(#[from] io::Error),
     #[error("stopped before the calls under way were done")]
@@ -63,7 +63,7 @@ pub(crate) enum Failure {
 impl Failure {
     pub(crate) fn code(&self) -> u8 {
         match self {
-            Self::Call(_) | Self::Bind(_) | Self::Endpoint(_) | Self::Io(_) => 1,
+            Self::Call(_) | Self::Bind(_) | Self::Connect(_) | Self::Io(_) => 1,
             Self::Body(_) | Self::File(_) | Self::Root { .. } => 1,
             Self::CutShort | Self::Broken(_) => 1,
             Self::Plaintext(_) | Self::Key(_) | Self::AllowList(_) => 1,

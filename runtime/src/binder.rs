@@ -21,7 +21,7 @@ use crate::connector::{deadline_passed, shutdown};
 use crate::endpoint::ParseEndpointError;
 use crate::error::{BindError, DisconnectCause, Drained, DriverError};
 use crate::event::{Event, Events};
-use crate::handler::Handlers;
+use crate::handlers::Handlers;
 use crate::link::handshakes::HandshakeSlot;
 use crate::link::stream::StreamLink;
 use crate::link::{LinkPeer, MessageReceiver, MessageSender, PeersOfLink, drive_accepted};

@@ -1,33 +1,39 @@
 //! Building an endpoint: handlers, defaults, limits, then where it binds or connects.
 
-use std::future::Future;
+mod handlers;
+
+pub use handlers::{State, Stateless};
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use callosum_proto::ordering::{KeyScope, OrderingMode, Scheduler};
 use callosum_proto::{Dialect, Keepalive, StreamArguments, zmtp};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 use crate::auth::{Authenticator, Security};
 use crate::config::{Config, Limits, Reconnect, WhileDisconnected};
 use crate::dispatch::Dispatcher;
 use crate::endpoint::ParseEndpointError;
-use crate::error::{BindError, HandlerError, at_least_one_milli};
-use crate::handler::{Context, Handler, Handlers};
+use crate::error::{BindError, ConnectError, HandlerExists, at_least_one_milli};
+use crate::handlers::Handlers;
 use crate::link::{MessageReceiver, MessageSender};
 use crate::method_limits::MethodLimits;
 use crate::node::Node;
 use crate::rt::{ByteStream, Runtime};
-use crate::stream::{BodyReader, Responder};
 use crate::{Binder, Codec, Connector, Driver, Endpoint, SocketOptions};
 
 /// Builds an endpoint. Both kinds, [`Binder`] and [`Connector`], serve and invoke.
+///
+/// Its handlers are functions, which are given the builder's [state](Self::with_state) if it has one: `S` says which.
+///
+/// A name that two handlers have is an error of [`bind`](Self::bind) and [`connect`](Self::connect). Where there is no result to
+/// say so, the driver ends at once, with [`DriverError::HandlerExists`](crate::DriverError::HandlerExists).
 #[must_use = "an endpoint exists once it is bound or connected"]
-pub struct Builder {
+pub struct Builder<S = Stateless> {
     runtime: Arc<dyn Runtime>,
     handlers: Handlers,
+    handler_exists: Option<HandlerExists>,
+    state: S,
     codec: Codec,
     expose_tracebacks: bool,
     dialect: Dialect,
@@ -45,7 +51,7 @@ pub struct Builder {
     allow_plaintext: bool,
 }
 
-impl std::fmt::Debug for Builder {
+impl<S> std::fmt::Debug for Builder<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Builder")
             .field("runtime", &self.runtime)
@@ -62,6 +68,8 @@ impl Builder {
         Self {
             runtime,
             handlers: Handlers::default(),
+            handler_exists: None,
+            state: Stateless,
             codec: Codec::default(),
             expose_tracebacks: false,
             dialect: Dialect::Two,
@@ -79,7 +87,9 @@ impl Builder {
             allow_plaintext: false,
         }
     }
+}
 
+impl<S> Builder<S> {
     /// Serializes typed arguments and results in this codec, unless a call or a handler says otherwise.
     pub fn codec(mut self, codec: Codec) -> Self {
         self.codec = codec;
@@ -89,7 +99,7 @@ impl Builder {
     /// Sends callers the full path of the type of a handler's error, and its chain of sources, as the error's traceback. Default: no, they
     /// learn its name and its text, because the rest may name what is none of their business: files, hosts, queries.
     ///
-    /// Tracebacks that a handler [relays](HandlerError::relay) travel in any case.
+    /// Tracebacks that a handler [relays](crate::HandlerError::relay) travel in any case.
     pub fn expose_tracebacks(mut self, expose: bool) -> Self {
         self.expose_tracebacks = expose;
         self
@@ -99,58 +109,6 @@ impl Builder {
     /// is offered.
     pub fn dialect(mut self, highest: Dialect) -> Self {
         self.dialect = highest;
-        self
-    }
-
-    /// Adds a typed handler. See [`Handlers::add`].
-    pub fn handle<A, R, E, F, Fut>(self, method: impl Into<String>, handler: F) -> Self
-    where
-        A: DeserializeOwned + Send + 'static,
-        R: Serialize + Send + 'static,
-        E: Into<HandlerError> + Send + 'static,
-        F: Fn(A, Context) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<R, E>> + Send + 'static,
-    {
-        self.handlers.add(method, handler);
-        self
-    }
-
-    /// Adds a handler of raw bytes. See [`Handlers::add_raw`].
-    pub fn handle_raw<E, F, Fut>(self, method: impl Into<String>, handler: F) -> Self
-    where
-        E: Into<HandlerError> + Send + 'static,
-        F: Fn(Bytes, Context) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<Bytes, E>> + Send + 'static,
-    {
-        self.handlers.add_raw(method, handler);
-        self
-    }
-
-    /// Adds a handler that reads its argument and writes its result as a stream. See [`Handlers::add_stream`].
-    pub fn handle_stream<E, F, Fut>(self, method: impl Into<String>, handler: F) -> Self
-    where
-        E: Into<HandlerError> + Send + 'static,
-        F: Fn(BodyReader, Responder, Context) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<(), E>> + Send + 'static,
-    {
-        self.handlers.add_stream(method, handler);
-        self
-    }
-
-    /// Adds a handler that controls its whole reply.
-    pub fn handler(self, method: impl Into<String>, handler: impl Handler) -> Self {
-        self.handlers.add_handler(method, handler);
-        self
-    }
-
-    /// Answers calls of unknown methods. See [`Handlers::set_fallback`].
-    pub fn fallback<E, F, Fut>(self, handler: F) -> Self
-    where
-        E: Into<HandlerError> + Send + 'static,
-        F: Fn(Bytes, Context) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<Bytes, E>> + Send + 'static,
-    {
-        self.handlers.set_fallback(handler);
         self
     }
 
@@ -270,6 +228,7 @@ impl Builder {
             socket: self.socket,
             codec: self.codec,
             expose_tracebacks: self.expose_tracebacks,
+            handler_exists: self.handler_exists,
             call_timeout: self.call_timeout,
             while_disconnected: self.while_disconnected,
             reconnect: self.reconnect,
@@ -286,12 +245,16 @@ impl Builder {
     ///
     /// # Errors
     /// If the text is no endpoint, the system refuses it, other machines could reach it in plaintext without
-    /// [`allow_plaintext`](Self::allow_plaintext), or the [`authenticator`](Self::authenticator) has no server identity.
+    /// [`allow_plaintext`](Self::allow_plaintext), the [`authenticator`](Self::authenticator) has no server identity, or two handlers
+    /// have the same name.
     pub async fn bind<E>(self, endpoint: E) -> Result<(Binder, Driver), BindError>
     where
         E: TryInto<Endpoint>,
         E::Error: Into<ParseEndpointError>,
     {
+        if let Some(error) = self.handler_exists {
+            return Err(error.into());
+        }
         let (binder, driver) = Binder::new(self.build());
         binder.listen(endpoint).await?;
         Ok((binder, driver))
@@ -302,13 +265,16 @@ impl Builder {
     /// Calls can be made at once: they wait for the link. [`Peer::ready`](crate::Peer::ready) waits for it explicitly.
     ///
     /// # Errors
-    /// If the text is no endpoint.
-    pub fn connect<E>(self, endpoint: E) -> Result<(Connector, Driver), ParseEndpointError>
+    /// If the text is no endpoint, or two handlers have the same name.
+    pub fn connect<E>(self, endpoint: E) -> Result<(Connector, Driver), ConnectError>
     where
         E: TryInto<Endpoint>,
         E::Error: Into<ParseEndpointError>,
     {
         let endpoint = endpoint.try_into().map_err(Into::into)?;
+        if let Some(error) = self.handler_exists {
+            return Err(error.into());
+        }
         Ok(Connector::to_endpoint(self.build(), endpoint))
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use callosum_proto::{ConnectionConfig, EndpointConfig, zmtp};
 
 use crate::auth::Security;
-use crate::error::at_least_one_milli;
+use crate::error::{HandlerExists, at_least_one_milli};
 use crate::{Codec, SocketOptions};
 
 /// What becomes of a call that is made while a connector has no link.
@@ -195,6 +195,8 @@ pub(crate) struct Config {
     pub(crate) socket: SocketOptions,
     pub(crate) codec: Codec,
     pub(crate) expose_tracebacks: bool,
+    /// Two handlers of one name were given to the builder.
+    pub(crate) handler_exists: Option<HandlerExists>,
     pub(crate) call_timeout: Option<Duration>,
     pub(crate) while_disconnected: WhileDisconnected,
     pub(crate) reconnect: Reconnect,

@@ -15,7 +15,7 @@ use futures_util::future::{Either, select};
 use crate::config::Reconnect;
 use crate::error::{DisconnectCause, Drained, DriverError};
 use crate::event::{Event, Events};
-use crate::handler::Handlers;
+use crate::handlers::Handlers;
 use crate::link::pump::{Alarm, Pump};
 use crate::link::stream::StreamLink;
 use crate::link::{LinkPeer, MessageReceiver, MessageSender, drive_single};

@@ -12,8 +12,9 @@ use crate::node::Node;
 
 /// Makes an endpoint go: await it, or spawn it.
 ///
-/// It resolves when the endpoint has been shut down and every task under it has ended; or, for a connector that does
-/// not reconnect, when its link has ended. Dropping it ends everything under it: every call ends with an error, every
+/// It resolves when the endpoint has been shut down and every task under it has ended; for a connector that does
+/// not reconnect, when its link has ended; or at once, with an error, if the endpoint was built in a way that can't work
+/// ([`DriverError`]). Dropping it ends everything under it: every call ends with an error, every
 /// handler is stopped at its next await. Dropping the handles, a [`Binder`](crate::Binder) or
 /// [`Connector`](crate::Connector), ends nothing: the driver goes on, and only dropping it ends it then.
 ///
@@ -31,7 +32,10 @@ impl Driver {
     ) -> Self {
         let after = node.clone();
         let run = Box::pin(async move {
-            let result = run.await;
+            let result = match &after.config.handler_exists {
+                Some(error) => Err(error.clone().into()),
+                None => run.await,
+            };
             after.finish(Drained::Completely);
             after.tasks.wait_until_none().await;
             result

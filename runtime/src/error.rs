@@ -215,6 +215,32 @@ impl From<zmtp::LinkError> for DisconnectCause {
     }
 }
 
+/// There is a handler of this name already. [`Handlers::replace`](crate::Handlers::replace) puts another in its place.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is a handler of the name `{name}` already")]
+pub struct HandlerExists {
+    pub(crate) name: String,
+}
+
+impl HandlerExists {
+    /// The name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+/// Why an endpoint can't be connected.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The text is no endpoint.
+    #[error(transparent)]
+    Endpoint(#[from] ParseEndpointError),
+    /// Two handlers of one name were given to the builder.
+    #[error(transparent)]
+    HandlerExists(#[from] HandlerExists),
+}
+
 /// Why an endpoint could not be bound.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -243,6 +269,9 @@ pub enum BindError {
     /// The authenticator has no server identity to bind with.
     #[error("can't bind: {0}")]
     Authentication(AuthenticationError),
+    /// Two handlers of one name were given to the builder.
+    #[error(transparent)]
+    HandlerExists(#[from] HandlerExists),
     /// The binder is shutting down, or its driver has been dropped: nobody would accept.
     #[error("the binder is shut down")]
     Shutdown,
@@ -265,6 +294,9 @@ pub enum DriverError {
     /// encrypt nor authenticate.
     #[error("a message link can't authenticate its peers")]
     LinkWithoutAuthentication,
+    /// Two handlers of one name were given to the [`Builder`](crate::Builder).
+    #[error(transparent)]
+    HandlerExists(#[from] HandlerExists),
 }
 
 /// How a shutdown went.

@@ -69,9 +69,11 @@ mod endpoint;
 mod error;
 mod event;
 mod handler;
+mod handlers;
 mod inproc;
 mod invocation;
 pub mod link;
+mod method;
 mod method_limits;
 mod new_call;
 mod node;
@@ -94,7 +96,7 @@ pub mod fuzzing {
 pub use ::zeromq;
 
 pub use binder::Binder;
-pub use builder::Builder;
+pub use builder::{Builder, State, Stateless};
 pub use callosum_proto as proto;
 pub use callosum_proto::ordering::{KeyScope, OrderingMode};
 pub use callosum_proto::{CloseCause, Dialect, InvokeError, Refusal, Reply, ReplyError};
@@ -105,12 +107,15 @@ pub use connector::Connector;
 pub use driver::Driver;
 pub use endpoint::{Endpoint, ParseEndpointError};
 pub use error::{
-    BindError, CallError, DisconnectCause, Drained, DriverError, HandlerError, HandlerResult, NotSent,
+    BindError, CallError, ConnectError, DisconnectCause, Drained, DriverError, HandlerError, HandlerExists,
+    HandlerResult, NotSent,
 };
 pub use event::{Event, Events};
-pub use handler::{Context, Handler, Handlers};
+pub use handler::{Context, Handler};
+pub use handlers::Handlers;
 pub use inproc::{Duplex, duplex};
 pub use invocation::{Invocation, Response, ResponseWithMetadata};
+pub use method::Method;
 pub use method_limits::MethodLimits;
 pub use peer::{Peer, PeerId, PeerInfo};
 pub use socket_options::SocketOptions;

@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::dispatch::Dispatcher;
 use crate::error::{DisconnectCause, Drained};
 use crate::event::{Event, EventSink, Ration};
-use crate::handler::Handlers;
+use crate::handlers::Handlers;
 use crate::link::handshakes::Handshakes;
 use crate::peer::PeerShared;
 use crate::rt::Runtime;

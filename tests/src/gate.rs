@@ -66,9 +66,13 @@ impl Default for Gate {
 
 impl Gate {
     /// Adds a method that waits at this gate.
+    ///
+    /// # Panics
+    /// If there is one of this name.
     pub fn guard(&self, handlers: &Handlers, method: &str) {
         let gate = self.clone();
-        handlers.add(method, move |argument: Value, context: Context| gate.clone().pass(argument, context));
+        let pass = move |argument: Value, context: Context| gate.clone().pass(argument, context);
+        handlers.add(method, pass).expect("a new name");
     }
 
     async fn pass(self, argument: Value, context: Context) -> Result<Value, HandlerError> {

@@ -4,7 +4,7 @@ macro_rules! everything {
     ($runtime:ident) => {
         callosum_tests::behaviour!($runtime, Tcp, {
             calls: typed_json, typed_msgpack, raw_bytes, codec_of_one_call, typed_client, no_such_method,
-                handlers_change_while_running, fallback, context, own_handler, counters, ping,
+                handlers_change_while_running, names_are_taken_once, state, fallback, context, own_handler, counters, ping,
                 probes_are_bounded, handlers_that_go_together;
             accepting: stream_with_identity, link_with_identity, silent_links_are_evicted;
             totals: totals_outlive_peers;

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use callosum_runtime::{
-    Builder, CallError, Codec, Context, Drained, Event, Events, Handler, HandlerError, HandlerResult,
+    Builder, CallError, Codec, Context, Drained, Event, Events, Handler, HandlerError, HandlerResult, Method,
     OrderingMode, Peer, Reply,
 };
 use callosum_tests::interop::{PATIENCE, Server, World, farewell, next};
@@ -339,7 +339,7 @@ impl Handler for CompressedEcho {
 
 fn compressed_bodies(world: &World) {
     const SIZE: usize = 1 << 20;
-    let server = world.serve(service(world.builder()).handler("echo_zip", CompressedEcho));
+    let server = world.serve(service(world.builder()).handle_method("echo_zip", Method::new(CompressedEcho)));
     let mut client = world.python_client(&server, &["--compress", "--serve"]);
     let text = "größe ".repeat(SIZE / 7);
     for sent in ["", "short", &text] {

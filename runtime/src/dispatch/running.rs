@@ -12,7 +12,8 @@ use callosum_proto::{Body, ErrorInfo, Refusal, Reply, RequestId, Text};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use crate::handler::{Context, Kind, Method};
+use crate::handler::Context;
+use crate::method::{Kind, Method};
 use crate::method_limits::{MethodLimit, Permit};
 use crate::node::Node;
 use crate::stream::{BodyReader, CallStreams, Responder, incomplete};

@@ -24,7 +24,7 @@ use futures_util::lock::Mutex;
 use super::{LinkFailure, MessageReceiver, MessageSender, Received};
 use crate::{Binder, Builder, Connector, Driver};
 
-impl Builder {
+impl<S> Builder<S> {
     /// Speaks over a DEALER socket of the `zeromq` crate, as the side that speaks first. The socket must be connected,
     /// to one endpoint.
     ///

@@ -12,7 +12,7 @@ use crate::dispatch::may_reply;
 use crate::handler::Context;
 
 /// Answers calls whose argument is read, and whose result is written, as streams. Closures become handlers through
-/// [`Handlers::add_stream`](crate::Handlers::add_stream).
+/// [`Method::stream`](crate::Method::stream).
 ///
 /// The future is dropped when the call is cancelled, times out, or loses its connection. The call ends with it: with
 /// what was written if it is [`Reply::End`], as a failure otherwise.

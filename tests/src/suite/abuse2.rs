@@ -520,13 +520,11 @@ pub async fn numbers_and_records_that_break_the_link(rig: Rig) {
     }
     // One that acknowledges what was not sent.
     let mut attacker = scene.attacker_2(PLENTY).await;
-    scene.binder.handlers().add_stream(
-        "begin",
-        |_: BodyReader, responder: Responder, _: Context| async move {
-            let _writer = responder.begin().await?;
-            pending::<HandlerResult<()>>().await
-        },
-    );
+    let begin = |_: BodyReader, responder: Responder, _: Context| async move {
+        let _writer = responder.begin().await?;
+        pending::<HandlerResult<()>>().await
+    };
+    scene.binder.handlers().add_stream("begin", begin).expect("a new name");
     attacker.say_records(&[open(0, "begin", whole(""))]).await;
     attacker.hear_answer().await;
     attacker.say_records(&[Record::Credit { call: 0, consumed: 1, limit: 0 }]).await;

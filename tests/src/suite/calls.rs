@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::future::{IntoFuture, pending};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use callosum_runtime::{
-    CallError, Codec, Context, HandlerResult, Invocation, NotSent, OrderingKey, Peer, Refusal, Reply,
+    BindError, BodyReader, CallError, Codec, ConnectError, Context, DriverError, HandlerResult, Handlers,
+    Invocation, Method, NotSent, OrderingKey, Peer, Refusal, Reply, Responder,
 };
 use futures_util::FutureExt;
 use serde::{Deserialize, Serialize};
@@ -77,10 +79,11 @@ pub async fn raw_bytes(rig: Rig) {
 pub async fn codec_of_one_call(rig: Rig) {
     let pair = rig.pair(rig.builder().handle("json", mirror), rig.builder()).await;
     let handlers = pair.binder.handlers();
-    handlers.add_with_codec(Codec::MsgPack, "msgpack", |order: Order, context: Context| async move {
+    let method = Method::typed_with_codec(Codec::MsgPack, |order: Order, context: Context| async move {
         assert_eq!(context.codec(), &Codec::Json, "the endpoint's");
         HandlerResult::Ok(order)
     });
+    handlers.add_method("msgpack", method).expect("a new name");
     let msgpack = pair.peer().with_codec(Codec::MsgPack);
     assert_eq!(&msgpack, pair.peer(), "a handle to the same peer");
     let same: Order = msgpack.invoke("msgpack", &order()).await.expect("both use MessagePack");
@@ -159,7 +162,13 @@ pub async fn handlers_change_while_running(rig: Rig) {
     let running = rig.spawn(async move { ask(&peer, "work").await });
     let held = gate.next().await;
 
-    handlers.add("work", |_: Value, _| async move { HandlerResult::Ok("second") });
+    let second = |_: Value, _: Context| async move { HandlerResult::Ok("second") };
+    let error = handlers.add("work", second).expect_err("there is one");
+    assert_eq!(
+        (error.name(), &*error.to_string()),
+        ("work", "there is a handler of the name `work` already")
+    );
+    assert!(handlers.replace("work", Method::typed(second)));
     assert_eq!(ask(pair.peer(), "work").await.expect("the new one answers"), "second");
     assert!(handlers.remove("work"));
     let error = ask(pair.peer(), "work").await.expect_err("it was removed");
@@ -168,6 +177,88 @@ pub async fn handlers_change_while_running(rig: Rig) {
     held.release("first");
     assert_eq!(running.join().await.expect("the old one goes on"), "first");
     pair.end().await;
+}
+
+fn twice(builder: callosum_runtime::Builder) -> callosum_runtime::Builder {
+    builder.handle("mirror", mirror).handle_raw("mirror", |body, _| async { HandlerResult::Ok(body) })
+}
+
+/// An endpoint whose handlers have the same name is never there.
+pub async fn names_are_taken_once(rig: Rig) {
+    let Err(BindError::HandlerExists(error)) = twice(rig.builder()).bind(&rig.endpoint()).await else {
+        panic!("two handlers are called `mirror`");
+    };
+    assert_eq!(error.name(), "mirror");
+    let connected = twice(rig.builder()).connect("tcp://127.0.0.1:1");
+    assert!(matches!(connected, Err(ConnectError::HandlerExists(_))), "{connected:?}");
+    let (binder, driver) = twice(rig.builder()).binder();
+    let ended = driver.await;
+    assert!(matches!(ended, Err(DriverError::HandlerExists(_))), "{ended:?}");
+    assert!(binder.handlers().names().is_empty(), "it is over");
+
+    let handlers = Handlers::default();
+    for name in ["c", "a", "größe", "b"] {
+        handlers.add(name, mirror).expect("a new name");
+    }
+    assert_eq!(handlers.names(), ["a", "b", "c", "größe"]);
+}
+
+/// What handlers share, and what they do with it.
+#[derive(Debug, Default)]
+struct Store(parking_lot::Mutex<BTreeMap<String, Value>>);
+
+impl Store {
+    async fn put(self: Arc<Self>, (key, value): (String, Value), context: Context) -> HandlerResult<()> {
+        assert_eq!(context.method(), "put");
+        self.0.lock().insert(key, value);
+        Ok(())
+    }
+
+    async fn get(self: Arc<Self>, key: String, _: Context) -> Result<Value, CallError> {
+        Ok(self.0.lock().get(&key).cloned().unwrap_or_default())
+    }
+
+    async fn keys(self: Arc<Self>, _: BodyReader, responder: Responder, _: Context) -> HandlerResult<()> {
+        let keys: Vec<_> = self.0.lock().keys().cloned().collect();
+        Ok(responder.begin().await?.write_item(&keys).await?)
+    }
+}
+
+async fn size(store: Arc<Store>, _: Bytes, _: Context) -> HandlerResult<Bytes> {
+    Ok(store.0.lock().len().to_string().into())
+}
+
+/// Handlers are given the builder's state, as it was when they were added.
+pub async fn state(rig: Rig) {
+    let store = Arc::<Store>::default();
+    let binder = rig
+        .builder()
+        .with_state(store.clone())
+        .handle("put", Store::put)
+        .handle("get", Store::get)
+        .handle_stream("keys", Store::keys)
+        .handle_raw("size", size)
+        .fallback(size)
+        .with_state("another")
+        .handle("which", |state: &str, (), _| std::future::ready(HandlerResult::Ok(state.to_owned())))
+        .without_state()
+        .handle("none", |(), _| std::future::ready(HandlerResult::Ok("none")));
+    let pair = rig.pair(binder, rig.builder()).await;
+    let peer = pair.peer();
+    let () = peer.invoke("put", &("a", 1)).await.expect("it is stored");
+    assert_eq!(peer.invoke::<_, Value>("get", "a").await.expect("it was stored"), 1);
+    assert_eq!(store.0.lock()["a"], 1, "it is the same store");
+    let keys: Vec<String> = peer.invoke("keys", &()).await.expect("there is one");
+    assert_eq!(keys, ["a"]);
+    for method in ["size", "unknown"] {
+        assert_eq!(peer.invoke_raw(method, Bytes::new()).await.expect("a number"), "1");
+    }
+    for state in ["another", "none"] {
+        let method = if state == "none" { "none" } else { "which" };
+        assert_eq!(peer.invoke::<_, String>(method, &()).await.expect("it answers"), state);
+    }
+    pair.end().await;
+    assert_eq!(Arc::strong_count(&store), 1, "the handlers are gone, and what they had");
 }
 
 /// A fallback answers what no handler does, knows the name, and can be removed.
@@ -241,7 +332,7 @@ pub async fn own_handler(rig: Rig) {
             std::future::ready(reply).boxed()
         }
     }
-    let pair = rig.pair(rig.builder().handler("own", Own), rig.builder()).await;
+    let pair = rig.pair(rig.builder().handle_method("own", Method::new(Own)), rig.builder()).await;
     let body = Bytes::from(vec![1; 50_000]);
     assert_eq!(pair.peer().invoke_raw("own", body.clone()).await.expect("the body comes back"), body);
     let error = pair.peer().invoke_raw("own", Bytes::new()).await.expect_err("it says so");
@@ -313,12 +404,13 @@ pub async fn handlers_that_go_together(rig: Rig) {
             async { HandlerResult::Ok(Bytes::new()) }
         }
     };
-    handlers.add_raw("a", owner("b"));
-    handlers.add_raw("b", owner("nothing"));
+    handlers.add_raw("a", owner("b")).expect("a new name");
+    handlers.add_raw("b", owner("nothing")).expect("a new name");
     assert!(handlers.remove("a"));
     assert!(!handlers.remove("b"), "it went with the other");
-    handlers.add_raw("c", owner("nothing"));
-    handlers.add_raw("c", owner("nothing"));
+    assert!(!handlers.replace("c", Method::raw(owner("nothing"))));
+    handlers.add_raw("c", owner("nothing")).expect_err("it is refused, and dropped");
+    assert!(handlers.replace("c", Method::raw(owner("nothing"))));
     handlers.set_fallback(owner("nothing"));
     handlers.set_fallback(owner("c"));
     assert!(handlers.remove_fallback());

@@ -4,7 +4,8 @@ use std::fmt;
 
 use bytes::Bytes;
 use callosum_runtime::{
-    BodyReader, CallError, Codec, CodecError, Context, Format, FormatError, HandlerResult, Refusal, Responder,
+    BodyReader, CallError, Codec, CodecError, Context, Format, FormatError, HandlerResult, Method, Refusal,
+    Responder,
 };
 use futures_util::StreamExt;
 use serde::de::DeserializeSeed;
@@ -85,7 +86,8 @@ pub async fn own_codec_errors(rig: Rig) {
     let postcard = Codec::custom(Postcard);
     let handler = |n: u16, _: Context| async move { HandlerResult::Ok(n) };
     let pair = rig.pair(rig.builder(), rig.builder()).await;
-    pair.binder.handlers().add_with_codec(postcard.clone(), "same", handler);
+    let method = Method::typed_with_codec(postcard.clone(), handler);
+    pair.binder.handlers().add_method("same", method).expect("a new name");
     let peer = pair.peer().with_codec(postcard);
     assert_eq!(peer.invoke::<_, u16>("same", &300_u16).await.expect("both use it"), 300);
     let error = peer.invoke::<_, u16>("same", &u64::MAX).await.expect_err("it is no u16");

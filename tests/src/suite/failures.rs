@@ -8,7 +8,7 @@ use std::task::Poll;
 
 use bytes::Bytes;
 use callosum_runtime::{
-    CallError, Context, Handler, HandlerError, HandlerResult, OrderingMode, Refusal, Reply,
+    CallError, Context, Handler, HandlerError, HandlerResult, Method, OrderingMode, Refusal, Reply,
 };
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
@@ -270,7 +270,7 @@ impl Handler for Throws {
 
 /// A handler whose destructor panics costs neither its link nor its place, done or cancelled.
 pub async fn panicking_destructors(rig: Rig) {
-    let builder = || rig.builder().max_concurrency(1).handler("throw", Throws);
+    let builder = || rig.builder().max_concurrency(1).handle_method("throw", Method::new(Throws));
     let pair = rig.pair(builder(), builder()).await;
     for (caller, server) in [(pair.peer(), &pair.back), (&pair.back, pair.peer())] {
         for _ in 0..3 {

@@ -106,7 +106,7 @@ pub async fn nested_failure(rig: Rig) {
 pub async fn relay_between_connectors(rig: Rig) {
     let (binder, driver) = rig.serve(rig.builder()).await;
     let of = binder.clone();
-    binder.handlers().add("everyone", move |_: Value, context: Context| {
+    let everyone = move |_: Value, context: Context| {
         let others: Vec<Peer> = of.peers().into_iter().filter(|peer| peer != context.peer()).collect();
         async move {
             let mut names = Vec::new();
@@ -115,7 +115,8 @@ pub async fn relay_between_connectors(rig: Rig) {
             }
             HandlerResult::Ok(names)
         }
-    });
+    };
+    binder.handlers().add("everyone", everyone).expect("a new name");
     let connectors = ["a", "b", "c"].map(|name| {
         let builder = rig.builder().handle("name", move |_: Value, _| async move { HandlerResult::Ok(name) });
         rig.connect(builder, &binder.endpoints()[0])

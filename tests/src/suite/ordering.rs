@@ -47,7 +47,10 @@ pub async fn exit_ordered(rig: Rig) {
     let gate = Gate::default();
     let pair = rig.pair(rig.builder().ordering(OrderingMode::ExitOrdered), rig.builder()).await;
     gate.guard(pair.binder.handlers(), "hold");
-    pair.binder.handlers().add("plain", |n: Value, _| async move { HandlerResult::Ok(n) });
+    pair.binder
+        .handlers()
+        .add("plain", |n: Value, _| async move { HandlerResult::Ok(n) })
+        .expect("a new name");
     let first = hold(&rig, pair.peer(), "k", json!(1));
     let one = gate.next().await;
     let second = hold(&rig, pair.peer(), "k", json!(2));

@@ -280,15 +280,17 @@ pub async fn handlers_that_hold_their_endpoint(rig: Rig) {
     let pair = rig.pair(rig.builder(), rig.builder()).await;
     let alive = Arc::new(());
     let (token, binder) = (alive.clone(), pair.binder.clone());
-    pair.binder.handlers().add("count", move |_: Value, _| {
+    let count = move |_: Value, _: Context| {
         let (_token, peers) = (token.clone(), binder.peers().len());
         async move { HandlerResult::Ok(peers) }
-    });
+    };
+    pair.binder.handlers().add("count", count).expect("a new name");
     let (token, connector) = (alive.clone(), pair.connector.clone());
-    pair.connector.handlers().add("linked", move |_: Value, _| {
+    let linked = move |_: Value, _: Context| {
         let (_token, linked) = (token.clone(), connector.peer().is_connected());
         async move { HandlerResult::Ok(linked) }
-    });
+    };
+    pair.connector.handlers().add("linked", linked).expect("a new name");
     assert_eq!(pair.peer().invoke::<_, usize>("count", &()).await.expect("it is served"), 1);
     assert!(pair.back.invoke::<_, bool>("linked", &()).await.expect("it is served"));
     pair.end().await;

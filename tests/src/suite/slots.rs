@@ -25,7 +25,7 @@ fn follow(handlers: &Handlers) {
         events.write_item(&what).await?;
         pending::<HandlerResult<()>>().await
     };
-    handlers.add_stream("follow", follow);
+    handlers.add_stream("follow", follow).expect("a new name");
 }
 
 async fn following(peer: &Peer, key: Option<&str>, what: u64) -> Streamed {

@@ -1,0 +1,235 @@
+//! Giving a builder its handlers, and the handlers their state.
+
+use std::future::Future;
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::Builder;
+use crate::error::HandlerError;
+use crate::handler::Context;
+use crate::method::Method;
+use crate::stream::{BodyReader, Responder};
+
+/// Handlers of the [`Builder`] are given no state.
+#[derive(Clone, Copy, Debug)]
+pub struct Stateless;
+
+/// Handlers of the [`Builder`] are given a clone of this as their first argument.
+#[derive(Clone, Debug)]
+pub struct State<T>(T);
+
+impl Builder {
+    /// Adds a typed handler. See [`Method::typed`].
+    pub fn handle<A, R, E, F, Fut>(self, name: impl Into<String>, handler: F) -> Self
+    where
+        A: DeserializeOwned + Send + 'static,
+        R: Serialize + Send + 'static,
+        E: Into<HandlerError> + Send + 'static,
+        F: Fn(A, Context) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<R, E>> + Send + 'static,
+    {
+        self.handle_method(name, Method::typed(handler))
+    }
+
+    /// Adds a handler of raw bytes. See [`Method::raw`].
+    pub fn handle_raw<E, F, Fut>(self, name: impl Into<String>, handler: F) -> Self
+    where
+        E: Into<HandlerError> + Send + 'static,
+        F: Fn(Bytes, Context) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Bytes, E>> + Send + 'static,
+    {
+        self.handle_method(name, Method::raw(handler))
+    }
+
+    /// Adds a handler that reads its argument and writes its result as a stream. See [`Method::stream`].
+    pub fn handle_stream<E, F, Fut>(self, name: impl Into<String>, handler: F) -> Self
+    where
+        E: Into<HandlerError> + Send + 'static,
+        F: Fn(BodyReader, Responder, Context) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), E>> + Send + 'static,
+    {
+        self.handle_method(name, Method::stream(handler))
+    }
+
+    /// Answers calls of unknown methods. See [`Handlers::set_fallback`](crate::Handlers::set_fallback).
+    pub fn fallback<E, F, Fut>(self, handler: F) -> Self
+    where
+        E: Into<HandlerError> + Send + 'static,
+        F: Fn(Bytes, Context) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Bytes, E>> + Send + 'static,
+    {
+        self.handlers.set_fallback(handler);
+        self
+    }
+}
+
+/// With state, a handler's first argument is a clone of it.
+impl<T: Clone + Send + Sync + 'static> Builder<State<T>> {
+    /// Adds a typed handler. See [`Method::typed`].
+    pub fn handle<A, R, E, F, Fut>(self, name: impl Into<String>, handler: F) -> Self
+    where
+        A: DeserializeOwned + Send + 'static,
+        R: Serialize + Send + 'static,
+        E: Into<HandlerError> + Send + 'static,
+        F: Fn(T, A, Context) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<R, E>> + Send + 'static,
+    {
+        let state = self.state.0.clone();
+        let method = Method::typed(move |argument, context| handler(state.clone(), argument, context));
+        self.handle_method(name, method)
+    }
+
+    /// Adds a handler of raw bytes. See [`Method::raw`].
+    pub fn handle_raw<E, F, Fut>(self, name: impl Into<String>, handler: F) -> Self
+    where
+        E: Into<HandlerError> + Send + 'static,
+        F: Fn(T, Bytes, Context) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Bytes, E>> + Send + 'static,
+    {
+        let state = self.state.0.clone();
+        let method = Method::raw(move |body, context| handler(state.clone(), body, context));
+        self.handle_method(name, method)
+    }
+
+    /// Adds a handler that reads its argument and writes its result as a stream. See [`Method::stream`].
+    pub fn handle_stream<E, F, Fut>(self, name: impl Into<String>, handler: F) -> Self
+    where
+        E: Into<HandlerError> + Send + 'static,
+        F: Fn(T, BodyReader, Responder, Context) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), E>> + Send + 'static,
+    {
+        let state = self.state.0.clone();
+        let method =
+            Method::stream(move |body, responder, context| handler(state.clone(), body, responder, context));
+        self.handle_method(name, method)
+    }
+
+    /// Answers calls of unknown methods. See [`Handlers::set_fallback`](crate::Handlers::set_fallback).
+    pub fn fallback<E, F, Fut>(self, handler: F) -> Self
+    where
+        E: Into<HandlerError> + Send + 'static,
+        F: Fn(T, Bytes, Context) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Bytes, E>> + Send + 'static,
+    {
+        let state = self.state.0.clone();
+        self.handlers.set_fallback(move |body, context| handler(state.clone(), body, context));
+        self
+    }
+}
+
+impl<S> Builder<S> {
+    /// Adds a method of any kind, such as a handler of your own.
+    pub fn handle_method(mut self, name: impl Into<String>, method: Method) -> Self {
+        if let Err(error) = self.handlers.add_method(name, method) {
+            self.handler_exists.get_or_insert(error);
+        }
+        self
+    }
+
+    /// Gives this to the handlers that are added from now on: a clone of it is the first argument of each call. It is mostly an
+    /// [`Arc`](std::sync::Arc), and the handlers are methods of what is in it.
+    ///
+    /// Handlers that were added before keep what they have. Another state replaces it for those that follow.
+    ///
+    /// ```
+    /// use std::collections::HashMap;
+    /// use std::sync::{Arc, Mutex, PoisonError};
+    ///
+    /// use callosum_runtime::{BodyReader, Builder, Context, HandlerResult, Responder, State};
+    /// # use bytes::Bytes;
+    ///
+    /// #[derive(Default)]
+    /// struct Store(Mutex<HashMap<String, String>>);
+    ///
+    /// impl Store {
+    ///     async fn get(self: Arc<Self>, key: String, _: Context) -> HandlerResult<Option<String>> {
+    ///         Ok(self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned())
+    ///     }
+    ///
+    ///     async fn put(self: Arc<Self>, (key, value): (String, String), _: Context) -> HandlerResult<()> {
+    ///         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key, value);
+    ///         Ok(())
+    ///     }
+    ///
+    ///     async fn keys(self: Arc<Self>, _: BodyReader, responder: Responder, _: Context) -> HandlerResult<()> {
+    ///         let keys: Vec<String> =
+    ///             self.0.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect();
+    ///         let mut result = responder.begin().await?;
+    ///         for key in keys {
+    ///             result.write_item(&key).await?;
+    ///         }
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// // A function does as well.
+    /// async fn size(store: Arc<Store>, _: Bytes, _: Context) -> HandlerResult<Bytes> {
+    ///     let store = store.0.lock().unwrap_or_else(PoisonError::into_inner);
+    ///     Ok(store.len().to_string().into())
+    /// }
+    ///
+    /// fn serve(builder: Builder) -> Builder<State<Arc<Store>>> {
+    ///     builder
+    ///         .with_state(Arc::new(Store::default()))
+    ///         .handle("get", Store::get)
+    ///         .handle("put", Store::put)
+    ///         .handle_stream("keys", Store::keys)
+    ///         .handle_raw("size", size)
+    /// }
+    /// ```
+    pub fn with_state<T: Clone + Send + Sync + 'static>(self, state: T) -> Builder<State<T>> {
+        self.in_state(State(state))
+    }
+
+    /// Gives the handlers that are added from now on no state.
+    pub fn without_state(self) -> Builder {
+        self.in_state(Stateless)
+    }
+
+    fn in_state<T>(self, state: T) -> Builder<T> {
+        let Self {
+            runtime,
+            handlers,
+            handler_exists,
+            codec,
+            expose_tracebacks,
+            dialect,
+            ordering,
+            key_scope,
+            scheduler,
+            limits,
+            keepalive,
+            socket,
+            call_timeout,
+            execution_timeout,
+            while_disconnected,
+            reconnect,
+            authenticator,
+            allow_plaintext,
+            state: _,
+        } = self;
+        Builder {
+            runtime,
+            handlers,
+            handler_exists,
+            codec,
+            expose_tracebacks,
+            dialect,
+            ordering,
+            key_scope,
+            scheduler,
+            limits,
+            keepalive,
+            socket,
+            call_timeout,
+            execution_timeout,
+            while_disconnected,
+            reconnect,
+            authenticator,
+            allow_plaintext,
+            state,
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! The methods of an endpoint by name, which change while calls run.
+
+use std::collections::hash_map::Entry;
+use std::future::Future;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use callosum_proto::Text;
+use parking_lot::RwLock;
+use rustc_hash::FxHashMap;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::{HandlerError, HandlerExists};
+use crate::handler::Context;
+use crate::method::{Kind, Method};
+use crate::method_limits::{MethodLimit, MethodLimits};
+use crate::stream::{BodyReader, Responder};
+
+/// The methods of an endpoint. A cheap handle: add and remove while calls are running.
+///
+/// A name that is taken is [added](Self::add) again only after it was removed, or [replaced](Self::replace) on purpose: two parts of a
+/// program that use the same name by mistake find out.
+///
+/// When the endpoint's driver has ended, all of them are dropped, so a handler may own handles to its own endpoint.
+#[derive(Clone, Default)]
+pub struct Handlers {
+    table: Arc<RwLock<Table>>,
+}
+
+#[derive(Default)]
+struct Table {
+    methods: FxHashMap<Text, Arc<Method>>,
+    limited: FxHashMap<Text, Arc<MethodLimit>>,
+    fallback: Option<Arc<Method>>,
+}
+
+impl std::fmt::Debug for Handlers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.table.read().methods.keys()).finish()
+    }
+}
+
+// What handlers own may use the handlers itself when it is dropped: never drop one under the lock.
+impl Handlers {
+    /// Adds a typed handler: [`Method::typed`].
+    ///
+    /// # Errors
+    /// If there is a handler of this name.
+    pub fn add<A, R, E, F, Fut>(&self, name: impl Into<String>, handler: F) -> Result<(), HandlerExists>
+    where
+        A: DeserializeOwned + Send + 'static,
+        R: Serialize + Send + 'static,
+        E: Into<HandlerError> + Send + 'static,
+        F: Fn(A, Context) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<R, E>> + Send + 'static,
+    {
+        self.add_method(name, Method::typed(handler))
+    }
+
+    /// Adds a handler of raw bytes: [`Method::raw`].
+    ///
+    /// # Errors
+    /// If there is a handler of this name.
+    pub fn add_raw<E, F, Fut>(&self, name: impl Into<String>, handler: F) -> Result<(), HandlerExists>
+    where
+        E: Into<HandlerError> + Send + 'static,
+        F: Fn(Bytes, Context) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Bytes, E>> + Send + 'static,
+    {
+        self.add_method(name, Method::raw(handler))
+    }
+
+    /// Adds a handler that streams: [`Method::stream`].
+    ///
+    /// # Errors
+    /// If there is a handler of this name.
+    pub fn add_stream<E, F, Fut>(&self, name: impl Into<String>, handler: F) -> Result<(), HandlerExists>
+    where
+        E: Into<HandlerError> + Send + 'static,
+        F: Fn(BodyReader, Responder, Context) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), E>> + Send + 'static,
+    {
+        self.add_method(name, Method::stream(handler))
+    }
+
+    /// Adds a method of any kind.
+    ///
+    /// # Errors
+    /// If there is a handler of this name.
+    pub fn add_method(&self, name: impl Into<String>, method: Method) -> Result<(), HandlerExists> {
+        let name = name.into();
+        // Lives longer than the lock, also where it is not taken.
+        let method = Arc::new(method);
+        match self.table.write().methods.entry(Text::from(name.clone())) {
+            Entry::Occupied(_) => Err(HandlerExists { name }),
+            Entry::Vacant(place) => {
+                place.insert(method.clone());
+                Ok(())
+            }
+        }
+    }
+
+    /// Adds a method, in place of an earlier one of this name; calls of that one that run go on. Returns whether there was one.
+    pub fn replace(&self, name: impl Into<String>, method: Method) -> bool {
+        let replaced = self.table.write().methods.insert(Text::from(name.into()), Arc::new(method));
+        replaced.is_some()
+    }
+
+    /// The names of all methods, sorted.
+    pub fn names(&self) -> Vec<String> {
+        let mut names: Vec<_> =
+            self.table.read().methods.keys().map(|name| name.as_str().to_owned()).collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// Sets what answers calls of unknown methods, instead of an ERROR named `NoSuchMethod`; in place of what did.
+    pub fn set_fallback<E, F, Fut>(&self, handler: F)
+    where
+        E: Into<HandlerError> + Send + 'static,
+        F: Fn(Bytes, Context) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Bytes, E>> + Send + 'static,
+    {
+        let replaced = self.table.write().fallback.replace(Arc::new(Method::raw(handler)));
+        drop(replaced);
+    }
+
+    /// Limits a method, whatever handles it now or later, and whether its handler is there yet or a fallback. Replaces what was set
+    /// before; [`MethodLimits::default`] lifts the limits. Calls that run go on.
+    pub fn set_limits(&self, name: impl Into<String>, limits: MethodLimits) {
+        let name = Text::from(name.into());
+        let mut table = self.table.write();
+        match limits.concurrency() {
+            Some(max) => table.limited.entry(name).or_default().set(max),
+            None => drop(table.limited.remove(&name)),
+        }
+    }
+
+    /// Removes a handler; calls that run go on. Returns whether there was one.
+    pub fn remove(&self, name: &str) -> bool {
+        let removed = self.table.write().methods.remove(name.as_bytes());
+        removed.is_some()
+    }
+
+    /// Removes the fallback handler. Returns whether there was one.
+    pub fn remove_fallback(&self) -> bool {
+        let removed = self.table.write().fallback.take();
+        removed.is_some()
+    }
+
+    /// The endpoint is over. What its handlers own may be what keeps it in memory.
+    pub(crate) fn clear(&self) {
+        let table = std::mem::take(&mut *self.table.write());
+        drop(table);
+    }
+
+    /// Whether the handler of a method takes its argument as a stream. So does the refusal of an unknown method, which waits
+    /// for no argument.
+    pub(crate) fn streams(&self, name: &str) -> bool {
+        let table = self.table.read();
+        let method = table.methods.get(name.as_bytes()).or(table.fallback.as_ref());
+        method.is_none_or(|method| matches!(method.kind, Kind::Streamed(_)))
+    }
+
+    pub(crate) fn find(&self, name: &Text) -> Option<(Arc<Method>, Option<Arc<MethodLimit>>)> {
+        let table = self.table.read();
+        let limit = match table.limited.is_empty() {
+            true => None,
+            false => table.limited.get(name.as_bytes()).cloned(),
+        };
+        let method = table.methods.get(name.as_bytes()).or(table.fallback.as_ref()).cloned()?;
+        Some((method, limit))
+    }
+}

@@ -1,0 +1,215 @@
+//! What answers the calls of one method, and how functions become that.
+
+use std::future::Future;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::time::Duration;
+
+use bytes::Bytes;
+use callosum_proto::{Refusal, Reply};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::Codec;
+use crate::error::HandlerError;
+use crate::handler::{Context, Handler};
+use crate::stream::{BodyReader, Responder, StreamHandler};
+
+/// A handler that polls longer than this, once, is given a task of its own from its first poll on for a while, so that
+/// it neither keeps its link from reading nor others from the second core.
+const QUICK: Duration = Duration::from_micros(50);
+
+/// For how many calls.
+const SLOW_CALLS: u32 = 1_000;
+
+/// What answers the calls of one method: a function of one kind or another, or a handler of your own.
+///
+/// [`Handlers`](crate::Handlers) and [`Builder`](crate::Builder) keep them by name, and have shorter ways to add the usual ones.
+pub struct Method {
+    pub(crate) kind: Kind,
+    slow_calls: AtomicU32,
+}
+
+/// How a handler takes its argument.
+pub(crate) enum Kind {
+    Whole(Box<dyn Handler>),
+    Streamed(Box<dyn StreamHandler>),
+}
+
+impl Method {
+    /// A function of a typed argument, whose result is typed. Both travel in the endpoint's codec.
+    pub fn typed<A, R, E, F, Fut>(handler: F) -> Self
+    where
+        A: DeserializeOwned + Send + 'static,
+        R: Serialize + Send + 'static,
+        E: Into<HandlerError> + Send + 'static,
+        F: Fn(A, Context) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<R, E>> + Send + 'static,
+    {
+        Self::new(typed(None, handler))
+    }
+
+    /// Like [`typed`](Self::typed), in a codec of its own.
+    pub fn typed_with_codec<A, R, E, F, Fut>(codec: Codec, handler: F) -> Self
+    where
+        A: DeserializeOwned + Send + 'static,
+        R: Serialize + Send + 'static,
+        E: Into<HandlerError> + Send + 'static,
+        F: Fn(A, Context) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<R, E>> + Send + 'static,
+    {
+        Self::new(typed(Some(codec), handler))
+    }
+
+    /// A function of raw bytes.
+    pub fn raw<E, F, Fut>(handler: F) -> Self
+    where
+        E: Into<HandlerError> + Send + 'static,
+        F: Fn(Bytes, Context) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Bytes, E>> + Send + 'static,
+    {
+        Self::new(FnHandler(move |body: Bytes, context: Context| {
+            let exposes = context.exposes_tracebacks();
+            let running = handler(body, context);
+            async move {
+                match running.await {
+                    Ok(body) => Reply::result(body),
+                    Err(error) => failure(error, exposes),
+                }
+            }
+            .boxed()
+        }))
+    }
+
+    /// A function that reads its argument and writes its result as streams. It may read while it writes.
+    ///
+    /// ```
+    /// # use callosum_runtime::{BodyReader, Context, Handlers, HandlerExists, HandlerResult, Responder};
+    /// use futures_util::StreamExt;
+    ///
+    /// async fn echo(mut body: BodyReader, responder: Responder, _: Context) -> HandlerResult<()> {
+    ///     let mut result = responder.begin().await?;
+    ///     while let Some(bytes) = body.next().await {
+    ///         result.write_bytes(bytes?).await?;
+    ///     }
+    ///     Ok(())
+    /// }
+    /// # fn add(handlers: &Handlers) -> Result<(), HandlerExists> {
+    /// handlers.add_stream("echo", echo)
+    /// # }
+    /// ```
+    pub fn stream<E, F, Fut>(handler: F) -> Self
+    where
+        E: Into<HandlerError> + Send + 'static,
+        F: Fn(BodyReader, Responder, Context) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), E>> + Send + 'static,
+    {
+        Self::new_stream(FnStreamHandler(move |body, responder, context: Context| {
+            let exposes = context.exposes_tracebacks();
+            let running = handler(body, responder, context);
+            async move {
+                match running.await {
+                    Ok(()) => Reply::End,
+                    Err(error) => failure(error, exposes),
+                }
+            }
+            .boxed()
+        }))
+    }
+
+    /// A handler of your own, which controls its whole reply.
+    pub fn new(handler: impl Handler) -> Self {
+        Self::of(Kind::Whole(Box::new(handler)))
+    }
+
+    /// A handler of your own that streams.
+    pub fn new_stream(handler: impl StreamHandler) -> Self {
+        Self::of(Kind::Streamed(Box::new(handler)))
+    }
+
+    fn of(kind: Kind) -> Self {
+        Self { kind, slow_calls: AtomicU32::new(0) }
+    }
+
+    /// Whether to poll the next call's handler on the spot.
+    pub(crate) fn is_quick(&self) -> bool {
+        let slow = self.slow_calls.load(Relaxed);
+        if slow > 0 {
+            self.slow_calls.store(slow - 1, Relaxed);
+        }
+        slow == 0
+    }
+
+    /// What polling on the spot took.
+    pub(crate) fn took(&self, time: Duration) {
+        if time > QUICK {
+            self.slow_calls.store(SLOW_CALLS, Relaxed);
+        }
+    }
+}
+
+impl std::fmt::Debug for Method {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Method").finish_non_exhaustive()
+    }
+}
+
+struct FnStreamHandler<F>(F);
+
+impl<F> StreamHandler for FnStreamHandler<F>
+where
+    F: Fn(BodyReader, Responder, Context) -> BoxFuture<'static, Reply> + Send + Sync + 'static,
+{
+    fn call(&self, body: BodyReader, responder: Responder, context: Context) -> BoxFuture<'static, Reply> {
+        self.0(body, responder, context)
+    }
+}
+
+struct FnHandler<F>(F);
+
+impl<F> Handler for FnHandler<F>
+where
+    F: Fn(Bytes, Context) -> BoxFuture<'static, Reply> + Send + Sync + 'static,
+{
+    fn call(&self, body: Bytes, context: Context) -> BoxFuture<'static, Reply> {
+        self.0(body, context)
+    }
+}
+
+fn failure(error: impl Into<HandlerError>, expose_traceback: bool) -> Reply {
+    Reply::Failure(error.into().into_info(expose_traceback))
+}
+
+fn typed<A, R, E, F, Fut>(codec: Option<Codec>, handler: F) -> impl Handler
+where
+    A: DeserializeOwned + Send + 'static,
+    R: Serialize + Send + 'static,
+    E: Into<HandlerError> + Send + 'static,
+    F: Fn(A, Context) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<R, E>> + Send + 'static,
+{
+    FnHandler(move |body: Bytes, context: Context| {
+        let codec = codec.as_ref().unwrap_or_else(|| context.codec()).clone();
+        let argument = match codec.decode(&body) {
+            Ok(argument) => argument,
+            Err(error) => {
+                let reply = Reply::Error(Refusal::InvalidArgument.to_error(&error.to_string()));
+                return std::future::ready(reply).boxed();
+            }
+        };
+        drop(body);
+        let exposes = context.exposes_tracebacks();
+        let running = handler(argument, context);
+        async move {
+            match running.await {
+                Ok(result) => match codec.encode(&result) {
+                    Ok(body) => Reply::result(body),
+                    Err(error) => failure(error, exposes),
+                },
+                Err(error) => failure(error, exposes),
+            }
+        }
+        .boxed()
+    })
+}
