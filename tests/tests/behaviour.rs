@@ -40,7 +40,8 @@ macro_rules! everything {
             streams_edges: bodies_that_can_not_be_collected, results_that_come_first, half_closed_by_the_handler, results_read_in_any_order,
                 urgent_first, compressed, turns_at_one_handler, mixed_reads,
                 waiting_for_room, dropped_unread, unfinished_result;
-            streams_outlive: results_that_begin_too_late, arguments_collected_for_too_long, beginning_given_up;
+            streams_outlive: results_that_begin_too_late, arguments_collected_for_too_long, beginning_given_up, writers_that_give_up,
+                writers_learn_that_nobody_reads;
             abuse: flood_of_cancels, flood_of_pings, pings_without_reading, flood_of_nonsense, endless_multipart,
                 half_open_after_the_handshake, key_that_hangs, call_backs_that_nobody_answers;
             abuse2: tiny_pieces, credit_that_was_not_given, credit_of_the_link, calls_that_are_reset,

@@ -7,7 +7,8 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use callosum_proto::{
-    Acknowledged, Chunk, Metadata, Read, ReadError, Refusal, Reply, SendStream, StreamId, WriteError,
+    Acknowledged, Chunk, ErrorInfo, Metadata, Read, ReadError, Refusal, Reply, SendStream, StreamId,
+    WriteError,
 };
 use parking_lot::Mutex;
 
@@ -292,12 +293,37 @@ impl CallStreams {
         }
     }
 
-    /// What is written is incomplete and will stay so.
-    pub(crate) fn abort(&self) {
-        if let StreamId::Call(_) = self.id {
-            self.peer.lock().connection.send_stream(self.id).abort();
-            self.peer.waker.wake();
+    /// Waits until nobody reads what is written, and says why.
+    pub(crate) fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<BodyError> {
+        self.shared.watch_writer(cx);
+        match self.acknowledged() {
+            // A result whose handler has ended may still be leaving, and then nobody hears of its end.
+            Ok(_) if self.shared.has_ended() => Poll::Ready(self.explain(WriteError::NotOpen)),
+            Ok(_) => Poll::Pending,
+            Err(WriteError::NotOpen) if self.is_ending() => Poll::Pending,
+            Err(error) => Poll::Ready(self.explain(error)),
         }
+    }
+
+    /// What is written is incomplete and will stay so: the reader is told now.
+    pub(crate) fn abort(&self) {
+        match self.id {
+            StreamId::Call(_) => self.peer.lock().connection.send_stream(self.id).abort(),
+            StreamId::Request(request) => {
+                let mut state = self.peer.lock();
+                if !state.knows(self.id) {
+                    return;
+                }
+                // It has begun, so its order has come. It may have been answered, and then nothing happens.
+                let failure = ErrorInfo::new("AbortedResult", "the handler could not complete its result");
+                let aborted = state.connection.reply(request, Reply::Failure(failure));
+                drop(state);
+                if aborted.is_ok() {
+                    self.shared.end(Ok(())).wake();
+                }
+            }
+        }
+        self.peer.waker.wake();
     }
 
     /// Nobody reads on.

@@ -107,6 +107,27 @@ impl BodyWriter {
         Ok(())
     }
 
+    /// Gives the body up: the reader is told at once that it is incomplete, and what has not left is not sent. Does nothing after
+    /// [`finish`](Self::finish), or if the call has ended.
+    ///
+    /// The reader of an argument gets a [`ReadError::Aborted`](callosum_proto::ReadError::Aborted). Of a result, the call ends with it, as
+    /// with the failure of its handler: its caller gets a [`CallError::Remote`](crate::CallError::Remote) named `AbortedResult`, the rest of
+    /// the argument is not read, and what the handler returns is dropped. The handler itself goes on until it ends, and nothing but the
+    /// end of its link stops it.
+    pub fn abort(self) {
+        if !self.finished {
+            self.streams.abort();
+        }
+    }
+
+    /// Waits until nobody reads what is written any more, and says why: the reader has stopped, or the call was cancelled or has ended,
+    /// or its link has. Writing fails from then on. For those that have nothing to write at the moment, and would not find out.
+    ///
+    /// Cancel safe. Never ends by what this side does to the body.
+    pub async fn closed(&mut self) -> BodyError {
+        poll_fn(|cx| self.streams.poll_closed(cx)).await
+    }
+
     /// Waits until the other side's application has taken all that was written; returns how many bytes that were.
     ///
     /// Cancel safe.
