@@ -15,11 +15,11 @@ use callosum_proto::{
     ConnectionEvent, ConnectionId, Endpoint, EndpointConfig, EndpointEvent, Reply, Request, RequestId,
 };
 use futures_channel::oneshot;
-use futures_util::future::{AbortHandle, Abortable};
 use parking_lot::{Mutex, MutexGuard};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use self::running::{Begun, Running, Started};
+use crate::cancel::{CancelReason, Cancellable, Cancellation};
 use crate::handler::Context;
 use crate::node::Node;
 use crate::peer::{Peer, PeerShared};
@@ -38,15 +38,28 @@ struct State {
     connections: FxHashMap<ConnectionId, Served>,
     /// Connections that are open and not served yet.
     unserved: FxHashSet<ConnectionId>,
-    /// Nothing is started any more.
-    closed: bool,
+    /// Handlers that have tasks and whose connection is over.
+    lingering: Handling,
+    intake: Intake,
+}
+
+/// Handlers that have tasks.
+type Handling = FxHashMap<RequestId, Arc<Cancellation>>;
+
+/// Whether handlers are started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Intake {
+    Open,
+    /// None is, and those that run have their grace period left.
+    Closed,
+    /// None is, and none goes on.
+    Aborted,
 }
 
 /// A connection whose requests are served.
 struct Served {
     peer: Arc<PeerShared>,
-    /// Handlers that have tasks.
-    tasks: FxHashMap<RequestId, AbortHandle>,
+    tasks: Handling,
 }
 
 /// What is to be done once the lock is released, because it runs other people's code.
@@ -74,7 +87,8 @@ impl Dispatcher {
                 endpoint,
                 connections: FxHashMap::default(),
                 unserved: FxHashSet::default(),
-                closed: false,
+                lingering: Handling::default(),
+                intake: Intake::Open,
             }),
         }
     }
@@ -92,7 +106,7 @@ impl Dispatcher {
     pub(crate) fn serve(&self, connection: ConnectionId, peer: &Arc<PeerShared>) {
         let mut state = self.state.lock();
         if state.unserved.remove(&connection) {
-            let served = Served { peer: peer.clone(), tasks: FxHashMap::default() };
+            let served = Served { peer: peer.clone(), tasks: Handling::default() };
             state.connections.insert(connection, served);
         }
     }
@@ -124,7 +138,8 @@ impl Dispatcher {
     ) -> Option<(RequestId, Option<Reply>)> {
         let Request { id, method, key, body, metadata, deadline } = request;
         let peer = Peer::new(peer.clone(), Some(Lender(id)));
-        let context = Context { method, key, peer, deadline, metadata, request: id };
+        let cancellation = Arc::default();
+        let context = Context { method, key, peer, deadline, metadata, request: id, cancellation };
         match (Started { request: id, body, context }).begin(node, clock) {
             Begun::Ended(reply) => Some((id, Some(reply))),
             Begun::Goes(running) => self.detach(node, id, running).err().map(|Unwanted| (id, None)),
@@ -133,43 +148,54 @@ impl Dispatcher {
 
     /// Moves a handler to a task of its own.
     fn detach(&self, node: &Arc<Node>, request: RequestId, running: Running) -> Result<(), Unwanted> {
-        let (handle, registration) = AbortHandle::new_pair();
+        let cancellation = running.cancellation.clone();
         let mut state = self.state.lock();
-        let is_closed = state.closed;
-        match state.connections.get_mut(&request.connection()) {
-            Some(served) if !is_closed => served.tasks.insert(request, handle),
-            _ => {
+        let unwanted = state.unwanted(request);
+        let lingers = state.intake != Intake::Aborted && cancellation.has_grace();
+        match unwanted {
+            None => {
+                state.tasks_of(request).map(|tasks| tasks.insert(request, cancellation.clone()));
+            }
+            Some(_) if lingers => {
+                state.lingering.insert(request, cancellation.clone());
+            }
+            Some(reason) => {
                 drop(state);
+                cancellation.cancel(reason);
                 drop(running);
                 return Err(Unwanted);
             }
-        };
+        }
         let task = node.tasks.guard();
         // An executor that is shutting down drops the task at once, and that takes the lock again.
         drop(state);
+        unwanted.into_iter().for_each(|reason| cancellation.cancel(reason));
+        let runtime = node.runtime.clone();
+        let handling = Cancellable { handling: running, cancellation, runtime, grace: None };
         let end = End { node: node.clone(), request, reply: None, polled: false, _task: task };
         node.runtime.spawn(Box::pin(async move {
             // It outlives the handler, which so has really ended when its slot is freed.
             let mut end = end;
             end.polled = true;
-            end.reply = Abortable::new(running, registration).await.ok();
+            end.reply = handling.await;
         }));
         Ok(())
     }
 
     /// A handler is to be stopped.
-    pub(crate) fn stop(&self, request: RequestId) {
+    pub(crate) fn stop(&self, request: RequestId, reason: CancelReason) {
         let mut state = self.state.lock();
-        let handle = state.tasks_of(request).and_then(|tasks| tasks.get(&request)).cloned();
+        let handling = state.tasks_of(request).and_then(|tasks| tasks.get(&request)).cloned();
         drop(state);
-        handle.iter().for_each(AbortHandle::abort);
+        handling.iter().for_each(|handling| handling.cancel(reason));
     }
 
     /// A handler has ended, or never ran; `reply` is `None` if it was stopped.
     pub(crate) fn finish(&self, request: RequestId, reply: Option<Reply>) {
         let mut state = self.state.lock();
-        if let Some(tasks) = state.tasks_of(request) {
-            tasks.remove(&request);
+        let known = state.tasks_of(request).and_then(|tasks| tasks.remove(&request));
+        if known.is_none() {
+            state.lingering.remove(&request);
         }
         state.endpoint.finish(request, reply);
         settle(state, None);
@@ -181,20 +207,34 @@ impl Dispatcher {
         state.take(EndpointEvent::Closed(connection));
         state.unserved.remove(&connection);
         let tasks = state.connections.remove(&connection).map(|served| served.tasks).unwrap_or_default();
+        state.lingering.extend(tasks.iter().map(|(&request, handling)| (request, handling.clone())));
         let afterwards = state.distribute(None);
         drop(state);
-        tasks.values().for_each(AbortHandle::abort);
+        tasks.values().for_each(|handling| handling.cancel(CancelReason::Disconnected));
         afterwards.run();
     }
 
-    /// Stops every handler, and starts none any more. What waits is left to [`forget`](Self::forget).
+    /// Stops every handler, and starts none any more. Those that have a grace period take it. What waits is left to
+    /// [`forget`](Self::forget).
     pub(crate) fn close(&self) {
+        let tasks = self.end_intake(Intake::Closed);
+        tasks.iter().for_each(|handling| handling.cancel(CancelReason::Shutdown));
+    }
+
+    /// Ends every handler at its next await, whatever grace period it has, and starts none any more.
+    pub(crate) fn abort(&self) {
+        let tasks = self.end_intake(Intake::Aborted);
+        tasks.iter().for_each(|handling| handling.abort());
+    }
+
+    /// Returns the handlers that run. To wake them is not to be done under the lock.
+    fn end_intake(&self, intake: Intake) -> Vec<Arc<Cancellation>> {
         let mut state = self.state.lock();
-        state.closed = true;
-        let tasks: Vec<_> =
-            state.connections.values().flat_map(|served| served.tasks.values()).cloned().collect();
-        drop(state);
-        tasks.iter().for_each(AbortHandle::abort);
+        if state.intake != Intake::Aborted {
+            state.intake = intake;
+        }
+        let served = state.connections.values().map(|served| &served.tasks);
+        served.chain([&state.lingering]).flat_map(Handling::values).cloned().collect()
     }
 
     /// Requests of a connection that wait, and those that run.
@@ -240,8 +280,17 @@ impl Dispatcher {
 }
 
 impl State {
-    fn tasks_of(&mut self, request: RequestId) -> Option<&mut FxHashMap<RequestId, AbortHandle>> {
+    fn tasks_of(&mut self, request: RequestId) -> Option<&mut Handling> {
         self.connections.get_mut(&request.connection()).map(|served| &mut served.tasks)
+    }
+
+    /// Why a handler is not to go on, if it is not.
+    fn unwanted(&self, request: RequestId) -> Option<CancelReason> {
+        match self.intake {
+            Intake::Open if self.connections.contains_key(&request.connection()) => None,
+            Intake::Open => Some(CancelReason::Disconnected),
+            Intake::Closed | Intake::Aborted => Some(CancelReason::Shutdown),
+        }
     }
 
     fn take(&mut self, event: EndpointEvent) {
@@ -266,7 +315,7 @@ impl State {
                 afterwards.unsent.push(event);
                 continue;
             };
-            if self.closed {
+            if self.intake != Intake::Open {
                 match &event {
                     ConnectionEvent::Start(request) => self.endpoint.finish(*request, None),
                     ConnectionEvent::Reply { .. } | ConnectionEvent::Refuse { .. } => {
@@ -341,7 +390,7 @@ impl Drop for End {
         let dispatcher = &self.node.dispatcher;
         if !self.polled {
             // The executor runs no more tasks: to start the next call, and the next, would only fill this stack.
-            dispatcher.close();
+            dispatcher.abort();
         }
         dispatcher.finish(self.request, self.reply.take());
     }

@@ -12,10 +12,11 @@ use crate::node::Node;
 
 /// Makes an endpoint go: await it, or spawn it.
 ///
-/// It resolves when the endpoint has been shut down and every task under it has ended; for a connector that does
+/// It resolves when the endpoint has been shut down and every task under it has ended, handlers that have a
+/// [grace period](crate::Context::set_cancel_grace) included; for a connector that does
 /// not reconnect, when its link has ended; or at once, with an error, if the endpoint was built in a way that can't work
 /// ([`DriverError`]). Dropping it ends everything under it: every call ends with an error, every
-/// handler is stopped at its next await. Dropping the handles, a [`Binder`](crate::Binder) or
+/// handler is stopped at its next await, without a grace period. Dropping the handles, a [`Binder`](crate::Binder) or
 /// [`Connector`](crate::Connector), ends nothing: the driver goes on, and only dropping it ends it then.
 ///
 /// It may be moved to another task at any time, between two polls.
@@ -55,6 +56,8 @@ impl Future for Driver {
 impl Drop for Driver {
     fn drop(&mut self) {
         self.node.finish(Drained::DeadlinePassed);
+        // Nobody waits for handlers that clean up.
+        self.node.dispatcher.abort();
     }
 }
 

@@ -1,13 +1,14 @@
 //! A handler, and what it knows of the call that it answers.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use callosum_proto::{Metadata, OrderingKey, Reply, ReplyError, RequestId, Text};
 use futures_util::future::BoxFuture;
 
 use crate::auth::Identity;
+use crate::cancel::{CancelReason, Cancellation};
 use crate::{Codec, Peer};
 
 /// What a handler knows of the call that it answers.
@@ -19,6 +20,7 @@ pub struct Context {
     pub(crate) deadline: Option<Instant>,
     pub(crate) metadata: Metadata,
     pub(crate) request: RequestId,
+    pub(crate) cancellation: Arc<Cancellation>,
 }
 
 impl Context {
@@ -94,11 +96,52 @@ impl Context {
     pub fn deadline(&self) -> Option<Instant> {
         self.deadline
     }
+
+    /// Waits until this handler is cancelled, and says why.
+    ///
+    /// A handler that is cancelled is dropped at its next await, so it gets to see this itself only with a
+    /// [grace period](Self::set_cancel_grace). Without one, it is for tasks that the handler has spawned: clone the context into them.
+    ///
+    /// Cancel safe. It never resolves if the handler ends in any other way.
+    pub async fn cancelled(&self) -> CancelReason {
+        self.cancellation.cancelled().await
+    }
+
+    /// Lets this handler go on for so long after it is cancelled, so that it can clean up, and is dropped only then. Default: not at all.
+    /// Call it before the first await that may be the one at which the handler is cancelled. Zero takes it back.
+    ///
+    /// A handler that cleans up has not ended: it keeps its slot under the concurrency limit, if it has not
+    /// [released](Self::release_slot) it, and its ordering key, its caller is told of
+    /// the end only when the handler has ended, and is told of the cancellation whatever the handler returns. Nothing else holds up a
+    /// [shutdown](crate::Binder::shutdown), but the [driver](crate::Driver) resolves after it. A driver that is dropped leaves no time.
+    ///
+    /// ```
+    /// # use callosum_runtime::{Context, HandlerError, HandlerResult};
+    /// # use futures_util::future::{Either, select};
+    /// # use std::{pin::pin, time::Duration};
+    /// # async fn pull(image: &str) -> HandlerResult<()> { Ok(()) }
+    /// # async fn remove_layers(image: &str) {}
+    /// async fn pull_image(image: String, context: Context) -> HandlerResult<()> {
+    ///     context.set_cancel_grace(Duration::from_secs(5));
+    ///     match select(pin!(pull(&image)), pin!(context.cancelled())).await {
+    ///         Either::Left((pulled, _)) => pulled,
+    ///         Either::Right((reason, _)) => {
+    ///             println!("{image} is not pulled: {reason:?}");
+    ///             remove_layers(&image).await;
+    ///             Err(HandlerError::new("Cancelled", "nobody is told"))
+    ///         }
+    ///     }
+    /// }
+    /// ```
+    pub fn set_cancel_grace(&self, grace: Duration) {
+        self.cancellation.set_grace(grace);
+    }
 }
 
 /// Answers calls. Functions and closures become handlers through [`Method`](crate::Method); implement this for full control of the reply.
 ///
-/// The future is dropped when the call is cancelled, times out, or loses its connection.
+/// The future is dropped when the call is cancelled, times out, or loses its connection, once its
+/// [grace period](Context::set_cancel_grace) is over.
 pub trait Handler: Send + Sync + 'static {
     /// Answers one call.
     fn call(&self, body: Bytes, context: Context) -> BoxFuture<'static, Reply>;

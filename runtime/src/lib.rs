@@ -41,7 +41,8 @@
 //! [`Invocation`]. A shutdown that was begun goes on. Every `async fn` says what else its cancellation means.
 //!
 //! A handler's future is dropped at its next await when its call is cancelled, runs into its execution timeout, or loses
-//! its link. Handlers are first polled on their link's task: one that blocks its thread keeps the link from being read.
+//! its link, unless it has asked for time to clean up ([`Context::set_cancel_grace`]). [`Context::cancelled`] tells why.
+//! Handlers are first polled on their link's task: one that blocks its thread keeps the link from being read.
 //!
 //! # Limits
 //! Everything that a remote peer can make grow has one: [`Limits`], [`MethodLimits`], [`Builder::max_concurrency`],
@@ -60,6 +61,7 @@
 pub mod auth;
 mod binder;
 mod builder;
+mod cancel;
 mod codec;
 mod config;
 mod connector;
@@ -101,6 +103,7 @@ pub use callosum_proto as proto;
 pub use callosum_proto::ordering::{KeyScope, OrderingMode};
 pub use callosum_proto::{CloseCause, Dialect, InvokeError, Refusal, Reply, ReplyError};
 pub use callosum_proto::{ErrorInfo, Metadata, MetadataTooLarge, OrderingKey, Urgency};
+pub use cancel::CancelReason;
 pub use codec::{Codec, CodecError, CustomCodec, Format, FormatError};
 pub use config::{Limits, Reconnect, WhileDisconnected};
 pub use connector::Connector;

@@ -398,7 +398,7 @@ impl PeerState {
                 }
                 Event::Goodbye => effects.push(Effect::Goodbye),
                 Event::Request(request) => effects.push(Effect::Request(request)),
-                Event::Stop { request, .. } => effects.push(Effect::Stop(request)),
+                Event::Stop { request, reason } => effects.push(Effect::Stop(request, reason.into())),
                 Event::Established { hello, dialect } => {
                     self.info.hello = hello;
                     self.info.dialect = Some(dialect);

@@ -15,6 +15,7 @@ macro_rules! everything {
                 held_replies_are_counted;
             cancellation: dropped_call_stops_its_handler, timed_out_call_stops_its_handler, default_timeout,
                 cancelled_while_waiting_never_runs, dropped_before_it_left, execution_timeout, many_dropped;
+            cleanup: caller_cancels, execution_times_out, link_ends, shut_down, no_time_is_left, others_are_told;
             ordering: unordered, exit_ordered, key_serialized, key_scope, many_keys_unordered,
                 many_keys_exit_ordered, many_keys_serialized, busy_past_the_queue_limit, peers_get_their_share;
             endpoints: chosen_port, every_address, ipv6, stale_socket_file, in_use_already, bound_again, bad_texts,
@@ -88,6 +89,7 @@ macro_rules! dialect_1 {
             failures: failure, relayed, panics, invalid_argument, mixed;
             cancellation: dropped_call_stops_its_handler, timed_out_call_stops_its_handler,
                 cancelled_while_waiting_never_runs, dropped_before_it_left, execution_timeout, many_dropped;
+            cleanup: caller_cancels, execution_times_out, link_ends, shut_down;
             ordering: unordered, exit_ordered, key_serialized, many_keys_exit_ordered, busy_past_the_queue_limit,
                 peers_get_their_share;
             connector: binder_restarts, cut_by_hand;

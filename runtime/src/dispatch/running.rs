@@ -12,6 +12,7 @@ use callosum_proto::{Body, ErrorInfo, Refusal, Reply, RequestId, Text};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
+use crate::cancel::Cancellation;
 use crate::handler::Context;
 use crate::method::{Kind, Method};
 use crate::method_limits::{MethodLimit, Permit};
@@ -82,6 +83,7 @@ impl Started {
             tracing::Span::none()
         };
         let name = context.method.clone();
+        let cancellation = context.cancellation.clone();
         let exposes = node.config.expose_tracebacks;
         let laps =
             clock.filter(|_| method.is_quick()).map(|clock| clock.laps(node)).filter(|laps| !laps.is_spent());
@@ -105,7 +107,8 @@ impl Started {
             Ok(made) => made,
         };
         let handling = Some(handling);
-        let running = Running { handling, name, span, exposes_tracebacks: exposes, _permit: permit };
+        let running =
+            Running { handling, name, span, exposes_tracebacks: exposes, cancellation, _permit: permit };
         match poll {
             Poll::Ready(reply) => Begun::Ended(reply),
             Poll::Pending => Begun::Goes(running),
@@ -160,6 +163,7 @@ pub(super) struct Running {
     name: Text,
     span: tracing::Span,
     exposes_tracebacks: bool,
+    pub(super) cancellation: Arc<Cancellation>,
     /// Given back once the handler has been dropped.
     _permit: Option<Permit>,
 }

@@ -91,7 +91,7 @@ impl Pump {
                 return goes_on;
             }
             Effect::NeverRan(request) => self.relayed.finished.push_back((request, None)),
-            Effect::Stop(request) => node.dispatcher.stop(request),
+            Effect::Stop(request, reason) => node.dispatcher.stop(request, reason),
             Effect::Established(ready, dialect) => {
                 self.established = true;
                 node.set_established(&self.peer, true);

@@ -10,6 +10,7 @@ use callosum_proto::{Anomaly, Dialect, Request, RequestId};
 use futures_channel::oneshot;
 
 use super::{Answered, PeerShared};
+use crate::cancel::CancelReason;
 
 pub(crate) enum Effect {
     Complete(oneshot::Sender<Answered>, Answered),
@@ -25,7 +26,7 @@ pub(crate) enum Effect {
     Request(Request),
     /// A request that the endpoint has started, and that no handler will see.
     NeverRan(RequestId),
-    Stop(RequestId),
+    Stop(RequestId, CancelReason),
     Established(Vec<oneshot::Sender<()>>, Dialect),
     Anomaly(Anomaly),
     /// What nobody needs any more. To drop a sender wakes whoever waits for it, and the bytes of a reply may be anybody's.

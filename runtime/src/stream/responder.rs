@@ -14,7 +14,8 @@ use crate::handler::Context;
 /// Answers calls whose argument is read, and whose result is written, as streams. Closures become handlers through
 /// [`Method::stream`](crate::Method::stream).
 ///
-/// The future is dropped when the call is cancelled, times out, or loses its connection. The call ends with it: with
+/// The future is dropped when the call is cancelled, times out, or loses its connection, once its
+/// [grace period](Context::set_cancel_grace) is over. The call ends with it: with
 /// what was written if it is [`Reply::End`], as a failure otherwise.
 pub trait StreamHandler: Send + Sync + 'static {
     /// Answers one call.

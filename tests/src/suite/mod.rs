@@ -9,6 +9,7 @@ pub mod accepting;
 pub mod auth;
 pub mod calls;
 pub mod cancellation;
+pub mod cleanup;
 pub mod codecs;
 pub mod connector;
 pub mod endpoints;

@@ -1,0 +1,159 @@
+//! How a handler is cancelled, learns why, and gets time to clean up.
+//!
+//! Responsible for one cell per request, which the handler's [`Context`](crate::Context), its task and the dispatcher share; not for what
+//! the caller is told, which the engine decides when the request is withdrawn. The idea: a cancelled handler is dropped at its next
+//! await, unless it has asked for a grace period before. Until it has ended it runs in every respect: it keeps its slot and its key.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use callosum_proto::StopReason;
+use event_listener::Event;
+use futures_util::task::AtomicWaker;
+use parking_lot::Mutex;
+
+use crate::rt::{Runtime, Timer, from_now};
+
+/// Why a handler is cancelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum CancelReason {
+    /// The caller has cancelled the call, or can't complete its argument.
+    Caller,
+    /// The handler has run longer than [`Builder::execution_timeout`](crate::Builder::execution_timeout) allows, or, in dialect 2, longer
+    /// than its caller waits.
+    TimedOut,
+    /// The link to the caller has ended.
+    Disconnected,
+    /// The endpoint is shut down, and the time for that is over; or its driver was dropped.
+    Shutdown,
+}
+
+impl From<StopReason> for CancelReason {
+    fn from(reason: StopReason) -> Self {
+        match reason {
+            StopReason::TimedOut => Self::TimedOut,
+            StopReason::Disconnected => Self::Disconnected,
+            _ => Self::Caller,
+        }
+    }
+}
+
+/// Whether the handler of a request goes on.
+#[derive(Debug, Default)]
+pub(crate) struct Cancellation {
+    state: Mutex<State>,
+    /// Tells those who wait for it.
+    cancelled: Event,
+    /// The task of the handler.
+    task: AtomicWaker,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    phase: Phase,
+    grace: Duration,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+enum Phase {
+    #[default]
+    Running,
+    /// The handler has its grace period left.
+    Cancelled(CancelReason),
+    /// It has none.
+    Aborted(CancelReason),
+}
+
+impl Cancellation {
+    /// Cancels the handler, unless it is cancelled already. Wakes those who wait for it, so never do this under a lock.
+    pub(crate) fn cancel(&self, reason: CancelReason) {
+        let mut state = self.state.lock();
+        let Phase::Running = state.phase else { return };
+        state.phase = Phase::Cancelled(reason);
+        drop(state);
+        self.wake();
+    }
+
+    /// Ends the handler at its next await, whatever grace period it has. Wakes like [`cancel`](Self::cancel).
+    pub(crate) fn abort(&self) {
+        let mut state = self.state.lock();
+        state.phase = match state.phase {
+            Phase::Running => Phase::Aborted(CancelReason::Shutdown),
+            Phase::Cancelled(reason) | Phase::Aborted(reason) => Phase::Aborted(reason),
+        };
+        drop(state);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        self.cancelled.notify(usize::MAX);
+        self.task.wake();
+    }
+
+    pub(crate) fn set_grace(&self, grace: Duration) {
+        self.state.lock().grace = grace;
+    }
+
+    /// Whether the handler would go on if it were cancelled now.
+    pub(crate) fn has_grace(&self) -> bool {
+        !self.state.lock().grace.is_zero()
+    }
+
+    /// Waits until the handler is cancelled.
+    pub(crate) async fn cancelled(&self) -> CancelReason {
+        loop {
+            let cancelled = self.cancelled.listen();
+            match self.state.lock().phase {
+                Phase::Cancelled(reason) | Phase::Aborted(reason) => return reason,
+                Phase::Running => {}
+            }
+            cancelled.await;
+        }
+    }
+
+    /// How long the handler goes on; `None` if it is not cancelled.
+    fn time_left(&self) -> Option<Duration> {
+        let state = self.state.lock();
+        match state.phase {
+            Phase::Running => None,
+            Phase::Cancelled(_) => Some(state.grace),
+            Phase::Aborted(_) => Some(Duration::ZERO),
+        }
+    }
+}
+
+/// A handler until it ends, or is cancelled and its grace period is over. `None` if it was cancelled: whatever it came to after that is
+/// dropped, because its caller is told of the cancellation.
+pub(crate) struct Cancellable<F> {
+    pub(crate) handling: F,
+    pub(crate) cancellation: Arc<Cancellation>,
+    pub(crate) runtime: Arc<dyn Runtime>,
+    /// Goes off when the grace period is over, once it has begun.
+    pub(crate) grace: Option<Pin<Box<dyn Timer>>>,
+}
+
+impl<F: Future + Unpin> Future for Cancellable<F> {
+    type Output = Option<F::Output>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        // Before it looks, or a cancellation in between would wake nobody.
+        this.cancellation.task.register(cx.waker());
+        match this.cancellation.time_left() {
+            None => Pin::new(&mut this.handling).poll(cx).map(Some),
+            Some(Duration::ZERO) => Poll::Ready(None),
+            Some(grace) => {
+                let runtime = &this.runtime;
+                let timer = this.grace.get_or_insert_with(|| runtime.timer(from_now(&**runtime, grace)));
+                match Pin::new(&mut this.handling).poll(cx) {
+                    Poll::Ready(_) => Poll::Ready(None),
+                    Poll::Pending => timer.as_mut().poll(cx).map(|()| None),
+                }
+            }
+        }
+    }
+}
