@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use callosum_tokio::rt::{BoxStream, Listener, Runtime, Timer};
 use callosum_tokio::{
     Binder, Builder, CallError, Connector, Context, Drained, Driver, Endpoint, Event, HandlerResult,
-    Reconnect, TokioRuntime, duplex,
+    Reconnect, SocketOptions, TokioRuntime, duplex,
 };
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
@@ -79,12 +79,20 @@ impl Runtime for Counting {
         self.tokio.timer(at)
     }
 
-    fn connect<'a>(&'a self, endpoint: &'a Endpoint) -> BoxFuture<'a, io::Result<BoxStream>> {
-        self.tokio.connect(endpoint)
+    fn connect<'a>(
+        &'a self,
+        endpoint: &'a Endpoint,
+        options: SocketOptions,
+    ) -> BoxFuture<'a, io::Result<BoxStream>> {
+        self.tokio.connect(endpoint, options)
     }
 
-    fn bind<'a>(&'a self, endpoint: &'a Endpoint) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
-        self.tokio.bind(endpoint)
+    fn bind<'a>(
+        &'a self,
+        endpoint: &'a Endpoint,
+        options: SocketOptions,
+    ) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
+        self.tokio.bind(endpoint, options)
     }
 }
 
