@@ -53,6 +53,10 @@ impl<T> Queue<T> {
         Some((number, value?))
     }
 
+    pub(crate) fn get(&self, number: u64) -> Option<&T> {
+        self.slots.get(self.find(number)?)?.1.as_ref()
+    }
+
     pub(crate) fn get_mut(&mut self, number: u64) -> Option<&mut T> {
         let at = self.find(number)?;
         self.slots.get_mut(at)?.1.as_mut()
@@ -84,7 +88,7 @@ impl<T> Queue<T> {
         }
     }
 
-    #[cfg(any(test, feature = "internals"))]
+    /// The values in their order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &T)> {
         self.slots.iter().filter_map(|(number, value)| Some((*number, value.as_ref()?)))
     }

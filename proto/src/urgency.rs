@@ -21,6 +21,11 @@ impl Urgency {
         if class <= Self::LEAST.0 { Some(Self(class)) } else { None }
     }
 
+    /// All classes, the most urgent first.
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        (Self::MOST.0..=Self::LEAST.0).map(Self)
+    }
+
     /// The number of the class, from 0 to 7.
     pub const fn get(self) -> u8 {
         self.0

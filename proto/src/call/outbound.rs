@@ -149,7 +149,7 @@ impl Calls {
         let QueuedReply { number, key, body, metadata, .. } = reply;
         let options = Options { metadata, ..Options::default() };
         match body {
-            ReplyBody::Failure(failure) => self.codec.fail(number, failure, &options),
+            ReplyBody::Failure(failure) => self.codec.fail(number, *failure, &options),
             ReplyBody::Stream { size, compress } => {
                 self.set_beginning(number, Beginning::Left);
                 let id = StreamId::Request(RequestId::new(self.connection, number));

@@ -131,9 +131,9 @@ impl Calls {
             Reply::Result { body, compressed, metadata } => {
                 (ReplyBody::Result { body, compress: compressed }, metadata)
             }
-            Reply::Failure(info) => (ReplyBody::Failure(Failure::Failure(info)), Metadata::new()),
-            Reply::Error(info) => (ReplyBody::Failure(Failure::Error(info)), Metadata::new()),
-            Reply::Cancelled | Reply::End => (ReplyBody::Failure(Failure::Cancelled), Metadata::new()),
+            Reply::Failure(info) => (ReplyBody::from(Failure::Failure(info)), Metadata::new()),
+            Reply::Error(info) => (ReplyBody::from(Failure::Error(info)), Metadata::new()),
+            Reply::Cancelled | Reply::End => (ReplyBody::from(Failure::Cancelled), Metadata::new()),
         };
         let mut replied = fit(&mut body, limit, dialect_2);
         // metadata does not travel in dialect 1.
@@ -219,7 +219,10 @@ impl Calls {
     /// A peer can cause any number of errors and cancellations without a handler having run: by calls that find no place to wait, or that it
     /// cancels. Past the backlog they are bounded like what is refused here (K-4).
     fn count_if_backlogged(&mut self, mut reply: QueuedReply) -> Option<QueuedReply> {
-        let counts = matches!(reply.body, ReplyBody::Failure(Failure::Error(_) | Failure::Cancelled));
+        let counts = match &reply.body {
+            ReplyBody::Failure(failure) => matches!(**failure, Failure::Error(_) | Failure::Cancelled),
+            ReplyBody::Result { .. } | ReplyBody::Stream { .. } => false,
+        };
         if counts && self.is_backlogged() {
             if self.queue.count_unsolicited(MESSAGE_OVERHEAD + reply.size()).is_err() {
                 self.fatal = Some(Fatal(CloseCause::PeerNotReading));

@@ -13,7 +13,8 @@ pub(super) fn fit(body: &mut ReplyBody, limit: usize, dialect_2: bool) -> Replie
         ReplyBody::Failure(_) if dialect_2 => limit.min(MAX_TEXTS),
         _ => limit,
     };
-    if let ReplyBody::Failure(Failure::Failure(info) | Failure::Error(info)) = body
+    if let ReplyBody::Failure(failure) = body
+        && let Failure::Failure(info) | Failure::Error(info) = &mut **failure
         && info.size() > limit
     {
         info.traceback = Text::default();
@@ -23,6 +24,6 @@ pub(super) fn fit(body: &mut ReplyBody, limit: usize, dialect_2: bool) -> Replie
         return Replied::AsGiven;
     }
     let detail = format!("the reply has {size} bytes; the peer takes at most {limit}");
-    *body = ReplyBody::Failure(Failure::Error(Refusal::ReplyTooLarge.to_error(&detail)));
+    *body = Failure::Error(Refusal::ReplyTooLarge.to_error(&detail)).into();
     Replied::TooLarge { size, limit }
 }

@@ -259,7 +259,7 @@ impl Calls {
     pub(super) fn refuse(&mut self, number: Number, key: OrderingKey, error: ErrorInfo) {
         self.codec.detach_name(number);
         let names = self.codec.name_size(number, &key);
-        let body = ReplyBody::Failure(Failure::Error(error));
+        let body = ReplyBody::from(Failure::Error(error));
         let reply = QueuedReply {
             number,
             key: key.clone(),

@@ -3,10 +3,9 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use rustc_hash::FxHashMap;
 
 use crate::ids::CallId;
-use crate::kept::shrink_table;
+use crate::queue::Queue;
 use crate::wire::{Failure, Number, Record};
 use crate::{Metadata, Multipart, OrderingKey, Urgency};
 
@@ -55,7 +54,8 @@ pub(crate) enum ReplyBody {
         size: Option<u64>,
         compress: bool,
     },
-    Failure(Failure),
+    /// Boxed, for it is rare, and three times as large as a result.
+    Failure(Box<Failure>),
 }
 
 impl QueuedReply {
@@ -71,6 +71,12 @@ impl ReplyBody {
             Self::Stream { .. } => 0,
             Self::Failure(failure) => failure.size(),
         }
+    }
+}
+
+impl From<Failure> for ReplyBody {
+    fn from(failure: Failure) -> Self {
+        Self::Failure(Box::new(failure))
     }
 }
 
@@ -113,9 +119,8 @@ pub(crate) struct Overflow;
 #[derive(Debug, Default)]
 pub(crate) struct SendQueue {
     control: VecDeque<Control>,
-    messages: FxHashMap<u64, Entry>,
-    /// The order in each priority class; messages that were taken back are skipped.
-    classes: [VecDeque<u64>; Urgency::CLASSES],
+    /// The messages of each priority class.
+    classes: [Queue<Entry>; Urgency::CLASSES],
     keyed: BTreeMap<Keyed, KeyOrder>,
     next: u64,
     bytes: usize,
@@ -126,7 +131,6 @@ pub(crate) struct SendQueue {
 #[derive(Debug)]
 struct Entry {
     queued: Queued,
-    urgency: Urgency,
     keyed: Option<Keyed>,
 }
 
@@ -158,50 +162,33 @@ impl SendQueue {
         let place = Place(urgency, self.next);
         self.next += 1;
         self.bytes += queued.size();
-        self.messages.insert(place.1, Entry { queued, urgency, keyed });
-        self.classes[usize::from(urgency.get())].push_back(place.1);
+        self.class(place.0).push(place.1, Entry { queued, keyed });
         place
     }
 
     /// Takes back a message that has not left.
     pub(crate) fn remove(&mut self, place: Place) -> Option<Queued> {
-        let removed = self.take(place.1)?;
-        let order = &mut self.classes[usize::from(place.0.get())];
-        // Without this, calls that are made and given up while nothing leaves would leave their places behind.
-        if order.len() > 2 * self.messages.len() + 16 {
-            order.retain(|number| self.messages.contains_key(number));
-        }
-        Some(removed)
+        let entry = self.class(place.0).remove(place.1)?;
+        Some(self.taken(entry))
     }
 
     /// The next message: the most urgent, then the first.
     pub(crate) fn pop(&mut self) -> Option<Queued> {
-        let number = self.first()?;
-        self.classes.iter_mut().find(|class| !class.is_empty())?.pop_front();
-        self.take(number)
+        let (_, entry) = self.classes.iter_mut().find_map(Queue::pop)?;
+        Some(self.taken(entry))
     }
 
-    pub(crate) fn peek(&mut self) -> Option<&Queued> {
-        let number = self.first()?;
-        self.messages.get(&number).map(|entry| &entry.queued)
+    pub(crate) fn peek(&self) -> Option<&Queued> {
+        self.classes.iter().find_map(Queue::front).map(|(_, entry)| &entry.queued)
     }
 
-    /// Drops what was taken back from the front of each class.
-    fn first(&mut self) -> Option<u64> {
-        for class in &mut self.classes {
-            while let Some(number) = class.front() {
-                if self.messages.contains_key(number) {
-                    return Some(*number);
-                }
-                class.pop_front();
-            }
-        }
-        None
+    fn class(&mut self, urgency: Urgency) -> &mut Queue<Entry> {
+        &mut self.classes[usize::from(urgency.get())]
     }
 
-    fn take(&mut self, number: u64) -> Option<Queued> {
-        let Entry { queued, keyed, .. } = self.messages.remove(&number)?;
-        shrink_table(&mut self.messages);
+    /// Counts a message no more.
+    fn taken(&mut self, entry: Entry) -> Queued {
+        let Entry { queued, keyed } = entry;
         self.bytes -= queued.size();
         if let Queued::Reply(reply) = &queued
             && reply.unsolicited
@@ -216,29 +203,36 @@ impl SendQueue {
                 self.keyed.remove(&keyed);
             }
         }
-        Some(queued)
+        queued
     }
 
     /// Changes a reply that has not left.
     pub(crate) fn change_reply(&mut self, place: Place, change: impl FnOnce(&mut QueuedReply)) {
-        let Some(entry) = self.messages.get_mut(&place.1) else { return };
-        self.bytes -= entry.queued.size();
+        let Some(entry) = self.class(place.0).get_mut(place.1) else { return };
+        let before = entry.queued.size();
         if let Queued::Reply(reply) = &mut entry.queued {
             change(reply);
         }
-        self.bytes += entry.queued.size();
+        let after = entry.queued.size();
+        self.bytes = self.bytes - before + after;
     }
 
-    /// The places of messages whose body has more than `limit` bytes, in the order in which they would leave.
+    /// The places of messages whose content has more than `limit` bytes, in the order in which they would leave.
     pub(crate) fn larger_than(&self, limit: usize) -> Vec<Place> {
-        let larger = self.messages.iter().filter(|(_, entry)| entry.queued.body_size() > limit);
-        let mut places: Vec<_> = larger.map(|(number, entry)| Place(entry.urgency, *number)).collect();
-        places.sort_unstable();
-        places
+        let larger = self.iter().filter(|(_, queued)| queued.body_size() > limit);
+        larger.map(|(place, _)| place).collect()
     }
 
     pub(crate) fn get(&self, place: Place) -> Option<&Queued> {
-        self.messages.get(&place.1).map(|entry| &entry.queued)
+        self.classes[usize::from(place.0.get())].get(place.1).map(|entry| &entry.queued)
+    }
+
+    /// All messages, in the order in which they would leave.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Place, &Queued)> {
+        let classes = Urgency::all().zip(&self.classes);
+        classes.flat_map(|(urgency, class)| {
+            class.iter().map(move |(number, entry)| (Place(urgency, number), &entry.queued))
+        })
     }
 
     pub(crate) fn push_control(&mut self, control: Control) {
@@ -301,16 +295,16 @@ impl SendQueue {
     }
 
     pub(crate) fn has_messages(&self) -> bool {
-        !self.messages.is_empty()
+        self.classes.iter().any(|class| !class.is_empty())
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.control.is_empty() && self.messages.is_empty()
+        self.control.is_empty() && !self.has_messages()
     }
 
     /// Forgets what only matters to the present transport. Returns false, and changes nothing, if a reply waits.
     pub(crate) fn keep_only_calls(&mut self) -> bool {
-        let only_calls = self.messages.values().all(|entry| matches!(entry.queued, Queued::Call(_)));
+        let only_calls = self.iter().all(|(_, queued)| matches!(queued, Queued::Call(_)));
         if only_calls {
             self.control.clear();
             self.unsolicited = 0;
@@ -320,18 +314,7 @@ impl SendQueue {
 
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
-        self.messages.len()
-    }
-
-    #[cfg(any(test, feature = "internals"))]
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (Place, &Queued)> {
-        self.messages.iter().map(|(number, entry)| (Place(entry.urgency, *number), &entry.queued))
-    }
-
-    /// Places that are remembered, those of messages that were taken back included.
-    #[cfg(test)]
-    pub(crate) fn places(&self) -> usize {
-        self.classes.iter().map(VecDeque::len).sum()
+        self.classes.iter().map(Queue::len).sum()
     }
 
     pub(crate) fn clear(&mut self) {
@@ -344,7 +327,7 @@ impl SendQueue {
     pub(crate) fn audit(&self, held: usize) {
         let mut keyed = BTreeMap::<&Keyed, usize>::new();
         let (mut bytes, mut unsolicited) = (0, held);
-        for (number, entry) in &self.messages {
+        for (_, entry) in self.classes.iter().flat_map(Queue::iter) {
             bytes += entry.queued.size();
             if matches!(&entry.queued, Queued::Reply(reply) if reply.unsolicited) {
                 unsolicited += entry.queued.size();
@@ -352,7 +335,6 @@ impl SendQueue {
             if let Some(key) = &entry.keyed {
                 *keyed.entry(key).or_default() += 1;
             }
-            assert!(self.classes[usize::from(entry.urgency.get())].contains(number), "it would never leave");
         }
         for control in &self.control {
             if let Control::Pong(message) = control {

@@ -255,7 +255,7 @@ fn call(number: u64, len: usize) -> Queued {
 }
 
 fn reply(number: u64, unsolicited: bool) -> QueuedReply {
-    let body = ReplyBody::Failure(Failure::Error(ErrorInfo::new("n", "r")));
+    let body = ReplyBody::from(Failure::Error(ErrorInfo::new("n", "r")));
     let (key, metadata) = (OrderingKey::none(), Metadata::new());
     QueuedReply { number, key, names: 1, body, metadata, unsolicited }
 }
@@ -313,7 +313,7 @@ fn messages_that_are_taken_back_leave_nothing_behind() {
         let place = push(&mut queue, n, "k", (n % 8) as u8);
         assert_eq!(number(queue.remove(place)), Some(n));
     }
-    assert_eq!((queue.bytes(), queue.places() <= 32 * Urgency::CLASSES), (bytes, true), "{}", queue.places());
+    assert_eq!((queue.bytes(), queue.len()), (bytes, 1));
     assert_eq!(drain(&mut queue), [0]);
 }
 
