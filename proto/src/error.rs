@@ -161,7 +161,7 @@ impl ErrorInfo {
     }
 
     pub(crate) fn detached(&self) -> Self {
-        let copy = |text: &Text| Text::from(text.as_str());
+        let copy = Text::detached;
         Self { name: copy(&self.name), repr: copy(&self.repr), traceback: copy(&self.traceback) }
     }
 

@@ -4,6 +4,8 @@ use std::fmt;
 
 use bytes::Bytes;
 
+use crate::small::SmallBytes;
+
 /// One connection to one remote peer: unique within an endpoint, never reused.
 ///
 /// [`Endpoint::open`](crate::endpoint::Endpoint::open) assigns it, and it never travels, so no peer can claim another's.
@@ -90,32 +92,37 @@ pub enum KeyKind {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OrderingKey {
     kind: KeyKind,
-    bytes: Bytes,
+    bytes: SmallBytes,
 }
 
 impl OrderingKey {
     /// No key: an empty `bin`, as Python sends it.
     pub const fn none() -> Self {
-        Self { kind: KeyKind::Bin, bytes: Bytes::new() }
+        Self { kind: KeyKind::Bin, bytes: SmallBytes::new() }
     }
 
     /// A key given as text.
     pub fn text(key: impl Into<String>) -> Self {
-        Self { kind: KeyKind::Str, bytes: Bytes::from(key.into()) }
+        Self { kind: KeyKind::Str, bytes: Bytes::from(key.into()).into() }
     }
 
     /// A key given as bytes. An empty one means "no key".
     pub fn binary(key: impl Into<Bytes>) -> Self {
-        Self { kind: KeyKind::Bin, bytes: key.into() }
+        Self { kind: KeyKind::Bin, bytes: key.into().into() }
     }
 
     /// The same, in a buffer of its own.
     pub(crate) fn detached(&self) -> Self {
-        Self { kind: self.kind, bytes: Bytes::copy_from_slice(&self.bytes) }
+        Self { kind: self.kind, bytes: self.bytes.detached() }
+    }
+
+    /// The same, copied if it would pin a much larger frame.
+    pub(crate) fn keep(self, frame: usize) -> Self {
+        Self { kind: self.kind, bytes: self.bytes.keep(frame) }
     }
 
     /// The caller of this checked that a `Str` holds UTF-8.
-    pub(crate) fn from_wire(kind: KeyKind, bytes: Bytes) -> Self {
+    pub(crate) fn from_wire(kind: KeyKind, bytes: SmallBytes) -> Self {
         Self { kind, bytes }
     }
 
@@ -132,10 +139,6 @@ impl OrderingKey {
     /// Its bytes.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
-    }
-
-    pub(crate) fn into_bytes(self) -> Bytes {
-        self.bytes
     }
 
     /// Its text, if it travels as text.

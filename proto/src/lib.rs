@@ -22,6 +22,7 @@ mod reply;
 mod role;
 mod send;
 mod setters;
+mod small;
 mod stream;
 mod text;
 mod urgency;

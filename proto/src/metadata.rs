@@ -85,8 +85,7 @@ impl Metadata {
 
     /// The same, in buffers of its own.
     pub(crate) fn detached(&self) -> Self {
-        let copy =
-            |(name, value): (&Text, &Bytes)| (Text::from(name.as_str()), Bytes::copy_from_slice(value));
+        let copy = |(name, value): (&Text, &Bytes)| (name.detached(), Bytes::copy_from_slice(value));
         Self(self.0.iter().map(copy).collect())
     }
 }

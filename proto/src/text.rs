@@ -6,14 +6,16 @@ use std::ops::Deref;
 
 use bytes::Bytes;
 
-/// Immutable UTF-8 text, cheap to clone and to cut out of a received frame.
+use crate::small::SmallBytes;
+
+/// Immutable UTF-8 text, cheap to clone and to cut out of a received frame. Up to 23 bytes need no buffer.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Text(Bytes);
+pub struct Text(SmallBytes);
 
 impl Text {
     /// Text that lives as long as the program.
     pub const fn from_static(text: &'static str) -> Self {
-        Self(Bytes::from_static(text.as_bytes()))
+        Self(SmallBytes::from_static(text.as_bytes()))
     }
 
     /// Takes the bytes if they are UTF-8, without copying them.
@@ -22,17 +24,23 @@ impl Text {
     /// Where the bytes stop being UTF-8.
     pub fn from_utf8(bytes: Bytes) -> Result<Self, std::str::Utf8Error> {
         std::str::from_utf8(&bytes)?;
-        Ok(Self(bytes))
+        Ok(Self(bytes.into()))
     }
 
     /// The caller of this checked that the bytes are UTF-8.
-    pub(crate) fn from_checked(bytes: Bytes) -> Self {
+    pub(crate) fn from_checked(bytes: SmallBytes) -> Self {
         debug_assert!(std::str::from_utf8(&bytes).is_ok());
         Self(bytes)
     }
 
-    pub(crate) fn into_bytes(self) -> Bytes {
-        self.0
+    /// The same, copied if it would pin a much larger frame.
+    pub(crate) fn keep(self, frame: usize) -> Self {
+        Self(self.0.keep(frame))
+    }
+
+    /// The same, in a buffer of its own.
+    pub(crate) fn detached(&self) -> Self {
+        Self(self.0.detached())
     }
 
     /// The text.
@@ -62,13 +70,13 @@ impl Borrow<[u8]> for Text {
 
 impl From<&str> for Text {
     fn from(text: &str) -> Self {
-        Self(Bytes::copy_from_slice(text.as_bytes()))
+        Self(SmallBytes::copy_from_slice(text.as_bytes()))
     }
 }
 
 impl From<String> for Text {
     fn from(text: String) -> Self {
-        Self(Bytes::from(text))
+        Self(Bytes::from(text).into())
     }
 }
 

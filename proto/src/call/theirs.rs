@@ -15,7 +15,7 @@ use crate::reply::Reply;
 use crate::send::{Control, MESSAGE_OVERHEAD, Queued, QueuedReply, ReplyBody};
 use crate::stream::{ReadError, RecvHalf, StreamFault};
 use crate::wire::{self, DecodeError, Failure, MAX_FIRST, Number, Options, Piece, Record};
-use crate::{ErrorInfo, Metadata, OrderingKey, Text, Urgency};
+use crate::{ErrorInfo, Metadata, OrderingKey, Urgency};
 
 /// Grace after the caller's deadline: the caller's CANCEL normally arrives first.
 const GRACE: Duration = Duration::from_secs(1);
@@ -28,7 +28,7 @@ impl Calls {
     /// A request whose number is right has come.
     pub(super) fn arrive(&mut self, now: Instant, opened: Opened) {
         let Opened { call, method, key, options, piece, frame } = opened;
-        let key = OrderingKey::from_wire(key.kind(), wire::keep(&key.into_bytes(), frame));
+        let key = key.keep(frame);
         if let Some((refusal, why)) = self.refusal_of(&options) {
             return self.refuse(call, key, refusal.to_error(why));
         }
@@ -42,7 +42,7 @@ impl Calls {
             return self.report(Anomaly::Stream(StreamFault::Size));
         }
         let id = self.request(call);
-        let method = Text::from_checked(wire::keep(&method.into_bytes(), frame));
+        let method = method.keep(frame);
         let metadata = if frame > 0 { options.metadata.detached() } else { options.metadata };
         let urgency = options.urgency.unwrap_or(Urgency::DEFAULT);
         let deadline = options.remaining.and_then(|left| now.checked_add(left));

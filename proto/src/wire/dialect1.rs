@@ -42,7 +42,7 @@ impl CallName {
 
     /// The same, in a buffer of its own.
     pub(crate) fn detached(&self) -> Self {
-        Self { seq: self.seq, method: Text::from(self.method.as_str()), key: self.key.detached() }
+        Self { seq: self.seq, method: self.method.detached(), key: self.key.detached() }
     }
 }
 
@@ -174,10 +174,7 @@ pub fn decode_header(frame: &Bytes) -> Result<Header, DecodeError> {
         match reader.map_key()? {
             Some(b"type") => set(&mut kind, "type", MessageType::from_wire(reader.int("type")?)?)?,
             Some(b"meth") => set(&mut method, "meth", reader.text("meth")?)?,
-            Some(b"okey") => {
-                let (of, bytes) = reader.str_or_bin("okey")?;
-                set(&mut key, "okey", OrderingKey::from_wire(of, bytes))?;
-            }
+            Some(b"okey") => set(&mut key, "okey", reader.key("okey")?)?,
             Some(b"seq") => {
                 let value = u32::try_from(reader.int("seq")?).map_err(|_| DecodeError::OutOfRange("seq"))?;
                 set(&mut seq, "seq", value)?;

@@ -5,7 +5,8 @@ use rmp::Marker;
 use rmp::decode::{self, RmpRead};
 
 use super::{DecodeError, MAX_DEPTH};
-use crate::{KeyKind, Text};
+use crate::small::SmallBytes;
+use crate::{KeyKind, OrderingKey, Text};
 
 /// A cursor over one frame. Every value it hands out is a slice of that frame.
 #[derive(Debug)]
@@ -34,10 +35,10 @@ impl<'a> Reader<'a> {
         self.rest.first().map(|byte| Marker::from_u8(*byte)).ok_or(DecodeError::Truncated)
     }
 
-    fn take(&mut self, len: usize) -> Result<Bytes, DecodeError> {
+    fn take(&mut self, len: usize) -> Result<&'a [u8], DecodeError> {
         let (taken, rest) = self.rest.split_at_checked(len).ok_or(DecodeError::Truncated)?;
         self.rest = rest;
-        Ok(self.frame.slice_ref(taken))
+        Ok(taken)
     }
 
     /// The number of entries that follow.
@@ -113,12 +114,12 @@ impl<'a> Reader<'a> {
     }
 
     /// `str` or `bin`, and which it was. A `str` is checked to be UTF-8.
-    pub(super) fn str_or_bin(&mut self, field: &'static str) -> Result<(KeyKind, Bytes), DecodeError> {
+    fn str_or_bin(&mut self, field: &'static str) -> Result<(KeyKind, &'a [u8]), DecodeError> {
         match self.peek()? {
             Marker::FixStr(_) | Marker::Str8 | Marker::Str16 | Marker::Str32 => {
                 let len = decode::read_str_len(&mut self.rest).map_err(|_| DecodeError::Truncated)?;
                 let bytes = self.take(len as usize)?;
-                std::str::from_utf8(&bytes).map_err(|_| DecodeError::NotUtf8(field))?;
+                std::str::from_utf8(bytes).map_err(|_| DecodeError::NotUtf8(field))?;
                 Ok((KeyKind::Str, bytes))
             }
             Marker::Bin8 | Marker::Bin16 | Marker::Bin32 => {
@@ -131,14 +132,19 @@ impl<'a> Reader<'a> {
 
     pub(super) fn text(&mut self, field: &'static str) -> Result<Text, DecodeError> {
         match self.str_or_bin(field)? {
-            (KeyKind::Str, bytes) => Ok(Text::from_checked(bytes)),
+            (KeyKind::Str, bytes) => Ok(Text::from_checked(SmallBytes::slice_of(self.frame, bytes))),
             (KeyKind::Bin, _) => Err(DecodeError::WrongType { field }),
         }
     }
 
+    pub(super) fn key(&mut self, field: &'static str) -> Result<OrderingKey, DecodeError> {
+        let (kind, bytes) = self.str_or_bin(field)?;
+        Ok(OrderingKey::from_wire(kind, SmallBytes::slice_of(self.frame, bytes)))
+    }
+
     pub(super) fn bin(&mut self, field: &'static str) -> Result<Bytes, DecodeError> {
         match self.str_or_bin(field)? {
-            (KeyKind::Bin, bytes) => Ok(bytes),
+            (KeyKind::Bin, bytes) => Ok(self.frame.slice_ref(bytes)),
             (KeyKind::Str, _) => Err(DecodeError::WrongType { field }),
         }
     }
@@ -149,7 +155,7 @@ impl<'a> Reader<'a> {
             self.take(1)?;
             return Ok(Bytes::new());
         }
-        Ok(self.str_or_bin(field)?.1)
+        Ok(self.frame.slice_ref(self.str_or_bin(field)?.1))
     }
 
     /// A map's key, as text; `None` (and skipped) if it is of another type.

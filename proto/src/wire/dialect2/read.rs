@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::{CRITICAL, Failure, MAX_CALL, MAX_PACKET, Options, Piece, Record, failure, flag, kind, option};
 use crate::wire::DecodeError;
 use crate::wire::msgpack::Reader;
-use crate::{ErrorInfo, Metadata, OrderingKey, Text, Urgency};
+use crate::{ErrorInfo, Metadata, Text, Urgency};
 
 /// The records of a packet, in order. Ends after the first that can't be read.
 ///
@@ -146,8 +146,7 @@ fn read_record(reader: &mut Reader<'_>) -> Result<Option<Record>, DecodeError> {
 fn read_open(fields: &mut Fields<'_, '_>) -> Result<Record, DecodeError> {
     let (call, piece) = (fields.call()?, fields.flags()?);
     let method = fields.text("method")?;
-    let (kind, bytes) = fields.next("key")?.reader.str_or_bin("key")?;
-    let key = OrderingKey::from_wire(kind, bytes);
+    let key = fields.next("key")?.reader.key("key")?;
     Ok(Record::Open { call, method, key, options: fields.options()?, piece: fields.piece(piece)? })
 }
 
