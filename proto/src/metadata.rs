@@ -10,7 +10,14 @@ use crate::Text;
 ///
 /// At most [`MAX_ENTRIES`](Self::MAX_ENTRIES), of [`MAX_BYTES`](Self::MAX_BYTES) in all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Metadata(BTreeMap<Text, Bytes>);
+pub struct Metadata(
+    /// `None` if there are no entries, as most calls have none: it is in every record, request and reply.
+    Option<Box<Entries>>,
+);
+
+type Entries = BTreeMap<Text, Bytes>;
+
+static NO_ENTRIES: Entries = BTreeMap::new();
 
 /// Metadata that is more than may travel. Nothing was added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -35,7 +42,7 @@ impl Metadata {
 
     /// No entries.
     pub const fn new() -> Self {
-        Self(BTreeMap::new())
+        Self(None)
     }
 
     /// Sets a value; returns the one that was there before.
@@ -48,45 +55,49 @@ impl Metadata {
         value: impl Into<Bytes>,
     ) -> Result<Option<Bytes>, MetadataTooLarge> {
         let (name, value) = (name.into(), value.into());
-        let replaced = self.0.get(name.as_bytes());
+        let replaced = self.entries().get(name.as_bytes());
         let freed = replaced.map_or(0, |old| name.as_bytes().len() + old.len());
-        let entries = self.0.len() + usize::from(replaced.is_none());
+        let entries = self.len() + usize::from(replaced.is_none());
         let bytes = self.size() - freed + name.as_bytes().len() + value.len();
         if entries > Self::MAX_ENTRIES || bytes > Self::MAX_BYTES {
             return Err(MetadataTooLarge { entries, bytes });
         }
-        Ok(self.0.insert(name, value))
+        Ok(self.0.get_or_insert_default().insert(name, value))
     }
 
     /// The value of this name.
     pub fn get(&self, name: &str) -> Option<&Bytes> {
-        self.0.get(name.as_bytes())
+        self.entries().get(name.as_bytes())
     }
 
     /// Names and values, ordered by name.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&Text, &Bytes)> {
-        self.0.iter()
+        self.entries().iter()
     }
 
     /// How many entries there are.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.entries().len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.0.is_none()
     }
 
     /// Bytes of all names and values.
     pub fn size(&self) -> usize {
-        self.0.iter().map(|(name, value)| name.as_bytes().len() + value.len()).sum()
+        self.iter().map(|(name, value)| name.as_bytes().len() + value.len()).sum()
     }
 
     /// The same, in buffers of its own.
     pub(crate) fn detached(&self) -> Self {
         let copy = |(name, value): (&Text, &Bytes)| (name.detached(), Bytes::copy_from_slice(value));
-        Self(self.0.iter().map(copy).collect())
+        Self(self.0.as_ref().map(|entries| Box::new(entries.iter().map(copy).collect())))
+    }
+
+    fn entries(&self) -> &Entries {
+        self.0.as_deref().unwrap_or(&NO_ENTRIES)
     }
 }
 
