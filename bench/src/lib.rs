@@ -13,6 +13,7 @@ pub mod idle;
 pub mod load;
 pub mod pace;
 pub mod peers;
+pub mod plots;
 pub mod process;
 pub mod python;
 pub mod report;

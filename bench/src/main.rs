@@ -13,7 +13,7 @@ use callosum_bench::{
     cases::{self, Case, Order},
     load::Timing,
     peers::{Kind, Peer},
-    report,
+    plots, report,
     suite::{self, Measure, Outcome, Plan},
     upload::{self, Length},
 };
@@ -32,6 +32,12 @@ struct Cli {
     /// Also write the rows to FILE, as a JSON array
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Also draw the rows, as SVGs in DIR
+    #[arg(long, value_name = "DIR")]
+    plots: Option<PathBuf>,
+    /// Measure nothing; draw the rows that --json has written to FILE
+    #[arg(long, value_name = "FILE", requires = "plots")]
+    from: Option<PathBuf>,
     /// Measure only this (repeatable)
     #[arg(long = "measure", value_name = "WHAT")]
     measures: Vec<Measure>,
@@ -99,7 +105,10 @@ fn known_peer(id: &str) -> Result<Peer> {
 fn main() -> Result<()> {
     let cli = Cli::parse();
     match cli.role {
-        None => measure(&cli),
+        None => match &cli.from {
+            None => measure(&cli),
+            Some(file) => draw(&read_rows(file)?, cli.plots.as_deref()),
+        },
         Some(role) => run(role),
     }
 }
@@ -179,8 +188,20 @@ fn measure(cli: &Cli) -> Result<()> {
         }
     }
     println!("took {:.0} s", begun.elapsed().as_secs_f64());
+    draw(&results.rows, cli.plots.as_deref())?;
     results.failures.iter().for_each(|failure| eprintln!("failed: {failure:#}"));
     ensure!(results.failures.is_empty(), "{} of the peers' measurements failed", results.failures.len());
+    Ok(())
+}
+
+fn read_rows(file: &Path) -> Result<Vec<serde_json::Value>> {
+    let json = fs::read_to_string(file).with_context(|| format!("can't read {}", file.display()))?;
+    serde_json::from_str(&json).with_context(|| format!("{} is no array of rows", file.display()))
+}
+
+fn draw(rows: &[serde_json::Value], folder: Option<&Path>) -> Result<()> {
+    let Some(folder) = folder else { return Ok(()) };
+    plots::draw(rows, folder)?.iter().for_each(|file| println!("{}", file.display()));
     Ok(())
 }
 
