@@ -352,10 +352,11 @@ fn conclude(
     was_established: bool,
     address: String,
 ) {
-    node.expel(peer.id);
+    let was_connected = node.expel(peer.id);
     peer.detach(&cause, false);
-    match was_established {
-        true => node.report(Event::Disconnected { peer: peer.id, cause }),
-        false => node.report_refusal(address, cause),
+    if was_connected {
+        node.report(Event::Disconnected { peer: peer.id, cause });
+    } else if !was_established {
+        node.report_refusal(address, cause);
     }
 }

@@ -67,7 +67,7 @@ impl Connector {
             let link = LinkPeer::new(to.clone(), Bytes::new(), "message link");
             let driving = pin!(drive_single(&link, &*sender, &mut *receiver));
             let cause = until_cut(&of, driving).await.unwrap_or(DisconnectCause::Shutdown);
-            conclude(&of, &to, &cause, link.was_established(), false);
+            conclude(&of, &to, &cause, false);
             if of.is_draining() { Ok(()) } else { Err(DriverError::Disconnected(cause)) }
         };
         (Self { peer: peer.handle() }, Driver::new(node, run))
@@ -201,21 +201,14 @@ async fn run_link(
     let cause = until_cut(node, &mut link).await.unwrap_or(DisconnectCause::Shutdown);
     let was_established = link.was_established();
     drop(link);
-    conclude(node, peer, &cause, was_established, renew);
+    conclude(node, peer, &cause, renew);
     (cause, was_established)
 }
 
 /// A link has ended; with `renew`, there may be another.
-fn conclude(
-    node: &Node,
-    peer: &Arc<PeerShared>,
-    cause: &DisconnectCause,
-    was_established: bool,
-    renew: bool,
-) {
+fn conclude(node: &Node, peer: &Arc<PeerShared>, cause: &DisconnectCause, renew: bool) {
     peer.detach(cause, renew && node.phase() == Phase::Running);
-    if was_established {
-        node.set_established(peer, false);
+    if node.lost_link(peer.id) {
         node.report(Event::Disconnected { peer: peer.id, cause: cause.clone() });
     }
 }

@@ -1,12 +1,13 @@
 //! What all links of one endpoint share.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::ErrorKind;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::config::Config;
 use crate::dispatch::Dispatcher;
@@ -42,6 +43,16 @@ struct Lifecycle {
     drained: Option<Drained>,
     /// Every peer that has a link or waits for one.
     peers: BTreeMap<PeerId, Member>,
+    /// What subscribers have still to be told.
+    notices: VecDeque<Notice>,
+    /// Somebody tells them, and goes on until there are none.
+    is_telling: bool,
+}
+
+enum Notice {
+    Event(Event),
+    /// Nothing follows.
+    Over,
 }
 
 struct Member {
@@ -75,7 +86,13 @@ impl Node {
             refusals: Mutex::default(),
             accept_failures: Mutex::default(),
             next_peer: AtomicU64::new(1),
-            lifecycle: Mutex::new(Lifecycle { phase: Phase::Running, drained: None, peers: BTreeMap::new() }),
+            lifecycle: Mutex::new(Lifecycle {
+                phase: Phase::Running,
+                drained: None,
+                peers: BTreeMap::new(),
+                notices: VecDeque::new(),
+                is_telling: false,
+            }),
             phase_changed: event_listener::Event::new(),
         })
     }
@@ -120,14 +137,29 @@ impl Node {
         true
     }
 
-    pub(crate) fn set_established(&self, peer: &Arc<PeerShared>, established: bool) {
-        if let Some(member) = self.lifecycle.lock().peers.get_mut(&peer.id) {
-            member.established = established;
+    /// A peer has completed its handshake, which is reported unless the endpoint is over.
+    pub(crate) fn connected(&self, peer: &Arc<PeerShared>) {
+        let mut lifecycle = self.lifecycle.lock();
+        if let Some(member) = lifecycle.peers.get_mut(&peer.id)
+            && !std::mem::replace(&mut member.established, true)
+        {
+            lifecycle.notices.push_back(Notice::Event(Event::Connected(peer.handle())));
         }
+        self.tell(lifecycle);
     }
 
-    pub(crate) fn expel(&self, peer: PeerId) {
-        self.lifecycle.lock().peers.remove(&peer);
+    /// A connector's peer has lost its link. Returns whether it had been reported as connected, so that the caller reports the
+    /// end of that.
+    pub(crate) fn lost_link(&self, peer: PeerId) -> bool {
+        let mut lifecycle = self.lifecycle.lock();
+        lifecycle.peers.get_mut(&peer).is_some_and(|member| std::mem::take(&mut member.established))
+    }
+
+    /// Takes a peer out. Returns whether it had been reported as connected, so that the caller reports the end of that: nobody
+    /// else does.
+    pub(crate) fn expel(&self, peer: PeerId) -> bool {
+        let member = self.lifecycle.lock().peers.remove(&peer);
+        member.is_some_and(|member| member.established)
     }
 
     /// The peers whose handshake is complete.
@@ -185,16 +217,18 @@ impl Node {
         self.tasks.abort_all();
         // First, or what waits would be started as its peer's turn comes, perhaps where no executor is at hand.
         self.dispatcher.close();
-        let established = self.peers();
+        let mut connected = Vec::new();
         for peer in self.everyone() {
             peer.detach(&DisconnectCause::Shutdown, false);
-            self.expel(peer.id);
+            connected.extend(self.expel(peer.id).then_some(peer.id));
         }
-        for peer in established {
-            self.report(Event::Disconnected { peer: peer.id, cause: DisconnectCause::Shutdown });
+        for peer in connected {
+            self.report(Event::Disconnected { peer, cause: DisconnectCause::Shutdown });
         }
         self.phase_changed.notify(usize::MAX);
-        self.events.close();
+        let mut lifecycle = self.lifecycle.lock();
+        lifecycle.notices.push_back(Notice::Over);
+        self.tell(lifecycle);
         self.handlers.clear();
     }
 
@@ -239,29 +273,60 @@ impl Node {
         }
     }
 
+    /// Tells the subscribers, after what they have still to be told.
     pub(crate) fn report(&self, event: Event) {
-        match &event {
-            Event::Connected(peer) => {
-                let info = peer.info();
-                let user = info.identity.as_ref().map(|identity| &*identity.user_id);
-                tracing::info!(peer = %peer.id(), address = info.address, user, "peer connected");
-            }
-            Event::Disconnected { peer, cause } => tracing::info!(%peer, %cause, "peer disconnected"),
-            Event::Reconnecting { cause, after } => {
-                tracing::info!(%cause, after_ms = after.as_millis() as u64, "connecting again");
-            }
-            Event::Refused { address, cause, unreported } => {
-                tracing::warn!(address, %cause, unreported, "connection refused");
-            }
-            Event::AcceptFailed { endpoint, kind, unreported } => {
-                tracing::warn!(%endpoint, %kind, unreported, "can't accept");
-            }
-            Event::Downgraded { peer, dialect } => {
-                tracing::info!(%peer, dialect = dialect.number(), "peer speaks a lower dialect");
-            }
-            Event::Draining { peer } => tracing::info!(%peer, "peer takes no new calls"),
-            Event::Anomaly { peer, anomaly } => tracing::debug!(%peer, %anomaly, "message dropped"),
+        let mut lifecycle = self.lifecycle.lock();
+        lifecycle.notices.push_back(Notice::Event(event));
+        self.tell(lifecycle);
+    }
+
+    /// Tells the subscribers what they have still to be told, one thing after the other and without the lock: whom it wakes, and who
+    /// subscribes to `tracing`, may come back here.
+    fn tell(&self, mut lifecycle: MutexGuard<'_, Lifecycle>) {
+        if std::mem::replace(&mut lifecycle.is_telling, true) {
+            return;
         }
-        self.events.send(event);
+        while let Some(notice) = lifecycle.notices.pop_front() {
+            let told = MutexGuard::unlocked(&mut lifecycle, || {
+                catch_unwind(AssertUnwindSafe(|| match notice {
+                    Notice::Event(event) => {
+                        trace(&event);
+                        self.events.send(event);
+                    }
+                    Notice::Over => self.events.close(),
+                }))
+            });
+            if let Err(panic) = told {
+                lifecycle.is_telling = false;
+                drop(lifecycle);
+                resume_unwind(panic);
+            }
+        }
+        lifecycle.is_telling = false;
+    }
+}
+
+fn trace(event: &Event) {
+    match event {
+        Event::Connected(peer) => {
+            let info = peer.info();
+            let user = info.identity.as_ref().map(|identity| &*identity.user_id);
+            tracing::info!(peer = %peer.id(), address = info.address, user, "peer connected");
+        }
+        Event::Disconnected { peer, cause } => tracing::info!(%peer, %cause, "peer disconnected"),
+        Event::Reconnecting { cause, after } => {
+            tracing::info!(%cause, after_ms = after.as_millis() as u64, "connecting again");
+        }
+        Event::Refused { address, cause, unreported } => {
+            tracing::warn!(address, %cause, unreported, "connection refused");
+        }
+        Event::AcceptFailed { endpoint, kind, unreported } => {
+            tracing::warn!(%endpoint, %kind, unreported, "can't accept");
+        }
+        Event::Downgraded { peer, dialect } => {
+            tracing::info!(%peer, dialect = dialect.number(), "peer speaks a lower dialect");
+        }
+        Event::Draining { peer } => tracing::info!(%peer, "peer takes no new calls"),
+        Event::Anomaly { peer, anomaly } => tracing::debug!(%peer, %anomaly, "message dropped"),
     }
 }

@@ -1,11 +1,12 @@
-//! An endpoint that shuts down while calls go both ways, on virtual time, in plaintext and under CURVE.
+//! An endpoint that ends while calls go both ways and peers come, on virtual time, in plaintext and under CURVE.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::task::Poll;
 use std::time::Duration;
 
 use callosum_runtime::auth::{CurveClient, KeySet, generate_keys};
-use callosum_runtime::{Binder, Builder, Connector, Context, Event, Events, HandlerResult, Response};
+use callosum_runtime::{Binder, Builder, Connector, Context, Driver, Event, Events, HandlerResult, Response};
 use callosum_testkit::world::{Host, Link, World};
 use futures_util::StreamExt;
 use futures_util::future::FutureExt;
@@ -129,4 +130,67 @@ fn every_call_has_its_outcome_before_a_shutdown_returns() {
 #[test]
 fn every_call_has_its_outcome_before_a_shutdown_returns_under_curve() {
     (0..100).for_each(|seed| run(seed, true));
+}
+
+/// Ends an endpoint where a connection is logged: between its handshake and what the subscribers are told of it.
+struct EndWhenConnected(Arc<Mutex<Option<Driver>>>);
+
+struct Message(String);
+
+impl tracing::field::Visit for Message {
+    fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+        if field.name() == "message" {
+            self.0 = format!("{value:?}");
+        }
+    }
+}
+
+impl tracing::Subscriber for EndWhenConnected {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        let mut message = Message(String::new());
+        event.record(&mut message);
+        if message.0 == "peer connected" {
+            drop(self.0.lock().expect("nobody panics with it").take());
+        }
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[test]
+fn an_endpoint_that_ends_as_a_peer_connects_tells_of_both_in_their_order() {
+    let world = Arc::new(World::new(0));
+    let (server, client) = (world.host("server"), world.host("client"));
+    let slot = Arc::new(Mutex::new(None::<Driver>));
+    let told = tracing::subscriber::with_default(EndWhenConnected(slot.clone()), || {
+        world.run(async {
+            let (binder, driver) = server.builder().bind("tcp://server:1").await.expect("the port is free");
+            *slot.lock().expect("nobody panics with it") = Some(driver);
+            let events = binder.events();
+            server.spawn(std::future::poll_fn(move |cx| {
+                let mut driver = slot.lock().expect("nobody panics with it").take();
+                let polled = driver.as_mut().map(|driver| driver.poll_unpin(cx));
+                *slot.lock().expect("nobody panics with it") = driver;
+                polled.map_or(Poll::Ready(()), |polled| polled.map(drop))
+            }));
+            let (_connector, driver) = client.builder().connect("tcp://server:1").expect("it is an endpoint");
+            client.spawn(async { drop(driver.await) });
+            events.map(|event| format!("{event:?}")).collect::<Vec<_>>().await
+        })
+    });
+    assert!(
+        told.len() == 2 && told[0].starts_with("Connected") && told[1].starts_with("Disconnected"),
+        "{told:?}"
+    );
 }

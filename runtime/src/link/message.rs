@@ -299,7 +299,7 @@ impl PeersOfLink {
         if !link.was_established() {
             // The message was none that begins a connection after all. Nobody has heard of this one, so nobody is told.
             let cause = link.connection_end().unwrap_or(DisconnectCause::PeerClosed);
-            self.drop_link(&link, &cause);
+            self.end(&link, cause);
             return;
         }
         let of = self.clone();
@@ -309,33 +309,29 @@ impl PeersOfLink {
         });
     }
 
-    /// Takes a link off the list; `false` if it was not on it any more.
+    /// Takes a link off the list, which nobody else has done then.
     fn forget(&self, link: &Arc<LinkPeer>) -> bool {
         let mut peers = self.peers.lock();
         let listed = peers.get(&link.routing_id).is_some_and(|listed| Arc::ptr_eq(listed, link));
         if listed {
             peers.remove(&link.routing_id);
-            self.node.expel(link.peer.id);
         }
         listed
     }
 
     /// The connection to a peer has ended, or ends now. Idempotent.
     fn end(&self, link: &Arc<LinkPeer>, cause: DisconnectCause) {
-        if self.drop_link(link, &cause) {
-            link.peer.waker.wake();
+        if !self.forget(link) {
+            return;
+        }
+        let was_connected = self.node.expel(link.peer.id);
+        let pump = link.pump.lock();
+        link.peer.detach(&cause, false);
+        drop(pump);
+        link.peer.waker.wake();
+        if was_connected {
             self.node.report(Event::Disconnected { peer: link.peer.id, cause });
         }
-    }
-
-    /// Takes a link off the list and ends its connection; `false` if that was done before.
-    fn drop_link(&self, link: &Arc<LinkPeer>, cause: &DisconnectCause) -> bool {
-        let listed = self.forget(link);
-        if listed {
-            let _pump = link.pump.lock();
-            link.peer.detach(cause, false);
-        }
-        listed
     }
 }
 

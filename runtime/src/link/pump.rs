@@ -94,8 +94,7 @@ impl Pump {
             Effect::Stop(request, reason) => node.dispatcher.stop(request, reason),
             Effect::Established(ready, dialect) => {
                 self.established = true;
-                node.set_established(&self.peer, true);
-                node.report(Event::Connected(self.peer.handle()));
+                node.connected(&self.peer);
                 if dialect < node.config.connection.dialect {
                     add(&self.peer.counters.downgrades, 1);
                     node.report(Event::Downgraded { peer: self.peer.id, dialect });
