@@ -7,7 +7,9 @@ use std::sync::OnceLock;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use callosum_runtime::rt::{BoxStream, Listener, Runtime, SocketFile, Timer, set_up_tcp, unsupported};
+use callosum_runtime::rt::{
+    BoxStream, Listener, Runtime, SocketFile, Timer, ipc_listener, set_up_tcp, tcp_listener, unsupported,
+};
 use callosum_runtime::{Endpoint, SocketOptions};
 use futures_util::future::BoxFuture;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
@@ -86,12 +88,17 @@ impl Runtime for TokioRuntime {
             match endpoint {
                 Endpoint::Tcp { host, port } => {
                     let listener = TcpListener::bind((host.as_str(), *port)).await?;
-                    Ok(Box::new(Tcp { listener, options }) as Box<dyn Listener>)
+                    let address = listener.local_addr()?;
+                    Ok(tcp_listener(address, options, move |cx| {
+                        listener.poll_accept(cx).map_ok(|(stream, peer)| (Stream(stream), peer))
+                    }))
                 }
                 Endpoint::Ipc(path) => {
                     let (listener, file) = SocketFile::listen(path)?;
-                    Ok(Box::new(Ipc { listener: UnixListener::from_std(listener)?, file })
-                        as Box<dyn Listener>)
+                    let listener = UnixListener::from_std(listener)?;
+                    Ok(ipc_listener(file, move |cx| {
+                        listener.poll_accept(cx).map_ok(|(stream, _)| Stream(stream))
+                    }))
                 }
                 other => Err(unsupported(other)),
             }
@@ -108,45 +115,6 @@ impl Timer for TokioTimer {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         self.0.as_mut().poll(cx)
-    }
-}
-
-struct Tcp {
-    listener: TcpListener,
-    options: SocketOptions,
-}
-
-impl Listener for Tcp {
-    fn accept(&mut self) -> BoxFuture<'_, io::Result<(BoxStream, String)>> {
-        Box::pin(async {
-            let (stream, address) = self.listener.accept().await?;
-            // Fails for one that has been reset already, which says nothing of the next.
-            let _ = set_up_tcp(&stream, &self.options);
-            Ok((Box::new(Stream(stream)) as BoxStream, format!("tcp://{address}")))
-        })
-    }
-
-    fn endpoint(&self) -> io::Result<Endpoint> {
-        let address = self.listener.local_addr()?;
-        Ok(Endpoint::Tcp { host: address.ip().to_string(), port: address.port() })
-    }
-}
-
-struct Ipc {
-    listener: UnixListener,
-    file: SocketFile,
-}
-
-impl Listener for Ipc {
-    fn accept(&mut self) -> BoxFuture<'_, io::Result<(BoxStream, String)>> {
-        Box::pin(async {
-            let (stream, _) = self.listener.accept().await?;
-            Ok((Box::new(Stream(stream)) as BoxStream, self.file.endpoint().to_string()))
-        })
-    }
-
-    fn endpoint(&self) -> io::Result<Endpoint> {
-        Ok(self.file.endpoint())
     }
 }
 

@@ -1,6 +1,7 @@
 //! tokio's sockets as `futures_io` byte streams, gathering writes included.
 
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -8,6 +9,12 @@ use futures_io::{AsyncRead, AsyncWrite};
 use tokio::io::ReadBuf;
 
 pub(crate) struct Stream<S>(pub(crate) S);
+
+impl<S: AsFd> AsFd for Stream<S> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
 
 impl<S: tokio::io::AsyncRead + Unpin> AsyncRead for Stream<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {

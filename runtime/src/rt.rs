@@ -14,8 +14,10 @@ use futures_util::future::BoxFuture;
 use crate::{Endpoint, SocketOptions};
 
 mod socket_file;
+mod sockets;
 
 pub use socket_file::SocketFile;
+pub use sockets::{ipc_listener, tcp_listener};
 
 /// An executor, as Callosum sees it. Implement it to run peers on an executor of your own.
 ///
@@ -90,7 +92,8 @@ pub trait Timer: Send {
 
 /// Accepts byte streams.
 pub trait Listener: Send {
-    /// The next byte stream, and the remote address for people to read. Dropping the future loses no stream.
+    /// The next byte stream, and the remote address for people to read. Dropping the future loses no stream: whatever it
+    /// has accepted, it returns in the same poll. [`tcp_listener`] and [`ipc_listener`] make listeners that do.
     fn accept(&mut self) -> BoxFuture<'_, io::Result<(BoxStream, String)>>;
 
     /// Where it really listens: with the port that the system chose.
