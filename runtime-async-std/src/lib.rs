@@ -31,12 +31,15 @@
 //! - `zeromq`: sockets of the `zeromq` crate as message links. It can't be on together with the feature of the same name
 //!   of `callosum-tokio`. Off by default.
 //!
+//! # async-std is discontinued
+//! See RUSTSEC-2025-0052. New programs should take smol and `callosum-smol`: it has the same reactor, whose sockets and
+//! timers this crate uses.
+//!
 //! # Cancel safety, limits
 //! As [`callosum_runtime`] says.
 #![forbid(unsafe_code)]
 
 mod runtime;
-mod socket;
 
 pub use callosum_runtime::*;
 pub use runtime::AsyncStdRuntime;

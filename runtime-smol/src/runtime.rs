@@ -1,0 +1,138 @@
+//! Tasks, timers and sockets of smol.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use callosum_runtime::rt::{
+    BoxStream, Listener, Runtime, SocketFile, Timer, ipc_listener, set_up_tcp, tcp_listener, unsupported,
+};
+use callosum_runtime::{Endpoint, SocketOptions};
+use futures_util::future::BoxFuture;
+use smol::net::unix::UnixStream;
+use smol::net::{TcpListener, TcpStream};
+use smol::{Async, Executor};
+
+/// smol's global executor, or one of your own.
+///
+/// smol runs its global executor, that of `smol::spawn`, on one thread, or on as many as the environment variable
+/// `SMOL_THREADS` says.
+#[derive(Clone, Debug, Default)]
+pub struct SmolRuntime {
+    executor: Option<Arc<Executor<'static>>>,
+}
+
+impl SmolRuntime {
+    /// Runs tasks on smol's global executor, as the default does.
+    pub const fn global() -> Self {
+        Self { executor: None }
+    }
+
+    /// Runs tasks on `executor`, which you run: nothing happens while nobody does.
+    pub fn on(executor: Arc<Executor<'static>>) -> Self {
+        Self { executor: Some(executor) }
+    }
+}
+
+impl Runtime for SmolRuntime {
+    fn spawn(&self, task: BoxFuture<'static, ()>) {
+        match &self.executor {
+            Some(executor) => executor.spawn(task).detach(),
+            None => smol::spawn(task).detach(),
+        }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "this is where the time comes from")]
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn timer(&self, at: Instant) -> Pin<Box<dyn Timer>> {
+        Box::pin(SmolTimer { timer: smol::Timer::at(at), over: false })
+    }
+
+    fn connect<'a>(
+        &'a self,
+        endpoint: &'a Endpoint,
+        options: SocketOptions,
+    ) -> BoxFuture<'a, io::Result<BoxStream>> {
+        Box::pin(async move {
+            match endpoint {
+                Endpoint::Tcp { host, port } => {
+                    let stream = TcpStream::connect((host.as_str(), *port)).await?;
+                    set_up_tcp(&stream, &options)?;
+                    Ok(Box::new(stream) as BoxStream)
+                }
+                Endpoint::Ipc(path) => Ok(Box::new(UnixStream::connect(path).await?) as BoxStream),
+                other => Err(unsupported(other)),
+            }
+        })
+    }
+
+    fn bind<'a>(
+        &'a self,
+        endpoint: &'a Endpoint,
+        options: SocketOptions,
+    ) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
+        Box::pin(async move {
+            match endpoint {
+                Endpoint::Tcp { host, port } => {
+                    let listener = TcpListener::bind((host.as_str(), *port)).await?;
+                    let address = listener.local_addr()?;
+                    let socket = Arc::<Async<std::net::TcpListener>>::from(listener);
+                    Ok(tcp_listener(address, options, move |cx| {
+                        let (stream, peer) = ready!(poll_accept(&socket, cx, |socket| socket.accept()))?;
+                        Poll::Ready(Ok((TcpStream::try_from(stream)?, peer)))
+                    }))
+                }
+                Endpoint::Ipc(path) => {
+                    let (listener, file) = SocketFile::listen(path)?;
+                    let socket = Async::new_nonblocking(listener)?;
+                    Ok(ipc_listener(file, move |cx| {
+                        let (stream, _) = ready!(poll_accept(&socket, cx, |socket| socket.accept()))?;
+                        Poll::Ready(UnixStream::try_from(stream))
+                    }))
+                }
+                other => Err(unsupported(other)),
+            }
+        })
+    }
+}
+
+/// smol's own `accept` is a future that borrows the socket; a listener polls.
+fn poll_accept<L, S>(
+    socket: &Async<L>,
+    cx: &mut Context<'_>,
+    accept: impl Fn(&L) -> io::Result<S>,
+) -> Poll<io::Result<S>> {
+    loop {
+        match accept(socket.get_ref()) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready!(socket.poll_readable(cx))?,
+            result => return Poll::Ready(result),
+        }
+    }
+}
+
+/// smol's timer goes off once, and is pending for ever after that.
+struct SmolTimer {
+    timer: smol::Timer,
+    over: bool,
+}
+
+impl Timer for SmolTimer {
+    fn reset(mut self: Pin<&mut Self>, at: Instant) {
+        self.over = false;
+        self.timer.set_at(at);
+    }
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.over {
+            ready!(Pin::new(&mut self.timer).poll(cx));
+            self.over = true;
+        }
+        Poll::Ready(())
+    }
+}
