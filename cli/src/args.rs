@@ -321,7 +321,7 @@ enum CodecName {
 #[derive(Args, Debug)]
 pub(crate) struct ExecutorArg {
     /// The async runtime to run on
-    #[arg(long = "runtime", value_name = "RUNTIME", value_enum, default_value_t = Executor::Tokio)]
+    #[arg(long = "runtime", value_name = "RUNTIME", value_parser = Executor::parser(), default_value_t)]
     pub(crate) executor: Executor,
 }
 

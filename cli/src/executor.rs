@@ -1,55 +1,48 @@
-//! The two async runtimes behind one face.
+//! The async runtime that the command line names.
 
+use std::fmt::{self, Display, Formatter};
 use std::future::{Future, poll_fn};
 use std::io;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use callosum_async_std::AsyncStdRuntime;
+use callosum_hosts::Host;
 use callosum_runtime::Builder;
-use callosum_runtime::rt::Runtime;
-use callosum_tokio::TokioRuntime;
-use clap::ValueEnum;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use futures_util::future::{Either, select};
 
-/// An async runtime, by name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Executor {
-    Tokio,
-    AsyncStd,
+/// An async runtime.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Executor(Host);
+
+impl Default for Executor {
+    fn default() -> Self {
+        Self(Host::Tokio)
+    }
+}
+
+impl Display for Executor {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
 }
 
 impl Executor {
-    /// Runs a future to its end, on threads of the runtime.
-    pub(crate) fn block_on<F: Future>(self, future: F) -> io::Result<F::Output> {
-        match self {
-            Self::Tokio => {
-                let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-                let output = runtime.block_on(future);
-                // A look-up of a name can't be interrupted, and is not worth waiting for.
-                runtime.shutdown_background();
-                Ok(output)
-            }
-            Self::AsyncStd => Ok(async_std::task::block_on(future)),
-        }
+    /// Parses its name.
+    pub(crate) fn parser() -> impl TypedValueParser<Value = Self> {
+        PossibleValuesParser::new(Host::NAMES).try_map(|name| name.parse().map(Self))
     }
 
-    fn runtime(self) -> Arc<dyn Runtime> {
-        match self {
-            Self::Tokio => Arc::new(TokioRuntime::default()),
-            Self::AsyncStd => Arc::new(AsyncStdRuntime),
-        }
+    /// Runs a future to its end, on threads of the runtime.
+    pub(crate) fn block_on<F: Future>(self, future: F) -> io::Result<F::Output> {
+        Ok(self.0.start()?.block_on(future))
     }
 
     pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Tokio => "tokio",
-            Self::AsyncStd => "async-std",
-        }
+        self.0.name()
     }
 
     pub(crate) fn builder(self) -> Builder {
-        Builder::new(self.runtime())
+        self.0.builder()
     }
 
     /// Waits; for a time that the clock can't hold, for ever.
@@ -57,7 +50,7 @@ impl Executor {
         let until = Instant::now().checked_add(time);
         async move {
             let Some(until) = until else { return std::future::pending().await };
-            let mut timer = self.runtime().timer(until);
+            let mut timer = self.0.runtime().timer(until);
             poll_fn(|cx| timer.as_mut().poll(cx)).await;
         }
     }

@@ -257,7 +257,7 @@ fn ctrl_c_cancels_the_call_on_the_server() {
 
 #[test]
 fn calls_under_way_are_finished_after_a_signal() {
-    for (runtime, signal) in RUNTIMES.into_iter().zip([Signal::TERM, Signal::INT]) {
+    for (runtime, signal) in RUNTIMES.into_iter().zip([Signal::TERM, Signal::INT].into_iter().cycle()) {
         let server = Server::start(runtime, "json", &[]);
         server.show_calls();
         let call = server.start_call(&["delay", r#"{"seconds": 1.5}"#]);

@@ -3,14 +3,16 @@
 //! A test's body is plain blocking code on a thread of its own, because processes block; what it starts on the
 //! runtime goes on meanwhile.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Arc, OnceLock};
+use std::task::Poll;
 use std::time::Duration;
-use std::{fs, panic, process, thread};
+use std::{fs, mem, panic, process, thread};
 
+use callosum_hosts::{Executor, Host};
 use callosum_runtime::rt::Runtime;
 use callosum_runtime::{Binder, Builder, Connector, Drained, Driver, DriverError, Peer, Reconnect};
 
@@ -22,15 +24,6 @@ const WATCHDOG: Duration = Duration::from_secs(60);
 /// How long a test waits for what must come. Only a safety net against hanging.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The executor under test.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Executor {
-    /// `callosum-tokio`.
-    Tokio,
-    /// `callosum-async-std`.
-    AsyncStd,
-}
-
 /// What the peers of a test are connected by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
@@ -40,7 +33,7 @@ pub enum Transport {
     Ipc,
 }
 
-/// Makes tests of bodies `fn(&World)`: each on both runtimes, over the transports that are named.
+/// Makes tests of bodies `fn(&World)`: each on two runtimes, as the adapters have no part in the protocol, over the transports that are named.
 #[macro_export]
 macro_rules! interop_tests {
     ($($body:ident: $($transport:ident)+;)*) => {
@@ -51,18 +44,18 @@ macro_rules! interop_tests {
             $(mod $body { $($crate::interop_tests!(@test AsyncStd $transport $body);)+ })*
         }
     };
-    (@test $executor:ident tcp $body:ident) => {
+    (@test $host:ident tcp $body:ident) => {
         #[test]
         fn tcp() {
-            use $crate::interop::{Executor, Transport, run};
-            run(Executor::$executor, Transport::Tcp, super::super::$body);
+            use $crate::interop::{Transport, run};
+            run(::callosum_hosts::Host::$host, Transport::Tcp, super::super::$body);
         }
     };
-    (@test $executor:ident ipc $body:ident) => {
+    (@test $host:ident ipc $body:ident) => {
         #[test]
         fn ipc() {
-            use $crate::interop::{Executor, Transport, run};
-            run(Executor::$executor, Transport::Ipc, super::super::$body);
+            use $crate::interop::{Transport, run};
+            run(::callosum_hosts::Host::$host, Transport::Ipc, super::super::$body);
         }
     };
 }
@@ -71,12 +64,12 @@ macro_rules! interop_tests {
 ///
 /// # Panics
 /// When the body does, or takes more than a minute.
-pub fn run(executor: Executor, transport: Transport, body: fn(&World)) {
+pub fn run(host: Host, transport: Transport, body: fn(&World)) {
     // Not under the watchdog: whoever comes first waits for pip, and the others for him.
     python();
     let (done, ended) = mpsc::channel();
     let test = thread::spawn(move || {
-        let world = World::new(executor, transport);
+        let world = World::new(host, transport);
         body(&world);
         drop(world);
         // Nobody listens any more once the watchdog has barked.
@@ -91,23 +84,32 @@ pub fn run(executor: Executor, transport: Transport, body: fn(&World)) {
     }
 }
 
+/// Lets other tasks run.
+pub async fn yield_now() {
+    let mut yielded = false;
+    poll_fn(|cx| {
+        if mem::replace(&mut yielded, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
 /// One runtime and one transport.
 #[derive(Debug)]
 pub struct World {
+    runtime: Arc<dyn Runtime>,
     executor: Executor,
     transport: Transport,
-    tokio: tokio::runtime::Runtime,
     sockets: Sockets,
 }
 
 impl World {
-    fn new(executor: Executor, transport: Transport) -> Self {
-        let tokio = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()
-            .expect("a tokio runtime can be made");
-        Self { executor, transport, tokio, sockets: Sockets::default() }
+    fn new(host: Host, transport: Transport) -> Self {
+        let executor = host.start().expect("the system has threads");
+        Self { runtime: host.runtime(), executor, transport, sockets: Sockets::default() }
     }
 
     /// An endpoint to bind: a port that the system chooses, or a path of its own.
@@ -120,20 +122,15 @@ impl World {
 
     /// A builder of endpoints on this runtime, which come back quickly when they have lost their link.
     pub fn builder(&self) -> Builder {
-        let runtime: Arc<dyn Runtime> = match self.executor {
-            Executor::Tokio => Arc::new(callosum_tokio::TokioRuntime::default()),
-            Executor::AsyncStd => Arc::new(callosum_async_std::AsyncStdRuntime),
-        };
         let (first, most) = (Duration::from_millis(20), Duration::from_millis(200));
-        Builder::new(runtime).call_timeout(PATIENCE).reconnect(Reconnect::Backoff { first, most })
+        Builder::new(self.runtime.clone())
+            .call_timeout(PATIENCE)
+            .reconnect(Reconnect::Backoff { first, most })
     }
 
     /// Runs a future on this thread.
     pub fn block_on<F: Future>(&self, future: F) -> F::Output {
-        match self.executor {
-            Executor::Tokio => self.tokio.block_on(future),
-            Executor::AsyncStd => async_std::task::block_on(future),
-        }
+        self.executor.block_on(future)
     }
 
     fn spawn(&self, driver: Driver) -> Receiver<Result<(), DriverError>> {
@@ -142,10 +139,8 @@ impl World {
             // The test may have failed by now.
             let _ = sender.send(driver.await);
         };
-        match self.executor {
-            Executor::Tokio => drop(self.tokio.spawn(task)),
-            Executor::AsyncStd => drop(async_std::task::spawn(task)),
-        }
+        // tokio's is the runtime that is current.
+        self.block_on(async { self.runtime.spawn(Box::pin(task)) });
         ended
     }
 

@@ -1,4 +1,4 @@
-//! Tests across the crates: one suite of behaviour for both runtimes, and peers in Python.
+//! Tests across the crates: one suite of behaviour for every runtime, and peers in Python.
 #![forbid(unsafe_code)]
 
 pub mod gate;

@@ -8,13 +8,12 @@ use std::task::Poll;
 use std::thread;
 use std::time::Duration;
 
-use callosum_async_std::AsyncStdRuntime;
+use callosum_hosts::Host;
 use callosum_runtime::rt::{BoxStream, Runtime};
 use callosum_runtime::{
     Binder, Builder, CallError, Connector, Dialect, Driver, DriverError, Endpoint, Event, Events, Peer,
     SocketOptions,
 };
-use callosum_tokio::TokioRuntime;
 use futures_channel::oneshot;
 use futures_util::future::{AbortHandle, Abortable};
 use futures_util::{FutureExt, StreamExt};
@@ -44,22 +43,23 @@ pub struct Rig {
     dialect: Dialect,
 }
 
-/// Runs a test body on tokio with two threads.
+/// Runs a test body on a runtime.
 ///
 /// # Panics
 /// If the body does, or takes longer than a minute.
-pub fn on_tokio<F>(name: &str, transport: Transport, body: impl FnOnce(Rig) -> F + Send + 'static)
+pub fn on<F>(host: Host, name: &str, transport: Transport, body: impl FnOnce(Rig) -> F + Send + 'static)
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    tokio_in(Dialect::Two, PATIENCE, name, transport, body);
+    run(host, Dialect::Two, PATIENCE, name, transport, body);
 }
 
 /// The same, for a body that may take so long.
 ///
 /// # Panics
 /// If the body does, or takes longer.
-pub fn on_tokio_within<F>(
+pub fn on_within<F>(
+    host: Host,
     patience: Duration,
     name: &str,
     transport: Transport,
@@ -67,24 +67,26 @@ pub fn on_tokio_within<F>(
 ) where
     F: Future<Output = ()> + Send + 'static,
 {
-    tokio_in(Dialect::Two, patience, name, transport, body);
+    run(host, Dialect::Two, patience, name, transport, body);
 }
 
 /// The same, with endpoints that offer dialect 1 only.
 ///
 /// # Panics
 /// If the body does, or takes longer than a minute.
-pub fn on_tokio_in_dialect_1<F>(
+pub fn on_in_dialect_1<F>(
+    host: Host,
     name: &str,
     transport: Transport,
     body: impl FnOnce(Rig) -> F + Send + 'static,
 ) where
     F: Future<Output = ()> + Send + 'static,
 {
-    tokio_in(Dialect::One, PATIENCE, name, transport, body);
+    run(host, Dialect::One, PATIENCE, name, transport, body);
 }
 
-fn tokio_in<F>(
+fn run<F>(
+    host: Host,
     dialect: Dialect,
     patience: Duration,
     name: &str,
@@ -93,67 +95,9 @@ fn tokio_in<F>(
 ) where
     F: Future<Output = ()> + Send + 'static,
 {
-    watch(patience, name, move || {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()
-            .expect("the system has threads");
-        runtime.block_on(body(Rig { runtime: Arc::new(TokioRuntime::default()), transport, dialect }));
-    });
-}
-
-/// Runs a test body on async-std's global executor.
-///
-/// # Panics
-/// If the body does, or takes longer than a minute.
-pub fn on_async_std<F>(name: &str, transport: Transport, body: impl FnOnce(Rig) -> F + Send + 'static)
-where
-    F: Future<Output = ()> + Send + 'static,
-{
-    async_std_in(Dialect::Two, PATIENCE, name, transport, body);
-}
-
-/// The same, for a body that may take so long.
-///
-/// # Panics
-/// If the body does, or takes longer.
-pub fn on_async_std_within<F>(
-    patience: Duration,
-    name: &str,
-    transport: Transport,
-    body: impl FnOnce(Rig) -> F + Send + 'static,
-) where
-    F: Future<Output = ()> + Send + 'static,
-{
-    async_std_in(Dialect::Two, patience, name, transport, body);
-}
-
-/// The same, with endpoints that offer dialect 1 only.
-///
-/// # Panics
-/// If the body does, or takes longer than a minute.
-pub fn on_async_std_in_dialect_1<F>(
-    name: &str,
-    transport: Transport,
-    body: impl FnOnce(Rig) -> F + Send + 'static,
-) where
-    F: Future<Output = ()> + Send + 'static,
-{
-    async_std_in(Dialect::One, PATIENCE, name, transport, body);
-}
-
-fn async_std_in<F>(
-    dialect: Dialect,
-    patience: Duration,
-    name: &str,
-    transport: Transport,
-    body: impl FnOnce(Rig) -> F + Send + 'static,
-) where
-    F: Future<Output = ()> + Send + 'static,
-{
-    watch(patience, name, move || {
-        async_std::task::block_on(body(Rig { runtime: Arc::new(AsyncStdRuntime), transport, dialect }))
+    watch(patience, &format!("{name} on {host}"), move || {
+        let executor = host.start().expect("the system has threads");
+        executor.block_on(body(Rig { runtime: host.runtime(), transport, dialect }));
     });
 }
 

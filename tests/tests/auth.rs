@@ -1,8 +1,8 @@
-//! CURVE and admission on both runtimes.
+//! CURVE and admission, on two runtimes: the adapters have no part in it.
 
 macro_rules! everything {
-    ($runtime:ident, $transport:ident) => {
-        callosum_tests::behaviour!($runtime, $transport, {
+    ($host:ident, $transport:ident) => {
+        callosum_tests::behaviour!(on, $host, $transport, {
             auth: admitted, unknown_key, never_again, wrong_server_key, no_curve_towards_curve,
                 curve_towards_no_curve, admission_may_take_its_time, endless_admission, panicking_admission,
                 revoked, renamed, revoked_while_being_admitted, file_read_again, what_is_missing_refuses,
@@ -13,17 +13,17 @@ macro_rules! everything {
 }
 
 mod tokio_tcp {
-    everything!(on_tokio, Tcp);
+    everything!(Tokio, Tcp);
 }
 
 mod tokio_inproc {
-    everything!(on_tokio, Inproc);
+    everything!(Tokio, Inproc);
 }
 
 mod async_std_tcp {
-    everything!(on_async_std, Tcp);
+    everything!(AsyncStd, Tcp);
 }
 
 mod async_std_ipc {
-    everything!(on_async_std, Ipc);
+    everything!(AsyncStd, Ipc);
 }

@@ -1,8 +1,15 @@
-//! The suite of behaviour on both runtimes: everything over TCP, and where it matters over the other transports.
+//! The suite of behaviour, over TCP and, where it matters, over the other transports.
+//!
+//! What users see runs on every runtime. What takes long, because it attacks or loads an endpoint, depends on the engine
+//! and on `callosum-runtime`, hardly on the adapter; it runs on tokio and on async-std, whose sockets and timers are those
+//! of smol.
 
-macro_rules! everything {
-    ($runtime:ident) => {
-        callosum_tests::behaviour!($runtime, Tcp, {
+use callosum_hosts::for_each_host;
+
+/// What users see.
+macro_rules! api {
+    ($host:ident) => {
+        callosum_tests::behaviour!(on, $host, Tcp, {
             calls: typed_json, typed_msgpack, raw_bytes, codec_of_one_call, typed_client, no_such_method,
                 handlers_change_while_running, names_are_taken_once, state, fallback, context, own_handler, counters, ping,
                 probes_are_bounded, handlers_that_go_together;
@@ -29,15 +36,26 @@ macro_rules! everything {
                 driver_never_polled, handlers_that_hold_their_endpoint;
             slots: long_streams_beside_small_calls, a_released_slot_keeps_its_key, a_released_slot_stays_released,
                 limits_of_a_method;
+            streams: bytes_both_ways, items_either_way, items_at_the_limit, items_too_large_to_write, large_bodies,
+                large_bodies_take_turns, acknowledged, failure_in_the_middle, abandoned_argument, dropped_readers, no_handler,
+                cancelled_in_the_middle, cut_in_the_middle, slow_readers_hold_up_nobody, ordered, metadata, downgraded,
+                shutdown_waits, nested_at_one_handler;
+            sockets: accepting_given_up, half_closed, timers;
+            message_links: requests_behind_a_dropped_reply;
+            plugging: tiny_byte_streams, end_of_a_byte_stream, panicking_byte_stream, own_runtime, long_writes, endless_stream, dying_runtime, own_scheduler, tracing_enabled;
+        });
+    };
+}
+
+/// What takes long.
+macro_rules! heavy {
+    ($host:ident) => {
+        callosum_tests::behaviour!(on, $host, Tcp, {
             limits: body_at_the_limit, limit_of_the_other_side, too_large_once_known,
                 one_byte_past_from_a_stranger, far_past, killed_in_the_middle_of_a_body, peer_that_never_reads,
                 peer_that_reads_slowly,
                 full_outbox, unfinished_handshakes, garbage_instead_of_a_greeting, garbage_between_good_calls,
                 anomalies_drown_no_events, cancelled_replies_make_room, cancel_is_answered, replies_held_back, endless_times;
-            streams: bytes_both_ways, items_either_way, items_at_the_limit, items_too_large_to_write, large_bodies,
-                large_bodies_take_turns, acknowledged, failure_in_the_middle, abandoned_argument, dropped_readers, no_handler,
-                cancelled_in_the_middle, cut_in_the_middle, slow_readers_hold_up_nobody, ordered, metadata, downgraded,
-                shutdown_waits, nested_at_one_handler;
             streams_edges: bodies_that_can_not_be_collected, results_that_come_first, half_closed_by_the_handler, results_read_in_any_order,
                 urgent_first, compressed, turns_at_one_handler, mixed_reads,
                 waiting_for_room, dropped_unread, unfinished_result;
@@ -55,16 +73,14 @@ macro_rules! everything {
                 places_taken_while_the_application_decides, a_client_that_says_it_refuses;
             load: ten_thousand_calls, large_and_small, coming_and_going;
             leaks: first_messages_that_begin_nothing, cut_while_draining_without_a_link;
-            message_links: requests_behind_a_dropped_reply;
-            plugging: tiny_byte_streams, end_of_a_byte_stream, panicking_byte_stream, own_runtime, long_writes, endless_stream, dying_runtime, own_scheduler, tracing_enabled;
         });
     };
 }
 
 /// What depends on the transport underneath.
 macro_rules! transports {
-    ($runtime:ident, $transport:ident) => {
-        callosum_tests::behaviour!($runtime, $transport, {
+    ($host:ident, $transport:ident) => {
+        callosum_tests::behaviour!(on, $host, $transport, {
             calls: typed_json, raw_bytes, ping;
             nesting: call_backs_twenty_deep, no_deadlock_at_one_handler;
             cancellation: dropped_call_stops_its_handler, many_dropped;
@@ -82,8 +98,8 @@ macro_rules! transports {
 
 /// What does not depend on the dialect holds in dialect 1 as well.
 macro_rules! dialect_1 {
-    ($runtime:ident) => {
-        callosum_tests::behaviour!($runtime, Tcp, {
+    ($host:ident) => {
+        callosum_tests::behaviour!(on_in_dialect_1, $host, Tcp, {
             calls: typed_json, raw_bytes, no_such_method, own_handler, counters, ping;
             nesting: binder_calls_connector, call_backs_twenty_deep, no_deadlock_at_one_handler, a_lent_place_comes_back;
             failures: failure, relayed, panics, invalid_argument, mixed;
@@ -101,34 +117,46 @@ macro_rules! dialect_1 {
     };
 }
 
-mod tokio_dialect_1 {
-    dialect_1!(on_tokio_in_dialect_1);
+macro_rules! host {
+    ($module:ident, $host:ident) => {
+        mod $module {
+            mod tcp {
+                api!($host);
+            }
+
+            mod ipc {
+                transports!($host, Ipc);
+                callosum_tests::behaviour!(on, $host, Ipc, {
+                    sockets: accepting_given_up, half_closed;
+                });
+            }
+        }
+    };
 }
 
-mod async_std_dialect_1 {
-    dialect_1!(on_async_std_in_dialect_1);
+for_each_host!(host);
+
+/// What runs on two runtimes only.
+macro_rules! in_depth {
+    ($host:ident) => {
+        mod heavy {
+            heavy!($host);
+        }
+
+        mod inproc {
+            transports!($host, Inproc);
+        }
+
+        mod dialect_1 {
+            dialect_1!($host);
+        }
+    };
 }
 
-mod tokio_tcp {
-    everything!(on_tokio);
+mod tokio_in_depth {
+    in_depth!(Tokio);
 }
 
-mod tokio_ipc {
-    transports!(on_tokio, Ipc);
-}
-
-mod tokio_inproc {
-    transports!(on_tokio, Inproc);
-}
-
-mod async_std_tcp {
-    everything!(on_async_std);
-}
-
-mod async_std_ipc {
-    transports!(on_async_std, Ipc);
-}
-
-mod async_std_inproc {
-    transports!(on_async_std, Inproc);
+mod async_std_in_depth {
+    in_depth!(AsyncStd);
 }

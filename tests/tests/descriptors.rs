@@ -4,9 +4,10 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use callosum_hosts::Host;
 use callosum_runtime::rt::BoxStream;
 use callosum_runtime::{Event, HandlerResult, Reconnect, SocketOptions};
-use callosum_tests::rig::{Rig, Transport, next_event, on_async_std, on_tokio};
+use callosum_tests::rig::{Rig, Transport, next_event, on};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 /// Set where the test is to be run and not to be handed on.
@@ -71,10 +72,12 @@ async fn accepting_goes_on(rig: Rig) {
 
 #[test]
 fn running_out_on_tokio() {
-    in_child("running_out_on_tokio", || on_tokio("descriptors", Transport::Tcp, accepting_goes_on));
+    in_child("running_out_on_tokio", || on(Host::Tokio, "descriptors", Transport::Tcp, accepting_goes_on));
 }
 
 #[test]
 fn running_out_on_async_std() {
-    in_child("running_out_on_async_std", || on_async_std("descriptors", Transport::Tcp, accepting_goes_on));
+    in_child("running_out_on_async_std", || {
+        on(Host::AsyncStd, "descriptors", Transport::Tcp, accepting_goes_on)
+    });
 }

@@ -14,7 +14,7 @@ use callosum_runtime::{
     Builder, CallError, Codec, Context, Drained, Event, Events, Handler, HandlerError, HandlerResult, Method,
     OrderingMode, Peer, Reply,
 };
-use callosum_tests::interop::{PATIENCE, Server, World, farewell, next};
+use callosum_tests::interop::{PATIENCE, Server, World, farewell, next, yield_now};
 use callosum_tests::interop_tests;
 use callosum_tests::python::PyProcess;
 use futures_channel::oneshot;
@@ -623,7 +623,7 @@ fn one_at_a_time_per_key(world: &World) {
                 let key = call.key().as_text().expect("every turn has a key");
                 running.lock().begin(key);
                 for _ in 0..5 {
-                    ::async_std::task::yield_now().await;
+                    yield_now().await;
                 }
                 running.lock().end(key);
                 HandlerResult::Ok(json!({"received": args["sent"]}))

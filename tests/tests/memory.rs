@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use bytes::Bytes;
+use callosum_hosts::Host;
 use callosum_proto::OrderingKey;
 use callosum_proto::Role;
 use callosum_proto::internals::wire::Payload;
@@ -14,7 +15,7 @@ use callosum_runtime::auth::{Admission, FnAuthenticator, generate_keys};
 use callosum_runtime::rt::BoxStream;
 use callosum_runtime::{HandlerResult, Limits};
 use callosum_tests::raw::{RawPeer, open, part, whole};
-use callosum_tests::rig::{Rig, Transport, on_async_std, on_tokio};
+use callosum_tests::rig::{Rig, Transport, on};
 use futures_util::{AsyncReadExt, AsyncWriteExt};
 use peak_alloc::PeakAlloc;
 use serde_json::Value;
@@ -185,30 +186,30 @@ async fn resets(rig: Rig) {
 
 #[test]
 fn unfinished_handshakes_on_tokio() {
-    alone(|| on_tokio("handshakes on tokio", Transport::Tcp, handshakes));
+    alone(|| on(Host::Tokio, "handshakes on tokio", Transport::Tcp, handshakes));
 }
 
 #[test]
 fn unfinished_handshakes_on_async_std() {
-    alone(|| on_async_std("handshakes on async-std", Transport::Tcp, handshakes));
+    alone(|| on(Host::AsyncStd, "handshakes on async-std", Transport::Tcp, handshakes));
 }
 
 #[test]
 fn cancelled_calls_on_tokio() {
-    alone(|| on_tokio("cancels on tokio", Transport::Tcp, cancels));
+    alone(|| on(Host::Tokio, "cancels on tokio", Transport::Tcp, cancels));
 }
 
 #[test]
 fn cancelled_calls_on_async_std() {
-    alone(|| on_async_std("cancels on async-std", Transport::Tcp, cancels));
+    alone(|| on(Host::AsyncStd, "cancels on async-std", Transport::Tcp, cancels));
 }
 
 #[test]
 fn calls_reset_in_dialect_2_on_tokio() {
-    alone(|| on_tokio("resets on tokio", Transport::Tcp, resets));
+    alone(|| on(Host::Tokio, "resets on tokio", Transport::Tcp, resets));
 }
 
 #[test]
 fn calls_reset_in_dialect_2_on_async_std() {
-    alone(|| on_async_std("resets on async-std", Transport::Tcp, resets));
+    alone(|| on(Host::AsyncStd, "resets on async-std", Transport::Tcp, resets));
 }

@@ -7,11 +7,10 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use callosum_hosts::Host;
 use callosum_runtime::{BodyError, BodyReader, BodyWriter, Context, Event, HandlerResult, Peer, Responder};
 use callosum_tests::gate::Alive;
-use callosum_tests::rig::{
-    Rig, SOON, Transport, next_event, on_async_std, on_async_std_within, on_tokio, on_tokio_within,
-};
+use callosum_tests::rig::{Rig, SOON, Transport, next_event, on, on_within};
 use futures_util::StreamExt;
 use futures_util::future::join;
 
@@ -238,30 +237,30 @@ async fn upload_for_ever(rig: Rig, endpoint: String) {
 
 #[test]
 fn a_gigabyte_each_way_on_tokio() {
-    on_tokio_within(LARGE_PATIENCE, "a gigabyte each way", Transport::Tcp, a_gigabyte_each_way);
+    on_within(Host::Tokio, LARGE_PATIENCE, "a gigabyte each way", Transport::Tcp, a_gigabyte_each_way);
 }
 
 #[test]
 fn a_gigabyte_each_way_on_async_std() {
-    on_async_std_within(LARGE_PATIENCE, "a gigabyte each way", Transport::Tcp, a_gigabyte_each_way);
+    on_within(Host::AsyncStd, LARGE_PATIENCE, "a gigabyte each way", Transport::Tcp, a_gigabyte_each_way);
 }
 
 #[test]
 fn a_slow_reader_among_fast_ones_on_tokio() {
-    on_tokio("a slow reader", Transport::Tcp, a_slow_reader_among_fast_ones);
+    on(Host::Tokio, "a slow reader", Transport::Tcp, a_slow_reader_among_fast_ones);
 }
 
 #[test]
 fn a_slow_reader_among_fast_ones_on_async_std() {
-    on_async_std("a slow reader", Transport::Tcp, a_slow_reader_among_fast_ones);
+    on(Host::AsyncStd, "a slow reader", Transport::Tcp, a_slow_reader_among_fast_ones);
 }
 
 #[test]
 fn a_client_killed_in_the_middle_on_tokio() {
     const NAME: &str = "a_client_killed_in_the_middle_on_tokio";
     match std::env::var(VICTIM) {
-        Ok(endpoint) => on_tokio(NAME, Transport::Tcp, |rig| upload_for_ever(rig, endpoint)),
-        Err(_) => on_tokio(NAME, Transport::Tcp, |rig| a_client_killed_in_the_middle(rig, NAME)),
+        Ok(endpoint) => on(Host::Tokio, NAME, Transport::Tcp, |rig| upload_for_ever(rig, endpoint)),
+        Err(_) => on(Host::Tokio, NAME, Transport::Tcp, |rig| a_client_killed_in_the_middle(rig, NAME)),
     }
 }
 
@@ -269,7 +268,7 @@ fn a_client_killed_in_the_middle_on_tokio() {
 fn a_client_killed_in_the_middle_on_async_std() {
     const NAME: &str = "a_client_killed_in_the_middle_on_async_std";
     match std::env::var(VICTIM) {
-        Ok(endpoint) => on_async_std(NAME, Transport::Tcp, |rig| upload_for_ever(rig, endpoint)),
-        Err(_) => on_async_std(NAME, Transport::Tcp, |rig| a_client_killed_in_the_middle(rig, NAME)),
+        Ok(endpoint) => on(Host::AsyncStd, NAME, Transport::Tcp, |rig| upload_for_ever(rig, endpoint)),
+        Err(_) => on(Host::AsyncStd, NAME, Transport::Tcp, |rig| a_client_killed_in_the_middle(rig, NAME)),
     }
 }

@@ -3,9 +3,10 @@
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use callosum_hosts::Host;
 use callosum_runtime::auth::{CurveClient, CurveKeyPair, KeySet, generate_keys, load_keys, save_keys};
 use callosum_runtime::{Context, HandlerResult, Reconnect};
-use callosum_tests::rig::{Rig, Transport, next_event, on_async_std, on_tokio};
+use callosum_tests::rig::{Rig, Transport, next_event, on};
 use parking_lot::Mutex;
 use serde_json::Value;
 use tracing::{Subscriber, field, span};
@@ -167,10 +168,10 @@ async fn nothing_says_a_secret(rig: Rig) {
 
 #[test]
 fn nothing_says_a_secret_on_tokio() {
-    on_tokio("secrets", Transport::Tcp, nothing_says_a_secret);
+    on(Host::Tokio, "secrets", Transport::Tcp, nothing_says_a_secret);
 }
 
 #[test]
 fn nothing_says_a_secret_on_async_std() {
-    on_async_std("secrets", Transport::Tcp, nothing_says_a_secret);
+    on(Host::AsyncStd, "secrets", Transport::Tcp, nothing_says_a_secret);
 }

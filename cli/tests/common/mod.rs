@@ -10,6 +10,7 @@ use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
+use callosum_hosts::Host;
 use rustix::event::{PollFd, PollFlags, Timespec, poll as poll_now};
 use rustix::io::ioctl_fionread;
 use rustix::process::{Pid, Signal, kill_process};
@@ -17,7 +18,7 @@ use rustix::process::{Pid, Signal, kill_process};
 /// Something hangs if a process says nothing, or goes on, for so long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-pub(crate) const RUNTIMES: [&str; 2] = ["tokio", "async-std"];
+pub(crate) const RUNTIMES: [&str; Host::ALL.len()] = Host::NAMES;
 
 /// A running process; ended when it is dropped.
 pub(crate) struct Process {

@@ -24,20 +24,23 @@ pub mod ordering;
 pub mod plugging;
 pub mod shutdown;
 pub mod slots;
+pub mod sockets;
 pub mod streams;
 pub mod streams_edges;
 pub mod streams_outlive;
 pub mod totals;
 
-/// Makes a module of tests from test bodies: one runtime, one transport.
+/// Makes tests of test bodies, a module for each group: on one runtime, over one transport. `$run` is a function of
+/// [`rig`](crate::rig).
 #[macro_export]
 macro_rules! behaviour {
-    ($runtime:ident, $transport:ident, { $($module:ident: $($name:ident),+ $(,)?;)+ }) => { $(
+    ($run:ident, $host:ident, $transport:ident, { $($module:ident: $($name:ident),+ $(,)?;)+ }) => { $(
         mod $module { $(
             #[test]
             fn $name() {
-                $crate::rig::$runtime(
-                    concat!(stringify!($runtime), " ", stringify!($transport), " ", stringify!($name)),
+                $crate::rig::$run(
+                    ::callosum_hosts::Host::$host,
+                    concat!(stringify!($transport), " ", stringify!($name)),
                     $crate::rig::Transport::$transport,
                     $crate::suite::$module::$name,
                 );

@@ -1,0 +1,78 @@
+//! What the trait `Runtime` promises of sockets and timers.
+
+use std::future::poll_fn;
+use std::time::{Duration, Instant};
+
+use callosum_runtime::rt::Listener;
+use callosum_runtime::{Endpoint, SocketOptions};
+use futures_util::{AsyncReadExt, AsyncWriteExt, FutureExt};
+
+use crate::rig::Rig;
+
+async fn listen(rig: &Rig) -> Box<dyn Listener> {
+    let endpoint: Endpoint = rig.endpoint().parse().expect("it is an endpoint");
+    rig.runtime().bind(&endpoint, SocketOptions::default()).await.expect("the endpoint is free")
+}
+
+/// Futures of `accept` that are polled and dropped lose no stream.
+pub async fn accepting_given_up(rig: Rig) {
+    let mut listener = listen(&rig).await;
+    let endpoint = listener.endpoint().expect("it listens");
+    assert!(listener.accept().now_or_never().is_none(), "nobody has connected");
+    const COUNT: u8 = 20;
+    let mut clients = Vec::new();
+    for n in 0..COUNT {
+        let mut client = rig.open(&endpoint).await;
+        client.write_all(&[n]).await.expect("there is room");
+        clients.push(client);
+    }
+    for n in 0..COUNT {
+        // Either this poll returns a stream, or it takes none and the next future returns it.
+        let polled_once = listener.accept().now_or_never();
+        let accepted = match polled_once {
+            Some(accepted) => accepted,
+            None => listener.accept().await,
+        };
+        let (mut stream, address) = accepted.expect("somebody has connected");
+        let expected = match &endpoint {
+            Endpoint::Tcp { .. } => "tcp://127.0.0.1:",
+            _ => "ipc:///",
+        };
+        assert!(address.starts_with(expected), "{address}");
+        let mut index = [0];
+        stream.read_exact(&mut index).await.expect("each client has written");
+        assert_eq!(index, [n], "streams come in the order in which they were connected");
+    }
+    assert!(listener.accept().now_or_never().is_none(), "all were accepted");
+}
+
+/// Closing a stream tells the peer that no more comes, though the stream is not dropped, and the peer can still write.
+pub async fn half_closed(rig: Rig) {
+    let mut listener = listen(&rig).await;
+    let mut ours = rig.open(&listener.endpoint().expect("it listens")).await;
+    let (mut theirs, _) = listener.accept().await.expect("somebody has connected");
+    ours.write_all(b"all").await.expect("there is room");
+    ours.close().await.expect("the peer is there");
+    let mut read = Vec::new();
+    theirs.read_to_end(&mut read).await.expect("the stream ends");
+    assert_eq!(read, b"all");
+    theirs.write_all(b"an answer").await.expect("there is room");
+    theirs.close().await.expect("the peer is there");
+    read.clear();
+    ours.read_to_end(&mut read).await.expect("the stream ends");
+    assert_eq!(read, b"an answer");
+}
+
+/// A timer goes off, stays so until it is reset, and can be reset before and after.
+pub async fn timers(rig: Rig) {
+    let in_an_hour = || Instant::now() + Duration::from_secs(3600);
+    let mut timer = rig.runtime().timer(in_an_hour());
+    for _ in 0..2 {
+        assert!(poll_fn(|cx| timer.as_mut().poll(cx)).now_or_never().is_none(), "it is early");
+        timer.as_mut().reset(Instant::now());
+        for _ in 0..2 {
+            poll_fn(|cx| timer.as_mut().poll(cx)).await;
+        }
+        timer.as_mut().reset(in_an_hour());
+    }
+}
