@@ -41,11 +41,6 @@ mod socket;
 pub use callosum_runtime::*;
 pub use runtime::TokioRuntime;
 
-/// Compiles and runs the README's code.
-#[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
-struct Readme;
-
 /// Starts to build an endpoint on the tokio runtime that is current when the endpoint's driver runs.
 pub fn builder() -> Builder {
     Builder::new(std::sync::Arc::new(TokioRuntime::default()))

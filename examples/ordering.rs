@@ -1,13 +1,13 @@
 //! What calls with the same key owe each other, in each of the three modes.
 //!
-//! `cargo run -p callosum-async-std --example async-std-ordering`
+//! `cargo run -p callosum-examples --example ordering`
 
 use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_channel::Receiver;
-use callosum_async_std::{Builder, Context, HandlerResult, Invocation, OrderingMode, Peer, builder};
+use callosum_tokio::{Builder, Context, HandlerResult, Invocation, OrderingMode, Peer, builder};
 use futures_util::FutureExt;
 use parking_lot::Mutex;
 
@@ -44,9 +44,9 @@ async fn show(mode: OrderingMode) -> Result<(), Box<dyn Error>> {
     let log = Log::default();
     let (open, gate) = async_channel::bounded(1);
     let (manager, driver) = service(&log, gate).ordering(mode).bind("tcp://127.0.0.1:0").await?;
-    let serving = async_std::task::spawn(driver);
+    let serving = tokio::spawn(driver);
     let (connector, driver) = builder().call_timeout(TIMEOUT).connect(&manager.endpoints()[0])?;
-    let calling = async_std::task::spawn(driver);
+    let calling = tokio::spawn(driver);
     let peer = connector.peer();
 
     // `into_future` makes a call: these leave in this order, whichever is awaited first.
@@ -78,8 +78,8 @@ async fn show(mode: OrderingMode) -> Result<(), Box<dyn Error>> {
 
     connector.shutdown(TIMEOUT).await;
     manager.shutdown(TIMEOUT).await;
-    calling.await?;
-    serving.await?;
+    calling.await??;
+    serving.await??;
     Ok(())
 }
 
@@ -87,7 +87,7 @@ fn call(peer: &Peer, method: &str, key: &str) -> Invocation<()> {
     peer.invoke(method, &()).key(key)
 }
 
-#[async_std::main]
+#[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     show(OrderingMode::Unordered).await?;
     // The default: handlers run side by side, and replies of one key come in the order of the calls.

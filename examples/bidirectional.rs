@@ -1,11 +1,11 @@
 //! A manager that drives an agent: calls go both ways over the one connection that the agent opened.
 //!
-//! `cargo run -p callosum-async-std --example async-std-bidirectional`
+//! `cargo run -p callosum-examples --example bidirectional`
 
 use std::error::Error;
 use std::time::Duration;
 
-use callosum_async_std::{Context, Event, HandlerResult, builder};
+use callosum_tokio::{Context, Event, HandlerResult, builder};
 use futures_util::StreamExt;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -24,15 +24,15 @@ async fn pull_image(name: String, context: Context) -> HandlerResult<String> {
     Ok(format!("{name} is here"))
 }
 
-#[async_std::main]
+#[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let (manager, driver) = builder().handle("progress", progress).bind("tcp://127.0.0.1:0").await?;
     let mut events = manager.events();
-    let managing = async_std::task::spawn(driver);
+    let managing = tokio::spawn(driver);
 
     // The agent connects, so it can sit behind NAT; it serves all the same.
     let (agent, driver) = builder().handle("pull_image", pull_image).connect(&manager.endpoints()[0])?;
-    let working = async_std::task::spawn(driver);
+    let working = tokio::spawn(driver);
 
     // Who has connected is an event; `manager.peers()` lists all who are connected at the moment.
     let peer = loop {
@@ -52,7 +52,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     agent.shutdown(TIMEOUT).await;
     manager.shutdown(TIMEOUT).await;
-    working.await?;
-    managing.await?;
+    working.await??;
+    managing.await??;
     Ok(())
 }

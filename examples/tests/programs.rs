@@ -1,8 +1,8 @@
-//! Runs every example of an adapter's package. They assert what they show.
+//! Runs the programs that belong to one runtime. They assert what they show.
 
 use std::process::Command;
 
-pub(crate) fn run(example: &str) {
+fn run(example: &str) {
     // Cargo builds a package's examples together with its tests, into a folder beside theirs.
     let test = std::env::current_exe().expect("a test is a program");
     let path = test.parent().expect("a program is in a folder").with_file_name("examples").join(example);
@@ -10,4 +10,9 @@ pub(crate) fn run(example: &str) {
         .output()
         .unwrap_or_else(|error| panic!("{}: {error}; build it with --all-targets", path.display()));
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn single_thread() {
+    run("single_thread");
 }

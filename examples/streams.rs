@@ -1,6 +1,6 @@
 //! A log that is followed while it is written, and an upload in constant memory.
 //!
-//! `cargo run -p callosum-tokio --example streams`
+//! `cargo run -p callosum-examples --example streams`
 
 use std::error::Error;
 use std::time::Duration;
@@ -26,7 +26,7 @@ async fn follow(container: BodyReader, responder: Responder, context: Context) -
 /// An argument of any size, of which no more is held than a window.
 async fn store(mut file: BodyReader, responder: Responder, context: Context) -> HandlerResult<()> {
     let name = context.metadata().get("name").cloned().unwrap_or_default();
-    let (mut buffer, mut total) = ([0; 64 * 1024], 0_u64);
+    let (mut buffer, mut total) = (vec![0; 64 * 1024], 0_u64);
     loop {
         match file.read(&mut buffer).await? {
             0 => break,
@@ -61,7 +61,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let mut metadata = Metadata::new();
     metadata.insert("name", "image.tar")?;
     let (mut file, answer) = peer.open("store").metadata(metadata).urgency(Urgency::LEAST).stream()?;
-    let piece = [7; 64 * 1024];
+    let piece = vec![7; 64 * 1024];
     for _ in 0..100 {
         file.write_all(&piece).await?;
     }

@@ -1,6 +1,6 @@
 //! A server, a client and one call, over loopback TCP.
 //!
-//! `cargo run -p callosum-tokio --example quickstart`
+//! `cargo run -p callosum-examples --example quickstart`
 
 use std::error::Error;
 use std::time::Duration;
