@@ -16,3 +16,8 @@ fn run(example: &str) {
 fn single_thread() {
     run("single_thread");
 }
+
+#[test]
+fn websocket() {
+    run("websocket");
+}
