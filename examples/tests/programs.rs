@@ -18,6 +18,11 @@ fn single_thread() {
 }
 
 #[test]
+fn child_process() {
+    run("child_process");
+}
+
+#[test]
 fn websocket() {
     run("websocket");
 }
