@@ -41,6 +41,7 @@ macro_rules! api {
                 cancelled_in_the_middle, cut_in_the_middle, slow_readers_hold_up_nobody, ordered, metadata, downgraded,
                 shutdown_waits, nested_at_one_handler;
             sockets: accepting_given_up, half_closed, timers;
+            tls: over_a_socket, through_a_small_pipe;
             message_links: requests_behind_a_dropped_reply;
             plugging: tiny_byte_streams, end_of_a_byte_stream, panicking_byte_stream, own_runtime, long_writes, endless_stream, dying_runtime, own_scheduler, tracing_enabled;
         });

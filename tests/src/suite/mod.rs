@@ -28,6 +28,7 @@ pub mod sockets;
 pub mod streams;
 pub mod streams_edges;
 pub mod streams_outlive;
+pub mod tls;
 pub mod totals;
 
 /// Makes tests of test bodies, a module for each group: on one runtime, over one transport. `$run` is a function of
