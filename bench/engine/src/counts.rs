@@ -10,8 +10,8 @@ use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// By how much a path may grow, as a fraction. What changes less is mostly the compiler's: which function it inlines where.
-const TOLERANCE: f64 = 0.05;
+/// By how many percent a path may grow. What changes less is mostly the compiler's: which function it inlines where.
+const TOLERANCE: u64 = 5;
 
 /// Instructions of each path, and the compiler that made them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,12 +77,12 @@ impl Change<'_> {
     }
 
     fn verdict(&self) -> Verdict {
-        match self.growth() {
-            None if self.before.is_none() => Verdict::New,
-            None => Verdict::Gone,
-            Some(growth) if growth > TOLERANCE => Verdict::Grown,
-            Some(growth) if growth < -TOLERANCE => Verdict::Shrunk,
-            Some(_) => Verdict::Same,
+        match (self.before, self.now) {
+            (None, _) => Verdict::New,
+            (_, None) => Verdict::Gone,
+            (Some(before), Some(now)) if 100 * now > (100 + TOLERANCE) * before => Verdict::Grown,
+            (Some(before), Some(now)) if 100 * now < (100 - TOLERANCE) * before => Verdict::Shrunk,
+            _ => Verdict::Same,
         }
     }
 }
@@ -126,14 +126,13 @@ impl fmt::Display for Comparison<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{:32} {:>12} {:>12} {:>9}", "instructions", "baseline", "now", "change")?;
         self.changes.iter().try_for_each(|change| writeln!(f, "{}", change.to_string().trim_end()))?;
-        let percent = 100.0 * TOLERANCE;
         if self.has_failed() {
             writeln!(
                 f,
-                "A path has grown by more than {percent} %, or differs from the baseline's. If that is meant:"
+                "A path has grown by more than {TOLERANCE} %, or differs from the baseline's. If that is meant:"
             )?;
         } else if self.has([Verdict::Shrunk]) {
-            writeln!(f, "A path has shrunk by more than {percent} %. So that it stays short:")?;
+            writeln!(f, "A path has shrunk by more than {TOLERANCE} %. So that it stays short:")?;
         } else {
             return Ok(());
         }
