@@ -14,6 +14,7 @@ use callosum_runtime::{
     Binder, Builder, CallError, Connector, Dialect, Driver, DriverError, Endpoint, Event, Events, Peer,
     SocketOptions,
 };
+use callosum_testkit::world::World;
 use futures_channel::oneshot;
 use futures_util::future::{AbortHandle, Abortable};
 use futures_util::{FutureExt, StreamExt};
@@ -99,6 +100,28 @@ fn run<F>(
         let executor = host.start().expect("the system has threads");
         executor.block_on(body(Rig { runtime: host.runtime(), transport, dialect }));
     });
+}
+
+/// Runs a test body on virtual time, in a world of one host. The seed follows from the name.
+///
+/// # Panics
+/// If the body does, or nothing can happen any more.
+pub fn virtual_time<F: Future<Output = ()>>(name: &str, body: impl FnOnce(Rig) -> F) {
+    run_virtually(Dialect::Two, name, body);
+}
+
+/// The same, with endpoints that offer dialect 1 only.
+///
+/// # Panics
+/// As [`virtual_time`] does.
+pub fn virtual_time_in_dialect_1<F: Future<Output = ()>>(name: &str, body: impl FnOnce(Rig) -> F) {
+    run_virtually(Dialect::One, name, body);
+}
+
+fn run_virtually<F: Future<Output = ()>>(dialect: Dialect, name: &str, body: impl FnOnce(Rig) -> F) {
+    let world = World::new(name.bytes().map(u64::from).sum());
+    let host = world.host("host");
+    world.run(body(Rig { runtime: host.runtime(), transport: Transport::Tcp, dialect }));
 }
 
 /// Watches from outside of the runtime, so that a blocked executor is noticed as well.

@@ -48,13 +48,13 @@ macro_rules! api {
     };
 }
 
-/// What takes long.
+/// What takes long, or needs patience. On virtual time it needs none.
 macro_rules! heavy {
-    ($host:ident) => {
-        callosum_tests::behaviour!(on, $host, Tcp, {
+    ($($on:ident),+) => {
+        callosum_tests::behaviour!($($on),+, {
             limits: body_at_the_limit, limit_of_the_other_side, too_large_once_known,
                 one_byte_past_from_a_stranger, far_past, killed_in_the_middle_of_a_body, peer_that_never_reads,
-                peer_that_reads_slowly,
+
                 full_outbox, unfinished_handshakes, garbage_instead_of_a_greeting, garbage_between_good_calls,
                 anomalies_drown_no_events, cancelled_replies_make_room, cancel_is_answered, replies_held_back, endless_times;
             streams_edges: bodies_that_can_not_be_collected, results_that_come_first, half_closed_by_the_handler, results_read_in_any_order,
@@ -62,18 +62,29 @@ macro_rules! heavy {
                 waiting_for_room, dropped_unread, unfinished_result;
             streams_outlive: results_that_begin_too_late, arguments_collected_for_too_long, beginning_given_up, writers_that_give_up,
                 writers_learn_that_nobody_reads;
-            abuse: flood_of_cancels, flood_of_pings, pings_without_reading, flood_of_nonsense, endless_multipart,
-                half_open_after_the_handshake, key_that_hangs, call_backs_that_nobody_answers;
-            abuse2: tiny_pieces, credit_that_was_not_given, credit_of_the_link, calls_that_are_reset,
-                resets_without_reading, bodies_without_an_end, credit_by_the_byte, results_that_get_no_credit,
+            abuse: flood_of_cancels, flood_of_pings, flood_of_nonsense,
+                half_open_after_the_handshake, call_backs_that_nobody_answers;
+            abuse2: tiny_pieces, credit_of_the_link, calls_that_are_reset,
+                bodies_without_an_end, credit_by_the_byte, results_that_get_no_credit,
                 numbers_and_records_that_break_the_link, records_that_mean_nothing;
             abuse_bodies: snappy_that_declares_gigabytes, headers_that_nest_and_declare, json_that_nests,
                 msgpack_that_nests_and_declares;
             abuse_curve: changed_boxes;
             abuse_handshakes: more_half_open_than_allowed, slow_loris, refusals_drown_no_events,
                 places_taken_while_the_application_decides, a_client_that_says_it_refuses;
-            load: ten_thousand_calls, large_and_small, coming_and_going;
             leaks: first_messages_that_begin_nothing, cut_while_draining_without_a_link;
+        });
+    };
+}
+
+/// What takes long, and what a socket or the machine does is a part of it.
+macro_rules! load {
+    ($host:ident) => {
+        callosum_tests::behaviour!(on, $host, Tcp, {
+            limits: peer_that_reads_slowly;
+            abuse: pings_without_reading, endless_multipart, key_that_hangs;
+            abuse2: credit_that_was_not_given, resets_without_reading;
+            load: ten_thousand_calls, large_and_small, coming_and_going;
         });
     };
 }
@@ -99,8 +110,8 @@ macro_rules! transports {
 
 /// What does not depend on the dialect holds in dialect 1 as well.
 macro_rules! dialect_1 {
-    ($host:ident) => {
-        callosum_tests::behaviour!(on_in_dialect_1, $host, Tcp, {
+    ($($on:ident),+) => {
+        callosum_tests::behaviour!($($on),+, {
             calls: typed_json, raw_bytes, no_such_method, own_handler, counters, ping;
             nesting: binder_calls_connector, call_backs_twenty_deep, no_deadlock_at_one_handler, a_lent_place_comes_back;
             failures: failure, relayed, panics, invalid_argument, mixed;
@@ -137,27 +148,41 @@ macro_rules! host {
 
 for_each_host!(host);
 
-/// What runs on two runtimes only.
-macro_rules! in_depth {
-    ($host:ident) => {
-        mod heavy {
-            heavy!($host);
-        }
-
-        mod inproc {
-            transports!($host, Inproc);
-        }
-
-        mod dialect_1 {
-            dialect_1!($host);
-        }
-    };
-}
-
+/// What runs on one runtime and on virtual time, for it does not depend on the runtime.
 mod tokio_in_depth {
-    in_depth!(Tokio);
+    mod heavy {
+        heavy!(on, Tokio, Tcp);
+    }
+
+    mod load {
+        load!(Tokio);
+    }
+
+    mod inproc {
+        transports!(Tokio, Inproc);
+    }
+
+    mod dialect_1 {
+        dialect_1!(on_in_dialect_1, Tokio, Tcp);
+    }
 }
 
 mod async_std_in_depth {
-    in_depth!(AsyncStd);
+    mod load {
+        load!(AsyncStd);
+    }
+
+    mod inproc {
+        transports!(AsyncStd, Inproc);
+    }
+}
+
+mod virtual_time {
+    mod heavy {
+        heavy!(virtual_time);
+    }
+
+    mod dialect_1 {
+        dialect_1!(virtual_time_in_dialect_1);
+    }
 }

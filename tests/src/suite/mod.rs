@@ -31,10 +31,18 @@ pub mod streams_outlive;
 pub mod tls;
 pub mod totals;
 
-/// Makes tests of test bodies, a module for each group: on one runtime, over one transport. `$run` is a function of
+/// Makes tests of test bodies, a module for each group: on one runtime, over one transport; or on virtual time. `$run` is a function of
 /// [`rig`](crate::rig).
 #[macro_export]
 macro_rules! behaviour {
+    ($run:ident, { $($module:ident: $($name:ident),+ $(,)?;)+ }) => { $(
+        mod $module { $(
+            #[test]
+            fn $name() {
+                $crate::rig::$run(stringify!($name), $crate::suite::$module::$name);
+            }
+        )+ }
+    )+ };
     ($run:ident, $host:ident, $transport:ident, { $($module:ident: $($name:ident),+ $(,)?;)+ }) => { $(
         mod $module { $(
             #[test]
