@@ -1,8 +1,8 @@
 //! The suite of behaviour, over TCP and, where it matters, over the other transports.
 //!
-//! What users see runs on every runtime. What takes long, because it attacks or loads an endpoint, depends on the engine
-//! and on `callosum-runtime`, hardly on the adapter; it runs on tokio and on async-std, whose sockets and timers are those
-//! of smol.
+//! What users see runs on every runtime. What takes long, because it attacks an endpoint or waits for timeouts, depends on
+//! the engine and on `callosum-runtime`, hardly on the adapter: it runs on tokio and on virtual time. Where sockets or the
+//! machine matter, it runs on tokio and on async-std, whose sockets and timers are those of smol.
 
 use callosum_hosts::for_each_host;
 
