@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::future::pending;
 use std::io::ErrorKind;
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::auth::{Identity, watch_changes};
 use crate::connector::{deadline_passed, shutdown};
 use crate::endpoint::ParseEndpointError;
 use crate::error::{BindError, DisconnectCause, Drained, DriverError};
-use crate::event::{Event, Events};
+use crate::event::Events;
 use crate::handlers::Handlers;
 use crate::link::handshakes::HandshakeSlot;
 use crate::link::stream::StreamLink;
@@ -199,7 +199,7 @@ impl Binder {
             let driving = AssertUnwindSafe(drive_accepted(&link, &sender, &mut receiver, slot));
             let cause = driving.catch_unwind().await.unwrap_or(DisconnectCause::Panicked);
             let was_established = link.was_established();
-            drop((link, sender, receiver));
+            drop_user_code((link, sender, receiver));
             conclude(&of, &peer, cause, was_established, address);
         });
         Ok(())
@@ -338,10 +338,17 @@ fn take_in(
         let ended = AssertUnwindSafe(&mut link).catch_unwind().await;
         let cause = ended.unwrap_or(DisconnectCause::Panicked);
         let was_established = link.was_established();
-        drop(link);
+        drop_user_code(link);
         conclude(&of, &peer, cause, was_established, address);
     });
     Ok(())
+}
+
+/// Drops what is the user's, or holds it, such as a byte stream. If that panics, what follows has to be done all the same.
+fn drop_user_code<T>(value: T) {
+    if catch_unwind(AssertUnwindSafe(|| drop(value))).is_err() {
+        tracing::error!("dropping a transport panicked");
+    }
 }
 
 /// The link of a peer has ended.
@@ -352,11 +359,9 @@ fn conclude(
     was_established: bool,
     address: String,
 ) {
-    let was_connected = node.expel(peer.id);
     peer.detach(&cause, false);
-    if was_connected {
-        node.report(Event::Disconnected { peer: peer.id, cause });
-    } else if !was_established {
+    node.expel(peer.id, cause.clone());
+    if !was_established {
         node.report_refusal(address, cause);
     }
 }

@@ -36,6 +36,7 @@ pub struct Builder<S = Stateless> {
     state: S,
     codec: Codec,
     expose_tracebacks: bool,
+    max_cancel_grace: Duration,
     dialect: Dialect,
     ordering: OrderingMode,
     key_scope: KeyScope,
@@ -72,6 +73,7 @@ impl Builder {
             state: Stateless,
             codec: Codec::default(),
             expose_tracebacks: false,
+            max_cancel_grace: Duration::from_secs(10),
             dialect: Dialect::Two,
             ordering: OrderingMode::default(),
             key_scope: KeyScope::default(),
@@ -102,6 +104,13 @@ impl<S> Builder<S> {
     /// Tracebacks that a handler [relays](crate::HandlerError::relay) travel in any case.
     pub fn expose_tracebacks(mut self, expose: bool) -> Self {
         self.expose_tracebacks = expose;
+        self
+    }
+
+    /// How long a cancelled handler may clean up at most, whatever its [grace period](Context::set_cancel_grace). So long, a
+    /// shutdown's driver may still wait for handlers. Default 10 s.
+    pub fn max_cancel_grace(mut self, most: Duration) -> Self {
+        self.max_cancel_grace = most;
         self
     }
 
@@ -228,6 +237,7 @@ impl<S> Builder<S> {
             socket: self.socket,
             codec: self.codec,
             expose_tracebacks: self.expose_tracebacks,
+            max_cancel_grace: self.max_cancel_grace,
             handler_exists: self.handler_exists,
             call_timeout: self.call_timeout,
             while_disconnected: self.while_disconnected,

@@ -79,10 +79,10 @@ impl Cancellation {
     }
 
     /// Ends the handler at its next await, whatever grace period it has. Wakes like [`cancel`](Self::cancel).
-    pub(crate) fn abort(&self) {
+    pub(crate) fn abort(&self, reason: CancelReason) {
         let mut state = self.state.lock();
         state.phase = match state.phase {
-            Phase::Running => Phase::Aborted(CancelReason::Shutdown),
+            Phase::Running => Phase::Aborted(reason),
             Phase::Cancelled(reason) | Phase::Aborted(reason) => Phase::Aborted(reason),
         };
         drop(state);
@@ -126,8 +126,8 @@ impl Cancellation {
     }
 }
 
-/// A handler until it ends, or is cancelled and its grace period is over. `None` if it was cancelled: whatever it came to after that is
-/// dropped, because its caller is told of the cancellation.
+/// A handler until it ends, or is cancelled and its grace period is over. `None` if it was cancelled: a result of the time after that
+/// is dropped, because the caller is told of the cancellation.
 pub(crate) struct Cancellable<F> {
     pub(crate) handling: F,
     pub(crate) cancellation: Arc<Cancellation>,

@@ -195,6 +195,7 @@ pub(crate) struct Config {
     pub(crate) socket: SocketOptions,
     pub(crate) codec: Codec,
     pub(crate) expose_tracebacks: bool,
+    pub(crate) max_cancel_grace: Duration,
     /// Two handlers of one name were given to the builder.
     pub(crate) handler_exists: Option<HandlerExists>,
     pub(crate) call_timeout: Option<Duration>,

@@ -208,9 +208,7 @@ async fn run_link(
 /// A link has ended; with `renew`, there may be another.
 fn conclude(node: &Node, peer: &Arc<PeerShared>, cause: &DisconnectCause, renew: bool) {
     peer.detach(cause, renew && node.phase() == Phase::Running);
-    if node.lost_link(peer.id) {
-        node.report(Event::Disconnected { peer: peer.id, cause: cause.clone() });
-    }
+    node.lost_link(peer.id, cause.clone());
 }
 
 /// `future`, or `None` once a shutdown's deadline has passed.

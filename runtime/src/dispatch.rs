@@ -43,6 +43,9 @@ struct State {
     intake: Intake,
 }
 
+/// Handlers of connections that are over and that may have a grace period at a time. Others are dropped without one.
+const MAX_LINGERING: usize = 1_000;
+
 /// Handlers that have tasks.
 type Handling = FxHashMap<RequestId, Arc<Cancellation>>;
 
@@ -137,10 +140,13 @@ impl Dispatcher {
         clock: Option<&mut Clock>,
     ) -> Option<(RequestId, Option<Reply>)> {
         let Request { id, method, key, body, metadata, deadline } = request;
+        let started = StartedRequest { dispatcher: self, request: Some(id) };
         let peer = Peer::new(peer.clone(), Some(Lender(id)));
         let cancellation = Arc::default();
         let context = Context { method, key, peer, deadline, metadata, request: id, cancellation };
-        match (Started { request: id, body, context }).begin(node, clock) {
+        let begun = (Started { request: id, body, context }).begin(node, clock);
+        started.has_begun();
+        match begun {
             Begun::Ended(reply) => Some((id, Some(reply))),
             Begun::Goes(running) => self.detach(node, id, running).err().map(|Unwanted| (id, None)),
         }
@@ -207,10 +213,16 @@ impl Dispatcher {
         state.take(EndpointEvent::Closed(connection));
         state.unserved.remove(&connection);
         let tasks = state.connections.remove(&connection).map(|served| served.tasks).unwrap_or_default();
+        // A peer that comes again and again could else leave any number of handlers behind.
+        let room = MAX_LINGERING.saturating_sub(state.lingering.len());
         state.lingering.extend(tasks.iter().map(|(&request, handling)| (request, handling.clone())));
         let afterwards = state.distribute(None);
         drop(state);
-        tasks.values().for_each(|handling| handling.cancel(CancelReason::Disconnected));
+        let tasks = tasks.values().enumerate();
+        tasks.for_each(|(n, handling)| match n < room {
+            true => handling.cancel(CancelReason::Disconnected),
+            false => handling.abort(CancelReason::Disconnected),
+        });
         afterwards.run();
     }
 
@@ -224,7 +236,7 @@ impl Dispatcher {
     /// Ends every handler at its next await, whatever grace period it has, and starts none any more.
     pub(crate) fn abort(&self) {
         let tasks = self.end_intake(Intake::Aborted);
-        tasks.iter().for_each(|handling| handling.abort());
+        tasks.iter().for_each(|handling| handling.abort(CancelReason::Shutdown));
     }
 
     /// Returns the handlers that run. To wake them is not to be done under the lock.
@@ -341,6 +353,27 @@ fn settle(mut state: MutexGuard<'_, State>, on: Option<ConnectionId>) {
     let afterwards = state.distribute(on);
     drop(state);
     afterwards.run();
+}
+
+/// A request that has been started. If something of the user's panics before its handler has begun, such as a subscriber of `tracing`,
+/// its slot is freed all the same.
+struct StartedRequest<'a> {
+    dispatcher: &'a Dispatcher,
+    request: Option<RequestId>,
+}
+
+impl StartedRequest<'_> {
+    fn has_begun(mut self) {
+        self.request = None;
+    }
+}
+
+impl Drop for StartedRequest<'_> {
+    fn drop(&mut self) {
+        if let Some(request) = self.request {
+            self.dispatcher.finish(request, None);
+        }
+    }
 }
 
 /// A handler whose connection is over, or whose endpoint is.

@@ -80,7 +80,9 @@ impl Context {
     ///
     /// From now on the handler counts neither against [`Limits::max_concurrency`](crate::Limits::max_concurrency) nor against the share
     /// of its peer. What bounds such handlers is that a peer may have twice as many unfinished calls as `max_queue` and
-    /// `max_concurrency` together, 2,200 by default, and [`MethodLimits`](crate::MethodLimits).
+    /// `max_concurrency` together, 2,200 by default, and [`MethodLimits`](crate::MethodLimits). Each may have
+    /// [`Limits::stream_buffer`](crate::Limits::stream_buffer) bytes waiting to be sent, 256 KiB by default: for a peer that does not
+    /// read, that makes 550 MiB. So give methods that release their slot a limit.
     ///
     /// The handler keeps its ordering key until it ends: with [`OrderingMode::KeySerialized`](crate::OrderingMode::KeySerialized) the
     /// next call with this key waits for its end, with [`ExitOrdered`](crate::OrderingMode::ExitOrdered) that call's reply does. So
@@ -102,18 +104,21 @@ impl Context {
     /// A handler that is cancelled is dropped at its next await, so it gets to see this itself only with a
     /// [grace period](Self::set_cancel_grace). Without one, it is for tasks that the handler has spawned: clone the context into them.
     ///
-    /// Cancel safe. It never resolves if the handler ends in any other way.
+    /// Cancel safe. It never resolves if the handler ends in any other way: a task that waits for it must wait for something else as
+    /// well, such as a channel whose sender the handler owns, or it stays for ever.
     pub async fn cancelled(&self) -> CancelReason {
         self.cancellation.cancelled().await
     }
 
     /// Lets this handler go on for so long after it is cancelled, so that it can clean up, and is dropped only then. Default: not at all.
-    /// Call it before the first await that may be the one at which the handler is cancelled. Zero takes it back.
+    /// Call it before the first await that may be the one at which the handler is cancelled; once the grace period has begun, it stays as
+    /// long as it is. Zero means none. More than [`Builder::max_cancel_grace`](crate::Builder::max_cancel_grace), 10 s by default, is
+    /// that.
     ///
-    /// A handler that cleans up has not ended: it keeps its slot under the concurrency limit, if it has not
-    /// [released](Self::release_slot) it, and its ordering key, its caller is told of
-    /// the end only when the handler has ended, and is told of the cancellation whatever the handler returns. Nothing else holds up a
-    /// [shutdown](crate::Binder::shutdown), but the [driver](crate::Driver) resolves after it. A driver that is dropped leaves no time.
+    /// A handler that cleans up has not ended: it keeps its ordering key and, if it has not [released](Self::release_slot) it, its slot
+    /// under the concurrency limit. Its caller is told only when the handler has ended, and of the cancellation, whatever the handler
+    /// returns. The [driver](crate::Driver) resolves when all handlers have ended; a driver that is dropped leaves them no time. Of
+    /// handlers whose link has ended, 1,000 may clean up at a time; more are dropped at once.
     ///
     /// ```
     /// # use callosum_runtime::{Context, HandlerError, HandlerResult};
@@ -134,7 +139,8 @@ impl Context {
     /// }
     /// ```
     pub fn set_cancel_grace(&self, grace: Duration) {
-        self.cancellation.set_grace(grace);
+        let most = self.peer.shared.node.config.max_cancel_grace;
+        self.cancellation.set_grace(grace.min(most));
     }
 }
 

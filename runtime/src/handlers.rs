@@ -103,7 +103,8 @@ impl Handlers {
 
     /// Adds a method, in place of an earlier one of this name; calls of that one that run go on. Returns whether there was one.
     pub fn replace(&self, name: impl Into<String>, method: Method) -> bool {
-        let replaced = self.table.write().methods.insert(Text::from(name.into()), Arc::new(method));
+        let (name, method) = (Text::from(name.into()), Arc::new(method));
+        let replaced = self.table.write().methods.insert(name, method);
         replaced.is_some()
     }
 
@@ -133,7 +134,8 @@ impl Handlers {
         let mut table = self.table.write();
         match limits.concurrency() {
             Some(max) => table.limited.entry(name).or_default().set(max),
-            None => drop(table.limited.remove(&name)),
+            // Those that run are still counted, in case that there is a limit again.
+            None => table.limited.get(&name).into_iter().for_each(|limit| limit.set(usize::MAX)),
         }
     }
 

@@ -25,7 +25,7 @@ pub struct MethodLimits {
 
 impl MethodLimits {
     /// Handlers of this method that run at a time, for all peers together, those that have
-    /// [released their slot](crate::Context::release_slot) included. Those that had started while the method had no limit are not
+    /// [released their slot](crate::Context::release_slot) included. Those that had started before the method was first given a limit are not
     /// counted.
     ///
     /// A call past it is refused when its handler would start, with an ERROR named `Busy`: it has not run, and

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::ErrorKind;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use parking_lot::{Mutex, MutexGuard};
@@ -35,6 +35,8 @@ pub(crate) struct Node {
     accept_failures: Mutex<Ration>,
     next_peer: AtomicU64,
     lifecycle: Mutex<Lifecycle>,
+    /// Whether the phase is another than `Running`, for links that look at every poll. Changes under the lock.
+    has_begun_to_end: AtomicBool,
     pub(crate) phase_changed: event_listener::Event,
 }
 
@@ -47,6 +49,18 @@ struct Lifecycle {
     notices: VecDeque<Notice>,
     /// Somebody tells them, and goes on until there are none.
     is_telling: bool,
+}
+
+/// Notices that wait to be told; past that, the oldest are dropped, as events are that a subscriber leaves unread.
+const MAX_NOTICES: usize = 1_024;
+
+impl Lifecycle {
+    fn push(&mut self, notice: Notice) {
+        if self.notices.len() >= MAX_NOTICES {
+            self.notices.pop_front();
+        }
+        self.notices.push_back(notice);
+    }
 }
 
 enum Notice {
@@ -93,6 +107,7 @@ impl Node {
                 notices: VecDeque::new(),
                 is_telling: false,
             }),
+            has_begun_to_end: AtomicBool::new(false),
             phase_changed: event_listener::Event::new(),
         })
     }
@@ -124,7 +139,7 @@ impl Node {
     }
 
     pub(crate) fn is_draining(&self) -> bool {
-        self.phase() != Phase::Running
+        self.has_begun_to_end.load(Ordering::Acquire)
     }
 
     /// Takes a peer in; `false` if the endpoint takes none any more.
@@ -143,23 +158,30 @@ impl Node {
         if let Some(member) = lifecycle.peers.get_mut(&peer.id)
             && !std::mem::replace(&mut member.established, true)
         {
-            lifecycle.notices.push_back(Notice::Event(Event::Connected(peer.handle())));
+            lifecycle.push(Notice::Event(Event::Connected(peer.handle())));
         }
         self.tell(lifecycle);
     }
 
-    /// A connector's peer has lost its link. Returns whether it had been reported as connected, so that the caller reports the
-    /// end of that.
-    pub(crate) fn lost_link(&self, peer: PeerId) -> bool {
+    /// A connector's peer has lost its link, which is reported if the link was.
+    pub(crate) fn lost_link(&self, peer: PeerId, cause: DisconnectCause) {
         let mut lifecycle = self.lifecycle.lock();
-        lifecycle.peers.get_mut(&peer).is_some_and(|member| std::mem::take(&mut member.established))
+        let member = lifecycle.peers.get_mut(&peer);
+        if member.is_some_and(|member| std::mem::take(&mut member.established)) {
+            lifecycle.push(Notice::Event(Event::Disconnected { peer, cause }));
+        }
+        self.tell(lifecycle);
     }
 
-    /// Takes a peer out. Returns whether it had been reported as connected, so that the caller reports the end of that: nobody
-    /// else does.
-    pub(crate) fn expel(&self, peer: PeerId) -> bool {
-        let member = self.lifecycle.lock().peers.remove(&peer);
-        member.is_some_and(|member| member.established)
+    /// Takes out a peer whose calls have ended, which is reported if it was as connected. Only the first of several does.
+    pub(crate) fn expel(&self, peer: PeerId, cause: DisconnectCause) {
+        let mut lifecycle = self.lifecycle.lock();
+        let member = lifecycle.peers.remove(&peer);
+        if member.as_ref().is_some_and(|member| member.established) {
+            lifecycle.push(Notice::Event(Event::Disconnected { peer, cause }));
+        }
+        self.tell(lifecycle);
+        drop(member);
     }
 
     /// The peers whose handshake is complete.
@@ -196,6 +218,7 @@ impl Node {
                 Phase::Draining(earlier) => Phase::Draining(earlier.min(deadline)),
                 Phase::Over => return,
             };
+            self.has_begun_to_end.store(true, Ordering::Release);
         }
         for peer in self.everyone() {
             peer.lock().connection.drain();
@@ -213,17 +236,14 @@ impl Node {
             }
             lifecycle.phase = Phase::Over;
             lifecycle.drained = Some(drained);
+            self.has_begun_to_end.store(true, Ordering::Release);
         }
         self.tasks.abort_all();
         // First, or what waits would be started as its peer's turn comes, perhaps where no executor is at hand.
         self.dispatcher.close();
-        let mut connected = Vec::new();
         for peer in self.everyone() {
             peer.detach(&DisconnectCause::Shutdown, false);
-            connected.extend(self.expel(peer.id).then_some(peer.id));
-        }
-        for peer in connected {
-            self.report(Event::Disconnected { peer, cause: DisconnectCause::Shutdown });
+            self.expel(peer.id, DisconnectCause::Shutdown);
         }
         self.phase_changed.notify(usize::MAX);
         let mut lifecycle = self.lifecycle.lock();
@@ -276,7 +296,7 @@ impl Node {
     /// Tells the subscribers, after what they have still to be told.
     pub(crate) fn report(&self, event: Event) {
         let mut lifecycle = self.lifecycle.lock();
-        lifecycle.notices.push_back(Notice::Event(event));
+        lifecycle.push(Notice::Event(event));
         self.tell(lifecycle);
     }
 
@@ -287,7 +307,8 @@ impl Node {
             return;
         }
         while let Some(notice) = lifecycle.notices.pop_front() {
-            let told = MutexGuard::unlocked(&mut lifecycle, || {
+            // It may be another link's notice at which a subscriber panics: neither that link nor this one is to blame.
+            let _ = MutexGuard::unlocked(&mut lifecycle, || {
                 catch_unwind(AssertUnwindSafe(|| match notice {
                     Notice::Event(event) => {
                         trace(&event);
@@ -296,11 +317,6 @@ impl Node {
                     Notice::Over => self.events.close(),
                 }))
             });
-            if let Err(panic) = told {
-                lifecycle.is_telling = false;
-                drop(lifecycle);
-                resume_unwind(panic);
-            }
         }
         lifecycle.is_telling = false;
     }

@@ -233,7 +233,6 @@ impl LinkError {
     }
 }
 
-/// Only while the handshake is under way; later it is a [`ZmtpViolation`].
 // Not by `#[from]`, which would make a source of what the text says already.
 impl From<HandshakeError> for LinkError {
     fn from(error: HandshakeError) -> Self {

@@ -71,6 +71,12 @@ fn of_invoke(error: &InvokeError) -> ErrorKind {
 fn of_cause(cause: &DisconnectCause) -> ErrorKind {
     match cause {
         cause if cause.is_authentication_failure() => ErrorKind::PermissionDenied,
+        // At these, much of `std` would try again.
+        DisconnectCause::Io(error)
+            if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) =>
+        {
+            ErrorKind::Other
+        }
         DisconnectCause::Io(error) => error.kind(),
         _ => ErrorKind::ConnectionAborted,
     }

@@ -18,7 +18,6 @@ use super::handshakes::HandshakeSlot;
 use super::pump::{Alarm, Pump};
 use super::{MessageReceiver, MessageSender, Received};
 use crate::error::DisconnectCause;
-use crate::event::Event;
 use crate::node::Node;
 use crate::peer::PeerShared;
 use crate::rt::{until, yield_now};
@@ -193,7 +192,8 @@ pub(crate) async fn drive_accepted(
     let mut handshake = Some(handshake);
     let mut driving = pin!(drive_single(link, sender, receiver));
     std::future::poll_fn(|cx| {
-        // Whoever evicts it wakes the peer's driver, which is this task.
+        // Whoever evicts it wakes the peer's driver, which is this task. Before it looks, or an eviction in between would wake nobody.
+        link.peer.waker.register(cx.waker());
         if handshake.as_ref().is_some_and(HandshakeSlot::is_evicted) {
             return Poll::Ready(DisconnectCause::TooManyHandshakes);
         }
@@ -324,14 +324,11 @@ impl PeersOfLink {
         if !self.forget(link) {
             return;
         }
-        let was_connected = self.node.expel(link.peer.id);
         let pump = link.pump.lock();
         link.peer.detach(&cause, false);
         drop(pump);
         link.peer.waker.wake();
-        if was_connected {
-            self.node.report(Event::Disconnected { peer: link.peer.id, cause });
-        }
+        self.node.expel(link.peer.id, cause);
     }
 }
 

@@ -375,13 +375,18 @@ impl StreamLink {
         loop {
             let until = match self.closing.get_or_insert(Closing::Flush) {
                 // Takes as long as it takes the peer to read, and at most the shutdown's grace period.
-                Closing::Flush => {
-                    if ready!(Pin::new(&mut self.stream).poll_flush(cx)).is_err() {
-                        return Poll::Ready(DisconnectCause::Shutdown);
+                Closing::Flush => match Pin::new(&mut self.stream).poll_flush(cx) {
+                    Poll::Ready(Ok(())) => {
+                        self.closing = Some(Closing::Close(self.linger()));
+                        continue;
                     }
-                    self.closing = Some(Closing::Close(self.linger()));
-                    continue;
-                }
+                    Poll::Ready(Err(_)) => return Poll::Ready(DisconnectCause::Shutdown),
+                    Poll::Pending => {
+                        // The other side may be flushing too, and needs to be read for that.
+                        let _ = self.poll_discard(cx);
+                        return Poll::Pending;
+                    }
+                },
                 Closing::Close(until) => {
                     let until = *until;
                     match Pin::new(&mut self.stream).poll_close(cx) {

@@ -35,14 +35,17 @@ impl SocketFile {
     /// Never waits for anybody.
     ///
     /// # Errors
-    /// `AddrInUse` if somebody listens there, or something that is not a socket is in the way; or as the system's.
+    /// `AddrInUse` if somebody listens there, or something that is not a socket is in the way; `PermissionDenied` also if a `.lock` file
+    /// is there that another user left behind; or as the system's.
     pub fn listen(path: &Path) -> io::Result<(UnixListener, Self)> {
         let lock = Lock::take(path)?;
         remove_stale(path)?;
         let listener = UnixListener::bind(path)?;
-        listener.set_nonblocking(true)?;
         let identity = identity(&std::fs::symlink_metadata(path)?);
-        Ok((listener, Self { path: path.to_owned(), identity, _lock: lock }))
+        let file = Self { path: path.to_owned(), identity, _lock: lock };
+        // If that fails, the file goes.
+        listener.set_nonblocking(true)?;
+        Ok((listener, file))
     }
 
     /// Where it is.
