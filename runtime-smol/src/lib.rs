@@ -41,6 +41,9 @@
 //! closed. `examples/single_thread.rs` does so on one thread: it runs an `Executor` for Callosum's tasks beside the
 //! `LocalExecutor`. On tokio, the same goes for a current-thread runtime and a `LocalSet`.
 //!
+//! # Feature flags
+//! - `json`, `msgpack`: the codecs. On by default.
+//!
 //! # Cancel safety, limits
 //! As [`callosum_runtime`] says.
 #![forbid(unsafe_code)]

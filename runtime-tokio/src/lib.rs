@@ -28,6 +28,7 @@
 //! ```
 //!
 //! # Feature flags
+//! - `json`, `msgpack`: the codecs. On by default.
 //! - `zeromq`: sockets of the `zeromq` crate as message links. It can't be on together with the feature of the same name
 //!   of `callosum-async-std`. Off by default.
 //!
