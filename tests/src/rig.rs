@@ -1,4 +1,5 @@
-//! What a test body runs on: one runtime, one transport, and a watchdog.
+//! What a test body runs on: one runtime, one transport and a watchdog, or virtual time, where only the test runner's timeout
+//! ends a body that never returns.
 
 use std::future::Future;
 use std::sync::Arc;

@@ -1,8 +1,9 @@
 //! The suite of behaviour, over TCP and, where it matters, over the other transports.
 //!
 //! What users see runs on every runtime. What takes long, because it attacks an endpoint or waits for timeouts, depends on
-//! the engine and on `callosum-runtime`, hardly on the adapter: it runs on tokio and on virtual time. Where sockets or the
-//! machine matter, it runs on tokio and on async-std, whose sockets and timers are those of smol.
+//! the engine and on `callosum-runtime`, hardly on the adapter: it runs on tokio and on virtual time, and so does what holds in
+//! dialect 1 as well. Where sockets or the machine matter, as under load, and where no socket is used (`inproc://`), it runs on
+//! tokio and on async-std, whose sockets and timers are those of smol.
 
 use callosum_hosts::for_each_host;
 
@@ -48,7 +49,7 @@ macro_rules! api {
     };
 }
 
-/// What takes long, or needs patience. On virtual time it needs none.
+/// What takes long, or waits for timeouts. On virtual time these take no time.
 macro_rules! heavy {
     ($($on:ident),+) => {
         callosum_tests::behaviour!($($on),+, {
@@ -148,7 +149,8 @@ macro_rules! host {
 
 for_each_host!(host);
 
-/// What runs on one runtime and on virtual time, for it does not depend on the runtime.
+/// `heavy` and `dialect_1` hardly depend on the runtime: they run here and on virtual time. `load` and `inproc` run here and on
+/// async-std.
 mod tokio_in_depth {
     mod heavy {
         heavy!(on, Tokio, Tcp);

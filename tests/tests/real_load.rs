@@ -1,4 +1,4 @@
-//! Real load over loopback on both runtimes: a gigabyte each way beside small calls, a client that is killed in the
+//! Real load over loopback on tokio and on async-std: a gigabyte each way beside small calls, a client that is killed in the
 //! middle, a slow reader among fast ones.
 
 use std::process::{Child, Command, Stdio};
