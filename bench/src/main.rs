@@ -188,8 +188,8 @@ fn measure(cli: &Cli) -> Result<()> {
         }
     }
     println!("took {:.0} s", begun.elapsed().as_secs_f64());
-    draw(&results.rows, cli.plots.as_deref())?;
     results.failures.iter().for_each(|failure| eprintln!("failed: {failure:#}"));
+    draw(&results.rows, cli.plots.as_deref())?;
     ensure!(results.failures.is_empty(), "{} of the peers' measurements failed", results.failures.len());
     Ok(())
 }
