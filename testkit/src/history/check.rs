@@ -33,8 +33,8 @@ pub enum Violation {
         /// How many handlers.
         starts: usize,
     },
-    /// A handler ran for a call that nobody made.
-    #[error("a handler started for call {call}, which was never made")]
+    /// A handler ran for a call that nobody made, or such a call has an outcome.
+    #[error("call {call} was never made, and a handler started for it or it has an outcome")]
     NeverMade {
         /// The call.
         call: u64,
@@ -98,13 +98,15 @@ fn is_outcome(what: &What) -> bool {
     matches!(what, What::Succeeded | What::Failed { .. } | What::Abandoned)
 }
 
-/// Every call that was made has exactly one outcome, be it that its caller has dropped it.
+/// Every call that was made has exactly one outcome, and no other call has any. That its caller has dropped it is an outcome too.
 pub fn check_outcomes(events: &[Event]) -> Vec<Violation> {
-    let mut outcomes: BTreeMap<u64, usize> = made(events).map(|call| (call, 0)).collect();
+    let made: BTreeSet<u64> = made(events).collect();
+    let mut outcomes: BTreeMap<u64, usize> = made.iter().map(|call| (*call, 0)).collect();
     for event in events.iter().filter(|event| is_outcome(&event.what)) {
         *outcomes.entry(event.call).or_default() += 1;
     }
     let wrong = outcomes.into_iter().filter_map(|(call, outcomes)| match outcomes {
+        _ if !made.contains(&call) => Some(Violation::NeverMade { call }),
         0 => Some(Violation::NoOutcome { call }),
         1 => None,
         outcomes => Some(Violation::SeveralOutcomes { call, outcomes }),
@@ -151,6 +153,9 @@ pub fn check_may_have_run(events: &[Event]) -> Vec<Violation> {
 ///
 /// - Exit-ordered and key-serialized: of two that succeed, the later one does not succeed at an earlier time.
 /// - Key-serialized besides: handlers start in order, and one has ended before the next starts, whatever the connection.
+///
+/// Keys are those of one serving endpoint with `KeyScope::Global`: record each serving endpoint in a history of its own, or put its
+/// name into the key.
 pub fn check_order(events: &[Event], mode: OrderingMode) -> Vec<Violation> {
     let mut keys: BTreeMap<u64, (&str, &str)> = BTreeMap::new();
     for event in events {
@@ -309,6 +314,9 @@ mod tests {
         assert_eq!(all(&events, OrderingMode::Unordered), [Violation::SeveralStarts { call: 1, starts: 2 }]);
         events = good();
         events.push((4, 9, What::Started));
+        assert_eq!(all(&events, OrderingMode::Unordered), [Violation::NeverMade { call: 9 }]);
+        events = good();
+        events.push((4, 9, What::Abandoned));
         assert_eq!(all(&events, OrderingMode::Unordered), [Violation::NeverMade { call: 9 }]);
     }
 

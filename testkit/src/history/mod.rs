@@ -55,7 +55,7 @@ use crate::world::{Time, World};
 pub struct Event {
     /// When, since the world began. Calls that end at the same time may have been noticed in any order.
     pub at: Duration,
-    /// The call.
+    /// The call. Ids grow in the order in which calls are made.
     pub call: u64,
     /// What.
     pub what: What,
@@ -134,6 +134,9 @@ impl History {
 
     /// Checks everything, once no call is under way any more.
     ///
+    /// Keys are those of one serving endpoint with `KeyScope::Global`: record each serving endpoint in a history of its own, or put
+    /// its name into the key.
+    ///
     /// # Errors
     /// All that was not allowed.
     pub fn check(&self, mode: OrderingMode) -> Result<(), Violations> {
@@ -163,7 +166,7 @@ impl Call {
         self.id
     }
 
-    /// The call has ended.
+    /// Records how the call has ended. Call this as soon as it has ended, before anything else is awaited: the time counts.
     pub fn end<R>(mut self, outcome: &Result<R, CallError>) {
         self.ended = true;
         let what = match outcome {
