@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use callosum_runtime::{Context, HandlerResult, OrderingMode, Peer};
-use callosum_testkit::world::{Link, World};
+use callosum_testkit::world::{Link, Time, World};
 use futures_util::future::join_all;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
@@ -30,13 +30,13 @@ type Commands = Vec<(Command, u8)>;
 struct Agent(Arc<Mutex<BTreeSet<u8>>>);
 
 impl Agent {
-    async fn obey(self, world: Arc<World>, command: Command, container: u8) -> HandlerResult<()> {
+    async fn obey(self, time: Time, command: Command, container: u8) -> HandlerResult<()> {
         let takes = match command {
             Command::Start => 50,
             Command::Stop => 20,
             Command::Delete => 1,
         };
-        world.sleep(Duration::from_millis(takes)).await;
+        time.sleep(Duration::from_millis(takes)).await;
         let mut containers = self.0.lock().expect("nobody panics with it");
         match command {
             Command::Start => drop(containers.insert(container)),
@@ -64,16 +64,16 @@ async fn manage(agent: &Peer, commands: &Commands, forgets_key: bool) {
 
 /// Carries out the commands in a world of their own. Gives back which containers are left.
 fn run(seed: u64, commands: &Commands, forgets_key: bool) -> BTreeSet<u8> {
-    let world = Arc::new(World::new(seed));
+    let world = World::new(seed);
     let (host, manager) = (world.host("agent"), world.host("manager"));
     world.set_default_link(Link::default().latency(Duration::from_millis(10)));
     let agent = Agent::default();
     world.run(async {
         let mut builder = host.builder().ordering(OrderingMode::KeySerialized);
         for command in [Command::Start, Command::Stop, Command::Delete] {
-            let (agent, world) = (agent.clone(), world.clone());
+            let (agent, time) = (agent.clone(), world.time());
             let handler =
-                move |container: u8, _: Context| agent.clone().obey(world.clone(), command, container);
+                move |container: u8, _: Context| agent.clone().obey(time.clone(), command, container);
             builder = builder.handle(format!("{command:?}"), handler);
         }
         let (_binder, driver) = builder.bind("tcp://agent:7000").await.expect("the port is free");

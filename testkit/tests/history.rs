@@ -1,6 +1,5 @@
 //! Callosum's guarantees in worlds that are hard on it, checked by their histories.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use callosum_runtime::{Connector, Context, HandlerResult, OrderingMode};
@@ -14,17 +13,17 @@ const MODES: [OrderingMode; 3] =
     [OrderingMode::Unordered, OrderingMode::ExitOrdered, OrderingMode::KeySerialized];
 
 async fn serve(
-    world: &Arc<World>,
+    world: &World,
     host: &Host,
     history: &History,
     mode: OrderingMode,
 ) -> callosum_runtime::Binder {
-    let (world, history) = (world.clone(), history.clone());
+    let (time, history) = (world.time(), history.clone());
     let work = move |call: u64, _: Context| {
-        let (world, history) = (world.clone(), history.clone());
+        let (time, history) = (time.clone(), history.clone());
         async move {
             let _run = history.run(call);
-            world.sleep(MS * world.random_below(30) as u32).await;
+            time.sleep(MS * time.random_below(30) as u32).await;
             HandlerResult::Ok(())
         }
     };
@@ -84,7 +83,7 @@ async fn make_trouble(world: &World, server: &Host, clients: &[Host]) {
 }
 
 fn run(seed: u64, mode: OrderingMode, trouble: bool) -> (usize, u64) {
-    let world = Arc::new(World::new(seed));
+    let world = World::new(seed);
     let (server, clients) = (world.host("server"), [world.host("a"), world.host("b")]);
     world.set_default_link(Link::default().latency(2 * MS).jitter(10 * MS));
     let history = History::new(&world);

@@ -14,12 +14,12 @@ use futures_util::future::FutureExt;
 const MS: Duration = Duration::from_millis(1);
 
 /// Handlers that call back, until they have done so often enough.
-fn with_handlers(builder: Builder, world: &Arc<World>) -> Builder {
-    let world = world.clone();
+fn with_handlers(builder: Builder, world: &World) -> Builder {
+    let time = world.time();
     builder.handle("work", move |depth: u32, context: Context| {
-        let world = world.clone();
+        let time = time.clone();
         async move {
-            world.sleep(MS * world.random_below(20) as u32).await;
+            time.sleep(MS * time.random_below(20) as u32).await;
             if depth > 0 {
                 // Of a peer that is gone in the meantime, this fails.
                 let _ = context.peer().invoke::<_, ()>("work", &(depth - 1)).await;
@@ -49,7 +49,7 @@ struct Party {
     connectors: Vec<Connector>,
 }
 
-async fn gather(world: &Arc<World>, server: &Host, clients: &[Host], curve: bool) -> Party {
+async fn gather(world: &World, server: &Host, clients: &[Host], curve: bool) -> Party {
     let (server_keys, client_keys) = (generate_keys(), generate_keys());
     let mut builder = with_handlers(server.builder(), world);
     if curve {
@@ -99,7 +99,7 @@ fn check_outcomes(calls: &mut Calls, of: Option<usize>) {
 }
 
 fn run(seed: u64, curve: bool) {
-    let world = Arc::new(World::new(seed));
+    let world = World::new(seed);
     let (server, clients) = (world.host("server"), ["a", "b", "c"].map(|name| world.host(name)));
     world.set_default_link(Link::default().jitter(5 * MS));
     world.run(async {
@@ -170,7 +170,7 @@ impl tracing::Subscriber for EndWhenConnected {
 
 #[test]
 fn an_endpoint_that_ends_as_a_peer_connects_tells_of_both_in_their_order() {
-    let world = Arc::new(World::new(0));
+    let world = World::new(0);
     let (server, client) = (world.host("server"), world.host("client"));
     let slot = Arc::new(Mutex::new(None::<Driver>));
     let told = tracing::subscriber::with_default(EndWhenConnected(slot.clone()), || {

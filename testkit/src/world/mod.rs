@@ -37,7 +37,7 @@
 //!
 //! # Limits
 //! What a test awaits must come from this world. A thread, a real timer or a real socket wakes nobody here: [`World::run`] panics where
-//! every task waits for such.
+//! every task waits for such. Keys that `generate_keys` makes come from the operating system, not from the seed.
 
 mod clock;
 mod host;
@@ -63,6 +63,8 @@ const TIME: Duration = Duration::from_secs(7 * 24 * 3600);
 struct HostId(u64);
 
 /// Hosts, the network between them, and their time.
+///
+/// A task that owns an `Arc<World>` keeps the world alive: move a [`Time`] into tasks, or call [`end`](World::end).
 #[derive(Debug)]
 pub struct World {
     seed: u64,
@@ -132,12 +134,12 @@ impl World {
         self.clock.elapsed()
     }
 
-    /// Waits so long.
+    /// Waits for `time` of virtual time.
     ///
     /// # Cancel safety
     /// Nothing happens if it is dropped.
     pub async fn sleep(&self, time: Duration) {
-        sleep_until(&self.clock, self.now() + time).await;
+        sleep(&self.clock, time).await;
     }
 
     /// A seeded random number below `end`, for the test's own choices.
@@ -148,12 +150,12 @@ impl World {
         self.clock.random(|random| random.u64(..end))
     }
 
-    /// What the ways between all hosts are like that have none of their own.
+    /// Sets the link between hosts for which [`set_link`](Self::set_link) was not called.
     pub fn set_default_link(&self, link: Link) {
         self.network.set_default_link(link);
     }
 
-    /// What the way between two hosts is like, from now on.
+    /// Sets the link between two hosts, from now on.
     pub fn set_link(&self, a: &Host, b: &Host, link: Link) {
         self.network.set_link(a.id, b.id, link);
     }
@@ -174,8 +176,7 @@ impl World {
         self.network.reset(a.id, b.id);
     }
 
-    /// Resets a connection between two hosts when so many more bytes have been written from one to the other, exactly: the byte after
-    /// them can't be written. Once.
+    /// Resets the connection on which the next byte after `bytes` more bytes from one host to the other is written. Once.
     pub fn reset_after(&self, from: &Host, to: &Host, bytes: u64) {
         self.network.reset_after(from.id, to.id, bytes);
     }
@@ -186,7 +187,12 @@ impl World {
         self.network.close_one_way(from.id, to.id);
     }
 
-    /// A number that says what has been written when, and between whom. Two runs of the same seed have the same; if not, the program
+    /// Drops all tasks, and with them what they own. The world can be used on.
+    pub fn end(&self) {
+        self.clock.clear();
+    }
+
+    /// A hash of what has been written, when, and between whom. Two runs of the same seed have the same; if not, the program
     /// that is tested depends on something else.
     pub fn fingerprint(&self) -> u64 {
         self.clock.fingerprint()
@@ -196,11 +202,11 @@ impl World {
 impl Drop for World {
     /// Ends what still runs.
     fn drop(&mut self) {
-        self.clock.clear();
+        self.end();
     }
 }
 
-/// The time of a [`World`].
+/// The time of a [`World`], and its randomness: what a task may own without keeping the world alive. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Time(Arc<Clock>);
 
@@ -213,6 +219,30 @@ impl Time {
     /// How much virtual time has passed.
     pub fn elapsed(&self) -> Duration {
         self.0.elapsed()
+    }
+
+    /// Waits for `time` of virtual time.
+    ///
+    /// # Cancel safety
+    /// Nothing happens if it is dropped.
+    pub async fn sleep(&self, time: Duration) {
+        sleep(&self.0, time).await;
+    }
+
+    /// A seeded random number below `end`, for the test's own choices.
+    ///
+    /// # Panics
+    /// If `end` is 0.
+    pub fn random_below(&self, end: u64) -> u64 {
+        self.0.random(|random| random.u64(..end))
+    }
+}
+
+/// Waits for ever if that time can't be told.
+async fn sleep(clock: &Arc<Clock>, time: Duration) {
+    match clock.now().checked_add(time) {
+        Some(at) => sleep_until(clock, at).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -245,6 +275,7 @@ pub fn check<F: Future<Output = ()>>(
     let run = |seed| {
         let world = Arc::new(World::new(seed));
         world.run(test(world.clone()));
+        world.end();
     };
     match only {
         Some(seed) => [seed].into_iter().for_each(run),
