@@ -48,11 +48,14 @@ impl HostRuntime {
     /// What others reach this host by if it binds to `name`.
     fn bound_name(&self, name: &str) -> io::Result<String> {
         let own = self.network.name(self.host);
+        if name == own {
+            return Ok(own);
+        }
         match name.parse::<IpAddr>() {
             Ok(address) if address.is_loopback() => Ok(address.to_string()),
             Ok(address) if !address.is_unspecified() => Err(io::ErrorKind::AddrNotAvailable.into()),
             Err(_) if name == "localhost" => Ok(name.to_owned()),
-            Err(_) if name != own && name != "*" => Err(io::ErrorKind::AddrNotAvailable.into()),
+            Err(_) if name != "*" => Err(io::ErrorKind::AddrNotAvailable.into()),
             Ok(_) | Err(_) => Ok(own),
         }
     }
@@ -208,7 +211,8 @@ impl Drop for Stream {
 
 /// A host of a [`World`](super::World), which has programs of its own.
 ///
-/// Its name is how others reach it: `tcp://NAME:PORT`. To itself it is also `localhost`.
+/// Its name is how others reach it: `tcp://NAME:PORT`. To itself it is also `localhost`. A host has one interface: other hosts reach
+/// a listener on loopback too.
 #[derive(Clone, Debug)]
 pub struct Host {
     pub(super) clock: Arc<Clock>,
