@@ -1,13 +1,19 @@
 //! The async API on virtual time: what a world promises, and what Callosum does in one.
 
+use std::io::{self, ErrorKind};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
+use callosum_runtime::rt::BoxStream;
 use callosum_runtime::{
-    Binder, CallError, Connector, Context, DisconnectCause, HandlerResult, OrderingMode, Reconnect,
+    Binder, CallError, Connector, Context, DisconnectCause, Endpoint, HandlerResult, OrderingMode, Reconnect,
+    SocketOptions,
 };
 use callosum_testkit::world::{Host, Link, World, check};
+use futures_io::{AsyncRead, AsyncWrite};
+use futures_util::FutureExt;
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -197,17 +203,220 @@ fn nobody_listens_and_nobody_is_known() {
     });
 }
 
+/// The two ends of a connection without Callosum: the server's, and the client's.
+async fn streams(server: &Host, client: &Host) -> (BoxStream, BoxStream) {
+    let endpoint: Endpoint = "tcp://server:7000".parse().expect("it is an endpoint");
+    let (server, client) = (server.runtime(), client.runtime());
+    let mut listener = server.bind(&endpoint, SocketOptions::default()).await.expect("the port is free");
+    let connecting = client.connect(&endpoint, SocketOptions::default());
+    let (accepted, connected) = futures_util::future::join(listener.accept(), connecting).await;
+    (accepted.expect("somebody connects").0, connected.expect("somebody listens"))
+}
+
+async fn read(stream: &mut BoxStream) -> io::Result<usize> {
+    std::future::poll_fn(|cx| Pin::new(&mut *stream).poll_read(cx, &mut [0; 8])).await
+}
+
+async fn write_all(stream: &mut BoxStream, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let written = std::future::poll_fn(|cx| Pin::new(&mut *stream).poll_write(cx, bytes)).await?;
+        bytes = &bytes[written..];
+    }
+    Ok(())
+}
+
+/// When a read or write of one end returns, and how: the partition is healed after 10 s.
+async fn after_a_heal<T>(world: &World, server: &Host, client: &Host, waits: impl Future<Output = T>) -> T {
+    let heal = async {
+        world.sleep(10 * SECOND).await;
+        world.heal(server, client);
+    };
+    let waits = async {
+        let begun = world.elapsed();
+        let output = waits.await;
+        assert_eq!(world.elapsed() - begun, 10 * SECOND + MS, "the heal, and the latency");
+        output
+    };
+    futures_util::future::join(waits, heal).await.0
+}
+
+#[test]
+fn a_close_during_a_partition_arrives_after_it() {
+    check(0..5, |world| async move {
+        let [server, client] = hosts(&world);
+        let (there, mut here) = streams(&server, &client).await;
+        world.partition(&server, &client);
+        drop(there);
+        let read = after_a_heal(&world, &server, &client, read(&mut here)).await;
+        assert_eq!(read.unwrap(), 0);
+    });
+}
+
+#[test]
+fn who_writes_to_a_side_that_has_gone_during_a_partition_waits_and_learns_of_it_after_it() {
+    check(0..5, |world| async move {
+        let [server, client] = hosts(&world);
+        let (there, mut here) = streams(&server, &client).await;
+        world.partition(&server, &client);
+        drop(there);
+        let written = after_a_heal(&world, &server, &client, write_all(&mut here, &[0; 1 << 17])).await;
+        assert_eq!(written.unwrap_err().kind(), ErrorKind::BrokenPipe);
+    });
+}
+
+#[test]
+fn a_crash_during_a_partition_is_learnt_after_it() {
+    check(0..5, |world| async move {
+        let [server, client] = hosts(&world);
+        let (_there, mut here) = streams(&server, &client).await;
+        world.partition(&server, &client);
+        server.crash();
+        let read = after_a_heal(&world, &server, &client, read(&mut here)).await;
+        assert_eq!(read.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    });
+}
+
+#[test]
+fn a_partition_holds_up_what_a_crash_has_sent() {
+    check(0..5, |world| async move {
+        let [server, client] = hosts(&world);
+        let (_there, mut here) = streams(&server, &client).await;
+        server.crash();
+        world.partition(&server, &client);
+        let read = after_a_heal(&world, &server, &client, read(&mut here)).await;
+        assert_eq!(read.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    });
+}
+
+#[test]
+fn a_reset_during_a_partition_is_learnt_at_once() {
+    check(0..5, |world| async move {
+        let [server, client] = hosts(&world);
+        let (_there, mut here) = streams(&server, &client).await;
+        world.partition(&server, &client);
+        let begun = world.elapsed();
+        let reset = async {
+            world.sleep(SECOND).await;
+            world.reset(&server, &client);
+        };
+        let (read, ()) = futures_util::future::join(read(&mut here), reset).await;
+        assert_eq!(read.unwrap_err().kind(), ErrorKind::ConnectionReset);
+        assert_eq!(world.elapsed() - begun, SECOND);
+    });
+}
+
+#[test]
+fn connections_that_nobody_had_accepted_end_in_a_crash() {
+    check(0..5, |world| async move {
+        let [server, client] = hosts(&world);
+        let endpoint: Endpoint = "tcp://server:7000".parse().unwrap();
+        let options = SocketOptions::default();
+        let mut listener = server.runtime().bind(&endpoint, options).await.unwrap();
+        let mut here = client.runtime().connect(&endpoint, options).await.unwrap();
+        drop(listener.accept().await.unwrap());
+        assert_eq!(read(&mut here).await.unwrap(), 0);
+
+        let mut here = client.runtime().connect(&endpoint, options).await.unwrap();
+        server.crash();
+        assert_eq!(read(&mut here).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
+        assert!(listener.accept().await.is_err());
+    });
+}
+
+#[test]
+fn who_accepts_on_a_host_that_crashes_is_told() {
+    check(0..5, |world| async move {
+        let [server, _] = hosts(&world);
+        let endpoint: Endpoint = "tcp://server:7000".parse().unwrap();
+        let mut listener = server.runtime().bind(&endpoint, SocketOptions::default()).await.unwrap();
+        let crash = async {
+            world.sleep(SECOND).await;
+            server.crash();
+        };
+        assert!(futures_util::future::join(listener.accept(), crash).await.0.is_err());
+    });
+}
+
+#[test]
+fn a_chosen_port_is_one_on_which_nobody_listens() {
+    let world = World::new(0);
+    let host = world.host("server");
+    world.run(async {
+        let runtime = host.runtime();
+        let bind = async |port: u16| {
+            let endpoint = Endpoint::Tcp { host: "server".to_owned(), port };
+            runtime.bind(&endpoint, SocketOptions::default()).await
+        };
+        let mut listeners = vec![bind(49_153).await.unwrap()];
+        let free = u16::MAX - 49_152;
+        for _ in 0..free {
+            listeners.push(bind(0).await.unwrap());
+        }
+        assert_eq!(bind(0).await.err().unwrap().kind(), ErrorKind::AddrInUse, "there are no more");
+        drop(listeners.swap_remove(0));
+        let Endpoint::Tcp { port, .. } = bind(0).await.unwrap().endpoint().unwrap() else { unreachable!() };
+        assert_eq!(port, 49_153, "it begins again");
+    });
+}
+
+#[test]
+fn a_time_that_can_not_be_told_never_comes() {
+    let world = World::new(0);
+    world.run(async {
+        assert!(world.sleep(Duration::MAX).now_or_never().is_none());
+    });
+}
+
+#[test]
+fn the_fingerprint_is_one_of_what_is_written() {
+    let run = |text: &str| {
+        let world = World::new(0);
+        let [server, client] = hosts(&world);
+        world.run(async {
+            let (_there, mut here) = streams(&server, &client).await;
+            write_all(&mut here, text.as_bytes()).await.unwrap();
+        });
+        world.fingerprint()
+    };
+    assert_eq!(run("one"), run("one"));
+    assert_ne!(run("one"), run("two"));
+}
+
+#[test]
+fn what_a_task_owns_is_dropped_at_the_end() {
+    let (owned, task) = (Arc::new(()), Arc::new(()));
+    check(0..3, |world| {
+        // Which keeps the world alive, besides.
+        let (host, owns) = (world.host("h"), (world.clone(), owned.clone()));
+        host.spawn(async move {
+            std::future::pending::<()>().await;
+            drop(owns);
+        });
+        async {}
+    });
+    assert_eq!(Arc::strong_count(&owned), 1);
+
+    let world = World::new(0);
+    let (host, time, owns) = (world.host("h"), world.time(), task.clone());
+    host.spawn(async move {
+        time.sleep(SECOND).await;
+        drop(owns);
+    });
+    drop(world);
+    assert_eq!(Arc::strong_count(&task), 1);
+}
+
 #[test]
 fn keys_are_ordered_under_jitter() {
     check(0..20, |world| async move {
         let [server, client] = hosts(&world);
         world.set_default_link(Link::default().jitter(30 * MS).latency(MS));
         let log = Arc::new(std::sync::Mutex::new(Vec::new()));
-        let (logged, clock) = (log.clone(), world.clone());
+        let (logged, time) = (log.clone(), world.time());
         let append = move |n: u64, _: Context| {
-            let (log, world) = (logged.clone(), clock.clone());
+            let (log, time) = (logged.clone(), time.clone());
             async move {
-                world.sleep(MS * world.random_below(20) as u32).await;
+                time.sleep(MS * time.random_below(20) as u32).await;
                 log.lock().unwrap().push(n);
                 HandlerResult::Ok(())
             }

@@ -104,11 +104,16 @@ impl Clock {
         draw(&mut self.lock().random)
     }
 
-    /// Mixes an event into the fingerprint, with its time.
-    pub(super) fn note(&self, event: u64) {
+    /// Mixes an event into the fingerprint, with its time and the bytes that it is about.
+    pub(super) fn note(&self, event: u64, bytes: &[u8]) {
         let state = &mut *self.lock();
         let at = (state.now - state.start).as_nanos() as u64;
-        for value in [at, event] {
+        let words = bytes.chunks(8).map(|bytes| {
+            let mut word = [0; 8];
+            word[..bytes.len()].copy_from_slice(bytes);
+            u64::from_le_bytes(word)
+        });
+        for value in [at, event].into_iter().chain(words) {
             // FNV-1a, on words.
             state.fingerprint = (state.fingerprint ^ value).wrapping_mul(0x0100_0000_01b3);
         }
@@ -341,7 +346,8 @@ impl<T> Waiting<T> {
         }
     }
 
-    pub(super) fn into_items(self) -> VecDeque<T> {
-        self.items
+    /// What is in it, and who waits.
+    pub(super) fn into_parts(self) -> (VecDeque<T>, Option<Waker>) {
+        (self.items, self.waker)
     }
 }

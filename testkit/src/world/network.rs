@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::HostId;
 use super::clock::{Clock, Waiting};
-use super::pipe::{Pipe, Travel, Wakes};
+use super::pipe::{NEVER, Pipe, Travel, Wakes};
 
 /// Connections that may wait to be accepted by one listener, as in an operating system.
 const BACKLOG: usize = 128;
@@ -25,7 +25,7 @@ const FIRST_DYNAMIC_PORT: u16 = 49_152;
 pub struct Link {
     /// How long bytes are under way.
     pub latency: Duration,
-    /// So much longer at most, at random for each write. Bytes do not overtake each other.
+    /// Random extra latency of each write, at most this. Bytes do not overtake each other.
     pub jitter: Duration,
     /// Bytes per second in each direction of each connection; `None` for no limit.
     pub bandwidth: Option<u64>,
@@ -103,7 +103,7 @@ struct State {
     links: BTreeMap<(HostId, HostId), Link>,
     partitions: BTreeSet<(HostId, HostId)>,
     /// After how many more bytes from the first host to the second their connection is reset.
-    cuts: BTreeMap<(HostId, HostId), u64>,
+    resets: BTreeMap<(HostId, HostId), u64>,
     connections: BTreeMap<u64, Connection>,
     listeners: BTreeMap<(HostId, Place), Listening>,
     next: u64,
@@ -139,6 +139,21 @@ impl State {
         self.links.get(&pair(a, b)).copied().unwrap_or(self.default_link)
     }
 
+    /// The next dynamic port on which nobody listens.
+    fn free_port(&mut self, host: HostId) -> Option<u16> {
+        let next = self.hosts.get(&host).expect("hosts stay").next_port;
+        let is_free = |port: &u16| !self.listeners.contains_key(&(host, Place::Port(*port)));
+        let port = (next..=u16::MAX).chain(FIRST_DYNAMIC_PORT..next).find(is_free)?;
+        let host = self.hosts.get_mut(&host).expect("hosts stay");
+        host.next_port = port.checked_add(1).unwrap_or(FIRST_DYNAMIC_PORT);
+        Some(port)
+    }
+
+    /// When one of the hosts learns what happens at the other: not before they are connected again.
+    fn delay(&self, a: HostId, b: HostId) -> Duration {
+        if self.partitions.contains(&pair(a, b)) { NEVER } else { self.link(a, b).latency }
+    }
+
     fn between(&mut self, a: HostId, b: HostId) -> impl Iterator<Item = &mut Connection> {
         self.connections
             .values_mut()
@@ -150,8 +165,8 @@ impl Connection {
     /// Resets both directions; each side learns of it after its delay.
     fn reset(&mut self, now: Instant, [first, second]: [Duration; 2]) -> Wakes {
         let [from_first, from_second] = &mut self.pipes;
-        let mut wakes = from_first.reset(now + second, now + first);
-        wakes.0.extend(from_second.reset(now + first, now + second).0);
+        let mut wakes = from_first.reset(now, now + second, now + first);
+        wakes.0.extend(from_second.reset(now, now + first, now + second).0);
         wakes
     }
 }
@@ -231,7 +246,7 @@ impl Network {
     }
 
     pub(super) fn reset_after(&self, from: HostId, to: HostId, bytes: u64) {
-        self.lock().cuts.insert((from, to), bytes);
+        self.lock().resets.insert((from, to), bytes);
     }
 
     pub(super) fn close_one_way(&self, from: HostId, to: HostId) {
@@ -255,35 +270,33 @@ impl Network {
             state.generation += 1;
         }
         let dead: Vec<_> = state.listeners.keys().filter(|(at, _)| *at == host).cloned().collect();
-        let mut refused = Vec::new();
+        let (mut refused, mut wakes) = (Vec::new(), Wakes::default());
         for key in dead {
-            refused.extend(state.listeners.remove(&key).map(|listening| listening.arrivals.into_items()));
+            let Some(listening) = state.listeners.remove(&key) else { continue };
+            let (arrivals, accepting) = listening.arrivals.into_parts();
+            refused.extend(arrivals);
+            wakes.0.extend(accepting.map(|waker| (None, waker)));
         }
-        let mut wakes = Wakes::default();
-        let State { connections, links, default_link, .. } = &mut *state;
-        for connection in connections.values_mut().filter(|connection| connection.hosts.contains(&host)) {
-            let [a, b] = connection.hosts;
-            let latency = links.get(&pair(a, b)).unwrap_or(default_link).latency;
-            let delays = [a, b].map(|at| if at == host { Duration::ZERO } else { latency });
+        let others: BTreeMap<_, _> = state.hosts.keys().map(|at| (*at, state.delay(host, *at))).collect();
+        let connections = state.connections.values_mut();
+        for connection in connections.filter(|connection| connection.hosts.contains(&host)) {
+            let delays = connection.hosts.map(|at| if at == host { Duration::ZERO } else { others[&at] });
             wakes.0.extend(connection.reset(now, delays).0);
         }
         drop(state);
         self.wake(wakes);
+        refused.into_iter().for_each(|(end, _)| self.drop_end(end));
     }
 
     /// # Errors
-    /// If somebody listens there already.
+    /// If somebody listens there already, or on every port that could be chosen.
     pub(super) fn listen(&self, host: HostId, place: Option<Place>) -> io::Result<(Place, u64)> {
         let mut state = self.lock();
         state.next += 1;
         let id = state.next;
         let place = match place {
             Some(place) => place,
-            None => {
-                let host = state.hosts.get_mut(&host).expect("hosts stay");
-                host.next_port += 1;
-                Place::Port(host.next_port - 1)
-            }
+            None => Place::Port(state.free_port(host).ok_or(io::ErrorKind::AddrInUse)?),
         };
         let key = (host, place.clone());
         if state.listeners.contains_key(&key) {
@@ -299,7 +312,7 @@ impl Network {
         if state.listeners.get(&key).is_none_or(|listening| listening.id != id) {
             return;
         }
-        let left = state.listeners.remove(&key).map(|listening| listening.arrivals.into_items());
+        let left = state.listeners.remove(&key).map(|listening| listening.arrivals.into_parts().0);
         drop(state);
         left.into_iter().flatten().for_each(|(end, _)| self.drop_end(end));
     }
@@ -356,8 +369,8 @@ impl Network {
         };
         let (from, to) = (connection.hosts[end.side], connection.hosts[1 - end.side]);
         let link = state.links.get(&pair(from, to)).copied().unwrap_or(state.default_link);
-        let cut = state.cuts.get_mut(&(from, to));
-        let most = cut
+        let reset = state.resets.get_mut(&(from, to));
+        let most = reset
             .as_ref()
             .map_or(bytes.len(), |left| bytes.len().min(usize::try_from(**left).unwrap_or(usize::MAX)));
         let jitter = self.clock.random(|random| link.jitter.mul_f64(random.f64()));
@@ -368,7 +381,7 @@ impl Network {
         };
         let pipe = &mut connection.pipes[end.side];
         if most == 0 && !bytes.is_empty() {
-            state.cuts.remove(&(from, to));
+            state.resets.remove(&(from, to));
             let wakes = connection.reset(now, [Duration::ZERO; 2]);
             drop(guard);
             self.wake(wakes);
@@ -376,8 +389,9 @@ impl Network {
         }
         let (written, wakes) = pipe.write(now, cx, travel, &bytes[..most]);
         if let Poll::Ready(Ok(size)) = written {
-            cut.into_iter().for_each(|left| *left -= size as u64);
-            self.clock.note(end.connection << 32 | (end.side as u64) << 31 | size as u64);
+            reset.into_iter().for_each(|left| *left -= size as u64);
+            let event = end.connection << 32 | (end.side as u64) << 31 | size as u64;
+            self.clock.note(event, &bytes[..size]);
         }
         drop(guard);
         self.wake(wakes);
@@ -424,11 +438,11 @@ impl Network {
         let (mut state, now) = (self.lock(), self.clock.now());
         let Some(connection) = state.connections.get(&end.connection) else { return };
         let [a, b] = connection.hosts;
-        let latency = state.link(a, b).latency;
+        let delay = state.delay(a, b);
         let mut wakes = Wakes::default();
         if let Some(connection) = state.connections.get_mut(&end.connection) {
             connection.open[end.side] = false;
-            wakes = connection.pipes[1 - end.side].reset(now, now + latency);
+            wakes = connection.pipes[1 - end.side].reset(now, now, now + delay);
             if connection.open == [false; 2] {
                 state.connections.remove(&end.connection);
             }

@@ -56,14 +56,24 @@ impl Pipe {
     ) -> (Poll<io::Result<usize>>, Wakes) {
         match self.end {
             None => {}
-            // Whoever writes does not know it yet.
+            // Whoever writes does not know it yet: bytes leave, and are lost. Nobody reads them, so they keep their room.
             Some((_, End::Reset { writer })) if writer > now => {
-                return (Poll::Ready(Ok(bytes.len())), Wakes::default());
+                let room = self.room(travel, bytes);
+                if room == 0 && !bytes.is_empty() {
+                    self.writer = Some(cx.waker().clone());
+                    return (Poll::Pending, self.writer_learns(now, writer));
+                }
+                self.held += room;
+                return (Poll::Ready(Ok(room)), Wakes::default());
             }
             Some(_) => return (Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())), Wakes::default()),
         }
-        let room = travel.capacity.saturating_sub(self.held).min(bytes.len());
-        if room == 0 && !bytes.is_empty() {
+        if bytes.is_empty() {
+            // An empty chunk would be read as the end of the stream.
+            return (Poll::Ready(Ok(0)), Wakes::default());
+        }
+        let room = self.room(travel, bytes);
+        if room == 0 {
             self.writer = Some(cx.waker().clone());
             return (Poll::Pending, Wakes::default());
         }
@@ -78,6 +88,17 @@ impl Pipe {
         let reader = self.reader.clone().filter(|_| !self.is_frozen);
         let wakes = reader.map(|waker| (Some(arrives), waker)).into_iter().collect();
         (Poll::Ready(Ok(room)), Wakes(wakes))
+    }
+
+    /// How many of these bytes there is room for.
+    fn room(&self, travel: Travel, bytes: &[u8]) -> usize {
+        travel.capacity.saturating_sub(self.held).min(bytes.len())
+    }
+
+    /// Wakes a writer that waits when it learns of the reset: not before the link is up again if that is never.
+    fn writer_learns(&mut self, now: Instant, at: Instant) -> Wakes {
+        let waker = self.writer.take_if(|_| !is_never(now, at));
+        Wakes(waker.map(|waker| (Some(at), waker)).into_iter().collect())
     }
 
     /// When what would arrive at `at` does.
@@ -128,46 +149,69 @@ impl Pipe {
     /// Nothing more is written; the reader gets what is under way.
     pub(super) fn close(&mut self, now: Instant, latency: Duration) -> Wakes {
         let at = self.arrival(now, now + latency);
-        self.finish(at, End::Closed)
-    }
-
-    /// Each side gets what arrives until it learns of the reset, and then an error.
-    pub(super) fn reset(&mut self, reader: Instant, writer: Instant) -> Wakes {
-        self.finish(reader, End::Reset { writer })
-    }
-
-    fn finish(&mut self, at: Instant, how: End) -> Wakes {
-        match (self.end, how) {
-            (None, _) | (Some((_, End::Closed)), End::Reset { .. }) => self.end = Some((at, how)),
-            (Some(_), _) => return Wakes::default(),
+        if self.end.is_some() {
+            return Wakes::default();
         }
-        let reader = self.reader.clone().filter(|_| !self.is_frozen).map(|waker| (Some(at), waker));
-        let learns = match how {
-            End::Closed => None,
-            End::Reset { writer } => Some(writer),
+        self.end = Some((at, End::Closed));
+        let mut wakes = self.reader_learns(now, at);
+        wakes.0.extend(self.writer.take().map(|waker| (None, waker)));
+        wakes
+    }
+
+    /// Each side gets what arrives until it learns of the reset, and then an error. Of two resets, the one that it learns of first
+    /// counts.
+    pub(super) fn reset(&mut self, now: Instant, reader: Instant, writer: Instant) -> Wakes {
+        let (reader, writer) = match self.end {
+            None | Some((_, End::Closed)) => (reader, writer),
+            Some((at, End::Reset { writer: before })) if reader >= at && writer >= before => {
+                return Wakes::default();
+            }
+            Some((at, End::Reset { writer: before })) => (reader.min(at), writer.min(before)),
         };
-        Wakes(reader.into_iter().chain(self.writer.take().map(|waker| (learns, waker))).collect())
+        self.end = Some((reader, End::Reset { writer }));
+        let mut wakes = self.reader_learns(now, reader);
+        wakes.0.extend(self.writer_learns(now, writer).0);
+        wakes
+    }
+
+    fn reader_learns(&self, now: Instant, at: Instant) -> Wakes {
+        let reader = self.reader.clone().filter(|_| !is_never(now, at));
+        Wakes(reader.map(|waker| (Some(at), waker)).into_iter().collect())
+    }
+
+    /// When chunks arrive, and when each side learns of the end.
+    fn times(&mut self) -> impl Iterator<Item = &mut Instant> {
+        let ends = self.end.iter_mut().flat_map(|(at, end)| {
+            let writer = match end {
+                End::Closed => None,
+                End::Reset { writer } => Some(writer),
+            };
+            [Some(at), writer].into_iter().flatten()
+        });
+        self.chunks.iter_mut().map(|(at, _)| at).chain(ends)
     }
 
     /// Nothing arrives any more, until [`thaw`](Self::thaw): the link is down, and nobody is told.
     pub(super) fn freeze(&mut self, now: Instant) {
         self.is_frozen = true;
-        let times = self.chunks.iter_mut().map(|(at, _)| at).chain(self.end.as_mut().map(|(at, _)| at));
-        times.filter(|at| **at > now).for_each(|at| *at = now + NEVER);
+        self.times().filter(|at| **at > now).for_each(|at| *at = now + NEVER);
     }
 
     /// What did not arrive meanwhile does at `at`.
     pub(super) fn thaw(&mut self, now: Instant, at: Instant) -> Wakes {
         self.is_frozen = false;
-        let times = self.chunks.iter_mut().map(|(at, _)| at).chain(self.end.as_mut().map(|(at, _)| at));
-        times.filter(|time| is_never(now, **time)).for_each(|time| *time = at);
+        self.times().filter(|time| is_never(now, **time)).for_each(|time| *time = at);
         self.arrives = self.arrives.map(|arrives| if is_never(now, arrives) { at } else { arrives });
-        Wakes(self.reader.clone().map(|waker| (Some(at), waker)).into_iter().collect())
+        let mut wakes = self.reader_learns(now, at);
+        if let Some((_, End::Reset { writer })) = self.end {
+            wakes.0.extend(self.writer_learns(now, writer).0);
+        }
+        wakes
     }
 }
 
 /// As good as never: longer than any run.
-const NEVER: Duration = Duration::from_secs(1 << 33);
+pub(super) const NEVER: Duration = Duration::from_secs(1 << 33);
 
 fn is_never(now: Instant, at: Instant) -> bool {
     at.saturating_duration_since(now) > NEVER / 2
@@ -220,13 +264,61 @@ mod tests {
 
         let mut pipe = Pipe::default();
         assert!(matches!(write(&mut pipe, now, &[1; 5]), Poll::Ready(Ok(5))));
-        drop(pipe.reset(now + MS, now + 2 * MS));
+        drop(pipe.reset(now, now + MS, now + 2 * MS));
         assert!(
             matches!(write(&mut pipe, now + MS, &[1; 5]), Poll::Ready(Ok(5))),
             "its writer knows nothing yet"
         );
+        assert!(write(&mut pipe, now + MS, &[1]).is_pending(), "nobody makes room any more");
         assert!(matches!(write(&mut pipe, now + 2 * MS, &[1]), Poll::Ready(Err(_))));
         assert_eq!(read(&mut pipe, now + 10 * MS), Poll::Ready(Err(io::ErrorKind::ConnectionReset)));
+    }
+
+    #[test]
+    fn a_writer_without_room_is_woken_when_it_learns_of_a_reset() {
+        let (mut pipe, now) = (Pipe::default(), Instant::now());
+        drop(pipe.reset(now, now, now + MS));
+        let cx = Context::from_waker(Waker::noop());
+        assert!(matches!(pipe.write(now, &cx, travel(10), &[1; 20]).0, Poll::Ready(Ok(10))));
+        let (written, wakes) = pipe.write(now, &cx, travel(10), &[1]);
+        assert!(written.is_pending());
+        assert_eq!(wakes.0.iter().map(|(at, _)| *at).collect::<Vec<_>>(), [Some(now + MS)]);
+    }
+
+    #[test]
+    fn who_learns_of_a_reset_after_a_partition_is_woken_then() {
+        let (mut pipe, now) = (Pipe::default(), Instant::now());
+        assert!(read(&mut pipe, now).is_pending());
+        drop(pipe.reset(now, now + 5 * MS, now + 5 * MS));
+        pipe.freeze(now + MS);
+        assert!(matches!(write(&mut pipe, now + 9 * MS, &[1; 10]), Poll::Ready(Ok(10))));
+        assert!(write(&mut pipe, now + 9 * MS, &[1]).is_pending());
+        assert!(read(&mut pipe, now + 9 * MS).is_pending());
+        let at = now + 60 * MS;
+        let wakes = pipe.thaw(now + 50 * MS, at);
+        assert_eq!(wakes.0.iter().map(|(at, _)| *at).collect::<Vec<_>>(), [Some(at); 2]);
+        assert!(matches!(write(&mut pipe, at, &[1]), Poll::Ready(Err(_))));
+        assert_eq!(read(&mut pipe, at), Poll::Ready(Err(io::ErrorKind::ConnectionReset)));
+    }
+
+    #[test]
+    fn a_reset_on_the_spot_during_a_partition_is_learnt_at_once() {
+        let (mut pipe, now) = (Pipe::default(), Instant::now());
+        assert!(read(&mut pipe, now).is_pending());
+        pipe.freeze(now);
+        drop(pipe.reset(now, now + NEVER, now + NEVER));
+        assert!(read(&mut pipe, now + MS).is_pending());
+        let at = now + MS;
+        let wakes = pipe.reset(at, at, at);
+        assert_eq!(wakes.0.iter().map(|(at, _)| *at).collect::<Vec<_>>(), [Some(at)]);
+        assert_eq!(read(&mut pipe, at), Poll::Ready(Err(io::ErrorKind::ConnectionReset)));
+    }
+
+    #[test]
+    fn an_empty_write_does_not_end_the_stream() {
+        let (mut pipe, now) = (Pipe::default(), Instant::now());
+        assert!(matches!(write(&mut pipe, now, &[]), Poll::Ready(Ok(0))));
+        assert!(read(&mut pipe, now + 10 * MS).is_pending());
     }
 
     #[test]
