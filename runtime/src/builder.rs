@@ -16,6 +16,7 @@ use crate::dispatch::Dispatcher;
 use crate::endpoint::ParseEndpointError;
 use crate::error::{BindError, ConnectError, HandlerExists, at_least_one_milli};
 use crate::handlers::Handlers;
+use crate::layer::{CallLayer, CallLayers, HandlerLayer, add_layer};
 use crate::link::{MessageReceiver, MessageSender};
 use crate::method_limits::MethodLimits;
 use crate::node::Node;
@@ -50,6 +51,8 @@ pub struct Builder<S = Stateless> {
     reconnect: Reconnect,
     authenticator: Option<Arc<dyn Authenticator>>,
     allow_plaintext: bool,
+    handler_layers: Vec<Box<dyn HandlerLayer>>,
+    call_layers: CallLayers,
 }
 
 impl<S> std::fmt::Debug for Builder<S> {
@@ -87,6 +90,8 @@ impl Builder {
             reconnect: Reconnect::default(),
             authenticator: None,
             allow_plaintext: false,
+            handler_layers: Vec::new(),
+            call_layers: CallLayers::default(),
         }
     }
 }
@@ -219,6 +224,19 @@ impl<S> Builder<S> {
         self
     }
 
+    /// Puts a [layer](crate::layer) around all handlers, whenever they are added, inside of the layers that there are already.
+    pub fn layer(mut self, layer: impl HandlerLayer) -> Self {
+        self.handler_layers.push(Box::new(layer));
+        self
+    }
+
+    /// Puts a [layer](crate::layer) around all calls that this endpoint makes, whichever peer they go to, inside of the layers that
+    /// there are already. [`Peer::with_layer`](crate::Peer::with_layer) is for those of one handle.
+    pub fn call_layer(mut self, layer: impl CallLayer) -> Self {
+        self.call_layers = add_layer(&self.call_layers, layer);
+        self
+    }
+
     pub(crate) fn build(self) -> Arc<Node> {
         let handlers = self.handlers.clone();
         let keepalive =
@@ -245,6 +263,8 @@ impl<S> Builder<S> {
             max_handshakes: self.limits.max_handshakes,
             max_link_peers: self.limits.max_link_peers,
             security: Security::new(self.authenticator, self.allow_plaintext),
+            handler_layers: self.handler_layers.into(),
+            call_layers: self.call_layers,
         };
         Node::new(self.runtime, config, self.handlers, Dispatcher::new(endpoint, self.scheduler))
     }

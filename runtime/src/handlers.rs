@@ -35,6 +35,13 @@ struct Table {
     fallback: Option<Arc<Method>>,
 }
 
+/// What answers a call.
+pub(crate) struct Found {
+    pub(crate) method: Arc<Method>,
+    pub(crate) limit: Option<Arc<MethodLimit>>,
+    pub(crate) is_fallback: bool,
+}
+
 impl std::fmt::Debug for Handlers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_set().entries(self.table.read().methods.keys()).finish()
@@ -165,13 +172,16 @@ impl Handlers {
         method.is_none_or(|method| matches!(method.kind, Kind::Streamed(_)))
     }
 
-    pub(crate) fn find(&self, name: &Text) -> Option<(Arc<Method>, Option<Arc<MethodLimit>>)> {
+    pub(crate) fn find(&self, name: &Text) -> Option<Found> {
         let table = self.table.read();
         let limit = match table.limited.is_empty() {
             true => None,
             false => table.limited.get(name.as_bytes()).cloned(),
         };
-        let method = table.methods.get(name.as_bytes()).or(table.fallback.as_ref()).cloned()?;
-        Some((method, limit))
+        let (method, is_fallback) = match table.methods.get(name.as_bytes()) {
+            Some(method) => (method.clone(), false),
+            None => (table.fallback.clone()?, true),
+        };
+        Some(Found { method, limit, is_fallback })
     }
 }

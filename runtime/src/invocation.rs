@@ -11,10 +11,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::codec::CodecError;
-use crate::dispatch::Loan;
-use crate::error::{CallError, DisconnectCause};
-use crate::new_call::{NewCall, call_options};
-use crate::peer::PendingCall;
+use crate::error::CallError;
+use crate::new_call::{NewCall, Sent, call_options};
 use crate::{Codec, Peer};
 
 /// A call that is about to be made: set its options, then await it.
@@ -74,12 +72,11 @@ impl<R> Invocation<R> {
     /// Makes the call; the future waits for its result and for what the other side sends along.
     pub fn send_with_metadata(self) -> ResponseWithMetadata<R> {
         let codec = self.new.codec().clone();
-        let made = self.encoded.map_err(CallError::Encode).and_then(|()| self.new.invoke());
-        let (call, loan) = match made {
-            Ok((pending, loan)) => (Ok(pending), loan),
-            Err(error) => (Err(error), None),
+        let call = match self.encoded {
+            Ok(()) => self.new.send(),
+            Err(error) => Sent::Ended(Some(Err(CallError::Encode(error)))),
         };
-        ResponseWithMetadata { call: Some(call), codec, decode: self.decode, loan }
+        ResponseWithMetadata { call, codec, decode: self.decode }
     }
 }
 
@@ -97,29 +94,9 @@ pub struct Response<R>(ResponseWithMetadata<R>);
 /// does.
 #[must_use = "dropping it abandons the call"]
 pub struct ResponseWithMetadata<R> {
-    call: Option<Result<PendingCall, CallError>>,
+    call: Sent,
     codec: Codec,
     decode: DecodeFn<R>,
-    loan: Option<Loan>,
-}
-
-impl<R> ResponseWithMetadata<R> {
-    fn poll_reply(&mut self, cx: &mut Context<'_>) -> Poll<Result<(Bytes, Metadata), CallError>> {
-        let reply = match self.call.as_mut().expect("a response is not polled after it was complete") {
-            Ok(pending) => {
-                let reply = ready!(Pin::new(&mut pending.reply).poll(cx));
-                pending.ended = true;
-                // A driver that is dropped settles every call first; this is a driver that panicked.
-                reply.unwrap_or(Err(CallError::Disconnected(DisconnectCause::Shutdown)))
-            }
-            Err(_) => match self.call.take() {
-                Some(Err(error)) => Err(error),
-                _ => unreachable!("it was an error"),
-            },
-        };
-        self.call = None;
-        Poll::Ready(reply)
-    }
 }
 
 impl<R> Future for ResponseWithMetadata<R> {
@@ -127,8 +104,7 @@ impl<R> Future for ResponseWithMetadata<R> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        let reply = ready!(this.poll_reply(cx));
-        this.loan = None;
+        let reply = ready!(Pin::new(&mut this.call).poll(cx));
         Poll::Ready(reply.and_then(|(body, metadata)| Ok(((this.decode)(body, &this.codec)?, metadata))))
     }
 }

@@ -10,6 +10,7 @@
 //!   [`Context::peer`].
 //! - [Streams](stream) carry arguments and results of any size, in both directions at once.
 //! - An [authenticator](auth) encrypts every link, and decides who may come in.
+//! - [Layers](layer) around calls and handlers.
 //! - [`Event`]s and [`Stats`], of a peer and in total, tell what goes on, and so do `tracing`'s spans and events.
 //!
 //! ```
@@ -74,6 +75,7 @@ mod handler;
 mod handlers;
 mod inproc;
 mod invocation;
+pub mod layer;
 pub mod link;
 mod method;
 mod method_limits;

@@ -1,11 +1,13 @@
 //! What answers the calls of one method, and how functions become that.
 
+use std::any::Any;
 use std::future::Future;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use bytes::Bytes;
-use callosum_proto::{Refusal, Reply};
+use callosum_proto::{Body, ErrorInfo, Refusal, Reply, RequestId, Text};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use serde::Serialize;
@@ -14,7 +16,7 @@ use serde::de::DeserializeOwned;
 use crate::Codec;
 use crate::error::HandlerError;
 use crate::handler::{Context, Handler};
-use crate::stream::{BodyReader, Responder, StreamHandler};
+use crate::stream::{BodyReader, CallStreams, Responder, StreamHandler, incomplete};
 
 /// A handler that polls longer than this, once, is given a task of its own from its first poll on for a while, so that
 /// it neither keeps its link from reading nor others from the second core.
@@ -132,6 +134,46 @@ impl Method {
         Self { kind, slow_calls: AtomicU32::new(0) }
     }
 
+    /// Hands the argument to the handler, in the way in which it takes it.
+    pub(crate) fn begin(
+        self: &Arc<Self>,
+        request: RequestId,
+        body: Body,
+        context: Context,
+    ) -> BoxFuture<'static, Reply> {
+        let streams = || {
+            let shared = context.peer.shared.clone();
+            let told = shared.lock().follow_streams(request.into());
+            Arc::new(CallStreams::new(shared, request.into(), told, None))
+        };
+        match (&self.kind, body) {
+            (Kind::Whole(handler), Body::Whole(body)) => handler.call(body, context),
+            // The handler of this method was replaced after the request had come.
+            (Kind::Whole(_), Body::Stream { .. }) => {
+                let (method, streams) = (self.clone(), streams());
+                async move {
+                    let body = streams.reassemble().await;
+                    drop(streams);
+                    match (&method.kind, body) {
+                        (Kind::Whole(handler), Ok(body)) => handler.call(body, context).await,
+                        (_, Err(error)) => incomplete(&error),
+                        (Kind::Streamed(_), Ok(_)) => unreachable!("a handler stays what it is"),
+                    }
+                }
+                .boxed()
+            }
+            (Kind::Streamed(handler), body) => {
+                let (codec, streams) = (context.codec().clone(), streams());
+                let max_item = context.peer.shared.node.config.connection.max_body;
+                let reader = match body {
+                    Body::Whole(body) => BodyReader::whole(body, codec.clone(), max_item),
+                    Body::Stream { size } => BodyReader::live(streams.clone(), size, codec.clone(), max_item),
+                };
+                handler.call(reader, Responder::new(streams, request, codec), context)
+            }
+        }
+    }
+
     /// Whether to poll the next call's handler on the spot.
     pub(crate) fn is_quick(&self) -> bool {
         let slow = self.slow_calls.load(Relaxed);
@@ -175,6 +217,21 @@ where
     fn call(&self, body: Bytes, context: Context) -> BoxFuture<'static, Reply> {
         self.0(body, context)
     }
+}
+
+/// What a handler's panic tells its caller.
+pub(crate) fn panicked(method: &Text, panic: &(dyn Any + Send), expose_traceback: bool) -> Reply {
+    let message = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("(the panic has no message)");
+    tracing::error!(%method, message, "handler panicked");
+    let traceback = match expose_traceback {
+        true => format!("the handler of `{method}` panicked: {message}\n"),
+        false => String::new(),
+    };
+    Reply::Failure(ErrorInfo { traceback: traceback.into(), ..ErrorInfo::new("Panic", message) })
 }
 
 fn failure(error: impl Into<HandlerError>, expose_traceback: bool) -> Reply {

@@ -3,19 +3,24 @@
 //! [`Invocation`](crate::Invocation) and [`Opening`](crate::stream::Opening) differ in how argument and result travel. What they have in
 //! common is here: one value that owns everything the call needs, and one set of setters.
 
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{self, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use callosum_proto::{Call, CallId};
+use futures_util::future::BoxFuture;
 
 use crate::dispatch::Loan;
-use crate::error::CallError;
-use crate::peer::{PeerShared, PendingCall};
+use crate::error::{CallError, DisconnectCause};
+use crate::layer::{CallNext, CallResult, OutgoingCall};
+use crate::peer::{Answered, PeerShared, PendingCall};
 use crate::stream::CallStreams;
 use crate::{Codec, Peer};
 
 /// A call that can still be changed.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct NewCall {
     peer: Peer,
     pub(crate) call: Call,
@@ -33,12 +38,31 @@ impl NewCall {
         self.peer.codec()
     }
 
-    /// Makes the call, for a whole result. A handler's slot is lent from then on; a refused call lends nothing.
-    pub(crate) fn invoke(mut self) -> Result<(PendingCall, Option<Loan>), CallError> {
+    /// Who is called.
+    pub(crate) fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    /// Makes the call for a whole result, through the layers of its peer.
+    pub(crate) fn send(self) -> Sent {
+        let Some(layers) = self.peer.layers() else { return Sent::Made(self.make()) };
+        let mut call = CallNext::new(layers.clone()).run(OutgoingCall::new(self));
+        // Most layers get here to where the call is made, and so keep the order of calls. Whoever awaits the result brings a waker.
+        match call.as_mut().poll(&mut task::Context::from_waker(task::Waker::noop())) {
+            Poll::Ready(result) => Sent::Ended(Some(result)),
+            Poll::Pending => Sent::Layered(call),
+        }
+    }
+
+    /// Makes the call. A handler's slot is lent from then on; a refused call lends nothing.
+    pub(crate) fn make(mut self) -> PendingReply {
         self.set_deadline();
-        let pending = PeerShared::invoke(self.peer.shared, self.call)?;
-        let loan = self.peer.lender.map(|lender| lender.lend(pending.node()));
-        Ok((pending, loan))
+        let call = PeerShared::invoke(self.peer.shared, self.call);
+        let loan = match (&call, self.peer.lender) {
+            (Ok(pending), Some(lender)) => Some(lender.lend(pending.node())),
+            _ => None,
+        };
+        PendingReply { call: Some(call), loan }
     }
 
     /// The same for a streamed result.
@@ -54,6 +78,57 @@ impl NewCall {
     fn set_deadline(&mut self) {
         self.call.deadline =
             self.timeout.and_then(|timeout| self.peer.shared.node.now().checked_add(timeout));
+    }
+}
+
+/// A call that has been sent, until it ends.
+pub(crate) enum Sent {
+    /// Without layers.
+    Made(PendingReply),
+    Layered(BoxFuture<'static, Result<CallResult, CallError>>),
+    /// `None` once the result was taken.
+    Ended(Option<Result<CallResult, CallError>>),
+}
+
+impl Future for Sent {
+    type Output = Answered;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Answered> {
+        let result = match self.get_mut() {
+            Self::Made(pending) => return Pin::new(pending).poll(cx),
+            Self::Layered(call) => ready!(call.as_mut().poll(cx)),
+            Self::Ended(result) => result.take().expect("a response is not polled after it was complete"),
+        };
+        Poll::Ready(result.map(|CallResult { body, metadata }| (body, metadata)))
+    }
+}
+
+/// The reply to a call that was made, or why it was not. Dropping it abandons the call.
+pub(crate) struct PendingReply {
+    call: Option<Result<PendingCall, CallError>>,
+    loan: Option<Loan>,
+}
+
+impl Future for PendingReply {
+    type Output = Answered;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Answered> {
+        let this = self.get_mut();
+        let reply = match this.call.as_mut().expect("a response is not polled after it was complete") {
+            Ok(pending) => {
+                let reply = ready!(Pin::new(&mut pending.reply).poll(cx));
+                pending.ended = true;
+                // A driver that is dropped settles every call first; this is a driver that panicked.
+                reply.unwrap_or(Err(CallError::Disconnected(DisconnectCause::Shutdown)))
+            }
+            Err(_) => match this.call.take() {
+                Some(Err(error)) => Err(error),
+                _ => unreachable!("it was an error"),
+            },
+        };
+        this.call = None;
+        this.loan = None;
+        Poll::Ready(reply)
     }
 }
 

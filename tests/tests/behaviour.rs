@@ -37,6 +37,8 @@ macro_rules! api {
                 driver_never_polled, handlers_that_hold_their_endpoint;
             slots: long_streams_beside_small_calls, a_released_slot_keeps_its_key, a_released_slot_stays_released,
                 limits_of_a_method;
+            layers: nested, outcomes_of_handlers, answered_by_layers, metadata_of_layers, order_is_kept,
+                order_of_layers_that_wait, dropped, nested_at_one_handler;
             streams: bytes_both_ways, items_either_way, items_at_the_limit, items_too_large_to_write, large_bodies,
                 large_bodies_take_turns, acknowledged, failure_in_the_middle, abandoned_argument, dropped_readers, no_handler,
                 cancelled_in_the_middle, cut_in_the_middle, slow_readers_hold_up_nobody, ordered, metadata, downgraded,

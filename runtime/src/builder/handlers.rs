@@ -209,6 +209,8 @@ impl<S> Builder<S> {
             reconnect,
             authenticator,
             allow_plaintext,
+            handler_layers,
+            call_layers,
             state: _,
         } = self;
         Builder {
@@ -231,6 +233,8 @@ impl<S> Builder<S> {
             reconnect,
             authenticator,
             allow_plaintext,
+            handler_layers,
+            call_layers,
             state,
         }
     }

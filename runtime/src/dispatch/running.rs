@@ -1,6 +1,5 @@
 //! A handler from its start to its end, wherever it is polled: timed, and with its panics caught.
 
-use std::any::Any;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -8,16 +7,16 @@ use std::sync::Arc;
 use std::task::{self, Poll};
 use std::time::{Duration, Instant};
 
-use callosum_proto::{Body, ErrorInfo, Refusal, Reply, RequestId, Text};
-use futures_util::FutureExt;
+use callosum_proto::{Body, Refusal, Reply, RequestId, Text};
 use futures_util::future::BoxFuture;
 
 use crate::cancel::Cancellation;
 use crate::handler::Context;
-use crate::method::{Kind, Method};
+use crate::handlers::Found;
+use crate::layer::{HandlerNext, IncomingCall};
+use crate::method::panicked;
 use crate::method_limits::{MethodLimit, Permit};
 use crate::node::Node;
-use crate::stream::{BodyReader, CallStreams, Responder, incomplete};
 
 /// What handlers may take together that are polled on the spot, one after the other, before the rest of them get tasks.
 const INLINE_BUDGET: Duration = Duration::from_micros(500);
@@ -66,7 +65,7 @@ pub(super) enum Begun {
 impl Started {
     pub(super) fn begin(self, node: &Node, clock: Option<&mut Clock>) -> Begun {
         let Self { request, body, context } = self;
-        let Some((method, limit)) = node.handlers.find(&context.method) else {
+        let Some(Found { method, limit, is_fallback }) = node.handlers.find(&context.method) else {
             let detail = format!("no handler is registered for `{}`", context.method);
             return Begun::Ended(Reply::Error(Refusal::NoSuchMethod.to_error(&detail)));
         };
@@ -90,7 +89,11 @@ impl Started {
         let inline = laps.is_some();
         let made = span.in_scope(|| {
             catch_unwind(AssertUnwindSafe(|| {
-                let mut handling = handle(&method, request, body, context);
+                let mut handling = match node.config.handler_layers.is_empty() {
+                    true => method.begin(request, body, context),
+                    false => HandlerNext::new(node.config.handler_layers.clone(), method.clone())
+                        .run(IncomingCall { request, body, context, is_fallback }),
+                };
                 // The waker does not matter: a handler that is not done is polled again by its task.
                 let poll = match inline {
                     true => handling.as_mut().poll(&mut task::Context::from_waker(task::Waker::noop())),
@@ -112,46 +115,6 @@ impl Started {
         match poll {
             Poll::Ready(reply) => Begun::Ended(reply),
             Poll::Pending => Begun::Goes(running),
-        }
-    }
-}
-
-/// Hands the argument to the handler, in the way in which it takes it.
-fn handle(
-    method: &Arc<Method>,
-    request: RequestId,
-    body: Body,
-    context: Context,
-) -> BoxFuture<'static, Reply> {
-    let streams = || {
-        let shared = context.peer.shared.clone();
-        let told = shared.lock().follow_streams(request.into());
-        Arc::new(CallStreams::new(shared, request.into(), told, None))
-    };
-    match (&method.kind, body) {
-        (Kind::Whole(handler), Body::Whole(body)) => handler.call(body, context),
-        // The handler of this method was replaced after the request had come.
-        (Kind::Whole(_), Body::Stream { .. }) => {
-            let (method, streams) = (method.clone(), streams());
-            async move {
-                let body = streams.reassemble().await;
-                drop(streams);
-                match (&method.kind, body) {
-                    (Kind::Whole(handler), Ok(body)) => handler.call(body, context).await,
-                    (_, Err(error)) => incomplete(&error),
-                    (Kind::Streamed(_), Ok(_)) => unreachable!("a handler stays what it is"),
-                }
-            }
-            .boxed()
-        }
-        (Kind::Streamed(handler), body) => {
-            let (codec, streams) = (context.codec().clone(), streams());
-            let max_item = context.peer.shared.node.config.connection.max_body;
-            let reader = match body {
-                Body::Whole(body) => BodyReader::whole(body, codec.clone(), max_item),
-                Body::Stream { size } => BodyReader::live(streams.clone(), size, codec.clone(), max_item),
-            };
-            handler.call(reader, Responder::new(streams, request, codec), context)
         }
     }
 }
@@ -190,18 +153,4 @@ impl Drop for Running {
             panicked(&self.name, &*panic, self.exposes_tracebacks);
         }
     }
-}
-
-fn panicked(method: &Text, panic: &(dyn Any + Send), expose_traceback: bool) -> Reply {
-    let message = panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("(the panic has no message)");
-    tracing::error!(%method, message, "handler panicked");
-    let traceback = match expose_traceback {
-        true => format!("the handler of `{method}` panicked: {message}\n"),
-        false => String::new(),
-    };
-    Reply::Failure(ErrorInfo { traceback: traceback.into(), ..ErrorInfo::new("Panic", message) })
 }

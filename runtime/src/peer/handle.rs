@@ -13,6 +13,7 @@ use super::{PeerInfo, PeerShared};
 use crate::dispatch::Lender;
 use crate::error::{CallError, DisconnectCause, NotSent};
 use crate::invocation::Invocation;
+use crate::layer::{CallLayer, CallLayers, add_layer};
 use crate::stats::Stats;
 use crate::stream::Opening;
 use crate::{Codec, PeerId};
@@ -30,11 +31,13 @@ pub struct Peer {
     pub(crate) lender: Option<Lender>,
     /// In place of the endpoint's.
     codec: Option<Codec>,
+    /// In place of the endpoint's.
+    layers: Option<CallLayers>,
 }
 
 impl Peer {
     pub(crate) fn new(shared: Arc<PeerShared>, lender: Option<Lender>) -> Self {
-        Self { shared, lender, codec: None }
+        Self { shared, lender, codec: None, layers: None }
     }
 
     /// Its name in this process: unique, never reused, and not chosen by the peer.
@@ -67,6 +70,24 @@ impl Peer {
 
     pub(crate) fn codec(&self) -> &Codec {
         self.codec.as_ref().unwrap_or(&self.shared.node.config.codec)
+    }
+
+    /// The same peer; calls made through this handle pass this [layer](crate::layer), inside of those of the endpoint and of this handle.
+    pub fn with_layer(&self, layer: impl CallLayer) -> Self {
+        let layers = self.layers.as_ref().unwrap_or(&self.shared.node.config.call_layers);
+        Self { layers: Some(add_layer(layers, layer)), ..self.clone() }
+    }
+
+    /// The same peer; calls made through this handle pass no [layers](crate::layer), those of the endpoint included. For layers that
+    /// make calls themselves.
+    pub fn without_layers(&self) -> Self {
+        Self { layers: Some(CallLayers::default()), ..self.clone() }
+    }
+
+    /// `None` if there are none.
+    pub(crate) fn layers(&self) -> Option<&CallLayers> {
+        let layers = self.layers.as_ref().unwrap_or(&self.shared.node.config.call_layers);
+        (!layers.is_empty()).then_some(layers)
     }
 
     /// Calls a method with a typed argument, for a typed result, in the endpoint's codec or in

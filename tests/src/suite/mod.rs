@@ -14,6 +14,7 @@ pub mod codecs;
 pub mod connector;
 pub mod endpoints;
 pub mod failures;
+pub mod layers;
 pub mod leaks;
 pub mod limits;
 pub mod listening;

@@ -1,0 +1,59 @@
+//! Middleware: layers around the calls that an endpoint makes, and around the handlers that answer its peers.
+//!
+//! A [`HandlerLayer`] sees each call whose handler starts: its [context](IncomingCall::context) (method, key, metadata, identity,
+//! deadline), and the [`Reply`](crate::Reply) that comes of it. A [`CallLayer`] sees each call that is made: its
+//! [method, key, metadata and timeout](OutgoingCall), and its result or its [`CallError`](crate::CallError). Both are asynchronous,
+//! and may pass a call on, change it, answer it themselves, or wait before and after. An async closure is a layer:
+//!
+//! ```
+//! # use callosum_runtime::layer::{CallNext, HandlerNext, IncomingCall, OutgoingCall};
+//! # use callosum_runtime::{Builder, Refusal, Reply};
+//! fn with_layers(builder: Builder) -> Builder {
+//!     builder
+//!         .layer(|call: IncomingCall, next: HandlerNext| async move {
+//!             let admin = call.context().identity().is_some_and(|identity| identity.user_id == "admin");
+//!             if call.context().method().starts_with("admin.") && !admin {
+//!                 return Reply::Failure(callosum_runtime::ErrorInfo::new("Forbidden", "for admins only"));
+//!             }
+//!             next.run(call).await
+//!         })
+//!         .call_layer(|call: OutgoingCall, next: CallNext| async move {
+//!             let method = call.method().to_owned();
+//!             let result = next.run(call).await;
+//!             if let Err(error) = &result {
+//!                 eprintln!("{method}: {error}");
+//!             }
+//!             result
+//!         })
+//! }
+//! ```
+//!
+//! The layer that is added first is the outermost: it sees a call first, and its outcome last. An endpoint without layers does
+//! nothing for them: no allocation, no other future.
+//!
+//! # Order
+//! A call is made while its [`Invocation`](crate::Invocation) is sent or first awaited, with layers as without them, if no layer awaits
+//! anything before it calls [`CallNext::run`]. So calls with one key that are sent one after the other keep their order. A layer
+//! that does await before, for a token or a permit, makes the call when that is there: **of calls that are sent without
+//! awaiting each other's result, the later may then be made first**.
+//!
+//! # What layers don't see
+//! - Calls that open a stream ([`Peer::open`](crate::Peer::open)): call layers apply to [`Peer::invoke`](crate::Peer::invoke) and
+//!   [`Peer::invoke_raw`](crate::Peer::invoke_raw) only. Handler layers apply to handlers of every kind, and see the beginning and the
+//!   end of a streamed call, not the parts in between.
+//! - Requests that no handler answers: of unknown methods (without a [fallback](crate::Builder::fallback)), past a limit, or
+//!   cancelled while they waited.
+//! - On the calling side, arguments that can't be encoded and results that can't be decoded: layers see bytes.
+//!
+//! # Cancellation
+//! A call that is dropped, and a handler that is stopped, drop the futures of their layers at the await where they are. What has to
+//! happen in any case belongs into a value with a destructor. A handler's panic is a reply for layers, the failure named `Panic`.
+
+mod call;
+mod handler;
+
+pub use call::{CallLayer, CallNext, CallResult, OutgoingCall};
+pub use handler::{HandlerLayer, HandlerNext, IncomingCall};
+
+pub(crate) use call::{CallLayers, add_layer};
+pub(crate) use handler::HandlerLayers;

@@ -1,0 +1,161 @@
+//! Layers around calls.
+//!
+//! The idea: the same as [around handlers](super::handler); at the end of the list the call is made, in [`CallNext::run`] itself.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use callosum_proto::{Metadata, OrderingKey, Urgency};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+
+use crate::Peer;
+use crate::error::CallError;
+use crate::new_call::NewCall;
+
+/// A layer around calls. See the [module](crate::layer), [`Builder::call_layer`](crate::Builder::call_layer) and
+/// [`Peer::with_layer`].
+///
+/// A closure `Fn(OutgoingCall, CallNext) -> impl Future<Output = Result<CallResult, CallError>>` is one.
+pub trait CallLayer: Send + Sync + 'static {
+    /// Carries a call out: with [`next`](CallNext::run), as a rule.
+    ///
+    /// The future is polled once, at once, when the call is sent, and not again before somebody awaits its result. So a call that
+    /// is sent and never awaited is made if no layer awaits anything before it calls `next`.
+    fn call(&self, call: OutgoingCall, next: CallNext) -> BoxFuture<'static, Result<CallResult, CallError>>;
+}
+
+impl<F, Fut> CallLayer for F
+where
+    F: Fn(OutgoingCall, CallNext) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<CallResult, CallError>> + Send + 'static,
+{
+    fn call(&self, call: OutgoingCall, next: CallNext) -> BoxFuture<'static, Result<CallResult, CallError>> {
+        self(call, next).boxed()
+    }
+}
+
+/// From the outermost to the innermost.
+pub(crate) type CallLayers = Arc<[Arc<dyn CallLayer>]>;
+
+/// The same with one more, inside of the others.
+pub(crate) fn add_layer(layers: &CallLayers, layer: impl CallLayer) -> CallLayers {
+    layers.iter().cloned().chain([Arc::new(layer) as Arc<dyn CallLayer>]).collect()
+}
+
+/// A call that is about to be made. A clone of it is the same call once more, for layers that try again.
+#[derive(Clone, Debug)]
+pub struct OutgoingCall {
+    new: NewCall,
+}
+
+impl OutgoingCall {
+    pub(crate) fn new(new: NewCall) -> Self {
+        Self { new }
+    }
+
+    /// Who is called. A layer that calls the same peer for purposes of its own does so through [`Peer::without_layers`].
+    pub fn peer(&self) -> &Peer {
+        self.new.peer()
+    }
+
+    /// The method.
+    pub fn method(&self) -> &str {
+        &self.new.call.method
+    }
+
+    /// The ordering key; see [`OrderingKey::is_given`].
+    pub fn key(&self) -> &OrderingKey {
+        &self.new.call.key
+    }
+
+    /// The argument.
+    pub fn body(&self) -> &Bytes {
+        &self.new.call.body
+    }
+
+    /// What leaves first.
+    pub fn urgency(&self) -> Urgency {
+        self.new.call.urgency
+    }
+
+    /// What travels besides.
+    pub fn metadata(&self) -> &Metadata {
+        &self.new.call.metadata
+    }
+
+    /// The same, to be changed. Calls with metadata fail towards a peer of dialect 1; [`Peer::info`] tells what is spoken.
+    pub fn metadata_mut(&mut self) -> &mut Metadata {
+        &mut self.new.call.metadata
+    }
+
+    /// How long the call may take from when it is made.
+    pub fn timeout(&self) -> Option<Duration> {
+        self.new.timeout
+    }
+
+    /// Lets it take so long; for ever if this is `None`.
+    pub fn set_timeout(&mut self, timeout: Option<Duration>) {
+        self.new.timeout = timeout;
+    }
+}
+
+/// What the other side answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CallResult {
+    /// The result.
+    pub body: Bytes,
+    /// What the other side sends along.
+    pub metadata: Metadata,
+}
+
+impl CallResult {
+    /// A result without metadata.
+    pub fn new(body: impl Into<Bytes>) -> Self {
+        Self { body: body.into(), metadata: Metadata::new() }
+    }
+
+    /// With this metadata.
+    #[must_use]
+    pub fn with_metadata(self, metadata: Metadata) -> Self {
+        Self { metadata, ..self }
+    }
+}
+
+/// The layers inside of this one, and the call itself.
+#[derive(Clone)]
+pub struct CallNext {
+    layers: CallLayers,
+    at: usize,
+}
+
+impl CallNext {
+    pub(crate) fn new(layers: CallLayers) -> Self {
+        Self { layers, at: 0 }
+    }
+
+    /// Passes the call on. Without further layers, the call is made here, and not only when the future is polled; dropping the future
+    /// cancels it.
+    ///
+    /// May be used again, with a [clone](OutgoingCall) of the call, to make it once more.
+    pub fn run(&self, call: OutgoingCall) -> BoxFuture<'static, Result<CallResult, CallError>> {
+        match self.layers.get(self.at) {
+            Some(layer) => layer.call(call, Self { layers: self.layers.clone(), at: self.at + 1 }),
+            None => call
+                .new
+                .make()
+                .map(|reply| reply.map(|(body, metadata)| CallResult { body, metadata }))
+                .boxed(),
+        }
+    }
+}
+
+impl fmt::Debug for CallNext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CallNext").finish_non_exhaustive()
+    }
+}
