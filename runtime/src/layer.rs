@@ -51,9 +51,11 @@
 
 mod call;
 mod handler;
+mod timeouts;
 
 pub use call::{CallLayer, CallNext, CallResult, OutgoingCall};
 pub use handler::{HandlerLayer, HandlerNext, IncomingCall};
+pub use timeouts::MethodTimeouts;
 
 pub(crate) use call::{CallLayers, add_layer};
 pub(crate) use handler::HandlerLayers;
