@@ -51,10 +51,15 @@
 
 mod call;
 mod handler;
+#[cfg(feature = "metrics")]
+mod metrics;
+mod outcome;
 mod timeouts;
 
 pub use call::{CallLayer, CallNext, CallResult, OutgoingCall};
 pub use handler::{HandlerLayer, HandlerNext, IncomingCall};
+#[cfg(feature = "metrics")]
+pub use metrics::Metrics;
 pub use timeouts::MethodTimeouts;
 
 pub(crate) use call::{CallLayers, add_layer};

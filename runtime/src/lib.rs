@@ -10,7 +10,7 @@
 //!   [`Context::peer`].
 //! - [Streams](stream) carry arguments and results of any size, in both directions at once.
 //! - An [authenticator](auth) encrypts every link, and decides who may come in.
-//! - [Layers](layer) around calls and handlers: timeouts, and your own.
+//! - [Layers](layer) around calls and handlers: metrics, timeouts, and your own.
 //! - [`Event`]s and [`Stats`], of a peer and in total, tell what goes on, and so do `tracing`'s spans and events.
 //!
 //! ```
@@ -54,6 +54,7 @@
 //! - `json`, `msgpack`: the codecs [`Codec::Json`] and [`Codec::MsgPack`]. On by default; a [`Format`] is a codec of your own.
 //! - `zeromq`: sockets of the `zeromq` crate as message links. Turn it on through the adapter, which chooses that crate's
 //!   runtime. Off by default.
+//! - `metrics`: the layer [`layer::Metrics`](layer). Off by default.
 //! - `fuzzing`: for the tests of this repository only.
 #![forbid(unsafe_code)]
 // Virtual time of unit tests starts somewhere.

@@ -4,9 +4,11 @@ use std::future::pending;
 use std::time::Duration;
 
 use bytes::Bytes;
-use callosum_runtime::layer::MethodTimeouts;
+use callosum_runtime::layer::{MethodTimeouts, Metrics};
 use callosum_runtime::{Builder, CallError, Connector, Context, HandlerResult, Refusal};
 use callosum_testkit::world::World;
+use metrics_util::MetricKind;
+use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -30,6 +32,10 @@ async fn connected(
 
 async fn hang(_: Bytes, _: Context) -> HandlerResult<Bytes> {
     pending().await
+}
+
+async fn echo(body: Bytes, _: Context) -> HandlerResult<Bytes> {
+    Ok(body)
 }
 
 #[test]
@@ -73,5 +79,76 @@ fn timeouts_of_handlers_stop_them() {
         assert_eq!(error.refusal(), Some(Refusal::ExecutionTimedOut));
         assert_eq!((world.elapsed() - begun).as_secs(), 10);
         assert_eq!(connector.peer().invoke_raw("fast", "").await.expect("it answers"), "false");
+    });
+}
+
+/// `name{side,method[,outcome]}` and its value.
+fn snapshot(snapshotter: &Snapshotter) -> Vec<String> {
+    let mut lines: Vec<_> = (snapshotter.snapshot().into_vec().into_iter())
+        .map(|(key, _, _, value)| {
+            let (kind, key) = key.into_parts();
+            let labels: Vec<_> = key.labels().map(|label| label.value()).collect();
+            let value = match value {
+                DebugValue::Counter(count) => count.to_string(),
+                DebugValue::Gauge(level) => level.to_string(),
+                DebugValue::Histogram(values) => format!("{values:?}"),
+            };
+            assert_eq!(kind == MetricKind::Gauge, key.name().ends_with("in_flight"));
+            format!("{}{{{}}} {value}", key.name().trim_start_matches("callosum_"), labels.join(","))
+        })
+        .collect();
+    lines.sort();
+    lines
+}
+
+#[test]
+fn metrics_of_calls_and_handlers() {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    metrics::with_local_recorder(&recorder, || {
+        let world = World::new(3);
+        world.run(async {
+            let fail = |_, _| async { HandlerResult::<Bytes>::Err("on purpose".into()) };
+            let serve = |builder: Builder| {
+                builder
+                    .layer(Metrics::new())
+                    .handle_raw("echo", echo)
+                    .handle_raw("fail", fail)
+                    .handle_raw("hang", hang)
+            };
+            let connector = connected(&world, serve, |builder| builder.call_layer(Metrics::new())).await;
+            let peer = connector.peer();
+            peer.invoke_raw("echo", "12345").await.expect("it echoes");
+            peer.invoke_raw("fail", "").await.expect_err("it fails");
+            let hanging = peer.invoke_raw("hang", "123").send_with_metadata();
+            world.sleep(SECOND).await;
+            let under_way = snapshot(&snapshotter);
+            for line in ["calls_in_flight{client,hang} 1", "calls_in_flight{server,hang} 1"] {
+                assert!(under_way.contains(&line.to_owned()), "{under_way:#?}");
+            }
+            drop(hanging);
+            world.sleep(SECOND).await;
+            // Each snapshot is what has changed since the one before.
+            let counts: Vec<_> = [under_way, snapshot(&snapshotter)].concat();
+            for line in [
+                "calls_total{client,echo,ok} 1",
+                "calls_total{server,echo,ok} 1",
+                "calls_total{client,fail,failed} 1",
+                "calls_total{server,fail,failed} 1",
+                "calls_total{client,hang,dropped} 1",
+                "calls_total{server,hang,dropped} 1",
+                "argument_bytes{client,echo} [5.0]",
+                "argument_bytes{server,hang} [3.0]",
+                "result_bytes{client,echo} [5.0]",
+                "result_bytes{server,echo} [5.0]",
+                "calls_in_flight{client,hang} -1",
+                "calls_in_flight{server,hang} -1",
+            ] {
+                assert!(counts.contains(&line.to_owned()), "{line}: {counts:#?}");
+            }
+            let time =
+                counts.iter().find(|line| line.starts_with("call_duration_seconds{client,hang,dropped}"));
+            assert!(time.is_some_and(|line| line.contains("[1.")), "{counts:#?}");
+        });
     });
 }

@@ -1,0 +1,129 @@
+//! Metrics through the `metrics` facade.
+//!
+//! The idea: a call or a handler under way is a value whose destructor counts it, so that what is dropped is counted too.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use callosum_proto::Reply;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use metrics::{Label, SharedString, Unit, counter, describe_counter, describe_gauge, describe_histogram};
+use metrics::{gauge, histogram};
+
+use super::outcome::{of_reply, of_result};
+use super::{CallLayer, CallNext, CallResult, HandlerLayer, HandlerNext, IncomingCall, OutgoingCall};
+use crate::error::CallError;
+use crate::rt::Runtime;
+
+const CALLS: &str = "callosum_calls_total";
+const DURATION: &str = "callosum_call_duration_seconds";
+const IN_FLIGHT: &str = "callosum_calls_in_flight";
+const ARGUMENT: &str = "callosum_argument_bytes";
+const RESULT: &str = "callosum_result_bytes";
+
+/// A layer that counts and measures calls, through the facade of the crate `metrics`: install the recorder of your choice. Given to
+/// [`Builder::layer`](crate::Builder::layer), it measures handlers; given to [`Builder::call_layer`](crate::Builder::call_layer) or
+/// [`Peer::with_layer`](crate::Peer::with_layer), calls. Needs the feature `metrics`.
+///
+/// | name | kind | labels |
+/// | --- | --- | --- |
+/// | `callosum_calls_total` | counter | `side`, `method`, `outcome` |
+/// | `callosum_call_duration_seconds` | histogram | `side`, `method`, `outcome` |
+/// | `callosum_calls_in_flight` | gauge | `side`, `method` |
+/// | `callosum_argument_bytes`, `callosum_result_bytes` | histogram | `side`, `method` |
+///
+/// - `side` is `client` for calls, `server` for handlers.
+/// - `method` is the method's name; `_OTHER` for what a fallback answers, whose names have no bound.
+/// - `outcome` is `ok`; `failed`, the handler has; `rejected`, Callosum has; `cancelled` by the side that answers, `dropped` by the
+///   side that called or with the link; `timed_out`, `disconnected`, `not_sent`; `invalid`, the reply was.
+///
+/// A call without a result has no `callosum_result_bytes`. Streams are counted and timed, up to their end; of their bytes, only a size
+/// that the caller has announced is known here.
+///
+/// Time is that of the endpoint's [runtime](crate::rt::Runtime::now).
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct Metrics;
+
+impl Metrics {
+    /// The layer. Describes its metrics to the recorder that is installed now.
+    pub fn new() -> Self {
+        describe_counter!(CALLS, Unit::Count, "Calls that have ended.");
+        describe_histogram!(DURATION, Unit::Seconds, "Time from the start of a call to its end.");
+        describe_gauge!(IN_FLIGHT, Unit::Count, "Calls under way.");
+        describe_histogram!(ARGUMENT, Unit::Bytes, "Bytes of arguments.");
+        describe_histogram!(RESULT, Unit::Bytes, "Bytes of results.");
+        Self
+    }
+}
+
+/// A call under way; its end when it is dropped.
+struct Measured {
+    runtime: Arc<dyn Runtime>,
+    begun: Instant,
+    labels: Vec<Label>,
+    outcome: &'static str,
+}
+
+impl Measured {
+    fn begin(runtime: &Arc<dyn Runtime>, side: &'static str, method: &str, argument: Option<u64>) -> Self {
+        let method = SharedString::from(method.to_owned());
+        let labels = vec![Label::from_static_parts("side", side), Label::new("method", method)];
+        gauge!(IN_FLIGHT, labels.iter()).increment(1.0);
+        if let Some(bytes) = argument {
+            histogram!(ARGUMENT, labels.iter()).record(bytes as f64);
+        }
+        Self { runtime: runtime.clone(), begun: runtime.now(), labels, outcome: "dropped" }
+    }
+
+    fn end(mut self, outcome: &'static str, result: Option<usize>) {
+        if let Some(bytes) = result {
+            histogram!(RESULT, self.labels.iter()).record(bytes as f64);
+        }
+        self.outcome = outcome;
+    }
+}
+
+impl Drop for Measured {
+    fn drop(&mut self) {
+        gauge!(IN_FLIGHT, self.labels.iter()).decrement(1.0);
+        let time = self.runtime.now().saturating_duration_since(self.begun);
+        let mut labels = std::mem::take(&mut self.labels);
+        labels.push(Label::from_static_parts("outcome", self.outcome));
+        counter!(CALLS, labels.iter()).increment(1);
+        histogram!(DURATION, labels).record(time);
+    }
+}
+
+impl CallLayer for Metrics {
+    fn call(&self, call: OutgoingCall, next: CallNext) -> BoxFuture<'static, Result<CallResult, CallError>> {
+        let runtime = &call.peer().shared.node.runtime;
+        let measured = Measured::begin(runtime, "client", call.method(), Some(call.body().len() as u64));
+        let calling = next.run(call);
+        async move {
+            let result = calling.await;
+            measured.end(of_result(&result), result.as_ref().ok().map(|result| result.body.len()));
+            result
+        }
+        .boxed()
+    }
+}
+
+impl HandlerLayer for Metrics {
+    fn handle(&self, call: IncomingCall, next: HandlerNext) -> BoxFuture<'static, Reply> {
+        let runtime = &call.context.peer.shared.node.runtime;
+        let measured = Measured::begin(runtime, "server", call.known_method(), call.body_size());
+        let handling = next.run(call);
+        async move {
+            let reply = handling.await;
+            let bytes = match &reply {
+                Reply::Result { body, .. } => Some(body.len()),
+                _ => None,
+            };
+            measured.end(of_reply(&reply), bytes);
+            reply
+        }
+        .boxed()
+    }
+}
