@@ -54,13 +54,17 @@ mod handler;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod outcome;
+mod spans;
 mod timeouts;
+mod trace_context;
 
 pub use call::{CallLayer, CallNext, CallResult, OutgoingCall};
 pub use handler::{HandlerLayer, HandlerNext, IncomingCall};
 #[cfg(feature = "metrics")]
 pub use metrics::Metrics;
+pub use spans::{SpanContexts, Tracing};
 pub use timeouts::MethodTimeouts;
+pub use trace_context::TraceContext;
 
 pub(crate) use call::{CallLayers, add_layer};
 pub(crate) use handler::HandlerLayers;

@@ -10,7 +10,7 @@
 //!   [`Context::peer`].
 //! - [Streams](stream) carry arguments and results of any size, in both directions at once.
 //! - An [authenticator](auth) encrypts every link, and decides who may come in.
-//! - [Layers](layer) around calls and handlers: metrics, timeouts, and your own.
+//! - [Layers](layer) around calls and handlers: traces, metrics, timeouts, and your own.
 //! - [`Event`]s and [`Stats`], of a peer and in total, tell what goes on, and so do `tracing`'s spans and events.
 //!
 //! ```

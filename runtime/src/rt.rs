@@ -39,8 +39,8 @@ pub trait Runtime: Debug + Send + Sync + 'static {
     /// It never goes back. It is read several times in a poll, so reading it must be cheap.
     fn now(&self) -> Instant;
 
-    /// Fills `bytes` with random ones. Nonces of connections, the seed of each link's CURVE keys and the jitter of reconnecting come
-    /// from here, and nothing else is random.
+    /// Fills `bytes` with random ones. Nonces of connections, the seed of each link's CURVE keys, the jitter of reconnecting and the
+    /// ids of [traces](crate::layer::Tracing) come from here, and nothing else is random.
     ///
     /// The default asks the operating system, which is what production needs: whoever can guess what this gives can read and
     /// forge what CURVE protects. Override it to make runs reproducible in tests: with the same bytes, a clock of its own and

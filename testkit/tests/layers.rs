@@ -1,14 +1,19 @@
 //! The layers that come with the runtime, on virtual time.
 
+use std::fmt::Write;
 use std::future::pending;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use callosum_runtime::layer::{MethodTimeouts, Metrics};
-use callosum_runtime::{Builder, CallError, Connector, Context, HandlerResult, Refusal};
+use callosum_runtime::layer::{CallNext, MethodTimeouts, Metrics, OutgoingCall, TraceContext, Tracing};
+use callosum_runtime::{Builder, CallError, Connector, Context, Dialect, HandlerResult, Refusal};
 use callosum_testkit::world::World;
 use metrics_util::MetricKind;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Metadata, Subscriber};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -150,5 +155,107 @@ fn metrics_of_calls_and_handlers() {
                 counts.iter().find(|line| line.starts_with("call_duration_seconds{client,hang,dropped}"));
             assert!(time.is_some_and(|line| line.contains("[1.")), "{counts:#?}");
         });
+    });
+}
+
+/// Writes spans down: name, then its fields in the order in which they come.
+#[derive(Clone, Default)]
+struct Spans(Arc<Mutex<Vec<String>>>);
+
+struct Fields<'a>(&'a mut String);
+
+impl Visit for Fields<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        write!(self.0, " {}={value:?}", field.name()).expect("a string takes everything");
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        write!(self.0, " {}={value}", field.name()).expect("a string takes everything");
+    }
+}
+
+impl Subscriber for Spans {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.name().starts_with("rpc.")
+    }
+
+    fn new_span(&self, span: &Attributes<'_>) -> Id {
+        let mut spans = self.0.lock().expect("no test panics under it");
+        let mut line = span.metadata().name().to_owned();
+        span.record(&mut Fields(&mut line));
+        spans.push(line);
+        Id::from_u64(spans.len() as u64)
+    }
+
+    fn record(&self, span: &Id, values: &Record<'_>) {
+        let mut spans = self.0.lock().expect("no test panics under it");
+        values.record(&mut Fields(&mut spans[span.into_u64() as usize - 1]));
+    }
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, _: &Event<'_>) {}
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+}
+
+/// The value of a field of a span.
+fn field<'a>(span: &'a str, name: &str) -> Option<&'a str> {
+    span.split(' ').find_map(|part| part.strip_prefix(name)?.strip_prefix('='))
+}
+
+#[test]
+fn a_trace_goes_on_across_peers() {
+    let spans = Spans::default();
+    let _guard = tracing::subscriber::set_default(spans.clone());
+    let world = World::new(4);
+    world.run(async {
+        let back = |_: Bytes, context: Context| async move {
+            // So that it is polled twice.
+            let first = context.peer().invoke_raw("echo", "").await?;
+            context.peer().invoke_raw("nothing", "").key("k").await.expect_err("there is no such method");
+            HandlerResult::Ok(first)
+        };
+        let layers = |builder: Builder| builder.layer(Tracing::new()).call_layer(Tracing::new());
+        let serve = |builder: Builder| layers(builder).handle_raw("back", back);
+        let connector = connected(&world, serve, |builder| layers(builder).handle_raw("echo", echo)).await;
+        connector.peer().invoke_raw("back", "").key("k").await.expect("it answers");
+        assert!(TraceContext::current().is_none());
+    });
+    let spans = spans.0.lock().expect("no test panics under it");
+    let [call, handler, call_back, echo, refused] = &spans[..] else { panic!("{spans:#?}") };
+    assert!(
+        call.starts_with(
+            "rpc.client otel.kind=client otel.name=back rpc.system=callosum rpc.method=back rpc.callosum.key=\"k\""
+        ),
+        "{call}"
+    );
+    assert!(handler.starts_with("rpc.server otel.kind=server otel.name=back"), "{handler}");
+    for span in &spans[..] {
+        assert_eq!(field(span, "trace_id"), field(call, "trace_id"), "{span}");
+        assert_eq!(field(span, "trace_id").map(str::len), Some(32));
+    }
+    assert_eq!(field(call, "parent_span_id"), None);
+    for (child, parent) in [(handler, call), (call_back, handler), (echo, call_back), (refused, handler)] {
+        assert_eq!(field(child, "parent_span_id"), field(parent, "span_id"), "{child}");
+    }
+    assert_eq!((field(echo, "error.type"), field(refused, "error.type")), (None, Some("rejected")));
+}
+
+/// Python's peers, and others that speak dialect 1 only, are called without trace context, instead of not at all.
+#[test]
+fn peers_of_dialect_1_get_no_trace_context() {
+    let world = World::new(5);
+    world.run(async {
+        let serve = |builder: Builder| builder.dialect(Dialect::One).handle_raw("echo", echo);
+        let check = |call: OutgoingCall, next: CallNext| {
+            assert!(call.metadata().is_empty());
+            next.run(call)
+        };
+        let call = |builder: Builder| builder.call_layer(Tracing::new()).call_layer(check);
+        let connector = connected(&world, serve, call).await;
+        connector.peer().invoke_raw("echo", "x").await.expect("it echoes");
     });
 }
