@@ -55,6 +55,7 @@
 //! - `zeromq`: sockets of the `zeromq` crate as message links. Turn it on through the adapter, which chooses that crate's
 //!   runtime. Off by default.
 //! - `metrics`: the layer [`layer::Metrics`](layer). Off by default.
+//! - `tower`: a peer as a `tower` service, and a service as a handler. Off by default.
 //! - `fuzzing`: for the tests of this repository only.
 #![forbid(unsafe_code)]
 // Virtual time of unit tests starts somewhere.
@@ -88,6 +89,8 @@ mod socket_options;
 mod stats;
 pub mod stream;
 mod tasks;
+#[cfg(feature = "tower")]
+pub mod tower;
 
 /// Bodies of this repository's fuzz targets. No part of the API.
 #[cfg(feature = "fuzzing")]

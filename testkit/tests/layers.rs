@@ -1,16 +1,21 @@
 //! The layers that come with the runtime, on virtual time.
 
 use std::fmt::Write;
-use std::future::pending;
+use std::future::{Ready, pending, ready};
 use std::sync::{Arc, Mutex};
+use std::task::{self, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use callosum_runtime::layer::{CallNext, MethodTimeouts, Metrics, OutgoingCall, TraceContext, Tracing};
-use callosum_runtime::{Builder, CallError, Connector, Context, Dialect, HandlerResult, Refusal};
+use callosum_runtime::tower::{CallRequest, HandlerRequest, PeerService, ServiceHandler};
+use callosum_runtime::{
+    Builder, CallError, Connector, Context, Dialect, HandlerError, HandlerResult, Method, Refusal,
+};
 use callosum_testkit::world::World;
 use metrics_util::MetricKind;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
+use tower_service::Service;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
@@ -84,6 +89,52 @@ fn timeouts_of_handlers_stop_them() {
         assert_eq!(error.refusal(), Some(Refusal::ExecutionTimedOut));
         assert_eq!((world.elapsed() - begun).as_secs(), 10);
         assert_eq!(connector.peer().invoke_raw("fast", "").await.expect("it answers"), "false");
+    });
+}
+
+/// A service that answers what it is asked, and is ready only once it was polled twice.
+#[derive(Clone)]
+struct Answering {
+    polls: usize,
+}
+
+impl Service<HandlerRequest> for Answering {
+    type Response = Bytes;
+    type Error = HandlerError;
+    type Future = Ready<HandlerResult<Bytes>>;
+
+    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<HandlerResult<()>> {
+        self.polls += 1;
+        if self.polls < 2 {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: HandlerRequest) -> Self::Future {
+        assert!(self.polls >= 2, "it was not ready");
+        ready(match request.context.key().is_given() {
+            true => Ok(request.body),
+            false => Err("it needs a key".into()),
+        })
+    }
+}
+
+#[test]
+fn services_of_tower_on_both_sides() {
+    let world = World::new(6);
+    world.run(async {
+        let method = Method::new(ServiceHandler::new(Answering { polls: 0 }));
+        let serve = |builder: Builder| builder.handle_method("answer", method).handle_raw("hang", hang);
+        let connector = connected(&world, serve, |builder| builder).await;
+        let mut peer = PeerService::new(connector.peer().clone());
+        let answer = peer.call(CallRequest::new("answer", "x").key("k")).await.expect("it answers");
+        assert_eq!(answer.body, "x");
+        let error = peer.call(CallRequest::new("answer", "x")).await.expect_err("it has no key");
+        assert!(matches!(&error, CallError::Remote(info) if &*info.repr == "it needs a key"), "{error:?}");
+        let error = peer.call(CallRequest::new("hang", "").timeout(SECOND)).await.expect_err("it hangs");
+        assert!(matches!(error, CallError::TimedOut { sent: true }), "{error:?}");
     });
 }
 
