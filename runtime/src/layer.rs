@@ -31,6 +31,11 @@
 //! The layer that is added first is the outermost: it sees a call first, and its outcome last. An endpoint without layers does
 //! nothing for them: no allocation, no other future.
 //!
+//! # Ready-made layers
+//! [`Tracing`] has a span for each call, and connects those of different peers; [`MethodTimeouts`] limits how long methods take. `Metrics`,
+//! behind the feature `metrics`, measures them. How many handlers of a method run is limited without a layer:
+//! [`MethodLimits`](crate::MethodLimits).
+//!
 //! # Order
 //! A call is made while its [`Invocation`](crate::Invocation) is sent or first awaited, with layers as without them, if no layer awaits
 //! anything before it calls [`CallNext::run`]. So calls with one key that are sent one after the other keep their order. A layer
