@@ -92,7 +92,7 @@ pub(crate) struct Serve {
     /// Where to listen: tcp://HOST:PORT or ipc:///PATH; port 0 or * for one that the system chooses. Repeatable
     #[arg(long, required = true, value_name = "ENDPOINT", value_parser = endpoint)]
     pub(crate) bind: Vec<Endpoint>,
-    /// What calls with the same key owe each other
+    /// How calls with the same key are ordered
     #[arg(long, value_enum, default_value_t = Ordering::ExitOrdered)]
     pub(crate) ordering: Ordering,
     /// Handlers that run at a time, for all callers together

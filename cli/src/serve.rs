@@ -78,7 +78,7 @@ async fn drain_on_signal(
     match select(draining, again).await {
         Either::Left((Drained::Completely, _)) => Ok(()),
         Either::Left((Drained::DeadlinePassed, _)) => {
-            note("some calls took longer, and were cut\n");
+            note("some calls took longer, and were ended\n");
             Ok(())
         }
         Either::Right(_) => {

@@ -306,7 +306,7 @@ fn patience_with_calls_under_way_ends() {
         let call = server.start_call(&["delay", r#"{"seconds": 3600}"#]);
         server.process.wait_for("delay called");
         server.process.signal(Signal::TERM);
-        server.process.end().expect(0).expect_stderr("were cut");
+        server.process.end().expect(0).expect_stderr("were ended");
         call.end().expect(8);
     }
 }

@@ -112,7 +112,7 @@ impl<S> Builder<S> {
         self
     }
 
-    /// How long a cancelled handler may clean up at most, whatever its [grace period](Context::set_cancel_grace). So long, a
+    /// How long a cancelled handler may clean up at most, whatever its [grace period](crate::Context::set_cancel_grace). So long, a
     /// shutdown's driver may still wait for handlers. Default 10 s.
     pub fn max_cancel_grace(mut self, most: Duration) -> Self {
         self.max_cancel_grace = most;
@@ -132,7 +132,7 @@ impl<S> Builder<S> {
         self
     }
 
-    /// What calls with the same key owe each other. Default [`OrderingMode::ExitOrdered`].
+    /// How calls with the same key are ordered. Default [`OrderingMode::ExitOrdered`].
     pub fn ordering(mut self, mode: OrderingMode) -> Self {
         self.ordering = mode;
         self
@@ -145,7 +145,7 @@ impl<S> Builder<S> {
     }
 
     /// Uses a scheduler of your own; [`ordering`](Self::ordering), [`key_scope`](Self::key_scope) and the limits that
-    /// concern handlers and queues are then its affair.
+    /// concern handlers and queues are then up to it.
     pub fn scheduler(mut self, scheduler: Box<dyn Scheduler>) -> Self {
         self.scheduler = Some(scheduler);
         self
@@ -188,7 +188,8 @@ impl<S> Builder<S> {
         self
     }
 
-    /// How long a handler may run before it is stopped and its caller gets an ERROR. Default: for ever.
+    /// How long a handler may run before it is cancelled and its caller gets an ERROR, once a [grace
+    /// period](crate::Context::set_cancel_grace) of the handler is over. Default: for ever.
     pub fn execution_timeout(mut self, timeout: Duration) -> Self {
         self.execution_timeout = Some(at_least_one_milli(timeout));
         self
@@ -271,7 +272,7 @@ impl<S> Builder<S> {
 
     /// Listens on an endpoint, such as `"tcp://127.0.0.1:0"`. More can be added with [`Binder::listen`].
     ///
-    /// Nothing is accepted until the driver runs.
+    /// Nothing is accepted until the driver runs. Cancel safe: a dropped future leaves nothing bound.
     ///
     /// # Errors
     /// If the text is no endpoint, the system refuses it, other machines could reach it in plaintext without

@@ -169,7 +169,7 @@ pub enum DisconnectCause {
     /// What the user plugged in under the link panicked: a byte stream, a message link or a scheduler.
     #[error("the link panicked")]
     Panicked,
-    /// More connections are in their handshake than allowed, and this one made way for a newer one.
+    /// More connections are in their handshake than allowed, and this one was evicted for a newer one.
     #[error("too many connections are in their handshake")]
     TooManyHandshakes,
     /// A message link has as many peers as allowed.

@@ -35,8 +35,8 @@ pub enum Event {
         /// How long it waits before it tries.
         after: Duration,
     },
-    /// A connection was not accepted, or ended before its handshake was complete. At most 16 a second are events, lest a
-    /// flood of strangers push others out of the subscribers' buffers.
+    /// A connection was not accepted, or ended before its handshake was complete. At most 16 a second are events, so
+    /// that a flood of unauthenticated peers pushes no others out of the subscribers' buffers.
     Refused {
         /// The remote address.
         address: String,
@@ -79,12 +79,12 @@ pub enum Event {
     },
 }
 
-/// Events of one kind that strangers may cause within a [`WINDOW`].
+/// Events of one kind that unauthenticated peers may cause within a [`WINDOW`].
 const RATION: u32 = 16;
 
 const WINDOW: Duration = Duration::from_secs(1);
 
-/// What strangers may take of the subscribers' buffers.
+/// What unauthenticated peers may take of the subscribers' buffers.
 #[derive(Debug, Default)]
 pub(crate) struct Ration {
     since: Option<Instant>,

@@ -93,7 +93,7 @@ impl Context {
         self.peer.shared.node.dispatcher.release_slot(self.request);
     }
 
-    /// When this handler is stopped: the earlier of the endpoint's execution timeout and, in dialect 2, of the moment in which
+    /// When this handler is cancelled: the earlier of the endpoint's execution timeout and, in dialect 2, of the moment in which
     /// the caller gives up.
     pub fn deadline(&self) -> Option<Instant> {
         self.deadline

@@ -209,7 +209,7 @@ impl Node {
         self.lifecycle.lock().peers.values().map(|member| member.peer.clone()).collect()
     }
 
-    /// No new calls from now on; at `deadline`, what is left is cut.
+    /// No new calls from now on; at `deadline`, what is left is ended.
     pub(crate) fn drain(&self, deadline: Instant) {
         {
             let mut lifecycle = self.lifecycle.lock();

@@ -49,7 +49,7 @@ pub(crate) struct PeerState {
     pub(crate) linked: bool,
     info: PeerInfo,
     cause: Option<DisconnectCause>,
-    /// Why this side cuts the link.
+    /// Why this side closes the link.
     cut: Option<DisconnectCause>,
     /// There will be no other link.
     over: bool,

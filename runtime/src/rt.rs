@@ -114,8 +114,8 @@ pub trait Listener: Send {
 ///   stream that is full passes on by itself what it must to make room: `poll_write` that is pending wakes the task once more can
 ///   be written, without being flushed.
 /// - **Flushing** passes on everything that was taken. `poll_flush` is called once for a batch of writes, when there is
-///   nothing more to write for now, and, while it is pending, again at each wake-up until it is ready. More may be written, and
-///   the stream read, before it is. A stream that keeps nothing is ready at once.
+///   nothing more to write for now, and, while it is pending, again at each wake-up at which there is nothing more to write, until it
+///   is ready. More may be written, and the stream read, before it is. A stream that keeps nothing is ready at once.
 /// - **Closing** ends this direction, and only this one: the other side reads all that was written, then `Ok(0)`. `poll_close` is
 ///   called after `poll_flush` was ready, at a shutdown that has drained. Meanwhile, and afterwards, the stream is read, and what
 ///   comes is discarded, until the other side closes too: each of the two may take 1 s, then the stream is dropped. If
@@ -139,7 +139,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> ByteStream for T {}
 /// A byte stream of any kind.
 pub type BoxStream = Box<dyn ByteStream>;
 
-/// What an executor answers for an endpoint that is not its affair.
+/// What an executor answers for an endpoint of a transport that it does not have.
 pub fn unsupported(endpoint: &Endpoint) -> io::Error {
     io::Error::new(io::ErrorKind::Unsupported, format!("this runtime has no transport for {endpoint}"))
 }

@@ -40,7 +40,7 @@ const RETRIES: u32 = 3;
 ///
 /// The binder's driver looks once a second whether anything has changed, and reads it when nothing more has changed
 /// until it looks again, so that a file is not taken while it is being written. A key that is removed is thus refused
-/// within two seconds, and its clients are cut. Where something changes all the time, that takes up to four seconds, and
+/// within two seconds, and its clients' connections are closed. Where something changes all the time, that takes up to four seconds, and
 /// nobody new is admitted before it ends.
 #[derive(Clone, Debug)]
 pub struct AllowList {

@@ -44,7 +44,7 @@ impl KeySet {
         });
     }
 
-    /// Refuses this key from now on, and cuts the clients that are connected with it. Whether it was in the set.
+    /// Refuses this key from now on, and closes the connections of clients that use it. Whether it was in the set.
     pub fn revoke(&self, key: &CurvePublicKey) -> bool {
         self.keys.change(|users| users.remove(key).is_some())
     }

@@ -94,7 +94,7 @@ pub trait Authenticator: Send + Sync + 'static {
     }
 
     /// Whenever this yields, the binder asks [`check_client`](Self::check_client) again for each client that is
-    /// connected, and cuts those that it refuses now. An answer that admits replaces what the client was admitted as, unless
+    /// connected, and closes the connections of those that it refuses now. An answer that admits replaces what the client was admitted as, unless
     /// something has changed meanwhile: then it asks once more. It asks about 64 clients at a time, each of which has
     /// [`Limits::handshake_timeout`](crate::Limits::handshake_timeout) from when its turn comes, so that many clients
     /// and slow answers take long together.

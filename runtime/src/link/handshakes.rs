@@ -26,7 +26,7 @@ pub(crate) struct Place {
 
 impl HandshakeSlot {
     /// A place for a newcomer, for which another is evicted if all are taken; `None` if there is none to be had, because
-    /// none is allowed, or as many as are allowed made way and have still to go.
+    /// none is allowed, or as many as are allowed were evicted and have still to go.
     pub(crate) fn take(node: &Arc<Node>, peer: &Arc<PeerShared>, address: &str) -> Option<Self> {
         let mut handshakes = node.handshakes.lock();
         let evicted = handshakes.make_room(node.config.max_handshakes)?;
@@ -94,7 +94,7 @@ pub(crate) struct Handshakes<T = Arc<Place>> {
     next: u64,
     opening: Waiting<T>,
     deciding: Waiting<T>,
-    /// Those that made way and are not gone yet.
+    /// Those that were evicted and are not gone yet.
     leaving: usize,
 }
 
@@ -209,7 +209,7 @@ mod tests {
             (name, evicted.map(|(_, number)| number))
         }
 
-        /// From each address in turn; who made way for each.
+        /// From each address in turn; which was evicted for each.
         fn all<'a>(&mut self, addresses: impl IntoIterator<Item = &'a str>) -> Vec<u64> {
             addresses.into_iter().filter_map(|address| self.come(address).1).collect()
         }

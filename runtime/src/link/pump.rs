@@ -27,7 +27,7 @@ pub(crate) struct Pump {
     anomalies_reported: u32,
 }
 
-/// Events that one link may cause with what it gets wrong, lest it push other events out of the subscribers' buffers.
+/// Events that one link may cause with what it gets wrong, so that it pushes no other events out of the subscribers' buffers.
 const MAX_ANOMALIES_REPORTED: u32 = 16;
 
 impl Pump {

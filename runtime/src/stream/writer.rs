@@ -112,8 +112,8 @@ impl BodyWriter {
     ///
     /// The reader of an argument gets a [`ReadError::Aborted`](callosum_proto::ReadError::Aborted). Of a result, the call ends with it, as
     /// with the failure of its handler: its caller gets a [`CallError::Remote`](crate::CallError::Remote) named `AbortedResult`, the rest of
-    /// the argument is not read, and what the handler returns is dropped. The handler itself goes on until it ends, and nothing but the
-    /// end of its link stops it.
+    /// the argument is not read, and what the handler returns is dropped. The handler itself goes on until it ends: neither
+    /// the caller nor the execution timeout stops it any more, only the end of its link or of the endpoint.
     pub fn abort(self) {
         if !self.finished {
             self.streams.abort();
