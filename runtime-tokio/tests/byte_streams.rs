@@ -276,7 +276,7 @@ impl AsyncWrite for NeverCloses {
     }
 }
 
-/// Why a client is turned away is flushed before its link ends.
+/// Why a client is rejected is flushed before its link ends.
 #[tokio::test(start_paused = true)]
 async fn last_words_are_flushed() {
     let server = generate_keys();

@@ -31,10 +31,15 @@ use crate::{Binder, Codec, Connector, Driver, Endpoint, SocketOptions};
 /// say so, the driver ends at once, with [`DriverError::HandlerExists`](crate::DriverError::HandlerExists).
 #[must_use = "an endpoint exists once it is bound or connected"]
 pub struct Builder<S = Stateless> {
+    settings: Settings,
+    state: S,
+}
+
+/// All but the state that handlers are given.
+struct Settings {
     runtime: Arc<dyn Runtime>,
     handlers: Handlers,
     handler_exists: Option<HandlerExists>,
-    state: S,
     codec: Codec,
     expose_tracebacks: bool,
     max_cancel_grace: Duration,
@@ -58,10 +63,10 @@ pub struct Builder<S = Stateless> {
 impl<S> std::fmt::Debug for Builder<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Builder")
-            .field("runtime", &self.runtime)
-            .field("handlers", &self.handlers)
-            .field("ordering", &self.ordering)
-            .field("limits", &self.limits)
+            .field("runtime", &self.settings.runtime)
+            .field("handlers", &self.settings.handlers)
+            .field("ordering", &self.settings.ordering)
+            .field("limits", &self.settings.limits)
             .finish_non_exhaustive()
     }
 }
@@ -69,11 +74,10 @@ impl<S> std::fmt::Debug for Builder<S> {
 impl Builder {
     /// Starts with the defaults, on this executor.
     pub fn new(runtime: Arc<dyn Runtime>) -> Self {
-        Self {
+        let settings = Settings {
             runtime,
             handlers: Handlers::default(),
             handler_exists: None,
-            state: Stateless,
             codec: Codec::default(),
             expose_tracebacks: false,
             max_cancel_grace: Duration::from_secs(10),
@@ -92,14 +96,15 @@ impl Builder {
             allow_plaintext: false,
             handler_layers: Vec::new(),
             call_layers: CallLayers::default(),
-        }
+        };
+        Self { settings, state: Stateless }
     }
 }
 
 impl<S> Builder<S> {
     /// Serializes typed arguments and results in this codec, unless a call or a handler says otherwise.
     pub fn codec(mut self, codec: Codec) -> Self {
-        self.codec = codec;
+        self.settings.codec = codec;
         self
     }
 
@@ -108,102 +113,102 @@ impl<S> Builder<S> {
     ///
     /// Tracebacks that a handler [relays](crate::HandlerError::relay) travel in any case.
     pub fn expose_tracebacks(mut self, expose: bool) -> Self {
-        self.expose_tracebacks = expose;
+        self.settings.expose_tracebacks = expose;
         self
     }
 
     /// How long a cancelled handler may clean up at most, whatever its [grace period](crate::Context::set_cancel_grace). So long, a
     /// shutdown's driver may still wait for handlers. Default 10 s.
     pub fn max_cancel_grace(mut self, most: Duration) -> Self {
-        self.max_cancel_grace = most;
+        self.settings.max_cancel_grace = most;
         self
     }
 
     /// The highest dialect that is offered to peers. Default [`Dialect::Two`]; Python peers speak [`Dialect::One`] whatever
     /// is offered.
     pub fn dialect(mut self, highest: Dialect) -> Self {
-        self.dialect = highest;
+        self.settings.dialect = highest;
         self
     }
 
     /// Limits a method. See [`Handlers::set_limits`].
     pub fn method_limits(self, method: impl Into<String>, limits: MethodLimits) -> Self {
-        self.handlers.set_limits(method, limits);
+        self.settings.handlers.set_limits(method, limits);
         self
     }
 
     /// How calls with the same key are ordered. Default [`OrderingMode::ExitOrdered`].
     pub fn ordering(mut self, mode: OrderingMode) -> Self {
-        self.ordering = mode;
+        self.settings.ordering = mode;
         self
     }
 
     /// Whether a key is the same key for all peers. Default [`KeyScope::Global`].
     pub fn key_scope(mut self, scope: KeyScope) -> Self {
-        self.key_scope = scope;
+        self.settings.key_scope = scope;
         self
     }
 
     /// Uses a scheduler of your own; [`ordering`](Self::ordering), [`key_scope`](Self::key_scope) and the limits that
     /// concern handlers and queues are then up to it.
     pub fn scheduler(mut self, scheduler: Box<dyn Scheduler>) -> Self {
-        self.scheduler = Some(scheduler);
+        self.settings.scheduler = Some(scheduler);
         self
     }
 
     /// Sets all limits.
     pub fn limits(mut self, limits: Limits) -> Self {
-        self.limits = limits;
+        self.settings.limits = limits;
         self
     }
 
     /// Handlers that run at a time, for all peers together; those of one peer are [a share](Limits::max_share_per_peer) of them at
     /// most. Default 100.
     pub fn max_concurrency(mut self, handlers: usize) -> Self {
-        self.limits.max_concurrency = handlers;
+        self.settings.limits.max_concurrency = handlers;
         self
     }
 
     /// Probes a silent peer every `idle`, and gives it up after this many unanswered probes. Default 30 s and 2.
     pub fn keepalive(mut self, idle: Duration, misses: u32) -> Self {
-        self.keepalive = Some(zmtp::Heartbeat { interval: idle, misses });
+        self.settings.keepalive = Some(zmtp::Heartbeat { interval: idle, misses });
         self
     }
 
     /// Never probes: a peer that vanishes without closing its connection is noticed only when it is written to.
     pub fn no_keepalive(mut self) -> Self {
-        self.keepalive = None;
+        self.settings.keepalive = None;
         self
     }
 
     /// Sets options of the TCP connections. Default: those of the system.
     pub fn socket_options(mut self, options: SocketOptions) -> Self {
-        self.socket = options;
+        self.settings.socket = options;
         self
     }
 
     /// How long calls wait for their reply, unless they say otherwise. Default: for ever, or until the link ends.
     pub fn call_timeout(mut self, timeout: Duration) -> Self {
-        self.call_timeout = Some(timeout);
+        self.settings.call_timeout = Some(timeout);
         self
     }
 
     /// How long a handler may run before it is cancelled and its caller gets an ERROR, once a [grace
     /// period](crate::Context::set_cancel_grace) of the handler is over. Default: for ever.
     pub fn execution_timeout(mut self, timeout: Duration) -> Self {
-        self.execution_timeout = Some(at_least_one_milli(timeout));
+        self.settings.execution_timeout = Some(at_least_one_milli(timeout));
         self
     }
 
     /// What becomes of calls made while a connector has no link. Default [`WhileDisconnected::Wait`].
     pub fn while_disconnected(mut self, policy: WhileDisconnected) -> Self {
-        self.while_disconnected = policy;
+        self.settings.while_disconnected = policy;
         self
     }
 
     /// What a connector does when it has no link. Default: it tries again for ever.
     pub fn reconnect(mut self, policy: Reconnect) -> Self {
-        self.reconnect = policy;
+        self.settings.reconnect = policy;
         self
     }
 
@@ -214,60 +219,69 @@ impl<S> Builder<S> {
     /// without a client identity a connector's driver ends at once, with an error.
     /// [Message links](crate::link) can't be authenticated: with one, the driver ends at once as well.
     pub fn authenticator(mut self, authenticator: impl Authenticator) -> Self {
-        self.authenticator = Some(Arc::new(authenticator));
+        self.settings.authenticator = Some(Arc::new(authenticator));
         self
     }
 
     /// Lets this endpoint bind addresses that other machines can reach without encryption and authentication. Whoever
     /// reaches it can call every handler, and whoever is on the way can read and change everything.
     pub fn allow_plaintext(mut self) -> Self {
-        self.allow_plaintext = true;
+        self.settings.allow_plaintext = true;
         self
     }
 
     /// Puts a [layer](crate::layer) around all handlers, whenever they are added, inside of the layers that there are already.
     pub fn layer(mut self, layer: impl HandlerLayer) -> Self {
-        self.handler_layers.push(Box::new(layer));
+        self.settings.handler_layers.push(Box::new(layer));
         self
     }
 
     /// Puts a [layer](crate::layer) around all calls that this endpoint makes, whichever peer they go to, inside of the layers that
     /// there are already. [`Peer::with_layer`](crate::Peer::with_layer) is for those of one handle.
     pub fn call_layer(mut self, layer: impl CallLayer) -> Self {
-        self.call_layers = add_layer(&self.call_layers, layer);
+        self.settings.call_layers = add_layer(&self.settings.call_layers, layer);
         self
     }
 
     pub(crate) fn build(self) -> Arc<Node> {
-        let handlers = self.handlers.clone();
-        let keepalive =
-            self.keepalive.map(|heartbeat| Keepalive { idle: heartbeat.interval, misses: heartbeat.misses });
-        let connection = (self.limits.connection())
-            .dialect(self.dialect)
-            .ordered_replies(self.scheduler.is_some() || self.ordering != OrderingMode::Unordered)
-            .execution_timeout(self.execution_timeout)
+        let handlers = self.settings.handlers.clone();
+        let keepalive = self
+            .settings
+            .keepalive
+            .map(|heartbeat| Keepalive { idle: heartbeat.interval, misses: heartbeat.misses });
+        let connection = (self.settings.limits.connection())
+            .dialect(self.settings.dialect)
+            .ordered_replies(
+                self.settings.scheduler.is_some() || self.settings.ordering != OrderingMode::Unordered,
+            )
+            .execution_timeout(self.settings.execution_timeout)
             .stream_arguments(StreamArguments::Of(Arc::new(move |method| handlers.streams(method))));
-        let mut endpoint = self.limits.endpoint();
-        endpoint.ordering = endpoint.ordering.mode(self.ordering).scope(self.key_scope);
+        let mut endpoint = self.settings.limits.endpoint();
+        endpoint.ordering = endpoint.ordering.mode(self.settings.ordering).scope(self.settings.key_scope);
         let config = Config {
             message_connection: Arc::new(connection.clone().keepalive(keepalive)),
             connection: Arc::new(connection),
-            heartbeat: self.keepalive,
-            socket: self.socket,
-            codec: self.codec,
-            expose_tracebacks: self.expose_tracebacks,
-            max_cancel_grace: self.max_cancel_grace,
-            handler_exists: self.handler_exists,
-            call_timeout: self.call_timeout,
-            while_disconnected: self.while_disconnected,
-            reconnect: self.reconnect,
-            max_handshakes: self.limits.max_handshakes,
-            max_link_peers: self.limits.max_link_peers,
-            security: Security::new(self.authenticator, self.allow_plaintext),
-            handler_layers: self.handler_layers.into(),
-            call_layers: self.call_layers,
+            heartbeat: self.settings.keepalive,
+            socket: self.settings.socket,
+            codec: self.settings.codec,
+            expose_tracebacks: self.settings.expose_tracebacks,
+            max_cancel_grace: self.settings.max_cancel_grace,
+            handler_exists: self.settings.handler_exists,
+            call_timeout: self.settings.call_timeout,
+            while_disconnected: self.settings.while_disconnected,
+            reconnect: self.settings.reconnect,
+            max_handshakes: self.settings.limits.max_handshakes,
+            max_link_peers: self.settings.limits.max_link_peers,
+            security: Security::new(self.settings.authenticator, self.settings.allow_plaintext),
+            handler_layers: self.settings.handler_layers.into(),
+            call_layers: self.settings.call_layers,
         };
-        Node::new(self.runtime, config, self.handlers, Dispatcher::new(endpoint, self.scheduler))
+        Node::new(
+            self.settings.runtime,
+            config,
+            self.settings.handlers,
+            Dispatcher::new(endpoint, self.settings.scheduler),
+        )
     }
 
     /// Listens on an endpoint, such as `"tcp://127.0.0.1:0"`. More can be added with [`Binder::listen`].
@@ -283,7 +297,7 @@ impl<S> Builder<S> {
         E: TryInto<Endpoint>,
         E::Error: Into<ParseEndpointError>,
     {
-        if let Some(error) = self.handler_exists {
+        if let Some(error) = self.settings.handler_exists {
             return Err(error.into());
         }
         let (binder, driver) = Binder::new(self.build());
@@ -303,7 +317,7 @@ impl<S> Builder<S> {
         E::Error: Into<ParseEndpointError>,
     {
         let endpoint = endpoint.try_into().map_err(Into::into)?;
-        if let Some(error) = self.handler_exists {
+        if let Some(error) = self.settings.handler_exists {
             return Err(error.into());
         }
         Ok(Connector::to_endpoint(self.build(), endpoint))

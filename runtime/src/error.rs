@@ -1,7 +1,7 @@
 //! What can go wrong: with a call, with a handler, with a link, with an endpoint.
 //!
 //! The text of an error contains that of its cause, so that `to_string` says everything; `source` then returns nothing, or
-//! whoever prints an error with its sources would print the cause twice.
+//! a report of an error with its sources would print the cause twice.
 
 mod handler;
 mod io_kind;

@@ -42,7 +42,7 @@ use crate::{Codec, Peer};
 #[must_use = "a call is made when it is awaited"]
 pub struct Invocation<R> {
     new: NewCall,
-    /// Whether the argument could be serialized, which whoever awaits the call is told.
+    /// Whether the argument could be serialized, which the awaited call reports.
     encoded: Result<(), CodecError>,
     decode: DecodeFn<R>,
 }

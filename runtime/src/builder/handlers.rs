@@ -60,7 +60,7 @@ impl Builder {
         F: Fn(Bytes, Context) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<Bytes, E>> + Send + 'static,
     {
-        self.handlers.set_fallback(handler);
+        self.settings.handlers.set_fallback(handler);
         self
     }
 }
@@ -114,7 +114,7 @@ impl<T: Clone + Send + Sync + 'static> Builder<State<T>> {
         Fut: Future<Output = Result<Bytes, E>> + Send + 'static,
     {
         let state = self.state.0.clone();
-        self.handlers.set_fallback(move |body, context| handler(state.clone(), body, context));
+        self.settings.handlers.set_fallback(move |body, context| handler(state.clone(), body, context));
         self
     }
 }
@@ -122,8 +122,8 @@ impl<T: Clone + Send + Sync + 'static> Builder<State<T>> {
 impl<S> Builder<S> {
     /// Adds a method of any kind, such as a handler of your own.
     pub fn handle_method(mut self, name: impl Into<String>, method: Method) -> Self {
-        if let Err(error) = self.handlers.add_method(name, method) {
-            self.handler_exists.get_or_insert(error);
+        if let Err(error) = self.settings.handlers.add_method(name, method) {
+            self.settings.handler_exists.get_or_insert(error);
         }
         self
     }
@@ -189,53 +189,6 @@ impl<S> Builder<S> {
     }
 
     fn in_state<T>(self, state: T) -> Builder<T> {
-        let Self {
-            runtime,
-            handlers,
-            handler_exists,
-            codec,
-            expose_tracebacks,
-            max_cancel_grace,
-            dialect,
-            ordering,
-            key_scope,
-            scheduler,
-            limits,
-            keepalive,
-            socket,
-            call_timeout,
-            execution_timeout,
-            while_disconnected,
-            reconnect,
-            authenticator,
-            allow_plaintext,
-            handler_layers,
-            call_layers,
-            state: _,
-        } = self;
-        Builder {
-            runtime,
-            handlers,
-            handler_exists,
-            codec,
-            expose_tracebacks,
-            max_cancel_grace,
-            dialect,
-            ordering,
-            key_scope,
-            scheduler,
-            limits,
-            keepalive,
-            socket,
-            call_timeout,
-            execution_timeout,
-            while_disconnected,
-            reconnect,
-            authenticator,
-            allow_plaintext,
-            handler_layers,
-            call_layers,
-            state,
-        }
+        Builder { settings: self.settings, state }
     }
 }

@@ -192,7 +192,7 @@ pub(crate) async fn drive_accepted(
     let mut handshake = Some(handshake);
     let mut driving = pin!(drive_single(link, sender, receiver));
     std::future::poll_fn(|cx| {
-        // Whoever evicts it wakes the peer's driver, which is this task. Before it looks, or an eviction in between would wake nobody.
+        // An eviction wakes the peer's driver, which is this task. Before it looks, or an eviction in between would wake nobody.
         link.peer.waker.register(cx.waker());
         if handshake.as_ref().is_some_and(HandshakeSlot::is_evicted) {
             return Poll::Ready(DisconnectCause::TooManyHandshakes);
