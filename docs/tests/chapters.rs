@@ -12,7 +12,10 @@ fn every_chapter_is_in_the_summary() {
     let summary = read("docs/guide/SUMMARY.md");
     for path in guide() {
         let name = path.strip_prefix("docs/guide/").expect("it is in the guide");
-        assert!(name == "SUMMARY.md" || summary.contains(&format!("]({name})")), "{name} is not in the summary");
+        assert!(
+            name == "SUMMARY.md" || summary.contains(&format!("]({name})")),
+            "{name} is not in the summary"
+        );
     }
 }
 
@@ -53,7 +56,11 @@ fn quotes_are_lines_of_their_source_in_the_same_order() {
             let source = read(source.unwrap_or_else(|| panic!("{path}: of what?\n{}", block.text)));
             let mut lines = source.lines().map(str::trim);
             for line in block.text.lines().map(str::trim).filter(|line| !["", "..."].contains(line)) {
-                assert!(lines.any(|found| found == line), "{path}: not there, or not here: {line}\n{}", block.text);
+                assert!(
+                    lines.any(|found| found == line),
+                    "{path}: not there, or not here: {line}\n{}",
+                    block.text
+                );
             }
             quotes += 1;
         }
@@ -70,10 +77,16 @@ fn dependencies_are_those_of_this_repository() {
             for (name, rest) in ours {
                 let (folder, options) = rest.split_once('"').expect("a path in quotes");
                 let manifest = read(&format!("{folder}/Cargo.toml"));
-                assert!(manifest.contains(&format!("name = \"{name}\"")), "{path}: {name} is not in {folder}");
+                assert!(
+                    manifest.contains(&format!("name = \"{name}\"")),
+                    "{path}: {name} is not in {folder}"
+                );
                 let features = options.split('"').skip(1).step_by(2);
                 for feature in features {
-                    assert!(manifest.contains(&format!("\n{feature} = [")), "{path}: {name} has no {feature}");
+                    assert!(
+                        manifest.contains(&format!("\n{feature} = [")),
+                        "{path}: {name} has no {feature}"
+                    );
                 }
             }
         }

@@ -98,7 +98,8 @@ fn check(documents: &BTreeMap<String, Document>, path: &str, link: &str) -> Resu
 fn links_lead_somewhere() {
     let documents: BTreeMap<_, _> =
         documents().into_iter().map(|path| (path.clone(), parse(&read(&path)))).collect();
-    let links = || documents.iter().flat_map(|(path, document)| document.links.iter().map(move |link| (path, link)));
+    let links =
+        || documents.iter().flat_map(|(path, document)| document.links.iter().map(move |link| (path, link)));
     let wrong: Vec<_> = links().filter_map(|(path, link)| check(&documents, path, link).err()).collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(links().count() > 100, "links are found");

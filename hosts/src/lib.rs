@@ -1,25 +1,5 @@
-//! The runtimes that Callosum has adapters for, chosen by name when a program starts.
-//!
-//! A program that always runs on one runtime depends on that runtime's adapter instead. This crate is for programs that
-//! let their user choose, such as `callosum --runtime smol`, and for tests that run on every runtime.
-//!
-//! ```
-//! use callosum_hosts::Host;
-//!
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let host: Host = "smol".parse()?;
-//! host.start()?.block_on(async {
-//!     let (binder, driver) = host.builder().bind("tcp://127.0.0.1:0").await?;
-//!     host.runtime().spawn(Box::pin(async { drop(driver.await) }));
-//!     binder.shutdown(std::time::Duration::from_secs(1)).await;
-//!     Ok(())
-//! })
-//! # }
-//! ```
-//!
-//! # Adding a runtime
-//! This file is the only place that lists the runtimes: add a variant of [`Host`], then what the compiler asks for, and
-//! the line in [`for_each_host`]. `callosum --runtime` and the tests follow.
+#![doc = concat!("[guide]: ", env!("CARGO_PKG_REPOSITORY"), "/blob/main/docs/guide/hosts.md\n")]
+#![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
 use std::fmt::{self, Display, Formatter};

@@ -1,4 +1,4 @@
-//! Message links, whatever the executor. Included by the tests of each adapter, which brings `run` and `spawn`.
+//! Message links, whatever the executor. Included by the tests on each runtime, which bring `run` and `spawn`.
 
 use std::time::Duration;
 

@@ -4,10 +4,10 @@
 
 use callosum_tokio as callosum;
 
-#[path = "../../tests/shared/common.rs"]
+#[path = "../shared/common.rs"]
 mod common;
-#[path = "../../tests/shared/on_tokio.rs"]
+#[path = "../shared/on_tokio.rs"]
 mod on_tokio;
-#[path = "../../tests/shared/zeromq.rs"]
+#[path = "../shared/zeromq.rs"]
 mod zeromq;
 use on_tokio::{run, spawn};

@@ -4,10 +4,10 @@
 
 use callosum_async_std as callosum;
 
-#[path = "../../tests/shared/common.rs"]
+#[path = "../shared/common.rs"]
 mod common;
-#[path = "../../tests/shared/on_async_std.rs"]
+#[path = "../shared/on_async_std.rs"]
 mod on_async_std;
-#[path = "../../tests/shared/zeromq.rs"]
+#[path = "../shared/zeromq.rs"]
 mod zeromq;
 use on_async_std::{run, spawn};

@@ -1,5 +1,5 @@
-//! Sockets of the `zeromq` crate as message links, whatever the executor. Included by the tests of each adapter, which
-//! brings `run` and `spawn`.
+//! Sockets of the `zeromq` crate as message links, whatever the executor. Included by the tests on each runtime, which
+//! bring `run` and `spawn`.
 
 use std::time::Duration;
 

@@ -4,10 +4,10 @@
 
 use callosum_tokio as callosum;
 
-#[path = "../../tests/shared/common.rs"]
+#[path = "../shared/common.rs"]
 mod common;
-#[path = "../../tests/shared/links.rs"]
+#[path = "../shared/links.rs"]
 mod links;
-#[path = "../../tests/shared/on_tokio.rs"]
+#[path = "../shared/on_tokio.rs"]
 mod on_tokio;
 use on_tokio::{run, spawn};
