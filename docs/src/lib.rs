@@ -1,7 +1,7 @@
 //! Compiles the code of the README and of the guide, as doctests.
 //!
 //! The guide is in `guide/`: `mdbook build docs` makes a book of it. A chapter with code must be in the list below;
-//! `tests/chapters.rs` says which one is missing.
+//! `tests/guide/chapters.rs` says which one is missing.
 #![forbid(unsafe_code)]
 
 macro_rules! chapters {

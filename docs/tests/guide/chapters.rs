@@ -1,11 +1,10 @@
 //! The guide is complete: each chapter is in the summary, and each chapter with code is compiled.
 
-mod common;
-
 use std::collections::BTreeSet;
 
 use callosum_docs::CHAPTERS;
-use common::{blocks, guide, read, root};
+
+use crate::common::{blocks, guide, read, root};
 
 #[test]
 fn every_chapter_is_in_the_summary() {

@@ -1,12 +1,11 @@
 //! Links in the repository's documents lead somewhere. Those to other machines are not followed.
 
-mod common;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 
-use common::{documents, read, root};
 use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
+
+use crate::common::{documents, read, root};
 
 /// What a document links to, and what can be linked to in it.
 #[derive(Default)]

@@ -1,11 +1,10 @@
 //! The guide's table of limits has the defaults that are in the code.
 
-mod common;
-
 use std::collections::BTreeMap;
 
 use callosum_runtime::Limits;
-use common::read;
+
+use crate::common::read;
 
 /// `10 MiB`, `1,000`, `80 %` or `10 s` as a number: bytes, or as it is.
 fn value(text: &str) -> Option<u64> {

@@ -1,5 +1,4 @@
 //! What the tests share: the repository's documents, and the blocks of code in them.
-#![allow(dead_code, reason = "each test uses a part")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
