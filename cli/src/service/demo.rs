@@ -1,8 +1,7 @@
-//! The demonstration service: the methods that `callosum serve` answers.
+//! The demonstration service: the methods of `callosum serve --demo`.
 
-use std::future::Future;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::num::NonZeroUsize;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use callosum_runtime::{BodyReader, Builder, Codec, Context, HandlerError, HandlerResult, Responder};
@@ -11,10 +10,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Number, Value, json};
 
+use super::{Long, Service};
 use crate::executor::Executor;
 use crate::exit::note;
-use crate::files::{self, Root};
 use crate::value::hex;
+
+/// Streams of `count` at a time: each may have 256 KiB waiting for a caller that does not read.
+const COUNTS: Long = Long::WithoutSlots(100);
 
 /// What `long_delay` waits.
 const LONG_DELAY: Duration = Duration::from_secs(5);
@@ -52,36 +54,30 @@ struct Count {
     every: Option<Number>,
 }
 
-#[derive(Clone)]
-pub(crate) struct Service {
-    executor: Executor,
-    output: Arc<AtomicBool>,
-}
-
-/// Adds the methods to an endpoint that speaks `codec`, and those of files if there is a directory to serve.
+/// Adds the methods to an endpoint that speaks `codec` and has so many slots.
+///
+/// `delay` and `long_delay` keep theirs, as what they show is how calls wait for each other; together they leave a quarter to
+/// what answers at once.
 pub(crate) fn add_methods(
     builder: Builder,
-    executor: Executor,
+    service: &Service,
     codec: &Codec,
-    root: Option<Root>,
+    slots: NonZeroUsize,
 ) -> Builder {
-    let service = Service { executor, output: Arc::default() };
+    let executor = service.executor;
+    let (half, quarter) = (Long::part_of(slots, 2), Long::part_of(slots, 4));
     let builder = match codec {
         // What is echoed travels unread, so that it comes back as it was sent.
-        Codec::Json => service.add_echoes::<Box<RawValue>>(builder),
-        _ => service.add_echoes::<rmpv::Value>(builder),
+        Codec::Json => service.add_echoes::<Box<RawValue>>(builder, quarter),
+        _ => service.add_echoes::<rmpv::Value>(builder, quarter),
     };
-    let builder = match root {
-        Some(root) => files::add_methods(builder, &service, root),
-        None => builder,
-    };
-    let builder = service.add_stream(builder, "count", move |body, responder, context| {
+    let builder = service.add_stream(builder, "count", COUNTS, move |body, responder, context| {
         count(executor, body, responder, context)
     });
-    let delays = service.clone();
     let builder = service
         .add(builder, "add", |args: Add, _| async move { Ok(json!({ "result": sum(&args.a, &args.b)? })) });
-    let builder = service.add(builder, "delay", move |args: Delay, _| delays.clone().delay(args.seconds));
+    let builder =
+        service.add_long(builder, "delay", half, move |args: Delay, _| delay(executor, args.seconds));
     let builder = service.add(builder, "error", |_: IgnoredAny, _| async {
         Err::<Value, _>(HandlerError::new("ZeroDivisionError", "division by zero"))
     });
@@ -103,63 +99,23 @@ pub(crate) fn add_methods(
 }
 
 impl Service {
-    /// Adds a method whose calls are shown if output is enabled.
-    fn add<A, R, F, Fut>(&self, builder: Builder, method: &'static str, handler: F) -> Builder
-    where
-        A: DeserializeOwned + Send + 'static,
-        R: Serialize + Send + 'static,
-        F: Fn(A, Context) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = HandlerResult<R>> + Send + 'static,
-    {
-        let service = self.clone();
-        builder.handle(method, move |args: A, context: Context| {
-            service.show(method, &context);
-            handler(args, context)
-        })
-    }
-
-    /// Adds a method that streams, likewise.
-    pub(crate) fn add_stream<E, F, Fut>(&self, builder: Builder, method: &'static str, handler: F) -> Builder
-    where
-        E: Into<HandlerError> + Send + 'static,
-        F: Fn(BodyReader, Responder, Context) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<(), E>> + Send + 'static,
-    {
-        let service = self.clone();
-        builder.handle_stream(method, move |body, responder, context: Context| {
-            service.show(method, &context);
-            handler(body, responder, context)
-        })
-    }
-
-    pub(crate) fn executor(&self) -> Executor {
-        self.executor
-    }
-
-    fn show(&self, method: &str, context: &Context) {
-        if self.output.load(Ordering::Relaxed) {
-            let (peer, address) = (context.peer().id(), context.peer().info().address);
-            note(&format!("{method} called by {peer} at {address}, key {}\n", context.key()));
-        }
-    }
-
-    fn add_echoes<T>(&self, builder: Builder) -> Builder
+    fn add_echoes<T>(&self, builder: Builder, limit: Long) -> Builder
     where
         T: DeserializeOwned + Serialize + Send + 'static,
     {
         let builder =
             self.add(builder, "echo", |args: Sent<T>, _| async move { Ok(Received { received: args.sent }) });
         let executor = self.executor;
-        self.add(builder, "long_delay", move |args: Sent<T>, _| async move {
+        self.add_long(builder, "long_delay", limit, move |args: Sent<T>, _| async move {
             executor.sleep(LONG_DELAY).await;
             Ok(Received { received: args.sent })
         })
     }
+}
 
-    async fn delay(self, seconds: Number) -> HandlerResult<Value> {
-        self.executor.sleep(time_of(&seconds)?).await;
-        Ok(json!({ "waited": seconds }))
-    }
+async fn delay(executor: Executor, seconds: Number) -> HandlerResult<Value> {
+    executor.sleep(time_of(&seconds)?).await;
+    Ok(json!({ "waited": seconds }))
 }
 
 fn time_of(seconds: &Number) -> HandlerResult<Duration> {
