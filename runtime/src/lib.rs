@@ -10,6 +10,7 @@
 //!   [`Context::peer`].
 //! - [Streams](stream) carry arguments and results of any size, in both directions at once.
 //! - An [authenticator](auth) encrypts every link, and decides who may come in.
+//! - [Typed services](service): a trait is a service, with a client of its own, and errors that are data.
 //! - [Layers](layer) around calls and handlers: traces, metrics, timeouts, and your own.
 //! - [`Event`]s and [`Stats`], of a peer and in total, tell what goes on, and so do `tracing`'s spans and events.
 //!
@@ -85,6 +86,7 @@ mod new_call;
 mod node;
 mod peer;
 pub mod rt;
+pub mod service;
 mod socket_options;
 mod stats;
 pub mod stream;
@@ -105,6 +107,8 @@ pub use ::zeromq;
 
 pub use binder::Binder;
 pub use builder::{Builder, State, Stateless};
+/// Makes a [typed service](crate::service) of a trait.
+pub use callosum_macros::service;
 pub use callosum_proto as proto;
 pub use callosum_proto::ordering::{KeyScope, OrderingMode};
 pub use callosum_proto::{CloseCause, Dialect, InvokeError, Refusal, Reply, ReplyError};
