@@ -1,4 +1,4 @@
-//! Compiles the code of the README and of the guide, as doctests.
+//! Compiles the code of the README and of the guide, as doctests, and that of the macros, which is about adapters.
 //!
 //! The guide is in `guide/`: `mdbook build docs` makes a book of it. A chapter with code must be in the list below;
 //! `tests/guide/chapters.rs` says which one is missing.
@@ -19,12 +19,14 @@ macro_rules! chapters {
 
 chapters! {
     readme: "README.md",
+    macros: "macros/README.md",
     getting_started: "docs/guide/getting-started.md",
     concepts: "docs/guide/concepts.md",
     calls: "docs/guide/calls.md",
     ordering: "docs/guide/ordering.md",
     errors: "docs/guide/errors.md",
     streams: "docs/guide/streams.md",
+    services: "docs/guide/services.md",
     security: "docs/guide/security.md",
     middleware: "docs/guide/middleware.md",
     limits: "docs/guide/limits.md",

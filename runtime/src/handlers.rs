@@ -108,6 +108,22 @@ impl Handlers {
         }
     }
 
+    /// Adds methods: all, or none if one of their names is taken.
+    pub(crate) fn add_all(&self, methods: Vec<(String, Method)>) -> Result<(), HandlerExists> {
+        let methods: Vec<_> =
+            methods.into_iter().map(|(name, method)| (Text::from(name), Arc::new(method))).collect();
+        let mut table = self.table.write();
+        let taken = methods.iter().find(|(name, _)| table.methods.contains_key(name.as_bytes()));
+        if let Some((name, _)) = taken {
+            let name = name.as_str().to_owned();
+            // Before the methods are dropped.
+            drop(table);
+            return Err(HandlerExists { name });
+        }
+        table.methods.extend(methods);
+        Ok(())
+    }
+
     /// Adds a method, in place of an earlier one of this name; calls of that one that run go on. Returns whether there was one.
     pub fn replace(&self, name: impl Into<String>, method: Method) -> bool {
         let (name, method) = (Text::from(name.into()), Arc::new(method));
