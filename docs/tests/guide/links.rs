@@ -93,10 +93,20 @@ fn check(documents: &BTreeMap<String, Document>, path: &str, link: &str) -> Resu
     }
 }
 
+/// With the files that mdBook includes: `{{#include ../../proto/PROTOCOL.md}}`.
+fn read_with_includes(path: &str) -> String {
+    let folder = Path::new(path).parent().expect("a file is in a folder");
+    let included = |line: &str| {
+        let file = line.strip_prefix("{{#include ").and_then(|rest| rest.strip_suffix("}}"))?;
+        Some(read(normal(&folder.join(file)).to_str().expect("UTF-8")))
+    };
+    read(path).lines().map(|line| included(line).unwrap_or_else(|| line.to_owned()) + "\n").collect()
+}
+
 #[test]
 fn links_lead_somewhere() {
     let documents: BTreeMap<_, _> =
-        documents().into_iter().map(|path| (path.clone(), parse(&read(&path)))).collect();
+        documents().into_iter().map(|path| (path.clone(), parse(&read_with_includes(&path)))).collect();
     let links =
         || documents.iter().flat_map(|(path, document)| document.links.iter().map(move |link| (path, link)));
     let wrong: Vec<_> = links().filter_map(|(path, link)| check(&documents, path, link).err()).collect();
