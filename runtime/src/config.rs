@@ -14,6 +14,7 @@ use crate::{Codec, SocketOptions};
 
 /// What becomes of a call that is made while a connector has no link.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum WhileDisconnected {
     /// It waits for the link, up to its timeout, or until an attempt fails because the other side does not accept this one
     /// (see [`DisconnectCause::is_authentication_failure`](crate::DisconnectCause::is_authentication_failure)). The default.
@@ -25,6 +26,7 @@ pub enum WhileDisconnected {
 
 /// What a connector does when it has no link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Reconnect {
     /// It tries again, after a random time between nothing and a delay that doubles from `first` to `most` ("full
     /// jitter"), so that many connectors don't come back at once.
@@ -64,7 +66,7 @@ macro_rules! setters {
 }
 
 setters! {
-    /// Limits of an endpoint. The defaults are those that the README lists.
+    /// Limits of an endpoint. The defaults are those that the guide lists.
     ///
     /// ```
     /// # use callosum_runtime::Limits;
