@@ -17,5 +17,6 @@ mod hostile2;
 pub mod pair;
 mod readable;
 pub mod sim;
+pub mod unit;
 pub mod world;
 mod zmtp;
