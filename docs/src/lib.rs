@@ -19,6 +19,7 @@ macro_rules! chapters {
 
 chapters! {
     readme: "README.md",
+    macros: "macros/README.md",
     getting_started: "docs/guide/getting-started.md",
     concepts: "docs/guide/concepts.md",
     calls: "docs/guide/calls.md",

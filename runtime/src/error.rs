@@ -6,6 +6,7 @@
 mod handler;
 mod io_kind;
 
+pub(crate) use handler::name_of;
 pub use handler::{HandlerError, HandlerResult};
 
 use std::io;

@@ -24,6 +24,7 @@ mod cancel;
 mod codec;
 mod config;
 mod connector;
+mod description;
 mod dispatch;
 mod driver;
 mod endpoint;
@@ -41,6 +42,7 @@ mod new_call;
 mod node;
 mod peer;
 pub mod rt;
+pub mod service;
 mod socket_options;
 mod stats;
 pub mod stream;
@@ -61,6 +63,8 @@ pub use ::zeromq;
 
 pub use binder::Binder;
 pub use builder::{Builder, State, Stateless};
+/// Makes a [typed service](crate::service) of a trait.
+pub use callosum_macros::service;
 pub use callosum_proto as proto;
 pub use callosum_proto::ordering::{KeyScope, OrderingMode};
 pub use callosum_proto::{CloseCause, Dialect, InvokeError, Refusal, Reply, ReplyError};

@@ -32,7 +32,11 @@ pub struct Opening {
 
 impl Opening {
     pub(crate) fn new(peer: &Peer, method: &str) -> Self {
-        let mut new = NewCall::new(peer, method, Bytes::new());
+        Self::of(NewCall::new(peer, method, Bytes::new()))
+    }
+
+    /// A call that has its options.
+    pub(crate) fn of(mut new: NewCall) -> Self {
         new.call.result = Delivery::Stream;
         Self { new }
     }

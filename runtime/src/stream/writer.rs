@@ -79,8 +79,13 @@ impl BodyWriter {
     /// other items can be. That limit is not known before there is a connection: an item over it fails its reader.
     pub async fn write_item<T: Serialize + ?Sized>(&mut self, item: &T) -> Result<(), BodyError> {
         let bytes = self.codec.encode(item)?;
+        self.write_encoded(bytes).await
+    }
+
+    /// Writes an item that has been serialized.
+    pub(crate) async fn write_encoded(&mut self, item: Bytes) -> Result<(), BodyError> {
         poll_fn(|cx| self.poll_ready_to_write(cx)).await?;
-        self.streams.write_item(bytes)
+        self.streams.write_item(item)
     }
 
     /// Uses another codec for items.
