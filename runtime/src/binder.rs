@@ -14,7 +14,6 @@ use callosum_proto::zmtp::Mechanism;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Either, select};
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use parking_lot::Mutex;
 
 use crate::auth::{Identity, watch_changes};
 use crate::connector::{deadline_passed, shutdown};
@@ -23,8 +22,10 @@ use crate::error::{BindError, DisconnectCause, Drained, DriverError};
 use crate::event::Events;
 use crate::handlers::Handlers;
 use crate::link::handshakes::HandshakeSlot;
+use crate::link::pump::Pump;
 use crate::link::stream::StreamLink;
 use crate::link::{LinkPeer, MessageReceiver, MessageSender, PeersOfLink, drive_accepted};
+use crate::lock::Mutex;
 use crate::node::Node;
 use crate::peer::PeerShared;
 use crate::rt::{BoxStream, ByteStream, Listener, sleep_until, yield_now};
@@ -196,10 +197,11 @@ impl Binder {
         let of = node.clone();
         node.tasks.spawn(&*node.runtime, async move {
             let link = LinkPeer::new(peer.clone(), Bytes::new(), &address);
-            let driving = AssertUnwindSafe(drive_accepted(&link, &sender, &mut receiver, slot));
+            let mut pump = Pump::new(peer.clone());
+            let driving = AssertUnwindSafe(drive_accepted(&link, &mut pump, &sender, &mut receiver, slot));
             let cause = driving.catch_unwind().await.unwrap_or(DisconnectCause::Panicked);
-            let was_established = link.was_established();
-            drop_user_code((link, sender, receiver));
+            let was_established = pump.was_established();
+            drop_user_code((pump, sender, receiver));
             conclude(&of, &peer, cause, was_established, address);
         });
         Ok(())

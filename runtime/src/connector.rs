@@ -65,7 +65,8 @@ impl Connector {
                 return Err(DriverError::LinkWithoutAuthentication);
             }
             let link = LinkPeer::new(to.clone(), Bytes::new(), "message link");
-            let driving = pin!(drive_single(&link, &*sender, &mut *receiver));
+            let mut pump = Pump::new(to.clone());
+            let driving = pin!(drive_single(&link, &mut pump, &*sender, &mut *receiver));
             let cause = until_cut(&of, driving).await.unwrap_or(DisconnectCause::Shutdown);
             conclude(&of, &to, &cause, false);
             if of.is_draining() { Ok(()) } else { Err(DriverError::Disconnected(cause)) }
@@ -244,7 +245,7 @@ async fn while_unlinked<F: Future>(node: &Node, peer: &Arc<PeerShared>, future: 
     let mut future = pin!(future);
     let unlinked = std::future::poll_fn(|cx| {
         peer.waker.register(cx.waker());
-        if pump.connection_end().is_some() {
+        if peer.end_cause().is_some() {
             // Cut by hand while there was no link; what waited has ended.
             peer.detach(&DisconnectCause::Shutdown, node.phase() == Phase::Running);
             pump = Pump::new(peer.clone());

@@ -2,8 +2,7 @@
 //!
 //! What a connection reports is brought here by whoever drives its link, and by nobody else. What the endpoint decides goes into the
 //! inbox of each connection, from which its driver takes it. So the events of each connection stay in order in both directions, and
-//! no connection is locked while the endpoint is. Lock order: a link's pump, then the dispatcher, then an inbox; or a peer's state
-//! alone.
+//! no connection is locked while the endpoint is. Lock order: the dispatcher, then an inbox; or a peer's state alone.
 
 mod inbox;
 mod running;
@@ -15,12 +14,12 @@ use callosum_proto::{
     ConnectionEvent, ConnectionId, Endpoint, EndpointConfig, EndpointEvent, Reply, Request, RequestId,
 };
 use futures_channel::oneshot;
-use parking_lot::{Mutex, MutexGuard};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use self::running::{Begun, Running, Started};
 use crate::cancel::{CancelReason, Cancellable, Cancellation};
 use crate::handler::Context;
+use crate::lock::{Mutex, MutexGuard, assert_unlocked};
 use crate::node::Node;
 use crate::peer::{Peer, PeerShared};
 use crate::stats::add;
@@ -75,6 +74,7 @@ struct Afterwards {
 
 impl Afterwards {
     fn run(self) {
+        assert_unlocked();
         self.wake.into_iter().for_each(|peer| peer.waker.wake());
     }
 }

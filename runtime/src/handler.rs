@@ -70,7 +70,8 @@ impl Context {
     /// # Errors
     /// [`ReplyError::NeedsDialect2`] if the caller speaks dialect 1, as Python's do ([`PeerInfo::dialect`](crate::PeerInfo::dialect)):
     /// its result travels without. [`ReplyError::NotOpen`] if the call has ended.
-    pub fn set_reply_metadata(&self, metadata: Metadata) -> Result<(), ReplyError> {
+    pub fn set_reply_metadata(&self, mut metadata: Metadata) -> Result<(), ReplyError> {
+        metadata.detach();
         self.peer.shared.lock().set_reply_metadata(self.request, metadata)
     }
 

@@ -79,6 +79,7 @@ mod inproc;
 mod invocation;
 pub mod layer;
 pub mod link;
+mod lock;
 mod method;
 mod method_limits;
 mod new_call;

@@ -15,6 +15,7 @@ use futures_util::future::BoxFuture;
 use crate::dispatch::Loan;
 use crate::error::{CallError, DisconnectCause};
 use crate::layer::{CallNext, CallResult, OutgoingCall};
+use crate::lock::guard_call;
 use crate::peer::{Answered, PeerShared, PendingCall};
 use crate::stream::CallStreams;
 use crate::{Codec, Peer};
@@ -56,7 +57,7 @@ impl NewCall {
 
     /// Makes the call. A handler's slot is lent from then on; a refused call lends nothing.
     pub(crate) fn make(mut self) -> PendingReply {
-        self.set_deadline();
+        self.prepare();
         let call = PeerShared::invoke(self.peer.shared, self.call);
         let loan = match (&call, self.peer.lender) {
             (Ok(pending), Some(lender)) => Some(lender.lend(pending.node())),
@@ -67,17 +68,18 @@ impl NewCall {
 
     /// The same for a streamed result.
     pub(crate) fn open(mut self) -> Result<CallStreams, CallError> {
-        self.set_deadline();
+        self.prepare();
         let Peer { shared: peer, lender, .. } = self.peer;
         let (call, shared): (CallId, _) = peer.open(self.call)?;
         let loan = lender.map(|lender| lender.lend(&peer.node));
         Ok(CallStreams::new(peer, call.into(), shared, loan))
     }
 
-    /// The timeout runs from now.
-    fn set_deadline(&mut self) {
+    /// The timeout runs from now, and the engine gets what the application has given.
+    fn prepare(&mut self) {
         self.call.deadline =
             self.timeout.and_then(|timeout| self.peer.shared.node.now().checked_add(timeout));
+        guard_call(&mut self.call);
     }
 }
 

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
-use parking_lot::{Mutex, MutexGuard};
 
 use crate::config::Config;
 use crate::dispatch::Dispatcher;
@@ -15,6 +14,7 @@ use crate::error::{DisconnectCause, Drained};
 use crate::event::{Event, EventSink, Ration};
 use crate::handlers::Handlers;
 use crate::link::handshakes::Handshakes;
+use crate::lock::{Mutex, MutexGuard};
 use crate::peer::PeerShared;
 use crate::rt::Runtime;
 use crate::stats::{Stats, Totals};
@@ -55,11 +55,11 @@ struct Lifecycle {
 const MAX_NOTICES: usize = 1_024;
 
 impl Lifecycle {
-    fn push(&mut self, notice: Notice) {
-        if self.notices.len() >= MAX_NOTICES {
-            self.notices.pop_front();
-        }
+    /// Returns the notice that had to make room, to be dropped without the lock: a peer in it may be the last handle of that.
+    fn push(&mut self, notice: Notice) -> Option<Notice> {
+        let pushed_out = (self.notices.len() >= MAX_NOTICES).then(|| self.notices.pop_front()).flatten();
         self.notices.push_back(notice);
+        pushed_out
     }
 }
 
@@ -155,32 +155,25 @@ impl Node {
     /// A peer has completed its handshake, which is reported unless the endpoint is over.
     pub(crate) fn connected(&self, peer: &Arc<PeerShared>) {
         let mut lifecycle = self.lifecycle.lock();
-        if let Some(member) = lifecycle.peers.get_mut(&peer.id)
-            && !std::mem::replace(&mut member.established, true)
-        {
-            lifecycle.push(Notice::Event(Event::Connected(peer.handle())));
-        }
-        self.tell(lifecycle);
+        let member = lifecycle.peers.get_mut(&peer.id);
+        let is_new = member.is_some_and(|member| !std::mem::replace(&mut member.established, true));
+        self.tell(lifecycle, is_new.then(|| Event::Connected(peer.handle())));
     }
 
     /// A connector's peer has lost its link, which is reported if the link was.
     pub(crate) fn lost_link(&self, peer: PeerId, cause: DisconnectCause) {
         let mut lifecycle = self.lifecycle.lock();
         let member = lifecycle.peers.get_mut(&peer);
-        if member.is_some_and(|member| std::mem::take(&mut member.established)) {
-            lifecycle.push(Notice::Event(Event::Disconnected { peer, cause }));
-        }
-        self.tell(lifecycle);
+        let was_connected = member.is_some_and(|member| std::mem::take(&mut member.established));
+        self.tell(lifecycle, was_connected.then_some(Event::Disconnected { peer, cause }));
     }
 
     /// Takes out a peer whose calls have ended, which is reported if it was as connected. Only the first of several does.
     pub(crate) fn expel(&self, peer: PeerId, cause: DisconnectCause) {
         let mut lifecycle = self.lifecycle.lock();
         let member = lifecycle.peers.remove(&peer);
-        if member.as_ref().is_some_and(|member| member.established) {
-            lifecycle.push(Notice::Event(Event::Disconnected { peer, cause }));
-        }
-        self.tell(lifecycle);
+        let was_connected = member.as_ref().is_some_and(|member| member.established);
+        self.tell(lifecycle, was_connected.then_some(Event::Disconnected { peer, cause }));
         drop(member);
     }
 
@@ -248,7 +241,7 @@ impl Node {
         self.phase_changed.notify(usize::MAX);
         let mut lifecycle = self.lifecycle.lock();
         lifecycle.notices.push_back(Notice::Over);
-        self.tell(lifecycle);
+        self.tell(lifecycle, None);
         self.handlers.clear();
     }
 
@@ -295,30 +288,35 @@ impl Node {
 
     /// Tells the subscribers, after what they have still to be told.
     pub(crate) fn report(&self, event: Event) {
-        let mut lifecycle = self.lifecycle.lock();
-        lifecycle.push(Notice::Event(event));
-        self.tell(lifecycle);
+        self.tell(self.lifecycle.lock(), Some(event));
     }
 
-    /// Tells the subscribers what they have still to be told, one thing after the other and without the lock: whom it wakes, and who
-    /// subscribes to `tracing`, may come back here.
-    fn tell(&self, mut lifecycle: MutexGuard<'_, Lifecycle>) {
-        if std::mem::replace(&mut lifecycle.is_telling, true) {
+    /// Tells the subscribers what they have still to be told and then this, one thing after the other and without the lock: the tasks that
+    /// it wakes, and a subscriber of `tracing`, may come back here.
+    fn tell(&self, mut lifecycle: MutexGuard<'_, Lifecycle>, event: Option<Event>) {
+        let _pushed_out = event.and_then(|event| lifecycle.push(Notice::Event(event)));
+        let is_telling = std::mem::replace(&mut lifecycle.is_telling, true);
+        drop(lifecycle);
+        if is_telling {
             return;
         }
-        while let Some(notice) = lifecycle.notices.pop_front() {
+        while let Some(notice) = self.next_notice() {
             // It may be another link's notice at which a subscriber panics: neither that link nor this one is to blame.
-            let _ = MutexGuard::unlocked(&mut lifecycle, || {
-                catch_unwind(AssertUnwindSafe(|| match notice {
-                    Notice::Event(event) => {
-                        trace(&event);
-                        self.events.send(event);
-                    }
-                    Notice::Over => self.events.close(),
-                }))
-            });
+            let _ = catch_unwind(AssertUnwindSafe(|| match notice {
+                Notice::Event(event) => {
+                    trace(&event);
+                    self.events.send(event);
+                }
+                Notice::Over => self.events.close(),
+            }));
         }
-        lifecycle.is_telling = false;
+    }
+
+    fn next_notice(&self) -> Option<Notice> {
+        let mut lifecycle = self.lifecycle.lock();
+        let notice = lifecycle.notices.pop_front();
+        lifecycle.is_telling = notice.is_some();
+        notice
     }
 }
 

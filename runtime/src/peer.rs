@@ -10,16 +10,16 @@ use callosum_proto::{
 };
 use futures_channel::oneshot;
 use futures_util::task::AtomicWaker;
-use parking_lot::{Mutex, MutexGuard};
 use rustc_hash::FxHashMap;
 
 use crate::auth::{CurvePublicKey, Identity};
 use crate::config::WhileDisconnected;
 use crate::dispatch::Inbox;
 use crate::error::{CallError, DisconnectCause, NotSent};
+use crate::lock::{Mutex, MutexGuard, assert_unlocked};
 use crate::node::Node;
 use crate::stats::{Counters, add};
-use crate::stream::{Shared, Wakers};
+use crate::stream::Shared;
 
 mod effects;
 mod handle;
@@ -210,6 +210,7 @@ impl PeerShared {
 
     /// Does what concerns only callers; gives back what concerns the dispatcher or the driver.
     pub(crate) fn settle(&self, effect: Effect) -> Option<Effect> {
+        assert_unlocked();
         match effect {
             Effect::Complete(waiter, result) => {
                 self.count_call(result.is_ok());
@@ -234,6 +235,10 @@ impl PeerShared {
                 let _ = waiter.send(());
                 None
             }
+            Effect::Altered(replied) => {
+                tracing::debug!(peer = %self.id, ?replied, "reply not sent as given");
+                None
+            }
             Effect::Drop(senders) => {
                 drop(senders);
                 None
@@ -244,6 +249,15 @@ impl PeerShared {
 
     fn count_call(&self, well: bool) {
         add(if well { &self.counters.calls_done } else { &self.counters.calls_failed }, 1);
+    }
+
+    /// Why the connection is over, if it is.
+    pub(crate) fn end_cause(&self) -> Option<DisconnectCause> {
+        let state = self.lock();
+        match state.connection.close_cause()? {
+            CloseCause::Local => Some(state.local_cause()),
+            cause => Some(DisconnectCause::Connection(cause)),
+        }
     }
 
     /// Closes the connection, for this reason.
@@ -278,7 +292,7 @@ impl PeerShared {
             match event {
                 ConnectionEvent::Reply { request, reply } if serves => {
                     effects.drop_later(state.reply_waiters.remove(&request));
-                    effects.extend(self.reply(state, request, reply).into_iter().map(Effect::Wake));
+                    self.reply(state, request, reply, effects);
                 }
                 ConnectionEvent::Reply { reply, .. } => {
                     add(&self.counters.requests_failed, 1);
@@ -292,7 +306,7 @@ impl PeerShared {
         }
     }
 
-    fn reply(&self, state: &mut PeerState, id: RequestId, mut reply: Reply) -> Wakers {
+    fn reply(&self, state: &mut PeerState, id: RequestId, mut reply: Reply, effects: &mut Effects) {
         if !state.reply_metadata.is_empty()
             && let Some(given) = state.reply_metadata.remove(&id)
             && let Reply::Result { metadata, .. } = &mut reply
@@ -313,15 +327,16 @@ impl PeerShared {
         let replied = state.connection.reply(id, reply);
         let is_sent = matches!(replied, Ok(Replied::AsGiven | Replied::WithoutMetadata));
         if replied != Ok(Replied::AsGiven) {
-            tracing::debug!(peer = %self.id, ?replied, "reply not sent as given");
+            effects.push(Effect::Altered(replied));
         }
         let counter = match is_result && is_sent {
             true => &self.counters.requests_done,
             false => &self.counters.requests_failed,
         };
         add(counter, 1);
-        // Whoever reads or writes it outside of its handler.
-        streams.map(|streams| streams.end(Ok(()))).unwrap_or_default()
+        // It may be read or written outside of its handler.
+        let wakers = streams.map(|streams| streams.end(Ok(()))).unwrap_or_default();
+        effects.extend(wakers.into_iter().map(Effect::Wake));
     }
 }
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::future::{AbortHandle, Abortable};
-use parking_lot::Mutex;
 
+use crate::lock::Mutex;
 use crate::rt::Runtime;
 
 /// Spawned tasks: how many live, and how to end them.
@@ -66,7 +66,9 @@ impl Tasks {
         runtime.spawn(Box::pin(async move {
             // An aborted task has nothing to report.
             let _ = Abortable::new(task, registration).await;
-            guard.0.links.lock().handles.remove(&id);
+            let ended = guard.0.links.lock().handles.remove(&id);
+            // With it goes the waker of the task.
+            drop(ended);
         }));
     }
 

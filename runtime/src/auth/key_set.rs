@@ -5,9 +5,9 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 use futures_util::stream::{self, BoxStream, StreamExt};
-use parking_lot::Mutex;
 
 use super::{Admission, Authenticator, Credential, CurvePublicKey, Identity, ServerIdentity};
+use crate::lock::Mutex;
 use crate::rt::Runtime;
 
 /// Admits a set of keys, which can change while endpoints use it. All clones are the same set.

@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 
 use callosum_proto::{ConnectionEvent, ConnectionId, EndpointEvent, Reply, RequestId};
-use parking_lot::Mutex;
+
+use crate::lock::Mutex;
 
 /// What the endpoint has decided for the connections of one peer, until the driver of its link takes it. A peer has one
 /// connection after another, so each event names its own.

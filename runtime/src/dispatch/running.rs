@@ -14,6 +14,7 @@ use crate::cancel::Cancellation;
 use crate::handler::Context;
 use crate::handlers::Found;
 use crate::layer::{HandlerNext, IncomingCall};
+use crate::lock::{assert_unlocked, guarded_reply};
 use crate::method::panicked;
 use crate::method_limits::{MethodLimit, Permit};
 use crate::node::Node;
@@ -64,6 +65,7 @@ pub(super) enum Begun {
 
 impl Started {
     pub(super) fn begin(self, node: &Node, clock: Option<&mut Clock>) -> Begun {
+        assert_unlocked();
         let Self { request, body, context } = self;
         let Some(Found { method, limit, is_fallback }) = node.handlers.find(&context.method) else {
             let detail = format!("no handler is registered for `{}`", context.method);
@@ -99,6 +101,7 @@ impl Started {
                     true => handling.as_mut().poll(&mut task::Context::from_waker(task::Waker::noop())),
                     false => Poll::Pending,
                 };
+                let poll = poll.map(guarded_reply);
                 (handling, poll)
             }))
         });
@@ -136,9 +139,10 @@ impl Future for Running {
 
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Reply> {
         let this = self.get_mut();
+        assert_unlocked();
         let _entered = this.span.enter();
         let Some(handling) = &mut this.handling else { return Poll::Pending };
-        match catch_unwind(AssertUnwindSafe(|| handling.as_mut().poll(cx))) {
+        match catch_unwind(AssertUnwindSafe(|| handling.as_mut().poll(cx).map(guarded_reply))) {
             Ok(poll) => poll,
             Err(panic) => Poll::Ready(panicked(&this.name, &*panic, this.exposes_tracebacks)),
         }

@@ -6,10 +6,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use callosum_proto::{CloseCause, ConnectionEvent, ConnectionId};
+use callosum_proto::{ConnectionEvent, ConnectionId};
 
 use crate::dispatch::{Clock, Relayed};
-use crate::error::DisconnectCause;
 use crate::event::Event;
 use crate::peer::{Effect, Effects, PeerShared};
 use crate::rt::{Runtime, Timer};
@@ -117,20 +116,12 @@ impl Pump {
             | Effect::Wake(_)
             | Effect::Pong(..)
             | Effect::MayReply(_)
+            | Effect::Altered(_)
             | Effect::Drop(_) => {
                 unreachable!("settled by the peer itself")
             }
         }
         false
-    }
-
-    /// Why the connection is over, if it is.
-    pub(crate) fn connection_end(&self) -> Option<DisconnectCause> {
-        let state = self.peer.lock();
-        match state.connection.close_cause()? {
-            CloseCause::Local => Some(state.local_cause()),
-            cause => Some(DisconnectCause::Connection(cause)),
-        }
     }
 
     /// Whether the endpoint is shutting down and the connection has nothing left to do.

@@ -290,7 +290,7 @@ impl StreamLink {
                 admitted?;
             }
         }
-        if let Some(cause) = self.pump.connection_end() {
+        if let Some(cause) = self.pump.peer.end_cause() {
             return Err(cause);
         }
         // One that is complete by now stays.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
-use callosum_proto::{Anomaly, Dialect, Request, RequestId};
+use callosum_proto::{Anomaly, Dialect, Replied, ReplyError, Request, RequestId};
 use futures_channel::oneshot;
 
 use super::{Answered, PeerShared};
@@ -21,6 +21,8 @@ pub(crate) enum Effect {
     Wake(Waker),
     /// The streamed reply of a handler may begin.
     MayReply(oneshot::Sender<()>),
+    /// The peer is sent something else than a handler's reply, or nothing.
+    Altered(Result<Replied, ReplyError>),
     Goodbye,
     Pong(oneshot::Sender<Duration>, Duration),
     Request(Request),

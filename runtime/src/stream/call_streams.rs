@@ -10,11 +10,11 @@ use callosum_proto::{
     Acknowledged, Chunk, ErrorInfo, Metadata, Read, ReadError, Refusal, Reply, SendStream, StreamId,
     WriteError,
 };
-use parking_lot::Mutex;
 
 use super::BodyError;
 use crate::dispatch::Loan;
 use crate::error::CallError;
+use crate::lock::{Mutex, guarded};
 use crate::peer::PeerShared;
 use crate::stats::add;
 
@@ -235,6 +235,7 @@ impl CallStreams {
     }
 
     pub(crate) fn write(&self, bytes: Bytes, end_of_item: bool) -> Result<(), BodyError> {
+        let bytes = guarded(bytes);
         self.change(|stream| stream.write(bytes, end_of_item)).map_err(|error| self.explain(error))
     }
 

@@ -68,7 +68,8 @@ impl Responder {
     /// [`ReplyError::NotOpen`] if the call has ended, [`ReplyError::NeedsDialect2`] if it came in dialect 1, whose results can't be
     /// streamed; its caller is told so. A responder begins one result, so never with [`ReplyError::AlreadyBegun`].
     pub async fn begin(self) -> Result<BodyWriter, ReplyError> {
-        let Self { streams, request, metadata, size, compressed, codec } = self;
+        let Self { streams, request, mut metadata, size, compressed, codec } = self;
+        metadata.detach();
         let peer = streams.peer();
         if !may_reply(peer, request).await {
             return Err(ReplyError::NotOpen);
