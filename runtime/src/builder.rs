@@ -12,6 +12,7 @@ use callosum_proto::{Dialect, Keepalive, StreamArguments, zmtp};
 
 use crate::auth::{Authenticator, Security};
 use crate::config::{Config, Limits, Reconnect, WhileDisconnected};
+use crate::core::Core;
 use crate::dispatch::Dispatcher;
 use crate::endpoint::ParseEndpointError;
 use crate::error::{BindError, ConnectError, HandlerExists, at_least_one_milli};
@@ -273,15 +274,11 @@ impl<S> Builder<S> {
             max_handshakes: self.settings.limits.max_handshakes,
             max_link_peers: self.settings.limits.max_link_peers,
             security: Security::new(self.settings.authenticator, self.settings.allow_plaintext),
-            handler_layers: self.settings.handler_layers.into(),
             call_layers: self.settings.call_layers,
         };
-        Node::new(
-            self.settings.runtime,
-            config,
-            self.settings.handlers,
-            Dispatcher::new(endpoint, self.settings.scheduler),
-        )
+        let dispatcher = Dispatcher::new(endpoint, self.settings.scheduler);
+        let core = Core::new(self.settings.runtime, config, dispatcher);
+        Node::new(core, self.settings.handlers, self.settings.handler_layers.into())
     }
 
     /// Listens on an endpoint, such as `"tcp://127.0.0.1:0"`. More can be added with [`Binder::listen`].

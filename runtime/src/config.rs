@@ -9,7 +9,7 @@ use callosum_proto::{ConnectionConfig, EndpointConfig, zmtp};
 
 use crate::auth::Security;
 use crate::error::{HandlerExists, at_least_one_milli};
-use crate::layer::{CallLayers, HandlerLayers};
+use crate::layer::CallLayers;
 use crate::{Codec, SocketOptions};
 
 /// What becomes of a call that is made while a connector has no link.
@@ -205,7 +205,6 @@ pub(crate) struct Config {
     pub(crate) max_handshakes: usize,
     pub(crate) max_link_peers: usize,
     pub(crate) security: Security,
-    pub(crate) handler_layers: HandlerLayers,
     pub(crate) call_layers: CallLayers,
 }
 

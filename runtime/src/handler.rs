@@ -52,12 +52,12 @@ impl Context {
 
     /// The endpoint's codec.
     pub fn codec(&self) -> &Codec {
-        &self.peer.shared.node.config.codec
+        &self.peer.shared.core.config.codec
     }
 
     /// Whether the caller may learn the type and the sources of an error.
     pub(crate) fn exposes_tracebacks(&self) -> bool {
-        self.peer.shared.node.config.expose_tracebacks
+        self.peer.shared.core.config.expose_tracebacks
     }
 
     /// What the caller sent along; empty from peers of dialect 1, such as Python's.
@@ -91,7 +91,7 @@ impl Context {
     ///
     /// Does nothing once the call has ended.
     pub fn release_slot(&self) {
-        self.peer.shared.node.dispatcher.release_slot(self.request);
+        self.peer.shared.core.dispatcher.release_slot(self.request);
     }
 
     /// When this handler is cancelled: the earlier of the endpoint's execution timeout and, in dialect 2, of the moment in which
@@ -140,7 +140,7 @@ impl Context {
     /// }
     /// ```
     pub fn set_cancel_grace(&self, grace: Duration) {
-        let most = self.peer.shared.node.config.max_cancel_grace;
+        let most = self.peer.shared.core.config.max_cancel_grace;
         self.cancellation.set_grace(grace.min(most));
     }
 }

@@ -15,6 +15,26 @@ use crate::error::CallError;
 use crate::new_call::{NewCall, Sent, call_options};
 use crate::{Codec, Peer};
 
+impl Peer {
+    /// Calls a method with a typed argument, for a typed result, in the endpoint's codec or in
+    /// [that of this handle](Self::with_codec).
+    ///
+    /// The argument is serialized here; the call is made when the returned [`Invocation`] is awaited, and takes options before
+    /// that: `peer.invoke("stop", &args).key("container-1").timeout(limit).await?`.
+    pub fn invoke<A, R>(&self, method: &str, argument: &A) -> Invocation<R>
+    where
+        A: Serialize + ?Sized,
+        R: DeserializeOwned,
+    {
+        Invocation::typed(self, method, argument)
+    }
+
+    /// Calls a method with raw bytes, for raw bytes; which serializer the application uses is up to it.
+    pub fn invoke_raw(&self, method: &str, body: impl Into<Bytes>) -> Invocation<Bytes> {
+        Invocation::raw(self, method, body.into())
+    }
+}
+
 /// A call that is about to be made: set its options, then await it.
 ///
 /// It owns what it needs, its serialized argument included, so that a method of a typed client can return it, and its
@@ -50,7 +70,7 @@ pub struct Invocation<R> {
 type DecodeFn<R> = fn(Bytes, &Codec) -> Result<R, CallError>;
 
 impl<R: DeserializeOwned> Invocation<R> {
-    pub(crate) fn typed<A: Serialize + ?Sized>(peer: &Peer, method: &str, argument: &A) -> Self {
+    fn typed<A: Serialize + ?Sized>(peer: &Peer, method: &str, argument: &A) -> Self {
         let (body, encoded) = match peer.codec().encode(argument) {
             Ok(body) => (body, Ok(())),
             Err(error) => (Bytes::new(), Err(error)),
@@ -61,7 +81,7 @@ impl<R: DeserializeOwned> Invocation<R> {
 }
 
 impl Invocation<Bytes> {
-    pub(crate) fn raw(peer: &Peer, method: &str, body: Bytes) -> Self {
+    fn raw(peer: &Peer, method: &str, body: Bytes) -> Self {
         Self { new: NewCall::new(peer, method, body), encoded: Ok(()), decode: |body, _| Ok(body) }
     }
 }

@@ -30,7 +30,9 @@ thread_local! {
 
 /// A mutex. See the [module](self).
 #[derive(Default)]
-pub(crate) struct Mutex<T>(#[expect(clippy::disallowed_types, reason = "the only one")] parking_lot::Mutex<T>);
+pub(crate) struct Mutex<T>(
+    #[expect(clippy::disallowed_types, reason = "the only one")] parking_lot::Mutex<T>,
+);
 
 impl<T> Mutex<T> {
     pub(crate) const fn new(value: T) -> Self {

@@ -164,7 +164,7 @@ impl Method {
             }
             (Kind::Streamed(handler), body) => {
                 let (codec, streams) = (context.codec().clone(), streams());
-                let max_item = context.peer.shared.node.config.connection.max_body;
+                let max_item = context.peer.shared.core.config.connection.max_body;
                 let reader = match body {
                     Body::Whole(body) => BodyReader::whole(body, codec.clone(), max_item),
                     Body::Stream { size } => BodyReader::live(streams.clone(), size, codec.clone(), max_item),

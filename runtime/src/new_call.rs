@@ -9,14 +9,14 @@ use std::task::{self, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use callosum_proto::{Call, CallId};
+use callosum_proto::Call;
 use futures_util::future::BoxFuture;
 
-use crate::dispatch::Loan;
 use crate::error::{CallError, DisconnectCause};
 use crate::layer::{CallNext, CallResult, OutgoingCall};
+use crate::loan::Loan;
 use crate::lock::guard_call;
-use crate::peer::{Answered, PeerShared, PendingCall};
+use crate::peer::{self, Answered, PendingCall};
 use crate::stream::CallStreams;
 use crate::{Codec, Peer};
 
@@ -30,7 +30,7 @@ pub(crate) struct NewCall {
 
 impl NewCall {
     pub(crate) fn new(peer: &Peer, method: &str, body: Bytes) -> Self {
-        let timeout = peer.shared.node.config.call_timeout;
+        let timeout = peer.shared.core.config.call_timeout;
         Self { peer: peer.clone(), call: Call::new(method, body), timeout }
     }
 
@@ -58,9 +58,9 @@ impl NewCall {
     /// Makes the call. A handler's slot is lent from then on; a refused call lends nothing.
     pub(crate) fn make(mut self) -> PendingReply {
         self.prepare();
-        let call = PeerShared::invoke(self.peer.shared, self.call);
+        let call = PendingCall::make(self.peer.shared, self.call);
         let loan = match (&call, self.peer.lender) {
-            (Ok(pending), Some(lender)) => Some(lender.lend(pending.node())),
+            (Ok(pending), Some(lender)) => Some(lender.lend(pending.core())),
             _ => None,
         };
         PendingReply { call: Some(call), loan }
@@ -70,15 +70,15 @@ impl NewCall {
     pub(crate) fn open(mut self) -> Result<CallStreams, CallError> {
         self.prepare();
         let Peer { shared: peer, lender, .. } = self.peer;
-        let (call, shared): (CallId, _) = peer.open(self.call)?;
-        let loan = lender.map(|lender| lender.lend(&peer.node));
+        let (call, shared) = peer::open(&peer, self.call)?;
+        let loan = lender.map(|lender| lender.lend(&peer.core));
         Ok(CallStreams::new(peer, call.into(), shared, loan))
     }
 
     /// The timeout runs from now, and the engine gets what the application has given.
     fn prepare(&mut self) {
         self.call.deadline =
-            self.timeout.and_then(|timeout| self.peer.shared.node.now().checked_add(timeout));
+            self.timeout.and_then(|timeout| self.peer.shared.core.now().checked_add(timeout));
         guard_call(&mut self.call);
     }
 }

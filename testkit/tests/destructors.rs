@@ -1,8 +1,8 @@
 //! Bodies whose destructors use the API, dropped wherever they can be: never under a lock, or the destructor would wait for itself.
 
 use std::future::IntoFuture;
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -111,7 +111,12 @@ fn with_handlers(builder: Builder, time: &Time, bodies: &Bodies) -> Builder {
         })
 }
 
-async fn connect(world: &World, server: &Host, client: &Host, bodies: &Bodies) -> (Peer, impl FnOnce() + use<>) {
+async fn connect(
+    world: &World,
+    server: &Host,
+    client: &Host,
+    bodies: &Bodies,
+) -> (Peer, impl FnOnce() + use<>) {
     let builder = with_handlers(server.builder(), &world.time(), bodies);
     let (binder, driver) = builder.bind("tcp://server:1").await.expect("the port is free");
     server.spawn(async { drop(driver.await) });

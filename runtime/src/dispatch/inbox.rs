@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use callosum_proto::{ConnectionEvent, ConnectionId, EndpointEvent, Reply, RequestId};
+use futures_util::task::AtomicWaker;
 
 use crate::lock::Mutex;
 
@@ -11,6 +12,8 @@ use crate::lock::Mutex;
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
     events: Mutex<Vec<(ConnectionId, ConnectionEvent)>>,
+    /// Wakes what drives the peer's link.
+    pub(crate) driver: AtomicWaker,
 }
 
 impl Inbox {

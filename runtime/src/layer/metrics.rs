@@ -98,7 +98,7 @@ impl Drop for Measured {
 
 impl CallLayer for Metrics {
     fn call(&self, call: OutgoingCall, next: CallNext) -> BoxFuture<'static, Result<CallResult, CallError>> {
-        let runtime = &call.peer().shared.node.runtime;
+        let runtime = &call.peer().shared.core.runtime;
         let measured = Measured::begin(runtime, "client", call.method(), Some(call.body().len() as u64));
         let calling = next.run(call);
         async move {
@@ -112,7 +112,7 @@ impl CallLayer for Metrics {
 
 impl HandlerLayer for Metrics {
     fn handle(&self, call: IncomingCall, next: HandlerNext) -> BoxFuture<'static, Reply> {
-        let runtime = &call.context.peer.shared.node.runtime;
+        let runtime = &call.context.peer.shared.core.runtime;
         let measured = Measured::begin(runtime, "server", call.known_method(), call.body_size());
         let handling = next.run(call);
         async move {

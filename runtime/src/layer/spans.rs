@@ -79,12 +79,12 @@ impl Tracing {
         if let Some(contexts) = &self.contexts {
             return contexts.context(span);
         }
-        let span_id = non_zero(peer.node.random());
+        let span_id = non_zero(peer.core.random());
         let context = match &parent {
             Some(parent) => parent.with_span(span_id),
             None => {
                 let is_recorded = u8::from(!span.is_disabled());
-                TraceContext::new(non_zero(peer.node.random()), span_id, is_recorded)
+                TraceContext::new(non_zero(peer.core.random()), span_id, is_recorded)
             }
         };
         let id = |context: &TraceContext| format!("{:016x}", u64::from_be_bytes(context.span_id));

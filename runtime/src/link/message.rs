@@ -45,7 +45,7 @@ pub(crate) struct LinkPeer {
 impl LinkPeer {
     /// The link is there from now on.
     pub(crate) fn new(peer: Arc<PeerShared>, routing_id: Bytes, address: &str) -> Self {
-        peer.lock().attach(address, routing_id.clone(), None, peer.node.now());
+        peer.lock().attach(address, routing_id.clone(), None, peer.core.now());
         let (behind, caught_up) = (AtomicUsize::new(0), event_listener::Event::new());
         Self { peer, routing_id, behind, caught_up }
     }
@@ -57,9 +57,9 @@ impl LinkPeer {
     /// Takes a message that came on the link. [`drive`] carries out what comes of it, on its own task.
     fn deliver(&self, message: Multipart) {
         add(&self.peer.counters.bytes_received, message.size() as u64);
-        self.peer.lock().connection.handle_message(self.peer.node.now(), message);
+        self.peer.lock().connection.handle_message(self.peer.core.now(), message);
         self.behind.fetch_add(1, Relaxed);
-        self.peer.waker.wake();
+        self.peer.wake();
     }
 
     /// What was delivered is being carried out, or never will be.
@@ -84,7 +84,7 @@ impl LinkPeer {
 /// Sends what a peer's connection has to say, carries out what comes of the messages that are [delivered](LinkPeer::deliver) meanwhile,
 /// and keeps the timers, until the connection ends.
 async fn drive(link: &LinkPeer, pump: &mut Pump, sender: &dyn MessageSender) -> DisconnectCause {
-    let alarm = Alarm::new(&*link.peer.node.runtime);
+    let alarm = Alarm::new(&*link.peer.core.runtime);
     let mut drive = Drive { link, pump, alarm, flush: None };
     loop {
         for _ in 0..MAX_TURNS {
@@ -116,7 +116,7 @@ impl Drive<'_> {
             if let Poll::Ready(result) = sending.poll_unpin(cx) {
                 return Poll::Ready(result.map_err(DisconnectCause::Link));
             }
-            peer.lock().connection.handle_write_blocked(peer.node.now());
+            peer.lock().connection.handle_write_blocked(peer.core.now());
             self.poll_end(cx).map(Err)
         })
         .await?;
@@ -133,7 +133,7 @@ impl Drive<'_> {
                 return Poll::Ready(Err(cause));
             }
             let mut state = peer.lock();
-            if let Some(message) = state.connection.poll_message(peer.node.now()) {
+            if let Some(message) = state.connection.poll_message(peer.core.now()) {
                 return Poll::Ready(Ok(message));
             }
             // What was dropped instead of sent may have ended a call or the connection, or made room for requests.
@@ -151,7 +151,7 @@ impl Drive<'_> {
     /// Does what is due; ready when the connection has ended.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<DisconnectCause> {
         let peer = &self.link.peer;
-        peer.waker.register(cx.waker());
+        peer.inbox.driver.register(cx.waker());
         loop {
             self.link.catch_up();
             self.pump.run();
@@ -163,7 +163,7 @@ impl Drive<'_> {
                 return Poll::Pending;
             }
             // A message link has no errors of ZMTP's.
-            let _ = peer.lock().connection.handle_timeout(peer.node.now());
+            let _ = peer.lock().connection.handle_timeout(peer.core.now());
         }
     }
 }
@@ -173,7 +173,7 @@ impl Drive<'_> {
 async fn flushed(peer: Arc<PeerShared>) {
     if peer.lock().connection.is_established() {
         let handle = peer.handle();
-        let _ = until(&*peer.node.runtime, peer.node.now() + LINGER, handle.ping()).await;
+        let _ = until(&*peer.core.runtime, peer.core.now() + LINGER, handle.ping()).await;
     }
 }
 
@@ -235,7 +235,7 @@ pub(crate) async fn drive_accepted(
     let mut driving = pin!(drive_single(link, pump, sender, receiver));
     std::future::poll_fn(|cx| {
         // An eviction wakes the peer's driver, which is this task. Before it looks, or an eviction in between would wake nobody.
-        link.peer.waker.register(cx.waker());
+        link.peer.inbox.driver.register(cx.waker());
         if handshake.as_ref().is_some_and(HandshakeSlot::is_evicted) {
             return Poll::Ready(DisconnectCause::TooManyHandshakes);
         }
@@ -319,15 +319,15 @@ impl PeersOfLink {
             return;
         }
         let address = format!("message link, peer {}", from.escape_ascii());
-        if self.peers.lock().len() >= self.node.config.max_link_peers {
+        if self.peers.lock().len() >= self.node.core.config.max_link_peers {
             return self.node.report_refusal(address, DisconnectCause::TooManyPeers);
         }
-        let peer = PeerShared::over_messages(&self.node, Role::Binder);
+        let peer = PeerShared::over_messages(&self.node.core, Role::Binder);
         if !self.node.admit(&peer) {
             return;
         }
         let link = Arc::new(LinkPeer::new(peer, from.clone(), &address));
-        let mut pump = Pump::new(link.peer.clone());
+        let mut pump = Pump::new(self.node.clone(), link.peer.clone());
         self.peers.lock().insert(from, link.clone());
         link.deliver(message);
         if !link.is_established() {
@@ -337,7 +337,7 @@ impl PeersOfLink {
             return;
         }
         let of = self.clone();
-        self.node.tasks.spawn(&*self.node.runtime, async move {
+        self.node.core.tasks.spawn(&*self.node.core.runtime, async move {
             let ended = AssertUnwindSafe(drive(&link, &mut pump, &*of.sender)).catch_unwind().await;
             of.end(&link, ended.unwrap_or(DisconnectCause::Panicked));
         });
@@ -359,7 +359,7 @@ impl PeersOfLink {
             return;
         }
         link.peer.detach(&cause, false);
-        link.peer.waker.wake();
+        link.peer.wake();
         link.catch_up();
         self.node.expel(link.peer.id, cause);
     }

@@ -7,7 +7,8 @@ use std::time::Instant;
 use callosum_proto::{CallId, Dialect, Metadata, Outcome, Read, ReplyError, RequestId, StreamId};
 use futures_channel::oneshot;
 
-use super::{Effect, Effects, PeerState};
+use super::effects::{Effect, Effects};
+use super::state::PeerState;
 use crate::error::{CallError, DisconnectCause};
 use crate::stream::{Head, Shared, Wakers};
 

@@ -1,146 +1,21 @@
 //! The two streams of one call, from either end, as its reader and its writer share them.
 
-use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use callosum_proto::{
-    Acknowledged, Chunk, ErrorInfo, Metadata, Read, ReadError, Refusal, Reply, SendStream, StreamId,
-    WriteError,
+    Acknowledged, ErrorInfo, Read, ReadError, Refusal, Reply, SendStream, StreamId, WriteError,
 };
 
 use super::BodyError;
-use crate::dispatch::Loan;
+use super::shared::{Head, Shared};
 use crate::error::CallError;
-use crate::lock::{Mutex, guarded};
+use crate::loan::Loan;
+use crate::lock::guarded;
 use crate::peer::PeerShared;
 use crate::stats::add;
-
-/// What a connection tells the reader and the writer of a call.
-#[derive(Debug, Default)]
-pub(crate) struct Shared(Mutex<State>);
-
-#[derive(Debug, Default)]
-struct State {
-    reader: Option<Waker>,
-    writer: Option<Waker>,
-    head: Option<Head>,
-    reassembled: Option<Result<Bytes, ReadError>>,
-    /// What had come as a whole, and was not read, when the link ended.
-    rest: Option<VecDeque<Chunk>>,
-    /// How it ended, if it did.
-    end: Option<Result<(), CallError>>,
-    /// A handler's result has begun, and its writer is there and has not finished.
-    writing: bool,
-}
-
-/// How a result begins.
-#[derive(Debug)]
-pub(crate) struct Head {
-    pub(crate) metadata: Metadata,
-    pub(crate) size: Option<u64>,
-    /// All of the result, if it came as a whole.
-    pub(crate) whole: Option<Bytes>,
-}
-
-/// Who is to be woken once no lock is held.
-#[must_use = "whoever waits is to be woken"]
-#[derive(Default)]
-pub(crate) struct Wakers([Option<Waker>; 2]);
-
-impl Wakers {
-    pub(crate) fn wake(self) {
-        self.into_iter().for_each(Waker::wake);
-    }
-}
-
-impl IntoIterator for Wakers {
-    type Item = Waker;
-    type IntoIter = std::iter::Flatten<std::array::IntoIter<Option<Waker>, 2>>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.0.into_iter().flatten()
-    }
-}
-
-impl Shared {
-    pub(crate) fn readable(&self) -> Wakers {
-        Wakers([self.0.lock().reader.take(), None])
-    }
-
-    pub(crate) fn writable(&self) -> Wakers {
-        Wakers([None, self.0.lock().writer.take()])
-    }
-
-    pub(crate) fn begin(&self, head: Head) -> Wakers {
-        let mut state = self.0.lock();
-        state.head = Some(head);
-        Wakers([state.reader.take(), None])
-    }
-
-    pub(crate) fn reassembled(&self, body: Result<Bytes, ReadError>) -> Wakers {
-        let mut state = self.0.lock();
-        state.reassembled = Some(body);
-        Wakers([state.reader.take(), None])
-    }
-
-    /// It has ended. A result that had come as a whole stays readable.
-    pub(crate) fn end(&self, result: Result<(), CallError>) -> Wakers {
-        let mut state = self.0.lock();
-        state.end.get_or_insert(result);
-        Wakers([state.reader.take(), state.writer.take()])
-    }
-
-    pub(crate) fn set_writing(&self, writing: bool) {
-        self.0.lock().writing = writing;
-    }
-
-    /// Whether somebody is still writing a handler's result.
-    pub(crate) fn is_writing(&self) -> bool {
-        self.0.lock().writing
-    }
-
-    /// The link has ended, and this is left to be read.
-    pub(crate) fn leave(&self, rest: VecDeque<Chunk>) {
-        self.0.lock().rest = Some(rest);
-    }
-
-    fn next_of_rest(&self) -> Option<Read> {
-        let mut state = self.0.lock();
-        Some(state.rest.as_mut()?.pop_front().map_or(Read::End, Read::Chunk))
-    }
-
-    fn all_of_rest(&self) -> Option<Bytes> {
-        let rest = self.0.lock().rest.take()?;
-        Some(rest.into_iter().flat_map(|chunk| chunk.bytes).collect())
-    }
-
-    fn failure(&self) -> Option<CallError> {
-        match &self.0.lock().end {
-            Some(Err(error)) => Some(error.again()),
-            _ => None,
-        }
-    }
-
-    fn has_ended(&self) -> bool {
-        self.0.lock().end.is_some()
-    }
-
-    fn watch_reader(&self, cx: &Context<'_>) {
-        let waker = cx.waker().clone();
-        let old = self.0.lock().reader.replace(waker);
-        // Its drop may run anything.
-        drop(old);
-    }
-
-    fn watch_writer(&self, cx: &Context<'_>) {
-        let waker = cx.waker().clone();
-        let old = self.0.lock().writer.replace(waker);
-        drop(old);
-    }
-}
 
 /// A call's streams. Dropping the last of its users ends the call, if it is one of ours and has not ended.
 pub(crate) struct CallStreams {
@@ -167,7 +42,7 @@ impl CallStreams {
     /// How the result begins, or why it does not.
     pub(crate) fn poll_head(&self, cx: &mut Context<'_>) -> Poll<Result<Head, CallError>> {
         self.shared.watch_reader(cx);
-        let head = self.shared.0.lock().head.take();
+        let head = self.shared.take_head();
         match (head, self.shared.failure()) {
             (Some(head), _) => Poll::Ready(Ok(head)),
             (None, Some(error)) => Poll::Ready(Err(error)),
@@ -180,7 +55,7 @@ impl CallStreams {
         let read = {
             let mut state = self.peer.lock();
             match state.knows(self.id) {
-                true => state.connection.recv_stream(self.id).read(self.peer.node.now()),
+                true => state.connection.recv_stream(self.id).read(self.peer.core.now()),
                 false => Err(ReadError::NotOpen),
             }
         };
@@ -188,7 +63,7 @@ impl CallStreams {
             Ok(Read::Pending) => Poll::Pending,
             Ok(read) => {
                 // There may be credit to give.
-                self.peer.waker.wake();
+                self.peer.wake();
                 Poll::Ready(Ok(read))
             }
             Err(ReadError::NotOpen) => match self.shared.next_of_rest() {
@@ -263,7 +138,7 @@ impl CallStreams {
             }
             change(&mut state.connection.send_stream(self.id))?;
         }
-        self.peer.waker.wake();
+        self.peer.wake();
         Ok(())
     }
 
@@ -324,7 +199,7 @@ impl CallStreams {
                 }
             }
         }
-        self.peer.waker.wake();
+        self.peer.wake();
     }
 
     /// Nobody reads on.
@@ -338,7 +213,7 @@ impl CallStreams {
                 }
             }
         }
-        self.peer.waker.wake();
+        self.peer.wake();
     }
 
     /// Ends a call of ours that has not ended.
@@ -352,7 +227,7 @@ impl CallStreams {
         };
         if abandoned {
             add(&self.peer.counters.calls_failed, 1);
-            self.peer.waker.wake();
+            self.peer.wake();
         }
         if !self.shared.has_ended() {
             self.shared.end(Err(CallError::Cancelled)).wake();
@@ -368,21 +243,17 @@ impl CallStreams {
                 false => Err(ReadError::NotOpen),
             }
         };
-        self.peer.waker.wake();
+        self.peer.wake();
         match started {
-            Err(ReadError::NotOpen) if self.has_rest() || self.is_ending() => Ok(()),
+            Err(ReadError::NotOpen) if self.shared.has_rest() || self.is_ending() => Ok(()),
             Err(ReadError::NotOpen) => Err(self.failure()),
             other => Ok(other?),
         }
     }
 
-    fn has_rest(&self) -> bool {
-        self.shared.0.lock().rest.is_some()
-    }
-
     fn poll_reassembled(&self, cx: &mut Context<'_>) -> Poll<Result<Bytes, BodyError>> {
         self.shared.watch_reader(cx);
-        let reassembled = self.shared.0.lock().reassembled.take();
+        let reassembled = self.shared.take_reassembled();
         if let Some(body) = reassembled {
             // Of a call of ours, what the call came to says more.
             return Poll::Ready(

@@ -9,7 +9,8 @@ use bytes::Bytes;
 use callosum_proto::{Delivery, Metadata};
 use serde::Serialize;
 
-use super::call_streams::{CallStreams, Head};
+use super::call_streams::CallStreams;
+use super::shared::Head;
 use super::{BodyReader, BodyWriter};
 use crate::error::CallError;
 use crate::new_call::{NewCall, call_options};
@@ -30,8 +31,28 @@ pub struct Opening {
     new: NewCall,
 }
 
+impl Peer {
+    /// Opens a call whose argument or result is [streamed](crate::stream). Needs dialect 2.
+    ///
+    /// ```
+    /// # use callosum_runtime::{BodyError, Peer};
+    /// use futures_util::StreamExt;
+    ///
+    /// # async fn follow(peer: &Peer) -> Result<(), BodyError> {
+    /// let mut lines = peer.open("log").send("container-1")?.await?.body.items::<String>();
+    /// while let Some(line) = lines.next().await {
+    ///     println!("{}", line?);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn open(&self, method: &str) -> Opening {
+        Opening::new(self, method)
+    }
+}
+
 impl Opening {
-    pub(crate) fn new(peer: &Peer, method: &str) -> Self {
+    fn new(peer: &Peer, method: &str) -> Self {
         let mut new = NewCall::new(peer, method, Bytes::new());
         new.call.result = Delivery::Stream;
         Self { new }
@@ -109,7 +130,7 @@ impl Future for Answer {
         let head = ready!(streams.poll_head(cx));
         let Some(streams) = this.streams.take() else { return Poll::Pending };
         let Head { metadata, size, whole } = head?;
-        let max_item = streams.peer().node.config.connection.max_body;
+        let max_item = streams.peer().core.config.connection.max_body;
         let body = match whole {
             Some(bytes) => BodyReader::whole(bytes, this.codec.clone(), max_item),
             None => BodyReader::live(streams, size, this.codec.clone(), max_item),

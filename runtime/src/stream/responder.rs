@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use callosum_proto::{Metadata, Refusal, Reply, ReplyError, RequestId};
+use futures_channel::oneshot;
 use futures_util::future::BoxFuture;
 
 use super::call_streams::CallStreams;
 use super::{BodyReader, BodyWriter};
 use crate::Codec;
-use crate::dispatch::may_reply;
 use crate::handler::Context;
+use crate::peer::PeerShared;
 
 /// Answers calls whose argument is read, and whose result is written, as streams. Closures become handlers through
 /// [`Method::stream`](crate::Method::stream).
@@ -88,9 +89,39 @@ impl Responder {
             begun
         };
         // Also where it answered with an ERROR.
-        peer.waker.wake();
+        peer.wake();
         begun?;
         Ok(BodyWriter::new(streams, codec))
+    }
+}
+
+/// Waits until the reply of a running request may begin to leave as a stream. Its slot is lent meanwhile. Returns `false` if it may
+/// not, because its handler or its connection has ended.
+async fn may_reply(peer: &PeerShared, request: RequestId) -> bool {
+    let (sender, told) = oneshot::channel();
+    if !peer.lock().wait_to_reply(request, sender) {
+        return false;
+    }
+    let mut wait = ReplyWait { peer, request, is_over: false };
+    // The sender is dropped with the request.
+    let may = peer.core.dispatcher.begin_reply(request) && told.await.is_ok();
+    wait.is_over = true;
+    may
+}
+
+/// A handler that waits until its reply may begin. Dropping this gives the wait up.
+struct ReplyWait<'a> {
+    peer: &'a PeerShared,
+    request: RequestId,
+    is_over: bool,
+}
+
+impl Drop for ReplyWait<'_> {
+    fn drop(&mut self) {
+        let sender = self.peer.lock().stop_waiting_to_reply(self.request);
+        if sender.is_some() && !self.is_over {
+            self.peer.core.dispatcher.cancel_begin_reply(self.request);
+        }
     }
 }
 

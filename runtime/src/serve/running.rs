@@ -45,7 +45,7 @@ impl Laps {
 impl Clock {
     fn laps(&mut self, node: &Node) -> &mut Laps {
         self.0.get_or_insert_with(|| {
-            let now = node.now();
+            let now = node.core.now();
             Laps { begun: now, last: now }
         })
     }
@@ -85,15 +85,15 @@ impl Started {
         };
         let name = context.method.clone();
         let cancellation = context.cancellation.clone();
-        let exposes = node.config.expose_tracebacks;
+        let exposes = node.core.config.expose_tracebacks;
         let laps =
             clock.filter(|_| method.is_quick()).map(|clock| clock.laps(node)).filter(|laps| !laps.is_spent());
         let inline = laps.is_some();
         let made = span.in_scope(|| {
             catch_unwind(AssertUnwindSafe(|| {
-                let mut handling = match node.config.handler_layers.is_empty() {
+                let mut handling = match node.handler_layers.is_empty() {
                     true => method.begin(request, body, context),
-                    false => HandlerNext::new(node.config.handler_layers.clone(), method.clone())
+                    false => HandlerNext::new(node.handler_layers.clone(), method.clone())
                         .run(IncomingCall { request, body, context, is_fallback }),
                 };
                 // The waker does not matter: a handler that is not done is polled again by its task.
@@ -106,7 +106,7 @@ impl Started {
             }))
         });
         if let Some(laps) = laps {
-            method.took(laps.lap(node.now()));
+            method.took(laps.lap(node.core.now()));
         }
         let (handling, poll) = match made {
             Err(panic) => return Begun::Ended(panicked(&name, &*panic, exposes)),
