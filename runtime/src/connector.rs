@@ -248,9 +248,9 @@ async fn while_unlinked<F: Future>(node: &Arc<Node>, peer: &Arc<PeerShared>, fut
     let mut future = pin!(future);
     let unlinked = std::future::poll_fn(|cx| {
         peer.inbox.driver.register(cx.waker());
-        if peer.end_cause().is_some() {
+        if let Some(cause) = peer.end_cause() {
             // Cut by hand while there was no link; what waited has ended.
-            peer.detach(&DisconnectCause::Shutdown, node.phase() == Phase::Running);
+            peer.detach(&cause, node.phase() == Phase::Running);
             pump = Pump::new(node.clone(), peer.clone());
         }
         loop {

@@ -64,6 +64,8 @@
 pub mod auth;
 mod binder;
 mod builder;
+#[cfg(test)]
+mod by_hand;
 mod cancel;
 mod codec;
 mod config;

@@ -7,6 +7,8 @@ mod pending;
 mod shared;
 mod state;
 mod streams;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use effects::{Answered, Effect};
 pub use handle::Peer;

@@ -148,9 +148,10 @@ impl Peer {
     /// left end with [`CallError::NotSent`]. Handlers of the peer's calls are stopped, and the peer's own calls end as
     /// these do. What was written and has not left is lost. A binder's peer is gone for good, and so is the byte stream or message link
     /// that it was on; a connector connects again, unless [`Reconnect`](crate::Reconnect) says otherwise.
+    ///
+    /// The cause is [`CloseCause::Local`], as [`DisconnectCause::Connection`].
     pub fn disconnect(&self) {
-        self.shared.lock().connection.close(CloseCause::Local);
-        self.shared.wake();
+        self.shared.cut(DisconnectCause::Connection(CloseCause::Local));
     }
 }
 

@@ -104,7 +104,10 @@ impl PeerState {
                 Event::Established { hello, dialect } => {
                     self.info.hello = hello;
                     self.info.dialect = Some(dialect);
-                    effects.push(Effect::Established(std::mem::take(&mut self.ready), dialect));
+                    // It may have been closed since, and then they wait for the next one.
+                    let is_open = self.connection.is_established();
+                    let ready = is_open.then(|| std::mem::take(&mut self.ready)).unwrap_or_default();
+                    effects.push(Effect::Established(ready, dialect));
                 }
                 Event::Pong { ping, round_trip } => {
                     if let Some(waiter) = self.pings.remove(&ping) {
@@ -115,7 +118,7 @@ impl PeerState {
                     effects.extend(self.reply_waiters.remove(&request).map(Effect::MayReply));
                 }
                 Event::Anomaly(anomaly) => effects.push(Effect::Anomaly(anomaly)),
-                // Whoever drives the link asks the connection itself.
+                // The driver of the link asks the connection itself.
                 _ => {}
             }
         }
