@@ -12,7 +12,8 @@ use serde::de::DeserializeOwned;
 
 use crate::codec::CodecError;
 use crate::error::CallError;
-use crate::new_call::{NewCall, Sent, call_options};
+use crate::new_call::{NewCall, call_options};
+use crate::sending::{Sent, send};
 use crate::{Codec, Peer};
 
 impl Peer {
@@ -30,6 +31,9 @@ impl Peer {
     }
 
     /// Calls a method with raw bytes, for raw bytes; which serializer the application uses is up to it.
+    ///
+    /// Bytes that have an [owner](Bytes::from_owner) are not copied from 1 KiB on, here and wherever bytes are given. The owner's
+    /// destructor may run on any thread, at once or when the bytes have left, and may use this API.
     pub fn invoke_raw(&self, method: &str, body: impl Into<Bytes>) -> Invocation<Bytes> {
         Invocation::raw(self, method, body.into())
     }
@@ -93,7 +97,7 @@ impl<R> Invocation<R> {
     pub fn send_with_metadata(self) -> ResponseWithMetadata<R> {
         let codec = self.new.codec().clone();
         let call = match self.encoded {
-            Ok(()) => self.new.send(),
+            Ok(()) => send(self.new),
             Err(error) => Sent::Ended(Some(Err(CallError::Encode(error)))),
         };
         ResponseWithMetadata { call, codec, decode: self.decode }

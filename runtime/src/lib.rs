@@ -90,6 +90,7 @@ mod new_call;
 mod node;
 mod peer;
 pub mod rt;
+mod sending;
 mod serve;
 mod socket_options;
 mod stats;

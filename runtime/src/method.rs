@@ -144,7 +144,7 @@ impl Method {
         let streams = || {
             let shared = context.peer.shared.clone();
             let told = shared.lock().follow_streams(request.into());
-            Arc::new(CallStreams::new(shared, request.into(), told, None))
+            Arc::new(CallStreams::new(shared, told, None))
         };
         match (&self.kind, body) {
             (Kind::Whole(handler), Body::Whole(body)) => handler.call(body, context),

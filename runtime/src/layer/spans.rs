@@ -49,8 +49,6 @@ pub trait SpanContexts: Send + Sync + 'static {
 /// [handler](TraceContext::current) that makes it, or a new one. It is sent in metadata, so only once the peer is known to speak
 /// dialect 2: a call that is made before a connector's first link has none.
 ///
-/// A call that opens a stream passes no layer: [`TraceContext::inject`] the [current](TraceContext::current) one into its metadata.
-///
 /// The ids are random, from the endpoint's [runtime](crate::rt::Runtime::fill_random).
 #[derive(Clone, Default)]
 pub struct Tracing {

@@ -54,10 +54,10 @@ impl Drop for PendingCall {
 }
 
 /// Makes a call whose result is a stream.
-pub(crate) fn open(peer: &PeerShared, call: Call) -> Result<(CallId, Arc<Shared>), CallError> {
-    let shared = Arc::new(Shared::default());
-    let call = peer.make(call, |state, call| {
+pub(crate) fn open(peer: &PeerShared, call: Call, shared: &Arc<Shared>) -> Result<(), CallError> {
+    peer.make(call, |state, call| {
+        shared.set_id(call.into());
         state.streams.insert(call.into(), shared.clone());
-    })?;
-    Ok((call, shared))
+    })
+    .map(drop)
 }

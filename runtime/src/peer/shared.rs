@@ -203,7 +203,7 @@ impl PeerShared {
         state.cut = None;
         effects.drop_later(Some(std::mem::take(&mut state.pings)));
         if refused || next.is_none() {
-            // Whoever waits for the link learns why there is none. The next attempt may do better.
+            // `ready` returns why there is no link. The next attempt may succeed.
             effects.drop_later(Some(std::mem::take(&mut state.ready)));
         }
         if waits {
@@ -226,7 +226,7 @@ impl PeerShared {
         match effect {
             Effect::Complete(waiter, result) => {
                 self.count_call(result.is_ok());
-                // The caller may have gone in this very moment.
+                // The caller may just have given up.
                 let _ = waiter.send(result);
                 None
             }
@@ -291,6 +291,21 @@ impl PeerShared {
         add(&self.counters.calls_started.0, 1);
         self.wake();
         Ok(call)
+    }
+
+    /// Gives up a streamed call of ours. Returns whether it had not ended.
+    pub(crate) fn abandon(&self, call: CallId) -> bool {
+        let abandoned = {
+            let mut state = self.lock();
+            let abandoned = state.connection.abandon(call);
+            state.connection.recv_stream(call).stop();
+            abandoned
+        };
+        if abandoned {
+            add(&self.counters.calls_failed, 1);
+            self.wake();
+        }
+        abandoned
     }
 
     /// Closes the connection, for this reason.

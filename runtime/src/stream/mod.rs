@@ -9,6 +9,7 @@
 //! when its reader does not keep up, and nobody else waits with it.
 
 mod call_streams;
+mod layered;
 mod opening;
 mod reader;
 mod responder;
@@ -16,6 +17,7 @@ mod shared;
 mod writer;
 
 pub(crate) use call_streams::{CallStreams, incomplete};
+pub(crate) use layered::{Layered, Outcome};
 pub use opening::{Answer, Opening, Streamed};
 pub use reader::{BodyReader, Items};
 pub use responder::{Responder, StreamHandler};

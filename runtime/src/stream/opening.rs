@@ -14,6 +14,7 @@ use super::shared::Head;
 use super::{BodyReader, BodyWriter};
 use crate::error::CallError;
 use crate::new_call::{NewCall, call_options};
+use crate::sending::open;
 use crate::{Codec, Peer};
 
 /// A call that is about to be opened: set its options, then send its argument or stream it.
@@ -76,7 +77,7 @@ impl Opening {
     pub fn send_raw(mut self, body: impl Into<Bytes>) -> Result<Answer, CallError> {
         self.new.call.body = body.into();
         let codec = self.new.codec().clone();
-        Ok(Answer { streams: Some(Arc::new(self.new.open()?)), codec })
+        Ok(Answer { streams: Some(Arc::new(open(self.new)?)), codec })
     }
 
     /// Makes the call with an argument that is written to the [`BodyWriter`].
@@ -86,7 +87,7 @@ impl Opening {
     pub fn stream(mut self) -> Result<(BodyWriter, Answer), CallError> {
         self.new.call.argument = Delivery::Stream;
         let codec = self.new.codec().clone();
-        let streams = Arc::new(self.new.open()?);
+        let streams = Arc::new(open(self.new)?);
         Ok((BodyWriter::new(streams.clone(), codec.clone()), Answer { streams: Some(streams), codec }))
     }
 }
