@@ -41,7 +41,7 @@ const ACCEPTED_AT_ONCE: u64 = 32;
 /// A listener and where it really listens.
 type Listening = (Endpoint, Box<dyn Listener>);
 
-/// Listeners that the driver has not taken over yet. Dropping it closes them, whoever still has a handle, and lets no more be
+/// Listeners that the driver has not taken over yet. Dropping it closes them, also while handles exist, and lets no more be
 /// handed over.
 struct NewListeners(async_channel::Receiver<Listening>);
 

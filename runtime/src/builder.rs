@@ -151,7 +151,7 @@ impl<S> Builder<S> {
     }
 
     /// Uses a scheduler of your own; [`ordering`](Self::ordering), [`key_scope`](Self::key_scope) and the limits that
-    /// concern handlers and queues are then up to it.
+    /// concern handlers and queues are then up to it. It is called while the endpoint holds a lock, so it must not use this API.
     pub fn scheduler(mut self, scheduler: Box<dyn Scheduler>) -> Self {
         self.settings.scheduler = Some(scheduler);
         self
@@ -224,8 +224,8 @@ impl<S> Builder<S> {
         self
     }
 
-    /// Lets this endpoint bind addresses that other machines can reach without encryption and authentication. Whoever
-    /// reaches it can call every handler, and whoever is on the way can read and change everything.
+    /// Lets this endpoint bind addresses that other machines can reach without encryption and authentication. Each of them can
+    /// call every handler, and the machines in between can read and change everything.
     pub fn allow_plaintext(mut self) -> Self {
         self.settings.allow_plaintext = true;
         self

@@ -114,7 +114,7 @@ setters! {
         /// Connections of a binder whose handshake is not complete. Default 1,024.
         ///
         /// For one more, another is evicted: the oldest of the address with the most, an IPv6 network being one address, so
-        /// that whoever opens too many pushes out his own. Its link ends with
+        /// that a source that opens too many evicts its own. Its link ends with
         /// [`TooManyHandshakes`](crate::DisconnectCause::TooManyHandshakes). With 0, nobody gets in.
         max_handshakes: usize,
         /// Peers of a binder's message link. Default 16,384.

@@ -57,7 +57,7 @@ fn detach(
     request: RequestId,
     running: Running,
 ) -> Result<(), Unwanted> {
-    // Before the handler can be found: whoever waits for the last task waits for this one too.
+    // Before the handler can be found: a driver that waits for its last task waits for this one too.
     let task = core.tasks.guard();
     let cancellation = running.cancellation.clone();
     if let Err(NotBegun(reason)) = handling.begin(request, &cancellation) {

@@ -38,7 +38,7 @@ impl Drop for TaskGuard {
 }
 
 impl Tasks {
-    /// Counts a task that somebody else can end.
+    /// Counts a task that is not [spawned](Self::spawn) here.
     pub(crate) fn guard(self: &Arc<Self>) -> TaskGuard {
         self.live.fetch_add(1, Ordering::AcqRel);
         TaskGuard(self.clone())
@@ -51,7 +51,7 @@ impl Tasks {
         task: impl Future<Output = ()> + Send + 'static,
     ) {
         let (handle, registration) = AbortHandle::new_pair();
-        // Before the task can be aborted, or whoever waits for the last one could miss it.
+        // Before the task can be aborted, or `wait_until_none` could miss it.
         let guard = self.guard();
         let id = {
             let mut links = self.links.lock();

@@ -93,8 +93,8 @@ struct Name {
 /// An endpoint's unfinished handshakes, and which is evicted for a newcomer: of those for whom the peer has still something
 /// to do, or of those for whom the authenticator has, whichever are more, the oldest of the source that has the most.
 ///
-/// So whoever comes from a single source pushes out his own. Who comes from many brings the others down to as many as his
-/// sources have, at the least to one, and that goes only when half as many as are allowed have come after it. Neither peers
+/// So a source that opens too many evicts its own. Many sources bring each other source down to as many as they have each, at
+/// the least to one, and that one is evicted only when half as many as are allowed have come after it. Neither peers
 /// that say nothing nor a slow authenticator takes all places.
 pub(crate) struct Handshakes<T = Arc<Place>> {
     next: u64,

@@ -143,7 +143,7 @@ impl Pump {
 
 impl Drop for Pump {
     fn drop(&mut self) {
-        // There is something only if somebody else's code has panicked.
+        // There is something only if code of the application has panicked.
         let (dispatcher, relayed) = (&self.peer.core.dispatcher, &mut self.relayed);
         if !relayed.is_empty()
             && catch_unwind(AssertUnwindSafe(|| dispatcher.relay(self.connection, relayed))).is_err()
