@@ -67,7 +67,8 @@ impl FromStr for Host {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let bad = || ParseTargetError::Host(text.to_owned());
         if let Some(inside) = text.strip_prefix('[') {
-            let address = inside.strip_suffix(']').and_then(|address| address.parse().ok()).ok_or_else(bad)?;
+            let address =
+                inside.strip_suffix(']').and_then(|address| address.parse().ok()).ok_or_else(bad)?;
             return Ok(Self::Ip(IpAddr::V6(address)));
         }
         if let Ok(address) = text.parse() {
@@ -75,7 +76,8 @@ impl FromStr for Host {
         }
         let name = text.strip_suffix('.').unwrap_or(text);
         let label = |label: &str| {
-            (1..=63).contains(&label.len()) && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+            (1..=63).contains(&label.len())
+                && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
         };
         if name.len() > 253 || !name.split('.').all(label) {
             return Err(bad());
