@@ -22,6 +22,12 @@ pub enum Reason {
     /// A rule's, or the tunnel's, limit of connections at a time is reached.
     #[error("too many connections")]
     Busy,
+    /// Somebody listens there already; only where a listener is asked for.
+    #[error("the address is in use")]
+    AddressInUse,
+    /// The other side is shutting down.
+    #[error("the other side is shutting down")]
+    ShuttingDown,
     /// The link is away.
     #[error("not connected")]
     NotConnected,
