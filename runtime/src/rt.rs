@@ -155,7 +155,7 @@ pub trait Socket: ByteStream {
 impl<S: ByteStream + AsFd> Socket for S {
     fn reset_on_drop(&mut self) {
         // Fails for a connection that the peer has reset already.
-        let _ = socket2::SockRef::from(self).set_linger(Some(Duration::ZERO));
+        let _ = socket2::SockRef::from(&*self).set_linger(Some(Duration::ZERO));
     }
 }
 

@@ -28,6 +28,7 @@ use callosum_runtime::proto::WriteError;
 use callosum_runtime::rt::{BoxSocket, Runtime, Timer};
 use callosum_runtime::stream::Answer;
 use callosum_runtime::{BodyError, BodyReader, BodyWriter, CallError};
+use futures_io::{AsyncRead, AsyncWrite};
 use futures_util::Stream;
 
 use crate::connection::Live;
@@ -166,7 +167,8 @@ impl Relay {
             let Up::Open { writer, read } = &mut self.up else { return Ok(()) };
             if !read.is_empty() {
                 // Dropped while it waits, it has written nothing.
-                match pin!(writer.write_bytes(read.clone())).poll(cx) {
+                let written = pin!(writer.write_bytes(read.clone())).poll(cx);
+                match written {
                     Poll::Pending => return Ok(()),
                     Poll::Ready(Ok(())) => {
                         self.live.count_up(read.len());
@@ -182,10 +184,13 @@ impl Relay {
                     self.break_up();
                     return Ok(());
                 }
-                Poll::Pending => match pin!(writer.closed()).poll(cx) {
-                    Poll::Pending => return Ok(()),
-                    Poll::Ready(error) => return self.fail_up(error),
-                },
+                Poll::Pending => {
+                    let closed = pin!(writer.closed()).poll(cx);
+                    return match closed {
+                        Poll::Pending => Ok(()),
+                        Poll::Ready(error) => self.fail_up(error),
+                    };
+                }
             }
         }
         cx.waker().wake_by_ref();

@@ -24,18 +24,12 @@ const SOURCE: &str = "source";
 const ADDRESS: &str = "address";
 const METHOD: &str = "method";
 
-/// What can't be read of the metadata of a call.
+/// What can't be read of the metadata of a call. Its name travels (T-3).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("metadata {name:?}: {problem}")]
-pub(crate) struct Malformed {
+pub(crate) struct TunnelMalformed {
     name: &'static str,
     problem: String,
-}
-
-impl From<Malformed> for HandlerError {
-    fn from(error: Malformed) -> Self {
-        Self::new("TunnelMalformed", &error.to_string())
-    }
 }
 
 /// The metadata of a call that opens a connection: where to, unless the method says so, and from where.
@@ -51,7 +45,7 @@ pub(crate) fn connect(target: Option<&Target>, source: Option<SocketAddr>) -> Re
 }
 
 /// Where a connection is to go.
-pub(crate) fn target(metadata: &Metadata) -> Result<Target, Malformed> {
+pub(crate) fn target(metadata: &Metadata) -> Result<Target, TunnelMalformed> {
     parse(metadata, TARGET)
 }
 
@@ -75,26 +69,26 @@ pub(crate) fn listening(address: &ListenAddress) -> Result<Metadata, MetadataToo
 }
 
 /// Where to listen, or where the other side listens.
-pub(crate) fn address(metadata: &Metadata) -> Result<ListenAddress, Malformed> {
+pub(crate) fn address(metadata: &Metadata) -> Result<ListenAddress, TunnelMalformed> {
     parse(metadata, ADDRESS)
 }
 
 /// Which method is to be called for each connection: one that is there for nothing else.
-pub(crate) fn method(metadata: &Metadata) -> Result<String, Malformed> {
+pub(crate) fn method(metadata: &Metadata) -> Result<String, TunnelMalformed> {
     let method: String = parse(metadata, METHOD)?;
     let number = method.strip_prefix(INCOMING).unwrap_or_default();
     match (1..=20).contains(&number.len()) && number.bytes().all(|byte| byte.is_ascii_digit()) {
         true => Ok(method),
-        false => Err(Malformed { name: METHOD, problem: format!("{method:?} is not {INCOMING} and a number") }),
+        false => Err(TunnelMalformed { name: METHOD, problem: format!("{method:?} is not {INCOMING} and a number") }),
     }
 }
 
-fn parse<T>(metadata: &Metadata, name: &'static str) -> Result<T, Malformed>
+fn parse<T>(metadata: &Metadata, name: &'static str) -> Result<T, TunnelMalformed>
 where
     T: std::str::FromStr,
     T::Err: std::fmt::Display,
 {
-    let malformed = |problem: String| Malformed { name, problem };
+    let malformed = |problem: String| TunnelMalformed { name, problem };
     let value = metadata.get(name).ok_or_else(|| malformed("it is missing".into()))?;
     let text = std::str::from_utf8(value).map_err(|error| malformed(error.to_string()))?;
     text.parse().map_err(|error: T::Err| malformed(error.to_string()))
@@ -137,7 +131,7 @@ pub(crate) fn failure(end: End) -> HandlerError {
 pub(crate) fn reason(error: &CallError) -> Reason {
     match error {
         CallError::Remote(info) => {
-            REASONS.iter().find(|(name, _)| info.name == **name).map_or(Reason::Failed, |(_, reason)| *reason)
+            REASONS.iter().find(|(name, _)| &*info.name == *name).map_or(Reason::Failed, |(_, reason)| *reason)
         }
         CallError::Rejected(_) => match error.refusal() {
             Some(Refusal::Busy) => Reason::Busy,
@@ -161,7 +155,7 @@ pub(crate) fn reason(error: &CallError) -> Reason {
 /// How a connection has ended of which the other side said so.
 pub(crate) fn end(error: &CallError) -> End {
     match error {
-        CallError::Remote(info) => match ENDS.iter().find(|(name, _)| info.name == **name) {
+        CallError::Remote(info) => match ENDS.iter().find(|(name, _)| &*info.name == *name) {
             Some((_, End::ResetHere)) | None => End::ResetThere,
             Some((_, end)) => *end,
         },

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use callosum_runtime::rt::Listener;
-use callosum_runtime::{BodyReader, BodyWriter, Context, Endpoint, HandlerResult, Responder};
+use callosum_runtime::{BodyReader, BodyWriter, Context, HandlerResult, Responder};
 use futures_util::future::select;
 use tracing::Instrument;
 
@@ -53,11 +53,11 @@ pub(super) async fn listen(
         open: server.settings.connect_timeout * 2,
     };
     let listening = Listening { server: server.clone(), requester, permission, address, method, forward, opener };
-    let accepting = accept_loop(&server.hub, &listening.forward, listener, |socket, source| {
+    let accepting = pin!(accept_loop(&server.hub, &listening.forward, listener, |socket, source| {
         listening.accept(socket, source);
-    });
-    let hub = server.hub.clone();
-    let stopped = grant.given.stop.or(select(pin!(accepting), pin!(hub.until_draining()))).await;
+    }));
+    let draining = pin!(server.hub.until_draining());
+    let stopped = grant.given.stop.or(select(accepting, draining)).await.map(drop);
     drop(writer);
     Err(match stopped {
         Err(end) => wire::failure(end),

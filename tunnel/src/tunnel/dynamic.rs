@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use callosum_runtime::rt::{BoxSocket, Runtime};
+use callosum_runtime::rt::BoxSocket;
 use futures_io::{AsyncRead, AsyncWrite};
 use tracing::Instrument;
 

@@ -9,14 +9,17 @@ mod pipe;
 mod remote;
 
 use std::fmt;
+use std::future::{Future, poll_fn};
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use async_channel::{Receiver, Sender};
 use callosum_runtime::rt::Listener;
 use callosum_runtime::{Drained, Handlers, Peer, SocketOptions};
-use futures_util::StreamExt;
+use futures_util::{Stream, StreamExt};
 use futures_util::future::{BoxFuture, select};
 use futures_util::stream::FuturesUnordered;
 
@@ -287,23 +290,15 @@ fn accepted(forward: &Arc<str>, target: Option<Target>, source: Option<std::net:
 
 /// Polls the forwards until the tunnel is drained.
 async fn run(hub: Arc<Hub>, receiver: Receiver<BoxFuture<'static, ()>>) {
-    let forwarding = async {
-        let mut running = FuturesUnordered::new();
-        loop {
-            match select(receiver.recv(), running.next()).await {
-                futures_util::future::Either::Left((Ok(forward), _)) => running.push(forward),
-                // Nobody can add one any more, and those that there are go on.
-                futures_util::future::Either::Left((Err(_), _)) if running.is_empty() => return,
-                futures_util::future::Either::Left((Err(_), _)) => while running.next().await.is_some() {},
-                futures_util::future::Either::Right((Some(()), _)) => {}
-                futures_util::future::Either::Right((None, next)) => match next.await {
-                    Ok(forward) => running.push(forward),
-                    Err(_) => return,
-                },
-            }
+    let (mut receiver, mut running) = (pin!(receiver), FuturesUnordered::new());
+    let forwarding = poll_fn(|cx| {
+        while let Poll::Ready(Some(forward)) = receiver.as_mut().poll_next(cx) {
+            running.push(forward);
         }
-    };
-    select(std::pin::pin!(forwarding), std::pin::pin!(hub.until_draining())).await;
+        while let Poll::Ready(Some(())) = running.poll_next_unpin(cx) {}
+        Poll::<()>::Pending
+    });
+    select(forwarding, pin!(hub.until_draining())).await;
     hub.until_over().await;
 }
 

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use callosum_runtime::{BodyReader, CallError, Context, HandlerResult, Handlers, Method, Responder};
+use callosum_runtime::{BodyReader, CallError, HandlerResult, Handlers, Method};
 use futures_util::StreamExt;
 use parking_lot::Mutex;
 use tracing::Instrument;
