@@ -299,6 +299,8 @@ async fn run(hub: Arc<Hub>, receiver: Receiver<BoxFuture<'static, ()>>) {
         Poll::<()>::Pending
     });
     select(forwarding, pin!(hub.until_draining())).await;
+    // Nobody listens any more.
+    drop(running);
     hub.until_over().await;
 }
 

@@ -17,15 +17,15 @@ use callosum_tunnel::{
 use futures_util::future::BoxFuture;
 use futures_util::{AsyncReadExt, AsyncWriteExt, StreamExt};
 
-pub const MS: Duration = Duration::from_millis(1);
-pub const SECOND: Duration = Duration::from_secs(1);
+pub(crate) const MS: Duration = Duration::from_millis(1);
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
 
 /// The address of the target in a world, and the name that its resolver knows it by.
-pub const TARGET: &str = "10.0.0.5";
-pub const TARGET_NAME: &str = "db.internal";
+pub(crate) const TARGET: &str = "10.0.0.5";
+pub(crate) const TARGET_NAME: &str = "db.internal";
 
 /// Allows everything.
-pub struct Anyone;
+pub(crate) struct Anyone;
 
 impl Authorizer for Anyone {
     fn connect<'a>(&'a self, _: &'a Requester, _: &'a Target) -> BoxFuture<'a, Option<Permission>> {
@@ -39,10 +39,10 @@ impl Authorizer for Anyone {
 
 /// Knows these names.
 #[derive(Default)]
-pub struct Names(BTreeMap<&'static str, Vec<IpAddr>>);
+pub(crate) struct Names(BTreeMap<&'static str, Vec<IpAddr>>);
 
 impl Names {
-    pub fn with(mut self, name: &'static str, addresses: &[&str]) -> Self {
+    pub(crate) fn with(mut self, name: &'static str, addresses: &[&str]) -> Self {
         self.0.insert(name, addresses.iter().map(|address| address.parse().unwrap()).collect());
         self
     }
@@ -56,23 +56,23 @@ impl Resolver for Names {
 }
 
 /// A server of tunnels, a client of it, and a host that the server reaches. Between client and server are 10 ms.
-pub struct Rig {
-    pub world: Arc<World>,
-    pub server: Host,
-    pub client: Host,
-    pub target: Host,
-    pub binder: Binder,
-    pub connector: Connector,
-    pub serving: TunnelServer,
-    pub tunnel: Tunnel,
+pub(crate) struct Rig {
+    pub(crate) world: Arc<World>,
+    pub(crate) server: Host,
+    pub(crate) client: Host,
+    pub(crate) target: Host,
+    pub(crate) binder: Binder,
+    pub(crate) connector: Connector,
+    pub(crate) serving: TunnelServer,
+    pub(crate) tunnel: Tunnel,
 }
 
 impl Rig {
-    pub async fn new(world: &Arc<World>) -> Self {
+    pub(crate) async fn new(world: &Arc<World>) -> Self {
         Self::with(world, Anyone, TunnelSettings::default()).await
     }
 
-    pub async fn with(world: &Arc<World>, authorizer: impl Authorizer, settings: TunnelSettings) -> Self {
+    pub(crate) async fn with(world: &Arc<World>, authorizer: impl Authorizer, settings: TunnelSettings) -> Self {
         let names = Names::default().with(TARGET_NAME, &[TARGET]).with("nowhere.internal", &["10.9.9.9"]);
         let names = names.with("evil.example", &["127.0.0.1"]).with("both.example", &["127.0.0.1", TARGET]);
         let server_settings = ServerSettings::default().resolver(names);
@@ -82,7 +82,7 @@ impl Rig {
         rig
     }
 
-    pub async fn undriven(
+    pub(crate) async fn undriven(
         world: &Arc<World>,
         authorizer: impl Authorizer,
         server_settings: ServerSettings,
@@ -104,17 +104,17 @@ impl Rig {
     }
 
     /// A local forward to port 80 of the target.
-    pub async fn local(&self) -> Forward {
+    pub(crate) async fn local(&self) -> Forward {
         self.tunnel.local(free(), format!("{TARGET}:80").parse().unwrap()).await.unwrap()
     }
 
     /// A program on the client that connects to a forward.
-    pub async fn open(&self, forward: &Forward) -> BoxSocket {
+    pub(crate) async fn open(&self, forward: &Forward) -> BoxSocket {
         connect(&self.client, forward.address()).await.unwrap()
     }
 
     /// Both ends of a connection through a new local forward: the client's, and the target's.
-    pub async fn through(&self) -> (BoxSocket, BoxSocket) {
+    pub(crate) async fn through(&self) -> (BoxSocket, BoxSocket) {
         let mut listener = listen(&self.target, "0.0.0.0:80").await;
         let forward = self.local().await;
         let here = self.open(&forward).await;
@@ -123,11 +123,11 @@ impl Rig {
 }
 
 /// A port that the system chooses.
-pub fn free() -> ListenAddress {
+pub(crate) fn free() -> ListenAddress {
     "127.0.0.1:0".parse().unwrap()
 }
 
-pub fn endpoint(address: &ListenAddress) -> Endpoint {
+pub(crate) fn endpoint(address: &ListenAddress) -> Endpoint {
     match address {
         ListenAddress::Tcp(address) => Endpoint::Tcp { host: address.ip().to_string(), port: address.port() },
         ListenAddress::Unix(path) => Endpoint::Ipc(path.clone()),
@@ -135,36 +135,36 @@ pub fn endpoint(address: &ListenAddress) -> Endpoint {
     }
 }
 
-pub async fn connect(host: &Host, address: &ListenAddress) -> io::Result<BoxSocket> {
+pub(crate) async fn connect(host: &Host, address: &ListenAddress) -> io::Result<BoxSocket> {
     host.runtime().connect(&endpoint(address), SocketOptions::default()).await
 }
 
-pub async fn listen(host: &Host, address: &str) -> Box<dyn Listener> {
+pub(crate) async fn listen(host: &Host, address: &str) -> Box<dyn Listener> {
     bind(&*host.runtime(), address).await
 }
 
-pub async fn bind(runtime: &dyn Runtime, address: &str) -> Box<dyn Listener> {
+pub(crate) async fn bind(runtime: &dyn Runtime, address: &str) -> Box<dyn Listener> {
     runtime.bind(&endpoint(&address.parse().unwrap()), SocketOptions::default()).await.unwrap()
 }
 
-pub async fn write(socket: &mut BoxSocket, bytes: impl AsRef<[u8]>) {
+pub(crate) async fn write(socket: &mut BoxSocket, bytes: impl AsRef<[u8]>) {
     socket.write_all(bytes.as_ref()).await.unwrap();
 }
 
 /// Reads as many bytes as are expected, and compares them.
-pub async fn expect(socket: &mut BoxSocket, bytes: impl AsRef<[u8]>) {
+pub(crate) async fn expect(socket: &mut BoxSocket, bytes: impl AsRef<[u8]>) {
     let mut read = vec![0; bytes.as_ref().len()];
     socket.read_exact(&mut read).await.unwrap();
     assert_eq!(read, bytes.as_ref());
 }
 
 /// Reads the end of the stream.
-pub async fn expect_end(socket: &mut BoxSocket) {
+pub(crate) async fn expect_end(socket: &mut BoxSocket) {
     assert_eq!(socket.read(&mut [0]).await.unwrap(), 0, "the end of the stream");
 }
 
 /// Reads to an error, and gives what came before.
-pub async fn expect_reset(socket: &mut BoxSocket) -> Vec<u8> {
+pub(crate) async fn expect_reset(socket: &mut BoxSocket) -> Vec<u8> {
     let mut read = Vec::new();
     let error = socket.read_to_end(&mut read).await.unwrap_err();
     assert!(matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe), "{error}");
@@ -172,7 +172,7 @@ pub async fn expect_reset(socket: &mut BoxSocket) -> Vec<u8> {
 }
 
 /// The next event that this takes.
-pub async fn event<T>(events: &mut TunnelEvents, mut take: impl FnMut(TunnelEvent) -> Option<T>) -> T {
+pub(crate) async fn event<T>(events: &mut TunnelEvents, mut take: impl FnMut(TunnelEvent) -> Option<T>) -> T {
     loop {
         if let Some(taken) = take(events.next().await.expect("there are more events")) {
             return taken;
@@ -181,7 +181,7 @@ pub async fn event<T>(events: &mut TunnelEvents, mut take: impl FnMut(TunnelEven
 }
 
 /// How the next connection ends that was open.
-pub async fn end(events: &mut TunnelEvents) -> callosum_tunnel::End {
+pub(crate) async fn end(events: &mut TunnelEvents) -> callosum_tunnel::End {
     event(events, |event| match event {
         TunnelEvent::Closed(summary) => Some(summary.end),
         _ => None,
@@ -190,7 +190,7 @@ pub async fn end(events: &mut TunnelEvents) -> callosum_tunnel::End {
 }
 
 /// Why the next connection is refused.
-pub async fn refusal(events: &mut TunnelEvents) -> callosum_tunnel::Reason {
+pub(crate) async fn refusal(events: &mut TunnelEvents) -> callosum_tunnel::Reason {
     event(events, |event| match event {
         TunnelEvent::Refused { reason, .. } => Some(reason),
         _ => None,
