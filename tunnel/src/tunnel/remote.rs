@@ -186,7 +186,7 @@ impl Incoming {
 /// Connects for a connection that the other side has accepted. Others may not call it.
 async fn connect(incoming: Arc<Incoming>, call: Call) -> HandlerResult<()> {
     let Incoming { shared, target, .. } = &*incoming;
-    if call.context.peer().id() != shared.peer.id() {
+    if *call.context.peer() != shared.peer {
         return Err(wire::refusal(Reason::Forbidden));
     }
     let source = wire::source(call.context.metadata());
