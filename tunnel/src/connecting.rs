@@ -44,9 +44,10 @@ pub(crate) fn proxy_header(
     target: &Target,
     user: Option<&str>,
 ) -> Bytes {
-    let addresses = match source.zip(destination) {
-        Some((source, destination)) => Addresses::Tcp { source, destination },
-        None => Addresses::Unspecified,
+    let addresses = match (source, destination, target) {
+        (Some(source), Some(destination), _) => Addresses::Tcp { source, destination },
+        (None, _, Target::Unix(path)) => Addresses::Unix { source: None, destination: path.clone() },
+        _ => Addresses::Unspecified,
     };
     let host = match target {
         Target::Tcp { host: Host::Name(name), .. } => Some(Tlv::Authority(name.clone())),

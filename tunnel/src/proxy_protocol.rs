@@ -6,8 +6,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
-/// Version 2, and the command LOCAL.
-const LOCAL: u8 = 0x20;
 /// Version 2, and the command PROXY.
 const PROXY: u8 = 0x21;
 const UNSPEC: u8 = 0x00;
@@ -16,14 +14,10 @@ const TCP6: u8 = 0x21;
 const UNIX_STREAM: u8 = 0x31;
 /// The length of each path, with zeros at its end.
 const UNIX_PATH: usize = 108;
-/// The longest PP2_TYPE_UNIQUE_ID, in bytes.
-const MAX_UNIQUE_ID: usize = 128;
 
 /// Between whom the connection is that is forwarded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Addresses {
-    /// It is the sender's own: a health check, for instance.
-    Local,
     /// It is somebody's, whose addresses are unknown or of another kind.
     Unspecified,
     /// TCP. If only one is IPv4, it is written as an IPv4-mapped address.
@@ -37,8 +31,6 @@ pub(crate) enum Addresses {
 pub(crate) enum Tlv {
     /// The host that the client named.
     Authority(String),
-    /// An id of the connection, of at most 128 bytes.
-    UniqueId(Vec<u8>),
     /// The user whose connection it is, in UTF-8: PP2_TYPE_MIN_CUSTOM (0xe0), which the specification leaves to
     /// applications.
     User(String),
@@ -49,8 +41,6 @@ pub(crate) enum Tlv {
 pub(crate) enum EncodeError {
     #[error("{0:?} is longer than the {UNIX_PATH} bytes of a path in the PROXY protocol")]
     Path(PathBuf),
-    #[error("a unique id of {0} bytes is longer than the {MAX_UNIQUE_ID} of the PROXY protocol")]
-    UniqueId(usize),
     #[error("{0} bytes of addresses and TLVs are more than the 65535 of a PROXY protocol header")]
     TooLong(usize),
 }
@@ -72,7 +62,6 @@ pub(crate) fn encode(addresses: &Addresses, tlvs: &[Tlv]) -> Result<Vec<u8>, Enc
 /// The command, the family, and the addresses.
 fn encode_addresses(addresses: &Addresses) -> Result<(u8, u8, Vec<u8>), EncodeError> {
     Ok(match addresses {
-        Addresses::Local => (LOCAL, UNSPEC, Vec::new()),
         Addresses::Unspecified => (PROXY, UNSPEC, Vec::new()),
         Addresses::Tcp { source, destination } => {
             let ports = [source.port().to_be_bytes(), destination.port().to_be_bytes()].concat();
@@ -109,8 +98,6 @@ fn v6_octets(address: IpAddr) -> [u8; 16] {
 fn encode_tlv(tlv: &Tlv, header: &mut Vec<u8>) -> Result<(), EncodeError> {
     let (kind, value) = match tlv {
         Tlv::Authority(name) => (0x02, name.as_bytes()),
-        Tlv::UniqueId(id) if id.len() > MAX_UNIQUE_ID => return Err(EncodeError::UniqueId(id.len())),
-        Tlv::UniqueId(id) => (0x05, &id[..]),
         Tlv::User(name) => (0xe0, name.as_bytes()),
     };
     let length = u16::try_from(value.len()).map_err(|_| EncodeError::TooLong(value.len()))?;

@@ -164,3 +164,6 @@ pub(crate) fn end(error: &CallError) -> End {
         _ => End::ResetThere,
     }
 }
+
+#[cfg(test)]
+mod tests;

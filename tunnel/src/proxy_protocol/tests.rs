@@ -22,7 +22,6 @@ fn headers_have_the_bytes_of_the_specification() {
     let (first, second) =
         (b"\x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\x01", b"\x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\x02");
     assert_eq!(v6, [b"\x21\x21\x00\x24", &first[..], second, b"\xdc\x04\x01\xbb"].concat());
-    assert_eq!(header(&Addresses::Local, &[]), b"\x20\x00\x00\x00");
     assert_eq!(header(&Addresses::Unspecified, &[]), b"\x21\x00\x00\x00");
 }
 
@@ -53,19 +52,17 @@ fn paths_are_padded() {
 
 #[test]
 fn tlvs_follow_the_addresses() {
-    let tlvs = [Tlv::Authority("db".to_owned()), Tlv::UniqueId(vec![1, 2, 3]), Tlv::User("alice".to_owned())];
-    let expected = b"\x21\x11\x00\x21\x01\x02\x03\x04\x05\x06\x07\x08\0\x01\0\x02\x02\0\x02db\x05\0\x03\x01\x02\x03\xe0\0\x05alice";
+    let tlvs = [Tlv::Authority("db".to_owned()), Tlv::User("alice".to_owned())];
+    let expected = b"\x21\x11\x00\x19\x01\x02\x03\x04\x05\x06\x07\x08\0\x01\0\x02\x02\0\x02db\xe0\0\x05alice";
     assert_eq!(header(&tcp("1.2.3.4:1", "5.6.7.8:2"), &tlvs), expected);
 }
 
 #[test]
 fn lengths_are_bounded() {
-    assert!(encode(&Addresses::Local, &[Tlv::UniqueId(vec![0; 128])]).is_ok());
-    assert_eq!(encode(&Addresses::Local, &[Tlv::UniqueId(vec![0; 129])]), Err(EncodeError::UniqueId(129)));
     let user = |bytes| [Tlv::User("u".repeat(bytes))];
-    assert_eq!(header(&Addresses::Local, &user(65_532)).len(), 4 + 65_535);
-    assert_eq!(encode(&Addresses::Local, &user(65_533)), Err(EncodeError::TooLong(65_536)));
-    assert_eq!(encode(&Addresses::Local, &user(65_536)), Err(EncodeError::TooLong(65_536)));
+    assert_eq!(header(&Addresses::Unspecified, &user(65_532)).len(), 4 + 65_535);
+    assert_eq!(encode(&Addresses::Unspecified, &user(65_533)), Err(EncodeError::TooLong(65_536)));
+    assert_eq!(encode(&Addresses::Unspecified, &user(65_536)), Err(EncodeError::TooLong(65_536)));
 }
 
 /// Reads what a receiver reads: the two addresses, or none.
