@@ -54,7 +54,7 @@ fn paths_are_padded() {
 #[test]
 fn tlvs_follow_the_addresses() {
     let tlvs = [Tlv::Authority("db".to_owned()), Tlv::UniqueId(vec![1, 2, 3]), Tlv::User("alice".to_owned())];
-    let expected = b"\x21\x11\x00\x21\x01\x02\x03\x04\x05\x06\x07\x08\0\x01\0\x02\x02\0\x02db\x05\0\x03\x01\x02\x03\xe0\0\x05alice";
+    let expected = b"\x21\x11\x00\x1f\x01\x02\x03\x04\x05\x06\x07\x08\0\x01\0\x02\x02\0\x02db\x05\0\x03\x01\x02\x03\xe0\0\x05alice";
     assert_eq!(header(&tcp("1.2.3.4:1", "5.6.7.8:2"), &tlvs), expected);
 }
 

@@ -258,12 +258,12 @@ fn mistakes_of_syntax_are_told_with_their_place() {
     syntax("[groups]\na = [\"b\"]\n§a = [\"c\"]\n", "duplicate key");
     syntax("[[connect]]\nname = \"a\"\n§host = [\"b\"]\n", "unknown field `host`");
     syntax("[[listen]]\nname = \"a\"\n§hosts = [\"b\"]\n", "unknown field `hosts`");
-    syntax("§[[conect]]\nname = \"a\"\n", "unknown field `conect`");
+    syntax("[[§conect]]\nname = \"a\"\n", "unknown field `conect`");
     syntax("§[[connect]]\nusers = [\"a\"]\n", "missing field `name`");
     syntax("[[connect]]\nname = §5\n", "invalid type");
     syntax("[[connect]]\nname = 'a'\nusers = §'b'\n", "invalid type");
     syntax("[[connect]]\nname = 'a'\nusers = ['b', §1]\n", "invalid type");
-    syntax("[[connect]]\nname = 'a'\nports = [22, §true]\n", "ports are numbers or ranges");
+    syntax("[[connect]]\nname = 'a'\nhosts = ['b']\nports = [22, §true]\n", "expected a port");
     syntax("[[connect]]\nname = 'a'\nmax_connections = §'5'\n", "invalid type");
     syntax("[[connect]]\nname = 'a'\nidle_timeout = §5\n", "invalid type");
     syntax("groups = §5\n", "invalid type");
