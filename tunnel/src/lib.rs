@@ -20,3 +20,12 @@ pub use listen::{ListenAddress, ParseListenAddressError};
 pub use reason::Reason;
 pub use rules::{Grant, Rules, RulesError, is_public};
 pub use target::{Host, ParseTargetError, Target};
+
+/// Bodies of this repository's fuzz targets. No part of the API.
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing {
+    pub use crate::http_connect::fuzzing::http_connect;
+    pub use crate::rules::fuzzing::rules;
+    pub use crate::socks5::fuzzing::socks5;
+}

@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use proptest::prelude::*;
+
 use super::*;
 
 const EXAMPLE: &str = include_str!("../../rules.example.toml");
@@ -376,4 +378,25 @@ fn mistakes_of_limits_are_told_with_their_place() {
         Rules::parse("[[connect]]\nname='a'\nusers=['b']\npaths=['/a']\nidle_timeout='1year'").unwrap();
     let grant = connect(&rules, "b", "unix:/a").unwrap();
     assert_eq!(grant.idle_timeout(), Some(Duration::from_secs(31_557_600)));
+}
+
+/// Rules that are mostly whole.
+fn texts() -> impl Strategy<Value = Vec<u8>> {
+    let kind = prop_oneof![Just(0x81_u8), Just(0x82)];
+    let rule = (kind, proptest::collection::vec(0x83_u8..0x95, 0..10)).prop_map(|(kind, mut lines)| {
+        lines.sort_unstable();
+        lines.dedup();
+        lines.insert(0, kind);
+        lines
+    });
+    let rules =
+        proptest::collection::vec(rule, 0..3).prop_map(|rules| [&[0x80, 0x88], &rules.concat()[..]].concat());
+    prop_oneof![2 => rules, 1 => proptest::collection::vec(0x80_u8.., 0..40), 1 => any::<Vec<u8>>()]
+}
+
+proptest! {
+    #[test]
+    fn rules_allow_no_more_than_they_say(text in texts()) {
+        fuzzing::rules(&text);
+    }
 }

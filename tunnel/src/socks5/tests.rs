@@ -1,35 +1,10 @@
 use proptest::prelude::*;
 
+use super::fuzzing::{run, socks5};
 use super::*;
 
 const GREETING: [u8; 3] = [5, 1, 0];
 const OK: &[u8] = &[5, 0];
-
-/// What becomes of bytes that arrive in these pieces: all that was written, and the target and what was left.
-type Outcome = (Vec<u8>, Option<Result<(Target, Vec<u8>), Error>>);
-
-fn run<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
-    let (mut handshake, mut written) = (Handshake::new(), Vec::new());
-    let mut pieces = pieces.into_iter();
-    while let Some(piece) = pieces.next() {
-        match handshake.receive(piece) {
-            Ok(Progress::More { handshake: next, reply }) => {
-                written.extend_from_slice(reply);
-                handshake = next;
-            }
-            Ok(Progress::Request { target, mut leftover, reply }) => {
-                written.extend_from_slice(reply);
-                pieces.for_each(|piece| leftover.extend_from_slice(piece));
-                return (written, Some(Ok((target, leftover))));
-            }
-            Err(Refusal { error, reply }) => {
-                written.extend_from_slice(&reply);
-                return (written, Some(Err(error)));
-            }
-        }
-    }
-    (written, None)
-}
 
 fn request(command: u8, kind: u8, address: &[u8], port: u16) -> Vec<u8> {
     [&[5, command, 0, kind], address, &port.to_be_bytes()].concat()
@@ -176,14 +151,7 @@ fn handshakes() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn pieces_do_not_matter(bytes in handshakes(), at in any::<prop::sample::Index>()) {
-        let whole = run([&bytes[..]]);
-        prop_assert_eq!(&run(bytes.chunks(1)), &whole);
-        let (first, second) = bytes.split_at(at.index(bytes.len() + 1));
-        prop_assert_eq!(&run([first, &[], second]), &whole);
-        if let (_, Some(Ok((target, leftover)))) = whole {
-            prop_assert!(target.is_normal());
-            prop_assert!(bytes.ends_with(&leftover));
-        }
+    fn pieces_do_not_matter(bytes in handshakes(), length: u8) {
+        socks5(&[&[length], &bytes[..]].concat());
     }
 }
