@@ -54,7 +54,9 @@ impl FromStr for ForwardSpec {
         let is_path = |part: &str| part.starts_with('/');
         let (listen, target) = match parts[..] {
             [from, to] if is_path(to) => (from.parse()?, unix(to)?),
-            [bind, port, to] if is_path(to) && !is_path(bind) => (tcp(bind, port)?, unix(to)?),
+            [bind, port, to] if is_path(to) && !is_path(bind) && !is_path(port) => {
+                (tcp(bind, port)?, unix(to)?)
+            }
             [from, host, port] if !is_path(port) => (from.parse()?, format!("{host}:{port}").parse()?),
             [bind, port, host, to] if !is_path(bind) => (tcp(bind, port)?, format!("{host}:{to}").parse()?),
             _ => return Err(shape()),

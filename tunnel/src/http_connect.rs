@@ -127,5 +127,7 @@ fn refusal(status: &str, fields: &str, why: &dyn std::fmt::Display) -> Vec<u8> {
     .into_bytes()
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 #[cfg(test)]
 mod tests;

@@ -80,5 +80,17 @@ pub use rule_set::{RuleSet, RulesFileError};
 pub use rules::{Grant, Rules, RulesError, is_public};
 pub use server::{ServerSettings, TunnelServer};
 pub use target::{Host, ParseTargetError, Target};
+<<<<<<< HEAD
 pub use totals::Totals;
 pub use tunnel::{Forward, ForwardError, Tunnel, TunnelSettings};
+=======
+
+/// Bodies of this repository's fuzz targets. No part of the API.
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing {
+    pub use crate::http_connect::fuzzing::http_connect;
+    pub use crate::rules::fuzzing::rules;
+    pub use crate::socks5::fuzzing::socks5;
+}
+>>>>>>> parsers

@@ -58,7 +58,7 @@ pub(crate) enum Error {
     #[error("neither SOCKS5 nor HTTP: the first byte is {0:#04x}")]
     Protocol(u8),
     #[error(transparent)]
-    Socks5(#[from] socks5::Error),
+    Socks5(#[from] socks5::Refusal),
     #[error(transparent)]
     HttpConnect(#[from] http_connect::Error),
 }
@@ -68,7 +68,7 @@ impl Error {
     pub(crate) fn reply(&self) -> Vec<u8> {
         match self {
             Self::Protocol(_) => Vec::new(),
-            Self::Socks5(error) => error.reply(),
+            Self::Socks5(refusal) => refusal.reply.clone(),
             Self::HttpConnect(error) => error.reply(),
         }
     }

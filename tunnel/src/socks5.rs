@@ -48,6 +48,16 @@ pub(crate) enum Progress {
     Request { target: Target, leftover: Vec<u8>, reply: &'static [u8] },
 }
 
+/// The end of a handshake that comes to no request.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{error}")]
+pub(crate) struct Refusal {
+    pub(crate) error: Error,
+    /// What to write before the connection is closed, if it is not empty. The answer to the greeting goes before, if it has
+    /// not been written yet.
+    pub(crate) reply: Vec<u8>,
+}
+
 /// What a client did wrong, or asked for in vain.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Error {
@@ -70,8 +80,8 @@ pub(crate) enum Error {
 }
 
 impl Error {
-    /// What to write before the connection is closed. Empty for a client that does not speak SOCKS5.
-    pub(crate) fn reply(&self) -> Vec<u8> {
+    /// The reply. Empty for a client that does not speak SOCKS5.
+    fn reply(&self) -> Vec<u8> {
         let code = match self {
             Self::Version(_) => return Vec::new(),
             Self::NoAcceptableMethod => return vec![VERSION, NO_ACCEPTABLE_METHOD],
@@ -90,14 +100,14 @@ impl Handshake {
     }
 
     /// Takes the next bytes from the client.
-    pub(crate) fn receive(self, bytes: &[u8]) -> Result<Progress, Error> {
+    pub(crate) fn receive(self, bytes: &[u8]) -> Result<Progress, Refusal> {
         match self {
             Self::Greeting(mut greeting) => {
                 greeting.extend_from_slice(bytes);
-                let Some(end) = parse_greeting(&greeting)? else {
-                    return Ok(Progress::More { handshake: Self::Greeting(greeting), reply: &[] });
-                };
-                request(greeting.split_off(end), &[VERSION, NO_AUTHENTICATION])
+                match parse_greeting(&greeting).map_err(|error| Refusal { reply: error.reply(), error })? {
+                    Some(end) => request(greeting.split_off(end), &[VERSION, NO_AUTHENTICATION]),
+                    None => Ok(Progress::More { handshake: Self::Greeting(greeting), reply: &[] }),
+                }
             }
             Self::Request(mut start) => {
                 start.extend_from_slice(bytes);
@@ -122,11 +132,13 @@ fn parse_greeting(bytes: &[u8]) -> Result<Option<usize>, Error> {
     }
 }
 
-fn request(mut bytes: Vec<u8>, reply: &'static [u8]) -> Result<Progress, Error> {
-    Ok(match parse_request(&bytes)? {
-        Some((target, end)) => Progress::Request { target, leftover: bytes.split_off(end), reply },
-        None => Progress::More { handshake: Handshake::Request(bytes), reply },
-    })
+/// Reads a request, after a reply that is still to be written.
+fn request(mut bytes: Vec<u8>, reply: &'static [u8]) -> Result<Progress, Refusal> {
+    match parse_request(&bytes) {
+        Ok(Some((target, end))) => Ok(Progress::Request { target, leftover: bytes.split_off(end), reply }),
+        Ok(None) => Ok(Progress::More { handshake: Handshake::Request(bytes), reply }),
+        Err(error) => Err(Refusal { reply: [reply, &error.reply()].concat(), error }),
+    }
 }
 
 /// The target, and where the request ends, once all of it is there.
@@ -192,5 +204,7 @@ fn encode(code: u8) -> [u8; 10] {
     [VERSION, code, 0, IPV4, 0, 0, 0, 0, 0, 0]
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 #[cfg(test)]
 mod tests;

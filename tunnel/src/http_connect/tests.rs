@@ -1,25 +1,7 @@
 use proptest::prelude::*;
 
+use super::fuzzing::{http_connect, run};
 use super::*;
-
-type Outcome = Option<Result<(Target, Vec<u8>), Error>>;
-
-/// What becomes of bytes that arrive in these pieces.
-fn run<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
-    let mut handshake = Handshake::default();
-    let mut pieces = pieces.into_iter();
-    while let Some(piece) = pieces.next() {
-        match handshake.receive(piece) {
-            Ok(Progress::More(next)) => handshake = next,
-            Ok(Progress::Request { target, mut leftover }) => {
-                pieces.for_each(|piece| leftover.extend_from_slice(piece));
-                return Some(Ok((target, leftover)));
-            }
-            Err(error) => return Some(Err(error)),
-        }
-    }
-    None
-}
 
 fn target(head: &str) -> Result<String, Error> {
     run([head.as_bytes()]).expect("an end").map(|(target, _)| target.to_string())
@@ -191,18 +173,7 @@ fn requests() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn pieces_do_not_matter(bytes in requests(), at in any::<prop::sample::Index>()) {
-        let whole = run([&bytes[..]]);
-        prop_assert_eq!(&run(bytes.chunks(1)), &whole);
-        let (first, second) = bytes.split_at(at.index(bytes.len() + 1));
-        prop_assert_eq!(&run([first, &[], second]), &whole);
-        match whole {
-            Some(Ok((target, leftover))) => {
-                prop_assert!(target.is_normal());
-                prop_assert!(bytes.ends_with(&leftover));
-            }
-            Some(Err(error)) => prop_assert!(error.reply().starts_with(b"HTTP/1.1 4")),
-            None => {}
-        }
+    fn pieces_do_not_matter(bytes in requests(), length: u8) {
+        http_connect(&[&[length], &bytes[..]].concat());
     }
 }

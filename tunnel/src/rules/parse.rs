@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::Deserialize;
-use toml::Spanned;
+use toml::{Spanned, Value};
 
 use super::pattern::{BadHostPattern, HostPattern, PathPattern, parse_ports};
 use super::{Mistake, Permission, Rule, Rules, RulesError, Scope};
@@ -45,7 +45,7 @@ struct ConnectRule {
     #[serde(default)]
     networks: Texts,
     #[serde(default)]
-    ports: Vec<Spanned<Port>>,
+    ports: Vec<Spanned<Value>>,
     #[serde(default)]
     paths: Texts,
     max_connections: Option<Spanned<i64>>,
@@ -63,18 +63,11 @@ struct ListenRule {
     #[serde(default)]
     addresses: Texts,
     #[serde(default)]
-    ports: Vec<Spanned<Port>>,
+    ports: Vec<Spanned<Value>>,
     #[serde(default)]
     paths: Texts,
     max_connections: Option<Spanned<i64>>,
     idle_timeout: Option<Spanned<String>>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged, expecting = "ports are numbers or ranges such as \"8000-8999\"")]
-enum Port {
-    Number(i64),
-    Range(String),
 }
 
 /// What both kinds of rules have.
@@ -259,7 +252,7 @@ type Ports = RangeInclusive<u16>;
 fn ports(
     rule: &Spanned<String>,
     needed: bool,
-    ports: &[Spanned<Port>],
+    ports: &[Spanned<Value>],
     read: fn(&str) -> Option<Ports>,
 ) -> Checked<Vec<Ports>> {
     match ports.first() {
@@ -267,10 +260,16 @@ fn ports(
         Some(first) if !needed => return wrong(first, Mistake::StrayPorts(rule.get_ref().clone())),
         _ => {}
     }
-    let port = |port: &Spanned<Port>| {
+    let port = |port: &Spanned<Value>| {
         let text = match port.get_ref() {
-            Port::Number(number) => number.to_string(),
-            Port::Range(text) => text.clone(),
+            Value::Integer(number) => number.to_string(),
+            Value::String(text) => text.clone(),
+            other => {
+                let kind = other.type_str();
+                let message =
+                    format!("invalid type: {kind}, expected a port, or a range such as \"8000-8999\"");
+                return wrong(port, Mistake::Syntax(message));
+            }
         };
         match read(&text) {
             Some(ports) => Ok(ports),

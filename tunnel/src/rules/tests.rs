@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use proptest::prelude::*;
+
 use super::*;
 
 const EXAMPLE: &str = include_str!("../../rules.example.toml");
@@ -258,12 +260,12 @@ fn mistakes_of_syntax_are_told_with_their_place() {
     syntax("[groups]\na = [\"b\"]\n§a = [\"c\"]\n", "duplicate key");
     syntax("[[connect]]\nname = \"a\"\n§host = [\"b\"]\n", "unknown field `host`");
     syntax("[[listen]]\nname = \"a\"\n§hosts = [\"b\"]\n", "unknown field `hosts`");
-    syntax("§[[conect]]\nname = \"a\"\n", "unknown field `conect`");
+    syntax("[[§conect]]\nname = \"a\"\n", "unknown field `conect`");
     syntax("§[[connect]]\nusers = [\"a\"]\n", "missing field `name`");
     syntax("[[connect]]\nname = §5\n", "invalid type");
     syntax("[[connect]]\nname = 'a'\nusers = §'b'\n", "invalid type");
     syntax("[[connect]]\nname = 'a'\nusers = ['b', §1]\n", "invalid type");
-    syntax("[[connect]]\nname = 'a'\nports = [22, §true]\n", "ports are numbers or ranges");
+    syntax("[[connect]]\nname = 'a'\nhosts = ['b']\nports = [22, §true]\n", "expected a port");
     syntax("[[connect]]\nname = 'a'\nmax_connections = §'5'\n", "invalid type");
     syntax("[[connect]]\nname = 'a'\nidle_timeout = §5\n", "invalid type");
     syntax("groups = §5\n", "invalid type");
@@ -376,4 +378,25 @@ fn mistakes_of_limits_are_told_with_their_place() {
         Rules::parse("[[connect]]\nname='a'\nusers=['b']\npaths=['/a']\nidle_timeout='1year'").unwrap();
     let grant = connect(&rules, "b", "unix:/a").unwrap();
     assert_eq!(grant.idle_timeout(), Some(Duration::from_secs(31_557_600)));
+}
+
+/// Rules that are mostly whole.
+fn texts() -> impl Strategy<Value = Vec<u8>> {
+    let kind = prop_oneof![Just(0x81_u8), Just(0x82)];
+    let rule = (kind, proptest::collection::vec(0x83_u8..0x95, 0..10)).prop_map(|(kind, mut lines)| {
+        lines.sort_unstable();
+        lines.dedup();
+        lines.insert(0, kind);
+        lines
+    });
+    let rules =
+        proptest::collection::vec(rule, 0..3).prop_map(|rules| [&[0x80, 0x88], &rules.concat()[..]].concat());
+    prop_oneof![2 => rules, 1 => proptest::collection::vec(0x80_u8.., 0..40), 1 => any::<Vec<u8>>()]
+}
+
+proptest! {
+    #[test]
+    fn rules_allow_no_more_than_they_say(text in texts()) {
+        fuzzing::rules(&text);
+    }
 }
