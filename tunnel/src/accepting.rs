@@ -35,7 +35,11 @@ pub(crate) struct Opener {
 
 impl Opener {
     /// Makes the call that opens a connection, once there is a link.
-    pub(crate) async fn open(&self, method: &str, metadata: Metadata) -> Result<(BodyWriter, Answer), Reason> {
+    pub(crate) async fn open(
+        &self,
+        method: &str,
+        metadata: Metadata,
+    ) -> Result<(BodyWriter, Answer), Reason> {
         if !self.peer.is_connected() {
             let ready = within(&**self.peer.runtime(), self.wait, self.peer.ready()).await;
             ready.ok_or(Reason::NotConnected)?.map_err(|_| Reason::NotConnected)?;
@@ -114,7 +118,8 @@ pub(crate) async fn accept_loop(
                 }
             }
             // Says nothing of the next.
-            Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset) => {}
+            Err(error)
+                if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset) => {}
             Err(error) => {
                 tracing::warn!(%forward, %error, "can't accept");
                 hub.events.send(TunnelEvent::AcceptFailed { forward: forward.clone(), kind: error.kind() });

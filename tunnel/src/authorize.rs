@@ -19,7 +19,11 @@ use crate::{Grant, ListenAddress, Target};
 pub trait Authorizer: Send + Sync + 'static {
     /// Whether a peer may name this target. If so, the name is resolved, and the [`Permission`] says which of its addresses may be
     /// connected to.
-    fn connect<'a>(&'a self, requester: &'a Requester, target: &'a Target) -> BoxFuture<'a, Option<Permission>>;
+    fn connect<'a>(
+        &'a self,
+        requester: &'a Requester,
+        target: &'a Target,
+    ) -> BoxFuture<'a, Option<Permission>>;
 
     /// Whether a peer may have this side listen on an address.
     fn listen<'a>(

@@ -11,7 +11,7 @@ use callosum_runtime::{BodyReader, CancelReason, Context, HandlerResult, Respond
 use futures_util::future::{Either, select};
 
 use crate::connection::{Times, relay};
-use crate::dial::{Dialled, Dialer};
+use crate::dial::{Dialer, Dialled};
 use crate::hub::Guard;
 use crate::proxy_protocol::{Addresses, Tlv, encode};
 use crate::relay::{Incoming, Outcome, Relay};
@@ -96,7 +96,9 @@ where
     };
     let stop = live.stop.clone();
     let outcome = unless_cancelled(&*runtime, &context, async {
-        stop.or(connecting).await.unwrap_or_else(|end| if live.is_open() { Ok(end) } else { Err(unopened(end)) })
+        stop.or(connecting)
+            .await
+            .unwrap_or_else(|end| if live.is_open() { Ok(end) } else { Err(unopened(end)) })
     })
     .await;
     guard.set(outcome);
@@ -108,7 +110,11 @@ where
 }
 
 /// What `future` comes to, or how the call was cancelled before.
-async fn unless_cancelled(runtime: &dyn Runtime, context: &Context, future: impl Future<Output = Outcome>) -> Outcome {
+async fn unless_cancelled(
+    runtime: &dyn Runtime,
+    context: &Context,
+    future: impl Future<Output = Outcome>,
+) -> Outcome {
     let cancelled = pin!(context.cancelled());
     match select(cancelled, pin!(future)).await {
         Either::Left((why, _)) => Ok(cancelled_by(why)),

@@ -80,10 +80,8 @@ pub use rule_set::{RuleSet, RulesFileError};
 pub use rules::{Grant, Rules, RulesError, is_public};
 pub use server::{ServerSettings, TunnelServer};
 pub use target::{Host, ParseTargetError, Target};
-<<<<<<< HEAD
 pub use totals::Totals;
 pub use tunnel::{Forward, ForwardError, Tunnel, TunnelSettings};
-=======
 
 /// Bodies of this repository's fuzz targets. No part of the API.
 #[cfg(any(test, feature = "fuzzing"))]
@@ -93,4 +91,3 @@ pub mod fuzzing {
     pub use crate::rules::fuzzing::rules;
     pub use crate::socks5::fuzzing::socks5;
 }
->>>>>>> parsers

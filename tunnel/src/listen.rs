@@ -54,7 +54,9 @@ impl ListenAddress {
     /// The same with the port that the system chose.
     pub(crate) fn bound(&self, endpoint: &Endpoint) -> Self {
         match (self, endpoint) {
-            (Self::Tcp(address), Endpoint::Tcp { port, .. }) => Self::Tcp(SocketAddr::new(address.ip(), *port)),
+            (Self::Tcp(address), Endpoint::Tcp { port, .. }) => {
+                Self::Tcp(SocketAddr::new(address.ip(), *port))
+            }
             _ => self.clone(),
         }
     }

@@ -76,7 +76,10 @@ enum Down {
     /// The call has not been answered.
     Opening(Answer),
     /// `pieces` wait for room in the socket.
-    Open { reader: BodyReader, pieces: VecDeque<Bytes> },
+    Open {
+        reader: BodyReader,
+        pieces: VecDeque<Bytes>,
+    },
     /// The stream has ended, and the socket's half is being closed.
     Closing,
     Closed,
@@ -326,7 +329,11 @@ fn ended(error: BodyError) -> Outcome {
 }
 
 /// Takes what has come of the stream, up to [`GATHER`] pieces; whether it has ended.
-fn gather(reader: &mut BodyReader, pieces: &mut VecDeque<Bytes>, cx: &mut Context<'_>) -> Result<bool, Outcome> {
+fn gather(
+    reader: &mut BodyReader,
+    pieces: &mut VecDeque<Bytes>,
+    cx: &mut Context<'_>,
+) -> Result<bool, Outcome> {
     while pieces.len() < GATHER {
         match Pin::new(&mut *reader).poll_next(cx) {
             Poll::Ready(Some(Ok(piece))) => pieces.push_back(piece),

@@ -184,7 +184,11 @@ impl RuleSet {
         }
     }
 
-    fn permission(&self, requester: &Requester, grant: impl Fn(&Rules, &str) -> Option<crate::Grant>) -> Option<Permission> {
+    fn permission(
+        &self,
+        requester: &Requester,
+        grant: impl Fn(&Rules, &str) -> Option<crate::Grant>,
+    ) -> Option<Permission> {
         let user = requester.user().or(self.anonymous.as_deref())?;
         let grant = grant(&self.rules(), user)?;
         Some(Permission::from(grant).proxy_protocol(self.proxy_protocol))
@@ -192,7 +196,11 @@ impl RuleSet {
 }
 
 impl Authorizer for RuleSet {
-    fn connect<'a>(&'a self, requester: &'a Requester, target: &'a Target) -> BoxFuture<'a, Option<Permission>> {
+    fn connect<'a>(
+        &'a self,
+        requester: &'a Requester,
+        target: &'a Target,
+    ) -> BoxFuture<'a, Option<Permission>> {
         let permission = self.permission(requester, |rules, user| rules.connect(user, target));
         Box::pin(std::future::ready(permission))
     }
@@ -224,7 +232,7 @@ fn look(path: &Path) -> io::Result<Look> {
 }
 
 fn read(path: &Path) -> Result<Rules, RulesFileError> {
-    let text = fs::read_to_string(path)
-        .map_err(|error| RulesFileError::Io { path: path.to_owned(), error })?;
+    let text =
+        fs::read_to_string(path).map_err(|error| RulesFileError::Io { path: path.to_owned(), error })?;
     Rules::parse(&text).map_err(|error| RulesFileError::Rules { path: path.to_owned(), error })
 }

@@ -33,7 +33,10 @@ pub(crate) struct TunnelMalformed {
 }
 
 /// The metadata of a call that opens a connection: where to, unless the method says so, and from where.
-pub(crate) fn connect(target: Option<&Target>, source: Option<SocketAddr>) -> Result<Metadata, MetadataTooLarge> {
+pub(crate) fn connect(
+    target: Option<&Target>,
+    source: Option<SocketAddr>,
+) -> Result<Metadata, MetadataTooLarge> {
     let mut metadata = Metadata::new();
     if let Some(target) = target {
         metadata.insert(TARGET, target.to_string())?;
@@ -79,7 +82,10 @@ pub(crate) fn method(metadata: &Metadata) -> Result<String, TunnelMalformed> {
     let number = method.strip_prefix(INCOMING).unwrap_or_default();
     match (1..=20).contains(&number.len()) && number.bytes().all(|byte| byte.is_ascii_digit()) {
         true => Ok(method),
-        false => Err(TunnelMalformed { name: METHOD, problem: format!("{method:?} is not {INCOMING} and a number") }),
+        false => Err(TunnelMalformed {
+            name: METHOD,
+            problem: format!("{method:?} is not {INCOMING} and a number"),
+        }),
     }
 }
 
@@ -130,9 +136,10 @@ pub(crate) fn failure(end: End) -> HandlerError {
 /// Why the other side does not open a connection.
 pub(crate) fn reason(error: &CallError) -> Reason {
     match error {
-        CallError::Remote(info) => {
-            REASONS.iter().find(|(name, _)| &*info.name == *name).map_or(Reason::Failed, |(_, reason)| *reason)
-        }
+        CallError::Remote(info) => REASONS
+            .iter()
+            .find(|(name, _)| &*info.name == *name)
+            .map_or(Reason::Failed, |(_, reason)| *reason),
         CallError::Rejected(_) => match error.refusal() {
             Some(Refusal::Busy) => Reason::Busy,
             Some(Refusal::ShuttingDown) => Reason::ShuttingDown,

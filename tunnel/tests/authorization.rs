@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use callosum_runtime::auth::Identity;
 use callosum_testkit::world::{World, check};
 use callosum_tunnel::{
-    Authorizer, End, ForwardError, Permission, Reason, Requester, RuleSet, Rules, ServerSettings, Target, Tunnel,
-    TunnelSettings,
+    Authorizer, End, ForwardError, Permission, Reason, Requester, RuleSet, Rules, ServerSettings, Target,
+    Tunnel, TunnelSettings,
 };
 use futures_util::AsyncReadExt;
 use futures_util::future::BoxFuture;
@@ -60,7 +60,8 @@ fn what_no_rule_allows_is_forbidden() {
             assert_eq!(refused(&rig, target).await, Reason::Forbidden, "{target}");
         }
         assert_eq!(refused(&rig, "db.internal:80").await, Reason::Refused, "nobody listens");
-        let listening = rig.tunnel.remote("127.0.0.1:8081".parse().unwrap(), TARGET_80.parse().unwrap()).await;
+        let listening =
+            rig.tunnel.remote("127.0.0.1:8081".parse().unwrap(), TARGET_80.parse().unwrap()).await;
         assert!(matches!(listening, Err(ForwardError::Remote { reason: Reason::Forbidden, .. })));
         rig.tunnel.remote("127.0.0.1:8080".parse().unwrap(), TARGET_80.parse().unwrap()).await.unwrap();
     });
@@ -232,7 +233,10 @@ fn a_file_is_read_again_and_a_broken_one_changes_nothing() {
         let before = world.elapsed();
         expect_reset(&mut here).await;
         expect_reset(&mut there).await;
-        assert!(world.elapsed() - before <= 3 * SECOND, "it is looked at once a second, and read at the second look");
+        assert!(
+            world.elapsed() - before <= 3 * SECOND,
+            "it is looked at once a second, and read at the second look"
+        );
         assert_eq!(refused(&rig, "db.internal:80").await, Reason::Forbidden);
         scratch.write(RULES);
         world.sleep(3 * SECOND).await;

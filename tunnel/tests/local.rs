@@ -177,7 +177,11 @@ fn the_reason_of_a_failure_travels() {
             let forward = rig.tunnel.local(free(), target.parse().unwrap()).await.unwrap();
             let mut here = rig.open(&forward).await;
             expect_reset(&mut here).await;
-            assert_eq!((refusal(&mut events).await, refusal(&mut serving).await), (expected, expected), "{target}");
+            assert_eq!(
+                (refusal(&mut events).await, refusal(&mut serving).await),
+                (expected, expected),
+                "{target}"
+            );
             assert_eq!(rig.tunnel.pipe(target.parse().unwrap(), &[][..], Vec::new()).await, Err(expected));
         }
     });
@@ -204,7 +208,8 @@ fn the_first_address_that_answers_is_taken() {
     check(0..3, |world| async move {
         let names = Names::default().with("two.internal", &["10.9.9.9", TARGET]);
         let settings = ServerSettings::default().resolver(names);
-        let (rig, serving, tunnelling) = Rig::undriven(&world, Anyone, settings, TunnelSettings::default()).await;
+        let (rig, serving, tunnelling) =
+            Rig::undriven(&world, Anyone, settings, TunnelSettings::default()).await;
         rig.server.spawn(serving);
         rig.client.spawn(tunnelling);
         let mut listener = listen(&rig.target, "0.0.0.0:80").await;

@@ -25,7 +25,8 @@ impl Sockets {
         let builder = builder().limits(limits.clone());
         let (serving, first) = TunnelServer::new(builder.runtime(), Anyone, ServerSettings::default());
         let (binder, second) = serving.add_to(builder).bind("tcp://127.0.0.1:0").await.unwrap();
-        let (connector, third) = callosum_tokio::builder().limits(limits).connect(&binder.endpoints()[0]).unwrap();
+        let (connector, third) =
+            callosum_tokio::builder().limits(limits).connect(&binder.endpoints()[0]).unwrap();
         let (tunnel, fourth) = Tunnel::new(connector.peer(), connector.handlers(), TunnelSettings::default());
         let tasks = vec![
             tokio::spawn(first),
@@ -101,7 +102,8 @@ async fn many_bytes_go_both_ways_at_once() {
     let sockets = Sockets::new(Limits::default()).await;
     let mut events = sockets.tunnel.events();
     let (here, there) = sockets.pair().await;
-    let ((mut read_here, mut write_here), (mut read_there, mut write_there)) = (here.into_split(), there.into_split());
+    let ((mut read_here, mut write_here), (mut read_there, mut write_there)) =
+        (here.into_split(), there.into_split());
     tokio::join!(
         send(&mut write_here, SIZE),
         receive(&mut read_there, SIZE),

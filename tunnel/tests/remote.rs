@@ -4,7 +4,8 @@ mod support;
 
 use callosum_testkit::world::check;
 use callosum_tunnel::{
-    Authorizer, End, ForwardError, ListenAddress, Permission, Reason, Requester, Target, TunnelEvent, TunnelSettings,
+    Authorizer, End, ForwardError, ListenAddress, Permission, Reason, Requester, Target, TunnelEvent,
+    TunnelSettings,
 };
 use futures_util::future::BoxFuture;
 use futures_util::{AsyncReadExt, AsyncWriteExt};
@@ -160,7 +161,9 @@ fn others_can_not_use_a_forward() {
 fn a_peer_can_not_have_just_any_method_called() {
     check(0..3, |world| async move {
         let rig = Rig::new(&world).await;
-        for method in ["echo", "callosum.tunnel.incoming.", "callosum.tunnel.incoming.x", "callosum.tunnel.connect"] {
+        for method in
+            ["echo", "callosum.tunnel.incoming.", "callosum.tunnel.incoming.x", "callosum.tunnel.connect"]
+        {
             let mut metadata = callosum_runtime::Metadata::new();
             metadata.insert("address", "127.0.0.1:0").unwrap();
             metadata.insert("method", method).unwrap();

@@ -91,4 +91,3 @@ async fn open(server: &Arc<Shared>, guard: Guard, call: Call, asked: Asked) -> H
     })
     .await
 }
-

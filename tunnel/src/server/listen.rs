@@ -52,7 +52,8 @@ pub(super) async fn listen(
         wait: Duration::ZERO,
         open: server.settings.connect_timeout * 2,
     };
-    let listening = Listening { server: server.clone(), requester, permission, address, method, forward, opener };
+    let listening =
+        Listening { server: server.clone(), requester, permission, address, method, forward, opener };
     let accepting = pin!(accept_loop(&server.hub, &listening.forward, listener, |socket, source| {
         listening.accept(socket, source);
     }));

@@ -10,7 +10,7 @@ mod grants;
 mod listen;
 
 use std::fmt;
-use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -144,7 +144,9 @@ impl TunnelServer {
     /// Adds the methods of tunnels to an endpoint that is being built.
     pub fn add_to<S>(&self, builder: Builder<S>) -> Builder<S> {
         let builder = builder.method_limits(wire::LISTEN, self.listen_limits());
-        self.methods().into_iter().fold(builder, |builder, (name, method)| builder.handle_method(name, method))
+        self.methods()
+            .into_iter()
+            .fold(builder, |builder, (name, method)| builder.handle_method(name, method))
     }
 
     /// Adds the methods of tunnels to an endpoint that runs.
@@ -204,20 +206,18 @@ impl fmt::Debug for TunnelServer {
 }
 
 /// Takes rights away when what is allowed changes.
-fn follow(shared: Arc<Shared>) -> impl Future<Output = ()> + Send + 'static {
-    async move {
-        let watching = async {
-            let Some(mut changes) = shared.authorizer.changes(&shared.hub.runtime) else { return };
-            while changes.next().await.is_some() {
-                shared.changes.fetch_add(1, Ordering::AcqRel);
-                for given in shared.grants.all() {
-                    given.check_again(&*shared.authorizer).await;
-                }
+async fn follow(shared: Arc<Shared>) {
+    let watching = async {
+        let Some(mut changes) = shared.authorizer.changes(&shared.hub.runtime) else { return };
+        while changes.next().await.is_some() {
+            shared.changes.fetch_add(1, Ordering::AcqRel);
+            for given in shared.grants.all() {
+                given.check_again(&*shared.authorizer).await;
             }
-        };
-        let over = shared.hub.until_over();
-        if let Either::Left(((), over)) = select(std::pin::pin!(watching), std::pin::pin!(over)).await {
-            over.await;
         }
+    };
+    let over = shared.hub.until_over();
+    if let Either::Left(((), over)) = select(pin!(watching), pin!(over)).await {
+        over.await;
     }
 }

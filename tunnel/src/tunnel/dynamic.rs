@@ -119,7 +119,8 @@ async fn serve(
             let timeout = shared.settings.handshake_timeout;
             let replying = refuse(socket.get(), protocol.reply(Err(reason)));
             // Whoever does not take the reply is reset.
-            if let Some(Ok(())) = within(&*runtime, timeout, shared.hub.unless_over(replying)).await.flatten() {
+            if let Some(Ok(())) = within(&*runtime, timeout, shared.hub.unless_over(replying)).await.flatten()
+            {
                 drop(socket.take());
             }
             Err(reason)

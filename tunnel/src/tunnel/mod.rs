@@ -19,9 +19,9 @@ use std::time::Duration;
 use async_channel::{Receiver, Sender};
 use callosum_runtime::rt::Listener;
 use callosum_runtime::{Drained, Handlers, Peer, SocketOptions};
-use futures_util::{Stream, StreamExt};
 use futures_util::future::{BoxFuture, select};
 use futures_util::stream::FuturesUnordered;
+use futures_util::{Stream, StreamExt};
 
 use crate::accepting::Opener;
 use crate::connection::{ConnectionState, Side, Stop};
@@ -202,7 +202,8 @@ impl Tunnel {
     pub fn new(peer: &Peer, handlers: &Handlers, settings: TunnelSettings) -> (Self, TunnelDriver) {
         let hub = Hub::new(peer.runtime().clone());
         let (running, receiver) = async_channel::unbounded();
-        let shared = Shared { hub: hub.clone(), peer: peer.clone(), handlers: handlers.clone(), settings, running };
+        let shared =
+            Shared { hub: hub.clone(), peer: peer.clone(), handlers: handlers.clone(), settings, running };
         let driver = TunnelDriver::new(hub.clone(), run(hub, receiver));
         (Self { shared: Arc::new(shared) }, driver)
     }
@@ -248,12 +249,16 @@ impl Shared {
         Some(guard)
     }
 
-    async fn bind(&self, address: &ListenAddress) -> Result<(Box<dyn Listener>, ListenAddress), ForwardError> {
+    async fn bind(
+        &self,
+        address: &ListenAddress,
+    ) -> Result<(Box<dyn Listener>, ListenAddress), ForwardError> {
         let failed = |error| ForwardError::Listen { address: address.clone(), error };
         if self.hub.is_draining() {
             return Err(ForwardError::ShutDown);
         }
-        let listener = self.hub.runtime.bind(&address.endpoint(), self.settings.socket).await.map_err(failed)?;
+        let listener =
+            self.hub.runtime.bind(&address.endpoint(), self.settings.socket).await.map_err(failed)?;
         let bound = address.bound(&listener.endpoint().map_err(failed)?);
         Ok((listener, bound))
     }

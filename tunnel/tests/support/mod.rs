@@ -72,7 +72,11 @@ impl Rig {
         Self::with(world, Anyone, TunnelSettings::default()).await
     }
 
-    pub(crate) async fn with(world: &Arc<World>, authorizer: impl Authorizer, settings: TunnelSettings) -> Self {
+    pub(crate) async fn with(
+        world: &Arc<World>,
+        authorizer: impl Authorizer,
+        settings: TunnelSettings,
+    ) -> Self {
         let names = Names::default().with(TARGET_NAME, &[TARGET]).with("nowhere.internal", &["10.9.9.9"]);
         let names = names.with("evil.example", &["127.0.0.1"]).with("both.example", &["127.0.0.1", TARGET]);
         let server_settings = ServerSettings::default().resolver(names);
