@@ -189,7 +189,7 @@ fn identify(node: &Node, peer: &Arc<PeerShared>) -> Result<zmtp::Mechanism, Driv
 async fn connect(node: &Node, endpoint: &Endpoint) -> std::io::Result<BoxStream> {
     match endpoint {
         Endpoint::Inproc(name) => inproc::connect(name).await,
-        other => node.core.runtime.connect(other, node.core.config.socket).await,
+        other => Ok(node.core.runtime.connect(other, node.core.config.socket).await?),
     }
 }
 

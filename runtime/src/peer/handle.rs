@@ -11,6 +11,7 @@ use super::shared::PeerShared;
 use crate::error::{CallError, DisconnectCause, NotSent};
 use crate::layer::{CallLayer, CallLayers, add_layer};
 use crate::loan::Lender;
+use crate::rt::Runtime;
 use crate::stats::Stats;
 use crate::{Codec, PeerId};
 
@@ -45,6 +46,11 @@ impl Peer {
     /// Its name in this process: unique, never reused, and not chosen by the peer.
     pub fn id(&self) -> PeerId {
         self.shared.id
+    }
+
+    /// The executor of its endpoint.
+    pub fn runtime(&self) -> &Arc<dyn Runtime> {
+        &self.shared.core.runtime
     }
 
     /// What is known of it.
