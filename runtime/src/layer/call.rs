@@ -99,6 +99,7 @@ impl OutgoingCall {
     }
 
     /// Bytes of the argument, unless it is streamed.
+    #[cfg(feature = "metrics")]
     pub(super) fn argument_size(&self) -> Option<u64> {
         (self.new.call.argument == Delivery::Whole).then_some(self.new.call.body.len() as u64)
     }

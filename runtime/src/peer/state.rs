@@ -105,8 +105,10 @@ impl PeerState {
                     self.info.hello = hello;
                     self.info.dialect = Some(dialect);
                     // It may have been closed since, and then they wait for the next one.
-                    let is_open = self.connection.is_established();
-                    let ready = is_open.then(|| std::mem::take(&mut self.ready)).unwrap_or_default();
+                    let ready = match self.connection.is_established() {
+                        true => std::mem::take(&mut self.ready),
+                        false => Vec::new(),
+                    };
                     effects.push(Effect::Established(ready, dialect));
                 }
                 Event::Pong { ping, round_trip } => {

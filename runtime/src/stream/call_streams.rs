@@ -220,16 +220,17 @@ impl CallStreams {
 
     /// Ends a call of ours that has not ended, or is not made yet.
     fn give_up(&self) {
-        let abandoned = match self.shared.id() {
-            Some(StreamId::Call(call)) => self.peer.abandon(call),
-            _ => true,
-        };
-        // Layers are told how one has ended that can't be given up any more.
-        if abandoned || !self.shared.is_layered() {
-            self.shared.end(Err(CallError::Cancelled)).wake();
+        if let Some(StreamId::Call(call)) = self.shared.id() {
+            let abandoned = self.peer.abandon(call);
+            // Layers are told how one has ended that can't be given up any more.
+            if abandoned || !self.shared.is_layered() {
+                self.shared.end(Err(CallError::Cancelled)).wake();
+            }
+            return;
         }
-        // It may have been made meanwhile. That looks for its end afterwards, as this does for it.
-        if let (true, Some(StreamId::Call(call))) = (abandoned, self.shared.id()) {
+        self.shared.end(Err(CallError::Cancelled)).wake();
+        // It may have been made meanwhile. Then this sees that, or `Outcome::new` sees this end.
+        if let Some(StreamId::Call(call)) = self.shared.id() {
             self.peer.abandon(call);
         }
     }
