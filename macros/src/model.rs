@@ -151,45 +151,9 @@ impl Method {
     fn new(prefix: &str, args_kwargs: bool, mut item: TraitItemFn) -> Result<Self> {
         let mut errors = Errors::default();
         let options = errors.note(MethodOptions::take_from(&mut item.attrs)).unwrap_or_default();
+        check_shape(&mut errors, &item);
         let signature = item.sig;
         let name = plain_name(&signature.ident);
-        errors.check(
-            CLIENT_METHODS.contains(&&*name) || TRAIT_METHODS.contains(&&*name),
-            &signature.ident,
-            &format!("`{name}` is a method of what is generated: call this one otherwise, and add `#[method(name = \"{name}\")]`"),
-        );
-        errors.check(
-            signature.asyncness.is_none(),
-            signature.fn_token,
-            "a service's methods are async: write `async fn`",
-        );
-        errors.check(
-            item.default.is_some(),
-            &item.default,
-            "a service's methods have no body: what they do is up to the implementation",
-        );
-        let generics = &signature.generics;
-        errors.check(
-            !generics.params.is_empty(),
-            &generics.params,
-            "a service's methods can't be generic: a call names no types",
-        );
-        errors.check(
-            generics.where_clause.is_some(),
-            &generics.where_clause,
-            "a service's methods have no `where` clause",
-        );
-        match signature.receiver() {
-            Some(receiver) => {
-                let by_reference = receiver.to_token_stream().to_string().replace(' ', "") == "&self";
-                errors.check(
-                    !by_reference,
-                    receiver,
-                    "a service's methods take `&self`: calls run side by side",
-                );
-            }
-            None => errors.add(Error::new(signature.ident.span(), "a service's methods take `&self`")),
-        }
         let mut parameters = Vec::new();
         for input in signature.inputs {
             if let FnArg::Typed(input) = input {
@@ -232,6 +196,45 @@ impl Method {
                 Err(Error::new(root.span(), format!("there is no argument `{root}` to take the key from")))
             }
         }
+    }
+}
+
+/// What can be said of a method without its types.
+fn check_shape(errors: &mut Errors, item: &TraitItemFn) {
+    let signature = &item.sig;
+    let name = plain_name(&signature.ident);
+    errors.check(
+        CLIENT_METHODS.contains(&&*name) || TRAIT_METHODS.contains(&&*name),
+        &signature.ident,
+        &format!("`{name}` is a method of what is generated: call this one otherwise, and add `#[method(name = \"{name}\")]`"),
+    );
+    errors.check(
+        signature.asyncness.is_none(),
+        signature.fn_token,
+        "a service's methods are async: write `async fn`",
+    );
+    errors.check(
+        item.default.is_some(),
+        &item.default,
+        "a service's methods have no body: what they do is up to the implementation",
+    );
+    let generics = &signature.generics;
+    errors.check(
+        !generics.params.is_empty(),
+        &generics.params,
+        "a service's methods can't be generic: a call names no types",
+    );
+    errors.check(
+        generics.where_clause.is_some(),
+        &generics.where_clause,
+        "a service's methods have no `where` clause",
+    );
+    match signature.receiver() {
+        Some(receiver) => {
+            let by_reference = receiver.to_token_stream().to_string().replace(' ', "") == "&self";
+            errors.check(!by_reference, receiver, "a service's methods take `&self`: calls run side by side");
+        }
+        None => errors.add(Error::new(signature.ident.span(), "a service's methods take `&self`")),
     }
 }
 

@@ -65,7 +65,7 @@ impl Peer {
 /// side is told to stop its handler.
 ///
 /// `E` is what the call fails with: [`CallError`], or [`ServiceError`](crate::service::ServiceError) if the method
-/// declares an error of its own, as those of [typed services](crate::service) do.
+/// declares an error of its own, as those of [typed services](mod@crate::service) do.
 #[must_use = "a call is made when it is awaited"]
 pub struct Invocation<R, E = CallError> {
     new: NewCall,

@@ -70,7 +70,7 @@ pub use ::zeromq;
 
 pub use binder::Binder;
 pub use builder::{Builder, State, Stateless};
-/// Makes a [typed service](crate::service) of a trait.
+/// Makes a [typed service](mod@crate::service) of a trait.
 pub use callosum_macros::service;
 pub use callosum_proto as proto;
 pub use callosum_proto::ordering::{KeyScope, OrderingMode};

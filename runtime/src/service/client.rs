@@ -86,8 +86,7 @@ where
 /// the `ResultStream` is polled; no task does so.
 ///
 /// A streamed argument or result needs dialect 2: towards a peer of dialect 1, such as Python's, the former fails with
-/// [`InvokeError::NeedsDialect2`](crate::InvokeError::NeedsDialect2), the latter with an ERROR named `Unsupported`. The calls pass no
-/// [layers](crate::layer).
+/// [`InvokeError::NeedsDialect2`](crate::InvokeError::NeedsDialect2), the latter with an ERROR named `Unsupported`.
 ///
 /// # Cancel safety
 /// Dropping the future, or the `ResultStream` before its end, cancels the call on the other side.

@@ -64,7 +64,7 @@ impl<E> ServiceError<E> {
     }
 }
 
-/// What a method of a [service](crate::service) fails with: data, which is [`Serialize`], [`DeserializeOwned`] and [`Display`], or a
+/// What a method of a [service](mod@crate::service) fails with: data, which is [`Serialize`], [`DeserializeOwned`] and [`Display`], or a
 /// [`HandlerError`].
 ///
 /// The name that travels is that of the enum's variant, as serde has it, or of the type, where it is no enum or one that is not
@@ -76,7 +76,7 @@ pub trait MethodError: Send + 'static {
     fn into_failure(self, codec: &Codec, exposes: bool) -> ErrorInfo;
 }
 
-/// What a call of a [service](crate::service) fails with: a [`CallError`], or a [`ServiceError`] where the method declares an error.
+/// What a call of a [service](mod@crate::service) fails with: a [`CallError`], or a [`ServiceError`] where the method declares an error.
 pub trait CallFailure: From<CallError> + Send + 'static {
     /// The handler of the call has failed.
     #[doc(hidden)]

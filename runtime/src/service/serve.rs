@@ -39,14 +39,14 @@ impl std::fmt::Debug for Service {
 }
 
 impl<S> Builder<S> {
-    /// Adds the methods of a [typed service](crate::service).
+    /// Adds the methods of a [typed service](mod@crate::service).
     pub fn serve(self, service: Service) -> Self {
         service.methods.into_iter().fold(self, |builder, (name, method)| builder.handle_method(name, method))
     }
 }
 
 impl Handlers {
-    /// Adds the methods of a [typed service](crate::service): all, or none.
+    /// Adds the methods of a [typed service](mod@crate::service): all, or none.
     ///
     /// # Errors
     /// If there is a handler of one of their names.
