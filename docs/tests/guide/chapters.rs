@@ -50,7 +50,8 @@ fn every_command_is_one_that_is_run() {
 fn quotes_are_lines_of_their_source_in_the_same_order() {
     let mut quotes = 0;
     for path in guide() {
-        let is_quote = |block: &&Block| block.language == "rust,ignore" || block.before.starts_with("<!-- quotes ");
+        let is_quote =
+            |block: &&Block| block.language == "rust,ignore" || block.before.starts_with("<!-- quotes ");
         for block in blocks(&read(&path)).iter().filter(is_quote) {
             let source = block.before.strip_prefix("<!-- quotes ").and_then(|it| it.strip_suffix(" -->"));
             let source = read(source.unwrap_or_else(|| panic!("{path}: of what?\n{}", block.text)));
