@@ -5,6 +5,7 @@ mod args;
 mod call;
 mod config;
 mod demo;
+mod describe;
 mod executor;
 mod exit;
 mod files;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         Command::Keygen(args) => keygen::run(&args),
         Command::Serve(args) => serve::run(args),
         Command::Call(args) => call::run(args),
+        Command::Describe(args) => describe::run(&args),
         Command::File(command) => files::run(&command),
         Command::Ping(args) => ping::run(args),
         Command::Demo(args) => demo::run(args.executor.executor),

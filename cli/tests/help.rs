@@ -9,9 +9,10 @@ use std::fs;
 use common::scratch::Scratch;
 use common::{Process, RUNTIMES};
 
-const COMMANDS: [&[&str]; 10] = [
+const COMMANDS: [&[&str]; 11] = [
     &[],
     &["call"],
+    &["describe"],
     &["file"],
     &["file", "put"],
     &["file", "get"],

@@ -11,6 +11,7 @@ pub(crate) struct ServiceOptions {
     pub(crate) prefix: Option<LitStr>,
     pub(crate) codec: Option<Expr>,
     pub(crate) args_kwargs: bool,
+    pub(crate) schema: bool,
     pub(crate) runtime: Option<Path>,
 }
 
@@ -32,8 +33,12 @@ impl ServiceOptions {
         } else if meta.path.is_ident("args_kwargs") {
             self.args_kwargs = true;
             Ok(())
+        } else if meta.path.is_ident("schema") {
+            self.schema = true;
+            Ok(())
         } else {
-            Err(meta.error("no such option: there are `prefix`, `codec`, `args_kwargs` and `crate`"))
+            Err(meta
+                .error("no such option: there are `prefix`, `codec`, `args_kwargs`, `schema` and `crate`"))
         }
     }
 }

@@ -3,6 +3,8 @@
 //! The idea: generated code is thin. It holds names and types, and calls generic functions of the runtime; `Paths` says where those are.
 //! Structs of arguments are local to the function that needs them, so that nothing but the trait and the client gets a name.
 
+mod describe;
+
 use proc_macro2::TokenStream;
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
@@ -49,7 +51,7 @@ fn definition(service: &Service, paths: &Paths) -> TokenStream {
         let parameters = method.parameters.iter().map(Parameter::ident);
         quote!(#(#cfg)* #signature { T::#ident(self, #(#parameters),*) })
     }));
-    let registered = tokens(service.methods.iter().map(|method| register(ident, method, paths)));
+    let registered = tokens(service.methods.iter().map(|method| register(service, method, paths)));
     let codec = optional(&service.codec);
     let supertraits = supertraits.iter();
     quote! {
@@ -281,7 +283,9 @@ fn arguments_to_send(method: &Method, paths: &Paths) -> TokenStream {
 }
 
 /// Statements that add a method to `__methods`.
-fn register(service: &Ident, method: &Method, paths: &Paths) -> TokenStream {
+fn register(service: &Service, method: &Method, paths: &Paths) -> TokenStream {
+    let description = describe::description(method, service.schema, paths);
+    let service = &service.ident;
     let (runtime, generated, name) = (&paths.runtime, paths.generated(), name(method));
     let (cfg, ident) = (configured(&method.attributes), &method.ident);
     let arguments = arguments_to_read(method, paths);
@@ -322,6 +326,7 @@ fn register(service: &Ident, method: &Method, paths: &Paths) -> TokenStream {
             #arguments
             __methods.#function(
                 #name,
+                #description,
                 #extra
                 |__service: ::std::sync::Arc<Self>, __arguments: __Arguments, #parameters __context: #runtime::Context| async move {
                     let __Arguments { #(#idents),* } = __arguments;

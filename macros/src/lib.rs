@@ -20,7 +20,7 @@ use crate::attributes::ServiceOptions;
 use crate::expand::Paths;
 use crate::model::Service;
 
-/// Makes a client and a server of a trait. Its options are `prefix`, `codec`, `args_kwargs` and `crate`; those of `#[method(…)]`, on its
+/// Makes a client and a server of a trait. Its options are `prefix`, `codec`, `args_kwargs`, `schema` and `crate`; those of `#[method(…)]`, on its
 /// methods, `name`, `key` and `args_kwargs`; and an argument may have `#[default]`. `callosum_runtime::service` explains them.
 #[proc_macro_attribute]
 pub fn service(attribute: TokenStream, item: TokenStream) -> TokenStream {

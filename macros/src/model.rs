@@ -5,7 +5,6 @@
 
 use proc_macro2::{Span, TokenStream};
 use quote::ToTokens;
-use syn::spanned::Spanned;
 use syn::{
     Attribute, Error, Expr, FnArg, Ident, ItemTrait, Pat, PatType, Result, TraitItem, TraitItemFn, Type,
     Visibility,
@@ -25,6 +24,8 @@ pub(crate) struct Service {
     pub(crate) ident: Ident,
     pub(crate) supertraits: Bounds,
     pub(crate) codec: Option<Expr>,
+    /// Whether it tells JSON Schemas of its methods.
+    pub(crate) schema: bool,
     pub(crate) methods: Vec<Method>,
 }
 
@@ -140,6 +141,7 @@ impl Service {
             ident: item.ident,
             supertraits: item.supertraits,
             codec: options.codec,
+            schema: options.schema,
             methods,
         })
     }
@@ -271,8 +273,8 @@ impl Parameter {
         }
         let missing = Missing::take_from(&mut input.attrs)?;
         if let Some(other) = input.attrs.iter().find(|attribute| !attribute.path().is_ident("serde")) {
-            return Err(Error::new(
-                other.span(),
+            return Err(Error::new_spanned(
+                other,
                 "an argument has the attributes `#[default]` and `#[serde(…)]`",
             ));
         }

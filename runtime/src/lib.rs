@@ -24,6 +24,7 @@ mod cancel;
 mod codec;
 mod config;
 mod connector;
+mod description;
 mod dispatch;
 mod driver;
 mod endpoint;

@@ -14,6 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::Codec;
+use crate::description::MethodDescription;
 use crate::error::HandlerError;
 use crate::handler::{Context, Handler};
 use crate::stream::{BodyReader, CallStreams, Responder, StreamHandler, incomplete};
@@ -30,6 +31,7 @@ const SLOW_CALLS: u32 = 1_000;
 /// [`Handlers`](crate::Handlers) and [`Builder`](crate::Builder) keep them by name, and have shorter ways to add the usual ones.
 pub struct Method {
     pub(crate) kind: Kind,
+    pub(crate) description: Option<MethodDescription>,
     slow_calls: AtomicU32,
 }
 
@@ -131,7 +133,12 @@ impl Method {
     }
 
     fn of(kind: Kind) -> Self {
-        Self { kind, slow_calls: AtomicU32::new(0) }
+        Self { kind, description: None, slow_calls: AtomicU32::new(0) }
+    }
+
+    /// With what is told of it.
+    pub(crate) fn described(self, description: MethodDescription) -> Self {
+        Self { description: Some(description), ..self }
     }
 
     /// Hands the argument to the handler, in the way in which it takes it.

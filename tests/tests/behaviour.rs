@@ -198,7 +198,7 @@ mod virtual_time {
     mod api {
         callosum_tests::behaviour!(virtual_time, {
             services: by_hand, other_failures, dropped_results, streams_in_dialect_1, live_handlers, both_ends, args_kwargs, options,
-                relayed;
+                relayed, described;
         });
     }
 }

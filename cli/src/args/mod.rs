@@ -3,6 +3,7 @@
 //! This module parses and checks; it does nothing. A command's options are in the module of its name.
 
 mod call;
+mod describe;
 mod file;
 mod man;
 mod ping;
@@ -18,6 +19,7 @@ use clap_complete::Shell;
 use crate::executor::Executor;
 
 pub(crate) use call::{Call, Output};
+pub(crate) use describe::Describe;
 pub(crate) use file::{File, Get, List, Put};
 pub(crate) use man::Man;
 pub(crate) use ping::Ping;
@@ -84,6 +86,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Call(Call),
+    Describe(Describe),
     #[command(subcommand)]
     File(File),
     Ping(Ping),

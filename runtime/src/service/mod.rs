@@ -78,12 +78,16 @@
 //! | `#[service(prefix = "agent/")]` | the trait | what the names of methods begin with; by default that of the trait and a dot, as in `Agent.start` |
 //! | `#[service(codec = Codec::MsgPack)]` | the trait | the codec of arguments, results, items and errors, an expression; by default that of the endpoint |
 //! | `#[service(args_kwargs)]` | the trait | arguments travel as `{"args": […], "kwargs": {…}}`: a caller sends all by name; both are read |
+//! | `#[service(schema)]` | the trait | a [description](crate::Builder::describe_services) has JSON Schemas: arguments, items and results are `schemars::JsonSchema`. Feature `schemars` |
 //! | `#[service(crate = path)]` | the trait | where this crate is; by default, it is looked for among the dependencies, adapters included |
 //! | `#[method(name = "start_container")]` | a method | its name, after the prefix; by default that of the function |
 //! | `#[method(key = container)]` | a method | the ordering key: an argument, or a field of one, which has `Display`. `key` and `ordering_key` of the call replace it. Callers without this client have to give the key themselves |
 //! | `#[method(args_kwargs)]` | a method | as on the trait |
 //! | `#[default]`, `#[default = 1]` | an argument | what a missing argument is: its type's default, or the value of an expression |
 //! | `#[serde(…)]` | an argument | as on a field of a struct, as in `#[serde(rename = "type")]` |
+//!
+//! An endpoint whose builder says [`describe_services`](crate::Builder::describe_services) tells callers of its methods: names, types,
+//! docs, and schemas where the service has them.
 //!
 //! Unknown arguments are ignored. A missing one without a default is refused with `InvalidArgument`, unless it is an `Option`. In a client,
 //! all arguments are given.
@@ -129,6 +133,7 @@
 
 mod arguments;
 mod client;
+mod describe;
 mod error;
 mod framing;
 mod serve;
@@ -138,14 +143,21 @@ pub use client::{ResultStream, StreamInvocation};
 pub use error::{CallFailure, MethodError, ServiceError};
 pub use serve::Service;
 
+pub use crate::description::{ArgumentDescription, DESCRIBE, MethodDescription};
+
 /// What the macro's code calls. No part of the API: it changes together with the macro.
 #[doc(hidden)]
 pub mod generated {
     pub use futures_util::Stream;
+    #[cfg(feature = "schemars")]
+    pub use schemars;
     pub use serde;
 
     pub use super::arguments::{ArgsKwargs, Given, merge};
     pub use super::client::{invoke, open, upload};
+    pub use super::describe::Description;
+    #[cfg(feature = "schemars")]
+    pub use super::describe::schema;
     pub use super::framing::{Framing, InItems, InPieces};
     pub use super::serve::{Argument, Methods, Replying};
 }

@@ -12,6 +12,7 @@ use futures_util::{FutureExt, Stream, StreamExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::describe::Description;
 use super::error::MethodError;
 use super::framing::Framing;
 use crate::error::{HandlerError, HandlerExists};
@@ -68,7 +69,7 @@ impl<S: Send + Sync + 'static> Methods<S> {
     }
 
     /// Adds a method whose argument and result are whole.
-    pub fn whole<A, R, E, F, Fut>(&mut self, name: &str, handler: F)
+    pub fn whole<A, R, E, F, Fut>(&mut self, name: &str, description: Description, handler: F)
     where
         A: DeserializeOwned + Send + 'static,
         R: Serialize + Send + 'static,
@@ -87,13 +88,18 @@ impl<S: Send + Sync + 'static> Methods<S> {
             Some(codec) => Method::typed_with_codec(codec, handler),
             None => Method::typed(handler),
         };
-        self.methods.push((name.into(), method));
+        self.methods.push((name.into(), method.described(description.of(name))));
     }
 
     /// Adds a method whose argument, result, or both, are streamed: its handler is given what follows the argument, and what it answers
     /// with.
-    pub fn streamed<A, F, Fut>(&mut self, name: &str, argument: Argument, handler: F)
-    where
+    pub fn streamed<A, F, Fut>(
+        &mut self,
+        name: &str,
+        description: Description,
+        argument: Argument,
+        handler: F,
+    ) where
         A: DeserializeOwned + Send + 'static,
         F: Fn(Arc<S>, A, BodyReader, Replying, Context) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Reply> + Send + 'static,
@@ -101,7 +107,8 @@ impl<S: Send + Sync + 'static> Methods<S> {
         let (implementation, codec) = (self.implementation.clone(), self.codec.clone());
         let handler =
             Streaming { implementation, codec, argument, handler: Arc::new(handler), of: PhantomData };
-        self.methods.push((name.into(), Method::new_stream(handler)));
+        let method = Method::new_stream(handler).described(description.of(name));
+        self.methods.push((name.into(), method));
     }
 
     /// All of them.

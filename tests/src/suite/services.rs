@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use callosum_runtime::service::ServiceError;
+use callosum_runtime::service::{DESCRIBE, MethodDescription, ServiceError};
 use callosum_runtime::stream::Items;
 use callosum_runtime::{
     BodyReader, CallError, Codec, Context, Dialect, HandlerError, HandlerResult, InvokeError, Metadata,
@@ -521,4 +521,74 @@ pub async fn relayed(rig: Rig) {
     assert_eq!(error, AgentError::NoSuchImage { image: "nothing".into() });
     near.end().await;
     far.end().await;
+}
+
+/// Adds.
+#[service(schema)]
+trait Math {
+    /// Adds two numbers.
+    ///
+    /// Wraps.
+    #[method(key = a)]
+    async fn add(&self, a: i32, #[default = 2] b: i32) -> i32;
+}
+
+struct Adder;
+
+impl Math for Adder {
+    async fn add(&self, a: i32, b: i32) -> i32 {
+        a.wrapping_add(b)
+    }
+}
+
+/// An endpoint tells of its services if its builder says so, and only of those that are there.
+pub async fn described(rig: Rig) {
+    let silent = rig.builder().serve(Adder.into_service());
+    let pair =
+        rig.pair(rig.builder().serve(Docker::default().into_service()).describe_services(), silent).await;
+    let describe = async |peer: &Peer| peer.invoke::<_, Vec<MethodDescription>>(DESCRIBE, &json!({})).await;
+    let error = describe(&pair.back).await.expect_err("it does not say so");
+    assert_eq!(error.refusal(), Some(Refusal::NoSuchMethod));
+    let handlers = pair.binder.handlers();
+    handlers.serve(Adder.into_service()).expect("a new name");
+    let methods = describe(pair.peer()).await.expect("it says so");
+    let names: Vec<_> = methods.iter().map(|method| &*method.name).collect();
+    let mut served = handlers.names();
+    served.retain(|name| name != DESCRIBE);
+    assert_eq!(names, served, "sorted, and without itself");
+
+    let find = |name: &str| methods.iter().find(|method| method.name == name).expect("it is there");
+    let start = find("Agent.start");
+    assert_eq!((&*start.docs, start.key.as_deref()), ("Starts a container.", Some("container")));
+    assert_eq!((&*start.result, start.error.as_deref()), ("Container", Some("AgentError")));
+    let arguments: Vec<_> = start
+        .arguments
+        .iter()
+        .map(|argument| (&*argument.name, &*argument.type_name, argument.required))
+        .collect();
+    assert_eq!(
+        arguments,
+        [("container", "String", true), ("image", "String", false), ("shares", "u32", false)]
+    );
+    let containers = find("Agent.containers");
+    assert_eq!((&*containers.result, containers.streamed_result), ("Result<String, AgentError>", true));
+    assert_eq!(find("Agent.upload").streamed_argument.as_deref(), Some("Bytes"));
+    assert_eq!(start.arguments_schema, None, "nobody has asked for it");
+
+    let add = find("Math.add");
+    assert_eq!(add.docs, "Adds two numbers.\n\nWraps.");
+    let schema: Value = serde_json::from_str(add.arguments_schema.as_ref().expect("a schema")).expect("JSON");
+    assert_eq!((&schema["title"], &schema["required"]), (&json!("Arguments of Math.add"), &json!(["a"])));
+    assert_eq!(
+        (&schema["properties"]["a"]["format"], &schema["properties"]["b"]["default"]),
+        (&json!("int32"), &json!(2))
+    );
+    let schema: Value = serde_json::from_str(add.result_schema.as_ref().expect("a schema")).expect("JSON");
+    assert_eq!(schema["type"], "integer");
+
+    handlers.remove("Math.add");
+    let methods = describe(pair.peer()).await.expect("it says so");
+    assert!(methods.iter().all(|method| method.name != "Math.add"));
+    assert_eq!(MathClient::new(pair.back.clone()).add(40, 2).await.expect("it adds"), 42);
+    pair.end().await;
 }
