@@ -83,3 +83,18 @@ fn sessions_in_dialect_2() {
 fn authenticators() {
     over_corpus("authenticator", callosum_runtime::fuzzing::authenticator);
 }
+
+#[test]
+fn socks5() {
+    over_corpus("socks5", callosum_tunnel::fuzzing::socks5);
+}
+
+#[test]
+fn http_connect() {
+    over_corpus("http_connect", callosum_tunnel::fuzzing::http_connect);
+}
+
+#[test]
+fn rules() {
+    over_corpus("rules", callosum_tunnel::fuzzing::rules);
+}
