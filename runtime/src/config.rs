@@ -9,7 +9,7 @@ use callosum_proto::{ConnectionConfig, EndpointConfig, zmtp};
 
 use crate::auth::Security;
 use crate::error::{HandlerExists, at_least_one_milli};
-use crate::layer::{CallLayers, HandlerLayers};
+use crate::layer::CallLayers;
 use crate::{Codec, SocketOptions};
 
 /// What becomes of a call that is made while a connector has no link.
@@ -116,7 +116,7 @@ setters! {
         /// Connections of a binder whose handshake is not complete. Default 1,024.
         ///
         /// For one more, another is evicted: the oldest of the address with the most, an IPv6 network being one address, so
-        /// that whoever opens too many pushes out his own. Its link ends with
+        /// that a source that opens too many evicts its own. Its link ends with
         /// [`TooManyHandshakes`](crate::DisconnectCause::TooManyHandshakes). With 0, nobody gets in.
         max_handshakes: usize,
         /// Peers of a binder's message link. Default 16,384.
@@ -207,7 +207,6 @@ pub(crate) struct Config {
     pub(crate) max_handshakes: usize,
     pub(crate) max_link_peers: usize,
     pub(crate) security: Security,
-    pub(crate) handler_layers: HandlerLayers,
     pub(crate) call_layers: CallLayers,
 }
 

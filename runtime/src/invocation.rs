@@ -12,8 +12,32 @@ use serde::de::DeserializeOwned;
 
 use crate::codec::CodecError;
 use crate::error::CallError;
-use crate::new_call::{NewCall, Sent, call_options};
+use crate::new_call::{NewCall, call_options};
+use crate::sending::{Sent, send};
 use crate::{Codec, Peer};
+
+impl Peer {
+    /// Calls a method with a typed argument, for a typed result, in the endpoint's codec or in
+    /// [that of this handle](Self::with_codec).
+    ///
+    /// The argument is serialized here; the call is made when the returned [`Invocation`] is awaited, and takes options before
+    /// that: `peer.invoke("stop", &args).key("container-1").timeout(limit).await?`.
+    pub fn invoke<A, R>(&self, method: &str, argument: &A) -> Invocation<R>
+    where
+        A: Serialize + ?Sized,
+        R: DeserializeOwned,
+    {
+        Invocation::typed(self, method, argument)
+    }
+
+    /// Calls a method with raw bytes, for raw bytes; which serializer the application uses is up to it.
+    ///
+    /// Bytes that have an [owner](Bytes::from_owner) are not copied from 1 KiB on, here and wherever bytes are given. The owner's
+    /// destructor may run on any thread, at once or when the bytes have left, and may use this API.
+    pub fn invoke_raw(&self, method: &str, body: impl Into<Bytes>) -> Invocation<Bytes> {
+        Invocation::raw(self, method, body.into())
+    }
+}
 
 /// A call that is about to be made: set its options, then await it.
 ///
@@ -54,13 +78,13 @@ pub struct Invocation<R, E = CallError> {
 pub(crate) type ReadFn<R, E> = fn(Result<Bytes, CallError>, &Codec) -> Result<R, E>;
 
 impl<R: DeserializeOwned> Invocation<R> {
-    pub(crate) fn typed<A: Serialize + ?Sized>(peer: &Peer, method: &str, argument: &A) -> Self {
+    fn typed<A: Serialize + ?Sized>(peer: &Peer, method: &str, argument: &A) -> Self {
         Self::reading(peer, method, argument, |body, codec| codec.decode(&body?).map_err(CallError::Decode))
     }
 }
 
 impl Invocation<Bytes> {
-    pub(crate) fn raw(peer: &Peer, method: &str, body: Bytes) -> Self {
+    fn raw(peer: &Peer, method: &str, body: Bytes) -> Self {
         Self { new: NewCall::new(peer, method, body), encoded: Ok(()), read: |body, _| body }
     }
 }
@@ -84,7 +108,7 @@ impl<R, E> Invocation<R, E> {
     pub fn send_with_metadata(self) -> ResponseWithMetadata<R, E> {
         let codec = self.new.codec().clone();
         let call = match self.encoded {
-            Ok(()) => self.new.send(),
+            Ok(()) => send(self.new),
             Err(error) => Sent::Ended(Some(Err(CallError::Encode(error)))),
         };
         ResponseWithMetadata { call, codec, read: self.read }

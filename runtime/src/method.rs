@@ -151,7 +151,7 @@ impl Method {
         let streams = || {
             let shared = context.peer.shared.clone();
             let told = shared.lock().follow_streams(request.into());
-            Arc::new(CallStreams::new(shared, request.into(), told, None))
+            Arc::new(CallStreams::new(shared, told, None))
         };
         match (&self.kind, body) {
             (Kind::Whole(handler), Body::Whole(body)) => handler.call(body, context),
@@ -171,7 +171,7 @@ impl Method {
             }
             (Kind::Streamed(handler), body) => {
                 let (codec, streams) = (context.codec().clone(), streams());
-                let max_item = context.peer.shared.node.config.connection.max_body;
+                let max_item = context.peer.shared.core.config.connection.max_body;
                 let reader = match body {
                     Body::Whole(body) => BodyReader::whole(body, codec.clone(), max_item),
                     Body::Stream { size } => BodyReader::live(streams.clone(), size, codec.clone(), max_item),

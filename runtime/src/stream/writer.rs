@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use callosum_proto::{StreamId, WriteError};
+use callosum_proto::WriteError;
 use futures_io::AsyncWrite;
 use futures_util::Sink;
 use serde::Serialize;
@@ -174,9 +174,9 @@ impl AsyncWrite for BodyWriter {
 
 impl Drop for BodyWriter {
     fn drop(&mut self) {
-        match self.streams.id() {
-            StreamId::Call(_) if !self.finished => self.streams.abort(),
-            _ => self.streams.set_writing(false),
+        match self.streams.is_ours() && !self.finished {
+            true => self.streams.abort(),
+            false => self.streams.set_writing(false),
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::cancel::Cancellation;
 use crate::handler::Context;
 use crate::handlers::Found;
 use crate::layer::{HandlerNext, IncomingCall};
+use crate::lock::{assert_unlocked, guarded_reply};
 use crate::method::panicked;
 use crate::method_limits::{MethodLimit, Permit};
 use crate::node::Node;
@@ -44,7 +45,7 @@ impl Laps {
 impl Clock {
     fn laps(&mut self, node: &Node) -> &mut Laps {
         self.0.get_or_insert_with(|| {
-            let now = node.now();
+            let now = node.core.now();
             Laps { begun: now, last: now }
         })
     }
@@ -64,6 +65,7 @@ pub(super) enum Begun {
 
 impl Started {
     pub(super) fn begin(self, node: &Node, clock: Option<&mut Clock>) -> Begun {
+        assert_unlocked();
         let Self { request, body, context } = self;
         let Some(Found { method, limit, is_fallback }) = node.handlers.find(&context.method) else {
             let detail = format!("no handler is registered for `{}`", context.method);
@@ -83,15 +85,15 @@ impl Started {
         };
         let name = context.method.clone();
         let cancellation = context.cancellation.clone();
-        let exposes = node.config.expose_tracebacks;
+        let exposes = node.core.config.expose_tracebacks;
         let laps =
             clock.filter(|_| method.is_quick()).map(|clock| clock.laps(node)).filter(|laps| !laps.is_spent());
         let inline = laps.is_some();
         let made = span.in_scope(|| {
             catch_unwind(AssertUnwindSafe(|| {
-                let mut handling = match node.config.handler_layers.is_empty() {
+                let mut handling = match node.handler_layers.is_empty() {
                     true => method.begin(request, body, context),
-                    false => HandlerNext::new(node.config.handler_layers.clone(), method.clone())
+                    false => HandlerNext::new(node.handler_layers.clone(), method.clone())
                         .run(IncomingCall { request, body, context, is_fallback }),
                 };
                 // The waker does not matter: a handler that is not done is polled again by its task.
@@ -99,11 +101,12 @@ impl Started {
                     true => handling.as_mut().poll(&mut task::Context::from_waker(task::Waker::noop())),
                     false => Poll::Pending,
                 };
+                let poll = poll.map(guarded_reply);
                 (handling, poll)
             }))
         });
         if let Some(laps) = laps {
-            method.took(laps.lap(node.now()));
+            method.took(laps.lap(node.core.now()));
         }
         let (handling, poll) = match made {
             Err(panic) => return Begun::Ended(panicked(&name, &*panic, exposes)),
@@ -136,9 +139,10 @@ impl Future for Running {
 
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Reply> {
         let this = self.get_mut();
+        assert_unlocked();
         let _entered = this.span.enter();
         let Some(handling) = &mut this.handling else { return Poll::Pending };
-        match catch_unwind(AssertUnwindSafe(|| handling.as_mut().poll(cx))) {
+        match catch_unwind(AssertUnwindSafe(|| handling.as_mut().poll(cx).map(guarded_reply))) {
             Ok(poll) => poll,
             Err(panic) => Poll::Ready(panicked(&this.name, &*panic, this.exposes_tracebacks)),
         }
