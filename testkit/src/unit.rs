@@ -230,7 +230,10 @@ struct Options {
 /// Hands what a handler is given, and the means to end it, to the test; once.
 type Give<G, T> = Arc<Mutex<Option<oneshot::Sender<(G, End<T>)>>>>;
 
-fn once<G, T>() -> (oneshot::Receiver<(G, End<T>)>, Give<G, T>) {
+/// What the handler was given, and the means to end it.
+type Given<G, T> = oneshot::Receiver<(G, End<T>)>;
+
+fn once<G, T>() -> (Given<G, T>, Give<G, T>) {
     let (give, given) = oneshot::channel();
     (given, Arc::new(Mutex::new(Some(give))))
 }

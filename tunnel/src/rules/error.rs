@@ -88,7 +88,8 @@ pub enum Mistake {
 impl RulesError {
     /// The mistake at some bytes of the text.
     pub(super) fn at(text: &str, span: Range<usize>, mistake: Mistake) -> Self {
-        let before = &text[..text.floor_char_boundary(span.start)];
+        let ends_a_character = |at: &usize| text.is_char_boundary(*at);
+        let before = &text[..(0..=span.start.min(text.len())).rev().find(ends_a_character).unwrap_or(0)];
         let line = before.rsplit('\n').next().unwrap_or(before);
         Self { line: before.matches('\n').count() + 1, column: line.chars().count() + 1, mistake }
     }
