@@ -4,7 +4,7 @@ use std::io;
 use std::pin::Pin;
 use std::time::Instant;
 
-use callosum_runtime::rt::{BoxStream, Listener, Runtime, Timer};
+use callosum_runtime::rt::{BoxSocket, Listener, Runtime, Timer};
 use callosum_runtime::{Endpoint, SocketOptions};
 use callosum_smol::SmolRuntime;
 use futures_util::future::BoxFuture;
@@ -33,7 +33,7 @@ impl Runtime for AsyncStdRuntime {
         &'a self,
         endpoint: &'a Endpoint,
         options: SocketOptions,
-    ) -> BoxFuture<'a, io::Result<BoxStream>> {
+    ) -> BoxFuture<'a, io::Result<BoxSocket>> {
         SMOL.connect(endpoint, options)
     }
 

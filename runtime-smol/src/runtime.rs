@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use callosum_runtime::rt::{
-    BoxStream, Listener, Runtime, SocketFile, Timer, ipc_listener, set_up_tcp, tcp_listener, unsupported,
+    BoxSocket, Listener, Runtime, SocketFile, Timer, ipc_listener, set_up_tcp, tcp_listener, unsupported,
 };
 use callosum_runtime::{Endpoint, SocketOptions};
 use futures_util::future::BoxFuture;
@@ -58,15 +58,15 @@ impl Runtime for SmolRuntime {
         &'a self,
         endpoint: &'a Endpoint,
         options: SocketOptions,
-    ) -> BoxFuture<'a, io::Result<BoxStream>> {
+    ) -> BoxFuture<'a, io::Result<BoxSocket>> {
         Box::pin(async move {
             match endpoint {
                 Endpoint::Tcp { host, port } => {
                     let stream = TcpStream::connect((host.as_str(), *port)).await?;
                     set_up_tcp(&stream, &options)?;
-                    Ok(Box::new(stream) as BoxStream)
+                    Ok(Box::new(stream) as BoxSocket)
                 }
-                Endpoint::Ipc(path) => Ok(Box::new(UnixStream::connect(path).await?) as BoxStream),
+                Endpoint::Ipc(path) => Ok(Box::new(UnixStream::connect(path).await?) as BoxSocket),
                 other => Err(unsupported(other)),
             }
         })

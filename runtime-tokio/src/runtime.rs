@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use callosum_runtime::rt::{
-    BoxStream, Listener, Runtime, SocketFile, Timer, ipc_listener, set_up_tcp, tcp_listener, unsupported,
+    BoxSocket, Listener, Runtime, SocketFile, Timer, ipc_listener, set_up_tcp, tcp_listener, unsupported,
 };
 use callosum_runtime::{Endpoint, SocketOptions};
 use futures_util::future::BoxFuture;
@@ -65,15 +65,15 @@ impl Runtime for TokioRuntime {
         &'a self,
         endpoint: &'a Endpoint,
         options: SocketOptions,
-    ) -> BoxFuture<'a, io::Result<BoxStream>> {
+    ) -> BoxFuture<'a, io::Result<BoxSocket>> {
         Box::pin(async move {
             match endpoint {
                 Endpoint::Tcp { host, port } => {
                     let stream = TcpStream::connect((host.as_str(), *port)).await?;
                     set_up_tcp(&stream, &options)?;
-                    Ok(Box::new(Stream(stream)) as BoxStream)
+                    Ok(Box::new(Stream(stream)) as BoxSocket)
                 }
-                Endpoint::Ipc(path) => Ok(Box::new(Stream(UnixStream::connect(path).await?)) as BoxStream),
+                Endpoint::Ipc(path) => Ok(Box::new(Stream(UnixStream::connect(path).await?)) as BoxSocket),
                 other => Err(unsupported(other)),
             }
         })

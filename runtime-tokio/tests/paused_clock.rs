@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{self, Poll};
 use std::time::{Duration, Instant};
 
-use callosum_tokio::rt::{BoxStream, Listener, Runtime, Timer};
+use callosum_tokio::rt::{BoxSocket, Listener, Runtime, Timer};
 use callosum_tokio::{
     Binder, Builder, CallError, Connector, Context, Drained, Driver, Endpoint, Event, HandlerResult,
     Reconnect, SocketOptions, TokioRuntime, duplex,
@@ -83,7 +83,7 @@ impl Runtime for Counting {
         &'a self,
         endpoint: &'a Endpoint,
         options: SocketOptions,
-    ) -> BoxFuture<'a, io::Result<BoxStream>> {
+    ) -> BoxFuture<'a, io::Result<BoxSocket>> {
         self.tokio.connect(endpoint, options)
     }
 

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use callosum_tokio::auth::{CurveClient, CurveKeyPair, Identity, KeySet, generate_keys};
-use callosum_tokio::rt::{BoxStream, Listener, Runtime, Timer};
+use callosum_tokio::rt::{BoxSocket, Listener, Runtime, Timer};
 use callosum_tokio::{
     Builder, Driver, Duplex, Endpoint, Event, HandlerResult, SocketOptions, TokioRuntime, duplex,
 };
@@ -61,7 +61,7 @@ impl Runtime for Seeded {
         &'a self,
         endpoint: &'a Endpoint,
         options: SocketOptions,
-    ) -> BoxFuture<'a, io::Result<BoxStream>> {
+    ) -> BoxFuture<'a, io::Result<BoxSocket>> {
         self.tokio.connect(endpoint, options)
     }
 

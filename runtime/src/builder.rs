@@ -102,6 +102,11 @@ impl Builder {
 }
 
 impl<S> Builder<S> {
+    /// The executor that it was begun with.
+    pub fn runtime(&self) -> &Arc<dyn Runtime> {
+        &self.settings.runtime
+    }
+
     /// Serializes typed arguments and results in this codec, unless a call or a handler says otherwise.
     pub fn codec(mut self, codec: Codec) -> Self {
         self.settings.codec = codec;

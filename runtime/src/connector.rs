@@ -185,7 +185,7 @@ fn identify(node: &Node, peer: &Arc<PeerShared>) -> Result<zmtp::Mechanism, Driv
 async fn connect(node: &Node, endpoint: &Endpoint) -> std::io::Result<BoxStream> {
     match endpoint {
         Endpoint::Inproc(name) => inproc::connect(name).await,
-        other => node.runtime.connect(other, node.config.socket).await,
+        other => Ok(node.runtime.connect(other, node.config.socket).await?),
     }
 }
 

@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 
 use crate::Endpoint;
-use crate::rt::{BoxStream, Listener};
+use crate::rt::{BoxSocket, BoxStream, Listener, Socket};
 
 /// Bytes that each direction of an in-process stream holds.
 const CAPACITY: usize = 64 * 1024;
@@ -73,6 +73,8 @@ impl AsyncWrite for Duplex {
     }
 }
 
+impl Socket for Duplex {}
+
 pub(crate) fn bind(name: &str) -> io::Result<Box<dyn Listener>> {
     let (sender, receiver) = async_channel::bounded(BACKLOG);
     match NAMES.lock().entry(name.to_owned()) {
@@ -97,10 +99,10 @@ struct InprocListener {
 }
 
 impl Listener for InprocListener {
-    fn accept(&mut self) -> BoxFuture<'_, io::Result<(BoxStream, String)>> {
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<(BoxSocket, String)>> {
         Box::pin(async {
             let stream = self.receiver.recv().await.map_err(|_| io::ErrorKind::NotConnected)?;
-            Ok((Box::new(stream) as BoxStream, Endpoint::Inproc(self.name.clone()).to_string()))
+            Ok((Box::new(stream) as BoxSocket, Endpoint::Inproc(self.name.clone()).to_string()))
         })
     }
 

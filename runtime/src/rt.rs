@@ -56,14 +56,14 @@ pub trait Runtime: Debug + Send + Sync + 'static {
     /// A timer that goes off once [`now`](Self::now) has reached `at`.
     fn timer(&self, at: Instant) -> Pin<Box<dyn Timer>>;
 
-    /// Opens a byte stream to a `tcp://` or `ipc://` endpoint, [set up](set_up_tcp) with these options if it is TCP.
+    /// Opens a socket to a `tcp://` or `ipc://` endpoint, [set up](set_up_tcp) with these options if it is TCP.
     fn connect<'a>(
         &'a self,
         endpoint: &'a Endpoint,
         options: SocketOptions,
-    ) -> BoxFuture<'a, io::Result<BoxStream>>;
+    ) -> BoxFuture<'a, io::Result<BoxSocket>>;
 
-    /// Listens on a `tcp://` or `ipc://` endpoint. The streams that are accepted are set up in the same way.
+    /// Listens on a `tcp://` or `ipc://` endpoint. The sockets that are accepted are set up in the same way.
     fn bind<'a>(
         &'a self,
         endpoint: &'a Endpoint,
@@ -90,11 +90,11 @@ pub trait Timer: Send {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()>;
 }
 
-/// Accepts byte streams.
+/// Accepts connections.
 pub trait Listener: Send {
-    /// The next byte stream, and the remote address for people to read. Dropping the future loses no stream: whatever it
+    /// The next connection, and the remote address for people to read. Dropping the future loses no connection: whatever it
     /// has accepted, it returns in the same poll. [`tcp_listener`] and [`ipc_listener`] make listeners that do.
-    fn accept(&mut self) -> BoxFuture<'_, io::Result<(BoxStream, String)>>;
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<(BoxSocket, String)>>;
 
     /// Where it really listens: with the port that the system chose.
     ///
@@ -138,6 +138,29 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> ByteStream for T {}
 
 /// A byte stream of any kind.
 pub type BoxStream = Box<dyn ByteStream>;
+
+/// A byte stream that an executor has opened or accepted. Besides being closed, it can be reset.
+///
+/// Links only close. What forwards other protocols' connections also has to pass on that one of them was reset, because a peer would
+/// take the end of the stream for the end of the data.
+pub trait Socket: ByteStream {
+    /// From now on, dropping it resets the connection: the other side gets an error instead of the end of the stream, and what has
+    /// not been sent is lost. It can't be undone.
+    ///
+    /// For whatever has a file descriptor this sets `SO_LINGER` to zero, which makes TCP send RST (RFC 9293, section 3.10.5). Unix
+    /// domain sockets have no reset, and are closed all the same. Default: does nothing, for streams that know no reset.
+    fn reset_on_drop(&mut self) {}
+}
+
+impl<S: ByteStream + AsFd> Socket for S {
+    fn reset_on_drop(&mut self) {
+        // Fails for a connection that the peer has reset already.
+        let _ = socket2::SockRef::from(&*self).set_linger(Some(Duration::ZERO));
+    }
+}
+
+/// A socket of any kind.
+pub type BoxSocket = Box<dyn Socket>;
 
 /// What an executor answers for an endpoint of a transport that it does not have.
 pub fn unsupported(endpoint: &Endpoint) -> io::Error {

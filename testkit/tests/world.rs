@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
-use callosum_runtime::rt::BoxStream;
+use callosum_runtime::rt::BoxSocket;
 use callosum_runtime::{
     Binder, CallError, Connector, Context, DisconnectCause, Endpoint, HandlerResult, OrderingMode, Reconnect,
     SocketOptions,
@@ -204,7 +204,7 @@ fn nobody_listens_and_nobody_is_known() {
 }
 
 /// The two ends of a connection without Callosum: the server's, and the client's.
-async fn streams(server: &Host, client: &Host) -> (BoxStream, BoxStream) {
+async fn streams(server: &Host, client: &Host) -> (BoxSocket, BoxSocket) {
     let endpoint: Endpoint = "tcp://server:7000".parse().expect("it is an endpoint");
     let (server, client) = (server.runtime(), client.runtime());
     let mut listener = server.bind(&endpoint, SocketOptions::default()).await.expect("the port is free");
@@ -213,11 +213,11 @@ async fn streams(server: &Host, client: &Host) -> (BoxStream, BoxStream) {
     (accepted.expect("somebody connects").0, connected.expect("somebody listens"))
 }
 
-async fn read(stream: &mut BoxStream) -> io::Result<usize> {
+async fn read(stream: &mut BoxSocket) -> io::Result<usize> {
     std::future::poll_fn(|cx| Pin::new(&mut *stream).poll_read(cx, &mut [0; 8])).await
 }
 
-async fn write_all(stream: &mut BoxStream, mut bytes: &[u8]) -> io::Result<()> {
+async fn write_all(stream: &mut BoxSocket, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         let written = std::future::poll_fn(|cx| Pin::new(&mut *stream).poll_write(cx, bytes)).await?;
         bytes = &bytes[written..];
@@ -302,6 +302,21 @@ fn a_reset_during_a_partition_is_learnt_at_once() {
         let (read, ()) = futures_util::future::join(read(&mut here), reset).await;
         assert_eq!(read.unwrap_err().kind(), ErrorKind::ConnectionReset);
         assert_eq!(world.elapsed() - begun, SECOND);
+    });
+}
+
+/// What a dropped end has written still arrives, and then the end; not so if it is to be reset.
+#[test]
+fn an_end_that_is_reset_when_it_is_dropped_is_no_end_of_the_stream() {
+    check(0..5, |world| async move {
+        let [server, client] = hosts(&world);
+        let (mut there, mut here) = streams(&server, &client).await;
+        write_all(&mut there, b"1").await.unwrap();
+        there.reset_on_drop();
+        drop(there);
+        world.sleep(SECOND).await;
+        assert_eq!(read(&mut here).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
+        assert!(write_all(&mut here, b"2").await.is_err());
     });
 }
 

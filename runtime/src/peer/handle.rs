@@ -14,6 +14,7 @@ use crate::dispatch::Lender;
 use crate::error::{CallError, DisconnectCause, NotSent};
 use crate::invocation::Invocation;
 use crate::layer::{CallLayer, CallLayers, add_layer};
+use crate::rt::Runtime;
 use crate::stats::Stats;
 use crate::stream::Opening;
 use crate::{Codec, PeerId};
@@ -43,6 +44,11 @@ impl Peer {
     /// Its name in this process: unique, never reused, and not chosen by the peer.
     pub fn id(&self) -> PeerId {
         self.shared.id
+    }
+
+    /// The executor of its endpoint.
+    pub fn runtime(&self) -> &Arc<dyn Runtime> {
+        &self.shared.node.runtime
     }
 
     /// What is known of it.

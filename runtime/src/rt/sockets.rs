@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 
 use futures_util::future::BoxFuture;
 
-use super::{BoxStream, ByteStream, Listener, SocketFile, set_up_tcp};
+use super::{BoxSocket, ByteStream, Listener, SocketFile, set_up_tcp};
 use crate::{Endpoint, SocketOptions};
 
 /// Listens on a TCP socket at `address`, whose next connection `poll` accepts. Connections are [set up](set_up_tcp) with these
@@ -26,21 +26,21 @@ pub fn tcp_listener<S: ByteStream + AsFd>(
         poll(cx).map_ok(|(stream, address)| {
             // Fails for a connection that the peer has reset already, which says nothing of the next.
             let _ = set_up_tcp(&stream, &options);
-            (Box::new(stream) as BoxStream, format!("tcp://{address}"))
+            (Box::new(stream) as BoxSocket, format!("tcp://{address}"))
         })
     };
     Box::new(Polled { poll, endpoint, _file: None })
 }
 
 /// Listens on a Unix domain socket that is bound to `file`, whose next connection `poll` accepts.
-pub fn ipc_listener<S: ByteStream>(
+pub fn ipc_listener<S: ByteStream + AsFd>(
     file: SocketFile,
     mut poll: impl FnMut(&mut Context<'_>) -> Poll<io::Result<S>> + Send + 'static,
 ) -> Box<dyn Listener> {
     let endpoint = file.endpoint();
     let address = endpoint.to_string();
     let poll = move |cx: &mut Context<'_>| {
-        poll(cx).map_ok(|stream| (Box::new(stream) as BoxStream, address.clone()))
+        poll(cx).map_ok(|stream| (Box::new(stream) as BoxSocket, address.clone()))
     };
     Box::new(Polled { poll, endpoint, _file: Some(file) })
 }
@@ -54,9 +54,9 @@ struct Polled<F> {
 
 impl<F> Listener for Polled<F>
 where
-    F: FnMut(&mut Context<'_>) -> Poll<io::Result<(BoxStream, String)>> + Send,
+    F: FnMut(&mut Context<'_>) -> Poll<io::Result<(BoxSocket, String)>> + Send,
 {
-    fn accept(&mut self) -> BoxFuture<'_, io::Result<(BoxStream, String)>> {
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<(BoxSocket, String)>> {
         Box::pin(poll_fn(&mut self.poll))
     }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use callosum_runtime::rt::{BoxStream, Listener, Runtime, Timer, unsupported};
+use callosum_runtime::rt::{BoxSocket, Listener, Runtime, Socket, Timer, unsupported};
 use callosum_runtime::{Builder, Endpoint, SocketOptions};
 use futures_io::{AsyncRead, AsyncWrite};
 use futures_util::future::BoxFuture;
@@ -69,7 +69,7 @@ impl HostRuntime {
         self.network.find(name).ok_or_else(unknown)
     }
 
-    async fn reach(&self, to: HostId, place: Place) -> io::Result<BoxStream> {
+    async fn reach(&self, to: HostId, place: Place) -> io::Result<BoxSocket> {
         self.check()?;
         let (clock, network) = (&self.clock, &self.network);
         // SYN there, SYN-ACK back.
@@ -83,7 +83,7 @@ impl HostRuntime {
         }
         self.check()?;
         let end = network.connect(self.host, to, place)?;
-        Ok(Box::new(Stream { network: network.clone(), end }))
+        Ok(Box::new(Stream { network: network.clone(), end, reset: false }))
     }
 }
 
@@ -113,7 +113,7 @@ impl Runtime for HostRuntime {
         &'a self,
         endpoint: &'a Endpoint,
         _: SocketOptions,
-    ) -> BoxFuture<'a, io::Result<BoxStream>> {
+    ) -> BoxFuture<'a, io::Result<BoxSocket>> {
         Box::pin(async move {
             match endpoint {
                 Endpoint::Tcp { host, port } => self.reach(self.host_named(host)?, Place::Port(*port)).await,
@@ -154,12 +154,12 @@ struct Listening {
 }
 
 impl Listener for Listening {
-    fn accept(&mut self) -> BoxFuture<'_, io::Result<(BoxStream, String)>> {
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<(BoxSocket, String)>> {
         Box::pin(async {
             let accept = |cx: &mut Context<'_>| self.network.accept(self.host, &self.place, self.id, cx);
             let (end, from) = std::future::poll_fn(accept).await?;
-            let stream = Stream { network: self.network.clone(), end };
-            Ok((Box::new(stream) as BoxStream, format!("tcp://{}", self.network.name(from))))
+            let stream = Stream { network: self.network.clone(), end, reset: false };
+            Ok((Box::new(stream) as BoxSocket, format!("tcp://{}", self.network.name(from))))
         })
     }
 
@@ -180,6 +180,8 @@ impl Drop for Listening {
 struct Stream {
     network: Arc<Network>,
     end: End,
+    /// Whether dropping it resets the connection.
+    reset: bool,
 }
 
 impl AsyncRead for Stream {
@@ -203,9 +205,18 @@ impl AsyncWrite for Stream {
     }
 }
 
+impl Socket for Stream {
+    fn reset_on_drop(&mut self) {
+        self.reset = true;
+    }
+}
+
 impl Drop for Stream {
     fn drop(&mut self) {
-        self.network.drop_end(self.end);
+        match self.reset {
+            true => self.network.reset_end(self.end),
+            false => self.network.drop_end(self.end),
+        }
     }
 }
 

@@ -432,6 +432,22 @@ impl Network {
         self.wake(wakes);
     }
 
+    /// Nobody has this end any more, and the other side learns of it as of a reset, even if everything was closed before.
+    pub(super) fn reset_end(&self, end: End) {
+        let (mut state, now) = (self.lock(), self.clock.now());
+        let Some(connection) = state.connections.get(&end.connection) else { return };
+        let [a, b] = connection.hosts;
+        let mut delays = [state.delay(a, b); 2];
+        delays[end.side] = Duration::ZERO;
+        let mut wakes = Wakes::default();
+        if let Some(connection) = state.connections.get_mut(&end.connection) {
+            wakes = connection.reset(now, delays);
+        }
+        drop(state);
+        self.wake(wakes);
+        self.drop_end(end);
+    }
+
     /// Nobody has this end any more: what it has written still arrives; who writes to it gets an error.
     pub(super) fn drop_end(&self, end: End) {
         self.close(end);

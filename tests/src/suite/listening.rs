@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task;
 use std::time::Instant;
 
-use callosum_runtime::rt::{BoxStream, Listener, Runtime, Timer};
+use callosum_runtime::rt::{BoxSocket, Listener, Runtime, Timer};
 use callosum_runtime::{BindError, Endpoint, SocketOptions};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -43,7 +43,7 @@ impl Runtime for SlowToBind {
         &'a self,
         endpoint: &'a Endpoint,
         options: SocketOptions,
-    ) -> BoxFuture<'a, io::Result<BoxStream>> {
+    ) -> BoxFuture<'a, io::Result<BoxSocket>> {
         self.inner.connect(endpoint, options)
     }
 

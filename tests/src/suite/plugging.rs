@@ -13,7 +13,7 @@ use callosum_proto::internals::wire::{PING, PONG};
 use callosum_proto::ordering::{Action, Arrival, Busy, Scheduler, Withdrawn};
 use callosum_proto::zmtp::{Link, LinkConfig, LinkEvent};
 use callosum_proto::{ConnectionId, Multipart, RequestId, Role};
-use callosum_runtime::rt::{BoxStream, Listener, Runtime, Timer};
+use callosum_runtime::rt::{BoxSocket, Listener, Runtime, Timer};
 use callosum_runtime::{
     CallError, Context, Dialect, DisconnectCause, DriverError, Endpoint, Event, HandlerError, HandlerResult,
     Limits, SocketOptions, duplex,
@@ -130,7 +130,7 @@ impl Runtime for Counting {
         &'a self,
         endpoint: &'a Endpoint,
         options: SocketOptions,
-    ) -> BoxFuture<'a, io::Result<BoxStream>> {
+    ) -> BoxFuture<'a, io::Result<BoxSocket>> {
         self.inner.connect(endpoint, options)
     }
 
@@ -309,7 +309,7 @@ impl Runtime for Mortal {
         &'a self,
         endpoint: &'a Endpoint,
         options: SocketOptions,
-    ) -> BoxFuture<'a, io::Result<BoxStream>> {
+    ) -> BoxFuture<'a, io::Result<BoxSocket>> {
         self.inner.connect(endpoint, options)
     }
 

@@ -1,0 +1,147 @@
+//! The end of a connection where somebody connects: listeners, and the calls to the other side.
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use callosum_runtime::rt::{BoxSocket, Listener, Runtime};
+use callosum_runtime::stream::Answer;
+use callosum_runtime::{BodyWriter, Metadata, Peer};
+
+use crate::connecting::unopened;
+use crate::connection::{Times, relay};
+use crate::hub::{Guard, Hub};
+use crate::relay::{Incoming, Outcome, Relay};
+use crate::time::{sleep, within};
+use crate::{Reason, TunnelEvent, wire};
+
+/// How long a listener waits when the system could not accept.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Connections that a listener accepts before other tasks have their turn.
+const ACCEPTED_AT_ONCE: u32 = 64;
+
+/// What it takes to open a connection on the other side.
+#[derive(Clone, Debug)]
+pub(crate) struct Opener {
+    pub(crate) peer: Peer,
+    /// How long to wait for a link.
+    pub(crate) wait: Duration,
+    /// How long the other side may take to connect.
+    pub(crate) open: Duration,
+}
+
+impl Opener {
+    /// Makes the call that opens a connection, once there is a link.
+    pub(crate) async fn open(
+        &self,
+        method: &str,
+        metadata: Metadata,
+    ) -> Result<(BodyWriter, Answer), Reason> {
+        if !self.peer.is_connected() {
+            let ready = within(&**self.peer.runtime(), self.wait, self.peer.ready()).await;
+            ready.ok_or(Reason::NotConnected)?.map_err(|_| Reason::NotConnected)?;
+        }
+        let call = self.peer.open(method).metadata(metadata).no_timeout().stream();
+        call.map_err(|error| wire::reason(&error))
+    }
+}
+
+/// A socket that was accepted, and is reset unless it is taken: whoever has connected is to see that it failed.
+pub(crate) struct Accepted(Option<BoxSocket>);
+
+impl Accepted {
+    pub(crate) fn new(socket: BoxSocket) -> Self {
+        Self(Some(socket))
+    }
+
+    pub(crate) fn get(&mut self) -> &mut BoxSocket {
+        self.0.as_mut().expect("it was not taken, for that takes all of it")
+    }
+
+    pub(crate) fn take(mut self) -> BoxSocket {
+        self.0.take().expect("it is taken once, for that takes all of it")
+    }
+}
+
+impl Drop for Accepted {
+    fn drop(&mut self) {
+        if let Some(socket) = &mut self.0 {
+            socket.reset_on_drop();
+        }
+    }
+}
+
+/// Opens a connection on the other side for a socket, and relays to the end. What the socket gives leaves at once, with the call.
+pub(crate) async fn serve(
+    mut guard: Guard,
+    opener: Opener,
+    socket: Accepted,
+    (method, metadata): (&str, Metadata),
+    idle: Option<Duration>,
+) -> Outcome {
+    let (runtime, live) = (guard.runtime().clone(), guard.live.clone());
+    let serving = async {
+        let (writer, answer) = opener.open(method, metadata).await?;
+        let incoming = Incoming::Answer(answer);
+        let relaying = Relay::new(runtime.clone(), live.clone(), socket.take(), writer, incoming);
+        relay(&*runtime, &live, Times { open: opener.open, idle }, relaying).await
+    };
+    let outcome = until_stopped(&guard, serving).await;
+    guard.set(outcome);
+    outcome
+}
+
+/// What `serving` comes to, or how it was stopped from outside before.
+pub(crate) async fn until_stopped(guard: &Guard, serving: impl Future<Output = Outcome>) -> Outcome {
+    let stopped = guard.live.stop.or(serving).await;
+    stopped.unwrap_or_else(|end| if guard.live.is_open() { Ok(end) } else { Err(unopened(end)) })
+}
+
+/// Accepts for ever. `each` must not block.
+pub(crate) async fn accept_loop(
+    hub: &Hub,
+    forward: &Arc<str>,
+    mut listener: Box<dyn Listener>,
+    mut each: impl FnMut(Accepted, Option<SocketAddr>),
+) {
+    let mut accepted = 0_u32;
+    loop {
+        match listener.accept().await {
+            Ok((socket, from)) => {
+                each(Accepted::new(socket), from.strip_prefix("tcp://").and_then(|from| from.parse().ok()));
+                accepted = accepted.wrapping_add(1);
+                if accepted.is_multiple_of(ACCEPTED_AT_ONCE) {
+                    yield_now(&*hub.runtime).await;
+                }
+            }
+            // Says nothing of the next.
+            Err(error)
+                if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset) => {}
+            Err(error) => {
+                tracing::warn!(%forward, %error, "can't accept");
+                hub.events.send(TunnelEvent::AcceptFailed { forward: forward.clone(), kind: error.kind() });
+                sleep(&*hub.runtime, ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn yield_now(runtime: &dyn Runtime) {
+    let mut yielded = false;
+    std::future::poll_fn(|cx| {
+        if std::mem::replace(&mut yielded, true) {
+            return std::task::Poll::Ready(());
+        }
+        runtime.yield_now(cx);
+        std::task::Poll::Pending
+    })
+    .await;
+}
+
+/// What a client is told that has its own protocol, before anything is relayed.
+pub(crate) fn answered(reply: Vec<u8>, reader: callosum_runtime::BodyReader) -> Incoming {
+    Incoming::Stream { preface: Bytes::from(reply), reader }
+}

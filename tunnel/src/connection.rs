@@ -1,0 +1,222 @@
+//! One tunnelled connection while it lives: what it is, what it has moved, and how it is stopped from outside.
+
+use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use callosum_runtime::rt::{Runtime, Timer};
+use futures_util::task::AtomicWaker;
+use parking_lot::Mutex;
+
+use crate::events::{Sink, TunnelEvent};
+use crate::relay::{Outcome, Relay};
+use crate::time::from_now;
+use crate::totals::Counters;
+use crate::{End, Reason, Target};
+
+/// Which end of a tunnelled connection a process has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Side {
+    /// The end where somebody has connected.
+    Accepting,
+    /// The end that connects to the target.
+    Connecting,
+}
+
+/// What a tunnelled connection is.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ConnectionInfo {
+    /// Its number: unique in a [`Tunnel`](crate::Tunnel) or [`TunnelServer`](crate::TunnelServer), and never used again.
+    pub id: u64,
+    /// Which end of it is here.
+    pub side: Side,
+    /// Whom the other side was admitted as; `None` on the side that has asked for the forward.
+    pub user: Option<String>,
+    /// What it belongs to, and is counted by: a forward as it was asked for, or a target or an address to listen on as a peer names it.
+    pub forward: Arc<str>,
+    /// Where it goes, as far as this side knows.
+    pub target: Option<Target>,
+    /// Who has connected, as far as that has an address. On the connecting side, the other side says so.
+    pub source: Option<SocketAddr>,
+    /// When it began, on the clock of the runtime.
+    pub since: Instant,
+}
+
+/// A tunnelled connection as it is now.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ConnectionState {
+    /// What it is.
+    pub info: Arc<ConnectionInfo>,
+    /// Whether both ends are connected, and bytes travel.
+    pub is_open: bool,
+    /// Bytes that this side has moved towards the target.
+    pub to_target: u64,
+    /// Bytes that this side has moved from the target.
+    pub from_target: u64,
+}
+
+/// A connection, from the moment in which it is wanted to its end.
+pub(crate) struct Live {
+    pub(crate) info: Arc<ConnectionInfo>,
+    /// Shared with all that is counted together with it.
+    pub(crate) totals: Arc<Counters>,
+    pub(crate) stop: Arc<Stop>,
+    events: Arc<Sink>,
+    is_open: AtomicBool,
+    to_target: AtomicU64,
+    from_target: AtomicU64,
+}
+
+impl Live {
+    pub(crate) fn new(
+        info: ConnectionInfo,
+        totals: Arc<Counters>,
+        stop: Arc<Stop>,
+        events: Arc<Sink>,
+    ) -> Self {
+        let (is_open, to_target, from_target) = Default::default();
+        Self { info: Arc::new(info), totals, stop, events, is_open, to_target, from_target }
+    }
+
+    pub(crate) fn is_accepting(&self) -> bool {
+        self.info.side == Side::Accepting
+    }
+
+    /// Both ends are connected.
+    pub(crate) fn open(&self) {
+        if !self.is_open.swap(true, Relaxed) {
+            self.totals.open();
+            self.events.send(TunnelEvent::Opened(self.info.clone()));
+        }
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.is_open.load(Relaxed)
+    }
+
+    /// Bytes went from the socket on this side to the stream.
+    pub(crate) fn count_up(&self, bytes: usize) {
+        self.count(self.is_accepting(), bytes as u64);
+    }
+
+    /// Bytes went from the stream to the socket on this side.
+    pub(crate) fn count_down(&self, bytes: usize) {
+        self.count(!self.is_accepting(), bytes as u64);
+    }
+
+    fn count(&self, to_target: bool, bytes: u64) {
+        let (own, total) = match to_target {
+            true => (&self.to_target, &self.totals.to_target),
+            false => (&self.from_target, &self.totals.from_target),
+        };
+        own.fetch_add(bytes, Relaxed);
+        total.fetch_add(bytes, Relaxed);
+    }
+
+    /// Bytes so far: towards the target, and from it.
+    pub(crate) fn moved(&self) -> [u64; 2] {
+        [self.to_target.load(Relaxed), self.from_target.load(Relaxed)]
+    }
+
+    pub(crate) fn state(&self) -> ConnectionState {
+        let [to_target, from_target] = self.moved();
+        ConnectionState { info: self.info.clone(), is_open: self.is_open(), to_target, from_target }
+    }
+}
+
+/// How what runs for long is ended from outside. Each has one task that waits.
+#[derive(Debug, Default)]
+pub(crate) struct Stop {
+    why: Mutex<Option<End>>,
+    task: AtomicWaker,
+}
+
+impl Stop {
+    /// Only the first of several reasons counts.
+    pub(crate) fn stop(&self, why: End) {
+        self.why.lock().get_or_insert(why);
+        self.task.wake();
+    }
+
+    fn poll(&self, cx: &Context<'_>) -> Poll<End> {
+        self.task.register(cx.waker());
+        self.why.lock().map_or(Poll::Pending, Poll::Ready)
+    }
+
+    /// What `future` comes to, or why it was stopped before. Not for two futures of different tasks at the same time.
+    pub(crate) async fn or<F: Future>(&self, future: F) -> Result<F::Output, End> {
+        let mut future = pin!(future);
+        poll_fn(|cx| match self.poll(cx) {
+            Poll::Ready(why) => Poll::Ready(Err(why)),
+            Poll::Pending => future.as_mut().poll(cx).map(Ok),
+        })
+        .await
+    }
+}
+
+/// How long a connection may take, and rest.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Times {
+    /// Until the other side has connected.
+    pub(crate) open: Duration,
+    /// Without a byte in either direction.
+    pub(crate) idle: Option<Duration>,
+}
+
+/// Relays to the end.
+pub(crate) async fn relay(runtime: &dyn Runtime, live: &Live, times: Times, mut relay: Relay) -> Outcome {
+    let mut opening = (!live.is_open()).then(|| runtime.timer(from_now(runtime, times.open)));
+    let mut idle = times.idle.map(|timeout| Idle::new(runtime, timeout));
+    poll_fn(|cx| {
+        if let Poll::Ready(outcome) = relay.poll(cx) {
+            return Poll::Ready(outcome);
+        }
+        if live.is_open() {
+            opening = None;
+        }
+        if let Some(opening) = &mut opening {
+            return opening.as_mut().poll(cx).map(|()| Err(Reason::TimedOut));
+        }
+        match &mut idle {
+            Some(idle) => idle.poll(runtime, live, cx).map(Ok),
+            None => Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// Finds out that nothing has moved. The timer is set again only when it goes off, not with each byte.
+struct Idle {
+    timeout: Duration,
+    timer: Pin<Box<dyn Timer>>,
+    moved: [u64; 2],
+    since: Instant,
+}
+
+impl Idle {
+    fn new(runtime: &dyn Runtime, timeout: Duration) -> Self {
+        let (timer, since) = (runtime.timer(from_now(runtime, timeout)), runtime.now());
+        Self { timeout, timer, moved: [0; 2], since }
+    }
+
+    fn poll(&mut self, runtime: &dyn Runtime, live: &Live, cx: &mut Context<'_>) -> Poll<End> {
+        let moved = live.moved();
+        if moved != self.moved {
+            (self.moved, self.since) = (moved, runtime.now());
+        }
+        while self.timer.as_mut().poll(cx).is_ready() {
+            let Some(end) = self.since.checked_add(self.timeout) else { return Poll::Pending };
+            if end <= runtime.now() {
+                return Poll::Ready(End::Idle);
+            }
+            self.timer.as_mut().reset(end);
+        }
+        Poll::Pending
+    }
+}

@@ -1,0 +1,118 @@
+//! Connecting to a target.
+//!
+//! Responsible for everything between the name of a target and its socket: resolving once, checking each address, trying those that may
+//! be connected to one after the other. Not for whether the user may name the target, which is decided before.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use callosum_runtime::rt::{BoxSocket, Runtime};
+use callosum_runtime::{Endpoint, SocketOptions};
+
+use crate::resolve::Resolver;
+use crate::time::{from_now, within};
+use crate::{Host, Reason, Target};
+
+/// Options that notice when the other end of a connection has vanished, which a connection that is idle for hours would not.
+pub(crate) fn keepalive() -> SocketOptions {
+    SocketOptions::default().keepalive(Duration::from_secs(60), Duration::from_secs(10))
+}
+
+/// What it takes to connect.
+pub(crate) struct Dialer<'a> {
+    pub(crate) runtime: &'a dyn Runtime,
+    pub(crate) resolver: &'a dyn Resolver,
+    pub(crate) socket: SocketOptions,
+    /// For all of it: resolving, and every address.
+    pub(crate) timeout: Duration,
+}
+
+/// A socket, and the address that it is connected to if it is TCP.
+pub(crate) struct Dialled {
+    pub(crate) socket: BoxSocket,
+    pub(crate) address: Option<SocketAddr>,
+}
+
+impl Dialer<'_> {
+    /// Connects to one of the addresses of `target` that `admit` lets through, and gives what `admit` gave for it. A Unix socket has no
+    /// address.
+    ///
+    /// # Errors
+    /// What became of the last address that was tried; if none was, why the last was not.
+    pub(crate) async fn dial<T>(
+        &self,
+        target: &Target,
+        admit: impl Fn(Option<IpAddr>) -> Result<T, Reason>,
+    ) -> Result<(Dialled, T), Reason> {
+        let dialling = async {
+            match target {
+                Target::Unix(path) => {
+                    let admitted = admit(None)?;
+                    let socket = self.runtime.connect(&Endpoint::Ipc(path.clone()), self.socket).await;
+                    let socket = socket.map_err(|error| reason(&error, Reason::Refused))?;
+                    Ok((Dialled { socket, address: None }, admitted))
+                }
+                Target::Tcp { host, port } => self.try_each(&self.resolve(host).await?, *port, admit).await,
+            }
+        };
+        within(self.runtime, self.timeout, dialling).await.unwrap_or(Err(Reason::TimedOut))
+    }
+
+    async fn resolve(&self, host: &Host) -> Result<Vec<IpAddr>, Reason> {
+        let found = match host {
+            Host::Ip(address) => vec![*address],
+            Host::Name(name) => self.resolver.resolve(name).await.unwrap_or_default(),
+        };
+        match found.is_empty() {
+            true => Err(Reason::UnknownHost),
+            // An IPv4 address in the dress of IPv6 is checked, and connected to, as what it is.
+            false => Ok(found.iter().map(IpAddr::to_canonical).collect()),
+        }
+    }
+
+    /// Each address has an equal share of the time that is left, so that one that never answers leaves some for the next.
+    async fn try_each<T>(
+        &self,
+        addresses: &[IpAddr],
+        port: u16,
+        admit: impl Fn(Option<IpAddr>) -> Result<T, Reason>,
+    ) -> Result<(Dialled, T), Reason> {
+        let end = from_now(self.runtime, self.timeout);
+        let (mut not_tried, mut failed) = (Reason::Forbidden, None);
+        for (at, ip) in addresses.iter().enumerate() {
+            let admitted = match admit(Some(*ip)) {
+                Ok(admitted) => admitted,
+                Err(reason) => {
+                    not_tried = reason;
+                    continue;
+                }
+            };
+            let left = end.saturating_duration_since(self.runtime.now());
+            let share = left / u32::try_from(addresses.len() - at).unwrap_or(u32::MAX);
+            let endpoint = Endpoint::Tcp { host: ip.to_string(), port };
+            match within(self.runtime, share, self.runtime.connect(&endpoint, self.socket)).await {
+                Some(Ok(socket)) => {
+                    return Ok((Dialled { socket, address: Some(SocketAddr::new(*ip, port)) }, admitted));
+                }
+                Some(Err(error)) => failed = Some(reason(&error, Reason::Unreachable)),
+                None => failed = Some(Reason::TimedOut),
+            }
+        }
+        Err(failed.unwrap_or(not_tried))
+    }
+}
+
+/// What the system's error means; `absent` is what it means that there is nothing.
+fn reason(error: &io::Error, absent: Reason) -> Reason {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => Reason::Refused,
+        io::ErrorKind::NotFound => absent,
+        io::ErrorKind::TimedOut => Reason::TimedOut,
+        io::ErrorKind::HostUnreachable
+        | io::ErrorKind::NetworkUnreachable
+        | io::ErrorKind::NetworkDown
+        | io::ErrorKind::AddrNotAvailable => Reason::Unreachable,
+        _ => Reason::Failed,
+    }
+}

@@ -1,0 +1,120 @@
+//! What happens in a tunnel, as a stream.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use async_broadcast::{InactiveReceiver, Receiver, Sender};
+use futures_util::Stream;
+use parking_lot::Mutex;
+
+use crate::{ConnectionInfo, End, ListenAddress, Reason};
+
+/// Events that a subscriber may lag behind before it misses the oldest.
+const CAPACITY: usize = 1_024;
+
+/// Something that happened in a tunnel.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum TunnelEvent {
+    /// Connections are accepted here, or on the other side, for this forward.
+    Listening {
+        /// The forward, as in [`ConnectionInfo::forward`].
+        forward: Arc<str>,
+        /// Where: with the port that the system chose.
+        address: ListenAddress,
+    },
+    /// The other side does not listen any more for this forward, because the link has ended or it has refused to. It is asked again.
+    ListenFailed {
+        /// The forward.
+        forward: Arc<str>,
+        /// Why.
+        reason: Reason,
+        /// How long this side waits before it asks again.
+        after: Duration,
+    },
+    /// A listener on this side could not accept, because the system refused, for want of file descriptors for example. It tries again
+    /// after a pause.
+    AcceptFailed {
+        /// The forward.
+        forward: Arc<str>,
+        /// What the system said.
+        kind: std::io::ErrorKind,
+    },
+    /// A connection is open.
+    Opened(Arc<ConnectionInfo>),
+    /// A connection could not be opened.
+    Refused {
+        /// The connection that somebody wanted.
+        connection: Arc<ConnectionInfo>,
+        /// Why it was not to be.
+        reason: Reason,
+    },
+    /// A connection that was open has ended.
+    Closed(Summary),
+}
+
+/// What became of a connection that was open.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Summary {
+    /// The connection.
+    pub connection: Arc<ConnectionInfo>,
+    /// Bytes that this side has moved towards the target.
+    pub to_target: u64,
+    /// Bytes that this side has moved from the target.
+    pub from_target: u64,
+    /// From the moment in which somebody wanted it to its end.
+    pub duration: Duration,
+    /// How it ended.
+    pub end: End,
+}
+
+/// A stream of [`TunnelEvent`]s. It ends when the tunnel's driver does.
+///
+/// A subscriber that lags more than 1,024 events behind misses the oldest of them; nothing ever waits for it.
+#[derive(Debug)]
+pub struct TunnelEvents(Pin<Box<Receiver<TunnelEvent>>>);
+
+impl Stream for TunnelEvents {
+    type Item = TunnelEvent;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<TunnelEvent>> {
+        self.0.as_mut().poll_next(cx)
+    }
+}
+
+/// Where events go, until nothing can happen any more.
+#[derive(Debug)]
+pub(crate) struct Sink(Mutex<Option<(Sender<TunnelEvent>, InactiveReceiver<TunnelEvent>)>>);
+
+impl Default for Sink {
+    fn default() -> Self {
+        let (mut sender, receiver) = async_broadcast::broadcast(CAPACITY);
+        sender.set_overflow(true);
+        sender.set_await_active(false);
+        Self(Mutex::new(Some((sender, receiver.deactivate()))))
+    }
+}
+
+impl Sink {
+    pub(crate) fn subscribe(&self) -> TunnelEvents {
+        TunnelEvents(Box::pin(match &*self.0.lock() {
+            Some((_, receiver)) => receiver.activate_cloned(),
+            // Its sender is gone, so it has ended.
+            None => async_broadcast::broadcast(1).1,
+        }))
+    }
+
+    pub(crate) fn send(&self, event: TunnelEvent) {
+        let unread = self.0.lock().as_ref().map(|(sender, _)| sender.try_broadcast(event));
+        // What nobody wants, or what was pushed out, is dropped without the lock.
+        drop(unread);
+    }
+
+    pub(crate) fn close(&self) {
+        let channel = self.0.lock().take();
+        drop(channel);
+    }
+}

@@ -1,0 +1,70 @@
+//! Metrics through the `metrics` facade, with the feature `metrics`; nothing without.
+
+use std::time::Duration;
+
+use crate::ConnectionInfo;
+use crate::relay::Outcome;
+
+#[cfg(not(feature = "metrics"))]
+mod recording {
+    use super::*;
+
+    pub(crate) fn begin(_: &ConnectionInfo) {}
+
+    pub(crate) fn end(_: &ConnectionInfo, _: Outcome, _: [u64; 2], _: Duration) {}
+}
+
+#[cfg(feature = "metrics")]
+mod recording {
+    use metrics::{Label, counter, gauge, histogram};
+
+    use super::*;
+    use crate::{End, Reason, Side};
+
+    fn labels(info: &ConnectionInfo) -> Vec<Label> {
+        let side = match info.side {
+            Side::Accepting => "accepting",
+            Side::Connecting => "connecting",
+        };
+        vec![Label::new("side", side), Label::new("user", info.user.clone().unwrap_or_default())]
+    }
+
+    pub(crate) fn begin(info: &ConnectionInfo) {
+        gauge!("callosum_tunnel_connections", labels(info).iter()).increment(1.0);
+    }
+
+    pub(crate) fn end(info: &ConnectionInfo, outcome: Outcome, [to, from]: [u64; 2], duration: Duration) {
+        let mut labels = labels(info);
+        gauge!("callosum_tunnel_connections", labels.iter()).decrement(1.0);
+        for (direction, bytes) in [("to_target", to), ("from_target", from)] {
+            labels.push(Label::new("direction", direction));
+            counter!("callosum_tunnel_bytes_total", labels.iter()).increment(bytes);
+            labels.pop();
+        }
+        labels.push(Label::new("outcome", name(outcome)));
+        counter!("callosum_tunnel_connections_total", labels.iter()).increment(1);
+        histogram!("callosum_tunnel_connection_duration_seconds", labels).record(duration);
+    }
+
+    fn name(outcome: Outcome) -> &'static str {
+        match outcome {
+            Ok(End::Closed) => "closed",
+            Ok(End::ResetHere | End::ResetThere) => "reset",
+            Ok(End::LinkLost) => "link_lost",
+            Ok(End::Idle) => "idle",
+            Ok(End::Revoked) => "revoked",
+            Ok(End::TimeLimit) => "time_limit",
+            Ok(End::ShutDown | End::Dropped) => "shut_down",
+            Err(Reason::Forbidden) => "forbidden",
+            Err(Reason::Refused) => "refused",
+            Err(Reason::Unreachable) => "unreachable",
+            Err(Reason::TimedOut) => "timed_out",
+            Err(Reason::UnknownHost) => "unknown_host",
+            Err(Reason::Busy) => "busy",
+            Err(Reason::NotConnected) => "not_connected",
+            Err(_) => "failed",
+        }
+    }
+}
+
+pub(crate) use recording::{begin, end};

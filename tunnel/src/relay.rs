@@ -1,0 +1,406 @@
+//! Copying between a socket and the two streams of a call.
+//!
+//! Responsible for how the two directions end, each by itself and both together; not for who opened the call, nor for what ends a
+//! connection from outside. The idea: **up** is from the socket to the stream that this side writes, **down** from the stream that this
+//! side reads to the socket. Each is an enum of how far it has come, polled in the same task, so that nothing is shared or locked.
+//!
+//! The end of one side becomes the end of the other: FIN the end of the stream, and the end of the stream FIN. A reset becomes the
+//! failure or the cancellation of the call, which would overtake the bytes before it. So the side that sees a reset first waits until
+//! what it had read has arrived, for [`LINGER`] at most:
+//!
+//! ```text
+//! target sends "413 Too Large", resets      the socket gives these bytes, then an error
+//! up: Open -> Broken                        the bytes are written; acknowledged? then the call fails with TunnelReset
+//! the other side                            writes the bytes to the client, reads the failure, resets the client
+//! ```
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use callosum_runtime::proto::WriteError;
+use callosum_runtime::rt::{BoxSocket, Runtime, Timer};
+use callosum_runtime::stream::Answer;
+use callosum_runtime::{BodyError, BodyReader, BodyWriter, CallError};
+use futures_io::{AsyncRead, AsyncWrite};
+use futures_util::Stream;
+
+use crate::connection::Live;
+use crate::time::from_now;
+use crate::{End, Reason, wire};
+
+/// Bytes that are read from a socket at once. One piece of a stream has at most as many, so a full read travels in one.
+const READ: usize = 64 * 1024;
+
+/// Pieces of the stream that one write to the socket gathers.
+const GATHER: usize = 16;
+
+/// Reads, and writes, after which other tasks have their turn.
+const ROUNDS: usize = 16;
+
+/// How long what was read before a reset may take to arrive.
+pub(crate) const LINGER: Duration = Duration::from_secs(5);
+
+/// A connection from its first byte to its end. Dropping it before resets the socket, and cancels or fails the call.
+pub(crate) struct Relay {
+    socket: BoxSocket,
+    up: Up,
+    down: Down,
+    /// Goes off when what was read before a reset has had its time.
+    linger: Option<Pin<Box<dyn Timer>>>,
+    live: Arc<Live>,
+    runtime: Arc<dyn Runtime>,
+    is_over: bool,
+}
+
+/// From the socket to the stream.
+enum Up {
+    /// `read` waits for room in the stream.
+    Open { writer: BodyWriter, read: Bytes },
+    /// The socket has ended, and the stream too.
+    Finished(BodyWriter),
+    /// The socket has failed, the stream is open.
+    Broken(BodyWriter),
+    /// The other side takes no more.
+    Stopped,
+}
+
+/// From the stream to the socket.
+enum Down {
+    /// The call has not been answered.
+    Opening(Answer),
+    /// `pieces` wait for room in the socket.
+    Open {
+        reader: BodyReader,
+        pieces: VecDeque<Bytes>,
+    },
+    /// The stream has ended, and the socket's half is being closed.
+    Closing,
+    Closed,
+    /// The socket takes no more: what comes is dropped, so that the call goes on.
+    Broken(Option<BodyReader>),
+}
+
+/// What this side reads of a call.
+pub(crate) enum Incoming {
+    /// Our call, which may still be refused.
+    Answer(Answer),
+    /// A stream that has begun, and what the socket is given before it.
+    Stream { preface: Bytes, reader: BodyReader },
+}
+
+/// How it ended, or why it was never open.
+pub(crate) type Outcome = Result<End, Reason>;
+
+impl Relay {
+    pub(crate) fn new(
+        runtime: Arc<dyn Runtime>,
+        live: Arc<Live>,
+        socket: BoxSocket,
+        writer: BodyWriter,
+        incoming: Incoming,
+    ) -> Self {
+        let down = match incoming {
+            Incoming::Answer(answer) => Down::Opening(answer),
+            Incoming::Stream { preface, reader } => {
+                let pieces = if preface.is_empty() { VecDeque::new() } else { VecDeque::from([preface]) };
+                Down::Open { reader, pieces }
+            }
+        };
+        let up = Up::Open { writer, read: Bytes::new() };
+        Self { socket, up, down, linger: None, live, runtime, is_over: false }
+    }
+
+    /// What is to be written to the stream before anything that the socket gives.
+    pub(crate) fn with_first(mut self, bytes: Bytes) -> Self {
+        if let Up::Open { read, .. } = &mut self.up {
+            *read = bytes;
+        }
+        self
+    }
+
+    /// Copies until both directions have ended.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
+        if let Err(outcome) = self.poll_down(cx) {
+            return Poll::Ready(outcome);
+        }
+        if let Err(outcome) = self.poll_up(cx) {
+            return Poll::Ready(outcome);
+        }
+        if let Some(linger) = &mut self.linger
+            && linger.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(Ok(End::ResetHere));
+        }
+        self.poll_end(cx)
+    }
+
+    /// Whether both have ended, and how.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
+        match (&mut self.up, &self.down) {
+            (Up::Finished(writer), Down::Closed) => {
+                if self.live.is_accepting() {
+                    // Only now it is known whether the other side has taken everything.
+                    let closed = ready!(pin!(writer.closed()).poll(cx));
+                    if let BodyError::Call(error) = closed {
+                        return Poll::Ready(Ok(wire::end(&error)));
+                    }
+                }
+                self.is_over = true;
+                Poll::Ready(Ok(End::Closed))
+            }
+            (Up::Broken(writer), _) | (Up::Finished(writer), Down::Broken(_)) => {
+                // Fails if the other side has gone as well.
+                let _ = ready!(pin!(writer.acknowledged()).poll(cx));
+                Poll::Ready(Ok(End::ResetHere))
+            }
+            (Up::Stopped, Down::Closed | Down::Broken(_)) => Poll::Ready(Ok(End::ResetThere)),
+            _ => Poll::Pending,
+        }
+    }
+
+    fn poll_up(&mut self, cx: &mut Context<'_>) -> Result<(), Outcome> {
+        for _ in 0..ROUNDS {
+            let Up::Open { writer, read } = &mut self.up else { return Ok(()) };
+            if !read.is_empty() {
+                // Dropped while it waits, it has written nothing.
+                let written = pin!(writer.write_bytes(read.clone())).poll(cx);
+                match written {
+                    Poll::Pending => return Ok(()),
+                    Poll::Ready(Ok(())) => {
+                        self.live.count_up(read.len());
+                        read.clear();
+                    }
+                    Poll::Ready(Err(error)) => return self.fail_up(error),
+                }
+            }
+            match poll_read(&mut self.socket, cx) {
+                Poll::Ready(Ok(bytes)) if !bytes.is_empty() => *read = bytes,
+                Poll::Ready(Ok(_)) => return self.end_up(),
+                Poll::Ready(Err(_)) => {
+                    self.break_up();
+                    return Ok(());
+                }
+                Poll::Pending => {
+                    let closed = pin!(writer.closed()).poll(cx);
+                    return match closed {
+                        Poll::Pending => Ok(()),
+                        Poll::Ready(error) => self.fail_up(error),
+                    };
+                }
+            }
+        }
+        cx.waker().wake_by_ref();
+        Ok(())
+    }
+
+    /// The socket has ended. If it takes nothing either, it was reset, and only one of the two calls is told.
+    fn end_up(&mut self) -> Result<(), Outcome> {
+        if matches!(self.down, Down::Broken(_)) {
+            self.break_up();
+            return Ok(());
+        }
+        let Up::Open { writer, .. } = &mut self.up else { return Ok(()) };
+        if let Err(error) = writer.finish() {
+            return self.fail_up(error);
+        }
+        if let Up::Open { writer, .. } = std::mem::replace(&mut self.up, Up::Stopped) {
+            self.up = Up::Finished(writer);
+        }
+        Ok(())
+    }
+
+    fn break_up(&mut self) {
+        if let Up::Open { writer, .. } = std::mem::replace(&mut self.up, Up::Stopped) {
+            self.up = Up::Broken(writer);
+        }
+        self.start_to_linger();
+    }
+
+    fn start_to_linger(&mut self) {
+        let runtime = &*self.runtime;
+        self.linger.get_or_insert_with(|| runtime.timer(from_now(runtime, LINGER)));
+    }
+
+    /// The stream can't be written any more.
+    fn fail_up(&mut self, error: BodyError) -> Result<(), Outcome> {
+        match error {
+            BodyError::Call(error) => Err(self.outcome(&error)),
+            BodyError::Write(WriteError::Stopped | WriteError::NotOpen) => {
+                self.up = Up::Stopped;
+                Ok(())
+            }
+            _ => Err(Ok(End::ResetThere)),
+        }
+    }
+
+    /// What it means that the call has failed.
+    fn outcome(&self, error: &CallError) -> Outcome {
+        match self.down {
+            Down::Opening(_) => Err(wire::reason(error)),
+            _ => Ok(wire::end(error)),
+        }
+    }
+
+    fn poll_down(&mut self, cx: &mut Context<'_>) -> Result<(), Outcome> {
+        if let Down::Opening(answer) = &mut self.down {
+            match Pin::new(answer).poll(cx) {
+                Poll::Pending => return Ok(()),
+                Poll::Ready(Ok(streamed)) => {
+                    self.down = Down::Open { reader: streamed.body, pieces: VecDeque::new() };
+                    self.live.open();
+                }
+                Poll::Ready(Err(error)) => return Err(Err(wire::reason(&error))),
+            }
+        }
+        if let Down::Broken(Some(reader)) = &mut self.down {
+            match poll_drop(reader, cx) {
+                Poll::Ready(Ok(())) => self.down = Down::Broken(None),
+                Poll::Ready(Err(error)) => return Err(ended(error)),
+                Poll::Pending => {}
+            }
+        }
+        self.poll_write(cx)?;
+        if let Down::Closing = self.down {
+            match Pin::new(&mut self.socket).poll_close(cx) {
+                Poll::Pending => {}
+                Poll::Ready(Ok(())) => self.down = Down::Closed,
+                Poll::Ready(Err(_)) => self.break_down(),
+            }
+        }
+        Ok(())
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Result<(), Outcome> {
+        for _ in 0..ROUNDS {
+            let Down::Open { reader, pieces } = &mut self.down else { return Ok(()) };
+            let has_ended = gather(reader, pieces, cx)?;
+            if pieces.is_empty() {
+                if has_ended {
+                    self.down = Down::Closing;
+                } else if let Poll::Ready(Err(_)) = Pin::new(&mut self.socket).poll_flush(cx) {
+                    self.break_down();
+                }
+                return Ok(());
+            }
+            match poll_write_pieces(&mut self.socket, pieces, cx) {
+                Poll::Pending => return Ok(()),
+                Poll::Ready(Ok(size)) => self.live.count_down(size),
+                Poll::Ready(Err(_)) => {
+                    self.break_down();
+                    return Ok(());
+                }
+            }
+        }
+        cx.waker().wake_by_ref();
+        Ok(())
+    }
+
+    /// The socket takes no more. What it has given, and still gives, goes up all the same.
+    fn break_down(&mut self) {
+        let reader = match std::mem::replace(&mut self.down, Down::Broken(None)) {
+            Down::Open { reader, .. } => Some(reader),
+            _ => None,
+        };
+        self.down = Down::Broken(reader);
+        self.start_to_linger();
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.socket.reset_on_drop();
+        }
+    }
+}
+
+fn ended(error: BodyError) -> Outcome {
+    match error {
+        BodyError::Call(error) => Ok(wire::end(&error)),
+        _ => Ok(End::ResetThere),
+    }
+}
+
+/// Takes what has come of the stream, up to [`GATHER`] pieces; whether it has ended.
+fn gather(
+    reader: &mut BodyReader,
+    pieces: &mut VecDeque<Bytes>,
+    cx: &mut Context<'_>,
+) -> Result<bool, Outcome> {
+    while pieces.len() < GATHER {
+        match Pin::new(&mut *reader).poll_next(cx) {
+            Poll::Ready(Some(Ok(piece))) => pieces.push_back(piece),
+            Poll::Ready(Some(Err(error))) => return Err(ended(error)),
+            Poll::Ready(None) => return Ok(true),
+            Poll::Pending => return Ok(false),
+        }
+    }
+    Ok(false)
+}
+
+/// Reads a stream to its end for nothing.
+fn poll_drop(reader: &mut BodyReader, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
+    while let Some(piece) = ready!(Pin::new(&mut *reader).poll_next(cx)) {
+        piece?;
+    }
+    Poll::Ready(Ok(()))
+}
+
+/// Writes what there is room for, in one call of the system.
+fn poll_write_pieces(
+    socket: &mut BoxSocket,
+    pieces: &mut VecDeque<Bytes>,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
+    let mut slices = [IoSlice::new(&[]); GATHER];
+    let filled = pieces.len().min(GATHER);
+    for (slice, piece) in slices.iter_mut().zip(&*pieces) {
+        *slice = IoSlice::new(piece);
+    }
+    let size = match ready!(Pin::new(socket).poll_write_vectored(cx, &slices[..filled]))? {
+        0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+        size => size,
+    };
+    let mut left = size;
+    while let Some(piece) = pieces.front_mut().filter(|_| left > 0) {
+        let part = left.min(piece.len());
+        piece.advance(part);
+        left -= part;
+        if piece.is_empty() {
+            pieces.pop_front();
+        }
+    }
+    Poll::Ready(Ok(size))
+}
+
+thread_local! {
+    /// What the next read on this thread fills. A buffer is needed only while a socket is polled, so idle connections have none.
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Reads what has come. None is the end.
+fn poll_read(socket: &mut BoxSocket, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
+    // Not borrowed while the socket, which may be anything, is polled.
+    let mut buffer = SCRATCH.take();
+    buffer.resize(READ, 0);
+    let read = Pin::new(socket).poll_read(cx, &mut buffer);
+    let bytes = match read {
+        // Giving the buffer away costs a new one, copying costs these bytes, and keeping it for few of them the rest.
+        Poll::Ready(Ok(size)) if size >= READ / 2 => {
+            buffer.truncate(size);
+            return Poll::Ready(Ok(buffer.into()));
+        }
+        Poll::Ready(Ok(size)) => Poll::Ready(Ok(Bytes::copy_from_slice(&buffer[..size]))),
+        Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+        Poll::Pending => Poll::Pending,
+    };
+    SCRATCH.set(buffer);
+    bytes
+}

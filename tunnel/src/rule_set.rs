@@ -1,0 +1,238 @@
+//! Rules as an authorizer: swapped as a whole, and read again when their file changes.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use callosum_runtime::rt::Runtime;
+use event_listener::Event;
+use futures_util::future::BoxFuture;
+use futures_util::stream::{self, BoxStream, StreamExt};
+use parking_lot::{Mutex, RwLock};
+
+use crate::time::sleep;
+use crate::{Authorizer, ListenAddress, Permission, Requester, Rules, RulesError, Target};
+
+/// How often the file is looked at.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// [`Rules`] that can change while they are in use. All clones are the same set.
+///
+/// The server's driver looks once a second whether the file has changed, and reads it when nothing more has changed until it looks
+/// again, so that a file is not taken while it is being written. Then all of its rules hold at once, and connections that they do not
+/// allow any more are closed. While the file is missing or has a mistake, the rules that were read last hold on, and a warning says
+/// what is wrong with it.
+///
+/// A user is whom the peer was admitted as, by the key that it has proved to own. A peer without one is refused whatever the rules
+/// say, unless [`anonymous`](Self::anonymous) gives it a name.
+#[derive(Clone, Debug)]
+pub struct RuleSet {
+    shared: Arc<Shared>,
+    anonymous: Option<Arc<str>>,
+    proxy_protocol: bool,
+    interval: Duration,
+}
+
+#[derive(Debug)]
+struct Shared {
+    rules: RwLock<Arc<Rules>>,
+    changed: Event,
+    file: Option<Mutex<Watched>>,
+}
+
+/// A file, and what has been seen of it.
+#[derive(Debug)]
+struct Watched {
+    path: PathBuf,
+    /// What it looked like when it was read.
+    read: Option<Look>,
+    /// What it looked like last.
+    last: Option<Look>,
+    /// What was last found wrong with it, and said.
+    problem: Option<String>,
+}
+
+/// Device, inode, size and time of the last change, in seconds and nanoseconds.
+type Look = (u64, u64, u64, i64, i64);
+
+/// Why rules can't be taken from a file.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RulesFileError {
+    /// The system refused.
+    #[error("can't read the rules in {path}: {error}", path = .path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// What it says is wrong.
+    #[error("{path}: {error}", path = .path.display())]
+    Rules {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        error: RulesError,
+    },
+}
+
+impl RuleSet {
+    /// Rules without a file; [`replace`](Self::replace) changes them.
+    pub fn new(rules: Rules) -> Self {
+        Self::with(rules, None)
+    }
+
+    /// The rules in a file. Blocks, and so does the driver when it reads it; use a file that is local.
+    ///
+    /// # Errors
+    /// If it can't be read, or has a mistake.
+    pub fn open(path: impl Into<PathBuf>) -> Result<Self, RulesFileError> {
+        let path = path.into();
+        // Before it is read: what changes after this is seen.
+        let look = look(&path).ok();
+        let rules = read(&path)?;
+        Ok(Self::with(rules, Some(Watched { path, read: look, last: None, problem: None })))
+    }
+
+    fn with(rules: Rules, file: Option<Watched>) -> Self {
+        let rules = RwLock::new(Arc::new(rules));
+        let shared = Shared { rules, changed: Event::new(), file: file.map(Mutex::new) };
+        Self { shared: Arc::new(shared), anonymous: None, proxy_protocol: false, interval: INTERVAL }
+    }
+
+    /// Looks at the file more or less often than once a second; at most once a millisecond.
+    pub fn interval(mut self, interval: Duration) -> Self {
+        self.interval = interval.max(Duration::from_millis(1));
+        self
+    }
+
+    /// Takes peers without an identity for this user. Whoever reaches an endpoint without an authenticator is then this user.
+    pub fn anonymous(mut self, user: impl Into<Arc<str>>) -> Self {
+        self.anonymous = Some(user.into());
+        self
+    }
+
+    /// Writes a PROXY protocol header, version 2, to each target. All targets must expect one.
+    pub fn proxy_protocol(mut self, write: bool) -> Self {
+        self.proxy_protocol = write;
+        self
+    }
+
+    /// The rules that hold now.
+    pub fn rules(&self) -> Arc<Rules> {
+        self.shared.rules.read().clone()
+    }
+
+    /// Puts other rules in place of all that hold. Connections that they do not allow are closed.
+    pub fn replace(&self, rules: Rules) {
+        *self.shared.rules.write() = Arc::new(rules);
+        self.shared.changed.notify(usize::MAX);
+    }
+
+    /// Reads the file now, changed or not. Does nothing without one.
+    ///
+    /// # Errors
+    /// If it can't be read, or has a mistake; the rules that hold stay.
+    pub fn reload(&self) -> Result<(), RulesFileError> {
+        // Locked while it is read, or who has read earlier might be the last to say what he has read.
+        let Some(mut file) = self.shared.file.as_ref().map(|file| file.lock()) else { return Ok(()) };
+        let look = look(&file.path).ok();
+        self.replace(read(&file.path)?);
+        (file.read, file.last) = (look, None);
+        Ok(())
+    }
+
+    /// Reads the file if it has changed, and not again since it was looked at before.
+    fn look_again(&self, file: &mut Watched) {
+        let problem = match look(&file.path) {
+            Ok(look) if file.read == Some(look) => return,
+            Ok(look) if file.last == Some(look) => {
+                // Whatever is wrong with it, it is read again only when it changes again.
+                (file.read, file.last) = (Some(look), None);
+                read(&file.path).map(|rules| self.replace(rules)).err()
+            }
+            Ok(look) => {
+                file.last = Some(look);
+                return;
+            }
+            Err(error) => {
+                file.read = None;
+                Some(RulesFileError::Io { path: file.path.clone(), error })
+            }
+        };
+        let problem = problem.map(|error| error.to_string());
+        if file.problem == problem {
+            return;
+        }
+        match &problem {
+            Some(error) => tracing::warn!(error, "the tunnel rules stay what they were"),
+            None => tracing::info!(path = %file.path.display(), "tunnel rules read again"),
+        }
+        file.problem = problem;
+    }
+
+    async fn watch(self, runtime: Arc<dyn Runtime>) {
+        loop {
+            sleep(&*runtime, self.interval).await;
+            if let Some(file) = &self.shared.file {
+                self.look_again(&mut file.lock());
+            }
+        }
+    }
+
+    fn permission(
+        &self,
+        requester: &Requester,
+        grant: impl Fn(&Rules, &str) -> Option<crate::Grant>,
+    ) -> Option<Permission> {
+        let user = requester.user().or(self.anonymous.as_deref())?;
+        let grant = grant(&self.rules(), user)?;
+        Some(Permission::from(grant).proxy_protocol(self.proxy_protocol))
+    }
+}
+
+impl Authorizer for RuleSet {
+    fn connect<'a>(
+        &'a self,
+        requester: &'a Requester,
+        target: &'a Target,
+    ) -> BoxFuture<'a, Option<Permission>> {
+        let permission = self.permission(requester, |rules, user| rules.connect(user, target));
+        Box::pin(std::future::ready(permission))
+    }
+
+    fn listen<'a>(
+        &'a self,
+        requester: &'a Requester,
+        address: &'a ListenAddress,
+    ) -> BoxFuture<'a, Option<Permission>> {
+        let permission = self.permission(requester, |rules, user| rules.listen(user, address));
+        Box::pin(std::future::ready(permission))
+    }
+
+    fn changes(&self, runtime: &Arc<dyn Runtime>) -> Option<BoxStream<'static, ()>> {
+        let shared = self.shared.clone();
+        // Listens before what has changed is acted upon, so that no change falls in between.
+        let changes = stream::unfold((shared.changed.listen(), shared), |(changed, shared)| async move {
+            changed.await;
+            Some(((), (shared.changed.listen(), shared)))
+        });
+        let watching = stream::once(self.clone().watch(runtime.clone()));
+        Some(stream::select(changes, watching).boxed())
+    }
+}
+
+fn look(path: &Path) -> io::Result<Look> {
+    let seen = fs::metadata(path)?;
+    Ok((seen.dev(), seen.ino(), seen.size(), seen.ctime(), seen.ctime_nsec()))
+}
+
+fn read(path: &Path) -> Result<Rules, RulesFileError> {
+    let text =
+        fs::read_to_string(path).map_err(|error| RulesFileError::Io { path: path.to_owned(), error })?;
+    Rules::parse(&text).map_err(|error| RulesFileError::Rules { path: path.to_owned(), error })
+}

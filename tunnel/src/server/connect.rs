@@ -1,0 +1,92 @@
+//! Connecting for a peer.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use callosum_runtime::{BodyReader, Context, HandlerResult, Responder};
+use tracing::Instrument;
+
+use super::Shared;
+use super::grants::{Grant, What};
+use crate::connecting::{Call, Setup, proxy_header, serve};
+use crate::connection::Side;
+use crate::dial::Dialer;
+use crate::hub::{Guard, Wanted};
+use crate::{Permission, Reason, Requester, Target, wire};
+
+/// What connections are counted by that nobody may name.
+const FORBIDDEN: &str = "(forbidden)";
+
+/// Answers `callosum.tunnel.connect`.
+pub(super) async fn connect(
+    server: Arc<Shared>,
+    body: BodyReader,
+    responder: Responder,
+    context: Context,
+) -> HandlerResult<()> {
+    let call = Call::new(body, responder, context);
+    let target = wire::target(call.context.metadata())?;
+    let source = wire::source(call.context.metadata());
+    let requester = Requester::of(&call.context);
+    let user = requester.user().map(str::to_owned);
+    let seen = server.changes.load(Ordering::Acquire);
+    let grant = server.grants.begin(requester, What::Connect(target.clone()));
+    let permission = grant.given.ask(&*server.authorizer).await;
+    let forward = match permission {
+        Some(_) => target.to_string().into(),
+        None => FORBIDDEN.into(),
+    };
+    let wanted = Wanted { side: Side::Connecting, user, forward, target: Some(target.clone()), source };
+    let mut guard = server.hub.begin(wanted, grant.given.stop.clone()).map_err(wire::refusal)?;
+    let Some(permission) = permission else {
+        guard.set(Err(Reason::Forbidden));
+        return Err(wire::refusal(Reason::Forbidden));
+    };
+    let guard = guard.unless_full(server.settings.max_connections).map_err(wire::refusal)?;
+    let span = guard.span.clone();
+    open(&server, guard, call, Asked { target, source, grant, permission, seen }).instrument(span).await
+}
+
+/// What a peer has asked for, and may have.
+struct Asked {
+    target: Target,
+    source: Option<SocketAddr>,
+    grant: Grant,
+    permission: Permission,
+    /// How often what is allowed had changed before it was asked.
+    seen: u64,
+}
+
+async fn open(server: &Arc<Shared>, guard: Guard, call: Call, asked: Asked) -> HandlerResult<()> {
+    let Asked { target, source, grant, permission, seen } = asked;
+    let dialer = Dialer {
+        runtime: &*server.hub.runtime,
+        resolver: &*server.settings.resolver,
+        socket: server.settings.socket,
+        timeout: server.settings.connect_timeout,
+    };
+    // Counted before it is connected, so that no more are ever connected than may be.
+    let admit = |address| {
+        let permission = match address {
+            Some(address) => permission.at(address).ok_or(Reason::Forbidden)?,
+            None => permission.clone(),
+        };
+        Ok((server.counts.take(&permission)?, permission))
+    };
+    let (user, target) = (guard.live.info.user.clone(), &target);
+    serve(guard, call, dialer, target, admit, |address, (counted, permission)| async move {
+        grant.given.is_at(address.map(|address| address.ip()));
+        if server.changes.load(Ordering::Acquire) != seen {
+            // It may have been asked about again before it was known where it is.
+            grant.given.check_again(&*server.authorizer).await;
+        }
+        let preface = match permission.writes_proxy_header() {
+            true => proxy_header(source, address, target, user.as_deref()),
+            false => Bytes::new(),
+        };
+        Ok(Setup { preface, idle: permission.idle(), held: (counted, grant) })
+    })
+    .await
+}

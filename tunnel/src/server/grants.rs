@@ -1,0 +1,94 @@
+//! What peers have been given, and whether they still may have it.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::connection::Stop;
+use crate::{Authorizer, End, ListenAddress, Permission, Requester, Target};
+
+/// All that has been given.
+#[derive(Default)]
+pub(super) struct Grants(Mutex<Table>);
+
+#[derive(Default)]
+struct Table {
+    next: u64,
+    given: BTreeMap<u64, Arc<Given>>,
+}
+
+/// What a peer has asked for.
+pub(super) enum What {
+    Connect(Target),
+    Listen(ListenAddress),
+}
+
+/// Something that a peer has, or is about to be given.
+pub(super) struct Given {
+    requester: Requester,
+    what: What,
+    /// What it is connected to, once it is.
+    address: Mutex<Option<IpAddr>>,
+    pub(super) stop: Arc<Stop>,
+}
+
+/// Something that a peer has, until this is dropped.
+pub(super) struct Grant {
+    grants: Arc<Grants>,
+    id: u64,
+    pub(super) given: Arc<Given>,
+}
+
+impl Grants {
+    /// Remembers what is about to be given, so that no change from now on is missed.
+    pub(super) fn begin(self: &Arc<Self>, requester: Requester, what: What) -> Grant {
+        let given = Arc::new(Given { requester, what, address: Mutex::default(), stop: Arc::default() });
+        let mut table = self.0.lock();
+        let id = table.next;
+        table.next += 1;
+        table.given.insert(id, given.clone());
+        drop(table);
+        Grant { grants: self.clone(), id, given }
+    }
+
+    pub(super) fn all(&self) -> Vec<Arc<Given>> {
+        self.0.lock().given.values().cloned().collect()
+    }
+}
+
+impl Given {
+    /// Asks whether the peer may have it.
+    pub(super) async fn ask(&self, authorizer: &dyn Authorizer) -> Option<Permission> {
+        match &self.what {
+            What::Connect(target) => authorizer.connect(&self.requester, target).await,
+            What::Listen(address) => authorizer.listen(&self.requester, address).await,
+        }
+    }
+
+    /// It is connected to this address.
+    pub(super) fn is_at(&self, address: Option<IpAddr>) {
+        *self.address.lock() = address;
+    }
+
+    /// Stops it if the peer may not have it any more.
+    pub(super) async fn check_again(&self, authorizer: &dyn Authorizer) {
+        let permission = self.ask(authorizer).await;
+        let address = *self.address.lock();
+        let permission = permission.and_then(|permission| match address {
+            Some(address) => permission.at(address),
+            None => Some(permission),
+        });
+        if permission.is_none() {
+            self.stop.stop(End::Revoked);
+        }
+    }
+}
+
+impl Drop for Grant {
+    fn drop(&mut self) {
+        let given = self.grants.0.lock().given.remove(&self.id);
+        drop(given);
+    }
+}

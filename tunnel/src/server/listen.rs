@@ -1,0 +1,122 @@
+//! Listening for a peer.
+
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use callosum_runtime::rt::Listener;
+use callosum_runtime::{BodyReader, BodyWriter, Context, HandlerResult, Responder};
+use futures_util::future::select;
+use tracing::Instrument;
+
+use super::Shared;
+use super::grants::{Grant, What};
+use crate::accepting::{Accepted, Opener, accept_loop, serve};
+use crate::connecting::Call;
+use crate::connection::Side;
+use crate::hub::Wanted;
+use crate::{ListenAddress, Permission, Reason, Requester, TunnelEvent, wire};
+
+/// Answers `callosum.tunnel.listen`: listens until the caller gives the call up.
+pub(super) async fn listen(
+    server: Arc<Shared>,
+    body: BodyReader,
+    responder: Responder,
+    context: Context,
+) -> HandlerResult<()> {
+    let Call { responder, context, .. } = Call::new(body, responder, context);
+    // Nothing is cleaned up after it.
+    context.set_cancel_grace(Duration::ZERO);
+    let (address, method) = (wire::address(context.metadata())?, wire::method(context.metadata())?);
+    let requester = Requester::of(&context);
+    let seen = server.changes.load(Ordering::Acquire);
+    let grant = server.grants.begin(requester.clone(), What::Listen(address.clone()));
+    let permission = grant.given.ask(&*server.authorizer).await;
+    let permission = permission.ok_or_else(|| wire::refusal(Reason::Forbidden))?;
+    if server.hub.is_draining() {
+        return Err(wire::refusal(Reason::ShuttingDown));
+    }
+    let (listener, bound) = bind(&server, &address).await.map_err(wire::refusal)?;
+    if server.changes.load(Ordering::Acquire) != seen {
+        grant.given.check_again(&*server.authorizer).await;
+    }
+    let metadata = wire::listening(&bound)?;
+    let writer: BodyWriter = responder.metadata(metadata).begin().await?;
+    let forward: Arc<str> = bound.to_string().into();
+    server.hub.events.send(TunnelEvent::Listening { forward: forward.clone(), address: bound });
+    tracing::info!(user = requester.user(), %forward, "listening for a peer");
+    let opener = Opener {
+        peer: requester.peer.clone(),
+        wait: Duration::ZERO,
+        open: server.settings.connect_timeout * 2,
+    };
+    let listening =
+        Listening { server: server.clone(), requester, permission, address, method, forward, opener };
+    let accepting = pin!(accept_loop(&server.hub, &listening.forward, listener, |socket, source| {
+        listening.accept(socket, source);
+    }));
+    let draining = pin!(server.hub.until_draining());
+    let stopped = grant.given.stop.or(select(accepting, draining)).await.map(drop);
+    drop(writer);
+    Err(match stopped {
+        Err(end) => wire::failure(end),
+        Ok(_) => wire::refusal(Reason::ShuttingDown),
+    })
+}
+
+/// Listens, and says where: with the port that the system chose.
+async fn bind(
+    server: &Shared,
+    address: &ListenAddress,
+) -> Result<(Box<dyn Listener>, ListenAddress), Reason> {
+    let bound = server.hub.runtime.bind(&address.endpoint(), server.settings.socket).await;
+    let listener = bound.map_err(|error| match error.kind() {
+        std::io::ErrorKind::AddrInUse => Reason::AddressInUse,
+        _ => Reason::Failed,
+    })?;
+    let bound = address.bound(&listener.endpoint().map_err(|_| Reason::Failed)?);
+    Ok((listener, bound))
+}
+
+/// What a listener knows of whom it listens for.
+struct Listening {
+    server: Arc<Shared>,
+    requester: Requester,
+    permission: Permission,
+    /// As it was asked for.
+    address: ListenAddress,
+    method: String,
+    forward: Arc<str>,
+    opener: Opener,
+}
+
+impl Listening {
+    /// Somebody has connected: the peer is to connect to its target.
+    fn accept(&self, socket: Accepted, source: Option<SocketAddr>) {
+        let server = &self.server;
+        let grant = server.grants.begin(self.requester.clone(), What::Listen(self.address.clone()));
+        let wanted = Wanted {
+            side: Side::Accepting,
+            user: self.requester.user().map(str::to_owned),
+            forward: self.forward.clone(),
+            target: None,
+            source,
+        };
+        let Ok(guard) = server.hub.begin(wanted, grant.given.stop.clone()) else { return };
+        let Ok(mut guard) = guard.unless_full(server.settings.max_connections) else { return };
+        let metadata = wire::connect(None, source).map_err(|_| Reason::Failed);
+        let (counted, metadata) = match (server.counts.take(&self.permission), metadata) {
+            (Ok(counted), Ok(metadata)) => (counted, metadata),
+            (Err(reason), _) | (_, Err(reason)) => return guard.set(Err(reason)),
+        };
+        let (opener, method, idle) = (self.opener.clone(), self.method.clone(), self.permission.idle());
+        let span = guard.span.clone();
+        let serving = async move {
+            serve(guard, opener, socket, (&method, metadata), idle).await.ok();
+            drop::<(_, Grant)>((counted, grant));
+        };
+        server.hub.runtime.spawn(Box::pin(serving.instrument(span)));
+    }
+}

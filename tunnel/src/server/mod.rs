@@ -1,0 +1,232 @@
+//! The side that opens what its peers ask for, as far as they may have it.
+//!
+//! Responsible for authorizing, for limits, and for taking rights away; what is asked for is opened in [`connect`] and [`listen`]. The
+//! idea: what a peer has been given is remembered together with the question that was asked, so that after a change the same question
+//! is asked again, and what is not allowed any more is stopped.
+
+mod connect;
+mod counts;
+mod grants;
+mod listen;
+
+use std::fmt;
+use std::future::ready;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use callosum_runtime::rt::Runtime;
+use callosum_runtime::{Builder, Drained, HandlerExists, Handlers, Method, MethodLimits, SocketOptions};
+use futures_util::future::{Either, select};
+use futures_util::stream::{self, StreamExt};
+
+use crate::connection::ConnectionState;
+use crate::dial::keepalive;
+use crate::driver::TunnelDriver;
+use crate::events::TunnelEvents;
+use crate::hub::Hub;
+use crate::resolve::{Resolver, SystemResolver};
+use crate::totals::Totals;
+use crate::{Authorizer, wire};
+use counts::Counts;
+use grants::Grants;
+
+/// Rights about which an authorizer is asked again at the same time.
+const CHECKS_AT_ONCE: usize = 64;
+
+/// Settings of a [`TunnelServer`].
+#[derive(Clone)]
+#[must_use = "settings hold for the server that they are given to"]
+pub struct ServerSettings {
+    connect_timeout: Duration,
+    max_connections: usize,
+    max_listeners: usize,
+    socket: SocketOptions,
+    resolver: Arc<dyn Resolver>,
+}
+
+impl Default for ServerSettings {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(10),
+            max_connections: 10_000,
+            max_listeners: 1_000,
+            socket: keepalive(),
+            resolver: Arc::new(SystemResolver),
+        }
+    }
+}
+
+impl ServerSettings {
+    /// How long resolving and connecting may take, for all addresses of a target together. Default 10 s.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// Connections at a time, of all peers together. One more is refused with [`Reason::Busy`](crate::Reason::Busy). Default 10,000.
+    ///
+    /// One peer has fewer: an endpoint takes twice as many unfinished calls of a peer as
+    /// [`max_queue`](callosum_runtime::Limits::max_queue) and [`max_concurrency`](callosum_runtime::Limits::max_concurrency) together, 2,200
+    /// by default.
+    pub fn max_connections(mut self, connections: usize) -> Self {
+        self.max_connections = connections;
+        self
+    }
+
+    /// Listeners at a time, of all peers together. One more is refused with [`Reason::Busy`](crate::Reason::Busy). Default 1,000.
+    pub fn max_listeners(mut self, listeners: usize) -> Self {
+        self.max_listeners = listeners;
+        self
+    }
+
+    /// Options of the connections to targets, and of those that listeners accept. Default: the system probes what was silent for 60 s,
+    /// every 10 s.
+    pub fn socket_options(mut self, options: SocketOptions) -> Self {
+        self.socket = options;
+        self
+    }
+
+    /// What finds the addresses of names. Default: [`SystemResolver`].
+    pub fn resolver(mut self, resolver: impl Resolver) -> Self {
+        self.resolver = Arc::new(resolver);
+        self
+    }
+}
+
+impl fmt::Debug for ServerSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerSettings")
+            .field("connect_timeout", &self.connect_timeout)
+            .field("max_connections", &self.max_connections)
+            .field("socket", &self.socket)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Opens connections and listeners for peers, as far as an [`Authorizer`] allows. Cheap to clone; all clones are the same.
+///
+/// It answers the methods `callosum.tunnel.connect` and `callosum.tunnel.listen` of the endpoint that it is
+/// [added to](Self::add_to), beside whatever else that endpoint serves. Each connection is a call whose argument and result are
+/// streams, and holds no slot under the endpoint's concurrency limit.
+#[derive(Clone)]
+pub struct TunnelServer {
+    shared: Arc<Shared>,
+}
+
+/// What its handlers share.
+struct Shared {
+    hub: Arc<Hub>,
+    authorizer: Box<dyn Authorizer>,
+    settings: ServerSettings,
+    grants: Arc<Grants>,
+    counts: Arc<Counts>,
+    /// How often what is allowed has changed.
+    changes: AtomicU64,
+}
+
+impl TunnelServer {
+    /// A server on the runtime of its endpoint ([`Builder::runtime`]), and the future that makes it follow changes of what is allowed. It
+    /// serves nobody before it is added to an endpoint.
+    pub fn new(
+        runtime: &Arc<dyn Runtime>,
+        authorizer: impl Authorizer,
+        settings: ServerSettings,
+    ) -> (Self, TunnelDriver) {
+        let hub = Hub::new(runtime.clone());
+        let shared = Arc::new(Shared {
+            hub: hub.clone(),
+            authorizer: Box::new(authorizer),
+            settings,
+            grants: Arc::default(),
+            counts: Arc::default(),
+            changes: AtomicU64::new(0),
+        });
+        let driver = TunnelDriver::new(hub, follow(shared.clone()));
+        (Self { shared }, driver)
+    }
+
+    /// Adds the methods of tunnels to an endpoint that is being built.
+    pub fn add_to<S>(&self, builder: Builder<S>) -> Builder<S> {
+        let builder = builder.method_limits(wire::LISTEN, self.listen_limits());
+        self.methods()
+            .into_iter()
+            .fold(builder, |builder, (name, method)| builder.handle_method(name, method))
+    }
+
+    /// Adds the methods of tunnels to an endpoint that runs.
+    ///
+    /// # Errors
+    /// If it serves tunnels already.
+    pub fn add_to_handlers(&self, handlers: &Handlers) -> Result<(), HandlerExists> {
+        self.methods().into_iter().try_for_each(|(name, method)| handlers.add_method(name, method))?;
+        handlers.set_limits(wire::LISTEN, self.listen_limits());
+        Ok(())
+    }
+
+    fn listen_limits(&self) -> MethodLimits {
+        MethodLimits::default().max_concurrency(self.shared.settings.max_listeners)
+    }
+
+    fn methods(&self) -> [(&'static str, Method); 2] {
+        let connecting = self.shared.clone();
+        let listening = self.shared.clone();
+        let connect = Method::stream(move |body, responder, context| {
+            connect::connect(connecting.clone(), body, responder, context)
+        });
+        let listen = Method::stream(move |body, responder, context| {
+            listen::listen(listening.clone(), body, responder, context)
+        });
+        [(wire::CONNECT, connect), (wire::LISTEN, listen)]
+    }
+
+    /// What happens from now on.
+    pub fn events(&self) -> TunnelEvents {
+        self.shared.hub.events.subscribe()
+    }
+
+    /// The connections that there are, in the order in which they began.
+    pub fn connections(&self) -> Vec<ConnectionState> {
+        self.shared.hub.states()
+    }
+
+    /// What each user has moved to each target and from each listener, since the start.
+    pub fn totals(&self) -> Vec<Totals> {
+        self.shared.hub.totals.snapshot()
+    }
+
+    /// Opens nothing any more, ends the listeners, and waits until all connections have ended. Those that have not when the deadline
+    /// has passed are reset. Then the driver resolves.
+    ///
+    /// Cancel safe: a drain that was begun opens nothing any more, but only one that is awaited resets anything.
+    pub async fn drain(&self, deadline: Duration) -> Drained {
+        self.shared.hub.drain(deadline).await
+    }
+}
+
+impl fmt::Debug for TunnelServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TunnelServer").field("settings", &self.shared.settings).finish_non_exhaustive()
+    }
+}
+
+/// Takes rights away when what is allowed changes.
+async fn follow(shared: Arc<Shared>) {
+    let watching = async {
+        let Some(mut changes) = shared.authorizer.changes(&shared.hub.runtime) else { return };
+        while changes.next().await.is_some() {
+            shared.changes.fetch_add(1, Ordering::AcqRel);
+            // One that takes long to be decided holds up few others.
+            let checks = shared.grants.all().into_iter().map(|given| {
+                let shared = shared.clone();
+                async move { given.check_again(&*shared.authorizer).await }
+            });
+            stream::iter(checks).buffer_unordered(CHECKS_AT_ONCE).for_each(|()| ready(())).await;
+        }
+    };
+    let over = shared.hub.until_over();
+    if let Either::Left(((), over)) = select(pin!(watching), pin!(over)).await {
+        over.await;
+    }
+}

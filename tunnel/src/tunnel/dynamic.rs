@@ -1,0 +1,174 @@
+//! Listening here for clients that say where to: SOCKS5 and HTTP CONNECT.
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use callosum_runtime::rt::BoxSocket;
+use futures_io::{AsyncRead, AsyncWrite};
+use tracing::Instrument;
+
+use super::{Forward, ForwardError, Shared, Tunnel, accepted};
+use crate::accepting::{Accepted, accept_loop, answered, until_stopped};
+use crate::connection::{Times, relay};
+use crate::hub::Guard;
+use crate::proxy::{Handshake, Progress, Request};
+use crate::relay::{Outcome, Relay};
+use crate::time::within;
+use crate::{ListenAddress, Reason, wire};
+
+/// Clients of one forward that have not said yet where to. One more is reset.
+const MAX_NEGOTIATING: usize = 1_024;
+
+/// Bytes of a handshake that are read at once.
+const READ: usize = 4 * 1024;
+
+impl Tunnel {
+    /// Accepts connections of SOCKS5 and HTTP CONNECT clients here, and has the other side resolve and connect to what each names
+    /// (`ssh -D`). Both protocols are spoken on the same port.
+    ///
+    /// A client learns in its own protocol why a connection could not be opened. It needs no password: whoever reaches the address uses
+    /// the tunnel with this side's rights.
+    ///
+    /// Cancel safe: dropped before it returns, it leaves nothing bound.
+    ///
+    /// # Errors
+    /// If the address can't be bound, or the tunnel is shut down.
+    pub async fn dynamic(&self, listen: ListenAddress) -> Result<Forward, ForwardError> {
+        let shared = self.shared.clone();
+        let (listener, bound) = shared.bind(&listen).await?;
+        let name: Arc<str> = format!("{bound} → (dynamic)").into();
+        let forward = name.clone();
+        let accepting = async move {
+            let negotiating = Arc::new(());
+            accept_loop(&shared.hub, &forward, listener, |socket, source| {
+                if Arc::strong_count(&negotiating) > MAX_NEGOTIATING {
+                    // Dropped, and so reset.
+                    return;
+                }
+                let serving = negotiate(shared.clone(), forward.clone(), socket, source, negotiating.clone());
+                shared.hub.runtime.spawn(Box::pin(serving));
+            })
+            .await;
+        };
+        self.shared.run(name, bound, accepting)
+    }
+}
+
+/// Learns where to, and goes there.
+async fn negotiate(
+    shared: Arc<Shared>,
+    forward: Arc<str>,
+    mut socket: Accepted,
+    source: Option<SocketAddr>,
+    negotiating: Arc<()>,
+) {
+    let (runtime, timeout) = (&*shared.hub.runtime, shared.settings.handshake_timeout);
+    let hub = &shared.hub;
+    let asking = within(runtime, timeout, hub.unless_over(ask(socket.get())));
+    let Some(Some(Ok(request))) = asking.await else { return };
+    drop(negotiating);
+    let wanted = accepted(&forward, Some(request.target.clone()), source);
+    let Some(guard) = shared.begin(wanted) else { return };
+    let span = guard.span.clone();
+    serve(&shared, guard, socket, request, source).instrument(span).await;
+}
+
+/// Reads a handshake to its end. A client that gets it wrong is told so.
+async fn ask(socket: &mut BoxSocket) -> std::io::Result<Request> {
+    let mut handshake = Handshake::default();
+    let mut buffer = vec![0; READ];
+    loop {
+        let size = read(socket, &mut buffer).await?;
+        if size == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        match handshake.receive(&buffer[..size]) {
+            Ok(Progress::More { handshake: next, reply }) => {
+                handshake = next;
+                write_all(socket, reply).await?;
+            }
+            Ok(Progress::Request { request, reply }) => {
+                write_all(socket, reply).await?;
+                return Ok(request);
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a client's handshake failed");
+                write_all(socket, &error.reply()).await?;
+                close(socket).await?;
+                return Err(std::io::ErrorKind::InvalidData.into());
+            }
+        }
+    }
+}
+
+async fn serve(
+    shared: &Arc<Shared>,
+    mut guard: Guard,
+    mut socket: Accepted,
+    request: Request,
+    source: Option<SocketAddr>,
+) {
+    let Request { protocol, target, leftover } = request;
+    let (runtime, live, opener) = (guard.runtime().clone(), guard.live.clone(), shared.opener());
+    let opening = async {
+        let metadata = wire::connect(Some(&target), source).map_err(|_| Reason::Failed)?;
+        let (writer, answer) = opener.open(wire::CONNECT, metadata).await?;
+        let answer = within(&*runtime, opener.open, answer).await.ok_or(Reason::TimedOut)?;
+        Ok((writer, answer.map_err(|error| wire::reason(&error))?.body))
+    };
+    let opened = match guard.live.stop.or(opening).await {
+        Ok(opened) => opened,
+        Err(end) => Err(crate::connecting::unopened(end)),
+    };
+    let outcome: Outcome = match opened {
+        Ok((writer, reader)) => {
+            live.open();
+            let incoming = answered(protocol.reply(Ok(())), reader);
+            let relaying = Relay::new(runtime.clone(), live.clone(), socket.take(), writer, incoming);
+            let relaying = relaying.with_first(leftover.into());
+            let times = Times { open: opener.open, idle: None };
+            until_stopped(&guard, relay(&*runtime, &live, times, relaying)).await
+        }
+        Err(reason) => {
+            let timeout = shared.settings.handshake_timeout;
+            let replying = refuse(socket.get(), protocol.reply(Err(reason)));
+            // Whoever does not take the reply is reset.
+            if let Some(Ok(())) = within(&*runtime, timeout, shared.hub.unless_over(replying)).await.flatten()
+            {
+                drop(socket.take());
+            }
+            Err(reason)
+        }
+    };
+    guard.set(outcome);
+}
+
+/// Tells a client why, and waits until it has read that: a socket with unread bytes would be reset when it is dropped.
+async fn refuse(socket: &mut BoxSocket, reply: Vec<u8>) -> std::io::Result<()> {
+    write_all(socket, &reply).await?;
+    close(socket).await
+}
+
+async fn read(socket: &mut BoxSocket, buffer: &mut [u8]) -> std::io::Result<usize> {
+    std::future::poll_fn(|cx| Pin::new(&mut *socket).poll_read(cx, buffer)).await
+}
+
+async fn write_all(socket: &mut BoxSocket, mut bytes: &[u8]) -> std::io::Result<()> {
+    while !bytes.is_empty() {
+        let size = std::future::poll_fn(|cx| Pin::new(&mut *socket).poll_write(cx, bytes)).await?;
+        if size == 0 {
+            return Err(std::io::ErrorKind::WriteZero.into());
+        }
+        bytes = &bytes[size..];
+    }
+    Ok(())
+}
+
+/// Ends what this side writes, and reads to the end of what the other writes, or it might be reset before it has read all.
+async fn close(socket: &mut BoxSocket) -> std::io::Result<()> {
+    std::future::poll_fn(|cx| Pin::new(&mut *socket).poll_close(cx)).await?;
+    let mut buffer = vec![0; READ];
+    while read(socket, &mut buffer).await? > 0 {}
+    Ok(())
+}

@@ -1,0 +1,316 @@
+//! The side that asks for forwards.
+//!
+//! Responsible for forwards and what they have in common; [`local`], [`dynamic`], [`remote`] and [`pipe`] are the four kinds. The idea: a
+//! forward is a future that accepts, and the driver polls all of them; each connection is a task of its own, which the hub can stop.
+
+mod dynamic;
+mod local;
+mod pipe;
+mod remote;
+
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use async_channel::{Receiver, Sender};
+use callosum_runtime::rt::Listener;
+use callosum_runtime::{Drained, Handlers, Peer, SocketOptions};
+use futures_util::future::{BoxFuture, select};
+use futures_util::stream::FuturesUnordered;
+use futures_util::{Stream, StreamExt};
+
+use crate::accepting::Opener;
+use crate::connection::{ConnectionState, Side, Stop};
+use crate::dial::keepalive;
+use crate::driver::TunnelDriver;
+use crate::events::{TunnelEvent, TunnelEvents};
+use crate::hub::{Guard, Hub, Wanted};
+use crate::resolve::{Resolver, SystemResolver};
+use crate::totals::Totals;
+use crate::{End, ListenAddress, Reason, Target};
+
+/// Settings of a [`Tunnel`].
+#[derive(Clone)]
+#[must_use = "settings hold for the tunnel that they are given to"]
+pub struct TunnelSettings {
+    wait_for_link: Duration,
+    open_timeout: Duration,
+    connect_timeout: Duration,
+    handshake_timeout: Duration,
+    max_connections: usize,
+    socket: SocketOptions,
+    resolver: Arc<dyn Resolver>,
+    proxy_protocol: bool,
+}
+
+impl Default for TunnelSettings {
+    fn default() -> Self {
+        Self {
+            wait_for_link: Duration::from_secs(10),
+            open_timeout: Duration::from_secs(30),
+            connect_timeout: Duration::from_secs(10),
+            handshake_timeout: Duration::from_secs(10),
+            max_connections: 10_000,
+            socket: keepalive(),
+            resolver: Arc::new(SystemResolver),
+            proxy_protocol: false,
+        }
+    }
+}
+
+impl TunnelSettings {
+    /// How long a new connection waits for the link, while that is away; then it is refused with [`Reason::NotConnected`]. Zero refuses
+    /// at once. Default 10 s.
+    pub fn wait_for_link(mut self, wait: Duration) -> Self {
+        self.wait_for_link = wait;
+        self
+    }
+
+    /// How long the other side may take to connect to a target; then the connection is refused with [`Reason::TimedOut`]. Default 30 s.
+    pub fn open_timeout(mut self, timeout: Duration) -> Self {
+        self.open_timeout = timeout;
+        self
+    }
+
+    /// How long this side may take to connect to the target of a remote forward, resolving included. Default 10 s.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// How long a client of a dynamic forward may take to say where to. Default 10 s.
+    pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
+        self.handshake_timeout = timeout;
+        self
+    }
+
+    /// Connections at a time. One more is refused with [`Reason::Busy`]. Default 10,000.
+    pub fn max_connections(mut self, connections: usize) -> Self {
+        self.max_connections = connections;
+        self
+    }
+
+    /// Options of the connections that are accepted here, and of those to the targets of remote forwards. Default: the system probes what
+    /// was silent for 60 s, every 10 s.
+    pub fn socket_options(mut self, options: SocketOptions) -> Self {
+        self.socket = options;
+        self
+    }
+
+    /// What finds the addresses of the targets of remote forwards. Default: [`SystemResolver`].
+    pub fn resolver(mut self, resolver: impl Resolver) -> Self {
+        self.resolver = Arc::new(resolver);
+        self
+    }
+
+    /// Writes a PROXY protocol header, version 2, to the targets of remote forwards, so that they learn who has connected to the other
+    /// side. Default: no.
+    pub fn proxy_protocol(mut self, write: bool) -> Self {
+        self.proxy_protocol = write;
+        self
+    }
+}
+
+impl fmt::Debug for TunnelSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TunnelSettings")
+            .field("wait_for_link", &self.wait_for_link)
+            .field("open_timeout", &self.open_timeout)
+            .field("max_connections", &self.max_connections)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Forwards over the connection to one peer, which serves tunnels ([`TunnelServer`](crate::TunnelServer)). Cheap to clone; all clones are
+/// the same.
+///
+/// Any number of forwards share the connection, with each other and with ordinary calls. Listeners stay while the link is away; what
+/// connects meanwhile [waits](TunnelSettings::wait_for_link), and connections that were open are reset, since their other half is gone.
+#[derive(Clone)]
+pub struct Tunnel {
+    shared: Arc<Shared>,
+}
+
+/// What the forwards of a tunnel share.
+struct Shared {
+    hub: Arc<Hub>,
+    peer: Peer,
+    /// Where the handlers of remote forwards go.
+    handlers: Handlers,
+    settings: TunnelSettings,
+    /// What the driver is to poll.
+    running: Sender<BoxFuture<'static, ()>>,
+}
+
+/// A forward that has been set up. Dropping it ends nothing: it lasts until it is [closed](Self::close), or the tunnel ends.
+#[derive(Clone, Debug)]
+pub struct Forward {
+    name: Arc<str>,
+    address: ListenAddress,
+    stop: Arc<Stop>,
+}
+
+impl Forward {
+    /// What events and totals call it: `127.0.0.1:5432 → db.internal:5432`.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// Where connections are accepted, here or on the other side: with the port that the system chose. A remote forward with port 0 may
+    /// have another after each reconnect, which [`TunnelEvent::Listening`] tells.
+    pub fn address(&self) -> &ListenAddress {
+        &self.address
+    }
+
+    /// Accepts no more. Connections that there are go on.
+    pub fn close(&self) {
+        self.stop.stop(End::ShutDown);
+    }
+}
+
+/// Why a forward could not be set up.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ForwardError {
+    /// The system does not let this side listen.
+    #[error("can't listen on {address}: {error}")]
+    Listen {
+        /// Where.
+        address: ListenAddress,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The other side does not listen.
+    #[error("the other side does not listen on {address}: {reason}")]
+    Remote {
+        /// Where.
+        address: ListenAddress,
+        /// Why.
+        reason: Reason,
+    },
+    /// The tunnel is drained, or its driver has been dropped.
+    #[error("the tunnel is shut down")]
+    ShutDown,
+}
+
+impl Tunnel {
+    /// A tunnel to a peer, and the future that makes it go. `handlers` are those of the endpoint that the peer belongs to
+    /// ([`Connector::handlers`](callosum_runtime::Connector::handlers), [`Binder::handlers`](callosum_runtime::Binder::handlers)): through
+    /// them the peer hands over what its listeners have accepted.
+    pub fn new(peer: &Peer, handlers: &Handlers, settings: TunnelSettings) -> (Self, TunnelDriver) {
+        let hub = Hub::new(peer.runtime().clone());
+        let (running, receiver) = async_channel::unbounded();
+        let shared =
+            Shared { hub: hub.clone(), peer: peer.clone(), handlers: handlers.clone(), settings, running };
+        let driver = TunnelDriver::new(hub.clone(), run(hub, receiver));
+        (Self { shared: Arc::new(shared) }, driver)
+    }
+
+    /// What happens from now on.
+    pub fn events(&self) -> TunnelEvents {
+        self.shared.hub.events.subscribe()
+    }
+
+    /// The connections that there are, in the order in which they began.
+    pub fn connections(&self) -> Vec<ConnectionState> {
+        self.shared.hub.states()
+    }
+
+    /// What each forward has moved since the start.
+    pub fn totals(&self) -> Vec<Totals> {
+        self.shared.hub.totals.snapshot()
+    }
+
+    /// Ends the listeners, and waits until all connections have ended. Those that have not when the deadline has passed are reset. Then
+    /// the driver resolves.
+    ///
+    /// Cancel safe: a drain that was begun accepts nothing any more, but only one that is awaited resets anything.
+    pub async fn drain(&self, deadline: Duration) -> Drained {
+        self.shared.hub.drain(deadline).await
+    }
+}
+
+impl Shared {
+    fn opener(&self) -> Opener {
+        let TunnelSettings { wait_for_link: wait, open_timeout: open, .. } = self.settings;
+        Opener { peer: self.peer.clone(), wait, open }
+    }
+
+    /// Takes a connection in, unless there are too many.
+    fn begin(self: &Arc<Self>, wanted: Wanted) -> Option<Guard> {
+        let guard = self.hub.begin(wanted, Arc::default()).ok()?;
+        guard.unless_full(self.settings.max_connections).ok()
+    }
+
+    async fn bind(
+        &self,
+        address: &ListenAddress,
+    ) -> Result<(Box<dyn Listener>, ListenAddress), ForwardError> {
+        let failed = |error| ForwardError::Listen { address: address.clone(), error };
+        if self.hub.is_draining() {
+            return Err(ForwardError::ShutDown);
+        }
+        let listener =
+            self.hub.runtime.bind(&address.endpoint(), self.settings.socket).await.map_err(failed)?;
+        let bound = address.bound(&listener.endpoint().map_err(failed)?);
+        Ok((listener, bound))
+    }
+
+    /// Has the driver run a forward until it is closed.
+    fn run(
+        &self,
+        name: Arc<str>,
+        address: ListenAddress,
+        forward: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<Forward, ForwardError> {
+        let stop = Arc::<Stop>::default();
+        let (stopped, forwarding) = (stop.clone(), Box::pin(forward));
+        let running = async move {
+            // Closed, or over by itself.
+            let _ = stopped.or(forwarding).await;
+        };
+        self.running.try_send(Box::pin(running)).map_err(|_| ForwardError::ShutDown)?;
+        self.hub.events.send(TunnelEvent::Listening { forward: name.clone(), address: address.clone() });
+        tracing::info!(forward = %name, "forwarding");
+        Ok(Forward { name, address, stop })
+    }
+}
+
+/// The name of a forward.
+fn name(address: &ListenAddress, target: &Target) -> Arc<str> {
+    format!("{address} → {target}").into()
+}
+
+/// What a connection through a forward of this side is.
+fn accepted(forward: &Arc<str>, target: Option<Target>, source: Option<std::net::SocketAddr>) -> Wanted {
+    Wanted { side: Side::Accepting, user: None, forward: forward.clone(), target, source }
+}
+
+/// Polls the forwards until the tunnel is drained.
+async fn run(hub: Arc<Hub>, receiver: Receiver<BoxFuture<'static, ()>>) {
+    let (mut receiver, mut running) = (pin!(receiver), FuturesUnordered::new());
+    let forwarding = poll_fn(|cx| {
+        while let Poll::Ready(Some(forward)) = receiver.as_mut().poll_next(cx) {
+            running.push(forward);
+        }
+        while let Poll::Ready(Some(())) = running.poll_next_unpin(cx) {}
+        Poll::<()>::Pending
+    });
+    select(forwarding, pin!(hub.until_draining())).await;
+    // Nobody listens any more.
+    drop(running);
+    hub.until_over().await;
+}
+
+impl fmt::Debug for Tunnel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tunnel")
+            .field("peer", &self.shared.peer)
+            .field("settings", &self.shared.settings)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,176 @@
+//! What travels: names of methods, metadata, and the names of failures. `PROTOCOL.md` has the rules.
+//!
+//! Responsible for reading and writing these, not for what they lead to. The idea: a tunnelled connection is one call whose argument
+//! and result are streams, so there is nothing to frame; all that a tunnel adds is in the metadata of the call, and in the name of the
+//! failure with which it ends.
+
+use std::net::SocketAddr;
+
+use callosum_runtime::{CallError, HandlerError, Metadata, MetadataTooLarge, NotSent, Refusal};
+
+use crate::{End, ListenAddress, Reason, Target};
+
+/// Opens a connection to a target (T-1).
+pub(crate) const CONNECT: &str = "callosum.tunnel.connect";
+
+/// Listens, for as long as the call lasts (T-8).
+pub(crate) const LISTEN: &str = "callosum.tunnel.listen";
+
+/// With a number behind it: a connection that was accepted by a listener (T-9).
+pub(crate) const INCOMING: &str = "callosum.tunnel.incoming.";
+
+const TARGET: &str = "target";
+const SOURCE: &str = "source";
+const ADDRESS: &str = "address";
+const METHOD: &str = "method";
+
+/// What can't be read of the metadata of a call. Its name travels (T-3).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("metadata {name:?}: {problem}")]
+pub(crate) struct TunnelMalformed {
+    name: &'static str,
+    problem: String,
+}
+
+/// The metadata of a call that opens a connection: where to, unless the method says so, and from where.
+pub(crate) fn connect(
+    target: Option<&Target>,
+    source: Option<SocketAddr>,
+) -> Result<Metadata, MetadataTooLarge> {
+    let mut metadata = Metadata::new();
+    if let Some(target) = target {
+        metadata.insert(TARGET, target.to_string())?;
+    }
+    if let Some(source) = source {
+        metadata.insert(SOURCE, source.to_string())?;
+    }
+    Ok(metadata)
+}
+
+/// Where a connection is to go.
+pub(crate) fn target(metadata: &Metadata) -> Result<Target, TunnelMalformed> {
+    parse(metadata, TARGET)
+}
+
+/// Who has connected, as the other side says. Whatever can't be read is as if it were not there: it decides nothing.
+pub(crate) fn source(metadata: &Metadata) -> Option<SocketAddr> {
+    parse(metadata, SOURCE).ok()
+}
+
+/// The metadata of a call that listens: where, and which method is to be called for each connection.
+pub(crate) fn listen(address: &ListenAddress, method: &str) -> Result<Metadata, MetadataTooLarge> {
+    let mut metadata = listening(address)?;
+    metadata.insert(METHOD, method.to_owned())?;
+    Ok(metadata)
+}
+
+/// The metadata of its result: where it really listens.
+pub(crate) fn listening(address: &ListenAddress) -> Result<Metadata, MetadataTooLarge> {
+    let mut metadata = Metadata::new();
+    metadata.insert(ADDRESS, address.to_string())?;
+    Ok(metadata)
+}
+
+/// Where to listen, or where the other side listens.
+pub(crate) fn address(metadata: &Metadata) -> Result<ListenAddress, TunnelMalformed> {
+    parse(metadata, ADDRESS)
+}
+
+/// Which method is to be called for each connection: one that is there for nothing else.
+pub(crate) fn method(metadata: &Metadata) -> Result<String, TunnelMalformed> {
+    let method: String = parse(metadata, METHOD)?;
+    let number = method.strip_prefix(INCOMING).unwrap_or_default();
+    match (1..=20).contains(&number.len()) && number.bytes().all(|byte| byte.is_ascii_digit()) {
+        true => Ok(method),
+        false => Err(TunnelMalformed {
+            name: METHOD,
+            problem: format!("{method:?} is not {INCOMING} and a number"),
+        }),
+    }
+}
+
+fn parse<T>(metadata: &Metadata, name: &'static str) -> Result<T, TunnelMalformed>
+where
+    T: std::str::FromStr,
+    T::Err: std::fmt::Display,
+{
+    let malformed = |problem: String| TunnelMalformed { name, problem };
+    let value = metadata.get(name).ok_or_else(|| malformed("it is missing".into()))?;
+    let text = std::str::from_utf8(value).map_err(|error| malformed(error.to_string()))?;
+    text.parse().map_err(|error: T::Err| malformed(error.to_string()))
+}
+
+/// The names of failures, and what each means before a connection is open (T-5).
+const REASONS: [(&str, Reason); 9] = [
+    ("TunnelForbidden", Reason::Forbidden),
+    ("TunnelRefused", Reason::Refused),
+    ("TunnelUnreachable", Reason::Unreachable),
+    ("TunnelTimedOut", Reason::TimedOut),
+    ("TunnelUnknownHost", Reason::UnknownHost),
+    ("TunnelBusy", Reason::Busy),
+    ("TunnelAddressInUse", Reason::AddressInUse),
+    ("TunnelShuttingDown", Reason::ShuttingDown),
+    ("TunnelFailed", Reason::Failed),
+];
+
+/// The same once it is open (T-7).
+const ENDS: [(&str, End); 4] = [
+    ("TunnelReset", End::ResetHere),
+    ("TunnelIdle", End::Idle),
+    ("TunnelRevoked", End::Revoked),
+    ("TunnelShuttingDown", End::ShutDown),
+];
+
+/// What the other side is told of a connection that is not opened.
+pub(crate) fn refusal(reason: Reason) -> HandlerError {
+    let name = REASONS.iter().find(|(_, of)| *of == reason).map_or("TunnelFailed", |(name, _)| name);
+    HandlerError::new(name, &reason.to_string())
+}
+
+/// What the other side is told of a connection that has ended here in any way but well.
+pub(crate) fn failure(end: End) -> HandlerError {
+    let name = ENDS.iter().find(|(_, of)| *of == end).map_or("TunnelReset", |(name, _)| name);
+    HandlerError::new(name, &end.to_string())
+}
+
+/// Why the other side does not open a connection.
+pub(crate) fn reason(error: &CallError) -> Reason {
+    match error {
+        CallError::Remote(info) => REASONS
+            .iter()
+            .find(|(name, _)| &*info.name == *name)
+            .map_or(Reason::Failed, |(_, reason)| *reason),
+        CallError::Rejected(_) => match error.refusal() {
+            Some(Refusal::Busy) => Reason::Busy,
+            Some(Refusal::ShuttingDown) => Reason::ShuttingDown,
+            Some(Refusal::ExecutionTimedOut) => Reason::TimedOut,
+            _ => Reason::Failed,
+        },
+        CallError::TimedOut { .. } => Reason::TimedOut,
+        CallError::Disconnected(_) => Reason::NotConnected,
+        CallError::NotSent(NotSent::Refused(error)) => match error {
+            callosum_runtime::InvokeError::QueueFull { .. } => Reason::Busy,
+            callosum_runtime::InvokeError::PeerDraining => Reason::ShuttingDown,
+            callosum_runtime::InvokeError::NeedsDialect2 => Reason::Failed,
+            _ => Reason::NotConnected,
+        },
+        CallError::NotSent(_) => Reason::NotConnected,
+        _ => Reason::Failed,
+    }
+}
+
+/// How a connection has ended of which the other side said so.
+pub(crate) fn end(error: &CallError) -> End {
+    match error {
+        CallError::Remote(info) => match ENDS.iter().find(|(name, _)| &*info.name == *name) {
+            Some((_, End::ResetHere)) | None => End::ResetThere,
+            Some((_, end)) => *end,
+        },
+        CallError::Disconnected(_) | CallError::NotSent(_) => End::LinkLost,
+        CallError::Rejected(_) if error.refusal() == Some(Refusal::ExecutionTimedOut) => End::TimeLimit,
+        _ => End::ResetThere,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,190 @@
+//! Real sockets of loopback, on tokio.
+
+mod support;
+
+use std::io;
+
+use callosum_runtime::{Binder, Connector, Limits};
+use callosum_tokio::builder;
+use callosum_tunnel::{End, Forward, ServerSettings, Tunnel, TunnelServer, TunnelSettings};
+use support::{Anyone, end, free};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+/// What a test owns: dropping it ends everything.
+struct Sockets {
+    tunnel: Tunnel,
+    serving: TunnelServer,
+    _binder: Binder,
+    _connector: Connector,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl Sockets {
+    async fn new(limits: Limits) -> Self {
+        let builder = builder().limits(limits.clone());
+        let (serving, first) = TunnelServer::new(builder.runtime(), Anyone, ServerSettings::default());
+        let (binder, second) = serving.add_to(builder).bind("tcp://127.0.0.1:0").await.unwrap();
+        let (connector, third) =
+            callosum_tokio::builder().limits(limits).connect(&binder.endpoints()[0]).unwrap();
+        let (tunnel, fourth) = Tunnel::new(connector.peer(), connector.handlers(), TunnelSettings::default());
+        let tasks = vec![
+            tokio::spawn(first),
+            tokio::spawn(async { drop(second.await) }),
+            tokio::spawn(async { drop(third.await) }),
+            tokio::spawn(fourth),
+        ];
+        Self { tunnel, serving, _binder: binder, _connector: connector, tasks }
+    }
+
+    /// A listener, and a forward to it.
+    async fn forward(&self) -> (TcpListener, Forward) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let target = listener.local_addr().unwrap().to_string().parse().unwrap();
+        (listener, self.tunnel.local(free(), target).await.unwrap())
+    }
+
+    async fn pair(&self) -> (TcpStream, TcpStream) {
+        let (listener, forward) = self.forward().await;
+        let here = open(&forward).await;
+        (here, listener.accept().await.unwrap().0)
+    }
+}
+
+impl Drop for Sockets {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(tokio::task::JoinHandle::abort);
+    }
+}
+
+async fn open(forward: &Forward) -> TcpStream {
+    TcpStream::connect(forward.address().to_string()).await.unwrap()
+}
+
+/// The byte at a place of a stream whose parts can't be mistaken for each other.
+fn fill(bytes: &mut [u8], from: u64) {
+    for (at, byte) in bytes.iter_mut().enumerate() {
+        let place = from + at as u64;
+        *byte = (place ^ (place >> 8) ^ (place >> 16) ^ (place >> 24)) as u8;
+    }
+}
+
+async fn send(stream: &mut (impl tokio::io::AsyncWrite + Unpin), size: u64) {
+    let mut chunk = vec![0; 100_000];
+    let mut sent = 0;
+    while sent < size {
+        let part = usize::try_from(size - sent).unwrap_or(usize::MAX).min(chunk.len());
+        fill(&mut chunk[..part], sent);
+        stream.write_all(&chunk[..part]).await.unwrap();
+        sent += part as u64;
+    }
+    stream.shutdown().await.unwrap();
+}
+
+async fn receive(stream: &mut (impl tokio::io::AsyncRead + Unpin), size: u64) {
+    let (mut chunk, mut expected) = (vec![0; 100_000], vec![0; 100_000]);
+    let mut received = 0;
+    loop {
+        let part = stream.read(&mut chunk).await.unwrap();
+        if part == 0 {
+            break;
+        }
+        fill(&mut expected[..part], received);
+        assert!(chunk[..part] == expected[..part], "after {received} bytes");
+        received += part as u64;
+    }
+    assert_eq!(received, size);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_bytes_go_both_ways_at_once() {
+    const SIZE: u64 = 64 << 20;
+    let sockets = Sockets::new(Limits::default()).await;
+    let mut events = sockets.tunnel.events();
+    let (here, there) = sockets.pair().await;
+    let ((mut read_here, mut write_here), (mut read_there, mut write_there)) =
+        (here.into_split(), there.into_split());
+    tokio::join!(
+        send(&mut write_here, SIZE),
+        receive(&mut read_there, SIZE),
+        send(&mut write_there, SIZE + 1),
+        receive(&mut read_here, SIZE + 1),
+    );
+    assert_eq!(end(&mut events).await, End::Closed);
+    for totals in [sockets.tunnel.totals(), sockets.serving.totals()] {
+        assert_eq!((totals[0].to_target, totals[0].from_target), (SIZE, SIZE + 1));
+        assert_eq!((totals[0].connections, totals[0].refused), (1, 0));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_side_can_end_first() {
+    let sockets = Sockets::new(Limits::default()).await;
+    for client_first in [true, false] {
+        let mut events = sockets.serving.events();
+        let (here, there) = sockets.pair().await;
+        let (mut first, mut second) = if client_first { (here, there) } else { (there, here) };
+        send(&mut first, 1_000_000).await;
+        receive(&mut second, 1_000_000).await;
+        send(&mut second, 1_000_000).await;
+        receive(&mut first, 1_000_000).await;
+        assert_eq!(end(&mut events).await, End::Closed);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_side_can_be_reset() {
+    let sockets = Sockets::new(Limits::default()).await;
+    for client_resets in [true, false] {
+        let (mut events, mut serving) = (sockets.tunnel.events(), sockets.serving.events());
+        let (here, there) = sockets.pair().await;
+        let (mut first, mut second) = if client_resets { (here, there) } else { (there, here) };
+        first.write_all(b"before").await.unwrap();
+        let mut read = [0; 6];
+        second.read_exact(&mut read).await.unwrap();
+        first.set_zero_linger().unwrap();
+        drop(first);
+        let error = second.read(&mut read).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+        let ends = (end(&mut events).await, end(&mut serving).await);
+        let expected =
+            if client_resets { (End::ResetHere, End::ResetThere) } else { (End::ResetThere, End::ResetHere) };
+        assert_eq!(ends, expected);
+    }
+}
+
+/// As many connections as one peer may have besides 200; one of them is not read, and another is uploaded over.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_connections_and_one_that_stalls() {
+    const CONNECTIONS: usize = 1_000;
+    let sockets = Sockets::new(Limits::default()).await;
+    let (listener, forward) = sockets.forward().await;
+    let mut pairs = Vec::with_capacity(CONNECTIONS);
+    for _ in 0..CONNECTIONS {
+        let here = open(&forward).await;
+        pairs.push((here, listener.accept().await.unwrap().0));
+    }
+    // Written to until no more is taken: the target does not read.
+    let (mut stalled, unread) = pairs.pop().unwrap();
+    let stalling = tokio::spawn(async move {
+        let chunk = vec![0; 1 << 20];
+        while stalled.write_all(&chunk).await.is_ok() {}
+    });
+    for round in 0..3_u8 {
+        for (here, there) in &mut pairs {
+            here.write_all(&[round; 100]).await.unwrap();
+            there.write_all(&[round + 1; 100]).await.unwrap();
+        }
+        for (here, there) in &mut pairs {
+            let mut read = [0; 100];
+            there.read_exact(&mut read).await.unwrap();
+            assert_eq!(read, [round; 100]);
+            here.read_exact(&mut read).await.unwrap();
+            assert_eq!(read, [round + 1; 100]);
+        }
+    }
+    assert!(!stalling.is_finished());
+    assert_eq!(sockets.serving.connections().len(), CONNECTIONS);
+    drop(unread);
+    stalling.await.unwrap();
+}
