@@ -18,6 +18,7 @@ const COMMANDS: [&[&str]; 11] = [
     &["file", "get"],
     &["file", "ls"],
     &["ping"],
+    &["tunnel"],
     &["serve"],
     &["keygen"],
     &["demo"],
@@ -53,7 +54,7 @@ fn help_is_wrapped_and_grouped() {
 #[test]
 fn what_to_serve_must_be_said() {
     let ended = Process::start(&["serve", "--bind", "tcp://127.0.0.1:0"]).end().expect(2);
-    ended.expect_stderr("<--demo|--files <DIR>>");
+    ended.expect_stderr("<--demo|--files <DIR>|--tunnels <RULES.toml>>");
 }
 
 #[test]
