@@ -203,17 +203,17 @@ fn python_callosum_and_libzmq_echo() -> Result<()> {
         }
         server.end()
     };
-    echoes("python-callosum/asyncio", 1, 1, 4000, &[64])?;
-    echoes("python-callosum/asyncio", 2, 4, 4000, &[64])?;
+    echoes("python-callosum/asyncio", 1, 1, 1500, &[64])?;
+    echoes("python-callosum/asyncio", 2, 4, 1500, &[64])?;
     for id in ["libzmq/C", "libzmq-curve/C"] {
-        echoes(id, 1, 48, 1000, &[0, 1, 64, 4095, 70_000, 1 << 20])?;
-        echoes(id, 3, 12, 1000, &[64])?;
+        echoes(id, 1, 48, 300, &[0, 1, 64, 4095, 70_000, 1 << 20])?;
+        echoes(id, 3, 12, 300, &[64])?;
     }
     Ok(())
 }
 
 fn short_plan() -> Plan {
-    let timing = Timing { warm_up_ms: 10, window_ms: 1000 };
+    let timing = Timing { warm_up_ms: 10, window_ms: 300 };
     let mib = |mib: u64| Length { upload_bytes: mib << 20 };
     let idle = Idle { connections: 20, used_connections: 4, idle: Duration::from_millis(50), rounds: 2 };
     Plan { rounds: 1, timing, beside: mib(8), uploads: [(mib(20), 2), (mib(24), 1)], idle }
