@@ -85,16 +85,16 @@ fn authenticators() {
 }
 
 #[test]
-fn socks5() {
+fn socks5_handshakes_of_tunnels() {
     over_corpus("socks5", callosum_tunnel::fuzzing::socks5);
 }
 
 #[test]
-fn http_connect() {
+fn http_connect_handshakes_of_tunnels() {
     over_corpus("http_connect", callosum_tunnel::fuzzing::http_connect);
 }
 
 #[test]
-fn rules() {
+fn rules_of_tunnels() {
     over_corpus("rules", callosum_tunnel::fuzzing::rules);
 }
