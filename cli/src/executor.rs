@@ -1,8 +1,9 @@
 //! The async runtime that the command line names.
 
 use std::fmt::{self, Display, Formatter};
-use std::future::{Future, poll_fn};
+use std::future::{Future, pending, poll_fn};
 use std::io;
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use callosum_hosts::Host;
@@ -51,7 +52,7 @@ impl Executor {
     pub(crate) fn sleep(self, time: Duration) -> impl Future<Output = ()> + Send + 'static {
         let until = Instant::now().checked_add(time);
         async move {
-            let Some(until) = until else { return std::future::pending().await };
+            let Some(until) = until else { return pending().await };
             let mut timer = self.0.runtime().timer(until);
             poll_fn(|cx| timer.as_mut().poll(cx)).await;
         }
@@ -59,9 +60,20 @@ impl Executor {
 
     /// `future`, or `None` once that much time has passed.
     pub(crate) async fn within<F: Future>(self, time: Duration, future: F) -> Option<F::Output> {
-        match select(std::pin::pin!(future), std::pin::pin!(self.sleep(time))).await {
+        match select(pin!(future), pin!(self.sleep(time))).await {
             Either::Left((output, _)) => Some(output),
             Either::Right(_) => None,
         }
+    }
+}
+
+/// Does the work, and something else meanwhile.
+pub(crate) async fn beside<T>(other: impl Future<Output = ()>, work: impl Future<Output = T>) -> T {
+    let other = async {
+        other.await;
+        pending().await
+    };
+    match select(pin!(work), pin!(other)).await {
+        Either::Left((output, _)) | Either::Right((output, _)) => output,
     }
 }

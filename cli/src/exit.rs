@@ -8,6 +8,7 @@ use callosum_runtime::auth::{AllowListError, KeyFileError};
 use callosum_runtime::{
     BindError, BodyError, CallError, ConnectError, DisconnectCause, Endpoint, ErrorInfo, NotSent,
 };
+use callosum_tunnel::{End, ForwardError, Reason, RulesFileError};
 
 use crate::config::ConfigError;
 use crate::files::FileError;
@@ -43,6 +44,14 @@ pub(crate) enum Failure {
     File(FileError),
     #[error("can't serve {path}: {error}")]
     Root { path: String, error: io::Error },
+    #[error("{0}{advice}", advice = forward_advice(.0))]
+    Forward(#[from] ForwardError),
+    #[error("can't connect to {target} through the tunnel: {reason}{advice}", advice = advice(.reason))]
+    TunnelRefused { target: String, reason: Reason },
+    #[error("the connection to {target} ended: {end}")]
+    TunnelEnded { target: String, end: End },
+    #[error(transparent)]
+    Rules(#[from] RulesFileError),
     #[error("can't read {name}: {error}")]
     Input { name: String, error: io::Error },
     #[error("can't write to {path}: {error}")]
@@ -74,7 +83,16 @@ impl Failure {
             Self::Call(_) | Self::Bind(_) | Self::Connect(_) | Self::Io(_) => 1,
             Self::Body(_) | Self::File(_) | Self::Root { .. } | Self::Input { .. } | Self::Write { .. } => 1,
             Self::CutShort | Self::Broken(_) => 1,
-            Self::Plaintext(_) | Self::Key(_) | Self::AllowList(_) => 1,
+            Self::Plaintext(_) | Self::Rules(_) | Self::Key(_) | Self::AllowList(_) => 1,
+            Self::Forward(ForwardError::Remote { reason, .. }) | Self::TunnelRefused { reason, .. } => {
+                if *reason == Reason::NotConnected {
+                    7
+                } else {
+                    4
+                }
+            }
+            Self::TunnelEnded { end: End::LinkLost, .. } => 8,
+            Self::Forward(_) | Self::TunnelEnded { .. } => 1,
             Self::Usage(_) | Self::Config(_) => 2,
             Self::Remote(_) => 3,
             Self::Refused(_) => 4,
@@ -165,6 +183,22 @@ impl From<BindError> for Failure {
             BindError::Plaintext { endpoint } => Self::Plaintext(endpoint),
             error => Self::Bind(error),
         }
+    }
+}
+
+/// What to do about a tunnel that could not be opened, if anything can be said.
+pub(crate) fn advice(reason: &Reason) -> &'static str {
+    match reason {
+        Reason::Forbidden => "; the rules of the server's --tunnels say who may have what",
+        Reason::Failed => "; does the server run with --tunnels?",
+        _ => "",
+    }
+}
+
+fn forward_advice(error: &ForwardError) -> &'static str {
+    match error {
+        ForwardError::Remote { reason, .. } => advice(reason),
+        _ => "",
     }
 }
 

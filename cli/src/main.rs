@@ -1,4 +1,4 @@
-//! The command line of Callosum: call, serve and ping peers, move files, and a demonstration.
+//! The command line of Callosum: call, serve and ping peers, move files, forward connections, and a demonstration.
 #![forbid(unsafe_code)]
 
 mod args;
@@ -17,6 +17,7 @@ mod server;
 mod service;
 mod signals;
 mod target;
+mod tunnel;
 mod value;
 
 use std::process::ExitCode;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
     log_to_stderr();
     let result = match cli.command {
         Command::Keygen(args) => keygen::run(&args),
+        Command::Tunnel(args) => tunnel::run(args),
         Command::Serve(args) => serve::run(args),
         Command::Call(args) => call::run(args),
         Command::File(command) => files::run(&command),
@@ -48,8 +50,10 @@ fn main() -> ExitCode {
     }
 }
 
-/// What somebody who starts an endpoint should know: that it is open to everybody, or that a key is not admitted.
-const WARNINGS: &str = "callosum_runtime::auth=warn,callosum_runtime::binder=warn";
+/// What somebody who starts an endpoint should know: that it is open to everybody, that a key is not admitted, or that a rules file
+/// has a mistake.
+const WARNINGS: &str =
+    "callosum_runtime::auth=warn,callosum_runtime::binder=warn,callosum_tunnel::rule_set=warn";
 
 /// Logs what `RUST_LOG` asks for; if it is not set, only warnings that concern who may come in.
 fn log_to_stderr() {

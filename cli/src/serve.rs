@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use callosum_runtime::auth::{AllowList, load_keys};
 use callosum_runtime::{Binder, Drained, Endpoint};
-use futures_util::future::{Either, join, select};
+use callosum_tunnel::{RuleSet, ServerSettings, TunnelServer};
+use futures_util::FutureExt;
+use futures_util::future::{OptionFuture, join};
 
 use crate::args::Serve;
+use crate::executor::beside;
 use crate::exit::{Failure, note, say};
 use crate::files::{self, Root};
 use crate::service::{self, Service};
@@ -43,20 +46,31 @@ async fn serve(args: Serve) -> Result<(), Failure> {
         })?;
         builder = files::add_methods(builder, &service, root);
     }
+    let tunnels = match &args.tunnels {
+        Some(path) => {
+            let settings = ServerSettings::default();
+            Some(TunnelServer::new(builder.runtime(), RuleSet::open(path)?, settings))
+        }
+        None => None,
+    };
+    let (tunnels, tunnelling) = tunnels.unzip();
+    if let Some(tunnels) = &tunnels {
+        builder = tunnels.add_to(builder);
+    }
     let signals = Signals::listen()?;
     let (binder, driver) = builder.binder();
-    let (_, result) = join(driver, async {
+    let serving = async {
         let listening = listen(&binder, &args.bind).await;
         match listening {
-            Ok(()) => drain_on_signal(&binder, signals, args.drain).await,
+            Ok(()) => drain_on_signal(&binder, tunnels.as_ref(), signals, args.drain).await,
             Err(failure) => {
                 binder.shutdown(Duration::ZERO).await;
                 Err(failure)
             }
         }
-    })
-    .await;
-    result
+    };
+    let tunnelling = OptionFuture::from(tunnelling).map(drop);
+    join(driver, beside(tunnelling, serving)).await.1
 }
 
 async fn listen(binder: &Binder, endpoints: &[Endpoint]) -> Result<(), Failure> {
@@ -72,20 +86,24 @@ async fn listen(binder: &Binder, endpoints: &[Endpoint]) -> Result<(), Failure> 
 /// The first signal asks for an end, the second for one at once.
 async fn drain_on_signal(
     binder: &Binder,
+    tunnels: Option<&TunnelServer>,
     mut signals: Signals,
     grace_period: Duration,
 ) -> Result<(), Failure> {
     signals.next().await;
     note("finishing the calls under way; again to stop at once\n");
-    let draining = std::pin::pin!(binder.shutdown(grace_period));
-    let again = std::pin::pin!(signals.next());
-    match select(draining, again).await {
-        Either::Left((Drained::Completely, _)) => Ok(()),
-        Either::Left((Drained::DeadlinePassed, _)) => {
+    // A tunnelled connection is a call too, and a listener is one that ends only if it is told to.
+    let draining = async {
+        let drained = OptionFuture::from(tunnels.map(|tunnels| tunnels.drain(grace_period)));
+        join(binder.shutdown(grace_period), drained).await
+    };
+    match signals.unless(draining).await {
+        Some((Drained::Completely, None | Some(Drained::Completely))) => Ok(()),
+        Some(_) => {
             note("some calls took longer, and were ended\n");
             Ok(())
         }
-        Either::Right(_) => {
+        None => {
             binder.shutdown(Duration::ZERO).await;
             Err(Failure::CutShort)
         }

@@ -9,7 +9,7 @@ use std::fs;
 use common::scratch::Scratch;
 use common::{Process, RUNTIMES};
 
-const COMMANDS: [&[&str]; 10] = [
+const COMMANDS: [&[&str]; 11] = [
     &[],
     &["call"],
     &["file"],
@@ -17,6 +17,7 @@ const COMMANDS: [&[&str]; 10] = [
     &["file", "get"],
     &["file", "ls"],
     &["ping"],
+    &["tunnel"],
     &["serve"],
     &["keygen"],
     &["demo"],
@@ -52,7 +53,7 @@ fn help_is_wrapped_and_grouped() {
 #[test]
 fn what_to_serve_must_be_said() {
     let ended = Process::start(&["serve", "--bind", "tcp://127.0.0.1:0"]).end().expect(2);
-    ended.expect_stderr("<--demo|--files <DIR>>");
+    ended.expect_stderr("<--demo|--files <DIR>|--tunnels <RULES.toml>>");
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod man;
 mod ping;
 mod serve;
 mod server;
+mod tunnel;
 
 use std::path::PathBuf;
 
@@ -23,6 +24,7 @@ pub(crate) use man::Man;
 pub(crate) use ping::Ping;
 pub(crate) use serve::Serve;
 pub(crate) use server::CurveArgs;
+pub(crate) use tunnel::Tunnel;
 
 /// Groups of options in `--help`, after those of the command itself.
 mod heading {
@@ -37,7 +39,8 @@ Exit codes:
   1  anything not listed here, as an endpoint that can't be bound
   2  usage, or a mistake in the config file
   3  remote failure: the handler failed; its traceback is on stderr
-  4  remote error: the other side's Callosum refused the call
+  4  remote error: the other side's Callosum refused the call, or a
+     forward
   5  timed out: no reply came in time
   6  cancelled: by Ctrl-C here, or by the other side
   7  could not connect: nothing was sent
@@ -73,7 +76,7 @@ fn epilogue() -> String {
     format!("{EXIT_CODES}\n\n{SERVERS}")
 }
 
-/// Call, serve and ping Callosum peers, written in Rust or in Python, and move files between them
+/// Call, serve and ping Callosum peers, written in Rust or in Python, and move files and forward connections between them
 #[derive(Debug, Parser)]
 #[command(name = "callosum", version, max_term_width = 100, after_long_help = epilogue())]
 pub(crate) struct Cli {
@@ -87,6 +90,7 @@ pub(crate) enum Command {
     #[command(subcommand)]
     File(File),
     Ping(Ping),
+    Tunnel(Tunnel),
     Serve(Serve),
     Keygen(Keygen),
     Demo(Demo),

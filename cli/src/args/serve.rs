@@ -51,7 +51,7 @@ Environment:
             warnings of plaintext that others can reach, and of
             allowed keys that can't be read";
 
-/// Serve files, or a demonstration, until SIGTERM or SIGINT
+/// Serve files, tunnels or a demonstration, until SIGTERM or SIGINT
 ///
 /// Prints `listening on ENDPOINT` to stdout once it is ready, one line for each --bind. SIGTERM or SIGINT makes it take
 /// no new calls, finish those under way, and exit with 0; a second one ends it at once, with 1.
@@ -60,6 +60,9 @@ Environment:
 /// relative paths in UTF-8 without `.` and `..`, no symbolic link is followed, and only regular files are served.
 /// What has come of a file that is being put is beside it, as .callosum-….part, which is not served. Those that a server has
 /// left with which nobody can go on, .callosum-passing-….part, are removed when one starts.
+///
+/// With --tunnels, which needs --curve-key, nobody may have anything that no rule allows. Users are those of --allow. A right that
+/// is taken away closes the connections that used it; a file with a mistake leaves the rules as they were, with a warning.
 #[derive(Args, Debug)]
 #[command(after_long_help = METHODS, group = ArgGroup::new(SERVICES).required(true).multiple(true))]
 pub(crate) struct Serve {
@@ -79,6 +82,9 @@ pub(crate) struct Serve {
     /// Serve the files in DIR, for `callosum file`
     #[arg(long, value_name = "DIR", group = SERVICES, help_heading = WHAT_TO_SERVE)]
     pub(crate) files: Option<PathBuf>,
+    /// Let peers forward connections, as far as the rules in this file allow, for `callosum tunnel`; followed as it changes
+    #[arg(long, value_name = "RULES.toml", requires = "curve_key", group = SERVICES, help_heading = WHAT_TO_SERVE)]
+    pub(crate) tunnels: Option<PathBuf>,
     /// How long calls under way may take to finish after a signal
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
     pub(crate) drain: Duration,

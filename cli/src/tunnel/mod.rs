@@ -1,0 +1,135 @@
+//! `callosum tunnel`: forwards through one connection to a server, until a signal comes.
+
+mod table;
+mod view;
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use blocking::Unblock;
+use callosum_runtime::{Drained, Reconnect};
+use callosum_tunnel::{End, Forward, ForwardError, TunnelSettings};
+use futures_util::future::join;
+
+use crate::args::Tunnel;
+use crate::executor::beside;
+use crate::exit::{Failure, tell};
+use crate::server::Server;
+use crate::signals::Signals;
+use view::View;
+
+/// How long the last words may take to reach the socket.
+const PARTING: Duration = Duration::from_secs(1);
+
+pub(crate) fn run(args: Tunnel) -> Result<(), Failure> {
+    let server = Server::of(&args.server, &args.curve)?;
+    let executor = args.executor.executor;
+    match args.stdio.clone() {
+        Some(target) => {
+            let relay = async |tunnel: &callosum_tunnel::Tunnel, signals: &mut Signals| {
+                relay(tunnel, target, signals).await
+            };
+            // Its one connection ends with the link.
+            executor.block_on(with_tunnel(&args, &server, Reconnect::Never, relay))?
+        }
+        None => {
+            let forward = async |tunnel: &callosum_tunnel::Tunnel, signals: &mut Signals| {
+                forward(&args, tunnel, signals).await
+            };
+            executor.block_on(with_tunnel(&args, &server, Reconnect::default(), forward))?
+        }
+    }
+}
+
+/// Connects, and does the work with a tunnel to the server.
+async fn with_tunnel(
+    args: &Tunnel,
+    server: &Server,
+    reconnect: Reconnect,
+    work: impl AsyncFnOnce(&callosum_tunnel::Tunnel, &mut Signals) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let (executor, endpoint) = (args.executor.executor, &server.endpoint);
+    let mut signals = Signals::listen()?;
+    let builder = server.secure(executor.builder())?.reconnect(reconnect);
+    let (connector, link) = builder.connect(endpoint)?;
+    let settings = TunnelSettings::default().wait_for_link(args.wait).proxy_protocol(args.proxy_protocol);
+    let (tunnel, forwarding) = callosum_tunnel::Tunnel::new(connector.peer(), connector.handlers(), settings);
+    let working = async {
+        let ready = executor.within(args.timeout, connector.peer().ready());
+        let result = match signals.unless(ready).await {
+            Some(Some(Ok(()))) => work(&tunnel, &mut signals).await,
+            Some(Some(Err(cause))) => Err(Failure::no_link(endpoint, cause)),
+            Some(None) => Err(Failure::no_answer(endpoint)),
+            None => Err(Failure::Cancelled),
+        };
+        connector.shutdown(PARTING).await;
+        result
+    };
+    join(link, beside(forwarding, working)).await.1
+}
+
+/// One connection over stdin and stdout.
+async fn relay(
+    tunnel: &callosum_tunnel::Tunnel,
+    target: callosum_tunnel::Target,
+    signals: &mut Signals,
+) -> Result<(), Failure> {
+    // Not those of the standard library: its stdout keeps what has no line break.
+    let input = Unblock::new(File::from(io::stdin().as_fd().try_clone_to_owned()?));
+    let output = Unblock::new(File::from(io::stdout().as_fd().try_clone_to_owned()?));
+    let name = target.to_string();
+    match signals.unless(tunnel.pipe(target, input, output)).await {
+        Some(Ok(End::Closed)) => Ok(()),
+        Some(Ok(end)) => Err(Failure::TunnelEnded { target: name, end }),
+        Some(Err(reason)) => Err(Failure::TunnelRefused { target: name, reason }),
+        None => Err(Failure::Cancelled),
+    }
+}
+
+/// Sets the forwards up, and shows what becomes of them until a signal comes; then drains them.
+async fn forward(
+    args: &Tunnel,
+    tunnel: &callosum_tunnel::Tunnel,
+    signals: &mut Signals,
+) -> Result<(), Failure> {
+    // One forward may be used while another is set up.
+    let events = tunnel.events();
+    let Some(forwards) = signals.unless(set_up(args, tunnel)).await else { return Err(Failure::Cancelled) };
+    let names: Vec<_> = forwards?.iter().map(|forward| forward.name().clone()).collect();
+    let view = View::new(args.quiet.quiet, names.clone());
+    beside(view.follow(tunnel, events, names, args.executor.executor), async {
+        signals.next().await;
+        view.note("letting the open connections end; again to stop at once");
+        match signals.unless(tunnel.drain(args.drain)).await {
+            Some(Drained::Completely) => Ok(()),
+            Some(Drained::DeadlinePassed) => {
+                view.note("some connections took longer, and were reset");
+                Ok(())
+            }
+            None => Err(Failure::CutShort),
+        }
+    })
+    .await
+}
+
+async fn set_up(args: &Tunnel, tunnel: &callosum_tunnel::Tunnel) -> Result<Vec<Forward>, Failure> {
+    let mut forwards = Vec::new();
+    for spec in &args.local {
+        forwards.push(announced(tunnel.local(spec.listen.clone(), spec.target.clone()).await).await?);
+    }
+    for listen in &args.dynamic {
+        forwards.push(announced(tunnel.dynamic(listen.clone()).await).await?);
+    }
+    for spec in &args.remote {
+        forwards.push(announced(tunnel.remote(spec.listen.clone(), spec.target.clone()).await).await?);
+    }
+    Ok(forwards)
+}
+
+async fn announced(forward: Result<Forward, ForwardError>) -> Result<Forward, Failure> {
+    let forward = forward?;
+    tell(format!("forwarding {}", forward.name())).await?;
+    Ok(forward)
+}
