@@ -94,10 +94,12 @@ async fn forward(
     tunnel: &callosum_tunnel::Tunnel,
     signals: &mut Signals,
 ) -> Result<(), Failure> {
+    // One forward may be used while another is set up.
+    let events = tunnel.events();
     let Some(forwards) = signals.unless(set_up(args, tunnel)).await else { return Err(Failure::Cancelled) };
-    let names = forwards?.iter().map(|forward| forward.name().clone()).collect();
-    let view = View::new(args.quiet.quiet, names);
-    beside(view.follow(tunnel, args.executor.executor), async {
+    let names: Vec<_> = forwards?.iter().map(|forward| forward.name().clone()).collect();
+    let view = View::new(args.quiet.quiet, names.clone());
+    beside(view.follow(tunnel, events, names, args.executor.executor), async {
         signals.next().await;
         view.note("letting the open connections end; again to stop at once");
         match signals.unless(tunnel.drain(args.drain)).await {

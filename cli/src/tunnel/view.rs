@@ -33,9 +33,15 @@ impl View {
         }
     }
 
-    /// Shows what happens. Never ends before the tunnel does.
-    pub(super) async fn follow(&self, tunnel: &Tunnel, executor: Executor) {
-        let events = self.events(tunnel.events());
+    /// Shows what happens, but that the forwards in `announced` accept. Never ends before the tunnel does.
+    pub(super) async fn follow(
+        &self,
+        tunnel: &Tunnel,
+        events: TunnelEvents,
+        announced: Vec<Arc<str>>,
+        executor: Executor,
+    ) {
+        let events = self.events(events, announced);
         let drawing = async {
             let Self::Table(table) = self else { return pending().await };
             loop {
@@ -48,10 +54,18 @@ impl View {
         }
     }
 
-    async fn events(&self, mut events: TunnelEvents) {
+    async fn events(&self, mut events: TunnelEvents, mut announced: Vec<Arc<str>>) {
         while let Some(event) = events.next().await {
             let line = match (self, &event) {
-                (_, TunnelEvent::Listening { forward, .. }) => Some(format!("forwarding {forward} again")),
+                (_, TunnelEvent::Listening { forward, .. }) => {
+                    match announced.iter().position(|name| name == forward) {
+                        Some(first) => {
+                            announced.swap_remove(first);
+                            None
+                        }
+                        None => Some(format!("forwarding {forward} again")),
+                    }
+                }
                 (_, TunnelEvent::ListenFailed { forward, reason, .. }) => {
                     Some(format!("{forward}: the other side does not listen any more: {reason}"))
                 }
