@@ -113,6 +113,7 @@ impl OrderingKey {
 
     /// Copies a key whose buffer is shared, or belongs to an [owner](Bytes::from_owner): it pins nothing then, and dropping it runs no
     /// code of the owner's.
+    #[inline]
     pub fn detach(&mut self) {
         self.bytes.detach();
     }

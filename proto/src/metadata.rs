@@ -92,7 +92,14 @@ impl Metadata {
 
     /// Copies names and values whose buffer is shared, or belongs to an [owner](Bytes::from_owner): they pin nothing then, and dropping
     /// them runs no code of the owner's.
+    #[inline]
     pub fn detach(&mut self) {
+        if self.0.is_some() {
+            self.detach_entries();
+        }
+    }
+
+    fn detach_entries(&mut self) {
         let Some(entries) = &mut self.0 else { return };
         if entries.keys().all(Text::is_detached) {
             let shared = entries.values_mut().filter(|value| !value.is_unique());

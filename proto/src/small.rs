@@ -55,6 +55,7 @@ impl SmallBytes {
     }
 
     /// Whether no buffer is shared, and no owner of the application's kept.
+    #[inline]
     pub(crate) fn is_detached(&self) -> bool {
         match self {
             Self::Inline { .. } => true,
@@ -64,6 +65,7 @@ impl SmallBytes {
     }
 
     /// Copies bytes that are not [detached](Self::is_detached).
+    #[inline]
     pub(crate) fn detach(&mut self) {
         if !self.is_detached() {
             *self = self.detached();

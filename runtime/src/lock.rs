@@ -135,41 +135,44 @@ impl Drop for Guarded {
 }
 
 /// The same bytes, whose destructor runs no code of the application under a lock. Not to be called under one.
-pub(crate) fn guarded(bytes: Bytes) -> Bytes {
-    // What is unique has no owner, and never gets one. Bytes that were just serialized are, and cost nothing here.
-    if bytes.is_unique() {
-        return bytes;
+pub(crate) fn guarded(mut bytes: Bytes) -> Bytes {
+    guard(&mut bytes);
+    bytes
+}
+
+#[inline]
+fn guard(bytes: &mut Bytes) {
+    // What is unique has no owner, and never gets one. Bytes that were just serialized are, and cost next to nothing here.
+    if !bytes.is_unique() {
+        guard_shared(bytes);
     }
+}
+
+fn guard_shared(bytes: &mut Bytes) {
     assert_unlocked();
-    match bytes.len() <= COPY_MAX {
-        true => Bytes::copy_from_slice(&bytes),
-        false => Bytes::from_owner(Guarded(bytes)),
-    }
+    *bytes = match bytes.len() <= COPY_MAX {
+        true => Bytes::copy_from_slice(bytes),
+        false => Bytes::from_owner(Guarded(std::mem::take(bytes))),
+    };
 }
 
 /// Makes it a call that the engine may drop.
 pub(crate) fn guard_call(call: &mut Call) {
     call.key.detach();
     call.metadata.detach();
-    call.body = guarded(std::mem::take(&mut call.body));
+    guard(&mut call.body);
 }
 
-/// A reply that the engine may drop.
-pub(crate) fn guarded_reply(reply: Reply) -> Reply {
+/// Makes it a reply that the engine may drop.
+pub(crate) fn guard_reply(reply: &mut Reply) {
     match reply {
-        Reply::Result { body, compressed, mut metadata } => {
+        Reply::Result { body, metadata, .. } => {
             metadata.detach();
-            Reply::Result { body: guarded(body), compressed, metadata }
+            guard(body);
         }
-        Reply::Failure(mut info) => {
-            info.detach();
-            Reply::Failure(info)
-        }
-        Reply::Error(mut info) => {
-            info.detach();
-            Reply::Error(info)
-        }
-        other => other,
+        Reply::Failure(info) | Reply::Error(info) => info.detach(),
+        // Nothing of the application's is in the others.
+        _ => {}
     }
 }
 

@@ -14,7 +14,7 @@ use crate::cancel::Cancellation;
 use crate::handler::Context;
 use crate::handlers::Found;
 use crate::layer::{HandlerNext, IncomingCall};
-use crate::lock::{assert_unlocked, guarded_reply};
+use crate::lock::{assert_unlocked, guard_reply};
 use crate::method::panicked;
 use crate::method_limits::{MethodLimit, Permit};
 use crate::node::Node;
@@ -97,11 +97,13 @@ impl Started {
                         .run(IncomingCall { request, body, context, is_fallback }),
                 };
                 // The waker does not matter: a handler that is not done is polled again by its task.
-                let poll = match inline {
+                let mut poll = match inline {
                     true => handling.as_mut().poll(&mut task::Context::from_waker(task::Waker::noop())),
                     false => Poll::Pending,
                 };
-                let poll = poll.map(guarded_reply);
+                if let Poll::Ready(reply) = &mut poll {
+                    guard_reply(reply);
+                }
                 (handling, poll)
             }))
         });
@@ -142,7 +144,14 @@ impl Future for Running {
         assert_unlocked();
         let _entered = this.span.enter();
         let Some(handling) = &mut this.handling else { return Poll::Pending };
-        match catch_unwind(AssertUnwindSafe(|| handling.as_mut().poll(cx).map(guarded_reply))) {
+        let polled = catch_unwind(AssertUnwindSafe(|| {
+            let mut poll = handling.as_mut().poll(cx);
+            if let Poll::Ready(reply) = &mut poll {
+                guard_reply(reply);
+            }
+            poll
+        }));
+        match polled {
             Ok(poll) => poll,
             Err(panic) => Poll::Ready(panicked(&this.name, &*panic, this.exposes_tracebacks)),
         }
