@@ -9,7 +9,7 @@ use std::fs;
 use common::scratch::Scratch;
 use common::{Process, RUNTIMES};
 
-const COMMANDS: [&[&str]; 11] = [
+const COMMANDS: [&[&str]; 12] = [
     &[],
     &["call"],
     &["describe"],
