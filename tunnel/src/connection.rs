@@ -171,13 +171,16 @@ pub(crate) struct Times {
 
 /// Relays to the end.
 pub(crate) async fn relay(runtime: &dyn Runtime, live: &Live, times: Times, mut relay: Relay) -> Outcome {
-    let mut opening = runtime.timer(from_now(runtime, times.open));
+    let mut opening = (!live.is_open()).then(|| runtime.timer(from_now(runtime, times.open)));
     let mut idle = times.idle.map(|timeout| Idle::new(runtime, timeout));
     poll_fn(|cx| {
         if let Poll::Ready(outcome) = relay.poll(cx) {
             return Poll::Ready(outcome);
         }
-        if !live.is_open() {
+        if live.is_open() {
+            opening = None;
+        }
+        if let Some(opening) = &mut opening {
             return opening.as_mut().poll(cx).map(|()| Err(Reason::TimedOut));
         }
         match &mut idle {

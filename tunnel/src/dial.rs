@@ -14,6 +14,11 @@ use crate::resolve::Resolver;
 use crate::time::{from_now, within};
 use crate::{Host, Reason, Target};
 
+/// Options that notice when the other end of a connection has vanished, which a connection that is idle for hours would not.
+pub(crate) fn keepalive() -> SocketOptions {
+    SocketOptions::default().keepalive(Duration::from_secs(60), Duration::from_secs(10))
+}
+
 /// What it takes to connect.
 pub(crate) struct Dialer<'a> {
     pub(crate) runtime: &'a dyn Runtime,

@@ -105,10 +105,6 @@ impl Hub {
         self.registry.lock().live.values().map(|live| live.state()).collect()
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.registry.lock().live.len()
-    }
-
     pub(crate) fn is_draining(&self) -> bool {
         self.registry.lock().phase != Phase::Running
     }
@@ -189,6 +185,15 @@ impl Hub {
 impl Guard {
     pub(crate) fn runtime(&self) -> &Arc<dyn Runtime> {
         &self.hub.runtime
+    }
+
+    /// Refuses it if there are more than so many with it.
+    pub(crate) fn unless_full(mut self, max: usize) -> Result<Self, Reason> {
+        if self.hub.registry.lock().live.len() > max {
+            self.outcome = Err(Reason::Busy);
+            return Err(Reason::Busy);
+        }
+        Ok(self)
     }
 
     /// What it has come to, which is reported when this is dropped.

@@ -83,6 +83,11 @@ pub use target::{Host, ParseTargetError, Target};
 pub use totals::Totals;
 pub use tunnel::{Forward, ForwardError, Tunnel, TunnelSettings};
 
+/// The blocks of the README are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 /// Bodies of this repository's fuzz targets. No part of the API.
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]

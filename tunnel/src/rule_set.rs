@@ -23,7 +23,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 ///
 /// The server's driver looks once a second whether the file has changed, and reads it when nothing more has changed until it looks
 /// again, so that a file is not taken while it is being written. Then all of its rules hold at once, and connections that they do not
-/// allow any more are closed. While the file is missing or has a mistake, the rules that were read last hold on, and a warning says
+/// allow any more are closed; the limits of the others stay what they were when they were opened. While the file is missing or has a mistake, the rules that were read last hold on, and a warning says
 /// what is wrong with it.
 ///
 /// A user is whom the peer was admitted as, by the key that it has proved to own. A peer without one is refused whatever the rules

@@ -61,37 +61,49 @@ async fn open(forward: &Forward) -> TcpStream {
     TcpStream::connect(forward.address().to_string()).await.unwrap()
 }
 
-/// The byte at a place of a stream whose parts can't be mistaken for each other.
-fn fill(bytes: &mut [u8], from: u64) {
-    for (at, byte) in bytes.iter_mut().enumerate() {
-        let place = from + at as u64;
-        *byte = (place ^ (place >> 8) ^ (place >> 16) ^ (place >> 24)) as u8;
-    }
+/// Bytes that repeat so late, and at so odd a distance, that no part of a stream passes for another.
+fn pattern() -> Vec<u8> {
+    let mut word = 0x9E37_79B9_7F4A_7C15_u64;
+    let next = std::iter::from_fn(|| {
+        // xorshift64 (Marsaglia 2003).
+        word ^= word << 13;
+        word ^= word >> 7;
+        word ^= word << 17;
+        Some(word as u8)
+    });
+    next.take(1_000_003).collect()
+}
+
+/// The bytes of a stream from a place on, as far as they are in one piece.
+fn at(pattern: &[u8], place: u64, most: u64) -> &[u8] {
+    let rest = &pattern[(place % pattern.len() as u64) as usize..];
+    &rest[..rest.len().min(usize::try_from(most).unwrap_or(usize::MAX))]
 }
 
 async fn send(stream: &mut (impl tokio::io::AsyncWrite + Unpin), size: u64) {
-    let mut chunk = vec![0; 100_000];
-    let mut sent = 0;
+    let (pattern, mut sent) = (pattern(), 0);
     while sent < size {
-        let part = usize::try_from(size - sent).unwrap_or(usize::MAX).min(chunk.len());
-        fill(&mut chunk[..part], sent);
-        stream.write_all(&chunk[..part]).await.unwrap();
-        sent += part as u64;
+        let part = at(&pattern, sent, size - sent);
+        stream.write_all(part).await.unwrap();
+        sent += part.len() as u64;
     }
     stream.shutdown().await.unwrap();
 }
 
 async fn receive(stream: &mut (impl tokio::io::AsyncRead + Unpin), size: u64) {
-    let (mut chunk, mut expected) = (vec![0; 100_000], vec![0; 100_000]);
-    let mut received = 0;
+    let (pattern, mut received, mut chunk) = (pattern(), 0, vec![0; 100_000]);
     loop {
-        let part = stream.read(&mut chunk).await.unwrap();
-        if part == 0 {
+        let read = stream.read(&mut chunk).await.unwrap();
+        if read == 0 {
             break;
         }
-        fill(&mut expected[..part], received);
-        assert!(chunk[..part] == expected[..part], "after {received} bytes");
-        received += part as u64;
+        let mut part = &chunk[..read];
+        while !part.is_empty() {
+            let expected = at(&pattern, received, part.len() as u64);
+            assert!(part.starts_with(expected), "after {received} bytes");
+            received += expected.len() as u64;
+            part = &part[expected.len()..];
+        }
     }
     assert_eq!(received, size);
 }

@@ -38,14 +38,13 @@ pub(super) async fn connect(
         Some(_) => target.to_string().into(),
         None => FORBIDDEN.into(),
     };
-    let is_full = server.hub.len() >= server.settings.max_connections;
     let wanted = Wanted { side: Side::Connecting, user, forward, target: Some(target.clone()), source };
     let mut guard = server.hub.begin(wanted, grant.given.stop.clone()).map_err(wire::refusal)?;
-    let Some(permission) = permission.filter(|_| !is_full) else {
-        let reason = if is_full { Reason::Busy } else { Reason::Forbidden };
-        guard.set(Err(reason));
-        return Err(wire::refusal(reason));
+    let Some(permission) = permission else {
+        guard.set(Err(Reason::Forbidden));
+        return Err(wire::refusal(Reason::Forbidden));
     };
+    let guard = guard.unless_full(server.settings.max_connections).map_err(wire::refusal)?;
     let span = guard.span.clone();
     open(&server, guard, call, Asked { target, source, grant, permission, seen }).instrument(span).await
 }

@@ -104,15 +104,12 @@ impl Listening {
             target: None,
             source,
         };
-        let is_full = server.hub.len() >= server.settings.max_connections;
-        let Ok(mut guard) = server.hub.begin(wanted, grant.given.stop.clone()) else { return };
-        let counted = server.counts.take(&self.permission).and_then(|counted| match is_full {
-            true => Err(Reason::Busy),
-            false => Ok(counted),
-        });
-        let (counted, metadata) = match (counted, wire::connect(None, source)) {
+        let Ok(guard) = server.hub.begin(wanted, grant.given.stop.clone()) else { return };
+        let Ok(mut guard) = guard.unless_full(server.settings.max_connections) else { return };
+        let metadata = wire::connect(None, source).map_err(|_| Reason::Failed);
+        let (counted, metadata) = match (server.counts.take(&self.permission), metadata) {
             (Ok(counted), Ok(metadata)) => (counted, metadata),
-            (counted, _) => return guard.set(Err(counted.err().unwrap_or(Reason::Failed))),
+            (Err(reason), _) | (_, Err(reason)) => return guard.set(Err(reason)),
         };
         let (opener, method, idle) = (self.opener.clone(), self.method.clone(), self.permission.idle());
         let span = guard.span.clone();

@@ -10,6 +10,7 @@ mod grants;
 mod listen;
 
 use std::fmt;
+use std::future::ready;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,10 +18,11 @@ use std::time::Duration;
 
 use callosum_runtime::rt::Runtime;
 use callosum_runtime::{Builder, Drained, HandlerExists, Handlers, Method, MethodLimits, SocketOptions};
-use futures_util::StreamExt;
 use futures_util::future::{Either, select};
+use futures_util::stream::{self, StreamExt};
 
 use crate::connection::ConnectionState;
+use crate::dial::keepalive;
 use crate::driver::TunnelDriver;
 use crate::events::TunnelEvents;
 use crate::hub::Hub;
@@ -29,6 +31,9 @@ use crate::totals::Totals;
 use crate::{Authorizer, wire};
 use counts::Counts;
 use grants::Grants;
+
+/// Rights about which an authorizer is asked again at the same time.
+const CHECKS_AT_ONCE: usize = 64;
 
 /// Settings of a [`TunnelServer`].
 #[derive(Clone)]
@@ -47,7 +52,7 @@ impl Default for ServerSettings {
             connect_timeout: Duration::from_secs(10),
             max_connections: 10_000,
             max_listeners: 1_000,
-            socket: SocketOptions::default(),
+            socket: keepalive(),
             resolver: Arc::new(SystemResolver),
         }
     }
@@ -76,7 +81,8 @@ impl ServerSettings {
         self
     }
 
-    /// Options of the connections to targets, and of those that listeners accept.
+    /// Options of the connections to targets, and of those that listeners accept. Default: the system probes what was silent for 60 s,
+    /// every 10 s.
     pub fn socket_options(mut self, options: SocketOptions) -> Self {
         self.socket = options;
         self
@@ -211,9 +217,12 @@ async fn follow(shared: Arc<Shared>) {
         let Some(mut changes) = shared.authorizer.changes(&shared.hub.runtime) else { return };
         while changes.next().await.is_some() {
             shared.changes.fetch_add(1, Ordering::AcqRel);
-            for given in shared.grants.all() {
-                given.check_again(&*shared.authorizer).await;
-            }
+            // One that takes long to be decided holds up few others.
+            let checks = shared.grants.all().into_iter().map(|given| {
+                let shared = shared.clone();
+                async move { given.check_again(&*shared.authorizer).await }
+            });
+            stream::iter(checks).buffer_unordered(CHECKS_AT_ONCE).for_each(|()| ready(())).await;
         }
     };
     let over = shared.hub.until_over();

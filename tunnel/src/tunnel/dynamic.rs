@@ -17,6 +17,9 @@ use crate::relay::{Outcome, Relay};
 use crate::time::within;
 use crate::{ListenAddress, Reason, wire};
 
+/// Clients of one forward that have not said yet where to. One more is reset.
+const MAX_NEGOTIATING: usize = 1_024;
+
 /// Bytes of a handshake that are read at once.
 const READ: usize = 4 * 1024;
 
@@ -37,8 +40,13 @@ impl Tunnel {
         let name: Arc<str> = format!("{bound} → (dynamic)").into();
         let forward = name.clone();
         let accepting = async move {
+            let negotiating = Arc::new(());
             accept_loop(&shared.hub, &forward, listener, |socket, source| {
-                let serving = negotiate(shared.clone(), forward.clone(), socket, source);
+                if Arc::strong_count(&negotiating) > MAX_NEGOTIATING {
+                    // Dropped, and so reset.
+                    return;
+                }
+                let serving = negotiate(shared.clone(), forward.clone(), socket, source, negotiating.clone());
                 shared.hub.runtime.spawn(Box::pin(serving));
             })
             .await;
@@ -48,11 +56,18 @@ impl Tunnel {
 }
 
 /// Learns where to, and goes there.
-async fn negotiate(shared: Arc<Shared>, forward: Arc<str>, mut socket: Accepted, source: Option<SocketAddr>) {
+async fn negotiate(
+    shared: Arc<Shared>,
+    forward: Arc<str>,
+    mut socket: Accepted,
+    source: Option<SocketAddr>,
+    negotiating: Arc<()>,
+) {
     let (runtime, timeout) = (&*shared.hub.runtime, shared.settings.handshake_timeout);
     let hub = &shared.hub;
     let asking = within(runtime, timeout, hub.unless_over(ask(socket.get())));
     let Some(Some(Ok(request))) = asking.await else { return };
+    drop(negotiating);
     let wanted = accepted(&forward, Some(request.target.clone()), source);
     let Some(guard) = shared.begin(wanted) else { return };
     let span = guard.span.clone();

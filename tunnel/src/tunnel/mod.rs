@@ -25,6 +25,7 @@ use futures_util::{Stream, StreamExt};
 
 use crate::accepting::Opener;
 use crate::connection::{ConnectionState, Side, Stop};
+use crate::dial::keepalive;
 use crate::driver::TunnelDriver;
 use crate::events::{TunnelEvent, TunnelEvents};
 use crate::hub::{Guard, Hub, Wanted};
@@ -54,7 +55,7 @@ impl Default for TunnelSettings {
             connect_timeout: Duration::from_secs(10),
             handshake_timeout: Duration::from_secs(10),
             max_connections: 10_000,
-            socket: SocketOptions::default(),
+            socket: keepalive(),
             resolver: Arc::new(SystemResolver),
             proxy_protocol: false,
         }
@@ -93,7 +94,8 @@ impl TunnelSettings {
         self
     }
 
-    /// Options of the connections that are accepted here, and of those to the targets of remote forwards.
+    /// Options of the connections that are accepted here, and of those to the targets of remote forwards. Default: the system probes what
+    /// was silent for 60 s, every 10 s.
     pub fn socket_options(mut self, options: SocketOptions) -> Self {
         self.socket = options;
         self
@@ -240,13 +242,8 @@ impl Shared {
 
     /// Takes a connection in, unless there are too many.
     fn begin(self: &Arc<Self>, wanted: Wanted) -> Option<Guard> {
-        let is_full = self.hub.len() >= self.settings.max_connections;
-        let mut guard = self.hub.begin(wanted, Arc::default()).ok()?;
-        if is_full {
-            guard.set(Err(Reason::Busy));
-            return None;
-        }
-        Some(guard)
+        let guard = self.hub.begin(wanted, Arc::default()).ok()?;
+        guard.unless_full(self.settings.max_connections).ok()
     }
 
     async fn bind(

@@ -28,11 +28,8 @@ impl Tunnel {
     ) -> Result<End, Reason> {
         let metadata = wire::connect(Some(&target), None).map_err(|_| Reason::Failed)?;
         let forward = format!("stdio → {target}").into();
-        let mut guard = self.shared.hub.begin(accepted(&forward, Some(target), None), Default::default())?;
-        if self.shared.hub.len() > self.shared.settings.max_connections {
-            guard.set(Err(Reason::Busy));
-            return Err(Reason::Busy);
-        }
+        let guard = self.shared.hub.begin(accepted(&forward, Some(target), None), Default::default())?;
+        let guard = guard.unless_full(self.shared.settings.max_connections)?;
         let socket = Accepted::new(Box::new(Pair { input, output }));
         let span = guard.span.clone();
         serve(guard, self.shared.opener(), socket, (wire::CONNECT, metadata), None).instrument(span).await
