@@ -17,6 +17,7 @@ use crate::{
     peers::{self, Peer},
     process::{Launcher, Server},
     report::{BesideRow, IdleRow, Row, UploadRow},
+    tunnels::Tunnels,
     upload::Length,
 };
 
@@ -42,6 +43,8 @@ pub enum Measure {
     Upload,
     /// What connections cost the server that do nothing
     Idle,
+    /// Connections through tunnels
+    Tunnels,
 }
 
 impl Measure {
@@ -52,6 +55,7 @@ impl Measure {
             Self::Beside => peer.makes_both(),
             Self::Upload => peer.makes_uploads(),
             Self::Idle => peer.holds_connections(),
+            Self::Tunnels => peer.is_tunnel(),
         }
     }
 }
@@ -65,7 +69,7 @@ pub fn measures(named: &[Measure], peers: &[Peer]) -> Result<Vec<Measure>> {
     for measure in named {
         ensure!(fits(measure), "none of these peers can be measured so: {measure:?}");
     }
-    let all = [Measure::Calls, Measure::Beside, Measure::Upload, Measure::Idle];
+    let all = [Measure::Calls, Measure::Beside, Measure::Upload, Measure::Idle, Measure::Tunnels];
     Ok(all
         .into_iter()
         .filter(|measure| if named.is_empty() { fits(measure) } else { named.contains(measure) })
@@ -85,6 +89,8 @@ pub struct Plan {
     pub uploads: [(Length, usize); 2],
     /// Connections that do nothing.
     pub idle: Idle,
+    /// Connections through tunnels.
+    pub tunnels: Tunnels,
 }
 
 const fn mib(mib: u64) -> Length {
@@ -99,6 +105,7 @@ impl Plan {
         beside: mib(256),
         uploads: [(mib(256), 2), (mib(512), 1)],
         idle: Idle { connections: 200, used_connections: 64, idle: Duration::from_secs(3), rounds: 3 },
+        tunnels: Tunnels { idle: 100, rounds: 3 },
     };
     /// For figures that are to be quoted.
     pub const FULL: Self = Self {
@@ -107,6 +114,7 @@ impl Plan {
         beside: mib(1024),
         uploads: [(mib(1024), 7), (mib(4096), 3)],
         idle: Idle { connections: 1_000, used_connections: 64, idle: Duration::from_secs(30), rounds: 3 },
+        tunnels: Tunnels { idle: 400, rounds: 7 },
     };
 }
 
@@ -347,7 +355,7 @@ mod tests {
         for named in [&[Measure::Beside][..], &[Measure::Calls, Measure::Upload]] {
             assert!(measures(named, &floor).is_err(), "{named:?}");
         }
-        let all = [Measure::Calls, Measure::Beside, Measure::Upload, Measure::Idle];
+        let all = [Measure::Calls, Measure::Beside, Measure::Upload, Measure::Idle, Measure::Tunnels];
         assert_eq!(measures(&[], peers::ALL).unwrap(), all);
         assert_eq!(measures(&[Measure::Upload, Measure::Calls], peers::ALL).unwrap(), [all[0], all[2]]);
     }

@@ -13,6 +13,10 @@ use std::{future::Future, net::SocketAddr};
 use anyhow::Result;
 
 use self::entry::Entry;
+pub(crate) use self::{
+    callosum::{Adapter, address, admitted, admitting},
+    entry::{announce, end_with_stdin},
+};
 pub use self::{
     callosum::{Callosum, CallosumCurve, DialectOne},
     raw_copy::RawCopy,
@@ -25,6 +29,7 @@ use crate::{
     cases::{Case, MOST_IN_FLIGHT, Order},
     executor::{AsyncStd, Executor, Tokio},
     load::{Sample, Timing},
+    tunnels::Way,
     upload::{Beside, LARGEST_PIECE, Length, Upload},
 };
 
@@ -119,6 +124,8 @@ pub enum Kind {
     Python,
     /// A program in C with the same two subcommands, beside the libzmq of the Python package.
     C,
+    /// What carries connections, and makes no calls.
+    Tunnel(Way),
 }
 
 /// An entry of [`ALL`].
@@ -156,19 +163,49 @@ pub const ALL: &[Peer] = &[
     Entry::<CallosumCurve<Tokio, DialectOne>>::new().calls().peer(),
     Entry::<CallosumCurve<AsyncStd, DialectOne>>::new().calls().peer(),
     Peer { name: "libzmq-curve", runtime: "C", encrypted: true, kind: Kind::C },
+    Peer { name: "tcp-relay", runtime: "tokio", encrypted: false, kind: Kind::Tunnel(Way::Relay) },
+    Peer { name: "ssh", runtime: "C", encrypted: true, kind: Kind::Tunnel(Way::OpenSsh) },
+    Peer {
+        name: "rathole",
+        runtime: "tokio",
+        encrypted: false,
+        kind: Kind::Tunnel(Way::Rathole { noise: false }),
+    },
+    Peer {
+        name: "rathole-noise",
+        runtime: "tokio",
+        encrypted: true,
+        kind: Kind::Tunnel(Way::Rathole { noise: true }),
+    },
+    Peer {
+        name: "callosum-tunnel",
+        runtime: "tokio",
+        encrypted: false,
+        kind: Kind::Tunnel(Way::Callosum { curve: false }),
+    },
+    Peer {
+        name: "callosum-tunnel-curve",
+        runtime: "tokio",
+        encrypted: true,
+        kind: Kind::Tunnel(Way::Callosum { curve: true }),
+    },
 ];
 
 impl Peer {
     fn roles(&self) -> Option<&Roles> {
         match &self.kind {
             Kind::Rust(roles) => Some(roles),
-            Kind::Python | Kind::C => None,
+            Kind::Python | Kind::C | Kind::Tunnel(_) => None,
         }
     }
 
     /// Whether calls can be measured.
     pub fn makes_calls(&self) -> bool {
-        self.roles().is_none_or(|roles| roles.load.is_some())
+        match self.kind {
+            Kind::Rust(roles) => roles.load.is_some(),
+            Kind::Python | Kind::C => true,
+            Kind::Tunnel(_) => false,
+        }
     }
 
     /// Whether calls can be measured in `case`.
@@ -177,6 +214,7 @@ impl Peer {
             Kind::Rust(roles) => roles.load_for(case).is_some(),
             Kind::Python => case.order.is_none() && case.in_flight <= PYTHON_IN_FLIGHT,
             Kind::C => case.order.is_none(),
+            Kind::Tunnel(_) => false,
         }
     }
 
@@ -193,6 +231,11 @@ impl Peer {
     /// Whether idle connections can be measured.
     pub fn holds_connections(&self) -> bool {
         self.roles().is_some_and(|roles| roles.hold.is_some())
+    }
+
+    /// Whether it carries connections.
+    pub fn is_tunnel(&self) -> bool {
+        matches!(self.kind, Kind::Tunnel(_))
     }
 
     /// What the subcommands and messages call this entry: name and runtime.

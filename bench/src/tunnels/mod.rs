@@ -1,0 +1,124 @@
+//! Tunnels of TCP connections: what one costs beside what else carries connections over two hops.
+//!
+//! The near end accepts and the far end connects, each a process of its own, and all the connections between them that are measured
+//! share whatever the two have between them. Both what connects and what is connected to are in this process, so that bytes are counted
+//! where they arrive:
+//!
+//! ```text
+//! load ──► near end ══► far end ──► target
+//! ```
+//!
+//! [`ends`] is what the ends do that this program has itself, [`start`] starts the processes, and [`load`] and [`target`] are the two
+//! sides of a measurement.
+
+pub mod ends;
+mod load;
+mod openssh;
+mod rathole;
+mod start;
+mod target;
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+
+use self::{load::Bench, start::Ends};
+use crate::{
+    load::Sample,
+    peers::{Kind, Peer},
+    report::TunnelRow,
+    suite::{Outcome, Plan},
+};
+
+/// Connections that carry bytes at the same time, where there are several.
+pub const SEVERAL: usize = 16;
+
+/// Length of what is sent and comes back.
+pub const ECHO_BYTES: usize = 64;
+
+/// What carries connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Each connection is one of its own on either hop, and bytes are copied.
+    Relay,
+    /// `ssh -L` and `sshd` of OpenSSH.
+    OpenSsh,
+    /// rathole: a connection of its own for each, encrypted by Noise or not at all.
+    Rathole {
+        /// Whether it encrypts.
+        noise: bool,
+    },
+    /// A local forward of Callosum.
+    Callosum {
+        /// Whether it encrypts.
+        curve: bool,
+    },
+}
+
+/// How much is measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Tunnels {
+    /// Connections that do nothing.
+    pub idle: usize,
+    /// How often the ways take turns, each time with new processes.
+    pub rounds: usize,
+}
+
+/// What one tunnel showed.
+#[derive(Debug)]
+pub struct Round {
+    /// Memory of both ends for a connection that does nothing, in KiB.
+    pub idle_kib: f64,
+    /// Connections that are opened, carry a byte each way, and end: several at a time.
+    pub opened: Sample,
+    /// Echoes on a connection that is alone.
+    pub alone: Sample,
+    /// Echoes while another connection is not read, and a third uploads.
+    pub beside: Sample,
+    /// MiB/s to the target on one connection and on several, then from it.
+    pub mib_per_s: [f64; 4],
+}
+
+/// Measures those of `peers` that are tunnels.
+pub fn run(program: &Path, peers: &[Peer], plan: Plan) -> Outcome<TunnelRow> {
+    let tunnels = peers.iter().filter_map(|peer| match peer.kind {
+        Kind::Tunnel(way) => Some((peer, way)),
+        _ => None,
+    });
+    let mut turns: Vec<_> = tunnels.map(|(peer, way)| (peer, way, Vec::new())).collect();
+    let (mut rows, mut failures) = (Vec::new(), Vec::new());
+    for _ in 0..plan.tunnels.rounds {
+        turns.retain_mut(|(peer, way, taken)| {
+            let round =
+                round(program, peer, *way, plan).with_context(|| format!("a tunnel of {}", peer.id()));
+            round.map(|round| taken.push(round)).map_err(|error| failures.push(error)).is_ok()
+        });
+    }
+    for (peer, _, taken) in turns {
+        match TunnelRow::new(peer, plan.tunnels, &taken) {
+            Ok(row) => rows.push(row),
+            Err(error) => failures.push(error),
+        }
+    }
+    Outcome { rows, failures }
+}
+
+/// Memory comes first: what was allocated before would be used again.
+fn round(program: &Path, peer: &Peer, way: Way, plan: Plan) -> Result<Round> {
+    let Plan { timing, tunnels, .. } = plan;
+    let bench = Bench::new()?;
+    let ends = Ends::start(program, peer, way, bench.target())?;
+    let idle_kib = bench.idle_kib(&ends, tunnels.idle)?;
+    let opened = bench.opened(ends.near(), timing)?;
+    let alone = bench.echoes(ends.near(), timing)?;
+    let mut mib_per_s = [0.0; 4];
+    for (at, (to_target, connections)) in
+        [(true, 1), (true, SEVERAL), (false, 1), (false, SEVERAL)].into_iter().enumerate()
+    {
+        mib_per_s[at] = bench.throughput(ends.near(), to_target, connections, timing)?;
+    }
+    let beside = bench.echoes_beside(ends.near(), timing)?;
+    drop(bench);
+    ends.end()?;
+    Ok(Round { idle_kib, opened, alone, beside, mib_per_s })
+}
