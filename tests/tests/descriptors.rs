@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use callosum_hosts::Host;
-use callosum_runtime::rt::BoxStream;
+use callosum_runtime::rt::BoxSocket;
 use callosum_runtime::{Event, HandlerResult, Reconnect, SocketOptions};
 use callosum_tests::rig::{Rig, Transport, next_event, on};
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -26,7 +26,7 @@ fn in_child(name: &str, test: impl FnOnce()) {
 }
 
 /// Opens connections until the system has no descriptor left for either end; nobody speaks on them.
-async fn exhaust(rig: &Rig, binder: &callosum_runtime::Binder) -> Vec<BoxStream> {
+async fn exhaust(rig: &Rig, binder: &callosum_runtime::Binder) -> Vec<BoxSocket> {
     let open = std::fs::read_dir("/proc/self/fd").expect("this is Linux").count();
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = Some((open + LEFT) as u64);

@@ -12,7 +12,7 @@ use callosum_proto::internals::wire::Payload;
 use callosum_proto::internals::wire::dialect2::Record;
 use callosum_proto::zmtp::{CurveKeyPair, Link, LinkConfig, Mechanism};
 use callosum_runtime::auth::{Admission, FnAuthenticator, generate_keys};
-use callosum_runtime::rt::BoxStream;
+use callosum_runtime::rt::BoxSocket;
 use callosum_runtime::{HandlerResult, Limits};
 use callosum_tests::raw::{RawPeer, open, part, whole};
 use callosum_tests::rig::{Rig, Transport, on};
@@ -67,7 +67,7 @@ fn greeting_and_hello(keys: &CurveKeyPair) -> Vec<u8> {
 }
 
 /// Opens this many connections, each of which says so much and nothing more.
-async fn half_open(rig: &Rig, binder: &callosum_runtime::Binder, say: &[u8], count: usize) -> Vec<BoxStream> {
+async fn half_open(rig: &Rig, binder: &callosum_runtime::Binder, say: &[u8], count: usize) -> Vec<BoxSocket> {
     let mut streams = Vec::with_capacity(count);
     for _ in 0..count {
         let mut stream = rig.open(&binder.endpoints()[0]).await;

@@ -1,5 +1,7 @@
 //! Who may have what, and what becomes of it when that changes; on virtual time.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 mod support;
 
 use std::path::PathBuf;

@@ -1,5 +1,7 @@
 //! Dynamic forwards, and connections over a stream that is there already, on virtual time.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 mod support;
 
 use callosum_runtime::rt::BoxSocket;

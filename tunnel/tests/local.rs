@@ -1,5 +1,7 @@
 //! Local forwards, and what every tunnelled connection does, on virtual time.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 mod support;
 
 use std::future::poll_fn;

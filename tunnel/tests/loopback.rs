@@ -1,5 +1,7 @@
 //! Real sockets of loopback, on tokio.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 mod support;
 
 use std::io;

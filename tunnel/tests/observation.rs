@@ -1,5 +1,7 @@
 //! What is seen of a tunnel, on virtual time.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 mod support;
 
 use callosum_testkit::world::check;
