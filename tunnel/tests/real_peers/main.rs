@@ -211,7 +211,10 @@ async fn redis_on_a_port_and_on_a_unix_socket() {
         // Ten thousand commands at once, each answered.
         let piped = text(&printed(run(redis_cli(&unix, &["--pipe"]), sets.as_bytes()).await));
         assert!(piped.contains(&format!("errors: 0, replies: {SETS}")), "{security:?}: {piped}");
-        assert_eq!(printed(run(redis_cli(&tcp, &["DBSIZE"]), b"").await), format!("{}\n", SETS + 1).as_bytes());
+        assert_eq!(
+            printed(run(redis_cli(&tcp, &["DBSIZE"]), b"").await),
+            format!("{}\n", SETS + 1).as_bytes()
+        );
 
         // One connection waits for what another brings.
         let waits = run(redis_cli(&unix, &["BLPOP", "queue", "0"]), b"");

@@ -2,11 +2,12 @@
 
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 
 use callosum_runtime::auth::save_keys;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Child;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::JoinSet;
 
 use crate::body;
@@ -17,7 +18,9 @@ use crate::programs::{Scratch, find, need_directory, printed, run, text};
 struct Sshd {
     port: u16,
     user: String,
-    accepting: JoinSet<()>,
+    /// How each of its processes has ended.
+    ended: UnboundedReceiver<ExitStatus>,
+    _accepting: JoinSet<()>,
 }
 
 impl Sshd {
@@ -45,15 +48,16 @@ impl Sshd {
         // As inetd does: the system chooses the port, and a process serves one connection.
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
+        let (sender, ended) = unbounded_channel();
         let mut accepting = JoinSet::new();
         accepting.spawn(async move {
             let mut processes = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                let mut process = sshd(&file, stream);
-                processes.spawn(async move { process.wait().await.unwrap() });
+                let (mut process, sender) = (sshd(&file, stream), sender.clone());
+                processes.spawn(async move { sender.send(process.wait().await.unwrap()) });
             }
         });
-        Self { port, user, accepting }
+        Self { port, user, ended, _accepting: accepting }
     }
 }
 
@@ -114,7 +118,7 @@ fn ssh(sshd: &Sshd, scratch: &Scratch, proxy_command: &str, port: u16, command: 
 async fn ssh_over_standard_streams() {
     let body = body(3_000_000);
     let scratch = Scratch::new("openssh");
-    let sshd = Sshd::start(&scratch).await;
+    let mut sshd = Sshd::start(&scratch).await;
     let host_key = std::fs::read_to_string(scratch.path("host.pub")).unwrap();
     std::fs::write(scratch.path("known_hosts"), format!("peer {host_key}")).unwrap();
     let rules = format!(
@@ -133,8 +137,11 @@ async fn ssh_over_standard_streams() {
         let proxy_command = proxy_command(&gateway, &scratch, security);
         let echoed = printed(run(ssh(&sshd, &scratch, &proxy_command, sshd.port, "cat"), &body).await);
         assert!(echoed == body, "{security:?}: {} bytes", echoed.len());
+        // It learns that the connection has ended.
+        sshd.ended.recv().await.unwrap();
         let status = run(ssh(&sshd, &scratch, &proxy_command, sshd.port, "exit 7"), b"").await.status;
         assert_eq!(status.code(), Some(7), "{security:?}");
+        sshd.ended.recv().await.unwrap();
 
         let forbidden = run(ssh(&sshd, &scratch, &proxy_command, 1, "true"), b"").await;
         let said = text(&forbidden.stderr);
