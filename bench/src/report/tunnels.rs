@@ -8,7 +8,7 @@ use super::{align, max_us, median, new_table, quantiles_us, round, sorted, verdi
 use crate::{
     load::Sample,
     peers::Peer,
-    tunnels::{ECHO_BYTES, Round, Tunnels},
+    tunnels::{ECHO_BYTES, Shown, Tunnels},
 };
 
 /// What connections through a tunnel showed. Rates and ratios are medians of the rounds.
@@ -59,8 +59,8 @@ impl TunnelRow {
     ///
     /// # Errors
     /// There is none, or an echo took longer than two minutes.
-    pub fn new(peer: &Peer, tunnels: Tunnels, rounds: &[Round]) -> Result<Self> {
-        let of = |value: fn(&Round) -> f64| {
+    pub fn new(peer: &Peer, tunnels: Tunnels, rounds: &[Shown]) -> Result<Self> {
+        let of = |value: fn(&Shown) -> f64| {
             Ok::<_, anyhow::Error>(median(&sorted(rounds.iter().map(value).collect())?))
         };
         let alone = || rounds.iter().map(|round| &round.alone);
@@ -179,12 +179,12 @@ mod tests {
     const TUNNELS: Tunnels = Tunnels { idle: 10, rounds: 1 };
 
     /// A round whose echoes take a millisecond alone, and `beside` milliseconds beside the others.
-    fn shown(mib_per_s: [f64; 4], beside: u64) -> Round {
+    fn shown(mib_per_s: [f64; 4], beside: u64) -> Shown {
         let sample = |ms: u64| Sample { seconds: 0.5, latency_ns: [(ms * 1_000_000, 100)].into() };
-        Round { idle_kib: 20.0, opened: sample(2), alone: sample(1), beside: sample(beside), mib_per_s }
+        Shown { idle_kib: 20.0, opened: sample(2), alone: sample(1), beside: sample(beside), mib_per_s }
     }
 
-    fn row(id: &str, rounds: &[Round]) -> TunnelRow {
+    fn row(id: &str, rounds: &[Shown]) -> TunnelRow {
         TunnelRow::new(&Peer::find(id).unwrap(), TUNNELS, rounds).unwrap()
     }
 

@@ -8,11 +8,11 @@
 //! load ──► near end ══► far end ──► target
 //! ```
 //!
-//! [`ends`] is what the ends do that this program has itself, [`start`] starts the processes, and [`load`] and [`target`] are the two
+//! [`ends`] is what the ends do that this program has itself, [`start`] starts the processes, and [`measure`] and [`target`] are the two
 //! sides of a measurement.
 
 pub mod ends;
-mod load;
+mod measure;
 mod openssh;
 mod rathole;
 mod start;
@@ -22,7 +22,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
-use self::{load::Bench, start::Ends};
+use self::{measure::Bench, start::Ends};
 use crate::{
     load::Sample,
     peers::{Kind, Peer},
@@ -66,7 +66,7 @@ pub struct Tunnels {
 
 /// What one tunnel showed.
 #[derive(Debug)]
-pub struct Round {
+pub struct Shown {
     /// Memory of both ends for a connection that does nothing, in KiB.
     pub idle_kib: f64,
     /// Connections that are opened, carry a byte each way, and end: several at a time.
@@ -89,9 +89,8 @@ pub fn run(program: &Path, peers: &[Peer], plan: Plan) -> Outcome<TunnelRow> {
     let (mut rows, mut failures) = (Vec::new(), Vec::new());
     for _ in 0..plan.tunnels.rounds {
         turns.retain_mut(|(peer, way, taken)| {
-            let round =
-                round(program, peer, *way, plan).with_context(|| format!("a tunnel of {}", peer.id()));
-            round.map(|round| taken.push(round)).map_err(|error| failures.push(error)).is_ok()
+            let shown = show(program, peer, *way, plan).with_context(|| format!("a tunnel of {}", peer.id()));
+            shown.map(|shown| taken.push(shown)).map_err(|error| failures.push(error)).is_ok()
         });
     }
     for (peer, _, taken) in turns {
@@ -104,7 +103,7 @@ pub fn run(program: &Path, peers: &[Peer], plan: Plan) -> Outcome<TunnelRow> {
 }
 
 /// Memory comes first: what was allocated before would be used again.
-fn round(program: &Path, peer: &Peer, way: Way, plan: Plan) -> Result<Round> {
+fn show(program: &Path, peer: &Peer, way: Way, plan: Plan) -> Result<Shown> {
     let Plan { timing, tunnels, .. } = plan;
     let bench = Bench::new()?;
     let ends = Ends::start(program, peer, way, bench.target())?;
@@ -120,5 +119,5 @@ fn round(program: &Path, peer: &Peer, way: Way, plan: Plan) -> Result<Round> {
     let beside = bench.echoes_beside(ends.near(), timing)?;
     drop(bench);
     ends.end()?;
-    Ok(Round { idle_kib, opened, alone, beside, mib_per_s })
+    Ok(Shown { idle_kib, opened, alone, beside, mib_per_s })
 }
