@@ -96,8 +96,9 @@ pub(crate) async fn serve(
 
 /// What `serving` comes to, or how it was stopped from outside before.
 pub(crate) async fn until_stopped(guard: &Guard, serving: impl Future<Output = Outcome>) -> Outcome {
-    let stopped = guard.live.stop.or(serving).await;
-    stopped.unwrap_or_else(|end| if guard.live.is_open() { Ok(end) } else { Err(unopened(end)) })
+    let live = &guard.live;
+    let stopped = live.stop.or(serving).await;
+    live.first_cause(stopped.unwrap_or_else(|end| if live.is_open() { Ok(end) } else { Err(unopened(end)) }))
 }
 
 /// Accepts for ever. `each` must not block.

@@ -101,6 +101,7 @@ where
             .unwrap_or_else(|end| if live.is_open() { Ok(end) } else { Err(unopened(end)) })
     })
     .await;
+    let outcome = live.first_cause(outcome);
     guard.set(outcome);
     match outcome {
         Ok(End::Closed) => Ok(()),

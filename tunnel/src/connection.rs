@@ -69,6 +69,7 @@ pub(crate) struct Live {
     pub(crate) stop: Arc<Stop>,
     events: Arc<Sink>,
     is_open: AtomicBool,
+    is_reset_here: AtomicBool,
     to_target: AtomicU64,
     from_target: AtomicU64,
 }
@@ -80,8 +81,8 @@ impl Live {
         stop: Arc<Stop>,
         events: Arc<Sink>,
     ) -> Self {
-        let (is_open, to_target, from_target) = Default::default();
-        Self { info: Arc::new(info), totals, stop, events, is_open, to_target, from_target }
+        let (is_open, is_reset_here, to_target, from_target) = Default::default();
+        Self { info: Arc::new(info), totals, stop, events, is_open, is_reset_here, to_target, from_target }
     }
 
     pub(crate) fn is_accepting(&self) -> bool {
@@ -98,6 +99,19 @@ impl Live {
 
     pub(crate) fn is_open(&self) -> bool {
         self.is_open.load(Relaxed)
+    }
+
+    /// The socket on this side was reset, or has failed.
+    pub(crate) fn reset_here(&self) {
+        self.is_reset_here.store(true, Relaxed);
+    }
+
+    /// The same outcome, unless the other side has only answered to what happened here.
+    pub(crate) fn first_cause(&self, outcome: Outcome) -> Outcome {
+        match outcome {
+            Ok(End::ResetThere) if self.is_reset_here.load(Relaxed) => Ok(End::ResetHere),
+            outcome => outcome,
+        }
     }
 
     /// Bytes went from the socket on this side to the stream.

@@ -5,13 +5,13 @@
 //! side reads to the socket. Each is an enum of how far it has come, polled in the same task, so that nothing is shared or locked.
 //!
 //! The end of one side becomes the end of the other: FIN the end of the stream, and the end of the stream FIN. A reset becomes the
-//! failure or the cancellation of the call, which would overtake the bytes before it. So the side that sees a reset first waits until
-//! what it had read has arrived, for [`LINGER`] at most:
+//! failure or the cancellation of the call, which would overtake the bytes before it. So the side that sees a reset first marks it in
+//! the stream, as the end of an item, and waits for [`LINGER`] at most until the other side has come to the mark and ends the call:
 //!
 //! ```text
 //! target sends "413 Too Large", resets      the socket gives these bytes, then an error
-//! up: Open -> Broken                        the bytes are written; acknowledged? then the call fails with TunnelReset
-//! the other side                            writes the bytes to the client, reads the failure, resets the client
+//! up: Open -> Breaking -> Broken            the bytes are written, and then the mark
+//! the other side: down: Open -> Resetting   writes the bytes to the client, resets the client, cancels the call
 //! ```
 
 use std::cell::RefCell;
@@ -24,7 +24,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use callosum_runtime::proto::WriteError;
+use callosum_runtime::proto::{Chunk, WriteError};
 use callosum_runtime::rt::{BoxSocket, Runtime, Timer};
 use callosum_runtime::stream::Answer;
 use callosum_runtime::{BodyError, BodyReader, BodyWriter, CallError};
@@ -44,15 +44,15 @@ const GATHER: usize = 16;
 /// Reads, and writes, after which other tasks have their turn.
 const ROUNDS: usize = 16;
 
-/// How long what was read before a reset may take to arrive.
-pub(crate) const LINGER: Duration = Duration::from_secs(5);
+/// How long the other side may take to come to the mark of a reset.
+const LINGER: Duration = Duration::from_secs(5);
 
 /// A connection from its first byte to its end. Dropping it before resets the socket, and cancels or fails the call.
 pub(crate) struct Relay {
     socket: BoxSocket,
     up: Up,
     down: Down,
-    /// Goes off when what was read before a reset has had its time.
+    /// Goes off when the other side has had its time to come to a mark.
     linger: Option<Pin<Box<dyn Timer>>>,
     live: Arc<Live>,
     runtime: Arc<dyn Runtime>,
@@ -65,7 +65,9 @@ enum Up {
     Open { writer: BodyWriter, read: Bytes },
     /// The socket has ended, and the stream too.
     Finished(BodyWriter),
-    /// The socket has failed, the stream is open.
+    /// The socket has failed, and the mark waits for room in the stream.
+    Breaking(BodyWriter),
+    /// The stream has the mark.
     Broken(BodyWriter),
     /// The other side takes no more.
     Stopped,
@@ -80,6 +82,8 @@ enum Down {
         reader: BodyReader,
         pieces: VecDeque<Bytes>,
     },
+    /// The stream has come to the mark: these are the last pieces, and then the socket is reset.
+    Resetting(VecDeque<Bytes>),
     /// The stream has ended, and the socket's half is being closed.
     Closing,
     Closed,
@@ -127,10 +131,8 @@ impl Relay {
 
     /// Copies until both directions have ended.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
-        if let Err(outcome) = self.poll_down(cx) {
-            return Poll::Ready(outcome);
-        }
-        if let Err(outcome) = self.poll_up(cx) {
+        let polled = self.poll_down(cx).and_then(|()| self.poll_up(cx)).and_then(|()| self.poll_mark(cx));
+        if let Err(outcome) = polled {
             return Poll::Ready(outcome);
         }
         if let Some(linger) = &mut self.linger
@@ -155,8 +157,12 @@ impl Relay {
                 self.is_over = true;
                 Poll::Ready(Ok(End::Closed))
             }
-            (Up::Broken(writer), _) | (Up::Finished(writer), Down::Broken(_)) => {
-                // Fails if the other side has gone as well.
+            (Up::Broken(writer), _) => {
+                let _ = ready!(pin!(writer.closed()).poll(cx));
+                Poll::Ready(Ok(End::ResetHere))
+            }
+            (Up::Finished(writer), Down::Broken(_)) => {
+                // The end of a stream is acknowledged at once. Fails if the other side has gone as well.
                 let _ = ready!(pin!(writer.acknowledged()).poll(cx));
                 Poll::Ready(Ok(End::ResetHere))
             }
@@ -218,12 +224,26 @@ impl Relay {
 
     fn break_up(&mut self) {
         if let Up::Open { writer, .. } = std::mem::replace(&mut self.up, Up::Stopped) {
-            self.up = Up::Broken(writer);
+            self.up = Up::Breaking(writer);
         }
         self.start_to_linger();
     }
 
+    /// Marks the reset in the stream.
+    fn poll_mark(&mut self, cx: &mut Context<'_>) -> Result<(), Outcome> {
+        let Up::Breaking(writer) = &mut self.up else { return Ok(()) };
+        let marked = pin!(writer.end_item()).poll(cx);
+        match (marked, std::mem::replace(&mut self.up, Up::Stopped)) {
+            (Poll::Pending, up) => self.up = up,
+            (Poll::Ready(Ok(())), Up::Breaking(writer)) => self.up = Up::Broken(writer),
+            // The other side has gone as well, and the stream stays stopped.
+            (Poll::Ready(_), _) => {}
+        }
+        Ok(())
+    }
+
     fn start_to_linger(&mut self) {
+        self.live.reset_here();
         let runtime = &*self.runtime;
         self.linger.get_or_insert_with(|| runtime.timer(from_now(runtime, LINGER)));
     }
@@ -267,6 +287,7 @@ impl Relay {
             }
         }
         self.poll_write(cx)?;
+        self.poll_reset(cx)?;
         if let Down::Closing = self.down {
             match Pin::new(&mut self.socket).poll_close(cx) {
                 Poll::Pending => {}
@@ -280,9 +301,13 @@ impl Relay {
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Result<(), Outcome> {
         for _ in 0..ROUNDS {
             let Down::Open { reader, pieces } = &mut self.down else { return Ok(()) };
-            let has_ended = gather(reader, pieces, cx)?;
+            let gathered = gather(reader, pieces, cx)?;
+            if gathered == Gathered::Mark {
+                self.down = Down::Resetting(std::mem::take(pieces));
+                return Ok(());
+            }
             if pieces.is_empty() {
-                if has_ended {
+                if gathered == Gathered::End {
                     self.down = Down::Closing;
                 } else if let Poll::Ready(Err(_)) = Pin::new(&mut self.socket).poll_flush(cx) {
                     self.break_down();
@@ -299,6 +324,21 @@ impl Relay {
             }
         }
         cx.waker().wake_by_ref();
+        Ok(())
+    }
+
+    /// Writes what came before a mark.
+    fn poll_reset(&mut self, cx: &mut Context<'_>) -> Result<(), Outcome> {
+        while let Down::Resetting(pieces) = &mut self.down {
+            if pieces.is_empty() {
+                return Err(Ok(End::ResetThere));
+            }
+            match poll_write_pieces(&mut self.socket, pieces, cx) {
+                Poll::Pending => return Ok(()),
+                Poll::Ready(Ok(size)) => self.live.count_down(size),
+                Poll::Ready(Err(_)) => return Err(Ok(End::ResetThere)),
+            }
+        }
         Ok(())
     }
 
@@ -328,21 +368,37 @@ fn ended(error: BodyError) -> Outcome {
     }
 }
 
-/// Takes what has come of the stream, up to [`GATHER`] pieces; whether it has ended.
+/// What follows the pieces that were gathered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Gathered {
+    More,
+    End,
+    /// The end of an item that is not the end of the stream: the other side's socket was reset.
+    Mark,
+}
+
+/// Takes what has come of the stream, up to [`GATHER`] pieces.
 fn gather(
     reader: &mut BodyReader,
     pieces: &mut VecDeque<Bytes>,
     cx: &mut Context<'_>,
-) -> Result<bool, Outcome> {
+) -> Result<Gathered, Outcome> {
     while pieces.len() < GATHER {
-        match Pin::new(&mut *reader).poll_next(cx) {
-            Poll::Ready(Some(Ok(piece))) => pieces.push_back(piece),
+        match reader.poll_chunk(cx) {
+            Poll::Ready(Some(Ok(Chunk { bytes, end_of_item }))) => {
+                pieces.extend(Some(bytes).filter(|bytes| !bytes.is_empty()));
+                if end_of_item {
+                    // A stream that came as a whole is an item too.
+                    let ends = matches!(reader.poll_chunk(cx), Poll::Ready(None));
+                    return Ok(if ends { Gathered::End } else { Gathered::Mark });
+                }
+            }
             Poll::Ready(Some(Err(error))) => return Err(ended(error)),
-            Poll::Ready(None) => return Ok(true),
-            Poll::Pending => return Ok(false),
+            Poll::Ready(None) => return Ok(Gathered::End),
+            Poll::Pending => return Ok(Gathered::More),
         }
     }
-    Ok(false)
+    Ok(Gathered::More)
 }
 
 /// Reads a stream to its end for nothing.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use callosum_runtime::Drained;
 use callosum_testkit::world::check;
-use callosum_tunnel::{End, Reason, ServerSettings, TunnelSettings};
+use callosum_tunnel::{End, Reason, ServerSettings, Summary, TunnelSettings};
 use futures_io::AsyncWrite;
 use futures_util::{AsyncReadExt, AsyncWriteExt};
 use support::*;
@@ -80,15 +80,48 @@ fn a_reset_is_passed_on_after_the_bytes_before_it() {
             let (mut first, mut second) = if client_resets { (here, there) } else { (there, here) };
             write(&mut first, "before").await;
             expect(&mut second, "before").await;
+            let before = world.elapsed();
             first.reset_on_drop();
             drop(first);
             assert_eq!(expect_reset(&mut second).await, b"");
+            assert!(world.elapsed() - before < SECOND, "at once");
             let ends = (end(&mut events).await, end(&mut serving).await);
             let expected = match client_resets {
                 true => (End::ResetHere, End::ResetThere),
                 false => (End::ResetThere, End::ResetHere),
             };
             assert_eq!(ends, expected);
+        }
+    });
+}
+
+/// However much of it is still on its way when the reset is seen. The network of a world drops what a reset overtakes, so what counts
+/// is what was written to the socket before it.
+#[test]
+fn what_was_read_before_a_reset_is_written_before_it() {
+    check(0..10, |world| async move {
+        let rig = Rig::new(&world).await;
+        for client_resets in [true, false] {
+            let (mut events, mut serving) = (rig.tunnel.events(), rig.serving.events());
+            let (here, there) = rig.through().await;
+            let (mut first, mut second) = if client_resets { (here, there) } else { (there, here) };
+            let seen =
+                |summary: Summary| [summary.to_target, summary.from_target][usize::from(!client_resets)];
+            let sending = async {
+                write(&mut first, vec![7; 300_000]).await;
+                let read = || match client_resets {
+                    true => rig.tunnel.connections()[0].to_target,
+                    false => rig.serving.connections()[0].from_target,
+                };
+                while read() < 300_000 {
+                    world.sleep(MS).await;
+                }
+                first.reset_on_drop();
+                drop(first);
+            };
+            futures_util::future::join(sending, expect_reset(&mut second)).await;
+            assert_eq!(seen(summary(&mut events).await), 300_000);
+            assert_eq!(seen(summary(&mut serving).await), 300_000);
         }
     });
 }

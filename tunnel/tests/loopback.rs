@@ -154,11 +154,19 @@ async fn each_side_can_be_reset() {
         let (here, there) = sockets.pair().await;
         let (mut first, mut second) = if client_resets { (here, there) } else { (there, here) };
         first.write_all(b"before").await.unwrap();
-        let mut read = [0; 6];
-        second.read_exact(&mut read).await.unwrap();
+        // Read by the side next to it, and on its way to the other.
+        let moved = || match client_resets {
+            true => sockets.tunnel.connections()[0].to_target,
+            false => sockets.serving.connections()[0].from_target,
+        };
+        while moved() < 6 {
+            tokio::task::yield_now().await;
+        }
         first.set_zero_linger().unwrap();
         drop(first);
-        let error = second.read(&mut read).await.unwrap_err();
+        let mut read = Vec::new();
+        let error = second.read_to_end(&mut read).await.unwrap_err();
+        assert_eq!(read, b"before");
         assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
         let ends = (end(&mut events).await, end(&mut serving).await);
         let expected =

@@ -120,7 +120,11 @@ impl BodyReader {
         self
     }
 
-    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Chunk, BodyError>>> {
+    /// The next piece, as it came, and whether an item ends with it; `None` at the end. For streams whose items are not decoded, or mean
+    /// something else: as a [`Stream`] of bytes and as [`AsyncRead`], the reader passes over where items end.
+    ///
+    /// A body that came as a whole is one item.
+    pub fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Chunk, BodyError>>> {
         if !self.rest.is_empty() {
             let (bytes, end_of_item) = (std::mem::take(&mut self.rest), self.rest_ends_item);
             return Poll::Ready(Some(Ok(Chunk { bytes, end_of_item })));

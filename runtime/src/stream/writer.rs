@@ -27,7 +27,7 @@ const MAX_WRITE: usize = 64 * 1024;
 /// one piece more, wait here.
 ///
 /// # Cancel safety
-/// [`write_bytes`](Self::write_bytes) and [`write_item`](Self::write_item) can be dropped while they wait; they then have
+/// [`write_bytes`](Self::write_bytes), [`write_item`](Self::write_item) and [`end_item`](Self::end_item) can be dropped while they wait; they then have
 /// written nothing. Dropping the writer of an argument without [`finish`](Self::finish) tells the other side that the argument
 /// is incomplete.
 ///
@@ -81,6 +81,16 @@ impl BodyWriter {
         let bytes = self.codec.encode(item)?;
         poll_fn(|cx| self.poll_ready_to_write(cx)).await?;
         self.streams.write_item(bytes)
+    }
+
+    /// Ends an item of a stream that is written as bytes, once there is room. The item is what was written since the last one ended,
+    /// which may be nothing.
+    ///
+    /// # Errors
+    /// As [`write_bytes`](Self::write_bytes).
+    pub async fn end_item(&mut self) -> Result<(), BodyError> {
+        poll_fn(|cx| self.poll_ready_to_write(cx)).await?;
+        self.streams.write(Bytes::new(), true)
     }
 
     /// Uses another codec for items.

@@ -4,7 +4,7 @@
 //! connection is allowed if one rule alone allows all of it, which are the user, the host or path, the port, and the address
 //! that is connected to. Order matters for limits: those of the first rule in the file hold that allows the connection.
 //!
-//! What an address may be is in [`network`], what a name may be in [`crate::target`]. This module resolves no names, counts no
+//! What an address may be is in `network`, what a name may be in `crate::target`. This module resolves no names, counts no
 //! connections and reads no files. Whoever does asks in two steps, so that what was checked is what is connected to:
 //!
 //! ```

@@ -184,13 +184,18 @@ pub(crate) async fn event<T>(events: &mut TunnelEvents, mut take: impl FnMut(Tun
     }
 }
 
-/// How the next connection ends that was open.
-pub(crate) async fn end(events: &mut TunnelEvents) -> callosum_tunnel::End {
+/// What becomes of the next connection that was open.
+pub(crate) async fn summary(events: &mut TunnelEvents) -> callosum_tunnel::Summary {
     event(events, |event| match event {
-        TunnelEvent::Closed(summary) => Some(summary.end),
+        TunnelEvent::Closed(summary) => Some(summary),
         _ => None,
     })
     .await
+}
+
+/// How the next connection ends that was open.
+pub(crate) async fn end(events: &mut TunnelEvents) -> callosum_tunnel::End {
+    summary(events).await.end
 }
 
 /// Why the next connection is refused.
