@@ -7,7 +7,7 @@ use std::path::Path;
 use std::{env, fs, io};
 
 /// Programs on tokio that need nothing else of it.
-const PROGRAMS: [&str; 4] = ["quickstart", "ordering", "bidirectional", "streams"];
+const PROGRAMS: [&str; 5] = ["quickstart", "ordering", "bidirectional", "streams", "typed_service"];
 
 const NAMES: [(&str, &str); 3] = [
     ("callosum_tokio::", "super::callosum::"),

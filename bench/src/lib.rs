@@ -9,11 +9,13 @@
 
 pub mod cases;
 pub mod executor;
+pub mod hold;
 pub mod idle;
 pub mod load;
 pub mod pace;
 pub mod peers;
 pub mod plots;
+pub mod proc;
 pub mod process;
 pub mod python;
 pub mod report;

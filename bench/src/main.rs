@@ -201,7 +201,7 @@ fn measure(cli: &Cli) -> Result<()> {
                 println!("{}", report::idle_table(&idle));
             }
             Measure::Tunnels => {
-                let tunnels = results.take(tunnels::run(&program, &peers, plan))?;
+                let tunnels = results.take(suite::tunnels(&program, &peers, plan))?;
                 println!("{}", report::tunnel_table(&tunnels));
                 report::tunnel_marks(&tunnels).iter().for_each(|line| println!("{line}"));
             }

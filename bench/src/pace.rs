@@ -154,7 +154,7 @@ mod tests {
     use super::*;
     use crate::{
         executor::{AsyncStd, Tokio},
-        load, process,
+        load, proc,
     };
 
     /// Answers nothing until so many calls have come, and then everything.
@@ -235,7 +235,7 @@ mod tests {
             async_std::task::block_on(async {
                 assert!(due.next().await.is_some() && due.next().await.is_some())
             });
-            process::threads("self", &["who starts it"]).unwrap()
+            proc::threads("self", &["who starts it"]).unwrap()
         };
         let starter = thread::Builder::new().name("who starts it".to_owned()).spawn(count).unwrap();
         assert_eq!(starter.join().unwrap(), 1);

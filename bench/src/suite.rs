@@ -16,8 +16,8 @@ use crate::{
     load::{Sample, Timing},
     peers::{self, Peer},
     process::{Launcher, Server},
-    report::{BesideRow, IdleRow, Row, UploadRow},
-    tunnels::Tunnels,
+    report::{BesideRow, IdleRow, Row, TunnelRow, UploadRow},
+    tunnels::{self, Tunnels},
     upload::Length,
 };
 
@@ -55,7 +55,7 @@ impl Measure {
             Self::Beside => peer.makes_both(),
             Self::Upload => peer.makes_uploads(),
             Self::Idle => peer.holds_connections(),
-            Self::Tunnels => peer.is_tunnel(),
+            Self::Tunnels => peer.tunnel().is_some(),
         }
     }
 }
@@ -329,6 +329,25 @@ pub fn idle(program: &Path, peers: &[Peer], plan: Plan) -> Outcome<IdleRow> {
     }
     keep(&mut turns, &mut failures, |(peer, taken, _)| {
         rows.push(IdleRow::new(peer, plan.idle, taken)?);
+        Ok(())
+    });
+    Outcome { rows, failures }
+}
+
+/// Measures those of `peers` that are tunnels, as [`run`] does. Each measurement has processes of its own.
+pub fn tunnels(program: &Path, peers: &[Peer], plan: Plan) -> Outcome<TunnelRow> {
+    let (mut rows, mut failures) = (Vec::new(), Vec::new());
+    let peers = peers.iter().filter(|peer| Measure::Tunnels.fits(peer));
+    let mut turns: Vec<(&Peer, Vec<_>)> = peers.map(|peer| (peer, Vec::new())).collect();
+    for _ in 0..plan.tunnels.rounds {
+        keep(&mut turns, &mut failures, |(peer, taken)| {
+            let shown = tunnels::show(program, peer, WORKERS, plan.timing, plan.tunnels);
+            taken.push(shown.with_context(|| format!("a tunnel of {}", peer.id()))?);
+            Ok(())
+        });
+    }
+    keep(&mut turns, &mut failures, |(peer, taken)| {
+        rows.push(TunnelRow::new(peer, plan.tunnels, taken)?);
         Ok(())
     });
     Outcome { rows, failures }

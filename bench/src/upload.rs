@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     executor::Executor,
     load::{self, Sample, Timing},
-    pace, process,
+    pace, proc,
 };
 
 /// Bytes of a piece, as every RPC stack is given them.
@@ -155,7 +155,7 @@ async fn timed(client: &impl Client, bytes: u64) -> Result<f64> {
 pub async fn run(client: impl Client, Length { upload_bytes }: Length) -> Result<Upload> {
     timed(&client, WARM_UP.min(upload_bytes)).await?;
     let seconds = timed(&client, upload_bytes).await?;
-    Ok(Upload { seconds, client_peak_kib: process::peak_kib("self")? })
+    Ok(Upload { seconds, client_peak_kib: proc::peak_kib("self")? })
 }
 
 /// Makes calls of `body_bytes` on [schedule](pace), first alone and then beside an upload.
@@ -176,7 +176,7 @@ pub async fn run_beside<E: Executor>(
     let upload = async move { timed(&uploading, length.upload_bytes).await };
     let (beside, upload_seconds) = pace::calls_during::<E, _>(&client, &body, upload).await?;
     ensure!(alone.calls() > 0 && beside.calls() > 0, "no call was due, alone or beside the upload");
-    Ok(Beside { alone, beside, upload_seconds, workers: process::workers("self")? })
+    Ok(Beside { alone, beside, upload_seconds, workers: proc::workers("self")? })
 }
 
 /// How long an upload may take before its process gives up.

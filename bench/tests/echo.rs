@@ -14,7 +14,7 @@ use callosum_bench::{
     },
     process::Launcher,
     suite::{self, Measure, Outcome, Plan},
-    tunnels::{self, Tunnels},
+    tunnels::Tunnels,
     upload::{self, LARGEST_PIECE, Length},
 };
 use tokio::sync::oneshot;
@@ -204,17 +204,17 @@ fn python_callosum_and_libzmq_echo() -> Result<()> {
         }
         server.end()
     };
-    echoes("python-callosum/asyncio", 1, 1, 4000, &[64])?;
-    echoes("python-callosum/asyncio", 2, 4, 4000, &[64])?;
+    echoes("python-callosum/asyncio", 1, 1, 1500, &[64])?;
+    echoes("python-callosum/asyncio", 2, 4, 1500, &[64])?;
     for id in ["libzmq/C", "libzmq-curve/C"] {
-        echoes(id, 1, 48, 1000, &[0, 1, 64, 4095, 70_000, 1 << 20])?;
-        echoes(id, 3, 12, 1000, &[64])?;
+        echoes(id, 1, 48, 300, &[0, 1, 64, 4095, 70_000, 1 << 20])?;
+        echoes(id, 3, 12, 300, &[64])?;
     }
     Ok(())
 }
 
 fn short_plan() -> Plan {
-    let timing = Timing { warm_up_ms: 10, window_ms: 1000 };
+    let timing = Timing { warm_up_ms: 10, window_ms: 300 };
     let mib = |mib: u64| Length { upload_bytes: mib << 20 };
     let idle = Idle { connections: 20, used_connections: 4, idle: Duration::from_millis(50), rounds: 2 };
     let tunnels = Tunnels { idle: 5, rounds: 1 };
@@ -360,7 +360,7 @@ fn tunnels_have_a_row_each() -> Result<()> {
     let mut peers = suite::select(&[])?;
     peers.retain(|peer| Measure::Tunnels.fits(peer) && !peer.name.starts_with("rathole"));
     let plan = Plan { timing: Timing { warm_up_ms: 10, window_ms: 100 }, ..short_plan() };
-    let rows = all(tunnels::run(Path::new(PROGRAM), &peers, plan));
+    let rows = all(suite::tunnels(Path::new(PROGRAM), &peers, plan));
     let found: Vec<_> = rows.iter().map(|row| row.peer.as_str()).collect();
     assert_eq!(found, ["tcp-relay", "ssh", "callosum-tunnel", "callosum-tunnel-curve"]);
     for row in &rows {

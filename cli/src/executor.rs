@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use callosum_hosts::Host;
 use callosum_runtime::Builder;
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use futures_util::future::{Either, select};
 
 /// An async runtime.
@@ -27,9 +27,11 @@ impl Display for Executor {
 }
 
 impl Executor {
-    /// Parses its name.
+    /// Parses its name. Those that this build lacks are known, so that the error says which feature they need.
     pub(crate) fn parser() -> impl TypedValueParser<Value = Self> {
-        PossibleValuesParser::new(Host::NAMES).try_map(|name| name.parse().map(Self))
+        let left_out = Host::LEFT_OUT.iter().map(|name| PossibleValue::new(*name).hide(true));
+        let names = Host::NAMES.into_iter().map(PossibleValue::new).chain(left_out);
+        PossibleValuesParser::new(names.collect::<Vec<_>>()).try_map(|name| name.parse::<Host>().map(Self))
     }
 
     /// Runs a future to its end, on threads of the runtime.

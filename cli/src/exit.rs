@@ -3,11 +3,13 @@
 use std::io::{self, Write};
 
 use blocking::{Task, unblock};
+use bytes::Bytes;
 use callosum_runtime::auth::{AllowListError, KeyFileError};
 use callosum_runtime::{
     BindError, BodyError, CallError, ConnectError, DisconnectCause, Endpoint, ErrorInfo, NotSent,
 };
 
+use crate::config::ConfigError;
 use crate::files::FileError;
 
 /// Why a command did not succeed. The exit codes are those that `--help` lists.
@@ -15,6 +17,8 @@ use crate::files::FileError;
 pub(crate) enum Failure {
     #[error("{0}; see --help")]
     Usage(String),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     #[error("remote failure: {}: {}", .0.name, .0.repr)]
     Remote(ErrorInfo),
     #[error("remote error: {}: {}", .0.name, .0.repr)]
@@ -39,6 +43,10 @@ pub(crate) enum Failure {
     File(FileError),
     #[error("can't serve {path}: {error}")]
     Root { path: String, error: io::Error },
+    #[error("can't read {name}: {error}")]
+    Input { name: String, error: io::Error },
+    #[error("can't write to {path}: {error}")]
+    Write { path: String, error: io::Error },
     #[error(transparent)]
     Bind(BindError),
     #[error(
@@ -64,10 +72,10 @@ impl Failure {
     pub(crate) fn code(&self) -> u8 {
         match self {
             Self::Call(_) | Self::Bind(_) | Self::Connect(_) | Self::Io(_) => 1,
-            Self::Body(_) | Self::File(_) | Self::Root { .. } => 1,
+            Self::Body(_) | Self::File(_) | Self::Root { .. } | Self::Input { .. } | Self::Write { .. } => 1,
             Self::CutShort | Self::Broken(_) => 1,
             Self::Plaintext(_) | Self::Key(_) | Self::AllowList(_) => 1,
-            Self::Usage(_) => 2,
+            Self::Usage(_) | Self::Config(_) => 2,
             Self::Remote(_) => 3,
             Self::Refused(_) => 4,
             Self::TimedOut(_) => 5,
@@ -194,6 +202,16 @@ pub(crate) fn show(line: &str) -> io::Result<()> {
 /// Writes a line to stdout as it is, while everything else goes on. Cancel safe: the line may have been written then.
 pub(crate) async fn tell(line: String) -> io::Result<()> {
     unblock(move || say(&line)).await
+}
+
+/// Writes bytes to stdout as they are, likewise.
+pub(crate) async fn tell_bytes(bytes: Bytes) -> io::Result<()> {
+    unblock(move || {
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(&bytes)?;
+        stdout.flush()
+    })
+    .await
 }
 
 /// Lines that are written as [`tell`] does, one after the other, also where whoever wrote one has been dropped.

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use callosum_runtime::{Endpoint, Peer, Reconnect};
+use callosum_runtime::{Peer, Reconnect};
 use futures_util::future::join;
 
-use crate::args::CurveArgs;
 use crate::executor::Executor;
 use crate::exit::Failure;
+use crate::server::Server;
 use crate::signals::Signals;
 
 /// How long the last words, such as a cancellation, may take to reach the socket.
@@ -16,17 +16,17 @@ const PARTING: Duration = Duration::from_secs(1);
 /// Connects, for which there is so much time, and does the work. A signal drops it, which cancels its calls.
 pub(crate) async fn with_peer<T>(
     executor: Executor,
-    curve: &CurveArgs,
-    endpoint: &Endpoint,
-    patience: Duration,
+    server: &Server,
+    timeout: Duration,
     work: impl AsyncFnOnce(&Peer) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
+    let endpoint = &server.endpoint;
     let mut signals = Signals::listen()?;
-    let builder = curve.secure(executor.builder())?;
+    let builder = server.secure(executor.builder())?;
     let (connector, driver) = builder.reconnect(Reconnect::Never).connect(endpoint)?;
     let (_, result) = join(driver, async {
         let working = async {
-            match executor.within(patience, connector.peer().ready()).await {
+            match executor.within(timeout, connector.peer().ready()).await {
                 Some(Ok(())) => work(connector.peer()).await,
                 Some(Err(cause)) => Err(Failure::no_link(endpoint, cause)),
                 None => Err(Failure::no_answer(endpoint)),

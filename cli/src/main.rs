@@ -1,18 +1,23 @@
-//! The command line of Callosum: serve, call and ping peers, and a demonstration.
+//! The command line of Callosum: call, serve and ping peers, move files, and a demonstration.
 #![forbid(unsafe_code)]
 
 mod args;
 mod call;
+mod config;
 mod demo;
+mod describe;
 mod executor;
 mod exit;
 mod files;
 mod keygen;
 mod link;
+mod manual;
 mod ping;
 mod serve;
+mod server;
 mod service;
 mod signals;
+mod target;
 mod value;
 
 use std::process::ExitCode;
@@ -29,11 +34,12 @@ fn main() -> ExitCode {
         Command::Keygen(args) => keygen::run(&args),
         Command::Serve(args) => serve::run(args),
         Command::Call(args) => call::run(args),
-        Command::Put(args) => files::put(&args),
-        Command::Get(args) => files::get(&args),
-        Command::List(args) => files::list(&args),
+        Command::Describe(args) => describe::run(&args),
+        Command::File(command) => files::run(&command),
         Command::Ping(args) => ping::run(args),
         Command::Demo(args) => demo::run(args.executor.executor),
+        Command::Completions(args) => manual::completions(args.shell),
+        Command::Man(args) => manual::pages(args.dir.as_deref()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

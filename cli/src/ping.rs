@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use callosum_runtime::{CallError, Connector, DisconnectCause, Reconnect};
+use callosum_runtime::{CallError, Connector, DisconnectCause, Endpoint, Reconnect};
 use futures_util::future::join;
 
 use crate::args::Ping;
 use crate::exit::{Failure, Lines};
+use crate::server::Server;
 use crate::signals::Signals;
 
 /// How long the summary may take to be read after an interruption.
@@ -23,23 +24,24 @@ struct Tally {
 }
 
 pub(crate) fn run(args: Ping) -> Result<(), Failure> {
-    args.executor.executor.block_on(ping(&args))?
+    let server = Server::of(&args.server, &args.curve)?;
+    args.executor.executor.block_on(ping(&args, &server))?
 }
 
-async fn ping(args: &Ping) -> Result<(), Failure> {
-    let mut signals = Signals::listen()?;
-    let builder = args.curve.secure(args.executor.executor.builder())?;
-    let (connector, driver) = builder.reconnect(Reconnect::Never).connect(&args.endpoint)?;
+async fn ping(args: &Ping, server: &Server) -> Result<(), Failure> {
+    let (mut signals, endpoint) = (Signals::listen()?, &server.endpoint);
+    let builder = server.secure(args.executor.executor.builder())?;
+    let (connector, driver) = builder.reconnect(Reconnect::Never).connect(endpoint)?;
     let (mut tally, mut out) = (Tally::default(), Lines::default());
     let (_, probed) = join(driver, async {
-        let probed = signals.unless(probe(&connector, args, &mut tally, &mut out)).await;
+        let probed = signals.unless(probe(&connector, args, endpoint, &mut tally, &mut out)).await;
         connector.shutdown(Duration::ZERO).await;
         probed
     })
     .await;
     if tally.sent > 0 {
         let timeout = if probed.is_none() { PARTING } else { Duration::MAX };
-        let telling = signals.unless(out.tell(tally.summary(args)));
+        let telling = signals.unless(out.tell(tally.summary(endpoint)));
         let told = args.executor.executor.within(timeout, telling).await;
         told.flatten().ok_or(Failure::Cancelled)??;
     }
@@ -54,20 +56,21 @@ async fn ping(args: &Ping) -> Result<(), Failure> {
 async fn probe(
     connector: &Connector,
     args: &Ping,
+    endpoint: &Endpoint,
     tally: &mut Tally,
     out: &mut Lines,
 ) -> Result<(), Failure> {
     let (executor, peer) = (args.executor.executor, connector.peer());
     match executor.within(args.timeout, peer.ready()).await {
         Some(Ok(())) => {}
-        Some(Err(cause)) => return Err(Failure::no_link(&args.endpoint, cause)),
-        None => return Err(Failure::no_answer(&args.endpoint)),
+        Some(Err(cause)) => return Err(Failure::no_link(endpoint, cause)),
+        None => return Err(Failure::no_answer(endpoint)),
     }
     let kind = match peer.info().hello {
         Some(_) => "",
         None => ", which speaks dialect 1 only",
     };
-    out.tell(format!("PING {}{kind}", args.endpoint)).await?;
+    out.tell(format!("PING {endpoint}{kind}")).await?;
     while args.count.is_none_or(|count| tally.sent < count) {
         let start = Instant::now();
         tally.sent += 1;
@@ -75,11 +78,11 @@ async fn probe(
         match executor.within(args.timeout, peer.ping()).await {
             Some(Ok(time)) => {
                 tally.add(time);
-                out.tell(format!("pong from {}: seq={seq} time={} ms", args.endpoint, millis(time))).await?;
+                out.tell(format!("pong from {endpoint}: seq={seq} time={} ms", millis(time))).await?;
             }
             Some(Err(CallError::Disconnected(cause))) => return Err(Failure::ConnectionLost(cause)),
             Some(Err(_)) => return Err(Failure::ConnectionLost(DisconnectCause::PeerClosed)),
-            None => out.tell(format!("no answer from {}: seq={seq}", args.endpoint)).await?,
+            None => out.tell(format!("no answer from {endpoint}: seq={seq}")).await?,
         }
         if args.count.is_none_or(|count| seq < count) {
             executor.sleep(args.interval.saturating_sub(start.elapsed())).await;
@@ -96,12 +99,11 @@ impl Tally {
         self.answered += 1;
     }
 
-    fn summary(&self, args: &Ping) -> String {
+    fn summary(&self, endpoint: &Endpoint) -> String {
         let (sent, answered) = (self.sent, self.answered);
         let lost = 100.0 * (1.0 - answered as f64 / sent as f64);
         let mut summary = format!(
-            "\n--- {} ping statistics ---\n{sent} sent, {answered} answered, {lost:.0}% lost",
-            args.endpoint
+            "\n--- {endpoint} ping statistics ---\n{sent} sent, {answered} answered, {lost:.0}% lost"
         );
         if answered > 0 {
             let average = self.sum.div_f64(answered as f64);

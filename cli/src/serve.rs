@@ -8,8 +8,8 @@ use futures_util::future::{Either, join, select};
 
 use crate::args::Serve;
 use crate::exit::{Failure, note, say};
-use crate::files::Root;
-use crate::service;
+use crate::files::{self, Root};
+use crate::service::{self, Service};
 use crate::signals::Signals;
 
 pub(crate) fn run(args: Serve) -> Result<(), Failure> {
@@ -22,8 +22,8 @@ async fn serve(args: Serve) -> Result<(), Failure> {
     let mut builder = executor
         .builder()
         .codec(codec.clone())
-        // It is there to be looked at, and its methods have nothing to hide.
-        .expose_tracebacks(true)
+        // The demonstration is there to be looked at, and has nothing to hide. The errors of files have names of their own.
+        .expose_tracebacks(args.demo)
         .ordering(args.ordering.into())
         .max_concurrency(args.max_concurrency.get());
     if args.allow_plaintext {
@@ -32,15 +32,19 @@ async fn serve(args: Serve) -> Result<(), Failure> {
     if let (Some(key), Some(allow)) = (&args.curve_key, &args.allow) {
         builder = builder.authenticator(AllowList::open(load_keys(key)?, allow)?);
     }
-    let root = match &args.root {
-        Some(path) => Some(Root::open(path).map_err(|error| {
+    let service = Service::new(executor);
+    if args.demo {
+        builder = service::add_demo(builder, &service, &codec, args.max_concurrency);
+    }
+    if let Some(path) = &args.files {
+        let root = Root::open(path).map_err(|error| {
             let path = path.display().to_string();
             Failure::Root { path, error }
-        })?),
-        None => None,
-    };
+        })?;
+        builder = files::add_methods(builder, &service, root);
+    }
     let signals = Signals::listen()?;
-    let (binder, driver) = service::add_methods(builder, executor, &codec, root).binder();
+    let (binder, driver) = builder.binder();
     let (_, result) = join(driver, async {
         let listening = listen(&binder, &args.bind).await;
         match listening {

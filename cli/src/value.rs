@@ -1,42 +1,29 @@
 //! JSON on the command line, whatever travels on the wire.
 
-use std::io::Read;
-
 use bytes::Bytes;
 use callosum_runtime::{CallError, Codec, CodecError};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-/// An argument as it was typed, checked.
-pub(crate) struct Argument(Box<RawValue>);
+/// An argument as it was written, checked.
+///
+/// # Errors
+/// If it is not one JSON value. What is wrong with it is the text of the error.
+pub(crate) fn parse(text: &[u8]) -> Result<Box<RawValue>, String> {
+    serde_json::from_slice(text).map_err(|error| format!("the argument is not JSON: {error}"))
+}
 
-impl Argument {
-    /// `-` reads stdin.
-    ///
-    /// # Errors
-    /// If it is not one JSON value. What is wrong with it is the text of the error.
-    pub(crate) fn parse(text: String) -> Result<Self, String> {
-        let text = if text == "-" {
-            let mut input = String::new();
-            std::io::stdin().read_to_string(&mut input).map_err(|error| format!("stdin: {error}"))?;
-            input
-        } else {
-            text
-        };
-        serde_json::from_str(&text).map(Self).map_err(|error| format!("the argument is not JSON: {error}"))
+/// As JSON it travels as it was written, so that numbers of any size stay what they are.
+pub(crate) fn encode(argument: &RawValue, codec: &Codec) -> Result<Bytes, CallError> {
+    match codec {
+        Codec::Json => Ok(Bytes::copy_from_slice(argument.get().as_bytes())),
+        other => other.encode(&to_value(argument)?).map_err(CallError::Encode),
     }
+}
 
-    /// As JSON it travels as it was typed, so that numbers of any size stay what they are.
-    pub(crate) fn encode(&self, codec: &Codec) -> Result<Bytes, CallError> {
-        match codec {
-            Codec::Json => Ok(Bytes::copy_from_slice(self.0.get().as_bytes())),
-            other => {
-                let value: Value = serde_json::from_str(self.0.get())
-                    .map_err(|error| CallError::Encode(CodecError::Json(error)))?;
-                other.encode(&value).map_err(CallError::Encode)
-            }
-        }
-    }
+/// The value, for codecs other than JSON.
+pub(crate) fn to_value(argument: &RawValue) -> Result<Value, CallError> {
+    serde_json::from_str(argument.get()).map_err(|error| CallError::Encode(CodecError::Json(error)))
 }
 
 /// A result as one line of JSON.
@@ -65,6 +52,68 @@ impl ToLine for Box<RawValue> {
 impl ToLine for rmpv::Value {
     fn to_line(self) -> String {
         escape(to_json(self).to_string())
+    }
+}
+
+/// The same JSON value on several lines, indented by two spaces. It is changed only between its tokens, so that numbers of any
+/// size stay what they are, and entries stay in their order.
+pub(crate) fn indented(json: &str) -> String {
+    let mut out = String::with_capacity(2 * json.len());
+    let (mut depth, mut text) = (0, Text::Outside);
+    let mut rest = json.chars();
+    let new_line = |out: &mut String, depth: usize| {
+        out.push('\n');
+        out.extend(std::iter::repeat_n("  ", depth));
+    };
+    while let Some(character) = rest.next() {
+        let was = text;
+        text = text.after(character);
+        let is_empty = || matches!(rest.clone().find(|next| !next.is_ascii_whitespace()), Some('}' | ']'));
+        match character {
+            _ if was != Text::Outside => out.push(character),
+            '{' | '[' if is_empty() => {
+                out.push(character);
+                out.extend(rest.find(|next| !next.is_ascii_whitespace()));
+            }
+            '{' | '[' => {
+                depth += 1;
+                out.push(character);
+                new_line(&mut out, depth);
+            }
+            '}' | ']' => {
+                depth -= 1;
+                new_line(&mut out, depth);
+                out.push(character);
+            }
+            ',' => {
+                out.push(character);
+                new_line(&mut out, depth);
+            }
+            ':' => out.push_str(": "),
+            _ if character.is_ascii_whitespace() => {}
+            _ => out.push(character),
+        }
+    }
+    out
+}
+
+/// Where a character of JSON stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Text {
+    Outside,
+    Inside,
+    /// After a backslash.
+    Escaped,
+}
+
+impl Text {
+    fn after(self, character: char) -> Self {
+        match (self, character) {
+            (Self::Outside, '"') | (Self::Escaped, _) => Self::Inside,
+            (Self::Inside, '"') => Self::Outside,
+            (Self::Inside, '\\') => Self::Escaped,
+            (state, _) => state,
+        }
     }
 }
 
@@ -129,9 +178,8 @@ mod tests {
 
     #[test]
     fn json_keeps_numbers_of_any_size_and_takes_one_line() {
-        let argument =
-            Argument::parse(String::from("{\"n\": 123456789012345678901234567890,\n \"s\": \"a\\nb\"}"));
-        let body = argument.unwrap().encode(&Codec::Json).unwrap();
+        let argument = parse(b"{\"n\": 123456789012345678901234567890,\n \"s\": \"a\\nb\"}").unwrap();
+        let body = encode(&argument, &Codec::Json).unwrap();
         let line = to_line(&Codec::Json, &body).unwrap();
         assert_eq!(line, "{\"n\": 123456789012345678901234567890,  \"s\": \"a\\nb\"}");
     }
@@ -139,7 +187,7 @@ mod tests {
     #[test]
     fn a_text_that_is_not_json_is_refused() {
         for text in ["", "{", "{} {}", "nul"] {
-            assert!(Argument::parse(text.into()).is_err(), "{text:?}");
+            assert!(parse(text.as_bytes()).is_err(), "{text:?}");
         }
     }
 
@@ -173,8 +221,29 @@ mod tests {
 
     #[test]
     fn a_json_argument_travels_as_messagepack() {
-        let argument = Argument::parse(String::from(r#"{"a": [1, -2, 2.5, "x", null, true]}"#)).unwrap();
-        let body = argument.encode(&Codec::MsgPack).unwrap();
+        let argument = parse(br#"{"a": [1, -2, 2.5, "x", null, true]}"#).unwrap();
+        let body = encode(&argument, &Codec::MsgPack).unwrap();
         assert_eq!(to_line(&Codec::MsgPack, &body).unwrap(), r#"{"a":[1,-2,2.5,"x",null,true]}"#);
+    }
+
+    #[test]
+    fn indentation_changes_nothing_but_the_space_between_tokens() {
+        let json = r#"{"n":123456789012345678901234567890,"e":[ ],"o":{},"a" : [1, {"t":"a\\\"b,{[:\\\\"}]}"#;
+        let expected = r#"{
+  "n": 123456789012345678901234567890,
+  "e": [],
+  "o": {},
+  "a": [
+    1,
+    {
+      "t": "a\\\"b,{[:\\\\"
+    }
+  ]
+}"#;
+        assert_eq!(indented(json), expected);
+        assert_eq!(indented(expected), expected);
+        for json in ["null", "\"a b\"", "[]", "1e5"] {
+            assert_eq!(indented(json), json);
+        }
     }
 }

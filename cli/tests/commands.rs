@@ -15,7 +15,7 @@ use rustix::process::Signal;
 fn servers(more: &[&str]) -> Vec<Server> {
     RUNTIMES
         .iter()
-        .flat_map(|runtime| ["json", "msgpack"].map(|codec| Server::start(runtime, codec, more)))
+        .flat_map(|runtime| ["json", "msgpack"].map(|codec| Server::demo(runtime, codec, more)))
         .collect()
 }
 
@@ -64,7 +64,7 @@ fn results_are_printed_to_the_byte_and_hold_nothing_that_terminals_obey() {
 #[test]
 fn long_delay_echoes_after_its_delay() {
     for runtime in RUNTIMES {
-        let server = Server::start(runtime, "json", &[]);
+        let server = Server::demo(runtime, "json", &[]);
         let call = server.start_call(&["long_delay", r#"{"sent":1}"#]);
         server.call(&["long_delay", r#"{"sent": 1}"#, "--timeout", "2s"]).expect(5);
         assert_eq!(call.end().expect(0).stdout, [r#"{"received":1}"#]);
@@ -102,16 +102,17 @@ fn remote_failures_and_errors_have_their_own_codes() {
 
 #[test]
 fn usage_errors_are_told_from_others() {
-    let cases: [&[&str]; 10] = [
+    let cases: [&[&str]; 11] = [
         &[],
         &["ping", "tcp://127.0.0.1:1", "--count", "0"],
-        &["serve"],
+        &["serve", "--demo"],
+        &["serve", "--bind", "tcp://127.0.0.1:0"],
         &["call", "tcp://127.0.0.1:1"],
         &["call", "127.0.0.1:1", "echo"],
         &["call", "inproc://x", "echo"],
         &["call", "tcp://127.0.0.1:1", "echo", "{"],
         &["call", "tcp://127.0.0.1:1", "echo", "--timeout", "soon"],
-        &["serve", "--bind", "tcp://127.0.0.1:0", "--max-concurrency", "0"],
+        &["serve", "--demo", "--bind", "tcp://127.0.0.1:0", "--max-concurrency", "0"],
         &["ping", "tcp://127.0.0.1:1", "--runtime", "glommio"],
     ];
     for args in cases {
@@ -133,7 +134,7 @@ fn exit_codes_are_documented() {
 
 #[test]
 fn an_argument_can_come_from_stdin() {
-    let server = Server::start("tokio", "json", &[]);
+    let server = Server::demo("tokio", "json", &[]);
     let mut call = command(&["call", &server.endpoint, "echo", "-"]);
     call.stdin(Stdio::piped());
     let mut call = Process::spawn(call);
@@ -175,7 +176,7 @@ fn a_server_that_says_nothing_is_no_connection() {
 #[test]
 fn a_connection_that_is_lost_is_told_from_a_timeout() {
     for runtime in RUNTIMES {
-        let server = Server::start(runtime, "json", &[]);
+        let server = Server::demo(runtime, "json", &[]);
         server.show_calls();
         let call = server.start_call(&["delay", r#"{"seconds": 60}"#]);
         server.process.wait_for("delay called");
@@ -187,7 +188,7 @@ fn a_connection_that_is_lost_is_told_from_a_timeout() {
 #[test]
 fn ping_measures_round_trips() {
     for runtime in RUNTIMES {
-        let server = Server::start(runtime, "json", &[]);
+        let server = Server::demo(runtime, "json", &[]);
         let args = ["ping", &server.endpoint, "-c", "3", "-i", "1ms", "--runtime", runtime];
         let ended = Process::start(&args).end().expect(0);
         for seq in 1..=3 {
@@ -202,7 +203,7 @@ fn ping_measures_round_trips() {
 #[test]
 fn ping_goes_on_until_it_is_interrupted() {
     for runtime in RUNTIMES {
-        let server = Server::start(runtime, "json", &[]);
+        let server = Server::demo(runtime, "json", &[]);
         let ping = Process::start(&["ping", &server.endpoint, "-i", "1ms", "--runtime", runtime]);
         while !ping.line().contains("seq=5 ") {}
         ping.signal(Signal::INT);
@@ -241,7 +242,7 @@ impl Relay {
 fn ctrl_c_cancels_the_call_on_the_server() {
     for runtime in RUNTIMES {
         // The one place is taken by the call until that is cancelled: the server does not see the client go.
-        let server = Server::start(runtime, "json", &["--max-concurrency", "1"]);
+        let server = Server::demo(runtime, "json", &["--max-concurrency", "1"]);
         server.show_calls();
         let relay = Relay::to(&server.endpoint);
         let call = server.start_call_to(&relay.endpoint, &["delay", r#"{"seconds": 3600}"#]);
@@ -258,7 +259,7 @@ fn ctrl_c_cancels_the_call_on_the_server() {
 #[test]
 fn calls_under_way_are_finished_after_a_signal() {
     for (runtime, signal) in RUNTIMES.into_iter().zip([Signal::TERM, Signal::INT].into_iter().cycle()) {
-        let server = Server::start(runtime, "json", &[]);
+        let server = Server::demo(runtime, "json", &[]);
         server.show_calls();
         let call = server.start_call(&["delay", r#"{"seconds": 1.5}"#]);
         server.process.wait_for("delay called");
@@ -284,7 +285,7 @@ fn an_idle_server_ends_at_the_first_signal() {
 #[test]
 fn a_second_signal_ends_the_server_at_once() {
     for runtime in RUNTIMES {
-        let server = Server::start(runtime, "json", &["--drain", "1h"]);
+        let server = Server::demo(runtime, "json", &["--drain", "1h"]);
         server.show_calls();
         let call = server.start_call(&["delay", r#"{"seconds": 3600}"#]);
         server.process.wait_for("delay called");
@@ -301,7 +302,7 @@ fn a_second_signal_ends_the_server_at_once() {
 #[test]
 fn patience_with_calls_under_way_ends() {
     for runtime in RUNTIMES {
-        let server = Server::start(runtime, "json", &["--drain", "50ms"]);
+        let server = Server::demo(runtime, "json", &["--drain", "50ms"]);
         server.show_calls();
         let call = server.start_call(&["delay", r#"{"seconds": 3600}"#]);
         server.process.wait_for("delay called");
@@ -314,7 +315,7 @@ fn patience_with_calls_under_way_ends() {
 #[test]
 fn keys_are_ordered_as_the_server_was_told() {
     for runtime in RUNTIMES {
-        let server = Server::start(runtime, "json", &["--ordering", "key-serialized"]);
+        let server = Server::demo(runtime, "json", &["--ordering", "key-serialized"]);
         server.show_calls();
         let call = server.start_call(&["delay", r#"{"seconds": 3600}"#, "--key", "web"]);
         server.process.wait_for("delay called");
@@ -323,7 +324,7 @@ fn keys_are_ordered_as_the_server_was_told() {
         server.call(&[&echo[..], &["30s", "--key", "db"]].concat()).expect(0);
         server.call(&[&echo[..], &["30s"]].concat()).expect(0);
         drop(call);
-        let unordered = Server::start(runtime, "json", &["--ordering", "unordered"]);
+        let unordered = Server::demo(runtime, "json", &["--ordering", "unordered"]);
         unordered.show_calls();
         let call = unordered.start_call(&["delay", r#"{"seconds": 3600}"#, "--key", "web"]);
         unordered.process.wait_for("delay called");
@@ -337,7 +338,7 @@ fn a_server_can_listen_in_several_places() {
     for runtime in RUNTIMES {
         let path = std::env::temp_dir().join(format!("callosum-cli-{runtime}-{}", std::process::id()));
         let ipc = format!("ipc://{}", path.display());
-        let server = Server::start(runtime, "json", &["--bind", &ipc, "--bind", "tcp://[::1]:0"]);
+        let server = Server::demo(runtime, "json", &["--bind", &ipc, "--bind", "tcp://[::1]:0"]);
         let mut endpoints = vec![server.endpoint.clone()];
         for _ in 0..2 {
             let line = server.process.line();
@@ -356,8 +357,17 @@ fn a_server_can_listen_in_several_places() {
 #[test]
 fn an_endpoint_that_is_taken_is_an_error() {
     for runtime in RUNTIMES {
-        let server = Server::start(runtime, "json", &[]);
-        let args = ["serve", "--bind", "tcp://127.0.0.1:0", "--bind", &server.endpoint, "--runtime", runtime];
+        let server = Server::demo(runtime, "json", &[]);
+        let args = [
+            "serve",
+            "--demo",
+            "--bind",
+            "tcp://127.0.0.1:0",
+            "--bind",
+            &server.endpoint,
+            "--runtime",
+            runtime,
+        ];
         let ended = Process::start(&args).end().expect(1).expect_stderr("can't bind");
         assert!(ended.stdout.is_empty(), "{ended:?}");
     }
@@ -365,7 +375,7 @@ fn an_endpoint_that_is_taken_is_an_error() {
 
 #[test]
 fn logging_is_asked_for() {
-    let mut serve = command(&["serve", "--bind", "tcp://127.0.0.1:0"]);
+    let mut serve = command(&["serve", "--demo", "--bind", "tcp://127.0.0.1:0"]);
     serve.env("RUST_LOG", "info");
     let server = Process::spawn(serve);
     let endpoint = server.line().strip_prefix("listening on ").unwrap().to_owned();

@@ -43,7 +43,7 @@ impl Keys {
     }
 
     fn serve(&self, runtime: &'static str, allow: &str) -> Server {
-        Server::start(runtime, "json", &["--curve-key", &self.file("server"), "--allow", allow])
+        Server::demo(runtime, "json", &["--curve-key", &self.file("server"), "--allow", allow])
     }
 
     /// `whoami` with the keys of this name.
@@ -102,7 +102,7 @@ fn allowed_keys_get_in_and_others_learn_that_they_do_not() {
 fn curve_does_not_fall_back() {
     let keys = Keys::new();
     for runtime in RUNTIMES {
-        let server = Server::start(runtime, "json", &[]);
+        let server = Server::demo(runtime, "json", &[]);
         keys.whoami(&server, "alice").expect(9).expect_stderr("NULL");
     }
 }
@@ -130,7 +130,8 @@ fn bad_keys_are_told() {
     let keys = Keys::new();
     let (server, allow) = (keys.file("server"), keys.write("allowed", ""));
     let serve = |key: &str, allow: &str| {
-        Process::start(&["serve", "--bind", "tcp://127.0.0.1:*", "--curve-key", key, "--allow", allow]).end()
+        let serve = ["serve", "--demo", "--bind", "tcp://127.0.0.1:*", "--curve-key", key, "--allow", allow];
+        Process::start(&serve).end()
     };
     serve(&keys.file("none"), &allow).expect(1).expect_stderr("none");
     serve(&server, &keys.file("none")).expect(1).expect_stderr("none");
@@ -142,14 +143,16 @@ fn bad_keys_are_told() {
         .expect(1)
         .expect_stderr("nonsense: not a public key (a key has 40 characters");
     Process::start(&call[..5]).end().expect(2);
-    Process::start(&["serve", "--bind", "tcp://127.0.0.1:*", "--curve-key", &server]).end().expect(2);
+    Process::start(&["serve", "--demo", "--bind", "tcp://127.0.0.1:*", "--curve-key", &server])
+        .end()
+        .expect(2);
 }
 
 #[test]
 fn plaintext_for_everybody_must_be_asked_for() {
-    let refused = Process::start(&["serve", "--bind", "tcp://*:*"]).end().expect(1);
+    let refused = Process::start(&["serve", "--demo", "--bind", "tcp://*:*"]).end().expect(1);
     refused.expect_stderr("--allow-plaintext");
-    let server = Process::start(&["serve", "--bind", "tcp://*:*", "--allow-plaintext"]);
+    let server = Process::start(&["serve", "--demo", "--bind", "tcp://*:*", "--allow-plaintext"]);
     assert!(server.line().starts_with("listening on tcp://0.0.0.0:"));
     server.signal(Signal::TERM);
     let warnings = server.end().expect(0).stderr;
@@ -163,6 +166,7 @@ fn keys_that_cannot_be_read_are_told() {
         keys.write("allowed", &format!("{} alice\n{}x eve\n", keys.public("alice"), keys.public("eve")));
     let server = Process::start(&[
         "serve",
+        "--demo",
         "--bind",
         "tcp://127.0.0.1:*",
         "--curve-key",

@@ -12,7 +12,7 @@ use std::time::SystemTime;
 use common::proxy::{Harm, Proxy, Towards};
 use common::scratch::{Noise, Scratch, assert_same};
 use common::transfer::{ARRIVED, End, MIB, SIZE, STALL, assert_resumed, interrupt, resumed_at, serve};
-use common::{Process, RUNTIMES, Server, command, wait_until};
+use common::{ANOTHER_RUNTIME, Process, RUNTIMES, Server, command, wait_until};
 use rustix::process::Signal;
 
 #[test]
@@ -24,8 +24,8 @@ fn files_of_any_size_come_back_as_they_were() {
             [0, 1, 31, 32, 33, 65_535, 65_536, 262_143, 262_144, 262_145, 262_176, 3 * MIB + 7, 64 * MIB];
         for size in sizes {
             let sent = scratch.file("sent", size, size);
-            let put = server.command("put", &[&sent, "a dir/ü"]).expect(0);
-            let get = server.command("get", &["a dir/ü", &scratch.text("got")]).expect(0);
+            let put = server.file("put", &[&sent, "a dir/ü"]).expect(0);
+            let get = server.file("get", &["a dir/ü", &scratch.text("got")]).expect(0);
             assert_same(&sent, scratch.path("root/a dir/ü"));
             assert_same(&sent, scratch.path("got"));
             let checksum =
@@ -44,19 +44,19 @@ fn names_have_defaults() {
     let scratch = Scratch::new();
     let server = serve("tokio", &scratch);
     let sent = scratch.file("sent", 100, 1);
-    server.command("put", &[&sent]).expect(0);
+    server.file("put", &[&sent]).expect(0);
     assert_same(&sent, scratch.path("root/sent"));
     fs::create_dir(scratch.path("here")).unwrap();
-    server.command("get", &["sent", &scratch.text("here")]).expect(0);
-    let mut get = command(&["get", &server.endpoint, "sent"]);
+    server.file("get", &["sent", &scratch.text("here")]).expect(0);
+    let mut get = command(&["file", "get", &server.endpoint, "sent"]);
     fs::create_dir(scratch.path("there")).unwrap();
     get.current_dir(scratch.path("there"));
     Process::spawn(get).end().expect(0);
     assert_same(&sent, scratch.path("here/sent"));
     assert_same(&sent, scratch.path("there/sent"));
-    server.command("put", &["-"]).expect(2).expect_stderr("NAME");
-    server.command("put", &["/"]).expect(2).expect_stderr("NAME");
-    server.command("get", &["a/.."]).expect(2);
+    server.file("put", &["-"]).expect(2).expect_stderr("NAME");
+    server.file("put", &["/"]).expect(2).expect_stderr("NAME");
+    server.file("get", &["a/.."]).expect(2);
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn stdin_and_stdout_are_files_too() {
         let server = serve(runtime, &scratch);
         for size in [0, 10, 5 * MIB + 1] {
             let sent = scratch.file("sent", size, size + 1);
-            let mut put = command(&["put", &server.endpoint, "-", "x", "--runtime", runtime]);
+            let mut put = command(&["file", "put", &server.endpoint, "-", "x", "--runtime", runtime]);
             put.stdin(Stdio::piped());
             let mut put = Process::spawn(put);
             let mut stdin = put.stdin();
@@ -74,7 +74,7 @@ fn stdin_and_stdout_are_files_too() {
             drop(stdin);
             put.end().expect(0);
             assert_same(&sent, scratch.path("root/x"));
-            let mut get = command(&["get", &server.endpoint, "x", "-", "--runtime", runtime]);
+            let mut get = command(&["file", "get", &server.endpoint, "x", "-", "--runtime", runtime]);
             get.stdout(File::create(scratch.path("got")).unwrap());
             let status = get.stderr(Stdio::null()).status().unwrap();
             assert!(status.success());
@@ -94,19 +94,19 @@ fn files_travel_under_curve() {
         fs::copy(scratch.path("alice.pub"), scratch.path("allowed")).unwrap();
         let (key, allow, root) = (scratch.text("server"), scratch.text("allowed"), scratch.text("root"));
         let server =
-            Server::start(runtime, "msgpack", &["--root", &root, "--curve-key", &key, "--allow", &allow]);
+            Server::start(runtime, "msgpack", &["--files", &root, "--curve-key", &key, "--allow", &allow]);
         let (alice, eve, server_key) =
             (scratch.text("alice"), scratch.text("eve"), scratch.text("server.pub"));
         let curve = ["--curve-key", &alice, "--server-key", &server_key];
         let sent = scratch.file("sent", 3 * MIB, 1);
-        server.command("put", &[&[sent.as_str()], &curve[..]].concat()).expect(0);
-        server.command("get", &[&["sent", &scratch.text("got")], &curve[..]].concat()).expect(0);
+        server.file("put", &[&[sent.as_str()], &curve[..]].concat()).expect(0);
+        server.file("get", &[&["sent", &scratch.text("got")], &curve[..]].concat()).expect(0);
         assert_same(&sent, scratch.path("got"));
-        let list = server.command("list", &[&["--codec", "msgpack"], &curve[..]].concat()).expect(0);
+        let list = server.file("ls", &[&["--codec", "msgpack"], &curve[..]].concat()).expect(0);
         assert!(list.stdout[0].ends_with("  sent"), "{list:?}");
         let others = ["--curve-key", &eve, "--server-key", &server_key];
-        server.command("put", &[&[sent.as_str(), "eve"], &others[..]].concat()).expect(9);
-        server.command("get", &["sent", &scratch.text("eves")]).expect(9);
+        server.file("put", &[&[sent.as_str(), "eve"], &others[..]].concat()).expect(9);
+        server.file("get", &["sent", &scratch.text("eves")]).expect(9);
         assert_eq!(scratch.names("root"), ["sent"]);
     }
 }
@@ -119,8 +119,8 @@ fn put_goes_on_after_an_interruption() {
             let sent = scratch.file("file", SIZE, 1);
             let server = interrupt(serve(runtime, &scratch), &scratch, Towards::Server, end);
             assert_eq!(scratch.partials("root").len(), 1);
-            server.command("get", &["file", "-"]).expect(3).expect_stderr("NotFound");
-            let ended = server.command("put", &[&sent]).expect(0);
+            server.file("get", &["file", "-"]).expect(3).expect_stderr("NotFound");
+            let ended = server.file("put", &[&sent]).expect(0);
             assert_resumed(&ended);
             assert_same(&sent, scratch.path("root/file"));
             assert_eq!(scratch.names("root"), ["file"], "{end:?}");
@@ -137,7 +137,7 @@ fn get_goes_on_after_an_interruption() {
             let server = interrupt(serve(runtime, &scratch), &scratch, Towards::Client, end);
             assert!(!scratch.path("file").exists());
             assert_eq!(scratch.partials("").len(), 1);
-            let ended = server.command("get", &["file", &scratch.text("file")]).expect(0);
+            let ended = server.file("get", &["file", &scratch.text("file")]).expect(0);
             assert_resumed(&ended);
             assert_same(&there, scratch.path("file"));
             assert_eq!(scratch.names(""), ["file", "root"], "{end:?}");
@@ -157,18 +157,18 @@ fn what_one_user_has_begun_is_no_others() {
     fs::write(scratch.path("allowed"), format!("{} alice\n{} bob\n", public("alice"), public("bob")))
         .unwrap();
     let (key, allow, root) = (scratch.text("server"), scratch.text("allowed"), scratch.text("root"));
-    let server = Server::start("tokio", "json", &["--root", &root, "--curve-key", &key, "--allow", &allow]);
+    let server = Server::start("tokio", "json", &["--files", &root, "--curve-key", &key, "--allow", &allow]);
     let [alice, bob, server_key] = ["alice", "bob", "server.pub"].map(|name| scratch.text(name));
     let as_user = |key| [sent.as_str(), "--curve-key", key, "--server-key", server_key.as_str()];
     let proxy = Proxy::new(&server.endpoint, Towards::Server, Harm::Stall(STALL));
-    let put = server.start_command_through(&proxy.endpoint, "put", &as_user(&alice));
+    let put = server.start_file_through(&proxy.endpoint, "put", &as_user(&alice));
     scratch.wait_for_partial("root", ARRIVED);
     // The same file of the same machine, and he need not wait for her either.
-    assert_eq!(resumed_at(&server.command("put", &as_user(&bob)).expect(0)), None);
+    assert_eq!(resumed_at(&server.file("put", &as_user(&bob)).expect(0)), None);
     assert_eq!(scratch.partials("root").len(), 1);
     put.signal(Signal::KILL);
     drop(proxy);
-    assert_resumed(&server.command("put", &as_user(&alice)).expect(0));
+    assert_resumed(&server.file("put", &as_user(&alice)).expect(0));
     assert_eq!(scratch.names("root"), ["file"]);
 }
 
@@ -195,8 +195,8 @@ fn a_changed_source_is_not_stitched_together() {
             let server = interrupt(serve("tokio", &scratch), &scratch, towards, End::KillClient);
             change(&source, changed);
             let ended = match towards {
-                Towards::Server => server.command("put", &[&source]),
-                Towards::Client => server.command("get", &["file", &scratch.text("file")]),
+                Towards::Server => server.file("put", &[&source]),
+                Towards::Client => server.file("get", &["file", &scratch.text("file")]),
             };
             let ended = ended.expect(0);
             assert_eq!(resumed_at(&ended).is_some(), resumes, "{changed} {ended:?}");
@@ -208,8 +208,8 @@ fn a_changed_source_is_not_stitched_together() {
         let server = interrupt(serve("tokio", &scratch), &scratch, towards, End::KillClient);
         File::options().write(true).open(&source).unwrap().set_len(MIB).unwrap();
         let ended = match towards {
-            Towards::Server => server.command("put", &[&source]),
-            Towards::Client => server.command("get", &["file", &scratch.text("file")]),
+            Towards::Server => server.file("put", &[&source]),
+            Towards::Client => server.file("get", &["file", &scratch.text("file")]),
         };
         assert_eq!(resumed_at(&ended.expect(0)), None);
         assert_same(&source, scratch.path(copy));
@@ -226,8 +226,8 @@ fn a_source_that_changes_meanwhile_does_not_arrive() {
         let mut proxy = Proxy::new(&server.endpoint, towards, Harm::Stall(STALL));
         let got = scratch.text("got");
         let client = match towards {
-            Towards::Server => server.start_command_through(&proxy.endpoint, "put", &[&source, "got"]),
-            Towards::Client => server.start_command_through(&proxy.endpoint, "get", &["file", &got]),
+            Towards::Server => server.start_file_through(&proxy.endpoint, "put", &[&source, "got"]),
+            Towards::Client => server.start_file_through(&proxy.endpoint, "get", &["file", &got]),
         };
         scratch.wait_for_partial(if towards == Towards::Server { "root" } else { "" }, ARRIVED);
         let file = File::options().write(true).open(&source).unwrap();
@@ -243,20 +243,20 @@ fn a_source_that_changes_meanwhile_does_not_arrive() {
 #[test]
 fn what_was_changed_on_the_way_is_not_kept() {
     let scratch = Scratch::new();
-    let server = serve("async-std", &scratch);
+    let server = serve(ANOTHER_RUNTIME, &scratch);
     for name in ["file", "root/file"] {
         fs::write(scratch.path(name), vec![b'a'; SIZE as usize]).unwrap();
     }
     let proxy = Proxy::new(&server.endpoint, Towards::Server, Harm::Change(STALL));
-    let put = server.start_command_through(&proxy.endpoint, "put", &[&scratch.text("file"), "new"]).end();
+    let put = server.start_file_through(&proxy.endpoint, "put", &[&scratch.text("file"), "new"]).end();
     put.expect(3).expect_stderr("ChecksumMismatch");
     assert_eq!(scratch.names("root"), ["file"]);
     let proxy = Proxy::new(&server.endpoint, Towards::Client, Harm::Change(STALL));
-    let get = server.start_command_through(&proxy.endpoint, "get", &["file", &scratch.text("new")]).end();
+    let get = server.start_file_through(&proxy.endpoint, "get", &["file", &scratch.text("new")]).end();
     get.expect(1).expect_stderr("ChecksumMismatch");
     assert_eq!(scratch.names(""), ["file", "root"]);
     let proxy = Proxy::new(&server.endpoint, Towards::Client, Harm::Change(STALL));
-    let get = command(&["get", &proxy.endpoint, "file", "-"]).stdout(Stdio::null()).output().unwrap();
+    let get = command(&["file", "get", &proxy.endpoint, "file", "-"]).stdout(Stdio::null()).output().unwrap();
     assert_eq!(get.status.code(), Some(1));
 }
 
@@ -267,7 +267,7 @@ fn puts_to_one_name_do_not_mix() {
     fs::write(scratch.path("root/x"), "old").unwrap();
     let sources = [scratch.file("one", SIZE, 1), scratch.file("two", SIZE, 2)];
     let mut proxies = [(); 2].map(|()| Proxy::new(&server.endpoint, Towards::Server, Harm::Stall(STALL)));
-    let start = |n: usize, endpoint: &str| server.start_command_through(endpoint, "put", &[&sources[n], "x"]);
+    let start = |n: usize, endpoint: &str| server.start_file_through(endpoint, "put", &[&sources[n], "x"]);
     let puts = [0, 1].map(|n| {
         let put = start(n, &proxies[n].endpoint);
         wait_until("a partial file", || scratch.partials("root").len() > n);
@@ -275,7 +275,7 @@ fn puts_to_one_name_do_not_mix() {
     });
     // Until then the old one is whole.
     scratch.wait_for_partial("root", ARRIVED);
-    assert_eq!(server.command("get", &["x", "-"]).expect(0).stdout, ["old"]);
+    assert_eq!(server.file("get", &["x", "-"]).expect(0).stdout, ["old"]);
     // In turn, so that we know whose is there.
     for (n, put) in puts.into_iter().enumerate() {
         proxies[n].open();
@@ -289,13 +289,13 @@ fn puts_to_one_name_do_not_mix() {
 fn two_puts_of_one_source_take_turns() {
     for finishes in [true, false] {
         let scratch = Scratch::new();
-        let server = serve("tokio", &scratch);
+        let server = Server::demo("tokio", "json", &["--files", &scratch.text("root")]);
         server.show_calls();
         let sent = scratch.file("file", SIZE, 1);
         let mut proxy = Proxy::new(&server.endpoint, Towards::Server, Harm::Stall(STALL));
-        let first = server.start_command_through(&proxy.endpoint, "put", &[&sent]);
+        let first = server.start_file_through(&proxy.endpoint, "put", &[&sent]);
         scratch.wait_for_partial("root", ARRIVED);
-        let second = server.start_command("put", &[&sent]);
+        let second = server.start_file("put", &[&sent]);
         server.process.wait_for("put called");
         server.process.wait_for("put called");
         if finishes {
@@ -319,9 +319,9 @@ fn two_gets_into_one_file_are_told_apart() {
     let there = scratch.file("root/file", SIZE, 1);
     let mut proxy = Proxy::new(&server.endpoint, Towards::Client, Harm::Stall(STALL));
     let got = scratch.text("got");
-    let first = server.start_command_through(&proxy.endpoint, "get", &["file", &got]);
+    let first = server.start_file_through(&proxy.endpoint, "get", &["file", &got]);
     scratch.wait_for_partial("", ARRIVED);
-    server.command("get", &["file", &got]).expect(1).expect_stderr("InUse");
+    server.file("get", &["file", &got]).expect(1).expect_stderr("InUse");
     proxy.open();
     first.end().expect(0);
     assert_same(there, got);
@@ -331,7 +331,7 @@ fn two_gets_into_one_file_are_told_apart() {
 fn what_came_from_a_pipe_leaves_nothing_behind() {
     let scratch = Scratch::new();
     let server = serve("tokio", &scratch);
-    let mut put = command(&["put", &server.endpoint, "-", "x"]);
+    let mut put = command(&["file", "put", &server.endpoint, "-", "x"]);
     put.stdin(Stdio::piped());
     let mut put = Process::spawn(put);
     let mut stdin = put.stdin();
@@ -352,7 +352,7 @@ const NOISE: u64 = 12 * 1024;
 fn peaks_of_pipes(runtime: &'static str, size: u64) -> Vec<u64> {
     let scratch = Scratch::new();
     let server = serve(runtime, &scratch);
-    let mut put = command(&["put", &server.endpoint, "-", "x", "--runtime", runtime]);
+    let mut put = command(&["file", "put", &server.endpoint, "-", "x", "--runtime", runtime]);
     put.stdin(Stdio::piped());
     let mut put = Process::spawn(put);
     let mut stdin = put.stdin();
@@ -361,7 +361,7 @@ fn peaks_of_pipes(runtime: &'static str, size: u64) -> Vec<u64> {
     let putting = put.peak_memory();
     drop(stdin);
     put.end().expect(0);
-    let get = command(&["get", &server.endpoint, "x", "-", "--runtime", runtime]);
+    let get = command(&["file", "get", &server.endpoint, "x", "-", "--runtime", runtime]);
     let (get, mut stdout) = Process::spawn_unread(get);
     let (mut read, mut buf) = (0, vec![0; 1 << 20]);
     // A pipe holds less than what is left.
@@ -390,7 +390,7 @@ fn peaks_of_files(runtime: &'static str, size: u64) -> Vec<u64> {
             // Nearly all of it has gone when it ends in the middle, and when it has gone on.
             let after = if resumes { MIB } else { size - 4 * MIB };
             let mut proxy = Proxy::new(&server.endpoint, towards, Harm::Stall(after as usize));
-            let client = server.start_command_through(&proxy.endpoint, name, &args);
+            let client = server.start_file_through(&proxy.endpoint, name, &args);
             match resumes {
                 true => client.wait_for("going on with"),
                 false => scratch.wait_for_partial(directory, size - 6 * MIB),

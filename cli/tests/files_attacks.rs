@@ -1,4 +1,4 @@
-//! What `serve --root` does not do, whatever it is asked and whoever else writes in its directory.
+//! What `serve --files` does not do, whatever it is asked and whoever else writes in its directory.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -17,7 +17,7 @@ use common::scratch::Scratch;
 use common::{RUNTIMES, Server};
 
 fn serve(runtime: &'static str, scratch: &Scratch) -> Server {
-    Server::start(runtime, "json", &["--root", &scratch.text("root")])
+    Server::start(runtime, "json", &["--files", &scratch.text("root")])
 }
 
 /// A directory with something to steal beside it, and ways there in it.
@@ -91,8 +91,8 @@ fn names_that_lead_elsewhere_are_refused() {
         ];
         for (names, error) in [(&invalid[..], "InvalidName"), (&links[..], "Forbidden")] {
             for name in names {
-                server.command("put", &[&sent, name]).expect(3).expect_stderr(error);
-                let get = server.command("get", &[name, "-"]).expect(3).expect_stderr(error);
+                server.file("put", &[&sent, name]).expect(3).expect_stderr(error);
+                let get = server.file("get", &[name, "-"]).expect(3).expect_stderr(error);
                 assert!(get.stdout.is_empty(), "{get:?}");
                 assert_eq!([tree(&scratch, "outside"), tree(&scratch, "root")], before, "{name:?}");
             }
@@ -101,10 +101,10 @@ fn names_that_lead_elsewhere_are_refused() {
             assert_eq!(fs::read_to_string(scratch.path(name)).unwrap(), "do not touch");
         }
         for prefix in ["..", "/", "way/", "dir/../"] {
-            let list = server.command("list", &[prefix]).end_of_list();
+            let list = server.file("ls", &[prefix]).end_of_list();
             assert!(list.is_empty(), "{prefix} {list:?}");
         }
-        let list = server.command("list", &[]).expect(0);
+        let list = server.file("ls", &[]).expect(0);
         assert_eq!(list.stdout.len(), 1, "{list:?}");
         assert!(list.stdout[0].ends_with("  dir/inside"));
     }
@@ -134,20 +134,20 @@ fn only_regular_files_are_served_and_replaced() {
     .unwrap();
     // Nobody is at the other end of the pipe, and nobody waits for that.
     for name in ["dir", "pipe"] {
-        server.command("put", &[&sent, name]).expect(3).expect_stderr("Forbidden");
-        server.command("get", &[name, "-"]).expect(3).expect_stderr("Forbidden");
+        server.file("put", &[&sent, name]).expect(3).expect_stderr("Forbidden");
+        server.file("get", &[name, "-"]).expect(3).expect_stderr("Forbidden");
     }
-    server.command("put", &[&sent, "plain/below"]).expect(3).expect_stderr("Forbidden");
-    server.command("get", &["plain/below", "-"]).expect(3).expect_stderr("NotFound");
+    server.file("put", &[&sent, "plain/below"]).expect(3).expect_stderr("Forbidden");
+    server.file("get", &["plain/below", "-"]).expect(3).expect_stderr("NotFound");
     assert_eq!(scratch.names("root"), ["dir", "pipe", "plain"]);
     // Nor does a get replace what is no file here.
-    server.command("get", &["plain", &scratch.text("root/pipe")]).expect(1).expect_stderr("Forbidden");
+    server.file("get", &["plain", &scratch.text("root/pipe")]).expect(1).expect_stderr("Forbidden");
     assert!(fs::symlink_metadata(scratch.path("root/pipe")).unwrap().file_type().is_fifo());
-    server.command("get", &["plain", &scratch.text("root/dir/.")]).expect(0);
+    server.file("get", &["plain", &scratch.text("root/dir/.")]).expect(0);
     assert_eq!(fs::read_to_string(scratch.path("root/dir/plain")).unwrap(), "plain");
     symlink(scratch.path("sent"), scratch.path("link")).unwrap();
-    server.command("get", &["plain", &scratch.text("link")]).expect(1).expect_stderr("Forbidden");
-    server.command("get", &["plain", &scratch.text("nowhere/x")]).expect(1).expect_stderr("does not exist");
+    server.file("get", &["plain", &scratch.text("link")]).expect(1).expect_stderr("Forbidden");
+    server.file("get", &["plain", &scratch.text("nowhere/x")]).expect(1).expect_stderr("does not exist");
     common::scratch::assert_same(&sent, scratch.path("link"));
 }
 
@@ -165,7 +165,7 @@ fn list_shows_what_can_be_got() {
         }
         fs::write(scratch.path("root").join(OsStr::from_bytes(b"not \xff UTF-8")), "x").unwrap();
         let list = |prefix: &str| {
-            let ended = server.command("list", &[prefix]).expect(0);
+            let ended = server.file("ls", &[prefix]).expect(0);
             let mut found: Vec<_> =
                 ended.stdout.iter().map(|line| line.split("  ").last().unwrap().to_owned()).collect();
             found.sort();
@@ -177,7 +177,7 @@ fn list_shows_what_can_be_got() {
         assert_eq!(list("a/b/c/"), ["a/b/c/1"]);
         assert_eq!(list("ab"), ["ab/4", "abc"]);
         assert!(list("nothing").is_empty() && list("no/thing").is_empty() && list("empty/").is_empty());
-        let line = &server.command("list", &["abc"]).expect(0).stdout[0];
+        let line = &server.file("ls", &["abc"]).expect(0).stdout[0];
         assert!(line.trim_start().starts_with("3  20"), "{line}");
     }
 }
@@ -195,15 +195,15 @@ fn what_can_not_be_written_or_served_is_told() {
             scratch.text("root")
         }
     };
-    let server = Server::start("tokio", "json", &["--root", &root]);
-    server.command("put", &[&sent]).expect(3).expect_stderr("Forbidden");
-    server.command("put", &[&sent, "dir/x"]).expect(3).expect_stderr("Forbidden");
-    let server = Server::start("tokio", "json", &[]);
-    for (name, args) in [("put", &[sent.as_str()][..]), ("get", &["x", "-"]), ("list", &[])] {
-        server.command(name, args).expect(4).expect_stderr("--root");
+    let server = Server::start("tokio", "json", &["--files", &root]);
+    server.file("put", &[&sent]).expect(3).expect_stderr("Forbidden");
+    server.file("put", &[&sent, "dir/x"]).expect(3).expect_stderr("Forbidden");
+    let server = Server::demo("tokio", "json", &[]);
+    for (name, args) in [("put", &[sent.as_str()][..]), ("get", &["x", "-"]), ("ls", &[])] {
+        server.file(name, args).expect(4).expect_stderr("--files");
     }
     for root in [sent.as_str(), &scratch.text("nowhere")] {
-        let serve = common::Process::start(&["serve", "--bind", "tcp://127.0.0.1:0", "--root", root]).end();
+        let serve = common::Process::start(&["serve", "--bind", "tcp://127.0.0.1:0", "--files", root]).end();
         serve.expect(1).expect_stderr("can't serve");
     }
 }

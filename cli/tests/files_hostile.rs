@@ -58,7 +58,7 @@ fn get(lie: &Lie, runtime: &str, file: &str) -> Ended {
             lie.clone().tell(responder)
         });
     with_server(builder, |endpoint| {
-        Process::spawn(command(&["get", endpoint, "x", file, "--runtime", runtime])).end()
+        Process::spawn(command(&["file", "get", endpoint, "x", file, "--runtime", runtime])).end()
     })
 }
 
@@ -136,7 +136,7 @@ fn a_put_believes_no_nonsense() {
                 },
             );
             let put = with_server(builder, |endpoint| {
-                Process::spawn(command(&["put", endpoint, &sent, "--runtime", runtime])).end()
+                Process::spawn(command(&["file", "put", endpoint, &sent, "--runtime", runtime])).end()
             });
             assert!(put.expect(1).expect_stderr(error).stdout.is_empty());
         }

@@ -23,7 +23,7 @@ fn lists_that_nobody_reads_do_not_hold_up_others_for_ever() {
         for n in 0..600 {
             File::create(directory.join(n.to_string())).unwrap();
         }
-        let list = || command(&["list", &server.endpoint, "--runtime", runtime]);
+        let list = || command(&["file", "ls", &server.endpoint, "--runtime", runtime]);
         let unread: Vec<_> = (0..8).map(|_| Process::spawn_stuck(list())).collect();
         Process::spawn(list()).end().expect(3).expect_stderr("Busy");
         for (list, _) in &unread {
@@ -42,13 +42,13 @@ fn a_list_that_can_not_be_whole_fails() {
     let deep = ["root"; 30].join("/");
     fs::create_dir_all(scratch.path(&deep)).unwrap();
     File::create(scratch.path(&deep).join("file")).unwrap();
-    assert_eq!(server.command("list", &[]).expect(0).stdout.len(), 1);
+    assert_eq!(server.file("ls", &[]).expect(0).stdout.len(), 1);
     // Enough for the connection, and not for so many directories.
     let used = fs::read_dir(format!("/proc/{}/fd", server.process.id())).unwrap().count() as u64;
     let limit = Rlimit { current: Some(used + 12), maximum: Some(used + 12) };
     let pid = rustix::process::Pid::from_raw(server.process.id() as i32);
     prlimit(pid, Resource::Nofile, limit).unwrap();
-    server.command("list", &[]).expect(3).expect_stderr("IoError");
+    server.file("ls", &[]).expect(3).expect_stderr("IoError");
 }
 
 #[test]
@@ -59,9 +59,9 @@ fn what_nobody_goes_on_with_goes_when_a_server_starts() {
     fs::create_dir_all(scratch.path("root/dir/in")).unwrap();
     // One from a file, one that stays, and one whose server is killed.
     let mut proxies = [(); 3].map(|()| Proxy::new(&server.endpoint, Towards::Server, Harm::Stall(STALL)));
-    let lasting = server.start_command_through(&proxies[0].endpoint, "put", &[&sent, "lasting"]);
+    let lasting = server.start_file_through(&proxies[0].endpoint, "put", &[&sent, "lasting"]);
     let stdin = |proxy: &Proxy, name: &str| {
-        let mut put = command(&["put", &proxy.endpoint, "-", name]);
+        let mut put = command(&["file", "put", &proxy.endpoint, "-", name]);
         put.stdin(File::open(&sent).unwrap());
         Process::spawn(put)
     };
@@ -81,7 +81,7 @@ fn what_nobody_goes_on_with_goes_when_a_server_starts() {
     proxies[2].open();
     alive.end().expect(0);
     common::scratch::assert_same(&sent, scratch.path("root/dir/alive"));
-    let ended = third.command("put", &[&sent, "lasting"]).expect(0);
+    let ended = third.file("put", &[&sent, "lasting"]).expect(0);
     common::transfer::assert_resumed(&ended);
     assert_eq!(scratch.names("root"), ["dir", "lasting"]);
 }

@@ -7,10 +7,10 @@ mod common;
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 
-use common::Ended;
 use common::proxy::{Harm, Proxy, Towards};
 use common::scratch::{Scratch, assert_same};
 use common::transfer::{ARRIVED, End, SIZE, STALL, interrupt, serve};
+use common::{ANOTHER_RUNTIME, Ended};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 /// What a transfer needs to know of its direction.
@@ -40,7 +40,7 @@ impl Way {
     fn start(&self, server: &common::Server, endpoint: &str, scratch: &Scratch) -> common::Process {
         let (name, args) = self.command(scratch);
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
-        server.start_command_through(endpoint, name, &args)
+        server.start_file_through(endpoint, name, &args)
     }
 
     fn run(&self, server: &common::Server, scratch: &Scratch) -> Ended {
@@ -112,7 +112,7 @@ fn what_is_replaced_keeps_its_permissions() {
     for way in WAYS {
         let scratch = Scratch::new();
         scratch.file(way.source, SIZE, 1);
-        let server = serve("async-std", &scratch);
+        let server = serve(ANOTHER_RUNTIME, &scratch);
         way.run(&server, &scratch).expect(0);
         File::create(scratch.path("plain")).unwrap();
         assert_eq!(mode(scratch.path(way.target)), mode(scratch.path("plain")), "those of a new file");

@@ -143,8 +143,8 @@ fn assert_flow(frames: &[&Frame], first: u64) {
 fn transfer(towards: Towards, scratch: &Scratch, endpoint: &str, runtime: &str) -> Command {
     let file = scratch.text("file");
     let args = match towards {
-        Towards::Server => ["put", endpoint, &file, "file"],
-        Towards::Client => ["get", endpoint, "file", &file],
+        Towards::Server => ["file", "put", endpoint, &file, "file"],
+        Towards::Client => ["file", "get", endpoint, "file", &file],
     };
     command(&[&args[..], &["--runtime", runtime]].concat())
 }

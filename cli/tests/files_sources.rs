@@ -20,17 +20,17 @@ fn a_file_whose_size_the_system_does_not_say_is_put_as_a_whole() {
     let scratch = Scratch::new();
     let server = serve("tokio", &scratch);
     assert_eq!(fs::metadata("/proc/version").unwrap().len(), 0);
-    server.command("put", &["/proc/version"]).expect(0);
+    server.file("put", &["/proc/version"]).expect(0);
     assert_eq!(fs::read(scratch.path("root/version")).unwrap(), fs::read("/proc/version").unwrap());
     // This one says that it has 4096 bytes, and has fewer.
     let short = "/sys/kernel/mm/transparent_hugepage/enabled";
     if fs::read(short).is_ok() {
-        server.command("put", &[short]).expect(1).expect_stderr("Changed");
+        server.file("put", &[short]).expect(1).expect_stderr("Changed");
         assert_eq!(scratch.names("root"), ["version"]);
     }
     // A server says how much there will be, and so can't serve what it does not know.
-    let server = common::Server::start("tokio", "json", &["--root", "/proc/sys/kernel"]);
-    server.command("get", &["osrelease", "-"]).expect(3).expect_stderr("Changed");
+    let server = common::Server::start("tokio", "json", &["--files", "/proc/sys/kernel"]);
+    server.file("get", &["osrelease", "-"]).expect(3).expect_stderr("Changed");
 }
 
 #[test]
@@ -40,13 +40,21 @@ fn a_source_is_looked_for_before_the_server() {
     for runtime in RUNTIMES {
         // Nobody listens there.
         let put = |file: &str| {
-            Process::start(&["put", "tcp://127.0.0.1:1", &scratch.text(file), "x", "--runtime", runtime])
-                .end()
+            Process::start(&[
+                "file",
+                "put",
+                "tcp://127.0.0.1:1",
+                &scratch.text(file),
+                "x",
+                "--runtime",
+                runtime,
+            ])
+            .end()
         };
         put("none").expect(1).expect_stderr("no such file here").expect_stderr("check the path");
         put("none/below").expect(1).expect_stderr("no such file here");
         put("dir").expect(1).expect_stderr("it is a directory");
-        let get = ["get", "tcp://127.0.0.1:1", "x", &scratch.text("none/x"), "--runtime", runtime];
+        let get = ["file", "get", "tcp://127.0.0.1:1", "x", &scratch.text("none/x"), "--runtime", runtime];
         Process::start(&get).end().expect(1).expect_stderr("does not exist");
     }
 }
@@ -56,7 +64,7 @@ fn a_source_that_says_nothing_is_not_waited_for() {
     for runtime in RUNTIMES {
         let scratch = Scratch::new();
         let server = serve(runtime, &scratch);
-        let mut put = command(&["put", &server.endpoint, "-", "x", "--runtime", runtime]);
+        let mut put = command(&["file", "put", &server.endpoint, "-", "x", "--runtime", runtime]);
         put.stdin(Stdio::piped());
         let mut put = Process::spawn(put);
         let mut stdin = put.stdin();
@@ -70,7 +78,7 @@ fn a_source_that_says_nothing_is_not_waited_for() {
 
         // Nor if the server refuses it.
         let server = serve(runtime, &scratch);
-        let mut put = command(&["put", &server.endpoint, "-", "../x", "--runtime", runtime]);
+        let mut put = command(&["file", "put", &server.endpoint, "-", "../x", "--runtime", runtime]);
         put.stdin(Stdio::piped());
         let mut put = Process::spawn(put);
         let stdin = put.stdin();
@@ -87,7 +95,8 @@ fn what_has_not_begun_does_not_go_on() {
         for args in [["put", &sent, "x"], ["get", "x", &scratch.text("got")]] {
             let silent = TcpListener::bind("127.0.0.1:0").unwrap();
             let endpoint = format!("tcp://{}", silent.local_addr().unwrap());
-            let client = Process::start(&[args[0], &endpoint, args[1], args[2], "--runtime", runtime]);
+            let client =
+                Process::start(&["file", args[0], &endpoint, args[1], args[2], "--runtime", runtime]);
             let (mut stream, _) = silent.accept().unwrap();
             // It listens to signals by now.
             stream.read_exact(&mut [0]).unwrap();
@@ -104,7 +113,7 @@ fn who_has_read_enough_hears_nothing() {
         let scratch = Scratch::new();
         let server = serve(runtime, &scratch);
         scratch.file("root/x", 8 * MIB, 1);
-        let get = command(&["get", &server.endpoint, "x", "-", "--runtime", runtime]);
+        let get = command(&["file", "get", &server.endpoint, "x", "-", "--runtime", runtime]);
         let (get, mut stdout) = Process::spawn_unread(get);
         stdout.read_exact(&mut [0]).unwrap();
         drop(stdout);

@@ -12,7 +12,7 @@ use rustix::process::Signal;
 fn items_are_printed_as_they_come() {
     for runtime in RUNTIMES {
         for codec in ["json", "msgpack"] {
-            let server = Server::start(runtime, codec, &[]);
+            let server = Server::demo(runtime, codec, &[]);
             let ended = server.call(&["--stream", "count", r#"{"to": 1000}"#]).expect(0);
             let expected: Vec<_> = (1..=1000).map(|n| format!(r#"{{"count":{n}}}"#)).collect();
             assert_eq!(ended.stdout, expected);
@@ -29,12 +29,12 @@ fn items_are_printed_as_they_come() {
 fn a_reader_that_pauses_does_not_hold_up_signals() {
     for runtime in RUNTIMES {
         let scratch = Scratch::new();
-        let server = Server::start(runtime, "json", &["--root", &scratch.text("root")]);
+        let server = Server::demo(runtime, "json", &["--files", &scratch.text("root")]);
         for n in 0..1500 {
             std::fs::File::create(scratch.path(&format!("root/{n:0200}"))).unwrap();
         }
         let count = ["call", &server.endpoint, "--stream", "count", r#"{"to": 1000000000}"#];
-        let list = ["list", &server.endpoint];
+        let list = ["file", "ls", &server.endpoint];
         let long = format!(r#"{{"sent": "{}"}}"#, "x".repeat(100_000));
         let echo = ["call", &server.endpoint, "echo", &long];
         let ping = ["ping", &server.endpoint, "--interval", "0s"];
@@ -49,7 +49,7 @@ fn a_reader_that_pauses_does_not_hold_up_signals() {
 
 #[test]
 fn a_stream_ends_as_a_call_does() {
-    let server = Server::start("tokio", "json", &[]);
+    let server = Server::demo("tokio", "json", &[]);
     assert!(server.call(&["--stream", "count", r#"{"to": 0}"#]).expect(0).stdout.is_empty());
     let one = server.call(&["--stream", "add", r#"{"a": 1, "b": 2}"#]).expect(0);
     assert_eq!(one.stdout, [r#"{"result":3}"#]);

@@ -1,3 +1,2 @@
-//! Compiles and runs the code of the repository's README. The programs are beside `Cargo.toml`.
+//! Programs to copy. They are beside `Cargo.toml`; the tests run them on every runtime.
 #![forbid(unsafe_code)]
-#![cfg_attr(doctest, doc = include_str!("../../README.md"))]

@@ -1,25 +1,5 @@
-//! The runtimes that Callosum has adapters for, chosen by name when a program starts.
-//!
-//! A program that always runs on one runtime depends on that runtime's adapter instead. This crate is for programs that
-//! let their user choose, such as `callosum --runtime smol`, and for tests that run on every runtime.
-//!
-//! ```
-//! use callosum_hosts::Host;
-//!
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let host: Host = "smol".parse()?;
-//! host.start()?.block_on(async {
-//!     let (binder, driver) = host.builder().bind("tcp://127.0.0.1:0").await?;
-//!     host.runtime().spawn(Box::pin(async { drop(driver.await) }));
-//!     binder.shutdown(std::time::Duration::from_secs(1)).await;
-//!     Ok(())
-//! })
-//! # }
-//! ```
-//!
-//! # Adding a runtime
-//! This file is the only place that lists the runtimes: add a variant of [`Host`], then what the compiler asks for, and
-//! the line in [`for_each_host`]. `callosum --runtime` and the tests follow.
+#![doc = concat!("[guide]: ", env!("CARGO_PKG_REPOSITORY"), "/blob/main/docs/guide/hosts.md\n")]
+#![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
 use std::fmt::{self, Display, Formatter};
@@ -28,6 +8,7 @@ use std::io;
 use std::str::FromStr;
 use std::sync::Arc;
 
+#[cfg(feature = "async-std")]
 use callosum_async_std::AsyncStdRuntime;
 use callosum_runtime::Builder;
 use callosum_runtime::rt::Runtime;
@@ -42,26 +23,54 @@ pub enum Host {
     Tokio,
     /// `callosum-smol`, on smol's global executor.
     Smol,
-    /// `callosum-async-std`, on async-std's global executor.
+    /// `callosum-async-std`, on async-std's global executor. Needs the feature `async-std`.
+    #[cfg(feature = "async-std")]
     AsyncStd,
 }
 
-/// Calls a macro for each runtime, with a name for a module and the variant of [`Host`]: `then!(tokio, Tokio);` and so
-/// on. Tests make a module for each runtime with it.
+/// Calls a macro for each runtime of this build, with a name for a module and the variant of [`Host`]:
+/// `then!(tokio, Tokio);` and so on. Tests make a module for each runtime with it.
 #[macro_export]
 macro_rules! for_each_host {
     ($then:ident) => {
         $then!(tokio, Tokio);
         $then!(smol, Smol);
-        $then!(async_std, AsyncStd);
+        $crate::with_async_std! { $then!(async_std, AsyncStd); }
     };
 }
 
-impl Host {
-    /// Each runtime once.
-    pub const ALL: [Self; 3] = [Self::Tokio, Self::Smol, Self::AsyncStd];
+/// Its tokens, if the feature `async-std` is on.
+#[cfg(feature = "async-std")]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! with_async_std {
+    ($($tokens:tt)*) => { $($tokens)* };
+}
 
-    /// Their names, in the same order.
+/// Its tokens, if the feature `async-std` is on.
+#[cfg(not(feature = "async-std"))]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! with_async_std {
+    ($($tokens:tt)*) => {};
+}
+
+impl Host {
+    /// Each runtime of this build once.
+    pub const ALL: &[Self] = &[
+        Self::Tokio,
+        Self::Smol,
+        #[cfg(feature = "async-std")]
+        Self::AsyncStd,
+    ];
+
+    /// The names of those whose feature is off; the feature has the same name.
+    pub const LEFT_OUT: &[&str] = &[
+        #[cfg(not(feature = "async-std"))]
+        "async-std",
+    ];
+
+    /// The names of [`ALL`](Self::ALL), in the same order.
     pub const NAMES: [&'static str; Self::ALL.len()] = {
         let mut names = [""; Self::ALL.len()];
         let mut n = 0;
@@ -77,6 +86,7 @@ impl Host {
         match self {
             Self::Tokio => "tokio",
             Self::Smol => "smol",
+            #[cfg(feature = "async-std")]
             Self::AsyncStd => "async-std",
         }
     }
@@ -86,6 +96,7 @@ impl Host {
         match self {
             Self::Tokio => Arc::new(TokioRuntime::default()),
             Self::Smol => Arc::new(SmolRuntime::global()),
+            #[cfg(feature = "async-std")]
             Self::AsyncStd => Arc::new(AsyncStdRuntime),
         }
     }
@@ -105,6 +116,7 @@ impl Host {
                 Started::Tokio(Some(tokio::runtime::Builder::new_multi_thread().enable_all().build()?))
             }
             Self::Smol => Started::Smol,
+            #[cfg(feature = "async-std")]
             Self::AsyncStd => Started::AsyncStd,
         }))
     }
@@ -116,16 +128,29 @@ impl Display for Host {
     }
 }
 
-/// No runtime has this name.
+/// This build has no runtime of this name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there is no runtime {0:?}; there are {names}", names = Host::NAMES.join(", "))]
-pub struct UnknownHost(String);
+#[non_exhaustive]
+pub enum UnknownHost {
+    /// No build has.
+    #[error("there is no runtime {0:?}; there are {names}", names = Host::NAMES.join(", "))]
+    NoSuchRuntime(String),
+    /// Its feature is off.
+    #[error("this program was built without {0}: build it with the feature `{0}`, or take {names}", names = Host::NAMES.join(" or "))]
+    LeftOut(&'static str),
+}
 
 impl FromStr for Host {
     type Err = UnknownHost;
 
     fn from_str(name: &str) -> Result<Self, UnknownHost> {
-        Self::ALL.into_iter().find(|host| host.name() == name).ok_or_else(|| UnknownHost(name.to_owned()))
+        if let Some(host) = Self::ALL.iter().find(|host| host.name() == name) {
+            return Ok(*host);
+        }
+        Err(match Self::LEFT_OUT.iter().find(|left_out| **left_out == name) {
+            Some(left_out) => UnknownHost::LeftOut(left_out),
+            None => UnknownHost::NoSuchRuntime(name.to_owned()),
+        })
     }
 }
 
@@ -139,6 +164,7 @@ enum Started {
     /// `None` once it is dropped.
     Tokio(Option<tokio::runtime::Runtime>),
     Smol,
+    #[cfg(feature = "async-std")]
     AsyncStd,
 }
 
@@ -151,6 +177,7 @@ impl Executor {
         match &self.0 {
             Started::Tokio(runtime) => runtime.as_ref().expect("it is not dropped").block_on(future),
             Started::Smol => smol::block_on(future),
+            #[cfg(feature = "async-std")]
             Started::AsyncStd => async_std::task::block_on(future),
         }
     }
@@ -173,10 +200,21 @@ mod tests {
     #[test]
     fn every_host_is_found_by_its_name() {
         for host in Host::ALL {
-            assert_eq!(host.to_string().parse(), Ok(host));
+            assert_eq!(host.to_string().parse(), Ok(*host));
         }
         let unknown = "monoio".parse::<Host>().unwrap_err();
-        assert_eq!(unknown.to_string(), r#"there is no runtime "monoio"; there are tokio, smol, async-std"#);
+        let names = Host::NAMES.join(", ");
+        assert_eq!(unknown.to_string(), format!(r#"there is no runtime "monoio"; there are {names}"#));
+    }
+
+    #[test]
+    fn a_host_is_there_or_says_which_feature_it_needs() {
+        let found = "async-std".parse::<Host>();
+        if cfg!(feature = "async-std") {
+            assert_eq!(found.map(Host::name), Ok("async-std"));
+        } else {
+            assert_eq!(found, Err(UnknownHost::LeftOut("async-std")));
+        }
     }
 
     #[test]

@@ -111,6 +111,12 @@ impl OrderingKey {
         Self { kind: KeyKind::Bin, bytes: key.into().into() }
     }
 
+    /// Copies a key whose buffer is shared, or belongs to an [owner](Bytes::from_owner): it pins nothing then, and dropping it runs no
+    /// code of the owner's.
+    pub fn detach(&mut self) {
+        self.bytes.detach();
+    }
+
     /// The same, in a buffer of its own.
     pub(crate) fn detached(&self) -> Self {
         Self { kind: self.kind, bytes: self.bytes.detached() }

@@ -1,3 +1,4 @@
+#![doc = concat!("[guide]: ", env!("CARGO_PKG_REPOSITORY"), "/blob/main/docs/guide/hosts.md\n")]
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 // Tests start virtual time somewhere; proto/clippy.toml is about the core itself.

@@ -90,6 +90,18 @@ impl Metadata {
         self.iter().map(|(name, value)| name.as_bytes().len() + value.len()).sum()
     }
 
+    /// Copies names and values whose buffer is shared, or belongs to an [owner](Bytes::from_owner): they pin nothing then, and dropping
+    /// them runs no code of the owner's.
+    pub fn detach(&mut self) {
+        let Some(entries) = &mut self.0 else { return };
+        if entries.keys().all(Text::is_detached) {
+            let shared = entries.values_mut().filter(|value| !value.is_unique());
+            shared.for_each(|value| *value = Bytes::copy_from_slice(value));
+        } else {
+            *self = self.detached();
+        }
+    }
+
     /// The same, in buffers of its own.
     pub(crate) fn detached(&self) -> Self {
         let copy = |(name, value): (&Text, &Bytes)| (name.detached(), Bytes::copy_from_slice(value));
@@ -115,6 +127,36 @@ mod tests {
         assert_eq!(metadata.insert("x", ""), Err(MetadataTooLarge { entries: 65, bytes }));
         assert_eq!(metadata.insert("00", "new"), Ok(Some(Bytes::new())), "it replaces one");
         assert_eq!((metadata.len(), metadata.get("x")), (64, None));
+    }
+
+    #[test]
+    fn detached_values_have_no_owner() {
+        use std::sync::Arc;
+
+        let owner = Arc::new([7; 100]);
+        let lent = || Bytes::from_owner(ByOwner(owner.clone()));
+        let mut metadata = Metadata::new();
+        metadata.insert("by an owner", lent()).unwrap();
+        metadata.insert("own", vec![1; 50]).unwrap();
+        let own = metadata.get("own").unwrap().as_ptr();
+        metadata.detach();
+        assert_eq!(Arc::strong_count(&owner), 1);
+        assert_eq!(metadata.get("own").unwrap().as_ptr(), own, "it is not copied");
+        // So do long names.
+        let name = Text::from_utf8(Bytes::from_owner(ByOwner(Arc::new([b'n'; 100])))).unwrap();
+        metadata.insert(name.clone(), "").unwrap();
+        let before = metadata.clone();
+        metadata.detach();
+        assert_eq!(metadata, before);
+        assert!(metadata.iter().all(|(name, _)| name.is_detached()));
+    }
+
+    struct ByOwner(std::sync::Arc<[u8; 100]>);
+
+    impl AsRef<[u8]> for ByOwner {
+        fn as_ref(&self) -> &[u8] {
+            &*self.0
+        }
     }
 
     #[test]

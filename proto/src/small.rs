@@ -54,6 +54,22 @@ impl SmallBytes {
         }
     }
 
+    /// Whether no buffer is shared, and no owner of the application's kept.
+    pub(crate) fn is_detached(&self) -> bool {
+        match self {
+            Self::Inline { .. } => true,
+            // Neither shared, nor static, nor somebody's own.
+            Self::Shared(bytes) => bytes.is_unique(),
+        }
+    }
+
+    /// Copies bytes that are not [detached](Self::is_detached).
+    pub(crate) fn detach(&mut self) {
+        if !self.is_detached() {
+            *self = self.detached();
+        }
+    }
+
     /// The same, in a buffer of its own.
     pub(crate) fn detached(&self) -> Self {
         Self::copy_from_slice(self)

@@ -38,6 +38,16 @@ impl Text {
         Self(self.0.keep(frame))
     }
 
+    /// Copies text whose buffer is shared, or belongs to an [owner](Bytes::from_owner): it pins nothing then, and dropping it runs no
+    /// code of the owner's.
+    pub fn detach(&mut self) {
+        self.0.detach();
+    }
+
+    pub(crate) fn is_detached(&self) -> bool {
+        self.0.is_detached()
+    }
+
     /// The same, in a buffer of its own.
     pub(crate) fn detached(&self) -> Self {
         Self(self.0.detached())

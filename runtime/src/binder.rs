@@ -14,7 +14,6 @@ use callosum_proto::zmtp::Mechanism;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Either, select};
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use parking_lot::Mutex;
 
 use crate::auth::{Identity, watch_changes};
 use crate::connector::{deadline_passed, shutdown};
@@ -23,8 +22,10 @@ use crate::error::{BindError, DisconnectCause, Drained, DriverError};
 use crate::event::Events;
 use crate::handlers::Handlers;
 use crate::link::handshakes::HandshakeSlot;
+use crate::link::pump::Pump;
 use crate::link::stream::StreamLink;
 use crate::link::{LinkPeer, MessageReceiver, MessageSender, PeersOfLink, drive_accepted};
+use crate::lock::Mutex;
 use crate::node::Node;
 use crate::peer::PeerShared;
 use crate::rt::{BoxStream, ByteStream, Listener, sleep_until, yield_now};
@@ -40,7 +41,7 @@ const ACCEPTED_AT_ONCE: u64 = 32;
 /// A listener and where it really listens.
 type Listening = (Endpoint, Box<dyn Listener>);
 
-/// Listeners that the driver has not taken over yet. Dropping it closes them, whoever still has a handle, and lets no more be
+/// Listeners that the driver has not taken over yet. Dropping it closes them, also while handles exist, and lets no more be
 /// handed over.
 struct NewListeners(async_channel::Receiver<Listening>);
 
@@ -75,14 +76,14 @@ impl Binder {
         let (listeners, new_listeners) = new_listeners();
         let of = node.clone();
         let run = async move {
-            if !of.config.security.is_plaintext() {
+            if !of.core.config.security.is_plaintext() {
                 return Err(DriverError::LinkWithoutAuthentication);
             }
             let peers = PeersOfLink::new(of.clone(), sender);
             let receiving = pin!(peers.run(&mut *receiver));
             match select(receiving, Box::pin(run(of.clone(), new_listeners, pending().boxed()))).await {
                 // What the link has lost does not keep the rest from draining.
-                Either::Left((_, running)) if of.is_draining() => running.await,
+                Either::Left((_, running)) if of.core.is_draining() => running.await,
                 Either::Left((cause, _)) => Err(DriverError::Disconnected(cause)),
                 Either::Right((result, _)) => result,
             }
@@ -105,27 +106,27 @@ impl Binder {
         E::Error: Into<ParseEndpointError>,
     {
         let endpoint = endpoint.try_into().map_err(|error| BindError::Endpoint(error.into()))?;
-        if self.node.is_draining() {
+        if self.node.core.is_draining() {
             return Err(BindError::Shutdown);
         }
         self.check_security(&endpoint, endpoint.is_local().unwrap_or(true))?;
         let bound = match &endpoint {
             Endpoint::Inproc(name) => inproc::bind(name),
-            other => self.node.runtime.bind(other, self.node.config.socket).await,
+            other => self.node.core.runtime.bind(other, self.node.core.config.socket).await,
         };
         let bound = bound.and_then(|listener| Ok((listener.endpoint()?, listener)));
         let (real, listener) = bound.map_err(|error| BindError::Io { endpoint, error })?;
         self.check_security(&real, real.is_local() == Some(true))?;
-        if self.node.config.security.is_plaintext() && real.is_local() != Some(true) {
+        if self.node.core.config.security.is_plaintext() && real.is_local() != Some(true) {
             tracing::warn!(endpoint = %real, "other machines can reach this endpoint, which is not encrypted");
         }
         // Binding took its time.
-        if self.node.is_draining() {
+        if self.node.core.is_draining() {
             return Err(BindError::Shutdown);
         }
         self.listeners.try_send((real.clone(), listener)).map_err(|_| BindError::Shutdown)?;
         // If a drain began meanwhile, on another thread, the driver closes the listener and takes nobody in.
-        if self.node.is_draining() {
+        if self.node.core.is_draining() {
             return Err(BindError::Shutdown);
         }
         self.endpoints.lock().push(real.clone());
@@ -133,7 +134,7 @@ impl Binder {
     }
 
     fn check_security(&self, endpoint: &Endpoint, is_local: bool) -> Result<(), BindError> {
-        let security = &self.node.config.security;
+        let security = &self.node.core.config.security;
         security.mechanism(Role::Binder)?;
         if !security.is_plaintext() || is_local || security.allow_plaintext {
             return Ok(());
@@ -187,19 +188,20 @@ impl Binder {
         identity: impl Into<Identity>,
     ) -> Result<(), DisconnectCause> {
         let (node, address) = (&self.node, address.into());
-        let peer = PeerShared::over_messages(node, Role::Binder);
+        let peer = PeerShared::over_messages(&node.core, Role::Binder);
         peer.lock().set_identity(identity.into());
-        let slot = HandshakeSlot::take(node, &peer, &address).ok_or(DisconnectCause::TooManyHandshakes)?;
+        let slot = take_slot(node, &peer, &address)?;
         if !node.admit(&peer) {
             return Err(DisconnectCause::Shutdown);
         }
         let of = node.clone();
-        node.tasks.spawn(&*node.runtime, async move {
+        node.core.tasks.spawn(&*node.core.runtime, async move {
             let link = LinkPeer::new(peer.clone(), Bytes::new(), &address);
-            let driving = AssertUnwindSafe(drive_accepted(&link, &sender, &mut receiver, slot));
+            let mut pump = Pump::new(of.clone(), peer.clone());
+            let driving = AssertUnwindSafe(drive_accepted(&link, &mut pump, &sender, &mut receiver, slot));
             let cause = driving.catch_unwind().await.unwrap_or(DisconnectCause::Panicked);
-            let was_established = link.was_established();
-            drop_user_code((link, sender, receiver));
+            let was_established = pump.was_established();
+            drop_user_code((pump, sender, receiver));
             conclude(&of, &peer, cause, was_established, address);
         });
         Ok(())
@@ -228,7 +230,7 @@ impl Binder {
     /// Totals of the counters of all peers, those that have gone included: every counter but those of calls and requests under way only
     /// grows.
     pub fn stats(&self) -> Stats {
-        self.node.stats()
+        self.node.core.stats()
     }
 
     /// What happens to the links from now on.
@@ -280,7 +282,7 @@ async fn run(
         let draining = pin!(node.wait_until_draining());
         let _: Either<(Infallible, _), _> = select(pin!(accepting), draining).await;
         // Dropped with all listeners: nobody is accepted any more. Who is connected can still lose its admission.
-        let drained = pin!(node.tasks.wait_until_none());
+        let drained = pin!(node.core.tasks.wait_until_none());
         select(drained, pin!(deadline_passed(node))).await;
     };
     select(pin!(serving), watching).await;
@@ -305,7 +307,7 @@ async fn accept_loop(node: &Arc<Node>, (endpoint, mut listener): Listening) {
                 node.report_accept_failure(endpoint.clone(), error.kind());
                 // One that was reset before it was accepted says nothing of the next.
                 if !matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset) {
-                    sleep_until(&*node.runtime, node.now() + ACCEPT_PAUSE).await;
+                    sleep_until(&*node.core.runtime, node.core.now() + ACCEPT_PAUSE).await;
                 }
             }
         }
@@ -319,21 +321,22 @@ fn take_in(
     address: String,
     identity: Option<Identity>,
 ) -> Result<(), DisconnectCause> {
-    let peer = PeerShared::new(node, Role::Binder);
+    let peer = PeerShared::new(&node.core, Role::Binder);
     let mechanism = match identity {
-        None => node.config.security.mechanism(Role::Binder)?,
+        None => node.core.config.security.mechanism(Role::Binder)?,
         Some(identity) => {
             peer.lock().set_identity(identity);
             Mechanism::Null
         }
     };
-    let slot = HandshakeSlot::take(node, &peer, &address).ok_or(DisconnectCause::TooManyHandshakes)?;
+    let slot = take_slot(node, &peer, &address)?;
     if !node.admit(&peer) {
         return Err(DisconnectCause::Shutdown);
     }
     let of = node.clone();
-    node.tasks.spawn(&*node.runtime, async move {
-        let mut link = StreamLink::new(peer.clone(), mechanism, stream, address.clone(), Some(slot));
+    node.core.tasks.spawn(&*node.core.runtime, async move {
+        let mut link =
+            StreamLink::new(of.clone(), peer.clone(), mechanism, stream, address.clone(), Some(slot));
         // Its calls must end all the same, and it must not stay among the peers.
         let ended = AssertUnwindSafe(&mut link).catch_unwind().await;
         let cause = ended.unwrap_or(DisconnectCause::Panicked);
@@ -342,6 +345,12 @@ fn take_in(
         conclude(&of, &peer, cause, was_established, address);
     });
     Ok(())
+}
+
+fn take_slot(node: &Node, peer: &PeerShared, address: &str) -> Result<HandshakeSlot, DisconnectCause> {
+    let max = node.core.config.max_handshakes;
+    let slot = HandshakeSlot::take(&node.handshakes, max, &peer.inbox, address);
+    slot.ok_or(DisconnectCause::TooManyHandshakes)
 }
 
 /// Drops what is the user's, or holds it, such as a byte stream. If that panics, what follows has to be done all the same.

@@ -12,6 +12,7 @@ use callosum_proto::{Dialect, Keepalive, StreamArguments, zmtp};
 
 use crate::auth::{Authenticator, Security};
 use crate::config::{Config, Limits, Reconnect, WhileDisconnected};
+use crate::core::Core;
 use crate::dispatch::Dispatcher;
 use crate::endpoint::ParseEndpointError;
 use crate::error::{BindError, ConnectError, HandlerExists, at_least_one_milli};
@@ -155,7 +156,7 @@ impl<S> Builder<S> {
     }
 
     /// Uses a scheduler of your own; [`ordering`](Self::ordering), [`key_scope`](Self::key_scope) and the limits that
-    /// concern handlers and queues are then up to it.
+    /// concern handlers and queues are then up to it. It is called while the endpoint holds a lock, so it must not use this API.
     pub fn scheduler(mut self, scheduler: Box<dyn Scheduler>) -> Self {
         self.settings.scheduler = Some(scheduler);
         self
@@ -228,8 +229,8 @@ impl<S> Builder<S> {
         self
     }
 
-    /// Lets this endpoint bind addresses that other machines can reach without encryption and authentication. Whoever
-    /// reaches it can call every handler, and whoever is on the way can read and change everything.
+    /// Lets this endpoint bind addresses that other machines can reach without encryption and authentication. Each of them can
+    /// call every handler, and the machines in between can read and change everything.
     pub fn allow_plaintext(mut self) -> Self {
         self.settings.allow_plaintext = true;
         self
@@ -278,15 +279,11 @@ impl<S> Builder<S> {
             max_handshakes: self.settings.limits.max_handshakes,
             max_link_peers: self.settings.limits.max_link_peers,
             security: Security::new(self.settings.authenticator, self.settings.allow_plaintext),
-            handler_layers: self.settings.handler_layers.into(),
             call_layers: self.settings.call_layers,
         };
-        Node::new(
-            self.settings.runtime,
-            config,
-            self.settings.handlers,
-            Dispatcher::new(endpoint, self.settings.scheduler),
-        )
+        let dispatcher = Dispatcher::new(endpoint, self.settings.scheduler);
+        let core = Core::new(self.settings.runtime, config, dispatcher);
+        Node::new(core, self.settings.handlers, self.settings.handler_layers.into())
     }
 
     /// Listens on an endpoint, such as `"tcp://127.0.0.1:0"`. More can be added with [`Binder::listen`].

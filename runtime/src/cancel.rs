@@ -13,8 +13,8 @@ use std::time::Duration;
 use callosum_proto::StopReason;
 use event_listener::Event;
 use futures_util::task::AtomicWaker;
-use parking_lot::Mutex;
 
+use crate::lock::Mutex;
 use crate::rt::{Runtime, Timer, from_now};
 
 /// Why a handler is cancelled.

@@ -9,11 +9,12 @@ use callosum_proto::{ConnectionConfig, EndpointConfig, zmtp};
 
 use crate::auth::Security;
 use crate::error::{HandlerExists, at_least_one_milli};
-use crate::layer::{CallLayers, HandlerLayers};
+use crate::layer::CallLayers;
 use crate::{Codec, SocketOptions};
 
 /// What becomes of a call that is made while a connector has no link.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum WhileDisconnected {
     /// It waits for the link, up to its timeout, or until an attempt fails because the other side does not accept this one
     /// (see [`DisconnectCause::is_authentication_failure`](crate::DisconnectCause::is_authentication_failure)). The default.
@@ -25,6 +26,7 @@ pub enum WhileDisconnected {
 
 /// What a connector does when it has no link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Reconnect {
     /// It tries again, after a random time between nothing and a delay that doubles from `first` to `most` ("full
     /// jitter"), so that many connectors don't come back at once.
@@ -64,7 +66,7 @@ macro_rules! setters {
 }
 
 setters! {
-    /// Limits of an endpoint. The defaults are those that the README lists.
+    /// Limits of an endpoint. The defaults are those that the guide lists.
     ///
     /// ```
     /// # use callosum_runtime::Limits;
@@ -114,7 +116,7 @@ setters! {
         /// Connections of a binder whose handshake is not complete. Default 1,024.
         ///
         /// For one more, another is evicted: the oldest of the address with the most, an IPv6 network being one address, so
-        /// that whoever opens too many pushes out his own. Its link ends with
+        /// that a source that opens too many evicts its own. Its link ends with
         /// [`TooManyHandshakes`](crate::DisconnectCause::TooManyHandshakes). With 0, nobody gets in.
         max_handshakes: usize,
         /// Peers of a binder's message link. Default 16,384.
@@ -205,7 +207,6 @@ pub(crate) struct Config {
     pub(crate) max_handshakes: usize,
     pub(crate) max_link_peers: usize,
     pub(crate) security: Security,
-    pub(crate) handler_layers: HandlerLayers,
     pub(crate) call_layers: CallLayers,
 }
 

@@ -26,30 +26,31 @@ use crate::stats::Stats;
 use crate::{Driver, Endpoint, Peer, inproc};
 
 /// The side that connects. Serves and invokes, like the other.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Connector {
+    node: Arc<Node>,
     peer: Peer,
 }
 
 impl Connector {
     pub(crate) fn to_endpoint(node: Arc<Node>, endpoint: Endpoint) -> (Self, Driver) {
-        let peer = PeerShared::new(&node, Role::Connector);
+        let peer = PeerShared::new(&node.core, Role::Connector);
         node.admit(&peer);
         let run = run(node.clone(), peer.clone(), endpoint);
-        (Self { peer: peer.handle() }, Driver::new(node, run))
+        (Self { node: node.clone(), peer: peer.handle() }, Driver::new(node, run))
     }
 
     pub(crate) fn over_stream(node: Arc<Node>, stream: BoxStream) -> (Self, Driver) {
-        let peer = PeerShared::new(&node, Role::Connector);
+        let peer = PeerShared::new(&node.core, Role::Connector);
         node.admit(&peer);
         let (of, to) = (node.clone(), peer.clone());
         let run = async move {
             let mechanism = identify(&of, &to)?;
             let (cause, _) =
                 run_link(&of, &to, (mechanism, stream), String::from("byte stream"), false).await;
-            if of.is_draining() { Ok(()) } else { Err(DriverError::Disconnected(cause)) }
+            if of.core.is_draining() { Ok(()) } else { Err(DriverError::Disconnected(cause)) }
         };
-        (Self { peer: peer.handle() }, Driver::new(node, run))
+        (Self { node: node.clone(), peer: peer.handle() }, Driver::new(node, run))
     }
 
     pub(crate) fn over_link(
@@ -57,24 +58,21 @@ impl Connector {
         sender: Box<dyn MessageSender>,
         mut receiver: Box<dyn MessageReceiver>,
     ) -> (Self, Driver) {
-        let peer = PeerShared::over_messages(&node, Role::Connector);
+        let peer = PeerShared::over_messages(&node.core, Role::Connector);
         node.admit(&peer);
         let (of, to) = (node.clone(), peer.clone());
         let run = async move {
-            if !of.config.security.is_plaintext() {
+            if !of.core.config.security.is_plaintext() {
                 return Err(DriverError::LinkWithoutAuthentication);
             }
             let link = LinkPeer::new(to.clone(), Bytes::new(), "message link");
-            let driving = pin!(drive_single(&link, &*sender, &mut *receiver));
+            let mut pump = Pump::new(of.clone(), to.clone());
+            let driving = pin!(drive_single(&link, &mut pump, &*sender, &mut *receiver));
             let cause = until_cut(&of, driving).await.unwrap_or(DisconnectCause::Shutdown);
             conclude(&of, &to, &cause, false);
-            if of.is_draining() { Ok(()) } else { Err(DriverError::Disconnected(cause)) }
+            if of.core.is_draining() { Ok(()) } else { Err(DriverError::Disconnected(cause)) }
         };
-        (Self { peer: peer.handle() }, Driver::new(node, run))
-    }
-
-    fn node(&self) -> &Arc<Node> {
-        &self.peer.shared.node
+        (Self { node: node.clone(), peer: peer.handle() }, Driver::new(node, run))
     }
 
     /// The remote peer.
@@ -84,17 +82,17 @@ impl Connector {
 
     /// What answers the remote peer's calls.
     pub fn handlers(&self) -> &Handlers {
-        &self.node().handlers
+        &self.node.handlers
     }
 
     /// The counters of the endpoint, which here are those of its only peer.
     pub fn stats(&self) -> Stats {
-        self.node().stats()
+        self.node.core.stats()
     }
 
     /// What happens to the links from now on.
     pub fn events(&self) -> Events {
-        self.node().events.subscribe()
+        self.node.events.subscribe()
     }
 
     /// Takes no new calls from either side, lets those under way finish for up to `grace_period`, sees their replies to
@@ -104,12 +102,18 @@ impl Connector {
     /// Needs the driver to run. Cancel safe: once called, the shutdown goes on. A handler that awaits it waits for
     /// itself, until the grace period is over: poll it once there, or spawn it.
     pub async fn shutdown(&self, grace_period: Duration) -> Drained {
-        shutdown(self.node(), grace_period).await
+        shutdown(&self.node, grace_period).await
+    }
+}
+
+impl std::fmt::Debug for Connector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connector").field("peer", &self.peer).finish_non_exhaustive()
     }
 }
 
 pub(crate) async fn shutdown(node: &Node, grace_period: Duration) -> Drained {
-    node.drain(from_now(&*node.runtime, grace_period));
+    node.drain(from_now(&*node.core.runtime, grace_period));
     node.wait_until_over().await
 }
 
@@ -118,10 +122,10 @@ async fn run(node: Arc<Node>, peer: Arc<PeerShared>, endpoint: Endpoint) -> Resu
     let mechanism = identify(&node, &peer)?;
     let mut backoff = None;
     loop {
-        let limit = from_now(&*node.runtime, node.config.connection.handshake_timeout);
-        let attempt = until(&*node.runtime, limit, connect(&node, &endpoint));
+        let limit = from_now(&*node.core.runtime, node.core.config.connection.handshake_timeout);
+        let attempt = until(&*node.core.runtime, limit, connect(&node, &endpoint));
         let Some(attempt) = while_unlinked(&node, &peer, attempt).await else { return Ok(()) };
-        let renew = matches!(node.config.reconnect, Reconnect::Backoff { .. });
+        let renew = matches!(node.core.config.reconnect, Reconnect::Backoff { .. });
         let cause = match attempt {
             Some(Ok(stream)) => {
                 let over = (mechanism.clone(), stream);
@@ -135,17 +139,17 @@ async fn run(node: Arc<Node>, peer: Arc<PeerShared>, endpoint: Endpoint) -> Resu
             Some(Err(error)) => error.into(),
             None => DisconnectCause::Io(Arc::new(std::io::ErrorKind::TimedOut.into())),
         };
-        if node.is_draining() && peer.lock().connection.is_idle() {
+        if node.core.is_draining() && peer.lock().connection.is_idle() {
             return Ok(());
         }
-        let Reconnect::Backoff { first, most } = node.config.reconnect else {
+        let Reconnect::Backoff { first, most } = node.core.config.reconnect else {
             peer.detach(&cause, false);
             return Err(DriverError::Disconnected(cause));
         };
         let delays = backoff.get_or_insert_with(|| longest_delays(first, most));
-        let after = jittered(delays.next().unwrap_or(most), chance(node.random()));
+        let after = jittered(delays.next().unwrap_or(most), chance(node.core.random()));
         node.report(Event::Reconnecting { cause, after });
-        let pause = sleep_until(&*node.runtime, from_now(&*node.runtime, after));
+        let pause = sleep_until(&*node.core.runtime, from_now(&*node.core.runtime, after));
         if while_unlinked(&node, &peer, pause).await.is_none() {
             return Ok(());
         }
@@ -175,7 +179,7 @@ fn jittered(longest: Duration, chance: f64) -> Duration {
 
 /// What the link will speak. Without an identity there will be none.
 fn identify(node: &Node, peer: &Arc<PeerShared>) -> Result<zmtp::Mechanism, DriverError> {
-    node.config.security.mechanism(Role::Connector).map_err(|error| {
+    node.core.config.security.mechanism(Role::Connector).map_err(|error| {
         let cause = DisconnectCause::from(error);
         peer.detach(&cause, false);
         DriverError::Disconnected(cause)
@@ -185,7 +189,7 @@ fn identify(node: &Node, peer: &Arc<PeerShared>) -> Result<zmtp::Mechanism, Driv
 async fn connect(node: &Node, endpoint: &Endpoint) -> std::io::Result<BoxStream> {
     match endpoint {
         Endpoint::Inproc(name) => inproc::connect(name).await,
-        other => Ok(node.runtime.connect(other, node.config.socket).await?),
+        other => Ok(node.core.runtime.connect(other, node.core.config.socket).await?),
     }
 }
 
@@ -197,7 +201,7 @@ async fn run_link(
     address: String,
     renew: bool,
 ) -> (DisconnectCause, bool) {
-    let mut link = StreamLink::new(peer.clone(), mechanism, stream, address, None);
+    let mut link = StreamLink::new(node.clone(), peer.clone(), mechanism, stream, address, None);
     let cause = until_cut(node, &mut link).await.unwrap_or(DisconnectCause::Shutdown);
     let was_established = link.was_established();
     drop(link);
@@ -227,7 +231,7 @@ pub(crate) async fn deadline_passed(node: &Node) {
         match node.phase() {
             Phase::Running => changed.await,
             Phase::Draining(deadline) => {
-                if until(&*node.runtime, deadline, changed).await.is_none() {
+                if until(&*node.core.runtime, deadline, changed).await.is_none() {
                     return node.finish(Drained::DeadlinePassed);
                 }
             }
@@ -238,19 +242,19 @@ pub(crate) async fn deadline_passed(node: &Node) {
 
 /// Waits for `future` while the connection has no link: its timers go on, and a shutdown ends the wait, with `None`,
 /// when nothing waits for a link any more or its deadline has passed.
-async fn while_unlinked<F: Future>(node: &Node, peer: &Arc<PeerShared>, future: F) -> Option<F::Output> {
-    let mut pump = Pump::new(peer.clone());
-    let mut alarm = Alarm::new(&*node.runtime);
+async fn while_unlinked<F: Future>(node: &Arc<Node>, peer: &Arc<PeerShared>, future: F) -> Option<F::Output> {
+    let mut pump = Pump::new(node.clone(), peer.clone());
+    let mut alarm = Alarm::new(&*node.core.runtime);
     let mut future = pin!(future);
     let unlinked = std::future::poll_fn(|cx| {
-        peer.waker.register(cx.waker());
-        if pump.connection_end().is_some() {
+        peer.inbox.driver.register(cx.waker());
+        if let Some(cause) = peer.end_cause() {
             // Cut by hand while there was no link; what waited has ended.
-            peer.detach(&DisconnectCause::Shutdown, node.phase() == Phase::Running);
-            pump = Pump::new(peer.clone());
+            peer.detach(&cause, node.phase() == Phase::Running);
+            pump = Pump::new(node.clone(), peer.clone());
         }
         loop {
-            let now = node.now();
+            let now = node.core.now();
             // Its transport is a link of its own.
             let _ = peer.lock().connection.handle_timeout(now);
             pump.run();

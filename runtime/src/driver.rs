@@ -33,12 +33,12 @@ impl Driver {
     ) -> Self {
         let after = node.clone();
         let run = Box::pin(async move {
-            let result = match &after.config.handler_exists {
+            let result = match &after.core.config.handler_exists {
                 Some(error) => Err(error.clone().into()),
                 None => run.await,
             };
             after.finish(Drained::Completely);
-            after.tasks.wait_until_none().await;
+            after.core.tasks.wait_until_none().await;
             result
         });
         Self { node, run }
@@ -57,7 +57,7 @@ impl Drop for Driver {
     fn drop(&mut self) {
         self.node.finish(Drained::DeadlinePassed);
         // Nobody waits for handlers that clean up.
-        self.node.dispatcher.abort();
+        self.node.core.dispatcher.abort();
     }
 }
 

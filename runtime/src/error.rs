@@ -6,6 +6,7 @@
 mod handler;
 mod io_kind;
 
+pub(crate) use handler::name_of;
 pub use handler::{HandlerError, HandlerResult};
 
 use std::io;
@@ -133,6 +134,9 @@ pub enum NotSent {
     /// There is no connection, and calls were configured not to wait for one.
     #[error("there is no connection at the moment")]
     NotConnected,
+    /// A [layer](crate::layer) has made a call that opens a stream for the second time.
+    #[error("the streams of this call belong to an earlier attempt")]
+    StreamMade,
     /// Too many probes of this peer are under way.
     #[error("too many probes of this peer are under way")]
     TooManyProbes,
@@ -151,7 +155,8 @@ pub enum DisconnectCause {
     /// The peer closed its end.
     #[error("the peer closed the connection")]
     PeerClosed,
-    /// The connection was closed by the engine, or restarted by the peer.
+    /// The connection was closed: by [`Peer::disconnect`](crate::Peer::disconnect) ([`CloseCause::Local`]), by the engine, or
+    /// because the peer began anew.
     #[error(transparent)]
     Connection(CloseCause),
     /// The peer broke ZeroMQ's wire protocol, or refused ours.
@@ -256,7 +261,7 @@ pub enum BindError {
         /// What the system said.
         error: io::Error,
     },
-    /// Whoever reaches this address could call, read and change everything: without an
+    /// Every machine that reaches this address could call, read and change everything: without an
     /// [authenticator](crate::Builder::authenticator), only the loopback interface, `ipc://` and `inproc://` are bound.
     #[error(
         "{endpoint} can be reached from other machines, and nothing would be encrypted or authenticated: give the \

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use async_broadcast::{InactiveReceiver, Receiver, Sender, TryRecvError};
 use callosum_proto::{Anomaly, Dialect};
 use futures_util::Stream;
-use parking_lot::Mutex;
 
 use crate::error::DisconnectCause;
+use crate::lock::Mutex;
 use crate::{Endpoint, Peer, PeerId};
 
 /// Events that a subscriber may lag behind before it misses the oldest.
@@ -156,7 +156,8 @@ impl EventSink {
     }
 
     pub(crate) fn send(&self, event: Event) {
-        let unread = self.0.lock().as_ref().map(|channel| channel.sender.try_broadcast(event));
+        let sender = self.0.lock().as_ref().map(|channel| channel.sender.clone());
+        let unread = sender.map(|sender| sender.try_broadcast(event));
         // What could not be sent for want of subscribers, or was pushed out, is dropped without the lock.
         drop(unread);
     }

@@ -52,12 +52,12 @@ impl Context {
 
     /// The endpoint's codec.
     pub fn codec(&self) -> &Codec {
-        &self.peer.shared.node.config.codec
+        &self.peer.shared.core.config.codec
     }
 
     /// Whether the caller may learn the type and the sources of an error.
     pub(crate) fn exposes_tracebacks(&self) -> bool {
-        self.peer.shared.node.config.expose_tracebacks
+        self.peer.shared.core.config.expose_tracebacks
     }
 
     /// What the caller sent along; empty from peers of dialect 1, such as Python's.
@@ -70,7 +70,8 @@ impl Context {
     /// # Errors
     /// [`ReplyError::NeedsDialect2`] if the caller speaks dialect 1, as Python's do ([`PeerInfo::dialect`](crate::PeerInfo::dialect)):
     /// its result travels without. [`ReplyError::NotOpen`] if the call has ended.
-    pub fn set_reply_metadata(&self, metadata: Metadata) -> Result<(), ReplyError> {
+    pub fn set_reply_metadata(&self, mut metadata: Metadata) -> Result<(), ReplyError> {
+        metadata.detach();
         self.peer.shared.lock().set_reply_metadata(self.request, metadata)
     }
 
@@ -90,7 +91,7 @@ impl Context {
     ///
     /// Does nothing once the call has ended.
     pub fn release_slot(&self) {
-        self.peer.shared.node.dispatcher.release_slot(self.request);
+        self.peer.shared.core.dispatcher.release_slot(self.request);
     }
 
     /// When this handler is cancelled: the earlier of the endpoint's execution timeout and, in dialect 2, of the moment in which
@@ -139,7 +140,7 @@ impl Context {
     /// }
     /// ```
     pub fn set_cancel_grace(&self, grace: Duration) {
-        let most = self.peer.shared.node.config.max_cancel_grace;
+        let most = self.peer.shared.core.config.max_cancel_grace;
         self.cancellation.set_grace(grace.min(most));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::hash_map::Entry;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use callosum_proto::Text;
@@ -11,6 +11,7 @@ use rustc_hash::FxHashMap;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::description::MethodDescription;
 use crate::error::{HandlerError, HandlerExists};
 use crate::handler::Context;
 use crate::method::{Kind, Method};
@@ -33,6 +34,20 @@ struct Table {
     methods: FxHashMap<Text, Arc<Method>>,
     limited: FxHashMap<Text, Arc<MethodLimit>>,
     fallback: Option<Arc<Method>>,
+}
+
+/// The methods of an endpoint, for what they own themselves.
+pub(crate) struct WeakHandlers(Weak<RwLock<Table>>);
+
+impl WeakHandlers {
+    /// What is told of the methods, sorted by name.
+    pub(crate) fn descriptions(&self) -> Vec<MethodDescription> {
+        let Some(table) = self.0.upgrade() else { return Vec::new() };
+        let mut methods: Vec<_> =
+            table.read().methods.values().filter_map(|method| method.description.clone()).collect();
+        methods.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+        methods
+    }
 }
 
 /// What answers a call.
@@ -108,6 +123,22 @@ impl Handlers {
         }
     }
 
+    /// Adds methods: all, or none if one of their names is taken.
+    pub(crate) fn add_all(&self, methods: Vec<(String, Method)>) -> Result<(), HandlerExists> {
+        let methods: Vec<_> =
+            methods.into_iter().map(|(name, method)| (Text::from(name), Arc::new(method))).collect();
+        let mut table = self.table.write();
+        let taken = methods.iter().find(|(name, _)| table.methods.contains_key(name.as_bytes()));
+        if let Some((name, _)) = taken {
+            let name = name.as_str().to_owned();
+            // Before the methods are dropped.
+            drop(table);
+            return Err(HandlerExists { name });
+        }
+        table.methods.extend(methods);
+        Ok(())
+    }
+
     /// Adds a method, in place of an earlier one of this name; calls of that one that run go on. Returns whether there was one.
     pub fn replace(&self, name: impl Into<String>, method: Method) -> bool {
         let (name, method) = (Text::from(name.into()), Arc::new(method));
@@ -156,6 +187,10 @@ impl Handlers {
     pub fn remove_fallback(&self) -> bool {
         let removed = self.table.write().fallback.take();
         removed.is_some()
+    }
+
+    pub(crate) fn downgrade(&self) -> WeakHandlers {
+        WeakHandlers(Arc::downgrade(&self.table))
     }
 
     /// The endpoint is over. What its handlers own may be what keeps it in memory.

@@ -8,9 +8,9 @@ use std::task::{Context, Poll, ready};
 
 use futures_io::{AsyncRead, AsyncWrite};
 use futures_util::future::BoxFuture;
-use parking_lot::Mutex;
 
 use crate::Endpoint;
+use crate::lock::Mutex;
 use crate::rt::{BoxSocket, BoxStream, Listener, Socket};
 
 /// Bytes that each direction of an in-process stream holds.

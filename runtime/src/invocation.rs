@@ -12,8 +12,32 @@ use serde::de::DeserializeOwned;
 
 use crate::codec::CodecError;
 use crate::error::CallError;
-use crate::new_call::{NewCall, Sent, call_options};
+use crate::new_call::{NewCall, call_options};
+use crate::sending::{Sent, send};
 use crate::{Codec, Peer};
+
+impl Peer {
+    /// Calls a method with a typed argument, for a typed result, in the endpoint's codec or in
+    /// [that of this handle](Self::with_codec).
+    ///
+    /// The argument is serialized here; the call is made when the returned [`Invocation`] is awaited, and takes options before
+    /// that: `peer.invoke("stop", &args).key("container-1").timeout(limit).await?`.
+    pub fn invoke<A, R>(&self, method: &str, argument: &A) -> Invocation<R>
+    where
+        A: Serialize + ?Sized,
+        R: DeserializeOwned,
+    {
+        Invocation::typed(self, method, argument)
+    }
+
+    /// Calls a method with raw bytes, for raw bytes; which serializer the application uses is up to it.
+    ///
+    /// Bytes that have an [owner](Bytes::from_owner) are not copied from 1 KiB on, here and wherever bytes are given. The owner's
+    /// destructor may run on any thread, at once or when the bytes have left, and may use this API.
+    pub fn invoke_raw(&self, method: &str, body: impl Into<Bytes>) -> Invocation<Bytes> {
+        Invocation::raw(self, method, body.into())
+    }
+}
 
 /// A call that is about to be made: set its options, then await it.
 ///
@@ -39,48 +63,59 @@ use crate::{Codec, Peer};
 /// # Cancel safety
 /// Dropping the future abandons the call: a request that has not left never will, and for one that has, the other
 /// side is told to stop its handler.
+///
+/// `E` is what the call fails with: [`CallError`], or [`ServiceError`](crate::service::ServiceError) if the method
+/// declares an error of its own, as those of [typed services](crate::service) do.
 #[must_use = "a call is made when it is awaited"]
-pub struct Invocation<R> {
+pub struct Invocation<R, E = CallError> {
     new: NewCall,
     /// Whether the argument could be serialized, which the awaited call reports.
     encoded: Result<(), CodecError>,
-    decode: DecodeFn<R>,
+    read: ReadFn<R, E>,
 }
 
-type DecodeFn<R> = fn(Bytes, &Codec) -> Result<R, CallError>;
+/// Makes of what came back what the caller asked for.
+pub(crate) type ReadFn<R, E> = fn(Result<Bytes, CallError>, &Codec) -> Result<R, E>;
 
 impl<R: DeserializeOwned> Invocation<R> {
-    pub(crate) fn typed<A: Serialize + ?Sized>(peer: &Peer, method: &str, argument: &A) -> Self {
-        let (body, encoded) = match peer.codec().encode(argument) {
-            Ok(body) => (body, Ok(())),
-            Err(error) => (Bytes::new(), Err(error)),
-        };
-        let decode = |body: Bytes, codec: &Codec| codec.decode(&body).map_err(CallError::Decode);
-        Self { new: NewCall::new(peer, method, body), encoded, decode }
+    fn typed<A: Serialize + ?Sized>(peer: &Peer, method: &str, argument: &A) -> Self {
+        Self::reading(peer, method, argument, |body, codec| codec.decode(&body?).map_err(CallError::Decode))
     }
 }
 
 impl Invocation<Bytes> {
-    pub(crate) fn raw(peer: &Peer, method: &str, body: Bytes) -> Self {
-        Self { new: NewCall::new(peer, method, body), encoded: Ok(()), decode: |body, _| Ok(body) }
+    fn raw(peer: &Peer, method: &str, body: Bytes) -> Self {
+        Self { new: NewCall::new(peer, method, body), encoded: Ok(()), read: |body, _| body }
     }
 }
 
-impl<R> Invocation<R> {
+impl<R, E> Invocation<R, E> {
     call_options!();
 
+    /// A call with a typed argument, whose outcome `read` makes a result of.
+    pub(crate) fn reading<A>(peer: &Peer, method: &str, argument: &A, read: ReadFn<R, E>) -> Self
+    where
+        A: Serialize + ?Sized,
+    {
+        let (body, encoded) = match peer.codec().encode(argument) {
+            Ok(body) => (body, Ok(())),
+            Err(error) => (Bytes::new(), Err(error)),
+        };
+        Self { new: NewCall::new(peer, method, body), encoded, read }
+    }
+
     /// Makes the call; the future waits for its result and for what the other side sends along.
-    pub fn send_with_metadata(self) -> ResponseWithMetadata<R> {
+    pub fn send_with_metadata(self) -> ResponseWithMetadata<R, E> {
         let codec = self.new.codec().clone();
         let call = match self.encoded {
-            Ok(()) => self.new.send(),
+            Ok(()) => send(self.new),
             Err(error) => Sent::Ended(Some(Err(CallError::Encode(error)))),
         };
-        ResponseWithMetadata { call, codec, decode: self.decode }
+        ResponseWithMetadata { call, codec, read: self.read }
     }
 }
 
-impl<R> fmt::Debug for Invocation<R> {
+impl<R, E> fmt::Debug for Invocation<R, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Invocation").field(&self.new).finish()
     }
@@ -88,41 +123,44 @@ impl<R> fmt::Debug for Invocation<R> {
 
 /// The result of a call that has been made. See [`Invocation`] for what dropping it does.
 #[must_use = "dropping it abandons the call"]
-pub struct Response<R>(ResponseWithMetadata<R>);
+pub struct Response<R, E = CallError>(ResponseWithMetadata<R, E>);
 
 /// The result of a call that has been made, and what the other side sent along. See [`Invocation`] for what dropping it
 /// does.
 #[must_use = "dropping it abandons the call"]
-pub struct ResponseWithMetadata<R> {
+pub struct ResponseWithMetadata<R, E = CallError> {
     call: Sent,
     codec: Codec,
-    decode: DecodeFn<R>,
+    read: ReadFn<R, E>,
 }
 
-impl<R> Future for ResponseWithMetadata<R> {
-    type Output = Result<(R, Metadata), CallError>;
+impl<R, E> Future for ResponseWithMetadata<R, E> {
+    type Output = Result<(R, Metadata), E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        let reply = ready!(Pin::new(&mut this.call).poll(cx));
-        Poll::Ready(reply.and_then(|(body, metadata)| Ok(((this.decode)(body, &this.codec)?, metadata))))
+        let (body, metadata) = match ready!(Pin::new(&mut this.call).poll(cx)) {
+            Ok((body, metadata)) => (Ok(body), metadata),
+            Err(error) => (Err(error), Metadata::new()),
+        };
+        Poll::Ready((this.read)(body, &this.codec).map(|result| (result, metadata)))
     }
 }
 
-impl<R> Future for Response<R> {
-    type Output = Result<R, CallError>;
+impl<R, E> Future for Response<R, E> {
+    type Output = Result<R, E>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         Pin::new(&mut self.0).poll(cx).map_ok(|(result, _)| result)
     }
 }
 
-impl<R> IntoFuture for Invocation<R> {
-    type Output = Result<R, CallError>;
-    type IntoFuture = Response<R>;
+impl<R, E> IntoFuture for Invocation<R, E> {
+    type Output = Result<R, E>;
+    type IntoFuture = Response<R, E>;
 
     /// Makes the call; the future only waits for its result.
-    fn into_future(self) -> Response<R> {
+    fn into_future(self) -> Response<R, E> {
         Response(self.send_with_metadata())
     }
 }

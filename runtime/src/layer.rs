@@ -42,10 +42,14 @@
 //! that does await before, for a token or a permit, makes the call when that is there: **of calls that are sent without
 //! awaiting each other's result, the later may then be made first**.
 //!
+//! # Streams
+//! Layers see the beginning and the end of a streamed call, not the parts in between. On the calling side they have a task of their own,
+//! which ends with the call; what is written before a layer has let the call be made waits for that. The end of the call is its
+//! outcome: [`CallResult`] without a body, or why it failed, which is [`Cancelled`](crate::CallError::Cancelled) where the application
+//! has dropped its [reader](crate::BodyReader) before the end. What a layer makes of that reaches nobody. A layer that drops the future of such a call
+//! gives it up: its reader and writer fail with what the layer returns.
+//!
 //! # What layers don't see
-//! - Calls that open a stream ([`Peer::open`](crate::Peer::open)): call layers apply to [`Peer::invoke`](crate::Peer::invoke) and
-//!   [`Peer::invoke_raw`](crate::Peer::invoke_raw) only. Handler layers apply to handlers of every kind, and see the beginning and the
-//!   end of a streamed call, not the parts in between.
 //! - Requests that no handler answers: of unknown methods (without a [fallback](crate::Builder::fallback)), past a limit, or
 //!   cancelled while they waited.
 //! - On the calling side, arguments that can't be encoded and results that can't be decoded: layers see bytes.

@@ -1,41 +1,5 @@
-//! The async API of Callosum, written once for every executor.
-//!
-//! Most programs depend on `callosum-tokio` or `callosum-async-std`, which re-export all of this and bring an executor.
-//! To use another one, implement [`rt::Runtime`] and start with [`Builder::new`].
-//!
-//! - A [`Builder`] makes an endpoint: a [`Binder`], which many peers connect to, or a [`Connector`], which has one. Both
-//!   serve and invoke.
-//! - Each comes with a [`Driver`], a future that makes it go. No task outlives it.
-//! - A [`Peer`] is the other side of a link: [`Peer::invoke`] calls it, and a handler finds its caller in
-//!   [`Context::peer`].
-//! - [Streams](stream) carry arguments and results of any size, in both directions at once.
-//! - An [authenticator](auth) encrypts every link, and decides who may come in.
-//! - [Layers](layer) around calls and handlers: traces, metrics, timeouts, and your own.
-//! - [`Event`]s and [`Stats`], of a peer and in total, tell what goes on, and so do `tracing`'s spans and events.
-//!
-//! ```
-//! use std::time::Duration;
-//!
-//! use callosum_runtime::{BindError, Binder, Builder, CallError, Context, Driver, HandlerResult, OrderingMode, Peer};
-//!
-//! async fn stop(container: String, context: Context) -> HandlerResult<()> {
-//!     println!("{} stops {container}", context.peer().id());
-//!     Ok(())
-//! }
-//!
-//! async fn serve(builder: Builder) -> Result<(Binder, Driver), BindError> {
-//!     builder
-//!         .ordering(OrderingMode::KeySerialized)
-//!         .execution_timeout(Duration::from_secs(60))
-//!         .handle("stop", stop)
-//!         .bind("tcp://127.0.0.1:0")
-//!         .await
-//! }
-//!
-//! async fn call(peer: &Peer, container: &str) -> Result<(), CallError> {
-//!     peer.invoke("stop", container).key(container).timeout(Duration::from_secs(5)).await
-//! }
-//! ```
+#![doc = concat!("[guide]: ", env!("CARGO_PKG_REPOSITORY"), "/blob/main/docs/guide/README.md\n")]
+#![doc = include_str!("../README.md")]
 //!
 //! # Cancel safety
 //! Futures can be dropped at any time. Dropping a call's future cancels the call, on the other side too; see
@@ -49,14 +13,6 @@
 //! Everything that a remote peer can make grow has one: [`Limits`], [`MethodLimits`], [`Builder::max_concurrency`],
 //! [`Builder::keepalive`], [`Reconnect`]. Calls and handlers have no timeout by default; see [`Builder::call_timeout`]
 //! and [`Builder::execution_timeout`].
-//!
-//! # Feature flags
-//! - `json`, `msgpack`: the codecs [`Codec::Json`] and [`Codec::MsgPack`]. On by default; a [`Format`] is a codec of your own.
-//! - `zeromq`: sockets of the `zeromq` crate as message links. Turn it on through the adapter, which chooses that crate's
-//!   runtime. Off by default.
-//! - `metrics`: the layer [`layer::Metrics`](layer). Off by default.
-//! - `tower`: a peer as a `tower` service, and a service as a handler. Off by default.
-//! - `fuzzing`: for the tests of this repository only.
 #![forbid(unsafe_code)]
 // Virtual time of unit tests starts somewhere.
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
@@ -64,10 +20,14 @@
 pub mod auth;
 mod binder;
 mod builder;
+#[cfg(test)]
+mod by_hand;
 mod cancel;
 mod codec;
 mod config;
 mod connector;
+mod core;
+mod description;
 mod dispatch;
 mod driver;
 mod endpoint;
@@ -79,12 +39,17 @@ mod inproc;
 mod invocation;
 pub mod layer;
 pub mod link;
+mod loan;
+mod lock;
 mod method;
 mod method_limits;
 mod new_call;
 mod node;
 mod peer;
 pub mod rt;
+mod sending;
+mod serve;
+pub mod service;
 mod socket_options;
 mod stats;
 pub mod stream;
@@ -105,6 +70,8 @@ pub use ::zeromq;
 
 pub use binder::Binder;
 pub use builder::{Builder, State, Stateless};
+/// Makes a [typed service](crate::service) of a trait.
+pub use callosum_macros::service;
 pub use callosum_proto as proto;
 pub use callosum_proto::ordering::{KeyScope, OrderingMode};
 pub use callosum_proto::{CloseCause, Dialect, InvokeError, Refusal, Reply, ReplyError};

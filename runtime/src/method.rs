@@ -14,6 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::Codec;
+use crate::description::MethodDescription;
 use crate::error::HandlerError;
 use crate::handler::{Context, Handler};
 use crate::stream::{BodyReader, CallStreams, Responder, StreamHandler, incomplete};
@@ -30,6 +31,7 @@ const SLOW_CALLS: u32 = 1_000;
 /// [`Handlers`](crate::Handlers) and [`Builder`](crate::Builder) keep them by name, and have shorter ways to add the usual ones.
 pub struct Method {
     pub(crate) kind: Kind,
+    pub(crate) description: Option<MethodDescription>,
     slow_calls: AtomicU32,
 }
 
@@ -131,7 +133,12 @@ impl Method {
     }
 
     fn of(kind: Kind) -> Self {
-        Self { kind, slow_calls: AtomicU32::new(0) }
+        Self { kind, description: None, slow_calls: AtomicU32::new(0) }
+    }
+
+    /// With what is told of it.
+    pub(crate) fn described(self, description: MethodDescription) -> Self {
+        Self { description: Some(description), ..self }
     }
 
     /// Hands the argument to the handler, in the way in which it takes it.
@@ -144,7 +151,7 @@ impl Method {
         let streams = || {
             let shared = context.peer.shared.clone();
             let told = shared.lock().follow_streams(request.into());
-            Arc::new(CallStreams::new(shared, request.into(), told, None))
+            Arc::new(CallStreams::new(shared, told, None))
         };
         match (&self.kind, body) {
             (Kind::Whole(handler), Body::Whole(body)) => handler.call(body, context),
@@ -164,7 +171,7 @@ impl Method {
             }
             (Kind::Streamed(handler), body) => {
                 let (codec, streams) = (context.codec().clone(), streams());
-                let max_item = context.peer.shared.node.config.connection.max_body;
+                let max_item = context.peer.shared.core.config.connection.max_body;
                 let reader = match body {
                     Body::Whole(body) => BodyReader::whole(body, codec.clone(), max_item),
                     Body::Stream { size } => BodyReader::live(streams.clone(), size, codec.clone(), max_item),

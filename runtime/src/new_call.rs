@@ -3,20 +3,22 @@
 //! [`Invocation`](crate::Invocation) and [`Opening`](crate::stream::Opening) differ in how argument and result travel. What they have in
 //! common is here: one value that owns everything the call needs, and one set of setters.
 
-use std::future::Future;
+use std::future::{Future, ready};
 use std::pin::Pin;
-use std::task::{self, Poll, ready};
+use std::sync::Arc;
+use std::task::{self, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use callosum_proto::{Call, CallId};
+use callosum_proto::Call;
 use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, TryFutureExt};
 
-use crate::dispatch::Loan;
-use crate::error::{CallError, DisconnectCause};
-use crate::layer::{CallNext, CallResult, OutgoingCall};
-use crate::peer::{Answered, PeerShared, PendingCall};
-use crate::stream::CallStreams;
+use crate::error::{CallError, DisconnectCause, NotSent};
+use crate::loan::Loan;
+use crate::lock::guard_call;
+use crate::peer::{self, Answered, PendingCall};
+use crate::stream::{Outcome, Shared};
 use crate::{Codec, Peer};
 
 /// A call that can still be changed.
@@ -25,12 +27,14 @@ pub(crate) struct NewCall {
     peer: Peer,
     pub(crate) call: Call,
     pub(crate) timeout: Option<Duration>,
+    /// The streams of a call that goes through layers.
+    pub(crate) streams: Option<Arc<Shared>>,
 }
 
 impl NewCall {
     pub(crate) fn new(peer: &Peer, method: &str, body: Bytes) -> Self {
-        let timeout = peer.shared.node.config.call_timeout;
-        Self { peer: peer.clone(), call: Call::new(method, body), timeout }
+        let timeout = peer.shared.core.config.call_timeout;
+        Self { peer: peer.clone(), call: Call::new(method, body), timeout, streams: None }
     }
 
     /// What its argument and its result are serialized in.
@@ -43,63 +47,43 @@ impl NewCall {
         &self.peer
     }
 
-    /// Makes the call for a whole result, through the layers of its peer.
-    pub(crate) fn send(self) -> Sent {
-        let Some(layers) = self.peer.layers() else { return Sent::Made(self.make()) };
-        let mut call = CallNext::new(layers.clone()).run(OutgoingCall::new(self));
-        // Most layers get here to where the call is made, and so keep the order of calls. Whoever awaits the result brings a waker.
-        match call.as_mut().poll(&mut task::Context::from_waker(task::Waker::noop())) {
-            Poll::Ready(result) => Sent::Ended(Some(result)),
-            Poll::Pending => Sent::Layered(call),
-        }
-    }
-
     /// Makes the call. A handler's slot is lent from then on; a refused call lends nothing.
     pub(crate) fn make(mut self) -> PendingReply {
-        self.set_deadline();
-        let call = PeerShared::invoke(self.peer.shared, self.call);
+        self.prepare();
+        let call = PendingCall::make(self.peer.shared, self.call);
         let loan = match (&call, self.peer.lender) {
-            (Ok(pending), Some(lender)) => Some(lender.lend(pending.node())),
+            (Ok(pending), Some(lender)) => Some(lender.lend(pending.core())),
             _ => None,
         };
         PendingReply { call: Some(call), loan }
     }
 
-    /// The same for a streamed result.
-    pub(crate) fn open(mut self) -> Result<CallStreams, CallError> {
-        self.set_deadline();
+    /// Makes the call inside of all layers.
+    pub(crate) fn carry_out(mut self) -> BoxFuture<'static, Answered> {
+        let Some(shared) = self.streams.take() else { return self.make().boxed() };
+        if shared.id().is_some() {
+            return ready(Err(NotSent::StreamMade.into())).boxed();
+        }
+        let peer = self.peer.shared.clone();
+        match self.make_streams(&shared) {
+            Ok(loan) => Outcome::new(peer, shared, loan).map_ok(|metadata| (Bytes::new(), metadata)).boxed(),
+            Err(error) => ready(Err(error)).boxed(),
+        }
+    }
+
+    /// Makes the call for a streamed result. Lends as [`make`](Self::make) does.
+    pub(crate) fn make_streams(mut self, shared: &Arc<Shared>) -> Result<Option<Loan>, CallError> {
+        self.prepare();
         let Peer { shared: peer, lender, .. } = self.peer;
-        let (call, shared): (CallId, _) = peer.open(self.call)?;
-        let loan = lender.map(|lender| lender.lend(&peer.node));
-        Ok(CallStreams::new(peer, call.into(), shared, loan))
+        peer::open(&peer, self.call, shared)?;
+        Ok(lender.map(|lender| lender.lend(&peer.core)))
     }
 
-    /// The timeout runs from now.
-    fn set_deadline(&mut self) {
+    /// The timeout runs from now, and the engine gets what the application has given.
+    fn prepare(&mut self) {
         self.call.deadline =
-            self.timeout.and_then(|timeout| self.peer.shared.node.now().checked_add(timeout));
-    }
-}
-
-/// A call that has been sent, until it ends.
-pub(crate) enum Sent {
-    /// Without layers.
-    Made(PendingReply),
-    Layered(BoxFuture<'static, Result<CallResult, CallError>>),
-    /// `None` once the result was taken.
-    Ended(Option<Result<CallResult, CallError>>),
-}
-
-impl Future for Sent {
-    type Output = Answered;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Answered> {
-        let result = match self.get_mut() {
-            Self::Made(pending) => return Pin::new(pending).poll(cx),
-            Self::Layered(call) => ready!(call.as_mut().poll(cx)),
-            Self::Ended(result) => result.take().expect("a response is not polled after it was complete"),
-        };
-        Poll::Ready(result.map(|CallResult { body, metadata }| (body, metadata)))
+            self.timeout.and_then(|timeout| self.peer.shared.core.now().checked_add(timeout));
+        guard_call(&mut self.call);
     }
 }
 
@@ -116,7 +100,7 @@ impl Future for PendingReply {
         let this = self.get_mut();
         let reply = match this.call.as_mut().expect("a response is not polled after it was complete") {
             Ok(pending) => {
-                let reply = ready!(Pin::new(&mut pending.reply).poll(cx));
+                let reply = task::ready!(Pin::new(&mut pending.reply).poll(cx));
                 pending.ended = true;
                 // A driver that is dropped settles every call first; this is a driver that panicked.
                 reply.unwrap_or(Err(CallError::Disconnected(DisconnectCause::Shutdown)))

@@ -1,42 +1,31 @@
-//! What all links of one endpoint share.
+//! What the links of one endpoint share: its peers, how it ends, and what subscribers are told of that.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
-use parking_lot::{Mutex, MutexGuard};
-
-use crate::config::Config;
-use crate::dispatch::Dispatcher;
+use crate::core::Core;
 use crate::error::{DisconnectCause, Drained};
 use crate::event::{Event, EventSink, Ration};
 use crate::handlers::Handlers;
+use crate::layer::HandlerLayers;
 use crate::link::handshakes::Handshakes;
+use crate::lock::{Mutex, MutexGuard};
 use crate::peer::PeerShared;
-use crate::rt::Runtime;
-use crate::stats::{Stats, Totals};
-use crate::tasks::Tasks;
 use crate::{Endpoint, PeerId};
 
 pub(crate) struct Node {
-    pub(crate) runtime: Arc<dyn Runtime>,
-    pub(crate) config: Config,
+    pub(crate) core: Arc<Core>,
     pub(crate) handlers: Handlers,
-    pub(crate) dispatcher: Dispatcher,
+    pub(crate) handler_layers: HandlerLayers,
     pub(crate) events: EventSink,
-    pub(crate) totals: Totals,
-    pub(crate) tasks: Arc<Tasks>,
     /// Links whose handshake is not complete.
-    pub(crate) handshakes: Mutex<Handshakes>,
+    pub(crate) handshakes: Arc<Mutex<Handshakes>>,
     refusals: Mutex<Ration>,
     accept_failures: Mutex<Ration>,
-    next_peer: AtomicU64,
     lifecycle: Mutex<Lifecycle>,
-    /// Whether the phase is another than `Running`, for links that look at every poll. Changes under the lock.
-    has_begun_to_end: AtomicBool,
     pub(crate) phase_changed: event_listener::Event,
 }
 
@@ -55,11 +44,11 @@ struct Lifecycle {
 const MAX_NOTICES: usize = 1_024;
 
 impl Lifecycle {
-    fn push(&mut self, notice: Notice) {
-        if self.notices.len() >= MAX_NOTICES {
-            self.notices.pop_front();
-        }
+    /// Returns the notice that had to make room, to be dropped without the lock: a peer in it may be the last handle of that.
+    fn push(&mut self, notice: Notice) -> Option<Notice> {
+        let pushed_out = (self.notices.len() >= MAX_NOTICES).then(|| self.notices.pop_front()).flatten();
         self.notices.push_back(notice);
+        pushed_out
     }
 }
 
@@ -82,24 +71,15 @@ pub(crate) enum Phase {
 }
 
 impl Node {
-    pub(crate) fn new(
-        runtime: Arc<dyn Runtime>,
-        config: Config,
-        handlers: Handlers,
-        dispatcher: Dispatcher,
-    ) -> Arc<Self> {
+    pub(crate) fn new(core: Arc<Core>, handlers: Handlers, handler_layers: HandlerLayers) -> Arc<Self> {
         Arc::new(Self {
-            runtime,
-            config,
+            core,
             handlers,
-            dispatcher,
+            handler_layers,
             events: EventSink::new(),
-            totals: Totals::default(),
-            tasks: Arc::default(),
-            handshakes: Mutex::default(),
+            handshakes: Arc::default(),
             refusals: Mutex::default(),
             accept_failures: Mutex::default(),
-            next_peer: AtomicU64::new(1),
             lifecycle: Mutex::new(Lifecycle {
                 phase: Phase::Running,
                 drained: None,
@@ -107,39 +87,12 @@ impl Node {
                 notices: VecDeque::new(),
                 is_telling: false,
             }),
-            has_begun_to_end: AtomicBool::new(false),
             phase_changed: event_listener::Event::new(),
         })
     }
 
-    /// The time, on the runtime's clock.
-    pub(crate) fn now(&self) -> Instant {
-        self.runtime.now()
-    }
-
-    /// Random bytes, from the runtime's source.
-    pub(crate) fn random<const N: usize>(&self) -> [u8; N] {
-        let mut bytes = [0; N];
-        self.runtime.fill_random(&mut bytes);
-        bytes
-    }
-
-    pub(crate) fn next_peer_id(&self) -> PeerId {
-        PeerId(self.next_peer.fetch_add(1, Ordering::Relaxed))
-    }
-
-    /// Totals of all peers.
-    pub(crate) fn stats(&self) -> Stats {
-        let (waiting, running) = self.dispatcher.total_load();
-        self.totals.snapshot(waiting, running)
-    }
-
     pub(crate) fn phase(&self) -> Phase {
         self.lifecycle.lock().phase
-    }
-
-    pub(crate) fn is_draining(&self) -> bool {
-        self.has_begun_to_end.load(Ordering::Acquire)
     }
 
     /// Takes a peer in; `false` if the endpoint takes none any more.
@@ -155,32 +108,25 @@ impl Node {
     /// A peer has completed its handshake, which is reported unless the endpoint is over.
     pub(crate) fn connected(&self, peer: &Arc<PeerShared>) {
         let mut lifecycle = self.lifecycle.lock();
-        if let Some(member) = lifecycle.peers.get_mut(&peer.id)
-            && !std::mem::replace(&mut member.established, true)
-        {
-            lifecycle.push(Notice::Event(Event::Connected(peer.handle())));
-        }
-        self.tell(lifecycle);
+        let member = lifecycle.peers.get_mut(&peer.id);
+        let is_new = member.is_some_and(|member| !std::mem::replace(&mut member.established, true));
+        self.tell(lifecycle, is_new.then(|| Event::Connected(peer.handle())));
     }
 
     /// A connector's peer has lost its link, which is reported if the link was.
     pub(crate) fn lost_link(&self, peer: PeerId, cause: DisconnectCause) {
         let mut lifecycle = self.lifecycle.lock();
         let member = lifecycle.peers.get_mut(&peer);
-        if member.is_some_and(|member| std::mem::take(&mut member.established)) {
-            lifecycle.push(Notice::Event(Event::Disconnected { peer, cause }));
-        }
-        self.tell(lifecycle);
+        let was_connected = member.is_some_and(|member| std::mem::take(&mut member.established));
+        self.tell(lifecycle, was_connected.then_some(Event::Disconnected { peer, cause }));
     }
 
     /// Takes out a peer whose calls have ended, which is reported if it was as connected. Only the first of several does.
     pub(crate) fn expel(&self, peer: PeerId, cause: DisconnectCause) {
         let mut lifecycle = self.lifecycle.lock();
         let member = lifecycle.peers.remove(&peer);
-        if member.as_ref().is_some_and(|member| member.established) {
-            lifecycle.push(Notice::Event(Event::Disconnected { peer, cause }));
-        }
-        self.tell(lifecycle);
+        let was_connected = member.as_ref().is_some_and(|member| member.established);
+        self.tell(lifecycle, was_connected.then_some(Event::Disconnected { peer, cause }));
         drop(member);
     }
 
@@ -218,11 +164,11 @@ impl Node {
                 Phase::Draining(earlier) => Phase::Draining(earlier.min(deadline)),
                 Phase::Over => return,
             };
-            self.has_begun_to_end.store(true, Ordering::Release);
+            self.core.set_draining();
         }
         for peer in self.everyone() {
             peer.lock().connection.drain();
-            peer.waker.wake();
+            peer.wake();
         }
         self.phase_changed.notify(usize::MAX);
     }
@@ -236,11 +182,11 @@ impl Node {
             }
             lifecycle.phase = Phase::Over;
             lifecycle.drained = Some(drained);
-            self.has_begun_to_end.store(true, Ordering::Release);
+            self.core.set_draining();
         }
-        self.tasks.abort_all();
+        self.core.tasks.abort_all();
         // First, or what waits would be started as its peer's turn comes, perhaps where no executor is at hand.
-        self.dispatcher.close();
+        self.core.dispatcher.close();
         for peer in self.everyone() {
             peer.detach(&DisconnectCause::Shutdown, false);
             self.expel(peer.id, DisconnectCause::Shutdown);
@@ -248,7 +194,7 @@ impl Node {
         self.phase_changed.notify(usize::MAX);
         let mut lifecycle = self.lifecycle.lock();
         lifecycle.notices.push_back(Notice::Over);
-        self.tell(lifecycle);
+        self.tell(lifecycle, None);
         self.handlers.clear();
     }
 
@@ -270,7 +216,7 @@ impl Node {
     pub(crate) async fn wait_until_draining(&self) {
         loop {
             let changed = self.phase_changed.listen();
-            if self.is_draining() {
+            if self.core.is_draining() {
                 return;
             }
             changed.await;
@@ -279,7 +225,7 @@ impl Node {
 
     /// A connection was not accepted, or ended before its handshake was complete.
     pub(crate) fn report_refusal(&self, address: String, cause: DisconnectCause) {
-        match self.refusals.lock().take(self.now()) {
+        match self.refusals.lock().take(self.core.now()) {
             Some(unreported) => self.report(Event::Refused { address, cause, unreported }),
             None => tracing::debug!(address, %cause, "connection refused"),
         }
@@ -287,7 +233,7 @@ impl Node {
 
     /// The system did not let a listener accept.
     pub(crate) fn report_accept_failure(&self, endpoint: Endpoint, kind: ErrorKind) {
-        match self.accept_failures.lock().take(self.now()) {
+        match self.accept_failures.lock().take(self.core.now()) {
             Some(unreported) => self.report(Event::AcceptFailed { endpoint, kind, unreported }),
             None => tracing::debug!(%endpoint, %kind, "can't accept"),
         }
@@ -295,30 +241,35 @@ impl Node {
 
     /// Tells the subscribers, after what they have still to be told.
     pub(crate) fn report(&self, event: Event) {
-        let mut lifecycle = self.lifecycle.lock();
-        lifecycle.push(Notice::Event(event));
-        self.tell(lifecycle);
+        self.tell(self.lifecycle.lock(), Some(event));
     }
 
-    /// Tells the subscribers what they have still to be told, one thing after the other and without the lock: whom it wakes, and who
-    /// subscribes to `tracing`, may come back here.
-    fn tell(&self, mut lifecycle: MutexGuard<'_, Lifecycle>) {
-        if std::mem::replace(&mut lifecycle.is_telling, true) {
+    /// Tells the subscribers what they have still to be told and then this, one thing after the other and without the lock: the tasks that
+    /// it wakes, and a subscriber of `tracing`, may come back here.
+    fn tell(&self, mut lifecycle: MutexGuard<'_, Lifecycle>, event: Option<Event>) {
+        let _pushed_out = event.and_then(|event| lifecycle.push(Notice::Event(event)));
+        let is_telling = std::mem::replace(&mut lifecycle.is_telling, true);
+        drop(lifecycle);
+        if is_telling {
             return;
         }
-        while let Some(notice) = lifecycle.notices.pop_front() {
+        while let Some(notice) = self.next_notice() {
             // It may be another link's notice at which a subscriber panics: neither that link nor this one is to blame.
-            let _ = MutexGuard::unlocked(&mut lifecycle, || {
-                catch_unwind(AssertUnwindSafe(|| match notice {
-                    Notice::Event(event) => {
-                        trace(&event);
-                        self.events.send(event);
-                    }
-                    Notice::Over => self.events.close(),
-                }))
-            });
+            let _ = catch_unwind(AssertUnwindSafe(|| match notice {
+                Notice::Event(event) => {
+                    trace(&event);
+                    self.events.send(event);
+                }
+                Notice::Over => self.events.close(),
+            }));
         }
-        lifecycle.is_telling = false;
+    }
+
+    fn next_notice(&self) -> Option<Notice> {
+        let mut lifecycle = self.lifecycle.lock();
+        let notice = lifecycle.notices.pop_front();
+        lifecycle.is_telling = notice.is_some();
+        notice
     }
 }
 

@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use parking_lot::Mutex;
-
 use crate::PeerId;
+use crate::lock::Mutex;
 
 /// What a peer, or all peers of an endpoint, have done so far. The numbers are read one by one, so they may be a moment apart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

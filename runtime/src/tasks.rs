@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::future::{AbortHandle, Abortable};
-use parking_lot::Mutex;
 
+use crate::lock::Mutex;
 use crate::rt::Runtime;
 
 /// Spawned tasks: how many live, and how to end them.
@@ -38,7 +38,7 @@ impl Drop for TaskGuard {
 }
 
 impl Tasks {
-    /// Counts a task that somebody else can end.
+    /// Counts a task that is not [spawned](Self::spawn) here.
     pub(crate) fn guard(self: &Arc<Self>) -> TaskGuard {
         self.live.fetch_add(1, Ordering::AcqRel);
         TaskGuard(self.clone())
@@ -51,7 +51,7 @@ impl Tasks {
         task: impl Future<Output = ()> + Send + 'static,
     ) {
         let (handle, registration) = AbortHandle::new_pair();
-        // Before the task can be aborted, or whoever waits for the last one could miss it.
+        // Before the task can be aborted, or `wait_until_none` could miss it.
         let guard = self.guard();
         let id = {
             let mut links = self.links.lock();
@@ -66,7 +66,9 @@ impl Tasks {
         runtime.spawn(Box::pin(async move {
             // An aborted task has nothing to report.
             let _ = Abortable::new(task, registration).await;
-            guard.0.links.lock().handles.remove(&id);
+            let ended = guard.0.links.lock().handles.remove(&id);
+            // With it goes the waker of the task.
+            drop(ended);
         }));
     }
 

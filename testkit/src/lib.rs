@@ -1,3 +1,4 @@
+#![doc = concat!("[guide]: ", env!("CARGO_PKG_REPOSITORY"), "/blob/main/docs/guide/testing.md\n")]
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 // Tests start virtual time somewhere; testkit/clippy.toml is about the kit itself.
@@ -16,5 +17,6 @@ mod hostile2;
 pub mod pair;
 mod readable;
 pub mod sim;
+pub mod unit;
 pub mod world;
 mod zmtp;

@@ -43,6 +43,7 @@ macro_rules! api {
                 large_bodies_take_turns, acknowledged, failure_in_the_middle, abandoned_argument, dropped_readers, no_handler,
                 cancelled_in_the_middle, cut_in_the_middle, slow_readers_hold_up_nobody, ordered, metadata, downgraded,
                 shutdown_waits, nested_at_one_handler;
+            services: values_and_errors, streamed_results, streamed_arguments, both_ways;
             sockets: accepting_given_up, half_closed, timers;
             tls: over_a_socket, through_a_small_pipe;
             message_links: requests_behind_a_dropped_reply;
@@ -188,5 +189,16 @@ mod virtual_time {
 
     mod dialect_1 {
         dialect_1!(virtual_time_in_dialect_1);
+        callosum_tests::behaviour!(virtual_time_in_dialect_1, {
+            services: values_and_errors, by_hand, live_handlers, both_ends, args_kwargs, relayed;
+        });
+    }
+
+    /// Typed services are written on the public API: what does not depend on the runtime runs here only.
+    mod api {
+        callosum_tests::behaviour!(virtual_time, {
+            services: by_hand, other_failures, dropped_results, streams_in_dialect_1, live_handlers, both_ends, args_kwargs, options,
+                relayed, described;
+        });
     }
 }

@@ -46,7 +46,8 @@ impl Server {
     }
 
     fn command_line(more: &[&str]) -> Self {
-        let arguments = [&["serve", "--bind", "tcp://127.0.0.1:*", "--codec", "json"], more].concat();
+        let arguments =
+            [&["serve", "--demo", "--bind", "tcp://127.0.0.1:*", "--codec", "json"], more].concat();
         Self::start(program("callosum"), &arguments)
     }
 

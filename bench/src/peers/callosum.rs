@@ -13,7 +13,7 @@ use callosum_tokio::{
 };
 use futures::StreamExt as _;
 
-use super::{AT_ONCE, MAX_MESSAGE, Orders, Stack};
+use super::stack::{AT_ONCE, MAX_MESSAGE, Orders, Stack};
 use crate::cases::{MOST_BYTES_IN_FLIGHT, Order};
 use crate::executor::{AsyncStd, Executor, Tokio};
 use crate::load;

@@ -9,11 +9,11 @@ use std::{
 
 use anyhow::Result;
 
-use super::{Kind, Orders, Peer, Roles, Stack};
+use super::stack::{Kind, Orders, Peer, Roles, Stack};
 use crate::{
     cases::{Case, Order},
     executor::Executor,
-    idle,
+    hold,
     load::{self, Keyed, Sample, Timing},
     upload::{self, Beside, Length, Upload},
 };
@@ -87,7 +87,7 @@ where
     }
 }
 
-/// Ends this process when whoever started it closes the other end of stdin, or ends.
+/// Ends this process when the one that started it closes the other end of stdin, or ends.
 pub(crate) fn end_with_stdin() {
     thread::spawn(|| {
         let _ = io::copy(&mut io::stdin(), &mut io::sink());
@@ -143,7 +143,7 @@ fn connect_and_hold<S: Stack>(server: SocketAddr) -> Result<()>
 where
     S::Client: load::Client,
 {
-    S::Runtime::block_on(idle::hold::<S::Runtime, _, _>(move || S::connect(server)))
+    S::Runtime::block_on(hold::hold::<S::Runtime, _, _>(move || S::connect(server)))
 }
 
 fn connect_and_upload<S: Stack>(server: SocketAddr, length: Length) -> Result<Upload>

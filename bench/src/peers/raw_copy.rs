@@ -17,7 +17,7 @@ use futures::{
 };
 use tokio_util::compat::{Compat, TokioAsyncReadCompatExt as _};
 
-use super::Stack;
+use super::stack::Stack;
 use crate::{
     executor::{AsyncStd, Executor, Tokio},
     upload::{self, Checker, LARGEST_PIECE, PIECE},

@@ -21,7 +21,7 @@ use tokio::{
     task::yield_now,
 };
 
-use super::Stack;
+use super::stack::Stack;
 use crate::{executor::Tokio, load::Client};
 
 const HEADER: usize = 12;

@@ -13,7 +13,7 @@ use tarpc::{
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
-use super::{AT_ONCE, MAX_MESSAGE, Stack};
+use super::stack::{AT_ONCE, MAX_MESSAGE, Stack};
 use crate::{executor::Tokio, load};
 
 #[tarpc::service]

@@ -25,7 +25,7 @@ use tonic::{
 };
 use tonic_prost::ProstCodec;
 
-use super::{MAX_MESSAGE, Stack};
+use super::stack::{MAX_MESSAGE, Stack};
 use crate::{
     executor::Tokio,
     load,

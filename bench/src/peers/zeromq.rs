@@ -20,7 +20,7 @@ use zeromq::{
     SocketSend as _, ZmqMessage,
 };
 
-use super::Stack;
+use super::stack::Stack;
 use crate::{executor::Tokio, load};
 
 const MARKER: &[u8] = b"UPPER";

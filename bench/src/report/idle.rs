@@ -6,7 +6,8 @@ use serde::Serialize;
 
 use super::{align, max_us, median, new_table, quantiles_us, round, sorted};
 use crate::{
-    idle::{BODY_BYTES, CALLS, Idle, Round},
+    hold::BODY_BYTES,
+    idle::{CALLS, Idle, Round},
     load::Sample,
     peers::Peer,
 };

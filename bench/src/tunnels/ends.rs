@@ -13,10 +13,10 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use super::{Way, target::PIECE};
+use super::target::PIECE;
 use crate::{
     executor::{Executor as _, Tokio},
-    peers::{Adapter as _, address, admitted, admitting, announce, end_with_stdin},
+    peers::{Adapter as _, Way, address, admitted, admitting, announce, end_with_stdin},
 };
 
 /// Serves one end until stdin ends, and prints its port: the near end, which leads to `far`, or the far end, which leads to `target`.

@@ -24,10 +24,8 @@ use anyhow::{Context as _, Result};
 
 use self::{measure::Bench, start::Ends};
 use crate::{
-    load::Sample,
-    peers::{Kind, Peer},
-    report::TunnelRow,
-    suite::{Outcome, Plan},
+    load::{Sample, Timing},
+    peers::Peer,
 };
 
 /// Connections that carry bytes at the same time, where there are several.
@@ -35,25 +33,6 @@ pub const SEVERAL: usize = 16;
 
 /// Length of what is sent and comes back.
 pub const ECHO_BYTES: usize = 64;
-
-/// What carries connections.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
-    /// Each connection is one of its own on either hop, and bytes are copied.
-    Relay,
-    /// `ssh -L` and `sshd` of OpenSSH.
-    OpenSsh,
-    /// rathole: a connection of its own for each, encrypted by Noise or not at all.
-    Rathole {
-        /// Whether it encrypts.
-        noise: bool,
-    },
-    /// A local forward of Callosum.
-    Callosum {
-        /// Whether it encrypts.
-        curve: bool,
-    },
-}
 
 /// How much is measured.
 #[derive(Clone, Copy, Debug)]
@@ -79,34 +58,15 @@ pub struct Shown {
     pub mib_per_s: [f64; 4],
 }
 
-/// Measures those of `peers` that are tunnels.
-pub fn run(program: &Path, peers: &[Peer], plan: Plan) -> Outcome<TunnelRow> {
-    let tunnels = peers.iter().filter_map(|peer| match peer.kind {
-        Kind::Tunnel(way) => Some((peer, way)),
-        _ => None,
-    });
-    let mut turns: Vec<_> = tunnels.map(|(peer, way)| (peer, way, Vec::new())).collect();
-    let (mut rows, mut failures) = (Vec::new(), Vec::new());
-    for _ in 0..plan.tunnels.rounds {
-        turns.retain_mut(|(peer, way, taken)| {
-            let shown = show(program, peer, *way, plan).with_context(|| format!("a tunnel of {}", peer.id()));
-            shown.map(|shown| taken.push(shown)).map_err(|error| failures.push(error)).is_ok()
-        });
-    }
-    for (peer, _, taken) in turns {
-        match TunnelRow::new(peer, plan.tunnels, &taken) {
-            Ok(row) => rows.push(row),
-            Err(error) => failures.push(error),
-        }
-    }
-    Outcome { rows, failures }
-}
-
-/// Memory comes first: what was allocated before would be used again.
-fn show(program: &Path, peer: &Peer, way: Way, plan: Plan) -> Result<Shown> {
-    let Plan { timing, tunnels, .. } = plan;
+/// Starts the ends of a tunnel, each with so many `workers` if its runtime is one of Rust's, and measures it.
+///
+/// # Errors
+/// `peer` is no tunnel; a process can't be started or fails, or a connection does.
+pub fn show(program: &Path, peer: &Peer, workers: usize, timing: Timing, tunnels: Tunnels) -> Result<Shown> {
+    let way = peer.tunnel().context("it carries no connections")?;
     let bench = Bench::new()?;
-    let ends = Ends::start(program, peer, way, bench.target())?;
+    let ends = Ends::start(program, peer, way, workers, bench.target())?;
+    // First: memory that was allocated before would be used again.
     let idle_kib = bench.idle_kib(&ends, tunnels.idle)?;
     let opened = bench.opened(ends.near(), timing)?;
     let alone = bench.echoes(ends.near(), timing)?;

@@ -11,7 +11,6 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 
 use super::start::{Program, Scratch, find, free_port};
-use crate::suite::WORKERS;
 
 const INSTALL: &str = "cargo install rathole --no-default-features --features server,client,noise";
 
@@ -22,6 +21,7 @@ const STARTS_WITHIN: Duration = Duration::from_secs(20);
 pub(super) fn start(
     scratch: &Scratch,
     noise: bool,
+    workers: usize,
     target: SocketAddr,
 ) -> Result<(SocketAddr, [Program; 2])> {
     let near = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
@@ -35,7 +35,7 @@ pub(super) fn start(
     let at = |name: &str, address: SocketAddr| format!("{name} = \"{address}\"");
     let server = settings("server", [at("bind_addr", between), at("bind_addr", near)], &transport[0]);
     let client = settings("client", [at("remote_addr", between), at("local_addr", target)], &transport[1]);
-    let mut programs = [run(scratch, "server", &server)?, run(scratch, "client", &client)?];
+    let mut programs = [run(scratch, "server", &server, workers)?, run(scratch, "client", &client, workers)?];
     let begun = Instant::now();
     // It accepts once the client has told the server of the service.
     while TcpStream::connect(near).is_err() {
@@ -48,12 +48,12 @@ pub(super) fn start(
     Ok((near, programs))
 }
 
-fn run(scratch: &Scratch, side: &str, settings: &str) -> Result<Program> {
+fn run(scratch: &Scratch, side: &str, settings: &str, workers: usize) -> Result<Program> {
     let file = scratch.path(&format!("{side}.toml"));
     fs::write(&file, settings)?;
     let mut command = Command::new(find("rathole", INSTALL)?);
     command.arg(format!("--{side}")).arg(file);
-    command.env("RUST_LOG", "error").env("TOKIO_WORKER_THREADS", WORKERS.to_string());
+    command.env("RUST_LOG", "error").env("TOKIO_WORKER_THREADS", workers.to_string());
     Program::start(command.stdin(Stdio::null()).stdout(Stdio::null()))
 }
 

@@ -13,11 +13,11 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{Way, openssh, rathole};
+use super::{openssh, rathole};
 use crate::{
-    peers::Peer,
-    process::{ENDS_WITHIN, Launcher, Server, anonymous_kib, cpu_time, family, kill, wait},
-    suite::WORKERS,
+    peers::{Peer, Way},
+    proc::{anonymous_kib, cpu_time, family},
+    process::{ENDS_WITHIN, Launcher, Server, kill, wait},
 };
 
 /// The ends of a tunnel, in processes of their own; dropping this ends them.
@@ -42,10 +42,16 @@ pub(super) struct Program(Child);
 
 impl Ends {
     /// Starts both, and waits until the near end accepts.
-    pub(super) fn start(program: &Path, peer: &Peer, way: Way, target: SocketAddr) -> Result<Self> {
+    pub(super) fn start(
+        program: &Path,
+        peer: &Peer,
+        way: Way,
+        workers: usize,
+        target: SocketAddr,
+    ) -> Result<Self> {
         match way {
             Way::Relay | Way::Callosum { .. } => {
-                let launcher = Launcher::new(peer, WORKERS, program)?;
+                let launcher = Launcher::new(peer, workers, program)?;
                 let far = launcher.tunnel_end(target, None)?;
                 let near = launcher.tunnel_end(target, Some(far.address()))?;
                 let processes = vec![End::Server(near), End::Server(far)];
@@ -59,7 +65,7 @@ impl Ends {
             }
             Way::Rathole { noise } => {
                 let scratch = Scratch::new()?;
-                let (near, programs) = rathole::start(&scratch, noise, target)?;
+                let (near, programs) = rathole::start(&scratch, noise, workers, target)?;
                 let end = |program| End::Program { program, ends_by_itself: false };
                 Ok(Self { near, processes: programs.map(end).into(), _scratch: Some(scratch) })
             }

@@ -1,4 +1,4 @@
-//! `callosum put`, `get` and `list`.
+//! `callosum file put`, `get` and `ls`.
 
 use std::fs::File;
 use std::io;
@@ -21,9 +21,10 @@ use super::progress::Progress;
 use super::root::Entry;
 use super::transfer::{Hashed, Source, receive};
 use super::{CHECKSUM, FileError, field, metadata};
-use crate::args::{Get, List, Put};
+use crate::args::{self, Get, List, Put};
 use crate::exit::{Failure, note, printable, say, tell};
 use crate::link::with_peer;
+use crate::server::Server;
 
 /// Behind calls, whose urgency is 3.
 const URGENCY: Urgency = Urgency::new(5).expect("it is not over 7");
@@ -31,7 +32,15 @@ const URGENCY: Urgency = Urgency::new(5).expect("it is not over 7");
 /// stdin or stdout.
 const STANDARD: &str = "-";
 
-pub(crate) fn put(args: &Put) -> Result<(), Failure> {
+pub(crate) fn run(command: &args::File) -> Result<(), Failure> {
+    match command {
+        args::File::Put(args) => put(args),
+        args::File::Get(args) => get(args),
+        args::File::List(args) => list(args),
+    }
+}
+
+fn put(args: &Put) -> Result<(), Failure> {
     let name = match (&args.name, args.file.file_name().and_then(|name| name.to_str())) {
         (Some(name), _) => name.as_str(),
         (None, Some(STANDARD)) => {
@@ -42,11 +51,12 @@ pub(crate) fn put(args: &Put) -> Result<(), Failure> {
             return Err(Failure::Usage(format!("{} is no file; give a NAME", args.file.display())));
         }
     };
+    let server = Server::of(&args.server, &args.curve)?;
     let (source, id) = open(&args.file)?;
     let (executor, mut progress) = (args.executor.executor, Progress::new(args.quiet.quiet));
     let sending = Sending { name, source, id, progress: &mut progress };
     let work = async |peer: &Peer| sending.send(peer).await;
-    let done = executor.block_on(with_peer(executor, &args.curve, &args.endpoint, Duration::MAX, work))?;
+    let done = executor.block_on(with_peer(executor, &server, Duration::MAX, work))?;
     let checksum = done.inspect_err(|failure| advise(failure, id.is_some() && progress.has_begun()))?;
     drop(progress);
     Ok(say(&format!("{checksum}  {}", printable(name)))?)
@@ -157,13 +167,13 @@ fn duplicate(stream: std::os::fd::BorrowedFd<'_>) -> Result<File, FileError> {
     Ok(owned.into())
 }
 
-pub(crate) fn get(args: &Get) -> Result<(), Failure> {
-    let to = destination(args)?;
+fn get(args: &Get) -> Result<(), Failure> {
+    let (server, to) = (Server::of(&args.server, &args.curve)?, destination(args)?);
     let place = to.as_deref().map(Place::local).transpose()?;
     let (executor, mut progress) = (args.executor.executor, Progress::new(args.quiet.quiet));
     let lasts = place.is_some();
     let work = async |peer: &Peer| fetch(peer, args, place, &mut progress).await;
-    let done = executor.block_on(with_peer(executor, &args.curve, &args.endpoint, Duration::MAX, work))?;
+    let done = executor.block_on(with_peer(executor, &server, Duration::MAX, work))?;
     let checksum = done.inspect_err(|failure| advise(failure, lasts && progress.has_begun()))?;
     drop(progress);
     if let Some(path) = &to {
@@ -250,7 +260,8 @@ async fn fetch_into(
     receive(&mut answer.body, Vec::new(), to, Some(size), progress).await
 }
 
-pub(crate) fn list(args: &List) -> Result<(), Failure> {
+fn list(args: &List) -> Result<(), Failure> {
+    let server = Server::of(&args.server, &args.curve)?;
     let (executor, codec) = (args.executor.executor, args.codec.codec());
     let work = async |peer: &Peer| {
         let opening = peer.with_codec(codec.clone()).open("list").no_timeout();
@@ -266,7 +277,7 @@ pub(crate) fn list(args: &List) -> Result<(), Failure> {
         }
         Ok(())
     };
-    let done = executor.block_on(with_peer(executor, &args.curve, &args.endpoint, Duration::MAX, work))?;
+    let done = executor.block_on(with_peer(executor, &server, Duration::MAX, work))?;
     done.inspect_err(|failure| advise(failure, false))
 }
 
@@ -274,7 +285,7 @@ pub(crate) fn list(args: &List) -> Result<(), Failure> {
 fn advise(failure: &Failure, resumable: bool) {
     match failure {
         Failure::Refused(info) if Refusal::of(info) == Some(Refusal::NoSuchMethod) => {
-            note("the server serves no files: start it with --root DIR\n");
+            note("the server serves no files: start it with --files DIR\n");
         }
         Failure::Cancelled | Failure::ConnectionLost(_) if resumable => {
             note("the same command goes on from what has arrived\n");

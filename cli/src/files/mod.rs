@@ -1,4 +1,4 @@
-//! Files on the wire: what `serve --root` answers, and the commands `put`, `get` and `list`.
+//! Files on the wire: what `serve --files` answers, and the commands `file put`, `file get` and `file ls`.
 //!
 //! `get` is called with the metadata `name`, and to go on with a partial file `offset` (decimal) and `checksum` (of what is
 //! there). Its result has the metadata `offset` and `size`, and is the file from that offset on.
@@ -16,12 +16,13 @@ mod error;
 mod metadata;
 mod name;
 mod partial;
+mod permits;
 mod progress;
 mod root;
 mod server;
 mod transfer;
 
-pub(crate) use client::{get, list, put};
+pub(crate) use client::run;
 pub(crate) use error::FileError;
 pub(crate) use root::Root;
 pub(crate) use server::add_methods;

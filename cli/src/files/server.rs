@@ -1,4 +1,4 @@
-//! What `serve --root` answers.
+//! What `serve --files` answers.
 
 use std::future::ready;
 use std::sync::Arc;
@@ -14,19 +14,30 @@ use serde::Deserialize;
 
 use super::name::Name;
 use super::partial::Partial;
+use super::permits::Permits;
 use super::progress::Progress;
 use super::transfer::{Source, receive};
 use super::{FileError, Root, field, metadata};
 use crate::executor::Executor;
 use crate::exit::{note, printable};
-use crate::service::Service;
+use crate::service::{Long, Service};
 
 /// How long to wait for whoever writes the same partial file. One whose client is gone is noticed before: the keepalive
 /// takes 90 s at the most.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// Puts at a time, and as many gets. They need no slots: who waits for a slow disk or a slow client leaves room for short
+/// calls. Each has a file open, and about 1 MiB on its way.
+const TRANSFERS: usize = 128;
+
+/// Those of them that one connection may have.
+const TRANSFERS_OF_ONE: usize = TRANSFERS / 2;
+
 /// Lists that are made at a time; each has up to 32 directories open.
 const LISTS: usize = 8;
+
+/// Those that are made and those that wait for their turn.
+const LISTS_IN_ALL: usize = 32;
 
 /// How long a list waits for its turn.
 const LIST_PATIENCE: Duration = Duration::from_secs(5);
@@ -40,10 +51,10 @@ struct List {
     prefix: String,
 }
 
-/// Gives a place back.
-struct Permit(Receiver<()>);
+/// The turn of a list, which this gives back.
+struct Turn(Receiver<()>);
 
-impl Drop for Permit {
+impl Drop for Turn {
     fn drop(&mut self) {
         // It holds what this one put there.
         let _ = self.0.try_recv();
@@ -61,18 +72,25 @@ pub(crate) fn add_methods(builder: Builder, service: &Service, root: Root) -> Bu
     });
     // It may take long, and nobody waits for it.
     sweeping.detach();
-    let here = root.clone();
-    let builder = service.add_stream(builder, "get", move |_, responder, context| {
-        let root = here.clone();
-        async move { get(root, responder, &context).await }
+    let transfers = Long::WithoutSlots(TRANSFERS);
+    let (here, permits) = (root.clone(), Permits::new(TRANSFERS_OF_ONE));
+    let builder = service.add_stream(builder, "get", transfers, move |_, responder, context| {
+        let (root, permit) = (here.clone(), permits.take(context.peer().id()));
+        async move {
+            let _permit = permit?;
+            HandlerResult::Ok(get(root, responder, &context).await?)
+        }
     });
-    let here = root.clone();
-    let builder = service.add_stream(builder, "put", move |body, responder, context| {
-        let root = here.clone();
-        async move { put(root, executor, body, responder, &context).await }
+    let (here, permits) = (root.clone(), Permits::new(TRANSFERS_OF_ONE));
+    let builder = service.add_stream(builder, "put", transfers, move |body, responder, context| {
+        let (root, permit) = (here.clone(), permits.take(context.peer().id()));
+        async move {
+            let _permit = permit?;
+            HandlerResult::Ok(put(root, executor, body, responder, &context).await?)
+        }
     });
     let (places, taken) = async_channel::bounded(LISTS);
-    service.add_stream(builder, "list", move |body, responder, context| {
+    service.add_stream(builder, "list", Long::WithoutSlots(LISTS_IN_ALL), move |body, responder, context| {
         let (root, places, taken) = (root.clone(), places.clone(), taken.clone());
         async move {
             // Those under way may be for somebody who does not read them.
@@ -80,7 +98,7 @@ pub(crate) fn add_methods(builder: Builder, service: &Service, root: Root) -> Bu
             place.ok_or_else(|| {
                 HandlerError::new("Busy", "too many lists are being made; try again later")
             })??;
-            let _permit = Permit(taken);
+            let _turn = Turn(taken);
             list(root, body, responder, &context).await
         }
     })

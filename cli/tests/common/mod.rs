@@ -20,6 +20,9 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) const RUNTIMES: [&str; Host::ALL.len()] = Host::NAMES;
 
+/// One that is not the default, for tests that run on one: async-std, if it is there.
+pub(crate) const ANOTHER_RUNTIME: &str = RUNTIMES[RUNTIMES.len() - 1];
+
 /// A running process; ended when it is dropped.
 pub(crate) struct Process {
     child: Child,
@@ -66,6 +69,13 @@ fn has_room(pipe: &PipeWriter) -> bool {
 pub(crate) fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_callosum"));
     command.args(args).env_remove("RUST_LOG").env("NO_COLOR", "1");
+    // Nothing of whoever runs the tests.
+    command.env("XDG_CONFIG_HOME", "/nowhere");
+    for variable in
+        ["CONFIG", "ENDPOINT", "CURVE_KEY", "SERVER_KEY", "SERVE_BIND", "SERVE_CURVE_KEY", "SERVE_ALLOW"]
+    {
+        command.env_remove(format!("CALLOSUM_{variable}"));
+    }
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
@@ -194,6 +204,11 @@ pub(crate) struct Server {
 }
 
 impl Server {
+    /// One that serves the demonstration; `more` follows.
+    pub(crate) fn demo(runtime: &'static str, codec: &'static str, more: &[&str]) -> Self {
+        Self::start(runtime, codec, &[&["--demo"], more].concat())
+    }
+
     pub(crate) fn start(runtime: &'static str, codec: &'static str, more: &[&str]) -> Self {
         let mut args = vec!["serve", "--bind", "tcp://127.0.0.1:*", "--runtime", runtime, "--codec", codec];
         args.extend(more);
@@ -218,20 +233,20 @@ impl Server {
         self.start_call(more).end()
     }
 
-    /// `callosum put` and the like; `more` follows the endpoint.
-    pub(crate) fn start_command(&self, name: &str, more: &[&str]) -> Process {
-        self.start_command_through(&self.endpoint, name, more)
+    /// `callosum file put` and the like; `more` follows the endpoint.
+    pub(crate) fn start_file(&self, name: &str, more: &[&str]) -> Process {
+        self.start_file_through(&self.endpoint, name, more)
     }
 
-    pub(crate) fn start_command_through(&self, endpoint: &str, name: &str, more: &[&str]) -> Process {
-        let mut args = vec![name, endpoint];
+    pub(crate) fn start_file_through(&self, endpoint: &str, name: &str, more: &[&str]) -> Process {
+        let mut args = vec!["file", name, endpoint];
         args.extend(more);
         args.extend(["--runtime", self.runtime]);
         Process::start(&args)
     }
 
-    pub(crate) fn command(&self, name: &str, more: &[&str]) -> Ended {
-        self.start_command(name, more).end()
+    pub(crate) fn file(&self, name: &str, more: &[&str]) -> Ended {
+        self.start_file(name, more).end()
     }
 
     /// From now on, the server says which calls it handles.

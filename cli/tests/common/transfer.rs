@@ -15,7 +15,7 @@ pub(crate) const STALL: usize = 5 * MIB as usize;
 pub(crate) const ARRIVED: u64 = 4 * MIB;
 
 pub(crate) fn serve(runtime: &'static str, scratch: &Scratch) -> Server {
-    Server::start(runtime, "json", &["--root", &scratch.text("root")])
+    Server::start(runtime, "json", &["--files", &scratch.text("root")])
 }
 
 /// Does `work` with the endpoint of a server that is no `callosum serve`.
@@ -57,7 +57,7 @@ pub(crate) fn interrupt(server: Server, scratch: &Scratch, towards: Towards, end
         Towards::Server => ("put", [scratch.text("file"), "file".into()], "root"),
         Towards::Client => ("get", ["file".into(), scratch.text("file")], ""),
     };
-    let client = server.start_command_through(&proxy.endpoint, name, &args.each_ref().map(String::as_str));
+    let client = server.start_file_through(&proxy.endpoint, name, &args.each_ref().map(String::as_str));
     scratch.wait_for_partial(partials, ARRIVED);
     let runtime = server.runtime;
     match end {

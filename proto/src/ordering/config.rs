@@ -18,6 +18,7 @@ pub enum OrderingMode {
 
 /// Whose requests share a key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum KeyScope {
     /// A key is the same key for all connections. A slow or [paused](super::Scheduler::pause) peer can then hold up
     /// others that use its keys.

@@ -209,7 +209,10 @@ impl Deframer {
 
     /// An empty buffer for a payload of so many bytes, of which it takes up four fifths at least; or one without room.
     fn reuse(&mut self, len: usize) -> Vec<u8> {
-        let Some(oldest) = self.spare.pop_front_if(|oldest| oldest.is_unique()) else { return Vec::new() };
+        if !self.spare.front().is_some_and(Bytes::is_unique) {
+            return Vec::new();
+        }
+        let Some(oldest) = self.spare.pop_front() else { return Vec::new() };
         let Ok(mut buffer) = oldest.try_into_mut() else { return Vec::new() };
         buffer.clear();
         match (len..=len.saturating_add(len / 4)).contains(&buffer.capacity()) {

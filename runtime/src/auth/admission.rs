@@ -1,92 +1,25 @@
 //! Asking the authenticator, once when a client comes and again when something has changed.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::Ordering::SeqCst;
 use std::task::{Context, Poll};
 
-use crate::PeerId;
-use callosum_proto::Role;
-use callosum_proto::zmtp::Mechanism;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream, FuturesUnordered, StreamExt};
 use futures_util::{FutureExt, future};
 
-use super::{
-    Admission, AuthenticationError, Authenticator, ClientIdentity, Credential, CurvePublicKey, ServerIdentity,
-};
+use super::security::{Answer, Panicked};
+use super::{Admission, AuthenticationError, CurvePublicKey};
+use crate::PeerId;
+use crate::core::Core;
 use crate::error::DisconnectCause;
 use crate::node::Node;
 use crate::peer::PeerShared;
-use crate::rt::{Runtime, from_now, until, yield_now};
+use crate::rt::{from_now, until, yield_now};
 
 /// Clients that are asked about again at a time: a change concerns all of them, and what answers may be slow.
 const MAX_CHECKS: usize = 64;
-
-/// What an endpoint has of an authenticator.
-pub(crate) struct Security {
-    authenticator: Option<Arc<dyn Authenticator>>,
-    server: Option<ServerIdentity>,
-    client: Option<ClientIdentity>,
-    pub(crate) allow_plaintext: bool,
-    /// How often clients had to be asked about again.
-    round: AtomicU64,
-}
-
-impl Security {
-    pub(crate) fn new(authenticator: Option<Arc<dyn Authenticator>>, allow_plaintext: bool) -> Self {
-        Self {
-            server: authenticator.as_ref().and_then(|authenticator| authenticator.server_identity()),
-            client: authenticator.as_ref().and_then(|authenticator| authenticator.client_identity()),
-            authenticator,
-            allow_plaintext,
-            round: AtomicU64::new(0),
-        }
-    }
-
-    pub(crate) fn is_plaintext(&self) -> bool {
-        self.authenticator.is_none()
-    }
-
-    /// What this end speaks. NULL only where nobody asked for anything else.
-    pub(crate) fn mechanism(&self, role: Role) -> Result<Mechanism, AuthenticationError> {
-        if self.is_plaintext() {
-            return Ok(Mechanism::Null);
-        }
-        let mechanism = match role {
-            Role::Binder => {
-                self.server.as_ref().map(|server| Mechanism::CurveServer { keys: server.keys.clone() })
-            }
-            Role::Connector => self.client.as_ref().map(|client| Mechanism::CurveClient {
-                keys: client.keys.clone(),
-                server: client.server_key,
-            }),
-        };
-        mechanism.ok_or(AuthenticationError::NoIdentity)
-    }
-
-    /// The application's answer; a panic is one too. Its code runs when this is polled, not before.
-    fn check(&self, public_key: CurvePublicKey, address: &str) -> BoxFuture<'static, Answer> {
-        let (Some(authenticator), Some(server)) = (&self.authenticator, &self.server) else {
-            return future::ready(Ok(Admission::Refuse)).boxed();
-        };
-        let credential =
-            Credential { domain: server.domain.clone(), public_key, address: address.to_owned() };
-        let authenticator = authenticator.clone();
-        let asking = async move { authenticator.check_client(credential).await };
-        AssertUnwindSafe(asking).catch_unwind().map(|answer| answer.map_err(|_| Panicked)).boxed()
-    }
-
-    fn changes(&self, runtime: &Arc<dyn Runtime>) -> Option<BoxStream<'static, ()>> {
-        self.server.as_ref()?;
-        self.authenticator.as_ref()?.changes(runtime)
-    }
-}
-
-struct Panicked;
-
-type Answer = Result<Admission, Panicked>;
 
 /// What came of an admission.
 pub(crate) enum Verdict {
@@ -105,8 +38,8 @@ pub(crate) struct Admitting {
 }
 
 impl Admitting {
-    pub(crate) fn new(node: &Node, public_key: CurvePublicKey, address: &str) -> Self {
-        let security = &node.config.security;
+    pub(crate) fn new(core: &Core, public_key: CurvePublicKey, address: &str) -> Self {
+        let security = &core.config.security;
         Self {
             public_key,
             address: address.to_owned(),
@@ -116,7 +49,7 @@ impl Admitting {
     }
 
     pub(crate) fn poll(&mut self, peer: &PeerShared, cx: &mut Context<'_>) -> Poll<Verdict> {
-        let node = &peer.node;
+        let core = &peer.core;
         loop {
             let identity = match std::task::ready!(self.answer.poll_unpin(cx)) {
                 Ok(Admission::Admit(identity)) => identity,
@@ -125,10 +58,10 @@ impl Admitting {
             };
             peer.lock().admit(&self.address, self.public_key, identity);
             // From here on, who asks again asks about this client too. What was decided before may be out of date.
-            if node.config.security.round.load(SeqCst) == self.round {
+            if core.config.security.round.load(SeqCst) == self.round {
                 return Poll::Ready(Verdict::Admitted);
             }
-            *self = Self::new(node, self.public_key, &self.address);
+            *self = Self::new(core, self.public_key, &self.address);
         }
     }
 }
@@ -137,7 +70,7 @@ impl Admitting {
 ///
 /// Changes count from this call on, not from the first poll: nobody may have been admitted before.
 pub(crate) fn watch_changes(node: &Arc<Node>) -> BoxFuture<'static, ()> {
-    match node.config.security.changes(&node.runtime) {
+    match node.core.config.security.changes(&node.core.runtime) {
         Some(changes) => follow(node.clone(), changes).boxed(),
         None => future::pending().boxed(),
     }
@@ -162,7 +95,7 @@ async fn follow(node: Arc<Node>, mut changes: BoxStream<'static, ()>) {
         }
         match change {
             Poll::Ready(Some(())) => {
-                node.config.security.round.fetch_add(1, SeqCst);
+                node.core.config.security.round.fetch_add(1, SeqCst);
                 // Now and not when it is their turn: who is admitted after this asks again by himself.
                 let admitted = node.everyone().into_iter().filter(|peer| admitted_as(peer).is_some());
                 waiting.extend(admitted.map(|peer| peer.id).filter(|peer| known.insert(*peer)));
@@ -199,11 +132,11 @@ async fn check_again(
     peer: Arc<PeerShared>,
     (public_key, address): (CurvePublicKey, String),
 ) -> PeerId {
-    let security = &node.config.security;
+    let security = &node.core.config.security;
     let cause = loop {
         let round = security.round.load(SeqCst);
-        let limit = from_now(&*node.runtime, node.config.connection.handshake_timeout);
-        match until(&*node.runtime, limit, security.check(public_key, &address)).await {
+        let limit = from_now(&*node.core.runtime, node.core.config.connection.handshake_timeout);
+        match until(&*node.core.runtime, limit, security.check(public_key, &address)).await {
             Some(Ok(Admission::Admit(_))) if security.round.load(SeqCst) != round => {}
             Some(Ok(Admission::Admit(identity))) => {
                 peer.lock().admit(&address, public_key, identity);

@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream, StreamExt};
-use parking_lot::Mutex;
 use rustix::io::Errno;
 
 use super::key_file::{KeyFileError, open_regular, read_public_key};
 use super::{Admission, Authenticator, Credential, CurvePublicKey, Identity, KeySet, ServerIdentity};
 use crate::error::at_least_one_milli;
+use crate::lock::Mutex;
 use crate::rt::{Runtime, from_now, sleep_until};
 
 /// How often a file is looked at.

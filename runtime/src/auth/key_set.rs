@@ -5,9 +5,9 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 use futures_util::stream::{self, BoxStream, StreamExt};
-use parking_lot::Mutex;
 
 use super::{Admission, Authenticator, Credential, CurvePublicKey, Identity, ServerIdentity};
+use crate::lock::Mutex;
 use crate::rt::Runtime;
 
 /// Admits a set of keys, which can change while endpoints use it. All clones are the same set.
@@ -36,7 +36,7 @@ impl KeySet {
         Self { identity: identity.into(), keys: Arc::default() }
     }
 
-    /// Admits this key from now on, as this user; whoever it was admitted as before, connected or not, is that user now.
+    /// Admits this key from now on, as this user, in place of the one that it was admitted as before, also where it is connected.
     pub fn admit(&self, key: CurvePublicKey, user: impl Into<Identity>) {
         let user = user.into();
         self.keys.change(|users| {

@@ -48,6 +48,7 @@ mod key_set;
 mod ready_made;
 #[cfg(test)]
 pub(crate) mod scratch;
+mod security;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -58,13 +59,14 @@ use futures_util::stream::BoxStream;
 
 use crate::rt::Runtime;
 
-pub(crate) use admission::{Admitting, Security, Verdict, watch_changes};
+pub(crate) use admission::{Admitting, Verdict, watch_changes};
 pub use allow_list::{AllowList, AllowListError};
 pub use callosum_proto::zmtp::{CurveKeyPair, CurvePublicKey, CurveSecretKey, KeyError, RefusalStatus};
 pub use error::AuthenticationError;
 pub use key_file::{KeyFileError, generate_keys, load_keys, load_public_key, save_keys};
 pub use key_set::KeySet;
 pub use ready_made::{CurveClient, FnAuthenticator};
+pub(crate) use security::Security;
 
 /// Who this endpoint is, and whom it admits.
 ///

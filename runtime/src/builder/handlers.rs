@@ -4,10 +4,11 @@ use std::future::Future;
 
 use bytes::Bytes;
 use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::Builder;
-use crate::error::HandlerError;
+use crate::description::DESCRIBE;
+use crate::error::{HandlerError, HandlerResult};
 use crate::handler::Context;
 use crate::method::Method;
 use crate::stream::{BodyReader, Responder};
@@ -126,6 +127,18 @@ impl<S> Builder<S> {
             self.settings.handler_exists.get_or_insert(error);
         }
         self
+    }
+
+    /// Tells callers what the methods of its [typed services](crate::service) are: adds the method
+    /// [`callosum.describe`](crate::service::DESCRIBE), whose argument is ignored, and whose result is a list of
+    /// [`MethodDescription`](crate::service::MethodDescription)s, sorted by name, of the services that are served when it is called. Off by
+    /// default: whoever can call it learns all names, types and doc comments.
+    pub fn describe_services(self) -> Self {
+        // Not the handlers themselves, which own what is made of it.
+        let handlers = self.settings.handlers.downgrade();
+        let describe =
+            move |_: IgnoredAny, _: Context| std::future::ready(HandlerResult::Ok(handlers.descriptions()));
+        self.handle_method(DESCRIBE, Method::typed(describe))
     }
 
     /// Gives this to the handlers that are added from now on: a clone of it is the first argument of each call. It is mostly an

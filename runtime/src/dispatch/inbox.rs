@@ -3,13 +3,17 @@
 use std::collections::VecDeque;
 
 use callosum_proto::{ConnectionEvent, ConnectionId, EndpointEvent, Reply, RequestId};
-use parking_lot::Mutex;
+use futures_util::task::AtomicWaker;
+
+use crate::lock::Mutex;
 
 /// What the endpoint has decided for the connections of one peer, until the driver of its link takes it. A peer has one
 /// connection after another, so each event names its own.
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
     events: Mutex<Vec<(ConnectionId, ConnectionEvent)>>,
+    /// Wakes what drives the peer's link.
+    pub(crate) driver: AtomicWaker,
 }
 
 impl Inbox {

@@ -100,7 +100,7 @@ impl fmt::Debug for HandlerError {
 
 /// `a::b::Name<c::D>` without the path and the parameters: `Name`. What `std` turns into a boxed error besides errors, and boxed errors,
 /// are an `Error`.
-fn name_of(path: &str) -> &str {
+pub(crate) fn name_of(path: &str) -> &str {
     let bare = path.split('<').next().unwrap_or(path);
     match bare.rsplit("::").next().unwrap_or(bare) {
         "Box" | "String" | "&str" | "Cow" => "Error",

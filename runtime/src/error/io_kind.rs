@@ -36,6 +36,7 @@ fn of_call(error: &CallError) -> ErrorKind {
         CallError::NotSent(NotSent::Disconnected(cause)) => of_cause(cause),
         CallError::NotSent(NotSent::NotConnected) => ErrorKind::NotConnected,
         CallError::NotSent(NotSent::TooManyProbes) => ErrorKind::ResourceBusy,
+        CallError::NotSent(NotSent::StreamMade) => ErrorKind::InvalidInput,
         CallError::Malformed(_) | CallError::Fault(_) | CallError::Decode(_) => ErrorKind::InvalidData,
         CallError::Incomplete(error) => of_read(*error),
         CallError::Encode(_) => ErrorKind::InvalidInput,

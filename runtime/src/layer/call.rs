@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use callosum_proto::{Metadata, OrderingKey, Urgency};
-use futures_util::FutureExt;
+use callosum_proto::{Delivery, Metadata, OrderingKey, Urgency};
 use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, TryFutureExt};
 
 use crate::Peer;
 use crate::error::CallError;
@@ -72,7 +72,13 @@ impl OutgoingCall {
         &self.new.call.key
     }
 
-    /// The argument.
+    /// Whether the application reads the result, and perhaps writes the argument, [as a stream](Peer::open). The future of such a call
+    /// is ready when the call has ended, with an empty body.
+    pub fn opens_stream(&self) -> bool {
+        self.new.call.result == Delivery::Stream
+    }
+
+    /// The argument; empty if it is streamed.
     pub fn body(&self) -> &Bytes {
         &self.new.call.body
     }
@@ -92,6 +98,11 @@ impl OutgoingCall {
         &mut self.new.call.metadata
     }
 
+    /// Bytes of the argument, unless it is streamed.
+    pub(super) fn argument_size(&self) -> Option<u64> {
+        (self.new.call.argument == Delivery::Whole).then_some(self.new.call.body.len() as u64)
+    }
+
     /// How long the call may take from when it is made.
     pub fn timeout(&self) -> Option<Duration> {
         self.new.timeout
@@ -107,7 +118,7 @@ impl OutgoingCall {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CallResult {
-    /// The result.
+    /// The result; empty if it was [streamed](OutgoingCall::opens_stream).
     pub body: Bytes,
     /// What the other side sends along.
     pub metadata: Metadata,
@@ -141,15 +152,13 @@ impl CallNext {
     /// Passes the call on. Without further layers, the call is made here, and not only when the future is polled; dropping the future
     /// cancels it.
     ///
-    /// May be used again, with a [clone](OutgoingCall) of the call, to make it once more.
+    /// May be used again, with a [clone](OutgoingCall) of the call, to make it once more. A call that [opens a
+    /// stream](OutgoingCall::opens_stream) can be made again only if it was [not sent](CallError::NotSent) because it was refused: once it
+    /// is made, its parts are on their way. Else this fails with [`NotSent::StreamMade`](crate::NotSent::StreamMade).
     pub fn run(&self, call: OutgoingCall) -> BoxFuture<'static, Result<CallResult, CallError>> {
         match self.layers.get(self.at) {
             Some(layer) => layer.call(call, Self { layers: self.layers.clone(), at: self.at + 1 }),
-            None => call
-                .new
-                .make()
-                .map(|reply| reply.map(|(body, metadata)| CallResult { body, metadata }))
-                .boxed(),
+            None => call.new.carry_out().map_ok(|(body, metadata)| CallResult { body, metadata }).boxed(),
         }
     }
 }

@@ -98,12 +98,14 @@ impl Drop for Measured {
 
 impl CallLayer for Metrics {
     fn call(&self, call: OutgoingCall, next: CallNext) -> BoxFuture<'static, Result<CallResult, CallError>> {
-        let runtime = &call.peer().shared.node.runtime;
-        let measured = Measured::begin(runtime, "client", call.method(), Some(call.body().len() as u64));
+        let runtime = &call.peer().shared.core.runtime;
+        let measured = Measured::begin(runtime, "client", call.method(), call.argument_size());
+        let is_whole = !call.opens_stream();
         let calling = next.run(call);
         async move {
             let result = calling.await;
-            measured.end(of_result(&result), result.as_ref().ok().map(|result| result.body.len()));
+            let bytes = result.as_ref().ok().filter(|_| is_whole).map(|result| result.body.len());
+            measured.end(of_result(&result), bytes);
             result
         }
         .boxed()
@@ -112,7 +114,7 @@ impl CallLayer for Metrics {
 
 impl HandlerLayer for Metrics {
     fn handle(&self, call: IncomingCall, next: HandlerNext) -> BoxFuture<'static, Reply> {
-        let runtime = &call.context.peer.shared.node.runtime;
+        let runtime = &call.context.peer.shared.core.runtime;
         let measured = Measured::begin(runtime, "server", call.known_method(), call.body_size());
         let handling = next.run(call);
         async move {

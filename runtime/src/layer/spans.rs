@@ -49,8 +49,6 @@ pub trait SpanContexts: Send + Sync + 'static {
 /// [handler](TraceContext::current) that makes it, or a new one. It is sent in metadata, so only once the peer is known to speak
 /// dialect 2: a call that is made before a connector's first link has none.
 ///
-/// A call that opens a stream passes no layer: [`TraceContext::inject`] the [current](TraceContext::current) one into its metadata.
-///
 /// The ids are random, from the endpoint's [runtime](crate::rt::Runtime::fill_random).
 #[derive(Clone, Default)]
 pub struct Tracing {
@@ -79,12 +77,12 @@ impl Tracing {
         if let Some(contexts) = &self.contexts {
             return contexts.context(span);
         }
-        let span_id = non_zero(peer.node.random());
+        let span_id = non_zero(peer.core.random());
         let context = match &parent {
             Some(parent) => parent.with_span(span_id),
             None => {
                 let is_recorded = u8::from(!span.is_disabled());
-                TraceContext::new(non_zero(peer.node.random()), span_id, is_recorded)
+                TraceContext::new(non_zero(peer.core.random()), span_id, is_recorded)
             }
         };
         let id = |context: &TraceContext| format!("{:016x}", u64::from_be_bytes(context.span_id));

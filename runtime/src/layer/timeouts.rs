@@ -78,7 +78,7 @@ impl CallLayer for MethodTimeouts {
 impl HandlerLayer for MethodTimeouts {
     fn handle(&self, mut call: IncomingCall, next: HandlerNext) -> BoxFuture<'static, Reply> {
         let Some(timeout) = self.of(call.context.method()) else { return next.run(call) };
-        let runtime = call.context.peer.shared.node.runtime.clone();
+        let runtime = call.context.peer.shared.core.runtime.clone();
         let at = from_now(&*runtime, timeout);
         call.context.deadline = Some(call.context.deadline.map_or(at, |deadline| deadline.min(at)));
         async move {

@@ -9,41 +9,47 @@ use std::sync::atomic::{
     Ordering::{Acquire, Release},
 };
 
-use crate::node::Node;
-use crate::peer::PeerShared;
+use crate::dispatch::Inbox;
+use crate::lock::Mutex;
 
 /// A connection's place among those whose handshake is not complete. Dropping it makes room.
 pub(crate) struct HandshakeSlot {
-    node: Arc<Node>,
+    handshakes: Arc<Mutex<Handshakes>>,
     place: Arc<Place>,
 }
 
 pub(crate) struct Place {
     name: Name,
     evicted: AtomicBool,
-    peer: Arc<PeerShared>,
+    /// Where the driver of its link is woken.
+    inbox: Arc<Inbox>,
 }
 
 impl HandshakeSlot {
-    /// A place for a newcomer, for which another is evicted if all are taken; `None` if there is none to be had, because
+    /// One of `max` places for a newcomer, for which another is evicted if all are taken; `None` if there is none to be had, because
     /// none is allowed, or as many as are allowed were evicted and have still to go.
-    pub(crate) fn take(node: &Arc<Node>, peer: &Arc<PeerShared>, address: &str) -> Option<Self> {
-        let mut handshakes = node.handshakes.lock();
-        let evicted = handshakes.make_room(node.config.max_handshakes)?;
+    pub(crate) fn take(
+        of: &Arc<Mutex<Handshakes>>,
+        max: usize,
+        inbox: &Arc<Inbox>,
+        address: &str,
+    ) -> Option<Self> {
+        let mut handshakes = of.lock();
+        let evicted = handshakes.make_room(max)?;
         let name = handshakes.name(Source::of(address));
-        let place = Arc::new(Place { name, evicted: AtomicBool::new(false), peer: peer.clone() });
+        let place = Arc::new(Place { name, evicted: AtomicBool::new(false), inbox: inbox.clone() });
         handshakes.opening.insert(&place.name, place.clone());
         drop(handshakes);
         if let Some(evicted) = evicted {
             evicted.evicted.store(true, Release);
-            evicted.peer.waker.wake();
+            evicted.inbox.driver.wake();
         }
-        Some(Self { node: node.clone(), place })
+        Some(Self { handshakes: of.clone(), place })
     }
 
     /// The peer has done its part; it is the authenticator's turn.
     pub(crate) fn asks_for_admission(&self) {
-        self.node.handshakes.lock().asks_for_admission(&self.place.name);
+        self.handshakes.lock().asks_for_admission(&self.place.name);
     }
 
     /// Whether it is evicted for a newcomer.
@@ -54,7 +60,7 @@ impl HandshakeSlot {
 
 impl Drop for HandshakeSlot {
     fn drop(&mut self) {
-        self.node.handshakes.lock().leave(&self.place.name);
+        self.handshakes.lock().leave(&self.place.name);
     }
 }
 
@@ -87,8 +93,8 @@ struct Name {
 /// An endpoint's unfinished handshakes, and which is evicted for a newcomer: of those for whom the peer has still something
 /// to do, or of those for whom the authenticator has, whichever are more, the oldest of the source that has the most.
 ///
-/// So whoever comes from a single source pushes out his own. Who comes from many brings the others down to as many as his
-/// sources have, at the least to one, and that goes only when half as many as are allowed have come after it. Neither peers
+/// So a source that opens too many evicts its own. Many sources bring each other source down to as many as they have each, at
+/// the least to one, and that one is evicted only when half as many as are allowed have come after it. Neither peers
 /// that say nothing nor a slow authenticator takes all places.
 pub(crate) struct Handshakes<T = Arc<Place>> {
     next: u64,

@@ -11,9 +11,9 @@ use bytes::Bytes;
 use callosum_proto::Multipart;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{BoxStream, SelectAll, Stream, StreamExt};
-use parking_lot::Mutex;
 
 use super::{LinkFailure, MessageReceiver, MessageSender, Received};
+use crate::lock::Mutex;
 
 /// A message link in memory: a hub, like a ROUTER socket, to which any number of peers [`connect`](Hub::connect).
 ///
@@ -95,9 +95,13 @@ impl Hub {
         connections.next += 1;
         let name = Name { routing_id: routing_id.clone(), serial };
         // Without anybody to receive, both halves are closed from the start.
-        if self.joins.try_send(Inbox { name, messages }).is_ok() {
-            connections.outboxes.insert(routing_id, (serial, outbox));
-        }
+        let replaced = match self.joins.try_send(Inbox { name, messages }) {
+            Ok(()) => connections.outboxes.insert(routing_id, (serial, outbox)),
+            Err(_) => None,
+        };
+        drop(connections);
+        // It may hold messages, which are the application's.
+        drop(replaced);
         (MemorySender(inbox), MemoryReceiver(received))
     }
 }

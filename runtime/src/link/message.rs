@@ -5,6 +5,7 @@ use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -12,12 +13,12 @@ use bytes::Bytes;
 use callosum_proto::{CloseCause, Multipart, Role};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Either, select};
-use parking_lot::Mutex;
 
 use super::handshakes::HandshakeSlot;
 use super::pump::{Alarm, Pump};
 use super::{MessageReceiver, MessageSender, Received};
 use crate::error::DisconnectCause;
+use crate::lock::{Mutex, guarded, guarded_message};
 use crate::node::Node;
 use crate::peer::PeerShared;
 use crate::rt::{until, yield_now};
@@ -26,6 +27,9 @@ use crate::stats::add;
 /// Messages sent or received before other tasks get their turn.
 const MAX_TURNS: usize = 64;
 
+/// Messages whose effects may wait to be carried out before the link is read on.
+const MAX_BEHIND: usize = 64;
+
 /// How long a drained connection waits for the peer's word that it has received everything.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -33,92 +37,103 @@ const LINGER: Duration = Duration::from_secs(1);
 pub(crate) struct LinkPeer {
     peer: Arc<PeerShared>,
     routing_id: Bytes,
-    /// Held while effects are carried out, so that requests reach the dispatcher in the order in which they came. Lock
-    /// order: this, then the dispatcher or a peer's state.
-    pump: Mutex<Pump>,
+    /// Messages that were delivered, and whose effects have not been carried out.
+    behind: AtomicUsize,
+    caught_up: event_listener::Event,
 }
 
 impl LinkPeer {
     /// The link is there from now on.
     pub(crate) fn new(peer: Arc<PeerShared>, routing_id: Bytes, address: &str) -> Self {
-        peer.lock().attach(address, routing_id.clone(), None, peer.node.now());
-        let pump = Mutex::new(Pump::new(peer.clone()));
-        Self { peer, routing_id, pump }
+        peer.lock().attach(address, routing_id.clone(), None, peer.core.now());
+        let (behind, caught_up) = (AtomicUsize::new(0), event_listener::Event::new());
+        Self { peer, routing_id, behind, caught_up }
     }
 
-    pub(crate) fn was_established(&self) -> bool {
-        self.pump.lock().was_established()
+    fn is_established(&self) -> bool {
+        self.peer.lock().connection.is_established()
     }
 
-    fn connection_end(&self) -> Option<DisconnectCause> {
-        self.pump.lock().connection_end()
-    }
-
-    /// Takes a message that came on the link.
+    /// Takes a message that came on the link. [`drive`] carries out what comes of it, on its own task.
     fn deliver(&self, message: Multipart) {
         add(&self.peer.counters.bytes_received, message.size() as u64);
-        let mut pump = self.pump.lock();
-        self.peer.lock().connection.handle_message(self.peer.node.now(), message);
-        pump.run();
-        drop(pump);
-        self.peer.waker.wake();
+        self.peer.lock().connection.handle_message(self.peer.core.now(), message);
+        self.behind.fetch_add(1, Relaxed);
+        self.peer.wake();
     }
 
-    /// Sends what the connection has to say and keeps its timers, until it ends.
-    ///
-    /// The link's messages are [`deliver`](Self::deliver)ed meanwhile.
-    async fn drive(&self, sender: &dyn MessageSender) -> DisconnectCause {
-        let mut alarm = Alarm::new(&*self.peer.node.runtime);
-        let mut flush = None;
-        loop {
-            for _ in 0..MAX_TURNS {
-                let next = std::future::poll_fn(|cx| self.poll_next(cx, &mut alarm, &mut flush));
-                let sent = match next.await {
-                    Ok(message) => self.send(sender, message, &mut alarm).await,
-                    Err(cause) => Err(cause),
-                };
-                if let Err(cause) = sent {
-                    return cause;
-                }
-            }
-            yield_now().await;
+    /// What was delivered is being carried out, or never will be.
+    fn catch_up(&self) {
+        if self.behind.swap(0, Relaxed) >= MAX_BEHIND {
+            self.caught_up.notify(usize::MAX);
         }
     }
 
-    async fn send(
-        &self,
-        sender: &dyn MessageSender,
-        message: Multipart,
-        alarm: &mut Alarm,
-    ) -> Result<(), DisconnectCause> {
+    /// Waits as long as too many messages wait for their effects. Else a peer that sends faster than its handlers begin would fill the
+    /// memory with what has come of its messages.
+    async fn wait_until_caught_up(&self) {
+        while self.behind.load(Relaxed) >= MAX_BEHIND {
+            let caught_up = self.caught_up.listen();
+            if self.behind.load(Relaxed) >= MAX_BEHIND {
+                caught_up.await;
+            }
+        }
+    }
+}
+
+/// Sends what a peer's connection has to say, carries out what comes of the messages that are [delivered](LinkPeer::deliver) meanwhile,
+/// and keeps the timers, until the connection ends.
+async fn drive(link: &LinkPeer, pump: &mut Pump, sender: &dyn MessageSender) -> DisconnectCause {
+    let alarm = Alarm::new(&*link.peer.core.runtime);
+    let mut drive = Drive { link, pump, alarm, flush: None };
+    loop {
+        for _ in 0..MAX_TURNS {
+            let sent = match std::future::poll_fn(|cx| drive.poll_next(cx)).await {
+                Ok(message) => drive.send(sender, message).await,
+                Err(cause) => Err(cause),
+            };
+            if let Err(cause) = sent {
+                return cause;
+            }
+        }
+        yield_now().await;
+    }
+}
+
+struct Drive<'a> {
+    link: &'a LinkPeer,
+    pump: &'a mut Pump,
+    alarm: Alarm,
+    flush: Option<BoxFuture<'static, ()>>,
+}
+
+impl Drive<'_> {
+    async fn send(&mut self, sender: &dyn MessageSender, message: Multipart) -> Result<(), DisconnectCause> {
+        let peer = &self.link.peer;
         let size = message.size() as u64;
-        let mut sending = sender.send(&self.routing_id, message);
+        let mut sending = sender.send(&self.link.routing_id, message);
         std::future::poll_fn(|cx| {
             if let Poll::Ready(result) = sending.poll_unpin(cx) {
                 return Poll::Ready(result.map_err(DisconnectCause::Link));
             }
-            self.peer.lock().connection.handle_write_blocked(self.peer.node.now());
-            self.poll_end(cx, alarm).map(Err)
+            peer.lock().connection.handle_write_blocked(peer.core.now());
+            self.poll_end(cx).map(Err)
         })
         .await?;
-        add(&self.peer.counters.bytes_sent, size);
-        self.peer.lock().connection.handle_write_progress();
+        add(&peer.counters.bytes_sent, size);
+        peer.lock().connection.handle_write_progress();
         Ok(())
     }
 
     /// The next message to be sent, or why there is none any more.
-    fn poll_next(
-        &self,
-        cx: &mut Context<'_>,
-        alarm: &mut Alarm,
-        flush: &mut Option<BoxFuture<'static, ()>>,
-    ) -> Poll<Result<Multipart, DisconnectCause>> {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Multipart, DisconnectCause>> {
+        let peer = &self.link.peer;
         loop {
-            if let Poll::Ready(cause) = self.poll_end(cx, alarm) {
+            if let Poll::Ready(cause) = self.poll_end(cx) {
                 return Poll::Ready(Err(cause));
             }
-            let mut state = self.peer.lock();
-            if let Some(message) = state.connection.poll_message(self.peer.node.now()) {
+            let mut state = peer.lock();
+            if let Some(message) = state.connection.poll_message(peer.core.now()) {
                 return Poll::Ready(Ok(message));
             }
             // What was dropped instead of sent may have ended a call or the connection, or made room for requests.
@@ -126,31 +141,29 @@ impl LinkPeer {
                 break;
             }
         }
-        if !self.pump.lock().is_drained() {
+        if !self.pump.is_drained() {
             return Poll::Pending;
         }
-        let flush = flush.get_or_insert_with(|| flushed(self.peer.clone()).boxed());
+        let flush = self.flush.get_or_insert_with(|| flushed(peer.clone()).boxed());
         flush.poll_unpin(cx).map(|()| Err(DisconnectCause::Shutdown))
     }
 
     /// Does what is due; ready when the connection has ended.
-    fn poll_end(&self, cx: &mut Context<'_>, alarm: &mut Alarm) -> Poll<DisconnectCause> {
-        self.peer.waker.register(cx.waker());
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<DisconnectCause> {
+        let peer = &self.link.peer;
+        peer.inbox.driver.register(cx.waker());
         loop {
-            let end = {
-                let mut pump = self.pump.lock();
-                pump.run();
-                pump.connection_end()
-            };
-            if let Some(cause) = end {
+            self.link.catch_up();
+            self.pump.run();
+            if let Some(cause) = peer.end_cause() {
                 return Poll::Ready(cause);
             }
-            let next = self.peer.lock().connection.poll_timeout();
-            if alarm.poll(cx, next).is_pending() {
+            let next = peer.lock().connection.poll_timeout();
+            if self.alarm.poll(cx, next).is_pending() {
                 return Poll::Pending;
             }
             // A message link has no errors of ZMTP's.
-            let _ = self.peer.lock().connection.handle_timeout(self.peer.node.now());
+            let _ = peer.lock().connection.handle_timeout(peer.core.now());
         }
     }
 }
@@ -160,69 +173,79 @@ impl LinkPeer {
 async fn flushed(peer: Arc<PeerShared>) {
     if peer.lock().connection.is_established() {
         let handle = peer.handle();
-        let _ = until(&*peer.node.runtime, peer.node.now() + LINGER, handle.ping()).await;
+        let _ = until(&*peer.core.runtime, peer.core.now() + LINGER, handle.ping()).await;
+    }
+}
+
+/// Receives from a link, and lets other tasks have their turn now and then.
+struct Receiving<'a> {
+    receiver: &'a mut dyn MessageReceiver,
+    turns: usize,
+}
+
+impl Receiving<'_> {
+    async fn next(&mut self) -> Result<Received, DisconnectCause> {
+        self.turns += 1;
+        if self.turns.is_multiple_of(MAX_TURNS) {
+            yield_now().await;
+        }
+        Ok(match self.receiver.receive().await.map_err(DisconnectCause::Link)? {
+            Received::Message { from, message } => {
+                Received::Message { from: guarded(from), message: guarded_message(message) }
+            }
+            gone => gone,
+        })
     }
 }
 
 /// Drives a link that has a single peer to its end.
 pub(crate) async fn drive_single(
     link: &LinkPeer,
+    pump: &mut Pump,
     sender: &dyn MessageSender,
     receiver: &mut dyn MessageReceiver,
 ) -> DisconnectCause {
-    let receiving = receive_all(receiver, |received| match received {
-        Received::Message { message, .. } => {
-            link.deliver(message);
-            None
+    let receiving = async {
+        let mut receiving = Receiving { receiver, turns: 0 };
+        loop {
+            match receiving.next().await {
+                Ok(Received::Message { message, .. }) => link.deliver(message),
+                Ok(Received::Gone { .. }) => return DisconnectCause::PeerClosed,
+                Err(cause) => return cause,
+            }
         }
-        Received::Gone { .. } => Some(DisconnectCause::PeerClosed),
-    });
-    match select(pin!(receiving), pin!(link.drive(sender))).await {
+    };
+    let cause = match select(pin!(receiving), pin!(drive(link, pump, sender))).await {
         Either::Left((cause, _)) | Either::Right((cause, _)) => cause,
-    }
+    };
+    // What came before the end still counts.
+    pump.run();
+    cause
 }
 
 /// The same for a peer that a binder has accepted: as long as its handshake is not complete, it may be evicted.
 pub(crate) async fn drive_accepted(
     link: &LinkPeer,
+    pump: &mut Pump,
     sender: &dyn MessageSender,
     receiver: &mut dyn MessageReceiver,
     handshake: HandshakeSlot,
 ) -> DisconnectCause {
     let mut handshake = Some(handshake);
-    let mut driving = pin!(drive_single(link, sender, receiver));
+    let mut driving = pin!(drive_single(link, pump, sender, receiver));
     std::future::poll_fn(|cx| {
         // An eviction wakes the peer's driver, which is this task. Before it looks, or an eviction in between would wake nobody.
-        link.peer.waker.register(cx.waker());
+        link.peer.inbox.driver.register(cx.waker());
         if handshake.as_ref().is_some_and(HandshakeSlot::is_evicted) {
             return Poll::Ready(DisconnectCause::TooManyHandshakes);
         }
         let driven = driving.as_mut().poll(cx);
-        if link.was_established() {
+        if handshake.is_some() && link.is_established() {
             handshake = None;
         }
         driven
     })
     .await
-}
-
-/// Receives until the link fails, or `take` says that it is over.
-async fn receive_all(
-    receiver: &mut dyn MessageReceiver,
-    mut take: impl FnMut(Received) -> Option<DisconnectCause>,
-) -> DisconnectCause {
-    loop {
-        for _ in 0..MAX_TURNS {
-            let end = match receiver.receive().await {
-                Ok(received) => take(received),
-                Err(failure) => Some(DisconnectCause::Link(failure)),
-            };
-            if let Some(cause) = end {
-                return cause;
-            }
-        }
-        yield_now().await;
-    }
 }
 
 /// The peers of a link that has many. Each is established: what does not complete a handshake at once is dropped.
@@ -240,18 +263,22 @@ impl PeersOfLink {
 
     /// Receives until the link fails, then ends the connections to all its peers.
     pub(crate) async fn run(self: &Arc<Self>, receiver: &mut dyn MessageReceiver) -> DisconnectCause {
-        let cause = receive_all(receiver, |received| {
-            match received {
-                Received::Message { from, message } => self.take(from, message),
-                Received::Gone { peer } => {
+        let mut receiving = Receiving { receiver, turns: 0 };
+        let cause = loop {
+            match receiving.next().await {
+                Ok(Received::Message { from, message }) => {
+                    if let Some(link) = self.take(from, message) {
+                        link.wait_until_caught_up().await;
+                    }
+                }
+                Ok(Received::Gone { peer }) => {
                     if let Some(link) = self.find(&peer) {
                         self.end(&link, DisconnectCause::PeerClosed);
                     }
                 }
+                Err(cause) => break cause,
             }
-            None
-        })
-        .await;
+        };
         let peers: Vec<_> = self.peers.lock().values().cloned().collect();
         for link in peers {
             self.end(&link, cause.clone());
@@ -263,20 +290,26 @@ impl PeersOfLink {
         self.peers.lock().get(routing_id).cloned()
     }
 
-    fn take(self: &Arc<Self>, from: Bytes, message: Multipart) {
-        let Some(link) = self.find(&from) else { return self.admit(from, message) };
-        if let Some(cause) = link.connection_end() {
+    /// Returns the link that the message was delivered to, if it goes on.
+    fn take(self: &Arc<Self>, from: Bytes, message: Multipart) -> Option<Arc<LinkPeer>> {
+        let Some(link) = self.find(&from) else {
+            self.admit(from, message);
+            return None;
+        };
+        if let Some(cause) = link.peer.end_cause() {
             self.end(&link, cause);
-            return self.admit(from, message);
+            self.admit(from, message);
+            return None;
         }
         let hello = is_hello(&message).then(|| message.clone());
         link.deliver(message);
-        let Some(cause) = link.connection_end() else { return };
+        let Some(cause) = link.peer.end_cause() else { return Some(link) };
         let restarted = matches!(cause, DisconnectCause::Connection(CloseCause::PeerRestarted));
         self.end(&link, cause);
         if restarted && let Some(hello) = hello {
             self.admit(from, hello);
         }
+        None
     }
 
     /// Begins a connection to a peer that speaks for the first time, if it says something that begins one.
@@ -286,25 +319,26 @@ impl PeersOfLink {
             return;
         }
         let address = format!("message link, peer {}", from.escape_ascii());
-        if self.peers.lock().len() >= self.node.config.max_link_peers {
+        if self.peers.lock().len() >= self.node.core.config.max_link_peers {
             return self.node.report_refusal(address, DisconnectCause::TooManyPeers);
         }
-        let peer = PeerShared::over_messages(&self.node, Role::Binder);
+        let peer = PeerShared::over_messages(&self.node.core, Role::Binder);
         if !self.node.admit(&peer) {
             return;
         }
         let link = Arc::new(LinkPeer::new(peer, from.clone(), &address));
+        let mut pump = Pump::new(self.node.clone(), link.peer.clone());
         self.peers.lock().insert(from, link.clone());
         link.deliver(message);
-        if !link.was_established() {
+        if !link.is_established() {
             // The message was none that begins a connection after all. Nobody has heard of this one, so nobody is told.
-            let cause = link.connection_end().unwrap_or(DisconnectCause::PeerClosed);
+            let cause = link.peer.end_cause().unwrap_or(DisconnectCause::PeerClosed);
             self.end(&link, cause);
             return;
         }
         let of = self.clone();
-        self.node.tasks.spawn(&*self.node.runtime, async move {
-            let ended = AssertUnwindSafe(link.drive(&*of.sender)).catch_unwind().await;
+        self.node.core.tasks.spawn(&*self.node.core.runtime, async move {
+            let ended = AssertUnwindSafe(drive(&link, &mut pump, &*of.sender)).catch_unwind().await;
             of.end(&link, ended.unwrap_or(DisconnectCause::Panicked));
         });
     }
@@ -324,10 +358,9 @@ impl PeersOfLink {
         if !self.forget(link) {
             return;
         }
-        let pump = link.pump.lock();
         link.peer.detach(&cause, false);
-        drop(pump);
-        link.peer.waker.wake();
+        link.peer.wake();
+        link.catch_up();
         self.node.expel(link.peer.id, cause);
     }
 }

@@ -6,20 +6,23 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use callosum_proto::{CloseCause, ConnectionEvent, ConnectionId};
+use callosum_proto::{ConnectionEvent, ConnectionId};
 
-use crate::dispatch::{Clock, Relayed};
-use crate::error::DisconnectCause;
+use crate::dispatch::{Handling, Relayed};
 use crate::event::Event;
-use crate::peer::{Effect, Effects, PeerShared};
+use crate::node::Node;
+use crate::peer::{Effect, PeerShared, Unsettled};
 use crate::rt::{Runtime, Timer};
+use crate::serve::{self, Clock};
 use crate::stats::add;
 
 /// Connects one peer's connection to the dispatcher.
 pub(crate) struct Pump {
+    node: Arc<Node>,
     pub(crate) peer: Arc<PeerShared>,
     connection: ConnectionId,
-    effects: Effects,
+    handling: Arc<Handling>,
+    effects: Unsettled,
     /// What the endpoint has decided; empty between two calls, as is `relayed`.
     decisions: Vec<(ConnectionId, ConnectionEvent)>,
     relayed: Relayed,
@@ -31,13 +34,15 @@ pub(crate) struct Pump {
 const MAX_ANOMALIES_REPORTED: u32 = 16;
 
 impl Pump {
-    pub(crate) fn new(peer: Arc<PeerShared>) -> Self {
+    pub(crate) fn new(node: Arc<Node>, peer: Arc<PeerShared>) -> Self {
         let connection = peer.lock().connection.id();
-        peer.node.dispatcher.serve(connection, &peer);
-        let effects = Effects::new(peer.clone());
+        let handling = node.core.dispatcher.serve(connection, &peer.inbox, &peer.counters);
+        let effects = Unsettled::new(peer.clone());
         Self {
+            node,
             peer,
             connection,
+            handling,
             effects,
             decisions: Vec::new(),
             relayed: Relayed::default(),
@@ -68,7 +73,7 @@ impl Pump {
             }
             if !self.relayed.is_empty() {
                 // First: a handler that is stopped may end at once, and its reply is the one that was reported.
-                self.peer.node.dispatcher.relay(self.connection, &mut self.relayed);
+                self.peer.core.dispatcher.relay(self.connection, &mut self.relayed);
             }
             // Those behind one that panics stay with the pump.
             while let Some(effect) = self.effects.pop() {
@@ -82,20 +87,20 @@ impl Pump {
 
     /// Does what concerns others than callers; whether that set somebody to work.
     fn carry_out(&mut self, effect: Effect, clock: &mut Clock) -> bool {
-        let node = &self.peer.node;
+        let node = &self.node;
         match effect {
             Effect::Request(request) => {
-                let ended = node.dispatcher.run(node, &self.peer, request, Some(clock));
+                let ended = serve::run(node, &self.peer, &self.handling, request, Some(clock));
                 let goes_on = ended.is_none();
                 self.relayed.finished.extend(ended);
                 return goes_on;
             }
             Effect::NeverRan(request) => self.relayed.finished.push_back((request, None)),
-            Effect::Stop(request, reason) => node.dispatcher.stop(request, reason),
+            Effect::Stop(request, reason) => self.handling.stop(request, reason),
             Effect::Established(ready, dialect) => {
                 self.established = true;
                 node.connected(&self.peer);
-                if dialect < node.config.connection.dialect {
+                if dialect < node.core.config.connection.dialect {
                     add(&self.peer.counters.downgrades, 1);
                     node.report(Event::Downgraded { peer: self.peer.id, dialect });
                 }
@@ -117,6 +122,7 @@ impl Pump {
             | Effect::Wake(_)
             | Effect::Pong(..)
             | Effect::MayReply(_)
+            | Effect::Altered(_)
             | Effect::Drop(_) => {
                 unreachable!("settled by the peer itself")
             }
@@ -124,18 +130,9 @@ impl Pump {
         false
     }
 
-    /// Why the connection is over, if it is.
-    pub(crate) fn connection_end(&self) -> Option<DisconnectCause> {
-        let state = self.peer.lock();
-        match state.connection.close_cause()? {
-            CloseCause::Local => Some(state.local_cause()),
-            cause => Some(DisconnectCause::Connection(cause)),
-        }
-    }
-
     /// Whether the endpoint is shutting down and the connection has nothing left to do.
     pub(crate) fn is_drained(&self) -> bool {
-        if !self.peer.node.is_draining() {
+        if !self.peer.core.is_draining() {
             return false;
         }
         // The endpoint shuts down before it tells its connections, which have a goodbye to say then.
@@ -146,8 +143,8 @@ impl Pump {
 
 impl Drop for Pump {
     fn drop(&mut self) {
-        // There is something only if somebody else's code has panicked.
-        let (dispatcher, relayed) = (&self.peer.node.dispatcher, &mut self.relayed);
+        // There is something only if code of the application has panicked.
+        let (dispatcher, relayed) = (&self.peer.core.dispatcher, &mut self.relayed);
         if !relayed.is_empty()
             && catch_unwind(AssertUnwindSafe(|| dispatcher.relay(self.connection, relayed))).is_err()
         {

@@ -21,6 +21,7 @@ use super::handshakes::HandshakeSlot;
 use super::pump::{Alarm, Pump};
 use crate::auth::{Admitting, AuthenticationError, Verdict};
 use crate::error::DisconnectCause;
+use crate::node::Node;
 use crate::peer::PeerShared;
 use crate::rt::BoxStream;
 use crate::stats::add;
@@ -98,13 +99,14 @@ enum Closing {
 
 impl StreamLink {
     pub(crate) fn new(
+        node: Arc<Node>,
         peer: Arc<PeerShared>,
         mechanism: Mechanism,
         stream: BoxStream,
         address: String,
         handshake: Option<HandshakeSlot>,
     ) -> Self {
-        let config = &peer.node.config;
+        let config = &peer.core.config;
         let mut link = LinkConfig::new(peer.role());
         let name = if matches!(mechanism, Mechanism::Null) { "NULL" } else { "CURVE" };
         let overture =
@@ -114,9 +116,9 @@ impl StreamLink {
         link.handshake_timeout = config.connection.handshake_timeout;
         link.heartbeat = config.heartbeat;
         Self {
-            zmtp: Link::new(&link, peer.node.random(), peer.node.now()),
-            alarm: Alarm::new(&*peer.node.runtime),
-            pump: Pump::new(peer),
+            zmtp: Link::new(&link, peer.core.random(), peer.core.now()),
+            alarm: Alarm::new(&*peer.core.runtime),
+            pump: Pump::new(node, peer),
             stream,
             address,
             corked: false,
@@ -165,7 +167,7 @@ impl StreamLink {
         if let Some(overture) = &mut self.overture {
             overture.answered = true;
         }
-        Ok(self.zmtp.handle_input(self.pump.peer.node.now(), &data)?)
+        Ok(self.zmtp.handle_input(self.pump.peer.core.now(), &data)?)
     }
 
     /// Hands received messages to the connection, and its effects to whom they concern.
@@ -184,7 +186,7 @@ impl StreamLink {
                     if let Some(slot) = &self.handshake {
                         slot.asks_for_admission();
                     }
-                    self.admitting = Some(Admitting::new(&self.pump.peer.node, public_key, &self.address));
+                    self.admitting = Some(Admitting::new(&self.pump.peer.core, public_key, &self.address));
                 }
                 // An empty message is what it is: no message of ours.
                 _ => state.connection.handle_message(now, Multipart::default()),
@@ -257,7 +259,7 @@ impl StreamLink {
         let Poll::Ready(verdict) = admitting.poll(&self.pump.peer, cx) else { return Ok(false) };
         let public_key = admitting.public_key;
         self.admitting = None;
-        let now = self.pump.peer.node.now();
+        let now = self.pump.peer.core.now();
         match verdict {
             Verdict::Admitted => self.zmtp.authenticate(now, Decision::Admit)?,
             Verdict::Refused => self.zmtp.authenticate(now, Decision::Refuse)?,
@@ -276,12 +278,12 @@ impl StreamLink {
             Poll::Ready(Ok(())) => true,
             Poll::Ready(Err(cause)) => {
                 // What came before the end still counts.
-                self.deliver(self.pump.peer.node.now());
+                self.deliver(self.pump.peer.core.now());
                 return Err(cause);
             }
             Poll::Pending => false,
         };
-        let now = self.pump.peer.node.now();
+        let now = self.pump.peer.core.now();
         let mut set_to_work = self.deliver(now);
         match self.poll_admission(cx) {
             Ok(false) => {}
@@ -290,7 +292,7 @@ impl StreamLink {
                 admitted?;
             }
         }
-        if let Some(cause) = self.pump.connection_end() {
+        if let Some(cause) = self.pump.peer.end_cause() {
             return Err(cause);
         }
         // One that is complete by now stays.
@@ -317,7 +319,7 @@ impl StreamLink {
         if self.alarm.poll(cx, next).is_pending() {
             return Ok(false);
         }
-        let now = self.pump.peer.node.now();
+        let now = self.pump.peer.core.now();
         self.check_admission_time(now)?;
         self.zmtp.handle_timeout(now)?;
         // Its transport is a link of its own.
@@ -364,7 +366,7 @@ impl StreamLink {
     fn end(&mut self, cx: &mut Context<'_>, cause: DisconnectCause) -> Poll<DisconnectCause> {
         let is_established = self.handshake.is_none() && self.overture.is_none();
         if !is_established || !cause.is_authentication_failure() {
-            while let Poll::Ready(Ok(())) = self.poll_write(cx, self.pump.peer.node.now()) {}
+            while let Poll::Ready(Ok(())) = self.poll_write(cx, self.pump.peer.core.now()) {}
             // Why the link has ended is known already.
             let _ = self.flush(cx);
         }
@@ -400,7 +402,7 @@ impl StreamLink {
                 }
                 Closing::Linger(until) => *until,
             };
-            if self.pump.peer.node.now() >= until {
+            if self.pump.peer.core.now() >= until {
                 return Poll::Ready(DisconnectCause::Shutdown);
             }
             if self.poll_discard(cx).is_ready() && matches!(self.closing, Some(Closing::Linger(_))) {
@@ -412,7 +414,7 @@ impl StreamLink {
 
     /// How long closing may take from now on.
     fn linger(&self) -> Instant {
-        self.pump.peer.node.now() + LINGER
+        self.pump.peer.core.now() + LINGER
     }
 
     /// Reads on while the link closes, and is ready at the end of the stream. Closing a socket with unread input would reset it, and
@@ -435,7 +437,7 @@ impl Future for StreamLink {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<DisconnectCause> {
         let this = self.get_mut();
-        this.pump.peer.waker.register(cx.waker());
+        this.pump.peer.inbox.driver.register(cx.waker());
         if this.closing.is_some() {
             return this.poll_close(cx);
         }
@@ -478,7 +480,7 @@ impl Future for StreamLink {
         this.busy = true;
         if this.written >= LOOK_AFTER {
             this.written = 0;
-            this.pump.peer.node.runtime.yield_now(cx);
+            this.pump.peer.core.runtime.yield_now(cx);
         } else {
             cx.waker().wake_by_ref();
         }

@@ -3,20 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use callosum_proto::{CloseCause, ConnectionId, PingId};
 use futures_channel::oneshot;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 
-use super::{PeerInfo, PeerShared};
-use crate::dispatch::Lender;
+use super::info::PeerInfo;
+use super::shared::PeerShared;
 use crate::error::{CallError, DisconnectCause, NotSent};
-use crate::invocation::Invocation;
 use crate::layer::{CallLayer, CallLayers, add_layer};
+use crate::loan::Lender;
 use crate::rt::Runtime;
 use crate::stats::Stats;
-use crate::stream::Opening;
 use crate::{Codec, PeerId};
 
 /// Half of what a connection remembers, so that it never forgets one that somebody waits for.
@@ -36,6 +32,12 @@ pub struct Peer {
     layers: Option<CallLayers>,
 }
 
+impl PeerShared {
+    pub(crate) fn handle(self: &Arc<Self>) -> Peer {
+        Peer::new(self.clone(), None)
+    }
+}
+
 impl Peer {
     pub(crate) fn new(shared: Arc<PeerShared>, lender: Option<Lender>) -> Self {
         Self { shared, lender, codec: None, layers: None }
@@ -48,7 +50,7 @@ impl Peer {
 
     /// The executor of its endpoint.
     pub fn runtime(&self) -> &Arc<dyn Runtime> {
-        &self.shared.node.runtime
+        &self.shared.core.runtime
     }
 
     /// What is known of it.
@@ -65,7 +67,7 @@ impl Peer {
     /// A snapshot of its counters.
     pub fn stats(&self) -> Stats {
         let connection = self.shared.lock().connection.id();
-        let (waiting, running) = self.shared.node.dispatcher.load(connection);
+        let (waiting, running) = self.shared.core.dispatcher.load(connection);
         self.shared.counters.snapshot(waiting, running)
     }
 
@@ -75,12 +77,12 @@ impl Peer {
     }
 
     pub(crate) fn codec(&self) -> &Codec {
-        self.codec.as_ref().unwrap_or(&self.shared.node.config.codec)
+        self.codec.as_ref().unwrap_or(&self.shared.core.config.codec)
     }
 
     /// The same peer; calls made through this handle pass this [layer](crate::layer), inside of those of the endpoint and of this handle.
     pub fn with_layer(&self, layer: impl CallLayer) -> Self {
-        let layers = self.layers.as_ref().unwrap_or(&self.shared.node.config.call_layers);
+        let layers = self.layers.as_ref().unwrap_or(&self.shared.core.config.call_layers);
         Self { layers: Some(add_layer(layers, layer)), ..self.clone() }
     }
 
@@ -92,44 +94,8 @@ impl Peer {
 
     /// `None` if there are none.
     pub(crate) fn layers(&self) -> Option<&CallLayers> {
-        let layers = self.layers.as_ref().unwrap_or(&self.shared.node.config.call_layers);
+        let layers = self.layers.as_ref().unwrap_or(&self.shared.core.config.call_layers);
         (!layers.is_empty()).then_some(layers)
-    }
-
-    /// Calls a method with a typed argument, for a typed result, in the endpoint's codec or in
-    /// [that of this handle](Self::with_codec).
-    ///
-    /// The argument is serialized here; the call is made when the returned [`Invocation`] is awaited, and takes options before
-    /// that: `peer.invoke("stop", &args).key("container-1").timeout(limit).await?`.
-    pub fn invoke<A, R>(&self, method: &str, argument: &A) -> Invocation<R>
-    where
-        A: Serialize + ?Sized,
-        R: DeserializeOwned,
-    {
-        Invocation::typed(self, method, argument)
-    }
-
-    /// Calls a method with raw bytes, for raw bytes; which serializer the application uses is up to it.
-    pub fn invoke_raw(&self, method: &str, body: impl Into<Bytes>) -> Invocation<Bytes> {
-        Invocation::raw(self, method, body.into())
-    }
-
-    /// Opens a call whose argument or result is [streamed](crate::stream). Needs dialect 2.
-    ///
-    /// ```
-    /// # use callosum_runtime::{BodyError, Peer};
-    /// use futures_util::StreamExt;
-    ///
-    /// # async fn follow(peer: &Peer) -> Result<(), BodyError> {
-    /// let mut lines = peer.open("log").send("container-1")?.await?.body.items::<String>();
-    /// while let Some(line) = lines.next().await {
-    ///     println!("{}", line?);
-    /// }
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn open(&self, method: &str) -> Opening {
-        Opening::new(self, method)
     }
 
     /// Waits until the peer can be reached.
@@ -174,7 +140,7 @@ impl Peer {
             state.pings.insert(ping, sender);
             (Probe { peer: &self.shared, connection: state.connection.id(), ping: Some(ping) }, answer)
         };
-        self.shared.waker.wake();
+        self.shared.wake();
         let answer = answer.await;
         probe.ping = None;
         answer.map_err(|_| {
@@ -188,9 +154,10 @@ impl Peer {
     /// left end with [`CallError::NotSent`]. Handlers of the peer's calls are stopped, and the peer's own calls end as
     /// these do. What was written and has not left is lost. A binder's peer is gone for good, and so is the byte stream or message link
     /// that it was on; a connector connects again, unless [`Reconnect`](crate::Reconnect) says otherwise.
+    ///
+    /// The cause is [`CloseCause::Local`], as [`DisconnectCause::Connection`].
     pub fn disconnect(&self) {
-        self.shared.lock().connection.close(CloseCause::Local);
-        self.shared.waker.wake();
+        self.shared.cut(DisconnectCause::Connection(CloseCause::Local));
     }
 }
 

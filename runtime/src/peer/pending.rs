@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
-use callosum_proto::CallId;
+use callosum_proto::{Call, CallId};
 use futures_channel::oneshot;
 
-use super::{Answered, PeerShared};
-use crate::node::Node;
+use super::effects::Answered;
+use super::shared::PeerShared;
+use crate::core::Core;
+use crate::error::CallError;
+use crate::stream::Shared;
 
 /// A call that was accepted. Dropping it abandons the call.
 pub(crate) struct PendingCall {
@@ -17,12 +20,17 @@ pub(crate) struct PendingCall {
 }
 
 impl PendingCall {
-    pub(super) fn new(peer: Arc<PeerShared>, call: CallId, reply: oneshot::Receiver<Answered>) -> Self {
-        Self { peer, call, reply, ended: false }
+    /// Makes a call for a whole result.
+    pub(crate) fn make(peer: Arc<PeerShared>, call: Call) -> Result<Self, CallError> {
+        let (sender, reply) = oneshot::channel();
+        let call = peer.make(call, |state, call| {
+            state.waiting.insert(call, sender);
+        })?;
+        Ok(Self { peer, call, reply, ended: false })
     }
 
-    pub(crate) fn node(&self) -> &Arc<Node> {
-        &self.peer.node
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.peer.core
     }
 }
 
@@ -40,7 +48,16 @@ impl Drop for PendingCall {
             if abandoned {
                 self.peer.count_call(false);
             }
-            self.peer.waker.wake();
+            self.peer.wake();
         }
     }
+}
+
+/// Makes a call whose result is a stream.
+pub(crate) fn open(peer: &PeerShared, call: Call, shared: &Arc<Shared>) -> Result<(), CallError> {
+    peer.make(call, |state, call| {
+        shared.set_id(call.into());
+        state.streams.insert(call.into(), shared.clone());
+    })
+    .map(drop)
 }

@@ -7,7 +7,8 @@ use std::time::Instant;
 use callosum_proto::{CallId, Dialect, Metadata, Outcome, Read, ReplyError, RequestId, StreamId};
 use futures_channel::oneshot;
 
-use super::{Effect, Effects, PeerState};
+use super::effects::{Effect, Effects};
+use super::state::PeerState;
 use crate::error::{CallError, DisconnectCause};
 use crate::stream::{Head, Shared, Wakers};
 
@@ -21,18 +22,19 @@ impl PeerState {
         }
     }
 
-    /// Whoever reads or writes a request of the peer is told from now on.
+    /// The reader and the writer of a request of the peer are told from now on.
     pub(crate) fn follow_streams(&mut self, id: StreamId) -> Arc<Shared> {
-        let shared = Arc::<Shared>::default();
+        let shared = Arc::new(Shared::of(id));
         if self.knows(id) {
             self.streams.insert(id, shared.clone());
         }
         shared
     }
 
-    /// Nobody reads or writes it any more.
+    /// Nobody reads or writes it any more. Layers may still wait for its end.
     pub(crate) fn forget_streams(&mut self, id: StreamId, shared: &Arc<Shared>) {
-        if self.streams.get(&id).is_some_and(|known| Arc::ptr_eq(known, shared)) {
+        if !shared.leave_to_layers() && self.streams.get(&id).is_some_and(|known| Arc::ptr_eq(known, shared))
+        {
             self.streams.remove(&id);
         }
     }
@@ -96,7 +98,7 @@ impl PeerState {
         }
         let id = StreamId::Call(call);
         let Some(shared) = self.streams.get(&id) else {
-            // Whoever waited has gone after it had ended, and so could not count it.
+            // Its caller gave up after it had ended, and so could not count it.
             let well = matches!(outcome, Outcome::Result(_) | Outcome::Complete);
             return effects.push(Effect::Ended { well });
         };
@@ -112,6 +114,9 @@ impl PeerState {
         };
         effects.push(Effect::Ended { well: result.is_ok() });
         let ended = shared.end(result);
+        if shared.is_left_to_layers() {
+            self.streams.remove(&id);
+        }
         effects.extend(begun.into_iter().chain(ended).map(Effect::Wake));
     }
 

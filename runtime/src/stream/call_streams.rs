@@ -1,173 +1,73 @@
 //! The two streams of one call, from either end, as its reader and its writer share them.
 
-use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use callosum_proto::{
-    Acknowledged, Chunk, ErrorInfo, Metadata, Read, ReadError, Refusal, Reply, SendStream, StreamId,
-    WriteError,
+    Acknowledged, ErrorInfo, Read, ReadError, RecvStream, Refusal, Reply, SendStream, StreamId, WriteError,
 };
-use parking_lot::Mutex;
 
 use super::BodyError;
-use crate::dispatch::Loan;
+use super::shared::{Head, Shared};
 use crate::error::CallError;
+use crate::loan::Loan;
+use crate::lock::guarded;
 use crate::peer::PeerShared;
-use crate::stats::add;
-
-/// What a connection tells the reader and the writer of a call.
-#[derive(Debug, Default)]
-pub(crate) struct Shared(Mutex<State>);
-
-#[derive(Debug, Default)]
-struct State {
-    reader: Option<Waker>,
-    writer: Option<Waker>,
-    head: Option<Head>,
-    reassembled: Option<Result<Bytes, ReadError>>,
-    /// What had come as a whole, and was not read, when the link ended.
-    rest: Option<VecDeque<Chunk>>,
-    /// How it ended, if it did.
-    end: Option<Result<(), CallError>>,
-    /// A handler's result has begun, and its writer is there and has not finished.
-    writing: bool,
-}
-
-/// How a result begins.
-#[derive(Debug)]
-pub(crate) struct Head {
-    pub(crate) metadata: Metadata,
-    pub(crate) size: Option<u64>,
-    /// All of the result, if it came as a whole.
-    pub(crate) whole: Option<Bytes>,
-}
-
-/// Who is to be woken once no lock is held.
-#[must_use = "whoever waits is to be woken"]
-#[derive(Default)]
-pub(crate) struct Wakers([Option<Waker>; 2]);
-
-impl Wakers {
-    pub(crate) fn wake(self) {
-        self.into_iter().for_each(Waker::wake);
-    }
-}
-
-impl IntoIterator for Wakers {
-    type Item = Waker;
-    type IntoIter = std::iter::Flatten<std::array::IntoIter<Option<Waker>, 2>>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.0.into_iter().flatten()
-    }
-}
-
-impl Shared {
-    pub(crate) fn readable(&self) -> Wakers {
-        Wakers([self.0.lock().reader.take(), None])
-    }
-
-    pub(crate) fn writable(&self) -> Wakers {
-        Wakers([None, self.0.lock().writer.take()])
-    }
-
-    pub(crate) fn begin(&self, head: Head) -> Wakers {
-        let mut state = self.0.lock();
-        state.head = Some(head);
-        Wakers([state.reader.take(), None])
-    }
-
-    pub(crate) fn reassembled(&self, body: Result<Bytes, ReadError>) -> Wakers {
-        let mut state = self.0.lock();
-        state.reassembled = Some(body);
-        Wakers([state.reader.take(), None])
-    }
-
-    /// It has ended. A result that had come as a whole stays readable.
-    pub(crate) fn end(&self, result: Result<(), CallError>) -> Wakers {
-        let mut state = self.0.lock();
-        state.end.get_or_insert(result);
-        Wakers([state.reader.take(), state.writer.take()])
-    }
-
-    pub(crate) fn set_writing(&self, writing: bool) {
-        self.0.lock().writing = writing;
-    }
-
-    /// Whether somebody is still writing a handler's result.
-    pub(crate) fn is_writing(&self) -> bool {
-        self.0.lock().writing
-    }
-
-    /// The link has ended, and this is left to be read.
-    pub(crate) fn leave(&self, rest: VecDeque<Chunk>) {
-        self.0.lock().rest = Some(rest);
-    }
-
-    fn next_of_rest(&self) -> Option<Read> {
-        let mut state = self.0.lock();
-        Some(state.rest.as_mut()?.pop_front().map_or(Read::End, Read::Chunk))
-    }
-
-    fn all_of_rest(&self) -> Option<Bytes> {
-        let rest = self.0.lock().rest.take()?;
-        Some(rest.into_iter().flat_map(|chunk| chunk.bytes).collect())
-    }
-
-    fn failure(&self) -> Option<CallError> {
-        match &self.0.lock().end {
-            Some(Err(error)) => Some(error.again()),
-            _ => None,
-        }
-    }
-
-    fn has_ended(&self) -> bool {
-        self.0.lock().end.is_some()
-    }
-
-    fn watch_reader(&self, cx: &Context<'_>) {
-        let waker = cx.waker().clone();
-        let old = self.0.lock().reader.replace(waker);
-        // Its drop may run anything.
-        drop(old);
-    }
-
-    fn watch_writer(&self, cx: &Context<'_>) {
-        let waker = cx.waker().clone();
-        let old = self.0.lock().writer.replace(waker);
-        drop(old);
-    }
-}
 
 /// A call's streams. Dropping the last of its users ends the call, if it is one of ours and has not ended.
 pub(crate) struct CallStreams {
     peer: Arc<PeerShared>,
-    id: StreamId,
     shared: Arc<Shared>,
     /// The place of the handler that made the call, while others may have it.
     _loan: Option<Loan>,
 }
 
 impl CallStreams {
-    pub(crate) fn new(peer: Arc<PeerShared>, id: StreamId, shared: Arc<Shared>, loan: Option<Loan>) -> Self {
-        Self { peer, id, shared, _loan: loan }
+    pub(crate) fn new(peer: Arc<PeerShared>, shared: Arc<Shared>, loan: Option<Loan>) -> Self {
+        Self { peer, shared, _loan: loan }
     }
 
     pub(crate) fn peer(&self) -> &Arc<PeerShared> {
         &self.peer
     }
 
-    pub(crate) fn id(&self) -> StreamId {
-        self.id
+    /// Whether it is a call that this side made, or is about to make.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.shared.id().is_none_or(|id| matches!(id, StreamId::Call(_)))
+    }
+
+    /// Does something to the stream that is read, unless the call is not made yet or its connection is gone.
+    fn reading<T>(
+        &self,
+        read: impl FnOnce(&mut RecvStream<'_>) -> Result<T, ReadError>,
+    ) -> Result<T, ReadError> {
+        let id = self.shared.id().ok_or(ReadError::NotOpen)?;
+        let mut state = self.peer.lock();
+        match state.knows(id) {
+            true => read(&mut state.connection.recv_stream(id)),
+            false => Err(ReadError::NotOpen),
+        }
+    }
+
+    /// The same for the stream that is written.
+    fn writing<T>(
+        &self,
+        write: impl FnOnce(&mut SendStream<'_>) -> Result<T, WriteError>,
+    ) -> Result<T, WriteError> {
+        let id = self.shared.id().ok_or(WriteError::NotOpen)?;
+        let mut state = self.peer.lock();
+        match state.knows(id) {
+            true => write(&mut state.connection.send_stream(id)),
+            false => Err(WriteError::NotOpen),
+        }
     }
 
     /// How the result begins, or why it does not.
     pub(crate) fn poll_head(&self, cx: &mut Context<'_>) -> Poll<Result<Head, CallError>> {
         self.shared.watch_reader(cx);
-        let head = self.shared.0.lock().head.take();
+        let head = self.shared.take_head();
         match (head, self.shared.failure()) {
             (Some(head), _) => Poll::Ready(Ok(head)),
             (None, Some(error)) => Poll::Ready(Err(error)),
@@ -177,18 +77,11 @@ impl CallStreams {
 
     pub(crate) fn poll_read(&self, cx: &mut Context<'_>) -> Poll<Result<Read, BodyError>> {
         self.shared.watch_reader(cx);
-        let read = {
-            let mut state = self.peer.lock();
-            match state.knows(self.id) {
-                true => state.connection.recv_stream(self.id).read(self.peer.node.now()),
-                false => Err(ReadError::NotOpen),
-            }
-        };
-        match read {
+        match self.reading(|stream| stream.read(self.peer.core.now())) {
             Ok(Read::Pending) => Poll::Pending,
             Ok(read) => {
                 // There may be credit to give.
-                self.peer.waker.wake();
+                self.peer.wake();
                 Poll::Ready(Ok(read))
             }
             Err(ReadError::NotOpen) => match self.shared.next_of_rest() {
@@ -204,9 +97,9 @@ impl CallStreams {
         self.shared.failure().map_or(BodyError::Read(ReadError::NotOpen), BodyError::Call)
     }
 
-    /// A call of ours that the connection does not know any more has ended, but how has not been said yet.
+    /// A call of ours that the connection does not know is not made yet, or has ended, but how has not been said.
     fn is_ending(&self) -> bool {
-        matches!(self.id, StreamId::Call(_)) && !self.shared.has_ended()
+        self.is_ours() && !self.shared.has_ended()
     }
 
     /// What `error` really means: why the call has ended, if it has.
@@ -220,14 +113,7 @@ impl CallStreams {
     /// Waits for room; how many bytes.
     pub(crate) fn poll_room(&self, cx: &mut Context<'_>) -> Poll<Result<usize, BodyError>> {
         self.shared.watch_writer(cx);
-        let room = {
-            let mut state = self.peer.lock();
-            match state.knows(self.id) {
-                true => state.connection.send_stream(self.id).room(),
-                false => Err(WriteError::NotOpen),
-            }
-        };
-        match room {
+        match self.writing(|stream| stream.room()) {
             Ok(0) => Poll::Pending,
             Err(WriteError::NotOpen) if self.is_ending() => Poll::Pending,
             room => Poll::Ready(room.map_err(|error| self.explain(error))),
@@ -235,6 +121,7 @@ impl CallStreams {
     }
 
     pub(crate) fn write(&self, bytes: Bytes, end_of_item: bool) -> Result<(), BodyError> {
+        let bytes = guarded(bytes);
         self.change(|stream| stream.write(bytes, end_of_item)).map_err(|error| self.explain(error))
     }
 
@@ -248,6 +135,9 @@ impl CallStreams {
     }
 
     pub(crate) fn finish(&self) -> Result<(), BodyError> {
+        if self.is_ending() && self.shared.finish_early() {
+            return Ok(());
+        }
         self.change(|stream| stream.finish()).map_err(|error| self.explain(error))
     }
 
@@ -255,28 +145,15 @@ impl CallStreams {
         &self,
         change: impl FnOnce(&mut SendStream<'_>) -> Result<(), WriteError>,
     ) -> Result<(), WriteError> {
-        {
-            let mut state = self.peer.lock();
-            if !state.knows(self.id) {
-                return Err(WriteError::NotOpen);
-            }
-            change(&mut state.connection.send_stream(self.id))?;
-        }
-        self.peer.waker.wake();
+        self.writing(change)?;
+        self.peer.wake();
         Ok(())
     }
 
     /// Waits for the reader to have taken everything that was written.
     pub(crate) fn poll_acknowledged(&self, cx: &mut Context<'_>) -> Poll<Result<u64, BodyError>> {
         self.shared.watch_writer(cx);
-        let acknowledged = {
-            let mut state = self.peer.lock();
-            match state.knows(self.id) {
-                true => state.connection.send_stream(self.id).acknowledged(),
-                false => Err(WriteError::NotOpen),
-            }
-        };
-        match acknowledged {
+        match self.writing(|stream| stream.acknowledged()) {
             Ok(Acknowledged { written, consumed }) if written == consumed => Poll::Ready(Ok(consumed)),
             Ok(_) => Poll::Pending,
             Err(WriteError::NotOpen) if self.is_ending() => Poll::Pending,
@@ -286,10 +163,9 @@ impl CallStreams {
 
     /// Bytes that were written and that the reader has taken.
     pub(crate) fn acknowledged(&self) -> Result<Acknowledged, WriteError> {
-        let mut state = self.peer.lock();
-        match state.knows(self.id) {
-            true => state.connection.send_stream(self.id).acknowledged(),
-            false => Err(WriteError::NotOpen),
+        match self.shared.id() {
+            None if !self.shared.has_ended() => Ok(Acknowledged { written: 0, consumed: 0 }),
+            _ => self.writing(|stream| stream.acknowledged()),
         }
     }
 
@@ -307,11 +183,13 @@ impl CallStreams {
 
     /// What is written is incomplete and will stay so: the reader is told now.
     pub(crate) fn abort(&self) {
-        match self.id {
-            StreamId::Call(_) => self.peer.lock().connection.send_stream(self.id).abort(),
-            StreamId::Request(request) => {
+        match self.shared.id() {
+            // There is no reader.
+            None => self.give_up(),
+            Some(id @ StreamId::Call(_)) => self.peer.lock().connection.send_stream(id).abort(),
+            Some(id @ StreamId::Request(request)) => {
                 let mut state = self.peer.lock();
-                if !state.knows(self.id) {
+                if !state.knows(id) {
                     return;
                 }
                 // It has begun, so its order has come. It may have been answered, and then nothing happens.
@@ -323,65 +201,53 @@ impl CallStreams {
                 }
             }
         }
-        self.peer.waker.wake();
+        self.peer.wake();
     }
 
     /// Nobody reads on.
     pub(crate) fn stop(&self) {
-        match self.id {
-            StreamId::Call(_) => self.abandon(),
-            StreamId::Request(_) => {
-                let mut state = self.peer.lock();
-                if state.knows(self.id) {
-                    state.connection.recv_stream(self.id).stop();
-                }
-            }
+        if self.is_ours() {
+            self.give_up();
+        } else {
+            // Its connection may be gone.
+            let _ = self.reading(|stream| {
+                stream.stop();
+                Ok(())
+            });
         }
-        self.peer.waker.wake();
+        self.peer.wake();
     }
 
-    /// Ends a call of ours that has not ended.
-    fn abandon(&self) {
-        let StreamId::Call(call) = self.id else { return };
-        let abandoned = {
-            let mut state = self.peer.lock();
-            let abandoned = state.connection.abandon(call);
-            state.connection.recv_stream(self.id).stop();
-            abandoned
+    /// Ends a call of ours that has not ended, or is not made yet.
+    fn give_up(&self) {
+        let abandoned = match self.shared.id() {
+            Some(StreamId::Call(call)) => self.peer.abandon(call),
+            _ => true,
         };
-        if abandoned {
-            add(&self.peer.counters.calls_failed, 1);
-            self.peer.waker.wake();
-        }
-        if !self.shared.has_ended() {
+        // Layers are told how one has ended that can't be given up any more.
+        if abandoned || !self.shared.is_layered() {
             self.shared.end(Err(CallError::Cancelled)).wake();
+        }
+        // It may have been made meanwhile. That looks for its end afterwards, as this does for it.
+        if let (true, Some(StreamId::Call(call))) = (abandoned, self.shared.id()) {
+            self.peer.abandon(call);
         }
     }
 
     /// Has what is left of the stream reassembled.
     fn start_reassembly(&self) -> Result<(), BodyError> {
-        let started = {
-            let mut state = self.peer.lock();
-            match state.knows(self.id) {
-                true => state.connection.recv_stream(self.id).reassemble(),
-                false => Err(ReadError::NotOpen),
-            }
-        };
-        self.peer.waker.wake();
+        let started = self.reading(|stream| stream.reassemble());
+        self.peer.wake();
         match started {
-            Err(ReadError::NotOpen) if self.has_rest() || self.is_ending() => Ok(()),
+            Err(ReadError::NotOpen) if self.shared.has_rest() || self.is_ending() => Ok(()),
             Err(ReadError::NotOpen) => Err(self.failure()),
             other => Ok(other?),
         }
     }
 
-    fn has_rest(&self) -> bool {
-        self.shared.0.lock().rest.is_some()
-    }
-
     fn poll_reassembled(&self, cx: &mut Context<'_>) -> Poll<Result<Bytes, BodyError>> {
         self.shared.watch_reader(cx);
-        let reassembled = self.shared.0.lock().reassembled.take();
+        let reassembled = self.shared.take_reassembled();
         if let Some(body) = reassembled {
             // Of a call of ours, what the call came to says more.
             return Poll::Ready(
@@ -395,9 +261,7 @@ impl CallStreams {
             Some(error) => Poll::Ready(Err(error.into())),
             // Of a call of ours, which has been answered, what is reassembled still comes. What is left of the argument of a
             // request is dropped with the answer.
-            None if self.shared.has_ended() && matches!(self.id, StreamId::Request(_)) => {
-                Poll::Ready(Err(self.failure()))
-            }
+            None if self.shared.has_ended() && !self.is_ours() => Poll::Ready(Err(self.failure())),
             None => Poll::Pending,
         }
     }
@@ -426,11 +290,10 @@ pub(crate) fn incomplete(error: &BodyError) -> Reply {
 
 impl Drop for CallStreams {
     fn drop(&mut self) {
-        match self.id {
-            StreamId::Call(_) => self.abandon(),
-            // What is left of an argument holds credit that others need.
-            StreamId::Request(_) => self.stop(),
+        // What is left of an argument holds credit that others need.
+        self.stop();
+        if let Some(id) = self.shared.id() {
+            self.peer.lock().forget_streams(id, &self.shared);
         }
-        self.peer.lock().forget_streams(self.id, &self.shared);
     }
 }

@@ -9,15 +9,19 @@
 //! when its reader does not keep up, and nobody else waits with it.
 
 mod call_streams;
+mod layered;
 mod opening;
 mod reader;
 mod responder;
+mod shared;
 mod writer;
 
-pub(crate) use call_streams::{CallStreams, Head, Shared, Wakers, incomplete};
+pub(crate) use call_streams::{CallStreams, incomplete};
+pub(crate) use layered::{Layered, Outcome};
 pub use opening::{Answer, Opening, Streamed};
 pub use reader::{BodyReader, Items};
 pub use responder::{Responder, StreamHandler};
+pub(crate) use shared::{Head, Shared, Wakers};
 pub use writer::{BodyWriter, ItemSink};
 
 use callosum_proto::{ReadError, WriteError};

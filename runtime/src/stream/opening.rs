@@ -9,10 +9,12 @@ use bytes::Bytes;
 use callosum_proto::{Delivery, Metadata};
 use serde::Serialize;
 
-use super::call_streams::{CallStreams, Head};
+use super::call_streams::CallStreams;
+use super::shared::Head;
 use super::{BodyReader, BodyWriter};
 use crate::error::CallError;
 use crate::new_call::{NewCall, call_options};
+use crate::sending::open;
 use crate::{Codec, Peer};
 
 /// A call that is about to be opened: set its options, then send its argument or stream it.
@@ -30,9 +32,33 @@ pub struct Opening {
     new: NewCall,
 }
 
+impl Peer {
+    /// Opens a call whose argument or result is [streamed](crate::stream). Needs dialect 2.
+    ///
+    /// ```
+    /// # use callosum_runtime::{BodyError, Peer};
+    /// use futures_util::StreamExt;
+    ///
+    /// # async fn follow(peer: &Peer) -> Result<(), BodyError> {
+    /// let mut lines = peer.open("log").send("container-1")?.await?.body.items::<String>();
+    /// while let Some(line) = lines.next().await {
+    ///     println!("{}", line?);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn open(&self, method: &str) -> Opening {
+        Opening::new(self, method)
+    }
+}
+
 impl Opening {
-    pub(crate) fn new(peer: &Peer, method: &str) -> Self {
-        let mut new = NewCall::new(peer, method, Bytes::new());
+    fn new(peer: &Peer, method: &str) -> Self {
+        Self::of(NewCall::new(peer, method, Bytes::new()))
+    }
+
+    /// A call that has its options.
+    pub(crate) fn of(mut new: NewCall) -> Self {
         new.call.result = Delivery::Stream;
         Self { new }
     }
@@ -55,7 +81,7 @@ impl Opening {
     pub fn send_raw(mut self, body: impl Into<Bytes>) -> Result<Answer, CallError> {
         self.new.call.body = body.into();
         let codec = self.new.codec().clone();
-        Ok(Answer { streams: Some(Arc::new(self.new.open()?)), codec })
+        Ok(Answer { streams: Some(Arc::new(open(self.new)?)), codec })
     }
 
     /// Makes the call with an argument that is written to the [`BodyWriter`].
@@ -65,7 +91,7 @@ impl Opening {
     pub fn stream(mut self) -> Result<(BodyWriter, Answer), CallError> {
         self.new.call.argument = Delivery::Stream;
         let codec = self.new.codec().clone();
-        let streams = Arc::new(self.new.open()?);
+        let streams = Arc::new(open(self.new)?);
         Ok((BodyWriter::new(streams.clone(), codec.clone()), Answer { streams: Some(streams), codec }))
     }
 }
@@ -109,7 +135,7 @@ impl Future for Answer {
         let head = ready!(streams.poll_head(cx));
         let Some(streams) = this.streams.take() else { return Poll::Pending };
         let Head { metadata, size, whole } = head?;
-        let max_item = streams.peer().node.config.connection.max_body;
+        let max_item = streams.peer().core.config.connection.max_body;
         let body = match whole {
             Some(bytes) => BodyReader::whole(bytes, this.codec.clone(), max_item),
             None => BodyReader::live(streams, size, this.codec.clone(), max_item),

@@ -1,5 +1,6 @@
 //! Reading a body.
 
+use std::future::poll_fn;
 use std::io;
 use std::marker::PhantomData;
 use std::pin::Pin;
@@ -81,6 +82,11 @@ impl BodyReader {
     /// # Errors
     /// [`BodyError`], also if it is larger.
     pub async fn collect(mut self) -> Result<Bytes, BodyError> {
+        self.take_all().await
+    }
+
+    /// The same; the reader is at its end afterwards.
+    pub(crate) async fn take_all(&mut self) -> Result<Bytes, BodyError> {
         let mut body = BytesMut::from(&std::mem::take(&mut self.rest)[..]);
         if let (Source::Live(streams), false) = (&self.source, self.ended) {
             let rest = streams.reassemble().await?;
@@ -98,6 +104,31 @@ impl BodyReader {
             body.extend_from_slice(&chunk);
         }
         Ok(body.freeze())
+    }
+
+    /// The bytes of the next item; `None` at the end. What follows it stays to be read.
+    ///
+    /// Cancel safety: what was read of the item is lost with the future.
+    pub(crate) async fn next_item(&mut self) -> Option<Result<Bytes, BodyError>> {
+        let mut item = BytesMut::new();
+        loop {
+            let chunk = match poll_fn(|cx| self.poll_chunk(cx)).await {
+                Some(Ok(chunk)) => chunk,
+                Some(Err(error)) => return Some(Err(error)),
+                None if item.is_empty() => return None,
+                None => return Some(Ok(item.freeze())),
+            };
+            if let Err(error) = self.check_size(item.len() + chunk.bytes.len()) {
+                return Some(Err(error));
+            }
+            if chunk.end_of_item && item.is_empty() {
+                return Some(Ok(chunk.bytes));
+            }
+            item.extend_from_slice(&chunk.bytes);
+            if chunk.end_of_item {
+                return Some(Ok(item.freeze()));
+            }
+        }
     }
 
     fn check_size(&self, size: usize) -> Result<(), BodyError> {

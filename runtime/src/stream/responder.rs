@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use callosum_proto::{Metadata, Refusal, Reply, ReplyError, RequestId};
+use futures_channel::oneshot;
 use futures_util::future::BoxFuture;
 
 use super::call_streams::CallStreams;
 use super::{BodyReader, BodyWriter};
 use crate::Codec;
-use crate::dispatch::may_reply;
 use crate::handler::Context;
+use crate::peer::PeerShared;
 
 /// Answers calls whose argument is read, and whose result is written, as streams. Closures become handlers through
 /// [`Method::stream`](crate::Method::stream).
@@ -68,7 +69,8 @@ impl Responder {
     /// [`ReplyError::NotOpen`] if the call has ended, [`ReplyError::NeedsDialect2`] if it came in dialect 1, whose results can't be
     /// streamed; its caller is told so. A responder begins one result, so never with [`ReplyError::AlreadyBegun`].
     pub async fn begin(self) -> Result<BodyWriter, ReplyError> {
-        let Self { streams, request, metadata, size, compressed, codec } = self;
+        let Self { streams, request, mut metadata, size, compressed, codec } = self;
+        metadata.detach();
         let peer = streams.peer();
         if !may_reply(peer, request).await {
             return Err(ReplyError::NotOpen);
@@ -87,9 +89,39 @@ impl Responder {
             begun
         };
         // Also where it answered with an ERROR.
-        peer.waker.wake();
+        peer.wake();
         begun?;
         Ok(BodyWriter::new(streams, codec))
+    }
+}
+
+/// Waits until the reply of a running request may begin to leave as a stream. Its slot is lent meanwhile. Returns `false` if it may
+/// not, because its handler or its connection has ended.
+async fn may_reply(peer: &PeerShared, request: RequestId) -> bool {
+    let (sender, told) = oneshot::channel();
+    if !peer.lock().wait_to_reply(request, sender) {
+        return false;
+    }
+    let mut wait = ReplyWait { peer, request, is_over: false };
+    // The sender is dropped with the request.
+    let may = peer.core.dispatcher.begin_reply(request) && told.await.is_ok();
+    wait.is_over = true;
+    may
+}
+
+/// A handler that waits until its reply may begin. Dropping this gives the wait up.
+struct ReplyWait<'a> {
+    peer: &'a PeerShared,
+    request: RequestId,
+    is_over: bool,
+}
+
+impl Drop for ReplyWait<'_> {
+    fn drop(&mut self) {
+        let sender = self.peer.lock().stop_waiting_to_reply(self.request);
+        if sender.is_some() && !self.is_over {
+            self.peer.core.dispatcher.cancel_begin_reply(self.request);
+        }
     }
 }
 

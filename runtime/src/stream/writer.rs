@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use callosum_proto::{StreamId, WriteError};
+use callosum_proto::WriteError;
 use futures_io::AsyncWrite;
 use futures_util::Sink;
 use serde::Serialize;
@@ -79,8 +79,13 @@ impl BodyWriter {
     /// other items can be. That limit is not known before there is a connection: an item over it fails its reader.
     pub async fn write_item<T: Serialize + ?Sized>(&mut self, item: &T) -> Result<(), BodyError> {
         let bytes = self.codec.encode(item)?;
+        self.write_encoded(bytes).await
+    }
+
+    /// Writes an item that has been serialized.
+    pub(crate) async fn write_encoded(&mut self, item: Bytes) -> Result<(), BodyError> {
         poll_fn(|cx| self.poll_ready_to_write(cx)).await?;
-        self.streams.write_item(bytes)
+        self.streams.write_item(item)
     }
 
     /// Ends an item of a stream that is written as bytes, once there is room. The item is what was written since the last one ended,
@@ -179,9 +184,9 @@ impl AsyncWrite for BodyWriter {
 
 impl Drop for BodyWriter {
     fn drop(&mut self) {
-        match self.streams.id() {
-            StreamId::Call(_) if !self.finished => self.streams.abort(),
-            _ => self.streams.set_writing(false),
+        match self.streams.is_ours() && !self.finished {
+            true => self.streams.abort(),
+            false => self.streams.set_writing(false),
         }
     }
 }

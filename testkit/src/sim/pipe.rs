@@ -78,10 +78,11 @@ impl Pipe {
 
     /// The next message that has arrived.
     pub(super) fn pop_message(&mut self, now: Instant) -> Option<Multipart> {
-        if self.stalled {
+        let (at, _) = self.messages.front()?;
+        if self.stalled || *at > now {
             return None;
         }
-        Some(self.messages.pop_front_if(|(at, _)| *at <= now)?.1)
+        self.messages.pop_front().map(|(_, message)| message)
     }
 
     /// How many bytes have arrived.

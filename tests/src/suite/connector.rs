@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use callosum_runtime::{
-    Binder, Builder, CallError, DisconnectCause, DriverError, Endpoint, Event, HandlerResult, NotSent,
-    Reconnect, SocketOptions, WhileDisconnected,
+    Binder, Builder, CallError, CloseCause, Context, DisconnectCause, DriverError, Endpoint, Event,
+    HandlerResult, NotSent, Reconnect, SocketOptions, WhileDisconnected,
 };
 use futures_util::StreamExt;
 use serde_json::{Value, json};
@@ -172,9 +172,11 @@ pub async fn cut_by_hand(rig: Rig) {
         } else {
             back.disconnect()
         }
-        for call in [ours, theirs] {
+        for (of, call) in [ours, theirs].into_iter().enumerate() {
             let error = call.join().await.expect_err("the link is cut");
-            assert!(matches!(error, CallError::Disconnected(_)), "{error:?}");
+            let CallError::Disconnected(cause) = error else { panic!("{error:?}") };
+            let is_ours = matches!(cause, DisconnectCause::Connection(CloseCause::Local));
+            assert_eq!(is_ours, of == side % 2, "{cause:?}");
         }
         rig.until(|| gate.live() == 0).await;
         next_event(&mut of_connector, |event| matches!(event, Event::Disconnected { .. }).then_some(()))
@@ -247,7 +249,7 @@ pub async fn connector_first(rig: Rig) {
     binder_driver.cut().await;
 }
 
-/// Whoever does not speak ZMTP is given up after the handshake's time, and a call that waits goes on waiting.
+/// A peer that does not speak ZMTP is given up after the handshake's time, and a call that waits goes on waiting.
 pub async fn silent_binder(rig: Rig) {
     let endpoint = Endpoint::Tcp { host: "127.0.0.1".into(), port: 0 };
     let mut listener =
@@ -294,10 +296,14 @@ pub async fn events_left_unread(rig: Rig) {
     }
 }
 
-/// Right after a cut, a connector's peer can still be waited for: it comes back.
+/// Right after a cut, a connector's peer can still be waited for: it comes back, on another link, which to the binder is another peer.
 pub async fn ready_after_a_cut(rig: Rig) {
-    let pair = rig.pair(rig.builder(), eager(&rig)).await;
+    let who = |(): (), context: Context| async move { HandlerResult::Ok(context.peer().id().0) };
+    let pair = rig.pair(rig.builder().handle("who", who), eager(&rig)).await;
+    let mut before = None;
     for _ in 0..20 {
+        let link: u64 = pair.peer().invoke("who", &()).await.expect("there is a link");
+        assert_ne!(before.replace(link), Some(link), "the same link");
         pair.peer().disconnect();
         pair.peer().ready().await.expect("it comes back");
     }

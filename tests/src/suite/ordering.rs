@@ -106,7 +106,7 @@ pub async fn key_scope(rig: Rig) {
         let second = hold(&rig, other.peer(), "k", json!(2));
         let two = match scope {
             KeyScope::PerConnection => gate.next().await,
-            KeyScope::Global => {
+            _ => {
                 let peers = rig.peers(&pair.binder, 2).await;
                 rig.until(|| peers.iter().any(|peer| peer.stats().requests_queued == 1)).await;
                 assert_eq!(gate.live(), 1);

@@ -1,0 +1,75 @@
+//! What `callosum call -v` says on stderr: `*` how it goes, `>` the metadata that is sent, `<` that which comes.
+
+use std::time::{Duration, Instant};
+
+use callosum_runtime::proto::Dialect;
+use callosum_runtime::{Metadata, Peer};
+
+use crate::exit::{note, printable};
+use crate::server::Server;
+use crate::value::hex;
+
+#[derive(Clone, Copy)]
+pub(super) struct Trace {
+    verbose: bool,
+    /// What times are counted from.
+    since: Instant,
+}
+
+impl Trace {
+    pub(super) fn new(verbose: bool) -> Self {
+        Self { verbose, since: Instant::now() }
+    }
+
+    /// How much time has passed.
+    pub(super) fn elapsed(self) -> Duration {
+        self.since.elapsed()
+    }
+
+    /// There is a connection. From now on, times are those of the call.
+    pub(super) fn connected(self, peer: &Peer, server: &Server, metadata: &Metadata) -> Self {
+        let dialect = match peer.info().dialect {
+            Some(Dialect::One) => ", dialect 1",
+            Some(Dialect::Two) => ", dialect 2",
+            _ => "",
+        };
+        let security = if server.has_keys() { "CURVE" } else { "plaintext" };
+        let after = millis(self.elapsed());
+        self.line(&format!("* connected to {} after {after}{dialect}, {security}", server.endpoint));
+        self.entries('>', metadata);
+        Self::new(self.verbose)
+    }
+
+    /// The result begins.
+    pub(super) fn began(self, metadata: &Metadata) {
+        self.line(&format!("* the result begins after {}", millis(self.elapsed())));
+        self.entries('<', metadata);
+    }
+
+    /// The result has come and is printed.
+    pub(super) fn ended(self) {
+        self.line(&format!("* the result is complete after {}", millis(self.elapsed())));
+    }
+
+    fn entries(self, mark: char, metadata: &Metadata) {
+        for (name, value) in metadata.iter() {
+            let value = match std::str::from_utf8(value) {
+                Ok(text) => text.to_owned(),
+                Err(_) => format!("0x{}", hex(value)),
+            };
+            let name = String::from_utf8_lossy(name.as_bytes());
+            // Nobody else's line breaks make lines that look like ours.
+            self.line(&format!("{mark} {name}: {value}").replace('\n', "\\n"));
+        }
+    }
+
+    fn line(self, text: &str) {
+        if self.verbose {
+            note(&format!("{}\n", printable(text)));
+        }
+    }
+}
+
+fn millis(time: Duration) -> String {
+    format!("{:.3} ms", time.as_secs_f64() * 1e3)
+}

@@ -1,0 +1,39 @@
+//! `callosum completions` and `callosum man`: both are made of the definitions in [`crate::args`].
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use clap::CommandFactory;
+use clap_complete::{Shell, generate};
+use clap_mangen::{Man, generate_to};
+
+use crate::args::Cli;
+use crate::exit::Failure;
+
+pub(crate) fn completions(shell: Shell) -> Result<(), Failure> {
+    // It would panic where stdout can't be written to.
+    let mut script = Vec::new();
+    generate(shell, &mut Cli::command(), env!("CARGO_BIN_NAME"), &mut script);
+    write(&script)
+}
+
+/// Prints the manual page of the whole, or writes one for each command into a directory.
+pub(crate) fn pages(directory: Option<&Path>) -> Result<(), Failure> {
+    match directory {
+        Some(directory) => generate_to(Cli::command(), directory).map_err(|error| {
+            let path = directory.display().to_string();
+            Failure::Write { path, error }
+        }),
+        None => {
+            let mut page = Vec::new();
+            Man::new(Cli::command().disable_help_subcommand(true)).render(&mut page)?;
+            write(&page)
+        }
+    }
+}
+
+fn write(bytes: &[u8]) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(bytes)?;
+    Ok(stdout.flush()?)
+}

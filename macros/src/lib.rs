@@ -1,0 +1,66 @@
+//! The macro [`service`], which makes a client and a server of a trait: typed services of Callosum.
+//!
+//! Use it through an adapter, as `callosum_tokio::service`. What a trait may say, and every attribute, is documented in
+//! `callosum_runtime::service`, the module that the generated code calls; `README.md` compares it with the macros of other libraries.
+#![forbid(unsafe_code)]
+
+mod attributes;
+mod expand;
+mod model;
+mod output;
+#[cfg(test)]
+mod tests;
+
+use proc_macro::TokenStream;
+use proc_macro_crate::{FoundCrate, crate_name};
+use quote::{ToTokens, quote};
+use syn::{Error, Ident, ItemTrait};
+
+use crate::attributes::ServiceOptions;
+use crate::expand::Paths;
+use crate::model::Service;
+
+/// Makes a client and a server of a trait. Its options are `prefix`, `codec`, `args_kwargs`, `schema` and `crate`; those of `#[method(…)]`, on its
+/// methods, `name`, `key` and `args_kwargs`; and an argument may have `#[default]`. `callosum_runtime::service` explains them.
+#[proc_macro_attribute]
+pub fn service(attribute: TokenStream, item: TokenStream) -> TokenStream {
+    match make(attribute.into(), item.into(), runtime) {
+        Ok(tokens) => tokens.into(),
+        Err(error) => error.into_compile_error().into(),
+    }
+}
+
+fn make(
+    attribute: proc_macro2::TokenStream,
+    item: proc_macro2::TokenStream,
+    find_runtime: fn() -> syn::Result<proc_macro2::TokenStream>,
+) -> syn::Result<proc_macro2::TokenStream> {
+    let options = ServiceOptions::parse(attribute)?;
+    let item: ItemTrait = syn::parse2(item).map_err(|error| {
+        Error::new(error.span(), format!("`#[service]` belongs on a trait with async methods: {error}"))
+    })?;
+    let given = options.runtime.as_ref().map(ToTokens::to_token_stream);
+    // What is wrong with the trait first.
+    let service = Service::new(options, item)?;
+    let runtime = given.map_or_else(find_runtime, Ok)?;
+    Ok(expand::expand(&service, &Paths { runtime }))
+}
+
+/// The crate that the caller depends on, by the name that it has there.
+fn runtime() -> syn::Result<proc_macro2::TokenStream> {
+    const CRATES: [&str; 4] = ["callosum-runtime", "callosum-tokio", "callosum-smol", "callosum-async-std"];
+    for package in CRATES {
+        let name = match crate_name(package) {
+            // Its examples, tests and doctests.
+            Ok(FoundCrate::Itself) => package.replace('-', "_"),
+            Ok(FoundCrate::Name(name)) => name,
+            Err(_) => continue,
+        };
+        let ident = Ident::new(&name, proc_macro2::Span::call_site());
+        return Ok(quote!(::#ident));
+    }
+    Err(Error::new(
+        proc_macro2::Span::call_site(),
+        "no adapter of Callosum is among the dependencies: add `callosum-tokio`, or say where it is, `#[service(crate = path)]`",
+    ))
+}

@@ -1,0 +1,180 @@
+//! The lock of this crate, under which no code of the application runs, and the bytes that it relies on.
+//!
+//! A body may be [`Bytes::from_owner`], whose destructor is the application's and may use this API. The engine drops bodies in many
+//! places, all of them under a lock. The idea: what the application gives is made [`guarded`] where it comes in. The destructor of
+//! guarded bytes puts the application's bytes aside while its thread holds a lock, and the thread drops them when it has released its
+//! last one. So nothing that drops bytes, in the engine or here, has to know whose they are.
+
+#[cfg(test)]
+mod tests;
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use bytes::Bytes;
+use callosum_proto::{Call, Multipart, Reply};
+
+/// Copy shared bytes up to this size: that costs no more than the allocation of what would guard them.
+const COPY_MAX: usize = 1024;
+
+thread_local! {
+    /// Locks that this thread holds.
+    static HELD: Cell<usize> = const { Cell::new(0) };
+    /// How many bytes objects are in [`SPENT`]; apart, because this needs no destructor of the thread.
+    static SPENT_LEN: Cell<usize> = const { Cell::new(0) };
+    /// What was dropped while this thread held a lock.
+    static SPENT: RefCell<Vec<Bytes>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A mutex. See the [module](self).
+#[derive(Default)]
+pub(crate) struct Mutex<T>(
+    #[expect(clippy::disallowed_types, reason = "the only one")] parking_lot::Mutex<T>,
+);
+
+impl<T> Mutex<T> {
+    pub(crate) const fn new(value: T) -> Self {
+        Self(parking_lot::const_mutex(value))
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+        let value = self.0.lock();
+        HELD.set(HELD.get() + 1);
+        MutexGuard { value, _held: Held }
+    }
+
+    pub(crate) fn get_mut(&mut self) -> &mut T {
+        self.0.get_mut()
+    }
+}
+
+impl<T> fmt::Debug for Mutex<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mutex").finish_non_exhaustive()
+    }
+}
+
+/// Access to what a [`Mutex`] protects.
+pub(crate) struct MutexGuard<'a, T> {
+    // Dropped first: what was put aside is dropped without the lock.
+    value: parking_lot::MutexGuard<'a, T>,
+    _held: Held,
+}
+
+impl<T> Deref for MutexGuard<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+impl<T> DerefMut for MutexGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.value
+    }
+}
+
+/// Counts a lock as held until it is dropped.
+struct Held;
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        HELD.set(HELD.get() - 1);
+        if HELD.get() == 0 && SPENT_LEN.get() > 0 {
+            drop_spent();
+        }
+    }
+}
+
+#[cold]
+fn drop_spent() {
+    SPENT_LEN.set(0);
+    // A destructor that comes back here finds an empty list, and drops what it adds.
+    let spent = SPENT.try_with(RefCell::take).unwrap_or_default();
+    spent.into_iter().for_each(drop_caught);
+}
+
+/// The thread that drops bytes is seldom that of the application, and must go on.
+fn drop_caught(bytes: Bytes) {
+    if catch_unwind(AssertUnwindSafe(|| drop(bytes))).is_err() {
+        tracing::error!("the destructor of a body panicked");
+    }
+}
+
+/// Checks that this thread holds no lock: code of the application is about to run.
+///
+/// # Panics
+/// If it does, in builds with debug assertions.
+#[track_caller]
+pub(crate) fn assert_unlocked() {
+    debug_assert_eq!(HELD.get(), 0, "code of the application runs under a lock");
+}
+
+/// The application's bytes, which may be dropped anywhere.
+struct Guarded(Bytes);
+
+impl AsRef<[u8]> for Guarded {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        let bytes = std::mem::take(&mut self.0);
+        // A thread that ends holds no lock.
+        if HELD.get() == 0 {
+            return drop_caught(bytes);
+        }
+        let put_aside = SPENT.try_with(|spent| spent.borrow_mut().push(bytes));
+        SPENT_LEN.set(SPENT_LEN.get() + usize::from(put_aside.is_ok()));
+    }
+}
+
+/// The same bytes, whose destructor runs no code of the application under a lock. Not to be called under one.
+pub(crate) fn guarded(bytes: Bytes) -> Bytes {
+    // What is unique has no owner, and never gets one. Bytes that were just serialized are, and cost nothing here.
+    if bytes.is_unique() {
+        return bytes;
+    }
+    assert_unlocked();
+    match bytes.len() <= COPY_MAX {
+        true => Bytes::copy_from_slice(&bytes),
+        false => Bytes::from_owner(Guarded(bytes)),
+    }
+}
+
+/// Makes it a call that the engine may drop.
+pub(crate) fn guard_call(call: &mut Call) {
+    call.key.detach();
+    call.metadata.detach();
+    call.body = guarded(std::mem::take(&mut call.body));
+}
+
+/// A reply that the engine may drop.
+pub(crate) fn guarded_reply(reply: Reply) -> Reply {
+    match reply {
+        Reply::Result { body, compressed, mut metadata } => {
+            metadata.detach();
+            Reply::Result { body: guarded(body), compressed, metadata }
+        }
+        Reply::Failure(mut info) => {
+            info.detach();
+            Reply::Failure(info)
+        }
+        Reply::Error(mut info) => {
+            info.detach();
+            Reply::Error(info)
+        }
+        other => other,
+    }
+}
+
+/// A message of a link that the application has written, which the engine may drop.
+pub(crate) fn guarded_message(message: Multipart) -> Multipart {
+    // One without frames is an anomaly, and stays one.
+    Multipart::from_frames(message.into_frames().map(guarded)).unwrap_or_default()
+}

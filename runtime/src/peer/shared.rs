@@ -1,0 +1,399 @@
+//! A remote peer as all of its handles share it: its connection, and the calls that wait on it.
+
+use std::ops::{Deref, DerefMut};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use callosum_proto::{
+    Call, CallId, CloseCause, Connection, ConnectionConfig, ConnectionEvent, ConnectionId, ErrorInfo,
+    InvokeError, Replied, Reply, Request, RequestId, Role,
+};
+use rustc_hash::FxHashMap;
+
+use super::effects::{Effect, Effects};
+use super::info::PeerInfo;
+use super::state::PeerState;
+use crate::PeerId;
+use crate::config::WhileDisconnected;
+use crate::core::Core;
+use crate::dispatch::Inbox;
+use crate::error::{CallError, DisconnectCause, NotSent};
+use crate::lock::{Mutex, MutexGuard, assert_unlocked};
+use crate::stats::{Counters, add};
+
+pub(crate) struct PeerShared {
+    pub(crate) id: PeerId,
+    pub(crate) core: Arc<Core>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) inbox: Arc<Inbox>,
+    role: Role,
+    config: Arc<ConnectionConfig>,
+    state: Mutex<PeerState>,
+}
+
+/// The effects of a peer's connection that have still to be carried out.
+///
+/// Those that are left when this is dropped, because a user's waker, executor or scheduler panicked, are settled as far as callers are
+/// concerned, and the slots of requests that no handler has seen are freed.
+pub(crate) struct Unsettled {
+    peer: Arc<PeerShared>,
+    effects: Effects,
+}
+
+impl Unsettled {
+    pub(crate) fn new(peer: Arc<PeerShared>) -> Self {
+        Self { peer, effects: Effects::default() }
+    }
+}
+
+impl Deref for Unsettled {
+    type Target = Effects;
+
+    fn deref(&self) -> &Effects {
+        &self.effects
+    }
+}
+
+impl DerefMut for Unsettled {
+    fn deref_mut(&mut self) -> &mut Effects {
+        &mut self.effects
+    }
+}
+
+impl Drop for Unsettled {
+    fn drop(&mut self) {
+        while let Some(effect) = self.effects.pop() {
+            let peer = &self.peer;
+            let settled = catch_unwind(AssertUnwindSafe(|| {
+                if let Some(Effect::Request(Request { id: request, .. }) | Effect::NeverRan(request)) =
+                    peer.settle(effect)
+                {
+                    // It had been started, and never ran.
+                    peer.core.dispatcher.finish(request, None);
+                }
+            }));
+            if settled.is_err() {
+                tracing::error!(peer = %peer.id, "what a connection's end has woken panicked");
+            }
+        }
+    }
+}
+
+impl Drop for PeerShared {
+    fn drop(&mut self) {
+        let connection = self.state.get_mut().connection.id();
+        self.forget(connection);
+        self.core.totals.end(self.id);
+    }
+}
+
+impl PeerShared {
+    /// A peer over a byte stream, which has heartbeats of its own.
+    pub(crate) fn new(core: &Arc<Core>, role: Role) -> Arc<Self> {
+        Self::with_config(core, role, core.config.connection.clone())
+    }
+
+    /// A peer over a message link.
+    pub(crate) fn over_messages(core: &Arc<Core>, role: Role) -> Arc<Self> {
+        Self::with_config(core, role, core.config.message_connection.clone())
+    }
+
+    fn with_config(core: &Arc<Core>, role: Role, config: Arc<ConnectionConfig>) -> Arc<Self> {
+        let (id, connection) = (core.next_peer_id(), core.dispatcher.open());
+        Arc::new(Self {
+            id,
+            core: core.clone(),
+            counters: core.totals.begin(id),
+            inbox: Arc::default(),
+            role,
+            state: Mutex::new(PeerState {
+                connection: new_connection(core, &config, connection, role, CallId(0)),
+                linked: false,
+                info: PeerInfo::default(),
+                cause: None,
+                cut: None,
+                over: false,
+                waiting: FxHashMap::default(),
+                streams: FxHashMap::default(),
+                reply_waiters: FxHashMap::default(),
+                reply_metadata: FxHashMap::default(),
+                pings: FxHashMap::default(),
+                ready: Vec::new(),
+            }),
+            config,
+        })
+    }
+
+    pub(crate) fn role(&self) -> Role {
+        self.role
+    }
+
+    /// Never call into the dispatcher while this is held: others would wait for both.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, PeerState> {
+        self.state.lock()
+    }
+
+    /// Wakes what drives the link.
+    pub(crate) fn wake(&self) {
+        self.inbox.driver.wake();
+    }
+
+    /// The link is gone: its calls end, its requests are forgotten. For a connector, a new connection takes over, unless the endpoint is
+    /// done; calls that wait for a link go on waiting if this never was one.
+    pub(crate) fn detach(self: &Arc<Self>, cause: &DisconnectCause, renew: bool) {
+        let mut effects = Unsettled::new(self.clone());
+        // Named before the peer is locked.
+        let next = renew.then(|| self.core.dispatcher.open());
+        let over = {
+            let mut state = self.lock();
+            match state.over {
+                true => None,
+                false => Some(self.close_or_wait(&mut state, cause, next, &mut effects)),
+            }
+        };
+        match over {
+            Some(Some(over)) => self.forget(over),
+            // The name is not needed.
+            None | Some(None) => next.into_iter().for_each(|next| self.core.dispatcher.forget(next)),
+        }
+        // Callers are told, and handlers that never ran give their slots back.
+        drop(effects);
+    }
+
+    /// A connection is over.
+    fn forget(&self, connection: ConnectionId) {
+        self.core.dispatcher.forget(connection);
+        // The endpoint decides nothing for it any more, and nobody takes what it had decided.
+        let mut left = Vec::new();
+        self.inbox.take(&mut left);
+        for (_, event) in left {
+            match event {
+                ConnectionEvent::Start(request) => self.core.dispatcher.finish(request, None),
+                ConnectionEvent::Reply { .. } | ConnectionEvent::Refuse { .. } => {
+                    add(&self.counters.requests_failed, 1);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Returns the connection that is over; `None` if it waits for another link.
+    fn close_or_wait(
+        &self,
+        state: &mut PeerState,
+        cause: &DisconnectCause,
+        next: Option<ConnectionId>,
+        effects: &mut Effects,
+    ) -> Option<ConnectionId> {
+        state.linked = false;
+        state.over = next.is_none();
+        state.cause = Some(cause.clone());
+        let refused = cause.is_authentication_failure();
+        let waits = next.is_some()
+            && !refused
+            && self.core.config.while_disconnected == WhileDisconnected::Wait
+            && state.connection.handle_disconnected(self.core.random());
+        if !waits {
+            state.connection.close(cause.close_cause());
+        }
+        state.take_effects(effects);
+        if !waits {
+            state.end_streams(cause, self.core.now(), effects);
+        }
+        state.cut = None;
+        effects.drop_later(Some(std::mem::take(&mut state.pings)));
+        if refused || next.is_none() {
+            // `ready` returns why there is no link. The next attempt may succeed.
+            effects.drop_later(Some(std::mem::take(&mut state.ready)));
+        }
+        if waits {
+            return None;
+        }
+        let over = state.connection.id();
+        if let Some(next) = next {
+            state.connection =
+                new_connection(&self.core, &self.config, next, self.role, state.connection.next_call());
+            if self.core.is_draining() {
+                state.connection.drain();
+            }
+        }
+        Some(over)
+    }
+
+    /// Does what concerns only callers; gives back what concerns the dispatcher or the driver.
+    pub(crate) fn settle(&self, effect: Effect) -> Option<Effect> {
+        assert_unlocked();
+        match effect {
+            Effect::Complete(waiter, result) => {
+                self.count_call(result.is_ok());
+                // The caller may just have given up.
+                let _ = waiter.send(result);
+                None
+            }
+            Effect::Ended { well } => {
+                self.count_call(well);
+                None
+            }
+            Effect::Wake(waker) => {
+                waker.wake();
+                None
+            }
+            Effect::Pong(waiter, round_trip) => {
+                let _ = waiter.send(round_trip);
+                None
+            }
+            Effect::MayReply(waiter) => {
+                // It may have stopped waiting.
+                let _ = waiter.send(());
+                None
+            }
+            Effect::Altered(replied) => {
+                tracing::debug!(peer = %self.id, ?replied, "reply not sent as given");
+                None
+            }
+            Effect::Drop(senders) => {
+                drop(senders);
+                None
+            }
+            other => Some(other),
+        }
+    }
+
+    pub(super) fn count_call(&self, well: bool) {
+        add(if well { &self.counters.calls_done } else { &self.counters.calls_failed }, 1);
+    }
+
+    /// Why the connection is over, if it is.
+    pub(crate) fn end_cause(&self) -> Option<DisconnectCause> {
+        let state = self.lock();
+        match state.connection.close_cause()? {
+            CloseCause::Local => Some(state.local_cause()),
+            cause => Some(DisconnectCause::Connection(cause)),
+        }
+    }
+
+    /// Makes a call, and notes its caller before anything can come of it.
+    pub(super) fn make(
+        &self,
+        call: Call,
+        note: impl FnOnce(&mut PeerState, CallId),
+    ) -> Result<CallId, CallError> {
+        let mut state = self.lock();
+        if !state.linked && self.core.config.while_disconnected == WhileDisconnected::Fail {
+            return Err(NotSent::NotConnected.into());
+        }
+        let call = state.connection.invoke(self.core.now(), call).map_err(|error| match &state.cause {
+            Some(cause) if error == InvokeError::Closed => NotSent::Disconnected(cause.clone()),
+            _ => NotSent::Refused(error),
+        })?;
+        note(&mut state, call);
+        drop(state);
+        add(&self.counters.calls_started.0, 1);
+        self.wake();
+        Ok(call)
+    }
+
+    /// Gives up a streamed call of ours. Returns whether it had not ended.
+    pub(crate) fn abandon(&self, call: CallId) -> bool {
+        let abandoned = {
+            let mut state = self.lock();
+            let abandoned = state.connection.abandon(call);
+            state.connection.recv_stream(call).stop();
+            abandoned
+        };
+        if abandoned {
+            add(&self.counters.calls_failed, 1);
+            self.wake();
+        }
+        abandoned
+    }
+
+    /// Closes the connection, for this reason.
+    pub(crate) fn cut(&self, cause: DisconnectCause) {
+        let mut state = self.lock();
+        if state.connection.is_closed() {
+            return;
+        }
+        state.cut = Some(cause);
+        state.connection.close(CloseCause::Local);
+        drop(state);
+        self.wake();
+    }
+
+    /// Gives the connection what the endpoint has decided. The bytes of a reply that comes too late are dropped without the lock.
+    pub(crate) fn take_decisions(
+        &self,
+        state: &mut PeerState,
+        decisions: &mut Vec<(ConnectionId, ConnectionEvent)>,
+        effects: &mut Effects,
+    ) {
+        self.inbox.take(decisions);
+        if decisions.is_empty() {
+            return;
+        }
+        let now = self.core.now();
+        for (connection, event) in decisions.drain(..) {
+            let serves = state.serves(connection);
+            if let ConnectionEvent::Refuse { .. } = event {
+                add(&self.counters.requests_failed, 1);
+            }
+            match event {
+                ConnectionEvent::Reply { request, reply } if serves => {
+                    effects.drop_later(state.reply_waiters.remove(&request));
+                    self.reply(state, request, reply, effects);
+                }
+                ConnectionEvent::Reply { reply, .. } => {
+                    add(&self.counters.requests_failed, 1);
+                    effects.drop_later(Some(reply));
+                }
+                // It is closed, and would not hand the request out any more.
+                ConnectionEvent::Start(request) if !serves => effects.push(Effect::NeverRan(request)),
+                event if serves => state.connection.handle_event(now, event),
+                _ => {}
+            }
+        }
+    }
+
+    fn reply(&self, state: &mut PeerState, id: RequestId, mut reply: Reply, effects: &mut Effects) {
+        if !state.reply_metadata.is_empty()
+            && let Some(given) = state.reply_metadata.remove(&id)
+            && let Reply::Result { metadata, .. } = &mut reply
+            && metadata.is_empty()
+        {
+            *metadata = given;
+        }
+        let streams = state.streams.remove(&id.into());
+        if let (Reply::End, Some(streams)) = (&reply, &streams)
+            && streams.is_writing()
+        {
+            // What it would still write is missing, and the caller must not take the result for a whole one.
+            let (name, why) =
+                ("UnfinishedResult", "the handler ended while its result was still being written");
+            reply = Reply::Failure(ErrorInfo::new(name, why));
+        }
+        let is_result = matches!(reply, Reply::Result { .. } | Reply::End);
+        let replied = state.connection.reply(id, reply);
+        let is_sent = matches!(replied, Ok(Replied::AsGiven | Replied::WithoutMetadata));
+        if replied != Ok(Replied::AsGiven) {
+            effects.push(Effect::Altered(replied));
+        }
+        let counter = match is_result && is_sent {
+            true => &self.counters.requests_done,
+            false => &self.counters.requests_failed,
+        };
+        add(counter, 1);
+        // It may be read or written outside of its handler.
+        let wakers = streams.map(|streams| streams.end(Ok(()))).unwrap_or_default();
+        effects.extend(wakers.into_iter().map(Effect::Wake));
+    }
+}
+
+fn new_connection(
+    core: &Core,
+    config: &Arc<ConnectionConfig>,
+    id: ConnectionId,
+    role: Role,
+    first_call: CallId,
+) -> Connection {
+    Connection::new(id, role, config.clone(), core.random(), first_call, core.now())
+}

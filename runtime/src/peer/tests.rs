@@ -1,0 +1,27 @@
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use callosum_proto::CloseCause;
+
+use crate::DisconnectCause;
+use crate::by_hand::Pair;
+
+/// What the connection said before it was closed may not have been taken yet.
+#[test]
+fn nobody_is_told_of_a_link_that_is_closed_already() {
+    let mut pair = Pair::new();
+    let hello = pair.client.poll_message(pair.runtime.now).expect("a connector speaks first");
+    pair.peer.lock().connection.handle_message(pair.runtime.now, hello);
+    let peer = pair.peer.handle();
+    assert!(peer.is_connected());
+    peer.disconnect();
+    let mut ready = pin!(peer.ready());
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(ready.as_mut().poll(&mut cx).is_pending());
+    pair.pump.run();
+    assert!(ready.as_mut().poll(&mut cx).is_pending(), "there is no link");
+    let cause = pair.peer.end_cause().expect("it is closed");
+    pair.peer.detach(&cause, false);
+    let Poll::Ready(Err(cause)) = ready.as_mut().poll(&mut cx) else { panic!("there will be none") };
+    assert!(matches!(cause, DisconnectCause::Connection(CloseCause::Local)), "{cause:?}");
+}

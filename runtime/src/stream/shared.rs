@@ -1,0 +1,231 @@
+//! What a connection tells the reader and the writer of a call's streams.
+
+use std::collections::VecDeque;
+use std::sync::OnceLock;
+use std::task::{Context, Waker};
+
+use bytes::Bytes;
+use callosum_proto::{Chunk, Metadata, Read, ReadError, StreamId};
+
+use crate::error::CallError;
+use crate::lock::Mutex;
+
+/// See the [module](self).
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    /// Once the call is made: through [layers](crate::layer), its streams are there before.
+    id: OnceLock<StreamId>,
+    /// Whether layers wait for the outcome.
+    is_layered: bool,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    reader: Option<Waker>,
+    writer: Option<Waker>,
+    /// Of the layers, which learn how the call has ended.
+    layers: Option<Waker>,
+    head: Option<Head>,
+    reassembled: Option<Result<Bytes, ReadError>>,
+    /// What had come as a whole, and was not read, when the link ended.
+    rest: Option<VecDeque<Chunk>>,
+    /// How it ended, if it did.
+    end: Option<Result<(), CallError>>,
+    /// The result has begun; with its metadata, for layers.
+    begun: Option<Metadata>,
+    /// Nobody reads or writes it any more, and layers wait for its end.
+    is_left_to_layers: bool,
+    /// The argument was finished before the call was made.
+    is_finished_early: bool,
+    /// A handler's result has begun, and its writer is there and has not finished.
+    writing: bool,
+}
+
+/// How a result begins.
+#[derive(Debug)]
+pub(crate) struct Head {
+    pub(crate) metadata: Metadata,
+    pub(crate) size: Option<u64>,
+    /// All of the result, if it came as a whole.
+    pub(crate) whole: Option<Bytes>,
+}
+
+/// Tasks to wake once no lock is held.
+#[must_use = "these tasks are to be woken"]
+#[derive(Default)]
+pub(crate) struct Wakers([Option<Waker>; 3]);
+
+impl Wakers {
+    pub(crate) fn wake(self) {
+        self.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl IntoIterator for Wakers {
+    type Item = Waker;
+    type IntoIter = std::iter::Flatten<std::array::IntoIter<Option<Waker>, 3>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter().flatten()
+    }
+}
+
+impl Shared {
+    pub(crate) fn of(id: StreamId) -> Self {
+        Self { id: OnceLock::from(id), ..Self::default() }
+    }
+
+    /// Of a call that goes through layers.
+    pub(crate) fn layered() -> Self {
+        Self { is_layered: true, ..Self::default() }
+    }
+
+    /// Which call it is; `None` as long as that is not made.
+    pub(crate) fn id(&self) -> Option<StreamId> {
+        self.id.get().copied()
+    }
+
+    /// The call is made. There is only one.
+    pub(crate) fn set_id(&self, id: StreamId) {
+        let is_first = self.id.set(id).is_ok();
+        debug_assert!(is_first, "the call is made once");
+    }
+
+    /// Its reader and its writer waited for the call to be made. Also tells whether the argument is finished already.
+    pub(super) fn opened(&self) -> (Wakers, bool) {
+        let mut state = self.state.lock();
+        (Wakers([state.reader.take(), state.writer.take(), None]), state.is_finished_early)
+    }
+
+    /// The argument is finished. Returns whether the call is not made yet, so that nobody was told.
+    pub(super) fn finish_early(&self) -> bool {
+        let mut state = self.state.lock();
+        state.is_finished_early = self.id.get().is_none();
+        state.is_finished_early
+    }
+
+    /// What layers learn, once the call has ended.
+    pub(super) fn outcome(&self) -> Option<Result<Metadata, CallError>> {
+        let state = self.state.lock();
+        Some(match state.end.as_ref()? {
+            Ok(()) => Ok(state.begun.clone().unwrap_or_default()),
+            Err(error) => Err(error.again()),
+        })
+    }
+
+    pub(super) fn watch_outcome(&self, cx: &Context<'_>) {
+        let waker = cx.waker().clone();
+        let old = self.state.lock().layers.replace(waker);
+        drop(old);
+    }
+
+    pub(super) fn is_layered(&self) -> bool {
+        self.is_layered
+    }
+
+    /// Nobody reads or writes it any more. Returns whether layers wait for its end.
+    pub(crate) fn leave_to_layers(&self) -> bool {
+        let mut state = self.state.lock();
+        state.is_left_to_layers = self.is_layered && state.end.is_none();
+        state.is_left_to_layers
+    }
+
+    pub(crate) fn is_left_to_layers(&self) -> bool {
+        self.state.lock().is_left_to_layers
+    }
+
+    pub(super) fn has_begun(&self) -> bool {
+        self.state.lock().begun.is_some()
+    }
+
+    pub(crate) fn readable(&self) -> Wakers {
+        Wakers([self.state.lock().reader.take(), None, None])
+    }
+
+    pub(crate) fn writable(&self) -> Wakers {
+        Wakers([None, self.state.lock().writer.take(), None])
+    }
+
+    pub(crate) fn begin(&self, head: Head) -> Wakers {
+        let mut state = self.state.lock();
+        if self.is_layered {
+            state.begun = Some(head.metadata.clone());
+        }
+        state.head = Some(head);
+        Wakers([state.reader.take(), None, None])
+    }
+
+    pub(crate) fn reassembled(&self, body: Result<Bytes, ReadError>) -> Wakers {
+        let mut state = self.state.lock();
+        state.reassembled = Some(body);
+        Wakers([state.reader.take(), None, None])
+    }
+
+    /// It has ended. A result that had come as a whole stays readable.
+    pub(crate) fn end(&self, result: Result<(), CallError>) -> Wakers {
+        let mut state = self.state.lock();
+        state.end.get_or_insert(result);
+        Wakers([state.reader.take(), state.writer.take(), state.layers.take()])
+    }
+
+    pub(crate) fn set_writing(&self, writing: bool) {
+        self.state.lock().writing = writing;
+    }
+
+    /// Whether somebody is still writing a handler's result.
+    pub(crate) fn is_writing(&self) -> bool {
+        self.state.lock().writing
+    }
+
+    /// The link has ended, and this is left to be read.
+    pub(crate) fn leave(&self, rest: VecDeque<Chunk>) {
+        self.state.lock().rest = Some(rest);
+    }
+
+    pub(super) fn next_of_rest(&self) -> Option<Read> {
+        let mut state = self.state.lock();
+        Some(state.rest.as_mut()?.pop_front().map_or(Read::End, Read::Chunk))
+    }
+
+    pub(super) fn all_of_rest(&self) -> Option<Bytes> {
+        let rest = self.state.lock().rest.take()?;
+        Some(rest.into_iter().flat_map(|chunk| chunk.bytes).collect())
+    }
+
+    pub(crate) fn failure(&self) -> Option<CallError> {
+        match &self.state.lock().end {
+            Some(Err(error)) => Some(error.again()),
+            _ => None,
+        }
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.state.lock().end.is_some()
+    }
+
+    pub(super) fn watch_reader(&self, cx: &Context<'_>) {
+        let waker = cx.waker().clone();
+        let old = self.state.lock().reader.replace(waker);
+        // Its drop may run anything.
+        drop(old);
+    }
+
+    pub(super) fn watch_writer(&self, cx: &Context<'_>) {
+        let waker = cx.waker().clone();
+        let old = self.state.lock().writer.replace(waker);
+        drop(old);
+    }
+
+    pub(super) fn take_head(&self) -> Option<Head> {
+        self.state.lock().head.take()
+    }
+
+    pub(super) fn take_reassembled(&self) -> Option<Result<Bytes, ReadError>> {
+        self.state.lock().reassembled.take()
+    }
+
+    pub(super) fn has_rest(&self) -> bool {
+        self.state.lock().rest.is_some()
+    }
+}
