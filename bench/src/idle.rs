@@ -63,7 +63,7 @@ impl Pair {
         let server = launcher.serve(None)?;
         let mut holder = launcher.hold(&server)?;
         holder.tell(Command::Open(1))?;
-        settle(&server)?;
+        settle(|| server.cpu_time())?;
         let kib = server.anonymous_kib()?;
         Ok(Self { server, holder, kib })
     }
@@ -79,12 +79,12 @@ impl Pair {
     }
 }
 
-/// Waits until the server has done what there is to do: a client may be connected before it was accepted.
-fn settle(server: &Server) -> Result<Duration> {
-    let mut before = server.cpu_time()?;
+/// Waits until a server has done what there is to do: a client may be connected before it was accepted. Returns its CPU time.
+pub(crate) fn settle(cpu_time: impl Fn() -> Result<Duration>) -> Result<Duration> {
+    let mut before = cpu_time()?;
     for _ in 0..SLICES {
         thread::sleep(SLICE);
-        let now = server.cpu_time()?;
+        let now = cpu_time()?;
         if now.saturating_sub(before) < SETTLED {
             return Ok(now);
         }
@@ -101,7 +101,7 @@ pub fn unused(launcher: &Launcher, connections: usize) -> Result<Round> {
     let mut pair = Pair::start(launcher)?;
     let before = pair.server.cpu_time()?;
     pair.holder.tell(Command::Open(connections))?;
-    let cpu = settle(&pair.server)?.saturating_sub(before);
+    let cpu = settle(|| pair.server.cpu_time())?.saturating_sub(before);
     let kib = pair.growth(connections)?;
     pair.end()?;
     let handshake_us = cpu.as_secs_f64() * 1e6 / connections as f64;

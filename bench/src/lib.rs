@@ -2,7 +2,7 @@
 //! another process and comes back.
 //!
 //! Which loads there are is in [`cases`]. Uploads, alone and beside small calls, are the matter of [`upload`]; what connections cost
-//! that do nothing, of [`idle`].
+//! that do nothing, of [`idle`]; what carries connections, of [`tunnels`].
 //!
 //! Every stack is a [`peers::Peer`] whose server and client each run in a process of their own. [`suite`] starts
 //! them, interleaves the measurements and gathers [`report::Row`]s.
@@ -20,4 +20,5 @@ pub mod process;
 pub mod python;
 pub mod report;
 pub mod suite;
+pub mod tunnels;
 pub mod upload;

@@ -15,6 +15,7 @@ use callosum_bench::{
     peers::{Kind, Peer},
     plots, report,
     suite::{self, Measure, Outcome, Plan},
+    tunnels,
     upload::{self, Length},
 };
 use clap::{Parser, Subcommand};
@@ -96,6 +97,14 @@ enum Role {
         peer: Peer,
         server: SocketAddr,
     },
+    #[command(hide = true)]
+    TunnelEnd {
+        #[arg(value_parser = known_peer)]
+        peer: Peer,
+        target: SocketAddr,
+        #[arg(long)]
+        far: Option<SocketAddr>,
+    },
 }
 
 fn known_peer(id: &str) -> Result<Peer> {
@@ -114,16 +123,22 @@ fn main() -> Result<()> {
 }
 
 fn run(role: Role) -> Result<()> {
+    let unfit = "this peer does no such thing";
+    if let Role::TunnelEnd { peer, target, far } = role {
+        let Kind::Tunnel(way) = peer.kind else { bail!(unfit) };
+        return tunnels::ends::serve(way, target, far);
+    }
     let (Role::Serve { peer, .. }
     | Role::Load { peer, .. }
     | Role::Upload { peer, .. }
     | Role::Beside { peer, .. }
-    | Role::Hold { peer, .. }) = &role;
+    | Role::Hold { peer, .. }
+    | Role::TunnelEnd { peer, .. }) = &role;
     let Kind::Rust(roles) = peer.kind else {
         bail!("this peer is not part of this program");
     };
-    let unfit = "this peer does no such thing";
     match role {
+        Role::TunnelEnd { .. } => bail!(unfit),
         Role::Serve { order: None, .. } => (roles.serve)(),
         Role::Serve { order: Some(order), .. } => roles.ordered.context(unfit)?.0(order),
         Role::Load { server, case, timing, .. } => {
@@ -184,6 +199,11 @@ fn measure(cli: &Cli) -> Result<()> {
             Measure::Idle => {
                 let idle = results.take(suite::idle(&program, &peers, plan))?;
                 println!("{}", report::idle_table(&idle));
+            }
+            Measure::Tunnels => {
+                let tunnels = results.take(suite::tunnels(&program, &peers, plan))?;
+                println!("{}", report::tunnel_table(&tunnels));
+                report::tunnel_marks(&tunnels).iter().for_each(|line| println!("{line}"));
             }
         }
     }

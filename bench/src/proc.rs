@@ -6,6 +6,23 @@ use anyhow::{Context as _, Result};
 
 use crate::executor::{AsyncStd, Executor, Tokio};
 
+/// A process and those that it has started and that still run.
+///
+/// # Errors
+/// As [`peak_kib`].
+pub(crate) fn family(process: u32) -> Result<Vec<u32>> {
+    let mut family = vec![process];
+    let mut asked = 0;
+    while let Some(&process) = family.get(asked) {
+        let children = fs::read_to_string(format!("/proc/{process}/task/{process}/children"))?;
+        for child in children.split_whitespace() {
+            family.push(child.parse().with_context(|| format!("a child of {process} is {child:?}"))?);
+        }
+        asked += 1;
+    }
+    Ok(family)
+}
+
 /// Most memory that a process had at any time, in KiB; `process` is its number, or "self".
 ///
 /// # Errors

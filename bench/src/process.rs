@@ -29,7 +29,7 @@ use crate::{
 const STARTS_WITHIN: Duration = Duration::from_secs(60);
 
 /// How long a server may take to end when it was asked to.
-const ENDS_WITHIN: Duration = Duration::from_secs(10);
+pub(crate) const ENDS_WITHIN: Duration = Duration::from_secs(10);
 
 /// How long a holder may take to carry out a command: 1,000 handshakes, or 64 calls of 256 KiB at a time.
 const HOLDS_WITHIN: Duration = Duration::from_secs(60);
@@ -57,7 +57,7 @@ impl Launcher {
     /// The virtual environment can't be made, or the program not be compiled.
     pub fn new(peer: &Peer, workers: usize, program: &Path) -> Result<Self> {
         let (program, script, peer) = match peer.kind {
-            Kind::Rust { .. } => (program.to_owned(), None, Some(peer.id())),
+            Kind::Rust { .. } | Kind::Tunnel(_) => (program.to_owned(), None, Some(peer.id())),
             Kind::Python => {
                 let python::Environment { interpreter, script } = python::prepare(program)?;
                 (interpreter, Some(script), None)
@@ -86,16 +86,17 @@ impl Launcher {
     pub fn serve(&self, order: Option<Order>) -> Result<Server> {
         let mut command = self.command("serve");
         command.args(order.map(|order| format!("--order={}", order.name())));
-        command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut server = Server {
-            child: command.spawn().with_context(|| format!("can't start {:?}", self.program))?,
-            address: (Ipv4Addr::LOCALHOST, 0).into(),
-        };
-        let stdout = server.child.stdout.take().context("the server's stdout is a pipe")?;
-        let line = next_line(&lines(stdout), STARTS_WITHIN)?;
-        let port = line.trim().parse().with_context(|| format!("the server said {line:?}, not its port"))?;
-        server.address.set_port(port);
-        Ok(server)
+        Starting::new(command)?.listening()
+    }
+
+    /// Starts one end of a tunnel to `target`, the near one if there is a `far` one already, and waits until it listens.
+    ///
+    /// # Errors
+    /// As [`Launcher::serve`].
+    pub fn tunnel_end(&self, target: SocketAddr, far: Option<SocketAddr>) -> Result<Server> {
+        let mut command = self.command("tunnel-end");
+        command.arg(target.to_string()).args(far.map(|far| format!("--far={far}")));
+        Starting::new(command)?.listening()
     }
 
     /// Runs a client to its end and returns what it measured.
@@ -197,20 +198,54 @@ fn end_within(child: &mut Child, limit: Duration) -> Result<()> {
     Ok(())
 }
 
-fn kill(child: &mut Child) {
+pub(crate) fn kill(child: &mut Child) {
     // Both fail if it has ended already.
     let _ = child.kill();
     let _ = child.wait();
 }
 
 /// Waits for a process to end, `None` if it does not in time.
-fn wait(child: &mut Child, limit: Duration) -> Result<Option<ExitStatus>> {
+pub(crate) fn wait(child: &mut Child, limit: Duration) -> Result<Option<ExitStatus>> {
     let begun = Instant::now();
     loop {
         match child.try_wait()? {
             None if begun.elapsed() < limit => thread::sleep(Duration::from_millis(1)),
             status => return Ok(status),
         }
+    }
+}
+
+/// A server process that does not listen yet; dropping this ends it.
+#[derive(Debug)]
+pub(crate) struct Starting(Server);
+
+impl Starting {
+    /// # Errors
+    /// The process can't be started.
+    pub(crate) fn new(mut command: Command) -> Result<Self> {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let child = command.spawn().with_context(|| format!("can't start {:?}", command.get_program()))?;
+        Ok(Self(Server { child, address: (Ipv4Addr::LOCALHOST, 0).into() }))
+    }
+
+    /// # Errors
+    /// The process has ended.
+    pub(crate) fn ensure_runs(&mut self) -> Result<()> {
+        let status = self.0.child.try_wait()?;
+        ensure!(status.is_none(), "the process ended with {status:?} before it listened");
+        Ok(())
+    }
+
+    /// Waits until it says at which port of 127.0.0.1 it listens.
+    ///
+    /// # Errors
+    /// The process ends before it listens, or does not listen within a minute.
+    pub(crate) fn listening(mut self) -> Result<Server> {
+        let stdout = self.0.child.stdout.take().context("the server's stdout is a pipe")?;
+        let line = next_line(&lines(stdout), STARTS_WITHIN)?;
+        let port = line.trim().parse().with_context(|| format!("the server said {line:?}, not its port"))?;
+        self.0.address.set_port(port);
+        Ok(self.0)
     }
 }
 
@@ -225,6 +260,11 @@ impl Server {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The number of the process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Most memory that it had at any time so far, in KiB.

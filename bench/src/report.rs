@@ -2,10 +2,12 @@
 
 mod idle;
 mod marks;
+mod tunnels;
 mod upload;
 
 pub use idle::{IdleRow, idle_table};
 pub use marks::call_marks;
+pub use tunnels::{TunnelRow, tunnel_marks, tunnel_table};
 pub use upload::{BesideRow, UploadRow, beside_table, upload_marks, upload_table};
 
 use anyhow::{Context as _, Result};

@@ -16,7 +16,8 @@ use crate::{
     load::{Sample, Timing},
     peers::{self, Peer},
     process::{Launcher, Server},
-    report::{BesideRow, IdleRow, Row, UploadRow},
+    report::{BesideRow, IdleRow, Row, TunnelRow, UploadRow},
+    tunnels::{self, Tunnels},
     upload::Length,
 };
 
@@ -42,6 +43,8 @@ pub enum Measure {
     Upload,
     /// What connections cost the server that do nothing
     Idle,
+    /// Connections through tunnels
+    Tunnels,
 }
 
 impl Measure {
@@ -52,6 +55,7 @@ impl Measure {
             Self::Beside => peer.makes_both(),
             Self::Upload => peer.makes_uploads(),
             Self::Idle => peer.holds_connections(),
+            Self::Tunnels => peer.tunnel().is_some(),
         }
     }
 }
@@ -65,7 +69,7 @@ pub fn measures(named: &[Measure], peers: &[Peer]) -> Result<Vec<Measure>> {
     for measure in named {
         ensure!(fits(measure), "none of these peers can be measured so: {measure:?}");
     }
-    let all = [Measure::Calls, Measure::Beside, Measure::Upload, Measure::Idle];
+    let all = [Measure::Calls, Measure::Beside, Measure::Upload, Measure::Idle, Measure::Tunnels];
     Ok(all
         .into_iter()
         .filter(|measure| if named.is_empty() { fits(measure) } else { named.contains(measure) })
@@ -85,6 +89,8 @@ pub struct Plan {
     pub uploads: [(Length, usize); 2],
     /// Connections that do nothing.
     pub idle: Idle,
+    /// Connections through tunnels.
+    pub tunnels: Tunnels,
 }
 
 const fn mib(mib: u64) -> Length {
@@ -99,6 +105,7 @@ impl Plan {
         beside: mib(256),
         uploads: [(mib(256), 2), (mib(512), 1)],
         idle: Idle { connections: 200, used_connections: 64, idle: Duration::from_secs(3), rounds: 3 },
+        tunnels: Tunnels { idle: 100, rounds: 3 },
     };
     /// For figures that are to be quoted.
     pub const FULL: Self = Self {
@@ -107,6 +114,7 @@ impl Plan {
         beside: mib(1024),
         uploads: [(mib(1024), 7), (mib(4096), 3)],
         idle: Idle { connections: 1_000, used_connections: 64, idle: Duration::from_secs(30), rounds: 3 },
+        tunnels: Tunnels { idle: 400, rounds: 7 },
     };
 }
 
@@ -326,6 +334,25 @@ pub fn idle(program: &Path, peers: &[Peer], plan: Plan) -> Outcome<IdleRow> {
     Outcome { rows, failures }
 }
 
+/// Measures those of `peers` that are tunnels, as [`run`] does. Each measurement has processes of its own.
+pub fn tunnels(program: &Path, peers: &[Peer], plan: Plan) -> Outcome<TunnelRow> {
+    let (mut rows, mut failures) = (Vec::new(), Vec::new());
+    let peers = peers.iter().filter(|peer| Measure::Tunnels.fits(peer));
+    let mut turns: Vec<(&Peer, Vec<_>)> = peers.map(|peer| (peer, Vec::new())).collect();
+    for _ in 0..plan.tunnels.rounds {
+        keep(&mut turns, &mut failures, |(peer, taken)| {
+            let shown = tunnels::show(program, peer, WORKERS, plan.timing, plan.tunnels);
+            taken.push(shown.with_context(|| format!("a tunnel of {}", peer.id()))?);
+            Ok(())
+        });
+    }
+    keep(&mut turns, &mut failures, |(peer, taken)| {
+        rows.push(TunnelRow::new(peer, plan.tunnels, taken)?);
+        Ok(())
+    });
+    Outcome { rows, failures }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -347,7 +374,7 @@ mod tests {
         for named in [&[Measure::Beside][..], &[Measure::Calls, Measure::Upload]] {
             assert!(measures(named, &floor).is_err(), "{named:?}");
         }
-        let all = [Measure::Calls, Measure::Beside, Measure::Upload, Measure::Idle];
+        let all = [Measure::Calls, Measure::Beside, Measure::Upload, Measure::Idle, Measure::Tunnels];
         assert_eq!(measures(&[], peers::ALL).unwrap(), all);
         assert_eq!(measures(&[Measure::Upload, Measure::Calls], peers::ALL).unwrap(), [all[0], all[2]]);
     }

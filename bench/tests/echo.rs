@@ -13,7 +13,8 @@ use callosum_bench::{
         TonicWindows, Zeromq,
     },
     process::Launcher,
-    suite::{self, Outcome, Plan},
+    suite::{self, Measure, Outcome, Plan},
+    tunnels::Tunnels,
     upload::{self, LARGEST_PIECE, Length},
 };
 use tokio::sync::oneshot;
@@ -216,7 +217,8 @@ fn short_plan() -> Plan {
     let timing = Timing { warm_up_ms: 10, window_ms: 300 };
     let mib = |mib: u64| Length { upload_bytes: mib << 20 };
     let idle = Idle { connections: 20, used_connections: 4, idle: Duration::from_millis(50), rounds: 2 };
-    Plan { rounds: 1, timing, beside: mib(8), uploads: [(mib(20), 2), (mib(24), 1)], idle }
+    let tunnels = Tunnels { idle: 5, rounds: 1 };
+    Plan { rounds: 1, timing, beside: mib(8), uploads: [(mib(20), 2), (mib(24), 1)], idle, tunnels }
 }
 
 fn all<R>(Outcome { rows, failures }: Outcome<R>) -> Vec<R> {
@@ -349,6 +351,24 @@ fn uploads_have_a_row_for_each_peer_and_length() -> Result<()> {
     assert!(rows.iter().all(|row| row.mib_per_s > 0.0));
     // A process takes a page at least, and more than that it would if it held what it sends.
     assert!(rows.iter().all(|row| row.client_peak_kib > 4 && row.server_peak_kib > 4));
+    Ok(())
+}
+
+/// rathole is in no package of Debian, and takes a minute to build: it is measured where it is installed.
+#[test]
+fn tunnels_have_a_row_each() -> Result<()> {
+    let mut peers = suite::select(&[])?;
+    peers.retain(|peer| Measure::Tunnels.fits(peer) && !peer.name.starts_with("rathole"));
+    let plan = Plan { timing: Timing { warm_up_ms: 10, window_ms: 100 }, ..short_plan() };
+    let rows = all(suite::tunnels(Path::new(PROGRAM), &peers, plan));
+    let found: Vec<_> = rows.iter().map(|row| row.peer.as_str()).collect();
+    assert_eq!(found, ["tcp-relay", "ssh", "callosum-tunnel", "callosum-tunnel-curve"]);
+    for row in &rows {
+        let rates = [row.up_1_mib_per_s, row.up_16_mib_per_s, row.down_1_mib_per_s, row.down_16_mib_per_s];
+        assert!(rates.iter().all(|rate| *rate > 0.0), "{row:?}");
+        assert!(row.connections_per_s > 0.0 && row.calls_per_s > 0.0, "{row:?}");
+        assert!(row.p50_us <= row.p99_us && row.p99_us > 0.0 && row.beside_p99_us > 0.0, "{row:?}");
+    }
     Ok(())
 }
 

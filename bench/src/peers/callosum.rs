@@ -108,14 +108,11 @@ impl<A: Adapter, D: Offer> Stack for CallosumCurve<A, D> {
     type Client = Client;
 
     async fn serve(ready: impl FnOnce(SocketAddr) + Send + 'static) -> Result<()> {
-        let allowed = KeySet::new(keys(SERVER_SECRET)?);
-        allowed.admit(keys(CLIENT_SECRET)?.public(), "bench");
-        serve(builder::<A, D>().authenticator(allowed), ready).await
+        serve(builder::<A, D>().authenticator(admitting()?), ready).await
     }
 
     async fn connect(server: SocketAddr) -> Result<Client> {
-        let client = CurveClient::new(keys(CLIENT_SECRET)?, keys(SERVER_SECRET)?.public());
-        connect::<A, D>(builder::<A, D>().authenticator(client), server).await
+        connect::<A, D>(builder::<A, D>().authenticator(admitted()?), server).await
     }
 }
 
@@ -125,6 +122,18 @@ const CLIENT_SECRET: &str = "D:)Q[IlAW!ahhC2ac:9*A}h:p?([4%wOTJ%JR%cs";
 
 fn keys(secret: &str) -> Result<CurveKeyPair> {
     Ok(CurveSecretKey::from_z85(secret)?.into())
+}
+
+/// A server that admits the client.
+pub(crate) fn admitting() -> Result<KeySet> {
+    let allowed = KeySet::new(keys(SERVER_SECRET)?);
+    allowed.admit(keys(CLIENT_SECRET)?.public(), "bench");
+    Ok(allowed)
+}
+
+/// The client.
+pub(crate) fn admitted() -> Result<CurveClient> {
+    Ok(CurveClient::new(keys(CLIENT_SECRET)?, keys(SERVER_SECRET)?.public()))
 }
 
 fn builder<A: Adapter, D: Offer>() -> Builder {
@@ -172,7 +181,8 @@ async fn run(driver: Driver) -> Result<()> {
     Ok(driver.await?)
 }
 
-fn address(binder: &Binder) -> Result<SocketAddr> {
+/// Where a binder listens.
+pub(crate) fn address(binder: &Binder) -> Result<SocketAddr> {
     match binder.endpoints().first() {
         Some(Endpoint::Tcp { host, port }) => Ok(SocketAddr::new(host.parse()?, *port)),
         other => bail!("bound to {other:?} instead of a TCP port"),

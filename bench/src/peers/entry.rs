@@ -88,14 +88,15 @@ where
 }
 
 /// Ends this process when the one that started it closes the other end of stdin, or ends.
-fn end_with_stdin() {
+pub(crate) fn end_with_stdin() {
     thread::spawn(|| {
         let _ = io::copy(&mut io::stdin(), &mut io::sink());
         std::process::exit(0);
     });
 }
 
-fn announce(address: SocketAddr) {
+/// Says where this process listens.
+pub(crate) fn announce(address: SocketAddr) {
     println!("{}", address.port());
     io::stdout().flush().expect("the process that started this one reads its output");
 }

@@ -10,11 +10,15 @@ mod tonic;
 mod zeromq;
 
 use self::entry::Entry;
+pub(crate) use self::{
+    callosum::{Adapter, address, admitted, admitting},
+    entry::{announce, end_with_stdin},
+};
 pub use self::{
     callosum::{Callosum, CallosumCurve, DialectOne},
     raw_copy::RawCopy,
     raw_tcp::RawTcp,
-    stack::{Kind, Load, LoadBeside, Orders, Peer, Roles, ServeIn, Stack},
+    stack::{Kind, Load, LoadBeside, Orders, Peer, Roles, ServeIn, Stack, Way},
     tarpc::Tarpc,
     tonic::{Tonic, TonicWindows},
     zeromq::Zeromq,
@@ -46,6 +50,32 @@ pub const ALL: &[Peer] = &[
     Entry::<CallosumCurve<Tokio, DialectOne>>::new().calls().peer(),
     Entry::<CallosumCurve<AsyncStd, DialectOne>>::new().calls().peer(),
     Peer { name: "libzmq-curve", runtime: "C", encrypted: true, kind: Kind::C },
+    Peer { name: "tcp-relay", runtime: "tokio", encrypted: false, kind: Kind::Tunnel(Way::Relay) },
+    Peer { name: "ssh", runtime: "C", encrypted: true, kind: Kind::Tunnel(Way::OpenSsh) },
+    Peer {
+        name: "rathole",
+        runtime: "tokio",
+        encrypted: false,
+        kind: Kind::Tunnel(Way::Rathole { noise: false }),
+    },
+    Peer {
+        name: "rathole-noise",
+        runtime: "tokio",
+        encrypted: true,
+        kind: Kind::Tunnel(Way::Rathole { noise: true }),
+    },
+    Peer {
+        name: "callosum-tunnel",
+        runtime: "tokio",
+        encrypted: false,
+        kind: Kind::Tunnel(Way::Callosum { curve: false }),
+    },
+    Peer {
+        name: "callosum-tunnel-curve",
+        runtime: "tokio",
+        encrypted: true,
+        kind: Kind::Tunnel(Way::Callosum { curve: true }),
+    },
 ];
 
 impl Peer {

@@ -102,6 +102,27 @@ pub enum Kind {
     Python,
     /// A program in C with the same two subcommands, beside the libzmq of the Python package.
     C,
+    /// What carries connections, and makes no calls.
+    Tunnel(Way),
+}
+
+/// What carries connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Each connection is one of its own on either hop, and bytes are copied.
+    Relay,
+    /// `ssh -L` and `sshd` of OpenSSH.
+    OpenSsh,
+    /// rathole: a connection of its own for each, encrypted by Noise or not at all.
+    Rathole {
+        /// Whether it encrypts.
+        noise: bool,
+    },
+    /// A local forward of Callosum.
+    Callosum {
+        /// Whether it encrypts.
+        curve: bool,
+    },
 }
 
 /// An entry of [`ALL`](super::ALL).
@@ -121,13 +142,17 @@ impl Peer {
     fn roles(&self) -> Option<&Roles> {
         match &self.kind {
             Kind::Rust(roles) => Some(roles),
-            Kind::Python | Kind::C => None,
+            Kind::Python | Kind::C | Kind::Tunnel(_) => None,
         }
     }
 
     /// Whether calls can be measured.
     pub fn makes_calls(&self) -> bool {
-        self.roles().is_none_or(|roles| roles.load.is_some())
+        match self.kind {
+            Kind::Rust(roles) => roles.load.is_some(),
+            Kind::Python | Kind::C => true,
+            Kind::Tunnel(_) => false,
+        }
     }
 
     /// Whether calls can be measured in `case`.
@@ -136,6 +161,7 @@ impl Peer {
             Kind::Rust(roles) => roles.load_for(case).is_some(),
             Kind::Python => case.order.is_none() && case.in_flight <= PYTHON_IN_FLIGHT,
             Kind::C => case.order.is_none(),
+            Kind::Tunnel(_) => false,
         }
     }
 
@@ -152,6 +178,14 @@ impl Peer {
     /// Whether idle connections can be measured.
     pub fn holds_connections(&self) -> bool {
         self.roles().is_some_and(|roles| roles.hold.is_some())
+    }
+
+    /// What carries connections, if this does.
+    pub fn tunnel(&self) -> Option<Way> {
+        match self.kind {
+            Kind::Tunnel(way) => Some(way),
+            Kind::Rust(_) | Kind::Python | Kind::C => None,
+        }
     }
 
     /// What the subcommands and messages call this entry: name and runtime.
