@@ -10,13 +10,13 @@ use callosum_runtime::{CallError, HandlerError, Metadata, MetadataTooLarge, NotS
 
 use crate::{End, ListenAddress, Reason, Target};
 
-/// Opens a connection to a target (T-1).
+/// Opens a connection to a target (U-1).
 pub(crate) const CONNECT: &str = "callosum.tunnel.connect";
 
-/// Listens, for as long as the call lasts (T-8).
+/// Listens, for as long as the call lasts (U-8).
 pub(crate) const LISTEN: &str = "callosum.tunnel.listen";
 
-/// With a number behind it: a connection that was accepted by a listener (T-9).
+/// With a number behind it: a connection that was accepted by a listener (U-9).
 pub(crate) const INCOMING: &str = "callosum.tunnel.incoming.";
 
 const TARGET: &str = "target";
@@ -24,7 +24,7 @@ const SOURCE: &str = "source";
 const ADDRESS: &str = "address";
 const METHOD: &str = "method";
 
-/// What can't be read of the metadata of a call. Its name travels (T-3).
+/// What can't be read of the metadata of a call. Its name travels (U-3).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("metadata {name:?}: {problem}")]
 pub(crate) struct TunnelMalformed {
@@ -100,7 +100,7 @@ where
     text.parse().map_err(|error: T::Err| malformed(error.to_string()))
 }
 
-/// The names of failures, and what each means before a connection is open (T-5).
+/// The names of failures, and what each means before a connection is open (U-5).
 const REASONS: [(&str, Reason); 9] = [
     ("TunnelForbidden", Reason::Forbidden),
     ("TunnelRefused", Reason::Refused),
@@ -113,7 +113,7 @@ const REASONS: [(&str, Reason); 9] = [
     ("TunnelFailed", Reason::Failed),
 ];
 
-/// The same once it is open (T-7).
+/// The same once it is open (U-7).
 const ENDS: [(&str, End); 4] = [
     ("TunnelReset", End::ResetHere),
     ("TunnelIdle", End::Idle),
