@@ -15,7 +15,7 @@ use crate::link::pump::Pump;
 use crate::lock::Mutex;
 use crate::node::Node;
 use crate::peer::PeerShared;
-use crate::rt::{BoxStream, Listener, Runtime, Timer, unsupported, yield_now};
+use crate::rt::{BoxSocket, Listener, Runtime, Timer, unsupported, yield_now};
 use crate::{Builder, Endpoint, HandlerResult, SocketOptions};
 
 /// Keeps tasks until they are run. Its time stands still.
@@ -60,7 +60,7 @@ impl Runtime for ByHand {
         Box::pin(Never)
     }
 
-    fn connect<'a>(&'a self, to: &'a Endpoint, _: SocketOptions) -> BoxFuture<'a, io::Result<BoxStream>> {
+    fn connect<'a>(&'a self, to: &'a Endpoint, _: SocketOptions) -> BoxFuture<'a, io::Result<BoxSocket>> {
         std::future::ready(Err(unsupported(to))).boxed()
     }
 

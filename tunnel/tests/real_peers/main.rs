@@ -1,5 +1,7 @@
 //! Programs of others through a tunnel, in plaintext and under CURVE: `curl`, Redis and OpenSSH.
 
+#![expect(clippy::unwrap_used, reason = "a panic is a failed test")]
+
 mod gateway;
 mod openssh;
 mod programs;
