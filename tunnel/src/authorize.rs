@@ -33,7 +33,7 @@ pub trait Authorizer: Send + Sync + 'static {
     ) -> BoxFuture<'a, Option<Permission>>;
 
     /// Something after each change of what is allowed: every connection and every listener is then asked about again, and what is not
-    /// allowed any more is ended. The stream is polled by the server's driver, and may look for changes by itself.
+    /// allowed any more is ended, and so is what is not decided within 10 s. The stream is polled by the server's driver, and may look for changes by itself.
     ///
     /// Default: nothing changes.
     fn changes(&self, _: &Arc<dyn Runtime>) -> Option<BoxStream<'static, ()>> {

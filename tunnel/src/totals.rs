@@ -9,6 +9,9 @@ use parking_lot::Mutex;
 /// Pairs of a user and a forward that are counted apart. What users name has no bound of its own.
 const MAX_PAIRS: usize = 10_000;
 
+/// Forwards of one user that are counted apart, so that one who names many leaves others theirs.
+const MAX_FORWARDS: usize = 1_000;
+
 /// What further ones are counted as.
 const OTHER: &str = "(other)";
 
@@ -18,7 +21,8 @@ const OTHER: &str = "(other)";
 pub struct Totals {
     /// Whom the other side was admitted as; `None` on the side that has asked for the forward.
     pub user: Option<String>,
-    /// The forward, as in [`ConnectionInfo::forward`](crate::ConnectionInfo::forward); `(other)` past 10,000 pairs of a user and a forward.
+    /// The forward, as in [`ConnectionInfo::forward`](crate::ConnectionInfo::forward); `(other)` past 1,000 forwards of a user,
+    /// or, without a user, past 10,000 pairs of a user and a forward.
     pub forward: Arc<str>,
     /// Connections that were open, those that still are included.
     pub connections: u64,
@@ -60,22 +64,39 @@ type Pair = (Option<String>, Arc<str>);
 
 /// All of them.
 #[derive(Debug, Default)]
-pub(crate) struct Table(Mutex<BTreeMap<Pair, Arc<Counters>>>);
+pub(crate) struct Table(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    pairs: BTreeMap<Pair, Arc<Counters>>,
+    /// How many forwards each user has.
+    forwards: BTreeMap<Option<String>, usize>,
+}
 
 impl Table {
     /// The counters of a pair, which stay.
     pub(crate) fn of(&self, user: Option<&str>, forward: &Arc<str>) -> Arc<Counters> {
-        let mut table = self.0.lock();
-        let mut pair = (user.map(str::to_owned), forward.clone());
-        if table.len() >= MAX_PAIRS && !table.contains_key(&pair) {
-            pair = (None, OTHER.into());
+        let state = &mut *self.0.lock();
+        let user = user.map(str::to_owned);
+        let pair = (user.clone(), forward.clone());
+        if let Some(counters) = state.pairs.get(&pair) {
+            return counters.clone();
         }
-        table.entry(pair).or_default().clone()
+        let forwards = state.forwards.get(&user).copied().unwrap_or(0);
+        let pair = if state.pairs.len() >= MAX_PAIRS {
+            (None, OTHER.into())
+        } else if forwards >= MAX_FORWARDS {
+            (user, OTHER.into())
+        } else {
+            state.forwards.insert(user, forwards + 1);
+            pair
+        };
+        state.pairs.entry(pair).or_default().clone()
     }
 
     pub(crate) fn snapshot(&self) -> Vec<Totals> {
-        let table = self.0.lock();
-        let totals = table.iter().map(|((user, forward), counters)| {
+        let state = self.0.lock();
+        let totals = state.pairs.iter().map(|((user, forward), counters)| {
             // The end of a connection is counted after its beginning.
             let ended = counters.ended.load(Relaxed);
             let connections = counters.connections.load(Relaxed);

@@ -309,3 +309,88 @@ fn an_authorizer_may_take_its_time_and_knows_who_asks() {
         assert_eq!(elsewhere, Err(Reason::Forbidden));
     });
 }
+
+/// The share of a user is one for its connections there and those that its listeners accept, and one for listeners.
+#[test]
+fn a_user_has_its_share_and_leaves_others_theirs() {
+    check(0..3, |world| async move {
+        let rules = RuleSet::new(rules(&RULES.replace("[8080]", r#"["8080-8089"]"#))).anonymous("alice");
+        let names = Names::default().with("db.internal", &["10.0.0.5"]);
+        let settings = ServerSettings::default().resolver(names);
+        let settings = settings.max_connections_per_user(2).max_listeners_per_user(1);
+        let (rig, serving, tunnelling) =
+            Rig::undriven(&world, rules, settings, TunnelSettings::default()).await;
+        rig.server.spawn(serving);
+        rig.client.spawn(tunnelling);
+        let mut listener = listen(&rig.target, "0.0.0.0:80").await;
+        let forward = rig.tunnel.local(free(), "db.internal:80".parse().unwrap()).await.unwrap();
+        let mut back = listen(&rig.client, "127.0.0.1:80").await;
+        let home: Target = "127.0.0.1:80".parse().unwrap();
+        let remote = rig.tunnel.remote("127.0.0.1:8080".parse().unwrap(), home.clone()).await.unwrap();
+        let second = rig.tunnel.remote("127.0.0.1:8081".parse().unwrap(), home.clone()).await;
+        assert!(matches!(second, Err(ForwardError::Remote { reason: Reason::Busy, .. })), "{second:?}");
+
+        let here = rig.open(&forward).await;
+        let there = listener.accept().await.unwrap().0;
+        let incoming = connect(&rig.server, remote.address()).await.unwrap();
+        let arrived = back.accept().await.unwrap().0;
+        let mut events = rig.tunnel.events();
+        expect_reset(&mut rig.open(&forward).await).await;
+        assert_eq!(refusal(&mut events).await, Reason::Busy);
+        expect_reset(&mut connect(&rig.server, remote.address()).await.unwrap()).await;
+        drop((here, there, incoming, arrived));
+        // They come back.
+        remote.close();
+        world.sleep(SECOND).await;
+        rig.tunnel.remote("127.0.0.1:8081".parse().unwrap(), home).await.unwrap();
+        let _here = rig.open(&forward).await;
+        listener.accept().await.unwrap();
+    });
+}
+
+/// Allows everything, until it does not answer any more.
+struct Hangs(Arc<AtomicU64>, Arc<parking_lot::Mutex<Option<async_channel::Receiver<()>>>>);
+
+impl Authorizer for Hangs {
+    fn connect<'a>(&'a self, _: &'a Requester, _: &'a Target) -> BoxFuture<'a, Option<Permission>> {
+        Box::pin(async move {
+            match self.0.load(Ordering::Relaxed) {
+                0 => Some(Permission::new("all")),
+                _ => std::future::pending().await,
+            }
+        })
+    }
+
+    fn listen<'a>(
+        &'a self,
+        _: &'a Requester,
+        _: &'a callosum_tunnel::ListenAddress,
+    ) -> BoxFuture<'a, Option<Permission>> {
+        Box::pin(std::future::ready(None))
+    }
+
+    fn changes(
+        &self,
+        _: &Arc<dyn callosum_runtime::rt::Runtime>,
+    ) -> Option<futures_util::stream::BoxStream<'static, ()>> {
+        self.1.lock().take().map(|changes| Box::pin(changes) as _)
+    }
+}
+
+#[test]
+fn what_is_not_decided_in_time_is_taken_away() {
+    check(0..3, |world| async move {
+        let hangs = Arc::<AtomicU64>::default();
+        let (change, changes) = async_channel::unbounded();
+        let authorizer = Hangs(hangs.clone(), Arc::new(parking_lot::Mutex::new(Some(changes))));
+        let rig = Rig::with(&world, authorizer, TunnelSettings::default()).await;
+        let (mut here, mut there) = rig.through().await;
+        write(&mut here, "ping").await;
+        expect(&mut there, "ping").await;
+        hangs.store(1, Ordering::Relaxed);
+        change.send(()).await.unwrap();
+        let before = world.elapsed();
+        expect_reset(&mut here).await;
+        assert!(world.elapsed() - before <= 11 * SECOND);
+    });
+}

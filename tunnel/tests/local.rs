@@ -315,6 +315,19 @@ fn what_connects_without_a_link_waits_so_long_and_is_refused() {
     });
 }
 
+/// A forward owns what it is sent through.
+#[test]
+fn dropping_a_driver_ends_forwards_that_it_has_not_polled() {
+    check(0..3, |world| async move {
+        let settings = (ServerSettings::default(), TunnelSettings::default());
+        let (rig, serving, tunnelling) = Rig::undriven(&world, Anyone, settings.0, settings.1).await;
+        rig.server.spawn(serving);
+        let forward = rig.local().await;
+        drop(tunnelling);
+        assert!(connect(&rig.client, forward.address()).await.is_err(), "nobody listens any more");
+    });
+}
+
 #[test]
 fn dropping_a_driver_ends_everything_under_it() {
     check(0..5, |world| async move {

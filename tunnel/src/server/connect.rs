@@ -9,6 +9,7 @@ use callosum_runtime::{BodyReader, Context, HandlerResult, Responder};
 use tracing::Instrument;
 
 use super::Shared;
+use super::counts::Counted;
 use super::grants::{Grant, What};
 use crate::connecting::{Call, Setup, proxy_header, serve};
 use crate::connection::Side;
@@ -44,9 +45,18 @@ pub(super) async fn connect(
         guard.set(Err(Reason::Forbidden));
         return Err(wire::refusal(Reason::Forbidden));
     };
-    let guard = guard.unless_full(server.settings.max_connections).map_err(wire::refusal)?;
+    let mut guard = guard.unless_full(server.settings.max_connections).map_err(wire::refusal)?;
+    let by_user = match server.count_connection(guard.live.info.user.as_deref()) {
+        Ok(counted) => counted,
+        Err(reason) => {
+            guard.set(Err(reason));
+            return Err(wire::refusal(reason));
+        }
+    };
     let span = guard.span.clone();
-    open(&server, guard, call, Asked { target, source, grant, permission, seen }).instrument(span).await
+    open(&server, guard, call, Asked { target, source, grant, permission, by_user, seen })
+        .instrument(span)
+        .await
 }
 
 /// What a peer has asked for, and may have.
@@ -55,12 +65,13 @@ struct Asked {
     source: Option<SocketAddr>,
     grant: Grant,
     permission: Permission,
+    by_user: Counted,
     /// How often what is allowed had changed before it was asked.
     seen: u64,
 }
 
 async fn open(server: &Arc<Shared>, guard: Guard, call: Call, asked: Asked) -> HandlerResult<()> {
-    let Asked { target, source, grant, permission, seen } = asked;
+    let Asked { target, source, grant, permission, by_user, seen } = asked;
     let dialer = Dialer {
         runtime: &*server.hub.runtime,
         resolver: &*server.settings.resolver,
@@ -78,15 +89,15 @@ async fn open(server: &Arc<Shared>, guard: Guard, call: Call, asked: Asked) -> H
     let (user, target) = (guard.live.info.user.clone(), &target);
     serve(guard, call, dialer, target, admit, |address, (counted, permission)| async move {
         grant.given.is_at(address.map(|address| address.ip()));
-        if server.changes.load(Ordering::Acquire) != seen {
-            // It may have been asked about again before it was known where it is.
-            grant.given.check_again(&*server.authorizer).await;
+        // It may have been asked about again before it was known where it is.
+        if server.changes.load(Ordering::Acquire) != seen && !server.check_again(&grant.given).await {
+            return Err(Reason::Forbidden);
         }
         let preface = match permission.writes_proxy_header() {
             true => proxy_header(source, address, target, user.as_deref()),
             false => Bytes::new(),
         };
-        Ok(Setup { preface, idle: permission.idle(), held: (counted, grant) })
+        Ok(Setup { preface, idle: permission.idle(), held: (counted, by_user, grant) })
     })
     .await
 }

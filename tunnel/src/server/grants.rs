@@ -7,7 +7,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::connection::Stop;
-use crate::{Authorizer, End, ListenAddress, Permission, Requester, Target};
+use crate::{Authorizer, ListenAddress, Permission, Requester, Target};
 
 /// All that has been given.
 #[derive(Default)]
@@ -72,17 +72,11 @@ impl Given {
         *self.address.lock() = address;
     }
 
-    /// Stops it if the peer may not have it any more.
-    pub(super) async fn check_again(&self, authorizer: &dyn Authorizer) {
+    /// Asks whether the peer may have it where it is connected, if it is.
+    pub(super) async fn may_have(&self, authorizer: &dyn Authorizer) -> bool {
         let permission = self.ask(authorizer).await;
         let address = *self.address.lock();
-        let permission = permission.and_then(|permission| match address {
-            Some(address) => permission.at(address),
-            None => Some(permission),
-        });
-        if permission.is_none() {
-            self.stop.stop(End::Revoked);
-        }
+        permission.is_some_and(|permission| address.is_none_or(|address| permission.at(address).is_some()))
     }
 }
 

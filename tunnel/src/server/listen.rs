@@ -38,9 +38,10 @@ pub(super) async fn listen(
     if server.hub.is_draining() {
         return Err(wire::refusal(Reason::ShuttingDown));
     }
+    let _counted = server.count_listener(requester.user()).map_err(wire::refusal)?;
     let (listener, bound) = bind(&server, &address).await.map_err(wire::refusal)?;
-    if server.changes.load(Ordering::Acquire) != seen {
-        grant.given.check_again(&*server.authorizer).await;
+    if server.changes.load(Ordering::Acquire) != seen && !server.check_again(&grant.given).await {
+        return Err(wire::refusal(Reason::Forbidden));
     }
     let metadata = wire::listening(&bound)?;
     let writer: BodyWriter = responder.metadata(metadata).begin().await?;
@@ -50,10 +51,10 @@ pub(super) async fn listen(
     let opener = Opener {
         peer: requester.peer.clone(),
         wait: Duration::ZERO,
-        open: server.settings.connect_timeout * 2,
+        open: server.settings.connect_timeout.saturating_mul(2),
     };
     let listening =
-        Listening { server: server.clone(), requester, permission, address, method, forward, opener };
+        Listening { server: server.clone(), requester, permission, seen, address, method, forward, opener };
     let accepting = pin!(accept_loop(&server.hub, &listening.forward, listener, |socket, source| {
         listening.accept(socket, source);
     }));
@@ -85,6 +86,8 @@ struct Listening {
     server: Arc<Shared>,
     requester: Requester,
     permission: Permission,
+    /// How often what is allowed had changed before that was asked.
+    seen: u64,
     /// As it was asked for.
     address: ListenAddress,
     method: String,
@@ -107,16 +110,25 @@ impl Listening {
         let Ok(guard) = server.hub.begin(wanted, grant.given.stop.clone()) else { return };
         let Ok(mut guard) = guard.unless_full(server.settings.max_connections) else { return };
         let metadata = wire::connect(None, source).map_err(|_| Reason::Failed);
-        let (counted, metadata) = match (server.counts.take(&self.permission), metadata) {
+        let counted = server
+            .counts
+            .take(&self.permission)
+            .and_then(|by_rule| Ok((by_rule, server.count_connection(self.requester.user())?)));
+        let (counted, metadata) = match (counted, metadata) {
             (Ok(counted), Ok(metadata)) => (counted, metadata),
             (Err(reason), _) | (_, Err(reason)) => return guard.set(Err(reason)),
         };
         let (opener, method, idle) = (self.opener.clone(), self.method.clone(), self.permission.idle());
-        let span = guard.span.clone();
+        let (span, seen, server) = (guard.span.clone(), self.seen, server.clone());
+        let runtime = server.hub.runtime.clone();
         let serving = async move {
+            // Those who take a right away have asked about the listener, and not about what it has accepted since.
+            if server.changes.load(Ordering::Acquire) != seen {
+                server.check_again(&grant.given).await;
+            }
             serve(guard, opener, socket, (&method, metadata), idle).await.ok();
             drop::<(_, Grant)>((counted, grant));
         };
-        server.hub.runtime.spawn(Box::pin(serving.instrument(span)));
+        runtime.spawn(Box::pin(serving.instrument(span)));
     }
 }

@@ -27,13 +27,17 @@ use crate::driver::TunnelDriver;
 use crate::events::TunnelEvents;
 use crate::hub::Hub;
 use crate::resolve::{Resolver, SystemResolver};
+use crate::time::within;
 use crate::totals::Totals;
-use crate::{Authorizer, wire};
-use counts::Counts;
-use grants::Grants;
+use crate::{Authorizer, End, Reason, wire};
+use counts::{Counted, Counts};
+use grants::{Given, Grants};
 
 /// Rights about which an authorizer is asked again at the same time.
 const CHECKS_AT_ONCE: usize = 64;
+
+/// How long one of these questions may take. What is not decided by then is taken away.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Settings of a [`TunnelServer`].
 #[derive(Clone)]
@@ -41,7 +45,9 @@ const CHECKS_AT_ONCE: usize = 64;
 pub struct ServerSettings {
     connect_timeout: Duration,
     max_connections: usize,
+    max_connections_per_user: u32,
     max_listeners: usize,
+    max_listeners_per_user: u32,
     socket: SocketOptions,
     resolver: Arc<dyn Resolver>,
 }
@@ -51,7 +57,9 @@ impl Default for ServerSettings {
         Self {
             connect_timeout: Duration::from_secs(10),
             max_connections: 10_000,
+            max_connections_per_user: 5_000,
             max_listeners: 1_000,
+            max_listeners_per_user: 100,
             socket: keepalive(),
             resolver: Arc::new(SystemResolver),
         }
@@ -67,11 +75,24 @@ impl ServerSettings {
 
     /// Connections at a time, of all peers together. One more is refused with [`Reason::Busy`](crate::Reason::Busy). Default 10,000.
     ///
-    /// One peer has fewer: an endpoint takes twice as many unfinished calls of a peer as
+    /// What one peer asks for is fewer: an endpoint takes twice as many unfinished calls of a peer as
     /// [`max_queue`](callosum_runtime::Limits::max_queue) and [`max_concurrency`](callosum_runtime::Limits::max_concurrency) together, 2,200
     /// by default.
     pub fn max_connections(mut self, connections: usize) -> Self {
         self.max_connections = connections;
+        self
+    }
+
+    /// Connections at a time of one user, on whichever of its links, those that its listeners have accepted included. One more is refused
+    /// with [`Reason::Busy`](crate::Reason::Busy). Peers without an identity count as one user. Default 5,000.
+    pub fn max_connections_per_user(mut self, connections: u32) -> Self {
+        self.max_connections_per_user = connections;
+        self
+    }
+
+    /// Listeners at a time of one user. One more is refused with [`Reason::Busy`](crate::Reason::Busy). Default 100.
+    pub fn max_listeners_per_user(mut self, listeners: u32) -> Self {
+        self.max_listeners_per_user = listeners;
         self
     }
 
@@ -122,8 +143,35 @@ struct Shared {
     settings: ServerSettings,
     grants: Arc<Grants>,
     counts: Arc<Counts>,
+    /// Connections of each user.
+    connections: Arc<Counts>,
+    /// Listeners of each user.
+    listeners: Arc<Counts>,
     /// How often what is allowed has changed.
     changes: AtomicU64,
+}
+
+impl Shared {
+    /// Asks again whether a peer may have something, and stops it if not, or if that is not decided in time.
+    async fn check_again(&self, given: &Given) -> bool {
+        let asked = within(&*self.hub.runtime, CHECK_TIMEOUT, given.may_have(&*self.authorizer)).await;
+        let allowed = asked.unwrap_or(false);
+        if !allowed {
+            given.stop.stop(End::Revoked);
+        }
+        allowed
+    }
+
+    /// Counts one more connection of a user.
+    fn count_connection(&self, user: Option<&str>) -> Result<Counted, Reason> {
+        self.connections
+            .take_of(user.unwrap_or_default().into(), Some(self.settings.max_connections_per_user))
+    }
+
+    /// Counts one more listener of a user.
+    fn count_listener(&self, user: Option<&str>) -> Result<Counted, Reason> {
+        self.listeners.take_of(user.unwrap_or_default().into(), Some(self.settings.max_listeners_per_user))
+    }
 }
 
 impl TunnelServer {
@@ -141,6 +189,8 @@ impl TunnelServer {
             settings,
             grants: Arc::default(),
             counts: Arc::default(),
+            connections: Arc::default(),
+            listeners: Arc::default(),
             changes: AtomicU64::new(0),
         });
         let driver = TunnelDriver::new(hub, follow(shared.clone()));
@@ -220,9 +270,9 @@ async fn follow(shared: Arc<Shared>) {
             // One that takes long to be decided holds up few others.
             let checks = shared.grants.all().into_iter().map(|given| {
                 let shared = shared.clone();
-                async move { given.check_again(&*shared.authorizer).await }
+                async move { shared.check_again(&given).await }
             });
-            stream::iter(checks).buffer_unordered(CHECKS_AT_ONCE).for_each(|()| ready(())).await;
+            stream::iter(checks).buffer_unordered(CHECKS_AT_ONCE).for_each(|_| ready(())).await;
         }
     };
     let over = shared.hub.until_over();

@@ -206,7 +206,7 @@ impl Tunnel {
         let (running, receiver) = async_channel::unbounded();
         let shared =
             Shared { hub: hub.clone(), peer: peer.clone(), handlers: handlers.clone(), settings, running };
-        let driver = TunnelDriver::new(hub.clone(), run(hub, receiver));
+        let driver = TunnelDriver::new(hub.clone(), run(hub, Queue(receiver)));
         (Self { shared: Arc::new(shared) }, driver)
     }
 
@@ -290,9 +290,21 @@ fn accepted(forward: &Arc<str>, target: Option<Target>, source: Option<std::net:
     Wanted { side: Side::Accepting, user: None, forward: forward.clone(), target, source }
 }
 
+/// Forwards that the driver has not polled yet. They own what sends them, and so would keep each other alive.
+struct Queue(Receiver<BoxFuture<'static, ()>>);
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        self.0.close();
+        while let Ok(forward) = self.0.try_recv() {
+            drop(forward);
+        }
+    }
+}
+
 /// Polls the forwards until the tunnel is drained.
-async fn run(hub: Arc<Hub>, receiver: Receiver<BoxFuture<'static, ()>>) {
-    let (mut receiver, mut running) = (pin!(receiver), FuturesUnordered::new());
+async fn run(hub: Arc<Hub>, queue: Queue) {
+    let (mut receiver, mut running) = (pin!(queue.0.clone()), FuturesUnordered::new());
     let forwarding = poll_fn(|cx| {
         while let Poll::Ready(Some(forward)) = receiver.as_mut().poll_next(cx) {
             running.push(forward);
@@ -302,7 +314,7 @@ async fn run(hub: Arc<Hub>, receiver: Receiver<BoxFuture<'static, ()>>) {
     });
     select(forwarding, pin!(hub.until_draining())).await;
     // Nobody listens any more.
-    drop(running);
+    drop((running, queue));
     hub.until_over().await;
 }
 

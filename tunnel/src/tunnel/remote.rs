@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use callosum_runtime::{BodyReader, CallError, HandlerResult, Handlers, Method};
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use parking_lot::Mutex;
 use tracing::Instrument;
 
@@ -103,12 +103,14 @@ impl Asking {
             drop(listening);
             let mut pause = RETRY[0];
             listening = loop {
-                let after = if reason == Reason::NotConnected { Duration::ZERO } else { pause };
+                // Without a link, the next one is waited for instead, as long as its connector takes.
+                let away = reason == Reason::NotConnected && !self.shared.peer.is_connected();
+                let after = if away { Duration::ZERO } else { pause };
                 let forward = self.incoming.name();
                 tracing::warn!(%forward, %reason, ?after, "the other side does not listen any more");
                 hub.events.send(TunnelEvent::ListenFailed { forward, reason, after });
                 sleep(&*hub.runtime, after).await;
-                if after.is_zero() && self.shared.peer.ready().await.is_err() && self.is_over().await {
+                if away && self.is_over() {
                     return;
                 }
                 match self.ask(Duration::MAX).await {
@@ -123,10 +125,9 @@ impl Asking {
         }
     }
 
-    /// Whether there will be no other link. One that was not accepted may be tried again.
-    async fn is_over(&self) -> bool {
-        sleep(&*self.shared.hub.runtime, RETRY[0]).await;
-        !self.shared.peer.is_connected() && self.shared.peer.ready().await.is_err()
+    /// Whether there will be no other link. Else it is waited for, also after one that was not accepted.
+    fn is_over(&self) -> bool {
+        matches!(self.shared.peer.ready().now_or_never(), Some(Err(_)))
     }
 }
 
