@@ -177,7 +177,8 @@ impl Dispatcher {
     pub(crate) fn end_task(&self, handling: &Handling, request: RequestId, reply: Option<Reply>) {
         let mut state = self.lock();
         let connection = request.connection();
-        if handling.end(request) && !state.connections.contains_key(&connection) {
+        let ended = handling.end(request);
+        if ended.is_some() && !state.connections.contains_key(&connection) {
             state.lingering_count -= 1;
             if handling.is_empty() {
                 state.lingering.remove(&connection);
@@ -185,6 +186,7 @@ impl Dispatcher {
         }
         state.endpoint.finish(request, reply);
         settle(state, None);
+        drop(ended);
     }
 
     /// A handler has ended that had no task, or never ran; `reply` is `None` if it was stopped.

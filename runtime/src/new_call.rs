@@ -64,6 +64,10 @@ impl NewCall {
         if shared.id().is_some() {
             return ready(Err(NotSent::StreamMade.into())).boxed();
         }
+        if shared.has_ended() {
+            // Nobody reads or writes it any more.
+            return ready(Err(CallError::Cancelled)).boxed();
+        }
         let peer = self.peer.shared.clone();
         match self.make_streams(&shared) {
             Ok(loan) => Outcome::new(peer, shared, loan).map_ok(|metadata| (Bytes::new(), metadata)).boxed(),

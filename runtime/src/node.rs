@@ -225,7 +225,8 @@ impl Node {
 
     /// A connection was not accepted, or ended before its handshake was complete.
     pub(crate) fn report_refusal(&self, address: String, cause: DisconnectCause) {
-        match self.refusals.lock().take(self.core.now()) {
+        let reported = self.refusals.lock().take(self.core.now());
+        match reported {
             Some(unreported) => self.report(Event::Refused { address, cause, unreported }),
             None => tracing::debug!(address, %cause, "connection refused"),
         }
@@ -233,7 +234,8 @@ impl Node {
 
     /// The system did not let a listener accept.
     pub(crate) fn report_accept_failure(&self, endpoint: Endpoint, kind: ErrorKind) {
-        match self.accept_failures.lock().take(self.core.now()) {
+        let reported = self.accept_failures.lock().take(self.core.now());
+        match reported {
             Some(unreported) => self.report(Event::AcceptFailed { endpoint, kind, unreported }),
             None => tracing::debug!(%endpoint, %kind, "can't accept"),
         }

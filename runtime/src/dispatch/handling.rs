@@ -51,9 +51,9 @@ impl Handling {
         self.0.lock().tasks.insert(request, cancellation);
     }
 
-    /// Whether the handler had a task.
-    pub(super) fn end(&self, request: RequestId) -> bool {
-        self.0.lock().tasks.remove(&request).is_some()
+    /// What cancels the handler, if it had a task. It holds the task's waker: not to be dropped under a lock.
+    pub(super) fn end(&self, request: RequestId) -> Option<Arc<Cancellation>> {
+        self.0.lock().tasks.remove(&request)
     }
 
     /// No handler gets a task any more. Returns those that have one.

@@ -158,7 +158,10 @@ impl HubReceiver {
         Some(match message {
             Some(message) => Received::Message { from: name.routing_id, message },
             None => {
-                connections.outboxes.remove(&name.routing_id);
+                // Its end wakes the peer's task.
+                let left = connections.outboxes.remove(&name.routing_id);
+                drop(connections);
+                drop(left);
                 Received::Gone { peer: name.routing_id }
             }
         })
@@ -168,7 +171,8 @@ impl HubReceiver {
 impl Drop for HubReceiver {
     fn drop(&mut self) {
         self.joined.close();
-        self.connections.lock().outboxes.clear();
+        let left = std::mem::take(&mut self.connections.lock().outboxes);
+        drop(left);
     }
 }
 

@@ -19,6 +19,10 @@ use crate::error::{HandlerError, HandlerExists};
 use crate::stream::{BodyReader, Responder, StreamHandler, incomplete};
 use crate::{Builder, Codec, Context, Handlers, Method};
 
+/// The argument in front of a stream. No budget for reassembly holds it, so that all that a peer may have at a time stay below what that
+/// budget allows it: by default, 80 handlers make 40 MiB.
+const MAX_FIRST_ITEM: usize = 512 * 1024;
+
 /// The methods of a service, with what implements them: what `into_service` of a [service's](macro@crate::service) trait makes.
 #[must_use = "a service is to be served"]
 pub struct Service {
@@ -150,7 +154,9 @@ where
             let bytes = match argument {
                 Argument::Whole => body.take_all().await,
                 // What has no first item has an empty one.
-                Argument::FirstItem => body.next_item().await.unwrap_or_else(|| Ok(Bytes::new())),
+                Argument::FirstItem => {
+                    body.next_item(MAX_FIRST_ITEM).await.unwrap_or_else(|| Ok(Bytes::new()))
+                }
             };
             let argument = match bytes.map(|bytes| codec.decode(&bytes)) {
                 Ok(Ok(argument)) => argument,

@@ -283,7 +283,7 @@ impl CallStreams {
 /// What the caller is told of an argument that could not be reassembled. No handler has seen it.
 pub(crate) fn incomplete(error: &BodyError) -> Reply {
     let refusal = match error {
-        BodyError::Read(ReadError::TooLarge { .. }) => Refusal::BodyTooLarge,
+        BodyError::Read(ReadError::TooLarge { .. }) | BodyError::ItemTooLarge { .. } => Refusal::BodyTooLarge,
         _ => Refusal::MalformedBody,
     };
     Reply::Error(refusal.to_error(&error.to_string()))

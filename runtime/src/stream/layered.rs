@@ -15,6 +15,7 @@ use callosum_proto::{Metadata, StreamId};
 use super::shared::{Head, Shared};
 use crate::error::{CallError, DisconnectCause, NotSent};
 use crate::loan::Loan;
+use crate::lock::guarded;
 use crate::peer::{Answered, PeerShared};
 
 /// How a streamed call ends. Dropping it before gives the call up.
@@ -32,6 +33,9 @@ impl Outcome {
         if outcome.shared.has_ended() {
             // It was given up before there was anything to give up.
             outcome.abandon();
+            if let Some(id) = outcome.shared.id() {
+                outcome.peer.lock().forget_streams(id, &outcome.shared);
+            }
         } else if is_finished && let Some(id) = outcome.shared.id() {
             // It has just been opened, and if it has ended since, nobody waits for its argument.
             let _ = outcome.peer.lock().connection.send_stream(id).finish();
@@ -79,16 +83,8 @@ impl<F> Layered<F> {
 
     /// A layer has answered in place of the other side.
     fn answer(&self, body: Bytes, metadata: Metadata) {
-        if self.shared.has_ended() {
-            return;
-        }
-        if self.shared.has_begun() {
-            // It has given up a result that is being read.
-            return self.shared.end(Err(CallError::Cancelled)).wake();
-        }
-        let size = Some(body.len() as u64);
-        self.shared.begin(Head { metadata, size, whole: Some(body) }).wake();
-        self.shared.end(Ok(())).wake();
+        let (size, body) = (Some(body.len() as u64), guarded(body));
+        self.shared.answer(Head { metadata, size, whole: Some(body) }).wake();
     }
 }
 
@@ -98,7 +94,7 @@ impl<F: Future<Output = Answered> + Unpin> Future for Layered<F> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         if self.shared.id().is_none() {
             // A call that is given up before a layer has let it be made never is.
-            self.shared.watch_outcome(cx);
+            self.shared.watch_end(cx);
             if self.shared.has_ended() {
                 return Poll::Ready(());
             }

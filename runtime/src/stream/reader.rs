@@ -106,11 +106,11 @@ impl BodyReader {
         Ok(body.freeze())
     }
 
-    /// The bytes of the next item; `None` at the end. What follows it stays to be read.
+    /// The bytes of the next item, of at most `limit`; `None` at the end. What follows it stays to be read.
     ///
     /// Cancel safety: what was read of the item is lost with the future.
-    pub(crate) async fn next_item(&mut self) -> Option<Result<Bytes, BodyError>> {
-        let mut item = BytesMut::new();
+    pub(crate) async fn next_item(&mut self, limit: usize) -> Option<Result<Bytes, BodyError>> {
+        let (mut item, limit) = (BytesMut::new(), limit.min(self.max_item));
         loop {
             let chunk = match poll_fn(|cx| self.poll_chunk(cx)).await {
                 Some(Ok(chunk)) => chunk,
@@ -118,8 +118,9 @@ impl BodyReader {
                 None if item.is_empty() => return None,
                 None => return Some(Ok(item.freeze())),
             };
-            if let Err(error) = self.check_size(item.len() + chunk.bytes.len()) {
-                return Some(Err(error));
+            let size = item.len() + chunk.bytes.len();
+            if size > limit {
+                return Some(Err(BodyError::ItemTooLarge { size, limit }));
             }
             if chunk.end_of_item && item.is_empty() {
                 return Some(Ok(chunk.bytes));

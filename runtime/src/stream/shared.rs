@@ -26,6 +26,8 @@ struct State {
     writer: Option<Waker>,
     /// Of the layers, which learn how the call has ended.
     layers: Option<Waker>,
+    /// The task in which the layers are polled.
+    task: Option<Waker>,
     head: Option<Head>,
     reassembled: Option<Result<Bytes, ReadError>>,
     /// What had come as a whole, and was not read, when the link ended.
@@ -54,7 +56,7 @@ pub(crate) struct Head {
 /// Tasks to wake once no lock is held.
 #[must_use = "these tasks are to be woken"]
 #[derive(Default)]
-pub(crate) struct Wakers([Option<Waker>; 3]);
+pub(crate) struct Wakers([Option<Waker>; 4]);
 
 impl Wakers {
     pub(crate) fn wake(self) {
@@ -64,10 +66,17 @@ impl Wakers {
 
 impl IntoIterator for Wakers {
     type Item = Waker;
-    type IntoIter = std::iter::Flatten<std::array::IntoIter<Option<Waker>, 3>>;
+    type IntoIter = std::iter::Flatten<std::array::IntoIter<Option<Waker>, 4>>;
 
     fn into_iter(self) -> Self::IntoIter {
         self.0.into_iter().flatten()
+    }
+}
+
+impl State {
+    /// Whoever waits for the end.
+    fn wake_all(&mut self) -> Wakers {
+        Wakers([self.reader.take(), self.writer.take(), self.layers.take(), self.task.take()])
     }
 }
 
@@ -95,7 +104,7 @@ impl Shared {
     /// Its reader and its writer waited for the call to be made. Also tells whether the argument is finished already.
     pub(super) fn opened(&self) -> (Wakers, bool) {
         let mut state = self.state.lock();
-        (Wakers([state.reader.take(), state.writer.take(), None]), state.is_finished_early)
+        (Wakers([state.reader.take(), state.writer.take(), None, None]), state.is_finished_early)
     }
 
     /// The argument is finished. Returns whether the call is not made yet, so that nobody was told.
@@ -120,6 +129,13 @@ impl Shared {
         drop(old);
     }
 
+    /// The same for the task of the layers, in which [`Outcome`](super::layered::Outcome) need not be.
+    pub(super) fn watch_end(&self, cx: &Context<'_>) {
+        let waker = cx.waker().clone();
+        let old = self.state.lock().task.replace(waker);
+        drop(old);
+    }
+
     pub(super) fn is_layered(&self) -> bool {
         self.is_layered
     }
@@ -135,38 +151,55 @@ impl Shared {
         self.state.lock().is_left_to_layers
     }
 
-    pub(super) fn has_begun(&self) -> bool {
-        self.state.lock().begun.is_some()
-    }
-
     pub(crate) fn readable(&self) -> Wakers {
-        Wakers([self.state.lock().reader.take(), None, None])
+        Wakers([self.state.lock().reader.take(), None, None, None])
     }
 
     pub(crate) fn writable(&self) -> Wakers {
-        Wakers([None, self.state.lock().writer.take(), None])
+        Wakers([None, self.state.lock().writer.take(), None, None])
     }
 
+    /// The result begins, unless a layer has answered before.
     pub(crate) fn begin(&self, head: Head) -> Wakers {
         let mut state = self.state.lock();
+        if state.end.is_some() {
+            return Wakers::default();
+        }
         if self.is_layered {
             state.begun = Some(head.metadata.clone());
         }
         state.head = Some(head);
-        Wakers([state.reader.take(), None, None])
+        Wakers([state.reader.take(), None, None, None])
+    }
+
+    /// A layer has answered in place of the other side.
+    pub(super) fn answer(&self, head: Head) -> Wakers {
+        let mut state = self.state.lock();
+        if state.end.is_some() {
+            return Wakers::default();
+        }
+        if state.begun.is_some() {
+            // It has given up a result that is being read.
+            state.end = Some(Err(CallError::Cancelled));
+        } else {
+            state.begun = Some(head.metadata.clone());
+            state.head = Some(head);
+            state.end = Some(Ok(()));
+        }
+        state.wake_all()
     }
 
     pub(crate) fn reassembled(&self, body: Result<Bytes, ReadError>) -> Wakers {
         let mut state = self.state.lock();
         state.reassembled = Some(body);
-        Wakers([state.reader.take(), None, None])
+        Wakers([state.reader.take(), None, None, None])
     }
 
     /// It has ended. A result that had come as a whole stays readable.
     pub(crate) fn end(&self, result: Result<(), CallError>) -> Wakers {
         let mut state = self.state.lock();
         state.end.get_or_insert(result);
-        Wakers([state.reader.take(), state.writer.take(), state.layers.take()])
+        state.wake_all()
     }
 
     pub(crate) fn set_writing(&self, writing: bool) {
@@ -200,7 +233,7 @@ impl Shared {
         }
     }
 
-    pub(super) fn has_ended(&self) -> bool {
+    pub(crate) fn has_ended(&self) -> bool {
         self.state.lock().end.is_some()
     }
 
