@@ -53,7 +53,8 @@ impl<S> Builder<S> {
     /// It lacks what [`connect_zeromq`](Self::connect_zeromq) lists, and:
     /// - a limit for the connections that it accepts, and for the time that their handshake may take;
     /// - protection of identities: a newcomer that announces the identity of another peer takes over that peer's place
-    ///   and its replies. Peers that don't announce one get a random one each.
+    ///   and its replies, and may lose it again when that crate notices the end of the other's connection. Peers that don't announce one
+    ///   get a random one each.
     pub fn bind_zeromq(self, mut socket: RouterSocket) -> (Binder, Driver) {
         let monitor = socket.monitor();
         let (sender, receiver) = socket.split();
