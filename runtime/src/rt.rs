@@ -167,14 +167,17 @@ pub fn unsupported(endpoint: &Endpoint) -> io::Error {
     io::Error::new(io::ErrorKind::Unsupported, format!("this runtime has no transport for {endpoint}"))
 }
 
-/// So much later; as good as never where the clock can't say when.
-pub(crate) fn from_now(runtime: &dyn Runtime, wait: Duration) -> Instant {
+/// The time in so long, by the clock of a runtime: for [`sleep_until`], [`until`] and [`Runtime::timer`]. As good as never where the clock
+/// can't say when.
+pub fn from_now(runtime: &dyn Runtime, wait: Duration) -> Instant {
     let now = runtime.now();
     now.checked_add(wait).unwrap_or(now + Duration::from_secs(1 << 30))
 }
 
-/// A timer as a future.
-pub(crate) async fn sleep_until(runtime: &dyn Runtime, at: Instant) {
+/// Waits until `at`, by the clock of a runtime.
+///
+/// Cancel safe: dropped, it has only waited for less.
+pub async fn sleep_until(runtime: &dyn Runtime, at: Instant) {
     let mut timer = runtime.timer(at);
     std::future::poll_fn(|cx| timer.as_mut().poll(cx)).await;
 }
@@ -192,8 +195,10 @@ pub(crate) async fn yield_now() {
     .await
 }
 
-/// `future`, or `None` once `at` has come.
-pub(crate) async fn until<F: Future>(runtime: &dyn Runtime, at: Instant, future: F) -> Option<F::Output> {
+/// What `future` comes to, or `None` once `at` has come, by the clock of a runtime. The future is dropped then.
+///
+/// As cancel safe as the future.
+pub async fn until<F: Future>(runtime: &dyn Runtime, at: Instant, future: F) -> Option<F::Output> {
     let mut timer = runtime.timer(at);
     let mut future = std::pin::pin!(future);
     std::future::poll_fn(|cx| match future.as_mut().poll(cx) {

@@ -11,10 +11,11 @@ use callosum_runtime::stream::Answer;
 use callosum_runtime::{BodyWriter, Metadata, Peer};
 
 use crate::connecting::unopened;
-use crate::connection::{Times, relay};
+use crate::connection::Outcome;
 use crate::hub::{Guard, Hub};
-use crate::relay::{Incoming, Outcome, Relay};
+use crate::relay::{Incoming, Relay};
 use crate::time::{sleep, within};
+use crate::timed::{Times, relay};
 use crate::{Reason, TunnelEvent, wire};
 
 /// How long a listener waits when the system could not accept.

@@ -10,12 +10,13 @@ use callosum_runtime::rt::Runtime;
 use callosum_runtime::{BodyReader, CancelReason, Context, HandlerResult, Responder};
 use futures_util::future::{Either, select};
 
-use crate::connection::{Times, relay};
+use crate::connection::Outcome;
 use crate::dial::{Dialer, Dialled};
 use crate::hub::Guard;
 use crate::proxy_protocol::{Addresses, Tlv, encode};
-use crate::relay::{Incoming, Outcome, Relay};
+use crate::relay::{Incoming, Relay};
 use crate::time::within;
+use crate::timed::{Times, relay};
 use crate::{End, Host, Reason, Target, wire};
 
 /// How long a handler may go on when its call has been cancelled: to reset its socket, and to say why.

@@ -2,19 +2,16 @@
 
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use callosum_runtime::rt::{Runtime, Timer};
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 
 use crate::events::{Sink, TunnelEvent};
-use crate::relay::{Outcome, Relay};
-use crate::time::from_now;
 use crate::totals::Counters;
 use crate::{End, Reason, Target};
 
@@ -60,6 +57,9 @@ pub struct ConnectionState {
     /// Bytes that this side has moved from the target.
     pub from_target: u64,
 }
+
+/// How it ended, or why it was never open.
+pub(crate) type Outcome = Result<End, Reason>;
 
 /// A connection, from the moment in which it is wanted to its end.
 pub(crate) struct Live {
@@ -171,66 +171,5 @@ impl Stop {
             Poll::Pending => future.as_mut().poll(cx).map(Ok),
         })
         .await
-    }
-}
-
-/// How long a connection may take, and rest.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Times {
-    /// Until the other side has connected.
-    pub(crate) open: Duration,
-    /// Without a byte in either direction.
-    pub(crate) idle: Option<Duration>,
-}
-
-/// Relays to the end.
-pub(crate) async fn relay(runtime: &dyn Runtime, live: &Live, times: Times, mut relay: Relay) -> Outcome {
-    let mut opening = (!live.is_open()).then(|| runtime.timer(from_now(runtime, times.open)));
-    let mut idle = times.idle.map(|timeout| Idle::new(runtime, timeout));
-    poll_fn(|cx| {
-        if let Poll::Ready(outcome) = relay.poll(cx) {
-            return Poll::Ready(outcome);
-        }
-        if live.is_open() {
-            opening = None;
-        }
-        if let Some(opening) = &mut opening {
-            return opening.as_mut().poll(cx).map(|()| Err(Reason::TimedOut));
-        }
-        match &mut idle {
-            Some(idle) => idle.poll(runtime, live, cx).map(Ok),
-            None => Poll::Pending,
-        }
-    })
-    .await
-}
-
-/// Finds out that nothing has moved. The timer is set again only when it goes off, not with each byte.
-struct Idle {
-    timeout: Duration,
-    timer: Pin<Box<dyn Timer>>,
-    moved: [u64; 2],
-    since: Instant,
-}
-
-impl Idle {
-    fn new(runtime: &dyn Runtime, timeout: Duration) -> Self {
-        let (timer, since) = (runtime.timer(from_now(runtime, timeout)), runtime.now());
-        Self { timeout, timer, moved: [0; 2], since }
-    }
-
-    fn poll(&mut self, runtime: &dyn Runtime, live: &Live, cx: &mut Context<'_>) -> Poll<End> {
-        let moved = live.moved();
-        if moved != self.moved {
-            (self.moved, self.since) = (moved, runtime.now());
-        }
-        while self.timer.as_mut().poll(cx).is_ready() {
-            let Some(end) = self.since.checked_add(self.timeout) else { return Poll::Pending };
-            if end <= runtime.now() {
-                return Poll::Ready(End::Idle);
-            }
-            self.timer.as_mut().reset(end);
-        }
-        Poll::Pending
     }
 }

@@ -7,11 +7,11 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use callosum_runtime::rt::{BoxSocket, Runtime};
+use callosum_runtime::rt::{BoxSocket, Runtime, from_now};
 use callosum_runtime::{Endpoint, SocketOptions};
 
 use crate::resolve::Resolver;
-use crate::time::{from_now, within};
+use crate::time::within;
 use crate::{Host, Reason, Target};
 
 /// Options that notice when the other end of a connection has vanished, which a connection that is idle for hours would not.

@@ -16,9 +16,8 @@ use parking_lot::Mutex;
 use tracing::Span;
 use tracing::field::Empty;
 
-use crate::connection::{ConnectionInfo, ConnectionState, Live, Side, Stop};
+use crate::connection::{ConnectionInfo, ConnectionState, Live, Outcome, Side, Stop};
 use crate::events::{Sink, Summary, TunnelEvent};
-use crate::relay::Outcome;
 use crate::time::within;
 use crate::totals::Table;
 use crate::{End, Reason, Target, measure};

@@ -63,6 +63,7 @@ mod server;
 mod socks5;
 mod target;
 mod time;
+mod timed;
 mod totals;
 mod tunnel;
 mod wire;

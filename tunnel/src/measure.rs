@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::ConnectionInfo;
-use crate::relay::Outcome;
+use crate::connection::Outcome;
 
 #[cfg(not(feature = "metrics"))]
 mod recording {

@@ -25,15 +25,14 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use callosum_runtime::proto::{Chunk, WriteError};
-use callosum_runtime::rt::{BoxSocket, Runtime, Timer};
+use callosum_runtime::rt::{BoxSocket, Runtime, Timer, from_now};
 use callosum_runtime::stream::Answer;
 use callosum_runtime::{BodyError, BodyReader, BodyWriter, CallError};
 use futures_io::{AsyncRead, AsyncWrite};
 use futures_util::Stream;
 
-use crate::connection::Live;
-use crate::time::from_now;
-use crate::{End, Reason, wire};
+use crate::connection::{Live, Outcome};
+use crate::{End, wire};
 
 /// Bytes that are read from a socket at once. One piece of a stream has at most as many, so a full read travels in one.
 const READ: usize = 64 * 1024;
@@ -98,9 +97,6 @@ pub(crate) enum Incoming {
     /// A stream that has begun, and what the socket is given before it.
     Stream { preface: Bytes, reader: BodyReader },
 }
-
-/// How it ended, or why it was never open.
-pub(crate) type Outcome = Result<End, Reason>;
 
 impl Relay {
     pub(crate) fn new(

@@ -10,11 +10,12 @@ use tracing::Instrument;
 
 use super::{Forward, ForwardError, Shared, Tunnel, accepted};
 use crate::accepting::{Accepted, accept_loop, answered, until_stopped};
-use crate::connection::{Times, relay};
+use crate::connection::Outcome;
 use crate::hub::Guard;
 use crate::proxy::{Handshake, Progress, Request};
-use crate::relay::{Outcome, Relay};
+use crate::relay::Relay;
 use crate::time::within;
+use crate::timed::{Times, relay};
 use crate::{ListenAddress, Reason, wire};
 
 /// Clients of one forward that have not said yet where to. One more is reset.
