@@ -14,6 +14,7 @@
 pub mod ends;
 mod measure;
 mod openssh;
+mod program;
 mod rathole;
 mod start;
 mod target;

@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::start::{Program, Scratch, find, free_port};
+use super::program::{Program, Scratch, find, free_port};
 use crate::process::{Server, Starting};
 
 const INSTALL: &str = "apt-get install --yes openssh-client openssh-server && mkdir -p /run/sshd";
@@ -57,7 +57,7 @@ fn sshd_settings(scratch: &Scratch) -> String {
 fn ssh(scratch: &Scratch, server: u16, target: SocketAddr) -> Result<Command> {
     let near = free_port()?;
     let mut command = Command::new(find("ssh", INSTALL)?);
-    // Nothing of whoever measures.
+    // No settings or keys of the user who measures.
     command.args(["-F", "none"]).env_remove("SSH_AUTH_SOCK");
     let options = [
         format!("UserKnownHostsFile={}", scratch.path("known_hosts").display()),

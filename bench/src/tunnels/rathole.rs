@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::start::{Program, Scratch, find, free_port};
+use super::program::{Program, Scratch, find, free_port};
 
 const INSTALL: &str = "cargo install rathole --no-default-features --features server,client,noise";
 
