@@ -77,7 +77,7 @@ pub trait MethodError: Send + 'static {
 }
 
 /// What a call of a [service](mod@crate::service) fails with: a [`CallError`], or a [`ServiceError`] where the method declares an error.
-/// [Upper layers](crate::service#upper-layers) have errors of their own.
+/// [Upper layers](mod@crate::service#upper-layers) have errors of their own.
 pub trait CallFailure: From<CallError> + Send + 'static {
     /// The handler of the call has failed: what the caller is told of a [`CallError::Remote`]. `codec` is that of the call.
     fn remote(info: ErrorInfo, codec: &Codec) -> Self;

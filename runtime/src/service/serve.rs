@@ -30,7 +30,7 @@ pub struct Service {
 }
 
 impl Service {
-    /// A service of methods by their names, as an [upper layer](crate::service#upper-layers) makes it.
+    /// A service of methods by their names, as an [upper layer](mod@crate::service#upper-layers) makes it.
     pub fn new(methods: impl IntoIterator<Item = (String, Method)>) -> Self {
         Self { methods: methods.into_iter().collect() }
     }

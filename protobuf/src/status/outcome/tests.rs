@@ -66,11 +66,13 @@ fn every_outcome_has_a_code() {
     }
 }
 
+type Make = fn() -> BodyError;
+
 #[test]
 fn bodies_mean_one_thing_to_a_caller_and_another_to_a_handler() {
     let too_large = || BodyError::ItemTooLarge { size: 2, limit: 1 };
     let item = || BodyError::Item(CodecError::from("none"));
-    let bodies: [(fn() -> BodyError, Code, Code); 4] = [
+    let bodies: [(Make, Code, Code); 4] = [
         (|| BodyError::Read(ReadError::Aborted), Code::Internal, Code::Cancelled),
         (|| CallError::Cancelled.into(), Code::Cancelled, Code::Cancelled),
         (too_large, Code::ResourceExhausted, Code::ResourceExhausted),
