@@ -27,6 +27,7 @@ chapters! {
     errors: "docs/guide/errors.md",
     streams: "docs/guide/streams.md",
     services: "docs/guide/services.md",
+    protobuf: "docs/guide/protobuf.md",
     security: "docs/guide/security.md",
     tunnels: "docs/guide/tunnels.md",
     middleware: "docs/guide/middleware.md",

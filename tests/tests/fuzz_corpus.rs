@@ -98,3 +98,13 @@ fn http_connect_handshakes_of_tunnels() {
 fn rules_of_tunnels() {
     over_corpus("rules", callosum_tunnel::fuzzing::rules);
 }
+
+#[test]
+fn items_of_protocol_buffers() {
+    over_corpus("protobuf_item", callosum_protobuf::fuzzing::item);
+}
+
+#[test]
+fn statuses_of_protocol_buffers() {
+    over_corpus("protobuf_status", callosum_protobuf::fuzzing::status);
+}

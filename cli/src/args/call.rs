@@ -9,6 +9,7 @@ use super::{CodecArg, CurveArgs, ExecutorArg};
 use crate::target::Target;
 
 const INPUT_AND_OUTPUT: &str = "Input and output";
+const PROTOCOL_BUFFERS: &str = "Protocol Buffers";
 
 /// Call a method, and print its result as JSON
 ///
@@ -20,7 +21,7 @@ pub(crate) struct Call {
     /// The server: an endpoint, a name from the config file, or `env`
     #[arg(value_parser = Target::parse)]
     pub(crate) server: Target,
-    /// The method's name
+    /// The method's name; with --proto, `package.Service/Method`
     pub(crate) method: String,
     /// The argument, as JSON; `-` reads it from stdin
     #[arg(value_name = "JSON", default_value = "null", allow_hyphen_values = true)]
@@ -53,11 +54,23 @@ pub(crate) struct Call {
     #[arg(short, long, help_heading = INPUT_AND_OUTPUT)]
     pub(crate) verbose: bool,
     #[command(flatten)]
+    pub(crate) protobuf: ProtobufArgs,
+    #[command(flatten)]
     pub(crate) curve: CurveArgs,
     #[command(flatten)]
     pub(crate) codec: CodecArg,
     #[command(flatten)]
     pub(crate) executor: ExecutorArg,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ProtobufArgs {
+    /// The method is one of this .proto file: JSON becomes its messages, and they become JSON. The file says what is streamed
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["raw", "stream"], help_heading = PROTOCOL_BUFFERS)]
+    pub(crate) proto: Option<PathBuf>,
+    /// Look for what the file imports in this folder, and for the file itself; default: the file's own. Repeatable
+    #[arg(short = 'I', long = "proto-path", value_name = "FOLDER", requires = "proto", help_heading = PROTOCOL_BUFFERS)]
+    pub(crate) includes: Vec<PathBuf>,
 }
 
 /// How a result is printed.
