@@ -131,7 +131,7 @@ impl Failure {
 
     /// Says it on stderr, with the remote traceback if there is one.
     pub(crate) fn report(&self) {
-        // Whoever read our output has seen enough.
+        // The reader of our output has seen enough.
         if let Self::Io(error) | Self::File(FileError::Io { error, .. }) = self
             && error.kind() == io::ErrorKind::BrokenPipe
         {
@@ -256,7 +256,7 @@ pub(crate) async fn tell_bytes(bytes: Bytes) -> io::Result<()> {
     .await
 }
 
-/// Lines that are written as [`tell`] does, one after the other, also where whoever wrote one has been dropped.
+/// Lines that are written as [`tell`] does, one after the other, also where the writer of one has been dropped.
 #[derive(Default)]
 pub(crate) struct Lines {
     /// The last one, which may be on its way.

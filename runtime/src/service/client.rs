@@ -1,7 +1,7 @@
 //! Calls of a service's methods: what the methods of a generated client return.
 //!
 //! Responsible for what a call sends and reads, streams included. The idea: a call whose argument is streamed has no task that writes it;
-//! whoever polls the call, or its streamed result, writes.
+//! the task that polls the call, or its streamed result, writes.
 
 use std::fmt;
 use std::future::{IntoFuture, poll_fn, ready};
