@@ -14,11 +14,12 @@ use futures_util::future::{Either, select, try_join};
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
-use crate::args::{Call, Output};
+use crate::args::{Asked, Call, Output};
 use crate::exit::{Failure, tell, tell_bytes};
 use crate::link::with_peer;
 use crate::server::Server;
 use crate::value::{ToLine, encode, indented, parse, to_line, to_value};
+use crate::{describe, manual};
 use input::{Input, Piece};
 use trace::Trace;
 
@@ -26,14 +27,19 @@ use trace::Trace;
 const STANDARD_INPUT: &str = "-";
 
 pub(crate) fn run(mut args: Call) -> Result<(), Failure> {
-    let server = Server::of(&args.server, &args.curve)?;
+    let (server, method) = match args.asked() {
+        Asked::Call { server, method } => (server, method),
+        Asked::Describe(args) => return describe::run(&args),
+        Asked::Help => return manual::help("call"),
+    };
+    let server = Server::of(&server, &args.curve)?;
     let (executor, codec) = (args.executor.executor, args.codec.codec());
     let metadata = metadata(std::mem::take(&mut args.metadata))?;
     let argument = match &args.input {
         Some(path) => Argument::Stream(Input::open(path, args.raw)?),
         None => Argument::Whole(whole(std::mem::take(&mut args.argument), args.raw, &codec)?),
     };
-    let call = Calling { trace: Trace::new(args.verbose), args, codec, metadata };
+    let call = Calling { trace: Trace::new(args.verbose), method, args, codec, metadata };
     executor.block_on(call.make(&server, argument))?
 }
 
@@ -73,6 +79,7 @@ fn metadata(entries: Vec<(String, String)>) -> Result<Metadata, Failure> {
 
 /// One call, and how its result is printed.
 struct Calling {
+    method: String,
     args: Call,
     codec: Codec,
     metadata: Metadata,
@@ -90,7 +97,7 @@ impl Calling {
         let connected_after = self.trace.elapsed();
         let trace = self.trace.connected(peer, server, &self.metadata);
         let peer = peer.with_codec(self.codec.clone());
-        let call = peer.open(&self.args.method).compress(self.args.compress).metadata(self.metadata.clone());
+        let call = peer.open(&self.method).compress(self.args.compress).metadata(self.metadata.clone());
         let call = match &self.args.key {
             Some(key) => call.key(key),
             None => call,
