@@ -21,10 +21,10 @@ pub(super) enum Format {
 impl Format {
     /// # Errors
     /// If a file can't be read, has no such method, or one that takes its argument in another way.
-    pub(super) fn of(args: &Call) -> Result<Self, Failure> {
+    pub(super) fn of(method: &str, args: &Call) -> Result<Self, Failure> {
         match &args.protobuf.proto {
             Some(file) => {
-                let protobuf = Protobuf::open(&args.method, file, &args.protobuf.includes)?;
+                let protobuf = Protobuf::open(method, file, &args.protobuf.includes)?;
                 protobuf.check_input(args.input.is_some())?;
                 Ok(Self::Protobuf(protobuf))
             }

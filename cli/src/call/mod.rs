@@ -14,11 +14,12 @@ use callosum_runtime::{BodyError, BodyReader, BodyWriter, Metadata, Peer};
 use futures_util::StreamExt;
 use futures_util::future::{Either, select, try_join};
 
-use crate::args::{Call, Output};
+use crate::args::{Asked, Call, Output};
 use crate::exit::{Failure, tell, tell_bytes};
 use crate::link::with_peer;
 use crate::server::Server;
 use crate::value::{indented, parse};
+use crate::{describe, manual};
 use format::Format;
 use input::{Input, Piece};
 use trace::Trace;
@@ -27,14 +28,19 @@ use trace::Trace;
 const STANDARD_INPUT: &str = "-";
 
 pub(crate) fn run(mut args: Call) -> Result<(), Failure> {
-    let server = Server::of(&args.server, &args.curve)?;
-    let (executor, format) = (args.executor.executor, Format::of(&args)?);
+    let (server, method) = match args.asked() {
+        Asked::Call { server, method } => (server, method),
+        Asked::Describe(args) => return describe::run(&args),
+        Asked::Help => return manual::help("call"),
+    };
+    let server = Server::of(&server, &args.curve)?;
+    let (executor, format) = (args.executor.executor, Format::of(&method, &args)?);
     let metadata = metadata(std::mem::take(&mut args.metadata))?;
     let argument = match &args.input {
         Some(path) => Argument::Stream(Input::open(path, args.raw)?),
         None => Argument::Whole(whole(std::mem::take(&mut args.argument), args.raw, &format)?),
     };
-    let call = Calling { trace: Trace::new(args.verbose), args, format, metadata };
+    let call = Calling { trace: Trace::new(args.verbose), method, args, format, metadata };
     executor.block_on(call.make(&server, argument))?
 }
 
@@ -74,6 +80,7 @@ fn metadata(entries: Vec<(String, String)>) -> Result<Metadata, Failure> {
 
 /// One call, and how its result is printed.
 struct Calling {
+    method: String,
     args: Call,
     format: Format,
     metadata: Metadata,
@@ -93,7 +100,7 @@ impl Calling {
     async fn exchange(&self, peer: &Peer, server: &Server, argument: Argument) -> Result<(), Failure> {
         let connected_after = self.trace.elapsed();
         let trace = self.trace.connected(peer, server, &self.metadata);
-        let call = peer.open(&self.args.method).compress(self.args.compress).metadata(self.metadata.clone());
+        let call = peer.open(&self.method).compress(self.args.compress).metadata(self.metadata.clone());
         let call = match &self.args.key {
             Some(key) => call.key(key),
             None => call,

@@ -49,6 +49,10 @@ fn methods_are_shown_with_their_docs() {
         ];
         assert_eq!(shown, expected, "in order, and nothing that a terminal obeys");
         assert_eq!(describe(&["Agent.stop"]).expect(0).stdout, ["Agent.stop()"]);
+        let help = |args: &[&str]| Process::start(&[&["call", server], args].concat()).end();
+        assert_eq!(help(&["--help", "Agent.stop"]).expect(0).stdout, ["Agent.stop()"]);
+        help(&["--help", "Agent.nothing"]).expect(2).expect_stderr("no method `Agent.nothing`");
+        help(&[]).expect(2).expect_stderr("<METHOD>");
         describe(&["Agent.nothing"]).expect(2).expect_stderr("no method `Agent.nothing`");
         let json = describe(&["Agent.stop", "--json"]).expect(0).stdout.join("");
         let json: serde_json::Value = serde_json::from_str(&json).unwrap();

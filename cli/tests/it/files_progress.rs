@@ -1,26 +1,15 @@
 //! What a terminal shows of a transfer.
 
-use std::fs::File;
-use std::io::Read;
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::process::{Command, Stdio};
 
 use crate::common::proxy::{Harm, Proxy, Towards};
 use crate::common::scratch::{Scratch, assert_same};
+use crate::common::terminal::OnTerminal;
 use crate::common::transfer::{ARRIVED, End, MIB, SIZE, STALL, interrupt, serve, with_server};
-use crate::common::{PATIENCE, RUNTIMES, command};
+use crate::common::{RUNTIMES, command};
 use bytes::Bytes;
 use callosum_runtime::{BodyReader, Context, HandlerResult, Metadata, Responder};
 use futures_util::StreamExt;
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{Winsize, tcsetwinsize};
-
-/// A command whose stderr is a terminal.
-struct OnTerminal {
-    child: Child,
-    shown: Receiver<Vec<u8>>,
-    so_far: Vec<u8>,
-}
 
 /// One picture of the bar.
 #[derive(Debug)]
@@ -33,59 +22,9 @@ struct Frame {
     eta: String,
 }
 
-impl OnTerminal {
-    fn start(mut command: Command) -> Self {
-        let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-        grantpt(&terminal).unwrap();
-        unlockpt(&terminal).unwrap();
-        let name = ptsname(&terminal, Vec::new()).unwrap();
-        let side = File::options().read(true).write(true).open(name.to_str().unwrap()).unwrap();
-        tcsetwinsize(&side, Winsize { ws_row: 25, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
-        command.env("TERM", "xterm").stderr(side).stdout(Stdio::null());
-        let child = command.spawn().unwrap();
-        // The command holds its end of the terminal too.
-        drop(command);
-        let (tell, shown) = channel();
-        std::thread::spawn(move || {
-            let (mut terminal, mut buf) = (File::from(terminal), [0; 4096]);
-            // Ends with an error once nobody has the other end.
-            while let Ok(n @ 1..) = terminal.read(&mut buf) {
-                if tell.send(buf[..n].to_vec()).is_err() {
-                    break;
-                }
-            }
-        });
-        Self { child, shown, so_far: Vec::new() }
-    }
-
-    fn text(&self) -> String {
-        String::from_utf8_lossy(&self.so_far).into_owned()
-    }
-
-    /// Looks on until there is a picture like that.
-    fn wait_for(&mut self, wanted: impl Fn(&Frame) -> bool) {
-        while !frames(&self.text()).iter().any(&wanted) {
-            let more = self.shown.recv_timeout(PATIENCE);
-            self.so_far.extend(more.unwrap_or_else(|_| panic!("only {:?}", self.text())));
-        }
-    }
-
-    /// All that was shown.
-    fn end(mut self) -> String {
-        while let Ok(more) = self.shown.recv_timeout(PATIENCE) {
-            self.so_far.extend(more);
-        }
-        assert!(self.child.wait().unwrap().success(), "{:?}", self.text());
-        self.text()
-    }
-}
-
-impl Drop for OnTerminal {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// Looks on until there is a picture like that.
+fn wait_for(terminal: &mut OnTerminal, wanted: impl Fn(&Frame) -> bool) {
+    terminal.wait_for(|shown| frames(shown).iter().any(&wanted));
 }
 
 /// The bars among what was shown, as whole as they came.
@@ -142,7 +81,9 @@ fn transfer(towards: Towards, scratch: &Scratch, endpoint: &str, runtime: &str) 
         Towards::Server => ["file", "put", endpoint, &file, "file"],
         Towards::Client => ["file", "get", endpoint, "file", &file],
     };
-    command(&[&args[..], &["--runtime", runtime]].concat())
+    let mut command = command(&[&args[..], &["--runtime", runtime]].concat());
+    command.stdout(Stdio::null());
+    command
 }
 
 #[test]
@@ -154,7 +95,7 @@ fn a_bar_shows_how_far_it_is() {
             scratch.file(source, SIZE, 1);
             let mut proxy = Proxy::new(&server.endpoint, towards, Harm::Stall(STALL));
             let mut terminal = OnTerminal::start(transfer(towards, &scratch, &proxy.endpoint, runtime));
-            terminal.wait_for(|frame| frame.bytes >= ARRIVED && frame.rate > 0);
+            wait_for(&mut terminal, |frame| frame.bytes >= ARRIVED && frame.rate > 0);
             proxy.open();
             let frames = frames(&terminal.end());
             assert!(frames[0].bytes < ARRIVED, "{frames:?}");
@@ -176,7 +117,7 @@ fn what_goes_on_is_checked_and_shown_from_there() {
             let part = scratch.path(directory).join(&scratch.partials(directory)[0]);
             let mut proxy = Proxy::new(&server.endpoint, towards, Harm::Stall(MIB as usize));
             let mut terminal = OnTerminal::start(transfer(towards, &scratch, &proxy.endpoint, runtime));
-            terminal.wait_for(|frame| frame.message == "file" && frame.rate > 0);
+            wait_for(&mut terminal, |frame| frame.message == "file" && frame.rate > 0);
             let there = std::fs::metadata(part).unwrap().len();
             proxy.open();
             let shown = terminal.end();
@@ -215,7 +156,7 @@ fn both_ends_check_what_they_have_at_once() {
         };
         let shown = with_server(callosum_tokio::builder().handle_stream("put", put), |endpoint| {
             let mut terminal = OnTerminal::start(transfer(Towards::Server, &scratch, endpoint, runtime));
-            terminal.wait_for(|frame| frame.message.starts_with("checking ") && frame.bytes == ARRIVED);
+            wait_for(&mut terminal, |frame| frame.message.starts_with("checking ") && frame.bytes == ARRIVED);
             assert!(!terminal.text().contains("going on"));
             go.send_blocking(()).unwrap();
             terminal.end()

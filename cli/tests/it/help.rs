@@ -48,6 +48,17 @@ fn help_is_wrapped_and_grouped() {
 }
 
 #[test]
+fn the_help_of_call_needs_no_server() {
+    let long = help(&["call"]);
+    assert!(long.iter().any(|line| line.contains("--help <METHOD>")), "{long:?}");
+    // Asked for in the middle of a call, it is the same.
+    assert_eq!(help(&["call", "prod", "whoami"]), long);
+    assert_eq!(Process::start(&["help", "call"]).end().expect(0).stdout, long);
+    let short = Process::start(&["call", "-h"]).end().expect(0).stdout;
+    assert!(short.len() < long.len() && short.iter().any(|line| line.contains("--timeout")), "{short:?}");
+}
+
+#[test]
 fn what_to_serve_must_be_said() {
     let ended = Process::start(&["serve", "--bind", "tcp://127.0.0.1:0"]).end().expect(2);
     ended.expect_stderr("<--demo|--files <DIR>|--tunnels <RULES.toml>>");

@@ -21,3 +21,4 @@ mod profiles;
 mod protobuf;
 mod streams;
 mod tunnels;
+mod tunnels_real_peers;

@@ -3,47 +3,38 @@
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
-use crate::common::scratch::Scratch;
+use crate::common::gateway::Gateway;
+use crate::common::terminal::{COLUMNS, OnTerminal};
 use crate::common::{Process, RUNTIMES, Server, command};
 use rustix::process::Signal;
 
 /// A server that lets alice connect to one port and listen on any, and a target that echoes on that port.
 struct Setup {
-    scratch: Scratch,
-    server: Server,
+    gateway: Gateway,
     target: String,
 }
 
 impl Setup {
     fn new(runtime: &'static str) -> Self {
-        let scratch = Scratch::new();
-        for name in ["server", "alice"] {
-            Process::start(&["keygen", &scratch.text(name)]).end().expect(0);
-        }
-        let alice = fs::read_to_string(scratch.path("alice.pub")).unwrap();
-        fs::write(scratch.path("allowed"), format!("{} alice\n", alice.trim())).unwrap();
         let target = echo();
         let port = target.rsplit_once(':').unwrap().1;
         let rules = format!(
             "[[connect]]\nname = \"echo\"\nusers = [\"alice\"]\nnetworks = [\"127.0.0.0/8\"]\nports = [{port}]\n\
              [[listen]]\nname = \"back\"\nusers = [\"alice\"]\naddresses = [\"127.0.0.1\"]\nports = [0]\n"
         );
-        fs::write(scratch.path("rules.toml"), rules).unwrap();
-        let (key, allow, rules) =
-            (scratch.text("server"), scratch.text("allowed"), scratch.text("rules.toml"));
-        let keys = ["--tunnels", &rules, "--curve-key", &key, "--allow", &allow];
-        let server = Server::start(runtime, "json", &keys);
-        Self { scratch, server, target }
+        Self { gateway: Gateway::new(runtime, &rules), target }
     }
 
     fn tunnel(&self, more: &[&str]) -> Process {
-        let (key, server_key) = (self.scratch.text("alice"), self.scratch.text("server.pub"));
-        let tunnel = ["tunnel", &self.server.endpoint, "--curve-key", &key, "--server-key", &server_key];
-        let mut tunnel = command(&[&tunnel[..], &["--runtime", self.server.runtime], more].concat());
+        Process::spawn(self.command(more))
+    }
+
+    fn command(&self, more: &[&str]) -> Command {
+        let mut tunnel = command(&self.gateway.tunnel(more));
         tunnel.stdin(Stdio::piped());
-        Process::spawn(tunnel)
+        tunnel
     }
 }
 
@@ -61,7 +52,10 @@ fn echo() -> String {
 
 /// Where the next forward accepts, and the rest of its line.
 fn forwarding(tunnel: &Process) -> (String, String) {
-    let line = tunnel.line();
+    split(&tunnel.line())
+}
+
+fn split(line: &str) -> (String, String) {
     let (listen, target) = line.strip_prefix("forwarding ").unwrap().split_once(" → ").unwrap();
     (listen.to_owned(), target.to_owned())
 }
@@ -148,8 +142,61 @@ fn what_is_open_is_drained_at_the_end() {
         tunnel.end().expect(code).expect_stderr(ends);
         drop(socket);
     }
-    setup.server.process.signal(Signal::TERM);
-    setup.server.process.end().expect(0);
+    setup.gateway.server.process.signal(Signal::TERM);
+    setup.gateway.server.process.end().expect(0);
+}
+
+/// The rows of the table's pictures, as cells: a forward, connections that are open and in all, bytes there and back in a second and
+/// in all, and how many were refused.
+fn rows(shown: &str) -> Vec<Vec<String>> {
+    let shown = anstream::adapter::strip_str(shown).to_string();
+    // Each line fills the terminal's, and no break follows.
+    let lines = shown.split(['\r', '\n']).flat_map(|part| {
+        let part: Vec<_> = part.chars().collect();
+        part.chunks(COLUMNS).map(String::from_iter).collect::<Vec<_>>()
+    });
+    let cells = |line: String| {
+        let cells = line.split("  ").map(str::trim).filter(|cell| !cell.is_empty());
+        cells.map(str::to_owned).collect()
+    };
+    lines.filter(|line| line.contains(" → ")).map(cells).collect()
+}
+
+#[test]
+fn a_terminal_shows_a_table() {
+    let setup = Setup::new("tokio");
+    let mut command = setup.command(&["-L", &format!("0:{}", setup.target), "-L", "0:127.0.0.1:1"]);
+    command.stdout(Stdio::piped());
+    let mut terminal = OnTerminal::start(command);
+    let (local, _) = split(&terminal.stdout_line());
+    let name = format!("{local} → {}", setup.target);
+    // What the columns say besides rates, which depend on when they are drawn.
+    let has = |open: &str, all: &str, bytes: &str| {
+        let (name, expected) = (name.clone(), [open, all, bytes, bytes, "0"].map(str::to_owned));
+        move |shown: &str| {
+            let of_forward = |row: &&Vec<String>| row[0] == name;
+            let cells = |row: &Vec<String>| {
+                // A picture may not have come as a whole.
+                let total = row.len().saturating_sub(3);
+                [1, 2, total, total + 1, total + 2].map(|n| row.get(n).cloned().unwrap_or_default())
+            };
+            rows(shown).iter().filter(of_forward).any(|row| cells(row) == expected)
+        }
+    };
+    terminal.wait_for(|shown| shown.contains("FORWARD"));
+    terminal.wait_for(has("0", "0", "0 B"));
+    let socket = TcpStream::connect(&local).unwrap();
+    assert_echoes(&socket, "there and back");
+    terminal.wait_for(has("1", "1", "14 B"));
+    drop(socket);
+    terminal.wait_for(has("0", "1", "14 B"));
+    let first = rows(&terminal.text());
+    assert!(first.iter().any(|row| row[0].ends_with("127.0.0.1:1")), "{first:?}");
+    terminal.signal(Signal::INT);
+    let shown = terminal.end();
+    assert!(shown.contains("letting the open connections end"), "{shown:?}");
+    // The table is gone in the end, as is every line below the last note.
+    assert!(!shown.contains("opened #"), "{shown:?}");
 }
 
 #[test]
@@ -176,8 +223,8 @@ fn what_is_wrong_is_told_before_anything_listens() {
     let pipe = Process::start(&["tunnel", &demo.endpoint, "-W", "127.0.0.1:1"]).end();
     pipe.expect(4).expect_stderr("does the server run with --tunnels?");
     Process::start(&["tunnel", "ipc:///nowhere", "-D", "0", "--timeout", "50ms"]).end().expect(7);
-    let (key, allow) = (setup.scratch.text("server"), setup.scratch.text("allowed"));
-    let rules = setup.scratch.text("bad.toml");
+    let (key, allow) = (setup.gateway.scratch.text("server"), setup.gateway.scratch.text("allowed"));
+    let rules = setup.gateway.scratch.text("bad.toml");
     fs::write(&rules, "[[connect]]\nname = \"x\"\nusers = 7\n").unwrap();
     let serve = ["serve", "--bind", "tcp://127.0.0.1:0", "--tunnels", &rules];
     let ended = Process::start(&[&serve[..], &["--curve-key", &key, "--allow", &allow]].concat()).end();

@@ -1,9 +1,16 @@
 //! What is seen of a tunnel, on virtual time.
 
-use crate::support::*;
+use std::fmt::Write;
+use std::sync::{Arc, Mutex};
+
 use callosum_testkit::world::check;
 use callosum_tunnel::{End, Reason, Side, TunnelEvent};
 use futures_util::{AsyncReadExt, AsyncWriteExt};
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Metadata, Subscriber};
+
+use crate::support::*;
 
 #[test]
 fn connections_are_seen_while_they_live_and_when_they_end() {
@@ -73,6 +80,125 @@ fn totals_are_kept_by_forward() {
         assert_eq!((of("10.0.0.5:81").connections, of("10.0.0.5:81").refused), (0, 3));
         assert_eq!(rig.tunnel.totals().len(), 2);
     });
+}
+
+/// Writes down the spans of connections: their fields in the order in which they come.
+#[derive(Clone, Default)]
+struct Spans(Arc<Mutex<Vec<String>>>);
+
+struct Fields<'a>(&'a mut String);
+
+impl Visit for Fields<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        write!(self.0, " {}={value:?}", field.name()).unwrap();
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        write!(self.0, " {}={value}", field.name()).unwrap();
+    }
+}
+
+impl Subscriber for Spans {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.is_event() || metadata.name() == "tunnel"
+    }
+
+    fn new_span(&self, span: &Attributes<'_>) -> Id {
+        let mut spans = self.0.lock().unwrap();
+        let mut line = String::new();
+        span.record(&mut Fields(&mut line));
+        spans.push(line);
+        Id::from_u64(spans.len() as u64)
+    }
+
+    fn record(&self, span: &Id, values: &Record<'_>) {
+        values.record(&mut Fields(&mut self.0.lock().unwrap()[span.into_u64() as usize - 1]));
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        // Those of connections name their span.
+        let Some(span) = event.parent() else { return };
+        event.record(&mut Fields(&mut self.0.lock().unwrap()[span.into_u64() as usize - 1]));
+    }
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+}
+
+#[test]
+fn each_connection_has_a_span_on_either_side() {
+    let spans = Spans::default();
+    let guard = tracing::subscriber::set_default(spans.clone());
+    check(0..1, |world| async move {
+        let rig = Rig::new(&world).await;
+        let mut serving = rig.serving.events();
+        let (mut here, mut there) = rig.through().await;
+        write(&mut here, "ping").await;
+        expect(&mut there, "ping").await;
+        write(&mut there, "a longer answer").await;
+        expect(&mut here, "a longer answer").await;
+        world.sleep(60 * SECOND).await;
+        here.close().await.unwrap();
+        there.close().await.unwrap();
+        assert_eq!(end(&mut serving).await, End::Closed);
+        let refused = rig.tunnel.pipe("10.0.0.5:81".parse().unwrap(), &[][..], Vec::new()).await;
+        assert_eq!(refused, Err(Reason::Refused));
+    });
+    drop(guard);
+    let spans = spans.0.lock().unwrap();
+    let [ours, theirs, refused_here, refused_there] = &spans[..] else { panic!("{spans:#?}") };
+    for (span, side, fields) in [
+        (
+            ours,
+            "Accepting",
+            [
+                "forward=127.0.0.1:",
+                " to_target=4 from_target=15 duration=60.",
+                " end=",
+                "message=connection closed",
+            ],
+        ),
+        (
+            theirs,
+            "Connecting",
+            [
+                "forward=10.0.0.5:80 target=10.0.0.5:80",
+                " to_target=4 from_target=15 duration=60.",
+                " end=",
+                "message=connection closed",
+            ],
+        ),
+        (
+            refused_here,
+            "Accepting",
+            [
+                "target=10.0.0.5:81",
+                " to_target=0 from_target=0 duration=",
+                " end=",
+                "message=connection refused",
+            ],
+        ),
+        (
+            refused_there,
+            "Connecting",
+            [
+                "target=10.0.0.5:81",
+                " to_target=0 from_target=0 duration=",
+                " end=",
+                "message=connection refused",
+            ],
+        ),
+    ] {
+        assert!(span.contains(&format!(" side={side}")), "{span}");
+        for field in fields {
+            assert!(span.contains(field), "{field} is not in {span}");
+        }
+    }
+    assert!(ours.contains(&format!(" end={} ", End::Closed)), "{ours}");
+    assert!(refused_here.contains(&format!(" end={} ", Reason::Refused)), "{refused_here}");
 }
 
 #[cfg(feature = "metrics")]

@@ -1,9 +1,12 @@
 //! The binary as a process, and what it says.
 
+pub(crate) mod gateway;
 pub(crate) mod proxy;
 pub(crate) mod scratch;
+pub(crate) mod terminal;
 pub(crate) mod transfer;
 
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, PipeReader, PipeWriter, Read, Write};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -75,7 +78,7 @@ fn has_room(pipe: &PipeWriter) -> bool {
     poll_now(&mut poll, Some(&Timespec::default())).expect("it can be asked") == 1
 }
 
-pub(crate) fn command(args: &[&str]) -> Command {
+pub(crate) fn command(args: &[impl AsRef<OsStr>]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_callosum"));
     command.args(args).env_remove("RUST_LOG").env("NO_COLOR", "1");
     // Nothing of the user who runs the tests.
