@@ -11,7 +11,7 @@ use callosum_tokio::auth::{CurveClient, CurveKeyPair, Identity, KeySet, generate
 use callosum_tokio::rt::Runtime;
 use callosum_tokio::{Builder, Driver, Duplex, Event, HandlerResult, TokioRuntime, duplex};
 use futures_util::StreamExt;
-use futures_util::future::{BoxFuture, join_all};
+use futures_util::future::join_all;
 use futures_util::io::{AsyncRead, AsyncWrite};
 use parking_lot::Mutex;
 

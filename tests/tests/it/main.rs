@@ -15,3 +15,4 @@ mod interop_python_server;
 mod interop_raw;
 mod interop_services;
 mod real_load;
+mod tunnels;

@@ -52,9 +52,11 @@ impl OnTerminal {
     /// The next line of its stdout, which is a pipe.
     pub(crate) fn stdout_line(&mut self) -> String {
         let stdout = self.child.stdout.as_mut().expect("it is a pipe");
-        // No further than its end.
-        let bytes = stdout.bytes().map(|byte| byte.expect("a line comes"));
-        let line = bytes.take_while(|byte| *byte != b'\n').collect();
+        // Byte by byte, so as to read no further than its end.
+        let (mut line, mut byte) = (Vec::new(), [0]);
+        while stdout.read(&mut byte).expect("a line comes") > 0 && byte != *b"\n" {
+            line.extend(byte);
+        }
         String::from_utf8(line).expect("it is UTF-8")
     }
 

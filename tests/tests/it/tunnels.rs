@@ -78,7 +78,7 @@ fn echo() -> u16 {
 
 /// Sends a megabyte and the end of it, while it comes back with the end of that.
 fn assert_echoes(socket: &TcpStream) {
-    let sent: Vec<u8> = (0..1_000_000_u32).map(|n| (n / 251 ^ n) as u8).collect();
+    let sent: Vec<u8> = (0..1_000_000_u32).map(|n| ((n / 251) ^ n) as u8).collect();
     let back = thread::scope(|scope| {
         scope.spawn(|| {
             (&mut &*socket).write_all(&sent).unwrap();
