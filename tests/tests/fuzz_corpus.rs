@@ -98,3 +98,8 @@ fn http_connect_handshakes_of_tunnels() {
 fn rules_of_tunnels() {
     over_corpus("rules", callosum_tunnel::fuzzing::rules);
 }
+
+#[test]
+fn thrift_messages() {
+    over_corpus("thrift", callosum_thrift::fuzzing::message);
+}
