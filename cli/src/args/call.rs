@@ -20,7 +20,7 @@ pub(crate) struct Call {
     /// The server: an endpoint, a name from the config file, or `env`
     #[arg(value_parser = Target::parse)]
     pub(crate) server: Target,
-    /// The method's name
+    /// The method's name; with --thrift, ALIAS.METHOD
     pub(crate) method: String,
     /// The argument, as JSON; `-` reads it from stdin
     #[arg(value_name = "JSON", default_value = "null", allow_hyphen_values = true)]
@@ -43,6 +43,12 @@ pub(crate) struct Call {
     /// Print the items of a streamed result as they come
     #[arg(long, help_heading = INPUT_AND_OUTPUT)]
     pub(crate) stream: bool,
+    /// Call a method of a service that FILE defines: the argument is an object of its arguments by their names
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["input", "stream", "raw"], help_heading = INPUT_AND_OUTPUT)]
+    pub(crate) thrift: Option<PathBuf>,
+    /// The service in FILE, if several have such a method
+    #[arg(long, value_name = "NAME", requires = "thrift", help_heading = INPUT_AND_OUTPUT)]
+    pub(crate) thrift_service: Option<String>,
     /// Send the argument and print the result as the bytes that they are, whatever the codec
     #[arg(long, conflicts_with = "output", help_heading = INPUT_AND_OUTPUT)]
     pub(crate) raw: bool,

@@ -1,6 +1,7 @@
 //! `callosum call`.
 
 mod input;
+mod thrift;
 mod trace;
 
 use std::io::Read;
@@ -20,6 +21,7 @@ use crate::link::with_peer;
 use crate::server::Server;
 use crate::value::{ToLine, encode, indented, parse, to_line, to_value};
 use input::{Input, Piece};
+use thrift::Thrift;
 use trace::Trace;
 
 /// Names stdin.
@@ -29,11 +31,14 @@ pub(crate) fn run(mut args: Call) -> Result<(), Failure> {
     let server = Server::of(&args.server, &args.curve)?;
     let (executor, codec) = (args.executor.executor, args.codec.codec());
     let metadata = metadata(std::mem::take(&mut args.metadata))?;
+    let thrift = Thrift::of(&args)?;
     let argument = match &args.input {
         Some(path) => Argument::Stream(Input::open(path, args.raw)?),
-        None => Argument::Whole(whole(std::mem::take(&mut args.argument), args.raw, &codec)?),
+        None => {
+            Argument::Whole(whole(std::mem::take(&mut args.argument), args.raw, &codec, thrift.as_ref())?)
+        }
     };
-    let call = Calling { trace: Trace::new(args.verbose), args, codec, metadata };
+    let call = Calling { trace: Trace::new(args.verbose), args, codec, metadata, thrift };
     executor.block_on(call.make(&server, argument))?
 }
 
@@ -43,7 +48,7 @@ enum Argument {
 }
 
 /// The argument as it travels.
-fn whole(text: String, raw: bool, codec: &Codec) -> Result<Bytes, Failure> {
+fn whole(text: String, raw: bool, codec: &Codec, thrift: Option<&Thrift>) -> Result<Bytes, Failure> {
     let bytes = match text.as_str() {
         STANDARD_INPUT => {
             let mut input = Vec::new();
@@ -52,9 +57,13 @@ fn whole(text: String, raw: bool, codec: &Codec) -> Result<Bytes, Failure> {
         }
         _ => text.into_bytes(),
     };
-    match raw {
-        true => Ok(bytes.into()),
-        false => encode(&parse(&bytes).map_err(Failure::Usage)?, codec).map_err(Failure::Call),
+    if raw {
+        return Ok(bytes.into());
+    }
+    let argument = parse(&bytes).map_err(Failure::Usage)?;
+    match thrift {
+        Some(thrift) => thrift.request(argument.get()),
+        None => encode(&argument, codec).map_err(Failure::Call),
     }
 }
 
@@ -77,6 +86,8 @@ struct Calling {
     codec: Codec,
     metadata: Metadata,
     trace: Trace,
+    /// What the bodies are, if they are not in the codec.
+    thrift: Option<Thrift>,
 }
 
 impl Calling {
@@ -90,7 +101,8 @@ impl Calling {
         let connected_after = self.trace.elapsed();
         let trace = self.trace.connected(peer, server, &self.metadata);
         let peer = peer.with_codec(self.codec.clone());
-        let call = peer.open(&self.args.method).compress(self.args.compress).metadata(self.metadata.clone());
+        let method = self.thrift.as_ref().map_or(&*self.args.method, Thrift::alias);
+        let call = peer.open(method).compress(self.args.compress).metadata(self.metadata.clone());
         let call = match &self.args.key {
             Some(key) => call.key(key),
             None => call,
@@ -119,7 +131,11 @@ impl Calling {
                 }
             }
             (false, false, codec) => {
-                let line = to_line(codec, &body.collect().await?).map_err(Failure::Call)?;
+                let body = body.collect().await?;
+                let line = match &self.thrift {
+                    Some(thrift) => thrift.result(&body)?,
+                    None => to_line(codec, &body).map_err(Failure::Call)?,
+                };
                 tell(self.formatted(line)).await?;
             }
             (false, true, Codec::Json) => self.items::<Box<RawValue>>(body).await?,
