@@ -1,4 +1,4 @@
-//! Makes a module of each program, for `tests/on_every_runtime.rs`.
+//! Makes a module of each program, for `tests/on_every_runtime.rs`, and Rust of the `.thrift` file of one.
 //!
 //! A program is written for tokio, as its reader would write it. The module is the same program with three names
 //! replaced: those of the adapter, of `spawn` and of `main`. What the names mean is up to the module around it.
@@ -7,7 +7,7 @@ use std::path::Path;
 use std::{env, fs, io};
 
 /// Programs on tokio that need nothing else of it.
-const PROGRAMS: [&str; 5] = ["quickstart", "ordering", "bidirectional", "streams", "typed_service"];
+const PROGRAMS: [&str; 6] = ["quickstart", "ordering", "bidirectional", "streams", "thrift", "typed_service"];
 
 const NAMES: [(&str, &str); 3] = [
     ("callosum_tokio::", "super::callosum::"),
@@ -16,6 +16,7 @@ const NAMES: [(&str, &str); 3] = [
 ];
 
 fn main() -> io::Result<()> {
+    callosum_thrift_build::compile("calculator.thrift").map_err(io::Error::other)?;
     let out = env::var("OUT_DIR").map_err(io::Error::other)?;
     for program in PROGRAMS {
         let path = format!("{program}.rs");
