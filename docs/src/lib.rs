@@ -28,6 +28,7 @@ chapters! {
     streams: "docs/guide/streams.md",
     services: "docs/guide/services.md",
     security: "docs/guide/security.md",
+    thrift: "docs/guide/thrift.md",
     tunnels: "docs/guide/tunnels.md",
     middleware: "docs/guide/middleware.md",
     limits: "docs/guide/limits.md",
