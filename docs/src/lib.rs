@@ -29,6 +29,7 @@ chapters! {
     services: "docs/guide/services.md",
     protobuf: "docs/guide/protobuf.md",
     security: "docs/guide/security.md",
+    thrift: "docs/guide/thrift.md",
     tunnels: "docs/guide/tunnels.md",
     middleware: "docs/guide/middleware.md",
     limits: "docs/guide/limits.md",

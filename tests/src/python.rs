@@ -13,7 +13,7 @@ use serde_json::Value;
 mod environment;
 mod fork_server;
 
-pub use environment::python;
+pub use environment::{python, upstream_examples};
 pub use fork_server::{ForkServer, fork_server};
 
 use fork_server::Forked;

@@ -17,6 +17,7 @@ const DESCRIBE_TIMEOUT: Duration = Duration::from_secs(10);
 
 const INPUT_AND_OUTPUT: &str = "Input and output";
 const PROTOCOL_BUFFERS: &str = "Protocol Buffers";
+const THRIFT: &str = "Thrift";
 
 /// Call a method, and print its result as JSON
 ///
@@ -28,7 +29,7 @@ pub(crate) struct Call {
     /// The server: an endpoint, a name from the config file, or `env`
     #[arg(value_parser = Target::parse, required_unless_present = "help")]
     server: Option<Target>,
-    /// The method's name; with --proto, `package.Service/Method`
+    /// The method's name; with --proto, `package.Service/Method`; with --thrift, `ALIAS.METHOD`
     #[arg(required_unless_present = "help")]
     method: Option<String>,
     /// The argument, as JSON; `-` reads it from stdin
@@ -70,6 +71,8 @@ pub(crate) struct Call {
     #[command(flatten)]
     pub(crate) protobuf: ProtobufArgs,
     #[command(flatten)]
+    pub(crate) thrift: ThriftArgs,
+    #[command(flatten)]
     pub(crate) curve: CurveArgs,
     #[command(flatten)]
     pub(crate) codec: CodecArg,
@@ -85,6 +88,16 @@ pub(crate) struct ProtobufArgs {
     /// Look for what the file imports in this folder, and for the file itself; default: the file's own. Repeatable
     #[arg(short = 'I', long = "proto-path", value_name = "FOLDER", requires = "proto", help_heading = PROTOCOL_BUFFERS)]
     pub(crate) includes: Vec<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ThriftArgs {
+    /// The method is one of a service in this .thrift file: the argument is a JSON object of its arguments by their names
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["input", "stream", "raw", "proto"], help_heading = THRIFT)]
+    pub(crate) thrift: Option<PathBuf>,
+    /// The service in the file, if several have such a method
+    #[arg(long, value_name = "NAME", requires = "thrift", help_heading = THRIFT)]
+    pub(crate) thrift_service: Option<String>,
 }
 
 /// What the command line asks for.

@@ -3,6 +3,7 @@
 mod format;
 mod input;
 mod protobuf;
+mod thrift;
 mod trace;
 
 use std::io::Read;
@@ -100,7 +101,8 @@ impl Calling {
     async fn exchange(&self, peer: &Peer, server: &Server, argument: Argument) -> Result<(), Failure> {
         let connected_after = self.trace.elapsed();
         let trace = self.trace.connected(peer, server, &self.metadata);
-        let call = peer.open(&self.method).compress(self.args.compress).metadata(self.metadata.clone());
+        let method = self.format.method(&self.method);
+        let call = peer.open(method).compress(self.args.compress).metadata(self.metadata.clone());
         let call = match &self.args.key {
             Some(key) => call.key(key),
             None => call,

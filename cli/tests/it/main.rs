@@ -20,5 +20,6 @@ mod limits;
 mod profiles;
 mod protobuf;
 mod streams;
+mod thrift;
 mod tunnels;
 mod tunnels_real_peers;

@@ -27,22 +27,59 @@ pub(super) fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("python").join(name)
 }
 
+/// The folder of the programs that Python Callosum's source package comes with, as they are in the version of `requirements.txt`.
+///
+/// Fetched once, as [`python`] is made.
+///
+/// # Panics
+/// When they can't be fetched, with what failed and what to do about it.
+pub fn upstream_examples() -> PathBuf {
+    let requirement = REQUIREMENTS.lines().find(|line| line.starts_with("callosum=="));
+    let requirement = requirement.expect("the version of Python Callosum is pinned");
+    let folder = once(&requirement.replace("==", "-"), |folder| fetch_source(requirement, folder));
+    folder.join("source").join("examples")
+}
+
+/// Unpacks the source package into the folder `source` of this one.
+fn fetch_source(requirement: &str, folder: &Path) {
+    let _ = fs::remove_dir_all(folder);
+    let advice = "pip must reach a package index that holds the source package of callosum in tests/python/requirements.txt.";
+    run(
+        Command::new(python())
+            .args(["-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"])
+            .args(["--no-deps", "--no-binary", ":all:", requirement, "--dest"])
+            .arg(folder),
+        advice,
+    );
+    let unpack = "import pathlib, sys, tarfile
+folder = pathlib.Path(sys.argv[1])
+with tarfile.open(next(folder.glob('callosum-*.tar.gz'))) as archive:
+    archive.extractall(folder, filter='data')
+next(folder.glob('callosum-*/')).rename(folder / 'source')";
+    run(Command::new(python()).args(["-c", unpack]).arg(folder), advice);
+}
+
 fn make_environment() -> PathBuf {
-    let target = target_directory();
     let name = format!("python-venv-{:016x}", fnv1a(REQUIREMENTS.as_bytes()));
-    let (directory, lock) = (target.join(&name), target.join(format!("{name}.lock")));
+    let interpreter = |folder: &Path| folder.join("bin").join("python");
+    interpreter(&once(&name, |folder| install(folder, &interpreter(folder))))
+}
+
+/// A folder under `target/` that is made once, by whichever process is the first to need it.
+fn once(name: &str, make: impl FnOnce(&Path)) -> PathBuf {
+    let target = target_directory();
+    let (directory, lock) = (target.join(name), target.join(format!("{name}.lock")));
     fs::create_dir_all(&target).unwrap_or_else(|e| panic!("can't create {}: {e}", target.display()));
     let lock_file = File::create(&lock).unwrap_or_else(|e| panic!("can't create {}: {e}", lock.display()));
     // Held until the end of this function; the system releases it when a process dies.
     lock_file.lock().unwrap_or_else(|e| panic!("can't lock {}: {e}", lock.display()));
 
-    let interpreter = directory.join("bin").join("python");
     let complete = directory.join("complete");
     if !complete.exists() {
-        install(&directory, &interpreter);
+        make(&directory);
         fs::write(&complete, "").unwrap_or_else(|e| panic!("can't write {}: {e}", complete.display()));
     }
-    interpreter
+    directory
 }
 
 fn install(directory: &Path, interpreter: &Path) {

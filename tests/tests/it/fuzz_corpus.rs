@@ -108,3 +108,8 @@ fn items_of_protocol_buffers() {
 fn statuses_of_protocol_buffers() {
     over_corpus("protobuf_status", callosum_protobuf::fuzzing::status);
 }
+
+#[test]
+fn thrift_messages() {
+    over_corpus("thrift", callosum_thrift::fuzzing::message);
+}
