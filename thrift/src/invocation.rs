@@ -111,7 +111,10 @@ pub struct ThriftResponseWithMetadata<R, E = Infallible> {
     result: PhantomData<fn() -> (R, E)>,
 }
 
-#[allow(clippy::large_enum_variant, reason = "the small one is rare: a call has no allocation of its own for it")]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "the small one is rare: a call has no allocation of its own for it"
+)]
 enum State {
     Made(MadeCall, ResponseWithMetadata<Bytes>),
     Failed(WriteError),
