@@ -27,7 +27,10 @@ fn library() -> PathBuf {
 fn errors(program: &Path) -> String {
     let output = Command::new(env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
         .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .args(["--edition=2024", "--crate-type=bin", "--emit=metadata=/dev/null", "--color=never"])
+        .args(["--edition=2024", "--crate-type=bin", "--emit=metadata", "--color=never"])
+        .args(["--out-dir", env!("CARGO_TARGET_TMPDIR")])
+        // The macro asks for the name that its crate has there.
+        .env("CARGO_MANIFEST_DIR", env!("CARGO_MANIFEST_DIR"))
         .args(["--cap-lints=allow", "--extern"])
         .arg(format!("callosum_macros={}", library().display()))
         .arg(Path::new("tests/ui").join(program.file_name().expect("a file has a name")))

@@ -161,12 +161,12 @@ impl Rpc {
         match self.streams_result() {
             true => quote! {
                 methods.#function(#name, |implementation: ::std::sync::Arc<Self>, request: #request, replying| async move {
-                    replying.items(implementation.#ident(request).await).await
+                    replying.items(Self::#ident(&*implementation, request).await).await
                 });
             },
             false => quote! {
                 methods.#function(#name, |implementation: ::std::sync::Arc<Self>, request: #request| async move {
-                    implementation.#ident(request).await
+                    Self::#ident(&*implementation, request).await
                 });
             },
         }
@@ -207,7 +207,7 @@ fn server(service: &Service, methods: &[Rpc], codec: &TokenStream) -> TokenStrea
     });
     let delegates = methods.iter().map(|method| {
         let (ident, signature) = (&method.ident, method.signature());
-        quote! { #signature { (**self).#ident(request) } }
+        quote! { #signature { <__T as #name>::#ident(&**self, request) } }
     });
     let registrations = methods.iter().map(Rpc::registration);
     let binding = match methods {
@@ -231,7 +231,8 @@ fn server(service: &Service, methods: &[Rpc], codec: &TokenStream) -> TokenStrea
             }
         }
 
-        impl<T: #name> #name for ::std::sync::Arc<T> {
+        #[allow(non_camel_case_types)]
+        impl<__T: #name> #name for ::std::sync::Arc<__T> {
             #(#delegates)*
         }
     }

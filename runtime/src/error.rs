@@ -20,6 +20,7 @@ use callosum_proto::{ErrorInfo, zmtp};
 use crate::auth::AuthenticationError;
 use crate::codec::CodecError;
 use crate::endpoint::ParseEndpointError;
+use crate::stream::BodyError;
 
 /// How a call failed.
 ///
@@ -62,6 +63,9 @@ pub enum CallError {
     /// The argument can't be serialized; nothing was sent.
     #[error("the argument can't be encoded: {0}")]
     Encode(CodecError),
+    /// An item of the streamed argument can't be serialized, or is too large; a handler may run, and sees an argument that breaks off.
+    #[error("the argument breaks off: {0}")]
+    Argument(Box<BodyError>),
     /// The result is not of the type that was asked for; a handler has run.
     #[error("the result can't be decoded: {0}")]
     Decode(CodecError),
@@ -80,6 +84,7 @@ impl CallError {
             | Self::Malformed(_)
             | Self::Fault(_)
             | Self::Incomplete(_)
+            | Self::Argument(_)
             | Self::Decode(_) => true,
         }
     }
@@ -113,7 +118,7 @@ impl CallError {
             Self::Malformed(error) => Self::Malformed(error.clone()),
             Self::Fault(fault) => Self::Fault(*fault),
             Self::Incomplete(error) => Self::Incomplete(*error),
-            Self::Encode(_) | Self::Decode(_) => Self::Incomplete(ReadError::NotOpen),
+            Self::Encode(_) | Self::Argument(_) | Self::Decode(_) => Self::Incomplete(ReadError::NotOpen),
         }
     }
 }
@@ -345,6 +350,7 @@ mod tests {
             Box::new(CallError::Disconnected(violation().into())),
             Box::new(CallError::Incomplete(ReadError::Fault(StreamFault::Size))),
             Box::new(CallError::Encode(codec())),
+            Box::new(CallError::Argument(Box::new(codec().into()))),
             Box::new(BodyError::from(CallError::Decode(codec()))),
             Box::new(BodyError::from(codec())),
             Box::new(BodyError::from(ReadError::Aborted)),

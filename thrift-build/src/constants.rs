@@ -102,7 +102,7 @@ impl Constants<'_> {
             Type::I64 => self.number(value, 64),
             Type::Double => match (self.followed(value), self.int(value)) {
                 (Value::Double(number), _) => Ok(format!("{number:?}")),
-                (_, Some(number)) => Ok(format!("{number} as f64")),
+                (_, Some(number)) => Ok(format!("{:?}", number as f64)),
                 _ => self.wrong("a number"),
             },
             Type::String => Ok(format!("::std::string::String::from({:?})", self.text(value)?)),

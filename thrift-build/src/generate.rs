@@ -18,11 +18,11 @@ const ALLOWED: &str = "clippy::all, dead_code, missing_docs, non_upper_case_glob
 /// # Errors
 /// If a constant is none of its type, or two names are the same in Rust.
 pub fn generate(schema: &Schema) -> Result<String, BuildError> {
-    let modules = schema.files().iter().map(|file| names::of_value(file.stem()));
+    let modules = schema.files().iter().map(|file| names::of_module(file.stem()));
     names::check("the names of the files", modules)?;
     let mut code = String::from("// Made by callosum-thrift-build.\n\n");
     for (number, file) in schema.files().iter().enumerate() {
-        let module = names::of_value(file.stem());
+        let module = names::of_module(file.stem());
         push(
             &mut code,
             format_args!("#[allow({ALLOWED})]\npub mod {module} {{\n{}}}\n\n", content(schema, number)?),
@@ -85,7 +85,7 @@ pub struct {name}(pub i32);
 impl {name} {{
 {constants}
 /// The name of this number, if it has one.
-pub fn name(self) -> ::std::option::Option<&'static str> {{
+pub fn variant_name(self) -> ::std::option::Option<&'static str> {{
 match self.0 {{
 {arms}_ => ::std::option::Option::None,
 }}

@@ -40,6 +40,16 @@ pub(crate) fn of_value(name: &str) -> String {
     usable(if has_capitals { name.to_snake_case() } else { name.to_owned() })
 }
 
+/// The name of a file's module: what no name may contain becomes `_`.
+pub(crate) fn of_module(stem: &str) -> String {
+    let allowed = |character: char| if character.is_ascii_alphanumeric() { character } else { '_' };
+    let name: String = stem.chars().map(allowed).collect();
+    match name.starts_with(|first: char| first.is_ascii_digit()) {
+        true => of_value(&format!("_{name}")),
+        false => of_value(&name),
+    }
+}
+
 /// A constant's name stays.
 pub(crate) fn of_constant(name: &str) -> String {
     usable(name.to_owned())

@@ -41,7 +41,7 @@ fn exceptions_name(schema: &Schema, service: DefId, function: &Function) -> Stri
 
 /// Its path, from within a module beside the service's.
 fn exceptions_path(schema: &Schema, service: DefId, function: &Function) -> String {
-    let module = names::of_value(schema.files()[service.file()].stem());
+    let module = names::of_module(schema.files()[service.file()].stem());
     format!("super::{module}::{}", exceptions_name(schema, service, function))
 }
 
@@ -111,17 +111,17 @@ fn server(
     let answer = "::std::result::Result<::callosum_thrift::Answer, ::callosum_thrift::Request>";
     Ok(format!(
         "/// Serves an implementation of [`{name}`].
-pub struct {name}Server<S>(::std::sync::Arc<S>);
+pub struct {name}Server<__S>(::std::sync::Arc<__S>);
 
-impl<S: {name}> {name}Server<S> {{
+impl<__S: {name}> {name}Server<__S> {{
 /// Serves it.
-pub fn new(implementation: S) -> Self {{
-Self(::std::sync::Arc::new(implementation))
+pub fn new(__implementation: __S) -> Self {{
+Self(::std::sync::Arc::new(__implementation))
 }}
 
 #[doc(hidden)]
 pub fn dispatch(
-__service: &::std::sync::Arc<S>,
+__service: &::std::sync::Arc<__S>,
 __request: ::callosum_thrift::Request,
 ) -> {answer} {{
 match __request.method() {{
@@ -130,13 +130,13 @@ match __request.method() {{
 }}
 }}
 
-impl<S: {name}> ::std::convert::From<::std::sync::Arc<S>> for {name}Server<S> {{
-fn from(implementation: ::std::sync::Arc<S>) -> Self {{
-Self(implementation)
+impl<__S: {name}> ::std::convert::From<::std::sync::Arc<__S>> for {name}Server<__S> {{
+fn from(__implementation: ::std::sync::Arc<__S>) -> Self {{
+Self(__implementation)
 }}
 }}
 
-impl<S: {name}> ::callosum_thrift::Service for {name}Server<S> {{
+impl<__S: {name}> ::callosum_thrift::Service for {name}Server<__S> {{
 fn call(&self, __request: ::callosum_thrift::Request) -> {answer} {{
 Self::dispatch(&self.0, __request)
 }}
@@ -207,17 +207,17 @@ pub struct {name}Client(::callosum_thrift::Client);
 impl {name}Client {{
 /// Calls the service that a peer has under an alias.
 pub fn new(
-peer: ::callosum_thrift::runtime::Peer,
-alias: impl ::std::convert::Into<::std::sync::Arc<str>>,
+__peer: ::callosum_thrift::runtime::Peer,
+__alias: impl ::std::convert::Into<::std::sync::Arc<str>>,
 ) -> Self {{
-Self(::callosum_thrift::Client::new(peer, alias))
+Self(::callosum_thrift::Client::new(__peer, __alias))
 }}
 
 {methods}}}
 
 impl ::std::convert::From<::callosum_thrift::Client> for {name}Client {{
-fn from(client: ::callosum_thrift::Client) -> Self {{
-Self(client)
+fn from(__client: ::callosum_thrift::Client) -> Self {{
+Self(__client)
 }}
 }}
 
@@ -279,14 +279,15 @@ fn exceptions(schema: &Schema, id: DefId, function: &Function) -> Result<String,
                  ::std::result::Result::Ok(__place.map(Self::{variant}))\n}}\n"
             ),
         );
-        let twice = function.throws.iter().filter(|other| owned(schema, &other.ty) == ty).count() > 1;
+        let underlying = |field: &Field| owned(schema, schema.underlying(&field.ty));
+        let twice = function.throws.iter().filter(|other| underlying(other) == underlying(field)).count() > 1;
         if !twice {
             push(
                 &mut from,
                 format_args!(
-                    "impl ::std::convert::From<{ty}> for {name} {{\nfn from(exception: {ty}) -> Self {{\nSelf::{variant}(exception)\n}}\n}}\n\n\
-                     impl ::std::convert::From<{ty}> for ::callosum_thrift::MethodError<{name}> {{\nfn from(exception: {ty}) -> Self {{\n\
-                     Self::Exception({name}::{variant}(exception))\n}}\n}}\n\n"
+                    "impl ::std::convert::From<{ty}> for {name} {{\nfn from(__exception: {ty}) -> Self {{\nSelf::{variant}(__exception)\n}}\n}}\n\n\
+                     impl ::std::convert::From<{ty}> for ::callosum_thrift::MethodError<{name}> {{\nfn from(__exception: {ty}) -> Self {{\n\
+                     Self::Exception({name}::{variant}(__exception))\n}}\n}}\n\n"
                 ),
             );
         }

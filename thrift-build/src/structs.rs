@@ -185,8 +185,8 @@ pub(crate) fn union(schema: &Schema, id: DefId, name: &str, fields: &[Field]) ->
             &mut reads,
             format_args!(
                 "{number} => {{\nlet mut __place = ::std::option::Option::None;\n__from.field(__wire_type, &mut __place)?;\n\
-                 if let ::std::option::Option::Some(__value) = __place\n&& __found.replace(Self::{variant}(__value)).is_some()\n{{\n\
-                 return ::std::result::Result::Err(::callosum_thrift::ReadError::Union({name:?}));\n}}\n\
+                 if let ::std::option::Option::Some(__value) = __place {{\nif __found.replace(Self::{variant}(__value)).is_some() {{\n\
+                 return ::std::result::Result::Err(::callosum_thrift::ReadError::Union({name:?}));\n}}\n}}\n\
                  ::std::result::Result::Ok(())\n}}\n"
             ),
         );

@@ -7,7 +7,7 @@ use crate::names;
 
 /// The path of a definition from within a module beside its own.
 pub(crate) fn path(schema: &Schema, id: DefId) -> String {
-    let module = names::of_value(schema.files()[id.file()].stem());
+    let module = names::of_module(schema.files()[id.file()].stem());
     format!("super::{module}::{}", names::of_type(&schema.definition(id).name))
 }
 

@@ -110,7 +110,10 @@ fn constants_are_those_of_the_file() {
 
 #[test]
 fn enums_keep_numbers_without_a_name() {
-    assert_eq!((Color::GREEN.0, Color::GREEN.name(), Color(3).name()), (2, Some("GREEN"), None));
+    assert_eq!(
+        (Color::GREEN.0, Color::GREEN.variant_name(), Color(3).variant_name()),
+        (2, Some("GREEN"), None)
+    );
     assert_eq!(decode(&encode(&Color(77))), Ok(Color(77)));
 }
 

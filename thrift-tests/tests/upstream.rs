@@ -14,7 +14,7 @@ use callosum_thrift_tests::Simple;
 use callosum_thrift_tests::simple::{SimpleServiceClient, SimpleServiceServer};
 
 interop_tests! {
-    upstreams_client_calls_rust: tcp;
+    upstreams_client_calls_rust: tcp ipc;
     upstreams_client_calls_rust_under_curve: tcp;
     rust_calls_upstreams_server: tcp;
     rust_calls_upstreams_server_under_curve: tcp;

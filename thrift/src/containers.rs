@@ -60,7 +60,7 @@ impl<K: Decode, V: Decode> Decode for MapVec<K, V> {
     fn decode(from: &mut Reader<'_>) -> Result<Self, ReadError> {
         let mut entries = Vec::new();
         from.entries((K::WIRE_TYPE, V::WIRE_TYPE), |from| {
-            from.charge(size_of::<(K, V)>())?;
+            from.charge_element::<(K, V)>(entries.len())?;
             entries.push((K::decode(from)?, V::decode(from)?));
             Ok(())
         })?;

@@ -11,8 +11,8 @@ pub struct Limits {
     pub size: usize,
     /// Structs and containers in each other, that of the arguments included. Default: 64.
     pub depth: usize,
-    /// Bytes that a message may take once it is read: the sizes of all elements of its containers as values in memory, and the lengths of
-    /// its texts. A struct without fields takes one byte on the wire and hundreds in memory; this bounds what a list of them takes. As
+    /// Bytes that a message may take once it is read: the sizes of all elements of its containers as values in memory, with the room
+    /// that a container makes for its first ones, and the lengths of its texts. A struct without fields takes one byte on the wire and hundreds in memory; this bounds what a list of them takes. As
     /// containers grow by doubling, a message takes at most about twice as much. Default: 64 MiB.
     pub memory: usize,
 }

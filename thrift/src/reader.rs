@@ -79,6 +79,16 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
+    /// Takes the memory of one more element of a list that has `len`. The first makes room for four.
+    pub(crate) fn charge_element<T>(&mut self, len: usize) -> Result<(), ReadError> {
+        self.charge(if len == 0 { 4 * size_of::<T>() } else { size_of::<T>() })
+    }
+
+    /// Takes the memory of one more entry of a tree that has `len`. The first makes a node, which has room for eleven.
+    pub(crate) fn charge_entry<T>(&mut self, len: usize) -> Result<(), ReadError> {
+        self.charge(if len == 0 { 11 * size_of::<T>() } else { size_of::<T>() })
+    }
+
     /// Bytes with their length before them.
     pub(crate) fn slice(&mut self) -> Result<&'a [u8], ReadError> {
         let size = self.size()?;

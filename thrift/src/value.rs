@@ -181,7 +181,7 @@ impl<T: Decode> Decode for Vec<T> {
     fn decode(from: &mut Reader<'_>) -> Result<Self, ReadError> {
         let mut list = Self::new();
         from.elements(T::WIRE_TYPE, |from| {
-            from.charge(size_of::<T>())?;
+            from.charge_element::<T>(list.len())?;
             list.push(T::decode(from)?);
             Ok(())
         })?;
@@ -204,7 +204,7 @@ impl<T: Decode + Ord> Decode for BTreeSet<T> {
     fn decode(from: &mut Reader<'_>) -> Result<Self, ReadError> {
         let mut set = Self::new();
         from.elements(T::WIRE_TYPE, |from| {
-            from.charge(size_of::<T>())?;
+            from.charge_entry::<T>(set.len())?;
             set.insert(T::decode(from)?);
             Ok(())
         })?;
@@ -231,7 +231,7 @@ impl<K: Decode + Ord, V: Decode> Decode for BTreeMap<K, V> {
     fn decode(from: &mut Reader<'_>) -> Result<Self, ReadError> {
         let mut map = Self::new();
         from.entries((K::WIRE_TYPE, V::WIRE_TYPE), |from| {
-            from.charge(size_of::<(K, V)>())?;
+            from.charge_entry::<(K, V)>(map.len())?;
             let key = K::decode(from)?;
             map.insert(key, V::decode(from)?);
             Ok(())

@@ -68,6 +68,9 @@ pub(crate) struct Call {
     /// Print help; or, after SERVER, what that tells of METHOD, as `callosum describe` shows it
     #[arg(long, value_name = "METHOD", num_args = 0..=1)]
     help: Option<Option<String>>,
+    /// Look for what the file of --proto or --thrift includes in this folder too; for that of --proto itself as well. Repeatable
+    #[arg(short = 'I', long = "include", visible_alias = "proto-path", value_name = "FOLDER", help_heading = INPUT_AND_OUTPUT)]
+    pub(crate) includes: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) protobuf: ProtobufArgs,
     #[command(flatten)]
@@ -85,9 +88,6 @@ pub(crate) struct ProtobufArgs {
     /// The method is one of this .proto file: JSON becomes its messages, and they become JSON. The file says what is streamed
     #[arg(long, value_name = "FILE", conflicts_with_all = ["raw", "stream"], help_heading = PROTOCOL_BUFFERS)]
     pub(crate) proto: Option<PathBuf>,
-    /// Look for what the file imports in this folder, and for the file itself; default: the file's own. Repeatable
-    #[arg(short = 'I', long = "proto-path", value_name = "FOLDER", requires = "proto", help_heading = PROTOCOL_BUFFERS)]
-    pub(crate) includes: Vec<PathBuf>,
 }
 
 #[derive(Args, Debug)]

@@ -1,6 +1,6 @@
 //! What JSON on the command line is on the wire: a value of a codec, or a message.
 //!
-//! The idea: whoever makes a call asks its format for bytes, and for a line of what comes back, and knows no format.
+//! The idea: the code that makes a call asks its format for bytes, and for a line of what comes back, and knows no format.
 
 use bytes::Bytes;
 use callosum_runtime::{BodyError, CallError, Codec};
@@ -26,11 +26,12 @@ impl Format {
     /// If a file can't be read, has no such method, or one that takes its argument in another way.
     pub(super) fn of(method: &str, args: &Call) -> Result<Self, Failure> {
         if let Some(file) = &args.thrift.thrift {
-            return Thrift::open(method, file, args.thrift.thrift_service.as_deref()).map(Self::Thrift);
+            return Thrift::open(method, file, &args.includes, args.thrift.thrift_service.as_deref())
+                .map(Self::Thrift);
         }
         match &args.protobuf.proto {
             Some(file) => {
-                let protobuf = Protobuf::open(method, file, &args.protobuf.includes)?;
+                let protobuf = Protobuf::open(method, file, &args.includes)?;
                 protobuf.check_input(args.input.is_some())?;
                 Ok(Self::Protobuf(protobuf))
             }

@@ -139,6 +139,10 @@ impl Calling {
     }
 
     async fn items(&self, body: BodyReader) -> Result<(), Failure> {
+        // A result without items may come as one of no bytes, which is no item.
+        if body.size() == Some(0) {
+            return Ok(());
+        }
         let mut items = body.raw_items();
         while let Some(item) = items.next().await {
             tell(self.formatted(self.format.item_line(item?)?)).await?;

@@ -1,6 +1,6 @@
 //! `callosum call --thrift`: JSON in, a Thrift message on the wire, JSON out.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -24,15 +24,21 @@ impl Thrift {
     ///
     /// # Errors
     /// If the file is wrong, or has no such method.
-    pub(super) fn open(name: &str, path: &Path, service: Option<&str>) -> Result<Self, Failure> {
-        Self::find(path, service, name).map_err(Failure::Usage)
+    pub(super) fn open(
+        name: &str,
+        path: &Path,
+        includes: &[PathBuf],
+        service: Option<&str>,
+    ) -> Result<Self, Failure> {
+        Self::find(path, includes, service, name).map_err(Failure::Usage)
     }
 
-    fn find(path: &Path, service: Option<&str>, name: &str) -> Result<Self, String> {
+    fn find(path: &Path, includes: &[PathBuf], service: Option<&str>, name: &str) -> Result<Self, String> {
         let (alias, method) = name
             .rsplit_once('.')
             .ok_or_else(|| format!("{name:?} names no method of a Thrift service: write ALIAS.METHOD"))?;
-        let schema = Loader::new().load(path).map_err(|error| error.to_string())?;
+        let loader = includes.iter().fold(Loader::new(), Loader::include_folder);
+        let schema = loader.load(path).map_err(|error| error.to_string())?;
         let method =
             DynamicMethod::find(Arc::new(schema), service, method).map_err(|error| error.to_string())?;
         Ok(Self { alias: alias.to_owned(), method })

@@ -155,7 +155,7 @@ fn ssh_through_standard_streams() {
     let proxy_command = format!("'{}' '{}'", env!("CARGO_BIN_EXE_callosum"), words.join("' '"));
     let ssh = |port: u16, command: &str, input: Vec<u8>| {
         let mut ssh = program("ssh");
-        // Nothing of whoever runs the tests.
+        // Nothing of the user who runs the tests.
         ssh.args(["-F", "none"]).env_remove("SSH_AUTH_SOCK").env("XDG_CONFIG_HOME", "/nowhere");
         for option in [
             format!("ProxyCommand={proxy_command}"),

@@ -5,7 +5,7 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use callosum_tokio::auth::AllowList;
 use callosum_tokio::layer::{HandlerNext, IncomingCall};
 use callosum_tokio::{
@@ -26,11 +26,13 @@ const SILENCE: Duration = Duration::from_secs(5);
 /// Images, and bytes of each.
 const MAX_IMAGES: usize = 100;
 const MAX_IMAGE: usize = 1 << 20;
+/// Bytes of an image that are sent at once.
+const PIECE: usize = 64 << 10;
 
 pub(crate) struct Manager {
     /// By the names that they were admitted as.
     agents: Mutex<BTreeMap<String, Arc<Agent>>>,
-    images: Mutex<BTreeMap<String, Vec<Bytes>>>,
+    images: Mutex<BTreeMap<String, Bytes>>,
     handlers: Handlers,
 }
 
@@ -92,7 +94,10 @@ impl Manager {
 
     /// `node-1/web` is what the agent `node-1` calls `web`.
     fn split(&self, container: &str) -> Result<(ContainersClient, String), ClusterError> {
-        let (node, name) = container.split_once('/').unwrap_or((container, ""));
+        let (node, name) = container
+            .split_once('/')
+            .filter(|(_, name)| !name.is_empty())
+            .ok_or_else(|| ClusterError::NoSuchContainer(container.into()))?;
         Ok((self.agent(node)?.containers.clone(), name.into()))
     }
 }
@@ -110,7 +115,11 @@ impl Fleet for Manager {
             forward: Mutex::default(),
             _tunnel_driver: AbortOnDropHandle::new(tokio::spawn(driver)),
         };
-        self.agents.lock().insert(name(context, "agent")?, Arc::new(agent));
+        let name = name(context, "agent")?;
+        let mut agents = self.agents.lock();
+        // Those that are gone take their forwards with them.
+        agents.retain(|_, agent| agent.peer.is_connected());
+        agents.insert(name, Arc::new(agent));
         Ok(HEARTBEAT.as_millis() as u64)
     }
 
@@ -126,8 +135,10 @@ impl Fleet for Manager {
     }
 
     async fn pull(&self, image: String) -> Result<impl Stream<Item = Bytes>, ClusterError> {
-        let pieces = self.images.lock().get(&image).cloned();
-        pieces.map(stream::iter).ok_or(ClusterError::NoSuchImage(image))
+        let bytes = self.images.lock().get(&image).cloned();
+        let mut bytes = bytes.ok_or(ClusterError::NoSuchImage(image))?;
+        let next = move || (!bytes.is_empty()).then(|| bytes.split_to(bytes.len().min(PIECE)));
+        Ok(stream::iter(std::iter::from_fn(next)))
     }
 
     async fn nodes(&self) -> Vec<String> {
@@ -136,22 +147,22 @@ impl Fleet for Manager {
     }
 
     async fn upload(&self, image: String, mut data: BodyReader) -> Result<u64, ClusterError> {
-        let (mut pieces, mut size) = (Vec::new(), 0);
+        let mut bytes = BytesMut::new();
         while let Some(piece) = data.next().await {
             // An error is an upload that has broken off, which is not a shorter one.
             let piece = piece.map_err(|error| ClusterError::Failed(error.to_string()))?;
-            size += piece.len();
-            if size > MAX_IMAGE {
+            if bytes.len() + piece.len() > MAX_IMAGE {
                 return Err(ClusterError::NoRoom(image));
             }
-            pieces.push(piece);
+            bytes.extend_from_slice(&piece);
         }
         let mut images = self.images.lock();
         if images.len() == MAX_IMAGES && !images.contains_key(&image) {
             return Err(ClusterError::NoRoom(image));
         }
-        images.insert(image, pieces);
-        Ok(size as u64)
+        let size = bytes.len() as u64;
+        images.insert(image, bytes.freeze());
+        Ok(size)
     }
 
     async fn forward(&self, node: String, target: String) -> Result<String, ClusterError> {

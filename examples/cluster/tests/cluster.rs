@@ -118,7 +118,7 @@ impl Drop for Cluster {
     }
 }
 
-/// A service beside the agents, which greets whoever connects.
+/// A service beside the agents, which greets every client.
 fn service() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();

@@ -54,6 +54,9 @@ impl From<CallError> for Status {
             CallError::Disconnected(cause) => disconnect_code(cause),
             CallError::NotSent(why) => not_sent_code(why),
             CallError::Incomplete(error) => read_code(*error),
+            CallError::Argument(error) if matches!(**error, BodyError::ItemTooLarge { .. }) => {
+                Code::ResourceExhausted
+            }
             // What can't be read, be written, or breaks the protocol.
             _ => Code::Internal,
         };

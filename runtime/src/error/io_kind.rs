@@ -39,7 +39,7 @@ fn of_call(error: &CallError) -> ErrorKind {
         CallError::NotSent(NotSent::StreamMade) => ErrorKind::InvalidInput,
         CallError::Malformed(_) | CallError::Fault(_) | CallError::Decode(_) => ErrorKind::InvalidData,
         CallError::Incomplete(error) => of_read(*error),
-        CallError::Encode(_) => ErrorKind::InvalidInput,
+        CallError::Encode(_) | CallError::Argument(_) => ErrorKind::InvalidInput,
         CallError::Remote(_) | CallError::Cancelled => ErrorKind::Other,
     }
 }

@@ -17,9 +17,11 @@ pub(super) fn of_result(result: &Result<CallResult, CallError>) -> &'static str 
         CallError::TimedOut { .. } => "timed_out",
         CallError::Disconnected(_) => "disconnected",
         CallError::NotSent(_) | CallError::Encode(_) => "not_sent",
-        CallError::Malformed(_) | CallError::Fault(_) | CallError::Incomplete(_) | CallError::Decode(_) => {
-            "invalid"
-        }
+        CallError::Malformed(_)
+        | CallError::Fault(_)
+        | CallError::Incomplete(_)
+        | CallError::Argument(_)
+        | CallError::Decode(_) => "invalid",
     }
 }
 

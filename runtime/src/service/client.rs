@@ -228,7 +228,7 @@ pub(super) fn stream<R: Send + 'static, E: CallFailure>(
     let Streamed { metadata, body } = result;
     // A result without items can come as one of no bytes, and no codec makes an item of none.
     let reader = (body.size() != Some(0)).then(|| read(body.codec(codec.clone())));
-    ready(Ok(ResultStream { reader, metadata, uploading, codec, error: PhantomData })).boxed()
+    ready(Ok(ResultStream { reader, broken: false, metadata, uploading, codec, error: PhantomData })).boxed()
 }
 
 /// Writes the argument, piece by piece.
@@ -237,11 +237,10 @@ async fn write(
     mut pieces: BoxStream<'static, Result<Piece, CodecError>>,
 ) -> Result<(), CallError> {
     while let Some(piece) = pieces.next().await {
-        match piece.map_err(CallError::Encode)?.write(&mut writer).await {
+        let piece = piece.map_err(|error| CallError::Argument(Box::new(error.into())))?;
+        match piece.write(&mut writer).await {
             Ok(()) => {}
-            Err(error @ BodyError::ItemTooLarge { .. }) => {
-                return Err(CallError::Encode(CodecError::Custom(error.into())));
-            }
+            Err(error @ BodyError::ItemTooLarge { .. }) => return Err(CallError::Argument(Box::new(error))),
             // Nobody reads any more. The answer says why, or has come.
             Err(_) => return Ok(()),
         }
@@ -281,6 +280,8 @@ impl Uploading {
 pub struct ResultStream<R, E = CallError> {
     /// `None` if there is nothing to be read any more.
     reader: Option<R>,
+    /// The argument has failed, and with it the call.
+    broken: bool,
     metadata: Metadata,
     uploading: Uploading,
     codec: Codec,
@@ -316,7 +317,8 @@ where
         let Some(reader) = &mut this.reader else { return Poll::Ready(None) };
         let next = task::ready!(reader.poll_next_unpin(cx));
         if !matches!(next, Some(Ok(_))) {
-            this.reader = None;
+            // Nobody reads the rest of the argument.
+            (this.reader, this.uploading) = (None, Uploading(None));
         }
         Poll::Ready(next.map(|item| item.map_err(|error| unreadable(error, &this.codec))))
     }
@@ -329,9 +331,14 @@ impl<E> AsyncRead for ResultStream<BodyReader, E> {
         buf: &mut [u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        this.uploading.poll(cx).map_err(BodyError::Call)?;
+        if let Err(error) = this.uploading.poll(cx) {
+            // Not the end of the result: reading on must not look like it.
+            (this.reader, this.broken) = (None, true);
+            return Poll::Ready(Err(BodyError::Call(error).into()));
+        }
         match &mut this.reader {
             Some(reader) => Pin::new(reader).poll_read(cx, buf),
+            None if this.broken => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
             None => Poll::Ready(Ok(0)),
         }
     }

@@ -280,12 +280,12 @@ impl Stream for RawItems {
                     }
                     this.partial.extend_from_slice(&bytes);
                     if end_of_item {
-                        return Poll::Ready(Some(Ok(this.partial.split().freeze())));
+                        return Poll::Ready(Some(Ok(std::mem::take(&mut this.partial).freeze())));
                     }
                 }
                 Some(Err(error)) => return this.fail(error),
                 None if this.partial.is_empty() => return Poll::Ready(None),
-                None => return Poll::Ready(Some(Ok(this.partial.split().freeze()))),
+                None => return Poll::Ready(Some(Ok(std::mem::take(&mut this.partial).freeze()))),
             }
         }
     }

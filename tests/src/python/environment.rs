@@ -47,14 +47,14 @@ fn fetch_source(requirement: &str, folder: &Path) {
     run(
         Command::new(python())
             .args(["-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"])
-            .args(["--no-deps", "--no-binary", ":all:", requirement, "--dest"])
+            .args(["--no-deps", "--no-binary", "callosum", requirement, "--dest"])
             .arg(folder),
         advice,
     );
     let unpack = "import pathlib, sys, tarfile
 folder = pathlib.Path(sys.argv[1])
 with tarfile.open(next(folder.glob('callosum-*.tar.gz'))) as archive:
-    archive.extractall(folder, filter='data')
+    archive.extractall(folder, **({'filter': 'data'} if hasattr(tarfile, 'data_filter') else {}))
 next(folder.glob('callosum-*/')).rename(folder / 'source')";
     run(Command::new(python()).args(["-c", unpack]).arg(folder), advice);
 }

@@ -16,7 +16,7 @@ use callosum_tests::python::PyProcess;
 use serde_json::{Value, json};
 
 interop_tests! {
-    python_and_rust_call_each_other: tcp;
+    python_and_rust_call_each_other: tcp ipc;
 }
 
 /// One process serves and calls, as its start takes longer than all of this.

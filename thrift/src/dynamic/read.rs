@@ -95,7 +95,8 @@ pub(super) fn is_name(schema: &Schema, key: &Type) -> bool {
 fn map(schema: &Schema, key: &Type, element: &Type, from: &mut Reader<'_>) -> Result<Value, ReadError> {
     let mut entries = Vec::new();
     from.entries((wire_type(schema, key), wire_type(schema, element)), |from| {
-        from.charge(size_of::<(String, Value)>() + size_of::<Value>())?;
+        from.charge_element::<(Value, Value)>(entries.len())?;
+        from.charge_entry::<(String, Value)>(entries.len())?;
         entries.push((value(schema, key, from)?, value(schema, element, from)?));
         Ok(())
     })?;
@@ -114,7 +115,8 @@ fn structure(schema: &Schema, content: &Struct, from: &mut Reader<'_>) -> Result
     from.structure(|from, number, found| {
         match content.fields.iter().find(|field| field.id == number) {
             Some(field) if wire_type(schema, &field.ty) == found => {
-                from.charge(field.name.len() + size_of::<(String, Value)>())?;
+                from.charge(field.name.len())?;
+                from.charge_entry::<(String, Value)>(object.len())?;
                 known += 1;
                 object.insert(field.name.clone(), value(schema, &field.ty, from)?);
             }

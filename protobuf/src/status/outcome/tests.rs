@@ -1,6 +1,6 @@
 use std::io;
 
-use callosum_runtime::{CloseCause, CodecError, ErrorInfo};
+use callosum_runtime::{BodyError, CloseCause, CodecError, ErrorInfo};
 
 use super::*;
 
@@ -52,6 +52,12 @@ fn every_outcome_has_a_code() {
         (rejected(Refusal::InvalidArgument), Code::InvalidArgument, false),
         (rejected(Refusal::MalformedBody), Code::InvalidArgument, false),
         (CallError::Encode(codec()), Code::Internal, false),
+        (CallError::Argument(Box::new(codec().into())), Code::Internal, true),
+        (
+            CallError::Argument(Box::new(BodyError::ItemTooLarge { size: 2, limit: 1 })),
+            Code::ResourceExhausted,
+            true,
+        ),
         (CallError::Decode(codec()), Code::Internal, true),
         (NotSent::StreamMade.into(), Code::Internal, false),
         (CallError::Rejected(ErrorInfo::new("Other", "why")), Code::Unknown, true),
