@@ -54,6 +54,7 @@ mod listen;
 mod measure;
 mod proxy;
 mod proxy_protocol;
+mod read;
 mod reason;
 mod relay;
 mod resolve;

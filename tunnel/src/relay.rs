@@ -14,7 +14,6 @@
 //! the other side: down: Open -> Resetting   writes the bytes to the client, resets the client, cancels the call
 //! ```
 
-use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::future::Future;
 use std::io::{self, IoSlice};
@@ -28,14 +27,12 @@ use callosum_runtime::proto::{Chunk, WriteError};
 use callosum_runtime::rt::{BoxSocket, Runtime, Timer, from_now};
 use callosum_runtime::stream::Answer;
 use callosum_runtime::{BodyError, BodyReader, BodyWriter, CallError};
-use futures_io::{AsyncRead, AsyncWrite};
+use futures_io::AsyncWrite;
 use futures_util::Stream;
 
 use crate::connection::{Live, Outcome};
+use crate::read::poll_read;
 use crate::{End, wire};
-
-/// Bytes that are read from a socket at once. One piece of a stream has at most as many, so a full read travels in one.
-const READ: usize = 64 * 1024;
 
 /// Pieces of the stream that one write to the socket gathers.
 const GATHER: usize = 16;
@@ -430,29 +427,4 @@ fn poll_write_pieces(
         }
     }
     Poll::Ready(Ok(size))
-}
-
-thread_local! {
-    /// What the next read on this thread fills. A buffer is needed only while a socket is polled, so idle connections have none.
-    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Reads what has come. None is the end.
-fn poll_read(socket: &mut BoxSocket, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
-    // Not borrowed while the socket, which may be anything, is polled.
-    let mut buffer = SCRATCH.take();
-    buffer.resize(READ, 0);
-    let read = Pin::new(socket).poll_read(cx, &mut buffer);
-    let bytes = match read {
-        // Giving the buffer away costs a new one, copying costs these bytes, and keeping it for few of them the rest.
-        Poll::Ready(Ok(size)) if size >= READ / 2 => {
-            buffer.truncate(size);
-            return Poll::Ready(Ok(buffer.into()));
-        }
-        Poll::Ready(Ok(size)) => Poll::Ready(Ok(Bytes::copy_from_slice(&buffer[..size]))),
-        Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-        Poll::Pending => Poll::Pending,
-    };
-    SCRATCH.set(buffer);
-    bytes
 }

@@ -27,6 +27,7 @@
 //! - **Limits in front of the connection are the link's**: how large a message it takes, and how much it keeps of what
 //!   it has accepted to send. [`Limits`](crate::Limits) hold for what the connection itself keeps.
 
+mod batch;
 pub(crate) mod handshakes;
 mod memory;
 mod message;

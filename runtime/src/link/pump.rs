@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use callosum_proto::{ConnectionEvent, ConnectionId};
 
+use super::batch::SetToWork;
 use crate::dispatch::{Handling, Relayed};
 use crate::event::Event;
 use crate::node::Node;
@@ -58,8 +59,8 @@ impl Pump {
 
     /// Gives the connection what the endpoint has decided, takes everything it has to say, and does it; returns how many others were
     /// set to work by that.
-    pub(crate) fn run(&mut self) -> usize {
-        let mut set_to_work = 0;
+    pub(crate) fn run(&mut self) -> SetToWork {
+        let mut set_to_work = SetToWork::default();
         let mut clock = Clock::default();
         loop {
             {
@@ -77,7 +78,11 @@ impl Pump {
             }
             // Those behind one that panics stay with the pump.
             while let Some(effect) = self.effects.pop() {
-                set_to_work += usize::from(match self.peer.settle(effect) {
+                let group = match effect {
+                    Effect::Wake(_) => &mut set_to_work.streams,
+                    _ => &mut set_to_work.calls,
+                };
+                *group += usize::from(match self.peer.settle(effect) {
                     Some(effect) => self.carry_out(effect, &mut clock),
                     None => true,
                 });

