@@ -3,6 +3,9 @@
 //! A value is found by its distance from the oldest one, so a step costs as much as in an array. The ring that has them is as long as
 //! the span of numbers from the oldest value to the newest; a value that outlives most of those that came after it moves to a
 //! tree. Example: of 1 to 1,000, only 1, 999 and 1,000 are left. Then 1 moves, and the ring begins with 999.
+//!
+//! Memory is in proportion to the number of values, whatever their numbers are. Each step takes amortized constant time in the
+//! ring, and logarithmic time in the tree.
 
 use std::collections::BTreeMap;
 
@@ -13,6 +16,17 @@ const FEW: u64 = 32;
 
 /// The ring spans at most so many numbers for each value, and [`FEW`] besides.
 const SPARSE: u64 = 4;
+
+/// The ring has at most so many slots for each number that it spans, but for a few that are kept.
+const LOOSE: u64 = 8;
+
+/// Slots that an empty ring keeps: the largest power of two that fits.
+const fn kept_slots<T>() -> usize {
+    match kept_capacity::<Option<T>>() {
+        0..4 => 4,
+        capacity => 1 << capacity.ilog2(),
+    }
+}
 
 #[derive(Debug)]
 pub(crate) struct Numbered<T> {
@@ -82,13 +96,13 @@ impl<T> Numbered<T> {
         }
         let span = self.distance(number) + 1;
         if span > self.slots.len() as u64 {
-            self.grow(span);
+            self.resize(span);
         }
         let slot = self.slot(number);
         self.slots[slot] = Some(value);
         self.span = self.span.max(span);
         self.filled += 1;
-        self.retire(SPARSE * self.filled as u64 + FEW);
+        self.retire_outliving();
     }
 
     pub(crate) fn remove(&mut self, number: u64) -> Option<T> {
@@ -98,6 +112,7 @@ impl<T> Numbered<T> {
         {
             self.filled -= 1;
             self.trim();
+            self.retire_outliving();
             return Some(value);
         }
         self.others.remove(&number)
@@ -121,6 +136,7 @@ impl<T> Numbered<T> {
         self.slots.iter_mut().for_each(|slot| drop(slot.take_if(|value| !keep(value))));
         self.filled = self.slots.iter().flatten().count();
         self.trim();
+        self.retire_outliving();
     }
 
     /// The values, in an order that depends on the steps before and on nothing else.
@@ -161,8 +177,9 @@ impl<T> Numbered<T> {
         (number & self.mask()) as usize
     }
 
+    /// Makes a new ring for so many numbers.
     #[cold]
-    fn grow(&mut self, span: u64) {
+    fn resize(&mut self, span: u64) {
         let mut slots = Vec::new();
         // A span is a few times the number of values, so there is memory for it.
         slots.resize_with(span.next_power_of_two().max(4) as usize, || None);
@@ -172,6 +189,12 @@ impl<T> Numbered<T> {
             let slot = self.slot(number);
             self.slots[slot] = old[(number & mask) as usize].take();
         }
+    }
+
+    /// Moves the values to the tree that have outlived most of those that came after them.
+    #[inline]
+    fn retire_outliving(&mut self) {
+        self.retire(SPARSE * self.filled as u64 + FEW);
     }
 
     /// Moves the oldest values to the tree until the ring spans only so many numbers. Each value moves once at the most.
@@ -200,20 +223,19 @@ impl<T> Numbered<T> {
         self.span -= 1;
     }
 
-    /// Lets the ring begin with a value.
+    /// Lets the ring begin with a value, and gives memory back that a burst has left behind.
     #[inline]
     fn trim(&mut self) {
         if self.filled == 0 {
             self.span = 0;
-            // A burst does not pin its memory after it is over, nor grow it anew if another one follows.
-            if self.slots.len() > kept_capacity::<Option<T>>() {
-                self.slots.truncate(self.slots.len() / 2);
-                self.slots.shrink_to_fit();
+        } else {
+            while self.slots[self.slot(self.first)].is_none() {
+                self.skip();
             }
-            return;
         }
-        while self.slots[self.slot(self.first)].is_none() {
-            self.skip();
+        // The span has shrunk by a good part of the slots since the ring was made.
+        if self.slots.len() > kept_slots::<T>() && self.slots.len() as u64 > LOOSE * self.span {
+            self.resize(self.span.max(kept_slots::<T>() as u64));
         }
     }
 }
@@ -223,7 +245,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::kept::kept_capacity;
 
     #[test]
     fn one_that_outlives_thousands_takes_no_room_in_the_ring() {
@@ -237,13 +258,31 @@ mod tests {
         assert_eq!((map.get(0), map.len()), (Some(&0), 2));
         (100_000..200_000).for_each(|number| map.insert(number, number));
         (0..200_000).for_each(|number| _ = map.remove(number));
-        assert!(map.is_empty());
-        // A burst gives its memory back when it is over, or in the course of the next ones.
-        for number in 200_000..200_020 {
-            map.insert(number, number);
-            map.remove(number);
+        assert!(map.is_empty() && map.slots.capacity() <= kept_capacity::<Option<u64>>());
+    }
+
+    #[test]
+    fn few_that_are_left_of_many_pin_little() {
+        const MANY: u64 = 100_000;
+        for left in [[0, 1], [0, MANY - 1], [MANY - 2, MANY - 1], [MANY / 2, MANY / 3]] {
+            let mut map = Numbered::default();
+            (0..MANY).for_each(|number| map.insert(number, number));
+            (0..MANY).filter(|number| !left.contains(number)).for_each(|number| _ = map.remove(number));
+            assert!(left.into_iter().all(|number| map.get(number) == Some(&number)) && map.len() == 2);
+            assert!(map.slots.capacity() <= kept_slots::<u64>(), "{left:?}: {}", map.slots.capacity());
         }
-        assert!(map.slots.capacity() <= kept_capacity::<Option<u64>>());
+    }
+
+    #[test]
+    fn gaps_take_no_memory() {
+        let mut map = Numbered::default();
+        let numbers = (0..1_000).map(|n| n * (FEW + 1) * (1 + n % 3 * (1 << 40)));
+        let numbers: std::collections::BTreeSet<u64> = numbers.collect();
+        for number in &numbers {
+            map.insert(*number, *number);
+            assert!(map.span <= SPARSE * map.len() as u64 + FEW);
+        }
+        assert!(numbers.iter().all(|number| map.remove(*number) == Some(*number)) && map.is_empty());
     }
 
     #[test]
@@ -286,6 +325,8 @@ mod tests {
                     }
                 }
                 prop_assert_eq!(map.len(), tree.len());
+                prop_assert!(map.span <= SPARSE * map.filled as u64 + FEW);
+                prop_assert!(map.slots.len() <= kept_slots::<u64>().max((LOOSE * map.span) as usize));
                 let mut all: Vec<_> = map.iter().map(|(number, value)| (number, *value)).collect();
                 all.sort_unstable();
                 let mut others: Vec<_> = map.iter_mut().map(|(number, value)| (number, *value)).collect();

@@ -316,9 +316,7 @@ impl Calls {
                 Deadline::Spares => self.spares.clear(),
             }
         }
-        if self.table.len() == 0 {
-            self.shrink();
-        }
+        self.shrink();
     }
 
     /// Gives back the memory that is kept for calls to come.
