@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 /// Memory that an empty queue keeps, in bytes.
-const KEPT_BYTES: usize = 4 * 1024;
+const KEPT_BYTES: usize = 3 * 1024;
 
 /// Capacity that an empty queue keeps, in entries.
 pub(crate) const fn kept_capacity<T>() -> usize {
