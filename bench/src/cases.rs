@@ -103,6 +103,9 @@ impl fmt::Display for Case {
     }
 }
 
+/// Those of the layers above calls: one call in flight, and many.
+pub const LAYERS: &[Case] = &[Case::new(64, 1), Case::new(64, 128)];
+
 /// Every case. Those with the same body stand together and are measured in the same rounds.
 pub const ALL: &[Case] = &[
     Case::new(64, 1),

@@ -2,7 +2,7 @@
 //! another process and comes back.
 //!
 //! Which loads there are is in [`cases`]. Uploads, alone and beside small calls, are the matter of [`upload`]; what connections cost
-//! that do nothing, of [`idle`]; what carries connections, of [`tunnels`].
+//! that do nothing, of [`idle`]; what carries connections, of [`tunnels`]. [`services`] compares what one writes.
 //!
 //! Every stack is a [`peers::Peer`] whose server and client each run in a process of their own. [`suite`] starts
 //! them, interleaves the measurements and gathers [`report::Row`]s.
@@ -19,6 +19,7 @@ pub mod proc;
 pub mod process;
 pub mod python;
 pub mod report;
+pub mod services;
 pub mod suite;
 pub mod tunnels;
 pub mod upload;

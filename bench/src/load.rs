@@ -160,10 +160,12 @@ async fn call_after_call(client: impl Client, body: Bytes, window: Window) -> Re
     }
 }
 
-/// The body of task `n`. Random, so that it tells tasks apart and does not compress.
+/// The body of task `n`. Random, so that it tells tasks apart, and of 64 characters, so that every layer can carry it as text.
 pub fn body(n: usize, len: usize) -> Bytes {
+    const CHARACTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut body = vec![0; len];
     SmallRng::seed_from_u64(n as u64).fill_bytes(&mut body);
+    body.iter_mut().for_each(|byte| *byte = CHARACTERS[usize::from(*byte % 64)]);
     body.into()
 }
 

@@ -200,6 +200,11 @@ fn measure(cli: &Cli) -> Result<()> {
                 let idle = results.take(suite::idle(&program, &peers, plan))?;
                 println!("{}", report::idle_table(&idle));
             }
+            Measure::Layers => {
+                let layers = results.take(suite::layers(&program, &peers, plan))?;
+                println!("{}", report::table(&layers));
+                report::layer_marks(&layers).iter().for_each(|line| println!("{line}"));
+            }
             Measure::Tunnels => {
                 let tunnels = results.take(suite::tunnels(&program, &peers, plan))?;
                 println!("{}", report::tunnel_table(&tunnels));

@@ -1,6 +1,6 @@
 //! Calls on a schedule: one falls due every millisecond, whether earlier ones have ended or not.
 //!
-//! Whoever makes the next call only when the last one has ended makes few while calls are slow, and so records a stall once
+//! A caller that makes the next call only when the last one has ended makes few while calls are slow, and so records a stall once
 //! that delays hundreds. Here, every call that falls due meanwhile counts it.
 
 use std::{

@@ -6,7 +6,7 @@ mod tunnels;
 mod upload;
 
 pub use idle::{IdleRow, idle_table};
-pub use marks::call_marks;
+pub use marks::{call_marks, layer_marks};
 pub use tunnels::{TunnelRow, tunnel_marks, tunnel_table};
 pub use upload::{BesideRow, UploadRow, beside_table, upload_marks, upload_table};
 
@@ -86,6 +86,11 @@ impl Row {
             max_us: max_us(rounds),
             calls: rounds.iter().map(Sample::calls).sum(),
         })
+    }
+
+    /// Gives it a name of its own among the rows of a run: the same peer has made calls by themselves.
+    pub(crate) fn of_a_layer(&mut self) {
+        self.peer += "-layer";
     }
 }
 

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Error, Result, bail, ensure};
 use clap::ValueEnum;
 
 use crate::{
-    cases::{Case, Order},
+    cases::{self, Case, Order},
     idle::{self, Idle, Round, Used},
     load::{Sample, Timing},
     peers::{self, Peer},
@@ -45,6 +45,8 @@ pub enum Measure {
     Idle,
     /// Connections through tunnels
     Tunnels,
+    /// Small calls through the layers above: typed services and others
+    Layers,
 }
 
 impl Measure {
@@ -56,6 +58,7 @@ impl Measure {
             Self::Upload => peer.makes_uploads(),
             Self::Idle => peer.holds_connections(),
             Self::Tunnels => peer.tunnel().is_some(),
+            Self::Layers => peer.is_layer(),
         }
     }
 }
@@ -69,9 +72,9 @@ pub fn measures(named: &[Measure], peers: &[Peer]) -> Result<Vec<Measure>> {
     for measure in named {
         ensure!(fits(measure), "none of these peers can be measured so: {measure:?}");
     }
-    let all = [Measure::Calls, Measure::Beside, Measure::Upload, Measure::Idle, Measure::Tunnels];
-    Ok(all
-        .into_iter()
+    Ok(Measure::value_variants()
+        .iter()
+        .copied()
         .filter(|measure| if named.is_empty() { fits(measure) } else { named.contains(measure) })
         .collect())
 }
@@ -208,8 +211,19 @@ struct Taken {
 /// machine that is slow for a while is slow for all of them. A peer has no row in a case in which it fails: a process can't be
 /// started or fails, a call fails, or a body comes back changed.
 pub fn run(program: &Path, peers: &[Peer], cases: &[Case], plan: Plan) -> Outcome<Row> {
+    in_rounds(program, peers, Measure::Calls, cases, plan)
+}
+
+/// Measures the layers among `peers`, and what they are compared with, as [`run`] does.
+pub fn layers(program: &Path, peers: &[Peer], plan: Plan) -> Outcome<Row> {
+    let mut outcome = in_rounds(program, peers, Measure::Layers, cases::LAYERS, plan);
+    outcome.rows.iter_mut().for_each(Row::of_a_layer);
+    outcome
+}
+
+fn in_rounds(program: &Path, peers: &[Peer], measure: Measure, cases: &[Case], plan: Plan) -> Outcome<Row> {
     let (mut rows, mut failures) = (Vec::new(), Vec::new());
-    let mut turns = start_all(program, peers, Measure::Calls, &[WORKERS], &mut failures);
+    let mut turns = start_all(program, peers, measure, &[WORKERS], &mut failures);
     // Servers that order calls in another way than by default.
     let mut ordered = HashMap::new();
     for cases in cases.chunk_by(|a, b| a.body_bytes == b.body_bytes) {
@@ -370,11 +384,13 @@ mod tests {
     fn what_none_of_the_peers_can_show_is_an_error_if_it_was_named() {
         let floor = select(&["raw-tcp".to_owned()]).unwrap();
         assert_eq!(measures(&[], &floor).unwrap(), [Measure::Calls, Measure::Idle]);
+        let typed = select(&["callosum-typed".to_owned()]).unwrap();
+        assert_eq!(measures(&[], &typed).unwrap(), [Measure::Layers]);
         assert_eq!(measures(&[Measure::Calls], &floor).unwrap(), [Measure::Calls]);
         for named in [&[Measure::Beside][..], &[Measure::Calls, Measure::Upload]] {
             assert!(measures(named, &floor).is_err(), "{named:?}");
         }
-        let all = [Measure::Calls, Measure::Beside, Measure::Upload, Measure::Idle, Measure::Tunnels];
+        let all = Measure::value_variants();
         assert_eq!(measures(&[], peers::ALL).unwrap(), all);
         assert_eq!(measures(&[Measure::Upload, Measure::Calls], peers::ALL).unwrap(), [all[0], all[2]]);
     }

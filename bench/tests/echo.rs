@@ -10,7 +10,7 @@ use callosum_bench::{
     load::{Client, KeyedClient, Timing, body},
     peers::{
         Callosum, CallosumCurve, DialectOne, Kind, Orders, Peer, RawCopy, RawTcp, Stack, Tarpc, Tonic,
-        TonicWindows, Zeromq,
+        TonicWindows, Typed, TypedMsgPack, Zeromq,
     },
     process::Launcher,
     suite::{self, Measure, Outcome, Plan},
@@ -118,6 +118,12 @@ fn tarpc_echoes() -> Result<()> {
 fn tonic_echoes() -> Result<()> {
     echoes::<Tonic>()?;
     echoes::<TonicWindows>()
+}
+
+#[test]
+fn typed_services_echo() -> Result<()> {
+    echoes::<Typed>()?;
+    echoes::<TypedMsgPack>()
 }
 
 #[test]
@@ -351,6 +357,24 @@ fn uploads_have_a_row_for_each_peer_and_length() -> Result<()> {
     assert!(rows.iter().all(|row| row.mib_per_s > 0.0));
     // A process takes a page at least, and more than that it would if it held what it sends.
     assert!(rows.iter().all(|row| row.client_peak_kib > 4 && row.server_peak_kib > 4));
+    Ok(())
+}
+
+#[test]
+fn layers_have_a_row_for_each_peer_and_case() -> Result<()> {
+    let rows = all(suite::layers(Path::new(PROGRAM), &suite::select(&[])?, short_plan()));
+    let found: Vec<_> = rows.iter().map(|row| (row.row.as_str(), row.peer.as_str())).collect();
+    let peers = [
+        "tarpc-layer",
+        "tonic-layer",
+        "callosum-layer",
+        "callosum-typed-layer",
+        "callosum-typed-msgpack-layer",
+    ];
+    let expected: Vec<_> =
+        ["64B x1", "64B x128"].iter().flat_map(|row| peers.map(|peer| (*row, peer))).collect();
+    assert_eq!(found, expected);
+    assert!(rows.iter().all(|row| row.calls_per_s > 0.0 && row.runtime == "tokio"));
     Ok(())
 }
 

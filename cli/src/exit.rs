@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use blocking::{Task, unblock};
 use bytes::Bytes;
+use callosum_protobuf::Status;
 use callosum_runtime::auth::{AllowListError, KeyFileError};
 use callosum_runtime::{
     BindError, BodyError, CallError, ConnectError, DisconnectCause, Endpoint, ErrorInfo, NotSent,
@@ -22,6 +23,8 @@ pub(crate) enum Failure {
     Config(#[from] ConfigError),
     #[error("remote failure: {}: {}", .0.name, .0.repr)]
     Remote(ErrorInfo),
+    #[error("remote failure: {status}{}", lines(.details))]
+    Status { status: Status, details: Vec<String> },
     #[error("remote error: {}: {}", .0.name, .0.repr)]
     Refused(ErrorInfo),
     #[error("timed out: {0}")]
@@ -94,7 +97,7 @@ impl Failure {
             Self::TunnelEnded { end: End::LinkLost, .. } => 8,
             Self::Forward(_) | Self::TunnelEnded { .. } => 1,
             Self::Usage(_) | Self::Config(_) => 2,
-            Self::Remote(_) => 3,
+            Self::Remote(_) | Self::Status { .. } => 3,
             Self::Refused(_) => 4,
             Self::TimedOut(_) => 5,
             Self::Cancelled | Self::CancelledRemotely => 6,
@@ -128,7 +131,7 @@ impl Failure {
 
     /// Says it on stderr, with the remote traceback if there is one.
     pub(crate) fn report(&self) {
-        // Whoever read our output has seen enough.
+        // The reader of our output has seen enough.
         if let Self::Io(error) | Self::File(FileError::Io { error, .. }) = self
             && error.kind() == io::ErrorKind::BrokenPipe
         {
@@ -184,6 +187,11 @@ impl From<BindError> for Failure {
             error => Self::Bind(error),
         }
     }
+}
+
+/// Each on a line of its own, after what there is.
+fn lines(details: &[String]) -> String {
+    details.iter().map(|detail| format!("\n  {detail}")).collect()
 }
 
 /// What to do about a tunnel that could not be opened, if anything can be said.
@@ -248,7 +256,7 @@ pub(crate) async fn tell_bytes(bytes: Bytes) -> io::Result<()> {
     .await
 }
 
-/// Lines that are written as [`tell`] does, one after the other, also where whoever wrote one has been dropped.
+/// Lines that are written as [`tell`] does, one after the other, also where the writer of one has been dropped.
 #[derive(Default)]
 pub(crate) struct Lines {
     /// The last one, which may be on its way.

@@ -1,4 +1,4 @@
-//! `callosum completions` and `callosum man`: both are made of the definitions in [`crate::args`].
+//! `callosum completions`, `callosum man`, and help that clap does not print by itself: all are made of the definitions in [`crate::args`].
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -29,6 +29,17 @@ pub(crate) fn pages(directory: Option<&Path>) -> Result<(), Failure> {
             Man::new(Cli::command().disable_help_subcommand(true)).render(&mut page)?;
             write(&page)
         }
+    }
+}
+
+/// Prints what `--help` of a command prints where clap answers it.
+pub(crate) fn help(command: &str) -> Result<(), Failure> {
+    let mut cli = Cli::command();
+    // Gives the commands what they have of the whole, such as the width.
+    cli.build();
+    match cli.find_subcommand_mut(command) {
+        Some(command) => Ok(command.print_long_help()?),
+        None => Ok(()),
     }
 }
 

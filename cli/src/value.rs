@@ -51,8 +51,13 @@ impl ToLine for Box<RawValue> {
 
 impl ToLine for rmpv::Value {
     fn to_line(self) -> String {
-        escape(to_json(self).to_string())
+        line(&to_json(self))
     }
+}
+
+/// A JSON value as one line.
+pub(crate) fn line(value: &Value) -> String {
+    escape(value.to_string())
 }
 
 /// The same JSON value on several lines, indented by two spaces. It is changed only between its tokens, so that numbers of any

@@ -40,7 +40,7 @@ macro_rules! host {
                 ended
             }
 
-            programs!($host: quickstart, ordering, bidirectional, streams, typed_service);
+            programs!($host: quickstart, ordering, bidirectional, streams, typed_service, protobuf, thrift);
         }
     };
 }

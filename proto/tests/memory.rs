@@ -384,7 +384,7 @@ fn pieces_hold_no_more_than_their_credit() {
     assert!(peak < spent as usize && left < 96 * KIB, "{peak} at a time, {left} left");
 }
 
-/// Whoever has answers pile up and does not read them is cut off before those that no handler made take much more than 4
+/// A peer that has answers pile up and does not read them is cut off before those that no handler made take much more than 4
 /// MiB, besides as many bytes as may wait for the peer.
 #[test]
 fn what_is_not_read_is_bounded() {

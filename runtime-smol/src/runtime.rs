@@ -2,13 +2,16 @@
 
 use std::future::Future;
 use std::io;
+use std::net;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use callosum_runtime::rt::{
-    BoxSocket, Listener, Runtime, SocketFile, Timer, ipc_listener, set_up_tcp, tcp_listener, unsupported,
+    BoxSocket, Listener, Runtime, SocketFile, Sockets, Timer, ipc_listener, tcp_listener,
 };
 use callosum_runtime::{Endpoint, SocketOptions};
 use futures_util::future::BoxFuture;
@@ -59,17 +62,7 @@ impl Runtime for SmolRuntime {
         endpoint: &'a Endpoint,
         options: SocketOptions,
     ) -> BoxFuture<'a, io::Result<BoxSocket>> {
-        Box::pin(async move {
-            match endpoint {
-                Endpoint::Tcp { host, port } => {
-                    let stream = TcpStream::connect((host.as_str(), *port)).await?;
-                    set_up_tcp(&stream, &options)?;
-                    Ok(Box::new(stream) as BoxSocket)
-                }
-                Endpoint::Ipc(path) => Ok(Box::new(UnixStream::connect(path).await?) as BoxSocket),
-                other => Err(unsupported(other)),
-            }
-        })
+        SmolSockets::open(endpoint, options)
     }
 
     fn bind<'a>(
@@ -77,28 +70,40 @@ impl Runtime for SmolRuntime {
         endpoint: &'a Endpoint,
         options: SocketOptions,
     ) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
-        Box::pin(async move {
-            match endpoint {
-                Endpoint::Tcp { host, port } => {
-                    let listener = TcpListener::bind((host.as_str(), *port)).await?;
-                    let address = listener.local_addr()?;
-                    let socket = Arc::<Async<std::net::TcpListener>>::from(listener);
-                    Ok(tcp_listener(address, options, move |cx| {
-                        let (stream, peer) = ready!(poll_accept(&socket, cx, |socket| socket.accept()))?;
-                        Poll::Ready(Ok((TcpStream::try_from(stream)?, peer)))
-                    }))
-                }
-                Endpoint::Ipc(path) => {
-                    let (listener, file) = SocketFile::listen(path)?;
-                    let socket = Async::new_nonblocking(listener)?;
-                    Ok(ipc_listener(file, move |cx| {
-                        let (stream, _) = ready!(poll_accept(&socket, cx, |socket| socket.accept()))?;
-                        Poll::Ready(UnixStream::try_from(stream))
-                    }))
-                }
-                other => Err(unsupported(other)),
-            }
-        })
+        SmolSockets::listen(endpoint, options)
+    }
+}
+
+struct SmolSockets;
+
+impl Sockets for SmolSockets {
+    type Tcp = TcpStream;
+    type Ipc = UnixStream;
+
+    async fn connect_tcp(address: (&str, u16)) -> io::Result<Self::Tcp> {
+        TcpStream::connect(address).await
+    }
+
+    async fn connect_ipc(path: &Path) -> io::Result<Self::Ipc> {
+        UnixStream::connect(path).await
+    }
+
+    async fn listen_tcp(address: (&str, u16), options: SocketOptions) -> io::Result<Box<dyn Listener>> {
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
+        let socket = Arc::<Async<net::TcpListener>>::from(listener);
+        Ok(tcp_listener(address, options, move |cx| {
+            let (stream, peer) = ready!(poll_accept(&socket, cx, |socket| socket.accept()))?;
+            Poll::Ready(Ok((TcpStream::try_from(stream)?, peer)))
+        }))
+    }
+
+    fn listen_ipc(socket: UnixListener, file: SocketFile) -> io::Result<Box<dyn Listener>> {
+        let socket = Async::new_nonblocking(socket)?;
+        Ok(ipc_listener(file, move |cx| {
+            let (stream, _) = ready!(poll_accept(&socket, cx, |socket| socket.accept()))?;
+            Poll::Ready(UnixStream::try_from(stream))
+        }))
     }
 }
 

@@ -2,13 +2,15 @@
 
 use std::future::Future;
 use std::io;
+use std::os::unix::net;
+use std::path::Path;
 use std::pin::{Pin, pin};
 use std::sync::OnceLock;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use callosum_runtime::rt::{
-    BoxSocket, Listener, Runtime, SocketFile, Timer, ipc_listener, set_up_tcp, tcp_listener, unsupported,
+    BoxSocket, Listener, Runtime, SocketFile, Sockets, Timer, ipc_listener, tcp_listener,
 };
 use callosum_runtime::{Endpoint, SocketOptions};
 use futures_util::future::BoxFuture;
@@ -66,17 +68,7 @@ impl Runtime for TokioRuntime {
         endpoint: &'a Endpoint,
         options: SocketOptions,
     ) -> BoxFuture<'a, io::Result<BoxSocket>> {
-        Box::pin(async move {
-            match endpoint {
-                Endpoint::Tcp { host, port } => {
-                    let stream = TcpStream::connect((host.as_str(), *port)).await?;
-                    set_up_tcp(&stream, &options)?;
-                    Ok(Box::new(Stream(stream)) as BoxSocket)
-                }
-                Endpoint::Ipc(path) => Ok(Box::new(Stream(UnixStream::connect(path).await?)) as BoxSocket),
-                other => Err(unsupported(other)),
-            }
-        })
+        TokioSockets::open(endpoint, options)
     }
 
     fn bind<'a>(
@@ -84,25 +76,35 @@ impl Runtime for TokioRuntime {
         endpoint: &'a Endpoint,
         options: SocketOptions,
     ) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
-        Box::pin(async move {
-            match endpoint {
-                Endpoint::Tcp { host, port } => {
-                    let listener = TcpListener::bind((host.as_str(), *port)).await?;
-                    let address = listener.local_addr()?;
-                    Ok(tcp_listener(address, options, move |cx| {
-                        listener.poll_accept(cx).map_ok(|(stream, peer)| (Stream(stream), peer))
-                    }))
-                }
-                Endpoint::Ipc(path) => {
-                    let (listener, file) = SocketFile::listen(path)?;
-                    let listener = UnixListener::from_std(listener)?;
-                    Ok(ipc_listener(file, move |cx| {
-                        listener.poll_accept(cx).map_ok(|(stream, _)| Stream(stream))
-                    }))
-                }
-                other => Err(unsupported(other)),
-            }
-        })
+        TokioSockets::listen(endpoint, options)
+    }
+}
+
+struct TokioSockets;
+
+impl Sockets for TokioSockets {
+    type Tcp = Stream<TcpStream>;
+    type Ipc = Stream<UnixStream>;
+
+    async fn connect_tcp(address: (&str, u16)) -> io::Result<Self::Tcp> {
+        TcpStream::connect(address).await.map(Stream)
+    }
+
+    async fn connect_ipc(path: &Path) -> io::Result<Self::Ipc> {
+        UnixStream::connect(path).await.map(Stream)
+    }
+
+    async fn listen_tcp(address: (&str, u16), options: SocketOptions) -> io::Result<Box<dyn Listener>> {
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
+        Ok(tcp_listener(address, options, move |cx| {
+            listener.poll_accept(cx).map_ok(|(stream, peer)| (Stream(stream), peer))
+        }))
+    }
+
+    fn listen_ipc(socket: net::UnixListener, file: SocketFile) -> io::Result<Box<dyn Listener>> {
+        let listener = UnixListener::from_std(socket)?;
+        Ok(ipc_listener(file, move |cx| listener.poll_accept(cx).map_ok(|(stream, _)| Stream(stream))))
     }
 }
 

@@ -197,6 +197,13 @@ impl From<FormatError> for CodecError {
     }
 }
 
+impl From<&str> for CodecError {
+    /// An error of a format of the application's own that has only a text.
+    fn from(text: &str) -> Self {
+        Self::Custom(text.into())
+    }
+}
+
 // Not by `#[from]`, which would make a source of what the text says already.
 #[cfg(feature = "json")]
 impl From<serde_json::Error> for CodecError {

@@ -30,6 +30,35 @@ impl Peer {
         Invocation::typed(self, method, argument)
     }
 
+    /// Calls a method in a format that is not `serde`'s: with an argument that the caller has encoded, for what `read` makes of the
+    /// bytes that come back, or of the error that comes in their place. `read` is also given the codec of this handle, for errors whose
+    /// data are in it.
+    ///
+    /// An argument that could not be encoded fails the call when it is awaited, with [`CallError::Encode`].
+    ///
+    /// ```
+    /// # use callosum_runtime::{CallError, Codec, Invocation, Peer};
+    /// fn double(peer: &Peer, number: u32) -> Invocation<u32> {
+    ///     let argument = Ok(number.to_be_bytes().to_vec().into());
+    ///     peer.invoke_encoded("double", argument, |result, _| {
+    ///         let bytes = result?[..].try_into();
+    ///         bytes.map(u32::from_be_bytes).map_err(|_| CallError::Decode("not four bytes".into()))
+    ///     })
+    /// }
+    /// ```
+    pub fn invoke_encoded<R, E>(
+        &self,
+        method: &str,
+        argument: Result<Bytes, CodecError>,
+        read: fn(Result<Bytes, CallError>, &Codec) -> Result<R, E>,
+    ) -> Invocation<R, E> {
+        let (body, encoded) = match argument {
+            Ok(body) => (body, Ok(())),
+            Err(error) => (Bytes::new(), Err(error)),
+        };
+        Invocation { new: NewCall::new(self, method, body), encoded, read }
+    }
+
     /// Calls a method with raw bytes, for raw bytes; which serializer the application uses is up to it.
     ///
     /// Bytes that have an [owner](Bytes::from_owner) are not copied from 1 KiB on, here and wherever bytes are given. The owner's
@@ -79,30 +108,20 @@ pub(crate) type ReadFn<R, E> = fn(Result<Bytes, CallError>, &Codec) -> Result<R,
 
 impl<R: DeserializeOwned> Invocation<R> {
     fn typed<A: Serialize + ?Sized>(peer: &Peer, method: &str, argument: &A) -> Self {
-        Self::reading(peer, method, argument, |body, codec| codec.decode(&body?).map_err(CallError::Decode))
+        peer.invoke_encoded(method, peer.codec().encode(argument), |body, codec| {
+            codec.decode(&body?).map_err(CallError::Decode)
+        })
     }
 }
 
 impl Invocation<Bytes> {
     fn raw(peer: &Peer, method: &str, body: Bytes) -> Self {
-        Self { new: NewCall::new(peer, method, body), encoded: Ok(()), read: |body, _| body }
+        peer.invoke_encoded(method, Ok(body), |body, _| body)
     }
 }
 
 impl<R, E> Invocation<R, E> {
     call_options!();
-
-    /// A call with a typed argument, whose outcome `read` makes a result of.
-    pub(crate) fn reading<A>(peer: &Peer, method: &str, argument: &A, read: ReadFn<R, E>) -> Self
-    where
-        A: Serialize + ?Sized,
-    {
-        let (body, encoded) = match peer.codec().encode(argument) {
-            Ok(body) => (body, Ok(())),
-            Err(error) => (Bytes::new(), Err(error)),
-        };
-        Self { new: NewCall::new(peer, method, body), encoded, read }
-    }
 
     /// Makes the call; the future waits for its result and for what the other side sends along.
     pub fn send_with_metadata(self) -> ResponseWithMetadata<R, E> {

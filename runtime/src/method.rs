@@ -17,7 +17,7 @@ use crate::Codec;
 use crate::description::MethodDescription;
 use crate::error::HandlerError;
 use crate::handler::{Context, Handler};
-use crate::stream::{BodyReader, CallStreams, Responder, StreamHandler, incomplete};
+use crate::stream::{BodyReader, CallStreams, Responder, StreamHandler};
 
 /// A handler that polls longer than this, once, is given a task of its own from its first poll on for a while, so that
 /// it neither keeps its link from reading nor others from the second core.
@@ -163,7 +163,7 @@ impl Method {
                     drop(streams);
                     match (&method.kind, body) {
                         (Kind::Whole(handler), Ok(body)) => handler.call(body, context).await,
-                        (_, Err(error)) => incomplete(&error),
+                        (_, Err(error)) => error.refuse(),
                         (Kind::Streamed(_), Ok(_)) => unreachable!("a handler stays what it is"),
                     }
                 }

@@ -17,7 +17,7 @@ mod socket_file;
 mod sockets;
 
 pub use socket_file::SocketFile;
-pub use sockets::{ipc_listener, tcp_listener};
+pub use sockets::{Sockets, ipc_listener, tcp_listener};
 
 /// An executor, as Callosum sees it. Implement it to run peers on an executor of your own.
 ///
@@ -42,7 +42,7 @@ pub trait Runtime: Debug + Send + Sync + 'static {
     /// Fills `bytes` with random ones. Nonces of connections, the seed of each link's CURVE keys, the jitter of reconnecting and the
     /// ids of [traces](crate::layer::Tracing) come from here, and nothing else is random.
     ///
-    /// The default asks the operating system, which is what production needs: whoever can guess what this gives can read and
+    /// The default asks the operating system, which is what production needs: an attacker who can guess what this gives can read and
     /// forge what CURVE protects. Override it to make runs reproducible in tests: with the same bytes, a clock of its own and
     /// tasks in a fixed order, an endpoint sends the same bytes at the same times.
     ///

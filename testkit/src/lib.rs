@@ -19,4 +19,5 @@ mod readable;
 pub mod sim;
 pub mod unit;
 pub mod world;
+pub mod wrapped;
 mod zmtp;

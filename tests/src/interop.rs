@@ -9,16 +9,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Arc, OnceLock};
 use std::task::Poll;
-use std::time::Duration;
-use std::{fs, mem, panic, process, thread};
+use std::time::{Duration, Instant};
+use std::{env, fs, mem, panic, process, thread};
 
 use callosum_hosts::{Executor, Host};
 use callosum_runtime::rt::Runtime;
 use callosum_runtime::{Binder, Builder, Connector, Drained, Driver, DriverError, Peer, Reconnect};
 
-use crate::python::{PyProcess, python};
+use crate::python::{PyProcess, fork_server};
 
-/// How long a test may take. Only a safety net against hanging.
+/// How long a case may take. Only a safety net against hanging.
 const WATCHDOG: Duration = Duration::from_secs(60);
 
 /// How long a test waits for what must come. Only a safety net against hanging.
@@ -33,40 +33,81 @@ pub enum Transport {
     Ipc,
 }
 
-/// Makes tests of bodies `fn(&World)`: each on two runtimes, as the adapters have no part in the protocol, over the transports that are named.
+/// Makes tests of bodies `fn(&World)`, which are listed as `name: transports;`: one test for each of two runtimes, as the
+/// adapters have no part in the protocol, and each transport. It runs all bodies that name the transport, one after the
+/// other, with Python imported once.
 #[macro_export]
 macro_rules! interop_tests {
     ($($body:ident: $($transport:ident)+;)*) => {
-        mod tokio {
-            $(mod $body { $($crate::interop_tests!(@test Tokio $transport $body);)+ })*
-        }
-        mod async_std {
-            $(mod $body { $($crate::interop_tests!(@test AsyncStd $transport $body);)+ })*
-        }
+        /// The cases that a transport has.
+        const CASES: &[$crate::interop::Case] = &[$(
+            $crate::interop::Case {
+                name: stringify!($body),
+                transports: &[$($crate::interop_tests!(@transport $transport)),+],
+                body: $body,
+            },
+        )*];
+
+        $crate::interop_tests!(@host tokio Tokio);
+        $crate::interop_tests!(@host async_std AsyncStd);
     };
-    (@test $host:ident tcp $body:ident) => {
-        #[test]
-        fn tcp() {
-            use $crate::interop::{Transport, run};
-            run(::callosum_hosts::Host::$host, Transport::Tcp, super::super::$body);
-        }
-    };
-    (@test $host:ident ipc $body:ident) => {
-        #[test]
-        fn ipc() {
-            use $crate::interop::{Transport, run};
-            run(::callosum_hosts::Host::$host, Transport::Ipc, super::super::$body);
+    (@transport tcp) => { $crate::interop::Transport::Tcp };
+    (@transport ipc) => { $crate::interop::Transport::Ipc };
+    (@host $module:ident $host:ident) => {
+        mod $module {
+            use $crate::interop::{Transport, run_all};
+
+            #[test]
+            fn tcp() {
+                run_all(::callosum_hosts::Host::$host, Transport::Tcp, super::CASES);
+            }
+
+            #[test]
+            fn ipc() {
+                run_all(::callosum_hosts::Host::$host, Transport::Ipc, super::CASES);
+            }
         }
     };
 }
 
-/// Runs a test's body, under the watchdog.
+/// Names the only case that is run, such as `nine_mebibytes`; all are unless it is set.
+const ONLY_VAR: &str = "CALLOSUM_TEST_CASE";
+
+/// What is tested with Python, by a name of its own.
+#[derive(Debug)]
+pub struct Case {
+    /// Its name.
+    pub name: &'static str,
+    /// What it is run over.
+    pub transports: &'static [Transport],
+    /// Its body.
+    pub body: fn(&World),
+}
+
+/// Runs those of the cases that have this transport, all of them whichever fail, and says what became of each.
 ///
 /// # Panics
-/// When the body does, or takes more than a minute.
-pub fn run(host: Host, transport: Transport, body: fn(&World)) {
-    // Not under the watchdog: whoever comes first waits for pip, and the others for him.
-    python();
+/// When one has panicked, or has taken more than a minute.
+pub fn run_all(host: Host, transport: Transport, cases: &[Case]) {
+    // Those of all cases are forked from one process. Not under a watchdog: pip may have to be waited for.
+    let fork_server = fork_server();
+    let only = env::var(ONLY_VAR).ok();
+    let mut failed = Vec::new();
+    let cases = cases.iter().filter(|case| case.transports.contains(&transport));
+    for case in cases.filter(|case| only.as_ref().is_none_or(|only| only == case.name)) {
+        let begun = Instant::now();
+        let outcome = panic::catch_unwind(|| watch(host, transport, case.body));
+        println!("{}: {} in {:?}", case.name, if outcome.is_ok() { "ok" } else { "FAILED" }, begun.elapsed());
+        if outcome.is_err() {
+            failed.push(case.name);
+        }
+    }
+    drop(fork_server);
+    assert!(failed.is_empty(), "failed on {host} over {transport:?}: {}", failed.join(", "));
+}
+
+/// Runs a body, under the watchdog.
+fn watch(host: Host, transport: Transport, body: fn(&World)) {
     let (done, ended) = mpsc::channel();
     let test = thread::spawn(move || {
         let world = World::new(host, transport);
@@ -263,7 +304,7 @@ impl Sockets {
         let directory = self.directory.get_or_init(|| {
             // Short, because the path of a socket has at most 107 bytes.
             let name = format!("callosum-{}-{}", process::id(), WORLDS.fetch_add(1, Ordering::Relaxed));
-            let directory = std::env::temp_dir().join(name);
+            let directory = env::temp_dir().join(name);
             fs::create_dir(&directory).unwrap_or_else(|e| panic!("can't make {}: {e}", directory.display()));
             directory
         });

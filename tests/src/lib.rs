@@ -3,6 +3,7 @@
 
 pub mod gate;
 pub mod interop;
+pub mod proto;
 pub mod python;
 pub mod raw;
 pub mod rig;

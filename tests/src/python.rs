@@ -1,108 +1,27 @@
 //! Python Callosum as a peer: its virtual environment, and processes that run the scripts of `tests/python`.
 
-use std::env;
-use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Read, Write};
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::io::{BufRead, BufReader, PipeWriter, Read, Write, pipe};
+use std::os::fd::AsFd;
+use std::process::ExitStatus;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 
-const REQUIREMENTS: &str = include_str!("../python/requirements.txt");
-/// Names the interpreter that makes the virtual environment; `python3` unless set.
-const PYTHON_VAR: &str = "CALLOSUM_TEST_PYTHON";
+mod environment;
+mod fork_server;
+
+pub use environment::{python, upstream_examples};
+pub use fork_server::{ForkServer, fork_server};
+
+use fork_server::Forked;
+
 /// How long a script may take for a line before the test fails. Only a safety net against hanging.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long a script may take to end once its standard input is closed.
 const FAREWELL: Duration = Duration::from_secs(10);
-
-/// The interpreter of a virtual environment that holds Python Callosum and pyzmq.
-///
-/// Made once per content of `requirements.txt`, under `target/`; a file lock keeps test processes that run at
-/// the same time from making it twice.
-///
-/// # Panics
-/// When the environment can't be made, with what failed and what to do about it.
-pub fn python() -> &'static Path {
-    static PYTHON: OnceLock<PathBuf> = OnceLock::new();
-    PYTHON.get_or_init(make_environment)
-}
-
-/// The path of a script in `tests/python`.
-pub fn script(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("python").join(name)
-}
-
-fn make_environment() -> PathBuf {
-    let target = target_directory();
-    let name = format!("python-venv-{:016x}", fnv1a(REQUIREMENTS.as_bytes()));
-    let (directory, lock) = (target.join(&name), target.join(format!("{name}.lock")));
-    fs::create_dir_all(&target).unwrap_or_else(|e| panic!("can't create {}: {e}", target.display()));
-    let lock_file = File::create(&lock).unwrap_or_else(|e| panic!("can't create {}: {e}", lock.display()));
-    // Held until the end of this function; the system releases it when a process dies.
-    lock_file.lock().unwrap_or_else(|e| panic!("can't lock {}: {e}", lock.display()));
-
-    let interpreter = directory.join("bin").join("python");
-    let complete = directory.join("complete");
-    if !complete.exists() {
-        install(&directory, &interpreter);
-        fs::write(&complete, "").unwrap_or_else(|e| panic!("can't write {}: {e}", complete.display()));
-    }
-    interpreter
-}
-
-fn install(directory: &Path, interpreter: &Path) {
-    let base = env::var_os(PYTHON_VAR).unwrap_or_else(|| "python3".into());
-    run(
-        // `--clear` removes what an interrupted attempt has left.
-        Command::new(&base).args(["-m", "venv", "--clear"]).arg(directory),
-        "Install Python 3.11 or later with its venv module (Debian: apt install python3-venv), or name another \
-         interpreter in CALLOSUM_TEST_PYTHON.",
-    );
-    run(
-        Command::new(interpreter)
-            .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input", "-r"])
-            .arg(script("requirements.txt")),
-        "pip must reach a package index that holds the versions in tests/python/requirements.txt.",
-    );
-}
-
-fn run(command: &mut Command, advice: &str) {
-    match command.stdin(Stdio::null()).output() {
-        Ok(output) if output.status.success() => {}
-        Ok(output) => panic!(
-            "the Python environment of the tests can't be made\ncommand: {command:?}\n{}\nstdout: {}\nstderr: {}\n{advice}",
-            output.status,
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr),
-        ),
-        Err(error) => panic!(
-            "the Python environment of the tests can't be made\ncommand: {command:?}\ncan't be run: {error}\n{advice}"
-        ),
-    }
-}
-
-fn target_directory() -> PathBuf {
-    match env::var_os("CARGO_TARGET_DIR") {
-        // Cargo takes a relative one from where it was called; tests run elsewhere, so only an absolute one counts.
-        Some(target) if Path::new(&target).is_absolute() => target.into(),
-        _ => Path::new(env!("CARGO_MANIFEST_DIR"))
-            .parent()
-            .expect("this crate is a folder of the workspace")
-            .join("target"),
-    }
-}
-
-/// FNV-1a: unlike the standard library's hashes it is the same in every release.
-fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
-}
 
 /// A running script of `tests/python`, talked to by lines. Dropping it kills it.
 ///
@@ -110,8 +29,10 @@ fn fnv1a(bytes: &[u8]) -> u64 {
 #[derive(Debug)]
 pub struct PyProcess {
     name: String,
-    child: Child,
-    stdin: Option<ChildStdin>,
+    server: Arc<ForkServer>,
+    process: Forked,
+    ended: Option<ExitStatus>,
+    stdin: Option<PipeWriter>,
     lines: Receiver<String>,
     stderr: Arc<Mutex<String>>,
     /// Ends when the process has closed its standard error.
@@ -119,23 +40,16 @@ pub struct PyProcess {
 }
 
 impl PyProcess {
-    /// Starts `tests/python/<name>` with these arguments.
+    /// Starts `tests/python/<name>` with these arguments, in a process forked from one that has imported Python Callosum.
     ///
     /// # Panics
     /// When the process can't be started, or [`python`] panics.
     pub fn spawn(name: &str, args: &[&str]) -> Self {
-        let mut child = Command::new(python())
-            .arg(script(name))
-            .args(args)
-            .env("PYTHONDONTWRITEBYTECODE", "1")
-            .env("PYTHONUTF8", "1")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|e| panic!("can't start {name}: {e}"));
-        let stdout = child.stdout.take().expect("stdout is piped");
-        let stderr_pipe = child.stderr.take().expect("stderr is piped");
+        let server = fork_server();
+        let [(their_stdin, stdin), (stdout, their_stdout), (stderr_pipe, their_stderr)] =
+            [(); 3].map(|()| pipe().unwrap_or_else(|e| panic!("there is no pipe for {name}: {e}")));
+        let streams = [their_stdin.as_fd(), their_stdout.as_fd(), their_stderr.as_fd()];
+        let process = server.fork(name, args, streams);
         let (sender, lines) = mpsc::channel();
         thread::spawn(move || {
             // Ends with the process, or when this struct is gone.
@@ -144,12 +58,13 @@ impl PyProcess {
         let stderr = Arc::new(Mutex::new(String::new()));
         let collected = Arc::clone(&stderr);
         let stderr_reader = Some(thread::spawn(move || collect(stderr_pipe, &collected)));
-        Self { name: name.into(), stdin: child.stdin.take(), child, lines, stderr, stderr_reader }
+        let (name, stdin) = (name.into(), Some(stdin));
+        Self { name, server, process, ended: None, stdin, lines, stderr, stderr_reader }
     }
 
-    /// The process id, to send a signal to.
+    /// The process id.
     pub fn id(&self) -> u32 {
-        self.child.id()
+        self.process.id
     }
 
     /// Waits for a line that starts with `prefix`, skips others, and returns what follows the prefix, trimmed.
@@ -213,17 +128,13 @@ impl PyProcess {
     /// # Panics
     /// When it does not end within ten seconds.
     pub fn wait_exit(&mut self) -> (ExitStatus, String) {
-        let deadline = Instant::now() + FAREWELL;
-        loop {
-            if let Some(status) = self.child.try_wait().expect("a child can be waited for") {
-                if let Some(reader) = self.stderr_reader.take() {
-                    reader.join().expect("reading standard error does not panic");
-                }
-                return (status, self.stderr());
-            }
-            assert!(Instant::now() < deadline, "{} does not end\n{}", self.name, self.stderr());
-            thread::sleep(Duration::from_millis(5));
+        let status = self.ended.or_else(|| self.process.ended.recv_timeout(FAREWELL).ok());
+        self.ended = status;
+        let status = status.unwrap_or_else(|| panic!("{} does not end\n{}", self.name, self.stderr()));
+        if let Some(reader) = self.stderr_reader.take() {
+            reader.join().expect("reading standard error does not panic");
         }
+        (status, self.stderr())
     }
 
     fn next_line(&mut self) -> String {
@@ -242,9 +153,11 @@ impl PyProcess {
 
 impl Drop for PyProcess {
     fn drop(&mut self) {
-        // Both fail only when it has ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        if self.ended.is_none() {
+            self.server.kill(self.process.id);
+            // Fails when the fork server is gone, and all that it has forked with it.
+            let _ = self.process.ended.recv_timeout(FAREWELL);
+        }
     }
 }
 

@@ -233,7 +233,7 @@ impl Rig {
         self.runtime.spawn(Box::pin(async move {
             let outcome = Abortable::new(future, registration).await;
             if let Ok(outcome) = outcome {
-                // Whoever spawned it may not care.
+                // The task may be detached.
                 let _ = done.send(outcome);
             }
         }));

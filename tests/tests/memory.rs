@@ -99,7 +99,7 @@ async fn handshakes(rig: Rig) {
         let held = HEAP.peak_usage() - before;
         println!("{HANDSHAKES} that have sent {name}: {held} bytes");
         assert!(held < most, "{name}: {held}");
-        // Whoever comes now takes the place of another.
+        // A new connection takes the place of another.
         for _ in 0..4 {
             streams.extend(half_open(&rig, &binder, say, HANDSHAKES / 4).await);
             streams.drain(..HANDSHAKES / 4);

@@ -50,7 +50,7 @@ impl Opener {
     }
 }
 
-/// A socket that was accepted, and is reset unless it is taken: whoever has connected is to see that it failed.
+/// A socket that was accepted, and is reset unless it is taken: its client is to see that it failed.
 pub(crate) struct Accepted(Option<BoxSocket>);
 
 impl Accepted {

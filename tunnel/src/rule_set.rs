@@ -110,7 +110,7 @@ impl RuleSet {
         self
     }
 
-    /// Takes peers without an identity for this user. Whoever reaches an endpoint without an authenticator is then this user.
+    /// Takes peers without an identity for this user. Every peer of an endpoint without an authenticator is then this user.
     pub fn anonymous(mut self, user: impl Into<Arc<str>>) -> Self {
         self.anonymous = Some(user.into());
         self

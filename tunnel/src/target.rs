@@ -14,7 +14,7 @@ const MAX_PATH: usize = 107;
 const MAX_NAME: usize = 253;
 const MAX_LABEL: usize = 63;
 
-/// Where a tunnelled connection goes, as whoever opens it names it: `db.internal:5432`, `[::1]:80` or `unix:/run/db.sock`.
+/// Where a tunnelled connection goes, as the end that opens it names it: `db.internal:5432`, `[::1]:80` or `unix:/run/db.sock`.
 ///
 /// [`Display`] writes what [`FromStr`] reads. One that was built otherwise than from a text, and has no text of its own
 /// (port 0, a name in upper case, a path with `..`), is allowed by no rule.

@@ -136,7 +136,7 @@ pub(crate) fn admitted() -> Result<CurveClient> {
     Ok(CurveClient::new(keys(CLIENT_SECRET)?, keys(SERVER_SECRET)?.public()))
 }
 
-fn builder<A: Adapter, D: Offer>() -> Builder {
+pub(super) fn builder<A: Adapter, D: Offer>() -> Builder {
     let limits = Limits::default()
         .max_body(MAX_MESSAGE)
         .max_concurrency(AT_ONCE)
@@ -149,7 +149,7 @@ fn builder<A: Adapter, D: Offer>() -> Builder {
     A::builder().limits(limits).call_timeout(CALL_TIMEOUT).dialect(D::DIALECT)
 }
 
-async fn serve(builder: Builder, ready: impl FnOnce(SocketAddr) + Send + 'static) -> Result<()> {
+pub(super) async fn serve(builder: Builder, ready: impl FnOnce(SocketAddr) + Send + 'static) -> Result<()> {
     let (binder, driver) = builder
         .handle_raw("echo", |body: Bytes, _: Context| async { HandlerResult::Ok(body) })
         .handle_stream("upload", receive)
@@ -168,7 +168,7 @@ async fn receive(mut body: BodyReader, responder: Responder, _: Context) -> Hand
     Ok(())
 }
 
-async fn connect<A: Adapter, D: Offer>(builder: Builder, server: SocketAddr) -> Result<Client> {
+pub(super) async fn connect<A: Adapter, D: Offer>(builder: Builder, server: SocketAddr) -> Result<Client> {
     let (connector, driver) = builder.connect(format!("tcp://{server}").as_str())?;
     drop(A::spawn(run(driver)));
     connector.peer().ready().await?;
@@ -192,6 +192,12 @@ pub(crate) fn address(binder: &Binder) -> Result<SocketAddr> {
 /// The client's end.
 #[derive(Clone, Debug)]
 pub struct Client(Peer);
+
+impl Client {
+    pub(super) fn peer(&self) -> Peer {
+        self.0.clone()
+    }
+}
 
 impl load::Client for Client {
     async fn echo(&self, body: Bytes) -> Result<Bytes> {

@@ -26,8 +26,15 @@ pub(super) struct Entry<S> {
 
 impl<S: Stack> Entry<S> {
     pub(super) const fn new() -> Self {
-        let roles =
-            Roles { serve: serve::<S>, load: None, upload: None, beside: None, ordered: None, hold: None };
+        let roles = Roles {
+            serve: serve::<S>,
+            load: None,
+            upload: None,
+            beside: None,
+            ordered: None,
+            layer: None,
+            hold: None,
+        };
         Self { roles, stack: PhantomData }
     }
 
@@ -51,6 +58,11 @@ where
 {
     pub(super) const fn calls(&self) -> Self {
         Self::with(Roles { load: Some(connect_and_load::<S>), ..self.roles })
+    }
+
+    /// A layer above calls, or what those are compared with.
+    pub(super) const fn layer(&self) -> Self {
+        Self::with(Roles { layer: Some(connect_and_load::<S>), ..self.roles })
     }
 
     pub(super) const fn idle(&self) -> Self {

@@ -7,6 +7,7 @@ mod raw_tcp;
 mod stack;
 mod tarpc;
 mod tonic;
+mod typed;
 mod zeromq;
 
 use self::entry::Entry;
@@ -21,6 +22,7 @@ pub use self::{
     stack::{Kind, Load, LoadBeside, Orders, Peer, Roles, ServeIn, Stack, Way},
     tarpc::Tarpc,
     tonic::{Tonic, TonicWindows},
+    typed::{Typed, TypedMsgPack},
     zeromq::Zeromq,
 };
 use crate::{
@@ -35,12 +37,14 @@ pub const ALL: &[Peer] = &[
     Entry::<RawCopy<AsyncStd>>::new().uploads().peer(),
     Entry::<RawCopy<Tokio, LARGEST_PIECE>>::new().uploads().peer(),
     Entry::<RawCopy<AsyncStd, LARGEST_PIECE>>::new().uploads().peer(),
-    Entry::<Tarpc>::new().calls().idle().peer(),
-    Entry::<Tonic>::new().calls().beside().peer(),
+    Entry::<Tarpc>::new().calls().layer().idle().peer(),
+    Entry::<Tonic>::new().calls().layer().beside().peer(),
     Entry::<TonicWindows>::new().beside().peer(),
     Entry::<Zeromq>::new().calls().peer(),
     Peer { name: "libzmq", runtime: "C", encrypted: false, kind: Kind::C },
-    Entry::<Callosum<Tokio>>::new().calls().orders().beside().idle().peer(),
+    Entry::<Callosum<Tokio>>::new().calls().layer().orders().beside().idle().peer(),
+    Entry::<Typed>::new().layer().peer(),
+    Entry::<TypedMsgPack>::new().layer().peer(),
     Entry::<Callosum<AsyncStd>>::new().calls().orders().beside().idle().peer(),
     Entry::<Callosum<Tokio, DialectOne>>::new().calls().orders().peer(),
     Entry::<Callosum<AsyncStd, DialectOne>>::new().calls().orders().peer(),

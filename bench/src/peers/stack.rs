@@ -72,6 +72,8 @@ pub struct Roles {
     pub beside: Option<LoadBeside>,
     /// Serves with calls ordered in a way of choice, and measures calls with keys, if it has any.
     pub ordered: Option<(ServeIn, Load)>,
+    /// Connects and measures calls once, if it is a layer above calls, or is compared with those.
+    pub layer: Option<Load>,
     /// Opens and holds connections as told through stdin, if idle ones are measured.
     pub hold: Option<fn(SocketAddr) -> Result<()>>,
 }
@@ -80,7 +82,7 @@ impl Roles {
     /// What loads a server with `case`, if anything does.
     pub fn load_for(&self, case: Case) -> Option<Load> {
         match (case.order, self.ordered) {
-            (None, _) => self.load,
+            (None, _) => self.load.or(self.layer),
             (Some(_), None) => None,
             (Some(order), Some((_, keyed))) => {
                 if order.keyed() {
@@ -163,6 +165,11 @@ impl Peer {
             Kind::C => case.order.is_none(),
             Kind::Tunnel(_) => false,
         }
+    }
+
+    /// Whether it takes part in the measurement of layers.
+    pub fn is_layer(&self) -> bool {
+        self.roles().is_some_and(|roles| roles.layer.is_some())
     }
 
     /// Whether uploads can be measured.

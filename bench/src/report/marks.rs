@@ -1,6 +1,7 @@
 //! The marks that Callosum has set itself for calls, and whether they are met.
 
 use super::{Row, verdict};
+use crate::cases;
 
 /// What is compared.
 #[derive(Clone, Copy)]
@@ -12,27 +13,27 @@ enum Of {
 }
 
 /// How `subject` in `row` is to compare with `other` in `other_row`.
-struct Mark {
-    subject: &'static str,
-    row: &'static str,
+struct Mark<'a> {
+    subject: &'a str,
+    row: &'a str,
     of: Of,
-    other: &'static str,
-    other_row: &'static str,
+    other: &'a str,
+    other_row: &'a str,
     /// The least ratio of calls a second; of durations there is none that is agreed on.
     least: Option<f64>,
 }
 
-impl Mark {
-    const fn calls(subject: &'static str, row: &'static str, other: &'static str, least: f64) -> Self {
+impl<'a> Mark<'a> {
+    const fn calls(subject: &'a str, row: &'a str, other: &'a str, least: f64) -> Self {
         Self { subject, row, of: Of::Calls, other, other_row: row, least: Some(least) }
     }
 
-    const fn p50(subject: &'static str, row: &'static str, other: &'static str) -> Self {
+    const fn p50(subject: &'a str, row: &'a str, other: &'a str) -> Self {
         Self { subject, row, of: Of::P50, other, other_row: row, least: None }
     }
 
     /// Of the calls a second that it makes itself in another row.
-    const fn itself(subject: &'static str, row: &'static str, other_row: &'static str, least: f64) -> Self {
+    const fn itself(subject: &'a str, row: &'a str, other_row: &'a str, least: f64) -> Self {
         Self { subject, row, of: Of::Calls, other: subject, other_row, least: Some(least) }
     }
 
@@ -70,7 +71,7 @@ impl Mark {
     }
 }
 
-const MARKS: &[Mark] = &[
+const MARKS: &[Mark<'static>] = &[
     Mark::p50("callosum", "64B x1", "raw-tcp"),
     Mark::p50("callosum", "64B x1", "tarpc"),
     Mark::calls("callosum", "64B x128", "tarpc", 3.0),
@@ -94,6 +95,27 @@ const MARKS: &[Mark] = &[
     Mark::calls("callosum-curve", "1MiB x32", "libzmq-curve", 1.2),
 ];
 
+/// The layers, and how many of the calls a second of raw calls on the same kind of connection each is to make. One that comes is an entry
+/// here and one of [`ALL`](crate::peers::ALL), with [`layer`](crate::peers::Peer::is_layer).
+const LAYERS: &[(&str, f64)] = &[("callosum-typed", 0.9), ("callosum-typed-msgpack", 0.9)];
+
+/// Typed calls of other libraries, with which the layers are compared.
+const OTHERS: [&str; 2] = ["tarpc", "tonic"];
+
+/// How the layers stand to their marks, and to the typed calls of others: a line for each in each row, where both were measured.
+pub fn layer_marks(rows: &[Row]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for row in cases::LAYERS.iter().map(ToString::to_string) {
+        for &(subject, least) in LAYERS {
+            let mark =
+                |other, least| Mark { subject, row: &row, of: Of::Calls, other, other_row: &row, least };
+            lines.extend(mark("callosum", Some(least)).lines(rows));
+            lines.extend(OTHERS.iter().flat_map(|other| mark(other, None).lines(rows)));
+        }
+    }
+    lines
+}
+
 /// How calls stand to the marks: a line for each and for each of Callosum's runtimes, where both rows were measured.
 pub fn call_marks(rows: &[Row]) -> Vec<String> {
     MARKS.iter().flat_map(|mark| mark.lines(rows)).collect()
@@ -102,7 +124,7 @@ pub fn call_marks(rows: &[Row]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{cases, load::Sample, peers::Peer};
+    use crate::{load::Sample, peers::Peer};
 
     /// One round of a second, in which a peer makes so many calls of 1 ms.
     fn row(id: &str, name: &str, calls: u64) -> Row {
@@ -118,6 +140,13 @@ mod tests {
         for mark in MARKS {
             assert!(known(mark.subject) && known(mark.other));
             assert!([mark.row, mark.other_row].iter().all(|row| names.iter().any(|name| name == row)));
+        }
+        let layer = |name: &&str| crate::peers::ALL.iter().any(|peer| peer.name == *name && peer.is_layer());
+        assert!(
+            LAYERS.iter().map(|(name, _)| name).chain(&OTHERS).chain(&["callosum"]).all(|name| layer(name))
+        );
+        for case in cases::LAYERS {
+            assert!(cases::ALL.contains(case), "so that both tables can be compared");
         }
     }
 
@@ -148,6 +177,24 @@ mod tests {
             "64B x128 keys-serialized: callosum (tokio) makes 0.90 × its own 64B x128 unordered, mark 0.85: met",
         ];
         assert_eq!(call_marks(&rows), expected);
+    }
+
+    #[test]
+    fn layers_are_compared_with_raw_calls_and_with_others() {
+        let rows = [
+            row("callosum/tokio", "64B x128", 100),
+            row("callosum/async-std", "64B x128", 1),
+            row("callosum-typed/tokio", "64B x128", 89),
+            row("callosum-typed-msgpack/tokio", "64B x128", 90),
+            row("tonic/tokio", "64B x128", 10),
+        ];
+        let expected = [
+            "64B x128: callosum-typed (tokio) makes 0.89 × callosum (tokio), mark 0.9: missed",
+            "64B x128: callosum-typed (tokio) makes 8.90 × tonic (tokio), no mark",
+            "64B x128: callosum-typed-msgpack (tokio) makes 0.90 × callosum (tokio), mark 0.9: met",
+            "64B x128: callosum-typed-msgpack (tokio) makes 9.00 × tonic (tokio), no mark",
+        ];
+        assert_eq!(layer_marks(&rows), expected);
     }
 
     #[test]

@@ -3,25 +3,35 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::{ArgAction, Args, ValueEnum};
 
-use super::{CodecArg, CurveArgs, ExecutorArg};
+use super::{CodecArg, CurveArgs, Describe, ExecutorArg};
 use crate::target::Target;
 
+const USAGE: &str = "\
+callosum call [OPTIONS] <SERVER> <METHOD> [JSON]
+       callosum call [OPTIONS] <SERVER> --help <METHOD>";
+
+/// How long a server may take to tell of a method, without `--timeout`.
+const DESCRIBE_TIMEOUT: Duration = Duration::from_secs(10);
+
 const INPUT_AND_OUTPUT: &str = "Input and output";
+const PROTOCOL_BUFFERS: &str = "Protocol Buffers";
+const THRIFT: &str = "Thrift";
 
 /// Call a method, and print its result as JSON
 ///
 /// Ctrl-C cancels the call on the server too. --input, --stream and --metadata take a server of this library: Python's has
 /// neither streams nor metadata.
 #[derive(Args, Debug)]
-#[command(after_long_help = super::epilogue())]
+#[command(after_long_help = super::epilogue(), override_usage = USAGE, disable_help_flag = true)]
 pub(crate) struct Call {
     /// The server: an endpoint, a name from the config file, or `env`
-    #[arg(value_parser = Target::parse)]
-    pub(crate) server: Target,
-    /// The method's name
-    pub(crate) method: String,
+    #[arg(value_parser = Target::parse, required_unless_present = "help")]
+    server: Option<Target>,
+    /// The method's name; with --proto, `package.Service/Method`; with --thrift, `ALIAS.METHOD`
+    #[arg(required_unless_present = "help")]
+    method: Option<String>,
     /// The argument, as JSON; `-` reads it from stdin
     #[arg(value_name = "JSON", default_value = "null", allow_hyphen_values = true)]
     pub(crate) argument: String,
@@ -52,12 +62,71 @@ pub(crate) struct Call {
     /// Show metadata and timing on stderr
     #[arg(short, long, help_heading = INPUT_AND_OUTPUT)]
     pub(crate) verbose: bool,
+    /// Print a summary of the options
+    #[arg(short = 'h', action = ArgAction::HelpShort)]
+    summary: Option<bool>,
+    /// Print help; or, after SERVER, what that tells of METHOD, as `callosum describe` shows it
+    #[arg(long, value_name = "METHOD", num_args = 0..=1)]
+    help: Option<Option<String>>,
+    #[command(flatten)]
+    pub(crate) protobuf: ProtobufArgs,
+    #[command(flatten)]
+    pub(crate) thrift: ThriftArgs,
     #[command(flatten)]
     pub(crate) curve: CurveArgs,
     #[command(flatten)]
     pub(crate) codec: CodecArg,
     #[command(flatten)]
     pub(crate) executor: ExecutorArg,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ProtobufArgs {
+    /// The method is one of this .proto file: JSON becomes its messages, and they become JSON. The file says what is streamed
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["raw", "stream"], help_heading = PROTOCOL_BUFFERS)]
+    pub(crate) proto: Option<PathBuf>,
+    /// Look for what the file imports in this folder, and for the file itself; default: the file's own. Repeatable
+    #[arg(short = 'I', long = "proto-path", value_name = "FOLDER", requires = "proto", help_heading = PROTOCOL_BUFFERS)]
+    pub(crate) includes: Vec<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ThriftArgs {
+    /// The method is one of a service in this .thrift file: the argument is a JSON object of its arguments by their names
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["input", "stream", "raw", "proto"], help_heading = THRIFT)]
+    pub(crate) thrift: Option<PathBuf>,
+    /// The service in the file, if several have such a method
+    #[arg(long, value_name = "NAME", requires = "thrift", help_heading = THRIFT)]
+    pub(crate) thrift_service: Option<String>,
+}
+
+/// What the command line asks for.
+pub(crate) enum Asked {
+    /// To call this method.
+    Call { server: Target, method: String },
+    /// What the server tells of a method.
+    Describe(Describe),
+    /// What this command is.
+    Help,
+}
+
+impl Call {
+    /// What is asked for: to call, if there is no `--help`.
+    pub(crate) fn asked(&mut self) -> Asked {
+        match (self.server.take(), self.method.take(), self.help.take()) {
+            (Some(server), Some(method), None) => Asked::Call { server, method },
+            (Some(server), _, Some(Some(method))) => Asked::Describe(Describe {
+                server,
+                method: Some(method),
+                json: false,
+                timeout: self.timeout.unwrap_or(DESCRIBE_TIMEOUT),
+                curve: self.curve.clone(),
+                codec: self.codec.clone(),
+                executor: self.executor.clone(),
+            }),
+            _ => Asked::Help,
+        }
+    }
 }
 
 /// How a result is printed.

@@ -19,7 +19,7 @@ use clap_complete::Shell;
 
 use crate::executor::Executor;
 
-pub(crate) use call::{Call, Output};
+pub(crate) use call::{Asked, Call, Output};
 pub(crate) use describe::Describe;
 pub(crate) use file::{File, Get, List, Put};
 pub(crate) use man::Man;
@@ -140,7 +140,7 @@ pub(crate) struct QuietArg {
     pub(crate) quiet: bool,
 }
 
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct CodecArg {
     /// How arguments and results are serialized; both sides must use the same
     #[arg(long = "codec", value_name = "CODEC", value_enum, default_value_t = CodecName::Json, help_heading = heading::RUNTIME)]
@@ -162,7 +162,7 @@ enum CodecName {
     Msgpack,
 }
 
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct ExecutorArg {
     /// The async runtime to run on
     #[arg(

@@ -56,7 +56,7 @@ Environment:
 /// Prints `listening on ENDPOINT` to stdout once it is ready, one line for each --bind. SIGTERM or SIGINT makes it take
 /// no new calls, finish those under way, and exit with 0; a second one ends it at once, with 1.
 ///
-/// With --files whoever may call may also read, replace and add files in DIR, and nothing outside of it: names are
+/// With --files every peer that may call may also read, replace and add files in DIR, and nothing outside of it: names are
 /// relative paths in UTF-8 without `.` and `..`, no symbolic link is followed, and only regular files are served.
 /// What has come of a file that is being put is beside it, as .callosum-….part, which is not served. Those that a server has
 /// left with which nobody can go on, .callosum-passing-….part, are removed when one starts.

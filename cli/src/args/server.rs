@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::heading;
 
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct CurveArgs {
     /// Speak CURVE only, with the secret key in FILE, which `callosum keygen` makes
     #[arg(long, value_name = "FILE", help_heading = heading::SECURITY)]

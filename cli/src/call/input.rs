@@ -1,6 +1,6 @@
 //! An argument that is streamed from a file or from stdin.
 //!
-//! A thread of its own reads, as reading may block for as long as whoever writes likes. It is at most [`AHEAD`] pieces
+//! A thread of its own reads, as reading may block for as long as the writer likes. It is at most [`AHEAD`] pieces
 //! ahead of the call.
 
 use std::fs::File;

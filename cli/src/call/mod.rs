@@ -1,6 +1,9 @@
 //! `callosum call`.
 
+mod format;
 mod input;
+mod protobuf;
+mod thrift;
 mod trace;
 
 use std::io::Read;
@@ -8,17 +11,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use callosum_runtime::stream::{Answer, Streamed};
-use callosum_runtime::{BodyError, BodyReader, BodyWriter, Codec, Metadata, Peer};
+use callosum_runtime::{BodyError, BodyReader, BodyWriter, Metadata, Peer};
 use futures_util::StreamExt;
 use futures_util::future::{Either, select, try_join};
-use serde::de::DeserializeOwned;
-use serde_json::value::RawValue;
 
-use crate::args::{Call, Output};
+use crate::args::{Asked, Call, Output};
 use crate::exit::{Failure, tell, tell_bytes};
 use crate::link::with_peer;
 use crate::server::Server;
-use crate::value::{ToLine, encode, indented, parse, to_line, to_value};
+use crate::value::{indented, parse};
+use crate::{describe, manual};
+use format::Format;
 use input::{Input, Piece};
 use trace::Trace;
 
@@ -26,14 +29,19 @@ use trace::Trace;
 const STANDARD_INPUT: &str = "-";
 
 pub(crate) fn run(mut args: Call) -> Result<(), Failure> {
-    let server = Server::of(&args.server, &args.curve)?;
-    let (executor, codec) = (args.executor.executor, args.codec.codec());
+    let (server, method) = match args.asked() {
+        Asked::Call { server, method } => (server, method),
+        Asked::Describe(args) => return describe::run(&args),
+        Asked::Help => return manual::help("call"),
+    };
+    let server = Server::of(&server, &args.curve)?;
+    let (executor, format) = (args.executor.executor, Format::of(&method, &args)?);
     let metadata = metadata(std::mem::take(&mut args.metadata))?;
     let argument = match &args.input {
         Some(path) => Argument::Stream(Input::open(path, args.raw)?),
-        None => Argument::Whole(whole(std::mem::take(&mut args.argument), args.raw, &codec)?),
+        None => Argument::Whole(whole(std::mem::take(&mut args.argument), args.raw, &format)?),
     };
-    let call = Calling { trace: Trace::new(args.verbose), args, codec, metadata };
+    let call = Calling { trace: Trace::new(args.verbose), method, args, format, metadata };
     executor.block_on(call.make(&server, argument))?
 }
 
@@ -43,7 +51,7 @@ enum Argument {
 }
 
 /// The argument as it travels.
-fn whole(text: String, raw: bool, codec: &Codec) -> Result<Bytes, Failure> {
+fn whole(text: String, raw: bool, format: &Format) -> Result<Bytes, Failure> {
     let bytes = match text.as_str() {
         STANDARD_INPUT => {
             let mut input = Vec::new();
@@ -54,7 +62,7 @@ fn whole(text: String, raw: bool, codec: &Codec) -> Result<Bytes, Failure> {
     };
     match raw {
         true => Ok(bytes.into()),
-        false => encode(&parse(&bytes).map_err(Failure::Usage)?, codec).map_err(Failure::Call),
+        false => format.argument(&parse(&bytes).map_err(Failure::Usage)?),
     }
 }
 
@@ -73,8 +81,9 @@ fn metadata(entries: Vec<(String, String)>) -> Result<Metadata, Failure> {
 
 /// One call, and how its result is printed.
 struct Calling {
+    method: String,
     args: Call,
-    codec: Codec,
+    format: Format,
     metadata: Metadata,
     trace: Trace,
 }
@@ -82,15 +91,18 @@ struct Calling {
 impl Calling {
     async fn make(self, server: &Server, argument: Argument) -> Result<(), Failure> {
         let timeout = self.args.timeout.unwrap_or(Duration::MAX);
-        let work = async |peer: &Peer| self.exchange(peer, server, argument).await;
+        let work = async |peer: &Peer| {
+            let exchanged = self.exchange(peer, server, argument).await;
+            exchanged.map_err(|failure| self.format.explain(failure))
+        };
         with_peer(self.args.executor.executor, server, timeout, work).await
     }
 
     async fn exchange(&self, peer: &Peer, server: &Server, argument: Argument) -> Result<(), Failure> {
         let connected_after = self.trace.elapsed();
         let trace = self.trace.connected(peer, server, &self.metadata);
-        let peer = peer.with_codec(self.codec.clone());
-        let call = peer.open(&self.args.method).compress(self.args.compress).metadata(self.metadata.clone());
+        let method = self.format.method(&self.method);
+        let call = peer.open(method).compress(self.args.compress).metadata(self.metadata.clone());
         let call = match &self.args.key {
             Some(key) => call.key(key),
             None => call,
@@ -103,7 +115,7 @@ impl Calling {
             Argument::Whole(body) => self.receive(call.send_raw(body)?, trace).await,
             Argument::Stream(input) => {
                 let (writer, answer) = call.stream()?;
-                try_join(send(input, writer, &self.codec), self.receive(answer, trace)).await.map(drop)
+                try_join(send(input, writer, &self.format), self.receive(answer, trace)).await.map(drop)
             }
         }
     }
@@ -112,27 +124,24 @@ impl Calling {
     async fn receive(&self, answer: Answer, trace: Trace) -> Result<(), Failure> {
         let Streamed { metadata, mut body, .. } = answer.await?;
         trace.began(&metadata);
-        match (self.args.raw, self.args.stream, &self.codec) {
-            (true, _, _) => {
-                while let Some(bytes) = body.next().await.transpose()? {
-                    tell_bytes(bytes).await?;
-                }
+        if self.args.raw {
+            while let Some(bytes) = body.next().await.transpose()? {
+                tell_bytes(bytes).await?;
             }
-            (false, false, codec) => {
-                let line = to_line(codec, &body.collect().await?).map_err(Failure::Call)?;
-                tell(self.formatted(line)).await?;
-            }
-            (false, true, Codec::Json) => self.items::<Box<RawValue>>(body).await?,
-            (false, true, _) => self.items::<rmpv::Value>(body).await?,
+        } else if self.format.streams_result(self.args.stream) {
+            self.items(body).await?;
+        } else {
+            let line = self.format.line(body.collect().await?)?;
+            tell(self.formatted(line)).await?;
         }
         trace.ended();
         Ok(())
     }
 
-    async fn items<T: DeserializeOwned + ToLine>(&self, body: BodyReader) -> Result<(), Failure> {
-        let mut items = body.items::<T>();
+    async fn items(&self, body: BodyReader) -> Result<(), Failure> {
+        let mut items = body.raw_items();
         while let Some(item) = items.next().await {
-            tell(self.formatted(item?.to_line())).await?;
+            tell(self.formatted(self.format.item_line(item?)?)).await?;
         }
         Ok(())
     }
@@ -146,7 +155,7 @@ impl Calling {
 }
 
 /// Sends what comes from the input, until it ends or nobody takes more: how the call has ended is then for its result to say.
-async fn send(mut input: Input, mut writer: BodyWriter, codec: &Codec) -> Result<(), Failure> {
+async fn send(mut input: Input, mut writer: BodyWriter, format: &Format) -> Result<(), Failure> {
     loop {
         let piece = {
             let (next, closed) = (std::pin::pin!(input.next()), std::pin::pin!(writer.closed()));
@@ -158,8 +167,7 @@ async fn send(mut input: Input, mut writer: BodyWriter, codec: &Codec) -> Result
         let last = piece.is_none();
         let written = match piece {
             Some(Piece::Bytes(bytes)) => writer.write_bytes(bytes).await,
-            Some(Piece::Item(item)) if matches!(codec, Codec::Json) => writer.write_item(&item).await,
-            Some(Piece::Item(item)) => writer.write_item(&to_value(&item)?).await,
+            Some(Piece::Item(item)) => writer.write_raw_item(format.item(&item)?).await,
             None => writer.finish(),
         };
         match written {

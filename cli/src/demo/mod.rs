@@ -3,11 +3,14 @@
 //! Everything that it shows is checked, by the order of events and not by the clock: where one call has to outlast
 //! another, its handler waits for that.
 
+mod calls;
+mod log;
 mod ordering;
 mod scenes;
 mod stage;
 mod team;
 mod timeline;
+mod unexpected;
 
 use std::pin::pin;
 use std::time::Duration;
@@ -19,6 +22,7 @@ use crate::exit::Failure;
 use crate::signals::Signals;
 use stage::Stage;
 use team::Team;
+use unexpected::Unexpected;
 
 /// Something hangs if it takes longer than this; it takes about ten seconds.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -59,7 +63,7 @@ async fn play(executor: Executor) -> Result<(), Failure> {
     stage.finish()
 }
 
-async fn perform(stage: &mut Stage, team: &Team) -> Result<(), scenes::Unexpected> {
+async fn perform(stage: &mut Stage, team: &Team) -> Result<(), Unexpected> {
     scenes::both_directions(stage, team).await?;
     stage.executor.sleep(PAUSE).await;
     ordering::compare(stage, team).await?;

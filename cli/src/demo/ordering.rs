@@ -1,172 +1,23 @@
 //! The three ordering modes: the same calls, sent to three agents at once.
 
-use std::collections::BTreeSet;
 use std::future::IntoFuture;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::future::{Either, select};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use indicatif::{ProgressBar, ProgressStyle};
-use serde::{Deserialize, Serialize};
 
-use super::scenes::Unexpected;
+use super::calls::{AGENTS, CALLS, COLUMN, DB, KEYLESS, Row, WEB};
+use super::log::{Log, PATIENCE, Step};
 use super::stage::Stage;
-use super::team::{AGENTS, Team};
-use super::timeline::{self, Span};
+use super::team::Team;
+use super::timeline;
+use super::unexpected::Unexpected;
 use crate::executor::Executor;
-
-/// The time of one column, on a machine that keeps up.
-const COLUMN: Duration = Duration::from_millis(200);
-
-/// How long a handler waits for what must come before its end; if that does not come, a promise is broken.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How often the live picture is drawn.
 const FRAME: Duration = Duration::from_millis(100);
-
-struct Call {
-    key: Option<&'static str>,
-    verb: &'static str,
-    /// How long its handler works, in columns.
-    columns: u32,
-}
-
-const fn call(key: &'static str, verb: &'static str, columns: u32) -> Call {
-    Call { key: Some(key), verb, columns }
-}
-
-/// In the order in which they are sent.
-const CALLS: [Call; 6] = [
-    call("web", "stop", 10),
-    call("web", "delete", 3),
-    call("web", "create", 5),
-    call("db", "stop", 6),
-    call("db", "delete", 2),
-    Call { key: None, verb: "list", columns: 4 },
-];
-
-const WEB: [usize; 3] = [0, 1, 2];
-const DB: [usize; 2] = [3, 4];
-const KEYLESS: usize = 5;
-
-/// Which of the calls it is, as the argument that travels.
-#[derive(Clone, Copy, Deserialize, Serialize)]
-pub(super) struct Row {
-    row: usize,
-}
-
-/// The method names of the calls.
-pub(super) fn verbs() -> BTreeSet<&'static str> {
-    CALLS.iter().map(|call| call.verb).collect()
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Step {
-    Started,
-    Done,
-    Replied,
-}
-
-/// A step of one of the calls.
-type Event = (usize, Step);
-
-#[derive(Clone, Copy)]
-struct Mark {
-    agent: usize,
-    row: usize,
-    step: Step,
-    at: Instant,
-}
-
-/// What happened to the calls, in the order in which it happened.
-#[derive(Default)]
-pub(super) struct Log {
-    marks: Mutex<Vec<Mark>>,
-    changed: event_listener::Event,
-}
-
-impl Log {
-    fn mark(&self, agent: usize, row: usize, step: Step) {
-        let at = Instant::now();
-        self.marks.lock().unwrap_or_else(PoisonError::into_inner).push(Mark { agent, row, step, at });
-        self.changed.notify(usize::MAX);
-    }
-
-    fn marks(&self) -> Vec<Mark> {
-        self.marks.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Where in the order of events this one stands.
-    fn place(&self, agent: usize, row: usize, step: Step) -> Option<usize> {
-        self.marks().iter().position(|mark| (mark.agent, mark.row, mark.step) == (agent, row, step))
-    }
-
-    async fn wait_for(&self, agent: usize, events: &[Event]) {
-        loop {
-            let changed = self.changed.listen();
-            if events.iter().all(|&(row, step)| self.place(agent, row, step).is_some()) {
-                return;
-            }
-            changed.await;
-        }
-    }
-
-    /// Handles one call on an agent.
-    pub(super) async fn work(&self, executor: Executor, agent: usize, Row { row }: Row) {
-        let Some(call) = CALLS.get(row) else { return };
-        self.mark(agent, row, Step::Started);
-        executor.sleep(COLUMN * call.columns).await;
-        // However slow the machine is: what the picture is to show has happened when this ends.
-        let _ = executor.within(PATIENCE, self.wait_for(agent, &outlasted(agent, row))).await;
-        self.mark(agent, row, Step::Done);
-    }
-
-    /// Whether the first of each pair came before the second.
-    fn came_before(&self, agent: usize, pairs: &[(Event, Event)]) -> bool {
-        pairs.iter().all(|&(first, second)| {
-            let (first, second) =
-                (self.place(agent, first.0, first.1), self.place(agent, second.0, second.1));
-            first.zip(second).is_some_and(|(first, second)| first < second)
-        })
-    }
-
-    fn span(&self, agent: usize, row: usize, start: Instant) -> Span {
-        let mut span = Span::default();
-        for mark in self.marks().iter().filter(|mark| (mark.agent, mark.row) == (agent, row)) {
-            let at = Some(mark.at.saturating_duration_since(start));
-            match mark.step {
-                Step::Started => span.started = at,
-                Step::Done => span.done = at,
-                Step::Replied => span.replied = at,
-            }
-        }
-        span
-    }
-
-    /// Which of these calls were answered, first come first.
-    fn replies(&self, agent: usize, rows: &[usize]) -> Vec<usize> {
-        let marks = self.marks().into_iter();
-        marks
-            .filter(|mark| mark.agent == agent && mark.step == Step::Replied && rows.contains(&mark.row))
-            .map(|mark| mark.row)
-            .collect()
-    }
-}
-
-/// What has to happen on an agent before a call's handler may end: the long calls outlast the short ones.
-fn outlasted(agent: usize, row: usize) -> Vec<Event> {
-    use Step::{Done, Replied, Started};
-    match (AGENTS[agent].0, row) {
-        ("alpha", 0) => vec![(1, Replied), (2, Replied), (KEYLESS, Replied)],
-        ("alpha", 3) => vec![(4, Replied)],
-        ("beta", 0) => vec![(1, Done), (2, Done), (KEYLESS, Replied)],
-        ("beta", 3) => vec![(4, Done)],
-        ("gamma", 0) => vec![(3, Started), (KEYLESS, Replied)],
-        _ => Vec::new(),
-    }
-}
 
 /// Sends all calls to all agents at once, shows what becomes of them, and checks it.
 pub(super) async fn compare(stage: &mut Stage, team: &Team) -> Result<(), Unexpected> {

@@ -3,12 +3,14 @@
 use std::future::IntoFuture;
 use std::time::{Duration, Instant};
 
-use callosum_runtime::{CallError, DisconnectCause, Drained, Peer};
+use callosum_runtime::{CallError, Drained, Peer};
 use futures_util::future::{join, join_all};
 use serde_json::{Value, json};
 
+use super::calls::AGENTS;
 use super::stage::Stage;
-use super::team::{AGENTS, Image, Name, Team, WATCH, Watch};
+use super::team::{Image, Name, Team, WATCH, Watch};
+use super::unexpected::Unexpected;
 
 /// How long calls may take that take no time, on the slowest of machines.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -18,28 +20,6 @@ const INTEREST: Duration = Duration::from_millis(700);
 
 /// The timeout of the call that times out.
 const TIMEOUT: Duration = Duration::from_millis(800);
-
-/// Why a scene could not be played to its end.
-#[derive(Debug)]
-pub(super) struct Unexpected(pub(super) String);
-
-impl From<&str> for Unexpected {
-    fn from(what: &str) -> Self {
-        Self(what.to_owned())
-    }
-}
-
-impl From<CallError> for Unexpected {
-    fn from(error: CallError) -> Self {
-        Self(format!("a call failed: {error}"))
-    }
-}
-
-impl From<DisconnectCause> for Unexpected {
-    fn from(cause: DisconnectCause) -> Self {
-        Self(format!("a connection failed: {cause}"))
-    }
-}
 
 fn agent(team: &Team, name: &str) -> Result<Peer, Unexpected> {
     team.agent(name).ok_or_else(|| Unexpected(format!("{name} has gone")))

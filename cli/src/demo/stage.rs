@@ -2,7 +2,7 @@
 
 use anstyle::{AnsiColor, Style};
 
-use super::scenes::Unexpected;
+use super::unexpected::Unexpected;
 use crate::executor::Executor;
 use crate::exit::{Failure, printable, show};
 

@@ -5,23 +5,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use callosum_runtime::{
-    Binder, Builder, Connector, Context, Driver, Endpoint, HandlerError, HandlerResult, OrderingMode, Peer,
-    PeerId,
+    Binder, Builder, Connector, Context, Driver, Endpoint, HandlerError, HandlerResult, Peer, PeerId,
 };
 use futures_util::future::{JoinAll, join_all};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
-use super::ordering::{Log, Row};
+use super::calls::{AGENTS, Row, verbs};
+use super::log::Log;
 use crate::executor::Executor;
 use crate::exit::Failure;
-
-/// The agents, and the ordering in which each of them serves.
-pub(super) const AGENTS: [(&str, OrderingMode); 3] = [
-    ("alpha", OrderingMode::Unordered),
-    ("beta", OrderingMode::ExitOrdered),
-    ("gamma", OrderingMode::KeySerialized),
-];
 
 /// How long `watch` runs if nobody stops it.
 pub(super) const WATCH: Duration = Duration::from_secs(60);
@@ -198,7 +191,7 @@ fn add_watch(builder: Builder, executor: Executor, watched: &async_channel::Send
 
 /// The methods that the ordering modes are compared with.
 fn add_work(mut builder: Builder, executor: Executor, agent: usize, log: &Arc<Log>) -> Builder {
-    for verb in super::ordering::verbs() {
+    for verb in verbs() {
         let log = log.clone();
         builder = builder.handle(verb, move |row: Row, _| {
             let log = log.clone();

@@ -158,7 +158,7 @@ impl Place {
                 Err(Errno::WOULDBLOCK) => return Ok(None),
                 Err(error) => return Err(self.failed(error)),
             }
-            // Whoever had the lock may have moved it to its place: what we opened is then a file that is complete.
+            // The last holder of the lock may have moved it to its place: what we opened is then a file that is complete.
             if self.names(part, &file)? {
                 return Ok(Some(file));
             }

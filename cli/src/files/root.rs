@@ -1,7 +1,7 @@
 //! The served directory, and nothing outside of it.
 //!
 //! A name is walked part by part, each opened in the directory before it and never through a symbolic link. So there is
-//! no moment at which a link could be put in its way, whoever else writes in the directory.
+//! no moment at which a link could be put in its way, also while others write in the directory.
 
 use std::fs::File;
 use std::io;

@@ -22,7 +22,7 @@ use crate::executor::Executor;
 use crate::exit::{note, printable};
 use crate::service::{Long, Service};
 
-/// How long to wait for whoever writes the same partial file. One whose client is gone is noticed before: the keepalive
+/// How long to wait for another writer of the same partial file. One whose client is gone is noticed before: the keepalive
 /// takes 90 s at the most.
 const PATIENCE: Duration = Duration::from_secs(120);
 

@@ -32,7 +32,7 @@ use crate::numbered::Numbered;
 /// A connection holds [a share of the slots](OrderingConfig::max_share_per_connection) at most, without those that its suspended
 /// handlers lend. So the others find slots, even if its handlers never end. Where keys are serialized and
 /// [shared](KeyScope::Global), a request at the head of its key's queue that waits for the share of its connection holds up the
-/// requests behind it, whoever made them, as one of a paused connection does.
+/// requests behind it, of every connection, as one of a paused connection does.
 ///
 /// # Limits
 /// A request that could start at once when it arrived is not subject to the limits of waiting requests: it is ready, its

@@ -176,7 +176,7 @@ pub trait Scheduler: Send {
     /// Starts none of this connection's waiting requests until [`unpause`](Self::unpause), because its peer does not take
     /// its replies. What runs goes on, and releases are not held back.
     ///
-    /// With [`KeyScope::Global`], a paused request holds up the later requests of its key, whoever made them, where
+    /// With [`KeyScope::Global`], a paused request holds up the later requests of its key, of every connection, where
     /// the mode orders them: their start when keys are serialized, their replies when exits are ordered. So
     /// pause for replies that were released and not taken, never for those that wait for their order: two
     /// peers could wait for each other.

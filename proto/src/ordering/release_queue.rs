@@ -19,7 +19,7 @@ pub(super) type Seq = u64;
 pub(super) struct ReleaseQueue {
     /// None is empty, and the first of each has not finished.
     keys: FxHashMap<KeyId, Queue<Entry>>,
-    /// What is due, in its order. Requests that have been forgotten since are still among it; whoever pops asks for them.
+    /// What is due, in its order. Requests that have been forgotten since are still among it; the caller of `pop` asks for them.
     due: VecDeque<(Seq, Action)>,
 }
 

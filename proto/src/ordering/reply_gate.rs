@@ -20,7 +20,7 @@ pub(crate) struct ReplyGate<T> {
 #[derive(Debug)]
 struct Line<T> {
     leader: u64,
-    /// A peer can make any number of replies wait, so none is searched for: whoever may change one later knows its place.
+    /// A peer can make any number of replies wait, so none is searched for: what may change one later knows its place.
     waiting: Queue<Reply<T>>,
 }
 

@@ -40,7 +40,7 @@ pub(super) struct RunQueue {
     ring: Queue<ConnectionId>,
     /// Requests that would start now if slots were free.
     startable: usize,
-    /// In the ring and among the offers of a connection: whoever has been served goes to the end.
+    /// In the ring and among the offers of a connection: one that has been served goes to the end.
     next_place: u64,
 }
 

@@ -85,7 +85,7 @@ pub enum DecodeError {
     /// Text that is not UTF-8.
     #[error("{0} is not UTF-8")]
     NotUtf8(&'static str),
-    /// Values nested deeper than [`MAX_DEPTH`].
+    /// Values nested deeper than 64 levels.
     #[error("MessagePack values nest deeper than {MAX_DEPTH}")]
     TooDeep,
     /// Larger than the limit, judged by the declared size before anything is allocated.

@@ -8,7 +8,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use super::allow_list::{AllowList, Users, parse};
+use super::allow_list::AllowList;
+use super::allow_list::files::{Users, parse};
 use super::{CurveKeyPair, CurvePublicKey, CurveSecretKey, load_keys, load_public_key};
 
 /// As much of a key's file is read.

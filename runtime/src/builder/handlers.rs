@@ -132,7 +132,7 @@ impl<S> Builder<S> {
     /// Tells callers what the methods of its [typed services](mod@crate::service) are: adds the method
     /// [`callosum.describe`](crate::service::DESCRIBE), whose argument is ignored, and whose result is a list of
     /// [`MethodDescription`](crate::service::MethodDescription)s, sorted by name, of the services that are served when it is called. Off by
-    /// default: whoever can call it learns all names, types and doc comments.
+    /// default: every peer that can call it learns all names, types and doc comments.
     pub fn describe_services(self) -> Self {
         // Not the handlers themselves, which own what is made of it.
         let handlers = self.settings.handlers.downgrade();

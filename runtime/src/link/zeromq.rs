@@ -29,7 +29,7 @@ impl<S> Builder<S> {
     /// to one endpoint.
     ///
     /// Compared to [`connect`](Self::connect), version 0.7.0 of that crate lacks:
-    /// - encryption and authentication (no CURVE, no PLAIN: it speaks NULL to whoever it reaches);
+    /// - encryption and authentication (no CURVE, no PLAIN: it speaks NULL to every peer);
     /// - a limit for the size of what it receives, and for the number of frames: the peer decides how much memory it
     ///   takes. [`Limits`](crate::Limits) apply to what has been received;
     /// - a limit in bytes for what it keeps to be sent: it takes up to 100,000 messages for a peer, however large and

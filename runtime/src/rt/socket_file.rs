@@ -1,6 +1,6 @@
 //! The files of Unix domain sockets: who may listen at a path, and who removes what is left there.
 //!
-//! The system leaves a socket's file behind, and refuses to bind where there is one. Whoever comes next has to find out that nobody
+//! The system leaves a socket's file behind, and refuses to bind where there is one. The next to listen there has to find out that nobody
 //! listens any more, remove the file, and bind: three steps, between which another starter must not do the same, or one removes the
 //! live socket of the other. So the right to a path is a lock (`flock`) on a file beside it, held as long as the socket
 //! lives. The system releases it when the process ends, however it ends.
@@ -158,7 +158,7 @@ mod tests {
         let scratch = Scratch::new();
         let path = scratch.path("socket");
         leave_stale(&path);
-        // As if whoever held it had been killed.
+        // As if its holder had been killed.
         let lock = scratch.write("socket.lock", "");
         for _ in 0..3 {
             let (_listener, _file) = SocketFile::listen(&path).unwrap();
@@ -209,7 +209,7 @@ mod tests {
         assert!(path.exists());
     }
 
-    /// Whoever can write to the directory can keep others from listening, and no more than that.
+    /// A user who can write to the directory can keep others from listening, and no more than that.
     #[test]
     fn nothing_under_the_name_of_the_lock_is_followed_or_waited_for() {
         let scratch = Scratch::new();

@@ -1,4 +1,4 @@
-//! Listeners over an executor's sockets: what every adapter would otherwise write again.
+//! An executor's sockets, by transport, and listeners over them: what every adapter would otherwise write again.
 //!
 //! An adapter brings a function that polls its socket for the next connection. No `await` comes between the poll that
 //! takes a connection and the end of `accept`, so dropping the future of `accept` loses none.
@@ -7,12 +7,71 @@ use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::task::{Context, Poll};
 
 use futures_util::future::BoxFuture;
 
-use super::{BoxSocket, ByteStream, Listener, SocketFile, set_up_tcp};
+use super::{BoxSocket, ByteStream, Listener, SocketFile, set_up_tcp, unsupported};
 use crate::{Endpoint, SocketOptions};
+
+/// The sockets of an executor, for each transport. [`Runtime::connect`](super::Runtime::connect) is then
+/// [`open`](Self::open), and [`Runtime::bind`](super::Runtime::bind) is [`listen`](Self::listen).
+pub trait Sockets {
+    /// A TCP connection.
+    type Tcp: ByteStream + AsFd;
+    /// A connection of a Unix domain socket.
+    type Ipc: ByteStream + AsFd;
+
+    /// Connects to a host and a port.
+    fn connect_tcp(address: (&str, u16)) -> impl Future<Output = io::Result<Self::Tcp>> + Send;
+
+    /// Connects to the socket at a path.
+    fn connect_ipc(path: &Path) -> impl Future<Output = io::Result<Self::Ipc>> + Send;
+
+    /// Listens on a host and a port, with [`tcp_listener`].
+    fn listen_tcp(
+        address: (&str, u16),
+        options: SocketOptions,
+    ) -> impl Future<Output = io::Result<Box<dyn Listener>>> + Send;
+
+    /// Takes over a socket that listens and does not block, with [`ipc_listener`].
+    ///
+    /// # Errors
+    /// As the executor's.
+    fn listen_ipc(socket: UnixListener, file: SocketFile) -> io::Result<Box<dyn Listener>>;
+
+    /// Opens a socket to a `tcp://` or `ipc://` endpoint; what is TCP is [set up](set_up_tcp) with these options.
+    /// [Unsupported](unsupported) for others.
+    fn open(endpoint: &Endpoint, options: SocketOptions) -> BoxFuture<'_, io::Result<BoxSocket>> {
+        Box::pin(async move {
+            match endpoint {
+                Endpoint::Tcp { host, port } => {
+                    let stream = Self::connect_tcp((host, *port)).await?;
+                    set_up_tcp(&stream, &options)?;
+                    Ok(Box::new(stream) as BoxSocket)
+                }
+                Endpoint::Ipc(path) => Ok(Box::new(Self::connect_ipc(path).await?) as BoxSocket),
+                other => Err(unsupported(other)),
+            }
+        })
+    }
+
+    /// Listens on a `tcp://` or `ipc://` endpoint. [Unsupported](unsupported) for others.
+    fn listen(endpoint: &Endpoint, options: SocketOptions) -> BoxFuture<'_, io::Result<Box<dyn Listener>>> {
+        Box::pin(async move {
+            match endpoint {
+                Endpoint::Tcp { host, port } => Self::listen_tcp((host, *port), options).await,
+                Endpoint::Ipc(path) => {
+                    let (socket, file) = SocketFile::listen(path)?;
+                    Self::listen_ipc(socket, file)
+                }
+                other => Err(unsupported(other)),
+            }
+        })
+    }
+}
 
 /// Listens on a TCP socket at `address`, whose next connection `poll` accepts. Connections are [set up](set_up_tcp) with these
 /// options.

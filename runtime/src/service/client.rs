@@ -1,20 +1,20 @@
 //! Calls of a service's methods: what the methods of a generated client return.
 //!
 //! Responsible for what a call sends and reads, streams included. The idea: a call whose argument is streamed has no task that writes it;
-//! whoever polls the call, or its streamed result, writes.
+//! the task that polls the call, or its streamed result, writes.
 
 use std::fmt;
-use std::future::{IntoFuture, poll_fn};
+use std::future::{IntoFuture, poll_fn, ready};
 use std::io;
 use std::marker::PhantomData;
 use std::pin::Pin;
-use std::task::{self, Poll, ready};
+use std::task::{self, Poll};
 
 use bytes::Bytes;
 use callosum_proto::Metadata;
 use futures_io::AsyncRead;
 use futures_util::future::BoxFuture;
-use futures_util::stream::BoxStream;
+use futures_util::stream::{BoxStream, once};
 use futures_util::{FutureExt, Stream, StreamExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -35,7 +35,7 @@ where
     R: DeserializeOwned,
     E: CallFailure,
 {
-    Invocation::reading(peer, method, argument, |body, codec| match body {
+    peer.invoke_encoded(method, peer.codec().encode(argument), |body, codec| match body {
         Ok(body) => codec.decode(&body).map_err(|error| CallError::Decode(error).into()),
         Err(error) => Err(failure(error, codec)),
     })
@@ -52,13 +52,10 @@ where
     A: Serialize + ?Sized,
     E: CallFailure,
 {
-    let argument = peer.codec().encode(argument);
-    StreamInvocation {
-        new: NewCall::new(peer, method, Bytes::new()),
-        argument,
-        items: None,
-        read: stream::<F, E>,
-    }
+    let argument = Sends::Whole(peer.codec().encode(argument));
+    StreamInvocation::reading(peer, method, argument, |result, uploading, codec| {
+        stream(result, uploading, codec, F::read)
+    })
 }
 
 /// A call with a stream of this framing after the argument, and with a result that is whole.
@@ -74,9 +71,15 @@ where
     R: DeserializeOwned,
     E: CallFailure,
 {
-    let argument = peer.codec().encode(argument);
-    let new = NewCall::new(peer, method, Bytes::new());
-    StreamInvocation { new, argument, items: None, read: whole::<R, E> }.with_items::<F>(items)
+    let argument = Sends::Whole(peer.codec().encode(argument));
+    StreamInvocation::reading(peer, method, argument, |result, uploading, codec| {
+        async move {
+            let body = whole::<E>(result, uploading, &codec).await?;
+            codec.decode(&body).map_err(|error| CallError::Decode(error).into())
+        }
+        .boxed()
+    })
+    .with_items::<F>(items)
 }
 
 /// A call that is about to be made, whose argument or result is streamed: set its options, then await it.
@@ -93,37 +96,84 @@ where
 #[must_use = "a call is made when it is awaited"]
 pub struct StreamInvocation<R, E = CallError> {
     new: NewCall,
-    /// Whether it could be serialized, which the awaited call reports.
-    argument: Result<Bytes, CodecError>,
-    /// What follows the argument, if that is streamed.
-    items: Option<BoxStream<'static, Result<Piece, CodecError>>>,
+    sends: Sends,
     read: ReadFn<R, E>,
 }
 
+/// What a call sends. That it could not be serialized is reported by the awaited call.
+pub(super) enum Sends {
+    Whole(Result<Bytes, CodecError>),
+    Stream(BoxStream<'static, Result<Piece, CodecError>>),
+}
+
 /// Makes of the beginning of a result what the caller asked for.
-type ReadFn<R, E> = fn(Streamed, Uploading, Codec) -> BoxFuture<'static, Result<R, E>>;
+type ReadFn<R, E> = Box<dyn FnOnce(Streamed, Uploading, Codec) -> BoxFuture<'static, Result<R, E>> + Send>;
 
 impl<R, E> StreamInvocation<R, E> {
     call_options!();
 
-    /// The same with a streamed argument.
+    pub(super) fn reading(
+        peer: &Peer,
+        method: &str,
+        sends: Sends,
+        read: impl FnOnce(Streamed, Uploading, Codec) -> BoxFuture<'static, Result<R, E>> + Send + 'static,
+    ) -> Self {
+        Self { new: NewCall::new(peer, method, Bytes::new()), sends, read: Box::new(read) }
+    }
+
+    /// The same with a streamed argument, after the one that it has.
     #[doc(hidden)]
     pub fn with_items<F: Framing>(self, items: impl Stream<Item = F::Item> + Send + 'static) -> Self {
         let codec = self.new.codec().clone();
-        Self { items: Some(items.map(move |item| F::encode(item, &codec)).boxed()), ..self }
+        let sends = match self.sends {
+            Sends::Whole(Ok(argument)) => {
+                let items = items.map(move |item| F::encode(item, &codec));
+                Sends::Stream(once(ready(Ok(Piece::Item(argument)))).chain(items).boxed())
+            }
+            other => other,
+        };
+        Self { sends, ..self }
     }
 
-    fn make(
-        new: NewCall,
-        argument: Result<Bytes, CodecError>,
-        items: Option<BoxStream<'static, Result<Piece, CodecError>>>,
-    ) -> Result<(Answer, Uploading), CallError> {
-        let (argument, opening) = (argument.map_err(CallError::Encode)?, Opening::of(new));
-        match items {
-            None => Ok((opening.send_raw(argument)?, Uploading(None))),
-            Some(items) => {
-                let (writer, answer) = opening.stream()?;
-                Ok((answer, Uploading(Some(write(writer, argument, items).boxed()))))
+    /// Makes the call; the future waits for its result and for what the other side sends along, and writes what is streamed.
+    pub fn send_with_metadata(self) -> BoxFuture<'static, Result<(R, Metadata), E>>
+    where
+        R: Send + 'static,
+        E: CallFailure,
+    {
+        let Self { new, sends, read } = self;
+        let read: ReadFn<(R, Metadata), E> = Box::new(move |result, uploading, codec| {
+            let metadata = result.metadata.clone();
+            let reading = read(result, uploading, codec);
+            async move { Ok((reading.await?, metadata)) }.boxed()
+        });
+        StreamInvocation { new, sends, read }.into_future()
+    }
+
+    /// The same call; of what it results in, `then` makes something else, or an error.
+    pub fn and_then<T>(self, then: impl FnOnce(R) -> Result<T, E> + Send + 'static) -> StreamInvocation<T, E>
+    where
+        R: 'static,
+        T: 'static,
+        E: 'static,
+    {
+        let Self { new, sends, read } = self;
+        let read: ReadFn<T, E> = Box::new(move |result, uploading, codec| {
+            let reading = read(result, uploading, codec);
+            async move { then(reading.await?) }.boxed()
+        });
+        StreamInvocation { new, sends, read }
+    }
+
+    fn make(new: NewCall, sends: Sends) -> Result<(Answer, Uploading), CallError> {
+        match sends {
+            Sends::Whole(argument) => {
+                let argument = argument.map_err(CallError::Encode)?;
+                Ok((Opening::of(new).send_raw(argument)?, Uploading(None)))
+            }
+            Sends::Stream(items) => {
+                let (writer, answer) = Opening::of(new).stream()?;
+                Ok((answer, Uploading(Some(write(writer, items).boxed()))))
             }
         }
     }
@@ -141,9 +191,9 @@ impl<R: Send + 'static, E: CallFailure> IntoFuture for StreamInvocation<R, E> {
 
     /// Makes the call; the future only waits for its result, and writes what is streamed.
     fn into_future(self) -> Self::IntoFuture {
-        let Self { new, argument, items, read } = self;
+        let Self { new, sends, read } = self;
         let codec = new.codec().clone();
-        let made = Self::make(new, argument, items);
+        let made = Self::make(new, sends);
         async move {
             let (mut answer, mut uploading) = made?;
             let begun = poll_fn(|cx| {
@@ -157,40 +207,37 @@ impl<R: Send + 'static, E: CallFailure> IntoFuture for StreamInvocation<R, E> {
     }
 }
 
-fn whole<R, E>(result: Streamed, uploading: Uploading, codec: Codec) -> BoxFuture<'static, Result<R, E>>
-where
-    R: DeserializeOwned,
-    E: CallFailure,
-{
-    async move {
-        // The handler has ended, or reads no more.
-        drop(uploading);
-        let body = result.body.collect().await.map_err(|error| unreadable::<E>(error, &codec))?;
-        codec.decode(&body).map_err(|error| CallError::Decode(error).into())
-    }
-    .boxed()
+/// The bytes of a result that is whole.
+pub(super) async fn whole<E: CallFailure>(
+    result: Streamed,
+    uploading: Uploading,
+    codec: &Codec,
+) -> Result<Bytes, E> {
+    // The handler has ended, or reads no more.
+    drop(uploading);
+    result.body.collect().await.map_err(|error| unreadable::<E>(error, codec))
 }
 
-fn stream<F: Framing, E: CallFailure>(
+/// A result that is a stream, as `read` reads it.
+pub(super) fn stream<R: Send + 'static, E: CallFailure>(
     result: Streamed,
     uploading: Uploading,
     codec: Codec,
-) -> BoxFuture<'static, Result<ResultStream<F::Reader, E>, E>> {
+    read: impl FnOnce(BodyReader) -> R,
+) -> BoxFuture<'static, Result<ResultStream<R, E>, E>> {
     let Streamed { metadata, body } = result;
     // A result without items can come as one of no bytes, and no codec makes an item of none.
-    let reader = (body.size() != Some(0)).then(|| F::read(body.codec(codec.clone())));
-    std::future::ready(Ok(ResultStream { reader, metadata, uploading, codec, error: PhantomData })).boxed()
+    let reader = (body.size() != Some(0)).then(|| read(body.codec(codec.clone())));
+    ready(Ok(ResultStream { reader, metadata, uploading, codec, error: PhantomData })).boxed()
 }
 
-/// Writes the argument, and what follows it.
+/// Writes the argument, piece by piece.
 async fn write(
     mut writer: BodyWriter,
-    argument: Bytes,
-    mut items: BoxStream<'static, Result<Piece, CodecError>>,
+    mut pieces: BoxStream<'static, Result<Piece, CodecError>>,
 ) -> Result<(), CallError> {
-    let mut written = writer.write_encoded(argument).await;
-    loop {
-        match written {
+    while let Some(piece) = pieces.next().await {
+        match piece.map_err(CallError::Encode)?.write(&mut writer).await {
             Ok(()) => {}
             Err(error @ BodyError::ItemTooLarge { .. }) => {
                 return Err(CallError::Encode(CodecError::Custom(error.into())));
@@ -198,19 +245,14 @@ async fn write(
             // Nobody reads any more. The answer says why, or has come.
             Err(_) => return Ok(()),
         }
-        match items.next().await {
-            Some(item) => written = item.map_err(CallError::Encode)?.write(&mut writer).await,
-            None => {
-                // As above.
-                let _ = writer.finish();
-                return Ok(());
-            }
-        }
     }
+    // As above.
+    let _ = writer.finish();
+    Ok(())
 }
 
 /// A streamed argument, until it is written. Dropping it before tells the other side that it is incomplete.
-struct Uploading(Option<BoxFuture<'static, Result<(), CallError>>>);
+pub(super) struct Uploading(Option<BoxFuture<'static, Result<(), CallError>>>);
 
 impl Uploading {
     /// Writes what can be written.
@@ -272,7 +314,7 @@ where
             return Poll::Ready(Some(Err(error.into())));
         }
         let Some(reader) = &mut this.reader else { return Poll::Ready(None) };
-        let next = ready!(reader.poll_next_unpin(cx));
+        let next = task::ready!(reader.poll_next_unpin(cx));
         if !matches!(next, Some(Ok(_))) {
             this.reader = None;
         }

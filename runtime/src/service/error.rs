@@ -77,9 +77,9 @@ pub trait MethodError: Send + 'static {
 }
 
 /// What a call of a [service](mod@crate::service) fails with: a [`CallError`], or a [`ServiceError`] where the method declares an error.
+/// [Upper layers](mod@crate::service#upper-layers) have errors of their own.
 pub trait CallFailure: From<CallError> + Send + 'static {
-    /// The handler of the call has failed.
-    #[doc(hidden)]
+    /// The handler of the call has failed: what the caller is told of a [`CallError::Remote`]. `codec` is that of the call.
     fn remote(info: ErrorInfo, codec: &Codec) -> Self;
 }
 
@@ -139,11 +139,22 @@ pub(super) fn unreadable<E: CallFailure>(error: BodyError, codec: &Codec) -> E {
     }
 }
 
+/// Binary data as the text that goes into [`ErrorInfo::traceback`], as T-7 of the protocol has it for data that are no text.
+/// [`data_of_error`] reads it.
+pub fn binary_data_text(data: &[u8]) -> String {
+    format!("{BASE64}{}", STANDARD.encode(data))
+}
+
+/// The data that a text in [`ErrorInfo::traceback`] carries, whichever way T-7 of the protocol has them; `None` if there are none.
+pub fn data_of_error(traceback: &str) -> Option<Vec<u8>> {
+    data(traceback)
+}
+
 /// A serialized value as a text.
 fn carry(data: &[u8]) -> String {
     match std::str::from_utf8(data) {
         Ok(text) => format!("{TEXT}{text}"),
-        Err(_) => format!("{BASE64}{}", STANDARD.encode(data)),
+        Err(_) => binary_data_text(data),
     }
 }
 

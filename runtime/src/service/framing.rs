@@ -40,7 +40,7 @@ pub enum Piece {
 impl Piece {
     pub(super) async fn write(self, writer: &mut BodyWriter) -> Result<(), BodyError> {
         match self {
-            Self::Item(item) => writer.write_encoded(item).await,
+            Self::Item(item) => writer.write_raw_item(item).await,
             Self::Bytes(bytes) => writer.write_bytes(bytes).await,
         }
     }

@@ -130,17 +130,26 @@
 //! let names = Empty.into_service();
 //! assert_eq!(names.names().collect::<Vec<_>>(), ["log/tail", "log/write", "log/load"]);
 //! ```
+//!
+//! # Upper layers
+//! A layer whose values are not `serde`'s, such as Protocol Buffers, makes its clients and its services of the same parts:
+//! - a client's methods return [`Peer::invoke_encoded`](crate::Peer::invoke_encoded), or a [`StreamInvocation`] of
+//!   [bytes](StreamInvocation::raw) or [items](StreamInvocation::raw_items), whose error is a [`CallFailure`];
+//! - a service is a [`Service`] of [`Method`](crate::Method)s;
+//! - the data of an error travel in the text that [`binary_data_text`] makes.
 
 mod arguments;
 mod client;
 mod describe;
 mod error;
 mod framing;
+mod raw;
 mod serve;
 mod variant;
 
 pub use client::{ResultStream, StreamInvocation};
-pub use error::{CallFailure, MethodError, ServiceError};
+pub use error::{CallFailure, MethodError, ServiceError, binary_data_text, data_of_error};
+pub use raw::Outgoing;
 pub use serve::Service;
 
 pub use crate::description::{ArgumentDescription, DESCRIBE, MethodDescription};

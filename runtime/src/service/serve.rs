@@ -16,7 +16,7 @@ use super::describe::Description;
 use super::error::MethodError;
 use super::framing::Framing;
 use crate::error::{HandlerError, HandlerExists};
-use crate::stream::{BodyReader, Responder, StreamHandler, incomplete};
+use crate::stream::{BodyReader, Responder, StreamHandler};
 use crate::{Builder, Codec, Context, Handlers, Method};
 
 /// The argument in front of a stream. No budget for reassembly holds it, so that all that a peer may have at a time stay below what that
@@ -30,6 +30,11 @@ pub struct Service {
 }
 
 impl Service {
+    /// A service of methods by their names, as an [upper layer](mod@crate::service#upper-layers) makes it.
+    pub fn new(methods: impl IntoIterator<Item = (String, Method)>) -> Self {
+        Self { methods: methods.into_iter().collect() }
+    }
+
     /// The names of its methods, as callers use them.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.methods.iter().map(|(name, _)| &**name)
@@ -117,7 +122,7 @@ impl<S: Send + Sync + 'static> Methods<S> {
 
     /// All of them.
     pub fn finish(self) -> Service {
-        Service { methods: self.methods }
+        Service::new(self.methods)
     }
 }
 
@@ -161,7 +166,7 @@ where
             let argument = match bytes.map(|bytes| codec.decode(&bytes)) {
                 Ok(Ok(argument)) => argument,
                 Ok(Err(error)) => return Reply::Error(Refusal::InvalidArgument.to_error(&error.to_string())),
-                Err(error) => return incomplete(&error),
+                Err(error) => return error.refuse(),
             };
             let exposes = context.exposes_tracebacks();
             handler(implementation, argument, body, Replying { responder, codec, exposes }, context).await

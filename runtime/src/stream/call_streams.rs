@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use callosum_proto::{
-    Acknowledged, ErrorInfo, Read, ReadError, RecvStream, Refusal, Reply, SendStream, StreamId, WriteError,
+    Acknowledged, ErrorInfo, Read, ReadError, RecvStream, Reply, SendStream, StreamId, WriteError,
 };
 
 use super::BodyError;
@@ -278,15 +278,6 @@ impl CallStreams {
         self.start_reassembly()?;
         poll_fn(|cx| self.poll_reassembled(cx)).await
     }
-}
-
-/// What the caller is told of an argument that could not be reassembled. No handler has seen it.
-pub(crate) fn incomplete(error: &BodyError) -> Reply {
-    let refusal = match error {
-        BodyError::Read(ReadError::TooLarge { .. }) | BodyError::ItemTooLarge { .. } => Refusal::BodyTooLarge,
-        _ => Refusal::MalformedBody,
-    };
-    Reply::Error(refusal.to_error(&error.to_string()))
 }
 
 impl Drop for CallStreams {

@@ -16,15 +16,15 @@ mod responder;
 mod shared;
 mod writer;
 
-pub(crate) use call_streams::{CallStreams, incomplete};
+pub(crate) use call_streams::CallStreams;
 pub(crate) use layered::{Layered, Outcome};
 pub use opening::{Answer, Opening, Streamed};
-pub use reader::{BodyReader, Items};
+pub use reader::{BodyReader, Items, RawItems};
 pub use responder::{Responder, StreamHandler};
 pub(crate) use shared::{Head, Shared, Wakers};
 pub use writer::{BodyWriter, ItemSink};
 
-use callosum_proto::{ReadError, WriteError};
+use callosum_proto::{ReadError, Refusal, Reply, WriteError};
 
 use crate::codec::CodecError;
 use crate::error::CallError;
@@ -53,6 +53,19 @@ pub enum BodyError {
     /// An item can't be serialized, or is not of the type that was asked for.
     #[error("an item can't be converted: {0}")]
     Item(CodecError),
+}
+
+impl BodyError {
+    /// The reply of a handler that needs its whole argument and can't have it: the refusal
+    /// [`BodyTooLarge`](Refusal::BodyTooLarge), or [`MalformedBody`](Refusal::MalformedBody) for any other reason. Both tell the caller
+    /// that nothing has run.
+    pub fn refuse(&self) -> Reply {
+        let refusal = match self {
+            Self::Read(ReadError::TooLarge { .. }) | Self::ItemTooLarge { .. } => Refusal::BodyTooLarge,
+            _ => Refusal::MalformedBody,
+        };
+        Reply::Error(refusal.to_error(&self.to_string()))
+    }
 }
 
 // Not by `#[from]`, which would make a source of what the text says already.

@@ -143,7 +143,15 @@ impl BodyReader {
     ///
     /// What follows the last item's end is one more item, unless it is empty.
     pub fn items<T: DeserializeOwned>(self) -> Items<T> {
-        Items { reader: self, partial: BytesMut::new(), failed: false, item: PhantomData }
+        Items { raw: self.raw_items(), item: PhantomData }
+    }
+
+    /// The items of a stream as the bytes that they are, for formats that are not `serde`'s.
+    ///
+    /// What follows the last item's end is one more item, unless it is empty. A body that came as a whole is one item, also if it
+    /// is empty.
+    pub fn raw_items(self) -> RawItems {
+        RawItems { reader: self, partial: BytesMut::new(), failed: false }
     }
 
     /// Uses another codec for [`items`](Self::items).
@@ -236,35 +244,25 @@ impl Drop for BodyReader {
     }
 }
 
-/// The items of a typed stream. See [`BodyReader::items`].
+/// The items of a stream as bytes. See [`BodyReader::raw_items`].
 ///
 /// After an error there are no more. An item has at most [`Limits::max_body`](crate::Limits::max_body) bytes.
 #[derive(Debug)]
-pub struct Items<T> {
+pub struct RawItems {
     reader: BodyReader,
     partial: BytesMut,
     failed: bool,
-    item: PhantomData<fn() -> T>,
 }
 
-impl<T> Items<T> {
-    fn fail(&mut self, error: BodyError) -> Poll<Option<Result<T, BodyError>>> {
+impl RawItems {
+    fn fail(&mut self, error: BodyError) -> Poll<Option<Result<Bytes, BodyError>>> {
         self.failed = true;
         Poll::Ready(Some(Err(error)))
     }
 }
 
-impl<T: DeserializeOwned> Items<T> {
-    fn decode(&mut self, bytes: &[u8]) -> Poll<Option<Result<T, BodyError>>> {
-        match self.reader.codec.decode(bytes) {
-            Ok(item) => Poll::Ready(Some(Ok(item))),
-            Err(error) => self.fail(error.into()),
-        }
-    }
-}
-
-impl<T: DeserializeOwned> Stream for Items<T> {
-    type Item = Result<T, BodyError>;
+impl Stream for RawItems {
+    type Item = Result<Bytes, BodyError>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
@@ -278,21 +276,41 @@ impl<T: DeserializeOwned> Stream for Items<T> {
                         return this.fail(error);
                     }
                     if end_of_item && this.partial.is_empty() {
-                        return this.decode(&bytes);
+                        return Poll::Ready(Some(Ok(bytes)));
                     }
                     this.partial.extend_from_slice(&bytes);
                     if end_of_item {
-                        let item = this.partial.split();
-                        return this.decode(&item);
+                        return Poll::Ready(Some(Ok(this.partial.split().freeze())));
                     }
                 }
                 Some(Err(error)) => return this.fail(error),
                 None if this.partial.is_empty() => return Poll::Ready(None),
-                None => {
-                    let item = this.partial.split();
-                    return this.decode(&item);
-                }
+                None => return Poll::Ready(Some(Ok(this.partial.split().freeze()))),
             }
         }
+    }
+}
+
+/// The items of a typed stream. See [`BodyReader::items`].
+///
+/// After an error there are no more. An item has at most [`Limits::max_body`](crate::Limits::max_body) bytes.
+#[derive(Debug)]
+pub struct Items<T> {
+    raw: RawItems,
+    item: PhantomData<fn() -> T>,
+}
+
+impl<T: DeserializeOwned> Stream for Items<T> {
+    type Item = Result<T, BodyError>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let raw = &mut self.get_mut().raw;
+        let next = ready!(raw.poll_next_unpin(cx));
+        Poll::Ready(next.map(|bytes| {
+            raw.reader.codec.decode(&bytes?).map_err(|error| {
+                raw.failed = true;
+                error.into()
+            })
+        }))
     }
 }

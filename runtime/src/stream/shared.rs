@@ -74,7 +74,7 @@ impl IntoIterator for Wakers {
 }
 
 impl State {
-    /// Whoever waits for the end.
+    /// The tasks that wait for the end.
     fn wake_all(&mut self) -> Wakers {
         Wakers([self.reader.take(), self.writer.take(), self.layers.take(), self.task.take()])
     }

@@ -27,8 +27,8 @@ const MAX_WRITE: usize = 64 * 1024;
 /// one piece more, wait here.
 ///
 /// # Cancel safety
-/// [`write_bytes`](Self::write_bytes), [`write_item`](Self::write_item) and [`end_item`](Self::end_item) can be dropped while they wait; they then have
-/// written nothing. Dropping the writer of an argument without [`finish`](Self::finish) tells the other side that the argument
+/// [`write_bytes`](Self::write_bytes), [`write_item`](Self::write_item), [`write_raw_item`](Self::write_raw_item) and
+/// [`end_item`](Self::end_item) can be dropped while they wait; they then have written nothing. Dropping the writer of an argument without [`finish`](Self::finish) tells the other side that the argument
 /// is incomplete.
 ///
 /// A handler that has finished its result may read on, and ends the call when it ends itself.
@@ -79,11 +79,14 @@ impl BodyWriter {
     /// other items can be. That limit is not known before there is a connection: an item over it fails its reader.
     pub async fn write_item<T: Serialize + ?Sized>(&mut self, item: &T) -> Result<(), BodyError> {
         let bytes = self.codec.encode(item)?;
-        self.write_encoded(bytes).await
+        self.write_raw_item(bytes).await
     }
 
-    /// Writes an item that has been serialized.
-    pub(crate) async fn write_encoded(&mut self, item: Bytes) -> Result<(), BodyError> {
+    /// Writes an item of a stream whose items are not `serde`'s to write, once there is room.
+    ///
+    /// # Errors
+    /// As [`write_bytes`](Self::write_bytes), or with [`BodyError::ItemTooLarge`] as [`write_item`](Self::write_item).
+    pub async fn write_raw_item(&mut self, item: Bytes) -> Result<(), BodyError> {
         poll_fn(|cx| self.poll_ready_to_write(cx)).await?;
         self.streams.write_item(item)
     }

@@ -1,5 +1,7 @@
 //! How hosts react to the events of their connections, and what handlers do.
 
+use std::fmt::{self, Write as _};
+
 use super::app::{Reader, Writer};
 use super::driver::result_metadata;
 use super::host::{Handler, Plan, Stage};
@@ -312,16 +314,30 @@ fn is_answer(outcome: &Outcome) -> bool {
     matches!(outcome, Result(_) | Complete | Failure(_) | Error(_) | Cancelled)
 }
 
+/// The start of a text, up to the first character that is no letter, digit or space. It refuses what comes after that, so that
+/// formatting ends there: what an event holds may be long.
+#[derive(Default)]
+struct Start(String);
+
+impl fmt::Write for Start {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let end = text.find(|letter: char| !letter.is_alphanumeric() && letter != ' ');
+        self.0.push_str(&text[..end.unwrap_or(text.len())]);
+        end.map_or(Ok(()), |_| Err(fmt::Error))
+    }
+}
+
 /// The name of an event in the tally.
 fn name_of(event: &Event) -> String {
-    let long = match event {
-        Event::Ended { outcome: Outcome::Error(info), .. } => format!("ended {}", info.name.as_str()),
-        Event::Ended { outcome, .. } => format!("ended {outcome:?}"),
-        Event::Closed(cause) => format!("closed {cause:?}"),
-        Event::Reassembled { body: Err(error), .. } => format!("not reassembled {error:?}"),
-        Event::Stop { reason, .. } => format!("stopped {reason:?}"),
-        event => format!("{event:?}"),
+    let mut name = Start::default();
+    // An error is the end of the name.
+    let _ = match event {
+        Event::Ended { outcome: Outcome::Error(info), .. } => write!(name, "ended {}", info.name.as_str()),
+        Event::Ended { outcome, .. } => write!(name, "ended {outcome:?}"),
+        Event::Closed(cause) => write!(name, "closed {cause:?}"),
+        Event::Reassembled { body: Err(error), .. } => write!(name, "not reassembled {error:?}"),
+        Event::Stop { reason, .. } => write!(name, "stopped {reason:?}"),
+        event => write!(name, "{event:?}"),
     };
-    let end = long.find(|letter: char| !letter.is_alphanumeric() && letter != ' ').unwrap_or(long.len());
-    long[..end].trim_end().to_owned()
+    name.0.trim_end().to_owned()
 }

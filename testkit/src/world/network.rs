@@ -340,7 +340,7 @@ impl Network {
         self.lock().link(a, b).latency
     }
 
-    /// Opens a connection to whoever listens there.
+    /// Opens a connection to the listener there.
     ///
     /// # Errors
     /// If nobody does, or too many wait there already.

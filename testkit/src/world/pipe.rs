@@ -56,7 +56,7 @@ impl Pipe {
     ) -> (Poll<io::Result<usize>>, Wakes) {
         match self.end {
             None => {}
-            // Whoever writes does not know it yet: bytes leave, and are lost. Nobody reads them, so they keep their room.
+            // The writer does not know it yet: bytes leave, and are lost. Nobody reads them, so they keep their room.
             Some((_, End::Reset { writer })) if writer > now => {
                 let room = self.room(travel, bytes);
                 if room == 0 && !bytes.is_empty() {

@@ -282,7 +282,7 @@ pub async fn resets_without_reading(rig: Rig) {
 }
 
 /// Arguments that are never complete take the room in which bodies are reassembled, up to what one peer may and what all
-/// may; small calls need none, and whoever waits gets what a cancellation or the end of a link frees, in turn.
+/// may; small calls need none, and a call that waits gets what a cancellation or the end of a link frees, in turn.
 pub async fn bodies_without_an_end(rig: Rig) {
     const MIB: usize = 1 << 20;
     const HALF: usize = 500_000;

@@ -93,7 +93,7 @@ pub async fn codec_of_one_call(rig: Rig) {
     pair.end().await;
 }
 
-/// A client of one service, as a program would write it: its methods make no call yet, so whoever uses it sets the options.
+/// A client of one service, as a program would write it: its methods make no call yet, so its caller sets the options.
 struct Containers(Peer);
 
 impl Containers {

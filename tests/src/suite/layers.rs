@@ -255,7 +255,7 @@ pub async fn order_of_layers_that_wait(rig: Rig) {
     pair.end().await;
 }
 
-/// Whoever drops a call drops the futures of its layers, and its handler is stopped, with those of its own.
+/// Dropping a call drops the futures of its layers, and its handler is stopped, with those of its own.
 pub async fn dropped(rig: Rig) {
     let (here, there) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
     let (ours, theirs) = (here.clone(), there.clone());

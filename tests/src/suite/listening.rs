@@ -1,13 +1,11 @@
 //! Binders that are shut down while they begin to listen.
 
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task;
-use std::time::Instant;
 
-use callosum_runtime::rt::{BoxSocket, Listener, Runtime, Timer};
+use callosum_runtime::rt::{Listener, Runtime};
 use callosum_runtime::{BindError, Endpoint, SocketOptions};
+use callosum_testkit::wrapped::{Wrap, Wrapped};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
@@ -22,29 +20,9 @@ struct SlowToBind {
     go_on: async_channel::Receiver<()>,
 }
 
-impl Runtime for SlowToBind {
-    fn spawn(&self, task: BoxFuture<'static, ()>) {
-        self.inner.spawn(task);
-    }
-
-    fn yield_now(&self, cx: &mut task::Context<'_>) {
-        self.inner.yield_now(cx);
-    }
-
-    fn now(&self) -> Instant {
-        self.inner.now()
-    }
-
-    fn timer(&self, at: Instant) -> Pin<Box<dyn Timer>> {
-        self.inner.timer(at)
-    }
-
-    fn connect<'a>(
-        &'a self,
-        endpoint: &'a Endpoint,
-        options: SocketOptions,
-    ) -> BoxFuture<'a, io::Result<BoxSocket>> {
-        self.inner.connect(endpoint, options)
+impl Wrap for SlowToBind {
+    fn inner(&self) -> &dyn Runtime {
+        &*self.inner
     }
 
     fn bind<'a>(
@@ -65,7 +43,7 @@ impl Runtime for SlowToBind {
 pub async fn shut_down_while_binding(rig: Rig) {
     let (bound, has_bound) = async_channel::unbounded();
     let (go, go_on) = async_channel::unbounded();
-    let slow = rig.with_runtime(Arc::new(SlowToBind { inner: rig.runtime().clone(), bound, go_on }));
+    let slow = rig.with_runtime(Arc::new(Wrapped(SlowToBind { inner: rig.runtime().clone(), bound, go_on })));
     let gate = Gate::default();
     go.try_send(()).expect("it is unbounded");
     let (binder, driver) = slow.serve(slow.builder()).await;

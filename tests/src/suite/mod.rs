@@ -23,6 +23,7 @@ pub mod message_links;
 pub mod nesting;
 pub mod ordering;
 pub mod plugging;
+pub mod protobuf;
 pub mod services;
 pub mod shutdown;
 pub mod slots;

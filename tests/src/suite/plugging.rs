@@ -13,11 +13,12 @@ use callosum_proto::internals::wire::{PING, PONG};
 use callosum_proto::ordering::{Action, Arrival, Busy, Scheduler, Withdrawn};
 use callosum_proto::zmtp::{Link, LinkConfig, LinkEvent};
 use callosum_proto::{ConnectionId, Multipart, RequestId, Role};
-use callosum_runtime::rt::{BoxSocket, Listener, Runtime, Timer};
+use callosum_runtime::rt::Runtime;
 use callosum_runtime::{
-    CallError, Context, Dialect, DisconnectCause, DriverError, Endpoint, Event, HandlerError, HandlerResult,
-    Limits, SocketOptions, duplex,
+    CallError, Context, Dialect, DisconnectCause, DriverError, Event, HandlerError, HandlerResult, Limits,
+    duplex,
 };
+use callosum_testkit::wrapped::{Wrap, Wrapped};
 use futures_util::future::BoxFuture;
 use futures_util::io::{AsyncRead, AsyncWrite};
 use serde_json::Value;
@@ -97,13 +98,17 @@ struct Counting {
 }
 
 impl Counting {
-    fn new(inner: &Arc<dyn Runtime>) -> Arc<Self> {
+    fn new(inner: &Arc<dyn Runtime>) -> Arc<Wrapped<Self>> {
         let (spawned, alive, yields) = Default::default();
-        Arc::new(Self { inner: inner.clone(), spawned, alive, yields })
+        Arc::new(Wrapped(Self { inner: inner.clone(), spawned, alive, yields }))
     }
 }
 
-impl Runtime for Counting {
+impl Wrap for Counting {
+    fn inner(&self) -> &dyn Runtime {
+        &*self.inner
+    }
+
     fn spawn(&self, task: BoxFuture<'static, ()>) {
         self.spawned.fetch_add(1, Ordering::SeqCst);
         let alive = Alive::new(&self.alive);
@@ -116,30 +121,6 @@ impl Runtime for Counting {
     fn yield_now(&self, cx: &mut task::Context<'_>) {
         self.yields.fetch_add(1, Ordering::SeqCst);
         self.inner.yield_now(cx);
-    }
-
-    fn now(&self) -> Instant {
-        self.inner.now()
-    }
-
-    fn timer(&self, at: Instant) -> Pin<Box<dyn Timer>> {
-        self.inner.timer(at)
-    }
-
-    fn connect<'a>(
-        &'a self,
-        endpoint: &'a Endpoint,
-        options: SocketOptions,
-    ) -> BoxFuture<'a, io::Result<BoxSocket>> {
-        self.inner.connect(endpoint, options)
-    }
-
-    fn bind<'a>(
-        &'a self,
-        endpoint: &'a Endpoint,
-        options: SocketOptions,
-    ) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
-        self.inner.bind(endpoint, options)
     }
 }
 
@@ -289,43 +270,23 @@ struct Mortal {
     dead: AtomicBool,
 }
 
-impl Runtime for Mortal {
+impl Wrap for Mortal {
+    fn inner(&self) -> &dyn Runtime {
+        &*self.inner
+    }
+
     fn spawn(&self, task: BoxFuture<'static, ()>) {
         match self.dead.load(Ordering::SeqCst) {
             true => drop(task),
             false => self.inner.spawn(task),
         }
     }
-
-    fn now(&self) -> Instant {
-        self.inner.now()
-    }
-
-    fn timer(&self, at: Instant) -> Pin<Box<dyn Timer>> {
-        self.inner.timer(at)
-    }
-
-    fn connect<'a>(
-        &'a self,
-        endpoint: &'a Endpoint,
-        options: SocketOptions,
-    ) -> BoxFuture<'a, io::Result<BoxSocket>> {
-        self.inner.connect(endpoint, options)
-    }
-
-    fn bind<'a>(
-        &'a self,
-        endpoint: &'a Endpoint,
-        options: SocketOptions,
-    ) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
-        self.inner.bind(endpoint, options)
-    }
 }
 
 /// An executor that shuts down under a full queue neither blocks nor overflows the stack, and leaves no handler.
 pub async fn dying_runtime(rig: Rig) {
     const WAITING: usize = 20_000;
-    let mortal = Arc::new(Mortal { inner: rig.runtime().clone(), dead: AtomicBool::new(false) });
+    let mortal = Arc::new(Wrapped(Mortal { inner: rig.runtime().clone(), dead: AtomicBool::new(false) }));
     let own = rig.with_runtime(mortal.clone());
     let gate = Gate::default();
     let limits = Limits::default().max_concurrency(1).max_queue(WAITING);

@@ -69,7 +69,7 @@ pub async fn bodies_that_can_not_be_collected(rig: Rig) {
     pair.end().await;
 }
 
-/// A call that ends while its argument is written, or waits to be acknowledged, wakes whoever waits.
+/// A call that ends while its argument is written, or waits to be acknowledged, wakes the task that waits.
 pub async fn results_that_come_first(rig: Rig) {
     let hasty = |mut argument: BodyReader, _: Responder, _: Context| async move {
         argument.next().await.transpose()?;

@@ -5,7 +5,7 @@
 //! that is connected to. Order matters for limits: those of the first rule in the file hold that allows the connection.
 //!
 //! What an address may be is in `network`, what a name may be in `crate::target`. This module resolves no names, counts no
-//! connections and reads no files. Whoever does asks in two steps, so that what was checked is what is connected to:
+//! connections and reads no files. The caller asks in two steps, so that what was checked is what is connected to:
 //!
 //! ```
 //! # use callosum_tunnel::{Rules, Target};

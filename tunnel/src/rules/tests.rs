@@ -80,7 +80,7 @@ fn the_example_means_what_it_says() {
 }
 
 #[test]
-fn whoever_has_no_identity_may_do_nothing() {
+fn a_peer_without_identity_may_do_nothing() {
     let rules = Rules::parse(EXAMPLE).unwrap();
     assert!(connect(&rules, "anybody", "example.org:80").is_some());
     assert_eq!(connect(&rules, "", "example.org:80"), None);

@@ -28,7 +28,7 @@ impl Tunnel {
     /// Accepts connections of SOCKS5 and HTTP CONNECT clients here, and has the other side resolve and connect to what each names
     /// (`ssh -D`). Both protocols are spoken on the same port.
     ///
-    /// A client learns in its own protocol why a connection could not be opened. It needs no password: whoever reaches the address uses
+    /// A client learns in its own protocol why a connection could not be opened. It needs no password: every client that reaches the address uses
     /// the tunnel with this side's rights.
     ///
     /// Cancel safe: dropped before it returns, it leaves nothing bound.
@@ -134,7 +134,7 @@ async fn serve(
         Err(reason) => {
             let timeout = shared.settings.handshake_timeout;
             let replying = refuse(socket.get(), protocol.reply(Err(reason)));
-            // Whoever does not take the reply is reset.
+            // A client that does not take the reply is reset.
             if let Some(Ok(())) = within(&*runtime, timeout, shared.hub.unless_over(replying)).await.flatten()
             {
                 drop(socket.take());

@@ -105,7 +105,7 @@ fn ssh(sshd: &Sshd, scratch: &Scratch, proxy_command: &str, port: u16, command: 
         "IdentitiesOnly=yes".to_owned(),
         "BatchMode=yes".to_owned(),
     ];
-    // Nothing of whoever runs the tests.
+    // Nothing of the user who runs the tests.
     ssh.args(["-F", "none"]).env_remove("SSH_AUTH_SOCK");
     for option in &options {
         ssh.args(["-o", option]);

@@ -167,7 +167,7 @@ fn a_peer_that_has_requests_refused_and_does_not_read_is_cut_off() {
     flood(&mut side, |_| Multipart::new(UPPER, header.clone(), Bytes::new()));
 }
 
-/// A frame may be a small part of a large block; whoever counts the frame must not hold the block.
+/// A frame may be a small part of a large block; what counts the frame must not hold the block.
 #[test]
 fn what_waits_unasked_does_not_pin_the_block_that_it_came_in() {
     let within = |frame: &[u8]| {

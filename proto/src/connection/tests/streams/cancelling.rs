@@ -24,7 +24,7 @@ fn cancelling_lets_go_of_everything_on_both_sides() {
 }
 
 #[test]
-fn whoever_writes_a_result_that_nobody_waits_for_is_told() {
+fn the_writer_of_a_result_that_nobody_waits_for_is_told() {
     for begun in [false, true] {
         let (mut a, mut b) = pair2(two(), ConnectionConfig { stream_buffer: 1, ..two() });
         let call = a.invoke("m");

@@ -208,7 +208,7 @@ fn a_body_that_was_given_as_a_whole_ends_with_its_result() {
 }
 
 #[test]
-fn whoever_refuses_an_argument_and_goes_on_tells_its_writer() {
+fn a_reader_that_refuses_an_argument_and_goes_on_tells_its_writer() {
     let (mut a, mut b) = pair2(two(), ConnectionConfig { max_body: 1_000, ..two() });
     let up = a.invoke_streamed();
     a.write(up, body(2_000)).unwrap();

@@ -110,7 +110,7 @@ fn a_writer_that_has_finished_is_not_told_of_room() {
         a.connection.send_stream(up).finish().unwrap();
         exchange(&mut a, &mut b);
         assert_eq!(a.events(), []);
-        // Whoever waits to learn what the reader has taken still learns it.
+        // A writer that waits to learn what the reader has taken still learns it.
         let acknowledged = Acknowledged { written: 1_000, consumed: 0 };
         assert_eq!(a.connection.send_stream(up).acknowledged(), Ok(acknowledged));
         let request = request(&mut b);
@@ -121,7 +121,7 @@ fn a_writer_that_has_finished_is_not_told_of_room() {
 }
 
 #[test]
-fn whoever_waits_for_an_acknowledgement_is_told_after_the_end_too() {
+fn a_writer_that_waits_for_an_acknowledgement_is_told_after_the_end_too() {
     let config = ConnectionConfig { stream_buffer: 1_000, ..two() };
     let (mut a, mut b) = pair2(config, two());
     let up = a.invoke_streamed();

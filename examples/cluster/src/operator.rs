@@ -1,0 +1,78 @@
+//! An operator: the tour. It calls the manager, which calls the agents.
+
+use std::error::Error;
+use std::future::IntoFuture;
+use std::time::Duration;
+
+use bytes::Bytes;
+use callosum_tokio::auth::CurveClient;
+use callosum_tokio::builder;
+use callosum_tokio::service::ServiceError;
+use futures_util::{StreamExt, stream};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+
+use crate::api::{ClusterError, ContainersClient, FleetClient};
+
+/// How long the manager may take, with what it asks of an agent.
+const TIMEOUT: Duration = Duration::from_secs(20);
+/// Bytes of an image that are sent at once.
+const PIECE: usize = 64 * 1024;
+
+/// Does everything once, and says so.
+pub(crate) async fn tour(
+    manager: &str,
+    security: CurveClient,
+    node: &str,
+    image_file: &str,
+    service: &str,
+) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let (connector, driver) = builder().authenticator(security).call_timeout(TIMEOUT).connect(manager)?;
+    let driving = tokio::spawn(driver);
+    let fleet = FleetClient::new(connector.peer().clone());
+    let containers = ContainersClient::new(connector.peer().clone());
+    let web = format!("{node}/web");
+
+    while !fleet.nodes().await?.iter().any(|name| name == node) {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    println!("{node} is there");
+
+    // An error is a value, and this one says what to do about it.
+    if let Err(error) = containers.start(web.clone(), "hello".into()).await {
+        let ServiceError::Failed(ClusterError::NoSuchImage(image)) = error else { return Err(error.into()) };
+        // In pieces, beside other calls.
+        let file = Bytes::from(std::fs::read(image_file)?);
+        let pieces: Vec<_> = file.chunks(PIECE).map(|piece| file.slice_ref(piece)).collect();
+        println!("uploaded {image}: {} bytes", fleet.upload(image.clone(), stream::iter(pieces)).await?);
+        containers.start(web.clone(), image).await?;
+    }
+
+    let mut log = containers.logs(web.clone()).no_timeout().await?;
+    while let Some(line) = log.next().await {
+        let line = line??;
+        println!("{web}: {line}");
+        if line == "ready" {
+            break;
+        }
+    }
+    // Dropping a stream cancels the call, here, at the manager and at the agent.
+    drop(log);
+
+    // Both at once: they have the same key, so that the agent has stopped it before it deletes it.
+    let stop = containers.stop(web.clone()).into_future();
+    let delete = containers.delete(web.clone()).into_future();
+    let (stopped, deleted) = tokio::join!(stop, delete);
+    stopped?;
+    deleted?;
+    println!("stopped and deleted {web}");
+
+    // A service beside the agent, through the manager and the agent's connection.
+    let address = fleet.forward(node.into(), service.into()).await?;
+    let mut said = String::new();
+    TcpStream::connect(address).await?.take(1_024).read_to_string(&mut said).await?;
+    println!("the service says {said:?}");
+
+    connector.shutdown(Duration::from_secs(1)).await;
+    Ok(driving.await??)
+}

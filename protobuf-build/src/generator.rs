@@ -1,0 +1,299 @@
+//! What is generated of a service: a trait to implement, and a client.
+//!
+//! The idea: what is generated holds names and types, and calls generic functions of `callosum_protobuf`, which hold the rules.
+
+use std::str::FromStr;
+
+use proc_macro2::{Ident, Span, TokenStream};
+use prost_build::{Comments, Method, Service, ServiceGenerator};
+use quote::{format_ident, quote};
+
+/// Names that the generated items have besides their methods.
+const TAKEN: [&str; 3] = ["new", "peer", "into_service"];
+
+/// Generates clients and services, for those who drive [`prost_build`] themselves: give it to
+/// [`service_generator`](prost_build::Config::service_generator).
+#[derive(Clone, Debug)]
+pub struct Services {
+    codec: String,
+    clients: bool,
+    servers: bool,
+}
+
+impl Default for Services {
+    fn default() -> Self {
+        Self { codec: "::callosum_protobuf::Prost".into(), clients: true, servers: true }
+    }
+}
+
+impl Services {
+    /// Takes another codec than prost's; see [`Builder::codec`](crate::Builder::codec).
+    pub fn codec(mut self, path: impl Into<String>) -> Self {
+        self.codec = path.into();
+        self
+    }
+
+    /// Whether there are clients. Default: yes.
+    pub fn clients(mut self, generate: bool) -> Self {
+        self.clients = generate;
+        self
+    }
+
+    /// Whether there are traits to implement. Default: yes.
+    pub fn servers(mut self, generate: bool) -> Self {
+        self.servers = generate;
+        self
+    }
+
+    /// # Panics
+    /// If the codec's path is none.
+    fn codec_path(&self) -> TokenStream {
+        TokenStream::from_str(&self.codec)
+            .unwrap_or_else(|error| panic!("the codec `{}` is no path: {error}", self.codec))
+    }
+}
+
+impl ServiceGenerator for Services {
+    fn generate(&mut self, service: Service, buf: &mut String) {
+        let codec = self.codec_path();
+        let methods: Vec<_> = service.methods.iter().map(|method| Rpc::new(&service, method)).collect();
+        if self.servers {
+            buf.push_str(&server(&service, &methods, &codec).to_string());
+        }
+        if self.clients {
+            buf.push_str(&client(&service, &methods, &codec).to_string());
+        }
+    }
+}
+
+/// A method, as its code needs it.
+struct Rpc {
+    docs: TokenStream,
+    ident: Ident,
+    /// As it travels: `package.Service/Method`.
+    name: String,
+    input: TokenStream,
+    output: TokenStream,
+    shape: Shape,
+}
+
+/// What is streamed.
+#[derive(Clone, Copy)]
+enum Shape {
+    Unary,
+    ServerStreaming,
+    ClientStreaming,
+    Bidirectional,
+}
+
+impl Rpc {
+    fn new(service: &Service, method: &Method) -> Self {
+        let shape = match (method.client_streaming, method.server_streaming) {
+            (false, false) => Shape::Unary,
+            (false, true) => Shape::ServerStreaming,
+            (true, false) => Shape::ClientStreaming,
+            (true, true) => Shape::Bidirectional,
+        };
+        Self {
+            docs: docs(&method.comments),
+            ident: ident(&method.name),
+            name: format!("{}/{}", full_name(service), method.proto_name),
+            input: rust_type(&method.input_type),
+            output: rust_type(&method.output_type),
+            shape,
+        }
+    }
+
+    /// The function of `callosum_protobuf::generated` for this shape, and the method of its `Methods`.
+    fn function(&self) -> Ident {
+        format_ident!(
+            "{}",
+            match self.shape {
+                Shape::Unary => "unary",
+                Shape::ServerStreaming => "server_streaming",
+                Shape::ClientStreaming => "client_streaming",
+                Shape::Bidirectional => "bidirectional",
+            }
+        )
+    }
+
+    fn streams_argument(&self) -> bool {
+        matches!(self.shape, Shape::ClientStreaming | Shape::Bidirectional)
+    }
+
+    fn streams_result(&self) -> bool {
+        matches!(self.shape, Shape::ServerStreaming | Shape::Bidirectional)
+    }
+
+    /// What a handler is given.
+    fn request(&self) -> TokenStream {
+        let input = &self.input;
+        match self.streams_argument() {
+            true => quote!(::callosum_protobuf::Request<::callosum_protobuf::Streaming<#input>>),
+            false => quote!(::callosum_protobuf::Request<#input>),
+        }
+    }
+
+    /// The method of the trait, up to its body.
+    fn signature(&self) -> TokenStream {
+        let (ident, request, output) = (&self.ident, self.request(), &self.output);
+        let message = match self.streams_result() {
+            true => quote! {
+                impl ::callosum_protobuf::generated::Stream<
+                    Item = ::core::result::Result<#output, ::callosum_protobuf::Status>,
+                > + ::core::marker::Send
+            },
+            false => quote!(#output),
+        };
+        quote! {
+            fn #ident(&self, request: #request) -> impl ::core::future::Future<
+                Output = ::core::result::Result<
+                    ::callosum_protobuf::Response<#message>,
+                    ::callosum_protobuf::Status,
+                >,
+            > + ::core::marker::Send
+        }
+    }
+
+    /// Adds it to `methods`.
+    fn registration(&self) -> TokenStream {
+        let (ident, name, function, request) = (&self.ident, &self.name, self.function(), self.request());
+        match self.streams_result() {
+            true => quote! {
+                methods.#function(#name, |implementation: ::std::sync::Arc<Self>, request: #request, replying| async move {
+                    replying.items(implementation.#ident(request).await).await
+                });
+            },
+            false => quote! {
+                methods.#function(#name, |implementation: ::std::sync::Arc<Self>, request: #request| async move {
+                    implementation.#ident(request).await
+                });
+            },
+        }
+    }
+
+    /// The method of the client.
+    fn call(&self, codec: &TokenStream) -> TokenStream {
+        let Self { docs, ident, name, input, output, .. } = self;
+        let function = self.function();
+        let result = match (self.streams_argument(), self.streams_result()) {
+            (false, false) => quote!(::callosum_protobuf::Call<#output>),
+            (true, false) => quote!(::callosum_protobuf::StreamCall<#output>),
+            (_, true) => quote!(::callosum_protobuf::StreamCall<::callosum_protobuf::Streaming<#output>>),
+        };
+        let (argument, types) = match self.streams_argument() {
+            true => (
+                quote! {
+                    requests: impl ::callosum_protobuf::generated::Stream<Item = #input> + ::core::marker::Send + 'static
+                },
+                quote!(requests),
+            ),
+            false => (quote!(request: &#input), quote!(request)),
+        };
+        quote! {
+            #docs
+            pub fn #ident(&self, #argument) -> #result {
+                ::callosum_protobuf::generated::#function::<#codec, #input, #output>(&self.peer, #name, #types)
+            }
+        }
+    }
+}
+
+fn server(service: &Service, methods: &[Rpc], codec: &TokenStream) -> TokenStream {
+    let (docs, name, full_name) = (docs(&service.comments), ident(&service.name), full_name(service));
+    let signatures = methods.iter().map(|method| {
+        let (docs, signature) = (&method.docs, method.signature());
+        quote! { #docs #signature; }
+    });
+    let delegates = methods.iter().map(|method| {
+        let (ident, signature) = (&method.ident, method.signature());
+        quote! { #signature { (**self).#ident(request) } }
+    });
+    let registrations = methods.iter().map(Rpc::registration);
+    let binding = match methods {
+        [] => quote!(let methods),
+        _ => quote!(let mut methods),
+    };
+    let note = format!(" The methods of `{full_name}`, to be served by a builder or on live handlers.");
+    quote! {
+        #docs
+        pub trait #name: ::core::marker::Send + ::core::marker::Sync + 'static {
+            #(#signatures)*
+
+            #[doc = #note]
+            fn into_service(self) -> ::callosum_protobuf::generated::Service
+            where
+                Self: ::core::marker::Sized,
+            {
+                #binding = ::callosum_protobuf::generated::Methods::<Self, #codec>::new(self);
+                #(#registrations)*
+                methods.finish()
+            }
+        }
+
+        impl<T: #name> #name for ::std::sync::Arc<T> {
+            #(#delegates)*
+        }
+    }
+}
+
+fn client(service: &Service, methods: &[Rpc], codec: &TokenStream) -> TokenStream {
+    let (docs, name) = (docs(&service.comments), format_ident!("{}Client", service.name));
+    let calls = methods.iter().map(|method| method.call(codec));
+    quote! {
+        #docs
+        #[derive(Clone, Debug)]
+        pub struct #name {
+            peer: ::callosum_protobuf::generated::Peer,
+        }
+
+        // Not every program calls every method.
+        #[allow(dead_code)]
+        impl #name {
+            /// Calls the methods of this peer.
+            pub fn new(peer: ::callosum_protobuf::generated::Peer) -> Self {
+                Self { peer }
+            }
+
+            /// Whose methods are called.
+            pub fn peer(&self) -> &::callosum_protobuf::generated::Peer {
+                &self.peer
+            }
+
+            #(#calls)*
+        }
+    }
+}
+
+/// `package.Service`.
+fn full_name(service: &Service) -> String {
+    match &*service.package {
+        "" => service.proto_name.clone(),
+        package => format!("{package}.{}", service.proto_name),
+    }
+}
+
+/// Comments as docs.
+fn docs(comments: &Comments) -> TokenStream {
+    // As prost has them on messages: brackets and links escaped. Comments that belong to nothing are left out.
+    let own = Comments { leading_detached: Vec::new(), ..comments.clone() };
+    let mut text = String::new();
+    own.append_with_indent(0, &mut text);
+    let lines = text.lines().filter_map(|line| line.strip_prefix("///"));
+    quote! { #(#[doc = #lines])* }
+}
+
+/// prost-build has escaped what is a keyword; names of ours get a `_`.
+fn ident(name: &str) -> Ident {
+    match name.strip_prefix("r#") {
+        Some(keyword) => Ident::new_raw(keyword, Span::call_site()),
+        None if TAKEN.contains(&name) => format_ident!("{name}_"),
+        None => Ident::new(name, Span::call_site()),
+    }
+}
+
+/// # Panics
+/// If prost-build's path of a type is none.
+fn rust_type(path: &str) -> TokenStream {
+    TokenStream::from_str(path).unwrap_or_else(|error| panic!("prost-build's type `{path}`: {error}"))
+}

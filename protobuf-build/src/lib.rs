@@ -1,0 +1,156 @@
+#![doc = concat!("[guide]: ", env!("CARGO_PKG_REPOSITORY"), "/blob/main/docs/guide/protobuf.md\n")]
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod generator;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use prost_build::Config;
+use protox::Compiler;
+
+pub use ::prost_build;
+pub use generator::Services;
+
+/// Compiles a `.proto` file, and what it imports, to Rust: for each package a file in `OUT_DIR`, which
+/// `callosum_protobuf::include_proto!` includes.
+///
+/// Imports are looked for beside the file, and among the well-known types. [`Builder`] has more options.
+///
+/// # Errors
+/// See [`Error`].
+pub fn compile(proto: impl AsRef<Path>) -> Result<(), Error> {
+    let proto = proto.as_ref();
+    let beside = match proto.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    Builder::new().compile([proto], [beside])
+}
+
+/// What is compiled, and how.
+///
+/// ```no_run
+/// # fn main() -> Result<(), callosum_protobuf_build::Error> {
+/// callosum_protobuf_build::Builder::new()
+///     .messages(|prost| {
+///         prost.bytes(["."]);
+///     })
+///     .compile(["proto/agent.proto"], ["proto"])
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Builder {
+    messages: Config,
+    services: Services,
+    descriptors: Option<PathBuf>,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Builder {
+    /// Clients and services of all files, for messages of prost.
+    pub fn new() -> Self {
+        let mut messages = Config::new();
+        messages
+            .prost_path("::callosum_protobuf::prost")
+            .prost_types_path("::callosum_protobuf::prost_types")
+            .enable_type_names()
+            // As other languages have it, so that they can unpack what is packed into an `Any`.
+            .type_name_domain(["."], "type.googleapis.com");
+        Self { messages, services: Services::default(), descriptors: None }
+    }
+
+    /// Changes how messages are generated: all options of [`prost_build::Config`].
+    pub fn messages(mut self, change: impl FnOnce(&mut Config)) -> Self {
+        change(&mut self.messages);
+        self
+    }
+
+    /// Takes another codec than prost's: the path of a type that implements `callosum_protobuf::Codec` for all messages of the services.
+    pub fn codec(mut self, path: impl Into<String>) -> Self {
+        self.services = self.services.codec(path);
+        self
+    }
+
+    /// Whether there are clients. Default: yes.
+    pub fn clients(mut self, generate: bool) -> Self {
+        self.services = self.services.clients(generate);
+        self
+    }
+
+    /// Whether there are traits to implement. Default: yes.
+    pub fn servers(mut self, generate: bool) -> Self {
+        self.services = self.services.servers(generate);
+        self
+    }
+
+    /// Also writes the files' descriptors, imports included, as a `google.protobuf.FileDescriptorSet`.
+    pub fn descriptor_set(mut self, path: impl Into<PathBuf>) -> Self {
+        self.descriptors = Some(path.into());
+        self
+    }
+
+    /// Compiles files, and tells cargo to do so again when one of them changes, or one that they import. Imports are looked for in the
+    /// folders of `includes`, and among the well-known types; the files themselves must be in one of these folders.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn compile(
+        mut self,
+        protos: impl IntoIterator<Item = impl AsRef<Path>>,
+        includes: impl IntoIterator<Item = impl AsRef<Path>>,
+    ) -> Result<(), Error> {
+        let mut compiler = Compiler::new(includes)?;
+        compiler.include_imports(true).include_source_info(true).open_files(protos)?;
+        for path in compiler.files().filter_map(|file| file.path()) {
+            println!("cargo::rerun-if-changed={}", path.display());
+        }
+        if let Some(path) = &self.descriptors {
+            std::fs::write(path, compiler.encode_file_descriptor_set())
+                .map_err(|error| Error::Write { path: path.clone(), error })?;
+        }
+        self.messages.service_generator(Box::new(self.services));
+        self.messages.compile_fds(compiler.file_descriptor_set()).map_err(Error::Generate)
+    }
+}
+
+/// Why files can't be compiled.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// They can't be read, or are no Protocol Buffers.
+    #[error("{}", report(.0))]
+    Compile(protox::Error),
+    /// No Rust could be made of them, or none written, as outside of a build script.
+    #[error("no code can be generated: {0}")]
+    Generate(io::Error),
+    /// The descriptors could not be written.
+    #[error("can't write {path}: {error}", path = .path.display())]
+    Write {
+        /// Where to.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+}
+
+// Not by `#[from]`, which would make a source of what the text says already.
+impl From<protox::Error> for Error {
+    fn from(error: protox::Error) -> Self {
+        Self::Compile(error)
+    }
+}
+
+/// The text, which names no file if it is about one.
+fn report(error: &protox::Error) -> String {
+    match error.file() {
+        Some(file) => format!("{file}: {error}"),
+        None => error.to_string(),
+    }
+}

@@ -1,0 +1,150 @@
+//! What stands in the files: public keys and the names of their users, and what tells that a file has changed.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+
+use crate::auth::key_file::{KeyFileError, open_regular, read_public_key};
+use crate::auth::{CurvePublicKey, Identity};
+
+/// Who is admitted, by key.
+pub(in crate::auth) type Users = BTreeMap<CurvePublicKey, Identity>;
+
+/// What tells that a file is not what it was.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Look {
+    path: PathBuf,
+    /// Device, inode, size and time of the last change, in seconds and nanoseconds; `None` if it can't be told.
+    metadata: Option<(u64, u64, u64, i64, i64)>,
+}
+
+/// What the files look like now.
+pub(super) fn look_at(path: &Path) -> io::Result<Vec<Look>> {
+    let look = |path: &Path| -> io::Result<Look> {
+        let seen = fs::metadata(path)?;
+        let metadata = (seen.dev(), seen.ino(), seen.size(), seen.ctime(), seen.ctime_nsec());
+        Ok(Look { path: path.to_owned(), metadata: Some(metadata) })
+    };
+    if !fs::metadata(path)?.is_dir() {
+        return Ok(vec![look(path)?]);
+    }
+    // A file that can't be looked at is one that admits nobody; the others count all the same.
+    let unknown = |path: PathBuf| Look { path, metadata: None };
+    Ok(key_files(path)?.into_iter().map(|file| look(&file).unwrap_or_else(|_| unknown(file))).collect())
+}
+
+/// The `*.pub` of a directory, in the order of their names.
+fn key_files(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "pub") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// What the files say now.
+pub(super) fn read(path: &Path) -> io::Result<Users> {
+    let mut users = Users::new();
+    if fs::metadata(path)?.is_dir() {
+        for file in key_files(path)? {
+            read_one(&file, &mut users)?;
+        }
+        return Ok(users);
+    }
+    let mut text = Vec::new();
+    open_regular(path)?.read_to_end(&mut text)?;
+    for (line, problem) in parse(&text, &mut users) {
+        tracing::warn!(path = %path.display(), line, problem, "line of allowed keys passed over");
+    }
+    Ok(users)
+}
+
+/// A file of a directory; one that is gone by now is no longer in it. What the system fails at says nothing of the file.
+fn read_one(file: &Path, users: &mut Users) -> io::Result<()> {
+    let key = open_regular(file)
+        .map_err(|error| KeyFileError::Io { path: file.to_owned(), error })
+        .and_then(|open| read_public_key(file, open));
+    let problem = match (key, file.file_stem().and_then(OsStr::to_str)) {
+        (Ok(key), _) if users.contains_key(&key) => String::from("the key is in another file already"),
+        (Ok(key), Some(name)) => {
+            users.insert(key, Identity::new(name));
+            return Ok(());
+        }
+        // Two of them could pass for the same user.
+        (Ok(_), None) => String::from("the name is not UTF-8"),
+        (Err(KeyFileError::Io { error, .. }), _) if error.kind() == io::ErrorKind::NotFound => {
+            return Ok(());
+        }
+        (Err(KeyFileError::Io { error, .. }), _) if !is_of_the_file(&error) => return Err(error),
+        (Err(error), _) => error.to_string(),
+    };
+    tracing::warn!(path = %file.display(), problem, "file of an allowed key passed over");
+    Ok(())
+}
+
+/// Whether an error is the file's own, and not the system's, which another attempt may not meet.
+pub(super) fn is_of_the_file(error: &io::Error) -> bool {
+    // What has no number is that it is not a regular file.
+    Errno::from_io_error(error).is_none_or(|error| {
+        [
+            Errno::NOENT,
+            Errno::ACCESS,
+            Errno::PERM,
+            Errno::LOOP,
+            Errno::NAMETOOLONG,
+            Errno::NOTDIR,
+            Errno::ISDIR,
+            Errno::NXIO,
+            Errno::NODEV,
+        ]
+        .contains(&error)
+    })
+}
+
+/// Takes what it can, and returns what is wrong with which lines, counted from 1.
+pub(in crate::auth) fn parse(text: &[u8], users: &mut Users) -> Vec<(usize, String)> {
+    let mut problems = Vec::new();
+    // Some editors begin a file with a byte order mark.
+    let text = text.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(text);
+    for (at, line) in text.split(|byte| *byte == b'\n').enumerate() {
+        let Ok(line) = str::from_utf8(line) else {
+            // Two of them could pass for the same user.
+            problems.push((at + 1, String::from("not UTF-8")));
+            continue;
+        };
+        let line = line.trim();
+        let (word, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        match word.parse::<CurvePublicKey>() {
+            Ok(key) if users.contains_key(&key) => {
+                problems.push((at + 1, String::from("the key stands further up already")));
+            }
+            Ok(key) => {
+                users.insert(key, Identity::new(user_id(rest).unwrap_or_else(|| key.to_string())));
+            }
+            Err(error) => problems.push((at + 1, error.to_string())),
+        }
+    }
+    problems
+}
+
+/// What follows a key, without the comment.
+fn user_id(rest: &str) -> Option<String> {
+    let rest = rest.trim_start();
+    let comment = rest.char_indices().find(|(at, character)| {
+        *character == '#' && !rest[..*at].ends_with(|before: char| !before.is_whitespace())
+    });
+    let user = comment.map_or(rest, |(at, _)| &rest[..at]).trim_end();
+    (!user.is_empty()).then(|| user.to_owned())
+}

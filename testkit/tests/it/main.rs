@@ -1,0 +1,14 @@
+//! The kit, and the engine and the async API on it: one program, so that it is linked once. The simulation has its own, which is
+//! compiled with optimization too.
+
+mod curve_by_hand;
+mod destructors;
+mod grace;
+mod history;
+mod layers;
+mod packet_props;
+mod session_props;
+mod shutdown;
+mod streamed_layers;
+mod unit;
+mod world;

@@ -1,0 +1,219 @@
+//! Constants and defaults as expressions, checked against their types.
+
+use callosum_thrift_idl::{DefId, Flavour, Kind, Schema, Struct, Type, Value};
+
+use crate::analysis::{has_order, is_boxed, is_option};
+use crate::error::BuildError;
+use crate::names;
+use crate::types::{owned, path};
+
+/// A constant of a file.
+pub(crate) fn definition(
+    schema: &Schema,
+    name: &str,
+    ty: &Type,
+    value: &Value,
+) -> Result<String, BuildError> {
+    let rust_name = names::of_constant(name);
+    let constants = Constants { schema, name };
+    Ok(match schema.underlying(ty) {
+        Type::String => format!("pub const {rust_name}: &str = {:?};\n", constants.text(value)?),
+        Type::Binary => format!("pub const {rust_name}: &[u8] = {:?}.as_bytes();\n", constants.text(value)?),
+        Type::List(_) | Type::Set(_) | Type::Map(..) => constants.lazy(&rust_name, ty, value)?,
+        Type::Named(reference) if !matches!(schema.definition(reference.target()).kind, Kind::Enum(_)) => {
+            constants.lazy(&rust_name, ty, value)?
+        }
+        _ => {
+            format!("pub const {rust_name}: {} = {};\n", owned(schema, ty), constants.expression(ty, value)?)
+        }
+    })
+}
+
+/// The default of a field: an expression.
+pub(crate) fn default(schema: &Schema, name: &str, ty: &Type, value: &Value) -> Result<String, BuildError> {
+    Constants { schema, name }.expression(ty, value)
+}
+
+struct Constants<'a> {
+    schema: &'a Schema,
+    /// For errors.
+    name: &'a str,
+}
+
+impl Constants<'_> {
+    fn wrong<T>(&self, expected: impl Into<String>) -> Result<T, BuildError> {
+        Err(BuildError::Constant { name: self.name.into(), expected: expected.into() })
+    }
+
+    fn lazy(&self, rust_name: &str, ty: &Type, value: &Value) -> Result<String, BuildError> {
+        let (ty, value) = (owned(self.schema, ty), self.expression(ty, value)?);
+        Ok(format!(
+            "pub static {rust_name}: ::std::sync::LazyLock<{ty}> = ::std::sync::LazyLock::new(|| {value});\n"
+        ))
+    }
+
+    /// What a name of another constant stands for.
+    fn followed<'a>(&'a self, mut value: &'a Value) -> &'a Value {
+        while let Value::Named(name) = value
+            && name.enum_value().is_none()
+            && let Kind::Const(_, target) = &self.schema.definition(name.reference.target()).kind
+        {
+            value = target;
+        }
+        value
+    }
+
+    fn text<'a>(&'a self, value: &'a Value) -> Result<&'a str, BuildError> {
+        match self.followed(value) {
+            Value::Text(text) => Ok(text),
+            _ => self.wrong("a text"),
+        }
+    }
+
+    fn int(&self, value: &Value) -> Option<i64> {
+        match self.followed(value) {
+            Value::Int(number) => Some(*number),
+            Value::Bool(value) => Some(i64::from(*value)),
+            Value::Named(name) => match &self.schema.definition(name.reference.target()).kind {
+                Kind::Enum(values) => name.enum_value().map(|place| i64::from(values[place].number)),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    fn number(&self, value: &Value, bits: u32) -> Result<String, BuildError> {
+        let most = i64::MAX >> (64 - bits);
+        match self.int(value) {
+            Some(number) if (-most - 1..=most).contains(&number) => Ok(format!("{number}")),
+            _ => self.wrong(format!("an integer of {bits} bits")),
+        }
+    }
+
+    fn expression(&self, ty: &Type, value: &Value) -> Result<String, BuildError> {
+        match self.schema.underlying(ty) {
+            Type::Bool => match self.int(value) {
+                Some(number @ (0 | 1)) => Ok((number == 1).to_string()),
+                _ => self.wrong("a bool"),
+            },
+            Type::I8 => self.number(value, 8),
+            Type::I16 => self.number(value, 16),
+            Type::I32 => self.number(value, 32),
+            Type::I64 => self.number(value, 64),
+            Type::Double => match (self.followed(value), self.int(value)) {
+                (Value::Double(number), _) => Ok(format!("{number:?}")),
+                (_, Some(number)) => Ok(format!("{number} as f64")),
+                _ => self.wrong("a number"),
+            },
+            Type::String => Ok(format!("::std::string::String::from({:?})", self.text(value)?)),
+            Type::Binary => {
+                Ok(format!("::callosum_thrift::Bytes::from_static({:?}.as_bytes())", self.text(value)?))
+            }
+            Type::Uuid => self.uuid(value),
+            Type::List(element) => Ok(format!("::std::vec![{}]", self.items(element, value)?)),
+            Type::Set(element) => {
+                let items = self.items(element, value)?;
+                Ok(match has_order(self.schema, element) {
+                    true => format!("::std::collections::BTreeSet::from([{items}])"),
+                    false => format!("::callosum_thrift::SetVec(::std::vec![{items}])"),
+                })
+            }
+            Type::Map(key, element) => self.map(key, element, value),
+            Type::Named(reference) => self.named(reference.target(), value),
+        }
+    }
+
+    fn uuid(&self, value: &Value) -> Result<String, BuildError> {
+        let digits: String = self.text(value)?.chars().filter(|digit| *digit != '-').collect();
+        match u128::from_str_radix(&digits, 16) {
+            Ok(number) if digits.len() == 32 && !digits.starts_with('+') => {
+                Ok(format!("{:?}", number.to_be_bytes()))
+            }
+            _ => self.wrong("a UUID"),
+        }
+    }
+
+    fn items(&self, element: &Type, value: &Value) -> Result<String, BuildError> {
+        let Value::List(items) = self.followed(value) else { return self.wrong("a list") };
+        let items = items.iter().map(|item| self.expression(element, item));
+        Ok(items.collect::<Result<Vec<_>, _>>()?.join(", "))
+    }
+
+    fn map(&self, key: &Type, element: &Type, value: &Value) -> Result<String, BuildError> {
+        let entries: &[_] = match self.followed(value) {
+            Value::Map(entries) => entries,
+            Value::List(items) if items.is_empty() => &[],
+            _ => return self.wrong("a map"),
+        };
+        let entry = |(name, value): &(Value, Value)| {
+            Ok(format!("({}, {})", self.expression(key, name)?, self.expression(element, value)?))
+        };
+        let entries = entries.iter().map(entry).collect::<Result<Vec<_>, BuildError>>()?.join(", ");
+        Ok(match has_order(self.schema, key) {
+            true => format!("::std::collections::BTreeMap::from([{entries}])"),
+            false => format!("::callosum_thrift::MapVec(::std::vec![{entries}])"),
+        })
+    }
+
+    fn named(&self, id: DefId, value: &Value) -> Result<String, BuildError> {
+        let path = path(self.schema, id);
+        match &self.schema.definition(id).kind {
+            Kind::Struct(structure) => self.structure(id, &path, structure, value),
+            Kind::Enum(_) => Ok(format!("{path}({})", self.number(value, 32)?)),
+            _ => self.wrong("a constant of this type"),
+        }
+    }
+
+    fn structure(
+        &self,
+        id: DefId,
+        path: &str,
+        structure: &Struct,
+        value: &Value,
+    ) -> Result<String, BuildError> {
+        let Value::Map(entries) = self.followed(value) else { return self.wrong("a map of fields") };
+        let mut given = Vec::new();
+        for (name, value) in entries {
+            let name = self.text(name)?;
+            if !structure.fields.iter().any(|field| field.name == name) {
+                return self.wrong(format!("a {path}, which has no field {name}"));
+            }
+            given.push((name, value));
+        }
+        if structure.flavour == Flavour::Union && given.len() != 1 {
+            return self.wrong("a union of one field");
+        }
+        let mut fields = Vec::new();
+        for field in &structure.fields {
+            let value = given.iter().find(|(name, _)| *name == field.name).map(|(_, value)| *value);
+            let expression = match value.or(field.default.as_ref()) {
+                Some(value) => Some(self.expression(&field.ty, value)?),
+                None => None,
+            };
+            let boxed = is_boxed(self.schema, id, &field.ty);
+            let expression = expression.map(|expression| {
+                if boxed { format!("::std::boxed::Box::new({expression})") } else { expression }
+            });
+            match (structure.flavour, expression) {
+                (Flavour::Union, Some(expression)) => {
+                    return Ok(format!("{path}::{}({expression})", names::of_type(&field.name)));
+                }
+                (Flavour::Union, None) => {}
+                (_, Some(expression)) if is_option(field) => {
+                    fields.push(format!(
+                        "{}: ::std::option::Option::Some({expression})",
+                        names::of_value(&field.name)
+                    ));
+                }
+                (_, Some(expression)) => {
+                    fields.push(format!("{}: {expression}", names::of_value(&field.name)))
+                }
+                (_, None) if is_option(field) => {
+                    fields.push(format!("{}: ::std::option::Option::None", names::of_value(&field.name)));
+                }
+                (_, None) => return self.wrong(format!("a {path}: it lacks the field {}", field.name)),
+            }
+        }
+        Ok(format!("{path} {{ {} }}", fields.join(", ")))
+    }
+}

@@ -1,0 +1,42 @@
+//! What goes wrong.
+
+use std::io;
+use std::path::PathBuf;
+
+use callosum_thrift_idl::IdlError;
+
+/// Why there is no code.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// A file can't be used.
+    #[error(transparent)]
+    Idl(#[from] IdlError),
+    /// A constant is none of its type.
+    #[error("{name} is not {expected}")]
+    Constant {
+        /// The constant, or the field whose default it is.
+        name: String,
+        /// What it should be.
+        expected: String,
+    },
+    /// Two names are the same in Rust.
+    #[error("{name} is there twice, once Rust's case is applied: {what}")]
+    Names {
+        /// The name in Rust.
+        name: String,
+        /// Where.
+        what: String,
+    },
+    /// `OUT_DIR` is not set: this is no build script.
+    #[error("OUT_DIR is not set: call this from a build script, or name a folder")]
+    NoOutFolder,
+    /// The code can't be written.
+    #[error("can't write {}: {error}", .path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        error: io::Error,
+    },
+}

@@ -1,0 +1,120 @@
+//! A module for each file.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+
+use callosum_thrift_idl::{EnumValue, Flavour, Kind, Schema};
+
+use crate::error::BuildError;
+use crate::names;
+use crate::{constants, services, structs, types};
+
+/// Lints that say nothing about code that nobody reads: names and docs are those of the file.
+const ALLOWED: &str = "clippy::all, dead_code, missing_docs, non_upper_case_globals, rustdoc::all, unreachable_pub, unused_mut, \
+                       unused_variables";
+
+/// Makes Rust of a file and of those that it includes: a module for each, named after the file. Each has to be beside the others.
+///
+/// # Errors
+/// If a constant is none of its type, or two names are the same in Rust.
+pub fn generate(schema: &Schema) -> Result<String, BuildError> {
+    let modules = schema.files().iter().map(|file| names::of_value(file.stem()));
+    names::check("the names of the files", modules)?;
+    let mut code = String::from("// Made by callosum-thrift-build.\n\n");
+    for (number, file) in schema.files().iter().enumerate() {
+        let module = names::of_value(file.stem());
+        push(
+            &mut code,
+            format_args!("#[allow({ALLOWED})]\npub mod {module} {{\n{}}}\n\n", content(schema, number)?),
+        );
+    }
+    Ok(code)
+}
+
+/// Writes to a text, which can't fail.
+pub(crate) fn push(to: &mut String, text: std::fmt::Arguments<'_>) {
+    to.write_fmt(text).expect("a text takes everything");
+}
+
+fn content(schema: &Schema, file: usize) -> Result<String, BuildError> {
+    let mut code = String::new();
+    let constants = |kind: &Kind| matches!(kind, Kind::Const(..));
+    let types = schema.definitions(file).filter(|(_, definition)| !constants(&definition.kind));
+    names::check(
+        &schema.files()[file].path().display().to_string(),
+        types.map(|(_, definition)| names::of_type(&definition.name)),
+    )?;
+    for (id, definition) in schema.definitions(file) {
+        code.push_str(&names::docs(&definition.docs));
+        let name = names::of_type(&definition.name);
+        code.push_str(&match &definition.kind {
+            Kind::Const(ty, value) => constants::definition(schema, &definition.name, ty, value)?,
+            Kind::Typedef(ty) => format!("pub type {name} = {};\n", types::owned(schema, ty)),
+            Kind::Enum(values) => enumeration(&name, values)?,
+            Kind::Struct(structure) if structure.flavour == Flavour::Union => {
+                structs::union(schema, id, &name, &structure.fields)?
+            }
+            Kind::Struct(structure) => structs::structure(schema, id, &name, structure)?,
+            Kind::Service(service) => services::service(schema, id, &name, service)?,
+        });
+        code.push('\n');
+    }
+    Ok(code)
+}
+
+/// A number with names: one without a name is kept as it came.
+fn enumeration(name: &str, values: &[EnumValue]) -> Result<String, BuildError> {
+    names::check(name, values.iter().map(|value| names::of_constant(&value.name)))?;
+    let (mut constants, mut arms, mut seen) = (String::new(), String::new(), BTreeSet::new());
+    for value in values {
+        let EnumValue { name, number, docs } = value;
+        let rust_name = names::of_constant(name);
+        push(
+            &mut constants,
+            format_args!("{}pub const {rust_name}: Self = Self({number});\n", names::docs(docs)),
+        );
+        if seen.insert(number) {
+            push(&mut arms, format_args!("{number} => ::std::option::Option::Some({name:?}),\n"));
+        }
+    }
+    let first = values.first().map_or(0, |value| value.number);
+    Ok(format!(
+        "#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct {name}(pub i32);
+
+impl {name} {{
+{constants}
+/// The name of this number, if it has one.
+pub fn name(self) -> ::std::option::Option<&'static str> {{
+match self.0 {{
+{arms}_ => ::std::option::Option::None,
+}}
+}}
+}}
+
+impl ::std::default::Default for {name} {{
+fn default() -> Self {{
+Self({first})
+}}
+}}
+
+impl ::callosum_thrift::Encode for {name} {{
+const WIRE_TYPE: ::callosum_thrift::WireType = ::callosum_thrift::WireType::I32;
+
+fn encode(&self, __to: &mut ::callosum_thrift::Writer) {{
+::callosum_thrift::Encode::encode(&self.0, __to);
+}}
+}}
+
+impl ::callosum_thrift::Decode for {name} {{
+const WIRE_TYPE: ::callosum_thrift::WireType = ::callosum_thrift::WireType::I32;
+
+fn decode(
+__from: &mut ::callosum_thrift::Reader<'_>,
+) -> ::std::result::Result<Self, ::callosum_thrift::ReadError> {{
+::std::result::Result::Ok(Self(::callosum_thrift::Decode::decode(__from)?))
+}}
+}}
+"
+    ))
+}

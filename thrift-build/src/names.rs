@@ -1,0 +1,92 @@
+//! Thrift's names as Rust's.
+
+use std::collections::BTreeSet;
+
+use heck::{ToSnakeCase, ToUpperCamelCase};
+
+use crate::error::BuildError;
+
+/// Keywords that may be names with `r#` before them.
+const KEYWORDS: [&str; 49] = [
+    "abstract", "as", "async", "await", "become", "box", "break", "const", "continue", "do", "dyn", "else",
+    "enum", "extern", "false", "final", "fn", "for", "gen", "if", "impl", "in", "let", "loop", "macro",
+    "match", "mod", "move", "mut", "override", "priv", "pub", "ref", "return", "static", "struct", "trait",
+    "true", "try", "type", "typeof", "unsafe", "unsized", "use", "virtual", "where", "while", "yield",
+    "union",
+];
+
+/// Keywords that may not.
+const RESERVED: [&str; 5] = ["self", "Self", "super", "crate", "_"];
+
+fn usable(name: String) -> String {
+    if RESERVED.contains(&&*name) {
+        return name + "_";
+    }
+    match KEYWORDS.contains(&&*name) {
+        true => format!("r#{name}"),
+        false => name,
+    }
+}
+
+/// The name of a type or a variant: `ping_error` and `pingError` become `PingError`, `HTTPError` stays.
+pub(crate) fn of_type(name: &str) -> String {
+    let is_camel = name.starts_with(|first: char| first.is_ascii_uppercase()) && !name.contains('_');
+    usable(if is_camel { name.to_owned() } else { name.to_upper_camel_case() })
+}
+
+/// The name of a field, an argument, a function or a module: `longDelay` becomes `long_delay`.
+pub(crate) fn of_value(name: &str) -> String {
+    let has_capitals = name.contains(|character: char| character.is_ascii_uppercase());
+    usable(if has_capitals { name.to_snake_case() } else { name.to_owned() })
+}
+
+/// A constant's name stays.
+pub(crate) fn of_constant(name: &str) -> String {
+    usable(name.to_owned())
+}
+
+/// Finds names that have become the same.
+pub(crate) fn check(what: &str, names: impl Iterator<Item = String>) -> Result<(), BuildError> {
+    let mut seen = BTreeSet::new();
+    for name in names {
+        if !seen.insert(name.clone()) {
+            return Err(BuildError::Names { name, what: what.to_owned() });
+        }
+    }
+    Ok(())
+}
+
+/// Doc attributes, which take any text.
+pub(crate) fn docs(text: &str) -> String {
+    text.lines().map(|line| format!("#[doc = {:?}]\n", format!(" {line}"))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_rusts_case_and_are_no_keywords() {
+        for (name, rust) in [
+            ("ping_error", "PingError"),
+            ("pingError", "PingError"),
+            ("HTTPError", "HTTPError"),
+            ("self", "Self_"),
+        ] {
+            assert_eq!(of_type(name), rust);
+        }
+        for (name, rust) in
+            [("longDelay", "long_delay"), ("msg", "msg"), ("type", "r#type"), ("self", "self_"), ("_", "__")]
+        {
+            assert_eq!(of_value(name), rust);
+        }
+    }
+
+    #[test]
+    fn names_that_become_the_same_are_refused() {
+        let names = ["longDelay", "long_delay"].map(of_value);
+        assert!(
+            matches!(check("x", names.into_iter()), Err(BuildError::Names { name, .. }) if name == "long_delay")
+        );
+    }
+}

@@ -1,0 +1,333 @@
+//! Services: a trait, a server, a client, and the exceptions of each function.
+
+use callosum_thrift_idl::{DefId, Field, Function, Kind, Schema, Service};
+use heck::ToUpperCamelCase;
+
+use crate::analysis::is_optional_argument;
+use crate::constants;
+use crate::error::BuildError;
+use crate::generate::push;
+use crate::names;
+use crate::structs::{places, required};
+use crate::types::{borrowed, owned, path};
+
+/// What a client has besides the functions of its service.
+const TAKEN: [&str; 1] = ["new"];
+
+/// Everything that is made of a service.
+pub(crate) fn service(
+    schema: &Schema,
+    id: DefId,
+    name: &str,
+    service: &Service,
+) -> Result<String, BuildError> {
+    let functions = &service.functions;
+    names::check(name, functions.iter().map(|function| names::of_value(&function.name)))?;
+    let parent = service.extends.as_ref().map(|parent| path(schema, parent.target()));
+    let mut code = declaration(schema, id, name, parent.as_deref(), functions);
+    code.push_str(&server(schema, id, name, parent.as_deref(), functions)?);
+    code.push_str(&client(schema, id, name)?);
+    for function in functions.iter().filter(|function| !function.throws.is_empty()) {
+        code.push_str(&exceptions(schema, id, function)?);
+    }
+    Ok(code)
+}
+
+/// The name of the enum of a function's exceptions.
+fn exceptions_name(schema: &Schema, service: DefId, function: &Function) -> String {
+    let name = names::of_type(&schema.definition(service).name);
+    format!("{name}{}Exception", function.name.to_upper_camel_case())
+}
+
+/// Its path, from within a module beside the service's.
+fn exceptions_path(schema: &Schema, service: DefId, function: &Function) -> String {
+    let module = names::of_value(schema.files()[service.file()].stem());
+    format!("super::{module}::{}", exceptions_name(schema, service, function))
+}
+
+fn result(schema: &Schema, function: &Function) -> String {
+    function.result.as_ref().map_or("()".into(), |ty| owned(schema, ty))
+}
+
+/// The type of an argument as a server is given it.
+fn argument(schema: &Schema, field: &Field) -> String {
+    let ty = owned(schema, &field.ty);
+    if is_optional_argument(field) { format!("::std::option::Option<{ty}>") } else { ty }
+}
+
+fn declaration(
+    schema: &Schema,
+    id: DefId,
+    name: &str,
+    parent: Option<&str>,
+    functions: &[Function],
+) -> String {
+    let bounds = match parent {
+        Some(parent) => parent.to_owned(),
+        None => "::std::marker::Send + ::std::marker::Sync + 'static".into(),
+    };
+    let mut methods = String::new();
+    for function in functions {
+        let arguments: String = function
+            .arguments
+            .iter()
+            .map(|field| format!("{}: {}, ", names::of_value(&field.name), argument(schema, field)))
+            .collect();
+        let has_context = function.arguments.iter().any(|field| field.name == "context");
+        let context = if has_context { "call_context" } else { "context" };
+        let error = match function.throws.is_empty() {
+            true => "::callosum_thrift::runtime::HandlerError".into(),
+            false => format!("::callosum_thrift::MethodError<{}>", exceptions_path(schema, id, function)),
+        };
+        push(
+            &mut methods,
+            format_args!(
+                "{}fn {}(&self, {arguments}{context}: &::callosum_thrift::runtime::Context) -> impl ::std::future::Future<Output = \
+                 ::std::result::Result<{}, {error}>> + ::std::marker::Send;\n",
+                names::docs(&function.docs),
+                names::of_value(&function.name),
+                result(schema, function)
+            ),
+        );
+    }
+    format!("pub trait {name}: {bounds} {{\n{methods}}}\n\n")
+}
+
+fn server(
+    schema: &Schema,
+    id: DefId,
+    name: &str,
+    parent: Option<&str>,
+    functions: &[Function],
+) -> Result<String, BuildError> {
+    let mut arms = String::new();
+    for function in functions {
+        push(&mut arms, format_args!("{:?} => {}\n", function.name, arm(schema, id, name, function)?));
+    }
+    let otherwise = match parent {
+        Some(parent) => format!("{parent}Server::dispatch(__service, __request)"),
+        None => "::std::result::Result::Err(__request)".into(),
+    };
+    let answer = "::std::result::Result<::callosum_thrift::Answer, ::callosum_thrift::Request>";
+    Ok(format!(
+        "/// Serves an implementation of [`{name}`].
+pub struct {name}Server<S>(::std::sync::Arc<S>);
+
+impl<S: {name}> {name}Server<S> {{
+/// Serves it.
+pub fn new(implementation: S) -> Self {{
+Self(::std::sync::Arc::new(implementation))
+}}
+
+#[doc(hidden)]
+pub fn dispatch(
+__service: &::std::sync::Arc<S>,
+__request: ::callosum_thrift::Request,
+) -> {answer} {{
+match __request.method() {{
+{arms}_ => {otherwise},
+}}
+}}
+}}
+
+impl<S: {name}> ::std::convert::From<::std::sync::Arc<S>> for {name}Server<S> {{
+fn from(implementation: ::std::sync::Arc<S>) -> Self {{
+Self(implementation)
+}}
+}}
+
+impl<S: {name}> ::callosum_thrift::Service for {name}Server<S> {{
+fn call(&self, __request: ::callosum_thrift::Request) -> {answer} {{
+Self::dispatch(&self.0, __request)
+}}
+}}
+
+"
+    ))
+}
+
+/// Reads the arguments of a function, and calls it.
+fn arm(schema: &Schema, id: DefId, service: &str, function: &Function) -> Result<String, BuildError> {
+    let reading = places(function.arguments.iter().map(|field| (field, owned(schema, &field.ty))));
+    let (mut values, mut variables) = (String::new(), String::new());
+    for (place, field) in function.arguments.iter().enumerate() {
+        let value = match &field.default {
+            _ if is_optional_argument(field) => format!("__{place}"),
+            Some(default) => {
+                let default = constants::default(schema, &field.name, &field.ty, default)?;
+                format!(
+                    "match __{place} {{ ::std::option::Option::Some(__value) => __value, ::std::option::Option::None => {default} }}"
+                )
+            }
+            None => required(place, &function.name, &field.name),
+        };
+        push(&mut values, format_args!("{value}, "));
+        push(&mut variables, format_args!("__{place}, "));
+    }
+    let error = match function.throws.is_empty() {
+        true => "::std::convert::Infallible".into(),
+        false => exceptions_path(schema, id, function),
+    };
+    let method = names::of_value(&function.name);
+    Ok(format!(
+        "{{
+let __service = ::std::sync::Arc::clone(__service);
+::std::result::Result::Ok(__request.answer(
+|__from| {{
+{reading}::std::result::Result::Ok(({values}))
+}},
+move |__arguments, __context| async move {{
+let ({variables}) = __arguments;
+{service}::{method}(&*__service, {variables}&__context).await.map_err(::callosum_thrift::MethodError::<{error}>::from)
+}},
+))
+}}"
+    ))
+}
+
+fn client(schema: &Schema, id: DefId, name: &str) -> Result<String, BuildError> {
+    let mut methods = String::new();
+    let mut known = Vec::new();
+    for service in schema.lineage(id) {
+        let Kind::Service(content) = &schema.definition(service).kind else { continue };
+        for function in &content.functions {
+            // A function of a child hides that of its parent.
+            if !known.contains(&&function.name) {
+                known.push(&function.name);
+                methods.push_str(&call(schema, service, function));
+            }
+        }
+    }
+    names::check(name, known.iter().map(|name| names::of_value(name)))?;
+    Ok(format!(
+        "/// Calls a [`{name}`].
+#[derive(Clone, Debug)]
+pub struct {name}Client(::callosum_thrift::Client);
+
+impl {name}Client {{
+/// Calls the service that a peer has under an alias.
+pub fn new(
+peer: ::callosum_thrift::runtime::Peer,
+alias: impl ::std::convert::Into<::std::sync::Arc<str>>,
+) -> Self {{
+Self(::callosum_thrift::Client::new(peer, alias))
+}}
+
+{methods}}}
+
+impl ::std::convert::From<::callosum_thrift::Client> for {name}Client {{
+fn from(client: ::callosum_thrift::Client) -> Self {{
+Self(client)
+}}
+}}
+
+"
+    ))
+}
+
+/// A method of a client.
+fn call(schema: &Schema, service: DefId, function: &Function) -> String {
+    let (mut arguments, mut writes) = (String::new(), String::new());
+    for field in &function.arguments {
+        let (name, number, ty) = (names::of_value(&field.name), field.id, borrowed(schema, &field.ty));
+        match is_optional_argument(field) {
+            true => {
+                push(&mut arguments, format_args!(", {name}: ::std::option::Option<{ty}>"));
+                push(&mut writes, format_args!("__to.optional({number}, {name}.as_ref());\n"));
+            }
+            false => {
+                push(&mut arguments, format_args!(", {name}: {ty}"));
+                push(&mut writes, format_args!("__to.field({number}, &{name});\n"));
+            }
+        }
+    }
+    let error = match function.throws.is_empty() {
+        true => String::new(),
+        false => format!(", {}", exceptions_path(schema, service, function)),
+    };
+    let mut name = names::of_value(&function.name);
+    if TAKEN.contains(&&*name) {
+        name.push('_');
+    }
+    let call = if function.oneway { "call_oneway" } else { "call" };
+    format!(
+        "{}pub fn {name}(&self{arguments}) -> ::callosum_thrift::ThriftInvocation<{}{error}> {{\n\
+         self.0.{call}({:?}, |__to| {{\n{writes}}})\n}}\n\n",
+        names::docs(&function.docs),
+        result(schema, function),
+        function.name
+    )
+}
+
+/// The exceptions of a function.
+fn exceptions(schema: &Schema, id: DefId, function: &Function) -> Result<String, BuildError> {
+    let name = exceptions_name(schema, id, function);
+    names::check(&name, function.throws.iter().map(|field| names::of_type(&field.name)))?;
+    let [mut variants, mut writes, mut reads, mut texts, mut from] = [const { String::new() }; 5];
+    for field in &function.throws {
+        let (variant, number, ty) = (names::of_type(&field.name), field.id, owned(schema, &field.ty));
+        push(&mut variants, format_args!("{}{variant}({ty}),\n", names::docs(&field.docs)));
+        push(&mut writes, format_args!("Self::{variant}(__value) => __to.field({number}, __value),\n"));
+        push(
+            &mut texts,
+            format_args!("Self::{variant}(__value) => ::std::fmt::Display::fmt(__value, __f),\n"),
+        );
+        push(
+            &mut reads,
+            format_args!(
+                "{number} => {{\nlet mut __place = ::std::option::Option::None;\n__from.field(__wire_type, &mut __place)?;\n\
+                 ::std::result::Result::Ok(__place.map(Self::{variant}))\n}}\n"
+            ),
+        );
+        let twice = function.throws.iter().filter(|other| owned(schema, &other.ty) == ty).count() > 1;
+        if !twice {
+            push(
+                &mut from,
+                format_args!(
+                    "impl ::std::convert::From<{ty}> for {name} {{\nfn from(exception: {ty}) -> Self {{\nSelf::{variant}(exception)\n}}\n}}\n\n\
+                     impl ::std::convert::From<{ty}> for ::callosum_thrift::MethodError<{name}> {{\nfn from(exception: {ty}) -> Self {{\n\
+                     Self::Exception({name}::{variant}(exception))\n}}\n}}\n\n"
+                ),
+            );
+        }
+    }
+    let service = names::of_type(&schema.definition(id).name);
+    let function = &function.name;
+    Ok(format!(
+        "/// What `{service}.{function}` throws.
+#[derive(Clone, Debug, PartialEq)]
+pub enum {name} {{
+{variants}}}
+
+impl ::callosum_thrift::Exceptions for {name} {{
+fn write(&self, __to: &mut ::callosum_thrift::Writer) {{
+match self {{
+{writes}}}
+}}
+
+fn read(
+__from: &mut ::callosum_thrift::Reader<'_>,
+__id: i16,
+__wire_type: ::callosum_thrift::WireType,
+) -> ::std::result::Result<::std::option::Option<Self>, ::callosum_thrift::ReadError> {{
+match __id {{
+{reads}_ => {{
+__from.skip(__wire_type)?;
+::std::result::Result::Ok(::std::option::Option::None)
+}}
+}}
+}}
+}}
+
+impl ::std::fmt::Display for {name} {{
+fn fmt(&self, __f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {{
+match self {{
+{texts}}}
+}}
+}}
+
+impl ::std::error::Error for {name} {{}}
+
+{from}"
+    ))
+}

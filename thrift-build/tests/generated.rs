@@ -1,0 +1,77 @@
+//! What is made of files that are right, and told of those that are not. That it compiles and does what it should is for the tests of
+//! `thrift-tests`.
+#![expect(clippy::unwrap_used, reason = "a panic is a failed test")]
+
+use std::fs;
+
+use callosum_thrift_build::{BuildError, Builder, generate};
+use callosum_thrift_idl::Loader;
+
+fn make(text: &str) -> Result<String, BuildError> {
+    generate(&Loader::new().parse("it", text).unwrap())
+}
+
+fn wrong(text: &str) -> String {
+    make(text).unwrap_err().to_string()
+}
+
+#[test]
+fn docs_are_those_of_the_file_whatever_is_in_them() {
+    let code =
+        make("/** Says \"hi\" \\ */ struct A { // It.\n // A field.\n 1: i32 a, // The end.\n 2: i32 b }")
+            .unwrap();
+    assert!(code.contains(r#"#[doc = " Says \"hi\" \\"]"#), "{code}");
+    assert!(code.contains("#[doc = \" A field.\"]\npub a"), "{code}");
+    assert!(!code.contains("It.") && !code.contains("The end."), "what ends a line is about that line");
+}
+
+#[test]
+fn constants_are_checked_against_their_types() {
+    for (text, told) in [
+        ("const i8 A = 128", "A is not an integer of 8 bits"),
+        ("const i16 A = -32769", "A is not an integer of 16 bits"),
+        ("const i32 A = \"x\"", "A is not an integer of 32 bits"),
+        ("const bool A = 2", "A is not a bool"),
+        ("const string A = 1", "A is not a text"),
+        ("const double A = \"x\"", "A is not a number"),
+        ("const list<i8> A = [1, 200]", "A is not an integer of 8 bits"),
+        ("const map<i8, i8> A = [1]", "A is not a map"),
+        ("const uuid A = \"00\"", "A is not a UUID"),
+        ("struct P { 1: required i32 x } const P A = {}", "A is not a super::it::P: it lacks the field x"),
+        ("struct P { 1: i32 x } const P A = {\"y\": 1}", "A is not a super::it::P, which has no field y"),
+        ("union U { 1: i32 x, 2: i32 y } const U A = {\"x\": 1, \"y\": 1}", "A is not a union of one field"),
+        ("struct P { 1: i32 x = \"x\" }", "x is not an integer of 32 bits"),
+    ] {
+        assert_eq!(wrong(text), told, "{text}");
+    }
+    // A constant of another type that fits.
+    assert!(
+        make("enum E { X = 7 } const i8 A = E.X const i64 B = A const double C = B const bool D = 1").is_ok()
+    );
+}
+
+#[test]
+fn names_that_are_the_same_in_rust_are_refused() {
+    for (text, name) in [
+        ("struct A { 1: i32 longName, 2: i32 long_name }", "long_name"),
+        ("struct big_one {} struct BigOne {}", "BigOne"),
+        ("service S { void doIt(), void do_it() }", "do_it"),
+        ("union U { 1: i32 a_b, 2: i32 aB }", "AB"),
+    ] {
+        assert!(matches!(make(text), Err(BuildError::Names { name: found, .. }) if found == name), "{text}");
+    }
+}
+
+#[test]
+fn a_file_is_written_where_it_is_to_be() {
+    let folder = std::env::temp_dir().join(format!("callosum-thrift-build-{}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    let file = folder.join("it.thrift");
+    fs::write(&file, "struct A {}").unwrap();
+    let builder = Builder::new().out_folder(&folder);
+    builder.compile(&file).unwrap();
+    assert!(fs::read_to_string(folder.join("it.thrift.rs")).unwrap().contains("pub struct A"));
+    let unwritten = Builder::new().out_folder(folder.join("nope")).compile(&file).unwrap_err();
+    assert!(matches!(unwritten, BuildError::Write { .. }), "{unwritten}");
+    fs::remove_dir_all(&folder).unwrap();
+}

@@ -1,0 +1,16 @@
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod error;
+mod lexer;
+mod load;
+mod model;
+mod parser;
+mod resolve;
+
+pub use error::{IdlError, Position, Problem};
+pub use load::Loader;
+pub use model::{
+    DefId, Definition, EnumValue, Field, File, Flavour, Function, Kind, Name, Reference, Requiredness,
+    Schema, Service, Struct, Type, Value,
+};

@@ -1,0 +1,184 @@
+//! The side that answers.
+//!
+//! The idea: a service is one method of Callosum, its alias; which of the service's methods is called stands in the message. What is
+//! generated takes the arguments out of a [`Request`] and gives back a future; everything that is the same for all methods is here.
+
+use std::fmt;
+use std::future::{Future, ready};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use callosum_runtime::{Builder, Context, HandlerError, HandlerExists, Handlers, Method};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+
+use crate::error::{MethodError, ReadError, WriteError};
+use crate::exception::{ApplicationException, ExceptionKind, Exceptions};
+use crate::limits::Limits;
+use crate::message::{Message, MessageKind};
+use crate::reader::Reader;
+use crate::value::{Encode, Output};
+use crate::writer::Writer;
+
+/// A service of Thrift. What implements a generated trait becomes one with the `…Server` beside it.
+pub trait Service: Send + Sync + 'static {
+    /// Answers a call, or gives it back if there is no such method.
+    ///
+    /// # Errors
+    /// With the request, if its method is unknown.
+    #[allow(clippy::result_large_err, reason = "it is answered at once, and kept nowhere")]
+    fn call(&self, request: Request) -> Result<Answer, Request>;
+}
+
+/// What a call is answered with: a message.
+pub type Answer = BoxFuture<'static, Result<Bytes, HandlerError>>;
+
+/// A call, whose method is known, and whose arguments are not read yet.
+pub struct Request {
+    message: Bytes,
+    /// Where the name of the method stands in the message.
+    method: Bytes,
+    sequence: i32,
+    /// Where the arguments begin.
+    arguments: usize,
+    limits: Limits,
+    context: Context,
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let fields = (self.method(), self.sequence);
+        f.debug_struct("Request")
+            .field("method", &fields.0)
+            .field("sequence", &fields.1)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Request {
+    /// Reads the envelope of a call.
+    fn new(message: Bytes, limits: Limits, context: Context) -> Result<Self, ReadError> {
+        let (envelope, reader) = Message::read(&message, limits)?;
+        if !matches!(envelope.kind, MessageKind::Call | MessageKind::Oneway) {
+            return Err(ReadError::BadKind(envelope.kind as u8));
+        }
+        let (method, sequence) = (message.slice_ref(envelope.method.as_bytes()), envelope.sequence);
+        let arguments = message.len() - reader.remaining();
+        Ok(Self { message, method, sequence, arguments, limits, context })
+    }
+
+    /// The method that is called.
+    pub fn method(&self) -> &str {
+        text(&self.method)
+    }
+
+    /// Reads the arguments, which are one struct, and answers with what the handler returns. Arguments that can't be read fail the call.
+    pub fn answer<A, R, E, F, Fut>(
+        self,
+        arguments: impl FnOnce(&mut Reader<'_>) -> Result<A, ReadError>,
+        handler: F,
+    ) -> Answer
+    where
+        R: Output,
+        E: Exceptions,
+        F: FnOnce(A, Context) -> Fut,
+        Fut: Future<Output = Result<R, MethodError<E>>> + Send + 'static,
+    {
+        let rest = self.message.slice(self.arguments..);
+        let read = Reader::new(&rest, self.limits).and_then(|mut reader| {
+            let arguments = arguments(&mut reader)?;
+            reader.finish()?;
+            Ok(arguments)
+        });
+        let running = match read {
+            Ok(arguments) => handler(arguments, self.context),
+            Err(error) => return ready(Err(refusal(&error))).boxed(),
+        };
+        let (method, sequence) = (self.method, self.sequence);
+        async move {
+            let returned = running.await;
+            let mut writer = reply(MessageKind::Reply, &method, sequence);
+            match returned {
+                Ok(result) => result.write(&mut writer),
+                Err(MethodError::Exception(exception)) => exception.write(&mut writer),
+                Err(MethodError::Undeclared(error)) => return Err(error),
+            }
+            writer.stop();
+            Ok(writer.finish()?)
+        }
+        .boxed()
+    }
+
+    /// Answers that there is no such method.
+    fn refuse(self) -> Result<Bytes, WriteError> {
+        let mut writer = reply(MessageKind::Exception, &self.method, self.sequence);
+        ApplicationException { kind: ExceptionKind::UnknownMethod, message: None }.encode(&mut writer);
+        writer.finish()
+    }
+}
+
+/// The name of a method.
+fn text(method: &Bytes) -> &str {
+    std::str::from_utf8(method).expect("it was checked when the envelope was read")
+}
+
+fn reply(kind: MessageKind, method: &Bytes, sequence: i32) -> Writer {
+    Message { kind, method: text(method), sequence }.write()
+}
+
+/// A FAILURE, with the name that Python's server gives it.
+fn refusal(error: &ReadError) -> HandlerError {
+    HandlerError::new("TProtocolException", &error.to_string())
+}
+
+/// A service as a method of Callosum, to be added to a builder or to handlers, or to replace another one.
+pub fn method(service: impl Service) -> Method {
+    method_with_limits(service, Limits::DEFAULT)
+}
+
+/// The same, with limits on the messages that it reads.
+pub fn method_with_limits(service: impl Service, limits: Limits) -> Method {
+    let service = Arc::new(service);
+    Method::raw(move |message: Bytes, context: Context| {
+        let service = service.clone();
+        async move {
+            let request = Request::new(message, limits, context).map_err(|error| refusal(&error))?;
+            match service.call(request) {
+                Ok(answer) => answer.await,
+                Err(unknown) => Ok(unknown.refuse()?),
+            }
+        }
+    })
+}
+
+/// Adds a service under an alias, which is the method of Callosum that its callers name.
+///
+/// With a `Builder`, it returns the builder; with `&Handlers`, whether the alias was free.
+pub fn register<T: Registry>(registry: T, alias: impl Into<String>, service: impl Service) -> T::Registered {
+    registry.add(alias.into(), method(service))
+}
+
+/// Where a service can be [registered](register): a `Builder`, or the `Handlers` of an endpoint that runs.
+pub trait Registry: Sized {
+    /// What becomes of it.
+    type Registered;
+
+    /// Adds a method under a name.
+    fn add(self, name: String, method: Method) -> Self::Registered;
+}
+
+impl<S> Registry for Builder<S> {
+    type Registered = Self;
+
+    fn add(self, name: String, method: Method) -> Self {
+        self.handle_method(name, method)
+    }
+}
+
+impl Registry for &Handlers {
+    type Registered = Result<(), HandlerExists>;
+
+    fn add(self, name: String, method: Method) -> Result<(), HandlerExists> {
+        self.add_method(name, method)
+    }
+}

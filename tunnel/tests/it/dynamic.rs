@@ -1,0 +1,162 @@
+//! Dynamic forwards, and connections over a stream that is there already, on virtual time.
+
+use crate::support::*;
+use callosum_runtime::rt::BoxSocket;
+use callosum_testkit::world::check;
+use callosum_tunnel::{End, Reason, TunnelSettings};
+use futures_util::{AsyncReadExt, AsyncWriteExt};
+
+const GREETING: &[u8] = &[5, 1, 0];
+
+/// A SOCKS5 request for a name.
+fn socks(name: &str, port: u16) -> Vec<u8> {
+    let mut request = vec![5, 1, 0, 3, u8::try_from(name.len()).unwrap()];
+    request.extend_from_slice(name.as_bytes());
+    request.extend_from_slice(&port.to_be_bytes());
+    request
+}
+
+/// Greets, asks, and gives the code of the reply.
+async fn ask(socket: &mut BoxSocket, request: &[u8]) -> u8 {
+    write(socket, GREETING).await;
+    expect(socket, [5, 0]).await;
+    write(socket, request).await;
+    let mut reply = [0; 10];
+    socket.read_exact(&mut reply).await.unwrap();
+    assert_eq!(reply[0], 5);
+    reply[1]
+}
+
+async fn head(socket: &mut BoxSocket) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        socket.read_exact(&mut byte).await.unwrap();
+        head.push(byte[0]);
+    }
+    String::from_utf8(head).unwrap()
+}
+
+#[test]
+fn socks5_by_name_and_by_address() {
+    check(0..10, |world| async move {
+        let rig = Rig::new(&world).await;
+        let mut listener = listen(&rig.target, "0.0.0.0:80").await;
+        let forward = rig.tunnel.dynamic(free()).await.unwrap();
+        let by_address = [5, 1, 0, 1, 10, 0, 0, 5, 0, 80].to_vec();
+        for request in [socks(TARGET_NAME, 80), socks(TARGET, 80), by_address] {
+            let mut events = rig.tunnel.events();
+            let mut here = rig.open(&forward).await;
+            assert_eq!(ask(&mut here, &request).await, 0);
+            let mut there = listener.accept().await.unwrap().0;
+            write(&mut here, "ping").await;
+            expect(&mut there, "ping").await;
+            write(&mut there, "pong").await;
+            there.close().await.unwrap();
+            expect(&mut here, "pong").await;
+            expect_end(&mut here).await;
+            here.close().await.unwrap();
+            assert_eq!(end(&mut events).await, End::Closed);
+        }
+    });
+}
+
+#[test]
+fn http_connect_with_the_first_bytes_behind_it() {
+    check(0..10, |world| async move {
+        let rig = Rig::new(&world).await;
+        let mut listener = listen(&rig.target, "0.0.0.0:80").await;
+        let forward = rig.tunnel.dynamic(free()).await.unwrap();
+        let mut here = rig.open(&forward).await;
+        write(&mut here, "CONNECT db.internal:80 HTTP/1.1\r\nHost: db.internal:80\r\n\r\nearly").await;
+        let mut there = listener.accept().await.unwrap().0;
+        expect(&mut there, "early").await;
+        assert!(head(&mut here).await.starts_with("HTTP/1.1 200 "));
+        write(&mut there, "pong").await;
+        expect(&mut here, "pong").await;
+    });
+}
+
+#[test]
+fn a_client_learns_why_in_its_own_protocol() {
+    check(0..3, |world| async move {
+        let rig = Rig::new(&world).await;
+        let forward = rig.tunnel.dynamic(free()).await.unwrap();
+        for (name, code, status, reason) in [
+            (TARGET, 5, "502", Reason::Refused),
+            ("nowhere.internal", 4, "502", Reason::Unreachable),
+            ("unheard.of", 4, "502", Reason::UnknownHost),
+        ] {
+            let mut events = rig.tunnel.events();
+            let mut here = rig.open(&forward).await;
+            assert_eq!(ask(&mut here, &socks(name, 81)).await, code, "{name}");
+            expect_end(&mut here).await;
+            drop(here);
+            assert_eq!(refusal(&mut events).await, reason);
+            let mut here = rig.open(&forward).await;
+            write(&mut here, format!("CONNECT {name}:81 HTTP/1.1\r\n\r\n")).await;
+            let head = head(&mut here).await;
+            assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{head}");
+            drop(here);
+            assert_eq!(refusal(&mut events).await, reason);
+        }
+    });
+}
+
+#[test]
+fn what_is_neither_protocol_is_closed_and_what_is_silent_is_too() {
+    check(0..3, |world| async move {
+        let rig = Rig::new(&world).await;
+        let forward = rig.tunnel.dynamic(free()).await.unwrap();
+        let mut here = rig.open(&forward).await;
+        write(&mut here, [4, 1, 0, 80]).await;
+        expect_end(&mut here).await;
+        let mut here = rig.open(&forward).await;
+        write(&mut here, "GET / HTTP/1.1\r\n\r\n").await;
+        assert!(head(&mut here).await.starts_with("HTTP/1.1 405 "));
+        let before = world.elapsed();
+        let mut here = rig.open(&forward).await;
+        write(&mut here, GREETING).await;
+        expect(&mut here, [5, 0]).await;
+        expect_reset(&mut here).await;
+        assert!(world.elapsed() - before >= 10 * SECOND, "the time that a handshake has");
+    });
+}
+
+#[test]
+fn without_a_link_a_client_is_told_after_a_while() {
+    check(0..3, |world| async move {
+        let rig = Rig::with(&world, Anyone, TunnelSettings::default().wait_for_link(SECOND)).await;
+        let forward = rig.tunnel.dynamic(free()).await.unwrap();
+        world.partition(&rig.server, &rig.client);
+        while rig.connector.peer().is_connected() {
+            world.sleep(SECOND).await;
+        }
+        let mut here = rig.open(&forward).await;
+        assert_eq!(ask(&mut here, &socks(TARGET, 80)).await, 3);
+    });
+}
+
+#[test]
+fn a_pipe_is_one_connection() {
+    check(0..5, |world| async move {
+        let rig = Rig::new(&world).await;
+        let mut listener = listen(&rig.target, "0.0.0.0:80").await;
+        let (input, mut to_input) = callosum_runtime::duplex(100);
+        let (output, mut from_output) = callosum_runtime::duplex(100);
+        let piping = rig.tunnel.pipe("db.internal:80".parse().unwrap(), input, output);
+        let using = async {
+            let mut there = listener.accept().await.unwrap().0;
+            to_input.write_all(b"ping").await.unwrap();
+            to_input.close().await.unwrap();
+            expect(&mut there, "ping").await;
+            expect_end(&mut there).await;
+            write(&mut there, "pong").await;
+            there.close().await.unwrap();
+            let mut read = Vec::new();
+            from_output.read_to_end(&mut read).await.unwrap();
+            assert_eq!(read, b"pong");
+        };
+        assert_eq!(futures_util::future::join(piping, using).await.0, Ok(End::Closed));
+    });
+}
