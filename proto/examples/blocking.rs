@@ -38,7 +38,7 @@ impl Host {
         let (reader, writer, reading) = (self.clone(), self.clone(), socket.try_clone()?);
         let mut engine = self.engine.lock();
         let (id, config, now) = (engine.endpoint.open(), ConnectionConfig::default(), Instant::now());
-        let mut connection = Connection::new(id, link.role, config, rand::random(), CallId(0), now);
+        let mut connection = Connection::new(id, link.role, config, rand::random(), CallId::FIRST, now);
         connection.open(now, link, rand::random());
         engine.connections.insert(id, connection);
         thread::spawn(move || reader.read(id, reading));

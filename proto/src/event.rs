@@ -17,7 +17,7 @@ use crate::{ErrorInfo, Metadata, OrderingKey, Text};
 
 /// One probe of ours, unique within its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PingId(pub u64);
+pub struct PingId(pub(crate) u64);
 
 /// What happened on a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -152,7 +152,7 @@ pub struct Request {
     pub deadline: Option<Instant>,
 }
 
-/// An argument.
+/// An argument. Exhaustive on purpose, as [`Outcome`] is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Body {
     /// All of it, as the application's serializer wrote it.
@@ -165,6 +165,8 @@ pub enum Body {
 }
 
 /// How a call of ours ended.
+///
+/// Exhaustive on purpose: the host tells a caller of each of them, so one that is added has to break those that don't know it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// The handler returned this.

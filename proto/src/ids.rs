@@ -10,7 +10,7 @@ use crate::small::SmallBytes;
 ///
 /// [`Endpoint::open`](crate::endpoint::Endpoint::open) assigns it, and it never travels, so no peer can claim another's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ConnectionId(pub u64);
+pub struct ConnectionId(pub(crate) u64);
 
 impl fmt::Display for ConnectionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -22,7 +22,12 @@ impl fmt::Display for ConnectionId {
 ///
 /// Its low 32 bits are the `seq` of dialect 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct CallId(pub u64);
+pub struct CallId(pub(crate) u64);
+
+impl CallId {
+    /// What a connection begins with that replaces no other.
+    pub const FIRST: Self = Self(0);
+}
 
 /// One request: a call that a remote peer made. Unique within an endpoint, never reused.
 ///
@@ -35,7 +40,7 @@ pub struct RequestId {
 
 impl RequestId {
     /// The request of this number among those of a connection.
-    pub const fn new(connection: ConnectionId, number: u64) -> Self {
+    pub(crate) const fn new(connection: ConnectionId, number: u64) -> Self {
         Self { connection, number }
     }
 
@@ -44,7 +49,7 @@ impl RequestId {
         self.connection
     }
 
-    /// Its number among the requests of its connection.
+    /// Its number among the requests of its connection, which are counted from 0, in dialect 1 from 2^61.
     pub const fn number(self) -> u64 {
         self.number
     }

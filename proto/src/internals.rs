@@ -2,7 +2,7 @@
 
 #[cfg(feature = "curve")]
 use crate::zmtp::CurveSecretKey;
-use crate::{Connection, Endpoint};
+use crate::{CallId, Connection, ConnectionId, Endpoint, RequestId};
 
 /// The codecs of both dialects.
 pub mod wire {
@@ -16,6 +16,21 @@ pub mod wire {
     pub mod dialect2 {
         pub use crate::wire::dialect2::*;
     }
+}
+
+/// A connection that no endpoint has named, for a test of a scheduler.
+pub const fn connection_id(number: u64) -> ConnectionId {
+    ConnectionId(number)
+}
+
+/// A request that came from nowhere. A call of dialect 2 with the number `n` is the request `n / 2`.
+pub const fn request_id(connection: ConnectionId, number: u64) -> RequestId {
+    RequestId::new(connection, number)
+}
+
+/// A call that was not made.
+pub const fn call_id(number: u64) -> CallId {
+    CallId(number)
 }
 
 /// Checks the invariants of a connection's tables, which hold between any two calls.

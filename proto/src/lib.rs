@@ -17,6 +17,7 @@ pub mod internals;
 mod kept;
 mod metadata;
 mod multipart;
+mod numbered;
 pub mod ordering;
 mod queue;
 mod reply;

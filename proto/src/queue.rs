@@ -70,6 +70,13 @@ impl<T> Queue<T> {
         Some(value)
     }
 
+    /// Gives back the memory that is kept for values to come.
+    pub(crate) fn shrink(&mut self) {
+        if self.len == 0 {
+            self.slots = VecDeque::new();
+        }
+    }
+
     fn find(&self, number: u64) -> Option<usize> {
         self.slots.binary_search_by_key(&number, |(number, _)| *number).ok()
     }
@@ -101,7 +108,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::kept::KEPT_CAPACITY;
+    use crate::kept::kept_capacity;
 
     #[test]
     fn gaps_are_bounded_and_capacity_is_given_back() {
@@ -114,7 +121,7 @@ mod tests {
         }
         (100_000..200_000).for_each(|number| queue.push(number, number));
         while queue.pop().is_some() {}
-        assert!(queue.slots.capacity() <= KEPT_CAPACITY);
+        assert!(queue.slots.capacity() <= kept_capacity::<(u64, Option<u64>)>());
     }
 
     proptest! {

@@ -82,7 +82,7 @@ impl Server {
         (limits.ordering.mode, limits.ordering.max_running) = (mode, 4);
         let mut endpoint = Endpoint::new(limits);
         let id = endpoint.open();
-        let mut connection = Connection::new(id, Role::Binder, config, [2; 16], CallId(0), now);
+        let mut connection = Connection::new(id, Role::Binder, config, [2; 16], CallId::FIRST, now);
         connection.handle_connected(now);
         connection.handle_message(now, Multipart::new(PING, hello, Bytes::new()));
         let (connections, writer) = (BTreeMap::from([(id, connection)]), PacketWriter::default());

@@ -85,7 +85,7 @@ pub(super) fn run(input: &mut Unstructured<'_>, now: Instant) {
     config.max_outgoing_bytes = MAX_OUTGOING;
     config.keepalive = Some(Keepalive { idle: Duration::from_millis(100), misses: 2 });
     let mut endpoint = Endpoint::new(endpoint_config(role));
-    let connection = Connection::new(endpoint.open(), role, config, [7; NONCE_LEN], CallId(0), now);
+    let connection = Connection::new(endpoint.open(), role, config, [7; NONCE_LEN], CallId::FIRST, now);
     let mut host = Host {
         connection,
         endpoint,

@@ -128,7 +128,8 @@ impl Host {
         limits.max_reassembly = 4_000;
         limits.max_held_reply_bytes = 2_000;
         let mut endpoint = Endpoint::new(limits);
-        let mut connection = Connection::new(endpoint.open(), role, config, [7; NONCE_LEN], CallId(0), now);
+        let mut connection =
+            Connection::new(endpoint.open(), role, config, [7; NONCE_LEN], CallId::FIRST, now);
         connection.handle_connected(now);
         let credit = Some(credit);
         let hello = Hello { dialects: 0b11, nonce: [8; NONCE_LEN], max_body: 2_000, credit };

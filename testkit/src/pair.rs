@@ -194,7 +194,7 @@ fn error(kind: &'static str, size: usize) -> ErrorInfo {
 impl Pair {
     /// Two sides without a link. The call numbers of one are about to wrap.
     pub fn new(now: Instant) -> Self {
-        let sides = [CallId(0), CallId(u64::from(u32::MAX) - 1)];
+        let sides = [CallId::FIRST, internals::call_id(u64::from(u32::MAX) - 1)];
         let mut side = 0;
         let sides = sides.map(|first_call| {
             // Replies leave as they are given, as the model expects.

@@ -28,6 +28,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use callosum_proto::{RequestId, internals};
 use callosum_runtime::auth::Identity;
 use callosum_runtime::stream::Answer;
 use callosum_runtime::{
@@ -37,6 +38,12 @@ use callosum_runtime::{
 use futures_channel::oneshot;
 
 use crate::world::Host;
+
+/// A request that came from nowhere, for a test of a [`Scheduler`](callosum_proto::ordering::Scheduler): the one with this number
+/// of a connection with that number.
+pub fn request(connection: u64, number: u64) -> RequestId {
+    internals::request_id(internals::connection_id(connection), number)
+}
 
 /// Bytes under way between the two endpoints, in each direction.
 const CAPACITY: usize = 64 * 1024;

@@ -12,7 +12,8 @@ use callosum_bench_engine::pair::{Pair, Speaks};
 use callosum_proto::internals::wire::dialect2::{Options, PacketWriter, Piece, Record, records};
 use callosum_proto::internals::wire::{CallName, Encoder, Message, Payload, decode_body, decode_header};
 use callosum_proto::ordering::{Action, Arrival, KeyOrder, OrderingConfig, OrderingMode, Scheduler};
-use callosum_proto::{ConnectionId, Multipart, OrderingKey, RequestId};
+use callosum_proto::internals::{connection_id, request_id};
+use callosum_proto::{Multipart, OrderingKey};
 use gungraun::Callgrind;
 use gungraun::prelude::*;
 
@@ -116,7 +117,7 @@ fn requests(mode: OrderingMode, keys: u32) -> (KeyOrder, Vec<Arrival>) {
     let mut config = OrderingConfig::default();
     config.mode = mode;
     let arrival = |number: u32| {
-        let request = RequestId::new(ConnectionId(0), u64::from(number));
+        let request = request_id(connection_id(0), u64::from(number));
         let key = match keys {
             0 => OrderingKey::none(),
             keys => OrderingKey::text(format!("container-{}", number % keys)),

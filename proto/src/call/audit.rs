@@ -20,19 +20,19 @@ impl Calls {
         self.audit_deadlines();
         self.audit_messages();
         self.audit_gate();
-        assert!(self.credits.iter().all(|id| self.table.contains_key(id)), "CREDIT for no stream");
+        assert!(self.credits.iter().all(|id| self.table.get(*id).is_some()), "CREDIT for no stream");
     }
 
     /// # Panics
     /// If anything is left though nothing is under way.
     pub(crate) fn audit_idle(&self) {
-        assert!(self.table.is_empty() && self.ours.is_empty() && self.credits.is_empty(), "calls are left");
+        assert!(self.table.len() == 0 && self.ours.is_empty() && self.credits.is_empty(), "calls are left");
         assert!(
             self.queue.is_empty() && self.gate.is_empty() && self.streams.is_empty(),
             "messages are left"
         );
         assert!(self.deadlines.iter().all(|deadline| deadline == Deadline::Spares), "deadlines are left");
-        assert_eq!((self.open_calls, self.open_requests, self.requests), (0, 0, 0));
+        assert_eq!((self.open_calls, self.open_requests), (0, 0));
         assert_eq!((self.body_bytes, self.gate_bytes), (0, 0));
         assert!(self.codec.has_no_names(), "names of dialect 1 are left");
         self.flow.audit(0, 0);
@@ -45,28 +45,27 @@ impl Calls {
     }
 
     fn audit_sums(&self) {
-        let (mut ours, mut requests, mut unanswered) = (0, 0, 0);
-        for (id, call) in &self.table {
+        let (mut ours, mut unanswered) = (0, 0);
+        for (id, call) in self.table.iter() {
             ours += usize::from(call.has_left().is_some());
-            requests += usize::from(matches!(id, StreamId::Request(_)));
             unanswered += usize::from(matches!(call.state, State::Request(_)));
             let is_request = matches!(call.state, State::Request(_) | State::Replying { .. });
             assert_eq!(is_request, matches!(id, StreamId::Request(_)), "{id:?}");
             if let (State::Sent { number, .. }, StreamId::Call(call)) = (&call.state, id) {
-                let known = self.ours.get(number) == Some(call);
+                let known = self.ours.get(*number) == Some(&call);
                 assert_eq!(known, !wire::is_dialect_1(*number), "{id:?} can't be found by its number");
             }
         }
-        assert_eq!((self.open_calls, self.open_requests, self.requests), (ours, unanswered, requests));
-        for (number, call) in &self.ours {
-            let open = self.table.get(&StreamId::Call(*call)).and_then(OpenCall::number);
-            assert_eq!(open, Some(*number), "a number is left behind");
+        assert_eq!((self.open_calls, self.open_requests), (ours, unanswered));
+        for (number, call) in self.ours.iter() {
+            let open = self.table.get(StreamId::Call(*call)).and_then(OpenCall::number);
+            assert_eq!(open, Some(number), "a number is left behind");
         }
     }
 
     fn audit_streams(&self) {
         let (mut bodies, mut arguments, mut held, mut growth, mut queued) = (0, 0, 0, 0, 0);
-        for (id, call) in &self.table {
+        for (id, call) in self.table.iter() {
             if let Some(half) = receiver(call) {
                 held += half.held_cost();
                 growth += half.growth();
@@ -74,7 +73,7 @@ impl Calls {
             let Some(half) = sender(call) else { continue };
             let body = if half.fixed_length { half.queued() } else { 0 };
             bodies += body;
-            arguments += if super::table::is_ours(*id) { body } else { 0 };
+            arguments += if super::table::is_ours(id) { body } else { 0 };
             queued += usize::from(half.order.is_some());
             assert!(
                 half.order.is_some() || !half.is_ready(),
@@ -90,14 +89,14 @@ impl Calls {
         for deadline in self.deadlines.iter() {
             let known = match deadline {
                 Deadline::Call(call) => {
-                    self.table.get(&call.into()).is_some_and(|call| call.has_left().is_some())
+                    self.table.get(call.into()).is_some_and(|call| call.has_left().is_some())
                 }
                 Deadline::Caller(request) | Deadline::Execution(request) => {
-                    let open = self.table.get(&request.into());
+                    let open = self.table.get(request.into());
                     open.is_some_and(|open| matches!(open.state, State::Request(_)))
                 }
                 Deadline::Reassembly(id) => {
-                    let half = self.table.get(&id).and_then(receiver);
+                    let half = self.table.get(id).and_then(receiver);
                     half.is_some_and(|half| half.is_reassembled() && !half.awaits_memory())
                 }
                 Deadline::Spares => self.spares.is_timed(),
@@ -113,8 +112,11 @@ impl Calls {
             match queued {
                 Queued::Call(call) => {
                     calls += 1;
-                    let open = self.table.get(&StreamId::Call(call.call)).map(|open| &open.state);
-                    assert!(matches!(open, Some(State::Queued(state)) if state.place == place), "{queued:?}");
+                    let open = self.table.get(StreamId::Call(call.call)).map(|open| &open.state);
+                    assert!(
+                        matches!(open, Some(State::Queued { place: at, .. }) if *at == place),
+                        "{queued:?}"
+                    );
                 }
                 Queued::Reply(reply) if matches!(reply.body, ReplyBody::Stream { .. }) => {
                     let state = self.request_state(reply.number).map(|state| &state.stage);
@@ -125,7 +127,7 @@ impl Calls {
                 Queued::Reply(_) => {}
             }
         }
-        let unsent = self.table.values().filter(|call| matches!(call.state, State::Queued(_))).count();
+        let unsent = self.table.iter().filter(|(_, call)| matches!(call.state, State::Queued { .. })).count();
         assert_eq!(unsent, calls, "calls that have not left");
     }
 
@@ -151,7 +153,7 @@ impl Calls {
             assert!(leads || queued.contains(&number), "results with {key} wait for {number}, which is gone");
         }
         let at_gate: BTreeSet<Number> = self.gate.waiting().map(|(reply, _)| reply.number).collect();
-        for (id, call) in &self.table {
+        for (id, call) in self.table.iter() {
             if let State::Replying { number, body, .. } = &call.state {
                 assert!(
                     body.has_started() || queued.contains(number) || at_gate.contains(number),
@@ -162,14 +164,14 @@ impl Calls {
     }
 
     fn request_state(&self, number: Number) -> Option<&RequestState> {
-        match &self.table.get(&StreamId::Request(self.request(number)))?.state {
+        match &self.table.get(StreamId::Request(self.request(number)))?.state {
             State::Request(state) => Some(state),
             _ => None,
         }
     }
 
     fn replying(&self, number: Number) -> Option<&SendHalf> {
-        match &self.table.get(&StreamId::Request(self.request(number)))?.state {
+        match &self.table.get(StreamId::Request(self.request(number)))?.state {
             State::Replying { body, .. } => Some(body),
             _ => None,
         }
@@ -178,8 +180,9 @@ impl Calls {
 
 fn sender(call: &OpenCall) -> Option<&SendHalf> {
     let writer = match &call.state {
-        State::Queued(queued) => &queued.argument,
-        State::Sent { argument, .. } | State::Unread { argument, .. } => argument,
+        State::Queued { argument, .. } | State::Sent { argument, .. } | State::Unread { argument, .. } => {
+            argument
+        }
         State::Replying { body, .. } => return Some(body),
         State::Request(state) => match &state.stage {
             Stage::Streaming { result, .. } => result,
@@ -198,6 +201,6 @@ fn receiver(call: &OpenCall) -> Option<&RecvHalf> {
         State::Unread { result, .. } => Some(result),
         State::Request(state) => state.argument.as_deref(),
         State::Replying { argument, .. } => argument.as_deref(),
-        State::Queued(_) => None,
+        State::Queued { .. } => None,
     }
 }

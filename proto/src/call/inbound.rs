@@ -188,15 +188,15 @@ impl Calls {
             return Err(Violation::Sequence.into());
         }
         Ok(match ours {
-            true => self.ours.get(&number).map(|call| StreamId::Call(*call)),
-            false => Some(StreamId::Request(RequestId::new(self.connection, number))),
+            true => self.ours.get(number).map(|call| StreamId::Call(*call)),
+            false => Some(StreamId::Request(self.request(number))),
         }
-        .filter(|id| self.table.contains_key(id)))
+        .filter(|id| self.table.get(*id).is_some()))
     }
 
     fn handle_result(&mut self, id: CallId, options: Options, piece: Piece, frame: usize) {
         let Some(OpenCall { state: State::Sent { number, result, .. }, .. }) =
-            self.table.get(&StreamId::Call(id))
+            self.table.get(StreamId::Call(id))
         else {
             return;
         };
@@ -207,7 +207,7 @@ impl Calls {
             return self.end_malformed(id, DecodeError::OutOfRange("option"));
         }
         let (number, fin, item) = (*number, piece.fin, piece.item);
-        let first = match self.first_piece(number, piece, frame) {
+        let first = match self.first_piece(number, piece) {
             Ok(first) => first,
             Err(error) => return self.end_malformed(id, error),
         };
@@ -236,7 +236,7 @@ impl Calls {
     ) {
         let id = StreamId::Call(call);
         let bytes = reassembly_size(&half, self.config.max_body);
-        let Some(OpenCall { state: State::Sent { result, .. }, .. }) = self.table.get_mut(&id) else {
+        let Some(OpenCall { state: State::Sent { result, .. }, .. }) = self.table.get_mut(id) else {
             return;
         };
         match delivery {
@@ -292,7 +292,7 @@ impl Calls {
             self.flow.consume(cost);
             return Ok(());
         };
-        let Some(half) = self.table.get_mut(&id).and_then(OpenCall::receiver) else {
+        let Some(half) = self.table.get_mut(id).and_then(OpenCall::receiver) else {
             self.flow.consume(cost);
             self.refuse_data(id);
             return Ok(());
@@ -322,7 +322,7 @@ impl Calls {
 
     /// DATA of a stream that has not begun, or that was complete.
     fn refuse_data(&mut self, id: StreamId) {
-        match (id, self.table.get(&id).map(|call| &call.state)) {
+        match (id, self.table.get(id).map(|call| &call.state)) {
             (StreamId::Call(call), Some(State::Sent { result: ResultState::Awaited(_), .. })) => {
                 self.end_faulty(call, StreamFault::NotBegun);
             }
@@ -332,7 +332,7 @@ impl Calls {
 
     /// There is more of a stream, or it is complete.
     fn data_came(&mut self, id: StreamId) {
-        let Some(half) = self.table.get_mut(&id).and_then(OpenCall::receiver) else { return };
+        let Some(half) = self.table.get_mut(id).and_then(OpenCall::receiver) else { return };
         let complete = half.is_complete();
         if half.is_reassembled() {
             if !half.awaits_memory() {
@@ -351,7 +351,7 @@ impl Calls {
 
     fn handle_credit(&mut self, number: Number, consumed: u64, limit: u64) -> Result<(), Fatal> {
         let Some(id) = self.find(number)? else { return Ok(()) };
-        let Some(half) = self.table.get_mut(&id).and_then(OpenCall::sender) else { return Ok(()) };
+        let Some(half) = self.table.get_mut(id).and_then(OpenCall::sender) else { return Ok(()) };
         let before = half.acknowledged();
         if !half.credit(consumed, limit) {
             return Err(Violation::Acknowledgement.into());

@@ -25,8 +25,6 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
-use rustc_hash::FxHashMap;
-
 pub(crate) use deadlines::Deadline;
 pub use delivery::Delivery;
 pub(crate) use inbound::Fatal;
@@ -34,13 +32,14 @@ pub use ours::Call;
 pub use streams::{RecvStream, SendStream};
 
 use self::deadlines::Deadlines;
-use self::table::{OpenCall, State};
+use self::table::{State, Table};
 use crate::Urgency;
 use crate::config::{ConnectionConfig, Dialect};
 use crate::event::EndpointEvent;
 use crate::event::{Event, Outcome, StopReason, WithdrawReason};
 use crate::ids::{CallId, ConnectionId, RequestId, StreamId};
 use crate::kept::shrink_queue;
+use crate::numbered::Numbered;
 use crate::ordering::ReplyGate;
 use crate::send::{Policy, QueuedReply, SendQueue, StreamQueue};
 use crate::stream::{Flow, Spares};
@@ -63,16 +62,15 @@ pub(crate) struct Calls {
     peer: Option<PeerLimits>,
     draining: bool,
     peer_draining: bool,
-    table: FxHashMap<StreamId, OpenCall>,
+    table: Table,
     /// Calls of ours that have left, by their number in dialect 2.
-    pub(crate) ours: FxHashMap<Number, CallId>,
+    pub(crate) ours: Numbered<CallId>,
     next_call: CallId,
     pub(crate) next_ours: Number,
     pub(crate) next_theirs: Number,
-    /// Calls of ours that have not ended, requests that have not been answered, and requests in the table.
+    /// Calls of ours that have not ended, and requests that have not been answered.
     open_calls: usize,
     open_requests: usize,
-    requests: usize,
     /// Messages and control that wait to be sent.
     queue: SendQueue,
     policy: Policy,
@@ -115,14 +113,13 @@ impl Calls {
             peer: None,
             draining: false,
             peer_draining: false,
-            table: FxHashMap::default(),
-            ours: FxHashMap::default(),
+            table: Table::new(connection),
+            ours: Numbered::default(),
             next_call: first_call,
             next_ours: u64::from(!connector),
             next_theirs: u64::from(connector),
             open_calls: 0,
             open_requests: 0,
-            requests: 0,
             queue: SendQueue::default(),
             policy: Policy::default(),
             codec: Codec::default(),
@@ -186,7 +183,7 @@ impl Calls {
 
     /// Whether no call is left, and nothing waits to be sent.
     pub(crate) fn is_idle(&self) -> bool {
-        self.table.is_empty() && self.queue.is_empty() && self.gate.is_empty()
+        self.table.len() == 0 && self.queue.is_empty() && self.gate.is_empty()
     }
 
     /// Bytes of calls and replies that wait to be sent, without those of streams.
@@ -231,7 +228,7 @@ impl Calls {
     }
 
     pub(crate) fn is_open(&self, request: RequestId) -> bool {
-        let open = self.table.get(&StreamId::Request(request));
+        let open = self.table.get(StreamId::Request(request));
         open.is_some_and(|call| matches!(call.state, State::Request(_)))
     }
 
@@ -257,7 +254,7 @@ impl Calls {
     /// Sets what the peer lets the DATA of a stream cost.
     #[cfg(test)]
     pub(crate) fn set_stream_limit(&mut self, id: StreamId, limit: u64) {
-        self.table.get_mut(&id).and_then(table::OpenCall::sender).expect("it is written").set_limit(limit);
+        self.table.get_mut(id).and_then(table::OpenCall::sender).expect("it is written").set_limit(limit);
         self.schedule(id);
     }
 
@@ -271,7 +268,9 @@ impl Calls {
 
     pub(crate) fn poll_event(&mut self) -> Option<Event> {
         let event = self.events.pop_front();
-        shrink_queue(&mut self.events);
+        if event.is_none() {
+            shrink_queue(&mut self.events);
+        }
         event
     }
 
@@ -291,7 +290,9 @@ impl Calls {
             });
         }
         let event = self.endpoint_events.pop_front();
-        shrink_queue(&mut self.endpoint_events);
+        if event.is_none() {
+            shrink_queue(&mut self.endpoint_events);
+        }
         event
     }
 
@@ -315,6 +316,21 @@ impl Calls {
                 Deadline::Spares => self.spares.clear(),
             }
         }
+        self.shrink();
+    }
+
+    /// Gives back the memory that is kept for calls to come.
+    fn shrink(&mut self) {
+        self.table.shrink();
+        self.ours.shrink();
+        self.queue.shrink();
+        self.codec.shrink();
+        if self.events.is_empty() {
+            self.events = VecDeque::new();
+        }
+        if self.endpoint_events.is_empty() {
+            self.endpoint_events = VecDeque::new();
+        }
     }
 
     /// The connection is over: every call of ours ends, every request of the peer's is forgotten. Results that have come as a whole can
@@ -322,24 +338,24 @@ impl Calls {
     pub(crate) fn close(&mut self, outcome: impl Fn(bool) -> Outcome) {
         self.reassemble_all_that_is_complete();
         let mut ours: Vec<_> =
-            self.table.iter().filter_map(|(id, call)| Some((call_of(*id)?, call.has_left()?))).collect();
+            self.table.iter().filter_map(|(id, call)| Some((call_of(id)?, call.has_left()?))).collect();
         ours.sort_unstable();
         for (call, sent) in ours {
             self.events.push_back(Event::ended(call, outcome(sent)));
         }
         let mut running: Vec<_> =
-            self.table.iter().filter(|(_, call)| call.runs()).filter_map(|(id, _)| request_of(*id)).collect();
+            self.table.iter().filter(|(_, call)| call.runs()).filter_map(|(id, _)| request_of(id)).collect();
         running.sort_unstable();
         for request in running {
             self.events.push_back(Event::Stop { request, reason: StopReason::Disconnected });
         }
-        self.table.retain(
-            |_, call| matches!(&call.state, State::Unread { result, .. } if result.is_readable_to_its_end()),
+        self.table.retain_ours(
+            |call| matches!(&call.state, State::Unread { result, .. } if result.is_readable_to_its_end()),
         );
-        let unread = self.table.values_mut().filter_map(|call| call.receiver());
+        let unread = self.table.ours_mut().filter_map(|(_, call)| call.receiver());
         self.flow.close(unread.map(|recv| (recv.unread_cost(), recv.growth())));
-        self.ours.clear();
-        (self.open_calls, self.open_requests, self.requests) = (0, 0, 0);
+        self.ours = Numbered::default();
+        (self.open_calls, self.open_requests) = (0, 0);
         self.queue.clear();
         self.codec.clear();
         self.gate.clear();

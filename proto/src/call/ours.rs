@@ -4,12 +4,11 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::table::{OpenCall, QueuedState, ResultState, State, Writer};
-use super::{Calls, Deadline, Delivery, call_of};
+use super::table::{OpenCall, ResultState, State, Writer};
+use super::{Calls, Deadline, Delivery};
 use crate::error::{InvokeError, Refusal};
 use crate::event::{Event, Outcome};
 use crate::ids::{CallId, StreamId};
-use crate::kept::shrink_table;
 use crate::send::{Control, MESSAGE_OVERHEAD, Queued, QueuedCall};
 use crate::stream::SendHalf;
 use crate::wire::{self, Number, Record};
@@ -79,7 +78,6 @@ impl Calls {
         if let Some(at) = call.deadline {
             self.deadlines.set(at, Deadline::Call(id));
         }
-        let names = call.names() + call.metadata.size();
         let Call { method, key, body, argument, result, compressed, deadline, metadata, urgency } = call;
         let is_stream = argument == Delivery::Stream;
         let argument = match is_stream {
@@ -87,10 +85,9 @@ impl Calls {
             true => Writer::Open(SendHalf::new(0, compressed).after(body.len()).into()),
             false => Writer::Closed,
         };
-        let queued = Queued::Call(QueuedCall { call: id, names, body, compress: compressed });
-        let place = self.queue.push(queued, &key, urgency);
-        let state = QueuedState { place, method, key, metadata, argument, is_stream, delivery: result };
-        let state = State::Queued(Box::new(state));
+        let queued = QueuedCall { call: id, method, key, body, metadata, is_stream, compress: compressed };
+        let place = self.queue.push(Queued::Call(queued), urgency);
+        let state = State::Queued { place, argument, delivery: result };
         let open = OpenCall { urgency, deadline, reassembly_deadline: None, state };
         self.table.insert(StreamId::Call(id), open);
         self.open_calls += 1;
@@ -146,7 +143,7 @@ impl Calls {
     /// Ids only grow, so another call with this `seq` is a multiple of 2^32 below.
     fn has_seq_of(&self, id: CallId) -> bool {
         let earlier = (1..=id.0 >> 32).map(|wraps| CallId(id.0 - (wraps << 32)));
-        earlier.into_iter().any(|earlier| self.table.contains_key(&StreamId::Call(earlier)))
+        earlier.into_iter().any(|earlier| self.table.get(StreamId::Call(earlier)).is_some())
     }
 
     #[cfg(test)]
@@ -167,7 +164,7 @@ impl Calls {
 
     fn only_argument_is_left(&self, call: CallId) -> bool {
         matches!(
-            self.table.get(&StreamId::Call(call)).map(|open| &open.state),
+            self.table.get(StreamId::Call(call)).map(|open| &open.state),
             Some(State::Sent { argument: Writer::Open(half), result: ResultState::Begun(None), .. })
                 if half.is_finished()
         )
@@ -181,10 +178,10 @@ impl Calls {
 
     /// Ends a call that has no outcome of the peer's, and tells the peer if it had left; returns whether it had.
     pub(super) fn retire(&mut self, call: CallId) -> Option<bool> {
-        let open = self.table.get(&StreamId::Call(call))?;
+        let open = self.table.get(StreamId::Call(call))?;
         let left = open.has_left()?;
         match &open.state {
-            State::Queued(queued) => drop(self.queue.remove(queued.place)),
+            State::Queued { place, .. } => drop(self.queue.remove(*place)),
             State::Sent { number, .. } => {
                 let call = *number;
                 self.codec.abandon(call);
@@ -204,14 +201,13 @@ impl Calls {
 
     /// A call that has not ended is about to.
     fn count_end(&mut self, call: CallId) {
-        let Some(open) = self.table.get_mut(&StreamId::Call(call)) else { return };
+        let Some(open) = self.table.get_mut(StreamId::Call(call)) else { return };
         let deadline = open.deadline.take();
         if open.has_left().is_some() {
             self.open_calls -= 1;
         }
         if let Some(number) = open.number() {
-            self.ours.remove(&number);
-            shrink_table(&mut self.ours);
+            self.ours.remove(number);
         }
         self.deadlines.stop(deadline, Deadline::Call(call));
     }
@@ -224,8 +220,10 @@ impl Calls {
 
     /// Ends a call that has not left.
     fn end_unsent(&mut self, call: CallId, outcome: Outcome) {
-        if let Some(OpenCall { state: State::Queued(queued), .. }) = self.table.get(&StreamId::Call(call)) {
-            self.queue.remove(queued.place);
+        if let Some(OpenCall { state: State::Queued { place, .. }, .. }) =
+            self.table.get(StreamId::Call(call))
+        {
+            self.queue.remove(*place);
         }
         self.end(call, outcome, Metadata::new());
     }
@@ -234,7 +232,7 @@ impl Calls {
     /// read of the result stays readable.
     pub(super) fn end_if_complete(&mut self, call: CallId) {
         let id = StreamId::Call(call);
-        let Some(OpenCall { state: State::Sent { number, argument, result }, .. }) = self.table.get_mut(&id)
+        let Some(OpenCall { state: State::Sent { number, argument, result }, .. }) = self.table.get_mut(id)
         else {
             return;
         };
@@ -254,7 +252,7 @@ impl Calls {
         let unread = half.take();
         self.count_end(call);
         self.drop_writer(id);
-        match (unread, self.table.get_mut(&id)) {
+        match (unread, self.table.get_mut(id)) {
             (Some(result), Some(open)) => {
                 // A writer that was stopped is told so as long as anything is left of the call.
                 let argument = match open.writer() {
@@ -289,20 +287,19 @@ impl Calls {
             }
         }
         if !self.has_streams() {
-            for call in self.unsent() {
-                let Some(open) = self.table.get(&StreamId::Call(call)) else { continue };
-                let State::Queued(queued) = &open.state else { continue };
-                if queued.is_stream || !queued.metadata.is_empty() {
-                    self.end_unsent(call, Outcome::NeedsDialect2);
-                }
+            for call in self.unsent(|queued| queued.is_stream || !queued.metadata.is_empty()) {
+                self.end_unsent(call, Outcome::NeedsDialect2);
             }
         }
     }
 
-    /// Calls that have not left, in the order in which they were made.
-    fn unsent(&self) -> Vec<CallId> {
-        let queued = self.table.iter().filter(|(_, open)| matches!(open.state, State::Queued(_)));
-        let mut calls: Vec<_> = queued.filter_map(|(id, _)| call_of(*id)).collect();
+    /// Calls that have not left and for which this is true, in the order in which they were made.
+    fn unsent(&self, which: impl Fn(&QueuedCall) -> bool) -> Vec<CallId> {
+        let queued = self.queue.iter().filter_map(|(_, queued)| match queued {
+            Queued::Call(call) => which(call).then_some(call.call),
+            Queued::Reply(_) => None,
+        });
+        let mut calls: Vec<_> = queued.collect();
         calls.sort_unstable();
         calls
     }
@@ -317,14 +314,14 @@ impl Calls {
         let mut untaken: Vec<_> = self
             .ours
             .iter()
-            .filter(|(number, _)| **number >= next)
-            .map(|(number, call)| (*number, *call))
+            .filter(|(number, _)| *number >= next)
+            .map(|(number, call)| (number, *call))
             .collect();
         untaken.sort_unstable();
         for (_, call) in untaken {
             self.end(call, refused(), Metadata::new());
         }
-        for call in self.unsent() {
+        for call in self.unsent(|_| true) {
             self.end_unsent(call, refused());
         }
         self.events.push_back(Event::Goodbye);

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::table::{Beginning, OpenCall, ResultState, State, Writer};
 use super::{Calls, Fatal};
 use crate::event::{CloseCause, Event};
-use crate::ids::{RequestId, StreamId};
+use crate::ids::StreamId;
 use crate::send::{Control, Kind, Queued, QueuedCall, QueuedReply, ReplyBody, Waiting};
 use crate::stream::SendHalf;
 use crate::wire::{self, MAX_CALL, MAX_CHUNK, MAX_PACKET, Number, Options, Piece, RECORD_COST, Record};
@@ -85,31 +85,33 @@ impl Calls {
     }
 
     fn write_call(&mut self, now: Instant, queued: QueuedCall) {
-        let QueuedCall { call: id, body, compress, .. } = queued;
+        let QueuedCall { call: id, method, key, body, metadata, is_stream, compress } = queued;
         let stream = StreamId::Call(id);
         let Some(number) = self.next_number(id) else {
             self.fatal = Some(Fatal(CloseCause::CallsExhausted));
             return;
         };
         let credit = self.stream_limit();
-        let Some(open) = self.table.get_mut(&stream) else { return };
+        let Some(open) = self.table.get_mut(stream) else { return };
         let placeholder = State::Sent { number, argument: Writer::Closed, result: ResultState::Begun(None) };
-        let State::Queued(queued) = std::mem::replace(&mut open.state, placeholder) else { return };
+        let State::Queued { mut argument, delivery, .. } = std::mem::replace(&mut open.state, placeholder)
+        else {
+            return;
+        };
         let (first, rest) = split_first(body, wire::max_first(number));
-        let whole = !queued.is_stream && rest.is_empty();
+        let whole = !is_stream && rest.is_empty();
         let options = Options {
-            metadata: queued.metadata,
+            metadata,
             remaining: open.deadline.map(|at| remaining(at, now)),
             urgency: (open.urgency != Urgency::DEFAULT).then_some(open.urgency),
-            size: (!whole && !queued.is_stream).then_some((first.len() + rest.len()) as u64),
+            size: (!whole && !is_stream).then_some((first.len() + rest.len()) as u64),
             unsupported: false,
         };
         let left = first.len();
         let piece = Piece { bytes: first, fin: whole, item: whole, compressed: false };
-        self.codec.open(number, (&queued.method, &queued.key), &options, (piece, compress));
-        let mut argument = queued.argument;
+        self.codec.open(number, (&method, &key), &options, (piece, compress));
         if !whole {
-            if !queued.is_stream {
+            if !is_stream {
                 let mut half = Box::new(SendHalf::new(credit, compress));
                 half.fixed_length = true;
                 let len = rest.len();
@@ -119,8 +121,8 @@ impl Calls {
             match &mut argument {
                 Writer::Open(half) => {
                     half.set_limit(credit);
-                    half.start(left, rest, !queued.is_stream);
-                    if !queued.is_stream {
+                    half.start(left, rest, !is_stream);
+                    if !is_stream {
                         half.finish();
                     }
                 }
@@ -130,8 +132,10 @@ impl Calls {
                 }
             }
         }
-        open.state = State::Sent { number, argument, result: ResultState::Awaited(queued.delivery) };
-        self.schedule(stream);
+        open.state = State::Sent { number, argument, result: ResultState::Awaited(delivery) };
+        if !whole {
+            self.schedule(stream);
+        }
     }
 
     /// The number of a call that leaves; in dialect 2 the next one, unless all are used up.
@@ -152,8 +156,8 @@ impl Calls {
             ReplyBody::Failure(failure) => self.codec.fail(number, *failure, &options),
             ReplyBody::Stream { size, compress } => {
                 self.set_beginning(number, Beginning::Left);
-                let id = StreamId::Request(RequestId::new(self.connection, number));
-                let Some(open) = self.table.get_mut(&id) else { return self.leave_gate(&key, number) };
+                let id = StreamId::Request(self.request(number));
+                let Some(open) = self.table.get_mut(id) else { return self.leave_gate(&key, number) };
                 // Of one that was cancelled nothing leaves but its end.
                 let Some(half) = open.sender() else { return };
                 half.start(0, Bytes::new(), false);
@@ -167,8 +171,8 @@ impl Calls {
                     return self.codec.result(number, &options, Piece::whole(first), compress);
                 }
                 let size = Some((first.len() + rest.len()) as u64);
-                let id = StreamId::Request(RequestId::new(self.connection, number));
-                let Some(half) = self.table.get_mut(&id).and_then(OpenCall::sender) else {
+                let id = StreamId::Request(self.request(number));
+                let Some(half) = self.table.get_mut(id).and_then(OpenCall::sender) else {
                     // Its caller has cancelled it.
                     return self.leave_gate(&key, number);
                 };
@@ -187,7 +191,7 @@ impl Calls {
         let credit = self.flow.send_credit();
         let room = (MAX_PACKET - self.codec.len()).saturating_sub(DATA_HEAD).min(MAX_CHUNK);
         let Some((id, order)) = self.streams.pop() else { return false };
-        let Some(call) = self.table.get_mut(&id) else { return true };
+        let Some(call) = self.table.get_mut(id) else { return true };
         let (urgency, number) = (call.urgency, call.number());
         let (Some(half), Some(number)) = (call.sender(), number) else { return true };
         half.order = None;
@@ -220,11 +224,11 @@ impl Calls {
         match id {
             StreamId::Call(call) => self.end_if_complete(call),
             StreamId::Request(_) => {
-                if let Some(OpenCall { state: State::Replying { .. }, .. }) = self.table.get(&id) {
+                if let Some(OpenCall { state: State::Replying { .. }, .. }) = self.table.get(id) {
                     return self.drop_call(id);
                 }
                 // Its handler goes on, but the replies that wait for its result need not.
-                if let Some(key) = self.table.get(&id).and_then(OpenCall::key).cloned() {
+                if let Some(key) = self.table.get(id).and_then(OpenCall::key).cloned() {
                     self.leave_gate(&key, number);
                 }
             }

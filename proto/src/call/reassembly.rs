@@ -40,7 +40,7 @@ impl Calls {
     /// A body waits for memory, to be reassembled then; one that can't be complete fails at once.
     pub(super) fn await_memory(&mut self, id: StreamId) {
         let limit = self.config.max_body;
-        let Some(half) = self.table.get_mut(&id).and_then(OpenCall::receiver) else { return };
+        let Some(half) = self.table.get_mut(id).and_then(OpenCall::receiver) else { return };
         let too_large = half.remaining().filter(|size| *size > limit as u64);
         if let Some(error) = half.failure() {
             return self.fail_reassembly(id, error);
@@ -53,7 +53,7 @@ impl Calls {
 
     /// The endpoint has memory for a body.
     pub(crate) fn reassemble(&mut self, now: Instant, id: StreamId) {
-        let Some(call) = self.table.get_mut(&id) else { return };
+        let Some(call) = self.table.get_mut(id) else { return };
         let Some(half) = call.receiver().filter(|half| half.awaits_memory()) else { return };
         let bytes = half.remaining().unwrap_or(self.config.max_body as u64);
         let time = REASSEMBLY_TIME + Duration::from_secs(bytes / SLOWEST);
@@ -80,7 +80,7 @@ impl Calls {
     }
 
     pub(super) fn reassemble_now(&mut self, id: StreamId) {
-        let Some(half) = self.table.get_mut(&id).and_then(OpenCall::receiver) else { return };
+        let Some(half) = self.table.get_mut(id).and_then(OpenCall::receiver) else { return };
         if !half.open_to_its_end() {
             half.open_window(self.config.stream_window, &mut self.flow);
         }
@@ -93,9 +93,9 @@ impl Calls {
     /// The connection is over, and the endpoint counts nothing of it any more: results that have come as a whole and wait for memory
     /// are here already.
     pub(super) fn reassemble_all_that_is_complete(&mut self) {
-        let waiting = self.table.iter_mut().filter_map(|(id, call)| {
-            let half = call.receiver()?;
-            (super::table::is_ours(*id) && half.awaits_memory() && half.is_complete()).then_some(*id)
+        let waiting = self.table.ours_mut().filter_map(|(call, open)| {
+            let half = open.receiver()?;
+            (half.awaits_memory() && half.is_complete()).then_some(StreamId::Call(call))
         });
         let mut waiting: Vec<_> = waiting.collect();
         waiting.sort_unstable();
@@ -104,12 +104,12 @@ impl Calls {
 
     /// Hands over a body that is complete, or fails one that never will be.
     pub(super) fn end_reassembly_if_done(&mut self, id: StreamId) {
-        let Some(half) = self.table.get_mut(&id).and_then(OpenCall::receiver) else { return };
+        let Some(half) = self.table.get_mut(id).and_then(OpenCall::receiver) else { return };
         match half.reassembled(&mut self.spares) {
             None => {}
             Some(Ok(body)) => {
                 // Queued at once, for the call may be gone when credit is next sent.
-                if let Some(call) = self.table.get_mut(&id)
+                if let Some(call) = self.table.get_mut(id)
                     && let (Some(number), Some(half)) = (call.number(), call.receiver())
                     // The end needs no time: the window does not grow any more.
                     && let Some((consumed, limit)) = half.last_credit()
@@ -127,7 +127,7 @@ impl Calls {
     }
 
     fn hand_over(&mut self, id: StreamId, body: Bytes) {
-        match (id, self.table.get_mut(&id).map(|call| &mut call.state)) {
+        match (id, self.table.get_mut(id).map(|call| &mut call.state)) {
             (
                 StreamId::Call(call),
                 Some(State::Sent { result: ResultState::Reassembled { metadata, .. }, .. }),
@@ -156,7 +156,7 @@ impl Calls {
 
     /// A result that was asked for as a whole is there. An argument that has not left by now is of no use any more.
     fn end_with_body(&mut self, call: CallId, body: Bytes, metadata: Metadata) {
-        if let Some(open) = self.table.get_mut(&StreamId::Call(call))
+        if let Some(open) = self.table.get_mut(StreamId::Call(call))
             && let Some(number) = open.number()
             && open.sender().is_some_and(|half| !half.fin_sent())
         {
@@ -166,20 +166,20 @@ impl Calls {
     }
 
     fn stop_reassembly_timer(&mut self, id: StreamId) {
-        if let Some(call) = self.table.get_mut(&id) {
+        if let Some(call) = self.table.get_mut(id) {
             self.deadlines.stop(call.reassembly_deadline.take(), Deadline::Reassembly(id));
         }
     }
 
     fn is_owed_as_a_whole(&self, id: StreamId) -> bool {
-        self.table.get(&id).is_some_and(OpenCall::is_owed_as_a_whole)
+        self.table.get(id).is_some_and(OpenCall::is_owed_as_a_whole)
     }
 
     /// A request is withdrawn that has not started. Method, metadata and argument go at once: its reply may wait for its order for long, and
     /// the endpoint counts nothing of it any more. What is still to come of the argument is dropped.
     pub(super) fn drop_waiting(&mut self, request: RequestId, error: ReadError) {
         let id = StreamId::Request(request);
-        let Some(call) = self.table.get_mut(&id).filter(|call| call.waits_to_start()) else { return };
+        let Some(call) = self.table.get_mut(id).filter(|call| call.waits_to_start()) else { return };
         let needed_memory = call.needs_memory();
         if let Some(half) = call.receiver() {
             let freed = half.fail(error);
@@ -198,7 +198,7 @@ impl Calls {
 
     /// A stream that is not complete never will be.
     pub(super) fn fail_incomplete(&mut self, id: StreamId, error: ReadError) {
-        let half = self.table.get_mut(&id).and_then(OpenCall::receiver);
+        let half = self.table.get_mut(id).and_then(OpenCall::receiver);
         if half.is_some_and(|half| !half.is_complete()) {
             self.fail_stream(id, error);
         }
@@ -206,7 +206,7 @@ impl Calls {
 
     /// A stream can't be read to its end: its reader is told.
     pub(super) fn fail_stream(&mut self, id: StreamId, error: ReadError) {
-        let Some(half) = self.table.get_mut(&id).and_then(OpenCall::receiver) else { return };
+        let Some(half) = self.table.get_mut(id).and_then(OpenCall::receiver) else { return };
         let was_reassembled = half.is_reassembled();
         if half.has_failed() {
             return;
@@ -259,7 +259,7 @@ impl Calls {
     }
 
     pub(super) fn reassembly_timed_out(&mut self, id: StreamId) {
-        let Some(call) = self.table.get_mut(&id) else { return };
+        let Some(call) = self.table.get_mut(id) else { return };
         call.reassembly_deadline = None;
         self.fail_incomplete(id, ReadError::TimedOut);
     }

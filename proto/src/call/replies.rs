@@ -32,7 +32,7 @@ impl Calls {
     ) -> Result<(), ReplyError> {
         let limit = self.stream_limit();
         let stream = StreamId::Request(id);
-        let open = self.table.get_mut(&stream).ok_or(ReplyError::NotOpen)?;
+        let open = self.table.get_mut(stream).ok_or(ReplyError::NotOpen)?;
         let State::Request(state) = &mut open.state else { return Err(ReplyError::NotOpen) };
         match state.stage {
             Stage::Incomplete(_) | Stage::Waiting(_) | Stage::Withdrawn => {
@@ -62,7 +62,7 @@ impl Calls {
     /// Answers a request, whose handler has ended or never ran.
     pub(crate) fn reply(&mut self, id: RequestId, reply: Reply) -> Result<Replied, ReplyError> {
         let stream = StreamId::Request(id);
-        let open = self.table.get_mut(&stream).ok_or(ReplyError::NotOpen)?;
+        let open = self.table.get_mut(stream).ok_or(ReplyError::NotOpen)?;
         let State::Request(state) = &mut open.state else { return Err(ReplyError::NotOpen) };
         let number = state.number;
         let begun = matches!(state.stage, Stage::Streaming { .. });
@@ -103,7 +103,7 @@ impl Calls {
     fn end_streamed(&mut self, stream: StreamId) {
         self.stop_reading(stream);
         self.open_requests -= 1;
-        let Some(open) = self.table.get_mut(&stream) else { return };
+        let Some(open) = self.table.get_mut(stream) else { return };
         let State::Request(state) = &mut open.state else { return };
         let Stage::Streaming { result, .. } = &mut state.stage else { return };
         let (number, key) = (state.number, state.key.clone());
@@ -123,9 +123,14 @@ impl Calls {
     fn answer(&mut self, id: RequestId, reply: Reply) -> Result<Replied, ReplyError> {
         let stream = StreamId::Request(id);
         let limit = self.sendable();
-        let Some(open) = self.table.get(&stream) else { return Err(ReplyError::NotOpen) };
+        let Some(open) = self.table.get(stream) else { return Err(ReplyError::NotOpen) };
         let State::Request(state) = &open.state else { return Err(ReplyError::NotOpen) };
         let (number, key, urgency) = (state.number, state.key.clone(), open.urgency);
+        let given_up = state.given_up().is_some();
+        let begun = match state.stage {
+            Stage::Streaming { beginning, .. } => Some(beginning),
+            Stage::Incomplete(_) | Stage::Waiting(_) | Stage::Withdrawn | Stage::Running => None,
+        };
         let dialect_2 = !wire::is_dialect_1(number);
         let (mut body, mut metadata) = match reply {
             Reply::Result { body, compressed, metadata } => {
@@ -152,7 +157,8 @@ impl Calls {
             self.become_replying(stream, &reply);
             self.release(reply, urgency, true);
         } else {
-            self.answer_at_once(stream, reply, urgency);
+            self.answer_at_once(reply, urgency, begun, given_up);
+            self.drop_call(stream);
         }
         Ok(replied)
     }
@@ -162,7 +168,7 @@ impl Calls {
         self.stop_reading(stream);
         let limit = self.stream_limit();
         let ReplyBody::Result { compress, .. } = reply.body else { return };
-        let Some(open) = self.table.get_mut(&stream) else { return };
+        let Some(open) = self.table.get_mut(stream) else { return };
         let State::Request(state) = &mut open.state else { return };
         let mut body = Box::new(SendHalf::new(limit, compress));
         body.fixed_length = true;
@@ -171,49 +177,46 @@ impl Calls {
     }
 
     /// A reply in one message ends the call. It takes the place of a streamed one that has not begun to leave, and ends one that has.
-    fn answer_at_once(&mut self, stream: StreamId, reply: QueuedReply, urgency: Urgency) {
+    fn answer_at_once(
+        &mut self,
+        reply: QueuedReply,
+        urgency: Urgency,
+        begun: Option<Beginning>,
+        given_up: bool,
+    ) {
+        // If there is no room for it, the connection is about to be closed.
+        let Some(reply) = self.count_if_backlogged(reply) else { return };
+        let Some(beginning) = begun else {
+            return match given_up {
+                // It has no place in the order (O-18), and must not wait for a stream that its caller may never read.
+                true => self.enqueue(reply, urgency),
+                false => self.release(reply, urgency, false),
+            };
+        };
         let (number, key) = (reply.number, reply.key.clone());
-        let (begun, given_up) = match self.table.get(&stream).map(|open| &open.state) {
-            Some(State::Request(state)) => match state.stage {
-                Stage::Streaming { beginning, .. } => (Some(beginning), state.given_up().is_some()),
-                Stage::Incomplete(_) | Stage::Waiting(_) | Stage::Withdrawn | Stage::Running => {
-                    (None, state.given_up().is_some())
-                }
-            },
-            _ => (None, false),
-        };
-        let reply = match self.count_if_backlogged(reply) {
-            Some(reply) => reply,
-            // The connection is about to be closed.
-            None => return self.drop_call(stream),
-        };
-        match begun {
-            // It has no place in the order (O-18), and must not wait for a stream that its caller may never read.
-            None if given_up => self.enqueue(reply, urgency),
-            None => self.release(reply, urgency, false),
-            Some(Beginning::AtGate(place)) if given_up => {
+        match beginning {
+            Beginning::AtGate(place) if given_up => {
                 if let Some((beginning, _)) = self.gate.remove(&key, place) {
                     self.gate_bytes -= MESSAGE_OVERHEAD + beginning.size();
                 }
                 self.enqueue(reply, urgency);
             }
-            Some(Beginning::Queued(place)) => {
+            Beginning::Queued(place) => {
                 self.queue.change_reply(place, |queued| *queued = reply);
                 self.leave_gate(&key, number);
             }
-            Some(Beginning::AtGate(place)) => {
+            Beginning::AtGate(place) => {
                 self.gate_bytes += MESSAGE_OVERHEAD + reply.size();
                 if let Some((replaced, _)) = self.gate.replace(&key, place, (reply, urgency)) {
                     self.gate_bytes -= MESSAGE_OVERHEAD + replaced.size();
                 }
             }
-            Some(Beginning::Left) => {
+            Beginning::Left => {
                 // The end of what has begun to leave; whatever waits for that follows it.
-                self.queue.push(Queued::Reply(reply), &key, urgency);
+                self.queue.push(Queued::Reply(reply), urgency);
                 self.leave_gate(&key, number);
             }
         }
-        self.drop_call(stream);
     }
 
     /// A peer can cause any number of errors and cancellations without a handler having run: by calls that find no place to wait, or that it
@@ -235,11 +238,10 @@ impl Calls {
 
     /// Passes a reply to the gate, which lets it leave at once or after the streamed replies of its key.
     fn release(&mut self, reply: QueuedReply, urgency: Urgency, is_stream: bool) {
-        let key = reply.key.clone();
-        if !self.config.ordered_replies || !key.is_given() {
-            self.enqueue(reply, urgency);
-            return;
+        if !self.config.ordered_replies || !reply.key.is_given() {
+            return self.enqueue(reply, urgency);
         }
+        let key = reply.key.clone();
         let (number, size) = (reply.number, MESSAGE_OVERHEAD + reply.size());
         match self.gate.enter(&key, number, is_stream, (reply, urgency)) {
             Entered::Passes((reply, urgency)) => self.enqueue(reply, urgency),
@@ -251,9 +253,9 @@ impl Calls {
     }
 
     fn enqueue(&mut self, reply: QueuedReply, urgency: Urgency) {
-        let (number, key) = (reply.number, reply.key.clone());
+        let number = reply.number;
         let is_stream = matches!(reply.body, ReplyBody::Stream { .. });
-        let queued_at = self.queue.push(Queued::Reply(reply), &key, urgency);
+        let queued_at = self.queue.push(Queued::Reply(reply), urgency);
         if is_stream {
             self.set_beginning(number, Beginning::Queued(queued_at));
         }
@@ -262,7 +264,7 @@ impl Calls {
     /// Remembers where the beginning of a streamed reply is. Ignored for any other reply.
     pub(super) fn set_beginning(&mut self, number: Number, now: Beginning) {
         let id = StreamId::Request(self.request(number));
-        if let Some(OpenCall { state: State::Request(state), .. }) = self.table.get_mut(&id)
+        if let Some(OpenCall { state: State::Request(state), .. }) = self.table.get_mut(id)
             && let Stage::Streaming { beginning, .. } = &mut state.stage
         {
             *beginning = now;

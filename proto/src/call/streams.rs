@@ -9,7 +9,6 @@ use super::table::{OpenCall, ResultState, State, Writer};
 use super::{Calls, Deadline};
 use crate::event::Event;
 use crate::ids::StreamId;
-use crate::kept::shrink_table;
 use crate::send::Control;
 use crate::stream::{Acknowledged, Next, Read, ReadError, RecvHalf, SendHalf, WriteError};
 use crate::wire::Record;
@@ -88,7 +87,7 @@ impl RecvStream<'_> {
     /// otherwise.
     pub fn stop(&mut self) {
         let (calls, id) = (&mut *self.calls, self.id);
-        let Some(call) = calls.table.get(&id).filter(|call| call.is_readable()) else { return };
+        let Some(call) = calls.table.get(id).filter(|call| call.is_readable()) else { return };
         if let State::Unread { number, .. } = call.state {
             calls.drop_call(id);
             if self.open {
@@ -98,7 +97,7 @@ impl RecvStream<'_> {
             return;
         }
         let is_complete =
-            calls.table.get_mut(&id).and_then(OpenCall::receiver).is_some_and(|half| half.is_complete());
+            calls.table.get_mut(id).and_then(OpenCall::receiver).is_some_and(|half| half.is_complete());
         calls.stop_reading(id);
         if let (StreamId::Call(call), true) = (id, is_complete) {
             calls.result_read(id);
@@ -149,7 +148,7 @@ impl SendStream<'_> {
     /// [reply](crate::Reply::Failure), and after [`finish`](Self::finish).
     pub fn abort(&mut self) {
         let StreamId::Call(call) = self.id else { return };
-        let Some(open) = self.calls.table.get_mut(&self.id) else { return };
+        let Some(open) = self.calls.table.get_mut(self.id) else { return };
         if open.sender().is_none_or(|half| half.is_finished()) {
             return;
         }
@@ -180,7 +179,7 @@ impl SendStream<'_> {
     }
 
     fn any_half(&mut self) -> Result<&mut SendHalf, WriteError> {
-        let call = self.calls.table.get_mut(&self.id).ok_or(WriteError::NotOpen)?;
+        let call = self.calls.table.get_mut(self.id).ok_or(WriteError::NotOpen)?;
         match call.writer() {
             Some(Writer::Open(half)) => Ok(half),
             Some(Writer::Stopped) => Err(WriteError::Stopped),
@@ -192,13 +191,13 @@ impl SendStream<'_> {
 impl Calls {
     /// The stream that the host reads.
     fn readable(&mut self, id: StreamId) -> Result<&mut RecvHalf, ReadError> {
-        let call = self.table.get_mut(&id).filter(|call| call.is_readable());
+        let call = self.table.get_mut(id).filter(|call| call.is_readable());
         call.and_then(OpenCall::receiver).ok_or(ReadError::NotOpen)
     }
 
     /// A stream is read, so that its window may be as wide as others.
     fn open_window(&mut self, id: StreamId) {
-        let Some(half) = self.table.get_mut(&id).and_then(OpenCall::receiver) else { return };
+        let Some(half) = self.table.get_mut(id).and_then(OpenCall::receiver) else { return };
         if half.open_window(self.config.stream_window, &mut self.flow) {
             self.credits.insert(id);
         }
@@ -214,7 +213,7 @@ impl Calls {
 
     /// Lets a stream send, if it has something to send and credit for it.
     pub(super) fn schedule(&mut self, id: StreamId) {
-        let Some(call) = self.table.get_mut(&id) else { return };
+        let Some(call) = self.table.get_mut(id) else { return };
         let urgency = call.urgency;
         if let Some(half) = call.sender() {
             self.streams.enqueue(id, urgency, half);
@@ -223,7 +222,7 @@ impl Calls {
 
     /// Nothing more of a stream is sent.
     pub(super) fn drop_writer(&mut self, id: StreamId) {
-        let Some(call) = self.table.get_mut(&id) else { return };
+        let Some(call) = self.table.get_mut(id) else { return };
         let urgency = call.urgency;
         if let Some(half) = call.writer().and_then(|writer| writer.take(Writer::Closed)) {
             self.release_sender(id, urgency, &half);
@@ -245,17 +244,16 @@ impl Calls {
 
     /// Takes a call out of the table, with all that its streams hold. Replies that wait for its reply may leave.
     pub(super) fn drop_call(&mut self, id: StreamId) {
-        let Some(mut call) = self.table.remove(&id) else { return };
-        shrink_table(&mut self.table);
-        let needed_memory = call.needs_memory();
-        let (urgency, key, number) = (call.urgency, call.key().cloned(), call.number());
+        let Some(mut call) = self.table.remove(id) else { return };
+        let (urgency, needed_memory, led) = (call.urgency, call.needs_memory(), call.leads());
         self.deadlines.stop(call.deadline, deadline_of(id));
         self.deadlines.stop(call.reassembly_deadline, Deadline::Reassembly(id));
         if let StreamId::Request(request) = id {
             self.deadlines.stop(call.execution_deadline(), Deadline::Execution(request));
         }
-        self.requests -= usize::from(!super::table::is_ours(id));
-        self.credits.remove(&id);
+        if !self.credits.is_empty() {
+            self.credits.remove(&id);
+        }
         let (sender, receiver) = call.into_streams();
         if let Some(half) = sender {
             self.release_sender(id, urgency, &half);
@@ -266,14 +264,14 @@ impl Calls {
         if needed_memory {
             self.memory_freed(id);
         }
-        if let (StreamId::Request(_), Some(key), Some(number)) = (id, key, number) {
+        if let Some((key, number)) = led {
             self.leave_gate(&key, number);
         }
     }
 
     /// The reader of a stream that this side writes wants no more of it.
     pub(super) fn stop_sending(&mut self, id: StreamId) {
-        let Some(call) = self.table.get_mut(&id) else { return };
+        let Some(call) = self.table.get_mut(id) else { return };
         let urgency = call.urgency;
         let Some(writer) = call.writer() else { return };
         let stopped = writer.take(Writer::Stopped);
@@ -288,7 +286,7 @@ impl Calls {
 
     /// The result of a call of ours has been read to its end.
     pub(super) fn result_read(&mut self, id: StreamId) {
-        let Some(call) = self.table.get_mut(&id) else { return };
+        let Some(call) = self.table.get_mut(id) else { return };
         match &mut call.state {
             State::Unread { .. } => self.drop_call(id),
             State::Sent { result: ResultState::Begun(half), .. } => {
@@ -302,7 +300,7 @@ impl Calls {
 
     /// Nothing more of what is read is wanted; the writer is told, unless it has sent all.
     pub(super) fn stop_reading(&mut self, id: StreamId) {
-        let Some(call) = self.table.get_mut(&id) else { return };
+        let Some(call) = self.table.get_mut(id) else { return };
         let number = call.number();
         self.deadlines.stop(call.reassembly_deadline.take(), Deadline::Reassembly(id));
         let Some(half) = call.receiver() else { return };
@@ -329,7 +327,7 @@ impl Calls {
 
     /// The CREDIT that is due for a stream.
     pub(super) fn credit_of(&mut self, id: StreamId, now: Instant) -> Option<Record> {
-        let call = self.table.get_mut(&id)?;
+        let call = self.table.get_mut(id)?;
         let number = call.number()?;
         let (consumed, limit) = call.receiver()?.credit_due(now, &mut self.flow)?;
         Some(Record::Credit { call: number, consumed, limit })

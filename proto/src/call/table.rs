@@ -1,7 +1,8 @@
-//! A call in the table, and the states that it can be in.
+//! The table of calls, and the states that each can be in.
 
 use crate::event::{Request, WithdrawReason};
-use crate::ids::StreamId;
+use crate::ids::{CallId, ConnectionId, RequestId, StreamId};
+use crate::numbered::Numbered;
 use crate::ordering::GatePlace;
 use crate::send::Place;
 use crate::stream::{RecvHalf, SendHalf};
@@ -11,6 +12,81 @@ use crate::{Metadata, OrderingKey, Text, Urgency};
 use std::time::Instant;
 
 use super::delivery::Delivery;
+
+/// The calls of which something is left.
+#[derive(Debug)]
+pub(super) struct Table {
+    connection: ConnectionId,
+    ours: Numbered<OpenCall>,
+    requests: Numbered<OpenCall>,
+}
+
+impl Table {
+    pub(super) fn new(connection: ConnectionId) -> Self {
+        Self { connection, ours: Numbered::default(), requests: Numbered::default() }
+    }
+
+    #[inline]
+    pub(super) fn get(&self, id: StreamId) -> Option<&OpenCall> {
+        match id {
+            StreamId::Call(call) => self.ours.get(call.0),
+            StreamId::Request(request) => self.requests.get(request.number()),
+        }
+    }
+
+    #[inline]
+    pub(super) fn get_mut(&mut self, id: StreamId) -> Option<&mut OpenCall> {
+        match id {
+            StreamId::Call(call) => self.ours.get_mut(call.0),
+            StreamId::Request(request) => self.requests.get_mut(request.number()),
+        }
+    }
+
+    pub(super) fn insert(&mut self, id: StreamId, call: OpenCall) {
+        match id {
+            StreamId::Call(id) => self.ours.insert(id.0, call),
+            StreamId::Request(id) => self.requests.insert(id.number(), call),
+        }
+    }
+
+    pub(super) fn remove(&mut self, id: StreamId) -> Option<OpenCall> {
+        match id {
+            StreamId::Call(call) => self.ours.remove(call.0),
+            StreamId::Request(request) => self.requests.remove(request.number()),
+        }
+    }
+
+    /// Gives back the memory that is kept for calls to come.
+    pub(super) fn shrink(&mut self) {
+        self.ours.shrink();
+        self.requests.shrink();
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.ours.len() + self.requests.len()
+    }
+
+    /// The peer's.
+    pub(super) fn requests(&self) -> usize {
+        self.requests.len()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (StreamId, &OpenCall)> {
+        let ours = self.ours.iter().map(|(number, call)| (CallId(number).into(), call));
+        let request = |number| RequestId::new(self.connection, number).into();
+        ours.chain(self.requests.iter().map(move |(number, call)| (request(number), call)))
+    }
+
+    pub(super) fn ours_mut(&mut self) -> impl Iterator<Item = (CallId, &mut OpenCall)> {
+        self.ours.iter_mut().map(|(number, call)| (CallId(number), call))
+    }
+
+    /// Drops all but the calls of ours for which this is true.
+    pub(super) fn retain_ours(&mut self, keep: impl FnMut(&OpenCall) -> bool) {
+        self.ours.retain(keep);
+        self.requests = Numbered::default();
+    }
+}
 
 /// A call of which something is left.
 #[derive(Debug)]
@@ -25,29 +101,17 @@ pub(super) struct OpenCall {
 
 #[derive(Debug)]
 pub(super) enum State {
-    /// A call of ours that waits in the send queue.
-    Queued(Box<QueuedState>),
+    /// A call of ours that waits in the send queue. `argument` is what follows the body there, if it is a stream.
+    Queued { place: Place, argument: Writer, delivery: Delivery },
     /// A call of ours that has left and has not ended.
     Sent { number: Number, argument: Writer, result: ResultState },
     /// A call of ours that has ended with a result that came as a whole, and waits to be read.
     /// `argument` is open no more.
     Unread { number: Number, argument: Writer, result: Box<RecvHalf> },
     /// A request of the peer's that has not been answered.
-    Request(Box<RequestState>),
+    Request(RequestState),
     /// A request that has been answered with a body, which is leaving or waits to.
     Replying { number: Number, key: OrderingKey, argument: Option<Box<RecvHalf>>, body: Box<SendHalf> },
-}
-
-#[derive(Debug)]
-pub(super) struct QueuedState {
-    pub(super) place: Place,
-    pub(super) method: Text,
-    pub(super) key: OrderingKey,
-    pub(super) metadata: Metadata,
-    /// What follows the body in the queue, if the argument is a stream.
-    pub(super) argument: Writer,
-    pub(super) is_stream: bool,
-    pub(super) delivery: Delivery,
 }
 
 #[derive(Debug)]
@@ -174,7 +238,7 @@ impl OpenCall {
     /// The number on the wire, once it has one.
     pub(super) fn number(&self) -> Option<Number> {
         match &self.state {
-            State::Queued(_) => None,
+            State::Queued { .. } => None,
             State::Sent { number, .. } | State::Unread { number, .. } | State::Replying { number, .. } => {
                 Some(*number)
             }
@@ -185,7 +249,7 @@ impl OpenCall {
     /// Whether a call of ours that has not ended has left; `None` for any other.
     pub(super) fn has_left(&self) -> Option<bool> {
         match &self.state {
-            State::Queued(_) => Some(false),
+            State::Queued { .. } => Some(false),
             State::Sent { .. } => Some(true),
             _ => None,
         }
@@ -210,6 +274,18 @@ impl OpenCall {
         self.receiver().is_some_and(|half| half.is_reassembled())
     }
 
+    /// The key and the number of a request whose reply is a stream: others may wait for it at the gate.
+    pub(super) fn leads(&self) -> Option<(OrderingKey, Number)> {
+        let (key, number) = match &self.state {
+            State::Replying { key, number, .. } => (key, *number),
+            State::Request(RequestState { stage: Stage::Streaming { .. }, key, number, .. }) => {
+                (key, *number)
+            }
+            _ => return None,
+        };
+        key.is_given().then(|| (key.clone(), number))
+    }
+
     /// Whether the host may read its stream, if it has one.
     pub(super) fn is_readable(&self) -> bool {
         !self.waits_to_start() && !self.is_owed_as_a_whole()
@@ -217,10 +293,9 @@ impl OpenCall {
 
     pub(super) fn key(&self) -> Option<&OrderingKey> {
         match &self.state {
-            State::Queued(queued) => Some(&queued.key),
             State::Request(request) => Some(&request.key),
             State::Replying { key, .. } => Some(key),
-            State::Sent { .. } | State::Unread { .. } => None,
+            State::Queued { .. } | State::Sent { .. } | State::Unread { .. } => None,
         }
     }
 
@@ -235,9 +310,9 @@ impl OpenCall {
     /// The stream that this side writes.
     pub(super) fn writer(&mut self) -> Option<&mut Writer> {
         match &mut self.state {
-            State::Queued(queued) => Some(&mut queued.argument),
-            State::Sent { argument, .. } => Some(argument),
-            State::Unread { argument, .. } => Some(argument),
+            State::Queued { argument, .. }
+            | State::Sent { argument, .. }
+            | State::Unread { argument, .. } => Some(argument),
             State::Request(request) => request.writer(),
             State::Replying { .. } => None,
         }
@@ -245,8 +320,7 @@ impl OpenCall {
 
     pub(super) fn sender(&mut self) -> Option<&mut SendHalf> {
         match &mut self.state {
-            State::Queued(queued) => queued.argument.half(),
-            State::Sent { argument, .. } => argument.half(),
+            State::Queued { argument, .. } | State::Sent { argument, .. } => argument.half(),
             State::Request(request) => request.writer()?.half(),
             State::Replying { body, .. } => Some(body),
             State::Unread { .. } => None,
@@ -261,7 +335,7 @@ impl OpenCall {
             State::Unread { result, .. } => Some(result),
             State::Request(request) => request.argument.as_deref_mut(),
             State::Replying { argument, .. } => argument.as_deref_mut(),
-            State::Queued(_) | State::Sent { .. } => None,
+            State::Queued { .. } | State::Sent { .. } => None,
         }
     }
 
@@ -271,7 +345,8 @@ impl OpenCall {
     }
 
     /// Takes both streams out, of a call that is dropped.
-    pub(super) fn into_streams(mut self) -> (Option<Box<SendHalf>>, Option<Box<RecvHalf>>) {
+    #[inline]
+    pub(super) fn into_streams(self) -> (Option<Box<SendHalf>>, Option<Box<RecvHalf>>) {
         match self.state {
             State::Replying { argument, body, .. } => (Some(body), argument),
             State::Unread { result, .. } => (None, Some(result)),
@@ -281,7 +356,7 @@ impl OpenCall {
                     (None, request.argument)
                 }
             },
-            State::Queued(ref mut queued) => (queued.argument.take(Writer::Closed), None),
+            State::Queued { mut argument, .. } => (argument.take(Writer::Closed), None),
             State::Sent { mut argument, result, .. } => {
                 let half = match result {
                     ResultState::Awaited(_) => None,

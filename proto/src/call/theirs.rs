@@ -21,8 +21,9 @@ use crate::{ErrorInfo, Metadata, OrderingKey, Urgency};
 const GRACE: Duration = Duration::from_secs(1);
 
 impl Calls {
+    /// The request that came as this call: every other number is the peer's.
     pub(super) fn request(&self, number: Number) -> RequestId {
-        RequestId::new(self.connection, number)
+        RequestId::new(self.connection, number >> 1)
     }
 
     /// A request whose number is right has come.
@@ -33,7 +34,7 @@ impl Calls {
             return self.refuse(call, key, refusal.to_error(why));
         }
         let Piece { fin, item, .. } = piece;
-        let first = match self.first_piece(call, piece, frame) {
+        let first = match self.first_piece(call, piece) {
             Ok(first) => first,
             Err(error) => return self.refuse_unreadable(call, key, error),
         };
@@ -70,11 +71,10 @@ impl Calls {
         let (cancelled, withdrawn, execution_deadline) = (false, None, None);
         let state =
             RequestState { number: call, key, cancelled, withdrawn, execution_deadline, argument, stage };
-        let state = State::Request(Box::new(state));
+        let state = State::Request(state);
         let open = OpenCall { urgency, deadline: stop, reassembly_deadline: None, state };
         self.table.insert(StreamId::Request(id), open);
         self.open_requests += 1;
-        self.requests += 1;
         self.endpoint_events.push_back(EndpointEvent::Arrived(arrival));
         if let Some(bytes) = incomplete {
             self.want_memory(StreamId::Request(id), bytes);
@@ -100,20 +100,13 @@ impl Calls {
     }
 
     /// The piece of an OPEN or a RESULT.
-    pub(super) fn first_piece(
-        &self,
-        number: Number,
-        piece: Piece,
-        frame: usize,
-    ) -> Result<Bytes, DecodeError> {
+    pub(super) fn first_piece(&self, number: Number, piece: Piece) -> Result<Bytes, DecodeError> {
         let limit = match piece.fin {
             true => wire::max_first(number).min(self.config.max_body),
             // It is no body, but the beginning of a stream, which has no limit.
             false => MAX_FIRST,
         };
-        let compressed = piece.compressed;
-        let bytes = piece.plain(limit)?;
-        Ok(if compressed { bytes } else { wire::keep(&bytes, frame) })
+        piece.plain(limit)
     }
 
     /// Why a request is not taken, if it is not.
@@ -121,7 +114,7 @@ impl Calls {
         if self.draining {
             return Some((Refusal::ShuttingDown, "this endpoint is shutting down"));
         }
-        if self.requests >= self.config.max_requests {
+        if self.table.requests() >= self.config.max_requests {
             return Some((Refusal::Busy, "too many requests of this peer are open"));
         }
         options.unsupported.then_some((Refusal::Unsupported, "the call has an option that is not known here"))
@@ -159,7 +152,7 @@ impl Calls {
     pub(crate) fn start(&mut self, now: Instant, id: RequestId) {
         let limit = self.config.execution_timeout.and_then(|limit| now.checked_add(limit));
         let stream = StreamId::Request(id);
-        let Some(open) = self.table.get_mut(&stream) else { return };
+        let Some(open) = self.table.get_mut(stream) else { return };
         let State::Request(state) = &mut open.state else { return };
         let mut request = match std::mem::replace(&mut state.stage, Stage::Running) {
             Stage::Waiting(request) => request,
@@ -180,7 +173,7 @@ impl Calls {
 
     /// A body has been reassembled: its request is ready to start.
     pub(super) fn argument_reassembled(&mut self, id: RequestId, body: Bytes) {
-        let Some(OpenCall { state: State::Request(state), .. }) = self.table.get_mut(&StreamId::Request(id))
+        let Some(OpenCall { state: State::Request(state), .. }) = self.table.get_mut(StreamId::Request(id))
         else {
             return;
         };
@@ -197,7 +190,7 @@ impl Calls {
     /// The peer cancels its request.
     pub(super) fn cancel(&mut self, id: RequestId) {
         let stream = StreamId::Request(id);
-        match self.table.get_mut(&stream).map(|open| &mut open.state) {
+        match self.table.get_mut(stream).map(|open| &mut open.state) {
             // Dialect 1 has one CANCEL for a call. In dialect 2 it may come again, when a result is dropped unread (F-8).
             Some(State::Request(state)) if state.cancelled && wire::is_dialect_1(state.number) => {
                 self.report(Anomaly::UnknownCancel);
@@ -233,7 +226,7 @@ impl Calls {
 
     fn withdraw_with(&mut self, request: RequestId, reason: WithdrawReason, reply: Reply) {
         let stream = StreamId::Request(request);
-        let Some(OpenCall { state: State::Request(state), .. }) = self.table.get_mut(&stream) else { return };
+        let Some(OpenCall { state: State::Request(state), .. }) = self.table.get_mut(stream) else { return };
         match state.withdrawn.replace(reason) {
             None if state.waits() => self.drop_waiting(request, ReadError::TimedOut),
             None => {
@@ -260,25 +253,18 @@ impl Calls {
         self.codec.detach_name(number);
         let names = self.codec.name_size(number, &key);
         let body = ReplyBody::from(Failure::Error(error));
-        let reply = QueuedReply {
-            number,
-            key: key.clone(),
-            names,
-            body,
-            metadata: Metadata::new(),
-            unsolicited: true,
-        };
+        let reply = QueuedReply { number, key, names, body, metadata: Metadata::new(), unsolicited: true };
         if self.queue.count_unsolicited(MESSAGE_OVERHEAD + reply.size()).is_err() {
             self.fatal = Some(Fatal(CloseCause::PeerNotReading));
             return;
         }
-        self.queue.push(Queued::Reply(reply), &key, Urgency::DEFAULT);
+        self.queue.push(Queued::Reply(reply), Urgency::DEFAULT);
     }
 
     /// The endpoint has no place for a request.
     pub(crate) fn refuse_busy(&mut self, id: RequestId, reason: BusyReason) {
         let stream = StreamId::Request(id);
-        let Some(OpenCall { state: State::Request(state), deadline, .. }) = self.table.get(&stream) else {
+        let Some(OpenCall { state: State::Request(state), deadline, .. }) = self.table.get(stream) else {
             return;
         };
         let (number, key, deadline) = (state.number, state.key.clone(), *deadline);

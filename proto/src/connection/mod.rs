@@ -63,7 +63,7 @@ enum Phase {
 }
 
 impl Connection {
-    /// A connection that has no transport yet. `first_call` is `CallId(0)`, or [`next_call`](Self::next_call) of the connection that this one
+    /// A connection that has no transport yet. `first_call` is [`CallId::FIRST`], or [`next_call`](Self::next_call) of the connection that this one
     /// replaces, so that ids are never reused. `nonce` must be random and new for each connection: by it a binder knows that its peer has
     /// begun anew.
     pub fn new(

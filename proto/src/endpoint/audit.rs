@@ -9,11 +9,11 @@ impl Endpoint {
     #[doc(hidden)]
     pub fn audit(&self) {
         let (mut open, mut requests, mut running, mut waiting) = (0, 0, 0, 0);
-        for (connection, peer) in &self.peers {
+        for (connection, peer) in self.peers.iter() {
             open += usize::from(peer.is_open());
             requests += peer.requests.len();
             let (mut held, before) = (0, (waiting, running));
-            for request in peer.requests.values() {
+            for (_, request) in peer.requests.iter() {
                 match request {
                     Request::Waiting => waiting += 1,
                     Request::Running(_) => running += 1,
@@ -29,7 +29,10 @@ impl Endpoint {
             );
             if peer.phase == Phase::Closed {
                 let runs = |request: &Request| matches!(request, Request::Running(_));
-                assert!(!peer.requests.is_empty() && peer.requests.values().all(runs), "{connection}");
+                assert!(
+                    !peer.requests.is_empty() && peer.requests.iter().all(|(_, request)| runs(request)),
+                    "{connection}"
+                );
             }
         }
         assert_eq!((self.open, self.requests), (open, requests));

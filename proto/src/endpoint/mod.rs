@@ -17,8 +17,6 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::time::Instant;
 
-use rustc_hash::FxHashMap;
-
 pub use self::config::EndpointConfig;
 
 use self::budget::Budget;
@@ -26,6 +24,7 @@ use self::request::{OVERHEAD, Peer, Phase, Request, Running, Streamed};
 use crate::connection::Connection;
 use crate::event::{ConnectionEvent, EndpointEvent};
 use crate::ids::{ConnectionId, RequestId};
+use crate::numbered::Numbered;
 use crate::ordering::{Action, Arrival, KeyOrder, Scheduler};
 
 /// The requests of all connections of one program.
@@ -52,7 +51,7 @@ use crate::ordering::{Action, Arrival, KeyOrder, Scheduler};
 pub struct Endpoint {
     max_held_reply_bytes: usize,
     scheduler: Box<dyn Scheduler>,
-    peers: FxHashMap<ConnectionId, Peer>,
+    peers: Numbered<Peer>,
     /// Memory for bodies as long as they are being reassembled. A complete argument counts as waiting at the scheduler instead: if it
     /// kept this memory until its request starts, the handler that it waits for could wait for the same memory.
     reassembly: Budget,
@@ -86,7 +85,7 @@ impl Endpoint {
         Self {
             max_held_reply_bytes: config.max_held_reply_bytes,
             scheduler,
-            peers: FxHashMap::default(),
+            peers: Numbered::default(),
             reassembly: Budget::new(config.max_reassembly, config.max_reassembly_total),
             events: VecDeque::new(),
             finished: Vec::new(),
@@ -101,7 +100,7 @@ impl Endpoint {
     pub fn open(&mut self) -> ConnectionId {
         let connection = ConnectionId(self.next_connection);
         self.next_connection += 1;
-        self.peers.insert(connection, Peer::default());
+        self.peers.insert(connection.0, Peer::default());
         self.open += 1;
         if self.is_draining {
             self.events.push_back((connection, ConnectionEvent::Drain));
@@ -259,7 +258,7 @@ impl Endpoint {
             return;
         }
         let open = self.peers.iter().filter(|(_, peer)| peer.is_open());
-        let mut connections: Vec<_> = open.map(|(connection, _)| *connection).collect();
+        let mut connections: Vec<_> = open.map(|(connection, _)| ConnectionId(connection)).collect();
         connections.sort_unstable();
         self.events.extend(connections.into_iter().map(|connection| (connection, ConnectionEvent::Drain)));
     }
@@ -305,7 +304,7 @@ impl Endpoint {
     }
 
     fn open_peer(&self, connection: ConnectionId) -> Option<&Peer> {
-        self.peers.get(&connection).filter(|peer| peer.is_open())
+        self.peers.get(connection.0).filter(|peer| peer.is_open())
     }
 
     fn is_open(&self, connection: ConnectionId) -> bool {
@@ -313,14 +312,14 @@ impl Endpoint {
     }
 
     fn get_mut(&mut self, request: RequestId) -> Option<&mut Request> {
-        self.peers.get_mut(&request.connection())?.requests.get_mut(&request.number())
+        self.peers.get_mut(request.connection().0)?.requests.get_mut(request.number())
     }
 
     fn arrive(&mut self, mut arrival: Arrival) {
         let request = arrival.request;
         let connection = request.connection();
-        let Some(peer) = self.peers.get_mut(&connection).filter(|peer| peer.is_open()) else { return };
-        if peer.requests.contains_key(&request.number()) {
+        let Some(peer) = self.peers.get_mut(connection.0).filter(|peer| peer.is_open()) else { return };
+        if peer.requests.contains(request.number()) {
             return;
         }
         arrival.bytes = arrival.bytes.saturating_add(OVERHEAD);
@@ -345,7 +344,7 @@ impl Endpoint {
         }
         let Err(busy) = self.scheduler.ready(id, bytes) else { return };
         self.scheduler.withdraw(id);
-        if let Some(peer) = self.peers.get_mut(&id.connection()) {
+        if let Some(peer) = self.peers.get_mut(id.connection().0) {
             peer.remove(id.number());
             self.requests -= 1;
         }
@@ -354,17 +353,17 @@ impl Endpoint {
     }
 
     fn close(&mut self, connection: ConnectionId) {
-        let Some(peer) = self.peers.get_mut(&connection).filter(|peer| peer.is_open()) else { return };
+        let Some(peer) = self.peers.get_mut(connection.0).filter(|peer| peer.is_open()) else { return };
         peer.phase = Phase::Closed;
         (peer.held_bytes, peer.waiting) = (0, 0);
         let before = peer.requests.len();
-        peer.requests.retain(|_, request| matches!(request, Request::Running(_)));
+        peer.requests.retain(|request| matches!(request, Request::Running(_)));
         self.requests -= before - peer.requests.len();
-        let mut left: Vec<_> = peer.requests.keys().copied().collect();
+        let mut left: Vec<_> = peer.requests.iter().map(|(number, _)| number).collect();
         // The scheduler may be one that tells their order.
         left.sort_unstable();
         if left.is_empty() {
-            self.peers.remove(&connection);
+            self.peers.remove(connection.0);
         }
         self.open -= 1;
         self.reassembly.forget(connection);
@@ -393,8 +392,8 @@ impl Endpoint {
     fn carry_out(&mut self, action: Action) -> Option<(ConnectionId, ConnectionEvent)> {
         let (Action::Start(id) | Action::Release(id) | Action::MayReply(id)) = action;
         let connection = id.connection();
-        let peer = self.peers.get_mut(&connection).filter(|peer| peer.is_open())?;
-        let request = peer.requests.get_mut(&id.number())?;
+        let peer = self.peers.get_mut(connection.0).filter(|peer| peer.is_open())?;
+        let request = peer.requests.get_mut(id.number())?;
         let event = match (action, request) {
             (Action::Start(_), request @ Request::Waiting) => {
                 *request = Request::Running(Running::default());

@@ -20,8 +20,8 @@ impl Endpoint {
     /// not by the end of the next round of polls, it counts against
     /// [`EndpointConfig::max_held_reply_bytes`](crate::EndpointConfig::max_held_reply_bytes) from then on.
     pub fn finish(&mut self, request: RequestId, reply: Option<Reply>) {
-        let Some(peer) = self.peers.get_mut(&request.connection()) else { return };
-        let Some(found) = peer.requests.get_mut(&request.number()) else { return };
+        let Some(peer) = self.peers.get_mut(request.connection().0) else { return };
+        let Some(found) = peer.requests.get_mut(request.number()) else { return };
         let Request::Running(running) = found else { return };
         self.scheduler.finish(request);
         match peer.phase {
@@ -38,15 +38,15 @@ impl Endpoint {
                 peer.remove(request.number());
                 self.requests -= 1;
                 if peer.requests.is_empty() {
-                    self.peers.remove(&request.connection());
+                    self.peers.remove(request.connection().0);
                 }
             }
         }
     }
 
     pub(super) fn withdraw(&mut self, id: RequestId, reason: WithdrawReason, reply: Reply) {
-        let Some(peer) = self.peers.get_mut(&id.connection()).filter(|peer| peer.is_open()) else { return };
-        let Some(request) = peer.requests.get_mut(&id.number()) else { return };
+        let Some(peer) = self.peers.get_mut(id.connection().0).filter(|peer| peer.is_open()) else { return };
+        let Some(request) = peer.requests.get_mut(id.number()) else { return };
         let given_up = reason.is_given_up();
         match request {
             Request::Running(running) => {
@@ -71,7 +71,7 @@ impl Endpoint {
     /// Replies to a request that does not run, and forgets it.
     fn reply_at_once(&mut self, request: RequestId, reply: Reply) {
         self.scheduler.withdraw(request);
-        let Some(peer) = self.peers.get_mut(&request.connection()) else { return };
+        let Some(peer) = self.peers.get_mut(request.connection().0) else { return };
         if peer.remove(request.number()).is_some() {
             self.requests -= 1;
             self.events.push_back((request.connection(), ConnectionEvent::Reply { request, reply }));
@@ -82,8 +82,8 @@ impl Endpoint {
     /// the place of a reply: to start no more handlers instead could keep the very one from starting that all wait for.
     pub(super) fn hold_finished(&mut self) {
         for id in self.finished.drain(..) {
-            let Some(peer) = self.peers.get_mut(&id.connection()) else { continue };
-            let Some(request) = peer.requests.get_mut(&id.number()) else { continue };
+            let Some(peer) = self.peers.get_mut(id.connection().0) else { continue };
+            let Some(request) = peer.requests.get_mut(id.number()) else { continue };
             let Request::Finished(reply) = request else { continue };
             let (held, limit) = (peer.held_bytes, self.max_held_reply_bytes);
             let reply = std::mem::replace(reply, Reply::Cancelled);

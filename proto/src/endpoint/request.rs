@@ -1,8 +1,6 @@
 //! A request on its way through an endpoint, and the connection that it came from.
 
-use rustc_hash::FxHashMap;
-
-use crate::kept::shrink_table;
+use crate::numbered::Numbered;
 use crate::reply::Reply;
 
 /// What a request or a held reply takes in memory besides its body and names, in bytes.
@@ -12,7 +10,7 @@ pub(super) const OVERHEAD: usize = 256;
 #[derive(Debug, Default)]
 pub(super) struct Peer {
     pub(super) phase: Phase,
-    pub(super) requests: FxHashMap<u64, Request>,
+    pub(super) requests: Numbered<Request>,
     /// How many of them wait, and how many run.
     pub(super) waiting: usize,
     pub(super) running: usize,
@@ -83,14 +81,13 @@ impl Peer {
 
     /// Takes a request out of the table.
     pub(super) fn remove(&mut self, number: u64) -> Option<Request> {
-        let request = self.requests.remove(&number)?;
+        let request = self.requests.remove(number)?;
         match &request {
             Request::Waiting => self.waiting -= 1,
             Request::Running(_) => self.running -= 1,
             Request::Finished(_) => {}
             Request::Held { bytes, .. } => self.held_bytes -= bytes,
         }
-        shrink_table(&mut self.requests);
         Some(request)
     }
 }

@@ -6,8 +6,6 @@ mod audit;
 #[cfg(test)]
 mod tests;
 
-use rustc_hash::FxHashMap;
-
 use super::keys::{KeyId, Keys};
 use super::release_queue::{ReleaseQueue, Seq};
 use super::run_queue::{QueueId, RunQueue};
@@ -15,7 +13,7 @@ use super::{
     Action, Arrival, Busy, BusyReason, KeyScope, OrderingConfig, OrderingMode, Scheduler, Withdrawn,
 };
 use crate::ids::{ConnectionId, RequestId};
-use crate::kept::shrink_table;
+use crate::numbered::Numbered;
 
 /// The built-in [`Scheduler`]: orders requests by key.
 ///
@@ -54,7 +52,7 @@ use crate::kept::shrink_table;
 #[derive(Debug)]
 pub struct KeyOrder {
     config: OrderingConfig,
-    connections: FxHashMap<ConnectionId, Account>,
+    connections: Numbered<Account>,
     keys: Keys,
     run: RunQueue,
     release: ReleaseQueue,
@@ -69,7 +67,7 @@ pub struct KeyOrder {
 /// The requests of one connection, and what counts against its limits.
 #[derive(Debug, Default)]
 struct Account {
-    requests: FxHashMap<u64, Request>,
+    requests: Numbered<Request>,
     /// Those of them that are not abandoned.
     open: usize,
     queued: usize,
@@ -109,7 +107,7 @@ impl KeyOrder {
         let run = RunQueue::new(config.max_running_per_connection());
         Self {
             config,
-            connections: FxHashMap::default(),
+            connections: Numbered::default(),
             keys: Keys::default(),
             run,
             release: ReleaseQueue::default(),
@@ -131,7 +129,7 @@ impl KeyOrder {
     }
 
     fn get_mut(&mut self, id: RequestId) -> Option<&mut Request> {
-        self.connections.get_mut(&id.connection())?.requests.get_mut(&id.number())
+        self.connections.get_mut(id.connection().0)?.requests.get_mut(id.number())
     }
 
     /// Where a request waits for its start.
@@ -151,8 +149,8 @@ impl KeyOrder {
     fn admit(&self, arrival: &Arrival, queue: QueueId) -> Result<bool, BusyReason> {
         let limits = &self.config;
         let connection = arrival.request.connection();
-        let account = self.connections.get(&connection);
-        if account.is_some_and(|account| account.requests.contains_key(&arrival.request.number())) {
+        let account = self.connections.get(connection.0);
+        if account.is_some_and(|account| account.requests.contains(arrival.request.number())) {
             return Err(BusyReason::DuplicateRequest);
         }
         if account.map_or(0, |account| account.open) >= limits.max_requests_per_connection {
@@ -178,7 +176,7 @@ impl KeyOrder {
         let &Arrival { request: id, bytes, ready, .. } = arrival;
         let queued = is_queued.then_some(bytes);
         let request = Request { seq: self.arrivals, key, state: State::Waiting { ready, queued } };
-        let account = self.connections.entry(id.connection()).or_default();
+        let account = self.connections.get_or_insert_default(id.connection().0);
         account.requests.insert(id.number(), request);
         account.open += 1;
         if let Some(bytes) = queued {
@@ -193,8 +191,8 @@ impl KeyOrder {
     /// An unready request is ready, and takes so many bytes more while it waits.
     fn make_ready(&mut self, id: RequestId, added: usize) -> Result<(), BusyReason> {
         let limit = self.config.max_waiting_bytes_per_connection;
-        let Some(account) = self.connections.get_mut(&id.connection()) else { return Ok(()) };
-        let Some(request) = account.requests.get_mut(&id.number()) else { return Ok(()) };
+        let Some(account) = self.connections.get_mut(id.connection().0) else { return Ok(()) };
+        let Some(request) = account.requests.get_mut(id.number()) else { return Ok(()) };
         // One that arrives unready always counts.
         let State::Waiting { ready, queued: Some(bytes) } = &mut request.state else { return Ok(()) };
         if added > limit.saturating_sub(account.queued_bytes) {
@@ -208,15 +206,14 @@ impl KeyOrder {
 
     /// Takes a request out of the table.
     fn remove(&mut self, id: RequestId) {
-        let Some(account) = self.connections.get_mut(&id.connection()) else { return };
-        let Some(request) = account.requests.remove(&id.number()) else { return };
+        let Some(account) = self.connections.get_mut(id.connection().0) else { return };
+        let Some(request) = account.requests.remove(id.number()) else { return };
         self.requests -= 1;
         let was_abandoned = matches!(request.state, State::Abandoned { .. });
         account.open -= usize::from(!was_abandoned);
-        shrink_table(&mut account.requests);
         if account.requests.is_empty() && was_abandoned {
             // Its connection is gone, and nobody else tidies up.
-            self.connections.remove(&id.connection());
+            self.connections.remove(id.connection().0);
         }
         if let Some(key) = request.key {
             self.keys.release(key);
@@ -225,8 +222,8 @@ impl KeyOrder {
 
     /// A request waits no more, because it starts, was withdrawn, or vanishes.
     fn leave_waiting(&mut self, id: RequestId, next: State) {
-        let Some(account) = self.connections.get_mut(&id.connection()) else { return };
-        let Some(request) = account.requests.get_mut(&id.number()) else { return };
+        let Some(account) = self.connections.get_mut(id.connection().0) else { return };
+        let Some(request) = account.requests.get_mut(id.number()) else { return };
         if let State::Waiting { queued, .. } = std::mem::replace(&mut request.state, next) {
             self.waiting -= 1;
             if let Some(bytes) = queued {
@@ -255,7 +252,9 @@ impl KeyOrder {
     fn stop(&mut self, id: RequestId, key: Option<KeyId>, was_suspended: bool) {
         self.running -= 1;
         self.suspended -= usize::from(was_suspended);
-        self.run.free(self.queue_of(id, key));
+        if let queue @ QueueId::Serial(_) = self.queue_of(id, key) {
+            self.run.free(queue);
+        }
     }
 
     /// Nobody waits for this request's reply any more, for it was withdrawn, or its connection is gone.
@@ -398,19 +397,19 @@ impl Scheduler for KeyOrder {
     }
 
     fn forget_connection(&mut self, connection: ConnectionId) {
-        if let Some(account) = self.connections.get(&connection) {
+        if let Some(account) = self.connections.get(connection.0) {
             let mut requests: Vec<_> =
-                account.requests.iter().map(|(number, request)| (request.seq, *number)).collect();
+                account.requests.iter().map(|(number, request)| (request.seq, number)).collect();
             // What it held up is released in an order that depends on this one.
             requests.sort_unstable();
             for (_, number) in requests {
                 self.abandon(RequestId::new(connection, number));
             }
         }
-        if let Some(account) = self.connections.get_mut(&connection) {
+        if let Some(account) = self.connections.get_mut(connection.0) {
             account.open = 0;
             if account.requests.is_empty() {
-                self.connections.remove(&connection);
+                self.connections.remove(connection.0);
             }
         }
         self.run.forget(connection);

@@ -18,23 +18,24 @@
 //!
 //! # Example
 //! ```
-//! use callosum_proto::ordering::{Action, Arrival, KeyOrder, OrderingConfig, Scheduler};
-//! use callosum_proto::{ConnectionId, OrderingKey, RequestId};
+//! use callosum_proto::ordering::{Action, Arrival, Busy, KeyOrder, OrderingConfig, Scheduler};
 //!
-//! let mut order = KeyOrder::new(OrderingConfig::default());
-//! let [first, second] = [1, 2].map(|number| RequestId::new(ConnectionId(7), number));
-//! for request in [first, second] {
-//!     let key = OrderingKey::text("container-1");
-//!     order.arrive(&Arrival { request, key, bytes: 64, ready: true })?;
-//!     assert_eq!(order.poll(), Some(Action::Start(request)));
+//! /// Two requests with the same key, of which the second is the faster one.
+//! fn in_order(arrivals: [Arrival; 2]) -> Result<(), Busy> {
+//!     let mut order = KeyOrder::new(OrderingConfig::default());
+//!     for arrival in &arrivals {
+//!         order.arrive(arrival)?;
+//!         assert_eq!(order.poll(), Some(Action::Start(arrival.request)));
+//!     }
+//!     let [first, second] = arrivals.map(|arrival| arrival.request);
+//!     order.finish(second);
+//!     assert_eq!(order.poll(), None, "the first request's reply goes first");
+//!     order.finish(first);
+//!     assert_eq!(order.poll(), Some(Action::Release(first)));
+//!     assert_eq!(order.poll(), Some(Action::Release(second)));
+//!     assert!(order.is_idle());
+//!     Ok(())
 //! }
-//! order.finish(second);
-//! assert_eq!(order.poll(), None, "the first request's reply goes first");
-//! order.finish(first);
-//! assert_eq!(order.poll(), Some(Action::Release(first)));
-//! assert_eq!(order.poll(), Some(Action::Release(second)));
-//! assert!(order.is_idle());
-//! # Ok::<(), callosum_proto::ordering::Busy>(())
 //! ```
 
 mod config;

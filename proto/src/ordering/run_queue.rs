@@ -17,6 +17,7 @@ use rustc_hash::FxHashMap;
 use super::keys::KeyId;
 use super::release_queue::Seq;
 use crate::ids::{ConnectionId, RequestId};
+use crate::numbered::Numbered;
 use crate::queue::Queue;
 
 /// Where a request waits for its start.
@@ -32,9 +33,9 @@ pub(super) enum QueueId {
 pub(super) struct RunQueue {
     /// Slots that the handlers of one connection may hold.
     share: usize,
-    /// None with a key is both free and empty.
-    queues: FxHashMap<QueueId, KeyQueue>,
-    connections: FxHashMap<ConnectionId, Offers>,
+    /// Those with a key. None is both free and empty.
+    keyed: FxHashMap<QueueId, KeyQueue>,
+    connections: Numbered<Offers>,
     /// The connections that have offers, are not paused, and hold less than their share.
     ring: Queue<ConnectionId>,
     /// Requests that would start now if slots were free.
@@ -43,7 +44,7 @@ pub(super) struct RunQueue {
     next_place: u64,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct KeyQueue {
     waiting: Waiting,
     offer: Option<Offer>,
@@ -68,6 +69,8 @@ struct Offer {
 /// The offers of one connection.
 #[derive(Debug, Default)]
 struct Offers {
+    /// Its requests without a key.
+    unkeyed: KeyQueue,
     queues: Queue<QueueId>,
     /// Requests that could start from these, apart from pauses and slots.
     startable: usize,
@@ -76,6 +79,12 @@ struct Offers {
     paused: bool,
     /// Its place in the ring.
     place: Option<u64>,
+}
+
+impl Default for Waiting {
+    fn default() -> Self {
+        Self::Parallel { ready: Queue::default(), late: BTreeMap::new() }
+    }
 }
 
 impl Offers {
@@ -93,7 +102,7 @@ impl Offers {
 impl Waiting {
     fn new(id: QueueId) -> Self {
         match id {
-            QueueId::Parallel(..) => Self::Parallel { ready: Queue::default(), late: BTreeMap::new() },
+            QueueId::Parallel(..) => Self::default(),
             QueueId::Serial(_) => Self::Serial { all: Queue::default(), taken: false },
         }
     }
@@ -175,8 +184,8 @@ impl RunQueue {
     pub(super) fn new(share: usize) -> Self {
         Self {
             share,
-            queues: FxHashMap::default(),
-            connections: FxHashMap::default(),
+            keyed: FxHashMap::default(),
+            connections: Numbered::default(),
             ring: Queue::default(),
             startable: 0,
             next_place: 0,
@@ -190,13 +199,13 @@ impl RunQueue {
 
     /// Whether a request that arrived now, and was ready, would be startable.
     pub(super) fn would_be_startable(&self, id: QueueId, connection: ConnectionId) -> bool {
-        let is_free = matches!(id, QueueId::Parallel(..)) || !self.queues.contains_key(&id);
+        let is_free = matches!(id, QueueId::Parallel(..)) || !self.keyed.contains_key(&id);
         is_free && self.has_slot_left(connection)
     }
 
     /// Whether a request that was pushed unready would be startable if it was ready.
     pub(super) fn would_become_startable(&self, id: QueueId, seq: Seq, connection: ConnectionId) -> bool {
-        let is_next = match self.queues.get(&id).map(|queue| &queue.waiting) {
+        let is_next = match self.keyed.get(&id).map(|queue| &queue.waiting) {
             Some(Waiting::Serial { all, taken }) => {
                 !taken && all.front().is_some_and(|(first, _)| first == seq)
             }
@@ -207,28 +216,24 @@ impl RunQueue {
 
     /// Whether the connection has a slot left in its share once all has started that it could start already.
     fn has_slot_left(&self, connection: ConnectionId) -> bool {
-        let offers = self.connections.get(&connection);
+        let offers = self.connections.get(connection.0);
         offers.is_none_or(|offers| offers.startable < offers.left(self.share))
     }
 
     pub(super) fn push(&mut self, id: QueueId, seq: Seq, request: RequestId, is_ready: bool) {
-        let queue = self.queues.entry(id);
-        let queue = queue.or_insert_with(|| KeyQueue { waiting: Waiting::new(id), offer: None });
-        queue.waiting.push(seq, request, is_ready);
+        self.queue(id).waiting.push(seq, request, is_ready);
         self.refresh(id);
     }
 
     /// A request that was pushed unready is ready.
     pub(super) fn ready(&mut self, id: QueueId, seq: Seq, request: RequestId) {
         // Its queue may have been dropped meanwhile, if it is parallel.
-        let queue = self.queues.entry(id);
-        let queue = queue.or_insert_with(|| KeyQueue { waiting: Waiting::new(id), offer: None });
-        queue.waiting.ready(seq, request);
+        self.queue(id).waiting.ready(seq, request);
         self.refresh(id);
     }
 
     pub(super) fn remove(&mut self, id: QueueId, seq: Seq) {
-        if let Some(queue) = self.queues.get_mut(&id) {
+        if let Some(queue) = self.get_mut(id) {
             queue.waiting.remove(seq);
             self.refresh(id);
         }
@@ -236,7 +241,7 @@ impl RunQueue {
 
     /// The running request of a serial queue has ended.
     pub(super) fn free(&mut self, id: QueueId) {
-        if let Some(KeyQueue { waiting: Waiting::Serial { taken, .. }, .. }) = self.queues.get_mut(&id) {
+        if let Some(KeyQueue { waiting: Waiting::Serial { taken, .. }, .. }) = self.get_mut(id) {
             *taken = false;
             self.refresh(id);
         }
@@ -245,14 +250,31 @@ impl RunQueue {
     /// Takes the next request to start, which holds a slot from then on.
     pub(super) fn pop(&mut self) -> Option<RequestId> {
         let (_, connection) = self.ring.pop()?;
-        let offers = self.connections.get_mut(&connection)?;
-        offers.place = None;
-        let (_, &id) = offers.queues.front()?;
-        // So that a new offer, if there is one, goes to the end.
-        self.retract(id);
-        let request = self.queues.get_mut(&id)?.waiting.pop();
-        self.refresh(id);
-        self.take_slot(connection);
+        let offers = self.connections.get_mut(connection.0)?;
+        self.startable -= offers.startable_now(self.share);
+        let (_, id) = offers.queues.pop()?;
+        let queue = match id {
+            QueueId::Parallel(_, None) => &mut offers.unkeyed,
+            _ => self.keyed.get_mut(&id)?,
+        };
+        let request = queue.waiting.pop();
+        let offered = queue.offer.take().map_or(0, |offer| offer.startable);
+        let left = queue.waiting.startable(id).map_or(0, |(_, startable)| startable);
+        (offers.held, offers.startable) = (offers.held + 1, offers.startable - offered + left);
+        // Whoever has been served goes to the end: the queue, if more can start from it, and the connection.
+        if left > 0 {
+            self.next_place += 1;
+            queue.offer = Some(Offer { connection, place: self.next_place, startable: left });
+            offers.queues.push(self.next_place, id);
+        }
+        let startable = offers.startable_now(self.share);
+        self.startable += startable;
+        offers.place = (startable > 0).then(|| {
+            self.next_place += 1;
+            self.ring.push(self.next_place, connection);
+            self.next_place
+        });
+        self.drop_if_unused(id);
         request
     }
 
@@ -267,7 +289,7 @@ impl RunQueue {
     }
 
     pub(super) fn pause(&mut self, connection: ConnectionId) {
-        self.connections.entry(connection).or_default();
+        self.connections.get_or_insert_default(connection.0);
         self.change(connection, |offers| offers.paused = true);
     }
 
@@ -277,13 +299,32 @@ impl RunQueue {
 
     /// Drops what is kept of a connection none of whose requests waits any more. Those that run return no slot to it.
     pub(super) fn forget(&mut self, connection: ConnectionId) {
-        self.queues.remove(&QueueId::Parallel(connection, None));
-        self.connections.remove(&connection);
+        self.connections.remove(connection.0);
+    }
+
+    /// The queue with this name, which is made if there is none.
+    fn queue(&mut self, id: QueueId) -> &mut KeyQueue {
+        match id {
+            QueueId::Parallel(connection, None) => {
+                &mut self.connections.get_or_insert_default(connection.0).unkeyed
+            }
+            _ => {
+                let queue = || KeyQueue { waiting: Waiting::new(id), offer: None };
+                self.keyed.entry(id).or_insert_with(queue)
+            }
+        }
+    }
+
+    fn get_mut(&mut self, id: QueueId) -> Option<&mut KeyQueue> {
+        match id {
+            QueueId::Parallel(connection, None) => Some(&mut self.connections.get_mut(connection.0)?.unkeyed),
+            _ => self.keyed.get_mut(&id),
+        }
     }
 
     /// Brings a queue's offer in line with what waits. It keeps its place as long as the connection is the same.
     fn refresh(&mut self, id: QueueId) {
-        let Some(queue) = self.queues.get_mut(&id) else { return };
+        let Some(queue) = self.get_mut(id) else { return };
         match (&mut queue.offer, queue.waiting.startable(id)) {
             (Some(offer), Some((connection, startable))) if offer.connection == connection => {
                 let before = std::mem::replace(&mut offer.startable, startable);
@@ -301,15 +342,15 @@ impl RunQueue {
 
     fn offer(&mut self, id: QueueId, connection: ConnectionId, startable: usize) {
         let place = self.take_place();
-        if let Some(queue) = self.queues.get_mut(&id) {
+        if let Some(queue) = self.get_mut(id) {
             queue.offer = Some(Offer { connection, place, startable });
         }
-        self.connections.entry(connection).or_default().queues.push(place, id);
+        self.connections.get_or_insert_default(connection.0).queues.push(place, id);
         self.change(connection, |offers| offers.startable += startable);
     }
 
     fn retract(&mut self, id: QueueId) {
-        let Some(offer) = self.queues.get_mut(&id).and_then(|queue| queue.offer.take()) else { return };
+        let Some(offer) = self.get_mut(id).and_then(|queue| queue.offer.take()) else { return };
         self.change(offer.connection, |offers| {
             offers.queues.remove(offer.place);
             offers.startable -= offer.startable;
@@ -318,7 +359,7 @@ impl RunQueue {
 
     /// Changes what a connection could start, and brings the count of all and its place in the ring in line with that.
     fn change(&mut self, connection: ConnectionId, change: impl FnOnce(&mut Offers)) {
-        let Some(offers) = self.connections.get_mut(&connection) else { return };
+        let Some(offers) = self.connections.get_mut(connection.0) else { return };
         self.startable -= offers.startable_now(self.share);
         change(offers);
         let startable = offers.startable_now(self.share);
@@ -337,11 +378,12 @@ impl RunQueue {
         }
     }
 
-    /// A key is dropped with its last request. The queue without a key stays with its connection, for the next one.
+    /// A key is dropped with its last request.
     fn drop_if_unused(&mut self, id: QueueId) {
-        let is_kept = matches!(id, QueueId::Parallel(_, None));
-        if !is_kept && self.queues.get(&id).is_some_and(|queue| queue.waiting.is_unused()) {
-            self.queues.remove(&id);
+        if !matches!(id, QueueId::Parallel(_, None))
+            && self.keyed.get(&id).is_some_and(|queue| queue.waiting.is_unused())
+        {
+            self.keyed.remove(&id);
         }
     }
 
@@ -359,13 +401,20 @@ impl RunQueue {
     /// If they don't.
     pub(super) fn audit(&self) -> bool {
         let mut startable = 0;
-        for (connection, offers) in &self.connections {
-            let queues = offers.queues.iter().map(|(place, id)| (place, *id, &self.queues[id]));
+        let (mut offered, mut offers_of_all) = (0, 0);
+        for (connection, offers) in self.connections.iter() {
+            let connection = ConnectionId(connection);
+            let queues = offers.queues.iter().map(|(place, id)| match id {
+                QueueId::Parallel(_, None) => (place, *id, &offers.unkeyed),
+                _ => (place, *id, &self.keyed[id]),
+            });
+            offered += usize::from(offers.unkeyed.offer.is_some());
+            offers_of_all += offers.queues.len();
             let mut sum = 0;
             for (place, id, queue) in queues {
                 let offer = queue.offer.expect("an offer that its queue does not know");
-                assert_eq!((offer.connection, offer.place), (*connection, place));
-                assert_eq!(queue.waiting.startable(id), Some((*connection, offer.startable)));
+                assert_eq!((offer.connection, offer.place), (connection, place));
+                assert_eq!(queue.waiting.startable(id), Some((connection, offer.startable)));
                 sum += offer.startable;
             }
             assert_eq!(offers.startable, sum);
@@ -373,27 +422,24 @@ impl RunQueue {
             startable += offers.startable_now(self.share);
         }
         assert_eq!(self.startable, startable);
-        let offered = self.queues.values().filter(|queue| queue.offer.is_some()).count();
-        assert_eq!(offered, self.connections.values().map(|offers| offers.queues.len()).sum::<usize>());
-        assert_eq!(
-            self.ring.len(),
-            self.connections.values().filter(|offers| offers.place.is_some()).count()
-        );
-        for (id, queue) in &self.queues {
-            let is_kept = matches!(id, QueueId::Parallel(_, None));
-            assert!(is_kept || !queue.waiting.is_unused(), "{id:?} is left behind");
+        offered += self.keyed.values().filter(|queue| queue.offer.is_some()).count();
+        assert_eq!(offered, offers_of_all);
+        let placed = self.connections.iter().filter(|(_, offers)| offers.place.is_some()).count();
+        assert_eq!(self.ring.len(), placed);
+        for (id, queue) in &self.keyed {
+            assert!(!queue.waiting.is_unused(), "{id:?} is left behind");
         }
-        self.queues.values().all(|queue| queue.waiting.is_unused())
+        self.keyed.is_empty() && self.connections.iter().all(|(_, offers)| offers.unkeyed.waiting.is_unused())
     }
 
     /// Slots that the handlers of this connection hold.
     pub(super) fn held(&self, connection: ConnectionId) -> usize {
-        self.connections.get(&connection).map_or(0, |offers| offers.held)
+        self.connections.get(connection.0).map_or(0, |offers| offers.held)
     }
 
     /// What is kept of connections.
     #[cfg(test)]
     pub(super) fn kept(&self) -> usize {
-        self.connections.len() + self.queues.len()
+        self.connections.len() + self.keyed.len()
     }
 }

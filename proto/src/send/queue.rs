@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::ids::CallId;
 use crate::queue::Queue;
 use crate::wire::{Failure, Number, Record};
-use crate::{Metadata, Multipart, OrderingKey, Urgency};
+use crate::{Metadata, Multipart, OrderingKey, Text, Urgency};
 
 /// What a queued message counts for besides its variable parts, in bytes.
 pub(crate) const MESSAGE_OVERHEAD: usize = 256;
@@ -22,12 +22,15 @@ pub(crate) enum Queued {
     Reply(QueuedReply),
 }
 
-/// The table of calls has method, key and metadata; `names` is their size.
 #[derive(Debug)]
 pub(crate) struct QueuedCall {
     pub(crate) call: CallId,
-    pub(crate) names: usize,
+    pub(crate) method: Text,
+    pub(crate) key: OrderingKey,
     pub(crate) body: Bytes,
+    pub(crate) metadata: Metadata,
+    /// Whether more of the argument follows `body`.
+    pub(crate) is_stream: bool,
     pub(crate) compress: bool,
 }
 
@@ -56,6 +59,12 @@ pub(crate) enum ReplyBody {
     },
     /// Boxed, for it is rare, and three times as large as a result.
     Failure(Box<Failure>),
+}
+
+impl QueuedCall {
+    fn size(&self) -> usize {
+        self.method.as_bytes().len() + self.key.as_bytes().len() + self.metadata.size() + self.body.len()
+    }
 }
 
 impl QueuedReply {
@@ -88,10 +97,18 @@ impl Queued {
         }
     }
 
+    /// Its ordering key, and whether it is a reply.
+    fn key(&self) -> (bool, &OrderingKey) {
+        match self {
+            Self::Call(call) => (false, &call.key),
+            Self::Reply(reply) => (true, &reply.key),
+        }
+    }
+
     fn size(&self) -> usize {
         MESSAGE_OVERHEAD
             + match self {
-                Self::Call(call) => call.names + call.body.len(),
+                Self::Call(call) => call.size(),
                 Self::Reply(reply) => reply.size(),
             }
     }
@@ -120,23 +137,16 @@ pub(crate) struct Overflow;
 pub(crate) struct SendQueue {
     control: VecDeque<Control>,
     /// The messages of each priority class.
-    classes: [Queue<Entry>; Urgency::CLASSES],
-    keyed: BTreeMap<Keyed, KeyOrder>,
+    classes: [Queue<Queued>; Urgency::CLASSES],
+    /// Calls, and then replies, with the same key keep their order. A tree, for peers choose the keys of replies.
+    keyed: [BTreeMap<OrderingKey, KeyOrder>; 2],
     next: u64,
+    /// A bit for each class, the lowest for the most urgent: whether messages wait there.
+    filled: u8,
     bytes: usize,
     /// Bytes of PONGs and of unsolicited replies.
     unsolicited: usize,
 }
-
-#[derive(Debug)]
-struct Entry {
-    queued: Queued,
-    keyed: Option<Keyed>,
-}
-
-/// Calls (false) or replies (true) with this key keep their order. A tree: peers choose the keys of replies, and could choose
-/// such as collide in a hash table.
-type Keyed = (bool, OrderingKey);
 
 #[derive(Clone, Copy, Debug)]
 struct KeyOrder {
@@ -147,13 +157,13 @@ struct KeyOrder {
 
 impl SendQueue {
     /// Queues a message. It does not overtake an earlier one of its kind with the same key.
-    pub(crate) fn push(&mut self, queued: Queued, key: &OrderingKey, urgency: Urgency) -> Place {
-        let keyed = key.is_given().then(|| (matches!(queued, Queued::Reply(_)), key.clone()));
-        let urgency = match &keyed {
-            None => urgency,
-            Some(keyed) => {
+    pub(crate) fn push(&mut self, queued: Queued, urgency: Urgency) -> Place {
+        let (is_reply, key) = queued.key();
+        let urgency = match key.is_given() {
+            false => urgency,
+            true => {
                 let start = KeyOrder { count: 0, least: urgency };
-                let order = self.keyed.entry(keyed.clone()).or_insert(start);
+                let order = self.keyed[usize::from(is_reply)].entry(key.clone()).or_insert(start);
                 order.count += 1;
                 order.least = order.least.max(urgency);
                 order.least
@@ -162,58 +172,71 @@ impl SendQueue {
         let place = Place(urgency, self.next);
         self.next += 1;
         self.bytes += queued.size();
-        self.class(place.0).push(place.1, Entry { queued, keyed });
+        self.filled |= 1 << urgency.get();
+        self.class(urgency).push(place.1, queued);
         place
     }
 
     /// Takes back a message that has not left.
     pub(crate) fn remove(&mut self, place: Place) -> Option<Queued> {
-        let entry = self.class(place.0).remove(place.1)?;
-        Some(self.taken(entry))
+        let queued = self.class(place.0).remove(place.1)?;
+        self.count_out(&queued, usize::from(place.0.get()));
+        Some(queued)
     }
 
     /// The next message: the most urgent, then the first.
     pub(crate) fn pop(&mut self) -> Option<Queued> {
-        let (_, entry) = self.classes.iter_mut().find_map(Queue::pop)?;
-        Some(self.taken(entry))
+        let class = self.first_class();
+        let (_, queued) = self.classes.get_mut(class)?.pop()?;
+        self.count_out(&queued, class);
+        Some(queued)
     }
 
     pub(crate) fn peek(&self) -> Option<&Queued> {
-        self.classes.iter().find_map(Queue::front).map(|(_, entry)| &entry.queued)
+        self.classes.get(self.first_class())?.front().map(|(_, queued)| queued)
     }
 
-    fn class(&mut self, urgency: Urgency) -> &mut Queue<Entry> {
+    /// The most urgent class with messages; past the last one if there is none.
+    fn first_class(&self) -> usize {
+        self.filled.trailing_zeros() as usize
+    }
+
+    fn class(&mut self, urgency: Urgency) -> &mut Queue<Queued> {
         &mut self.classes[usize::from(urgency.get())]
     }
 
     /// Counts a message no more.
-    fn taken(&mut self, entry: Entry) -> Queued {
-        let Entry { queued, keyed } = entry;
-        self.bytes -= queued.size();
-        if let Queued::Reply(reply) = &queued
+    fn count_out(&mut self, queued: &Queued, class: usize) {
+        if self.classes[class].is_empty() {
+            self.filled &= !(1 << class);
+        }
+        let size = queued.size();
+        self.bytes -= size;
+        if let Queued::Reply(reply) = queued
             && reply.unsolicited
         {
-            self.unsolicited -= queued.size();
+            self.unsolicited -= size;
         }
-        if let Some(keyed) = keyed
-            && let Some(order) = self.keyed.get_mut(&keyed)
+        let (is_reply, key) = queued.key();
+        let keyed = &mut self.keyed[usize::from(is_reply)];
+        if key.is_given()
+            && let Some(order) = keyed.get_mut(key)
         {
             order.count -= 1;
             if order.count == 0 {
-                self.keyed.remove(&keyed);
+                keyed.remove(key);
             }
         }
-        queued
     }
 
     /// Changes a reply that has not left.
     pub(crate) fn change_reply(&mut self, place: Place, change: impl FnOnce(&mut QueuedReply)) {
-        let Some(entry) = self.class(place.0).get_mut(place.1) else { return };
-        let before = entry.queued.size();
-        if let Queued::Reply(reply) = &mut entry.queued {
+        let Some(queued) = self.class(place.0).get_mut(place.1) else { return };
+        let before = queued.size();
+        if let Queued::Reply(reply) = queued {
             change(reply);
         }
-        let after = entry.queued.size();
+        let after = queued.size();
         self.bytes = self.bytes - before + after;
     }
 
@@ -224,14 +247,14 @@ impl SendQueue {
     }
 
     pub(crate) fn get(&self, place: Place) -> Option<&Queued> {
-        self.classes[usize::from(place.0.get())].get(place.1).map(|entry| &entry.queued)
+        self.classes[usize::from(place.0.get())].get(place.1)
     }
 
     /// All messages, in the order in which they would leave.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Place, &Queued)> {
         let classes = Urgency::all().zip(&self.classes);
         classes.flat_map(|(urgency, class)| {
-            class.iter().map(move |(number, entry)| (Place(urgency, number), &entry.queued))
+            class.iter().map(move |(number, queued)| (Place(urgency, number), queued))
         })
     }
 
@@ -295,7 +318,7 @@ impl SendQueue {
     }
 
     pub(crate) fn has_messages(&self) -> bool {
-        self.classes.iter().any(|class| !class.is_empty())
+        self.filled != 0
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -317,6 +340,14 @@ impl SendQueue {
         self.classes.iter().map(Queue::len).sum()
     }
 
+    /// Gives back the memory that is kept for messages to come.
+    pub(crate) fn shrink(&mut self) {
+        self.classes.iter_mut().for_each(Queue::shrink);
+        if self.control.is_empty() {
+            self.control = VecDeque::new();
+        }
+    }
+
     pub(crate) fn clear(&mut self) {
         *self = Self { next: self.next, ..Self::default() };
     }
@@ -325,15 +356,16 @@ impl SendQueue {
     /// If sums and parts differ. `held` are bytes that the peer caused and that wait elsewhere.
     #[cfg(any(test, feature = "internals"))]
     pub(crate) fn audit(&self, held: usize) {
-        let mut keyed = BTreeMap::<&Keyed, usize>::new();
+        let mut keyed = [BTreeMap::new(), BTreeMap::new()];
         let (mut bytes, mut unsolicited) = (0, held);
-        for (_, entry) in self.classes.iter().flat_map(Queue::iter) {
-            bytes += entry.queued.size();
-            if matches!(&entry.queued, Queued::Reply(reply) if reply.unsolicited) {
-                unsolicited += entry.queued.size();
+        for (_, queued) in self.classes.iter().flat_map(Queue::iter) {
+            bytes += queued.size();
+            if matches!(queued, Queued::Reply(reply) if reply.unsolicited) {
+                unsolicited += queued.size();
             }
-            if let Some(key) = &entry.keyed {
-                *keyed.entry(key).or_default() += 1;
+            let (is_reply, key) = queued.key();
+            if key.is_given() {
+                *keyed[usize::from(is_reply)].entry(key).or_insert(0) += 1;
             }
         }
         for control in &self.control {
@@ -343,6 +375,11 @@ impl SendQueue {
         }
         assert_eq!(self.bytes, bytes, "bytes that wait");
         assert_eq!(self.unsolicited, unsolicited, "bytes that the peer caused");
-        assert!(keyed.into_iter().eq(self.keyed.iter().map(|(key, order)| (key, order.count))));
+        for (counted, kept) in keyed.into_iter().zip(&self.keyed) {
+            assert!(counted.into_iter().eq(kept.iter().map(|(key, order)| (key, order.count))));
+        }
+        for (class, queue) in self.classes.iter().enumerate() {
+            assert_eq!(self.filled & (1 << class) == 0, queue.is_empty(), "class {class}");
+        }
     }
 }

@@ -25,6 +25,8 @@ const STARVED_AFTER: u32 = 8;
 #[derive(Debug, Default)]
 pub(crate) struct StreamQueue {
     classes: [Class; Urgency::CLASSES],
+    /// In all classes.
+    waiting: usize,
     next_place: u64,
     picks: u32,
     /// The less urgent class that was served last.
@@ -60,6 +62,7 @@ impl StreamQueue {
         let length = length.min(send.credit_left());
         send.served = send.served.max(class.time);
         self.next_place += 1;
+        self.waiting += 1;
         class.put(id, send, (send.served + RECORD_COST + length, self.next_place));
     }
 
@@ -75,6 +78,7 @@ impl StreamQueue {
             class = next.unwrap_or(class);
             self.last_relieved = class;
         }
+        self.waiting -= 1;
         self.classes[class].waiting.pop_first().map(|(order, id)| (id, order))
     }
 
@@ -99,6 +103,7 @@ impl StreamQueue {
     /// Gives a stream its place back, if it has something to send.
     pub(crate) fn requeue(&mut self, id: StreamId, urgency: Urgency, send: &mut SendHalf, order: Order) {
         if send.is_ready() {
+            self.waiting += 1;
             self.classes[class_of(urgency)].put(id, send, order);
         }
     }
@@ -106,15 +111,16 @@ impl StreamQueue {
     pub(crate) fn remove(&mut self, urgency: Urgency, send: &SendHalf) {
         if let Some(order) = send.order {
             self.classes[class_of(urgency)].waiting.remove(&order);
+            self.waiting -= 1;
         }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.classes.iter().all(|class| class.waiting.is_empty())
+        self.waiting == 0
     }
 
     pub(crate) fn clear(&mut self) {
-        self.classes = Default::default();
+        (self.classes, self.waiting) = Default::default();
     }
 
     #[cfg(any(test, feature = "internals"))]

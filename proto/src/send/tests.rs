@@ -251,7 +251,20 @@ fn a_quantum_that_credit_cuts_short_is_a_short_one() {
 }
 
 fn call(number: u64, len: usize) -> Queued {
-    Queued::Call(QueuedCall { call: CallId(number), names: 1, body: vec![0; len].into(), compress: false })
+    keyed(number, "", len)
+}
+
+fn keyed(number: u64, key: &str, len: usize) -> Queued {
+    let key = if key.is_empty() { OrderingKey::none() } else { OrderingKey::text(key) };
+    Queued::Call(QueuedCall {
+        call: CallId(number),
+        method: "m".into(),
+        key,
+        body: vec![0; len].into(),
+        metadata: Metadata::new(),
+        is_stream: false,
+        compress: false,
+    })
 }
 
 fn reply(number: u64, unsolicited: bool) -> QueuedReply {
@@ -268,8 +281,7 @@ fn number(queued: Option<Queued>) -> Option<u64> {
 }
 
 fn push(queue: &mut SendQueue, number: u64, key: &str, urgency: u8) -> Place {
-    let key = if key.is_empty() { OrderingKey::none() } else { OrderingKey::text(key) };
-    queue.push(call(number, 0), &key, Urgency::new(urgency).unwrap())
+    queue.push(keyed(number, key, 0), Urgency::new(urgency).unwrap())
 }
 
 fn drain(queue: &mut SendQueue) -> Vec<u64> {
@@ -293,7 +305,8 @@ fn messages_of_one_key_and_kind_keep_their_order() {
     push(&mut queue, 0, "k", 5);
     push(&mut queue, 1, "k", 0);
     push(&mut queue, 2, "l", 0);
-    queue.push(Queued::Reply(reply(3, false)), &OrderingKey::text("k"), Urgency::MOST);
+    let reply = QueuedReply { key: OrderingKey::text("k"), ..reply(3, false) };
+    queue.push(Queued::Reply(reply), Urgency::MOST);
     assert_eq!(drain(&mut queue), [2, 3, 0, 1], "replies are a kind of their own");
     // Once none of the key waits, nothing holds the next one back, however the others went.
     let place = push(&mut queue, 4, "k", 7);
@@ -320,15 +333,14 @@ fn messages_that_are_taken_back_leave_nothing_behind() {
 #[test]
 fn bytes_are_those_of_what_waits() {
     let mut queue = SendQueue::default();
-    let key = OrderingKey::none();
-    let first = queue.push(call(0, 100), &key, Urgency::DEFAULT);
-    queue.push(call(1, 1_000), &key, Urgency::DEFAULT);
+    let first = queue.push(call(0, 100), Urgency::DEFAULT);
+    queue.push(call(1, 1_000), Urgency::DEFAULT);
     assert_eq!(queue.bytes(), 2 * (MESSAGE_OVERHEAD + 1) + 1_100);
     assert_eq!(queue.larger_than(100).len(), 1);
     assert_eq!(queue.larger_than(99), [first, queue.larger_than(100)[0]]);
     queue.remove(first);
     assert_eq!(queue.bytes(), MESSAGE_OVERHEAD + 1 + 1_000);
-    let place = queue.push(Queued::Reply(reply(2, false)), &key, Urgency::DEFAULT);
+    let place = queue.push(Queued::Reply(reply(2, false)), Urgency::DEFAULT);
     queue.change_reply(place, |reply| reply.body = ReplyBody::Stream { size: None, compress: false });
     queue.pop();
     assert_eq!(queue.bytes(), MESSAGE_OVERHEAD + 1);
@@ -351,7 +363,7 @@ fn what_the_peer_causes_is_limited_at_the_edge() {
     let refusal = reply(1, true);
     let size = MESSAGE_OVERHEAD + refusal.size();
     queue.count_unsolicited(size).unwrap();
-    queue.push(Queued::Reply(refusal), &OrderingKey::none(), Urgency::DEFAULT);
+    queue.push(Queued::Reply(refusal), Urgency::DEFAULT);
     assert_eq!(
         (queue.count_unsolicited(MAX - size + 1), queue.count_unsolicited(MAX - size)),
         (Err(Overflow), Ok(()))

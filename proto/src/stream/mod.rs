@@ -33,7 +33,7 @@ pub struct Chunk {
     pub end_of_item: bool,
 }
 
-/// What a read yields.
+/// What a read yields. Exhaustive on purpose: a reader has to act on each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Read {
     /// The next part.

@@ -127,7 +127,7 @@ impl Codec {
             MessageType::Function => {
                 let decoded = dialect1::decode_body(&header, body, max_body);
                 let (method, key) = (header.id.method.clone(), header.id.key.clone());
-                let call = DIALECT_1 | self.names.requests;
+                let call = DIALECT_1 | (self.names.requests << 1);
                 self.names.requests += 1;
                 self.names.theirs.insert(call, header.id);
                 Ok(match decoded {
@@ -290,6 +290,13 @@ impl Codec {
                 Piece { bytes: Bytes::from(block), compressed: true, ..piece }
             }
             _ => piece,
+        }
+    }
+
+    /// Gives back the memory that is kept for messages to come.
+    pub(crate) fn shrink(&mut self) {
+        if self.message.is_none() && self.packet.is_empty() {
+            (self.encoder, self.packet, self.snappy) = Default::default();
         }
     }
 

@@ -1,8 +1,8 @@
 //! Dialect 1: what Python Callosum 1.0.3 speaks (WIRE.md, "Dialect 1: the RPC message").
 
 use bytes::{BufMut, Bytes, BytesMut};
-use rmp::encode;
 
+use super::head::{self, Head};
 use super::msgpack::Reader;
 use super::{DecodeError, UPPER};
 use crate::{ErrorInfo, KeyKind, Multipart, OrderingKey, Text};
@@ -305,46 +305,37 @@ impl Encoder {
     }
 
     fn header(&mut self, kind: MessageType, seq: u32, method: &Text, key: &OrderingKey, compressed: bool) {
-        let out = &mut (&mut self.scratch).writer();
-        infallible(encode::write_map_len(out, 5));
-        infallible(encode::write_str(out, "type"));
-        infallible(encode::write_uint(out, kind as u64));
-        infallible(encode::write_str(out, "meth"));
-        write_str_bytes(out, method.as_bytes());
-        infallible(encode::write_str(out, "okey"));
-        match key.kind() {
-            KeyKind::Str => write_str_bytes(out, key.as_bytes()),
-            KeyKind::Bin => infallible(encode::write_bin(out, key.as_bytes())),
-        }
-        infallible(encode::write_str(out, "seq"));
-        infallible(encode::write_uint(out, u64::from(seq)));
-        infallible(encode::write_str(out, "zip"));
-        infallible(encode::write_bool(out, compressed));
+        let out = &mut self.scratch;
+        let (method, len) = (method.as_bytes(), key.as_bytes().len());
+        Head::new().map(5).text(b"type").uint(kind as u64).text(b"meth").str(method.len()).append_to(out);
+        out.extend_from_slice(method);
+        let head = Head::new().text(b"okey");
+        let head = match key.kind() {
+            KeyKind::Str => head.str(len),
+            KeyKind::Bin => head.bin(len),
+        };
+        head.append_to(out);
+        out.extend_from_slice(key.as_bytes());
+        Head::new().text(b"seq").uint(seq.into()).text(b"zip").bool(compressed).append_to(out);
     }
 
     /// The body frame in two pieces, the second empty unless it was worth not copying.
     fn body(&mut self, payload: &Payload) -> (Bytes, Bytes) {
         self.reserve(64 + if payload.size() < TAIL_FROM { payload.size() } else { 0 });
-        let out = &mut (&mut self.scratch).writer();
-        infallible(encode::write_map_len(out, 2));
-        infallible(encode::write_str(out, "meta"));
+        let out = &mut self.scratch;
+        let head = Head::new().map(2).text(b"meta");
         let mut tail = Bytes::new();
         match payload {
-            Payload::Function(body) => {
-                infallible(encode::write_bin(out, b""));
-                tail = write_body(out, body);
-            }
-            Payload::Result(body) => {
-                infallible(encode::write_bin(out, EMPTY_ARRAY));
-                tail = write_body(out, body);
-            }
+            Payload::Function(body) => tail = write_body(out, head.bin(0), body),
+            Payload::Result(body) => tail = write_body(out, head.bin(1).array(0), body),
             Payload::Failure(info) | Payload::Error(info) => {
-                infallible(encode::write_bin(out, &encode_error_info(info)));
-                write_no_body(out);
+                let meta = encode_error_info(info);
+                head.bin(meta.len()).append_to(out);
+                out.extend_from_slice(&meta);
+                Head::new().text(b"body").nil().append_to(out);
             }
             Payload::Cancel | Payload::Cancelled => {
-                infallible(encode::write_bin(out, EMPTY_ARRAY));
-                write_no_body(out);
+                head.bin(1).array(0).text(b"body").nil().append_to(out);
             }
         }
         (self.scratch.split().freeze(), tail)
@@ -357,44 +348,20 @@ impl Encoder {
     }
 }
 
-/// The MessagePack empty array.
-const EMPTY_ARRAY: &[u8] = &[0x90];
-
-fn write_body(out: &mut Writer<'_>, body: &Bytes) -> Bytes {
-    infallible(encode::write_str(out, "body"));
-    if body.len() < TAIL_FROM {
-        infallible(encode::write_bin(out, body));
-        return Bytes::new();
+fn write_body(out: &mut BytesMut, head: Head, body: &Bytes) -> Bytes {
+    head.text(b"body").bin(body.len()).append_to(out);
+    if body.len() >= TAIL_FROM {
+        return body.clone();
     }
-    let len = u32::try_from(body.len()).expect("bodies are limited to less than 4 GiB");
-    infallible(encode::write_bin_len(out, len));
-    body.clone()
-}
-
-fn write_no_body(out: &mut Writer<'_>) {
-    infallible(encode::write_str(out, "body"));
-    infallible(encode::write_nil(out));
+    out.extend_from_slice(body);
+    Bytes::new()
 }
 
 fn encode_error_info(info: &ErrorInfo) -> BytesMut {
     let mut bytes = BytesMut::with_capacity(16 + info.size());
-    let out = &mut (&mut bytes).writer();
-    infallible(encode::write_array_len(out, 3));
+    Head::new().array(3).append_to(&mut bytes);
     for text in [&info.name, &info.repr, &info.traceback] {
-        write_str_bytes(out, text.as_bytes());
+        head::string(&mut bytes, text.as_bytes());
     }
     bytes
-}
-
-pub(super) fn write_str_bytes(out: &mut Writer<'_>, text: &[u8]) {
-    let len = u32::try_from(text.len()).expect("texts are limited to less than 4 GiB");
-    infallible(encode::write_str_len(out, len));
-    out.get_mut().put_slice(text);
-}
-
-/// What rmp writes a MessagePack value into.
-pub(super) type Writer<'a> = bytes::buf::Writer<&'a mut BytesMut>;
-
-pub(super) fn infallible<T, E: std::fmt::Debug>(result: Result<T, E>) {
-    result.map(drop).expect("a BytesMut grows as needed, so writing to it can't fail");
 }

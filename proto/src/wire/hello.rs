@@ -2,11 +2,11 @@
 //!
 //! WIRE.md, "Telling a dialect-2 peer from a Python one": a Python peer echoes it, ours answers with its own.
 
-use bytes::{BufMut, Bytes, BytesMut};
-use rmp::encode;
+use bytes::{Bytes, BytesMut};
 
 use super::DecodeError;
-use super::dialect1::{infallible, set};
+use super::dialect1::set;
+use super::head::Head;
 use super::msgpack::Reader;
 
 /// Length of the nonce in bytes.
@@ -42,23 +42,18 @@ impl Hello {
     /// `credit` (array of two uints).
     pub fn encode(&self) -> Bytes {
         let mut bytes = BytesMut::with_capacity(64);
-        let out = &mut (&mut bytes).writer();
-        infallible(encode::write_map_len(out, 3 + u32::from(self.credit.is_some())));
-        infallible(encode::write_str(out, "callosum"));
-        infallible(encode::write_array_len(out, self.dialects.count_ones()));
-        for dialect in (0..u32::BITS).filter(|bit| self.dialects & (1 << bit) != 0) {
-            infallible(encode::write_uint(out, u64::from(dialect) + 1));
-        }
-        infallible(encode::write_str(out, "nonce"));
-        infallible(encode::write_bin(out, &self.nonce));
-        infallible(encode::write_str(out, "max_body"));
-        infallible(encode::write_uint(out, self.max_body));
+        let out = &mut bytes;
+        let head = Head::new().map(3 + usize::from(self.credit.is_some())).text(b"callosum");
+        let dialects = (0..u32::BITS).filter(|bit| self.dialects & (1 << bit) != 0);
+        let head = head.array(self.dialects.count_ones() as usize);
+        dialects.fold(head, |head, dialect| head.uint(u64::from(dialect) + 1)).append_to(out);
+        Head::new().text(b"nonce").bin(NONCE_LEN).append_to(out);
+        out.extend_from_slice(&self.nonce);
+        let mut head = Head::new().text(b"max_body").uint(self.max_body);
         if let Some(Credit { stream, link }) = self.credit {
-            infallible(encode::write_str(out, "credit"));
-            infallible(encode::write_array_len(out, 2));
-            infallible(encode::write_uint(out, stream));
-            infallible(encode::write_uint(out, link));
+            head = head.text(b"credit").array(2).uint(stream).uint(link);
         }
+        head.append_to(out);
         bytes.freeze()
     }
 

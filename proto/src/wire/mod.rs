@@ -6,6 +6,7 @@
 mod codec;
 pub(crate) mod dialect1;
 pub(crate) mod dialect2;
+mod head;
 pub(crate) mod hello;
 mod msgpack;
 #[cfg(test)]
@@ -33,10 +34,14 @@ const MAX_PIN: usize = 2;
 
 /// Bytes of a frame of `frame` bytes that are kept: copied, unless they are a good part of it. With a `frame` of 0 they fill theirs.
 pub(crate) fn keep(bytes: &Bytes, frame: usize) -> Bytes {
-    match frame > 0 && (bytes.len() <= COPY_MAX || frame / MAX_PIN > bytes.len()) {
+    match is_copied(bytes.len(), frame) {
         true => Bytes::copy_from_slice(bytes),
         false => bytes.clone(),
     }
+}
+
+fn is_copied(len: usize, frame: usize) -> bool {
+    frame > 0 && (len <= COPY_MAX || frame / MAX_PIN > len)
 }
 
 /// First frame of a liveness probe, answered at once with [`PONG`] and the same other frames.

@@ -2,7 +2,6 @@
 
 use bytes::Bytes;
 use rmp::Marker;
-use rmp::decode::{self, RmpRead};
 
 use super::{DecodeError, MAX_DEPTH};
 use crate::small::SmallBytes;
@@ -31,22 +30,50 @@ impl<'a> Reader<'a> {
         self.rest.is_empty()
     }
 
+    #[inline]
     fn peek(&self) -> Result<Marker, DecodeError> {
         self.rest.first().map(|byte| Marker::from_u8(*byte)).ok_or(DecodeError::Truncated)
     }
 
+    #[inline]
     fn take(&mut self, len: usize) -> Result<&'a [u8], DecodeError> {
         let (taken, rest) = self.rest.split_at_checked(len).ok_or(DecodeError::Truncated)?;
         self.rest = rest;
         Ok(taken)
     }
 
+    /// An integer of `N` bytes behind its marker.
+    #[inline]
+    fn wide<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
+        let (bytes, rest) =
+            self.rest.get(1..).and_then(<[u8]>::split_first_chunk).ok_or(DecodeError::Truncated)?;
+        self.rest = rest;
+        Ok(*bytes)
+    }
+
+    /// A length of so many bytes behind its marker.
+    #[inline]
+    fn length(&mut self, width: u8) -> Result<u32, DecodeError> {
+        Ok(match width {
+            1 => u32::from(u8::from_be_bytes(self.wide()?)),
+            2 => u32::from(u16::from_be_bytes(self.wide()?)),
+            _ => u32::from_be_bytes(self.wide()?),
+        })
+    }
+
+    /// A length that its marker has in itself.
+    #[inline]
+    fn short(&mut self, len: u8) -> u32 {
+        self.rest = &self.rest[1..];
+        u32::from(len)
+    }
+
     /// The number of entries that follow.
     pub(super) fn map(&mut self, field: &'static str) -> Result<u32, DecodeError> {
         match self.peek()? {
-            Marker::FixMap(_) | Marker::Map16 | Marker::Map32 => {
-                decode::read_map_len(&mut self.rest).map_err(|_| DecodeError::Truncated)
-            }
+            Marker::FixMap(len) => Ok(self.short(len)),
+            Marker::Map16 => self.length(2),
+            Marker::Map32 => self.length(4),
             _ => Err(DecodeError::WrongType { field }),
         }
     }
@@ -54,80 +81,83 @@ impl<'a> Reader<'a> {
     /// The number of elements that follow.
     pub(super) fn array(&mut self, field: &'static str) -> Result<u32, DecodeError> {
         match self.peek()? {
-            Marker::FixArray(_) | Marker::Array16 | Marker::Array32 => {
-                decode::read_array_len(&mut self.rest).map_err(|_| DecodeError::Truncated)
-            }
+            Marker::FixArray(len) => Ok(self.short(len)),
+            Marker::Array16 => self.length(2),
+            Marker::Array32 => self.length(4),
             _ => Err(DecodeError::WrongType { field }),
         }
     }
 
     /// Whether the next value is a MessagePack integer, of any width.
     pub(super) fn is_int(&self) -> bool {
-        self.peek().is_ok_and(|marker| {
-            matches!(
-                marker,
-                Marker::FixPos(_)
-                    | Marker::FixNeg(_)
-                    | Marker::U8
-                    | Marker::U16
-                    | Marker::U32
-                    | Marker::U64
-                    | Marker::I8
-                    | Marker::I16
-                    | Marker::I32
-                    | Marker::I64
-            )
-        })
+        use Marker::{FixNeg, FixPos, I8, I16, I32, I64, U8, U16, U32, U64};
+        let is_int =
+            |marker| matches!(marker, FixPos(_) | FixNeg(_) | U8 | U16 | U32 | U64 | I8 | I16 | I32 | I64);
+        self.peek().is_ok_and(is_int)
     }
 
     /// Any MessagePack integer, whatever its width.
     pub(super) fn int(&mut self, field: &'static str) -> Result<i64, DecodeError> {
-        self.peek()?;
-        if !self.is_int() {
-            return Err(DecodeError::WrongType { field });
-        }
-        decode::read_int(&mut self.rest).map_err(|error| match error {
-            decode::NumValueReadError::OutOfRange => DecodeError::OutOfRange(field),
-            _ => DecodeError::Truncated,
+        Ok(match self.peek()? {
+            Marker::FixNeg(value) => {
+                self.rest = &self.rest[1..];
+                i64::from(value)
+            }
+            Marker::I8 => i64::from(i8::from_be_bytes(self.wide()?)),
+            Marker::I16 => i64::from(i16::from_be_bytes(self.wide()?)),
+            Marker::I32 => i64::from(i32::from_be_bytes(self.wide()?)),
+            Marker::I64 => i64::from_be_bytes(self.wide()?),
+            _ => i64::try_from(self.uint(field)?).map_err(|_| DecodeError::OutOfRange(field))?,
         })
     }
 
     /// A non-negative MessagePack integer, whatever its width.
+    #[inline]
     pub(super) fn uint(&mut self, field: &'static str) -> Result<u64, DecodeError> {
-        if let Marker::FixPos(value) = self.peek()? {
-            self.rest = &self.rest[1..];
-            return Ok(u64::from(value));
-        }
-        if self.peek()? == Marker::U64 {
-            return decode::read_u64(&mut self.rest).map_err(|_| DecodeError::Truncated);
-        }
-        u64::try_from(self.int(field)?).map_err(|_| DecodeError::OutOfRange(field))
+        Ok(match self.peek()? {
+            Marker::FixPos(value) => {
+                self.rest = &self.rest[1..];
+                u64::from(value)
+            }
+            Marker::U8 => u64::from(u8::from_be_bytes(self.wide()?)),
+            Marker::U16 => u64::from(u16::from_be_bytes(self.wide()?)),
+            Marker::U32 => u64::from(u32::from_be_bytes(self.wide()?)),
+            Marker::U64 => u64::from_be_bytes(self.wide()?),
+            Marker::FixNeg(_) | Marker::I8 | Marker::I16 | Marker::I32 | Marker::I64 => {
+                u64::try_from(self.int(field)?).map_err(|_| DecodeError::OutOfRange(field))?
+            }
+            _ => return Err(DecodeError::WrongType { field }),
+        })
     }
 
     pub(super) fn bool(&mut self, field: &'static str) -> Result<bool, DecodeError> {
-        match self.peek()? {
-            Marker::True | Marker::False => {
-                decode::read_bool(&mut self.rest).map_err(|_| DecodeError::Truncated)
-            }
-            _ => Err(DecodeError::WrongType { field }),
-        }
+        let value = match self.peek()? {
+            Marker::True => true,
+            Marker::False => false,
+            _ => return Err(DecodeError::WrongType { field }),
+        };
+        self.rest = &self.rest[1..];
+        Ok(value)
     }
 
     /// `str` or `bin`, and which it was. A `str` is checked to be UTF-8.
+    #[inline]
     fn str_or_bin(&mut self, field: &'static str) -> Result<(KeyKind, &'a [u8]), DecodeError> {
-        match self.peek()? {
-            Marker::FixStr(_) | Marker::Str8 | Marker::Str16 | Marker::Str32 => {
-                let len = decode::read_str_len(&mut self.rest).map_err(|_| DecodeError::Truncated)?;
-                let bytes = self.take(len as usize)?;
-                std::str::from_utf8(bytes).map_err(|_| DecodeError::NotUtf8(field))?;
-                Ok((KeyKind::Str, bytes))
-            }
-            Marker::Bin8 | Marker::Bin16 | Marker::Bin32 => {
-                let len = decode::read_bin_len(&mut self.rest).map_err(|_| DecodeError::Truncated)?;
-                Ok((KeyKind::Bin, self.take(len as usize)?))
-            }
-            _ => Err(DecodeError::WrongType { field }),
+        let (kind, len) = match self.peek()? {
+            Marker::FixStr(len) => (KeyKind::Str, self.short(len)),
+            Marker::Str8 => (KeyKind::Str, self.length(1)?),
+            Marker::Str16 => (KeyKind::Str, self.length(2)?),
+            Marker::Str32 => (KeyKind::Str, self.length(4)?),
+            Marker::Bin8 => (KeyKind::Bin, self.length(1)?),
+            Marker::Bin16 => (KeyKind::Bin, self.length(2)?),
+            Marker::Bin32 => (KeyKind::Bin, self.length(4)?),
+            _ => return Err(DecodeError::WrongType { field }),
+        };
+        let bytes = self.take(len as usize)?;
+        if kind == KeyKind::Str {
+            std::str::from_utf8(bytes).map_err(|_| DecodeError::NotUtf8(field))?;
         }
+        Ok((kind, bytes))
     }
 
     pub(super) fn text(&mut self, field: &'static str) -> Result<Text, DecodeError> {
@@ -143,8 +173,23 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn bin(&mut self, field: &'static str) -> Result<Bytes, DecodeError> {
+        Ok(self.frame.slice_ref(self.raw_bin(field)?))
+    }
+
+    /// The same, copied if it would pin a much larger frame; see [`wire::keep`](super::keep).
+    #[inline]
+    pub(super) fn kept_bin(&mut self, field: &'static str) -> Result<Bytes, DecodeError> {
+        let bytes = self.raw_bin(field)?;
+        Ok(match super::is_copied(bytes.len(), self.frame.len()) {
+            true => Bytes::copy_from_slice(bytes),
+            false => self.frame.slice_ref(bytes),
+        })
+    }
+
+    #[inline]
+    fn raw_bin(&mut self, field: &'static str) -> Result<&'a [u8], DecodeError> {
         match self.str_or_bin(field)? {
-            (KeyKind::Bin, bytes) => Ok(self.frame.slice_ref(bytes)),
+            (KeyKind::Bin, bytes) => Ok(bytes),
             (KeyKind::Str, _) => Err(DecodeError::WrongType { field }),
         }
     }
@@ -160,15 +205,14 @@ impl<'a> Reader<'a> {
 
     /// A map's key, as text; `None` (and skipped) if it is of another type.
     pub(super) fn map_key(&mut self) -> Result<Option<&'a [u8]>, DecodeError> {
-        match self.peek()? {
-            Marker::FixStr(_) | Marker::Str8 | Marker::Str16 | Marker::Str32 => {
-                let len = decode::read_str_len(&mut self.rest).map_err(|_| DecodeError::Truncated)?;
-                let (key, rest) = self.rest.split_at_checked(len as usize).ok_or(DecodeError::Truncated)?;
-                self.rest = rest;
-                Ok(Some(key))
-            }
-            _ => self.skip().map(|()| None),
-        }
+        let len = match self.peek()? {
+            Marker::FixStr(len) => self.short(len),
+            Marker::Str8 => self.length(1)?,
+            Marker::Str16 => self.length(2)?,
+            Marker::Str32 => self.length(4)?,
+            _ => return self.skip().map(|()| None),
+        };
+        self.take(len as usize).map(Some)
     }
 
     /// Passes over one value of any type, however nested, in constant memory.
@@ -195,44 +239,37 @@ impl<'a> Reader<'a> {
 
     /// Passes over one scalar, or the head of a container; returns how many values the container holds.
     fn skip_one(&mut self) -> Result<u64, DecodeError> {
-        let marker = decode::read_marker(&mut self.rest).map_err(|_| DecodeError::Truncated)?;
-        let (len, children) = match marker {
+        // Bytes with the marker, and values.
+        let (len, children) = match self.peek()? {
             Marker::FixPos(_)
             | Marker::FixNeg(_)
             | Marker::Null
             | Marker::True
             | Marker::False
-            | Marker::Reserved => (0, 0),
-            Marker::U8 | Marker::I8 => (1, 0),
-            Marker::U16 | Marker::I16 => (2, 0),
-            Marker::U32 | Marker::I32 | Marker::F32 => (4, 0),
-            Marker::U64 | Marker::I64 | Marker::F64 => (8, 0),
-            Marker::FixStr(len) => (usize::from(len), 0),
-            Marker::Str8 | Marker::Bin8 => (self.length(1)?, 0),
-            Marker::Str16 | Marker::Bin16 => (self.length(2)?, 0),
-            Marker::Str32 | Marker::Bin32 => (self.length(4)?, 0),
-            Marker::FixExt1 => (2, 0),
-            Marker::FixExt2 => (3, 0),
-            Marker::FixExt4 => (5, 0),
-            Marker::FixExt8 => (9, 0),
-            Marker::FixExt16 => (17, 0),
-            Marker::Ext8 => (self.length(1)?.saturating_add(1), 0),
-            Marker::Ext16 => (self.length(2)?.saturating_add(1), 0),
-            Marker::Ext32 => (self.length(4)?.saturating_add(1), 0),
-            Marker::FixArray(len) => (0, u64::from(len)),
-            Marker::Array16 => (0, self.length(2)? as u64),
-            Marker::Array32 => (0, self.length(4)? as u64),
-            Marker::FixMap(len) => (0, 2 * u64::from(len)),
-            Marker::Map16 => (0, 2 * self.length(2)? as u64),
-            Marker::Map32 => (0, 2 * self.length(4)? as u64),
+            | Marker::Reserved => (1, 0),
+            Marker::U8 | Marker::I8 => (2, 0),
+            Marker::U16 | Marker::I16 | Marker::FixExt1 => (3, 0),
+            Marker::FixExt2 => (4, 0),
+            Marker::U32 | Marker::I32 | Marker::F32 => (5, 0),
+            Marker::FixExt4 => (6, 0),
+            Marker::U64 | Marker::I64 | Marker::F64 => (9, 0),
+            Marker::FixExt8 => (10, 0),
+            Marker::FixExt16 => (18, 0),
+            Marker::FixStr(len) => (1 + usize::from(len), 0),
+            Marker::Str8 | Marker::Bin8 => (self.length(1)? as usize, 0),
+            Marker::Str16 | Marker::Bin16 => (self.length(2)? as usize, 0),
+            Marker::Str32 | Marker::Bin32 => (self.length(4)? as usize, 0),
+            Marker::Ext8 => ((self.length(1)? as usize).saturating_add(1), 0),
+            Marker::Ext16 => ((self.length(2)? as usize).saturating_add(1), 0),
+            Marker::Ext32 => ((self.length(4)? as usize).saturating_add(1), 0),
+            Marker::FixArray(len) => (1, u64::from(len)),
+            Marker::Array16 => (0, u64::from(self.length(2)?)),
+            Marker::Array32 => (0, u64::from(self.length(4)?)),
+            Marker::FixMap(len) => (1, 2 * u64::from(len)),
+            Marker::Map16 => (0, 2 * u64::from(self.length(2)?)),
+            Marker::Map32 => (0, 2 * u64::from(self.length(4)?)),
         };
         self.rest = self.rest.get(len..).ok_or(DecodeError::Truncated)?;
         Ok(children)
-    }
-
-    fn length(&mut self, width: usize) -> Result<usize, DecodeError> {
-        let mut bytes = [0; 4];
-        self.rest.read_exact_buf(&mut bytes[4 - width..]).map_err(|_| DecodeError::Truncated)?;
-        Ok(u32::from_be_bytes(bytes) as usize)
     }
 }

@@ -19,8 +19,10 @@ const MAX_SHORT: usize = 255;
 
 /// Payloads up to this size share a [`BLOCK`].
 const SHARE_MAX: usize = 2 << 10;
-/// What small payloads share. One that lives long pins no more than this.
+/// What small payloads share. One that lives long pins no more than this. The first block is a small one, for it is all that the
+/// handshake takes, and each is twice as large as the one before.
 const BLOCK: usize = 8 << 10;
+const FIRST_BLOCK: usize = 512;
 /// Larger payloads up to this size, of which many may follow one another, leave their buffer to the next.
 const REUSE_MAX: usize = 128 << 10;
 /// Buffers that are kept for that.
@@ -112,6 +114,8 @@ pub(super) struct Deframer {
     filled: usize,
     partial: Vec<u8>,
     block: BytesMut,
+    /// Bytes that the block had when it was new.
+    block_size: usize,
     /// Payloads whose buffers can be used again once nobody else has them, oldest first.
     spare: VecDeque<Bytes>,
 }
@@ -189,7 +193,8 @@ impl Deframer {
             return BytesMut::new();
         }
         if self.block.capacity() < len {
-            self.block = BytesMut::with_capacity(BLOCK);
+            self.block_size = (2 * self.block_size).clamp(FIRST_BLOCK, BLOCK);
+            self.block = BytesMut::with_capacity(self.block_size.max(len));
         }
         self.block.extend_from_slice(&data[..len]);
         data.advance(len);
@@ -223,7 +228,7 @@ impl Deframer {
 
     /// Gives back the memory that is kept for payloads to come.
     pub(super) fn shrink(&mut self) {
-        self.spare = VecDeque::new();
+        (self.spare, self.block, self.block_size) = Default::default();
     }
 
     fn fill(&mut self, data: &mut &[u8], upto: usize) -> bool {

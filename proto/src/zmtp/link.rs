@@ -140,7 +140,9 @@ impl Link {
     /// What came of the input so far.
     pub fn poll_event(&mut self) -> Option<LinkEvent> {
         let event = self.events.pop_front();
-        shrink_queue(&mut self.events);
+        if event.is_none() {
+            shrink_queue(&mut self.events);
+        }
         event
     }
 

@@ -6,9 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use callosum_proto::internals::{call_id, request_id};
 use callosum_proto::ordering::{Arrival, BusyReason, KeyScope, OrderingMode};
-use callosum_proto::{CallId, ConnectionId, OrderingKey, RequestId, StreamId};
 use callosum_proto::{ConnectionEvent, Endpoint, EndpointConfig, EndpointEvent};
+use callosum_proto::{ConnectionId, OrderingKey, RequestId, StreamId};
 use callosum_proto::{Refusal, Reply, WithdrawReason};
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -455,7 +456,7 @@ impl Pair {
         match pick {
             Pick::Known(index) if !self.model.requests.is_empty() => index.get(&self.model.requests).id,
             Pick::Known(index) | Pick::Any(index) => {
-                let unknown = RequestId::new(self.connections[0], self.next + 1);
+                let unknown = request_id(self.connections[0], self.next + 1);
                 self.ids.get(index.index(self.ids.len() + 1)).copied().unwrap_or(unknown)
             }
         }
@@ -613,7 +614,7 @@ impl Pair {
                 self.model.close(connection);
             }
             Op::Arrive { connection, key, bytes, ready } => {
-                let id = RequestId::new(self.connection(connection), self.next);
+                let id = request_id(self.connection(connection), self.next);
                 self.next += 1;
                 self.ids.push(id);
                 self.arrive(id, *key, *bytes, *ready)?;
@@ -730,8 +731,8 @@ impl Pair {
 
     fn want(&mut self, connection: ConnectionId, bytes: usize) {
         let stream = match self.next % 2 {
-            0 => StreamId::from(CallId(self.next)),
-            _ => RequestId::new(connection, self.next).into(),
+            0 => StreamId::from(call_id(self.next)),
+            _ => request_id(connection, self.next).into(),
         };
         self.next += 1;
         self.real.handle_event(EndpointEvent::ReassemblyWanted { connection, stream, bytes });

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use callosum_proto::internals::{connection_id, request_id};
 use callosum_proto::ordering::{
     Action, Arrival, Busy, BusyReason, KeyOrder, KeyScope, OrderingConfig, OrderingMode, Scheduler, Withdrawn,
 };
@@ -451,7 +452,7 @@ impl Pair {
         match pick {
             Pick::Known(index) if !self.model.requests.is_empty() => index.get(&self.model.requests).id,
             Pick::Known(index) | Pick::Any(index) => {
-                let unknown = RequestId::new(ConnectionId(0), self.ids.len() as u64);
+                let unknown = request_id(connection_id(0), self.ids.len() as u64);
                 self.ids.get(index.index(self.ids.len() + 1)).copied().unwrap_or(unknown)
             }
         }
@@ -508,7 +509,7 @@ impl Pair {
     fn apply(&mut self, op: &Op) -> Result<(), TestCaseError> {
         match op {
             Op::Arrive { connection, key, bytes, ready } => {
-                let id = RequestId::new(ConnectionId(*connection), self.ids.len() as u64);
+                let id = request_id(connection_id(*connection), self.ids.len() as u64);
                 self.ids.push(id);
                 self.arrive(id, *key, *bytes, *ready)?;
             }
@@ -551,19 +552,19 @@ impl Pair {
                 self.model.want_to_reply(id);
             }
             Op::Forget(connection) => {
-                let connection = ConnectionId(*connection);
+                let connection = connection_id(*connection);
                 self.real.forget_connection(connection);
                 let own = self.model.requests.iter().filter(|request| request.connection() == connection);
                 self.forgotten.extend(own.map(|request| request.id));
                 self.model.forget(connection);
             }
             Op::Pause(connection) => {
-                self.real.pause(ConnectionId(*connection));
-                self.model.paused.insert(ConnectionId(*connection));
+                self.real.pause(connection_id(*connection));
+                self.model.paused.insert(connection_id(*connection));
             }
             Op::Unpause(connection) => {
-                self.real.unpause(ConnectionId(*connection));
-                self.model.paused.remove(&ConnectionId(*connection));
+                self.real.unpause(connection_id(*connection));
+                self.model.paused.remove(&connection_id(*connection));
             }
             Op::Poll => {
                 self.poll()?;

@@ -79,7 +79,7 @@ impl Side {
         limits.ordering.max_share_per_connection = 100;
         let mut endpoint = Endpoint::new(limits);
         let seed = if role == Role::Binder { 1 } else { 2 };
-        let mut connection = Connection::new(endpoint.open(), role, config, [seed; 16], CallId(0), now);
+        let mut connection = Connection::new(endpoint.open(), role, config, [seed; 16], CallId::FIRST, now);
         connection.open(now, &speaks.link(role), [seed; 32]);
         Self { connection, endpoint }
     }

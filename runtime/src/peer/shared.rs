@@ -107,7 +107,7 @@ impl PeerShared {
             inbox: Arc::default(),
             role,
             state: Mutex::new(PeerState {
-                connection: new_connection(core, &config, connection, role, CallId(0)),
+                connection: new_connection(core, &config, connection, role, CallId::FIRST),
                 linked: false,
                 info: PeerInfo::default(),
                 cause: None,

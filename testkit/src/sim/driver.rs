@@ -91,7 +91,7 @@ impl Driver {
             let opened =
                 records(&packet).expect("a packet").filter_map(|record| match record.expect("a record") {
                     Record::Open { call, method, .. } => {
-                        Some((Some(RequestId::new(self.at.connection, call)), number(&method)))
+                        Some((Some(internals::request_id(self.at.connection, call / 2)), number(&method)))
                     }
                     _ => None,
                 });

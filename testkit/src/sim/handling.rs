@@ -125,7 +125,7 @@ impl World<'_> {
         assert!(!std::mem::replace(&mut call.started, true), "{number} starts again");
         assert_eq!((&call.key, &call.metadata), (&request.key, &request.metadata), "{number}");
         // One that came in dialect 1, before this side knew better, has no deadline (H-11).
-        let came_in_dialect_1 = request.id.number() >= 1 << 62;
+        let came_in_dialect_1 = request.id.number() >= 1 << 61;
         if driver.connection.dialect() == Some(Dialect::Two) && !came_in_dialect_1 {
             let limit = driver.config.execution_timeout.map(|limit| self.now + limit);
             assert_eq!(call.deadline.is_some() || limit.is_some(), request.deadline.is_some());

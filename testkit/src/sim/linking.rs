@@ -85,7 +85,7 @@ impl World<'_> {
                 transport.end(self.now, side);
             }
             drivers[side].crash(&mut self.model);
-            let driver = self.driver(link, side, CallId(0));
+            let driver = self.driver(link, side, CallId::FIRST);
             self.links[link].drivers[side] = driver;
         }
     }

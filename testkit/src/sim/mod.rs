@@ -119,7 +119,7 @@ impl<'a> World<'a> {
         }
         for link in 0..world.setup.links() {
             let drivers =
-                [0, 1].map(|side| world.driver(link, side, callosum_proto::CallId(u64::from(u32::MAX) - 5)));
+                [0, 1].map(|side| world.driver(link, side, internals::call_id(u64::from(u32::MAX) - 5)));
             let transport = world.setup.transport(link, &mut world.chance, now);
             world.links.push(Link { transport, drivers, up: [false; 2] });
         }

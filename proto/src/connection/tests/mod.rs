@@ -241,7 +241,7 @@ fn ok(text: &'static str) -> Reply {
 
 /// The request with this number on the wire.
 fn incoming(number: u64) -> RequestId {
-    RequestId::new(ConnectionId(7), number)
+    RequestId::new(ConnectionId(7), number / 2)
 }
 
 /// A limit of the endpoint.

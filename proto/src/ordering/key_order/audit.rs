@@ -1,6 +1,6 @@
 //! What has to hold of the scheduler's tables between any two calls.
 
-use super::{KeyOrder, OrderingMode, State};
+use super::{ConnectionId, KeyOrder, OrderingMode, State};
 
 impl KeyOrder {
     /// # Panics
@@ -8,9 +8,9 @@ impl KeyOrder {
     #[doc(hidden)]
     pub fn audit(&self) {
         let (mut all, mut waiting, mut running, mut suspended, mut ordered) = (0, 0, 0, 0, 0);
-        for (connection, account) in &self.connections {
+        for (connection, account) in self.connections.iter() {
             let (mut open, mut queued, mut bytes, mut held) = (0, 0, 0, 0);
-            for request in account.requests.values() {
+            for (_, request) in account.requests.iter() {
                 all += 1;
                 open += usize::from(!matches!(request.state, State::Abandoned { .. }));
                 held += usize::from(matches!(request.state, State::Running { suspended: false, .. }));
@@ -31,7 +31,7 @@ impl KeyOrder {
                 ordered += usize::from(has_place && is_unfinished);
             }
             assert_eq!((account.open, account.queued, account.queued_bytes), (open, queued, bytes));
-            assert_eq!(self.run.held(*connection), held, "slots of {connection}");
+            assert_eq!(self.run.held(ConnectionId(connection)), held, "slots of {connection}");
         }
         assert_eq!(self.requests, all);
         assert_eq!((self.waiting, self.running, self.suspended), (waiting, running, suspended));

@@ -11,7 +11,6 @@ mod shares;
 mod streaming;
 mod unready;
 
-use crate::kept::KEPT_CAPACITY;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};

@@ -37,7 +37,7 @@ fn open(codec: &mut Codec, call: Number) {
 fn requests_of_dialect_1_are_numbered_and_answered_with_their_names() {
     let mut codec = Codec::default();
     let [first, second] = [opened(&mut codec, 7), opened(&mut codec, 8)];
-    assert_eq!([first, second], [1 << 62, (1 << 62) + 1]);
+    assert_eq!([first, second], [1 << 62, (1 << 62) + 2]);
     assert!(is_dialect_1(first) && !is_dialect_1(crate::wire::MAX_CALL));
     codec.accept(first);
     codec.accept(second);

@@ -11,7 +11,7 @@ use crate::{ErrorInfo, Metadata, Text, Urgency};
 
 /// The records of a packet, in order. Ends after the first that can't be read.
 ///
-/// Bytes are slices of the packet.
+/// Bytes are slices of the packet, but for those of OPEN and RESULT that would pin a much larger one.
 #[derive(Debug)]
 pub struct Records<'a> {
     reader: Reader<'a>,
@@ -35,6 +35,7 @@ pub fn records(packet: &Bytes) -> Result<Records<'_>, DecodeError> {
 impl Iterator for Records<'_> {
     type Item = Result<Record, DecodeError>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         while !self.failed && !self.reader.is_at_end() {
             match read_record(&mut self.reader) {
@@ -96,8 +97,20 @@ impl Fields<'_, '_> {
         Ok(piece)
     }
 
+    /// The piece of an OPEN or a RESULT, which does not pin the packet for as long as its call lasts.
+    #[inline]
+    fn first_piece(&mut self, mut piece: Piece) -> Result<Piece, DecodeError> {
+        piece.bytes = self.next("piece")?.reader.kept_bin("piece")?;
+        Ok(piece)
+    }
+
+    #[inline]
     fn options(&mut self) -> Result<Options, DecodeError> {
-        read_options(self.next("options")?.reader)
+        let reader = &mut *self.next("options")?.reader;
+        match reader.map("options")? {
+            0 => Ok(Options::default()),
+            given => read_options(reader, given),
+        }
     }
 
     /// Later versions may add fields.
@@ -107,6 +120,7 @@ impl Fields<'_, '_> {
 }
 
 /// `None` for one that may be ignored.
+#[inline]
 fn read_record(reader: &mut Reader<'_>) -> Result<Option<Record>, DecodeError> {
     let left = reader.array("record")?;
     let mut fields = Fields { reader, left };
@@ -114,7 +128,7 @@ fn read_record(reader: &mut Reader<'_>) -> Result<Option<Record>, DecodeError> {
         kind::OPEN => read_open(&mut fields)?,
         kind::RESULT => {
             let (call, piece) = (fields.call()?, fields.flags()?);
-            Record::Result { call, options: fields.options()?, piece: fields.piece(piece)? }
+            Record::Result { call, options: fields.options()?, piece: fields.first_piece(piece)? }
         }
         kind::FAIL => read_fail(&mut fields)?,
         kind::DATA => {
@@ -143,11 +157,12 @@ fn read_record(reader: &mut Reader<'_>) -> Result<Option<Record>, DecodeError> {
     Ok(Some(record))
 }
 
+#[inline]
 fn read_open(fields: &mut Fields<'_, '_>) -> Result<Record, DecodeError> {
     let (call, piece) = (fields.call()?, fields.flags()?);
     let method = fields.text("method")?;
     let key = fields.next("key")?.reader.key("key")?;
-    Ok(Record::Open { call, method, key, options: fields.options()?, piece: fields.piece(piece)? })
+    Ok(Record::Open { call, method, key, options: fields.options()?, piece: fields.first_piece(piece)? })
 }
 
 fn read_fail(fields: &mut Fields<'_, '_>) -> Result<Record, DecodeError> {
@@ -167,10 +182,10 @@ fn read_fail(fields: &mut Fields<'_, '_>) -> Result<Record, DecodeError> {
     Ok(Record::Fail { call, failure, options: fields.options()? })
 }
 
-fn read_options(reader: &mut Reader<'_>) -> Result<Options, DecodeError> {
+fn read_options(reader: &mut Reader<'_>, given: u32) -> Result<Options, DecodeError> {
     let mut options = Options::default();
     let mut seen = 0_u32;
-    for _ in 0..reader.map("options")? {
+    for _ in 0..given {
         let key = match reader.is_int() {
             true => match reader.uint("option") {
                 // Negative, and so none that is known.

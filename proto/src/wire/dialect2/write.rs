@@ -1,11 +1,10 @@
 //! Writing packets.
 
-use bytes::{BufMut, Bytes, BytesMut};
-use rmp::encode;
+use bytes::{Bytes, BytesMut};
 
 use super::{Failure, Options, Piece, Record, failure, flag, kind, option};
-use crate::wire::dialect1::{Writer, infallible, write_str_bytes};
-use crate::{ErrorInfo, KeyKind, Multipart, OrderingKey, Text};
+use crate::wire::head::{Head, string};
+use crate::{ErrorInfo, KeyKind, Metadata, Multipart, OrderingKey, Text};
 
 /// A piece of at least this many bytes is sent from where it is instead of being copied.
 const TAIL_FROM: usize = 4 * 1024;
@@ -53,14 +52,14 @@ impl PacketWriter {
             Record::Result { call, options, piece } => self.result(*call, options, piece),
             Record::Fail { call, failure, options } => self.fail(*call, failure, options),
             Record::Data { call, offset, piece } => self.data(*call, *offset, piece),
-            Record::Cancel { call } => self.short(kind::CANCEL, &[*call]),
-            Record::Abort { call } => self.short(kind::ABORT, &[*call]),
-            Record::Stop { call } => self.short(kind::STOP, &[*call]),
+            Record::Cancel { call } => self.short(kind::CANCEL, [*call]),
+            Record::Abort { call } => self.short(kind::ABORT, [*call]),
+            Record::Stop { call } => self.short(kind::STOP, [*call]),
             Record::Credit { call, consumed, limit } => {
-                self.short(kind::CREDIT, &[*call, *consumed, *limit]);
+                self.short(kind::CREDIT, [*call, *consumed, *limit]);
             }
-            Record::LinkCredit { limit } => self.short(kind::LINK_CREDIT, &[*limit]),
-            Record::Goodbye { next } => self.short(kind::GOODBYE, &[*next]),
+            Record::LinkCredit { limit } => self.short(kind::LINK_CREDIT, [*limit]),
+            Record::Goodbye { next } => self.short(kind::GOODBYE, [*next]),
         }
     }
 
@@ -74,25 +73,30 @@ impl PacketWriter {
         piece: &Piece,
     ) {
         let names = method.as_bytes().len() + key.as_bytes().len();
-        let out = &mut self.begin(64 + names + options.metadata.size() + piece.bytes.len());
-        infallible(encode::write_array_len(out, 7));
-        write_uints(out, &[kind::OPEN, call, flags(piece)]);
-        write_str_bytes(out, method.as_bytes());
-        match key.kind() {
-            KeyKind::Str => write_str_bytes(out, key.as_bytes()),
-            KeyKind::Bin => infallible(encode::write_bin(out, key.as_bytes())),
-        }
-        write_options(out, options);
-        self.piece(&piece.bytes);
+        let out = self.begin(64 + names + options.metadata.size() + piece.bytes.len());
+        let head = Head::new().array(7).uint(kind::OPEN).uint(call).uint(flags(piece));
+        head.str(method.as_bytes().len()).append_to(out);
+        out.extend_from_slice(method.as_bytes());
+        let head = match key.kind() {
+            KeyKind::Str => Head::new().str(key.as_bytes().len()),
+            KeyKind::Bin => Head::new().bin(key.as_bytes().len()),
+        };
+        let head = match key.as_bytes() {
+            [] => head,
+            bytes => {
+                head.append_to(out);
+                out.extend_from_slice(bytes);
+                Head::new()
+            }
+        };
+        self.end(head, options, Some(&piece.bytes));
     }
 
     /// Adds a RESULT.
     pub(crate) fn result(&mut self, call: u64, options: &Options, piece: &Piece) {
-        let out = &mut self.begin(64 + options.metadata.size() + piece.bytes.len());
-        infallible(encode::write_array_len(out, 5));
-        write_uints(out, &[kind::RESULT, call, flags(piece)]);
-        write_options(out, options);
-        self.piece(&piece.bytes);
+        self.begin(64 + options.metadata.size() + piece.bytes.len());
+        let head = Head::new().array(5).uint(kind::RESULT).uint(call).uint(flags(piece));
+        self.end(head, options, Some(&piece.bytes));
     }
 
     /// Adds a FAIL.
@@ -103,85 +107,93 @@ impl PacketWriter {
             Failure::Error(info) => (failure::ERROR, info),
             Failure::Cancelled => (failure::CANCELLED, &none),
         };
-        let out = &mut self.begin(64 + info.size() + options.metadata.size());
-        infallible(encode::write_array_len(out, 7));
-        write_uints(out, &[kind::FAIL, call, kind]);
+        let out = self.begin(64 + info.size() + options.metadata.size());
+        Head::new().array(7).uint(kind::FAIL).uint(call).uint(kind).append_to(out);
         for text in [&info.name, &info.repr, &info.traceback] {
-            write_str_bytes(out, text.as_bytes());
+            string(out, text.as_bytes());
         }
-        write_options(out, options);
+        self.end(Head::new(), options, None);
     }
 
     /// Adds a DATA.
     pub(crate) fn data(&mut self, call: u64, offset: u64, piece: &Piece) {
-        let out = &mut self.begin(64 + piece.bytes.len());
-        infallible(encode::write_array_len(out, 5));
-        write_uints(out, &[kind::DATA, call, flags(piece), offset]);
-        self.piece(&piece.bytes);
+        self.begin(64 + piece.bytes.len());
+        let head = Head::new().array(5).uint(kind::DATA).uint(call).uint(flags(piece)).uint(offset);
+        self.piece(head, &piece.bytes);
     }
 
-    fn short(&mut self, kind: u64, fields: &[u64]) {
-        let out = &mut self.begin(64);
-        infallible(encode::write_array_len(out, 1 + fields.len() as u32));
-        write_uints(out, &[kind]);
-        write_uints(out, fields);
+    fn short<const N: usize>(&mut self, kind: u64, fields: [u64; N]) {
+        let head = Head::new().array(1 + N).uint(kind);
+        fields.into_iter().fold(head, Head::uint).append_to(self.begin(64));
     }
 
-    fn begin(&mut self, needed: usize) -> Writer<'_> {
+    fn begin(&mut self, needed: usize) -> &mut BytesMut {
         assert!(self.tail.is_empty(), "nothing follows a piece that was not copied");
         let needed = needed.min(SCRATCH);
         if self.scratch.capacity() - self.scratch.len() < needed {
             self.scratch.reserve(SCRATCH);
         }
-        (&mut self.scratch).writer()
+        &mut self.scratch
     }
 
-    fn piece(&mut self, bytes: &Bytes) {
-        let out = &mut (&mut self.scratch).writer();
-        let len = u32::try_from(bytes.len()).expect("pieces are limited to less than 4 GiB");
-        infallible(encode::write_bin_len(out, len));
+    /// What a record ends with: options, and the piece if it has one.
+    #[inline]
+    fn end(&mut self, head: Head, options: &Options, piece: Option<&Bytes>) {
+        let head = self.options(head, options);
+        match piece {
+            Some(bytes) => self.piece(head, bytes),
+            None => head.append_to(&mut self.scratch),
+        }
+    }
+
+    #[inline]
+    fn piece(&mut self, head: Head, bytes: &Bytes) {
+        head.bin(bytes.len()).append_to(&mut self.scratch);
         if bytes.len() < TAIL_FROM {
-            self.scratch.put_slice(bytes);
+            self.scratch.extend_from_slice(bytes);
         } else {
             self.tail = bytes.clone();
+        }
+    }
+
+    #[inline]
+    fn options(&mut self, head: Head, options: &Options) -> Head {
+        let Options { metadata, remaining, urgency, size, unsupported: _ } = options;
+        if metadata.is_empty() && remaining.is_none() && urgency.is_none() && size.is_none() {
+            return head.map(0);
+        }
+        let numbers = [
+            (option::REMAINING, remaining.map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX))),
+            (option::URGENCY, urgency.map(|urgency| u64::from(urgency.get()))),
+            (option::SIZE, *size),
+        ];
+        let given = numbers.iter().filter(|(_, value)| value.is_some()).count();
+        let mut head = head.map(given + usize::from(!metadata.is_empty()));
+        if !metadata.is_empty() {
+            head.uint(option::METADATA).map(metadata.len()).append_to(&mut self.scratch);
+            self.metadata(metadata);
+            head = Head::new();
+        }
+        for (key, value) in numbers {
+            if let Some(value) = value {
+                // A head has room for fewer than all of these.
+                head.uint(key).uint(value).append_to(&mut self.scratch);
+                head = Head::new();
+            }
+        }
+        head
+    }
+
+    fn metadata(&mut self, metadata: &Metadata) {
+        for (name, value) in metadata.iter() {
+            string(&mut self.scratch, name.as_bytes());
+            Head::new().bin(value.len()).append_to(&mut self.scratch);
+            self.scratch.extend_from_slice(value);
         }
     }
 }
 
 fn flags(piece: &Piece) -> u64 {
-    let mut flags = 0;
-    for (set, flag) in [(piece.fin, flag::FIN), (piece.item, flag::ITEM), (piece.compressed, flag::SNAPPY)] {
-        flags |= if set { flag } else { 0 };
-    }
-    flags
-}
-
-fn write_uints(out: &mut Writer<'_>, values: &[u64]) {
-    for value in values {
-        infallible(encode::write_uint(out, *value));
-    }
-}
-
-fn write_options(out: &mut Writer<'_>, options: &Options) {
-    let Options { metadata, remaining, urgency, size, unsupported: _ } = options;
-    let numbers = [
-        (option::REMAINING, remaining.map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX))),
-        (option::URGENCY, urgency.map(|urgency| u64::from(urgency.get()))),
-        (option::SIZE, *size),
-    ];
-    let given = numbers.iter().filter(|(_, value)| value.is_some()).count();
-    infallible(encode::write_map_len(out, given as u32 + u32::from(!metadata.is_empty())));
-    if !metadata.is_empty() {
-        write_uints(out, &[option::METADATA]);
-        infallible(encode::write_map_len(out, metadata.len() as u32));
-        for (name, value) in metadata.iter() {
-            write_str_bytes(out, name.as_bytes());
-            infallible(encode::write_bin(out, value));
-        }
-    }
-    for (key, value) in numbers {
-        if let Some(value) = value {
-            write_uints(out, &[key, value]);
-        }
-    }
+    let flags = [(piece.fin, flag::FIN), (piece.item, flag::ITEM), (piece.compressed, flag::SNAPPY)];
+    flags.into_iter().map(|(set, flag)| u64::from(set) * flag).sum()
 }

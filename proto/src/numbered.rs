@@ -1,0 +1,339 @@
+//! A map from numbers that are counted up, such as those of calls.
+//!
+//! A value is found by its distance from the oldest one, so a step costs as much as in an array. The ring that has them is as long as
+//! the span of numbers from the oldest value to the newest; a value that outlives most of those that came after it moves to a
+//! tree. Example: of 1 to 1,000, only 1, 999 and 1,000 are left. Then 1 moves, and the ring begins with 999.
+//!
+//! Memory is in proportion to the number of values, whatever their numbers are. Each step takes amortized constant time in the
+//! ring, and logarithmic time in the tree.
+
+use std::collections::BTreeMap;
+
+use crate::kept::kept_capacity;
+
+/// Empty slots that are not worth closing.
+const FEW: u64 = 32;
+
+/// The ring spans at most so many numbers for each value, and [`FEW`] besides.
+const SPARSE: u64 = 4;
+
+/// The ring has at most so many slots for each number that it spans, but for a few that are kept.
+const LOOSE: u64 = 8;
+
+/// Slots that an empty ring keeps: the largest power of two that fits.
+const fn kept_slots<T>() -> usize {
+    match kept_capacity::<Option<T>>() {
+        0..4 => 4,
+        capacity => 1 << capacity.ilog2(),
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Numbered<T> {
+    /// The oldest number in the ring, whose slot is not empty, and how many numbers it spans.
+    first: u64,
+    span: u64,
+    /// Each value is where the low bits of its number say. As many as a power of two, or none.
+    slots: Vec<Option<T>>,
+    /// Values in the ring.
+    filled: usize,
+    /// Values that have left the ring, or came out of order.
+    others: BTreeMap<u64, T>,
+}
+
+impl<T> Default for Numbered<T> {
+    fn default() -> Self {
+        Self { first: 0, span: 0, slots: Vec::new(), filled: 0, others: BTreeMap::new() }
+    }
+}
+
+impl<T> Numbered<T> {
+    pub(crate) fn len(&self) -> usize {
+        self.filled + self.others.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, number: u64) -> Option<&T> {
+        if self.distance(number) < self.span
+            && let Some(Some(value)) = self.slots.get(self.slot(number))
+        {
+            return Some(value);
+        }
+        self.others.get(&number)
+    }
+
+    #[inline]
+    pub(crate) fn get_mut(&mut self, number: u64) -> Option<&mut T> {
+        let slot = self.slot(number);
+        if self.distance(number) < self.span
+            && let Some(Some(value)) = self.slots.get_mut(slot)
+        {
+            return Some(value);
+        }
+        self.others.get_mut(&number)
+    }
+
+    pub(crate) fn contains(&self, number: u64) -> bool {
+        self.get(number).is_some()
+    }
+
+    /// Adds a value, of whose number there is none.
+    pub(crate) fn insert(&mut self, number: u64, value: T) {
+        debug_assert!(!self.contains(number), "{number} is in use");
+        if self.filled > 0 && number < self.first {
+            self.others.insert(number, value);
+            return;
+        }
+        if self.distance(number) > self.span + FEW {
+            self.retire(0);
+        }
+        if self.filled == 0 {
+            self.first = number;
+        }
+        let span = self.distance(number) + 1;
+        if span > self.slots.len() as u64 {
+            self.resize(span);
+        }
+        let slot = self.slot(number);
+        self.slots[slot] = Some(value);
+        self.span = self.span.max(span);
+        self.filled += 1;
+        self.retire_outliving();
+    }
+
+    pub(crate) fn remove(&mut self, number: u64) -> Option<T> {
+        let slot = self.slot(number);
+        if self.distance(number) < self.span
+            && let Some(value) = self.slots.get_mut(slot).and_then(Option::take)
+        {
+            self.filled -= 1;
+            self.trim();
+            self.retire_outliving();
+            return Some(value);
+        }
+        self.others.remove(&number)
+    }
+
+    /// The value of this number, which is made first if there is none.
+    #[inline]
+    pub(crate) fn get_or_insert_default(&mut self, number: u64) -> &mut T
+    where
+        T: Default,
+    {
+        if !self.contains(number) {
+            self.insert(number, T::default());
+        }
+        self.get_mut(number).expect("it is there, or has just been inserted")
+    }
+
+    /// Keeps the values for which this is true.
+    pub(crate) fn retain(&mut self, mut keep: impl FnMut(&T) -> bool) {
+        self.others.retain(|_, value| keep(value));
+        self.slots.iter_mut().for_each(|slot| drop(slot.take_if(|value| !keep(value))));
+        self.filled = self.slots.iter().flatten().count();
+        self.trim();
+        self.retire_outliving();
+    }
+
+    /// The values, in an order that depends on the steps before and on nothing else.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &T)> {
+        let ring = (0..self.span).map(move |distance| self.first.wrapping_add(distance));
+        let ring = ring.filter_map(move |number| Some((number, self.slots[self.slot(number)].as_ref()?)));
+        self.others.iter().map(|(number, value)| (*number, value)).chain(ring)
+    }
+
+    /// The same, in another order.
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (u64, &mut T)> {
+        let (first, mask) = (self.first, self.mask());
+        let number = move |slot: u64| first.wrapping_add(slot.wrapping_sub(first) & mask);
+        let ring = (0..).zip(&mut self.slots);
+        let ring = ring.filter_map(move |(slot, value)| Some((number(slot), value.as_mut()?)));
+        self.others.iter_mut().map(|(number, value)| (*number, value)).chain(ring)
+    }
+
+    /// Gives back the memory that is kept for values to come.
+    pub(crate) fn shrink(&mut self) {
+        if self.filled == 0 {
+            (self.slots, self.span) = (Vec::new(), 0);
+        }
+    }
+
+    #[inline]
+    fn distance(&self, number: u64) -> u64 {
+        number.wrapping_sub(self.first)
+    }
+
+    #[inline]
+    fn mask(&self) -> u64 {
+        (self.slots.len() as u64).wrapping_sub(1)
+    }
+
+    #[inline]
+    fn slot(&self, number: u64) -> usize {
+        (number & self.mask()) as usize
+    }
+
+    /// Makes a new ring for so many numbers.
+    #[cold]
+    fn resize(&mut self, span: u64) {
+        let mut slots = Vec::new();
+        // A span is a few times the number of values, so there is memory for it.
+        slots.resize_with(span.next_power_of_two().max(4) as usize, || None);
+        let mut old = std::mem::replace(&mut self.slots, slots);
+        let mask = (old.len() as u64).wrapping_sub(1);
+        for number in (0..self.span).map(|distance| self.first.wrapping_add(distance)) {
+            let slot = self.slot(number);
+            self.slots[slot] = old[(number & mask) as usize].take();
+        }
+    }
+
+    /// Moves the values to the tree that have outlived most of those that came after them.
+    #[inline]
+    fn retire_outliving(&mut self) {
+        self.retire(SPARSE * self.filled as u64 + FEW);
+    }
+
+    /// Moves the oldest values to the tree until the ring spans only so many numbers. Each value moves once at the most.
+    #[inline]
+    fn retire(&mut self, span: u64) {
+        if self.span > span {
+            self.retire_some(span);
+        }
+    }
+
+    #[cold]
+    fn retire_some(&mut self, span: u64) {
+        while self.span > span {
+            let slot = self.slot(self.first);
+            if let Some(value) = self.slots[slot].take() {
+                self.others.insert(self.first, value);
+                self.filled -= 1;
+            }
+            self.skip();
+        }
+        self.trim();
+    }
+
+    fn skip(&mut self) {
+        self.first = self.first.wrapping_add(1);
+        self.span -= 1;
+    }
+
+    /// Lets the ring begin with a value, and gives memory back that a burst has left behind.
+    #[inline]
+    fn trim(&mut self) {
+        if self.filled == 0 {
+            self.span = 0;
+        } else {
+            while self.slots[self.slot(self.first)].is_none() {
+                self.skip();
+            }
+        }
+        // The span has shrunk by a good part of the slots since the ring was made.
+        if self.slots.len() > kept_slots::<T>() && self.slots.len() as u64 > LOOSE * self.span {
+            self.resize(self.span.max(kept_slots::<T>() as u64));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn one_that_outlives_thousands_takes_no_room_in_the_ring() {
+        let mut map = Numbered::default();
+        (0..2).for_each(|number| map.insert(number, number));
+        for number in 2..100_000 {
+            map.insert(number, number);
+            assert_eq!(map.remove(number - 1), Some(number - 1));
+            assert!(map.span <= SPARSE * 3 + FEW);
+        }
+        assert_eq!((map.get(0), map.len()), (Some(&0), 2));
+        (100_000..200_000).for_each(|number| map.insert(number, number));
+        (0..200_000).for_each(|number| _ = map.remove(number));
+        assert!(map.is_empty() && map.slots.capacity() <= kept_capacity::<Option<u64>>());
+    }
+
+    #[test]
+    fn few_that_are_left_of_many_pin_little() {
+        const MANY: u64 = 100_000;
+        for left in [[0, 1], [0, MANY - 1], [MANY - 2, MANY - 1], [MANY / 2, MANY / 3]] {
+            let mut map = Numbered::default();
+            (0..MANY).for_each(|number| map.insert(number, number));
+            (0..MANY).filter(|number| !left.contains(number)).for_each(|number| _ = map.remove(number));
+            assert!(left.into_iter().all(|number| map.get(number) == Some(&number)) && map.len() == 2);
+            assert!(map.slots.capacity() <= kept_slots::<u64>(), "{left:?}: {}", map.slots.capacity());
+        }
+    }
+
+    #[test]
+    fn gaps_take_no_memory() {
+        let mut map = Numbered::default();
+        let numbers = (0..1_000).map(|n| n * (FEW + 1) * (1 + n % 3 * (1 << 40)));
+        let numbers: std::collections::BTreeSet<u64> = numbers.collect();
+        for number in &numbers {
+            map.insert(*number, *number);
+            assert!(map.span <= SPARSE * map.len() as u64 + FEW);
+        }
+        assert!(numbers.iter().all(|number| map.remove(*number) == Some(*number)) && map.is_empty());
+    }
+
+    #[test]
+    fn numbers_may_be_anywhere() {
+        let mut map = Numbered::default();
+        for number in [1 << 62, 3, u64::MAX, 0, (1 << 62) + 1, 4] {
+            map.insert(number, number);
+            assert_eq!(map.get(number), Some(&number));
+        }
+        assert_eq!(map.len(), 6);
+        for number in [u64::MAX, 0, 3, 1 << 62, 4, (1 << 62) + 1] {
+            assert_eq!((map.remove(number), map.remove(number)), (Some(number), None));
+        }
+        assert!(map.is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn does_what_a_tree_does(
+            ops in prop::collection::vec((0..5_u8, 0..400_u64, any::<prop::sample::Index>()), 0..400)
+        ) {
+            let (mut map, mut tree, mut next) = (Numbered::default(), BTreeMap::new(), 0);
+            for (op, far, index) in ops {
+                let some = index.index(next as usize + 400) as u64;
+                match op {
+                    0 => prop_assert_eq!(map.remove(some), tree.remove(&some)),
+                    1 => prop_assert_eq!(map.get_mut(some), tree.get_mut(&some)),
+                    2 if !tree.contains_key(&some) => {
+                        map.insert(some, some);
+                        tree.insert(some, some);
+                    }
+                    3 => {
+                        map.retain(|value| value % 7 != far % 7);
+                        tree.retain(|_, value| *value % 7 != far % 7);
+                    }
+                    _ => {
+                        next = next.max(tree.last_key_value().map_or(0, |(last, _)| last + 1)) + far / 300 * far;
+                        map.insert(next, next);
+                        tree.insert(next, next);
+                    }
+                }
+                prop_assert_eq!(map.len(), tree.len());
+                prop_assert!(map.span <= SPARSE * map.filled as u64 + FEW);
+                prop_assert!(map.slots.len() <= kept_slots::<u64>().max((LOOSE * map.span) as usize));
+                let mut all: Vec<_> = map.iter().map(|(number, value)| (number, *value)).collect();
+                all.sort_unstable();
+                let mut others: Vec<_> = map.iter_mut().map(|(number, value)| (number, *value)).collect();
+                others.sort_unstable();
+                prop_assert_eq!(&all, &others);
+                prop_assert_eq!(&all, &tree.iter().map(|(number, value)| (*number, *value)).collect::<Vec<_>>());
+            }
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! Writing MessagePack: what stands between the strings of a message is put together here, and appended to a buffer at once.
+
+use bytes::BytesMut;
+
+/// Most bytes of one [`Head`]: the longest is that of a CREDIT or a DATA, five integers of 9 bytes.
+const MAX: usize = 64;
+
+/// A few MessagePack values and heads of values, each in its shortest form.
+pub(super) struct Head {
+    bytes: [u8; MAX],
+    len: usize,
+}
+
+impl Head {
+    #[inline]
+    pub(super) const fn new() -> Self {
+        Self { bytes: [0; MAX], len: 0 }
+    }
+
+    #[inline]
+    fn raw<const N: usize>(mut self, bytes: [u8; N]) -> Self {
+        self.bytes[self.len..self.len + N].copy_from_slice(&bytes);
+        self.len += N;
+        self
+    }
+
+    /// A marker, and a number of so many bytes that belongs to it.
+    #[inline]
+    fn marked<const N: usize>(self, marker: u8, bytes: [u8; N]) -> Self {
+        self.raw([marker]).raw(bytes)
+    }
+
+    #[inline]
+    pub(super) fn uint(self, value: u64) -> Self {
+        match value {
+            0..=0x7f => self.raw([value as u8]),
+            0x80..=0xff => self.marked(0xcc, [value as u8]),
+            0x100..=0xffff => self.marked(0xcd, (value as u16).to_be_bytes()),
+            0x1_0000..=0xffff_ffff => self.marked(0xce, (value as u32).to_be_bytes()),
+            _ => self.marked(0xcf, value.to_be_bytes()),
+        }
+    }
+
+    pub(super) fn nil(self) -> Self {
+        self.raw([0xc0])
+    }
+
+    pub(super) fn bool(self, value: bool) -> Self {
+        self.raw([if value { 0xc3 } else { 0xc2 }])
+    }
+
+    /// Of an array of so many elements.
+    #[inline]
+    pub(super) fn array(self, len: usize) -> Self {
+        self.container(0x90, 0xdc, len)
+    }
+
+    /// Of a map of so many entries.
+    #[inline]
+    pub(super) fn map(self, len: usize) -> Self {
+        self.container(0x80, 0xde, len)
+    }
+
+    #[inline]
+    fn container(self, short: u8, long: u8, len: usize) -> Self {
+        match len {
+            0..=15 => self.raw([short | len as u8]),
+            _ => self.marked(long, u16::try_from(len).expect("nothing here has 64 Ki values").to_be_bytes()),
+        }
+    }
+
+    /// Of a `str` of so many bytes.
+    ///
+    /// # Panics
+    /// If it has 4 GiB or more.
+    #[inline]
+    pub(super) fn str(self, len: usize) -> Self {
+        match len {
+            0..=31 => self.raw([0xa0 | len as u8]),
+            _ => self.long(0xd9, len),
+        }
+    }
+
+    /// Of a `bin` of so many bytes.
+    ///
+    /// # Panics
+    /// If it has 4 GiB or more.
+    #[inline]
+    pub(super) fn bin(self, len: usize) -> Self {
+        self.long(0xc4, len)
+    }
+
+    /// A short text.
+    #[inline]
+    pub(super) fn text<const N: usize>(self, text: &[u8; N]) -> Self {
+        self.str(N).raw(*text)
+    }
+
+    /// A length of one, two or four bytes, whose markers follow each other.
+    #[inline]
+    fn long(self, marker: u8, len: usize) -> Self {
+        match len {
+            0..=0xff => self.marked(marker, [len as u8]),
+            0x100..=0xffff => self.marked(marker + 1, (len as u16).to_be_bytes()),
+            _ => {
+                let len = u32::try_from(len).expect("strings are limited to less than 4 GiB");
+                self.marked(marker + 2, len.to_be_bytes())
+            }
+        }
+    }
+
+    #[inline]
+    pub(super) fn append_to(&self, buffer: &mut BytesMut) {
+        buffer.extend_from_slice(&self.bytes[..self.len]);
+    }
+}
+
+/// Appends a `str`.
+pub(super) fn string(buffer: &mut BytesMut, text: &[u8]) {
+    Head::new().str(text.len()).append_to(buffer);
+    buffer.extend_from_slice(text);
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BufMut;
+
+    use super::*;
+
+    fn ours(head: Head) -> BytesMut {
+        let mut bytes = BytesMut::new();
+        head.append_to(&mut bytes);
+        bytes
+    }
+
+    fn rmp<E: std::fmt::Debug>(
+        write: impl Fn(&mut bytes::buf::Writer<&mut BytesMut>) -> Result<(), E>,
+    ) -> BytesMut {
+        let mut bytes = BytesMut::new();
+        write(&mut (&mut bytes).writer()).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn writes_what_rmp_writes() {
+        use rmp::encode;
+        let edges = [7, 8, 16, 32].map(|bits| 1_u64 << bits);
+        let around = edges.into_iter().flat_map(|edge| [edge - 1, edge, edge + 1]);
+        for value in around.chain([0, 15, 16, 31, 32, u64::MAX]) {
+            assert_eq!(ours(Head::new().uint(value)), rmp(|out| encode::write_uint(out, value).map(drop)));
+            let Ok(len) = u32::try_from(value) else { continue };
+            assert_eq!(
+                ours(Head::new().str(len as usize)),
+                rmp(|out| encode::write_str_len(out, len).map(drop))
+            );
+            assert_eq!(
+                ours(Head::new().bin(len as usize)),
+                rmp(|out| encode::write_bin_len(out, len).map(drop))
+            );
+            if len <= u32::from(u16::MAX) {
+                let len = len as usize;
+                assert_eq!(
+                    ours(Head::new().map(len)),
+                    rmp(|out| encode::write_map_len(out, len as u32).map(drop))
+                );
+                assert_eq!(
+                    ours(Head::new().array(len)),
+                    rmp(|out| encode::write_array_len(out, len as u32).map(drop))
+                );
+            }
+        }
+        assert_eq!(
+            ours(Head::new().text(b"meth").bool(true).bool(false).nil())[..],
+            *b"\xa4meth\xc3\xc2\xc0"
+        );
+    }
+}
