@@ -2,7 +2,7 @@
 
     python drive.py MANAGER PUBLIC_KEY SECRET_KEY MANAGER_PUBLIC_KEY NODE SERVICE
 
-The keys are one line of Z85, or the names of files with it. Python speaks dialect 1, which has no streams: it does
+The keys are names of files with one line of Z85, as `callosum keygen` writes them. Python speaks dialect 1, which has no streams: it does
 all that the tour in Rust does but upload an image and read logs, and starts an image that is there.
 """
 
@@ -22,8 +22,7 @@ class Operator(AbstractClientAuthenticator):
 
     def __init__(self, public_key: str, secret_key: str, manager_key: str) -> None:
         self.public_key, self.secret_key, self.manager_key = (
-            (Path(key).read_text() if Path(key).exists() else key).strip().encode()
-            for key in (public_key, secret_key, manager_key)
+            Path(key).read_text().strip().encode() for key in (public_key, secret_key, manager_key)
         )
 
     async def server_public_key(self) -> bytes:

@@ -10,7 +10,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 
 use callosum_tests::python::python;
-use callosum_tokio::auth::{CurveKeyPair, generate_keys, save_keys};
+use callosum_tokio::auth::{generate_keys, save_keys};
 
 /// A process; ended when it is dropped.
 struct Process(Child);
@@ -28,7 +28,6 @@ struct Cluster {
     manager: Option<Process>,
     agents: Vec<Process>,
     endpoint: String,
-    operator: CurveKeyPair,
 }
 
 fn here(file: &str) -> PathBuf {
@@ -51,16 +50,14 @@ impl Cluster {
             if !role.is_empty() {
                 allowed += &format!("{} {role}/{name}\n", keys.public());
             }
-            keys
         };
         keys("manager", "");
         keys("node-1", "agent");
         keys("node-2", "agent");
         keys("stranger", "");
-        let operator = keys("alice", "operator");
+        keys("alice", "operator");
         fs::write(folder.join("allowed"), allowed).unwrap();
-        let mut cluster =
-            Self { folder, manager: None, agents: Vec::new(), endpoint: String::new(), operator };
+        let mut cluster = Self { folder, manager: None, agents: Vec::new(), endpoint: String::new() };
         cluster.start_manager("tcp://127.0.0.1:0");
         for name in ["node-1", "node-2"] {
             cluster.start_agent(name);
@@ -96,16 +93,10 @@ impl Cluster {
     }
 
     fn drive(&self, node: &str, service: &str) -> Output {
-        let secret = self.operator.secret().to_z85();
         let mut drive = Command::new(python());
         drive.arg(here("drive.py")).arg(&self.endpoint);
-        drive.args([
-            &self.operator.public().to_string(),
-            &**secret,
-            &self.path("manager.pub"),
-            node,
-            service,
-        ]);
+        drive.args(["alice.pub", "alice", "manager.pub"].map(|key| self.path(key)));
+        drive.args([node, service]);
         drive.env("PYTHONDONTWRITEBYTECODE", "1").output().unwrap()
     }
 }
