@@ -109,7 +109,7 @@ pub trait Greeter: ::core::marker::Send + ::core::marker::Sync + 'static {
                 |
                     implementation: ::std::sync::Arc<Self>,
                     request: ::callosum_protobuf::Request<HelloRequest>|
-                async move { implementation.say_hello(request).await },
+                async move { Self::say_hello(&*implementation, request).await },
             );
         methods
             .server_streaming(
@@ -119,7 +119,9 @@ pub trait Greeter: ::core::marker::Send + ::core::marker::Sync + 'static {
                     request: ::callosum_protobuf::Request<HelloRequest>,
                     replying|
                 async move {
-                    replying.items(implementation.say_hellos(request).await).await
+                    replying
+                        .items(Self::say_hellos(&*implementation, request).await)
+                        .await
                 },
             );
         methods
@@ -130,7 +132,7 @@ pub trait Greeter: ::core::marker::Send + ::core::marker::Sync + 'static {
                     request: ::callosum_protobuf::Request<
                         ::callosum_protobuf::Streaming<HelloRequest>,
                     >|
-                async move { implementation.greet_all(request).await },
+                async move { Self::greet_all(&*implementation, request).await },
             );
         methods
             .bidirectional(
@@ -141,12 +143,15 @@ pub trait Greeter: ::core::marker::Send + ::core::marker::Sync + 'static {
                         ::callosum_protobuf::Streaming<HelloRequest>,
                     >,
                     replying|
-                async move { replying.items(implementation.chat(request).await).await },
+                async move {
+                    replying.items(Self::chat(&*implementation, request).await).await
+                },
             );
         methods.finish()
     }
 }
-impl<T: Greeter> Greeter for ::std::sync::Arc<T> {
+#[allow(non_camel_case_types)]
+impl<__T: Greeter> Greeter for ::std::sync::Arc<__T> {
     fn say_hello(
         &self,
         request: ::callosum_protobuf::Request<HelloRequest>,
@@ -156,7 +161,7 @@ impl<T: Greeter> Greeter for ::std::sync::Arc<T> {
             ::callosum_protobuf::Status,
         >,
     > + ::core::marker::Send {
-        (**self).say_hello(request)
+        <__T as Greeter>::say_hello(&**self, request)
     }
     fn say_hellos(
         &self,
@@ -174,7 +179,7 @@ impl<T: Greeter> Greeter for ::std::sync::Arc<T> {
             ::callosum_protobuf::Status,
         >,
     > + ::core::marker::Send {
-        (**self).say_hellos(request)
+        <__T as Greeter>::say_hellos(&**self, request)
     }
     fn greet_all(
         &self,
@@ -187,7 +192,7 @@ impl<T: Greeter> Greeter for ::std::sync::Arc<T> {
             ::callosum_protobuf::Status,
         >,
     > + ::core::marker::Send {
-        (**self).greet_all(request)
+        <__T as Greeter>::greet_all(&**self, request)
     }
     fn chat(
         &self,
@@ -207,7 +212,7 @@ impl<T: Greeter> Greeter for ::std::sync::Arc<T> {
             ::callosum_protobuf::Status,
         >,
     > + ::core::marker::Send {
-        (**self).chat(request)
+        <__T as Greeter>::chat(&**self, request)
     }
 }
 /// Greets.
@@ -311,7 +316,7 @@ pub trait Names: ::core::marker::Send + ::core::marker::Sync + 'static {
                 |
                     implementation: ::std::sync::Arc<Self>,
                     request: ::callosum_protobuf::Request<()>|
-                async move { implementation.new_(request).await },
+                async move { Self::new_(&*implementation, request).await },
             );
         methods
             .unary(
@@ -319,12 +324,13 @@ pub trait Names: ::core::marker::Send + ::core::marker::Sync + 'static {
                 |
                     implementation: ::std::sync::Arc<Self>,
                     request: ::callosum_protobuf::Request<()>|
-                async move { implementation.r#move(request).await },
+                async move { Self::r#move(&*implementation, request).await },
             );
         methods.finish()
     }
 }
-impl<T: Names> Names for ::std::sync::Arc<T> {
+#[allow(non_camel_case_types)]
+impl<__T: Names> Names for ::std::sync::Arc<__T> {
     fn new_(
         &self,
         request: ::callosum_protobuf::Request<()>,
@@ -334,7 +340,7 @@ impl<T: Names> Names for ::std::sync::Arc<T> {
             ::callosum_protobuf::Status,
         >,
     > + ::core::marker::Send {
-        (**self).new_(request)
+        <__T as Names>::new_(&**self, request)
     }
     fn r#move(
         &self,
@@ -345,7 +351,7 @@ impl<T: Names> Names for ::std::sync::Arc<T> {
             ::callosum_protobuf::Status,
         >,
     > + ::core::marker::Send {
-        (**self).r#move(request)
+        <__T as Names>::r#move(&**self, request)
     }
 }
 /// Methods whose names mean something in Rust, or to what is generated.
