@@ -75,7 +75,8 @@ fn elements_take_memory_out_of_a_budget() {
     let count = 1000_usize;
     let mut bytes = b"\x0c\0\0\x03\xe8".to_vec();
     bytes.extend(std::iter::repeat_n(0, count));
-    let memory = count * size_of::<Tree>();
+    // The first makes room for four.
+    let memory = (count + 3) * size_of::<Tree>();
     assert_eq!(decode::<Vec<Tree>>(&bytes, Limits::DEFAULT.memory(memory)).map(|list| list.len()), Ok(count));
     let less = Limits::DEFAULT.memory(memory - 1);
     assert_eq!(decode::<Vec<Tree>>(&bytes, less), Err(ReadError::TooMuchMemory(memory - 1)));
@@ -83,6 +84,18 @@ fn elements_take_memory_out_of_a_budget() {
     let text = encode(&"x".repeat(100));
     assert!(decode::<String>(&text, Limits::DEFAULT.memory(100)).is_ok());
     assert_eq!(decode::<String>(&text, Limits::DEFAULT.memory(99)), Err(ReadError::TooMuchMemory(99)));
+}
+
+/// A map of one entry has the memory of a node, which is that of eleven.
+#[test]
+fn small_maps_take_what_they_allocate() {
+    let one: Vec<_> = (0..100).map(|n| BTreeMap::from([(n, 1_i64)])).collect();
+    let bytes = encode(&one);
+    let nodes = 100 * 11 * size_of::<(i32, i64)>();
+    let budget = nodes + 103 * size_of::<BTreeMap<i32, i64>>();
+    assert_eq!(decode::<Vec<BTreeMap<i32, i64>>>(&bytes, Limits::DEFAULT.memory(budget)), Ok(one));
+    let less = decode::<Vec<BTreeMap<i32, i64>>>(&bytes, Limits::DEFAULT.memory(budget - 1));
+    assert_eq!(less, Err(ReadError::TooMuchMemory(budget - 1)));
 }
 
 #[test]
