@@ -142,9 +142,7 @@ mod tests {
             assert!([mark.row, mark.other_row].iter().all(|row| names.iter().any(|name| name == row)));
         }
         let layer = |name: &&str| crate::peers::ALL.iter().any(|peer| peer.name == *name && peer.is_layer());
-        assert!(
-            LAYERS.iter().map(|(name, _)| name).chain(&OTHERS).chain(&["callosum"]).all(|name| layer(name))
-        );
+        assert!(LAYERS.iter().map(|(name, _)| name).chain(&OTHERS).chain(&["callosum"]).all(layer));
         for case in cases::LAYERS {
             assert!(cases::ALL.contains(case), "so that both tables can be compared");
         }
