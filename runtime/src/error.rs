@@ -3,9 +3,11 @@
 //! The text of an error contains that of its cause, so that `to_string` says everything; `source` then returns nothing, or
 //! a report of an error with its sources would print the cause twice.
 
+mod call;
 mod handler;
 mod io_kind;
 
+pub use call::{BodyError, CallError, NotSent};
 pub(crate) use handler::name_of;
 pub use handler::{HandlerError, HandlerResult};
 
@@ -13,142 +15,10 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use callosum_proto::DecodeError;
-use callosum_proto::{CloseCause, InvokeError, ReadError, Refusal, StreamFault};
-use callosum_proto::{ErrorInfo, zmtp};
+use callosum_proto::{CloseCause, zmtp};
 
 use crate::auth::AuthenticationError;
-use crate::codec::CodecError;
 use crate::endpoint::ParseEndpointError;
-use crate::stream::BodyError;
-
-/// How a call failed.
-///
-/// [`may_have_run`](Self::may_have_run) tells whether the remote handler may have been started, which is what decides
-/// whether a call that is not idempotent may be repeated.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum CallError {
-    /// The remote handler failed: a FAILURE on the wire.
-    #[error("the remote handler failed: {0}")]
-    Remote(ErrorInfo),
-    /// Callosum on the other side refused the call, or failed: an ERROR on the wire. [`refusal`](Self::refusal) tells why, if the
-    /// peer is one of ours.
-    #[error("the remote side rejected the call: {0}")]
-    Rejected(ErrorInfo),
-    /// The other side stopped the call, or never started it.
-    #[error("the remote side cancelled the call")]
-    Cancelled,
-    /// No reply came before the call's timeout.
-    #[error("no reply came in time{}", if *.sent { "" } else { "; the request never left" })]
-    TimedOut {
-        /// Whether the request had left; if so a handler may have run.
-        sent: bool,
-    },
-    /// The connection ended after the request had left; a handler may have run.
-    #[error("the connection ended before the reply came: {0}")]
-    Disconnected(DisconnectCause),
-    /// The request never left.
-    #[error("the request was not sent: {0}")]
-    NotSent(NotSent),
-    /// The reply can't be read as a message; a handler has run.
-    #[error("the reply is malformed: {0}")]
-    Malformed(DecodeError),
-    /// The peer broke the protocol in its reply; a handler has run.
-    #[error("the reply breaks the protocol: {0}")]
-    Fault(StreamFault),
-    /// The reply could not be received as a whole; a handler has run.
-    #[error("the reply is incomplete: {0}")]
-    Incomplete(ReadError),
-    /// The argument can't be serialized; nothing was sent.
-    #[error("the argument can't be encoded: {0}")]
-    Encode(CodecError),
-    /// An item of the streamed argument can't be serialized, or is too large; a handler may run, and sees an argument that breaks off.
-    #[error("the argument breaks off: {0}")]
-    Argument(Box<BodyError>),
-    /// The result is not of the type that was asked for; a handler has run.
-    #[error("the result can't be decoded: {0}")]
-    Decode(CodecError),
-}
-
-impl CallError {
-    /// Whether the remote handler may have been started.
-    pub fn may_have_run(&self) -> bool {
-        match self {
-            Self::NotSent(_) | Self::Encode(_) => false,
-            Self::TimedOut { sent } => *sent,
-            Self::Rejected(_) => self.refusal().is_none_or(Refusal::may_have_run),
-            Self::Remote(_)
-            | Self::Cancelled
-            | Self::Disconnected(_)
-            | Self::Malformed(_)
-            | Self::Fault(_)
-            | Self::Incomplete(_)
-            | Self::Argument(_)
-            | Self::Decode(_) => true,
-        }
-    }
-
-    /// The remote error with its name, representation and traceback, if there is one.
-    pub fn remote(&self) -> Option<&ErrorInfo> {
-        match self {
-            Self::Remote(info) | Self::Rejected(info) => Some(info),
-            _ => None,
-        }
-    }
-
-    /// Why the other side rejected the call, such as [`Refusal::Busy`]; `None` if it did not, or gave a reason that is none of
-    /// Callosum's.
-    pub fn refusal(&self) -> Option<Refusal> {
-        match self {
-            Self::Rejected(info) => Refusal::of(info),
-            _ => None,
-        }
-    }
-
-    /// The same error once more. What can't be repeated are codec errors, which no other side causes.
-    pub(crate) fn again(&self) -> Self {
-        match self {
-            Self::Remote(info) => Self::Remote(info.clone()),
-            Self::Rejected(info) => Self::Rejected(info.clone()),
-            Self::Cancelled => Self::Cancelled,
-            Self::TimedOut { sent } => Self::TimedOut { sent: *sent },
-            Self::Disconnected(cause) => Self::Disconnected(cause.clone()),
-            Self::NotSent(why) => Self::NotSent(why.clone()),
-            Self::Malformed(error) => Self::Malformed(error.clone()),
-            Self::Fault(fault) => Self::Fault(*fault),
-            Self::Incomplete(error) => Self::Incomplete(*error),
-            Self::Encode(_) | Self::Argument(_) | Self::Decode(_) => Self::Incomplete(ReadError::NotOpen),
-        }
-    }
-}
-
-impl From<NotSent> for CallError {
-    fn from(why: NotSent) -> Self {
-        Self::NotSent(why)
-    }
-}
-
-/// Why a request never left.
-#[derive(Clone, Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum NotSent {
-    /// The connection refused it.
-    #[error(transparent)]
-    Refused(#[from] InvokeError),
-    /// There is no connection, and calls were configured not to wait for one.
-    #[error("there is no connection at the moment")]
-    NotConnected,
-    /// A [layer](crate::layer) has made a call that opens a stream for the second time.
-    #[error("the streams of this call belong to an earlier attempt")]
-    StreamMade,
-    /// Too many probes of this peer are under way.
-    #[error("too many probes of this peer are under way")]
-    TooManyProbes,
-    /// The connection ended, or could not be made, before the request left.
-    #[error("{0}")]
-    Disconnected(DisconnectCause),
-}
 
 /// Why a link ended, or never came to be.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -328,9 +198,11 @@ pub(crate) fn at_least_one_milli(duration: Duration) -> Duration {
 mod tests {
     use std::error::Error;
 
+    use callosum_proto::{ErrorInfo, InvokeError, ReadError, StreamFault};
+
     use super::*;
-    use crate::BodyError;
     use crate::auth::{KeyFileError, load_keys};
+    use crate::codec::CodecError;
 
     fn chain(error: &(dyn Error + 'static)) -> Vec<String> {
         std::iter::successors(Some(error), |error| (*error).source()).map(ToString::to_string).collect()

@@ -4,8 +4,7 @@ use std::io::{self, ErrorKind};
 
 use callosum_proto::{InvokeError, ReadError, Refusal};
 
-use super::{CallError, DisconnectCause, NotSent};
-use crate::stream::BodyError;
+use super::{BodyError, CallError, DisconnectCause, NotSent};
 
 impl From<CallError> for io::Error {
     /// An I/O error that holds this one. None is of the kind `Interrupted` or `WouldBlock`, at which much of `std` tries again.
