@@ -227,8 +227,11 @@ pub(super) fn stream<R: Send + 'static, E: CallFailure>(
 ) -> BoxFuture<'static, Result<ResultStream<R, E>, E>> {
     let Streamed { metadata, body } = result;
     // A result without items can come as one of no bytes, and no codec makes an item of none.
-    let reader = (body.size() != Some(0)).then(|| read(body.codec(codec.clone())));
-    ready(Ok(ResultStream { reader, broken: false, metadata, uploading, codec, error: PhantomData })).boxed()
+    let reading = match body.size() {
+        Some(0) => Reading::Ended,
+        _ => Reading::More(read(body.codec(codec.clone()))),
+    };
+    ready(Ok(ResultStream { reading, metadata, uploading, codec, error: PhantomData })).boxed()
 }
 
 /// Writes the argument, piece by piece.
@@ -278,14 +281,19 @@ impl Uploading {
 /// Dropping it before its end cancels the call on the other side.
 #[must_use = "dropping it cancels the call"]
 pub struct ResultStream<R, E = CallError> {
-    /// `None` if there is nothing to be read any more.
-    reader: Option<R>,
-    /// The argument has failed, and with it the call.
-    broken: bool,
+    reading: Reading<R>,
     metadata: Metadata,
     uploading: Uploading,
     codec: Codec,
     error: PhantomData<fn() -> E>,
+}
+
+/// How much of a result there is to read.
+enum Reading<R> {
+    More(R),
+    Ended,
+    /// The argument has failed, and with it the call: this is not the end of the result.
+    Broken,
 }
 
 impl<R, E> ResultStream<R, E> {
@@ -297,7 +305,9 @@ impl<R, E> ResultStream<R, E> {
 
 impl<R, E> fmt::Debug for ResultStream<R, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ResultStream").field("ended", &self.reader.is_none()).finish_non_exhaustive()
+        f.debug_struct("ResultStream")
+            .field("ended", &!matches!(self.reading, Reading::More(_)))
+            .finish_non_exhaustive()
     }
 }
 
@@ -311,14 +321,14 @@ where
     fn poll_next(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Option<Result<T, E>>> {
         let this = self.get_mut();
         if let Err(error) = this.uploading.poll(cx) {
-            this.reader = None;
+            this.reading = Reading::Broken;
             return Poll::Ready(Some(Err(error.into())));
         }
-        let Some(reader) = &mut this.reader else { return Poll::Ready(None) };
+        let Reading::More(reader) = &mut this.reading else { return Poll::Ready(None) };
         let next = task::ready!(reader.poll_next_unpin(cx));
         if !matches!(next, Some(Ok(_))) {
             // Nobody reads the rest of the argument.
-            (this.reader, this.uploading) = (None, Uploading(None));
+            (this.reading, this.uploading) = (Reading::Ended, Uploading(None));
         }
         Poll::Ready(next.map(|item| item.map_err(|error| unreadable(error, &this.codec))))
     }
@@ -332,14 +342,13 @@ impl<E> AsyncRead for ResultStream<BodyReader, E> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         if let Err(error) = this.uploading.poll(cx) {
-            // Not the end of the result: reading on must not look like it.
-            (this.reader, this.broken) = (None, true);
+            this.reading = Reading::Broken;
             return Poll::Ready(Err(BodyError::Call(error).into()));
         }
-        match &mut this.reader {
-            Some(reader) => Pin::new(reader).poll_read(cx, buf),
-            None if this.broken => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
-            None => Poll::Ready(Ok(0)),
+        match &mut this.reading {
+            Reading::More(reader) => Pin::new(reader).poll_read(cx, buf),
+            Reading::Ended => Poll::Ready(Ok(0)),
+            Reading::Broken => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
         }
     }
 }
