@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicI32, Ordering::Relaxed};
 use bytes::Bytes;
 use callosum_runtime::Peer;
 
-use crate::error::{ReplyError, ThriftError};
-use crate::exception::{ApplicationException, Exceptions};
+use crate::exception::Exceptions;
 use crate::invocation::ThriftInvocation;
 use crate::limits::Limits;
 use crate::message::{Message, MessageKind};
-use crate::value::{Decode, Output};
+use crate::reply::MadeCall;
+use crate::value::Output;
 use crate::writer::Writer;
 
 /// Calls the methods of a service that a peer has under an alias. What generated clients are made of. Cheap to clone.
@@ -77,78 +77,3 @@ impl Client {
         ThriftInvocation::new(self.peer.invoke_raw(&self.alias, message), written)
     }
 }
-
-/// What a reply is compared with.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct MadeCall {
-    kind: MessageKind,
-    method: &'static str,
-    sequence: i32,
-    limits: Limits,
-}
-
-impl MadeCall {
-    /// What a reply says.
-    pub(crate) fn read<R: Output, E: Exceptions>(self, message: &Bytes) -> Result<R, ThriftError<E>> {
-        // What Python's server answers to a oneway call.
-        if self.kind == MessageKind::Oneway
-            && message.is_empty()
-            && let Some(nothing) = R::absent()
-        {
-            return Ok(nothing);
-        }
-        let mut reader = match open(message, self.method, self.sequence, self.limits)? {
-            Opened::Result(reader) => reader,
-            Opened::Exception(exception) => return Err(ThriftError::Application(exception)),
-        };
-        let (mut result, mut thrown) = (None, None);
-        reader.structure(|reader, id, wire_type| {
-            match id {
-                0 => result = R::read(reader, wire_type)?,
-                id => thrown = E::read(reader, id, wire_type)?.or(thrown.take()),
-            }
-            Ok(())
-        })?;
-        reader.finish()?;
-        match (thrown, result.or_else(R::absent)) {
-            (Some(exception), _) => Err(ThriftError::Exception(exception)),
-            (None, Some(result)) => Ok(result),
-            (None, None) => Err(ReplyError::MissingResult.into()),
-        }
-    }
-}
-
-/// A reply, opened.
-pub(crate) enum Opened<'a> {
-    /// At the struct of the result.
-    Result(crate::Reader<'a>),
-    Exception(ApplicationException),
-}
-
-/// Reads the envelope of a reply, and compares it with the call.
-pub(crate) fn open<'a>(
-    message: &'a Bytes,
-    method: &str,
-    expected: i32,
-    limits: Limits,
-) -> Result<Opened<'a>, ReplyError> {
-    let (envelope, mut reader) = Message::read(message, limits)?;
-    if envelope.sequence != expected {
-        return Err(ReplyError::WrongSequence { expected, found: envelope.sequence });
-    }
-    if envelope.method != method {
-        return Err(ReplyError::WrongMethod);
-    }
-    match envelope.kind {
-        MessageKind::Reply => Ok(Opened::Result(reader)),
-        MessageKind::Exception => {
-            let exception = ApplicationException::decode(&mut reader)?;
-            reader.finish()?;
-            Ok(Opened::Exception(exception))
-        }
-        kind => Err(crate::ReadError::BadKind(kind as u8).into()),
-    }
-}
-
-#[cfg(test)]
-mod tests;

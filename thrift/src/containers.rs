@@ -1,10 +1,9 @@
 //! Sets and maps of what has no order, and so can be in no `BTreeSet` or `BTreeMap`: a double, or a struct that holds one.
 
 use crate::error::ReadError;
-use crate::reader::Reader;
-use crate::value::{Decode, Encode};
+use crate::reader::{Decode, Reader};
 use crate::wire_type::WireType;
-use crate::writer::Writer;
+use crate::writer::{Encode, Writer};
 
 /// A set whose elements have no order, as doubles. Which of them are the same is up to you: it is written and read as it is.
 #[derive(Clone, Debug, PartialEq, PartialOrd)]

@@ -4,10 +4,9 @@ use std::convert::Infallible;
 use std::fmt;
 
 use crate::error::ReadError;
-use crate::reader::Reader;
-use crate::value::{Decode, Encode};
+use crate::reader::{Decode, Reader};
 use crate::wire_type::WireType;
-use crate::writer::Writer;
+use crate::writer::{Encode, Writer};
 
 /// The exceptions that a method declares, as fields of its result. [`Infallible`] for one that declares none.
 pub trait Exceptions: Sized + Send + 'static {

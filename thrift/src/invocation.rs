@@ -13,9 +13,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use callosum_runtime::{Invocation, Metadata, OrderingKey, ResponseWithMetadata, Urgency};
 
-use crate::client::MadeCall;
-use crate::error::{ThriftError, WriteError};
+use crate::call_error::ThriftError;
+use crate::error::WriteError;
 use crate::exception::Exceptions;
+use crate::reply::MadeCall;
 use crate::value::Output;
 
 /// A call that is about to be made: set its options, which are those of [`Invocation`], then await it.

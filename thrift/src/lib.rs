@@ -7,6 +7,7 @@
 //! ends of a call. What travels is in `PROTOCOL.md`.
 #![forbid(unsafe_code)]
 
+mod call_error;
 mod client;
 mod containers;
 #[cfg(feature = "dynamic")]
@@ -17,6 +18,7 @@ mod invocation;
 mod limits;
 mod message;
 mod reader;
+mod reply;
 mod server;
 mod value;
 mod wire_type;
@@ -30,18 +32,19 @@ pub mod fuzzing;
 pub use bytes::Bytes;
 pub use callosum_runtime as runtime;
 
+pub use call_error::{MethodError, ReplyError, ThriftError};
 pub use client::Client;
 pub use containers::{MapVec, SetVec};
-pub use error::{MethodError, ReadError, ReplyError, ThriftError, WriteError};
+pub use error::{ReadError, WriteError};
 pub use exception::{ApplicationException, ExceptionKind, Exceptions};
 pub use invocation::{ThriftInvocation, ThriftResponse, ThriftResponseWithMetadata};
 pub use limits::Limits;
 pub use message::{Message, MessageKind};
-pub use reader::Reader;
+pub use reader::{Decode, Reader};
 pub use server::{Answer, Registry, Request, Service, method, method_with_limits, register};
-pub use value::{Decode, Encode, Output};
+pub use value::Output;
 pub use wire_type::WireType;
-pub use writer::Writer;
+pub use writer::{Encode, Writer};
 
 /// Includes what `callosum-thrift-build` has made of a `.thrift` file, by the file's name without its ending: a module of that name, and
 /// one for each file that it includes.

@@ -9,8 +9,19 @@ use bytes::Bytes;
 
 use crate::error::ReadError;
 use crate::limits::Limits;
-use crate::value::Decode;
 use crate::wire_type::WireType;
+
+/// What can be read as a value of Thrift.
+pub trait Decode: Sized {
+    /// Its type on the wire.
+    const WIRE_TYPE: WireType;
+
+    /// Reads it.
+    ///
+    /// # Errors
+    /// If the bytes are malformed, or over a limit.
+    fn decode(from: &mut Reader<'_>) -> Result<Self, ReadError>;
+}
 
 /// Reads the values of a message, one after the other.
 #[derive(Debug)]

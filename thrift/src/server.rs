@@ -12,13 +12,14 @@ use callosum_runtime::{Builder, Context, HandlerError, HandlerExists, Handlers, 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use crate::error::{MethodError, ReadError, WriteError};
+use crate::call_error::MethodError;
+use crate::error::{ReadError, WriteError};
 use crate::exception::{ApplicationException, ExceptionKind, Exceptions};
 use crate::limits::Limits;
 use crate::message::{Message, MessageKind};
 use crate::reader::Reader;
-use crate::value::{Encode, Output};
-use crate::writer::Writer;
+use crate::value::Output;
+use crate::writer::{Encode, Writer};
 
 /// A service of Thrift. What implements a generated trait becomes one with the `…Server` beside it.
 pub trait Service: Send + Sync + 'static {

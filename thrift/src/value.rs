@@ -5,30 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 
 use crate::error::ReadError;
-use crate::reader::Reader;
+use crate::reader::{Decode, Reader};
 use crate::wire_type::WireType;
-use crate::writer::Writer;
-
-/// What can be written as a value of Thrift.
-pub trait Encode {
-    /// Its type on the wire.
-    const WIRE_TYPE: WireType;
-
-    /// Writes it.
-    fn encode(&self, to: &mut Writer);
-}
-
-/// What can be read as a value of Thrift.
-pub trait Decode: Sized {
-    /// Its type on the wire.
-    const WIRE_TYPE: WireType;
-
-    /// Reads it.
-    ///
-    /// # Errors
-    /// If the bytes are malformed, or over a limit.
-    fn decode(from: &mut Reader<'_>) -> Result<Self, ReadError>;
-}
+use crate::writer::{Encode, Writer};
 
 macro_rules! numbers {
     ($($number:ty: $wire_type:ident;)*) => { $(

@@ -3,8 +3,16 @@
 use bytes::Bytes;
 
 use crate::error::WriteError;
-use crate::value::Encode;
 use crate::wire_type::WireType;
+
+/// What can be written as a value of Thrift.
+pub trait Encode {
+    /// Its type on the wire.
+    const WIRE_TYPE: WireType;
+
+    /// Writes it.
+    fn encode(&self, to: &mut Writer);
+}
 
 /// Writes the values of a message, one after the other.
 #[derive(Debug, Default)]

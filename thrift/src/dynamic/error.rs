@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use crate::error::{ReplyError, WriteError};
+use crate::call_error::ReplyError;
+use crate::error::WriteError;
 use crate::exception::ApplicationException;
 
 /// Why a method is not found in a file.

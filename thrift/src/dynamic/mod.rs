@@ -41,10 +41,11 @@ use serde_json::{Map, Value};
 
 pub use error::{CallJsonError, FindError, JsonError};
 
-use crate::client::{Opened, open};
-use crate::error::{ReadError, ReplyError};
+use crate::call_error::ReplyError;
+use crate::error::ReadError;
 use crate::limits::Limits;
 use crate::message::{Message, MessageKind};
+use crate::reply::{Opened, open};
 
 /// What a [`Loader`] fails with.
 pub type LoadError = IdlError;

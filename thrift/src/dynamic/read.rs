@@ -7,8 +7,7 @@ use callosum_thrift_idl::{EnumValue, Flavour, Kind, Requiredness, Schema, Struct
 use serde_json::{Map, Value};
 
 use crate::error::ReadError;
-use crate::reader::Reader;
-use crate::value::Decode;
+use crate::reader::{Decode, Reader};
 use crate::wire_type::WireType;
 
 /// The type on the wire.

@@ -10,8 +10,7 @@ use serde_json::{Map, Value};
 
 use super::error::JsonError;
 use super::read::{is_name, wire_type};
-use crate::value::Encode;
-use crate::writer::Writer;
+use crate::writer::{Encode, Writer};
 
 type Result<T> = std::result::Result<T, JsonError>;
 

@@ -6,8 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::containers::{MapVec, SetVec};
-use crate::value::Encode;
-use crate::writer::Writer;
+use crate::writer::{Encode, Writer};
 
 fn decode<T: Decode>(bytes: &[u8], limits: Limits) -> Result<T, ReadError> {
     let bytes = Bytes::copy_from_slice(bytes);
