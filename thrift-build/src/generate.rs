@@ -1,12 +1,12 @@
 //! A module for each file.
 
 use std::collections::BTreeSet;
-use std::fmt::Write;
 
 use callosum_thrift_idl::{EnumValue, Flavour, Kind, Schema};
 
 use crate::error::BuildError;
 use crate::names;
+use crate::text::push;
 use crate::{constants, services, structs, types};
 
 /// Lints that say nothing about code that nobody reads: names and docs are those of the file.
@@ -29,11 +29,6 @@ pub fn generate(schema: &Schema) -> Result<String, BuildError> {
         );
     }
     Ok(code)
-}
-
-/// Writes to a text, which can't fail.
-pub(crate) fn push(to: &mut String, text: std::fmt::Arguments<'_>) {
-    to.write_fmt(text).expect("a text takes everything");
 }
 
 fn content(schema: &Schema, file: usize) -> Result<String, BuildError> {

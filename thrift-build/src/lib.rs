@@ -8,6 +8,7 @@ mod generate;
 mod names;
 mod services;
 mod structs;
+mod text;
 mod types;
 
 use std::env;

@@ -6,9 +6,9 @@ use heck::ToUpperCamelCase;
 use crate::analysis::is_optional_argument;
 use crate::constants;
 use crate::error::BuildError;
-use crate::generate::push;
 use crate::names;
 use crate::structs::{places, required};
+use crate::text::push;
 use crate::types::{borrowed, owned, path};
 
 /// What a client has besides the functions of its service.

@@ -5,8 +5,8 @@ use callosum_thrift_idl::{DefId, Field, Flavour, Schema, Struct, Type};
 use crate::analysis::{fields_have_default, fields_have_order, is_boxed, is_option};
 use crate::constants;
 use crate::error::BuildError;
-use crate::generate::push;
 use crate::names;
+use crate::text::push;
 use crate::types::owned;
 
 /// What can be derived.
