@@ -6,6 +6,7 @@ mod endpoint_model;
 mod golden;
 #[cfg(feature = "internals")]
 mod ordering_model;
+mod output;
 #[cfg(feature = "internals")]
 mod wire_props;
 #[cfg(feature = "curve")]

@@ -3,7 +3,6 @@
 #![allow(clippy::disallowed_methods, reason = "virtual time starts somewhere")]
 #![expect(clippy::unwrap_used, reason = "a panic is a failed test")]
 
-use std::io::IoSlice;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -17,6 +16,8 @@ use omq_proto::proto::{Command, Connection, ConnectionConfig, Role as RawRole};
 use omq_proto::{CurveKeypair as RawKeys, CurvePublicKey as RawPublic, CurveSecretKey as RawSecret};
 use proptest::collection::vec;
 use proptest::prelude::*;
+
+use crate::output::{all_written, written};
 
 const OVERHEAD: usize = 33;
 const REFUSED: &[u8] = b"\x04\x0a\x05ERROR\x03400";
@@ -48,23 +49,6 @@ fn new_link(config: &LinkConfig, now: Instant) -> Link {
     let mut seed = [7; 32];
     seed[..8].copy_from_slice(&LINKS.fetch_add(1, Ordering::Relaxed).to_le_bytes());
     Link::new(config, seed, now)
-}
-
-fn written(link: &mut Link, most: usize) -> Vec<u8> {
-    let mut slices = [IoSlice::new(&[]); 4];
-    let filled = link.output(&mut slices);
-    let mut bytes: Vec<u8> = slices[..filled].iter().flat_map(|slice| slice.iter().copied()).collect();
-    bytes.truncate(most);
-    link.advance_output(bytes.len());
-    bytes
-}
-
-fn all_written(link: &mut Link) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    while link.pending_output() > 0 {
-        bytes.extend(written(link, usize::MAX));
-    }
-    bytes
 }
 
 fn events(link: &mut Link) -> Vec<LinkEvent> {

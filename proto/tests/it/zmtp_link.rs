@@ -3,7 +3,6 @@
 #![allow(clippy::disallowed_methods, reason = "virtual time starts somewhere")]
 #![expect(clippy::unwrap_used, reason = "a panic is a failed test")]
 
-use std::io::IoSlice;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -12,26 +11,7 @@ use callosum_proto::{Multipart, Role};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-fn joined(slices: &[IoSlice<'_>]) -> Vec<u8> {
-    slices.iter().flat_map(|slice| slice.iter().copied()).collect()
-}
-
-fn written(link: &mut Link, most: usize) -> Vec<u8> {
-    let mut slices = [IoSlice::new(&[]); 4];
-    let filled = link.output(&mut slices);
-    let mut bytes = joined(&slices[..filled]);
-    bytes.truncate(most);
-    link.advance_output(bytes.len());
-    bytes
-}
-
-fn all_written(link: &mut Link) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    while link.pending_output() > 0 {
-        bytes.extend(written(link, usize::MAX));
-    }
-    bytes
-}
+use crate::output::{all_written, written};
 
 /// What a link makes of `input` when it is cut after each of `cuts`' lengths in turn.
 fn outcome(input: &[u8], cuts: &[usize]) -> (Vec<LinkEvent>, Result<(), LinkError>, Vec<u8>) {
