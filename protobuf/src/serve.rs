@@ -22,7 +22,7 @@ use crate::framing::{encode, encode_item};
 use crate::status::Side;
 use crate::{Codec, Request, Response, Status, Streaming};
 
-/// The methods of a service, as they are put together: `S` implements it, `C` writes and reads its messages.
+/// The methods of a service, that is being built: `S` implements it, `C` writes and reads its messages.
 pub struct Methods<S, C> {
     implementation: Arc<S>,
     methods: Vec<(String, Method)>,

@@ -54,7 +54,7 @@ impl Cluster {
         keys("manager", "");
         keys("node-1", "agent");
         keys("node-2", "agent");
-        keys("stranger", "");
+        keys("unauthenticated", "");
         keys("alice", "operator");
         fs::write(folder.join("allowed"), allowed).unwrap();
         let mut cluster = Self { folder, manager: None, agents: Vec::new(), endpoint: String::new() };
@@ -166,7 +166,7 @@ fn agents_come_back_to_a_manager_that_was_started_again() {
 #[test]
 fn who_is_not_admitted_or_has_another_role_is_refused() {
     let (cluster, service) = (Cluster::start("refused"), service());
-    for (who, why) in [("stranger", "Authentication(Refused"), ("node-2", "that takes an operator")] {
+    for (who, why) in [("unauthenticated", "Authentication(Refused"), ("node-2", "that takes an operator")] {
         let refused = cluster.tour(who, "node-1", &service);
         let said = String::from_utf8_lossy(&refused.stderr).into_owned();
         assert!(!refused.status.success() && said.contains(why), "{who}: {said}");

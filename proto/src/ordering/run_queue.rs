@@ -261,7 +261,7 @@ impl RunQueue {
         let offered = queue.offer.take().map_or(0, |offer| offer.startable);
         let left = queue.waiting.startable(id).map_or(0, |(_, startable)| startable);
         (offers.held, offers.startable) = (offers.held + 1, offers.startable - offered + left);
-        // Whoever has been served goes to the end: the queue, if more can start from it, and the connection.
+        // The queue goes to the end, if more can start from it, and so does the connection.
         if left > 0 {
             self.next_place += 1;
             queue.offer = Some(Offer { connection, place: self.next_place, startable: left });

@@ -1,4 +1,4 @@
-//! Writing MessagePack: what stands between the strings of a message is put together here, and appended to a buffer at once.
+//! Writing MessagePack: what stands between the strings of a message is built here, and appended to a buffer at once.
 
 use bytes::BytesMut;
 

@@ -1,12 +1,12 @@
 //! When a link lets others have their turn.
 //!
-//! Whoever was set to work should have it soon, a caller above all. But a reader of a stream that is woken for each 64 KiB of
+//! A task that was set to work should have its turn soon, that of a call above all. But a reader of a stream that is woken for each 64 KiB of
 //! it costs a change of tasks each time. So a link that moves nothing but streams goes on for [`BATCH`] bytes first. Example: a
 //! download comes in reads of 64 KiB; its reader has its turn after four of them, or as soon as a call has come, or nothing has.
 
 use std::ops::AddAssign;
 
-/// Bytes that a round moves if it is about bulk: whoever reads or writes those streams waits for more of them.
+/// Bytes that a round moves if it is about bulk: the tasks that read or write those streams wait for more of them.
 const BULK: usize = 16 * 1024;
 
 /// Bytes of bulk after which others have their turn all the same. Compared to a turn after each read of 64 KiB, both ends of a tunnel

@@ -64,7 +64,7 @@ impl Handlers {
     }
 }
 
-/// The methods of a service, as they are put together.
+/// The methods of a service that is being built.
 pub struct Methods<S> {
     implementation: Arc<S>,
     codec: Option<Codec>,
