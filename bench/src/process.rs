@@ -34,6 +34,9 @@ pub(crate) const ENDS_WITHIN: Duration = Duration::from_secs(10);
 /// How long a holder may take to carry out a command: 1,000 handshakes, or 64 calls of 256 KiB at a time.
 const HOLDS_WITHIN: Duration = Duration::from_secs(60);
 
+/// The longest window of a load in which calls are so slow that none ends, as a multiple of the one asked for.
+const LONGEST_WINDOW: u64 = 64;
+
 /// Makes the processes of a peer.
 #[derive(Clone, Debug)]
 pub struct Launcher {
@@ -99,11 +102,25 @@ impl Launcher {
         Starting::new(command)?.listening()
     }
 
-    /// Runs a client to its end and returns what it measured.
+    /// Runs a client to its end and returns what it measured. Where no call ends within the window, because the peer or
+    /// the machine is slow, another client has one twice as long, up to [`LONGEST_WINDOW`] times.
     ///
     /// # Errors
-    /// The client fails, or no call ended within the window.
+    /// The client fails, or no call ended within the longest window either.
     pub fn load(&self, server: &Server, case: Case, timing: Timing) -> Result<Sample> {
+        let mut times = 1;
+        loop {
+            let timing = Timing { window_ms: timing.window_ms * times, ..timing };
+            let sample = self.load_once(server, case, timing)?;
+            if sample.calls() > 0 {
+                return Ok(sample);
+            }
+            ensure!(times < LONGEST_WINDOW, "no call ended within {} ms", timing.window_ms);
+            times *= 2;
+        }
+    }
+
+    fn load_once(&self, server: &Server, case: Case, timing: Timing) -> Result<Sample> {
         let Case { in_flight, body_bytes, connections, order } = case;
         let arguments = [
             ("--in-flight", in_flight.to_string()),
@@ -111,11 +128,8 @@ impl Launcher {
             ("--connections", connections.to_string()),
         ];
         let order = order.map(|order| ("--order", order.name().to_owned()));
-        let timing_arguments = timing.arguments().map(|(name, value)| (name, value.to_string()));
-        let arguments = arguments.into_iter().chain(order).chain(timing_arguments);
-        let sample: Sample = self.client("load", server, arguments)?;
-        ensure!(sample.calls() > 0, "no call ended within {} ms", timing.window_ms);
-        Ok(sample)
+        let timing = timing.arguments().map(|(name, value)| (name, value.to_string()));
+        self.client("load", server, arguments.into_iter().chain(order).chain(timing))
     }
 
     /// Runs a client that makes an upload to its end.

@@ -205,7 +205,7 @@ fn python_callosum_and_libzmq_echo() -> Result<()> {
                 let timing = Timing { warm_up_ms, window_ms };
                 let case = Case { connections, ..Case::new(body_bytes, in_flight) };
                 let sample = launcher.load(&server, case, timing)?;
-                assert!(sample.calls() > 0 && sample.seconds == window_ms as f64 / 1e3);
+                assert!(sample.calls() > 0 && sample.seconds >= window_ms as f64 / 1e3);
             }
         }
         server.end()
