@@ -258,7 +258,7 @@ fn no_peer_refuses_the_most_calls_in_flight() -> Result<()> {
     let mut peers = suite::select(&[])?;
     // A peer has the same limits on either runtime.
     peers.retain(|peer| peer.runtime == "tokio" && peer.makes_calls());
-    let timing = Timing { warm_up_ms: 0, window_ms: 1000 };
+    let timing = Timing { warm_up_ms: 0, window_ms: 100 };
     let rows = |name: &str, peers: &[Peer]| {
         let cases = cases::select(&[name.to_owned()], &[])?;
         Ok::<_, anyhow::Error>(all(suite::run(

@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::time::SystemTime;
 
 use crate::common::proxy::{Harm, Proxy, Towards};
-use crate::common::scratch::{Noise, Scratch, assert_same};
+use crate::common::scratch::{Scratch, assert_same, noise};
 use crate::common::transfer::{ARRIVED, End, MIB, SIZE, STALL, assert_resumed, interrupt, resumed_at, serve};
 use crate::common::{ANOTHER_RUNTIME, Process, RUNTIMES, Server, command, wait_until};
 use rustix::process::Signal;
@@ -331,7 +331,7 @@ fn what_came_from_a_pipe_leaves_nothing_behind() {
     put.stdin(Stdio::piped());
     let mut put = Process::spawn(put);
     let mut stdin = put.stdin();
-    std::io::copy(&mut Noise::new(1).take(2 * MIB), &mut stdin).unwrap();
+    std::io::copy(&mut noise(1).take(2 * MIB), &mut stdin).unwrap();
     scratch.wait_for_partial("root", MIB);
     put.signal(Signal::INT);
     put.end().expect(6);
@@ -352,7 +352,7 @@ fn peaks_of_pipes(runtime: &'static str, size: u64) -> Vec<u64> {
     put.stdin(Stdio::piped());
     let mut put = Process::spawn(put);
     let mut stdin = put.stdin();
-    std::io::copy(&mut Noise::new(1).take(size), &mut stdin).unwrap();
+    std::io::copy(&mut noise(1).take(size), &mut stdin).unwrap();
     // While it waits for the end.
     let putting = put.peak_memory();
     drop(stdin);

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::net::TcpListener;
 use std::process::Stdio;
 
-use crate::common::scratch::{Noise, Scratch};
+use crate::common::scratch::{Scratch, noise};
 use crate::common::transfer::{MIB, serve};
 use crate::common::{Process, RUNTIMES, command};
 use rustix::process::Signal;
@@ -64,7 +64,7 @@ fn a_source_that_says_nothing_is_not_waited_for() {
         put.stdin(Stdio::piped());
         let mut put = Process::spawn(put);
         let mut stdin = put.stdin();
-        std::io::copy(&mut Noise::new(1).take(2 * MIB), &mut stdin).unwrap();
+        std::io::copy(&mut noise(1).take(2 * MIB), &mut stdin).unwrap();
         scratch.wait_for_partial("root", MIB);
         server.process.signal(Signal::KILL);
         let ended = put.end().expect(8);

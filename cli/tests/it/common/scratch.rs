@@ -32,7 +32,7 @@ impl Scratch {
     /// A file of `size` bytes.
     pub(crate) fn file(&self, name: &str, size: u64, seed: u64) -> String {
         let mut file = BufWriter::new(File::create(self.path(name)).expect("it can be made"));
-        std::io::copy(&mut Noise::new(seed).take(size), &mut file).expect("there is room");
+        std::io::copy(&mut noise(seed).take(size), &mut file).expect("there is room");
         file.flush().expect("there is room");
         self.text(name)
     }
@@ -91,22 +91,6 @@ pub(crate) fn assert_same(one: impl AsRef<Path>, other: impl AsRef<Path>) {
 }
 
 /// Bytes without end that nobody would make by accident.
-pub(crate) struct Noise(u64);
-
-impl Noise {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
-    }
-}
-
-impl Read for Noise {
-    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
-        for chunk in buf.chunks_mut(8) {
-            self.0 ^= self.0 << 13;
-            self.0 ^= self.0 >> 7;
-            self.0 ^= self.0 << 17;
-            chunk.copy_from_slice(&self.0.to_le_bytes()[..chunk.len()]);
-        }
-        Ok(buf.len())
-    }
+pub(crate) fn noise(seed: u64) -> impl Read {
+    blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof()
 }
