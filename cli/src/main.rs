@@ -1,6 +1,10 @@
 //! The command line of Callosum: call, serve and ping peers, move files, forward connections, and a demonstration.
 #![forbid(unsafe_code)]
 
+// Files are opened part by part of their names, so that no symbolic link is followed, and standard output by its descriptor.
+#[cfg(not(unix))]
+compile_error!("callosum-cli needs a Unix; the libraries of Callosum do not");
+
 mod args;
 mod call;
 mod config;

@@ -2,6 +2,8 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+mod accept;
+mod ipc;
 mod runtime;
 
 pub use callosum_runtime::*;

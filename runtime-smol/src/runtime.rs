@@ -3,21 +3,18 @@
 use std::future::Future;
 use std::io;
 use std::net;
-use std::os::unix::net::UnixListener;
-use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use callosum_runtime::rt::{
-    BoxSocket, Listener, Runtime, SocketFile, Sockets, Timer, ipc_listener, tcp_listener,
-};
+use callosum_runtime::rt::{BoxSocket, Listener, Runtime, Sockets, Timer, tcp_listener};
 use callosum_runtime::{Endpoint, SocketOptions};
 use futures_util::future::BoxFuture;
-use smol::net::unix::UnixStream;
 use smol::net::{TcpListener, TcpStream};
 use smol::{Async, Executor};
+
+use crate::accept::poll_accept;
 
 /// smol's global executor, or one of your own.
 ///
@@ -78,14 +75,9 @@ struct SmolSockets;
 
 impl Sockets for SmolSockets {
     type Tcp = TcpStream;
-    type Ipc = UnixStream;
 
     async fn connect_tcp(address: (&str, u16)) -> io::Result<Self::Tcp> {
         TcpStream::connect(address).await
-    }
-
-    async fn connect_ipc(path: &Path) -> io::Result<Self::Ipc> {
-        UnixStream::connect(path).await
     }
 
     async fn listen_tcp(address: (&str, u16), options: SocketOptions) -> io::Result<Box<dyn Listener>> {
@@ -98,26 +90,14 @@ impl Sockets for SmolSockets {
         }))
     }
 
-    fn listen_ipc(socket: UnixListener, file: SocketFile) -> io::Result<Box<dyn Listener>> {
-        let socket = Async::new_nonblocking(socket)?;
-        Ok(ipc_listener(file, move |cx| {
-            let (stream, _) = ready!(poll_accept(&socket, cx, |socket| socket.accept()))?;
-            Poll::Ready(UnixStream::try_from(stream))
-        }))
+    #[cfg(all(unix, not(callosum_portable)))]
+    async fn connect_ipc(path: &std::path::Path) -> io::Result<BoxSocket> {
+        crate::ipc::connect(path).await
     }
-}
 
-/// smol's own `accept` is a future that borrows the socket; a listener polls.
-fn poll_accept<L, S>(
-    socket: &Async<L>,
-    cx: &mut Context<'_>,
-    accept: impl Fn(&L) -> io::Result<S>,
-) -> Poll<io::Result<S>> {
-    loop {
-        match accept(socket.get_ref()) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready!(socket.poll_readable(cx))?,
-            result => return Poll::Ready(result),
-        }
+    #[cfg(all(unix, not(callosum_portable)))]
+    fn listen_ipc(path: &std::path::Path) -> io::Result<Box<dyn Listener>> {
+        crate::ipc::listen(path)
     }
 }
 

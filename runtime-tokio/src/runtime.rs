@@ -2,19 +2,15 @@
 
 use std::future::Future;
 use std::io;
-use std::os::unix::net;
-use std::path::Path;
 use std::pin::{Pin, pin};
 use std::sync::OnceLock;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use callosum_runtime::rt::{
-    BoxSocket, Listener, Runtime, SocketFile, Sockets, Timer, ipc_listener, tcp_listener,
-};
+use callosum_runtime::rt::{BoxSocket, Listener, Runtime, Sockets, Timer, tcp_listener};
 use callosum_runtime::{Endpoint, SocketOptions};
 use futures_util::future::BoxFuture;
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::time::Sleep;
 
@@ -84,14 +80,9 @@ struct TokioSockets;
 
 impl Sockets for TokioSockets {
     type Tcp = Stream<TcpStream>;
-    type Ipc = Stream<UnixStream>;
 
     async fn connect_tcp(address: (&str, u16)) -> io::Result<Self::Tcp> {
         TcpStream::connect(address).await.map(Stream)
-    }
-
-    async fn connect_ipc(path: &Path) -> io::Result<Self::Ipc> {
-        UnixStream::connect(path).await.map(Stream)
     }
 
     async fn listen_tcp(address: (&str, u16), options: SocketOptions) -> io::Result<Box<dyn Listener>> {
@@ -102,9 +93,14 @@ impl Sockets for TokioSockets {
         }))
     }
 
-    fn listen_ipc(socket: net::UnixListener, file: SocketFile) -> io::Result<Box<dyn Listener>> {
-        let listener = UnixListener::from_std(socket)?;
-        Ok(ipc_listener(file, move |cx| listener.poll_accept(cx).map_ok(|(stream, _)| Stream(stream))))
+    #[cfg(all(unix, not(callosum_portable)))]
+    async fn connect_ipc(path: &std::path::Path) -> io::Result<BoxSocket> {
+        crate::ipc::connect(path).await
+    }
+
+    #[cfg(all(unix, not(callosum_portable)))]
+    fn listen_ipc(path: &std::path::Path) -> io::Result<Box<dyn Listener>> {
+        crate::ipc::listen(path)
     }
 }
 

@@ -1,18 +1,18 @@
 //! tokio's sockets as `futures_io` byte streams, gathering writes included.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use callosum_runtime::rt::{AsSystemSocket, SystemSocket};
 use futures_io::{AsyncRead, AsyncWrite};
 use tokio::io::ReadBuf;
 
 pub(crate) struct Stream<S>(pub(crate) S);
 
-impl<S: AsFd> AsFd for Stream<S> {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+impl<S: AsSystemSocket> AsSystemSocket for Stream<S> {
+    fn as_system_socket(&self) -> SystemSocket<'_> {
+        self.0.as_system_socket()
     }
 }
 

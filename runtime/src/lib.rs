@@ -45,6 +45,7 @@ mod method;
 mod method_limits;
 mod new_call;
 mod node;
+mod os;
 mod peer;
 pub mod rt;
 mod sending;
@@ -58,7 +59,7 @@ mod tasks;
 pub mod tower;
 
 /// Bodies of this repository's fuzz targets. No part of the API.
-#[cfg(feature = "fuzzing")]
+#[cfg(all(feature = "fuzzing", unix))]
 #[doc(hidden)]
 pub mod fuzzing {
     pub use crate::auth::fuzzing::authenticator;
@@ -93,6 +94,7 @@ pub use inproc::{Duplex, duplex};
 pub use invocation::{Invocation, Response, ResponseWithMetadata};
 pub use method::Method;
 pub use method_limits::MethodLimits;
+pub use os::FileStamp;
 pub use peer::{Peer, PeerId, PeerInfo};
 pub use socket_options::SocketOptions;
 pub use stats::Stats;

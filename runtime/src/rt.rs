@@ -3,7 +3,6 @@
 use std::fmt::Debug;
 use std::future::Future;
 use std::io;
-use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -11,12 +10,12 @@ use std::time::{Duration, Instant};
 use futures_io::{AsyncRead, AsyncWrite};
 use futures_util::future::BoxFuture;
 
+use crate::os::HAS_IPC;
+pub use crate::os::{AsSystemSocket, SocketFile, SystemSocket};
 use crate::{Endpoint, SocketOptions};
 
-mod socket_file;
 mod sockets;
 
-pub use socket_file::SocketFile;
 pub use sockets::{Sockets, ipc_listener, tcp_listener};
 
 /// An executor, as Callosum sees it. Implement it to run peers on an executor of your own.
@@ -77,8 +76,8 @@ pub trait Runtime: Debug + Send + Sync + 'static {
 ///
 /// # Errors
 /// As the system's, for a connection that is gone.
-pub fn set_up_tcp(socket: &impl AsFd, options: &SocketOptions) -> io::Result<()> {
-    options.apply(&socket2::SockRef::from(socket))
+pub fn set_up_tcp(socket: &impl AsSystemSocket, options: &SocketOptions) -> io::Result<()> {
+    options.apply(&socket.as_system_socket().0)
 }
 
 /// A timer that can be set again, before or after it went off.
@@ -147,24 +146,29 @@ pub trait Socket: ByteStream {
     /// From now on, dropping it resets the connection: the other side gets an error instead of the end of the stream, and what has
     /// not been sent is lost. It can't be undone.
     ///
-    /// For whatever has a file descriptor this sets `SO_LINGER` to zero, which makes TCP send RST (RFC 9293, section 3.10.5). Unix
+    /// For [whatever has a socket of the system](AsSystemSocket) this sets `SO_LINGER` to zero, which makes TCP send RST (RFC 9293, section 3.10.5). Unix
     /// domain sockets have no reset, and are closed all the same. Default: does nothing, for streams that know no reset.
     fn reset_on_drop(&mut self) {}
 }
 
-impl<S: ByteStream + AsFd> Socket for S {
+impl<S: ByteStream + AsSystemSocket> Socket for S {
     fn reset_on_drop(&mut self) {
         // Fails for a connection that the peer has reset already.
-        let _ = socket2::SockRef::from(&*self).set_linger(Some(Duration::ZERO));
+        let _ = self.as_system_socket().0.set_linger(Some(Duration::ZERO));
     }
 }
 
 /// A socket of any kind.
 pub type BoxSocket = Box<dyn Socket>;
 
-/// What an executor answers for an endpoint of a transport that it does not have.
+/// What an executor answers for an endpoint of a transport that it, or the system, does not have: an error of the kind
+/// [`Unsupported`](io::ErrorKind::Unsupported).
 pub fn unsupported(endpoint: &Endpoint) -> io::Error {
-    io::Error::new(io::ErrorKind::Unsupported, format!("this runtime has no transport for {endpoint}"))
+    let reason = match endpoint {
+        Endpoint::Ipc(_) if !HAS_IPC => format!("{endpoint}: ipc:// endpoints need Unix"),
+        _ => format!("this runtime has no transport for {endpoint}"),
+    };
+    io::Error::new(io::ErrorKind::Unsupported, reason)
 }
 
 /// The time in so long, by the clock of a runtime: for [`sleep_until`], [`until`] and [`Runtime::timer`]. As good as never where the clock

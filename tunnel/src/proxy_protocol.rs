@@ -2,7 +2,6 @@
 //! before the connection's own bytes, so that it sees who comes.
 
 use std::net::{IpAddr, SocketAddr};
-use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
@@ -77,7 +76,7 @@ fn encode_addresses(addresses: &Addresses) -> Result<(u8, u8, Vec<u8>), EncodeEr
             let mut paths = vec![0; 2 * UNIX_PATH];
             let (first, second) = paths.split_at_mut(UNIX_PATH);
             for (path, place) in source.iter().zip([first]).chain([(destination, second)]) {
-                let bytes = path.as_os_str().as_bytes();
+                let bytes = path.as_os_str().as_encoded_bytes();
                 place
                     .get_mut(..bytes.len())
                     .ok_or_else(|| EncodeError::Path(path.clone()))?

@@ -2,11 +2,11 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use callosum_runtime::FileStamp;
 use callosum_runtime::rt::Runtime;
 use event_listener::Event;
 use futures_util::future::BoxFuture;
@@ -48,15 +48,12 @@ struct Shared {
 struct Watched {
     path: PathBuf,
     /// What it looked like when it was read.
-    read: Option<Look>,
+    read: Option<FileStamp>,
     /// What it looked like last.
-    last: Option<Look>,
+    last: Option<FileStamp>,
     /// What was last found wrong with it, and said.
     problem: Option<String>,
 }
-
-/// Device, inode, size and time of the last change, in seconds and nanoseconds.
-type Look = (u64, u64, u64, i64, i64);
 
 /// Why rules can't be taken from a file.
 #[derive(Debug, thiserror::Error)]
@@ -93,7 +90,7 @@ impl RuleSet {
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, RulesFileError> {
         let path = path.into();
         // Before it is read: what changes after this is seen.
-        let look = look(&path).ok();
+        let look = FileStamp::of(&path).ok();
         let rules = read(&path)?;
         Ok(Self::with(rules, Some(Watched { path, read: look, last: None, problem: None })))
     }
@@ -140,7 +137,7 @@ impl RuleSet {
     pub fn reload(&self) -> Result<(), RulesFileError> {
         // Locked while it is read, or who has read earlier might be the last to say what he has read.
         let Some(mut file) = self.shared.file.as_ref().map(|file| file.lock()) else { return Ok(()) };
-        let look = look(&file.path).ok();
+        let look = FileStamp::of(&file.path).ok();
         self.replace(read(&file.path)?);
         (file.read, file.last) = (look, None);
         Ok(())
@@ -148,7 +145,7 @@ impl RuleSet {
 
     /// Reads the file if it has changed, and not again since it was looked at before.
     fn look_again(&self, file: &mut Watched) {
-        let problem = match look(&file.path) {
+        let problem = match FileStamp::of(&file.path) {
             Ok(look) if file.read == Some(look) => return,
             Ok(look) if file.last == Some(look) => {
                 // Whatever is wrong with it, it is read again only when it changes again.
@@ -224,11 +221,6 @@ impl Authorizer for RuleSet {
         let watching = stream::once(self.clone().watch(runtime.clone()));
         Some(stream::select(changes, watching).boxed())
     }
-}
-
-fn look(path: &Path) -> io::Result<Look> {
-    let seen = fs::metadata(path)?;
-    Ok((seen.dev(), seen.ino(), seen.size(), seen.ctime(), seen.ctime_nsec()))
 }
 
 fn read(path: &Path) -> Result<Rules, RulesFileError> {

@@ -1,5 +1,7 @@
 //! Body of the fuzz target `authenticator`: keys, files and directories as somebody else may have written them.
 
+#![cfg(unix)]
+
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::ffi::OsStr;

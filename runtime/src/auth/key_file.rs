@@ -1,14 +1,13 @@
 //! Key pairs in files: the secret key in one that nobody else can read, the public key in one beside it.
 
-use std::fs::{File, Metadata, OpenOptions};
+use std::fs::{File, Metadata};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
 use super::{CurveKeyPair, CurvePublicKey, CurveSecretKey, KeyError};
+use crate::os::{Readers, mode, new_file, open_without_waiting};
 
 /// More than any file with a key in it has, in bytes.
 const MAX_FILE: u64 = 1_024;
@@ -28,7 +27,7 @@ pub enum KeyFileError {
         /// What the system said.
         error: io::Error,
     },
-    /// Others than the owner may use the file.
+    /// Others than the owner may use the file. Only Unix can tell.
     #[error("{path} has the mode {mode:04o}, so others may read the secret key: run `chmod 600` on it", path = .path.display())]
     Exposed {
         /// The file.
@@ -60,6 +59,9 @@ pub fn generate_keys() -> CurveKeyPair {
 /// Writes the secret key to `path`, with mode 0600, and the public key to a file beside it whose name has `.pub` in
 /// addition; each as one line of Z85. Returns the public key's path. Blocks.
 ///
+/// Only Unix has modes. Elsewhere, as on Windows, both files are readable by whoever the permissions of their directory let read new
+/// files: choose one that nobody else can read.
+///
 /// # Errors
 /// If either file exists, or the system refuses; nothing is left then.
 pub fn save_keys(keys: &CurveKeyPair, path: impl AsRef<Path>) -> Result<PathBuf, KeyFileError> {
@@ -67,8 +69,8 @@ pub fn save_keys(keys: &CurveKeyPair, path: impl AsRef<Path>) -> Result<PathBuf,
     let mut public_path = path.as_os_str().to_owned();
     public_path.push(".pub");
     let public_path = PathBuf::from(public_path);
-    write_new(path, 0o600, &keys.secret().to_z85())?;
-    let written = write_new(&public_path, 0o644, &keys.public().to_string());
+    write_new(path, Readers::Owner, &keys.secret().to_z85())?;
+    let written = write_new(&public_path, Readers::Everybody, &keys.public().to_string());
     if written.is_err() {
         // A secret without its public half is of no use; that it can't be removed is not what went wrong.
         let _ = std::fs::remove_file(path);
@@ -77,6 +79,8 @@ pub fn save_keys(keys: &CurveKeyPair, path: impl AsRef<Path>) -> Result<PathBuf,
 }
 
 /// Reads a secret key that [`save_keys`] has written. Blocks.
+///
+/// Only Unix has modes. Elsewhere, as on Windows, nothing checks who else may read the file, and a warning with `tracing` says so each time.
 ///
 /// # Errors
 /// If the system refuses, the file's permissions let anybody but its owner at it, or it holds no key.
@@ -88,9 +92,14 @@ pub fn load_keys(path: impl AsRef<Path>) -> Result<CurveKeyPair, KeyFileError> {
         // Or its mode would be what is wrong with it.
         return Err(io_error(path, io::ErrorKind::IsADirectory.into()));
     }
-    let mode = metadata.permissions().mode() & 0o7777;
-    if mode & EXPOSED != 0 {
-        return Err(KeyFileError::Exposed { path: path.to_owned(), mode });
+    match mode(&metadata) {
+        Some(mode) if mode & EXPOSED != 0 => {
+            return Err(KeyFileError::Exposed { path: path.to_owned(), mode });
+        }
+        Some(_) => {}
+        None => {
+            tracing::warn!(path = %path.display(), "this system can't tell who else may read a secret key")
+        }
     }
     let text = read(path, file)?;
     let secret = CurveSecretKey::from_z85(line(&text)).map_err(|error| not_a_key(path, error))?;
@@ -120,15 +129,13 @@ pub(super) fn open_regular(path: &Path) -> io::Result<File> {
     // A device may do something when it is opened.
     check(std::fs::metadata(path)?)?;
     // By now it may be another.
-    let file = OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(path)?;
+    let file = open_without_waiting(path)?;
     check(file.metadata()?)?;
     Ok(file)
 }
 
-fn write_new(path: &Path, mode: u32, line: &str) -> Result<(), KeyFileError> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true).mode(mode);
-    let mut file = options.open(path).map_err(|error| io_error(path, error))?;
+fn write_new(path: &Path, readers: Readers, line: &str) -> Result<(), KeyFileError> {
+    let mut file = new_file(path, readers).map_err(|error| io_error(path, error))?;
     // Put together they would be a copy of the secret.
     let written = file.write_all(line.as_bytes()).and_then(|()| file.write_all(b"\n"));
     let written = written.and_then(|()| file.sync_all());
@@ -165,6 +172,7 @@ fn not_a_key(path: &Path, error: KeyError) -> KeyFileError {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::os::unix::fs::PermissionsExt;
 
     use super::*;
     use crate::auth::scratch::Scratch;

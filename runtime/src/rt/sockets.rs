@@ -6,29 +6,22 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
-use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::task::{Context, Poll};
 
 use futures_util::future::BoxFuture;
 
-use super::{BoxSocket, ByteStream, Listener, SocketFile, set_up_tcp, unsupported};
+use super::{AsSystemSocket, BoxSocket, ByteStream, Listener, SocketFile, set_up_tcp, unsupported};
 use crate::{Endpoint, SocketOptions};
 
 /// The sockets of an executor, for each transport. [`Runtime::connect`](super::Runtime::connect) is then
 /// [`open`](Self::open), and [`Runtime::bind`](super::Runtime::bind) is [`listen`](Self::listen).
 pub trait Sockets {
     /// A TCP connection.
-    type Tcp: ByteStream + AsFd;
-    /// A connection of a Unix domain socket.
-    type Ipc: ByteStream + AsFd;
+    type Tcp: ByteStream + AsSystemSocket;
 
     /// Connects to a host and a port.
     fn connect_tcp(address: (&str, u16)) -> impl Future<Output = io::Result<Self::Tcp>> + Send;
-
-    /// Connects to the socket at a path.
-    fn connect_ipc(path: &Path) -> impl Future<Output = io::Result<Self::Ipc>> + Send;
 
     /// Listens on a host and a port, with [`tcp_listener`].
     fn listen_tcp(
@@ -36,11 +29,19 @@ pub trait Sockets {
         options: SocketOptions,
     ) -> impl Future<Output = io::Result<Box<dyn Listener>>> + Send;
 
-    /// Takes over a socket that listens and does not block, with [`ipc_listener`].
+    /// Connects to the Unix domain socket at a path. Default: [unsupported], as on every system but Unix.
+    fn connect_ipc(path: &Path) -> impl Future<Output = io::Result<BoxSocket>> + Send {
+        std::future::ready(Err(no_ipc(path)))
+    }
+
+    /// Listens on a Unix domain socket at a path, with `SocketFile::listen` and [`ipc_listener`]. Default: [unsupported], as on every system
+    /// but Unix.
     ///
     /// # Errors
-    /// As the executor's.
-    fn listen_ipc(socket: UnixListener, file: SocketFile) -> io::Result<Box<dyn Listener>>;
+    /// As those of `SocketFile::listen`, or as the executor's.
+    fn listen_ipc(path: &Path) -> io::Result<Box<dyn Listener>> {
+        Err(no_ipc(path))
+    }
 
     /// Opens a socket to a `tcp://` or `ipc://` endpoint; what is TCP is [set up](set_up_tcp) with these options.
     /// [Unsupported](unsupported) for others.
@@ -52,7 +53,7 @@ pub trait Sockets {
                     set_up_tcp(&stream, &options)?;
                     Ok(Box::new(stream) as BoxSocket)
                 }
-                Endpoint::Ipc(path) => Ok(Box::new(Self::connect_ipc(path).await?) as BoxSocket),
+                Endpoint::Ipc(path) => Self::connect_ipc(path).await,
                 other => Err(unsupported(other)),
             }
         })
@@ -63,19 +64,20 @@ pub trait Sockets {
         Box::pin(async move {
             match endpoint {
                 Endpoint::Tcp { host, port } => Self::listen_tcp((host, *port), options).await,
-                Endpoint::Ipc(path) => {
-                    let (socket, file) = SocketFile::listen(path)?;
-                    Self::listen_ipc(socket, file)
-                }
+                Endpoint::Ipc(path) => Self::listen_ipc(path),
                 other => Err(unsupported(other)),
             }
         })
     }
 }
 
+fn no_ipc(path: &Path) -> io::Error {
+    unsupported(&Endpoint::Ipc(path.to_owned()))
+}
+
 /// Listens on a TCP socket at `address`, whose next connection `poll` accepts. Connections are [set up](set_up_tcp) with these
 /// options.
-pub fn tcp_listener<S: ByteStream + AsFd>(
+pub fn tcp_listener<S: ByteStream + AsSystemSocket>(
     address: SocketAddr,
     options: SocketOptions,
     mut poll: impl FnMut(&mut Context<'_>) -> Poll<io::Result<(S, SocketAddr)>> + Send + 'static,
@@ -92,7 +94,7 @@ pub fn tcp_listener<S: ByteStream + AsFd>(
 }
 
 /// Listens on a Unix domain socket that is bound to `file`, whose next connection `poll` accepts.
-pub fn ipc_listener<S: ByteStream + AsFd>(
+pub fn ipc_listener<S: ByteStream + AsSystemSocket>(
     file: SocketFile,
     mut poll: impl FnMut(&mut Context<'_>) -> Poll<io::Result<S>> + Send + 'static,
 ) -> Box<dyn Listener> {

@@ -4,13 +4,12 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rustix::io::Errno;
-
+use crate::FileStamp;
 use crate::auth::key_file::{KeyFileError, open_regular, read_public_key};
 use crate::auth::{CurvePublicKey, Identity};
+use crate::os::is_of_the_file;
 
 /// Who is admitted, by key.
 pub(in crate::auth) type Users = BTreeMap<CurvePublicKey, Identity>;
@@ -19,23 +18,18 @@ pub(in crate::auth) type Users = BTreeMap<CurvePublicKey, Identity>;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Look {
     path: PathBuf,
-    /// Device, inode, size and time of the last change, in seconds and nanoseconds; `None` if it can't be told.
-    metadata: Option<(u64, u64, u64, i64, i64)>,
+    /// `None` if it can't be told.
+    stamp: Option<FileStamp>,
 }
 
 /// What the files look like now.
 pub(super) fn look_at(path: &Path) -> io::Result<Vec<Look>> {
-    let look = |path: &Path| -> io::Result<Look> {
-        let seen = fs::metadata(path)?;
-        let metadata = (seen.dev(), seen.ino(), seen.size(), seen.ctime(), seen.ctime_nsec());
-        Ok(Look { path: path.to_owned(), metadata: Some(metadata) })
-    };
     if !fs::metadata(path)?.is_dir() {
-        return Ok(vec![look(path)?]);
+        return Ok(vec![Look { path: path.to_owned(), stamp: Some(FileStamp::of(path)?) }]);
     }
     // A file that can't be looked at is one that admits nobody; the others count all the same.
-    let unknown = |path: PathBuf| Look { path, metadata: None };
-    Ok(key_files(path)?.into_iter().map(|file| look(&file).unwrap_or_else(|_| unknown(file))).collect())
+    let look = |path| Look { stamp: FileStamp::of(&path).ok(), path };
+    Ok(key_files(path)?.into_iter().map(look).collect())
 }
 
 /// The `*.pub` of a directory, in the order of their names.
@@ -89,25 +83,6 @@ fn read_one(file: &Path, users: &mut Users) -> io::Result<()> {
     };
     tracing::warn!(path = %file.display(), problem, "file of an allowed key passed over");
     Ok(())
-}
-
-/// Whether an error is the file's own, and not the system's, which another attempt may not meet.
-pub(super) fn is_of_the_file(error: &io::Error) -> bool {
-    // What has no number is that it is not a regular file.
-    Errno::from_io_error(error).is_none_or(|error| {
-        [
-            Errno::NOENT,
-            Errno::ACCESS,
-            Errno::PERM,
-            Errno::LOOP,
-            Errno::NAMETOOLONG,
-            Errno::NOTDIR,
-            Errno::ISDIR,
-            Errno::NXIO,
-            Errno::NODEV,
-        ]
-        .contains(&error)
-    })
 }
 
 /// Takes what it can, and returns what is wrong with which lines, counted from 1.

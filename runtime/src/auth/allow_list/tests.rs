@@ -4,11 +4,12 @@ use std::os::unix::ffi::OsStrExt;
 
 use rustix::io::Errno;
 
-use super::files::{is_of_the_file, parse};
+use super::files::parse;
 use super::*;
 use crate::auth::key_file::open_regular;
 use crate::auth::scratch::Scratch;
 use crate::auth::{Identity, generate_keys};
+use crate::os::is_of_the_file;
 
 const FIRST: &str = "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7";
 const SECOND: &str = "Yne@$w-vo<fVvi]a<NY6T1ed:M$fCG*[IaLV{hID";

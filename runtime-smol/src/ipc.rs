@@ -1,0 +1,25 @@
+//! smol's Unix domain sockets.
+#![cfg(all(unix, not(callosum_portable)))]
+
+use std::io;
+use std::path::Path;
+use std::task::{Poll, ready};
+
+use callosum_runtime::rt::{BoxSocket, Listener, SocketFile, ipc_listener};
+use smol::Async;
+use smol::net::unix::UnixStream;
+
+use crate::accept::poll_accept;
+
+pub(crate) async fn connect(path: &Path) -> io::Result<BoxSocket> {
+    Ok(Box::new(UnixStream::connect(path).await?))
+}
+
+pub(crate) fn listen(path: &Path) -> io::Result<Box<dyn Listener>> {
+    let (socket, file) = SocketFile::listen(path)?;
+    let socket = Async::new_nonblocking(socket)?;
+    Ok(ipc_listener(file, move |cx| {
+        let (stream, _) = ready!(poll_accept(&socket, cx, |socket| socket.accept()))?;
+        Poll::Ready(UnixStream::try_from(stream))
+    }))
+}
