@@ -125,3 +125,72 @@ where
         Ok(self.endpoint.clone())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+
+    use futures_io::{AsyncRead, AsyncWrite};
+    use futures_util::FutureExt;
+
+    use super::super::SystemSocket;
+    use super::*;
+
+    /// No connection is ever made.
+    enum Never {}
+
+    impl AsSystemSocket for Never {
+        fn as_system_socket(&self) -> SystemSocket<'_> {
+            match *self {}
+        }
+    }
+
+    impl AsyncRead for Never {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut [u8]) -> Poll<io::Result<usize>> {
+            match *self {}
+        }
+    }
+
+    impl AsyncWrite for Never {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+            match *self {}
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            match *self {}
+        }
+
+        fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            match *self {}
+        }
+    }
+
+    struct TcpAlone;
+
+    impl Sockets for TcpAlone {
+        type Tcp = Never;
+
+        async fn connect_tcp(_: (&str, u16)) -> io::Result<Never> {
+            Err(io::ErrorKind::ConnectionRefused.into())
+        }
+
+        async fn listen_tcp(_: (&str, u16), _: SocketOptions) -> io::Result<Box<dyn Listener>> {
+            Err(io::ErrorKind::AddrInUse.into())
+        }
+    }
+
+    /// As on systems other than Unix.
+    #[test]
+    fn an_executor_without_ipc_says_so() {
+        let endpoint = Endpoint::Ipc("/run/manager.sock".into());
+        let opened = TcpAlone::open(&endpoint, SocketOptions::default()).now_or_never();
+        let listening = TcpAlone::listen(&endpoint, SocketOptions::default()).now_or_never();
+        for error in [opened.unwrap().map(drop).unwrap_err(), listening.unwrap().map(drop).unwrap_err()] {
+            assert_eq!(error.kind(), io::ErrorKind::Unsupported);
+            assert!(error.to_string().contains("ipc:///run/manager.sock"), "{error}");
+        }
+        let tcp = Endpoint::Tcp { host: "localhost".to_owned(), port: 1 };
+        let opened = TcpAlone::open(&tcp, SocketOptions::default()).now_or_never().unwrap();
+        assert_eq!(opened.map(drop).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+    }
+}
