@@ -146,8 +146,9 @@ pub trait Socket: ByteStream {
     /// From now on, dropping it resets the connection: the other side gets an error instead of the end of the stream, and what has
     /// not been sent is lost. It can't be undone.
     ///
-    /// For [whatever has a socket of the system](AsSystemSocket) this sets `SO_LINGER` to zero, which makes TCP send RST (RFC 9293, section 3.10.5). Unix
-    /// domain sockets have no reset, and are closed all the same. Default: does nothing, for streams that know no reset.
+    /// For [whatever has a socket of the system](AsSystemSocket) this sets `SO_LINGER` to zero, which makes TCP send RST (RFC 9293,
+    /// section 3.10.5). Unix domain sockets have no reset, and are closed all the same. Default: does nothing, for streams that know no
+    /// reset.
     fn reset_on_drop(&mut self) {}
 }
 
