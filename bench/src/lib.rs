@@ -2,7 +2,7 @@
 //! another process and comes back.
 //!
 //! Which loads there are is in [`cases`]. Uploads, alone and beside small calls, are the matter of [`upload`]; what connections cost
-//! that do nothing, of [`idle`]; what carries connections, of [`tunnels`]. [`services`] compares what one writes.
+//! that do nothing, of [`idle`]; what other peers of a server can do to one, of [`neighbours`]; what carries connections, of [`tunnels`]. [`services`] compares what one writes.
 //!
 //! Every stack is a [`peers::Peer`] whose server and client each run in a process of their own. [`suite`] starts
 //! them, interleaves the measurements and gathers [`report::Row`]s.
@@ -12,6 +12,7 @@ pub mod executor;
 pub mod hold;
 pub mod idle;
 pub mod load;
+pub mod neighbours;
 pub mod pace;
 pub mod peers;
 pub mod plots;

@@ -12,7 +12,8 @@ use anyhow::{Context as _, Error, Result, bail, ensure};
 use callosum_bench::{
     cases::{self, Case, Order},
     load::Timing,
-    peers::{Kind, Peer},
+    neighbours::{self, Trouble},
+    peers::{Kind, Peer, Roles},
     plots, report,
     suite::{self, Measure, Outcome, Plan},
     tunnels,
@@ -54,6 +55,16 @@ struct Cli {
 /// What this program does as a child of itself.
 #[derive(Subcommand)]
 enum Role {
+    #[command(hide = true)]
+    NeighboursServe,
+    #[command(hide = true)]
+    NeighboursCall {
+        server: SocketAddr,
+        #[command(flatten)]
+        timing: Timing,
+    },
+    #[command(hide = true)]
+    NeighboursMake { trouble: Trouble, server: SocketAddr, leaving: usize },
     #[command(hide = true)]
     Serve {
         #[arg(value_parser = known_peer)]
@@ -124,37 +135,37 @@ fn main() -> Result<()> {
 
 fn run(role: Role) -> Result<()> {
     let unfit = "this peer does no such thing";
-    if let Role::TunnelEnd { peer, target, far } = role {
-        let Kind::Tunnel(way) = peer.kind else { bail!(unfit) };
-        return tunnels::ends::serve(way, target, far);
+    match role {
+        Role::NeighboursServe => neighbours::serve(),
+        Role::NeighboursCall { server, timing } => neighbours::call(server, timing),
+        Role::NeighboursMake { trouble, server, leaving } => neighbours::make(trouble, server, leaving),
+        Role::TunnelEnd { peer, target, far } => match peer.kind {
+            Kind::Tunnel(way) => tunnels::ends::serve(way, target, far),
+            _ => bail!(unfit),
+        },
+        Role::Serve { peer, order: None } => (roles(peer)?.serve)(),
+        Role::Serve { peer, order: Some(order) } => roles(peer)?.ordered.context(unfit)?.0(order),
+        Role::Load { peer, server, case, timing } => {
+            give_up_after(length_of(timing) + Duration::from_secs(30));
+            print(&roles(peer)?.load_for(case).context(unfit)?(server, case, timing)?)
+        }
+        Role::Hold { peer, server } => roles(peer)?.hold.context(unfit)?(server),
+        Role::Upload { peer, server, length } => {
+            give_up_after(upload::patience(length));
+            print(&roles(peer)?.upload.context(unfit)?(server, length)?)
+        }
+        Role::Beside { peer, server, body_bytes, length, timing } => {
+            give_up_after(length_of(timing) + upload::patience(length));
+            print(&roles(peer)?.beside.context(unfit)?(server, body_bytes, length, timing)?)
+        }
     }
-    let (Role::Serve { peer, .. }
-    | Role::Load { peer, .. }
-    | Role::Upload { peer, .. }
-    | Role::Beside { peer, .. }
-    | Role::Hold { peer, .. }
-    | Role::TunnelEnd { peer, .. }) = &role;
+}
+
+fn roles(peer: Peer) -> Result<Roles> {
     let Kind::Rust(roles) = peer.kind else {
         bail!("this peer is not part of this program");
     };
-    match role {
-        Role::TunnelEnd { .. } => bail!(unfit),
-        Role::Serve { order: None, .. } => (roles.serve)(),
-        Role::Serve { order: Some(order), .. } => roles.ordered.context(unfit)?.0(order),
-        Role::Load { server, case, timing, .. } => {
-            give_up_after(length_of(timing) + Duration::from_secs(30));
-            print(&roles.load_for(case).context(unfit)?(server, case, timing)?)
-        }
-        Role::Hold { server, .. } => roles.hold.context(unfit)?(server),
-        Role::Upload { server, length, .. } => {
-            give_up_after(upload::patience(length));
-            print(&roles.upload.context(unfit)?(server, length)?)
-        }
-        Role::Beside { server, body_bytes, length, timing, .. } => {
-            give_up_after(length_of(timing) + upload::patience(length));
-            print(&roles.beside.context(unfit)?(server, body_bytes, length, timing)?)
-        }
-    }
+    Ok(roles)
 }
 
 fn print(result: &impl Serialize) -> Result<()> {
@@ -204,6 +215,11 @@ fn measure(cli: &Cli) -> Result<()> {
                 let layers = results.take(suite::layers(&program, &peers, plan))?;
                 println!("{}", report::table(&layers));
                 report::layer_marks(&layers).iter().for_each(|line| println!("{line}"));
+            }
+            Measure::Neighbours => {
+                let rows = results.take(suite::neighbours(&program, plan))?;
+                println!("{}", report::neighbour_table(&rows));
+                report::neighbour_marks(&rows).iter().for_each(|line| println!("{line}"));
             }
             Measure::Tunnels => {
                 let tunnels = results.take(suite::tunnels(&program, &peers, plan))?;

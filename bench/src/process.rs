@@ -164,10 +164,8 @@ impl Launcher {
     /// The process can't be started.
     pub fn hold(&self, server: &Server) -> Result<Holder> {
         let mut command = self.command("hold");
-        command.arg(server.address.to_string()).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn().with_context(|| format!("can't start {:?}", self.program))?;
-        let stdout = child.stdout.take().context("the client's stdout is a pipe")?;
-        Ok(Holder { child, answers: lines(stdout) })
+        command.arg(server.address.to_string());
+        Talker::new(command).map(Holder)
     }
 
     fn client<T: DeserializeOwned>(
@@ -328,12 +326,50 @@ impl Drop for Server {
     }
 }
 
+/// A process that says something, line by line, until its stdin ends; dropping this ends it.
+#[derive(Debug)]
+pub(crate) struct Talker {
+    child: Child,
+    said: Receiver<String>,
+}
+
+impl Talker {
+    /// # Errors
+    /// The process can't be started.
+    pub(crate) fn new(mut command: Command) -> Result<Self> {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child =
+            command.spawn().with_context(|| format!("can't start {:?}", command.get_program()))?;
+        let stdout = child.stdout.take().context("its stdout is a pipe")?;
+        Ok(Self { child, said: lines(stdout) })
+    }
+
+    /// The next line that it says.
+    ///
+    /// # Errors
+    /// It ends first, or says nothing within `limit`.
+    pub(crate) fn line(&self, limit: Duration) -> Result<String> {
+        next_line(&self.said, limit)
+    }
+
+    /// Closes its stdin, and waits until it has ended.
+    ///
+    /// # Errors
+    /// As [`Server::end`].
+    pub(crate) fn end(mut self) -> Result<()> {
+        end_within(&mut self.child, ENDS_WITHIN)
+    }
+}
+
+impl Drop for Talker {
+    fn drop(&mut self) {
+        kill(&mut self.child);
+    }
+}
+
 /// A client process that holds connections; dropping this ends it.
 #[derive(Debug)]
-pub struct Holder {
-    child: Child,
-    answers: Receiver<String>,
-}
+pub struct Holder(Talker);
 
 impl Holder {
     /// Has it carry out `command`; returns how long that took, and the calls that were made.
@@ -341,9 +377,9 @@ impl Holder {
     /// # Errors
     /// It fails, or has not done so within a minute.
     pub fn tell(&mut self, command: HolderCommand) -> Result<Sample> {
-        let stdin = self.child.stdin.as_mut().context("the client's stdin is a pipe")?;
+        let stdin = self.0.child.stdin.as_mut().context("the client's stdin is a pipe")?;
         writeln!(stdin, "{}", serde_json::to_string(&command)?)?;
-        let answer = next_line(&self.answers, HOLDS_WITHIN)?;
+        let answer = self.0.line(HOLDS_WITHIN)?;
         serde_json::from_str(&answer).with_context(|| format!("the client answered {answer:?}"))
     }
 
@@ -351,14 +387,8 @@ impl Holder {
     ///
     /// # Errors
     /// As [`Server::end`].
-    pub fn end(mut self) -> Result<()> {
-        end_within(&mut self.child, ENDS_WITHIN)
-    }
-}
-
-impl Drop for Holder {
-    fn drop(&mut self) {
-        kill(&mut self.child);
+    pub fn end(self) -> Result<()> {
+        self.0.end()
     }
 }
 

@@ -2,11 +2,13 @@
 
 mod idle;
 mod marks;
+mod neighbours;
 mod tunnels;
 mod upload;
 
 pub use idle::{IdleRow, idle_table};
 pub use marks::{call_marks, layer_marks};
+pub use neighbours::{NeighbourRow, neighbour_marks, neighbour_table};
 pub use tunnels::{TunnelRow, tunnel_marks, tunnel_table};
 pub use upload::{BesideRow, UploadRow, beside_table, upload_marks, upload_table};
 

@@ -14,9 +14,10 @@ use crate::{
     cases::{self, Case, Order},
     idle::{self, Idle, Round, Used},
     load::{Sample, Timing},
+    neighbours::{self, Neighbours, Trouble},
     peers::{self, Peer},
     process::{Launcher, Server},
-    report::{BesideRow, IdleRow, Row, TunnelRow, UploadRow},
+    report::{BesideRow, IdleRow, NeighbourRow, Row, TunnelRow, UploadRow},
     tunnels::{self, Tunnels},
     upload::Length,
 };
@@ -47,6 +48,8 @@ pub enum Measure {
     Tunnels,
     /// Small calls through the layers above: typed services and others
     Layers,
+    /// Small calls of one peer while others do to the server what must not concern it
+    Neighbours,
 }
 
 impl Measure {
@@ -59,6 +62,7 @@ impl Measure {
             Self::Idle => peer.holds_connections(),
             Self::Tunnels => peer.tunnel().is_some(),
             Self::Layers => peer.is_layer(),
+            Self::Neighbours => peer.id() == "callosum/tokio",
         }
     }
 }
@@ -94,6 +98,8 @@ pub struct Plan {
     pub idle: Idle,
     /// Connections through tunnels.
     pub tunnels: Tunnels,
+    /// What other peers do.
+    pub neighbours: Neighbours,
 }
 
 const fn mib(mib: u64) -> Length {
@@ -109,6 +115,7 @@ impl Plan {
         uploads: [(mib(256), 2), (mib(512), 1)],
         idle: Idle { connections: 200, used_connections: 64, idle: Duration::from_secs(3), rounds: 3 },
         tunnels: Tunnels { idle: 100, rounds: 3 },
+        neighbours: Neighbours { leaving: 2_000, rounds: 3 },
     };
     /// For figures that are to be quoted.
     pub const FULL: Self = Self {
@@ -118,6 +125,7 @@ impl Plan {
         uploads: [(mib(1024), 7), (mib(4096), 3)],
         idle: Idle { connections: 1_000, used_connections: 64, idle: Duration::from_secs(30), rounds: 3 },
         tunnels: Tunnels { idle: 400, rounds: 7 },
+        neighbours: Neighbours { leaving: 8_000, rounds: 5 },
     };
 }
 
@@ -362,6 +370,25 @@ pub fn tunnels(program: &Path, peers: &[Peer], plan: Plan) -> Outcome<TunnelRow>
     }
     keep(&mut turns, &mut failures, |(peer, taken)| {
         rows.push(TunnelRow::new(peer, plan.tunnels, taken)?);
+        Ok(())
+    });
+    Outcome { rows, failures }
+}
+
+/// Measures calls beside each [`Trouble`], as [`run`] does. Each measurement has processes of its own.
+pub fn neighbours(program: &Path, plan: Plan) -> Outcome<NeighbourRow> {
+    let (mut rows, mut failures) = (Vec::new(), Vec::new());
+    let mut troubles: Vec<(Trouble, Vec<_>)> =
+        Trouble::value_variants().iter().map(|trouble| (*trouble, Vec::new())).collect();
+    for _ in 0..plan.neighbours.rounds {
+        keep(&mut troubles, &mut failures, |(trouble, taken)| {
+            let shown = neighbours::show(program, *trouble, plan.neighbours, plan.timing);
+            taken.push(shown.with_context(|| format!("calls beside {}", trouble.name()))?);
+            Ok(())
+        });
+    }
+    keep(&mut troubles, &mut failures, |(trouble, taken)| {
+        rows.push(NeighbourRow::new(*trouble, taken)?);
         Ok(())
     });
     Outcome { rows, failures }

@@ -8,6 +8,7 @@ use callosum_bench::{
     executor::{AsyncStd, Executor, Tokio},
     idle::Idle,
     load::{Client, KeyedClient, Timing, body},
+    neighbours::{Neighbours, Trouble},
     peers::{
         Callosum, CallosumCurve, DialectOne, Kind, Orders, Peer, RawCopy, RawTcp, Stack, Tarpc, Tonic,
         TonicWindows, Typed, TypedMsgPack, Zeromq,
@@ -17,6 +18,7 @@ use callosum_bench::{
     tunnels::Tunnels,
     upload::{self, LARGEST_PIECE, Length},
 };
+use clap::ValueEnum as _;
 use tokio::sync::oneshot;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_callosum-bench");
@@ -224,7 +226,9 @@ fn short_plan() -> Plan {
     let mib = |mib: u64| Length { upload_bytes: mib << 20 };
     let idle = Idle { connections: 20, used_connections: 4, idle: Duration::from_millis(50), rounds: 2 };
     let tunnels = Tunnels { idle: 5, rounds: 1 };
-    Plan { rounds: 1, timing, beside: mib(8), uploads: [(mib(20), 2), (mib(24), 1)], idle, tunnels }
+    let neighbours = Neighbours { leaving: 100, rounds: 1 };
+    let uploads = [(mib(20), 2), (mib(24), 1)];
+    Plan { rounds: 1, timing, beside: mib(8), uploads, idle, tunnels, neighbours }
 }
 
 fn all<R>(Outcome { rows, failures }: Outcome<R>) -> Vec<R> {
@@ -375,6 +379,15 @@ fn layers_have_a_row_for_each_peer_and_case() -> Result<()> {
         ["64B x1", "64B x128"].iter().flat_map(|row| peers.map(|peer| (*row, peer))).collect();
     assert_eq!(found, expected);
     assert!(rows.iter().all(|row| row.calls_per_s > 0.0 && row.runtime == "tokio"));
+    Ok(())
+}
+
+#[test]
+fn each_trouble_that_neighbours_make_has_a_row() -> Result<()> {
+    let rows = all(suite::neighbours(Path::new(PROGRAM), short_plan()));
+    let found: Vec<_> = rows.iter().map(|row| row.trouble).collect();
+    assert_eq!(found, Trouble::value_variants());
+    assert!(rows.iter().all(|row| row.calls > 0 && row.calls_per_s > 0.0 && row.p99_us > 0.0));
     Ok(())
 }
 

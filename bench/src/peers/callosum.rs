@@ -181,6 +181,11 @@ async fn run(driver: Driver) -> Result<()> {
     Ok(driver.await?)
 }
 
+/// A client on tokio, as `builder` has it.
+pub(crate) async fn client_of(builder: Builder, server: SocketAddr) -> Result<Client> {
+    connect::<Tokio, DialectTwo>(builder, server).await
+}
+
 /// Where a binder listens.
 pub(crate) fn address(binder: &Binder) -> Result<SocketAddr> {
     match binder.endpoints().first() {
@@ -194,7 +199,7 @@ pub(crate) fn address(binder: &Binder) -> Result<SocketAddr> {
 pub struct Client(Peer);
 
 impl Client {
-    pub(super) fn peer(&self) -> Peer {
+    pub(crate) fn peer(&self) -> Peer {
         self.0.clone()
     }
 }

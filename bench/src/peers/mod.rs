@@ -12,7 +12,7 @@ mod zeromq;
 
 use self::entry::Entry;
 pub(crate) use self::{
-    callosum::{Adapter, address, admitted, admitting},
+    callosum::{Adapter, address, admitted, admitting, client_of},
     entry::{announce, end_with_stdin},
 };
 pub use self::{

@@ -1,0 +1,127 @@
+//! What neighbours do.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+
+use anyhow::Result;
+use callosum_tokio::{Builder, Limits, builder};
+use clap::ValueEnum;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use tokio::{
+    io::{AsyncReadExt as _, copy},
+    net::{TcpListener, TcpStream},
+};
+
+use crate::{
+    executor::{Executor as _, Tokio},
+    load::body,
+    peers::{announce, client_of, end_with_stdin},
+};
+
+/// What neighbours do to a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Trouble {
+    /// A call that never ends, and 2,000 behind it whose streamed results wait for the turn of their key
+    StuckKey,
+    /// 17 connections that each stop in the middle of 7 arguments of 9 MB
+    UnfinishedBodies,
+    /// A connection that stops in the middle of 110 arguments of 600 kB
+    Vanished,
+    /// Thousands of connections with a call each that end at the same moment
+    Leaving,
+}
+
+/// Results that wait for their turn.
+const WAITING: usize = 2_000;
+
+/// Handshakes at a time.
+const AT_ONCE: usize = 64;
+
+impl Trouble {
+    /// As on the command line.
+    pub fn name(self) -> String {
+        self.to_possible_value().expect("none is hidden").get_name().to_owned()
+    }
+}
+
+/// Makes trouble, prints a line once it is made, and goes on until stdin ends.
+///
+/// # Errors
+/// A connection fails.
+pub fn make(trouble: Trouble, server: SocketAddr, leaving: usize) -> Result<()> {
+    end_with_stdin();
+    Tokio::block_on(async move {
+        match trouble {
+            Trouble::StuckKey => stick(server).await?,
+            Trouble::UnfinishedBodies => stop_amid(server, 17, 7, 9_000_000).await?,
+            Trouble::Vanished => stop_amid(server, 1, 110, 600_000).await?,
+            Trouble::Leaving => wait_on(server, leaving).await?,
+        }
+        announce(server);
+        std::future::pending().await
+    })
+}
+
+/// Who waits for nobody's sake, and sends as much as there is.
+fn patient() -> Builder {
+    let limits =
+        Limits::default().max_outgoing_bytes(128 << 20).write_timeout(Duration::from_secs(24 * 60 * 60));
+    builder().limits(limits)
+}
+
+async fn stick(server: SocketAddr) -> Result<()> {
+    let peer = client_of(patient(), server).await?.peer();
+    for (method, times) in [("wait", 1), ("streamed", WAITING)] {
+        for _ in 0..times {
+            let call = peer.invoke_raw(method, body(0, 0)).key("stuck");
+            tokio::spawn(async move { call.await });
+        }
+    }
+    // It comes behind them on the same connection, so they have all arrived.
+    peer.invoke_raw("echo", body(0, 0)).await?;
+    Ok(())
+}
+
+async fn stop_amid(server: SocketAddr, connections: usize, calls: usize, bytes: usize) -> Result<()> {
+    for _ in 0..connections {
+        // All have begun by then, for they come in turns, and none has ended.
+        let stops = stop_after(server, calls as u64 * bytes as u64 / 4).await?;
+        let peer = client_of(patient(), stops).await?.peer();
+        for n in 0..calls {
+            let call = peer.invoke_raw("echo", body(n, bytes));
+            tokio::spawn(async move { call.await });
+        }
+    }
+    Ok(())
+}
+
+/// Listens for one connection, and passes on to the server so many bytes of it, and no more.
+async fn stop_after(server: SocketAddr, bytes: u64) -> Result<SocketAddr> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let address = listener.local_addr()?;
+    tokio::spawn(async move {
+        let (client, _) = listener.accept().await?;
+        let (mut from_client, mut to_client) = client.into_split();
+        let (mut from_server, mut to_server) = TcpStream::connect(server).await?.into_split();
+        tokio::spawn(async move { copy(&mut from_server, &mut to_client).await });
+        copy(&mut (&mut from_client).take(bytes), &mut to_server).await?;
+        // Both ends stay open.
+        std::future::pending::<std::io::Result<()>>().await
+    });
+    Ok(address)
+}
+
+async fn wait_on(server: SocketAddr, connections: usize) -> Result<()> {
+    stream::iter(0..connections)
+        .map(|_| async move {
+            let peer = client_of(patient(), server).await?.peer();
+            let call = peer.invoke_raw("wait", body(0, 0));
+            tokio::spawn(async move { call.await });
+            anyhow::Ok(())
+        })
+        .buffer_unordered(AT_ONCE)
+        .try_collect::<()>()
+        .await
+}
