@@ -21,12 +21,22 @@ pub enum BuildError {
         expected: String,
     },
     /// Two names are the same in Rust.
-    #[error("{name} is there twice, once Rust's case is applied: {what}")]
+    #[error("{name} is there twice, once Rust's case is applied: {what}; rename one of the two")]
     Names {
         /// The name in Rust.
         name: String,
         /// Where.
         what: String,
+    },
+    /// A constant has a name that generated code uses.
+    #[error(
+        "the constant {name} of {file} begins with `__`, as names inside of generated code do; rename it"
+    )]
+    Reserved {
+        /// The constant.
+        name: String,
+        /// The file that it is in.
+        file: String,
     },
     /// `OUT_DIR` is not set: this is no build script.
     #[error("OUT_DIR is not set: call this from a build script, or name a folder")]

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use callosum_thrift_idl::{EnumValue, Flavour, Kind, Schema};
 
+use crate::derived::Derived;
 use crate::error::BuildError;
 use crate::names;
 use crate::text::push;
@@ -13,32 +14,30 @@ use crate::{constants, services, structs, types};
 const ALLOWED: &str = "clippy::all, dead_code, missing_docs, non_upper_case_globals, rustdoc::all, unreachable_pub, unused_mut, \
                        unused_variables";
 
-/// Makes Rust of a file and of those that it includes: a module for each, named after the file. Each has to be beside the others.
+/// Makes Rust of files and of those that they include: a module for each, named after the file. Each has to be beside the others.
 ///
 /// # Errors
 /// If a constant is none of its type, or two names are the same in Rust.
 pub fn generate(schema: &Schema) -> Result<String, BuildError> {
-    let modules = schema.files().iter().map(|file| names::of_module(file.stem()));
+    let modules = schema.files().iter().map(|file| names::of_module(file.name()));
     names::check("the names of the files", modules)?;
+    let derived = Derived::of(schema)?;
     let mut code = String::from("// Made by callosum-thrift-build.\n\n");
     for (number, file) in schema.files().iter().enumerate() {
-        let module = names::of_module(file.stem());
+        let module = names::of_module(file.name());
         push(
             &mut code,
-            format_args!("#[allow({ALLOWED})]\npub mod {module} {{\n{}}}\n\n", content(schema, number)?),
+            format_args!(
+                "#[allow({ALLOWED})]\npub mod {module} {{\n{}}}\n\n",
+                content(schema, &derived, number)?
+            ),
         );
     }
     Ok(code)
 }
 
-fn content(schema: &Schema, file: usize) -> Result<String, BuildError> {
+fn content(schema: &Schema, derived: &Derived, file: usize) -> Result<String, BuildError> {
     let mut code = String::new();
-    let constants = |kind: &Kind| matches!(kind, Kind::Const(..));
-    let types = schema.definitions(file).filter(|(_, definition)| !constants(&definition.kind));
-    names::check(
-        &schema.files()[file].path().display().to_string(),
-        types.map(|(_, definition)| names::of_type(&definition.name)),
-    )?;
     for (id, definition) in schema.definitions(file) {
         code.push_str(&names::docs(&definition.docs));
         let name = names::of_type(&definition.name);
@@ -50,7 +49,7 @@ fn content(schema: &Schema, file: usize) -> Result<String, BuildError> {
                 structs::union(schema, id, &name, &structure.fields)?
             }
             Kind::Struct(structure) => structs::structure(schema, id, &name, structure)?,
-            Kind::Service(service) => services::service(schema, id, &name, service)?,
+            Kind::Service(service) => services::service(schema, derived, id, &name, service)?,
         });
         code.push('\n');
     }
@@ -59,11 +58,13 @@ fn content(schema: &Schema, file: usize) -> Result<String, BuildError> {
 
 /// A number with names: one without a name is kept as it came.
 fn enumeration(name: &str, values: &[EnumValue]) -> Result<String, BuildError> {
-    names::check(name, values.iter().map(|value| names::of_constant(&value.name)))?;
+    let rust_name =
+        |value: &EnumValue| names::free(names::of_constant(&value.name), |name| name == "variant_name");
+    names::check(name, values.iter().map(rust_name))?;
     let (mut constants, mut arms, mut seen) = (String::new(), String::new(), BTreeSet::new());
     for value in values {
         let EnumValue { name, number, docs } = value;
-        let rust_name = names::of_constant(name);
+        let rust_name = rust_name(value);
         push(
             &mut constants,
             format_args!("{}pub const {rust_name}: Self = Self({number});\n", names::docs(docs)),

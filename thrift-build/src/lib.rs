@@ -3,6 +3,7 @@
 
 mod analysis;
 mod constants;
+mod derived;
 mod error;
 mod generate;
 mod names;
@@ -21,7 +22,8 @@ pub use error::BuildError;
 pub use generate::generate;
 
 /// Makes Rust of a `.thrift` file and of those that it includes, in a build script. The code goes to cargo's `OUT_DIR`, from where
-/// `callosum_thrift::include_thrift!` takes it, and is made again when one of the files changes.
+/// `callosum_thrift::include_thrift!` takes it by the file's name, and is made again when one of the files changes. Of several files that
+/// include the same ones, or have the same name, [`Builder::compile_all`] makes one module each.
 ///
 /// ```no_run
 /// // build.rs
@@ -64,7 +66,31 @@ impl Builder {
     /// # Errors
     /// As [`compile`].
     pub fn compile(&self, path: impl AsRef<Path>) -> Result<(), BuildError> {
-        let schema = self.loader.load(path)?;
+        let path = path.as_ref();
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+        self.compile_all(&stem, [path])
+    }
+
+    /// Makes Rust of several files, to be included together under this name: what more than one of them includes is the same module, with
+    /// the same types, for all. Of files with the same name, the first gives its module that name; those of the others have the
+    /// names of their folders before it, as in `shared_types` for `shared/types.thrift`.
+    ///
+    /// ```no_run
+    /// // build.rs, of files that both include `shared.thrift`
+    /// # fn main() -> Result<(), callosum_thrift_build::BuildError> {
+    /// callosum_thrift_build::Builder::new().compile_all("services", ["idl/store.thrift", "idl/shop.thrift"])
+    /// # }
+    /// // The program: `callosum_thrift::include_thrift!("services")` includes the modules `store`, `shop` and `shared`.
+    /// ```
+    ///
+    /// # Errors
+    /// As [`compile`], and if there is no file.
+    pub fn compile_all(
+        &self,
+        name: &str,
+        paths: impl IntoIterator<Item = impl AsRef<Path>>,
+    ) -> Result<(), BuildError> {
+        let schema = self.loader.load_all(paths)?;
         for file in schema.files() {
             println!("cargo::rerun-if-changed={}", file.path().display());
         }
@@ -72,7 +98,7 @@ impl Builder {
             Some(folder) => folder.clone(),
             None => env::var_os("OUT_DIR").ok_or(BuildError::NoOutFolder)?.into(),
         };
-        let path = folder.join(format!("{}.thrift.rs", schema.root().stem()));
+        let path = folder.join(format!("{}.thrift.rs", name));
         let code = generate(&schema)?;
         fs::write(&path, code).map_err(|error| BuildError::Write { path, error })
     }

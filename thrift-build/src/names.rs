@@ -18,7 +18,11 @@ const KEYWORDS: [&str; 49] = [
 /// Keywords that may not.
 const RESERVED: [&str; 5] = ["self", "Self", "super", "crate", "_"];
 
-fn usable(name: String) -> String {
+fn usable(mut name: String) -> String {
+    // What is left of `_1` or `_` once its case is Rust's.
+    if !name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_') {
+        name.insert(0, '_');
+    }
     if RESERVED.contains(&&*name) {
         return name + "_";
     }
@@ -44,10 +48,7 @@ pub(crate) fn of_value(name: &str) -> String {
 pub(crate) fn of_module(stem: &str) -> String {
     let allowed = |character: char| if character.is_ascii_alphanumeric() { character } else { '_' };
     let name: String = stem.chars().map(allowed).collect();
-    match name.starts_with(|first: char| first.is_ascii_digit()) {
-        true => of_value(&format!("_{name}")),
-        false => of_value(&name),
-    }
+    of_value(&name)
 }
 
 /// A constant's name stays.
@@ -55,15 +56,27 @@ pub(crate) fn of_constant(name: &str) -> String {
     usable(name.to_owned())
 }
 
-/// Finds names that have become the same.
-pub(crate) fn check(what: &str, names: impl Iterator<Item = String>) -> Result<(), BuildError> {
+/// The name, with as many `_` after it as it takes until it is free.
+pub(crate) fn free(mut name: String, is_taken: impl Fn(&str) -> bool) -> String {
+    while is_taken(&name) {
+        // With a `_`, it is no keyword any more.
+        if let Some(keyword) = name.strip_prefix("r#") {
+            name = keyword.to_owned();
+        }
+        name.push('_');
+    }
+    name
+}
+
+/// Finds names that have become the same. Returns all of them.
+pub(crate) fn check(what: &str, names: impl Iterator<Item = String>) -> Result<BTreeSet<String>, BuildError> {
     let mut seen = BTreeSet::new();
     for name in names {
         if !seen.insert(name.clone()) {
             return Err(BuildError::Names { name, what: what.to_owned() });
         }
     }
-    Ok(())
+    Ok(seen)
 }
 
 /// Doc attributes, which take any text.
@@ -82,13 +95,28 @@ mod tests {
             ("pingError", "PingError"),
             ("HTTPError", "HTTPError"),
             ("self", "Self_"),
+            ("_", "__"),
+            ("_2nd", "_2nd"),
         ] {
             assert_eq!(of_type(name), rust);
         }
-        for (name, rust) in
-            [("longDelay", "long_delay"), ("msg", "msg"), ("type", "r#type"), ("self", "self_"), ("_", "__")]
-        {
+        for (name, rust) in [
+            ("longDelay", "long_delay"),
+            ("msg", "msg"),
+            ("type", "r#type"),
+            ("self", "self_"),
+            ("_", "__"),
+            ("_2Nd", "_2nd"),
+        ] {
             assert_eq!(of_value(name), rust);
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_taken_gets_an_underscore() {
+        let taken = ["a", "a_", "r#type"];
+        for (name, is_free) in [("a", "a__"), ("b", "b"), ("r#type", "type_")] {
+            assert_eq!(free(name.into(), |name| taken.contains(&name)), is_free);
         }
     }
 

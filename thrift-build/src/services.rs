@@ -1,15 +1,15 @@
 //! Services: a trait, a server, a client, and the exceptions of each function.
 
 use callosum_thrift_idl::{DefId, Field, Function, Kind, Schema, Service};
-use heck::ToUpperCamelCase;
 
 use crate::analysis::is_optional_argument;
 use crate::constants;
+use crate::derived::Derived;
 use crate::error::BuildError;
 use crate::names;
 use crate::structs::{places, required};
 use crate::text::push;
-use crate::types::{borrowed, owned, path};
+use crate::types::{borrowed, module, owned, path};
 
 /// What a client has besides the functions of its service.
 const TAKEN: [&str; 1] = ["new"];
@@ -17,6 +17,7 @@ const TAKEN: [&str; 1] = ["new"];
 /// Everything that is made of a service.
 pub(crate) fn service(
     schema: &Schema,
+    derived: &Derived,
     id: DefId,
     name: &str,
     service: &Service,
@@ -24,25 +25,18 @@ pub(crate) fn service(
     let functions = &service.functions;
     names::check(name, functions.iter().map(|function| names::of_value(&function.name)))?;
     let parent = service.extends.as_ref().map(|parent| path(schema, parent.target()));
-    let mut code = declaration(schema, id, name, parent.as_deref(), functions);
-    code.push_str(&server(schema, id, name, parent.as_deref(), functions)?);
-    code.push_str(&client(schema, id, name)?);
+    let mut code = declaration(schema, derived, id, name, parent.as_deref(), functions);
+    code.push_str(&server(schema, derived, id, name, service)?);
+    code.push_str(&client(schema, derived, id, name)?);
     for function in functions.iter().filter(|function| !function.throws.is_empty()) {
-        code.push_str(&exceptions(schema, id, function)?);
+        code.push_str(&exceptions(schema, derived, id, function)?);
     }
     Ok(code)
 }
 
-/// The name of the enum of a function's exceptions.
-fn exceptions_name(schema: &Schema, service: DefId, function: &Function) -> String {
-    let name = names::of_type(&schema.definition(service).name);
-    format!("{name}{}Exception", function.name.to_upper_camel_case())
-}
-
-/// Its path, from within a module beside the service's.
-fn exceptions_path(schema: &Schema, service: DefId, function: &Function) -> String {
-    let module = names::of_module(schema.files()[service.file()].stem());
-    format!("super::{module}::{}", exceptions_name(schema, service, function))
+/// The path of the enum of a function's exceptions, from within a module beside the service's.
+fn exceptions_path(schema: &Schema, derived: &Derived, service: DefId, function: &Function) -> String {
+    format!("{}::{}", module(schema, service), derived.service(service).exceptions(function))
 }
 
 fn result(schema: &Schema, function: &Function) -> String {
@@ -57,6 +51,7 @@ fn argument(schema: &Schema, field: &Field) -> String {
 
 fn declaration(
     schema: &Schema,
+    derived: &Derived,
     id: DefId,
     name: &str,
     parent: Option<&str>,
@@ -68,16 +63,17 @@ fn declaration(
     };
     let mut methods = String::new();
     for function in functions {
-        let arguments: String = function
-            .arguments
+        let (arguments, context) = derived.arguments(id.file(), function);
+        let arguments: String = arguments
             .iter()
-            .map(|field| format!("{}: {}, ", names::of_value(&field.name), argument(schema, field)))
+            .zip(&function.arguments)
+            .map(|(name, field)| format!("{name}: {}, ", argument(schema, field)))
             .collect();
-        let has_context = function.arguments.iter().any(|field| field.name == "context");
-        let context = if has_context { "call_context" } else { "context" };
         let error = match function.throws.is_empty() {
             true => "::callosum_thrift::runtime::HandlerError".into(),
-            false => format!("::callosum_thrift::MethodError<{}>", exceptions_path(schema, id, function)),
+            false => {
+                format!("::callosum_thrift::MethodError<{}>", exceptions_path(schema, derived, id, function))
+            }
         };
         push(
             &mut methods,
@@ -95,25 +91,33 @@ fn declaration(
 
 fn server(
     schema: &Schema,
+    derived: &Derived,
     id: DefId,
     name: &str,
-    parent: Option<&str>,
-    functions: &[Function],
+    service: &Service,
 ) -> Result<String, BuildError> {
     let mut arms = String::new();
-    for function in functions {
-        push(&mut arms, format_args!("{:?} => {}\n", function.name, arm(schema, id, name, function)?));
+    for function in &service.functions {
+        push(
+            &mut arms,
+            format_args!("{:?} => {}\n", function.name, arm(schema, derived, id, name, function)?),
+        );
     }
-    let otherwise = match parent {
-        Some(parent) => format!("{parent}Server::dispatch(__service, __request)"),
+    let server = &derived.service(id).server;
+    let otherwise = match &service.extends {
+        Some(parent) => {
+            let parent = parent.target();
+            let server = &derived.service(parent).server;
+            format!("{}::{server}::dispatch(__service, __request)", module(schema, parent))
+        }
         None => "::std::result::Result::Err(__request)".into(),
     };
     let answer = "::std::result::Result<::callosum_thrift::Answer, ::callosum_thrift::Request>";
     Ok(format!(
         "/// Serves an implementation of [`{name}`].
-pub struct {name}Server<__S>(::std::sync::Arc<__S>);
+pub struct {server}<__S>(::std::sync::Arc<__S>);
 
-impl<__S: {name}> {name}Server<__S> {{
+impl<__S: {name}> {server}<__S> {{
 /// Serves it.
 pub fn new(__implementation: __S) -> Self {{
 Self(::std::sync::Arc::new(__implementation))
@@ -130,13 +134,13 @@ match __request.method() {{
 }}
 }}
 
-impl<__S: {name}> ::std::convert::From<::std::sync::Arc<__S>> for {name}Server<__S> {{
+impl<__S: {name}> ::std::convert::From<::std::sync::Arc<__S>> for {server}<__S> {{
 fn from(__implementation: ::std::sync::Arc<__S>) -> Self {{
 Self(__implementation)
 }}
 }}
 
-impl<__S: {name}> ::callosum_thrift::Service for {name}Server<__S> {{
+impl<__S: {name}> ::callosum_thrift::Service for {server}<__S> {{
 fn call(&self, __request: ::callosum_thrift::Request) -> {answer} {{
 Self::dispatch(&self.0, __request)
 }}
@@ -147,7 +151,13 @@ Self::dispatch(&self.0, __request)
 }
 
 /// Reads the arguments of a function, and calls it.
-fn arm(schema: &Schema, id: DefId, service: &str, function: &Function) -> Result<String, BuildError> {
+fn arm(
+    schema: &Schema,
+    derived: &Derived,
+    id: DefId,
+    service: &str,
+    function: &Function,
+) -> Result<String, BuildError> {
     let reading = places(function.arguments.iter().map(|field| (field, owned(schema, &field.ty))));
     let (mut values, mut variables) = (String::new(), String::new());
     for (place, field) in function.arguments.iter().enumerate() {
@@ -166,7 +176,7 @@ fn arm(schema: &Schema, id: DefId, service: &str, function: &Function) -> Result
     }
     let error = match function.throws.is_empty() {
         true => "::std::convert::Infallible".into(),
-        false => exceptions_path(schema, id, function),
+        false => exceptions_path(schema, derived, id, function),
     };
     let method = names::of_value(&function.name);
     Ok(format!(
@@ -185,7 +195,7 @@ let ({variables}) = __arguments;
     ))
 }
 
-fn client(schema: &Schema, id: DefId, name: &str) -> Result<String, BuildError> {
+fn client(schema: &Schema, derived: &Derived, id: DefId, name: &str) -> Result<String, BuildError> {
     let mut methods = String::new();
     let mut known = Vec::new();
     for service in schema.lineage(id) {
@@ -194,17 +204,18 @@ fn client(schema: &Schema, id: DefId, name: &str) -> Result<String, BuildError> 
             // A function of a child hides that of its parent.
             if !known.contains(&&function.name) {
                 known.push(&function.name);
-                methods.push_str(&call(schema, service, function));
+                methods.push_str(&call(schema, derived, (id.file(), service), function));
             }
         }
     }
-    names::check(name, known.iter().map(|name| names::of_value(name)))?;
+    names::check(name, known.iter().map(|name| method_name(name)))?;
+    let client = &derived.service(id).client;
     Ok(format!(
         "/// Calls a [`{name}`].
 #[derive(Clone, Debug)]
-pub struct {name}Client(::callosum_thrift::Client);
+pub struct {client}(::callosum_thrift::Client);
 
-impl {name}Client {{
+impl {client} {{
 /// Calls the service that a peer has under an alias.
 pub fn new(
 __peer: ::callosum_thrift::runtime::Peer,
@@ -215,7 +226,7 @@ Self(::callosum_thrift::Client::new(__peer, __alias))
 
 {methods}}}
 
-impl ::std::convert::From<::callosum_thrift::Client> for {name}Client {{
+impl ::std::convert::From<::callosum_thrift::Client> for {client} {{
 fn from(__client: ::callosum_thrift::Client) -> Self {{
 Self(__client)
 }}
@@ -225,11 +236,16 @@ Self(__client)
     ))
 }
 
-/// A method of a client.
-fn call(schema: &Schema, service: DefId, function: &Function) -> String {
+/// The name of a client's method.
+fn method_name(function: &str) -> String {
+    names::free(names::of_value(function), |name| TAKEN.contains(&name))
+}
+
+/// A method of a client in this file, for a function of this service.
+fn call(schema: &Schema, derived: &Derived, (file, service): (usize, DefId), function: &Function) -> String {
     let (mut arguments, mut writes) = (String::new(), String::new());
-    for field in &function.arguments {
-        let (name, number, ty) = (names::of_value(&field.name), field.id, borrowed(schema, &field.ty));
+    for (name, field) in derived.arguments(file, function).0.iter().zip(&function.arguments) {
+        let (number, ty) = (field.id, borrowed(schema, &field.ty));
         match is_optional_argument(field) {
             true => {
                 push(&mut arguments, format_args!(", {name}: ::std::option::Option<{ty}>"));
@@ -243,12 +259,9 @@ fn call(schema: &Schema, service: DefId, function: &Function) -> String {
     }
     let error = match function.throws.is_empty() {
         true => String::new(),
-        false => format!(", {}", exceptions_path(schema, service, function)),
+        false => format!(", {}", exceptions_path(schema, derived, service, function)),
     };
-    let mut name = names::of_value(&function.name);
-    if TAKEN.contains(&&*name) {
-        name.push('_');
-    }
+    let name = method_name(&function.name);
     let call = if function.oneway { "call_oneway" } else { "call" };
     format!(
         "{}pub fn {name}(&self{arguments}) -> ::callosum_thrift::ThriftInvocation<{}{error}> {{\n\
@@ -260,9 +273,14 @@ fn call(schema: &Schema, service: DefId, function: &Function) -> String {
 }
 
 /// The exceptions of a function.
-fn exceptions(schema: &Schema, id: DefId, function: &Function) -> Result<String, BuildError> {
-    let name = exceptions_name(schema, id, function);
-    names::check(&name, function.throws.iter().map(|field| names::of_type(&field.name)))?;
+fn exceptions(
+    schema: &Schema,
+    derived: &Derived,
+    id: DefId,
+    function: &Function,
+) -> Result<String, BuildError> {
+    let name = derived.service(id).exceptions(function);
+    names::check(name, function.throws.iter().map(|field| names::of_type(&field.name)))?;
     let [mut variants, mut writes, mut reads, mut texts, mut from] = [const { String::new() }; 5];
     for field in &function.throws {
         let (variant, number, ty) = (names::of_type(&field.name), field.id, owned(schema, &field.ty));

@@ -5,10 +5,14 @@ use callosum_thrift_idl::{DefId, Kind, Reference, Schema, Type};
 use crate::analysis::has_order;
 use crate::names;
 
+/// The path of the module that a definition is in, from within a module beside it.
+pub(crate) fn module(schema: &Schema, id: DefId) -> String {
+    format!("super::{}", names::of_module(schema.files()[id.file()].name()))
+}
+
 /// The path of a definition from within a module beside its own.
 pub(crate) fn path(schema: &Schema, id: DefId) -> String {
-    let module = names::of_module(schema.files()[id.file()].stem());
-    format!("super::{module}::{}", names::of_type(&schema.definition(id).name))
+    format!("{}::{}", module(schema, id), names::of_type(&schema.definition(id).name))
 }
 
 fn named(schema: &Schema, reference: &Reference) -> String {

@@ -57,8 +57,24 @@ fn names_that_are_the_same_in_rust_are_refused() {
         ("struct big_one {} struct BigOne {}", "BigOne"),
         ("service S { void doIt(), void do_it() }", "do_it"),
         ("union U { 1: i32 a_b, 2: i32 aB }", "AB"),
+        ("const i32 AB = 1 enum a_b { X }", "AB"),
+        ("service A { void doIt() } service B extends A { void do_it() }", "do_it"),
+        ("enum E { self = 1, self_ = 2 }", "self_"),
     ] {
         assert!(matches!(make(text), Err(BuildError::Names { name: found, .. }) if found == name), "{text}");
+    }
+    assert_eq!(
+        wrong("const i32 __to = 1"),
+        "the constant __to of it.thrift begins with `__`, as names inside of generated code do; rename it"
+    );
+}
+
+#[test]
+fn names_that_are_derived_make_way() {
+    let code = make("struct SClient {} const i32 SServer = 1 service S {}").unwrap();
+    for name in ["pub struct SClient {", "pub const SServer:", "pub struct SClient_(", "pub struct SServer_<"]
+    {
+        assert!(code.contains(name), "{name} is not in {code}");
     }
 }
 

@@ -23,6 +23,9 @@ impl fmt::Display for Position {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum IdlError {
+    /// There is none.
+    #[error("there is no file to read")]
+    NoFile,
     /// It can't be read.
     #[error("can't read {}: {error}", .path.display())]
     Read {
@@ -73,8 +76,8 @@ pub enum Problem {
     /// An include that is not beside the file nor in a folder of includes.
     #[error("there is no file {0}")]
     NoSuchInclude(String),
-    /// Two files with the same name, which is the name of what is in them.
-    #[error("two files are named {0}")]
+    /// A file includes two files with the same name, which stands before the names of what is in them.
+    #[error("two files named {0} are included here: names in them can't be told apart")]
     SameFileName(String),
     /// Something that is not defined.
     #[error("{0} is not defined")]

@@ -1,5 +1,6 @@
 //! Files, and those that they include.
 
+use std::collections::VecDeque;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -43,9 +44,24 @@ impl Loader {
     /// # Errors
     /// If a file can't be read, or something in it is wrong; only the first mistake is told.
     pub fn load(&self, path: impl AsRef<Path>) -> Result<Schema, IdlError> {
-        let path = path.as_ref();
-        let text = fs::read_to_string(path).map_err(|error| IdlError::Read { path: path.into(), error })?;
-        self.finish(path.into(), &text)
+        self.load_all([path])
+    }
+
+    /// Reads several files into one schema. What more than one of them includes is there once.
+    ///
+    /// # Errors
+    /// As those of [`load`](Self::load), and if there is no file.
+    pub fn load_all(&self, paths: impl IntoIterator<Item = impl AsRef<Path>>) -> Result<Schema, IdlError> {
+        let mut files = Files::default();
+        for path in paths {
+            if files.known(path.as_ref()).is_none() {
+                files.read(path.as_ref())?;
+            }
+        }
+        if files.read.is_empty() {
+            return Err(IdlError::NoFile);
+        }
+        self.finish(files)
     }
 
     /// Takes the text of a file, whose includes are looked for in the folder where this program runs. Its name is `stem`.
@@ -53,39 +69,33 @@ impl Loader {
     /// # Errors
     /// As those of [`load`](Self::load).
     pub fn parse(&self, stem: &str, text: &str) -> Result<Schema, IdlError> {
-        self.finish(PathBuf::from(stem).with_extension("thrift"), text)
+        let mut files = Files::default();
+        files.add(PathBuf::from(stem).with_extension("thrift"), text)?;
+        self.finish(files)
     }
 
-    fn finish(&self, path: PathBuf, text: &str) -> Result<Schema, IdlError> {
-        let (root, includes) = read(path, text)?;
-        let mut files = vec![root];
-        let mut pending = vec![(0, includes)];
-        while let Some((number, includes)) = pending.pop() {
+    /// Reads what the files include, which are the roots.
+    fn finish(&self, mut files: Files) -> Result<Schema, IdlError> {
+        let roots = files.read.len();
+        while let Some((number, includes)) = files.pending.pop_front() {
             for (name, position) in includes {
-                let wrong = |problem| IdlError::Wrong { path: files[number].path.clone(), position, problem };
-                let path = self
-                    .find(&files[number].path, &name)
-                    .ok_or_else(|| wrong(Problem::NoSuchInclude(name)))?;
-                let known = files.iter().position(|file| same(&file.path, &path));
-                let included = match known {
+                let from = files.read[number].path.clone();
+                let wrong = |problem| IdlError::Wrong { path: from.clone(), position, problem };
+                let path = self.find(&from, &name).ok_or_else(|| wrong(Problem::NoSuchInclude(name)))?;
+                let included = match files.known(&path) {
                     Some(included) => included,
-                    None if files.len() == MAX_FILES => return Err(wrong(Problem::TooManyFiles)),
-                    None => {
-                        let text = fs::read_to_string(&path)
-                            .map_err(|error| IdlError::Read { path: path.clone(), error })?;
-                        let (file, includes) = read(path, &text)?;
-                        if files.iter().any(|other| other.stem == file.stem) {
-                            return Err(wrong(Problem::SameFileName(file.stem)));
-                        }
-                        files.push(file);
-                        pending.push((files.len() - 1, includes));
-                        files.len() - 1
-                    }
+                    None if files.read.len() == MAX_FILES => return Err(wrong(Problem::TooManyFiles)),
+                    None => files.read(&path)?,
                 };
-                files[number].includes.push(included);
+                let stem = &files.read[included].stem;
+                let mut others = files.read[number].includes.iter().filter(|other| **other != included);
+                if others.any(|other| files.read[*other].stem == *stem) {
+                    return Err(wrong(Problem::SameFileName(stem.clone())));
+                }
+                files.read[number].includes.push(included);
             }
         }
-        resolve(files)
+        resolve(files.read, roots)
     }
 
     /// The file that another names.
@@ -99,16 +109,61 @@ impl Loader {
     }
 }
 
+/// Files that are read, and what they include that is not.
+#[derive(Default)]
+struct Files {
+    read: Vec<File>,
+    /// By the numbers of the files that include.
+    pending: VecDeque<(usize, Vec<(String, Position)>)>,
+}
+
+impl Files {
+    /// The number of a file that is read.
+    fn known(&self, path: &Path) -> Option<usize> {
+        self.read.iter().position(|file| same(&file.path, path))
+    }
+
+    /// Reads a file; returns its number.
+    fn read(&mut self, path: &Path) -> Result<usize, IdlError> {
+        let text = fs::read_to_string(path).map_err(|error| IdlError::Read { path: path.into(), error })?;
+        self.add(path.into(), &text)
+    }
+
+    /// Adds a file with this text, whose names are not resolved yet.
+    fn add(&mut self, path: PathBuf, text: &str) -> Result<usize, IdlError> {
+        let parsed = parse(text).map_err(|(position, problem)| IdlError::Wrong {
+            path: path.clone(),
+            position,
+            problem,
+        });
+        let Parsed { includes, definitions } = parsed?;
+        let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+        let name = self.free_name(&path, &stem);
+        self.read.push(File { path, stem, name, includes: Vec::new(), definitions });
+        let number = self.read.len() - 1;
+        self.pending.push_back((number, includes));
+        Ok(number)
+    }
+
+    /// The stem, with the folder's name before it if another file has that name already.
+    fn free_name(&self, path: &Path, stem: &str) -> String {
+        let is_taken = |name: &str| self.read.iter().any(|file| file.name == name);
+        let mut name = stem.to_owned();
+        if is_taken(&name) {
+            let folder = fs::canonicalize(path).ok().and_then(|path| {
+                let folder = path.parent()?.file_name()?;
+                Some(folder.to_string_lossy().into_owned())
+            });
+            name = format!("{}_{stem}", folder.unwrap_or_default());
+        }
+        while is_taken(&name) {
+            name.push('_');
+        }
+        name
+    }
+}
+
 fn same(one: &Path, other: &Path) -> bool {
     let canonical = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     canonical(one) == canonical(other)
-}
-
-/// A file whose names are not resolved, and what it includes.
-fn read(path: PathBuf, text: &str) -> Result<(File, Vec<(String, Position)>), IdlError> {
-    let parsed =
-        parse(text).map_err(|(position, problem)| IdlError::Wrong { path: path.clone(), position, problem });
-    let Parsed { includes, definitions } = parsed?;
-    let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-    Ok((File { path, stem, includes: Vec::new(), definitions }, includes))
 }

@@ -6,10 +6,13 @@ use std::path::{Path, PathBuf};
 
 use crate::error::Position;
 
-/// A file and everything that it includes.
+/// Files, and everything that they include.
 #[derive(Clone, Debug)]
 pub struct Schema {
+    /// Those that were asked for are the first.
     pub(crate) files: Vec<File>,
+    /// How many were.
+    pub(crate) roots: usize,
 }
 
 /// Names a definition of one [`Schema`]; it means nothing to another.
@@ -27,14 +30,14 @@ impl DefId {
 }
 
 impl Schema {
-    /// All files: the one that was asked for is the first, then those that it includes.
+    /// All files: those that were asked for first, then those that they include.
     pub fn files(&self) -> &[File] {
         &self.files
     }
 
-    /// The file that was asked for.
-    pub fn root(&self) -> &File {
-        &self.files[0]
+    /// The files that were asked for.
+    pub fn roots(&self) -> &[File] {
+        &self.files[..self.roots]
     }
 
     /// A definition.
@@ -69,9 +72,10 @@ impl Schema {
         lineage
     }
 
-    /// The services of the root file.
+    /// The services of the files that were asked for.
     pub fn services(&self) -> impl Iterator<Item = (DefId, &str)> {
-        self.definitions(0)
+        (0..self.roots)
+            .flat_map(|file| self.definitions(file))
             .filter(|(_, definition)| matches!(definition.kind, Kind::Service(_)))
             .map(|(id, definition)| (id, &*definition.name))
     }
@@ -90,6 +94,7 @@ impl Schema {
 pub struct File {
     pub(crate) path: PathBuf,
     pub(crate) stem: String,
+    pub(crate) name: String,
     pub(crate) includes: Vec<usize>,
     pub(crate) definitions: Vec<Definition>,
 }
@@ -103,6 +108,12 @@ impl File {
     /// Its name without its ending, by which those that include it name what is in it.
     pub fn stem(&self) -> &str {
         &self.stem
+    }
+
+    /// A name that no other file of the schema has. It is the stem, for all but the later ones of several files of the same stem: they
+    /// have the name of their folder before it, as in `shared_types` for `shared/types.thrift`.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// The files that it includes, as numbers in [`Schema::files`].

@@ -10,7 +10,7 @@ use crate::model::{DefId, Definition, Field, File, Flavour, Kind, Name, Referenc
 
 type Found<T> = Result<T, (Position, Problem)>;
 
-pub(crate) fn resolve(mut files: Vec<File>) -> Result<Schema, IdlError> {
+pub(crate) fn resolve(mut files: Vec<File>, roots: usize) -> Result<Schema, IdlError> {
     let names = Names::of(&files)?;
     for number in 0..files.len() {
         let mut definitions = std::mem::take(&mut files[number].definitions);
@@ -19,7 +19,7 @@ pub(crate) fn resolve(mut files: Vec<File>) -> Result<Schema, IdlError> {
         files[number].definitions = definitions;
         resolved.map_err(|(position, problem)| wrong(&files[number], position, problem))?;
     }
-    let schema = Schema { files };
+    let schema = Schema { files, roots };
     check(&schema)?;
     Ok(schema)
 }

@@ -187,6 +187,27 @@ fn includes_are_followed() {
 }
 
 #[test]
+fn files_of_one_name_are_told_apart_and_are_read_once() {
+    let folder = Folder::new(
+        "names",
+        &[
+            ("a.thrift", "include \"more/b.thrift\"\nservice A { b.T f() }"),
+            ("b.thrift", "include \"a.thrift\"\nstruct U {} service B extends a.A { U f() }"),
+            ("more/b.thrift", "struct T {}"),
+        ],
+    );
+    let paths = ["a.thrift", "b.thrift", "more/../a.thrift"].map(|name| folder.0.join(name));
+    let schema = Loader::new().load_all(&paths).unwrap();
+    let names: Vec<_> = schema.files().iter().map(|file| (file.stem(), file.name())).collect();
+    assert_eq!(names, [("a", "a"), ("b", "b"), ("b", "more_b")]);
+    assert_eq!(schema.roots().len(), 2);
+    let services: Vec<_> = schema.services().map(|(_, name)| name).collect();
+    assert_eq!(services, ["A", "B"]);
+    let none = Loader::new().load_all(&paths[..0]).unwrap_err();
+    assert!(matches!(none, IdlError::NoFile), "{none}");
+}
+
+#[test]
 fn names_of_files_that_are_not_included_are_not_known() {
     let folder = Folder::new(
         "scopes",

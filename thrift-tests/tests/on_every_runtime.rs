@@ -12,6 +12,12 @@ use callosum_thrift::{
     register,
 };
 use callosum_thrift_tests::everything::{StoreClient, StoreFailException, StoreServer};
+use callosum_thrift_tests::names::beside::{Beside, BesideClient, BesideServer, Owner};
+use callosum_thrift_tests::names::meeting::{
+    self, Foo, FooAddException, FooAddException_, FooBar, FooBarBazException, FooBarBazException_, FooClient,
+    FooServer, Level,
+};
+use callosum_thrift_tests::names::{self, common as two, one_common as one};
 use callosum_thrift_tests::rust_only::{
     self, FailError, Keywords, KeywordsClient, KeywordsMatchException, KeywordsServer, Odd, Tree,
 };
@@ -48,15 +54,14 @@ impl Keywords for Words {
         self_: i32,
         r#type: i32,
         context: i32,
-        call_context: &Context,
+        context_: &Context,
     ) -> Result<i32, MethodError<KeywordsMatchException>> {
-        let told =
-            call_context.metadata().get("request").map(|told| String::from_utf8_lossy(told).into_owned());
+        let told = context_.metadata().get("request").map(|told| String::from_utf8_lossy(told).into_owned());
         let mut metadata = Metadata::new();
         metadata
-            .insert("reply", format!("{} {}", told.unwrap_or_default(), call_context.method()))
+            .insert("reply", format!("{} {}", told.unwrap_or_default(), context_.method()))
             .map_err(callosum_runtime::HandlerError::from)?;
-        call_context.set_reply_metadata(metadata).map_err(callosum_runtime::HandlerError::from)?;
+        context_.set_reply_metadata(metadata).map_err(callosum_runtime::HandlerError::from)?;
         match self_ {
             0 => Err(FailError { reason: Some("zero".into()) }.into()),
             _ => Ok(self_ + r#type + context),
@@ -188,6 +193,87 @@ macro_rules! host {
 }
 
 for_each_host!(host);
+
+/// An implementation of names that meet each other.
+struct Meeting;
+
+impl Foo for Meeting {
+    async fn add(
+        &self,
+        msg: i32,
+        context: i32,
+        r#type: i32,
+        call_context: i32,
+        a_b: i32,
+        a_b_: i32,
+        to: i32,
+        _: &Context,
+    ) -> Result<i32, MethodError<FooAddException_>> {
+        match msg {
+            0 => Err(FooAddException { message: None }.into()),
+            _ => Ok(msg + context + r#type + call_context + a_b + a_b_ + to),
+        }
+    }
+
+    async fn bar_baz(&self, number: FooServer, _: &Context) -> Result<i32, MethodError<FooBarBazException>> {
+        Ok(number)
+    }
+
+    async fn own(
+        &self,
+        foo: FooClient,
+        option: meeting::Option,
+        number: i32,
+        _: &Context,
+    ) -> HandlerResult<one::Own> {
+        assert_eq!(option, meeting::Option::FooClient(foo));
+        Ok(one::Own { number })
+    }
+
+    async fn new(&self, number: i32, _: &Context) -> HandlerResult<i32> {
+        Ok(number)
+    }
+
+    async fn fmt(&self, a: i32, b: i32, _: &Context) -> HandlerResult<i32> {
+        Ok(a - b)
+    }
+}
+
+impl FooBar for Meeting {
+    async fn baz(&self, msg: i32, _: &Context) -> Result<i32, MethodError<FooBarBazException_>> {
+        Ok(msg + 1)
+    }
+}
+
+impl Beside for Meeting {
+    async fn owner(&self, own: two::Own, _: &Context) -> HandlerResult<Owner> {
+        Ok(Owner { own, point: names::shared::Point { x: 1, y: 2 } })
+    }
+}
+
+#[test]
+fn names_that_meet_are_told_apart() {
+    let build = |builder| register(builder, "beside", BesideServer::new(Meeting));
+    connected(Host::Tokio, build, async |connector, _| {
+        let beside = BesideClient::new(connector.peer().clone(), "beside");
+        assert_eq!(beside.add(1, 2, 3, 4, 5, 6, 7).await.unwrap(), 28);
+        let thrown = beside.add(0, 0, 0, 0, 0, 0, 0).await.unwrap_err().exception();
+        assert_eq!(thrown, Some(FooAddException_::Failed(FooAddException { message: None })));
+        assert_eq!(beside.bar_baz(1).await.unwrap(), 1);
+        assert_eq!(beside.baz(1).await.unwrap(), 2);
+        assert_eq!(beside.new_(3).await.unwrap(), 3);
+        assert_eq!(beside.fmt(5, 2).await.unwrap(), 3);
+        let foo = FooClient { msg: 1, level: Some(Level::variant_name_), other: None };
+        let option = meeting::Option::FooClient(foo.clone());
+        assert_eq!(beside.own(&foo, &option, 4).await.unwrap(), one::Own { number: 4 });
+        let own = two::Own { text: "t".into() };
+        assert_eq!(beside.owner(&own).await.unwrap().own, own);
+        assert_eq!((meeting::msg, names::beside::msg, meeting::BarClient), (1, 10, 7));
+        let _: Option<meeting::BarClient_> = None;
+        let _: Option<meeting::FooClient_> = None;
+        let _: Option<meeting::FooServer_<Meeting>> = None;
+    });
+}
 
 #[test]
 fn names_of_rust_are_no_obstacle() {

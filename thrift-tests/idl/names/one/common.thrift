@@ -1,0 +1,3 @@
+struct Own {
+    1: required i32 number,
+}
