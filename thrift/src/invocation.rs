@@ -36,45 +36,6 @@ impl<R, E> ThriftInvocation<R, E> {
         Self { invocation, made, result: PhantomData }
     }
 
-    fn with(self, set: impl FnOnce(Invocation<Bytes>) -> Invocation<Bytes>) -> Self {
-        Self { invocation: set(self.invocation), ..self }
-    }
-
-    /// See [`Invocation::key`].
-    pub fn key(self, key: impl Into<String>) -> Self {
-        self.with(|invocation| invocation.key(key))
-    }
-
-    /// See [`Invocation::ordering_key`].
-    pub fn ordering_key(self, key: OrderingKey) -> Self {
-        self.with(|invocation| invocation.ordering_key(key))
-    }
-
-    /// See [`Invocation::timeout`].
-    pub fn timeout(self, timeout: Duration) -> Self {
-        self.with(|invocation| invocation.timeout(timeout))
-    }
-
-    /// See [`Invocation::no_timeout`].
-    pub fn no_timeout(self) -> Self {
-        self.with(Invocation::no_timeout)
-    }
-
-    /// See [`Invocation::compress`].
-    pub fn compress(self, compress: bool) -> Self {
-        self.with(|invocation| invocation.compress(compress))
-    }
-
-    /// See [`Invocation::metadata`].
-    pub fn metadata(self, metadata: Metadata) -> Self {
-        self.with(|invocation| invocation.metadata(metadata))
-    }
-
-    /// See [`Invocation::urgency`].
-    pub fn urgency(self, urgency: Urgency) -> Self {
-        self.with(|invocation| invocation.urgency(urgency))
-    }
-
     /// Makes the call; the future waits for its result and for what the other side sends along.
     pub fn send_with_metadata(self) -> ThriftResponseWithMetadata<R, E> {
         let state = match self.made {
@@ -83,6 +44,28 @@ impl<R, E> ThriftInvocation<R, E> {
         };
         ThriftResponseWithMetadata { state, result: PhantomData }
     }
+}
+
+/// Options of an [`Invocation`].
+macro_rules! options {
+    ($($name:ident($($argument:ident: $ty:ty)?);)*) => {
+        impl<R, E> ThriftInvocation<R, E> { $(
+            #[doc = concat!("See [`Invocation::", stringify!($name), "`].")]
+            pub fn $name(self $(, $argument: $ty)?) -> Self {
+                Self { invocation: self.invocation.$name($($argument)?), ..self }
+            }
+        )* }
+    };
+}
+
+options! {
+    key(key: impl Into<String>);
+    ordering_key(key: OrderingKey);
+    timeout(timeout: Duration);
+    no_timeout();
+    compress(compress: bool);
+    metadata(metadata: Metadata);
+    urgency(urgency: Urgency);
 }
 
 impl<R, E> fmt::Debug for ThriftInvocation<R, E> {
