@@ -3,20 +3,30 @@
 
 use std::collections::BTreeMap;
 
-use callosum_thrift::{Bytes, Decode, Encode, Limits, MapVec, ReadError, Reader, SetVec, Writer};
+use callosum_thrift::{Bytes, Decode, Encode, Limits, MapVec, Protocol, ReadError, Reader, SetVec, Writer};
 use callosum_thrift_tests::everything::{self, Color, Either, Everything};
 use callosum_thrift_tests::rust_only::{self, Cycle, Key, Odd, RealKey, Tree};
 use callosum_thrift_tests::shared::{Busy, PORT, Point};
 use fastrand::Rng;
 
+const PROTOCOLS: [Protocol; 2] = [Protocol::Binary, Protocol::Compact];
+
 fn encode(value: &impl Encode) -> Bytes {
-    let mut writer = Writer::new();
+    encode_as(Protocol::Binary, value)
+}
+
+fn encode_as(protocol: Protocol, value: &impl Encode) -> Bytes {
+    let mut writer = Writer::new(protocol);
     value.encode(&mut writer);
     writer.finish().unwrap()
 }
 
 fn decode<T: Decode>(bytes: &Bytes) -> Result<T, ReadError> {
-    let mut reader = Reader::new(bytes, Limits::DEFAULT)?;
+    decode_as(Protocol::Binary, bytes)
+}
+
+fn decode_as<T: Decode>(protocol: Protocol, bytes: &Bytes) -> Result<T, ReadError> {
+    let mut reader = Reader::new(bytes, protocol, Limits::DEFAULT)?;
     let value = T::decode(&mut reader)?;
     reader.finish()?;
     Ok(value)
@@ -27,7 +37,9 @@ fn random_values_come_back() {
     let mut random = Rng::with_seed(7);
     for _ in 0..500 {
         let value = callosum_thrift_tests::everything(&mut random);
-        assert_eq!(decode::<Everything>(&encode(&value)).as_ref(), Ok(&value));
+        for protocol in PROTOCOLS {
+            assert_eq!(decode_as(protocol, &encode_as(protocol, &value)).as_ref(), Ok(&value), "{protocol}");
+        }
     }
 }
 
@@ -35,13 +47,13 @@ fn random_values_come_back() {
 fn a_message_that_is_cut_anywhere_is_truncated() {
     let mut random = Rng::with_seed(8);
     for _ in 0..20 {
-        let bytes = encode(&callosum_thrift_tests::everything(&mut random));
-        for end in 0..bytes.len() {
-            assert_eq!(
-                decode::<Everything>(&bytes.slice(..end)),
-                Err(ReadError::Truncated),
-                "{end} of {bytes:?}"
-            );
+        let value = callosum_thrift_tests::everything(&mut random);
+        for protocol in PROTOCOLS {
+            let bytes = encode_as(protocol, &value);
+            for end in 0..bytes.len() {
+                let cut = decode_as::<Everything>(protocol, &bytes.slice(..end));
+                assert_eq!(cut, Err(ReadError::Truncated), "{end} of {bytes:?}");
+            }
         }
     }
 }
@@ -49,13 +61,13 @@ fn a_message_that_is_cut_anywhere_is_truncated() {
 #[test]
 fn a_message_that_is_changed_anywhere_is_read_or_refused() {
     let mut random = Rng::with_seed(9);
-    for _ in 0..200 {
-        let mut bytes = encode(&callosum_thrift_tests::everything(&mut random)).to_vec();
+    for protocol in [Protocol::Binary, Protocol::Compact].repeat(200) {
+        let mut bytes = encode_as(protocol, &callosum_thrift_tests::everything(&mut random)).to_vec();
         let place = random.usize(..bytes.len());
         bytes[place] = random.u8(..);
-        if let Ok(value) = decode::<Everything>(&bytes.into()) {
+        if let Ok(value) = decode_as::<Everything>(protocol, &bytes.into()) {
             // What was read is a value: written again, it is read as itself, but for doubles that are not.
-            let again = decode::<Everything>(&encode(&value)).unwrap();
+            let again = decode_as::<Everything>(protocol, &encode_as(protocol, &value)).unwrap();
             assert_eq!(format!("{again:?}"), format!("{value:?}"));
         }
     }

@@ -10,7 +10,10 @@ use callosum_tests::interop::{World, farewell};
 use callosum_tests::interop_tests;
 use callosum_tests::python::PyProcess;
 use callosum_thrift::dynamic::{DynamicMethod, Loader};
-use callosum_thrift::{Client, ExceptionKind, Exceptions, Output, ThriftError, ThriftInvocation, register};
+use callosum_thrift::{
+    Client, ExceptionKind, Exceptions, Limits, Output, Protocol, ThriftError, ThriftInvocation, method_with,
+    register,
+};
 use callosum_thrift_tests::everything::{
     Color, Either, StoreClient, StoreFailException, StoreNothingException, StoreServer,
 };
@@ -24,6 +27,8 @@ interop_tests! {
     python_calls_rust: tcp ipc;
     rust_calls_python_under_curve: tcp;
     python_calls_rust_under_curve: tcp;
+    rust_calls_python_in_compact: tcp;
+    python_calls_rust_in_compact: tcp;
 }
 
 const ALIAS: &str = "store";
@@ -164,6 +169,14 @@ fn python_calls_rust(world: &World) {
     let server = world.serve(register(world.builder(), ALIAS, StoreServer::new(Memory::default())));
     let mut client = python(&["--connect".into(), server.endpoint()]);
     client.wait_line("ready");
+    values_of_python(&mut client);
+    bytes(&mut client);
+    farewell(client);
+    server.stop(world);
+}
+
+/// Random values, results and errors, as a Python client has them.
+fn values_of_python(client: &mut PyProcess) {
     let mut request = |command: Value| client.request(&command);
     assert_eq!(request(json!({"op": "same", "seed": SEED, "count": 50})), json!({"ok": 50}));
     let mut call = |method: &str, args: Value| request(json!({"op": "call", "method": method, "args": args}));
@@ -193,9 +206,6 @@ fn python_calls_rust(world: &World) {
     let failed = json!({"kind": "RPCUserError", "name": "ValueError", "repr": "fail"});
     assert_eq!(error("tell", json!(["fail"])), failed);
     assert_eq!(error("fail", json!([]))["name"], "TProtocolException", "a missing argument");
-    bytes(&mut client);
-    farewell(client);
-    server.stop(world);
 }
 
 /// Messages as bytes, of which Python's own server would answer the first in the same way.
@@ -219,6 +229,31 @@ fn bytes(client: &mut PyProcess) {
             "{malformed}"
         );
     }
+}
+
+fn rust_calls_python_in_compact(world: &World) {
+    let mut server = python(&["--compact".into(), "--bind".into(), world.endpoint()]);
+    let endpoint = server.wait_line("listening on ");
+    let client = world.connect(world.builder(), &endpoint);
+    let raw = Client::new(client.peer().clone(), ALIAS).protocol(Protocol::Compact);
+    let store = StoreClient::from(raw.clone());
+    values(world, &store);
+    endings(world, &store);
+    overlapping(world, &store);
+    let unknown = call(world, raw.call::<(), std::convert::Infallible>("nope", |_| {})).unwrap_err();
+    assert!(matches!(unknown, ThriftError::Application(_)), "{unknown:?}");
+    client.stop(world);
+    farewell(server);
+}
+
+fn python_calls_rust_in_compact(world: &World) {
+    let service = method_with(StoreServer::new(Memory::default()), Protocol::Compact, Limits::DEFAULT);
+    let server = world.serve(world.builder().handle_method(ALIAS, service));
+    let mut client = python(&["--compact".into(), "--connect".into(), server.endpoint()]);
+    client.wait_line("ready");
+    values_of_python(&mut client);
+    farewell(client);
+    server.stop(world);
 }
 
 fn rust_calls_python_under_curve(world: &World) {

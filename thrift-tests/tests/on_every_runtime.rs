@@ -8,7 +8,7 @@ use std::time::Duration;
 use callosum_hosts::{Host, for_each_host};
 use callosum_runtime::{Binder, Builder, CallError, Connector, Context, HandlerResult, Metadata};
 use callosum_thrift::{
-    Client, ExceptionKind, Limits, MethodError, ReadError, ReplyError, ThriftError, method_with_limits,
+    Client, ExceptionKind, Limits, MethodError, Protocol, ReadError, ReplyError, ThriftError, method_with,
     register,
 };
 use callosum_thrift_tests::everything::{StoreClient, StoreFailException, StoreServer};
@@ -147,7 +147,7 @@ fn what_is_not_there(host: Host) {
 fn limits_of_both_ends(host: Host) {
     let limits = Limits::DEFAULT.depth(3);
     let build = |builder: Builder| {
-        builder.handle_method("words", method_with_limits(KeywordsServer::new(Words), limits))
+        builder.handle_method("words", method_with(KeywordsServer::new(Words), Protocol::Binary, limits))
     };
     connected(host, build, async |connector, _| {
         let tree = |children| Tree { value: 1, children: Some(children), twin: None, cycle: None };
@@ -161,6 +161,32 @@ fn limits_of_both_ends(host: Host) {
         let careful = KeywordsClient::from(client.limits(limits));
         let deep = careful.grow(&tree(vec![])).await.unwrap_err();
         assert!(matches!(deep, ThriftError::Reply(ReplyError::Read(ReadError::TooDeep(3)))), "{deep:?}");
+    });
+}
+
+fn protocols(host: Host) {
+    let build = |builder: Builder| {
+        let compact = method_with(StoreServer::new(Memory::default()), Protocol::Compact, Limits::DEFAULT);
+        register(builder, "binary", StoreServer::new(Memory::default())).handle_method("compact", compact)
+    };
+    connected(host, build, async |connector, _| {
+        let client = |alias| Client::new(connector.peer().clone(), alias);
+        let store = StoreClient::from(client("compact").protocol(Protocol::Compact));
+        assert_eq!(store.ping("größe").await.unwrap(), "pong größe");
+        assert_eq!(store.sum(1, 2, Some(-3)).await.unwrap(), 0);
+        store.tell("x").await.unwrap();
+        assert!(matches!(store.fail(2).await, Err(ThriftError::Exception(StoreFailException::Busy(_)))));
+        let unknown = client("compact").protocol(Protocol::Compact).call::<(), Infallible>("nope", |_| {});
+        assert!(matches!(unknown.await, Err(ThriftError::Application(_))));
+        // Each side refuses what is of the other protocol.
+        for (alias, protocol, other) in
+            [("compact", Protocol::Binary, "TCompact"), ("binary", Protocol::Compact, "strict TBinary")]
+        {
+            let error = StoreClient::from(client(alias).protocol(protocol)).silent().await.unwrap_err();
+            let ThriftError::Call(CallError::Remote(info)) = error else { panic!("{error:?}") };
+            assert_eq!(&*info.name, "TProtocolException");
+            assert!(info.repr.starts_with(&format!("the message is not {other}: ")), "{info:?}");
+        }
     });
 }
 
@@ -187,6 +213,11 @@ macro_rules! host {
             #[test]
             fn limits_of_both_ends() {
                 super::limits_of_both_ends(Host::$host);
+            }
+
+            #[test]
+            fn protocols() {
+                super::protocols(Host::$host);
             }
         }
     };
@@ -221,12 +252,12 @@ impl Foo for Meeting {
 
     async fn own(
         &self,
-        foo: FooClient,
+        client: FooClient,
         option: meeting::Option,
         number: i32,
         _: &Context,
     ) -> HandlerResult<one::Own> {
-        assert_eq!(option, meeting::Option::FooClient(foo));
+        assert_eq!(option, meeting::Option::FooClient(client));
         Ok(one::Own { number })
     }
 
@@ -263,9 +294,9 @@ fn names_that_meet_are_told_apart() {
         assert_eq!(beside.baz(1).await.unwrap(), 2);
         assert_eq!(beside.new_(3).await.unwrap(), 3);
         assert_eq!(beside.fmt(5, 2).await.unwrap(), 3);
-        let foo = FooClient { msg: 1, level: Some(Level::variant_name_), other: None };
-        let option = meeting::Option::FooClient(foo.clone());
-        assert_eq!(beside.own(&foo, &option, 4).await.unwrap(), one::Own { number: 4 });
+        let client = FooClient { msg: 1, level: Some(Level::variant_name_), other: None };
+        let option = meeting::Option::FooClient(client.clone());
+        assert_eq!(beside.own(&client, &option, 4).await.unwrap(), one::Own { number: 4 });
         let own = two::Own { text: "t".into() };
         assert_eq!(beside.owner(&own).await.unwrap().own, own);
         assert_eq!((meeting::msg, names::beside::msg, meeting::BarClient), (1, 10, 7));

@@ -10,6 +10,7 @@ use crate::exception::Exceptions;
 use crate::invocation::ThriftInvocation;
 use crate::limits::Limits;
 use crate::message::{Message, MessageKind};
+use crate::protocol::Protocol;
 use crate::reply::MadeCall;
 use crate::value::Output;
 use crate::writer::Writer;
@@ -23,13 +24,20 @@ pub struct Client {
     alias: Arc<str>,
     /// The number of the next call.
     next: Arc<AtomicI32>,
+    protocol: Protocol,
     limits: Limits,
 }
 
 impl Client {
     /// Calls the service that this peer has under this alias.
     pub fn new(peer: Peer, alias: impl Into<Arc<str>>) -> Self {
-        Self { peer, alias: alias.into(), next: Arc::new(AtomicI32::new(1)), limits: Limits::DEFAULT }
+        let (alias, next) = (alias.into(), Arc::new(AtomicI32::new(1)));
+        Self { peer, alias, next, protocol: Protocol::Binary, limits: Limits::DEFAULT }
+    }
+
+    /// Speaks this protocol, as the service is registered with. Default: [`Protocol::Binary`].
+    pub fn protocol(self, protocol: Protocol) -> Self {
+        Self { protocol, ..self }
     }
 
     /// Limits the replies that are read.
@@ -66,8 +74,9 @@ impl Client {
         method: &'static str,
         arguments: impl FnOnce(&mut Writer),
     ) -> ThriftInvocation<R, E> {
-        let call = MadeCall { kind, method, sequence: self.next.fetch_add(1, Relaxed), limits: self.limits };
-        let mut writer = Message { kind, method, sequence: call.sequence }.write();
+        let (protocol, sequence) = (self.protocol, self.next.fetch_add(1, Relaxed));
+        let call = MadeCall { kind, method, sequence, protocol, limits: self.limits };
+        let mut writer = Message { kind, method, sequence }.write(protocol);
         arguments(&mut writer);
         writer.stop();
         let (message, written) = match writer.finish() {

@@ -1,5 +1,6 @@
 //! Why a message can't be read, or written.
 
+use crate::protocol::Protocol;
 use crate::wire_type::WireType;
 
 /// Why a message can't be read. The fault is the peer's.
@@ -26,15 +27,23 @@ pub enum ReadError {
     /// It is over [`Limits::memory`](crate::Limits::memory).
     #[error("the message takes more than {0} bytes of memory")]
     TooMuchMemory(usize),
-    /// It does not begin with the version of strict TBinary.
-    #[error("the message is not strict TBinary: it begins with {0:#010x}")]
-    BadVersion(u32),
+    /// It does not begin as messages of this protocol do.
+    #[error("the message is not {protocol}: it begins with {first:#x}")]
+    BadVersion {
+        /// What it should be.
+        protocol: Protocol,
+        /// The four bytes of TBinary's version and kind, or the two of TCompact's.
+        first: u32,
+    },
     /// Its kind is none that there is, or none that can come here.
     #[error("a message of kind {0} can't come here")]
     BadKind(u8),
     /// A length or a count below zero.
     #[error("the size {0} is negative")]
     NegativeSize(i32),
+    /// An integer has more bits than its type, or a field a number that is out of range.
+    #[error("a number is out of range")]
+    Number,
     /// A type that there is not.
     #[error("{0} is no type")]
     UnknownType(u8),

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use serde_json::json;
 
 use crate::dynamic::{DynamicMethod, Loader};
-use crate::{Decode, Encode, Limits, Message, Reader, WireType, Writer};
+use crate::{Decode, Encode, Limits, Message, Protocol, Reader, WireType, Writer};
 
 const IDL: &str = "
     enum Color { RED = 1, BLUE = 5 }
@@ -32,8 +32,14 @@ fn method() -> &'static DynamicMethod {
 /// Reads a message in every way that there is.
 pub fn message(data: &[u8]) {
     let bytes = Bytes::copy_from_slice(data);
+    for protocol in [Protocol::Binary, Protocol::Compact] {
+        message_of(protocol, &bytes);
+    }
+}
+
+fn message_of(protocol: Protocol, bytes: &Bytes) {
     let limits = Limits::DEFAULT.memory(1 << 20);
-    if let Ok((_, mut reader)) = Message::read(&bytes, limits) {
+    if let Ok((_, mut reader)) = Message::read(bytes, protocol, limits) {
         let before = reader.remaining();
         let skipped = reader.skip(WireType::Struct);
         assert!(reader.remaining() <= before);
@@ -41,25 +47,43 @@ pub fn message(data: &[u8]) {
             assert!(reader.remaining() < before, "a struct takes a byte at least");
         }
     }
-    typed::<BTreeMap<String, Vec<i64>>>(&bytes, limits);
-    typed::<Vec<BTreeMap<i16, bool>>>(&bytes, limits);
-    typed::<Vec<Bytes>>(&bytes, limits);
-    if let Ok(tree) = method().clone().limits(limits).response(1, &bytes) {
-        let request = method().request(1, &json!({ "tree": tree })).expect("what was read can be written");
-        // The field 0 of a result, in place of the argument 1.
-        let mut reply = request.to_vec();
-        (reply[3], reply[19]) = (2, 0);
-        let again = method().response(1, &reply.into()).expect("what was written can be read");
+    typed::<BTreeMap<String, Vec<i64>>>(protocol, bytes, limits);
+    typed::<Vec<BTreeMap<i16, bool>>>(protocol, bytes, limits);
+    typed::<Vec<Bytes>>(protocol, bytes, limits);
+    let method = method().clone().protocol(protocol);
+    if let Ok(tree) = method.clone().limits(limits).response(1, bytes) {
+        let request = method.request(1, &json!({ "tree": tree })).expect("what was read can be written");
+        let again = method.response(1, &reply(protocol, &request)).expect("what was written can be read");
         assert_eq!(again, tree);
     }
 }
 
-/// What is read comes back when it is written and read again.
-fn typed<T: Encode + Decode + PartialEq + std::fmt::Debug>(bytes: &Bytes, limits: Limits) {
-    let Ok(value) = Reader::new(bytes, limits).and_then(|mut reader| T::decode(&mut reader)) else { return };
-    let mut writer = Writer::new();
-    value.encode(&mut writer);
-    let bytes = writer.finish().expect("it is as short as what was read");
-    let again = Reader::new(&bytes, limits).and_then(|mut reader| T::decode(&mut reader));
-    assert_eq!(again, Ok(value));
+/// A request as a reply: with the field 0 of a result in place of the argument 1.
+fn reply(protocol: Protocol, request: &[u8]) -> Bytes {
+    let mut reply = request.to_vec();
+    match protocol {
+        Protocol::Binary => (reply[3], reply[19]) = (2, 0),
+        Protocol::Compact => {
+            reply[1] = 0x41;
+            // No number is below that of the first field by a delta: it stands behind the type.
+            reply.splice(9..10, [12, 0]);
+        }
+    }
+    reply.into()
+}
+
+/// What is read comes back when it is written and read again, in either protocol.
+fn typed<T: Encode + Decode + PartialEq + std::fmt::Debug>(
+    protocol: Protocol,
+    bytes: &Bytes,
+    limits: Limits,
+) {
+    let decode = |bytes: &Bytes, protocol| T::decode(&mut Reader::new(bytes, protocol, limits)?);
+    let Ok(value) = decode(bytes, protocol) else { return };
+    for protocol in [Protocol::Binary, Protocol::Compact] {
+        let mut writer = Writer::new(protocol);
+        value.encode(&mut writer);
+        let bytes = writer.finish().expect("it is short");
+        assert_eq!(decode(&bytes, protocol).as_ref(), Ok(&value));
+    }
 }

@@ -1,4 +1,4 @@
-//! TBinary, read: bytes of a peer that may be anything.
+//! TBinary and TCompact, read: bytes of a peer that may be anything.
 //!
 //! The idea: nothing is believed before it is there. A count is compared with the fewest bytes that so many elements take, a length with
 //! the bytes that are left, and memory is taken element by element, out of a budget. So no message makes the reader loop or
@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use crate::error::ReadError;
 use crate::limits::Limits;
+use crate::protocol::{Protocol, unzigzag};
 use crate::wire_type::WireType;
 
 /// What can be read as a value of Thrift.
@@ -31,6 +32,19 @@ pub struct Reader<'a> {
     depth: usize,
     memory: usize,
     limits: Limits,
+    encoding: Encoding,
+}
+
+/// What the next value is read with.
+#[derive(Debug)]
+enum Encoding {
+    Binary,
+    Compact {
+        /// The number of the last field of this struct, to which that of the next is added.
+        last: i16,
+        /// The value of a `bool`, if the header of its field was read, where it stands.
+        flag: Option<bool>,
+    },
 }
 
 impl<'a> Reader<'a> {
@@ -38,11 +52,22 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// If the message is over [`Limits::size`].
-    pub fn new(message: &'a Bytes, limits: Limits) -> Result<Self, ReadError> {
+    pub fn new(message: &'a Bytes, protocol: Protocol, limits: Limits) -> Result<Self, ReadError> {
         let (size, limit) = (message.len(), limits.size);
+        let encoding = match protocol {
+            Protocol::Binary => Encoding::Binary,
+            Protocol::Compact => Encoding::Compact { last: 0, flag: None },
+        };
         match size > limit {
             true => Err(ReadError::TooLarge { size, limit }),
-            false => Ok(Self { message, at: 0, depth: 0, memory: limits.memory, limits }),
+            false => Ok(Self { message, at: 0, depth: 0, memory: limits.memory, limits, encoding }),
+        }
+    }
+
+    fn protocol(&self) -> Protocol {
+        match self.encoding {
+            Encoding::Binary => Protocol::Binary,
+            Encoding::Compact { .. } => Protocol::Compact,
         }
     }
 
@@ -74,13 +99,62 @@ impl<'a> Reader<'a> {
         Ok(bytes.try_into().expect("so many bytes were taken"))
     }
 
-    pub(crate) fn i32(&mut self) -> Result<i32, ReadError> {
-        Ok(i32::from_be_bytes(self.array()?))
+    /// An integer of TCompact: seven bits a byte, the lowest first.
+    pub(crate) fn varint(&mut self) -> Result<u64, ReadError> {
+        let mut number = 0;
+        for shift in (0..u64::BITS).step_by(7) {
+            let [byte] = self.array()?;
+            let bits = u64::from(byte & 0x7f);
+            if bits << shift >> shift != bits {
+                return Err(ReadError::Number);
+            }
+            number |= bits << shift;
+            if byte < 0x80 {
+                return Ok(number);
+            }
+        }
+        Err(ReadError::Number)
+    }
+
+    /// An integer of any size but a byte.
+    pub(crate) fn integer<T: TryFrom<i64>>(&mut self) -> Result<T, ReadError> {
+        let number = match self.protocol() {
+            Protocol::Binary => {
+                let size = size_of::<T>();
+                let mut bytes = [0; 8];
+                bytes[..size].copy_from_slice(self.take(size)?);
+                i64::from_be_bytes(bytes) >> (64 - 8 * size)
+            }
+            Protocol::Compact => unzigzag(self.varint()?),
+        };
+        T::try_from(number).map_err(|_| ReadError::Number)
+    }
+
+    pub(crate) fn double(&mut self) -> Result<f64, ReadError> {
+        let bytes = self.array()?;
+        Ok(match self.protocol() {
+            Protocol::Binary => f64::from_be_bytes(bytes),
+            Protocol::Compact => f64::from_le_bytes(bytes),
+        })
+    }
+
+    /// A `bool`. In TBinary, anything but 0 is true, as for other implementations; in TCompact, 1 is.
+    pub(crate) fn flag(&mut self) -> Result<bool, ReadError> {
+        match &mut self.encoding {
+            Encoding::Binary => Ok(self.array()? != [0_u8]),
+            Encoding::Compact { flag, .. } => match flag.take() {
+                Some(flag) => Ok(flag),
+                None => Ok(self.array()? == [1_u8]),
+            },
+        }
     }
 
     /// A length or a count.
     fn size(&mut self) -> Result<usize, ReadError> {
-        let size = self.i32()?;
+        let size: i32 = match self.protocol() {
+            Protocol::Binary => self.integer()?,
+            Protocol::Compact => u32::try_from(self.varint()?).map_err(|_| ReadError::Number)?.cast_signed(),
+        };
         usize::try_from(size).map_err(|_| ReadError::NegativeSize(size))
     }
 
@@ -143,16 +217,50 @@ impl<'a> Reader<'a> {
         mut field: impl FnMut(&mut Self, i16, WireType) -> Result<(), ReadError>,
     ) -> Result<(), ReadError> {
         self.nest(|reader| {
-            loop {
-                let [number] = reader.array()?;
-                if number == 0 {
-                    return Ok(());
-                }
-                let wire_type = WireType::from_u8(number).ok_or(ReadError::UnknownType(number))?;
-                let id = i16::from_be_bytes(reader.array()?);
+            let outer = reader.set_last_field(0);
+            while let Some((id, wire_type)) = reader.field_header()? {
                 field(reader, id, wire_type)?;
             }
+            reader.set_last_field(outer);
+            Ok(())
         })
+    }
+
+    /// The number and the type of the next field; `None` at the end of the struct.
+    fn field_header(&mut self) -> Result<Option<(i16, WireType)>, ReadError> {
+        let [byte] = self.array()?;
+        if byte == 0 {
+            return Ok(None);
+        }
+        let (number, id) = match self.encoding {
+            Encoding::Binary => (byte, None),
+            Encoding::Compact { last, .. } => match byte >> 4 {
+                0 => (byte, None),
+                delta => (byte & 0x0f, Some(last.checked_add(delta.into()).ok_or(ReadError::Number)?)),
+            },
+        };
+        let wire_type = self.wire_type(number)?;
+        let id = match id {
+            Some(id) => id,
+            None => self.integer()?,
+        };
+        if let Encoding::Compact { last, flag } = &mut self.encoding {
+            *last = id;
+            *flag = (wire_type == WireType::Bool).then_some(number == 1);
+        }
+        Ok(Some((id, wire_type)))
+    }
+
+    /// Sets the number to which that of the next field is added, if any is. Returns what it was.
+    fn set_last_field(&mut self, id: i16) -> i16 {
+        match &mut self.encoding {
+            Encoding::Binary => 0,
+            Encoding::Compact { last, .. } => std::mem::replace(last, id),
+        }
+    }
+
+    fn wire_type(&self, number: u8) -> Result<WireType, ReadError> {
+        self.protocol().wire_type(number).ok_or(ReadError::UnknownType(number))
     }
 
     /// Reads a field into its place. One of another type is skipped, as if it were not known; of several, the last counts.
@@ -173,13 +281,12 @@ impl<'a> Reader<'a> {
         expected: WireType,
         mut element: impl FnMut(&mut Self) -> Result<(), ReadError>,
     ) -> Result<(), ReadError> {
-        let [number] = self.array()?;
-        let count = self.size()?;
+        let (number, count) = self.list_header()?;
         if count == 0 {
             return Ok(());
         }
         self.check_element(number, expected)?;
-        self.check_count(count, expected.min_size())?;
+        self.check_count(count, &[expected])?;
         self.nest(|reader| (0..count).try_for_each(|_| element(reader)))
     }
 
@@ -189,27 +296,51 @@ impl<'a> Reader<'a> {
         (key, value): (WireType, WireType),
         mut entry: impl FnMut(&mut Self) -> Result<(), ReadError>,
     ) -> Result<(), ReadError> {
-        let [key_number, value_number] = self.array()?;
-        let count = self.size()?;
+        let ([key_number, value_number], count) = self.map_header()?;
         if count == 0 {
             return Ok(());
         }
         self.check_element(key_number, key)?;
         self.check_element(value_number, value)?;
-        self.check_count(count, key.min_size() + value.min_size())?;
+        self.check_count(count, &[key, value])?;
         self.nest(|reader| (0..count).try_for_each(|_| entry(reader)))
     }
 
-    fn check_element(&self, number: u8, expected: WireType) -> Result<(), ReadError> {
-        match WireType::from_u8(number) {
-            Some(found) if found == expected => Ok(()),
-            Some(found) => Err(ReadError::WrongType { expected, found }),
-            None => Err(ReadError::UnknownType(number)),
+    /// The number of the type of a list's or a set's elements, and how many there are.
+    fn list_header(&mut self) -> Result<(u8, usize), ReadError> {
+        let [byte] = self.array()?;
+        match self.protocol() {
+            Protocol::Binary => Ok((byte, self.size()?)),
+            Protocol::Compact => {
+                let count = if byte >> 4 == 15 { self.size()? } else { usize::from(byte >> 4) };
+                Ok((byte & 0x0f, count))
+            }
         }
     }
 
-    /// Whether so many elements can still come.
-    fn check_count(&self, count: usize, min_size: usize) -> Result<(), ReadError> {
+    /// The same for a map. An empty one has no types in TCompact.
+    fn map_header(&mut self) -> Result<([u8; 2], usize), ReadError> {
+        match self.protocol() {
+            Protocol::Binary => Ok((self.array()?, self.size()?)),
+            Protocol::Compact => match self.size()? {
+                0 => Ok(([0, 0], 0)),
+                count => {
+                    let [byte] = self.array()?;
+                    Ok(([byte >> 4, byte & 0x0f], count))
+                }
+            },
+        }
+    }
+
+    fn check_element(&self, number: u8, expected: WireType) -> Result<(), ReadError> {
+        let found = self.wire_type(number)?;
+        if found == expected { Ok(()) } else { Err(ReadError::WrongType { expected, found }) }
+    }
+
+    /// Whether so many values of each of these types can still come.
+    fn check_count(&self, count: usize, types: &[WireType]) -> Result<(), ReadError> {
+        let protocol = self.protocol();
+        let min_size = types.iter().map(|wire_type| protocol.min_size(*wire_type)).sum();
         match count.checked_mul(min_size) {
             Some(bytes) if bytes <= self.remaining() => Ok(()),
             _ => Err(ReadError::Truncated),
@@ -221,22 +352,22 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// If the value is malformed or nests too deeply.
     pub fn skip(&mut self, wire_type: WireType) -> Result<(), ReadError> {
-        if let Some(size) = wire_type.fixed_size() {
-            return self.take(size).map(drop);
-        }
         match wire_type {
             WireType::Struct => self.structure(|reader, _, wire_type| reader.skip(wire_type)),
             WireType::List | WireType::Set => {
-                let numbers: [u8; 1] = self.array()?;
-                let count = self.size()?;
-                self.skip_all(count, numbers)
+                let (number, count) = self.list_header()?;
+                self.skip_all(count, [number])
             }
             WireType::Map => {
-                let numbers: [u8; 2] = self.array()?;
-                let count = self.size()?;
+                let (numbers, count) = self.map_header()?;
                 self.skip_all(count, numbers)
             }
-            _ => self.slice().map(drop),
+            WireType::Binary => self.slice().map(drop),
+            WireType::Bool => self.flag().map(drop),
+            WireType::I16 | WireType::I32 | WireType::I64 if self.protocol() == Protocol::Compact => {
+                self.varint().map(drop)
+            }
+            fixed => self.take(self.protocol().min_size(fixed)).map(drop),
         }
     }
 
@@ -247,9 +378,9 @@ impl<'a> Reader<'a> {
         }
         let mut types = [WireType::Bool; N];
         for (wire_type, number) in types.iter_mut().zip(numbers) {
-            *wire_type = WireType::from_u8(number).ok_or(ReadError::UnknownType(number))?;
+            *wire_type = self.wire_type(number)?;
         }
-        self.check_count(count, types.iter().map(|wire_type| wire_type.min_size()).sum())?;
+        self.check_count(count, &types)?;
         self.nest(|reader| {
             (0..count).try_for_each(|_| types.iter().try_for_each(|wire_type| reader.skip(*wire_type)))
         })

@@ -7,6 +7,7 @@ use crate::error::ReadError;
 use crate::exception::{ApplicationException, Exceptions};
 use crate::limits::Limits;
 use crate::message::{Message, MessageKind};
+use crate::protocol::Protocol;
 use crate::reader::{Decode, Reader};
 use crate::value::Output;
 
@@ -16,6 +17,7 @@ pub(crate) struct MadeCall {
     pub(crate) kind: MessageKind,
     pub(crate) method: &'static str,
     pub(crate) sequence: i32,
+    pub(crate) protocol: Protocol,
     pub(crate) limits: Limits,
 }
 
@@ -29,7 +31,7 @@ impl MadeCall {
         {
             return Ok(nothing);
         }
-        let mut reader = match open(message, self.method, self.sequence, self.limits)? {
+        let mut reader = match open(message, self.method, self.sequence, (self.protocol, self.limits))? {
             Opened::Result(reader) => reader,
             Opened::Exception(exception) => return Err(ThriftError::Application(exception)),
         };
@@ -62,9 +64,9 @@ pub(crate) fn open<'a>(
     message: &'a Bytes,
     method: &str,
     expected: i32,
-    limits: Limits,
+    (protocol, limits): (Protocol, Limits),
 ) -> Result<Opened<'a>, ReplyError> {
-    let (envelope, mut reader) = Message::read(message, limits)?;
+    let (envelope, mut reader) = Message::read(message, protocol, limits)?;
     if envelope.sequence != expected {
         return Err(ReplyError::WrongSequence { expected, found: envelope.sequence });
     }

@@ -17,6 +17,7 @@ use crate::error::{ReadError, WriteError};
 use crate::exception::{ApplicationException, ExceptionKind, Exceptions};
 use crate::limits::Limits;
 use crate::message::{Message, MessageKind};
+use crate::protocol::Protocol;
 use crate::reader::Reader;
 use crate::value::Output;
 use crate::writer::{Encode, Writer};
@@ -42,6 +43,7 @@ pub struct Request {
     sequence: i32,
     /// Where the arguments begin.
     arguments: usize,
+    protocol: Protocol,
     limits: Limits,
     context: Context,
 }
@@ -58,14 +60,14 @@ impl fmt::Debug for Request {
 
 impl Request {
     /// Reads the envelope of a call.
-    fn new(message: Bytes, limits: Limits, context: Context) -> Result<Self, ReadError> {
-        let (envelope, reader) = Message::read(&message, limits)?;
+    fn new(message: Bytes, protocol: Protocol, limits: Limits, context: Context) -> Result<Self, ReadError> {
+        let (envelope, reader) = Message::read(&message, protocol, limits)?;
         if !matches!(envelope.kind, MessageKind::Call | MessageKind::Oneway) {
             return Err(ReadError::BadKind(envelope.kind as u8));
         }
         let (method, sequence) = (message.slice_ref(envelope.method.as_bytes()), envelope.sequence);
         let arguments = message.len() - reader.remaining();
-        Ok(Self { message, method, sequence, arguments, limits, context })
+        Ok(Self { message, method, sequence, arguments, protocol, limits, context })
     }
 
     /// The method that is called.
@@ -86,7 +88,7 @@ impl Request {
         Fut: Future<Output = Result<R, MethodError<E>>> + Send + 'static,
     {
         let rest = self.message.slice(self.arguments..);
-        let read = Reader::new(&rest, self.limits).and_then(|mut reader| {
+        let read = Reader::new(&rest, self.protocol, self.limits).and_then(|mut reader| {
             let arguments = arguments(&mut reader)?;
             reader.finish()?;
             Ok(arguments)
@@ -95,10 +97,10 @@ impl Request {
             Ok(arguments) => handler(arguments, self.context),
             Err(error) => return ready(Err(refusal(&error))).boxed(),
         };
-        let (method, sequence) = (self.method, self.sequence);
+        let (method, sequence, protocol) = (self.method, self.sequence, self.protocol);
         async move {
             let returned = running.await;
-            let mut writer = reply(MessageKind::Reply, &method, sequence);
+            let mut writer = reply(MessageKind::Reply, &method, sequence, protocol);
             match returned {
                 Ok(result) => result.write(&mut writer),
                 Err(MethodError::Exception(exception)) => exception.write(&mut writer),
@@ -112,7 +114,7 @@ impl Request {
 
     /// Answers that there is no such method.
     fn refuse(self) -> Result<Bytes, WriteError> {
-        let mut writer = reply(MessageKind::Exception, &self.method, self.sequence);
+        let mut writer = reply(MessageKind::Exception, &self.method, self.sequence, self.protocol);
         ApplicationException { kind: ExceptionKind::UnknownMethod, message: None }.encode(&mut writer);
         writer.finish()
     }
@@ -123,8 +125,8 @@ fn text(method: &Bytes) -> &str {
     std::str::from_utf8(method).expect("it was checked when the envelope was read")
 }
 
-fn reply(kind: MessageKind, method: &Bytes, sequence: i32) -> Writer {
-    Message { kind, method: text(method), sequence }.write()
+fn reply(kind: MessageKind, method: &Bytes, sequence: i32, protocol: Protocol) -> Writer {
+    Message { kind, method: text(method), sequence }.write(protocol)
 }
 
 /// A FAILURE, with the name that Python's server gives it.
@@ -134,16 +136,17 @@ fn refusal(error: &ReadError) -> HandlerError {
 
 /// A service as a method of Callosum, to be added to a builder or to handlers, or to replace another one.
 pub fn method(service: impl Service) -> Method {
-    method_with_limits(service, Limits::DEFAULT)
+    method_with(service, Protocol::Binary, Limits::DEFAULT)
 }
 
-/// The same, with limits on the messages that it reads.
-pub fn method_with_limits(service: impl Service, limits: Limits) -> Method {
+/// The same, with a protocol that its callers have to speak too, and with limits on the messages that it reads.
+pub fn method_with(service: impl Service, protocol: Protocol, limits: Limits) -> Method {
     let service = Arc::new(service);
     Method::raw(move |message: Bytes, context: Context| {
         let service = service.clone();
         async move {
-            let request = Request::new(message, limits, context).map_err(|error| refusal(&error))?;
+            let request =
+                Request::new(message, protocol, limits, context).map_err(|error| refusal(&error))?;
             match service.call(request) {
                 Ok(answer) => answer.await,
                 Err(unknown) => Ok(unknown.refuse()?),

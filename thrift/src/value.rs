@@ -9,13 +9,13 @@ use crate::reader::{Decode, Reader};
 use crate::wire_type::WireType;
 use crate::writer::{Encode, Writer};
 
-macro_rules! numbers {
+macro_rules! integers {
     ($($number:ty: $wire_type:ident;)*) => { $(
         impl Encode for $number {
             const WIRE_TYPE: WireType = WireType::$wire_type;
 
             fn encode(&self, to: &mut Writer) {
-                to.put(&self.to_be_bytes());
+                to.integer((*self).into(), size_of::<Self>());
             }
         }
 
@@ -23,35 +23,63 @@ macro_rules! numbers {
             const WIRE_TYPE: WireType = WireType::$wire_type;
 
             fn decode(from: &mut Reader<'_>) -> Result<Self, ReadError> {
-                Ok(Self::from_be_bytes(from.array()?))
+                from.integer()
             }
         }
     )* };
 }
 
-numbers! {
-    i8: I8;
+integers! {
     i16: I16;
     i32: I32;
     i64: I64;
-    f64: Double;
+}
+
+impl Encode for i8 {
+    const WIRE_TYPE: WireType = WireType::I8;
+
+    fn encode(&self, to: &mut Writer) {
+        to.put(&self.to_be_bytes());
+    }
+}
+
+impl Decode for i8 {
+    const WIRE_TYPE: WireType = WireType::I8;
+
+    fn decode(from: &mut Reader<'_>) -> Result<Self, ReadError> {
+        from.array().map(Self::from_be_bytes)
+    }
+}
+
+impl Encode for f64 {
+    const WIRE_TYPE: WireType = WireType::Double;
+
+    fn encode(&self, to: &mut Writer) {
+        to.double(*self);
+    }
+}
+
+impl Decode for f64 {
+    const WIRE_TYPE: WireType = WireType::Double;
+
+    fn decode(from: &mut Reader<'_>) -> Result<Self, ReadError> {
+        from.double()
+    }
 }
 
 impl Encode for bool {
     const WIRE_TYPE: WireType = WireType::Bool;
 
     fn encode(&self, to: &mut Writer) {
-        to.put(&[u8::from(*self)]);
+        to.flag(*self);
     }
 }
 
 impl Decode for bool {
     const WIRE_TYPE: WireType = WireType::Bool;
 
-    /// Anything but 0 is true, as for other implementations.
     fn decode(from: &mut Reader<'_>) -> Result<Self, ReadError> {
-        let [byte] = from.array()?;
-        Ok(byte != 0)
+        from.flag()
     }
 }
 

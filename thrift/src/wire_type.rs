@@ -1,4 +1,4 @@
-//! The numbers of types on the wire.
+//! The types on the wire.
 
 /// A type, as TBinary numbers it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -31,7 +31,7 @@ pub enum WireType {
 }
 
 impl WireType {
-    /// The type of a number, if it has one.
+    /// The type of TBinary's number, if it has one.
     pub fn from_u8(number: u8) -> Option<Self> {
         Some(match number {
             2 => Self::Bool,
@@ -48,26 +48,5 @@ impl WireType {
             16 => Self::Uuid,
             _ => return None,
         })
-    }
-
-    /// The fewest bytes that a value takes on the wire: an empty text, an empty list, a struct without fields.
-    pub(crate) fn min_size(self) -> usize {
-        match self {
-            Self::Bool | Self::I8 | Self::Struct => 1,
-            Self::I16 => 2,
-            Self::I32 | Self::Binary => 4,
-            Self::Set | Self::List => 5,
-            Self::Map => 6,
-            Self::Double | Self::I64 => 8,
-            Self::Uuid => 16,
-        }
-    }
-
-    /// How many bytes every value takes, if they are as many for each.
-    pub(crate) fn fixed_size(self) -> Option<usize> {
-        match self {
-            Self::Binary | Self::Struct | Self::Map | Self::Set | Self::List => None,
-            fixed => Some(fixed.min_size()),
-        }
     }
 }

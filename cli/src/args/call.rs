@@ -98,6 +98,9 @@ pub(crate) struct ThriftArgs {
     /// The service in the file, if several have such a method
     #[arg(long, value_name = "NAME", requires = "thrift", help_heading = THRIFT)]
     pub(crate) thrift_service: Option<String>,
+    /// Messages are TCompact, as the server expects, in place of strict TBinary
+    #[arg(long, requires = "thrift", help_heading = THRIFT)]
+    pub(crate) thrift_compact: bool,
 }
 
 /// What the command line asks for.

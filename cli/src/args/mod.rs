@@ -19,7 +19,7 @@ use clap_complete::Shell;
 
 use crate::executor::Executor;
 
-pub(crate) use call::{Asked, Call, Output};
+pub(crate) use call::{Asked, Call, Output, ThriftArgs};
 pub(crate) use describe::Describe;
 pub(crate) use file::{File, Get, List, Put};
 pub(crate) use man::Man;

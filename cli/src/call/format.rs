@@ -26,8 +26,7 @@ impl Format {
     /// If a file can't be read, has no such method, or one that takes its argument in another way.
     pub(super) fn of(method: &str, args: &Call) -> Result<Self, Failure> {
         if let Some(file) = &args.thrift.thrift {
-            return Thrift::open(method, file, &args.includes, args.thrift.thrift_service.as_deref())
-                .map(Self::Thrift);
+            return Thrift::open(method, file, &args.includes, &args.thrift).map(Self::Thrift);
         }
         match &args.protobuf.proto {
             Some(file) => {

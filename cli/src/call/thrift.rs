@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use callosum_runtime::{CallError, CodecError, ErrorInfo};
+use callosum_thrift::Protocol;
 use callosum_thrift::dynamic::{CallJsonError, DynamicMethod, Loader};
 use serde_json::Value;
 
+use crate::args::ThriftArgs;
 use crate::exit::Failure;
 
 /// The number of the call in its message. There is one call.
@@ -28,20 +30,21 @@ impl Thrift {
         name: &str,
         path: &Path,
         includes: &[PathBuf],
-        service: Option<&str>,
+        args: &ThriftArgs,
     ) -> Result<Self, Failure> {
-        Self::find(path, includes, service, name).map_err(Failure::Usage)
+        Self::find(path, includes, args, name).map_err(Failure::Usage)
     }
 
-    fn find(path: &Path, includes: &[PathBuf], service: Option<&str>, name: &str) -> Result<Self, String> {
+    fn find(path: &Path, includes: &[PathBuf], args: &ThriftArgs, name: &str) -> Result<Self, String> {
         let (alias, method) = name
             .rsplit_once('.')
             .ok_or_else(|| format!("{name:?} names no method of a Thrift service: write ALIAS.METHOD"))?;
         let loader = includes.iter().fold(Loader::new(), Loader::include_folder);
         let schema = loader.load(path).map_err(|error| error.to_string())?;
-        let method =
-            DynamicMethod::find(Arc::new(schema), service, method).map_err(|error| error.to_string())?;
-        Ok(Self { alias: alias.to_owned(), method })
+        let method = DynamicMethod::find(Arc::new(schema), args.thrift_service.as_deref(), method)
+            .map_err(|error| error.to_string())?;
+        let protocol = if args.thrift_compact { Protocol::Compact } else { Protocol::Binary };
+        Ok(Self { alias: alias.to_owned(), method: method.protocol(protocol) })
     }
 
     /// The method of Callosum.

@@ -22,7 +22,7 @@ const ERRORS: &str = "exception Oops { 1: string message }";
 
 /// Answers as a Thrift server would, message by message, so that what travels is held here too.
 async fn answer(body: Bytes) -> HandlerResult<Bytes> {
-    let answers: [(&[u8], &[u8]); 5] = [
+    let answers: [(&[u8], &[u8]); 6] = [
         (
             b"\x80\x01\0\x01\0\0\0\x03add\0\0\0\x01\x0a\0\x01\0\0\0\0\0\0\0\x01\x0a\0\x02\0\0\0\0\0\0\0\x02\0",
             b"\x80\x01\0\x02\0\0\0\x03add\0\0\0\x01\x0a\0\0\0\0\0\0\0\0\0\x03\0",
@@ -39,6 +39,7 @@ async fn answer(body: Bytes) -> HandlerResult<Bytes> {
             b"\x80\x01\0\x01\0\0\0\x09only_here\0\0\0\x01\0",
             b"\x80\x01\0\x03\0\0\0\x09only_here\0\0\0\x01\x08\0\x02\0\0\0\x01\0",
         ),
+        (b"\x82\x21\x01\x03add\x16\x02\x16\x04\0", b"\x82\x41\x01\x03add\x06\0\x06\0"),
         (b"\x80\x01\0\x01\0\0\0\x06silent\0\0\0\x01\0", b"\x80\x01\0\x02\0\0\0\x06silent\0\0\0\x01\0"),
     ];
     let answer = answers.iter().find(|(request, _)| *request == body);
@@ -60,6 +61,8 @@ fn a_service_is_called_with_json() {
         };
         assert_eq!(call(&["a.simple.add", r#"{"a":1,"b":2}"#]).expect(0).stdout, ["3"]);
         assert_eq!(call(&["a.simple.paint", r#"{"color":"RED"}"#]).expect(0).stdout, ["\"RED\""]);
+        let compact = call(&["a.simple.add", "--thrift-compact", r#"{"a":1,"b":2}"#]);
+        assert_eq!(compact.expect(0).stdout, ["3"]);
         let silent = call(&["a.simple.silent", "--thrift-service", "Simple"]).expect(0);
         assert_eq!(silent.stdout, ["null"]);
 

@@ -45,6 +45,7 @@ use crate::call_error::ReplyError;
 use crate::error::ReadError;
 use crate::limits::Limits;
 use crate::message::{Message, MessageKind};
+use crate::protocol::Protocol;
 use crate::reply::{Opened, open};
 
 /// What a [`Loader`] fails with.
@@ -56,6 +57,7 @@ pub struct DynamicMethod {
     schema: Arc<Schema>,
     service: DefId,
     name: String,
+    protocol: Protocol,
     limits: Limits,
 }
 
@@ -80,7 +82,13 @@ impl DynamicMethod {
                 services: [vec![first], others].concat().join(", "),
             });
         }
-        Ok(Self { schema: schema.clone(), service: found, name: method.to_owned(), limits: Limits::DEFAULT })
+        let (schema, name) = (schema.clone(), method.to_owned());
+        Ok(Self { schema, service: found, name, protocol: Protocol::Binary, limits: Limits::DEFAULT })
+    }
+
+    /// Speaks this protocol. Default: [`Protocol::Binary`].
+    pub fn protocol(self, protocol: Protocol) -> Self {
+        Self { protocol, ..self }
     }
 
     /// Limits the responses that are read.
@@ -99,7 +107,7 @@ impl DynamicMethod {
     pub fn request(&self, sequence: i32, arguments: &Value) -> Result<Bytes, JsonError> {
         let function = self.function();
         let kind = if function.oneway { MessageKind::Oneway } else { MessageKind::Call };
-        let mut writer = Message { kind, method: &self.name, sequence }.write();
+        let mut writer = Message { kind, method: &self.name, sequence }.write(self.protocol);
         let nothing = Value::Object(Map::new());
         let arguments = if arguments.is_null() { &nothing } else { arguments };
         write::arguments(&self.schema, &function.arguments, arguments, &mut writer)?;
@@ -115,7 +123,7 @@ impl DynamicMethod {
         if function.oneway && message.is_empty() {
             return Ok(Value::Null);
         }
-        let mut reader = match open(message, &self.name, sequence, self.limits)? {
+        let mut reader = match open(message, &self.name, sequence, (self.protocol, self.limits))? {
             Opened::Result(reader) => reader,
             Opened::Exception(exception) => return Err(CallJsonError::Application(exception)),
         };

@@ -50,8 +50,9 @@ fn structure(
             None | Some(Value::Null) if must_be_there(field) => return Err(JsonError::MissingField(path)),
             None | Some(Value::Null) => {}
             Some(given) => {
-                to.field_header(field.id, wire_type(schema, &field.ty));
-                value(schema, &field.ty, given, &path, to)?;
+                to.field_of(field.id, wire_type(schema, &field.ty), |to| {
+                    value(schema, &field.ty, given, &path, to)
+                })?;
             }
         }
     }

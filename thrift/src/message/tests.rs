@@ -9,17 +9,17 @@ const ADD: &[u8] =
 
 fn read(bytes: &'static [u8]) -> Result<(MessageKind, String, i32), ReadError> {
     let bytes = Bytes::from_static(bytes);
-    Message::read(&bytes, Limits::DEFAULT)
+    Message::read(&bytes, Protocol::Binary, Limits::DEFAULT)
         .map(|(message, _)| (message.kind, message.method.to_owned(), message.sequence))
 }
 
 #[test]
 fn calls_are_written_as_python_writes_them() {
-    let mut writer = Message { kind: MessageKind::Call, method: "echo", sequence: 1 }.write();
+    let mut writer = Message { kind: MessageKind::Call, method: "echo", sequence: 1 }.write(Protocol::Binary);
     writer.field(1, "hi");
     writer.stop();
     assert_eq!(writer.finish().unwrap(), ECHO);
-    let mut writer = Message { kind: MessageKind::Call, method: "add", sequence: 2 }.write();
+    let mut writer = Message { kind: MessageKind::Call, method: "add", sequence: 2 }.write(Protocol::Binary);
     writer.field(1, &1_i64);
     writer.field(2, &2_i64);
     writer.stop();
@@ -30,7 +30,7 @@ fn calls_are_written_as_python_writes_them() {
 fn envelopes_are_read() {
     assert_eq!(read(ECHO), Ok((MessageKind::Call, "echo".into(), 1)));
     let bytes = Bytes::from_static(ADD);
-    let (message, mut reader) = Message::read(&bytes, Limits::DEFAULT).unwrap();
+    let (message, mut reader) = Message::read(&bytes, Protocol::Binary, Limits::DEFAULT).unwrap();
     assert_eq!((message.method, message.sequence), ("add", 2));
     let mut fields = Vec::new();
     let place = |reader: &mut Reader<'_>, id, wire_type| {
@@ -46,9 +46,10 @@ fn envelopes_are_read() {
 
 #[test]
 fn what_is_not_strict_is_refused() {
+    let other = |first| ReadError::BadVersion { protocol: Protocol::Binary, first };
     // The envelope of TBinary that is not strict: the name comes first.
-    assert_eq!(read(b"\0\0\0\x04echo\x01\0\0\0\x01\0"), Err(ReadError::BadVersion(4)));
-    assert_eq!(read(b"\x82\x21\x01\x04echo"), Err(ReadError::BadVersion(0x8221_0104)), "TCompact");
+    assert_eq!(read(b"\0\0\0\x04echo\x01\0\0\0\x01\0"), Err(other(4)));
+    assert_eq!(read(b"\x82\x21\x01\x04echo"), Err(other(0x8221_0104)), "TCompact");
     assert_eq!(read(b"\x80\x01\0\x05\0\0\0\x04echo\0\0\0\x01\0"), Err(ReadError::BadKind(5)));
     assert_eq!(read(b"\x80\x01\0\x01\xff\xff\xff\xffecho"), Err(ReadError::NegativeSize(-1)));
     assert_eq!(read(b"\x80\x01\0\x01\0\0\0\x01\xff\0\0\0\x01\0"), Err(ReadError::NotUtf8));

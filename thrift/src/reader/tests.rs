@@ -8,16 +8,26 @@ use super::*;
 use crate::containers::{MapVec, SetVec};
 use crate::writer::{Encode, Writer};
 
+const PROTOCOLS: [Protocol; 2] = [Protocol::Binary, Protocol::Compact];
+
 fn decode<T: Decode>(bytes: &[u8], limits: Limits) -> Result<T, ReadError> {
+    decode_as(Protocol::Binary, bytes, limits)
+}
+
+fn decode_as<T: Decode>(protocol: Protocol, bytes: &[u8], limits: Limits) -> Result<T, ReadError> {
     let bytes = Bytes::copy_from_slice(bytes);
-    let mut reader = Reader::new(&bytes, limits)?;
+    let mut reader = Reader::new(&bytes, protocol, limits)?;
     let value = T::decode(&mut reader)?;
     reader.finish()?;
     Ok(value)
 }
 
 fn encode(value: &impl Encode) -> Bytes {
-    let mut writer = Writer::new();
+    encode_as(Protocol::Binary, value)
+}
+
+fn encode_as(protocol: Protocol, value: &impl Encode) -> Bytes {
+    let mut writer = Writer::new(protocol);
     value.encode(&mut writer);
     writer.finish().expect("it is short")
 }
@@ -58,7 +68,7 @@ fn a_declared_size_is_refused_where_it_is_declared() {
     assert_eq!(decode::<Vec<i64>>(b"\x0a\0\0\0\x01\0\0\0\0\0\0\0\x07", default), Ok(vec![7]));
     let mut memory = None;
     let bytes = Bytes::from_static(b"\x0a\x7f\xff\xff\xff\0\0\0\0\0\0\0\x07");
-    let mut reader = Reader::new(&bytes, default).unwrap();
+    let mut reader = Reader::new(&bytes, Protocol::Binary, default).unwrap();
     assert_eq!(Vec::<i64>::decode(&mut reader), Err(ReadError::Truncated));
     memory.replace(reader.memory_left());
     assert_eq!(memory, Some(default.memory), "no element was read");
@@ -105,7 +115,7 @@ fn nesting_has_a_limit_whether_it_is_read_or_skipped() {
     assert_eq!(decode::<Tree>(&nested(11), limits), Err(ReadError::TooDeep(21)));
     let skip = |depth: usize| {
         let bytes = Bytes::from(nested(depth));
-        let mut reader = Reader::new(&bytes, limits).unwrap();
+        let mut reader = Reader::new(&bytes, Protocol::Binary, limits).unwrap();
         reader.skip(WireType::Struct).and_then(|()| reader.finish())
     };
     assert_eq!(skip(10), Ok(()));
@@ -116,8 +126,8 @@ fn nesting_has_a_limit_whether_it_is_read_or_skipped() {
 #[test]
 fn a_message_has_a_size_limit() {
     let bytes = Bytes::from_static(b"1234");
-    assert!(Reader::new(&bytes, Limits::DEFAULT.size(4)).is_ok());
-    let error = Reader::new(&bytes, Limits::DEFAULT.size(3)).err();
+    assert!(Reader::new(&bytes, Protocol::Binary, Limits::DEFAULT.size(4)).is_ok());
+    let error = Reader::new(&bytes, Protocol::Binary, Limits::DEFAULT.size(3)).err();
     assert_eq!(error, Some(ReadError::TooLarge { size: 4, limit: 3 }));
 }
 
@@ -139,10 +149,10 @@ fn types_are_checked() {
 #[test]
 fn binaries_are_kept_without_a_copy_unless_they_pin_much_more() {
     let large = encode(&Bytes::from(vec![1; 100]));
-    let mut reader = Reader::new(&large, Limits::DEFAULT).unwrap();
+    let mut reader = Reader::new(&large, Protocol::Binary, Limits::DEFAULT).unwrap();
     assert_eq!(Bytes::decode(&mut reader).unwrap().as_ptr(), large[4..].as_ptr());
     let small = encode(&vec![Bytes::from_static(b"x"), Bytes::from(vec![1; 100])]);
-    let mut reader = Reader::new(&small, Limits::DEFAULT).unwrap();
+    let mut reader = Reader::new(&small, Protocol::Binary, Limits::DEFAULT).unwrap();
     let list = Vec::<Bytes>::decode(&mut reader).unwrap();
     assert_ne!(list[0].as_ptr(), small[9..].as_ptr());
 }
@@ -159,7 +169,10 @@ proptest! {
         uuid in any::<[u8; 16]>(),
     ) {
         fn same<T: Encode + Decode + PartialEq + std::fmt::Debug>(value: T) -> Result<(), TestCaseError> {
-            prop_assert_eq!(decode::<T>(&encode(&value), Limits::DEFAULT), Ok(value));
+            for protocol in PROTOCOLS {
+                let back = decode_as::<T>(protocol, &encode_as(protocol, &value), Limits::DEFAULT);
+                prop_assert_eq!(back.as_ref(), Ok(&value), "{}", protocol);
+            }
             Ok(())
         }
         for (byte, short, int, long, flag) in numbers {
@@ -181,18 +194,23 @@ proptest! {
 
     #[test]
     fn what_is_cut_is_truncated(map in prop::collection::btree_map("[a-z]*", any::<i64>(), 1..4), cut in any::<prop::sample::Index>()) {
-        let bytes = encode(&map);
-        let cut = cut.index(bytes.len());
-        prop_assert_eq!(decode::<BTreeMap<String, i64>>(&bytes[..cut], Limits::DEFAULT), Err(ReadError::Truncated));
+        for protocol in PROTOCOLS {
+            let bytes = encode_as(protocol, &map);
+            let cut = cut.index(bytes.len());
+            let truncated = decode_as::<BTreeMap<String, i64>>(protocol, &bytes[..cut], Limits::DEFAULT);
+            prop_assert_eq!(truncated, Err(ReadError::Truncated), "{}", protocol);
+        }
     }
 
     #[test]
     fn whatever_is_read_can_be_skipped(bytes in prop::collection::vec(prop_oneof![Just(0), Just(1), Just(11), Just(12), Just(15), any::<u8>()], 0..64)) {
-        if decode::<Tree>(&bytes, Limits::DEFAULT).is_ok() {
-            let bytes = Bytes::from(bytes);
-            let mut reader = Reader::new(&bytes, Limits::DEFAULT).expect("it is small");
-            prop_assert_eq!(reader.skip(WireType::Struct), Ok(()));
-            prop_assert_eq!(reader.finish(), Ok(()));
+        for protocol in PROTOCOLS {
+            if decode_as::<Tree>(protocol, &bytes, Limits::DEFAULT).is_ok() {
+                let bytes = Bytes::from(bytes.clone());
+                let mut reader = Reader::new(&bytes, protocol, Limits::DEFAULT).expect("it is small");
+                prop_assert_eq!(reader.skip(WireType::Struct), Ok(()));
+                prop_assert_eq!(reader.finish(), Ok(()));
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::error::ReadError;
 use crate::exception::ExceptionKind;
 
 fn made(kind: MessageKind) -> MadeCall {
-    MadeCall { kind, method: "add", sequence: 2, limits: Limits::DEFAULT }
+    MadeCall { kind, method: "add", sequence: 2, protocol: Protocol::Binary, limits: Limits::DEFAULT }
 }
 
 fn read<R: Output>(message: &'static [u8]) -> Result<R, ThriftError<Infallible>> {
