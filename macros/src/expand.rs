@@ -100,7 +100,7 @@ impl Parameter {
         match self {
             Self::Context { ident, ty } => quote!(#ident: #ty),
             Self::Argument(Argument { ident, ty, .. }) => quote!(#ident: #ty),
-            Self::Stream { ident, framing } => {
+            Self::Stream { ident, framing, .. } => {
                 let reader = framing.reader(paths);
                 quote!(#ident: #reader)
             }
@@ -108,20 +108,12 @@ impl Parameter {
     }
 
     /// What a caller gives; nothing for what it does not.
-    fn given(&self, paths: &Paths) -> Option<TokenStream> {
+    fn given(&self) -> Option<TokenStream> {
         match self {
             Self::Context { .. } => None,
             Self::Argument(Argument { ident, ty, .. }) => Some(quote!(#ident: #ty)),
-            Self::Stream { ident, framing } => {
-                let generated = paths.generated();
-                let item = match framing {
-                    Framing::Items(item) => item.to_token_stream(),
-                    Framing::Pieces => quote!(<#generated::InPieces as #generated::Framing>::Item),
-                };
-                Some(quote! {
-                    #ident: impl #generated::Stream<Item = #item> + ::core::marker::Send + 'static
-                })
-            }
+            // With the names of the trait, so that what it imports for them is used.
+            Self::Stream { ident, ty, .. } => Some(quote!(#ident: #ty + ::core::marker::Send + 'static)),
         }
     }
 }
@@ -204,7 +196,7 @@ fn client(service: &Service, paths: &Paths) -> TokenStream {
 fn call(method: &Method, paths: &Paths) -> TokenStream {
     let (ident, name) = (&method.ident, name(method));
     let (generated, docs) = (paths.generated(), documented(method));
-    let parameters = method.parameters.iter().filter_map(|parameter| parameter.given(paths));
+    let parameters = method.parameters.iter().filter_map(Parameter::given);
     let returned = method.output.called(method.stream().is_some(), paths);
     let arguments = arguments_to_send(method, paths);
     let made = match (&method.output.success, method.stream()) {

@@ -7,7 +7,7 @@ use proc_macro2::{Span, TokenStream};
 use quote::ToTokens;
 use syn::{
     Attribute, Error, Expr, FnArg, Ident, ItemTrait, Pat, PatType, Result, TraitItem, TraitItemFn, Type,
-    Visibility,
+    TypeImplTrait, Visibility,
 };
 
 use crate::attributes::{Bounds, MethodOptions, Missing, ServiceOptions, plain_name, root_of};
@@ -50,8 +50,8 @@ pub(crate) enum Parameter {
     Context { ident: Ident, ty: Box<Type> },
     /// A value that travels.
     Argument(Argument),
-    /// A stream that follows the arguments.
-    Stream { ident: Ident, framing: Framing },
+    /// A stream that follows the arguments, with its type as the trait has it: `impl Stream<Item = T>`.
+    Stream { ident: Ident, ty: TypeImplTrait, framing: Framing },
 }
 
 /// An argument.
@@ -73,7 +73,7 @@ impl Method {
 
     pub(crate) fn stream(&self) -> Option<(&Ident, &Framing)> {
         self.parameters.iter().find_map(|parameter| match parameter {
-            Parameter::Stream { ident, framing } => Some((ident, framing)),
+            Parameter::Stream { ident, framing, .. } => Some((ident, framing)),
             _ => None,
         })
     }
@@ -270,7 +270,7 @@ impl Parameter {
             }
             Type::ImplTrait(implementation) => {
                 let framing = Framing::of(item_of(implementation)?);
-                return Ok(Self::Stream { ident, framing });
+                return Ok(Self::Stream { ident, ty: implementation.clone(), framing });
             }
             _ => {}
         }

@@ -117,7 +117,7 @@ fn streams_are_items_or_bytes_and_may_end_with_an_error() {
         &upload,
         &[
             "fn upload(&self, name: String, data: ::c::BodyReader)",
-            "data: impl ::c::service::generated::Stream<Item = <::c::service::generated::InPieces as ::c::service::generated::Framing>::Item>",
+            "pub fn upload(&self, name: String, data: impl Stream<Item = Bytes> + ::core::marker::Send + 'static)",
             "-> ::c::service::StreamInvocation<u64>",
             "::c::service::generated::Argument::FirstItem",
         ],

@@ -157,7 +157,6 @@ pub use crate::description::{ArgumentDescription, DESCRIBE, MethodDescription};
 /// What the macro's code calls. No part of the API: it changes together with the macro.
 #[doc(hidden)]
 pub mod generated {
-    pub use futures_util::Stream;
     #[cfg(feature = "schemars")]
     pub use schemars;
     pub use serde;
