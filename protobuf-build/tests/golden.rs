@@ -20,21 +20,41 @@ fn compile(builder: Builder, proto: &Path, out: &Path) -> Result<(), Error> {
     builder.messages(folder).compile([proto], [include])
 }
 
-fn greeter() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/greeter.proto")
+fn proto(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name)
 }
 
-#[test]
-fn the_generated_code_is_that_of_the_repository() {
-    let out = folder("golden");
-    compile(Builder::new(), &greeter(), &out).expect("it compiles");
-    let generated = fs::read_to_string(out.join("hello.v1.rs")).expect("it was written");
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../protobuf/tests/generated/hello.v1.rs");
+fn greeter() -> PathBuf {
+    proto("greeter.proto")
+}
+
+/// Compares what is made of a file with what the repository has.
+fn compare(builder: Builder, proto: &Path, name: &str) {
+    let out = folder(name);
+    compile(builder, proto, &out).expect("it compiles");
+    let generated = fs::read_to_string(out.join(name)).expect("it was written");
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../protobuf/tests/generated").join(name);
     if env::var_os("CALLOSUM_BLESS").is_some() {
         fs::write(&golden, &generated).expect("the repository can be written");
     }
     let golden = fs::read_to_string(&golden).expect("it is in the repository");
     assert!(generated == golden, "it has changed; CALLOSUM_BLESS=1 writes it anew:\n{generated}");
+}
+
+#[test]
+fn the_generated_code_is_that_of_the_repository() {
+    compare(Builder::new(), &greeter(), "hello.v1.rs");
+}
+
+/// `tests/another_runtime.rs` of `callosum-protobuf` compiles it and makes its calls.
+#[test]
+fn so_is_that_for_another_runtime() {
+    let builder = Builder::new().codec("crate::RustProtobuf").messages(|prost| {
+        // Not Rust's `String` for a `StringValue`, which is prost's.
+        prost.compile_well_known_types();
+        prost.extern_path(".google.protobuf", "::protobuf::well_known_types::wrappers");
+    });
+    compare(builder, &proto("echo.proto"), "test.rs");
 }
 
 #[test]

@@ -4,11 +4,12 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use callosum_protobuf::generated::{Methods, Peer, bidirectional, unary};
+use callosum_protobuf::generated::{Methods, Peer, unary};
 use callosum_protobuf::{Codec, Prost, Request, Response, Status, Streaming};
 use callosum_runtime::FormatError;
 use callosum_runtime::service::Service;
-use futures_util::{TryStreamExt, stream};
+use futures_util::{Stream, TryStreamExt, stream};
+use generated::{Echo, EchoClient};
 use protobuf::well_known_types::wrappers::StringValue;
 
 /// The messages of the crate `protobuf`.
@@ -28,50 +29,94 @@ impl<T: protobuf::Message> Codec<T> for RustProtobuf {
 /// Only a safety net against hanging.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-const SAY: &str = "test.Echo/Say";
-const CHAT: &str = "test.Echo/Chat";
+/// What `callosum-protobuf-build` makes of its `tests/echo.proto` for this codec.
+#[rustfmt::skip]
+#[allow(unreachable_pub, reason = "it is generated to be included anywhere")]
+#[path = "generated/test.rs"]
+mod generated;
 
-/// A service that sends texts back. prost has a `String` for the message `google.protobuf.StringValue`.
-fn echo<C, T>() -> Service
-where
-    C: Codec<T>,
-    T: Send + 'static,
-{
-    let mut methods = Methods::<(), C>::new(());
-    methods.unary(SAY, |_, request: Request<T>| async move {
-        Ok::<Response<T>, Status>(request.into_inner().into())
-    });
-    methods.bidirectional(CHAT, |_, request: Request<Streaming<T>>, replying| async move {
-        replying.items::<T>(Ok(request.into_inner().into())).await
+/// Sends texts back.
+struct Back;
+
+impl Echo for Back {
+    async fn say(&self, request: Request<StringValue>) -> Result<Response<StringValue>, Status> {
+        Ok(request.into_inner().into())
+    }
+
+    async fn count(
+        &self,
+        request: Request<StringValue>,
+    ) -> Result<Response<impl Stream<Item = Result<StringValue, Status>>>, Status> {
+        let texts: Vec<_> = request.into_inner().value.split(' ').map(|word| Ok(text(word))).collect();
+        Ok(stream::iter(texts).into())
+    }
+
+    async fn join(&self, request: Request<Streaming<StringValue>>) -> Result<Response<StringValue>, Status> {
+        let texts: Vec<_> = request.into_inner().map_ok(|text| text.value).try_collect().await?;
+        Ok(text(&texts.join(" ")).into())
+    }
+
+    async fn chat(
+        &self,
+        request: Request<Streaming<StringValue>>,
+    ) -> Result<Response<impl Stream<Item = Result<StringValue, Status>>>, Status> {
+        Ok(request.into_inner().into())
+    }
+}
+
+fn text(text: &str) -> StringValue {
+    StringValue { value: text.to_owned(), ..StringValue::default() }
+}
+
+/// The same service, whose messages are prost's: a `String` for a `StringValue`.
+fn echo_of_prost() -> Service {
+    let mut methods = Methods::<(), Prost>::new(());
+    methods
+        .unary("test.Echo/Say", |_, request: Request<String>| async move { Ok(request.into_inner().into()) });
+    methods.bidirectional("test.Echo/Chat", |_, request: Request<Streaming<String>>, replying| async move {
+        replying.items::<String>(Ok(request.into_inner().into())).await
     });
     methods.finish()
 }
 
-async fn call<C, T>(peer: &Peer, text: impl Fn(&str) -> T)
-where
-    C: Codec<T>,
-    T: PartialEq + std::fmt::Debug + Send + Clone + 'static,
-{
-    assert_eq!(unary::<C, T, T>(peer, SAY, &text("größe")).await.unwrap(), text("größe"));
-    let texts = ["", "a", "größe"].map(text);
-    let replies = bidirectional::<C, T, T>(peer, CHAT, stream::iter(texts.clone())).await.unwrap();
-    assert_eq!(replies.try_collect::<Vec<_>>().await.unwrap(), texts);
+#[tokio::test]
+async fn messages_of_both_are_the_same_on_the_wire() {
+    for service in [Back.into_service(), echo_of_prost()] {
+        connected(service, async |peer| {
+            let reply =
+                unary::<Prost, String, String>(peer, "test.Echo/Say", &"größe".to_owned()).await.unwrap();
+            assert_eq!(reply, "größe");
+            let echo = EchoClient::new(peer.clone());
+            assert_eq!(echo.say(&text("größe")).await.unwrap(), text("größe"));
+            let texts = ["", "a", "größe"];
+            let replies = echo.chat(stream::iter(texts.map(text))).await.unwrap();
+            assert_eq!(replies.try_collect::<Vec<_>>().await.unwrap(), texts.map(text));
+        })
+        .await;
+    }
 }
 
 #[tokio::test]
-async fn messages_of_both_are_the_same_on_the_wire() {
-    let text = |text: &str| StringValue { value: text.to_owned(), ..StringValue::default() };
-    for service in [echo::<Prost, String>(), echo::<RustProtobuf, StringValue>()] {
-        let (binder, driver) =
-            callosum_tokio::builder().serve(service).bind("inproc://another-runtime").await.unwrap();
-        let serving = tokio::spawn(driver);
-        let (connector, driver) = callosum_tokio::builder().connect(&binder.endpoints()[0]).unwrap();
-        let calling = tokio::spawn(driver);
-        call::<Prost, String>(connector.peer(), str::to_owned).await;
-        call::<RustProtobuf, StringValue>(connector.peer(), text).await;
-        connector.shutdown(PATIENCE).await;
-        binder.shutdown(PATIENCE).await;
-        calling.await.unwrap().unwrap();
-        serving.await.unwrap().unwrap();
-    }
+async fn a_service_is_generated_for_another_runtime() {
+    connected(Back.into_service(), async |peer| {
+        let echo = EchoClient::new(peer.clone());
+        let words = echo.count(&text("a b")).await.unwrap();
+        assert_eq!(words.try_collect::<Vec<_>>().await.unwrap(), ["a", "b"].map(text));
+        assert_eq!(echo.join(stream::iter(["a", "b"].map(text))).await.unwrap(), text("a b"));
+    })
+    .await;
+}
+
+/// Serves, connects, and runs the body with the server.
+async fn connected(service: Service, body: impl AsyncFnOnce(&Peer)) {
+    let builder = callosum_tokio::builder().serve(service);
+    let (binder, driver) = builder.bind("tcp://127.0.0.1:0").await.unwrap();
+    let serving = tokio::spawn(driver);
+    let (connector, driver) = callosum_tokio::builder().connect(&binder.endpoints()[0]).unwrap();
+    let calling = tokio::spawn(driver);
+    body(connector.peer()).await;
+    connector.shutdown(PATIENCE).await;
+    binder.shutdown(PATIENCE).await;
+    calling.await.unwrap().unwrap();
+    serving.await.unwrap().unwrap();
 }
