@@ -2,10 +2,13 @@
 //!
 //! The idea: what is generated holds names and types, and calls generic functions of `callosum_protobuf`, which hold the rules.
 
+use std::collections::BTreeSet;
 use std::str::FromStr;
 
+use heck::ToUpperCamelCase;
 use proc_macro2::{Ident, Span, TokenStream};
 use prost_build::{Comments, Method, Service, ServiceGenerator};
+use prost_types::FileDescriptorSet;
 use quote::{format_ident, quote};
 
 /// Names that the generated items have besides their methods.
@@ -18,11 +21,13 @@ pub struct Services {
     codec: String,
     clients: bool,
     servers: bool,
+    names: Names,
 }
 
 impl Default for Services {
     fn default() -> Self {
-        Self { codec: "::callosum_protobuf::Prost".into(), clients: true, servers: true }
+        let codec = "::callosum_protobuf::Prost".into();
+        Self { codec, clients: true, servers: true, names: Names::default() }
     }
 }
 
@@ -45,6 +50,17 @@ impl Services {
         self
     }
 
+    /// Takes no name that prost-build gives a message or an enum of these files.
+    pub(crate) fn beside(mut self, files: &FileDescriptorSet) -> Self {
+        for file in &files.file {
+            let messages = file.message_type.iter().map(|message| message.name());
+            for name in messages.chain(file.enum_type.iter().map(|values| values.name())) {
+                self.names.0.insert((file.package().into(), name.to_upper_camel_case()));
+            }
+        }
+        self
+    }
+
     /// # Panics
     /// If the codec's path is none.
     fn codec_path(&self) -> TokenStream {
@@ -58,11 +74,28 @@ impl ServiceGenerator for Services {
         let codec = self.codec_path();
         let methods: Vec<_> = service.methods.iter().map(|method| Rpc::new(&service, method)).collect();
         if self.servers {
-            buf.push_str(&server(&service, &methods, &codec).to_string());
+            let name = self.names.take(&service.package, service.name.clone());
+            buf.push_str(&server(&service, &name, &methods, &codec).to_string());
         }
         if self.clients {
-            buf.push_str(&client(&service, &methods, &codec).to_string());
+            let name = self.names.take(&service.package, format!("{}Client", service.name));
+            buf.push_str(&client(&service, &name, &methods, &codec).to_string());
         }
+    }
+}
+
+/// Types and traits that there are, each with its package.
+#[derive(Clone, Debug, Default)]
+struct Names(BTreeSet<(String, String)>);
+
+impl Names {
+    /// Takes a name, with as many `_` after it as it takes until it is free.
+    fn take(&mut self, package: &str, name: String) -> Ident {
+        let mut taken = (package.to_owned(), name);
+        while !self.0.insert(taken.clone()) {
+            taken.1.push('_');
+        }
+        ident(&taken.1)
     }
 }
 
@@ -199,8 +232,8 @@ impl Rpc {
     }
 }
 
-fn server(service: &Service, methods: &[Rpc], codec: &TokenStream) -> TokenStream {
-    let (docs, name, full_name) = (docs(&service.comments), ident(&service.name), full_name(service));
+fn server(service: &Service, name: &Ident, methods: &[Rpc], codec: &TokenStream) -> TokenStream {
+    let (docs, full_name) = (docs(&service.comments), full_name(service));
     let signatures = methods.iter().map(|method| {
         let (docs, signature) = (&method.docs, method.signature());
         quote! { #docs #signature; }
@@ -238,8 +271,8 @@ fn server(service: &Service, methods: &[Rpc], codec: &TokenStream) -> TokenStrea
     }
 }
 
-fn client(service: &Service, methods: &[Rpc], codec: &TokenStream) -> TokenStream {
-    let (docs, name) = (docs(&service.comments), format_ident!("{}Client", service.name));
+fn client(service: &Service, name: &Ident, methods: &[Rpc], codec: &TokenStream) -> TokenStream {
+    let docs = docs(&service.comments);
     let calls = methods.iter().map(|method| method.call(codec));
     quote! {
         #docs

@@ -115,8 +115,9 @@ impl Builder {
             std::fs::write(path, compiler.encode_file_descriptor_set())
                 .map_err(|error| Error::Write { path: path.clone(), error })?;
         }
-        self.messages.service_generator(Box::new(self.services));
-        self.messages.compile_fds(compiler.file_descriptor_set()).map_err(Error::Generate)
+        let files = compiler.file_descriptor_set();
+        self.messages.service_generator(Box::new(self.services.beside(&files)));
+        self.messages.compile_fds(files).map_err(Error::Generate)
     }
 }
 

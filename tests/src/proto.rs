@@ -18,6 +18,11 @@ mod generated {
     callosum_protobuf::include_proto!("tests.agent.v1");
 }
 
+/// The packages of `proto/packages`, each in a module of its own.
+pub mod packages {
+    callosum_protobuf::include_proto!("packages");
+}
+
 /// The only image that there is.
 pub const IMAGE: &str = "nginx";
 

@@ -7,13 +7,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use callosum_protobuf::framing::to_item;
 use callosum_protobuf::prost::{Message, encode_length_delimiter};
-use callosum_protobuf::{Code, Status, prost_types};
+use callosum_protobuf::{Code, Request, Response, Status, Streaming, prost_types};
 use callosum_runtime::{
     BodyReader, Builder, CallError, Context, ErrorInfo, HandlerError, HandlerResult, Metadata, Method,
     Refusal, Responder,
 };
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 
+use crate::proto::packages::tests::fleet::v1::jobs::{Job, Jobs, JobsClient};
+use crate::proto::packages::tests::fleet::v1::node::State;
+use crate::proto::packages::tests::fleet::v1::{self, Fleet};
+use crate::proto::packages::{Bare, BareClient, Plain};
 use crate::proto::{
     Agent, AgentClient, Container, Docker, Everything, Failure, IMAGE, Line, LogsRequest, NoSuchImage, Piece,
     StartRequest, Uploaded, everything, no_such_image,
@@ -246,5 +250,63 @@ pub async fn both_ways(rig: Rig) {
     pair.connector.handlers().add_raw("relayed", relayed).expect("the name is free");
     let error = pair.back.invoke_raw("relayed", Bytes::new()).await.expect_err("there is no such image");
     assert_eq!(Status::from(error), no_such_image("none"));
+    pair.end().await;
+}
+
+/// Nodes and jobs of several packages.
+struct Node;
+
+impl Bare for Node {
+    async fn same(&self, request: Request<Plain>) -> Result<Response<Plain>, Status> {
+        Ok(request.into_inner().into())
+    }
+}
+
+impl Fleet for Node {
+    async fn join(&self, request: Request<v1::FleetClient>) -> Result<Response<v1::Node>, Status> {
+        Ok(node(&request.into_inner().name).into())
+    }
+}
+
+impl Jobs for Node {
+    async fn run(
+        &self,
+        request: Request<Job>,
+    ) -> Result<Response<impl Stream<Item = Result<v1::Node, Status>>>, Status> {
+        Ok(Response::new(stream::iter([Ok(node(&request.into_inner().name))])))
+    }
+
+    async fn check(&self, request: Request<Streaming<State>>) -> Result<Response<Plain>, Status> {
+        let states: Vec<_> = request.into_inner().try_collect().await?;
+        Ok(Plain { text: format!("{states:?}") }.into())
+    }
+}
+
+fn node(name: &str) -> v1::Node {
+    let note = Some(Plain { text: "here".into() });
+    v1::Node { name: name.into(), state: Some(State { up: true }), note }
+}
+
+/// A file without a package, a package in another, and types of one in another's methods.
+pub async fn packages(rig: Rig) {
+    let builder = rig.builder().serve(Bare::into_service(Node));
+    let builder = builder.serve(Fleet::into_service(Node)).serve(Jobs::into_service(Node));
+    let pair = rig.pair(builder, rig.builder()).await;
+    let peer = pair.peer();
+    let plain = Plain { text: "x".into() };
+    assert_eq!(BareClient::new(peer.clone()).same(&plain).await.expect("it comes back"), plain);
+    peer.invoke_raw("Bare/Same", Bytes::new()).await.expect("its name has no package");
+    // The message has the name that this client would have.
+    let fleet = v1::FleetClient_::new(peer.clone());
+    let joined = fleet.join(&v1::FleetClient { name: "a".into() }).await.expect("it joins");
+    assert_eq!(joined, node("a"));
+    let jobs = JobsClient::new(peer.clone());
+    let run = jobs.run(&Job { name: "b".into(), note: None }).await.expect("it begins");
+    assert_eq!(run.try_collect::<Vec<_>>().await.expect("it is complete"), [node("b")]);
+    let checked = jobs.check(stream::iter([State { up: false }])).await.expect("it is checked");
+    assert_eq!(checked.text, "[State { up: false }]");
+    peer.invoke_raw("tests.fleet.v1.jobs.Jobs/Check", Bytes::new())
+        .await
+        .expect("its name has all of its package");
     pair.end().await;
 }
