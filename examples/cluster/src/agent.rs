@@ -33,10 +33,14 @@ pub(crate) async fn run(
     let (tunnels, follow_rules) = TunnelServer::new(builder.runtime(), rules, ServerSettings::default());
     let (connector, driver) = tunnels.add_to(builder).connect(manager)?;
     let manager = FleetClient::new(connector.peer().clone());
-    let registered = async {
+    // An agent is there for its manager, and waits for it for as long as it takes: until it is up, knows this agent's key, or answers.
+    // What waiting does not help against is the end: a key that is not one of an agent.
+    let refused = async {
         loop {
-            let Err(error) = heartbeats(&manager).await;
-            eprintln!("registering again: {error}");
+            match heartbeats(&manager).await {
+                Err(ServiceError::Failed(error @ ClusterError::Forbidden(_))) => return error,
+                Err(error) => eprintln!("registering again: {error}"),
+            }
             tokio::time::sleep(RETRY).await;
         }
     };
@@ -44,7 +48,7 @@ pub(crate) async fn run(
     tokio::select! {
         ended = driver => Ok(ended?),
         () = follow_rules => Ok(()),
-        () = registered => Ok(()),
+        error = refused => Err(error.into()),
     }
 }
 

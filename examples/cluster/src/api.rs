@@ -1,5 +1,7 @@
 //! What the programs say to each other: two typed services, and the error of both.
 
+use std::fmt::Display;
+
 use bytes::Bytes;
 use callosum_tokio::service::ServiceError;
 use callosum_tokio::{Context, service};
@@ -42,7 +44,7 @@ pub(crate) trait Fleet {
     async fn pull(&self, image: String) -> Result<impl Stream<Item = Bytes>, ClusterError>;
 
     /// The agents that are connected and have sent a heartbeat.
-    async fn nodes(&self) -> Vec<String>;
+    async fn nodes(&self) -> Result<Vec<String>, ClusterError>;
 
     /// Stores an image; returns its size in bytes.
     async fn upload(&self, image: String, data: impl Stream<Item = Bytes>) -> Result<u64, ClusterError>;
@@ -74,12 +76,18 @@ pub(crate) enum ClusterError {
     Failed(String),
 }
 
+impl ClusterError {
+    pub(crate) fn failed(error: impl Display) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
 /// What the other side has failed with is passed on as it is.
 impl From<ServiceError<ClusterError>> for ClusterError {
     fn from(error: ServiceError<ClusterError>) -> Self {
         match error {
             ServiceError::Failed(error) => error,
-            ServiceError::Call(error) => Self::Failed(error.to_string()),
+            ServiceError::Call(error) => Self::failed(error),
         }
     }
 }

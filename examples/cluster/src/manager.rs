@@ -5,11 +5,12 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use callosum_tokio::auth::AllowList;
 use callosum_tokio::layer::{HandlerNext, IncomingCall};
+use callosum_tokio::service::failure_reply;
 use callosum_tokio::{
-    Binder, BodyReader, Context, Driver, ErrorInfo, Handlers, OrderingMode, Peer, Reply, builder,
+    Binder, BodyReader, Context, Driver, Handlers, Limits, OrderingMode, Peer, Reply, builder,
 };
 use callosum_tunnel::{Forward, Tunnel, TunnelSettings};
 use futures_util::{Stream, StreamExt, stream};
@@ -26,8 +27,6 @@ const SILENCE: Duration = Duration::from_secs(5);
 /// Images, and bytes of each.
 const MAX_IMAGES: usize = 100;
 const MAX_IMAGE: usize = 1 << 20;
-/// Bytes of an image that are sent at once.
-const PIECE: usize = 64 << 10;
 
 pub(crate) struct Manager {
     /// By the names that they were admitted as.
@@ -57,7 +56,8 @@ pub(crate) async fn bind(
     at: &str,
     allowed: AllowList,
 ) -> Result<(Binder, Driver), Box<dyn Error + Send + Sync>> {
-    let builder = builder().authenticator(allowed).ordering(OrderingMode::KeySerialized);
+    let limits = Limits::default().max_body(MAX_IMAGE);
+    let builder = builder().authenticator(allowed).ordering(OrderingMode::KeySerialized).limits(limits);
     let (binder, driver) = builder.layer(check_role).describe_services().bind(at).await?;
     // Nobody comes in before the driver runs: there is time to add handlers.
     let handlers = binder.handlers();
@@ -76,7 +76,7 @@ async fn check_role(call: IncomingCall, next: HandlerNext) -> Reply {
     };
     match name(call.context(), role) {
         Ok(_) => next.run(call).await,
-        Err(error) => Reply::Failure(ErrorInfo::new("Forbidden", error.to_string())),
+        Err(error) => failure_reply(error, call.context()),
     }
 }
 
@@ -136,41 +136,31 @@ impl Fleet for Manager {
 
     async fn pull(&self, image: String) -> Result<impl Stream<Item = Bytes>, ClusterError> {
         let bytes = self.images.lock().get(&image).cloned();
-        let mut bytes = bytes.ok_or(ClusterError::NoSuchImage(image))?;
-        let next = move || (!bytes.is_empty()).then(|| bytes.split_to(bytes.len().min(PIECE)));
-        Ok(stream::iter(std::iter::from_fn(next)))
+        Ok(stream::iter([bytes.ok_or(ClusterError::NoSuchImage(image))?]))
     }
 
-    async fn nodes(&self) -> Vec<String> {
+    async fn nodes(&self) -> Result<Vec<String>, ClusterError> {
         let agents = self.agents.lock();
-        agents.iter().filter(|(_, agent)| agent.is_alive()).map(|(name, _)| name.clone()).collect()
+        Ok(agents.iter().filter(|(_, agent)| agent.is_alive()).map(|(name, _)| name.clone()).collect())
     }
 
-    async fn upload(&self, image: String, mut data: BodyReader) -> Result<u64, ClusterError> {
-        let mut bytes = BytesMut::new();
-        while let Some(piece) = data.next().await {
-            // An error is an upload that has broken off, which is not a shorter one.
-            let piece = piece.map_err(|error| ClusterError::Failed(error.to_string()))?;
-            if bytes.len() + piece.len() > MAX_IMAGE {
-                return Err(ClusterError::NoRoom(image));
-            }
-            bytes.extend_from_slice(&piece);
-        }
+    async fn upload(&self, image: String, data: BodyReader) -> Result<u64, ClusterError> {
+        // An error is an upload that has broken off, or is larger than `Limits::max_body`.
+        let bytes = data.collect().await.map_err(ClusterError::failed)?;
+        let size = bytes.len() as u64;
         let mut images = self.images.lock();
         if images.len() == MAX_IMAGES && !images.contains_key(&image) {
             return Err(ClusterError::NoRoom(image));
         }
-        let size = bytes.len() as u64;
-        images.insert(image, bytes.freeze());
+        images.insert(image, bytes);
         Ok(size)
     }
 
     async fn forward(&self, node: String, target: String) -> Result<String, ClusterError> {
         let agent = self.agent(&node)?;
-        let failed = |error: &dyn Error| ClusterError::Failed(error.to_string());
-        let listen = "127.0.0.1:0".parse().map_err(|error| failed(&error))?;
-        let target = target.parse().map_err(|error| failed(&error))?;
-        let forward = agent.tunnel.local(listen, target).await.map_err(|error| failed(&error))?;
+        let listen = "127.0.0.1:0".parse().map_err(ClusterError::failed)?;
+        let target = target.parse().map_err(ClusterError::failed)?;
+        let forward = agent.tunnel.local(listen, target).await.map_err(ClusterError::failed)?;
         let address = forward.address().to_string();
         if let Some(before) = agent.forward.lock().replace(forward) {
             before.close();

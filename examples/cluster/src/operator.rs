@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::future::IntoFuture;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use callosum_tokio::auth::CurveClient;
@@ -16,8 +16,6 @@ use crate::api::{ClusterError, ContainersClient, FleetClient};
 
 /// How long the manager may take, with what it asks of an agent.
 const TIMEOUT: Duration = Duration::from_secs(20);
-/// Bytes of an image that are sent at once.
-const PIECE: usize = 64 * 1024;
 
 /// Does everything once, and says so.
 pub(crate) async fn tour(
@@ -33,7 +31,11 @@ pub(crate) async fn tour(
     let containers = ContainersClient::new(connector.peer().clone());
     let web = format!("{node}/web");
 
+    let deadline = Instant::now() + TIMEOUT;
     while !fleet.nodes().await?.iter().any(|name| name == node) {
+        if Instant::now() > deadline {
+            return Err(ClusterError::NoSuchNode(node.into()).into());
+        }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     println!("{node} is there");
@@ -41,10 +43,9 @@ pub(crate) async fn tour(
     // An error is a value, and this one says what to do about it.
     if let Err(error) = containers.start(web.clone(), "hello".into()).await {
         let ServiceError::Failed(ClusterError::NoSuchImage(image)) = error else { return Err(error.into()) };
-        // In pieces, beside other calls.
+        // In chunks, which hold up no other call.
         let file = Bytes::from(std::fs::read(image_file)?);
-        let pieces: Vec<_> = file.chunks(PIECE).map(|piece| file.slice_ref(piece)).collect();
-        println!("uploaded {image}: {} bytes", fleet.upload(image.clone(), stream::iter(pieces)).await?);
+        println!("uploaded {image}: {} bytes", fleet.upload(image.clone(), stream::iter([file])).await?);
         containers.start(web.clone(), image).await?;
     }
 

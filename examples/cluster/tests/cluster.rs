@@ -2,15 +2,25 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::future::IntoFuture;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
+use std::time::Duration;
 
 use callosum_tests::python::python;
-use callosum_tokio::auth::{generate_keys, save_keys};
+use callosum_tokio::auth::{
+    AuthenticationError, CurveClient, generate_keys, load_keys, load_public_key, save_keys,
+};
+use callosum_tokio::{CallError, DisconnectCause, NotSent, Peer, builder};
+use serde::de::IgnoredAny;
+
+/// Only a safety net against hanging.
+const SOON: Duration = Duration::from_secs(30);
 
 /// A process; ended when it is dropped.
 struct Process(Child);
@@ -39,8 +49,19 @@ fn cluster() -> Command {
 }
 
 impl Cluster {
+    /// With two agents, whose tunnels may reach what the rules of the example say.
     fn start(name: &str) -> Self {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
+        let mut cluster = Self::without_agents(name);
+        cluster.start_manager("tcp://127.0.0.1:0");
+        for name in ["node-1", "node-2"] {
+            cluster.start_agent(name, &here("rules.toml"));
+        }
+        cluster
+    }
+
+    fn without_agents(name: &str) -> Self {
+        // Short, as the path of a socket has 107 bytes at most.
+        let folder = std::env::temp_dir().join(format!("callosum-{name}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder).unwrap();
         let mut allowed = String::new();
@@ -57,12 +78,7 @@ impl Cluster {
         keys("unauthenticated", "");
         keys("alice", "operator");
         fs::write(folder.join("allowed"), allowed).unwrap();
-        let mut cluster = Self { folder, manager: None, agents: Vec::new(), endpoint: String::new() };
-        cluster.start_manager("tcp://127.0.0.1:0");
-        for name in ["node-1", "node-2"] {
-            cluster.start_agent(name);
-        }
-        cluster
+        Self { folder, manager: None, agents: Vec::new(), endpoint: String::new() }
     }
 
     fn path(&self, name: &str) -> String {
@@ -79,11 +95,31 @@ impl Cluster {
         self.manager = Some(Process(child));
     }
 
-    fn start_agent(&mut self, name: &str) {
+    fn agent(&self, name: &str, rules: &Path) -> Command {
         let mut agent = cluster();
-        agent.args(["agent", &self.endpoint, &self.path(name), &self.path("manager.pub")]);
-        agent.arg(here("rules.toml"));
-        self.agents.push(Process(agent.spawn().unwrap()));
+        agent.args(["agent", &self.endpoint, &self.path(name), &self.path("manager.pub")]).arg(rules);
+        agent
+    }
+
+    fn start_agent(&mut self, name: &str, rules: &Path) {
+        self.agents.push(Process(self.agent(name, rules).spawn().unwrap()));
+    }
+
+    /// Calls the manager with somebody's key, as the body does.
+    fn call<T>(&self, who: &str, body: impl AsyncFnOnce(&Peer) -> T) -> T {
+        let security = CurveClient::new(
+            load_keys(self.path(who)).unwrap(),
+            load_public_key(self.path("manager.pub")).unwrap(),
+        );
+        tokio::runtime::Runtime::new().unwrap().block_on(async {
+            let builder = builder().authenticator(security).call_timeout(SOON);
+            let (connector, driver) = builder.connect(&self.endpoint).unwrap();
+            let driving = tokio::spawn(driver);
+            let result = body(connector.peer()).await;
+            connector.shutdown(SOON).await;
+            driving.await.unwrap().unwrap();
+            result
+        })
     }
 
     fn tour(&self, who: &str, node: &str, service: &str) -> Output {
@@ -154,19 +190,92 @@ fn operators_in_rust_and_in_python_drive_the_same_agents() {
     assert_eq!(driven, expected);
 }
 
+/// On a socket of its own, as nobody else can take its path meanwhile.
 #[test]
 fn agents_come_back_to_a_manager_that_was_started_again() {
-    let (mut cluster, service) = (Cluster::start("again"), service());
+    let (mut cluster, service) = (Cluster::without_agents("again"), service());
+    let endpoint = format!("ipc://{}", cluster.path("socket"));
+    cluster.start_manager(&endpoint);
+    cluster.start_agent("node-1", &here("rules.toml"));
     printed(&cluster.tour("alice", "node-1", &service));
     cluster.manager = None;
-    cluster.start_manager(&cluster.endpoint.clone());
+    cluster.start_manager(&endpoint);
     printed(&cluster.tour("alice", "node-1", &service));
+}
+
+#[test]
+fn a_tunnel_reaches_what_the_rules_of_the_agent_say_and_no_more() {
+    let (mut cluster, service) = (Cluster::without_agents("rules"), service());
+    let (rules, wider) = (cluster.folder.join("rules.toml"), cluster.folder.join("wider.toml"));
+    let text = fs::read_to_string(here("rules.toml")).unwrap();
+    fs::write(&rules, text.replace("\"1024-65535\"", "\"1-1023\"")).unwrap();
+    fs::write(&wider, text).unwrap();
+    cluster.start_manager("tcp://127.0.0.1:0");
+    cluster.start_agent("node-1", &rules);
+    let refused = cluster.tour("alice", "node-1", &service);
+    let said = String::from_utf8_lossy(&refused.stdout).into_owned();
+    assert!(said.contains("stopped and deleted") && !said.contains("at your service"), "{said}");
+    // Rules are followed while they are used.
+    fs::rename(wider, rules).unwrap();
+    while !cluster.tour("alice", "node-1", &service).status.success() {}
+}
+
+#[test]
+fn each_role_has_its_methods() {
+    let cluster = Cluster::start("roles");
+    let image = BTreeMap::from([("image", "hello")]);
+    let container = BTreeMap::from([("container", "node-1/web")]);
+    let nodes = BTreeMap::new();
+    for (who, method, arguments, role) in [
+        ("alice", "Fleet.register", &nodes, "agent"),
+        ("alice", "Fleet.heartbeat", &nodes, "agent"),
+        ("alice", "Fleet.pull", &image, "agent"),
+        ("node-1", "Fleet.nodes", &nodes, "operator"),
+        ("node-1", "Containers.stop", &container, "operator"),
+    ] {
+        let refused =
+            cluster.call(who, async |peer: &Peer| peer.invoke::<_, IgnoredAny>(method, arguments).await);
+        let CallError::Remote(info) = refused.err().unwrap() else { panic!("{who} may call {method}") };
+        let told = format!("that takes an {role}");
+        assert_eq!((&*info.name, &*info.repr), ("Forbidden", told.as_str()), "{who} {method}");
+    }
+    // An agent that is none gives up.
+    let ended = cluster.agent("alice", &here("rules.toml")).output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert!(!ended.status.success() && said.contains("Forbidden(\"agent\")"), "{said}");
+}
+
+#[test]
+fn a_key_that_is_taken_off_the_list_is_out() {
+    let cluster = Cluster::start("revoked");
+    let nodes =
+        |peer: &Peer| peer.invoke::<_, Vec<String>>("Fleet.nodes", &BTreeMap::<(), ()>::new()).into_future();
+    let why = cluster.call("alice", async |peer: &Peer| {
+        nodes(peer).await.unwrap();
+        let others = fs::read_to_string(cluster.path("allowed")).unwrap();
+        let others: String =
+            others.lines().filter(|line| !line.contains("alice")).map(|line| format!("{line}\n")).collect();
+        fs::write(cluster.path("others"), others).unwrap();
+        fs::rename(cluster.path("others"), cluster.path("allowed")).unwrap();
+        // The connection is closed once the file is read, and the next one is refused.
+        loop {
+            match nodes(peer).await {
+                Err(CallError::NotSent(NotSent::Disconnected(why))) if why.is_authentication_failure() => {
+                    break why;
+                }
+                Ok(_) | Err(_) => {}
+            }
+        }
+    });
+    assert!(matches!(why, DisconnectCause::Authentication(AuthenticationError::Refused { .. })), "{why:?}");
 }
 
 #[test]
 fn who_is_not_admitted_or_has_another_role_is_refused() {
     let (cluster, service) = (Cluster::start("refused"), service());
-    for (who, why) in [("unauthenticated", "Authentication(Refused"), ("node-2", "that takes an operator")] {
+    for (who, why) in
+        [("unauthenticated", "Authentication(Refused"), ("node-2", "Failed(Forbidden(\"operator\"))")]
+    {
         let refused = cluster.tour(who, "node-1", &service);
         let said = String::from_utf8_lossy(&refused.stderr).into_owned();
         assert!(!refused.status.success() && said.contains(why), "{who}: {said}");

@@ -8,14 +8,14 @@ use std::fmt::Display;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use callosum_proto::{ErrorInfo, ReadError};
+use callosum_proto::{ErrorInfo, ReadError, Reply};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::variant::variant_of;
-use crate::Codec;
 use crate::error::{CallError, HandlerError, name_of};
 use crate::stream::BodyError;
+use crate::{Codec, Context};
 
 /// What the third text begins with if a value follows that is text in its codec, as it is in JSON.
 const TEXT: &str = "callosum-data text ";
@@ -116,6 +116,14 @@ impl<E: DeserializeOwned + Send + 'static> CallFailure for ServiceError<E> {
             None => Self::Call(CallError::Remote(info)),
         }
     }
+}
+
+/// The failure that a method of a service makes of this error, for [layers](mod@crate::layer) and handlers of one's own: a caller of a
+/// method that declares the error has it as [`ServiceError::Failed`].
+///
+/// It is written in the endpoint's codec. Callers of a service with another one are told name and text.
+pub fn failure_reply(error: impl MethodError, context: &Context) -> Reply {
+    Reply::Failure(error.into_failure(context.codec(), context.exposes_tracebacks()))
 }
 
 /// What ended a call, as its caller is told.

@@ -148,7 +148,7 @@ mod serve;
 mod variant;
 
 pub use client::{ResultStream, StreamInvocation};
-pub use error::{CallFailure, MethodError, ServiceError, binary_data_text, data_of_error};
+pub use error::{CallFailure, MethodError, ServiceError, binary_data_text, data_of_error, failure_reply};
 pub use raw::Outgoing;
 pub use serve::Service;
 
