@@ -107,6 +107,7 @@ struct Rpc {
     name: String,
     input: TokenStream,
     output: TokenStream,
+    description: TokenStream,
     shape: Shape,
 }
 
@@ -133,6 +134,7 @@ impl Rpc {
             name: format!("{}/{}", full_name(service), method.proto_name),
             input: rust_type(&method.input_type),
             output: rust_type(&method.output_type),
+            description: description(method),
             shape,
         }
     }
@@ -190,15 +192,16 @@ impl Rpc {
 
     /// Adds it to `methods`.
     fn registration(&self) -> TokenStream {
-        let (ident, name, function, request) = (&self.ident, &self.name, self.function(), self.request());
+        let Self { ident, name, description, .. } = self;
+        let (function, request) = (self.function(), self.request());
         match self.streams_result() {
             true => quote! {
-                methods.#function(#name, |implementation: ::std::sync::Arc<Self>, request: #request, replying| async move {
+                methods.#function(#name, #description, |implementation: ::std::sync::Arc<Self>, request: #request, replying| async move {
                     replying.items(Self::#ident(&*implementation, request).await).await
                 });
             },
             false => quote! {
-                methods.#function(#name, |implementation: ::std::sync::Arc<Self>, request: #request| async move {
+                methods.#function(#name, #description, |implementation: ::std::sync::Arc<Self>, request: #request| async move {
                     Self::#ident(&*implementation, request).await
                 });
             },
@@ -304,6 +307,17 @@ fn full_name(service: &Service) -> String {
     match &*service.package {
         "" => service.proto_name.clone(),
         package => format!("{package}.{}", service.proto_name),
+    }
+}
+
+/// What is told of a method.
+fn description(method: &Method) -> TokenStream {
+    let docs = method.comments.leading.iter().map(|line| line.trim()).collect::<Vec<_>>().join("\n");
+    let name = |path: &str| path.trim_start_matches('.').to_owned();
+    let (docs, argument, result) =
+        (docs.trim(), name(&method.input_proto_type), name(&method.output_proto_type));
+    quote! {
+        ::callosum_protobuf::generated::Description { docs: #docs, argument: #argument, result: #result }
     }
 }
 

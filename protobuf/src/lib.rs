@@ -50,5 +50,5 @@ pub mod generated {
     pub use futures_util::Stream;
 
     pub use crate::client::{bidirectional, client_streaming, server_streaming, unary};
-    pub use crate::serve::Methods;
+    pub use crate::serve::{Description, Methods};
 }

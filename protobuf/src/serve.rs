@@ -9,7 +9,7 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use callosum_runtime::service::Service;
+use callosum_runtime::service::{ArgumentDescription, MethodDescription, Service};
 use callosum_runtime::stream::StreamHandler;
 use callosum_runtime::{
     BodyError, BodyReader, BodyWriter, CodecError, Context, FormatError, Handler, Method, Refusal, Reply,
@@ -21,6 +21,36 @@ use futures_util::{FutureExt, Stream, StreamExt};
 use crate::framing::{encode, encode_item};
 use crate::status::Side;
 use crate::{Codec, Request, Response, Status, Streaming};
+
+/// What the `.proto` file says of a method.
+#[derive(Clone, Copy, Debug)]
+pub struct Description {
+    /// Its comment.
+    pub docs: &'static str,
+    /// The full name of its argument's message.
+    pub argument: &'static str,
+    /// The full name of its result's message.
+    pub result: &'static str,
+}
+
+impl Description {
+    /// As an endpoint tells it.
+    fn told(self, streams_argument: bool, streamed_result: bool) -> MethodDescription {
+        let mut told = MethodDescription::default();
+        (told.docs, told.result, told.streamed_result) =
+            (self.docs.into(), self.result.into(), streamed_result);
+        if streams_argument {
+            told.streamed_argument = Some(self.argument.into());
+        } else {
+            let mut request = ArgumentDescription::default();
+            (request.name, request.type_name, request.required) =
+                ("request".into(), self.argument.into(), true);
+            told.arguments = vec![request];
+        }
+        told.error = Some("google.rpc.Status".into());
+        told
+    }
+}
 
 /// The methods of a service, that is being built: `S` implements it, `C` writes and reads its messages.
 pub struct Methods<S, C> {
@@ -36,7 +66,7 @@ impl<S: Send + Sync + 'static, C: 'static> Methods<S, C> {
     }
 
     /// Adds a method of one message for one message.
-    pub fn unary<A, R, F, Fut>(&mut self, name: &str, method: F)
+    pub fn unary<A, R, F, Fut>(&mut self, name: &str, description: Description, method: F)
     where
         C: Codec<A> + Codec<R>,
         A: Send + 'static,
@@ -53,11 +83,11 @@ impl<S: Send + Sync + 'static, C: 'static> Methods<S, C> {
             let running = method(implementation.clone(), Request::new(message, context));
             async move { whole::<C, R>(running.await) }.boxed()
         });
-        self.methods.push((name.into(), Method::new(handler)));
+        self.methods.push((name.into(), Method::new(handler).described(description.told(false, false))));
     }
 
     /// Adds a method of a stream of messages for one message.
-    pub fn client_streaming<A, R, F, Fut>(&mut self, name: &str, method: F)
+    pub fn client_streaming<A, R, F, Fut>(&mut self, name: &str, description: Description, method: F)
     where
         C: Codec<A> + Codec<R>,
         A: Send + 'static,
@@ -65,47 +95,52 @@ impl<S: Send + Sync + 'static, C: 'static> Methods<S, C> {
         F: Fn(Arc<S>, Request<Streaming<A>>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<Response<R>, Status>> + Send + 'static,
     {
-        self.streamed(name, move |implementation, body, _, context| {
+        self.streamed(name, description.told(true, false), move |implementation, body, _, context| {
             let running = method(implementation, Request::new(Streaming::argument::<C>(body), context));
             async move { whole::<C, R>(running.await) }.boxed()
         });
     }
 
     /// Adds a method of one message for a stream of messages, which its closure writes with what it is given.
-    pub fn server_streaming<A, F, Fut>(&mut self, name: &str, method: F)
+    pub fn server_streaming<A, F, Fut>(&mut self, name: &str, description: Description, method: F)
     where
         C: Codec<A>,
         A: Send + 'static,
         F: Fn(Arc<S>, Request<A>, Replying<C>) -> Fut + Clone + Send + Sync + 'static,
         Fut: Future<Output = Reply> + Send + 'static,
     {
-        self.streamed(name, move |implementation, body, responder, context| {
-            let method = method.clone();
-            async move {
-                let bytes = match body.collect().await {
-                    Ok(bytes) => bytes,
-                    Err(error) => return error.refuse(),
-                };
-                match <C as Codec<A>>::decode(bytes) {
-                    Ok(message) => {
-                        method(implementation, Request::new(message, context), Replying::new(responder)).await
+        self.streamed(
+            name,
+            description.told(false, true),
+            move |implementation, body, responder, context| {
+                let method = method.clone();
+                async move {
+                    let bytes = match body.collect().await {
+                        Ok(bytes) => bytes,
+                        Err(error) => return error.refuse(),
+                    };
+                    match <C as Codec<A>>::decode(bytes) {
+                        Ok(message) => {
+                            method(implementation, Request::new(message, context), Replying::new(responder))
+                                .await
+                        }
+                        Err(error) => unreadable(&error),
                     }
-                    Err(error) => unreadable(&error),
                 }
-            }
-            .boxed()
-        });
+                .boxed()
+            },
+        );
     }
 
     /// Adds a method of a stream of messages for a stream of messages, which its closure writes with what it is given.
-    pub fn bidirectional<A, F, Fut>(&mut self, name: &str, method: F)
+    pub fn bidirectional<A, F, Fut>(&mut self, name: &str, description: Description, method: F)
     where
         C: Codec<A>,
         A: Send + 'static,
         F: Fn(Arc<S>, Request<Streaming<A>>, Replying<C>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Reply> + Send + 'static,
     {
-        self.streamed(name, move |implementation, body, responder, context| {
+        self.streamed(name, description.told(true, true), move |implementation, body, responder, context| {
             let request = Request::new(Streaming::argument::<C>(body), context);
             method(implementation, request, Replying::new(responder)).boxed()
         });
@@ -114,6 +149,7 @@ impl<S: Send + Sync + 'static, C: 'static> Methods<S, C> {
     fn streamed(
         &mut self,
         name: &str,
+        description: MethodDescription,
         method: impl Fn(Arc<S>, BodyReader, Responder, Context) -> BoxFuture<'static, Reply>
         + Send
         + Sync
@@ -123,7 +159,7 @@ impl<S: Send + Sync + 'static, C: 'static> Methods<S, C> {
         let handler = Streamed(move |body, responder, context| {
             method(implementation.clone(), body, responder, context)
         });
-        self.methods.push((name.into(), Method::new_stream(handler)));
+        self.methods.push((name.into(), Method::new_stream(handler).described(description)));
     }
 
     /// All of them.

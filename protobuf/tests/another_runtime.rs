@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use callosum_protobuf::generated::{Methods, Peer, unary};
+use callosum_protobuf::generated::{Description, Methods, Peer, unary};
 use callosum_protobuf::{Codec, Prost, Request, Response, Status, Streaming};
 use callosum_runtime::FormatError;
 use callosum_runtime::service::Service;
@@ -71,11 +71,18 @@ fn text(text: &str) -> StringValue {
 /// The same service, whose messages are prost's: a `String` for a `StringValue`.
 fn echo_of_prost() -> Service {
     let mut methods = Methods::<(), Prost>::new(());
-    methods
-        .unary("test.Echo/Say", |_, request: Request<String>| async move { Ok(request.into_inner().into()) });
-    methods.bidirectional("test.Echo/Chat", |_, request: Request<Streaming<String>>, replying| async move {
-        replying.items::<String>(Ok(request.into_inner().into())).await
+    let text = "google.protobuf.StringValue";
+    let description = Description { docs: "", argument: text, result: text };
+    methods.unary("test.Echo/Say", description, |_, request: Request<String>| async move {
+        Ok(request.into_inner().into())
     });
+    methods.bidirectional(
+        "test.Echo/Chat",
+        description,
+        |_, request: Request<Streaming<String>>, replying| async move {
+            replying.items::<String>(Ok(request.into_inner().into())).await
+        },
+    );
     methods.finish()
 }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// The name of the method that tells of the others. See [`Builder::describe_services`](crate::Builder::describe_services).
 pub const DESCRIBE: &str = "callosum.describe";
 
-/// What is told of a method of a [typed service](mod@crate::service).
+/// What is told of a method: of a [typed service](mod@crate::service), or of an upper layer.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]

@@ -43,8 +43,14 @@ impl WeakHandlers {
     /// What is told of the methods, sorted by name.
     pub(crate) fn descriptions(&self) -> Vec<MethodDescription> {
         let Some(table) = self.0.upgrade() else { return Vec::new() };
-        let mut methods: Vec<_> =
-            table.read().methods.values().filter_map(|method| method.description.clone()).collect();
+        let mut methods: Vec<_> = table
+            .read()
+            .methods
+            .iter()
+            .filter_map(|(name, method)| {
+                Some(MethodDescription { name: name.to_string(), ..method.description.clone()? })
+            })
+            .collect();
         methods.sort_unstable_by(|one, other| one.name.cmp(&other.name));
         methods
     }

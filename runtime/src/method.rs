@@ -136,8 +136,18 @@ impl Method {
         Self { kind, description: None, slow_calls: AtomicU32::new(0) }
     }
 
-    /// With what is told of it.
-    pub(crate) fn described(self, description: MethodDescription) -> Self {
+    /// With what an endpoint tells of it that [describes its services](crate::Builder::describe_services). Its name is the one under
+    /// which it is added, whatever the description says.
+    ///
+    /// ```
+    /// use callosum_runtime::service::MethodDescription;
+    /// # use callosum_runtime::{HandlerResult, Method};
+    ///
+    /// let mut description = MethodDescription::default();
+    /// description.docs = "The bytes that come.".into();
+    /// let echo = Method::raw(async |body, _| HandlerResult::Ok(body)).described(description);
+    /// ```
+    pub fn described(self, description: MethodDescription) -> Self {
         Self { description: Some(description), ..self }
     }
 

@@ -9,7 +9,7 @@ use crate::error::BuildError;
 use crate::names;
 use crate::structs::{places, required};
 use crate::text::push;
-use crate::types::{borrowed, module, owned, path};
+use crate::types::{borrowed, module, owned, path, written};
 
 /// What a client has besides the functions of its service.
 const TAKEN: [&str; 1] = ["new"];
@@ -104,6 +104,7 @@ fn server(
         );
     }
     let server = &derived.service(id).server;
+    let signatures = signatures(schema, id);
     let otherwise = match &service.extends {
         Some(parent) => {
             let parent = parent.target();
@@ -144,10 +145,44 @@ impl<__S: {name}> ::callosum_thrift::Service for {server}<__S> {{
 fn call(&self, __request: ::callosum_thrift::Request) -> {answer} {{
 Self::dispatch(&self.0, __request)
 }}
+
+fn functions(&self) -> &'static str {{
+{signatures:?}
+}}
 }}
 
 "
     ))
+}
+
+/// The functions of a service and of those that it extends, as a file has them, one a line; comments as they are.
+fn signatures(schema: &Schema, id: DefId) -> String {
+    let mut lines = Vec::new();
+    for service in schema.lineage(id) {
+        let Kind::Service(content) = &schema.definition(service).kind else { continue };
+        for function in &content.functions {
+            lines.extend(function.docs.lines().map(|line| format!("// {line}")));
+            lines.push(signature(function));
+        }
+    }
+    lines.join("\n")
+}
+
+fn signature(function: &Function) -> String {
+    let fields = |fields: &[Field]| {
+        let fields = fields.iter().map(|field| {
+            let optional = if is_optional_argument(field) { "optional " } else { "" };
+            format!("{}: {optional}{} {}", field.id, written(&field.ty), field.name)
+        });
+        fields.collect::<Vec<_>>().join(", ")
+    };
+    let oneway = if function.oneway { "oneway " } else { "" };
+    let result = function.result.as_ref().map_or("void".into(), written);
+    let throws = match function.throws.is_empty() {
+        true => String::new(),
+        false => format!(" throws ({})", fields(&function.throws)),
+    };
+    format!("{oneway}{result} {}({}){throws}", function.name, fields(&function.arguments))
 }
 
 /// Reads the arguments of a function, and calls it.

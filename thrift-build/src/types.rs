@@ -66,3 +66,22 @@ pub(crate) fn borrowed(schema: &Schema, ty: &Type) -> String {
         _ => format!("&{}", owned(schema, ty)),
     }
 }
+
+/// A type as a file has it.
+pub(crate) fn written(ty: &Type) -> String {
+    match ty {
+        Type::Bool => "bool".into(),
+        Type::I8 => "i8".into(),
+        Type::I16 => "i16".into(),
+        Type::I32 => "i32".into(),
+        Type::I64 => "i64".into(),
+        Type::Double => "double".into(),
+        Type::String => "string".into(),
+        Type::Binary => "binary".into(),
+        Type::Uuid => "uuid".into(),
+        Type::List(element) => format!("list<{}>", written(element)),
+        Type::Set(element) => format!("set<{}>", written(element)),
+        Type::Map(key, value) => format!("map<{}, {}>", written(key), written(value)),
+        Type::Named(reference) => reference.name.clone(),
+    }
+}

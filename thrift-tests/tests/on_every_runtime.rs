@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use callosum_hosts::{Host, for_each_host};
+use callosum_runtime::service::{DESCRIBE, MethodDescription};
 use callosum_runtime::{Binder, Builder, CallError, Connector, Context, HandlerResult, Metadata};
 use callosum_thrift::{
     Client, ExceptionKind, Limits, MethodError, Protocol, ReadError, ReplyError, ThriftError, method_with,
@@ -304,6 +305,32 @@ fn names_that_meet_are_told_apart() {
         let _: Option<meeting::FooClient_> = None;
         let _: Option<meeting::FooServer_<Meeting>> = None;
     });
+}
+
+#[test]
+fn a_service_tells_of_its_functions() {
+    let build = |builder: Builder| register(builder, "words", KeywordsServer::new(Words)).describe_services();
+    connected(Host::Tokio, build, async |connector, _| {
+        let told: Vec<MethodDescription> = connector.peer().invoke(DESCRIBE, &()).await.unwrap();
+        let [words] = &told[..] else { panic!("{told:?}") };
+        let functions = [
+            "i32 match(1: i32 self, 2: i32 type, 3: i32 context) throws (1: fail_error fail)",
+            "i32 new(1: string async)",
+            "Tree grow(1: Tree tree)",
+            "Odd odd(1: Odd odd)",
+        ];
+        assert_eq!((&*words.name, words.docs.lines().collect::<Vec<_>>()), ("words", functions.to_vec()));
+    });
+    let functions = callosum_thrift::Service::functions(&StoreServer::new(Memory::default()));
+    for line in [
+        "// Fails in as many ways as there are.",
+        "oneway void tell(1: string text)",
+        "i64 sum(1: i64 a, 2: i64 b, 3: optional i64 c)",
+        "Groups group(1: list<i64> numbers, 2: list<string> names)",
+        "string ping(1: string text)",
+    ] {
+        assert!(functions.lines().any(|found| found == line), "{line} is not in {functions}");
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::future::{Future, ready};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use callosum_runtime::service::{ArgumentDescription, MethodDescription};
 use callosum_runtime::{Builder, Context, HandlerError, HandlerExists, Handlers, Method};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -30,6 +31,11 @@ pub trait Service: Send + Sync + 'static {
     /// With the request, if its method is unknown.
     #[allow(clippy::result_large_err, reason = "it is answered at once, and kept nowhere")]
     fn call(&self, request: Request) -> Result<Answer, Request>;
+
+    /// The functions as the `.thrift` file has them, one a line, for endpoints that describe their services.
+    fn functions(&self) -> &'static str {
+        ""
+    }
 }
 
 /// What a call is answered with: a message.
@@ -142,7 +148,12 @@ pub fn method(service: impl Service) -> Method {
 /// The same, with a protocol that its callers have to speak too, and with limits on the messages that it reads.
 pub fn method_with(service: impl Service, protocol: Protocol, limits: Limits) -> Method {
     let service = Arc::new(service);
-    Method::raw(move |message: Bytes, context: Context| {
+    let mut description = MethodDescription::default();
+    let mut message = ArgumentDescription::default();
+    (message.name, message.type_name, message.required) = ("message".into(), "Thrift".into(), true);
+    (description.docs, description.result) = (service.functions().into(), "Thrift".into());
+    description.arguments = vec![message];
+    let method = Method::raw(move |message: Bytes, context: Context| {
         let service = service.clone();
         async move {
             let request =
@@ -152,7 +163,8 @@ pub fn method_with(service: impl Service, protocol: Protocol, limits: Limits) ->
                 Err(unknown) => Ok(unknown.refuse()?),
             }
         }
-    })
+    });
+    method.described(description)
 }
 
 /// Adds a service under an alias, which is the method of Callosum that its callers name.

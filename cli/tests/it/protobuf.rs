@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::common::scratch::Scratch;
 use crate::common::transfer::with_server;
 use crate::common::{Ended, Process};
-use callosum_protobuf::generated::Methods;
+use callosum_protobuf::generated::{Description, Methods};
 use callosum_protobuf::prost_types::{Any, Duration, Struct};
 use callosum_protobuf::{Prost, Request, Response, Status, Streaming};
 use callosum_runtime::service::Service;
@@ -16,23 +16,28 @@ use futures_util::{TryStreamExt, stream};
 fn numbers() -> Service {
     let mut methods = Methods::<(), Prost>::new(());
     let name = |method: &str| format!("numbers.v1.Numbers/{method}");
-    methods.unary(&name("Halve"), |_, request: Request<i32>| async move {
+    let told = Description { docs: "Of numbers.", argument: "Numbers", result: "Number" };
+    methods.unary(&name("Halve"), told, |_, request: Request<i32>| async move {
         Ok(Response::new(f64::from(request.into_inner()) / 2.0))
     });
-    methods.server_streaming(&name("Count"), |_, request: Request<i32>, replying| async move {
+    methods.server_streaming(&name("Count"), told, |_, request: Request<i32>, replying| async move {
         replying.items(Ok(stream::iter((1..=request.into_inner()).map(Ok)).into())).await
     });
-    methods.client_streaming(&name("Sum"), |_, request: Request<Streaming<i32>>| async move {
+    methods.client_streaming(&name("Sum"), told, |_, request: Request<Streaming<i32>>| async move {
         let sum = request.into_inner().try_fold(0, |sum, n| async move { Ok(sum + n) });
         sum.await.map(Response::new)
     });
-    methods.bidirectional(&name("Double"), |_, request: Request<Streaming<i32>>, replying| async move {
-        replying.items(Ok(request.into_inner().map_ok(|n| n * 2).into())).await
-    });
-    methods.unary(&name("Echo"), |_, request: Request<Struct>| async move {
+    methods.bidirectional(
+        &name("Double"),
+        told,
+        |_, request: Request<Streaming<i32>>, replying| async move {
+            replying.items(Ok(request.into_inner().map_ok(|n| n * 2).into())).await
+        },
+    );
+    methods.unary(&name("Echo"), told, |_, request: Request<Struct>| async move {
         Ok(Response::from(request.into_inner()))
     });
-    methods.unary(&name("Refuse"), |_, request: Request<Duration>| async move {
+    methods.unary(&name("Refuse"), told, |_, request: Request<Duration>| async move {
         // Field 1: "disk", field 2: 7 and 8.
         let problem = Any {
             type_url: "type.googleapis.com/Problem".into(),
@@ -119,5 +124,22 @@ fn what_does_not_fit_the_file_is_told() {
         call(&broken).expect_stderr("'B' is not defined");
         call(&numbers.proto).expect_stderr("problem.proto");
         call(&scratch.text("nothing.proto")).expect_stderr("nothing.proto");
+    });
+}
+
+#[test]
+fn a_server_tells_of_its_methods() {
+    let builder = callosum_tokio::builder().serve(numbers()).describe_services();
+    with_server(builder, |server| {
+        let shown = |method: &str| Process::start(&["describe", server, method]).end().expect(0).stdout;
+        let rest = ["    Of numbers.", "    Fails with google.rpc.Status."];
+        for (method, signature) in [
+            ("numbers.v1.Numbers/Halve", "(request: Numbers) -> Number"),
+            ("numbers.v1.Numbers/Count", "(request: Numbers) -> stream of Number"),
+            ("numbers.v1.Numbers/Sum", "(stream of Numbers) -> Number"),
+            ("numbers.v1.Numbers/Double", "(stream of Numbers) -> stream of Number"),
+        ] {
+            assert_eq!(shown(method), [&format!("{method}{signature}"), rest[0], rest[1]]);
+        }
     });
 }

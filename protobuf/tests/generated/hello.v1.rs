@@ -106,6 +106,11 @@ pub trait Greeter: ::core::marker::Send + ::core::marker::Sync + 'static {
         methods
             .unary(
                 "hello.v1.Greeter/SayHello",
+                ::callosum_protobuf::generated::Description {
+                    docs: "Says hello to one.\n\nSee [HelloRequest] or http://localhost/greetings",
+                    argument: "hello.v1.HelloRequest",
+                    result: "hello.v1.HelloReply",
+                },
                 |
                     implementation: ::std::sync::Arc<Self>,
                     request: ::callosum_protobuf::Request<HelloRequest>|
@@ -114,6 +119,11 @@ pub trait Greeter: ::core::marker::Send + ::core::marker::Sync + 'static {
         methods
             .server_streaming(
                 "hello.v1.Greeter/SayHellos",
+                ::callosum_protobuf::generated::Description {
+                    docs: "Says hello often.",
+                    argument: "hello.v1.HelloRequest",
+                    result: "hello.v1.HelloReply",
+                },
                 |
                     implementation: ::std::sync::Arc<Self>,
                     request: ::callosum_protobuf::Request<HelloRequest>,
@@ -127,6 +137,11 @@ pub trait Greeter: ::core::marker::Send + ::core::marker::Sync + 'static {
         methods
             .client_streaming(
                 "hello.v1.Greeter/GreetAll",
+                ::callosum_protobuf::generated::Description {
+                    docs: "Says hello to all at once.",
+                    argument: "hello.v1.HelloRequest",
+                    result: "hello.v1.HelloReply",
+                },
                 |
                     implementation: ::std::sync::Arc<Self>,
                     request: ::callosum_protobuf::Request<
@@ -137,6 +152,11 @@ pub trait Greeter: ::core::marker::Send + ::core::marker::Sync + 'static {
         methods
             .bidirectional(
                 "hello.v1.Greeter/Chat",
+                ::callosum_protobuf::generated::Description {
+                    docs: "Says hello to each.",
+                    argument: "hello.v1.HelloRequest",
+                    result: "hello.v1.HelloReply",
+                },
                 |
                     implementation: ::std::sync::Arc<Self>,
                     request: ::callosum_protobuf::Request<
@@ -313,6 +333,11 @@ pub trait Names: ::core::marker::Send + ::core::marker::Sync + 'static {
         methods
             .unary(
                 "hello.v1.Names/New",
+                ::callosum_protobuf::generated::Description {
+                    docs: "",
+                    argument: "google.protobuf.Empty",
+                    result: "google.protobuf.Empty",
+                },
                 |
                     implementation: ::std::sync::Arc<Self>,
                     request: ::callosum_protobuf::Request<()>|
@@ -321,6 +346,11 @@ pub trait Names: ::core::marker::Send + ::core::marker::Sync + 'static {
         methods
             .unary(
                 "hello.v1.Names/Move",
+                ::callosum_protobuf::generated::Description {
+                    docs: "",
+                    argument: "google.protobuf.Empty",
+                    result: "google.protobuf.Empty",
+                },
                 |
                     implementation: ::std::sync::Arc<Self>,
                     request: ::callosum_protobuf::Request<()>|

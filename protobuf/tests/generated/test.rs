@@ -79,6 +79,11 @@ pub trait Echo: ::core::marker::Send + ::core::marker::Sync + 'static {
         methods
             .unary(
                 "test.Echo/Say",
+                ::callosum_protobuf::generated::Description {
+                    docs: "",
+                    argument: "google.protobuf.StringValue",
+                    result: "google.protobuf.StringValue",
+                },
                 |
                     implementation: ::std::sync::Arc<Self>,
                     request: ::callosum_protobuf::Request<
@@ -89,6 +94,11 @@ pub trait Echo: ::core::marker::Send + ::core::marker::Sync + 'static {
         methods
             .server_streaming(
                 "test.Echo/Count",
+                ::callosum_protobuf::generated::Description {
+                    docs: "",
+                    argument: "google.protobuf.StringValue",
+                    result: "google.protobuf.StringValue",
+                },
                 |
                     implementation: ::std::sync::Arc<Self>,
                     request: ::callosum_protobuf::Request<
@@ -102,6 +112,11 @@ pub trait Echo: ::core::marker::Send + ::core::marker::Sync + 'static {
         methods
             .client_streaming(
                 "test.Echo/Join",
+                ::callosum_protobuf::generated::Description {
+                    docs: "",
+                    argument: "google.protobuf.StringValue",
+                    result: "google.protobuf.StringValue",
+                },
                 |
                     implementation: ::std::sync::Arc<Self>,
                     request: ::callosum_protobuf::Request<
@@ -114,6 +129,11 @@ pub trait Echo: ::core::marker::Send + ::core::marker::Sync + 'static {
         methods
             .bidirectional(
                 "test.Echo/Chat",
+                ::callosum_protobuf::generated::Description {
+                    docs: "",
+                    argument: "google.protobuf.StringValue",
+                    result: "google.protobuf.StringValue",
+                },
                 |
                     implementation: ::std::sync::Arc<Self>,
                     request: ::callosum_protobuf::Request<

@@ -129,7 +129,8 @@ impl<S> Builder<S> {
         self
     }
 
-    /// Tells callers what the methods of its [typed services](mod@crate::service) are: adds the method
+    /// Tells callers what the methods of its [typed services](mod@crate::service) are, and others that are
+    /// [described](Method::described): adds the method
     /// [`callosum.describe`](crate::service::DESCRIBE), whose argument is ignored, and whose result is a list of
     /// [`MethodDescription`](crate::service::MethodDescription)s, sorted by name, of the services that are served when it is called. Off by
     /// default: every peer that can call it learns all names, types and doc comments.

@@ -28,14 +28,15 @@ pub struct Description {
 }
 
 impl Description {
-    pub(super) fn of(self, name: &str) -> MethodDescription {
+    pub(super) fn told(self) -> MethodDescription {
         let arguments = self.arguments.iter().map(|(name, type_name, required)| ArgumentDescription {
             name: (*name).into(),
             type_name: (*type_name).into(),
             required: *required,
         });
         MethodDescription {
-            name: name.into(),
+            // That under which the method is added.
+            name: String::new(),
             docs: self.docs.into(),
             arguments: arguments.collect(),
             args_kwargs: self.args_kwargs,

@@ -97,7 +97,7 @@ impl<S: Send + Sync + 'static> Methods<S> {
             Some(codec) => Method::typed_with_codec(codec, handler),
             None => Method::typed(handler),
         };
-        self.methods.push((name.into(), method.described(description.of(name))));
+        self.methods.push((name.into(), method.described(description.told())));
     }
 
     /// Adds a method whose argument, result, or both, are streamed: its handler is given what follows the argument, and what it answers
@@ -116,7 +116,7 @@ impl<S: Send + Sync + 'static> Methods<S> {
         let (implementation, codec) = (self.implementation.clone(), self.codec.clone());
         let handler =
             Streaming { implementation, codec, argument, handler: Arc::new(handler), of: PhantomData };
-        let method = Method::new_stream(handler).described(description.of(name));
+        let method = Method::new_stream(handler).described(description.told());
         self.methods.push((name.into(), method));
     }
 

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use callosum_protobuf::framing::to_item;
 use callosum_protobuf::prost::{Message, encode_length_delimiter};
 use callosum_protobuf::{Code, Request, Response, Status, Streaming, prost_types};
+use callosum_runtime::service::{DESCRIBE, MethodDescription};
 use callosum_runtime::{
     BodyReader, Builder, CallError, Context, ErrorInfo, HandlerError, HandlerResult, Metadata, Method,
     Refusal, Responder,
@@ -291,7 +292,7 @@ fn node(name: &str) -> v1::Node {
 pub async fn packages(rig: Rig) {
     let builder = rig.builder().serve(Bare::into_service(Node));
     let builder = builder.serve(Fleet::into_service(Node)).serve(Jobs::into_service(Node));
-    let pair = rig.pair(builder, rig.builder()).await;
+    let pair = rig.pair(builder.describe_services(), rig.builder()).await;
     let peer = pair.peer();
     let plain = Plain { text: "x".into() };
     assert_eq!(BareClient::new(peer.clone()).same(&plain).await.expect("it comes back"), plain);
@@ -308,5 +309,22 @@ pub async fn packages(rig: Rig) {
     peer.invoke_raw("tests.fleet.v1.jobs.Jobs/Check", Bytes::new())
         .await
         .expect("its name has all of its package");
+    let told: Vec<MethodDescription> = peer.invoke(DESCRIBE, &()).await.expect("it tells");
+    let shown = |method: &MethodDescription| {
+        let arguments = method.arguments.iter().map(|argument| &*argument.type_name);
+        let arguments: Vec<_> = arguments.chain(method.streamed_argument.as_deref()).collect();
+        (method.name.clone(), arguments.concat(), method.result.clone(), method.streamed_result)
+    };
+    let expected = [
+        ("Bare/Same", "Plain", "Plain", false),
+        ("tests.fleet.v1.Fleet/Join", "tests.fleet.v1.FleetClient", "tests.fleet.v1.Node", false),
+        ("tests.fleet.v1.jobs.Jobs/Check", "tests.fleet.v1.Node.State", "Plain", false),
+        ("tests.fleet.v1.jobs.Jobs/Run", "tests.fleet.v1.jobs.Job", "tests.fleet.v1.Node", true),
+    ];
+    let expected = expected.map(|(name, argument, result, streamed)| {
+        (name.to_owned(), argument.to_owned(), result.to_owned(), streamed)
+    });
+    assert_eq!(told.iter().map(shown).collect::<Vec<_>>(), expected);
+    assert_eq!(told[0].docs, "As it comes.");
     pair.end().await;
 }
