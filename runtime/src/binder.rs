@@ -28,7 +28,7 @@ use crate::link::{LinkPeer, MessageReceiver, MessageSender, PeersOfLink, drive_a
 use crate::lock::Mutex;
 use crate::node::Node;
 use crate::peer::PeerShared;
-use crate::rt::{BoxStream, ByteStream, Listener, sleep_until, yield_now};
+use crate::rt::{BoxStream, ByteStream, Listener, sleep_until};
 use crate::stats::Stats;
 use crate::{Driver, Endpoint, Peer, PeerId, inproc};
 
@@ -201,6 +201,7 @@ impl Binder {
             let driving = AssertUnwindSafe(drive_accepted(&link, &mut pump, &sender, &mut receiver, slot));
             let cause = driving.catch_unwind().await.unwrap_or(DisconnectCause::Panicked);
             let was_established = pump.was_established();
+            let _turn = of.turn().await;
             drop_user_code((pump, sender, receiver));
             conclude(&of, &peer, cause, was_established, address);
         });
@@ -299,8 +300,8 @@ async fn accept_loop(node: &Arc<Node>, (endpoint, mut listener): Listening) {
                 }
                 accepted += 1;
                 if accepted.is_multiple_of(ACCEPTED_AT_ONCE) {
-                    // However fast they come, others have their turn, and those that are evicted end.
-                    yield_now().await;
+                    // However fast they come, others have their turn, and those that are evicted or have left end.
+                    drop(node.turn().await);
                 }
             }
             Err(error) => {
@@ -341,6 +342,7 @@ fn take_in(
         let ended = AssertUnwindSafe(&mut link).catch_unwind().await;
         let cause = ended.unwrap_or(DisconnectCause::Panicked);
         let was_established = link.was_established();
+        let _turn = of.turn().await;
         drop_user_code(link);
         conclude(&of, &peer, cause, was_established, address);
     });

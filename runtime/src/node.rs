@@ -6,6 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
+use async_lock::{Semaphore, SemaphoreGuard};
+
 use crate::core::Core;
 use crate::error::{DisconnectCause, Drained};
 use crate::event::{Event, EventSink, Ration};
@@ -14,6 +16,7 @@ use crate::layer::HandlerLayers;
 use crate::link::handshakes::Handshakes;
 use crate::lock::{Mutex, MutexGuard};
 use crate::peer::PeerShared;
+use crate::rt::yield_now;
 use crate::{Endpoint, PeerId};
 
 pub(crate) struct Node {
@@ -23,6 +26,7 @@ pub(crate) struct Node {
     pub(crate) events: EventSink,
     /// Links whose handshake is not complete.
     pub(crate) handshakes: Arc<Mutex<Handshakes>>,
+    turns: Semaphore,
     refusals: Mutex<Ration>,
     accept_failures: Mutex<Ration>,
     lifecycle: Mutex<Lifecycle>,
@@ -39,6 +43,9 @@ struct Lifecycle {
     /// Somebody tells them, and goes on until there are none.
     is_telling: bool,
 }
+
+/// Links that end before others have their turn: a millisecond's work.
+const AT_ONCE: usize = 64;
 
 /// Notices that wait to be told; past that, the oldest are dropped, as events are that a subscriber leaves unread.
 const MAX_NOTICES: usize = 1_024;
@@ -78,6 +85,7 @@ impl Node {
             handler_layers,
             events: EventSink::new(),
             handshakes: Arc::default(),
+            turns: Semaphore::new(AT_ONCE),
             refusals: Mutex::default(),
             accept_failures: Mutex::default(),
             lifecycle: Mutex::new(Lifecycle {
@@ -89,6 +97,15 @@ impl Node {
             }),
             phase_changed: event_listener::Event::new(),
         })
+    }
+
+    /// Waits until other tasks have had their turn, and fewer than [`AT_ONCE`] links end. A link of a binder ends while it holds the
+    /// guard: where thousands are lost at the same moment, those that go on have their turns in between. New ones queue with them,
+    /// so that no more come than end.
+    pub(crate) async fn turn(&self) -> SemaphoreGuard<'_> {
+        let turn = self.turns.acquire().await;
+        yield_now().await;
+        turn
     }
 
     pub(crate) fn phase(&self) -> Phase {

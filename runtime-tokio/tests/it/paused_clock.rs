@@ -1,6 +1,6 @@
 //! Endpoints on tokio's paused clock: what takes time takes virtual time, and no task is polled while nothing happens.
 
-use std::future::{IntoFuture, pending};
+use std::future::{IntoFuture, pending, poll_fn};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::Poll;
@@ -14,6 +14,7 @@ use callosum_tokio::{
 };
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
 
 /// tokio, and how many times it has polled tasks of endpoints.
 #[derive(Clone, Debug, Default)]
@@ -61,7 +62,7 @@ impl Wrap for Counting {
 
     fn spawn(&self, mut task: BoxFuture<'static, ()>) {
         let (polls, frozen) = (self.polls.clone(), self.frozen.clone());
-        self.tokio.spawn(Box::pin(std::future::poll_fn(move |cx| {
+        self.tokio.spawn(Box::pin(poll_fn(move |cx| {
             polls.fetch_add(1, Ordering::SeqCst);
             if frozen.load(Ordering::SeqCst) {
                 return Poll::Pending;
@@ -215,4 +216,51 @@ async fn other_threads_see_the_same_time() {
     assert_eq!(now, tokio::time::Instant::now().into_std());
     let elsewhere = std::thread::spawn(move || runtime.now()).join().expect("it tells the time");
     assert_eq!(elsewhere, now);
+}
+
+/// Goes behind the tasks that are ready. tokio's own `yield_now` goes behind a look at the timers, too, and that is rare.
+async fn turn() {
+    let mut has_yielded = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut has_yielded, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+/// Others have their turns in between, as the connections that go on.
+#[tokio::test(start_paused = true)]
+async fn links_that_end_at_the_same_moment_leave_turns_to_others() {
+    const LINKS: usize = 300;
+    let counting = Counting::default();
+    let (binder, driver) = counting.builder().binder();
+    counting.drive(driver);
+    let (mut peers, mut drivers) = (Vec::new(), FuturesUnordered::new());
+    for n in 0..LINKS {
+        let (ours, theirs) = duplex(1024);
+        binder.accept(theirs, n.to_string()).expect("there is room");
+        let (connector, driver) = counting.builder().connect_stream(ours);
+        peers.push(connector);
+        drivers.push(driver.into_future());
+    }
+    let driving = tokio::spawn(async move { while drivers.next().await.is_some() {} });
+    for connector in &peers {
+        connector.peer().ready().await.expect("the binder answers");
+    }
+    driving.abort();
+    // A task of its own: that of a test has a turn after 61 of others.
+    let observing = tokio::spawn(async move {
+        let (mut left, mut most) = (LINKS, 0);
+        while left > 0 {
+            turn().await;
+            let now = binder.peers().len();
+            (left, most) = (now, most.max(left - now));
+        }
+        most
+    });
+    let most = observing.await.expect("it does not panic");
+    assert!(most <= 64, "{most} ended in one turn");
 }
