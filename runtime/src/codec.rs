@@ -12,6 +12,9 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, Error as _};
 
+#[cfg(any(feature = "json", feature = "msgpack"))]
+use crate::encode_buffer::EncodeBuffer;
+
 /// A serializer. Cheap to clone. Both sides must use the same one: the wire does not say which it was.
 ///
 /// The default is JSON. Without the feature `json` it is none: all that it does fails with [`CodecError::NoCodec`].
@@ -239,9 +242,17 @@ impl Codec {
     pub fn encode<T: Serialize + ?Sized>(&self, value: &T) -> Result<Bytes, CodecError> {
         match self {
             #[cfg(feature = "json")]
-            Self::Json => Ok(serde_json::to_vec(value)?.into()),
+            Self::Json => {
+                let mut buffer = EncodeBuffer::new();
+                serde_json::to_writer(&mut *buffer, value)?;
+                Ok(buffer.finish())
+            }
             #[cfg(feature = "msgpack")]
-            Self::MsgPack => Ok(rmp_serde::to_vec_named(value)?.into()),
+            Self::MsgPack => {
+                let mut buffer = EncodeBuffer::new();
+                rmp_serde::encode::write_named(&mut *buffer, value)?;
+                Ok(buffer.finish())
+            }
             // A reference is sized, as what is erased has to be.
             Self::Custom(format) => Ok(format.0.encode(&value)?),
         }

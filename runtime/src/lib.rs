@@ -30,6 +30,7 @@ mod core;
 mod description;
 mod dispatch;
 mod driver;
+mod encode_buffer;
 mod endpoint;
 mod error;
 mod event;

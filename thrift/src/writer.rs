@@ -1,6 +1,7 @@
 //! TBinary and TCompact, written.
 
 use bytes::Bytes;
+use callosum_runtime::service::EncodeBuffer;
 
 use crate::error::WriteError;
 use crate::protocol::{Protocol, zigzag};
@@ -18,7 +19,7 @@ pub trait Encode {
 /// Writes the values of a message, one after the other.
 #[derive(Debug)]
 pub struct Writer {
-    bytes: Vec<u8>,
+    buffer: EncodeBuffer,
     too_long: bool,
     encoding: Encoding,
 }
@@ -59,12 +60,12 @@ impl Writer {
     pub fn finish(self) -> Result<Bytes, WriteError> {
         match self.too_long {
             true => Err(WriteError::TooLong),
-            false => Ok(self.bytes.into()),
+            false => Ok(self.buffer.finish()),
         }
     }
 
     pub(crate) fn put(&mut self, bytes: &[u8]) {
-        self.bytes.extend_from_slice(bytes);
+        self.buffer.extend_from_slice(bytes);
     }
 
     /// An integer of TCompact: seven bits a byte, the lowest first.

@@ -136,6 +136,7 @@
 //! - a client's methods return [`Peer::invoke_encoded`](crate::Peer::invoke_encoded), or a [`StreamInvocation`] of
 //!   [bytes](StreamInvocation::raw) or [items](StreamInvocation::raw_items), whose error is a [`CallFailure`];
 //! - a service is a [`Service`] of [`Method`](crate::Method)s;
+//! - a body whose length is not known before is written into an [`EncodeBuffer`];
 //! - the data of an error travel in the text that [`binary_data_text`] makes.
 
 mod arguments;
@@ -153,6 +154,7 @@ pub use raw::Outgoing;
 pub use serve::Service;
 
 pub use crate::description::{ArgumentDescription, DESCRIBE, MethodDescription};
+pub use crate::encode_buffer::EncodeBuffer;
 
 /// What the macro's code calls. No part of the API: it changes together with the macro.
 #[doc(hidden)]
