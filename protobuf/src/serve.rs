@@ -80,8 +80,7 @@ impl<S: Send + Sync + 'static, C: 'static> Methods<S, C> {
                 Ok(message) => message,
                 Err(error) => return ready(unreadable(&error)).boxed(),
             };
-            let running = method(implementation.clone(), Request::new(message, context));
-            async move { whole::<C, R>(running.await) }.boxed()
+            method(implementation.clone(), Request::new(message, context)).map(whole::<C, R>).boxed()
         });
         self.methods.push((name.into(), Method::new(handler).described(description.told(false, false))));
     }
@@ -96,8 +95,8 @@ impl<S: Send + Sync + 'static, C: 'static> Methods<S, C> {
         Fut: Future<Output = Result<Response<R>, Status>> + Send + 'static,
     {
         self.streamed(name, description.told(true, false), move |implementation, body, _, context| {
-            let running = method(implementation, Request::new(Streaming::argument::<C>(body), context));
-            async move { whole::<C, R>(running.await) }.boxed()
+            let request = Request::new(Streaming::argument::<C>(body), context);
+            method(implementation, request).map(whole::<C, R>).boxed()
         });
     }
 

@@ -75,14 +75,11 @@ impl Method {
     {
         Self::new(FnHandler(move |body: Bytes, context: Context| {
             let exposes = context.exposes_tracebacks();
-            let running = handler(body, context);
-            async move {
-                match running.await {
-                    Ok(body) => Reply::result(body),
-                    Err(error) => failure(error, exposes),
-                }
-            }
-            .boxed()
+            let replied = move |result: Result<Bytes, E>| match result {
+                Ok(body) => Reply::result(body),
+                Err(error) => failure(error, exposes),
+            };
+            handler(body, context).map(replied).boxed()
         }))
     }
 
@@ -274,16 +271,13 @@ where
         };
         drop(body);
         let exposes = context.exposes_tracebacks();
-        let running = handler(argument, context);
-        async move {
-            match running.await {
-                Ok(result) => match codec.encode(&result) {
-                    Ok(body) => Reply::result(body),
-                    Err(error) => failure(error, exposes),
-                },
+        let replied = move |result: Result<R, E>| match result {
+            Ok(result) => match codec.encode(&result) {
+                Ok(body) => Reply::result(body),
                 Err(error) => failure(error, exposes),
-            }
-        }
-        .boxed()
+            },
+            Err(error) => failure(error, exposes),
+        };
+        handler(argument, context).map(replied).boxed()
     })
 }

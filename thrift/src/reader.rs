@@ -54,13 +54,9 @@ impl<'a> Reader<'a> {
     /// If the message is over [`Limits::size`].
     pub fn new(message: &'a Bytes, protocol: Protocol, limits: Limits) -> Result<Self, ReadError> {
         let (size, limit) = (message.len(), limits.size);
-        let encoding = match protocol {
-            Protocol::Binary => Encoding::Binary,
-            Protocol::Compact => Encoding::Compact { last: 0, flag: None },
-        };
         match size > limit {
             true => Err(ReadError::TooLarge { size, limit }),
-            false => Ok(Self { message, at: 0, depth: 0, memory: limits.memory, limits, encoding }),
+            false => Ok(Self::resume(message, 0, protocol, limits)),
         }
     }
 
@@ -69,6 +65,15 @@ impl<'a> Reader<'a> {
             Encoding::Binary => Protocol::Binary,
             Encoding::Compact { .. } => Protocol::Compact,
         }
+    }
+
+    /// Begins to read behind what an earlier reader has read, which has checked the size.
+    pub(crate) fn resume(message: &'a Bytes, at: usize, protocol: Protocol, limits: Limits) -> Self {
+        let encoding = match protocol {
+            Protocol::Binary => Encoding::Binary,
+            Protocol::Compact => Encoding::Compact { last: 0, flag: None },
+        };
+        Self { message, at, depth: 0, memory: limits.memory, limits, encoding }
     }
 
     /// Bytes that are left.

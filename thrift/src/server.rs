@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::future::{Future, ready};
-use std::sync::Arc;
+use std::ops::Range;
 
 use bytes::Bytes;
 use callosum_runtime::service::{ArgumentDescription, MethodDescription};
@@ -45,7 +45,7 @@ pub type Answer = BoxFuture<'static, Result<Bytes, HandlerError>>;
 pub struct Request {
     message: Bytes,
     /// Where the name of the method stands in the message.
-    method: Bytes,
+    method: Range<usize>,
     sequence: i32,
     /// Where the arguments begin.
     arguments: usize,
@@ -71,14 +71,21 @@ impl Request {
         if !matches!(envelope.kind, MessageKind::Call | MessageKind::Oneway) {
             return Err(ReadError::BadKind(envelope.kind as u8));
         }
-        let (method, sequence) = (message.slice_ref(envelope.method.as_bytes()), envelope.sequence);
         let arguments = message.len() - reader.remaining();
+        let sequence = envelope.sequence;
+        // What stands between the name and the arguments.
+        let between = match protocol {
+            Protocol::Binary => size_of_val(&sequence),
+            Protocol::Compact => 0,
+        };
+        let name_end = arguments - between;
+        let method = name_end - envelope.method.len()..name_end;
         Ok(Self { message, method, sequence, arguments, protocol, limits, context })
     }
 
     /// The method that is called.
     pub fn method(&self) -> &str {
-        text(&self.method)
+        text(&self.message[self.method.clone()])
     }
 
     /// Reads the arguments, which are one struct, and answers with what the handler returns. Arguments that can't be read fail the call.
@@ -93,20 +100,16 @@ impl Request {
         F: FnOnce(A, Context) -> Fut,
         Fut: Future<Output = Result<R, MethodError<E>>> + Send + 'static,
     {
-        let rest = self.message.slice(self.arguments..);
-        let read = Reader::new(&rest, self.protocol, self.limits).and_then(|mut reader| {
-            let arguments = arguments(&mut reader)?;
-            reader.finish()?;
-            Ok(arguments)
-        });
-        let running = match read {
-            Ok(arguments) => handler(arguments, self.context),
+        let mut reader = Reader::resume(&self.message, self.arguments, self.protocol, self.limits);
+        let read = arguments(&mut reader).and_then(|arguments| reader.finish().map(|()| arguments));
+        let arguments = match read {
+            Ok(arguments) => arguments,
             Err(error) => return ready(Err(refusal(&error))).boxed(),
         };
-        let (method, sequence, protocol) = (self.method, self.sequence, self.protocol);
-        async move {
-            let returned = running.await;
-            let mut writer = reply(MessageKind::Reply, &method, sequence, protocol);
+        let (message, method) = (self.message, self.method);
+        let (sequence, protocol) = (self.sequence, self.protocol);
+        let answer = move |returned: Result<R, MethodError<E>>| {
+            let mut writer = reply(MessageKind::Reply, text(&message[method]), sequence, protocol);
             match returned {
                 Ok(result) => result.write(&mut writer),
                 Err(MethodError::Exception(exception)) => exception.write(&mut writer),
@@ -114,25 +117,25 @@ impl Request {
             }
             writer.stop();
             Ok(writer.finish()?)
-        }
-        .boxed()
+        };
+        handler(arguments, self.context).map(answer).boxed()
     }
 
     /// Answers that there is no such method.
     fn refuse(self) -> Result<Bytes, WriteError> {
-        let mut writer = reply(MessageKind::Exception, &self.method, self.sequence, self.protocol);
+        let mut writer = reply(MessageKind::Exception, self.method(), self.sequence, self.protocol);
         ApplicationException { kind: ExceptionKind::UnknownMethod, message: None }.encode(&mut writer);
         writer.finish()
     }
 }
 
 /// The name of a method.
-fn text(method: &Bytes) -> &str {
+fn text(method: &[u8]) -> &str {
     std::str::from_utf8(method).expect("it was checked when the envelope was read")
 }
 
-fn reply(kind: MessageKind, method: &Bytes, sequence: i32, protocol: Protocol) -> Writer {
-    Message { kind, method: text(method), sequence }.write(protocol)
+fn reply(kind: MessageKind, method: &str, sequence: i32, protocol: Protocol) -> Writer {
+    Message { kind, method, sequence }.write(protocol)
 }
 
 /// A FAILURE, with the name that Python's server gives it.
@@ -147,21 +150,19 @@ pub fn method(service: impl Service) -> Method {
 
 /// The same, with a protocol that its callers have to speak too, and with limits on the messages that it reads.
 pub fn method_with(service: impl Service, protocol: Protocol, limits: Limits) -> Method {
-    let service = Arc::new(service);
     let mut description = MethodDescription::default();
     let mut message = ArgumentDescription::default();
     (message.name, message.type_name, message.required) = ("message".into(), "Thrift".into(), true);
     (description.docs, description.result) = (service.functions().into(), "Thrift".into());
     description.arguments = vec![message];
     let method = Method::raw(move |message: Bytes, context: Context| {
-        let service = service.clone();
-        async move {
-            let request =
-                Request::new(message, protocol, limits, context).map_err(|error| refusal(&error))?;
-            match service.call(request) {
-                Ok(answer) => answer.await,
-                Err(unknown) => Ok(unknown.refuse()?),
-            }
+        let request = match Request::new(message, protocol, limits, context) {
+            Ok(request) => request,
+            Err(error) => return ready(Err(refusal(&error))).boxed(),
+        };
+        match service.call(request) {
+            Ok(answer) => answer,
+            Err(unknown) => ready(unknown.refuse().map_err(HandlerError::from)).boxed(),
         }
     });
     method.described(description)

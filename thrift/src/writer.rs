@@ -43,7 +43,7 @@ impl Writer {
             Protocol::Binary => Encoding::Binary,
             Protocol::Compact => Encoding::Compact { last: 0, flag: None },
         };
-        Self { bytes: Vec::new(), too_long: false, encoding }
+        Self { buffer: EncodeBuffer::new(), too_long: false, encoding }
     }
 
     fn protocol(&self) -> Protocol {
@@ -71,10 +71,10 @@ impl Writer {
     /// An integer of TCompact: seven bits a byte, the lowest first.
     pub(crate) fn varint(&mut self, mut number: u64) {
         while number > 0x7f {
-            self.bytes.push(number as u8 | 0x80);
+            self.buffer.push(number as u8 | 0x80);
             number >>= 7;
         }
-        self.bytes.push(number as u8);
+        self.buffer.push(number as u8);
     }
 
     /// An integer of so many bytes, of which there are two at least.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use callosum_proto::{Refusal, Reply};
 use futures_util::future::BoxFuture;
-use futures_util::{FutureExt, Stream, StreamExt};
+use futures_util::{FutureExt, Stream, StreamExt, TryFutureExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -90,8 +90,8 @@ impl<S: Send + Sync + 'static> Methods<S> {
         let handler = move |argument: A, context: Context| {
             let codec = own.as_ref().unwrap_or_else(|| context.codec()).clone();
             let exposes = context.exposes_tracebacks();
-            let running = handler(implementation.clone(), argument, context);
-            async move { running.await.map_err(|error| HandlerError::from(error.into_failure(&codec, exposes))) }
+            let failed = move |error: E| HandlerError::from(error.into_failure(&codec, exposes));
+            handler(implementation.clone(), argument, context).map_err(failed)
         };
         let method = match self.codec.clone() {
             Some(codec) => Method::typed_with_codec(codec, handler),
