@@ -1,7 +1,13 @@
-//! Generates the code of the service with tonic, without `protoc`.
+//! Generates the code of the service with tonic, and of the echoes of Callosum's upper layers.
+
+#[path = "src/services/build.rs"]
+mod services;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let files = protox::compile(["src/services/agent.proto"], ["src/services"])?;
-    println!("cargo::rerun-if-changed=src/services/agent.proto");
-    Ok(tonic_prost_build::configure().compile_fds(files)?)
+    services::main()?;
+    callosum_thrift_build::compile("src/peers/echo.thrift")?;
+    let protobuf = callosum_protobuf_build::Builder::new().messages(|prost| {
+        prost.bytes(["."]);
+    });
+    Ok(protobuf.compile(["src/peers/echo.proto"], ["src/peers"])?)
 }

@@ -10,8 +10,8 @@ use callosum_bench::{
     load::{Client, KeyedClient, Timing, body},
     neighbours::{Neighbours, Trouble},
     peers::{
-        Callosum, CallosumCurve, DialectOne, Kind, Orders, Peer, RawCopy, RawTcp, Stack, Tarpc, Tonic,
-        TonicWindows, Typed, TypedMsgPack, Zeromq,
+        Callosum, CallosumCurve, DialectOne, Kind, Layered, Orders, Peer, Protobuf, RawCopy, RawTcp, Stack,
+        Tarpc, Thrift, Tonic, TonicWindows, Typed, TypedMsgPack, Zeromq,
     },
     process::Launcher,
     suite::{self, Measure, Outcome, Plan},
@@ -124,8 +124,14 @@ fn tonic_echoes() -> Result<()> {
 
 #[test]
 fn typed_services_echo() -> Result<()> {
-    echoes::<Typed>()?;
-    echoes::<TypedMsgPack>()
+    echoes::<Layered<Typed>>()?;
+    echoes::<Layered<TypedMsgPack>>()
+}
+
+#[test]
+fn upper_layers_echo() -> Result<()> {
+    echoes::<Layered<Thrift>>()?;
+    echoes::<Layered<Protobuf>>()
 }
 
 #[test]
@@ -374,6 +380,8 @@ fn layers_have_a_row_for_each_peer_and_case() -> Result<()> {
         "callosum-layer",
         "callosum-typed-layer",
         "callosum-typed-msgpack-layer",
+        "callosum-thrift-layer",
+        "callosum-protobuf-layer",
     ];
     let expected: Vec<_> =
         ["64B x1", "64B x128"].iter().flat_map(|row| peers.map(|peer| (*row, peer))).collect();

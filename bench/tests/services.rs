@@ -38,7 +38,7 @@ fn counted() -> BTreeMap<&'static str, usize> {
         ("Callosum", of(&["src/services/callosum.rs"])),
         ("tarpc", of(&["src/services/tarpc.rs"])),
         ("jsonrpsee", of(&["src/services/jsonrpsee.rs"])),
-        ("tonic", of(&["src/services/tonic.rs", "src/services/agent.proto", "build.rs"])),
+        ("tonic", of(&["src/services/tonic.rs", "src/services/agent.proto", "src/services/build.rs"])),
     ])
 }
 

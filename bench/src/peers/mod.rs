@@ -2,10 +2,13 @@
 
 mod callosum;
 mod entry;
+mod layered;
+mod protobuf;
 mod raw_copy;
 mod raw_tcp;
 mod stack;
 mod tarpc;
+mod thrift;
 mod tonic;
 mod typed;
 mod zeromq;
@@ -17,10 +20,13 @@ pub(crate) use self::{
 };
 pub use self::{
     callosum::{Callosum, CallosumCurve, DialectOne},
+    layered::{Layer, Layered},
+    protobuf::Protobuf,
     raw_copy::RawCopy,
     raw_tcp::RawTcp,
     stack::{Kind, Load, LoadBeside, Orders, Peer, Roles, ServeIn, Stack, Way},
     tarpc::Tarpc,
+    thrift::Thrift,
     tonic::{Tonic, TonicWindows},
     typed::{Typed, TypedMsgPack},
     zeromq::Zeromq,
@@ -43,8 +49,10 @@ pub const ALL: &[Peer] = &[
     Entry::<Zeromq>::new().calls().peer(),
     Peer { name: "libzmq", runtime: "C", encrypted: false, kind: Kind::C },
     Entry::<Callosum<Tokio>>::new().calls().layer().orders().beside().idle().peer(),
-    Entry::<Typed>::new().layer().peer(),
-    Entry::<TypedMsgPack>::new().layer().peer(),
+    Entry::<Layered<Typed>>::new().layer().peer(),
+    Entry::<Layered<TypedMsgPack>>::new().layer().peer(),
+    Entry::<Layered<Thrift>>::new().layer().peer(),
+    Entry::<Layered<Protobuf>>::new().layer().peer(),
     Entry::<Callosum<AsyncStd>>::new().calls().orders().beside().idle().peer(),
     Entry::<Callosum<Tokio, DialectOne>>::new().calls().orders().peer(),
     Entry::<Callosum<AsyncStd, DialectOne>>::new().calls().orders().peer(),

@@ -1,16 +1,11 @@
 //! Typed services of Callosum: the echo of the other peers as a method of a trait, in either codec.
 
-use std::net::SocketAddr;
-
 use anyhow::Result;
 use bytes::Bytes;
-use callosum_tokio::{Codec, HandlerResult, service};
+use callosum_tokio::{Builder, Codec, HandlerResult, Peer, service};
 
-use super::{
-    callosum::{self, DialectTwo},
-    stack::Stack,
-};
-use crate::{executor::Tokio, load};
+use super::layered::Layer;
+use crate::load;
 
 /// In JSON, which has strings, and no bytes.
 #[service]
@@ -44,19 +39,16 @@ impl EchoBytes for Server {
 #[derive(Debug)]
 pub enum Typed {}
 
-impl Stack for Typed {
+impl Layer for Typed {
     const NAME: &'static str = "callosum-typed";
-    type Runtime = Tokio;
     type Client = EchoClient;
 
-    async fn serve(ready: impl FnOnce(SocketAddr) + Send + 'static) -> Result<()> {
-        callosum::serve(callosum::builder::<Tokio, DialectTwo>().serve(Echo::into_service(Server)), ready)
-            .await
+    fn serve(builder: Builder) -> Builder {
+        builder.serve(Echo::into_service(Server))
     }
 
-    async fn connect(server: SocketAddr) -> Result<EchoClient> {
-        let client = callosum::connect::<Tokio, DialectTwo>(callosum::builder::<Tokio, DialectTwo>(), server);
-        Ok(EchoClient::new(client.await?.peer()))
+    fn client(peer: Peer) -> EchoClient {
+        EchoClient::new(peer)
     }
 }
 
@@ -64,19 +56,16 @@ impl Stack for Typed {
 #[derive(Debug)]
 pub enum TypedMsgPack {}
 
-impl Stack for TypedMsgPack {
+impl Layer for TypedMsgPack {
     const NAME: &'static str = "callosum-typed-msgpack";
-    type Runtime = Tokio;
     type Client = EchoBytesClient;
 
-    async fn serve(ready: impl FnOnce(SocketAddr) + Send + 'static) -> Result<()> {
-        let service = EchoBytes::into_service(Server);
-        callosum::serve(callosum::builder::<Tokio, DialectTwo>().serve(service), ready).await
+    fn serve(builder: Builder) -> Builder {
+        builder.serve(EchoBytes::into_service(Server))
     }
 
-    async fn connect(server: SocketAddr) -> Result<EchoBytesClient> {
-        let client = callosum::connect::<Tokio, DialectTwo>(callosum::builder::<Tokio, DialectTwo>(), server);
-        Ok(EchoBytesClient::new(client.await?.peer()))
+    fn client(peer: Peer) -> EchoBytesClient {
+        EchoBytesClient::new(peer)
     }
 }
 

@@ -97,7 +97,12 @@ const MARKS: &[Mark<'static>] = &[
 
 /// The layers, and how many of the calls a second of raw calls on the same kind of connection each is to make. One that comes is an entry
 /// here and one of [`ALL`](crate::peers::ALL), with [`layer`](crate::peers::Peer::is_layer).
-const LAYERS: &[(&str, f64)] = &[("callosum-typed", 0.9), ("callosum-typed-msgpack", 0.9)];
+const LAYERS: &[(&str, f64)] = &[
+    ("callosum-typed", 0.9),
+    ("callosum-typed-msgpack", 0.9),
+    ("callosum-thrift", 0.8),
+    ("callosum-protobuf", 0.8),
+];
 
 /// Typed calls of other libraries, with which the layers are compared.
 const OTHERS: [&str; 2] = ["tarpc", "tonic"];
@@ -184,6 +189,8 @@ mod tests {
             row("callosum/async-std", "64B x128", 1),
             row("callosum-typed/tokio", "64B x128", 89),
             row("callosum-typed-msgpack/tokio", "64B x128", 90),
+            row("callosum-thrift/tokio", "64B x128", 79),
+            row("callosum-protobuf/tokio", "64B x128", 80),
             row("tonic/tokio", "64B x128", 10),
         ];
         let expected = [
@@ -191,6 +198,10 @@ mod tests {
             "64B x128: callosum-typed (tokio) makes 8.90 × tonic (tokio), no mark",
             "64B x128: callosum-typed-msgpack (tokio) makes 0.90 × callosum (tokio), mark 0.9: met",
             "64B x128: callosum-typed-msgpack (tokio) makes 9.00 × tonic (tokio), no mark",
+            "64B x128: callosum-thrift (tokio) makes 0.79 × callosum (tokio), mark 0.8: missed",
+            "64B x128: callosum-thrift (tokio) makes 7.90 × tonic (tokio), no mark",
+            "64B x128: callosum-protobuf (tokio) makes 0.80 × callosum (tokio), mark 0.8: met",
+            "64B x128: callosum-protobuf (tokio) makes 8.00 × tonic (tokio), no mark",
         ];
         assert_eq!(layer_marks(&rows), expected);
     }
