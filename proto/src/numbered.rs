@@ -194,7 +194,16 @@ impl<T> Numbered<T> {
     /// Moves the values to the tree that have outlived most of those that came after them.
     #[inline]
     fn retire_outliving(&mut self) {
-        self.retire(SPARSE * self.filled as u64 + FEW);
+        // Each that moves leaves fewer values, and so fewer numbers that the ring may span.
+        while self.span > self.most() {
+            self.retire_some(self.most());
+        }
+    }
+
+    /// Numbers that the ring may span.
+    #[inline]
+    fn most(&self) -> u64 {
+        SPARSE * self.filled as u64 + FEW
     }
 
     /// Moves the oldest values to the tree until the ring spans only so many numbers. Each value moves once at the most.
@@ -248,7 +257,7 @@ mod tests {
 
     #[test]
     fn one_that_outlives_thousands_takes_no_room_in_the_ring() {
-        let mut map = Numbered::default();
+        let mut map: Numbered<u64> = Numbered::default();
         (0..2).for_each(|number| map.insert(number, number));
         for number in 2..100_000 {
             map.insert(number, number);
@@ -265,7 +274,7 @@ mod tests {
     fn few_that_are_left_of_many_pin_little() {
         const MANY: u64 = 100_000;
         for left in [[0, 1], [0, MANY - 1], [MANY - 2, MANY - 1], [MANY / 2, MANY / 3]] {
-            let mut map = Numbered::default();
+            let mut map: Numbered<u64> = Numbered::default();
             (0..MANY).for_each(|number| map.insert(number, number));
             (0..MANY).filter(|number| !left.contains(number)).for_each(|number| _ = map.remove(number));
             assert!(left.into_iter().all(|number| map.get(number) == Some(&number)) && map.len() == 2);
@@ -274,8 +283,17 @@ mod tests {
     }
 
     #[test]
+    fn one_that_moves_may_take_the_next_along() {
+        let mut map: Numbered<u64> = Numbered::default();
+        for number in [342, 343, 357, 390] {
+            map.insert(number, number);
+            assert!(map.span <= map.most(), "{number}");
+        }
+    }
+
+    #[test]
     fn gaps_take_no_memory() {
-        let mut map = Numbered::default();
+        let mut map: Numbered<u64> = Numbered::default();
         let numbers = (0..1_000).map(|n| n * (FEW + 1) * (1 + n % 3 * (1 << 40)));
         let numbers: std::collections::BTreeSet<u64> = numbers.collect();
         for number in &numbers {
@@ -287,7 +305,7 @@ mod tests {
 
     #[test]
     fn numbers_may_be_anywhere() {
-        let mut map = Numbered::default();
+        let mut map: Numbered<u64> = Numbered::default();
         for number in [1 << 62, 3, u64::MAX, 0, (1 << 62) + 1, 4] {
             map.insert(number, number);
             assert_eq!(map.get(number), Some(&number));
@@ -304,7 +322,7 @@ mod tests {
         fn does_what_a_tree_does(
             ops in prop::collection::vec((0..5_u8, 0..400_u64, any::<prop::sample::Index>()), 0..400)
         ) {
-            let (mut map, mut tree, mut next) = (Numbered::default(), BTreeMap::new(), 0);
+            let (mut map, mut tree, mut next): (Numbered<u64>, _, _) = (Numbered::default(), BTreeMap::new(), 0);
             for (op, far, index) in ops {
                 let some = index.index(next as usize + 400) as u64;
                 match op {
@@ -325,7 +343,7 @@ mod tests {
                     }
                 }
                 prop_assert_eq!(map.len(), tree.len());
-                prop_assert!(map.span <= SPARSE * map.filled as u64 + FEW);
+                prop_assert!(map.span <= map.most());
                 prop_assert!(map.slots.len() <= kept_slots::<u64>().max((LOOSE * map.span) as usize));
                 let mut all: Vec<_> = map.iter().map(|(number, value)| (number, *value)).collect();
                 all.sort_unstable();
