@@ -336,8 +336,15 @@ fn take_in(
     }
     let of = node.clone();
     node.core.tasks.spawn(&*node.core.runtime, async move {
-        let mut link =
-            StreamLink::new(of.clone(), peer.clone(), mechanism, stream, address.clone(), Some(slot));
+        // Boxed: while the link is driven, the future would keep room for it and for what it is made of.
+        let mut link = Box::new(StreamLink::new(
+            of.clone(),
+            peer.clone(),
+            mechanism,
+            stream,
+            address.clone(),
+            Some(slot),
+        ));
         // Its calls must end all the same, and it must not stay among the peers.
         let ended = AssertUnwindSafe(&mut link).catch_unwind().await;
         let cause = ended.unwrap_or(DisconnectCause::Panicked);

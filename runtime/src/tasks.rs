@@ -5,6 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use futures_util::FutureExt;
 use futures_util::future::{AbortHandle, Abortable};
 
 use crate::lock::Mutex;
@@ -63,13 +64,13 @@ impl Tasks {
             links.handles.insert(id, handle);
             id
         };
-        runtime.spawn(Box::pin(async move {
+        // No `async` block, which would have room for the task twice: where it is captured and where it is awaited.
+        runtime.spawn(Box::pin(Abortable::new(task, registration).map(move |_| {
             // An aborted task has nothing to report.
-            let _ = Abortable::new(task, registration).await;
             let ended = guard.0.links.lock().handles.remove(&id);
             // With it goes the waker of the task.
             drop(ended);
-        }));
+        })));
     }
 
     /// Ends every task at its next poll, and lets none start any more.

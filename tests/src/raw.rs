@@ -80,6 +80,11 @@ impl<S: ByteStream> RawPeer<S> {
         peer
     }
 
+    /// Only the stream, so that nothing more is held of this side.
+    pub fn into_stream(self) -> S {
+        self.stream
+    }
+
     /// Adds a message to what the next [`flush`](Self::flush) sends.
     pub fn queue(&mut self, message: Multipart) {
         self.link.send(message).expect("the handshake is complete");

@@ -2,7 +2,7 @@
 
 use std::io::IoSlice;
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use callosum_hosts::Host;
@@ -182,6 +182,53 @@ async fn resets(rig: Rig) {
     assert!(peak < at_first + 512 * KIB, "{at_first}, then {peak}");
     drop(attacker);
     driver.cut().await;
+}
+
+/// What a connection holds that has been quiet for a second, with both ends of its socket.
+async fn idle(rig: Rig) {
+    const CONNECTIONS: usize = 512;
+    const MOST: usize = 6 * KIB;
+    let (server, client) = (generate_keys(), generate_keys());
+    let check = FnAuthenticator::new(server.clone(), |_| async { Admission::Admit("client".into()) });
+    for (name, builder) in [("NULL", rig.builder()), ("CURVE", rig.builder().authenticator(check))] {
+        let (binder, driver) = rig.serve(builder).await;
+        let mut streams = Vec::new();
+        let mut open = async |count: usize| {
+            for _ in 0..count {
+                let stream = rig.open(&binder.endpoints()[0]).await;
+                let peer = match name {
+                    "NULL" => RawPeer::connect(stream).await,
+                    _ => RawPeer::connect_curve(stream, client.clone(), server.public()).await,
+                };
+                streams.push(peer.into_stream());
+            }
+        };
+        // What is held by all together grows in steps.
+        open(CONNECTIONS).await;
+        let before = HEAP.current_usage();
+        open(CONNECTIONS).await;
+        let held = || HEAP.current_usage().saturating_sub(before) / CONNECTIONS;
+        let at_first = held();
+        for _ in 0..100 {
+            if held() <= MOST {
+                break;
+            }
+            rig.pause(Duration::from_millis(100)).await;
+        }
+        println!("{name}: {at_first} bytes a connection at first, {} once it is quiet", held());
+        assert!(held() <= MOST, "{name}: {} bytes a connection", held());
+        driver.cut().await;
+    }
+}
+
+#[test]
+fn idle_connections_on_tokio() {
+    alone(|| on(Host::Tokio, "idle on tokio", Transport::Tcp, idle));
+}
+
+#[test]
+fn idle_connections_on_async_std() {
+    alone(|| on(Host::AsyncStd, "idle on async-std", Transport::Tcp, idle));
 }
 
 #[test]

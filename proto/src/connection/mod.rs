@@ -11,7 +11,7 @@ mod state;
 mod tests;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -30,6 +30,10 @@ use crate::{Metadata, Multipart, Role};
 /// Least window of a stream, so that every record fits.
 const MIN_WINDOW: u64 = 1024;
 
+/// A connection that has heard nothing for so long gives back the memory that it keeps for what is to come. That may be more than it
+/// takes without, above all after the handshake and the first probes, which fill each queue once.
+const QUIET: Duration = Duration::from_secs(1);
+
 /// One connection to one remote peer. See the [crate](crate) for the run loop.
 ///
 /// `now` must not go backwards; if it does, timers are late but nothing else is wrong. The same calls in the same order give the
@@ -47,6 +51,8 @@ pub struct Connection {
     /// When the handshake has taken too long, and when the peer has accepted no bytes for too long.
     handshake_deadline: Option<Instant>,
     write_deadline: Option<Instant>,
+    /// When to look whether it has been quiet, if anything was heard since it was.
+    quiet_check: Option<Instant>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,6 +101,7 @@ impl Connection {
             config,
             handshake_deadline: None,
             write_deadline: None,
+            quiet_check: None,
         }
     }
 
@@ -110,6 +117,9 @@ impl Connection {
             return;
         }
         self.probes.heard(now);
+        if self.quiet_check.is_none() {
+            self.quiet_check = now.checked_add(QUIET);
+        }
         if self.dialect() == Some(Dialect::Two) && message.frames().len() == 1 {
             let Some(packet) = message.into_one() else { return self.report(Anomaly::NotAMessage) };
             match self.calls.handle_packet(now, &packet) {
@@ -222,6 +232,11 @@ impl Connection {
 
     /// When to call [`handle_timeout`](Self::handle_timeout); after that was called with `now`, later than `now`.
     pub fn poll_timeout(&self) -> Option<Instant> {
+        self.next_deadline().into_iter().chain(self.quiet_check).min()
+    }
+
+    /// When something is due that a peer or a caller notices.
+    fn next_deadline(&self) -> Option<Instant> {
         let probe = self.probes.next_timeout();
         [
             self.handshake_deadline,
@@ -249,6 +264,10 @@ impl Connection {
         }
         if self.write_deadline.take_if(|at| *at <= now).is_some() {
             self.close(CloseCause::PeerNotReading);
+        }
+        if self.quiet_check.take_if(|at| *at <= now).is_some() {
+            // What is kept is given back at each timeout. This one is the last, unless something was heard since it was set.
+            self.quiet_check = self.probes.last_heard().checked_add(QUIET).filter(|at| *at > now);
         }
         match self.probes.handle_timeout(now) {
             probes::Due::Nothing => {}
@@ -351,6 +370,7 @@ impl Connection {
                 self.phase = Phase::Unconnected;
                 self.handshake_deadline = None;
                 self.write_deadline = None;
+                self.quiet_check = None;
                 self.probes.clear();
             }
             _ => return false,
@@ -371,6 +391,7 @@ impl Connection {
         self.probes.close();
         self.handshake_deadline = None;
         self.write_deadline = None;
+        self.quiet_check = None;
         self.calls.events().push_back(Event::Closed(cause));
     }
 

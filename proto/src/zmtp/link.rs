@@ -81,7 +81,8 @@ impl Progress {
 /// when a frame announces its length, and a payload that arrives in pieces allocates as it comes.
 ///
 /// Payloads are copied out of the input once, and decrypted where they are. Besides, up to four buffers of 128 KiB at most
-/// are kept for payloads to come, and one of 256 KiB at most for output, until the next heartbeat.
+/// are kept for payloads to come, and one of 256 KiB at most for output, until the next
+/// [`handle_timeout`](Self::handle_timeout).
 pub struct Link {
     ours: Properties,
     role: Role,
@@ -201,6 +202,9 @@ impl Link {
             State::Ready(traffic) => {
                 self.deframer.shrink();
                 self.output.shrink();
+                if self.events.is_empty() {
+                    self.events = VecDeque::new();
+                }
                 traffic.handle_timeout(now, &mut self.output)
             }
             _ if late => Err(LinkError::HandshakeTimedOut),

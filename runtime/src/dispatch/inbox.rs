@@ -29,6 +29,14 @@ impl Inbox {
             std::mem::swap(&mut *events, into);
         }
     }
+
+    /// Gives back the memory that is kept for events to come.
+    pub(crate) fn shrink(&self) {
+        let mut events = self.events.lock();
+        if events.is_empty() {
+            *events = Vec::new();
+        }
+    }
 }
 
 /// What the driver of a link has to tell the endpoint.

@@ -164,6 +164,7 @@ impl Drive<'_> {
             }
             // A message link has no errors of ZMTP's.
             let _ = peer.lock().connection.handle_timeout(peer.core.now());
+            self.pump.shrink();
         }
     }
 }

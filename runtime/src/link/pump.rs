@@ -90,6 +90,16 @@ impl Pump {
         }
     }
 
+    /// Gives back the memory that is kept for what is to come. Time has passed in which there was nothing, or little.
+    pub(crate) fn shrink(&mut self) {
+        self.effects.shrink();
+        self.decisions = Vec::new();
+        if self.relayed.is_empty() {
+            self.relayed = Relayed::default();
+        }
+        self.peer.inbox.shrink();
+    }
+
     /// Does what concerns others than callers; whether that set somebody to work.
     fn carry_out(&mut self, effect: Effect, clock: &mut Clock) -> bool {
         let node = &self.node;

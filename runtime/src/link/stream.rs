@@ -331,6 +331,7 @@ impl StreamLink {
         self.zmtp.handle_timeout(now)?;
         // Its transport is a link of its own.
         let _ = self.pump.peer.lock().connection.handle_timeout(now);
+        self.pump.shrink();
         Ok(true)
     }
 

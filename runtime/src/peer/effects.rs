@@ -55,6 +55,13 @@ impl Effects {
         self.0.extend(value.map(|value| Effect::Drop(Box::new(value))));
     }
 
+    /// Gives back the memory that is kept for effects to come.
+    pub(crate) fn shrink(&mut self) {
+        if self.0.is_empty() {
+            self.0 = VecDeque::new();
+        }
+    }
+
     pub(crate) fn pop(&mut self) -> Option<Effect> {
         self.0.pop_front()
     }

@@ -173,7 +173,7 @@ fn streams_that_are_never_complete_are_bounded_in_number_and_bytes() {
             |event: &Event| matches!(event, Event::Reassembled { body: Err(ReadError::TimedOut), .. });
         assert!(events.iter().all(timed_out), "{events:?}");
     }
-    assert_eq!((side.connection.held_bytes(), side.connection.poll_timeout()), (0, None));
+    assert_eq!((side.connection.held_bytes(), side.connection.next_deadline()), (0, None));
 }
 
 #[test]

@@ -16,7 +16,7 @@ fn a_call_ends_as_the_peer_says() {
         assert_eq!(side.said(), [(seq, Payload::Function(b"1"[..].into()))]);
         side.hear_message(seq, "m", payload.clone());
         assert_eq!(side.events(), [ended(call, outcome)]);
-        assert!(side.connection.is_idle() && side.connection.poll_timeout().is_none());
+        assert!(side.connection.is_idle() && side.connection.next_deadline().is_none());
         side.hear_message(seq, "m", payload);
         assert_eq!(side.events(), [Event::Anomaly(Anomaly::UnknownReply)], "a second reply");
     }
@@ -73,7 +73,7 @@ fn a_call_abandoned_before_it_left_never_leaves() {
     assert!(side.connection.abandon(call));
     assert!(!side.connection.abandon(call));
     assert_eq!((side.sent(), side.events()), (vec![], vec![]));
-    assert!(side.connection.is_idle() && side.connection.poll_timeout().is_none());
+    assert!(side.connection.is_idle() && side.connection.next_deadline().is_none());
     assert_eq!(side.connection.queued_bytes(), 0);
 }
 
@@ -84,7 +84,7 @@ fn a_call_abandoned_after_it_left_is_cancelled_once_and_not_waited_for() {
     let seq = call.0 as u32;
     assert_eq!(side.said().len(), 2);
     assert!(side.connection.abandon(call));
-    assert_eq!((side.connection.open_calls(), side.connection.poll_timeout()), (1, None));
+    assert_eq!((side.connection.open_calls(), side.connection.next_deadline()), (1, None));
     assert!(!side.connection.abandon(call));
     assert_eq!(side.said(), [(seq, Payload::Cancel)]);
     for late in [Payload::Cancelled, result("late")] {
@@ -114,7 +114,7 @@ fn a_deadline_ends_a_call_once() {
     let sent = side.invoke_for("sent", 2);
     side.said();
     let queued = side.invoke_for("queued", 1);
-    assert_eq!(side.connection.poll_timeout(), Some(side.now + SECOND));
+    assert_eq!(side.connection.next_deadline(), Some(side.now + SECOND));
     side.pass(SECOND);
     assert_eq!(side.events(), [ended(queued, Outcome::TimedOut { sent: false })]);
     assert!(side.sent().is_empty(), "nothing to cancel");
@@ -231,7 +231,7 @@ fn closing_ends_every_call_and_says_which_had_left() {
         assert!(
             side.connection.is_idle()
                 && side.connection.is_closed()
-                && side.connection.poll_timeout().is_none()
+                && side.connection.next_deadline().is_none()
         );
 
         assert_eq!(side.connection.invoke(side.now, call("m")), Err(InvokeError::Closed));

@@ -20,7 +20,7 @@ fn two_of_ours_learn_of_each_other() {
     assert_eq!(a.events(), [Event::Established { hello: Some(hello(2, 5)), dialect: Dialect::One }]);
     assert_eq!(b.events(), [Event::Established { hello: Some(hello(1, 10 << 20)), dialect: Dialect::One }]);
     assert!(a.connection.is_established() && b.connection.is_established());
-    assert_eq!((a.connection.poll_timeout(), b.connection.poll_timeout()), (None, None));
+    assert_eq!((a.connection.next_deadline(), b.connection.next_deadline()), (None, None));
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn a_peer_that_skips_the_ping_or_says_something_else_in_it_is_of_dialect_1() {
     let mut side = Side::connected(Role::Binder, config());
     let call = side.invoke("m");
     assert!(side.sent().is_empty(), "calls wait for the handshake");
-    assert_eq!(side.connection.poll_timeout(), Some(side.now + SECOND * 10));
+    assert_eq!(side.connection.next_deadline(), Some(side.now + SECOND * 10));
     side.pass(SECOND * 10);
     assert_eq!(side.events(), [Event::Established { hello: None, dialect: Dialect::One }]);
     assert_eq!(side.said(), [(call.0 as u32, Payload::Function(b"1"[..].into()))]);
@@ -107,7 +107,7 @@ fn a_connector_gives_an_answer_so_much_time() {
     let cause = CloseCause::HandshakeTimedOut;
     let outcome = Outcome::Disconnected { cause, sent: false };
     assert_eq!(side.events(), [ended(call, outcome), Event::Closed(cause)]);
-    assert!(side.connection.is_closed() && side.connection.poll_timeout().is_none());
+    assert!(side.connection.is_closed() && side.connection.next_deadline().is_none());
 }
 
 #[test]
@@ -116,10 +116,10 @@ fn times_that_never_end_are_no_timers() {
     let keepalive = Some(Keepalive { idle: never, misses: 1 });
     let config = ConnectionConfig { handshake_timeout: never, write_timeout: never, keepalive, ..config() };
     let mut side = Side::connected(Role::Binder, config);
-    assert_eq!(side.connection.poll_timeout(), None);
+    assert_eq!(side.connection.next_deadline(), None);
     side.hear(ping(Bytes::new()));
     side.connection.handle_write_blocked(side.now);
-    assert_eq!(side.connection.poll_timeout(), None);
+    assert_eq!(side.connection.next_deadline(), None);
 }
 
 #[test]
@@ -208,7 +208,7 @@ fn messages_without_a_link_and_a_second_link_are_ignored() {
     let mut side = Side::new(Role::Connector, config());
     side.hear(ping(Bytes::new()));
     side.connection.handle_write_blocked(side.now);
-    assert_eq!((side.events(), side.sent(), side.connection.poll_timeout()), (vec![], vec![], None));
+    assert_eq!((side.events(), side.sent(), side.connection.next_deadline()), (vec![], vec![], None));
     side.connection.handle_connected(side.now);
     side.connection.handle_connected(side.now);
     assert_eq!(side.sent().len(), 1);
@@ -236,7 +236,7 @@ fn what_waits_is_held_against_the_limit_that_the_peer_turns_out_to_have() {
     b.sent().into_iter().for_each(|message| a.hear(message));
     let events = a.events();
     assert_eq!(events[1..], [ended(large, Outcome::TooLarge { size: 201, limit: 200 })]);
-    assert_eq!(a.connection.poll_timeout(), None);
+    assert_eq!(a.connection.next_deadline(), None);
     let said = a.said();
     assert!(matches!(&said[0], (seq, Payload::Function(_)) if *seq == small.0 as u32));
     assert_eq!(said[1], (1, Payload::Result(vec![0; 200].into())));

@@ -15,7 +15,7 @@ fn answer(side: &mut Side) {
 #[test]
 fn a_silent_peer_is_probed_and_then_given_up() {
     let mut side = Side::established(alive(SECOND, 2));
-    assert_eq!(side.connection.poll_timeout(), Some(side.now + SECOND));
+    assert_eq!(side.connection.next_deadline(), Some(side.now + SECOND));
     for _ in 0..2 {
         side.pass(SECOND);
         assert_eq!(side.sent().len(), 1);
@@ -26,7 +26,7 @@ fn a_silent_peer_is_probed_and_then_given_up() {
     let cause = CloseCause::KeepaliveTimedOut;
     let outcome = Outcome::Disconnected { cause, sent: false };
     assert_eq!(side.events(), [ended(call, outcome), Event::Closed(cause)]);
-    assert_eq!(side.connection.poll_timeout(), None);
+    assert_eq!(side.connection.next_deadline(), None);
 }
 
 #[test]
@@ -49,7 +49,7 @@ fn whatever_the_peer_says_shows_that_it_lives() {
     side.events();
     side.pass(SECOND / 2);
     assert!(side.sent().is_empty(), "not silent for long enough");
-    assert_eq!(side.connection.poll_timeout(), Some(side.now + SECOND / 2));
+    assert_eq!(side.connection.next_deadline(), Some(side.now + SECOND / 2));
     side.pass(SECOND / 2);
     assert_eq!(side.sent().len(), 1);
     assert_eq!(side.events(), []);
@@ -123,9 +123,9 @@ fn a_peer_that_takes_nothing_is_cut_off() {
     side.connection.handle_write_blocked(side.now);
     side.pass(SECOND * 5);
     side.connection.handle_write_blocked(side.now);
-    assert_eq!(side.connection.poll_timeout(), Some(side.now + SECOND * 5), "not put off");
+    assert_eq!(side.connection.next_deadline(), Some(side.now + SECOND * 5), "not put off");
     side.connection.handle_write_progress();
-    assert_eq!(side.connection.poll_timeout(), None);
+    assert_eq!(side.connection.next_deadline(), None);
     side.connection.handle_write_blocked(side.now);
     side.pass(SECOND * 10 - Duration::from_nanos(1));
     assert!(!side.connection.is_closed());
@@ -200,4 +200,17 @@ fn probes_that_were_given_up_do_not_displace_the_others() {
         side.hear(Multipart::new(PONG, header, body));
     }
     assert_eq!(side.events(), [Event::Pong { ping: awaited, round_trip: Duration::ZERO }]);
+}
+
+#[test]
+fn a_quiet_second_ends_with_one_look_at_what_is_kept() {
+    let mut side = Side::established(config());
+    assert_eq!(side.connection.poll_timeout(), Some(side.now + QUIET));
+    side.now += QUIET / 2;
+    side.hear(Multipart::from_frames([Bytes::from_static(b"noise")]).unwrap());
+    side.events();
+    side.pass(QUIET / 2);
+    assert_eq!(side.connection.poll_timeout(), Some(side.now + QUIET / 2), "it was not quiet");
+    side.pass(QUIET / 2);
+    assert_eq!(side.connection.poll_timeout(), None);
 }

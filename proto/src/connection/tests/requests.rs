@@ -172,7 +172,7 @@ fn an_execution_has_so_much_time() {
     side.now += SECOND / 2;
     side.decide(ConnectionEvent::Start(slow));
     side.decide(ConnectionEvent::Start(incoming(99)));
-    assert_eq!((side.events(), side.connection.poll_timeout()), (vec![], Some(at)), "it starts once");
+    assert_eq!((side.events(), side.connection.next_deadline()), (vec![], Some(at)), "it starts once");
     side.connection.reply(quick, ok("1")).unwrap();
     side.pass(SECOND / 2);
     assert_eq!(side.events(), [Event::Stop { request: slow, reason: StopReason::TimedOut }]);
@@ -182,7 +182,7 @@ fn an_execution_has_so_much_time() {
     };
     assert_eq!((*request, Refusal::of(info)), (slow, Some(Refusal::ExecutionTimedOut)));
     side.decide(ConnectionEvent::Start(slow));
-    assert_eq!(side.connection.poll_timeout(), None, "it is reported once");
+    assert_eq!(side.connection.next_deadline(), None, "it is reported once");
     side.connection.reply(slow, Reply::Error(Refusal::ExecutionTimedOut.to_error("after 1 s"))).unwrap();
     assert_eq!(side.said().len(), 2);
     assert_eq!(side.events(), []);
@@ -260,5 +260,5 @@ fn the_endpoint_learns_of_a_cancellation_after_an_execution_timeout() {
     assert_eq!(reasons, [WithdrawReason::ExecutionTimedOut, WithdrawReason::Cancelled]);
     side.connection.reply(id, Reply::Cancelled).unwrap();
     assert_eq!(side.said(), [(1, Payload::Cancelled)]);
-    assert_eq!(side.connection.poll_timeout().filter(|at| *at < side.now + SECOND), None);
+    assert_eq!(side.connection.next_deadline().filter(|at| *at < side.now + SECOND), None);
 }

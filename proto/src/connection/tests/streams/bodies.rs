@@ -168,7 +168,7 @@ fn bodies_wait_for_memory_and_are_reassembled_when_there_is_some() {
     assert_eq!(done(&mut b), all[2..]);
     assert_eq!(freed(&mut b), all[2..]);
     b.pass(KEPT_FOR);
-    assert_eq!((b.connection.held_bytes(), b.connection.poll_timeout()), (0, None));
+    assert_eq!((b.connection.held_bytes(), b.connection.next_deadline()), (0, None));
 }
 
 /// The ways in which a body that is reassembled, or waits for memory, is of no use any more.
@@ -216,7 +216,7 @@ fn a_body_that_is_given_up_makes_room_for_others() {
         assert!(b.events().contains(&collected), "{gives_up}");
         assert_eq!(freed(&mut b), [theirs(&second)], "{gives_up}");
         b.pass(KEPT_FOR);
-        assert_eq!(b.connection.poll_timeout(), None, "{gives_up}");
+        assert_eq!(b.connection.next_deadline(), None, "{gives_up}");
     }
 }
 
@@ -265,7 +265,7 @@ fn a_body_that_is_never_complete_is_dropped_by_age() {
     side.collect(theirs(&asked));
     side.hear_records(&[Record::Cancel { call: 2 }]);
     side.connection.reply(asked.id, Reply::Cancelled).unwrap();
-    assert_eq!(side.connection.poll_timeout(), None);
+    assert_eq!(side.connection.next_deadline(), None);
 }
 
 #[test]
@@ -290,7 +290,7 @@ fn a_body_has_its_time_from_its_turn_on() {
         assert_eq!(side.collected(), Err(ReadError::TimedOut));
         assert_eq!(freed(&mut side), [id]);
     }
-    assert_eq!(side.connection.poll_timeout(), None);
+    assert_eq!(side.connection.next_deadline(), None);
 }
 
 #[test]
@@ -347,7 +347,7 @@ fn a_body_whose_turn_comes_after_a_quiet_spell_has_all_of_its_time() {
         side.decide(ConnectionEvent::Reassemble(theirs(&second)));
         side.sent();
         let due = side.now + 31 * SECOND;
-        assert_eq!(side.connection.poll_timeout(), Some(due), "{gives_up}: 30 s, and 1 s for 64 KiB");
+        assert_eq!(side.connection.next_deadline(), Some(due), "{gives_up}: 30 s, and 1 s for 64 KiB");
         side.pass(31 * SECOND - Duration::from_nanos(1));
         assert_eq!(side.events(), [], "{gives_up}");
         side.pass(Duration::from_nanos(1));
@@ -376,7 +376,7 @@ fn what_was_stopped_can_not_be_put_together() {
         (vec![], 1),
         "nothing has ended, least of all in time"
     );
-    assert_eq!(side.connection.poll_timeout(), None);
+    assert_eq!(side.connection.next_deadline(), None);
     assert!(side.connection.abandon(call));
 
     let mut side = binder(two());
@@ -384,7 +384,7 @@ fn what_was_stopped_can_not_be_put_together() {
     let asked = request(&mut side);
     side.connection.recv_stream(theirs(&asked)).stop();
     assert_eq!(side.connection.recv_stream(theirs(&asked)).reassemble(), Err(ReadError::NotOpen));
-    assert_eq!((side.events(), side.connection.poll_timeout()), (vec![], None));
+    assert_eq!((side.events(), side.connection.next_deadline()), (vec![], None));
 }
 
 #[test]

@@ -349,7 +349,7 @@ fn a_result_that_is_put_together_after_the_link_has_ended_leaves_nothing_to_send
     let collected = Event::Reassembled { stream: StreamId::Call(call), body: Ok("halfhalf".into()) };
     assert_eq!(side.events(), [collected]);
     assert!(side.connection.is_idle(), "an acknowledgement waits that can't leave");
-    assert_eq!((side.connection.poll_timeout(), side.sent()), (None, vec![]));
+    assert_eq!((side.connection.next_deadline(), side.sent()), (None, vec![]));
 }
 
 #[test]

@@ -44,7 +44,10 @@ fn assert_nothing_is_left(side: &mut Side) {
     side.pass(KEPT_FOR);
     let connection = &mut side.connection;
     assert!(connection.is_idle(), "{connection:?}");
-    assert_eq!((connection.held_bytes(), connection.queued_bytes(), connection.poll_timeout()), (0, 0, None));
+    assert_eq!(
+        (connection.held_bytes(), connection.queued_bytes(), connection.next_deadline()),
+        (0, 0, None)
+    );
     assert_eq!(connection.calls.flow().growth_left, connection.config.connection_window / 2);
     assert_eq!((side.events(), told(side)), (vec![], vec![]));
 }

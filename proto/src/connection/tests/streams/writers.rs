@@ -154,14 +154,14 @@ fn what_the_peer_has_read_puts_off_the_write_timeout() {
     for shown in [credit(1, 10_000), credit(1_000, 10_000), result, failed] {
         side.pass(SECOND * 9);
         side.hear_records(&[shown]);
-        assert_eq!(side.connection.poll_timeout(), Some(side.now + SECOND * 10));
+        assert_eq!(side.connection.next_deadline(), Some(side.now + SECOND * 10));
     }
     side.pass(SECOND * 9);
     side.hear(Multipart::new(PONG, Bytes::new(), Bytes::copy_from_slice(&ping.0.to_be_bytes())));
-    assert_eq!(side.connection.poll_timeout(), Some(side.now + SECOND * 10));
+    assert_eq!(side.connection.next_deadline(), Some(side.now + SECOND * 10));
     side.pass(SECOND * 9);
     side.hear_records(&[credit(1_000, 20_000), Record::LinkCredit { limit: u64::MAX }, open(0, whole("x"))]);
-    assert_eq!(side.connection.poll_timeout(), Some(side.now + SECOND), "that shows nothing new");
+    assert_eq!(side.connection.next_deadline(), Some(side.now + SECOND), "that shows nothing new");
     side.pass(SECOND);
     assert!(side.connection.is_closed());
 }
