@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::kept::kept_capacity;
+use crate::kept::{MUCH, kept_capacity};
 
 /// Empty slots that are not worth closing.
 const FEW: u64 = 32;
@@ -21,15 +21,16 @@ const SPARSE: u64 = 4;
 const LOOSE: u64 = 8;
 
 /// Slots that an empty ring keeps: the largest power of two that fits.
-const fn kept_slots<T>() -> usize {
-    match kept_capacity::<Option<T>>() {
+const fn kept_slots<T>(bytes: usize) -> usize {
+    match kept_capacity::<Option<T>>(bytes) {
         0..4 => 4,
         capacity => 1 << capacity.ilog2(),
     }
 }
 
+/// Of the memory of a burst the ring keeps so many bytes.
 #[derive(Debug)]
-pub(crate) struct Numbered<T> {
+pub(crate) struct Numbered<T, const KEPT: usize = MUCH> {
     /// The oldest number in the ring, whose slot is not empty, and how many numbers it spans.
     first: u64,
     span: u64,
@@ -41,13 +42,13 @@ pub(crate) struct Numbered<T> {
     others: BTreeMap<u64, T>,
 }
 
-impl<T> Default for Numbered<T> {
+impl<T, const KEPT: usize> Default for Numbered<T, KEPT> {
     fn default() -> Self {
         Self { first: 0, span: 0, slots: Vec::new(), filled: 0, others: BTreeMap::new() }
     }
 }
 
-impl<T> Numbered<T> {
+impl<T, const KEPT: usize> Numbered<T, KEPT> {
     pub(crate) fn len(&self) -> usize {
         self.filled + self.others.len()
     }
@@ -243,8 +244,8 @@ impl<T> Numbered<T> {
             }
         }
         // The span has shrunk by a good part of the slots since the ring was made.
-        if self.slots.len() > kept_slots::<T>() && self.slots.len() as u64 > LOOSE * self.span {
-            self.resize(self.span.max(kept_slots::<T>() as u64));
+        if self.slots.len() > kept_slots::<T>(KEPT) && self.slots.len() as u64 > LOOSE * self.span {
+            self.resize(self.span.max(kept_slots::<T>(KEPT) as u64));
         }
     }
 }
@@ -254,10 +255,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::kept::LITTLE;
 
     #[test]
     fn one_that_outlives_thousands_takes_no_room_in_the_ring() {
-        let mut map: Numbered<u64> = Numbered::default();
+        let mut map: Numbered<u64, LITTLE> = Numbered::default();
         (0..2).for_each(|number| map.insert(number, number));
         for number in 2..100_000 {
             map.insert(number, number);
@@ -267,24 +269,24 @@ mod tests {
         assert_eq!((map.get(0), map.len()), (Some(&0), 2));
         (100_000..200_000).for_each(|number| map.insert(number, number));
         (0..200_000).for_each(|number| _ = map.remove(number));
-        assert!(map.is_empty() && map.slots.capacity() <= kept_capacity::<Option<u64>>());
+        assert!(map.is_empty() && map.slots.capacity() <= kept_capacity::<Option<u64>>(LITTLE));
     }
 
     #[test]
     fn few_that_are_left_of_many_pin_little() {
         const MANY: u64 = 100_000;
         for left in [[0, 1], [0, MANY - 1], [MANY - 2, MANY - 1], [MANY / 2, MANY / 3]] {
-            let mut map: Numbered<u64> = Numbered::default();
+            let mut map: Numbered<u64, LITTLE> = Numbered::default();
             (0..MANY).for_each(|number| map.insert(number, number));
             (0..MANY).filter(|number| !left.contains(number)).for_each(|number| _ = map.remove(number));
             assert!(left.into_iter().all(|number| map.get(number) == Some(&number)) && map.len() == 2);
-            assert!(map.slots.capacity() <= kept_slots::<u64>(), "{left:?}: {}", map.slots.capacity());
+            assert!(map.slots.capacity() <= kept_slots::<u64>(LITTLE), "{left:?}: {}", map.slots.capacity());
         }
     }
 
     #[test]
     fn one_that_moves_may_take_the_next_along() {
-        let mut map: Numbered<u64> = Numbered::default();
+        let mut map: Numbered<u64, LITTLE> = Numbered::default();
         for number in [342, 343, 357, 390] {
             map.insert(number, number);
             assert!(map.span <= map.most(), "{number}");
@@ -293,7 +295,7 @@ mod tests {
 
     #[test]
     fn gaps_take_no_memory() {
-        let mut map: Numbered<u64> = Numbered::default();
+        let mut map: Numbered<u64, LITTLE> = Numbered::default();
         let numbers = (0..1_000).map(|n| n * (FEW + 1) * (1 + n % 3 * (1 << 40)));
         let numbers: std::collections::BTreeSet<u64> = numbers.collect();
         for number in &numbers {
@@ -305,7 +307,7 @@ mod tests {
 
     #[test]
     fn numbers_may_be_anywhere() {
-        let mut map: Numbered<u64> = Numbered::default();
+        let mut map: Numbered<u64, LITTLE> = Numbered::default();
         for number in [1 << 62, 3, u64::MAX, 0, (1 << 62) + 1, 4] {
             map.insert(number, number);
             assert_eq!(map.get(number), Some(&number));
@@ -322,7 +324,7 @@ mod tests {
         fn does_what_a_tree_does(
             ops in prop::collection::vec((0..5_u8, 0..400_u64, any::<prop::sample::Index>()), 0..400)
         ) {
-            let (mut map, mut tree, mut next): (Numbered<u64>, _, _) = (Numbered::default(), BTreeMap::new(), 0);
+            let (mut map, mut tree, mut next): (Numbered<u64, LITTLE>, _, _) = (Numbered::default(), BTreeMap::new(), 0);
             for (op, far, index) in ops {
                 let some = index.index(next as usize + 400) as u64;
                 match op {
@@ -344,7 +346,7 @@ mod tests {
                 }
                 prop_assert_eq!(map.len(), tree.len());
                 prop_assert!(map.span <= map.most());
-                prop_assert!(map.slots.len() <= kept_slots::<u64>().max((LOOSE * map.span) as usize));
+                prop_assert!(map.slots.len() <= kept_slots::<u64>(LITTLE).max((LOOSE * map.span) as usize));
                 let mut all: Vec<_> = map.iter().map(|(number, value)| (number, *value)).collect();
                 all.sort_unstable();
                 let mut others: Vec<_> = map.iter_mut().map(|(number, value)| (number, *value)).collect();

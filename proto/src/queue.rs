@@ -7,25 +7,26 @@
 
 use std::collections::VecDeque;
 
-use crate::kept::shrink_queue;
+use crate::kept::{MUCH, shrink_queue};
 
 /// Gaps that are not worth closing.
 const FEW_GAPS: usize = 16;
 
+/// Of the memory of a burst it keeps so many bytes.
 #[derive(Debug)]
-pub(crate) struct Queue<T> {
+pub(crate) struct Queue<T, const KEPT: usize = MUCH> {
     /// The first one is no gap.
     slots: VecDeque<(u64, Option<T>)>,
     len: usize,
 }
 
-impl<T> Default for Queue<T> {
+impl<T, const KEPT: usize> Default for Queue<T, KEPT> {
     fn default() -> Self {
         Self { slots: VecDeque::new(), len: 0 }
     }
 }
 
-impl<T> Queue<T> {
+impl<T, const KEPT: usize> Queue<T, KEPT> {
     pub(crate) fn len(&self) -> usize {
         self.len
     }
@@ -84,7 +85,7 @@ impl<T> Queue<T> {
     fn tidy(&mut self) {
         if self.len == 0 {
             self.slots.clear();
-            return shrink_queue(&mut self.slots);
+            return shrink_queue::<_, KEPT>(&mut self.slots);
         }
         while self.slots.front().is_some_and(|(_, value)| value.is_none()) {
             self.slots.pop_front();
@@ -108,11 +109,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::kept::kept_capacity;
+    use crate::kept::{LITTLE, kept_capacity};
 
     #[test]
     fn gaps_are_bounded_and_capacity_is_given_back() {
-        let mut queue = Queue::default();
+        let mut queue: Queue<u64, LITTLE> = Queue::default();
         queue.push(0, 0);
         for number in 1..100_000 {
             queue.push(number, number);
@@ -121,13 +122,13 @@ mod tests {
         }
         (100_000..200_000).for_each(|number| queue.push(number, number));
         while queue.pop().is_some() {}
-        assert!(queue.slots.capacity() <= kept_capacity::<(u64, Option<u64>)>());
+        assert!(queue.slots.capacity() <= kept_capacity::<(u64, Option<u64>)>(LITTLE));
     }
 
     proptest! {
         #[test]
         fn does_what_a_tree_does(ops in prop::collection::vec((0..4_u8, any::<prop::sample::Index>()), 0..400)) {
-            let (mut queue, mut tree) = (Queue::default(), BTreeMap::new());
+            let (mut queue, mut tree): (Queue<u64, LITTLE>, _) = (Queue::default(), BTreeMap::new());
             for (number, (op, index)) in (0_u64..).zip(ops) {
                 let other = index.index(number as usize + 1) as u64;
                 match op {

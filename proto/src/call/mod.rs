@@ -38,7 +38,7 @@ use crate::config::{ConnectionConfig, Dialect};
 use crate::event::EndpointEvent;
 use crate::event::{Event, Outcome, StopReason, WithdrawReason};
 use crate::ids::{CallId, ConnectionId, RequestId, StreamId};
-use crate::kept::shrink_queue;
+use crate::kept::{MUCH, shrink_queue};
 use crate::numbered::Numbered;
 use crate::ordering::ReplyGate;
 use crate::send::{Policy, QueuedReply, SendQueue, StreamQueue};
@@ -269,7 +269,7 @@ impl Calls {
     pub(crate) fn poll_event(&mut self) -> Option<Event> {
         let event = self.events.pop_front();
         if event.is_none() {
-            shrink_queue(&mut self.events);
+            shrink_queue::<_, MUCH>(&mut self.events);
         }
         event
     }
@@ -291,7 +291,7 @@ impl Calls {
         }
         let event = self.endpoint_events.pop_front();
         if event.is_none() {
-            shrink_queue(&mut self.endpoint_events);
+            shrink_queue::<_, MUCH>(&mut self.endpoint_events);
         }
         event
     }

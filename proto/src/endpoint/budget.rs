@@ -16,6 +16,7 @@ mod tests;
 use rustc_hash::FxHashMap;
 
 use crate::ids::{ConnectionId, StreamId};
+use crate::kept::LITTLE;
 use crate::queue::Queue;
 
 #[derive(Debug)]
@@ -35,7 +36,7 @@ pub(super) struct Budget {
 struct Share {
     granted: usize,
     bodies: FxHashMap<StreamId, Body>,
-    waiting: Queue<StreamId>,
+    waiting: Queue<StreamId, LITTLE>,
     /// The connection's place among those that wait for the total.
     place: Option<u64>,
 }

@@ -1,5 +1,6 @@
 //! A request on its way through an endpoint, and the connection that it came from.
 
+use crate::kept::LITTLE;
 use crate::numbered::Numbered;
 use crate::reply::Reply;
 
@@ -10,7 +11,7 @@ pub(super) const OVERHEAD: usize = 256;
 #[derive(Debug, Default)]
 pub(super) struct Peer {
     pub(super) phase: Phase,
-    pub(super) requests: Numbered<Request>,
+    pub(super) requests: Numbered<Request, LITTLE>,
     /// How many of them wait, and how many run.
     pub(super) waiting: usize,
     pub(super) running: usize,

@@ -17,6 +17,7 @@ use rustc_hash::FxHashMap;
 use super::keys::KeyId;
 use super::release_queue::Seq;
 use crate::ids::{ConnectionId, RequestId};
+use crate::kept::LITTLE;
 use crate::numbered::Numbered;
 use crate::queue::Queue;
 
@@ -53,9 +54,9 @@ struct KeyQueue {
 #[derive(Debug)]
 enum Waiting {
     /// Those that are ready. The tree holds the few that became ready after later ones had come.
-    Parallel { ready: Queue<RequestId>, late: BTreeMap<Seq, RequestId> },
+    Parallel { ready: Queue<RequestId, LITTLE>, late: BTreeMap<Seq, RequestId> },
     /// All of them, and whether they are ready: one that is not holds up those behind it.
-    Serial { all: Queue<(RequestId, bool)>, taken: bool },
+    Serial { all: Queue<(RequestId, bool), LITTLE>, taken: bool },
 }
 
 /// A queue among the offers of the connection of its first request.
@@ -71,7 +72,7 @@ struct Offer {
 struct Offers {
     /// Its requests without a key.
     unkeyed: KeyQueue,
-    queues: Queue<QueueId>,
+    queues: Queue<QueueId, LITTLE>,
     /// Requests that could start from these, apart from pauses and slots.
     startable: usize,
     /// Slots that its handlers hold.

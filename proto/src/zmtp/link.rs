@@ -17,7 +17,7 @@ use super::liveness::Liveness;
 use super::output::OutputQueue;
 use super::traffic::{Exhausted, Traffic};
 use super::{Heartbeat, LinkConfig, LinkError, LinkEvent, PeerInfo, SendError};
-use crate::kept::shrink_queue;
+use crate::kept::{MUCH, shrink_queue};
 use crate::{Multipart, Role};
 
 #[cfg(feature = "curve")]
@@ -142,7 +142,7 @@ impl Link {
     pub fn poll_event(&mut self) -> Option<LinkEvent> {
         let event = self.events.pop_front();
         if event.is_none() {
-            shrink_queue(&mut self.events);
+            shrink_queue::<_, MUCH>(&mut self.events);
         }
         event
     }
