@@ -30,6 +30,7 @@ use crate::node::Node;
 use crate::peer::PeerShared;
 use crate::rt::{BoxStream, ByteStream, Listener, sleep_until};
 use crate::stats::Stats;
+use crate::turns::Turn;
 use crate::{Driver, Endpoint, Peer, PeerId, inproc};
 
 /// How long a listener waits after the system refused to accept, as when file descriptors have run out.
@@ -201,7 +202,7 @@ impl Binder {
             let driving = AssertUnwindSafe(drive_accepted(&link, &mut pump, &sender, &mut receiver, slot));
             let cause = driving.catch_unwind().await.unwrap_or(DisconnectCause::Panicked);
             let was_established = pump.was_established();
-            let _turn = of.turn().await;
+            let _turn = turn_to_end(&of, &peer).await;
             drop_user_code((pump, sender, receiver));
             conclude(&of, &peer, cause, was_established, address);
         });
@@ -301,7 +302,7 @@ async fn accept_loop(node: &Arc<Node>, (endpoint, mut listener): Listening) {
                 accepted += 1;
                 if accepted.is_multiple_of(ACCEPTED_AT_ONCE) {
                     // However fast they come, others have their turn, and those that are evicted or have left end.
-                    drop(node.turn().await);
+                    drop(node.turns.take().await);
                 }
             }
             Err(error) => {
@@ -349,7 +350,7 @@ fn take_in(
         let ended = AssertUnwindSafe(&mut link).catch_unwind().await;
         let cause = ended.unwrap_or(DisconnectCause::Panicked);
         let was_established = link.was_established();
-        let _turn = of.turn().await;
+        let _turn = turn_to_end(&of, &peer).await;
         drop_user_code(link);
         conclude(&of, &peer, cause, was_established, address);
     });
@@ -367,6 +368,13 @@ fn drop_user_code<T>(value: T) {
     if catch_unwind(AssertUnwindSafe(|| drop(value))).is_err() {
         tracing::error!("dropping a transport panicked");
     }
+}
+
+/// Waits for the turn of a link that has ended.
+async fn turn_to_end<'a>(node: &'a Node, peer: &PeerShared) -> Turn<'a> {
+    // None of its requests starts any more: a handler would have a slot for nothing until then.
+    node.core.dispatcher.start_no_more(peer.lock().connection.id());
+    node.turns.take().await
 }
 
 /// The link of a peer has ended.

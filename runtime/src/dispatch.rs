@@ -261,6 +261,11 @@ impl Dispatcher {
         (state.endpoint.waiting(), state.endpoint.running())
     }
 
+    /// No request of a connection starts from now on.
+    pub(crate) fn start_no_more(&self, connection: ConnectionId) {
+        self.lock().take(EndpointEvent::Paused(connection));
+    }
+
     /// A running request wants to begin its reply as a stream. Returns whether its connection will be told when it may.
     pub(crate) fn begin_reply(&self, request: RequestId) -> bool {
         let mut state = self.lock();

@@ -58,6 +58,7 @@ pub mod stream;
 mod tasks;
 #[cfg(feature = "tower")]
 pub mod tower;
+mod turns;
 
 /// Bodies of this repository's fuzz targets. No part of the API.
 #[cfg(all(feature = "fuzzing", unix))]

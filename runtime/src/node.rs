@@ -6,8 +6,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
-use async_lock::{Semaphore, SemaphoreGuard};
-
 use crate::core::Core;
 use crate::error::{DisconnectCause, Drained};
 use crate::event::{Event, EventSink, Ration};
@@ -16,7 +14,7 @@ use crate::layer::HandlerLayers;
 use crate::link::handshakes::Handshakes;
 use crate::lock::{Mutex, MutexGuard};
 use crate::peer::PeerShared;
-use crate::rt::yield_now;
+use crate::turns::Turns;
 use crate::{Endpoint, PeerId};
 
 pub(crate) struct Node {
@@ -26,7 +24,8 @@ pub(crate) struct Node {
     pub(crate) events: EventSink,
     /// Links whose handshake is not complete.
     pub(crate) handshakes: Arc<Mutex<Handshakes>>,
-    turns: Semaphore,
+    /// Of links over byte streams and of those that have one peer, and of listeners that have accepted many.
+    pub(crate) turns: Turns,
     refusals: Mutex<Ration>,
     accept_failures: Mutex<Ration>,
     lifecycle: Mutex<Lifecycle>,
@@ -43,9 +42,6 @@ struct Lifecycle {
     /// Somebody tells them, and goes on until there are none.
     is_telling: bool,
 }
-
-/// Links that end before others have their turn: a millisecond's work.
-const AT_ONCE: usize = 64;
 
 /// Notices that wait to be told; past that, the oldest are dropped, as events are that a subscriber leaves unread.
 const MAX_NOTICES: usize = 1_024;
@@ -85,7 +81,7 @@ impl Node {
             handler_layers,
             events: EventSink::new(),
             handshakes: Arc::default(),
-            turns: Semaphore::new(AT_ONCE),
+            turns: Turns::new(),
             refusals: Mutex::default(),
             accept_failures: Mutex::default(),
             lifecycle: Mutex::new(Lifecycle {
@@ -97,15 +93,6 @@ impl Node {
             }),
             phase_changed: event_listener::Event::new(),
         })
-    }
-
-    /// Waits until other tasks have had their turn, and fewer than [`AT_ONCE`] links end. A link of a binder ends while it holds the
-    /// guard: where thousands are lost at the same moment, those that go on have their turns in between. New ones queue with them,
-    /// so that no more come than end.
-    pub(crate) async fn turn(&self) -> SemaphoreGuard<'_> {
-        let turn = self.turns.acquire().await;
-        yield_now().await;
-        turn
     }
 
     pub(crate) fn phase(&self) -> Phase {

@@ -253,14 +253,16 @@ async fn links_that_end_at_the_same_moment_leave_turns_to_others() {
     driving.abort();
     // A task of its own: that of a test has a turn after 61 of others.
     let observing = tokio::spawn(async move {
-        let (mut left, mut most) = (LINKS, 0);
+        let (mut left, mut most, mut turns) = (LINKS, 0, 0);
         while left > 0 {
             turn().await;
             let now = binder.peers().len();
+            turns += usize::from(left < LINKS);
             (left, most) = (now, most.max(left - now));
         }
-        most
+        (most, turns)
     });
-    let most = observing.await.expect("it does not panic");
+    let (most, turns) = observing.await.expect("it does not panic");
     assert!(most <= 64, "{most} ended in one turn");
+    assert!(turns <= 4 * LINKS / 64, "all have ended after {turns} turns");
 }
