@@ -160,6 +160,8 @@ impl<T, const KEPT: usize> Numbered<T, KEPT> {
     pub(crate) fn shrink(&mut self) {
         if self.filled == 0 {
             (self.slots, self.span) = (Vec::new(), 0);
+        } else if self.slots.len() as u64 > LOOSE * self.span {
+            self.resize(self.span);
         }
     }
 
@@ -306,6 +308,16 @@ mod tests {
     }
 
     #[test]
+    fn one_value_that_is_left_of_a_burst_does_not_keep_its_memory() {
+        let mut map: Numbered<u64> = Numbered::default();
+        (0..1_000).for_each(|number| map.insert(number, number));
+        (0..999).for_each(|number| assert_eq!(map.remove(number), Some(number)));
+        assert!(map.slots.len() > 500);
+        map.shrink();
+        assert!(map.slots.len() <= LOOSE as usize && map.get(999) == Some(&999));
+    }
+
+    #[test]
     fn numbers_may_be_anywhere() {
         let mut map: Numbered<u64, LITTLE> = Numbered::default();
         for number in [1 << 62, 3, u64::MAX, 0, (1 << 62) + 1, 4] {
@@ -322,7 +334,7 @@ mod tests {
     proptest! {
         #[test]
         fn does_what_a_tree_does(
-            ops in prop::collection::vec((0..5_u8, 0..400_u64, any::<prop::sample::Index>()), 0..400)
+            ops in prop::collection::vec((0..6_u8, 0..400_u64, any::<prop::sample::Index>()), 0..400)
         ) {
             let (mut map, mut tree, mut next): (Numbered<u64, LITTLE>, _, _) = (Numbered::default(), BTreeMap::new(), 0);
             for (op, far, index) in ops {
@@ -334,7 +346,8 @@ mod tests {
                         map.insert(some, some);
                         tree.insert(some, some);
                     }
-                    3 => {
+                    3 => map.shrink(),
+                    4 => {
                         map.retain(|value| value % 7 != far % 7);
                         tree.retain(|_, value| *value % 7 != far % 7);
                     }

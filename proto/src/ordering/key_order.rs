@@ -13,6 +13,7 @@ use super::{
     Action, Arrival, Busy, BusyReason, KeyScope, OrderingConfig, OrderingMode, Scheduler, Withdrawn,
 };
 use crate::ids::{ConnectionId, RequestId};
+use crate::kept::LITTLE;
 use crate::numbered::Numbered;
 
 /// The built-in [`Scheduler`]: orders requests by key.
@@ -67,7 +68,7 @@ pub struct KeyOrder {
 /// The requests of one connection, and what counts against its limits.
 #[derive(Debug, Default)]
 struct Account {
-    requests: Numbered<Request>,
+    requests: Numbered<Request, LITTLE>,
     /// Those of them that are not abandoned.
     open: usize,
     queued: usize,

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use crate::OrderingKey;
+use crate::kept::LITTLE;
 use crate::queue::Queue;
 
 /// Replies of type `T`, each named by the number of its call.
@@ -21,7 +22,7 @@ pub(crate) struct ReplyGate<T> {
 struct Line<T> {
     leader: u64,
     /// A peer can make any number of replies wait, so none is searched for: what may change one later knows its place.
-    waiting: Queue<Reply<T>>,
+    waiting: Queue<Reply<T>, LITTLE>,
 }
 
 #[derive(Debug)]
