@@ -157,10 +157,15 @@ fn functions(&self) -> &'static str {{
 
 /// The functions of a service and of those that it extends, as a file has them, one a line; comments as they are.
 fn signatures(schema: &Schema, id: DefId) -> String {
-    let mut lines = Vec::new();
+    let (mut lines, mut known) = (Vec::new(), Vec::new());
     for service in schema.lineage(id) {
         let Kind::Service(content) = &schema.definition(service).kind else { continue };
         for function in &content.functions {
+            // A function of a child hides that of its parent.
+            if known.contains(&&function.name) {
+                continue;
+            }
+            known.push(&function.name);
             lines.extend(function.docs.lines().map(|line| format!("// {line}")));
             lines.push(signature(function));
         }

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::future::{Future, ready};
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use callosum_runtime::service::{ArgumentDescription, MethodDescription};
@@ -155,14 +156,17 @@ pub fn method_with(service: impl Service, protocol: Protocol, limits: Limits) ->
     (message.name, message.type_name, message.required) = ("message".into(), "Thrift".into(), true);
     (description.docs, description.result) = (service.functions().into(), "Thrift".into());
     description.arguments = vec![message];
+    let service = Arc::new(service);
     let method = Method::raw(move |message: Bytes, context: Context| {
-        let request = match Request::new(message, protocol, limits, context) {
-            Ok(request) => request,
-            Err(error) => return ready(Err(refusal(&error))).boxed(),
-        };
-        match service.call(request) {
-            Ok(answer) => answer,
-            Err(unknown) => ready(unknown.refuse().map_err(HandlerError::from)).boxed(),
+        let service = service.clone();
+        // Where it is polled, and not where it is called: a slow method is polled in a task of its own, large arguments and all.
+        async move {
+            let request =
+                Request::new(message, protocol, limits, context).map_err(|error| refusal(&error))?;
+            match service.call(request) {
+                Ok(answer) => answer.await,
+                Err(unknown) => Ok(unknown.refuse()?),
+            }
         }
     });
     method.described(description)
