@@ -96,11 +96,15 @@ async fn forward(
 ) -> Result<(), Failure> {
     // One forward may be used while another is set up.
     let events = tunnel.events();
-    let Some(forwards) = signals.unless(set_up(args, tunnel)).await else { return Err(Failure::Cancelled) };
-    let names: Vec<_> = forwards?.iter().map(|forward| forward.name().clone()).collect();
+    let forwards = signals.unless(set_up(args, tunnel)).await.transpose()?;
+    let is_over = forwards.is_none();
+    let names: Vec<_> = forwards.iter().flatten().map(|forward| forward.name().clone()).collect();
     let view = View::new(args.quiet.quiet, names.clone());
     beside(view.follow(tunnel, events, names, args.executor.executor), async {
-        signals.next().await;
+        // Those that were set up by then may be in use.
+        if !is_over {
+            signals.next().await;
+        }
         view.note("letting the open connections end; again to stop at once");
         match signals.unless(tunnel.drain(args.drain)).await {
             Some(Drained::Completely) => Ok(()),
