@@ -15,7 +15,7 @@ use crate::containers::Local;
 /// How long the manager may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Before it registers again.
-const RETRY: Duration = Duration::from_millis(100);
+const RETRY: Duration = Duration::from_secs(1);
 
 /// Serves until it is dropped. `rules` is the file that says which services its tunnels may reach.
 pub(crate) async fn run(

@@ -11,6 +11,7 @@ use callosum_tokio::service::ServiceError;
 use futures_util::{StreamExt, stream};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use crate::api::{ClusterError, ContainersClient, FleetClient};
 
@@ -71,7 +72,8 @@ pub(crate) async fn tour(
     // A service beside the agent, through the manager and the agent's connection.
     let address = fleet.forward(node.into(), service.into()).await?;
     let mut said = String::new();
-    TcpStream::connect(address).await?.take(1_024).read_to_string(&mut said).await?;
+    let mut connection = TcpStream::connect(address).await?.take(1_024);
+    timeout(TIMEOUT, connection.read_to_string(&mut said)).await??;
     println!("the service says {said:?}");
 
     connector.shutdown(Duration::from_secs(1)).await;
