@@ -1,17 +1,21 @@
 //! What neighbours do.
 
 use std::{
+    future::IntoFuture as _,
     net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
     time::Duration,
 };
 
-use anyhow::Result;
-use callosum_tokio::{Builder, Limits, builder};
+use anyhow::{Result, bail};
+use bytes::Bytes;
+use callosum_tokio::{Builder, Invocation, Limits, builder};
 use clap::ValueEnum;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::{
     io::{AsyncReadExt as _, copy},
     net::{TcpListener, TcpStream},
+    sync::Notify,
 };
 
 use crate::{
@@ -36,6 +40,12 @@ pub enum Trouble {
 /// Results that wait for their turn.
 const WAITING: usize = 2_000;
 
+/// Calls after which they are waited for, so that the server does not refuse them as too many.
+const HANDED_OVER: usize = 50;
+
+/// Bytes of an argument that are sent before the server has to ask for more.
+const FIRST: u64 = 16 << 10;
+
 /// Handshakes at a time.
 const AT_ONCE: usize = 64;
 
@@ -49,19 +59,40 @@ impl Trouble {
 /// Makes trouble, prints a line once it is made, and goes on until stdin ends.
 ///
 /// # Errors
-/// A connection fails.
+/// A connection fails, or a call that is to wait has ended.
 pub fn make(trouble: Trouble, server: SocketAddr, leaving: usize) -> Result<()> {
     end_with_stdin();
     Tokio::block_on(async move {
+        let waiting = Waiting::default();
         match trouble {
-            Trouble::StuckKey => stick(server).await?,
-            Trouble::UnfinishedBodies => stop_amid(server, 17, 7, 9_000_000).await?,
-            Trouble::Vanished => stop_amid(server, 1, 110, 600_000).await?,
-            Trouble::Leaving => wait_on(server, leaving).await?,
+            Trouble::StuckKey => stick(server, &waiting).await?,
+            Trouble::UnfinishedBodies => stop_amid(server, 17, 7, 9_000_000, &waiting).await?,
+            Trouble::Vanished => stop_amid(server, 1, 110, 600_000, &waiting).await?,
+            Trouble::Leaving => wait_on(server, leaving, &waiting).await?,
         }
         announce(server);
-        std::future::pending().await
+        waiting.ended.notified().await;
+        bail!("a call has ended that was to wait")
     })
+}
+
+/// Calls that wait for as long as there is trouble.
+#[derive(Clone, Default)]
+struct Waiting {
+    ended: Arc<Notify>,
+}
+
+impl Waiting {
+    /// Makes a call, now.
+    fn add(&self, call: Invocation<Bytes>) {
+        let (call, ended) = (call.into_future(), self.ended.clone());
+        tokio::spawn(async move {
+            if let Err(error) = call.await {
+                eprintln!("a call has failed that was to wait: {error}");
+            }
+            ended.notify_one();
+        });
+    }
 }
 
 /// Who waits for nobody's sake, and sends as much as there is.
@@ -71,28 +102,31 @@ fn patient() -> Builder {
     builder().limits(limits)
 }
 
-async fn stick(server: SocketAddr) -> Result<()> {
+async fn stick(server: SocketAddr, waiting: &Waiting) -> Result<()> {
     let peer = client_of(patient(), server).await?.peer();
-    for (method, times) in [("wait", 1), ("streamed", WAITING)] {
-        for _ in 0..times {
-            let call = peer.invoke_raw(method, body(0, 0)).key("stuck");
-            tokio::spawn(async move { call.await });
+    waiting.add(peer.invoke_raw("wait", body(0, 0)).key("stuck"));
+    for n in 0..WAITING {
+        waiting.add(peer.invoke_raw("streamed", body(0, 0)).key("stuck"));
+        if n % HANDED_OVER == 0 || n + 1 == WAITING {
+            // It comes behind them on the same connection, so they have all arrived, and their handlers have no slot any more.
+            peer.invoke_raw("echo", body(0, 0)).await?;
         }
     }
-    // It comes behind them on the same connection, so they have all arrived.
-    peer.invoke_raw("echo", body(0, 0)).await?;
     Ok(())
 }
 
-async fn stop_amid(server: SocketAddr, connections: usize, calls: usize, bytes: usize) -> Result<()> {
+async fn stop_amid(
+    server: SocketAddr,
+    connections: usize,
+    calls: usize,
+    bytes: usize,
+    waiting: &Waiting,
+) -> Result<()> {
     for _ in 0..connections {
-        // All have begun by then, for they come in turns, and none has ended.
-        let stops = stop_after(server, calls as u64 * bytes as u64 / 4).await?;
+        // The first pieces of all, and most of what one has besides.
+        let stops = stop_after(server, calls as u64 * FIRST + bytes as u64 / 2).await?;
         let peer = client_of(patient(), stops).await?.peer();
-        for n in 0..calls {
-            let call = peer.invoke_raw("echo", body(n, bytes));
-            tokio::spawn(async move { call.await });
-        }
+        (0..calls).for_each(|n| waiting.add(peer.invoke_raw("echo", body(n, bytes))));
     }
     Ok(())
 }
@@ -113,12 +147,11 @@ async fn stop_after(server: SocketAddr, bytes: u64) -> Result<SocketAddr> {
     Ok(address)
 }
 
-async fn wait_on(server: SocketAddr, connections: usize) -> Result<()> {
+async fn wait_on(server: SocketAddr, connections: usize, waiting: &Waiting) -> Result<()> {
     stream::iter(0..connections)
         .map(|_| async move {
             let peer = client_of(patient(), server).await?.peer();
-            let call = peer.invoke_raw("wait", body(0, 0));
-            tokio::spawn(async move { call.await });
+            waiting.add(peer.invoke_raw("wait", body(0, 0)));
             anyhow::Ok(())
         })
         .buffer_unordered(AT_ONCE)
