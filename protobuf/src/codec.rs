@@ -50,7 +50,8 @@ pub trait Codec<T>: 'static {
 /// There is no budget for the memory that a message takes, as prost has none. An element of a `repeated` field of messages takes
 /// two bytes of a body at least, and `size_of` its type in memory, or four times that if it is alone, as a list has room for four then. So
 /// a body takes up to 2 × `size_of` the largest such type for each of its bytes. Of a type with eight texts or lists, which has 192 bytes, a
-/// body of 10 MiB takes up to 3.75 GiB. Have a codec of your own refuse what is larger than your messages:
+/// body of 10 MiB takes up to 3.75 GiB. Values of a `map` count as such elements; with prost-build's `btree_map`, a map with one entry has
+/// room for eleven: up to 3 × the size of an entry for each byte. Have a codec of your own refuse what is larger than your messages:
 ///
 /// ```
 /// use bytes::{Bytes, BytesMut};
