@@ -43,9 +43,6 @@ const WAITING: usize = 2_000;
 /// Calls after which they are waited for, so that the server does not refuse them as too many.
 const HANDED_OVER: usize = 50;
 
-/// Bytes of an argument that are sent before the server has to ask for more.
-const FIRST: u64 = 16 << 10;
-
 /// Handshakes at a time.
 const AT_ONCE: usize = 64;
 
@@ -66,8 +63,12 @@ pub fn make(trouble: Trouble, server: SocketAddr, leaving: usize) -> Result<()> 
         let waiting = Waiting::default();
         match trouble {
             Trouble::StuckKey => stick(server, &waiting).await?,
-            Trouble::UnfinishedBodies => stop_amid(server, 17, 7, 9_000_000, &waiting).await?,
-            Trouble::Vanished => stop_amid(server, 1, 110, 600_000, &waiting).await?,
+            Trouble::UnfinishedBodies => {
+                // They come in turns: each has sent more than half a megabyte, and none is complete.
+                stop_amid(server, 17, 7, 9_000_000, 4_500_000, &waiting).await?;
+            }
+            // One comes after the other, so some are complete, and are answered.
+            Trouble::Vanished => stop_amid(server, 1, 110, 600_000, 16_500_000, &Waiting::default()).await?,
             Trouble::Leaving => wait_on(server, leaving, &waiting).await?,
         }
         announce(server);
@@ -120,11 +121,11 @@ async fn stop_amid(
     connections: usize,
     calls: usize,
     bytes: usize,
+    passed_on: u64,
     waiting: &Waiting,
 ) -> Result<()> {
     for _ in 0..connections {
-        // The first pieces of all, and most of what one has besides.
-        let stops = stop_after(server, calls as u64 * FIRST + bytes as u64 / 2).await?;
+        let stops = stop_after(server, passed_on).await?;
         let peer = client_of(patient(), stops).await?.peer();
         (0..calls).for_each(|n| waiting.add(peer.invoke_raw("echo", body(n, bytes))));
     }
