@@ -15,7 +15,7 @@ pub(crate) const fn kept_capacity<T>(bytes: usize) -> usize {
     bytes / size_of::<T>()
 }
 
-/// Comes after each entry that is removed from a queue.
+/// Comes after each entry that is removed from a queue; with 0, where a queue that is empty gives back all of it.
 #[inline]
 pub(crate) fn shrink_queue<T, const KEPT: usize>(queue: &mut VecDeque<T>) {
     if queue.is_empty() && queue.capacity() > kept_capacity::<T>(KEPT) {

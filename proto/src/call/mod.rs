@@ -325,12 +325,8 @@ impl Calls {
         self.ours.shrink();
         self.queue.shrink();
         self.codec.shrink();
-        if self.events.is_empty() {
-            self.events = VecDeque::new();
-        }
-        if self.endpoint_events.is_empty() {
-            self.endpoint_events = VecDeque::new();
-        }
+        shrink_queue::<_, 0>(&mut self.events);
+        shrink_queue::<_, 0>(&mut self.endpoint_events);
     }
 
     /// The connection is over: every call of ours ends, every request of the peer's is forgotten. Results that have come as a whole can

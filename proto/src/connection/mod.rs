@@ -368,9 +368,7 @@ impl Connection {
             Phase::Unconnected => {}
             Phase::Handshaking if self.calls.keep_for_another_transport() => {
                 self.phase = Phase::Unconnected;
-                self.handshake_deadline = None;
-                self.write_deadline = None;
-                self.quiet_check = None;
+                self.clear_deadlines();
                 self.probes.clear();
             }
             _ => return false,
@@ -389,10 +387,12 @@ impl Connection {
         self.phase = Phase::Closed(cause);
         self.calls.close(|sent| Outcome::Disconnected { cause, sent });
         self.probes.close();
-        self.handshake_deadline = None;
-        self.write_deadline = None;
-        self.quiet_check = None;
+        self.clear_deadlines();
         self.calls.events().push_back(Event::Closed(cause));
+    }
+
+    fn clear_deadlines(&mut self) {
+        (self.handshake_deadline, self.write_deadline, self.quiet_check) = (None, None, None);
     }
 
     /// # Panics

@@ -202,9 +202,7 @@ impl Link {
             State::Ready(traffic) => {
                 self.deframer.shrink();
                 self.output.shrink();
-                if self.events.is_empty() {
-                    self.events = VecDeque::new();
-                }
+                shrink_queue::<_, 0>(&mut self.events);
                 traffic.handle_timeout(now, &mut self.output)
             }
             _ if late => Err(LinkError::HandshakeTimedOut),
