@@ -55,26 +55,19 @@ impl Derived {
 
     /// The arguments of a function, in code of this file, and one more, which is the context of the call.
     pub(crate) fn arguments(&self, file: usize, function: &Function) -> (Vec<String>, String) {
-        let constants = &self.constants[file];
+        let mut taken = self.constants[file].clone();
         // What a client writes the arguments to.
-        let mut taken = BTreeSet::from(["__to".to_owned()]);
-        let mut free = |name: String| {
-            let name = names::free(name, |name| constants.contains(name) || taken.contains(name));
-            taken.insert(name.clone());
-            name
-        };
-        let arguments = function.arguments.iter().map(|field| free(names::of_value(&field.name))).collect();
-        (arguments, free("context".into()))
+        taken.insert("__to".into());
+        let arguments = function.arguments.iter();
+        let arguments =
+            arguments.map(|field| names::take(names::of_value(&field.name), &mut taken)).collect();
+        (arguments, names::take("context".into(), &mut taken))
     }
 }
 
 impl ServiceNames {
     fn of(name: &str, service: &Service, taken: &mut BTreeSet<String>) -> Self {
-        let mut free = |name: String| {
-            let name = names::free(name, |name| taken.contains(name));
-            taken.insert(name.clone());
-            name
-        };
+        let mut free = |name| names::take(name, taken);
         let (server, client) = (free(format!("{name}Server")), free(format!("{name}Client")));
         let throwing = service.functions.iter().filter(|function| !function.throws.is_empty());
         let exceptions = throwing.map(|function| {

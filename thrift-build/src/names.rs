@@ -68,6 +68,13 @@ pub(crate) fn free(mut name: String, is_taken: impl Fn(&str) -> bool) -> String 
     name
 }
 
+/// The name, made [free](free) of those that are taken, and taken from then on.
+pub(crate) fn take(name: String, taken: &mut BTreeSet<String>) -> String {
+    let name = free(name, |name| taken.contains(name));
+    taken.insert(name.clone());
+    name
+}
+
 /// Finds names that have become the same. Returns all of them.
 pub(crate) fn check(what: &str, names: impl Iterator<Item = String>) -> Result<BTreeSet<String>, BuildError> {
     let mut seen = BTreeSet::new();

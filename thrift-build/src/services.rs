@@ -155,20 +155,26 @@ fn functions(&self) -> &'static str {{
     ))
 }
 
-/// The functions of a service and of those that it extends, as a file has them, one a line; comments as they are.
-fn signatures(schema: &Schema, id: DefId) -> String {
-    let (mut lines, mut known) = (Vec::new(), Vec::new());
+/// The functions of a service and of those that it extends, each with its service. One of a child hides that of its parent.
+fn callable(schema: &Schema, id: DefId) -> Vec<(DefId, &Function)> {
+    let mut callable: Vec<(DefId, &Function)> = Vec::new();
     for service in schema.lineage(id) {
         let Kind::Service(content) = &schema.definition(service).kind else { continue };
         for function in &content.functions {
-            // A function of a child hides that of its parent.
-            if known.contains(&&function.name) {
-                continue;
+            if callable.iter().all(|(_, known)| known.name != function.name) {
+                callable.push((service, function));
             }
-            known.push(&function.name);
-            lines.extend(function.docs.lines().map(|line| format!("// {line}")));
-            lines.push(signature(function));
         }
+    }
+    callable
+}
+
+/// The functions of a service and of those that it extends, as a file has them, one a line; comments as they are.
+fn signatures(schema: &Schema, id: DefId) -> String {
+    let mut lines = Vec::new();
+    for (_, function) in callable(schema, id) {
+        lines.extend(function.docs.lines().map(|line| format!("// {line}")));
+        lines.push(signature(function));
     }
     lines.join("\n")
 }
@@ -236,19 +242,12 @@ let ({variables}) = __arguments;
 }
 
 fn client(schema: &Schema, derived: &Derived, id: DefId, name: &str) -> Result<String, BuildError> {
-    let mut methods = String::new();
-    let mut known = Vec::new();
-    for service in schema.lineage(id) {
-        let Kind::Service(content) = &schema.definition(service).kind else { continue };
-        for function in &content.functions {
-            // A function of a child hides that of its parent.
-            if !known.contains(&&function.name) {
-                known.push(&function.name);
-                methods.push_str(&call(schema, derived, (id.file(), service), function));
-            }
-        }
-    }
-    names::check(name, known.iter().map(|name| method_name(name)))?;
+    let functions = callable(schema, id);
+    let methods: String = functions
+        .iter()
+        .map(|(service, function)| call(schema, derived, (id.file(), *service), function))
+        .collect();
+    names::check(name, functions.iter().map(|(_, function)| method_name(&function.name)))?;
     let client = &derived.service(id).client;
     Ok(format!(
         "/// Calls a [`{name}`].
