@@ -287,7 +287,7 @@ impl Reference {
     }
 }
 
-/// A constant, or the default of a field. It is checked against its type by whoever uses it.
+/// A constant, or the default of a field. What uses it checks it against its type.
 #[derive(Clone, Debug)]
 pub enum Value {
     /// An integer.

@@ -59,8 +59,8 @@ pub fn generate_keys() -> CurveKeyPair {
 /// Writes the secret key to `path`, with mode 0600, and the public key to a file beside it whose name has `.pub` in
 /// addition; each as one line of Z85. Returns the public key's path. Blocks.
 ///
-/// Only Unix has modes. Elsewhere, as on Windows, both files are readable by whoever the permissions of their directory let read new
-/// files: choose one that nobody else can read.
+/// Only Unix has modes. Elsewhere, as on Windows, the permissions of their directory decide who can read both files: choose one that
+/// nobody else can read.
 ///
 /// # Errors
 /// If either file exists, or the system refuses; nothing is left then.
