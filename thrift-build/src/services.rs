@@ -109,11 +109,11 @@ fn server(
         Some(parent) => {
             let parent = parent.target();
             let server = &derived.service(parent).server;
-            format!("{}::{server}::dispatch(__service, __request)", module(schema, parent))
+            format!("{}::{server}::dispatch(__service, __request).await", module(schema, parent))
         }
-        None => "::std::result::Result::Err(__request)".into(),
+        None => "__request.unknown()".into(),
     };
-    let answer = "::std::result::Result<::callosum_thrift::Answer, ::callosum_thrift::Request>";
+    let answer = "::std::result::Result<::callosum_thrift::Bytes, ::callosum_thrift::runtime::HandlerError>";
     Ok(format!(
         "/// Serves an implementation of [`{name}`].
 pub struct {server}<__S>(::std::sync::Arc<__S>);
@@ -125,8 +125,8 @@ Self(::std::sync::Arc::new(__implementation))
 }}
 
 #[doc(hidden)]
-pub fn dispatch(
-__service: &::std::sync::Arc<__S>,
+pub async fn dispatch(
+__service: &__S,
 __request: ::callosum_thrift::Request,
 ) -> {answer} {{
 match __request.method() {{
@@ -142,7 +142,10 @@ Self(__implementation)
 }}
 
 impl<__S: {name}> ::callosum_thrift::Service for {server}<__S> {{
-fn call(&self, __request: ::callosum_thrift::Request) -> {answer} {{
+fn call(
+&self,
+__request: ::callosum_thrift::Request,
+) -> impl ::std::future::Future<Output = {answer}> + ::std::marker::Send {{
 Self::dispatch(&self.0, __request)
 }}
 
@@ -226,18 +229,15 @@ fn arm(
     };
     let method = names::of_value(&function.name);
     Ok(format!(
-        "{{
-let __service = ::std::sync::Arc::clone(__service);
-::std::result::Result::Ok(__request.answer(
+        "__request.answer(
 |__from| {{
 {reading}::std::result::Result::Ok(({values}))
 }},
-move |__arguments, __context| async move {{
+|__arguments, __context| async move {{
 let ({variables}) = __arguments;
-{service}::{method}(&*__service, {variables}&__context).await.map_err(::callosum_thrift::MethodError::<{error}>::from)
+{service}::{method}(__service, {variables}&__context).await.map_err(::callosum_thrift::MethodError::<{error}>::from)
 }},
-))
-}}"
+).await,"
     ))
 }
 

@@ -43,7 +43,7 @@ pub use limits::Limits;
 pub use message::{Message, MessageKind};
 pub use protocol::Protocol;
 pub use reader::{Decode, Reader};
-pub use server::{Answer, Registry, Request, Service, method, method_with, register};
+pub use server::{Registry, Request, Service, method, method_with, register};
 pub use value::Output;
 pub use wire_type::WireType;
 pub use writer::{Encode, Writer};

@@ -1,7 +1,8 @@
 //! The side that answers.
 //!
 //! The idea: a service is one method of Callosum, its alias; which of the service's methods is called stands in the message. What is
-//! generated takes the arguments out of a [`Request`] and gives back a future; everything that is the same for all methods is here.
+//! generated matches on its name, and answers the [`Request`] with that method; everything that is the same for all methods is here. The
+//! calls of all methods are one future, so that a call has one allocation for it, whatever it calls.
 
 use std::fmt;
 use std::future::{Future, ready};
@@ -12,10 +13,10 @@ use bytes::Bytes;
 use callosum_runtime::service::{ArgumentDescription, MethodDescription};
 use callosum_runtime::{Builder, Context, HandlerError, HandlerExists, Handlers, Method};
 use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
+use futures_util::future::Either;
 
 use crate::call_error::MethodError;
-use crate::error::{ReadError, WriteError};
+use crate::error::ReadError;
 use crate::exception::{ApplicationException, ExceptionKind, Exceptions};
 use crate::limits::Limits;
 use crate::message::{Message, MessageKind};
@@ -26,21 +27,14 @@ use crate::writer::{Encode, Writer};
 
 /// A service of Thrift. What implements a generated trait becomes one with the `…Server` beside it.
 pub trait Service: Send + Sync + 'static {
-    /// Answers a call, or gives it back if there is no such method.
-    ///
-    /// # Errors
-    /// With the request, if its method is unknown.
-    #[allow(clippy::result_large_err, reason = "it is answered at once, and kept nowhere")]
-    fn call(&self, request: Request) -> Result<Answer, Request>;
+    /// Answers a call with a message: that of [`Request::answer`], or of [`Request::unknown`] if there is no such method.
+    fn call(&self, request: Request) -> impl Future<Output = Result<Bytes, HandlerError>> + Send;
 
     /// The functions as the `.thrift` file has them, one a line, for endpoints that describe their services.
     fn functions(&self) -> &'static str {
         ""
     }
 }
-
-/// What a call is answered with: a message.
-pub type Answer = BoxFuture<'static, Result<Bytes, HandlerError>>;
 
 /// A call, whose method is known, and whose arguments are not read yet.
 pub struct Request {
@@ -89,27 +83,29 @@ impl Request {
         text(&self.message[self.method.clone()])
     }
 
-    /// Reads the arguments, which are one struct, and answers with what the handler returns. Arguments that can't be read fail the call.
+    /// Reads the arguments, which are one struct, and answers with what the handler returns: a message, or an error of the handler that it
+    /// does not declare. Arguments that can't be read fail the call, too.
     pub fn answer<A, R, E, F, Fut>(
         self,
         arguments: impl FnOnce(&mut Reader<'_>) -> Result<A, ReadError>,
         handler: F,
-    ) -> Answer
+    ) -> impl Future<Output = Result<Bytes, HandlerError>>
     where
         R: Output,
         E: Exceptions,
         F: FnOnce(A, Context) -> Fut,
-        Fut: Future<Output = Result<R, MethodError<E>>> + Send + 'static,
+        Fut: Future<Output = Result<R, MethodError<E>>>,
     {
         let mut reader = Reader::resume(&self.message, self.arguments, self.protocol, self.limits);
         let read = arguments(&mut reader).and_then(|arguments| reader.finish().map(|()| arguments));
         let arguments = match read {
             Ok(arguments) => arguments,
-            Err(error) => return ready(Err(refusal(&error))).boxed(),
+            Err(error) => return Either::Left(ready(Err(refusal(&error)))),
         };
         let (message, method) = (self.message, self.method);
         let (sequence, protocol) = (self.sequence, self.protocol);
-        let answer = move |returned: Result<R, MethodError<E>>| {
+        // Combined, as an `async` block would hold much of this twice.
+        Either::Right(handler(arguments, self.context).map(move |returned| {
             let mut writer = reply(MessageKind::Reply, text(&message[method]), sequence, protocol);
             match returned {
                 Ok(result) => result.write(&mut writer),
@@ -118,15 +114,17 @@ impl Request {
             }
             writer.stop();
             Ok(writer.finish()?)
-        };
-        handler(arguments, self.context).map(answer).boxed()
+        }))
     }
 
     /// Answers that there is no such method.
-    fn refuse(self) -> Result<Bytes, WriteError> {
+    ///
+    /// # Errors
+    /// If the name of the method is too long to be repeated.
+    pub fn unknown(self) -> Result<Bytes, HandlerError> {
         let mut writer = reply(MessageKind::Exception, self.method(), self.sequence, self.protocol);
         ApplicationException { kind: ExceptionKind::UnknownMethod, message: None }.encode(&mut writer);
-        writer.finish()
+        Ok(writer.finish()?)
     }
 }
 
@@ -163,10 +161,7 @@ pub fn method_with(service: impl Service, protocol: Protocol, limits: Limits) ->
         async move {
             let request =
                 Request::new(message, protocol, limits, context).map_err(|error| refusal(&error))?;
-            match service.call(request) {
-                Ok(answer) => answer.await,
-                Err(unknown) => Ok(unknown.refuse()?),
-            }
+            service.call(request).await
         }
     });
     method.described(description)
