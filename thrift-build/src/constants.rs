@@ -1,6 +1,8 @@
 //! Constants and defaults as expressions, checked against their types.
 
-use callosum_thrift_idl::{DefId, Flavour, Kind, Schema, Struct, Type, Value};
+use std::cell::RefCell;
+
+use callosum_thrift_idl::{DefId, Field, Flavour, Kind, Schema, Struct, Type, Value};
 
 use crate::analysis::{has_order, is_boxed, is_option};
 use crate::error::BuildError;
@@ -15,7 +17,7 @@ pub(crate) fn definition(
     value: &Value,
 ) -> Result<String, BuildError> {
     let rust_name = names::of_constant(name);
-    let constants = Constants { schema, name };
+    let constants = Constants::new(schema, name);
     Ok(match schema.underlying(ty) {
         Type::String => format!("pub const {rust_name}: &str = {:?};\n", constants.text(value)?),
         Type::Binary => format!("pub const {rust_name}: &[u8] = {:?}.as_bytes();\n", constants.text(value)?),
@@ -31,16 +33,22 @@ pub(crate) fn definition(
 
 /// The default of a field: an expression.
 pub(crate) fn default(schema: &Schema, name: &str, ty: &Type, value: &Value) -> Result<String, BuildError> {
-    Constants { schema, name }.expression(ty, value)
+    Constants::new(schema, name).expression(ty, value)
 }
 
 struct Constants<'a> {
     schema: &'a Schema,
     /// For errors.
     name: &'a str,
+    /// Fields whose defaults are being written down: one that needs itself would have no end.
+    defaults: RefCell<Vec<(DefId, i16)>>,
 }
 
-impl Constants<'_> {
+impl<'c> Constants<'c> {
+    fn new(schema: &'c Schema, name: &'c str) -> Self {
+        Self { schema, name, defaults: RefCell::default() }
+    }
+
     fn wrong<T>(&self, expected: impl Into<String>) -> Result<T, BuildError> {
         Err(BuildError::Constant { name: self.name.into(), expected: expected.into() })
     }
@@ -164,6 +172,18 @@ impl Constants<'_> {
         }
     }
 
+    /// The default of a field that a constant says nothing of.
+    fn default(&self, id: DefId, field: &Field, value: &Value) -> Result<String, BuildError> {
+        let place = (id, field.id);
+        if self.defaults.borrow().contains(&place) {
+            return self.wrong(format!("finite: the default of {} holds itself", field.name));
+        }
+        self.defaults.borrow_mut().push(place);
+        let expression = self.expression(&field.ty, value);
+        self.defaults.borrow_mut().pop();
+        expression
+    }
+
     fn structure(
         &self,
         id: DefId,
@@ -186,9 +206,10 @@ impl Constants<'_> {
         let mut fields = Vec::new();
         for field in &structure.fields {
             let value = given.iter().find(|(name, _)| *name == field.name).map(|(_, value)| *value);
-            let expression = match value.or(field.default.as_ref()) {
-                Some(value) => Some(self.expression(&field.ty, value)?),
-                None => None,
+            let expression = match (value, &field.default) {
+                (Some(value), _) => Some(self.expression(&field.ty, value)?),
+                (None, Some(default)) => Some(self.default(id, field, default)?),
+                (None, None) => None,
             };
             let boxed = is_boxed(self.schema, id, &field.ty);
             let expression = expression.map(|expression| {

@@ -41,6 +41,12 @@ pub enum BuildError {
     /// `OUT_DIR` is not set: this is no build script.
     #[error("OUT_DIR is not set: call this from a build script, or name a folder")]
     NoOutFolder,
+    /// Two files of one build script have the same name, and so would what is made of them.
+    #[error(
+        "{} is made of another file already: compile both with one `compile_all`, or under a name of its own",
+        .0.display()
+    )]
+    Overwritten(PathBuf),
     /// The code can't be written.
     #[error("can't write {}: {error}", .path.display())]
     Write {

@@ -12,9 +12,11 @@ mod structs;
 mod text;
 mod types;
 
+use std::collections::BTreeSet;
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use callosum_thrift_idl::Loader;
 
@@ -33,10 +35,13 @@ pub use generate::generate;
 /// ```
 ///
 /// # Errors
-/// If a file can't be read or something in it is wrong, or if this is no build script.
+/// If a file can't be read or something in it is wrong, if this is no build script, or if it has compiled another file of that name.
 pub fn compile(path: impl AsRef<Path>) -> Result<(), BuildError> {
     Builder::new().compile(path)
 }
+
+/// What this process has written. A file of an earlier build is to be overwritten, and one of this build is not.
+static WRITTEN: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
 /// [`compile`] with settings.
 #[derive(Clone, Debug, Default)]
@@ -98,8 +103,12 @@ impl Builder {
             Some(folder) => folder.clone(),
             None => env::var_os("OUT_DIR").ok_or(BuildError::NoOutFolder)?.into(),
         };
-        let path = folder.join(format!("{}.thrift.rs", name));
+        let path = folder.join(format!("{name}.thrift.rs"));
+        let mut written = WRITTEN.lock().unwrap_or_else(PoisonError::into_inner);
         let code = generate(&schema)?;
+        if !written.insert(path.clone()) && fs::read(&path).is_ok_and(|before| before != code.as_bytes()) {
+            return Err(BuildError::Overwritten(path));
+        }
         fs::write(&path, code).map_err(|error| BuildError::Write { path, error })
     }
 }

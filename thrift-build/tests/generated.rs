@@ -40,6 +40,11 @@ fn constants_are_checked_against_their_types() {
         ("struct P { 1: required i32 x } const P A = {}", "A is not a super::it::P: it lacks the field x"),
         ("struct P { 1: i32 x } const P A = {\"y\": 1}", "A is not a super::it::P, which has no field y"),
         ("union U { 1: i32 x, 2: i32 y } const U A = {\"x\": 1, \"y\": 1}", "A is not a union of one field"),
+        ("struct A { 1: i32 x, 2: A a = {} }", "a is not finite: the default of a holds itself"),
+        (
+            "struct A { 1: B b = {} } struct B { 1: A a = {} }",
+            "b is not finite: the default of a holds itself",
+        ),
         ("struct P { 1: i32 x = \"x\" }", "x is not an integer of 32 bits"),
     ] {
         assert_eq!(wrong(text), told, "{text}");
@@ -86,6 +91,15 @@ fn a_file_is_written_where_it_is_to_be() {
     fs::write(&file, "struct A {}").unwrap();
     let builder = Builder::new().out_folder(&folder);
     builder.compile(&file).unwrap();
+    assert!(fs::read_to_string(folder.join("it.thrift.rs")).unwrap().contains("pub struct A"));
+    // Once more, but not another file of that name, whose code the program would have in its place.
+    builder.compile(&file).unwrap();
+    let other = folder.join("other/it.thrift");
+    fs::create_dir(folder.join("other")).unwrap();
+    fs::write(&other, "struct B {}").unwrap();
+    let overwritten = builder.compile(&other).unwrap_err();
+    assert!(matches!(overwritten, BuildError::Overwritten(_)), "{overwritten}");
+    builder.compile_all("another", [&other]).unwrap();
     assert!(fs::read_to_string(folder.join("it.thrift.rs")).unwrap().contains("pub struct A"));
     let unwritten = Builder::new().out_folder(folder.join("nope")).compile(&file).unwrap_err();
     assert!(matches!(unwritten, BuildError::Write { .. }), "{unwritten}");
