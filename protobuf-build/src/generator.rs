@@ -2,7 +2,7 @@
 //!
 //! The idea: what is generated holds names and types, and calls generic functions of `callosum_protobuf`, which hold the rules.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
 
 use heck::ToUpperCamelCase;
@@ -21,13 +21,14 @@ pub struct Services {
     codec: String,
     clients: bool,
     servers: bool,
-    names: Names,
+    /// By package and service, as the file has them.
+    names: BTreeMap<(String, String), Names>,
 }
 
 impl Default for Services {
     fn default() -> Self {
         let codec = "::callosum_protobuf::Prost".into();
-        Self { codec, clients: true, servers: true, names: Names::default() }
+        Self { codec, clients: true, servers: true, names: BTreeMap::new() }
     }
 }
 
@@ -50,13 +51,31 @@ impl Services {
         self
     }
 
-    /// Takes no name that prost-build gives a message or an enum of these files.
-    pub(crate) fn beside(mut self, files: &FileDescriptorSet) -> Self {
+    /// Names what is generated beside everything in these files, which are those that are compiled. In any order of the files and of what
+    /// is in them, messages and enums have the names that prost-build gives them, then traits those of their services, and then come clients.
+    pub fn beside(mut self, files: &FileDescriptorSet) -> Self {
+        let mut taken = BTreeSet::new();
+        let mut services = BTreeSet::new();
         for file in &files.file {
             let messages = file.message_type.iter().map(|message| message.name());
             for name in messages.chain(file.enum_type.iter().map(|values| values.name())) {
-                self.names.0.insert((file.package().into(), name.to_upper_camel_case()));
+                taken.insert((file.package().to_owned(), type_name(name)));
             }
+            services.extend(file.service.iter().map(|service| (file.package(), service.name())));
+        }
+        // A name, with as many `_` after it as it takes until it is free.
+        let mut free = |package: &str, name: String| {
+            let mut name = (package.to_owned(), name);
+            while !taken.insert(name.clone()) {
+                name.1.push('_');
+            }
+            name.1
+        };
+        let traits: Vec<_> =
+            services.iter().map(|(package, service)| free(package, type_name(service))).collect();
+        for ((package, service), name) in services.into_iter().zip(traits) {
+            let client = free(package, type_name(&format!("{service}Client")));
+            self.names.insert((package.into(), service.into()), Names { service: name, client });
         }
         self
     }
@@ -73,29 +92,37 @@ impl ServiceGenerator for Services {
     fn generate(&mut self, service: Service, buf: &mut String) {
         let codec = self.codec_path();
         let methods: Vec<_> = service.methods.iter().map(|method| Rpc::new(&service, method)).collect();
+        let id = (service.package.clone(), service.proto_name.clone());
+        let names = self.names.get(&id).cloned().unwrap_or_else(|| Names::alone(&service.name));
         if self.servers {
-            let name = self.names.take(&service.package, service.name.clone());
-            buf.push_str(&server(&service, &name, &methods, &codec).to_string());
+            buf.push_str(&server(&service, &ident(&names.service), &methods, &codec).to_string());
         }
         if self.clients {
-            let name = self.names.take(&service.package, format!("{}Client", service.name));
-            buf.push_str(&client(&service, &name, &methods, &codec).to_string());
+            buf.push_str(&client(&service, &ident(&names.client), &methods, &codec).to_string());
         }
     }
 }
 
-/// Types and traits that there are, each with its package.
-#[derive(Clone, Debug, Default)]
-struct Names(BTreeSet<(String, String)>);
+/// A name as prost-build gives it to a type.
+fn type_name(name: &str) -> String {
+    match &*name.to_upper_camel_case() {
+        "Self" => "Self_".into(),
+        name if name.starts_with(|first: char| first.is_ascii_digit()) => format!("_{name}"),
+        name => name.into(),
+    }
+}
+
+/// What the trait and the client of a service are called.
+#[derive(Clone, Debug)]
+struct Names {
+    service: String,
+    client: String,
+}
 
 impl Names {
-    /// Takes a name, with as many `_` after it as it takes until it is free.
-    fn take(&mut self, package: &str, name: String) -> Ident {
-        let mut taken = (package.to_owned(), name);
-        while !self.0.insert(taken.clone()) {
-            taken.1.push('_');
-        }
-        ident(&taken.1)
+    /// Of a service of which nobody has said what is beside it.
+    fn alone(service: &str) -> Self {
+        Self { service: service.to_owned(), client: format!("{service}Client") }
     }
 }
 

@@ -4,10 +4,13 @@
 
 mod generator;
 
-use std::io;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::{env, fs, io};
 
-use prost_build::Config;
+use prost_build::{Config, Module};
+use prost_types::FileDescriptorSet;
 use protox::Compiler;
 
 pub use ::prost_build;
@@ -16,7 +19,8 @@ pub use generator::Services;
 /// Compiles a `.proto` file, and what it imports, to Rust: for each package a file in `OUT_DIR`, which
 /// `callosum_protobuf::include_proto!` includes.
 ///
-/// Imports are looked for beside the file, and among the well-known types. [`Builder`] has more options.
+/// Imports are looked for beside the file, and among the well-known types. All files of a package have to be compiled at once:
+/// [`Builder`] takes several, and has more options.
 ///
 /// # Errors
 /// See [`Error`].
@@ -45,6 +49,7 @@ pub struct Builder {
     messages: Config,
     services: Services,
     descriptors: Option<PathBuf>,
+    out: Option<PathBuf>,
 }
 
 impl Default for Builder {
@@ -63,7 +68,15 @@ impl Builder {
             .enable_type_names()
             // As other languages have it, so that they can unpack what is packed into an `Any`.
             .type_name_domain(["."], "type.googleapis.com");
-        Self { messages, services: Services::default(), descriptors: None }
+        Self { messages, services: Services::default(), descriptors: None, out: None }
+    }
+
+    /// Writes to this folder, in place of `OUT_DIR`.
+    pub fn out_folder(mut self, folder: impl Into<PathBuf>) -> Self {
+        let folder = folder.into();
+        self.messages.out_dir(&folder);
+        self.out = Some(folder);
+        self
     }
 
     /// Changes how messages are generated: all options of [`prost_build::Config`].
@@ -112,14 +125,37 @@ impl Builder {
             println!("cargo::rerun-if-changed={}", path.display());
         }
         if let Some(path) = &self.descriptors {
-            std::fs::write(path, compiler.encode_file_descriptor_set())
+            fs::write(path, compiler.encode_file_descriptor_set())
                 .map_err(|error| Error::Write { path: path.clone(), error })?;
         }
         let files = compiler.file_descriptor_set();
+        let paths = self.paths(&files);
         self.messages.service_generator(Box::new(self.services.beside(&files)));
-        self.messages.compile_fds(files).map_err(Error::Generate)
+        let mut written = WRITTEN.lock().unwrap_or_else(PoisonError::into_inner);
+        let earlier: Vec<_> =
+            written.intersection(&paths).filter_map(|path| Some((path, fs::read(path).ok()?))).collect();
+        self.messages.compile_fds(files).map_err(Error::Generate)?;
+        for (path, before) in earlier {
+            if fs::read(path).is_ok_and(|now| now != before) {
+                return Err(Error::Overwritten(path.clone()));
+            }
+        }
+        written.extend(paths);
+        Ok(())
+    }
+
+    /// What is written: a file for each package that has something in it.
+    fn paths(&self, files: &FileDescriptorSet) -> BTreeSet<PathBuf> {
+        let Some(folder) = self.out.clone().or_else(|| env::var_os("OUT_DIR").map(PathBuf::from)) else {
+            return BTreeSet::new();
+        };
+        let packages = files.file.iter().map(|file| Module::from_protobuf_package_name(file.package()));
+        packages.map(|package| folder.join(package.to_file_name_or("_"))).collect()
     }
 }
+
+/// What this process has written. A file of an earlier build is to be overwritten, and one of this build is not.
+static WRITTEN: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
 /// Why files can't be compiled.
 #[derive(Debug, thiserror::Error)]
@@ -131,6 +167,12 @@ pub enum Error {
     /// No Rust could be made of them, or none written, as outside of a build script.
     #[error("no code can be generated: {0}")]
     Generate(io::Error),
+    /// Two calls of one build script have made different code of one package, of which the later is in the earlier's place.
+    #[error(
+        "{} is made of other files of its package already: give all files of a package to one `Builder::compile`",
+        .0.display()
+    )]
+    Overwritten(PathBuf),
     /// The descriptors could not be written.
     #[error("can't write {path}: {error}", path = .path.display())]
     Write {

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-use callosum_protobuf_build::{Builder, Error, prost_build};
+use callosum_protobuf_build::{Builder, Error};
 
 fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join(name)
@@ -13,11 +13,7 @@ fn folder(name: &str) -> PathBuf {
 
 fn compile(builder: Builder, proto: &Path, out: &Path) -> Result<(), Error> {
     fs::create_dir_all(out).expect("a scratch folder can be made");
-    let include = proto.parent().expect("a file is in a folder");
-    let folder = |prost: &mut prost_build::Config| {
-        prost.out_dir(out);
-    };
-    builder.messages(folder).compile([proto], [include])
+    builder.out_folder(out).compile([proto], [proto.parent().expect("a file is in a folder")])
 }
 
 fn proto(name: &str) -> PathBuf {
@@ -59,16 +55,75 @@ fn so_is_that_for_another_runtime() {
 
 #[test]
 fn clients_servers_and_the_codec_are_a_choice() {
-    let out = folder("choice");
-    let generate = |builder: Builder| {
+    let generate = |builder: Builder, name: &str| {
+        let out = folder(name);
         compile(builder, &greeter(), &out).expect("it compiles");
         fs::read_to_string(out.join("hello.v1.rs")).expect("it was written")
     };
-    let client = generate(Builder::new().servers(false).codec("crate::Mine"));
+    let client = generate(Builder::new().servers(false).codec("crate::Mine"), "only_clients");
     assert!(client.contains("struct GreeterClient") && !client.contains("trait Greeter"));
     assert!(client.contains("crate::Mine") && !client.contains("callosum_protobuf::Prost"));
-    let server = generate(Builder::new().clients(false));
+    let server = generate(Builder::new().clients(false), "only_servers");
     assert!(server.contains("trait Greeter") && !server.contains("struct GreeterClient"));
+}
+
+/// Writes a file of these definitions into a folder.
+fn write(folder: &Path, name: &str, definitions: &str) -> PathBuf {
+    fs::create_dir_all(folder).expect("a scratch folder can be made");
+    let path = folder.join(name);
+    fs::write(&path, format!("syntax = \"proto3\"; package it; {definitions}")).expect("it can be written");
+    path
+}
+
+#[test]
+fn what_a_file_declares_keeps_its_name_in_any_order() {
+    let out = folder("order");
+    let declarations = [
+        "service Foo { rpc Get(M) returns (M); }",
+        "service FooClient {}",
+        "service Bar {}",
+        "message M {}",
+        "message BarClient {}",
+    ];
+    let mut made = Vec::new();
+    for first in 0..declarations.len() {
+        let mut declarations = declarations;
+        declarations.rotate_left(first);
+        let name = format!("{first}");
+        let proto = write(&out, &format!("{name}.proto"), &declarations.concat());
+        compile(Builder::new(), &proto, &out.join(&name)).expect("it compiles");
+        let code = fs::read_to_string(out.join(name).join("it.rs")).expect("it was written");
+        for kept in ["trait Foo:", "trait FooClient:", "trait Bar:", "struct M ", "struct BarClient "] {
+            assert!(code.contains(&format!("pub {kept}")), "{kept} is not in {code}");
+        }
+        let derived = |line: &&str| line.ends_with("Client_ {") || line.ends_with("ClientClient {");
+        let mut derived: Vec<_> = code.lines().filter(derived).map(str::to_owned).collect();
+        derived.sort_unstable();
+        made.push(derived);
+    }
+    let client = |name| vec![format!("impl {name} {{"), format!("pub struct {name} {{")];
+    let mut expected = ["BarClient_", "FooClient_", "FooClientClient"].map(client).concat();
+    expected.sort_unstable();
+    assert!(made.iter().all(|made| *made == expected), "{made:?}");
+}
+
+#[test]
+fn a_package_is_not_overwritten_with_other_files_of_it() {
+    let out = folder("twice");
+    let common = write(&out, "common.proto", "message Common {}");
+    let other = write(&out, "other.proto", "message Other {}");
+    // One of an earlier build.
+    write(&out, "it.rs", "");
+    for _ in 0..2 {
+        compile(Builder::new(), &common, &out).expect("the same once more is no loss");
+    }
+    let error = compile(Builder::new(), &other, &out).expect_err("its code is where that of the first was");
+    assert!(matches!(&error, Error::Overwritten(path) if path.ends_with("it.rs")), "{error}");
+    let at_once = folder("at_once");
+    fs::create_dir_all(&at_once).expect("a scratch folder can be made");
+    Builder::new().out_folder(&at_once).compile([common, other], [out]).expect("it compiles");
+    let code = fs::read_to_string(at_once.join("it.rs")).expect("it was written");
+    assert!(code.contains("struct Common") && code.contains("struct Other"), "{code}");
 }
 
 #[test]
