@@ -3,6 +3,8 @@
 //! The idea: a codec is a type without values, named by the code that is generated, so that nothing is called through a vtable, and
 //! another Protocol Buffers runtime takes prost's place by being named instead.
 
+use std::marker::PhantomData;
+
 use bytes::{Bytes, BytesMut};
 use callosum_runtime::FormatError;
 
@@ -51,36 +53,9 @@ pub trait Codec<T>: 'static {
 /// two bytes of a body at least, and `size_of` its type in memory, or four times that if it is alone, as a list has room for four then. So
 /// a body takes up to 2 × `size_of` the largest such type for each of its bytes. Of a type with eight texts or lists, which has 192 bytes, a
 /// body of 10 MiB takes up to 3.75 GiB. Values of a `map` count as such elements; with prost-build's `btree_map`, a map with one entry has
-/// room for eleven: up to 3 × the size of an entry for each byte. Have a codec of your own refuse what is larger than your messages:
-///
-/// ```
-/// use bytes::{Bytes, BytesMut};
-/// use callosum_protobuf::{Codec, Prost};
-/// use callosum_runtime::FormatError;
-///
-/// /// The messages of prost, of at most 64 KiB: those of 192 bytes take up to 24 MiB then.
-/// enum Small {}
-///
-/// impl<T: 'static> Codec<T> for Small
-/// where
-///     Prost: Codec<T>,
-/// {
-///     fn encode(message: &T, buffer: &mut BytesMut) -> Result<(), FormatError> {
-///         Prost::encode(message, buffer)
-///     }
-///
-///     fn decode(bytes: Bytes) -> Result<T, FormatError> {
-///         match bytes.len() {
-///             0..=65_536 => Prost::decode(bytes),
-///             size => Err(format!("a message has {size} bytes, which are more than 65,536").into()),
-///         }
-///     }
-/// }
-///
-/// let error = <Small as Codec<String>>::decode(Bytes::from(vec![0; 65_537])).unwrap_err();
-/// assert_eq!(error.to_string(), "a message has 65537 bytes, which are more than 65,536");
-/// assert_eq!(<Small as Codec<String>>::decode(Bytes::from_static(b"\x0a\x01x")).unwrap(), "x");
-/// ```
+/// room for eleven: up to 3 × the size of an entry for each byte. [`AtMost`] refuses messages that are larger than those of a service
+/// can be. prost could not count elements before it makes them: it has no limit for that, and without the `.proto` file, bytes of a text
+/// can't be told from those of a message.
 #[derive(Debug)]
 pub enum Prost {}
 
@@ -92,5 +67,32 @@ impl<T: prost::Message + Default + 'static> Codec<T> for Prost {
 
     fn decode(bytes: Bytes) -> Result<T, FormatError> {
         Ok(T::decode(bytes)?)
+    }
+}
+
+/// The messages of another codec, of at most `BYTES` bytes each: larger ones are refused before they are decoded. What is sent is not
+/// limited.
+///
+/// ```
+/// use callosum_protobuf::{AtMost, Codec};
+///
+/// // In a build script: `callosum_protobuf_build::Builder::new().codec("::callosum_protobuf::AtMost<65_536>")`.
+/// let refused = <AtMost<65_536> as Codec<String>>::decode(vec![0; 65_537].into()).unwrap_err();
+/// assert_eq!(refused.to_string(), "a message has 65537 bytes, of at most 65536");
+/// assert_eq!(<AtMost<65_536> as Codec<String>>::decode("\x0a\x01x".into()).unwrap(), "x");
+/// ```
+#[derive(Debug)]
+pub struct AtMost<const BYTES: usize, C = Prost>(PhantomData<fn() -> C>);
+
+impl<T, C: Codec<T>, const BYTES: usize> Codec<T> for AtMost<BYTES, C> {
+    fn encode(message: &T, buffer: &mut BytesMut) -> Result<(), FormatError> {
+        C::encode(message, buffer)
+    }
+
+    fn decode(bytes: Bytes) -> Result<T, FormatError> {
+        match bytes.len() {
+            size if size > BYTES => Err(format!("a message has {size} bytes, of at most {BYTES}").into()),
+            _ => C::decode(bytes),
+        }
     }
 }
