@@ -5,10 +5,10 @@
 
 mod describe;
 
-use proc_macro2::TokenStream;
+use proc_macro2::{TokenStream, TokenTree};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
-use syn::{Attribute, Ident, LitStr, parse_quote};
+use syn::{Attribute, Ident, LitStr, Type, parse_quote};
 
 use crate::attributes::Missing;
 use crate::model::{Argument, Method, Parameter, Service, tokens};
@@ -199,11 +199,15 @@ fn call(method: &Method, paths: &Paths) -> TokenStream {
     let parameters = method.parameters.iter().filter_map(Parameter::given);
     let returned = method.output.called(method.stream().is_some(), paths);
     let arguments = arguments_to_send(method, paths);
+    let function = |name| blamed(&method.output.declared, quote!(#generated::#name));
     let made = match (&method.output.success, method.stream()) {
-        (Success::Value(_), None) => quote!(#generated::invoke(&self.peer, #name, &__arguments)),
+        (Success::Value(_), None) => {
+            let invoke = function(quote!(invoke));
+            quote!(#invoke(&self.peer, #name, &__arguments))
+        }
         (Success::Value(_), Some((items, framing))) => {
-            let framing = framing.path(paths);
-            quote!(#generated::upload::<#framing, _, _, _>(&self.peer, #name, &__arguments, #items))
+            let (framing, upload) = (framing.path(paths), function(quote!(upload)));
+            quote!(#upload::<#framing, _, _, _>(&self.peer, #name, &__arguments, #items))
         }
         (Success::Stream { framing, .. }, items) => {
             let framing = framing.path(paths);
@@ -211,7 +215,8 @@ fn call(method: &Method, paths: &Paths) -> TokenStream {
                 let framing = framing.path(paths);
                 quote!(.with_items::<#framing>(#items))
             });
-            quote!(#generated::open::<#framing, _, _>(&self.peer, #name, &__arguments) #items)
+            let open = function(quote!(open));
+            quote!(#open::<#framing, _, _>(&self.peer, #name, &__arguments) #items)
         }
     };
     let (key, with_key) = match &method.key {
@@ -251,6 +256,15 @@ impl Output {
             }
         }
     }
+}
+
+/// A function that is at fault where a type of the trait is: if the type can't travel, the compiler says so there.
+fn blamed(ty: &Type, function: TokenStream) -> TokenStream {
+    let at = |mut token: TokenTree| {
+        token.set_span(ty.span());
+        token
+    };
+    function.into_iter().map(at).collect()
 }
 
 /// Statements that make `__arguments`, which is what travels.
@@ -301,10 +315,14 @@ fn register(service: &Service, method: &Method, paths: &Paths) -> TokenStream {
         (success, stream) => {
             let kind = if stream.is_some() { quote!(FirstItem) } else { quote!(Whole) };
             let answered = match success {
-                Success::Value(_) => quote!(__replying.whole(#outcome)),
+                Success::Value(_) => {
+                    let whole = blamed(&method.output.declared, quote!(whole));
+                    quote!(__replying.#whole(#outcome))
+                }
                 Success::Stream { framing, fallible } => {
                     let framing = framing.path(paths);
                     let function = if *fallible { quote!(fallible_items) } else { quote!(items) };
+                    let function = blamed(&method.output.declared, function);
                     quote!(__replying.#function::<#framing, #error>(#outcome).await)
                 }
             };
@@ -312,6 +330,7 @@ fn register(service: &Service, method: &Method, paths: &Paths) -> TokenStream {
             (quote!(streamed), quote!(#generated::Argument::#kind,), parameters, answered)
         }
     };
+    let function = blamed(&method.output.declared, function);
     quote! {
         #(#cfg)*
         {
@@ -352,7 +371,7 @@ fn arguments_to_read(method: &Method, paths: &Paths) -> TokenStream {
     quote! {
         #defaults
         #[derive(#generated::serde::Deserialize)]
-        #[serde(crate = #serde)]
+        #[serde(crate = #serde, expecting = "a map of the arguments by their names")]
         struct __Arguments {
             #fields
         }

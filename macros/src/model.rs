@@ -6,8 +6,8 @@
 use proc_macro2::{Span, TokenStream};
 use quote::ToTokens;
 use syn::{
-    Attribute, Error, Expr, FnArg, Ident, ItemTrait, Pat, PatType, Result, TraitItem, TraitItemFn, Type,
-    TypeImplTrait, Visibility,
+    Attribute, Error, Expr, FnArg, Ident, ItemTrait, Pat, PatType, Result, Safety, TraitItem, TraitItemFn,
+    Type, TypeImplTrait, Visibility,
 };
 
 use crate::attributes::{Bounds, MethodOptions, Missing, ServiceOptions, plain_name, root_of};
@@ -130,7 +130,13 @@ impl Service {
             methods.extend(errors.note(method));
         }
         for (n, method) in methods.iter().enumerate() {
-            if methods[..n].iter().any(|earlier: &Method| earlier.name == method.name) {
+            // Of methods that are there under some conditions, the compiler will tell.
+            let is_cfg = |attribute: &Attribute| attribute.path().is_ident("cfg");
+            let is_same = |earlier: &Method| {
+                earlier.name == method.name
+                    && !earlier.attributes.iter().chain(&method.attributes).any(is_cfg)
+            };
+            if methods[..n].iter().any(is_same) {
                 let what = format!("two methods travel as `{}`", method.name);
                 errors.add(Error::new(method.name_span, what));
             }
@@ -217,6 +223,11 @@ fn check_shape(errors: &mut Errors, item: &TraitItemFn) {
         item.default.is_some(),
         &item.default,
         "a service's methods have no body: what they do is up to the implementation",
+    );
+    errors.check(
+        matches!(signature.safety, Safety::Unsafe(_)),
+        &signature.safety,
+        "a service's methods are safe: a call checks nothing before",
     );
     let generics = &signature.generics;
     errors.check(

@@ -161,6 +161,13 @@ fn what_is_conditional_is_so_everywhere() {
     );
     assert_eq!(both.matches("#[cfg(unix)]").count(), 4, "trait, Arc, registration and client: {both}");
     assert_eq!(both.matches("#[deprecated]").count(), 2, "trait and client: {both}");
+    let either = quote! {
+        #[cfg(unix)]
+        async fn f(&self);
+        #[cfg(not(unix))]
+        async fn f(&self, a: u8);
+    };
+    assert_has(&agent(quote!(), either), &["pub fn f(&self,)", "pub fn f(&self, a: u8)"]);
 }
 
 #[test]

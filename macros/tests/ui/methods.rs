@@ -14,6 +14,8 @@ trait Agent<T> {
 
     async fn ping(&self) {}
 
+    async unsafe fn format(&self);
+
     async fn peer(&self);
 
     #[method(name = "start")]

@@ -223,6 +223,8 @@ pub async fn by_hand(rig: Rig) {
         let error = start(wrong).await.expect_err("no such arguments");
         assert_eq!(error.refusal(), Some(Refusal::InvalidArgument), "{error:?}");
     }
+    let error = start(json!(null)).await.expect_err("not even a map").to_string();
+    assert!(error.contains("expected a map of the arguments by their names"), "{error}");
     let error = start(json!({"container": "x", "image": "nothing"})).await.expect_err("no such image");
     let CallError::Remote(info) = error else { panic!("{error:?}") };
     assert_eq!((&*info.name, &*info.repr), ("NoSuchImage", "there is no image nothing"));

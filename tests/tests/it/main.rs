@@ -15,4 +15,5 @@ mod interop_python_server;
 mod interop_raw;
 mod interop_services;
 mod real_load;
+mod service_types;
 mod tunnels;
