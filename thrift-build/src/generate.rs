@@ -11,8 +11,8 @@ use crate::text::push;
 use crate::{constants, services, structs, types};
 
 /// Lints that say nothing about code that nobody reads: names and docs are those of the file.
-const ALLOWED: &str = "clippy::all, dead_code, missing_docs, non_upper_case_globals, rustdoc::all, unreachable_pub, unused_mut, \
-                       unused_variables";
+const ALLOWED: &str = "clippy::all, dead_code, missing_docs, non_camel_case_types, non_upper_case_globals, rustdoc::all, \
+                       unreachable_code, unreachable_pub, unused_mut, unused_variables";
 
 /// Makes Rust of files and of those that they include: a module for each, named after the file. Each has to be beside the others.
 ///

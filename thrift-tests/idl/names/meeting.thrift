@@ -54,3 +54,10 @@ service FooBar extends Foo {
 service Bar {
     void clone(),
 }
+
+union Nothing {}
+
+/** A keyword that can't be one with `r#`. */
+service self {
+    Nothing nothing(),
+}
