@@ -15,7 +15,7 @@ use callosum_runtime::{
     BodyError, BodyReader, BodyWriter, CodecError, Context, FormatError, Handler, Method, Refusal, Reply,
     ReplyError, Responder,
 };
-use futures_util::future::{BoxFuture, ready};
+use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, Stream, StreamExt};
 
 use crate::framing::{encode, encode_item};
@@ -74,13 +74,19 @@ impl<S: Send + Sync + 'static, C: 'static> Methods<S, C> {
         F: Fn(Arc<S>, Request<A>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<Response<R>, Status>> + Send + 'static,
     {
-        let implementation = self.implementation.clone();
+        let (implementation, method) = (self.implementation.clone(), Arc::new(method));
         let handler = Whole(move |body: Bytes, context: Context| {
-            let message = match <C as Codec<A>>::decode(body) {
-                Ok(message) => message,
-                Err(error) => return ready(unreadable(&error)).boxed(),
-            };
-            method(implementation.clone(), Request::new(message, context)).map(whole::<C, R>).boxed()
+            let (implementation, method) = (implementation.clone(), method.clone());
+            // Where it is polled: a slow method is polled in a task of its own, large messages and all.
+            async move {
+                match <C as Codec<A>>::decode(body) {
+                    Ok(message) => {
+                        whole::<C, R>(method(implementation, Request::new(message, context)).await)
+                    }
+                    Err(error) => unreadable(&error),
+                }
+            }
+            .boxed()
         });
         self.methods.push((name.into(), Method::new(handler).described(description.told(false, false))));
     }

@@ -1,13 +1,16 @@
 //! Another Protocol Buffers runtime takes prost's place, on either side of a call.
 #![expect(clippy::unwrap_used, reason = "a panic is a failed test")]
 
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use callosum_protobuf::generated::{Description, Methods, Peer, unary};
 use callosum_protobuf::{Codec, Prost, Request, Response, Status, Streaming};
 use callosum_runtime::FormatError;
+use callosum_runtime::layer::{HandlerNext, IncomingCall};
 use callosum_runtime::service::Service;
+use callosum_tokio::Builder;
 use futures_util::{Stream, TryStreamExt, stream};
 use generated::{Echo, EchoClient};
 use protobuf::well_known_types::wrappers::StringValue;
@@ -114,10 +117,50 @@ async fn a_service_is_generated_for_another_runtime() {
     .await;
 }
 
+/// prost's messages, of which it is counted how many are read.
+enum Counted {}
+
+static READ: AtomicUsize = AtomicUsize::new(0);
+
+impl Codec<String> for Counted {
+    fn encode(message: &String, buffer: &mut BytesMut) -> Result<(), FormatError> {
+        Prost::encode(message, buffer)
+    }
+
+    fn decode(bytes: Bytes) -> Result<String, FormatError> {
+        READ.fetch_add(1, Relaxed);
+        Prost::decode(bytes)
+    }
+}
+
+/// So that a large message holds up no connection once the method has been slow.
+#[tokio::test]
+async fn a_message_is_read_where_the_method_is_polled() {
+    let mut methods = Methods::<(), Counted>::new(());
+    let description = Description { docs: "", argument: "", result: "" };
+    methods.unary("Say", description, |_, request: Request<String>| async move {
+        Ok(request.into_inner().into())
+    });
+    let layer = |call: IncomingCall, next: HandlerNext| {
+        let handling = next.run(call);
+        assert_eq!(READ.load(Relaxed), 0, "it is not polled yet");
+        handling
+    };
+    let builder = callosum_tokio::builder().layer(layer);
+    connected_to(builder, methods.finish(), async |peer| {
+        assert_eq!(unary::<Prost, String, String>(peer, "Say", &"a".to_owned()).await.unwrap(), "a");
+        assert_eq!(READ.load(Relaxed), 1);
+    })
+    .await;
+}
+
 /// Serves, connects, and runs the body with the server.
 async fn connected(service: Service, body: impl AsyncFnOnce(&Peer)) {
-    let builder = callosum_tokio::builder().serve(service);
-    let (binder, driver) = builder.bind("tcp://127.0.0.1:0").await.unwrap();
+    connected_to(callosum_tokio::builder(), service, body).await;
+}
+
+async fn connected_to(builder: Builder, service: Service, body: impl AsyncFnOnce(&Peer)) {
+    let (binder, driver) = builder.serve(service).bind("tcp://127.0.0.1:0").await.unwrap();
     let serving = tokio::spawn(driver);
     let (connector, driver) = callosum_tokio::builder().connect(&binder.endpoints()[0]).unwrap();
     let calling = tokio::spawn(driver);

@@ -260,24 +260,25 @@ where
     F: Fn(A, Context) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<R, E>> + Send + 'static,
 {
+    let handler = Arc::new(handler);
     FnHandler(move |body: Bytes, context: Context| {
         let codec = codec.as_ref().unwrap_or_else(|| context.codec()).clone();
-        let argument = match codec.decode(&body) {
-            Ok(argument) => argument,
-            Err(error) => {
-                let reply = Reply::Error(Refusal::InvalidArgument.to_error(&error.to_string()));
-                return std::future::ready(reply).boxed();
-            }
-        };
-        drop(body);
-        let exposes = context.exposes_tracebacks();
-        let replied = move |result: Result<R, E>| match result {
-            Ok(result) => match codec.encode(&result) {
-                Ok(body) => Reply::result(body),
+        let (handler, exposes) = (handler.clone(), context.exposes_tracebacks());
+        // An argument is read where the handler is polled: if that has been slow, in a task of its own, and not in that of the connection.
+        async move {
+            let argument = match codec.decode(&body) {
+                Ok(argument) => argument,
+                Err(error) => return Reply::Error(Refusal::InvalidArgument.to_error(&error.to_string())),
+            };
+            drop(body);
+            match handler(argument, context).await {
+                Ok(result) => match codec.encode(&result) {
+                    Ok(body) => Reply::result(body),
+                    Err(error) => failure(error, exposes),
+                },
                 Err(error) => failure(error, exposes),
-            },
-            Err(error) => failure(error, exposes),
-        };
-        handler(argument, context).map(replied).boxed()
+            }
+        }
+        .boxed()
     })
 }

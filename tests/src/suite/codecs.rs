@@ -1,8 +1,11 @@
 //! Codecs of one's own.
 
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use bytes::Bytes;
+use callosum_runtime::layer::{HandlerNext, IncomingCall};
 use callosum_runtime::{
     BodyReader, CallError, Codec, CodecError, Context, Format, FormatError, HandlerResult, Method, Refusal,
     Responder,
@@ -78,6 +81,43 @@ pub async fn own_codec(rig: Rig) {
     let answer = pair.peer().open("stream").send(&shapes()).expect("it is made").await.expect("it begins");
     let items: Vec<_> = answer.body.items::<Shape>().map(|shape| shape.expect("a shape")).collect().await;
     assert_eq!(items, shapes());
+    pair.end().await;
+}
+
+/// JSON that says when it is read.
+struct Watched(Arc<AtomicUsize>);
+
+impl Format for Watched {
+    fn encode<T: Serialize + ?Sized>(&self, value: &T) -> Result<Bytes, FormatError> {
+        Ok(serde_json::to_vec(value)?.into())
+    }
+
+    fn decode<'de, S: DeserializeSeed<'de>>(
+        &self,
+        bytes: &'de [u8],
+        seed: S,
+    ) -> Result<S::Value, FormatError> {
+        self.0.fetch_add(1, Relaxed);
+        Ok(seed.deserialize(&mut serde_json::Deserializer::from_slice(bytes))?)
+    }
+}
+
+/// An argument is read where its handler is polled, so that a large one holds up no connection once the method has been slow.
+pub async fn arguments_are_read_where_they_are_polled(rig: Rig) {
+    let read = Arc::<AtomicUsize>::default();
+    let reads = read.clone();
+    let layer = move |call: IncomingCall, next: HandlerNext| {
+        let before = reads.load(Relaxed);
+        let handling = next.run(call);
+        assert_eq!(reads.load(Relaxed), before, "it is not polled yet");
+        handling
+    };
+    let handler = |n: u8, _: Context| async move { HandlerResult::Ok(n) };
+    let binder =
+        rig.builder().codec(Codec::custom(Watched(read.clone()))).layer(layer).handle("same", handler);
+    let pair = rig.pair(binder, rig.builder()).await;
+    assert_eq!(pair.peer().invoke::<_, u8>("same", &7).await.expect("it answers"), 7);
+    assert_eq!(read.load(Relaxed), 1);
     pair.end().await;
 }
 

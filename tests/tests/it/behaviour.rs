@@ -16,7 +16,7 @@ macro_rules! api {
                 probes_are_bounded, handlers_that_go_together;
             accepting: stream_with_identity, link_with_identity, silent_links_are_evicted;
             totals: totals_outlive_peers;
-            codecs: own_codec, own_codec_errors;
+            codecs: own_codec, own_codec_errors, arguments_are_read_where_they_are_polled;
             nesting: binder_calls_connector, call_backs_twenty_deep, no_deadlock_at_one_handler,
                 a_lent_place_comes_back, nested_failure, relay_between_connectors;
             failures: failure, named_failure, tracebacks_stay_here, relayed, panics, panicking_destructors, invalid_argument, undecodable_result, unencodable, mixed,
