@@ -356,6 +356,9 @@ fn arguments_to_read(method: &Method, paths: &Paths) -> TokenStream {
         let shape = given_in_either_way(method, paths);
         return quote!(#defaults #shape);
     }
+    if method.arguments().next().is_none() {
+        return quote!(use #generated::NoArguments as __Arguments;);
+    }
     let fields = tokens(method.arguments().map(|argument| {
         let Argument { attributes, ident, ty, missing } = argument;
         let default = match missing {

@@ -1,11 +1,54 @@
-//! Arguments in the shape `{"args": […], "kwargs": {…}}`, which some Python services use.
+//! Arguments that no derived code reads: those of a method that has none, and those in the shape `{"args": […], "kwargs": {…}}`, which some
+//! Python services use.
 //!
-//! The idea: `args` and `kwargs` are both read as the same struct of arguments that may be missing, `args` by position and `kwargs` by
+//! The idea of the latter: `args` and `kwargs` are both read as the same struct of arguments that may be missing, `args` by position and `kwargs` by
 //! name, and then put together.
 
+use std::fmt;
+
 use serde::de::value::Error as ValueError;
-use serde::de::{DeserializeOwned, Deserializer, Error, Visitor};
+use serde::de::{DeserializeOwned, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize, forward_to_deserialize_any};
+
+/// The arguments of a method that has none: a map, whose names are all unknown, or "nothing".
+#[derive(Debug)]
+pub struct NoArguments {}
+
+impl<'de> Deserialize<'de> for NoArguments {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // JSON's reader refuses a `null` if it is asked for a struct, and a format that does not tell types can't be asked for anything.
+        match deserializer.is_human_readable() {
+            true => deserializer.deserialize_any(Nothing),
+            false => deserializer.deserialize_struct("NoArguments", &[], Nothing),
+        }
+    }
+}
+
+struct Nothing;
+
+impl<'de> Visitor<'de> for Nothing {
+    type Value = NoArguments;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an empty map, or nothing, as there are no arguments")
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<NoArguments, E> {
+        Ok(NoArguments {})
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<NoArguments, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(NoArguments {})
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<NoArguments, A::Error> {
+        match list.next_element::<IgnoredAny>()? {
+            None => Ok(NoArguments {}),
+            Some(_) => Err(A::Error::invalid_length(1, &self)),
+        }
+    }
+}
 
 /// What travels.
 #[derive(Debug, Serialize, Deserialize)]
@@ -69,5 +112,26 @@ impl<'de> Deserializer<'de> for Missing {
     forward_to_deserialize_any! {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct newtype_struct seq tuple
         tuple_struct map struct enum identifier ignored_any
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Codec;
+
+    #[test]
+    fn no_arguments_are_a_map_or_nothing() {
+        for codec in [Codec::Json, Codec::MsgPack] {
+            let read = |bytes: Result<bytes::Bytes, _>| {
+                codec.decode::<NoArguments>(&bytes.expect("it can be written"))
+            };
+            read(codec.encode(&())).expect("nothing");
+            read(codec.encode(&serde_json::json!({}))).expect("a map");
+            read(codec.encode(&serde_json::json!({"unknown": [1, {}]}))).expect("what is unknown is ignored");
+            read(codec.encode(&[7])).expect_err("there is no argument for that");
+            let error = read(codec.encode(&7)).expect_err("no map").to_string();
+            assert!(error.contains("there are no arguments"), "{error}");
+        }
     }
 }

@@ -90,7 +90,7 @@
 //! docs, and schemas where the service has them.
 //!
 //! Unknown arguments are ignored. A missing one without a default is refused with `InvalidArgument`, unless it is an `Option`. In a client,
-//! all arguments are given.
+//! all arguments are given. A method that has none takes nothing for an empty map.
 //!
 //! ```
 //! use callosum_runtime::stream::Items;
@@ -163,7 +163,7 @@ pub mod generated {
     pub use schemars;
     pub use serde;
 
-    pub use super::arguments::{ArgsKwargs, Given, merge};
+    pub use super::arguments::{ArgsKwargs, Given, NoArguments, merge};
     pub use super::client::{invoke, open, upload};
     pub use super::describe::Description;
     #[cfg(feature = "schemars")]

@@ -223,6 +223,14 @@ pub async fn by_hand(rig: Rig) {
         let error = start(wrong).await.expect_err("no such arguments");
         assert_eq!(error.refusal(), Some(Refusal::InvalidArgument), "{error:?}");
     }
+    // A method without arguments takes nothing for them.
+    for nothing in [json!(null), json!({}), json!({"unknown": 1})] {
+        pair.peer().invoke::<_, usize>("Agent.count", &nothing).await.expect("it counts");
+    }
+    for wrong in [json!([1]), json!(7)] {
+        let error = pair.peer().invoke::<_, usize>("Agent.count", &wrong).await.expect_err("no arguments");
+        assert_eq!(error.refusal(), Some(Refusal::InvalidArgument), "{error:?}");
+    }
     let error = start(json!(null)).await.expect_err("not even a map").to_string();
     assert!(error.contains("expected a map of the arguments by their names"), "{error}");
     let error = start(json!({"container": "x", "image": "nothing"})).await.expect_err("no such image");
