@@ -34,7 +34,8 @@ pub type Call<R> = callosum_runtime::Invocation<R, Status>;
 /// argument are taken from their stream, and written, while it or the `Streaming` is polled.
 pub type StreamCall<R> = callosum_runtime::service::StreamInvocation<R, Status>;
 
-/// Includes what `callosum_protobuf_build` has made of a package's `.proto` files: `include_proto!("agent.v1")`.
+/// Includes what `callosum_protobuf_build` has made of a package's `.proto` files: `include_proto!("agent.v1")`. A part of its
+/// name that is a keyword has `r#` before it, as prost-build names the file: `include_proto!("my.r#type")`.
 #[macro_export]
 macro_rules! include_proto {
     ($package:tt) => {
