@@ -1,30 +1,25 @@
 //! An agent: runs containers for its manager, and opens tunnels to services beside it.
 
-use std::convert::Infallible;
-use std::error::Error;
 use std::time::Duration;
 
 use callosum_tokio::auth::CurveClient;
 use callosum_tokio::service::ServiceError;
 use callosum_tokio::{OrderingMode, builder};
 use callosum_tunnel::{RuleSet, ServerSettings, TunnelServer};
+use tokio::time::sleep;
 
-use crate::api::{ClusterError, Containers, FleetClient};
+use crate::Failure;
+use crate::api::{ClusterError, Containers, FleetClient, HEARTBEAT};
 use crate::containers::Local;
 
 /// How long the manager may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Before it registers again.
-const RETRY: Duration = Duration::from_secs(1);
 
 /// Serves until it is dropped. `rules` is the file that says which services its tunnels may reach.
-pub(crate) async fn run(
-    manager: &str,
-    security: CurveClient,
-    rules: &str,
-) -> Result<(), Box<dyn Error + Send + Sync>> {
+pub(crate) async fn run(manager: &str, security: CurveClient, rules: &str) -> Result<(), Failure> {
     let builder = builder()
         .authenticator(security)
+        .call_timeout(TIMEOUT)
         // What is called with one key runs one after the other: first `stop`, then `delete`.
         .ordering(OrderingMode::KeySerialized)
         .serve(Local::default().into_service());
@@ -33,31 +28,28 @@ pub(crate) async fn run(
     let (tunnels, follow_rules) = TunnelServer::new(builder.runtime(), rules, ServerSettings::default());
     let (connector, driver) = tunnels.add_to(builder).connect(manager)?;
     let manager = FleetClient::new(connector.peer().clone());
-    // An agent is there for its manager, and waits for it for as long as it takes: until it is up, knows this agent's key, or answers.
-    // What waiting does not help against is the end: a key that is not one of an agent.
-    let refused = async {
-        loop {
-            match heartbeats(&manager).await {
-                Err(ServiceError::Failed(error @ ClusterError::Forbidden(_))) => return error,
-                Err(error) => eprintln!("registering again: {error}"),
-            }
-            tokio::time::sleep(RETRY).await;
-        }
-    };
     // Nothing outlives these futures: when one ends, everything under the others does.
     tokio::select! {
         ended = driver => Ok(ended?),
         () = follow_rules => Ok(()),
-        error = refused => Err(error.into()),
+        error = stay_registered(&manager) => Err(error.into()),
     }
 }
 
-/// Registers with the manager, and sends heartbeats until it does not answer, or does not know this agent any more. Calls wait for the
-/// link while the connector tries to connect again.
-async fn heartbeats(manager: &FleetClient) -> Result<Infallible, ServiceError<ClusterError>> {
-    let every = Duration::from_millis(manager.register().timeout(TIMEOUT).await?);
+/// Sends heartbeats, and registers where the manager asks for it: at first, and when that was started again. An agent waits for its manager
+/// for as long as it takes: until it is up, knows this agent's key, or answers. Waiting does not help against a key that is not one of an
+/// agent, which is the end.
+async fn stay_registered(manager: &FleetClient) -> ClusterError {
     loop {
-        manager.heartbeat().timeout(TIMEOUT).await?;
-        tokio::time::sleep(every).await;
+        let told = match manager.heartbeat().await {
+            Err(ServiceError::Failed(ClusterError::NotRegistered)) => manager.register().await,
+            told => told,
+        };
+        match told {
+            Err(ServiceError::Failed(error @ ClusterError::Forbidden(_))) => return error,
+            Err(error) => eprintln!("the manager does not take heartbeats: {error}"),
+            Ok(()) => {}
+        }
+        sleep(HEARTBEAT).await;
     }
 }

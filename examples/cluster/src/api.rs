@@ -1,12 +1,15 @@
 //! What the programs say to each other: two typed services, and the error of both.
 
-use std::fmt::Display;
+use std::time::Duration;
 
 use bytes::Bytes;
 use callosum_tokio::service::ServiceError;
 use callosum_tokio::{Context, service};
 use futures_util::Stream;
 use serde::{Deserialize, Serialize};
+
+/// How often an agent tells the manager that it is there.
+pub(crate) const HEARTBEAT: Duration = Duration::from_millis(500);
 
 /// Containers. An agent runs them; the manager, where names begin with that of a node, as in `node-1/web`, passes calls on.
 #[service]
@@ -15,15 +18,15 @@ pub(crate) trait Containers {
     #[method(key = container)]
     async fn start(&self, context: &Context, container: String, image: String) -> Result<(), ClusterError>;
 
-    /// Stops a container, and waits until it has ended.
+    /// Stops a container.
     #[method(key = container)]
     async fn stop(&self, container: String) -> Result<(), ClusterError>;
 
-    /// Deletes a container that has ended.
+    /// Deletes a container that was stopped.
     #[method(key = container)]
     async fn delete(&self, container: String) -> Result<(), ClusterError>;
 
-    /// What a container prints, from the beginning until it ends.
+    /// What a container prints, from the beginning until it is stopped.
     async fn logs(
         &self,
         context: &Context,
@@ -34,19 +37,19 @@ pub(crate) trait Containers {
 /// What the manager serves besides: the first three methods to agents, the others to operators.
 #[service]
 pub(crate) trait Fleet {
-    /// The caller takes calls from now on. Returns how often it is to send a heartbeat, in milliseconds.
-    async fn register(&self, context: &Context) -> Result<u64, ClusterError>;
+    /// The caller takes calls from now on.
+    async fn register(&self, context: &Context) -> Result<(), ClusterError>;
 
-    /// The caller is alive.
+    /// The caller, which has registered, is alive.
     async fn heartbeat(&self, context: &Context) -> Result<(), ClusterError>;
 
     /// An image that was uploaded.
-    async fn pull(&self, image: String) -> Result<impl Stream<Item = Bytes>, ClusterError>;
+    async fn pull(&self, image: String) -> Result<String, ClusterError>;
 
-    /// The agents that are connected and have sent a heartbeat.
+    /// The agents that are connected and alive.
     async fn nodes(&self) -> Result<Vec<String>, ClusterError>;
 
-    /// Stores an image; returns its size in bytes.
+    /// Stores an image, which is a text; returns its size in bytes.
     async fn upload(&self, image: String, data: impl Stream<Item = Bytes>) -> Result<u64, ClusterError>;
 
     /// Opens a tunnel to a service behind an agent, as far as that agent's rules allow, in place of the one before. Returns where the
@@ -60,24 +63,22 @@ pub(crate) trait Fleet {
 pub(crate) enum ClusterError {
     #[error("that takes an {0}")]
     Forbidden(String),
-    #[error("there is no node {0}")]
-    NoSuchNode(String),
+    #[error("register first")]
+    NotRegistered,
     #[error("there is no image {0}")]
     NoSuchImage(String),
-    #[error("there is no container {0}")]
-    NoSuchContainer(String),
+    #[error("there is no {0}")]
+    NotFound(String),
     #[error("there is a container {0} already")]
     Exists(String),
     #[error("{0} still runs: stop it first")]
     Running(String),
-    #[error("there is no room for {0}")]
-    NoRoom(String),
     #[error("{0}")]
     Failed(String),
 }
 
 impl ClusterError {
-    pub(crate) fn failed(error: impl Display) -> Self {
+    pub(crate) fn failed(error: impl ToString) -> Self {
         Self::Failed(error.to_string())
     }
 }

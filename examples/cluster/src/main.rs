@@ -15,10 +15,12 @@ const USAGE: &str = "usage: cluster manager BIND KEY_FILE ALLOWED_FILE
        cluster agent MANAGER KEY_FILE MANAGER_PUBLIC_KEY_FILE RULES_FILE
        cluster tour MANAGER KEY_FILE MANAGER_PUBLIC_KEY_FILE NODE IMAGE_FILE SERVICE";
 
+type Failure = Box<dyn Error + Send + Sync>;
+
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
+async fn main() -> Result<(), Failure> {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
-    let security = |own: &str, of_manager: &str| -> Result<_, Box<dyn Error + Send + Sync>> {
+    let security = |own: &str, of_manager: &str| -> Result<_, Failure> {
         Ok(CurveClient::new(load_keys(own)?, load_public_key(of_manager)?))
     };
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {

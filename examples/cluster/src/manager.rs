@@ -1,64 +1,55 @@
 //! The manager: knows the agents that are connected, keeps images, and passes what operators ask for on.
 
 use std::collections::BTreeMap;
-use std::error::Error;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use callosum_tokio::auth::AllowList;
 use callosum_tokio::layer::{HandlerNext, IncomingCall};
 use callosum_tokio::service::failure_reply;
 use callosum_tokio::{
     Binder, BodyReader, Context, Driver, Handlers, Limits, OrderingMode, Peer, Reply, builder,
 };
-use callosum_tunnel::{Forward, Tunnel, TunnelSettings};
-use futures_util::{Stream, StreamExt, stream};
+use callosum_tunnel::{Tunnel, TunnelSettings};
+use futures_util::{Stream, StreamExt};
 use parking_lot::Mutex;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::Failure;
 use crate::api::{ClusterError, Containers, ContainersClient, Fleet};
 
 /// How long an agent may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
-const HEARTBEAT: Duration = Duration::from_millis(500);
-/// Without one for so long, an agent is away.
+/// Without a heartbeat for so long, an agent is away.
 const SILENCE: Duration = Duration::from_secs(5);
-/// Images, and bytes of each.
-const MAX_IMAGES: usize = 100;
+/// Bytes of an image.
 const MAX_IMAGE: usize = 1 << 20;
 
-pub(crate) struct Manager {
+struct Manager {
     /// By the names that they were admitted as.
     agents: Mutex<BTreeMap<String, Arc<Agent>>>,
-    images: Mutex<BTreeMap<String, Bytes>>,
+    images: Mutex<BTreeMap<String, String>>,
     handlers: Handlers,
 }
 
 /// An agent since it has registered.
 struct Agent {
     peer: Peer,
-    containers: ContainersClient,
-    heartbeat: Mutex<Option<Instant>>,
-    tunnel: Tunnel,
-    forward: Mutex<Option<Forward>>,
-    _tunnel_driver: AbortOnDropHandle<()>,
-}
-
-impl Agent {
-    fn is_alive(&self) -> bool {
-        self.peer.is_connected() && self.heartbeat.lock().is_some_and(|last| last.elapsed() < SILENCE)
-    }
+    heartbeat: Mutex<Instant>,
+    /// What moves the bytes of its tunnel.
+    tunnel: Mutex<Option<AbortOnDropHandle<()>>>,
 }
 
 /// Binds the manager. Its list of keys says who may come in, and as whom: `agent/NAME` or `operator/NAME`.
-pub(crate) async fn bind(
-    at: &str,
-    allowed: AllowList,
-) -> Result<(Binder, Driver), Box<dyn Error + Send + Sync>> {
-    let limits = Limits::default().max_body(MAX_IMAGE);
-    let builder = builder().authenticator(allowed).ordering(OrderingMode::KeySerialized).limits(limits);
-    let (binder, driver) = builder.layer(check_role).describe_services().bind(at).await?;
+pub(crate) async fn bind(at: &str, allowed: AllowList) -> Result<(Binder, Driver), Failure> {
+    let builder = builder()
+        .authenticator(allowed)
+        .call_timeout(TIMEOUT)
+        .ordering(OrderingMode::KeySerialized)
+        .limits(Limits::default().max_body(MAX_IMAGE))
+        .layer(check_role)
+        .describe_services();
+    let (binder, driver) = builder.bind(at).await?;
     // Nobody comes in before the driver runs: there is time to add handlers.
     let handlers = binder.handlers();
     let (agents, images) = (Mutex::default(), Mutex::default());
@@ -89,100 +80,83 @@ fn name(context: &Context, role: &str) -> Result<String, ClusterError> {
 
 impl Manager {
     fn agent(&self, name: &str) -> Result<Arc<Agent>, ClusterError> {
-        self.agents.lock().get(name).cloned().ok_or_else(|| ClusterError::NoSuchNode(name.into()))
+        let agent = self.agents.lock().get(name).cloned();
+        agent.ok_or_else(|| ClusterError::NotFound(format!("node {name}")))
     }
 
     /// `node-1/web` is what the agent `node-1` calls `web`.
     fn split(&self, container: &str) -> Result<(ContainersClient, String), ClusterError> {
-        let (node, name) = container
-            .split_once('/')
-            .filter(|(_, name)| !name.is_empty())
-            .ok_or_else(|| ClusterError::NoSuchContainer(container.into()))?;
-        Ok((self.agent(node)?.containers.clone(), name.into()))
+        let (node, name) = container.split_once('/').unwrap_or((container, ""));
+        // A call back, over the connection that the agent has made.
+        Ok((ContainersClient::new(self.agent(node)?.peer.clone()), name.into()))
     }
 }
 
 impl Fleet for Manager {
-    async fn register(&self, context: &Context) -> Result<u64, ClusterError> {
-        let peer = context.peer().clone();
-        let (tunnel, driver) = Tunnel::new(&peer, &self.handlers, TunnelSettings::default());
-        let agent = Agent {
-            // A call back, over the connection that the agent has made.
-            containers: ContainersClient::new(peer.clone()),
-            peer,
-            heartbeat: Mutex::default(),
-            tunnel,
-            forward: Mutex::default(),
-            _tunnel_driver: AbortOnDropHandle::new(tokio::spawn(driver)),
-        };
-        let name = name(context, "agent")?;
+    async fn register(&self, context: &Context) -> Result<(), ClusterError> {
+        let (name, peer) = (name(context, "agent")?, context.peer().clone());
         let mut agents = self.agents.lock();
-        // Those that are gone take their forwards with them.
+        // Those that are gone take their tunnels with them.
         agents.retain(|_, agent| agent.peer.is_connected());
-        agents.insert(name, Arc::new(agent));
-        Ok(HEARTBEAT.as_millis() as u64)
-    }
-
-    async fn heartbeat(&self, context: &Context) -> Result<(), ClusterError> {
-        let name = name(context, "agent")?;
-        let agent = self.agent(&name)?;
-        // Over another connection than the one that it has registered on, it has to do so again.
-        if agent.peer != *context.peer() {
-            return Err(ClusterError::NoSuchNode(name));
-        }
-        *agent.heartbeat.lock() = Some(Instant::now());
+        let (heartbeat, tunnel) = (Mutex::new(Instant::now()), Mutex::default());
+        agents.insert(name, Arc::new(Agent { peer, heartbeat, tunnel }));
         Ok(())
     }
 
-    async fn pull(&self, image: String) -> Result<impl Stream<Item = Bytes>, ClusterError> {
-        let bytes = self.images.lock().get(&image).cloned();
-        Ok(stream::iter([bytes.ok_or(ClusterError::NoSuchImage(image))?]))
+    async fn heartbeat(&self, context: &Context) -> Result<(), ClusterError> {
+        match self.agent(&name(context, "agent")?) {
+            Ok(agent) if agent.peer == *context.peer() => *agent.heartbeat.lock() = Instant::now(),
+            // Not at all, or over another connection.
+            _ => return Err(ClusterError::NotRegistered),
+        }
+        Ok(())
+    }
+
+    async fn pull(&self, image: String) -> Result<String, ClusterError> {
+        self.images.lock().get(&image).cloned().ok_or(ClusterError::NoSuchImage(image))
     }
 
     async fn nodes(&self) -> Result<Vec<String>, ClusterError> {
         let agents = self.agents.lock();
-        Ok(agents.iter().filter(|(_, agent)| agent.is_alive()).map(|(name, _)| name.clone()).collect())
+        let alive = |agent: &Agent| agent.peer.is_connected() && agent.heartbeat.lock().elapsed() < SILENCE;
+        Ok(agents.iter().filter(|(_, agent)| alive(agent)).map(|(name, _)| name.clone()).collect())
     }
 
     async fn upload(&self, image: String, data: BodyReader) -> Result<u64, ClusterError> {
         // An error is an upload that has broken off, or is larger than `Limits::max_body`.
         let bytes = data.collect().await.map_err(ClusterError::failed)?;
-        let size = bytes.len() as u64;
-        let mut images = self.images.lock();
-        if images.len() == MAX_IMAGES && !images.contains_key(&image) {
-            return Err(ClusterError::NoRoom(image));
-        }
-        images.insert(image, bytes);
+        let text = String::from_utf8(bytes.into()).map_err(ClusterError::failed)?;
+        let size = text.len() as u64;
+        self.images.lock().insert(image, text);
         Ok(size)
     }
 
     async fn forward(&self, node: String, target: String) -> Result<String, ClusterError> {
         let agent = self.agent(&node)?;
+        let (tunnel, driver) = Tunnel::new(&agent.peer, &self.handlers, TunnelSettings::default());
+        // The tunnel before ends with what has moved its bytes.
+        *agent.tunnel.lock() = Some(AbortOnDropHandle::new(tokio::spawn(driver)));
         let listen = "127.0.0.1:0".parse().map_err(ClusterError::failed)?;
         let target = target.parse().map_err(ClusterError::failed)?;
-        let forward = agent.tunnel.local(listen, target).await.map_err(ClusterError::failed)?;
-        let address = forward.address().to_string();
-        if let Some(before) = agent.forward.lock().replace(forward) {
-            before.close();
-        }
-        Ok(address)
+        let forward = tunnel.local(listen, target).await.map_err(ClusterError::failed)?;
+        Ok(forward.address().to_string())
     }
 }
 
 impl Containers for Manager {
     async fn start(&self, _: &Context, container: String, image: String) -> Result<(), ClusterError> {
         let (agent, name) = self.split(&container)?;
-        Ok(agent.start(name, image).timeout(TIMEOUT).await?)
+        Ok(agent.start(name, image).await?)
     }
 
     async fn stop(&self, container: String) -> Result<(), ClusterError> {
         let (agent, name) = self.split(&container)?;
-        Ok(agent.stop(name).timeout(TIMEOUT).await?)
+        Ok(agent.stop(name).await?)
     }
 
     async fn delete(&self, container: String) -> Result<(), ClusterError> {
         let (agent, name) = self.split(&container)?;
-        Ok(agent.delete(name).timeout(TIMEOUT).await?)
+        Ok(agent.delete(name).await?)
     }
 
     async fn logs(
@@ -193,7 +167,7 @@ impl Containers for Manager {
         context.release_slot();
         let (agent, name) = self.split(&container)?;
         // Line by line, and no faster than the operator reads.
-        let lines = agent.logs(name).await?;
+        let lines = agent.logs(name).no_timeout().await?;
         Ok(lines.map(|line| line.map_err(ClusterError::from).flatten()))
     }
 }

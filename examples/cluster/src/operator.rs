@@ -1,6 +1,5 @@
 //! An operator: the tour. It calls the manager, which calls the agents.
 
-use std::error::Error;
 use std::future::IntoFuture;
 use std::time::{Duration, Instant};
 
@@ -8,11 +7,13 @@ use bytes::Bytes;
 use callosum_tokio::auth::CurveClient;
 use callosum_tokio::builder;
 use callosum_tokio::service::ServiceError;
+use futures_util::future::try_join;
 use futures_util::{StreamExt, stream};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
+use crate::Failure;
 use crate::api::{ClusterError, ContainersClient, FleetClient};
 
 /// How long the manager may take, with what it asks of an agent.
@@ -25,7 +26,7 @@ pub(crate) async fn tour(
     node: &str,
     image_file: &str,
     service: &str,
-) -> Result<(), Box<dyn Error + Send + Sync>> {
+) -> Result<(), Failure> {
     let (connector, driver) = builder().authenticator(security).call_timeout(TIMEOUT).connect(manager)?;
     let driving = tokio::spawn(driver);
     let fleet = FleetClient::new(connector.peer().clone());
@@ -35,9 +36,9 @@ pub(crate) async fn tour(
     let deadline = Instant::now() + TIMEOUT;
     while !fleet.nodes().await?.iter().any(|name| name == node) {
         if Instant::now() > deadline {
-            return Err(ClusterError::NoSuchNode(node.into()).into());
+            return Err(format!("{node} does not come").into());
         }
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        sleep(Duration::from_millis(50)).await;
     }
     println!("{node} is there");
 
@@ -49,25 +50,17 @@ pub(crate) async fn tour(
         println!("uploaded {image}: {} bytes", fleet.upload(image.clone(), stream::iter([file])).await?);
         containers.start(web.clone(), image).await?;
     }
+    println!("started {web}");
 
-    let mut log = containers.logs(web.clone()).no_timeout().await?;
-    while let Some(line) = log.next().await {
-        let line = line??;
-        println!("{web}: {line}");
-        if line == "ready" {
-            break;
-        }
-    }
-    // Dropping a stream cancels the call, here, at the manager and at the agent.
-    drop(log);
-
+    // From here on, its lines wait for this side to read them.
+    let mut log = containers.logs(web.clone()).await?;
     // Both at once: they have the same key, so that the agent has stopped it before it deletes it.
-    let stop = containers.stop(web.clone()).into_future();
-    let delete = containers.delete(web.clone()).into_future();
-    let (stopped, deleted) = tokio::join!(stop, delete);
-    stopped?;
-    deleted?;
+    let (stop, delete) = (containers.stop(web.clone()), containers.delete(web.clone()));
+    try_join(stop.into_future(), delete.into_future()).await?;
     println!("stopped and deleted {web}");
+    while let Some(line) = log.next().await {
+        println!("{web}: {}", line??);
+    }
 
     // A service beside the agent, through the manager and the agent's connection.
     let address = fleet.forward(node.into(), service.into()).await?;

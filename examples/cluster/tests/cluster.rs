@@ -170,9 +170,10 @@ fn operators_in_rust_and_in_python_drive_the_same_agents() {
     let expected = [
         "node-1 is there".to_owned(),
         format!("uploaded hello: {size} bytes"),
-        "node-1/web: hello from an image".to_owned(),
-        "node-1/web: ready".to_owned(),
+        "started node-1/web".to_owned(),
         "stopped and deleted node-1/web".to_owned(),
+        "node-1/web: hello from an image".to_owned(),
+        "node-1/web: which says no more".to_owned(),
         "the service says \"at your service\"".to_owned(),
     ];
     assert_eq!(tour, expected);
