@@ -49,10 +49,11 @@ fn methods_are_shown_with_their_docs() {
         ];
         assert_eq!(shown, expected, "in order, and nothing that a terminal obeys");
         assert_eq!(describe(&["Agent.stop"]).expect(0).stdout, ["Agent.stop()"]);
-        let help = |args: &[&str]| Process::start(&[&["call", server], args].concat()).end();
-        assert_eq!(help(&["--help", "Agent.stop"]).expect(0).stdout, ["Agent.stop()"]);
-        help(&["--help", "Agent.nothing"]).expect(2).expect_stderr("no method `Agent.nothing`");
-        help(&[]).expect(2).expect_stderr("<METHOD>");
+        let call = |args: &[&str]| Process::start(&[&["call", server], args].concat()).end();
+        assert_eq!(call(&["--help", "Agent.stop"]).expect(0).stdout, ["Agent.stop()"]);
+        call(&["--help", "Agent.nothing"]).expect(2).expect_stderr("no method `Agent.nothing`");
+        call(&[]).expect(2).expect_stderr("<METHOD>");
+        assert_eq!(call(&["Agent.stop"]).expect(0).stdout, ["null"], "no argument is none");
         describe(&["Agent.nothing"]).expect(2).expect_stderr("no method `Agent.nothing`");
         let json = describe(&["Agent.stop", "--json"]).expect(0).stdout.join("");
         let json: serde_json::Value = serde_json::from_str(&json).unwrap();
