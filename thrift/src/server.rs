@@ -28,6 +28,9 @@ use crate::writer::{Encode, Writer};
 /// A service of Thrift. What implements a generated trait becomes one with the `…Server` beside it.
 pub trait Service: Send + Sync + 'static {
     /// Answers a call with a message: that of [`Request::answer`], or of [`Request::unknown`] if there is no such method.
+    ///
+    /// The future has room for that of any method, so each call takes as much memory as the largest: a method that holds far more than
+    /// the others across an `await`, such as an array, should box it.
     fn call(&self, request: Request) -> impl Future<Output = Result<Bytes, HandlerError>> + Send;
 
     /// The functions as the `.thrift` file has them, one a line, for endpoints that describe their services.
