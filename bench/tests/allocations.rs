@@ -3,7 +3,9 @@
 
 use std::{
     alloc::System,
+    pin::Pin,
     sync::{Arc, LazyLock},
+    task::{self, Poll},
     time::Instant,
 };
 
@@ -14,7 +16,10 @@ use callosum_bench::{
     peers::{Layer, Protobuf, Thrift, Typed, TypedMsgPack},
 };
 use callosum_testkit::wrapped::{Wrap, Wrapped};
-use callosum_tokio::{Builder, Context, HandlerResult, Peer, TokioRuntime, duplex, rt::Runtime};
+use callosum_tokio::{
+    Builder, Context, HandlerResult, Peer, TokioRuntime, duplex,
+    rt::{Runtime, Timer},
+};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 #[global_allocator]
@@ -26,9 +31,11 @@ const CALLS: usize = 1_000;
 /// Bytes of an argument, and of a result.
 const BODY: usize = 64;
 
-/// tokio, on a clock that stands still: no handler takes long, whatever else the machine does.
+/// tokio, on a clock that stands still: no handler takes long, and no timer fires, whatever else the machine does.
 #[derive(Debug, Default)]
 struct Still(TokioRuntime);
+
+static NOW: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 impl Wrap for Still {
     fn inner(&self) -> &dyn Runtime {
@@ -36,8 +43,24 @@ impl Wrap for Still {
     }
 
     fn now(&self) -> Instant {
-        static NOW: LazyLock<Instant> = LazyLock::new(Instant::now);
         *NOW
+    }
+
+    fn timer(&self, at: Instant) -> Pin<Box<dyn Timer>> {
+        Box::pin(StillTimer(at))
+    }
+}
+
+/// tokio's would go off as time passes for it, and at once ever after, as the clock never says that it is later.
+struct StillTimer(Instant);
+
+impl Timer for StillTimer {
+    fn reset(mut self: Pin<&mut Self>, at: Instant) {
+        self.0 = at;
+    }
+
+    fn poll(self: Pin<&mut Self>, _: &mut task::Context<'_>) -> Poll<()> {
+        if self.0 <= *NOW { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 
