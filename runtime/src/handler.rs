@@ -134,7 +134,7 @@ impl Context {
     ///         Either::Right((reason, _)) => {
     ///             println!("{image} is not pulled: {reason:?}");
     ///             remove_layers(&image).await;
-    ///             Err(HandlerError::new("Cancelled", "nobody is told"))
+    ///             Err(HandlerError::new("Cancelled", "this reply is discarded"))
     ///         }
     ///     }
     /// }
