@@ -1,7 +1,7 @@
-//! What can go wrong: with a call, with a handler, with a link, with an endpoint.
+//! Errors of calls, handlers, connections and endpoints.
 //!
-//! The text of an error contains that of its cause, so that `to_string` says everything; `source` then returns nothing, or
-//! a report of an error with its sources would print the cause twice.
+//! The text of an error contains the text of its cause, so `to_string` is complete; `source` then returns `None`,
+//! because a report of an error with its sources would otherwise print the cause twice.
 
 mod call;
 mod handler;
