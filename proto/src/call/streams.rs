@@ -1,4 +1,4 @@
-//! The streams of calls: the handles by which the host reads and writes them, and what they share.
+//! The streams of calls: the handles with which the host reads and writes them, and their common functions.
 
 use std::time::Instant;
 

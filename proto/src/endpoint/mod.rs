@@ -1,4 +1,4 @@
-//! What the connections of one program share: which request may run, which reply may leave, memory, drain.
+//! The state that the connections of one program share: which request may run, which reply may be sent, memory, drain.
 //!
 //! Responsible for the requests of all connections from their arrival to their reply, the replies that wait for their order, the
 //! memory for reassembly, and draining. Not for bytes, time, or what a request contains: that stays with its connection. The
