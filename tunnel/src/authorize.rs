@@ -1,4 +1,4 @@
-//! Who may have what opened: the question, and what an answer says.
+//! Authorization: the question to an authorizer, and its answer.
 
 use std::fmt;
 use std::net::IpAddr;

@@ -1,4 +1,4 @@
-//! One tunnelled connection while it lives: what it is, what it has moved, and how it is stopped from outside.
+//! An open tunnelled connection: its properties, its byte counts, and stopping it from outside.
 
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;

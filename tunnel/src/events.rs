@@ -1,4 +1,4 @@
-//! What happens in a tunnel, as a stream.
+//! The events of a tunnel, as a stream.
 
 use std::pin::Pin;
 use std::sync::Arc;

@@ -1,8 +1,8 @@
-//! The side that opens what its peers ask for, as far as they may have it.
+//! The server side of tunnels: opens the connections and listeners that peers request, if they are allowed.
 //!
-//! Responsible for authorizing, for limits, and for taking rights away; what is asked for is opened in [`connect`] and [`listen`]. The
-//! idea: what a peer has been given is remembered together with the question that was asked, so that after a change the same question
-//! is asked again, and what is not allowed any more is stopped.
+//! Responsible for authorization, limits, and withdrawing rights; [`connect`] and [`listen`] open connections and
+//! listeners. The idea: each grant is stored with the question to the authorizer, so that after a change the same
+//! question is asked again, and what is no longer allowed is stopped.
 
 mod connect;
 mod counts;

@@ -1,4 +1,4 @@
-//! The side that asks for forwards.
+//! The side that requests forwards.
 //!
 //! Responsible for forwards and what they have in common; [`local`], [`dynamic`], [`remote`] and [`pipe`] are the four kinds. The idea: a
 //! forward is a future that accepts, and the driver polls all of them; each connection is a task of its own, which the hub can stop.
