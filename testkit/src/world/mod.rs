@@ -56,7 +56,7 @@ pub use self::network::Link;
 use self::clock::Clock;
 use self::network::Network;
 
-/// How much virtual time a world has, unless it is told otherwise: more than any timeout or backoff that a test may wait for.
+/// The default limit of a world's virtual time: more than any timeout or backoff that a test may wait for.
 const TIME: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Numbers the hosts of a world.
@@ -161,8 +161,8 @@ impl World {
         self.network.set_link(a.id, b.id, link);
     }
 
-    /// From now on nothing gets from one host to the other, and neither is told. Connections stay, as those of TCP do; what
-    /// was sent arrives after [`heal`](Self::heal).
+    /// From now on no bytes pass between the two hosts, and neither gets an error. Connections stay open, as those of
+    /// TCP do; what was sent arrives after [`heal`](Self::heal).
     pub fn partition(&self, a: &Host, b: &Host) {
         self.network.partition(a.id, b.id);
     }
