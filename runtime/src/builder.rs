@@ -218,7 +218,8 @@ impl<S> Builder<S> {
         self
     }
 
-    /// Whether a connector reconnects, and after which delay. Default: it tries again for ever, after 100 ms to 30 s.
+    /// Whether a connector reconnects, and after which delay. Default: it tries again for ever, after a random delay of
+    /// up to 100 ms, which doubles to 30 s.
     pub fn reconnect(mut self, policy: Reconnect) -> Self {
         self.settings.reconnect = policy;
         self
