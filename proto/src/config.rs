@@ -1,4 +1,4 @@
-//! What the owner of a connection may set.
+//! The configuration of a connection.
 
 use std::fmt;
 use std::sync::Arc;

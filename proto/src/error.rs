@@ -1,4 +1,4 @@
-//! What an application may get wrong with calls and replies, and what a connection refuses a peer.
+//! Errors of the application with calls and replies, and the refusals that a connection sends to a peer.
 
 use crate::Text;
 

@@ -1,4 +1,4 @@
-//! Events: what a connection tells its host, and what an endpoint and its connections tell each other.
+//! Events: from a connection to its host, and between an endpoint and its connections.
 
 use std::time::{Duration, Instant};
 
@@ -15,34 +15,34 @@ use crate::zmtp::CurvePublicKey;
 use crate::zmtp::PeerInfo;
 use crate::{ErrorInfo, Metadata, OrderingKey, Text};
 
-/// One probe of ours, unique within its connection.
+/// The id of a probe of this side, unique within its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PingId(pub(crate) u64);
 
-/// What happened on a connection.
+/// An event of a connection, for its host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
     /// A byte stream is ready: ZMTP's handshake is complete, and Callosum's begins.
     Connected(PeerInfo),
-    /// A client has proved to own this key, and waits for [`authenticate`](crate::Connection::authenticate) until the time of the
-    /// handshake is over.
+    /// A client has proved to own this key, and waits for [`authenticate`](crate::Connection::authenticate) until the
+    /// handshake times out.
     #[cfg(feature = "curve")]
     AuthenticationRequested {
-        /// The client's long-term key, which is who it is.
+        /// The client's long-term public key.
         public_key: CurvePublicKey,
     },
     /// The handshake is complete.
     Established {
-        /// What the peer said of itself; `None` for a peer that only speaks dialect 1, such as Python's.
+        /// The peer's hello; `None` for a peer that speaks only dialect 1, such as Python's.
         hello: Option<Hello>,
-        /// What is spoken from now on.
+        /// The dialect from now on.
         dialect: Dialect,
     },
     /// Run the handler of this request, and give its reply to the endpoint once it has ended.
     Request(Request),
-    /// Stop the handler of this request. The endpoint is told once it has really ended. Comes once for a request at the most; ignore it if
-    /// the handler has ended by then.
+    /// Stop the handler of this request, and call [`finish`](crate::Endpoint::finish) once it has ended. Occurs at most
+    /// once for a request; ignore it if the handler has already ended.
     Stop {
         /// The request.
         request: RequestId,
@@ -51,29 +51,31 @@ pub enum Event {
     },
     /// The streamed reply that was asked for may [begin](crate::Connection::begin_reply) now.
     MayReply(RequestId),
-    /// The result of a call of ours that asked for a stream has begun: read it. [`Ended`](Self::Ended) follows when all of it has come.
+    /// The result of a call with [`Delivery::Stream`](crate::Delivery::Stream) has begun: read it.
+    /// [`Ended`](Self::Ended) follows when all of it has arrived.
     Response {
         /// The call.
         call: CallId,
         /// The metadata of the reply.
         metadata: Metadata,
-        /// Bytes of the result, if the peer has said.
+        /// The size of the result in bytes, if the peer has sent it.
         size: Option<u64>,
     },
     /// There is something new to [read](crate::RecvStream::read), the end or an error included.
     Readable(StreamId),
-    /// There is room to [write](crate::SendStream::write) again, or the reader has consumed something, or wants no more.
+    /// There is room to [write](crate::SendStream::write) again, or the reader has read something, or has stopped.
     Writable(StreamId),
-    /// A stream has been [reassembled](crate::RecvStream::reassemble), or can't be. Of a call of ours, [`Ended`](Self::Ended) follows.
+    /// A stream has been [reassembled](crate::RecvStream::reassemble), or can't be. For a call of this side,
+    /// [`Ended`](Self::Ended) follows.
     Reassembled {
         /// Of which call.
         stream: StreamId,
-        /// What was left of it.
+        /// The rest of the stream.
         body: Result<Bytes, ReadError>,
     },
-    /// The peer takes no new calls. Those that it has not taken have ended.
+    /// The peer accepts no new calls. The calls that it had not accepted have ended.
     Goodbye,
-    /// A call of ours has ended. There is exactly one such event for each call that was accepted, unless it was abandoned.
+    /// A call of this side has ended. There is exactly one such event for each accepted call, unless it was abandoned.
     Ended {
         /// The call.
         call: CallId,
@@ -89,9 +91,9 @@ pub enum Event {
         /// Time between the probe's transmission and its answer.
         round_trip: Duration,
     },
-    /// The peer sent something that was dropped; the connection lives on.
+    /// A message of the peer was dropped; the connection goes on.
     Anomaly(Anomaly),
-    /// The connection is over; every call of ours has ended, and no request needs an answer any more.
+    /// The connection has ended; every call of this side has ended, and no request needs an answer any more.
     Closed(CloseCause),
 }
 
@@ -102,13 +104,13 @@ impl Event {
     }
 }
 
-/// Why a handler is to be stopped.
+/// Why a handler has to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StopReason {
     /// The caller cancelled the call.
     Cancelled,
-    /// The handler exceeded its time, or its caller gave up.
+    /// The handler exceeded its execution timeout, or its caller's deadline has passed.
     TimedOut,
     /// The connection is over.
     Disconnected,
@@ -129,7 +131,7 @@ pub enum WithdrawReason {
 }
 
 impl WithdrawReason {
-    /// Whether nobody waits for the reply any more, so that its order has no meaning (PROTOCOL.md, O-18).
+    /// Whether the caller does not wait for the reply, so that its order does not matter (PROTOCOL.md, O-18).
     pub fn is_given_up(self) -> bool {
         matches!(self, Self::Cancelled | Self::DeadlinePassed)
     }
@@ -138,7 +140,7 @@ impl WithdrawReason {
 /// A request of the peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// Names it.
+    /// The id of the request.
     pub id: RequestId,
     /// The method.
     pub method: Text,
@@ -146,27 +148,27 @@ pub struct Request {
     pub key: OrderingKey,
     /// The argument.
     pub body: Body,
-    /// What travels besides the argument.
+    /// The caller's metadata.
     pub metadata: Metadata,
-    /// When the caller gives up, if it has said.
+    /// The caller's deadline, if it has sent one.
     pub deadline: Option<Instant>,
 }
 
 /// An argument. Exhaustive on purpose, as [`Outcome`] is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Body {
-    /// All of it, as the application's serializer wrote it.
+    /// The whole body, as the application's serializer wrote it.
     Whole(Bytes),
-    /// It comes as a stream, to be [read](crate::RecvStream::read) or [reassembled](crate::RecvStream::reassemble).
+    /// A stream, to be [read](crate::RecvStream::read) or [reassembled](crate::RecvStream::reassemble).
     Stream {
-        /// Bytes of it, if the caller has said.
+        /// Its size in bytes, if the caller has sent it.
         size: Option<u64>,
     },
 }
 
-/// How a call of ours ended.
+/// How a call of this side ended.
 ///
-/// Exhaustive on purpose: the host tells a caller of each of them, so one that is added has to break those that don't know it.
+/// Exhaustive on purpose: a host handles each outcome, so a new one has to break hosts that don't.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// The handler returned this.
@@ -189,24 +191,25 @@ pub enum Outcome {
         /// Whether the request had left; if so a handler may have run.
         sent: bool,
     },
-    /// The body is larger than the peer takes, which was known only after the call was accepted. Not sent.
+    /// The body is larger than the peer's limit, which became known only after the call was accepted. It was not sent.
     TooLarge {
         /// Bytes of the body.
         size: usize,
         /// The peer's limit in bytes.
         limit: usize,
     },
-    /// The reply came, but can't be read; a handler has run.
+    /// The reply is malformed; a handler has run.
     Malformed(DecodeError),
-    /// All of a result has come that [`Event::Response`] announced.
+    /// The whole result that [`Event::Response`] announced has arrived.
     Complete,
     /// The peer broke the protocol in its result; a handler has run.
     Fault(StreamFault),
-    /// The call needs dialect 2, for its metadata or its streamed argument, and the peer turned out to speak dialect 1. Not sent.
+    /// The call needs dialect 2, for its metadata or its streamed argument, and the peer speaks dialect 1. It was not
+    /// sent.
     NeedsDialect2,
 }
 
-/// Why a connection is over.
+/// Why a connection has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CloseCause {
@@ -236,7 +239,7 @@ pub enum CloseCause {
     PeerRestarted,
 }
 
-/// How a peer broke a rule of dialect 2 that is fatal: what follows can't be understood any more.
+/// How a peer broke a fatal rule of dialect 2 (PROTOCOL.md, R-7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Violation {
@@ -257,14 +260,14 @@ pub enum Violation {
     Acknowledgement,
 }
 
-/// What a peer sent and this side dropped.
+/// A message of a peer that this side dropped.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Anomaly {
     /// Not three frames, or an unknown marker.
     #[error("a message that is neither PING, PONG nor UPPER in three frames")]
     NotAMessage,
-    /// A header that can't be read, so that there is nothing to answer to.
+    /// A malformed header, which names no call to answer.
     #[error("a header that can't be read: {0}")]
     Header(DecodeError),
     /// A request whose body can't be read; it was answered with an ERROR.
@@ -273,10 +276,10 @@ pub enum Anomaly {
     /// A request with the id of one that is still open.
     #[error("a request with the id of one that is still open")]
     DuplicateRequest,
-    /// A reply to a call that never was, or has ended.
+    /// A reply to a call that was never made, or has ended.
     #[error("a reply to a call that is not waiting for one")]
     UnknownReply,
-    /// A cancellation of a request that never was, or has been answered.
+    /// A cancellation of a request that was never made, or has been answered.
     #[error("a cancellation of a request that is not open")]
     UnknownCancel,
     /// A packet that can't be read; the connection is closed.
@@ -290,65 +293,66 @@ pub enum Anomaly {
     OversizePing(usize),
 }
 
-/// From a connection to the endpoint. The events of one connection must be handed over in the order in which they were polled; those
-/// of different connections, in any order. An event that names an unknown connection or request, or comes in a state in which
-/// it makes no sense, is ignored.
+/// From a connection to the endpoint. Pass the events of one connection in the order in which they were polled; events
+/// of different connections may be in any order. An event for an unknown connection or request, or in the wrong state,
+/// is ignored.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum EndpointEvent {
-    /// A request has come; its place in the order is the one in which these events are handled.
+    /// A request has arrived; the order of these events is the order of arrival.
     ///
-    /// [`Arrival::bytes`] is what the connection keeps of it: method, key, metadata, and the body if that is complete. The
-    /// endpoint counts 256 bytes besides.
+    /// [`Arrival::bytes`] are the bytes that the connection holds: method, key, metadata, and the body if that is
+    /// complete. The endpoint counts 256 bytes more.
     Arrived(Arrival),
-    /// The argument of a request that arrived unready is complete: the request may start when its order comes. Where there is
-    /// no place for it to wait, [`ConnectionEvent::Refuse`] follows.
+    /// The argument of a request that arrived unready is complete: the request may start in its order. If its bytes
+    /// would exceed the limit on waiting bytes, [`ConnectionEvent::Refuse`] follows.
     Ready {
         /// Which.
         request: RequestId,
-        /// Bytes of the argument, which count besides those of its [`Arrival`] from now on.
+        /// Bytes of the argument, which count in addition to those of its [`Arrival`] from now on.
         bytes: usize,
     },
-    /// The caller has given the request up, or its time is over, or its argument can't be completed.
+    /// The caller has cancelled the request, its time is over, or its argument can't be completed.
     ///
-    /// One that has not started never will. If it runs, the connection has told the host to stop the handler, and the reply is used
-    /// if [`finish`](crate::Endpoint::finish) brings none; of several, the first. If it has finished and its reply is held, the
-    /// reply replaces that, unless the reason is [`WithdrawReason::ExecutionTimedOut`]: the handler has finished in time.
+    /// If the request has not started, it does not start. If it runs, the connection has told the host to stop the
+    /// handler, and `reply` is used if [`finish`](crate::Endpoint::finish) brings none; of several, the first. If it
+    /// has finished and its reply is held, `reply` replaces that one, unless the reason is
+    /// [`WithdrawReason::ExecutionTimedOut`]: the handler has finished in time.
     ///
-    /// Where the caller [has given it up](WithdrawReason::is_given_up), the reply leaves at once, or as soon as the handler has ended;
-    /// else in its order.
+    /// If the caller [does not wait](WithdrawReason::is_given_up), the reply is sent at once, or as soon as the handler
+    /// has ended; otherwise in its order.
     Withdrawn {
         /// Which.
         request: RequestId,
         /// Why.
         reason: WithdrawReason,
-        /// What the caller is told, such as [`Reply::Cancelled`].
+        /// The reply to the caller, such as [`Reply::Cancelled`].
         reply: Reply,
     },
     /// The request had been started, and the connection never handed it out, because it had been withdrawn or the connection
     /// closed before [`ConnectionEvent::Start`] got there. It ends as if its handler had been stopped at once.
     NeverRan(RequestId),
-    /// A body is to be reassembled, and waits for memory until [`ConnectionEvent::Reassemble`].
+    /// A body needs memory for reassembly, and waits until [`ConnectionEvent::Reassemble`].
     ReassemblyWanted {
-        /// Whose limit it counts against.
+        /// The connection whose limit it counts against.
         connection: ConnectionId,
-        /// The stream that brings the body.
+        /// The stream of the body.
         stream: StreamId,
         /// Memory that the body takes.
         bytes: usize,
     },
-    /// A body has been reassembled, or never will be, even if it still waits for memory.
+    /// A body has been reassembled, or was given up, even if it still waits for memory.
     ReassemblyEnded {
         /// As it was given in [`ReassemblyWanted`](Self::ReassemblyWanted).
         connection: ConnectionId,
         /// As it was given in [`ReassemblyWanted`](Self::ReassemblyWanted).
         stream: StreamId,
     },
-    /// Too much waits to be written to this peer for more handlers to start.
+    /// The send queue of this peer is over its limit: no more of its requests start.
     Paused(ConnectionId),
     /// The end of [`Paused`](Self::Paused).
     Resumed(ConnectionId),
-    /// The connection is over: its requests that wait vanish, those that run keep slot and key until
+    /// The connection has ended: its waiting requests are forgotten, its running ones keep slot and key until
     /// [`finish`](crate::Endpoint::finish). It gets no more events.
     Closed(ConnectionId),
 }
@@ -357,26 +361,27 @@ pub enum EndpointEvent {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum ConnectionEvent {
-    /// Hand the request to its handler now, or answer with [`EndpointEvent::NeverRan`].
+    /// Pass the request to its handler now, or answer with [`EndpointEvent::NeverRan`].
     Start(RequestId),
-    /// There is no place for this request: answer it with an ERROR `Busy`, out of order.
+    /// The request exceeds a limit: answer it with an ERROR `Busy`, out of order.
     Refuse {
         /// Which.
         request: RequestId,
-        /// The limit that it met.
+        /// The limit.
         reason: BusyReason,
     },
     /// Send this reply now.
     Reply {
-        /// What it answers.
+        /// The request that it answers.
         request: RequestId,
         /// The handler's reply, or the one of [`EndpointEvent::Withdrawn`], or an ERROR `ReplyTooLarge` in its place.
         reply: Reply,
     },
-    /// The streamed reply of this running request may begin now: its order has come.
+    /// The streamed reply of this running request may begin now: all earlier ones that it has to follow have been
+    /// released.
     MayReply(RequestId),
     /// There is memory: reassemble this body now.
     Reassemble(StreamId),
-    /// Make and take no new calls.
+    /// Make and accept no new calls.
     Drain,
 }

@@ -1,5 +1,5 @@
-//! Queues that are empty give their memory back, but for a part: a burst must not pin it after it is over, nor must each small
-//! one grow the queues anew.
+//! Empty queues shrink to a small capacity: the memory of a burst is freed when it is over, and small bursts don't
+//! allocate again.
 
 use std::collections::VecDeque;
 

@@ -1,4 +1,4 @@
-//! What a call carries besides its body: request ids, trace context and the like.
+//! Metadata of calls and results: request ids, trace context and the like.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! A multipart message: what the layer below moves, whole or not at all.
+//! A multipart message, which the layer below delivers whole or not at all.
 
 use bytes::{Bytes, BytesMut};
 

@@ -14,12 +14,12 @@ pub enum Reply {
         body: Bytes,
         /// Compress the body with Snappy; in dialect 2, where that makes it shorter.
         compressed: bool,
-        /// What travels besides, in dialect 2 only.
+        /// The metadata, in dialect 2 only.
         metadata: Metadata,
     },
     /// The result that [`begin_reply`](crate::Connection::begin_reply) began is complete with what was written.
     End,
-    /// The handler's error. Over the limit, it loses its traceback.
+    /// The handler's error. If it is over the limit, its traceback is removed.
     Failure(ErrorInfo),
     /// Callosum's own error, such as a [`Refusal`](crate::Refusal).
     Error(ErrorInfo),
@@ -34,13 +34,13 @@ impl Reply {
     }
 }
 
-/// What the peer is sent as the answer to a request.
+/// The answer that is sent to the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Replied {
-    /// The reply as it was given; an error perhaps without its traceback, where that would make it too large.
+    /// The reply; an error without its traceback if that would make it too large.
     AsGiven,
-    /// The result without its metadata, which does not travel in dialect 1.
+    /// The result without its metadata, which dialect 1 does not have.
     WithoutMetadata,
     /// An ERROR [`ReplyTooLarge`](crate::Refusal::ReplyTooLarge): the reply is larger than the peer takes.
     TooLarge {

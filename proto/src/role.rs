@@ -1,4 +1,4 @@
-//! The two ends of a connection.
+//! The two sides of a connection: connector and binder.
 
 /// Which end of a connection a side is. Calls go both ways all the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! Bytes that few things need a buffer for: method names, keys, names of metadata.
+//! Bytes that are usually short: method names, keys, names of metadata.
 //!
 //! Up to [`INLINE`] bytes live in the value itself: they take no allocation, and pin no frame that they came in. More share the
 //! buffer that they came in, as [`Bytes`] do.

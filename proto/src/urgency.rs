@@ -1,4 +1,4 @@
-//! How urgent a call is: which of the calls that wait leaves first.
+//! Urgency: which of the waiting calls is sent first.
 
 /// A priority class (RFC 9218): 0 is the most urgent, 7 the least. Default 3.
 ///

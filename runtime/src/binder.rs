@@ -1,4 +1,4 @@
-//! The side that accepts: many peers, on as many endpoints as it likes.
+//! The side that accepts: many peers, on any number of listeners.
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -54,7 +54,7 @@ impl Drop for NewListeners {
     }
 }
 
-/// The side that accepts. Serves and invokes, like the other.
+/// The side that accepts connections. It serves and calls, like a [`Connector`](crate::Connector).
 #[derive(Clone)]
 pub struct Binder {
     node: Arc<Node>,
@@ -93,14 +93,14 @@ impl Binder {
         (Self { node, endpoints: Arc::default(), listeners }, driver)
     }
 
-    /// Listens on one more endpoint; returns the real one, with the port that the system chose.
+    /// Listens on one more endpoint. Returns the bound endpoint, with the port that the system chose.
     ///
     /// # Errors
-    /// If the text is no endpoint, the system refuses it, or as [`Builder::bind`](crate::Builder::bind) says of security.
-    /// [`BindError::Shutdown`] if the binder is shut down or drains, also if that begins meanwhile: nobody would accept.
+    /// As [`Builder::bind`](crate::Builder::bind), except for handlers with the same name. [`BindError::Shutdown`] if
+    /// the binder is shut down or drains, also if that begins meanwhile.
     ///
     /// # Cancel safety
-    /// Dropping the future closes what it has bound.
+    /// Dropping the future closes the listener.
     pub async fn listen<E>(&self, endpoint: E) -> Result<Endpoint, BindError>
     where
         E: TryInto<Endpoint>,
@@ -143,9 +143,9 @@ impl Binder {
         Err(BindError::Plaintext { endpoint: endpoint.clone() })
     }
 
-    /// Takes in a peer over a byte stream that is open already. `address` is for people to read, and tells
-    /// [`Limits::max_handshakes`](crate::Limits::max_handshakes) who comes from the same source: `tcp://IP:port` is of its
-    /// IPv4 address or IPv6 network, and any other text is a source of its own.
+    /// Accepts a peer over a byte stream that is already open. `address` is shown to people, and is the source by which
+    /// [`Limits::max_handshakes`](crate::Limits::max_handshakes) counts handshakes: the IPv4 address or IPv6 network of
+    /// `tcp://IP:port`, or any other text as it is.
     ///
     /// # Errors
     /// If the binder is shut down, may have no more connections in their handshake (see
@@ -154,12 +154,14 @@ impl Binder {
         take_in(&self.node, Box::new(stream), address.into(), None)
     }
 
-    /// Takes in a peer over a byte stream whose other end the application knows already, as from the certificate of mutual TLS or the
-    /// credentials of a Unix domain socket. `identity` is what [`Context::identity`](crate::Context::identity) and
-    /// [`PeerInfo::identity`](crate::PeerInfo::identity) say from the beginning; the peer can't change it.
+    /// Accepts a peer over a byte stream whose peer the application has already authenticated, for example by the
+    /// certificate of mutual TLS or the credentials of a Unix domain socket.
+    /// [`Context::identity`](crate::Context::identity) and [`PeerInfo::identity`](crate::PeerInfo::identity) return
+    /// `identity`; the peer can't change it.
     ///
-    /// The link speaks NULL, even if the endpoint has an [authenticator](crate::Builder::authenticator): that is not asked, and neither
-    /// encrypts nor revokes this link. Whether the stream is encrypted and to be trusted is the application's responsibility.
+    /// The connection uses the mechanism NULL, even if the endpoint has an
+    /// [authenticator](crate::Builder::authenticator), which neither checks, encrypts nor revokes it. Whether the
+    /// stream is encrypted and trustworthy is the application's responsibility.
     ///
     /// # Errors
     /// As for [`accept`](Self::accept).
@@ -172,8 +174,8 @@ impl Binder {
         take_in(&self.node, Box::new(stream), address.into(), Some(identity.into()))
     }
 
-    /// Takes in a peer over a [message link](crate::link) that has this peer only, such as a WebSocket that a server has accepted. The
-    /// peer speaks first. Address and identity are as for [`accept_as`](Self::accept_as).
+    /// Accepts a peer over a [message link](crate::link) with this peer only, such as a WebSocket that a server has
+    /// accepted. The peer sends the first message. Address and identity are as for [`accept_as`](Self::accept_as).
     ///
     /// Both halves are dropped when the connection has ended: because the link failed, the peer left or did not answer probes
     /// ([`Builder::keepalive`](crate::Builder::keepalive)), or this side closed it ([`Peer::disconnect`], a shutdown).
@@ -209,7 +211,7 @@ impl Binder {
         Ok(())
     }
 
-    /// Where it listens, in the order in which the endpoints were added.
+    /// The bound endpoints, in the order in which they were added.
     pub fn endpoints(&self) -> Vec<Endpoint> {
         self.endpoints.lock().clone()
     }
@@ -224,28 +226,28 @@ impl Binder {
         self.node.peer(id).as_ref().map(PeerShared::handle)
     }
 
-    /// What answers the peers' calls.
+    /// The handlers that answer the peers' calls.
     pub fn handlers(&self) -> &Handlers {
         &self.node.handlers
     }
 
-    /// Totals of the counters of all peers, those that have gone included: every counter but those of calls and requests under way only
-    /// grows.
+    /// Totals of the counters of all peers, including those that have disconnected: all counters except those of calls
+    /// and requests in progress only grow.
     pub fn stats(&self) -> Stats {
         self.node.core.stats()
     }
 
-    /// What happens to the links from now on.
+    /// The events of the connections from now on.
     pub fn events(&self) -> Events {
         self.node.events.subscribe()
     }
 
-    /// Accepts no more connections and takes no new calls, lets those under way finish for up to `grace_period`, sees
-    /// their replies to the sockets, then ends the driver. What is left after that is cut: calls of ours end with an
-    /// error, handlers are stopped.
+    /// Accepts no more connections and no new calls, gives the calls in progress up to `grace_period` to finish, writes
+    /// their replies to the sockets, then ends the driver. After the grace period, the remaining calls of this side end
+    /// with an error, and the remaining handlers are stopped.
     ///
-    /// Needs the driver to run. Cancel safe: once called, the shutdown goes on. A handler that awaits it waits for
-    /// itself, until the grace period is over: poll it once there, or spawn it.
+    /// Needs the driver to run. Cancel safe: once polled, the shutdown goes on. A handler that awaits it waits for
+    /// itself until the grace period is over: poll it once there, or spawn it.
     pub async fn shutdown(&self, grace_period: Duration) -> Drained {
         shutdown(&self.node, grace_period).await
     }

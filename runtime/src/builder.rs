@@ -1,4 +1,4 @@
-//! Building an endpoint: handlers, defaults, limits, then where it binds or connects.
+//! Builds an endpoint: handlers, defaults, limits, then the address to bind or to connect to.
 
 mod handlers;
 
@@ -24,12 +24,13 @@ use crate::node::Node;
 use crate::rt::{ByteStream, Runtime};
 use crate::{Binder, Codec, Connector, Driver, Endpoint, SocketOptions};
 
-/// Builds an endpoint. Both kinds, [`Binder`] and [`Connector`], serve and invoke.
+/// Builds an endpoint. Both kinds, [`Binder`] and [`Connector`], serve and call.
 ///
-/// Its handlers are functions, which are given the builder's [state](Self::with_state) if it has one: `S` says which.
+/// Handlers are functions; if the builder has a [state](Self::with_state), of the type `S`, they get a clone of it.
 ///
-/// A name that two handlers have is an error of [`bind`](Self::bind) and [`connect`](Self::connect). Where there is no result to
-/// say so, the driver ends at once, with [`DriverError::HandlerExists`](crate::DriverError::HandlerExists).
+/// If two handlers have the same name, [`bind`](Self::bind) and [`connect`](Self::connect) return an error. After the
+/// methods that return no result, the driver ends at once with
+/// [`DriverError::HandlerExists`](crate::DriverError::HandlerExists).
 #[must_use = "an endpoint exists once it is bound or connected"]
 pub struct Builder<S = Stateless> {
     settings: Settings,
@@ -73,7 +74,7 @@ impl<S> std::fmt::Debug for Builder<S> {
 }
 
 impl Builder {
-    /// Starts with the defaults, on this executor.
+    /// A builder with the defaults, on this executor.
     pub fn new(runtime: Arc<dyn Runtime>) -> Self {
         let settings = Settings {
             runtime,
@@ -103,35 +104,36 @@ impl Builder {
 }
 
 impl<S> Builder<S> {
-    /// The executor that it was begun with.
+    /// The executor of the endpoint.
     pub fn runtime(&self) -> &Arc<dyn Runtime> {
         &self.settings.runtime
     }
 
-    /// Serializes typed arguments and results in this codec, unless a call or a handler says otherwise.
+    /// Serializes typed arguments and results in this codec, unless a call or a handler has another one.
     pub fn codec(mut self, codec: Codec) -> Self {
         self.settings.codec = codec;
         self
     }
 
-    /// Sends callers the full path of the type of a handler's error, and its chain of sources, as the error's traceback. Default: no, they
-    /// learn its name and its text, because the rest may name what is none of their business: files, hosts, queries.
+    /// Sends callers the full path of the type of a handler's error, and its chain of sources, as the error's
+    /// traceback. Default: no. Callers then get only the name and the text of the error, because the rest may reveal
+    /// files, hosts or queries.
     ///
-    /// Tracebacks that a handler [relays](crate::HandlerError::relay) travel in any case.
+    /// Tracebacks that a handler [relays](crate::HandlerError::relay) are always sent.
     pub fn expose_tracebacks(mut self, expose: bool) -> Self {
         self.settings.expose_tracebacks = expose;
         self
     }
 
-    /// How long a cancelled handler may clean up at most, whatever its [grace period](crate::Context::set_cancel_grace). So long, a
-    /// shutdown's driver may still wait for handlers. Default 10 s.
+    /// The longest [grace period](crate::Context::set_cancel_grace) of a cancelled handler. After a shutdown, the
+    /// driver may wait that long for handlers. Default 10 s.
     pub fn max_cancel_grace(mut self, most: Duration) -> Self {
         self.settings.max_cancel_grace = most;
         self
     }
 
-    /// The highest dialect that is offered to peers. Default [`Dialect::Two`]; Python peers speak [`Dialect::One`] whatever
-    /// is offered.
+    /// The highest dialect that is offered to peers. Default [`Dialect::Two`]. Python peers always speak
+    /// [`Dialect::One`].
     pub fn dialect(mut self, highest: Dialect) -> Self {
         self.settings.dialect = highest;
         self
@@ -149,14 +151,15 @@ impl<S> Builder<S> {
         self
     }
 
-    /// Whether a key is the same key for all peers. Default [`KeyScope::Global`].
+    /// Whether all peers share one key space. Default [`KeyScope::Global`].
     pub fn key_scope(mut self, scope: KeyScope) -> Self {
         self.settings.key_scope = scope;
         self
     }
 
-    /// Uses a scheduler of your own; [`ordering`](Self::ordering), [`key_scope`](Self::key_scope) and the limits that
-    /// concern handlers and queues are then up to it. It is called while the endpoint holds a lock, so it must not use this API.
+    /// Uses a scheduler of your own. [`ordering`](Self::ordering), [`key_scope`](Self::key_scope) and the limits on
+    /// handlers and queues then have no effect. The scheduler is called while the endpoint holds a lock, so it must not
+    /// use this API.
     pub fn scheduler(mut self, scheduler: Box<dyn Scheduler>) -> Self {
         self.settings.scheduler = Some(scheduler);
         self
@@ -175,75 +178,79 @@ impl<S> Builder<S> {
         self
     }
 
-    /// Probes a silent peer every `idle`, and gives it up after this many unanswered probes. Default 30 s and 2.
+    /// Probes a silent peer every `idle`, and closes the connection after this many unanswered probes. Default 30 s and
+    /// 2.
     pub fn keepalive(mut self, idle: Duration, misses: u32) -> Self {
         self.settings.keepalive = Some(zmtp::Heartbeat { interval: idle, misses });
         self
     }
 
-    /// Never probes: a peer that vanishes without closing its connection is noticed only when it is written to.
+    /// Sends no probes: if a peer vanishes without closing its connection, that is noticed only when something is
+    /// written to it.
     pub fn no_keepalive(mut self) -> Self {
         self.settings.keepalive = None;
         self
     }
 
-    /// Sets options of the TCP connections. Default: those of the system.
+    /// Sets options of the TCP connections. Default: the system's.
     pub fn socket_options(mut self, options: SocketOptions) -> Self {
         self.settings.socket = options;
         self
     }
 
-    /// How long calls wait for their reply, unless they say otherwise. Default: for ever, or until the link ends.
+    /// How long calls wait for their reply, unless a call sets its own timeout. Default: until the reply comes or the
+    /// connection ends.
     pub fn call_timeout(mut self, timeout: Duration) -> Self {
         self.settings.call_timeout = Some(timeout);
         self
     }
 
-    /// How long a handler may run before it is cancelled and its caller gets an ERROR, once a [grace
-    /// period](crate::Context::set_cancel_grace) of the handler is over. Default: for ever.
+    /// How long a handler may run before it is cancelled. Its caller gets an ERROR named `ExecutionTimedOut`, after the
+    /// handler's [grace period](crate::Context::set_cancel_grace). Default: without limit.
     pub fn execution_timeout(mut self, timeout: Duration) -> Self {
         self.settings.execution_timeout = Some(at_least_one_milli(timeout));
         self
     }
 
-    /// What becomes of calls made while a connector has no link. Default [`WhileDisconnected::Wait`].
+    /// Whether calls wait or fail while a connector has no connection. Default [`WhileDisconnected::Wait`].
     pub fn while_disconnected(mut self, policy: WhileDisconnected) -> Self {
         self.settings.while_disconnected = policy;
         self
     }
 
-    /// What a connector does when it has no link. Default: it tries again for ever.
+    /// Whether a connector reconnects, and after which delay. Default: it tries again for ever, after a random delay of
+    /// up to 100 ms, which doubles to 30 s.
     pub fn reconnect(mut self, policy: Reconnect) -> Self {
         self.settings.reconnect = policy;
         self
     }
 
-    /// Encrypts every link with CURVE, and lets in whom the authenticator admits; peers that don't speak CURVE are
-    /// refused. See [`auth`](crate::auth).
+    /// Encrypts every connection with CURVE, and admits the clients that the authenticator admits; peers that don't
+    /// speak CURVE are refused. See [`auth`](crate::auth).
     ///
-    /// It needs the identity of the side that the endpoint is on: without a server identity nothing can be bound, and
-    /// without a client identity a connector's driver ends at once, with an error.
-    /// [Message links](crate::link) can't be authenticated: with one, the driver ends at once as well.
+    /// The authenticator must have the key pair of the endpoint's side: without a server identity, `bind` fails, and
+    /// without a client identity, a connector's driver ends at once with an error. [Message links](crate::link) can't
+    /// be authenticated: with one, the driver ends at once with an error.
     pub fn authenticator(mut self, authenticator: impl Authenticator) -> Self {
         self.settings.authenticator = Some(Arc::new(authenticator));
         self
     }
 
-    /// Lets this endpoint bind addresses that other machines can reach without encryption and authentication. Each of them can
-    /// call every handler, and the machines in between can read and change everything.
+    /// Allows this endpoint to bind addresses that other machines can reach, without encryption and authentication.
+    /// Each of those machines can call every handler, and machines on the path can read and change everything.
     pub fn allow_plaintext(mut self) -> Self {
         self.settings.allow_plaintext = true;
         self
     }
 
-    /// Puts a [layer](crate::layer) around all handlers, whenever they are added, inside of the layers that there are already.
+    /// Adds a [layer](crate::layer) around all handlers, inside the layers that were added before.
     pub fn layer(mut self, layer: impl HandlerLayer) -> Self {
         self.settings.handler_layers.push(Box::new(layer));
         self
     }
 
-    /// Puts a [layer](crate::layer) around all calls that this endpoint makes, whichever peer they go to, inside of the layers that
-    /// there are already. [`Peer::with_layer`](crate::Peer::with_layer) is for those of one handle.
+    /// Adds a [layer](crate::layer) around all calls of this endpoint, inside the layers that were added before.
+    /// [`Peer::with_layer`](crate::Peer::with_layer) adds one around the calls of one handle.
     pub fn call_layer(mut self, layer: impl CallLayer) -> Self {
         self.settings.call_layers = add_layer(&self.settings.call_layers, layer);
         self
@@ -288,12 +295,12 @@ impl<S> Builder<S> {
 
     /// Listens on an endpoint, such as `"tcp://127.0.0.1:0"`. More can be added with [`Binder::listen`].
     ///
-    /// Nothing is accepted until the driver runs. Cancel safe: a dropped future leaves nothing bound.
+    /// The endpoint accepts no connection until the driver runs. Cancel safe: dropping the future closes the listener.
     ///
     /// # Errors
-    /// If the text is no endpoint, the system refuses it, other machines could reach it in plaintext without
-    /// [`allow_plaintext`](Self::allow_plaintext), the [`authenticator`](Self::authenticator) has no server identity, or two handlers
-    /// have the same name.
+    /// If the text is not an endpoint, the system refuses it, other machines could reach it in plaintext without
+    /// [`allow_plaintext`](Self::allow_plaintext), the [`authenticator`](Self::authenticator) has no server identity,
+    /// or two handlers have the same name.
     pub async fn bind<E>(self, endpoint: E) -> Result<(Binder, Driver), BindError>
     where
         E: TryInto<Endpoint>,
@@ -309,10 +316,11 @@ impl<S> Builder<S> {
 
     /// Connects to an endpoint, such as `"tcp://manager:5555"`, when the driver runs.
     ///
-    /// Calls can be made at once: they wait for the link. [`Peer::ready`](crate::Peer::ready) waits for it explicitly.
+    /// Calls can be made at once: they wait for the connection. [`Peer::ready`](crate::Peer::ready) waits until it is
+    /// made.
     ///
     /// # Errors
-    /// If the text is no endpoint, or two handlers have the same name.
+    /// If the text is not an endpoint, or two handlers have the same name.
     pub fn connect<E>(self, endpoint: E) -> Result<(Connector, Driver), ConnectError>
     where
         E: TryInto<Endpoint>,
@@ -325,13 +333,13 @@ impl<S> Builder<S> {
         Ok(Connector::to_endpoint(self.build(), endpoint))
     }
 
-    /// Speaks over a byte stream that is open already, as the side that connected. There is no reconnecting.
+    /// A connector over a byte stream that is already open. It can't reconnect: the driver ends with the stream.
     pub fn connect_stream(self, stream: impl ByteStream) -> (Connector, Driver) {
         Connector::over_stream(self.build(), Box::new(stream))
     }
 
-    /// Speaks over a [message link](crate::link) that has a single peer, as the side that speaks first. There is no
-    /// reconnecting.
+    /// A connector over a [message link](crate::link) with a single peer; this side sends the first message. It can't
+    /// reconnect: the driver ends with the link.
     pub fn connect_link(
         self,
         sender: impl MessageSender,
@@ -340,16 +348,15 @@ impl<S> Builder<S> {
         Connector::over_link(self.build(), Box::new(sender), Box::new(receiver))
     }
 
-    /// Speaks over a [message link](crate::link) with many peers, each of which speaks first. The driver ends when the
-    /// link fails.
+    /// A binder over a [message link](crate::link) with many peers, each of which sends the first message. The driver
+    /// ends when the link fails.
     ///
-    /// The binder can have byte streams besides, as with [`binder`](Self::binder).
+    /// The binder can also have listeners and byte streams, as with [`binder`](Self::binder).
     pub fn bind_link(self, sender: impl MessageSender, receiver: impl MessageReceiver) -> (Binder, Driver) {
         Binder::over_link(self.build(), Box::new(sender), Box::new(receiver))
     }
 
-    /// A binder that listens nowhere: give it endpoints with [`Binder::listen`], or byte streams with
-    /// [`Binder::accept`].
+    /// A binder without a listener: add listeners with [`Binder::listen`], or byte streams with [`Binder::accept`].
     pub fn binder(self) -> (Binder, Driver) {
         Binder::new(self.build())
     }

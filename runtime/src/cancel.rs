@@ -1,8 +1,9 @@
-//! How a handler is cancelled, learns why, and gets time to clean up.
+//! Cancellation of handlers: its reason, and the grace period.
 //!
-//! Responsible for one cell per request, which the handler's [`Context`](crate::Context), its task and the dispatcher share; not for what
-//! the caller is told, which the engine decides when the request is withdrawn. The idea: a cancelled handler is dropped at its next
-//! await, unless it has asked for a grace period before. Until it has ended it runs in every respect: it keeps its slot and its key.
+//! Responsible for one cell per request, which the handler's [`Context`](crate::Context), its task and the dispatcher
+//! share; not for the reply to the caller, which the engine decides when the request is withdrawn. The idea: a
+//! cancelled handler is dropped at its next await, unless it has asked for a grace period before. Until it has ended,
+//! it keeps its slot and its key.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -23,12 +24,12 @@ use crate::rt::{Runtime, Timer, from_now};
 pub enum CancelReason {
     /// The caller has cancelled the call, or can't complete its argument.
     Caller,
-    /// The handler has run longer than [`Builder::execution_timeout`](crate::Builder::execution_timeout) allows, or, in dialect 2, longer
-    /// than its caller waits.
+    /// The handler has exceeded [`Builder::execution_timeout`](crate::Builder::execution_timeout) or, in dialect 2, its
+    /// caller's deadline.
     TimedOut,
-    /// The link to the caller has ended.
+    /// The connection to the caller has ended.
     Disconnected,
-    /// The endpoint is shut down, and the time for that is over; or its driver was dropped.
+    /// The grace period of the endpoint's shutdown is over; or its driver was dropped.
     Shutdown,
 }
 

@@ -15,9 +15,9 @@ use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, Error as _};
 #[cfg(any(feature = "json", feature = "msgpack"))]
 use crate::encode_buffer::EncodeBuffer;
 
-/// A serializer. Cheap to clone. Both sides must use the same one: the wire does not say which it was.
+/// A serializer. Cheap to clone. Both sides must use the same one: the wire does not name it.
 ///
-/// The default is JSON. Without the feature `json` it is none: all that it does fails with [`CodecError::NoCodec`].
+/// The default is JSON. Without the feature `json` there is no default: everything fails with [`CodecError::NoCodec`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Codec {
@@ -31,7 +31,7 @@ pub enum Codec {
     Custom(CustomCodec),
 }
 
-/// A serialization format of one's own.
+/// A serialization format of your own.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -67,8 +67,8 @@ pub trait Format: Send + Sync + 'static {
 
     /// Reads a value that takes all of `bytes`: give `seed` a deserializer of them.
     ///
-    /// The bytes come from the peer. They may be anything, and nest as deeply as they are long, which the format has to
-    /// bound: a recursion without a limit ends the process.
+    /// The bytes come from the peer, and may be anything. They may nest as deeply as they are long, so the format has
+    /// to limit its recursion: a stack overflow ends the process.
     ///
     /// # Errors
     /// If the bytes are malformed, nest too deeply, hold something else, or hold more.

@@ -1,6 +1,6 @@
-//! What an endpoint may be told: limits, what a connector does without a link, and what of it the parts of an endpoint look up.
+//! The configuration of an endpoint: limits, reconnecting, and the values that the parts of an endpoint look up.
 //!
-//! One idiom: a type begins with its defaults, and has a setter for each of its values, which can be chained.
+//! One idiom: a type starts with its defaults, and has a setter for each value; setters can be chained.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,31 +12,31 @@ use crate::error::{HandlerExists, at_least_one_milli};
 use crate::layer::CallLayers;
 use crate::{Codec, SocketOptions};
 
-/// What becomes of a call that is made while a connector has no link.
+/// Whether a call waits or fails while a connector has no connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WhileDisconnected {
-    /// It waits for the link, up to its timeout, or until an attempt fails because the other side does not accept this one
-    /// (see [`DisconnectCause::is_authentication_failure`](crate::DisconnectCause::is_authentication_failure)). The default.
+    /// It waits for the connection, up to its timeout, or until the other side rejects this one (see
+    /// [`DisconnectCause::is_authentication_failure`](crate::DisconnectCause::is_authentication_failure)). The default.
     #[default]
     Wait,
     /// It fails at once with [`NotSent::NotConnected`](crate::NotSent::NotConnected).
     Fail,
 }
 
-/// What a connector does when it has no link.
+/// Whether and when a connector reconnects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Reconnect {
-    /// It tries again, after a random time between nothing and a delay that doubles from `first` to `most` ("full
-    /// jitter"), so that many connectors don't come back at once.
+    /// It tries again, after a random time between zero and a delay that doubles from `first` to `most` ("full
+    /// jitter"), so that many connectors don't reconnect at the same time.
     Backoff {
         /// The first delay. Default 100 ms.
         first: Duration,
         /// The longest delay. Default 30 s.
         most: Duration,
     },
-    /// It ends: pending calls fail, and the driver returns the cause.
+    /// It does not reconnect: pending calls fail, and the driver returns the cause.
     Never,
 }
 
@@ -66,7 +66,7 @@ macro_rules! setters {
 }
 
 setters! {
-    /// Limits of an endpoint. The defaults are those that the guide lists.
+    /// Limits of an endpoint. The guide's page *Limits and tuning* says what happens at each.
     ///
     /// ```
     /// # use callosum_runtime::Limits;
@@ -81,47 +81,47 @@ setters! {
         /// Handlers that run at a time, for all peers together, without those that have
         /// [released their slot](crate::Context::release_slot). Default 100.
         max_concurrency: usize,
-        /// The share of these that the handlers of one peer may be, in percent, rounded up; 0 counts as one handler. Past it, the
-        /// peer's requests wait, also while nobody else has any: so others find a slot at once, even if its handlers never end. Give
-        /// 100 where there is only one peer. Default 80.
+        /// The share of these slots that the handlers of one peer may hold, in percent, rounded up; 0 counts as one
+        /// slot. Past it, the peer's requests wait, even if no other peer has any, so that other peers find a free slot
+        /// even if these handlers never end. Set 100 if there is only one peer. Default 80.
         max_share_per_peer: u8,
-        /// Requests of one peer that wait for a handler. Default 1,000.
+        /// Requests of one peer that wait for a slot or their key. One more is refused as `Busy`. Default 1,000.
         max_queue: usize,
-        /// Bytes of those requests. Default 64 MiB.
+        /// Bytes of those requests. A request that exceeds them is refused as `Busy`. Default 64 MiB.
         max_queue_bytes: usize,
         /// Bytes that wait to be written to one peer. Default 64 MiB.
         ///
-        /// Past it, calls are refused and no handlers are started for the peer; the replies of those that run still join, and of as
-        /// many more as take their slots before it is known.
-        /// As many bytes of replies may wait for those of earlier calls with their key; past that, the caller gets an ERROR
-        /// named `ReplyTooLarge` instead.
+        /// Past it, calls to the peer are refused, and none of its requests start; the replies of running handlers
+        /// still enter the queue, and those of requests that start before the endpoint knows. Replies that wait for
+        /// earlier calls with their key have a limit of the same size; past it, the caller gets an ERROR named
+        /// `ReplyTooLarge` instead.
         max_outgoing_bytes: usize,
-        /// What a peer may send ahead of one streamed argument or result, in bytes, once it is being read; 16 KiB before that. Where
-        /// that holds the peer up because of the distance, it grows. Default 256 KiB.
+        /// Window of one streamed argument or result, in bytes, while it is read; 16 KiB before the first read. It
+        /// grows if the round trip limits the rate. Default 256 KiB.
         stream_window: u64,
-        /// Together with [`max_queue_bytes`](Self::max_queue_bytes), the most that is held for one peer of streamed arguments and
-        /// results that nobody has taken, in bytes. Half of it is for the first 16 KiB of those that nobody reads yet, so that they
-        /// hold up nobody; where the rest is used up, others come in smaller pieces. Default 32 MiB.
+        /// Together with [`max_queue_bytes`](Self::max_queue_bytes), the unread bytes of all streamed arguments and
+        /// results of one peer. Half of them are reserved for the first 16 KiB of streams that are not read yet, so
+        /// that these delay no others; if the other half is used up, windows get smaller. Default 32 MiB.
         max_stream_bytes: u64,
-        /// What may wait to be sent of one streamed argument or result, in bytes. Default 256 KiB.
+        /// Unsent bytes of one streamed argument or result; past it, writing waits. Default 256 KiB.
         stream_buffer: usize,
-        /// Large arguments and results that are reassembled at a time for one peer, in bytes; more wait. Default 64 MiB.
+        /// Bytes of large arguments and results of one peer that are reassembled at a time; more wait. Default 64 MiB.
         max_reassembly_per_peer: usize,
         /// The same for all peers. Default 1 GiB.
         max_reassembly: usize,
-        /// How long a peer may take none of the bytes that are to be written to it. Default 10 s.
+        /// How long a peer may accept no bytes before its connection is closed. Default 10 s.
         write_timeout: Duration,
-        /// How long a handshake may take. Default 10 s.
+        /// How long a handshake may take before the connection is closed. Default 10 s.
         handshake_timeout: Duration,
         /// Connections of a binder whose handshake is not complete. Default 1,024.
         ///
-        /// For one more, another is evicted: the oldest of the address with the most, an IPv6 network being one address, so
-        /// that a source that opens too many evicts its own. Its link ends with
-        /// [`TooManyHandshakes`](crate::DisconnectCause::TooManyHandshakes). With 0, nobody gets in.
+        /// For one more, another is evicted: the oldest of the address with the most, where an IPv6 network counts as
+        /// one address, so that a source that opens too many evicts its own. It ends with
+        /// [`TooManyHandshakes`](crate::DisconnectCause::TooManyHandshakes). With 0, no connection is accepted.
         max_handshakes: usize,
         /// Peers of a binder's message link. Default 16,384.
         ///
-        /// Where a link does not report that a peer has left, its place is free again only when the keepalive finds out.
+        /// If a link does not report that a peer has left, the peer counts until the keepalive closes its connection.
         max_link_peers: usize,
     }
 }
@@ -150,8 +150,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Requests of one peer in any state: those that wait, those that run, and those that are done and have to wait for their
-    /// order to leave.
+    /// Requests of one peer in any state: waiting, running, or done and waiting to be answered in order.
     fn max_requests(&self) -> usize {
         self.max_queue.saturating_add(self.max_concurrency).saturating_mul(2)
     }
@@ -189,7 +188,7 @@ impl Limits {
     }
 }
 
-/// What the parts of an endpoint look up.
+/// The values that the parts of an endpoint look up.
 pub(crate) struct Config {
     pub(crate) connection: Arc<ConnectionConfig>,
     /// The same over a message link, which has no heartbeats of its own.

@@ -1,4 +1,4 @@
-//! The side that connects: one remote peer, through as many links as it takes.
+//! The side that connects: one remote peer, over one connection after the other.
 
 use std::future::Future;
 use std::pin::pin;
@@ -25,7 +25,7 @@ use crate::rt::{BoxStream, from_now, sleep_until, until};
 use crate::stats::Stats;
 use crate::{Driver, Endpoint, Peer, inproc};
 
-/// The side that connects. Serves and invokes, like the other.
+/// The side that connects. It serves and calls, like a [`Binder`](crate::Binder).
 #[derive(Clone)]
 pub struct Connector {
     node: Arc<Node>,
@@ -80,27 +80,27 @@ impl Connector {
         &self.peer
     }
 
-    /// What answers the remote peer's calls.
+    /// The handlers that answer the remote peer's calls.
     pub fn handlers(&self) -> &Handlers {
         &self.node.handlers
     }
 
-    /// The counters of the endpoint, which here are those of its only peer.
+    /// The counters of the endpoint, which are those of its only peer.
     pub fn stats(&self) -> Stats {
         self.node.core.stats()
     }
 
-    /// What happens to the links from now on.
+    /// The events of the connections from now on.
     pub fn events(&self) -> Events {
         self.node.events.subscribe()
     }
 
-    /// Takes no new calls from either side, lets those under way finish for up to `grace_period`, sees their replies to
-    /// the socket, then ends the driver. What is left after that is cut: calls of ours end with an error, handlers
-    /// are stopped.
+    /// Accepts no new calls from either side, gives the calls in progress up to `grace_period` to finish, writes their
+    /// replies to the socket, then ends the driver. After the grace period, the remaining calls of this side end with
+    /// an error, and the remaining handlers are stopped.
     ///
-    /// Needs the driver to run. Cancel safe: once called, the shutdown goes on. A handler that awaits it waits for
-    /// itself, until the grace period is over: poll it once there, or spawn it.
+    /// Needs the driver to run. Cancel safe: once polled, the shutdown goes on. A handler that awaits it waits for
+    /// itself until the grace period is over: poll it once there, or spawn it.
     pub async fn shutdown(&self, grace_period: Duration) -> Drained {
         shutdown(&self.node, grace_period).await
     }

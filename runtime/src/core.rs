@@ -1,4 +1,4 @@
-//! What calls, peers and links need of their endpoint: its clock, its configuration, its dispatcher, its counters.
+//! The parts of an endpoint that calls, peers and links use: its clock, configuration, dispatcher and counters.
 //!
 //! Knows neither peers nor handlers, which [`Node`](crate::node::Node) adds.
 

@@ -1,4 +1,4 @@
-//! The future that makes an endpoint go.
+//! The driver: the future that owns the tasks of an endpoint.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -10,16 +10,17 @@ use futures_util::future::BoxFuture;
 use crate::error::{Drained, DriverError};
 use crate::node::Node;
 
-/// Makes an endpoint go: await it, or spawn it.
+/// The future that accepts, connects, reads, writes and runs handlers. Await it, or spawn it.
 ///
-/// It resolves when the endpoint has been shut down and every task under it has ended, handlers that have a
-/// [grace period](crate::Context::set_cancel_grace) included; for a connector that does
-/// not reconnect, when its link has ended; or at once, with an error, if the endpoint was built in a way that can't work
-/// ([`DriverError`]). Dropping it ends everything under it: every call ends with an error, every
-/// handler is stopped at its next await, without a grace period. Dropping the handles, a [`Binder`](crate::Binder) or
-/// [`Connector`](crate::Connector), ends nothing: the driver goes on, and only dropping it ends it then.
+/// It resolves when the endpoint has been shut down and all its tasks have ended, including handlers in their [grace
+/// period](crate::Context::set_cancel_grace); for a connector that does not reconnect, when its connection has ended;
+/// or at once, with a [`DriverError`], if the endpoint was built in a way that can't work.
 ///
-/// It may be moved to another task at any time, between two polls.
+/// Dropping the driver ends the endpoint: every call ends with an error, and every handler is stopped at its next
+/// await, without a grace period. Dropping the handles, a [`Binder`](crate::Binder) or [`Connector`](crate::Connector),
+/// does not end the endpoint: then only dropping the driver ends it.
+///
+/// The driver may be moved to another task between two polls.
 #[must_use = "nothing happens unless the driver is awaited or spawned"]
 pub struct Driver {
     node: Arc<Node>,

@@ -1,7 +1,7 @@
-//! What can go wrong: with a call, with a handler, with a link, with an endpoint.
+//! Errors of calls, handlers, connections and endpoints.
 //!
-//! The text of an error contains that of its cause, so that `to_string` says everything; `source` then returns nothing, or
-//! a report of an error with its sources would print the cause twice.
+//! The text of an error contains the text of its cause, so `to_string` is complete; `source` then returns `None`,
+//! because a report of an error with its sources would otherwise print the cause twice.
 
 mod call;
 mod handler;
@@ -20,24 +20,24 @@ use callosum_proto::{CloseCause, zmtp};
 use crate::auth::AuthenticationError;
 use crate::endpoint::ParseEndpointError;
 
-/// Why a link ended, or never came to be.
+/// Why a connection ended, or could not be made.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DisconnectCause {
     /// This side shut down.
     #[error("this endpoint was shut down")]
     Shutdown,
-    /// The peer closed its end.
+    /// The peer closed the connection.
     #[error("the peer closed the connection")]
     PeerClosed,
-    /// The connection was closed: by [`Peer::disconnect`](crate::Peer::disconnect) ([`CloseCause::Local`]), by the engine, or
-    /// because the peer began anew.
+    /// The connection was closed: by [`Peer::disconnect`](crate::Peer::disconnect) ([`CloseCause::Local`]), by the
+    /// engine, or because the peer was restarted.
     #[error(transparent)]
     Connection(CloseCause),
-    /// The peer broke ZeroMQ's wire protocol, or refused ours.
+    /// The peer broke ZeroMQ's wire protocol, or refused this side's.
     #[error(transparent)]
     Protocol(Arc<zmtp::LinkError>),
-    /// One side does not accept the other.
+    /// One side rejected the other.
     #[error(transparent)]
     Authentication(#[from] AuthenticationError),
     /// The operating system reported an error.
@@ -46,7 +46,7 @@ pub enum DisconnectCause {
     /// A message link ended.
     #[error("the message link ended: {0}")]
     Link(Arc<dyn std::error::Error + Send + Sync>),
-    /// What the user plugged in under the link panicked: a byte stream, a message link or a scheduler.
+    /// A byte stream, a message link or a scheduler of the application panicked.
     #[error("the link panicked")]
     Panicked,
     /// More connections are in their handshake than allowed, and this one was evicted for a newer one.
@@ -58,7 +58,7 @@ pub enum DisconnectCause {
 }
 
 impl DisconnectCause {
-    /// Whether one side does not accept the other: trying again helps only when one of them changes its mind.
+    /// Whether one side rejected the other: trying again helps only after a change of keys or of the admitted clients.
     pub fn is_authentication_failure(&self) -> bool {
         matches!(self, Self::Authentication(_))
     }
@@ -95,7 +95,7 @@ impl From<zmtp::LinkError> for DisconnectCause {
     }
 }
 
-/// There is a handler of this name already. [`Handlers::replace`](crate::Handlers::replace) puts another in its place.
+/// A handler with this name exists already. [`Handlers::replace`](crate::Handlers::replace) replaces it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("there is a handler of the name `{name}` already")]
 pub struct HandlerExists {
@@ -152,7 +152,7 @@ pub enum BindError {
     /// Two handlers of one name were given to the builder.
     #[error(transparent)]
     HandlerExists(#[from] HandlerExists),
-    /// The binder is shutting down, or its driver has been dropped: nobody would accept.
+    /// The binder is shutting down, or its driver has been dropped, so no connection would be accepted.
     #[error("the binder is shut down")]
     Shutdown,
 }
@@ -163,11 +163,11 @@ impl From<AuthenticationError> for BindError {
     }
 }
 
-/// Why a driver ended other than by [`shutdown`](crate::Binder::shutdown).
+/// Why a driver ended without [`shutdown`](crate::Binder::shutdown).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DriverError {
-    /// The connection could not be made, or ended, and reconnecting is off.
+    /// The connection could not be made, or ended, and the connector does not reconnect.
     #[error("not connected: {0}")]
     Disconnected(DisconnectCause),
     /// An endpoint with an [authenticator](crate::Builder::authenticator) was given a message link, which can neither
@@ -179,13 +179,13 @@ pub enum DriverError {
     HandlerExists(#[from] HandlerExists),
 }
 
-/// How a shutdown went.
+/// The result of a shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Drained {
-    /// Everything under way ended by itself, and every reply reached the socket, but for what was on a link that was
+    /// All calls ended by themselves, and all replies were written to the socket, except those of connections that were
     /// lost meanwhile.
     Completely,
-    /// The deadline came first; what was still under way was cancelled.
+    /// The grace period was over, and the remaining calls were cancelled.
     DeadlinePassed,
 }
 

@@ -1,4 +1,4 @@
-//! What happens to an endpoint's links, as a stream.
+//! The events of an endpoint's connections, as a stream.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -15,22 +15,22 @@ use crate::{Endpoint, Peer, PeerId};
 /// Events that a subscriber may lag behind before it misses the oldest.
 const CAPACITY: usize = 1_024;
 
-/// Something that happened to a link.
+/// An event of a connection or a listener.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
     /// A peer has completed the handshake.
     Connected(Peer),
-    /// A peer's link ended; every call that was open on it has ended.
+    /// A peer's connection ended; every call that was open on it has ended.
     Disconnected {
         /// The peer.
         peer: PeerId,
         /// Why.
         cause: DisconnectCause,
     },
-    /// A connector has no link, and will try again.
+    /// A connector has no connection, and will try again.
     Reconnecting {
-        /// Why the last attempt failed or the last link ended.
+        /// Why the last attempt failed or the last connection ended.
         cause: DisconnectCause,
         /// How long it waits before it tries.
         after: Duration,
@@ -55,22 +55,23 @@ pub enum Event {
         /// How many more there were since the last one that is an event.
         unreported: u64,
     },
-    /// A peer speaks a lower dialect than this side offers, so that streams and metadata can't travel. Python peers speak
-    /// dialect 1.
+    /// A peer speaks a lower dialect than this side offers, so streams and metadata can't be sent to it. Python peers
+    /// speak dialect 1.
     Downgraded {
         /// The peer.
         peer: PeerId,
         /// What it speaks.
         dialect: Dialect,
     },
-    /// A peer takes no new calls, because it shuts down. Those that it had not taken have failed as `ShuttingDown`.
+    /// A peer accepts no new calls, because it shuts down. Calls that it had not accepted have failed as
+    /// `ShuttingDown`.
     Draining {
         /// The peer.
         peer: PeerId,
     },
-    /// A peer sent something that was dropped; the link lives on. Only the first 16 on a link are events;
-    /// [`Stats::anomalies`](crate::Stats::anomalies) counts them all. A reply that comes after its call has timed out is
-    /// one of them.
+    /// A message of a peer was dropped; the connection goes on. Only the first 16 on a connection are events;
+    /// [`Stats::anomalies`](crate::Stats::anomalies) counts all. A reply that arrives after its call has timed out is
+    /// an anomaly.
     Anomaly {
         /// The peer.
         peer: PeerId,
@@ -109,7 +110,7 @@ impl Ration {
 
 /// A stream of [`Event`]s. It ends when the driver does.
 ///
-/// A subscriber that lags more than 1,024 events behind misses the oldest of them; nothing ever waits for it.
+/// A subscriber that has more than 1,024 unread events misses the oldest; the endpoint never waits for a subscriber.
 #[derive(Debug)]
 pub struct Events(Pin<Box<Receiver<Event>>>);
 

@@ -1,4 +1,4 @@
-//! A handler, and what it knows of the call that it answers.
+//! Handlers, and the context of the calls that they answer.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use crate::auth::Identity;
 use crate::cancel::{CancelReason, Cancellation};
 use crate::{Codec, Peer};
 
-/// What a handler knows of the call that it answers.
+/// The context of a handler: the call that it answers, and its caller.
 #[derive(Clone, Debug)]
 pub struct Context {
     pub(crate) method: Text,
@@ -24,7 +24,7 @@ pub struct Context {
 }
 
 impl Context {
-    /// The method's name, which matters to a fallback handler.
+    /// The method's name, for fallback handlers.
     pub fn method(&self) -> &str {
         &self.method
     }
@@ -36,16 +36,15 @@ impl Context {
 
     /// The caller, which can be called back.
     ///
-    /// While a handler waits for a call that it made through this handle, its place under the concurrency limit is
-    /// lent to others, so that nested calls in both directions can't block each other, even at a limit of 1. Its
-    /// ordering key stays taken.
+    /// While a handler waits for a call that it made through this handle, its slot is lent to other handlers, so nested
+    /// calls in both directions can't deadlock, even with one slot. The handler keeps its ordering key.
     pub fn peer(&self) -> &Peer {
         &self.peer
     }
 
-    /// What the caller was admitted as, by the endpoint's [`Authenticator`](crate::auth::Authenticator) or with
-    /// [`Binder::accept_as`](crate::Binder::accept_as); `None` without either, or if the caller is the server that this side connected
-    /// to.
+    /// The identity that the caller was admitted as, by the endpoint's [`Authenticator`](crate::auth::Authenticator) or
+    /// with [`Binder::accept_as`](crate::Binder::accept_as); `None` without either, or if the caller is the server that
+    /// this side connected to.
     pub fn identity(&self) -> Option<Arc<Identity>> {
         self.peer.shared.lock().info().identity.clone()
     }
@@ -60,66 +59,70 @@ impl Context {
         self.peer.shared.core.config.expose_tracebacks
     }
 
-    /// What the caller sent along; empty from peers of dialect 1, such as Python's.
+    /// The caller's metadata; empty from peers of dialect 1, such as Python's.
     pub fn metadata(&self) -> &Metadata {
         &self.metadata
     }
 
-    /// Sends this along with the result, in place of what was set before; a [`Responder`](crate::Responder) has its own.
+    /// Sets the metadata of the result, and replaces what was set before; for streamed results, use
+    /// [`Responder::metadata`](crate::Responder::metadata).
     ///
     /// # Errors
-    /// [`ReplyError::NeedsDialect2`] if the caller speaks dialect 1, as Python's do ([`PeerInfo::dialect`](crate::PeerInfo::dialect)):
-    /// its result travels without. [`ReplyError::NotOpen`] if the call has ended.
+    /// [`ReplyError::NeedsDialect2`] if the caller speaks dialect 1, as Python peers do
+    /// ([`PeerInfo::dialect`](crate::PeerInfo::dialect)): the result is sent without metadata. [`ReplyError::NotOpen`]
+    /// if the call has ended.
     pub fn set_reply_metadata(&self, mut metadata: Metadata) -> Result<(), ReplyError> {
         metadata.detach();
         self.peer.shared.lock().set_reply_metadata(self.request, metadata)
     }
 
-    /// Gives the handler's slot under the concurrency limit back, for good. For handlers that go on for long and mostly wait, such as
-    /// one that streams events as they come: without a slot, any number of them leaves room for other calls, of this peer and
-    /// of others.
+    /// Releases the handler's slot for good. Use it in handlers that run for long and mostly wait, for example to
+    /// stream events: they then leave all slots to other calls.
     ///
-    /// From now on the handler counts neither against [`Limits::max_concurrency`](crate::Limits::max_concurrency) nor against the share
-    /// of its peer. What bounds such handlers is that a peer may have twice as many unfinished calls as `max_queue` and
-    /// `max_concurrency` together, 2,200 by default, and [`MethodLimits`](crate::MethodLimits). Each may have
-    /// [`Limits::stream_buffer`](crate::Limits::stream_buffer) bytes waiting to be sent, 256 KiB by default: for a peer that does not
-    /// read, that makes 550 MiB. So give methods that release their slot a limit.
+    /// From now on the handler counts neither against [`Limits::max_concurrency`](crate::Limits::max_concurrency) nor
+    /// against the share of its peer. The number of such handlers is limited by [`MethodLimits`](crate::MethodLimits),
+    /// and by the limit on a peer's unfinished calls: twice `max_queue` and `max_concurrency` together, 2,200 by
+    /// default. Each may have [`Limits::stream_buffer`](crate::Limits::stream_buffer) bytes waiting to be sent, 256 KiB
+    /// by default: for a peer that does not read, that is 550 MiB. So set a limit for methods that release their slot.
     ///
-    /// The handler keeps its ordering key until it ends: with [`OrderingMode::KeySerialized`](crate::OrderingMode::KeySerialized) the
-    /// next call with this key waits for its end, with [`ExitOrdered`](crate::OrderingMode::ExitOrdered) that call's reply does. So
-    /// call what goes on for long without a key.
+    /// The handler keeps its ordering key until it ends: with
+    /// [`OrderingMode::KeySerialized`](crate::OrderingMode::KeySerialized) the next call with this key waits for its
+    /// end, with [`ExitOrdered`](crate::OrderingMode::ExitOrdered) that call's reply does. So call long-running methods
+    /// without a key.
     ///
     /// Does nothing once the call has ended.
     pub fn release_slot(&self) {
         self.peer.shared.core.dispatcher.release_slot(self.request);
     }
 
-    /// When this handler is cancelled: the earlier of the endpoint's execution timeout and, in dialect 2, of the moment in which
-    /// the caller gives up.
+    /// When this handler is cancelled: the earlier of the endpoint's execution timeout and, in dialect 2, the caller's
+    /// deadline.
     pub fn deadline(&self) -> Option<Instant> {
         self.deadline
     }
 
-    /// Waits until this handler is cancelled, and says why.
+    /// Waits until this handler is cancelled, and returns the reason.
     ///
-    /// A handler that is cancelled is dropped at its next await, so it gets to see this itself only with a
-    /// [grace period](Self::set_cancel_grace). Without one, it is for tasks that the handler has spawned: clone the context into them.
+    /// A cancelled handler is dropped at its next await, so it can observe this itself only with a [grace
+    /// period](Self::set_cancel_grace). Without one, use it in tasks that the handler has spawned: clone the context
+    /// into them.
     ///
-    /// Cancel safe. It never resolves if the handler ends in any other way: a task that waits for it must wait for something else as
-    /// well, such as a channel whose sender the handler owns, or it stays for ever.
+    /// Cancel safe. It never resolves if the handler ends in any other way: a task that waits for it must also wait for
+    /// something else, such as a channel whose sender the handler owns, or it never ends.
     pub async fn cancelled(&self) -> CancelReason {
         self.cancellation.cancelled().await
     }
 
-    /// Lets this handler go on for so long after it is cancelled, so that it can clean up, and is dropped only then. Default: not at all.
-    /// Call it before the first await that may be the one at which the handler is cancelled; once the grace period has begun, it stays as
-    /// long as it is. Zero means none. More than [`Builder::max_cancel_grace`](crate::Builder::max_cancel_grace), 10 s by default, is
-    /// that.
+    /// Sets how long this handler may run after it is cancelled, to clean up, before it is dropped. Default: zero,
+    /// none. A value over [`Builder::max_cancel_grace`](crate::Builder::max_cancel_grace), 10 s by default, counts as
+    /// that. Call it before the first await at which the handler may be cancelled; it can't be changed once the grace
+    /// period has begun.
     ///
-    /// A handler that cleans up has not ended: it keeps its ordering key and, if it has not [released](Self::release_slot) it, its slot
-    /// under the concurrency limit. Its caller is told only when the handler has ended, and of the cancellation, whatever the handler
-    /// returns. The [driver](crate::Driver) resolves when all handlers have ended; a driver that is dropped leaves them no time. Of
-    /// handlers whose link has ended, 1,000 may clean up at a time; more are dropped at once.
+    /// A handler in its grace period has not ended: it keeps its ordering key and, unless it has
+    /// [released](Self::release_slot) it, its slot. Its caller gets the reply only when the handler has ended, and that
+    /// reply is the cancellation, whatever the handler returns. The [driver](crate::Driver) resolves when all handlers
+    /// have ended; dropping the driver drops them at once. Of handlers whose connection has ended, 1,000 may be in
+    /// their grace period at a time; more are dropped at once.
     ///
     /// ```
     /// # use callosum_runtime::{Context, HandlerError, HandlerResult};
@@ -134,7 +137,7 @@ impl Context {
     ///         Either::Right((reason, _)) => {
     ///             println!("{image} is not pulled: {reason:?}");
     ///             remove_layers(&image).await;
-    ///             Err(HandlerError::new("Cancelled", "nobody is told"))
+    ///             Err(HandlerError::new("Cancelled", "this reply is discarded"))
     ///         }
     ///     }
     /// }

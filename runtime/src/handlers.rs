@@ -18,12 +18,12 @@ use crate::method::{Kind, Method};
 use crate::method_limits::{MethodLimit, MethodLimits};
 use crate::stream::{BodyReader, Responder};
 
-/// The methods of an endpoint. A cheap handle: add and remove while calls are running.
+/// The methods of an endpoint. A cheap handle: add and remove methods while calls are running.
 ///
-/// A name that is taken is [added](Self::add) again only after it was removed, or [replaced](Self::replace) on purpose: two parts of a
-/// program that use the same name by mistake find out.
+/// [`add`](Self::add) fails if the name is taken, so that two parts of a program don't use the same name by mistake;
+/// use [`replace`](Self::replace) to do so on purpose.
 ///
-/// When the endpoint's driver has ended, all of them are dropped, so a handler may own handles to its own endpoint.
+/// When the endpoint's driver has ended, all handlers are dropped, so a handler may own handles to its own endpoint.
 #[derive(Clone, Default)]
 pub struct Handlers {
     table: Arc<RwLock<Table>>,
@@ -145,7 +145,8 @@ impl Handlers {
         Ok(())
     }
 
-    /// Adds a method, in place of an earlier one of this name; calls of that one that run go on. Returns whether there was one.
+    /// Adds a method, and replaces an earlier one of this name; running calls of that one go on. Returns whether there
+    /// was one.
     pub fn replace(&self, name: impl Into<String>, method: Method) -> bool {
         let (name, method) = (Text::from(name.into()), Arc::new(method));
         let replaced = self.table.write().methods.insert(name, method);
@@ -160,7 +161,8 @@ impl Handlers {
         names
     }
 
-    /// Sets what answers calls of unknown methods, instead of an ERROR named `NoSuchMethod`; in place of what did.
+    /// Sets the handler of calls of unknown methods, which otherwise get an ERROR named `NoSuchMethod`. Replaces an
+    /// earlier one.
     pub fn set_fallback<E, F, Fut>(&self, handler: F)
     where
         E: Into<HandlerError> + Send + 'static,
@@ -171,8 +173,8 @@ impl Handlers {
         drop(replaced);
     }
 
-    /// Limits a method, whatever handles it now or later, and whether its handler is there yet or a fallback. Replaces what was set
-    /// before; [`MethodLimits::default`] lifts the limits. Calls that run go on.
+    /// Limits a method, also if its handler is added later or is the fallback. Replaces earlier limits;
+    /// [`MethodLimits::default`] removes them. Running calls go on.
     pub fn set_limits(&self, name: impl Into<String>, limits: MethodLimits) {
         let name = Text::from(name.into());
         let mut table = self.table.write();
@@ -183,7 +185,7 @@ impl Handlers {
         }
     }
 
-    /// Removes a handler; calls that run go on. Returns whether there was one.
+    /// Removes a handler; its running calls go on. Returns whether there was one.
     pub fn remove(&self, name: &str) -> bool {
         let removed = self.table.write().methods.remove(name.as_bytes());
         removed.is_some()

@@ -20,8 +20,8 @@ impl Peer {
     /// Calls a method with a typed argument, for a typed result, in the endpoint's codec or in
     /// [that of this handle](Self::with_codec).
     ///
-    /// The argument is serialized here; the call is made when the returned [`Invocation`] is awaited, and takes options before
-    /// that: `peer.invoke("stop", &args).key("container-1").timeout(limit).await?`.
+    /// This function serializes the argument. The call is made when the returned [`Invocation`] is awaited; set its
+    /// options before: `peer.invoke("stop", &args).key("container-1").timeout(limit).await?`.
     pub fn invoke<A, R>(&self, method: &str, argument: &A) -> Invocation<R>
     where
         A: Serialize + ?Sized,
@@ -30,11 +30,10 @@ impl Peer {
         Invocation::typed(self, method, argument)
     }
 
-    /// Calls a method in a format that is not `serde`'s: with an argument that the caller has encoded, for what `read` makes of the
-    /// bytes that come back, or of the error that comes in their place. `read` is also given the codec of this handle, for errors whose
-    /// data are in it.
+    /// Calls a method in a format that is not `serde`'s. The caller encodes the argument, and `read` decodes the bytes
+    /// of the result, or the error. `read` also gets the codec of this handle, for errors with data in it.
     ///
-    /// An argument that could not be encoded fails the call when it is awaited, with [`CallError::Encode`].
+    /// If the argument is an error, the call fails with [`CallError::Encode`] when it is awaited.
     ///
     /// ```
     /// # use callosum_runtime::{CallError, Codec, Invocation, Peer};
@@ -59,19 +58,20 @@ impl Peer {
         Invocation { new: NewCall::new(self, method, body), encoded, read }
     }
 
-    /// Calls a method with raw bytes, for raw bytes; which serializer the application uses is up to it.
+    /// Calls a method with raw bytes, and returns raw bytes; the application serializes them.
     ///
-    /// Bytes that have an [owner](Bytes::from_owner) are not copied from 1 KiB on, here and wherever bytes are given. The owner's
-    /// destructor may run on any thread, at once or when the bytes have left, and may use this API.
+    /// Bytes with an [owner](Bytes::from_owner) are copied up to 1 KiB and shared above, here and in all functions that
+    /// take bytes. The owner's destructor may run on any thread, at once or when the bytes have been sent, and may use
+    /// this API.
     pub fn invoke_raw(&self, method: &str, body: impl Into<Bytes>) -> Invocation<Bytes> {
         Invocation::raw(self, method, body.into())
     }
 }
 
-/// A call that is about to be made: set its options, then await it.
+/// A call that has not been made: set its options, then await it.
 ///
-/// It owns what it needs, its serialized argument included, so that a method of a typed client can return it, and its
-/// caller set the options:
+/// It owns everything it needs, including its serialized argument, so a method of a typed client can return it, and the
+/// caller of that method can set options:
 ///
 /// ```
 /// # use std::time::Duration;
@@ -90,11 +90,11 @@ impl Peer {
 /// ```
 ///
 /// # Cancel safety
-/// Dropping the future abandons the call: a request that has not left never will, and for one that has, the other
-/// side is told to stop its handler.
+/// Dropping the future cancels the call: a request that has not been sent is removed, and after one that has been sent,
+/// a CANCEL stops its handler on the other side.
 ///
-/// `E` is what the call fails with: [`CallError`], or [`ServiceError`](crate::service::ServiceError) if the method
-/// declares an error of its own, as those of [typed services](mod@crate::service) do.
+/// `E` is the error of the call: [`CallError`], or [`ServiceError`](crate::service::ServiceError) if the method
+/// declares an error of its own, as in [typed services](mod@crate::service).
 #[must_use = "a call is made when it is awaited"]
 pub struct Invocation<R, E = CallError> {
     new: NewCall,
@@ -123,7 +123,7 @@ impl Invocation<Bytes> {
 impl<R, E> Invocation<R, E> {
     call_options!();
 
-    /// Makes the call; the future waits for its result and for what the other side sends along.
+    /// Makes the call; the future waits for its result and the result's metadata.
     pub fn send_with_metadata(self) -> ResponseWithMetadata<R, E> {
         let codec = self.new.codec().clone();
         let call = match self.encoded {
@@ -140,12 +140,12 @@ impl<R, E> fmt::Debug for Invocation<R, E> {
     }
 }
 
-/// The result of a call that has been made. See [`Invocation`] for what dropping it does.
+/// The result of a call that has been made. See [`Invocation`] for the effect of dropping it.
 #[must_use = "dropping it abandons the call"]
 pub struct Response<R, E = CallError>(ResponseWithMetadata<R, E>);
 
-/// The result of a call that has been made, and what the other side sent along. See [`Invocation`] for what dropping it
-/// does.
+/// The result of a call that has been made, with the result's metadata. See [`Invocation`] for the effect of dropping
+/// it.
 #[must_use = "dropping it abandons the call"]
 pub struct ResponseWithMetadata<R, E = CallError> {
     call: Sent,

@@ -37,26 +37,27 @@
 //! [`MethodLimits`](crate::MethodLimits).
 //!
 //! # Order
-//! A call is made while its [`Invocation`](crate::Invocation) is sent or first awaited, with layers as without them, if no layer awaits
-//! anything before it calls [`CallNext::run`]. So calls with one key that are sent one after the other keep their order. A layer
-//! that does await before, for a token or a permit, makes the call when that is there: **of calls that are sent without
-//! awaiting each other's result, the later may then be made first**.
+//! If no layer awaits anything before it calls [`CallNext::run`], a call is made when its
+//! [`Invocation`](crate::Invocation) is sent or first awaited, as without layers. So calls with one key that are sent
+//! one after the other keep their order. If a layer awaits something first, for example a token or a permit, the call
+//! is made only then: **a later call may overtake an earlier one**.
 //!
 //! # Streams
-//! Layers see the beginning and the end of a streamed call, not the parts in between. On the calling side they have a task of their own,
-//! which ends with the call; what is written before a layer has let the call be made waits for that. The end of the call is its
-//! outcome: [`CallResult`] without a body, or why it failed, which is [`Cancelled`](crate::CallError::Cancelled) where the application
-//! has dropped its [reader](crate::BodyReader) before the end. What a layer makes of that reaches nobody. A layer that drops the future of such a call
-//! gives it up: its reader and writer fail with what the layer returns.
+//! Layers see the beginning and the end of a streamed call, not the parts in between. On the calling side they run in a
+//! task of their own, which ends with the call; writes wait until the layers have made the call. The outcome of the
+//! call is a [`CallResult`] without a body, or the error, which is [`Cancelled`](crate::CallError::Cancelled) if the
+//! application has dropped its [reader](crate::BodyReader) before the end. Changes of that outcome by a layer have no
+//! effect. If a layer drops the future of such a call, the call is cancelled, and its reader and writer fail with the
+//! layer's error.
 //!
 //! # What layers don't see
-//! - Requests that no handler answers: of unknown methods (without a [fallback](crate::Builder::fallback)), past a limit, or
-//!   cancelled while they waited.
+//! - Requests that no handler answers: unknown methods (without a [fallback](crate::Builder::fallback)), requests over
+//!   a limit, and requests cancelled while they waited.
 //! - On the calling side, arguments that can't be encoded and results that can't be decoded: layers see bytes.
 //!
 //! # Cancellation
-//! A call that is dropped, and a handler that is stopped, drop the futures of their layers at the await where they are. What has to
-//! happen in any case belongs into a value with a destructor. A handler's panic is a reply for layers, the failure named `Panic`.
+//! When a call is dropped, or a handler is stopped, the futures of its layers are dropped at their current await. Put
+//! cleanup into a destructor. Layers see a handler's panic as a reply, the failure named `Panic`.
 
 mod call;
 mod handler;

@@ -3,16 +3,18 @@
 //!
 //! # Cancel safety
 //! Futures can be dropped at any time. Dropping a call's future cancels the call, on the other side too; see
-//! [`Invocation`]. A shutdown that was begun goes on. Every `async fn` says what else its cancellation means.
+//! [`Invocation`]. A shutdown that has begun goes on. The docs of each `async fn` say what else dropping its future
+//! does.
 //!
-//! A handler's future is dropped at its next await when its call is cancelled, runs into its execution timeout, or loses
-//! its link, unless it has asked for time to clean up ([`Context::set_cancel_grace`]). [`Context::cancelled`] tells why.
-//! Handlers are first polled on their link's task: one that blocks its thread keeps the link from being read.
+//! A handler's future is dropped at its next await when its call is cancelled, runs into its execution timeout, or
+//! loses its link, unless it has asked for time to clean up ([`Context::set_cancel_grace`]). [`Context::cancelled`]
+//! tells why. Handlers are first polled on their connection's task: a handler that blocks its thread stops the
+//! connection from being read.
 //!
 //! # Limits
-//! Everything that a remote peer can make grow has one: [`Limits`], [`MethodLimits`], [`Builder::max_concurrency`],
-//! [`Builder::keepalive`], [`Reconnect`]. Calls and handlers have no timeout by default; see [`Builder::call_timeout`]
-//! and [`Builder::execution_timeout`].
+//! All memory that a remote peer can make an endpoint hold is limited, except for the number of connections: see
+//! [`Limits`], [`MethodLimits`], [`Builder::max_concurrency`], [`Builder::keepalive`] and [`Reconnect`]. Calls and
+//! handlers have no timeout by default; see [`Builder::call_timeout`] and [`Builder::execution_timeout`].
 #![forbid(unsafe_code)]
 // Virtual time of unit tests starts somewhere.
 #![cfg_attr(test, allow(clippy::disallowed_methods))]

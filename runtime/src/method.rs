@@ -1,4 +1,4 @@
-//! What answers the calls of one method, and how functions become that.
+//! Methods: the handler of a method's calls, and the conversion of functions to handlers.
 
 use std::any::Any;
 use std::future::Future;
@@ -26,9 +26,10 @@ const QUICK: Duration = Duration::from_micros(50);
 /// For how many calls.
 const SLOW_CALLS: u32 = 1_000;
 
-/// What answers the calls of one method: a function of one kind or another, or a handler of your own.
+/// The handler of a method's calls: a function, or a handler of your own.
 ///
-/// [`Handlers`](crate::Handlers) and [`Builder`](crate::Builder) keep them by name, and have shorter ways to add the usual ones.
+/// [`Handlers`](crate::Handlers) and [`Builder`](crate::Builder) keep methods by name, and have shorter functions to
+/// add the usual kinds.
 pub struct Method {
     pub(crate) kind: Kind,
     pub(crate) description: Option<MethodDescription>,
@@ -42,7 +43,7 @@ pub(crate) enum Kind {
 }
 
 impl Method {
-    /// A function of a typed argument, whose result is typed. Both travel in the endpoint's codec.
+    /// A function of a typed argument, with a typed result, both in the endpoint's codec.
     pub fn typed<A, R, E, F, Fut>(handler: F) -> Self
     where
         A: DeserializeOwned + Send + 'static,
@@ -133,8 +134,8 @@ impl Method {
         Self { kind, description: None, slow_calls: AtomicU32::new(0) }
     }
 
-    /// With what an endpoint tells of it that [describes its services](crate::Builder::describe_services). Its name is the one under
-    /// which it is added, whatever the description says.
+    /// Adds a description, for endpoints that [describe their services](crate::Builder::describe_services). The name in
+    /// the description is replaced by the name under which the method is added.
     ///
     /// ```
     /// use callosum_runtime::service::MethodDescription;

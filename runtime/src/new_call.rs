@@ -123,7 +123,7 @@ impl Future for PendingReply {
 /// The setters of a type whose field `new` is a [`NewCall`].
 macro_rules! call_options {
     () => {
-        /// Orders the call among those with the same key, as the other side's ordering mode promises.
+        /// Sets the ordering key: the other side orders calls with the same key by its ordering mode.
         pub fn key(self, key: impl Into<String>) -> Self {
             self.ordering_key(callosum_proto::OrderingKey::text(key))
         }
@@ -134,34 +134,35 @@ macro_rules! call_options {
             self
         }
 
-        /// Ends the call with [`CallError::TimedOut`](crate::CallError::TimedOut) so long after it is made, streams included,
-        /// and cancels it on the other side.
+        /// Ends the call with [`CallError::TimedOut`](crate::CallError::TimedOut) this long after it is made, streams
+        /// included, and cancels it on the other side.
         pub fn timeout(mut self, timeout: std::time::Duration) -> Self {
             self.new.timeout = Some(timeout);
             self
         }
 
-        /// Waits as long as it takes, whatever the endpoint's default.
+        /// Sets no timeout, also if the endpoint has a default.
         pub fn no_timeout(mut self) -> Self {
             self.new.timeout = None;
             self
         }
 
-        /// Compresses the argument with Snappy; a stream chunk by chunk, where that makes it shorter. A Python peer without
-        /// python-snappy can't read such a call.
+        /// Compresses the argument with Snappy; a stream piece by piece, if that makes the piece shorter. A Python peer
+        /// without python-snappy can't read such a call.
         pub fn compress(mut self, compress: bool) -> Self {
             self.new.call.compressed = compress;
             self
         }
 
-        /// Sends this along, to a peer of dialect 2. Towards one of dialect 1, such as Python's, the call fails with
+        /// Sends metadata with the call. If the peer speaks dialect 1, as Python peers do, the call fails with
         /// [`InvokeError::NeedsDialect2`](crate::InvokeError::NeedsDialect2).
         pub fn metadata(mut self, metadata: callosum_proto::Metadata) -> Self {
             self.new.call.metadata = metadata;
             self
         }
 
-        /// What leaves first, here and, of the result, there. Calls with the same key keep their order.
+        /// The priority of sending the call here, and its result on the other side. Calls with the same key keep their
+        /// order.
         pub fn urgency(mut self, urgency: callosum_proto::Urgency) -> Self {
             self.new.call.urgency = urgency;
             self

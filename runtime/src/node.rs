@@ -1,4 +1,4 @@
-//! What the links of one endpoint share: its peers, how it ends, and what subscribers are told of that.
+//! The state that the links of one endpoint share: its peers, its shutdown, and the subscribers of its events.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::ErrorKind;

@@ -1,4 +1,4 @@
-//! What an executor must bring: tasks, timers and byte streams.
+//! The interface of an executor: tasks, timers and byte streams.
 
 use std::fmt::Debug;
 use std::future::Future;
@@ -70,9 +70,9 @@ pub trait Runtime: Debug + Send + Sync + 'static {
     ) -> BoxFuture<'a, io::Result<Box<dyn Listener>>>;
 }
 
-/// Sets a TCP socket up as a link wants it: Nagle's algorithm off, and, on Linux, few bytes ahead of what has been sent. The kernel
-/// would else take megabytes, behind which urgent messages wait, and say nothing for long where the peer is slow: the link would pass
-/// for one that takes nothing. Besides, what the endpoint's `options` say.
+/// Sets up a TCP socket: Nagle's algorithm is off, and, on Linux, the kernel holds at most 128 KiB of unsent bytes.
+/// Otherwise the kernel would accept megabytes, behind which urgent messages wait, and with a slow peer accept nothing
+/// for so long that the write timeout would close the connection. Also applies the endpoint's `options`.
 ///
 /// # Errors
 /// As the system's, for a connection that is gone.

@@ -7,15 +7,15 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use crate::PeerId;
 use crate::lock::Mutex;
 
-/// What a peer, or all peers of an endpoint, have done so far. The numbers are read one by one, so they may be a moment apart.
+/// Counters of a peer, or of all peers of an endpoint. They are read one by one, not as a consistent snapshot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Calls of ours that have not ended.
+    /// Calls of this side that have not ended.
     pub calls_in_flight: u64,
-    /// Calls of ours that ended with a result.
+    /// Calls of this side that ended with a result.
     pub calls_done: u64,
-    /// Calls of ours that ended otherwise.
+    /// Calls of this side that ended without a result.
     pub calls_failed: u64,
     /// Requests of the peer that wait for a handler to start.
     pub requests_queued: u64,
@@ -23,16 +23,16 @@ pub struct Stats {
     pub requests_running: u64,
     /// Requests of the peer that were answered with a result.
     pub requests_done: u64,
-    /// Requests of the peer that were answered otherwise, or lost their link, without those that were refused before the
-    /// scheduler saw them: unreadable or too large ones, and those that came during a shutdown.
+    /// Requests of the peer that were answered without a result, or lost their connection. Requests that were refused
+    /// before they reached the scheduler don't count: unreadable or too large ones, and those during a shutdown.
     pub requests_failed: u64,
-    /// Links on which the peer spoke a lower dialect than was offered.
+    /// Connections on which the peer spoke a lower dialect than this side offered.
     pub downgrades: u64,
-    /// Messages of the peer that were dropped because something was wrong with them.
+    /// Invalid messages of the peer, which were dropped.
     pub anomalies: u64,
-    /// Bytes read from the link.
+    /// Bytes read from the connection.
     pub bytes_received: u64,
-    /// Bytes written to the link.
+    /// Bytes written to the connection.
     pub bytes_sent: u64,
 }
 

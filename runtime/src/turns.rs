@@ -1,7 +1,7 @@
-//! Turns for links that end, so that those that go on have theirs.
+//! Limits how many ended connections are cleaned up before other tasks run.
 //!
-//! Where thousands of links are lost at the same moment, their tasks are ready at the same moment, and each has a good deal to take apart.
-//! The idea: only [`AT_ONCE`] of them do so before other tasks have had their turn.
+//! If thousands of connections are lost at the same moment, their tasks become ready at the same moment, and each
+//! cleans up its connection. The idea: only [`AT_ONCE`] of them do so before the other ready tasks have run.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

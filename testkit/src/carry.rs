@@ -1,4 +1,4 @@
-//! The least host: one connection, its endpoint, and the events between them, carried at once.
+//! The smallest host: one connection, its endpoint, and the events between them, passed at once.
 
 use std::collections::BTreeSet;
 use std::time::Instant;

@@ -1,4 +1,4 @@
-//! One of two links under CURVE, and what is asserted about it after each step.
+//! One of two links under CURVE, and the assertions after each step.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;

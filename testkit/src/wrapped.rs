@@ -1,4 +1,4 @@
-//! A runtime that passes everything on to another one, but what a test changes of it.
+//! A runtime that forwards to another one, except for the methods that a test replaces.
 
 use std::fmt::Debug;
 use std::io;

@@ -1,4 +1,4 @@
-//! The end of a connection where somebody connects: listeners, and the calls to the other side.
+//! The accepting end of a connection: listeners, and the calls to the other side.
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! Who may have what opened: the question, and what an answer says.
+//! Authorization: the question to an authorizer, and its answer.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -13,7 +13,8 @@ use futures_util::stream::BoxStream;
 
 use crate::{Grant, ListenAddress, Target};
 
-/// Decides what peers may have opened by a [`TunnelServer`](crate::TunnelServer). What it does not allow is denied.
+/// Decides which connections and listeners a [`TunnelServer`](crate::TunnelServer) opens for peers. What it does not
+/// allow is denied.
 ///
 /// [`RuleSet`](crate::RuleSet) decides by a rules file. Futures may be dropped at any time.
 pub trait Authorizer: Send + Sync + 'static {
@@ -32,16 +33,17 @@ pub trait Authorizer: Send + Sync + 'static {
         address: &'a ListenAddress,
     ) -> BoxFuture<'a, Option<Permission>>;
 
-    /// Something after each change of what is allowed: every connection and every listener is then asked about again, and what is not
-    /// allowed any more is ended, and so is what is not decided within 10 s. The stream is polled by the server's driver, and may look for changes by itself.
+    /// Yields after each change. The server then asks again about every connection and every listener, and closes those
+    /// that are no longer allowed, or not decided within 10 s. The server's driver polls the stream, which may look for
+    /// changes itself.
     ///
-    /// Default: nothing changes.
+    /// Default: never yields.
     fn changes(&self, _: &Arc<dyn Runtime>) -> Option<BoxStream<'static, ()>> {
         None
     }
 }
 
-/// A peer that wants something opened.
+/// A peer that requests a connection or a listener.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Requester {
@@ -64,7 +66,7 @@ impl Requester {
     }
 }
 
-/// What a peer may have opened, and within which limits.
+/// What a peer may open, and its limits.
 #[derive(Clone)]
 pub struct Permission {
     admits: Admits,
@@ -108,13 +110,13 @@ impl Permission {
         self
     }
 
-    /// Ends a connection over which no byte has gone in either direction for so long.
+    /// Closes a connection without traffic in either direction for this time.
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
         self.idle_timeout = Some(timeout);
         self
     }
 
-    /// Writes a PROXY protocol header, version 2, to the target before anything else, so that it learns who has connected.
+    /// Writes a PROXY protocol header, version 2, to the target before anything else, with the client's address.
     pub fn proxy_protocol(mut self, write: bool) -> Self {
         self.proxy_protocol = write;
         self

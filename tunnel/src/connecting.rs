@@ -1,4 +1,4 @@
-//! The end of a connection that connects to the target: a handler.
+//! The connecting end of a connection: a handler that connects to the target.
 
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};

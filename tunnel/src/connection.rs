@@ -1,4 +1,4 @@
-//! One tunnelled connection while it lives: what it is, what it has moved, and how it is stopped from outside.
+//! An open tunnelled connection: its properties, its byte counts, and stopping it from outside.
 
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
@@ -15,16 +15,16 @@ use crate::events::{Sink, TunnelEvent};
 use crate::totals::Counters;
 use crate::{End, Reason, Target};
 
-/// Which end of a tunnelled connection a process has.
+/// The end of a tunnelled connection in this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Side {
-    /// The end where somebody has connected.
+    /// The accepting end, to which the client has connected.
     Accepting,
-    /// The end that connects to the target.
+    /// The connecting end, which connects to the target.
     Connecting,
 }
 
-/// What a tunnelled connection is.
+/// The properties of a tunnelled connection.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ConnectionInfo {
@@ -32,13 +32,14 @@ pub struct ConnectionInfo {
     pub id: u64,
     /// Which end of it is here.
     pub side: Side,
-    /// Whom the other side was admitted as; `None` on the side that has asked for the forward.
+    /// The user that the other side was admitted as; `None` on the side that requested the forward.
     pub user: Option<String>,
-    /// What it belongs to, and is counted by: a forward as it was asked for, or a target or an address to listen on as a peer names it.
+    /// The forward that it belongs to and is counted by: as it was requested, or the target or the address to listen
+    /// on, as a peer names it.
     pub forward: Arc<str>,
-    /// Where it goes, as far as this side knows.
+    /// The target, if this side knows it.
     pub target: Option<Target>,
-    /// Who has connected, as far as that has an address. On the connecting side, the other side says so.
+    /// The client's address, if it has one. On the connecting side, it comes from the other side, and is not verified.
     pub source: Option<SocketAddr>,
     /// When it began, on the clock of the runtime.
     pub since: Instant,

@@ -1,7 +1,8 @@
 //! Connecting to a target.
 //!
-//! Responsible for everything between the name of a target and its socket: resolving once, checking each address, trying those that may
-//! be connected to one after the other. Not for whether the user may name the target, which is decided before.
+//! Responsible for everything between the name of a target and its socket: resolving once, checking each address,
+//! trying the allowed addresses one after the other. Not for whether the user may name the target, which is decided
+//! before.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};

@@ -9,10 +9,11 @@ use futures_util::future::BoxFuture;
 
 use crate::hub::Hub;
 
-/// Makes a [`Tunnel`](crate::Tunnel) or a [`TunnelServer`](crate::TunnelServer) go: await it, or spawn it.
+/// The future that accepts and relays for a [`Tunnel`](crate::Tunnel) or a [`TunnelServer`](crate::TunnelServer). Await
+/// it, or spawn it.
 ///
-/// It resolves when the tunnel has been drained. Dropping it ends everything under it: nothing is accepted or opened any more, and
-/// each connection is reset at the next poll of its task. Dropping the handles ends nothing.
+/// It resolves when the tunnel has been drained. Dropping it ends the tunnel: no connection is accepted or opened any
+/// more, and each open one is reset at the next poll of its task. Dropping the handles does not end the tunnel.
 #[must_use = "nothing is accepted, and no change is followed, unless the driver is awaited or spawned"]
 pub struct TunnelDriver {
     hub: Arc<Hub>,

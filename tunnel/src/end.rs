@@ -1,6 +1,6 @@
 //! How a tunnelled connection ended.
 
-/// How a connection ended that was open.
+/// How an open connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum End {
@@ -10,25 +10,25 @@ pub enum End {
     /// The socket on this side was reset, or failed.
     #[error("reset")]
     ResetHere,
-    /// The socket on the other side was reset, or the other side gave the connection up.
+    /// The socket on the other side was reset, or the other side ended the connection.
     #[error("reset by the other side")]
     ResetThere,
-    /// The link between the sides ended.
+    /// The Callosum connection ended.
     #[error("the link ended")]
     LinkLost,
-    /// No byte went either way for as long as the rule allows.
+    /// No byte was transferred for the idle timeout of the rule.
     #[error("idle for too long")]
     Idle,
-    /// The right to have it was taken away.
+    /// The right to use it was withdrawn.
     #[error("the rules do not allow it any more")]
     Revoked,
-    /// It was open longer than the endpoint lets handlers run.
+    /// It was open longer than the endpoint's execution timeout.
     #[error("open for too long")]
     TimeLimit,
     /// A drain's deadline passed.
     #[error("shut down")]
     ShutDown,
-    /// The future under which it ran was dropped.
+    /// The tunnel's driver was dropped.
     #[error("dropped")]
     Dropped,
 }

@@ -1,4 +1,4 @@
-//! What happens in a tunnel, as a stream.
+//! The events of a tunnel, as a stream.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::{ConnectionInfo, End, ListenAddress, Reason};
 /// Events that a subscriber may lag behind before it misses the oldest.
 const CAPACITY: usize = 1_024;
 
-/// Something that happened in a tunnel.
+/// An event of a tunnel.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum TunnelEvent {
@@ -25,7 +25,8 @@ pub enum TunnelEvent {
         /// Where: with the port that the system chose.
         address: ListenAddress,
     },
-    /// The other side does not listen any more for this forward, because the link has ended or it has refused to. It is asked again.
+    /// The other side no longer listens for this forward, because the Callosum connection has ended or because it has
+    /// refused. This side asks again.
     ListenFailed {
         /// The forward.
         forward: Arc<str>,
@@ -34,8 +35,8 @@ pub enum TunnelEvent {
         /// How long this side waits before it asks again.
         after: Duration,
     },
-    /// A listener on this side could not accept, because the system refused, for want of file descriptors for example. It tries again
-    /// after a pause.
+    /// A listener on this side could not accept, for example for lack of file descriptors. It tries again after a
+    /// pause.
     AcceptFailed {
         /// The forward.
         forward: Arc<str>,
@@ -46,16 +47,16 @@ pub enum TunnelEvent {
     Opened(Arc<ConnectionInfo>),
     /// A connection could not be opened.
     Refused {
-        /// The connection that somebody wanted.
+        /// The connection.
         connection: Arc<ConnectionInfo>,
-        /// Why it was not to be.
+        /// The reason.
         reason: Reason,
     },
     /// A connection that was open has ended.
     Closed(Summary),
 }
 
-/// What became of a connection that was open.
+/// The result of an open connection.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Summary {
@@ -65,7 +66,7 @@ pub struct Summary {
     pub to_target: u64,
     /// Bytes that this side has moved from the target.
     pub from_target: u64,
-    /// From the moment in which somebody wanted it to its end.
+    /// The time from its request to its end.
     pub duration: Duration,
     /// How it ended.
     pub end: End,
@@ -73,7 +74,7 @@ pub struct Summary {
 
 /// A stream of [`TunnelEvent`]s. It ends when the tunnel's driver does.
 ///
-/// A subscriber that lags more than 1,024 events behind misses the oldest of them; nothing ever waits for it.
+/// A subscriber that has more than 1,024 unread events misses the oldest; the tunnel never waits for a subscriber.
 #[derive(Debug)]
 pub struct TunnelEvents(Pin<Box<Receiver<TunnelEvent>>>);
 

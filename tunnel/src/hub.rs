@@ -1,6 +1,8 @@
-//! What all connections of a tunnel share, on either side: their registry, events, totals, and how all of them end.
+//! The state that all connections of a tunnel share, on either side: their registry, events, totals, and the end of
+//! all.
 //!
-//! The idea: a connection is a [`Guard`], whose drop is its end. Whatever ends it, it is counted and reported once.
+//! The idea: a connection is a [`Guard`]; dropping it ends the connection, which is then counted and reported once,
+//! whatever the cause.
 
 use std::collections::BTreeMap;
 use std::future::Future;

@@ -1,12 +1,14 @@
 //! TCP and Unix connections through a Callosum connection, authorized by rules.
 //!
-//! Two sides share one connection, encrypted and authenticated like any other, beside the calls that it carries:
+//! The two sides share one Callosum connection, which also carries calls:
 //!
-//! - A [`TunnelServer`] opens what its peers ask for, as far as an [`Authorizer`] allows: a [`RuleSet`] of a file, or your own.
-//! - A [`Tunnel`] asks: [`local`](Tunnel::local) (listen here, connect there), [`remote`](Tunnel::remote) (listen there, connect
-//!   here), [`dynamic`](Tunnel::dynamic) (SOCKS5 and HTTP CONNECT), [`pipe`](Tunnel::pipe) (one connection over stdin and stdout).
+//! - A [`TunnelServer`] opens the connections and listeners that its peers request, if an [`Authorizer`] allows them: a
+//!   [`RuleSet`] from a file, or your own.
+//! - A [`Tunnel`] requests forwards: [`local`](Tunnel::local) (listen here, connect there), [`remote`](Tunnel::remote)
+//!   (listen there, connect here), [`dynamic`](Tunnel::dynamic) (SOCKS5 and HTTP CONNECT), [`pipe`](Tunnel::pipe) (one
+//!   connection over stdin and stdout).
 //!
-//! Each comes with a [`TunnelDriver`], a future that makes it go. Dropping that ends everything under it.
+//! Each has a [`TunnelDriver`], the future that accepts and relays. Dropping it ends everything under it.
 //!
 //! ```
 //! use callosum_runtime::{BindError, Binder, Builder, Connector, Driver};
@@ -27,13 +29,16 @@
 //! ```
 //!
 //! # One connection, one stream
-//! A tunnelled connection is a call whose argument and result are streams. So each has backpressure of its own: a reader that stalls
-//! holds up its own connection and no other. Half-close, reset and the reason of a failure travel; `PROTOCOL.md` says how.
+//! A tunnelled connection is a call whose argument and result are streams. So each has flow control of its own: a
+//! reader that stalls delays no other connection. Half-close, reset and the reason of a failure are passed on, as
+//! `PROTOCOL.md` defines.
 //!
 //! # Limits
-//! [`ServerSettings::max_connections`], [`TunnelSettings::max_connections`], those of a rule, and of a peer's calls in all
-//! ([`callosum_runtime::Limits`]). A stalled connection holds [`stream_window`](callosum_runtime::Limits::stream_window) and
-//! [`stream_buffer`](callosum_runtime::Limits::stream_buffer) bytes and one read of 64 KiB at most; an idle one has no buffer.
+//! [`ServerSettings::max_connections`], [`TunnelSettings::max_connections`], the limits of a rule, and the limit on a
+//! peer's calls ([`callosum_runtime::Limits`]). A stalled connection holds
+//! [`stream_window`](callosum_runtime::Limits::stream_window) and
+//! [`stream_buffer`](callosum_runtime::Limits::stream_buffer) bytes and one read of 64 KiB at most; an idle one has no
+//! buffer.
 //!
 //! # Feature flags
 //! - `metrics`: counters through the facade of the crate `metrics`. Off by default.

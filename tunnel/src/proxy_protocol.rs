@@ -1,5 +1,5 @@
-//! Headers of the PROXY protocol, version 2, as HAProxy's `proxy-protocol.txt` (section 2.2) has it: what a target reads
-//! before the connection's own bytes, so that it sees who comes.
+//! Headers of the PROXY protocol, version 2, as HAProxy's `proxy-protocol.txt` (section 2.2) has it: what a target
+//! reads before the connection's own bytes, to learn the client's address.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;

@@ -1,8 +1,9 @@
-//! Reading from sockets, into memory that is used again.
+//! Reads from sockets, into memory that is used again.
 //!
-//! What is read becomes a piece of a stream as it is, and so its memory is gone until that piece has left. Memory that is new has to be
-//! zeroed, and costs a page fault for every 4 KiB. So each thread remembers the last memory that it has read into, and reads
-//! there again once nobody has it any more. A socket that gives nothing has no memory of its own.
+//! The bytes of a read become a piece of a stream without a copy, so their memory is in use until that piece has been
+//! sent. New memory has to be zeroed, and costs a page fault for every 4 KiB. So each thread keeps references to the
+//! last memory that it has read into, and uses it again once the pieces have been dropped. A socket without input holds
+//! no memory.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;

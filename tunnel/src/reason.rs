@@ -7,31 +7,31 @@ pub enum Reason {
     /// No rule allows it.
     #[error("the rules forbid it")]
     Forbidden,
-    /// Nobody listens there.
+    /// The target refused the connection.
     #[error("connection refused")]
     Refused,
-    /// There is no way to that network or host.
+    /// The network or host is unreachable.
     #[error("unreachable")]
     Unreachable,
-    /// It did not answer in time.
+    /// The target did not answer in time.
     #[error("timed out")]
     TimedOut,
     /// The name has no address.
     #[error("unknown host")]
     UnknownHost,
-    /// A rule's, or the tunnel's, limit of connections at a time is reached.
+    /// The limit of a rule, or of the tunnel, on open connections is reached.
     #[error("too many connections")]
     Busy,
-    /// Somebody listens there already; only where a listener is asked for.
+    /// The address to listen on is in use.
     #[error("the address is in use")]
     AddressInUse,
     /// The other side is shutting down.
     #[error("the other side is shutting down")]
     ShuttingDown,
-    /// The link is away.
+    /// There is no Callosum connection.
     #[error("not connected")]
     NotConnected,
-    /// Anything else.
+    /// Another reason.
     #[error("failed")]
     Failed,
 }

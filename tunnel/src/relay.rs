@@ -1,8 +1,9 @@
 //! Copying between a socket and the two streams of a call.
 //!
-//! Responsible for how the two directions end, each by itself and both together; not for who opened the call, nor for what ends a
-//! connection from outside. The idea: **up** is from the socket to the stream that this side writes, **down** from the stream that this
-//! side reads to the socket. Each is an enum of how far it has come, polled in the same task, so that nothing is shared or locked.
+//! Responsible for how the two directions end, each by itself and both together; not for who opened the call, nor for
+//! stopping a connection from outside. The idea: **up** is from the socket to the stream that this side writes,
+//! **down** from the stream that this side reads to the socket. Each is an enum of how far it has come, polled in the
+//! same task, so that nothing is shared or locked.
 //!
 //! The end of one side becomes the end of the other: FIN the end of the stream, and the end of the stream FIN. A reset becomes the
 //! failure or the cancellation of the call, which would overtake the bytes before it. So the side that sees a reset first marks it in

@@ -1,4 +1,4 @@
-//! Names of hosts to addresses.
+//! Resolves names of hosts to addresses.
 
 use std::io;
 use std::net::{IpAddr, ToSocketAddrs};

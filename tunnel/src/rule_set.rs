@@ -21,12 +21,13 @@ const INTERVAL: Duration = Duration::from_secs(1);
 
 /// [`Rules`] that can change while they are in use. All clones are the same set.
 ///
-/// The server's driver looks once a second whether the file has changed, and reads it when nothing more has changed until it looks
-/// again, so that a file is not taken while it is being written. Then all of its rules hold at once, and connections that they do not
-/// allow any more are closed; the limits of the others stay what they were when they were opened. While the file is missing or has a mistake, the rules that were read last hold on, and a warning says
-/// what is wrong with it.
+/// The server's driver checks once a second whether the file has changed, and reads it when nothing more has changed at
+/// the next check, so that a file is not read while it is being written. Then all its rules apply at once, and
+/// connections that they no longer allow are closed; the others keep the limits with which they were opened. While the
+/// file is missing or has a mistake, the last rules that were read stay in force, and a warning says what is wrong with
+/// it.
 ///
-/// A user is whom the peer was admitted as, by the key that it has proved to own. A peer without one is refused whatever the rules
+/// The user is the identity that the peer was admitted as. A peer without an identity is refused whatever the rules
 /// say, unless [`anonymous`](Self::anonymous) gives it a name.
 #[derive(Clone, Debug)]
 pub struct RuleSet {
@@ -83,7 +84,7 @@ impl RuleSet {
         Self::with(rules, None)
     }
 
-    /// The rules in a file. Blocks, and so does the driver when it reads it; use a file that is local.
+    /// The rules in a file. Blocks, and so does the driver when it reads the file again: use a local file.
     ///
     /// # Errors
     /// If it can't be read, or has a mistake.
@@ -101,13 +102,14 @@ impl RuleSet {
         Self { shared: Arc::new(shared), anonymous: None, proxy_protocol: false, interval: INTERVAL }
     }
 
-    /// Looks at the file more or less often than once a second; at most once a millisecond.
+    /// Sets the interval between checks of the file. Default 1 s; at least 1 ms.
     pub fn interval(mut self, interval: Duration) -> Self {
         self.interval = interval.max(Duration::from_millis(1));
         self
     }
 
-    /// Takes peers without an identity for this user. Every peer of an endpoint without an authenticator is then this user.
+    /// Treats peers without an identity as this user. Every peer of an endpoint without an authenticator is then this
+    /// user.
     pub fn anonymous(mut self, user: impl Into<Arc<str>>) -> Self {
         self.anonymous = Some(user.into());
         self
@@ -119,12 +121,12 @@ impl RuleSet {
         self
     }
 
-    /// The rules that hold now.
+    /// The current rules.
     pub fn rules(&self) -> Arc<Rules> {
         self.shared.rules.read().clone()
     }
 
-    /// Puts other rules in place of all that hold. Connections that they do not allow are closed.
+    /// Replaces all rules. Connections that the new rules do not allow are closed.
     pub fn replace(&self, rules: Rules) {
         *self.shared.rules.write() = Arc::new(rules);
         self.shared.changed.notify(usize::MAX);
@@ -133,7 +135,7 @@ impl RuleSet {
     /// Reads the file now, changed or not. Does nothing without one.
     ///
     /// # Errors
-    /// If it can't be read, or has a mistake; the rules that hold stay.
+    /// If it can't be read, or has a mistake; the current rules stay in force.
     pub fn reload(&self) -> Result<(), RulesFileError> {
         // Locked while it is read, or who has read earlier might be the last to say what he has read.
         let Some(mut file) = self.shared.file.as_ref().map(|file| file.lock()) else { return Ok(()) };

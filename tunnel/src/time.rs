@@ -1,4 +1,4 @@
-//! Waiting for so long, on the clock of a runtime.
+//! Waits for a duration, on a runtime's clock.
 
 use std::future::Future;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Relaying for as long as a connection may take to open, and may rest.
+//! Relays with a timeout for opening, and one for idle connections.
 
 use std::future::poll_fn;
 use std::pin::Pin;

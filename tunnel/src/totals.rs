@@ -15,16 +15,16 @@ const MAX_FORWARDS: usize = 1_000;
 /// What further ones are counted as.
 const OTHER: &str = "(other)";
 
-/// What one user has moved through one forward, since the start.
+/// Counters of one user and one forward, since the start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Totals {
-    /// Whom the other side was admitted as; `None` on the side that has asked for the forward.
+    /// The user that the other side was admitted as; `None` on the side that requested the forward.
     pub user: Option<String>,
     /// The forward, as in [`ConnectionInfo::forward`](crate::ConnectionInfo::forward); `(other)` past 1,000 forwards of a user,
     /// or, without a user, past 10,000 pairs of a user and a forward.
     pub forward: Arc<str>,
-    /// Connections that were open, those that still are included.
+    /// Connections that were opened, including those that are open.
     pub connections: u64,
     /// Connections that are open.
     pub open: u64,

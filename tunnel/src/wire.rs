@@ -1,8 +1,8 @@
-//! What travels: names of methods, metadata, and the names of failures. `PROTOCOL.md` has the rules.
+//! The wire format: names of methods, metadata, and names of failures. `PROTOCOL.md` has the rules.
 //!
-//! Responsible for reading and writing these, not for what they lead to. The idea: a tunnelled connection is one call whose argument
-//! and result are streams, so there is nothing to frame; all that a tunnel adds is in the metadata of the call, and in the name of the
-//! failure with which it ends.
+//! Responsible for reading and writing these, not for acting on them. The idea: a tunnelled connection is one call
+//! whose argument and result are streams, so the tunnel needs no framing; it adds only metadata of the call, and the
+//! name of the failure that ends it.
 
 use std::net::SocketAddr;
 

@@ -21,8 +21,8 @@ const THRIFT: &str = "Thrift";
 
 /// Call a method, and print its result as JSON
 ///
-/// Ctrl-C cancels the call on the server too. --input, --stream and --metadata take a server of this library: Python's has
-/// neither streams nor metadata.
+/// Ctrl-C cancels the call on the server too. --input, --stream and --metadata need a server of this library: Python servers
+/// have neither streams nor metadata.
 #[derive(Args, Debug)]
 #[command(after_long_help = super::epilogue(), override_usage = USAGE, disable_help_flag = true)]
 pub(crate) struct Call {
@@ -35,10 +35,10 @@ pub(crate) struct Call {
     /// The argument, as JSON; `-` reads it from stdin
     #[arg(value_name = "JSON", default_value = "null", allow_hyphen_values = true)]
     pub(crate) argument: String,
-    /// Order this call among those with the same key, as the server's ordering promises
+    /// The ordering key: the server orders the calls with the same key
     #[arg(long)]
     pub(crate) key: Option<String>,
-    /// How long to wait, for the connection and the reply together, such as 2s or 500ms; default: as long as it takes
+    /// How long to wait, for the connection and the reply together, such as 2s or 500ms; default: without limit
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub(crate) timeout: Option<Duration>,
     /// Send metadata along, such as a request id. Repeatable
@@ -47,13 +47,13 @@ pub(crate) struct Call {
     /// Compress the argument with Snappy
     #[arg(long)]
     pub(crate) compress: bool,
-    /// Stream the argument from FILE, item by item as they come: JSON values; `-` is stdin
+    /// Stream the argument from the JSON values in FILE, as they arrive; `-` is stdin
     #[arg(long, value_name = "FILE", conflicts_with = "argument", help_heading = INPUT_AND_OUTPUT)]
     pub(crate) input: Option<PathBuf>,
-    /// Print the items of a streamed result as they come
+    /// Print the items of a streamed result as they arrive
     #[arg(long, help_heading = INPUT_AND_OUTPUT)]
     pub(crate) stream: bool,
-    /// Send the argument and print the result as the bytes that they are, whatever the codec
+    /// Send the argument and print the result as bytes, without a codec
     #[arg(long, conflicts_with = "output", help_heading = INPUT_AND_OUTPUT)]
     pub(crate) raw: bool,
     /// How the result, or each of its items, is printed
@@ -65,10 +65,10 @@ pub(crate) struct Call {
     /// Print a summary of the options
     #[arg(short = 'h', action = ArgAction::HelpShort)]
     summary: Option<bool>,
-    /// Print help; or, after SERVER, what that tells of METHOD, as `callosum describe` shows it
+    /// Print help; or, after SERVER, the server's description of METHOD, as `callosum describe` does
     #[arg(long, value_name = "METHOD", num_args = 0..=1)]
     help: Option<Option<String>>,
-    /// Look for what the file of --proto or --thrift includes in this folder too; for that of --proto itself as well. Repeatable
+    /// A folder with files that the file of --proto or --thrift includes, and with that of --proto itself. Repeatable
     #[arg(short = 'I', long = "include", visible_alias = "proto-path", value_name = "FOLDER", help_heading = INPUT_AND_OUTPUT)]
     pub(crate) includes: Vec<PathBuf>,
     #[command(flatten)]
@@ -85,20 +85,20 @@ pub(crate) struct Call {
 
 #[derive(Args, Debug)]
 pub(crate) struct ProtobufArgs {
-    /// The method is one of this .proto file: JSON becomes its messages, and they become JSON. The file says what is streamed
+    /// Call a method of this .proto file, with JSON for its messages. The file determines what is streamed
     #[arg(long, value_name = "FILE", conflicts_with_all = ["raw", "stream"], help_heading = PROTOCOL_BUFFERS)]
     pub(crate) proto: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct ThriftArgs {
-    /// The method is one of a service in this .thrift file: the argument is a JSON object of its arguments by their names
+    /// Call a function of a service in this .thrift file, with a JSON object of its arguments by name
     #[arg(long, value_name = "FILE", conflicts_with_all = ["input", "stream", "raw", "proto"], help_heading = THRIFT)]
     pub(crate) thrift: Option<PathBuf>,
-    /// The service in the file, if several have such a method
+    /// The service in the file, if several have such a function
     #[arg(long, value_name = "NAME", requires = "thrift", help_heading = THRIFT)]
     pub(crate) thrift_service: Option<String>,
-    /// Messages are TCompact, as the server expects, in place of strict TBinary
+    /// Use TCompact instead of strict TBinary, as the server does
     #[arg(long, requires = "thrift", help_heading = THRIFT)]
     pub(crate) thrift_compact: bool,
 }

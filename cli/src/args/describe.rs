@@ -9,8 +9,8 @@ use crate::target::Target;
 
 /// Show which methods a server has, with their arguments and docs
 ///
-/// A server tells of the methods of its typed services if its program says so (`Builder::describe_services`); Python's do
-/// not. Arguments in brackets have defaults.
+/// A server describes the methods of its typed services if its program calls `Builder::describe_services`; Python servers
+/// don't. Arguments in brackets have defaults.
 #[derive(Args, Debug)]
 #[command(after_long_help = super::epilogue())]
 pub(crate) struct Describe {
@@ -19,7 +19,7 @@ pub(crate) struct Describe {
     pub(crate) server: Target,
     /// Only this method, and the JSON Schemas of its arguments and its result, if there are
     pub(crate) method: Option<String>,
-    /// Print all that the server tells, as JSON
+    /// Print the server's whole description, as JSON
     #[arg(long)]
     pub(crate) json: bool,
     /// How long to wait, for the connection and the reply together

@@ -18,10 +18,10 @@ pub(crate) enum File {
 
 /// Put a file on a server that runs with --files
 ///
-/// The file appears there as a whole, in place of an older one of that name, once its checksum (BLAKE3) was verified; the
-/// checksum and the name are printed. It keeps the permissions of the older one. After an interruption, the same command goes
-/// on where it was, if the file still begins as it did: by the same user, from the same path of a host of the same name, to
-/// the same NAME. What comes from stdin, a pipe or a file whose size the system does not say, as in /proc, begins anew.
+/// The file appears there as a whole, and replaces an older one of that name, once its checksum (BLAKE3) is verified; the
+/// checksum and the name are printed. It keeps the permissions of the older one. After an interruption, the same command
+/// resumes the transfer, if the bytes sent so far have not changed, and the user, the name of the host, the path and NAME are
+/// the same. Input from stdin, a pipe or a file without a size, as in /proc, can't be resumed.
 #[derive(Args, Debug)]
 #[command(after_long_help = super::epilogue())]
 pub(crate) struct Put {
@@ -30,7 +30,7 @@ pub(crate) struct Put {
     pub(crate) server: Target,
     /// The file; `-` reads stdin
     pub(crate) file: PathBuf,
-    /// What to call it there, such as dir/file; missing directories are made. Default: the name of FILE
+    /// The name on the server, such as dir/file; missing directories are created. Default: the name of FILE
     pub(crate) name: Option<String>,
     #[command(flatten)]
     pub(crate) quiet: QuietArg,
@@ -42,19 +42,19 @@ pub(crate) struct Put {
 
 /// Get a file from a server that runs with --files
 ///
-/// The file appears as a whole, in place of an older one, whose permissions it keeps, once its checksum (BLAKE3) was
-/// verified; the checksum and FILE are printed. After an interruption, the same command goes on where it was, if the
-/// server's file still begins as it did; meanwhile what has come is beside FILE, as .callosum-….part. What goes to stdout
-/// has gone before it was verified: it is good only if the exit code is 0.
+/// The file appears as a whole, and replaces an older one, whose permissions it keeps, once its checksum (BLAKE3) is
+/// verified; the checksum and FILE are printed. After an interruption, the same command resumes the transfer, if the bytes
+/// so far have not changed on the server; until then they are beside FILE, as .callosum-….part. Output to stdout is written
+/// before it is verified: use it only if the exit code is 0.
 #[derive(Args, Debug)]
 #[command(after_long_help = super::epilogue())]
 pub(crate) struct Get {
     /// The server: an endpoint, a name from the config file, or `env`
     #[arg(value_parser = Target::parse)]
     pub(crate) server: Target,
-    /// What it is called there
+    /// The name on the server
     pub(crate) name: String,
-    /// Where it goes: a file, a directory, or `-` for stdout. Default: the last part of NAME, here
+    /// The destination: a file, a directory, or `-` for stdout. Default: the last part of NAME, in this directory
     pub(crate) file: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) quiet: QuietArg,
@@ -66,15 +66,15 @@ pub(crate) struct Get {
 
 /// List the files of a server that runs with --files
 ///
-/// One a line, in no order: size in bytes, time of the last change, name. Directories that the server may not read are left
-/// out, and so is what is gone by the time that it is looked at; anything else that can't be told is an error.
+/// Prints one file a line, unordered: size in bytes, time of the last change, name. Omits directories that the server may not
+/// read, and files that are removed meanwhile; fails on any other error.
 #[derive(Args, Debug)]
 #[command(after_long_help = super::epilogue())]
 pub(crate) struct List {
     /// The server: an endpoint, a name from the config file, or `env`
     #[arg(value_parser = Target::parse)]
     pub(crate) server: Target,
-    /// Only those whose names begin so, such as dir/
+    /// Only files whose names begin with this, such as dir/
     #[arg(default_value = "", hide_default_value = true)]
     pub(crate) prefix: String,
     #[command(flatten)]

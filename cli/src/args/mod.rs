@@ -112,11 +112,11 @@ pub(crate) struct Keygen {
     pub(crate) file: PathBuf,
 }
 
-/// See it all in ten seconds: a manager and its agents, in this process
+/// Run a demonstration of ten seconds: a manager and its agents, in this process
 ///
-/// A manager and three agents call each other over loopback TCP. Shows calls in both directions, the three ordering
-/// modes side by side, a cancellation, a timeout, and a failure with its remote traceback. Exits with 0, or with 1 if
-/// anything did not happen as promised.
+/// A manager and three agents call each other over loopback TCP. Shows calls in both directions, the three
+/// ordering modes side by side, a cancellation, a timeout, and a failure with its remote traceback. Exits
+/// with 0, or with 1 if a guarantee was broken.
 #[derive(Args, Debug)]
 pub(crate) struct Demo {
     #[command(flatten)]
@@ -129,13 +129,13 @@ pub(crate) struct Demo {
 /// file `_callosum` in a directory of $fpath; for fish, to ~/.config/fish/completions/callosum.fish.
 #[derive(Args, Debug)]
 pub(crate) struct Completions {
-    /// The shell that is to run it
+    /// The shell that runs the script
     pub(crate) shell: Shell,
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct QuietArg {
-    /// Show no progress, and say nothing but what goes wrong and the result
+    /// Show no progress: print only errors and the result
     #[arg(short, long)]
     pub(crate) quiet: bool,
 }

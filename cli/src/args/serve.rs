@@ -56,13 +56,13 @@ Environment:
 /// Prints `listening on ENDPOINT` to stdout once it is ready, one line for each --bind. SIGTERM or SIGINT makes it take
 /// no new calls, finish those under way, and exit with 0; a second one ends it at once, with 1.
 ///
-/// With --files every peer that may call may also read, replace and add files in DIR, and nothing outside of it: names are
+/// With --files every admitted client may read, replace and add files in DIR, and nothing outside of it: names are
 /// relative paths in UTF-8 without `.` and `..`, no symbolic link is followed, and only regular files are served.
-/// What has come of a file that is being put is beside it, as .callosum-….part, which is not served. Those that a server has
-/// left with which nobody can go on, .callosum-passing-….part, are removed when one starts.
+/// The bytes of an unfinished file are beside it, as .callosum-….part, which is not served. Files that can't be resumed,
+/// .callosum-passing-….part, are removed when a server starts.
 ///
-/// With --tunnels, which needs --curve-key, nobody may have anything that no rule allows. Users are those of --allow. A right that
-/// is taken away closes the connections that used it; a file with a mistake leaves the rules as they were, with a warning.
+/// With --tunnels, which needs --curve-key, a connection that no rule allows is denied. Users are those of --allow. When a right
+/// is withdrawn, the connections that used it are closed; if the file has a mistake, the old rules stay in force, with a warning.
 #[derive(Args, Debug)]
 #[command(after_long_help = METHODS, group = ArgGroup::new(SERVICES).required(true).multiple(true))]
 pub(crate) struct Serve {
@@ -82,7 +82,7 @@ pub(crate) struct Serve {
     /// Serve the files in DIR, for `callosum file`
     #[arg(long, value_name = "DIR", group = SERVICES, help_heading = WHAT_TO_SERVE)]
     pub(crate) files: Option<PathBuf>,
-    /// Let peers forward connections, as far as the rules in this file allow, for `callosum tunnel`; followed as it changes
+    /// Forward the connections that the rules in this file allow, for `callosum tunnel`; read again when it changes
     #[arg(long, value_name = "RULES.toml", requires = "curve_key", group = SERVICES, help_heading = WHAT_TO_SERVE)]
     pub(crate) tunnels: Option<PathBuf>,
     /// How long calls under way may take to finish after a signal
@@ -104,8 +104,8 @@ pub(crate) struct Serve {
         help_heading = heading::SECURITY
     )]
     pub(crate) curve_key: Option<PathBuf>,
-    /// Whom to admit, followed as it changes: a file with one public key a line, a user id after a space, `#` comments; or
-    /// a directory, whose *.pub files are named after the users
+    /// The client keys to admit, read again when they change: a file with one public key a line, a user id after a space,
+    /// `#` comments; or a directory, whose *.pub files are named after the users
     #[arg(
         long,
         value_name = "FILE|DIR",
@@ -115,7 +115,7 @@ pub(crate) struct Serve {
         help_heading = heading::SECURITY
     )]
     pub(crate) allow: Option<PathBuf>,
-    /// Bind addresses that other machines can reach, though nothing is encrypted and everybody is let in
+    /// Bind addresses that other machines can reach, without encryption and authentication
     #[arg(long, conflicts_with = "curve_key", help_heading = heading::SECURITY)]
     pub(crate) allow_plaintext: bool,
     #[command(flatten)]

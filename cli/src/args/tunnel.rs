@@ -24,10 +24,10 @@ Addresses:
 /// Forward TCP and Unix connections through a server that runs with --tunnels
 ///
 /// All forwards share one connection to the server, on which each forwarded connection is a stream of its own: one that stalls
-/// holds up no other. Prints `forwarding LISTEN → TARGET` to stdout for each forward once it accepts. Then stderr shows a live
+/// delays no other. Prints `forwarding LISTEN → TARGET` to stdout for each forward once it accepts. Then stderr shows a live
 /// table on a terminal, and a line for each connection elsewhere.
 ///
-/// Listeners stay while the server is away; what connects meanwhile waits for --wait. SIGTERM or SIGINT makes it accept no new
+/// Listeners stay while the server is away; a new connection waits for --wait. SIGTERM or SIGINT makes it accept no new
 /// connections, let those that are open end, and exit with 0; a second one ends it at once, with 1.
 #[derive(Args, Debug)]
 #[command(
@@ -63,7 +63,7 @@ pub(crate) struct Tunnel {
     /// How long to wait for the server at the start
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
     pub(crate) timeout: Duration,
-    /// How long a new connection waits while the server is away
+    /// How long a new connection waits while there is no connection to the server
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
     pub(crate) wait: Duration,
     /// How long open connections may take to end after a signal

@@ -1,4 +1,4 @@
-//! What has to hold of the calls of a connection between any two steps; for tests and the simulation.
+//! Invariants of the calls of a connection between any two steps; for tests and the simulation.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! How bodies are handed over.
+//! How bodies are passed to the host: as a whole, or as a stream.
 
 /// How an argument or a result is handed over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

@@ -1,4 +1,4 @@
-//! What the peer's records do to the table of calls.
+//! The effect of the peer's records on the table of calls.
 
 use std::time::Instant;
 

@@ -1,4 +1,4 @@
-//! Calls that this side makes.
+//! Calls of this side: from their acceptance to their end.
 
 use std::time::Instant;
 

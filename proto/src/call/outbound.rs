@@ -1,4 +1,4 @@
-//! What leaves: which records go into the next message.
+//! Which records go into the next message.
 
 use std::time::{Duration, Instant};
 

@@ -1,8 +1,9 @@
-//! Bodies that are reassembled: when they have memory, when they are complete, and what becomes of them if they never are.
+//! Reassembly of bodies: waiting for memory, completion, and dropping bodies that are not complete in time.
 //!
-//! The endpoint shares out memory: `ReassemblyWanted` asks for it, [`Calls::reassemble`] brings it, and `ReassemblyEnded` gives it back, once
-//! for each body, as soon as it is complete. Until there is memory, what comes waits in the window of the stream. An argument that is
-//! owed as a whole counts as waiting from then on, as one that came in one message does.
+//! The endpoint shares out memory: `ReassemblyWanted` asks for it, [`Calls::reassemble`] brings it, and
+//! `ReassemblyEnded` gives it back, once for each body, as soon as it is complete. Until then, the received bytes wait
+//! in the window of the stream. From then on, an argument that the host gets as a body counts as waiting, like one that
+//! arrived in one message.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! Makes replies fit the peer that they go to.
+//! Adapts replies to the peer: its dialect, and its limit on bodies.
 
 use crate::Text;
 use crate::error::Refusal;

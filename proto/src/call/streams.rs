@@ -1,4 +1,4 @@
-//! The streams of calls: the handles by which the host reads and writes them, and what they share.
+//! The streams of calls: the handles with which the host reads and writes them, and their common functions.
 
 use std::time::Instant;
 
@@ -29,10 +29,10 @@ pub struct SendStream<'a> {
 }
 
 impl RecvStream<'_> {
-    /// Takes the next part. That gives the peer credit for more.
+    /// Reads the next part, which grants the peer credit for more.
     ///
     /// # Errors
-    /// If there is no such stream, or it can't be read to its end. What was not read is lost.
+    /// If there is no such stream, or it can't be read to its end. Unread bytes are lost.
     pub fn read(&mut self, now: Instant) -> Result<Read, ReadError> {
         let (calls, id) = (&mut *self.calls, self.id);
         let half = calls.readable(id)?;
@@ -55,9 +55,9 @@ impl RecvStream<'_> {
         }
     }
 
-    /// Reassembles what is left of it to one body of at most [`max_body`](crate::ConnectionConfig::max_body) bytes;
-    /// [`Event::Reassembled`] brings it. It waits for memory that the endpoint shares out, and then has 30 s to be complete, and a
-    /// second more for every 64 KiB. If it fails and the call is one of ours, the call ends.
+    /// Reassembles the rest to one body of at most [`max_body`](crate::ConnectionConfig::max_body) bytes;
+    /// [`Event::Reassembled`] has it. The body waits for memory, which the endpoint assigns, and then has 30 s to be
+    /// complete, and one second more for every 64 KiB. If that fails and the call is one of this side, the call ends.
     ///
     /// # Errors
     /// [`ReadError::NotOpen`] if there is no such stream, it is reassembled already, or it was stopped.
@@ -80,11 +80,11 @@ impl RecvStream<'_> {
         Ok(())
     }
 
-    /// Nothing more of it is wanted: the writer is told. Ignored if there is no such stream. A result that has come as a whole counts as
-    /// read: its call ends once the argument has left.
+    /// Stops reading: the writer gets a STOP. Ignored if there is no such stream. A result that has arrived completely
+    /// counts as read: its call ends once the argument has been sent.
     ///
-    /// A result that has not come as a whole must be [abandoned](crate::Connection::abandon) with its call instead, which does not end
-    /// otherwise.
+    /// For a result that has not arrived completely, [abandon](crate::Connection::abandon) the call instead: the call
+    /// does not end otherwise.
     pub fn stop(&mut self) {
         let (calls, id) = (&mut *self.calls, self.id);
         let Some(call) = calls.table.get(id).filter(|call| call.is_readable()) else { return };
@@ -107,7 +107,7 @@ impl RecvStream<'_> {
 }
 
 impl SendStream<'_> {
-    /// Bytes that may be written now. 0 if there is no room; then [`Event::Writable`] tells when there is.
+    /// Bytes that may be written now. 0 if there is no room; [`Event::Writable`] then reports when there is.
     ///
     /// # Errors
     /// If no more can be written.
@@ -119,8 +119,8 @@ impl SendStream<'_> {
         Ok(room)
     }
 
-    /// Adds to the stream. An item ends with these bytes if `end_of_item`. Where there is any [room](Self::room), any number of
-    /// bytes is taken.
+    /// Appends bytes to the stream. If `end_of_item`, an item ends with these bytes. If there is any
+    /// [room](Self::room), any number of bytes is accepted.
     ///
     /// # Errors
     /// [`WriteError::Full`] if there is no room at all, or why no more can be written.
@@ -133,8 +133,8 @@ impl SendStream<'_> {
         Ok(())
     }
 
-    /// Nothing more will be written. The result of a request is complete with this, while its argument can still be read: the
-    /// request is answered only by [`Reply::End`](crate::Reply::End).
+    /// Completes the stream. After the result of a request, its argument can still be read: the request is answered
+    /// only by [`Reply::End`](crate::Reply::End).
     ///
     /// # Errors
     /// If no more can be written anyway.
@@ -144,7 +144,7 @@ impl SendStream<'_> {
         Ok(())
     }
 
-    /// The argument of a call of ours can't be completed; its reader is told. Ignored for a result, which fails with its
+    /// Aborts the argument of a call of this side: its reader gets an error. Ignored for a result, which fails with its
     /// [reply](crate::Reply::Failure), and after [`finish`](Self::finish).
     pub fn abort(&mut self) {
         let StreamId::Call(call) = self.id else { return };
@@ -160,10 +160,11 @@ impl SendStream<'_> {
         self.calls.end_if_complete(call);
     }
 
-    /// How far writer and reader have come. [`Event::Writable`] tells when the reader has come further.
+    /// The bytes written, and the bytes that the remote application has read. [`Event::Writable`] reports further
+    /// reading.
     ///
     /// # Errors
-    /// If the reader wants no more, or the call has ended.
+    /// If the reader has stopped, or the call has ended.
     pub fn acknowledged(&mut self) -> Result<Acknowledged, WriteError> {
         let half = self.any_half()?;
         let (written, consumed) = (half.written(), half.acknowledged());

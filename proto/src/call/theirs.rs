@@ -1,4 +1,4 @@
-//! Requests of the peer's: from their arrival to their answer.
+//! Requests of the peer: from their arrival to their answer.
 
 use std::time::{Duration, Instant};
 

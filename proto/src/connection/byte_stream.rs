@@ -1,4 +1,4 @@
-//! The doors for a byte stream: ZMTP below, the same connection above.
+//! The functions of a connection over a byte stream, which run ZMTP below the same connection.
 
 use std::io::IoSlice;
 use std::time::Instant;

@@ -1,7 +1,7 @@
 //! One connection to one remote peer: handshake, dialect, liveness, the end, and the calls of both sides.
 //!
-//! What a call is, and what happens to it, is in [`Calls`](crate::call); this module decides whether there is a connection at all, and what it
-//! speaks. The dialect is asked for in the handshake; afterwards only the codec knows it.
+//! Responsible for the state of the connection and its dialect; calls are in [`Calls`](crate::call). The dialect is
+//! chosen in the handshake; afterwards only the codec knows it.
 
 mod byte_stream;
 mod handshake;
@@ -36,8 +36,8 @@ const QUIET: Duration = Duration::from_secs(1);
 
 /// One connection to one remote peer. See the [crate](crate) for the run loop.
 ///
-/// `now` must not go backwards; if it does, timers are late but nothing else is wrong. The same calls in the same order give the
-/// same outputs, to the byte. No input panics.
+/// `now` must not go backwards; if it does, timers are late, without other effects. The same calls in the same order
+/// give the same outputs, to the byte. No input panics.
 pub struct Connection {
     id: ConnectionId,
     role: Role,
@@ -69,9 +69,9 @@ enum Phase {
 }
 
 impl Connection {
-    /// A connection that has no transport yet. `first_call` is [`CallId::FIRST`], or [`next_call`](Self::next_call) of the connection that this one
-    /// replaces, so that ids are never reused. `nonce` must be random and new for each connection: by it a binder knows that its peer has
-    /// begun anew.
+    /// A connection without a transport. `first_call` is [`CallId::FIRST`], or [`next_call`](Self::next_call) of the
+    /// connection that this one replaces, so that ids are never reused. `nonce` must be random and new for each
+    /// connection: a binder recognizes by it that its peer was restarted.
     pub fn new(
         id: ConnectionId,
         role: Role,
@@ -105,13 +105,13 @@ impl Connection {
         }
     }
 
-    /// Its name at the endpoint.
+    /// Its id at the endpoint.
     pub fn id(&self) -> ConnectionId {
         self.id
     }
 
-    /// Takes a message of the transport. Whatever is wrong with it is reported as an [`Event::Anomaly`] and, where the peer can know
-    /// which call it was, answered. Ignored while there is no transport.
+    /// Handles a message of the transport. A faulty message is reported as an [`Event::Anomaly`] and, if it names a
+    /// call, answered. Ignored while there is no transport.
     pub fn handle_message(&mut self, now: Instant, message: Multipart) {
         if !self.is_connected() {
             return;
@@ -144,7 +144,7 @@ impl Connection {
         self.close_if_fatal();
     }
 
-    /// Takes what the endpoint has decided.
+    /// Handles an event of the endpoint.
     pub fn handle_event(&mut self, now: Instant, event: ConnectionEvent) {
         if self.is_closed() {
             if let ConnectionEvent::Start(request) = event {
@@ -164,12 +164,12 @@ impl Connection {
         self.close_if_fatal();
     }
 
-    /// What the endpoint has to know, until `None`.
+    /// The next event for the endpoint, until `None`.
     pub fn poll_endpoint_event(&mut self) -> Option<EndpointEvent> {
         self.calls.poll_endpoint_event()
     }
 
-    /// Whether [`poll_event`](Self::poll_event) or [`poll_endpoint_event`](Self::poll_endpoint_event) has something to give.
+    /// Whether [`poll_event`](Self::poll_event) or [`poll_endpoint_event`](Self::poll_endpoint_event) has an event.
     pub fn has_events(&self) -> bool {
         self.calls.has_events()
     }
@@ -179,7 +179,8 @@ impl Connection {
         self.calls.poll_event()
     }
 
-    /// The next message to send, until `None`. Before the handshake is complete only what belongs to it leaves.
+    /// The next message to send, until `None`. Before the handshake is complete, only messages of the handshake are
+    /// sent.
     pub fn poll_message(&mut self, now: Instant) -> Option<Multipart> {
         if !self.is_connected() {
             return None;
@@ -203,16 +204,16 @@ impl Connection {
         message
     }
 
-    /// The transport takes no more bytes for now, though some wait. If that goes on for
-    /// [`write_timeout`](ConnectionConfig::write_timeout), the connection is closed; what the peer acknowledges or answers meanwhile
-    /// puts that off, for a transport with large buffers takes bytes seldom (K-3).
+    /// The transport accepts no more bytes for now, though some wait. If that lasts for
+    /// [`write_timeout`](ConnectionConfig::write_timeout), the connection is closed. Acknowledgements and answers of
+    /// the peer restart that timeout, since a transport with large buffers accepts bytes rarely (K-3).
     pub fn handle_write_blocked(&mut self, now: Instant) {
         if self.is_connected() && self.write_deadline.is_none() {
             self.write_deadline = now.checked_add(self.config.write_timeout);
         }
     }
 
-    /// The transport took some bytes.
+    /// The transport has accepted some bytes.
     pub fn handle_write_progress(&mut self) {
         self.write_deadline = None;
     }
@@ -250,10 +251,10 @@ impl Connection {
         .min()
     }
 
-    /// Does what is due at `now`. Early calls are harmless, late ones are late.
+    /// Does what is due at `now`. Early calls are harmless; late calls delay timeouts.
     ///
     /// # Errors
-    /// As [`handle_input`](Self::handle_input). Where the transport delivers messages there are none.
+    /// As [`handle_input`](Self::handle_input). None if the transport delivers messages.
     pub fn handle_timeout(&mut self, now: Instant) -> Result<(), LinkError> {
         if self.handshake_deadline.take_if(|at| *at <= now).is_some() {
             match self.role {
@@ -282,8 +283,8 @@ impl Connection {
 
     /// Calls a method of the peer. The call waits for the handshake if that is not complete.
     ///
-    /// Calls leave in the order in which they were made, the more urgent first. Each ends with exactly one [`Event::Ended`], or with
-    /// [`abandon`](Self::abandon).
+    /// Calls are sent in the order in which they were made, more urgent ones first. Each ends with exactly one
+    /// [`Event::Ended`], or with [`abandon`](Self::abandon).
     ///
     /// # Errors
     /// See [`InvokeError`]; the call was not accepted and there will be no event.
@@ -294,19 +295,19 @@ impl Connection {
         self.calls.invoke(now, call)
     }
 
-    /// Ends a call of ours now, without an event, because its caller has lost interest. If it had left, the peer is sent a CANCEL; its
-    /// answer is not waited for. Returns whether the call was still open.
+    /// Ends a call of this side now, without an event, because its caller has cancelled it. If it had been sent, the
+    /// peer gets a CANCEL, whose answer is ignored. Returns whether the call was still open.
     ///
-    /// One whose result has been read to its end, and whose argument is [finished](SendStream::finish), goes on until the
-    /// rest of that has left, and ends with an event.
+    /// A call whose result has been read to its end, and whose argument is [finished](SendStream::finish), goes on
+    /// until the rest of the argument has been sent, and ends with an event.
     pub fn abandon(&mut self, call: CallId) -> bool {
         self.calls.abandon(call)
     }
 
-    /// Begins the reply to a request as a stream, which is [written](SendStream::write) then, and ends with
-    /// [`Reply::End`]. It may fail at any time. The endpoint says when it may begin ([`Event::MayReply`]).
+    /// Begins the reply to a request as a stream, which is then [written](SendStream::write), and ends with
+    /// [`Reply::End`] or, at any time, a failure. Call it after [`Event::MayReply`].
     ///
-    /// `compressed` as in [`Reply::Result`]; `size` is that of the whole, in bytes, if it is known.
+    /// `compressed` as in [`Reply::Result`]; `size` is the size of the whole stream in bytes, if it is known.
     ///
     /// # Errors
     /// See [`ReplyError`]; nothing is sent.
@@ -322,8 +323,9 @@ impl Connection {
         begun
     }
 
-    /// Answers a request, in the order in which replies are given. The endpoint does this with [`ConnectionEvent::Reply`]. Returns what the
-    /// peer is sent, which is not the reply where that can't be sent.
+    /// Answers a request; replies are sent in the order of these calls. The endpoint does this with
+    /// [`ConnectionEvent::Reply`]. Returns what is sent to the peer, which differs from the reply if that can't be
+    /// sent.
     ///
     /// # Errors
     /// [`ReplyError::NotOpen`]; nothing is sent.
@@ -333,36 +335,36 @@ impl Connection {
         replied
     }
 
-    /// The stream that this side reads of a call: the argument of a request, or the result of a call of ours.
+    /// The stream of a call that this side reads: the argument of a request, or the result of a call of this side.
     pub fn recv_stream(&mut self, id: impl Into<StreamId>) -> RecvStream<'_> {
         let open = !self.is_closed();
         self.calls.recv_stream(id.into(), open)
     }
 
-    /// The stream that this side writes of a call: the argument of a call of ours, or the result of a request.
+    /// The stream of a call that this side writes: the argument of a call of this side, or the result of a request.
     pub fn send_stream(&mut self, id: impl Into<StreamId>) -> SendStream<'_> {
         self.calls.send_stream(id.into())
     }
 
-    /// Takes no new calls from either side from now on: [`invoke`](Self::invoke) fails, and new requests of the peer are refused.
-    /// What is under way goes on. There is no way back.
+    /// Accepts no new calls from either side from now on: [`invoke`](Self::invoke) fails, and new requests of the peer
+    /// are refused. Open calls go on. Draining can't be undone.
     pub fn drain(&mut self) {
         self.calls.drain();
     }
 
-    /// Whether it was told to [`drain`](Self::drain).
+    /// Whether [`drain`](Self::drain) was called.
     pub fn is_draining(&self) -> bool {
         self.calls.is_draining()
     }
 
-    /// Whether nothing is under way: no call of ours, no request of theirs, nothing to be sent.
+    /// Whether there is no call of this side, no request of the peer, and nothing to send.
     pub fn is_idle(&self) -> bool {
         self.calls.is_idle() || (self.phase == Phase::Unconnected && self.calls.open_calls() == 0)
     }
 
-    /// The transport is gone. Where the handshake was not complete, so that nothing can have been sent, calls wait for the next
-    /// transport, and the connection gets a new `nonce`. Otherwise returns false and changes nothing: what is under way can only end, with
-    /// [`close`](Self::close).
+    /// The transport has ended. If the handshake was not complete, so that no call can have been sent, calls wait for
+    /// the next transport, and the connection gets a new `nonce`. Otherwise returns false and changes nothing: open
+    /// calls can only end, with [`close`](Self::close).
     pub fn handle_disconnected(&mut self, nonce: [u8; NONCE_LEN]) -> bool {
         match self.phase {
             Phase::Unconnected => {}
@@ -378,8 +380,8 @@ impl Connection {
         true
     }
 
-    /// Closes the connection: every call of ours ends, every request of theirs is forgotten. Results that had come as a whole can
-    /// still be [read](RecvStream::read). Idempotent.
+    /// Closes the connection: every call of this side ends, every request of the peer is forgotten. Results that had
+    /// arrived completely can still be [read](RecvStream::read). Idempotent.
     pub fn close(&mut self, cause: CloseCause) {
         if self.is_closed() {
             return;
@@ -421,11 +423,11 @@ impl Connection {
         self.calls.events().push_back(Event::Anomaly(anomaly));
     }
 
-    /// Probes the peer, once the handshake is complete; [`Event::Pong`] brings the answer, if any. At most 64 probes are under way; the
-    /// oldest is forgotten first.
+    /// Probes the peer, once the handshake is complete; [`Event::Pong`] reports the answer, if any. At most 64 probes
+    /// are unanswered; for one more, the oldest is forgotten.
     ///
     /// # Errors
-    /// [`InvokeError::Closed`] if the connection is over.
+    /// [`InvokeError::Closed`] if the connection has ended.
     pub fn ping(&mut self) -> Result<PingId, InvokeError> {
         match self.is_closed() {
             true => Err(InvokeError::Closed),
@@ -433,7 +435,7 @@ impl Connection {
         }
     }
 
-    /// Nobody waits for this probe any more: it makes room for others, and its answer is no event.
+    /// Forgets a probe, which makes room for others: its answer is not reported.
     pub fn forget_ping(&mut self, ping: PingId) {
         if self.probes.forget(ping) {
             self.calls.queue().remove_ping(ping.0);

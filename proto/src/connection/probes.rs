@@ -1,4 +1,4 @@
-//! Probes of the peer: PINGs under way, and when a silent peer is probed or given up.
+//! Probes: unanswered PINGs, when to probe a silent peer, and when to close its connection.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! What a connection says of itself: how far it has come, and how much is under way.
+//! Queries of a connection: its state, its peer, and the number of its calls.
 
 use std::fmt;
 

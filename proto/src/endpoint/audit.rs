@@ -1,4 +1,4 @@
-//! What has to hold of an endpoint's tables between any two calls.
+//! Invariants of an endpoint's tables between any two calls.
 
 use super::Endpoint;
 use super::request::{Phase, Request};

@@ -1,4 +1,4 @@
-//! Memory for the bodies that are reassembled: who may go on, and who waits.
+//! Memory for bodies under reassembly: which body gets memory, and which waits.
 //!
 //! Responsible for two limits, one of each connection and one of all together; not for the memory itself. The idea: the bodies of
 //! a connection wait in a queue of their own, and only the first of each waits for the others' memory. So a peer waits for itself

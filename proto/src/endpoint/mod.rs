@@ -1,4 +1,4 @@
-//! What the connections of one program share: which request may run, which reply may leave, memory, drain.
+//! The state that the connections of one program share: which request may run, which reply may be sent, memory, drain.
 //!
 //! Responsible for the requests of all connections from their arrival to their reply, the replies that wait for their order, the
 //! memory for reassembly, and draining. Not for bytes, time, or what a request contains: that stays with its connection. The
@@ -29,8 +29,8 @@ use crate::ordering::{Action, Arrival, KeyOrder, Scheduler};
 
 /// The requests of all connections of one program.
 ///
-/// The idea: an endpoint and its connections share nothing, and tell each other small events that the host carries. So each of
-/// them can have a lock of its own, or none.
+/// The idea: an endpoint and its connections share nothing, and exchange small events, which the host passes between
+/// them. So each of them can have a lock of its own, or none.
 ///
 /// ```text
 /// Connection ── EndpointEvent ───▶ Endpoint ◀── finish, begin_reply, suspend, resume ── host
@@ -38,16 +38,17 @@ use crate::ordering::{Action, Arrival, KeyOrder, Scheduler};
 /// ```
 ///
 /// # The run loop
-/// 1. Name each connection with [`Endpoint::open`].
-/// 2. Give what connections report to [`Endpoint::handle_event`], and what handlers do to [`finish`](Endpoint::finish) and its
-///    siblings.
-/// 3. After any of these, take [`Endpoint::poll_event`] until `None`, and give each event to its connection. What that
-///    reports in turn should come back before the next poll: a connection that is paused then starts no more.
+/// 1. Get an id for each connection from [`Endpoint::open`].
+/// 2. Pass the events of connections to [`Endpoint::handle_event`], and call [`finish`](Endpoint::finish),
+///    [`suspend`](Endpoint::suspend) and the like for handlers.
+/// 3. After any of these, call [`Endpoint::poll_event`] until `None`, and pass each event to its connection. Pass the
+///    connection's own events to the endpoint before the next poll: if one of them pauses the connection, no more of
+///    its requests start.
 ///
 /// # Cost
-/// Each step is O(log n) amortized at most, and looks at nothing that other connections have waiting;
-/// [`EndpointEvent::Closed`] takes that for each request of its connection, and [`Endpoint::drain`] sorts the open connections
-/// once. Ids that this side assigns are all that is hashed.
+/// Each step is O(log n) amortized at most, independently of the waiting requests of other connections;
+/// [`EndpointEvent::Closed`] takes that for each request of its connection, and [`Endpoint::drain`] sorts the open
+/// connections once. Only ids that this side assigns are hashed.
 pub struct Endpoint {
     max_held_reply_bytes: usize,
     scheduler: Box<dyn Scheduler>,
@@ -96,7 +97,7 @@ impl Endpoint {
         }
     }
 
-    /// Registers a connection, until [`EndpointEvent::Closed`], and names it.
+    /// Registers a connection, until [`EndpointEvent::Closed`], and returns its id.
     pub fn open(&mut self) -> ConnectionId {
         let connection = ConnectionId(self.next_connection);
         self.next_connection += 1;
@@ -108,7 +109,7 @@ impl Endpoint {
         connection
     }
 
-    /// Takes in what a connection reports.
+    /// Handles an event of a connection.
     pub fn handle_event(&mut self, event: EndpointEvent) {
         match event {
             EndpointEvent::Arrived(arrival) => self.arrive(arrival),
@@ -137,9 +138,9 @@ impl Endpoint {
         }
     }
 
-    /// The next event for a connection: call it until it yields `None`.
+    /// The next event for a connection: call it until it returns `None`.
     ///
-    /// Nothing is decided before it is polled for, so what a connection reports between two polls counts. Releases come
+    /// Each decision is made when it is polled for, so it takes account of events between two polls. Releases come
     /// before starts, and the replies to one connection in the order in which they are released.
     pub fn poll_event(&mut self) -> Option<(ConnectionId, ConnectionEvent)> {
         while let Some((connection, event)) = self.events.pop_front() {
@@ -163,9 +164,10 @@ impl Endpoint {
         None
     }
 
-    /// Carries events between this endpoint and its connections until nothing moves, for a host that has all of them under one
-    /// lock, or none. `changed` is the connection that has just been given input or a command. Returns it, and others that were given
-    /// events: these may have [`Event`](crate::Event)s for the host, and something to send.
+    /// Passes events between this endpoint and its connections until there are none, for a host that has all of them
+    /// under one lock, or none. `changed` is the connection that has just received input or a command. Returns it, and
+    /// the other connections that received events: these may have [`Event`](crate::Event)s for the host, and bytes to
+    /// send.
     pub fn settle(
         &mut self,
         now: Instant,
@@ -193,9 +195,10 @@ impl Endpoint {
 
     /// The running handler wants to begin a streamed reply.
     ///
-    /// [`ConnectionEvent::MayReply`] comes when its order has come, with the next poll if nothing is before it. While it
-    /// waits, its slot is lent to others, among which may be the very ones that it waits for. Returns whether the event will come: not
-    /// if it has asked before, its connection has closed, or it does not run.
+    /// [`ConnectionEvent::MayReply`] follows when all earlier replies that it has to follow have been released, at the
+    /// earliest with the next poll. While the handler waits, its slot is lent to others, possibly to those that it
+    /// waits for. Returns false if the event will not come: the handler has asked before, its connection has closed, or
+    /// it does not run.
     pub fn begin_reply(&mut self, request: RequestId) -> bool {
         if !self.is_open(request.connection()) {
             return false;
@@ -216,8 +219,8 @@ impl Endpoint {
         true
     }
 
-    /// The running handler does not wait any more for [`ConnectionEvent::MayReply`], or does not use it, and takes its slot back as in
-    /// [`resume`](Self::resume). It may ask again.
+    /// The running handler no longer waits for [`ConnectionEvent::MayReply`], or does not use it, and takes its slot
+    /// back as in [`resume`](Self::resume). It may ask again.
     pub fn cancel_begin_reply(&mut self, request: RequestId) {
         self.change_running(request, |running| {
             match running.streamed {
@@ -229,21 +232,21 @@ impl Endpoint {
         });
     }
 
-    /// The running handler waits for a nested call, and lends its slot. One that waits for several at a time lends it
+    /// The running handler waits for a nested call, and lends its slot. A handler that waits for several calls lends it
     /// until it has [resumed](Self::resume) as many times.
     pub fn suspend(&mut self, request: RequestId) {
         self.change_running(request, |running| running.nested_calls = running.nested_calls.saturating_add(1));
     }
 
-    /// The handler waits for a nested call less. It takes its slot back with the last one, even if more handlers than the limit
-    /// run then; nothing starts until fewer do.
+    /// A nested call of the handler has ended. With the last one, the handler takes its slot back, even if more
+    /// handlers than the limit then run; no request starts until fewer do.
     pub fn resume(&mut self, request: RequestId) {
         self.change_running(request, |running| running.nested_calls = running.nested_calls.saturating_sub(1));
     }
 
-    /// The running handler gives its slot back for good, because it will go on for long and mostly wait, as one that streams events. It
-    /// counts against [`max_running`](crate::ordering::OrderingConfig::max_running) and the share of its connection no more, and
-    /// [`resume`](Self::resume) takes nothing back.
+    /// The running handler releases its slot for good, because it runs for long and mostly waits, for example to stream
+    /// events. It no longer counts against [`max_running`](crate::ordering::OrderingConfig::max_running) and the share
+    /// of its connection, and [`resume`](Self::resume) takes no slot back.
     ///
     /// It counts as an open request until it ends, so
     /// [`max_requests_per_connection`](crate::ordering::OrderingConfig::max_requests_per_connection) bounds how many there are. It
@@ -252,7 +255,8 @@ impl Endpoint {
         self.change_running(request, |running| running.slot_released = true);
     }
 
-    /// Tells every connection, now or later open, to make and take no new calls. Requests that have arrived go on.
+    /// Drains every connection, also those opened later: they make and accept no new calls. Requests that have arrived
+    /// go on.
     pub fn drain(&mut self) {
         if std::mem::replace(&mut self.is_draining, true) {
             return;

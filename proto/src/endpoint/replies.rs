@@ -1,4 +1,4 @@
-//! What becomes of a request that ends: its reply leaves in its order, or at once if its caller has given the request up.
+//! The end of requests: a reply is sent in its order, or at once if its caller has cancelled the request.
 //!
 //! Responsible for the ends of requests and for the replies that are held. The idea: the order of replies is a promise to callers,
 //! so a caller that has gone needs no place in it. Its request is forgotten as soon as no handler runs for it, wherever it waits,

@@ -43,10 +43,11 @@ pub struct OrderingConfig {
     /// Slots: handlers that run at a time, of all connections together, without the suspended ones. 0 counts as 1. Past
     /// it, requests wait. Default: 100.
     pub max_running: usize,
-    /// The share of these slots that the handlers of one connection may hold, in percent, rounded up to whole slots. Past it, its
-    /// requests wait as if no slot was free, also while nobody else wants one: a slot can't be taken back from a handler, so a
-    /// newcomer finds one at once only if it was kept free before. Up to 4 slots, the default is all of them; from 5 on, it leaves
-    /// at least one to others. 100 or more is no limit of its own, and 0 counts as one slot. Default: 80.
+    /// The share of these slots that the handlers of one connection may hold, in percent, rounded up to whole slots.
+    /// Past it, its requests wait as if no slot was free, even if no other connection needs one: a slot can't be taken
+    /// back from a handler, so another connection finds one at once only if it was kept free. With up to 4 slots, the
+    /// default share is all of them; from 5 on, it leaves at least one to others. 100 or more is no limit of its own,
+    /// and 0 counts as one slot. Default: 80.
     pub max_share_per_connection: u8,
     /// Requests of one connection that wait to start; one more is refused. A request that could start at once when it
     /// arrived is not counted, so 0 means that none may wait. Default: 1,000.

@@ -1,7 +1,7 @@
 //! Ordering keys in use, each under a number of its own.
 //!
 //! Peers choose keys, so they are found in a tree: what a search costs does not depend on which keys they choose, as it
-//! would in a table with a fixed hasher. All other tables of this room are hashed by the numbers given here.
+//! would in a table with a fixed hasher. All other tables of this module are hashed by the numbers assigned here.
 
 use std::collections::BTreeMap;
 

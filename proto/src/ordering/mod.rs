@@ -52,21 +52,21 @@ pub use self::key_order::KeyOrder;
 pub(crate) use self::reply_gate::{Entered, GatePlace, ReplyGate};
 use crate::ids::{ConnectionId, OrderingKey, RequestId};
 
-/// A request that has come in.
+/// A request that has arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Arrival {
-    /// Names the request from now on.
+    /// The id of the request.
     pub request: RequestId,
     /// The key that it is ordered by, or none.
     pub key: OrderingKey,
     /// Memory that the request occupies while it waits, in bytes; without its argument if that is not complete.
     pub bytes: usize,
-    /// Whether its argument is complete. If not, the request takes its place in the order now, and may start once
+    /// Whether its argument is complete. If not, the request gets its place in the order now, and may start once
     /// [`ready`](Scheduler::ready) has been called.
     pub ready: bool,
 }
 
-/// What the caller is to do.
+/// What the caller of [`poll`](Scheduler::poll) has to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Action {
@@ -78,12 +78,12 @@ pub enum Action {
     MayReply(RequestId),
 }
 
-/// What a cancellation met.
+/// The state of a request when it was withdrawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Withdrawn {
-    /// The request had not started and never will, or had finished and was not released. The scheduler has forgotten it; the caller
-    /// answers at once.
+    /// The request had not started, or had finished and was not released. The scheduler has forgotten it; the caller
+    /// answers it at once.
     Forgotten,
     /// The handler runs: stop it, [`finish`](Scheduler::finish) the request, and withdraw it again.
     Running,
@@ -91,7 +91,7 @@ pub enum Withdrawn {
     Unknown,
 }
 
-/// A request was not accepted; nothing of it is retained.
+/// A request was not accepted; the scheduler keeps nothing of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Error)]
 #[error("request not accepted: {reason}")]
 pub struct Busy {
@@ -99,7 +99,7 @@ pub struct Busy {
     pub reason: BusyReason,
 }
 
-/// The limit that a refused request met.
+/// The limit that a refused request would exceed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Error)]
 #[non_exhaustive]
 pub enum BusyReason {
@@ -121,65 +121,66 @@ pub enum BusyReason {
         /// In requests.
         limit: usize,
     },
-    /// The id is in use: a fault of the local caller, not of the peer. The request that has it goes on.
+    /// The id is in use: a fault of the local caller, not of the peer. The request with that id is not affected.
     #[error("its id is in use")]
     DuplicateRequest,
 }
 
-/// Decides when requests start and when their replies leave; [`KeyOrder`] or one of your own.
+/// Decides when requests start and when their replies are sent: [`KeyOrder`], or a scheduler of your own.
 ///
-/// The module's page has the calling contract.
+/// The docs of the module define the calling contract.
 pub trait Scheduler: Send {
-    /// Takes a request in. It starts once [`poll`](Self::poll) says so.
+    /// A request has arrived. It starts when [`poll`](Self::poll) returns [`Action::Start`].
     ///
-    /// One that is not ready takes its place in the order now, but no slot before [`ready`](Self::ready). Where keys are
-    /// serialized, later requests of its key wait for it; in the other modes they start before it. Meanwhile it
-    /// counts against the limits of what waits, as one that can't start.
+    /// A request that is not ready gets its place in the order now, but no slot before [`ready`](Self::ready). Until
+    /// then, later requests with its key wait for it if keys are serialized, and start before it in the other modes. It
+    /// counts as waiting.
     ///
     /// # Errors
-    /// [`Busy`] names the limit that was met; nothing is retained, and the caller answers.
+    /// [`Busy`] with the limit; the scheduler keeps nothing of the request, and the caller answers it.
     fn arrive(&mut self, arrival: &Arrival) -> Result<(), Busy>;
 
-    /// The argument of a request that arrived unready is complete: it starts in the order in which it arrived. From now on
-    /// these bytes count besides those of its [`Arrival`], unless it can start at once. Ignored for any other request.
+    /// The argument of a request that arrived unready is complete: the request starts in its order of arrival. From now
+    /// on these bytes count in addition to those of its [`Arrival`], unless it can start at once. Ignored for any other
+    /// request.
     ///
     /// # Errors
-    /// [`Busy`] if it would exceed the limit of bytes that wait. It is as unready as before; the caller
-    /// [withdraws](Self::withdraw) it, and answers.
+    /// [`Busy`] if the bytes would exceed the limit on waiting bytes. The request stays unready; the caller
+    /// [withdraws](Self::withdraw) and answers it.
     fn ready(&mut self, request: RequestId, bytes: usize) -> Result<(), Busy>;
 
-    /// The handler has really ended, however: the request frees its slot and its key, and its reply is released
-    /// in its order. So is that of a request that has not started, which never will.
+    /// The handler has ended in any way: the request frees its slot and its key, and its reply is released in its
+    /// order. A request that has not started is released in its order, too, and does not start.
     fn finish(&mut self, request: RequestId);
 
-    /// The caller has given the request up, so that nobody can tell when its reply leaves: a request that does not run is
-    /// forgotten at once. It never starts, is not released, holds up nobody, and counts against no limit.
+    /// The caller has cancelled the request, and does not wait for its reply: a request that does not run is forgotten
+    /// at once. It does not start, is not released, delays no other request, and counts against no limit.
     ///
-    /// Nothing changes for a running one: it keeps slot and key until its handler has really ended. Withdraw it again once it has
-    /// [finished](Self::finish), or its reply waits for its order.
+    /// A running request keeps slot and key until its handler has ended. Withdraw it again once it has
+    /// [finished](Self::finish); otherwise its reply waits for its order.
     fn withdraw(&mut self, request: RequestId) -> Withdrawn;
 
-    /// The connection is gone: none of its requests is started or released any more.
+    /// The connection has ended: none of its requests is started or released any more.
     ///
-    /// Its waiting and finished requests vanish, and hold up nobody. Its running ones keep slot and key
-    /// until [`finish`](Self::finish), but hold up nobody's reply. The connection's pause ends.
+    /// Its waiting and finished requests are forgotten. Its running requests keep slot and key until
+    /// [`finish`](Self::finish), but delay no other reply. The connection's pause ends.
     fn forget_connection(&mut self, connection: ConnectionId);
 
-    /// The running handler waits for a nested call: others may use its slot meanwhile, so that nested calls
-    /// get through even if one handler runs at a time. It keeps its key.
+    /// The running handler waits for a nested call: other handlers may use its slot meanwhile, so that nested calls can
+    /// run even with one slot. The handler keeps its key.
     fn suspend(&mut self, request: RequestId);
 
     /// The handler goes on and takes its slot back, even if more handlers than the limit run then; nothing
     /// starts until fewer do.
     fn resume(&mut self, request: RequestId);
 
-    /// Starts none of this connection's waiting requests until [`unpause`](Self::unpause), because its peer does not take
-    /// its replies. What runs goes on, and releases are not held back.
+    /// Starts none of this connection's waiting requests until [`unpause`](Self::unpause), because its peer does not
+    /// read its replies. Running handlers go on, and releases are not delayed.
     ///
-    /// With [`KeyScope::Global`], a paused request holds up the later requests of its key, of every connection, where
-    /// the mode orders them: their start when keys are serialized, their replies when exits are ordered. So
-    /// pause for replies that were released and not taken, never for those that wait for their order: two
-    /// peers could wait for each other.
+    /// With [`KeyScope::Global`], a paused request delays the later requests with its key, of every connection, if the
+    /// mode orders them: their start if keys are serialized, their replies if replies are ordered. So pause for replies
+    /// that were released and not read, never for replies that wait for their order: otherwise two peers could wait for
+    /// each other.
     fn pause(&mut self, connection: ConnectionId);
 
     /// Ends a [`pause`](Self::pause).
@@ -187,10 +188,10 @@ pub trait Scheduler: Send {
 
     /// A running handler wants to begin its reply before it has [finished](Self::finish), because it streams it.
     ///
-    /// Returns whether it may at once. If not, [`Action::MayReply`] says when: once no earlier request that it has
-    /// to follow is left to be released. Ignored if the request does not run, or has asked before.
+    /// Returns whether it may begin at once. If not, [`Action::MayReply`] follows once all earlier requests that it has
+    /// to follow have been released. Ignored if the request does not run, or has asked before.
     ///
-    /// The default is right for schedulers that release each request when it has finished.
+    /// The default suits schedulers that release each request when it has finished.
     fn want_to_reply(&mut self, request: RequestId) -> bool {
         let _ = request;
         true

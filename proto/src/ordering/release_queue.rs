@@ -1,4 +1,4 @@
-//! Which reply may leave: one queue per key, in the order of arrival.
+//! Which reply may be sent: one queue per key, in the order of arrival.
 //!
 //! A request that has finished, or wants to begin its reply, waits until it is the first of its key's queue. Each step looks at
 //! the front of one queue only: that A, B and C have finished is seen when A leaves, then B is the first.

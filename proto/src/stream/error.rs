@@ -1,4 +1,4 @@
-//! What can go wrong with a stream: the peer's faults, and why it can't be read or written.
+//! Errors of a stream: the peer's faults, and why the stream can't be read or written.
 
 /// What a peer got wrong with a stream. The call ends; the connection lives on (PROTOCOL.md, F-2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]

@@ -1,8 +1,8 @@
-//! The receiving half of a stream: what has come and was not read, the writer's credit, and what the peer got wrong.
+//! The receiving half of a stream: unread bytes, the writer's credit, and faults of the peer.
 //!
-//! A stream starts with a small window, for nobody may ever read it. The first read, or the start of its reassembly, widens it; a
-//! reader that consumes a whole window in less than two round trips doubles it, since then the window is what holds the
-//! writer up (the same idea as the autotuning of QUIC implementations).
+//! A stream starts with a small window, since the application may never read it. The first read, or the start of its
+//! reassembly, widens the window. A reader that consumes a whole window in less than two round trips doubles it, since
+//! the window then limits the writer (as in the autotuning of QUIC implementations).
 
 mod buffer;
 

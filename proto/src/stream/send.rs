@@ -1,4 +1,4 @@
-//! The sending half of a stream: what waits, how far the reader's credit reaches, what it has acknowledged.
+//! The sending half of a stream: unsent bytes, the reader's credit, and the bytes that it has acknowledged.
 
 use std::collections::VecDeque;
 

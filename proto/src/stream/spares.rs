@@ -1,8 +1,9 @@
-//! Memory of bodies that is used again.
+//! Reuse of the memory of large bodies.
 //!
-//! Memory that is new costs a page fault for each 4 KiB of a body, which takes longer than to copy the body there. So the memory of
-//! a body is remembered when that is handed out, and takes another one once nobody has the first any more. It is forgotten after
-//! a second, so what is kept besides what the application has is never more than bodies of the last two seconds.
+//! New memory costs a page fault for each 4 KiB of a body, which takes longer than copying the body there. So this
+//! module keeps a reference to the memory of each body that was passed to the application, and uses the memory for
+//! another body once the application has dropped the first. The reference is dropped after a second, so the memory held
+//! in addition to the application's is at most that of the bodies of the last two seconds.
 //!
 //! Example: three bodies of 1 MiB come one after the other, and each is dropped before the next. The second and the third are
 //! written where the first was.

@@ -1,4 +1,4 @@
-//! Dialect 1: what Python Callosum 1.0.3 speaks (WIRE.md, "Dialect 1: the RPC message").
+//! Dialect 1, which Python Callosum 1.0.3 speaks (PROTOCOL.md, "Dialect 1: the header" and "Dialect 1: the body").
 
 use bytes::{BufMut, Bytes, BytesMut};
 

@@ -1,4 +1,4 @@
-//! Writing MessagePack: what stands between the strings of a message is built here, and appended to a buffer at once.
+//! Writes MessagePack: builds the bytes between the strings of a message, and appends them to a buffer at once.
 
 use bytes::BytesMut;
 

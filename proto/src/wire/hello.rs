@@ -1,6 +1,7 @@
-//! The header of a handshake PING or PONG between peers that know more than Python does.
+//! The hello: the header of a handshake PING or PONG, with the dialects and limits of its sender (PROTOCOL.md,
+//! "Handshake").
 //!
-//! WIRE.md, "Telling a dialect-2 peer from a Python one": a Python peer echoes it, ours answers with its own.
+//! A Python peer echoes the hello, a peer of this library answers with its own (H-6).
 
 use bytes::{Bytes, BytesMut};
 

@@ -1,4 +1,4 @@
-//! What travels: frames to records and back, for both dialects, and the hello.
+//! The wire format: frames to records and back, for both dialects, and the hello.
 //!
 //! [`Record`] is the one model of what happens to a call. [`Codec`] turns frames of either dialect into records and records into frames;
 //! nothing above this module asks which dialect that is, but the handshake, and where rules of PROTOCOL.md differ.

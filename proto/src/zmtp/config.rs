@@ -1,4 +1,4 @@
-//! What a link is, which mechanism it speaks, and its limits.
+//! The configuration of a link: its role, its mechanism, and its limits.
 
 use std::fmt;
 use std::time::Duration;

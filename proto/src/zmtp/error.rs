@@ -1,4 +1,4 @@
-//! How a link ends, and why a message was not queued.
+//! Why a link ends, and why a message was not queued.
 
 #[cfg(feature = "curve")]
 use super::CurvePublicKey;

@@ -1,4 +1,4 @@
-//! What a link reports.
+//! Events of a link.
 
 use bytes::Bytes;
 

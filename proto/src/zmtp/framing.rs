@@ -1,4 +1,4 @@
-//! Cuts the byte stream into ZMTP frames (RFC 23, section "Framing").
+//! Splits the byte stream into ZMTP frames (RFC 23, section "Framing").
 //!
 //! A payload is copied once, out of the buffer that was read into. A small one goes into a block that it shares with its
 //! neighbours, a large one into a buffer of its own that becomes the message's frame. Until [`Deframer::freeze`] nobody

@@ -1,4 +1,4 @@
-//! When to ping, and when to give up (RFC 37).
+//! When to send a PING, and when to close the link (RFC 37).
 
 use std::time::{Duration, Instant};
 

@@ -1,7 +1,7 @@
-//! Bytes on their way to the peer.
+//! The output queue: bytes to be written to the peer.
 //!
-//! Small pieces are copied together into runs, large ones are kept as they are. What is encrypted is written into a run in
-//! one piece and encrypted there, so its only copy is the one into the queue.
+//! Small pieces are copied into runs, large ones are kept as they are. A message to be encrypted is written into a run
+//! and encrypted there, so it is copied only once, into the queue.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;

@@ -1,4 +1,4 @@
-//! What an established link reads and writes: frames, and the commands between them, in the clear or in CURVE messages.
+//! Input and output of an established link: frames, and the commands between them, in the clear or in CURVE messages.
 //!
 //! The rest of the link does not know which: [`Traffic`] takes frames off the wire and gives events, and takes messages and
 //! puts frames into the output queue.

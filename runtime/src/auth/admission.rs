@@ -1,4 +1,4 @@
-//! Asking the authenticator, once when a client comes and again when something has changed.
+//! Asks the authenticator to check a client when it connects, and again after each change.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;

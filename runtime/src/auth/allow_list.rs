@@ -1,4 +1,4 @@
-//! Public keys in a file or a directory, which is followed as it changes. What stands in it is up to `files`.
+//! Public keys in a file or a directory, which is read again when it changes. `files` parses it.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -24,23 +24,23 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// How often it may be found changed again before the keys that are gone from it are refused all the same.
 const RETRIES: u32 = 3;
 
-/// Admits the public keys in a file or a directory, and follows it when it changes. All clones are the same list.
+/// Admits the public keys in a file or a directory, and reads it again when it changes. All clones share the list.
 ///
 /// - In a file, each line holds a key, and a user id after a space; without one, the key's text is the user id. What
 ///   follows a `#` at the start of a line or after a space is a comment: though `#` is a digit of Z85, no key begins with
 ///   it, because it is one of those that are too large to be a first digit.
 /// - In a directory, each file `NAME.pub` holds one key, as [`save_keys`](super::save_keys) writes it, and the user id
-///   is `NAME`. Others are passed over.
+///   is `NAME`. Other files are ignored.
 ///
-/// A line or a file in a directory that holds no key, or no user id in UTF-8, is reported with `tracing`, and passed over;
-/// so is a key that appears a second time, and a file that this process may not read, or that is no regular one. While
-/// the file or the directory as a whole can't be read, or the system fails at a file in it, as when file descriptors have
-/// run out, the last state that could be read holds on.
+/// A line or a file without a valid key, or with a user id that is not UTF-8, is reported with `tracing` and skipped;
+/// so are a duplicate key, and a file that this process may not read or that is not regular. While the file or the
+/// directory as a whole can't be read, or reading a file in it fails for lack of file descriptors or the like, the last
+/// list that was read stays in force.
 ///
-/// The binder's driver looks once a second whether anything has changed, and reads it when nothing more has changed
-/// until it looks again, so that a file is not taken while it is being written. A key that is removed is thus refused
-/// within two seconds, and its clients' connections are closed. Where something changes all the time, that takes up to four seconds, and
-/// nobody new is admitted before it ends.
+/// The binder's driver checks once a second whether anything has changed, and reads it when nothing more has changed at
+/// the next check, so that a file is not read while it is being written. A removed key is thus rejected within two
+/// seconds, and its clients' connections are closed. If the files change all the time, that takes up to four seconds,
+/// and new keys are not admitted before the changes stop.
 #[derive(Clone, Debug)]
 pub struct AllowList {
     pub(super) set: KeySet,
@@ -73,7 +73,7 @@ struct Progress {
 }
 
 impl AllowList {
-    /// Reads a file or a directory. Blocks, and so does the driver when it looks at it; use files that are local.
+    /// Reads a file or a directory. Blocks, and so does the driver when it reads it again: use local files.
     ///
     /// # Errors
     /// If it can't be read.
@@ -91,7 +91,7 @@ impl AllowList {
         Ok(list)
     }
 
-    /// Looks for changes more or less often than once a second; at most once a millisecond.
+    /// Sets the interval between checks for changes. Default 1 s; at least 1 ms.
     pub fn interval(mut self, interval: Duration) -> Self {
         self.interval = at_least_one_milli(interval);
         self
@@ -100,7 +100,7 @@ impl AllowList {
     /// Reads the file or the directory now, changed or not. Blocks, also while it is being read already.
     ///
     /// # Errors
-    /// If it can't be read; what was read before holds on.
+    /// If it can't be read; the last list that was read stays in force.
     pub fn reload(&self) -> Result<(), AllowListError> {
         // Or who has read earlier might be the last to say what he has read.
         let _reading = self.progress.lock();
@@ -131,7 +131,7 @@ impl AllowList {
         self.set.len()
     }
 
-    /// Whether it admits nobody.
+    /// Whether it admits no client.
     pub fn is_empty(&self) -> bool {
         self.set.is_empty()
     }

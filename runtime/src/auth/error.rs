@@ -2,28 +2,29 @@ use callosum_proto::zmtp::RefusalStatus;
 
 use super::CurvePublicKey;
 
-/// Why there is no link between two peers: one does not accept the other.
+/// Why one peer rejected the other.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AuthenticationError {
-    /// The server refused us. Its word is not encrypted, so somebody on the way may have said it.
+    /// The server rejected this client. The ERROR command is not encrypted, so an attacker on the path may have sent
+    /// it.
     #[error("the server did not admit this client{}", status_text(*status))]
     Refused {
-        /// What the server gave as its reason (RFC 27).
+        /// The server's reason (RFC 27).
         status: Option<RefusalStatus>,
     },
-    /// The server began ZMTP's handshake and broke it off without a word. That is how those answer who don't speak our
-    /// mechanism or have another key than the one that we know them by, and libzmq's have no other way. A server that ends
-    /// at this very moment can't be told from these.
+    /// The server closed the connection during ZMTP's handshake, without an ERROR command. Servers do so if they use
+    /// another mechanism or another key than this side expects; libzmq always does. A server that shuts down at that
+    /// moment looks the same.
     #[error(
         "the server broke the {ours} handshake off: it may not speak {ours}, have another key than expected, or be \
          ending"
     )]
     BrokenOff {
-        /// The mechanism that we speak.
+        /// The mechanism of this side.
         ours: &'static str,
     },
-    /// The server could not prove that it has the key that we know it by.
+    /// The server did not prove that it owns the expected key.
     #[error("the server did not prove that it has the expected key")]
     ServerNotProved,
     /// One side speaks CURVE, the other does not.
@@ -34,25 +35,25 @@ pub enum AuthenticationError {
         /// As the peer wrote it, made printable.
         theirs: String,
     },
-    /// Our check refused the client.
+    /// The check of this side rejected the client.
     #[error("the client with the public key {public_key} was not admitted")]
     NotAdmitted {
         /// The client's.
         public_key: CurvePublicKey,
     },
-    /// Our check panicked, so the client was refused.
+    /// The check of this side panicked, so the client was rejected.
     #[error("the check of the client with the public key {public_key} panicked")]
     CheckPanicked {
         /// The client's.
         public_key: CurvePublicKey,
     },
-    /// Our check did not answer in time, so the client was refused.
+    /// The check of this side did not answer in time, so the client was rejected.
     #[error("the check of the client with the public key {public_key} took too long")]
     CheckTimedOut {
         /// The client's.
         public_key: CurvePublicKey,
     },
-    /// The client had been admitted, and is refused now.
+    /// The client had been admitted, and its key was revoked.
     #[error("the client with the public key {public_key} is no longer admitted")]
     Revoked {
         /// The client's.

@@ -10,7 +10,7 @@ use super::{Admission, Authenticator, Credential, CurvePublicKey, Identity, Serv
 use crate::lock::Mutex;
 use crate::rt::Runtime;
 
-/// Admits a set of keys, which can change while endpoints use it. All clones are the same set.
+/// Admits a set of keys, which can change while endpoints use it. All clones share the set.
 #[derive(Clone)]
 pub struct KeySet {
     identity: ServerIdentity,
@@ -31,12 +31,13 @@ struct State {
 }
 
 impl KeySet {
-    /// An empty set: admits nobody.
+    /// An empty set, which admits no client.
     pub fn new(identity: impl Into<ServerIdentity>) -> Self {
         Self { identity: identity.into(), keys: Arc::default() }
     }
 
-    /// Admits this key from now on, as this user, in place of the one that it was admitted as before, also where it is connected.
+    /// Admits this key from now on, as this user. Replaces an earlier user of the key, also for clients that are
+    /// connected.
     pub fn admit(&self, key: CurvePublicKey, user: impl Into<Identity>) {
         let user = user.into();
         self.keys.change(|users| {
@@ -44,7 +45,8 @@ impl KeySet {
         });
     }
 
-    /// Refuses this key from now on, and closes the connections of clients that use it. Whether it was in the set.
+    /// Rejects this key from now on, and closes the connections of clients that use it. Returns whether it was in the
+    /// set.
     pub fn revoke(&self, key: &CurvePublicKey) -> bool {
         self.keys.change(|users| users.remove(key).is_some())
     }
@@ -64,7 +66,7 @@ impl KeySet {
         self.keys.state.lock().users.len()
     }
 
-    /// Whether nobody is admitted.
+    /// Whether no client is admitted.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

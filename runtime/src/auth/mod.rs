@@ -1,8 +1,8 @@
-//! Who a peer is, and whether it may come in.
+//! Authentication: who a peer is, and whether it is admitted.
 //!
-//! An [`Authenticator`], given to [`Builder::authenticator`](crate::Builder::authenticator), turns CURVE (RFC 26) on: an
-//! endpoint that has one speaks nothing else. The side that binds has a key pair and admits clients by their public
-//! keys; the side that connects has a key pair of its own, and knows the server's public key.
+//! An [`Authenticator`], given to [`Builder::authenticator`](crate::Builder::authenticator), turns CURVE (RFC 26) on:
+//! an endpoint with an authenticator refuses every other mechanism. The side that binds has a key pair and admits
+//! clients by their public keys; the side that connects has a key pair of its own, and knows the server's public key.
 //!
 //! Ready-made are:
 //! - [`KeySet`]: admits a set of keys that changes while the endpoint runs;
@@ -31,12 +31,12 @@
 //! ```
 //!
 //! # What is promised
-//! - No message passes from or to a client before it is admitted, and what it is admitted as is bound to its connection:
-//!   it is in [`PeerInfo`](crate::PeerInfo) and in every handler's [`Context`](crate::Context), whatever routing id the
-//!   peer chose.
-//! - Asking takes no time from others: the answer may come later, and other handshakes go on. It must come within
-//!   [`Limits::handshake_timeout`](crate::Limits::handshake_timeout); a check that takes longer, or panics, refuses.
-//! - Who is refused is told so, and finds an [`AuthenticationError`] at once.
+//! - No message passes from or to a client before it is admitted. Its identity is bound to its connection: it is in
+//!   [`PeerInfo`](crate::PeerInfo) and in every handler's [`Context`](crate::Context), and the routing id that the peer
+//!   chose has no influence on it.
+//! - A check may take up to [`Limits::handshake_timeout`](crate::Limits::handshake_timeout) (10 s), and other
+//!   handshakes go on meanwhile. If it takes longer, or panics, the client is rejected.
+//! - A rejected client gets an ERROR command, and reports an [`AuthenticationError`] at once.
 
 mod admission;
 mod allow_list;
@@ -68,41 +68,41 @@ pub use key_set::KeySet;
 pub use ready_made::{CurveClient, FnAuthenticator};
 pub(crate) use security::Security;
 
-/// Who this endpoint is, and whom it admits.
+/// The keys of an endpoint, and the clients that it admits.
 ///
 /// One type may serve both sides: binding uses [`server_identity`](Self::server_identity) and
-/// [`check_client`](Self::check_client), connecting uses [`client_identity`](Self::client_identity). What is not
-/// implemented refuses: an endpoint without the identity that its side needs speaks with nobody, and one without a check
-/// admits nobody.
+/// [`check_client`](Self::check_client), connecting uses [`client_identity`](Self::client_identity). A method that is
+/// not implemented refuses: an endpoint without the identity of its side speaks with no peer, and one without a check
+/// admits no client.
 pub trait Authenticator: Send + Sync + 'static {
-    /// Who this endpoint is when it binds. Asked once, when the endpoint is built.
+    /// The identity of this endpoint when it binds. Called once, when the endpoint is built.
     fn server_identity(&self) -> Option<ServerIdentity> {
         None
     }
 
-    /// Who this endpoint is when it connects. Asked once, when the endpoint is built.
+    /// The identity of this endpoint when it connects. Called once, when the endpoint is built.
     fn client_identity(&self) -> Option<ClientIdentity> {
         None
     }
 
-    /// Whether a client that has proved to own a key may come in.
+    /// Decides whether to admit a client that has proved to own a key.
     ///
-    /// The future runs on the task of the client's connection, and after [`changes`](Self::changes) on the binder's driver:
-    /// it must not block. It is dropped when the connection ends, or after
-    /// [`Limits::handshake_timeout`](crate::Limits::handshake_timeout); that, and a panic, refuse.
+    /// The future runs on the task of the client's connection, and after [`changes`](Self::changes) on the binder's
+    /// driver: it must not block. It is dropped when the connection ends, or after
+    /// [`Limits::handshake_timeout`](crate::Limits::handshake_timeout). The timeout and a panic reject the client.
     fn check_client(&self, credential: Credential) -> BoxFuture<'static, Admission> {
         drop(credential);
         std::future::ready(Admission::Refuse).boxed()
     }
 
-    /// Whenever this yields, the binder asks [`check_client`](Self::check_client) again for each client that is
-    /// connected, and closes the connections of those that it refuses now. An answer that admits replaces what the client was admitted as, unless
-    /// something has changed meanwhile: then it asks once more. It asks about 64 clients at a time, each of which has
-    /// [`Limits::handshake_timeout`](crate::Limits::handshake_timeout) from when its turn comes, so that many clients
-    /// and slow answers take long together.
+    /// Whenever this stream yields, the binder calls [`check_client`](Self::check_client) again for each connected
+    /// client, and closes the connections of the clients that it now refuses. An answer that admits a client replaces
+    /// the client's identity; if the stream has yielded meanwhile, the binder asks again. It asks about 64 clients at a
+    /// time, each for up to [`Limits::handshake_timeout`](crate::Limits::handshake_timeout), so slow checks of many
+    /// clients take correspondingly longer.
     ///
-    /// Asked once by each binder, whose driver polls the stream. `None`, the default, never asks again. A stream that
-    /// panics ends the driver, and with it the binder.
+    /// Called once by each binder, whose driver polls the stream. With `None`, the default, clients are not checked
+    /// again. A stream that panics ends the driver, and with it the binder.
     fn changes(&self, runtime: &Arc<dyn Runtime>) -> Option<BoxStream<'static, ()>> {
         let _ = runtime;
         None
@@ -127,63 +127,64 @@ impl<T: Authenticator + ?Sized> Authenticator for Arc<T> {
     }
 }
 
-/// Who a binder is.
+/// The identity of a binder.
 #[derive(Clone, Debug)]
 pub struct ServerIdentity {
-    /// Told to [`Authenticator::check_client`], for a check that serves several endpoints (RFC 27). It does not travel.
+    /// Passed to [`Authenticator::check_client`], for a check that serves several endpoints (RFC 27). It is not sent to
+    /// peers.
     pub domain: String,
-    /// Clients must know the public one.
+    /// Clients must know the public key.
     pub keys: CurveKeyPair,
 }
 
 impl From<CurveKeyPair> for ServerIdentity {
-    /// With an empty domain.
+    /// An identity with an empty domain.
     fn from(keys: CurveKeyPair) -> Self {
         Self { domain: String::new(), keys }
     }
 }
 
-/// Who a connector is, and to whom it talks.
+/// The identity of a connector, and the server that it connects to.
 #[derive(Clone, Debug)]
 pub struct ClientIdentity {
-    /// The server must admit the public one.
+    /// The server must admit the public key.
     pub keys: CurveKeyPair,
-    /// The only server that is talked to.
+    /// The public key that the server must own.
     pub server_key: CurvePublicKey,
 }
 
-/// What a client has shown of itself.
+/// A client that asks to be admitted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Credential {
-    /// [`ServerIdentity::domain`] of the endpoint that it came to.
+    /// [`ServerIdentity::domain`] of the endpoint that it has connected to.
     pub domain: String,
     /// The key that it has proved to own.
     pub public_key: CurvePublicKey,
-    /// Where it came from, for people to read.
+    /// Its address, for people to read.
     pub address: String,
 }
 
 /// The answer to [`Authenticator::check_client`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Admission {
-    /// It may come in, as this user.
+    /// Admit the client, as this user.
     Admit(Identity),
-    /// It may not.
+    /// Reject the client.
     Refuse,
 }
 
-/// What a client was admitted as.
+/// The user that a client was admitted as.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
     /// The application's name for it.
     pub user_id: String,
-    /// Whatever else the application wants to know in its handlers.
+    /// Further data of the application, for its handlers.
     pub metadata: BTreeMap<String, String>,
 }
 
 impl Identity {
-    /// Without metadata.
+    /// An identity without metadata.
     pub fn new(user_id: impl Into<String>) -> Self {
         Self { user_id: user_id.into(), metadata: BTreeMap::new() }
     }

@@ -12,7 +12,7 @@ use super::{Admission, Authenticator, ClientIdentity, Credential, CurveKeyPair, 
 pub struct CurveClient(ClientIdentity);
 
 impl CurveClient {
-    /// Talks to this server only.
+    /// Connects only to the server that owns this key.
     pub fn new(keys: CurveKeyPair, server_key: CurvePublicKey) -> Self {
         Self(ClientIdentity { keys, server_key })
     }
@@ -24,8 +24,9 @@ impl Authenticator for CurveClient {
     }
 }
 
-/// The side that binds, which asks a closure whom to admit: once for each connection. Who is refused later stays until
-/// [`Peer::disconnect`](crate::Peer::disconnect); to be asked again, implement [`Authenticator::changes`].
+/// The side that binds: asks a closure once for each connection whether to admit the client. A client whose right is
+/// withdrawn later stays connected until [`Peer::disconnect`](crate::Peer::disconnect); to check clients again,
+/// implement [`Authenticator::changes`].
 ///
 /// ```
 /// use callosum_runtime::auth::{Admission, FnAuthenticator, Identity, generate_keys};

@@ -1,4 +1,4 @@
-//! Giving a builder its handlers, and the handlers their state.
+//! Handlers of a builder, and their state.
 
 use std::future::Future;
 
@@ -13,11 +13,11 @@ use crate::handler::Context;
 use crate::method::Method;
 use crate::stream::{BodyReader, Responder};
 
-/// Handlers of the [`Builder`] are given no state.
+/// Handlers of the [`Builder`] get no state.
 #[derive(Clone, Copy, Debug)]
 pub struct Stateless;
 
-/// Handlers of the [`Builder`] are given a clone of this as their first argument.
+/// Handlers of the [`Builder`] get a clone of this as their first argument.
 #[derive(Clone, Debug)]
 pub struct State<T>(T);
 
@@ -129,11 +129,10 @@ impl<S> Builder<S> {
         self
     }
 
-    /// Tells callers what the methods of its [typed services](mod@crate::service) are, and others that are
-    /// [described](Method::described): adds the method
-    /// [`callosum.describe`](crate::service::DESCRIBE), whose argument is ignored, and whose result is a list of
-    /// [`MethodDescription`](crate::service::MethodDescription)s, sorted by name, of the services that are served when it is called. Off by
-    /// default: every peer that can call it learns all names, types and doc comments.
+    /// Describes the methods of [typed services](mod@crate::service), and other [described](Method::described) methods,
+    /// to callers. Adds the method [`callosum.describe`](crate::service::DESCRIBE), which ignores its argument and
+    /// returns a list of [`MethodDescription`](crate::service::MethodDescription)s, sorted by name, of the methods at
+    /// the time of the call. Off by default: every peer that can call it gets all names, types and doc comments.
     pub fn describe_services(self) -> Self {
         // Not the handlers themselves, which own what is made of it.
         let handlers = self.settings.handlers.downgrade();
@@ -142,10 +141,10 @@ impl<S> Builder<S> {
         self.handle_method(DESCRIBE, Method::typed(describe))
     }
 
-    /// Gives this to the handlers that are added from now on: a clone of it is the first argument of each call. It is mostly an
-    /// [`Arc`](std::sync::Arc), and the handlers are methods of what is in it.
+    /// Sets the state of the handlers that are added from now on: each call gets a clone of it as the first argument.
+    /// It is usually an [`Arc`](std::sync::Arc), and the handlers are methods of the type in it.
     ///
-    /// Handlers that were added before keep what they have. Another state replaces it for those that follow.
+    /// Handlers that were added before keep their state.
     ///
     /// ```
     /// use std::collections::HashMap;
@@ -197,7 +196,7 @@ impl<S> Builder<S> {
         self.in_state(State(state))
     }
 
-    /// Gives the handlers that are added from now on no state.
+    /// Handlers that are added from now on get no state.
     pub fn without_state(self) -> Builder {
         self.in_state(Stateless)
     }

@@ -7,10 +7,10 @@ use callosum_proto::{
 use super::DisconnectCause;
 use crate::codec::CodecError;
 
-/// How a call failed.
+/// Why a call failed.
 ///
-/// [`may_have_run`](Self::may_have_run) tells whether the remote handler may have been started, which is what decides
-/// whether a call that is not idempotent may be repeated.
+/// [`may_have_run`](Self::may_have_run) tells whether the remote handler may have been started: if not, a call can be
+/// repeated even if it is not idempotent.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CallError {
@@ -30,7 +30,7 @@ pub enum CallError {
         /// Whether the request had left; if so a handler may have run.
         sent: bool,
     },
-    /// The connection ended after the request had left; a handler may have run.
+    /// The connection ended after the request had been sent; a handler may have run.
     #[error("the connection ended before the reply came: {0}")]
     Disconnected(DisconnectCause),
     /// The request never left.

@@ -1,8 +1,9 @@
-//! When a link lets others have their turn.
+//! When the task of a connection yields to the tasks that it has woken.
 //!
-//! A task that was set to work should have its turn soon, that of a call above all. But a reader of a stream that is woken for each 64 KiB of
-//! it costs a change of tasks each time. So a link that moves nothing but streams goes on for [`BATCH`] bytes first. Example: a
-//! download comes in reads of 64 KiB; its reader has its turn after four of them, or as soon as a call has come, or nothing has.
+//! A woken task should run soon, above all that of a call. But waking the reader of a stream for every 64 KiB costs a
+//! task switch each time. So a task that transfers only streams goes on for [`BATCH`] bytes before it yields. Example:
+//! a download arrives in reads of 64 KiB; its reader runs after four of them, or as soon as a call or nothing has
+//! arrived.
 
 use std::ops::AddAssign;
 

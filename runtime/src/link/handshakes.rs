@@ -1,4 +1,4 @@
-//! Connections whose handshake is not complete: how many there may be, and which is evicted when there are too many.
+//! Unfinished handshakes: their limit, and which is evicted when it is exceeded.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,12 +47,12 @@ impl HandshakeSlot {
         Some(Self { handshakes: of.clone(), place })
     }
 
-    /// The peer has done its part; it is the authenticator's turn.
+    /// The peer has completed its part of the handshake, which now waits for the authenticator.
     pub(crate) fn asks_for_admission(&self) {
         self.handshakes.lock().asks_for_admission(&self.place.name);
     }
 
-    /// Whether it is evicted for a newcomer.
+    /// Whether it was evicted for a new connection.
     pub(crate) fn is_evicted(&self) -> bool {
         self.place.evicted.load(Acquire)
     }
@@ -90,12 +90,13 @@ struct Name {
     number: u64,
 }
 
-/// An endpoint's unfinished handshakes, and which is evicted for a newcomer: of those for whom the peer has still something
-/// to do, or of those for whom the authenticator has, whichever are more, the oldest of the source that has the most.
+/// An endpoint's unfinished handshakes, in two classes: those that wait for the peer, and those that wait for the
+/// authenticator. For a new connection past the limit, in the class with more handshakes, the oldest handshake of the
+/// source with the most is evicted.
 ///
-/// So a source that opens too many evicts its own. Many sources bring each other source down to as many as they have each, at
-/// the least to one, and that one is evicted only when half as many as are allowed have come after it. Neither peers
-/// that say nothing nor a slow authenticator takes all places.
+/// So a source that opens too many evicts its own. Many sources reduce each other source to as many as each of them
+/// has, and at least to one; that one is evicted only after half as many as the limit have begun later in its class.
+/// Neither silent peers nor a slow authenticator can occupy all places.
 pub(crate) struct Handshakes<T = Arc<Place>> {
     next: u64,
     opening: Waiting<T>,

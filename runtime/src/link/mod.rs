@@ -7,25 +7,25 @@
 //! id (like a ROUTER socket), or to [`Binder::accept_link`](crate::Binder::accept_link), for one of many links that a server has
 //! accepted, such as a WebSocket. [`memory`] makes links within the process.
 //!
-//! When a connection ends, also by [`Peer::disconnect`](crate::Peer::disconnect), both halves of a link with a single peer are
-//! dropped, which is when the link should close what is underneath.
+//! When a connection ends, also by [`Peer::disconnect`](crate::Peer::disconnect), both halves of a link with a single
+//! peer are dropped; the link should then close its transport.
 //!
 //! # What a link must do
 //! Deliver each message whole or not at all, at most once, and those from one peer to another in order. It may lose
-//! messages when it loses a peer; it should then say so with [`Received::Gone`].
+//! messages when it loses a peer; it should then return [`Received::Gone`].
 //!
 //! # What a message link lacks, compared to a byte stream
-//! - **Liveness is the connection's.** It probes a silent peer with PING, as
-//!   [`Builder::keepalive`](crate::Builder::keepalive) says, and forgets one that does not answer. Until then its
+//! - **Heartbeats.** Instead, the engine probes a silent peer with PING at the interval of
+//!   [`Builder::keepalive`](crate::Builder::keepalive), and ends the connection if it does not answer. Until then its
 //!   calls wait, unless the link reports that the peer is gone.
-//! - **There is no reconnecting**: a connector's driver ends with its link. A link that reconnects by itself may lose
-//!   messages meanwhile; calls whose reply was lost wait for their timeout.
-//! - **A routing id is a claim.** A newcomer with the routing id of another peer takes that peer's place: the former
-//!   connection ends with [`CloseCause::PeerRestarted`](crate::CloseCause::PeerRestarted) and its calls with
-//!   `Disconnected`, if the newcomer sends a hello, as every peer but Python's does. A Python peer sends nothing that
-//!   would tell it from the former peer, and carries its connection on.
-//! - **Limits in front of the connection are the link's**: how large a message it takes, and how much it keeps of what
-//!   it has accepted to send. [`Limits`](crate::Limits) hold for what the connection itself keeps.
+//! - **Reconnecting**: a connector's driver ends with its link. A link that reconnects by itself may lose messages
+//!   meanwhile; calls whose reply was lost wait for their timeout.
+//! - **Protected routing ids.** A new peer with the routing id of another peer replaces it: the former connection ends
+//!   with [`CloseCause::PeerRestarted`](crate::CloseCause::PeerRestarted) and its calls with `Disconnected`, if the
+//!   newcomer sends a hello, as every peer but Python's does. A Python peer sends nothing that distinguishes it from
+//!   the former peer, and continues its connection.
+//! - **Limits below the connection**: the link decides how large a message it accepts, and how much it buffers.
+//!   [`Limits`](crate::Limits) apply only to what the connection itself holds.
 
 mod batch;
 pub(crate) mod handshakes;

@@ -20,7 +20,8 @@ const MAX_PINGS: usize = 32;
 
 /// A handle to a remote peer. Cheap to clone; all clones are the same peer.
 ///
-/// A binder's peer lives as long as its link. A connector's peer outlives its links: calls wait for the next one.
+/// A binder's peer lives as long as its connection. A connector's peer outlives its connections: calls wait for the
+/// next one.
 #[derive(Clone)]
 pub struct Peer {
     pub(crate) shared: Arc<PeerShared>,
@@ -43,7 +44,7 @@ impl Peer {
         Self { shared, lender, codec: None, layers: None }
     }
 
-    /// Its name in this process: unique, never reused, and not chosen by the peer.
+    /// The peer's id in this process: unique, never reused, and not chosen by the peer.
     pub fn id(&self) -> PeerId {
         self.shared.id
     }
@@ -53,12 +54,12 @@ impl Peer {
         &self.shared.core.runtime
     }
 
-    /// What is known of it.
+    /// Address, dialect, identity and other properties of the peer.
     pub fn info(&self) -> PeerInfo {
         self.shared.lock().info.clone()
     }
 
-    /// Whether there is a link to it at the moment.
+    /// Whether it is connected at the moment.
     pub fn is_connected(&self) -> bool {
         let state = self.shared.lock();
         state.linked && state.connection.is_established()
@@ -71,7 +72,7 @@ impl Peer {
         self.shared.counters.snapshot(waiting, running)
     }
 
-    /// The same peer; calls made through this handle are serialized in this codec, and not in the endpoint's.
+    /// A handle to the same peer, whose calls are serialized in this codec instead of the endpoint's.
     pub fn with_codec(&self, codec: Codec) -> Self {
         Self { codec: Some(codec), ..self.clone() }
     }
@@ -80,14 +81,15 @@ impl Peer {
         self.codec.as_ref().unwrap_or(&self.shared.core.config.codec)
     }
 
-    /// The same peer; calls made through this handle pass this [layer](crate::layer), inside of those of the endpoint and of this handle.
+    /// A handle to the same peer, whose calls pass this [layer](crate::layer), inside the layers of the endpoint and of
+    /// this handle.
     pub fn with_layer(&self, layer: impl CallLayer) -> Self {
         let layers = self.layers.as_ref().unwrap_or(&self.shared.core.config.call_layers);
         Self { layers: Some(add_layer(layers, layer)), ..self.clone() }
     }
 
-    /// The same peer; calls made through this handle pass no [layers](crate::layer), those of the endpoint included. For layers that
-    /// make calls themselves.
+    /// A handle to the same peer, whose calls pass no [layers](crate::layer), also not those of the endpoint. For
+    /// layers that make calls themselves.
     pub fn without_layers(&self) -> Self {
         Self { layers: Some(CallLayers::default()), ..self.clone() }
     }
@@ -98,13 +100,13 @@ impl Peer {
         (!layers.is_empty()).then_some(layers)
     }
 
-    /// Waits until the peer can be reached.
+    /// Waits until the peer is connected.
     ///
     /// Cancel safe.
     ///
     /// # Errors
-    /// If it never will be, because its link ended for good; or if the other side did not accept this one, though a
-    /// connector goes on trying and may be accepted later.
+    /// If the connection has ended and there will be no other, or if the other side rejected this one; a connector then
+    /// tries again, and may be admitted later.
     pub async fn ready(&self) -> Result<(), DisconnectCause> {
         let established = {
             let mut state = self.shared.lock();
@@ -125,10 +127,10 @@ impl Peer {
 
     /// Sends a probe and waits for its answer; returns the time between the two.
     ///
-    /// Cancel safe. There is no timeout: a peer that answers no probes is for the caller to give up.
+    /// Cancel safe. There is no timeout: drop the future to give up.
     ///
     /// # Errors
-    /// If 32 probes are under way already, or the link ends first.
+    /// If 32 probes are unanswered already, or the connection ends first.
     pub async fn ping(&self) -> Result<Duration, CallError> {
         let (mut probe, answer) = {
             let mut state = self.shared.lock();
@@ -148,12 +150,13 @@ impl Peer {
         })
     }
 
-    /// Closes the link now.
+    /// Closes the connection now.
     ///
-    /// Calls to the peer that have been sent end with [`CallError::Disconnected`], since their handlers may have run; those that had not
-    /// left end with [`CallError::NotSent`]. Handlers of the peer's calls are stopped, and the peer's own calls end as
-    /// these do. What was written and has not left is lost. A binder's peer is gone for good, and so is the byte stream or message link
-    /// that it was on; a connector connects again, unless [`Reconnect`](crate::Reconnect) says otherwise.
+    /// Calls to the peer that have been sent end with [`CallError::Disconnected`], since their handlers may have run;
+    /// the others end with [`CallError::NotSent`]. Handlers of the peer's calls are stopped, and the peer's calls end
+    /// on its side in the same way. Bytes in the send queue are lost. A binder's peer is gone for good, and its byte
+    /// stream or message link is dropped; a connector connects again, unless [`Reconnect`](crate::Reconnect) is
+    /// `Never`.
     ///
     /// The cause is [`CloseCause::Local`], as [`DisconnectCause::Connection`].
     pub fn disconnect(&self) {

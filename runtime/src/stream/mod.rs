@@ -5,8 +5,8 @@
 //! byte streams ([`AsyncRead`](futures_io::AsyncRead), [`AsyncWrite`](futures_io::AsyncWrite)), or as streams of typed
 //! items ([`Items`], [`ItemSink`]).
 //!
-//! Streams travel in dialect 2 only, that is between peers of this library. They are bounded by credit: a writer waits
-//! when its reader does not keep up, and nobody else waits with it.
+//! Streams need dialect 2, which peers of this library speak. Credit limits them: a writer waits if its reader does not
+//! keep up, and other streams and calls go on.
 
 mod call_streams;
 mod layered;

@@ -17,15 +17,16 @@ use crate::new_call::{NewCall, call_options};
 use crate::sending::open;
 use crate::{Codec, Peer};
 
-/// A call that is about to be opened: set its options, then send its argument or stream it.
+/// A call that has not been opened: set its options, then send or stream its argument.
 ///
-/// Needs dialect 2: towards a peer of dialect 1, such as Python's, a streamed argument and metadata fail with
-/// [`InvokeError::NeedsDialect2`](crate::InvokeError::NeedsDialect2) before anything is sent. A whole argument travels, and
-/// so does a whole result; a handler that streams its result is told that it can't, and its caller gets an ERROR named
+/// Streams need dialect 2. With a peer of dialect 1, such as Python's, a streamed argument and metadata fail with
+/// [`InvokeError::NeedsDialect2`](crate::InvokeError::NeedsDialect2) before anything is sent. An argument and a result
+/// that are bodies can be sent; if the handler streams its result, that fails, and the caller gets an ERROR named
 /// `Unsupported`.
 ///
-/// Made by a handler on its caller, it lends the handler's slot to others until it is over. The call lasts until its result has come as
-/// a whole and its argument has left as one, or either is given up; a timeout holds for all of it.
+/// If a handler opens the call on its caller, its slot is lent to others until the call ends. The call ends when its
+/// result has arrived completely and its argument has been sent completely, or when either is abandoned; the timeout
+/// limits all of it.
 #[must_use = "a call is made when its argument is sent or streamed"]
 #[derive(Debug)]
 pub struct Opening {
@@ -57,7 +58,7 @@ impl Opening {
         Self::of(NewCall::new(peer, method, Bytes::new()))
     }
 
-    /// A call that has its options.
+    /// A call whose options are set.
     pub(crate) fn of(mut new: NewCall) -> Self {
         new.call.result = Delivery::Stream;
         Self { new }
@@ -116,11 +117,11 @@ impl std::fmt::Debug for Answer {
     }
 }
 
-/// A result that comes as a stream.
+/// A streamed result.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Streamed {
-    /// What the other side sent along.
+    /// The metadata of the result.
     pub metadata: Metadata,
     /// The result.
     pub body: BodyReader,

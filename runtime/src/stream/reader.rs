@@ -17,16 +17,16 @@ use super::BodyError;
 use super::call_streams::CallStreams;
 use crate::Codec;
 
-/// An argument or a result, as it comes.
+/// Reads an argument or a result as it arrives.
 ///
-/// It is a [`Stream`] of the bytes in the pieces in which they came, and an [`AsyncRead`], whose errors hold a
-/// [`BodyError`]. Reading gives the other side credit to send more: one who does not read holds up that one body and
-/// nothing else. At most 16 KiB wait here before the first read, then [`Limits::stream_window`](crate::Limits::stream_window), more
-/// where the distance is long.
+/// It is a [`Stream`] of pieces of bytes as they arrived, and an [`AsyncRead`], whose errors contain a [`BodyError`].
+/// Reading grants the other side credit to send more; if you don't read, only this stream stalls. At most 16 KiB wait
+/// here before the first read, then [`Limits::stream_window`](crate::Limits::stream_window), and more if the round trip
+/// limits the rate.
 ///
 /// # Cancel safety
-/// Whatever reads can be dropped while it waits; nothing is lost. Dropping the reader itself before its end tells the
-/// other side to send no more, and ends the call if it is one that this side made.
+/// Futures that read can be dropped while they wait, except where a function says otherwise; no bytes are lost. If the
+/// reader is dropped before the end, the other side stops sending; if this side made the call, the call is cancelled.
 pub struct BodyReader {
     source: Source,
     /// Read and not yet handed out.
@@ -70,17 +70,17 @@ impl BodyReader {
         Self { source, rest, rest_ends_item, ended, broken, size, codec, max_item }
     }
 
-    /// Bytes of the whole, if the other side has said.
+    /// The size of the whole body in bytes, if the other side has sent it.
     pub fn size(&self) -> Option<u64> {
         self.size
     }
 
-    /// What is left of it, in one piece of at most [`Limits::max_body`](crate::Limits::max_body) bytes.
+    /// Reads the rest as one body of at most [`Limits::max_body`](crate::Limits::max_body) bytes.
     ///
-    /// Cancel safety: what was read is lost with the future.
+    /// Cancel safety: if the future is dropped, the bytes read so far are lost.
     ///
     /// # Errors
-    /// [`BodyError`], also if it is larger.
+    /// [`BodyError`], also if the rest is larger.
     pub async fn collect(mut self) -> Result<Bytes, BodyError> {
         self.take_all().await
     }
@@ -141,15 +141,15 @@ impl BodyReader {
 
     /// The items of a typed stream, in the endpoint's codec.
     ///
-    /// What follows the last item's end is one more item, unless it is empty.
+    /// Bytes after the end of the last item are one more item.
     pub fn items<T: DeserializeOwned>(self) -> Items<T> {
         Items { raw: self.raw_items(), item: PhantomData }
     }
 
-    /// The items of a stream as the bytes that they are, for formats that are not `serde`'s.
+    /// The items of a stream as bytes, for formats that are not `serde`'s.
     ///
-    /// What follows the last item's end is one more item, unless it is empty. A body that came as a whole is one item, also if it
-    /// is empty.
+    /// Bytes after the end of the last item are one more item. A result or an argument that is a body is one item, also
+    /// if it is empty.
     pub fn raw_items(self) -> RawItems {
         RawItems { reader: self, partial: BytesMut::new(), failed: false }
     }
@@ -160,10 +160,11 @@ impl BodyReader {
         self
     }
 
-    /// The next piece, as it came, and whether an item ends with it; `None` at the end. For streams whose items are not decoded, or mean
-    /// something else: as a [`Stream`] of bytes and as [`AsyncRead`], the reader passes over where items end.
+    /// The next piece as it arrived, and whether an item ends with it; `None` at the end. For streams whose items are
+    /// not decoded or have another meaning: as a [`Stream`] of bytes and as [`AsyncRead`], the reader does not show
+    /// where items end.
     ///
-    /// A body that came as a whole is one item.
+    /// An argument or a result that is a body is one item.
     pub fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Chunk, BodyError>>> {
         if !self.rest.is_empty() {
             let (bytes, end_of_item) = (std::mem::take(&mut self.rest), self.rest_ends_item);

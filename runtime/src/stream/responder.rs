@@ -15,9 +15,9 @@ use crate::peer::PeerShared;
 /// Answers calls whose argument is read, and whose result is written, as streams. Closures become handlers through
 /// [`Method::stream`](crate::Method::stream).
 ///
-/// The future is dropped when the call is cancelled, times out, or loses its connection, once its
-/// [grace period](Context::set_cancel_grace) is over. The call ends with it: with
-/// what was written if it is [`Reply::End`], as a failure otherwise.
+/// The future is dropped when the call is cancelled, times out, or loses its connection, once its [grace
+/// period](Context::set_cancel_grace) is over. When the future ends, the call ends: with the bytes that were written if
+/// the output is [`Reply::End`], and otherwise as a failure.
 pub trait StreamHandler: Send + Sync + 'static {
     /// Answers one call.
     fn call(&self, body: BodyReader, responder: Responder, context: Context) -> BoxFuture<'static, Reply>;
@@ -25,8 +25,8 @@ pub trait StreamHandler: Send + Sync + 'static {
 
 /// Begins the result of a call.
 ///
-/// A handler that ends without having begun its result, and without an error, answers with an empty one. One that fails when
-/// its result has begun makes the result incomplete: what the caller has not read by then is lost to it.
+/// If a handler ends without an error before it has begun its result, the result is empty. If it fails after it has
+/// begun its result, the result is incomplete, and the caller loses the bytes that it has not read by then.
 pub struct Responder {
     streams: Arc<CallStreams>,
     request: RequestId,
@@ -41,7 +41,7 @@ impl Responder {
         Self { streams, request, metadata: Metadata::new(), size: None, compressed: false, codec }
     }
 
-    /// Sends this along with the result.
+    /// Sets the metadata of the result.
     pub fn metadata(mut self, metadata: Metadata) -> Self {
         self.metadata = metadata;
         self
@@ -53,21 +53,21 @@ impl Responder {
         self
     }
 
-    /// Compresses the result with Snappy, piece by piece, where that makes it shorter.
+    /// Compresses the result with Snappy, piece by piece, if that makes the piece shorter.
     pub fn compress(mut self, compress: bool) -> Self {
         self.compressed = compress;
         self
     }
 
-    /// Begins the result. Where replies of one key leave in order, this waits until those of all earlier calls have left; the
-    /// handler's place under the concurrency limit is lent to others meanwhile.
+    /// Begins the result. If the ordering mode orders replies, this waits until the replies of all earlier calls with
+    /// the key have been sent; meanwhile the handler's slot is lent to others.
     ///
-    /// Cancel safety: dropped while it waits, the result never begins, and a handler that ends well then answers with an empty
-    /// one.
+    /// Cancel safety: if the future is dropped while it waits, the result does not begin; if the handler then ends
+    /// without an error, its result is empty.
     ///
     /// # Errors
-    /// [`ReplyError::NotOpen`] if the call has ended, [`ReplyError::NeedsDialect2`] if it came in dialect 1, whose results can't be
-    /// streamed; its caller is told so. A responder begins one result, so never with [`ReplyError::AlreadyBegun`].
+    /// [`ReplyError::NotOpen`] if the call has ended, [`ReplyError::NeedsDialect2`] if it came in dialect 1, which has
+    /// no streams; its caller gets an ERROR named `Unsupported`. [`ReplyError::AlreadyBegun`] does not occur.
     pub async fn begin(self) -> Result<BodyWriter, ReplyError> {
         let Self { streams, request, mut metadata, size, compressed, codec } = self;
         metadata.detach();

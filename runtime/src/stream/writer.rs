@@ -20,24 +20,25 @@ use crate::Codec;
 /// Bytes that one `poll_write` takes at the most.
 const MAX_WRITE: usize = 64 * 1024;
 
-/// An argument or a result, as it is written.
+/// Writes an argument or a result.
 ///
-/// It is an [`AsyncWrite`], whose errors hold a [`BodyError`], and closing it finishes the body. Writing waits while the
-/// other side does not take what was written: at most [`Limits::stream_buffer`](crate::Limits::stream_buffer) bytes, and
-/// one piece more, wait here.
+/// It is an [`AsyncWrite`], whose errors contain a [`BodyError`]; closing it finishes the body. At most
+/// [`Limits::stream_buffer`](crate::Limits::stream_buffer) bytes and one piece wait here; past that, writing waits
+/// until the other side grants credit.
 ///
 /// # Cancel safety
 /// [`write_bytes`](Self::write_bytes), [`write_item`](Self::write_item), [`write_raw_item`](Self::write_raw_item) and
-/// [`end_item`](Self::end_item) can be dropped while they wait; they then have written nothing. Dropping the writer of an argument without [`finish`](Self::finish) tells the other side that the argument
-/// is incomplete.
+/// [`end_item`](Self::end_item) can be dropped while they wait; they have then written nothing. If the writer of an
+/// argument is dropped without [`finish`](Self::finish), the reader gets an error: the argument is incomplete.
 ///
-/// A handler that has finished its result may read on, and ends the call when it ends itself.
+/// A handler that has finished its result may read on; the call ends when the handler ends.
 ///
-/// The writer of a result may be dropped at any time: the result is what was written until its handler ended. A handler that
-/// ends well while its writer is still held elsewhere, unfinished, fails its caller with a `UnfinishedResult`.
+/// The writer of a result may be dropped at any time: the result consists of the bytes written until its handler ends.
+/// If a handler ends without an error while another task still holds its unfinished writer, the call fails with the
+/// name `UnfinishedResult`.
 ///
 /// # Errors
-/// Once the call has ended, writing fails with why it did, [`BodyError::Call`], if it failed.
+/// After the call has failed, writing fails with [`BodyError::Call`] and the reason.
 pub struct BodyWriter {
     streams: Arc<CallStreams>,
     finished: bool,
@@ -65,7 +66,7 @@ impl BodyWriter {
     /// Writes bytes without copying them, once there is room.
     ///
     /// # Errors
-    /// If the reader wants no more, or the call has ended.
+    /// If the reader has stopped, or the call has ended.
     pub async fn write_bytes(&mut self, bytes: Bytes) -> Result<(), BodyError> {
         poll_fn(|cx| self.poll_ready_to_write(cx)).await?;
         self.streams.write(bytes, false)
@@ -82,7 +83,7 @@ impl BodyWriter {
         self.write_raw_item(bytes).await
     }
 
-    /// Writes an item of a stream whose items are not `serde`'s to write, once there is room.
+    /// Writes an item as bytes, for formats that are not `serde`'s, once there is room.
     ///
     /// # Errors
     /// As [`write_bytes`](Self::write_bytes), or with [`BodyError::ItemTooLarge`] as [`write_item`](Self::write_item).
@@ -112,10 +113,11 @@ impl BodyWriter {
         ItemSink { writer: self, item: PhantomData }
     }
 
-    /// The body is complete. What was written goes on its way; [`acknowledged`](Self::acknowledged) waits for its arrival.
+    /// Completes the body. The bytes that were written are still sent; [`acknowledged`](Self::acknowledged) waits until
+    /// they are read.
     ///
     /// # Errors
-    /// If the reader wants no more, or the call has ended.
+    /// If the reader has stopped, or the call has ended.
     pub fn finish(&mut self) -> Result<(), BodyError> {
         if !self.finished {
             self.streams.finish()?;
@@ -125,42 +127,43 @@ impl BodyWriter {
         Ok(())
     }
 
-    /// Gives the body up: the reader is told at once that it is incomplete, and what has not left is not sent. Does nothing after
-    /// [`finish`](Self::finish), or if the call has ended.
+    /// Aborts the body: the reader gets an error at once, and bytes that have not been sent are dropped. Does nothing
+    /// after [`finish`](Self::finish), or if the call has ended.
     ///
-    /// The reader of an argument gets a [`ReadError::Aborted`](callosum_proto::ReadError::Aborted). Of a result, the call ends with it, as
-    /// with the failure of its handler: its caller gets a [`CallError::Remote`](crate::CallError::Remote) named `AbortedResult`, the rest of
-    /// the argument is not read, and what the handler returns is dropped. The handler itself goes on until it ends: neither
-    /// the caller nor the execution timeout stops it any more, only the end of its link or of the endpoint.
+    /// The reader of an argument gets a [`ReadError::Aborted`](callosum_proto::ReadError::Aborted). Aborting a result
+    /// ends the call as a failure: its caller gets a [`CallError::Remote`](crate::CallError::Remote) named
+    /// `AbortedResult`, the rest of the argument is not read, and the output of the handler is dropped. The handler
+    /// goes on until it ends: only the end of its connection or of the endpoint stops it, not its caller or the
+    /// execution timeout.
     pub fn abort(self) {
         if !self.finished {
             self.streams.abort();
         }
     }
 
-    /// Waits until nobody reads what is written any more, and says why: the reader has stopped, or the call was cancelled or has ended,
-    /// or its link has. Writing fails from then on. For those that have nothing to write at the moment, and would not find out.
+    /// Waits until the reader has stopped, the call was cancelled or has ended, or the connection has ended, and
+    /// returns the reason. Writing fails from then on. Use it while there is nothing to write.
     ///
-    /// Cancel safe. Never ends by what this side does to the body.
+    /// Cancel safe. Finishing the body on this side does not end it.
     pub async fn closed(&mut self) -> BodyError {
         poll_fn(|cx| self.streams.poll_closed(cx)).await
     }
 
-    /// Waits until the other side's application has taken all that was written; returns how many bytes that were.
+    /// Waits until the other side's application has read everything that was written; returns the number of bytes.
     ///
     /// Cancel safe.
     ///
     /// # Errors
-    /// If the reader wants no more, or the call ends before. A call whose result has come, and whose argument has left, has
-    /// ended: wait for this before the other side answers, or for the answer instead.
+    /// If the reader stops, or the call ends before. A call has ended when its result has arrived and its argument has
+    /// been sent: wait for this before the other side answers, or wait for the answer instead.
     pub async fn acknowledged(&mut self) -> Result<u64, BodyError> {
         poll_fn(|cx| self.streams.poll_acknowledged(cx)).await
     }
 
-    /// Bytes that the other side's application has taken so far. Never waits.
+    /// Bytes that the other side's application has read so far. Never waits.
     ///
     /// # Errors
-    /// If the reader wants no more, or the call has ended.
+    /// If the reader has stopped, or the call has ended.
     pub fn consumed(&self) -> Result<u64, BodyError> {
         Ok(self.streams.acknowledged()?.consumed)
     }

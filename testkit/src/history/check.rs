@@ -1,4 +1,4 @@
-//! What a history must be like.
+//! The checks of a history.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

@@ -1,4 +1,4 @@
-//! What happened to calls and handlers, and whether that was allowed.
+//! Histories of calls and handler runs, and their checks.
 //!
 //! A [`History`] records when a call was made, when a handler ran for it, and how the call ended. [`check`](History::check) then says
 //! whether Callosum's guarantees held, and those of the program that the calls went through: a relay, a retry, a queue of your own.
@@ -8,7 +8,7 @@
 //! - [`CallError::may_have_run`] is true where a handler ran.
 //! - Calls with the same key, on the same connection, keep the order in which they were made, as the ordering mode promises.
 //!
-//! The id of a call has to get to its handler: as a part of the argument, or as metadata.
+//! Pass the id of a call to its handler: as a part of the argument, or as metadata.
 //!
 //! ```
 //! use callosum_runtime::{Context, HandlerResult, OrderingMode};

@@ -261,8 +261,8 @@ impl Host {
         self.clock.spawn(self.id, Box::pin(task));
     }
 
-    /// Ends all that runs on this host, as a kill of its processes does: tasks are dropped, nobody listens any more, and other hosts
-    /// learn after the link's latency that their connections are reset. Start programs again to restart it.
+    /// Stops everything on this host, like killing its processes: tasks are dropped, listeners are closed, and other
+    /// hosts learn after the link's latency that their connections are reset. Start programs again to restart it.
     ///
     /// Don't call it from a task of this host.
     pub fn crash(&self) {

@@ -1,9 +1,9 @@
 //! Hosts, a network and a clock in memory: the whole async API on virtual time.
 //!
-//! A [`World`] is a [`Runtime`](callosum_runtime::rt::Runtime) for each of its [hosts](Host), with one clock, one executor and one
-//! network for all. Nothing in it is real: an hour passes as soon as nobody has anything to do for an hour, and all that is random
-//! (which task is polled next, how bytes are split, nonces) comes from one seed. So the same seed gives the same run, and a failure can
-//! be replayed.
+//! A [`World`] is a [`Runtime`](callosum_runtime::rt::Runtime) for each of its [hosts](Host), with one clock, one
+//! executor and one network for all. The clock jumps to the next timer as soon as every task waits, so an hour of
+//! virtual time takes no real time. Everything random (which task is polled next, how bytes are split, nonces) comes
+//! from one seed, so the same seed gives the same run, and a failure can be replayed.
 //!
 //! ```
 //! use std::time::Duration;
@@ -31,13 +31,14 @@
 //! });
 //! ```
 //!
-//! # What may go wrong
+//! # Faults
 //! [`World::partition`], [`reset`](World::reset), [`reset_after`](World::reset_after) so many bytes,
-//! [`close_one_way`](World::close_one_way), [`Host::crash`], and a [`Link`] that is slow, or narrow.
+//! [`close_one_way`](World::close_one_way), [`Host::crash`], and a [`Link`] with high latency or low bandwidth.
 //!
 //! # Limits
-//! What a test awaits must come from this world. A thread, a real timer or a real socket wakes nobody here: [`World::run`] panics where
-//! every task waits for such. Keys that `generate_keys` makes come from the operating system, not from the seed.
+//! A test must await only what comes from this world. Threads, real timers and real sockets don't wake its tasks:
+//! [`World::run`] panics if every task waits for such an event. Keys that `generate_keys` makes come from the operating
+//! system, not from the seed.
 
 mod clock;
 mod host;
@@ -55,7 +56,7 @@ pub use self::network::Link;
 use self::clock::Clock;
 use self::network::Network;
 
-/// How much virtual time a world has, unless it is told otherwise: more than any timeout or backoff that a test may wait for.
+/// The default limit of a world's virtual time: more than any timeout or backoff that a test may wait for.
 const TIME: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Numbers the hosts of a world.
@@ -160,8 +161,8 @@ impl World {
         self.network.set_link(a.id, b.id, link);
     }
 
-    /// From now on nothing gets from one host to the other, and neither is told. Connections stay, as those of TCP do; what
-    /// was sent arrives after [`heal`](Self::heal).
+    /// From now on no bytes pass between the two hosts, and neither gets an error. Connections stay open, as those of
+    /// TCP do; what was sent arrives after [`heal`](Self::heal).
     pub fn partition(&self, a: &Host, b: &Host) {
         self.network.partition(a.id, b.id);
     }

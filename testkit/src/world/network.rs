@@ -1,4 +1,4 @@
-//! Hosts, listeners, connections, and the links between hosts with what may happen to them.
+//! Hosts, listeners, connections, and the links between hosts with their faults.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;

@@ -1,4 +1,4 @@
-//! What rules have allowed.
+//! Grants: what the rules have allowed.
 
 use std::net::IpAddr;
 use std::num::NonZero;

@@ -1,4 +1,4 @@
-//! Reads the rules file: TOML into the shape of the file, then each value into what it means, at the place where it stands.
+//! Parses the rules file: TOML into the structure of the file, then each value, keeping its position for errors.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

@@ -1,4 +1,4 @@
-//! What stands for many hosts, paths or ports in a rule.
+//! Patterns for hosts, paths and ports in a rule.
 
 use std::ops::RangeInclusive;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! How many connections there are by each rule, and what each user has.
+//! Counts of connections by rule, and of connections and listeners by user.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! What peers have been given, and whether they still may have it.
+//! The grants of peers, and their check after a change.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

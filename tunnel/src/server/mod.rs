@@ -1,8 +1,8 @@
-//! The side that opens what its peers ask for, as far as they may have it.
+//! The server side of tunnels: opens the connections and listeners that peers request, if they are allowed.
 //!
-//! Responsible for authorizing, for limits, and for taking rights away; what is asked for is opened in [`connect`] and [`listen`]. The
-//! idea: what a peer has been given is remembered together with the question that was asked, so that after a change the same question
-//! is asked again, and what is not allowed any more is stopped.
+//! Responsible for authorization, limits, and withdrawing rights; [`connect`] and [`listen`] open connections and
+//! listeners. The idea: each grant is stored with the question to the authorizer, so that after a change the same
+//! question is asked again, and what is no longer allowed is stopped.
 
 mod connect;
 mod counts;
@@ -75,16 +75,17 @@ impl ServerSettings {
 
     /// Connections at a time, of all peers together. One more is refused with [`Reason::Busy`](crate::Reason::Busy). Default 10,000.
     ///
-    /// What one peer asks for is fewer: an endpoint takes twice as many unfinished calls of a peer as
-    /// [`max_queue`](callosum_runtime::Limits::max_queue) and [`max_concurrency`](callosum_runtime::Limits::max_concurrency) together, 2,200
-    /// by default.
+    /// One peer can request fewer: the limit on its unfinished calls is twice
+    /// [`max_queue`](callosum_runtime::Limits::max_queue) and
+    /// [`max_concurrency`](callosum_runtime::Limits::max_concurrency) together, 2,200 by default.
     pub fn max_connections(mut self, connections: usize) -> Self {
         self.max_connections = connections;
         self
     }
 
-    /// Connections at a time of one user, on whichever of its links, those that its listeners have accepted included. One more is refused
-    /// with [`Reason::Busy`](crate::Reason::Busy). Peers without an identity count as one user. Default 5,000.
+    /// Connections at a time of one user, over all of its Callosum connections, including those that its listeners have
+    /// accepted. One more is refused with [`Reason::Busy`](crate::Reason::Busy). Peers without an identity count as one
+    /// user. Default 5,000.
     pub fn max_connections_per_user(mut self, connections: u32) -> Self {
         self.max_connections_per_user = connections;
         self
@@ -126,11 +127,12 @@ impl fmt::Debug for ServerSettings {
     }
 }
 
-/// Opens connections and listeners for peers, as far as an [`Authorizer`] allows. Cheap to clone; all clones are the same.
+/// Opens the connections and listeners that peers request, if an [`Authorizer`] allows them. Cheap to clone; all clones
+/// are the same.
 ///
-/// It answers the methods `callosum.tunnel.connect` and `callosum.tunnel.listen` of the endpoint that it is
-/// [added to](Self::add_to), beside whatever else that endpoint serves. Each connection is a call whose argument and result are
-/// streams, and holds no slot under the endpoint's concurrency limit.
+/// It answers the methods `callosum.tunnel.connect` and `callosum.tunnel.listen` of the endpoint that it is [added
+/// to](Self::add_to), in addition to the endpoint's other methods. Each connection is a call whose argument and result
+/// are streams, and holds no slot under the endpoint's concurrency limit.
 #[derive(Clone)]
 pub struct TunnelServer {
     shared: Arc<Shared>,
@@ -175,8 +177,8 @@ impl Shared {
 }
 
 impl TunnelServer {
-    /// A server on the runtime of its endpoint ([`Builder::runtime`]), and the future that makes it follow changes of what is allowed. It
-    /// serves nobody before it is added to an endpoint.
+    /// A server on the runtime of its endpoint ([`Builder::runtime`]), and the driver that follows changes of the
+    /// authorizer. The server has no effect before it is added to an endpoint.
     pub fn new(
         runtime: &Arc<dyn Runtime>,
         authorizer: impl Authorizer,
@@ -205,7 +207,7 @@ impl TunnelServer {
             .fold(builder, |builder, (name, method)| builder.handle_method(name, method))
     }
 
-    /// Adds the methods of tunnels to an endpoint that runs.
+    /// Adds the methods of tunnels to a running endpoint.
     ///
     /// # Errors
     /// If it serves tunnels already.
@@ -231,25 +233,25 @@ impl TunnelServer {
         [(wire::CONNECT, connect), (wire::LISTEN, listen)]
     }
 
-    /// What happens from now on.
+    /// The events from now on.
     pub fn events(&self) -> TunnelEvents {
         self.shared.hub.events.subscribe()
     }
 
-    /// The connections that there are, in the order in which they began.
+    /// The current connections, in the order in which they began.
     pub fn connections(&self) -> Vec<ConnectionState> {
         self.shared.hub.states()
     }
 
-    /// What each user has moved to each target and from each listener, since the start.
+    /// Counters of each user for each target and each listener, since the start.
     pub fn totals(&self) -> Vec<Totals> {
         self.shared.hub.totals.snapshot()
     }
 
-    /// Opens nothing any more, ends the listeners, and waits until all connections have ended. Those that have not when the deadline
-    /// has passed are reset. Then the driver resolves.
+    /// Opens no more connections, closes the listeners, and waits until all connections have ended. The connections
+    /// that are open when the deadline has passed are reset. Then the driver resolves.
     ///
-    /// Cancel safe: a drain that was begun opens nothing any more, but only one that is awaited resets anything.
+    /// Cancel safe: if the future is dropped, no more connections are opened, but none is reset.
     pub async fn drain(&self, deadline: Duration) -> Drained {
         self.shared.hub.drain(deadline).await
     }

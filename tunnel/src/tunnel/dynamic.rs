@@ -1,4 +1,4 @@
-//! Listening here for clients that say where to: SOCKS5 and HTTP CONNECT.
+//! Dynamic forwards: listens here for SOCKS5 and HTTP CONNECT clients, which name the target.
 
 use std::net::SocketAddr;
 use std::pin::Pin;

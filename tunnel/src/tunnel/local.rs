@@ -1,4 +1,4 @@
-//! Listening here, connecting there.
+//! Local forwards: listen here, connect on the other side.
 
 use tracing::Instrument;
 

@@ -1,4 +1,4 @@
-//! The side that asks for forwards.
+//! The side that requests forwards.
 //!
 //! Responsible for forwards and what they have in common; [`local`], [`dynamic`], [`remote`] and [`pipe`] are the four kinds. The idea: a
 //! forward is a future that accepts, and the driver polls all of them; each connection is a task of its own, which the hub can stop.
@@ -63,8 +63,8 @@ impl Default for TunnelSettings {
 }
 
 impl TunnelSettings {
-    /// How long a new connection waits for the link, while that is away; then it is refused with [`Reason::NotConnected`]. Zero refuses
-    /// at once. Default 10 s.
+    /// How long a new connection waits while there is no Callosum connection; then it is refused with
+    /// [`Reason::NotConnected`]. Zero refuses at once. Default 10 s.
     pub fn wait_for_link(mut self, wait: Duration) -> Self {
         self.wait_for_link = wait;
         self
@@ -82,7 +82,8 @@ impl TunnelSettings {
         self
     }
 
-    /// How long a client of a dynamic forward may take to say where to. Default 10 s.
+    /// How long the handshake of a SOCKS5 or HTTP CONNECT client may take; then the client's connection is closed.
+    /// Default 10 s.
     pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
         self.handshake_timeout = timeout;
         self
@@ -128,8 +129,8 @@ impl fmt::Debug for TunnelSettings {
 /// Forwards over the connection to one peer, which serves tunnels ([`TunnelServer`](crate::TunnelServer)). Cheap to clone; all clones are
 /// the same.
 ///
-/// Any number of forwards share the connection, with each other and with ordinary calls. Listeners stay while the link is away; what
-/// connects meanwhile [waits](TunnelSettings::wait_for_link), and connections that were open are reset, since their other half is gone.
+/// Any number of forwards share the Callosum connection, with each other and with ordinary calls. When it is lost, open
+/// forwarded connections are reset, and listeners stay: a new connection [waits](TunnelSettings::wait_for_link).
 #[derive(Clone)]
 pub struct Tunnel {
     shared: Arc<Shared>,
@@ -146,7 +147,7 @@ struct Shared {
     running: Sender<BoxFuture<'static, ()>>,
 }
 
-/// A forward that has been set up. Dropping it ends nothing: it lasts until it is [closed](Self::close), or the tunnel ends.
+/// A forward. It lasts until it is [closed](Self::close), or the tunnel ends; dropping this handle does not end it.
 #[derive(Clone, Debug)]
 pub struct Forward {
     name: Arc<str>,
@@ -155,18 +156,18 @@ pub struct Forward {
 }
 
 impl Forward {
-    /// What events and totals call it: `127.0.0.1:5432 → db.internal:5432`.
+    /// Its name in events and totals: `127.0.0.1:5432 → db.internal:5432`.
     pub fn name(&self) -> &Arc<str> {
         &self.name
     }
 
-    /// Where connections are accepted, here or on the other side: with the port that the system chose. A remote forward with port 0 may
-    /// have another after each reconnect, which [`TunnelEvent::Listening`] tells.
+    /// The address on which connections are accepted, here or on the other side, with the port that the system chose. A
+    /// remote forward with port 0 may get another port after each reconnect, which [`TunnelEvent::Listening`] reports.
     pub fn address(&self) -> &ListenAddress {
         &self.address
     }
 
-    /// Accepts no more. Connections that there are go on.
+    /// Accepts no more connections. Open ones go on.
     pub fn close(&self) {
         self.stop.stop(End::ShutDown);
     }
@@ -198,9 +199,10 @@ pub enum ForwardError {
 }
 
 impl Tunnel {
-    /// A tunnel to a peer, and the future that makes it go. `handlers` are those of the endpoint that the peer belongs to
-    /// ([`Connector::handlers`](callosum_runtime::Connector::handlers), [`Binder::handlers`](callosum_runtime::Binder::handlers)): through
-    /// them the peer hands over what its listeners have accepted.
+    /// A tunnel to a peer, and its driver. `handlers` are those of the endpoint that the peer belongs to
+    /// ([`Connector::handlers`](callosum_runtime::Connector::handlers),
+    /// [`Binder::handlers`](callosum_runtime::Binder::handlers)): through them the peer hands over what its listeners
+    /// have accepted.
     pub fn new(peer: &Peer, handlers: &Handlers, settings: TunnelSettings) -> (Self, TunnelDriver) {
         let hub = Hub::new(peer.runtime().clone());
         let (running, receiver) = async_channel::unbounded();
@@ -210,25 +212,25 @@ impl Tunnel {
         (Self { shared: Arc::new(shared) }, driver)
     }
 
-    /// What happens from now on.
+    /// The events from now on.
     pub fn events(&self) -> TunnelEvents {
         self.shared.hub.events.subscribe()
     }
 
-    /// The connections that there are, in the order in which they began.
+    /// The current connections, in the order in which they began.
     pub fn connections(&self) -> Vec<ConnectionState> {
         self.shared.hub.states()
     }
 
-    /// What each forward has moved since the start.
+    /// Counters of each forward, since the start.
     pub fn totals(&self) -> Vec<Totals> {
         self.shared.hub.totals.snapshot()
     }
 
-    /// Ends the listeners, and waits until all connections have ended. Those that have not when the deadline has passed are reset. Then
-    /// the driver resolves.
+    /// Closes the listeners, and waits until all connections have ended. The connections that are open when the
+    /// deadline has passed are reset. Then the driver resolves.
     ///
-    /// Cancel safe: a drain that was begun accepts nothing any more, but only one that is awaited resets anything.
+    /// Cancel safe: if the future is dropped, no more connections are accepted, but none is reset.
     pub async fn drain(&self, deadline: Duration) -> Drained {
         self.shared.hub.drain(deadline).await
     }

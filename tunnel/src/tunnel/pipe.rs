@@ -1,4 +1,4 @@
-//! One connection over a stream that is there already, such as stdin and stdout.
+//! One connection over an open pair of streams, such as stdin and stdout.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;

@@ -1,7 +1,7 @@
-//! Listening there, connecting here.
+//! Remote forwards: the other side listens, this side connects.
 //!
-//! The idea: this side adds a method of its own for each forward, under a name that nobody else uses, and has the other side listen
-//! with a call that lasts as long as the listener does. Each connection that the other side accepts is a call of that method.
+//! The idea: this side adds a method for each forward, under a unique name, and makes the other side listen with a call
+//! that lasts as long as the listener does. Each connection that the other side accepts is a call of that method.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! What has to hold of the scheduler's tables between any two calls.
+//! Invariants of the scheduler's tables between any two calls.
 
 use super::{ConnectionId, KeyOrder, OrderingMode, State};
 

@@ -1,4 +1,4 @@
-//! Reading packets.
+//! Reads packets of dialect 2.
 
 use std::time::Duration;
 

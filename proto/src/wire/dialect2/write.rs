@@ -1,4 +1,4 @@
-//! Writing packets.
+//! Writes packets of dialect 2.
 
 use bytes::{Bytes, BytesMut};
 
