@@ -19,7 +19,7 @@ use crate::common::{Ending, connected, disconnected, drive, echo, for_ever};
 use crate::run;
 use callosum_proto::internals::wire::{CallName, Encoder, Hello, Message, NONCE_LEN, PING, PONG, Payload};
 
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(60);
 const SHORT: Duration = Duration::from_millis(20);
 
 /// Intervals to try one after another, until the machine is fast enough for what has to happen in one.

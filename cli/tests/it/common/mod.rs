@@ -18,7 +18,7 @@ use rustix::io::ioctl_fionread;
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Something hangs if a process says nothing, or goes on, for so long.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 pub(crate) const RUNTIMES: [&str; Host::ALL.len()] = Host::NAMES;
 
