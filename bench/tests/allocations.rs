@@ -3,7 +3,9 @@
 
 use std::{
     alloc::System,
+    pin::Pin,
     sync::{Arc, LazyLock},
+    task::Poll,
     time::Instant,
 };
 
@@ -14,7 +16,10 @@ use callosum_bench::{
     peers::{Layer, Protobuf, Thrift, Typed, TypedMsgPack},
 };
 use callosum_testkit::wrapped::{Wrap, Wrapped};
-use callosum_tokio::{Builder, Context, HandlerResult, Peer, TokioRuntime, duplex, rt::Runtime};
+use callosum_tokio::{
+    Builder, Context, HandlerResult, Peer, TokioRuntime, duplex,
+    rt::{Runtime, Timer},
+};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 #[global_allocator]
@@ -38,6 +43,21 @@ impl Wrap for Still {
     fn now(&self) -> Instant {
         static NOW: LazyLock<Instant> = LazyLock::new(Instant::now);
         *NOW
+    }
+
+    fn timer(&self, _: Instant) -> Pin<Box<dyn Timer>> {
+        Box::pin(Never)
+    }
+}
+
+/// A timer by that clock. One by the system's would go off before its time, again and again, where the test takes seconds.
+struct Never;
+
+impl Timer for Never {
+    fn reset(self: Pin<&mut Self>, _: Instant) {}
+
+    fn poll(self: Pin<&mut Self>, _: &mut std::task::Context<'_>) -> Poll<()> {
+        Poll::Pending
     }
 }
 
