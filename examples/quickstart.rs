@@ -29,9 +29,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let (connector, driver) = builder().connect(&binder.endpoints()[0])?;
     let client = tokio::spawn(driver);
 
-    // The call waits for the connection, then for its reply, for two seconds together.
+    // The call waits for the connection, then for its reply, for five seconds together.
     let sum: i64 =
-        connector.peer().invoke("add", &Add { a: 2, b: 40 }).timeout(Duration::from_secs(2)).await?;
+        connector.peer().invoke("add", &Add { a: 2, b: 40 }).timeout(Duration::from_secs(5)).await?;
     println!("2 + 40 = {sum}");
     assert_eq!(sum, 42);
 

@@ -98,8 +98,16 @@ pub fn call(server: SocketAddr, timing: Timing) -> Result<()> {
         announce(server);
         let paced = pace::calls_for(&client, &body, Duration::from_millis(timing.window_ms)).await?;
         let clients = [client];
-        let rate = load::run::<Tokio>(&clients, Case::new(BODY_BYTES, IN_FLIGHT), timing).await?;
-        ensure!(paced.calls() > 0 && rate.calls() > 0, "no call ended");
+        ensure!(paced.calls() > 0, "no call was due");
+        let mut timing = timing;
+        let rate = loop {
+            let rate = load::run::<Tokio>(&clients, Case::new(BODY_BYTES, IN_FLIGHT), timing).await?;
+            if rate.calls() > 0 {
+                break rate;
+            }
+            // The machine is too slow. The process that waits for this one has a limit.
+            timing = timing.stretched(2);
+        };
         println!("{}", serde_json::to_string(&Calls { paced, rate })?);
         Ok(())
     })

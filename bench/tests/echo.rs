@@ -209,7 +209,7 @@ fn python_callosum_and_libzmq_echo() -> Result<()> {
         let launcher = Launcher::new(&peer, suite::WORKERS, Path::new(PROGRAM))?;
         let server = launcher.serve(None)?;
         for &body_bytes in lengths {
-            for warm_up_ms in [0, 300] {
+            for warm_up_ms in [0, 50] {
                 let timing = Timing { warm_up_ms, window_ms };
                 let case = Case { connections, ..Case::new(body_bytes, in_flight) };
                 let sample = launcher.load(&server, case, timing)?;
@@ -218,17 +218,18 @@ fn python_callosum_and_libzmq_echo() -> Result<()> {
         }
         server.end()
     };
-    echoes("python-callosum/asyncio", 1, 1, 1500, &[64])?;
-    echoes("python-callosum/asyncio", 2, 4, 1500, &[64])?;
+    echoes("python-callosum/asyncio", 1, 1, 200, &[64])?;
+    echoes("python-callosum/asyncio", 2, 4, 200, &[64])?;
     for id in ["libzmq/C", "libzmq-curve/C"] {
-        echoes(id, 1, 48, 300, &[0, 1, 64, 4095, 70_000, 1 << 20])?;
-        echoes(id, 3, 12, 300, &[64])?;
+        echoes(id, 1, 48, 50, &[0, 1, 64, 4095, 70_000, 1 << 20])?;
+        echoes(id, 3, 12, 50, &[64])?;
     }
     Ok(())
 }
 
+/// Windows are short: where no call ends in one, there is a longer one.
 fn short_plan() -> Plan {
-    let timing = Timing { warm_up_ms: 10, window_ms: 300 };
+    let timing = Timing { warm_up_ms: 10, window_ms: 50 };
     let mib = |mib: u64| Length { upload_bytes: mib << 20 };
     let idle = Idle { connections: 20, used_connections: 4, idle: Duration::from_millis(50), rounds: 2 };
     let tunnels = Tunnels { idle: 5, rounds: 1 };

@@ -250,7 +250,7 @@ def main() -> None:
     parser.add_argument("--codec", choices=CODECS, default="json")
     parser.add_argument("--compress", action="store_true", help="send zip bodies")
     parser.add_argument("--serve", action="store_true", help="serve agent.echo, agent.add, …")
-    parser.add_argument("--handshake-timeout", type=float, default=5.0, metavar="SECONDS")
+    parser.add_argument("--handshake-timeout", type=float, default=30.0, metavar="SECONDS")
     add_curve_arguments(parser, "--server-key", repeated=False)
     args = parser.parse_args()
     if args.compress:

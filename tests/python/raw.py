@@ -224,7 +224,7 @@ def attack(args: argparse.Namespace) -> dict[str, Any]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--connect", required=True, metavar="ENDPOINT")
-    parser.add_argument("--timeout", type=float, default=10.0, help="seconds for a good call")
+    parser.add_argument("--timeout", type=float, default=30.0, help="seconds for a good call")
     add_curve_arguments(parser, "--server-key", repeated=False)
     args = parser.parse_args()
     report = attack(args)

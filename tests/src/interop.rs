@@ -18,11 +18,8 @@ use callosum_runtime::{Binder, Builder, Connector, Drained, Driver, DriverError,
 
 use crate::python::{PyProcess, fork_server};
 
-/// How long a case may take. Only a safety net against hanging.
-const WATCHDOG: Duration = Duration::from_secs(60);
-
 /// How long a test waits for what must come. Only a safety net against hanging.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What the peers of a test are connected by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,7 +84,7 @@ pub struct Case {
 /// Runs those of the cases that have this transport, all of them whichever fail, and says what became of each.
 ///
 /// # Panics
-/// When one has panicked, or has taken more than a minute.
+/// When one has panicked, or hangs.
 pub fn run_all(host: Host, transport: Transport, cases: &[Case]) {
     // Those of all cases are forked from one process. Not under a watchdog: pip may have to be waited for.
     let fork_server = fork_server();
@@ -116,9 +113,9 @@ fn watch(host: Host, transport: Transport, body: fn(&World)) {
         // Nobody listens any more once the watchdog has barked.
         let _ = done.send(());
     });
-    match ended.recv_timeout(WATCHDOG) {
+    match ended.recv_timeout(crate::rig::PATIENCE) {
         // Python's processes end as soon as their standard input does: with this process at the latest.
-        Err(RecvTimeoutError::Timeout) => panic!("the test hangs: it has run for {WATCHDOG:?}"),
+        Err(RecvTimeoutError::Timeout) => panic!("the test hangs"),
         Ok(()) | Err(RecvTimeoutError::Disconnected) => {
             test.join().unwrap_or_else(|panicked| panic::resume_unwind(panicked));
         }

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::time::Duration;
 
 /// Only a safety net against hanging.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(220);
 
 /// Runs a test on a runtime of its own, with which everything it has started ends.
 pub(crate) fn run(test: impl Future<Output = ()>) {

@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use super::environment::{python, script};
 
 /// How long it may take to begin, to fork, and to say that a process has ended. Only a safety net against hanging.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The process. Dropping it kills the peers that are left, and waits for all of them.
 #[derive(Debug)]

@@ -14,6 +14,7 @@ mod interop_python_client;
 mod interop_python_server;
 mod interop_raw;
 mod interop_services;
+mod python_peers;
 mod real_load;
 mod service_types;
 mod tunnels;
