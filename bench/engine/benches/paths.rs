@@ -1,16 +1,12 @@
 //! The paths of the engine whose instructions are counted. Each makes [`CALLS`] calls, but for those of 1 MiB
 //! and the handshakes.
 //!
-//! Without an argument, this program runs itself under valgrind's callgrind for each path, and prints the counts. With the name
-//! of a path it runs that one. callgrind counts while [`measured`] runs: what a path needs is made before, and dropped after it has
-//! returned.
+//! What a benchmark needs is made before, in its `setup`, and dropped after it has returned: neither counts.
 
-use std::fs;
+#![allow(missing_docs, reason = "the macros make public items")]
+
 use std::hint::black_box;
-use std::path::Path;
-use std::process::Command;
 
-use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 use callosum_bench_engine::pair::{Pair, Speaks};
 use callosum_proto::internals::wire::dialect2::{Options, PacketWriter, Piece, Record, records};
@@ -18,6 +14,8 @@ use callosum_proto::internals::wire::{CallName, Encoder, Message, Payload, decod
 use callosum_proto::internals::{connection_id, request_id};
 use callosum_proto::ordering::{Action, Arrival, KeyOrder, OrderingConfig, OrderingMode, Scheduler};
 use callosum_proto::{Multipart, OrderingKey};
+use gungraun::Callgrind;
+use gungraun::prelude::*;
 
 /// Calls of a benchmark. Enough for the buffers that many calls share to count as they should.
 const CALLS: u32 = 1_000;
@@ -53,6 +51,8 @@ fn opens() -> Vec<Record> {
     (0..CALLS).map(open).collect()
 }
 
+#[library_benchmark(setup = messages)]
+#[bench::call()]
 fn encode_dialect_1(messages: Vec<Message>) -> (Vec<Message>, Encoder) {
     let mut encoder = Encoder::default();
     for message in &messages {
@@ -61,6 +61,8 @@ fn encode_dialect_1(messages: Vec<Message>) -> (Vec<Message>, Encoder) {
     (messages, encoder)
 }
 
+#[library_benchmark(setup = opens)]
+#[bench::call()]
 fn encode_dialect_2(opens: Vec<Record>) -> (Vec<Record>, PacketWriter) {
     let mut writer = PacketWriter::default();
     for packet in opens.chunks(8) {
@@ -89,6 +91,8 @@ fn packets() -> Vec<Bytes> {
     opens().chunks(8).map(packet).collect()
 }
 
+#[library_benchmark(setup = frames)]
+#[bench::call()]
 fn decode_dialect_1(frames: Vec<[Bytes; 2]>) -> Vec<[Bytes; 2]> {
     for [header, body] in &frames {
         let header = decode_header(header).expect("it was encoded");
@@ -97,6 +101,8 @@ fn decode_dialect_1(frames: Vec<[Bytes; 2]>) -> Vec<[Bytes; 2]> {
     frames
 }
 
+#[library_benchmark(setup = packets)]
+#[bench::call()]
 fn decode_dialect_2(packets: Vec<Bytes>) -> Vec<Bytes> {
     for packet in &packets {
         for record in records(packet).expect("it was written") {
@@ -121,6 +127,10 @@ fn requests(mode: OrderingMode, keys: u32) -> (KeyOrder, Vec<Arrival>) {
     (KeyOrder::new(config), (0..CALLS).map(arrival).collect())
 }
 
+#[library_benchmark(setup = requests)]
+#[bench::no_keys(OrderingMode::ExitOrdered, 0)]
+#[bench::exit_ordered(OrderingMode::ExitOrdered, KEYS)]
+#[bench::key_serialized(OrderingMode::KeySerialized, KEYS)]
 fn schedule((mut order, arrivals): (KeyOrder, Vec<Arrival>)) -> (KeyOrder, Vec<Arrival>) {
     for several in arrivals.chunks(IN_FLIGHT as usize) {
         for arrival in several {
@@ -146,78 +156,44 @@ fn connected(speaks: Speaks, body: usize, calls: u32, in_flight: u32) -> (Pair, 
     (pair, calls, in_flight)
 }
 
+#[library_benchmark(setup = connected)]
+#[bench::dialect_1_x1(Speaks::Dialect1, SMALL, CALLS, 1)]
+#[bench::dialect_1_x128(Speaks::Dialect1, SMALL, CALLS, 128)]
+#[bench::dialect_2_x1(Speaks::Dialect2, SMALL, CALLS, 1)]
+#[bench::dialect_2_x128(Speaks::Dialect2, SMALL, CALLS, 128)]
+#[bench::curve_x1(Speaks::Curve, SMALL, CALLS, 1)]
+#[bench::curve_x128(Speaks::Curve, SMALL, CALLS, 128)]
+// Four calls.
+#[bench::dialect_1_1mib_x4(Speaks::Dialect1, LARGE, 4, 4)]
+#[bench::dialect_2_1mib_x4(Speaks::Dialect2, LARGE, 4, 4)]
 fn round_trip((mut pair, calls, in_flight): (Pair, u32, u32)) -> Pair {
     pair.call(calls as usize, in_flight as usize, &mut ());
     pair
 }
 
+#[library_benchmark(setup = Pair::new)]
+#[bench::null(Speaks::Dialect2, SMALL)]
+#[bench::curve(Speaks::Curve, SMALL)]
 fn handshake(mut pair: Pair) -> Pair {
     pair.connect();
     pair
 }
 
-/// Runs a path. callgrind knows this function by its name.
-#[inline(never)]
-fn measured<I, O>(path: fn(I) -> O, input: I) -> O {
-    black_box(path(black_box(input)))
-}
+library_benchmark_group!(
+    name = paths,
+    benchmarks = [
+        encode_dialect_1,
+        encode_dialect_2,
+        decode_dialect_1,
+        decode_dialect_2,
+        schedule,
+        round_trip,
+        handshake
+    ]
+);
 
-/// A path's name, and what makes its input and runs it.
-type Named = (&'static str, fn());
-
-const PATHS: [Named; 17] = [
-    ("encode_dialect_1::call", || drop(measured(encode_dialect_1, messages()))),
-    ("encode_dialect_2::call", || drop(measured(encode_dialect_2, opens()))),
-    ("decode_dialect_1::call", || drop(measured(decode_dialect_1, frames()))),
-    ("decode_dialect_2::call", || drop(measured(decode_dialect_2, packets()))),
-    ("schedule::no_keys", || drop(measured(schedule, requests(OrderingMode::ExitOrdered, 0)))),
-    ("schedule::exit_ordered", || drop(measured(schedule, requests(OrderingMode::ExitOrdered, KEYS)))),
-    ("schedule::key_serialized", || drop(measured(schedule, requests(OrderingMode::KeySerialized, KEYS)))),
-    ("round_trip::dialect_1_x1", || round_trips(Speaks::Dialect1, SMALL, CALLS, 1)),
-    ("round_trip::dialect_1_x128", || round_trips(Speaks::Dialect1, SMALL, CALLS, 128)),
-    ("round_trip::dialect_2_x1", || round_trips(Speaks::Dialect2, SMALL, CALLS, 1)),
-    ("round_trip::dialect_2_x128", || round_trips(Speaks::Dialect2, SMALL, CALLS, 128)),
-    ("round_trip::curve_x1", || round_trips(Speaks::Curve, SMALL, CALLS, 1)),
-    ("round_trip::curve_x128", || round_trips(Speaks::Curve, SMALL, CALLS, 128)),
-    ("round_trip::dialect_1_1mib_x4", || round_trips(Speaks::Dialect1, LARGE, 4, 4)),
-    ("round_trip::dialect_2_1mib_x4", || round_trips(Speaks::Dialect2, LARGE, 4, 4)),
-    ("handshake::null", || drop(measured(handshake, Pair::new(Speaks::Dialect2, SMALL)))),
-    ("handshake::curve", || drop(measured(handshake, Pair::new(Speaks::Curve, SMALL)))),
-];
-
-fn round_trips(speaks: Speaks, body: usize, calls: u32, in_flight: u32) {
-    drop(measured(round_trip, connected(speaks, body, calls, in_flight)));
-}
-
-/// The instructions of a path. callgrind's output stays in this folder, for callgrind_annotate.
-fn count(path: &str, folder: &Path) -> Result<u64> {
-    let output = folder.join(path.replace("::", "."));
-    let mut valgrind = Command::new("valgrind");
-    // What the environment holds moves the stack.
-    valgrind.env_clear().args(["--tool=callgrind", "--cache-sim=no", "--toggle-collect=*paths::measured*"]);
-    valgrind.arg(format!("--callgrind-out-file={}", output.display()));
-    let ran = valgrind.arg(std::env::current_exe()?).arg(path).output().context("valgrind does not run")?;
-    ensure!(ran.status.success(), "{path}: {}", String::from_utf8_lossy(&ran.stderr));
-    let text = fs::read_to_string(&output)?;
-    let total = text.lines().find_map(|line| line.strip_prefix("totals: "));
-    let count = total.context("callgrind tells no total")?.trim().parse()?;
-    ensure!(count > 0, "{path}: callgrind did not find the function that is measured");
-    Ok(count)
-}
-
-fn main() -> Result<()> {
-    // Cargo says what it runs a benchmark as.
-    if let Some(name) = std::env::args().skip(1).find(|argument| argument != "--bench") {
-        let Some((_, run)) = PATHS.iter().find(|(path, _)| *path == name) else {
-            bail!("no path is named {name}")
-        };
-        run();
-        return Ok(());
-    }
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("callgrind");
-    fs::create_dir_all(&folder)?;
-    for (path, _) in PATHS {
-        println!("{path} {}", count(path, &folder)?);
-    }
-    Ok(())
-}
+main!(
+    // Only instructions are looked at.
+    config = LibraryBenchmarkConfig::default().tool(Callgrind::with_args(["--cache-sim=no"])),
+    library_benchmark_groups = paths
+);

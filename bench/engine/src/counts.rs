@@ -1,12 +1,14 @@
 //! Instructions of the paths, compared with those that the repository has.
 //!
-//! A file in the repository has the counts, `instructions.json`, and a change that makes a path longer changes that file too.
+//! gungraun keeps earlier counts in the target directory, where no other machine finds them. So a file in the repository has
+//! them instead, `instructions.json`, and a change that makes a path longer changes that file too.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// By how many percent a path may grow. What changes less is mostly the compiler's: which function it inlines where.
 const TOLERANCE: u64 = 5;
@@ -21,18 +23,21 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// What `benches/paths.rs` has printed: a line for each path, with its name and its count.
+    /// What gungraun has printed with `--output-format=json`: a JSON object for each path.
     ///
     /// # Errors
     /// If that has another format, or no paths.
-    pub fn parse(output: &str, compiler: &str) -> Result<Self> {
+    pub fn from_gungraun(output: &str, compiler: &str) -> Result<Self> {
         let mut instructions = BTreeMap::new();
-        for line in output.lines() {
-            let (name, count) = line.split_once(' ').with_context(|| format!("{line:?} has no count"))?;
-            let count = count.parse().with_context(|| format!("{line:?} has no count"))?;
-            ensure!(instructions.insert(name.to_owned(), count).is_none(), "{name} is there twice");
+        for summary in serde_json::Deserializer::from_str(output).into_iter::<Value>() {
+            let summary = summary.context("gungraun's output is not JSON")?;
+            let text = |field: &str| summary[field].as_str().with_context(|| format!("{field} is missing"));
+            let name = format!("{}::{}", text("function_name")?, text("id")?);
+            let total = &summary["profiles"][0]["data"]["total"]["metrics"]["Ir"]["values"]["new"];
+            let count = total.as_u64().with_context(|| format!("{name} has no count of instructions"))?;
+            ensure!(instructions.insert(name.clone(), count).is_none(), "{name} is there twice");
         }
-        ensure!(!instructions.is_empty(), "nothing was counted");
+        ensure!(!instructions.is_empty(), "gungraun has counted nothing");
         Ok(Self { compiler: compiler.to_owned(), instructions })
     }
 
@@ -194,12 +199,21 @@ mod tests {
     }
 
     #[test]
-    fn reads_a_line_for_each_path() {
-        let read =
-            Counts::parse("encode::call 5\ndecode::call 7\n", "rustc 1.95.0").expect("it has that format");
+    fn reads_what_gungraun_prints() {
+        let summary = |function: &str, values: &str| {
+            format!(
+                r#"{{"function_name":"{function}","id":"call","profiles":[{{"data":{{"total":{{"metrics":
+                {{"Ir":{{"values":{values}}}}}}}}}}}]}}"#
+            )
+        };
+        let output =
+            [summary("encode", r#"{"new":5}"#), summary("decode", r#"{"new":7,"old":9}"#)].join("\n");
+        let read = Counts::from_gungraun(&output, "rustc 1.95.0").expect("it has that format");
         assert_eq!(read, counts(&[("encode::call", 5), ("decode::call", 7)]));
-        for wrong in ["", "encode::call", "encode::call many", "encode::call 5\n\n", "a 5\na 5\n"] {
-            Counts::parse(wrong, "").expect_err(wrong);
+        for wrong in ["", "no JSON", "{}", &summary("encode", r#"{"old":5}"#)] {
+            Counts::from_gungraun(wrong, "").expect_err(wrong);
         }
+        let twice = [summary("encode", r#"{"new":5}"#), summary("encode", r#"{"new":5}"#)].concat();
+        Counts::from_gungraun(&twice, "").expect_err("the same path twice");
     }
 }

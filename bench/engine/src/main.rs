@@ -43,7 +43,7 @@ struct Measure {
 
 #[derive(Debug, Args)]
 struct Compare {
-    /// What the benchmark `paths` has printed.
+    /// What gungraun has printed, as JSON.
     output: PathBuf,
     /// What `rustc --version` says.
     #[arg(long)]
@@ -75,7 +75,7 @@ fn compare(args: &Compare) -> Result<ExitCode> {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("instructions.json");
     let read =
         |path: &Path| fs::read_to_string(path).with_context(|| format!("can't read {}", path.display()));
-    let now = Counts::parse(&read(&args.output)?, &args.compiler)?;
+    let now = Counts::from_gungraun(&read(&args.output)?, &args.compiler)?;
     if args.update {
         fs::write(&file, serde_json::to_string_pretty(&now)? + "\n")?;
         println!("{} is written", file.display());
