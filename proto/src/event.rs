@@ -348,6 +348,8 @@ pub enum EndpointEvent {
     Paused(ConnectionId),
     /// The end of [`Paused`](Self::Paused).
     Resumed(ConnectionId),
+    /// Nothing was heard of the peer for a second: memory that is kept for requests to come may go.
+    Quiet(ConnectionId),
     /// The connection is over: its requests that wait vanish, those that run keep slot and key until
     /// [`finish`](crate::Endpoint::finish). It gets no more events.
     Closed(ConnectionId),
