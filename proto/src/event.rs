@@ -352,6 +352,8 @@ pub enum EndpointEvent {
     Paused(ConnectionId),
     /// The end of [`Paused`](Self::Paused).
     Resumed(ConnectionId),
+    /// Nothing has been received from the peer for a second: spare memory for further requests may be freed.
+    Quiet(ConnectionId),
     /// The connection has ended: its waiting requests are forgotten, its running ones keep slot and key until
     /// [`finish`](crate::Endpoint::finish). It gets no more events.
     Closed(ConnectionId),

@@ -84,7 +84,7 @@ impl From<RequestId> for StreamId {
 
 /// The MessagePack type in which a key travels; a reply must echo it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum KeyKind {
+pub(crate) enum KeyKind {
     /// MessagePack `str`: a key that the caller gave.
     Str,
     /// MessagePack `bin`: what Python sends, empty, when the caller gave no key.
@@ -144,7 +144,7 @@ impl OrderingKey {
     }
 
     /// Its type on the wire.
-    pub fn kind(&self) -> KeyKind {
+    pub(crate) fn kind(&self) -> KeyKind {
         self.kind
     }
 

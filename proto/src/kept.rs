@@ -3,16 +3,22 @@
 
 use std::collections::VecDeque;
 
-/// Memory that an empty queue keeps, in bytes, where it is given back once the connection is quiet, or where there is one queue for
-/// all connections. Enough for 128 calls at a time: to grow for each burst of so many was a tenth of what they cost.
-pub(crate) const MUCH: usize = 64 * 1024;
-
-/// The same where it is kept as long as the connection lives.
-pub(crate) const LITTLE: usize = 3 * 1024;
+/// Memory that an empty queue keeps until its connection is quiet, in bytes. Enough for 128 calls at a time: to grow for each burst of
+/// so many was a tenth of what they cost.
+pub(crate) const KEPT_BYTES: usize = 64 * 1024;
 
 /// Capacity that an empty queue keeps, in entries.
 pub(crate) const fn kept_capacity<T>(bytes: usize) -> usize {
     bytes / size_of::<T>()
+}
+
+/// Takes the first entry. A queue that turns out to be empty gives its memory back.
+#[inline]
+pub(crate) fn pop_or_shrink<T>(queue: &mut VecDeque<T>) -> Option<T> {
+    if queue.is_empty() {
+        shrink_queue::<_, KEPT_BYTES>(queue);
+    }
+    queue.pop_front()
 }
 
 /// Comes after each entry that is removed from a queue; with 0, where a queue that is empty gives back all of it.

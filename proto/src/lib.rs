@@ -42,9 +42,11 @@ pub use event::{
     Anomaly, Body, CloseCause, ConnectionEvent, EndpointEvent, Event, Outcome, PingId, Request, StopReason,
     Violation, WithdrawReason,
 };
-pub use ids::{CallId, ConnectionId, KeyKind, OrderingKey, RequestId, StreamId};
+pub(crate) use ids::KeyKind;
+pub use ids::{CallId, ConnectionId, OrderingKey, RequestId, StreamId};
 pub use metadata::{Metadata, MetadataTooLarge};
-pub use multipart::{MAX_FRAMES, Multipart};
+pub(crate) use multipart::MAX_FRAMES;
+pub use multipart::Multipart;
 pub use reply::{Replied, Reply};
 pub use role::Role;
 pub use stream::{Acknowledged, Chunk, Read, ReadError, StreamFault, WriteError};

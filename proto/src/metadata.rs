@@ -86,8 +86,11 @@ impl Metadata {
     }
 
     /// Bytes of all names and values.
+    #[inline]
     pub fn size(&self) -> usize {
-        self.iter().map(|(name, value)| name.as_bytes().len() + value.len()).sum()
+        let sum =
+            |entries: &Entries| entries.iter().map(|(name, value)| name.as_bytes().len() + value.len()).sum();
+        self.0.as_deref().map_or(0, sum)
     }
 
     /// Copies names and values whose buffer is shared, or belongs to an [owner](Bytes::from_owner): they pin nothing then, and dropping

@@ -3,9 +3,9 @@
 use bytes::{Bytes, BytesMut};
 
 /// The most frames that any Callosum message has.
-pub const MAX_FRAMES: usize = 3;
+pub(crate) const MAX_FRAMES: usize = 3;
 
-/// A ZeroMQ multipart message of at most [`MAX_FRAMES`] frames, held without a heap allocation of its own.
+/// A ZeroMQ multipart message of at most three frames, held without a heap allocation of its own.
 ///
 /// The last frame may be in two pieces, the second of which is [`tail`](Self::tail): a large body gets its
 /// MessagePack prefix without being copied.
@@ -32,7 +32,7 @@ impl Multipart {
         Self { frames: [body, Bytes::new(), Bytes::new()], len: 1, tail }
     }
 
-    /// A message of these frames; `None` if there are more than [`MAX_FRAMES`] or none.
+    /// A message of these frames; `None` if there are more than three or none.
     pub fn from_frames(frames: impl IntoIterator<Item = Bytes>) -> Option<Self> {
         let mut message = Self::default();
         for frame in frames {

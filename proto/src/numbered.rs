@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::kept::{MUCH, kept_capacity};
+use crate::kept::{KEPT_BYTES, kept_capacity};
 
 /// Empty slots that are not worth closing.
 const FEW: u64 = 32;
@@ -30,7 +30,7 @@ const fn kept_slots<T>(bytes: usize) -> usize {
 
 /// Of the memory of a burst the ring keeps so many bytes.
 #[derive(Debug)]
-pub(crate) struct Numbered<T, const KEPT: usize = MUCH> {
+pub(crate) struct Numbered<T, const KEPT: usize = KEPT_BYTES> {
     /// The oldest number in the ring, whose slot is not empty, and how many numbers it spans.
     first: u64,
     span: u64,
@@ -85,6 +85,14 @@ impl<T, const KEPT: usize> Numbered<T, KEPT> {
     /// Adds a value, of whose number there is none.
     pub(crate) fn insert(&mut self, number: u64, value: T) {
         debug_assert!(!self.contains(number), "{number} is in use");
+        if self.distance(number) == self.span && self.span < self.slots.len() as u64 {
+            // The next one: most are.
+            let slot = self.slot(number);
+            self.slots[slot] = Some(value);
+            self.span += 1;
+            self.filled += 1;
+            return;
+        }
         if self.filled > 0 && number < self.first {
             self.others.insert(number, value);
             return;
@@ -108,25 +116,40 @@ impl<T, const KEPT: usize> Numbered<T, KEPT> {
 
     pub(crate) fn remove(&mut self, number: u64) -> Option<T> {
         let slot = self.slot(number);
-        if self.distance(number) < self.span
-            && let Some(value) = self.slots.get_mut(slot).and_then(Option::take)
-        {
-            self.filled -= 1;
-            self.trim();
-            self.retire_outliving();
-            return Some(value);
+        if self.distance(number) < self.span {
+            let value = self.slots.get_mut(slot).and_then(Option::take);
+            if value.is_some() {
+                self.removed();
+                return value;
+            }
         }
         self.others.remove(&number)
     }
 
+    /// Drops a value where it is.
+    pub(crate) fn discard(&mut self, number: u64) {
+        let slot = self.slot(number);
+        if self.distance(number) < self.span && self.slots[slot].is_some() {
+            self.slots[slot] = None;
+            self.removed();
+        } else {
+            self.others.remove(&number);
+        }
+    }
+
+    /// A value has left the ring.
+    #[inline]
+    fn removed(&mut self) {
+        self.filled -= 1;
+        self.trim();
+        self.retire_outliving();
+    }
+
     /// The value of this number, which is made first if there is none.
     #[inline]
-    pub(crate) fn get_or_insert_default(&mut self, number: u64) -> &mut T
-    where
-        T: Default,
-    {
+    pub(crate) fn get_or_insert_with(&mut self, number: u64, make: impl FnOnce() -> T) -> &mut T {
         if !self.contains(number) {
-            self.insert(number, T::default());
+            self.insert(number, make());
         }
         self.get_mut(number).expect("it is there, or has just been inserted")
     }
@@ -239,6 +262,7 @@ impl<T, const KEPT: usize> Numbered<T, KEPT> {
     #[inline]
     fn trim(&mut self) {
         if self.filled == 0 {
+            self.first = self.first.wrapping_add(self.span);
             self.span = 0;
         } else {
             while self.slots[self.slot(self.first)].is_none() {
@@ -257,7 +281,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::kept::LITTLE;
+
+    const LITTLE: usize = 3 * 1024;
 
     #[test]
     fn one_that_outlives_thousands_takes_no_room_in_the_ring() {

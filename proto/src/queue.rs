@@ -7,14 +7,14 @@
 
 use std::collections::VecDeque;
 
-use crate::kept::{MUCH, shrink_queue};
+use crate::kept::{KEPT_BYTES, shrink_queue};
 
 /// Gaps that are not worth closing.
 const FEW_GAPS: usize = 16;
 
 /// Of the memory of a burst it keeps so many bytes.
 #[derive(Debug)]
-pub(crate) struct Queue<T, const KEPT: usize = MUCH> {
+pub(crate) struct Queue<T, const KEPT: usize = KEPT_BYTES> {
     /// The first one is no gap.
     slots: VecDeque<(u64, Option<T>)>,
     len: usize,
@@ -47,11 +47,20 @@ impl<T, const KEPT: usize> Queue<T, KEPT> {
         Some((*number, value.as_ref()?))
     }
 
-    pub(crate) fn pop(&mut self) -> Option<(u64, T)> {
-        let (number, value) = self.slots.pop_front()?;
+    pub(crate) fn pop(&mut self) -> Option<T> {
+        let (_, value) = self.slots.pop_front()?;
         self.len -= 1;
         self.tidy();
-        Some((number, value?))
+        value
+    }
+
+    /// Moves the first value to the end.
+    pub(crate) fn rotate(&mut self, number: u64) {
+        if self.slots.len() == 1 {
+            self.slots[0].0 = number;
+        } else if let Some(value) = self.pop() {
+            self.push(number, value);
+        }
     }
 
     pub(crate) fn get(&self, number: u64) -> Option<&T> {
@@ -109,7 +118,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::kept::{LITTLE, kept_capacity};
+    use crate::kept::kept_capacity;
+
+    const LITTLE: usize = 3 * 1024;
 
     #[test]
     fn gaps_are_bounded_and_capacity_is_given_back() {
@@ -127,14 +138,18 @@ mod tests {
 
     proptest! {
         #[test]
-        fn does_what_a_tree_does(ops in prop::collection::vec((0..4_u8, any::<prop::sample::Index>()), 0..400)) {
+        fn does_what_a_tree_does(ops in prop::collection::vec((0..5_u8, any::<prop::sample::Index>()), 0..400)) {
             let (mut queue, mut tree): (Queue<u64, LITTLE>, _) = (Queue::default(), BTreeMap::new());
             for (number, (op, index)) in (0_u64..).zip(ops) {
                 let other = index.index(number as usize + 1) as u64;
                 match op {
-                    0 => prop_assert_eq!(queue.pop(), tree.pop_first()),
+                    0 => prop_assert_eq!(queue.pop(), tree.pop_first().map(|(_, value)| value)),
                     1 => prop_assert_eq!(queue.remove(other), tree.remove(&other)),
                     2 => prop_assert_eq!(queue.get_mut(other), tree.get_mut(&other)),
+                    3 => {
+                        queue.rotate(number);
+                        tree = tree.pop_first().into_iter().map(|(_, value)| (number, value)).chain(tree).collect();
+                    }
                     _ => {
                         queue.push(number, number);
                         tree.insert(number, number);

@@ -47,6 +47,7 @@ impl SmallBytes {
     }
 
     /// The same, copied if it would pin a much larger frame; see [`wire::keep`].
+    #[inline]
     pub(crate) fn keep(self, frame: usize) -> Self {
         match self {
             Self::Inline { .. } => self,

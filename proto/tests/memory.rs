@@ -382,6 +382,7 @@ fn pieces_hold_no_more_than_their_credit() {
         server.now += Duration::from_secs(1);
         let now = server.now;
         server.connection_mut().handle_timeout(now).unwrap();
+        server.settle();
     });
     assert_eq!((server.connection().held_bytes(), server.cancelled), (0, CONTENTS));
     println!("{peak} bytes at a time for {spent} of credit, {left} left");

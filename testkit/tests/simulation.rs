@@ -8,7 +8,7 @@ use std::time::Instant;
 use callosum_testkit::sim::{self, Tally};
 
 /// Number of schedules unless CALLOSUM_SIM_SCHEDULES is set.
-const SCHEDULES: u64 = 3_000;
+const SCHEDULES: u64 = 4_000;
 
 fn setting(name: &str) -> Option<u64> {
     let value = std::env::var(name).ok()?;

@@ -5,6 +5,7 @@ use std::alloc::System;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use callosum_bench_engine::counts::Counts;
@@ -36,6 +37,9 @@ struct Measure {
     /// Calls at the same time.
     #[arg(long, default_value_t = 128)]
     in_flight: usize,
+    /// Seconds that a call may take, which is for ever by default.
+    #[arg(long)]
+    timeout: Option<u64>,
     /// Round trips that are measured; a quarter as many go before.
     #[arg(long)]
     calls: Option<usize>,
@@ -88,29 +92,31 @@ fn compare(args: &Compare) -> Result<ExitCode> {
 }
 
 fn measure_all(args: &Measure) {
-    let &Measure { case, body, in_flight, calls } = args;
+    let &Measure { case, body, in_flight, timeout, calls } = args;
+    let timeout = timeout.map(Duration::from_secs);
     println!("| case | body | in flight | allocations | allocated bytes | reallocations | CPU ns |");
     println!("| --- | --- | --- | --- | --- | --- | --- |");
     if let Some(case) = case {
-        return measure(case, body, in_flight, calls.unwrap_or(200_000));
+        return measure(case, body, in_flight, timeout, calls.unwrap_or(200_000));
     }
     for case in [Case::One, Case::Two, Case::Curve] {
         for in_flight in [128, 1] {
-            measure(case, 64, in_flight, calls.unwrap_or(200_000));
+            measure(case, 64, in_flight, timeout, calls.unwrap_or(200_000));
         }
     }
     for case in [Case::One, Case::Two] {
-        measure(case, 1 << 20, 32, calls.unwrap_or(2_000));
+        measure(case, 1 << 20, 32, timeout, calls.unwrap_or(2_000));
     }
 }
 
-fn measure(case: Case, body: usize, in_flight: usize, calls: usize) {
+fn measure(case: Case, body: usize, in_flight: usize, timeout: Option<Duration>, calls: usize) {
     let speaks = match case {
         Case::One => Speaks::Dialect1,
         Case::Two => Speaks::Dialect2,
         Case::Curve => Speaks::Curve,
     };
     let mut pair = Pair::new(speaks, body);
+    pair.timeout = timeout;
     pair.connect();
     pair.call(calls / 4 + 1, in_flight, &mut ());
     let region = Region::new(ALLOCATOR);

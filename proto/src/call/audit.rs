@@ -57,6 +57,9 @@ impl Calls {
             }
         }
         assert_eq!((self.open_calls, self.open_requests), (ours, unanswered));
+        let to_start = |call: &OpenCall| matches!(&call.state, State::Request(state) if matches!(state.stage, Stage::Incomplete | Stage::Waiting));
+        let waiting = self.table.iter().filter(|(_, call)| to_start(call)).count();
+        assert_eq!(self.table.waiting.len(), waiting, "requests that have not started");
         for (number, call) in self.ours.iter() {
             let open = self.table.get(StreamId::Call(*call)).and_then(OpenCall::number);
             assert_eq!(open, Some(number), "a number is left behind");
@@ -71,7 +74,7 @@ impl Calls {
                 growth += half.growth();
             }
             let Some(half) = sender(call) else { continue };
-            let body = if half.fixed_length { half.queued() } else { 0 };
+            let body = half.body_left();
             bodies += body;
             arguments += if super::table::is_ours(id) { body } else { 0 };
             queued += usize::from(half.order.is_some());

@@ -65,8 +65,10 @@ impl Calls {
     pub(crate) fn handle_packet(&mut self, now: Instant, packet: &bytes::Bytes) -> Result<(), Fatal> {
         let records = wire::records(packet).map_err(|error| self.unreadable(error))?;
         for record in records {
-            let record = record.map_err(|error| self.unreadable(error))?;
-            self.handle_record(now, record, packet.len())?;
+            match record {
+                Ok(record) => self.handle_record(now, record, packet.len())?,
+                Err(error) => return Err(self.unreadable(error)),
+            }
             // What follows the end does not count.
             if let Some(fatal) = self.fatal {
                 return Err(fatal);
@@ -189,9 +191,8 @@ impl Calls {
         }
         Ok(match ours {
             true => self.ours.get(number).map(|call| StreamId::Call(*call)),
-            false => Some(StreamId::Request(self.request(number))),
-        }
-        .filter(|id| self.table.get(*id).is_some()))
+            false => Some(StreamId::Request(self.request(number))).filter(|id| self.table.get(*id).is_some()),
+        })
     }
 
     fn handle_result(&mut self, id: CallId, options: Options, piece: Piece, frame: usize) {

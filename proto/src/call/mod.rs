@@ -38,7 +38,7 @@ use crate::config::{ConnectionConfig, Dialect};
 use crate::event::EndpointEvent;
 use crate::event::{Event, Outcome, StopReason, WithdrawReason};
 use crate::ids::{CallId, ConnectionId, RequestId, StreamId};
-use crate::kept::{MUCH, shrink_queue};
+use crate::kept::{pop_or_shrink, shrink_queue};
 use crate::numbered::Numbered;
 use crate::ordering::ReplyGate;
 use crate::send::{Policy, QueuedReply, SendQueue, StreamQueue};
@@ -266,12 +266,9 @@ impl Calls {
         !self.events.is_empty() || !self.endpoint_events.is_empty() || self.is_backlogged() != self.paused
     }
 
+    #[inline]
     pub(crate) fn poll_event(&mut self) -> Option<Event> {
-        let event = self.events.pop_front();
-        if event.is_none() {
-            shrink_queue::<_, MUCH>(&mut self.events);
-        }
-        event
+        pop_or_shrink(&mut self.events)
     }
 
     /// The endpoint has started a request that is not handed out any more.
@@ -289,11 +286,7 @@ impl Calls {
                 false => EndpointEvent::Resumed(self.connection),
             });
         }
-        let event = self.endpoint_events.pop_front();
-        if event.is_none() {
-            shrink_queue::<_, MUCH>(&mut self.endpoint_events);
-        }
-        event
+        pop_or_shrink(&mut self.endpoint_events)
     }
 
     /// Whether the peer has shown since the last call that it reads.
@@ -317,6 +310,11 @@ impl Calls {
             }
         }
         self.shrink();
+    }
+
+    /// The endpoint, too, need not keep memory for requests to come.
+    pub(crate) fn quiet(&mut self) {
+        self.endpoint_events.push_back(EndpointEvent::Quiet(self.connection));
     }
 
     /// Gives back the memory that is kept for calls to come.

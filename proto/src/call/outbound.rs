@@ -93,11 +93,8 @@ impl Calls {
         };
         let credit = self.stream_limit();
         let Some(open) = self.table.get_mut(stream) else { return };
-        let placeholder = State::Sent { number, argument: Writer::Closed, result: ResultState::Begun(None) };
-        let State::Queued { mut argument, delivery, .. } = std::mem::replace(&mut open.state, placeholder)
-        else {
-            return;
-        };
+        let State::Queued { argument, delivery, .. } = &mut open.state else { return };
+        let (mut argument, delivery) = (std::mem::replace(argument, Writer::Closed), *delivery);
         let (first, rest) = split_first(body, wire::max_first(number));
         let whole = !is_stream && rest.is_empty();
         let options = Options {
@@ -237,8 +234,8 @@ impl Calls {
 }
 
 fn split_first(mut body: Bytes, most: usize) -> (Bytes, Bytes) {
-    let first = body.split_to(body.len().min(most));
-    (first, body)
+    let rest = if body.len() > most { body.split_off(most) } else { Bytes::new() };
+    (body, rest)
 }
 
 /// In whole microseconds, rounded up: a call that has not timed out here has some time there.

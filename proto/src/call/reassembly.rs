@@ -137,10 +137,10 @@ impl Calls {
                 self.end_with_body(call, body, metadata);
             }
             (StreamId::Request(request), Some(State::Request(state)))
-                if matches!(state.stage, Stage::Incomplete(_)) =>
+                if matches!(state.stage, Stage::Incomplete) =>
             {
-                if let Some(half) = state.argument.take() {
-                    self.release_receiver(*half);
+                if let Some(mut half) = state.argument.take() {
+                    Self::release_receiver(&mut self.flow, &mut half);
                 }
                 self.argument_reassembled(request, body);
             }
@@ -181,8 +181,9 @@ impl Calls {
     pub(super) fn drop_waiting(&mut self, request: RequestId, error: ReadError) {
         let id = StreamId::Request(request);
         let Some(call) = self.table.get_mut(id).filter(|call| call.waits_to_start()) else { return };
-        let needed_memory = call.needs_memory();
+        let mut needed_memory = false;
         if let Some(half) = call.receiver() {
+            needed_memory = half.is_reassembled();
             let freed = half.fail(error);
             self.flow.consume(freed);
         }
@@ -191,6 +192,7 @@ impl Calls {
             state.key = state.key.detached();
             self.codec.detach_name(state.number);
         }
+        self.table.waiting.discard(request.number());
         self.stop_reassembly_timer(id);
         if needed_memory {
             self.memory_freed(id);

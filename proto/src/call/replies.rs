@@ -35,7 +35,7 @@ impl Calls {
         let open = self.table.get_mut(stream).ok_or(ReplyError::NotOpen)?;
         let State::Request(state) = &mut open.state else { return Err(ReplyError::NotOpen) };
         match state.stage {
-            Stage::Incomplete(_) | Stage::Waiting(_) | Stage::Withdrawn => {
+            Stage::Incomplete | Stage::Waiting | Stage::Withdrawn => {
                 return Err(ReplyError::NotOpen);
             }
             Stage::Running => {}
@@ -60,7 +60,7 @@ impl Calls {
     }
 
     /// Answers a request, whose handler has ended or never ran.
-    pub(crate) fn reply(&mut self, id: RequestId, reply: Reply) -> Result<Replied, ReplyError> {
+    pub(crate) fn reply(&mut self, id: RequestId, mut reply: Reply) -> Result<Replied, ReplyError> {
         let stream = StreamId::Request(id);
         let open = self.table.get_mut(stream).ok_or(ReplyError::NotOpen)?;
         let State::Request(state) = &mut open.state else { return Err(ReplyError::NotOpen) };
@@ -75,26 +75,25 @@ impl Calls {
             self.codec.detach_name(number);
         }
         let mut replaced = None;
-        let reply = match given_up {
+        if let Some(reason) = given_up
+            && !is_short(&reply, number)
+        {
             // Nobody gives credit for a long one any more.
-            Some(reason) if !is_short(&reply, number) => {
-                replaced = Some(Replied::GivenUp);
-                reply_of(reason)
-            }
-            _ => reply,
-        };
-        let reply = match reply {
+            replaced = Some(Replied::GivenUp);
+            reply = reply_of(reason);
+        }
+        match reply {
             Reply::End if begun => {
                 self.end_streamed(stream);
                 return Ok(Replied::AsGiven);
             }
-            Reply::End => Reply::result(""),
+            Reply::End => reply = Reply::result(""),
             Reply::Result { .. } if begun => {
                 replaced = Some(Replied::AlreadyBegun);
-                Reply::Error(ErrorInfo::new("Error", "a result had begun"))
+                reply = Reply::Error(ErrorInfo::new("Error", "a result had begun"));
             }
-            other => other,
-        };
+            _ => {}
+        }
         let replied = self.answer(id, reply)?;
         Ok(replaced.unwrap_or(replied))
     }
@@ -129,7 +128,7 @@ impl Calls {
         let given_up = state.given_up().is_some();
         let begun = match state.stage {
             Stage::Streaming { beginning, .. } => Some(beginning),
-            Stage::Incomplete(_) | Stage::Waiting(_) | Stage::Withdrawn | Stage::Running => None,
+            Stage::Incomplete | Stage::Waiting | Stage::Withdrawn | Stage::Running => None,
         };
         let dialect_2 = !wire::is_dialect_1(number);
         let (mut body, mut metadata) = match reply {
@@ -174,18 +173,21 @@ impl Calls {
         body.fixed_length = true;
         let argument = state.argument.take();
         open.state = State::Replying { number: reply.number, key: reply.key.clone(), argument, body };
+        // Only a host of its own mind answers what has not started.
+        self.table.waiting.discard(self.request(reply.number).number());
     }
 
     /// A reply in one message ends the call. It takes the place of a streamed one that has not begun to leave, and ends one that has.
     fn answer_at_once(
         &mut self,
-        reply: QueuedReply,
+        mut reply: QueuedReply,
         urgency: Urgency,
         begun: Option<Beginning>,
         given_up: bool,
     ) {
-        // If there is no room for it, the connection is about to be closed.
-        let Some(reply) = self.count_if_backlogged(reply) else { return };
+        if !self.count_if_backlogged(&mut reply) {
+            return;
+        }
         let Some(beginning) = begun else {
             return match given_up {
                 // It has no place in the order (O-18), and must not wait for a stream that its caller may never read.
@@ -220,8 +222,9 @@ impl Calls {
     }
 
     /// A peer can cause any number of errors and cancellations without a handler having run: by calls that find no place to wait, or that it
-    /// cancels. Past the backlog they are bounded like what is refused here (K-4).
-    fn count_if_backlogged(&mut self, mut reply: QueuedReply) -> Option<QueuedReply> {
+    /// cancels. Past the backlog they are bounded like what is refused here (K-4). If there is no room for one, returns false, and the
+    /// connection is about to be closed.
+    fn count_if_backlogged(&mut self, reply: &mut QueuedReply) -> bool {
         let counts = match &reply.body {
             ReplyBody::Failure(failure) => matches!(**failure, Failure::Error(_) | Failure::Cancelled),
             ReplyBody::Result { .. } | ReplyBody::Stream { .. } => false,
@@ -229,11 +232,11 @@ impl Calls {
         if counts && self.is_backlogged() {
             if self.queue.count_unsolicited(MESSAGE_OVERHEAD + reply.size()).is_err() {
                 self.fatal = Some(Fatal(CloseCause::PeerNotReading));
-                return None;
+                return false;
             }
             reply.unsolicited = true;
         }
-        Some(reply)
+        true
     }
 
     /// Passes a reply to the gate, which lets it leave at once or after the streamed replies of its key.

@@ -10,7 +10,7 @@ use super::{Calls, Deadline};
 use crate::event::Event;
 use crate::ids::StreamId;
 use crate::send::Control;
-use crate::stream::{Acknowledged, Next, Read, ReadError, RecvHalf, SendHalf, WriteError};
+use crate::stream::{Acknowledged, Flow, Next, Read, ReadError, RecvHalf, SendHalf, WriteError};
 use crate::wire::Record;
 
 /// The stream that this side reads of a call: see [`Connection::recv_stream`](crate::Connection::recv_stream).
@@ -232,21 +232,19 @@ impl Calls {
 
     fn release_sender(&mut self, id: StreamId, urgency: crate::Urgency, half: &SendHalf) {
         self.streams.remove(urgency, half);
-        if half.fixed_length {
-            self.count_body(id, |bytes| bytes - half.queued());
-        }
+        self.count_body(id, |bytes| bytes - half.body_left());
     }
 
-    pub(super) fn release_receiver(&mut self, mut half: RecvHalf) {
+    pub(super) fn release_receiver(flow: &mut Flow, half: &mut RecvHalf) {
         let freed = half.fail(ReadError::NotOpen);
-        self.flow.consume(freed);
-        self.flow.growth_left += half.growth();
+        flow.consume(freed);
+        flow.growth_left += half.growth();
     }
 
     /// Takes a call out of the table, with all that its streams hold. Replies that wait for its reply may leave.
     pub(super) fn drop_call(&mut self, id: StreamId) {
-        let Some(mut call) = self.table.remove(id) else { return };
-        let (urgency, needed_memory, led) = (call.urgency, call.needs_memory(), call.leads());
+        let Some(call) = self.table.get_mut(id) else { return };
+        let (urgency, led) = (call.urgency, call.leads());
         self.deadlines.stop(call.deadline, deadline_of(id));
         self.deadlines.stop(call.reassembly_deadline, Deadline::Reassembly(id));
         if let StreamId::Request(request) = id {
@@ -255,13 +253,17 @@ impl Calls {
         if !self.credits.is_empty() {
             self.credits.remove(&id);
         }
-        let (sender, receiver) = call.into_streams();
-        if let Some(half) = sender {
-            self.release_sender(id, urgency, &half);
+        let (mut needed_memory, mut body) = (false, 0);
+        if let Some(half) = call.receiver() {
+            needed_memory = half.is_reassembled();
+            Self::release_receiver(&mut self.flow, half);
         }
-        if let Some(half) = receiver {
-            self.release_receiver(*half);
+        if let Some(half) = call.sender() {
+            self.streams.remove(urgency, half);
+            body = half.body_left();
         }
+        self.count_body(id, |bytes| bytes - body);
+        self.table.discard(id);
         if needed_memory {
             self.memory_freed(id);
         }
@@ -291,8 +293,8 @@ impl Calls {
         match &mut call.state {
             State::Unread { .. } => self.drop_call(id),
             State::Sent { result: ResultState::Begun(half), .. } => {
-                if let Some(half) = half.take() {
-                    self.release_receiver(*half);
+                if let Some(mut half) = half.take() {
+                    Self::release_receiver(&mut self.flow, &mut half);
                 }
             }
             _ => {}

@@ -19,11 +19,18 @@ pub(super) struct Table {
     connection: ConnectionId,
     ours: Numbered<OpenCall>,
     requests: Numbered<OpenCall>,
+    /// Those of the requests that have not started, by their numbers: apart, for these are larger than all that is kept of other calls.
+    pub(super) waiting: Numbered<Request>,
 }
 
 impl Table {
     pub(super) fn new(connection: ConnectionId) -> Self {
-        Self { connection, ours: Numbered::default(), requests: Numbered::default() }
+        Self {
+            connection,
+            ours: Numbered::default(),
+            requests: Numbered::default(),
+            waiting: Numbered::default(),
+        }
     }
 
     #[inline]
@@ -42,6 +49,7 @@ impl Table {
         }
     }
 
+    #[inline]
     pub(super) fn insert(&mut self, id: StreamId, call: OpenCall) {
         match id {
             StreamId::Call(id) => self.ours.insert(id.0, call),
@@ -49,10 +57,15 @@ impl Table {
         }
     }
 
-    pub(super) fn remove(&mut self, id: StreamId) -> Option<OpenCall> {
+    pub(super) fn discard(&mut self, id: StreamId) {
         match id {
-            StreamId::Call(call) => self.ours.remove(call.0),
-            StreamId::Request(request) => self.requests.remove(request.number()),
+            StreamId::Call(call) => self.ours.discard(call.0),
+            StreamId::Request(request) => {
+                self.requests.discard(request.number());
+                if !self.waiting.is_empty() {
+                    self.waiting.discard(request.number());
+                }
+            }
         }
     }
 
@@ -60,6 +73,7 @@ impl Table {
     pub(super) fn shrink(&mut self) {
         self.ours.shrink();
         self.requests.shrink();
+        self.waiting.shrink();
     }
 
     pub(super) fn len(&self) -> usize {
@@ -84,7 +98,7 @@ impl Table {
     /// Drops all but the calls of ours for which this is true.
     pub(super) fn retain_ours(&mut self, keep: impl FnMut(&OpenCall) -> bool) {
         self.ours.retain(keep);
-        self.requests = Numbered::default();
+        (self.requests, self.waiting) = (Numbered::default(), Numbered::default());
     }
 }
 
@@ -162,9 +176,9 @@ pub(super) struct Opened {
 #[derive(Debug)]
 pub(super) enum Stage {
     /// It waits for the rest of its argument, which is reassembled first.
-    Incomplete(Request),
+    Incomplete,
     /// It waits to start.
-    Waiting(Request),
+    Waiting,
     /// It was withdrawn before it started, and never will. Nothing is kept but its name, which its reply needs when its order comes.
     Withdrawn,
     /// A handler runs.
@@ -218,7 +232,7 @@ impl Writer {
 impl RequestState {
     /// Whether its handler has not started.
     pub(super) fn waits(&self) -> bool {
-        matches!(self.stage, Stage::Incomplete(_) | Stage::Waiting(_) | Stage::Withdrawn)
+        matches!(self.stage, Stage::Incomplete | Stage::Waiting | Stage::Withdrawn)
     }
 
     /// Why nobody waits for its reply any more, if nobody does.
@@ -229,7 +243,7 @@ impl RequestState {
     fn writer(&mut self) -> Option<&mut Writer> {
         match &mut self.stage {
             Stage::Streaming { result, .. } => Some(result),
-            Stage::Incomplete(_) | Stage::Waiting(_) | Stage::Withdrawn | Stage::Running => None,
+            Stage::Incomplete | Stage::Waiting | Stage::Withdrawn | Stage::Running => None,
         }
     }
 }
@@ -263,15 +277,10 @@ impl OpenCall {
     /// Whether a body is reassembled before the host learns of it.
     pub(super) fn is_owed_as_a_whole(&self) -> bool {
         match &self.state {
-            State::Request(request) => matches!(request.stage, Stage::Incomplete(_)),
+            State::Request(request) => matches!(request.stage, Stage::Incomplete),
             State::Sent { result, .. } => matches!(result, ResultState::Reassembled { .. }),
             _ => false,
         }
-    }
-
-    /// Whether the endpoint counts memory for a body of it, or will.
-    pub(super) fn needs_memory(&mut self) -> bool {
-        self.receiver().is_some_and(|half| half.is_reassembled())
     }
 
     /// The key and the number of a request whose reply is a stream: others may wait for it at the gate.
@@ -342,30 +351,6 @@ impl OpenCall {
     /// Whether it is a request whose handler was handed out and may not have been told to stop.
     pub(super) fn runs(&self) -> bool {
         matches!(&self.state, State::Request(request) if !request.waits() && request.withdrawn.is_none())
-    }
-
-    /// Takes both streams out, of a call that is dropped.
-    #[inline]
-    pub(super) fn into_streams(self) -> (Option<Box<SendHalf>>, Option<Box<RecvHalf>>) {
-        match self.state {
-            State::Replying { argument, body, .. } => (Some(body), argument),
-            State::Unread { result, .. } => (None, Some(result)),
-            State::Request(mut request) => match &mut request.stage {
-                Stage::Streaming { result, .. } => (result.take(Writer::Closed), request.argument),
-                Stage::Incomplete(_) | Stage::Waiting(_) | Stage::Withdrawn | Stage::Running => {
-                    (None, request.argument)
-                }
-            },
-            State::Queued { mut argument, .. } => (argument.take(Writer::Closed), None),
-            State::Sent { mut argument, result, .. } => {
-                let half = match result {
-                    ResultState::Awaited(_) => None,
-                    ResultState::Begun(half) => half,
-                    ResultState::Reassembled { half, .. } => Some(half),
-                };
-                (argument.take(Writer::Closed), half)
-            }
-        }
     }
 }
 

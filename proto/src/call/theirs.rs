@@ -64,10 +64,8 @@ impl Calls {
             ready: incomplete.is_none(),
         };
         self.codec.accept(call);
-        let stage = match incomplete {
-            Some(_) => Stage::Incomplete(request),
-            None => Stage::Waiting(request),
-        };
+        self.table.waiting.insert(id.number(), request);
+        let stage = if incomplete.is_some() { Stage::Incomplete } else { Stage::Waiting };
         let (cancelled, withdrawn, execution_deadline) = (false, None, None);
         let state =
             RequestState { number: call, key, cancelled, withdrawn, execution_deadline, argument, stage };
@@ -154,36 +152,32 @@ impl Calls {
         let stream = StreamId::Request(id);
         let Some(open) = self.table.get_mut(stream) else { return };
         let State::Request(state) = &mut open.state else { return };
-        let mut request = match std::mem::replace(&mut state.stage, Stage::Running) {
-            Stage::Waiting(request) => request,
-            Stage::Withdrawn => {
-                // It was withdrawn while the endpoint decided to start it.
-                state.stage = Stage::Withdrawn;
-                return self.never_ran(id);
-            }
-            other => return state.stage = other,
-        };
+        match state.stage {
+            Stage::Waiting => state.stage = Stage::Running,
+            // It was withdrawn while the endpoint decided to start it.
+            Stage::Withdrawn => return self.never_ran(id),
+            _ => return,
+        }
         if let Some(at) = limit {
             state.execution_deadline = limit;
             self.deadlines.set(at, Deadline::Execution(id));
         }
-        request.deadline = request.deadline.into_iter().chain(limit).min();
-        self.events.push_back(Event::Request(request));
+        if let Some(mut request) = self.table.waiting.remove(id.number()) {
+            request.deadline = request.deadline.into_iter().chain(limit).min();
+            self.events.push_back(Event::Request(request));
+        }
     }
 
     /// A body has been reassembled: its request is ready to start.
     pub(super) fn argument_reassembled(&mut self, id: RequestId, body: Bytes) {
-        let Some(OpenCall { state: State::Request(state), .. }) = self.table.get_mut(StreamId::Request(id))
-        else {
-            return;
-        };
-        match std::mem::replace(&mut state.stage, Stage::Running) {
-            Stage::Incomplete(request) => {
-                let bytes = body.len();
-                state.stage = Stage::Waiting(Request { body: Body::Whole(body), ..request });
-                self.endpoint_events.push_back(EndpointEvent::Ready { request: id, bytes });
-            }
-            other => state.stage = other,
+        if let Some(OpenCall { state: State::Request(state), .. }) = self.table.get_mut(StreamId::Request(id))
+            && matches!(state.stage, Stage::Incomplete)
+        {
+            state.stage = Stage::Waiting;
+            self.endpoint_events.push_back(EndpointEvent::Ready { request: id, bytes: body.len() });
+        }
+        if let Some(request) = self.table.waiting.get_mut(id.number()) {
+            request.body = Body::Whole(body);
         }
     }
 

@@ -27,11 +27,15 @@ impl Connection {
     /// # Errors
     /// The byte stream is of no more use: write what is left to transmit, for it may tell the peer why, and close it. Then call
     /// [`handle_disconnected`](Self::handle_disconnected), if there may be another one, or [`close`](Self::close).
-    pub fn handle_input(&mut self, now: Instant, bytes: &[u8]) -> Result<(), LinkError> {
-        let Some(link) = &mut self.link else { return Ok(()) };
-        let result = link.handle_input(now, bytes);
-        self.take_link_events(now);
-        result
+    pub fn handle_input(&mut self, now: Instant, mut bytes: &[u8]) -> Result<(), LinkError> {
+        while let Some(link) = &mut self.link {
+            let more = link.read_until_event(now, &mut bytes);
+            self.take_link_events(now);
+            if !more? {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Answers [`Event::AuthenticationRequested`]. A late or second answer is harmless.

@@ -269,6 +269,9 @@ impl Connection {
         if self.quiet_check.take_if(|at| *at <= now).is_some() {
             // What is kept is given back at each timeout. This one is the last, unless something was heard since it was set.
             self.quiet_check = self.probes.last_heard().checked_add(QUIET).filter(|at| *at > now);
+            if self.quiet_check.is_none() && !self.is_closed() {
+                self.calls.quiet();
+            }
         }
         match self.probes.handle_timeout(now) {
             probes::Due::Nothing => {}

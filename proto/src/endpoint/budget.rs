@@ -16,7 +16,6 @@ mod tests;
 use rustc_hash::FxHashMap;
 
 use crate::ids::{ConnectionId, StreamId};
-use crate::kept::LITTLE;
 use crate::queue::Queue;
 
 #[derive(Debug)]
@@ -36,7 +35,7 @@ pub(super) struct Budget {
 struct Share {
     granted: usize,
     bodies: FxHashMap<StreamId, Body>,
-    waiting: Queue<StreamId, LITTLE>,
+    waiting: Queue<StreamId>,
     /// The connection's place among those that wait for the total.
     place: Option<u64>,
 }
@@ -106,6 +105,7 @@ impl Budget {
     }
 
     /// The next body for which there is memory.
+    #[inline]
     pub(super) fn poll(&mut self) -> Option<(ConnectionId, StreamId)> {
         let (_, &connection) = self.queue.front()?;
         let share = self.connections.get_mut(&connection)?;

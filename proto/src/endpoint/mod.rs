@@ -134,6 +134,12 @@ impl Endpoint {
                     self.scheduler.unpause(connection);
                 }
             }
+            EndpointEvent::Quiet(connection) => {
+                if let Some(peer) = self.peers.get_mut(connection.0) {
+                    peer.requests.shrink();
+                    self.scheduler.shrink(connection);
+                }
+            }
             EndpointEvent::Closed(connection) => self.close(connection),
         }
     }
@@ -398,12 +404,12 @@ impl Endpoint {
         let connection = id.connection();
         let peer = self.peers.get_mut(connection.0).filter(|peer| peer.is_open())?;
         let request = peer.requests.get_mut(id.number())?;
-        let event = match (action, request) {
+        match (action, request) {
             (Action::Start(_), request @ Request::Waiting) => {
                 *request = Request::Running(Running::default());
                 peer.waiting -= 1;
                 peer.running += 1;
-                ConnectionEvent::Start(id)
+                Some((connection, ConnectionEvent::Start(id)))
             }
             (Action::Release(_), Request::Finished(_) | Request::Held { .. }) => {
                 let (Request::Finished(reply) | Request::Held { reply, .. }) = peer.remove(id.number())?
@@ -411,22 +417,21 @@ impl Endpoint {
                     return None;
                 };
                 self.requests -= 1;
-                ConnectionEvent::Reply { request: id, reply }
+                Some((connection, ConnectionEvent::Reply { request: id, reply }))
             }
             (Action::MayReply(_), Request::Running(Running { streamed: Streamed::Waiting, .. })) => {
                 self.change_running(id, |running| running.streamed = Streamed::Begun);
-                ConnectionEvent::MayReply(id)
+                Some((connection, ConnectionEvent::MayReply(id)))
             }
             (
                 Action::MayReply(_),
                 Request::Running(Running { streamed: Streamed::Cancelled { may }, .. }),
             ) => {
                 *may = true;
-                return None;
+                None
             }
-            _ => return None,
-        };
-        Some((connection, event))
+            _ => None,
+        }
     }
 }
 

@@ -1,6 +1,5 @@
 //! A request on its way through an endpoint, and the connection that it came from.
 
-use crate::kept::LITTLE;
 use crate::numbered::Numbered;
 use crate::reply::Reply;
 
@@ -11,7 +10,7 @@ pub(super) const OVERHEAD: usize = 256;
 #[derive(Debug, Default)]
 pub(super) struct Peer {
     pub(super) phase: Phase,
-    pub(super) requests: Numbered<Request, LITTLE>,
+    pub(super) requests: Numbered<Request>,
     /// How many of them wait, and how many run.
     pub(super) waiting: usize,
     pub(super) running: usize,
@@ -82,14 +81,14 @@ impl Peer {
 
     /// Takes a request out of the table.
     pub(super) fn remove(&mut self, number: u64) -> Option<Request> {
-        let request = self.requests.remove(number)?;
+        let request = self.requests.remove(number);
         match &request {
-            Request::Waiting => self.waiting -= 1,
-            Request::Running(_) => self.running -= 1,
-            Request::Finished(_) => {}
-            Request::Held { bytes, .. } => self.held_bytes -= bytes,
+            Some(Request::Waiting) => self.waiting -= 1,
+            Some(Request::Running(_)) => self.running -= 1,
+            Some(Request::Held { bytes, .. }) => self.held_bytes -= bytes,
+            Some(Request::Finished(_)) | None => {}
         }
-        Some(request)
+        request
     }
 }
 

@@ -13,7 +13,6 @@ use super::{
     Action, Arrival, Busy, BusyReason, KeyScope, OrderingConfig, OrderingMode, Scheduler, Withdrawn,
 };
 use crate::ids::{ConnectionId, RequestId};
-use crate::kept::LITTLE;
 use crate::numbered::Numbered;
 
 /// The built-in [`Scheduler`]: orders requests by key.
@@ -68,7 +67,7 @@ pub struct KeyOrder {
 /// The requests of one connection, and what counts against its limits.
 #[derive(Debug, Default)]
 struct Account {
-    requests: Numbered<Request, LITTLE>,
+    requests: Numbered<Request>,
     /// Those of them that are not abandoned.
     open: usize,
     queued: usize,
@@ -177,7 +176,7 @@ impl KeyOrder {
         let &Arrival { request: id, bytes, ready, .. } = arrival;
         let queued = is_queued.then_some(bytes);
         let request = Request { seq: self.arrivals, key, state: State::Waiting { ready, queued } };
-        let account = self.connections.get_or_insert_default(id.connection().0);
+        let account = self.connections.get_or_insert_with(id.connection().0, Account::default);
         account.requests.insert(id.number(), request);
         account.open += 1;
         if let Some(bytes) = queued {
@@ -239,14 +238,6 @@ impl KeyOrder {
         let Some(&mut Request { seq, key, .. }) = self.get_mut(id) else { return };
         self.run.remove(self.queue_of(id, key), seq);
         self.leave_waiting(id, State::Finished);
-    }
-
-    /// The request will do nothing more; its reply is to be released.
-    fn settle(&mut self, id: RequestId) {
-        let Some(request) = self.get_mut(id) else { return };
-        request.state = State::Finished;
-        let (seq, key) = (request.seq, request.key);
-        self.release.finish(self.order_of(key), seq, id);
     }
 
     /// Frees the slot and the key of a request that ran.
@@ -365,25 +356,24 @@ impl Scheduler for KeyOrder {
     }
 
     fn finish(&mut self, request: RequestId) {
-        let Some(&mut Request { key, state, .. }) = self.get_mut(request) else { return };
+        let Some(found) = self.get_mut(request) else { return };
+        let &mut Request { seq, key, state } = found;
         match state {
-            State::Finished => {}
-            State::Waiting { .. } => {
-                self.unqueue(request);
-                self.settle(request);
-            }
+            State::Finished => return,
+            State::Waiting { .. } => self.unqueue(request),
             State::Running { suspended, .. } => {
+                found.state = State::Finished;
                 if !suspended {
                     self.run.return_slot(request.connection());
                 }
                 self.stop(request, key, suspended);
-                self.settle(request);
             }
             State::Abandoned { suspended } => {
                 self.stop(request, key, suspended);
-                self.remove(request);
+                return self.remove(request);
             }
         }
+        self.release.finish(self.order_of(key), seq, request);
     }
 
     fn withdraw(&mut self, request: RequestId) -> Withdrawn {
@@ -430,6 +420,13 @@ impl Scheduler for KeyOrder {
 
     fn unpause(&mut self, connection: ConnectionId) {
         self.run.unpause(connection);
+    }
+
+    fn shrink(&mut self, connection: ConnectionId) {
+        if let Some(account) = self.connections.get_mut(connection.0) {
+            account.requests.shrink();
+        }
+        self.run.shrink(connection);
     }
 
     fn want_to_reply(&mut self, request: RequestId) -> bool {

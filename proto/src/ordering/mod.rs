@@ -186,6 +186,11 @@ pub trait Scheduler: Send {
     /// Ends a [`pause`](Self::pause).
     fn unpause(&mut self, connection: ConnectionId);
 
+    /// The connection is quiet: memory that is kept for its requests to come may go. The default does nothing.
+    fn shrink(&mut self, connection: ConnectionId) {
+        let _ = connection;
+    }
+
     /// A running handler wants to begin its reply before it has [finished](Self::finish), because it streams it.
     ///
     /// Returns whether it may begin at once. If not, [`Action::MayReply`] follows once all earlier requests that it has

@@ -5,11 +5,10 @@
 
 use std::collections::VecDeque;
 
-use rustc_hash::FxHashMap;
-
 use super::Action;
 use super::keys::KeyId;
 use crate::ids::RequestId;
+use crate::numbered::Numbered;
 use crate::queue::Queue;
 
 /// The place of a request in the order of arrival.
@@ -18,7 +17,7 @@ pub(super) type Seq = u64;
 #[derive(Debug, Default)]
 pub(super) struct ReleaseQueue {
     /// None is empty, and the first of each has not finished.
-    keys: FxHashMap<KeyId, Queue<Entry>>,
+    keys: Numbered<Queue<Entry>>,
     /// What is due, in its order. Requests that have been forgotten since are still among it; the caller of `pop` asks for them.
     due: VecDeque<(Seq, Action)>,
 }
@@ -41,7 +40,7 @@ impl ReleaseQueue {
     /// Gives a request with a key its place.
     pub(super) fn push(&mut self, key: KeyId, seq: Seq, request: RequestId) {
         let entry = Entry { request, progress: Progress::Unfinished };
-        self.keys.entry(key).or_default().push(seq, entry);
+        self.keys.get_or_insert_with(key.0, Queue::default).push(seq, entry);
     }
 
     /// The request has finished. Without a key it leaves at once.
@@ -62,7 +61,7 @@ impl ReleaseQueue {
 
     /// Takes a request out of its queue without releasing it.
     pub(super) fn remove(&mut self, key: KeyId, seq: Seq) {
-        if let Some(queue) = self.keys.get_mut(&key) {
+        if let Some(queue) = self.keys.get_mut(key.0) {
             queue.remove(seq);
             self.advance(key);
         }
@@ -73,7 +72,7 @@ impl ReleaseQueue {
     }
 
     fn progress(&mut self, key: KeyId, seq: Seq, progress: Progress) {
-        if let Some(entry) = self.keys.get_mut(&key).and_then(|queue| queue.get_mut(seq)) {
+        if let Some(entry) = self.keys.get_mut(key.0).and_then(|queue| queue.get_mut(seq)) {
             entry.progress = progress;
             self.advance(key);
         }
@@ -81,7 +80,7 @@ impl ReleaseQueue {
 
     /// Makes due what the front of a queue allows.
     fn advance(&mut self, key: KeyId) {
-        let Some(queue) = self.keys.get_mut(&key) else { return };
+        let Some(queue) = self.keys.get_mut(key.0) else { return };
         while let Some((seq, &Entry { request, progress })) = queue.front() {
             match progress {
                 Progress::Unfinished => return,
@@ -98,15 +97,15 @@ impl ReleaseQueue {
                 }
             }
         }
-        self.keys.remove(&key);
+        self.keys.discard(key.0);
     }
 
     /// The requests that have not been released, in the queue of each key.
     #[cfg(any(test, feature = "internals"))]
     pub(super) fn audit(&self) -> usize {
         let first = |queue: &Queue<Entry>| queue.front().map(|(_, first)| first.progress);
-        assert!(self.keys.values().all(|queue| first(queue) == Some(Progress::Unfinished)));
-        self.keys.values().map(Queue::len).sum()
+        assert!(self.keys.iter().all(|(_, queue)| first(queue) == Some(Progress::Unfinished)));
+        self.keys.iter().map(|(_, queue)| queue.len()).sum()
     }
 
     #[cfg(test)]

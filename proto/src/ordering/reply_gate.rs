@@ -7,7 +7,6 @@
 use std::collections::BTreeMap;
 
 use crate::OrderingKey;
-use crate::kept::LITTLE;
 use crate::queue::Queue;
 
 /// Replies of type `T`, each named by the number of its call.
@@ -22,7 +21,7 @@ pub(crate) struct ReplyGate<T> {
 struct Line<T> {
     leader: u64,
     /// A peer can make any number of replies wait, so none is searched for: what may change one later knows its place.
-    waiting: Queue<Reply<T>, LITTLE>,
+    waiting: Queue<Reply<T>>,
 }
 
 #[derive(Debug)]
@@ -68,7 +67,7 @@ impl<T> ReplyGate<T> {
     pub(crate) fn left(&mut self, key: &OrderingKey, number: u64) -> Vec<T> {
         let mut passing = Vec::new();
         let Some(line) = self.keys.get_mut(key).filter(|line| line.leader == number) else { return passing };
-        while let Some((_, Reply { number, is_stream, item })) = line.waiting.pop() {
+        while let Some(Reply { number, is_stream, item }) = line.waiting.pop() {
             passing.push(item);
             if is_stream {
                 line.leader = number;

@@ -7,17 +7,14 @@
 //! end of the ring, and its queue to the end of its offers. With a share of one slot, only a1 and b1 start: A leaves the ring, and
 //! joins it again at the end when a1 gives its slot back.
 //!
-//! All tables are hashed by ids that this side assigns, and none is iterated over. How many slots there are in all is counted
+//! All tables go by numbers that this side assigns, and none is iterated over. How many slots there are in all is counted
 //! elsewhere.
 
 use std::collections::BTreeMap;
 
-use rustc_hash::FxHashMap;
-
 use super::keys::KeyId;
 use super::release_queue::Seq;
 use crate::ids::{ConnectionId, RequestId};
-use crate::kept::LITTLE;
 use crate::numbered::Numbered;
 use crate::queue::Queue;
 
@@ -34,8 +31,8 @@ pub(super) enum QueueId {
 pub(super) struct RunQueue {
     /// Slots that the handlers of one connection may hold.
     share: usize,
-    /// Those with a key. None is both free and empty.
-    keyed: FxHashMap<QueueId, KeyQueue>,
+    /// The serial ones. None is both free and empty.
+    serial: Numbered<KeyQueue>,
     connections: Numbered<Offers>,
     /// The connections that have offers, are not paused, and hold less than their share.
     ring: Queue<ConnectionId>,
@@ -54,9 +51,9 @@ struct KeyQueue {
 #[derive(Debug)]
 enum Waiting {
     /// Those that are ready. The tree holds the few that became ready after later ones had come.
-    Parallel { ready: Queue<RequestId, LITTLE>, late: BTreeMap<Seq, RequestId> },
+    Parallel { ready: Queue<RequestId>, late: BTreeMap<Seq, RequestId> },
     /// All of them, and whether they are ready: one that is not holds up those behind it.
-    Serial { all: Queue<(RequestId, bool), LITTLE>, taken: bool },
+    Serial { all: Queue<(RequestId, bool)>, taken: bool },
 }
 
 /// A queue among the offers of the connection of its first request.
@@ -70,9 +67,10 @@ struct Offer {
 /// The offers of one connection.
 #[derive(Debug, Default)]
 struct Offers {
-    /// Its requests without a key.
+    /// Its requests without a key, and, where they are not serial, those with each key. None of these is empty.
     unkeyed: KeyQueue,
-    queues: Queue<QueueId, LITTLE>,
+    keyed: Numbered<KeyQueue>,
+    queues: Queue<QueueId>,
     /// Requests that could start from these, apart from pauses and slots.
     startable: usize,
     /// Slots that its handlers hold.
@@ -101,13 +99,6 @@ impl Offers {
 }
 
 impl Waiting {
-    fn new(id: QueueId) -> Self {
-        match id {
-            QueueId::Parallel(..) => Self::default(),
-            QueueId::Serial(_) => Self::Serial { all: Queue::default(), taken: false },
-        }
-    }
-
     fn push(&mut self, seq: Seq, request: RequestId, is_ready: bool) {
         match self {
             Self::Parallel { ready, .. } if is_ready => ready.push(seq, request),
@@ -147,10 +138,13 @@ impl Waiting {
                 let first_late = late.first_key_value().map(|(seq, _)| *seq);
                 let is_late =
                     first_late.is_some_and(|late| ready.front().is_none_or(|(first, _)| late < first));
-                if is_late { late.pop_first() } else { ready.pop() }.map(|(_, request)| request)
+                match is_late {
+                    true => late.pop_first().map(|(_, request)| request),
+                    false => ready.pop(),
+                }
             }
             Self::Serial { all, taken } => {
-                let (_, (request, _)) = all.pop()?;
+                let (request, _) = all.pop()?;
                 *taken = true;
                 Some(request)
             }
@@ -185,7 +179,7 @@ impl RunQueue {
     pub(super) fn new(share: usize) -> Self {
         Self {
             share,
-            keyed: FxHashMap::default(),
+            serial: Numbered::default(),
             connections: Numbered::default(),
             ring: Queue::default(),
             startable: 0,
@@ -200,13 +194,16 @@ impl RunQueue {
 
     /// Whether a request that arrived now, and was ready, would be startable.
     pub(super) fn would_be_startable(&self, id: QueueId, connection: ConnectionId) -> bool {
-        let is_free = matches!(id, QueueId::Parallel(..)) || !self.keyed.contains_key(&id);
+        let is_free = match id {
+            QueueId::Parallel(..) => true,
+            QueueId::Serial(key) => !self.serial.contains(key.0),
+        };
         is_free && self.has_slot_left(connection)
     }
 
     /// Whether a request that was pushed unready would be startable if it was ready.
     pub(super) fn would_become_startable(&self, id: QueueId, seq: Seq, connection: ConnectionId) -> bool {
-        let is_next = match self.keyed.get(&id).map(|queue| &queue.waiting) {
+        let is_next = match self.get(id).map(|queue| &queue.waiting) {
             Some(Waiting::Serial { all, taken }) => {
                 !taken && all.front().is_some_and(|(first, _)| first == seq)
             }
@@ -250,31 +247,36 @@ impl RunQueue {
 
     /// Takes the next request to start, which holds a slot from then on.
     pub(super) fn pop(&mut self) -> Option<RequestId> {
-        let (_, connection) = self.ring.pop()?;
+        let (_, &connection) = self.ring.front()?;
         let offers = self.connections.get_mut(connection.0)?;
         self.startable -= offers.startable_now(self.share);
-        let (_, id) = offers.queues.pop()?;
+        let (_, &id) = offers.queues.front()?;
         let queue = match id {
             QueueId::Parallel(_, None) => &mut offers.unkeyed,
-            _ => self.keyed.get_mut(&id)?,
+            QueueId::Parallel(_, Some(key)) => offers.keyed.get_mut(key.0)?,
+            QueueId::Serial(key) => self.serial.get_mut(key.0)?,
         };
         let request = queue.waiting.pop();
         let offered = queue.offer.take().map_or(0, |offer| offer.startable);
         let left = queue.waiting.startable(id).map_or(0, |(_, startable)| startable);
         (offers.held, offers.startable) = (offers.held + 1, offers.startable - offered + left);
         // The queue goes to the end, if more can start from it, and so does the connection.
+        self.next_place += 1;
         if left > 0 {
-            self.next_place += 1;
             queue.offer = Some(Offer { connection, place: self.next_place, startable: left });
-            offers.queues.push(self.next_place, id);
+            offers.queues.rotate(self.next_place);
+        } else {
+            offers.queues.pop();
         }
         let startable = offers.startable_now(self.share);
         self.startable += startable;
-        offers.place = (startable > 0).then(|| {
-            self.next_place += 1;
-            self.ring.push(self.next_place, connection);
-            self.next_place
-        });
+        if startable > 0 {
+            offers.place = Some(self.next_place);
+            self.ring.rotate(self.next_place);
+        } else {
+            offers.place = None;
+            self.ring.pop();
+        }
         self.drop_if_unused(id);
         request
     }
@@ -290,12 +292,22 @@ impl RunQueue {
     }
 
     pub(super) fn pause(&mut self, connection: ConnectionId) {
-        self.connections.get_or_insert_default(connection.0);
+        self.connections.get_or_insert_with(connection.0, Offers::default);
         self.change(connection, |offers| offers.paused = true);
     }
 
     pub(super) fn unpause(&mut self, connection: ConnectionId) {
         self.change(connection, |offers| offers.paused = false);
+    }
+
+    /// Gives back the memory that is kept for requests of this connection to come.
+    pub(super) fn shrink(&mut self, connection: ConnectionId) {
+        if let Some(offers) = self.connections.get_mut(connection.0) {
+            offers.queues.shrink();
+            if let Waiting::Parallel { ready, .. } = &mut offers.unkeyed.waiting {
+                ready.shrink();
+            }
+        }
     }
 
     /// Drops what is kept of a connection none of whose requests waits any more. Those that run return no slot to it.
@@ -306,20 +318,35 @@ impl RunQueue {
     /// The queue with this name, which is made if there is none.
     fn queue(&mut self, id: QueueId) -> &mut KeyQueue {
         match id {
-            QueueId::Parallel(connection, None) => {
-                &mut self.connections.get_or_insert_default(connection.0).unkeyed
+            QueueId::Parallel(connection, key) => {
+                let offers = self.connections.get_or_insert_with(connection.0, Offers::default);
+                match key {
+                    None => &mut offers.unkeyed,
+                    Some(key) => offers.keyed.get_or_insert_with(key.0, KeyQueue::default),
+                }
             }
-            _ => {
-                let queue = || KeyQueue { waiting: Waiting::new(id), offer: None };
-                self.keyed.entry(id).or_insert_with(queue)
-            }
+            QueueId::Serial(key) => self.serial.get_or_insert_with(key.0, || {
+                let waiting = Waiting::Serial { all: Queue::default(), taken: false };
+                KeyQueue { waiting, offer: None }
+            }),
+        }
+    }
+
+    fn get(&self, id: QueueId) -> Option<&KeyQueue> {
+        match id {
+            QueueId::Parallel(connection, None) => Some(&self.connections.get(connection.0)?.unkeyed),
+            QueueId::Parallel(connection, Some(key)) => self.connections.get(connection.0)?.keyed.get(key.0),
+            QueueId::Serial(key) => self.serial.get(key.0),
         }
     }
 
     fn get_mut(&mut self, id: QueueId) -> Option<&mut KeyQueue> {
         match id {
             QueueId::Parallel(connection, None) => Some(&mut self.connections.get_mut(connection.0)?.unkeyed),
-            _ => self.keyed.get_mut(&id),
+            QueueId::Parallel(connection, Some(key)) => {
+                self.connections.get_mut(connection.0)?.keyed.get_mut(key.0)
+            }
+            QueueId::Serial(key) => self.serial.get_mut(key.0),
         }
     }
 
@@ -346,7 +373,7 @@ impl RunQueue {
         if let Some(queue) = self.get_mut(id) {
             queue.offer = Some(Offer { connection, place, startable });
         }
-        self.connections.get_or_insert_default(connection.0).queues.push(place, id);
+        self.connections.get_or_insert_with(connection.0, Offers::default).queues.push(place, id);
         self.change(connection, |offers| offers.startable += startable);
     }
 
@@ -381,10 +408,15 @@ impl RunQueue {
 
     /// A key is dropped with its last request.
     fn drop_if_unused(&mut self, id: QueueId) {
-        if !matches!(id, QueueId::Parallel(_, None))
-            && self.keyed.get(&id).is_some_and(|queue| queue.waiting.is_unused())
-        {
-            self.keyed.remove(&id);
+        let unused = |queue: &KeyQueue| queue.waiting.is_unused();
+        match id {
+            QueueId::Parallel(_, None) => {}
+            _ if !self.get(id).is_some_and(unused) => {}
+            QueueId::Parallel(connection, Some(key)) => {
+                let offers = self.connections.get_mut(connection.0);
+                offers.into_iter().for_each(|offers| offers.keyed.discard(key.0));
+            }
+            QueueId::Serial(key) => self.serial.discard(key.0),
         }
     }
 
@@ -405,11 +437,11 @@ impl RunQueue {
         let (mut offered, mut offers_of_all) = (0, 0);
         for (connection, offers) in self.connections.iter() {
             let connection = ConnectionId(connection);
-            let queues = offers.queues.iter().map(|(place, id)| match id {
-                QueueId::Parallel(_, None) => (place, *id, &offers.unkeyed),
-                _ => (place, *id, &self.keyed[id]),
-            });
+            let queue = |id| self.get(id).expect("an offer of a queue that is gone");
+            let queues = offers.queues.iter().map(|(place, id)| (place, *id, queue(*id)));
             offered += usize::from(offers.unkeyed.offer.is_some());
+            offered += offers.keyed.iter().filter(|(_, queue)| queue.offer.is_some()).count();
+            assert!(offers.keyed.iter().all(|(_, queue)| !queue.waiting.is_unused()), "a key is left behind");
             offers_of_all += offers.queues.len();
             let mut sum = 0;
             for (place, id, queue) in queues {
@@ -423,14 +455,13 @@ impl RunQueue {
             startable += offers.startable_now(self.share);
         }
         assert_eq!(self.startable, startable);
-        offered += self.keyed.values().filter(|queue| queue.offer.is_some()).count();
+        offered += self.serial.iter().filter(|(_, queue)| queue.offer.is_some()).count();
         assert_eq!(offered, offers_of_all);
         let placed = self.connections.iter().filter(|(_, offers)| offers.place.is_some()).count();
         assert_eq!(self.ring.len(), placed);
-        for (id, queue) in &self.keyed {
-            assert!(!queue.waiting.is_unused(), "{id:?} is left behind");
-        }
-        self.keyed.is_empty() && self.connections.iter().all(|(_, offers)| offers.unkeyed.waiting.is_unused())
+        assert!(self.serial.iter().all(|(_, queue)| !queue.waiting.is_unused()), "a key is left behind");
+        let waits_nothing = |offers: &Offers| offers.unkeyed.waiting.is_unused() && offers.keyed.is_empty();
+        self.serial.is_empty() && self.connections.iter().all(|(_, offers)| waits_nothing(offers))
     }
 
     /// Slots that the handlers of this connection hold.
@@ -441,6 +472,7 @@ impl RunQueue {
     /// What is kept of connections.
     #[cfg(test)]
     pub(super) fn kept(&self) -> usize {
-        self.connections.len() + self.keyed.len()
+        let keyed = self.connections.iter().map(|(_, offers)| offers.keyed.len()).sum::<usize>();
+        self.connections.len() + keyed + self.serial.len()
     }
 }

@@ -139,8 +139,9 @@ pub(crate) struct SendQueue {
     control: VecDeque<Control>,
     /// The messages of each priority class.
     classes: [Queue<Queued>; Urgency::CLASSES],
-    /// Calls, and then replies, with the same key keep their order. A tree, for peers choose the keys of replies.
-    keyed: [BTreeMap<OrderingKey, KeyOrder>; 2],
+    /// The keys of what waits, from when there are messages of two classes until the queue is empty: those of one class don't overtake
+    /// each other.
+    keyed: Option<Box<Keyed>>,
     next: u64,
     /// A bit for each class, the lowest for the most urgent: whether messages wait there.
     filled: u8,
@@ -149,6 +150,9 @@ pub(crate) struct SendQueue {
     unsolicited: usize,
 }
 
+/// Calls, and then replies, with the same key keep their order. Trees, for peers choose the keys of replies.
+type Keyed = [BTreeMap<OrderingKey, KeyOrder>; 2];
+
 #[derive(Clone, Copy, Debug)]
 struct KeyOrder {
     count: usize,
@@ -156,20 +160,30 @@ struct KeyOrder {
     least: Urgency,
 }
 
+/// Counts the key of a message that is to leave with this urgency; the urgency that it may leave with.
+fn count_in(keyed: &mut Keyed, queued: &Queued, urgency: Urgency) -> Urgency {
+    let (is_reply, key) = queued.key();
+    if !key.is_given() {
+        return urgency;
+    }
+    let start = KeyOrder { count: 0, least: urgency };
+    let order = keyed[usize::from(is_reply)].entry(key.clone()).or_insert(start);
+    order.count += 1;
+    order.least = order.least.max(urgency);
+    order.least
+}
+
 impl SendQueue {
     /// Queues a message. It does not overtake an earlier one of its kind with the same key.
     pub(crate) fn push(&mut self, queued: Queued, urgency: Urgency) -> Place {
-        let (is_reply, key) = queued.key();
-        let urgency = match key.is_given() {
-            false => urgency,
-            true => {
-                let start = KeyOrder { count: 0, least: urgency };
-                let order = self.keyed[usize::from(is_reply)].entry(key.clone()).or_insert(start);
-                order.count += 1;
-                order.least = order.least.max(urgency);
-                order.least
+        if self.keyed.is_none() && self.filled & !(1 << urgency.get()) != 0 {
+            let mut keyed = Box::<Keyed>::default();
+            for (Place(urgency, _), queued) in self.iter() {
+                count_in(&mut keyed, queued, urgency);
             }
-        };
+            self.keyed = Some(keyed);
+        }
+        let urgency = self.keyed.as_mut().map_or(urgency, |keyed| count_in(keyed, &queued, urgency));
         let place = Place(urgency, self.next);
         self.next += 1;
         self.bytes += queued.size();
@@ -188,9 +202,9 @@ impl SendQueue {
     /// The next message: the most urgent, then the first.
     pub(crate) fn pop(&mut self) -> Option<Queued> {
         let class = self.first_class();
-        let (_, queued) = self.classes.get_mut(class)?.pop()?;
-        self.count_out(&queued, class);
-        Some(queued)
+        let queued = self.classes.get_mut(class)?.pop();
+        queued.iter().for_each(|queued| self.count_out(queued, class));
+        queued
     }
 
     pub(crate) fn peek(&self) -> Option<&Queued> {
@@ -218,14 +232,16 @@ impl SendQueue {
         {
             self.unsolicited -= size;
         }
-        let (is_reply, key) = queued.key();
-        let keyed = &mut self.keyed[usize::from(is_reply)];
-        if key.is_given()
-            && let Some(order) = keyed.get_mut(key)
-        {
-            order.count -= 1;
-            if order.count == 0 {
-                keyed.remove(key);
+        if self.filled == 0 {
+            self.keyed = None;
+        } else if let Some(keyed) = &mut self.keyed {
+            let (is_reply, key) = queued.key();
+            let keyed = &mut keyed[usize::from(is_reply)];
+            if let Some(order) = keyed.get_mut(key) {
+                order.count -= 1;
+                if order.count == 0 {
+                    keyed.remove(key);
+                }
             }
         }
     }
@@ -374,8 +390,13 @@ impl SendQueue {
         }
         assert_eq!(self.bytes, bytes, "bytes that wait");
         assert_eq!(self.unsolicited, unsolicited, "bytes that the peer caused");
-        for (counted, kept) in keyed.into_iter().zip(&self.keyed) {
-            assert!(counted.into_iter().eq(kept.iter().map(|(key, order)| (key, order.count))));
+        match &self.keyed {
+            None => assert!(self.filled.count_ones() <= 1, "keys are not counted"),
+            Some(kept) => {
+                for (counted, kept) in keyed.into_iter().zip(&**kept) {
+                    assert!(counted.into_iter().eq(kept.iter().map(|(key, order)| (key, order.count))));
+                }
+            }
         }
         for (class, queue) in self.classes.iter().enumerate() {
             assert_eq!(self.filled & (1 << class) == 0, queue.is_empty(), "class {class}");

@@ -128,6 +128,11 @@ impl SendHalf {
         self.queued
     }
 
+    /// Bytes of a body that have not left; 0 of any other stream.
+    pub(crate) fn body_left(&self) -> usize {
+        if self.fixed_length { self.queued } else { 0 }
+    }
+
     /// Bytes that were written.
     pub(crate) fn written(&self) -> u64 {
         self.offset + (self.ahead + self.queued) as u64

@@ -277,10 +277,12 @@ impl Codec {
         self.message = Some(self.encoder.encode_parts(seq, &method, &key, &payload, compress));
     }
 
+    #[inline]
     pub(crate) fn compress(&mut self, piece: Piece, wanted: bool) -> Piece {
-        if !wanted {
-            return piece;
-        }
+        if wanted { self.compressed(piece) } else { piece }
+    }
+
+    fn compressed(&mut self, piece: Piece) -> Piece {
         let snappy = self.snappy.get_or_insert_with(|| Box::new(snap::raw::Encoder::new()));
         let block = snappy.compress_vec(&piece.bytes);
         match block {

@@ -5,7 +5,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use super::head::{self, Head};
 use super::msgpack::Reader;
 use super::{DecodeError, UPPER};
-use crate::{ErrorInfo, KeyKind, Multipart, OrderingKey, Text};
+use crate::{ErrorInfo, Multipart, OrderingKey, Text};
 
 /// Largest header frame that is read, in bytes.
 pub const MAX_HEADER: usize = 64 * 1024;
@@ -307,23 +307,20 @@ impl Encoder {
     fn header(&mut self, kind: MessageType, seq: u32, method: &Text, key: &OrderingKey, compressed: bool) {
         let out = &mut self.scratch;
         let (method, len) = (method.as_bytes(), key.as_bytes().len());
-        Head::new().map(5).text(b"type").uint(kind as u64).text(b"meth").str(method.len()).append_to(out);
+        let mut head = Head::new();
+        head.map(5).text(b"type").uint(kind as u64).text(b"meth").str(method.len()).append_to(out);
         out.extend_from_slice(method);
-        let head = Head::new().text(b"okey");
-        let head = match key.kind() {
-            KeyKind::Str => head.str(len),
-            KeyKind::Bin => head.bin(len),
-        };
-        head.append_to(out);
+        head.text(b"okey").key(key.kind(), len).append_to(out);
         out.extend_from_slice(key.as_bytes());
-        Head::new().text(b"seq").uint(seq.into()).text(b"zip").bool(compressed).append_to(out);
+        head.text(b"seq").uint(seq.into()).text(b"zip").bool(compressed).append_to(out);
     }
 
     /// The body frame in two pieces, the second empty unless it was worth not copying.
     fn body(&mut self, payload: &Payload) -> (Bytes, Bytes) {
         self.reserve(64 + if payload.size() < TAIL_FROM { payload.size() } else { 0 });
         let out = &mut self.scratch;
-        let head = Head::new().map(2).text(b"meta");
+        let mut head = Head::new();
+        head.map(2).text(b"meta");
         let mut tail = Bytes::new();
         match payload {
             Payload::Function(body) => tail = write_body(out, head.bin(0), body),
@@ -332,7 +329,7 @@ impl Encoder {
                 let meta = encode_error_info(info);
                 head.bin(meta.len()).append_to(out);
                 out.extend_from_slice(&meta);
-                Head::new().text(b"body").nil().append_to(out);
+                head.text(b"body").nil().append_to(out);
             }
             Payload::Cancel | Payload::Cancelled => {
                 head.bin(1).array(0).text(b"body").nil().append_to(out);
@@ -348,7 +345,7 @@ impl Encoder {
     }
 }
 
-fn write_body(out: &mut BytesMut, head: Head, body: &Bytes) -> Bytes {
+fn write_body(out: &mut BytesMut, head: &mut Head, body: &Bytes) -> Bytes {
     head.text(b"body").bin(body.len()).append_to(out);
     if body.len() >= TAIL_FROM {
         return body.clone();

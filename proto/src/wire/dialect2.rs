@@ -228,6 +228,7 @@ impl Piece {
     ///
     /// # Errors
     /// If it has more, or is no Snappy block.
+    #[inline]
     pub fn declared(&self, limit: usize) -> Result<usize, super::DecodeError> {
         let size = match self.compressed {
             true => super::declared_size(&self.bytes)?,
@@ -243,6 +244,7 @@ impl Piece {
     ///
     /// # Errors
     /// As [`declared`](Self::declared), which is checked before anything is allocated.
+    #[inline]
     pub fn plain(self, limit: usize) -> Result<Bytes, super::DecodeError> {
         self.declared(limit)?;
         if !self.compressed {

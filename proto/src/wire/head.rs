@@ -2,6 +2,8 @@
 
 use bytes::BytesMut;
 
+use crate::KeyKind;
+
 /// Most bytes of one [`Head`]: the longest is that of a CREDIT or a DATA, five integers of 9 bytes.
 const MAX: usize = 64;
 
@@ -18,7 +20,7 @@ impl Head {
     }
 
     #[inline]
-    fn raw<const N: usize>(mut self, bytes: [u8; N]) -> Self {
+    fn raw<const N: usize>(&mut self, bytes: [u8; N]) -> &mut Self {
         self.bytes[self.len..self.len + N].copy_from_slice(&bytes);
         self.len += N;
         self
@@ -26,12 +28,12 @@ impl Head {
 
     /// A marker, and a number of so many bytes that belongs to it.
     #[inline]
-    fn marked<const N: usize>(self, marker: u8, bytes: [u8; N]) -> Self {
+    fn marked<const N: usize>(&mut self, marker: u8, bytes: [u8; N]) -> &mut Self {
         self.raw([marker]).raw(bytes)
     }
 
     #[inline]
-    pub(super) fn uint(self, value: u64) -> Self {
+    pub(super) fn uint(&mut self, value: u64) -> &mut Self {
         match value {
             0..=0x7f => self.raw([value as u8]),
             0x80..=0xff => self.marked(0xcc, [value as u8]),
@@ -41,28 +43,28 @@ impl Head {
         }
     }
 
-    pub(super) fn nil(self) -> Self {
+    pub(super) fn nil(&mut self) -> &mut Self {
         self.raw([0xc0])
     }
 
-    pub(super) fn bool(self, value: bool) -> Self {
+    pub(super) fn bool(&mut self, value: bool) -> &mut Self {
         self.raw([if value { 0xc3 } else { 0xc2 }])
     }
 
     /// Of an array of so many elements.
     #[inline]
-    pub(super) fn array(self, len: usize) -> Self {
+    pub(super) fn array(&mut self, len: usize) -> &mut Self {
         self.container(0x90, 0xdc, len)
     }
 
     /// Of a map of so many entries.
     #[inline]
-    pub(super) fn map(self, len: usize) -> Self {
+    pub(super) fn map(&mut self, len: usize) -> &mut Self {
         self.container(0x80, 0xde, len)
     }
 
     #[inline]
-    fn container(self, short: u8, long: u8, len: usize) -> Self {
+    fn container(&mut self, short: u8, long: u8, len: usize) -> &mut Self {
         match len {
             0..=15 => self.raw([short | len as u8]),
             _ => self.marked(long, u16::try_from(len).expect("nothing here has 64 Ki values").to_be_bytes()),
@@ -74,7 +76,7 @@ impl Head {
     /// # Panics
     /// If it has 4 GiB or more.
     #[inline]
-    pub(super) fn str(self, len: usize) -> Self {
+    pub(super) fn str(&mut self, len: usize) -> &mut Self {
         match len {
             0..=31 => self.raw([0xa0 | len as u8]),
             _ => self.long(0xd9, len),
@@ -86,19 +88,28 @@ impl Head {
     /// # Panics
     /// If it has 4 GiB or more.
     #[inline]
-    pub(super) fn bin(self, len: usize) -> Self {
+    pub(super) fn bin(&mut self, len: usize) -> &mut Self {
         self.long(0xc4, len)
+    }
+
+    /// Of an ordering key of so many bytes.
+    #[inline]
+    pub(super) fn key(&mut self, kind: KeyKind, len: usize) -> &mut Self {
+        match kind {
+            KeyKind::Str => self.str(len),
+            KeyKind::Bin => self.bin(len),
+        }
     }
 
     /// A short text.
     #[inline]
-    pub(super) fn text<const N: usize>(self, text: &[u8; N]) -> Self {
+    pub(super) fn text<const N: usize>(&mut self, text: &[u8; N]) -> &mut Self {
         self.str(N).raw(*text)
     }
 
     /// A length of one, two or four bytes, whose markers follow each other.
     #[inline]
-    fn long(self, marker: u8, len: usize) -> Self {
+    fn long(&mut self, marker: u8, len: usize) -> &mut Self {
         match len {
             0..=0xff => self.marked(marker, [len as u8]),
             0x100..=0xffff => self.marked(marker + 1, (len as u16).to_be_bytes()),
@@ -109,9 +120,11 @@ impl Head {
         }
     }
 
+    /// Appends what was built, and begins anew.
     #[inline]
-    pub(super) fn append_to(&self, buffer: &mut BytesMut) {
+    pub(super) fn append_to(&mut self, buffer: &mut BytesMut) {
         buffer.extend_from_slice(&self.bytes[..self.len]);
+        self.len = 0;
     }
 }
 
@@ -127,7 +140,7 @@ mod tests {
 
     use super::*;
 
-    fn ours(head: Head) -> BytesMut {
+    fn ours(head: &mut Head) -> BytesMut {
         let mut bytes = BytesMut::new();
         head.append_to(&mut bytes);
         bytes

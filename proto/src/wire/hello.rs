@@ -44,15 +44,19 @@ impl Hello {
     pub fn encode(&self) -> Bytes {
         let mut bytes = BytesMut::with_capacity(64);
         let out = &mut bytes;
-        let head = Head::new().map(3 + usize::from(self.credit.is_some())).text(b"callosum");
+        let mut head = Head::new();
+        head.map(3 + usize::from(self.credit.is_some())).text(b"callosum");
         let dialects = (0..u32::BITS).filter(|bit| self.dialects & (1 << bit) != 0);
-        let head = head.array(self.dialects.count_ones() as usize);
-        dialects.fold(head, |head, dialect| head.uint(u64::from(dialect) + 1)).append_to(out);
-        Head::new().text(b"nonce").bin(NONCE_LEN).append_to(out);
+        head.array(self.dialects.count_ones() as usize);
+        for dialect in dialects {
+            head.uint(u64::from(dialect) + 1);
+        }
+        head.append_to(out);
+        head.text(b"nonce").bin(NONCE_LEN).append_to(out);
         out.extend_from_slice(&self.nonce);
-        let mut head = Head::new().text(b"max_body").uint(self.max_body);
+        head.text(b"max_body").uint(self.max_body);
         if let Some(Credit { stream, link }) = self.credit {
-            head = head.text(b"credit").array(2).uint(stream).uint(link);
+            head.text(b"credit").array(2).uint(stream).uint(link);
         }
         head.append_to(out);
         bytes.freeze()

@@ -30,9 +30,14 @@ impl<'a> Reader<'a> {
         self.rest.is_empty()
     }
 
+    /// The first byte of the next value.
     #[inline]
+    fn first(&self) -> Result<u8, DecodeError> {
+        self.rest.first().copied().ok_or(DecodeError::Truncated)
+    }
+
     fn peek(&self) -> Result<Marker, DecodeError> {
-        self.rest.first().map(|byte| Marker::from_u8(*byte)).ok_or(DecodeError::Truncated)
+        self.first().map(Marker::from_u8)
     }
 
     #[inline]
@@ -70,20 +75,20 @@ impl<'a> Reader<'a> {
 
     /// The number of entries that follow.
     pub(super) fn map(&mut self, field: &'static str) -> Result<u32, DecodeError> {
-        match self.peek()? {
-            Marker::FixMap(len) => Ok(self.short(len)),
-            Marker::Map16 => self.length(2),
-            Marker::Map32 => self.length(4),
+        match self.first()? {
+            head @ 0x80..=0x8f => Ok(self.short(head & 0xf)),
+            0xde => self.length(2),
+            0xdf => self.length(4),
             _ => Err(DecodeError::WrongType { field }),
         }
     }
 
     /// The number of elements that follow.
     pub(super) fn array(&mut self, field: &'static str) -> Result<u32, DecodeError> {
-        match self.peek()? {
-            Marker::FixArray(len) => Ok(self.short(len)),
-            Marker::Array16 => self.length(2),
-            Marker::Array32 => self.length(4),
+        match self.first()? {
+            head @ 0x90..=0x9f => Ok(self.short(head & 0xf)),
+            0xdc => self.length(2),
+            0xdd => self.length(4),
             _ => Err(DecodeError::WrongType { field }),
         }
     }
@@ -114,11 +119,17 @@ impl<'a> Reader<'a> {
     /// A non-negative MessagePack integer, whatever its width.
     #[inline]
     pub(super) fn uint(&mut self, field: &'static str) -> Result<u64, DecodeError> {
-        Ok(match self.peek()? {
-            Marker::FixPos(value) => {
-                self.rest = &self.rest[1..];
-                u64::from(value)
+        match self.rest {
+            [value @ ..=0x7f, rest @ ..] => {
+                self.rest = rest;
+                Ok(u64::from(*value))
             }
+            _ => self.wide_uint(field),
+        }
+    }
+
+    fn wide_uint(&mut self, field: &'static str) -> Result<u64, DecodeError> {
+        Ok(match self.peek()? {
             Marker::U8 => u64::from(u8::from_be_bytes(self.wide()?)),
             Marker::U16 => u64::from(u16::from_be_bytes(self.wide()?)),
             Marker::U32 => u64::from(u32::from_be_bytes(self.wide()?)),
@@ -143,18 +154,18 @@ impl<'a> Reader<'a> {
     /// `str` or `bin`, and which it was. A `str` is checked to be UTF-8.
     #[inline]
     fn str_or_bin(&mut self, field: &'static str) -> Result<(KeyKind, &'a [u8]), DecodeError> {
-        let (kind, len) = match self.peek()? {
-            Marker::FixStr(len) => (KeyKind::Str, self.short(len)),
-            Marker::Str8 => (KeyKind::Str, self.length(1)?),
-            Marker::Str16 => (KeyKind::Str, self.length(2)?),
-            Marker::Str32 => (KeyKind::Str, self.length(4)?),
-            Marker::Bin8 => (KeyKind::Bin, self.length(1)?),
-            Marker::Bin16 => (KeyKind::Bin, self.length(2)?),
-            Marker::Bin32 => (KeyKind::Bin, self.length(4)?),
+        let (kind, len) = match self.first()? {
+            head @ 0xa0..=0xbf => (KeyKind::Str, self.short(head & 0x1f)),
+            0xd9 => (KeyKind::Str, self.length(1)?),
+            0xda => (KeyKind::Str, self.length(2)?),
+            0xdb => (KeyKind::Str, self.length(4)?),
+            0xc4 => (KeyKind::Bin, self.length(1)?),
+            0xc5 => (KeyKind::Bin, self.length(2)?),
+            0xc6 => (KeyKind::Bin, self.length(4)?),
             _ => return Err(DecodeError::WrongType { field }),
         };
         let bytes = self.take(len as usize)?;
-        if kind == KeyKind::Str {
+        if kind == KeyKind::Str && !bytes.is_ascii() {
             std::str::from_utf8(bytes).map_err(|_| DecodeError::NotUtf8(field))?;
         }
         Ok((kind, bytes))

@@ -192,7 +192,8 @@ impl Deframer {
         if len == 0 {
             return BytesMut::new();
         }
-        if self.block.capacity() < len {
+        // The same memory again, if none of the payloads that it was used up by is left.
+        if self.block.capacity() < len && !self.block.try_reclaim(self.block_size.max(len)) {
             self.block_size = (2 * self.block_size).clamp(FIRST_BLOCK, BLOCK);
             self.block = BytesMut::with_capacity(self.block_size.max(len));
         }

@@ -17,7 +17,7 @@ use super::liveness::Liveness;
 use super::output::OutputQueue;
 use super::traffic::{Exhausted, Traffic};
 use super::{Heartbeat, LinkConfig, LinkError, LinkEvent, PeerInfo, SendError};
-use crate::kept::{MUCH, shrink_queue};
+use crate::kept::{pop_or_shrink, shrink_queue};
 use crate::{Multipart, Role};
 
 #[cfg(feature = "curve")]
@@ -127,10 +127,17 @@ impl Link {
     ///
     /// # Errors
     /// Any error is the end of the link: events from before it can still be taken, and output written.
-    pub fn handle_input(&mut self, now: Instant, data: &[u8]) -> Result<(), LinkError> {
+    pub fn handle_input(&mut self, now: Instant, mut data: &[u8]) -> Result<(), LinkError> {
+        while self.read_until_event(now, &mut data)? {}
+        Ok(())
+    }
+
+    /// The same as far as the next event; false if all was read. Whoever drops each message before reading on lets its memory be used
+    /// for the next.
+    pub(crate) fn read_until_event(&mut self, now: Instant, data: &mut &[u8]) -> Result<bool, LinkError> {
         match &mut self.state {
             State::Closed => return Err(LinkError::Closed),
-            _ if data.is_empty() => return Ok(()),
+            _ if data.is_empty() => return Ok(false),
             State::Ready(Traffic { liveness: Some(liveness), .. }) => liveness.heard(now),
             _ => {}
         }
@@ -140,11 +147,7 @@ impl Link {
 
     /// What came of the input so far.
     pub fn poll_event(&mut self) -> Option<LinkEvent> {
-        let event = self.events.pop_front();
-        if event.is_none() {
-            shrink_queue::<_, MUCH>(&mut self.events);
-        }
-        event
+        pop_or_shrink(&mut self.events)
     }
 
     /// Queues a message. Pieces above 8 KiB, the [`tail`](Multipart::tail) among them, are not copied, unless
@@ -232,16 +235,20 @@ impl Link {
         if let State::Ready(traffic) = &mut self.state { Some(traffic) } else { None }
     }
 
-    fn closing(&mut self, result: Result<(), LinkError>) -> Result<(), LinkError> {
+    fn closing<T>(&mut self, result: Result<T, LinkError>) -> Result<T, LinkError> {
         if result.is_err() {
             self.state = State::Closed;
         }
         result
     }
 
-    fn read(&mut self, now: Instant, mut data: &[u8]) -> Result<(), LinkError> {
-        while self.read_some(now, &mut data)? {}
-        Ok(())
+    fn read(&mut self, now: Instant, data: &mut &[u8]) -> Result<bool, LinkError> {
+        while self.read_some(now, data)? {
+            if !self.events.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Reads a greeting or a frame; false once there is no whole one left.

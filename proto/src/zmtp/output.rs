@@ -124,6 +124,10 @@ impl OutputQueue {
             self.chunks.pop_front();
         }
         self.run.advance(left);
+        if self.run.is_empty() {
+            // The next run begins where this one did, and need not be moved there once it has come to the end of the memory.
+            let _ = self.run.try_reclaim(self.run.capacity() + left);
+        }
     }
 
     fn seal(&mut self) {

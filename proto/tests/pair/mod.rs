@@ -20,6 +20,9 @@ use callosum_proto::{
 /// Most bytes that are read at once, as in `callosum-runtime`.
 const MAX_READ: usize = 256 * 1024;
 
+/// Calls that may be in flight.
+const MAX_CALLS: usize = 16_384;
+
 /// Virtual time that a turn of one side takes.
 const TURN: Duration = Duration::from_micros(10);
 
@@ -74,8 +77,10 @@ impl Side {
     fn new(role: Role, speaks: Speaks, now: Instant) -> Self {
         let mut config = ConnectionConfig::default();
         config.dialect = speaks.dialect();
+        config.max_requests = MAX_CALLS;
         let mut limits = EndpointConfig::default();
-        limits.ordering.max_running = 256;
+        limits.ordering.max_running = MAX_CALLS;
+        limits.ordering.max_requests_per_connection = MAX_CALLS;
         limits.ordering.max_share_per_connection = 100;
         let mut endpoint = Endpoint::new(limits);
         let seed = if role == Role::Binder { 1 } else { 2 };
@@ -119,6 +124,8 @@ pub struct Pair {
     client: Side,
     server: Side,
     body: Bytes,
+    /// How long a call may take; `None` for ever.
+    pub timeout: Option<Duration>,
     in_flight: usize,
     buffer: BytesMut,
     now: Instant,
@@ -132,6 +139,7 @@ impl Pair {
             client: Side::new(Role::Connector, speaks, now),
             server: Side::new(Role::Binder, speaks, now),
             body: vec![7; body].into(),
+            timeout: None,
             in_flight: 0,
             buffer: BytesMut::with_capacity(MAX_READ),
             now,
@@ -152,7 +160,8 @@ impl Pair {
         while left > 0 || self.in_flight > 0 {
             meter.of(Role::Connector, || {
                 while left > 0 && self.in_flight < in_flight {
-                    let call = Call::new("echo", self.body.clone());
+                    let mut call = Call::new("echo", self.body.clone());
+                    call.deadline = self.timeout.map(|timeout| self.now + timeout);
                     self.client.connection.invoke(self.now, call).expect("there is room for it");
                     self.in_flight += 1;
                     left -= 1;

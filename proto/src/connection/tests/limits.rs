@@ -210,7 +210,8 @@ fn a_burst_of_events_leaves_no_memory_behind() {
     }
     assert_eq!(side.events().len(), 10_000);
     assert!(
-        side.connection.calls.events().capacity() <= crate::kept::kept_capacity::<Event>(crate::kept::MUCH)
+        side.connection.calls.events().capacity()
+            <= crate::kept::kept_capacity::<Event>(crate::kept::KEPT_BYTES)
     );
     side.connection.handle_timeout(side.now).unwrap();
     assert_eq!(side.connection.calls.events().capacity(), 0);

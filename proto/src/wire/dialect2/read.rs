@@ -37,17 +37,30 @@ impl Iterator for Records<'_> {
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
+        let record = match self.begin() {
+            Ok(None) => return None,
+            Ok(Some((kind, left))) => read_record(kind, Fields { reader: &mut self.reader, left }),
+            Err(error) => Err(error),
+        };
+        self.failed = record.is_err();
+        Some(record)
+    }
+}
+
+impl Records<'_> {
+    /// The type of the next record that may not be ignored, and how many fields it has besides; `None` at the end.
+    #[inline]
+    fn begin(&mut self) -> Result<Option<(u64, u32)>, DecodeError> {
         while !self.failed && !self.reader.is_at_end() {
-            match read_record(&mut self.reader) {
-                Ok(None) => {}
-                Ok(Some(record)) => return Some(Ok(record)),
-                Err(error) => {
-                    self.failed = true;
-                    return Some(Err(error));
-                }
+            let left = self.reader.array("record")?;
+            let mut fields = Fields { reader: &mut self.reader, left };
+            match fields.uint("type")? {
+                kind @ kind::OPEN..=kind::GOODBYE => return Ok(Some((kind, fields.left))),
+                unknown if unknown < CRITICAL => return Err(DecodeError::UnknownType(unknown as i64)),
+                _ => fields.skip_rest()?,
             }
         }
-        None
+        Ok(None)
     }
 }
 
@@ -78,30 +91,23 @@ impl Fields<'_, '_> {
         }
     }
 
-    /// Flags, then, perhaps after other fields, the bytes that [`piece`](Self::piece) reads.
-    fn flags(&mut self) -> Result<Piece, DecodeError> {
-        let flags = self.uint("flags")?;
-        if flags & !flag::ALL != 0 {
-            return Err(DecodeError::OutOfRange("flags"));
+    /// Those of the bytes that [`piece`](Self::piece) reads, perhaps after other fields.
+    #[inline]
+    fn flags(&mut self) -> Result<u64, DecodeError> {
+        match self.uint("flags")? {
+            flags if flags & !flag::ALL == 0 => Ok(flags),
+            _ => Err(DecodeError::OutOfRange("flags")),
         }
-        Ok(Piece {
-            bytes: Bytes::new(),
-            fin: flags & flag::FIN != 0,
-            item: flags & flag::ITEM != 0,
-            compressed: flags & flag::SNAPPY != 0,
-        })
     }
 
-    fn piece(&mut self, mut piece: Piece) -> Result<Piece, DecodeError> {
-        piece.bytes = self.next("piece")?.reader.bin("piece")?;
-        Ok(piece)
+    fn piece(&mut self, flags: u64) -> Result<Piece, DecodeError> {
+        Ok(flagged(self.next("piece")?.reader.bin("piece")?, flags))
     }
 
     /// The piece of an OPEN or a RESULT, which does not pin the packet for as long as its call lasts.
     #[inline]
-    fn first_piece(&mut self, mut piece: Piece) -> Result<Piece, DecodeError> {
-        piece.bytes = self.next("piece")?.reader.kept_bin("piece")?;
-        Ok(piece)
+    fn first_piece(&mut self, flags: u64) -> Result<Piece, DecodeError> {
+        Ok(flagged(self.next("piece")?.reader.kept_bin("piece")?, flags))
     }
 
     #[inline]
@@ -119,21 +125,25 @@ impl Fields<'_, '_> {
     }
 }
 
-/// `None` for one that may be ignored.
 #[inline]
-fn read_record(reader: &mut Reader<'_>) -> Result<Option<Record>, DecodeError> {
-    let left = reader.array("record")?;
-    let mut fields = Fields { reader, left };
-    let record = match fields.uint("type")? {
+fn flagged(bytes: Bytes, flags: u64) -> Piece {
+    let has = |flag| flags & flag != 0;
+    Piece { bytes, fin: has(flag::FIN), item: has(flag::ITEM), compressed: has(flag::SNAPPY) }
+}
+
+/// The fields of a record of a known type.
+#[inline]
+fn read_record(kind: u64, mut fields: Fields<'_, '_>) -> Result<Record, DecodeError> {
+    let record = match kind {
         kind::OPEN => read_open(&mut fields)?,
         kind::RESULT => {
-            let (call, piece) = (fields.call()?, fields.flags()?);
-            Record::Result { call, options: fields.options()?, piece: fields.first_piece(piece)? }
+            let (call, flags) = (fields.call()?, fields.flags()?);
+            Record::Result { call, options: fields.options()?, piece: fields.first_piece(flags)? }
         }
         kind::FAIL => read_fail(&mut fields)?,
         kind::DATA => {
-            let (call, piece) = (fields.call()?, fields.flags()?);
-            Record::Data { call, offset: fields.uint("offset")?, piece: fields.piece(piece)? }
+            let (call, flags) = (fields.call()?, fields.flags()?);
+            Record::Data { call, offset: fields.uint("offset")?, piece: fields.piece(flags)? }
         }
         kind::CANCEL => Record::Cancel { call: fields.call()? },
         kind::ABORT => Record::Abort { call: fields.call()? },
@@ -144,25 +154,18 @@ fn read_record(reader: &mut Reader<'_>) -> Result<Option<Record>, DecodeError> {
             limit: fields.uint("limit")?,
         },
         kind::LINK_CREDIT => Record::LinkCredit { limit: fields.uint("limit")? },
-        kind::GOODBYE => Record::Goodbye { next: fields.uint("next")? },
-        unknown if unknown < CRITICAL => {
-            return Err(DecodeError::UnknownType(unknown as i64));
-        }
-        _ => {
-            fields.skip_rest()?;
-            return Ok(None);
-        }
+        _ => Record::Goodbye { next: fields.uint("next")? },
     };
     fields.skip_rest()?;
-    Ok(Some(record))
+    Ok(record)
 }
 
 #[inline]
 fn read_open(fields: &mut Fields<'_, '_>) -> Result<Record, DecodeError> {
-    let (call, piece) = (fields.call()?, fields.flags()?);
+    let (call, flags) = (fields.call()?, fields.flags()?);
     let method = fields.text("method")?;
     let key = fields.next("key")?.reader.key("key")?;
-    Ok(Record::Open { call, method, key, options: fields.options()?, piece: fields.first_piece(piece)? })
+    Ok(Record::Open { call, method, key, options: fields.options()?, piece: fields.first_piece(flags)? })
 }
 
 fn read_fail(fields: &mut Fields<'_, '_>) -> Result<Record, DecodeError> {

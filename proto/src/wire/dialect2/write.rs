@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::{Failure, Options, Piece, Record, failure, flag, kind, option};
 use crate::wire::head::{Head, string};
-use crate::{ErrorInfo, KeyKind, Metadata, Multipart, OrderingKey, Text};
+use crate::{ErrorInfo, Metadata, Multipart, OrderingKey, Text};
 
 /// A piece of at least this many bytes is sent from where it is instead of being copied.
 const TAIL_FROM: usize = 4 * 1024;
@@ -74,29 +74,26 @@ impl PacketWriter {
     ) {
         let names = method.as_bytes().len() + key.as_bytes().len();
         let out = self.begin(64 + names + options.metadata.size() + piece.bytes.len());
-        let head = Head::new().array(7).uint(kind::OPEN).uint(call).uint(flags(piece));
+        let mut head = Head::new();
+        head.array(7).uint(kind::OPEN).uint(call).uint(flags(piece));
         head.str(method.as_bytes().len()).append_to(out);
         out.extend_from_slice(method.as_bytes());
-        let head = match key.kind() {
-            KeyKind::Str => Head::new().str(key.as_bytes().len()),
-            KeyKind::Bin => Head::new().bin(key.as_bytes().len()),
-        };
-        let head = match key.as_bytes() {
-            [] => head,
-            bytes => {
-                head.append_to(out);
-                out.extend_from_slice(bytes);
-                Head::new()
-            }
-        };
-        self.end(head, options, Some(&piece.bytes));
+        head.key(key.kind(), key.as_bytes().len());
+        if !key.as_bytes().is_empty() {
+            head.append_to(out);
+            out.extend_from_slice(key.as_bytes());
+        }
+        self.options(&mut head, options);
+        self.piece(&mut head, &piece.bytes);
     }
 
     /// Adds a RESULT.
     pub(crate) fn result(&mut self, call: u64, options: &Options, piece: &Piece) {
         self.begin(64 + options.metadata.size() + piece.bytes.len());
-        let head = Head::new().array(5).uint(kind::RESULT).uint(call).uint(flags(piece));
-        self.end(head, options, Some(&piece.bytes));
+        let mut head = Head::new();
+        head.array(5).uint(kind::RESULT).uint(call).uint(flags(piece));
+        self.options(&mut head, options);
+        self.piece(&mut head, &piece.bytes);
     }
 
     /// Adds a FAIL.
@@ -108,46 +105,43 @@ impl PacketWriter {
             Failure::Cancelled => (failure::CANCELLED, &none),
         };
         let out = self.begin(64 + info.size() + options.metadata.size());
-        Head::new().array(7).uint(kind::FAIL).uint(call).uint(kind).append_to(out);
+        let mut head = Head::new();
+        head.array(7).uint(kind::FAIL).uint(call).uint(kind).append_to(out);
         for text in [&info.name, &info.repr, &info.traceback] {
             string(out, text.as_bytes());
         }
-        self.end(Head::new(), options, None);
+        self.options(&mut head, options);
+        head.append_to(&mut self.scratch);
     }
 
     /// Adds a DATA.
     pub(crate) fn data(&mut self, call: u64, offset: u64, piece: &Piece) {
         self.begin(64 + piece.bytes.len());
-        let head = Head::new().array(5).uint(kind::DATA).uint(call).uint(flags(piece)).uint(offset);
-        self.piece(head, &piece.bytes);
+        let mut head = Head::new();
+        self.piece(head.array(5).uint(kind::DATA).uint(call).uint(flags(piece)).uint(offset), &piece.bytes);
     }
 
     fn short<const N: usize>(&mut self, kind: u64, fields: [u64; N]) {
-        let head = Head::new().array(1 + N).uint(kind);
-        fields.into_iter().fold(head, Head::uint).append_to(self.begin(64));
+        let mut head = Head::new();
+        head.array(1 + N).uint(kind);
+        for field in fields {
+            head.uint(field);
+        }
+        head.append_to(self.begin(64));
     }
 
     fn begin(&mut self, needed: usize) -> &mut BytesMut {
         assert!(self.tail.is_empty(), "nothing follows a piece that was not copied");
         let needed = needed.min(SCRATCH);
         if self.scratch.capacity() - self.scratch.len() < needed {
-            self.scratch.reserve(SCRATCH);
+            // No more than it had: then it begins again where it was.
+            self.scratch.reserve(needed.max(SCRATCH - self.scratch.len().min(SCRATCH)));
         }
         &mut self.scratch
     }
 
-    /// What a record ends with: options, and the piece if it has one.
     #[inline]
-    fn end(&mut self, head: Head, options: &Options, piece: Option<&Bytes>) {
-        let head = self.options(head, options);
-        match piece {
-            Some(bytes) => self.piece(head, bytes),
-            None => head.append_to(&mut self.scratch),
-        }
-    }
-
-    #[inline]
-    fn piece(&mut self, head: Head, bytes: &Bytes) {
+    fn piece(&mut self, head: &mut Head, bytes: &Bytes) {
         head.bin(bytes.len()).append_to(&mut self.scratch);
         if bytes.len() < TAIL_FROM {
             self.scratch.extend_from_slice(bytes);
@@ -157,10 +151,11 @@ impl PacketWriter {
     }
 
     #[inline]
-    fn options(&mut self, head: Head, options: &Options) -> Head {
+    fn options(&mut self, head: &mut Head, options: &Options) {
         let Options { metadata, remaining, urgency, size, unsupported: _ } = options;
         if metadata.is_empty() && remaining.is_none() && urgency.is_none() && size.is_none() {
-            return head.map(0);
+            head.map(0);
+            return;
         }
         let numbers = [
             (option::REMAINING, remaining.map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX))),
@@ -168,20 +163,17 @@ impl PacketWriter {
             (option::SIZE, *size),
         ];
         let given = numbers.iter().filter(|(_, value)| value.is_some()).count();
-        let mut head = head.map(given + usize::from(!metadata.is_empty()));
+        head.map(given + usize::from(!metadata.is_empty()));
         if !metadata.is_empty() {
             head.uint(option::METADATA).map(metadata.len()).append_to(&mut self.scratch);
             self.metadata(metadata);
-            head = Head::new();
         }
         for (key, value) in numbers {
             if let Some(value) = value {
                 // A head has room for fewer than all of these.
                 head.uint(key).uint(value).append_to(&mut self.scratch);
-                head = Head::new();
             }
         }
-        head
     }
 
     fn metadata(&mut self, metadata: &Metadata) {

@@ -76,7 +76,9 @@ impl Link {
         }
         let protection = Protection::Curve(client.admit(&self.ours, &mut self.output));
         self.establish(now, minor, Outcome { peer, protection, public_key: Some(public_key) });
-        self.read(now, &held)
+        let mut held = &held[..];
+        while self.read(now, &mut held)? {}
+        Ok(())
     }
 
     /// Asks the application.
