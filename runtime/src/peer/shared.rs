@@ -138,6 +138,13 @@ impl PeerShared {
         self.inbox.driver.wake();
     }
 
+    /// None of its requests starts from now on: its link has ended, and a handler would have a slot for nothing until it is
+    /// [detached](Self::detach).
+    pub(crate) fn start_no_more(&self) {
+        let connection = self.lock().connection.id();
+        self.core.dispatcher.start_no_more(connection);
+    }
+
     /// The link is gone: its calls end, its requests are forgotten. For a connector, a new connection takes over, unless the endpoint is
     /// done; calls that wait for a link go on waiting if this never was one.
     pub(crate) fn detach(self: &Arc<Self>, cause: &DisconnectCause, renew: bool) {
