@@ -12,9 +12,10 @@ use super::batch::SetToWork;
 use crate::dispatch::{Handling, Relayed};
 use crate::event::Event;
 use crate::node::Node;
+use crate::pace::Spent;
 use crate::peer::{Effect, PeerShared, Unsettled};
 use crate::rt::{Runtime, Timer};
-use crate::serve::{self, Clock};
+use crate::serve;
 use crate::stats::add;
 
 /// Connects one peer's connection to the dispatcher.
@@ -61,7 +62,7 @@ impl Pump {
     /// set to work by that.
     pub(crate) fn run(&mut self) -> SetToWork {
         let mut set_to_work = SetToWork::default();
-        let mut clock = Clock::default();
+        let mut spent = Spent::default();
         loop {
             {
                 let mut state = self.peer.lock();
@@ -76,14 +77,18 @@ impl Pump {
                 // First: a handler that is stopped may end at once, and its reply is the one that was reported.
                 self.peer.core.dispatcher.relay(self.connection, &mut self.relayed);
             }
+            spent.pause();
             // Those behind one that panics stay with the pump.
             while let Some(effect) = self.effects.pop() {
+                if !matches!(effect, Effect::Request(_)) {
+                    spent.pause();
+                }
                 let group = match effect {
                     Effect::Wake(_) => &mut set_to_work.streams,
                     _ => &mut set_to_work.calls,
                 };
                 *group += usize::from(match self.peer.settle(effect) {
-                    Some(effect) => self.carry_out(effect, &mut clock),
+                    Some(effect) => self.carry_out(effect, &mut spent),
                     None => true,
                 });
             }
@@ -101,11 +106,11 @@ impl Pump {
     }
 
     /// Does what concerns others than callers; whether that set somebody to work.
-    fn carry_out(&mut self, effect: Effect, clock: &mut Clock) -> bool {
+    fn carry_out(&mut self, effect: Effect, spent: &mut Spent) -> bool {
         let node = &self.node;
         match effect {
             Effect::Request(request) => {
-                let ended = serve::run(node, &self.peer, &self.handling, request, Some(clock));
+                let ended = serve::run(node, &self.peer, &self.handling, request, spent);
                 let goes_on = ended.is_none();
                 self.relayed.finished.extend(ended);
                 return goes_on;
