@@ -152,7 +152,10 @@ impl StreamLink {
         }
         let most = if self.zmtp.missing_input() > MIN_READ { MAX_READ } else { MIN_READ };
         let mut buffer = BUFFER.take();
-        buffer.resize(MAX_READ, 0);
+        if buffer.len() < most {
+            // A thread whose links carry nothing large needs no large buffer.
+            buffer.resize(most, 0);
+        }
         let read = Pin::new(&mut self.stream).poll_read(cx, &mut buffer[..most]);
         let buffer = buffer.freeze();
         let result = match read {
