@@ -77,8 +77,8 @@ pub(crate) struct StreamLink {
     written: usize,
     /// Bytes read and written in this poll.
     batch: Batch,
-    /// The last poll ended with more to do, and so without a look at the timeouts.
-    busy: bool,
+    /// Polls that ended with more to do, and so without a look at the timeouts, one after the other.
+    busy: u32,
     closing: Option<Closing>,
     handshake: Option<HandshakeSlot>,
     /// Present while the authenticator decides.
@@ -133,7 +133,7 @@ impl StreamLink {
             unflushed: false,
             written: 0,
             batch: Batch::default(),
-            busy: false,
+            busy: 0,
             closing: None,
             handshake,
             admitting: None,
@@ -335,6 +335,7 @@ impl StreamLink {
     }
 
     fn check_timeouts(&mut self, cx: &mut Context<'_>) -> Result<bool, DisconnectCause> {
+        self.busy = 0;
         let connection = self.pump.peer.lock().connection.poll_timeout();
         let next = connection.into_iter().chain(self.zmtp.poll_timeout()).min();
         if self.alarm.poll(cx, next).is_pending() {
@@ -441,8 +442,9 @@ impl Future for StreamLink {
         if this.closing.is_some() {
             return this.poll_close(cx);
         }
-        // A link that is always busy gets no further than `MAX_TURNS`; one that is not looks at the end.
-        if std::mem::take(&mut this.busy)
+        // A link that is always busy gets no further than `MAX_TURNS`; one that is not looks at the end, often of the poll after one
+        // in which it has woken callers.
+        if this.busy > 1
             && let Err(cause) = this.check_timeouts(cx)
         {
             return this.end(cx, cause);
@@ -479,7 +481,7 @@ impl Future for StreamLink {
             return this.end(cx, error.into());
         }
         // There is more to do, after the others' turn.
-        this.busy = true;
+        this.busy += 1;
         if this.written >= LOOK_AFTER {
             this.written = 0;
             this.pump.peer.core.runtime.yield_now(cx);
