@@ -162,7 +162,7 @@ impl Drive<'_> {
                 return Poll::Ready(cause);
             }
             let next = peer.lock().connection.poll_timeout();
-            if self.alarm.poll(cx, next).is_pending() {
+            if self.alarm.poll(cx, next, || peer.core.now()).is_pending() {
                 return Poll::Pending;
             }
             // A message link has no errors of ZMTP's.

@@ -200,9 +200,18 @@ impl Alarm {
     }
 
     /// Sees to it that the task is woken by `next`; ready if it must look at its timeouts now.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, next: Option<Instant>) -> Poll<()> {
+    pub(crate) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        next: Option<Instant>,
+        now: impl FnOnce() -> Instant,
+    ) -> Poll<()> {
         let Some(next) = next else { return Poll::Pending };
         if self.armed.is_none_or(|armed| next < armed) {
+            if next <= now() {
+                // Else the executor would be woken for a timer that has gone off already.
+                return Poll::Ready(());
+            }
             self.armed = Some(next);
             self.timer.as_mut().reset(next);
         }

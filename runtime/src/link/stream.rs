@@ -338,7 +338,7 @@ impl StreamLink {
         self.busy = 0;
         let connection = self.pump.peer.lock().connection.poll_timeout();
         let next = connection.into_iter().chain(self.zmtp.poll_timeout()).min();
-        if self.alarm.poll(cx, next).is_pending() {
+        if self.alarm.poll(cx, next, || self.pump.peer.core.now()).is_pending() {
             return Ok(false);
         }
         let now = self.pump.peer.core.now();
@@ -409,7 +409,7 @@ impl StreamLink {
             if self.poll_discard(cx).is_ready() && matches!(self.closing, Some(Closing::Linger(_))) {
                 return Poll::Ready(DisconnectCause::Shutdown);
             }
-            ready!(self.alarm.poll(cx, Some(until)));
+            ready!(self.alarm.poll(cx, Some(until), || self.pump.peer.core.now()));
         }
     }
 
