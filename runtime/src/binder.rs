@@ -374,8 +374,7 @@ fn drop_user_code<T>(value: T) {
 
 /// Waits for the turn of a link that has ended.
 async fn turn_to_end<'a>(node: &'a Node, peer: &PeerShared) -> Turn<'a> {
-    // None of its requests starts any more: a handler would have a slot for nothing until then.
-    node.core.dispatcher.start_no_more(peer.lock().connection.id());
+    peer.start_no_more();
     node.turns.take().await
 }
 

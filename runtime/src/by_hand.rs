@@ -4,7 +4,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use callosum_proto::{self as proto, CallId, Connection, ConnectionConfig, Event, NONCE_LEN, Outcome, Role};
@@ -18,10 +18,11 @@ use crate::peer::PeerShared;
 use crate::rt::{BoxSocket, Listener, Runtime, Timer, unsupported, yield_now};
 use crate::{Builder, Endpoint, HandlerResult, SocketOptions};
 
-/// Keeps tasks until they are run. Its time stands still.
+/// Keeps tasks until they are run. Its time stands still but for what handlers take.
 #[derive(Debug)]
 pub(crate) struct ByHand {
     pub(crate) now: Instant,
+    taken: Mutex<Duration>,
     tasks: Mutex<Vec<BoxFuture<'static, ()>>>,
 }
 
@@ -53,7 +54,7 @@ impl Runtime for ByHand {
     }
 
     fn now(&self) -> Instant {
-        self.now
+        self.now + *self.taken.lock()
     }
 
     fn timer(&self, _: Instant) -> Pin<Box<dyn Timer>> {
@@ -84,12 +85,18 @@ pub(crate) struct Pair {
 impl Pair {
     /// Says hello on neither side.
     pub(crate) fn new() -> Self {
-        let runtime = Arc::new(ByHand { now: Instant::now(), tasks: Mutex::default() });
+        let runtime =
+            Arc::new(ByHand { now: Instant::now(), taken: Mutex::default(), tasks: Mutex::default() });
+        let clock = runtime.clone();
         let node = Builder::new(runtime.clone())
             .handle_raw("at once", |_, _| async { HandlerResult::Ok(Bytes::new()) })
             .handle_raw("later", |_, _| async {
                 yield_now().await;
                 HandlerResult::Ok(Bytes::new())
+            })
+            .handle_raw("a millisecond", move |_, _| {
+                *clock.taken.lock() += Duration::from_millis(1);
+                std::future::ready(HandlerResult::Ok(Bytes::new()))
             })
             .build();
         let peer = PeerShared::over_messages(&node.core, Role::Binder);

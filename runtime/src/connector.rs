@@ -265,7 +265,7 @@ async fn while_unlinked<F: Future>(node: &Arc<Node>, peer: &Arc<PeerShared>, fut
                 return Poll::Ready(Some(output));
             }
             let next = peer.lock().connection.poll_timeout();
-            if alarm.poll(cx, next).is_pending() {
+            if alarm.poll(cx, next, || node.core.now()).is_pending() {
                 return Poll::Pending;
             }
         }

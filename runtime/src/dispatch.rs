@@ -22,7 +22,7 @@ use crate::lock::{Mutex, MutexGuard, assert_unlocked};
 use crate::stats::{Counters, add};
 
 pub(crate) use self::handling::{Handling, NotBegun};
-pub(crate) use self::inbox::{Inbox, Relayed};
+pub(crate) use self::inbox::{Decisions, Inbox, Relayed};
 
 /// The endpoint, and what runs for it.
 pub(crate) struct Dispatcher {
@@ -139,8 +139,14 @@ impl Dispatcher {
     }
 
     /// Takes what a connection reports, and the replies of handlers that its driver has run, and puts what the endpoint decides into
-    /// the inboxes. The driver that calls this needs no wake-up.
-    pub(crate) fn relay(&self, on: ConnectionId, relayed: &mut Relayed) {
+    /// the inboxes. What is in the connection's own, and what belongs there, is added to `decisions` of the driver that calls this.
+    pub(crate) fn relay(
+        &self,
+        on: ConnectionId,
+        inbox: &Inbox,
+        relayed: &mut Relayed,
+        decisions: &mut Decisions,
+    ) {
         let mut state = self.lock();
         // One by one: what is behind one at which a user's scheduler panics stays.
         while let Some(event) = relayed.reports.pop_front() {
@@ -149,7 +155,9 @@ impl Dispatcher {
         while let Some((request, reply)) = relayed.finished.pop_front() {
             state.endpoint.finish(request, reply);
         }
-        settle(state, Some(on));
+        // What was decided before comes before.
+        inbox.take(decisions);
+        settle(state, Some((on, decisions)));
     }
 
     /// A handler whose connection is over, or whose endpoint is, has got no task by [`Handling::begin`]. If it has a grace period, it is
@@ -310,11 +318,11 @@ impl State {
         self.endpoint.handle_event(event);
     }
 
-    /// Puts what the endpoint decides into the inboxes.
+    /// Puts what the endpoint decides into the inboxes; what it decides for the connection `on`, beside that.
     ///
     /// A peer that does not read is paused once its connection has been given these replies, so as many handlers may start before that as
     /// it has slots.
-    fn distribute(&mut self, on: Option<ConnectionId>) -> Afterwards {
+    fn distribute(&mut self, mut on: Option<(ConnectionId, &mut Decisions)>) -> Afterwards {
         let mut afterwards = Afterwards::default();
         while let Some((connection, event)) = self.endpoint.poll_event() {
             let Some(Served { inbox, counters, .. }) = self.connections.get(&connection) else { continue };
@@ -328,9 +336,14 @@ impl State {
                 }
                 continue;
             }
+            if let Some((on, decisions)) = &mut on
+                && *on == connection
+            {
+                decisions.push((connection, event));
+                continue;
+            }
             inbox.push(connection, event);
-            let is_known = afterwards.wake.last().is_some_and(|last| Arc::ptr_eq(last, inbox));
-            if on != Some(connection) && !is_known {
+            if !afterwards.wake.last().is_some_and(|last| Arc::ptr_eq(last, inbox)) {
                 afterwards.wake.push(inbox.clone());
             }
         }
@@ -339,7 +352,7 @@ impl State {
 }
 
 /// Hands out what the endpoint decides, and then, without the lock, does what runs code of the application.
-fn settle(mut state: MutexGuard<'_, State>, on: Option<ConnectionId>) {
+fn settle(mut state: MutexGuard<'_, State>, on: Option<(ConnectionId, &mut Decisions)>) {
     let afterwards = state.distribute(on);
     drop(state);
     afterwards.run();

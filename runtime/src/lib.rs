@@ -49,6 +49,7 @@ mod method_limits;
 mod new_call;
 mod node;
 mod os;
+mod pace;
 mod peer;
 pub mod rt;
 mod sending;

@@ -41,7 +41,7 @@ impl<T> Mutex<T> {
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
         let value = self.0.lock();
-        HELD.set(HELD.get() + 1);
+        HELD.with(|held| held.set(held.get() + 1));
         MutexGuard { value, _held: Held }
     }
 
@@ -82,8 +82,11 @@ struct Held;
 
 impl Drop for Held {
     fn drop(&mut self) {
-        HELD.set(HELD.get() - 1);
-        if HELD.get() == 0 && SPENT_LEN.get() > 0 {
+        let left = HELD.with(|held| {
+            held.set(held.get() - 1);
+            held.get()
+        });
+        if left == 0 && SPENT_LEN.get() > 0 {
             drop_spent();
         }
     }

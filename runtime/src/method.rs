@@ -3,8 +3,6 @@
 use std::any::Any;
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use std::time::Duration;
 
 use bytes::Bytes;
 use callosum_proto::{Body, ErrorInfo, Refusal, Reply, RequestId, Text};
@@ -17,14 +15,8 @@ use crate::Codec;
 use crate::description::MethodDescription;
 use crate::error::HandlerError;
 use crate::handler::{Context, Handler};
+use crate::pace::Pace;
 use crate::stream::{BodyReader, CallStreams, Responder, StreamHandler};
-
-/// A handler that polls longer than this, once, is given a task of its own from its first poll on for a while, so that
-/// it neither keeps its link from reading nor others from the second core.
-const QUICK: Duration = Duration::from_micros(50);
-
-/// For how many calls.
-const SLOW_CALLS: u32 = 1_000;
 
 /// The handler of a method's calls: a function, or a handler of your own.
 ///
@@ -33,7 +25,7 @@ const SLOW_CALLS: u32 = 1_000;
 pub struct Method {
     pub(crate) kind: Kind,
     pub(crate) description: Option<MethodDescription>,
-    slow_calls: AtomicU32,
+    pub(crate) pace: Pace,
 }
 
 /// How a handler takes its argument.
@@ -131,7 +123,7 @@ impl Method {
     }
 
     fn of(kind: Kind) -> Self {
-        Self { kind, description: None, slow_calls: AtomicU32::new(0) }
+        Self { kind, description: None, pace: Pace::default() }
     }
 
     /// Adds a description, for endpoints that [describe their services](crate::Builder::describe_services). The name in
@@ -186,22 +178,6 @@ impl Method {
                 };
                 handler.call(reader, Responder::new(streams, request, codec), context)
             }
-        }
-    }
-
-    /// Whether to poll the next call's handler on the spot.
-    pub(crate) fn is_quick(&self) -> bool {
-        let slow = self.slow_calls.load(Relaxed);
-        if slow > 0 {
-            self.slow_calls.store(slow - 1, Relaxed);
-        }
-        slow == 0
-    }
-
-    /// What polling on the spot took.
-    pub(crate) fn took(&self, time: Duration) {
-        if time > QUICK {
-            self.slow_calls.store(SLOW_CALLS, Relaxed);
         }
     }
 }

@@ -18,32 +18,34 @@ use crate::dispatch::{Handling, NotBegun};
 use crate::handler::Context;
 use crate::loan::Lender;
 use crate::node::Node;
+use crate::pace::Spent;
 use crate::peer::{Peer, PeerShared};
 use crate::tasks::TaskGuard;
 
-pub(crate) use self::running::Clock;
-
 /// Runs the handler of a request of this peer, whose handlers with tasks are in `handling`. Gives back its reply if it has ended.
 ///
-/// With a clock, the handler is polled once here, which is all that many need, before it gets a task. Never from within a handler,
-/// or they would pile up on one stack.
+/// Unless the budget is spent or the method is slow, the handler is polled once here, which is all that many need, before it gets a
+/// task. Never from within a handler, or they would pile up on one stack.
 pub(crate) fn run(
     node: &Node,
     peer: &Arc<PeerShared>,
     handling: &Arc<Handling>,
     request: Request,
-    clock: Option<&mut Clock>,
+    spent: &mut Spent,
 ) -> Option<(RequestId, Option<Reply>)> {
     let Request { id, method, key, body, metadata, deadline } = request;
     let started = StartedRequest { core: &node.core, request: Some(id) };
     let peer = Peer::new(peer.clone(), Some(Lender(id)));
     let cancellation = Arc::default();
     let context = Context { method, key, peer, deadline, metadata, request: id, cancellation };
-    let begun = (Started { request: id, body, context }).begin(node, clock);
+    let begun = (Started { request: id, body, context }).begin(node, spent);
     started.has_begun();
     match begun {
         Begun::Ended(reply) => Some((id, Some(reply))),
-        Begun::Goes(running) => detach(&node.core, handling, id, running).err().map(|Unwanted| (id, None)),
+        Begun::Goes(running) => {
+            spent.pause();
+            detach(&node.core, handling, id, running).err().map(|Unwanted| (id, None))
+        }
     }
 }
 

@@ -62,10 +62,13 @@ impl Connection {
         self.calls.establish(PeerLimits { max_body, credit });
     }
 
-    fn queue_first_probe(&mut self) {
-        if self.probes.take_first() {
+    /// Queues one more of the probes that follow the handshake, unless that was the last one.
+    fn queue_first_probe(&mut self) -> bool {
+        let more = self.probes.take_first();
+        if more {
             self.queue_probe();
         }
+        more
     }
 
     pub(super) fn handle_ping(&mut self, now: Instant, header: Bytes, body: Bytes) {
@@ -119,8 +122,10 @@ impl Connection {
         self.put_off_write_deadline(now);
         self.calls.flow().measured(round_trip);
         self.calls.events().push_back(Event::Pong { ping, round_trip });
-        if self.dialect() == Some(Dialect::Two) {
-            self.queue_first_probe();
+        if self.dialect() == Some(Dialect::Two) && !self.queue_first_probe() {
+            // What the handshake and its probes have left behind is given back at once: a connection that is opened next can use it,
+            // as it can't what is given back once this one is quiet, if many are opened at a time.
+            self.quiet_check = Some(now);
         }
     }
 }

@@ -7,11 +7,14 @@ use futures_util::task::AtomicWaker;
 
 use crate::lock::Mutex;
 
+/// What the endpoint has decided, and for which connection.
+pub(crate) type Decisions = Vec<(ConnectionId, ConnectionEvent)>;
+
 /// What the endpoint has decided for the connections of one peer, until the driver of its link takes it. A peer has one
 /// connection after another, so each event names its own.
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
-    events: Mutex<Vec<(ConnectionId, ConnectionEvent)>>,
+    events: Mutex<Decisions>,
     /// Wakes what drives the peer's link.
     pub(crate) driver: AtomicWaker,
 }
@@ -21,20 +24,27 @@ impl Inbox {
         self.events.lock().push((connection, event));
     }
 
-    /// Swaps what there is for an empty vector.
-    pub(crate) fn take(&self, into: &mut Vec<(ConnectionId, ConnectionEvent)>) {
-        debug_assert!(into.is_empty(), "nothing is overwritten");
+    /// Moves what there is to the end of a vector.
+    pub(crate) fn take(&self, into: &mut Decisions) {
         let mut events = self.events.lock();
-        if !events.is_empty() {
-            std::mem::swap(&mut *events, into);
+        match into.is_empty() {
+            true => std::mem::swap(&mut *events, into),
+            false => into.append(&mut events),
         }
+    }
+
+    /// Moves to the front what was taken and not told to the connection.
+    pub(crate) fn put_back(&self, taken: &mut Decisions) {
+        let mut events = self.events.lock();
+        taken.append(&mut events);
+        std::mem::swap(&mut *events, taken);
     }
 
     /// Gives back the memory that is kept for events to come.
     pub(crate) fn shrink(&self) {
         let mut events = self.events.lock();
         if events.is_empty() {
-            *events = Vec::new();
+            *events = Decisions::new();
         }
     }
 }

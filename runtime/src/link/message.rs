@@ -1,5 +1,8 @@
 //! Connections over message links: one that has a single remote peer, or one for each routing id.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -159,7 +162,7 @@ impl Drive<'_> {
                 return Poll::Ready(cause);
             }
             let next = peer.lock().connection.poll_timeout();
-            if self.alarm.poll(cx, next).is_pending() {
+            if self.alarm.poll(cx, next, || peer.core.now()).is_pending() {
                 return Poll::Pending;
             }
             // A message link has no errors of ZMTP's.
@@ -280,11 +283,18 @@ impl PeersOfLink {
                 Err(cause) => break cause,
             }
         };
-        let peers: Vec<_> = self.peers.lock().values().cloned().collect();
-        for link in peers {
-            self.end(&link, cause.clone());
-        }
+        self.end_all(&cause).await;
         cause
+    }
+
+    /// The link has failed. There may be thousands of peers, so others have their turn in between.
+    async fn end_all(&self, cause: &DisconnectCause) {
+        let peers: Vec<_> = self.peers.lock().values().cloned().collect();
+        peers.iter().for_each(|link| link.peer.start_no_more());
+        for few in peers.chunks(MAX_TURNS) {
+            few.iter().for_each(|link| self.end(link, cause.clone()));
+            yield_now().await;
+        }
     }
 
     fn find(&self, routing_id: &Bytes) -> Option<Arc<LinkPeer>> {

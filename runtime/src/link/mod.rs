@@ -31,6 +31,7 @@ mod batch;
 pub(crate) mod handshakes;
 mod memory;
 mod message;
+mod overture;
 pub(crate) mod pump;
 pub(crate) mod stream;
 #[cfg(feature = "zeromq")]

@@ -6,15 +6,16 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use callosum_proto::{ConnectionEvent, ConnectionId};
+use callosum_proto::{ConnectionId, Request};
 
 use super::batch::SetToWork;
-use crate::dispatch::{Handling, Relayed};
+use crate::dispatch::{Decisions, Handling, Relayed};
 use crate::event::Event;
 use crate::node::Node;
+use crate::pace::Spent;
 use crate::peer::{Effect, PeerShared, Unsettled};
 use crate::rt::{Runtime, Timer};
-use crate::serve::{self, Clock};
+use crate::serve;
 use crate::stats::add;
 
 /// Connects one peer's connection to the dispatcher.
@@ -24,8 +25,8 @@ pub(crate) struct Pump {
     connection: ConnectionId,
     handling: Arc<Handling>,
     effects: Unsettled,
-    /// What the endpoint has decided; empty between two calls, as is `relayed`.
-    decisions: Vec<(ConnectionId, ConnectionEvent)>,
+    /// What the endpoint has decided, and the connection has not been told; empty between two calls, as is `relayed`.
+    decisions: Decisions,
     relayed: Relayed,
     established: bool,
     anomalies_reported: u32,
@@ -45,7 +46,7 @@ impl Pump {
             connection,
             handling,
             effects,
-            decisions: Vec::new(),
+            decisions: Decisions::new(),
             relayed: Relayed::default(),
             established: false,
             anomalies_reported: 0,
@@ -61,39 +62,65 @@ impl Pump {
     /// set to work by that.
     pub(crate) fn run(&mut self) -> SetToWork {
         let mut set_to_work = SetToWork::default();
-        let mut clock = Clock::default();
+        let mut spent = Spent::default();
+        // Once: whoever adds to it later wakes this task again.
+        self.peer.inbox.take(&mut self.decisions);
         loop {
-            {
+            // Replies of handlers go to the endpoint first: until its answer the connection has nothing new to say.
+            if self.relayed.finished.is_empty() {
                 let mut state = self.peer.lock();
                 self.peer.take_decisions(&mut state, &mut self.decisions, &mut self.effects);
                 state.take_effects(&mut self.effects);
-                self.relayed.reports.extend(std::iter::from_fn(|| state.connection.poll_endpoint_event()));
+                while let Some(report) = state.connection.poll_endpoint_event() {
+                    self.relayed.reports.push_back(report);
+                }
             }
             if self.effects.is_empty() && self.relayed.is_empty() {
                 return set_to_work;
             }
             if !self.relayed.is_empty() {
                 // First: a handler that is stopped may end at once, and its reply is the one that was reported.
-                self.peer.core.dispatcher.relay(self.connection, &mut self.relayed);
+                self.relay();
             }
+            spent.pause();
             // Those behind one that panics stay with the pump.
             while let Some(effect) = self.effects.pop() {
+                if let Effect::Request(request) = effect {
+                    set_to_work.calls += usize::from(self.start(request, &mut spent));
+                    continue;
+                }
+                spent.pause();
                 let group = match effect {
                     Effect::Wake(_) => &mut set_to_work.streams,
                     _ => &mut set_to_work.calls,
                 };
                 *group += usize::from(match self.peer.settle(effect) {
-                    Some(effect) => self.carry_out(effect, &mut clock),
+                    Some(effect) => self.carry_out(effect),
                     None => true,
                 });
             }
         }
     }
 
+    fn relay(&mut self) {
+        let Self { peer, relayed, decisions, .. } = self;
+        peer.core.dispatcher.relay(self.connection, &peer.inbox, relayed, decisions);
+    }
+
+    /// Runs a handler; whether it goes on as a task.
+    fn start(&mut self, request: Request, spent: &mut Spent) -> bool {
+        let ended = serve::run(&self.node, &self.peer, &self.handling, request, spent);
+        let goes_on = ended.is_none();
+        if let Some(ended) = ended {
+            self.relayed.finished.push_back(ended);
+        }
+        goes_on
+    }
+
     /// Gives back the memory that is kept for what is to come. Time has passed in which there was nothing, or little.
     pub(crate) fn shrink(&mut self) {
         self.effects.shrink();
-        self.decisions = Vec::new();
+        self.decisions = Decisions::new();
         if self.relayed.is_empty() {
             self.relayed = Relayed::default();
         }
@@ -101,15 +128,9 @@ impl Pump {
     }
 
     /// Does what concerns others than callers; whether that set somebody to work.
-    fn carry_out(&mut self, effect: Effect, clock: &mut Clock) -> bool {
+    fn carry_out(&mut self, effect: Effect) -> bool {
         let node = &self.node;
         match effect {
-            Effect::Request(request) => {
-                let ended = serve::run(node, &self.peer, &self.handling, request, Some(clock));
-                let goes_on = ended.is_none();
-                self.relayed.finished.extend(ended);
-                return goes_on;
-            }
             Effect::NeverRan(request) => self.relayed.finished.push_back((request, None)),
             Effect::Stop(request, reason) => self.handling.stop(request, reason),
             Effect::Established(ready, dialect) => {
@@ -141,6 +162,7 @@ impl Pump {
             | Effect::Drop(_) => {
                 unreachable!("settled by the peer itself")
             }
+            Effect::Request(_) => unreachable!("run before"),
         }
         false
     }
@@ -159,12 +181,10 @@ impl Pump {
 impl Drop for Pump {
     fn drop(&mut self) {
         // There is something only if code of the application has panicked.
-        let (dispatcher, relayed) = (&self.peer.core.dispatcher, &mut self.relayed);
-        if !relayed.is_empty()
-            && catch_unwind(AssertUnwindSafe(|| dispatcher.relay(self.connection, relayed))).is_err()
-        {
+        if !self.relayed.is_empty() && catch_unwind(AssertUnwindSafe(|| self.relay())).is_err() {
             tracing::error!(peer = %self.peer.id, "what the end of a link has woken panicked");
         }
+        self.peer.inbox.put_back(&mut self.decisions);
     }
 }
 
@@ -180,9 +200,18 @@ impl Alarm {
     }
 
     /// Sees to it that the task is woken by `next`; ready if it must look at its timeouts now.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, next: Option<Instant>) -> Poll<()> {
+    pub(crate) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        next: Option<Instant>,
+        now: impl FnOnce() -> Instant,
+    ) -> Poll<()> {
         let Some(next) = next else { return Poll::Pending };
         if self.armed.is_none_or(|armed| next < armed) {
+            if next <= now() {
+                // Else the executor would be woken for a timer that has gone off already.
+                return Poll::Ready(());
+            }
             self.armed = Some(next);
             self.timer.as_mut().reset(next);
         }

@@ -19,6 +19,7 @@ use futures_io::{AsyncRead, AsyncWrite};
 
 use super::batch::{Batch, SetToWork};
 use super::handshakes::HandshakeSlot;
+use super::overture::Overture;
 use super::pump::{Alarm, Pump};
 use crate::auth::{Admitting, AuthenticationError, Verdict};
 use crate::error::DisconnectCause;
@@ -76,8 +77,8 @@ pub(crate) struct StreamLink {
     written: usize,
     /// Bytes read and written in this poll.
     batch: Batch,
-    /// The last poll ended with more to do, and so without a look at the timeouts.
-    busy: bool,
+    /// Polls that ended with more to do, and so without a look at the timeouts, one after the other.
+    busy: u32,
     closing: Option<Closing>,
     handshake: Option<HandshakeSlot>,
     /// Present while the authenticator decides.
@@ -86,18 +87,22 @@ pub(crate) struct StreamLink {
     overture: Option<Overture>,
 }
 
-/// A client's side of ZMTP's handshake.
-struct Overture {
-    mechanism: &'static str,
-    /// Whether the server has said anything at all.
-    answered: bool,
-}
-
 /// What is left to do for a link that has nothing more to say, and until when.
 enum Closing {
     Flush,
     Close(Instant),
     Linger(Instant),
+}
+
+/// What a turn leaves to the next one.
+#[derive(Clone, Copy, PartialEq)]
+enum Left {
+    /// Nothing of which no waker tells.
+    Nothing,
+    /// Perhaps something to read.
+    Input,
+    /// Also something that the connection has to say or to send.
+    All,
 }
 
 impl StreamLink {
@@ -112,8 +117,7 @@ impl StreamLink {
         let config = &peer.core.config;
         let mut link = LinkConfig::new(peer.role());
         let name = if matches!(mechanism, Mechanism::Null) { "NULL" } else { "CURVE" };
-        let overture =
-            (link.role == Role::Connector).then_some(Overture { mechanism: name, answered: false });
+        let overture = (link.role == Role::Connector).then(|| Overture::new(name));
         link.mechanism = mechanism;
         link.max_message_size = config.connection.max_body.saturating_add(ENVELOPE);
         link.handshake_timeout = config.connection.handshake_timeout;
@@ -129,7 +133,7 @@ impl StreamLink {
             unflushed: false,
             written: 0,
             batch: Batch::default(),
-            busy: false,
+            busy: 0,
             closing: None,
             handshake,
             admitting: None,
@@ -141,13 +145,17 @@ impl StreamLink {
         self.pump.was_established()
     }
 
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), DisconnectCause>> {
+    /// Returns the time at which something was read.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<Instant, DisconnectCause>> {
         if !self.zmtp.accepts_input() {
             return Poll::Pending;
         }
         let most = if self.zmtp.missing_input() > MIN_READ { MAX_READ } else { MIN_READ };
         let mut buffer = BUFFER.take();
-        buffer.resize(MAX_READ, 0);
+        if buffer.len() < most {
+            // A thread whose links carry nothing large needs no large buffer.
+            buffer.resize(most, 0);
+        }
         let read = Pin::new(&mut self.stream).poll_read(cx, &mut buffer[..most]);
         let buffer = buffer.freeze();
         let result = match read {
@@ -162,7 +170,7 @@ impl StreamLink {
         result
     }
 
-    fn take_input(&mut self, data: Bytes) -> Result<(), DisconnectCause> {
+    fn take_input(&mut self, data: Bytes) -> Result<Instant, DisconnectCause> {
         if data.is_empty() {
             return Err(DisconnectCause::PeerClosed);
         }
@@ -170,9 +178,11 @@ impl StreamLink {
         self.written = 0;
         self.batch.add(data.len());
         if let Some(overture) = &mut self.overture {
-            overture.answered = true;
+            overture.answer();
         }
-        Ok(self.zmtp.handle_input(self.pump.peer.core.now(), &data)?)
+        let now = self.pump.peer.core.now();
+        self.zmtp.handle_input(now, &data)?;
+        Ok(now)
     }
 
     /// Hands received messages to the connection, and its effects to whom they concern.
@@ -201,22 +211,23 @@ impl StreamLink {
     }
 
     /// Hands what is to be sent to ZMTP. Returns whether the connection has something to say about that: what was dropped
-    /// instead of sent may have ended a call or the connection, or made room for requests.
+    /// instead of sent may have ended a call, or made room for requests. It fails if the connection is over.
     fn transmit(&mut self, now: Instant) -> Result<bool, DisconnectCause> {
-        let mut has_events = false;
-        while self.zmtp.pending_output() < WRITE_AHEAD {
+        loop {
             let message = {
                 let mut state = self.pump.peer.lock();
-                let message = state.connection.poll_message(now);
-                has_events = state.connection.has_events();
+                if let Some(cause) = state.end_cause() {
+                    return Err(cause);
+                }
+                let has_room = self.zmtp.pending_output() < WRITE_AHEAD;
+                let message = if has_room { state.connection.poll_message(now) } else { None };
+                let Some(message) = message else { return Ok(state.connection.has_events()) };
                 message
             };
-            let Some(message) = message else { break };
             // The connection sends nothing before it was told of an established link, so only the encryption can fail, when
             // its numbers are used up. What it would not take is lost, and so is the link.
             self.zmtp.send(message).map_err(|_| LinkError::Exhausted)?;
         }
-        Ok(has_events)
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<Result<(), DisconnectCause>> {
@@ -278,19 +289,19 @@ impl StreamLink {
         Ok(true)
     }
 
-    /// One round of everything; whether it achieved anything.
-    fn turn(&mut self, cx: &mut Context<'_>) -> Result<bool, DisconnectCause> {
+    /// One round of everything, or of what the one before has left.
+    fn turn(&mut self, cx: &mut Context<'_>, before: Left) -> Result<Left, DisconnectCause> {
         self.batch.begin_round();
-        let read = match self.poll_read(cx) {
-            Poll::Ready(Ok(())) => true,
+        let (read, now) = match self.poll_read(cx) {
+            Poll::Ready(Ok(now)) => (true, now),
             Poll::Ready(Err(cause)) => {
                 // What came before the end still counts.
                 self.deliver(self.pump.peer.core.now());
                 return Err(cause);
             }
-            Poll::Pending => false,
+            Poll::Pending if before == Left::Input => return Ok(Left::Nothing),
+            Poll::Pending => (false, self.pump.peer.core.now()),
         };
-        let now = self.pump.peer.core.now();
         let mut set_to_work = self.deliver(now);
         match self.poll_admission(cx) {
             Ok(false) => {}
@@ -299,31 +310,35 @@ impl StreamLink {
                 admitted?;
             }
         }
-        if let Some(cause) = self.pump.peer.end_cause() {
-            return Err(cause);
-        }
         // One that is complete by now stays.
         if self.handshake.as_ref().is_some_and(HandshakeSlot::is_evicted) {
             return Err(DisconnectCause::TooManyHandshakes);
         }
         if set_to_work.all() > 1 && !self.corked && !self.batch.is_bulk(set_to_work) {
             self.corked = true;
-            return Ok(true);
+            return Ok(Left::All);
         }
         self.corked = false;
         let has_events = self.transmit(now)?;
+        let was_full = self.zmtp.pending_output() >= WRITE_AHEAD;
         let wrote = match self.poll_write(cx, now) {
             Poll::Ready(result) => result.map(|()| true)?,
             Poll::Pending => false,
         };
         self.yields = set_to_work.all() > 0 && !self.batch.goes_on(set_to_work);
-        Ok(read || wrote || has_events)
+        let goes_on = wrote && (was_full || self.zmtp.pending_output() > 0);
+        Ok(match read || wrote {
+            _ if has_events || goes_on => Left::All,
+            true => Left::Input,
+            false => Left::Nothing,
+        })
     }
 
     fn check_timeouts(&mut self, cx: &mut Context<'_>) -> Result<bool, DisconnectCause> {
+        self.busy = 0;
         let connection = self.pump.peer.lock().connection.poll_timeout();
         let next = connection.into_iter().chain(self.zmtp.poll_timeout()).min();
-        if self.alarm.poll(cx, next).is_pending() {
+        if self.alarm.poll(cx, next, || self.pump.peer.core.now()).is_pending() {
             return Ok(false);
         }
         let now = self.pump.peer.core.now();
@@ -344,31 +359,6 @@ impl StreamLink {
         Err(AuthenticationError::CheckTimedOut { public_key: admitting.public_key }.into())
     }
 
-    /// What the end of a link means to a client that the server has not accepted.
-    fn explain(&self, cause: DisconnectCause) -> DisconnectCause {
-        let Some(Overture { mechanism, answered: true }) = self.overture else { return cause };
-        let error = match &cause {
-            DisconnectCause::PeerClosed => AuthenticationError::BrokenOff { ours: mechanism },
-            DisconnectCause::Io(error)
-                if matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) =>
-            {
-                AuthenticationError::BrokenOff { ours: mechanism }
-            }
-            DisconnectCause::Protocol(error) => match &**error {
-                LinkError::Refused { status: status @ Some(_), .. } => {
-                    AuthenticationError::Refused { status: *status }
-                }
-                LinkError::Handshake { .. } if mechanism == "CURVE" => AuthenticationError::ServerNotProved,
-                LinkError::Refused { .. } if mechanism == "CURVE" => {
-                    AuthenticationError::Refused { status: None }
-                }
-                _ => return cause,
-            },
-            _ => return cause,
-        };
-        error.into()
-    }
-
     /// The link is over. The last words of ZMTP may tell the peer why; there is no waiting for them. Once a link is
     /// established it has none, and who is no longer admitted gets nothing that was meant for him.
     fn end(&mut self, cx: &mut Context<'_>, cause: DisconnectCause) -> Poll<DisconnectCause> {
@@ -378,7 +368,10 @@ impl StreamLink {
             // Why the link has ended is known already.
             let _ = self.flush(cx);
         }
-        Poll::Ready(self.explain(cause))
+        Poll::Ready(match &self.overture {
+            Some(overture) => overture.explain(cause),
+            None => cause,
+        })
     }
 
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<DisconnectCause> {
@@ -416,7 +409,7 @@ impl StreamLink {
             if self.poll_discard(cx).is_ready() && matches!(self.closing, Some(Closing::Linger(_))) {
                 return Poll::Ready(DisconnectCause::Shutdown);
             }
-            ready!(self.alarm.poll(cx, Some(until)));
+            ready!(self.alarm.poll(cx, Some(until), || self.pump.peer.core.now()));
         }
     }
 
@@ -449,27 +442,29 @@ impl Future for StreamLink {
         if this.closing.is_some() {
             return this.poll_close(cx);
         }
-        // A link that is always busy gets no further than `MAX_TURNS`; one that is not looks at the end.
-        if std::mem::take(&mut this.busy)
+        // A link that is always busy gets no further than `MAX_TURNS`; one that is not looks at the end, often of the poll after one
+        // in which it has woken callers.
+        if this.busy > 1
             && let Err(cause) = this.check_timeouts(cx)
         {
             return this.end(cx, cause);
         }
         this.batch = Batch::default();
+        let mut left = Left::All;
         for _ in 0..MAX_TURNS {
-            let progress = match this.turn(cx) {
-                Ok(progress) => progress,
+            left = match this.turn(cx, left) {
+                Ok(left) => left,
                 Err(cause) => return this.end(cx, cause),
             };
-            let yields = this.corked || (progress && std::mem::take(&mut this.yields));
+            let yields = this.corked || (left != Left::Nothing && std::mem::take(&mut this.yields));
             if yields || this.written >= LOOK_AFTER {
                 break;
             }
-            if progress {
+            if left != Left::Nothing {
                 continue;
             }
             match this.check_timeouts(cx) {
-                Ok(true) => {}
+                Ok(true) => left = Left::All,
                 Ok(false) if this.pump.is_drained() && this.zmtp.pending_output() == 0 => {
                     return this.poll_close(cx);
                 }
@@ -486,7 +481,7 @@ impl Future for StreamLink {
             return this.end(cx, error.into());
         }
         // There is more to do, after the others' turn.
-        this.busy = true;
+        this.busy += 1;
         if this.written >= LOOK_AFTER {
             this.written = 0;
             this.pump.peer.core.runtime.yield_now(cx);

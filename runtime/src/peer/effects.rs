@@ -52,7 +52,9 @@ impl Effects {
 
     /// Drops something once no lock is held.
     pub(crate) fn drop_later<T: Send + 'static>(&mut self, value: Option<T>) {
-        self.0.extend(value.map(|value| Effect::Drop(Box::new(value))));
+        if let Some(value) = value {
+            self.push(Effect::Drop(Box::new(value)));
+        }
     }
 
     /// Gives back the memory that is kept for effects to come.

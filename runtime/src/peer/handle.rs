@@ -116,8 +116,13 @@ impl Peer {
             if state.linked && state.connection.is_established() {
                 return Ok(());
             }
-            // Or those who ask again and again, with a timeout, would pile up while there is no link.
-            state.ready.retain(|waiter| !waiter.is_canceled());
+            if state.ready.len() == state.ready.capacity() {
+                // Or those who ask again and again, with a timeout, would pile up while there is no link. With room for as many
+                // as are left, the next search is that many waiters away.
+                state.ready.retain(|waiter| !waiter.is_canceled());
+                let left = state.ready.len();
+                state.ready.reserve_exact(left.max(4));
+            }
             let (sender, receiver) = oneshot::channel();
             state.ready.push(sender);
             receiver

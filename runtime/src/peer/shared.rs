@@ -16,7 +16,7 @@ use super::state::PeerState;
 use crate::PeerId;
 use crate::config::WhileDisconnected;
 use crate::core::Core;
-use crate::dispatch::Inbox;
+use crate::dispatch::{Decisions, Inbox};
 use crate::error::{CallError, DisconnectCause, NotSent};
 use crate::lock::{Mutex, MutexGuard, assert_unlocked};
 use crate::stats::{Counters, add};
@@ -136,6 +136,13 @@ impl PeerShared {
     /// Wakes what drives the link.
     pub(crate) fn wake(&self) {
         self.inbox.driver.wake();
+    }
+
+    /// None of its requests starts from now on: its link has ended, and a handler would have a slot for nothing until it is
+    /// [detached](Self::detach).
+    pub(crate) fn start_no_more(&self) {
+        let connection = self.lock().connection.id();
+        self.core.dispatcher.start_no_more(connection);
     }
 
     /// The link is gone: its calls end, its requests are forgotten. For a connector, a new connection takes over, unless the endpoint is
@@ -265,11 +272,7 @@ impl PeerShared {
 
     /// Why the connection is over, if it is.
     pub(crate) fn end_cause(&self) -> Option<DisconnectCause> {
-        let state = self.lock();
-        match state.connection.close_cause()? {
-            CloseCause::Local => Some(state.local_cause()),
-            cause => Some(DisconnectCause::Connection(cause)),
-        }
+        self.lock().end_cause()
     }
 
     /// Makes a call, and notes its caller before anything can come of it.
@@ -324,14 +327,10 @@ impl PeerShared {
     pub(crate) fn take_decisions(
         &self,
         state: &mut PeerState,
-        decisions: &mut Vec<(ConnectionId, ConnectionEvent)>,
+        decisions: &mut Decisions,
         effects: &mut Effects,
     ) {
-        self.inbox.take(decisions);
-        if decisions.is_empty() {
-            return;
-        }
-        let now = self.core.now();
+        let mut now = None;
         for (connection, event) in decisions.drain(..) {
             let serves = state.serves(connection);
             if let ConnectionEvent::Refuse { .. } = event {
@@ -348,7 +347,10 @@ impl PeerShared {
                 }
                 // It is closed, and would not hand the request out any more.
                 ConnectionEvent::Start(request) if !serves => effects.push(Effect::NeverRan(request)),
-                event if serves => state.connection.handle_event(now, event),
+                event if serves => {
+                    let now = *now.get_or_insert_with(|| self.core.now());
+                    state.connection.handle_event(now, event);
+                }
                 _ => {}
             }
         }
@@ -383,8 +385,9 @@ impl PeerShared {
         };
         add(counter, 1);
         // It may be read or written outside of its handler.
-        let wakers = streams.map(|streams| streams.end(Ok(()))).unwrap_or_default();
-        effects.extend(wakers.into_iter().map(Effect::Wake));
+        if let Some(streams) = streams {
+            effects.extend(streams.end(Ok(())).into_iter().map(Effect::Wake));
+        }
     }
 }
 

@@ -75,6 +75,14 @@ impl PeerState {
         self.info.identity = Some(Arc::new(identity));
     }
 
+    /// Why the connection is over, if it is.
+    pub(crate) fn end_cause(&self) -> Option<DisconnectCause> {
+        match self.connection.close_cause()? {
+            CloseCause::Local => Some(self.local_cause()),
+            cause => Some(DisconnectCause::Connection(cause)),
+        }
+    }
+
     /// Why this side has closed the connection by itself.
     pub(crate) fn local_cause(&self) -> DisconnectCause {
         self.cut.clone().unwrap_or(DisconnectCause::Shutdown)

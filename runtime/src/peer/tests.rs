@@ -25,3 +25,23 @@ fn nobody_is_told_of_a_link_that_is_closed_already() {
     let Poll::Ready(Err(cause)) = ready.as_mut().poll(&mut cx) else { panic!("there will be none") };
     assert!(matches!(cause, DisconnectCause::Connection(CloseCause::Local)), "{cause:?}");
 }
+
+#[test]
+fn who_gives_up_waiting_for_a_link_leaves_room_to_those_who_wait() {
+    let pair = Pair::new();
+    let peer = pair.peer.handle();
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut ask = || {
+        let peer = peer.clone();
+        let mut ready = Box::pin(async move { peer.ready().await });
+        assert!(ready.as_mut().poll(&mut cx).is_pending());
+        ready
+    };
+    let waiting: Vec<_> = std::iter::repeat_with(&mut ask).take(100).collect();
+    for _ in 0..1_000 {
+        drop(ask());
+    }
+    let kept = pair.peer.lock().ready.len();
+    assert!((100..=200).contains(&kept), "{kept}");
+    drop(waiting);
+}

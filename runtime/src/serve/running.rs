@@ -5,7 +5,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{self, Poll};
-use std::time::{Duration, Instant};
 
 use callosum_proto::{Body, Refusal, Reply, RequestId, Text};
 use futures_util::future::BoxFuture;
@@ -18,38 +17,7 @@ use crate::lock::{assert_unlocked, guard_reply};
 use crate::method::panicked;
 use crate::method_limits::{MethodLimit, Permit};
 use crate::node::Node;
-
-/// What handlers may take together that are polled on the spot, one after the other, before the rest of them get tasks.
-const INLINE_BUDGET: Duration = Duration::from_micros(500);
-
-/// Times handlers that run one after the other, with one reading of the clock each.
-#[derive(Default)]
-pub(crate) struct Clock(Option<Laps>);
-
-struct Laps {
-    begun: Instant,
-    last: Instant,
-}
-
-impl Laps {
-    fn is_spent(&self) -> bool {
-        self.last.saturating_duration_since(self.begun) > INLINE_BUDGET
-    }
-
-    /// Time since the last lap, or since the start.
-    fn lap(&mut self, now: Instant) -> Duration {
-        now.saturating_duration_since(std::mem::replace(&mut self.last, now))
-    }
-}
-
-impl Clock {
-    fn laps(&mut self, node: &Node) -> &mut Laps {
-        self.0.get_or_insert_with(|| {
-            let now = node.core.now();
-            Laps { begun: now, last: now }
-        })
-    }
-}
+use crate::pace::Spent;
 
 /// A request that has been started and that no handler has seen.
 pub(super) struct Started {
@@ -64,7 +32,7 @@ pub(super) enum Begun {
 }
 
 impl Started {
-    pub(super) fn begin(self, node: &Node, clock: Option<&mut Clock>) -> Begun {
+    pub(super) fn begin(self, node: &Node, spent: &mut Spent) -> Begun {
         assert_unlocked();
         let Self { request, body, context } = self;
         let Some(Found { method, limit, is_fallback }) = node.handlers.find(&context.method) else {
@@ -86,9 +54,9 @@ impl Started {
         let name = context.method.clone();
         let cancellation = context.cancellation.clone();
         let exposes = node.core.config.expose_tracebacks;
-        let laps =
-            clock.filter(|_| method.is_quick()).map(|clock| clock.laps(node)).filter(|laps| !laps.is_spent());
-        let inline = laps.is_some();
+        let now = || node.core.now();
+        // Calls that get tasks because the budget is spent don't count towards the method's penalty.
+        let begun = (!spent.is_all() && method.pace.is_quick()).then(|| spent.begin(now));
         let made = span.in_scope(|| {
             catch_unwind(AssertUnwindSafe(|| {
                 let mut handling = match node.handler_layers.is_empty() {
@@ -97,7 +65,7 @@ impl Started {
                         .run(IncomingCall { request, body, context, is_fallback }),
                 };
                 // The waker does not matter: a handler that is not done is polled again by its task.
-                let mut poll = match inline {
+                let mut poll = match begun.is_some() {
                     true => handling.as_mut().poll(&mut task::Context::from_waker(task::Waker::noop())),
                     false => Poll::Pending,
                 };
@@ -107,8 +75,8 @@ impl Started {
                 (handling, poll)
             }))
         });
-        if let Some(laps) = laps {
-            method.took(laps.lap(node.core.now()));
+        if let Some(begun) = begun {
+            method.pace.took(spent.end(begun, now()));
         }
         let (handling, poll) = match made {
             Err(panic) => return Begun::Ended(panicked(&name, &*panic, exposes)),

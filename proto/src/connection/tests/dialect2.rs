@@ -621,3 +621,13 @@ fn a_link_that_ends_ends_every_call_and_says_which_had_left() {
         ]
     );
 }
+
+#[test]
+fn what_the_handshake_has_left_behind_is_given_back_at_once() {
+    let (a, b) = pair2(two(), two());
+    for mut side in [a, b] {
+        assert_eq!(side.connection.poll_timeout(), Some(side.now));
+        side.pass(Duration::ZERO);
+        assert_eq!(side.connection.poll_timeout(), Some(side.now + QUIET), "it was not quiet");
+    }
+}
