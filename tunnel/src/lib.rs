@@ -32,8 +32,9 @@
 //!
 //! # Limits
 //! [`ServerSettings::max_connections`], [`TunnelSettings::max_connections`], those of a rule, and of a peer's calls in all
-//! ([`callosum_runtime::Limits`]). A stalled connection holds [`stream_window`](callosum_runtime::Limits::stream_window) and
-//! [`stream_buffer`](callosum_runtime::Limits::stream_buffer) bytes and one read of 64 KiB at most; an idle one has no buffer.
+//! ([`callosum_runtime::Limits`]). A stalled connection holds at most [`stream_buffer`](callosum_runtime::Limits::stream_buffer) bytes and
+//! one read of 64 KiB on the side that reads, and [`stream_window`](callosum_runtime::Limits::stream_window) bytes and 128 KiB that wait for
+//! its socket on the side that writes; an idle one has no buffer.
 //!
 //! # Feature flags
 //! - `metrics`: counters through the facade of the crate `metrics`. Off by default.
