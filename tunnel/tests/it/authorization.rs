@@ -409,8 +409,10 @@ fn what_changes_before_the_driver_runs_is_not_missed() {
         expect(&mut there, "ping").await;
         set.replace(Rules::default());
         rig.server.spawn(serving);
+        let before = world.elapsed();
         expect_reset(&mut here).await;
         expect_reset(&mut there).await;
+        assert!(world.elapsed() - before < SECOND, "it is not the idle timeout: {:?}", world.elapsed() - before);
     });
 }
 
