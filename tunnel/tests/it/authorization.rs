@@ -412,7 +412,11 @@ fn what_changes_before_the_driver_runs_is_not_missed() {
         let before = world.elapsed();
         expect_reset(&mut here).await;
         expect_reset(&mut there).await;
-        assert!(world.elapsed() - before < SECOND, "it is not the idle timeout: {:?}", world.elapsed() - before);
+        assert!(
+            world.elapsed() - before < SECOND,
+            "it is not the idle timeout: {:?}",
+            world.elapsed() - before
+        );
     });
 }
 
