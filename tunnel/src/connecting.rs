@@ -86,7 +86,9 @@ where
     let connecting = async {
         let (Dialled { socket, address }, admitted) = dialer.dial(target, admit).await?;
         let Setup { preface, idle, held } = set_up(address, admitted).await?;
-        let writer = responder.begin().await.map_err(|_| Reason::NotConnected)?;
+        // A call with an ordering key waits for those before it, and its target must not.
+        let begun = within(&*runtime, dialer.timeout, responder.begin()).await.ok_or(Reason::TimedOut)?;
+        let writer = begun.map_err(|_| Reason::NotConnected)?;
         live.open();
         let incoming = Incoming::Stream { preface, reader: body };
         let times = Times { open: Duration::MAX, idle };

@@ -35,10 +35,10 @@
 //!
 //! # Limits
 //! [`ServerSettings::max_connections`], [`TunnelSettings::max_connections`], the limits of a rule, and the limit on a
-//! peer's calls ([`callosum_runtime::Limits`]). A stalled connection holds
-//! [`stream_window`](callosum_runtime::Limits::stream_window) and
-//! [`stream_buffer`](callosum_runtime::Limits::stream_buffer) bytes and one read of 64 KiB at most; an idle one has no
-//! buffer.
+//! peer's calls ([`callosum_runtime::Limits`]). A stalled connection holds at most
+//! [`stream_buffer`](callosum_runtime::Limits::stream_buffer) bytes and one read of 64 KiB on the side that reads its
+//! socket, and [`stream_window`](callosum_runtime::Limits::stream_window) bytes and 128 KiB that wait for the socket on
+//! the side that writes; an idle one has no buffer.
 //!
 //! # Feature flags
 //! - `metrics`: counters through the facade of the crate `metrics`. Off by default.

@@ -38,6 +38,10 @@ use crate::{End, wire};
 /// Pieces of the stream that one write to the socket gathers.
 const GATHER: usize = 16;
 
+/// Bytes of them after which no more are taken. To take a piece gives the other side credit for another, so this bounds what a connection
+/// whose socket takes nothing holds besides its window. A piece has at most as many bytes, so fewer than twice as many are held.
+const GATHER_BYTES: usize = 64 * 1024;
+
 /// Reads, and writes, after which other tasks have their turn.
 const ROUNDS: usize = 16;
 
@@ -58,8 +62,7 @@ pub(crate) struct Relay {
 
 /// From the socket to the stream.
 enum Up {
-    /// `read` waits for room in the stream.
-    Open { writer: BodyWriter, read: Bytes },
+    Open(BodyWriter),
     /// The socket has ended, and the stream too.
     Finished(BodyWriter),
     /// The socket has failed, and the mark waits for room in the stream.
@@ -111,16 +114,7 @@ impl Relay {
                 Down::Open { reader, pieces }
             }
         };
-        let up = Up::Open { writer, read: Bytes::new() };
-        Self { socket, up, down, linger: None, live, runtime, is_over: false }
-    }
-
-    /// What is to be written to the stream before anything that the socket gives.
-    pub(crate) fn with_first(mut self, bytes: Bytes) -> Self {
-        if let Up::Open { read, .. } = &mut self.up {
-            *read = bytes;
-        }
-        self
+        Self { socket, up: Up::Open(writer), down, linger: None, live, runtime, is_over: false }
     }
 
     /// Copies until both directions have ended.
@@ -167,21 +161,24 @@ impl Relay {
 
     fn poll_up(&mut self, cx: &mut Context<'_>) -> Result<(), Outcome> {
         for _ in 0..ROUNDS {
-            let Up::Open { writer, read } = &mut self.up else { return Ok(()) };
-            if !read.is_empty() {
-                // Dropped while it waits, it has written nothing.
-                let written = pin!(writer.write_bytes(read.clone())).poll(cx);
-                match written {
-                    Poll::Pending => return Ok(()),
-                    Poll::Ready(Ok(())) => {
-                        self.live.count_up(read.len());
-                        read.clear();
-                    }
-                    Poll::Ready(Err(error)) => return self.fail_up(error),
-                }
+            let Up::Open(writer) = &mut self.up else { return Ok(()) };
+            // First, so that what there is no room for waits in the socket, and not here as well.
+            let room = pin!(writer.room()).poll(cx);
+            match room {
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) => return self.fail_up(error),
+                Poll::Pending => return Ok(()),
             }
             match poll_read(&mut self.socket, cx) {
-                Poll::Ready(Ok(bytes)) if !bytes.is_empty() => *read = bytes,
+                Poll::Ready(Ok(bytes)) if !bytes.is_empty() => {
+                    let size = bytes.len();
+                    // Does not wait, unless the link has just ended.
+                    let written = pin!(writer.write_bytes(bytes)).poll(cx);
+                    match written {
+                        Poll::Ready(Err(error)) => return self.fail_up(error),
+                        _ => self.live.count_up(size),
+                    }
+                }
                 Poll::Ready(Ok(_)) => return self.end_up(),
                 Poll::Ready(Err(_)) => {
                     self.break_up();
@@ -206,18 +203,18 @@ impl Relay {
             self.break_up();
             return Ok(());
         }
-        let Up::Open { writer, .. } = &mut self.up else { return Ok(()) };
+        let Up::Open(writer) = &mut self.up else { return Ok(()) };
         if let Err(error) = writer.finish() {
             return self.fail_up(error);
         }
-        if let Up::Open { writer, .. } = std::mem::replace(&mut self.up, Up::Stopped) {
+        if let Up::Open(writer) = std::mem::replace(&mut self.up, Up::Stopped) {
             self.up = Up::Finished(writer);
         }
         Ok(())
     }
 
     fn break_up(&mut self) {
-        if let Up::Open { writer, .. } = std::mem::replace(&mut self.up, Up::Stopped) {
+        if let Up::Open(writer) = std::mem::replace(&mut self.up, Up::Stopped) {
             self.up = Up::Breaking(writer);
         }
         self.start_to_linger();
@@ -371,15 +368,17 @@ enum Gathered {
     Mark,
 }
 
-/// Takes what has come of the stream, up to [`GATHER`] pieces.
+/// Takes what has come of the stream, up to [`GATHER`] pieces or [`GATHER_BYTES`].
 fn gather(
     reader: &mut BodyReader,
     pieces: &mut VecDeque<Bytes>,
     cx: &mut Context<'_>,
 ) -> Result<Gathered, Outcome> {
-    while pieces.len() < GATHER {
+    let mut held: usize = pieces.iter().map(Bytes::len).sum();
+    while pieces.len() < GATHER && held < GATHER_BYTES {
         match reader.poll_chunk(cx) {
             Poll::Ready(Some(Ok(Chunk { bytes, end_of_item }))) => {
+                held += bytes.len();
                 pieces.extend(Some(bytes).filter(|bytes| !bytes.is_empty()));
                 if end_of_item {
                     // A stream that came as a whole is an item too.
@@ -397,10 +396,14 @@ fn gather(
 
 /// Reads a stream to its end for nothing.
 fn poll_drop(reader: &mut BodyReader, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
-    while let Some(piece) = ready!(Pin::new(&mut *reader).poll_next(cx)) {
-        piece?;
+    for _ in 0..ROUNDS {
+        match ready!(Pin::new(&mut *reader).poll_next(cx)) {
+            Some(piece) => drop(piece?),
+            None => return Poll::Ready(Ok(())),
+        }
     }
-    Poll::Ready(Ok(()))
+    cx.waker().wake_by_ref();
+    Poll::Pending
 }
 
 /// Writes what there is room for, in one call of the system.

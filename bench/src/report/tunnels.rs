@@ -32,6 +32,14 @@ pub struct TunnelRow {
     pub down_1_mib_per_s: f64,
     /// MiB/s from the target on 16 connections together.
     pub down_16_mib_per_s: f64,
+    /// Seconds of CPU time that both ends took for each GiB of these four.
+    pub up_1_cpu_s_per_gib: f64,
+    /// The same on 16 connections.
+    pub up_16_cpu_s_per_gib: f64,
+    /// The same from the target, on one connection.
+    pub down_1_cpu_s_per_gib: f64,
+    /// The same from the target, on 16 connections.
+    pub down_16_cpu_s_per_gib: f64,
     /// Connections a second that are opened, carry a byte each way, and end.
     pub connections_per_s: f64,
     /// Connections whose memory was looked at.
@@ -76,10 +84,14 @@ impl TunnelRow {
             encrypted: peer.encrypted,
             in_flight: 1,
             body_bytes: ECHO_BYTES,
-            up_1_mib_per_s: round(of(|round| round.mib_per_s[0])?),
-            up_16_mib_per_s: round(of(|round| round.mib_per_s[1])?),
-            down_1_mib_per_s: round(of(|round| round.mib_per_s[2])?),
-            down_16_mib_per_s: round(of(|round| round.mib_per_s[3])?),
+            up_1_mib_per_s: round(of(|round| round.carried[0].mib_per_s)?),
+            up_16_mib_per_s: round(of(|round| round.carried[1].mib_per_s)?),
+            down_1_mib_per_s: round(of(|round| round.carried[2].mib_per_s)?),
+            down_16_mib_per_s: round(of(|round| round.carried[3].mib_per_s)?),
+            up_1_cpu_s_per_gib: of(|round| round.carried[0].cpu_s_per_gib)?,
+            up_16_cpu_s_per_gib: of(|round| round.carried[1].cpu_s_per_gib)?,
+            down_1_cpu_s_per_gib: of(|round| round.carried[2].cpu_s_per_gib)?,
+            down_16_cpu_s_per_gib: of(|round| round.carried[3].cpu_s_per_gib)?,
             connections_per_s: round(of(|round| round.opened.calls_per_s())?),
             idle_connections: tunnels.idle,
             idle_kib: round(of(|round| round.idle_kib)?),
@@ -113,6 +125,10 @@ pub fn tunnel_table(rows: &[TunnelRow]) -> Table {
         "up x16",
         "down",
         "down x16",
+        "CPU s/GiB up",
+        "up x16",
+        "down",
+        "down x16",
         "p50 µs",
         "p99 µs",
         "connections/s",
@@ -123,6 +139,13 @@ pub fn tunnel_table(rows: &[TunnelRow]) -> Table {
     for row in rows {
         let throughputs = row.throughputs().map(|(_, rate)| format!("{rate:.0}"));
         let names = [row.peer.clone(), row.runtime.clone()];
+        let costs = [
+            row.up_1_cpu_s_per_gib,
+            row.up_16_cpu_s_per_gib,
+            row.down_1_cpu_s_per_gib,
+            row.down_16_cpu_s_per_gib,
+        ];
+        let costs = costs.map(|seconds| format!("{seconds:.2}"));
         let others = [
             format!("{:.1}", row.p50_us),
             format!("{:.1}", row.p99_us),
@@ -131,9 +154,9 @@ pub fn tunnel_table(rows: &[TunnelRow]) -> Table {
             format!("{:.1}", row.beside_p99_us),
             format!("{:.2}", row.beside_p99_ratio),
         ];
-        table.add_row(names.into_iter().chain(throughputs).chain(others));
+        table.add_row(names.into_iter().chain(throughputs).chain(costs).chain(others));
     }
-    align(&mut table, 2..=11);
+    align(&mut table, 2..=15);
     table
 }
 
@@ -176,12 +199,15 @@ pub fn tunnel_marks(rows: &[TunnelRow]) -> Vec<String> {
 mod tests {
     use super::*;
 
+    use crate::tunnels::Carried;
+
     const TUNNELS: Tunnels = Tunnels { idle: 10, rounds: 1 };
 
     /// A round whose echoes take a millisecond alone, and `beside` milliseconds beside the others.
     fn shown(mib_per_s: [f64; 4], beside: u64) -> Shown {
         let sample = |ms: u64| Sample { seconds: 0.5, latency_ns: [(ms * 1_000_000, 100)].into() };
-        Shown { idle_kib: 20.0, opened: sample(2), alone: sample(1), beside: sample(beside), mib_per_s }
+        let carried = mib_per_s.map(|mib_per_s| Carried { mib_per_s, cpu_s_per_gib: 1000.0 / mib_per_s });
+        Shown { idle_kib: 20.0, opened: sample(2), alone: sample(1), beside: sample(beside), carried }
     }
 
     fn row(id: &str, rounds: &[Shown]) -> TunnelRow {
@@ -196,6 +222,7 @@ mod tests {
         assert_eq!((row.calls, row.calls_per_s, row.connections_per_s), (300, 200.0, 200.0));
         assert_eq!((row.p50_us, row.p99_us, row.beside_p99_us), (1000.0, 1000.0, 9000.0));
         assert_eq!(row.beside_p99_ratio, 2.0);
+        assert_eq!((row.up_16_cpu_s_per_gib, row.down_1_cpu_s_per_gib), (100.0, 250.0));
         assert!(TunnelRow::new(&Peer::find("ssh/C").unwrap(), TUNNELS, &[]).is_err());
         let table = tunnel_table(std::slice::from_ref(&row)).to_string();
         assert!(table.contains("callosum-tunnel") && table.contains("9000.0"), "{table}");

@@ -21,7 +21,7 @@ use tokio::{
 };
 
 use super::{
-    ECHO_BYTES, SEVERAL,
+    Carried, ECHO_BYTES, SEVERAL,
     start::Ends,
     target::{PIECE, Target, Task},
 };
@@ -100,20 +100,21 @@ impl Bench {
         Ok(sample)
     }
 
-    /// MiB/s that arrive, over so many connections together.
-    pub(super) fn throughput(
+    /// What arrives over so many connections together.
+    pub(super) fn carried(
         &self,
-        near: SocketAddr,
+        ends: &Ends,
         to_target: bool,
         connections: usize,
         timing: Timing,
-    ) -> Result<f64> {
+    ) -> Result<Carried> {
+        let near = ends.near();
         let downloaded = Arc::new(AtomicU64::new(0));
         let arrived = || match to_target {
             true => self.target.received(),
             false => downloaded.load(Ordering::Relaxed),
         };
-        let rate = self.runtime.block_on(async {
+        let carried = self.runtime.block_on(async {
             let mut running = JoinSet::new();
             for _ in 0..connections {
                 match to_target {
@@ -122,15 +123,16 @@ impl Bench {
                 };
             }
             sleep(Duration::from_millis(timing.warm_up_ms)).await;
-            let (begun, before) = (tokio::time::Instant::now(), arrived());
+            let (begun, cpu_before, before) = (tokio::time::Instant::now(), ends.cpu_time()?, arrived());
             sleep(Duration::from_millis(timing.window_ms)).await;
-            let rate = (arrived() - before) as f64 / begun.elapsed().as_secs_f64();
+            let mib = (arrived() - before) as f64 / f64::from(1 << 20);
+            let (seconds, cpu) = (begun.elapsed().as_secs_f64(), ends.cpu_time()? - cpu_before);
             ensure!(running.try_join_next().is_none(), "a connection ended");
-            ensure!(rate > 0.0, "nothing arrived");
-            Ok(rate)
+            ensure!(mib > 0.0, "nothing arrived");
+            Ok(Carried { mib_per_s: mib / seconds, cpu_s_per_gib: cpu.as_secs_f64() / (mib / 1024.0) })
         })?;
         self.runtime.block_on(self.target.settle())?;
-        Ok(rate / f64::from(1 << 20))
+        Ok(carried)
     }
 }
 

@@ -55,8 +55,18 @@ pub struct Shown {
     pub alone: Sample,
     /// Echoes while another connection is not read, and a third uploads.
     pub beside: Sample,
-    /// MiB/s to the target on one connection and on several, then from it.
-    pub mib_per_s: [f64; 4],
+    /// To the target on one connection and on several, then from it.
+    pub carried: [Carried; 4],
+}
+
+/// What was carried in a window.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Carried {
+    /// MiB/s that arrived.
+    pub mib_per_s: f64,
+    /// Seconds of CPU time that both ends took for each GiB: what limits the rate where they share the cores with all else, and what
+    /// other programs on the machine change least.
+    pub cpu_s_per_gib: f64,
 }
 
 /// Starts the ends of a tunnel, each with so many `workers` if its runtime is one of Rust's, and measures it.
@@ -71,14 +81,14 @@ pub fn show(program: &Path, peer: &Peer, workers: usize, timing: Timing, tunnels
     let idle_kib = bench.idle_kib(&ends, tunnels.idle)?;
     let opened = bench.opened(ends.near(), timing)?;
     let alone = bench.echoes(ends.near(), timing)?;
-    let mut mib_per_s = [0.0; 4];
+    let mut carried = [Carried::default(); 4];
     for (at, (to_target, connections)) in
         [(true, 1), (true, SEVERAL), (false, 1), (false, SEVERAL)].into_iter().enumerate()
     {
-        mib_per_s[at] = bench.throughput(ends.near(), to_target, connections, timing)?;
+        carried[at] = bench.carried(&ends, to_target, connections, timing)?;
     }
     let beside = bench.echoes_beside(ends.near(), timing)?;
     drop(bench);
     ends.end()?;
-    Ok(Shown { idle_kib, opened, alone, beside, mib_per_s })
+    Ok(Shown { idle_kib, opened, alone, beside, carried })
 }

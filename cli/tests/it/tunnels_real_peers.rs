@@ -111,6 +111,58 @@ fn curl_through_a_dynamic_forward() {
     }
 }
 
+/// The five lines of the README, each with what is here in place of the names that are an example.
+#[test]
+fn the_readmes_tunnel() {
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
+    let (_, section) = readme.split_once("\n## A tunnel\n").unwrap();
+    let block = section.split("```").nth(1).unwrap().strip_prefix("text\n").unwrap();
+    let [keys, serving, tunnel, forwarded, proxied] = block.lines().collect::<Vec<_>>()[..] else {
+        panic!("five lines: {block}");
+    };
+    let port = serve(web);
+    let scratch = Scratch::new();
+    let start = |line: &str, replaced: &[(&str, &str)]| {
+        let words = line.split(' ').skip(1).map(|word| {
+            let found = replaced.iter().find(|(example, _)| word.contains(example));
+            found.map_or_else(|| word.to_owned(), |(example, here)| word.replace(example, here))
+        });
+        let mut command = command(&words.collect::<Vec<_>>());
+        command.current_dir(scratch.path(""));
+        command
+    };
+    let mut shell = Command::new("sh");
+    let binary = Path::new(env!("CARGO_BIN_EXE_callosum")).parent().unwrap();
+    let path = std::env::join_paths([binary, Path::new("/usr/bin"), Path::new("/bin")]).unwrap();
+    printed(run(shell.args(["-c", keys]).env("PATH", path).current_dir(scratch.path("")), Vec::new()));
+    std::fs::write(scratch.path("rules.toml"), rules(port)).unwrap();
+
+    let server = crate::common::Process::spawn(start(serving, &[("tcp://*:5555", "tcp://127.0.0.1:0")]));
+    let endpoint = server.line().strip_prefix("listening on ").unwrap().to_owned();
+    let forward = format!("0:127.0.0.1:{port}");
+    let replaced =
+        [("tcp://SERVER:5555", &*endpoint), ("8080:app.internal:80", &forward), ("1080", "127.0.0.1:0")];
+    let tunnel = crate::common::Process::spawn(start(tunnel, &replaced));
+    let [local, proxy] = [(); 2].map(|()| {
+        let line = tunnel.line();
+        line.strip_prefix("forwarding ").unwrap().split_once(" → ").unwrap().0.to_owned()
+    });
+    let wiki = format!("localhost:{port}");
+    for line in [forwarded, proxied] {
+        let replaced = [("localhost:8080", &local), ("localhost:1080", &proxy), ("wiki.internal", &wiki)];
+        let words = start(line, &replaced.map(|(example, here)| (example, &**here)));
+        let mut curl = program("curl");
+        curl.args(["-q", "--silent", "--show-error", "--noproxy", &local, "--include"])
+            .args(words.get_args());
+        let head = printed(run(&mut curl, Vec::new()));
+        assert!(head.starts_with(b"HTTP/1.1 200 "), "{line}: {}", String::from_utf8_lossy(&head));
+    }
+    for process in [tunnel, server] {
+        process.signal(Signal::TERM);
+        process.end().expect(0);
+    }
+}
+
 /// An SSH server of its own, as inetd has it: a process for each connection, which ends with that.
 fn sshd(scratch: &Scratch) -> u16 {
     for name in ["host", "user"] {

@@ -63,12 +63,23 @@ impl BodyWriter {
         }
     }
 
-    /// Writes bytes without copying them, once there is room.
+    /// Waits until there is room, and says for how many bytes. What is written next does not wait: for those that take what they
+    /// write from somewhere only when it can go on.
+    ///
+    /// Cancel safe.
     ///
     /// # Errors
     /// If the reader has stopped, or the call has ended.
+    pub async fn room(&mut self) -> Result<usize, BodyError> {
+        poll_fn(|cx| self.poll_ready_to_write(cx)).await
+    }
+
+    /// Writes bytes without copying them, once there is room.
+    ///
+    /// # Errors
+    /// As [`room`](Self::room).
     pub async fn write_bytes(&mut self, bytes: Bytes) -> Result<(), BodyError> {
-        poll_fn(|cx| self.poll_ready_to_write(cx)).await?;
+        self.room().await?;
         self.streams.write(bytes, false)
     }
 
@@ -88,7 +99,7 @@ impl BodyWriter {
     /// # Errors
     /// As [`write_bytes`](Self::write_bytes), or with [`BodyError::ItemTooLarge`] as [`write_item`](Self::write_item).
     pub async fn write_raw_item(&mut self, item: Bytes) -> Result<(), BodyError> {
-        poll_fn(|cx| self.poll_ready_to_write(cx)).await?;
+        self.room().await?;
         self.streams.write_item(item)
     }
 
@@ -98,7 +109,7 @@ impl BodyWriter {
     /// # Errors
     /// As [`write_bytes`](Self::write_bytes).
     pub async fn end_item(&mut self) -> Result<(), BodyError> {
-        poll_fn(|cx| self.poll_ready_to_write(cx)).await?;
+        self.room().await?;
         self.streams.write(Bytes::new(), true)
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use callosum_hosts::{Host, for_each_host};
 use callosum_runtime::{Binder, Connector, Drained};
-use callosum_tunnel::{RuleSet, Rules, ServerSettings, Tunnel, TunnelServer, TunnelSettings};
+use callosum_tunnel::{Forward, RuleSet, Rules, ServerSettings, Tunnel, TunnelServer, TunnelSettings};
 
 macro_rules! host {
     ($module:ident, $host:ident) => {
@@ -17,6 +17,11 @@ macro_rules! host {
             #[test]
             fn forwards_of_each_kind() {
                 super::forwards_of_each_kind(super::Host::$host);
+            }
+
+            #[test]
+            fn resets_and_a_reader_that_stalls() {
+                super::resets_and_a_reader_that_stalls(super::Host::$host);
             }
         }
     };
@@ -91,16 +96,15 @@ fn assert_echoes(socket: &TcpStream) {
     assert!(back == sent, "{} bytes", back.len());
 }
 
-fn forwards_of_each_kind(host: Host) {
-    let port = echo();
-    let executor = host.start().unwrap();
-    let rules = format!(
+/// Rules by which a test may connect to these ports, and listen.
+fn rules(ports: &[u16]) -> String {
+    format!(
         r#"
         [[connect]]
-        name = "echo"
+        name = "targets"
         users = ["test"]
         networks = ["127.0.0.1"]
-        ports = [{port}]
+        ports = {ports:?}
 
         [[listen]]
         name = "back"
@@ -108,19 +112,27 @@ fn forwards_of_each_kind(host: Host) {
         addresses = ["127.0.0.1"]
         ports = [0]
         "#
-    );
+    )
+}
+
+fn connect(forward: &Forward) -> TcpStream {
+    TcpStream::connect(forward.address().to_string()).unwrap()
+}
+
+fn forwards_of_each_kind(host: Host) {
+    let port = echo();
+    let executor = host.start().unwrap();
     let target = || format!("127.0.0.1:{port}").parse().unwrap();
     let free = || "127.0.0.1:0".parse().unwrap();
     let (ends, forwards) = executor.block_on(async {
-        let ends = Ends::new(host, &rules).await;
+        let ends = Ends::new(host, &rules(&[port])).await;
         let local = ends.tunnel.local(free(), target()).await.unwrap();
         let remote = ends.tunnel.remote(free(), target()).await.unwrap();
         let dynamic = ends.tunnel.dynamic(free()).await.unwrap();
         let forbidden = ends.tunnel.local(free(), "127.0.0.1:1".parse().unwrap()).await.unwrap();
         (ends, [local, remote, dynamic, forbidden])
     });
-    let [local, remote, mut dynamic, mut forbidden] =
-        forwards.map(|forward| TcpStream::connect(forward.address().to_string()).unwrap());
+    let [local, remote, mut dynamic, mut forbidden] = forwards.map(|forward| connect(&forward));
     assert_echoes(&local);
     assert_echoes(&remote);
 
@@ -137,4 +149,40 @@ fn forwards_of_each_kind(host: Host) {
     let tunnel = ends.tunnel.clone();
     executor.block_on(ends.end());
     assert_eq!(tunnel.totals().iter().map(|totals| totals.refused).sum::<u64>(), 1);
+}
+
+fn resets_and_a_reader_that_stalls(host: Host) {
+    /// More than there is room for on the way.
+    const STALLS: usize = 32 << 20;
+    let executor = host.start().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let ports = [listener.local_addr().unwrap().port(), echo()];
+    let (ends, forwards) = executor.block_on(async {
+        let ends = Ends::new(host, &rules(&ports)).await;
+        let mut forwards = Vec::new();
+        for port in ports {
+            let target = format!("127.0.0.1:{port}").parse().unwrap();
+            forwards.push(ends.tunnel.local("127.0.0.1:0".parse().unwrap(), target).await.unwrap());
+        }
+        (ends, forwards)
+    });
+    let stalled = connect(&forwards[0]);
+    let (mut unread, _) = listener.accept().unwrap();
+    let writing = thread::spawn(move || (&stalled).write_all(&vec![7; STALLS]).map(|()| stalled).unwrap());
+    assert_echoes(&connect(&forwards[1]));
+    for client_resets in [true, false] {
+        let here = connect(&forwards[0]);
+        let (there, _) = listener.accept().unwrap();
+        let (first, mut second) = if client_resets { (here, there) } else { (there, here) };
+        second.write_all(b"unread").unwrap();
+        first.peek(&mut [0]).unwrap();
+        // A socket that is closed with unread bytes is reset.
+        drop(first);
+        assert_eq!(second.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionReset);
+    }
+    let mut read = vec![0; STALLS];
+    unread.read_exact(&mut read).unwrap();
+    assert!(read.iter().all(|byte| *byte == 7));
+    drop((writing.join().unwrap(), unread));
+    executor.block_on(ends.end());
 }

@@ -17,6 +17,7 @@ use crate::accepting::{Accepted, Opener, accept_loop, serve};
 use crate::connecting::Call;
 use crate::connection::Side;
 use crate::hub::Wanted;
+use crate::time::within;
 use crate::{ListenAddress, Permission, Reason, Requester, TunnelEvent, wire};
 
 /// Answers `callosum.tunnel.listen`: listens until the caller gives the call up.
@@ -44,7 +45,11 @@ pub(super) async fn listen(
         return Err(wire::refusal(Reason::Forbidden));
     }
     let metadata = wire::listening(&bound)?;
-    let writer: BodyWriter = responder.metadata(metadata).begin().await?;
+    // A call with an ordering key waits for those before it, and the address must not.
+    let beginning =
+        within(&*server.hub.runtime, server.settings.connect_timeout, responder.metadata(metadata).begin());
+    let begun = grant.given.stop.or(beginning).await.map_err(wire::failure)?;
+    let writer: BodyWriter = begun.ok_or_else(|| wire::refusal(Reason::TimedOut))??;
     let forward: Arc<str> = bound.to_string().into();
     server.hub.events.send(TunnelEvent::Listening { forward: forward.clone(), address: bound });
     tracing::info!(user = requester.user(), %forward, "listening for a peer");

@@ -19,7 +19,7 @@ use std::time::Duration;
 use callosum_runtime::rt::Runtime;
 use callosum_runtime::{Builder, Drained, HandlerExists, Handlers, Method, MethodLimits, SocketOptions};
 use futures_util::future::{Either, select};
-use futures_util::stream::{self, StreamExt};
+use futures_util::stream::{self, BoxStream, StreamExt};
 
 use crate::connection::ConnectionState;
 use crate::dial::keepalive;
@@ -195,7 +195,9 @@ impl TunnelServer {
             listeners: Arc::default(),
             changes: AtomicU64::new(0),
         });
-        let driver = TunnelDriver::new(hub, follow(shared.clone()));
+        // From now on, so that what changes before the driver is polled is not missed.
+        let changes = shared.authorizer.changes(&hub.runtime);
+        let driver = TunnelDriver::new(hub, follow(shared.clone(), changes));
         (Self { shared }, driver)
     }
 
@@ -264,9 +266,9 @@ impl fmt::Debug for TunnelServer {
 }
 
 /// Takes rights away when what is allowed changes.
-async fn follow(shared: Arc<Shared>) {
+async fn follow(shared: Arc<Shared>, changes: Option<BoxStream<'static, ()>>) {
     let watching = async {
-        let Some(mut changes) = shared.authorizer.changes(&shared.hub.runtime) else { return };
+        let Some(mut changes) = changes else { return };
         while changes.next().await.is_some() {
             shared.changes.fetch_add(1, Ordering::AcqRel);
             // One that takes long to be decided holds up few others.

@@ -24,6 +24,9 @@ const MAX_NEGOTIATING: usize = 1_024;
 /// Bytes of a handshake that are read at once.
 const READ: usize = 4 * 1024;
 
+/// Bytes that a client may send after it was refused. One that sends more is reset, or it would keep its task busy.
+const MAX_UNREAD: usize = 64 * 1024;
+
 impl Tunnel {
     /// Accepts connections of SOCKS5 and HTTP CONNECT clients here, and has the other side resolve and connect to what each names
     /// (`ssh -D`). Both protocols are spoken on the same port.
@@ -95,8 +98,7 @@ async fn ask(socket: &mut BoxSocket) -> std::io::Result<Request> {
             }
             Err(error) => {
                 tracing::debug!(%error, "a client's handshake failed");
-                write_all(socket, &error.reply()).await?;
-                close(socket).await?;
+                refuse(socket, &error.reply()).await?;
                 return Err(std::io::ErrorKind::InvalidData.into());
             }
         }
@@ -123,20 +125,23 @@ async fn serve(
         Err(end) => Err(crate::connecting::unopened(end)),
     };
     let outcome: Outcome = match opened {
-        Ok((writer, reader)) => {
+        Ok((mut writer, reader)) => {
             live.open();
+            let size = leftover.len();
+            // Does not wait, for nothing was written before. If it fails, the relay finds out too.
+            if writer.write_bytes(leftover.into()).await.is_ok() {
+                live.count_up(size);
+            }
             let incoming = answered(protocol.reply(Ok(())), reader);
             let relaying = Relay::new(runtime.clone(), live.clone(), socket.take(), writer, incoming);
-            let relaying = relaying.with_first(leftover.into());
             let times = Times { open: opener.open, idle: None };
             until_stopped(&guard, relay(&*runtime, &live, times, relaying)).await
         }
         Err(reason) => {
-            let timeout = shared.settings.handshake_timeout;
-            let replying = refuse(socket.get(), protocol.reply(Err(reason)));
-            // A client that does not take the reply is reset.
-            if let Some(Ok(())) = within(&*runtime, timeout, shared.hub.unless_over(replying)).await.flatten()
-            {
+            let reply = protocol.reply(Err(reason));
+            let refusing = within(&*runtime, shared.settings.handshake_timeout, refuse(socket.get(), &reply));
+            // A client that does not take the reply is reset, and so is one for which a drain has no more time.
+            if let Ok(Some(Ok(()))) = guard.live.stop.or(refusing).await {
                 drop(socket.take());
             }
             Err(reason)
@@ -145,10 +150,19 @@ async fn serve(
     guard.set(outcome);
 }
 
-/// Tells a client why, and waits until it has read that: a socket with unread bytes would be reset when it is dropped.
-async fn refuse(socket: &mut BoxSocket, reply: Vec<u8>) -> std::io::Result<()> {
-    write_all(socket, &reply).await?;
-    close(socket).await
+/// Tells a client why, ends what this side writes, and reads to the end of what the client writes: a socket with unread bytes would be
+/// reset when it is dropped, maybe before the client has read the reply.
+async fn refuse(socket: &mut BoxSocket, reply: &[u8]) -> std::io::Result<()> {
+    write_all(socket, reply).await?;
+    std::future::poll_fn(|cx| Pin::new(&mut *socket).poll_close(cx)).await?;
+    let (mut buffer, mut unread) = (vec![0; READ], 0);
+    while unread < MAX_UNREAD {
+        match read(socket, &mut buffer).await? {
+            0 => return Ok(()),
+            size => unread += size,
+        }
+    }
+    Err(std::io::ErrorKind::InvalidData.into())
 }
 
 async fn read(socket: &mut BoxSocket, buffer: &mut [u8]) -> std::io::Result<usize> {
@@ -163,13 +177,5 @@ async fn write_all(socket: &mut BoxSocket, mut bytes: &[u8]) -> std::io::Result<
         }
         bytes = &bytes[size..];
     }
-    Ok(())
-}
-
-/// Ends what this side writes, and reads to the end of what the other writes, or it might be reset before it has read all.
-async fn close(socket: &mut BoxSocket) -> std::io::Result<()> {
-    std::future::poll_fn(|cx| Pin::new(&mut *socket).poll_close(cx)).await?;
-    let mut buffer = vec![0; READ];
-    while read(socket, &mut buffer).await? > 0 {}
     Ok(())
 }

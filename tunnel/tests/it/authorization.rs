@@ -390,3 +390,70 @@ fn what_is_not_decided_in_time_is_taken_away() {
         assert!(world.elapsed() - before <= 11 * SECOND);
     });
 }
+
+/// Rules may be replaced between the start of an endpoint and that of the driver that follows them.
+#[test]
+fn what_changes_before_the_driver_runs_is_not_missed() {
+    check(0..3, |world| async move {
+        let set = RuleSet::new(rules(RULES));
+        let names = Names::default().with("db.internal", &["10.0.0.5"]);
+        let settings = ServerSettings::default().resolver(names);
+        let (rig, serving, tunnelling) =
+            Rig::undriven(&world, set.clone().anonymous("alice"), settings, TunnelSettings::default()).await;
+        rig.client.spawn(tunnelling);
+        let mut listener = listen(&rig.target, "0.0.0.0:80").await;
+        let forward = rig.tunnel.local(free(), "db.internal:80".parse().unwrap()).await.unwrap();
+        let mut here = rig.open(&forward).await;
+        let mut there = listener.accept().await.unwrap().0;
+        write(&mut here, "ping").await;
+        expect(&mut there, "ping").await;
+        set.replace(Rules::default());
+        rig.server.spawn(serving);
+        let before = world.elapsed();
+        expect_reset(&mut here).await;
+        expect_reset(&mut there).await;
+        assert!(
+            world.elapsed() - before < SECOND,
+            "it is not the idle timeout: {:?}",
+            world.elapsed() - before
+        );
+    });
+}
+
+/// An ordering key has a result wait for that of an earlier call: for ever, if that is a connection. What was opened meanwhile would be
+/// idle for longer than any rule allows, and bound to its address after the right to it was taken away.
+#[test]
+fn what_waits_for_an_earlier_call_with_its_key_is_given_up() {
+    check(0..3, |world| async move {
+        let rig = Rig::new(&world).await;
+        let mut listener = listen(&rig.target, "0.0.0.0:80").await;
+        let call = |method: &str, metadata: &[(&'static str, &'static str)]| {
+            let mut all = callosum_runtime::Metadata::new();
+            for (name, value) in metadata {
+                all.insert(*name, *value).unwrap();
+            }
+            rig.connector.peer().open(method).metadata(all).key("one").no_timeout().stream().unwrap()
+        };
+        let connect_to_target = || call("callosum.tunnel.connect", &[("target", "10.0.0.5:80")]);
+        let first = connect_to_target();
+        let _first_there = listener.accept().await.unwrap().0;
+        let second = connect_to_target();
+        let mut second_there = listener.accept().await.unwrap().0;
+        let method = ("method", "callosum.tunnel.incoming.1");
+        let third = call("callosum.tunnel.listen", &[("address", "127.0.0.1:8080"), method]);
+        let address = "127.0.0.1:8080".parse().unwrap();
+        let before = world.elapsed();
+        while connect(&rig.server, &address).await.is_err() {
+            world.sleep(MS).await;
+        }
+        assert!(!matches!(second_there.read(&mut [0]).await, Ok(1..)));
+        world.sleep(SECOND).await;
+        assert!(connect(&rig.server, &address).await.is_err(), "nobody listens");
+        assert!(world.elapsed() - before < 12 * SECOND, "{:?}", world.elapsed() - before);
+        // They are told when the first has ended.
+        drop(first);
+        for (_, answer) in [second, third] {
+            assert_eq!(&*answer.await.unwrap_err().remote().unwrap().name, "TunnelTimedOut");
+        }
+    });
+}

@@ -1,6 +1,7 @@
 //! Dynamic forwards, and connections over a stream that is there already, on virtual time.
 
 use crate::support::*;
+use callosum_runtime::Drained;
 use callosum_runtime::rt::BoxSocket;
 use callosum_testkit::world::check;
 use callosum_tunnel::{End, Reason, TunnelSettings};
@@ -99,6 +100,38 @@ fn a_client_learns_why_in_its_own_protocol() {
             assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{head}");
             drop(here);
             assert_eq!(refusal(&mut events).await, reason);
+        }
+    });
+}
+
+#[test]
+fn a_client_that_was_refused_outlasts_no_drain() {
+    check(0..3, |world| async move {
+        let rig = Rig::new(&world).await;
+        let forward = rig.tunnel.dynamic(free()).await.unwrap();
+        let mut here = rig.open(&forward).await;
+        assert_eq!(ask(&mut here, &socks(TARGET, 81)).await, 5);
+        let before = world.elapsed();
+        // It knows, and does not close.
+        assert_eq!(rig.tunnel.drain(SECOND).await, Drained::DeadlinePassed);
+        assert!(world.elapsed() - before < 2 * SECOND, "{:?}", world.elapsed() - before);
+        expect_reset(&mut here).await;
+    });
+}
+
+/// However long it goes on.
+#[test]
+fn a_client_that_was_refused_and_sends_on_is_reset() {
+    check(0..3, |world| async move {
+        let rig = Rig::new(&world).await;
+        let forward = rig.tunnel.dynamic(free()).await.unwrap();
+        for request in [&b"CONNECT 10.0.0.5:81 HTTP/1.1\r\n\r\n"[..], b"GET / HTTP/1.1\r\n\r\n"] {
+            let mut here = rig.open(&forward).await;
+            write(&mut here, request).await;
+            head(&mut here).await;
+            let before = world.elapsed();
+            while here.write_all(&[0; 1_000]).await.is_ok() {}
+            assert!(world.elapsed() - before < SECOND, "{:?}", world.elapsed() - before);
         }
     });
 }

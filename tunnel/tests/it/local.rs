@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use crate::support::*;
 use callosum_runtime::Drained;
-use callosum_testkit::world::check;
+use callosum_testkit::world::{Link, check};
 use callosum_tunnel::{End, Reason, ServerSettings, Summary, TunnelSettings};
 use futures_io::AsyncWrite;
+use futures_util::future::{Either, select};
 use futures_util::{AsyncReadExt, AsyncWriteExt};
 
 #[test]
@@ -171,9 +172,9 @@ fn a_writer_waits_for_its_reader_and_for_nobody_else() {
         loop {
             let full = world.sleep(SECOND);
             let write = poll_fn(|cx| Pin::new(&mut stalled).poll_write(cx, &[7; 10_000]));
-            match futures_util::future::select(std::pin::pin!(write), std::pin::pin!(full)).await {
-                futures_util::future::Either::Left((size, _)) => taken += size.unwrap(),
-                futures_util::future::Either::Right(_) => break,
+            match select(std::pin::pin!(write), std::pin::pin!(full)).await {
+                Either::Left((size, _)) => taken += size.unwrap(),
+                Either::Right(_) => break,
             }
         }
         assert!(taken > 100_000 && taken < 4_000_000, "{taken} bytes");
@@ -189,6 +190,37 @@ fn a_writer_waits_for_its_reader_and_for_nobody_else() {
         let mut read = vec![0; taken];
         unread.read_exact(&mut read).await.unwrap();
         assert!(read.iter().all(|byte| *byte == 7));
+    });
+}
+
+/// What is on its way was taken from the one socket and not by the other: of it, each side holds what it says in the crate's docs.
+#[test]
+fn a_connection_that_stalls_holds_no_more_than_it_may() {
+    check(0..3, |world| async move {
+        let rig = Rig::new(&world).await;
+        for host in [&rig.client, &rig.server] {
+            world.set_link(host, host, Link::default().fragments(false).buffer(1 << 20));
+        }
+        world.set_link(&rig.server, &rig.target, Link::default().fragments(false));
+        for stalls_there in [true, false] {
+            let (here, there) = rig.through().await;
+            let (mut writer, _unread) = if stalls_there { (here, there) } else { (there, here) };
+            loop {
+                let writing = std::pin::pin!(writer.write(&[7; 1 << 20]));
+                let full = std::pin::pin!(world.sleep(SECOND));
+                if let Either::Right(_) = select(writing, full).await {
+                    break;
+                }
+            }
+            let moved = [rig.tunnel.connections(), rig.serving.connections()].map(|connections| {
+                let connection = connections.last().unwrap();
+                connection.to_target + connection.from_target
+            });
+            let held = moved[0].abs_diff(moved[1]);
+            let limits = 256 * 1024 + 256 * 1024;
+            assert!(held >= limits, "what it waits for is credit: {held} bytes");
+            assert!(held <= limits + 64 * 1024 + 128 * 1024, "{held} bytes");
+        }
     });
 }
 
