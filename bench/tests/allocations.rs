@@ -5,11 +5,7 @@ use std::{
     alloc::System,
     pin::Pin,
     sync::{Arc, LazyLock},
-<<<<<<< HEAD
     task::{self, Poll},
-=======
-    task::Poll,
->>>>>>> ci
     time::Instant,
 };
 
@@ -50,7 +46,6 @@ impl Wrap for Still {
         *NOW
     }
 
-<<<<<<< HEAD
     fn timer(&self, at: Instant) -> Pin<Box<dyn Timer>> {
         Box::pin(StillTimer(at))
     }
@@ -66,21 +61,6 @@ impl Timer for StillTimer {
 
     fn poll(self: Pin<&mut Self>, _: &mut task::Context<'_>) -> Poll<()> {
         if self.0 <= *NOW { Poll::Ready(()) } else { Poll::Pending }
-=======
-    fn timer(&self, _: Instant) -> Pin<Box<dyn Timer>> {
-        Box::pin(Never)
-    }
-}
-
-/// A timer by that clock. One by the system's would go off before its time, again and again, where the test takes seconds.
-struct Never;
-
-impl Timer for Never {
-    fn reset(self: Pin<&mut Self>, _: Instant) {}
-
-    fn poll(self: Pin<&mut Self>, _: &mut std::task::Context<'_>) -> Poll<()> {
-        Poll::Pending
->>>>>>> ci
     }
 }
 
