@@ -16,5 +16,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             ["plain", "fleet", "jobs"].map(|name| format!("proto/packages/{name}.proto")),
             ["proto/packages"],
         )?;
+    callosum_protobuf_build::Builder::new()
+        .codec("::callosum_protobuf::AtMost<64>")
+        .compile(["proto/limited.proto"], ["proto"])?;
     Ok(())
 }
