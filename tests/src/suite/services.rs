@@ -417,6 +417,8 @@ trait Manager {
         #[default = 3]
         kind: u8,
     ) -> Result<String, AgentError>;
+
+    async fn nodes(&self) -> usize;
 }
 
 struct Watcher;
@@ -441,6 +443,10 @@ impl Manager for Watcher {
                 pulled.map_err(|error| error.failed().unwrap_or(AgentError::DiskFull))
             }
         }
+    }
+
+    async fn nodes(&self) -> usize {
+        3
     }
 }
 
@@ -489,6 +495,15 @@ pub async fn args_kwargs(rig: Rig) {
     let body = json!({"args": ["nginx"], "kwargs": {"type": 0}});
     let error = peer.invoke::<_, ()>("pull", &body).await.expect_err("it says so");
     assert!(matches!(&error, CallError::Remote(info) if &*info.name == "NoSuchImage"), "{error:?}");
+    // There may be nothing where there is no argument.
+    assert_eq!(manager.nodes().await.expect("it answers"), 3);
+    for body in [json!(null), json!({}), json!({"args": [], "kwargs": {"unknown": 1}})] {
+        assert_eq!(peer.invoke::<_, usize>("nodes", &body).await.expect("it answers"), 3, "{body}");
+    }
+    for body in [json!({"args": [1]}), json!([1]), json!(1)] {
+        let error = peer.invoke::<_, usize>("nodes", &body).await.expect_err("there is no argument");
+        assert_eq!(error.refusal(), Some(Refusal::InvalidArgument), "{body}: {error:?}");
+    }
     pair.end().await;
 }
 
