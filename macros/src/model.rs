@@ -137,7 +137,7 @@ impl Service {
             methods.extend(errors.note(method));
         }
         for (n, method) in methods.iter().enumerate() {
-            // Of methods that are there under some conditions, the compiler will tell.
+            // Methods under conditions may exclude each other. If they don't, the endpoint refuses the second handler of the name.
             let is_cfg = |attribute: &Attribute| attribute.path().is_ident("cfg");
             let is_same = |earlier: &Method| {
                 earlier.name == method.name
