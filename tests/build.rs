@@ -8,13 +8,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     callosum_protobuf_build::Builder::new()
         .descriptor_set(out.join("descriptors.bin"))
         .compile(["proto/agent.proto", "proto/status.proto"], ["proto"])?;
+    callosum_protobuf_build::Builder::new().include_file("packages.rs").compile(
+        ["plain", "fleet", "jobs"].map(|name| format!("proto/packages/{name}.proto")),
+        ["proto/packages"],
+    )?;
     callosum_protobuf_build::Builder::new()
-        .messages(|prost| {
-            prost.include_file("packages.rs");
-        })
-        .compile(
-            ["plain", "fleet", "jobs"].map(|name| format!("proto/packages/{name}.proto")),
-            ["proto/packages"],
-        )?;
+        .codec("::callosum_protobuf::AtMost<64>")
+        .compile(["proto/limited.proto"], ["proto"])?;
     Ok(())
 }

@@ -60,15 +60,21 @@ pub(crate) fn line(value: &Value) -> String {
     escape(value.to_string())
 }
 
-/// The same JSON value on several lines, indented by two spaces. It is changed only between its tokens, so that numbers of any
-/// size stay what they are, and entries stay in their order.
+/// Levels of nesting that are indented: more than a person reads, and few enough that no line is long because of them.
+const MAX_INDENTED_LEVELS: usize = 32;
+
+/// The same JSON value on several lines, indented by two spaces for each of the first 32 levels. It is changed only between its
+/// tokens, so that numbers of any size stay what they are, and entries stay in their order. A text that is not JSON stays as it is.
 pub(crate) fn indented(json: &str) -> String {
+    if parse(json.as_bytes()).is_err() {
+        return json.into();
+    }
     let mut out = String::with_capacity(2 * json.len());
     let (mut depth, mut text) = (0, Text::Outside);
     let mut rest = json.chars();
     let new_line = |out: &mut String, depth: usize| {
         out.push('\n');
-        out.extend(std::iter::repeat_n("  ", depth));
+        out.extend(std::iter::repeat_n("  ", depth.min(MAX_INDENTED_LEVELS)));
     };
     while let Some(character) = rest.next() {
         let was = text;
@@ -86,6 +92,7 @@ pub(crate) fn indented(json: &str) -> String {
                 new_line(&mut out, depth);
             }
             '}' | ']' => {
+                // Each closes what was opened before, as the text is JSON.
                 depth -= 1;
                 new_line(&mut out, depth);
                 out.push(character);
@@ -250,5 +257,23 @@ mod tests {
         for json in ["null", "\"a b\"", "[]", "1e5"] {
             assert_eq!(indented(json), json);
         }
+    }
+
+    #[test]
+    fn a_text_that_is_not_json_is_not_indented() {
+        for text in ["]", "{}}", "[", "[}", "{\"a\"", "not JSON, but [1, 2]", ""] {
+            assert_eq!(indented(text), text);
+        }
+    }
+
+    #[test]
+    fn deep_nesting_is_indented_up_to_a_limit() {
+        const LEVELS: usize = 10_000;
+        let json = "[".repeat(LEVELS) + "1" + &"]".repeat(LEVELS);
+        let text = indented(&json);
+        assert_eq!(text.lines().count(), 2 * LEVELS + 1);
+        let width = text.lines().map(str::len).max();
+        assert_eq!(width, Some(2 * MAX_INDENTED_LEVELS + 1));
+        assert_eq!(text.replace([' ', '\n'], ""), json);
     }
 }

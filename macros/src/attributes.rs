@@ -3,7 +3,10 @@
 use syn::ext::IdentExt;
 use syn::meta::ParseNestedMeta;
 use syn::parse::Parser;
-use syn::{Attribute, Error, Expr, Ident, LitStr, Meta, Path, Result, Token};
+use syn::punctuated::Punctuated;
+use syn::{
+    Attribute, Error, Expr, ExprLit, Ident, Lit, LitStr, Meta, MetaList, MetaNameValue, Path, Result, Token,
+};
 
 /// What `#[service(…)]` says.
 #[derive(Default)]
@@ -122,6 +125,33 @@ fn once<T>(place: &mut Option<T>, meta: &ParseNestedMeta<'_>, value: T) -> Resul
 /// A name as it travels: without the `r#` of a raw identifier.
 pub(crate) fn plain_name(ident: &Ident) -> String {
     ident.unraw().to_string()
+}
+
+/// By which name serde reads what has these attributes, if they rename it. What is wrong with them, serde says itself.
+pub(crate) fn renamed(attributes: &[Attribute]) -> Option<String> {
+    let serde = attributes.iter().filter(|attribute| attribute.path().is_ident("serde"));
+    let listed = Punctuated::<Meta, Token![,]>::parse_terminated;
+    serde
+        .filter_map(|attribute| attribute.parse_args_with(listed).ok())
+        .flatten()
+        .find_map(|meta| name_read(&meta))
+}
+
+/// Of `rename = "name"`, or of `rename(deserialize = "name")`.
+fn name_read(meta: &Meta) -> Option<String> {
+    let lists =
+        |list: &MetaList| list.parse_args_with(Punctuated::<MetaNameValue, Token![,]>::parse_terminated);
+    let value = match meta {
+        Meta::NameValue(meta) if meta.path.is_ident("rename") => meta.value.clone(),
+        Meta::List(list) if list.path.is_ident("rename") => {
+            lists(list).ok()?.into_iter().find(|meta| meta.path.is_ident("deserialize"))?.value
+        }
+        _ => return None,
+    };
+    match value {
+        Expr::Lit(ExprLit { lit: Lit::Str(name), .. }) => Some(name.value()),
+        _ => None,
+    }
 }
 
 /// Whether an expression is an argument's name, or a field of it, and which argument that is.

@@ -386,10 +386,10 @@ fn given_in_either_way(method: &Method, paths: &Paths) -> TokenStream {
     let (generated, serde) = (paths.generated(), paths.text("serde"));
     let shape = paths.text("ArgsKwargs<__Given, __Given>");
     let (mut fields, mut given, mut merged) = (TokenStream::new(), TokenStream::new(), TokenStream::new());
-    for Argument { attributes, ident, ty, missing } in method.arguments() {
+    for argument in method.arguments() {
+        let (name, Argument { attributes, ident, ty, missing }) = (argument.name(), argument);
         fields.extend(quote!(#ident: #ty,));
         given.extend(quote!(#(#attributes)* #ident: #generated::Given<#ty>,));
-        let name = crate::attributes::plain_name(ident);
         let default = match missing {
             Missing::Refused => quote!(::core::option::Option::None),
             Missing::Default => {

@@ -10,7 +10,7 @@ use syn::{
     Type, TypeImplTrait, Visibility,
 };
 
-use crate::attributes::{Bounds, MethodOptions, Missing, ServiceOptions, plain_name, root_of};
+use crate::attributes::{Bounds, MethodOptions, Missing, ServiceOptions, plain_name, renamed, root_of};
 use crate::output::{Framing, Output, item_of};
 
 /// Names that the generated code uses itself.
@@ -61,6 +61,13 @@ pub(crate) struct Argument {
     pub(crate) ident: Ident,
     pub(crate) ty: Box<Type>,
     pub(crate) missing: Missing,
+}
+
+impl Argument {
+    /// By which a caller gives it.
+    pub(crate) fn name(&self) -> String {
+        renamed(&self.attributes).unwrap_or_else(|| plain_name(&self.ident))
+    }
 }
 
 impl Method {
@@ -130,7 +137,7 @@ impl Service {
             methods.extend(errors.note(method));
         }
         for (n, method) in methods.iter().enumerate() {
-            // Of methods that are there under some conditions, the compiler will tell.
+            // Methods under conditions may exclude each other. If they don't, the endpoint refuses the second handler of the name.
             let is_cfg = |attribute: &Attribute| attribute.path().is_ident("cfg");
             let is_same = |earlier: &Method| {
                 earlier.name == method.name

@@ -145,8 +145,29 @@ fn defaults_hold_where_an_argument_is_read_and_not_where_it_is_sent() {
             "ArgsKwargs { args: [(); 0], kwargs: __arguments }",
             "#[serde(rename = \"type\")] c: ::c::service::generated::Given<u8>",
             "Some(__default_b)",
+            "merge(\"type\", __called.args.c, __called.kwargs.c,",
         ],
     );
+}
+
+#[test]
+fn arguments_are_described_by_the_names_that_are_read() {
+    let run = agent(
+        quote!(),
+        quote!(
+            async fn run(
+                &self,
+                r#in: u8,
+                #[serde(alias = "t", rename = "type")] b: u8,
+                #[serde(with = "hex")]
+                #[serde(rename(serialize = "sent", deserialize = "read"))]
+                c: u8,
+                #[serde(rename(serialize = "sent"))] d: u8,
+            );
+        ),
+    );
+    let described = r#"&[("in", "u8", true), ("type", "u8", true), ("read", "u8", true), ("d", "u8", true)]"#;
+    assert_has(&run, &[described]);
 }
 
 #[test]

@@ -50,6 +50,7 @@ pub struct Builder {
     services: Services,
     descriptors: Option<PathBuf>,
     out: Option<PathBuf>,
+    include: Option<PathBuf>,
 }
 
 impl Default for Builder {
@@ -68,7 +69,7 @@ impl Builder {
             .enable_type_names()
             // As other languages have it, so that they can unpack what is packed into an `Any`.
             .type_name_domain(["."], "type.googleapis.com");
-        Self { messages, services: Services::default(), descriptors: None, out: None }
+        Self { messages, services: Services::default(), descriptors: None, out: None, include: None }
     }
 
     /// Writes to this folder, in place of `OUT_DIR`.
@@ -76,6 +77,14 @@ impl Builder {
         let folder = folder.into();
         self.messages.out_dir(&folder);
         self.out = Some(folder);
+        self
+    }
+
+    /// Also writes a file that includes all packages, each in modules like its name.
+    pub fn include_file(mut self, name: impl Into<PathBuf>) -> Self {
+        let name = name.into();
+        self.messages.include_file(&name);
+        self.include = Some(name);
         self
     }
 
@@ -144,13 +153,14 @@ impl Builder {
         Ok(())
     }
 
-    /// What is written: a file for each package that has something in it.
+    /// What is written: a file for each package that has something in it, and the one that includes them.
     fn paths(&self, files: &FileDescriptorSet) -> BTreeSet<PathBuf> {
         let Some(folder) = self.out.clone().or_else(|| env::var_os("OUT_DIR").map(PathBuf::from)) else {
             return BTreeSet::new();
         };
         let packages = files.file.iter().map(|file| Module::from_protobuf_package_name(file.package()));
-        packages.map(|package| folder.join(package.to_file_name_or("_"))).collect()
+        let names = packages.map(|package| package.to_file_name_or("_").into());
+        names.chain(self.include.clone()).map(|name| folder.join(name)).collect()
     }
 }
 
@@ -167,9 +177,10 @@ pub enum Error {
     /// No Rust could be made of them, or none written, as outside of a build script.
     #[error("no code can be generated: {0}")]
     Generate(io::Error),
-    /// Two calls of one build script have made different code of one package, of which the later is in the earlier's place.
+    /// Two calls of one build script have made different code of one package, or different files that include packages, of which the
+    /// later is in the earlier's place.
     #[error(
-        "{} is made of other files of its package already: give all files of a package to one `Builder::compile`",
+        "{} is made of other files already: give all files of a package, and all packages of an include file, to one `Builder::compile`",
         .0.display()
     )]
     Overwritten(PathBuf),

@@ -127,6 +127,22 @@ fn a_package_is_not_overwritten_with_other_files_of_it() {
 }
 
 #[test]
+fn a_file_that_includes_packages_is_not_overwritten_with_others() {
+    let out = folder("included");
+    let compile = |package: &str| {
+        let path = write(&out, &format!("{package}.proto"), "message M {}");
+        let text = fs::read_to_string(&path).expect("it was written").replace("it;", &format!("{package};"));
+        fs::write(&path, text).expect("it can be written");
+        compile(Builder::new().include_file("all.rs"), &path, &out)
+    };
+    for _ in 0..2 {
+        compile("one").expect("the same once more is no loss");
+    }
+    let error = compile("two").expect_err("there was another package");
+    assert!(matches!(&error, Error::Overwritten(path) if path.ends_with("all.rs")), "{error}");
+}
+
+#[test]
 fn descriptors_are_written_with_what_is_imported() {
     let path = folder("greeter.bin");
     let builder = Builder::new().descriptor_set(&path);

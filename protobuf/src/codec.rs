@@ -3,6 +3,7 @@
 //! The idea: a codec is a type without values, named by the code that is generated, so that nothing is called through a vtable, and
 //! another Protocol Buffers runtime takes prost's place by being named instead.
 
+use std::fmt;
 use std::marker::PhantomData;
 
 use bytes::{Bytes, BytesMut};
@@ -42,7 +43,7 @@ pub trait Codec<T>: 'static {
     /// what is there.
     ///
     /// # Errors
-    /// If they are no such message.
+    /// If they are no such message; [`MessageTooLarge`] if they are over a limit.
     fn decode(bytes: Bytes) -> Result<T, FormatError>;
 }
 
@@ -70,8 +71,26 @@ impl<T: prost::Message + Default + 'static> Codec<T> for Prost {
     }
 }
 
-/// The messages of another codec, of at most `BYTES` bytes each: larger ones are refused before they are decoded. What is sent is not
-/// limited.
+/// A message has more bytes than its [`Codec`] reads. What a codec's `decode` fails with then is
+/// [`ResourceExhausted`](crate::Code::ResourceExhausted) to the caller; every other error says that there is no such message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MessageTooLarge {
+    /// Its bytes.
+    pub size: usize,
+    /// How many are read at most.
+    pub limit: usize,
+}
+
+impl fmt::Display for MessageTooLarge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a message has {} bytes, of at most {}", self.size, self.limit)
+    }
+}
+
+impl std::error::Error for MessageTooLarge {}
+
+/// The messages of another codec, of at most `BYTES` bytes each: larger ones are refused with [`MessageTooLarge`] before they are decoded.
+/// What is sent is not limited.
 ///
 /// ```
 /// use callosum_protobuf::{AtMost, Codec};
@@ -91,7 +110,7 @@ impl<T, C: Codec<T>, const BYTES: usize> Codec<T> for AtMost<BYTES, C> {
 
     fn decode(bytes: Bytes) -> Result<T, FormatError> {
         match bytes.len() {
-            size if size > BYTES => Err(format!("a message has {size} bytes, of at most {BYTES}").into()),
+            size if size > BYTES => Err(MessageTooLarge { size, limit: BYTES }.into()),
             _ => C::decode(bytes),
         }
     }

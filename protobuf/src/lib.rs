@@ -20,7 +20,7 @@ pub use ::prost;
 pub use ::prost_types;
 
 pub use code::Code;
-pub use codec::{AtMost, Codec, Prost};
+pub use codec::{AtMost, Codec, MessageTooLarge, Prost};
 pub use request::{Request, Response};
 pub use status::Status;
 pub use streaming::Streaming;

@@ -20,7 +20,7 @@ use futures_util::{FutureExt, Stream, StreamExt};
 
 use crate::framing::{encode, encode_item};
 use crate::status::Side;
-use crate::{Codec, Request, Response, Status, Streaming};
+use crate::{Codec, MessageTooLarge, Request, Response, Status, Streaming};
 
 /// What the `.proto` file says of a method.
 #[derive(Clone, Copy, Debug)]
@@ -258,9 +258,11 @@ fn unwritable(error: &CodecError) -> Status {
     Status::internal(format!("the result can't be encoded: {error}"))
 }
 
-/// The argument is no such message. No method has run.
+/// The argument is no such message, or too large. No method has run.
 fn unreadable(error: &FormatError) -> Reply {
-    Reply::Error(Refusal::InvalidArgument.to_error(&error.to_string()))
+    let refusal =
+        if error.is::<MessageTooLarge>() { Refusal::BodyTooLarge } else { Refusal::InvalidArgument };
+    Reply::Error(refusal.to_error(&error.to_string()))
 }
 
 fn failed(status: Status) -> Reply {

@@ -26,7 +26,7 @@ use wire::Proto;
 /// | [`CallError::Disconnected`], [`CallError::NotSent`] for want of a connection, `Refusal::ShuttingDown` | [`Unavailable`](Code::Unavailable) |
 /// | the other side has refused this one's key, or does no longer admit it | [`PermissionDenied`](Code::PermissionDenied) |
 /// | any other [`AuthenticationError`](callosum_runtime::auth::AuthenticationError), such as a server with another key | [`Unauthenticated`](Code::Unauthenticated) |
-/// | `Refusal::Busy`, a send queue that is full, and whatever is larger than a limit | [`ResourceExhausted`](Code::ResourceExhausted) |
+/// | `Refusal::Busy`, a send queue that is full, and whatever is larger than a limit, that of [`AtMost`](crate::AtMost) included | [`ResourceExhausted`](Code::ResourceExhausted) |
 /// | `Refusal::InvalidArgument`, `Refusal::MalformedBody`; a message of a streamed argument that is none | [`InvalidArgument`](Code::InvalidArgument) |
 /// | a result that is no such message, or breaks the protocol; an argument or a result that can't be encoded | [`Internal`](Code::Internal) |
 /// | a failure of a handler that is no status: a panic, a Python exception | [`Unknown`](Code::Unknown) |

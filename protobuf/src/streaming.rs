@@ -84,7 +84,7 @@ impl<T> Stream for Streaming<T> {
             Source::Result(items) => (Side::Caller, ready!(items.poll_next_unpin(cx))),
             Source::Ended => return Poll::Ready(None),
         };
-        let next = next.map(|item| (this.decode)(item?).map_err(|error| side.unreadable(&*error)));
+        let next = next.map(|item| (this.decode)(item?).map_err(|error| side.unreadable(&error)));
         if matches!(next, Some(Err(_))) {
             this.source = Source::Ended;
         }

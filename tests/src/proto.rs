@@ -23,6 +23,11 @@ pub mod packages {
     callosum_protobuf::include_proto!("packages");
 }
 
+/// `proto/limited.proto`, whose messages are read up to 64 bytes.
+pub mod limited {
+    callosum_protobuf::include_proto!("tests.limited.v1");
+}
+
 /// The only image that there is.
 pub const IMAGE: &str = "nginx";
 

@@ -7,6 +7,7 @@ use callosum_thrift_idl::{DefId, Field, Flavour, Kind, Schema, Struct, Type, Val
 use crate::analysis::{has_order, is_boxed, is_option};
 use crate::error::BuildError;
 use crate::names;
+use crate::text::push;
 use crate::types::{owned, path};
 
 /// A constant of a file.
@@ -31,10 +32,43 @@ pub(crate) fn definition(
     })
 }
 
-/// The default of a field: an expression.
-pub(crate) fn default(schema: &Schema, name: &str, ty: &Type, value: &Value) -> Result<String, BuildError> {
-    Constants::new(schema, name).expression(ty, value)
+/// The default of a field.
+pub(crate) struct FieldDefault {
+    /// Its value.
+    pub(crate) expression: String,
+    /// The bytes that the value takes besides those of its type; nothing for none.
+    memory: String,
 }
+
+impl FieldDefault {
+    /// The arm of a `match` for a field that is missing in a message, whose value is `taken` then. A struct without its fields takes a byte on
+    /// the wire, so the default's memory comes out of the same budget as that of a value that is sent.
+    pub(crate) fn arm(&self, taken: &str) -> String {
+        match &*self.memory {
+            "" => format!("::std::option::Option::None => {taken},"),
+            memory => {
+                format!("::std::option::Option::None => {{\n__from.charge(0{memory})?;\n{taken}\n}}")
+            }
+        }
+    }
+}
+
+/// The default of a field, in a box or not.
+pub(crate) fn default(
+    schema: &Schema,
+    name: &str,
+    ty: &Type,
+    value: &Value,
+    boxed: bool,
+) -> Result<FieldDefault, BuildError> {
+    let constants = Constants::new(schema, name);
+    let expression = constants.expression(ty, value)?;
+    let expression = if boxed { constants.boxed(ty, &expression) } else { expression };
+    Ok(FieldDefault { expression, memory: constants.memory.into_inner() })
+}
+
+/// Room of a node of a tree, of which a set or a map has one at least.
+const NODE: usize = 11;
 
 struct Constants<'a> {
     schema: &'a Schema,
@@ -42,11 +76,25 @@ struct Constants<'a> {
     name: &'a str,
     /// Fields whose defaults are being written down: one that needs itself would have no end.
     defaults: RefCell<Vec<(DefId, i16)>>,
+    /// What has been written down takes on the heap, as the reader counts it: a sum.
+    memory: RefCell<String>,
 }
 
 impl<'c> Constants<'c> {
     fn new(schema: &'c Schema, name: &'c str) -> Self {
-        Self { schema, name, defaults: RefCell::default() }
+        Self { schema, name, defaults: RefCell::default(), memory: RefCell::default() }
+    }
+
+    /// Counts the memory of so many values of a type.
+    fn charge(&self, count: usize, ty: &str) {
+        if count > 0 {
+            push(&mut self.memory.borrow_mut(), format_args!(" + {count} * ::std::mem::size_of::<{ty}>()"));
+        }
+    }
+
+    fn boxed(&self, ty: &Type, expression: &str) -> String {
+        self.charge(1, &owned(self.schema, ty));
+        format!("::std::boxed::Box::new({expression})")
     }
 
     fn wrong<T>(&self, expected: impl Into<String>) -> Result<T, BuildError> {
@@ -113,15 +161,20 @@ impl<'c> Constants<'c> {
                 (_, Some(number)) => Ok(format!("{:?}", number as f64)),
                 _ => self.wrong("a number"),
             },
-            Type::String => Ok(format!("::std::string::String::from({:?})", self.text(value)?)),
+            Type::String => {
+                let text = self.text(value)?;
+                self.charge(text.len(), "u8");
+                Ok(format!("::std::string::String::from({text:?})"))
+            }
             Type::Binary => {
                 Ok(format!("::callosum_thrift::Bytes::from_static({:?}.as_bytes())", self.text(value)?))
             }
             Type::Uuid => self.uuid(value),
-            Type::List(element) => Ok(format!("::std::vec![{}]", self.items(element, value)?)),
+            Type::List(element) => Ok(format!("::std::vec![{}]", self.items(element, value, 1)?)),
             Type::Set(element) => {
-                let items = self.items(element, value)?;
-                Ok(match has_order(self.schema, element) {
+                let ordered = has_order(self.schema, element);
+                let items = self.items(element, value, if ordered { NODE } else { 1 })?;
+                Ok(match ordered {
                     true => format!("::std::collections::BTreeSet::from([{items}])"),
                     false => format!("::callosum_thrift::SetVec(::std::vec![{items}])"),
                 })
@@ -141,8 +194,12 @@ impl<'c> Constants<'c> {
         }
     }
 
-    fn items(&self, element: &Type, value: &Value) -> Result<String, BuildError> {
+    /// The elements of a container that has room for `room` of them at least, unless it is empty.
+    fn items(&self, element: &Type, value: &Value, room: usize) -> Result<String, BuildError> {
         let Value::List(items) = self.followed(value) else { return self.wrong("a list") };
+        if !items.is_empty() {
+            self.charge(items.len().max(room), &owned(self.schema, element));
+        }
         let items = items.iter().map(|item| self.expression(element, item));
         Ok(items.collect::<Result<Vec<_>, _>>()?.join(", "))
     }
@@ -153,11 +210,16 @@ impl<'c> Constants<'c> {
             Value::List(items) if items.is_empty() => &[],
             _ => return self.wrong("a map"),
         };
+        let ordered = has_order(self.schema, key);
+        if !entries.is_empty() {
+            let entry = format!("({}, {})", owned(self.schema, key), owned(self.schema, element));
+            self.charge(entries.len().max(if ordered { NODE } else { 1 }), &entry);
+        }
         let entry = |(name, value): &(Value, Value)| {
             Ok(format!("({}, {})", self.expression(key, name)?, self.expression(element, value)?))
         };
         let entries = entries.iter().map(entry).collect::<Result<Vec<_>, BuildError>>()?.join(", ");
-        Ok(match has_order(self.schema, key) {
+        Ok(match ordered {
             true => format!("::std::collections::BTreeMap::from([{entries}])"),
             false => format!("::callosum_thrift::MapVec(::std::vec![{entries}])"),
         })
@@ -212,9 +274,8 @@ impl<'c> Constants<'c> {
                 (None, None) => None,
             };
             let boxed = is_boxed(self.schema, id, &field.ty);
-            let expression = expression.map(|expression| {
-                if boxed { format!("::std::boxed::Box::new({expression})") } else { expression }
-            });
+            let expression = expression
+                .map(|expression| if boxed { self.boxed(&field.ty, &expression) } else { expression });
             match (structure.flavour, expression) {
                 (Flavour::Union, Some(expression)) => {
                     return Ok(format!("{path}::{}({expression})", names::of_type(&field.name)));

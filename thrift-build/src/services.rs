@@ -7,7 +7,7 @@ use crate::constants;
 use crate::derived::Derived;
 use crate::error::BuildError;
 use crate::names;
-use crate::structs::{places, required};
+use crate::structs::{or, places, required};
 use crate::text::push;
 use crate::types::{borrowed, module, owned, path, written};
 
@@ -212,12 +212,7 @@ fn arm(
     for (place, field) in function.arguments.iter().enumerate() {
         let value = match &field.default {
             _ if is_optional_argument(field) => format!("__{place}"),
-            Some(default) => {
-                let default = constants::default(schema, &field.name, &field.ty, default)?;
-                format!(
-                    "match __{place} {{ ::std::option::Option::Some(__value) => __value, ::std::option::Option::None => {default} }}"
-                )
-            }
+            Some(default) => or(place, &constants::default(schema, &field.name, &field.ty, default, false)?),
             None => required(place, &function.name, &field.name),
         };
         push(&mut values, format_args!("{value}, "));

@@ -1,9 +1,9 @@
 //! Structs, exceptions and unions.
 
-use callosum_thrift_idl::{DefId, Field, Flavour, Schema, Struct, Type};
+use callosum_thrift_idl::{DefId, Field, Flavour, Requiredness, Schema, Struct, Type};
 
 use crate::analysis::{fields_have_default, fields_have_order, is_boxed, is_option};
-use crate::constants;
+use crate::constants::{self, FieldDefault};
 use crate::error::BuildError;
 use crate::names;
 use crate::text::push;
@@ -24,13 +24,9 @@ fn inner(schema: &Schema, id: DefId, field: &Field) -> String {
 }
 
 /// The default of a field, boxed if the field is.
-fn default(schema: &Schema, id: DefId, field: &Field) -> Result<Option<String>, BuildError> {
+fn default(schema: &Schema, id: DefId, field: &Field) -> Result<Option<FieldDefault>, BuildError> {
     let Some(value) = &field.default else { return Ok(None) };
-    let expression = constants::default(schema, &field.name, &field.ty, value)?;
-    Ok(Some(match is_boxed(schema, id, &field.ty) {
-        true => format!("::std::boxed::Box::new({expression})"),
-        false => expression,
-    }))
+    constants::default(schema, &field.name, &field.ty, value, is_boxed(schema, id, &field.ty)).map(Some)
 }
 
 /// A struct or an exception.
@@ -56,8 +52,10 @@ pub(crate) fn structure(
         push(&mut members, format_args!("{}pub {rust_name}: {ty},\n", names::docs(&field.docs)));
         push(&mut writes, format_args!("__to.{write};\n"));
         let value = match default(schema, id, field)? {
-            Some(value) if is_option(field) => format!("::std::option::Option::Some({value})"),
-            Some(value) => value,
+            Some(default) if is_option(field) => {
+                format!("::std::option::Option::Some({})", default.expression)
+            }
+            Some(default) => default.expression,
             None => "::std::default::Default::default()".into(),
         };
         push(&mut defaults, format_args!("{rust_name}: {value},\n"));
@@ -128,18 +126,23 @@ pub(crate) fn required(place: usize, of: &str, field: &str) -> String {
     format!("__{place}.ok_or(::callosum_thrift::ReadError::MissingField({:?}))?", format!("{of}.{field}"))
 }
 
+/// A field that has a default.
+pub(crate) fn or(place: usize, default: &FieldDefault) -> String {
+    let missing = default.arm(&default.expression);
+    format!("match __{place} {{\n::std::option::Option::Some(__value) => __value,\n{missing}\n}}")
+}
+
 fn reading(schema: &Schema, id: DefId, name: &str, fields: &[Field]) -> Result<String, BuildError> {
     let mut body = places(fields.iter().map(|field| (field, inner(schema, id, field))));
     body.push_str("::std::result::Result::Ok(Self {\n");
     for (place, field) in fields.iter().enumerate() {
         let value = match (is_option(field), default(schema, id, field)?) {
-            (true, Some(value)) => format!("__{place}.or_else(|| ::std::option::Option::Some({value}))"),
-            (true, None) => format!("__{place}"),
-            (false, Some(value)) if field.requiredness != callosum_thrift_idl::Requiredness::Required => {
-                format!(
-                    "match __{place} {{ ::std::option::Option::Some(__value) => __value, ::std::option::Option::None => {value} }}"
-                )
+            (true, Some(default)) => {
+                let missing = default.arm(&format!("::std::option::Option::Some({})", default.expression));
+                format!("match __{place} {{\n{missing}\n__value => __value,\n}}")
             }
+            (true, None) => format!("__{place}"),
+            (false, Some(default)) if field.requiredness != Requiredness::Required => or(place, &default),
             (false, _) => required(place, name, &field.name),
         };
         push(&mut body, format_args!("{}: {value},\n", names::of_value(&field.name)));

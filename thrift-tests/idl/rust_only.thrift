@@ -44,6 +44,23 @@ struct Odd {
     i32 second_implicit,
 }
 
+/* Defaults that take memory: a text of 100 bytes, and one of each container. */
+struct Roomy {
+    1: string text = "0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789",
+    2: optional list<string> texts = ["ab", "c"],
+    3: set<i64> numbers = [1, 2],
+    4: map<double, i8> by_real = {1.5: 1},
+    5: Key key = {"name": "it", "number": 3},
+    6: optional Inner inner = {},
+    7: binary data = "is static",
+    8: list<i64> none = [],
+}
+
+struct Inner {
+    1: string text = "inner",
+    2: optional Roomy outer,
+}
+
 exception fail_error { 1: string reason }
 
 service Keywords {

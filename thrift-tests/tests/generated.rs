@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use callosum_thrift::{Bytes, Decode, Encode, Limits, MapVec, Protocol, ReadError, Reader, SetVec, Writer};
 use callosum_thrift_tests::everything::{self, Color, Either, Everything};
-use callosum_thrift_tests::rust_only::{self, Cycle, Key, Odd, RealKey, Tree};
+use callosum_thrift_tests::rust_only::{self, Cycle, Inner, Key, Odd, RealKey, Roomy, Tree};
 use callosum_thrift_tests::shared::{Busy, PORT, Point};
 use fastrand::Rng;
 
@@ -87,6 +87,23 @@ fn required_fields_are_missed_and_others_are_not() {
     assert_eq!(decode::<Everything>(&wrong), Err(ReadError::MissingField("Everything.needed")));
     let unknown = Bytes::from_static(b"\x08\0\x17\0\0\0\x01\x0c\x7f\xff\x0b\0\x01\0\0\0\0\0\0");
     assert!(decode::<Everything>(&unknown).is_ok(), "a field of a later version");
+}
+
+/// A struct without fields takes a byte on the wire; its defaults may take any memory.
+#[test]
+fn defaults_take_memory_out_of_the_budget() {
+    const COUNT: usize = 1000;
+    let heap = 100 + (2 * size_of::<String>() + 3) + 11 * size_of::<i64>() + size_of::<(f64, i8)>() + 2;
+    let inner = size_of::<Inner>() + 5;
+    let memory = (COUNT + 3) * size_of::<Roomy>() + COUNT * (heap + inner);
+    let mut list = vec![12, 0, 0, 3, 232];
+    list.resize(5 + COUNT, 0);
+    let list = Bytes::from(list);
+    let read = |memory| {
+        Vec::<Roomy>::decode(&mut Reader::new(&list, Protocol::Binary, Limits::DEFAULT.memory(memory))?)
+    };
+    assert_eq!(read(memory), Ok(vec![Roomy::default(); COUNT]));
+    assert_eq!(read(memory - 1), Err(ReadError::TooMuchMemory(memory - 1)));
 }
 
 #[test]

@@ -12,8 +12,9 @@ pub struct Limits {
     /// Structs and containers in each other, that of the arguments included. Default: 64.
     pub depth: usize,
     /// Bytes that a message may take once it is read: the sizes of all elements of its containers as values in memory, with the room
-    /// that a container makes for its first ones, and the lengths of its texts. A struct without fields takes one byte on the wire and hundreds in memory; this bounds what a list of them takes. As
-    /// containers grow by doubling, a message takes at most about twice as much. Default: 64 MiB.
+    /// that a container makes for its first ones, and the lengths of its texts, the defaults of missing fields included. A struct without
+    /// fields takes one byte on the wire and hundreds in memory; this bounds what a list of them takes. As containers grow by doubling, a
+    /// message takes at most about twice as much. Default: 64 MiB.
     pub memory: usize,
 }
 

@@ -163,8 +163,11 @@ impl<'a> Reader<'a> {
         usize::try_from(size).map_err(|_| ReadError::NegativeSize(size))
     }
 
-    /// Takes memory out of the budget.
-    pub(crate) fn charge(&mut self, bytes: usize) -> Result<(), ReadError> {
+    /// Takes memory out of the budget, as for the default of a field that is missing.
+    ///
+    /// # Errors
+    /// If less is left of [`Limits::memory`].
+    pub fn charge(&mut self, bytes: usize) -> Result<(), ReadError> {
         self.memory = self.memory.checked_sub(bytes).ok_or(ReadError::TooMuchMemory(self.limits.memory))?;
         Ok(())
     }

@@ -127,17 +127,20 @@ impl Fleet for Manager {
         let bytes = data.collect().await.map_err(ClusterError::failed)?;
         let text = String::from_utf8(bytes.into()).map_err(ClusterError::failed)?;
         let size = text.len() as u64;
-        self.images.lock().insert(image, text);
+        let mut images = self.images.lock();
+        if images.len() == 100 && !images.contains_key(&image) {
+            return Err(ClusterError::failed("at most 100 images are kept"));
+        }
+        images.insert(image, text);
         Ok(size)
     }
 
     async fn forward(&self, node: String, target: String) -> Result<String, ClusterError> {
-        let agent = self.agent(&node)?;
+        let (agent, target) = (self.agent(&node)?, target.parse().map_err(ClusterError::failed)?);
         let (tunnel, driver) = Tunnel::new(&agent.peer, &self.handlers, TunnelSettings::default());
         // The tunnel before ends with what has moved its bytes.
         *agent.tunnel.lock() = Some(AbortOnDropHandle::new(tokio::spawn(driver)));
         let listen = "127.0.0.1:0".parse().map_err(ClusterError::failed)?;
-        let target = target.parse().map_err(ClusterError::failed)?;
         let forward = tunnel.local(listen, target).await.map_err(ClusterError::failed)?;
         Ok(forward.address().to_string())
     }

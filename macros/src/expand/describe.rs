@@ -5,7 +5,7 @@ use quote::{ToTokens, quote};
 use syn::{Attribute, Expr, ExprLit, Lit, Meta, Type};
 
 use super::{Paths, default_name, optional};
-use crate::attributes::{Missing, plain_name};
+use crate::attributes::Missing;
 use crate::model::{Argument, Method, tokens};
 use crate::output::{Failure, Framing, Success};
 
@@ -13,8 +13,9 @@ use crate::output::{Failure, Framing, Success};
 pub(super) fn description(method: &Method, schema: bool, paths: &Paths) -> TokenStream {
     let generated = paths.generated();
     let docs = docs(&method.attributes);
-    let arguments = method.arguments().map(|Argument { ident, ty, missing, .. }| {
-        let (name, ty, required) = (plain_name(ident), text(ty), matches!(missing, Missing::Refused));
+    let arguments = method.arguments().map(|argument| {
+        let (name, ty) = (argument.name(), text(&argument.ty));
+        let required = matches!(argument.missing, Missing::Refused);
         quote!((#name, #ty, #required))
     });
     let (args_kwargs, key) = (method.args_kwargs, optional(&method.key.as_ref().map(text)));

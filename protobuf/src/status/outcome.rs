@@ -3,10 +3,12 @@
 use callosum_runtime::auth::AuthenticationError;
 use callosum_runtime::proto::ReadError;
 use callosum_runtime::proto::zmtp::RefusalStatus;
-use callosum_runtime::{BodyError, CallError, DisconnectCause, InvokeError, NotSent, Refusal};
+use callosum_runtime::{
+    BodyError, CallError, CodecError, DisconnectCause, FormatError, InvokeError, NotSent, Refusal,
+};
 
 use super::Status;
-use crate::Code;
+use crate::{Code, MessageTooLarge};
 
 /// Who reads a stream: what is wrong with it means one thing to a handler, whose caller has sent it, and another to a caller.
 #[derive(Clone, Copy)]
@@ -35,8 +37,9 @@ impl Side {
     }
 
     /// A message of a stream is none.
-    pub(crate) fn unreadable(self, error: &(dyn std::error::Error + Send + Sync)) -> Status {
+    pub(crate) fn unreadable(self, error: &FormatError) -> Status {
         let code = match self {
+            _ if error.is::<MessageTooLarge>() => Code::ResourceExhausted,
             Self::Handler => Code::InvalidArgument,
             Self::Caller => Code::Internal,
         };
@@ -55,6 +58,9 @@ impl From<CallError> for Status {
             CallError::NotSent(why) => not_sent_code(why),
             CallError::Incomplete(error) => read_code(*error),
             CallError::Argument(error) if matches!(**error, BodyError::ItemTooLarge { .. }) => {
+                Code::ResourceExhausted
+            }
+            CallError::Decode(CodecError::Custom(error)) if error.is::<MessageTooLarge>() => {
                 Code::ResourceExhausted
             }
             // What can't be read, be written, or breaks the protocol.

@@ -5,8 +5,9 @@
 //! name, and then put together.
 
 use std::fmt;
+use std::marker::PhantomData;
 
-use serde::de::value::Error as ValueError;
+use serde::de::value::{Error as ValueError, MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{DeserializeOwned, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize, forward_to_deserialize_any};
 
@@ -16,11 +17,20 @@ pub struct NoArguments {}
 
 impl<'de> Deserialize<'de> for NoArguments {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // JSON's reader refuses a `null` if it is asked for a struct, and a format that does not tell types can't be asked for anything.
-        match deserializer.is_human_readable() {
-            true => deserializer.deserialize_any(Nothing),
-            false => deserializer.deserialize_struct("NoArguments", &[], Nothing),
-        }
+        struct_or_nothing(deserializer, &[], Nothing)
+    }
+}
+
+/// Reads a struct of these fields, or "nothing".
+fn struct_or_nothing<'de, D: Deserializer<'de>, V: Visitor<'de>>(
+    deserializer: D,
+    fields: &'static [&'static str],
+    visitor: V,
+) -> Result<V::Value, D::Error> {
+    // JSON's reader refuses a `null` if it is asked for a struct, and a format that does not tell types can't be asked for anything.
+    match deserializer.is_human_readable() {
+        true => deserializer.deserialize_any(visitor),
+        false => deserializer.deserialize_struct("Arguments", fields, visitor),
     }
 }
 
@@ -50,15 +60,59 @@ impl<'de> Visitor<'de> for Nothing {
     }
 }
 
-/// What travels.
-#[derive(Debug, Serialize, Deserialize)]
+/// What travels. "Nothing" is read as no arguments.
+#[derive(Debug, Default, Serialize)]
 pub struct ArgsKwargs<A, K> {
     /// By position.
-    #[serde(default)]
     pub args: A,
     /// By name.
-    #[serde(default)]
     pub kwargs: K,
+}
+
+/// The same, as derived code reads it.
+#[derive(Deserialize)]
+#[serde(remote = "ArgsKwargs")]
+struct Both<A, K> {
+    #[serde(default)]
+    args: A,
+    #[serde(default)]
+    kwargs: K,
+}
+
+impl<'de, A, K> Deserialize<'de> for ArgsKwargs<A, K>
+where
+    A: Deserialize<'de> + Default,
+    K: Deserialize<'de> + Default,
+{
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct_or_nothing(deserializer, &["args", "kwargs"], BothOrNothing(PhantomData))
+    }
+}
+
+struct BothOrNothing<A, K>(PhantomData<(A, K)>);
+
+impl<'de, A, K> Visitor<'de> for BothOrNothing<A, K>
+where
+    A: Deserialize<'de> + Default,
+    K: Deserialize<'de> + Default,
+{
+    type Value = ArgsKwargs<A, K>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a map of `args` and `kwargs`")
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
+        Ok(ArgsKwargs::default())
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<Self::Value, M::Error> {
+        Both::deserialize(MapAccessDeserializer::new(map))
+    }
+
+    fn visit_seq<S: SeqAccess<'de>>(self, list: S) -> Result<Self::Value, S::Error> {
+        Both::deserialize(SeqAccessDeserializer::new(list))
+    }
 }
 
 /// An argument that may be missing, which is not the same as one that is `null`.

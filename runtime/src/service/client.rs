@@ -346,7 +346,14 @@ impl<E> AsyncRead for ResultStream<BodyReader, E> {
             return Poll::Ready(Err(BodyError::Call(error).into()));
         }
         match &mut this.reading {
-            Reading::More(reader) => Pin::new(reader).poll_read(cx, buf),
+            Reading::More(reader) => {
+                let read = task::ready!(Pin::new(reader).poll_read(cx, buf));
+                if !buf.is_empty() && !matches!(read, Ok(1..)) {
+                    // As above. How the result has ended, its reader keeps in mind.
+                    this.uploading = Uploading(None);
+                }
+                Poll::Ready(read)
+            }
             Reading::Ended => Poll::Ready(Ok(0)),
             Reading::Broken => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
         }

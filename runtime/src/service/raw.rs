@@ -15,7 +15,8 @@ use crate::stream::{BodyReader, RawItems};
 
 /// What a call sends that is made by [`StreamInvocation::raw`] or [`StreamInvocation::raw_items`].
 ///
-/// An argument, or an item, that could not be encoded fails the call with [`CallError::Encode`](crate::CallError::Encode).
+/// An argument that could not be encoded fails the call with [`CallError::Encode`](crate::CallError::Encode), and an item with
+/// [`CallError::Argument`](crate::CallError::Argument), as the call has been made by then.
 pub enum Outgoing {
     /// An argument that is whole.
     Whole(Result<Bytes, CodecError>),

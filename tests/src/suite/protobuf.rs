@@ -15,6 +15,7 @@ use callosum_runtime::{
 };
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 
+use crate::proto::limited::{Text, Twice, TwiceClient};
 use crate::proto::packages::tests::fleet::v1::jobs::{Job, Jobs, JobsClient};
 use crate::proto::packages::tests::fleet::v1::node::State;
 use crate::proto::packages::tests::fleet::v1::{self, Fleet};
@@ -151,6 +152,44 @@ pub async fn refused_arguments(rig: Rig) {
         let error = pair.peer().invoke_raw(PACK, body).await.expect_err("it is refused");
         assert_eq!(error.refusal(), Some(Refusal::InvalidArgument));
         assert_eq!(told(Err::<(), _>(error.into())), (Code::InvalidArgument, false));
+    }
+    pair.end().await;
+}
+
+/// Says everything twice.
+struct Doubling;
+
+impl Twice for Doubling {
+    async fn say(&self, request: Request<Text>) -> Result<Response<Text>, Status> {
+        Ok(twice(request.into_inner()).into())
+    }
+
+    async fn say_all(
+        &self,
+        request: Request<Streaming<Text>>,
+    ) -> Result<Response<impl Stream<Item = Result<Text, Status>>>, Status> {
+        Ok(request.into_inner().map_ok(twice).into())
+    }
+}
+
+fn twice(Text { text }: Text) -> Text {
+    Text { text: text.repeat(2) }
+}
+
+/// A message that is larger than its reader's codec allows is over a limit, on either side, whole or in a stream.
+pub async fn larger_than_the_codec_reads(rig: Rig) {
+    let pair = rig.pair(rig.builder().serve(Doubling.into_service()), rig.builder()).await;
+    let client = TwiceClient::new(pair.peer().clone());
+    let text = |length| Text { text: "x".repeat(length) };
+    // Two bytes come before the text; the limit is 64.
+    assert_eq!(client.say(&text(31)).await, Ok(text(62)));
+    assert_eq!(told(client.say(&text(63)).await), (Code::ResourceExhausted, false), "no handler reads it");
+    assert_eq!(told(client.say(&text(32)).await), (Code::ResourceExhausted, true), "its result is larger");
+    for length in [63, 32] {
+        let texts = stream::iter([text(31), text(length)]);
+        // What its caller has not read by then is lost.
+        let read = async { client.say_all(texts).await?.try_collect::<Vec<_>>().await };
+        assert_eq!(told(read.await).0, Code::ResourceExhausted, "{length}");
     }
     pair.end().await;
 }

@@ -1,6 +1,6 @@
 //! Typed services: a trait, its client, and errors that are data.
 
-use std::future::IntoFuture;
+use std::future::{IntoFuture, pending};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +11,8 @@ use callosum_runtime::{
     BodyReader, CallError, Codec, Context, Dialect, HandlerError, HandlerResult, InvokeError, Metadata,
     NotSent, OrderingMode, Peer, Refusal, service,
 };
-use futures_util::{AsyncReadExt, Stream, StreamExt, TryStreamExt, stream};
+use futures_channel::oneshot;
+use futures_util::{AsyncReadExt, FutureExt, Stream, StreamExt, TryStreamExt, stream};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -67,6 +68,9 @@ trait Agent {
 
     /// How many bytes were stored.
     async fn upload(&self, name: String, data: impl Stream<Item = Bytes>) -> Result<u64, AgentError>;
+
+    /// Sends the first bytes back, and reads no more.
+    async fn head(&self, data: impl Stream<Item = Bytes>) -> impl Stream<Item = Bytes>;
 
     /// Adds up numbers.
     async fn sum(&self, numbers: impl Stream<Item = u64>) -> Result<u64, AgentError>;
@@ -152,6 +156,10 @@ impl Agent for Docker {
         }
         let sizes = data.map_ok(|bytes| bytes.len() as u64);
         sizes.try_fold(0, |sum, size| async move { Ok(sum + size) }).await.map_err(|_| AgentError::DiskFull)
+    }
+
+    async fn head(&self, mut data: BodyReader) -> impl Stream<Item = Bytes> {
+        stream::iter(data.try_next().await.ok().flatten())
     }
 
     async fn sum(&self, numbers: Items<u64>) -> Result<u64, AgentError> {
@@ -320,6 +328,17 @@ pub async fn streamed_arguments(rig: Rig) {
     // Its error is told though nobody has read the file.
     let endless = stream::repeat(Bytes::from(vec![1; 50_000]));
     assert_eq!(failed(agent.upload("refused".into(), endless).await), AgentError::Exists("refused".into()));
+    // It is given up once the result has been read, though its handle is still there.
+    let (sender, dropped) = oneshot::channel::<()>();
+    let data = stream::once(async { Bytes::from_static(b"head") }).chain(stream::once(async move {
+        let _until_it_is_dropped = sender;
+        pending().await
+    }));
+    let mut head = agent.head(data).await.expect("it begins");
+    let mut read = Vec::new();
+    head.read_to_end(&mut read).await.expect("it is complete");
+    assert_eq!((&*read, dropped.now_or_never()), (&b"head"[..], Some(Err(oneshot::Canceled))));
+    drop(head);
     // A caller that sends no stream has an empty one.
     let sum = pair.peer().invoke::<_, u64>("Agent.sum", &json!({})).await.expect("it answers");
     assert_eq!(sum, 0);
@@ -381,6 +400,7 @@ pub async fn live_handlers(rig: Rig) {
         "download",
         "export",
         "upload",
+        "head",
         "sum",
         "shout",
         "break",
@@ -417,6 +437,8 @@ trait Manager {
         #[default = 3]
         kind: u8,
     ) -> Result<String, AgentError>;
+
+    async fn nodes(&self) -> usize;
 }
 
 struct Watcher;
@@ -441,6 +463,10 @@ impl Manager for Watcher {
                 pulled.map_err(|error| error.failed().unwrap_or(AgentError::DiskFull))
             }
         }
+    }
+
+    async fn nodes(&self) -> usize {
+        3
     }
 }
 
@@ -489,6 +515,15 @@ pub async fn args_kwargs(rig: Rig) {
     let body = json!({"args": ["nginx"], "kwargs": {"type": 0}});
     let error = peer.invoke::<_, ()>("pull", &body).await.expect_err("it says so");
     assert!(matches!(&error, CallError::Remote(info) if &*info.name == "NoSuchImage"), "{error:?}");
+    // There may be nothing where there is no argument.
+    assert_eq!(manager.nodes().await.expect("it answers"), 3);
+    for body in [json!(null), json!({}), json!({"args": [], "kwargs": {"unknown": 1}})] {
+        assert_eq!(peer.invoke::<_, usize>("nodes", &body).await.expect("it answers"), 3, "{body}");
+    }
+    for body in [json!({"args": [1]}), json!([1]), json!(1)] {
+        let error = peer.invoke::<_, usize>("nodes", &body).await.expect_err("there is no argument");
+        assert_eq!(error.refusal(), Some(Refusal::InvalidArgument), "{body}: {error:?}");
+    }
     pair.end().await;
 }
 

@@ -44,7 +44,7 @@ macro_rules! api {
                 cancelled_in_the_middle, cut_in_the_middle, slow_readers_hold_up_nobody, ordered, metadata, downgraded,
                 shutdown_waits, nested_at_one_handler;
             services: values_and_errors, streamed_results, streamed_arguments, both_ways;
-            protobuf: messages_either_way, statuses, statuses_of_the_transport, refused_arguments, streamed_results, streamed_arguments, both_ways, packages;
+            protobuf: messages_either_way, statuses, statuses_of_the_transport, refused_arguments, larger_than_the_codec_reads, streamed_results, streamed_arguments, both_ways, packages;
             sockets: accepting_given_up, half_closed, timers;
             tls: over_a_socket, through_a_small_pipe;
             message_links: requests_behind_a_dropped_reply;

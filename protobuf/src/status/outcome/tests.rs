@@ -1,6 +1,6 @@
 use std::io;
 
-use callosum_runtime::{BodyError, CloseCause, CodecError, ErrorInfo};
+use callosum_runtime::{CloseCause, ErrorInfo};
 
 use super::*;
 
@@ -17,6 +17,7 @@ fn not_admitted(status: Option<RefusalStatus>) -> CallError {
 fn every_outcome_has_a_code() {
     let lost = || DisconnectCause::from(io::Error::from(io::ErrorKind::ConnectionReset));
     let codec = || CodecError::from("no such message");
+    let over_a_limit = MessageTooLarge { size: 2, limit: 1 };
     let full = InvokeError::QueueFull { queued: 2, limit: 1 };
     let large = InvokeError::BodyTooLarge { size: 2, limit: 1 };
     let long = InvokeError::NameTooLong { size: 2, limit: 1 };
@@ -59,6 +60,7 @@ fn every_outcome_has_a_code() {
             true,
         ),
         (CallError::Decode(codec()), Code::Internal, true),
+        (CallError::Decode(FormatError::from(over_a_limit).into()), Code::ResourceExhausted, true),
         (NotSent::StreamMade.into(), Code::Internal, false),
         (CallError::Rejected(ErrorInfo::new("Other", "why")), Code::Unknown, true),
         (CallError::Remote(ErrorInfo::new("ABORTED", "why")), Code::Aborted, true),
