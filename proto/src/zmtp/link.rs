@@ -132,8 +132,8 @@ impl Link {
         Ok(())
     }
 
-    /// The same as far as the next event; false if all was read. Whoever drops each message before reading on lets its memory be used
-    /// for the next.
+    /// Reads as far as the next event; returns false if all was read. If the caller drops each message before it reads on, the
+    /// memory of that message is used for the next one.
     pub(crate) fn read_until_event(&mut self, now: Instant, data: &mut &[u8]) -> Result<bool, LinkError> {
         match &mut self.state {
             State::Closed => return Err(LinkError::Closed),

@@ -63,7 +63,7 @@ impl Pump {
     pub(crate) fn run(&mut self) -> SetToWork {
         let mut set_to_work = SetToWork::default();
         let mut spent = Spent::default();
-        // Once: whoever adds to it later wakes this task again.
+        // Once: an event that is added later wakes this task again.
         self.peer.inbox.take(&mut self.decisions);
         loop {
             // Replies of handlers go to the endpoint first: until its answer the connection has nothing new to say.

@@ -313,7 +313,7 @@ pub async fn unfinished_handshakes(rig: Rig) {
         let mut silent = Vec::new();
         for n in 0..5 {
             let (ours, theirs) = duplex(1024);
-            binder.accept(theirs, n.to_string()).expect("another makes way");
+            binder.accept(theirs, n.to_string()).expect("another is evicted");
             silent.push(ours);
         }
         let mut evicted = Vec::new();
