@@ -182,10 +182,10 @@ pub enum DriverError {
 /// The result of a shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Drained {
-    /// All calls ended by themselves, and all replies were written to the socket, except those of connections that were
+    /// All calls ended by themselves, and the peers have received all replies, except those whose connections were
     /// lost meanwhile.
     Completely,
-    /// The grace period was over, and the remaining calls were cancelled.
+    /// The grace period was over. The remaining calls were cancelled, or a peer has not confirmed that it has received its replies.
     DeadlinePassed,
 }
 

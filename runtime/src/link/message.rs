@@ -10,12 +10,11 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use callosum_proto::{CloseCause, Multipart, Role};
 use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, Either, select};
+use futures_util::future::{Either, select};
 
 use super::handshakes::HandshakeSlot;
 use super::pump::{Alarm, Pump};
@@ -24,7 +23,7 @@ use crate::error::DisconnectCause;
 use crate::lock::{Mutex, guarded, guarded_message};
 use crate::node::Node;
 use crate::peer::PeerShared;
-use crate::rt::{until, yield_now};
+use crate::rt::yield_now;
 use crate::stats::add;
 
 /// Messages sent or received before other tasks get their turn.
@@ -32,9 +31,6 @@ const MAX_TURNS: usize = 64;
 
 /// Messages whose effects may wait to be carried out before the link is read on.
 const MAX_BEHIND: usize = 64;
-
-/// How long a drained connection waits for the peer's word that it has received everything.
-const LINGER: Duration = Duration::from_secs(1);
 
 /// The link to one peer, as part of a message link.
 pub(crate) struct LinkPeer {
@@ -88,7 +84,7 @@ impl LinkPeer {
 /// and keeps the timers, until the connection ends.
 async fn drive(link: &LinkPeer, pump: &mut Pump, sender: &dyn MessageSender) -> DisconnectCause {
     let alarm = Alarm::new(&*link.peer.core.runtime);
-    let mut drive = Drive { link, pump, alarm, flush: None };
+    let mut drive = Drive { link, pump, alarm };
     loop {
         for _ in 0..MAX_TURNS {
             let sent = match std::future::poll_fn(|cx| drive.poll_next(cx)).await {
@@ -107,7 +103,6 @@ struct Drive<'a> {
     link: &'a LinkPeer,
     pump: &'a mut Pump,
     alarm: Alarm,
-    flush: Option<BoxFuture<'static, ()>>,
 }
 
 impl Drive<'_> {
@@ -144,11 +139,7 @@ impl Drive<'_> {
                 break;
             }
         }
-        if !self.pump.is_drained() {
-            return Poll::Pending;
-        }
-        let flush = self.flush.get_or_insert_with(|| flushed(peer.clone()).boxed());
-        flush.poll_unpin(cx).map(|()| Err(DisconnectCause::Shutdown))
+        self.pump.poll_drained(cx).map(|()| Err(DisconnectCause::Shutdown))
     }
 
     /// Does what is due; ready when the connection has ended.
@@ -169,15 +160,6 @@ impl Drive<'_> {
             let _ = peer.lock().connection.handle_timeout(peer.core.now());
             self.pump.shrink();
         }
-    }
-}
-
-/// A link may still hold what it has taken, and lose it when it is dropped: the answer to a probe shows that the peer
-/// has received all that was sent before. One that does not answer is not waited for much longer.
-async fn flushed(peer: Arc<PeerShared>) {
-    if peer.lock().connection.is_established() {
-        let handle = peer.handle();
-        let _ = until(&*peer.core.runtime, peer.core.now() + LINGER, handle.ping()).await;
     }
 }
 

@@ -7,6 +7,8 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use callosum_proto::{ConnectionId, Request};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 
 use super::batch::SetToWork;
 use crate::dispatch::{Decisions, Handling, Relayed};
@@ -30,6 +32,8 @@ pub(crate) struct Pump {
     relayed: Relayed,
     established: bool,
     anomalies_reported: u32,
+    /// Present once the connection has drained.
+    receipt: Option<BoxFuture<'static, ()>>,
 }
 
 /// Events that one link may cause with what it gets wrong, so that it pushes no other events out of the subscribers' buffers.
@@ -50,6 +54,7 @@ impl Pump {
             relayed: Relayed::default(),
             established: false,
             anomalies_reported: 0,
+            receipt: None,
         }
     }
 
@@ -167,6 +172,15 @@ impl Pump {
         false
     }
 
+    /// Ready once the endpoint is shutting down, the connection has nothing left to do, and the peer has received all replies: what a
+    /// link has taken may be lost when it is dropped. A peer that does not answer is waited for until the grace period is over.
+    pub(crate) fn poll_drained(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.is_drained() {
+            return Poll::Pending;
+        }
+        self.receipt.get_or_insert_with(|| received(self.peer.clone()).boxed()).poll_unpin(cx)
+    }
+
     /// Whether the endpoint is shutting down and the connection has nothing left to do.
     pub(crate) fn is_drained(&self) -> bool {
         if !self.peer.core.is_draining() {
@@ -175,6 +189,15 @@ impl Pump {
         // The endpoint shuts down before it tells its connections, which have a goodbye to say then.
         let state = self.peer.lock();
         state.connection.is_draining() && state.connection.is_idle()
+    }
+}
+
+/// Waits until the peer has received the replies to all of its requests: it answers a probe after that.
+async fn received(peer: Arc<PeerShared>) {
+    if peer.counters.has_replied() && peer.lock().connection.is_established() {
+        // An error means that the connection is over, or that so many probes of the application are unanswered that there is no more
+        // to be learnt from another.
+        let _ = peer.handle().ping().await;
     }
 }
 

@@ -53,7 +53,7 @@ thread_local! {
     static BUFFER: Cell<BytesMut> = Cell::default();
 }
 
-/// How long a closed link waits for the peer to take the last bytes and close its end.
+/// How long a link that is no longer needed waits until it is closed, and how long until the peer has closed its end.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// What the ZMTP layer may hold of a message besides its body, in bytes. A body that is over its limit by less than
@@ -465,7 +465,7 @@ impl Future for StreamLink {
             }
             match this.check_timeouts(cx) {
                 Ok(true) => left = Left::All,
-                Ok(false) if this.pump.is_drained() && this.zmtp.pending_output() == 0 => {
+                Ok(false) if this.zmtp.pending_output() == 0 && this.pump.poll_drained(cx).is_ready() => {
                     return this.poll_close(cx);
                 }
                 Ok(false) => {

@@ -1,15 +1,18 @@
 //! An endpoint that ends while calls go both ways and peers come, on virtual time, in plaintext and under CURVE.
 
 use std::collections::BTreeSet;
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
 use callosum_runtime::auth::{CurveClient, KeySet, generate_keys};
-use callosum_runtime::{Binder, Builder, Connector, Context, Driver, Event, Events, HandlerResult, Response};
+use callosum_runtime::{
+    Binder, Builder, Connector, Context, Dialect, Drained, Driver, Event, Events, HandlerResult, Response,
+};
 use callosum_testkit::world::{Host, Link, World};
 use futures_util::StreamExt;
-use futures_util::future::FutureExt;
+use futures_util::future::{FutureExt, join_all};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -130,6 +133,75 @@ fn every_call_has_its_outcome_before_a_shutdown_returns() {
 #[test]
 fn every_call_has_its_outcome_before_a_shutdown_returns_under_curve() {
     (0..100).for_each(|seed| run(seed, true));
+}
+
+/// A binder shuts down while its peer is out of reach, with replies under way that fill no buffer: how it ends, how long that takes, and
+/// how many of the calls have a result in the end.
+fn shut_down_during_a_partition(
+    dialect: Dialect,
+    partition: Duration,
+    grace: Duration,
+) -> (Drained, Duration, usize) {
+    const CALLS: usize = 200;
+    let world = World::new(0);
+    let (server, client) = (world.host("server"), world.host("client"));
+    world.set_default_link(Link::default().buffer(1 << 20));
+    world.run(async {
+        let time = world.time();
+        let late = move |(): (), _: Context| {
+            let time = time.clone();
+            async move {
+                time.sleep(20 * MS).await;
+                HandlerResult::Ok("x".repeat(1_000))
+            }
+        };
+        let builder = server.builder().dialect(dialect).max_concurrency(CALLS).handle("late", late);
+        let (binder, driver) = builder.bind("tcp://server:1").await.expect("the port is free");
+        server.spawn(async { drop(driver.await) });
+        let (connector, driver) = client.builder().connect("tcp://server:1").expect("it is an endpoint");
+        client.spawn(async { drop(driver.await) });
+        let peer = connector.peer().clone();
+        peer.ready().await.expect("it is there");
+        let calls = join_all((0..CALLS).map(|_| peer.invoke::<_, String>("late", &()).into_future()));
+        let outcomes = async {
+            let outcomes = calls.await;
+            outcomes.iter().filter(|outcome| outcome.is_ok()).count()
+        };
+        let time = world.time();
+        client.spawn(async move {
+            // A side that has something to say finds out at once that the other side has closed.
+            while peer.is_connected() {
+                let (ping, pause) = (pin!(peer.ping()), pin!(time.sleep(MS)));
+                futures_util::future::select(ping, pause).await;
+            }
+        });
+        let ends = async {
+            world.sleep(10 * MS).await;
+            world.partition(&server, &client);
+            world.sleep(20 * MS).await;
+            let begun = world.elapsed();
+            let shutdown = async { (binder.shutdown(grace).await, world.elapsed() - begun) };
+            let heals = async {
+                world.sleep(partition).await;
+                world.heal(&server, &client);
+            };
+            futures_util::future::join(shutdown, heals).await.0
+        };
+        let ((drained, took), outcomes) = futures_util::future::join(ends, outcomes).await;
+        (drained, took, outcomes)
+    })
+}
+
+#[test]
+fn a_shutdown_waits_until_a_peer_that_stalls_has_received_its_replies() {
+    let second = 1_000 * MS;
+    for dialect in [Dialect::One, Dialect::Two] {
+        let (drained, took, results) = shut_down_during_a_partition(dialect, 5 * second, 30 * second);
+        assert_eq!((drained, results), (Drained::Completely, 200), "{dialect:?}");
+        assert!((5 * second..6 * second).contains(&took), "{dialect:?}: {took:?}");
+        let (drained, took, _) = shut_down_during_a_partition(dialect, 5 * second, 2 * second);
+        assert_eq!((drained, took), (Drained::DeadlinePassed, 2 * second), "{dialect:?}");
+    }
 }
 
 /// Ends an endpoint where a connection is logged: between its handshake and what the subscribers are told of it.

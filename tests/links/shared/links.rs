@@ -362,7 +362,7 @@ fn the_deadline_of_a_shutdown_cuts_what_is_left() {
 }
 
 #[test]
-fn a_drained_link_waits_for_the_peer_to_have_received_everything() {
+fn a_drained_link_waits_until_the_peer_has_received_its_replies() {
     run(async {
         let (hub, binder) = bind(echoing());
         let mut events = binder.events();
@@ -370,6 +370,8 @@ fn a_drained_link_waits_for_the_peer_to_have_received_everything() {
         raw.say_hello().await;
         connected(&mut events).await;
         assert_eq!(raw.next().await.unwrap().frames()[0], PONG);
+        raw.call(0).await;
+        assert_eq!(raw.next().await.unwrap().frames()[0], "UPPER");
         let mut shutdown = Box::pin(binder.shutdown(PATIENCE));
         let probe = match select(&mut shutdown, Box::pin(raw.next())).await {
             Either::Left((drained, _)) => panic!("{drained:?} before it has asked"),
@@ -379,6 +381,20 @@ fn a_drained_link_waits_for_the_peer_to_have_received_everything() {
         assert_eq!(marker, PING);
         raw.send(&[PONG, header, body]).await;
         assert_eq!(shutdown.await, Drained::Completely);
+        assert!(raw.next().await.is_none());
+    });
+}
+
+#[test]
+fn a_drained_link_asks_no_peer_that_has_called_nothing() {
+    run(async {
+        let (hub, binder) = bind(echoing());
+        let mut events = binder.events();
+        let mut raw = Raw::connect(&hub, "raw");
+        raw.say_hello().await;
+        connected(&mut events).await;
+        assert_eq!(raw.next().await.unwrap().frames()[0], PONG);
+        assert_eq!(binder.shutdown(PATIENCE).await, Drained::Completely);
         assert!(raw.next().await.is_none());
     });
 }

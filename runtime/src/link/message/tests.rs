@@ -1,5 +1,7 @@
 use std::task::Waker;
 
+use futures_util::future::BoxFuture;
+
 use super::*;
 use crate::by_hand::Pair;
 use crate::link::LinkFailure;
