@@ -260,6 +260,9 @@ impl<'c> Constants<'c> {
             if !structure.fields.iter().any(|field| field.name == name) {
                 return self.wrong(format!("a {path}, which has no field {name}"));
             }
+            if given.iter().any(|(earlier, _)| *earlier == name) {
+                return self.wrong(format!("a {path}: it has the field {name} twice"));
+            }
             given.push((name, value));
         }
         if structure.flavour == Flavour::Union && given.len() != 1 {

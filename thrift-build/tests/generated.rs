@@ -40,6 +40,10 @@ fn constants_are_checked_against_their_types() {
         ("struct P { 1: required i32 x } const P A = {}", "A is not a super::it::P: it lacks the field x"),
         ("struct P { 1: i32 x } const P A = {\"y\": 1}", "A is not a super::it::P, which has no field y"),
         ("union U { 1: i32 x, 2: i32 y } const U A = {\"x\": 1, \"y\": 1}", "A is not a union of one field"),
+        (
+            "struct P { 1: i32 x } const P A = {\"x\": 1, \"x\": 2}",
+            "A is not a super::it::P: it has the field x twice",
+        ),
         ("struct A { 1: i32 x, 2: A a = {} }", "a is not finite: the default of a holds itself"),
         (
             "struct A { 1: B b = {} } struct B { 1: A a = {} }",
