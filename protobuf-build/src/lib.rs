@@ -33,7 +33,7 @@ pub fn compile(proto: impl AsRef<Path>) -> Result<(), Error> {
     Builder::new().compile([proto], [beside])
 }
 
-/// What is compiled, and how.
+/// The options of a compilation.
 ///
 /// ```no_run
 /// # fn main() -> Result<(), callosum_protobuf_build::Error> {
@@ -169,18 +169,18 @@ impl Builder {
     }
 }
 
-/// What this process has written. A file of an earlier build is to be overwritten, and one of this build is not.
+/// Files that this process has written. Files of earlier builds may be overwritten, those of this build may not.
 static WRITTEN: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
-/// Why files can't be compiled.
+/// The error of a compilation.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// They can't be read, or are no Protocol Buffers.
+    /// The files can't be read, or are not valid Protocol Buffers.
     #[error("{}", report(.0))]
     Compile(protox::Error),
-    /// No Rust could be made of them, or none written, as outside of a build script.
-    #[error("no code can be generated: {0}")]
+    /// No Rust code could be generated or written, as outside of a build script.
+    #[error("can't generate code: {0}")]
     Generate(io::Error),
     /// A file would be overwritten, or was: two calls of one build script generate different code for one package, or different include
     /// files of one name, or the include file has the name of a package's file.
@@ -200,7 +200,7 @@ pub enum Error {
     },
 }
 
-// Not by `#[from]`, which would make a source of what the text says already.
+// Not by `#[from]`: the text includes the inner error already, so it must not be the source as well.
 impl From<protox::Error> for Error {
     fn from(error: protox::Error) -> Self {
         Self::Compile(error)
