@@ -19,7 +19,7 @@ const KEYWORDS: [&str; 49] = [
 const RESERVED: [&str; 5] = ["self", "Self", "super", "crate", "_"];
 
 fn usable(mut name: String) -> String {
-    // What is left of `_1` or `_` once its case is Rust's.
+    // The rest of `_1` or `_` after its conversion to Rust's case.
     if !name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_') {
         name.insert(0, '_');
     }
