@@ -86,7 +86,7 @@ async fn bind(
     Ok((listener, bound))
 }
 
-/// What a listener knows of whom it listens for.
+/// The peer and the grant of a listener.
 struct Listening {
     server: Arc<Shared>,
     requester: Requester,
@@ -127,7 +127,7 @@ impl Listening {
         let (span, seen, server) = (guard.span.clone(), self.seen, server.clone());
         let runtime = server.hub.runtime.clone();
         let serving = async move {
-            // Those who take a right away have asked about the listener, and not about what it has accepted since.
+            // A revocation checks the listener, and not the connections that it has accepted since.
             if server.changes.load(Ordering::Acquire) != seen {
                 server.check_again(&grant.given).await;
             }

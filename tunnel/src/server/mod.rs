@@ -110,7 +110,7 @@ impl ServerSettings {
         self
     }
 
-    /// What finds the addresses of names. Default: [`SystemResolver`].
+    /// Resolves the names of targets. Default: [`SystemResolver`].
     pub fn resolver(mut self, resolver: impl Resolver) -> Self {
         self.resolver = Arc::new(resolver);
         self
@@ -138,7 +138,7 @@ pub struct TunnelServer {
     shared: Arc<Shared>,
 }
 
-/// What its handlers share.
+/// The state that its handlers share.
 struct Shared {
     hub: Arc<Hub>,
     authorizer: Box<dyn Authorizer>,
@@ -154,7 +154,7 @@ struct Shared {
 }
 
 impl Shared {
-    /// Asks again whether a peer may have something, and stops it if not, or if that is not decided in time.
+    /// Authorizes a grant again, and stops it if it is refused or the decision times out.
     async fn check_again(&self, given: &Given) -> bool {
         let asked = within(&*self.hub.runtime, CHECK_TIMEOUT, given.may_have(&*self.authorizer)).await;
         let allowed = asked.unwrap_or(false);
@@ -265,13 +265,13 @@ impl fmt::Debug for TunnelServer {
     }
 }
 
-/// Takes rights away when what is allowed changes.
+/// Revokes grants when the authorizer's rules change.
 async fn follow(shared: Arc<Shared>, changes: Option<BoxStream<'static, ()>>) {
     let watching = async {
         let Some(mut changes) = changes else { return };
         while changes.next().await.is_some() {
             shared.changes.fetch_add(1, Ordering::AcqRel);
-            // One that takes long to be decided holds up few others.
+            // Several at a time, so that a slow decision delays few others.
             let checks = shared.grants.all().into_iter().map(|given| {
                 let shared = shared.clone();
                 async move { shared.check_again(&given).await }

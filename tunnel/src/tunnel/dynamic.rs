@@ -78,7 +78,7 @@ async fn negotiate(
     serve(&shared, guard, socket, request, source).instrument(span).await;
 }
 
-/// Reads a handshake to its end. A client that gets it wrong is told so.
+/// Reads a complete handshake. If it is malformed, the client gets an error reply.
 async fn ask(socket: &mut BoxSocket) -> std::io::Result<Request> {
     let mut handshake = Handshake::default();
     let mut buffer = vec![0; READ];

@@ -57,7 +57,7 @@ impl Tunnel {
     }
 }
 
-/// What a forward needs to be taken up again.
+/// The state that a forward needs to listen again after a reconnect.
 struct Asking {
     shared: Arc<Shared>,
     listen: ListenAddress,
@@ -79,7 +79,7 @@ impl Asking {
         name
     }
 
-    /// Has the other side listen, once there is a link.
+    /// Asks the other side to listen, once it is connected.
     async fn ask(&self, wait: Duration) -> Result<Listening, Reason> {
         let (peer, runtime) = (&self.shared.peer, &*self.shared.hub.runtime);
         if !peer.is_connected() {
@@ -170,7 +170,7 @@ impl Drop for Registered {
     }
 }
 
-/// What connections of a remote forward have in common.
+/// The state that the connections of a remote forward share.
 struct Incoming {
     shared: Arc<Shared>,
     target: Target,
