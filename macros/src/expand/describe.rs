@@ -1,4 +1,4 @@
-//! What a service tells of a method: names, types and docs as the trait has them.
+//! The description of a method: names, types and docs as in the trait.
 
 use proc_macro2::TokenStream;
 use quote::{ToTokens, quote};
