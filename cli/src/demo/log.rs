@@ -1,4 +1,4 @@
-//! What happened to the calls on each agent, and in which order.
+//! The log of the calls on each agent, in order.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -28,7 +28,7 @@ pub(super) struct Mark {
     pub(super) at: Instant,
 }
 
-/// What happened to the calls, in the order in which it happened.
+/// Events of the calls, in order.
 #[derive(Default)]
 pub(super) struct Log {
     marks: Mutex<Vec<Mark>>,
