@@ -177,7 +177,7 @@ fn jittered(longest: Duration, chance: f64) -> Duration {
     longest.mul_f64(chance)
 }
 
-/// What the link will speak. Without an identity there will be none.
+/// The mechanism of the link. Without an identity, no link is made.
 fn identify(node: &Node, peer: &Arc<PeerShared>) -> Result<zmtp::Mechanism, DriverError> {
     node.core.config.security.mechanism(Role::Connector).map_err(|error| {
         let cause = DisconnectCause::from(error);

@@ -40,7 +40,7 @@ struct Table {
 pub(crate) struct WeakHandlers(Weak<RwLock<Table>>);
 
 impl WeakHandlers {
-    /// What is told of the methods, sorted by name.
+    /// The descriptions of the methods, sorted by name.
     pub(crate) fn descriptions(&self) -> Vec<MethodDescription> {
         let Some(table) = self.0.upgrade() else { return Vec::new() };
         let mut methods: Vec<_> = table
@@ -56,7 +56,7 @@ impl WeakHandlers {
     }
 }
 
-/// What answers a call.
+/// The handler of a method.
 pub(crate) struct Found {
     pub(crate) method: Arc<Method>,
     pub(crate) limit: Option<Arc<MethodLimit>>,
@@ -69,7 +69,7 @@ impl std::fmt::Debug for Handlers {
     }
 }
 
-// What handlers own may use the handlers itself when it is dropped: never drop one under the lock.
+// A value that a handler owns may use the handlers when it is dropped, so never drop a handler under the lock.
 impl Handlers {
     /// Adds a typed handler: [`Method::typed`].
     ///
@@ -180,7 +180,7 @@ impl Handlers {
         let mut table = self.table.write();
         match limits.concurrency() {
             Some(max) => table.limited.entry(name).or_default().set(max),
-            // Those that run are still counted, in case that there is a limit again.
+            // Running handlers are still counted, in case a limit is set again.
             None => table.limited.get(&name).into_iter().for_each(|limit| limit.set(usize::MAX)),
         }
     }

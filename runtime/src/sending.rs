@@ -67,7 +67,7 @@ impl Future for Sent {
         let result = match self.get_mut() {
             Self::Made(pending) => return Pin::new(pending).poll(cx),
             Self::Layered(call) => ready!(call.as_mut().poll(cx)),
-            Self::Ended(result) => result.take().expect("a response is not polled after it was complete"),
+            Self::Ended(result) => result.take().expect("a response is not polled after completion"),
         };
         Poll::Ready(result.map(into_parts))
     }

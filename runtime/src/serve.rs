@@ -76,7 +76,7 @@ fn detach(
     let end = End { core: core.clone(), handling, request, reply: None, polled: false, _task: task };
     // An executor that is shutting down drops the task at once.
     core.runtime.spawn(Box::pin(async move {
-        // It outlives the handler, which so has really ended when its slot is freed.
+        // `end` is dropped after the handler, so that the slot is freed only once the handler has ended.
         let mut end = end;
         end.polled = true;
         end.reply = running.await;

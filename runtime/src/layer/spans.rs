@@ -1,6 +1,6 @@
 //! Spans of `tracing` for calls and handlers, and the trace context that connects them.
 //!
-//! Responsible for spans; not for what becomes of them, which is up to the program's subscriber. The idea: each span has ids of its own,
+//! Responsible for making spans; recording them is up to the program's subscriber. The idea: each span has ids of its own,
 //! so that traces connect whatever the subscriber is; or those of a tracing system, through [`SpanContexts`].
 
 use std::fmt;
@@ -21,7 +21,7 @@ use crate::peer::PeerShared;
 /// Gives spans the ids that a tracing system knows them by. For `tracing-opentelemetry`, these are `OpenTelemetrySpanExt::context` and
 /// `OpenTelemetrySpanExt::set_parent`.
 pub trait SpanContexts: Send + Sync + 'static {
-    /// What calls made in this span are sent with.
+    /// The trace context of calls made in this span.
     fn context(&self, span: &Span) -> Option<TraceContext>;
 
     /// This span of a handler is a child of that of its caller.

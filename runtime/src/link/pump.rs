@@ -1,4 +1,4 @@
-//! What every kind of link does with its connection: carry out effects, keep the timer.
+//! The part of driving a connection that all kinds of links share: effects and the timer.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -25,7 +25,7 @@ pub(crate) struct Pump {
     connection: ConnectionId,
     handling: Arc<Handling>,
     effects: Unsettled,
-    /// What the endpoint has decided, and the connection has not been told; empty between two calls, as is `relayed`.
+    /// Decisions of the endpoint that are not passed to the connection yet; empty between two calls, as is `relayed`.
     decisions: Decisions,
     relayed: Relayed,
     established: bool,
@@ -83,7 +83,7 @@ impl Pump {
                 self.relay();
             }
             spent.pause();
-            // Those behind one that panics stay with the pump.
+            // If one panics, the effects behind it stay with the pump.
             while let Some(effect) = self.effects.pop() {
                 if let Effect::Request(request) = effect {
                     set_to_work.calls += usize::from(self.start(request, &mut spent));
@@ -117,7 +117,7 @@ impl Pump {
         goes_on
     }
 
-    /// Gives back the memory that is kept for what is to come. Time has passed in which there was nothing, or little.
+    /// Releases spare memory, after a time with little or no traffic.
     pub(crate) fn shrink(&mut self) {
         self.effects.shrink();
         self.decisions = Decisions::new();
@@ -127,7 +127,7 @@ impl Pump {
         self.peer.inbox.shrink();
     }
 
-    /// Does what concerns others than callers; whether that set somebody to work.
+    /// Carries out an effect that does not complete a call. Returns whether it started a handler or woke a task.
     fn carry_out(&mut self, effect: Effect) -> bool {
         let node = &self.node;
         match effect {
@@ -141,7 +141,7 @@ impl Pump {
                     node.report(Event::Downgraded { peer: self.peer.id, dialect });
                 }
                 for waiter in ready {
-                    // It may have stopped waiting.
+                    // The receiver may be gone.
                     let _ = waiter.send(());
                 }
             }
@@ -162,7 +162,7 @@ impl Pump {
             | Effect::Drop(_) => {
                 unreachable!("settled by the peer itself")
             }
-            Effect::Request(_) => unreachable!("run before"),
+            Effect::Request(_) => unreachable!("requests are run by the caller of this function"),
         }
         false
     }
@@ -209,7 +209,7 @@ impl Alarm {
         let Some(next) = next else { return Poll::Pending };
         if self.armed.is_none_or(|armed| next < armed) {
             if next <= now() {
-                // Else the executor would be woken for a timer that has gone off already.
+                // Otherwise the executor would be woken for a timer that has fired already.
                 return Poll::Ready(());
             }
             self.armed = Some(next);
