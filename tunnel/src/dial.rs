@@ -67,7 +67,7 @@ impl Dialer<'_> {
         };
         match found.is_empty() {
             true => Err(Reason::UnknownHost),
-            // An IPv4 address in the dress of IPv6 is checked, and connected to, as what it is.
+            // An IPv4-mapped IPv6 address is checked and connected to as the IPv4 address that it stands for.
             false => Ok(found.iter().map(IpAddr::to_canonical).collect()),
         }
     }

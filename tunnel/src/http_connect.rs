@@ -55,7 +55,7 @@ impl Error {
 impl Handshake {
     /// Takes the next bytes from the client.
     pub(crate) fn receive(mut self, bytes: &[u8]) -> Result<Progress, Error> {
-        // An end of which a part was there before.
+        // The end of the head may have begun in earlier bytes.
         let from = self.head.len().saturating_sub(b"\n\r".len());
         self.head.extend_from_slice(bytes);
         match end_of_head(&self.head, from) {
@@ -94,7 +94,7 @@ fn parse(head: &[u8]) -> Result<Target, Error> {
     }
     match authority.parse() {
         Ok(target @ Target::Tcp { .. }) => Ok(target),
-        // Paths of Unix sockets are no authority.
+        // An authority can't be the path of a Unix socket.
         Ok(Target::Unix(_)) | Err(_) => Err(Error::Target(authority.to_owned())),
     }
 }

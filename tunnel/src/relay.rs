@@ -136,7 +136,7 @@ impl Relay {
         match (&mut self.up, &self.down) {
             (Up::Finished(writer), Down::Closed) => {
                 if self.live.is_accepting() {
-                    // Only now it is known whether the other side has taken everything.
+                    // Only the end of the call tells whether the other side has written everything to its socket.
                     let closed = ready!(pin!(writer.closed()).poll(cx));
                     if let BodyError::Call(error) = closed {
                         return Poll::Ready(Ok(wire::end(&error)));
@@ -150,7 +150,7 @@ impl Relay {
                 Poll::Ready(Ok(End::ResetHere))
             }
             (Up::Finished(writer), Down::Broken(_)) => {
-                // The end of a stream is acknowledged at once. Fails if the other side has gone as well.
+                // The end of a stream is acknowledged at once. Fails if the other side has ended, too.
                 let _ = ready!(pin!(writer.acknowledged()).poll(cx));
                 Poll::Ready(Ok(End::ResetHere))
             }
@@ -162,7 +162,7 @@ impl Relay {
     fn poll_up(&mut self, cx: &mut Context<'_>) -> Result<(), Outcome> {
         for _ in 0..ROUNDS {
             let Up::Open(writer) = &mut self.up else { return Ok(()) };
-            // First, so that what there is no room for waits in the socket, and not here as well.
+            // Check for room before reading, so that excess bytes stay in the socket's buffer, and not in ours as well.
             let room = pin!(writer.room()).poll(cx);
             match room {
                 Poll::Ready(Ok(_)) => {}
@@ -172,7 +172,7 @@ impl Relay {
             match poll_read(&mut self.socket, cx) {
                 Poll::Ready(Ok(bytes)) if !bytes.is_empty() => {
                     let size = bytes.len();
-                    // Does not wait, unless the link has just ended.
+                    // There is room, so this is ready at once, unless the connection has just ended.
                     let written = pin!(writer.write_bytes(bytes)).poll(cx);
                     match written {
                         Poll::Ready(Err(error)) => return self.fail_up(error),
@@ -227,7 +227,7 @@ impl Relay {
         match (marked, std::mem::replace(&mut self.up, Up::Stopped)) {
             (Poll::Pending, up) => self.up = up,
             (Poll::Ready(Ok(())), Up::Breaking(writer)) => self.up = Up::Broken(writer),
-            // The other side has gone as well, and the stream stays stopped.
+            // The other side has ended, too, and the stream stays stopped.
             (Poll::Ready(_), _) => {}
         }
         Ok(())

@@ -218,7 +218,7 @@ fn host(text: &Spanned<String>) -> Checked<HostPattern> {
 fn network(text: &Spanned<String>) -> Checked<IpNet> {
     let given = text.get_ref();
     let network = given.parse().ok().or_else(|| given.parse::<IpAddr>().ok().map(IpNet::from));
-    // Connections to IPv4-mapped addresses are judged as the IPv4 connections that they are.
+    // Rules treat IPv4-mapped addresses as IPv4 addresses.
     let mapped = |network: &IpNet| matches!(network.addr(), IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some());
     match network {
         Some(network) if mapped(&network) => wrong(text, Mistake::Network(given.clone())),

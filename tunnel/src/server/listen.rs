@@ -28,7 +28,7 @@ pub(super) async fn listen(
     context: Context,
 ) -> HandlerResult<()> {
     let Call { responder, context, .. } = Call::new(body, responder, context);
-    // Nothing is cleaned up after it.
+    // A listener needs no grace period: it has nothing to clean up.
     context.set_cancel_grace(Duration::ZERO);
     let (address, method) = (wire::address(context.metadata())?, wire::method(context.metadata())?);
     let requester = Requester::of(&context);

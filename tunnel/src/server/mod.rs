@@ -195,7 +195,7 @@ impl TunnelServer {
             listeners: Arc::default(),
             changes: AtomicU64::new(0),
         });
-        // From now on, so that what changes before the driver is polled is not missed.
+        // Subscribe now, so that a change before the first poll of the driver is not missed.
         let changes = shared.authorizer.changes(&hub.runtime);
         let driver = TunnelDriver::new(hub, follow(shared.clone(), changes));
         (Self { shared }, driver)

@@ -128,7 +128,7 @@ async fn serve(
         Ok((mut writer, reader)) => {
             live.open();
             let size = leftover.len();
-            // Does not wait, for nothing was written before. If it fails, the relay finds out too.
+            // Ready at once, as nothing was written before. If it fails, the relay gets the error, too.
             if writer.write_bytes(leftover.into()).await.is_ok() {
                 live.count_up(size);
             }

@@ -272,7 +272,7 @@ impl Shared {
         let stop = Arc::<Stop>::default();
         let (stopped, forwarding) = (stop.clone(), Box::pin(forward));
         let running = async move {
-            // Closed, or over by itself.
+            // Until it is closed, or ends by itself.
             let _ = stopped.or(forwarding).await;
         };
         self.running.try_send(Box::pin(running)).map_err(|_| ForwardError::ShutDown)?;

@@ -156,7 +156,7 @@ impl Registered {
             let method = Method::stream(move |body, responder, context| {
                 connect(incoming.clone(), Call::new(body, responder, context))
             });
-            // Somebody may have used the name for something else.
+            // The application may use the name for another handler.
             if handlers.add_method(name.clone(), method).is_ok() {
                 return Self { handlers: handlers.clone(), name };
             }
