@@ -25,7 +25,7 @@ async fn serve(args: Serve) -> Result<(), Failure> {
     let mut builder = executor
         .builder()
         .codec(codec.clone())
-        // The demonstration is there to be looked at, and has nothing to hide. The errors of files have names of their own.
+        // The demonstration shows remote tracebacks and has no secrets. Errors of files have names instead.
         .expose_tracebacks(args.demo)
         .ordering(args.ordering.into())
         .max_concurrency(args.max_concurrency.get());

@@ -66,7 +66,7 @@ impl Log {
         let Some(call) = CALLS.get(row) else { return };
         self.mark(agent, row, Step::Started);
         executor.sleep(COLUMN * call.columns).await;
-        // However slow the machine is: what the picture is to show has happened when this ends.
+        // Independent of the machine's speed: the shown events have happened when this ends.
         let _ = executor.within(PATIENCE, self.wait_for(agent, &outlasted(agent, row))).await;
         self.mark(agent, row, Step::Done);
     }

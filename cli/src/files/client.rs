@@ -88,7 +88,7 @@ impl Sending<'_> {
         // Once the call has ended, a stalled source is not waited for.
         let done = match select(writing, ending).await {
             Either::Left((Ok(checksum), ending)) => ending.await.map(|()| checksum),
-            // How the call has ended says why it takes no more.
+            // The outcome of the call says why the stream was closed.
             Either::Left((Err(FileError::Body(_)), ending)) => {
                 Err(ending.await.err().unwrap_or(FileError::Incomplete))
             }

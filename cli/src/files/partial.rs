@@ -114,7 +114,7 @@ impl Place {
             return Err(self.not_ours(part));
         }
         if replaces {
-            // Some file systems know no permissions.
+            // Some file systems don't support permissions.
             let _ = fchmod(&file, mode);
         }
         Ok(Some(file))
@@ -134,7 +134,7 @@ impl Place {
         {
             mode &= !0o070;
         }
-        // Some file systems know no permissions, and all files have the same.
+        // Some file systems don't support permissions: all files have the same.
         match own.st_mode & 0o777 == mode {
             true => Ok(()),
             false => fchmod(file, Mode::from_raw_mode(mode)).map_err(|error| self.failed(error)),
@@ -302,7 +302,7 @@ impl Partial {
 
 impl Drop for Partial {
     fn drop(&mut self) {
-        // There is nothing to go on with in one that is empty; if that can't be seen, it may have something.
+        // An empty file is useless for resuming. If its size is unknown, keep it.
         let of_use = || self.lasting && fstat(&self.held).map_or(true, |stat| stat.st_size > 0);
         if !self.done && !of_use() {
             self.place.remove(&self.part, &self.held);

@@ -64,11 +64,11 @@ impl Progress {
         // Earlier bytes don't count for the rate.
         bar.reset_eta();
         if !self.quiet {
-            // Hidden too where stderr is no terminal.
+            // It is also hidden if stderr is not a terminal.
             bar.set_draw_target(ProgressDrawTarget::stderr());
         }
         if !bar.is_hidden() {
-            // At once, and not when there is time for it.
+            // Draw now: the steady tick has a thread of its own, which may be late.
             bar.tick();
             bar.enable_steady_tick(TICK);
         }

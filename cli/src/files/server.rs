@@ -148,10 +148,10 @@ async fn put(
     let there = partial.size()?;
     let mut head = Metadata::new();
     metadata::set(&mut head, field::OFFSET, there.to_string())?;
-    // The result has begun for as long as this is there.
+    // Keep the writer: dropping it would end the result.
     let mut result = responder.metadata(head).begin().await?;
     if there > 0 {
-        // The client reads its own meanwhile.
+        // The client hashes its own file at the same time.
         partial.read_again(&mut Progress::none()).await?;
         if partial.content.at() != there {
             return Err(FileError::Changed(partial.content.name().to_owned()));

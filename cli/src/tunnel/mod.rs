@@ -31,7 +31,7 @@ pub(crate) fn run(args: Tunnel) -> Result<(), Failure> {
             let relay = async |tunnel: &callosum_tunnel::Tunnel, signals: &mut Signals| {
                 relay(tunnel, target, signals).await
             };
-            // Its one connection ends with the link.
+            // The relayed connection ends with this one, so a reconnect would not help.
             executor.block_on(with_tunnel(&args, &server, Reconnect::Never, relay))?
         }
         None => {
