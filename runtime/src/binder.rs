@@ -121,7 +121,7 @@ impl Binder {
         if self.node.core.config.security.is_plaintext() && real.is_local() != Some(true) {
             tracing::warn!(endpoint = %real, "other machines can reach this endpoint, which is not encrypted");
         }
-        // Binding took its time.
+        // Binding may have taken a while.
         if self.node.core.is_draining() {
             return Err(BindError::Shutdown);
         }
@@ -339,7 +339,7 @@ fn take_in(
     }
     let of = node.clone();
     node.core.tasks.spawn(&*node.core.runtime, async move {
-        // Boxed: while the link is driven, the future would keep room for it and for what it is made of.
+        // Boxed: otherwise the future would keep room for the link and for the parts that it was made of.
         let mut link = Box::new(StreamLink::new(
             of.clone(),
             peer.clone(),

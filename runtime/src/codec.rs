@@ -253,7 +253,7 @@ impl Codec {
                 rmp_serde::encode::write_named(&mut *buffer, value)?;
                 Ok(buffer.finish())
             }
-            // A reference is sized, as what is erased has to be.
+            // A reference, as an erased value has to be sized.
             Self::Custom(format) => Ok(format.0.encode(&value)?),
         }
     }

@@ -249,7 +249,7 @@ async fn while_unlinked<F: Future>(node: &Arc<Node>, peer: &Arc<PeerShared>, fut
     let unlinked = std::future::poll_fn(|cx| {
         peer.inbox.driver.register(cx.waker());
         if let Some(cause) = peer.end_cause() {
-            // Cut by hand while there was no link; what waited has ended.
+            // The application closed the connection while there was no link: end the waiting calls.
             peer.detach(&cause, node.phase() == Phase::Running);
             pump = Pump::new(node.clone(), peer.clone());
         }

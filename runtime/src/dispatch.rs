@@ -219,7 +219,7 @@ impl Dispatcher {
             }
             None => Vec::new(),
         };
-        // A peer that comes again and again could else leave any number of handlers behind.
+        // Without this limit, a peer that reconnects repeatedly could leave any number of handlers behind.
         let room = MAX_LINGERING.saturating_sub(state.lingering_count);
         state.lingering_count += tasks.len();
         let afterwards = state.distribute(None);

@@ -184,7 +184,7 @@ mod tests {
         assert!((0..15).all(|_| at(1_999) == Some(0)));
         assert_eq!(at(1_999), None);
         assert_eq!(at(9_999), Some(1));
-        // A clock that went back is as good as one that stands still.
+        // A clock that goes back counts as one that stands still.
         assert!((0..15).all(|_| at(0) == Some(0)));
         assert_eq!(at(0), None);
     }

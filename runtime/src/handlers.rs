@@ -118,7 +118,7 @@ impl Handlers {
     /// If there is a handler of this name.
     pub fn add_method(&self, name: impl Into<String>, method: Method) -> Result<(), HandlerExists> {
         let name = name.into();
-        // Lives longer than the lock, also where it is not taken.
+        // Declared before the lock is taken, so that a refused method is dropped after the lock.
         let method = Arc::new(method);
         match self.table.write().methods.entry(Text::from(name.clone())) {
             Entry::Occupied(_) => Err(HandlerExists { name }),
@@ -137,7 +137,7 @@ impl Handlers {
         let taken = methods.iter().find(|(name, _)| table.methods.contains_key(name.as_bytes()));
         if let Some((name, _)) = taken {
             let name = name.as_str().to_owned();
-            // Before the methods are dropped.
+            // Unlock before the methods are dropped.
             drop(table);
             return Err(HandlerExists { name });
         }

@@ -189,7 +189,7 @@ impl Node {
             self.core.set_draining();
         }
         self.core.tasks.abort_all();
-        // First, or what waits would be started as its peer's turn comes, perhaps where no executor is at hand.
+        // First, or waiting requests would be started while the peers are detached, perhaps without an executor.
         self.core.dispatcher.close();
         for peer in self.everyone() {
             peer.detach(&DisconnectCause::Shutdown, false);

@@ -59,7 +59,7 @@ fn detach(
     request: RequestId,
     running: Running,
 ) -> Result<(), Unwanted> {
-    // Before the handler can be found: a driver that waits for its last task waits for this one too.
+    // Before the handler is registered, so that a driver that waits for its last task waits for this one, too.
     let task = core.tasks.guard();
     let cancellation = running.cancellation.clone();
     if let Err(NotBegun(reason)) = handling.begin(request, &cancellation) {
@@ -119,7 +119,7 @@ impl Drop for End {
     fn drop(&mut self) {
         let dispatcher = &self.core.dispatcher;
         if !self.polled {
-            // The executor runs no more tasks: to start the next call, and the next, would only fill this stack.
+            // The executor runs no more tasks: starting one call after the other here would only overflow this stack.
             dispatcher.abort();
         }
         dispatcher.end_task(&self.handling, self.request, self.reply.take());

@@ -25,7 +25,7 @@ impl Turns {
     /// Waits until other tasks have run and a slot is free: at most [`AT_ONCE`] are taken at a time. Dropping the result frees the slot.
     pub(crate) async fn take(&self) -> Turn<'_> {
         let turn = loop {
-            // Before it looks, so that none that ends meanwhile is missed.
+            // Listen before the check, so that a slot that is freed in between is not missed.
             let freed = self.freed.listen();
             if let Some(turn) = self.try_take() {
                 break turn;

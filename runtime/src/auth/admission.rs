@@ -83,7 +83,7 @@ async fn follow(node: Arc<Node>, mut changes: BoxStream<'static, ()>) {
     // Changes may come faster than answers: each peer is asked about once at a time.
     let mut known = BTreeSet::new();
     loop {
-        // Both, so that neither starves the other.
+        // Poll both, so that neither starves the other.
         let (change, checked) =
             future::poll_fn(|cx| match (changes.poll_next_unpin(cx), checks.poll_next_unpin(cx)) {
                 (Poll::Pending, Poll::Pending) => Poll::Pending,

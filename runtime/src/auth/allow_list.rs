@@ -141,7 +141,7 @@ impl AllowList {
         let mut progress = self.progress.lock();
         if progress.looked.is_none_or(|at| now().saturating_duration_since(at) >= self.interval) {
             self.look_again(&mut progress);
-            // Its end counts: it may take long.
+            // The interval begins at the end of the check, which may take long.
             progress.looked = Some(now());
         }
     }

@@ -72,7 +72,7 @@ pub fn save_keys(keys: &CurveKeyPair, path: impl AsRef<Path>) -> Result<PathBuf,
     write_new(path, Readers::Owner, &keys.secret().to_z85())?;
     let written = write_new(&public_path, Readers::Everybody, &keys.public().to_string());
     if written.is_err() {
-        // A secret without its public half is of no use; that it can't be removed is not what went wrong.
+        // A secret key without its public key is useless. An error of removing it would hide the first error.
         let _ = std::fs::remove_file(path);
     }
     written.map(|()| public_path)
@@ -126,9 +126,9 @@ pub(super) fn open_regular(path: &Path) -> io::Result<File> {
         true => Ok(()),
         false => Err(io::Error::other("not a regular file")),
     };
-    // A device may do something when it is opened.
+    // Check before opening: opening a device may have side effects.
     check(std::fs::metadata(path)?)?;
-    // By now it may be another.
+    // Check again: the path may name another file by now.
     let file = open_without_waiting(path)?;
     check(file.metadata()?)?;
     Ok(file)
@@ -136,7 +136,7 @@ pub(super) fn open_regular(path: &Path) -> io::Result<File> {
 
 fn write_new(path: &Path, readers: Readers, line: &str) -> Result<(), KeyFileError> {
     let mut file = new_file(path, readers).map_err(|error| io_error(path, error))?;
-    // Put together they would be a copy of the secret.
+    // Written one after the other: one buffer for both would be another copy of the secret.
     let written = file.write_all(line.as_bytes()).and_then(|()| file.write_all(b"\n"));
     let written = written.and_then(|()| file.sync_all());
     written.map_err(|error| {

@@ -143,7 +143,7 @@ impl CallLayer for Tracing {
         let has_own = TraceContext::extract(call.metadata()).is_some();
         let travels = !has_own && peer.lock().info().dialect == Some(Dialect::Two);
         if let Some(context) = context.filter(|_| travels) {
-            // The call matters more than its trace, for which its metadata may leave no room.
+            // If the metadata leave no room for the trace context, the call is made without it.
             let _ = context.inject(call.metadata_mut());
         }
         let calling = span.in_scope(|| next.run(call));

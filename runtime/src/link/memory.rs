@@ -94,7 +94,7 @@ impl Hub {
         let serial = connections.next;
         connections.next += 1;
         let name = Name { routing_id: routing_id.clone(), serial };
-        // Without anybody to receive, both halves are closed from the start.
+        // Without a receiver, both halves are closed from the start.
         let replaced = match self.joins.try_send(Inbox { name, messages }) {
             Ok(()) => connections.outboxes.insert(routing_id, (serial, outbox)),
             Err(_) => None,

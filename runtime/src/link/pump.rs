@@ -79,7 +79,7 @@ impl Pump {
                 return set_to_work;
             }
             if !self.relayed.is_empty() {
-                // First: a handler that is stopped may end at once, and its reply is the one that was reported.
+                // Relay first: a stopped handler may end at once, and the reply that was reported earlier has to win.
                 self.relay();
             }
             spent.pause();
@@ -172,7 +172,7 @@ impl Pump {
         if !self.peer.core.is_draining() {
             return false;
         }
-        // The endpoint shuts down before it tells its connections, which have a goodbye to say then.
+        // The endpoint's state changes before its connections get the drain, which makes each send a goodbye.
         let state = self.peer.lock();
         state.connection.is_draining() && state.connection.is_idle()
     }
@@ -180,7 +180,7 @@ impl Pump {
 
 impl Drop for Pump {
     fn drop(&mut self) {
-        // There is something only if code of the application has panicked.
+        // Effects are left only if code of the application has panicked.
         if !self.relayed.is_empty() && catch_unwind(AssertUnwindSafe(|| self.relay())).is_err() {
             tracing::error!(peer = %self.peer.id, "what the end of a link has woken panicked");
         }

@@ -153,7 +153,7 @@ impl StreamLink {
         let most = if self.zmtp.missing_input() > MIN_READ { MAX_READ } else { MIN_READ };
         let mut buffer = BUFFER.take();
         if buffer.len() < most {
-            // A thread whose links carry nothing large needs no large buffer.
+            // Grown on demand: a thread whose links carry only small messages needs no large buffer.
             buffer.resize(most, 0);
         }
         let read = Pin::new(&mut self.stream).poll_read(cx, &mut buffer[..most]);
@@ -203,7 +203,7 @@ impl StreamLink {
                     }
                     self.admitting = Some(Admitting::new(&self.pump.peer.core, public_key, &self.address));
                 }
-                // An empty message is what it is: no message of ours.
+                // An empty message is not one of Callosum's.
                 _ => state.connection.handle_message(now, Multipart::default()),
             }
         }
@@ -224,8 +224,8 @@ impl StreamLink {
                 let Some(message) = message else { return Ok(state.connection.has_events()) };
                 message
             };
-            // The connection sends nothing before it was told of an established link, so only the encryption can fail, when
-            // its numbers are used up. What it would not take is lost, and so is the link.
+            // The connection sends nothing before the link is established, so only the encryption can fail, when its
+            // nonces are used up. The message is lost then, and the link is closed.
             self.zmtp.send(message).map_err(|_| LinkError::Exhausted)?;
         }
     }
@@ -442,8 +442,8 @@ impl Future for StreamLink {
         if this.closing.is_some() {
             return this.poll_close(cx);
         }
-        // A link that is always busy gets no further than `MAX_TURNS`; one that is not looks at the end, often of the poll after one
-        // in which it has woken callers.
+        // A link that is always busy never gets past `MAX_TURNS`, so it checks its timeouts here. Other links check them at the end of a
+        // poll, often of the one after a poll that woke callers.
         if this.busy > 1
             && let Err(cause) = this.check_timeouts(cx)
         {

@@ -77,7 +77,7 @@ mod tests {
         let scratch = Scratch::new();
         assert!(is_of_the_file(&open_without_waiting(&scratch.path("none")).unwrap_err()));
         assert!(is_of_the_file(&io::Error::other("not a regular file")));
-        // EIO, which is no kind of its own.
+        // EIO, which has no `ErrorKind` of its own.
         assert!(!is_of_the_file(&io::Error::from_raw_os_error(5)));
     }
 }

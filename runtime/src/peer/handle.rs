@@ -117,8 +117,8 @@ impl Peer {
                 return Ok(());
             }
             if state.ready.len() == state.ready.capacity() {
-                // Or those who ask again and again, with a timeout, would pile up while there is no link. With room for as many
-                // as are left, the next search is that many waiters away.
+                // Remove waiters that gave up: callers that repeat `ready` with a timeout would pile up while there is no link. Doubling
+                // the capacity makes the cost per waiter constant.
                 state.ready.retain(|waiter| !waiter.is_canceled());
                 let left = state.ready.len();
                 state.ready.reserve_exact(left.max(4));

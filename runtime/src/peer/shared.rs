@@ -149,7 +149,7 @@ impl PeerShared {
     /// done; calls that wait for a link go on waiting if this never was one.
     pub(crate) fn detach(self: &Arc<Self>, cause: &DisconnectCause, renew: bool) {
         let mut effects = Unsettled::new(self.clone());
-        // Named before the peer is locked.
+        // Get the id before the peer is locked: its lock and the dispatcher's are never held together.
         let next = renew.then(|| self.core.dispatcher.open());
         let over = {
             let mut state = self.lock();
@@ -160,10 +160,10 @@ impl PeerShared {
         };
         match over {
             Some(Some(over)) => self.forget(over),
-            // The name is not needed.
+            // The new id is not needed.
             None | Some(None) => next.into_iter().for_each(|next| self.core.dispatcher.forget(next)),
         }
-        // Callers are told, and handlers that never ran give their slots back.
+        // Callers get their errors, and requests whose handlers never ran release their slots.
         drop(effects);
     }
 

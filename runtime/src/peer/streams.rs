@@ -99,7 +99,7 @@ impl PeerState {
         }
         let id = StreamId::Call(call);
         let Some(shared) = self.streams.get(&id) else {
-            // Its caller gave up after it had ended, and so could not count it.
+            // The caller dropped the call after its end, and has not counted it.
             let well = matches!(outcome, Outcome::Result(_) | Outcome::Complete);
             return effects.push(Effect::Ended { well });
         };
@@ -131,7 +131,7 @@ impl PeerState {
                 match self.connection.recv_stream(id).read(now) {
                     Ok(Read::Chunk(chunk)) => rest.push_back(chunk),
                     Ok(Read::End) => break shared.leave(rest),
-                    // A whole result came with its head, and what is incomplete is of no use.
+                    // A complete result arrived with its first message; an incomplete one is useless.
                     Ok(Read::Pending) | Err(_) => break,
                 }
             }

@@ -222,7 +222,7 @@ impl CallStreams {
     fn give_up(&self) {
         if let Some(StreamId::Call(call)) = self.shared.id() {
             let abandoned = self.peer.abandon(call);
-            // Layers are told how one has ended that can't be given up any more.
+            // If the call has ended already, layers get its outcome instead.
             if abandoned || !self.shared.is_layered() {
                 self.shared.end(Err(CallError::Cancelled)).wake();
             }
@@ -260,8 +260,8 @@ impl CallStreams {
         }
         match self.shared.failure() {
             Some(error) => Poll::Ready(Err(error.into())),
-            // Of a call of ours, which has been answered, what is reassembled still comes. What is left of the argument of a
-            // request is dropped with the answer.
+            // For an answered call of ours, the reassembled result still arrives. For a request, the unread rest of the argument is
+            // dropped with the answer.
             None if self.shared.has_ended() && !self.is_ours() => Poll::Ready(Err(self.failure())),
             None => Poll::Pending,
         }

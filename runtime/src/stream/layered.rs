@@ -93,7 +93,7 @@ impl<F: Future<Output = Answered> + Unpin> Future for Layered<F> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         if self.shared.id().is_none() {
-            // A call that is given up before a layer has let it be made never is.
+            // If the call is cancelled before a layer makes it, it is never made.
             self.shared.watch_end(cx);
             if self.shared.has_ended() {
                 return Poll::Ready(());

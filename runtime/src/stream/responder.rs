@@ -83,8 +83,7 @@ impl Responder {
                 let detail = "the result is streamed, and this connection speaks dialect 1";
                 let _ = state.connection.reply(request, Reply::Error(Refusal::Unsupported.to_error(detail)));
             }
-            // While the connection is locked, so that a handler that ends meanwhile does not pass for one that has written
-            // everything.
+            // Under the connection's lock, or a handler that ends meanwhile would count as one that has written everything.
             streams.set_writing(begun.is_ok());
             begun
         };

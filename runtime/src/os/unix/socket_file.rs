@@ -43,7 +43,7 @@ impl SocketFile {
         let listener = UnixListener::bind(path)?;
         let identity = identity(&std::fs::symlink_metadata(path)?);
         let file = Self { path: path.to_owned(), identity, _lock: lock };
-        // If that fails, the file goes.
+        // If this fails, dropping `file` removes the socket.
         listener.set_nonblocking(true)?;
         Ok((listener, file))
     }
@@ -67,7 +67,7 @@ fn identity(file: &Metadata) -> (u64, u64) {
 
 fn remove_if(path: &Path, is: (u64, u64)) {
     if std::fs::symlink_metadata(path).is_ok_and(|now| identity(&now) == is) {
-        // Somebody may have removed it in this very moment.
+        // Another process may have removed it meanwhile.
         let _ = std::fs::remove_file(path);
     }
 }
@@ -75,7 +75,7 @@ fn remove_if(path: &Path, is: (u64, u64)) {
 /// Removes the socket at `path` if it has no listener.
 fn remove_stale(path: &Path) -> io::Result<()> {
     let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    // A listener whose queue of connections is full would keep us waiting.
+    // Non-blocking, as a listener whose queue is full would block us.
     probe.set_nonblocking(true)?;
     match probe.connect(&SockAddr::unix(path)?) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
@@ -86,7 +86,7 @@ fn remove_stale(path: &Path) -> io::Result<()> {
         }
         Ok(()) => Err(io::ErrorKind::AddrInUse.into()),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(io::ErrorKind::AddrInUse.into()),
-        // There is nothing, or something that binding will trip over.
+        // There is no socket, or binding will report the error.
         Err(_) => Ok(()),
     }
 }
@@ -121,7 +121,7 @@ impl Lock {
 
 /// Opens the file of a lock, with a mode that lets no other user open it: a user who can open it could hold the lock.
 fn open(path: &Path) -> io::Result<File> {
-    // What else there may be under this name in a directory that others write to must not lead elsewhere, nor make us wait.
+    // In a directory that others can write to, the name may be a symbolic link or a pipe: don't follow it, and don't block.
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits();
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(false).mode(0o600).custom_flags(flags.cast_signed());
