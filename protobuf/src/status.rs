@@ -73,7 +73,7 @@ impl Status {
 
     /// Adds a detail. Code, message and details have at most about 48 KiB together on their way: over that, the details stay behind.
     pub fn with_detail(self, detail: &impl Name) -> Self {
-        // Only a buffer that is full fails, and a `Vec` is never.
+        // Encoding fails only if the buffer is full, which a `Vec` never is.
         let value = detail.encode_to_vec();
         self.with_any(Any { type_url: type_url_of(detail), value })
     }

@@ -59,7 +59,7 @@ pub(crate) fn of_constant(name: &str) -> String {
 /// The name, with as many `_` after it as it takes until it is free.
 pub(crate) fn free(mut name: String, is_taken: impl Fn(&str) -> bool) -> String {
     while is_taken(&name) {
-        // With a `_`, it is no keyword any more.
+        // With a `_`, it is not a keyword.
         if let Some(keyword) = name.strip_prefix("r#") {
             name = keyword.to_owned();
         }

@@ -107,7 +107,7 @@ impl Request {
         };
         let (message, method) = (self.message, self.method);
         let (sequence, protocol) = (self.sequence, self.protocol);
-        // Combined, as an `async` block would hold much of this twice.
+        // Combinators, as an `async` block would hold many of these values twice.
         Either::Right(handler(arguments, self.context).map(move |returned| {
             let mut writer = reply(MessageKind::Reply, text(&message[method]), sequence, protocol);
             match returned {

@@ -46,7 +46,7 @@ fn structure(
     for field in fields {
         let path = within(path, &field.name);
         match object.get(&field.name) {
-            // Null is as good as missing.
+            // `null` counts as missing.
             None | Some(Value::Null) if must_be_there(field) => return Err(JsonError::MissingField(path)),
             None | Some(Value::Null) => {}
             Some(given) => {
