@@ -80,10 +80,10 @@ impl Hub {
         })
     }
 
-    /// Registers a connection. It gets a stop signal of its own, unless one is given.
+    /// Registers a connection, which `stop` ends.
     ///
     /// # Errors
-    /// If there are to be no more.
+    /// If the hub is draining.
     pub(crate) fn begin(self: &Arc<Self>, wanted: Wanted, stop: Arc<Stop>) -> Result<Guard, Reason> {
         let Wanted { side, user, forward, target, source } = wanted;
         let totals = self.totals.of(user.as_deref(), &forward);

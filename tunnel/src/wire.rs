@@ -159,7 +159,7 @@ pub(crate) fn reason(error: &CallError) -> Reason {
     }
 }
 
-/// How a connection has ended of which the other side said so.
+/// The end of a connection as the other side reported it.
 pub(crate) fn end(error: &CallError) -> End {
     match error {
         CallError::Remote(info) => match ENDS.iter().find(|(name, _)| &*info.name == *name) {

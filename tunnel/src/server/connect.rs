@@ -66,7 +66,7 @@ struct Asked {
     grant: Grant,
     permission: Permission,
     by_user: Counted,
-    /// How often what is allowed had changed before it was asked.
+    /// The number of changes of the rules when the authorizer was asked.
     seen: u64,
 }
 

@@ -42,7 +42,7 @@ pub(super) struct Grant {
 }
 
 impl Grants {
-    /// Remembers what is about to be given, so that no change from now on is missed.
+    /// Registers a grant before the authorizer is asked, so that no change from now on is missed.
     pub(super) fn begin(self: &Arc<Self>, requester: Requester, what: What) -> Grant {
         let given = Arc::new(Given { requester, what, address: Mutex::default(), stop: Arc::default() });
         let mut table = self.0.lock();

@@ -72,7 +72,7 @@ pub(super) async fn listen(
     })
 }
 
-/// Listens, and says where: with the port that the system chose.
+/// Listens, and reports the address, with the port that the system chose.
 async fn bind(
     server: &Shared,
     address: &ListenAddress,
@@ -91,7 +91,7 @@ struct Listening {
     server: Arc<Shared>,
     requester: Requester,
     permission: Permission,
-    /// How often what is allowed had changed before that was asked.
+    /// The number of changes of the rules when the authorizer was asked.
     seen: u64,
     /// As it was asked for.
     address: ListenAddress,

@@ -36,7 +36,7 @@ use grants::{Given, Grants};
 /// Rights about which an authorizer is asked again at the same time.
 const CHECKS_AT_ONCE: usize = 64;
 
-/// How long one of these questions may take. What is not decided by then is taken away.
+/// How long the authorizer may take for one check. A grant that is not confirmed by then is revoked.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Settings of a [`TunnelServer`].
@@ -149,7 +149,7 @@ struct Shared {
     connections: Arc<Counts>,
     /// Listeners of each user.
     listeners: Arc<Counts>,
-    /// How often what is allowed has changed.
+    /// The number of changes of the rules so far.
     changes: AtomicU64,
 }
 

@@ -18,7 +18,7 @@ use crate::time::within;
 use crate::timed::{Times, relay};
 use crate::{ListenAddress, Reason, wire};
 
-/// Clients of one forward that have not said yet where to. One more is reset.
+/// Clients of one forward that are still in their handshake. One more is reset.
 const MAX_NEGOTIATING: usize = 1_024;
 
 /// Bytes of a handshake that are read at once.

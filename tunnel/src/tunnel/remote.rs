@@ -131,7 +131,7 @@ impl Asking {
     }
 }
 
-/// Waits until the other side does not listen any more, and says why.
+/// Waits until the other side stops listening; returns the reason.
 async fn until_end(body: &mut BodyReader) -> Reason {
     loop {
         match body.next().await {
