@@ -147,7 +147,7 @@ pub async fn bad_texts(rig: Rig) {
         ("tcp://host:", "a number up to 65535"),
         ("tcp://host:65536", "a number up to 65535"),
         ("tcp://host:-1", "a number up to 65535"),
-        ("tcp://::1:80", "in brackets"),
+        ("tcp://::1:80", "needs brackets"),
         ("tcp://[::1:80", "the `]` after"),
         ("ipc://", "needs a path"),
         ("inproc://", "needs a name"),
