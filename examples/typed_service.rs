@@ -26,7 +26,7 @@ struct Container {
 enum AgentError {
     #[error("there is no image {image}")]
     NoSuchImage { image: String },
-    #[error("the image did not come as a whole")]
+    #[error("the image is incomplete")]
     Interrupted,
 }
 

@@ -1,4 +1,4 @@
-//! A client that opens connections, and makes calls on them, when it is told to: one [`Command`] a line on its stdin, answered with a
+//! A client that opens connections, and makes calls on them, by commands: one [`Command`] a line on its stdin, answered with a
 //! line of JSON on its stdout.
 
 use std::{
@@ -21,7 +21,7 @@ use crate::{
 /// Length of the bodies of the calls that it makes.
 pub const BODY_BYTES: usize = 256 << 10;
 
-/// What a holder is told to do.
+/// A command for a holder.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub enum Command {
     /// Open so many more connections, one after the other.

@@ -1,7 +1,7 @@
 //! Connections that do nothing: what memory each costs the server, right after its handshake and after calls, and what CPU time
 //! the handshake takes.
 //!
-//! The client [holds](crate::hold) connections, and makes calls on them, when it is told to. In between, the process that started
+//! The client [holds](crate::hold) connections, and makes calls on them, by commands. In between, the process that started
 //! it looks at the server in `/proc`. It compares with a server that has one connection already, which has paid for everything that is needed only once.
 
 use std::{thread, time::Duration};

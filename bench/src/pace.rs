@@ -48,13 +48,13 @@ impl Drop for Until {
 /// Says when calls are due, for so long or until told.
 ///
 /// A thread keeps the time: tokio's timers are as coarse as the schedule, and those of the runtimes differ. What falls due
-/// while that thread sleeps too long is left out, for it is nobody's call that is late.
+/// while that thread sleeps too long is left out, as no peer is responsible for that delay.
 fn schedule(length: Option<Duration>) -> (UnboundedReceiver<Instant>, Until) {
     let (say, due) = mpsc::unbounded();
     let over = Arc::new(AtomicBool::new(false));
     let until = Until(over.clone());
     let begun = Instant::now();
-    // Whatever happens to the thread, there is one. It fails if nobody waits for it.
+    // The first instant does not depend on the thread. Sending fails if the receiver was dropped.
     let _ = say.unbounded_send(begun);
     let keep_time = move || {
         let mut next = begun + PERIOD;

@@ -190,7 +190,7 @@ impl Launcher {
 /// What a process says, line by line.
 fn lines(stdout: ChildStdout) -> Receiver<String> {
     let (say, said) = mpsc::channel();
-    // It ends with the process, which is killed if it says nothing in time, or when nobody listens any more.
+    // It ends with the process, which is killed if it says nothing in time, or when the receiver is dropped.
     thread::spawn(move || {
         BufReader::new(stdout).lines().map_while(Result::ok).all(|line| say.send(line).is_ok())
     });

@@ -215,8 +215,8 @@ struct Taken {
 /// Measures those of `peers` that make calls in `cases`, with the processes that `program` (the built `callosum-bench`)
 /// makes.
 ///
-/// Cases with the same body are measured together: in each round, each case has its turn, and in it each peer, so that a
-/// machine that is slow for a while is slow for all of them. A peer has no row in a case in which it fails: a process can't be
+/// Cases with the same body are measured together: each round runs each case, and each case runs each peer, so that a
+/// slow phase of the machine affects all of them. A peer has no row in a case in which it fails: a process can't be
 /// started or fails, a call fails, or a body comes back changed.
 pub fn run(program: &Path, peers: &[Peer], cases: &[Case], plan: Plan) -> Outcome<Row> {
     in_rounds(program, peers, Measure::Calls, cases, plan)

@@ -7,7 +7,7 @@
 //! server_key = "prod.pub"
 //! ```
 //!
-//! It is read only where a command names one of its servers, so that a mistake in it stands in nobody else's way. Paths in
+//! It is read only where a command names one of its servers, so that a mistake in it does not affect other commands. Paths in
 //! it are relative to the directory that it is in, and may begin with `~/`.
 
 use std::collections::BTreeMap;
@@ -31,7 +31,9 @@ const USUAL: &str = "callosum/config.toml";
 /// Why a server of the config file can't be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConfigError {
-    #[error("`{0}` is no endpoint, and there is no config file: neither $XDG_CONFIG_HOME nor $HOME is set")]
+    #[error(
+        "`{0}` is not an endpoint, and there is no config file: neither $XDG_CONFIG_HOME nor $HOME is set"
+    )]
     Nowhere(String),
     #[error("can't read {path}: {error}", path = path.display())]
     Io { path: PathBuf, error: io::Error },
@@ -66,10 +68,10 @@ impl Display for Position {
     }
 }
 
-/// What a config file has instead of the server that was named.
+/// The servers of a config file that lacks the requested one.
 #[derive(Debug)]
 pub(crate) enum Known {
-    /// It is not there.
+    /// The file does not exist.
     NoFile,
     Servers(Vec<String>),
 }
@@ -220,7 +222,7 @@ mod tests {
             ("x = 1\n", "1:1", "unknown field `x`"),
             ("[servers.a]\n", "1:1", "missing field `endpoint`"),
             ("\n[servers.a]\nendpoint = \"h:1\"\n", "3:12", "must start with tcp://"),
-            ("[servers.a]\nendpoint = \"inproc://x\"\n", "2:12", "reaches nobody"),
+            ("[servers.a]\nendpoint = \"inproc://x\"\n", "2:12", "can't be reached"),
             ("[servers.a]\nendpoint = 1\n", "2:12", "expected a string"),
             ("[servers.a]\nendpoint = \"ipc:///x\"\nkey = \"k\"\n", "3:1", "unknown field `key`"),
             ("[servers.\"ü\"]\nendpoint = \"ipc:///x\"\n", "1:10", "can't be the name"),

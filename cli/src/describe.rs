@@ -1,5 +1,7 @@
 //! `callosum describe`.
 
+use std::io;
+
 use callosum_runtime::service::{DESCRIBE, MethodDescription};
 use callosum_runtime::{CallError, CodecError, Peer};
 use serde_json::value::to_raw_value;
@@ -23,7 +25,7 @@ async fn describe(args: &Describe, peer: &Peer) -> Result<(), Failure> {
     if let Some(wanted) = &args.method {
         methods.retain(|method| method.name == *wanted);
         if methods.is_empty() {
-            return Err(Failure::Usage(format!("the server tells of no method `{wanted}`")));
+            return Err(Failure::Usage(format!("the server describes no method `{wanted}`")));
         }
     }
     if args.json {
@@ -32,36 +34,37 @@ async fn describe(args: &Describe, peer: &Peer) -> Result<(), Failure> {
         return Ok(());
     }
     for method in &methods {
-        for line in lines(method, args.method.is_some()) {
-            // What a server tells may hold anything.
-            tell(printable(&line)).await?;
-        }
+        show(method, args.method.is_some()).await?;
     }
     Ok(())
 }
 
-/// A method, for people.
-fn lines(method: &MethodDescription, schemas: bool) -> Vec<String> {
-    let mut lines = vec![signature(method)];
-    let docs = method.docs.lines().map(|line| format!("    {line}"));
-    lines.extend(docs);
+/// Prints a method for people. Each line is written before the next one is made: a server may send millions of them.
+async fn show(method: &MethodDescription, schemas: bool) -> io::Result<()> {
+    // Escaped, as a server's text may hold control characters.
+    let line = async |text: String| tell(printable(&text)).await;
+    line(signature(method)).await?;
+    for docs in method.docs.lines() {
+        line(format!("    {docs}")).await?;
+    }
     if let Some(error) = &method.error {
-        lines.push(format!("    Fails with {error}."));
+        line(format!("    Fails with {error}.")).await?;
     }
     if let Some(key) = &method.key {
-        lines.push(format!("    Key: {key}."));
+        line(format!("    Key: {key}.")).await?;
     }
     if method.args_kwargs {
-        lines.push(String::from("    Arguments travel as {\"args\": [...], \"kwargs\": {...}}."));
+        line(String::from("    Arguments travel as {\"args\": [...], \"kwargs\": {...}}.")).await?;
     }
     let named = [("Arguments", &method.arguments_schema), ("Result", &method.result_schema)];
     for (what, schema) in named.into_iter().filter(|_| schemas) {
-        if let Some(schema) = schema {
-            lines.push(format!("    {what}:"));
-            lines.extend(indented(schema).lines().map(|line| format!("      {line}")));
+        let Some(schema) = schema else { continue };
+        line(format!("    {what}:")).await?;
+        for schema in indented(schema).lines() {
+            line(format!("      {schema}")).await?;
         }
     }
-    lines
+    Ok(())
 }
 
 /// `Agent.start(container: String, [image: String]) -> Container`.

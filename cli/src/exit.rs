@@ -62,7 +62,7 @@ pub(crate) enum Failure {
     #[error(transparent)]
     Bind(BindError),
     #[error(
-        "other machines can reach {0}, where nothing is encrypted and everybody is let in: use --curve-key and --allow, \
+        "other machines can reach {0} without encryption or authentication: use --curve-key and --allow, \
          or --allow-plaintext if that is what you want"
     )]
     Plaintext(Endpoint),
@@ -74,9 +74,9 @@ pub(crate) enum Failure {
     Connect(#[from] ConnectError),
     #[error(transparent)]
     Io(#[from] io::Error),
-    #[error("stopped before the calls under way were done")]
+    #[error("stopped before all calls in progress had finished")]
     CutShort,
-    #[error("{0} of the promises did not hold")]
+    #[error("{0} promises were broken")]
     Broken(usize),
 }
 
@@ -107,7 +107,7 @@ impl Failure {
         }
     }
 
-    /// The same, where it is that there was no link, with the endpoint there was none to.
+    /// The failure of a call; if there was no connection, with the endpoint.
     pub(crate) fn towards(self, endpoint: &Endpoint) -> Self {
         match self {
             Self::Call(CallError::NotSent(NotSent::Disconnected(cause))) => Self::no_link(endpoint, cause),
@@ -126,12 +126,15 @@ impl Failure {
 
     /// There was no link to a server in time.
     pub(crate) fn no_answer(endpoint: &Endpoint) -> Self {
-        Self::NotConnected { endpoint: endpoint.to_string(), cause: String::from("no answer in time") }
+        Self::NotConnected {
+            endpoint: endpoint.to_string(),
+            cause: String::from("no answer before the timeout"),
+        }
     }
 
-    /// Says it on stderr, with the remote traceback if there is one.
+    /// Reports the failure on stderr, with the remote traceback if there is one.
     pub(crate) fn report(&self) {
-        // The reader of our output has seen enough.
+        // The reader of stdout closed it, as `head` does: not an error.
         if let Self::Io(error) | Self::File(FileError::Io { error, .. }) = self
             && error.kind() == io::ErrorKind::BrokenPipe
         {
@@ -194,7 +197,7 @@ fn lines(details: &[String]) -> String {
     details.iter().map(|detail| format!("\n  {detail}")).collect()
 }
 
-/// What to do about a tunnel that could not be opened, if anything can be said.
+/// Advice about a tunnel that could not be opened, if there is any.
 pub(crate) fn advice(reason: &Reason) -> &'static str {
     match reason {
         Reason::Forbidden => "; the rules of the server's --tunnels say who may have what",
@@ -210,8 +213,8 @@ fn forward_advice(error: &ForwardError) -> &'static str {
     }
 }
 
-/// The text with its control characters escaped, but for line breaks and tabs: it may be a stranger's, and terminals
-/// obey.
+/// The text with its control characters escaped, but for line breaks and tabs: an unauthenticated peer may have sent it, and
+/// terminals obey control characters.
 pub(crate) fn printable(text: &str) -> String {
     let mut printable = String::with_capacity(text.len());
     for character in text.chars() {
@@ -224,19 +227,19 @@ pub(crate) fn printable(text: &str) -> String {
     printable
 }
 
-/// Writes to stderr; if nobody reads that, there is nobody to tell.
+/// Writes to stderr. Errors are ignored: there is no other place to report them.
 pub(crate) fn note(text: &str) {
     let _ = anstream::stderr().write_all(text.as_bytes());
 }
 
 /// Writes a line to stdout, at once, as it is.
 ///
-/// It waits for who reads that. A command that has a link does so with [`tell`] or [`Lines`].
+/// It blocks while the reader of stdout is slow. A command that has a connection uses [`tell`] or [`Lines`] instead.
 pub(crate) fn say(line: &str) -> io::Result<()> {
     write_line(io::stdout().lock(), line)
 }
 
-/// The same, with its styles where they can be seen.
+/// Writes a line to stdout, with its styles if stdout is a terminal.
 pub(crate) fn show(line: &str) -> io::Result<()> {
     write_line(anstream::stdout().lock(), line)
 }

@@ -33,7 +33,7 @@ pub(crate) async fn with_peer<T>(
             }
         };
         let result = signals.unless(working).await;
-        // It sees to it that a cancellation reaches the socket.
+        // The shutdown makes sure that a cancellation reaches the socket.
         connector.shutdown(PARTING).await;
         result.unwrap_or(Err(Failure::Cancelled))
     })

@@ -56,8 +56,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// What somebody who starts an endpoint should know: that it is open to everybody, that a key is not admitted, or that a rules file
-/// has a mistake.
+/// Warnings that are logged by default: an endpoint without authentication, a key that is not admitted, a mistake in a rules file.
 const WARNINGS: &str =
     "callosum_runtime::auth=warn,callosum_runtime::binder=warn,callosum_tunnel::rule_set=warn";
 

@@ -11,7 +11,7 @@ use crate::args::Cli;
 use crate::exit::Failure;
 
 pub(crate) fn completions(shell: Shell) -> Result<(), Failure> {
-    // It would panic where stdout can't be written to.
+    // Not to stdout directly: `generate` panics if writing fails.
     let mut script = Vec::new();
     generate(shell, &mut Cli::command(), env!("CARGO_BIN_NAME"), &mut script);
     write(&script)
@@ -35,7 +35,7 @@ pub(crate) fn pages(directory: Option<&Path>) -> Result<(), Failure> {
 /// Prints what `--help` of a command prints where clap answers it.
 pub(crate) fn help(command: &str) -> Result<(), Failure> {
     let mut cli = Cli::command();
-    // Gives the commands what they have of the whole, such as the width.
+    // Passes global settings to the commands, such as the width.
     cli.build();
     match cli.find_subcommand_mut(command) {
         Some(command) => Ok(command.print_long_help()?),

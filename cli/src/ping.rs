@@ -13,7 +13,7 @@ use crate::signals::Signals;
 /// How long the summary may take to be read after an interruption.
 const PARTING: Duration = Duration::from_secs(1);
 
-/// What the probes have told so far.
+/// The statistics of the probes so far.
 #[derive(Default)]
 struct Tally {
     sent: u64,

@@ -25,7 +25,7 @@ async fn serve(args: Serve) -> Result<(), Failure> {
     let mut builder = executor
         .builder()
         .codec(codec.clone())
-        // The demonstration is there to be looked at, and has nothing to hide. The errors of files have names of their own.
+        // The demonstration shows remote tracebacks and has no secrets. Errors of files have names instead.
         .expose_tracebacks(args.demo)
         .ordering(args.ordering.into())
         .max_concurrency(args.max_concurrency.get());
@@ -91,8 +91,8 @@ async fn drain_on_signal(
     grace_period: Duration,
 ) -> Result<(), Failure> {
     signals.next().await;
-    note("finishing the calls under way; again to stop at once\n");
-    // A tunnelled connection is a call too, and a listener is one that ends only if it is told to.
+    note("finishing the calls in progress; signal again to stop at once\n");
+    // Tunnelled connections and listeners are calls too, and a listener ends only when its tunnels drain.
     let draining = async {
         let drained = OptionFuture::from(tunnels.map(|tunnels| tunnels.drain(grace_period)));
         join(binder.shutdown(grace_period), drained).await

@@ -1,7 +1,7 @@
 //! Which server a command calls, and with which keys: what the command line says, completed from the config file and
 //! the environment.
 //!
-//! What is said for one command wins over what is kept for later: an option comes before the server's entry in the config
+//! Settings of one command override stored ones: an option comes before the server's entry in the config
 //! file, and that before the environment. So a variable that is set for one server is not used for another that has keys
 //! of its own.
 
@@ -59,14 +59,10 @@ impl Server {
             (Some(curve_key), Some(server_key)) => Some(Keys { curve_key, server_key }),
             (None, None) => None,
             (Some(_), None) => {
-                return Err(usage(
-                    "with a secret key, the server's public key is needed too: --server-key Z85|FILE",
-                ));
+                return Err(usage("a secret key needs the server's public key too: --server-key Z85|FILE"));
             }
             (None, Some(_)) => {
-                return Err(usage(
-                    "with a server's key, a secret key of one's own is needed too: --curve-key FILE",
-                ));
+                return Err(usage("a server's key needs a secret key of your own too: --curve-key FILE"));
             }
         };
         Ok(Self { endpoint, keys })
@@ -77,7 +73,7 @@ impl Server {
         self.keys.is_some()
     }
 
-    /// Gives the builder what it needs to connect.
+    /// Configures the builder's authentication for the server.
     pub(crate) fn secure(&self, builder: Builder) -> Result<Builder, KeyFileError> {
         let Some(Keys { curve_key, server_key }) = &self.keys else { return Ok(builder) };
         let server_key = match server_key.parse::<CurvePublicKey>() {
@@ -100,7 +96,7 @@ impl Server {
 
 fn endpoint_of_the_environment() -> Result<Endpoint, Failure> {
     let Some(text) = text(ENDPOINT)? else {
-        return Err(usage(&format!("the server `{ENVIRONMENT}` is that of ${ENDPOINT}, which is not set")));
+        return Err(usage(&format!("the server `{ENVIRONMENT}` stands for ${ENDPOINT}, which is not set")));
     };
     endpoint(&text).map_err(|error| usage(&format!("${ENDPOINT}: {error}")))
 }

@@ -18,7 +18,7 @@ impl Signals {
 
     /// Waits for the next one. Cancel safe.
     pub(crate) async fn next(&mut self) {
-        // An error would mean that signals can't be seen: nothing ends the command then but its work.
+        // On an error, no signal is received: the command then ends only when its work is done.
         if !matches!(self.0.next().await, Some(Ok(_))) {
             std::future::pending().await
         }

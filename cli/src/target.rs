@@ -9,9 +9,9 @@ pub(crate) const ENVIRONMENT: &str = "env";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
     Endpoint(Endpoint),
-    /// That of the environment.
+    /// The server in the environment.
     Environment,
-    /// One of the config file.
+    /// A server of the config file.
     Named(String),
 }
 
@@ -39,7 +39,7 @@ pub(crate) fn is_name(text: &str) -> bool {
 /// An endpoint that other processes can reach.
 pub(crate) fn endpoint(text: &str) -> Result<Endpoint, String> {
     match text.parse().map_err(|error| format!("{error}"))? {
-        Endpoint::Inproc(_) => Err("inproc:// reaches nobody outside of this process".into()),
+        Endpoint::Inproc(_) => Err("inproc:// can't be reached from other processes".into()),
         endpoint => Ok(endpoint),
     }
 }

@@ -60,7 +60,7 @@ pub(crate) fn line(value: &Value) -> String {
     escape(value.to_string())
 }
 
-/// Levels of nesting that are indented: more than a person reads, and few enough that no line is long because of them.
+/// Levels of nesting that are indented: deeper ones are unreadable anyway, and indentation by depth would take quadratic memory.
 const MAX_INDENTED_LEVELS: usize = 32;
 
 /// The same JSON value on several lines, indented by two spaces for each of the first 32 levels. It is changed only between its
@@ -227,7 +227,7 @@ mod tests {
             assert_eq!(line, "[\"a\\u007f\\u0080\\u009b2J\\u009f\u{a0}ü\"]");
             assert_eq!(serde_json::from_str::<[String; 1]>(&line).unwrap(), [text]);
         }
-        // One that may be a tab between two parts stays one.
+        // A tab between two tokens stays.
         assert_eq!(to_line(&Codec::Json, b"[1,\t2]").unwrap(), "[1,\t2]");
     }
 

@@ -91,7 +91,7 @@ impl Host {
         }
     }
 
-    /// What endpoints run on: of tokio, the runtime that is current when an endpoint's driver first runs.
+    /// The runtime of endpoints. For tokio, it is the one that is current when an endpoint's driver is first polled.
     pub fn runtime(self) -> Arc<dyn Runtime> {
         match self {
             Self::Tokio => Arc::new(TokioRuntime::default()),
@@ -133,10 +133,10 @@ impl Display for Host {
 #[non_exhaustive]
 pub enum UnknownHost {
     /// No build has.
-    #[error("there is no runtime {0:?}; there are {names}", names = Host::NAMES.join(", "))]
+    #[error("unknown runtime {0:?}; available are {names}", names = Host::NAMES.join(", "))]
     NoSuchRuntime(String),
     /// Its feature is off.
-    #[error("this program was built without {0}: build it with the feature `{0}`, or take {names}", names = Host::NAMES.join(" or "))]
+    #[error("this program was built without {0}: build it with the feature `{0}`, or use {names}", names = Host::NAMES.join(" or "))]
     LeftOut(&'static str),
 }
 
@@ -204,7 +204,7 @@ mod tests {
         }
         let unknown = "monoio".parse::<Host>().unwrap_err();
         let names = Host::NAMES.join(", ");
-        assert_eq!(unknown.to_string(), format!(r#"there is no runtime "monoio"; there are {names}"#));
+        assert_eq!(unknown.to_string(), format!(r#"unknown runtime "monoio"; available are {names}"#));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use syn::{
     Attribute, Error, Expr, ExprLit, Ident, Lit, LitStr, Meta, MetaList, MetaNameValue, Path, Result, Token,
 };
 
-/// What `#[service(…)]` says.
+/// The options of `#[service(…)]`.
 #[derive(Default)]
 pub(crate) struct ServiceOptions {
     pub(crate) prefix: Option<LitStr>,
@@ -46,7 +46,7 @@ impl ServiceOptions {
     }
 }
 
-/// What `#[method(…)]` says.
+/// The options of `#[method(…)]`.
 #[derive(Default)]
 pub(crate) struct MethodOptions {
     pub(crate) name: Option<LitStr>,
@@ -55,7 +55,7 @@ pub(crate) struct MethodOptions {
 }
 
 impl MethodOptions {
-    /// Takes what is ours out of a method's attributes.
+    /// Removes `#[method(…)]` from a method's attributes, and parses it.
     pub(crate) fn take_from(attributes: &mut Vec<Attribute>) -> Result<Self> {
         let mut options = Self::default();
         for attribute in extract(attributes, "method") {
@@ -78,7 +78,7 @@ impl MethodOptions {
     }
 }
 
-/// What is taken for an argument that the caller did not send.
+/// The value of an argument that the caller did not send.
 pub(crate) enum Missing {
     /// Nothing: the call is refused, unless the argument is an `Option`.
     Refused,
@@ -89,7 +89,7 @@ pub(crate) enum Missing {
 }
 
 impl Missing {
-    /// Takes `#[default]` out of an argument's attributes.
+    /// Removes `#[default]` from an argument's attributes, and parses it.
     pub(crate) fn take_from(attributes: &mut Vec<Attribute>) -> Result<Self> {
         let mut found = extract(attributes, "default").into_iter();
         let missing = match found.next().map(|attribute| attribute.meta) {
@@ -127,7 +127,7 @@ pub(crate) fn plain_name(ident: &Ident) -> String {
     ident.unraw().to_string()
 }
 
-/// By which name serde reads what has these attributes, if they rename it. What is wrong with them, serde says itself.
+/// The name under which serde reads an argument with these attributes, if they rename it. Serde itself reports malformed ones.
 pub(crate) fn renamed(attributes: &[Attribute]) -> Option<String> {
     let serde = attributes.iter().filter(|attribute| attribute.path().is_ident("serde"));
     let listed = Punctuated::<Meta, Token![,]>::parse_terminated;
@@ -137,7 +137,7 @@ pub(crate) fn renamed(attributes: &[Attribute]) -> Option<String> {
         .find_map(|meta| name_read(&meta))
 }
 
-/// Of `rename = "name"`, or of `rename(deserialize = "name")`.
+/// The name in `rename = "name"`, or in `rename(deserialize = "name")`.
 fn name_read(meta: &Meta) -> Option<String> {
     let lists =
         |list: &MetaList| list.parse_args_with(Punctuated::<MetaNameValue, Token![,]>::parse_terminated);

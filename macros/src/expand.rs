@@ -1,4 +1,4 @@
-//! What a service becomes: its trait, its client, and the registration of its methods.
+//! Generates the code of a service: its trait, its client, and the registration of its methods.
 //!
 //! The idea: generated code is thin. It holds names and types, and calls generic functions of the runtime; `Paths` says where those are.
 //! Structs of arguments are local to the function that needs them, so that nothing but the trait and the client gets a name.
@@ -78,7 +78,7 @@ fn definition(service: &Service, paths: &Paths) -> TokenStream {
     }
 }
 
-/// Of a method of the trait.
+/// The signature of a method of the trait.
 fn signature(method: &Method, paths: &Paths) -> TokenStream {
     let (ident, output) = (&method.ident, &method.output.declared);
     let parameters = method.parameters.iter().map(|parameter| parameter.declared(paths));
@@ -95,7 +95,7 @@ impl Parameter {
         }
     }
 
-    /// What an implementation is given.
+    /// The parameter of the trait's method.
     fn declared(&self, paths: &Paths) -> TokenStream {
         match self {
             Self::Context { ident, ty } => quote!(#ident: #ty),
@@ -107,7 +107,7 @@ impl Parameter {
         }
     }
 
-    /// What a caller gives; nothing for what it does not.
+    /// The parameter of the client's method; `None` if the client has none.
     fn given(&self) -> Option<TokenStream> {
         match self {
             Self::Context { .. } => None,
@@ -137,7 +137,7 @@ impl Framing {
 }
 
 impl Failure {
-    /// What a handler fails with.
+    /// The error type of the handler.
     fn here(&self, paths: &Paths) -> TokenStream {
         let runtime = &paths.runtime;
         match self {
@@ -146,7 +146,7 @@ impl Failure {
         }
     }
 
-    /// What its caller is told.
+    /// The error type of its caller.
     fn there(&self, paths: &Paths) -> TokenStream {
         let runtime = &paths.runtime;
         match self {
@@ -182,7 +182,7 @@ fn client(service: &Service, paths: &Paths) -> TokenStream {
                 Self { peer: #peer }
             }
 
-            /// Who is called.
+            /// The called peer.
             pub fn peer(&self) -> &#runtime::Peer {
                 &self.peer
             }
@@ -237,7 +237,7 @@ fn call(method: &Method, paths: &Paths) -> TokenStream {
 }
 
 impl Output {
-    /// What a method of the client returns.
+    /// The return type of the client's method.
     fn called(&self, streams_argument: bool, paths: &Paths) -> TokenStream {
         let (runtime, error) = (&paths.runtime, self.error.there(paths));
         let error = match &self.error {
@@ -381,7 +381,7 @@ fn arguments_to_read(method: &Method, paths: &Paths) -> TokenStream {
     }
 }
 
-/// The same for arguments by position and by name.
+/// The struct `__Arguments` for arguments by position and by name.
 fn given_in_either_way(method: &Method, paths: &Paths) -> TokenStream {
     let (generated, serde) = (paths.generated(), paths.text("serde"));
     let shape = paths.text("ArgsKwargs<__Given, __Given>");

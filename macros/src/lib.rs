@@ -40,7 +40,7 @@ fn make(
         Error::new(error.span(), format!("`#[service]` belongs on a trait with async methods: {error}"))
     })?;
     let given = options.runtime.as_ref().map(ToTokens::to_token_stream);
-    // What is wrong with the trait first.
+    // Errors of the trait come first.
     let service = Service::new(options, item)?;
     let runtime = given.map_or_else(find_runtime, Ok)?;
     Ok(expand::expand(&service, &Paths { runtime }))
@@ -61,6 +61,6 @@ fn runtime() -> syn::Result<proc_macro2::TokenStream> {
     }
     Err(Error::new(
         proc_macro2::Span::call_site(),
-        "no adapter of Callosum is among the dependencies: add `callosum-tokio`, or say where it is, `#[service(crate = path)]`",
+        "no adapter of Callosum is among the dependencies: add `callosum-tokio`, or name its path with `#[service(crate = path)]`",
     ))
 }

@@ -1,4 +1,4 @@
-//! What a trait says about a service, checked.
+//! A service as its trait declares it, checked.
 //!
 //! Responsible for all errors that have a place in the trait. The idea: what the rest of the macro works on can't be wrong any more, and
 //! everything that is wrong with a trait is reported at once.
@@ -64,7 +64,7 @@ pub(crate) struct Argument {
 }
 
 impl Argument {
-    /// By which a caller gives it.
+    /// The name under which a caller sends it.
     pub(crate) fn name(&self) -> String {
         renamed(&self.attributes).unwrap_or_else(|| plain_name(&self.ident))
     }
@@ -120,7 +120,7 @@ impl Service {
         errors.check(
             !parameters.is_empty(),
             parameters,
-            "a service can't be generic: its methods are found by their names alone",
+            "a service can't be generic: its methods are looked up by name",
         );
         errors.check(clause.is_some(), clause, "a service has no `where` clause");
         errors.check(item.unsafety.is_some(), item.unsafety, "a service is a safe trait");
@@ -132,7 +132,7 @@ impl Service {
         for member in item.items {
             let method = match member {
                 TraitItem::Fn(method) => Method::new(&prefix, options.args_kwargs, method),
-                other => Err(Error::new_spanned(other, "a service has methods only")),
+                other => Err(Error::new_spanned(other, "a service can only have methods")),
             };
             methods.extend(errors.note(method));
         }
@@ -194,7 +194,7 @@ impl Method {
         }
         match (errors.0, method) {
             (None, Some(method)) => Ok(method),
-            (error, _) => Err(error.expect("an output that is missing is an error")),
+            (error, _) => Err(error.expect("without an output there is an error")),
         }
     }
 
@@ -212,14 +212,14 @@ impl Method {
     }
 }
 
-/// What can be said of a method without its types.
+/// Checks a method, except for its types.
 fn check_shape(errors: &mut Errors, item: &TraitItemFn) {
     let signature = &item.sig;
     let name = plain_name(&signature.ident);
     errors.check(
         CLIENT_METHODS.contains(&&*name) || TRAIT_METHODS.contains(&&*name),
         &signature.ident,
-        &format!("`{name}` is a method of what is generated: call this one otherwise, and add `#[method(name = \"{name}\")]`"),
+        &format!("`{name}` is a method of the generated client: rename this one, and add `#[method(name = \"{name}\")]`"),
     );
     errors.check(
         signature.asyncness.is_none(),
@@ -229,12 +229,12 @@ fn check_shape(errors: &mut Errors, item: &TraitItemFn) {
     errors.check(
         item.default.is_some(),
         &item.default,
-        "a service's methods have no body: what they do is up to the implementation",
+        "a service's methods have no body: implement them in an `impl` of the trait",
     );
     errors.check(
         matches!(signature.safety, Safety::Unsafe(_)),
         &signature.safety,
-        "a service's methods are safe: a call checks nothing before",
+        "a service's methods can't be unsafe: a remote caller can't uphold their conditions",
     );
     let generics = &signature.generics;
     errors.check(
@@ -250,7 +250,7 @@ fn check_shape(errors: &mut Errors, item: &TraitItemFn) {
     match signature.receiver() {
         Some(receiver) => {
             let by_reference = receiver.to_token_stream().to_string().replace(' ', "") == "&self";
-            errors.check(!by_reference, receiver, "a service's methods take `&self`: calls run side by side");
+            errors.check(!by_reference, receiver, "a service's methods take `&self`: calls run concurrently");
         }
         None => errors.add(Error::new(signature.ident.span(), "a service's methods take `&self`")),
     }
@@ -272,10 +272,16 @@ fn check_one_of_a_kind(errors: &mut Errors, parameters: &[Parameter]) {
 impl Parameter {
     fn new(mut input: PatType) -> Result<Self> {
         let Pat::Ident(pattern) = &*input.pat else {
-            return Err(Error::new_spanned(&input.pat, "an argument has a name, by which it travels"));
+            return Err(Error::new_spanned(
+                &input.pat,
+                "an argument needs a name: it is sent under that name",
+            ));
         };
         if pattern.by_ref.is_some() || pattern.mutability.is_some() || pattern.subpat.is_some() {
-            return Err(Error::new_spanned(&input.pat, "an argument is declared by its name alone"));
+            return Err(Error::new_spanned(
+                &input.pat,
+                "an argument needs a plain name, without `mut`, `ref` or a pattern",
+            ));
         }
         let ident = pattern.ident.clone();
         match &*input.ty {

@@ -1,11 +1,11 @@
-//! What a method returns: a value, or a stream of items, and perhaps an error.
+//! The return type of a method: a value or a stream of items, and perhaps an error.
 
 use syn::{
     Error, GenericArgument, PathArguments, PathSegment, Result, ReturnType, Type, TypeImplTrait,
     TypeParamBound, parse_quote,
 };
 
-/// What a method returns.
+/// The return type of a method.
 pub(crate) struct Output {
     /// As the trait says, with what a stream needs besides.
     pub(crate) declared: Type,
@@ -15,7 +15,7 @@ pub(crate) struct Output {
     pub(crate) error: Failure,
 }
 
-/// What a call comes to, if all goes well.
+/// The result of a successful call.
 pub(crate) enum Success {
     Value(Box<Type>),
     Stream {
@@ -25,7 +25,7 @@ pub(crate) enum Success {
     },
 }
 
-/// What a method fails with.
+/// The error of a method.
 pub(crate) enum Failure {
     /// Data of this type.
     Declared(Box<Type>),
@@ -67,13 +67,14 @@ impl Output {
 }
 
 impl Success {
-    /// Makes a stream one that is `Send`. Returns the error of its items too, if they have one.
+    /// Adds `Send` to a stream. Returns the error of its items too, if they have one.
     fn of(value: &mut Type) -> Result<(Self, Option<Failure>)> {
         let Type::ImplTrait(implementation) = value else {
             return match value {
-                Type::Reference(_) => {
-                    Err(Error::new_spanned(value, "a result is owned, as it goes onto the wire"))
-                }
+                Type::Reference(_) => Err(Error::new_spanned(
+                    value,
+                    "a result must be owned: it is serialized after the method returns",
+                )),
                 _ => Ok((Self::Value(Box::new(value.clone())), None)),
             };
         };

@@ -1,4 +1,4 @@
-//! What is generated of a service: a trait to implement, and a client.
+//! Generates the code of a service: a trait to implement, and a client.
 //!
 //! The idea: what is generated holds names and types, and calls generic functions of `callosum_protobuf`, which hold the rules.
 
@@ -84,7 +84,7 @@ impl Services {
     /// If the codec's path is none.
     fn codec_path(&self) -> TokenStream {
         TokenStream::from_str(&self.codec)
-            .unwrap_or_else(|error| panic!("the codec `{}` is no path: {error}", self.codec))
+            .unwrap_or_else(|error| panic!("the codec `{}` is not a path: {error}", self.codec))
     }
 }
 
@@ -112,7 +112,7 @@ fn type_name(name: &str) -> String {
     }
 }
 
-/// What the trait and the client of a service are called.
+/// The names of the trait and of the client of a service.
 #[derive(Clone, Debug)]
 struct Names {
     service: String,
@@ -120,7 +120,7 @@ struct Names {
 }
 
 impl Names {
-    /// Of a service of which nobody has said what is beside it.
+    /// The names of a service whose neighbours in the package are unknown.
     fn alone(service: &str) -> Self {
         Self { service: service.to_owned(), client: format!("{service}Client") }
     }
@@ -138,7 +138,7 @@ struct Rpc {
     shape: Shape,
 }
 
-/// What is streamed.
+/// Which of argument and result are streams.
 #[derive(Clone, Copy)]
 enum Shape {
     Unary,
@@ -187,7 +187,7 @@ impl Rpc {
         matches!(self.shape, Shape::ServerStreaming | Shape::Bidirectional)
     }
 
-    /// What a handler is given.
+    /// The type of a handler's argument.
     fn request(&self) -> TokenStream {
         let input = &self.input;
         match self.streams_argument() {
@@ -337,7 +337,7 @@ fn full_name(service: &Service) -> String {
     }
 }
 
-/// What is told of a method.
+/// The description of a method.
 fn description(method: &Method) -> TokenStream {
     let docs = method.comments.leading.iter().map(|line| line.trim()).collect::<Vec<_>>().join("\n");
     let name = |path: &str| path.trim_start_matches('.').to_owned();

@@ -33,7 +33,7 @@ pub fn compile(proto: impl AsRef<Path>) -> Result<(), Error> {
     Builder::new().compile([proto], [beside])
 }
 
-/// What is compiled, and how.
+/// The options of a compilation.
 ///
 /// ```no_run
 /// # fn main() -> Result<(), callosum_protobuf_build::Error> {
@@ -138,7 +138,12 @@ impl Builder {
                 .map_err(|error| Error::Write { path: path.clone(), error })?;
         }
         let files = compiler.file_descriptor_set();
-        let paths = self.paths(&files);
+        let (mut paths, include) = self.paths(&files);
+        if let Some(include) = include
+            && !paths.insert(include.clone())
+        {
+            return Err(Error::Overwritten(include));
+        }
         self.messages.service_generator(Box::new(self.services.beside(&files)));
         let mut written = WRITTEN.lock().unwrap_or_else(PoisonError::into_inner);
         let earlier: Vec<_> =
@@ -153,34 +158,35 @@ impl Builder {
         Ok(())
     }
 
-    /// What is written: a file for each package that has something in it, and the one that includes them.
-    fn paths(&self, files: &FileDescriptorSet) -> BTreeSet<PathBuf> {
+    /// The files that are written: one for each package that has something in it, and the one that includes them.
+    fn paths(&self, files: &FileDescriptorSet) -> (BTreeSet<PathBuf>, Option<PathBuf>) {
         let Some(folder) = self.out.clone().or_else(|| env::var_os("OUT_DIR").map(PathBuf::from)) else {
-            return BTreeSet::new();
+            return (BTreeSet::new(), None);
         };
         let packages = files.file.iter().map(|file| Module::from_protobuf_package_name(file.package()));
-        let names = packages.map(|package| package.to_file_name_or("_").into());
-        names.chain(self.include.clone()).map(|name| folder.join(name)).collect()
+        let paths = packages.map(|package| folder.join(package.to_file_name_or("_")));
+        (paths.collect(), self.include.as_ref().map(|name| folder.join(name)))
     }
 }
 
-/// What this process has written. A file of an earlier build is to be overwritten, and one of this build is not.
+/// Files that this process has written. Files of earlier builds may be overwritten, those of this build may not.
 static WRITTEN: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
-/// Why files can't be compiled.
+/// The error of a compilation.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// They can't be read, or are no Protocol Buffers.
+    /// The files can't be read, or are not valid Protocol Buffers.
     #[error("{}", report(.0))]
     Compile(protox::Error),
-    /// No Rust could be made of them, or none written, as outside of a build script.
-    #[error("no code can be generated: {0}")]
+    /// No Rust code could be generated or written, as outside of a build script.
+    #[error("can't generate code: {0}")]
     Generate(io::Error),
-    /// Two calls of one build script have made different code of one package, or different files that include packages, of which the
-    /// later is in the earlier's place.
+    /// A file would be overwritten, or was: two calls of one build script generate different code for one package, or different include
+    /// files of one name, or the include file has the name of a package's file.
     #[error(
-        "{} is made of other files already: give all files of a package, and all packages of an include file, to one `Builder::compile`",
+        "{} is generated twice: give all files of a package, and all packages of an include file, to one `Builder::compile`, and \
+         name the include file unlike a package",
         .0.display()
     )]
     Overwritten(PathBuf),
@@ -194,7 +200,7 @@ pub enum Error {
     },
 }
 
-// Not by `#[from]`, which would make a source of what the text says already.
+// Not by `#[from]`: the text includes the inner error already, so it must not be the source as well.
 impl From<protox::Error> for Error {
     fn from(error: protox::Error) -> Self {
         Self::Compile(error)

@@ -143,6 +143,14 @@ fn a_file_that_includes_packages_is_not_overwritten_with_others() {
 }
 
 #[test]
+fn a_file_that_includes_packages_is_not_written_over_one_of_them() {
+    let out = folder("included_itself");
+    let path = write(&out, "it.proto", "message M {}");
+    let error = compile(Builder::new().include_file("it.rs"), &path, &out).expect_err("the package is there");
+    assert!(matches!(&error, Error::Overwritten(path) if path.ends_with("it.rs")), "{error}");
+}
+
+#[test]
 fn descriptors_are_written_with_what_is_imported() {
     let path = folder("greeter.bin");
     let builder = Builder::new().descriptor_set(&path);

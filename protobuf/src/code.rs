@@ -4,7 +4,7 @@ use std::fmt;
 
 macro_rules! codes {
     ($($(#[doc = $doc:literal])+ $code:ident = $number:literal, $name:literal, $new:ident;)*) => {
-        /// What kind of outcome a call has had: the codes of gRPC, with their numbers and names.
+        /// The outcome of a call: the codes of gRPC, with their numbers and names.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Code {
             /// The call has succeeded. No error has this code: an error that is given it becomes [`Unknown`](Self::Unknown).
@@ -45,9 +45,9 @@ codes! {
     InvalidArgument = 3, "INVALID_ARGUMENT", invalid_argument;
     /// The time was over before the call was done.
     DeadlineExceeded = 4, "DEADLINE_EXCEEDED", deadline_exceeded;
-    /// What was asked for does not exist.
+    /// The requested entity does not exist.
     NotFound = 5, "NOT_FOUND", not_found;
-    /// What was to be made exists already.
+    /// The entity to create exists already.
     AlreadyExists = 6, "ALREADY_EXISTS", already_exists;
     /// The caller is known, and may not do this.
     PermissionDenied = 7, "PERMISSION_DENIED", permission_denied;
@@ -65,7 +65,7 @@ codes! {
     Internal = 13, "INTERNAL", internal;
     /// The service can't be reached at the moment.
     Unavailable = 14, "UNAVAILABLE", unavailable;
-    /// Data are lost or corrupt, for good.
+    /// Data are lost or corrupt, and can't be recovered.
     DataLoss = 15, "DATA_LOSS", data_loss;
     /// The caller is not known.
     Unauthenticated = 16, "UNAUTHENTICATED", unauthenticated;
@@ -87,7 +87,7 @@ impl Code {
         Self::ALL.iter().copied().find(|code| code.name() == name)
     }
 
-    /// That of an error: an error is not [`Ok`](Self::Ok).
+    /// The code of an error, which is never [`Ok`](Self::Ok).
     pub(crate) const fn of_error(self) -> Self {
         match self {
             Self::Ok => Self::Unknown,

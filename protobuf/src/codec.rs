@@ -83,7 +83,7 @@ pub struct MessageTooLarge {
 
 impl fmt::Display for MessageTooLarge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a message has {} bytes, of at most {}", self.size, self.limit)
+        write!(f, "a message has {} bytes; the limit is {}", self.size, self.limit)
     }
 }
 
@@ -97,7 +97,7 @@ impl std::error::Error for MessageTooLarge {}
 ///
 /// // In a build script: `callosum_protobuf_build::Builder::new().codec("::callosum_protobuf::AtMost<65_536>")`.
 /// let refused = <AtMost<65_536> as Codec<String>>::decode(vec![0; 65_537].into()).unwrap_err();
-/// assert_eq!(refused.to_string(), "a message has 65537 bytes, of at most 65536");
+/// assert_eq!(refused.to_string(), "a message has 65537 bytes; the limit is 65536");
 /// assert_eq!(<AtMost<65_536> as Codec<String>>::decode("\x0a\x01x".into()).unwrap(), "x");
 /// ```
 #[derive(Debug)]

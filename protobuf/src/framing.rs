@@ -8,7 +8,7 @@ use callosum_runtime::{CodecError, FormatError};
 
 use crate::Codec;
 
-/// What an item begins with. Other values are for what is to come, such as compression.
+/// The first byte of an item. Other values are reserved for later versions, such as for compression.
 const PLAIN: u8 = 0;
 
 /// Bytes that most messages have at most, so that the byte before a message costs no allocation of its own.
@@ -49,10 +49,8 @@ pub fn to_item(message: &[u8]) -> Bytes {
 pub fn from_item(item: Bytes) -> Result<Bytes, FormatError> {
     match item.first() {
         Some(&PLAIN) => Ok(item.slice(1..)),
-        Some(other) => {
-            Err(format!("an item begins with the byte {other}, which is for what is to come").into())
-        }
-        None => Err("an item has no bytes, and so no message".into()),
+        Some(other) => Err(format!("an item begins with the reserved byte {other}").into()),
+        None => Err("an item is empty, so it holds no message".into()),
     }
 }
 

@@ -43,7 +43,7 @@ macro_rules! include_proto {
     };
 }
 
-/// What generated code calls. No part of the API: it changes together with `callosum-protobuf-build`.
+/// Functions for generated code. Not part of the API: they change together with `callosum-protobuf-build`.
 #[doc(hidden)]
 pub mod generated {
     pub use callosum_runtime::Peer;

@@ -1,4 +1,4 @@
-//! What a handler is given, and what it answers with.
+//! The argument of a handler with its context, and its result with metadata.
 
 use std::time::Instant;
 
@@ -37,7 +37,7 @@ impl<T> Request<T> {
         (self.message, self.context)
     }
 
-    /// What the caller sent along; empty from peers of dialect 1, such as Python's.
+    /// The metadata of the call; empty from peers of dialect 1, such as Python's.
     pub fn metadata(&self) -> &Metadata {
         self.context.metadata()
     }
@@ -86,17 +86,17 @@ impl<T> Response<T> {
         (self.message, self.metadata)
     }
 
-    /// What is sent along, with the beginning of a stream. Callers of dialect 1, such as Python's, are sent none.
+    /// The metadata of the result, which are sent with the beginning of a stream. Callers of dialect 1, such as Python's, get none.
     pub fn metadata(&self) -> &Metadata {
         &self.metadata
     }
 
-    /// The same, to be changed.
+    /// The metadata, mutable.
     pub fn metadata_mut(&mut self) -> &mut Metadata {
         &mut self.metadata
     }
 
-    /// The same metadata with what `map` makes of the message.
+    /// Converts the message with `map`, and keeps the metadata.
     pub fn map<U>(self, map: impl FnOnce(T) -> U) -> Response<U> {
         Response { message: map(self.message), metadata: self.metadata }
     }

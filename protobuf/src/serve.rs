@@ -22,7 +22,7 @@ use crate::framing::{encode, encode_item};
 use crate::status::Side;
 use crate::{Codec, MessageTooLarge, Request, Response, Status, Streaming};
 
-/// What the `.proto` file says of a method.
+/// The description of a method in the `.proto` file.
 #[derive(Clone, Copy, Debug)]
 pub struct Description {
     /// Its comment.
@@ -221,7 +221,7 @@ impl<C> Replying<C> {
         };
         let written = match self.responder.metadata(metadata).begin().await {
             Ok(writer) => write::<C, R>(writer, messages).await,
-            // The caller is told, or gone.
+            // The caller has this error already, or is gone.
             Err(ReplyError::NeedsDialect2) => {
                 Err(Status::unimplemented(ReplyError::NeedsDialect2.to_string()))
             }

@@ -16,7 +16,7 @@ use wire::Proto;
 
 /// How a call fails: `google.rpc.Status`, with the codes of gRPC.
 ///
-/// What a handler returns in `Err` comes back to its caller as it was. What the transport has to say is one, too:
+/// A status that a handler returns in `Err` arrives at its caller unchanged. Errors of the transport become statuses, too:
 ///
 /// | outcome | code |
 /// | --- | --- |
@@ -56,24 +56,24 @@ impl Status {
         Self { code: code.of_error(), message: message.into(), details: Vec::new(), cause: None }
     }
 
-    /// What kind of error it is.
+    /// The code of the error.
     pub fn code(&self) -> Code {
         self.code
     }
 
-    /// What developers are told.
+    /// The message, for developers.
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// What programs are told besides: messages of any type.
+    /// Details for programs: messages of any type.
     pub fn details(&self) -> &[Any] {
         &self.details
     }
 
     /// Adds a detail. Code, message and details have at most about 48 KiB together on their way: over that, the details stay behind.
     pub fn with_detail(self, detail: &impl Name) -> Self {
-        // Only a buffer that is full fails, and a `Vec` is never.
+        // Encoding fails only if the buffer is full, which a `Vec` never is.
         let value = detail.encode_to_vec();
         self.with_any(Any { type_url: type_url_of(detail), value })
     }
@@ -89,7 +89,7 @@ impl Status {
         self.details.iter().find_map(|detail| detail.to_msg().ok())
     }
 
-    /// What the transport has said, if it is that, or a failure of a handler that was no status.
+    /// The error of the transport, or the failure of a handler that was not a status, if it stands for one.
     pub fn call_error(&self) -> Option<&CallError> {
         self.cause.as_deref()
     }

@@ -31,7 +31,7 @@ impl SmolRuntime {
         Self { executor: None }
     }
 
-    /// Runs tasks on `executor`, which you run: nothing happens while nobody does.
+    /// Runs tasks on `executor`. You have to run it: its tasks make no progress otherwise.
     pub fn on(executor: Arc<Executor<'static>>) -> Self {
         Self { executor: Some(executor) }
     }

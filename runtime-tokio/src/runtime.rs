@@ -122,7 +122,7 @@ mod tests {
 
     use super::*;
 
-    /// A task that yields sees what has come to a socket, however seldom the runtime looks by itself.
+    /// A task that yields sees received bytes, however seldom the runtime polls its reactor by itself.
     #[test]
     fn who_yields_sees_what_came() {
         let tokio = tokio::runtime::Builder::new_current_thread()

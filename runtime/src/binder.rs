@@ -36,7 +36,7 @@ use crate::{Driver, Endpoint, Peer, PeerId, inproc};
 /// How long a listener waits after the system refused to accept, as when file descriptors have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Connections that a listener accepts before other tasks get their turn.
+/// Connections that a listener accepts before it yields to other tasks.
 const ACCEPTED_AT_ONCE: u64 = 32;
 
 /// A listener and where it really listens.
@@ -49,7 +49,7 @@ struct NewListeners(async_channel::Receiver<Listening>);
 impl Drop for NewListeners {
     fn drop(&mut self) {
         self.0.close();
-        // Else they would stay in the channel, bound, as long as a handle lives.
+        // Otherwise they would stay in the channel, bound, as long as a handle exists.
         while self.0.try_recv().is_ok() {}
     }
 }
@@ -83,7 +83,7 @@ impl Binder {
             let peers = PeersOfLink::new(of.clone(), sender);
             let receiving = pin!(peers.run(&mut *receiver));
             match select(receiving, Box::pin(run(of.clone(), new_listeners, pending().boxed()))).await {
-                // What the link has lost does not keep the rest from draining.
+                // Messages that the link has lost don't keep the rest from draining.
                 Either::Left((_, running)) if of.core.is_draining() => running.await,
                 Either::Left((cause, _)) => Err(DriverError::Disconnected(cause)),
                 Either::Right((result, _)) => result,
@@ -121,12 +121,12 @@ impl Binder {
         if self.node.core.config.security.is_plaintext() && real.is_local() != Some(true) {
             tracing::warn!(endpoint = %real, "other machines can reach this endpoint, which is not encrypted");
         }
-        // Binding took its time.
+        // Binding may have taken a while.
         if self.node.core.is_draining() {
             return Err(BindError::Shutdown);
         }
         self.listeners.try_send((real.clone(), listener)).map_err(|_| BindError::Shutdown)?;
-        // If a drain began meanwhile, on another thread, the driver closes the listener and takes nobody in.
+        // If a drain began meanwhile, on another thread, the driver closes the listener and accepts no connection.
         if self.node.core.is_draining() {
             return Err(BindError::Shutdown);
         }
@@ -273,7 +273,7 @@ async fn run(
 ) -> Result<(), DriverError> {
     let node = &node;
     let accepting = async move {
-        // One that never ends, so that there is always something to wait for.
+        // A future that never ends, so that the set is never empty.
         let mut loops = FuturesUnordered::from_iter([pending().boxed()]);
         loop {
             match select(pin!(new_listeners.0.recv()), loops.next()).await {
@@ -286,7 +286,7 @@ async fn run(
     let serving = async {
         let draining = pin!(node.wait_until_draining());
         let _: Either<(Infallible, _), _> = select(pin!(accepting), draining).await;
-        // Dropped with all listeners: nobody is accepted any more. Who is connected can still lose its admission.
+        // Dropped with all listeners, so no connection is accepted any more. Connected clients can still lose their admission.
         let drained = pin!(node.core.tasks.wait_until_none());
         select(drained, pin!(deadline_passed(node))).await;
     };
@@ -304,13 +304,13 @@ async fn accept_loop(node: &Arc<Node>, (endpoint, mut listener): Listening) {
                 }
                 accepted += 1;
                 if accepted.is_multiple_of(ACCEPTED_AT_ONCE) {
-                    // However fast they come, others have their turn, and those that are evicted or have left end.
+                    // Yield, or a fast series of connections would starve other tasks, and those of evicted or ended connections.
                     drop(node.turns.take().await);
                 }
             }
             Err(error) => {
                 node.report_accept_failure(endpoint.clone(), error.kind());
-                // One that was reset before it was accepted says nothing of the next.
+                // A connection that was reset before it was accepted says nothing about the next one.
                 if !matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset) {
                     sleep_until(&*node.core.runtime, node.core.now() + ACCEPT_PAUSE).await;
                 }
@@ -340,7 +340,7 @@ fn take_in(
     }
     let of = node.clone();
     node.core.tasks.spawn(&*node.core.runtime, async move {
-        // Boxed: while the link is driven, the future would keep room for it and for what it is made of.
+        // Boxed: otherwise the future would keep room for the link and for the parts that it was made of.
         let mut link = Box::new(StreamLink::new(
             of.clone(),
             peer.clone(),

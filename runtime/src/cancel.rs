@@ -43,11 +43,11 @@ impl From<StopReason> for CancelReason {
     }
 }
 
-/// Whether the handler of a request goes on.
+/// Whether the handler of a request may continue.
 #[derive(Debug, Default)]
 pub(crate) struct Cancellation {
     state: Mutex<State>,
-    /// Tells those who wait for it.
+    /// Wakes the tasks that wait for the cancellation.
     cancelled: Event,
     /// The task of the handler.
     task: AtomicWaker,
@@ -65,7 +65,7 @@ enum Phase {
     Running,
     /// The handler has its grace period left.
     Cancelled(CancelReason),
-    /// It has none.
+    /// The handler has no grace period, or it is over.
     Aborted(CancelReason),
 }
 
@@ -127,13 +127,13 @@ impl Cancellation {
     }
 }
 
-/// A handler until it ends, or is cancelled and its grace period is over. `None` if it was cancelled: a result of the time after that
-/// is dropped, because the caller is told of the cancellation.
+/// A handler until it ends, or is cancelled and its grace period is over. `None` if it was cancelled: a later result
+/// is dropped, because the caller gets the cancellation.
 pub(crate) struct Cancellable<F> {
     pub(crate) handling: F,
     pub(crate) cancellation: Arc<Cancellation>,
     pub(crate) runtime: Arc<dyn Runtime>,
-    /// Goes off when the grace period is over, once it has begun.
+    /// Fires at the end of the grace period, once that has begun.
     pub(crate) grace: Option<Pin<Box<dyn Timer>>>,
 }
 
@@ -142,7 +142,7 @@ impl<F: Future + Unpin> Future for Cancellable<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        // Before it looks, or a cancellation in between would wake nobody.
+        // Register before the check, or a cancellation in between would be missed.
         this.cancellation.task.register(cx.waker());
         match this.cancellation.time_left() {
             None => Pin::new(&mut this.handling).poll(cx).map(Some),

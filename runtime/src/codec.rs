@@ -79,7 +79,7 @@ pub trait Format: Send + Sync + 'static {
     ) -> Result<S::Value, FormatError>;
 }
 
-/// What a [`Format`] reports.
+/// The error of a [`Format`].
 pub type FormatError = Box<dyn Error + Send + Sync>;
 
 /// A [`Format`] as a codec.
@@ -136,7 +136,7 @@ impl PartialEq for CustomCodec {
 
 impl Eq for CustomCodec {}
 
-/// What takes the place of JSON where it is not built in.
+/// Replaces JSON where it is not built in.
 #[cfg(not(feature = "json"))]
 struct NoFormat;
 
@@ -207,7 +207,7 @@ impl From<&str> for CodecError {
     }
 }
 
-// Not by `#[from]`, which would make a source of what the text says already.
+// Not by `#[from]`: the text includes the inner error already, so it must not be the source as well.
 #[cfg(feature = "json")]
 impl From<serde_json::Error> for CodecError {
     fn from(error: serde_json::Error) -> Self {
@@ -253,7 +253,7 @@ impl Codec {
                 rmp_serde::encode::write_named(&mut *buffer, value)?;
                 Ok(buffer.finish())
             }
-            // A reference is sized, as what is erased has to be.
+            // A reference, as an erased value has to be sized.
             Self::Custom(format) => Ok(format.0.encode(&value)?),
         }
     }
@@ -269,7 +269,7 @@ impl Codec {
             #[cfg(feature = "msgpack")]
             Self::MsgPack => {
                 let mut reader = rmp_serde::Deserializer::from_read_ref(bytes);
-                // It takes one level less than it is told.
+                // The deserializer accepts one level less than its maximum.
                 reader.set_max_depth(MAX_DEPTH + 1);
                 Ok(T::deserialize(&mut reader)?)
             }
@@ -279,7 +279,7 @@ impl Codec {
                     value = Some(T::deserialize(deserializer)?);
                     Ok(())
                 })?;
-                Ok(value.expect("only its seed gives a format what it has to return"))
+                Ok(value.expect("a format can only return what its seed has made, which stores the value"))
             }
         }
     }

@@ -177,7 +177,7 @@ fn jittered(longest: Duration, chance: f64) -> Duration {
     longest.mul_f64(chance)
 }
 
-/// What the link will speak. Without an identity there will be none.
+/// The mechanism of the link. Without an identity, no link is made.
 fn identify(node: &Node, peer: &Arc<PeerShared>) -> Result<zmtp::Mechanism, DriverError> {
     node.core.config.security.mechanism(Role::Connector).map_err(|error| {
         let cause = DisconnectCause::from(error);
@@ -249,7 +249,7 @@ async fn while_unlinked<F: Future>(node: &Arc<Node>, peer: &Arc<PeerShared>, fut
     let unlinked = std::future::poll_fn(|cx| {
         peer.inbox.driver.register(cx.waker());
         if let Some(cause) = peer.end_cause() {
-            // Cut by hand while there was no link; what waited has ended.
+            // The application closed the connection while there was no link: end the waiting calls.
             peer.detach(&cause, node.phase() == Phase::Running);
             pump = Pump::new(node.clone(), peer.clone());
         }

@@ -1,13 +1,13 @@
-//! What an endpoint tells of its methods.
+//! How an endpoint describes its methods.
 //!
-//! The idea: a description belongs to the method that it describes, so that it goes when the method goes.
+//! The idea: a description belongs to the method that it describes, so that both are removed together.
 
 use serde::{Deserialize, Serialize};
 
-/// The name of the method that tells of the others. See [`Builder::describe_services`](crate::Builder::describe_services).
+/// The name of the method that describes the others. See [`Builder::describe_services`](crate::Builder::describe_services).
 pub const DESCRIBE: &str = "callosum.describe";
 
-/// What is told of a method: of a [typed service](mod@crate::service), or of an upper layer.
+/// The description of a method: of a [typed service](mod@crate::service), or of an upper layer.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
@@ -36,7 +36,7 @@ pub struct MethodDescription {
     pub result_schema: Option<String>,
 }
 
-/// What is told of an argument.
+/// The description of an argument.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ArgumentDescription {

@@ -62,7 +62,7 @@ struct Served {
     handling: Arc<Handling>,
 }
 
-/// What is to be done once the lock is released, because it runs code of the application.
+/// Effects that run the application's code, so they are carried out once the lock is released.
 #[derive(Default)]
 struct Afterwards {
     wake: Vec<Arc<Inbox>>,
@@ -148,14 +148,14 @@ impl Dispatcher {
         decisions: &mut Decisions,
     ) {
         let mut state = self.lock();
-        // One by one: what is behind one at which a user's scheduler panics stays.
+        // One by one: if a user's scheduler panics at one, those behind it stay in the queue.
         while let Some(event) = relayed.reports.pop_front() {
             state.take(event);
         }
         while let Some((request, reply)) = relayed.finished.pop_front() {
             state.endpoint.finish(request, reply);
         }
-        // What was decided before comes before.
+        // Earlier decisions come first.
         inbox.take(decisions);
         settle(state, Some((on, decisions)));
     }
@@ -219,7 +219,7 @@ impl Dispatcher {
             }
             None => Vec::new(),
         };
-        // A peer that comes again and again could else leave any number of handlers behind.
+        // Without this limit, a peer that reconnects repeatedly could leave any number of handlers behind.
         let room = MAX_LINGERING.saturating_sub(state.lingering_count);
         state.lingering_count += tasks.len();
         let afterwards = state.distribute(None);
@@ -293,7 +293,7 @@ impl Dispatcher {
         settle(state, None);
     }
 
-    /// It waits for one call less.
+    /// The handler of a request waits for one call less.
     pub(crate) fn resume(&self, request: RequestId) {
         self.lock().endpoint.resume(request);
     }

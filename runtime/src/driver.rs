@@ -57,7 +57,7 @@ impl Future for Driver {
 impl Drop for Driver {
     fn drop(&mut self) {
         self.node.finish(Drained::DeadlinePassed);
-        // Nobody waits for handlers that clean up.
+        // The driver is gone, so handlers get no time to clean up.
         self.node.core.dispatcher.abort();
     }
 }

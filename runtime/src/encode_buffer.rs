@@ -15,7 +15,7 @@ const COPY_MAX: usize = 4 * 1024;
 /// Largest buffer that a thread keeps: one that bodies of [`COPY_MAX`] have grown, by doubling.
 const KEPT_MAX: usize = 2 * COPY_MAX;
 
-/// What a new buffer has room for.
+/// The capacity of a new buffer.
 const INITIAL: usize = 256;
 
 thread_local! {
@@ -46,7 +46,7 @@ impl EncodeBuffer {
         }
     }
 
-    /// What was written.
+    /// The written bytes.
     pub fn finish(mut self) -> Bytes {
         match self.0.len() <= COPY_MAX {
             true => Bytes::copy_from_slice(&self.0),

@@ -70,9 +70,9 @@ impl Endpoint {
 fn parse_tcp(rest: &str) -> Result<(String, u16), &'static str> {
     let (host, port) = rest.rsplit_once(':').ok_or("tcp:// needs a port, as in tcp://127.0.0.1:5555")?;
     let host = match host.strip_prefix('[') {
-        Some(inner) => inner.strip_suffix(']').ok_or("an IPv6 address ends with `]`")?,
+        Some(inner) => inner.strip_suffix(']').ok_or("the `]` after the IPv6 address is missing")?,
         None if host.contains(':') => {
-            return Err("an IPv6 address stands in brackets, as in tcp://[::1]:5555");
+            return Err("an IPv6 address needs brackets, as in tcp://[::1]:5555");
         }
         None => host,
     };

@@ -97,7 +97,7 @@ impl From<zmtp::LinkError> for DisconnectCause {
 
 /// A handler with this name exists already. [`Handlers::replace`](crate::Handlers::replace) replaces it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there is a handler of the name `{name}` already")]
+#[error("a handler named `{name}` already exists")]
 pub struct HandlerExists {
     pub(crate) name: String,
 }

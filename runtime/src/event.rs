@@ -85,7 +85,7 @@ const RATION: u32 = 16;
 
 const WINDOW: Duration = Duration::from_secs(1);
 
-/// What unauthenticated peers may take of the subscribers' buffers.
+/// The share of the subscribers' buffers that events of unauthenticated peers may fill.
 #[derive(Debug, Default)]
 pub(crate) struct Ration {
     since: Option<Instant>,
@@ -94,7 +94,7 @@ pub(crate) struct Ration {
 }
 
 impl Ration {
-    /// One more has happened. If it is to be reported: how many were not since the last that was.
+    /// Counts an event. `Some` if it may be reported, with the number of events suppressed since the last report.
     pub(crate) fn take(&mut self, now: Instant) -> Option<u64> {
         if self.since.is_none_or(|since| now.saturating_duration_since(since) >= WINDOW) {
             (self.since, self.reported) = (Some(now), 0);
@@ -159,7 +159,7 @@ impl EventSink {
     pub(crate) fn send(&self, event: Event) {
         let sender = self.0.lock().as_ref().map(|channel| channel.sender.clone());
         let unread = sender.map(|sender| sender.try_broadcast(event));
-        // What could not be sent for want of subscribers, or was pushed out, is dropped without the lock.
+        // An event without subscribers, or one that was pushed out of the buffer, is dropped outside of the lock.
         drop(unread);
     }
 
@@ -184,7 +184,7 @@ mod tests {
         assert!((0..15).all(|_| at(1_999) == Some(0)));
         assert_eq!(at(1_999), None);
         assert_eq!(at(9_999), Some(1));
-        // A clock that went back is as good as one that stands still.
+        // A clock that goes back counts as one that stands still.
         assert!((0..15).all(|_| at(0) == Some(0)));
         assert_eq!(at(0), None);
     }

@@ -40,7 +40,7 @@ struct Table {
 pub(crate) struct WeakHandlers(Weak<RwLock<Table>>);
 
 impl WeakHandlers {
-    /// What is told of the methods, sorted by name.
+    /// The descriptions of the methods, sorted by name.
     pub(crate) fn descriptions(&self) -> Vec<MethodDescription> {
         let Some(table) = self.0.upgrade() else { return Vec::new() };
         let mut methods: Vec<_> = table
@@ -56,7 +56,7 @@ impl WeakHandlers {
     }
 }
 
-/// What answers a call.
+/// The handler of a method.
 pub(crate) struct Found {
     pub(crate) method: Arc<Method>,
     pub(crate) limit: Option<Arc<MethodLimit>>,
@@ -69,7 +69,7 @@ impl std::fmt::Debug for Handlers {
     }
 }
 
-// What handlers own may use the handlers itself when it is dropped: never drop one under the lock.
+// A value that a handler owns may use the handlers when it is dropped, so never drop a handler under the lock.
 impl Handlers {
     /// Adds a typed handler: [`Method::typed`].
     ///
@@ -118,7 +118,7 @@ impl Handlers {
     /// If there is a handler of this name.
     pub fn add_method(&self, name: impl Into<String>, method: Method) -> Result<(), HandlerExists> {
         let name = name.into();
-        // Lives longer than the lock, also where it is not taken.
+        // Declared before the lock is taken, so that a refused method is dropped after the lock.
         let method = Arc::new(method);
         match self.table.write().methods.entry(Text::from(name.clone())) {
             Entry::Occupied(_) => Err(HandlerExists { name }),
@@ -137,7 +137,7 @@ impl Handlers {
         let taken = methods.iter().find(|(name, _)| table.methods.contains_key(name.as_bytes()));
         if let Some((name, _)) = taken {
             let name = name.as_str().to_owned();
-            // Before the methods are dropped.
+            // Unlock before the methods are dropped.
             drop(table);
             return Err(HandlerExists { name });
         }
@@ -180,7 +180,7 @@ impl Handlers {
         let mut table = self.table.write();
         match limits.concurrency() {
             Some(max) => table.limited.entry(name).or_default().set(max),
-            // Those that run are still counted, in case that there is a limit again.
+            // Running handlers are still counted, in case a limit is set again.
             None => table.limited.get(&name).into_iter().for_each(|limit| limit.set(usize::MAX)),
         }
     }

@@ -103,7 +103,7 @@ pub struct Invocation<R, E = CallError> {
     read: ReadFn<R, E>,
 }
 
-/// Makes of what came back what the caller asked for.
+/// Converts the outcome to the type that the caller asked for.
 pub(crate) type ReadFn<R, E> = fn(Result<Bytes, CallError>, &Codec) -> Result<R, E>;
 
 impl<R: DeserializeOwned> Invocation<R> {

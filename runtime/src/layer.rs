@@ -1,7 +1,7 @@
 //! Middleware: layers around the calls that an endpoint makes, and around the handlers that answer its peers.
 //!
 //! A [`HandlerLayer`] sees each call whose handler starts: its [context](IncomingCall::context) (method, key, metadata, identity,
-//! deadline), and the [`Reply`](crate::Reply) that comes of it. A [`CallLayer`] sees each call that is made: its
+//! deadline), and the [`Reply`](crate::Reply) that answers it. A [`CallLayer`] sees each call that is made: its
 //! [method, key, metadata and timeout](OutgoingCall), and its result or its [`CallError`](crate::CallError). Both are asynchronous,
 //! and may pass a call on, change it, answer it themselves, or wait before and after. An async closure is a layer:
 //!

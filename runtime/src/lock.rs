@@ -24,7 +24,7 @@ thread_local! {
     static HELD: Cell<usize> = const { Cell::new(0) };
     /// How many bytes objects are in [`SPENT`]; apart, because this needs no destructor of the thread.
     static SPENT_LEN: Cell<usize> = const { Cell::new(0) };
-    /// What was dropped while this thread held a lock.
+    /// Values that were dropped while this thread held a lock.
     static SPENT: RefCell<Vec<Bytes>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -148,7 +148,7 @@ pub(crate) fn guarded(mut bytes: Bytes) -> Bytes {
 
 #[inline]
 fn guard(bytes: &mut Bytes) {
-    // What is unique has no owner, and never gets one. Bytes that were just serialized are, and cost next to nothing here.
+    // Unique bytes have no foreign owner, and never get one. Bytes that were just serialized are unique, so they are not wrapped.
     if !bytes.is_unique() {
         guard_shared(bytes);
     }
@@ -162,14 +162,14 @@ fn guard_shared(bytes: &mut Bytes) {
     };
 }
 
-/// Makes it a call that the engine may drop.
+/// Wraps a call's bytes so that the engine may drop them under a lock.
 pub(crate) fn guard_call(call: &mut Call) {
     call.key.detach();
     call.metadata.detach();
     guard(&mut call.body);
 }
 
-/// Makes it a reply that the engine may drop.
+/// Wraps a reply's bytes so that the engine may drop them under a lock.
 pub(crate) fn guard_reply(reply: &mut Reply) {
     match reply {
         Reply::Result { body, metadata, .. } => {
@@ -184,6 +184,6 @@ pub(crate) fn guard_reply(reply: &mut Reply) {
 
 /// A message of a link that the application has written, which the engine may drop.
 pub(crate) fn guarded_message(message: Multipart) -> Multipart {
-    // One without frames is an anomaly, and stays one.
+    // A message without frames is reported as an anomaly later.
     Multipart::from_frames(message.into_frames().map(guarded)).unwrap_or_default()
 }

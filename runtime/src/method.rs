@@ -164,7 +164,7 @@ impl Method {
                     match (&method.kind, body) {
                         (Kind::Whole(handler), Ok(body)) => handler.call(body, context).await,
                         (_, Err(error)) => error.refuse(),
-                        (Kind::Streamed(_), Ok(_)) => unreachable!("a handler stays what it is"),
+                        (Kind::Streamed(_), Ok(_)) => unreachable!("the kind of a handler never changes"),
                     }
                 }
                 .boxed()
@@ -210,7 +210,7 @@ where
     }
 }
 
-/// What a handler's panic tells its caller.
+/// The failure that the caller of a panicked handler receives.
 pub(crate) fn panicked(method: &Text, panic: &(dyn Any + Send), expose_traceback: bool) -> Reply {
     let message = panic
         .downcast_ref::<&str>()

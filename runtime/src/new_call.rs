@@ -37,12 +37,12 @@ impl NewCall {
         Self { peer: peer.clone(), call: Call::new(method, body), timeout, streams: None }
     }
 
-    /// What its argument and its result are serialized in.
+    /// The codec of its argument and its result.
     pub(crate) fn codec(&self) -> &Codec {
         self.peer.codec()
     }
 
-    /// Who is called.
+    /// The called peer.
     pub(crate) fn peer(&self) -> &Peer {
         &self.peer
     }
@@ -65,7 +65,7 @@ impl NewCall {
             return ready(Err(NotSent::StreamMade.into())).boxed();
         }
         if shared.has_ended() {
-            // Nobody reads or writes it any more.
+            // Its reader and writer were dropped.
             return ready(Err(CallError::Cancelled)).boxed();
         }
         let peer = self.peer.shared.clone();
@@ -75,7 +75,7 @@ impl NewCall {
         }
     }
 
-    /// Makes the call for a streamed result. Lends as [`make`](Self::make) does.
+    /// Makes the call for a streamed result. Lends the slot as [`make`](Self::make) does.
     pub(crate) fn make_streams(mut self, shared: &Arc<Shared>) -> Result<Option<Loan>, CallError> {
         self.prepare();
         let Peer { shared: peer, lender, .. } = self.peer;
@@ -102,7 +102,7 @@ impl Future for PendingReply {
 
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Answered> {
         let this = self.get_mut();
-        let reply = match this.call.as_mut().expect("a response is not polled after it was complete") {
+        let reply = match this.call.as_mut().expect("a response is not polled after completion") {
             Ok(pending) => {
                 let reply = task::ready!(Pin::new(&mut pending.reply).poll(cx));
                 pending.ended = true;

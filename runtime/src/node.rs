@@ -37,7 +37,7 @@ struct Lifecycle {
     drained: Option<Drained>,
     /// Every peer that has a link or waits for one.
     peers: BTreeMap<PeerId, Member>,
-    /// What subscribers have still to be told.
+    /// Events that are still to be sent to subscribers.
     notices: VecDeque<Notice>,
     /// Somebody tells them, and goes on until there are none.
     is_telling: bool,
@@ -99,7 +99,7 @@ impl Node {
         self.lifecycle.lock().phase
     }
 
-    /// Takes a peer in; `false` if the endpoint takes none any more.
+    /// Adds a peer; `false` if the endpoint accepts no more.
     pub(crate) fn admit(&self, peer: &Arc<PeerShared>) -> bool {
         let mut lifecycle = self.lifecycle.lock();
         if lifecycle.phase != Phase::Running {
@@ -125,7 +125,7 @@ impl Node {
         self.tell(lifecycle, was_connected.then_some(Event::Disconnected { peer, cause }));
     }
 
-    /// Takes out a peer whose calls have ended, which is reported if it was as connected. Only the first of several does.
+    /// Removes a peer whose calls have ended, and reports its end if it was reported as connected. Idempotent.
     pub(crate) fn expel(&self, peer: PeerId, cause: DisconnectCause) {
         let mut lifecycle = self.lifecycle.lock();
         let member = lifecycle.peers.remove(&peer);
@@ -150,7 +150,7 @@ impl Node {
         lifecycle.peers.get(&id).filter(|member| member.established).map(|member| member.peer.clone())
     }
 
-    /// The peer of this id, also while its handshake is under way.
+    /// The peer of this id, also during its handshake.
     pub(crate) fn anyone(&self, id: PeerId) -> Option<Arc<PeerShared>> {
         self.lifecycle.lock().peers.get(&id).map(|member| member.peer.clone())
     }
@@ -189,7 +189,7 @@ impl Node {
             self.core.set_draining();
         }
         self.core.tasks.abort_all();
-        // First, or what waits would be started as its peer's turn comes, perhaps where no executor is at hand.
+        // First, or waiting requests would be started while the peers are detached, perhaps without an executor.
         self.core.dispatcher.close();
         for peer in self.everyone() {
             peer.detach(&DisconnectCause::Shutdown, false);
@@ -245,7 +245,7 @@ impl Node {
         }
     }
 
-    /// Tells the subscribers, after what they have still to be told.
+    /// Sends an event to the subscribers, after those that are still to be sent.
     pub(crate) fn report(&self, event: Event) {
         self.tell(self.lifecycle.lock(), Some(event));
     }
@@ -260,7 +260,7 @@ impl Node {
             return;
         }
         while let Some(notice) = self.next_notice() {
-            // It may be another link's notice at which a subscriber panics: neither that link nor this one is to blame.
+            // A subscriber may panic, also at another link's notice: it must end no link.
             let _ = catch_unwind(AssertUnwindSafe(|| match notice {
                 Notice::Event(event) => {
                     trace(&event);

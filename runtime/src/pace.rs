@@ -1,4 +1,4 @@
-//! Which handlers are polled on the spot, and which get a task from their first poll on.
+//! Which handlers are polled inline by the connection's task, and which get a task of their own from their first poll on.
 //!
 //! A handler that takes long on the spot keeps its link from reading, and other handlers from the second core. The idea: the next
 //! calls of its method get tasks, at first few, because the thread may just have been preempted, and twice as many each time that
@@ -56,7 +56,7 @@ impl Pace {
 #[derive(Debug, Default)]
 pub(crate) struct Spent {
     time: Duration,
-    /// The end of the last one, if nothing that takes time has come since.
+    /// The end of the last one, if nothing that takes time has happened since.
     end: Option<Instant>,
 }
 
@@ -66,7 +66,7 @@ impl Spent {
         self.time > BUDGET
     }
 
-    /// What takes time from here on is no handler's.
+    /// Time from here on is not a handler's.
     pub(crate) fn pause(&mut self) {
         self.end = None;
     }

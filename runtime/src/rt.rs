@@ -26,7 +26,7 @@ pub trait Runtime: Debug + Send + Sync + 'static {
     /// Runs a task to its end. It must not poll the task before it returns.
     fn spawn(&self, task: BoxFuture<'static, ()>);
 
-    /// Wakes the task of `cx` once other tasks have had their turn and, where tasks learn only from the executor that a
+    /// Wakes the task of `cx` once other tasks have run and, where tasks learn only from the executor that a
     /// socket has something for them, it has looked.
     fn yield_now(&self, cx: &mut Context<'_>) {
         cx.waker().wake_by_ref();
@@ -49,7 +49,7 @@ pub trait Runtime: Debug + Send + Sync + 'static {
     /// The default, if the operating system has no randomness.
     #[expect(clippy::disallowed_methods, reason = "this is where randomness comes from")]
     fn fill_random(&self, bytes: &mut [u8]) {
-        getrandom::fill(bytes).expect("the operating system has randomness");
+        getrandom::fill(bytes).expect("the operating system provides randomness");
     }
 
     /// A timer that goes off once [`now`](Self::now) has reached `at`.
@@ -85,7 +85,7 @@ pub trait Timer: Send {
     /// Sets it to go off at `at`.
     fn reset(self: Pin<&mut Self>, at: Instant);
 
-    /// Ready once its time has come, until it is reset.
+    /// Ready from its time on, until it is reset.
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()>;
 }
 
@@ -187,7 +187,7 @@ pub async fn sleep_until(runtime: &dyn Runtime, at: Instant) {
     std::future::poll_fn(|cx| timer.as_mut().poll(cx)).await;
 }
 
-/// Lets others have their turn.
+/// Yields to other tasks.
 pub(crate) async fn yield_now() {
     let mut yielded = false;
     std::future::poll_fn(|cx| {
@@ -200,7 +200,7 @@ pub(crate) async fn yield_now() {
     .await
 }
 
-/// What `future` comes to, or `None` once `at` has come, by the clock of a runtime. The future is dropped then.
+/// The output of `future`, or `None` at the time `at` by the clock of a runtime. The future is dropped then.
 ///
 /// As cancel safe as the future.
 pub async fn until<F: Future>(runtime: &dyn Runtime, at: Instant, future: F) -> Option<F::Output> {

@@ -18,7 +18,7 @@ use crate::stream::{CallStreams, Layered, Shared};
 pub(crate) fn send(new: NewCall) -> Sent {
     let Some(layers) = new.peer().layers() else { return Sent::Made(new.make()) };
     let mut call = CallNext::new(layers.clone()).run(OutgoingCall::new(new));
-    // Most layers get here to where the call is made, and so keep the order of calls. The task that awaits the result brings a waker.
+    // Most layers make the call during this first poll, which keeps the order of calls. The awaiting task brings a waker later.
     match call.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(result) => Sent::Ended(Some(result)),
         Poll::Pending => Sent::Layered(call),
@@ -67,7 +67,7 @@ impl Future for Sent {
         let result = match self.get_mut() {
             Self::Made(pending) => return Pin::new(pending).poll(cx),
             Self::Layered(call) => ready!(call.as_mut().poll(cx)),
-            Self::Ended(result) => result.take().expect("a response is not polled after it was complete"),
+            Self::Ended(result) => result.take().expect("a response is not polled after completion"),
         };
         Poll::Ready(result.map(into_parts))
     }

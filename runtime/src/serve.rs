@@ -59,7 +59,7 @@ fn detach(
     request: RequestId,
     running: Running,
 ) -> Result<(), Unwanted> {
-    // Before the handler can be found: a driver that waits for its last task waits for this one too.
+    // Before the handler is registered, so that a driver that waits for its last task waits for this one, too.
     let task = core.tasks.guard();
     let cancellation = running.cancellation.clone();
     if let Err(NotBegun(reason)) = handling.begin(request, &cancellation) {
@@ -76,7 +76,7 @@ fn detach(
     let end = End { core: core.clone(), handling, request, reply: None, polled: false, _task: task };
     // An executor that is shutting down drops the task at once.
     core.runtime.spawn(Box::pin(async move {
-        // It outlives the handler, which so has really ended when its slot is freed.
+        // `end` is dropped after the handler, so that the slot is freed only once the handler has ended.
         let mut end = end;
         end.polled = true;
         end.reply = running.await;
@@ -119,7 +119,7 @@ impl Drop for End {
     fn drop(&mut self) {
         let dispatcher = &self.core.dispatcher;
         if !self.polled {
-            // The executor runs no more tasks: to start the next call, and the next, would only fill this stack.
+            // The executor runs no more tasks: starting one call after the other here would only overflow this stack.
             dispatcher.abort();
         }
         dispatcher.end_task(&self.handling, self.request, self.reply.take());

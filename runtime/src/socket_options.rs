@@ -1,4 +1,4 @@
-//! What an endpoint asks of the system for its TCP connections.
+//! Options that an endpoint sets on its TCP connections.
 
 use std::io;
 use std::time::Duration;
@@ -59,7 +59,7 @@ impl SocketOptions {
 
     pub(crate) fn apply(&self, socket: &SockRef<'_>) -> io::Result<()> {
         #[cfg(target_os = "linux")]
-        // Not every system that passes for Linux knows this one, and it can be done without.
+        // Not every system that poses as Linux supports this option, and it is optional.
         let _ = socket.set_tcp_notsent_lowat(UNSENT);
         if let Some(Keepalive { idle, interval }) = self.keepalive {
             socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(idle).with_interval(interval))?;

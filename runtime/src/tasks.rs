@@ -52,7 +52,7 @@ impl Tasks {
         task: impl Future<Output = ()> + Send + 'static,
     ) {
         let (handle, registration) = AbortHandle::new_pair();
-        // Before the task can be aborted, or `wait_until_none` could miss it.
+        // Take the guard before the task can be aborted, or `wait_until_none` could miss it.
         let guard = self.guard();
         let id = {
             let mut links = self.links.lock();

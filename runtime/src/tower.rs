@@ -128,13 +128,13 @@ impl Future for CallFuture {
     }
 }
 
-/// What a service that is a handler is asked.
+/// The request of a `tower` service that is a handler.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct HandlerRequest {
     /// The argument.
     pub body: Bytes,
-    /// What is known of the call.
+    /// The context of the call.
     pub context: Context,
 }
 

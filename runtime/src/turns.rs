@@ -9,7 +9,7 @@ use event_listener::{Event, IntoNotification};
 
 use crate::rt::yield_now;
 
-/// Links that end before others have their turn: a millisecond's work.
+/// Links that end before other tasks can run: a millisecond's work.
 const AT_ONCE: usize = 64;
 
 pub(crate) struct Turns {
@@ -22,10 +22,10 @@ impl Turns {
         Self { free: AtomicUsize::new(AT_ONCE), freed: Event::new() }
     }
 
-    /// Waits until other tasks have had their turn, and fewer than [`AT_ONCE`] have the one that this is. It ends when it is dropped.
+    /// Waits until other tasks have run and a slot is free: at most [`AT_ONCE`] are taken at a time. Dropping the result frees the slot.
     pub(crate) async fn take(&self) -> Turn<'_> {
         let turn = loop {
-            // Before it looks, so that none that ends meanwhile is missed.
+            // Listen before the check, so that a slot that is freed in between is not missed.
             let freed = self.freed.listen();
             if let Some(turn) = self.try_take() {
                 break turn;
@@ -48,7 +48,7 @@ pub(crate) struct Turn<'a>(&'a Turns);
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         self.0.free.fetch_add(1, Ordering::AcqRel);
-        // One more for each: else those that end before the first is polled would wake only that.
+        // `additional`: otherwise several slots that are freed before the first waiter is polled would wake only that one.
         self.0.freed.notify(1.additional());
     }
 }
@@ -65,7 +65,7 @@ mod tests {
         future.poll(&mut Context::from_waker(Waker::noop()))
     }
 
-    /// Polls until it yields no more; whether it has its turn.
+    /// Polls until it yields no more; returns whether it may run.
     fn taken<'a>(mut future: Pin<&mut impl Future<Output = Turn<'a>>>) -> Option<Turn<'a>> {
         (0..3).find_map(|_| match poll(future.as_mut()) {
             Poll::Ready(turn) => Some(turn),

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use callosum_proto::{Connection, ConnectionEvent, Endpoint, EndpointEvent, RequestId, internals};
 
-/// What is carried, for a model to note.
+/// A carried event, for a model to record.
 pub(crate) enum Carried<'a> {
     /// From the connection to the endpoint.
     Report(&'a EndpointEvent),

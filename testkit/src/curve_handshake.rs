@@ -7,7 +7,7 @@ use crate::curve_peer::{COOKIE, CurvePeer, Half, metadata, next_frame};
 use crate::fuzz::{byte, bytes};
 use callosum_proto::zmtp::{CurvePublicKey, Decision, Link, LinkError, LinkEvent};
 
-/// What the peer puts into its handshake.
+/// The values of the peer's handshake.
 pub struct Plan<'a> {
     /// For a client: shown instead of its own long-term key.
     pub long: Option<Half>,

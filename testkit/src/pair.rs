@@ -118,7 +118,7 @@ struct Side {
     arriving: Option<usize>,
     /// Requests of the other side that have not started, with the call's index.
     waiting: BTreeMap<RequestId, usize>,
-    /// Those whose handlers run: the call's index, and whether the handler was told to stop.
+    /// Requests whose handlers run: the call's index, and whether the handler was asked to stop.
     requests: BTreeMap<RequestId, (usize, bool)>,
     /// The last call of the other side that arrived over this link.
     newest: Option<usize>,
@@ -349,7 +349,7 @@ impl Pair {
             }
             Carried::Report(EndpointEvent::Closed(_)) => waiting.clear(),
             Carried::Decision(ConnectionEvent::Refuse { request, .. }) => panic!("{request} is refused"),
-            // One that has not started is answered by the endpoint.
+            // The endpoint answers a request that has not started.
             Carried::Decision(ConnectionEvent::Reply { request, .. }) => {
                 if let Some(number) = waiting.remove(request) {
                     let end = &calls[number].end;

@@ -61,10 +61,10 @@ pub struct TestCall {
     timeout: Option<Duration>,
 }
 
-/// What a handler of whole values is given, and the caller's side of the call.
+/// The context of a handler of whole values, and the caller's side of the call.
 #[non_exhaustive]
 pub struct Handling {
-    /// What the handler is given besides its argument.
+    /// The handler's context.
     pub context: Context,
     /// The caller's side: result and metadata, once the handler has ended. Dropping it cancels the call.
     pub answer: ResponseWithMetadata<Bytes>,
@@ -72,7 +72,7 @@ pub struct Handling {
     pub end: End<Bytes>,
 }
 
-/// What a handler of streams is given, and the caller's side of the call.
+/// The arguments of a handler of streams, and the caller's side of the call.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct StreamHandling {
@@ -80,7 +80,7 @@ pub struct StreamHandling {
     pub body: BodyReader,
     /// Begins the result.
     pub responder: Responder,
-    /// What the handler is given besides.
+    /// The handler's context.
     pub context: Context,
     /// The caller's side: writes the argument that the handler reads.
     pub argument: BodyWriter,
@@ -146,7 +146,7 @@ impl TestCall {
         self
     }
 
-    /// What the caller was [admitted as](Context::identity).
+    /// The caller's [identity](Context::identity).
     pub fn identity(mut self, identity: impl Into<Identity>) -> Self {
         self.identity = Some(identity.into());
         self
@@ -165,7 +165,7 @@ impl TestCall {
         self
     }
 
-    /// Makes the call, and returns what a handler of whole values is given.
+    /// Makes the call, and returns the context for a handler of whole values.
     ///
     /// # Panics
     /// If no handler is run, such as for a [layer](callosum_runtime::layer) of the callee that refuses the call.
@@ -185,7 +185,7 @@ impl TestCall {
         Handling { context, answer, end }
     }
 
-    /// Makes the call, and returns what a handler of streams is given.
+    /// Makes the call, and returns the arguments for a handler of streams.
     ///
     /// # Panics
     /// As [`begin`](Self::begin).
@@ -226,7 +226,7 @@ impl TestCall {
     }
 }
 
-/// What the caller says of its call.
+/// The options of the call.
 struct Options {
     method: String,
     key: Option<String>,
@@ -237,7 +237,7 @@ struct Options {
 /// Hands what a handler is given, and the means to end it, to the test; once.
 type Give<G, T> = Arc<Mutex<Option<oneshot::Sender<(G, End<T>)>>>>;
 
-/// What the handler was given, and the means to end it.
+/// The handler's arguments, and the means to end it.
 type Given<G, T> = oneshot::Receiver<(G, End<T>)>;
 
 fn once<G, T>() -> (Given<G, T>, Give<G, T>) {

@@ -20,15 +20,15 @@ pub struct Gate {
 /// A call whose handler runs.
 #[derive(Debug)]
 pub struct Held {
-    /// What it was called with.
+    /// Its argument.
     pub argument: Value,
-    /// What its handler knows.
+    /// Its handler's context.
     pub context: Context,
     reply: oneshot::Sender<Result<Value, HandlerError>>,
 }
 
 impl Held {
-    /// Lets the handler return this. A handler that is gone already does not mind.
+    /// Lets the handler return this. Does nothing if the handler is gone.
     pub fn release(self, result: impl Into<Value>) {
         let _ = self.reply.send(Ok(result.into()));
     }

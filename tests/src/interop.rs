@@ -21,7 +21,7 @@ use crate::python::{PyProcess, fork_server};
 /// How long a test waits for what must come. Only a safety net against hanging.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
-/// What the peers of a test are connected by.
+/// The transport between the peers of a test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
     /// Loopback TCP.
@@ -313,7 +313,7 @@ impl Sockets {
 impl Drop for Sockets {
     fn drop(&mut self) {
         if let Some(directory) = self.directory.get() {
-            // What can't be removed lies in the system's temporary directory, which is cleaned.
+            // A file that can't be removed is in the system's temporary directory, which is cleaned.
             let _ = fs::remove_dir_all(directory);
         }
     }

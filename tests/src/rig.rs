@@ -213,7 +213,7 @@ impl Rig {
         Builder::new(self.runtime.clone()).dialect(self.dialect)
     }
 
-    /// Somewhere to listen that nobody else uses.
+    /// An address to bind that no other test uses.
     pub fn endpoint(&self) -> String {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let unique = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));

@@ -1,4 +1,4 @@
-//! What has to be known of a type before it can be written down: whether it has an order, a default, and whether it holds itself.
+//! Properties of types that the generated code depends on: whether a type has an order, a default, and whether it contains itself.
 
 use callosum_thrift_idl::{DefId, Field, Flavour, Kind, Requiredness, Schema, Struct, Type};
 

@@ -74,9 +74,9 @@ struct Constants<'a> {
     schema: &'a Schema,
     /// For errors.
     name: &'a str,
-    /// Fields whose defaults are being written down: one that needs itself would have no end.
+    /// Fields whose defaults are being generated, to detect one that contains itself.
     defaults: RefCell<Vec<(DefId, i16)>>,
-    /// What has been written down takes on the heap, as the reader counts it: a sum.
+    /// The heap memory of the value so far, as the reader counts it: a sum, as Rust code.
     memory: RefCell<String>,
 }
 
@@ -108,7 +108,7 @@ impl<'c> Constants<'c> {
         ))
     }
 
-    /// What a name of another constant stands for.
+    /// The value of a constant that `value` names.
     fn followed<'a>(&'a self, mut value: &'a Value) -> &'a Value {
         while let Value::Named(name) = value
             && name.enum_value().is_none()
@@ -122,7 +122,7 @@ impl<'c> Constants<'c> {
     fn text<'a>(&'a self, value: &'a Value) -> Result<&'a str, BuildError> {
         match self.followed(value) {
             Value::Text(text) => Ok(text),
-            _ => self.wrong("a text"),
+            _ => self.wrong("a string"),
         }
     }
 
@@ -238,7 +238,7 @@ impl<'c> Constants<'c> {
     fn default(&self, id: DefId, field: &Field, value: &Value) -> Result<String, BuildError> {
         let place = (id, field.id);
         if self.defaults.borrow().contains(&place) {
-            return self.wrong(format!("finite: the default of {} holds itself", field.name));
+            return self.wrong(format!("finite: the default of {} contains itself", field.name));
         }
         self.defaults.borrow_mut().push(place);
         let expression = self.expression(&field.ty, value);
@@ -259,6 +259,9 @@ impl<'c> Constants<'c> {
             let name = self.text(name)?;
             if !structure.fields.iter().any(|field| field.name == name) {
                 return self.wrong(format!("a {path}, which has no field {name}"));
+            }
+            if given.iter().any(|(earlier, _)| *earlier == name) {
+                return self.wrong(format!("a {path}: it has the field {name} twice"));
             }
             given.push((name, value));
         }

@@ -19,7 +19,7 @@ pub(crate) struct Derived {
     constants: Vec<BTreeSet<String>>,
 }
 
-/// What is made of a service, besides its trait.
+/// The names of the items that are generated for a service, besides its trait.
 pub(crate) struct ServiceNames {
     pub(crate) server: String,
     pub(crate) client: String,
@@ -56,7 +56,7 @@ impl Derived {
     /// The arguments of a function, in code of this file, and one more, which is the context of the call.
     pub(crate) fn arguments(&self, file: usize, function: &Function) -> (Vec<String>, String) {
         let mut taken = self.constants[file].clone();
-        // What a client writes the arguments to.
+        // The writer of a client's arguments.
         taken.insert("__to".into());
         let arguments = function.arguments.iter();
         let arguments =

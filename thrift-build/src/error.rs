@@ -1,4 +1,4 @@
-//! What goes wrong.
+//! Errors of the generator.
 
 use std::io;
 use std::path::PathBuf;
@@ -21,7 +21,7 @@ pub enum BuildError {
         expected: String,
     },
     /// Two names are the same in Rust.
-    #[error("{name} is there twice, once Rust's case is applied: {what}; rename one of the two")]
+    #[error("{name} would be defined twice in Rust: {what}; rename one of the two")]
     Names {
         /// The name in Rust.
         name: String,
@@ -30,7 +30,7 @@ pub enum BuildError {
     },
     /// A constant has a name that generated code uses.
     #[error(
-        "the constant {name} of {file} begins with `__`, as names inside of generated code do; rename it"
+        "the constant {name} of {file} begins with `__`, which is reserved for generated code; rename it"
     )]
     Reserved {
         /// The constant.
@@ -39,11 +39,11 @@ pub enum BuildError {
         file: String,
     },
     /// `OUT_DIR` is not set: this is no build script.
-    #[error("OUT_DIR is not set: call this from a build script, or name a folder")]
+    #[error("OUT_DIR is not set: call this from a build script, or set the output folder")]
     NoOutFolder,
     /// Two files of one build script have the same name, and so would what is made of them.
     #[error(
-        "{} is made of another file already: compile both with one `compile_all`, or under a name of its own",
+        "{} is already generated from another file: compile both with one `compile_all`, or under a name of its own",
         .0.display()
     )]
     Overwritten(PathBuf),

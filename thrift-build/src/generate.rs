@@ -10,7 +10,7 @@ use crate::names;
 use crate::text::push;
 use crate::{constants, services, structs, types};
 
-/// Lints that say nothing about code that nobody reads: names and docs are those of the file.
+/// Lints that don't apply to generated code, whose names and docs are those of the file.
 const ALLOWED: &str = "clippy::all, dead_code, missing_docs, non_camel_case_types, non_upper_case_globals, rustdoc::all, \
                        unreachable_code, unreachable_pub, unused_mut, unused_variables";
 

@@ -40,7 +40,7 @@ pub fn compile(path: impl AsRef<Path>) -> Result<(), BuildError> {
     Builder::new().compile(path)
 }
 
-/// What this process has written. A file of an earlier build is to be overwritten, and one of this build is not.
+/// Files that this process has written. Files of earlier builds may be overwritten, those of this build may not.
 static WRITTEN: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
 /// [`compile`] with settings.

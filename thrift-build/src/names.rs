@@ -19,7 +19,7 @@ const KEYWORDS: [&str; 49] = [
 const RESERVED: [&str; 5] = ["self", "Self", "super", "crate", "_"];
 
 fn usable(mut name: String) -> String {
-    // What is left of `_1` or `_` once its case is Rust's.
+    // The rest of `_1` or `_` after its conversion to Rust's case.
     if !name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_') {
         name.insert(0, '_');
     }
@@ -59,7 +59,7 @@ pub(crate) fn of_constant(name: &str) -> String {
 /// The name, with as many `_` after it as it takes until it is free.
 pub(crate) fn free(mut name: String, is_taken: impl Fn(&str) -> bool) -> String {
     while is_taken(&name) {
-        // With a `_`, it is no keyword any more.
+        // With a `_`, it is not a keyword.
         if let Some(keyword) = name.strip_prefix("r#") {
             name = keyword.to_owned();
         }

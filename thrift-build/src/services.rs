@@ -11,7 +11,7 @@ use crate::structs::{or, places, required};
 use crate::text::push;
 use crate::types::{borrowed, module, owned, path, written};
 
-/// What a client has besides the functions of its service.
+/// Methods that a client has besides the functions of its service.
 const TAKEN: [&str; 1] = ["new"];
 
 /// Everything that is made of a service.

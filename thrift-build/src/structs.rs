@@ -9,7 +9,7 @@ use crate::names;
 use crate::text::push;
 use crate::types::owned;
 
-/// What can be derived.
+/// The derives of a struct or union.
 fn derives(schema: &Schema, id: DefId, fields: &[Field]) -> &'static str {
     match fields_have_order(schema, id, fields) {
         true => "#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]",

@@ -32,7 +32,7 @@ fn constants_are_checked_against_their_types() {
         ("const i16 A = -32769", "A is not an integer of 16 bits"),
         ("const i32 A = \"x\"", "A is not an integer of 32 bits"),
         ("const bool A = 2", "A is not a bool"),
-        ("const string A = 1", "A is not a text"),
+        ("const string A = 1", "A is not a string"),
         ("const double A = \"x\"", "A is not a number"),
         ("const list<i8> A = [1, 200]", "A is not an integer of 8 bits"),
         ("const map<i8, i8> A = [1]", "A is not a map"),
@@ -40,10 +40,14 @@ fn constants_are_checked_against_their_types() {
         ("struct P { 1: required i32 x } const P A = {}", "A is not a super::it::P: it lacks the field x"),
         ("struct P { 1: i32 x } const P A = {\"y\": 1}", "A is not a super::it::P, which has no field y"),
         ("union U { 1: i32 x, 2: i32 y } const U A = {\"x\": 1, \"y\": 1}", "A is not a union of one field"),
-        ("struct A { 1: i32 x, 2: A a = {} }", "a is not finite: the default of a holds itself"),
+        (
+            "struct P { 1: i32 x } const P A = {\"x\": 1, \"x\": 2}",
+            "A is not a super::it::P: it has the field x twice",
+        ),
+        ("struct A { 1: i32 x, 2: A a = {} }", "a is not finite: the default of a contains itself"),
         (
             "struct A { 1: B b = {} } struct B { 1: A a = {} }",
-            "b is not finite: the default of a holds itself",
+            "b is not finite: the default of a contains itself",
         ),
         ("struct P { 1: i32 x = \"x\" }", "x is not an integer of 32 bits"),
     ] {
@@ -70,7 +74,7 @@ fn names_that_are_the_same_in_rust_are_refused() {
     }
     assert_eq!(
         wrong("const i32 __to = 1"),
-        "the constant __to of it.thrift begins with `__`, as names inside of generated code do; rename it"
+        "the constant __to of it.thrift begins with `__`, which is reserved for generated code; rename it"
     );
 }
 

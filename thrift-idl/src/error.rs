@@ -1,4 +1,4 @@
-//! What is wrong with a file, and where.
+//! Errors in files, with their positions.
 
 use std::fmt;
 use std::io;
@@ -26,7 +26,7 @@ pub enum IdlError {
     /// There is none.
     #[error("there is no file to read")]
     NoFile,
-    /// It can't be read.
+    /// The file can't be read.
     #[error("can't read {}: {error}", .path.display())]
     Read {
         /// The file.
@@ -34,19 +34,19 @@ pub enum IdlError {
         /// Why not.
         error: io::Error,
     },
-    /// It is read, and something in it is wrong.
+    /// The file has a mistake.
     #[error("{}:{position}: {problem}", .path.display())]
     Wrong {
         /// The file.
         path: PathBuf,
         /// Where in it.
         position: Position,
-        /// What.
+        /// The mistake.
         problem: Problem,
     },
 }
 
-/// What is wrong in a file.
+/// A mistake in a file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Problem {
@@ -54,7 +54,7 @@ pub enum Problem {
     #[error("unexpected character {0:?}")]
     Character(char),
     /// A text or a comment without an end.
-    #[error("this has no end")]
+    #[error("this is not terminated")]
     Unterminated,
     /// A number that is out of range.
     #[error("the number {0} is out of range")]
@@ -68,7 +68,7 @@ pub enum Problem {
         found: String,
     },
     /// Types or constants in each other, more than 64 deep.
-    #[error("this nests more than 64 deep")]
+    #[error("this nests more than 64 levels deep")]
     TooDeep,
     /// More than 1,000 files.
     #[error("more than 1,000 files are included")]
@@ -91,10 +91,10 @@ pub enum Problem {
         expected: &'static str,
     },
     /// A name or a number that is taken.
-    #[error("{0} is there twice")]
+    #[error("{0} is defined twice")]
     Duplicate(String),
     /// A definition that is part of itself.
-    #[error("{0} is defined by itself")]
+    #[error("{0} is defined in terms of itself")]
     Cycle(String),
     /// A oneway function with a result or exceptions.
     #[error("the oneway function {0} can't return or throw anything")]

@@ -7,7 +7,7 @@ use std::str::Chars;
 
 use crate::error::{Position, Problem};
 
-/// What a text is made of.
+/// A token of a file.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Token {
     /// A name or a keyword, with its dots.
@@ -46,7 +46,7 @@ pub(crate) struct Lexeme {
     pub(crate) docs: String,
 }
 
-/// Takes a text apart. The last token is [`Token::End`].
+/// Splits a file into tokens. The last one is [`Token::End`].
 pub(crate) fn lex(text: &str) -> Result<Vec<Lexeme>, (Position, Problem)> {
     let mut lexer = Lexer { rest: text.chars().peekable(), at: Position { line: 1, column: 1 } };
     let mut lexemes = Vec::new();

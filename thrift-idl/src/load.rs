@@ -9,7 +9,7 @@ use crate::model::{File, Schema};
 use crate::parser::{Parsed, parse};
 use crate::resolve::resolve;
 
-/// So many files may be included, directly or not.
+/// Limit of files that may be included, directly or indirectly.
 const MAX_FILES: usize = 1_000;
 
 /// Reads a file and everything that it includes.
@@ -42,7 +42,7 @@ impl Loader {
     /// Reads a file.
     ///
     /// # Errors
-    /// If a file can't be read, or something in it is wrong; only the first mistake is told.
+    /// If a file can't be read, or something in it is wrong; only the first mistake is reported.
     pub fn load(&self, path: impl AsRef<Path>) -> Result<Schema, IdlError> {
         self.load_all([path])
     }

@@ -1,4 +1,4 @@
-//! What a file says, once its names are resolved.
+//! The model of files, with all names resolved.
 //!
 //! The idea: definitions live in the files of a [`Schema`], and whatever names one holds a [`DefId`], so that types may be recursive.
 
@@ -283,7 +283,7 @@ pub struct Reference {
 impl Reference {
     /// What it names.
     pub fn target(&self) -> DefId {
-        self.target.expect("a schema has no names that are not resolved")
+        self.target.expect("all names of a schema are resolved")
     }
 }
 

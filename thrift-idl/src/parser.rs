@@ -14,7 +14,7 @@ use crate::model::{
 /// Types and constants may be in each other so deep.
 const MAX_DEPTH: usize = 64;
 
-/// What a file says.
+/// The parsed declarations of a file.
 #[derive(Debug)]
 pub(crate) struct Parsed {
     /// Paths, and where they stand.

@@ -1,6 +1,6 @@
 //! Names to definitions, and the checks that need more than one of them.
 //!
-//! The idea: a table of all names first, then every reference is looked up in it, with the file that it stands in. What comes out has no
+//! The idea: a table of all names first, then every reference is looked up in it, with the file that it is in. What comes out has no
 //! name that is not resolved, no typedef or service that is defined by itself, and no thrown type that is no exception.
 
 use std::collections::BTreeMap;
@@ -28,7 +28,7 @@ fn wrong(file: &File, position: Position, problem: Problem) -> IdlError {
     IdlError::Wrong { path: file.path.clone(), position, problem }
 }
 
-/// What the name of a definition stands for; the values of an enum by their names.
+/// The definition of a name, with the values of an enum by their names.
 enum Named {
     Type,
     Enum(Vec<String>),

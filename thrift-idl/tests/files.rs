@@ -83,10 +83,10 @@ fn every_kind_of_definition_is_read() {
 fn mistakes_are_told_with_their_place() {
     for (text, told) in [
         ("struct A {\n  1: Nope a\n}", "it.thrift:2:6: Nope is not defined"),
-        ("struct A { 1: i32 a, 1: i32 b }", "it.thrift:1:22: 1 is there twice"),
-        ("struct A { 1: i32 a, 2: i32 a }", "it.thrift:1:22: a is there twice"),
-        ("enum A { X }\nstruct A {}", "it.thrift:2:8: A is there twice"),
-        ("enum A { X, X }", "it.thrift:1:13: X is there twice"),
+        ("struct A { 1: i32 a, 1: i32 b }", "it.thrift:1:22: 1 is defined twice"),
+        ("struct A { 1: i32 a, 2: i32 a }", "it.thrift:1:22: a is defined twice"),
+        ("enum A { X }\nstruct A {}", "it.thrift:2:8: A is defined twice"),
+        ("enum A { X, X }", "it.thrift:1:13: X is defined twice"),
         ("enum A { X = 2147483648 }", "it.thrift:1:10: the number 2147483648 is out of range"),
         ("struct A { 32768: i32 a }", "it.thrift:1:12: the number 32768 is out of range"),
         (
@@ -101,18 +101,18 @@ fn mistakes_are_told_with_their_place() {
         ),
         ("struct E {} service A { void f() throws (1: E e) }", "it.thrift:1:42: e is not an exception"),
         ("service A extends B {} struct B {}", "it.thrift:1:19: B is not a service"),
-        ("service A { void f(), void f() }", "it.thrift:1:28: f is there twice"),
-        ("service A extends B {} service B extends A {}", "it.thrift:1:9: A is defined by itself"),
-        ("typedef list<B> A typedef A B", "it.thrift:1:17: A is defined by itself"),
-        ("const i32 A = B const i32 B = A", "it.thrift:1:11: A is defined by itself"),
+        ("service A { void f(), void f() }", "it.thrift:1:28: f is defined twice"),
+        ("service A extends B {} service B extends A {}", "it.thrift:1:9: A is defined in terms of itself"),
+        ("typedef list<B> A typedef A B", "it.thrift:1:17: A is defined in terms of itself"),
+        ("const i32 A = B const i32 B = A", "it.thrift:1:11: A is defined in terms of itself"),
         ("enum C { X } const C A = C.Y", "it.thrift:1:26: C.Y is not defined"),
         ("service S {} struct A { 1: S s }", "it.thrift:1:28: S is not a type"),
         (
             "union U { 1: required i32 a }",
             "it.thrift:1:11: the field a of a union can be neither required nor have a default",
         ),
-        ("const string A = \"x", "it.thrift:1:18: this has no end"),
-        ("/* x", "it.thrift:1:1: this has no end"),
+        ("const string A = \"x", "it.thrift:1:18: this is not terminated"),
+        ("/* x", "it.thrift:1:1: this is not terminated"),
         ("struct A { 1: i32 a } ?", "it.thrift:1:23: unexpected character '?'"),
         ("strict A {}", "it.thrift:1:1: expected a definition, found `strict`"),
         ("struct a.b {}", "it.thrift:1:8: expected a name without dots, found `a.b`"),
@@ -127,10 +127,10 @@ fn mistakes_are_told_with_their_place() {
 fn nesting_has_a_limit() {
     let lists = |depth| format!("typedef {}i32{} A", "list<".repeat(depth), ">".repeat(depth));
     parse(&lists(63));
-    assert!(wrong(&lists(64)).ends_with("this nests more than 64 deep"));
+    assert!(wrong(&lists(64)).ends_with("this nests more than 64 levels deep"));
     let values = |depth| format!("const i32 A = {}1{}", "[".repeat(depth), "]".repeat(depth));
     parse(&values(63));
-    assert!(wrong(&values(100_000)).ends_with("this nests more than 64 deep"));
+    assert!(wrong(&values(100_000)).ends_with("this nests more than 64 levels deep"));
 }
 
 /// A folder that is gone afterwards.

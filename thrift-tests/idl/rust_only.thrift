@@ -65,7 +65,7 @@ exception fail_error { 1: string reason }
 
 service Keywords {
     i32 match(1: i32 self, 2: i32 type, 3: i32 context) throws (1: fail_error fail),
-    i32 new(1: string async),
+    i32 new(1: string async = "default"),
     Tree grow(1: Tree tree),
     Odd odd(1: Odd odd),
 }

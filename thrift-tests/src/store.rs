@@ -9,7 +9,7 @@ use crate::everything::{
 };
 use crate::shared::{Base, Busy};
 
-/// Remembers what it is told.
+/// Stores the values that it receives.
 #[derive(Debug, Default)]
 pub struct Memory(Mutex<Vec<String>>);
 

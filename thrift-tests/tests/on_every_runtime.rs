@@ -158,7 +158,10 @@ fn limits_of_both_ends(host: Host) {
         let grown = words.grow(&tree(vec![])).await.unwrap();
         let deep = words.grow(&grown).await.unwrap_err();
         let ThriftError::Call(CallError::Remote(info)) = deep else { panic!("{deep:?}") };
-        assert_eq!((&*info.name, &*info.repr), ("TProtocolException", "the message nests more than 3 deep"));
+        assert_eq!(
+            (&*info.name, &*info.repr),
+            ("TProtocolException", "the message nests more than 3 levels deep")
+        );
         let careful = KeywordsClient::from(client.limits(limits));
         let deep = careful.grow(&tree(vec![])).await.unwrap_err();
         assert!(matches!(deep, ThriftError::Reply(ReplyError::Read(ReadError::TooDeep(3)))), "{deep:?}");

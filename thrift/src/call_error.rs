@@ -1,4 +1,4 @@
-//! What goes wrong with a call, or with a method.
+//! Errors of calls and of methods.
 
 use std::convert::Infallible;
 
@@ -18,7 +18,7 @@ pub enum ReplyError {
     #[error("the reply is to a call of another method")]
     WrongMethod,
     /// It is to another call.
-    #[error("the reply is to the call {found}, and not to {expected}")]
+    #[error("the reply is to the call {found}; expected {expected}")]
     WrongSequence {
         /// The number of the call.
         expected: i32,
@@ -47,7 +47,7 @@ pub enum ThriftError<E = Infallible> {
     /// The call was not made.
     #[error(transparent)]
     Write(#[from] WriteError),
-    /// What came is no answer.
+    /// The response is not a valid reply.
     #[error(transparent)]
     Reply(#[from] ReplyError),
 }
@@ -78,7 +78,7 @@ impl<E> From<ReadError> for ThriftError<E> {
     }
 }
 
-/// What a method fails with that declares exceptions. Each of these converts into it with `?`, and so does a [`HandlerError`]; of
+/// The error of a method that declares exceptions. Each of these converts into it with `?`, and so does a [`HandlerError`]; of
 /// another error, `HandlerError::from` makes one.
 #[derive(Debug)]
 pub enum MethodError<E> {

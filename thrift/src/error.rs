@@ -14,7 +14,7 @@ pub enum ReadError {
     #[error("{0} bytes follow the message")]
     TrailingBytes(usize),
     /// It is over [`Limits::size`](crate::Limits::size).
-    #[error("the message has {size} bytes, and may have {limit}")]
+    #[error("the message has {size} bytes; the limit is {limit}")]
     TooLarge {
         /// Its bytes.
         size: usize,
@@ -22,7 +22,7 @@ pub enum ReadError {
         limit: usize,
     },
     /// It is over [`Limits::depth`](crate::Limits::depth).
-    #[error("the message nests more than {0} deep")]
+    #[error("the message nests more than {0} levels deep")]
     TooDeep(usize),
     /// It is over [`Limits::memory`](crate::Limits::memory).
     #[error("the message takes more than {0} bytes of memory")]
@@ -36,7 +36,7 @@ pub enum ReadError {
         first: u32,
     },
     /// Its kind is none that there is, or none that can come here.
-    #[error("a message of kind {0} can't come here")]
+    #[error("a message of kind {0} is not expected here")]
     BadKind(u8),
     /// A length or a count below zero.
     #[error("the size {0} is negative")]
@@ -45,10 +45,10 @@ pub enum ReadError {
     #[error("a number is out of range")]
     Number,
     /// A type that there is not.
-    #[error("{0} is no type")]
+    #[error("{0} is not a type")]
     UnknownType(u8),
     /// An element of a container has another type.
-    #[error("an element is {found:?}, and should be {expected:?}")]
+    #[error("an element is {found:?}; expected {expected:?}")]
     WrongType {
         /// The declared type.
         expected: WireType,
@@ -56,13 +56,13 @@ pub enum ReadError {
         found: WireType,
     },
     /// A text that is not UTF-8.
-    #[error("a text is not UTF-8")]
+    #[error("a string is not UTF-8")]
     NotUtf8,
     /// A required field, or one of another type than declared.
     #[error("the required field {0} is missing")]
     MissingField(&'static str),
     /// A union without a field that is known, or with more than one.
-    #[error("the union {0} has no field that is known, or several")]
+    #[error("the union {0} does not have exactly one known field")]
     Union(&'static str),
 }
 
@@ -71,6 +71,6 @@ pub enum ReadError {
 #[non_exhaustive]
 pub enum WriteError {
     /// A text or a container has more than 2,147,483,647 bytes or elements.
-    #[error("a text or a container is too long for Thrift")]
+    #[error("a string or a container is too long for Thrift")]
     TooLong,
 }

@@ -40,13 +40,13 @@ pub struct ApplicationException {
     pub message: Option<String>,
 }
 
-/// What is wrong, as `TApplicationException` numbers it.
+/// The kind of an exception, with the number of `TApplicationException`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ExceptionKind {
     /// 1: there is no such method.
     UnknownMethod,
-    /// 5: the method has returned nothing.
+    /// 5: the method returned no result.
     MissingResult,
     /// 6: something has failed on the other side.
     InternalError,
@@ -82,8 +82,8 @@ impl fmt::Display for ExceptionKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::UnknownMethod => f.write_str("the other side has no such method"),
-            Self::MissingResult => f.write_str("the method has returned nothing"),
-            Self::InternalError => f.write_str("something failed on the other side"),
+            Self::MissingResult => f.write_str("the method returned no result"),
+            Self::InternalError => f.write_str("internal error on the other side"),
             Self::ProtocolError => f.write_str("the other side can't read the message"),
             Self::Other(number) => write!(f, "the other side's Thrift answered with exception {number}"),
         }

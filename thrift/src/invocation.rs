@@ -26,7 +26,7 @@ use crate::value::Output;
 #[must_use = "a call is made when it is awaited"]
 pub struct ThriftInvocation<R, E = Infallible> {
     invocation: Invocation<Bytes>,
-    /// What the reply is compared with, or why there is no message.
+    /// The expected reply, or the error that prevented the message from being written.
     made: Result<MadeCall, WriteError>,
     result: PhantomData<fn() -> (R, E)>,
 }

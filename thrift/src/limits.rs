@@ -1,6 +1,6 @@
-//! What a message may be.
+//! Limits of messages.
 
-/// What a message may be that is read. A message over a limit is refused with a [`ReadError`](crate::ReadError), before memory is taken
+/// Limits of received messages. A message over a limit is refused with a [`ReadError`](crate::ReadError), before memory is taken
 /// for what is over it.
 ///
 /// How large a body may be on its way is up to the endpoint: `callosum_runtime::Limits`.

@@ -15,7 +15,7 @@ const VERSION_MASK: u32 = 0xffff_0000;
 const COMPACT_VERSION: u16 = 0x8201;
 const COMPACT_VERSION_MASK: u16 = 0xff1f;
 
-/// What a message is.
+/// The kind of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum MessageKind {

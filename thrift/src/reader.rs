@@ -12,7 +12,7 @@ use crate::limits::Limits;
 use crate::protocol::{Protocol, unzigzag};
 use crate::wire_type::WireType;
 
-/// What can be read as a value of Thrift.
+/// A type that can be read as a value of Thrift.
 pub trait Decode: Sized {
     /// Its type on the wire.
     const WIRE_TYPE: WireType;
@@ -35,7 +35,7 @@ pub struct Reader<'a> {
     encoding: Encoding,
 }
 
-/// What the next value is read with.
+/// The protocol of the next values, with its state.
 #[derive(Debug)]
 enum Encoding {
     Binary,
@@ -101,7 +101,7 @@ impl<'a> Reader<'a> {
 
     pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], ReadError> {
         let bytes = self.take(N)?;
-        Ok(bytes.try_into().expect("so many bytes were taken"))
+        Ok(bytes.try_into().expect("exactly that many bytes were taken"))
     }
 
     /// An integer of TCompact: seven bits a byte, the lowest first.
@@ -163,7 +163,7 @@ impl<'a> Reader<'a> {
         usize::try_from(size).map_err(|_| ReadError::NegativeSize(size))
     }
 
-    /// Takes memory out of the budget, as for the default of a field that is missing.
+    /// Subtracts memory from the budget, as for the default of a missing field.
     ///
     /// # Errors
     /// If less is left of [`Limits::memory`].

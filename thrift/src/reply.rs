@@ -1,4 +1,4 @@
-//! What a reply says to the call that it came for.
+//! Reads the reply to a call.
 
 use bytes::Bytes;
 
@@ -11,7 +11,7 @@ use crate::protocol::Protocol;
 use crate::reader::{Decode, Reader};
 use crate::value::Output;
 
-/// What a reply is compared with.
+/// The method and the sequence number that a reply has to have.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MadeCall {
     pub(crate) kind: MessageKind,
@@ -22,9 +22,9 @@ pub(crate) struct MadeCall {
 }
 
 impl MadeCall {
-    /// What a reply says.
+    /// Reads the result or the exception of a reply.
     pub(crate) fn read<R: Output, E: Exceptions>(self, message: &Bytes) -> Result<R, ThriftError<E>> {
-        // What Python's server answers to a oneway call.
+        // Python's server answers a oneway call with this.
         if self.kind == MessageKind::Oneway
             && message.is_empty()
             && let Some(nothing) = R::absent()

@@ -1,6 +1,6 @@
 //! The side that answers.
 //!
-//! The idea: a service is one method of Callosum, its alias; which of the service's methods is called stands in the message. What is
+//! The idea: a service is one method of Callosum, its alias; the message names the method of the service. What is
 //! generated matches on its name, and answers the [`Request`] with that method; everything that is the same for all methods is here. The
 //! calls of all methods are one future, so that a call has one allocation for it, whatever it calls.
 
@@ -42,7 +42,7 @@ pub trait Service: Send + Sync + 'static {
 /// A call, whose method is known, and whose arguments are not read yet.
 pub struct Request {
     message: Bytes,
-    /// Where the name of the method stands in the message.
+    /// The position of the method's name in the message.
     method: Range<usize>,
     sequence: i32,
     /// Where the arguments begin.
@@ -71,7 +71,7 @@ impl Request {
         }
         let arguments = message.len() - reader.remaining();
         let sequence = envelope.sequence;
-        // What stands between the name and the arguments.
+        // The bytes between the name and the arguments.
         let between = match protocol {
             Protocol::Binary => size_of_val(&sequence),
             Protocol::Compact => 0,
@@ -107,7 +107,7 @@ impl Request {
         };
         let (message, method) = (self.message, self.method);
         let (sequence, protocol) = (self.sequence, self.protocol);
-        // Combined, as an `async` block would hold much of this twice.
+        // Combinators, as an `async` block would hold many of these values twice.
         Either::Right(handler(arguments, self.context).map(move |returned| {
             let mut writer = reply(MessageKind::Reply, text(&message[method]), sequence, protocol);
             match returned {
@@ -133,7 +133,7 @@ impl Request {
 
 /// The name of a method.
 fn text(method: &[u8]) -> &str {
-    std::str::from_utf8(method).expect("it was checked when the envelope was read")
+    std::str::from_utf8(method).expect("the name was checked when the envelope was read")
 }
 
 fn reply(kind: MessageKind, method: &str, sequence: i32, protocol: Protocol) -> Writer {
@@ -179,7 +179,7 @@ pub fn register<T: Registry>(registry: T, alias: impl Into<String>, service: imp
 
 /// Where a service can be [registered](register): a `Builder`, or the `Handlers` of an endpoint that runs.
 pub trait Registry: Sized {
-    /// What becomes of it.
+    /// The type that registering returns.
     type Registered;
 
     /// Adds a method under a name.

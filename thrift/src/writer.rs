@@ -7,7 +7,7 @@ use crate::error::WriteError;
 use crate::protocol::{Protocol, zigzag};
 use crate::wire_type::WireType;
 
-/// What can be written as a value of Thrift.
+/// A type that can be written as a value of Thrift.
 pub trait Encode {
     /// Its type on the wire.
     const WIRE_TYPE: WireType;
@@ -24,7 +24,7 @@ pub struct Writer {
     encoding: Encoding,
 }
 
-/// What the next value is written with.
+/// The protocol of the next values, with its state.
 #[derive(Clone, Copy, Debug)]
 enum Encoding {
     Binary,
@@ -53,7 +53,7 @@ impl Writer {
         }
     }
 
-    /// What was written.
+    /// Returns the written message.
     ///
     /// # Errors
     /// If a text or a container was too long.
@@ -101,7 +101,7 @@ impl Writer {
         }
     }
 
-    /// A length or a count. One that is too large is told at the end.
+    /// A length or a count. If it is too large, `finish` fails.
     pub(crate) fn size(&mut self, size: usize) {
         let size = i32::try_from(size).unwrap_or_else(|_| {
             self.too_long = true;
@@ -116,7 +116,7 @@ impl Writer {
     /// Bytes, and their length before them.
     pub(crate) fn slice(&mut self, slice: &[u8]) {
         self.size(slice.len());
-        // It will not be sent.
+        // A message that is too long is never sent, so its bytes don't matter.
         if !self.too_long {
             self.put(slice);
         }

@@ -21,10 +21,10 @@ use crate::{Reason, TunnelEvent, wire};
 /// How long a listener waits when the system could not accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Connections that a listener accepts before other tasks have their turn.
+/// Connections that a listener accepts before it yields to other tasks.
 const ACCEPTED_AT_ONCE: u32 = 64;
 
-/// What it takes to open a connection on the other side.
+/// Everything that is needed to open a connection on the other side.
 #[derive(Clone, Debug)]
 pub(crate) struct Opener {
     pub(crate) peer: Peer,
@@ -35,7 +35,7 @@ pub(crate) struct Opener {
 }
 
 impl Opener {
-    /// Makes the call that opens a connection, once there is a link.
+    /// Makes the call that opens a connection, once the other side is connected.
     pub(crate) async fn open(
         &self,
         method: &str,
@@ -59,11 +59,11 @@ impl Accepted {
     }
 
     pub(crate) fn get(&mut self) -> &mut BoxSocket {
-        self.0.as_mut().expect("it was not taken, for that takes all of it")
+        self.0.as_mut().expect("`take` consumes `self`, so the value is still here")
     }
 
     pub(crate) fn take(mut self) -> BoxSocket {
-        self.0.take().expect("it is taken once, for that takes all of it")
+        self.0.take().expect("`take` consumes `self`, so it runs once")
     }
 }
 
@@ -95,7 +95,7 @@ pub(crate) async fn serve(
     outcome
 }
 
-/// What `serving` comes to, or how it was stopped from outside before.
+/// The output of `serving`, or how it was stopped from outside before.
 pub(crate) async fn until_stopped(guard: &Guard, serving: impl Future<Output = Outcome>) -> Outcome {
     let live = &guard.live;
     let stopped = live.stop.or(serving).await;
@@ -119,7 +119,7 @@ pub(crate) async fn accept_loop(
                     yield_now(&*hub.runtime).await;
                 }
             }
-            // Says nothing of the next.
+            // Does not concern the next one.
             Err(error)
                 if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset) => {}
             Err(error) => {
@@ -143,7 +143,7 @@ async fn yield_now(runtime: &dyn Runtime) {
     .await;
 }
 
-/// What a client is told that has its own protocol, before anything is relayed.
+/// A connection whose client first gets `reply`, in its own protocol, before anything is relayed.
 pub(crate) fn answered(reply: Vec<u8>, reader: callosum_runtime::BodyReader) -> Incoming {
     Incoming::Stream { preface: Bytes::from(reply), reader }
 }

@@ -49,7 +49,7 @@ pub trait Authorizer: Send + Sync + 'static {
 pub struct Requester {
     /// The peer.
     pub peer: Peer,
-    /// What it was admitted as: by the key that it has proved to own, or by what the transport has established. `None` if this
+    /// The identity that it was admitted as: by the key that it has proved to own, or by the transport. `None` if this
     /// endpoint has neither an authenticator nor another way to tell peers apart, or if the peer is the server that this side has
     /// connected to.
     pub identity: Option<Arc<Identity>>,
@@ -66,7 +66,7 @@ impl Requester {
     }
 }
 
-/// What a peer may open, and its limits.
+/// A permission to open connections, and its limits.
 #[derive(Clone)]
 pub struct Permission {
     admits: Admits,
@@ -122,7 +122,7 @@ impl Permission {
         self
     }
 
-    /// What it says of a connection to this address; `None` if there may be none.
+    /// The grant for a connection to this address; `None` if it is forbidden.
     pub(crate) fn at(&self, address: IpAddr) -> Option<Self> {
         match &self.admits {
             Admits::Every => Some(self.clone()),

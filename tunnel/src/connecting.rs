@@ -38,7 +38,7 @@ impl Call {
     }
 }
 
-/// What the target is told of who comes. Of what is not known, or has no place in a header, nothing is said.
+/// The PROXY protocol header for the target. Unknown addresses, and those that a header can't hold, are left out.
 pub(crate) fn proxy_header(
     source: Option<SocketAddr>,
     destination: Option<SocketAddr>,
@@ -62,10 +62,10 @@ pub(crate) fn proxy_header(
 
 /// How a connection is relayed that has been made.
 pub(crate) struct Setup<T> {
-    /// What the target is given first.
+    /// Bytes that are sent to the target first.
     pub(crate) preface: Bytes,
     pub(crate) idle: Option<Duration>,
-    /// What is to be held until it ends.
+    /// A guard that is held until the connection ends.
     pub(crate) held: T,
 }
 
@@ -113,7 +113,7 @@ where
     }
 }
 
-/// What `future` comes to, or how the call was cancelled before.
+/// The output of `future`, or how the call was cancelled before.
 async fn unless_cancelled(
     runtime: &dyn Runtime,
     context: &Context,
@@ -122,7 +122,7 @@ async fn unless_cancelled(
     let cancelled = pin!(context.cancelled());
     match select(cancelled, pin!(future)).await {
         Either::Left((why, _)) => Ok(cancelled_by(why)),
-        // The streams of a call end a moment before its handler is told why.
+        // The streams of a call end a moment before its handler learns the reason.
         Either::Right((Ok(End::ResetThere), cancelled)) => {
             Ok(within(runtime, GRACE, cancelled).await.map_or(End::ResetThere, cancelled_by))
         }

@@ -30,7 +30,7 @@ pub enum Side {
 pub struct ConnectionInfo {
     /// Its number: unique in a [`Tunnel`](crate::Tunnel) or [`TunnelServer`](crate::TunnelServer), and never used again.
     pub id: u64,
-    /// Which end of it is here.
+    /// Which end of the connection this side has.
     pub side: Side,
     /// The user that the other side was admitted as; `None` on the side that requested the forward.
     pub user: Option<String>,
@@ -49,7 +49,7 @@ pub struct ConnectionInfo {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ConnectionState {
-    /// What it is.
+    /// Its description.
     pub info: Arc<ConnectionInfo>,
     /// Whether both ends are connected, and bytes travel.
     pub is_open: bool,
@@ -107,7 +107,7 @@ impl Live {
         self.is_reset_here.store(true, Relaxed);
     }
 
-    /// The same outcome, unless the other side has only answered to what happened here.
+    /// The outcome. If the other side's reset only followed one on this side, the outcome is the latter.
     pub(crate) fn first_cause(&self, outcome: Outcome) -> Outcome {
         match outcome {
             Ok(End::ResetThere) if self.is_reset_here.load(Relaxed) => Ok(End::ResetHere),
@@ -164,7 +164,7 @@ impl Stop {
         self.why.lock().map_or(Poll::Pending, Poll::Ready)
     }
 
-    /// What `future` comes to, or why it was stopped before. Not for two futures of different tasks at the same time.
+    /// The output of `future`, or why it was stopped before. Don't use it for futures of two tasks at the same time: one waker is kept.
     pub(crate) async fn or<F: Future>(&self, future: F) -> Result<F::Output, End> {
         let mut future = pin!(future);
         poll_fn(|cx| match self.poll(cx) {

@@ -20,7 +20,7 @@ pub(crate) fn keepalive() -> SocketOptions {
     SocketOptions::default().keepalive(Duration::from_secs(60), Duration::from_secs(10))
 }
 
-/// What it takes to connect.
+/// Everything that is needed to connect.
 pub(crate) struct Dialer<'a> {
     pub(crate) runtime: &'a dyn Runtime,
     pub(crate) resolver: &'a dyn Resolver,
@@ -67,7 +67,7 @@ impl Dialer<'_> {
         };
         match found.is_empty() {
             true => Err(Reason::UnknownHost),
-            // An IPv4 address in the dress of IPv6 is checked, and connected to, as what it is.
+            // An IPv4-mapped IPv6 address is checked and connected to as the IPv4 address that it stands for.
             false => Ok(found.iter().map(IpAddr::to_canonical).collect()),
         }
     }
@@ -104,7 +104,7 @@ impl Dialer<'_> {
     }
 }
 
-/// What the system's error means; `absent` is what it means that there is nothing.
+/// The reason that a system error stands for; `absent` is the one for `NotFound`.
 fn reason(error: &io::Error, absent: Reason) -> Reason {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => Reason::Refused,

@@ -14,13 +14,13 @@ pub enum End {
     #[error("reset by the other side")]
     ResetThere,
     /// The Callosum connection ended.
-    #[error("the link ended")]
+    #[error("the connection that carries it ended")]
     LinkLost,
     /// No byte was transferred for the idle timeout of the rule.
     #[error("idle for too long")]
     Idle,
     /// The right to use it was withdrawn.
-    #[error("the rules do not allow it any more")]
+    #[error("the rules no longer allow it")]
     Revoked,
     /// It was open longer than the endpoint's execution timeout.
     #[error("open for too long")]

@@ -110,7 +110,7 @@ impl Sink {
 
     pub(crate) fn send(&self, event: TunnelEvent) {
         let unread = self.0.lock().as_ref().map(|(sender, _)| sender.try_broadcast(event));
-        // What nobody wants, or what was pushed out, is dropped without the lock.
+        // An event without receivers, or one that was pushed out of the queue, is dropped outside of the lock.
         drop(unread);
     }
 

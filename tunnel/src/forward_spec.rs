@@ -9,7 +9,7 @@ use crate::target::{ParseTargetError, Target};
 /// Connections accepted at one place go to another: `[BIND:]PORT:HOST:PORT`, as `ssh -L` and `ssh -R` take it.
 ///
 /// Either end may be the absolute path of a Unix socket, with or without `unix:` before it: `8080:/run/app.sock`,
-/// `/run/local.sock:db.internal:5432`. IPv6 addresses stand in brackets: `[::1]:8080:[fd00::1]:80`. A path with a colon
+/// `/run/local.sock:db.internal:5432`. Write IPv6 addresses in brackets: `[::1]:8080:[fd00::1]:80`. A path with a colon
 /// in it can't be written. [`ListenAddress`] says what `BIND` may be; [`Display`] writes what [`FromStr`] reads.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -26,7 +26,7 @@ pub struct ForwardSpec {
 pub enum ParseForwardError {
     /// It has more or fewer parts than any form of a forward.
     #[error(
-        "{0:?} is no forward: write [BIND:]PORT:HOST:PORT, with IPv6 addresses in brackets, or an absolute path without \
+        "{0:?} is not a forward: write [BIND:]PORT:HOST:PORT, with IPv6 addresses in brackets, or an absolute path without \
          colons for a Unix socket in place of [BIND:]PORT or HOST:PORT"
     )]
     Shape(String),

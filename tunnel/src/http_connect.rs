@@ -17,7 +17,7 @@ pub(crate) struct Handshake {
     head: Vec<u8>,
 }
 
-/// What some bytes have come to.
+/// The progress after some input.
 #[derive(Debug)]
 pub(crate) enum Progress {
     /// Read more.
@@ -26,7 +26,7 @@ pub(crate) enum Progress {
     Request { target: Target, leftover: Vec<u8> },
 }
 
-/// What a client did wrong, or asked for in vain.
+/// A malformed request, or one that is not supported.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Error {
     #[error("the head of the HTTP request has more than {MAX_HEAD} bytes or {MAX_HEADERS} header fields")]
@@ -37,12 +37,12 @@ pub(crate) enum Error {
     Empty,
     #[error("HTTP method {0} is not supported; only CONNECT is")]
     Method(String),
-    #[error("{0:?} is no target for CONNECT: it needs host:port")]
+    #[error("{0:?} is not a target for CONNECT, which has the form host:port")]
     Target(String),
 }
 
 impl Error {
-    /// What to write before the connection is closed.
+    /// The reply to write before the connection is closed.
     pub(crate) fn reply(&self) -> Vec<u8> {
         match self {
             Self::TooLarge => refusal("431 Request Header Fields Too Large", "", self),
@@ -55,7 +55,7 @@ impl Error {
 impl Handshake {
     /// Takes the next bytes from the client.
     pub(crate) fn receive(mut self, bytes: &[u8]) -> Result<Progress, Error> {
-        // An end of which a part was there before.
+        // The end of the head may have begun in earlier bytes.
         let from = self.head.len().saturating_sub(b"\n\r".len());
         self.head.extend_from_slice(bytes);
         match end_of_head(&self.head, from) {
@@ -94,12 +94,12 @@ fn parse(head: &[u8]) -> Result<Target, Error> {
     }
     match authority.parse() {
         Ok(target @ Target::Tcp { .. }) => Ok(target),
-        // Paths of Unix sockets are no authority.
+        // An authority can't be the path of a Unix socket.
         Ok(Target::Unix(_)) | Err(_) => Err(Error::Target(authority.to_owned())),
     }
 }
 
-/// The reply to a request, once it is known what has become of the connection.
+/// The reply to a request, once the outcome of the connection is known.
 ///
 /// Failures have the error type of RFC 9209 in Proxy-Status, which tells apart what the status code does not.
 pub(crate) fn reply(outcome: Result<(), Reason>) -> Vec<u8> {

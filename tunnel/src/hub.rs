@@ -24,7 +24,7 @@ use crate::time::within;
 use crate::totals::Table;
 use crate::{End, Reason, Target, measure};
 
-/// What all connections share.
+/// The state that all connections share.
 pub(crate) struct Hub {
     pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) events: Arc<Sink>,
@@ -51,7 +51,7 @@ enum Phase {
     Over,
 }
 
-/// What a connection is to be, but for what the hub knows.
+/// The description of a new connection, without the parts that the hub adds.
 pub(crate) struct Wanted {
     pub(crate) side: Side,
     pub(crate) user: Option<String>,
@@ -80,10 +80,10 @@ impl Hub {
         })
     }
 
-    /// Takes a connection in. What stops it is its own, unless it is given.
+    /// Registers a connection, which `stop` ends.
     ///
     /// # Errors
-    /// If there are to be no more.
+    /// If the hub is draining.
     pub(crate) fn begin(self: &Arc<Self>, wanted: Wanted, stop: Arc<Stop>) -> Result<Guard, Reason> {
         let Wanted { side, user, forward, target, source } = wanted;
         let totals = self.totals.of(user.as_deref(), &forward);
@@ -123,7 +123,7 @@ impl Hub {
         live.iter().for_each(|live| live.stop.stop(why));
     }
 
-    /// Lets no connection begin, and gives those that there are so long to end.
+    /// Refuses new connections, and gives the open ones so long to end.
     pub(crate) async fn drain(&self, deadline: Duration) -> Drained {
         self.advance(Phase::Draining);
         let drained = match within(&*self.runtime, deadline, self.until_none_left()).await {
@@ -164,7 +164,7 @@ impl Hub {
         self.until(Phase::Over).await;
     }
 
-    /// What `future` comes to, or `None` if everything is over before.
+    /// The output of `future`, or `None` if the hub is closed before.
     pub(crate) async fn unless_over<F: Future>(&self, future: F) -> Option<F::Output> {
         match select(pin!(self.until_over()), pin!(future)).await {
             Either::Left(_) => None,
@@ -197,7 +197,7 @@ impl Guard {
         Ok(self)
     }
 
-    /// What it has come to, which is reported when this is dropped.
+    /// Sets the outcome, which is reported when this is dropped.
     pub(crate) fn set(&mut self, outcome: Outcome) {
         self.outcome = outcome;
     }

@@ -30,14 +30,14 @@ pub enum ParseListenAddressError {
     /// There is no port, or it is no number from 0 to 65535.
     #[error("{0:?} needs a port from 0 to 65535, as in 8080 or 127.0.0.1:8080; 0 lets the system choose")]
     Port(String),
-    /// It is no address to listen on.
+    /// The text is not an address to listen on.
     #[error(
-        "{0:?} is no address to listen on: write an IP address (IPv6 in brackets), localhost, or * for 0.0.0.0"
+        "{0:?} is not an address to listen on: write an IP address (IPv6 in brackets), localhost, or * for 0.0.0.0"
     )]
     Address(String),
     /// The path is relative, longer than 107 bytes, or not in normal form.
     #[error(
-        "{0:?} is no absolute path of at most 107 bytes, without `.`, `..`, empty parts and control characters"
+        "{0:?} is not an absolute path of at most 107 bytes, without `.`, `..`, empty parts and control characters"
     )]
     Path(String),
 }

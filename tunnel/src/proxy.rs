@@ -27,14 +27,14 @@ pub(crate) fn detect(first: u8) -> Option<Protocol> {
 /// A client's handshake, as far as it has arrived: at most 16 KiB are kept.
 #[derive(Debug, Default)]
 pub(crate) enum Handshake {
-    /// Not a byte yet.
+    /// No byte was received yet.
     #[default]
     First,
     Socks5(socks5::Handshake),
     HttpConnect(http_connect::Handshake),
 }
 
-/// What some bytes have come to. `reply` is what to write now, if it is not empty.
+/// The progress after some input. `reply` has the bytes to write now, if it is not empty.
 #[derive(Debug)]
 pub(crate) enum Progress {
     /// Read more.
@@ -43,16 +43,16 @@ pub(crate) enum Progress {
     Request { request: Request, reply: &'static [u8] },
 }
 
-/// What a client asks for.
+/// The request of a client.
 #[derive(Debug)]
 pub(crate) struct Request {
     pub(crate) protocol: Protocol,
     pub(crate) target: Target,
-    /// What came behind the request, and belongs to the target.
+    /// Bytes received behind the request, which belong to the target.
     pub(crate) leftover: Vec<u8>,
 }
 
-/// What a client did wrong, or asked for in vain.
+/// A malformed handshake, or a request that is not supported.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Error {
     #[error("neither SOCKS5 nor HTTP: the first byte is {0:#04x}")]
@@ -64,7 +64,7 @@ pub(crate) enum Error {
 }
 
 impl Error {
-    /// What to write before the connection is closed, if it is not empty.
+    /// The reply to write before the connection is closed, if it is not empty.
     pub(crate) fn reply(&self) -> Vec<u8> {
         match self {
             Self::Protocol(_) => Vec::new(),
@@ -75,7 +75,7 @@ impl Error {
 }
 
 impl Protocol {
-    /// The reply to a request, once it is known what has become of the connection.
+    /// The reply to a request, once the outcome of the connection is known.
     pub(crate) fn reply(self, outcome: Result<(), Reason>) -> Vec<u8> {
         match self {
             Self::Socks5 => socks5::reply(outcome).to_vec(),

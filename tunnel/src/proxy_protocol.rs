@@ -17,7 +17,7 @@ const UNIX_PATH: usize = 108;
 /// Between whom the connection is that is forwarded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Addresses {
-    /// It is somebody's, whose addresses are unknown or of another kind.
+    /// The addresses of the client are unknown, or neither TCP nor Unix.
     Unspecified,
     /// TCP. If only one is IPv4, it is written as an IPv4-mapped address.
     Tcp { source: SocketAddr, destination: SocketAddr },
@@ -25,7 +25,7 @@ pub(crate) enum Addresses {
     Unix { source: Option<PathBuf>, destination: PathBuf },
 }
 
-/// What more a header says.
+/// The TLVs of a header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Tlv {
     /// The host that the client named.

@@ -32,9 +32,9 @@ thread_local! {
     static SPARE: RefCell<VecDeque<Bytes>> = const { RefCell::new(VecDeque::new()) };
 }
 
-/// Reads what has come, at most [`READ`] bytes. None is the end.
+/// Reads available bytes, at most [`READ`]. No bytes are the end.
 pub(crate) fn poll_read(socket: &mut BoxSocket, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
-    // Not borrowed while the socket, which may be anything, is polled.
+    // Taken, not borrowed: the socket may be of any type, and its `poll` may call this function.
     let mut spare = SPARE.take();
     let mut buffer = reuse(&mut spare).unwrap_or_else(|| BytesMut::zeroed(READ));
     let read = Pin::new(socket).poll_read(cx, &mut buffer);
@@ -49,7 +49,7 @@ pub(crate) fn poll_read(socket: &mut BoxSocket, cx: &mut Context<'_>) -> Poll<io
     bytes
 }
 
-/// Memory that nobody has any more, the newest, for it may still be in the cache.
+/// The first buffer that no piece refers to any more: the newest, as it may still be in the CPU's cache.
 fn reuse(spare: &mut VecDeque<Bytes>) -> Option<BytesMut> {
     let at = spare.iter().position(Bytes::is_unique)?;
     spare.remove(at)?.try_into_mut().ok()
@@ -59,7 +59,7 @@ fn reuse(spare: &mut VecDeque<Bytes>) -> Option<BytesMut> {
 mod tests {
     use super::*;
 
-    /// Gives so many bytes of one value, and then waits.
+    /// Yields so many bytes of one value, and then is pending.
     struct Giving(VecDeque<(usize, u8)>);
 
     impl AsyncRead for Giving {

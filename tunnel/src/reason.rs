@@ -1,6 +1,6 @@
 //! Why a tunnelled connection could not be opened.
 
-/// Why a tunnelled connection could not be opened, as the side that should have connected says.
+/// Why a tunnelled connection could not be opened, as reported by the side that should have connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum Reason {

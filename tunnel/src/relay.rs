@@ -2,12 +2,12 @@
 //!
 //! Responsible for how the two directions end, each by itself and both together; not for who opened the call, nor for
 //! stopping a connection from outside. The idea: **up** is from the socket to the stream that this side writes,
-//! **down** from the stream that this side reads to the socket. Each is an enum of how far it has come, polled in the
+//! **down** from the stream that this side reads to the socket. Each is an enum of its progress, polled in the
 //! same task, so that nothing is shared or locked.
 //!
 //! The end of one side becomes the end of the other: FIN the end of the stream, and the end of the stream FIN. A reset becomes the
 //! failure or the cancellation of the call, which would overtake the bytes before it. So the side that sees a reset first marks it in
-//! the stream, as the end of an item, and waits for [`LINGER`] at most until the other side has come to the mark and ends the call:
+//! the stream, as the end of an item, and waits for [`LINGER`] at most until the other side reaches the mark and ends the call:
 //!
 //! ```text
 //! target sends "413 Too Large", resets      the socket gives these bytes, then an error
@@ -42,7 +42,7 @@ const GATHER: usize = 16;
 /// whose socket takes nothing holds besides its window. A piece has at most as many bytes, so fewer than twice as many are held.
 const GATHER_BYTES: usize = 64 * 1024;
 
-/// Reads, and writes, after which other tasks have their turn.
+/// Reads, and writes, after which the relay yields to other tasks.
 const ROUNDS: usize = 16;
 
 /// How long the other side may take to come to the mark of a reset.
@@ -53,7 +53,7 @@ pub(crate) struct Relay {
     socket: BoxSocket,
     up: Up,
     down: Down,
-    /// Goes off when the other side has had its time to come to a mark.
+    /// Fires if the other side has not reached the mark in time.
     linger: Option<Pin<Box<dyn Timer>>>,
     live: Arc<Live>,
     runtime: Arc<dyn Runtime>,
@@ -82,7 +82,7 @@ enum Down {
         reader: BodyReader,
         pieces: VecDeque<Bytes>,
     },
-    /// The stream has come to the mark: these are the last pieces, and then the socket is reset.
+    /// The stream has reached the mark: these are the last pieces, and then the socket is reset.
     Resetting(VecDeque<Bytes>),
     /// The stream has ended, and the socket's half is being closed.
     Closing,
@@ -91,7 +91,7 @@ enum Down {
     Broken(Option<BodyReader>),
 }
 
-/// What this side reads of a call.
+/// The stream of a call that this side reads.
 pub(crate) enum Incoming {
     /// Our call, which may still be refused.
     Answer(Answer),
@@ -136,7 +136,7 @@ impl Relay {
         match (&mut self.up, &self.down) {
             (Up::Finished(writer), Down::Closed) => {
                 if self.live.is_accepting() {
-                    // Only now it is known whether the other side has taken everything.
+                    // Only the end of the call tells whether the other side has written everything to its socket.
                     let closed = ready!(pin!(writer.closed()).poll(cx));
                     if let BodyError::Call(error) = closed {
                         return Poll::Ready(Ok(wire::end(&error)));
@@ -150,7 +150,7 @@ impl Relay {
                 Poll::Ready(Ok(End::ResetHere))
             }
             (Up::Finished(writer), Down::Broken(_)) => {
-                // The end of a stream is acknowledged at once. Fails if the other side has gone as well.
+                // The end of a stream is acknowledged at once. Fails if the other side has ended, too.
                 let _ = ready!(pin!(writer.acknowledged()).poll(cx));
                 Poll::Ready(Ok(End::ResetHere))
             }
@@ -162,7 +162,7 @@ impl Relay {
     fn poll_up(&mut self, cx: &mut Context<'_>) -> Result<(), Outcome> {
         for _ in 0..ROUNDS {
             let Up::Open(writer) = &mut self.up else { return Ok(()) };
-            // First, so that what there is no room for waits in the socket, and not here as well.
+            // Check for room before reading, so that excess bytes stay in the socket's buffer, and not in ours as well.
             let room = pin!(writer.room()).poll(cx);
             match room {
                 Poll::Ready(Ok(_)) => {}
@@ -172,7 +172,7 @@ impl Relay {
             match poll_read(&mut self.socket, cx) {
                 Poll::Ready(Ok(bytes)) if !bytes.is_empty() => {
                     let size = bytes.len();
-                    // Does not wait, unless the link has just ended.
+                    // There is room, so this is ready at once, unless the connection has just ended.
                     let written = pin!(writer.write_bytes(bytes)).poll(cx);
                     match written {
                         Poll::Ready(Err(error)) => return self.fail_up(error),
@@ -197,7 +197,7 @@ impl Relay {
         Ok(())
     }
 
-    /// The socket has ended. If it takes nothing either, it was reset, and only one of the two calls is told.
+    /// The socket has ended. If it can't be written either, it was reset: only one of the two system calls reports a reset.
     fn end_up(&mut self) -> Result<(), Outcome> {
         if matches!(self.down, Down::Broken(_)) {
             self.break_up();
@@ -227,7 +227,7 @@ impl Relay {
         match (marked, std::mem::replace(&mut self.up, Up::Stopped)) {
             (Poll::Pending, up) => self.up = up,
             (Poll::Ready(Ok(())), Up::Breaking(writer)) => self.up = Up::Broken(writer),
-            // The other side has gone as well, and the stream stays stopped.
+            // The other side has ended, too, and the stream stays stopped.
             (Poll::Ready(_), _) => {}
         }
         Ok(())
@@ -251,7 +251,7 @@ impl Relay {
         }
     }
 
-    /// What it means that the call has failed.
+    /// The outcome that the failure of the call stands for.
     fn outcome(&self, error: &CallError) -> Outcome {
         match self.down {
             Down::Opening(_) => Err(wire::reason(error)),
@@ -359,7 +359,7 @@ fn ended(error: BodyError) -> Outcome {
     }
 }
 
-/// What follows the pieces that were gathered.
+/// The next event of the stream, after the pieces that were taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Gathered {
     More,
@@ -368,7 +368,7 @@ enum Gathered {
     Mark,
 }
 
-/// Takes what has come of the stream, up to [`GATHER`] pieces or [`GATHER_BYTES`].
+/// Takes the received pieces of the stream, up to [`GATHER`] pieces or [`GATHER_BYTES`].
 fn gather(
     reader: &mut BodyReader,
     pieces: &mut VecDeque<Bytes>,

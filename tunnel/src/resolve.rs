@@ -16,8 +16,8 @@ pub trait Resolver: Send + Sync + 'static {
     fn resolve<'a>(&'a self, name: &'a str) -> BoxFuture<'a, io::Result<Vec<IpAddr>>>;
 }
 
-/// Look-ups of [`SystemResolver`] at a time, in this process: they take threads of a pool that others use too, and one that nobody waits
-/// for any more goes on until the system gives up.
+/// Look-ups of [`SystemResolver`] at a time, in this process: they take threads of a pool that others use too, and an
+/// abandoned one goes on until the system gives up.
 const MAX_LOOKUPS: usize = 64;
 
 /// Has as many items as there are look-ups.

@@ -48,11 +48,11 @@ struct Shared {
 #[derive(Debug)]
 struct Watched {
     path: PathBuf,
-    /// What it looked like when it was read.
+    /// The file's stamp when it was read.
     read: Option<FileStamp>,
-    /// What it looked like last.
+    /// The file's stamp at the last check.
     last: Option<FileStamp>,
-    /// What was last found wrong with it, and said.
+    /// The last error that was logged.
     problem: Option<String>,
 }
 
@@ -68,7 +68,7 @@ pub enum RulesFileError {
         /// What the system said.
         error: io::Error,
     },
-    /// What it says is wrong.
+    /// The file has a mistake.
     #[error("{path}: {error}", path = .path.display())]
     Rules {
         /// The file.
@@ -137,7 +137,7 @@ impl RuleSet {
     /// # Errors
     /// If it can't be read, or has a mistake; the current rules stay in force.
     pub fn reload(&self) -> Result<(), RulesFileError> {
-        // Locked while it is read, or who has read earlier might be the last to say what he has read.
+        // Locked while the file is read: otherwise a thread that read earlier could overwrite the result of a later read.
         let Some(mut file) = self.shared.file.as_ref().map(|file| file.lock()) else { return Ok(()) };
         let look = FileStamp::of(&file.path).ok();
         self.replace(read(&file.path)?);
@@ -150,7 +150,7 @@ impl RuleSet {
         let problem = match FileStamp::of(&file.path) {
             Ok(look) if file.read == Some(look) => return,
             Ok(look) if file.last == Some(look) => {
-                // Whatever is wrong with it, it is read again only when it changes again.
+                // Even after an error, it is read again only when it changes again.
                 (file.read, file.last) = (Some(look), None);
                 read(&file.path).map(|rules| self.replace(rules)).err()
             }

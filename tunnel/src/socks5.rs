@@ -1,6 +1,6 @@
 //! SOCKS5 (RFC 1928), the server's side, up to the request: bytes in, target and replies out.
 //!
-//! A client sends a greeting with the methods of authentication that it knows, is told "none needed", and sends a
+//! A client sends a greeting with the authentication methods that it supports, gets the answer "none needed", and sends a
 //! request. Whether the method's answer was read first does not matter: clients may send both at once. Only CONNECT is
 //! served. Names are not resolved here, but by the side that connects. At most 262 bytes are kept, beside what the last
 //! input had behind the request.
@@ -39,7 +39,7 @@ pub(crate) enum Handshake {
     Request(Vec<u8>),
 }
 
-/// What some bytes have come to. `reply` is what to write now, if it is not empty.
+/// The progress after some input. `reply` has the bytes to write now, if it is not empty.
 #[derive(Debug)]
 pub(crate) enum Progress {
     /// Read more.
@@ -53,12 +53,12 @@ pub(crate) enum Progress {
 #[error("{error}")]
 pub(crate) struct Refusal {
     pub(crate) error: Error,
-    /// What to write before the connection is closed, if it is not empty. The answer to the greeting goes before, if it has
+    /// The reply to write before the connection is closed, if it is not empty. The answer to the greeting goes before, if it has
     /// not been written yet.
     pub(crate) reply: Vec<u8>,
 }
 
-/// What a client did wrong, or asked for in vain.
+/// A malformed handshake, or a request that is not supported.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Error {
     #[error("SOCKS version {0} is not 5")]
@@ -73,9 +73,9 @@ pub(crate) enum Error {
     Reserved(u8),
     #[error("SOCKS5 address type {0} is not supported")]
     AddressType(u8),
-    #[error("{0:?} in a SOCKS5 request is no host name or IP address")]
+    #[error("{0:?} in a SOCKS5 request is not a host name or IP address")]
     Host(String),
-    #[error("port 0 in a SOCKS5 request")]
+    #[error("the port in a SOCKS5 request is 0")]
     Port,
 }
 
@@ -186,7 +186,7 @@ fn parse_host(kind: u8, address: &[u8]) -> Result<Host, Error> {
     host.ok_or_else(|| Error::Host(name.into_owned()))
 }
 
-/// The reply to a request, once it is known what has become of the connection.
+/// The reply to a request, once the outcome of the connection is known.
 pub(crate) fn reply(outcome: Result<(), Reason>) -> [u8; 10] {
     encode(match outcome {
         Ok(()) => code::SUCCEEDED,

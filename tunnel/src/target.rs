@@ -53,11 +53,11 @@ pub enum ParseTargetError {
     Port(String),
     /// The host is empty, longer than 253 bytes, has a byte that no host name has, or ends in a number without being an
     /// IPv4 address of four decimal numbers.
-    #[error("{0:?} is no host name or IP address; IPv6 addresses stand in brackets, without a zone")]
+    #[error("{0:?} is not a host name or IP address; write IPv6 addresses in brackets, without a zone")]
     Host(String),
     /// The path is relative, longer than 107 bytes, or not in normal form.
     #[error(
-        "{0:?} is no absolute path of at most {MAX_PATH} bytes, without `.`, `..`, empty parts and control characters"
+        "{0:?} is not an absolute path of at most {MAX_PATH} bytes, without `.`, `..`, empty parts and control characters"
     )]
     Path(String),
 }

@@ -9,7 +9,7 @@ pub(crate) async fn sleep(runtime: &dyn Runtime, wait: Duration) {
     sleep_until(runtime, from_now(runtime, wait)).await;
 }
 
-/// What `future` comes to, or `None` if it takes longer.
+/// The output of `future`, or `None` if it takes longer.
 pub(crate) async fn within<F: Future>(runtime: &dyn Runtime, wait: Duration, future: F) -> Option<F::Output> {
     until(runtime, from_now(runtime, wait), future).await
 }

@@ -12,7 +12,7 @@ const MAX_PAIRS: usize = 10_000;
 /// Forwards of one user that are counted apart, so that one who names many leaves others theirs.
 const MAX_FORWARDS: usize = 1_000;
 
-/// What further ones are counted as.
+/// The label of all names beyond the limit.
 const OTHER: &str = "(other)";
 
 /// Counters of one user and one forward, since the start.

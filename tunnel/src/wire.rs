@@ -24,7 +24,7 @@ const SOURCE: &str = "source";
 const ADDRESS: &str = "address";
 const METHOD: &str = "method";
 
-/// What can't be read of the metadata of a call. Its name travels (U-3).
+/// Malformed metadata of a call. The error's name is sent to the other side (U-3).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("metadata {name:?}: {problem}")]
 pub(crate) struct TunnelMalformed {
@@ -52,7 +52,7 @@ pub(crate) fn target(metadata: &Metadata) -> Result<Target, TunnelMalformed> {
     parse(metadata, TARGET)
 }
 
-/// Who has connected, as the other side says. Whatever can't be read is as if it were not there: it decides nothing.
+/// The client's address, as the other side reports it. If it is malformed, it counts as absent: no decision depends on it.
 pub(crate) fn source(metadata: &Metadata) -> Option<SocketAddr> {
     parse(metadata, SOURCE).ok()
 }
@@ -76,7 +76,7 @@ pub(crate) fn address(metadata: &Metadata) -> Result<ListenAddress, TunnelMalfor
     parse(metadata, ADDRESS)
 }
 
-/// Which method is to be called for each connection: one that is there for nothing else.
+/// The method to call for each connection. Its name has to have the prefix of such methods.
 pub(crate) fn method(metadata: &Metadata) -> Result<String, TunnelMalformed> {
     let method: String = parse(metadata, METHOD)?;
     let number = method.strip_prefix(INCOMING).unwrap_or_default();
@@ -121,13 +121,13 @@ const ENDS: [(&str, End); 4] = [
     ("TunnelShuttingDown", End::ShutDown),
 ];
 
-/// What the other side is told of a connection that is not opened.
+/// The failure of a call whose connection is not opened.
 pub(crate) fn refusal(reason: Reason) -> HandlerError {
     let name = REASONS.iter().find(|(_, of)| *of == reason).map_or("TunnelFailed", |(name, _)| name);
     HandlerError::new(name, &reason.to_string())
 }
 
-/// What the other side is told of a connection that has ended here in any way but well.
+/// The failure of a call whose connection did not end with both FINs.
 pub(crate) fn failure(end: End) -> HandlerError {
     let name = ENDS.iter().find(|(_, of)| *of == end).map_or("TunnelReset", |(name, _)| name);
     HandlerError::new(name, &end.to_string())
@@ -159,7 +159,7 @@ pub(crate) fn reason(error: &CallError) -> Reason {
     }
 }
 
-/// How a connection has ended of which the other side said so.
+/// The end of a connection as the other side reported it.
 pub(crate) fn end(error: &CallError) -> End {
     match error {
         CallError::Remote(info) => match ENDS.iter().find(|(name, _)| &*info.name == *name) {

@@ -96,7 +96,7 @@ impl Waiting {
     }
 }
 
-/// Who waits for nobody's sake, and sends as much as there is.
+/// An endpoint with limits so large that it keeps sending.
 fn patient() -> Builder {
     let limits =
         Limits::default().max_outgoing_bytes(128 << 20).write_timeout(Duration::from_secs(24 * 60 * 60));

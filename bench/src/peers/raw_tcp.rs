@@ -177,7 +177,7 @@ async fn receive(mut reader: OwnedReadHalf, shared: Arc<Mutex<Shared>>) {
             let mut frame = buffer.split_to(len).freeze();
             frame.advance(4);
             if let Some(response) = shared.calls.remove(&frame.get_u64_le()) {
-                // Fails if nobody waits any more.
+                // Fails if the receiver was dropped.
                 let _ = response.send(frame);
             }
         }

@@ -95,7 +95,7 @@ async fn receive(mut receiver: DealerRecvHalf, calls: Arc<Calls>) {
         let Ok((call, body)) = take_apart(message) else { break };
         let response = calls.waiting.lock().expect(UNPOISONED).remove(&call);
         if let Some(response) = response {
-            // Fails if nobody waits any more.
+            // Fails if the receiver was dropped.
             let _ = response.send(body);
         }
     }

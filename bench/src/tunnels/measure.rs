@@ -157,7 +157,7 @@ async fn download(mut stream: TcpStream, arrived: Arc<AtomicU64>) {
     }
 }
 
-/// A connection that takes no more, as nobody reads at its other end.
+/// A connection that accepts no more bytes, as its other end does not read.
 async fn stalled(near: SocketAddr) -> Result<TcpStream> {
     let mut stream = open(near, Task::Stall).await?;
     let piece = load::body(1, PIECE);

@@ -56,7 +56,7 @@ pub(super) fn find(name: &str, install: &str) -> Result<PathBuf> {
     found.with_context(|| format!("{name} is not installed: {install}"))
 }
 
-/// A port that is free now: for programs that say to nobody which one the system has chosen.
+/// A port that is free now: for programs that don't report which port the system chose.
 pub(super) fn free_port() -> Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }

@@ -103,18 +103,18 @@ pub(crate) struct ThriftArgs {
     pub(crate) thrift_compact: bool,
 }
 
-/// What the command line asks for.
+/// The requested action.
 pub(crate) enum Asked {
     /// To call this method.
     Call { server: Target, method: String },
-    /// What the server tells of a method.
+    /// Show the server's description of a method.
     Describe(Describe),
-    /// What this command is.
+    /// Show the help of this command.
     Help,
 }
 
 impl Call {
-    /// What is asked for: to call, if there is no `--help`.
+    /// The requested action: to call, unless there is `--help`.
     pub(crate) fn asked(&mut self) -> Asked {
         match (self.server.take(), self.method.take(), self.help.take()) {
             (Some(server), Some(method), None) => Asked::Call { server, method },

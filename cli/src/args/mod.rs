@@ -1,4 +1,4 @@
-//! What can be said on the command line: the commands, and the options that several of them have.
+//! The command line: its commands, and the options that several of them have.
 //!
 //! This module parses and checks; it does nothing. A command's options are in the module of its name.
 
@@ -43,7 +43,7 @@ Exit codes:
   3  remote failure: the handler failed; its traceback is on stderr
   4  remote error: the other side's Callosum refused the call, or a
      forward
-  5  timed out: no reply came in time
+  5  timed out: no reply arrived before the timeout
   6  cancelled: by Ctrl-C here, or by the other side
   7  could not connect: nothing was sent
   8  connection lost: the handler may have run

@@ -31,7 +31,7 @@ Addresses:
 /// connections, let those that are open end, and exit with 0; a second one ends it at once, with 1.
 #[derive(Args, Debug)]
 #[command(
-    // What would be made of the group is longer than a line, and is not wrapped.
+    // clap's text for the group is longer than a line, and is not wrapped.
     override_usage = "callosum tunnel [OPTIONS] <SERVER> <-L FORWARD|-R FORWARD|-D LISTEN>...\n       \
                       callosum tunnel [OPTIONS] <SERVER> -W TARGET",
     after_long_help = format!("{ADDRESSES}\n\n{}", super::epilogue()),

@@ -1,4 +1,4 @@
-//! What JSON on the command line is on the wire: a value of a codec, or a message.
+//! Conversion of the command line's JSON to the wire: a value of a codec, or a message.
 //!
 //! The idea: the code that makes a call asks its format for bytes, and for a line of what comes back, and knows no format.
 
@@ -94,7 +94,7 @@ impl Format {
         }
     }
 
-    /// What a failure means, where the format has errors of its own.
+    /// Converts a failure, where the format has errors of its own.
     pub(super) fn explain(&self, failure: Failure) -> Failure {
         match self {
             Self::Codec(_) | Self::Thrift(_) => failure,

@@ -45,7 +45,7 @@ impl Input {
         };
         let (tell, told) = async_channel::bounded(AHEAD);
         let reader = Reader { name, tell };
-        // It ends with the process, or when nobody listens any more.
+        // The thread ends with the process, or when the receiver is dropped.
         thread::Builder::new().spawn(move || match raw {
             true => reader.bytes(source),
             false => reader.items(source),
@@ -97,7 +97,7 @@ impl Reader {
         }
     }
 
-    /// Tells whether to go on.
+    /// Returns whether to go on.
     fn hands_on(&self, piece: Result<Piece, Failure>) -> bool {
         let last = piece.is_err();
         self.tell.send_blocking(piece).is_ok() && !last

@@ -158,7 +158,7 @@ impl Calling {
     }
 }
 
-/// Sends what comes from the input, until it ends or nobody takes more: how the call has ended is then for its result to say.
+/// Sends the input until it ends or the reader closes the stream: the call's result then says why.
 async fn send(mut input: Input, mut writer: BodyWriter, format: &Format) -> Result<(), Failure> {
     loop {
         let piece = {

@@ -49,7 +49,9 @@ impl Protobuf {
     pub(super) fn check_input(&self, is_stream: bool) -> Result<(), Failure> {
         let name = self.method.full_name();
         match (self.method.is_client_streaming(), is_stream) {
-            (true, false) => Err(Failure::Usage(format!("{name} takes a stream: give it with --input"))),
+            (true, false) => {
+                Err(Failure::Usage(format!("{name} takes a stream of messages: give them with --input")))
+            }
             (false, true) => Err(Failure::Usage(format!("{name} takes no stream: leave --input out"))),
             _ => Ok(()),
         }
@@ -119,7 +121,7 @@ fn message_of(descriptor: MessageDescriptor, json: &str) -> Result<DynamicMessag
     let name = descriptor.full_name().to_owned();
     let mut json = serde_json::Deserializer::from_str(json);
     DynamicMessage::deserialize(descriptor, &mut json)
-        .map_err(|error| Failure::Usage(format!("the argument is no {name}: {error}")))
+        .map_err(|error| Failure::Usage(format!("the argument is not a {name}: {error}")))
 }
 
 /// A message as one line of JSON.

@@ -1,4 +1,4 @@
-//! What `callosum call -v` says on stderr: `*` how it goes, `>` the metadata that is sent, `<` that which comes.
+//! The lines of `callosum call -v` on stderr: `*` progress, `>` sent metadata, `<` received metadata.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use crate::value::hex;
 #[derive(Clone, Copy)]
 pub(super) struct Trace {
     verbose: bool,
-    /// What times are counted from.
+    /// The start of all shown times.
     since: Instant,
 }
 
@@ -46,7 +46,7 @@ impl Trace {
         self.entries('<', metadata);
     }
 
-    /// The result has come and is printed.
+    /// The result was received and printed.
     pub(super) fn ended(self) {
         self.line(&format!("* the result is complete after {}", millis(self.elapsed())));
     }
@@ -58,7 +58,7 @@ impl Trace {
                 Err(_) => format!("0x{}", hex(value)),
             };
             let name = String::from_utf8_lossy(name.as_bytes());
-            // Nobody else's line breaks make lines that look like ours.
+            // Escape line breaks, or a peer could forge lines of this trace.
             self.line(&format!("{mark} {name}: {value}").replace('\n', "\\n"));
         }
     }

@@ -41,7 +41,7 @@ pub(super) const WEB: [usize; 3] = [0, 1, 2];
 pub(super) const DB: [usize; 2] = [3, 4];
 pub(super) const KEYLESS: usize = 5;
 
-/// Which of the calls it is, as the argument that travels.
+/// The argument of a call: its number.
 #[derive(Clone, Copy, Deserialize, Serialize)]
 pub(super) struct Row {
     pub(super) row: usize,

@@ -1,4 +1,4 @@
-//! What happened to the calls on each agent, and in which order.
+//! The log of the calls on each agent, in order.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -28,7 +28,7 @@ pub(super) struct Mark {
     pub(super) at: Instant,
 }
 
-/// What happened to the calls, in the order in which it happened.
+/// Events of the calls, in order.
 #[derive(Default)]
 pub(super) struct Log {
     marks: Mutex<Vec<Mark>>,
@@ -66,7 +66,7 @@ impl Log {
         let Some(call) = CALLS.get(row) else { return };
         self.mark(agent, row, Step::Started);
         executor.sleep(COLUMN * call.columns).await;
-        // However slow the machine is: what the picture is to show has happened when this ends.
+        // Independent of the machine's speed: the shown events have happened when this ends.
         let _ = executor.within(PATIENCE, self.wait_for(agent, &outlasted(agent, row))).await;
         self.mark(agent, row, Step::Done);
     }

@@ -46,7 +46,7 @@ async fn play(executor: Executor) -> Result<(), Failure> {
     let (team, drivers) = Team::assemble(executor).await?;
     stage.title(&format!("Callosum: a manager and three agents, on {}", executor.name()));
     stage.line(&format!("The manager listens on {}; the agents connect to it.", team.endpoint()));
-    // The script and what makes its endpoints go share a task; the script ends by shutting them down.
+    // The script and the drivers of its endpoints share a task; the script ends by shutting them down.
     let script = pin!(async {
         let result = perform(&mut stage, &team).await;
         (stage, result)

@@ -19,7 +19,7 @@ use crate::executor::Executor;
 /// How often the live picture is drawn.
 const FRAME: Duration = Duration::from_millis(100);
 
-/// Sends all calls to all agents at once, shows what becomes of them, and checks it.
+/// Sends all calls to all agents at once, shows their progress, and checks it.
 pub(super) async fn compare(stage: &mut Stage, team: &Team) -> Result<(), Unexpected> {
     stage.scene("The three ordering modes, side by side");
     stage.line("   The manager sends the same six calls, all at once, to each of the agents.");
@@ -32,7 +32,7 @@ pub(super) async fn compare(stage: &mut Stage, team: &Team) -> Result<(), Unexpe
     }
     stage.line("");
     let seconds = column(&team.log, start, Instant::now()).as_secs_f64();
-    stage.line(&format!("   {}  waits for its turn     {}  its handler runs", paint("-"), paint("=")));
+    stage.line(&format!("   {}  waits for its order    {}  its handler runs", paint("-"), paint("=")));
     stage.line(&format!(
         "   {}  done, reply held back  {}  its reply leaves      one column: {seconds:.1} s",
         paint("."),

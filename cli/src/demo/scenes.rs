@@ -52,10 +52,10 @@ pub(super) async fn both_directions(stage: &mut Stage, team: &Team) -> Result<()
     Ok(())
 }
 
-/// What `watch` tells next.
+/// The next event of `watch`.
 async fn watched(stage: &Stage, team: &Team) -> Result<Watch, Unexpected> {
     let news = stage.executor.within(PATIENCE, team.watch.recv()).await;
-    news.and_then(Result::ok).ok_or_else(|| "the handler gives no sign".into())
+    news.and_then(Result::ok).ok_or_else(|| "the handler reported nothing".into())
 }
 
 /// A caller loses interest; the handler is stopped, and its key is free again.
@@ -65,10 +65,10 @@ pub(super) async fn cancellation(stage: &mut Stage, team: &Team) -> Result<(), U
     stage.message("manager", "->", "gamma", &format!("watch, key web     runs for {} s", WATCH.as_secs()));
     let watching = gamma.invoke::<_, Value>("watch", &json!({})).key("web").timeout(WATCH).into_future();
     let started = watched(stage, team).await? == Watch::Started;
-    stage.message("manager", "->", "gamma", "uptime, key web    waits for its turn");
+    stage.message("manager", "->", "gamma", "uptime, key web    waits until watch has ended");
     let next = gamma.invoke::<_, String>("uptime", &json!({})).key("web").timeout(PATIENCE).into_future();
     stage.executor.sleep(INTEREST).await;
-    stage.message("manager", "->", "gamma", "CANCEL watch       the caller has let go of it");
+    stage.message("manager", "->", "gamma", "CANCEL watch       the caller dropped the call");
     let dropped = Instant::now();
     drop(watching);
     let Watch::Over(over) = watched(stage, team).await? else {
@@ -77,9 +77,11 @@ pub(super) async fn cancellation(stage: &mut Stage, team: &Team) -> Result<(), U
     let result = next.await?;
     let after = over.saturating_duration_since(dropped).as_secs_f64() * 1e3;
     stage.message("manager", "<-", "gamma", &format!("{result:?}"));
-    stage
-        .promise(started, &format!("the agent's handler was stopped, {after:.1} ms after the caller let go"));
-    stage.promise(result == "up", "the next call with the same key got its turn");
+    stage.promise(
+        started,
+        &format!("the agent's handler was stopped, {after:.1} ms after the caller dropped the call"),
+    );
+    stage.promise(result == "up", "the next call with the same key ran");
     Ok(())
 }
 
@@ -95,9 +97,9 @@ pub(super) async fn timeout(stage: &mut Stage, team: &Team) -> Result<(), Unexpe
     let Err(CallError::TimedOut { sent: true }) = outcome else {
         return Err("the call did not time out".into());
     };
-    let text = format!("CANCEL watch  no reply came in {} ms", waited.as_millis());
+    let text = format!("CANCEL watch  no reply within {} ms", waited.as_millis());
     stage.message("manager", "->", "beta", &text);
-    stage.promise(waited >= TIMEOUT, "the call ended when its time was over");
+    stage.promise(waited >= TIMEOUT, "the call ended at its timeout");
     let mut stopped = watched(stage, team).await?;
     if stopped == Watch::Started {
         stopped = watched(stage, team).await?;
@@ -113,7 +115,7 @@ pub(super) async fn failure(stage: &mut Stage, team: &Team) -> Result<(), Unexpe
     stage.message("manager", "->", "beta", "mount {}");
     let outcome = beta.invoke::<_, Value>("mount", &json!({})).timeout(PATIENCE).await;
     let Err(CallError::Remote(info)) = outcome else {
-        return Err("a handler failed, and its caller was not told".into());
+        return Err("a handler failed, and its caller got no failure".into());
     };
     stage.message("manager", "<-", "beta", &format!("FAILURE {}: {}", info.name, info.repr));
     stage.quote(&info.traceback);
@@ -133,25 +135,22 @@ pub(super) async fn failure(stage: &mut Stage, team: &Team) -> Result<(), Unexpe
         "an unknown method is refused, and the caller knows that nothing ran",
     );
     let result: String = beta.invoke("uptime", &json!({})).timeout(PATIENCE).await?;
-    stage.promise(result == "up", "the connection lives on");
+    stage.promise(result == "up", "the connection is still open");
     Ok(())
 }
 
-/// The manager shuts down while a call is under way.
+/// The manager shuts down while a call is in progress.
 pub(super) async fn shutdown(stage: &mut Stage, team: &Team) -> Result<(), Unexpected> {
     stage.scene("A shutdown");
     let peers = team.manager.peers();
     let alpha = agent(team, "alpha")?;
     stage.message("manager", "->", "alpha", "save {}");
     let saving = alpha.invoke::<_, String>("save", &json!({})).timeout(PATIENCE).into_future();
-    stage.line("   The manager shuts down, with patience for what is under way.");
+    stage.line("   The manager shuts down, and waits for calls in progress.");
     let (drained, saved) = join(team.manager.shutdown(PATIENCE), saving).await;
     let saved = saved?;
     stage.message("manager", "<-", "alpha", &format!("{saved:?}"));
-    stage.promise(
-        drained == Drained::Completely && saved == "saved",
-        "the call under way was seen to its end",
-    );
+    stage.promise(drained == Drained::Completely && saved == "saved", "the call in progress ran to its end");
     join_all(team.agents.iter().map(|agent| agent.shutdown(PATIENCE))).await;
     let ends: Vec<_> = peers.iter().chain(team.agents.iter().map(|agent| agent.peer())).collect();
     let (mut calls, mut in_flight) = (0, 0);

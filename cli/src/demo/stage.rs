@@ -1,4 +1,4 @@
-//! What the audience sees, and the count of promises.
+//! The output of the demonstration, and the count of promises.
 
 use anstyle::{AnsiColor, Style};
 
@@ -35,7 +35,7 @@ impl Stage {
     }
 
     pub(super) fn line(&self, text: &str) {
-        // The demonstration is checked whether or not somebody watches.
+        // The demonstration is checked even if stdout is closed.
         let _ = show(text);
     }
 
@@ -51,7 +51,7 @@ impl Stage {
         }
     }
 
-    /// Tells whether a promise was kept.
+    /// Reports whether a promise was kept.
     pub(super) fn promise(&mut self, kept: bool, text: &str) {
         if kept {
             self.kept += 1;

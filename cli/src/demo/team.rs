@@ -16,7 +16,7 @@ use super::log::Log;
 use crate::executor::Executor;
 use crate::exit::Failure;
 
-/// How long `watch` runs if nobody stops it.
+/// How long `watch` runs unless it is cancelled.
 pub(super) const WATCH: Duration = Duration::from_secs(60);
 
 /// How long `save` takes.
@@ -25,9 +25,9 @@ pub(super) const SAVE: Duration = Duration::from_millis(700);
 pub(super) struct Team {
     pub(super) manager: Binder,
     pub(super) agents: Vec<Connector>,
-    /// Who registered with the manager.
+    /// The agents that registered with the manager.
     pub(super) registered: Arc<Mutex<BTreeMap<String, PeerId>>>,
-    /// What the handlers of both sides saw, in the order in which it happened.
+    /// Events of the handlers of both sides, in order.
     pub(super) trace: async_channel::Receiver<Traced>,
     pub(super) watch: async_channel::Receiver<Watch>,
     pub(super) log: Arc<Log>,
@@ -41,7 +41,7 @@ pub(super) struct Traced {
     pub(super) text: String,
 }
 
-/// What becomes of a running `watch`.
+/// The progress of a running `watch`.
 #[derive(Debug, PartialEq)]
 pub(super) enum Watch {
     Started,
@@ -116,7 +116,7 @@ impl Team {
     }
 }
 
-/// What the manager answers.
+/// The manager's methods.
 fn manage(
     builder: Builder,
     registered: &Arc<Mutex<BTreeMap<String, PeerId>>>,
@@ -167,7 +167,7 @@ fn add_watch(builder: Builder, executor: Executor, watched: &async_channel::Send
 
     impl Drop for Over {
         fn drop(&mut self) {
-            // Nobody listens any more when the demonstration is over.
+            // Fails if the demonstration is over.
             let _ = self.0.try_send(Watch::Over(Instant::now()));
         }
     }

@@ -20,7 +20,7 @@ pub(super) fn column(usual: Duration, end: Duration) -> Duration {
     usual.max(end.div_f64((WIDTH - 2) as f64))
 }
 
-/// What happened to a call until `now`: `-` it waits, `=` it runs, `.` it is done and its reply is held back, `>` its
+/// The history of a call until `now`: `-` it waits, `=` it runs, `.` it is done and its reply is held back, `>` its
 /// reply left.
 pub(super) fn draw(span: Span, now: Duration, column: Duration) -> String {
     let columns = |time: Duration| (time.as_secs_f64() / column.as_secs_f64()).round() as usize;

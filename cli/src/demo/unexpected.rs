@@ -1,4 +1,4 @@
-//! What keeps a scene from its end.
+//! An error that ends a scene early.
 
 use callosum_runtime::{CallError, DisconnectCause};
 

@@ -27,7 +27,7 @@ use crate::link::with_peer;
 use crate::server::Server;
 
 /// Behind calls, whose urgency is 3.
-const URGENCY: Urgency = Urgency::new(5).expect("it is not over 7");
+const URGENCY: Urgency = Urgency::new(5).expect("5 is at most 7");
 
 /// stdin or stdout.
 const STANDARD: &str = "-";
@@ -44,11 +44,11 @@ fn put(args: &Put) -> Result<(), Failure> {
     let name = match (&args.name, args.file.file_name().and_then(|name| name.to_str())) {
         (Some(name), _) => name.as_str(),
         (None, Some(STANDARD)) => {
-            return Err(Failure::Usage(String::from("what comes from stdin needs a NAME")));
+            return Err(Failure::Usage(String::from("stdin has no file name: give a NAME")));
         }
         (None, Some(name)) => name,
         (None, None) => {
-            return Err(Failure::Usage(format!("{} is no file; give a NAME", args.file.display())));
+            return Err(Failure::Usage(format!("{} has no file name: give a NAME", args.file.display())));
         }
     };
     let server = Server::of(&args.server, &args.curve)?;
@@ -62,11 +62,11 @@ fn put(args: &Put) -> Result<(), Failure> {
     Ok(say(&format!("{checksum}  {}", printable(name)))?)
 }
 
-/// What is to be put.
+/// The source of a put.
 struct Sending<'a> {
     name: &'a str,
     source: Source,
-    /// Tells the source from others, if it can be read again after an interruption.
+    /// The identity of the source, if it can be read again after an interruption.
     id: Option<Hash>,
     progress: &'a mut Progress,
 }
@@ -85,10 +85,10 @@ impl Sending<'_> {
         let (tell, told) = async_channel::bounded(1);
         let writing = pin!(self.write(&answer.metadata, told, &mut writer));
         let ending = pin!(listen(&mut answer.body, tell));
-        // Not even a source that says nothing is waited for once the call has ended.
+        // Once the call has ended, a stalled source is not waited for.
         let done = match select(writing, ending).await {
             Either::Left((Ok(checksum), ending)) => ending.await.map(|()| checksum),
-            // How the call has ended says why it takes no more.
+            // The outcome of the call says why the stream was closed.
             Either::Left((Err(FileError::Body(_)), ending)) => {
                 Err(ending.await.err().unwrap_or(FileError::Incomplete))
             }
@@ -121,7 +121,7 @@ async fn listen(body: &mut BodyReader, tell: Sender<Hash>) -> Result<(), FileErr
     while let Some(more) = body.next().await.transpose()? {
         said.extend_from_slice(&more);
         if said.len() >= CHECKSUM {
-            // Nobody waits for it where the source is shorter.
+            // The receiver is gone if the source is shorter than the unfinished file.
             let _ = tell.try_send(checksum_of(&said)?);
         }
     }
@@ -129,10 +129,11 @@ async fn listen(body: &mut BodyReader, tell: Sender<Hash>) -> Result<(), FileErr
 }
 
 fn checksum_of(said: &[u8]) -> Result<Hash, FileError> {
-    Hash::from_slice(said).map_err(|_| FileError::InvalidAnswer("the server's checksum has not 32 bytes"))
+    Hash::from_slice(said)
+        .map_err(|_| FileError::InvalidAnswer("the server's checksum does not have 32 bytes"))
 }
 
-/// What is to be put; and what tells it from others, if it can be read again after an interruption.
+/// The source of a put; and its identity, if it can be read again after an interruption.
 fn open(path: &Path) -> Result<(Source, Option<Hash>), FileError> {
     if path == Path::new(STANDARD) {
         let stdin = duplicate(io::stdin().as_fd())?;
@@ -146,13 +147,13 @@ fn open(path: &Path) -> Result<(Source, Option<Hash>), FileError> {
     }
     let source = Source::new(file, &name)?;
     match source.size() {
-        // What the system makes up says so whatever it has.
+        // Files that the kernel generates, as in /proc, have the size 0 whatever they contain.
         Some(0) | None => Ok((source.that_goes_by(), None)),
         Some(_) => Ok((source, Some(identity(&path.canonicalize().map_err(failed)?)))),
     }
 }
 
-/// Of a file of this machine. Whether it is the same as before is for checksums to say.
+/// The identity of a local file. Whether its content is unchanged is decided by checksums.
 fn identity(path: &Path) -> Hash {
     let system = rustix::system::uname();
     let mut hasher = Hasher::new_derive_key("callosum put source");
@@ -186,7 +187,7 @@ fn get(args: &Get) -> Result<(), Failure> {
 fn destination(args: &Get) -> Result<Option<PathBuf>, Failure> {
     let own_name = || {
         let name = Path::new(&args.name).file_name().map(PathBuf::from);
-        name.ok_or_else(|| Failure::Usage(format!("{:?} names no file", args.name)))
+        name.ok_or_else(|| Failure::Usage(format!("{:?} has no file name", args.name)))
     };
     match &args.file {
         None => own_name().map(Some),
@@ -218,7 +219,7 @@ async fn fetch(
     let mut partial = Partial::lasting(place, &identity, Duration::ZERO, executor).await?;
     partial.read_again(progress).await?;
     let fetched = fetch_into(peer, &args.name, &mut partial.content, progress).await;
-    // What came is nothing to go on with; what had come before the server answered may be.
+    // The received bytes can't be resumed from; those of earlier transfers may.
     if progress.has_begun() && matches!(fetched, Err(FileError::InvalidAnswer(_))) {
         partial.discard();
     }
@@ -227,7 +228,7 @@ async fn fetch(
     Ok(checksum)
 }
 
-/// Goes on with what is there, if it is still the beginning of the file; returns the checksum that the server says.
+/// Resumes the unfinished file if it is still a prefix of the server's file; returns the checksum that the server announced.
 async fn fetch_into(
     peer: &Peer,
     name: &str,
@@ -247,14 +248,14 @@ async fn fetch_into(
     let [offset, size] = [field::OFFSET, field::SIZE].map(|name| {
         let said = metadata::number(&answer.metadata, name).map_err(FileError::of_answer)?;
         said.ok_or(FileError::InvalidAnswer(
-            "the server does not say where it begins and how large the file is",
+            "the server did not announce the offset and the size of the file",
         ))
     });
     let (offset, size) = (offset?, size?);
     match offset {
         _ if offset == there => {}
         0 => to.restart(true).await?,
-        _ => return Err(FileError::InvalidAnswer("the server goes on elsewhere than it was asked to")),
+        _ => return Err(FileError::InvalidAnswer("the server resumes at another offset than requested")),
     }
     progress.begin(name, offset, Some(size));
     receive(&mut answer.body, Vec::new(), to, Some(size), progress).await
@@ -281,14 +282,14 @@ fn list(args: &List) -> Result<(), Failure> {
     done.inspect_err(|failure| advise(failure, false))
 }
 
-/// Says what to do.
+/// Advice for the user.
 fn advise(failure: &Failure, resumable: bool) {
     match failure {
         Failure::Refused(info) if Refusal::of(info) == Some(Refusal::NoSuchMethod) => {
             note("the server serves no files: start it with --files DIR\n");
         }
         Failure::Cancelled | Failure::ConnectionLost(_) if resumable => {
-            note("the same command goes on from what has arrived\n");
+            note("run the same command again to resume\n");
         }
         _ => {}
     }

@@ -1,4 +1,4 @@
-//! What can go wrong with a file, on either side. Each has a name of its own, which travels.
+//! Errors of file transfers, on either side. Each has a name, which is sent to the other side.
 
 use std::fmt;
 use std::io;
@@ -49,14 +49,15 @@ impl FileError {
         Self::Forbidden { name: name.to_owned(), why }
     }
 
-    /// What the system says of a file of this name.
+    /// The error for a system error on a file of this name.
     pub(super) fn io(name: &str, error: io::Error) -> Self {
         match Errno::from_io_error(&error) {
             Some(Errno::NOENT | Errno::NOTDIR) => Self::NotFound(name.to_owned()),
-            Some(Errno::ACCESS | Errno::PERM) => {
-                Self::forbidden(name, "the system does not permit it; check who may read and write there")
-            }
-            Some(Errno::ROFS) => Self::forbidden(name, "nothing can be written there"),
+            Some(Errno::ACCESS | Errno::PERM) => Self::forbidden(
+                name,
+                "permission denied; check the permissions of the file and its directory",
+            ),
+            Some(Errno::ROFS) => Self::forbidden(name, "its file system is read-only"),
             Some(Errno::LOOP | Errno::MLINK) => Self::link(name),
             Some(Errno::ISDIR) => Self::forbidden(name, "it is a directory; name a file in it"),
             Some(Errno::NOSPC | Errno::DQUOT | Errno::FBIG) => Self::NoSpace(name.to_owned()),
@@ -67,7 +68,7 @@ impl FileError {
         }
     }
 
-    /// What the system says of a file of this machine that is to be read.
+    /// The error for a system error on a local file that is read.
     pub(super) fn here(name: &str, error: io::Error) -> Self {
         match Self::io(name, error) {
             Self::NotFound(name) => Self::NotHere(name),
@@ -75,7 +76,7 @@ impl FileError {
         }
     }
 
-    /// What makes no sense has come from the server.
+    /// The same error, if the invalid message came from the server.
     pub(super) fn of_answer(self) -> Self {
         match self {
             Self::InvalidRequest(why) => Self::InvalidAnswer(why),
@@ -86,7 +87,7 @@ impl FileError {
     pub(super) fn link(name: &str) -> Self {
         Self::forbidden(
             name,
-            "a symbolic link is on the way, and none is followed; name the file it leads to",
+            "its path has a symbolic link, and links are not followed; name the file that it points to",
         )
     }
 
@@ -112,30 +113,34 @@ impl FileError {
 impl fmt::Display for FileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::InvalidName { name, why } => write!(f, "{name:?} can't be the name of a file: {why}"),
+            Self::InvalidName { name, why } => write!(f, "{name:?} is not a valid file name: {why}"),
             Self::NotFound(name) => {
-                write!(f, "there is no file {name:?}; `callosum list` shows what there is")
+                write!(f, "there is no file {name:?}; `callosum list` shows the files")
             }
             Self::NotHere(name) => write!(f, "no such file here: {name:?}; check the path"),
             Self::Forbidden { name, why } => write!(f, "{name:?}: {why}"),
             Self::InUse(name) => {
-                write!(f, "{name:?} is being written from the same source; wait for its end, then try again")
+                write!(
+                    f,
+                    "another transfer of {name:?} from the same source is in progress; try again once it has ended"
+                )
             }
             Self::Changed(name) => {
-                write!(f, "{name:?} changed while it was read; try again once it is at rest")
+                write!(f, "{name:?} changed while it was read; try again once nothing writes to it")
             }
             Self::PartialLost(name) => {
-                write!(f, "what had come of {name:?} was removed or replaced meanwhile; try again")
+                write!(
+                    f,
+                    "the unfinished file of {name:?} was removed or replaced during the transfer; try again"
+                )
             }
             Self::ChecksumMismatch(name) => {
-                write!(f, "what arrived of {name:?} is not what was sent, and was not kept; try again")
+                write!(f, "the checksum of {name:?} does not match, and its data was discarded; try again")
             }
-            Self::Incomplete => {
-                f.write_str("the transfer ended in the middle; try again to go on from there")
-            }
+            Self::Incomplete => f.write_str("the transfer is incomplete; try again to resume it"),
             Self::InvalidRequest(why) | Self::InvalidAnswer(why) => f.write_str(why),
             Self::NoSpace(name) => {
-                write!(f, "no space is left for {name:?}; make room, then try again to go on")
+                write!(f, "no space is left for {name:?}; free some, then try again to resume")
             }
             Self::Io { name, error } => write!(f, "{name:?}: {error}"),
             Self::Body(error) => error.fmt(f),

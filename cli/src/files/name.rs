@@ -1,4 +1,4 @@
-//! What a file is called on the wire.
+//! The names of files on the wire.
 
 use super::FileError;
 
@@ -9,10 +9,10 @@ const MAX_PART: usize = 255;
 /// Parts of a name: what is walked is open, and descriptors are few.
 pub(super) const MAX_PARTS: usize = 32;
 
-/// What names of partial files begin with. No file is served whose name has a part that does.
+/// Prefix of the names of partial files. Files are not served if a part of their name has it.
 pub(super) const RESERVED: &str = ".callosum-";
 
-/// What those begin with that nobody goes on with.
+/// Prefix of the names of partial files that are never resumed.
 pub(super) const PASSING: &str = ".callosum-passing-";
 
 /// A relative path of plain parts with `/` between them, in UTF-8.
@@ -62,9 +62,11 @@ pub(super) fn is_part(part: &str) -> bool {
 fn wrong_with(part: &str) -> Option<&'static str> {
     match part {
         "" => Some("a part of it is empty; use single slashes, and none at the end"),
-        "." | ".." => Some("`.` and `..` lead elsewhere; write the path without them"),
+        "." | ".." => Some("it has a part `.` or `..`; write the path without them"),
         _ if part.len() > MAX_PART => Some("a part of it has over 255 bytes; use a shorter one"),
-        _ if part.starts_with(RESERVED) => Some("names with `.callosum-` are those of unfinished files"),
+        _ if part.starts_with(RESERVED) => {
+            Some("a part begins with `.callosum-`, which is reserved for unfinished files")
+        }
         _ if part.chars().any(char::is_control) => Some("it has control characters; leave them out"),
         _ => None,
     }

@@ -22,10 +22,10 @@ use super::progress::Progress;
 use super::transfer::Hashed;
 use crate::executor::Executor;
 
-/// How often to look whether somebody else is done.
+/// How often to check whether another transfer has released its lock.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
-/// The permissions of what nobody else may read.
+/// Permissions of a file that only its owner may read.
 const PRIVATE: u32 = 0o600;
 
 /// Where a file goes.
@@ -60,14 +60,14 @@ impl Place {
         Self::new(directory, leaf, &name)
     }
 
-    /// What is there already and would be replaced.
+    /// The file that would be replaced.
     fn check(&self) -> Result<Option<Stat>, FileError> {
         let Some(stat) = self.look(&self.leaf)? else { return Ok(None) };
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => Ok(Some(stat)),
             FileType::Symlink => Err(FileError::link(&self.name)),
             FileType::Directory => Err(self.failed(Errno::ISDIR)),
-            _ => Err(FileError::forbidden(&self.name, "it is no regular file, and is not replaced")),
+            _ => Err(FileError::forbidden(&self.name, "it is not a regular file, so it is not replaced")),
         }
     }
 
@@ -92,7 +92,7 @@ impl Place {
 
     /// Opens a file beside it, to read and write; `None` if it came or went in this moment.
     ///
-    /// What will replace a file is nobody else's to read before it is known who may.
+    /// A file that will replace another one is readable by its owner only, until it gets the permissions of the replaced file.
     fn beside(&self, part: &str) -> Result<Option<File>, FileError> {
         let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let replaces = self.check()?.is_some();
@@ -114,7 +114,7 @@ impl Place {
             return Err(self.not_ours(part));
         }
         if replaces {
-            // Some file systems know no permissions.
+            // Some file systems don't support permissions.
             let _ = fchmod(&file, mode);
         }
         Ok(Some(file))
@@ -126,7 +126,7 @@ impl Place {
         FileError::forbidden(&name, "it is not the unfinished file that this name is for; remove it")
     }
 
-    /// Gives a file the permissions of the one that it replaces. Its group goes with them; otherwise nobody's group gets any.
+    /// Gives a file the permissions of the one that it replaces. If its group can't be set too, the group gets no permissions.
     fn permit(&self, file: &File, replaced: &Stat) -> Result<(), FileError> {
         let mut mode = replaced.st_mode & 0o777;
         let own = fstat(file).map_err(|error| self.failed(error))?;
@@ -134,14 +134,14 @@ impl Place {
         {
             mode &= !0o070;
         }
-        // Some file systems know no permissions, and all files have the same.
+        // Some file systems don't support permissions: all files have the same.
         match own.st_mode & 0o777 == mode {
             true => Ok(()),
             false => fchmod(file, Mode::from_raw_mode(mode)).map_err(|error| self.failed(error)),
         }
     }
 
-    /// Removes a partial file, unless its name is somebody else's by now.
+    /// Removes a partial file, unless its name belongs to another file by now.
     fn remove(&self, part: &str, held: &File) {
         if matches!(self.names(part, held), Ok(true)) {
             // Otherwise the directory is no longer ours to write.
@@ -149,7 +149,7 @@ impl Place {
         }
     }
 
-    /// Opens a partial file and locks it, unless somebody else has.
+    /// Opens and locks a partial file; `None` if another transfer has locked it.
     fn lock(&self, part: &str) -> Result<Option<File>, FileError> {
         loop {
             let Some(file) = self.beside(part)? else { continue };
@@ -183,7 +183,7 @@ impl Place {
     }
 }
 
-/// Removes an unfinished file, unless somebody writes it.
+/// Removes an unfinished file, unless a transfer has locked it.
 pub(super) fn remove_abandoned(directory: BorrowedFd<'_>, part: &CStr) -> rustix::io::Result<()> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = openat(directory, part, flags, Mode::empty())?;
@@ -196,14 +196,14 @@ pub(super) fn remove_abandoned(directory: BorrowedFd<'_>, part: &CStr) -> rustix
     }
 }
 
-/// A file that is being written. Nobody else writes it.
+/// A file that is being written. It is locked, so that no other transfer writes it.
 pub(super) struct Partial {
     place: Place,
     part: String,
     /// The lock lasts as long as this.
     held: Arc<File>,
     pub(super) content: Hashed,
-    /// Whether somebody may go on with it.
+    /// Whether it is kept when the transfer fails, so that a later one can resume it.
     lasting: bool,
     done: bool,
 }
@@ -215,7 +215,7 @@ impl Partial {
         Self { place, part, held, content, lasting, done: false }
     }
 
-    /// One that nobody goes on with.
+    /// A partial file that is never resumed.
     pub(super) async fn passing(place: Place) -> Result<Self, FileError> {
         unblock(move || {
             loop {
@@ -230,10 +230,10 @@ impl Partial {
         .await
     }
 
-    /// The one for what `identity` says, with what has come of it already, which is to be [read](Self::read_again) first.
+    /// The partial file of this `identity`, with the bytes that earlier transfers wrote, which have to be [read](Self::read_again) first.
     ///
     /// # Errors
-    /// [`FileError::InUse`] if somebody else writes it, and goes on for longer than `timeout`.
+    /// [`FileError::InUse`] if another transfer keeps it locked for longer than `timeout`.
     pub(super) async fn lasting(
         place: Place,
         identity: &[&[u8]],
@@ -266,7 +266,7 @@ impl Partial {
         Ok(u64::try_from(stat.st_size).unwrap_or(0))
     }
 
-    /// Reads what has come already, for the checksum.
+    /// Hashes the bytes that earlier transfers wrote.
     pub(super) async fn read_again(&mut self, progress: &mut Progress) -> Result<(), FileError> {
         let there = self.size()?;
         if there > 0 {
@@ -275,7 +275,7 @@ impl Partial {
         self.content.read_to(u64::MAX, progress).await
     }
 
-    /// Nobody is to go on with it.
+    /// Deletes it when it is dropped, so that no later transfer resumes it.
     pub(super) fn discard(&mut self) {
         self.lasting = false;
     }
@@ -283,15 +283,15 @@ impl Partial {
     /// Moves it to its place, if it is what its sender says.
     ///
     /// # Errors
-    /// Also if its name is no longer its own: what would be moved then could be anything.
+    /// Also if its name belongs to another file by now, which must not be moved.
     pub(super) async fn commit(mut self, checksum: Hash) -> Result<(), FileError> {
         if self.content.checksum() != checksum {
             self.discard();
             return Err(FileError::ChecksumMismatch(self.place.name.clone()));
         }
         self.content.sync().await?;
-        // It may be moved even if nobody waits for that any more: it stays locked until then, so that nobody goes on with it,
-        // and its name may be somebody else's after that.
+        // The rename goes on if this future is dropped. The file stays locked until then, so that no transfer resumes it;
+        // afterwards its name may belong to another file.
         let (place, part, held) = (self.place.clone(), self.part.clone(), self.held.clone());
         self.done = self.lasting;
         let moved = unblock(move || place.fill(&part, &held)).await;
@@ -302,7 +302,7 @@ impl Partial {
 
 impl Drop for Partial {
     fn drop(&mut self) {
-        // There is nothing to go on with in one that is empty; if that can't be seen, it may have something.
+        // An empty file is useless for resuming. If its size is unknown, keep it.
         let of_use = || self.lasting && fstat(&self.held).map_or(true, |stat| stat.st_size > 0);
         if !self.done && !of_use() {
             self.place.remove(&self.part, &self.held);

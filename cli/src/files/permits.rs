@@ -1,4 +1,4 @@
-//! How many transfers each connection has under way.
+//! Limits the transfers of each connection.
 //!
 //! All handlers of a method share its limit. One connection may only have a part of it, so that a client which opens
 //! transfers and lets them lie leaves the rest to others.
@@ -35,7 +35,8 @@ impl Permits {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let count = taken.entry(peer).or_default();
         if *count >= self.limit {
-            let problem = format!("{count} transfers of this connection are under way; let some end first");
+            let problem =
+                format!("{count} transfers of this connection are in progress; wait until one ends");
             return Err(HandlerError::new("Busy", &problem));
         }
         *count += 1;

@@ -1,4 +1,4 @@
-//! How far a transfer is, for who looks at a terminal.
+//! The progress of a transfer, shown on a terminal.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::exit::{note, printable};
 const WITH_SIZE: &str = "{msg} {bar:30} {percent:>3}% {bytes}/{total_bytes} {binary_bytes_per_sec} ETA {eta}";
 const WITHOUT_SIZE: &str = "{msg} {spinner} {bytes} {binary_bytes_per_sec}";
 
-/// How often it is drawn at the least: what stalls is seen to.
+/// The longest time between two updates, so that a stall is visible.
 const TICK: Duration = Duration::from_millis(100);
 
 /// A bar on stderr, if that is a terminal. Gone when dropped.
@@ -53,7 +53,7 @@ impl Progress {
             Some(_) => WITH_SIZE,
             None => WITHOUT_SIZE,
         };
-        // It is seen once it is whole.
+        // Shown once it is complete.
         let bar = ProgressBar::with_draw_target(size, ProgressDrawTarget::hidden());
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
@@ -61,14 +61,14 @@ impl Progress {
         bar.set_message(printable(message));
         bar.set_position(at);
         bar.tick();
-        // What was before is not in the rate.
+        // Earlier bytes don't count for the rate.
         bar.reset_eta();
         if !self.quiet {
-            // Hidden too where stderr is no terminal.
+            // It is also hidden if stderr is not a terminal.
             bar.set_draw_target(ProgressDrawTarget::stderr());
         }
         if !bar.is_hidden() {
-            // At once, and not when there is time for it.
+            // Draw now: the steady tick has a thread of its own, which may be late.
             bar.tick();
             bar.enable_steady_tick(TICK);
         }
@@ -105,7 +105,7 @@ mod tests {
         progress.begin("x", BEFORE, Some(2 * BEFORE));
         progress.advance(1);
         progress.bar.tick();
-        // One byte in a nanosecond at the least; what was before would be many more in a minute.
+        // At most one byte per nanosecond; with the earlier bytes, the rate would be higher.
         let rate = progress.bar.per_sec();
         assert!(rate > 0.0 && rate <= 1e9, "{rate}");
     }

@@ -19,7 +19,7 @@ use super::partial::{Place, remove_abandoned};
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 const NO_LINK: OFlags = OFlags::NOFOLLOW;
 
-/// What `list` tells of a file.
+/// The entry of a file in a listing.
 #[derive(Debug, Deserialize, Serialize)]
 pub(super) struct Entry {
     pub(super) name: String,
@@ -41,7 +41,7 @@ impl Root {
     /// Opens a file for reading.
     pub(super) fn file(&self, name: &Name) -> Result<File, FileError> {
         let (directory, leaf) = (self.walk(name, false)?, name.split().1);
-        // Nobody waits for the other end of a pipe.
+        // NONBLOCK, as opening a pipe would otherwise block until it has a writer.
         let flags = OFlags::RDONLY | NO_LINK | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = openat(&directory, leaf, flags, Mode::empty());
         let file = file.map_err(|error| FileError::io(name.as_str(), error.into()))?;
@@ -49,7 +49,10 @@ impl Root {
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => Ok(file.into()),
             FileType::Directory => Err(FileError::io(name.as_str(), Errno::ISDIR.into())),
-            _ => Err(FileError::forbidden(name.as_str(), "it is no regular file, and only those are served")),
+            _ => Err(FileError::forbidden(
+                name.as_str(),
+                "it is not a regular file, and only those are served",
+            )),
         }
     }
 
@@ -78,7 +81,7 @@ impl Root {
         Ok(directory)
     }
 
-    /// Tells of all files whose names begin with `prefix`, in no order, for as long as `tell` wants more.
+    /// Passes all files whose names begin with `prefix` to `tell`, in no order, as long as that returns that it wants more.
     pub(super) fn list(&self, prefix: &str, mut tell: impl FnMut(Entry) -> bool) -> Result<(), FileError> {
         let (way, start) = match prefix.rsplit_once('/') {
             Some((way, start)) => (Name::parse(way)?.as_str().to_owned() + "/", start),
@@ -111,7 +114,7 @@ impl Root {
         })
     }
 
-    /// Removes the unfinished files with which nobody can go on, and which nobody writes.
+    /// Removes unfinished files that can't be resumed and that no transfer has locked.
     pub(super) fn sweep(&self) -> Result<(), FileError> {
         let first = open_again(&self.0).map_err(|error| FileError::io(".", error.into()))?;
         visit(String::new(), first, |directory, path, entry, level| {
@@ -138,7 +141,7 @@ fn open_again(directory: &OwnedFd) -> rustix::io::Result<Dir> {
     Dir::new(openat(directory, ".", DIRECTORY, Mode::empty())?)
 }
 
-/// What to do after an entry of a directory.
+/// How to go on after an entry of a directory.
 enum Seen {
     Next,
     /// On in a directory, whose entries have names that begin so.
@@ -176,7 +179,7 @@ fn no_directory(directory: &OwnedFd, part: &str, name: &Name, make: bool) -> Fil
         Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink => {
             FileError::link(name.as_str())
         }
-        _ if make => FileError::forbidden(name.as_str(), "a file is where a directory would have to be"),
+        _ if make => FileError::forbidden(name.as_str(), "a parent directory is a file; use another name"),
         _ => FileError::NotFound(name.as_str().to_owned()),
     }
 }
@@ -184,7 +187,7 @@ fn no_directory(directory: &OwnedFd, part: &str, name: &Name, make: bool) -> Fil
 enum Found {
     File(Entry),
     Directory(String, Dir),
-    /// It is gone, is neither, or is not for this user to read.
+    /// It is gone, is neither file nor directory, or this user may not read it.
     Nothing,
 }
 

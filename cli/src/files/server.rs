@@ -1,4 +1,4 @@
-//! What `serve --files` answers.
+//! The methods of `serve --files`.
 
 use std::future::ready;
 use std::sync::Arc;
@@ -30,19 +30,19 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// calls. Each has a file open, and about 1 MiB on its way.
 const TRANSFERS: usize = 128;
 
-/// Those of them that one connection may have.
+/// The part of them that one connection may use.
 const TRANSFERS_OF_ONE: usize = TRANSFERS / 2;
 
 /// Lists that are made at a time; each has up to 32 directories open.
 const LISTS: usize = 8;
 
-/// Those that are made and those that wait for their turn.
+/// Running listings, and those that wait for a place.
 const LISTS_IN_ALL: usize = 32;
 
-/// How long a list waits for its turn.
+/// How long a listing waits for a place under the limit before it fails with `Busy`.
 const LIST_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Files that a list may be ahead of its reader.
+/// Files that a listing may be ahead of its reader.
 const LIST_AHEAD: usize = 64;
 
 #[derive(Deserialize)]
@@ -51,12 +51,12 @@ struct List {
     prefix: String,
 }
 
-/// The turn of a list, which this gives back.
+/// The place of a listing under the limit, freed when this is dropped.
 struct Turn(Receiver<()>);
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        // It holds what this one put there.
+        // The channel holds the unit that this place sent.
         let _ = self.0.try_recv();
     }
 }
@@ -67,10 +67,10 @@ pub(crate) fn add_methods(builder: Builder, service: &Service, root: Root) -> Bu
     let swept = root.clone();
     let sweeping = unblock(move || {
         if let Err(error) = swept.sweep() {
-            note(&printable(&format!("can't look for unfinished files that are left: {error}\n")));
+            note(&printable(&format!("can't look for abandoned unfinished files: {error}\n")));
         }
     });
-    // It may take long, and nobody waits for it.
+    // It may take long, and serving does not depend on it.
     sweeping.detach();
     let transfers = Long::WithoutSlots(TRANSFERS);
     let (here, permits) = (root.clone(), Permits::new(TRANSFERS_OF_ONE));
@@ -93,10 +93,10 @@ pub(crate) fn add_methods(builder: Builder, service: &Service, root: Root) -> Bu
     service.add_stream(builder, "list", Long::WithoutSlots(LISTS_IN_ALL), move |body, responder, context| {
         let (root, places, taken) = (root.clone(), places.clone(), taken.clone());
         async move {
-            // Those under way may be for somebody who does not read them.
+            // The clients of running listings may not read them, so waiting needs a timeout.
             let place = executor.within(LIST_PATIENCE, places.send(())).await;
             place.ok_or_else(|| {
-                HandlerError::new("Busy", "too many lists are being made; try again later")
+                HandlerError::new("Busy", "too many listings are in progress; try again later")
             })??;
             let _turn = Turn(taken);
             list(root, body, responder, &context).await
@@ -139,7 +139,7 @@ async fn put(
     let place = unblock(move || root.place(&name)).await?;
     let mut partial = match context.metadata().get(field::ID) {
         Some(id) => {
-            // What one user has begun is no other's to see.
+            // Users must not see each other's unfinished files.
             let user = context.identity().map(|identity| identity.user_id.clone()).unwrap_or_default();
             Partial::lasting(place, &[user.as_bytes(), id], PATIENCE, executor).await?
         }
@@ -148,10 +148,10 @@ async fn put(
     let there = partial.size()?;
     let mut head = Metadata::new();
     metadata::set(&mut head, field::OFFSET, there.to_string())?;
-    // The result has begun for as long as this is there.
+    // Keep the writer: dropping it would end the result.
     let mut result = responder.metadata(head).begin().await?;
     if there > 0 {
-        // The client reads its own meanwhile.
+        // The client hashes its own file at the same time.
         partial.read_again(&mut Progress::none()).await?;
         if partial.content.at() != there {
             return Err(FileError::Changed(partial.content.name().to_owned()));
@@ -175,7 +175,11 @@ async fn take(body: &mut BodyReader, partial: &mut Partial, there: u64) -> Resul
         0 if there == 0 => {}
         0 => partial.content.restart(true).await?,
         _ if offset == there => {}
-        _ => return Err(FileError::InvalidRequest("a file is put from its beginning or from where it is")),
+        _ => {
+            return Err(FileError::InvalidRequest(
+                "the offset of a put is neither 0 nor the end of the unfinished file",
+            ));
+        }
     }
     receive(body, first, &mut partial.content, None, &Progress::none()).await
 }
@@ -188,7 +192,7 @@ async fn list(
 ) -> HandlerResult<()> {
     let List { prefix } = context.codec().decode(&body.collect().await?)?;
     let (tell, told) = async_channel::bounded(LIST_AHEAD);
-    // Nobody listens any more once the call has ended.
+    // Sending fails once the call has ended, which ends the walk.
     let walk = unblock(move || root.list(&prefix, |entry| tell.send_blocking(entry).is_ok()));
     let send = async move {
         let mut told = std::pin::pin!(told);

@@ -134,10 +134,10 @@ fn piece_of(left: u64) -> usize {
     usize::try_from(left).map_or(PIECE, |left| left.min(PIECE))
 }
 
-/// What is sent.
+/// The source of a transfer.
 pub(super) struct Source {
     pub(super) content: Hashed,
-    /// What it was when it was opened; of what can't be read again, such as a pipe, nothing is known.
+    /// Its stamp when it was opened; `None` if it can't be read again, as a pipe.
     known: Option<Known>,
 }
 
@@ -160,7 +160,7 @@ impl Source {
         Ok(Self { content: Hashed::new(file, name), known })
     }
 
-    /// It is read once, to its end, whatever it is.
+    /// The source as one that can be read only once, to its end.
     pub(super) fn that_goes_by(self) -> Self {
         Self { known: None, ..self }
     }
@@ -169,7 +169,7 @@ impl Source {
         self.known.map(|known| known.size)
     }
 
-    /// Goes on at `offset` if what is before it has this checksum, and begins at the beginning otherwise. It is read while the
+    /// Resumes at `offset` if the bytes before it have this checksum, and starts from the beginning otherwise. It is read while the
     /// checksum may still be to come.
     pub(super) async fn go_on_at(
         &mut self,
@@ -191,7 +191,7 @@ impl Source {
     async fn next(&mut self) -> Result<Vec<u8>, FileError> {
         let Some(known) = self.known else { return self.content.read(PIECE).await };
         let left = known.size.saturating_sub(self.content.at());
-        // One more where there should be none: the size may be too small, as it is of much that the system makes up.
+        // Read one byte past the end: the size may be too small, as it is for files that the kernel generates.
         let piece = self.content.read(piece_of(left).max(1)).await?;
         match piece.is_empty() == (left == 0) {
             true => Ok(piece),
@@ -202,7 +202,7 @@ impl Source {
     /// Sends what is left, then the checksum of all of it.
     ///
     /// # Errors
-    /// Also if the file has changed since it was opened: what was sent may be a mixture then.
+    /// Also if the file has changed since it was opened: the sent bytes may be a mixture of versions then.
     pub(super) async fn send(&mut self, to: &mut BodyWriter, progress: &Progress) -> Result<Hash, FileError> {
         let mut piece = self.next().await?;
         while !piece.is_empty() {
@@ -225,7 +225,7 @@ impl Source {
     }
 }
 
-/// Appends what comes, after what of it has come already, to `to`; returns the checksum that its sender says.
+/// Appends the received bytes to `to`, which has those of earlier transfers; returns the checksum that the sender announced.
 ///
 /// # Errors
 /// Also if it does not have the size that the sender has said: at once if there is more.
@@ -243,7 +243,7 @@ pub(super) async fn receive(
         let (all, mut next) = (bytes.len(), spare);
         let content = all.checked_sub(CHECKSUM).ok_or(FileError::Incomplete)?;
         if size.is_some_and(|size| to.at() + content as u64 > size) {
-            return Err(FileError::InvalidAnswer("more came than the server said the file has"));
+            return Err(FileError::InvalidAnswer("the server sent more bytes than it announced"));
         }
         next.clear();
         next.extend_from_slice(&bytes[content..]);

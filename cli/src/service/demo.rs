@@ -18,7 +18,7 @@ use crate::value::hex;
 /// Streams of `count` at a time: each may have 256 KiB waiting for a caller that does not read.
 const COUNTS: Long = Long::WithoutSlots(100);
 
-/// What `long_delay` waits.
+/// How long `long_delay` waits.
 const LONG_DELAY: Duration = Duration::from_secs(5);
 
 #[derive(Deserialize)]
@@ -67,7 +67,7 @@ pub(crate) fn add_methods(
     let executor = service.executor;
     let (half, quarter) = (Long::part_of(slots, 2), Long::part_of(slots, 4));
     let builder = match codec {
-        // What is echoed travels unread, so that it comes back as it was sent.
+        // The body is echoed undecoded, so that it comes back byte by byte.
         Codec::Json => service.add_echoes::<Box<RawValue>>(builder, quarter),
         _ => service.add_echoes::<rmpv::Value>(builder, quarter),
     };
@@ -173,7 +173,7 @@ fn caller(context: &Context) -> Value {
         "routing_id": hex(&info.routing_id),
         // Absent for a peer that speaks dialect 1 and says no more, such as Python's.
         "hello": hello,
-        // What the server admitted it as; absent without CURVE.
+        // The caller's identity; absent without CURVE.
         "user": context.identity().map(|identity| identity.user_id.clone()),
         "method": context.method(),
         "key": key,

@@ -1,4 +1,4 @@
-//! What the services of `callosum serve` have in common: the runtime, the notes on calls, and the rule that no method
+//! The common parts of the services of `callosum serve`: the runtime, the notes on calls, and the rule that no method
 //! that runs long stops the others.
 //!
 //! Handlers share the slots of `--max-concurrency`. A method that waits for its caller, for time or for a disk could take
@@ -21,7 +21,7 @@ use crate::exit::note;
 
 pub(crate) use demo::add_methods as add_demo;
 
-/// What bounds a method that runs long.
+/// The limit of a method that runs long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Long {
     /// Its handlers keep their slots; so many run at a time.
@@ -49,7 +49,7 @@ impl Long {
     }
 }
 
-/// What the handlers of a server share.
+/// The state that the handlers of a server share.
 #[derive(Clone)]
 pub(crate) struct Service {
     executor: Executor,

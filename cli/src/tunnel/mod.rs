@@ -31,7 +31,7 @@ pub(crate) fn run(args: Tunnel) -> Result<(), Failure> {
             let relay = async |tunnel: &callosum_tunnel::Tunnel, signals: &mut Signals| {
                 relay(tunnel, target, signals).await
             };
-            // Its one connection ends with the link.
+            // The relayed connection ends with this one, so a reconnect would not help.
             executor.block_on(with_tunnel(&args, &server, Reconnect::Never, relay))?
         }
         None => {
@@ -76,7 +76,7 @@ async fn relay(
     target: callosum_tunnel::Target,
     signals: &mut Signals,
 ) -> Result<(), Failure> {
-    // Not those of the standard library: its stdout keeps what has no line break.
+    // Not the standard library's: its stdout buffers output without a line break.
     let input = Unblock::new(File::from(io::stdin().as_fd().try_clone_to_owned()?));
     let output = Unblock::new(File::from(io::stdout().as_fd().try_clone_to_owned()?));
     let name = target.to_string();
@@ -88,7 +88,7 @@ async fn relay(
     }
 }
 
-/// Sets the forwards up, and shows what becomes of them until a signal comes; then drains them.
+/// Sets the forwards up, and shows their state until a signal arrives; then drains them.
 async fn forward(
     args: &Tunnel,
     tunnel: &callosum_tunnel::Tunnel,
@@ -101,11 +101,11 @@ async fn forward(
     let names: Vec<_> = forwards.iter().flatten().map(|forward| forward.name().clone()).collect();
     let view = View::new(args.quiet.quiet, names.clone());
     beside(view.follow(tunnel, events, names, args.executor.executor), async {
-        // Those that were set up by then may be in use.
+        // Forwards that were set up by then may be in use.
         if !is_over {
             signals.next().await;
         }
-        view.note("letting the open connections end; again to stop at once");
+        view.note("waiting for the open connections to end; signal again to stop at once");
         match signals.unless(tunnel.drain(args.drain)).await {
             Some(Drained::Completely) => Ok(()),
             Some(Drained::DeadlinePassed) => {

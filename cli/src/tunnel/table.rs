@@ -28,7 +28,7 @@ struct Sample {
     counts: BTreeMap<Arc<str>, Counts>,
 }
 
-/// What a forward has moved so far; bytes to its target, and back.
+/// The traffic of a forward so far; bytes to its target, and back.
 #[derive(Clone, Copy, Default)]
 struct Counts {
     open: u64,
@@ -86,7 +86,7 @@ impl Table {
 
 impl Drop for Table {
     fn drop(&mut self) {
-        // What it could not clear stays on the screen.
+        // If it can't be cleared, the table stays on the screen.
         let _ = self.screen.clear();
     }
 }

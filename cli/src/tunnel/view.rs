@@ -1,4 +1,4 @@
-//! What is seen of a tunnel on stderr: a table on a terminal, lines elsewhere.
+//! The display of a tunnel on stderr: a table on a terminal, lines elsewhere.
 
 use std::future::pending;
 use std::io::{IsTerminal, stderr};
@@ -82,7 +82,7 @@ impl View {
         }
     }
 
-    /// Says something, unless it is to be quiet.
+    /// Prints a note, unless `--quiet` is given.
     pub(super) fn note(&self, text: &str) {
         // Targets may be what clients of the forwards have written.
         let text = format!("{}\n", printable(text));
@@ -94,7 +94,7 @@ impl View {
     }
 }
 
-/// What became of a connection.
+/// The outcome of a connection.
 fn line(event: &TunnelEvent) -> Option<String> {
     match event {
         TunnelEvent::Opened(connection) => Some(format!("opened {}", name(connection))),

@@ -116,8 +116,8 @@ fn what_does_not_fit_the_file_is_told() {
             numbers.call(method, args).expect(2).expect_stderr(text);
         };
         told("Multiply", &[], "it has numbers.v1.Numbers/Halve, numbers.v1.Numbers/Count");
-        told("Halve", &[r#"{"x": 1}"#], "the argument is no google.protobuf.Int32Value");
-        told("Sum", &["5"], "takes a stream: give it with --input");
+        told("Halve", &[r#"{"x": 1}"#], "the argument is not a google.protobuf.Int32Value");
+        told("Sum", &["5"], "takes a stream of messages: give them with --input");
         told("Halve", &["--input", &broken], "takes no stream: leave --input out");
         let call =
             |file: &str| Process::start(&["call", numbers.server, "a.B/C", "--proto", file]).end().expect(2);

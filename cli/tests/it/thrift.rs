@@ -70,7 +70,7 @@ fn a_service_is_called_with_json() {
         call(&["a.simple.paint", r#"{"color":7}"#]).expect(3).expect_stderr(r#"oops: {"message":"no 7"}"#);
         call(&["a.simple.only_here"]).expect(4).expect_stderr("no such method");
         call(&["a.simple.add", r#"{"a":1}"#]).expect(2).expect_stderr("the field b is missing");
-        call(&["a.simple.add", r#"{"a":1,"b":"x"}"#]).expect(2).expect_stderr("b is no i64");
+        call(&["a.simple.add", r#"{"a":1,"b":"x"}"#]).expect(2).expect_stderr("b: expected i64");
         call(&["a.simple.nope"]).expect(2).expect_stderr("no method nope");
         call(&["a.simple.silent"]).expect(2).expect_stderr("several services");
         call(&["add"]).expect(2).expect_stderr("ALIAS.METHOD");

@@ -194,7 +194,7 @@ fn a_terminal_shows_a_table() {
     assert!(first.iter().any(|row| row[0].ends_with("127.0.0.1:1")), "{first:?}");
     terminal.signal(Signal::INT);
     let shown = terminal.end();
-    assert!(shown.contains("letting the open connections end"), "{shown:?}");
+    assert!(shown.contains("waiting for the open connections to end"), "{shown:?}");
     // The table is gone in the end, as is every line below the last note.
     assert!(!shown.contains("opened #"), "{shown:?}");
 }

@@ -23,7 +23,7 @@ pub(crate) async fn run(manager: &str, security: CurveClient, rules: &str) -> Re
         // What is called with one key runs one after the other: first `stop`, then `delete`.
         .ordering(OrderingMode::KeySerialized)
         .serve(Local::default().into_service());
-    // CURVE has proved whom this side connects to, which is admitted as nobody: the rules know it as the manager.
+    // CURVE has proved the manager's key, but a client gives its server no user: the rules know it as `manager`.
     let rules = RuleSet::open(rules)?.anonymous("manager");
     let (tunnels, follow_rules) = TunnelServer::new(builder.runtime(), rules, ServerSettings::default());
     let (connector, driver) = tunnels.add_to(builder).connect(manager)?;

@@ -61,7 +61,7 @@ pub(crate) trait Fleet {
 /// An error is data: a caller in Rust has the value again, and one in Python an `RPCUserError` with the variant's name.
 #[derive(Debug, PartialEq, Serialize, Deserialize, thiserror::Error)]
 pub(crate) enum ClusterError {
-    #[error("that takes an {0}")]
+    #[error("only an {0} may call this")]
     Forbidden(String),
     #[error("register first")]
     NotRegistered,
@@ -69,7 +69,7 @@ pub(crate) enum ClusterError {
     NoSuchImage(String),
     #[error("there is no {0}")]
     NotFound(String),
-    #[error("there is a container {0} already")]
+    #[error("the container {0} already exists")]
     Exists(String),
     #[error("{0} still runs: stop it first")]
     Running(String),

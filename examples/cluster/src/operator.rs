@@ -36,7 +36,7 @@ pub(crate) async fn tour(
     let deadline = Instant::now() + TIMEOUT;
     while !fleet.nodes().await?.iter().any(|name| name == node) {
         if Instant::now() > deadline {
-            return Err(format!("{node} does not come").into());
+            return Err(format!("{node} has not registered").into());
         }
         sleep(Duration::from_millis(50)).await;
     }

@@ -184,14 +184,14 @@ fn operators_in_rust_and_in_python_drive_the_same_agents() {
     let expected = [
         "nodes: node-1 node-2",
         "started node-2/from-python",
-        "Exists: there is a container from-python already",
+        "Exists: the container from-python already exists",
         "stopped and deleted node-2/from-python",
         "the service says at your service",
     ];
     assert_eq!(driven, expected);
 }
 
-/// On a socket of its own, as nobody else can take its path meanwhile.
+/// On a socket of its own, as no other process can take its path meanwhile.
 #[test]
 fn agents_come_back_to_a_manager_that_was_started_again() {
     let (mut cluster, service) = (Cluster::without_agents("again"), service());
@@ -237,7 +237,7 @@ fn each_role_has_its_methods() {
         let refused =
             cluster.call(who, async |peer: &Peer| peer.invoke::<_, IgnoredAny>(method, arguments).await);
         let CallError::Remote(info) = refused.err().unwrap() else { panic!("{who} may call {method}") };
-        let told = format!("that takes an {role}");
+        let told = format!("only an {role} may call this");
         assert_eq!((&*info.name, &*info.repr), ("Forbidden", told.as_str()), "{who} {method}");
     }
     // An agent that is none gives up.

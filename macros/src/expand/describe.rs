@@ -1,4 +1,4 @@
-//! What a service tells of a method: names, types and docs as the trait has them.
+//! The description of a method: names, types and docs as in the trait.
 
 use proc_macro2::TokenStream;
 use quote::{ToTokens, quote};
@@ -65,7 +65,7 @@ fn schemas(method: &Method, paths: &Paths) -> (TokenStream, TokenStream) {
     let title = format!("Arguments of {}", method.name);
     let arguments = quote! {
         ::core::option::Option::Some({
-            // Another one than that which is read, whose shape may be another.
+            // Not `__Arguments`, which may have another shape.
             #[derive(#generated::schemars::JsonSchema)]
             #[schemars(crate = #schemars, title = #title)]
             #[allow(dead_code, reason = "only its shape matters")]

@@ -18,7 +18,7 @@ fn an_item_is_a_byte_and_a_message_that_may_be_empty() {
 
 #[test]
 fn other_items_are_refused() {
-    for (item, text) in [(&[][..], "no bytes"), (&[1, 0], "the byte 1")] {
+    for (item, text) in [(&[][..], "is empty"), (&[1, 0], "reserved byte 1")] {
         let error = decode_item::<Prost, ()>(Bytes::copy_from_slice(item)).expect_err("it is none");
         assert!(error.to_string().contains(text), "{error}");
     }

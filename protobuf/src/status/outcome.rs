@@ -1,4 +1,4 @@
-//! What the transport makes of a call, as a status: the table of [`Status`].
+//! Converts the transport's outcomes of a call to statuses: the table of [`Status`].
 
 use callosum_runtime::auth::AuthenticationError;
 use callosum_runtime::proto::ReadError;
@@ -10,7 +10,7 @@ use callosum_runtime::{
 use super::Status;
 use crate::{Code, MessageTooLarge};
 
-/// Who reads a stream: what is wrong with it means one thing to a handler, whose caller has sent it, and another to a caller.
+/// The side that reads a stream. A malformed stream is the caller's fault to a handler, and an internal error to a caller.
 #[derive(Clone, Copy)]
 pub(crate) enum Side {
     Caller,
@@ -27,7 +27,7 @@ impl Side {
         let code = match (&error, self) {
             (BodyError::Read(ReadError::Aborted | ReadError::NotOpen), Self::Handler) => Code::Cancelled,
             (BodyError::Read(error), _) => read_code(*error),
-            // Nobody reads any more.
+            // The reader closed the stream.
             (BodyError::Write(_), _) => Code::Cancelled,
             (BodyError::ItemTooLarge { .. }, _) => Code::ResourceExhausted,
             (_, Self::Handler) => Code::InvalidArgument,
@@ -36,7 +36,7 @@ impl Side {
         Status::new(code, error.to_string())
     }
 
-    /// A message of a stream is none.
+    /// A message of a stream can't be decoded.
     pub(crate) fn unreadable(self, error: &FormatError) -> Status {
         let code = match self {
             _ if error.is::<MessageTooLarge>() => Code::ResourceExhausted,
@@ -63,7 +63,7 @@ impl From<CallError> for Status {
             CallError::Decode(CodecError::Custom(error)) if error.is::<MessageTooLarge>() => {
                 Code::ResourceExhausted
             }
-            // What can't be read, be written, or breaks the protocol.
+            // Bodies that can't be encoded or decoded, and violations of the protocol.
             _ => Code::Internal,
         };
         let message = match &error {
@@ -91,7 +91,7 @@ fn not_sent_code(why: &NotSent) -> Code {
             InvokeError::NeedsDialect2 => Code::Unimplemented,
             InvokeError::QueueFull { .. } | InvokeError::BodyTooLarge { .. } => Code::ResourceExhausted,
             InvokeError::NameTooLong { .. } => Code::InvalidArgument,
-            // It is closed, or about to be.
+            // The endpoint is closed, or shutting down.
             _ => Code::Unavailable,
         },
         NotSent::Disconnected(cause) => disconnect_code(cause),

@@ -1,6 +1,6 @@
 //! How a status travels: as a FAILURE (B-6 and B-7 of PROTOCOL.md).
 //!
-//! The idea: name and text are the code and the message, so that a peer that knows nothing of this has both; what has details also has
+//! The idea: name and text are the code and the message, so that a peer without this convention gets both; what has details also has
 //! the whole `google.rpc.Status` in the third text, as typed services have the data of their errors there.
 
 use callosum_runtime::service::{CallFailure, binary_data_text, data_of_error};
@@ -35,7 +35,7 @@ impl From<Proto> for Status {
 }
 
 impl Status {
-    /// What the caller is told.
+    /// The failure that the caller receives.
     pub(crate) fn into_info(self) -> ErrorInfo {
         let traceback = match self.details.is_empty() {
             true => String::new(),
@@ -44,7 +44,7 @@ impl Status {
         ErrorInfo { traceback: traceback.into(), ..ErrorInfo::new(self.code.name(), self.message) }
     }
 
-    /// What the handler has failed with.
+    /// Reads the status of a handler's failure.
     pub(crate) fn of_failure(info: ErrorInfo) -> Self {
         let Some(code) = Code::from_name(&info.name).filter(|code| *code != Code::Ok) else {
             let status = Self::unknown(info.to_string());

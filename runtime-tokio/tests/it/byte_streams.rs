@@ -253,7 +253,7 @@ async fn a_close_that_hangs_is_given_up() {
     assert!(passed < Duration::from_secs(3), "{passed:?}");
 }
 
-/// A stream whose `poll_close` is never ready, and wakes nobody.
+/// A stream whose `poll_close` is never ready, and never wakes its task.
 struct NeverCloses(Duplex);
 
 impl AsyncRead for NeverCloses {

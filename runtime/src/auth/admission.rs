@@ -21,7 +21,7 @@ use crate::rt::{from_now, until, yield_now};
 /// Clients that are asked about again at a time: a change concerns all of them, and what answers may be slow.
 const MAX_CHECKS: usize = 64;
 
-/// What came of an admission.
+/// The outcome of an admission check.
 pub(crate) enum Verdict {
     /// The peer's state says as what.
     Admitted,
@@ -57,7 +57,7 @@ impl Admitting {
                 Err(Panicked) => return Poll::Ready(Verdict::Panicked),
             };
             peer.lock().admit(&self.address, self.public_key, identity);
-            // From here on, who asks again asks about this client too. What was decided before may be out of date.
+            // From here on, checks after a change include this client. A verdict from before that may be outdated.
             if core.config.security.round.load(SeqCst) == self.round {
                 return Poll::Ready(Verdict::Admitted);
             }
@@ -68,7 +68,7 @@ impl Admitting {
 
 /// Asks about every client again, whenever the authenticator says that something has changed. Never ends.
 ///
-/// Changes count from this call on, not from the first poll: nobody may have been admitted before.
+/// Changes count from this call on, not from the first poll: call it before the first client is admitted.
 pub(crate) fn watch_changes(node: &Arc<Node>) -> BoxFuture<'static, ()> {
     match node.core.config.security.changes(&node.core.runtime) {
         Some(changes) => follow(node.clone(), changes).boxed(),
@@ -77,13 +77,13 @@ pub(crate) fn watch_changes(node: &Arc<Node>) -> BoxFuture<'static, ()> {
 }
 
 async fn follow(node: Arc<Node>, mut changes: BoxStream<'static, ()>) {
-    // One that never ends, so that there is always something to wait for.
+    // A future that never ends, so that the set is never empty.
     let mut checks = FuturesUnordered::from_iter([future::pending().boxed()]);
     let mut waiting = VecDeque::new();
     // Changes may come faster than answers: each peer is asked about once at a time.
     let mut known = BTreeSet::new();
     loop {
-        // Both, so that neither starves the other.
+        // Poll both, so that neither starves the other.
         let (change, checked) =
             future::poll_fn(|cx| match (changes.poll_next_unpin(cx), checks.poll_next_unpin(cx)) {
                 (Poll::Pending, Poll::Pending) => Poll::Pending,
@@ -96,22 +96,22 @@ async fn follow(node: Arc<Node>, mut changes: BoxStream<'static, ()>) {
         match change {
             Poll::Ready(Some(())) => {
                 node.core.config.security.round.fetch_add(1, SeqCst);
-                // Now and not when it is their turn: who is admitted after this asks again by himself.
+                // List the peers now, and not when they are checked: a client that is admitted later is checked after the change anyway.
                 let admitted = node.everyone().into_iter().filter(|peer| admitted_as(peer).is_some());
                 waiting.extend(admitted.map(|peer| peer.id).filter(|peer| known.insert(*peer)));
-                // However fast they come, others have their turn.
+                // Yield, or a fast series of changes would starve other tasks.
                 yield_now().await;
             }
             Poll::Ready(None) => changes = stream::pending().boxed(),
             Poll::Pending => {}
         }
-        // One of them is that which never ends.
+        // One of them is the future that never ends.
         while checks.len() <= MAX_CHECKS
             && let Some(id) = waiting.pop_front()
         {
             match node.anyone(id).and_then(|peer| Some((admitted_as(&peer)?, peer))) {
                 Some((client, peer)) => checks.push(check_again(node.clone(), peer, client).boxed()),
-                // It has gone meanwhile.
+                // The peer has disconnected meanwhile.
                 None => _ = known.remove(&id),
             }
         }
@@ -126,7 +126,7 @@ fn admitted_as(peer: &PeerShared) -> Option<(CurvePublicKey, String)> {
     Some((info.public_key?, info.address.clone()))
 }
 
-/// Asks until no change has come meanwhile; returns who was asked about.
+/// Repeats the check until no change happened during it; returns the peer that was checked.
 async fn check_again(
     node: Arc<Node>,
     peer: Arc<PeerShared>,

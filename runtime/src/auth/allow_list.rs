@@ -57,12 +57,12 @@ pub struct AllowListError {
     error: io::Error,
 }
 
-/// What has been seen of the files.
+/// State of watching the files.
 #[derive(Debug, Default)]
 struct Progress {
-    /// What they looked like when they were read.
+    /// The stamps when the files were read.
     read: Option<Vec<Look>>,
-    /// What they looked like last.
+    /// The stamps at the last check.
     last: Option<Vec<Look>>,
     /// When they were looked at last, by whichever binder of those that share the list.
     looked: Option<Instant>,
@@ -102,7 +102,7 @@ impl AllowList {
     /// # Errors
     /// If it can't be read; the last list that was read stays in force.
     pub fn reload(&self) -> Result<(), AllowListError> {
-        // Or who has read earlier might be the last to say what he has read.
+        // Locked while the files are read: otherwise a thread that read earlier could overwrite the result of a later read.
         let _reading = self.progress.lock();
         self.read_all()
     }
@@ -113,7 +113,7 @@ impl AllowList {
         Ok(())
     }
 
-    /// Refuses those who are gone. What may be half written admits nobody, and makes nobody somebody else.
+    /// Revokes the keys that are no longer in the files. A file may be half written, so no key is added or renamed here.
     fn revoke_missing(&self) -> Result<(), AllowListError> {
         let present = self.read()?;
         let mut users = self.set.users();
@@ -136,12 +136,12 @@ impl AllowList {
         self.set.is_empty()
     }
 
-    /// Looks, unless another binder has done so within the interval: then nothing may seem to have changed since.
+    /// Checks the files, unless another binder did so within the interval.
     fn look_if_due(&self, now: impl Fn() -> Instant) {
         let mut progress = self.progress.lock();
         if progress.looked.is_none_or(|at| now().saturating_duration_since(at) >= self.interval) {
             self.look_again(&mut progress);
-            // Its end counts: it may take long.
+            // The interval begins at the end of the check, which may take long.
             progress.looked = Some(now());
         }
     }

@@ -17,8 +17,8 @@ pub enum AuthenticationError {
     /// another mechanism or another key than this side expects; libzmq always does. A server that shuts down at that
     /// moment looks the same.
     #[error(
-        "the server broke the {ours} handshake off: it may not speak {ours}, have another key than expected, or be \
-         ending"
+        "the server closed the connection during the {ours} handshake: it may not speak {ours}, have another key than \
+         expected, or be shutting down"
     )]
     BrokenOff {
         /// The mechanism of this side.
@@ -61,7 +61,7 @@ pub enum AuthenticationError {
     },
     /// Our authenticator has no identity for this side: no server identity to bind with, or no client identity to
     /// connect with.
-    #[error("this endpoint's authenticator has no identity for this side")]
+    #[error("this endpoint's authenticator has no key pair for this side of a connection")]
     NoIdentity,
 }
 

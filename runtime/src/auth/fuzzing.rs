@@ -1,4 +1,4 @@
-//! Body of the fuzz target `authenticator`: keys, files and directories as somebody else may have written them.
+//! Body of the fuzz target `authenticator`: untrusted keys, key files and directories.
 
 #![cfg(unix)]
 
@@ -70,7 +70,7 @@ fn text(input: &mut &[u8]) -> Vec<u8> {
     text
 }
 
-/// One spelling for each key, and none of another length.
+/// Each key has one spelling, and text of another length is no key.
 fn key(text: &[u8]) {
     if let Some(bytes) = text.first_chunk() {
         match CurvePublicKey::from_bytes(*bytes) {
@@ -126,7 +126,7 @@ fn list(text: &[u8]) {
     }
 }
 
-/// A directory of one's own, for as long as it is needed.
+/// A temporary directory, removed when it is dropped.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -145,7 +145,7 @@ impl Drop for Scratch {
     }
 }
 
-/// What lies in a directory, by its path.
+/// The entries of a directory, by path.
 type Entries = BTreeMap<PathBuf, Option<Vec<u8>>>;
 
 fn directory(input: &mut &[u8]) {
@@ -163,7 +163,7 @@ fn directory(input: &mut &[u8]) {
     let keys = CurveKeyPair::generate([1; 32]);
     let list = AllowList::open(keys, &scratch.0).expect("a directory that can be read");
     assert_eq!(names(&list.set.users()), admitted(&entries));
-    // One is gone: its owner is out once it was looked at twice, or at the second change.
+    // Remove one entry: its key is revoked at the second check, or at the second change.
     if let Some((path, _)) = entries.pop_first() {
         if path.is_dir() && !path.is_symlink() {
             fs::remove_dir(&path).expect("it is empty");

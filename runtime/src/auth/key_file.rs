@@ -1,4 +1,4 @@
-//! Key pairs in files: the secret key in one that nobody else can read, the public key in one beside it.
+//! Key pairs in files: the secret key in one that only its owner can read, the public key in one beside it.
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read, Write};
@@ -52,7 +52,7 @@ pub enum KeyFileError {
 pub fn generate_keys() -> CurveKeyPair {
     let mut seed = Zeroizing::new([0; 32]);
     #[expect(clippy::disallowed_methods, reason = "keys are the user's, whatever they run on")]
-    getrandom::fill(&mut *seed).expect("the operating system has randomness");
+    getrandom::fill(&mut *seed).expect("the operating system provides randomness");
     CurveKeyPair::generate(seed)
 }
 
@@ -60,7 +60,7 @@ pub fn generate_keys() -> CurveKeyPair {
 /// addition; each as one line of Z85. Returns the public key's path. Blocks.
 ///
 /// Only Unix has modes. Elsewhere, as on Windows, the permissions of their directory decide who can read both files: choose one that
-/// nobody else can read.
+/// no other user can read.
 ///
 /// # Errors
 /// If either file exists, or the system refuses; nothing is left then.
@@ -72,7 +72,7 @@ pub fn save_keys(keys: &CurveKeyPair, path: impl AsRef<Path>) -> Result<PathBuf,
     write_new(path, Readers::Owner, &keys.secret().to_z85())?;
     let written = write_new(&public_path, Readers::Everybody, &keys.public().to_string());
     if written.is_err() {
-        // A secret without its public half is of no use; that it can't be removed is not what went wrong.
+        // A secret key without its public key is useless. An error of removing it would hide the first error.
         let _ = std::fs::remove_file(path);
     }
     written.map(|()| public_path)
@@ -83,13 +83,13 @@ pub fn save_keys(keys: &CurveKeyPair, path: impl AsRef<Path>) -> Result<PathBuf,
 /// Only Unix has modes. Elsewhere, as on Windows, nothing checks who else may read the file, and a warning with `tracing` says so each time.
 ///
 /// # Errors
-/// If the system refuses, the file's permissions let anybody but its owner at it, or it holds no key.
+/// If the system refuses, the file's permissions let anyone but its owner read it, or it holds no key.
 pub fn load_keys(path: impl AsRef<Path>) -> Result<CurveKeyPair, KeyFileError> {
     let path = path.as_ref();
     let file = File::open(path).map_err(|error| io_error(path, error))?;
     let metadata = file.metadata().map_err(|error| io_error(path, error))?;
     if metadata.is_dir() {
-        // Or its mode would be what is wrong with it.
+        // First, or the error would be about its mode.
         return Err(io_error(path, io::ErrorKind::IsADirectory.into()));
     }
     match mode(&metadata) {
@@ -120,15 +120,15 @@ pub(super) fn read_public_key(path: &Path, file: File) -> Result<CurvePublicKey,
     line(&read(path, file)?).parse().map_err(|error| not_a_key(path, error))
 }
 
-/// Opening a pipe would wait for somebody to write, and what was read from one is gone the second time.
+/// Opening a pipe would block until it has a writer, and its bytes can be read only once.
 pub(super) fn open_regular(path: &Path) -> io::Result<File> {
     let check = |metadata: Metadata| match metadata.is_file() {
         true => Ok(()),
         false => Err(io::Error::other("not a regular file")),
     };
-    // A device may do something when it is opened.
+    // Check before opening: opening a device may have side effects.
     check(std::fs::metadata(path)?)?;
-    // By now it may be another.
+    // Check again: the path may name another file by now.
     let file = open_without_waiting(path)?;
     check(file.metadata()?)?;
     Ok(file)
@@ -136,11 +136,11 @@ pub(super) fn open_regular(path: &Path) -> io::Result<File> {
 
 fn write_new(path: &Path, readers: Readers, line: &str) -> Result<(), KeyFileError> {
     let mut file = new_file(path, readers).map_err(|error| io_error(path, error))?;
-    // Put together they would be a copy of the secret.
+    // Written one after the other: one buffer for both would be another copy of the secret.
     let written = file.write_all(line.as_bytes()).and_then(|()| file.write_all(b"\n"));
     let written = written.and_then(|()| file.sync_all());
     written.map_err(|error| {
-        // It is ours, and of no use.
+        // This call created the file, and it is incomplete.
         let _ = std::fs::remove_file(path);
         io_error(path, error)
     })
@@ -156,7 +156,7 @@ fn read(path: &Path, file: File) -> Result<Zeroizing<String>, KeyFileError> {
     Ok(text)
 }
 
-/// What a file holds. Some editors begin one with a byte order mark.
+/// The text of a file, without the byte order mark that some editors write.
 fn line(text: &str) -> &str {
     text.strip_prefix('\u{FEFF}').unwrap_or(text).trim()
 }

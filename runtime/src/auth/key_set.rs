@@ -17,7 +17,7 @@ pub struct KeySet {
     keys: Arc<Keys>,
 }
 
-/// Keys, and who waits to hear that they have changed.
+/// Keys, and the tasks that wait for a change of them.
 #[derive(Default)]
 struct Keys {
     state: Mutex<State>,

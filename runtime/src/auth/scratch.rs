@@ -31,7 +31,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // What can't be removed lies where the system cleans.
+        // A file that can't be removed is in the system's temporary directory, which is cleaned.
         let _ = fs::remove_dir_all(&self.0);
     }
 }

@@ -1,4 +1,4 @@
-//! What an endpoint has of an authenticator, and how it is asked.
+//! The authenticator of an endpoint, and how it is called.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::rt::Runtime;
 
-/// What an endpoint has of an authenticator.
+/// The parts of an authenticator that an endpoint uses.
 pub(crate) struct Security {
     authenticator: Option<Arc<dyn Authenticator>>,
     server: Option<ServerIdentity>,
@@ -40,7 +40,7 @@ impl Security {
         self.authenticator.is_none()
     }
 
-    /// What this end speaks. NULL only where nobody asked for anything else.
+    /// The mechanism of this side. NULL only if no authenticator was configured.
     pub(crate) fn mechanism(&self, role: Role) -> Result<Mechanism, AuthenticationError> {
         if self.is_plaintext() {
             return Ok(Mechanism::Null);

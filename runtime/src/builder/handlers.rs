@@ -134,7 +134,7 @@ impl<S> Builder<S> {
     /// returns a list of [`MethodDescription`](crate::service::MethodDescription)s, sorted by name, of the methods at
     /// the time of the call. Off by default: every peer that can call it gets all names, types and doc comments.
     pub fn describe_services(self) -> Self {
-        // Not the handlers themselves, which own what is made of it.
+        // A weak reference: the handlers own this closure.
         let handlers = self.settings.handlers.downgrade();
         let describe =
             move |_: IgnoredAny, _: Context| std::future::ready(HandlerResult::Ok(handlers.descriptions()));

@@ -25,7 +25,7 @@ struct State {
 pub(crate) struct NotBegun(pub(crate) CancelReason);
 
 impl Handling {
-    /// Of a connection that is over.
+    /// The handlers of a connection that is over.
     pub(super) fn over(reason: CancelReason) -> Self {
         Self(Mutex::new(State { over: Some(reason), tasks: FxHashMap::default() }))
     }
@@ -51,7 +51,7 @@ impl Handling {
         self.0.lock().tasks.insert(request, cancellation);
     }
 
-    /// What cancels the handler, if it had a task. It holds the task's waker: not to be dropped under a lock.
+    /// Cancels the handler, if it had a task. It holds the task's waker, so it must not be dropped under a lock.
     pub(super) fn end(&self, request: RequestId) -> Option<Arc<Cancellation>> {
         self.0.lock().tasks.remove(&request)
     }

@@ -1,4 +1,4 @@
-//! What is on its way between the endpoint and a connection.
+//! Queues between the endpoint and a connection.
 
 use std::collections::VecDeque;
 
@@ -7,7 +7,7 @@ use futures_util::task::AtomicWaker;
 
 use crate::lock::Mutex;
 
-/// What the endpoint has decided, and for which connection.
+/// A decision of the endpoint, with its connection.
 pub(crate) type Decisions = Vec<(ConnectionId, ConnectionEvent)>;
 
 /// What the endpoint has decided for the connections of one peer, until the driver of its link takes it. A peer has one
@@ -40,7 +40,7 @@ impl Inbox {
         std::mem::swap(&mut *events, taken);
     }
 
-    /// Gives back the memory that is kept for events to come.
+    /// Releases spare memory for later events.
     pub(crate) fn shrink(&self) {
         let mut events = self.events.lock();
         if events.is_empty() {
@@ -49,7 +49,7 @@ impl Inbox {
     }
 }
 
-/// What the driver of a link has to tell the endpoint.
+/// Events and replies that the driver of a link passes to the endpoint.
 #[derive(Debug, Default)]
 pub(crate) struct Relayed {
     pub(crate) reports: VecDeque<EndpointEvent>,

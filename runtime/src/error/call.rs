@@ -25,13 +25,13 @@ pub enum CallError {
     #[error("the remote side cancelled the call")]
     Cancelled,
     /// No reply came before the call's timeout.
-    #[error("no reply came in time{}", if *.sent { "" } else { "; the request never left" })]
+    #[error("no reply arrived before the timeout{}", if *.sent { "" } else { "; the request was not sent" })]
     TimedOut {
-        /// Whether the request had left; if so a handler may have run.
+        /// Whether the request was sent; if so, a handler may have run.
         sent: bool,
     },
     /// The connection ended after the request had been sent; a handler may have run.
-    #[error("the connection ended before the reply came: {0}")]
+    #[error("the connection ended before the reply arrived: {0}")]
     Disconnected(DisconnectCause),
     /// The request never left.
     #[error("the request was not sent: {0}")]
@@ -49,7 +49,7 @@ pub enum CallError {
     #[error("the argument can't be encoded: {0}")]
     Encode(CodecError),
     /// An item of the streamed argument can't be serialized, or is too large; a handler may run, and sees an argument that breaks off.
-    #[error("the argument breaks off: {0}")]
+    #[error("the argument is incomplete: {0}")]
     Argument(Box<BodyError>),
     /// The result is not of the type that was asked for; a handler has run.
     #[error("the result can't be decoded: {0}")]
@@ -91,7 +91,7 @@ impl CallError {
         }
     }
 
-    /// The same error once more. What can't be repeated are codec errors, which no other side causes.
+    /// A copy of the error. Codec errors can't be copied and become `Incomplete`; the other side never causes them.
     pub(crate) fn again(&self) -> Self {
         match self {
             Self::Remote(info) => Self::Remote(info.clone()),
@@ -127,8 +127,8 @@ pub enum NotSent {
     /// A [layer](crate::layer) has made a call that opens a stream for the second time.
     #[error("the streams of this call belong to an earlier attempt")]
     StreamMade,
-    /// Too many probes of this peer are under way.
-    #[error("too many probes of this peer are under way")]
+    /// Too many probes of this peer are in progress.
+    #[error("too many probes of this peer are in progress")]
     TooManyProbes,
     /// The connection ended, or could not be made, before the request left.
     #[error("{0}")]
@@ -143,7 +143,7 @@ pub enum BodyError {
     #[error(transparent)]
     Call(#[from] CallError),
     /// The other side's part in it.
-    #[error("the body can't be read to its end: {0}")]
+    #[error("the body can't be read completely: {0}")]
     Read(ReadError),
     /// It takes no more.
     #[error("the body can't be written: {0}")]
@@ -174,7 +174,7 @@ impl BodyError {
     }
 }
 
-// Not by `#[from]`, which would make a source of what the text says already.
+// Not by `#[from]`: the text includes the inner error already, so it must not be the source as well.
 impl From<ReadError> for BodyError {
     fn from(error: ReadError) -> Self {
         Self::Read(error)

@@ -1,4 +1,4 @@
-//! What a handler fails with, and how other errors become that.
+//! The error of a handler, and conversions from other errors.
 //!
 //! The idea: an error of this side is kept as it is until it is answered, since only the endpoint knows
 //! ([`Builder::expose_tracebacks`](crate::Builder::expose_tracebacks)) how much of it its caller may learn.
@@ -60,7 +60,7 @@ impl HandlerError {
         }
     }
 
-    /// What the caller is told.
+    /// The error that the caller receives.
     pub(crate) fn into_info(self, expose_traceback: bool) -> ErrorInfo {
         match self.0 {
             Origin::Error { type_name, error } => ErrorInfo {

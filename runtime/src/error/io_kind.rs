@@ -71,7 +71,7 @@ fn of_invoke(error: &InvokeError) -> ErrorKind {
 fn of_cause(cause: &DisconnectCause) -> ErrorKind {
     match cause {
         cause if cause.is_authentication_failure() => ErrorKind::PermissionDenied,
-        // At these, much of `std` would try again.
+        // Much of `std` retries at these kinds.
         DisconnectCause::Io(error)
             if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) =>
         {

@@ -23,7 +23,7 @@ use crate::new_call::NewCall;
 pub trait CallLayer: Send + Sync + 'static {
     /// Carries a call out: with [`next`](CallNext::run), as a rule.
     ///
-    /// The future is polled once, at once, when the call is sent, and not again before somebody awaits its result. So a call that
+    /// The future is polled once, at once, when the call is sent, and not again before its result is awaited. So a call that
     /// is sent and never awaited is made if no layer awaits anything before it calls `next`.
     fn call(&self, call: OutgoingCall, next: CallNext) -> BoxFuture<'static, Result<CallResult, CallError>>;
 }
@@ -57,7 +57,7 @@ impl OutgoingCall {
         Self { new }
     }
 
-    /// Who is called. A layer that calls the same peer for purposes of its own does so through [`Peer::without_layers`].
+    /// The called peer. A layer that makes calls of its own to the same peer uses [`Peer::without_layers`].
     pub fn peer(&self) -> &Peer {
         self.new.peer()
     }
@@ -83,17 +83,17 @@ impl OutgoingCall {
         &self.new.call.body
     }
 
-    /// What leaves first.
+    /// The urgency of its messages.
     pub fn urgency(&self) -> Urgency {
         self.new.call.urgency
     }
 
-    /// What travels besides.
+    /// The metadata that are sent with the call.
     pub fn metadata(&self) -> &Metadata {
         &self.new.call.metadata
     }
 
-    /// The same, to be changed. Calls with metadata fail towards a peer of dialect 1; [`Peer::info`] tells what is spoken.
+    /// The metadata, mutable. Calls with metadata to a peer of dialect 1 fail; [`Peer::info`] has the dialect.
     pub fn metadata_mut(&mut self) -> &mut Metadata {
         &mut self.new.call.metadata
     }
@@ -109,19 +109,19 @@ impl OutgoingCall {
         self.new.timeout
     }
 
-    /// Lets it take so long; for ever if this is `None`.
+    /// Sets the timeout; `None` is no timeout.
     pub fn set_timeout(&mut self, timeout: Option<Duration>) {
         self.new.timeout = timeout;
     }
 }
 
-/// What the other side answers.
+/// The result of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CallResult {
     /// The result; empty if it was [streamed](OutgoingCall::opens_stream).
     pub body: Bytes,
-    /// What the other side sends along.
+    /// The metadata of the result.
     pub metadata: Metadata,
 }
 

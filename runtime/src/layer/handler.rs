@@ -51,7 +51,7 @@ pub struct IncomingCall {
 }
 
 impl IncomingCall {
-    /// What the handler will know of it: method, key, caller, identity, metadata, deadline.
+    /// The context that the handler will get: method, key, caller, identity, metadata, deadline.
     pub fn context(&self) -> &Context {
         &self.context
     }

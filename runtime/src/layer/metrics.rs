@@ -1,6 +1,6 @@
 //! Metrics through the `metrics` facade.
 //!
-//! The idea: a call or a handler under way is a value whose destructor counts it, so that what is dropped is counted too.
+//! The idea: a running call or handler is a value whose destructor counts it, so that dropped ones are counted too.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -58,7 +58,7 @@ impl Metrics {
     }
 }
 
-/// A call under way; its end when it is dropped.
+/// A running call; dropping it counts its end.
 struct Measured {
     runtime: Arc<dyn Runtime>,
     begun: Instant,

@@ -1,6 +1,6 @@
 //! Spans of `tracing` for calls and handlers, and the trace context that connects them.
 //!
-//! Responsible for spans; not for what becomes of them, which is up to the program's subscriber. The idea: each span has ids of its own,
+//! Responsible for making spans; recording them is up to the program's subscriber. The idea: each span has ids of its own,
 //! so that traces connect whatever the subscriber is; or those of a tracing system, through [`SpanContexts`].
 
 use std::fmt;
@@ -21,7 +21,7 @@ use crate::peer::PeerShared;
 /// Gives spans the ids that a tracing system knows them by. For `tracing-opentelemetry`, these are `OpenTelemetrySpanExt::context` and
 /// `OpenTelemetrySpanExt::set_parent`.
 pub trait SpanContexts: Send + Sync + 'static {
-    /// What calls made in this span are sent with.
+    /// The trace context of calls made in this span.
     fn context(&self, span: &Span) -> Option<TraceContext>;
 
     /// This span of a handler is a child of that of its caller.
@@ -143,7 +143,7 @@ impl CallLayer for Tracing {
         let has_own = TraceContext::extract(call.metadata()).is_some();
         let travels = !has_own && peer.lock().info().dialect == Some(Dialect::Two);
         if let Some(context) = context.filter(|_| travels) {
-            // The call matters more than its trace, for which its metadata may leave no room.
+            // If the metadata leave no room for the trace context, the call is made without it.
             let _ = context.inject(call.metadata_mut());
         }
         let calling = span.in_scope(|| next.run(call));

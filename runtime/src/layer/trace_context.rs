@@ -64,7 +64,7 @@ impl TraceContext {
         Some(context.with_state(state.unwrap_or_default()))
     }
 
-    /// Puts it into metadata, in place of another one.
+    /// Writes it into metadata, and replaces an earlier one.
     ///
     /// # Errors
     /// If the metadata has no room for it; then nothing was added.
@@ -117,7 +117,7 @@ impl fmt::Display for TraceContext {
     }
 }
 
-/// Puts the one before back.
+/// Restores the previous trace context.
 struct Entered(Option<TraceContext>);
 
 impl Drop for Entered {

@@ -101,7 +101,7 @@ pub(crate) struct Handshakes<T = Arc<Place>> {
     next: u64,
     opening: Waiting<T>,
     deciding: Waiting<T>,
-    /// Those that were evicted and are not gone yet.
+    /// Evicted handshakes whose links have not ended yet.
     leaving: usize,
 }
 
@@ -135,7 +135,7 @@ impl<T> Handshakes<T> {
     }
 
     fn asks_for_admission(&mut self, name: &Name) {
-        // One that has to go has no place any more.
+        // An evicted handshake has no place any more.
         if let Some(place) = self.opening.remove(name) {
             self.deciding.insert(name, place);
         }
@@ -174,7 +174,7 @@ impl<T> Waiting<T> {
         Some(place)
     }
 
-    /// Takes out the oldest of the source that has the most.
+    /// Removes the oldest handshake of the source that has the most.
     fn evict(&mut self) -> Option<T> {
         let (_, Reverse(number), source) = self.ranks.last()?.clone();
         self.remove(&Name { source, number })
@@ -274,7 +274,7 @@ mod tests {
         }
         assert_eq!(four.all(["e", "f"]), [1, 2], "those that wait for it are evicted");
         assert_eq!(four.all(["g"]), [5], "and no more than half of them do for peers that say nothing");
-        // What was evicted has no place to move from.
+        // An evicted handshake has no place to move from.
         four.ask("e", 5);
         four.ask("f", 6);
         assert_eq!((four.0.opening.len, four.0.deciding.len), (1, 3));

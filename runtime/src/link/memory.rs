@@ -17,8 +17,8 @@ use crate::lock::Mutex;
 
 /// A message link in memory: a hub, like a ROUTER socket, to which any number of peers [`connect`](Hub::connect).
 ///
-/// Each direction of each connection holds up to `capacity` messages, at least 1; who sends more waits. The link fails
-/// when no [`Hub`] is left and nobody is connected.
+/// Each direction of each connection holds up to `capacity` messages, at least 1; a sender waits beyond that. The link fails
+/// when no [`Hub`] is left and no peer is connected.
 pub fn memory(capacity: usize) -> (Hub, HubSender, HubReceiver) {
     let (joins, joined) = async_channel::unbounded();
     let connections = Arc::new(Mutex::new(Connections::default()));
@@ -45,7 +45,7 @@ pub struct HubSender {
 /// The receiving half of the side with many peers.
 pub struct HubReceiver {
     joined: Pin<Box<Receiver<Inbox>>>,
-    /// What the connections send; `None` when they end.
+    /// The messages of the connections; `None` at the end of one.
     inboxes: SelectAll<BoxStream<'static, (Name, Option<Multipart>)>>,
     connections: Arc<Mutex<Connections>>,
 }
@@ -94,13 +94,13 @@ impl Hub {
         let serial = connections.next;
         connections.next += 1;
         let name = Name { routing_id: routing_id.clone(), serial };
-        // Without anybody to receive, both halves are closed from the start.
+        // Without a receiver, both halves are closed from the start.
         let replaced = match self.joins.try_send(Inbox { name, messages }) {
             Ok(()) => connections.outboxes.insert(routing_id, (serial, outbox)),
             Err(_) => None,
         };
         drop(connections);
-        // It may hold messages, which are the application's.
+        // Dropped outside of the lock, as it may hold messages of the application.
         drop(replaced);
         (MemorySender(inbox), MemoryReceiver(received))
     }
@@ -143,7 +143,7 @@ impl HubReceiver {
                         return Poll::Ready(Ok(received));
                     }
                 }
-                // No hub is left to connect to, and nobody is connected.
+                // No hub is left to connect to, and no peer is connected.
                 Poll::Ready(None) if closed => return Poll::Ready(Err(gone(()))),
                 Poll::Ready(None) | Poll::Pending => return Poll::Pending,
             }

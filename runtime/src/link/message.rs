@@ -26,7 +26,7 @@ use crate::peer::PeerShared;
 use crate::rt::yield_now;
 use crate::stats::add;
 
-/// Messages sent or received before other tasks get their turn.
+/// Messages sent or received before the link yields to other tasks.
 const MAX_TURNS: usize = 64;
 
 /// Messages whose effects may wait to be carried out before the link is read on.
@@ -53,7 +53,7 @@ impl LinkPeer {
         self.peer.lock().connection.is_established()
     }
 
-    /// Takes a message that came on the link. [`drive`] carries out what comes of it, on its own task.
+    /// Passes a received message to the connection. [`drive`] carries out its effects, on its own task.
     fn deliver(&self, message: Multipart) {
         add(&self.peer.counters.bytes_received, message.size() as u64);
         self.peer.lock().connection.handle_message(self.peer.core.now(), message);
@@ -61,15 +61,15 @@ impl LinkPeer {
         self.peer.wake();
     }
 
-    /// What was delivered is being carried out, or never will be.
+    /// The effects of a delivered message were carried out, or never will be.
     fn catch_up(&self) {
         if self.behind.swap(0, Relaxed) >= MAX_BEHIND {
             self.caught_up.notify(usize::MAX);
         }
     }
 
-    /// Waits as long as too many messages wait for their effects. Else a peer that sends faster than its handlers begin would fill the
-    /// memory with what has come of its messages.
+    /// Waits as long as too many messages wait for their effects. Otherwise a peer that sends faster than its handlers begin would fill the
+    /// memory with the events of its messages.
     async fn wait_until_caught_up(&self) {
         while self.behind.load(Relaxed) >= MAX_BEHIND {
             let caught_up = self.caught_up.listen();
@@ -80,7 +80,7 @@ impl LinkPeer {
     }
 }
 
-/// Sends what a peer's connection has to say, carries out what comes of the messages that are [delivered](LinkPeer::deliver) meanwhile,
+/// Sends the messages of a peer's connection, carries out the effects of those that are [delivered](LinkPeer::deliver) meanwhile,
 /// and keeps the timers, until the connection ends.
 async fn drive(link: &LinkPeer, pump: &mut Pump, sender: &dyn MessageSender) -> DisconnectCause {
     let alarm = Alarm::new(&*link.peer.core.runtime);
@@ -134,7 +134,7 @@ impl Drive<'_> {
             if let Some(message) = state.connection.poll_message(peer.core.now()) {
                 return Poll::Ready(Ok(message));
             }
-            // What was dropped instead of sent may have ended a call or the connection, or made room for requests.
+            // Dropping messages instead of sending them may have ended a call or the connection, or made room for requests.
             if !state.connection.has_events() {
                 break;
             }
@@ -163,7 +163,7 @@ impl Drive<'_> {
     }
 }
 
-/// Receives from a link, and lets other tasks have their turn now and then.
+/// Receives from a link, and yields to other tasks now and then.
 struct Receiving<'a> {
     receiver: &'a mut dyn MessageReceiver,
     turns: usize,
@@ -204,7 +204,7 @@ pub(crate) async fn drive_single(
     let cause = match select(pin!(receiving), pin!(drive(link, pump, sender))).await {
         Either::Left((cause, _)) | Either::Right((cause, _)) => cause,
     };
-    // What came before the end still counts.
+    // Messages received before the end still count.
     pump.run();
     cause
 }
@@ -220,7 +220,7 @@ pub(crate) async fn drive_accepted(
     let mut handshake = Some(handshake);
     let mut driving = pin!(drive_single(link, pump, sender, receiver));
     std::future::poll_fn(|cx| {
-        // An eviction wakes the peer's driver, which is this task. Before it looks, or an eviction in between would wake nobody.
+        // An eviction wakes the peer's driver, which is this task. Register before the check, or an eviction in between would be missed.
         link.peer.inbox.driver.register(cx.waker());
         if handshake.as_ref().is_some_and(HandshakeSlot::is_evicted) {
             return Poll::Ready(DisconnectCause::TooManyHandshakes);
@@ -269,7 +269,7 @@ impl PeersOfLink {
         cause
     }
 
-    /// The link has failed. There may be thousands of peers, so others have their turn in between.
+    /// The link has failed. There may be thousands of peers, so yield to other tasks in between.
     async fn end_all(&self, cause: &DisconnectCause) {
         let peers: Vec<_> = self.peers.lock().values().cloned().collect();
         peers.iter().for_each(|link| link.peer.start_no_more());
@@ -324,7 +324,7 @@ impl PeersOfLink {
         self.peers.lock().insert(from, link.clone());
         link.deliver(message);
         if !link.is_established() {
-            // The message was none that begins a connection after all. Nobody has heard of this one, so nobody is told.
+            // The message does not begin a connection after all. The application has not seen this peer, so no event reports its end.
             let cause = link.peer.end_cause().unwrap_or(DisconnectCause::PeerClosed);
             self.end(&link, cause);
             return;
@@ -336,7 +336,7 @@ impl PeersOfLink {
         });
     }
 
-    /// Takes a link off the list, which nobody else has done then.
+    /// Removes a link from the list. Returns whether it was still listed.
     fn forget(&self, link: &Arc<LinkPeer>) -> bool {
         let mut peers = self.peers.lock();
         let listed = peers.get(&link.routing_id).is_some_and(|listed| Arc::ptr_eq(listed, link));

@@ -46,7 +46,7 @@ use futures_util::future::BoxFuture;
 pub use memory::{Hub, HubReceiver, HubSender, MemoryReceiver, MemorySender, memory};
 pub(crate) use message::{LinkPeer, PeersOfLink, drive_accepted, drive_single};
 
-/// What a link reports when it fails.
+/// The error of a link.
 pub type LinkFailure = Arc<dyn std::error::Error + Send + Sync>;
 
 /// The sending half of a message link.
@@ -77,7 +77,7 @@ pub trait MessageReceiver: Send + 'static {
     fn receive(&mut self) -> BoxFuture<'_, Result<Received, LinkFailure>>;
 }
 
-/// What a link delivers.
+/// An item that a link delivers.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Received {

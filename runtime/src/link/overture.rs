@@ -9,7 +9,7 @@ use crate::error::DisconnectCause;
 
 pub(super) struct Overture {
     mechanism: &'static str,
-    /// Whether the server has said anything at all.
+    /// Whether the server has sent any bytes.
     answered: bool,
 }
 
@@ -18,12 +18,12 @@ impl Overture {
         Self { mechanism, answered: false }
     }
 
-    /// The server has said something.
+    /// The server has sent bytes.
     pub(super) fn answer(&mut self) {
         self.answered = true;
     }
 
-    /// What the end of the link means.
+    /// The cause that the end of the link stands for.
     pub(super) fn explain(&self, cause: DisconnectCause) -> DisconnectCause {
         let Self { mechanism, answered: true } = *self else { return cause };
         let error = match &cause {

@@ -1,4 +1,4 @@
-//! What every kind of link does with its connection: carry out effects, keep the timer.
+//! The part of driving a connection that all kinds of links share: effects and the timer.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -27,7 +27,7 @@ pub(crate) struct Pump {
     connection: ConnectionId,
     handling: Arc<Handling>,
     effects: Unsettled,
-    /// What the endpoint has decided, and the connection has not been told; empty between two calls, as is `relayed`.
+    /// Decisions of the endpoint that are not passed to the connection yet; empty between two calls, as is `relayed`.
     decisions: Decisions,
     relayed: Relayed,
     established: bool,
@@ -84,11 +84,11 @@ impl Pump {
                 return set_to_work;
             }
             if !self.relayed.is_empty() {
-                // First: a handler that is stopped may end at once, and its reply is the one that was reported.
+                // Relay first: a stopped handler may end at once, and the reply that was reported earlier has to win.
                 self.relay();
             }
             spent.pause();
-            // Those behind one that panics stay with the pump.
+            // If one panics, the effects behind it stay with the pump.
             while let Some(effect) = self.effects.pop() {
                 if let Effect::Request(request) = effect {
                     set_to_work.calls += usize::from(self.start(request, &mut spent));
@@ -122,7 +122,7 @@ impl Pump {
         goes_on
     }
 
-    /// Gives back the memory that is kept for what is to come. Time has passed in which there was nothing, or little.
+    /// Releases spare memory, after a time with little or no traffic.
     pub(crate) fn shrink(&mut self) {
         self.effects.shrink();
         self.decisions = Decisions::new();
@@ -132,7 +132,7 @@ impl Pump {
         self.peer.inbox.shrink();
     }
 
-    /// Does what concerns others than callers; whether that set somebody to work.
+    /// Carries out an effect that does not complete a call. Returns whether it started a handler or woke a task.
     fn carry_out(&mut self, effect: Effect) -> bool {
         let node = &self.node;
         match effect {
@@ -146,7 +146,7 @@ impl Pump {
                     node.report(Event::Downgraded { peer: self.peer.id, dialect });
                 }
                 for waiter in ready {
-                    // It may have stopped waiting.
+                    // The receiver may be gone.
                     let _ = waiter.send(());
                 }
             }
@@ -167,7 +167,7 @@ impl Pump {
             | Effect::Drop(_) => {
                 unreachable!("settled by the peer itself")
             }
-            Effect::Request(_) => unreachable!("run before"),
+            Effect::Request(_) => unreachable!("requests are run by the caller of this function"),
         }
         false
     }
@@ -186,7 +186,7 @@ impl Pump {
         if !self.peer.core.is_draining() {
             return false;
         }
-        // The endpoint shuts down before it tells its connections, which have a goodbye to say then.
+        // The endpoint's state changes before its connections get the drain, which makes each send a goodbye.
         let state = self.peer.lock();
         state.connection.is_draining() && state.connection.is_idle()
     }
@@ -203,7 +203,7 @@ async fn received(peer: Arc<PeerShared>) {
 
 impl Drop for Pump {
     fn drop(&mut self) {
-        // There is something only if code of the application has panicked.
+        // Effects are left only if code of the application has panicked.
         if !self.relayed.is_empty() && catch_unwind(AssertUnwindSafe(|| self.relay())).is_err() {
             tracing::error!(peer = %self.peer.id, "what the end of a link has woken panicked");
         }
@@ -232,7 +232,7 @@ impl Alarm {
         let Some(next) = next else { return Poll::Pending };
         if self.armed.is_none_or(|armed| next < armed) {
             if next <= now() {
-                // Else the executor would be woken for a timer that has gone off already.
+                // Otherwise the executor would be woken for a timer that has fired already.
                 return Poll::Ready(());
             }
             self.armed = Some(next);

@@ -28,7 +28,7 @@ use crate::peer::PeerShared;
 use crate::rt::BoxStream;
 use crate::stats::add;
 
-/// Reads and writes in one poll before other tasks get their turn.
+/// Reads and writes in one poll before the link yields to other tasks.
 const MAX_TURNS: usize = 16;
 
 /// Bytes that ZMTP may hold to be written before the connection keeps the rest, where it can still be taken back.
@@ -44,12 +44,12 @@ const MIN_READ: usize = 2 * 1024;
 /// Bytes read at once in the middle of a frame that is larger.
 const MAX_READ: usize = 256 * 1024;
 
-/// After so many bytes written, an executor that has not looked at the socket meanwhile is made to. While tasks wake one
-/// another it may not do so by itself for long, and what has come waits.
+/// After so many written bytes, yield to the reactor if it has not polled the socket meanwhile. While tasks wake one another, an
+/// executor may not poll its reactor for long, and received bytes would wait.
 const LOOK_AFTER: usize = 64 * 1024;
 
 thread_local! {
-    /// What is read goes through here: it is empty again when a poll ends, so that links need no buffer each.
+    /// The read buffer, shared by all links of a thread: it is empty when a poll ends, so links need no buffer each.
     static BUFFER: Cell<BytesMut> = Cell::default();
 }
 
@@ -67,9 +67,9 @@ pub(crate) struct StreamLink {
     zmtp: Link,
     address: String,
     alarm: Alarm,
-    /// Others were set to work, and get to add to the next write before it is made.
+    /// Other tasks were woken, and may add to the next write before it is made.
     corked: bool,
-    /// Others were set to work by this turn, and get theirs before the next one.
+    /// Other tasks were woken by this poll, and run before the next one.
     yields: bool,
     /// The stream may still hold bytes that it has taken.
     unflushed: bool,
@@ -87,21 +87,21 @@ pub(crate) struct StreamLink {
     overture: Option<Overture>,
 }
 
-/// What is left to do for a link that has nothing more to say, and until when.
+/// The steps of closing a link that has nothing more to send, and their deadlines.
 enum Closing {
     Flush,
     Close(Instant),
     Linger(Instant),
 }
 
-/// What a turn leaves to the next one.
+/// Work that a poll leaves to the next one.
 #[derive(Clone, Copy, PartialEq)]
 enum Left {
     /// Nothing of which no waker tells.
     Nothing,
     /// Perhaps something to read.
     Input,
-    /// Also something that the connection has to say or to send.
+    /// Also events or messages of the connection.
     All,
 }
 
@@ -153,7 +153,7 @@ impl StreamLink {
         let most = if self.zmtp.missing_input() > MIN_READ { MAX_READ } else { MIN_READ };
         let mut buffer = BUFFER.take();
         if buffer.len() < most {
-            // A thread whose links carry nothing large needs no large buffer.
+            // Grown on demand: a thread whose links carry only small messages needs no large buffer.
             buffer.resize(most, 0);
         }
         let read = Pin::new(&mut self.stream).poll_read(cx, &mut buffer[..most]);
@@ -163,7 +163,7 @@ impl StreamLink {
             Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
             Poll::Pending => Poll::Pending,
         };
-        // What was read has been copied where it belongs.
+        // All read bytes were consumed, so the buffer can be cleared.
         if let Ok(buffer) = buffer.try_into_mut() {
             BUFFER.set(buffer);
         }
@@ -203,7 +203,7 @@ impl StreamLink {
                     }
                     self.admitting = Some(Admitting::new(&self.pump.peer.core, public_key, &self.address));
                 }
-                // An empty message is what it is: no message of ours.
+                // An empty message is not one of Callosum's.
                 _ => state.connection.handle_message(now, Multipart::default()),
             }
         }
@@ -224,8 +224,8 @@ impl StreamLink {
                 let Some(message) = message else { return Ok(state.connection.has_events()) };
                 message
             };
-            // The connection sends nothing before it was told of an established link, so only the encryption can fail, when
-            // its numbers are used up. What it would not take is lost, and so is the link.
+            // The connection sends nothing before the link is established, so only the encryption can fail, when its
+            // nonces are used up. The message is lost then, and the link is closed.
             self.zmtp.send(message).map_err(|_| LinkError::Exhausted)?;
         }
     }
@@ -256,7 +256,7 @@ impl StreamLink {
     }
 
     /// Has the stream pass on what it holds, once for all that was written since the last time: a batch ends when ZMTP has nothing
-    /// more to write, or when other tasks get their turn. A flush that is pending is driven on at each wake-up; meanwhile there
+    /// more to write, or when the link yields to other tasks. A flush that is pending is driven on at each wake-up; meanwhile there
     /// may be more to write.
     fn flush(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         // While there is more to write, the stream passes on what it must to make room for it.
@@ -270,7 +270,7 @@ impl StreamLink {
         Ok(())
     }
 
-    /// Lets the client go on, or tells it that it may not, once the authenticator has decided.
+    /// Admits or refuses the client once the authenticator has decided.
     fn poll_admission(&mut self, cx: &mut Context<'_>) -> Result<bool, DisconnectCause> {
         let Some(admitting) = &mut self.admitting else { return Ok(false) };
         let Poll::Ready(verdict) = admitting.poll(&self.pump.peer, cx) else { return Ok(false) };
@@ -281,7 +281,7 @@ impl StreamLink {
             Verdict::Admitted => self.zmtp.authenticate(now, Decision::Admit)?,
             Verdict::Refused => self.zmtp.authenticate(now, Decision::Refuse)?,
             Verdict::Panicked => {
-                // It says that it refused; why is better known here.
+                // Its error only says that the client was refused; the one below has the reason.
                 let _ = self.zmtp.authenticate(now, Decision::Refuse);
                 return Err(AuthenticationError::CheckPanicked { public_key }.into());
             }
@@ -295,7 +295,7 @@ impl StreamLink {
         let (read, now) = match self.poll_read(cx) {
             Poll::Ready(Ok(now)) => (true, now),
             Poll::Ready(Err(cause)) => {
-                // What came before the end still counts.
+                // Messages received before the end still count.
                 self.deliver(self.pump.peer.core.now());
                 return Err(cause);
             }
@@ -310,7 +310,7 @@ impl StreamLink {
                 admitted?;
             }
         }
-        // One that is complete by now stays.
+        // A handshake that is complete by now is kept.
         if self.handshake.as_ref().is_some_and(HandshakeSlot::is_evicted) {
             return Err(DisconnectCause::TooManyHandshakes);
         }
@@ -350,17 +350,17 @@ impl StreamLink {
         Ok(true)
     }
 
-    /// The handshake's time bounds the authenticator's too; a client that it has run out for is told.
+    /// The handshake's timeout bounds the authenticator's check too. Past it, the client is refused with an ERROR command.
     fn check_admission_time(&mut self, now: Instant) -> Result<(), DisconnectCause> {
         let late = self.zmtp.poll_timeout().is_some_and(|deadline| deadline <= now);
         let Some(admitting) = self.admitting.take_if(|_| late) else { return Ok(()) };
-        // It says that it refused; why is better known here.
+        // Its error only says that the client was refused; the one below has the reason.
         let _ = self.zmtp.authenticate(now, Decision::Refuse);
         Err(AuthenticationError::CheckTimedOut { public_key: admitting.public_key }.into())
     }
 
     /// The link is over. The last words of ZMTP may tell the peer why; there is no waiting for them. Once a link is
-    /// established it has none, and who is no longer admitted gets nothing that was meant for him.
+    /// established it has none, and a client that is no longer admitted gets no queued messages.
     fn end(&mut self, cx: &mut Context<'_>, cause: DisconnectCause) -> Poll<DisconnectCause> {
         let is_established = self.handshake.is_none() && self.overture.is_none();
         if !is_established || !cause.is_authentication_failure() {
@@ -424,7 +424,7 @@ impl StreamLink {
         let mut scratch = [0; MIN_READ];
         match ready!(Pin::new(&mut self.stream).poll_read(cx, &mut scratch)) {
             Ok(1..) => {
-                // However fast it sends, others get their turn.
+                // Yield, or a peer that sends fast would starve other tasks.
                 cx.waker().wake_by_ref();
                 Poll::Pending
             }
@@ -442,8 +442,8 @@ impl Future for StreamLink {
         if this.closing.is_some() {
             return this.poll_close(cx);
         }
-        // A link that is always busy gets no further than `MAX_TURNS`; one that is not looks at the end, often of the poll after one
-        // in which it has woken callers.
+        // A link that is always busy never gets past `MAX_TURNS`, so it checks its timeouts here. Other links check them at the end of a
+        // poll, often of the one after a poll that woke callers.
         if this.busy > 1
             && let Err(cause) = this.check_timeouts(cx)
         {
@@ -480,7 +480,7 @@ impl Future for StreamLink {
         if let Err(error) = this.flush(cx) {
             return this.end(cx, error.into());
         }
-        // There is more to do, after the others' turn.
+        // There is more to do, after other tasks have run.
         this.busy += 1;
         if this.written >= LOOK_AFTER {
             this.written = 0;

@@ -126,8 +126,8 @@ impl<R: SocketRecv + Send + 'static> Incoming<R> {
                 }
             }
         };
-        // A departure that came before the message was reported before it, maybe only just now; if that is not told
-        // first, a newcomer with the same identity is taken for the one that left.
+        // Report a departure before a message that arrived after it, even if the monitor reports it late: otherwise a new
+        // peer with the same identity is taken for the one that left.
         if let Poll::Ready(peer) = poll_fn(|cx| Poll::Ready(poll_gone(&mut self.monitor, cx))).await {
             self.held = Some(message);
             return Ok(self.gone(peer));
@@ -154,7 +154,7 @@ fn poll_gone(monitor: &mut mpsc::Receiver<SocketEvent>, cx: &mut Context<'_>) ->
         match Pin::new(&mut *monitor).poll_next(cx) {
             Poll::Ready(Some(SocketEvent::Disconnected(peer))) => return Poll::Ready(peer),
             Poll::Ready(Some(_)) => {}
-            // Without a monitor, the keepalive has to find out.
+            // Without a monitor, only the keepalive detects a dead peer.
             Poll::Ready(None) | Poll::Pending => return Poll::Pending,
         }
     }

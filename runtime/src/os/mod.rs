@@ -28,7 +28,7 @@ pub use self::socket::{AsSystemSocket, SystemSocket};
 pub use self::system::SocketFile;
 pub(crate) use self::system::{HAS_IPC, is_of_the_file, mode, new_file, open_without_waiting};
 
-/// Who may read a file that is made, where the system knows such a thing.
+/// Who may read a created file, on systems with file modes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Readers {
     /// Only its owner.
@@ -37,10 +37,10 @@ pub(crate) enum Readers {
     Everybody,
 }
 
-/// What a file looks like: two stamps of a path are equal as long as nobody has written to its file, or put another in its place.
+/// A stamp of a file: two stamps of a path differ if its file was written to or replaced in between.
 ///
 /// On Unix it is the device, the inode, the size and the time of the last change of the inode. Elsewhere it is the size, and the times of
-/// the last write and of the creation: who keeps the size and sets both times back there goes unnoticed.
+/// the last write and of the creation: a change that keeps the size and restores both times goes unnoticed there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileStamp(system::Stamp);
 
@@ -81,7 +81,7 @@ mod tests {
         writing_shows(portable::stamp);
     }
 
-    /// One as long, and with the same time of the last write.
+    /// The other file has the same size and the same time of the last write.
     #[test]
     fn a_stamp_tells_that_another_file_is_in_its_place() {
         let scratch = Scratch::new();

@@ -23,7 +23,7 @@ pub(crate) fn mode(_file: &Metadata) -> Option<u32> {
     None
 }
 
-/// Makes a file, and never writes over one. Who may read it is up to its directory.
+/// Creates a file; fails if there is one already. The permissions of its directory decide who may read it.
 pub(crate) fn new_file(path: &Path, _readers: Readers) -> io::Result<File> {
     OpenOptions::new().write(true).create_new(true).open(path)
 }
@@ -42,7 +42,7 @@ pub(crate) fn is_of_the_file(error: &io::Error) -> bool {
         io::ErrorKind::NotADirectory,
         io::ErrorKind::IsADirectory,
     ];
-    // What has no number is that it is not a regular file.
+    // Only the error "not a regular file" has no number.
     error.raw_os_error().is_none() || of_the_file.contains(&error.kind())
 }
 
@@ -77,7 +77,7 @@ mod tests {
         let scratch = Scratch::new();
         assert!(is_of_the_file(&open_without_waiting(&scratch.path("none")).unwrap_err()));
         assert!(is_of_the_file(&io::Error::other("not a regular file")));
-        // EIO, which is no kind of its own.
+        // EIO, which has no `ErrorKind` of its own.
         assert!(!is_of_the_file(&io::Error::from_raw_os_error(5)));
     }
 }

@@ -29,7 +29,7 @@ pub(crate) fn mode(file: &Metadata) -> Option<u32> {
     Some(file.permissions().mode() & 0o7777)
 }
 
-/// Makes a file that nobody else but these may read, and never writes over one.
+/// Creates a file that only these may read. Fails if there is one already.
 pub(crate) fn new_file(path: &Path, readers: Readers) -> io::Result<File> {
     let mode = match readers {
         Readers::Owner => 0o600,
@@ -38,14 +38,14 @@ pub(crate) fn new_file(path: &Path, readers: Readers) -> io::Result<File> {
     OpenOptions::new().write(true).create_new(true).mode(mode).open(path)
 }
 
-/// Opens a file to be read. Opening a pipe would wait for somebody to write to it.
+/// Opens a file to be read. Non-blocking, as opening a pipe would otherwise block until it has a writer.
 pub(crate) fn open_without_waiting(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path)
 }
 
 /// Whether an error of opening or reading is the file's own, and not the system's, which another attempt may not meet.
 pub(crate) fn is_of_the_file(error: &io::Error) -> bool {
-    // What has no number is that it is not a regular file.
+    // Only the error "not a regular file" has no number.
     Errno::from_io_error(error).is_none_or(|error| {
         [
             Errno::NOENT,

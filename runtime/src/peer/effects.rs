@@ -1,4 +1,4 @@
-//! What a connection's events ask its driver to do, once the connection's lock is released.
+//! Effects of a connection's events, which its driver carries out once the connection's lock is released.
 
 use std::collections::VecDeque;
 use std::task::Waker;
@@ -34,7 +34,7 @@ pub(crate) enum Effect {
     Drop(Box<dyn Send>),
 }
 
-/// What became of a call that is waited for.
+/// The outcome of an awaited call.
 pub(crate) type Answered = Result<(Bytes, Metadata), CallError>;
 
 /// Effects in their order.
@@ -57,7 +57,7 @@ impl Effects {
         }
     }
 
-    /// Gives back the memory that is kept for effects to come.
+    /// Releases spare memory for later effects.
     pub(crate) fn shrink(&mut self) {
         if self.0.is_empty() {
             self.0 = VecDeque::new();

@@ -15,7 +15,7 @@ use crate::rt::Runtime;
 use crate::stats::Stats;
 use crate::{Codec, PeerId};
 
-/// Half of what a connection remembers, so that it never forgets one that somebody waits for.
+/// Half of the probes that a connection remembers, so that it never forgets one that is awaited.
 const MAX_PINGS: usize = 32;
 
 /// A handle to a remote peer. Cheap to clone; all clones are the same peer.
@@ -117,8 +117,8 @@ impl Peer {
                 return Ok(());
             }
             if state.ready.len() == state.ready.capacity() {
-                // Or those who ask again and again, with a timeout, would pile up while there is no link. With room for as many
-                // as are left, the next search is that many waiters away.
+                // Remove waiters that gave up: callers that repeat `ready` with a timeout would pile up while there is no link. Doubling
+                // the capacity makes the cost per waiter constant.
                 state.ready.retain(|waiter| !waiter.is_canceled());
                 let left = state.ready.len();
                 state.ready.reserve_exact(left.max(4));
@@ -169,7 +169,7 @@ impl Peer {
     }
 }
 
-/// A probe under way. Dropping it forgets the probe.
+/// A pending probe. Dropping it forgets the probe.
 struct Probe<'a> {
     peer: &'a PeerShared,
     connection: ConnectionId,
@@ -183,10 +183,10 @@ impl Drop for Probe<'_> {
             // A later connection numbers its probes anew.
             if state.connection.id() == self.connection {
                 let sender = state.pings.remove(&ping);
-                // Or enough of these would make it forget one that somebody waits for.
+                // Otherwise dropped probes would push out probes that are still awaited.
                 state.connection.forget_ping(ping);
                 drop(state);
-                // That wakes a waker, which is not to happen under a lock.
+                // This wakes a waker, which must not happen under a lock.
                 drop(sender);
             }
         }

@@ -18,7 +18,7 @@ impl fmt::Display for PeerId {
     }
 }
 
-/// What is known of a remote peer.
+/// Information about a remote peer.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct PeerInfo {
@@ -26,9 +26,9 @@ pub struct PeerInfo {
     pub address: String,
     /// The routing id that the peer announced, if any. The peer chose it: it proves nothing.
     pub routing_id: Bytes,
-    /// What the peer said of itself; `None` for one that only speaks dialect 1, such as Python's.
+    /// The peer's hello; `None` if it only speaks dialect 1, as Python's does.
     pub hello: Option<Hello>,
-    /// What is spoken with it, once the handshake is complete. Streams and metadata need dialect 2.
+    /// The negotiated dialect, once the handshake is complete. Streams and metadata need dialect 2.
     pub dialect: Option<Dialect>,
     /// The key that the peer has proved to own; `None` without CURVE.
     pub public_key: Option<CurvePublicKey>,

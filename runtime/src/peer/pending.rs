@@ -43,7 +43,7 @@ impl Drop for PendingCall {
         if let Some(sender) = state.waiting.remove(&self.call) {
             let abandoned = state.connection.abandon(self.call);
             drop(state);
-            // That wakes a waker, which is not to happen under a lock.
+            // This wakes a waker, which must not happen under a lock.
             drop(sender);
             if abandoned {
                 self.peer.count_call(false);

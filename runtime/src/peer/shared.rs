@@ -68,7 +68,7 @@ impl Drop for Unsettled {
                 if let Some(Effect::Request(Request { id: request, .. }) | Effect::NeverRan(request)) =
                     peer.settle(effect)
                 {
-                    // It had been started, and never ran.
+                    // The engine counts it as started, but its handler never ran.
                     peer.core.dispatcher.finish(request, None);
                 }
             }));
@@ -149,7 +149,7 @@ impl PeerShared {
     /// done; calls that wait for a link go on waiting if this never was one.
     pub(crate) fn detach(self: &Arc<Self>, cause: &DisconnectCause, renew: bool) {
         let mut effects = Unsettled::new(self.clone());
-        // Named before the peer is locked.
+        // Get the id before the peer is locked: its lock and the dispatcher's are never held together.
         let next = renew.then(|| self.core.dispatcher.open());
         let over = {
             let mut state = self.lock();
@@ -160,17 +160,17 @@ impl PeerShared {
         };
         match over {
             Some(Some(over)) => self.forget(over),
-            // The name is not needed.
+            // The new id is not needed.
             None | Some(None) => next.into_iter().for_each(|next| self.core.dispatcher.forget(next)),
         }
-        // Callers are told, and handlers that never ran give their slots back.
+        // Callers get their errors, and requests whose handlers never ran release their slots.
         drop(effects);
     }
 
     /// A connection is over.
     fn forget(&self, connection: ConnectionId) {
         self.core.dispatcher.forget(connection);
-        // The endpoint decides nothing for it any more, and nobody takes what it had decided.
+        // The endpoint adds no more effects for it, and the driver that would take the queued ones has ended.
         let mut left = Vec::new();
         self.inbox.take(&mut left);
         for (_, event) in left {
@@ -250,7 +250,7 @@ impl PeerShared {
                 None
             }
             Effect::MayReply(waiter) => {
-                // It may have stopped waiting.
+                // The receiver may be gone.
                 let _ = waiter.send(());
                 None
             }
@@ -275,7 +275,7 @@ impl PeerShared {
         self.lock().end_cause()
     }
 
-    /// Makes a call, and notes its caller before anything can come of it.
+    /// Makes a call, and registers its caller before its outcome can arrive.
     pub(super) fn make(
         &self,
         call: Call,
@@ -296,7 +296,7 @@ impl PeerShared {
         Ok(call)
     }
 
-    /// Gives up a streamed call of ours. Returns whether it had not ended.
+    /// Cancels a streamed call of ours. Returns whether it had not ended.
     pub(crate) fn abandon(&self, call: CallId) -> bool {
         let abandoned = {
             let mut state = self.lock();
@@ -323,7 +323,7 @@ impl PeerShared {
         self.wake();
     }
 
-    /// Gives the connection what the endpoint has decided. The bytes of a reply that comes too late are dropped without the lock.
+    /// Passes the endpoint's decisions to the connection. The bytes of a reply that comes too late are dropped outside of the lock.
     pub(crate) fn take_decisions(
         &self,
         state: &mut PeerState,
@@ -345,7 +345,7 @@ impl PeerShared {
                     add(&self.counters.requests_failed, 1);
                     effects.drop_later(Some(reply));
                 }
-                // It is closed, and would not hand the request out any more.
+                // The connection is closed, and would not return the request any more.
                 ConnectionEvent::Start(request) if !serves => effects.push(Effect::NeverRan(request)),
                 event if serves => {
                     let now = *now.get_or_insert_with(|| self.core.now());
@@ -368,7 +368,7 @@ impl PeerShared {
         if let (Reply::End, Some(streams)) = (&reply, &streams)
             && streams.is_writing()
         {
-            // What it would still write is missing, and the caller must not take the result for a whole one.
+            // The result is incomplete, and the caller must not take it for a complete one.
             let (name, why) =
                 ("UnfinishedResult", "the handler ended while its result was still being written");
             reply = Reply::Failure(ErrorInfo::new(name, why));
@@ -384,7 +384,7 @@ impl PeerShared {
             false => &self.counters.requests_failed,
         };
         add(counter, 1);
-        // It may be read or written outside of its handler.
+        // Its streams may be in use outside of its handler.
         if let Some(streams) = streams {
             effects.extend(streams.end(Ok(())).into_iter().map(Effect::Wake));
         }

@@ -1,4 +1,4 @@
-//! What is known of a peer and its connection, under the peer's lock.
+//! The state of a peer and its connection, under the peer's lock.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,11 +27,11 @@ pub(crate) struct PeerState {
     /// There will be no other link.
     pub(super) over: bool,
     pub(super) waiting: FxHashMap<CallId, oneshot::Sender<Answered>>,
-    /// Who reads or writes the streams of calls.
+    /// The readers and writers of the streams of calls.
     pub(super) streams: FxHashMap<StreamId, Arc<Shared>>,
     /// Handlers that wait until their streamed reply may begin.
     pub(super) reply_waiters: FxHashMap<RequestId, oneshot::Sender<()>>,
-    /// What handlers send along with results that are not there yet.
+    /// Metadata that handlers have set for results that they have not returned yet.
     pub(super) reply_metadata: FxHashMap<RequestId, Metadata>,
     pub(super) pings: FxHashMap<PingId, oneshot::Sender<Duration>>,
     pub(super) ready: Vec<oneshot::Sender<()>>,
@@ -93,7 +93,7 @@ impl PeerState {
         self.connection.id() == connection && !self.connection.is_closed()
     }
 
-    /// Takes everything that the connection has to say.
+    /// Takes all events of the connection.
     pub(crate) fn take_effects(&mut self, effects: &mut Effects) {
         while let Some(event) = self.connection.poll_event() {
             match event {
@@ -112,7 +112,7 @@ impl PeerState {
                 Event::Established { hello, dialect } => {
                     self.info.hello = hello;
                     self.info.dialect = Some(dialect);
-                    // It may have been closed since, and then they wait for the next one.
+                    // The connection may have been closed since: waiters then wait for the next one.
                     let ready = match self.connection.is_established() {
                         true => std::mem::take(&mut self.ready),
                         false => Vec::new(),
@@ -137,7 +137,7 @@ impl PeerState {
     /// Why a call has no result.
     pub(super) fn failure(&self, outcome: Outcome) -> CallError {
         match outcome {
-            Outcome::Result(_) | Outcome::Complete => unreachable!("a result is no failure"),
+            Outcome::Result(_) | Outcome::Complete => unreachable!("a result is not a failure"),
             Outcome::Failure(info) => CallError::Remote(info),
             Outcome::Error(info) => CallError::Rejected(info),
             Outcome::Cancelled => CallError::Cancelled,
@@ -146,7 +146,7 @@ impl PeerState {
                 let cause = match (cause, &self.cause) {
                     (CloseCause::LinkLost, Some(cause)) => cause.clone(),
                     (CloseCause::Local, _) => self.local_cause(),
-                    // What is noted may concern an earlier link.
+                    // The entry may concern an earlier link.
                     (cause, _) => DisconnectCause::Connection(cause),
                 };
                 match sent {

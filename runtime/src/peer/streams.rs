@@ -1,4 +1,4 @@
-//! What a peer's connection tells those who read and write the streams of its calls.
+//! Events of a peer's connection for the readers and writers of the streams of its calls.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ impl PeerState {
         shared
     }
 
-    /// Nobody reads or writes it any more. Layers may still wait for its end.
+    /// Its reader and writer were dropped. Layers may still wait for its end.
     pub(crate) fn forget_streams(&mut self, id: StreamId, shared: &Arc<Shared>) {
         if !shared.leave_to_layers() && self.streams.get(&id).is_some_and(|known| Arc::ptr_eq(known, shared))
         {
@@ -39,7 +39,8 @@ impl PeerState {
         }
     }
 
-    /// The handler of a request waits until its streamed reply may begin. `false` if nobody would tell it, because the connection is over.
+    /// The handler of a request waits until its streamed reply may begin. `false` if the connection is over, so that it would
+    /// never be woken.
     pub(crate) fn wait_to_reply(&mut self, request: RequestId, waiter: oneshot::Sender<()>) -> bool {
         let is_open = self.connection.is_open(request);
         if is_open {
@@ -98,7 +99,7 @@ impl PeerState {
         }
         let id = StreamId::Call(call);
         let Some(shared) = self.streams.get(&id) else {
-            // Its caller gave up after it had ended, and so could not count it.
+            // The caller dropped the call after its end, and has not counted it.
             let well = matches!(outcome, Outcome::Result(_) | Outcome::Complete);
             return effects.push(Effect::Ended { well });
         };
@@ -130,7 +131,7 @@ impl PeerState {
                 match self.connection.recv_stream(id).read(now) {
                     Ok(Read::Chunk(chunk)) => rest.push_back(chunk),
                     Ok(Read::End) => break shared.leave(rest),
-                    // A whole result came with its head, and what is incomplete is of no use.
+                    // A complete result arrived with its first message; an incomplete one is useless.
                     Ok(Read::Pending) | Err(_) => break,
                 }
             }

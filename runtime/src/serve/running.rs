@@ -92,7 +92,7 @@ impl Started {
     }
 }
 
-/// A handler under way. Its panic is its failure.
+/// A running handler. Its panic becomes its failure.
 pub(super) struct Running {
     /// There until this is dropped.
     handling: Option<BoxFuture<'static, Reply>>,
@@ -129,7 +129,7 @@ impl Future for Running {
 impl Drop for Running {
     fn drop(&mut self) {
         let handling = self.handling.take();
-        // It may be the link's task that drops it, which must go on.
+        // The link's task may drop it, and must survive a panicking destructor.
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(handling))) {
             panicked(&self.name, &*panic, self.exposes_tracebacks);
         }

@@ -1,8 +1,8 @@
-//! Arguments that no derived code reads: those of a method that has none, and those in the shape `{"args": […], "kwargs": {…}}`, which some
-//! Python services use.
+//! Arguments that are not read by derived code: those of a method that has none, and those in the shape
+//! `{"args": […], "kwargs": {…}}`, which some Python services use.
 //!
-//! The idea of the latter: `args` and `kwargs` are both read as the same struct of arguments that may be missing, `args` by position and `kwargs` by
-//! name, and then put together.
+//! The idea of the latter: `args` and `kwargs` are both read as the same struct, whose fields may all be missing, `args` by position
+//! and `kwargs` by name, and then merged.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -60,7 +60,7 @@ impl<'de> Visitor<'de> for Nothing {
     }
 }
 
-/// What travels. "Nothing" is read as no arguments.
+/// The argument on the wire. "Nothing" is read as no arguments.
 #[derive(Debug, Default, Serialize)]
 pub struct ArgsKwargs<A, K> {
     /// By position.
@@ -149,7 +149,7 @@ pub fn merge<T: DeserializeOwned>(
     }
 }
 
-/// What is read in place of an argument that is missing: `None` for an `Option`, as serde's derived code has it.
+/// Stands for a missing argument: `None` for an `Option`, as serde's derived code has it.
 struct Missing(&'static str);
 
 impl<'de> Deserializer<'de> for Missing {

@@ -100,13 +100,13 @@ pub struct StreamInvocation<R, E = CallError> {
     read: ReadFn<R, E>,
 }
 
-/// What a call sends. That it could not be serialized is reported by the awaited call.
+/// The argument of a call. If it could not be serialized, the awaited call fails.
 pub(super) enum Sends {
     Whole(Result<Bytes, CodecError>),
     Stream(BoxStream<'static, Result<Piece, CodecError>>),
 }
 
-/// Makes of the beginning of a result what the caller asked for.
+/// Converts the beginning of a result to the type that the caller asked for.
 type ReadFn<R, E> = Box<dyn FnOnce(Streamed, Uploading, Codec) -> BoxFuture<'static, Result<R, E>> + Send>;
 
 impl<R, E> StreamInvocation<R, E> {
@@ -135,7 +135,7 @@ impl<R, E> StreamInvocation<R, E> {
         Self { sends, ..self }
     }
 
-    /// Makes the call; the future waits for its result and for what the other side sends along, and writes what is streamed.
+    /// Makes the call; the future waits for its result and the result's metadata, and writes a streamed argument.
     pub fn send_with_metadata(self) -> BoxFuture<'static, Result<(R, Metadata), E>>
     where
         R: Send + 'static,
@@ -150,7 +150,7 @@ impl<R, E> StreamInvocation<R, E> {
         StreamInvocation { new, sends, read }.into_future()
     }
 
-    /// The same call; of what it results in, `then` makes something else, or an error.
+    /// The same call, with its result converted by `then`, which may fail.
     pub fn and_then<T>(self, then: impl FnOnce(R) -> Result<T, E> + Send + 'static) -> StreamInvocation<T, E>
     where
         R: 'static,
@@ -189,7 +189,7 @@ impl<R: Send + 'static, E: CallFailure> IntoFuture for StreamInvocation<R, E> {
     type Output = Result<R, E>;
     type IntoFuture = BoxFuture<'static, Result<R, E>>;
 
-    /// Makes the call; the future only waits for its result, and writes what is streamed.
+    /// Makes the call; the future waits for its result, and writes a streamed argument.
     fn into_future(self) -> Self::IntoFuture {
         let Self { new, sends, read } = self;
         let codec = new.codec().clone();
@@ -213,7 +213,7 @@ pub(super) async fn whole<E: CallFailure>(
     uploading: Uploading,
     codec: &Codec,
 ) -> Result<Bytes, E> {
-    // The handler has ended, or reads no more.
+    // The result has begun, so the handler has ended or reads no more.
     drop(uploading);
     result.body.collect().await.map_err(|error| unreadable::<E>(error, codec))
 }
@@ -244,7 +244,7 @@ async fn write(
         match piece.write(&mut writer).await {
             Ok(()) => {}
             Err(error @ BodyError::ItemTooLarge { .. }) => return Err(CallError::Argument(Box::new(error))),
-            // Nobody reads any more. The answer says why, or has come.
+            // The handler reads no more. The call's result says why, or was received already.
             Err(_) => return Ok(()),
         }
     }
@@ -297,7 +297,7 @@ enum Reading<R> {
 }
 
 impl<R, E> ResultStream<R, E> {
-    /// What the other side sent along.
+    /// The metadata of the result.
     pub fn metadata(&self) -> &Metadata {
         &self.metadata
     }
@@ -327,7 +327,7 @@ where
         let Reading::More(reader) = &mut this.reading else { return Poll::Ready(None) };
         let next = task::ready!(reader.poll_next_unpin(cx));
         if !matches!(next, Some(Ok(_))) {
-            // Nobody reads the rest of the argument.
+            // The call has ended, so the rest of the argument is not read.
             (this.reading, this.uploading) = (Reading::Ended, Uploading(None));
         }
         Poll::Ready(next.map(|item| item.map_err(|error| unreadable(error, &this.codec))))
@@ -349,7 +349,7 @@ impl<E> AsyncRead for ResultStream<BodyReader, E> {
             Reading::More(reader) => {
                 let read = task::ready!(Pin::new(reader).poll_read(cx, buf));
                 if !buf.is_empty() && !matches!(read, Ok(1..)) {
-                    // As above. How the result has ended, its reader keeps in mind.
+                    // As above. The reader itself remembers how the result ended.
                     this.uploading = Uploading(None);
                 }
                 Poll::Ready(read)

@@ -1,4 +1,4 @@
-//! What the macro knows of a method, as it is told to callers.
+//! What the macro knows of a method, and its description for callers.
 
 use crate::description::{ArgumentDescription, MethodDescription};
 
@@ -35,7 +35,7 @@ impl Description {
             required: *required,
         });
         MethodDescription {
-            // That under which the method is added.
+            // Filled in with the name under which the method is added.
             name: String::new(),
             docs: self.docs.into(),
             arguments: arguments.collect(),

@@ -17,7 +17,7 @@ use crate::error::{CallError, HandlerError, name_of};
 use crate::stream::BodyError;
 use crate::{Codec, Context};
 
-/// What the third text begins with if a value follows that is text in its codec, as it is in JSON.
+/// Prefix of the third text if the value that follows is text in its codec, as in JSON.
 const TEXT: &str = "callosum-data text ";
 /// The same for any other value, in base64 with padding (RFC 4648, section 4).
 const BASE64: &str = "callosum-data base64 ";
@@ -71,7 +71,7 @@ impl<E> ServiceError<E> {
 /// externally tagged; the text is its `Display`. Data that can't be serialized, or are over 64 KiB with the two texts, stay behind: the
 /// caller then has a [`CallError::Remote`] with name and text.
 pub trait MethodError: Send + 'static {
-    /// What the caller is told. With `exposes`, a traceback too, if there is one.
+    /// The failure that the caller receives. With `exposes`, it includes the traceback, if there is one.
     #[doc(hidden)]
     fn into_failure(self, codec: &Codec, exposes: bool) -> ErrorInfo;
 }
@@ -79,7 +79,7 @@ pub trait MethodError: Send + 'static {
 /// What a call of a [service](mod@crate::service) fails with: a [`CallError`], or a [`ServiceError`] where the method declares an error.
 /// [Upper layers](mod@crate::service#upper-layers) have errors of their own.
 pub trait CallFailure: From<CallError> + Send + 'static {
-    /// The handler of the call has failed: what the caller is told of a [`CallError::Remote`]. `codec` is that of the call.
+    /// The caller's error for a [`CallError::Remote`]: the handler of the call has failed. `codec` is that of the call.
     fn remote(info: ErrorInfo, codec: &Codec) -> Self;
 }
 
@@ -118,7 +118,7 @@ impl<E: DeserializeOwned + Send + 'static> CallFailure for ServiceError<E> {
     }
 }
 
-/// The failure that a method of a service makes of this error, for [layers](mod@crate::layer) and handlers of one's own: a caller of a
+/// The failure that a method of a service makes of this error, for [layers](mod@crate::layer) and hand-written handlers: a caller of a
 /// method that declares the error has it as [`ServiceError::Failed`].
 ///
 /// It is written in the endpoint's codec. Callers of a service with another one are told name and text.
@@ -126,7 +126,7 @@ pub fn failure_reply(error: impl MethodError, context: &Context) -> Reply {
     Reply::Failure(error.into_failure(context.codec(), context.exposes_tracebacks()))
 }
 
-/// What ended a call, as its caller is told.
+/// The caller's error for what ended a call.
 pub(super) fn failure<E: CallFailure>(error: CallError, codec: &Codec) -> E {
     match error {
         CallError::Remote(info) => E::remote(info, codec),

@@ -13,9 +13,9 @@ use crate::stream::{BodyError, BodyReader, BodyWriter, Items};
 
 /// Whether a stream is one of items or of bytes. The macro chooses by the type that the trait names.
 pub trait Framing: 'static {
-    /// What the application writes.
+    /// The items that the application writes.
     type Item: Send + 'static;
-    /// What the application reads it with.
+    /// The reader that the application gets.
     type Reader: Stream<Item = Result<Self::Item, BodyError>> + Unpin + Send + 'static;
 
     /// Reads what is left of a body.
@@ -28,7 +28,7 @@ pub trait Framing: 'static {
     fn encode(item: Self::Item, codec: &Codec) -> Result<Piece, CodecError>;
 }
 
-/// What is written at a time.
+/// A unit of writing.
 #[derive(Debug)]
 pub enum Piece {
     /// An item.

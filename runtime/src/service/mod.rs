@@ -156,7 +156,7 @@ pub use serve::Service;
 pub use crate::description::{ArgumentDescription, DESCRIBE, MethodDescription};
 pub use crate::encode_buffer::EncodeBuffer;
 
-/// What the macro's code calls. No part of the API: it changes together with the macro.
+/// Functions for the macro's code. Not part of the API: they change together with the macro.
 #[doc(hidden)]
 pub mod generated {
     #[cfg(feature = "schemars")]

@@ -1,6 +1,6 @@
 //! Calls whose argument or result is streamed, in a format that is not `serde`'s: what the clients of upper layers are made of.
 //!
-//! Responsible for nothing but the bytes: what they mean is up to the layer, and how they travel is that of [`StreamInvocation`].
+//! Responsible only for the bytes: their meaning is up to the layer, and [`StreamInvocation`] sends and receives them.
 
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
@@ -13,7 +13,7 @@ use crate::Peer;
 use crate::codec::CodecError;
 use crate::stream::{BodyReader, RawItems};
 
-/// What a call sends that is made by [`StreamInvocation::raw`] or [`StreamInvocation::raw_items`].
+/// The argument of a call that is made by [`StreamInvocation::raw`] or [`StreamInvocation::raw_items`].
 ///
 /// An argument that could not be encoded fails the call with [`CallError::Encode`](crate::CallError::Encode), and an item with
 /// [`CallError::Argument`](crate::CallError::Argument), as the call has been made by then.

@@ -158,7 +158,7 @@ where
             let mut body = body.codec(codec.clone());
             let bytes = match argument {
                 Argument::Whole => body.take_all().await,
-                // What has no first item has an empty one.
+                // A stream without a first item counts as one with an empty first item.
                 Argument::FirstItem => {
                     body.next_item(MAX_FIRST_ITEM).await.unwrap_or_else(|| Ok(Bytes::new()))
                 }
@@ -203,7 +203,7 @@ impl Replying {
         self.fallible_items::<F, E>(result.map(|items| items.map(Ok))).await
     }
 
-    /// The same with items that may be an error, which fails the call: what the caller has not read by then is lost to it.
+    /// The same with items that may be an error, which fails the call: the caller loses the items that it has not read by then.
     pub async fn fallible_items<F: Framing, E: MethodError>(
         self,
         result: Result<impl Stream<Item = Result<F::Item, E>> + Send, E>,

@@ -1,6 +1,6 @@
 //! The name of an enum's variant, or of a struct, as serde has it.
 //!
-//! The idea: a serializer that stops at the first name that it is told. It looks at no data.
+//! The idea: a serializer that stops at the first name that it receives. It reads no data.
 
 use std::fmt;
 

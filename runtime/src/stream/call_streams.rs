@@ -102,7 +102,7 @@ impl CallStreams {
         self.is_ours() && !self.shared.has_ended()
     }
 
-    /// What `error` really means: why the call has ended, if it has.
+    /// The cause of `error`: why the call has ended, if it has.
     fn explain(&self, error: WriteError) -> BodyError {
         match error {
             WriteError::NotOpen => self.shared.failure().map_or(error.into(), BodyError::Call),
@@ -169,11 +169,11 @@ impl CallStreams {
         }
     }
 
-    /// Waits until nobody reads what is written, and says why.
+    /// Ready with the reason once the reader has closed the stream.
     pub(crate) fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<BodyError> {
         self.shared.watch_writer(cx);
         match self.acknowledged() {
-            // A result whose handler has ended may still be leaving, and then nobody hears of its end.
+            // A result whose handler has ended may still be being sent, and its end is not reported here.
             Ok(_) if self.shared.has_ended() => Poll::Ready(self.explain(WriteError::NotOpen)),
             Ok(_) => Poll::Pending,
             Err(WriteError::NotOpen) if self.is_ending() => Poll::Pending,
@@ -181,7 +181,7 @@ impl CallStreams {
         }
     }
 
-    /// What is written is incomplete and will stay so: the reader is told now.
+    /// Resets the stream: what was written stays incomplete, and the reader gets an error at once.
     pub(crate) fn abort(&self) {
         match self.shared.id() {
             // There is no reader.
@@ -192,7 +192,7 @@ impl CallStreams {
                 if !state.knows(id) {
                     return;
                 }
-                // It has begun, so its order has come. It may have been answered, and then nothing happens.
+                // It has begun, so its order allows a reply. If the request was answered already, this does nothing.
                 let failure = ErrorInfo::new("AbortedResult", "the handler could not complete its result");
                 let aborted = state.connection.reply(request, Reply::Failure(failure));
                 drop(state);
@@ -204,7 +204,7 @@ impl CallStreams {
         self.peer.wake();
     }
 
-    /// Nobody reads on.
+    /// The reader was dropped.
     pub(crate) fn stop(&self) {
         if self.is_ours() {
             self.give_up();
@@ -222,7 +222,7 @@ impl CallStreams {
     fn give_up(&self) {
         if let Some(StreamId::Call(call)) = self.shared.id() {
             let abandoned = self.peer.abandon(call);
-            // Layers are told how one has ended that can't be given up any more.
+            // If the call has ended already, layers get its outcome instead.
             if abandoned || !self.shared.is_layered() {
                 self.shared.end(Err(CallError::Cancelled)).wake();
             }
@@ -235,7 +235,7 @@ impl CallStreams {
         }
     }
 
-    /// Has what is left of the stream reassembled.
+    /// Starts to reassemble the rest of the stream.
     fn start_reassembly(&self) -> Result<(), BodyError> {
         let started = self.reading(|stream| stream.reassemble());
         self.peer.wake();
@@ -250,7 +250,7 @@ impl CallStreams {
         self.shared.watch_reader(cx);
         let reassembled = self.shared.take_reassembled();
         if let Some(body) = reassembled {
-            // Of a call of ours, what the call came to says more.
+            // For a call of ours, the outcome of the call is more precise.
             return Poll::Ready(
                 body.map_err(|error| self.shared.failure().map_or(error.into(), BodyError::Call)),
             );
@@ -260,8 +260,8 @@ impl CallStreams {
         }
         match self.shared.failure() {
             Some(error) => Poll::Ready(Err(error.into())),
-            // Of a call of ours, which has been answered, what is reassembled still comes. What is left of the argument of a
-            // request is dropped with the answer.
+            // For an answered call of ours, the reassembled result still arrives. For a request, the unread rest of the argument is
+            // dropped with the answer.
             None if self.shared.has_ended() && !self.is_ours() => Poll::Ready(Err(self.failure())),
             None => Poll::Pending,
         }
@@ -271,7 +271,7 @@ impl CallStreams {
         self.shared.set_writing(writing);
     }
 
-    /// What is left of the stream, as one body.
+    /// The rest of the stream, as one body.
     ///
     /// Cancel safe in that dropping the streams gives the memory back.
     pub(crate) async fn reassemble(&self) -> Result<Bytes, BodyError> {
@@ -282,7 +282,7 @@ impl CallStreams {
 
 impl Drop for CallStreams {
     fn drop(&mut self) {
-        // What is left of an argument holds credit that others need.
+        // The unread rest of an argument holds credit that other streams need.
         self.stop();
         if let Some(id) = self.shared.id() {
             self.peer.lock().forget_streams(id, &self.shared);

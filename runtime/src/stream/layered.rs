@@ -31,13 +31,13 @@ impl Outcome {
         let (wakers, is_finished) = shared.opened();
         let outcome = Self { peer, shared, _loan: loan };
         if outcome.shared.has_ended() {
-            // It was given up before there was anything to give up.
+            // It was cancelled before the call was made.
             outcome.abandon();
             if let Some(id) = outcome.shared.id() {
                 outcome.peer.lock().forget_streams(id, &outcome.shared);
             }
         } else if is_finished && let Some(id) = outcome.shared.id() {
-            // It has just been opened, and if it has ended since, nobody waits for its argument.
+            // The call was just opened. If it has ended since, its argument is not read, so errors don't matter.
             let _ = outcome.peer.lock().connection.send_stream(id).finish();
             outcome.peer.wake();
         }
@@ -64,7 +64,7 @@ impl Future for Outcome {
 impl Drop for Outcome {
     fn drop(&mut self) {
         if !self.shared.has_ended() {
-            // Why is told by the layer that has given it up.
+            // The layer that dropped the call returns the reason.
             self.abandon();
         }
     }
@@ -93,7 +93,7 @@ impl<F: Future<Output = Answered> + Unpin> Future for Layered<F> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         if self.shared.id().is_none() {
-            // A call that is given up before a layer has let it be made never is.
+            // If the call is cancelled before a layer makes it, it is never made.
             self.shared.watch_end(cx);
             if self.shared.has_ended() {
                 return Poll::Ready(());

@@ -132,7 +132,7 @@ impl Future for Answer {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        let streams = this.streams.as_ref().expect("an answer is not polled after it is complete");
+        let streams = this.streams.as_ref().expect("an answer is not polled after completion");
         let head = ready!(streams.poll_head(cx));
         let Some(streams) = this.streams.take() else { return Poll::Pending };
         let Head { metadata, size, whole } = head?;

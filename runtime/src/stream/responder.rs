@@ -47,7 +47,7 @@ impl Responder {
         self
     }
 
-    /// Tells the caller how many bytes the result has. It must then have exactly so many.
+    /// Announces the size of the result in bytes. The result must then have exactly that size.
     pub fn size(mut self, bytes: u64) -> Self {
         self.size = Some(bytes);
         self
@@ -79,12 +79,11 @@ impl Responder {
             let mut state = peer.lock();
             let begun = state.connection.begin_reply(request, compressed, metadata, size);
             if begun == Err(ReplyError::NeedsDialect2) {
-                // Its order has come, so the caller is told at once, and not only when the handler ends.
+                // Its order allows a reply, so the caller gets the error at once, and not only when the handler ends.
                 let detail = "the result is streamed, and this connection speaks dialect 1";
                 let _ = state.connection.reply(request, Reply::Error(Refusal::Unsupported.to_error(detail)));
             }
-            // While the connection is locked, so that a handler that ends meanwhile does not pass for one that has written
-            // everything.
+            // Under the connection's lock, or a handler that ends meanwhile would count as one that has written everything.
             streams.set_writing(begun.is_ok());
             begun
         };

@@ -1,4 +1,4 @@
-//! What a connection tells the reader and the writer of a call's streams.
+//! State that a connection shares with the reader and the writer of a call's streams.
 
 use std::collections::VecDeque;
 use std::sync::OnceLock;
@@ -24,19 +24,19 @@ pub(crate) struct Shared {
 struct State {
     reader: Option<Waker>,
     writer: Option<Waker>,
-    /// Of the layers, which learn how the call has ended.
+    /// The waker of the layers, which wait for the outcome of the call.
     layers: Option<Waker>,
     /// The task in which the layers are polled.
     task: Option<Waker>,
     head: Option<Head>,
     reassembled: Option<Result<Bytes, ReadError>>,
-    /// What had come as a whole, and was not read, when the link ended.
+    /// A complete body that was received, and not read, when the link ended.
     rest: Option<VecDeque<Chunk>>,
     /// How it ended, if it did.
     end: Option<Result<(), CallError>>,
     /// The result has begun; with its metadata, for layers.
     begun: Option<Metadata>,
-    /// Nobody reads or writes it any more, and layers wait for its end.
+    /// Reader and writer were dropped, and layers wait for its end.
     is_left_to_layers: bool,
     /// The argument was finished before the call was made.
     is_finished_early: bool,
@@ -107,14 +107,14 @@ impl Shared {
         (Wakers([state.reader.take(), state.writer.take(), None, None]), state.is_finished_early)
     }
 
-    /// The argument is finished. Returns whether the call is not made yet, so that nobody was told.
+    /// The argument is finished. Returns whether the call is not made yet, so that its end is still to be sent.
     pub(super) fn finish_early(&self) -> bool {
         let mut state = self.state.lock();
         state.is_finished_early = self.id.get().is_none();
         state.is_finished_early
     }
 
-    /// What layers learn, once the call has ended.
+    /// The outcome for the layers, once the call has ended.
     pub(super) fn outcome(&self) -> Option<Result<Metadata, CallError>> {
         let state = self.state.lock();
         Some(match state.end.as_ref()? {
@@ -140,7 +140,7 @@ impl Shared {
         self.is_layered
     }
 
-    /// Nobody reads or writes it any more. Returns whether layers wait for its end.
+    /// Its reader and writer were dropped. Returns whether layers wait for its end.
     pub(crate) fn leave_to_layers(&self) -> bool {
         let mut state = self.state.lock();
         state.is_left_to_layers = self.is_layered && state.end.is_none();
@@ -179,7 +179,7 @@ impl Shared {
             return Wakers::default();
         }
         if state.begun.is_some() {
-            // It has given up a result that is being read.
+            // The layer has dropped a result that is still being read.
             state.end = Some(Err(CallError::Cancelled));
         } else {
             state.begun = Some(head.metadata.clone());
@@ -195,7 +195,7 @@ impl Shared {
         Wakers([state.reader.take(), None, None, None])
     }
 
-    /// It has ended. A result that had come as a whole stays readable.
+    /// Sets the end of the call. A result that was received completely stays readable.
     pub(crate) fn end(&self, result: Result<(), CallError>) -> Wakers {
         let mut state = self.state.lock();
         state.end.get_or_insert(result);
@@ -206,7 +206,7 @@ impl Shared {
         self.state.lock().writing = writing;
     }
 
-    /// Whether somebody is still writing a handler's result.
+    /// Whether a writer of the handler's result still exists.
     pub(crate) fn is_writing(&self) -> bool {
         self.state.lock().writing
     }

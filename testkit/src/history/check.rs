@@ -33,7 +33,7 @@ pub enum Violation {
         /// How many handlers.
         starts: usize,
     },
-    /// A handler ran for a call that nobody made, or such a call has an outcome.
+    /// A handler ran for a call that was never made, or such a call has an outcome.
     #[error("call {call} was never made, and a handler started for it or it has an outcome")]
     NeverMade {
         /// The call.

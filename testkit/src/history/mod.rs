@@ -61,7 +61,7 @@ pub struct Event {
     pub what: What,
 }
 
-/// What happened to a call.
+/// An event of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum What {
@@ -69,7 +69,7 @@ pub enum What {
     Made {
         /// The connection on which it is ordered, by a name of the test's choice.
         connection: String,
-        /// What it is ordered by.
+        /// Its ordering key.
         key: Option<String>,
     },
     /// A handler began to run for it.
@@ -80,7 +80,7 @@ pub enum What {
     Succeeded,
     /// The caller got an error.
     Failed {
-        /// What [`CallError::may_have_run`] said.
+        /// The value of [`CallError::may_have_run`].
         may_have_run: bool,
     },
     /// The caller has dropped the call.

@@ -1,5 +1,5 @@
-//! How a host carries events between its endpoint and its connections: at once or late, one by one or in batches, and what comes from
-//! different connections in any order. What one connection reports, and what it is told, keeps its order.
+//! How a host carries events between its endpoint and its connections: at once or late, one by one or in batches, and events of
+//! different connections in any order. The events from one connection, and those to it, keep their order.
 
 use std::collections::{BTreeMap, VecDeque};
 

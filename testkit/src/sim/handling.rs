@@ -180,7 +180,7 @@ impl World<'_> {
         }
     }
 
-    /// The order of a streamed result has come: it begins, unless its handler has ended meanwhile.
+    /// The order allows a streamed result to begin. It begins, unless its handler has ended meanwhile.
     fn begin(&mut self, host: usize, id: RequestId) {
         let some = self.chance.one_in(4);
         let Some(handler) = self.hosts[host].handler(id) else { return };

@@ -289,7 +289,7 @@ impl<'a> World<'a> {
         any
     }
 
-    /// Carries events between endpoints and connections, and handles what comes of it; returns whether there were any.
+    /// Carries events between endpoints and connections, and handles their effects; returns whether there were any.
     fn act(&mut self) -> bool {
         let mut carried = false;
         for host in 0..self.hosts.len() {
@@ -305,7 +305,7 @@ impl<'a> World<'a> {
         let has_room = self.check_unread();
         self.rest(Pace::Final);
         if !has_room {
-            // Where what is unread takes all the credit of a link, nobody promises that the rest gets through (F-9). It ends all the same.
+            // If unread streams take all credit of a link, the other streams may stall (F-9). The simulation ends all links then.
             (0..self.links.len()).for_each(|link| {
                 [0, 1].into_iter().for_each(|side| self.lose(link, side, CloseCause::LinkLost))
             });

@@ -37,7 +37,7 @@ pub(super) struct Call {
     pub(super) end: Option<End>,
 }
 
-/// What was written to a stream, and what was read from it.
+/// The bytes written to a stream, and those read from it.
 #[derive(Debug, Default)]
 pub(super) struct StreamState {
     pub(super) written: u64,
@@ -53,7 +53,7 @@ pub(super) struct StreamState {
     pub(super) reassembled: bool,
 }
 
-/// What a handler answered, or its host instead.
+/// The answer of a handler, or of its host instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
     Result,
@@ -63,7 +63,7 @@ pub(super) enum Answer {
 }
 
 impl Answer {
-    /// What the caller is told with a reply.
+    /// The caller's outcome for a reply.
     pub(super) fn of(reply: &Reply) -> Self {
         match reply {
             Reply::Result { .. } | Reply::End => Self::Result,

@@ -179,7 +179,7 @@ impl ReplyOrder {
         }
     }
 
-    /// Whether nobody waits for a reply any more, which then waits for no order either (rule O-18).
+    /// Whether the deadline of a call has passed. Its reply then waits for no order (rule O-18).
     fn is_given_up(&self, now: Instant, call: u64) -> bool {
         self.deadlines.get(&call).is_some_and(|at| *at <= now)
     }

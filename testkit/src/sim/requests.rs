@@ -1,4 +1,4 @@
-//! The reference model of one endpoint: what has become of each request, who may start, whose reply may leave, and which.
+//! The reference model of one endpoint: the state of each request, which may start, and which reply may be sent.
 
 use std::collections::BTreeMap;
 

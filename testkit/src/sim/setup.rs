@@ -80,7 +80,7 @@ impl Setup {
         self.links[link].kind == Kind::Curve
     }
 
-    /// Whether no connection breaks, so that a stream that nobody reads stays open until the end of the simulation.
+    /// Whether no connection breaks, so that an unread stream stays open until the end of the simulation.
     pub(super) fn is_stable(&self) -> bool {
         self.stable
     }
@@ -144,7 +144,7 @@ fn endpoint(chance: &mut Chance<'_>, stable: bool) -> EndpointConfig {
         chance.pick(&[OrderingMode::Unordered, OrderingMode::ExitOrdered, OrderingMode::KeySerialized]);
     config.ordering.scope = chance.pick(&[KeyScope::Global, KeyScope::PerConnection]);
     config.ordering.max_running = if stable { 100 } else { chance.pick(&[1, 3, 100]) };
-    // Of three slots, one connection may hold two.
+    // One connection may hold two of three slots.
     config.ordering.max_share_per_connection = if config.ordering.max_running == 3 { 34 } else { 80 };
     config.ordering.max_waiting_per_connection = chance.pick(&[2, 100]);
     config.max_held_reply_bytes = chance.pick(&[1, 100_000, 64 << 20]);

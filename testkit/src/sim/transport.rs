@@ -21,13 +21,13 @@ pub(super) struct Transport {
     public_keys: Option<[CurvePublicKey; 2]>,
     /// Without ZMTP: each side's message that its pipe has not accepted yet.
     unsent: [Option<Multipart>; 2],
-    /// What a pipe may hold, in messages or bytes.
+    /// The capacity of a pipe, in messages or bytes.
     capacity: usize,
     /// The side whose direction has ended while the other direction goes on.
     half_closed: Option<usize>,
 }
 
-/// What arrived.
+/// An arrival.
 pub(super) enum Arrival {
     Connected,
     Message(Multipart),
@@ -149,7 +149,7 @@ impl Transport {
         self.pipes[from].is_blocked_midway()
     }
 
-    /// What arrives at a side next: one message, or some bytes and the events that they cause. `None` if nothing arrives.
+    /// The next arrival at a side: one message, or some bytes and the events that they cause. `None` if there is none.
     pub(super) fn deliver(
         &mut self,
         now: Instant,

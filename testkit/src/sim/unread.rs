@@ -1,4 +1,4 @@
-//! A stream that nobody reads doesn't block other streams (rule F-9).
+//! A stream that is not read doesn't block other streams (rule F-9).
 
 use super::app::Reader;
 use super::driver::Driver;

@@ -51,7 +51,7 @@ struct Task {
     is_ready: bool,
 }
 
-/// What happens next.
+/// The next event.
 enum Step {
     Main,
     Poll(u64, BoxFuture<'static, ()>, Waker),
@@ -154,7 +154,7 @@ impl Clock {
         drop(dead);
     }
 
-    /// Wakes a task once the time has come.
+    /// Wakes a task at the time `at`.
     pub(super) fn wake_at(&self, at: Instant, waker: Waker) {
         let mut state = self.lock();
         let id = state.next_id();

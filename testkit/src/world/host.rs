@@ -45,7 +45,7 @@ impl HostRuntime {
         }
     }
 
-    /// What others reach this host by if it binds to `name`.
+    /// The endpoint by which others reach this host if it binds to `name`.
     fn bound_name(&self, name: &str) -> io::Result<String> {
         let own = self.network.name(self.host);
         if name == own {
@@ -147,7 +147,7 @@ impl Runtime for HostRuntime {
 struct Listening {
     network: Arc<Network>,
     host: HostId,
-    /// What it is reached by.
+    /// The name by which other hosts reach it.
     name: String,
     place: Place,
     id: u64,

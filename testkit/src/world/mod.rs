@@ -272,7 +272,7 @@ pub fn check<F: Future<Output = ()>>(
 ) {
     let only: Option<u64> = std::env::var("CALLOSUM_SEED")
         .ok()
-        .map(|seed| seed.parse().unwrap_or_else(|_| panic!("CALLOSUM_SEED is no number: {seed}")));
+        .map(|seed| seed.parse().unwrap_or_else(|_| panic!("CALLOSUM_SEED is not a number: {seed}")));
     let run = |seed| {
         let world = Arc::new(World::new(seed));
         world.run(test(world.clone()));

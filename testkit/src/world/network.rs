@@ -17,7 +17,7 @@ const BACKLOG: usize = 128;
 /// The first port that is chosen where none is given (RFC 6335, section 6).
 const FIRST_DYNAMIC_PORT: u16 = 49_152;
 
-/// What the way between two hosts is like, the same in both directions.
+/// The properties of the path between two hosts, the same in both directions.
 ///
 /// Default: 1 ms, no limit of bandwidth, 64 KiB, in fragments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +74,7 @@ impl Link {
     }
 }
 
-/// Where somebody listens on a host.
+/// The address of a listener on a host.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Place {
     Port(u16),
@@ -125,7 +125,7 @@ struct Listening {
 #[derive(Debug)]
 struct Connection {
     hosts: [HostId; 2],
-    /// What each side writes.
+    /// The pipe that each side writes to.
     pipes: [Pipe; 2],
     open: [bool; 2],
 }
@@ -139,7 +139,7 @@ impl State {
         self.links.get(&pair(a, b)).copied().unwrap_or(self.default_link)
     }
 
-    /// The next dynamic port on which nobody listens.
+    /// The next dynamic port without a listener.
     fn free_port(&mut self, host: HostId) -> Option<u16> {
         let next = self.hosts.get(&host).expect("hosts stay").next_port;
         let is_free = |port: &u16| !self.listeners.contains_key(&(host, Place::Port(*port)));
@@ -263,7 +263,7 @@ impl Network {
         self.wake(wakes);
     }
 
-    /// A host is gone: nobody listens there, and its connections are reset.
+    /// Removes a host: its listeners are closed, and its connections are reset.
     pub(super) fn crash(&self, host: HostId) {
         let (mut state, now) = (self.lock(), self.clock.now());
         if let Some(state) = state.hosts.get_mut(&host) {
@@ -289,7 +289,7 @@ impl Network {
     }
 
     /// # Errors
-    /// If somebody listens there already, or on every port that could be chosen.
+    /// If the place has a listener already, or every port that could be chosen has one.
     pub(super) fn listen(&self, host: HostId, place: Option<Place>) -> io::Result<(Place, u64)> {
         let mut state = self.lock();
         state.next += 1;
@@ -343,7 +343,7 @@ impl Network {
     /// Opens a connection to the listener there.
     ///
     /// # Errors
-    /// If nobody does, or too many wait there already.
+    /// If the place has no listener, or too many connections wait for it to accept them.
     pub(super) fn connect(&self, from: HostId, to: HostId, place: Place) -> io::Result<End> {
         let mut guard = self.lock();
         let state = &mut *guard;
@@ -432,7 +432,7 @@ impl Network {
         self.wake(wakes);
     }
 
-    /// Nobody has this end any more, and the other side learns of it as of a reset, even if everything was closed before.
+    /// This end was dropped. The other side gets a reset, even if everything was closed before.
     pub(super) fn reset_end(&self, end: End) {
         let (mut state, now) = (self.lock(), self.clock.now());
         let Some(connection) = state.connections.get(&end.connection) else { return };
@@ -448,7 +448,7 @@ impl Network {
         self.drop_end(end);
     }
 
-    /// Nobody has this end any more: what it has written still arrives; who writes to it gets an error.
+    /// This end was dropped: bytes that it has written still arrive; writing to it fails.
     pub(super) fn drop_end(&self, end: End) {
         self.close(end);
         let (mut state, now) = (self.lock(), self.clock.now());

@@ -12,11 +12,11 @@ use bytes::Bytes;
 enum End {
     /// Nothing follows: the reader gets the end of the stream.
     Closed,
-    /// What has not been read is lost. The writer learns it at another time than the reader.
+    /// Unread bytes are lost. The writer gets the error at another time than the reader.
     Reset { writer: Instant },
 }
 
-/// What a write may do, and how long it takes.
+/// Latency, bandwidth and capacity of a pipe.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Travel {
     pub(super) latency: Duration,
@@ -40,7 +40,7 @@ pub(super) struct Pipe {
     writer: Option<Waker>,
 }
 
-/// Whom to wake, and when: at once if there is no time.
+/// A task to wake, and the time: at once if there is none.
 #[derive(Debug, Default)]
 #[must_use]
 pub(super) struct Wakes(pub(super) Vec<(Option<Instant>, Waker)>);
@@ -56,7 +56,7 @@ impl Pipe {
     ) -> (Poll<io::Result<usize>>, Wakes) {
         match self.end {
             None => {}
-            // The writer does not know it yet: bytes leave, and are lost. Nobody reads them, so they keep their room.
+            // The writer has not got the reset yet: its bytes are sent and lost. They are never read, so they keep their room.
             Some((_, End::Reset { writer })) if writer > now => {
                 let room = self.room(travel, bytes);
                 if room == 0 && !bytes.is_empty() {
@@ -107,7 +107,7 @@ impl Pipe {
         at.max(self.arrives.unwrap_or(now))
     }
 
-    /// Gives what has arrived; `fragment` says how much of so much to give.
+    /// Returns arrived bytes; `fragment` returns how many of the available ones.
     pub(super) fn read(
         &mut self,
         now: Instant,
@@ -191,13 +191,13 @@ impl Pipe {
         self.chunks.iter_mut().map(|(at, _)| at).chain(ends)
     }
 
-    /// Nothing arrives any more, until [`thaw`](Self::thaw): the link is down, and nobody is told.
+    /// Nothing arrives any more, until [`thaw`](Self::thaw): the link is down, and neither end gets an error.
     pub(super) fn freeze(&mut self, now: Instant) {
         self.is_frozen = true;
         self.times().filter(|at| **at > now).for_each(|at| *at = now + NEVER);
     }
 
-    /// What did not arrive meanwhile does at `at`.
+    /// Bytes that were held back arrive at `at`.
     pub(super) fn thaw(&mut self, now: Instant, at: Instant) -> Wakes {
         self.is_frozen = false;
         self.times().filter(|time| is_never(now, **time)).for_each(|time| *time = at);

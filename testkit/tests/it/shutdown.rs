@@ -120,7 +120,7 @@ fn run(seed: u64, curve: bool) {
             }
             check_outcomes(&mut calls, of);
         }
-        // What is told of the links is told by then.
+        // All events of the links have been emitted by then.
         world.sleep(MS).await;
     });
 }

@@ -121,7 +121,7 @@ fn layers_see_streamed_calls_from_their_beginning_to_their_end() {
         let error = collect(answer.expect("it begins").body).await.expect_err("its time is over");
         assert!(matches!(error, BodyError::Call(CallError::TimedOut { sent: true })), "{error:?}");
         world.sleep(SECOND).await;
-        assert_eq!(log.take()[1], "hang: no reply came in time");
+        assert_eq!(log.take()[1], "hang: no reply arrived before the timeout");
 
         drop(peer.open("hang").send_raw("").expect("it is made").await.expect("it begins"));
         world.sleep(SECOND).await;

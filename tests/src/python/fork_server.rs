@@ -1,6 +1,6 @@
 //! The process of `tests/python/fork_server.py`, which starts the peers of this process's tests.
 //!
-//! There is one as long as somebody holds a handle to it. It ends with this process at the latest, and its peers with it.
+//! There is one as long as a handle to it exists. It ends with this process at the latest, and its peers with it.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, IoSlice, Write};
@@ -134,7 +134,7 @@ impl Drop for ForkServer {
 fn read(answers: impl BufRead, start: &Sender<Forked>) {
     let mut running: BTreeMap<u32, Sender<ExitStatus>> = BTreeMap::new();
     for line in answers.lines().map_while(Result::ok) {
-        // Those who would hear of it may have gone.
+        // The receiver may be gone.
         match serde_json::from_str(&line).unwrap_or_else(|e| panic!("the fork server said {line:?}: {e}")) {
             Answer::Started { started } => {
                 let (end, ended) = mpsc::channel();

@@ -70,7 +70,7 @@ async fn call<S: ByteStream>(attacker: &mut RawPeer<S>, number: u64) {
     assert_eq!(call, number);
 }
 
-/// The rest of a result of which this much has come.
+/// The rest of a result of which this much was received.
 async fn rest_of_result<S: ByteStream>(attacker: &mut RawPeer<S>, of: u64, mut got: usize) -> usize {
     loop {
         if let Record::Data { call, offset, piece } = attacker.hear_record().await
@@ -170,8 +170,8 @@ pub async fn credit_that_was_not_given(rig: Rig) {
     scene.end().await;
 }
 
-/// Streams that nobody reads take what there is for such ones, while small calls go on; a byte more than all credit of their
-/// link ends the link, and its handlers.
+/// Unread streams use up the credit for streams, while small calls go on; one byte over the connection's credit
+/// closes the connection and ends its handlers.
 pub async fn credit_of_the_link(rig: Rig) {
     let limits = Limits::default()
         .stream_window(4 * UNREAD as u64)
@@ -453,7 +453,7 @@ pub async fn results_that_get_no_credit(rig: Rig) {
     scene.end().await;
 }
 
-/// What ends a link, each for a reason that is told apart.
+/// Records that close a connection, each with its own violation.
 fn fatal() -> Vec<(Violation, Vec<Record>)> {
     let first = || open(0, "echo", whole("good"));
     let result = |call| Record::Result { call, options: Options::default(), piece: whole("x") };
@@ -499,7 +499,7 @@ fn unreadable() -> Vec<Vec<u8>> {
 }
 
 /// Numbers of calls that are jumped, used twice, never used or the other side's, and packets that can't be read: each costs
-/// the link of who sends it, and nobody else's.
+/// its sender the connection, and no other peer.
 pub async fn numbers_and_records_that_break_the_link(rig: Rig) {
     let mut scene = Scene::new(&rig, rig.builder()).await;
     let packets = unreadable().into_iter().map(|packet| (Violation::Packet, Vec::new(), Some(packet)));
@@ -533,8 +533,8 @@ pub async fn numbers_and_records_that_break_the_link(rig: Rig) {
     scene.end().await;
 }
 
-/// Records of calls that have ended, data for them, credit for nobody, records of a later version, and goodbyes: all are
-/// passed over, and the credit that the data used up is given back.
+/// Records of calls that have ended, data for them, credit for unknown calls, records of a later version, and goodbyes: all are
+/// ignored, and the credit that the data used is returned.
 pub async fn records_that_mean_nothing(rig: Rig) {
     let limits = Limits::default()
         .stream_window(MAX_CHUNK as u64)

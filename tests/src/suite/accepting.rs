@@ -65,7 +65,7 @@ async fn end(binder: Binder, driver: Running) {
     assert!(matches!(binder.accept_as(ours, "late", "nobody"), Err(DisconnectCause::Shutdown)));
 }
 
-/// A byte stream is accepted as somebody, also where CURVE is what others have to speak.
+/// A byte stream can be accepted with an identity, also at a binder whose other clients need CURVE.
 pub async fn stream_with_identity(rig: Rig) {
     let refusing = FnAuthenticator::new(generate_keys(), |_| async { Admission::Refuse });
     for builder in [rig.builder(), rig.builder().authenticator(refusing)] {

@@ -222,7 +222,7 @@ pub async fn admission_may_take_its_time(rig: Rig) {
     driver.cut().await;
 }
 
-/// A check that never answers refuses when the handshake's time is over, and the client is told.
+/// A check that never answers refuses when the handshake's time is over, and the client gets an error.
 pub async fn endless_admission(rig: Rig) {
     let alice = generate_keys();
     // All of the handshake has to fit in, up to the check: where the machine is too slow for that, again with twice the time.
@@ -270,7 +270,7 @@ pub async fn panicking_admission(rig: Rig) {
     }
 }
 
-/// Revoking a key cuts who is connected with it and nobody else, and it does not get in again.
+/// Revoking a key closes its connections and no others, and the key is not admitted again.
 pub async fn revoked(rig: Rig) {
     let (server, alice, bob) = (generate_keys(), generate_keys(), generate_keys());
     let server_key = server.public();
@@ -323,7 +323,7 @@ pub async fn endless_times(rig: Rig) {
     pair.end().await;
 }
 
-/// Who is admitted as somebody else from now on is that user in the calls that follow.
+/// If a key is admitted as another user from now on, later calls have that user's identity.
 pub async fn renamed(rig: Rig) {
     let (server, alice) = (generate_keys(), generate_keys());
     let server_key = server.public();
@@ -442,7 +442,7 @@ pub async fn so_many_checks_at_a_time(rig: Rig) {
     driver.cut().await;
 }
 
-/// Changes that never pause leave the rest of the binder its turn: it accepts, and it ends.
+/// An endless series of changes does not starve the rest of the binder: it accepts, and it shuts down.
 pub async fn changes_without_a_pause(rig: Rig) {
     let (ask, _asked) = async_channel::unbounded::<Sender<Admission>>();
     let changes = Mutex::new(Some(stream::repeat(()).boxed()));
@@ -450,7 +450,7 @@ pub async fn changes_without_a_pause(rig: Rig) {
     let (binder, driver) = rig.serve(rig.builder().authenticator(check)).await;
     let mut events = binder.events();
     let (connector, connector_driver) = rig.connect(rig.builder().reconnect(FAST), &binder.endpoints()[0]);
-    // It speaks no CURVE, and is told so.
+    // It does not speak CURVE, and gets that error.
     connector.peer().ready().await.expect_err("it is not let in");
     assert!(refusal(&mut events).await.is_authentication_failure());
     connector_driver.cut().await;
@@ -633,7 +633,7 @@ impl Authenticator for Unsociable {
     }
 }
 
-/// CURVE without a check admits nobody, and an authenticator without an identity does not fall back to plaintext.
+/// CURVE without a check admits no client, and an authenticator without an identity does not fall back to plaintext.
 pub async fn what_is_missing_refuses(rig: Rig) {
     let server = generate_keys();
     let server_key = server.public();

@@ -164,10 +164,7 @@ pub async fn handlers_change_while_running(rig: Rig) {
 
     let second = |_: Value, _: Context| async move { HandlerResult::Ok("second") };
     let error = handlers.add("work", second).expect_err("there is one");
-    assert_eq!(
-        (error.name(), &*error.to_string()),
-        ("work", "there is a handler of the name `work` already")
-    );
+    assert_eq!((error.name(), &*error.to_string()), ("work", "a handler named `work` already exists"));
     assert!(handlers.replace("work", Method::typed(second)));
     assert_eq!(ask(pair.peer(), "work").await.expect("the new one answers"), "second");
     assert!(handlers.remove("work"));
@@ -418,7 +415,7 @@ pub async fn handlers_that_go_together(rig: Rig) {
     drop(driver);
 }
 
-/// Probes that nobody waits for are forgotten; of those that somebody waits for, there are at most 32.
+/// Dropped probes are forgotten; at most 32 can be awaited at a time.
 pub async fn probes_are_bounded(rig: Rig) {
     let (ours, _silent) = callosum_runtime::duplex(64);
     let (connector, driver) = rig.builder().connect_stream(ours);

@@ -1,4 +1,4 @@
-//! Calls that nobody waits for any more.
+//! Calls that were dropped or timed out.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -39,7 +39,7 @@ struct Watch {
 }
 
 impl Cleaner {
-    /// Waits to be cancelled, then for the test, and returns a result that nobody must get.
+    /// Waits to be cancelled, then for the test, and returns a result that must not reach the caller.
     async fn run(self: Arc<Self>, _: Value, context: Context) -> HandlerResult<&'static str> {
         let _alive = Alive::new(&self.live);
         context.set_cancel_grace(self.grace);
@@ -107,7 +107,7 @@ pub async fn caller_cancels(rig: Rig) {
     }
 }
 
-/// A handler that runs too long learns that; its caller is told once it has cleaned up, whatever it returns.
+/// A handler that exceeds its timeout is cancelled; its caller gets the timeout once the handler has cleaned up, whatever it returns.
 pub async fn execution_times_out(rig: Rig) {
     let (pair, watch, running) = one_running(&rig, rig.builder().execution_timeout(SHORT)).await;
     let (reason, done) = watch.told.recv().await.expect("it is told");

@@ -121,7 +121,7 @@ pub async fn arguments_are_read_where_they_are_polled(rig: Rig) {
     pair.end().await;
 }
 
-/// What can't be read in a codec of one's own is told as with those that are built in.
+/// A value that a custom codec can't decode fails the call as with the built-in codecs.
 pub async fn own_codec_errors(rig: Rig) {
     let postcard = Codec::custom(Postcard);
     let handler = |n: u16, _: Context| async move { HandlerResult::Ok(n) };

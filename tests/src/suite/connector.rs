@@ -87,7 +87,7 @@ pub async fn waiting_ends_with_the_timeout(rig: Rig) {
     driver.cut().await;
 }
 
-/// An endpoint that nobody listens on, but somebody could.
+/// An address without a listener.
 async fn unused(rig: &Rig) -> Endpoint {
     let (binder, driver) = rig.serve(rig.builder()).await;
     let endpoint = binder.endpoints().remove(0);
@@ -274,7 +274,7 @@ pub async fn silent_binder(rig: Rig) {
     binder_driver.cut().await;
 }
 
-/// Events that nobody read are dropped in peace, also if a peer among them is the last that keeps its endpoint.
+/// Unread events can be dropped, also if a peer among them is the last that keeps its endpoint.
 pub async fn events_left_unread(rig: Rig) {
     for cut in [true, false] {
         let pair = rig.pair(rig.builder(), eager(&rig)).await;

@@ -84,7 +84,7 @@ fn socket_path(name: &str) -> PathBuf {
     std::env::temp_dir().join(format!("callosum-test-{}-{name}.sock", std::process::id()))
 }
 
-/// A socket file that nobody listens on is replaced, and removed in the end.
+/// A socket file without a listener is replaced, and removed in the end.
 pub async fn stale_socket_file(rig: Rig) {
     let path = socket_path("stale");
     drop(UnixListener::bind(&path).expect("the path is free"));
@@ -101,7 +101,7 @@ fn in_use(error: &BindError) -> bool {
     matches!(error, BindError::Io { error, .. } if error.kind() == std::io::ErrorKind::AddrInUse)
 }
 
-/// An endpoint that somebody listens on is in use, whatever the transport; so is a path that is no socket.
+/// An endpoint with a listener is in use, whatever the transport; so is a path that is no socket.
 pub async fn in_use_already(rig: Rig) {
     let fixture = Fixture::bind(&rig, &rig.endpoint()).await;
     let endpoint = fixture.binder.endpoints().remove(0);
@@ -133,7 +133,7 @@ pub async fn bound_again(rig: Rig) {
     }
 }
 
-/// What is no endpoint is told so, with the reason.
+/// A malformed endpoint is refused with the reason.
 pub async fn bad_texts(rig: Rig) {
     let texts = [
         ("", "must start with"),
@@ -147,8 +147,8 @@ pub async fn bad_texts(rig: Rig) {
         ("tcp://host:", "a number up to 65535"),
         ("tcp://host:65536", "a number up to 65535"),
         ("tcp://host:-1", "a number up to 65535"),
-        ("tcp://::1:80", "in brackets"),
-        ("tcp://[::1:80", "ends with `]`"),
+        ("tcp://::1:80", "needs brackets"),
+        ("tcp://[::1:80", "the `]` after"),
         ("ipc://", "needs a path"),
         ("inproc://", "needs a name"),
     ];

@@ -466,12 +466,12 @@ async fn behind_one_that_holds(rig: &Rig) -> Behind {
 }
 
 /// Replies that wait for an earlier call with their key are bounded like those that wait to be written: past the limit
-/// the caller gets an ERROR instead, in its turn.
+/// the caller gets an ERROR instead, in order.
 pub async fn replies_held_back(rig: Rig) {
     let Behind { pair, held, first, size } = behind_one_that_holds(&rig).await;
     let calls: Vec<_> =
         (0..10).map(|_| pair.peer().invoke_raw("fill", size.clone()).key("k").into_future()).collect();
-    // This one waits for nobody, and arrives after them.
+    // This one has no key, and arrives after them.
     fill(pair.peer(), 1).await.expect("it has no key");
     rig.until(|| (pair.back.stats().requests_running, pair.back.stats().requests_queued) == (1, 0)).await;
     held.release(1);
@@ -491,12 +491,12 @@ pub async fn replies_held_back(rig: Rig) {
     pair.end().await;
 }
 
-/// A call that is cancelled while its reply waits for its turn makes room for others.
+/// A call that is cancelled while its reply waits for its order makes room for others.
 pub async fn cancelled_replies_make_room(rig: Rig) {
     let Behind { pair, held, first, size } = behind_one_that_holds(&rig).await;
     for _ in 0..5 * KEPT {
         let call = pair.peer().invoke_raw("fill", size.clone()).key("k").into_future();
-        // This one waits for nobody, and arrives after it.
+        // This one has no key, and arrives after it.
         fill(pair.peer(), 1).await.expect("it has no key");
         drop(call);
     }

@@ -40,7 +40,7 @@ pub async fn call_backs_twenty_deep(rig: Rig) {
     pair.end().await;
 }
 
-/// One handler at a time on each side, and nested calls from both sides at once: nobody waits for ever.
+/// One handler at a time on each side, and nested calls from both sides at once: there is no deadlock.
 pub async fn no_deadlock_at_one_handler(rig: Rig) {
     let builder = || bouncing(rig.builder()).max_concurrency(1);
     let pair = rig.pair(builder(), builder()).await;

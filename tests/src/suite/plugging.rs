@@ -466,7 +466,7 @@ pub async fn tracing_enabled(rig: Rig) {
     pair.end().await;
 }
 
-/// A byte stream that panics once it is told to.
+/// A byte stream that panics on demand.
 struct Faulty(callosum_runtime::Duplex, Arc<AtomicBool>);
 
 impl AsyncRead for Faulty {

@@ -245,7 +245,7 @@ pub async fn streamed_arguments(rig: Rig) {
         assert_eq!(uploaded, Uploaded { bytes, pieces: pieces_sent });
         assert_eq!(metadata.get("stored"), Some(&Bytes::from("yes")));
     }
-    // Its error is told though the stream never ends.
+    // The caller gets the error although the stream never ends.
     let endless = stream::repeat(Piece { data: b"stop".to_vec() });
     assert_eq!(agent.upload(endless).await.expect_err("it is stopped"), Status::aborted("stopped"));
     // A whole body is one item, or none.

@@ -325,10 +325,10 @@ pub async fn streamed_arguments(rig: Rig) {
     assert_eq!(agent.sum(stream::empty()).await.expect("there are none"), 0);
     let file = || stream::repeat(Bytes::from(vec![1; 50_000])).take(40);
     assert_eq!(agent.upload("image".into(), file()).timeout(SOON).await.expect("it is stored"), 2_000_000);
-    // Its error is told though nobody has read the file.
+    // The caller gets the error although the handler has not read the file.
     let endless = stream::repeat(Bytes::from(vec![1; 50_000]));
     assert_eq!(failed(agent.upload("refused".into(), endless).await), AgentError::Exists("refused".into()));
-    // It is given up once the result has been read, though its handle is still there.
+    // The argument is dropped once the result has been read, though its handle still exists.
     let (sender, dropped) = oneshot::channel::<()>();
     let data = stream::once(async { Bytes::from_static(b"head") }).chain(stream::once(async move {
         let _until_it_is_dropped = sender;

@@ -94,7 +94,7 @@ pub async fn items_either_way(rig: Rig) {
     pair.end().await;
 }
 
-/// How a call fails before its first item has come, whether its result has begun by then or not.
+/// How a call fails before its first item, whether its result has begun by then or not.
 async fn failure_of_items(answer: Answer) -> String {
     let error = match answer.await {
         Err(error) => error,
@@ -146,7 +146,7 @@ pub async fn items_at_the_limit(rig: Rig) {
 }
 
 /// An item that is larger than the other side takes is refused where it is written, in both directions, and the stream goes
-/// on. One that is written before the link, when nobody knows that limit, fails its reader.
+/// on. One that is written before the connection exists, when that limit is unknown, fails its reader.
 pub async fn items_too_large_to_write(rig: Rig) {
     let small = || Limits::default().max_body(300_000);
     let too_large = |error: BodyError| match error {
@@ -374,7 +374,7 @@ pub async fn dropped_readers(rig: Rig) {
     pair.end().await;
 }
 
-/// A call without a handler is refused before all of its argument has come: its caller may wait for an answer before it goes on.
+/// A call without a handler is refused before its argument is complete: its caller may wait for an answer before it goes on.
 pub async fn no_handler(rig: Rig) {
     let pair = rig.pair(rig.builder(), rig.builder()).await;
     let (mut writer, answer) = pair.peer().open("nothing").stream().expect("it can be made");

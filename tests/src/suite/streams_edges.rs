@@ -1,4 +1,4 @@
-//! Streams at their edges: ends that come early, late, or from the side that nobody looks at.
+//! Streams at their edges: ends that come early, late, or from the other direction.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -93,7 +93,7 @@ pub async fn results_that_come_first(rig: Rig) {
         let (mut writer, answer) = pair.peer().open("hasty").stream().expect("it can be made");
         while writer.write_bytes(body(100_000)).await.is_ok() {}
         answer.await.expect("it is answered");
-        // Everybody is told why it failed.
+        // The writer and the result both get the reason.
         let (mut writer, answer) = pair.peer().open("fails").stream().expect("it can be made");
         writer.write_bytes(body(300_000)).await.expect("there is room");
         let full = |error: &CallError| matches!(error, CallError::Remote(info) if &*info.name == "Full");
@@ -251,7 +251,7 @@ pub async fn dropped_unread(rig: Rig) {
     pair.end().await;
 }
 
-/// A handler that ends well while somebody else still writes its result has not given a whole one.
+/// If a handler returns while another task still writes its result, the result is incomplete.
 pub async fn unfinished_result(rig: Rig) {
     let (out, writers) = async_channel::unbounded::<(BodyWriter, BodyReader)>();
     let careless = move |argument: BodyReader, responder: Responder, _: Context| {

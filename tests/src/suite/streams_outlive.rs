@@ -30,7 +30,7 @@ pub async fn results_that_begin_too_late(rig: Rig) {
     pair.end().await;
 }
 
-/// Who collects an argument outside of its handler is told when the call is answered before the argument is complete.
+/// A reader of an argument outside of its handler gets an error if the call is answered before the argument is complete.
 pub async fn arguments_collected_for_too_long(rig: Rig) {
     let (gate, (out, arguments)) = (Gate::default(), async_channel::unbounded());
     let at = gate.clone();
@@ -169,7 +169,7 @@ pub async fn writers_that_give_up(rig: Rig) {
     pair.end().await;
 }
 
-/// A writer that has nothing to write finds out that nobody reads.
+/// A writer that has nothing to write learns that its reader is gone.
 pub async fn writers_learn_that_nobody_reads(rig: Rig) {
     let (writes, bodies, gate) = giving_away();
     let pair = rig.pair(rig.builder().handle_stream("writes", writes), rig.builder()).await;

@@ -29,7 +29,7 @@ fn in_child(name: &str, test: impl FnOnce()) {
     assert!(passed, "{said}\n{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// Opens connections until the system has no descriptor left for either end; nobody speaks on them.
+/// Opens connections until the system has no descriptor left for either end; nothing is sent on them.
 async fn exhaust(rig: &Rig, binder: &callosum_runtime::Binder) -> Vec<BoxSocket> {
     let open = std::fs::read_dir("/proc/self/fd").expect("this is Linux").count();
     let mut limit = getrlimit(Resource::Nofile);

@@ -283,7 +283,7 @@ fn timeout_and_cancellation(world: &World) {
     }
 }
 
-/// A call that waits for its turn when it is cancelled never runs; its CANCELLED takes its turn.
+/// A call that is cancelled while it waits for its order never runs; its CANCELLED keeps its place in the order.
 fn cancelled_while_waiting(world: &World) {
     let (builder, hanging) = hanging(service(world.builder().ordering(OrderingMode::KeySerialized)));
     let server = world.serve(builder);

@@ -1,4 +1,4 @@
-//! What goes wrong with JSON.
+//! Errors of calls in JSON.
 
 use serde_json::Value;
 
@@ -31,7 +31,7 @@ pub enum FindError {
 #[non_exhaustive]
 pub enum JsonError {
     /// A value of another type.
-    #[error("{path} is no {expected}")]
+    #[error("{path}: expected {expected}")]
     WrongType {
         /// Where it is, such as `points[2].x`.
         path: String,
@@ -64,7 +64,7 @@ pub enum CallJsonError {
     /// The other side's Thrift has answered, and not the method.
     #[error(transparent)]
     Application(ApplicationException),
-    /// What came is no answer.
+    /// The response is not a valid reply.
     #[error(transparent)]
     Reply(#[from] ReplyError),
 }

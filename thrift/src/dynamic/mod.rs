@@ -48,7 +48,7 @@ use crate::message::{Message, MessageKind};
 use crate::protocol::Protocol;
 use crate::reply::{Opened, open};
 
-/// What a [`Loader`] fails with.
+/// The error of a [`Loader`].
 pub type LoadError = IdlError;
 
 /// A method of a service in a file.
@@ -97,7 +97,7 @@ impl DynamicMethod {
     }
 
     fn function(&self) -> &Function {
-        self.schema.function(self.service, &self.name).expect("it was found")
+        self.schema.function(self.service, &self.name).expect("the function was looked up when this was made")
     }
 
     /// The message of a call with this number. The arguments are an object by their names; `null` is one without any.
@@ -114,7 +114,7 @@ impl DynamicMethod {
         writer.finish().map_err(JsonError::from)
     }
 
-    /// What the response to that call says: the result as JSON, or an error.
+    /// Reads the response to that call: the result as JSON, or an error.
     ///
     /// # Errors
     /// If the method has thrown an exception, or the response can't be read, or is none to this call.

@@ -56,7 +56,7 @@ pub(super) fn value(schema: &Schema, ty: &Type, from: &mut Reader<'_>) -> Result
         Type::Named(reference) => match &schema.definition(reference.target()).kind {
             Kind::Enum(values) => i32::decode(from).map(|number| enumeration(values, number)),
             Kind::Struct(content) => structure(schema, content, from),
-            _ => unreachable!("a name that is no typedef is that of an enum or of a struct"),
+            _ => unreachable!("a named type that is not a typedef is an enum or a struct"),
         },
     }
 }

@@ -54,17 +54,17 @@ fn every_type_comes_back_as_the_same_json() {
 fn what_is_wrong_is_told_by_its_path() {
     let wrong = |all: Value| same().request(1, &json!({ "all": all })).unwrap_err().to_string();
     for (all, text) in [
-        (json!({"points": [{"x": 1}, {"x": "one"}]}), "all.points[1].x is no double"),
+        (json!({"points": [{"x": 1}, {"x": "one"}]}), "all.points[1].x: expected double"),
         (json!({"points": [{"y": 1}]}), "the field all.points[0].x is missing"),
-        (json!({"small": 128}), "all.small is no byte"),
-        (json!({"long": 1.5}), "all.long is no i64"),
-        (json!({"data": "?"}), "all.data is no text in base64"),
-        (json!({"color": "GREEN"}), "all.color is no value of Color"),
-        (json!({"either": {}}), "all.either is no union: it needs one field"),
+        (json!({"small": 128}), "all.small: expected byte"),
+        (json!({"long": 1.5}), "all.long: expected i64"),
+        (json!({"data": "?"}), "all.data: expected text in Base64"),
+        (json!({"color": "GREEN"}), "all.color: expected value of Color"),
+        (json!({"either": {}}), "all.either: expected union with exactly one field"),
         (json!({"either": {"number": null}}), "the field all.either.number is missing"),
-        (json!({"by_point": {"x": 1}}), "all.by_point is no map"),
-        (json!({"by_color": {"PINK": true}}), "all.by_color[\"PINK\"] is no value of Color"),
-        (json!({"id": "00"}), "all.id is no UUID"),
+        (json!({"by_point": {"x": 1}}), "all.by_point: expected map"),
+        (json!({"by_color": {"PINK": true}}), "all.by_color[\"PINK\"]: expected value of Color"),
+        (json!({"id": "00"}), "all.id: expected UUID"),
         (json!({"other": 1}), "there is no field all.other"),
     ] {
         assert_eq!(wrong(all), text);
@@ -72,7 +72,7 @@ fn what_is_wrong_is_told_by_its_path() {
     assert_eq!(same().request(1, &json!({})).unwrap_err().to_string(), "the field all is missing");
     assert_eq!(
         same().request(1, &json!([])).unwrap_err().to_string(),
-        "the argument is no object of arguments by their names"
+        "the argument: expected object of arguments by their names"
     );
 }
 

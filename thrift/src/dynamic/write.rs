@@ -1,6 +1,6 @@
 //! JSON to values.
 //!
-//! The idea: the path to the value that is written is kept, as the message of an error is for somebody who has typed the JSON.
+//! The idea: the path to the current value is kept for error messages, whose reader has typed the JSON.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -46,7 +46,7 @@ fn structure(
     for field in fields {
         let path = within(path, &field.name);
         match object.get(&field.name) {
-            // Null is as good as missing.
+            // `null` counts as missing.
             None | Some(Value::Null) if must_be_there(field) => return Err(JsonError::MissingField(path)),
             None | Some(Value::Null) => {}
             Some(given) => {
@@ -72,9 +72,9 @@ fn value(schema: &Schema, ty: &Type, given: &Value, path: &str, to: &mut Writer)
         Type::I64 => number::<i64>(given, path, "i64")?.encode(to),
         Type::Double => double(given, path)?.encode(to),
         Type::String => text(given, path, "text")?.encode(to),
-        Type::Binary => match STANDARD.decode(text(given, path, "text in base64")?) {
+        Type::Binary => match STANDARD.decode(text(given, path, "text in Base64")?) {
             Ok(bytes) => Bytes::from(bytes).encode(to),
-            Err(_) => return wrong(path, "text in base64"),
+            Err(_) => return wrong(path, "text in Base64"),
         },
         Type::Uuid => uuid(text(given, path, "UUID")?, path)?.encode(to),
         Type::List(element) | Type::Set(element) => {
@@ -105,7 +105,7 @@ fn named(
     to: &mut Writer,
 ) -> Result<()> {
     if content.flavour == Flavour::Union && object.len() != 1 {
-        return wrong(path, "union: it needs one field");
+        return wrong(path, "union with exactly one field");
     }
     let is_required = |field: &Field| {
         field.requiredness == Requiredness::Required

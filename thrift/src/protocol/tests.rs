@@ -1,4 +1,4 @@
-//! TCompact byte by byte, as thriftpy2 0.7.1 writes it, and what nobody who means well sends.
+//! TCompact byte by byte, as thriftpy2 0.7.1 writes it, and malformed input.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -165,7 +165,7 @@ fn numbers_have_a_range() {
     assert_eq!(decode::<Inner>(b"\x03\xfe\xff\x03\0\xf3\0\0"), Err(ReadError::Number));
     assert_eq!(decode::<Inner>(b"\x1e\0"), Err(ReadError::UnknownType(14)));
     assert_eq!(decode::<Inner>(b"\x10\0"), Err(ReadError::UnknownType(0)));
-    // A bool is 1 or not, and one of a field stands in its header.
+    // A bool is 1 or not, and one of a field is in its header.
     assert_eq!(decode::<Vec<bool>>(b"\x41\x01\x02\0\x07"), Ok(vec![true, false, false, false]));
     assert_eq!(decode::<Vec<bool>>(b"\x12\x01"), Ok(vec![true]), "either number stands for a bool");
 }

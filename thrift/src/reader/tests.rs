@@ -1,4 +1,4 @@
-//! Bytes that nobody who means well sends.
+//! Malformed and hostile input.
 
 use std::collections::{BTreeMap, BTreeSet};
 

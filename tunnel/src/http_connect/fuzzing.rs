@@ -6,7 +6,7 @@ use crate::target::Target;
 /// If there was an end: the target and what was left over, or the error.
 pub(super) type Outcome = Option<Result<(Target, Vec<u8>), Error>>;
 
-/// What becomes of bytes that arrive in these pieces.
+/// The outcome for bytes that arrive in these pieces.
 pub(super) fn run<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
     let mut handshake = Handshake::default();
     let mut pieces = pieces.into_iter();
@@ -44,7 +44,7 @@ pub fn http_connect(data: &[u8]) {
         Some(Err(error)) => {
             let reply = error.reply();
             assert!(reply.starts_with(b"HTTP/1.1 4"));
-            // What the client has sent does not change the head of the answer.
+            // The head of the answer does not depend on the client's bytes.
             let head = reply.split(|&byte| byte == b'\n').take_while(|&line| line != b"\r").count();
             assert_eq!(head, if matches!(error, Error::Method(_)) { 5 } else { 4 });
         }

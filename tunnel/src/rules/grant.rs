@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::Permission;
 
-/// What rules have allowed: a connection to a target, or listening on an address.
+/// A permission by the rules: to connect to a target, or to listen on an address.
 ///
 /// Two grants are equal if the same rules, with the same targets and limits, allow the same. After the rules were read
 /// again, ask the new ones what was asked before ([`Rules::connect`](super::Rules::connect) and [`Grant::at`], or

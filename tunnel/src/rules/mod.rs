@@ -56,7 +56,7 @@ use crate::target::{Host, Target, is_normal_path};
 use grant::Reach;
 use pattern::{HostPattern, PathPattern};
 
-/// Which user may connect where, and listen on what. By default nobody may do anything.
+/// Which user may connect where, and listen on what. By default everything is forbidden.
 ///
 /// The file is TOML; `rules.example.toml` in this crate explains each key.
 ///
@@ -75,16 +75,16 @@ pub struct Rules {
     listen: Vec<Rule>,
 }
 
-/// A permission, and who has it.
+/// A permission, and its users.
 #[derive(Clone, Debug)]
 struct Rule {
-    /// Those of the rule itself, then those of its groups.
+    /// The users of the rule itself, then those of its groups.
     members: Vec<Arc<BTreeSet<String>>>,
     everyone: bool,
     permission: Arc<Permission>,
 }
 
-/// What a rule allows.
+/// The permissions of a rule.
 #[derive(Debug, PartialEq, Eq)]
 struct Permission {
     /// The rule's name, which no other has.
@@ -118,7 +118,7 @@ impl Rules {
         parse::parse(text)
     }
 
-    /// What allows a user to name this target, if anything does.
+    /// The permission of a user to name this target, if there is one.
     ///
     /// If the target is a name, it may be resolved; [`Grant::at`] says to which of its addresses a connection may be
     /// made. An empty `user` (one that has not authenticated) may do nothing.
@@ -134,7 +134,7 @@ impl Rules {
         Grant::new(permissions(&self.connect, user).filter(|rule| rule.scope.names(target)), reach)
     }
 
-    /// What allows a user to listen on this address, if anything does.
+    /// The permission of a user to listen on this address, if there is one.
     ///
     /// Port 0, which lets the system choose, must be among the rule's `ports`; a range does not contain it.
     pub fn listen(&self, user: &str, address: &ListenAddress) -> Option<Grant> {
@@ -147,7 +147,7 @@ impl Rules {
     }
 }
 
-/// What the rules allow a user, in the order of the file.
+/// The permissions of a user, in the order of the file.
 fn permissions<'a>(rules: &'a [Rule], user: &'a str) -> impl Iterator<Item = &'a Arc<Permission>> {
     let of_user = move |rule: &&Rule| {
         !user.is_empty() && (rule.everyone || rule.members.iter().any(|members| members.contains(user)))
@@ -175,7 +175,7 @@ impl Scope {
     /// Whether a name of these may be at this address.
     fn admits(&self, address: IpAddr) -> bool {
         match self {
-            // One that has paths alone.
+            // A rule that has only paths.
             Self::Connect { hosts, networks, .. } if hosts.is_empty() && networks.is_empty() => false,
             Self::Connect { networks, .. } => network::admits(networks, address),
             Self::Listen { .. } => false,

@@ -1,4 +1,4 @@
-//! Which addresses a rule lets connections go to.
+//! The networks of a rule, and public addresses.
 //!
 //! Without networks of its own, a rule is about the public Internet. Every other address lies in a *special range*:
 //! loopback, link-local, private, and so on. A network names a special range if it lies within it: `10.1.0.0/16` and
@@ -125,7 +125,7 @@ pub fn is_public(address: IpAddr) -> bool {
     admits(&[], address)
 }
 
-/// Whether the rule with these networks lets connections go to an address.
+/// Whether the rule with these networks allows connections to an address.
 pub(super) fn admits(networks: &[IpNet], address: IpAddr) -> bool {
     let address = address.to_canonical();
     let itself =

@@ -70,7 +70,7 @@ struct ListenRule {
     idle_timeout: Option<Spanned<String>>,
 }
 
-/// What both kinds of rules have.
+/// Keys of both kinds of rules.
 struct Common {
     name: Spanned<String>,
     users: Texts,
@@ -90,7 +90,7 @@ fn wrong<T, U>(value: &Spanned<T>, mistake: Mistake) -> Checked<U> {
 
 pub(super) fn parse(text: &str) -> Result<Rules, RulesError> {
     let file: File = toml::from_str(text).map_err(|error| {
-        // What has no place of its own is about the file.
+        // An error without a position is about the whole file.
         let span = error.span().unwrap_or(0..0);
         RulesError::at(text, span, Mistake::Syntax(error.message().to_owned()))
     })?;
@@ -123,7 +123,7 @@ fn groups(groups: BTreeMap<Spanned<String>, Texts>) -> Checked<Groups> {
     groups.into_iter().map(group).collect()
 }
 
-/// What no identity of a user can be, and what nobody would see in a list of rules, is no name.
+/// Refuses names that can't be a user's identity, or that a list of rules would not show.
 fn check_name(name: &Spanned<String>) -> Checked<()> {
     let text = name.get_ref();
     if text.is_empty() || text.trim() != text || text.contains(char::is_control) {
@@ -218,7 +218,7 @@ fn host(text: &Spanned<String>) -> Checked<HostPattern> {
 fn network(text: &Spanned<String>) -> Checked<IpNet> {
     let given = text.get_ref();
     let network = given.parse().ok().or_else(|| given.parse::<IpAddr>().ok().map(IpNet::from));
-    // Connections to IPv4-mapped addresses are judged as the IPv4 connections that they are.
+    // Rules treat IPv4-mapped addresses as IPv4 addresses.
     let mapped = |network: &IpNet| matches!(network.addr(), IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some());
     match network {
         Some(network) if mapped(&network) => wrong(text, Mistake::Network(given.clone())),

@@ -81,7 +81,7 @@ impl PathPattern {
 /// earlier one could take the last can take too: the steps are at most the product of the lengths.
 fn wildcard(pattern: &[u8], text: &[u8]) -> bool {
     let (mut p, mut t) = (0, 0);
-    // Behind the last `*`, and the end of what it stands for.
+    // The positions behind the last `*`, and behind the text that it matches so far.
     let mut star = None;
     while t < text.len() {
         if pattern.get(p) == Some(&b'*') {

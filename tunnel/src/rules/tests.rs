@@ -235,7 +235,7 @@ fn a_grant_changes_with_its_rule_alone() {
     assert_eq!(ask(text("'alice'", 81, 5)), None);
 }
 
-/// What is wrong with a text, in which `§` stands where that is told to be.
+/// The mistake in a text, which has `§` at the position that the error should name.
 fn mistake(text: &str) -> Mistake {
     let before = text.split('§').next().unwrap();
     let line = before.matches('\n').count() + 1;

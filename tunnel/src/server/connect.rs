@@ -17,7 +17,7 @@ use crate::dial::Dialer;
 use crate::hub::{Guard, Wanted};
 use crate::{Permission, Reason, Requester, Target, wire};
 
-/// What connections are counted by that nobody may name.
+/// The label in metrics of connections to targets that no rule allows.
 const FORBIDDEN: &str = "(forbidden)";
 
 /// Answers `callosum.tunnel.connect`.
@@ -59,14 +59,14 @@ pub(super) async fn connect(
         .await
 }
 
-/// What a peer has asked for, and may have.
+/// A request of a peer that was authorized.
 struct Asked {
     target: Target,
     source: Option<SocketAddr>,
     grant: Grant,
     permission: Permission,
     by_user: Counted,
-    /// How often what is allowed had changed before it was asked.
+    /// The number of changes of the rules when the authorizer was asked.
     seen: u64,
 }
 
@@ -89,7 +89,7 @@ async fn open(server: &Arc<Shared>, guard: Guard, call: Call, asked: Asked) -> H
     let (user, target) = (guard.live.info.user.clone(), &target);
     serve(guard, call, dialer, target, admit, |address, (counted, permission)| async move {
         grant.given.is_at(address.map(|address| address.ip()));
-        // It may have been asked about again before it was known where it is.
+        // A change of the rules may have rechecked it before its address was known.
         if server.changes.load(Ordering::Acquire) != seen && !server.check_again(&grant.given).await {
             return Err(Reason::Forbidden);
         }

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 
 use crate::{Permission, Reason};
 
-/// What there is by each name: connections by the name of their rule, connections and listeners by that of their user. A name without
+/// Counts by name: connections by the name of their rule, connections and listeners by that of their user. A name without
 /// any has no entry.
 #[derive(Debug, Default)]
 pub(super) struct Counts(Mutex<BTreeMap<Arc<str>, u32>>);

@@ -19,7 +19,7 @@ struct Table {
     given: BTreeMap<u64, Arc<Given>>,
 }
 
-/// What a peer has asked for.
+/// A request of a peer.
 pub(super) enum What {
     Connect(Target),
     Listen(ListenAddress),
@@ -29,7 +29,7 @@ pub(super) enum What {
 pub(super) struct Given {
     requester: Requester,
     what: What,
-    /// What it is connected to, once it is.
+    /// The address that it is connected to, once it is.
     address: Mutex<Option<IpAddr>>,
     pub(super) stop: Arc<Stop>,
 }
@@ -42,7 +42,7 @@ pub(super) struct Grant {
 }
 
 impl Grants {
-    /// Remembers what is about to be given, so that no change from now on is missed.
+    /// Registers a grant before the authorizer is asked, so that no change from now on is missed.
     pub(super) fn begin(self: &Arc<Self>, requester: Requester, what: What) -> Grant {
         let given = Arc::new(Given { requester, what, address: Mutex::default(), stop: Arc::default() });
         let mut table = self.0.lock();
@@ -59,7 +59,7 @@ impl Grants {
 }
 
 impl Given {
-    /// Asks whether the peer may have it.
+    /// Asks the authorizer whether the peer may have it.
     pub(super) async fn ask(&self, authorizer: &dyn Authorizer) -> Option<Permission> {
         match &self.what {
             What::Connect(target) => authorizer.connect(&self.requester, target).await,
@@ -67,12 +67,12 @@ impl Given {
         }
     }
 
-    /// It is connected to this address.
+    /// Sets the address that it is connected to.
     pub(super) fn is_at(&self, address: Option<IpAddr>) {
         *self.address.lock() = address;
     }
 
-    /// Asks whether the peer may have it where it is connected, if it is.
+    /// Asks the authorizer whether the peer may have it, at the connected address if there is one.
     pub(super) async fn may_have(&self, authorizer: &dyn Authorizer) -> bool {
         let permission = self.ask(authorizer).await;
         let address = *self.address.lock();

@@ -28,7 +28,7 @@ pub(super) async fn listen(
     context: Context,
 ) -> HandlerResult<()> {
     let Call { responder, context, .. } = Call::new(body, responder, context);
-    // Nothing is cleaned up after it.
+    // A listener needs no grace period: it has nothing to clean up.
     context.set_cancel_grace(Duration::ZERO);
     let (address, method) = (wire::address(context.metadata())?, wire::method(context.metadata())?);
     let requester = Requester::of(&context);
@@ -72,7 +72,7 @@ pub(super) async fn listen(
     })
 }
 
-/// Listens, and says where: with the port that the system chose.
+/// Listens, and reports the address, with the port that the system chose.
 async fn bind(
     server: &Shared,
     address: &ListenAddress,
@@ -86,12 +86,12 @@ async fn bind(
     Ok((listener, bound))
 }
 
-/// What a listener knows of whom it listens for.
+/// The peer and the grant of a listener.
 struct Listening {
     server: Arc<Shared>,
     requester: Requester,
     permission: Permission,
-    /// How often what is allowed had changed before that was asked.
+    /// The number of changes of the rules when the authorizer was asked.
     seen: u64,
     /// As it was asked for.
     address: ListenAddress,
@@ -127,7 +127,7 @@ impl Listening {
         let (span, seen, server) = (guard.span.clone(), self.seen, server.clone());
         let runtime = server.hub.runtime.clone();
         let serving = async move {
-            // Those who take a right away have asked about the listener, and not about what it has accepted since.
+            // A revocation checks the listener, and not the connections that it has accepted since.
             if server.changes.load(Ordering::Acquire) != seen {
                 server.check_again(&grant.given).await;
             }

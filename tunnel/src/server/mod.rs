@@ -36,7 +36,7 @@ use grants::{Given, Grants};
 /// Rights about which an authorizer is asked again at the same time.
 const CHECKS_AT_ONCE: usize = 64;
 
-/// How long one of these questions may take. What is not decided by then is taken away.
+/// How long the authorizer may take for one check. A grant that is not confirmed by then is revoked.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Settings of a [`TunnelServer`].
@@ -110,7 +110,7 @@ impl ServerSettings {
         self
     }
 
-    /// What finds the addresses of names. Default: [`SystemResolver`].
+    /// Resolves the names of targets. Default: [`SystemResolver`].
     pub fn resolver(mut self, resolver: impl Resolver) -> Self {
         self.resolver = Arc::new(resolver);
         self
@@ -138,7 +138,7 @@ pub struct TunnelServer {
     shared: Arc<Shared>,
 }
 
-/// What its handlers share.
+/// The state that its handlers share.
 struct Shared {
     hub: Arc<Hub>,
     authorizer: Box<dyn Authorizer>,
@@ -149,12 +149,12 @@ struct Shared {
     connections: Arc<Counts>,
     /// Listeners of each user.
     listeners: Arc<Counts>,
-    /// How often what is allowed has changed.
+    /// The number of changes of the rules so far.
     changes: AtomicU64,
 }
 
 impl Shared {
-    /// Asks again whether a peer may have something, and stops it if not, or if that is not decided in time.
+    /// Authorizes a grant again, and stops it if it is refused or the decision times out.
     async fn check_again(&self, given: &Given) -> bool {
         let asked = within(&*self.hub.runtime, CHECK_TIMEOUT, given.may_have(&*self.authorizer)).await;
         let allowed = asked.unwrap_or(false);
@@ -195,7 +195,7 @@ impl TunnelServer {
             listeners: Arc::default(),
             changes: AtomicU64::new(0),
         });
-        // From now on, so that what changes before the driver is polled is not missed.
+        // Subscribe now, so that a change before the first poll of the driver is not missed.
         let changes = shared.authorizer.changes(&hub.runtime);
         let driver = TunnelDriver::new(hub, follow(shared.clone(), changes));
         (Self { shared }, driver)
@@ -265,13 +265,13 @@ impl fmt::Debug for TunnelServer {
     }
 }
 
-/// Takes rights away when what is allowed changes.
+/// Revokes grants when the authorizer's rules change.
 async fn follow(shared: Arc<Shared>, changes: Option<BoxStream<'static, ()>>) {
     let watching = async {
         let Some(mut changes) = changes else { return };
         while changes.next().await.is_some() {
             shared.changes.fetch_add(1, Ordering::AcqRel);
-            // One that takes long to be decided holds up few others.
+            // Several at a time, so that a slow decision delays few others.
             let checks = shared.grants.all().into_iter().map(|given| {
                 let shared = shared.clone();
                 async move { shared.check_again(&given).await }

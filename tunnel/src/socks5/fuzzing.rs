@@ -6,7 +6,7 @@ use crate::target::Target;
 /// What was written; then, if there was an end, the target and what was left over, or the error.
 pub(super) type Outcome = (Vec<u8>, Option<Result<(Target, Vec<u8>), Error>>);
 
-/// What becomes of bytes that arrive in these pieces.
+/// The outcome for bytes that arrive in these pieces.
 pub(super) fn run<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
     let (mut handshake, mut written) = (Handshake::new(), Vec::new());
     let mut pieces = pieces.into_iter();

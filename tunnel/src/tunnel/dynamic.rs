@@ -18,7 +18,7 @@ use crate::time::within;
 use crate::timed::{Times, relay};
 use crate::{ListenAddress, Reason, wire};
 
-/// Clients of one forward that have not said yet where to. One more is reset.
+/// Clients of one forward that are still in their handshake. One more is reset.
 const MAX_NEGOTIATING: usize = 1_024;
 
 /// Bytes of a handshake that are read at once.
@@ -78,7 +78,7 @@ async fn negotiate(
     serve(&shared, guard, socket, request, source).instrument(span).await;
 }
 
-/// Reads a handshake to its end. A client that gets it wrong is told so.
+/// Reads a complete handshake. If it is malformed, the client gets an error reply.
 async fn ask(socket: &mut BoxSocket) -> std::io::Result<Request> {
     let mut handshake = Handshake::default();
     let mut buffer = vec![0; READ];
@@ -128,7 +128,7 @@ async fn serve(
         Ok((mut writer, reader)) => {
             live.open();
             let size = leftover.len();
-            // Does not wait, for nothing was written before. If it fails, the relay finds out too.
+            // Ready at once, as nothing was written before. If it fails, the relay gets the error, too.
             if writer.write_bytes(leftover.into()).await.is_ok() {
                 live.count_up(size);
             }

@@ -9,7 +9,7 @@ use crate::{ListenAddress, Reason, Target, wire};
 impl Tunnel {
     /// Accepts connections here, and has the other side connect each to `target` (`ssh -L`).
     ///
-    /// It accepts once this returns and the driver runs. Whatever can't be connected is reset.
+    /// It accepts once this returns and the driver runs. Connections whose target can't be reached are reset.
     ///
     /// Cancel safe: dropped before it returns, it leaves nothing bound.
     ///

@@ -102,7 +102,7 @@ impl TunnelSettings {
         self
     }
 
-    /// What finds the addresses of the targets of remote forwards. Default: [`SystemResolver`].
+    /// Resolves the names of the targets of remote forwards. Default: [`SystemResolver`].
     pub fn resolver(mut self, resolver: impl Resolver) -> Self {
         self.resolver = Arc::new(resolver);
         self
@@ -136,14 +136,14 @@ pub struct Tunnel {
     shared: Arc<Shared>,
 }
 
-/// What the forwards of a tunnel share.
+/// The state that the forwards of a tunnel share.
 struct Shared {
     hub: Arc<Hub>,
     peer: Peer,
     /// Where the handlers of remote forwards go.
     handlers: Handlers,
     settings: TunnelSettings,
-    /// What the driver is to poll.
+    /// New forwards, which the driver has to poll.
     running: Sender<BoxFuture<'static, ()>>,
 }
 
@@ -242,7 +242,7 @@ impl Shared {
         Opener { peer: self.peer.clone(), wait, open }
     }
 
-    /// Takes a connection in, unless there are too many.
+    /// Registers a connection, unless there are too many.
     fn begin(self: &Arc<Self>, wanted: Wanted) -> Option<Guard> {
         let guard = self.hub.begin(wanted, Arc::default()).ok()?;
         guard.unless_full(self.settings.max_connections).ok()
@@ -262,7 +262,7 @@ impl Shared {
         Ok((listener, bound))
     }
 
-    /// Has the driver run a forward until it is closed.
+    /// Passes a forward to the driver, which runs it until it is closed.
     fn run(
         &self,
         name: Arc<str>,
@@ -272,7 +272,7 @@ impl Shared {
         let stop = Arc::<Stop>::default();
         let (stopped, forwarding) = (stop.clone(), Box::pin(forward));
         let running = async move {
-            // Closed, or over by itself.
+            // Until it is closed, or ends by itself.
             let _ = stopped.or(forwarding).await;
         };
         self.running.try_send(Box::pin(running)).map_err(|_| ForwardError::ShutDown)?;
@@ -287,7 +287,7 @@ fn name(address: &ListenAddress, target: &Target) -> Arc<str> {
     format!("{address} → {target}").into()
 }
 
-/// What a connection through a forward of this side is.
+/// The description of a connection through a forward of this side.
 fn accepted(forward: &Arc<str>, target: Option<Target>, source: Option<std::net::SocketAddr>) -> Wanted {
     Wanted { side: Side::Accepting, user: None, forward: forward.clone(), target, source }
 }
@@ -315,7 +315,7 @@ async fn run(hub: Arc<Hub>, queue: Queue) {
         Poll::<()>::Pending
     });
     select(forwarding, pin!(hub.until_draining())).await;
-    // Nobody listens any more.
+    // Closes all listeners.
     drop((running, queue));
     hub.until_over().await;
 }

@@ -57,7 +57,7 @@ impl Tunnel {
     }
 }
 
-/// What a forward needs to be taken up again.
+/// The state that a forward needs to listen again after a reconnect.
 struct Asking {
     shared: Arc<Shared>,
     listen: ListenAddress,
@@ -79,7 +79,7 @@ impl Asking {
         name
     }
 
-    /// Has the other side listen, once there is a link.
+    /// Asks the other side to listen, once it is connected.
     async fn ask(&self, wait: Duration) -> Result<Listening, Reason> {
         let (peer, runtime) = (&self.shared.peer, &*self.shared.hub.runtime);
         if !peer.is_connected() {
@@ -131,7 +131,7 @@ impl Asking {
     }
 }
 
-/// Waits until the other side does not listen any more, and says why.
+/// Waits until the other side stops listening; returns the reason.
 async fn until_end(body: &mut BodyReader) -> Reason {
     loop {
         match body.next().await {
@@ -156,7 +156,7 @@ impl Registered {
             let method = Method::stream(move |body, responder, context| {
                 connect(incoming.clone(), Call::new(body, responder, context))
             });
-            // Somebody may have used the name for something else.
+            // The application may use the name for another handler.
             if handlers.add_method(name.clone(), method).is_ok() {
                 return Self { handlers: handlers.clone(), name };
             }
@@ -170,7 +170,7 @@ impl Drop for Registered {
     }
 }
 
-/// What connections of a remote forward have in common.
+/// The state that the connections of a remote forward share.
 struct Incoming {
     shared: Arc<Shared>,
     target: Target,

@@ -81,7 +81,7 @@ fn another_user_and_nobody_may_nothing() {
 }
 
 /// The rule names a host, and no network: whatever it resolves to that is not public is out of reach. The server resolves
-/// `evil.example` to its own loopback, where somebody listens.
+/// `evil.example` to its own loopback, where there is a listener.
 #[test]
 fn a_name_that_resolves_to_a_forbidden_address_is_refused() {
     check(0..2, |world| async move {
@@ -245,7 +245,7 @@ fn a_file_is_read_again_and_a_broken_one_changes_nothing() {
     });
 }
 
-/// Asks somebody who takes a second to answer, and remembers who wanted to know.
+/// An authorizer that takes a second to decide, and records the users that it was asked about.
 struct Slow(async_channel::Sender<Option<String>>);
 
 impl Authorizer for Slow {

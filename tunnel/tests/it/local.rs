@@ -131,7 +131,7 @@ fn what_a_target_said_before_it_went_arrives() {
         let (mut here, mut there) = rig.through().await;
         write(&mut there, "413 too large").await;
         drop(there);
-        // Until nobody takes any more of it.
+        // Until the buffers on the way are full.
         while here.write_all(&[0; 100_000]).await.is_ok() {
             world.sleep(MS).await;
         }
@@ -150,7 +150,7 @@ fn a_client_that_reads_sees_the_end_of_a_target_that_went() {
         drop(there);
         expect(&mut here, "bye").await;
         expect_end(&mut here).await;
-        // It takes what comes, and passes on that nobody wanted it.
+        // The handler reads the bytes, and reports that the target did not accept them.
         let _ = here.write_all(b"too late").await;
         world.sleep(SECOND).await;
         assert!(here.write_all(b"much too late").await.is_err());

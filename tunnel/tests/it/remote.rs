@@ -110,7 +110,7 @@ fn why_the_other_side_does_not_listen_is_known_at_once() {
     });
 }
 
-/// Allows nobody to listen.
+/// Forbids all listening.
 struct NoListeners;
 
 impl Authorizer for NoListeners {

@@ -132,7 +132,7 @@ async fn curl_posts_by_name_and_by_address() {
 async fn curl_learns_why_it_is_refused() {
     let forbidden = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let forbidden_port = forbidden.local_addr().unwrap().port();
-    // A port that nobody else gets, and nobody listens on.
+    // A port that the system gives to no other process, and that has no listener.
     let closed = TcpSocket::new_v4().unwrap();
     closed.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
     let closed_port = closed.local_addr().unwrap().port();

@@ -105,8 +105,8 @@ pub(crate) struct Redis {
 impl Redis {
     pub(crate) fn start(scratch: &Scratch) -> Self {
         let socket = scratch.path("redis.sock");
-        // Redis says to nobody which port the system has chosen for it. So it is given one that is free, and another if
-        // somebody else takes that first.
+        // Redis does not report the port that the system chose for it. So it gets one that is free, and another if
+        // another process takes that first.
         loop {
             let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
             let mut command = Command::new(find("redis-server"));

@@ -1,4 +1,4 @@
-//! What stands in the files: public keys and the names of their users, and what tells that a file has changed.
+//! The content of the files, public keys and the names of their users; and stamps that show whether a file has changed.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -11,10 +11,10 @@ use crate::auth::key_file::{KeyFileError, open_regular, read_public_key};
 use crate::auth::{CurvePublicKey, Identity};
 use crate::os::is_of_the_file;
 
-/// Who is admitted, by key.
+/// Admitted users, by key.
 pub(in crate::auth) type Users = BTreeMap<CurvePublicKey, Identity>;
 
-/// What tells that a file is not what it was.
+/// Shows whether a file has changed.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Look {
     path: PathBuf,
@@ -22,12 +22,12 @@ pub(super) struct Look {
     stamp: Option<FileStamp>,
 }
 
-/// What the files look like now.
+/// The current stamps of the files.
 pub(super) fn look_at(path: &Path) -> io::Result<Vec<Look>> {
     if !fs::metadata(path)?.is_dir() {
         return Ok(vec![Look { path: path.to_owned(), stamp: Some(FileStamp::of(path)?) }]);
     }
-    // A file that can't be looked at is one that admits nobody; the others count all the same.
+    // A file whose metadata can't be read admits no key; the others still count.
     let look = |path| Look { stamp: FileStamp::of(&path).ok(), path };
     Ok(key_files(path)?.into_iter().map(look).collect())
 }
@@ -45,7 +45,7 @@ fn key_files(directory: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// What the files say now.
+/// Reads the users of the files.
 pub(super) fn read(path: &Path) -> io::Result<Users> {
     let mut users = Users::new();
     if fs::metadata(path)?.is_dir() {
@@ -85,7 +85,7 @@ fn read_one(file: &Path, users: &mut Users) -> io::Result<()> {
     Ok(())
 }
 
-/// Takes what it can, and returns what is wrong with which lines, counted from 1.
+/// Adds the valid lines to the users. Returns the mistakes with their line numbers, counted from 1.
 pub(in crate::auth) fn parse(text: &[u8], users: &mut Users) -> Vec<(usize, String)> {
     let mut problems = Vec::new();
     // Some editors begin a file with a byte order mark.
@@ -114,7 +114,7 @@ pub(in crate::auth) fn parse(text: &[u8], users: &mut Users) -> Vec<(usize, Stri
     problems
 }
 
-/// What follows a key, without the comment.
+/// The rest of a line after its key, without the comment.
 fn user_id(rest: &str) -> Option<String> {
     let rest = rest.trim_start();
     let comment = rest.char_indices().find(|(at, character)| {

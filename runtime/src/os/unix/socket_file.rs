@@ -1,8 +1,8 @@
-//! The files of Unix domain sockets: who may listen at a path, and who removes what is left there.
+//! The files of Unix domain sockets: which process may listen at a path, and which removes a dead socket.
 //!
-//! The system leaves a socket's file behind, and refuses to bind where there is one. The next to listen there has to find out that nobody
-//! listens any more, remove the file, and bind: three steps, between which another starter must not do the same, or one removes the
-//! live socket of the other. So the right to a path is a lock (`flock`) on a file beside it, held as long as the socket
+//! The system leaves a socket's file behind, and refuses to bind where there is one. The next listener has to find out that the
+//! socket is dead, remove the file, and bind. If another process did the same between these three steps, one would remove the live
+//! socket of the other. So the right to a path is a lock (`flock`) on a file beside it, held as long as the socket
 //! lives. The system releases it when the process ends, however it ends.
 
 use std::fs::{File, Metadata, OpenOptions, TryLockError};
@@ -27,7 +27,7 @@ pub struct SocketFile {
 }
 
 impl SocketFile {
-    /// Listens at `path`. The listener does not block. A socket there that nobody listens on any more is replaced.
+    /// Listens at `path`. The listener does not block. A dead socket there, which has no listener, is replaced.
     ///
     /// While this lives, `path` with `.lock` at its end is locked: of several programs that use this function at the same time, one
     /// gets the path. A program that does not, as one of another library, is noticed if it listens already.
@@ -35,7 +35,7 @@ impl SocketFile {
     /// Never waits for anybody.
     ///
     /// # Errors
-    /// `AddrInUse` if somebody listens there, or something that is not a socket is in the way; `PermissionDenied` also if a `.lock` file
+    /// `AddrInUse` if the socket has a listener, or `path` is not a socket; `PermissionDenied` also if a `.lock` file
     /// is there that another user left behind; or as the system's.
     pub fn listen(path: &Path) -> io::Result<(UnixListener, Self)> {
         let lock = Lock::take(path)?;
@@ -43,7 +43,7 @@ impl SocketFile {
         let listener = UnixListener::bind(path)?;
         let identity = identity(&std::fs::symlink_metadata(path)?);
         let file = Self { path: path.to_owned(), identity, _lock: lock };
-        // If that fails, the file goes.
+        // If this fails, dropping `file` removes the socket.
         listener.set_nonblocking(true)?;
         Ok((listener, file))
     }
@@ -67,15 +67,15 @@ fn identity(file: &Metadata) -> (u64, u64) {
 
 fn remove_if(path: &Path, is: (u64, u64)) {
     if std::fs::symlink_metadata(path).is_ok_and(|now| identity(&now) == is) {
-        // Somebody may have removed it in this very moment.
+        // Another process may have removed it meanwhile.
         let _ = std::fs::remove_file(path);
     }
 }
 
-/// Removes the socket at `path` if nobody listens on it.
+/// Removes the socket at `path` if it has no listener.
 fn remove_stale(path: &Path) -> io::Result<()> {
     let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    // A listener whose queue of connections is full would keep us waiting.
+    // Non-blocking, as a listener whose queue is full would block us.
     probe.set_nonblocking(true)?;
     match probe.connect(&SockAddr::unix(path)?) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
@@ -86,7 +86,7 @@ fn remove_stale(path: &Path) -> io::Result<()> {
         }
         Ok(()) => Err(io::ErrorKind::AddrInUse.into()),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(io::ErrorKind::AddrInUse.into()),
-        // There is nothing, or something that binding will trip over.
+        // There is no socket, or binding will report the error.
         Err(_) => Ok(()),
     }
 }
@@ -119,9 +119,9 @@ impl Lock {
     }
 }
 
-/// Opens the file of a lock, as one that no other user may open: who can, could hold the lock.
+/// Opens the file of a lock, with a mode that lets no other user open it: a user who can open it could hold the lock.
 fn open(path: &Path) -> io::Result<File> {
-    // What else there may be under this name in a directory that others write to must not lead elsewhere, nor make us wait.
+    // In a directory that others can write to, the name may be a symbolic link or a pipe: don't follow it, and don't block.
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits();
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(false).mode(0o600).custom_flags(flags.cast_signed());
@@ -189,7 +189,7 @@ mod tests {
         assert!(is_in_use(SocketFile::listen(&path)), "somebody listens who has no lock");
     }
 
-    /// A listener that accepts nobody, and whose queue is full, is alive. Finding that out does not wait for it.
+    /// A listener that accepts no connection, and whose queue is full, is alive. The probe does not block on it.
     #[test]
     fn probing_does_not_wait() {
         let scratch = Scratch::new();
@@ -225,7 +225,7 @@ mod tests {
         }
     }
 
-    /// Of many that start at the same time where a stale socket is, one gets the path, and keeps it.
+    /// If many processes start at a stale socket at the same time, one gets the path, and keeps it.
     #[test]
     fn one_starter_wins() {
         const STARTERS: usize = 8;
