@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use callosum_runtime::{
-    CallError, Context, DisconnectCause, Drained, Event, HandlerResult, InvokeError, NotSent, Peer, Refusal,
+    CallError, Codec, Context, DisconnectCause, Drained, Event, HandlerResult, InvokeError, NotSent, Peer,
+    Refusal,
 };
 use futures_util::StreamExt;
 use serde_json::{Value, json};
@@ -94,7 +95,9 @@ pub async fn connector_drains(rig: Rig) {
 /// Large replies that are done when the drain begins reach the other side.
 pub async fn large_replies_are_flushed(rig: Rig) {
     let gate = Gate::default();
-    let pair = rig.pair(rig.builder(), rig.builder()).await;
+    // JSON looks at each of the bytes.
+    let builder = || rig.builder().codec(Codec::MsgPack);
+    let pair = rig.pair(builder(), builder()).await;
     gate.guard(pair.binder.handlers(), "hold");
     let large = Value::from("x".repeat(4 << 20));
     let calls: Vec<Call> = (0..8).map(|n| hold(&rig, pair.peer(), n)).collect();

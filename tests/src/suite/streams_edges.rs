@@ -13,12 +13,9 @@ use futures_util::future::{join, join_all};
 use futures_util::{AsyncReadExt, FutureExt, StreamExt};
 use serde_json::Value;
 
+use super::streams::body;
 use crate::gate::{Alive, Gate};
 use crate::rig::{Rig, SOON, had_left, longer_and_longer, poll_once};
-
-fn body(len: usize) -> Bytes {
-    (0..len).map(|n| (n / 7) as u8).collect::<Vec<_>>().into()
-}
 
 fn small_bodies() -> Limits {
     Limits::default().max_body(100_000)
