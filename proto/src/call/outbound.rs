@@ -8,7 +8,7 @@ use super::table::{Beginning, OpenCall, ResultState, State, Writer};
 use super::{Calls, Fatal};
 use crate::event::{CloseCause, Event};
 use crate::ids::StreamId;
-use crate::send::{Control, Kind, Queued, QueuedCall, QueuedReply, ReplyBody, Waiting};
+use crate::send::{Control, Kind, Queued, QueuedCall, QueuedReply, ReplyBody};
 use crate::stream::SendHalf;
 use crate::wire::{self, MAX_CALL, MAX_CHUNK, MAX_PACKET, Number, Options, Piece, RECORD_COST, Record};
 use crate::{Multipart, Urgency};
@@ -21,9 +21,15 @@ impl Calls {
     pub(crate) fn poll_message(&mut self, now: Instant) -> Option<Multipart> {
         self.policy.begin();
         while !self.codec.is_full() && self.fatal.is_none() {
-            let waiting = self.waiting();
             let before = self.codec.len();
-            let Some(kind) = self.policy.next(before, waiting) else { break };
+            let waits = |kind| match kind {
+                Kind::Control => {
+                    self.queue.next_is_about_a_call() || !self.credits.is_empty() || self.flow.is_credit_due()
+                }
+                Kind::Message => self.queue.has_messages(),
+                Kind::Data => !self.streams.is_empty() && self.flow.send_credit() > RECORD_COST,
+            };
+            let Some(kind) = self.policy.next(before, waits) else { break };
             let written = match kind {
                 Kind::Control => self.write_control(now),
                 Kind::Message => self.write_message(now),
@@ -35,16 +41,6 @@ impl Calls {
             }
         }
         self.codec.take()
-    }
-
-    fn waiting(&mut self) -> Waiting {
-        Waiting {
-            control: self.queue.next_is_about_a_call()
-                || !self.credits.is_empty()
-                || self.flow.is_credit_due(),
-            message: self.queue.has_messages(),
-            data: !self.streams.is_empty() && self.flow.send_credit() > RECORD_COST,
-        }
     }
 
     /// Returns false if the message has to leave first.
