@@ -88,7 +88,7 @@ impl Calls {
         let queued = QueuedCall { call: id, method, key, body, metadata, is_stream, compress: compressed };
         let place = self.queue.push(Queued::Call(queued), urgency);
         let state = State::Queued { place, argument, delivery: result };
-        let open = OpenCall { urgency, deadline, reassembly_deadline: None, state };
+        let open = OpenCall { urgency, deadline, state };
         self.table.insert(StreamId::Call(id), open);
         self.open_calls += 1;
         Ok(id)
