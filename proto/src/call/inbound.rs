@@ -84,6 +84,7 @@ impl Calls {
     }
 
     /// Takes a record out of a frame of `frame` bytes (0: its parts may be kept as they are).
+    #[inline(always)]
     fn handle_record(&mut self, now: Instant, record: Record, frame: usize) -> Result<(), Fatal> {
         match record {
             Record::Open { call, method, key, options, piece } => {
