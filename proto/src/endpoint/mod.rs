@@ -26,6 +26,7 @@ use crate::event::{ConnectionEvent, EndpointEvent};
 use crate::ids::{ConnectionId, RequestId};
 use crate::numbered::Numbered;
 use crate::ordering::{Action, Arrival, KeyOrder, Scheduler};
+use crate::reply::Reply;
 
 /// The requests of all connections of one program.
 ///
@@ -411,11 +412,9 @@ impl Endpoint {
                 peer.running += 1;
                 Some((connection, ConnectionEvent::Start(id)))
             }
-            (Action::Release(_), Request::Finished(_) | Request::Held { .. }) => {
-                let (Request::Finished(reply) | Request::Held { reply, .. }) = peer.remove(id.number())?
-                else {
-                    return None;
-                };
+            (Action::Release(_), Request::Finished(reply) | Request::Held { reply, .. }) => {
+                let reply = std::mem::replace(reply, Reply::Cancelled);
+                peer.remove(id.number());
                 self.requests -= 1;
                 Some((connection, ConnectionEvent::Reply { request: id, reply }))
             }
