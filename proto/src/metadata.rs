@@ -113,7 +113,12 @@ impl Metadata {
     }
 
     /// The same, in buffers of its own.
+    #[inline]
     pub(crate) fn detached(&self) -> Self {
+        if self.0.is_none() { Self::new() } else { self.copied() }
+    }
+
+    fn copied(&self) -> Self {
         let copy = |(name, value): (&Text, &Bytes)| (name.detached(), Bytes::copy_from_slice(value));
         Self(self.0.as_ref().map(|entries| Box::new(entries.iter().map(copy).collect())))
     }
