@@ -88,9 +88,11 @@ impl Metadata {
     /// Bytes of all names and values.
     #[inline]
     pub fn size(&self) -> usize {
-        let sum =
-            |entries: &Entries| entries.iter().map(|(name, value)| name.as_bytes().len() + value.len()).sum();
-        self.0.as_deref().map_or(0, sum)
+        if self.0.is_none() { 0 } else { self.given_size() }
+    }
+
+    fn given_size(&self) -> usize {
+        self.iter().map(|(name, value)| name.as_bytes().len() + value.len()).sum()
     }
 
     /// Copies names and values whose buffer is shared, or belongs to an [owner](Bytes::from_owner): they pin nothing then, and dropping

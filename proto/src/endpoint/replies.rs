@@ -32,7 +32,7 @@ impl Endpoint {
                 }
                 *found = Request::Finished(reply);
                 peer.running -= 1;
-                self.finished.push(request);
+                self.finished.push_back(request);
             }
             Phase::Closed => {
                 peer.remove(request.number());
