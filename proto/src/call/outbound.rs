@@ -10,7 +10,7 @@ use crate::event::{CloseCause, Event};
 use crate::ids::StreamId;
 use crate::send::{Control, Kind, Queued, QueuedCall, QueuedReply, ReplyBody};
 use crate::stream::SendHalf;
-use crate::wire::{self, MAX_CALL, MAX_CHUNK, MAX_PACKET, Number, Options, Piece, RECORD_COST, Record};
+use crate::wire::{self, MAX_CALL, MAX_PACKET, Number, Options, Piece, RECORD_COST, Record};
 use crate::{Multipart, Urgency};
 
 /// What a DATA has besides its piece, at the most, in bytes.
@@ -182,7 +182,7 @@ impl Calls {
     /// A DATA of the stream that is next. Returns false if there is no room for it.
     fn write_data(&mut self) -> bool {
         let credit = self.flow.send_credit();
-        let room = (MAX_PACKET - self.codec.len()).saturating_sub(DATA_HEAD).min(MAX_CHUNK);
+        let room = (MAX_PACKET - self.codec.len()).saturating_sub(DATA_HEAD);
         let Some((id, order)) = self.streams.pop() else { return false };
         let Some(call) = self.table.get_mut(id) else { return true };
         let (urgency, number) = (call.urgency, call.number());

@@ -26,14 +26,16 @@ pub(crate) use queue::{
 };
 pub(crate) use streams::StreamQueue;
 
+use crate::stream::FULL_PIECE;
+
 /// A packet is filled with control up to this many bytes.
 const CONTROL_TARGET: usize = 16 * 1024;
 
 /// A packet is filled with messages up to this many bytes; the last may exceed it.
 const MESSAGE_TARGET: usize = 1024;
 
-/// A packet is filled with stream data up to this many bytes.
-const DATA_TARGET: usize = 64 * 1024;
+/// A packet is filled with stream data up to this many bytes: one DATA with a full piece.
+const DATA_TARGET: usize = FULL_PIECE;
 
 /// After so many bytes of messages, a packet of stream data goes first.
 const MESSAGE_SHARE: usize = 64 * 1024;
