@@ -88,9 +88,11 @@ impl Metadata {
     /// Bytes of all names and values.
     #[inline]
     pub fn size(&self) -> usize {
-        let sum =
-            |entries: &Entries| entries.iter().map(|(name, value)| name.as_bytes().len() + value.len()).sum();
-        self.0.as_deref().map_or(0, sum)
+        if self.0.is_none() { 0 } else { self.given_size() }
+    }
+
+    fn given_size(&self) -> usize {
+        self.iter().map(|(name, value)| name.as_bytes().len() + value.len()).sum()
     }
 
     /// Copies names and values whose buffer is shared, or belongs to an [owner](Bytes::from_owner): they pin nothing then, and dropping
@@ -113,7 +115,12 @@ impl Metadata {
     }
 
     /// The same, in buffers of its own.
+    #[inline]
     pub(crate) fn detached(&self) -> Self {
+        if self.0.is_none() { Self::new() } else { self.copied() }
+    }
+
+    fn copied(&self) -> Self {
         let copy = |(name, value): (&Text, &Bytes)| (name.detached(), Bytes::copy_from_slice(value));
         Self(self.0.as_ref().map(|entries| Box::new(entries.iter().map(copy).collect())))
     }

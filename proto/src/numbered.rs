@@ -83,16 +83,22 @@ impl<T, const KEPT: usize> Numbered<T, KEPT> {
     }
 
     /// Adds a value, of whose number there is none.
+    #[inline]
     pub(crate) fn insert(&mut self, number: u64, value: T) {
         debug_assert!(!self.contains(number), "{number} is in use");
-        if self.distance(number) == self.span && self.span < self.slots.len() as u64 {
-            // The next one: most are.
-            let slot = self.slot(number);
-            self.slots[slot] = Some(value);
-            self.span += 1;
-            self.filled += 1;
-            return;
+        if self.distance(number) != self.span || self.span >= self.slots.len() as u64 {
+            return self.insert_out_of_order(number, value);
         }
+        // The next one: most are.
+        let slot = self.slot(number);
+        self.slots[slot] = Some(value);
+        self.span += 1;
+        self.filled += 1;
+    }
+
+    /// The same if the value is not the next one, or the ring is full.
+    #[cold]
+    fn insert_out_of_order(&mut self, number: u64, value: T) {
         if self.filled > 0 && number < self.first {
             self.others.insert(number, value);
             return;
@@ -148,7 +154,11 @@ impl<T, const KEPT: usize> Numbered<T, KEPT> {
     /// The value of this number, which is made first if there is none.
     #[inline]
     pub(crate) fn get_or_insert_with(&mut self, number: u64, make: impl FnOnce() -> T) -> &mut T {
-        if !self.contains(number) {
+        let slot = self.slot(number);
+        if self.distance(number) < self.span && self.slots[slot].is_some() {
+            return self.slots[slot].as_mut().expect("the slot is not empty");
+        }
+        if !self.others.contains_key(&number) {
             self.insert(number, make());
         }
         self.get_mut(number).expect("it is there, or has just been inserted")

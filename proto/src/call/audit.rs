@@ -52,7 +52,7 @@ impl Calls {
             let is_request = matches!(call.state, State::Request(_) | State::Replying { .. });
             assert_eq!(is_request, matches!(id, StreamId::Request(_)), "{id:?}");
             if let (State::Sent { number, .. }, StreamId::Call(call)) = (&call.state, id) {
-                let known = self.ours.get(*number) == Some(&call);
+                let known = self.ours.get(*number >> 1) == Some(&call);
                 assert_eq!(known, !wire::is_dialect_1(*number), "{id:?} can't be found by its number");
             }
         }
@@ -62,7 +62,7 @@ impl Calls {
         assert_eq!(self.table.waiting.len(), waiting, "requests that have not started");
         for (number, call) in self.ours.iter() {
             let open = self.table.get(StreamId::Call(*call)).and_then(OpenCall::number);
-            assert_eq!(open, Some(number), "a number is left behind");
+            assert_eq!(open.map(|open| open >> 1), Some(number), "a number is left behind");
         }
     }
 
@@ -123,7 +123,7 @@ impl Calls {
                 }
                 Queued::Reply(reply) if matches!(reply.body, ReplyBody::Stream { .. }) => {
                     let state = self.request_state(reply.number).map(|state| &state.stage);
-                    let known = matches!(state, Some(Stage::Streaming { beginning: Beginning::Queued(at), .. }) if *at == place);
+                    let known = matches!(state, Some(Stage::Streaming(result)) if result.beginning == Beginning::Queued(place));
                     // Its handler may have ended by now, or its caller may have cancelled it after that.
                     assert!(known || self.request_state(reply.number).is_none(), "{queued:?}");
                 }
@@ -149,9 +149,7 @@ impl Calls {
         let queued: BTreeSet<Number> = queued.collect();
         for (key, number) in self.gate.leaders() {
             let leads = self.replying(number).is_some()
-                || self
-                    .request_state(number)
-                    .is_some_and(|state| matches!(state.stage, Stage::Streaming { .. }));
+                || self.request_state(number).is_some_and(|state| matches!(state.stage, Stage::Streaming(_)));
             // One that was cancelled leaves when it is taken from the queue.
             assert!(leads || queued.contains(&number), "results with {key} wait for {number}, which is gone");
         }
@@ -188,7 +186,7 @@ fn sender(call: &OpenCall) -> Option<&SendHalf> {
         }
         State::Replying { body, .. } => return Some(body),
         State::Request(state) => match &state.stage {
-            Stage::Streaming { result, .. } => result,
+            Stage::Streaming(result) => &result.writer,
             _ => return None,
         },
     };

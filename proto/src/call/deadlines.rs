@@ -29,6 +29,7 @@ impl Deadlines {
         self.0.insert((at, deadline));
     }
 
+    #[inline]
     pub(super) fn stop(&mut self, at: Option<Instant>, deadline: Deadline) {
         if let Some(at) = at {
             self.0.remove(&(at, deadline));

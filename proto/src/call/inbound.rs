@@ -84,6 +84,7 @@ impl Calls {
     }
 
     /// Takes a record out of a frame of `frame` bytes (0: its parts may be kept as they are).
+    #[inline(always)]
     fn handle_record(&mut self, now: Instant, record: Record, frame: usize) -> Result<(), Fatal> {
         match record {
             Record::Open { call, method, key, options, piece } => {
@@ -190,7 +191,7 @@ impl Calls {
             return Err(Violation::Sequence.into());
         }
         Ok(match ours {
-            true => self.ours.get(number).map(|call| StreamId::Call(*call)),
+            true => self.ours.get(number >> 1).map(|call| StreamId::Call(*call)),
             false => Some(StreamId::Request(self.request(number))).filter(|id| self.table.get(*id).is_some()),
         })
     }

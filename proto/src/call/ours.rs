@@ -88,7 +88,7 @@ impl Calls {
         let queued = QueuedCall { call: id, method, key, body, metadata, is_stream, compress: compressed };
         let place = self.queue.push(Queued::Call(queued), urgency);
         let state = State::Queued { place, argument, delivery: result };
-        let open = OpenCall { urgency, deadline, reassembly_deadline: None, state };
+        let open = OpenCall { urgency, deadline, state };
         self.table.insert(StreamId::Call(id), open);
         self.open_calls += 1;
         Ok(id)
@@ -207,7 +207,7 @@ impl Calls {
             self.open_calls -= 1;
         }
         if let Some(number) = open.number() {
-            self.ours.remove(number);
+            self.ours.remove(number >> 1);
         }
         self.deadlines.stop(deadline, Deadline::Call(call));
     }
@@ -314,7 +314,7 @@ impl Calls {
         let mut untaken: Vec<_> = self
             .ours
             .iter()
-            .filter(|(number, _)| *number >= next)
+            .filter(|(number, _)| *number >= next >> 1)
             .map(|(number, call)| (number, *call))
             .collect();
         untaken.sort_unstable();

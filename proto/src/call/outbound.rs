@@ -8,9 +8,9 @@ use super::table::{Beginning, OpenCall, ResultState, State, Writer};
 use super::{Calls, Fatal};
 use crate::event::{CloseCause, Event};
 use crate::ids::StreamId;
-use crate::send::{Control, Kind, Queued, QueuedCall, QueuedReply, ReplyBody, Waiting};
+use crate::send::{Control, Kind, Queued, QueuedCall, QueuedReply, ReplyBody};
 use crate::stream::SendHalf;
-use crate::wire::{self, MAX_CALL, MAX_CHUNK, MAX_PACKET, Number, Options, Piece, RECORD_COST, Record};
+use crate::wire::{self, MAX_CALL, MAX_PACKET, Number, Options, Piece, RECORD_COST, Record};
 use crate::{Multipart, Urgency};
 
 /// What a DATA has besides its piece, at the most, in bytes.
@@ -21,9 +21,15 @@ impl Calls {
     pub(crate) fn poll_message(&mut self, now: Instant) -> Option<Multipart> {
         self.policy.begin();
         while !self.codec.is_full() && self.fatal.is_none() {
-            let waiting = self.waiting();
             let before = self.codec.len();
-            let Some(kind) = self.policy.next(before, waiting) else { break };
+            let waits = |kind| match kind {
+                Kind::Control => {
+                    self.queue.next_is_about_a_call() || !self.credits.is_empty() || self.flow.is_credit_due()
+                }
+                Kind::Message => self.queue.has_messages(),
+                Kind::Data => !self.streams.is_empty() && self.flow.send_credit() > RECORD_COST,
+            };
+            let Some(kind) = self.policy.next(before, waits) else { break };
             let written = match kind {
                 Kind::Control => self.write_control(now),
                 Kind::Message => self.write_message(now),
@@ -35,16 +41,6 @@ impl Calls {
             }
         }
         self.codec.take()
-    }
-
-    fn waiting(&mut self) -> Waiting {
-        Waiting {
-            control: self.queue.next_is_about_a_call()
-                || !self.credits.is_empty()
-                || self.flow.is_credit_due(),
-            message: self.queue.has_messages(),
-            data: !self.streams.is_empty() && self.flow.send_credit() > RECORD_COST,
-        }
     }
 
     /// Returns false if the message has to leave first.
@@ -142,7 +138,7 @@ impl Calls {
         }
         let number = Some(self.next_ours).filter(|number| *number <= MAX_CALL)?;
         self.next_ours += 2;
-        self.ours.insert(number, call);
+        self.ours.insert(number >> 1, call);
         Some(number)
     }
 
@@ -186,7 +182,7 @@ impl Calls {
     /// A DATA of the stream that is next. Returns false if there is no room for it.
     fn write_data(&mut self) -> bool {
         let credit = self.flow.send_credit();
-        let room = (MAX_PACKET - self.codec.len()).saturating_sub(DATA_HEAD).min(MAX_CHUNK);
+        let room = (MAX_PACKET - self.codec.len()).saturating_sub(DATA_HEAD);
         let Some((id, order)) = self.streams.pop() else { return false };
         let Some(call) = self.table.get_mut(id) else { return true };
         let (urgency, number) = (call.urgency, call.number());

@@ -59,7 +59,7 @@ impl Calls {
         let bytes = half.remaining().unwrap_or(self.config.max_body as u64);
         let time = REASSEMBLY_TIME + Duration::from_secs(bytes / SLOWEST);
         if let Some(at) = now.checked_add(time) {
-            call.reassembly_deadline = Some(at);
+            half.deadline = Some(at);
             self.deadlines.set(at, Deadline::Reassembly(id));
         }
         self.reassemble_now(id);
@@ -167,8 +167,8 @@ impl Calls {
     }
 
     fn stop_reassembly_timer(&mut self, id: StreamId) {
-        if let Some(call) = self.table.get_mut(id) {
-            self.deadlines.stop(call.reassembly_deadline.take(), Deadline::Reassembly(id));
+        if let Some(half) = self.table.get_mut(id).and_then(OpenCall::receiver) {
+            self.deadlines.stop(half.deadline.take(), Deadline::Reassembly(id));
         }
     }
 
@@ -262,8 +262,8 @@ impl Calls {
     }
 
     pub(super) fn reassembly_timed_out(&mut self, id: StreamId) {
-        let Some(call) = self.table.get_mut(id) else { return };
-        call.reassembly_deadline = None;
+        let Some(half) = self.table.get_mut(id).and_then(OpenCall::receiver) else { return };
+        half.deadline = None;
         self.fail_incomplete(id, ReadError::TimedOut);
     }
 }

@@ -4,7 +4,7 @@
 //! that fails after it has begun takes the place of its beginning, or follows it.
 
 use super::reply::fit;
-use super::table::{Beginning, OpenCall, Stage, State, Writer};
+use super::table::{Beginning, OpenCall, Stage, State, StreamedResult, Writer};
 use super::theirs::reply_of;
 use super::{Calls, Deadline, Fatal};
 use crate::error::ReplyError;
@@ -39,18 +39,18 @@ impl Calls {
                 return Err(ReplyError::NotOpen);
             }
             Stage::Running => {}
-            Stage::Streaming { .. } => return Err(ReplyError::AlreadyBegun),
+            Stage::Streaming(_) => return Err(ReplyError::AlreadyBegun),
         }
         // no streams in dialect 1.
         if wire::is_dialect_1(state.number) {
             return Err(ReplyError::NeedsDialect2);
         }
         // Nothing of a cancelled one is sent but its end, which leaves in its order.
-        let result = match state.cancelled {
+        let writer = match state.cancelled {
             true => Writer::Stopped,
             false => Writer::Open(SendHalf::new(limit, compress).into()),
         };
-        state.stage = Stage::Streaming { beginning: Beginning::Left, result };
+        state.stage = Stage::Streaming(StreamedResult { beginning: Beginning::Left, writer }.into());
         let (number, key, urgency) = (state.number, state.key.clone(), open.urgency);
         let body = ReplyBody::Stream { size, compress };
         let names = self.codec.name_size(number, &key);
@@ -65,7 +65,7 @@ impl Calls {
         let open = self.table.get_mut(stream).ok_or(ReplyError::NotOpen)?;
         let State::Request(state) = &mut open.state else { return Err(ReplyError::NotOpen) };
         let number = state.number;
-        let begun = matches!(state.stage, Stage::Streaming { .. });
+        let begun = matches!(state.stage, Stage::Streaming(_));
         // A stream that had begun when the caller's time ran out goes on, in case that the caller does.
         let given_up = state.given_up().filter(|_| state.cancelled || !begun);
         self.deadlines.stop(open.deadline.take(), Deadline::Caller(id));
@@ -104,9 +104,9 @@ impl Calls {
         self.open_requests -= 1;
         let Some(open) = self.table.get_mut(stream) else { return };
         let State::Request(state) = &mut open.state else { return };
-        let Stage::Streaming { result, .. } = &mut state.stage else { return };
+        let Stage::Streaming(result) = &mut state.stage else { return };
         let (number, key) = (state.number, state.key.clone());
-        let Some(mut body) = result.take(Writer::Closed).filter(|body| !body.fin_sent()) else {
+        let Some(mut body) = result.writer.take(Writer::Closed).filter(|body| !body.fin_sent()) else {
             return self.drop_call(stream);
         };
         body.finish();
@@ -126,8 +126,8 @@ impl Calls {
         let State::Request(state) = &open.state else { return Err(ReplyError::NotOpen) };
         let (number, key, urgency) = (state.number, state.key.clone(), open.urgency);
         let given_up = state.given_up().is_some();
-        let begun = match state.stage {
-            Stage::Streaming { beginning, .. } => Some(beginning),
+        let begun = match &state.stage {
+            Stage::Streaming(result) => Some(result.beginning),
             Stage::Incomplete | Stage::Waiting | Stage::Withdrawn | Stage::Running => None,
         };
         let dialect_2 = !wire::is_dialect_1(number);
@@ -268,9 +268,9 @@ impl Calls {
     pub(super) fn set_beginning(&mut self, number: Number, now: Beginning) {
         let id = StreamId::Request(self.request(number));
         if let Some(OpenCall { state: State::Request(state), .. }) = self.table.get_mut(id)
-            && let Stage::Streaming { beginning, .. } = &mut state.stage
+            && let Stage::Streaming(result) = &mut state.stage
         {
-            *beginning = now;
+            result.beginning = now;
         }
     }
 

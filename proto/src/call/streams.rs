@@ -246,7 +246,6 @@ impl Calls {
         let Some(call) = self.table.get_mut(id) else { return };
         let (urgency, led) = (call.urgency, call.leads());
         self.deadlines.stop(call.deadline, deadline_of(id));
-        self.deadlines.stop(call.reassembly_deadline, Deadline::Reassembly(id));
         if let StreamId::Request(request) = id {
             self.deadlines.stop(call.execution_deadline(), Deadline::Execution(request));
         }
@@ -255,6 +254,7 @@ impl Calls {
         }
         let (mut needed_memory, mut body) = (false, 0);
         if let Some(half) = call.receiver() {
+            self.deadlines.stop(half.deadline, Deadline::Reassembly(id));
             needed_memory = half.is_reassembled();
             Self::release_receiver(&mut self.flow, half);
         }
@@ -305,8 +305,8 @@ impl Calls {
     pub(super) fn stop_reading(&mut self, id: StreamId) {
         let Some(call) = self.table.get_mut(id) else { return };
         let number = call.number();
-        self.deadlines.stop(call.reassembly_deadline.take(), Deadline::Reassembly(id));
         let Some(half) = call.receiver() else { return };
+        self.deadlines.stop(half.deadline.take(), Deadline::Reassembly(id));
         // The writer of one that failed on this side does not know of it.
         let ended = matches!(half.failure(), Some(ReadError::Aborted | ReadError::NotOpen));
         let unread = !half.is_complete() && !ended;

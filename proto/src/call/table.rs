@@ -108,8 +108,6 @@ pub(super) struct OpenCall {
     pub(super) urgency: Urgency,
     /// Of a call of ours, when it times out; of a request, when its caller is taken to have given up.
     pub(super) deadline: Option<Instant>,
-    /// When its reassembly is given up.
-    pub(super) reassembly_deadline: Option<Instant>,
     pub(super) state: State,
 }
 
@@ -184,7 +182,14 @@ pub(super) enum Stage {
     /// A handler runs.
     Running,
     /// A handler runs, and its result is a stream that has begun.
-    Streaming { beginning: Beginning, result: Writer },
+    Streaming(Box<StreamedResult>),
+}
+
+/// Boxed, for most results come as a whole, and it would make each entry of the table larger.
+#[derive(Debug)]
+pub(super) struct StreamedResult {
+    pub(super) beginning: Beginning,
+    pub(super) writer: Writer,
 }
 
 /// Where the RESULT is with which a stream begins.
@@ -242,7 +247,7 @@ impl RequestState {
 
     fn writer(&mut self) -> Option<&mut Writer> {
         match &mut self.stage {
-            Stage::Streaming { result, .. } => Some(result),
+            Stage::Streaming(result) => Some(&mut result.writer),
             Stage::Incomplete | Stage::Waiting | Stage::Withdrawn | Stage::Running => None,
         }
     }
@@ -287,9 +292,7 @@ impl OpenCall {
     pub(super) fn leads(&self) -> Option<(OrderingKey, Number)> {
         let (key, number) = match &self.state {
             State::Replying { key, number, .. } => (key, *number),
-            State::Request(RequestState { stage: Stage::Streaming { .. }, key, number, .. }) => {
-                (key, *number)
-            }
+            State::Request(RequestState { stage: Stage::Streaming(_), key, number, .. }) => (key, *number),
             _ => return None,
         };
         key.is_given().then(|| (key.clone(), number))

@@ -70,7 +70,7 @@ impl Calls {
         let state =
             RequestState { number: call, key, cancelled, withdrawn, execution_deadline, argument, stage };
         let state = State::Request(state);
-        let open = OpenCall { urgency, deadline: stop, reassembly_deadline: None, state };
+        let open = OpenCall { urgency, deadline: stop, state };
         self.table.insert(StreamId::Request(id), open);
         self.open_requests += 1;
         self.endpoint_events.push_back(EndpointEvent::Arrived(arrival));

@@ -6,14 +6,15 @@ use std::time::Instant;
 use super::Connection;
 use crate::Multipart;
 use crate::event::Event;
+use crate::stream::FULL_PIECE;
 #[cfg(feature = "curve")]
 use crate::zmtp::Decision;
 use crate::zmtp::{Link, LinkConfig, LinkError, LinkEvent};
 
 /// Bytes that ZMTP may hold to be written. What the send queue keeps instead can still be taken back, and is overtaken by what is
 /// more urgent. Measured on loopback (`bench/`): with 64 KiB, small calls beside an upload wait half as long as with 256 KiB, and the
-/// upload is no slower.
-const WRITE_AHEAD: usize = 64 * 1024;
+/// upload is no slower. A DATA with a full piece is written by itself.
+const WRITE_AHEAD: usize = FULL_PIECE;
 
 impl Connection {
     /// There is a byte stream to the peer now, which speaks ZMTP: its greeting is the first thing to [transmit](Self::poll_transmit).

@@ -26,6 +26,7 @@ use crate::event::{ConnectionEvent, EndpointEvent};
 use crate::ids::{ConnectionId, RequestId};
 use crate::numbered::Numbered;
 use crate::ordering::{Action, Arrival, KeyOrder, Scheduler};
+use crate::reply::Reply;
 
 /// The requests of all connections of one program.
 ///
@@ -58,8 +59,8 @@ pub struct Endpoint {
     reassembly: Budget,
     /// What is to be told at once, whatever the scheduler says. Events of connections that have closed since are still among it.
     events: VecDeque<(ConnectionId, ConnectionEvent)>,
-    /// Those that have finished since the last poll.
-    finished: Vec<RequestId>,
+    /// Those that have finished since the last poll, without those at the front that have been released.
+    finished: VecDeque<RequestId>,
     next_connection: u64,
     /// Open connections.
     open: usize,
@@ -89,7 +90,7 @@ impl Endpoint {
             peers: Numbered::default(),
             reassembly: Budget::new(config.max_reassembly, config.max_reassembly_total),
             events: VecDeque::new(),
-            finished: Vec::new(),
+            finished: VecDeque::new(),
             next_connection: 0,
             open: 0,
             requests: 0,
@@ -411,11 +412,13 @@ impl Endpoint {
                 peer.running += 1;
                 Some((connection, ConnectionEvent::Start(id)))
             }
-            (Action::Release(_), Request::Finished(_) | Request::Held { .. }) => {
-                let (Request::Finished(reply) | Request::Held { reply, .. }) = peer.remove(id.number())?
-                else {
-                    return None;
-                };
+            (Action::Release(_), Request::Finished(reply) | Request::Held { reply, .. }) => {
+                let reply = std::mem::replace(reply, Reply::Cancelled);
+                // Most are released in the order in which they have finished.
+                if self.finished.front() == Some(&id) {
+                    self.finished.pop_front();
+                }
+                peer.remove(id.number());
                 self.requests -= 1;
                 Some((connection, ConnectionEvent::Reply { request: id, reply }))
             }

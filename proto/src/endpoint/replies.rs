@@ -26,13 +26,13 @@ impl Endpoint {
         self.scheduler.finish(request);
         match peer.phase {
             Phase::Open => {
-                let reply = reply.or(running.withdrawn.take()).unwrap_or(Reply::Cancelled);
+                let reply = reply.or_else(|| running.withdrawn.take()).unwrap_or(Reply::Cancelled);
                 if running.given_up {
                     return self.reply_at_once(request, reply);
                 }
                 *found = Request::Finished(reply);
                 peer.running -= 1;
-                self.finished.push(request);
+                self.finished.push_back(request);
             }
             Phase::Closed => {
                 peer.remove(request.number());
@@ -72,7 +72,7 @@ impl Endpoint {
     fn reply_at_once(&mut self, request: RequestId, reply: Reply) {
         self.scheduler.withdraw(request);
         let Some(peer) = self.peers.get_mut(request.connection().0) else { return };
-        if peer.remove(request.number()).is_some() {
+        if peer.remove(request.number()) {
             self.requests -= 1;
             self.events.push_back((request.connection(), ConnectionEvent::Reply { request, reply }));
         }

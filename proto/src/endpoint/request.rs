@@ -79,16 +79,17 @@ impl Peer {
         self.phase == Phase::Open
     }
 
-    /// Takes a request out of the table.
-    pub(super) fn remove(&mut self, number: u64) -> Option<Request> {
-        let request = self.requests.remove(number);
-        match &request {
+    /// Drops a request of the table; returns whether it was there.
+    pub(super) fn remove(&mut self, number: u64) -> bool {
+        match self.requests.get(number) {
             Some(Request::Waiting) => self.waiting -= 1,
             Some(Request::Running(_)) => self.running -= 1,
             Some(Request::Held { bytes, .. }) => self.held_bytes -= bytes,
-            Some(Request::Finished(_)) | None => {}
+            Some(Request::Finished(_)) => {}
+            None => return false,
         }
-        request
+        self.requests.discard(number);
+        true
     }
 }
 

@@ -128,6 +128,7 @@ impl KeyOrder {
         self.config.slots().saturating_sub(self.running - self.suspended)
     }
 
+    #[inline]
     fn get_mut(&mut self, id: RequestId) -> Option<&mut Request> {
         self.connections.get_mut(id.connection().0)?.requests.get_mut(id.number())
     }

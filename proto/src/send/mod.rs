@@ -26,14 +26,16 @@ pub(crate) use queue::{
 };
 pub(crate) use streams::StreamQueue;
 
+use crate::stream::FULL_PIECE;
+
 /// A packet is filled with control up to this many bytes.
 const CONTROL_TARGET: usize = 16 * 1024;
 
 /// A packet is filled with messages up to this many bytes; the last may exceed it.
 const MESSAGE_TARGET: usize = 1024;
 
-/// A packet is filled with stream data up to this many bytes.
-const DATA_TARGET: usize = 64 * 1024;
+/// A packet is filled with stream data up to this many bytes: one DATA with a full piece.
+const DATA_TARGET: usize = FULL_PIECE;
 
 /// After so many bytes of messages, a packet of stream data goes first.
 const MESSAGE_SHARE: usize = 64 * 1024;
@@ -44,14 +46,6 @@ pub(crate) enum Kind {
     Control,
     Message,
     Data,
-}
-
-/// Which kinds have something to send.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Waiting {
-    pub(crate) control: bool,
-    pub(crate) message: bool,
-    pub(crate) data: bool,
 }
 
 /// Decides which kind of traffic is next in a packet. See the module.
@@ -81,10 +75,11 @@ impl Policy {
         self.stage = Stage::Control;
     }
 
-    /// The kind that is next in a packet of `len` bytes; `None` if the packet should leave as it is.
-    pub(crate) fn next(&mut self, len: usize, waiting: Waiting) -> Option<Kind> {
+    /// The kind that is next in a packet of `len` bytes, if `waits` says which kinds have something to send; `None` if the packet
+    /// should leave as it is.
+    pub(crate) fn next(&mut self, len: usize, waits: impl Fn(Kind) -> bool) -> Option<Kind> {
         if self.stage == Stage::Control {
-            if waiting.control && len < CONTROL_TARGET {
+            if len < CONTROL_TARGET && waits(Kind::Control) {
                 return Some(Kind::Control);
             }
             if self.messages_sent >= MESSAGE_SHARE {
@@ -93,24 +88,23 @@ impl Policy {
             self.stage = Stage::DueData;
         }
         if self.stage == Stage::DueData {
-            if self.data_due > 0 && waiting.data && len < DATA_TARGET {
-                return Some(Kind::Data);
-            }
-            if !waiting.data {
-                self.data_due = 0;
+            if self.data_due > 0 {
+                match waits(Kind::Data) {
+                    true if len < DATA_TARGET => return Some(Kind::Data),
+                    true => {}
+                    false => self.data_due = 0,
+                }
             }
             self.stage = Stage::Messages;
         }
         if self.stage == Stage::Messages {
-            if waiting.message && len < MESSAGE_TARGET {
-                return Some(Kind::Message);
-            }
-            self.stage = if waiting.message { Stage::Full } else { Stage::Data };
-            if !waiting.message {
-                self.messages_sent = 0;
+            match waits(Kind::Message) {
+                true if len < MESSAGE_TARGET => return Some(Kind::Message),
+                true => self.stage = Stage::Full,
+                false => (self.stage, self.messages_sent) = (Stage::Data, 0),
             }
         }
-        (self.stage == Stage::Data && waiting.data && len < DATA_TARGET).then_some(Kind::Data)
+        (self.stage == Stage::Data && len < DATA_TARGET && waits(Kind::Data)).then_some(Kind::Data)
     }
 
     /// So many bytes of this kind were added to the packet.

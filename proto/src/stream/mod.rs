@@ -21,7 +21,7 @@ use bytes::Bytes;
 pub use error::{ReadError, StreamFault, WriteError};
 pub(crate) use flow::Flow;
 pub(crate) use recv::{Next, RecvHalf};
-pub(crate) use send::{Order, SendHalf};
+pub(crate) use send::{FULL_PIECE, Order, SendHalf};
 pub(crate) use spares::{KEPT_FOR, Spares};
 
 /// A part of a stream.

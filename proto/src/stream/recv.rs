@@ -43,6 +43,8 @@ pub(crate) struct RecvHalf {
     end: End,
     /// Since when the use of the window is measured, and what had been consumed by then.
     measured_from: Option<(Instant, u64)>,
+    /// When its reassembly is given up. The owner's.
+    pub(crate) deadline: Option<Instant>,
 }
 
 /// What becomes of the bytes that come.
@@ -94,6 +96,7 @@ impl RecvHalf {
             announced: false,
             end: End::Unread,
             measured_from: None,
+            deadline: None,
         }
     }
 

@@ -237,7 +237,19 @@ fn the_link_and_the_packet_limit_a_piece() {
     send.push(vec![0; 2 * MAX_CHUNK].into(), true);
     assert_eq!(send.next(10, u64::MAX).unwrap().bytes.len(), 10);
     assert_eq!(send.next(MAX_CHUNK, RECORD_COST + 7).unwrap().bytes.len(), 7);
-    assert_eq!(send.next(usize::MAX, u64::MAX).unwrap().bytes.len(), MAX_CHUNK);
+    assert_eq!(send.next(usize::MAX, u64::MAX).unwrap().bytes.len(), FULL_PIECE);
     assert!(send.next(0, u64::MAX).is_none() && send.next(10, RECORD_COST).is_none());
-    assert_eq!(send.queued(), MAX_CHUNK - 17);
+    assert_eq!(send.queued(), 2 * MAX_CHUNK - FULL_PIECE - 17);
+}
+
+#[test]
+fn only_what_is_too_large_for_one_piece_is_cut() {
+    let mut send = sending(u64::MAX);
+    for (len, pieces) in
+        [(MAX_CHUNK, &[MAX_CHUNK][..]), (MAX_CHUNK + 1, &[FULL_PIECE, MAX_CHUNK + 1 - FULL_PIECE])]
+    {
+        send.push(vec![0; len].into(), true);
+        let sent = pieces.iter().map(|_| send.next(usize::MAX, u64::MAX).unwrap().bytes.len());
+        assert!(sent.eq(pieces.iter().copied()) && send.queued() == 0, "{len}");
+    }
 }

@@ -36,7 +36,13 @@ impl Head {
     pub(super) fn uint(&mut self, value: u64) -> &mut Self {
         match value {
             0..=0x7f => self.raw([value as u8]),
-            0x80..=0xff => self.marked(0xcc, [value as u8]),
+            _ => self.wide_uint(value),
+        }
+    }
+
+    fn wide_uint(&mut self, value: u64) -> &mut Self {
+        match value {
+            ..=0xff => self.marked(0xcc, [value as u8]),
             0x100..=0xffff => self.marked(0xcd, (value as u16).to_be_bytes()),
             0x1_0000..=0xffff_ffff => self.marked(0xce, (value as u32).to_be_bytes()),
             _ => self.marked(0xcf, value.to_be_bytes()),

@@ -129,12 +129,12 @@ impl<'a> Reader<'a> {
     }
 
     fn wide_uint(&mut self, field: &'static str) -> Result<u64, DecodeError> {
-        Ok(match self.peek()? {
-            Marker::U8 => u64::from(u8::from_be_bytes(self.wide()?)),
-            Marker::U16 => u64::from(u16::from_be_bytes(self.wide()?)),
-            Marker::U32 => u64::from(u32::from_be_bytes(self.wide()?)),
-            Marker::U64 => u64::from_be_bytes(self.wide()?),
-            Marker::FixNeg(_) | Marker::I8 | Marker::I16 | Marker::I32 | Marker::I64 => {
+        Ok(match self.first()? {
+            0xcc => u64::from(u8::from_be_bytes(self.wide()?)),
+            0xcd => u64::from(u16::from_be_bytes(self.wide()?)),
+            0xce => u64::from(u32::from_be_bytes(self.wide()?)),
+            0xcf => u64::from_be_bytes(self.wide()?),
+            0xd0..=0xd3 | 0xe0.. => {
                 u64::try_from(self.int(field)?).map_err(|_| DecodeError::OutOfRange(field))?
             }
             _ => return Err(DecodeError::WrongType { field }),
@@ -199,10 +199,13 @@ impl<'a> Reader<'a> {
 
     #[inline]
     fn raw_bin(&mut self, field: &'static str) -> Result<&'a [u8], DecodeError> {
-        match self.str_or_bin(field)? {
-            (KeyKind::Bin, bytes) => Ok(bytes),
-            (KeyKind::Str, _) => Err(DecodeError::WrongType { field }),
-        }
+        let len = match self.first()? {
+            0xc4 => self.length(1)?,
+            0xc5 => self.length(2)?,
+            0xc6 => self.length(4)?,
+            _ => return Err(DecodeError::WrongType { field }),
+        };
+        self.take(len as usize)
     }
 
     /// `str`, `bin` or nil; nil reads as empty.

@@ -39,7 +39,16 @@ impl Iterator for Records<'_> {
     fn next(&mut self) -> Option<Self::Item> {
         let record = match self.begin() {
             Ok(None) => return None,
-            Ok(Some((kind, left))) => read_record(kind, Fields { reader: &mut self.reader, left }),
+            Ok(Some((kind, left))) => {
+                let mut fields = Fields { reader: &mut self.reader, left };
+                let mut record = read_record(kind, &mut fields);
+                if record.is_ok()
+                    && let Err(error) = fields.skip_rest()
+                {
+                    record = Err(error);
+                }
+                record
+            }
             Err(error) => Err(error),
         };
         self.failed = record.is_err();
@@ -133,14 +142,14 @@ fn flagged(bytes: Bytes, flags: u64) -> Piece {
 
 /// The fields of a record of a known type.
 #[inline]
-fn read_record(kind: u64, mut fields: Fields<'_, '_>) -> Result<Record, DecodeError> {
-    let record = match kind {
-        kind::OPEN => read_open(&mut fields)?,
+fn read_record(kind: u64, fields: &mut Fields<'_, '_>) -> Result<Record, DecodeError> {
+    Ok(match kind {
+        kind::OPEN => read_open(fields)?,
         kind::RESULT => {
             let (call, flags) = (fields.call()?, fields.flags()?);
             Record::Result { call, options: fields.options()?, piece: fields.first_piece(flags)? }
         }
-        kind::FAIL => read_fail(&mut fields)?,
+        kind::FAIL => read_fail(fields)?,
         kind::DATA => {
             let (call, flags) = (fields.call()?, fields.flags()?);
             Record::Data { call, offset: fields.uint("offset")?, piece: fields.piece(flags)? }
@@ -155,9 +164,7 @@ fn read_record(kind: u64, mut fields: Fields<'_, '_>) -> Result<Record, DecodeEr
         },
         kind::LINK_CREDIT => Record::LinkCredit { limit: fields.uint("limit")? },
         _ => Record::Goodbye { next: fields.uint("next")? },
-    };
-    fields.skip_rest()?;
-    Ok(record)
+    })
 }
 
 #[inline]

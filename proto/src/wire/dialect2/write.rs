@@ -155,8 +155,14 @@ impl PacketWriter {
         let Options { metadata, remaining, urgency, size, unsupported: _ } = options;
         if metadata.is_empty() && remaining.is_none() && urgency.is_none() && size.is_none() {
             head.map(0);
-            return;
+        } else {
+            self.given_options(head, options);
         }
+    }
+
+    #[cold]
+    fn given_options(&mut self, head: &mut Head, options: &Options) {
+        let Options { metadata, remaining, urgency, size, unsupported: _ } = options;
         let numbers = [
             (option::REMAINING, remaining.map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX))),
             (option::URGENCY, urgency.map(|urgency| u64::from(urgency.get()))),
