@@ -157,11 +157,6 @@ fn sum(a: &Number, b: &Number) -> HandlerResult<Number> {
 fn caller(context: &Context) -> Value {
     let (peer, key) = (context.peer(), context.key());
     let info = peer.info();
-    let hello = info.hello.map(|hello| {
-        let dialects: Vec<u32> =
-            (0..u32::BITS).filter(|bit| hello.dialects >> bit & 1 == 1).map(|bit| bit + 1).collect();
-        json!({ "dialects": dialects, "max_body": hello.max_body, "nonce": hex(&hello.nonce) })
-    });
     let key = match key.as_text() {
         Some(text) => json!(text),
         None if key.is_given() => json!({ "hex": hex(key.as_bytes()) }),
@@ -171,8 +166,9 @@ fn caller(context: &Context) -> Value {
         "peer": peer.id().to_string(),
         "address": info.address,
         "routing_id": hex(&info.routing_id),
+        "dialect": info.dialect.map(|dialect| dialect.number()),
         // Absent for a peer that speaks dialect 1 and says no more, such as Python's.
-        "hello": hello,
+        "max_body": info.max_body,
         // What the server admitted it as; absent without CURVE.
         "user": context.identity().map(|identity| identity.user_id.clone()),
         "method": context.method(),

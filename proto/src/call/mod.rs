@@ -36,7 +36,7 @@ use self::table::{State, Table};
 use crate::Urgency;
 use crate::config::{ConnectionConfig, Dialect};
 use crate::event::EndpointEvent;
-use crate::event::{Event, Outcome, StopReason, WithdrawReason};
+use crate::event::{Event, Outcome, StopReason};
 use crate::ids::{CallId, ConnectionId, RequestId, StreamId};
 use crate::kept::{pop_or_shrink, shrink_queue};
 use crate::numbered::Numbered;
@@ -303,8 +303,8 @@ impl Calls {
         while let Some(deadline) = self.deadlines.pop(now) {
             match deadline {
                 Deadline::Call(call) => self.time_out(call),
-                Deadline::Caller(request) => self.withdraw(request, WithdrawReason::DeadlinePassed),
-                Deadline::Execution(request) => self.withdraw(request, WithdrawReason::ExecutionTimedOut),
+                Deadline::Caller(request) => self.withdraw(request, StopReason::DeadlinePassed),
+                Deadline::Execution(request) => self.withdraw(request, StopReason::ExecutionTimedOut),
                 Deadline::Reassembly(stream) => self.reassembly_timed_out(stream),
                 Deadline::Spares => self.spares.clear(),
             }
