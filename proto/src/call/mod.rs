@@ -38,7 +38,7 @@ use crate::config::{ConnectionConfig, Dialect};
 use crate::event::EndpointEvent;
 use crate::event::{Event, Outcome, StopReason};
 use crate::ids::{CallId, ConnectionId, RequestId, StreamId};
-use crate::kept::{pop_or_shrink, shrink_queue};
+use crate::kept::{free_if_empty, pop_or_shrink};
 use crate::numbered::Numbered;
 use crate::ordering::ReplyGate;
 use crate::send::{Policy, QueuedReply, SendQueue, StreamQueue};
@@ -323,8 +323,8 @@ impl Calls {
         self.ours.shrink();
         self.queue.shrink();
         self.codec.shrink();
-        shrink_queue::<_, 0>(&mut self.events);
-        shrink_queue::<_, 0>(&mut self.endpoint_events);
+        free_if_empty(&mut self.events);
+        free_if_empty(&mut self.endpoint_events);
     }
 
     /// The connection is over: every call of ours ends, every request of the peer's is forgotten. Results that have come as a whole can

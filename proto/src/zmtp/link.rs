@@ -17,7 +17,7 @@ use super::liveness::Liveness;
 use super::output::OutputQueue;
 use super::traffic::Traffic;
 use super::{LinkConfig, LinkError, LinkEvent};
-use crate::kept::{pop_or_shrink, shrink_queue};
+use crate::kept::{free_if_empty, pop_or_shrink};
 use crate::{Keepalive, Multipart};
 
 #[cfg(feature = "curve")]
@@ -202,7 +202,7 @@ impl Link {
             State::Ready(traffic) => {
                 self.deframer.shrink();
                 self.output.shrink();
-                shrink_queue::<_, 0>(&mut self.events);
+                free_if_empty(&mut self.events);
                 traffic.handle_timeout(now, &mut self.output)
             }
             _ if late => Err(LinkError::HandshakeTimedOut),
