@@ -66,7 +66,7 @@ async fn probe(
         Some(Err(cause)) => return Err(Failure::no_link(endpoint, cause)),
         None => return Err(Failure::no_answer(endpoint)),
     }
-    let kind = match peer.info().hello {
+    let kind = match peer.info().max_body {
         Some(_) => "",
         None => ", which speaks dialect 1 only",
     };

@@ -3,7 +3,7 @@
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a host has I/O and a clock")]
 use callosum_proto::ordering::OrderingMode;
-use callosum_proto::zmtp::{CurveKeyPair, CurveSecretKey, Decision, LinkConfig, Mechanism};
+use callosum_proto::zmtp::{CurveKeyPair, LinkConfig, Mechanism};
 use callosum_proto::{
     Body, Call, CallId, CloseCause, Connection, ConnectionConfig, ConnectionId, Endpoint, EndpointConfig,
     Event, Metadata, Outcome, Refusal, Reply, Request, RequestId, Role, WriteError,
@@ -101,7 +101,7 @@ impl Host {
         match event {
             // Whom to admit is up to the application; this one admits everyone who has a key.
             Event::AuthenticationRequested { .. } => {
-                engine.connections.get_mut(&id).map(|it| it.authenticate(Instant::now(), Decision::Admit));
+                engine.connections.get_mut(&id).map(|it| it.admit(Instant::now()));
             }
             Event::Request(request) => drop(thread::spawn(move || host.run(request))),
             Event::Stop { request, .. } => drop(engine.stopped.insert(request)),
@@ -169,7 +169,7 @@ impl Host {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let words = env::args().skip(1).collect::<Vec<_>>().join(" ").replacen("tcp://", "", 1);
-    let keys = |secret: &str| CurveSecretKey::from_z85(secret).map(CurveKeyPair::from_secret);
+    let keys = CurveKeyPair::from_secret_z85;
     let mechanism = match (env::var("SECRET_KEY"), env::var("SERVER_KEY")) {
         (Err(_), _) => Mechanism::Null,
         (Ok(secret), Err(_)) => Mechanism::CurveServer { keys: keys(&secret)? },

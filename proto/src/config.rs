@@ -50,7 +50,7 @@ pub struct ConnectionConfig {
     pub ordered_replies: bool,
     /// Which requests get their arguments as streams. Default: none; large arguments are reassembled.
     pub stream_arguments: StreamArguments,
-    /// Probes of the connection itself, for a transport that delivers messages and has no heartbeats of its own. Default `None`.
+    /// Probes of the connection itself, for a transport that delivers messages and has no probes of its own. Default `None`.
     pub keepalive: Option<Keepalive>,
 }
 
@@ -147,7 +147,7 @@ impl Dialect {
         }
     }
 
-    /// This and all lower ones, as in [`Hello::dialects`](crate::Hello::dialects).
+    /// This and all lower ones, as in a hello.
     pub(crate) const fn offered(self) -> u32 {
         (1 << self.number()) - 1
     }
@@ -164,13 +164,20 @@ impl Dialect {
 /// When to probe an idle peer, and when to close the connection to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keepalive {
-    /// Silence before a probe, and between probes. Less than 1 ms counts as 1 ms. Default 30 s.
+    /// Silence before a probe, and between probes. Less than 1 ms, for which a timer would spin, counts as 1 ms. Default 30 s.
     pub idle: Duration,
     /// Unanswered probes before the connection is closed; with 0, silence alone closes it. Default 2.
     pub misses: u32,
 }
 
+impl Keepalive {
+    pub(crate) fn without_spinning(self) -> Self {
+        Self { idle: self.idle.max(Duration::from_millis(1)), ..self }
+    }
+}
+
 impl Default for Keepalive {
+    /// A dead peer is noticed after 90 s.
     fn default() -> Self {
         Self { idle: Duration::from_secs(30), misses: 2 }
     }

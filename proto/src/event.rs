@@ -6,26 +6,27 @@ use bytes::Bytes;
 
 use crate::config::Dialect;
 use crate::ids::{CallId, ConnectionId, RequestId, StreamId};
-use crate::ordering::{Arrival, BusyReason};
+use crate::ordering::{Arrival, Busy};
 use crate::reply::Reply;
 use crate::stream::{ReadError, StreamFault};
-use crate::wire::{DecodeError, Hello};
+use crate::wire::DecodeError;
 #[cfg(feature = "curve")]
 use crate::zmtp::CurvePublicKey;
-use crate::zmtp::PeerInfo;
 use crate::{ErrorInfo, Metadata, OrderingKey, Text};
-
-/// The id of a probe of this side, unique within its connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PingId(pub(crate) u64);
 
 /// An event of a connection, for its host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
     /// A byte stream is ready: ZMTP's handshake is complete, and Callosum's begins.
-    Connected(PeerInfo),
-    /// A client has proved to own this key, and waits for [`authenticate`](crate::Connection::authenticate) until the
+    Connected {
+        /// Routing id that the peer asks for; often empty. Nothing proves that it is the peer's own.
+        identity: Bytes,
+        /// The key that the peer has proved to own; `None` without CURVE.
+        #[cfg(feature = "curve")]
+        public_key: Option<CurvePublicKey>,
+    },
+    /// A client has proved to own this key, and waits for [`admit`](crate::Connection::admit) or [`refuse`](crate::Connection::refuse) until the
     /// handshake times out.
     #[cfg(feature = "curve")]
     AuthenticationRequested {
@@ -34,8 +35,8 @@ pub enum Event {
     },
     /// The handshake is complete.
     Established {
-        /// The peer's hello; `None` for a peer that speaks only dialect 1, such as Python's.
-        hello: Option<Hello>,
+        /// Largest body that the peer takes, in bytes; `None` for a peer that speaks only dialect 1 and says no more, such as Python's.
+        max_body: Option<u64>,
         /// The dialect from now on.
         dialect: Dialect,
     },
@@ -86,8 +87,8 @@ pub enum Event {
     },
     /// The peer answered a probe.
     Pong {
-        /// The probe.
-        ping: PingId,
+        /// The number of the probe.
+        ping: u64,
         /// Time between the probe's transmission and its answer.
         round_trip: Duration,
     },
@@ -104,22 +105,10 @@ impl Event {
     }
 }
 
-/// Why a handler has to stop.
+/// Why a request is not to start, or its handler has to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StopReason {
-    /// The caller cancelled the call.
-    Cancelled,
-    /// The handler exceeded its execution timeout, or its caller's deadline has passed.
-    TimedOut,
-    /// The connection is over.
-    Disconnected,
-}
-
-/// Why a request is withdrawn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum WithdrawReason {
     /// The caller cancelled the call.
     Cancelled,
     /// The caller's own deadline is over.
@@ -128,12 +117,14 @@ pub enum WithdrawReason {
     ExecutionTimedOut,
     /// The argument can't be completed.
     IncompleteArgument,
+    /// The connection is over.
+    Disconnected,
 }
 
-impl WithdrawReason {
+impl StopReason {
     /// Whether the caller does not wait for the reply, so that its order does not matter (PROTOCOL.md, O-18).
     pub fn is_given_up(self) -> bool {
-        matches!(self, Self::Cancelled | Self::DeadlinePassed)
+        matches!(self, Self::Cancelled | Self::DeadlinePassed | Self::Disconnected)
     }
 }
 
@@ -317,15 +308,15 @@ pub enum EndpointEvent {
     /// If the request has not started, it does not start. If it runs, the connection has told the host to stop the
     /// handler, and `reply` is used if [`finish`](crate::Endpoint::finish) brings none; of several, the first. If it
     /// has finished and its reply is held, `reply` replaces that one, unless the reason is
-    /// [`WithdrawReason::ExecutionTimedOut`]: the handler has finished in time.
+    /// [`StopReason::ExecutionTimedOut`]: the handler has finished in time.
     ///
-    /// If the caller [does not wait](WithdrawReason::is_given_up), the reply is sent at once, or as soon as the handler
+    /// If the caller [does not wait](StopReason::is_given_up), the reply is sent at once, or as soon as the handler
     /// has ended; otherwise in its order.
     Withdrawn {
         /// Which.
         request: RequestId,
         /// Why.
-        reason: WithdrawReason,
+        reason: StopReason,
         /// The reply to the caller, such as [`Reply::Cancelled`].
         reply: Reply,
     },
@@ -370,7 +361,7 @@ pub enum ConnectionEvent {
         /// Which.
         request: RequestId,
         /// The limit.
-        reason: BusyReason,
+        reason: Busy,
     },
     /// Send this reply now.
     Reply {

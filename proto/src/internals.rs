@@ -1,7 +1,7 @@
 //! Codecs and audits for `callosum-testkit` and this repository's tests. No part of the API: it changes without notice.
 
 #[cfg(feature = "curve")]
-use crate::zmtp::CurveSecretKey;
+use crate::zmtp::CurveKeyPair;
 use crate::{CallId, Connection, ConnectionId, Endpoint, RequestId};
 
 /// The codecs of both dialects.
@@ -59,6 +59,6 @@ pub fn audit_endpoint(endpoint: &Endpoint) {
 
 /// The bytes of a secret key, for a peer that is written by hand.
 #[cfg(feature = "curve")]
-pub fn secret_bytes(key: &CurveSecretKey) -> &[u8; 32] {
-    key.as_bytes()
+pub fn secret_bytes(keys: &CurveKeyPair) -> &[u8; 32] {
+    keys.secret_bytes()
 }

@@ -39,8 +39,7 @@ pub use connection::Connection;
 pub use endpoint::{Endpoint, EndpointConfig};
 pub use error::{ErrorInfo, InvokeError, Refusal, ReplyError};
 pub use event::{
-    Anomaly, Body, CloseCause, ConnectionEvent, EndpointEvent, Event, Outcome, PingId, Request, StopReason,
-    Violation, WithdrawReason,
+    Anomaly, Body, CloseCause, ConnectionEvent, EndpointEvent, Event, Outcome, Request, StopReason, Violation,
 };
 pub(crate) use ids::KeyKind;
 pub use ids::{CallId, ConnectionId, OrderingKey, RequestId, StreamId};
@@ -49,7 +48,7 @@ pub(crate) use multipart::MAX_FRAMES;
 pub use multipart::Multipart;
 pub use reply::{Replied, Reply};
 pub use role::Role;
-pub use stream::{Acknowledged, Chunk, Read, ReadError, StreamFault, WriteError};
+pub use stream::{Chunk, ReadError, StreamFault, WriteError};
 pub use text::Text;
 pub use urgency::Urgency;
-pub use wire::{Credit, DecodeError, Hello, NONCE_LEN};
+pub use wire::DecodeError;

@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::kept::{KEPT_BYTES, kept_capacity};
+use crate::kept::kept_capacity;
 
 /// Empty slots that are not worth closing.
 const FEW: u64 = 32;
@@ -21,16 +21,15 @@ const SPARSE: u64 = 4;
 const LOOSE: u64 = 8;
 
 /// Slots that an empty ring keeps: the largest power of two that fits.
-const fn kept_slots<T>(bytes: usize) -> usize {
-    match kept_capacity::<Option<T>>(bytes) {
+const fn kept_slots<T>() -> usize {
+    match kept_capacity::<Option<T>>() {
         0..4 => 4,
         capacity => 1 << capacity.ilog2(),
     }
 }
 
-/// Of the memory of a burst the ring keeps so many bytes.
 #[derive(Debug)]
-pub(crate) struct Numbered<T, const KEPT: usize = KEPT_BYTES> {
+pub(crate) struct Numbered<T> {
     /// The oldest number in the ring, whose slot is not empty, and how many numbers it spans.
     first: u64,
     span: u64,
@@ -42,13 +41,13 @@ pub(crate) struct Numbered<T, const KEPT: usize = KEPT_BYTES> {
     others: BTreeMap<u64, T>,
 }
 
-impl<T, const KEPT: usize> Default for Numbered<T, KEPT> {
+impl<T> Default for Numbered<T> {
     fn default() -> Self {
         Self { first: 0, span: 0, slots: Vec::new(), filled: 0, others: BTreeMap::new() }
     }
 }
 
-impl<T, const KEPT: usize> Numbered<T, KEPT> {
+impl<T> Numbered<T> {
     pub(crate) fn len(&self) -> usize {
         self.filled + self.others.len()
     }
@@ -280,8 +279,8 @@ impl<T, const KEPT: usize> Numbered<T, KEPT> {
             }
         }
         // The span has shrunk by a good part of the slots since the ring was made.
-        if self.slots.len() > kept_slots::<T>(KEPT) && self.slots.len() as u64 > LOOSE * self.span {
-            self.resize(self.span.max(kept_slots::<T>(KEPT) as u64));
+        if self.slots.len() > kept_slots::<T>() && self.slots.len() as u64 > LOOSE * self.span {
+            self.resize(self.span.max(kept_slots::<T>() as u64));
         }
     }
 }
@@ -292,11 +291,25 @@ mod tests {
 
     use super::*;
 
-    const LITTLE: usize = 3 * 1024;
+    /// So large that a ring keeps the memory of few.
+    #[derive(Debug, PartialEq)]
+    struct Large(u64, [u64; 31]);
+
+    fn large(number: u64) -> Large {
+        Large(number, [number; 31])
+    }
+
+    #[test]
+    fn a_ring_keeps_the_memory_of_few_large_values() {
+        assert_eq!(
+            (kept_slots::<Large>(), kept_slots::<u64>(), kept_slots::<[u64; 10_000]>()),
+            (128, 4_096, 4)
+        );
+    }
 
     #[test]
     fn one_that_outlives_thousands_takes_no_room_in_the_ring() {
-        let mut map: Numbered<u64, LITTLE> = Numbered::default();
+        let mut map: Numbered<u64> = Numbered::default();
         (0..2).for_each(|number| map.insert(number, number));
         for number in 2..100_000 {
             map.insert(number, number);
@@ -306,24 +319,24 @@ mod tests {
         assert_eq!((map.get(0), map.len()), (Some(&0), 2));
         (100_000..200_000).for_each(|number| map.insert(number, number));
         (0..200_000).for_each(|number| _ = map.remove(number));
-        assert!(map.is_empty() && map.slots.capacity() <= kept_capacity::<Option<u64>>(LITTLE));
+        assert!(map.is_empty() && map.slots.capacity() <= kept_capacity::<Option<u64>>());
     }
 
     #[test]
     fn few_that_are_left_of_many_pin_little() {
         const MANY: u64 = 100_000;
         for left in [[0, 1], [0, MANY - 1], [MANY - 2, MANY - 1], [MANY / 2, MANY / 3]] {
-            let mut map: Numbered<u64, LITTLE> = Numbered::default();
+            let mut map: Numbered<u64> = Numbered::default();
             (0..MANY).for_each(|number| map.insert(number, number));
             (0..MANY).filter(|number| !left.contains(number)).for_each(|number| _ = map.remove(number));
             assert!(left.into_iter().all(|number| map.get(number) == Some(&number)) && map.len() == 2);
-            assert!(map.slots.capacity() <= kept_slots::<u64>(LITTLE), "{left:?}: {}", map.slots.capacity());
+            assert!(map.slots.capacity() <= kept_slots::<u64>(), "{left:?}: {}", map.slots.capacity());
         }
     }
 
     #[test]
     fn one_that_moves_may_take_the_next_along() {
-        let mut map: Numbered<u64, LITTLE> = Numbered::default();
+        let mut map: Numbered<u64> = Numbered::default();
         for number in [342, 343, 357, 390] {
             map.insert(number, number);
             assert!(map.span <= map.most(), "{number}");
@@ -332,7 +345,7 @@ mod tests {
 
     #[test]
     fn gaps_take_no_memory() {
-        let mut map: Numbered<u64, LITTLE> = Numbered::default();
+        let mut map: Numbered<u64> = Numbered::default();
         let numbers = (0..1_000).map(|n| n * (FEW + 1) * (1 + n % 3 * (1 << 40)));
         let numbers: std::collections::BTreeSet<u64> = numbers.collect();
         for number in &numbers {
@@ -354,7 +367,7 @@ mod tests {
 
     #[test]
     fn numbers_may_be_anywhere() {
-        let mut map: Numbered<u64, LITTLE> = Numbered::default();
+        let mut map: Numbered<u64> = Numbered::default();
         for number in [1 << 62, 3, u64::MAX, 0, (1 << 62) + 1, 4] {
             map.insert(number, number);
             assert_eq!(map.get(number), Some(&number));
@@ -371,36 +384,36 @@ mod tests {
         fn does_what_a_tree_does(
             ops in prop::collection::vec((0..6_u8, 0..400_u64, any::<prop::sample::Index>()), 0..400)
         ) {
-            let (mut map, mut tree, mut next): (Numbered<u64, LITTLE>, _, _) = (Numbered::default(), BTreeMap::new(), 0);
+            let (mut map, mut tree, mut next) = (Numbered::default(), BTreeMap::new(), 0);
             for (op, far, index) in ops {
                 let some = index.index(next as usize + 400) as u64;
                 match op {
                     0 => prop_assert_eq!(map.remove(some), tree.remove(&some)),
                     1 => prop_assert_eq!(map.get_mut(some), tree.get_mut(&some)),
                     2 if !tree.contains_key(&some) => {
-                        map.insert(some, some);
-                        tree.insert(some, some);
+                        map.insert(some, large(some));
+                        tree.insert(some, large(some));
                     }
                     3 => map.shrink(),
                     4 => {
-                        map.retain(|value| value % 7 != far % 7);
-                        tree.retain(|_, value| *value % 7 != far % 7);
+                        map.retain(|value: &Large| value.0 % 7 != far % 7);
+                        tree.retain(|_, value: &mut Large| value.0 % 7 != far % 7);
                     }
                     _ => {
                         next = next.max(tree.last_key_value().map_or(0, |(last, _)| last + 1)) + far / 300 * far;
-                        map.insert(next, next);
-                        tree.insert(next, next);
+                        map.insert(next, large(next));
+                        tree.insert(next, large(next));
                     }
                 }
                 prop_assert_eq!(map.len(), tree.len());
                 prop_assert!(map.span <= map.most());
-                prop_assert!(map.slots.len() <= kept_slots::<u64>(LITTLE).max((LOOSE * map.span) as usize));
-                let mut all: Vec<_> = map.iter().map(|(number, value)| (number, *value)).collect();
+                prop_assert!(map.slots.len() <= kept_slots::<Large>().max((LOOSE * map.span) as usize));
+                let mut all: Vec<_> = map.iter().map(|(number, value)| (number, value.0)).collect();
                 all.sort_unstable();
-                let mut others: Vec<_> = map.iter_mut().map(|(number, value)| (number, *value)).collect();
+                let mut others: Vec<_> = map.iter_mut().map(|(number, value)| (number, value.0)).collect();
                 others.sort_unstable();
                 prop_assert_eq!(&all, &others);
-                prop_assert_eq!(&all, &tree.iter().map(|(number, value)| (*number, *value)).collect::<Vec<_>>());
+                prop_assert_eq!(&all, &tree.iter().map(|(number, value)| (*number, value.0)).collect::<Vec<_>>());
             }
         }
     }

@@ -7,26 +7,25 @@
 
 use std::collections::VecDeque;
 
-use crate::kept::{KEPT_BYTES, shrink_queue};
+use crate::kept::{free_if_empty, shrink_if_empty};
 
 /// Gaps that are not worth closing.
 const FEW_GAPS: usize = 16;
 
-/// Of the memory of a burst it keeps so many bytes.
 #[derive(Debug)]
-pub(crate) struct Queue<T, const KEPT: usize = KEPT_BYTES> {
+pub(crate) struct Queue<T> {
     /// The first one is no gap.
     slots: VecDeque<(u64, Option<T>)>,
     len: usize,
 }
 
-impl<T, const KEPT: usize> Default for Queue<T, KEPT> {
+impl<T> Default for Queue<T> {
     fn default() -> Self {
         Self { slots: VecDeque::new(), len: 0 }
     }
 }
 
-impl<T, const KEPT: usize> Queue<T, KEPT> {
+impl<T> Queue<T> {
     pub(crate) fn len(&self) -> usize {
         self.len
     }
@@ -82,9 +81,7 @@ impl<T, const KEPT: usize> Queue<T, KEPT> {
 
     /// Gives back the memory that is kept for values to come.
     pub(crate) fn shrink(&mut self) {
-        if self.len == 0 {
-            self.slots = VecDeque::new();
-        }
+        free_if_empty(&mut self.slots);
     }
 
     fn find(&self, number: u64) -> Option<usize> {
@@ -94,7 +91,7 @@ impl<T, const KEPT: usize> Queue<T, KEPT> {
     fn tidy(&mut self) {
         if self.len == 0 {
             self.slots.clear();
-            return shrink_queue::<_, KEPT>(&mut self.slots);
+            return shrink_if_empty(&mut self.slots);
         }
         while self.slots.front().is_some_and(|(_, value)| value.is_none()) {
             self.slots.pop_front();
@@ -120,11 +117,9 @@ mod tests {
     use super::*;
     use crate::kept::kept_capacity;
 
-    const LITTLE: usize = 3 * 1024;
-
     #[test]
     fn gaps_are_bounded_and_capacity_is_given_back() {
-        let mut queue: Queue<u64, LITTLE> = Queue::default();
+        let mut queue: Queue<u64> = Queue::default();
         queue.push(0, 0);
         for number in 1..100_000 {
             queue.push(number, number);
@@ -133,13 +128,13 @@ mod tests {
         }
         (100_000..200_000).for_each(|number| queue.push(number, number));
         while queue.pop().is_some() {}
-        assert!(queue.slots.capacity() <= kept_capacity::<(u64, Option<u64>)>(LITTLE));
+        assert!(queue.slots.capacity() <= kept_capacity::<(u64, Option<u64>)>());
     }
 
     proptest! {
         #[test]
         fn does_what_a_tree_does(ops in prop::collection::vec((0..5_u8, any::<prop::sample::Index>()), 0..400)) {
-            let (mut queue, mut tree): (Queue<u64, LITTLE>, _) = (Queue::default(), BTreeMap::new());
+            let (mut queue, mut tree) = (Queue::default(), BTreeMap::new());
             for (number, (op, index)) in (0_u64..).zip(ops) {
                 let other = index.index(number as usize + 1) as u64;
                 match op {

@@ -9,7 +9,7 @@ use std::io::IoSlice;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use callosum_proto::zmtp::{CurveKeyPair, Decision, Link, LinkConfig, LinkEvent, Mechanism};
+use callosum_proto::zmtp::{CurveKeyPair, Link, LinkConfig, LinkEvent, Mechanism};
 use callosum_proto::{Multipart, Role};
 
 /// How long each row is measured, in each of its rounds.
@@ -41,7 +41,7 @@ fn pair(curve: bool, now: Instant) -> [Link; 2] {
     let mut buffer = BytesMut::new();
     while !client.is_established() || !server.is_established() {
         carry(&mut client, &mut server, &mut buffer, now);
-        server.authenticate(now, Decision::Admit).unwrap();
+        server.admit(now).unwrap();
         carry(&mut server, &mut client, &mut buffer, now);
     }
     while client.poll_event().is_some() || server.poll_event().is_some() {}

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use callosum_proto::ordering::{KeyScope, OrderingMode, Scheduler};
-use callosum_proto::{Dialect, Keepalive, StreamArguments, zmtp};
+use callosum_proto::{Dialect, Keepalive, StreamArguments};
 
 use crate::auth::{Authenticator, Security};
 use crate::config::{Config, Limits, Reconnect, WhileDisconnected};
@@ -50,7 +50,7 @@ struct Settings {
     key_scope: KeyScope,
     scheduler: Option<Box<dyn Scheduler>>,
     limits: Limits,
-    keepalive: Option<zmtp::Heartbeat>,
+    keepalive: Option<Keepalive>,
     socket: SocketOptions,
     call_timeout: Option<Duration>,
     execution_timeout: Option<Duration>,
@@ -88,7 +88,7 @@ impl Builder {
             key_scope: KeyScope::default(),
             scheduler: None,
             limits: Limits::default(),
-            keepalive: Some(zmtp::Heartbeat::default()),
+            keepalive: Some(Keepalive::default()),
             socket: SocketOptions::default(),
             call_timeout: None,
             execution_timeout: None,
@@ -181,7 +181,7 @@ impl<S> Builder<S> {
     /// Probes a silent peer every `idle`, and closes the connection after this many unanswered probes. Default 30 s and
     /// 2.
     pub fn keepalive(mut self, idle: Duration, misses: u32) -> Self {
-        self.settings.keepalive = Some(zmtp::Heartbeat { interval: idle, misses });
+        self.settings.keepalive = Some(Keepalive { idle, misses });
         self
     }
 
@@ -258,10 +258,6 @@ impl<S> Builder<S> {
 
     pub(crate) fn build(self) -> Arc<Node> {
         let handlers = self.settings.handlers.clone();
-        let keepalive = self
-            .settings
-            .keepalive
-            .map(|heartbeat| Keepalive { idle: heartbeat.interval, misses: heartbeat.misses });
         let connection = (self.settings.limits.connection())
             .dialect(self.settings.dialect)
             .ordered_replies(
@@ -272,9 +268,9 @@ impl<S> Builder<S> {
         let mut endpoint = self.settings.limits.endpoint();
         endpoint.ordering = endpoint.ordering.mode(self.settings.ordering).scope(self.settings.key_scope);
         let config = Config {
-            message_connection: Arc::new(connection.clone().keepalive(keepalive)),
+            message_connection: Arc::new(connection.clone().keepalive(self.settings.keepalive)),
             connection: Arc::new(connection),
-            heartbeat: self.settings.keepalive,
+            keepalive: self.settings.keepalive,
             socket: self.settings.socket,
             codec: self.settings.codec,
             expose_tracebacks: self.settings.expose_tracebacks,

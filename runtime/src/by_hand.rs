@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use callosum_proto::{self as proto, CallId, Connection, ConnectionConfig, Event, NONCE_LEN, Outcome, Role};
+use callosum_proto::{self as proto, CallId, Connection, ConnectionConfig, Event, Outcome, Role};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
@@ -104,7 +104,7 @@ impl Pair {
         let pump = Pump::new(node.clone(), peer.clone());
         peer.lock().attach("by hand", Bytes::new(), None, runtime.now);
         let config = ConnectionConfig::default();
-        let (id, nonce) = (proto::Endpoint::default().open(), [1; NONCE_LEN]);
+        let (id, nonce) = (proto::Endpoint::default().open(), [1; 16]);
         let mut client = Connection::new(id, Role::Connector, config, nonce, CallId::FIRST, runtime.now);
         client.handle_connected(runtime.now);
         Self { runtime, node, peer, pump, client }

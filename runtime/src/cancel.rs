@@ -36,7 +36,7 @@ pub enum CancelReason {
 impl From<StopReason> for CancelReason {
     fn from(reason: StopReason) -> Self {
         match reason {
-            StopReason::TimedOut => Self::TimedOut,
+            StopReason::DeadlinePassed | StopReason::ExecutionTimedOut => Self::TimedOut,
             StopReason::Disconnected => Self::Disconnected,
             _ => Self::Caller,
         }

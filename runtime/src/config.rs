@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use callosum_proto::{ConnectionConfig, EndpointConfig, zmtp};
+use callosum_proto::{ConnectionConfig, EndpointConfig, Keepalive};
 
 use crate::auth::Security;
 use crate::error::{HandlerExists, at_least_one_milli};
@@ -191,9 +191,9 @@ impl Limits {
 /// The values that the parts of an endpoint look up.
 pub(crate) struct Config {
     pub(crate) connection: Arc<ConnectionConfig>,
-    /// The same over a message link, which has no heartbeats of its own.
+    /// The same over a message link, which has no probes of its own.
     pub(crate) message_connection: Arc<ConnectionConfig>,
-    pub(crate) heartbeat: Option<zmtp::Heartbeat>,
+    pub(crate) keepalive: Option<Keepalive>,
     pub(crate) socket: SocketOptions,
     pub(crate) codec: Codec,
     pub(crate) expose_tracebacks: bool,

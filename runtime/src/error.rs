@@ -214,7 +214,7 @@ mod tests {
         let io = || io::Error::other("the disk is on fire");
         let codec = || CodecError::from(crate::FormatError::from(io()));
         let violation = || zmtp::LinkError::from(zmtp::ZmtpViolation::Forged);
-        let handshake = || zmtp::LinkError::from(zmtp::HandshakeError::PeerIsServer);
+        let handshake = || zmtp::LinkError::from(zmtp::ZmtpViolation::PeerIsServer);
         let errors: Vec<Box<dyn Error>> = vec![
             Box::new(CallError::Remote(ErrorInfo::new("MountError", "no such volume"))),
             Box::new(CallError::NotSent(NotSent::Refused(InvokeError::Draining))),

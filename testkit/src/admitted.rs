@@ -8,8 +8,8 @@ use bytes::Bytes;
 use crate::curve_handshake::{Plan, shake_hands, written};
 use crate::curve_peer::{CurvePeer, Half, MORE, SEALED_COMMAND, frame, next_frame};
 use crate::fuzz::{byte, bytes};
-use callosum_proto::zmtp::{CurveKeyPair, Heartbeat, Link, LinkConfig, LinkError, LinkEvent, Mechanism};
-use callosum_proto::{Multipart, Role};
+use callosum_proto::zmtp::{CurveKeyPair, Link, LinkConfig, LinkError, LinkEvent, Mechanism};
+use callosum_proto::{Keepalive, Multipart, Role};
 
 /// Largest message that the link takes.
 const MAX_MESSAGE: usize = 4 << 10;
@@ -74,7 +74,7 @@ fn connect(server: bool, now: Instant) -> (Link, CurvePeer) {
     let mut config = LinkConfig::new(role);
     config.max_message_size = MAX_MESSAGE;
     config.mechanism = mechanism;
-    config.heartbeat = Some(Heartbeat { interval: Duration::from_secs(1), misses: 2 });
+    config.keepalive = Some(Keepalive { idle: Duration::from_secs(1), misses: 2 });
     (Link::new(&config, [33; 32], now), peer)
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::curve_side::{MAX_MESSAGE, Side};
 use crate::fuzz::{byte, bytes};
-use callosum_proto::zmtp::{CurveKeyPair, Decision, LinkConfig, Mechanism};
+use callosum_proto::zmtp::{CurveKeyPair, LinkConfig, Mechanism};
 use callosum_proto::{Multipart, Role};
 
 /// Bounds the time of one input.
@@ -136,7 +136,7 @@ impl Path {
 
     fn shake_hands(&mut self) {
         self.carry_all();
-        self.decide(Decision::Admit);
+        self.decide(true);
         self.carry_all();
         assert!(self.target.is_established() && self.peer.is_established(), "our own handshake");
     }
@@ -173,7 +173,7 @@ impl Path {
                 let message = self.message(frames, len);
                 self.disturbed |= self.target.send(&mut self.peer, message);
             }
-            Op::Decide { admit } => self.decide(if admit { Decision::Admit } else { Decision::Refuse }),
+            Op::Decide { admit } => self.decide(admit),
             Op::Pass(time) => self.pass(Duration::from_millis(50) * time.into()),
         }
     }
@@ -192,13 +192,13 @@ impl Path {
         Multipart::from_frames(frames.map(Into::into)).expect("one to three frames")
     }
 
-    fn decide(&mut self, decision: Decision) {
+    fn decide(&mut self, admit: bool) {
         let server = if self.target_is_server { &mut self.target } else { &mut self.peer };
         let asked = server.asked();
         assert!(!asked || self.may_meet, "a client with other keys was authenticated");
-        self.admitted |= asked && decision == Decision::Admit;
-        self.disturbed |= asked && decision == Decision::Refuse;
-        server.decide(self.now, decision, self.admitted);
+        self.admitted |= asked && admit;
+        self.disturbed |= asked && !admit;
+        server.decide(self.now, admit, self.admitted);
     }
 
     fn pass(&mut self, time: Duration) {
@@ -233,7 +233,7 @@ impl Path {
     /// Without a disturbance, every message arrives.
     fn finish(mut self) {
         self.carry_all();
-        self.decide(Decision::Admit);
+        self.decide(true);
         self.carry_all();
         if !self.disturbed {
             assert!(self.target.is_established() && self.peer.is_established(), "no byte was changed");

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crate::curve_peer::{COOKIE, CurvePeer, Half, metadata, next_frame};
 use crate::fuzz::{byte, bytes};
-use callosum_proto::zmtp::{CurvePublicKey, Decision, Link, LinkError, LinkEvent};
+use callosum_proto::zmtp::{CurvePublicKey, Link, LinkError, LinkEvent};
 
 /// The values of the peer's handshake.
 pub struct Plan<'a> {
@@ -93,7 +93,7 @@ pub fn shake_hands(
         return result.map(|()| false);
     }
     assert!(plan.proves(peer.is_server()), "established without a proof");
-    assert!(matches!(link.poll_event(), Some(LinkEvent::Established(_))));
+    assert!(matches!(link.poll_event(), Some(LinkEvent::Established { .. })));
     result.map(|()| true)
 }
 
@@ -131,7 +131,7 @@ impl Handshake<'_, '_> {
         };
         assert!(self.plan.proves(false), "authentication without a proof");
         assert_eq!(CurvePublicKey::from_bytes(self.peer.public()), Ok(public_key));
-        self.link.authenticate(self.now, Decision::Admit)?;
+        self.link.admit(self.now)?;
         let ready = self.receive(0).expect("a READY");
         self.peer.take_ready(&ready).expect("a READY for this peer");
         Ok(())

@@ -88,7 +88,7 @@ impl CurvePeer {
     }
 
     fn new(server: bool, keys: &CurveKeyPair, other_long: [u8; 32], ephemeral: Half) -> Self {
-        let long = Half::of(*callosum_proto::internals::secret_bytes(keys.secret()));
+        let long = Half::of(*callosum_proto::internals::secret_bytes(keys));
         let (other_ephemeral, cookie, session) = ([0; 32], Vec::new(), None);
         Self { server, long, ephemeral, other_long, other_ephemeral, cookie, session, nonce: 0, received: 0 }
     }

@@ -5,9 +5,7 @@ use std::io::IoSlice;
 use std::time::Instant;
 
 use callosum_proto::Multipart;
-use callosum_proto::zmtp::{
-    CurvePublicKey, Decision, Link, LinkConfig, LinkError, LinkEvent, Mechanism, SendError,
-};
+use callosum_proto::zmtp::{CurvePublicKey, Link, LinkConfig, LinkError, LinkEvent, Mechanism};
 
 /// Largest message that a link takes.
 pub(super) const MAX_MESSAGE: usize = 4 << 10;
@@ -76,9 +74,9 @@ impl Side {
     }
 
     /// Passes a decision to the link, whether or not it waits for one.
-    pub(super) fn decide(&mut self, now: Instant, decision: Decision, admitted: bool) {
-        let result = self.link.authenticate(now, decision);
-        assert!(!self.asked() || decision == Decision::Admit || result.is_err(), "refused, and still open");
+    pub(super) fn decide(&mut self, now: Instant, admit: bool, admitted: bool) {
+        let result = if admit { self.link.admit(now) } else { self.link.refuse() };
+        assert!(!self.asked() || admit || result.is_err(), "refused, and still open");
         self.asked = false;
         self.settle(now, result, admitted);
     }
@@ -97,7 +95,7 @@ impl Side {
         match self.link.send(message.clone()) {
             Ok(()) => other.due.push_back(message),
             Err(error) => {
-                let expected = if self.over { SendError::Closed } else { SendError::NotReady };
+                let expected = if self.over { LinkError::Closed } else { LinkError::NotEstablished };
                 assert_eq!(error, expected);
                 return false;
             }
@@ -136,9 +134,9 @@ impl Side {
                 assert_eq!(public_key, self.other);
                 self.asked = true;
             }
-            LinkEvent::Established(peer) => {
+            LinkEvent::Established { public_key, .. } => {
                 assert!(admitted && !self.established, "established before the client was admitted");
-                assert_eq!(peer.public_key, Some(self.other));
+                assert_eq!(public_key, Some(self.other));
                 self.established = true;
             }
             LinkEvent::Message(message) => {

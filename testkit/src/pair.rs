@@ -463,7 +463,9 @@ impl Pair {
                     let end = &self.calls[*number].end;
                     assert!(reason != StopReason::Cancelled || is_given_up(end), "not given up: {end:?}");
                 }
-                Event::Established { hello, .. } => assert!(hello.is_some() || at == 1, "both know hellos"),
+                Event::Established { max_body, .. } => {
+                    assert!(max_body.is_some() || at == 1, "both know hellos")
+                }
                 Event::Pong { .. } | Event::Anomaly(_) => {}
                 Event::Closed(_) => {
                     let side = &mut self.sides[at];

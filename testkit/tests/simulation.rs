@@ -94,7 +94,8 @@ const EXPECTED: &[&str] = &[
     "several binders",
     "stopped Cancelled",
     "stopped Disconnected",
-    "stopped TimedOut",
+    "stopped DeadlinePassed",
+    "stopped ExecutionTimedOut",
     "withdrawn",
 ];
 

@@ -71,12 +71,12 @@ impl<S: ByteStream> RawPeer<S> {
     async fn over(stream: S, mechanism: Mechanism) -> Self {
         let mut config = LinkConfig::new(Role::Connector);
         config.max_message_size = LIMIT;
-        config.heartbeat = None;
+        config.keepalive = None;
         config.mechanism = mechanism;
         let link = Link::new(&config, [9; 32], Instant::now());
         let (writer, heard) = (PacketWriter::default(), VecDeque::new());
         let mut peer = Self { link, stream, encoder: Encoder::default(), writer, heard };
-        while !matches!(peer.event().await, LinkEvent::Established(_)) {}
+        while !matches!(peer.event().await, LinkEvent::Established { .. }) {}
         peer
     }
 

@@ -70,7 +70,7 @@ fn from_z85(text: &str) -> Vec<u8> {
 
 /// Every way in which a secret key may be written: as it is kept, as bytes in decimal and in hexadecimal.
 fn spellings(keys: &CurveKeyPair) -> Vec<String> {
-    let text = keys.secret().to_z85();
+    let text = keys.secret_z85();
     let bytes = from_z85(&text);
     let hex = |upper: bool| -> String {
         bytes.iter().map(|byte| if upper { format!("{byte:02X}") } else { format!("{byte:02x}") }).collect()
@@ -106,7 +106,7 @@ async fn nothing_says_a_secret(rig: Rig) {
     note(format!("{binder:?}"));
 
     let good = CurveClient::new(alice.clone(), server_key);
-    note(format!("{good:?} {good:#?} {alice:?} {:?} {:#?}", server, mallory.secret()));
+    note(format!("{good:?} {good:#?} {alice:?} {:?} {:#?}", server, mallory));
     let (connector, good_driver) = rig.connect(rig.builder().authenticator(good), &binder.endpoints()[0]);
     let called: Option<String> =
         connector.peer().invoke("whoami", &()).key("a key").await.expect("it is admitted");

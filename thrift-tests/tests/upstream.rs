@@ -31,7 +31,7 @@ fn upstream(program: &str, endpoint: &str, more: &[String]) -> PyProcess {
 
 /// Arguments for a script that has these keys. Z85 may begin with a hyphen, so each is one word.
 fn curve(keys: &CurveKeyPair, other: String) -> Vec<String> {
-    let secret = keys.secret().to_z85();
+    let secret = keys.secret_z85();
     vec![format!("--curve-public={}", keys.public()), format!("--curve-secret={}", *secret), other]
 }
 

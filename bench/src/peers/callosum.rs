@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
 use bytes::Bytes;
-use callosum_tokio::auth::{CurveClient, CurveKeyPair, CurveSecretKey, KeySet};
+use callosum_tokio::auth::{CurveClient, CurveKeyPair, KeySet};
 use callosum_tokio::{
     Binder, BodyReader, Builder, Context, Dialect, Driver, Endpoint, HandlerResult, Limits, OrderingMode,
     Peer, Responder,
@@ -121,7 +121,7 @@ const SERVER_SECRET: &str = "JTKVSB%%)wK0E.X)V>+}o?pNmC{O&4W4b!Ni{Lh6";
 const CLIENT_SECRET: &str = "D:)Q[IlAW!ahhC2ac:9*A}h:p?([4%wOTJ%JR%cs";
 
 fn keys(secret: &str) -> Result<CurveKeyPair> {
-    Ok(CurveSecretKey::from_z85(secret)?.into())
+    Ok(CurveKeyPair::from_secret_z85(secret)?)
 }
 
 /// A server that admits the client.

@@ -157,10 +157,9 @@ fn sum(a: &Number, b: &Number) -> HandlerResult<Number> {
 fn caller(context: &Context) -> Value {
     let (peer, key) = (context.peer(), context.key());
     let info = peer.info();
-    let hello = info.hello.map(|hello| {
-        let dialects: Vec<u32> =
-            (0..u32::BITS).filter(|bit| hello.dialects >> bit & 1 == 1).map(|bit| bit + 1).collect();
-        json!({ "dialects": dialects, "max_body": hello.max_body, "nonce": hex(&hello.nonce) })
+    let hello = info.max_body.zip(info.dialect).map(|(max_body, dialect)| {
+        let dialects: Vec<u32> = (1..=dialect.number()).collect();
+        json!({ "dialects": dialects, "max_body": max_body })
     });
     let key = match key.as_text() {
         Some(text) => json!(text),

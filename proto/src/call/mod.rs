@@ -36,9 +36,9 @@ use self::table::{State, Table};
 use crate::Urgency;
 use crate::config::{ConnectionConfig, Dialect};
 use crate::event::EndpointEvent;
-use crate::event::{Event, Outcome, StopReason, WithdrawReason};
+use crate::event::{Event, Outcome, StopReason};
 use crate::ids::{CallId, ConnectionId, RequestId, StreamId};
-use crate::kept::{pop_or_shrink, shrink_queue};
+use crate::kept::{free_if_empty, pop_or_shrink};
 use crate::numbered::Numbered;
 use crate::ordering::ReplyGate;
 use crate::send::{Policy, QueuedReply, SendQueue, StreamQueue};
@@ -303,8 +303,8 @@ impl Calls {
         while let Some(deadline) = self.deadlines.pop(now) {
             match deadline {
                 Deadline::Call(call) => self.time_out(call),
-                Deadline::Caller(request) => self.withdraw(request, WithdrawReason::DeadlinePassed),
-                Deadline::Execution(request) => self.withdraw(request, WithdrawReason::ExecutionTimedOut),
+                Deadline::Caller(request) => self.withdraw(request, StopReason::DeadlinePassed),
+                Deadline::Execution(request) => self.withdraw(request, StopReason::ExecutionTimedOut),
                 Deadline::Reassembly(stream) => self.reassembly_timed_out(stream),
                 Deadline::Spares => self.spares.clear(),
             }
@@ -323,8 +323,8 @@ impl Calls {
         self.ours.shrink();
         self.queue.shrink();
         self.codec.shrink();
-        shrink_queue::<_, 0>(&mut self.events);
-        shrink_queue::<_, 0>(&mut self.endpoint_events);
+        free_if_empty(&mut self.events);
+        free_if_empty(&mut self.endpoint_events);
     }
 
     /// The connection is over: every call of ours ends, every request of the peer's is forgotten. Results that have come as a whole can

@@ -29,7 +29,7 @@ pub struct Call {
     /// The ordering key, or [`OrderingKey::none`].
     pub key: OrderingKey,
     /// The argument, as the application's serializer wrote it, or the beginning of it if it is a stream. It may have as many bytes as
-    /// the peer takes ([`Hello::max_body`](crate::Hello::max_body)), or, if it has not said, as this side does; never over 1 GiB.
+    /// the peer takes ([`Event::Established`]), or, if it has not said, as this side does; never over 1 GiB.
     pub body: Bytes,
     /// Whether more of the argument follows `body`: [write](crate::SendStream::write) it. In dialect 2 only.
     pub argument: Delivery,

@@ -1,5 +1,6 @@
 //! The streams of calls: the handles with which the host reads and writes them, and their common functions.
 
+use std::task::Poll;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -10,7 +11,7 @@ use super::{Calls, Deadline};
 use crate::event::Event;
 use crate::ids::StreamId;
 use crate::send::Control;
-use crate::stream::{Acknowledged, Flow, Next, Read, ReadError, RecvHalf, SendHalf, WriteError};
+use crate::stream::{Chunk, Flow, Next, ReadError, RecvHalf, SendHalf, WriteError};
 use crate::wire::Record;
 
 /// The stream that this side reads of a call: see [`Connection::recv_stream`](crate::Connection::recv_stream).
@@ -29,11 +30,12 @@ pub struct SendStream<'a> {
 }
 
 impl RecvStream<'_> {
-    /// Reads the next part, which grants the peer credit for more.
+    /// Reads the next part, which grants the peer credit for more; `None` once all of a complete stream has been read. There is
+    /// nothing more yet if it is pending: [`Event::Readable`] comes when there is.
     ///
     /// # Errors
     /// If there is no such stream, or it can't be read to its end. Unread bytes are lost.
-    pub fn read(&mut self, now: Instant) -> Result<Read, ReadError> {
+    pub fn read(&mut self, now: Instant) -> Result<Poll<Option<Chunk>>, ReadError> {
         let (calls, id) = (&mut *self.calls, self.id);
         let half = calls.readable(id)?;
         let next = half.next()?;
@@ -42,16 +44,16 @@ impl RecvStream<'_> {
             Next::Chunk(chunk, cost) => {
                 calls.flow.consume(cost);
                 calls.credits.insert(id);
-                Ok(Read::Chunk(chunk))
+                Ok(Poll::Ready(Some(chunk)))
             }
             Next::End => {
                 if self.open {
                     calls.acknowledge(id, now);
                 }
                 calls.result_read(id);
-                Ok(Read::End)
+                Ok(Poll::Ready(None))
             }
-            Next::Pending => Ok(Read::Pending),
+            Next::Pending => Ok(Poll::Pending),
         }
     }
 
@@ -160,16 +162,23 @@ impl SendStream<'_> {
         self.calls.end_if_complete(call);
     }
 
-    /// The bytes written, and the bytes that the remote application has read. [`Event::Writable`] reports further
-    /// reading.
+    /// Bytes that were written.
     ///
     /// # Errors
     /// If the reader has stopped, or the call has ended.
-    pub fn acknowledged(&mut self) -> Result<Acknowledged, WriteError> {
+    pub fn written(&mut self) -> Result<u64, WriteError> {
+        Ok(self.any_half()?.written())
+    }
+
+    /// Bytes that the remote application has read. [`Event::Writable`] reports further reading.
+    ///
+    /// # Errors
+    /// If the reader has stopped, or the call has ended.
+    pub fn acknowledged(&mut self) -> Result<u64, WriteError> {
         let half = self.any_half()?;
-        let (written, consumed) = (half.written(), half.acknowledged());
-        half.awaits_credit |= consumed < written;
-        Ok(Acknowledged { written, consumed })
+        let consumed = half.acknowledged();
+        half.awaits_credit |= consumed < half.written();
+        Ok(consumed)
     }
 
     fn half(&mut self) -> Result<&mut SendHalf, WriteError> {

@@ -1,6 +1,6 @@
 //! The table of calls, and the states that each can be in.
 
-use crate::event::{Request, WithdrawReason};
+use crate::event::{Request, StopReason};
 use crate::ids::{CallId, ConnectionId, RequestId, StreamId};
 use crate::numbered::Numbered;
 use crate::ordering::GatePlace;
@@ -152,7 +152,7 @@ pub(super) struct RequestState {
     pub(super) key: OrderingKey,
     pub(super) cancelled: bool,
     /// Why its handler is to be stopped, or is not to start.
-    pub(super) withdrawn: Option<WithdrawReason>,
+    pub(super) withdrawn: Option<StopReason>,
     /// When its handler has run for too long.
     pub(super) execution_deadline: Option<Instant>,
     pub(super) argument: Option<Box<RecvHalf>>,
@@ -241,7 +241,7 @@ impl RequestState {
     }
 
     /// Why nobody waits for its reply any more, if nobody does.
-    pub(super) fn given_up(&self) -> Option<WithdrawReason> {
+    pub(super) fn given_up(&self) -> Option<StopReason> {
         self.withdrawn.filter(|reason| reason.is_given_up())
     }
 

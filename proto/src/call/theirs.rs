@@ -8,9 +8,9 @@ use super::reassembly::reassembly_size;
 use super::table::{OpenCall, Opened, RequestState, Stage, State};
 use super::{Calls, Deadline, Fatal};
 use crate::error::Refusal;
-use crate::event::{Anomaly, Body, CloseCause, EndpointEvent, Event, Request, StopReason, WithdrawReason};
+use crate::event::{Anomaly, Body, CloseCause, EndpointEvent, Event, Request, StopReason};
 use crate::ids::{RequestId, StreamId};
-use crate::ordering::{Arrival, BusyReason};
+use crate::ordering::{Arrival, Busy};
 use crate::reply::Reply;
 use crate::send::{Control, MESSAGE_OVERHEAD, Queued, QueuedReply, ReplyBody};
 use crate::stream::{ReadError, RecvHalf, StreamFault};
@@ -195,7 +195,7 @@ impl Calls {
                 self.stop_sending(stream);
                 // The rest of its argument will not come, and what has come holds credit until it is answered.
                 self.fail_incomplete(stream, ReadError::Aborted);
-                self.withdraw(id, WithdrawReason::Cancelled);
+                self.withdraw(id, StopReason::Cancelled);
             }
             // Its result is leaving, and nobody wants it any more.
             Some(State::Replying { .. }) => self.drop_call(stream),
@@ -204,7 +204,7 @@ impl Calls {
     }
 
     /// The request is not to start, or its handler is to be stopped.
-    pub(super) fn withdraw(&mut self, request: RequestId, reason: WithdrawReason) {
+    pub(super) fn withdraw(&mut self, request: RequestId, reason: StopReason) {
         self.withdraw_with(request, reason, reply_of(reason));
     }
 
@@ -215,23 +215,15 @@ impl Calls {
             _ => Refusal::MalformedBody,
         };
         let reply = Reply::Error(refusal.to_error(&error.to_string()));
-        self.withdraw_with(request, WithdrawReason::IncompleteArgument, reply);
+        self.withdraw_with(request, StopReason::IncompleteArgument, reply);
     }
 
-    fn withdraw_with(&mut self, request: RequestId, reason: WithdrawReason, reply: Reply) {
+    fn withdraw_with(&mut self, request: RequestId, reason: StopReason, reply: Reply) {
         let stream = StreamId::Request(request);
         let Some(OpenCall { state: State::Request(state), .. }) = self.table.get_mut(stream) else { return };
         match state.withdrawn.replace(reason) {
             None if state.waits() => self.drop_waiting(request, ReadError::TimedOut),
-            None => {
-                let reason = match reason {
-                    WithdrawReason::Cancelled | WithdrawReason::IncompleteArgument => StopReason::Cancelled,
-                    WithdrawReason::DeadlinePassed | WithdrawReason::ExecutionTimedOut => {
-                        StopReason::TimedOut
-                    }
-                };
-                self.events.push_back(Event::Stop { request, reason });
-            }
+            None => self.events.push_back(Event::Stop { request, reason }),
             // Its handler was told already, or it never starts. But its reply may wait for its order, and nobody waits for that any more.
             Some(first) if reason.is_given_up() && !first.is_given_up() => {}
             Some(first) => {
@@ -256,7 +248,7 @@ impl Calls {
     }
 
     /// The endpoint has no place for a request.
-    pub(crate) fn refuse_busy(&mut self, id: RequestId, reason: BusyReason) {
+    pub(crate) fn refuse_busy(&mut self, id: RequestId, reason: Busy) {
         let stream = StreamId::Request(id);
         let Some(OpenCall { state: State::Request(state), deadline, .. }) = self.table.get(stream) else {
             return;
@@ -279,10 +271,10 @@ impl Calls {
 }
 
 /// What the caller is told of a request that was withdrawn, unless its handler came to something.
-pub(super) fn reply_of(reason: WithdrawReason) -> Reply {
+pub(super) fn reply_of(reason: StopReason) -> Reply {
     match reason {
-        WithdrawReason::Cancelled | WithdrawReason::IncompleteArgument => Reply::Cancelled,
-        WithdrawReason::DeadlinePassed | WithdrawReason::ExecutionTimedOut => {
+        StopReason::Cancelled | StopReason::IncompleteArgument | StopReason::Disconnected => Reply::Cancelled,
+        StopReason::DeadlinePassed | StopReason::ExecutionTimedOut => {
             let why = "the handler ran longer than this endpoint allows";
             Reply::Error(Refusal::ExecutionTimedOut.to_error(why))
         }

@@ -7,8 +7,6 @@ use super::Connection;
 use crate::Multipart;
 use crate::event::Event;
 use crate::stream::FULL_PIECE;
-#[cfg(feature = "curve")]
-use crate::zmtp::Decision;
 use crate::zmtp::{Link, LinkConfig, LinkError, LinkEvent};
 
 /// Bytes that ZMTP may hold to be written. What the send queue keeps instead can still be taken back, and is overtaken by what is
@@ -39,16 +37,25 @@ impl Connection {
         Ok(())
     }
 
-    /// Answers [`Event::AuthenticationRequested`]. A late or second answer is harmless.
+    /// Admits the client of [`Event::AuthenticationRequested`]. A late or second answer is harmless.
     ///
     /// # Errors
-    /// As [`handle_input`](Self::handle_input); [`LinkError::NotAdmitted`] if the client was refused.
+    /// As [`handle_input`](Self::handle_input).
     #[cfg(feature = "curve")]
-    pub fn authenticate(&mut self, now: Instant, decision: Decision) -> Result<(), LinkError> {
+    pub fn admit(&mut self, now: Instant) -> Result<(), LinkError> {
         let Some(link) = &mut self.link else { return Ok(()) };
-        let result = link.authenticate(now, decision);
+        let result = link.admit(now);
         self.take_link_events(now);
         result
+    }
+
+    /// Refuses that client.
+    ///
+    /// # Errors
+    /// [`LinkError::NotAdmitted`]. The byte stream is of no more use, as after an error of [`handle_input`](Self::handle_input).
+    #[cfg(feature = "curve")]
+    pub fn refuse(&mut self) -> Result<(), LinkError> {
+        self.link.as_mut().map_or(Ok(()), |link| link.refuse())
     }
 
     /// Fills `slices` with the bytes to write next, in order; returns how many slices were filled, 0 if there is nothing to write.
@@ -66,7 +73,7 @@ impl Connection {
             let Some(message) = self.poll_message(now) else { break };
             if let Some(link) = &mut self.link {
                 // Nothing leaves before the link is established, so only the encryption can fail.
-                link.send(message).map_err(|_| LinkError::Exhausted)?;
+                link.send(message)?;
             }
         }
         Ok(self.link.as_ref().map_or(0, |link| link.output(slices)))
@@ -118,8 +125,16 @@ impl Connection {
                 LinkEvent::AuthenticationRequested { public_key } => {
                     self.calls.events().push_back(Event::AuthenticationRequested { public_key });
                 }
-                LinkEvent::Established(peer) => {
-                    self.calls.events().push_back(Event::Connected(peer));
+                LinkEvent::Established {
+                    identity,
+                    #[cfg(feature = "curve")]
+                    public_key,
+                } => {
+                    self.calls.events().push_back(Event::Connected {
+                        identity,
+                        #[cfg(feature = "curve")]
+                        public_key,
+                    });
                     self.handle_connected(now);
                 }
                 LinkEvent::Message(message) => self.handle_message(now, message),

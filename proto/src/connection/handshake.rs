@@ -50,10 +50,10 @@ impl Connection {
             (Some(hello), Some(_)) => self.config.dialect.common(hello.dialects),
             _ => Dialect::One,
         };
-        self.phase = Phase::Established { hello: hello.clone(), dialect };
-        self.probes.start(now);
         let max_body = hello.as_ref().map(|hello| hello.max_body);
-        self.calls.events().push_back(Event::Established { hello, dialect });
+        self.phase = Phase::Established { hello, dialect };
+        self.probes.start(now);
+        self.calls.events().push_back(Event::Established { max_body, dialect });
         if dialect == Dialect::Two {
             // How wide windows should be depends on the time of a round trip.
             self.queue_first_probe();

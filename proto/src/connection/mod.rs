@@ -19,7 +19,7 @@ use self::probes::Probes;
 use crate::call::{Call, Calls, RecvStream, SendStream};
 use crate::config::{ConnectionConfig, Dialect};
 use crate::error::{InvokeError, ReplyError};
-use crate::event::{Anomaly, CloseCause, ConnectionEvent, EndpointEvent, Event, Outcome, PingId};
+use crate::event::{Anomaly, CloseCause, ConnectionEvent, EndpointEvent, Event, Outcome};
 use crate::ids::{CallId, ConnectionId, RequestId, StreamId};
 use crate::reply::{Replied, Reply};
 use crate::send::Control;
@@ -426,12 +426,12 @@ impl Connection {
         self.calls.events().push_back(Event::Anomaly(anomaly));
     }
 
-    /// Probes the peer, once the handshake is complete; [`Event::Pong`] reports the answer, if any. At most 64 probes
-    /// are unanswered; for one more, the oldest is forgotten.
+    /// Probes the peer, once the handshake is complete; [`Event::Pong`] reports the answer, if any. Returns the number of the probe,
+    /// unique within the connection. At most 64 probes are unanswered; for one more, the oldest is forgotten.
     ///
     /// # Errors
     /// [`InvokeError::Closed`] if the connection has ended.
-    pub fn ping(&mut self) -> Result<PingId, InvokeError> {
+    pub fn ping(&mut self) -> Result<u64, InvokeError> {
         match self.is_closed() {
             true => Err(InvokeError::Closed),
             false => Ok(self.queue_probe()),
@@ -439,19 +439,19 @@ impl Connection {
     }
 
     /// Forgets a probe, which makes room for others: its answer is not reported.
-    pub fn forget_ping(&mut self, ping: PingId) {
+    pub fn forget_ping(&mut self, ping: u64) {
         if self.probes.forget(ping) {
-            self.calls.queue().remove_ping(ping.0);
+            self.calls.queue().remove_ping(ping);
         }
     }
 
-    fn queue_probe(&mut self) -> PingId {
+    fn queue_probe(&mut self) -> u64 {
         let (ping, forgotten) = self.probes.next();
         let queue = self.calls.queue();
         if let Some(forgotten) = forgotten {
-            queue.remove_ping(forgotten.0);
+            queue.remove_ping(forgotten);
         }
-        queue.push_control(Control::Ping(ping.0));
+        queue.push_control(Control::Ping(ping));
         ping
     }
 

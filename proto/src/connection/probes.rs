@@ -7,7 +7,6 @@ use bytes::Bytes;
 
 use crate::Multipart;
 use crate::config::Keepalive;
-use crate::event::PingId;
 use crate::wire::PING;
 
 /// Probes that may be under way at once; past it the oldest is forgotten (PROTOCOL.md, M-7).
@@ -16,9 +15,6 @@ pub(super) const MAX_PROBES: usize = 64;
 /// Probes at the beginning, one after the other, to learn the time of a round trip: the first answers take longer, for both ends
 /// are busy.
 const FIRST_PROBES: u32 = 8;
-
-/// Shortest time between keepalive probes, so that no configuration can make the timer spin.
-const MIN_IDLE: Duration = Duration::from_millis(1);
 
 #[derive(Debug)]
 pub(super) struct Probes {
@@ -43,13 +39,11 @@ pub(super) enum Due {
 
 impl Probes {
     pub(super) fn new(keepalive: Option<Keepalive>, now: Instant) -> Self {
-        let keepalive =
-            keepalive.map(|keepalive| Keepalive { idle: keepalive.idle.max(MIN_IDLE), ..keepalive });
         Self {
             under_way: BTreeMap::new(),
             next: 0,
             first_left: FIRST_PROBES,
-            keepalive,
+            keepalive: keepalive.map(Keepalive::without_spinning),
             last_heard: now,
             unanswered: 0,
             due: None,
@@ -94,7 +88,7 @@ impl Probes {
     }
 
     /// The number of a new probe, and the one that is forgotten for it, if that has not left.
-    pub(super) fn next(&mut self) -> (PingId, Option<PingId>) {
+    pub(super) fn next(&mut self) -> (u64, Option<u64>) {
         let ping = self.next;
         self.next += 1;
         self.under_way.insert(ping, None);
@@ -102,9 +96,9 @@ impl Probes {
         if self.under_way.len() > MAX_PROBES
             && let Some((oldest, None)) = self.under_way.pop_first()
         {
-            forgotten = Some(PingId(oldest));
+            forgotten = Some(oldest);
         }
-        (PingId(ping), forgotten)
+        (ping, forgotten)
     }
 
     /// Whether one more of the first probes is to be sent.
@@ -123,12 +117,7 @@ impl Probes {
     }
 
     /// The probe that a PONG answers, and the time of the round trip. A PONG to a probe that has not left answers none (M-6).
-    pub(super) fn answered(
-        &mut self,
-        header: &[u8],
-        body: &[u8],
-        now: Instant,
-    ) -> Option<(PingId, Duration)> {
+    pub(super) fn answered(&mut self, header: &[u8], body: &[u8], now: Instant) -> Option<(u64, Duration)> {
         let number = <[u8; 8]>::try_from(body).map(u64::from_be_bytes).ok().filter(|_| header.is_empty())?;
         let sent = self.under_way.get(&number).copied().flatten()?;
         self.under_way.remove(&number);
@@ -136,12 +125,12 @@ impl Probes {
             // A tree that is empty keeps a node. Probes are rare, but for the first ones.
             self.under_way.clear();
         }
-        Some((PingId(number), now.saturating_duration_since(sent)))
+        Some((number, now.saturating_duration_since(sent)))
     }
 
     /// Returns whether it has not left.
-    pub(super) fn forget(&mut self, ping: PingId) -> bool {
-        matches!(self.under_way.remove(&ping.0), Some(None))
+    pub(super) fn forget(&mut self, ping: u64) -> bool {
+        matches!(self.under_way.remove(&ping), Some(None))
     }
 
     pub(super) fn clear(&mut self) {

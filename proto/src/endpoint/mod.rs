@@ -341,7 +341,7 @@ impl Endpoint {
                 self.requests += 1;
             }
             Err(busy) => {
-                let refusal = ConnectionEvent::Refuse { request, reason: busy.reason };
+                let refusal = ConnectionEvent::Refuse { request, reason: busy };
                 self.events.push_back((connection, refusal));
             }
         }
@@ -359,7 +359,7 @@ impl Endpoint {
             peer.remove(id.number());
             self.requests -= 1;
         }
-        let refusal = ConnectionEvent::Refuse { request: id, reason: busy.reason };
+        let refusal = ConnectionEvent::Refuse { request: id, reason: busy };
         self.events.push_back((id.connection(), refusal));
     }
 

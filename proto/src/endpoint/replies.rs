@@ -8,7 +8,7 @@
 use super::Endpoint;
 use super::request::{Phase, Request, held_size};
 use crate::error::Refusal;
-use crate::event::{ConnectionEvent, WithdrawReason};
+use crate::event::{ConnectionEvent, StopReason};
 use crate::ids::RequestId;
 use crate::reply::Reply;
 
@@ -44,7 +44,7 @@ impl Endpoint {
         }
     }
 
-    pub(super) fn withdraw(&mut self, id: RequestId, reason: WithdrawReason, reply: Reply) {
+    pub(super) fn withdraw(&mut self, id: RequestId, reason: StopReason, reply: Reply) {
         let Some(peer) = self.peers.get_mut(id.connection().0).filter(|peer| peer.is_open()) else { return };
         let Some(request) = peer.requests.get_mut(id.number()) else { return };
         let given_up = reason.is_given_up();

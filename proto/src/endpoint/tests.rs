@@ -6,9 +6,9 @@ mod streaming;
 
 use super::*;
 use crate::error::Refusal;
-use crate::event::WithdrawReason;
+use crate::event::StopReason;
 use crate::ids::{CallId, OrderingKey, StreamId};
-use crate::ordering::{BusyReason, OrderingMode};
+use crate::ordering::{Busy, OrderingMode};
 use crate::reply::Reply;
 
 const MODES: [OrderingMode; 3] =
@@ -18,7 +18,7 @@ const MODES: [OrderingMode; 3] =
 #[derive(Clone, Debug, PartialEq)]
 enum Told {
     Start(RequestId),
-    Refuse(RequestId, BusyReason),
+    Refuse(RequestId, Busy),
     Reply(RequestId, String),
     MayReply(RequestId),
     Reassemble(ConnectionId, StreamId),
@@ -99,8 +99,8 @@ impl Tested {
 
     fn withdraw(&mut self, request: RequestId, reply: Reply) {
         let reason = match reply {
-            Reply::Cancelled => WithdrawReason::Cancelled,
-            _ => WithdrawReason::ExecutionTimedOut,
+            Reply::Cancelled => StopReason::Cancelled,
+            _ => StopReason::ExecutionTimedOut,
         };
         self.tell(EndpointEvent::Withdrawn { request, reason, reply });
     }
@@ -209,7 +209,7 @@ fn what_finds_no_place_is_refused_out_of_order() {
     endpoint.start(a(1), "k");
     endpoint.arrive(a(2), "k");
     endpoint.arrive(a(3), "k");
-    let reason = BusyReason::WaitingRequests { limit: 1 };
+    let reason = Busy::WaitingRequests { limit: 1 };
     assert_eq!(endpoint.poll(), [Refuse(a(3), reason)]);
     assert_eq!(endpoint.finish(a(1), "one"), [replied(a(1), "one"), Start(a(2))]);
     assert_eq!(endpoint.finish(a(3), "three"), [], "it was refused");
@@ -225,7 +225,7 @@ fn a_waiting_request_counts_with_256_bytes_besides() {
     });
     endpoint.start(a(0), "");
     endpoint.offer(a(1), "", 745, true);
-    let reason = BusyReason::WaitingBytes { limit: 1_000 };
+    let reason = Busy::WaitingBytes { limit: 1_000 };
     assert_eq!(endpoint.poll(), [Refuse(a(1), reason)]);
     endpoint.offer(a(2), "", 744, true);
     assert_eq!(endpoint.poll(), []);
@@ -255,7 +255,7 @@ fn a_request_whose_argument_fails_is_answered_in_its_order() {
     endpoint.offer(a(2), "k", 0, false);
     endpoint.arrive(a(3), "k");
     let reply = Reply::Error(Refusal::BodyTooLarge.to_error(""));
-    let reason = WithdrawReason::IncompleteArgument;
+    let reason = StopReason::IncompleteArgument;
     endpoint.tell(EndpointEvent::Withdrawn { request: a(2), reason, reply });
     endpoint.tell(EndpointEvent::Ready { request: a(2), bytes: 0 });
     assert_eq!(endpoint.poll(), []);
@@ -506,7 +506,7 @@ fn an_argument_that_finds_no_place_when_it_is_complete_is_refused_out_of_order()
         endpoint.offer(a(2), "k", 0, false);
         endpoint.reassemble(a(2), bytes);
         endpoint.complete(a(2), bytes);
-        let refused = Refuse(a(2), BusyReason::WaitingBytes { limit: 1_000 });
+        let refused = Refuse(a(2), Busy::WaitingBytes { limit: 1_000 });
         assert_eq!(endpoint.poll(), if fits { vec![] } else { vec![refused] });
         // It was told before it heard of the refusal.
         endpoint.withdraw(a(2), Reply::Cancelled);
@@ -541,9 +541,7 @@ fn a_scheduler_of_ones_own_does_without_streamed_replies() {
             self.running.take_if(|running| *running == request);
             self.released.push_back(request);
         }
-        fn withdraw(&mut self, _: RequestId) -> crate::ordering::Withdrawn {
-            crate::ordering::Withdrawn::Unknown
-        }
+        fn withdraw(&mut self, _: RequestId) {}
         fn forget_connection(&mut self, _: ConnectionId) {}
         fn suspend(&mut self, _: RequestId) {}
         fn resume(&mut self, _: RequestId) {}

@@ -9,9 +9,7 @@ mod tests;
 use super::keys::{KeyId, Keys};
 use super::release_queue::{ReleaseQueue, Seq};
 use super::run_queue::{QueueId, RunQueue};
-use super::{
-    Action, Arrival, Busy, BusyReason, KeyScope, OrderingConfig, OrderingMode, Scheduler, Withdrawn,
-};
+use super::{Action, Arrival, Busy, KeyScope, OrderingConfig, OrderingMode, Scheduler};
 use crate::ids::{ConnectionId, RequestId};
 use crate::numbered::Numbered;
 
@@ -147,15 +145,15 @@ impl KeyOrder {
     }
 
     /// Whether the request counts against the limits of waiting requests.
-    fn admit(&self, arrival: &Arrival, queue: QueueId) -> Result<bool, BusyReason> {
+    fn admit(&self, arrival: &Arrival, queue: QueueId) -> Result<bool, Busy> {
         let limits = &self.config;
         let connection = arrival.request.connection();
         let account = self.connections.get(connection.0);
         if account.is_some_and(|account| account.requests.contains(arrival.request.number())) {
-            return Err(BusyReason::DuplicateRequest);
+            return Err(Busy::DuplicateRequest);
         }
         if account.map_or(0, |account| account.open) >= limits.max_requests_per_connection {
-            return Err(BusyReason::Requests { limit: limits.max_requests_per_connection });
+            return Err(Busy::Requests { limit: limits.max_requests_per_connection });
         }
         if arrival.ready
             && self.run.startable() < self.free_slots()
@@ -165,10 +163,10 @@ impl KeyOrder {
         }
         let (queued, bytes) = account.map_or((0, 0), |account| (account.queued, account.queued_bytes));
         if queued >= limits.max_waiting_per_connection {
-            return Err(BusyReason::WaitingRequests { limit: limits.max_waiting_per_connection });
+            return Err(Busy::WaitingRequests { limit: limits.max_waiting_per_connection });
         }
         if arrival.bytes > limits.max_waiting_bytes_per_connection.saturating_sub(bytes) {
-            return Err(BusyReason::WaitingBytes { limit: limits.max_waiting_bytes_per_connection });
+            return Err(Busy::WaitingBytes { limit: limits.max_waiting_bytes_per_connection });
         }
         Ok(true)
     }
@@ -190,14 +188,14 @@ impl KeyOrder {
     }
 
     /// An unready request is ready, and takes so many bytes more while it waits.
-    fn make_ready(&mut self, id: RequestId, added: usize) -> Result<(), BusyReason> {
+    fn make_ready(&mut self, id: RequestId, added: usize) -> Result<(), Busy> {
         let limit = self.config.max_waiting_bytes_per_connection;
         let Some(account) = self.connections.get_mut(id.connection().0) else { return Ok(()) };
         let Some(request) = account.requests.get_mut(id.number()) else { return Ok(()) };
         // One that arrives unready always counts.
         let State::Waiting { ready, queued: Some(bytes) } = &mut request.state else { return Ok(()) };
         if added > limit.saturating_sub(account.queued_bytes) {
-            return Err(BusyReason::WaitingBytes { limit });
+            return Err(Busy::WaitingBytes { limit });
         }
         account.queued_bytes += added;
         *bytes += added;
@@ -330,9 +328,9 @@ impl Scheduler for KeyOrder {
         let queue = self.queue_of(id, key);
         let is_queued = match self.admit(arrival, queue) {
             Ok(is_queued) => is_queued,
-            Err(reason) => {
+            Err(busy) => {
                 key.into_iter().for_each(|key| self.keys.release(key));
-                return Err(Busy { reason });
+                return Err(busy);
             }
         };
         let seq = self.arrivals;
@@ -351,7 +349,7 @@ impl Scheduler for KeyOrder {
         let starts_at_once = self.run.startable() < self.free_slots()
             && self.run.would_become_startable(queue, seq, request.connection());
         let added = if starts_at_once { 0 } else { bytes };
-        self.make_ready(request, added).map_err(|reason| Busy { reason })?;
+        self.make_ready(request, added)?;
         self.run.ready(queue, seq, request);
         Ok(())
     }
@@ -377,14 +375,10 @@ impl Scheduler for KeyOrder {
         self.release.finish(self.order_of(key), seq, request);
     }
 
-    fn withdraw(&mut self, request: RequestId) -> Withdrawn {
-        match self.get_mut(request).map(|request| request.state) {
-            None => Withdrawn::Unknown,
-            Some(State::Running { .. } | State::Abandoned { .. }) => Withdrawn::Running,
-            Some(State::Waiting { .. } | State::Finished) => {
-                self.abandon(request);
-                Withdrawn::Forgotten
-            }
+    fn withdraw(&mut self, request: RequestId) {
+        let state = self.get_mut(request).map(|request| request.state);
+        if matches!(state, Some(State::Waiting { .. } | State::Finished)) {
+            self.abandon(request);
         }
     }
 

@@ -78,31 +78,10 @@ pub enum Action {
     MayReply(RequestId),
 }
 
-/// The state of a request when it was withdrawn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Withdrawn {
-    /// The request had not started, or had finished and was not released. The scheduler has forgotten it; the caller
-    /// answers it at once.
-    Forgotten,
-    /// The handler runs: stop it, [`finish`](Scheduler::finish) the request, and withdraw it again.
-    Running,
-    /// The request was never seen, was released, or was withdrawn before.
-    Unknown,
-}
-
-/// A request was not accepted; the scheduler keeps nothing of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Error)]
-#[error("request not accepted: {reason}")]
-pub struct Busy {
-    /// Why.
-    pub reason: BusyReason,
-}
-
-/// The limit that a refused request would exceed.
+/// The limit that a request would exceed: it is not accepted, and the scheduler keeps nothing of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Error)]
 #[non_exhaustive]
-pub enum BusyReason {
+pub enum Busy {
     /// See [`OrderingConfig::max_waiting_per_connection`].
     #[error("{limit} requests of this connection are waiting")]
     WaitingRequests {
@@ -158,7 +137,7 @@ pub trait Scheduler: Send {
     ///
     /// A running request keeps slot and key until its handler has ended. Withdraw it again once it has
     /// [finished](Self::finish); otherwise its reply waits for its order.
-    fn withdraw(&mut self, request: RequestId) -> Withdrawn;
+    fn withdraw(&mut self, request: RequestId);
 
     /// The connection has ended: none of its requests is started or released any more.
     ///

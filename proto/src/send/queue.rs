@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 
 use crate::ids::CallId;
-use crate::kept::shrink_queue;
+use crate::kept::free_if_empty;
 use crate::queue::Queue;
 use crate::wire::{Failure, Number, Record};
 use crate::{Metadata, Multipart, OrderingKey, Text, Urgency};
@@ -360,7 +360,7 @@ impl SendQueue {
     /// Gives back the memory that is kept for messages to come.
     pub(crate) fn shrink(&mut self) {
         self.classes.iter_mut().for_each(Queue::shrink);
-        shrink_queue::<_, 0>(&mut self.control);
+        free_if_empty(&mut self.control);
     }
 
     pub(crate) fn clear(&mut self) {

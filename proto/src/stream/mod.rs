@@ -32,23 +32,3 @@ pub struct Chunk {
     /// An item ends with them.
     pub end_of_item: bool,
 }
-
-/// What a read yields. Exhaustive on purpose: a reader has to act on each.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Read {
-    /// The next part.
-    Chunk(Chunk),
-    /// The stream is complete and has been read.
-    End,
-    /// There is nothing more yet; [`Event::Readable`](crate::Event::Readable) comes when there is.
-    Pending,
-}
-
-/// The progress of a writer and its reader.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Acknowledged {
-    /// Bytes that were written.
-    pub written: u64,
-    /// Bytes that the remote application has read.
-    pub consumed: u64,
-}

@@ -9,7 +9,8 @@ use bytes::Bytes;
 
 use super::framing::Head;
 use super::output::OutputQueue;
-use super::{CommandError, LinkError, SocketType};
+use super::{LinkError, ZmtpViolation};
+use crate::Role;
 
 /// The longest context of a PING (RFC 37).
 const MAX_CONTEXT: usize = 16;
@@ -35,16 +36,16 @@ pub(super) enum Command<'a> {
 }
 
 impl<'a> Command<'a> {
-    pub(super) fn parse(payload: &'a [u8]) -> Result<Self, CommandError> {
+    pub(super) fn parse(payload: &'a [u8]) -> Result<Self, ZmtpViolation> {
         let (name, body) = split(payload)?;
         Ok(match name {
             b"PING" => {
                 // The TTL is the peer's own timeout: nothing here depends on it.
                 let context = body.get(2..).filter(|context| context.len() <= MAX_CONTEXT);
-                Self::Ping { context: context.ok_or(CommandError::Malformed { command: "PING" })? }
+                Self::Ping { context: context.ok_or(ZmtpViolation::Malformed { command: "PING" })? }
             }
             b"PONG" if body.len() > MAX_CONTEXT => {
-                return Err(CommandError::Malformed { command: "PONG" });
+                return Err(ZmtpViolation::Malformed { command: "PONG" });
             }
             b"PONG" => Self::Pong,
             b"READY" => Self::Ready,
@@ -55,11 +56,11 @@ impl<'a> Command<'a> {
 }
 
 /// A command's name and body.
-pub(super) fn split(payload: &[u8]) -> Result<(&[u8], &[u8]), CommandError> {
-    let (len, rest) = payload.split_first().ok_or(CommandError::Name)?;
-    let (name, body) = rest.split_at_checked(usize::from(*len)).ok_or(CommandError::Name)?;
+pub(super) fn split(payload: &[u8]) -> Result<(&[u8], &[u8]), ZmtpViolation> {
+    let (len, rest) = payload.split_first().ok_or(ZmtpViolation::Name)?;
+    let (name, body) = rest.split_at_checked(usize::from(*len)).ok_or(ZmtpViolation::Name)?;
     if name.is_empty() || !name.iter().all(u8::is_ascii_alphabetic) {
-        return Err(CommandError::Name);
+        return Err(ZmtpViolation::Name);
     }
     Ok((name, body))
 }
@@ -88,7 +89,8 @@ pub(super) fn queue_error(output: &mut OutputQueue, reason: &str) {
 /// What one end says of itself, in NULL's and CURVE's READY and in INITIATE.
 #[derive(Clone, Debug)]
 pub(super) struct Properties {
-    pub(super) socket_type: SocketType,
+    /// As ZMTP sees it, a ROUTER or a DEALER.
+    pub(super) role: Role,
     /// Empty if none is asked for.
     pub(super) identity: Bytes,
 }
@@ -102,44 +104,57 @@ impl Properties {
             metadata.extend_from_slice(&(value.len() as u32).to_be_bytes());
             metadata.extend_from_slice(value);
         };
-        put(b"Socket-Type", self.socket_type.as_str().as_bytes());
+        put(b"Socket-Type", socket_type(self.role).as_bytes());
         if !self.identity.is_empty() {
             put(b"Identity", &self.identity);
         }
         metadata
     }
+}
 
-    /// Reads the peer's metadata. Properties other than these two are checked and dropped.
-    ///
-    /// The identity is copied: it lives as long as the link and must not pin the input that it came in.
-    pub(super) fn parse(mut metadata: &[u8], ours: SocketType) -> Result<Self, LinkError> {
-        let (mut socket_type, mut identity) = (None, None);
-        for count in 0.. {
-            if metadata.is_empty() {
-                break;
-            }
-            if count == MAX_PROPERTIES {
-                return Err(CommandError::TooManyProperties { max: MAX_PROPERTIES }.into());
-            }
-            let (name, value) = property(&mut metadata).ok_or(CommandError::Property)?;
-            if name.eq_ignore_ascii_case(b"Socket-Type") && socket_type.replace(value).is_some()
-                || name.eq_ignore_ascii_case(b"Identity") && identity.replace(value).is_some()
-            {
-                return Err(CommandError::DuplicateProperty.into());
-            }
+/// Reads the peer's metadata, and returns the identity. Properties other than this and the socket type are checked and dropped.
+///
+/// The identity is copied: it lives as long as the link and must not pin the input that it came in.
+pub(super) fn parse_properties(mut metadata: &[u8], ours: Role) -> Result<Bytes, LinkError> {
+    let (mut theirs, mut identity) = (None, None);
+    for count in 0.. {
+        if metadata.is_empty() {
+            break;
         }
-        let name = socket_type.ok_or(CommandError::NoSocketType)?;
-        let theirs = SocketType::parse(name).filter(|theirs| ours.talks_to(*theirs));
-        let Some(socket_type) = theirs else {
-            let theirs = name[..name.len().min(MAX_SHOWN)].escape_ascii().to_string();
-            return Err(LinkError::IncompatibleSocket { ours, theirs });
-        };
-        let identity = identity.unwrap_or_default();
-        // RFC 28 reserves a first byte of zero for identities that a ROUTER makes up.
-        if identity.len() > MAX_IDENTITY || identity.first() == Some(&0) {
-            return Err(CommandError::Identity.into());
+        if count == MAX_PROPERTIES {
+            return Err(ZmtpViolation::TooManyProperties { max: MAX_PROPERTIES }.into());
         }
-        Ok(Self { socket_type, identity: Bytes::copy_from_slice(identity) })
+        let (name, value) = property(&mut metadata).ok_or(ZmtpViolation::Property)?;
+        if name.eq_ignore_ascii_case(b"Socket-Type") && theirs.replace(value).is_some()
+            || name.eq_ignore_ascii_case(b"Identity") && identity.replace(value).is_some()
+        {
+            return Err(ZmtpViolation::DuplicateProperty.into());
+        }
+    }
+    let theirs = theirs.ok_or(ZmtpViolation::NoSocketType)?;
+    // RFC 28: a DEALER fits all. A ROUTER and a REP would both wait for a request.
+    let fits = match theirs {
+        b"ROUTER" | b"DEALER" | b"REQ" => true,
+        b"REP" => ours == Role::Connector,
+        _ => false,
+    };
+    if !fits {
+        let theirs = theirs[..theirs.len().min(MAX_SHOWN)].escape_ascii().to_string();
+        return Err(LinkError::IncompatibleSocket { ours: socket_type(ours), theirs });
+    }
+    let identity = identity.unwrap_or_default();
+    // RFC 28 reserves a first byte of zero for identities that a ROUTER makes up.
+    if identity.len() > MAX_IDENTITY || identity.first() == Some(&0) {
+        return Err(ZmtpViolation::Identity.into());
+    }
+    Ok(Bytes::copy_from_slice(identity))
+}
+
+/// The socket type that this end is (RFC 23, 28).
+fn socket_type(role: Role) -> &'static str {
+    match role {
+        Role::Binder => "ROUTER",
+        Role::Connector => "DEALER",
     }
 }
 

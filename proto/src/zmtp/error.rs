@@ -1,13 +1,18 @@
-//! Why a link ends, and why a message was not queued.
+//! Why a link ends.
 
 #[cfg(feature = "curve")]
 use super::CurvePublicKey;
-use super::SocketType;
 
-/// Why a link is over. None of these leaves it usable.
+/// Why a link is over. None of these leaves it usable, but the first two.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LinkError {
+    /// A message was to be sent before the handshake was complete. It is dropped.
+    #[error("link is not established")]
+    NotEstablished,
+    /// A message was to be sent that has no frames, which ZMTP does not have. It is dropped.
+    #[error("message without frames")]
+    NoFrames,
     /// The peer's first bytes aren't a ZMTP 2 or 3 signature; a ZMTP 1 peer looks like this too.
     #[error("the peer does not speak ZMTP 3")]
     NotZmtp,
@@ -29,7 +34,7 @@ pub enum LinkError {
     #[error("the peer is a {theirs:?} socket, which can't talk to a {ours}")]
     IncompatibleSocket {
         /// Ours.
-        ours: SocketType,
+        ours: &'static str,
         /// As the peer wrote it, made printable; its first 32 bytes.
         theirs: String,
     },
@@ -48,9 +53,9 @@ pub enum LinkError {
         /// Who it is.
         public_key: CurvePublicKey,
     },
-    /// The handshake failed in another way.
+    /// The peer broke the protocol in the handshake, or has other keys than this end thinks.
     #[error("handshake failed: {0}")]
-    Handshake(HandshakeError),
+    Handshake(ZmtpViolation),
     /// The peer sent, or announced, more than allowed before the handshake was complete.
     #[error("handshake of more than {max} bytes")]
     HandshakeTooLarge {
@@ -71,16 +76,16 @@ pub enum LinkError {
         /// The limit.
         max: usize,
     },
-    /// The peer broke the protocol.
+    /// The peer broke the protocol in a frame, or after the handshake.
     #[error("protocol violation: {0}")]
     Violation(ZmtpViolation),
     /// The handshake was not complete in time.
     #[error("handshake timed out")]
     HandshakeTimedOut,
     /// The peer answered none of the last PINGs.
-    #[error("heartbeat timed out")]
-    HeartbeatTimedOut,
-    /// The encryption has no number left for a PING or PONG, after 2^64 - 1 frames.
+    #[error("the peer did not answer its keepalive probes")]
+    KeepaliveTimedOut,
+    /// The encryption has no number left, after 2^64 - 1 frames.
     #[error("encryption exhausted")]
     Exhausted,
     /// The link had failed before.
@@ -88,10 +93,28 @@ pub enum LinkError {
     Closed,
 }
 
-/// What is wrong with the peer's part of a handshake (RFC 23, RFC 26).
+/// How a peer, or somebody on the way, broke ZMTP (RFC 23, RFC 26, RFC 37).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum HandshakeError {
+pub enum ZmtpViolation {
+    /// A frame's flags have bits that must be zero.
+    #[error("reserved flags {0:#04x}")]
+    ReservedFlags(u8),
+    /// A command that claims to be one of several frames.
+    #[error("command with the MORE flag")]
+    CommandWithMore,
+    /// A frame longer than this machine can address.
+    #[error("frame of {0} bytes")]
+    FrameLength(u64),
+    /// A frame in the clear where all must be encrypted.
+    #[error("frame that is not encrypted")]
+    NotEncrypted,
+    /// An encrypted frame that doesn't open: damaged, cut short, or not of the peer's making.
+    #[error("encrypted frame that is not the peer's")]
+    Forged,
+    /// An encrypted frame that came a second time, or before or after its turn.
+    #[error("encrypted frame out of its order")]
+    OutOfOrder,
     /// The peer claims to be the mechanism's server, where it has none or this end is it.
     #[error("the peer claims to be the mechanism's server")]
     PeerIsServer,
@@ -101,9 +124,6 @@ pub enum HandshakeError {
         /// The command that was due.
         expected: &'static str,
     },
-    /// A command that can't be read.
-    #[error(transparent)]
-    Command(#[from] CommandError),
     /// A CURVE box was damaged, or made with other keys than those that the two ends know of each other.
     #[error("{command} does not open with the keys of the two ends")]
     Sealed {
@@ -128,16 +148,10 @@ pub enum HandshakeError {
     /// The client vouches for another connection or another server.
     #[error("INITIATE vouches for other keys than those of this connection")]
     Vouch,
-}
-
-/// What is wrong with a command (RFC 23, RFC 37).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum CommandError {
-    /// It has no name of letters.
+    /// A command that has no name of letters.
     #[error("command without a name")]
     Name,
-    /// Its body has another length or version than its name asks for.
+    /// The body of a command has another length or version than its name asks for.
     #[error("malformed {command}")]
     Malformed {
         /// Its name.
@@ -161,7 +175,7 @@ pub enum CommandError {
     /// The peer does not say which socket type it has.
     #[error("no socket type in the metadata")]
     NoSocketType,
-    /// It belongs into a handshake, which is complete.
+    /// A command of the handshake, which is complete.
     #[error("{command} after the handshake")]
     TooLate {
         /// Its name.
@@ -181,78 +195,20 @@ pub enum RefusalStatus {
     InternalError,
 }
 
-/// How a peer, or somebody on the way, broke the protocol (RFC 23, RFC 26).
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ZmtpViolation {
-    /// A frame's flags have bits that must be zero.
-    #[error("reserved flags {0:#04x}")]
-    ReservedFlags(u8),
-    /// A command that claims to be one of several frames.
-    #[error("command with the MORE flag")]
-    CommandWithMore,
-    /// A frame longer than this machine can address.
-    #[error("frame of {0} bytes")]
-    FrameLength(u64),
-    /// A frame in the clear where all must be encrypted.
-    #[error("frame that is not encrypted")]
-    NotEncrypted,
-    /// An encrypted frame that doesn't open: damaged, cut short, or not of the peer's making.
-    #[error("encrypted frame that is not the peer's")]
-    Forged,
-    /// An encrypted frame that came a second time, or before or after its turn.
-    #[error("encrypted frame out of its order")]
-    OutOfOrder,
-    /// A command that can't be read, or that has no place after the handshake.
-    #[error(transparent)]
-    Command(#[from] CommandError),
-}
-
-/// Why a message was not queued. It is dropped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum SendError {
-    /// The handshake is not complete yet.
-    #[error("link is not established")]
-    NotReady,
-    /// The link has failed.
-    #[error("link is closed")]
-    Closed,
-    /// ZMTP has no message without frames.
-    #[error("message without frames")]
-    Empty,
-    /// The encryption has no nonce left, after 2^64 - 1 frames. The link is over.
-    #[error("encryption exhausted")]
-    Exhausted,
-}
-
 impl LinkError {
     /// Whether the peer's authenticator is why: trying again helps only when it has changed its mind.
     pub fn is_authentication_failure(&self) -> bool {
         matches!(self, Self::Refused { status: Some(_), .. })
     }
-}
 
-// Not by `#[from]`, which would make a source of what the text says already.
-impl From<HandshakeError> for LinkError {
-    fn from(error: HandshakeError) -> Self {
-        Self::Handshake(error)
+    /// The same, where it breaks a handshake.
+    pub(super) fn in_handshake(self) -> Self {
+        match self {
+            Self::Violation(violation) => Self::Handshake(violation),
+            other => other,
+        }
     }
-}
 
-impl From<ZmtpViolation> for LinkError {
-    fn from(violation: ZmtpViolation) -> Self {
-        Self::Violation(violation)
-    }
-}
-
-impl From<CommandError> for LinkError {
-    fn from(error: CommandError) -> Self {
-        HandshakeError::from(error).into()
-    }
-}
-
-impl LinkError {
     /// What an ERROR means.
     pub(super) fn refused(reason: String) -> Self {
         let status = match reason.as_str() {
@@ -262,5 +218,12 @@ impl LinkError {
             _ => None,
         };
         Self::Refused { reason, status }
+    }
+}
+
+// Not by `#[from]`, which would make a source of what the text says already.
+impl From<ZmtpViolation> for LinkError {
+    fn from(violation: ZmtpViolation) -> Self {
+        Self::Violation(violation)
     }
 }

@@ -4,29 +4,13 @@ use bytes::Bytes;
 
 #[cfg(feature = "curve")]
 use super::CurvePublicKey;
-use super::SocketType;
 use crate::Multipart;
-
-/// What a peer said of itself in the handshake.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct PeerInfo {
-    /// Routing id that the peer asks for; often empty. Nothing proves that it is the peer's own.
-    pub identity: Bytes,
-    /// The peer's socket type, which fits ours.
-    pub socket_type: SocketType,
-    /// 0 for ZMTP 3.0, 1 for 3.1 and later.
-    pub zmtp_minor: u8,
-    /// The key that the peer has proved to own; `None` without CURVE.
-    #[cfg(feature = "curve")]
-    pub public_key: Option<CurvePublicKey>,
-}
 
 /// What came of the input.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LinkEvent {
-    /// A client has proved to own this key and waits for [`Link::authenticate`](super::Link::authenticate), until the handshake's time is
+    /// A client has proved to own this key and waits for [`Link::admit`](super::Link::admit) or [`refuse`](super::Link::refuse), until the handshake's time is
     /// over. Comes once, before [`Established`](Self::Established), on a server under CURVE.
     #[cfg(feature = "curve")]
     AuthenticationRequested {
@@ -34,7 +18,13 @@ pub enum LinkEvent {
         public_key: CurvePublicKey,
     },
     /// The handshake is complete; comes once, before any message.
-    Established(PeerInfo),
+    Established {
+        /// Routing id that the peer asks for; often empty. Nothing proves that it is the peer's own.
+        identity: Bytes,
+        /// The key that the peer has proved to own; `None` without CURVE.
+        #[cfg(feature = "curve")]
+        public_key: Option<CurvePublicKey>,
+    },
     /// A message of one to three frames, without a [`tail`](Multipart::tail).
     Message(Multipart),
     /// A message with a number of frames that Callosum has no use for was dropped.

@@ -5,7 +5,7 @@
 
 use bytes::Buf;
 
-use super::{HandshakeError, LinkError};
+use super::{LinkError, ZmtpViolation};
 
 const LEN: usize = 64;
 const MAJOR: usize = 10;
@@ -89,7 +89,7 @@ impl Greeting {
         match self.bytes[AS_SERVER] {
             0 => Ok(()),
             1 if ours.mechanism != "NULL" && !ours.is_server => Ok(()),
-            _ => Err(HandshakeError::PeerIsServer.into()),
+            _ => Err(ZmtpViolation::PeerIsServer.into()),
         }
     }
 }

@@ -3,6 +3,8 @@
 //!
 //! Every state owns what it needs, and a command takes the state and returns the next one, so an error leaves none behind.
 
+use bytes::Bytes;
+
 #[cfg(feature = "curve")]
 use super::CurvePublicKey;
 use super::command::{self, Properties};
@@ -11,7 +13,7 @@ use super::curve::{self, Client, Server};
 use super::greeting::Terms;
 use super::output::OutputQueue;
 use super::traffic::Protection;
-use super::{HandshakeError, LinkError, Mechanism};
+use super::{LinkError, Mechanism, ZmtpViolation};
 
 /// A handshake under way.
 pub(super) enum Handshake {
@@ -30,13 +32,14 @@ pub(super) enum Step {
     Next(Handshake),
     /// The application has to admit the client.
     #[cfg(feature = "curve")]
-    Ask(curve::Proved, Properties),
+    Ask(curve::Proved, Bytes),
     Done(Outcome),
 }
 
 /// A handshake that is complete.
 pub(super) struct Outcome {
-    pub(super) peer: Properties,
+    /// The routing id that the peer asks for.
+    pub(super) identity: Bytes,
     pub(super) protection: Protection,
     #[cfg(feature = "curve")]
     pub(super) public_key: Option<CurvePublicKey>,
@@ -100,7 +103,7 @@ impl Handshake {
         ours: &Properties,
         output: &mut OutputQueue,
     ) -> Result<Step, LinkError> {
-        let unexpected = HandshakeError::Unexpected { expected: self.expected() };
+        let unexpected = ZmtpViolation::Unexpected { expected: self.expected() };
         if !is_command {
             return Err(unexpected.into());
         }
@@ -127,10 +130,10 @@ impl Handshake {
         ours: &Properties,
         output: &mut OutputQueue,
     ) -> Result<Step, LinkError> {
-        let parse = |metadata: &[u8]| Properties::parse(metadata, ours.socket_type);
+        let parse = |metadata: &[u8]| command::parse_properties(metadata, ours.role);
         Ok(match self {
             Self::Null => Step::Done(Outcome {
-                peer: parse(body)?,
+                identity: parse(body)?,
                 protection: Protection::None,
                 #[cfg(feature = "curve")]
                 public_key: None,
@@ -148,7 +151,7 @@ impl Handshake {
             Self::CurveClient(client @ Client::Ready { .. }) => {
                 let (server, metadata, cipher) = client.ready(body)?;
                 let (protection, public_key) = (Protection::Curve(cipher), Some(server));
-                Step::Done(Outcome { peer: parse(metadata)?, protection, public_key })
+                Step::Done(Outcome { identity: parse(metadata)?, protection, public_key })
             }
             #[cfg(feature = "curve")]
             Self::CurveClient(client) => Step::Next(Self::CurveClient(client.welcomed(body, ours, output)?)),

@@ -15,15 +15,13 @@ use super::greeting::Greeting;
 use super::handshake::{Handshake, Outcome, Step};
 use super::liveness::Liveness;
 use super::output::OutputQueue;
-use super::traffic::{Exhausted, Traffic};
-use super::{Heartbeat, LinkConfig, LinkError, LinkEvent, PeerInfo, SendError};
-use crate::kept::{pop_or_shrink, shrink_queue};
-use crate::{Multipart, Role};
+use super::traffic::Traffic;
+use super::{LinkConfig, LinkError, LinkEvent};
+use crate::kept::{free_if_empty, pop_or_shrink};
+use crate::{Keepalive, Multipart};
 
 #[cfg(feature = "curve")]
 mod admission;
-#[cfg(feature = "curve")]
-pub use admission::Decision;
 
 /// Unsent replies to the peer's PINGs from which on no more input is accepted.
 const MAX_REPLIES: usize = 64 << 10;
@@ -69,7 +67,7 @@ impl Progress {
 /// - After each `handle_input`, take events with [`poll_event`](Self::poll_event) until `None`.
 /// - After each call that takes `&mut self`, write what [`output`](Self::output) holds and report it with
 ///   [`advance_output`](Self::advance_output).
-/// - Under CURVE, a server answers `LinkEvent::AuthenticationRequested` with `authenticate`, at any later time.
+/// - Under CURVE, a server answers `LinkEvent::AuthenticationRequested` with `admit` or `refuse`, at any later time.
 /// - Call [`handle_timeout`](Self::handle_timeout) once [`poll_timeout`](Self::poll_timeout) has passed.
 /// - After an error, write what is left, for it may tell the peer why, and close the connection.
 ///
@@ -85,9 +83,8 @@ impl Progress {
 /// [`handle_timeout`](Self::handle_timeout).
 pub struct Link {
     ours: Properties,
-    role: Role,
     max_message_size: usize,
-    heartbeat: Option<Heartbeat>,
+    keepalive: Option<Keepalive>,
     state: State,
     deframer: Deframer,
     /// Of the frame whose payload is under way.
@@ -111,10 +108,9 @@ impl Link {
         let mut output = OutputQueue::default();
         output.copy(&handshake.terms().encode());
         Self {
-            ours: Properties { socket_type: config.role.into(), identity: config.identity.clone() },
-            role: config.role,
+            ours: Properties { role: config.role, identity: config.identity.clone() },
             max_message_size: config.max_message_size,
-            heartbeat: config.heartbeat,
+            keepalive: config.keepalive,
             state: State::Greeting { progress, greeting: Greeting::new(), handshake },
             deframer: Deframer::default(),
             head: None,
@@ -156,16 +152,17 @@ impl Link {
     /// The caller bounds what is queued, by [`pending_output`](Self::pending_output).
     ///
     /// # Errors
-    /// If the link is not established, has failed, or the message has no frames.
-    pub fn send(&mut self, message: Multipart) -> Result<(), SendError> {
+    /// [`LinkError::NotEstablished`] or [`LinkError::NoFrames`], which leave the link as it is; [`LinkError::Exhausted`] or
+    /// [`LinkError::Closed`] at its end.
+    pub fn send(&mut self, message: Multipart) -> Result<(), LinkError> {
         match &mut self.state {
-            State::Ready(_) if message.frames().is_empty() => Err(SendError::Empty),
-            State::Ready(traffic) => traffic.send(&message, &mut self.output).map_err(|Exhausted| {
-                self.state = State::Closed;
-                SendError::Exhausted
-            }),
-            State::Closed => Err(SendError::Closed),
-            _ => Err(SendError::NotReady),
+            State::Ready(_) if message.frames().is_empty() => Err(LinkError::NoFrames),
+            State::Ready(traffic) => {
+                let result = traffic.send(&message, &mut self.output);
+                self.closing(result)
+            }
+            State::Closed => Err(LinkError::Closed),
+            _ => Err(LinkError::NotEstablished),
         }
     }
 
@@ -205,7 +202,7 @@ impl Link {
             State::Ready(traffic) => {
                 self.deframer.shrink();
                 self.output.shrink();
-                shrink_queue::<_, 0>(&mut self.events);
+                free_if_empty(&mut self.events);
                 traffic.handle_timeout(now, &mut self.output)
             }
             _ if late => Err(LinkError::HandshakeTimedOut),
@@ -256,7 +253,10 @@ impl Link {
         match &mut self.state {
             State::Closed => return Err(LinkError::Closed),
             State::Greeting { greeting, handshake, .. } => {
-                let Some(minor) = greeting.fill(data, handshake.terms())? else { return Ok(false) };
+                let Some(minor) = greeting.fill(data, handshake.terms()).map_err(LinkError::in_handshake)?
+                else {
+                    return Ok(false);
+                };
                 return self.greeted(minor).map(|()| true);
             }
             #[cfg(feature = "curve")]
@@ -295,7 +295,7 @@ impl Link {
             std::mem::replace(&mut self.state, State::Closed)
         {
             progress.count(Greeting::LEN)?;
-            let handshake = handshake.begin(&self.ours, &mut self.output)?;
+            let handshake = handshake.begin(&self.ours, &mut self.output).map_err(LinkError::in_handshake)?;
             self.state = State::Handshake { progress, minor, handshake };
         }
         Ok(())
@@ -306,11 +306,14 @@ impl Link {
         if let State::Handshake { progress, minor, handshake } =
             std::mem::replace(&mut self.state, State::Closed)
         {
-            match handshake.take_frame(head.command, payload, &self.ours, &mut self.output)? {
+            let step = handshake.take_frame(head.command, payload, &self.ours, &mut self.output);
+            match step.map_err(LinkError::in_handshake)? {
                 #[cfg(feature = "curve")]
                 Step::Next(handshake) => self.state = State::Handshake { progress, minor, handshake },
                 #[cfg(feature = "curve")]
-                Step::Ask(client, peer) => self.ask(admission::Deciding::new(progress, minor, client, peer)),
+                Step::Ask(client, identity) => {
+                    self.ask(admission::Deciding::new(progress, minor, client, identity));
+                }
                 Step::Done(outcome) => self.establish(now, minor, outcome),
             }
         }
@@ -322,15 +325,13 @@ impl Link {
             protection: outcome.protection,
             assembly: Assembly::new(self.max_message_size),
             // ZMTP 3.0 has no PING.
-            liveness: self.heartbeat.filter(|_| minor > 0).map(|heartbeat| Liveness::new(heartbeat, now)),
+            liveness: self.keepalive.filter(|_| minor > 0).map(|keepalive| Liveness::new(keepalive, now)),
         });
-        self.events.push_back(LinkEvent::Established(PeerInfo {
-            identity: outcome.peer.identity,
-            socket_type: outcome.peer.socket_type,
-            zmtp_minor: minor,
+        self.events.push_back(LinkEvent::Established {
+            identity: outcome.identity,
             #[cfg(feature = "curve")]
             public_key: outcome.public_key,
-        }));
+        });
     }
 }
 
@@ -346,7 +347,7 @@ impl fmt::Debug for Link {
             State::Closed => "Closed",
         };
         f.debug_struct("Link")
-            .field("role", &self.role)
+            .field("role", &self.ours.role)
             .field("state", &state)
             .field("pending_output", &self.pending_output())
             .finish_non_exhaustive()

@@ -1,8 +1,8 @@
 //! When to send a PING, and when to close the link (RFC 37).
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::Heartbeat;
+use crate::Keepalive;
 
 /// What is due.
 #[derive(Debug, PartialEq, Eq)]
@@ -14,23 +14,20 @@ pub(super) enum Due {
 
 /// Counts the pings since the peer was last heard.
 pub(super) struct Liveness {
-    interval: Duration,
-    misses: u32,
+    keepalive: Keepalive,
     unanswered: u32,
     due: Option<Instant>,
 }
 
 impl Liveness {
-    pub(super) fn new(heartbeat: Heartbeat, now: Instant) -> Self {
-        // A shorter interval would be a timer that spins.
-        let interval = heartbeat.interval.max(Duration::from_millis(1));
-        let misses = heartbeat.misses.max(1);
-        Self { interval, misses, unanswered: 0, due: now.checked_add(interval) }
+    pub(super) fn new(keepalive: Keepalive, now: Instant) -> Self {
+        let keepalive = keepalive.without_spinning();
+        Self { keepalive, unanswered: 0, due: now.checked_add(keepalive.idle) }
     }
 
     pub(super) fn heard(&mut self, now: Instant) {
         self.unanswered = 0;
-        self.due = now.checked_add(self.interval);
+        self.due = now.checked_add(self.keepalive.idle);
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
@@ -41,11 +38,11 @@ impl Liveness {
         if self.due.is_none_or(|due| now < due) {
             return Due::Nothing;
         }
-        if self.unanswered >= self.misses {
+        if self.unanswered >= self.keepalive.misses.max(1) {
             return Due::Dead;
         }
         self.unanswered += 1;
-        self.due = now.checked_add(self.interval);
+        self.due = now.checked_add(self.keepalive.idle);
         Due::Ping
     }
 }

@@ -36,7 +36,7 @@
 //! let message = Multipart::new("PING".into(), "".into(), "".into());
 //! connector.send(message.clone())?;
 //! carry(&mut connector, &mut binder, now)?;
-//! assert!(matches!(binder.poll_event(), Some(LinkEvent::Established(_))));
+//! assert!(matches!(binder.poll_event(), Some(LinkEvent::Established { .. })));
 //! assert_eq!(binder.poll_event(), Some(LinkEvent::Message(message)));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -63,13 +63,11 @@ mod traffic;
 #[cfg(test)]
 mod tests;
 
-pub use config::{Heartbeat, LinkConfig, Mechanism, SocketType};
+pub use config::{LinkConfig, Mechanism};
 #[cfg(feature = "curve")]
-pub use curve::{CurveKeyPair, CurvePublicKey, CurveSecretKey, KeyError};
-pub use error::{CommandError, HandshakeError, LinkError, RefusalStatus, SendError, ZmtpViolation};
-pub use event::{LinkEvent, PeerInfo};
-#[cfg(feature = "curve")]
-pub use link::Decision;
+pub use curve::{CurveKeyPair, CurvePublicKey, KeyError};
+pub use error::{LinkError, RefusalStatus, ZmtpViolation};
+pub use event::LinkEvent;
 pub use link::Link;
 
 /// A command that is longer can't be one that matters to a ROUTER or DEALER.

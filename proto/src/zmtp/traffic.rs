@@ -15,7 +15,7 @@ use super::curve::{Cipher, MessageKind, OVERHEAD};
 use super::framing::{Deframer, Head, Payload};
 use super::liveness::{Due, Liveness};
 use super::output::OutputQueue;
-use super::{CommandError, LinkError, LinkEvent, MAX_COMMAND, ZmtpViolation};
+use super::{LinkError, LinkEvent, MAX_COMMAND, ZmtpViolation};
 use crate::Multipart;
 
 /// No TTL in our PING: it would let the peer close a link on which this end merely has nothing to say.
@@ -27,10 +27,6 @@ pub(super) enum Protection {
     #[cfg(feature = "curve")]
     Curve(Cipher),
 }
-
-/// The encryption has no numbers left for what was to be sent.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Exhausted;
 
 /// An established link.
 pub(super) struct Traffic {
@@ -86,12 +82,11 @@ impl Traffic {
     }
 
     fn take_command(&mut self, payload: &[u8], output: &mut OutputQueue) -> Result<(), LinkError> {
-        let too_late =
-            |command: &'static str| Err(ZmtpViolation::Command(CommandError::TooLate { command }).into());
-        match Command::parse(payload).map_err(ZmtpViolation::Command)? {
+        let too_late = |command: &'static str| Err(ZmtpViolation::TooLate { command }.into());
+        match Command::parse(payload)? {
             Command::Ping { context } => {
-                let pong = self.send_command(b"\x04PONG", context, output);
-                output.mark_reply(pong.map_err(|Exhausted| LinkError::Exhausted)?);
+                let pong = self.send_command(b"\x04PONG", context, output)?;
+                output.mark_reply(pong);
                 Ok(())
             }
             Command::Pong | Command::Other => Ok(()),
@@ -111,12 +106,12 @@ impl Traffic {
         name: &[u8],
         body: &[u8],
         output: &mut OutputQueue,
-    ) -> Result<usize, Exhausted> {
+    ) -> Result<usize, LinkError> {
         Ok(match &mut self.protection {
             Protection::None => command::queue(output, name, &[body]),
             #[cfg(feature = "curve")]
             Protection::Curve(cipher) => {
-                let number = cipher.reserve(1).ok_or(Exhausted)?;
+                let number = cipher.reserve(1).ok_or(LinkError::Exhausted)?;
                 seal(cipher, number, MessageKind::Command, [name, body], output)
             }
         })
@@ -127,16 +122,13 @@ impl Traffic {
         let due = self.liveness.as_mut().map_or(Due::Nothing, |liveness| liveness.handle_timeout(now));
         match due {
             Due::Nothing => Ok(()),
-            Due::Ping => {
-                self.send_command(b"\x04PING", &TTL, output).map_err(|Exhausted| LinkError::Exhausted)?;
-                Ok(())
-            }
-            Due::Dead => Err(LinkError::HeartbeatTimedOut),
+            Due::Ping => self.send_command(b"\x04PING", &TTL, output).map(drop),
+            Due::Dead => Err(LinkError::KeepaliveTimedOut),
         }
     }
 
     /// Queues all of a message, or nothing.
-    pub(super) fn send(&mut self, message: &Multipart, output: &mut OutputQueue) -> Result<(), Exhausted> {
+    pub(super) fn send(&mut self, message: &Multipart, output: &mut OutputQueue) -> Result<(), LinkError> {
         let frames = message.frames();
         let parts = frames.iter().enumerate().map(|(index, frame)| {
             let more = index + 1 < frames.len();
@@ -153,7 +145,7 @@ impl Traffic {
             }
             #[cfg(feature = "curve")]
             Protection::Curve(cipher) => {
-                let first = cipher.reserve(frames.len()).ok_or(Exhausted)?;
+                let first = cipher.reserve(frames.len()).ok_or(LinkError::Exhausted)?;
                 for (number, (more, frame, tail)) in (first..=u64::MAX).zip(parts) {
                     let parts: [&[u8]; 2] = [frame, tail.map_or(&[], |tail| tail)];
                     seal(cipher, number, MessageKind::Frame { more }, parts, output);

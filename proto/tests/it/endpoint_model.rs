@@ -7,10 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use callosum_proto::internals::{call_id, request_id};
-use callosum_proto::ordering::{Arrival, BusyReason, KeyScope, OrderingMode};
+use callosum_proto::ordering::{Arrival, Busy, KeyScope, OrderingMode};
 use callosum_proto::{ConnectionEvent, Endpoint, EndpointConfig, EndpointEvent};
 use callosum_proto::{ConnectionId, OrderingKey, RequestId, StreamId};
-use callosum_proto::{Refusal, Reply, WithdrawReason};
+use callosum_proto::{Refusal, Reply, StopReason};
 use proptest::prelude::*;
 use proptest::sample::Index;
 
@@ -217,7 +217,7 @@ impl Model {
         }
     }
 
-    fn withdraw(&mut self, id: RequestId, reason: WithdrawReason, said: Said) {
+    fn withdraw(&mut self, id: RequestId, reason: StopReason, said: Said) {
         let Some(request) = self.request(id).filter(|request| !request.abandoned) else { return };
         match &mut request.state {
             State::Running { withdrawn, given_up, .. } => {
@@ -490,13 +490,13 @@ impl Pair {
         Ok(())
     }
 
-    fn check_refusal(&mut self, id: RequestId, reason: BusyReason) -> Checked {
+    fn check_refusal(&mut self, id: RequestId, reason: Busy) -> Checked {
         prop_assert!(self.arriving.remove(&id).is_some(), "{id} is refused again, or was accepted");
         let limits = &self.model.config.ordering;
         let expected = match reason {
-            BusyReason::WaitingRequests { limit } => limit == limits.max_waiting_per_connection,
-            BusyReason::WaitingBytes { limit } => limit == limits.max_waiting_bytes_per_connection,
-            BusyReason::Requests { limit } => limit == limits.max_requests_per_connection,
+            Busy::WaitingRequests { limit } => limit == limits.max_waiting_per_connection,
+            Busy::WaitingBytes { limit } => limit == limits.max_waiting_bytes_per_connection,
+            Busy::Requests { limit } => limit == limits.max_requests_per_connection,
             _ => false,
         };
         prop_assert!(expected, "{reason}");
@@ -629,10 +629,10 @@ impl Pair {
             Op::Withdraw(pick, reason) => {
                 let request = self.pick(pick);
                 let (said, reason) = [
-                    (Said::Cancelled, WithdrawReason::Cancelled),
-                    (Said::TimedOut, WithdrawReason::DeadlinePassed),
-                    (Said::TimedOut, WithdrawReason::ExecutionTimedOut),
-                    (Said::TooLarge, WithdrawReason::IncompleteArgument),
+                    (Said::Cancelled, StopReason::Cancelled),
+                    (Said::TimedOut, StopReason::DeadlinePassed),
+                    (Said::TimedOut, StopReason::ExecutionTimedOut),
+                    (Said::TooLarge, StopReason::IncompleteArgument),
                 ][*reason]
                     .clone();
                 self.real.handle_event(EndpointEvent::Withdrawn { request, reason, reply: said.reply() });

@@ -7,6 +7,7 @@ mod golden;
 #[cfg(feature = "internals")]
 mod ordering_model;
 mod output;
+mod public_names;
 #[cfg(feature = "internals")]
 mod wire_props;
 #[cfg(feature = "curve")]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use callosum_proto::internals::{connection_id, request_id};
 use callosum_proto::ordering::{
-    Action, Arrival, Busy, BusyReason, KeyOrder, KeyScope, OrderingConfig, OrderingMode, Scheduler, Withdrawn,
+    Action, Arrival, Busy, KeyOrder, KeyScope, OrderingConfig, OrderingMode, Scheduler,
 };
 use callosum_proto::{ConnectionId, OrderingKey, RequestId};
 use proptest::prelude::*;
@@ -184,10 +184,10 @@ impl Model {
         }
     }
 
-    fn arrive(&mut self, arrival: &Arrival, key: Option<u8>) -> Result<(), BusyReason> {
+    fn arrive(&mut self, arrival: &Arrival, key: Option<u8>) -> Result<(), Busy> {
         let Arrival { request: id, bytes, ready, .. } = *arrival;
         if self.request(id).is_some() {
-            return Err(BusyReason::DuplicateRequest);
+            return Err(Busy::DuplicateRequest);
         }
         let queue = self.queue(id.connection(), key);
         let alone = !self.serialized(key)
@@ -200,15 +200,15 @@ impl Model {
         let (waiting, held): (usize, usize) = waiting.fold((0, 0), |(n, sum), one| (n + 1, sum + one.bytes));
         let limit = self.config.max_requests_per_connection;
         if self.count(own) >= limit {
-            return Err(BusyReason::Requests { limit });
+            return Err(Busy::Requests { limit });
         }
         let limit = self.config.max_waiting_per_connection;
         if queued && waiting >= limit {
-            return Err(BusyReason::WaitingRequests { limit });
+            return Err(Busy::WaitingRequests { limit });
         }
         let limit = self.config.max_waiting_bytes_per_connection;
         if queued && held + bytes > limit {
-            return Err(BusyReason::WaitingBytes { limit });
+            return Err(Busy::WaitingBytes { limit });
         }
         let state = if ready { State::Waiting } else { State::Unready };
         let (forgotten, wants, asked) = (false, false, false);
@@ -216,7 +216,7 @@ impl Model {
         Ok(())
     }
 
-    fn ready(&mut self, id: RequestId, bytes: usize) -> Result<(), BusyReason> {
+    fn ready(&mut self, id: RequestId, bytes: usize) -> Result<(), Busy> {
         let at = self.requests.iter().position(|one| one.id == id && one.state == State::Unready);
         let Some(at) = at else { return Ok(()) };
         let (connection, key) = (id.connection(), self.requests[at].key);
@@ -233,22 +233,18 @@ impl Model {
         let held: usize = self.requests.iter().filter(own).map(|request| request.bytes).sum();
         let limit = self.config.max_waiting_bytes_per_connection;
         if held + added > limit {
-            return Err(BusyReason::WaitingBytes { limit });
+            return Err(Busy::WaitingBytes { limit });
         }
         self.requests[at].bytes += added;
         self.requests[at].state = State::Waiting;
         Ok(())
     }
 
-    fn withdraw(&mut self, id: RequestId) -> Withdrawn {
-        match self.request(id) {
-            None => Withdrawn::Unknown,
-            Some(request) if request.state.is_running() => Withdrawn::Running,
-            Some(_) => {
-                self.requests.retain(|request| request.id != id);
-                Withdrawn::Forgotten
-            }
-        }
+    /// Returns whether the request is forgotten.
+    fn withdraw(&mut self, id: RequestId) -> bool {
+        let forgotten = self.request(id).is_some_and(|request| !request.state.is_running());
+        self.requests.retain(|request| request.id != id || !forgotten);
+        forgotten
     }
 
     fn finish(&mut self, id: RequestId) {
@@ -461,7 +457,7 @@ impl Pair {
     fn arrive(&mut self, id: RequestId, index: u8, bytes: usize, ready: bool) -> Result<(), TestCaseError> {
         let arrival = Arrival { request: id, key: key(index), bytes, ready };
         let expected = self.model.arrive(&arrival, (index > 0).then_some(index));
-        prop_assert_eq!(self.real.arrive(&arrival), expected.map_err(|reason| Busy { reason }));
+        prop_assert_eq!(self.real.arrive(&arrival), expected);
         if expected.is_ok() {
             self.accepted.insert(id);
         }
@@ -471,9 +467,10 @@ impl Pair {
     /// One that finds no place is withdrawn, as the caller has to.
     fn ready(&mut self, id: RequestId, bytes: usize) -> Result<(), TestCaseError> {
         let expected = self.model.ready(id, bytes);
-        prop_assert_eq!(self.real.ready(id, bytes), expected.map_err(|reason| Busy { reason }));
+        prop_assert_eq!(self.real.ready(id, bytes), expected);
         if expected.is_err() {
-            prop_assert_eq!(self.real.withdraw(id), self.model.withdraw(id));
+            self.real.withdraw(id);
+            prop_assert!(self.model.withdraw(id));
             self.withdrawn.insert(id);
         }
         Ok(())
@@ -530,9 +527,8 @@ impl Pair {
             }
             Op::Withdraw(pick) => {
                 let id = self.pick(pick);
-                let withdrawn = self.real.withdraw(id);
-                prop_assert_eq!(withdrawn, self.model.withdraw(id));
-                if withdrawn == Withdrawn::Forgotten {
+                self.real.withdraw(id);
+                if self.model.withdraw(id) {
                     self.withdrawn.insert(id);
                 }
             }

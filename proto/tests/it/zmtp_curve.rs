@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use callosum_proto::zmtp::{
-    CurveKeyPair, CurvePublicKey, Decision, HandshakeError, Heartbeat, Link, LinkConfig, LinkError,
-    LinkEvent, Mechanism, RefusalStatus, SendError, ZmtpViolation,
+    CurveKeyPair, CurvePublicKey, Link, LinkConfig, LinkError, LinkEvent, Mechanism, RefusalStatus,
+    ZmtpViolation,
 };
-use callosum_proto::{Multipart, Role};
+use callosum_proto::{Keepalive, Multipart, Role};
 use omq_proto::proto::{Command, Connection, ConnectionConfig, Role as RawRole};
 use omq_proto::{CurveKeypair as RawKeys, CurvePublicKey as RawPublic, CurveSecretKey as RawSecret};
 use proptest::collection::vec;
@@ -103,7 +103,7 @@ impl Pair {
 
     fn established_with(client: &LinkConfig, server: &LinkConfig) -> Self {
         let mut pair = Self::asked_with(client, server);
-        pair.server.authenticate(pair.now, Decision::Admit).unwrap();
+        pair.server.admit(pair.now).unwrap();
         pair.down().unwrap();
         assert!(pair.client.is_established() && pair.server.is_established());
         events(&mut pair.client);
@@ -152,13 +152,13 @@ fn both_ends_know_each_other_and_nobody_else_reads() {
     let mut pair = Pair::new(&client_config(), &server_config());
     while pair.up().unwrap() + pair.down().unwrap() > 0 {}
     events(&mut pair.server);
-    pair.server.authenticate(pair.now, Decision::Admit).unwrap();
-    let [LinkEvent::Established(client)] = &events(&mut pair.server)[..] else { panic!() };
-    assert_eq!(client.public_key, Some(client_keys().public()));
-    assert_eq!(client.identity, &b"agent"[..]);
+    pair.server.admit(pair.now).unwrap();
+    let [LinkEvent::Established { identity, public_key }] = &events(&mut pair.server)[..] else { panic!() };
+    assert_eq!(*public_key, Some(client_keys().public()));
+    assert_eq!(identity, &b"agent"[..]);
     pair.down().unwrap();
-    let [LinkEvent::Established(server)] = &events(&mut pair.client)[..] else { panic!() };
-    assert_eq!(server.public_key, Some(server_keys().public()));
+    let [LinkEvent::Established { public_key, .. }] = &events(&mut pair.client)[..] else { panic!() };
+    assert_eq!(*public_key, Some(server_keys().public()));
 
     let bytes = pair.sealed(three("secret body"));
     assert!(["UPPER", "header", "secret"].iter().all(|text| !contains(&bytes, text.as_bytes())));
@@ -179,7 +179,7 @@ fn wrong_server_key_opens_nothing() {
     let mut pair = Pair::new(&config, &server_config());
     pair.down().unwrap();
     let error = pair.up().unwrap_err();
-    assert_eq!(error, LinkError::Handshake(HandshakeError::Sealed { command: "HELLO" }));
+    assert_eq!(error, LinkError::Handshake(ZmtpViolation::Sealed { command: "HELLO" }));
     assert_eq!(events(&mut pair.server), []);
     assert!(all_written(&mut pair.server).is_empty(), "nothing is given away");
 }
@@ -203,7 +203,7 @@ fn impostor_of_a_server_is_found_out() {
 fn refused_client_is_told_at_once() {
     let mut pair = Pair::asked();
     let public_key = client_keys().public();
-    let refused = pair.server.authenticate(pair.now, Decision::Refuse);
+    let refused = pair.server.refuse();
     assert_eq!(refused, Err(LinkError::NotAdmitted { public_key }));
     let output = all_written(&mut pair.server);
     assert_eq!(output, REFUSED);
@@ -212,8 +212,8 @@ fn refused_client_is_told_at_once() {
     assert_eq!(error, LinkError::Refused { reason: "400".into(), status: Some(RefusalStatus::Denied) });
     assert_eq!(events(&mut pair.client), []);
     assert_eq!(events(&mut pair.server), []);
-    assert_eq!(pair.server.send(three("no")), Err(SendError::Closed));
-    assert_eq!(pair.server.authenticate(pair.now, Decision::Admit), Err(LinkError::Closed));
+    assert_eq!(pair.server.send(three("no")), Err(LinkError::Closed));
+    assert_eq!(pair.server.admit(pair.now), Err(LinkError::Closed));
     assert_eq!(feed(&mut pair.server, pair.now, "x"), Err(LinkError::Closed));
 }
 
@@ -238,17 +238,17 @@ fn input_is_held_while_the_application_decides() {
     }
     assert!(pair.server.accepts_input());
     assert_eq!(events(&mut pair.server), []);
-    assert_eq!(pair.server.send(three("early")), Err(SendError::NotReady));
+    assert_eq!(pair.server.send(three("early")), Err(LinkError::NotEstablished));
     // What was held is read then, and is judged as what comes later.
-    let result = pair.server.authenticate(pair.now, Decision::Admit);
+    let result = pair.server.admit(pair.now);
     assert_eq!(result, Err(LinkError::Violation(ZmtpViolation::NotEncrypted)));
-    assert!(matches!(events(&mut pair.server)[..], [LinkEvent::Established(_)]));
+    assert!(matches!(events(&mut pair.server)[..], [LinkEvent::Established { .. }]));
 
     let mut pair = Pair::asked_with(&client_config(), &config);
     feed(&mut pair.server, pair.now, [0; 100]).unwrap();
     let max = config.max_handshake_bytes;
     assert_eq!(feed(&mut pair.server, pair.now, [0]), Err(LinkError::HandshakeTooLarge { max }));
-    assert_eq!(pair.server.authenticate(pair.now, Decision::Admit), Err(LinkError::Closed));
+    assert_eq!(pair.server.admit(pair.now), Err(LinkError::Closed));
     assert_eq!(events(&mut pair.server), []);
 }
 
@@ -258,7 +258,7 @@ fn half_of_a_frame_may_be_held() {
     // Every first box starts so: flags, its length, and its name.
     let start = [1, 5 + OVERHEAD as u8, 7, b'M', b'E'];
     feed(&mut pair.server, pair.now, start).unwrap();
-    pair.server.authenticate(pair.now, Decision::Admit).unwrap();
+    pair.server.admit(pair.now).unwrap();
     pair.down().unwrap();
     let bytes = pair.sealed(three("body"));
     assert_eq!(bytes[..start.len()], start);
@@ -273,22 +273,22 @@ fn decision_does_not_stop_the_clock() {
     assert_eq!(pair.server.poll_timeout(), Some(deadline));
     pair.server.handle_timeout(deadline - Duration::from_nanos(1)).unwrap();
     assert_eq!(pair.server.handle_timeout(deadline), Err(LinkError::HandshakeTimedOut));
-    assert_eq!(pair.server.authenticate(deadline, Decision::Admit), Err(LinkError::Closed));
+    assert_eq!(pair.server.admit(deadline), Err(LinkError::Closed));
     assert!(all_written(&mut pair.server).is_empty());
 }
 
 #[test]
 fn answers_without_a_question_do_nothing() {
     let mut pair = Pair::new(&client_config(), &server_config());
-    for decision in [Decision::Admit, Decision::Refuse] {
-        pair.server.authenticate(pair.now, decision).unwrap();
-        pair.client.authenticate(pair.now, decision).unwrap();
+    for link in [&mut pair.server, &mut pair.client] {
+        link.admit(pair.now).unwrap();
+        link.refuse().unwrap();
     }
     let mut pair = Pair::established();
-    pair.server.authenticate(pair.now, Decision::Refuse).unwrap();
+    pair.server.refuse().unwrap();
     assert!(pair.server.is_established());
     let now = pair.now;
-    new_link(&LinkConfig::new(Role::Binder), now).authenticate(now, Decision::Admit).unwrap();
+    new_link(&LinkConfig::new(Role::Binder), now).admit(now).unwrap();
 }
 
 fn greeting(mechanism: &str, as_server: u8) -> Vec<u8> {
@@ -376,7 +376,7 @@ fn handshake_of_another_connection_is_worth_nothing() {
     }
     let initiate = all_written(&mut one.client);
     let error = feed(&mut other.server, other.now, initiate).unwrap_err();
-    assert_eq!(error, LinkError::Handshake(HandshakeError::Cookie));
+    assert_eq!(error, LinkError::Handshake(ZmtpViolation::Cookie));
     assert_eq!(events(&mut other.server), []);
 }
 
@@ -402,7 +402,7 @@ fn injected(change: impl FnOnce(&mut Pair, Vec<Vec<u8>>) -> Vec<u8>) -> LinkErro
     let changed = change(&mut pair, frames(&bytes));
     let error = feed(&mut pair.server, pair.now, changed).unwrap_err();
     assert!(messages(&events(&mut pair.server)).iter().all(|message| *message == three("body")));
-    assert_eq!(pair.server.send(three("x")), Err(SendError::Closed));
+    assert_eq!(pair.server.send(three("x")), Err(LinkError::Closed));
     error
 }
 
@@ -516,11 +516,11 @@ impl Raw {
     fn established(server: &mut Link, now: Instant) -> Self {
         let keys = RawKeys {
             public: RawPublic(*client_keys().public().as_bytes()),
-            secret: RawSecret::from_z85(&client_keys().secret().to_z85()).unwrap(),
+            secret: RawSecret::from_z85(&client_keys().secret_z85()).unwrap(),
         };
         let mut raw = Self::new(keys);
         while raw.carry(server, now).unwrap() {}
-        server.authenticate(now, Decision::Admit).unwrap();
+        server.admit(now).unwrap();
         raw.carry(server, now).unwrap();
         assert!(raw.0.is_ready());
         events(server);
@@ -576,7 +576,7 @@ fn keys_have_one_spelling() {
     let now = Instant::now();
     let mut public = *client_keys().public().as_bytes();
     public[31] |= 0x80;
-    let secret = RawSecret::from_z85(&client_keys().secret().to_z85()).unwrap();
+    let secret = RawSecret::from_z85(&client_keys().secret_z85()).unwrap();
     let mut raw = Raw::new(RawKeys { public: RawPublic(public), secret });
     let mut server = new_link(&server_config(), now);
     raw.carry(&mut server, now).unwrap();
@@ -669,9 +669,9 @@ fn commands_are_small() {
 #[test]
 fn heartbeats_are_encrypted_and_answered() {
     let mut client = client_config();
-    client.heartbeat = None;
+    client.keepalive = None;
     let mut server = server_config();
-    server.heartbeat = Some(Heartbeat { interval: Duration::from_secs(5), misses: 2 });
+    server.keepalive = Some(Keepalive { idle: Duration::from_secs(5), misses: 2 });
     let mut pair = Pair::established_with(&client, &server);
     for _ in 0..2_000 {
         pair.now = pair.server.poll_timeout().unwrap();
@@ -689,7 +689,7 @@ fn heartbeats_are_encrypted_and_answered() {
         assert!(!contains(&all_written(&mut pair.server), b"PING"));
     }
     let now = pair.server.poll_timeout().unwrap();
-    assert_eq!(pair.server.handle_timeout(now), Err(LinkError::HeartbeatTimedOut));
+    assert_eq!(pair.server.handle_timeout(now), Err(LinkError::KeepaliveTimedOut));
 }
 
 #[test]
@@ -709,7 +709,7 @@ fn input_pauses_while_replies_are_not_written() {
 
 #[test]
 fn debug_shows_no_secret() {
-    let secret = client_keys().secret().to_z85();
+    let secret = client_keys().secret_z85();
     let config = client_config();
     let pair = Pair::established();
     for shown in [format!("{config:?}"), format!("{:?}", pair.client), format!("{:#?}", config.mechanism)] {
@@ -732,7 +732,7 @@ fn conversation(up: &[usize], down: &[usize]) {
         feed(&mut client, now, &answer).unwrap();
         let asked = server.poll_event();
         if matches!(asked, Some(LinkEvent::AuthenticationRequested { .. })) {
-            server.authenticate(now, Decision::Admit).unwrap();
+            server.admit(now).unwrap();
         } else {
             at_server.extend(asked);
         }
@@ -749,8 +749,8 @@ fn conversation(up: &[usize], down: &[usize]) {
             break;
         }
     }
-    assert!(matches!(at_server[0], LinkEvent::Established(_)));
-    assert!(matches!(at_client[0], LinkEvent::Established(_)));
+    assert!(matches!(at_server[0], LinkEvent::Established { .. }));
+    assert!(matches!(at_client[0], LinkEvent::Established { .. }));
     assert_eq!(messages(&at_server), [three(vec![0; 50]), three(vec![1; 50])]);
     assert_eq!(messages(&at_client), [three(vec![0; 70]), three(vec![1; 70])]);
 }
@@ -800,7 +800,7 @@ fn outcome(stage: u8, client: bool, input: &[u8], cuts: &[usize]) -> (Vec<LinkEv
         got.extend(events(link));
     }
     if stage == 2 && !client && result.is_ok() {
-        result = link.authenticate(now, Decision::Admit);
+        result = link.admit(now);
         got.extend(events(link));
     }
     assert!(messages(&got).is_empty());

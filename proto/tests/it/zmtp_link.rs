@@ -152,8 +152,8 @@ proptest! {
                 break;
             }
         }
-        prop_assert!(matches!(at_binder[0], LinkEvent::Established(_)));
-        prop_assert!(matches!(at_connector[0], LinkEvent::Established(_)));
+        let is_first = |events: &[LinkEvent]| matches!(events[0], LinkEvent::Established { .. });
+        prop_assert!(is_first(&at_binder) && is_first(&at_connector));
         prop_assert!(as_sent(&at_binder) == up);
         prop_assert!(as_sent(&at_connector) == down);
     }

@@ -11,7 +11,7 @@ use std::io::IoSlice;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use callosum_proto::zmtp::{CurveKeyPair, Decision, LinkConfig, Mechanism};
+use callosum_proto::zmtp::{CurveKeyPair, LinkConfig, Mechanism};
 use callosum_proto::{
     Body, Call, CallId, Connection, ConnectionConfig, Dialect, Endpoint, EndpointConfig, Event, Outcome,
     Reply, Role,
@@ -202,9 +202,9 @@ impl Pair {
                     endpoint.finish(request.id, Some(Reply::result(self.body.clone())));
                 }
                 Event::AuthenticationRequested { .. } => {
-                    connection.authenticate(self.now, Decision::Admit).expect("it waits for this");
+                    connection.admit(self.now).expect("it waits for this");
                 }
-                Event::Connected(_) | Event::Established { .. } | Event::Pong { .. } => {}
+                Event::Connected { .. } | Event::Established { .. } | Event::Pong { .. } => {}
                 other => panic!("{other:?}"),
             }
         }
@@ -220,7 +220,7 @@ impl Pair {
                     assert_eq!(body.len(), self.body.len(), "a result of another length");
                     self.in_flight -= 1;
                 }
-                Event::Connected(_) | Event::Established { .. } | Event::Pong { .. } => {}
+                Event::Connected { .. } | Event::Established { .. } | Event::Pong { .. } => {}
                 other => panic!("{other:?}"),
             }
         }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use super::allow_list::AllowList;
 use super::allow_list::files::{Users, parse};
-use super::{CurveKeyPair, CurvePublicKey, CurveSecretKey, load_keys, load_public_key};
+use super::{CurveKeyPair, CurvePublicKey, load_keys, load_public_key};
 
 /// As much of a key's file is read.
 const MAX_FILE: usize = 1_024;
@@ -77,20 +77,17 @@ fn key(text: &[u8]) {
             Ok(key) => assert_eq!(key.to_string().parse(), Ok(key)),
             Err(error) => assert!(!error.to_string().is_empty()),
         }
-        let secret = CurveSecretKey::from_bytes(*bytes);
-        let again = CurveSecretKey::from_z85(&secret.to_z85()).expect("its own text");
-        assert_eq!(*again.to_z85(), *secret.to_z85());
-        assert!(
-            CurvePublicKey::from_bytes(*secret.public_key().as_bytes()).is_ok(),
-            "a public key of somebody"
-        );
+        let keys = CurveKeyPair::generate(*bytes);
+        let again = CurveKeyPair::from_secret_z85(&keys.secret_z85()).expect("its own text");
+        assert_eq!(*again.secret_z85(), *keys.secret_z85());
+        assert!(CurvePublicKey::from_bytes(*keys.public().as_bytes()).is_ok(), "a public key of somebody");
     }
     let Ok(text) = str::from_utf8(text) else { return };
     if let Ok(key) = text.parse::<CurvePublicKey>() {
         assert_eq!(key.to_string(), text);
     }
-    if let Ok(key) = CurveSecretKey::from_z85(text) {
-        assert_eq!(*key.to_z85(), text);
+    if let Ok(keys) = CurveKeyPair::from_secret_z85(text) {
+        assert_eq!(*keys.secret_z85(), text);
     }
 }
 
@@ -233,8 +230,7 @@ fn secret_file(text: &[u8]) {
     let path = scratch.0.join("secret");
     fs::write(&path, text).expect("a new file");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("it is ours");
-    let expected =
-        line(text).and_then(|text| CurveSecretKey::from_z85(text).ok()).map(CurveKeyPair::from_secret);
+    let expected = line(text).and_then(|text| CurveKeyPair::from_secret_z85(text).ok());
     match load_keys(&path) {
         Ok(keys) => assert_eq!(Some(keys.public()), expected.map(|keys| keys.public())),
         Err(error) => {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use super::{CurveKeyPair, CurvePublicKey, CurveSecretKey, KeyError};
+use super::{CurveKeyPair, CurvePublicKey, KeyError};
 use crate::os::{Readers, mode, new_file, open_without_waiting};
 
 /// More than any file with a key in it has, in bytes.
@@ -69,7 +69,7 @@ pub fn save_keys(keys: &CurveKeyPair, path: impl AsRef<Path>) -> Result<PathBuf,
     let mut public_path = path.as_os_str().to_owned();
     public_path.push(".pub");
     let public_path = PathBuf::from(public_path);
-    write_new(path, Readers::Owner, &keys.secret().to_z85())?;
+    write_new(path, Readers::Owner, &keys.secret_z85())?;
     let written = write_new(&public_path, Readers::Everybody, &keys.public().to_string());
     if written.is_err() {
         // A secret key without its public key is useless. An error of removing it would hide the first error.
@@ -102,8 +102,7 @@ pub fn load_keys(path: impl AsRef<Path>) -> Result<CurveKeyPair, KeyFileError> {
         }
     }
     let text = read(path, file)?;
-    let secret = CurveSecretKey::from_z85(line(&text)).map_err(|error| not_a_key(path, error))?;
-    Ok(CurveKeyPair::from_secret(secret))
+    CurveKeyPair::from_secret_z85(line(&text)).map_err(|error| not_a_key(path, error))
 }
 
 /// Reads a public key, such as [`save_keys`] has written. Blocks.
@@ -185,10 +184,10 @@ mod tests {
         assert_eq!(public_path, scratch.path("server.pub"));
         let loaded = load_keys(&path).unwrap();
         assert_eq!(loaded.public(), keys.public());
-        assert_eq!(*loaded.secret().to_z85(), *keys.secret().to_z85());
+        assert_eq!(*loaded.secret_z85(), *keys.secret_z85());
         assert_eq!(load_public_key(&public_path).unwrap(), keys.public());
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(fs::read_to_string(&path).unwrap(), format!("{}\n", *keys.secret().to_z85()));
+        assert_eq!(fs::read_to_string(&path).unwrap(), format!("{}\n", *keys.secret_z85()));
         assert_eq!(fs::read_to_string(&public_path).unwrap(), format!("{}\n", keys.public()));
     }
 
@@ -198,7 +197,7 @@ mod tests {
         let keys = generate_keys();
         let public = scratch.write("public", &format!("\u{FEFF}{}\r\n", keys.public()));
         assert_eq!(load_public_key(public).unwrap(), keys.public());
-        let secret = scratch.write("secret", &format!("\u{FEFF}{}\r\n", *keys.secret().to_z85()));
+        let secret = scratch.write("secret", &format!("\u{FEFF}{}\r\n", *keys.secret_z85()));
         fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
         assert_eq!(load_keys(secret).unwrap().public(), keys.public());
     }

@@ -13,7 +13,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use callosum_proto::zmtp::{Decision, Link, LinkConfig, LinkError, LinkEvent, Mechanism};
+use callosum_proto::zmtp::{Link, LinkConfig, LinkEvent, Mechanism};
 use callosum_proto::{Multipart, Role};
 use futures_io::{AsyncRead, AsyncWrite};
 
@@ -121,7 +121,7 @@ impl StreamLink {
         link.mechanism = mechanism;
         link.max_message_size = config.connection.max_body.saturating_add(ENVELOPE);
         link.handshake_timeout = config.connection.handshake_timeout;
-        link.heartbeat = config.heartbeat;
+        link.keepalive = config.keepalive;
         Self {
             zmtp: Link::new(&link, peer.core.random(), peer.core.now()),
             alarm: Alarm::new(&*peer.core.runtime),
@@ -192,8 +192,8 @@ impl StreamLink {
             let mut state = self.pump.peer.lock();
             match event {
                 LinkEvent::Message(message) => state.connection.handle_message(now, message),
-                LinkEvent::Established(info) => {
-                    state.attach(&self.address, info.identity, info.public_key, now);
+                LinkEvent::Established { identity, public_key } => {
+                    state.attach(&self.address, identity, public_key, now);
                     self.handshake = None;
                     self.overture = None;
                 }
@@ -226,7 +226,7 @@ impl StreamLink {
             };
             // The connection sends nothing before the link is established, so only the encryption can fail, when its
             // nonces are used up. The message is lost then, and the link is closed.
-            self.zmtp.send(message).map_err(|_| LinkError::Exhausted)?;
+            self.zmtp.send(message)?;
         }
     }
 
@@ -278,11 +278,11 @@ impl StreamLink {
         self.admitting = None;
         let now = self.pump.peer.core.now();
         match verdict {
-            Verdict::Admitted => self.zmtp.authenticate(now, Decision::Admit)?,
-            Verdict::Refused => self.zmtp.authenticate(now, Decision::Refuse)?,
+            Verdict::Admitted => self.zmtp.admit(now)?,
+            Verdict::Refused => self.zmtp.refuse()?,
             Verdict::Panicked => {
                 // Its error only says that the client was refused; the one below has the reason.
-                let _ = self.zmtp.authenticate(now, Decision::Refuse);
+                let _ = self.zmtp.refuse();
                 return Err(AuthenticationError::CheckPanicked { public_key }.into());
             }
         }
@@ -355,7 +355,7 @@ impl StreamLink {
         let late = self.zmtp.poll_timeout().is_some_and(|deadline| deadline <= now);
         let Some(admitting) = self.admitting.take_if(|_| late) else { return Ok(()) };
         // Its error only says that the client was refused; the one below has the reason.
-        let _ = self.zmtp.authenticate(now, Decision::Refuse);
+        let _ = self.zmtp.refuse();
         Err(AuthenticationError::CheckTimedOut { public_key: admitting.public_key }.into())
     }
 

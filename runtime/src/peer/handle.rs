@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use callosum_proto::{CloseCause, ConnectionId, PingId};
+use callosum_proto::{CloseCause, ConnectionId};
 use futures_channel::oneshot;
 
 use super::info::PeerInfo;
@@ -173,7 +173,7 @@ impl Peer {
 struct Probe<'a> {
     peer: &'a PeerShared,
     connection: ConnectionId,
-    ping: Option<PingId>,
+    ping: Option<u64>,
 }
 
 impl Drop for Probe<'_> {

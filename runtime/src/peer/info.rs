@@ -2,7 +2,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use callosum_proto::{Dialect, Hello};
+use callosum_proto::Dialect;
 
 use crate::auth::{CurvePublicKey, Identity};
 
@@ -26,8 +26,8 @@ pub struct PeerInfo {
     pub address: String,
     /// The routing id that the peer announced, if any. The peer chose it: it proves nothing.
     pub routing_id: Bytes,
-    /// The peer's hello; `None` if it only speaks dialect 1, as Python's does.
-    pub hello: Option<Hello>,
+    /// Largest body that the peer takes, in bytes; `None` for one that only speaks dialect 1 and says no more, such as Python's.
+    pub max_body: Option<u64>,
     /// The negotiated dialect, once the handshake is complete. Streams and metadata need dialect 2.
     pub dialect: Option<Dialect>,
     /// The key that the peer has proved to own; `None` without CURVE.

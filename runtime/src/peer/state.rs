@@ -5,8 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use callosum_proto::{
-    CallId, CloseCause, Connection, ConnectionId, Event, InvokeError, Metadata, Outcome, PingId, RequestId,
-    StreamId,
+    CallId, CloseCause, Connection, ConnectionId, Event, InvokeError, Metadata, Outcome, RequestId, StreamId,
 };
 use futures_channel::oneshot;
 use rustc_hash::FxHashMap;
@@ -33,7 +32,7 @@ pub(crate) struct PeerState {
     pub(super) reply_waiters: FxHashMap<RequestId, oneshot::Sender<()>>,
     /// Metadata that handlers have set for results that they have not returned yet.
     pub(super) reply_metadata: FxHashMap<RequestId, Metadata>,
-    pub(super) pings: FxHashMap<PingId, oneshot::Sender<Duration>>,
+    pub(super) pings: FxHashMap<u64, oneshot::Sender<Duration>>,
     pub(super) ready: Vec<oneshot::Sender<()>>,
 }
 
@@ -64,8 +63,8 @@ impl PeerState {
 
     /// Largest body that the peer takes, and largest item that it reads; `None` as long as it has not said.
     pub(crate) fn largest_body(&self) -> Option<usize> {
-        let hello = self.info.hello.as_ref().filter(|_| self.linked)?;
-        Some(usize::try_from(hello.max_body).unwrap_or(usize::MAX))
+        let max_body = self.info.max_body.filter(|_| self.linked)?;
+        Some(usize::try_from(max_body).unwrap_or(usize::MAX))
     }
 
     /// Our authenticator admits the owner of this key.
@@ -109,8 +108,8 @@ impl PeerState {
                 Event::Goodbye => effects.push(Effect::Goodbye),
                 Event::Request(request) => effects.push(Effect::Request(request)),
                 Event::Stop { request, reason } => effects.push(Effect::Stop(request, reason.into())),
-                Event::Established { hello, dialect } => {
-                    self.info.hello = hello;
+                Event::Established { max_body, dialect } => {
+                    self.info.max_body = max_body;
                     self.info.dialect = Some(dialect);
                     // The connection may have been closed since: waiters then wait for the next one.
                     let ready = match self.connection.is_established() {

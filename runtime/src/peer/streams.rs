@@ -2,9 +2,10 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Instant;
 
-use callosum_proto::{CallId, Dialect, Metadata, Outcome, Read, ReplyError, RequestId, StreamId};
+use callosum_proto::{CallId, Dialect, Metadata, Outcome, ReplyError, RequestId, StreamId};
 use futures_channel::oneshot;
 
 use super::effects::{Effect, Effects};
@@ -129,10 +130,10 @@ impl PeerState {
             let mut rest = VecDeque::new();
             loop {
                 match self.connection.recv_stream(id).read(now) {
-                    Ok(Read::Chunk(chunk)) => rest.push_back(chunk),
-                    Ok(Read::End) => break shared.leave(rest),
+                    Ok(Poll::Ready(Some(chunk))) => rest.push_back(chunk),
+                    Ok(Poll::Ready(None)) => break shared.leave(rest),
                     // A complete result arrived with its first message; an incomplete one is useless.
-                    Ok(Read::Pending) | Err(_) => break,
+                    Ok(Poll::Pending) | Err(_) => break,
                 }
             }
             let wakers = shared.end(Err(CallError::Disconnected(cause.clone())));

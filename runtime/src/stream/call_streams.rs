@@ -5,9 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use callosum_proto::{
-    Acknowledged, ErrorInfo, Read, ReadError, RecvStream, Reply, SendStream, StreamId, WriteError,
-};
+use callosum_proto::{Chunk, ErrorInfo, ReadError, RecvStream, Reply, SendStream, StreamId, WriteError};
 
 use super::BodyError;
 use super::shared::{Head, Shared};
@@ -75,17 +73,17 @@ impl CallStreams {
         }
     }
 
-    pub(crate) fn poll_read(&self, cx: &mut Context<'_>) -> Poll<Result<Read, BodyError>> {
+    pub(crate) fn poll_read(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Chunk>, BodyError>> {
         self.shared.watch_reader(cx);
         match self.reading(|stream| stream.read(self.peer.core.now())) {
-            Ok(Read::Pending) => Poll::Pending,
-            Ok(read) => {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(chunk)) => {
                 // There may be credit to give.
                 self.peer.wake();
-                Poll::Ready(Ok(read))
+                Poll::Ready(Ok(chunk))
             }
             Err(ReadError::NotOpen) => match self.shared.next_of_rest() {
-                Some(read) => Poll::Ready(Ok(read)),
+                Some(chunk) => Poll::Ready(Ok(chunk)),
                 None if self.is_ending() => Poll::Pending,
                 None => Poll::Ready(Err(self.failure())),
             },
@@ -153,8 +151,8 @@ impl CallStreams {
     /// Waits for the reader to have taken everything that was written.
     pub(crate) fn poll_acknowledged(&self, cx: &mut Context<'_>) -> Poll<Result<u64, BodyError>> {
         self.shared.watch_writer(cx);
-        match self.writing(|stream| stream.acknowledged()) {
-            Ok(Acknowledged { written, consumed }) if written == consumed => Poll::Ready(Ok(consumed)),
+        match self.writing(|stream| Ok((stream.written()?, stream.acknowledged()?))) {
+            Ok((written, consumed)) if written == consumed => Poll::Ready(Ok(consumed)),
             Ok(_) => Poll::Pending,
             Err(WriteError::NotOpen) if self.is_ending() => Poll::Pending,
             Err(error) => Poll::Ready(Err(self.explain(error))),
@@ -162,9 +160,9 @@ impl CallStreams {
     }
 
     /// Bytes that were written and that the reader has taken.
-    pub(crate) fn acknowledged(&self) -> Result<Acknowledged, WriteError> {
+    pub(crate) fn acknowledged(&self) -> Result<u64, WriteError> {
         match self.shared.id() {
-            None if !self.shared.has_ended() => Ok(Acknowledged { written: 0, consumed: 0 }),
+            None if !self.shared.has_ended() => Ok(0),
             _ => self.writing(|stream| stream.acknowledged()),
         }
     }

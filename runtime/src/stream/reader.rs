@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
-use callosum_proto::{Chunk, Read};
+use callosum_proto::Chunk;
 use futures_io::AsyncRead;
 use futures_util::{Stream, StreamExt};
 use serde::de::DeserializeOwned;
@@ -180,12 +180,11 @@ impl BodyReader {
                 Poll::Ready(whole)
             }
             Source::Live(streams) => match ready!(streams.poll_read(cx)) {
-                Ok(Read::Chunk(chunk)) => Poll::Ready(Some(Ok(chunk))),
-                Ok(Read::End) => {
+                Ok(Some(chunk)) => Poll::Ready(Some(Ok(chunk))),
+                Ok(None) => {
                     self.ended = true;
                     Poll::Ready(None)
                 }
-                Ok(Read::Pending) => Poll::Pending,
                 Err(error) => {
                     self.ended = true;
                     Poll::Ready(Some(Err(error)))

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use std::task::{Context, Waker};
 
 use bytes::Bytes;
-use callosum_proto::{Chunk, Metadata, Read, ReadError, StreamId};
+use callosum_proto::{Chunk, Metadata, ReadError, StreamId};
 
 use crate::error::CallError;
 use crate::lock::Mutex;
@@ -216,9 +216,9 @@ impl Shared {
         self.state.lock().rest = Some(rest);
     }
 
-    pub(super) fn next_of_rest(&self) -> Option<Read> {
-        let mut state = self.state.lock();
-        Some(state.rest.as_mut()?.pop_front().map_or(Read::End, Read::Chunk))
+    /// Of what is left, if the link has ended: the next part, or the end.
+    pub(super) fn next_of_rest(&self) -> Option<Option<Chunk>> {
+        Some(self.state.lock().rest.as_mut()?.pop_front())
     }
 
     pub(super) fn all_of_rest(&self) -> Option<Bytes> {

@@ -176,7 +176,7 @@ impl BodyWriter {
     /// # Errors
     /// If the reader has stopped, or the call has ended.
     pub fn consumed(&self) -> Result<u64, BodyError> {
-        Ok(self.streams.acknowledged()?.consumed)
+        Ok(self.streams.acknowledged()?)
     }
 }
 

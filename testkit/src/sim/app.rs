@@ -1,12 +1,13 @@
 //! How applications use streams: they read and write random pieces, reassemble bodies, stop, or read nothing until the end.
 
+use std::task::Poll;
 use std::time::Instant;
 
 use super::Pace;
 use super::chance::Chance;
 use super::model::Model;
 use super::payload::{self, Direction};
-use callosum_proto::{Connection, Read, ReadError, StreamId, WriteError};
+use callosum_proto::{Connection, ReadError, StreamId, WriteError};
 
 /// Largest piece that is written at a time.
 const PIECE_MAX: usize = 40_000;
@@ -87,7 +88,7 @@ impl Reader {
     fn read(&mut self, connection: &mut Connection, id: StreamId, now: Instant, model: &mut Model) -> bool {
         let stream = model.0[self.call].stream(self.direction);
         match connection.recv_stream(id).read(now) {
-            Ok(Read::Chunk(chunk)) => {
+            Ok(Poll::Ready(Some(chunk))) => {
                 payload::check(self.call, self.direction, stream.read, &chunk.bytes);
                 stream.read += chunk.bytes.len() as u64;
                 self.begun = true;
@@ -100,13 +101,13 @@ impl Reader {
                     assert!(next.is_none_or(|at| at >= stream.read), "{}: an item has no end", self.call);
                 }
             }
-            Ok(Read::End) => {
+            Ok(Poll::Ready(None)) => {
                 assert!(stream.finished && !stream.aborted, "{}: {:?} ends early", self.call, self.direction);
                 assert_eq!(stream.read, stream.written, "{}: {:?}", self.call, self.direction);
                 assert_eq!(self.items, stream.items.len(), "{}: items of {:?}", self.call, self.direction);
                 self.done = true;
             }
-            Ok(Read::Pending) => self.ready = false,
+            Ok(Poll::Pending) => self.ready = false,
             Err(ReadError::Aborted) => {
                 self.check_aborted(model);
                 self.done = true;
@@ -174,8 +175,8 @@ impl Writer {
             return false;
         }
         let mut sender = connection.send_stream(id);
-        if let Ok(report) = sender.acknowledged() {
-            model.acknowledged(self.call, self.direction, report);
+        if let (Ok(written), Ok(consumed)) = (sender.written(), sender.acknowledged()) {
+            model.acknowledged(self.call, self.direction, written, consumed);
         }
         let stream = model.0[self.call].stream(self.direction);
         match sender.room() {

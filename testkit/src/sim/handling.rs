@@ -65,8 +65,8 @@ impl World<'_> {
                 let driver = &mut self.links[link].drivers[side];
                 driver.ended(call, &outcome, &metadata, orders, &mut self.model);
             }
-            Event::Established { hello, dialect } => {
-                self.established(link, side, hello.is_some(), dialect);
+            Event::Established { max_body, dialect } => {
+                self.established(link, side, max_body.is_some(), dialect);
             }
             Event::Closed(cause) => self.closed(link, side, cause),
             Event::Goodbye | Event::Pong { .. } | Event::Anomaly(_) => {}

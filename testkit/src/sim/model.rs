@@ -9,9 +9,7 @@ use bytes::Bytes;
 use super::payload::{self, Direction};
 use callosum_proto::internals::wire::DecodeError;
 use callosum_proto::internals::wire::dialect2::MAX_FIRST;
-use callosum_proto::{
-    Acknowledged, Delivery, ErrorInfo, Metadata, OrderingKey, Outcome, Refusal, Reply, Urgency,
-};
+use callosum_proto::{Delivery, ErrorInfo, Metadata, OrderingKey, Outcome, Refusal, Reply, Urgency};
 
 /// Every accepted call. Its index is its number, and its method is that number as text.
 #[derive(Default)]
@@ -141,11 +139,11 @@ impl Model {
 
     /// # Panics
     /// If more is acknowledged than was consumed.
-    pub(super) fn acknowledged(&mut self, number: usize, direction: Direction, report: Acknowledged) {
+    pub(super) fn acknowledged(&mut self, number: usize, direction: Direction, written: u64, consumed: u64) {
         let stream = self.0[number].stream(direction);
-        assert_eq!(report.written, stream.written, "{number}: {direction:?}");
+        assert_eq!(written, stream.written, "{number}: {direction:?}");
         let read = if stream.reassembled { stream.written } else { stream.read };
-        assert!(report.consumed <= read, "{number}: {report:?}, and {read} was read");
+        assert!(consumed <= read, "{number}: {consumed} of {written}, and {read} was read");
     }
 
     /// A call has ended. Returns whether its answer is one message that had to wait for earlier answers with the same key.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::model::Answer;
 use callosum_proto::ordering::{Arrival, KeyScope, OrderingConfig, OrderingMode};
-use callosum_proto::{ConnectionId, Endpoint, OrderingKey, Refusal, RequestId, WithdrawReason};
+use callosum_proto::{ConnectionId, Endpoint, OrderingKey, Refusal, RequestId, StopReason};
 
 /// The requests that an endpoint knows of.
 #[derive(Debug)]
@@ -57,7 +57,7 @@ impl Requests {
         }
     }
 
-    pub(super) fn withdrawn(&mut self, id: RequestId, reason: WithdrawReason, answer: Answer) {
+    pub(super) fn withdrawn(&mut self, id: RequestId, reason: StopReason, answer: Answer) {
         let Some(request) = self.known.get_mut(&id).filter(|request| !request.gone) else { return };
         match &mut request.stage {
             Stage::Running { withdrawn, given_up } => {

@@ -4,7 +4,7 @@
 use std::io::IoSlice;
 use std::time::{Duration, Instant};
 
-use callosum_proto::zmtp::{CurveKeyPair, CurvePublicKey, Decision, Link, LinkConfig, LinkEvent, Mechanism};
+use callosum_proto::zmtp::{CurveKeyPair, CurvePublicKey, Link, LinkConfig, LinkEvent, Mechanism};
 use callosum_proto::{Multipart, Role};
 
 use super::chance::Chance;
@@ -177,16 +177,16 @@ impl Transport {
         let mut arrived = Vec::new();
         while let Some(event) = links[to].poll_event() {
             match event {
-                LinkEvent::Established(peer) => {
+                LinkEvent::Established { public_key, .. } => {
                     let expected = self.public_keys.map(|keys| keys[1 - to]);
-                    assert_eq!(peer.public_key, expected, "the link has authenticated another peer");
+                    assert_eq!(public_key, expected, "the link has authenticated another peer");
                     arrived.push(Arrival::Connected);
                 }
                 LinkEvent::Message(message) => arrived.push(Arrival::Message(message)),
                 LinkEvent::AuthenticationRequested { public_key } => {
                     let expected = self.public_keys.map(|keys| keys[1 - to]);
                     assert_eq!(Some(public_key), expected, "another peer asks to be admitted");
-                    result = result.and(links[to].authenticate(now, Decision::Admit));
+                    result = result.and(links[to].admit(now));
                 }
                 other => panic!("an honest peer causes {other:?}"),
             }

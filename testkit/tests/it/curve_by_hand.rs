@@ -8,9 +8,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use callosum_proto::Role;
-use callosum_proto::zmtp::{
-    CurveKeyPair, Decision, HandshakeError, Link, LinkConfig, LinkError, LinkEvent, Mechanism, ZmtpViolation,
-};
+use callosum_proto::zmtp::{CurveKeyPair, Link, LinkConfig, LinkError, LinkEvent, Mechanism, ZmtpViolation};
 use callosum_testkit::curve_handshake::{FIELD, Plan, shake_hands, written};
 use callosum_testkit::curve_peer::{CurvePeer, Half, MORE, SEALED_COMMAND, next_frame};
 use salsabox::{SecretBox, hsalsa20};
@@ -101,8 +99,8 @@ fn keys_of_low_order_are_worth_nothing_wherever_they_are_said() {
         for (server, name) in [(false, "HELLO"), (true, "WELCOME")] {
             let plan = Plan { ephemeral: Half::weak(point), ..Plan::honest(server) };
             let (_, _, result) = meet(server, &plan);
-            let worthless = |error: &HandshakeError| match error {
-                HandshakeError::LowOrder { command } | HandshakeError::NotCanonical { command } => {
+            let worthless = |error: &ZmtpViolation| match error {
+                ZmtpViolation::LowOrder { command } | ZmtpViolation::NotCanonical { command } => {
                     *command == name
                 }
                 _ => false,
@@ -121,7 +119,7 @@ fn ephemeral_keys_have_one_spelling_too() {
     for (server, command) in [(false, "HELLO"), (true, "WELCOME")] {
         let plan = Plan { ephemeral: Half::of([5; 32]).noncanonical(), ..Plan::honest(server) };
         let (_, _, result) = meet(server, &plan);
-        assert_eq!(result, Err(LinkError::Handshake(HandshakeError::NotCanonical { command })));
+        assert_eq!(result, Err(LinkError::Handshake(ZmtpViolation::NotCanonical { command })));
     }
 }
 
@@ -129,7 +127,7 @@ fn ephemeral_keys_have_one_spelling_too() {
 fn a_vouch_is_for_one_server_and_one_connection() {
     for at in 0..64 {
         let (_, _, result) = meet(false, &Plan { change: (at, 1), ..Plan::honest(false) });
-        assert_eq!(result, Err(LinkError::Handshake(HandshakeError::Vouch)), "byte {at}");
+        assert_eq!(result, Err(LinkError::Handshake(ZmtpViolation::Vouch)), "byte {at}");
     }
 }
 
@@ -182,7 +180,7 @@ fn record() -> Recorded {
         server.handle_input(now, &from_client).unwrap();
         client.handle_input(now, &from_server).unwrap();
         if let Some(LinkEvent::AuthenticationRequested { .. }) = server.poll_event() {
-            server.authenticate(now, Decision::Admit).unwrap();
+            server.admit(now).unwrap();
         }
         if client.is_established() && !sent {
             sent = true;
@@ -215,14 +213,14 @@ impl Recorded {
     /// The server's ephemeral key and the cookie, which the server's long-term secret key decrypts.
     fn welcome(&self) -> ([u8; 32], Vec<u8>) {
         let (nonce, sealed) = self.after(b"\x07WELCOME")[0].split_at(16);
-        let key = agreed(server_keys().secret(), &self.client_ephemeral());
+        let key = agreed(&server_keys(), &self.client_ephemeral());
         let inside = open(&key, b"WELCOME-", nonce, sealed).expect("the server's own words");
         (*inside.first_chunk().unwrap(), inside[32..].to_vec())
     }
 }
 
-fn agreed(secret: &callosum_proto::zmtp::CurveSecretKey, public: &[u8; 32]) -> SecretBox {
-    let bytes = *callosum_proto::internals::secret_bytes(secret);
+fn agreed(keys: &CurveKeyPair, public: &[u8; 32]) -> SecretBox {
+    let bytes = *callosum_proto::internals::secret_bytes(keys);
     let shared = StaticSecret::from(bytes).diffie_hellman(&PublicKey::from(*public));
     SecretBox::new(hsalsa20(shared.as_bytes(), &[0; 16]))
 }
@@ -244,7 +242,7 @@ fn recorded_traffic_and_both_secret_keys_open_nothing() {
             .into_iter()
             .chain([server_ephemeral]);
     let keys: Vec<_> = publics
-        .flat_map(|public| [client_keys(), server_keys()].map(|keys| agreed(keys.secret(), &public)))
+        .flat_map(|public| [client_keys(), server_keys()].map(|keys| agreed(&keys, &public)))
         .collect();
     let mut tried = 0;
     let mut shut = |prefix: &[u8], nonce: &[u8], sealed: &[u8]| {

@@ -118,7 +118,7 @@ fn calls_go_both_ways() {
         let peer = connected(&mut events).await;
         assert_echoes(&peer).await;
         assert_eq!(peer.info().routing_id, "a");
-        assert!(peer.info().hello.is_some());
+        assert!(peer.info().max_body.is_some());
         assert!(peer.stats().bytes_sent > 0 && peer.stats().bytes_received > 0);
     });
 }
@@ -549,7 +549,7 @@ fn a_python_peer_needs_no_hello() {
         let mut raw = Raw::connect(&hub, "python");
         raw.send(&[PING, Bytes::new(), Bytes::new()]).await;
         assert_eq!(raw.next().await, Multipart::from_frames([PONG, Bytes::new(), Bytes::new()]));
-        assert!(connected(&mut events).await.info().hello.is_none());
+        assert!(connected(&mut events).await.info().max_body.is_none());
 
         let mut raw = Raw::connect(&hub, "no word before");
         raw.call(0).await;

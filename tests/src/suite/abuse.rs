@@ -303,7 +303,7 @@ pub async fn half_open_after_the_handshake(rig: Rig) {
     for _ in 0..silent.len() {
         let cause = scene.disconnected().await;
         let DisconnectCause::Protocol(error) = &cause else { panic!("{cause:?}") };
-        assert_eq!(**error, LinkError::HeartbeatTimedOut);
+        assert_eq!(**error, LinkError::KeepaliveTimedOut);
     }
     for attacker in silent {
         attacker.until_closed().await;

@@ -84,7 +84,7 @@ pub async fn changed_boxes(rig: Rig) {
             });
             let cause = cause.await;
             let DisconnectCause::Protocol(error) = &cause else { panic!("{cause:?}") };
-            assert_eq!(**error, LinkError::Violation(expected.clone()));
+            assert_eq!(**error, LinkError::Violation(*expected));
             assert_eq!(hits.load(Ordering::SeqCst) - before, *whole, "{expected:?}");
         }
     };

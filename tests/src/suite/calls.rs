@@ -375,9 +375,8 @@ pub async fn ping(rig: Rig) {
     let pair = rig.pair(rig.builder(), rig.builder()).await;
     pair.peer().ping().await.expect("the binder answers");
     pair.back.ping().await.expect("the connector answers");
-    let hello = pair.peer().info().hello.expect("the binder is one of ours");
-    assert_eq!(hello.max_body, 10 << 20);
-    assert!(pair.back.info().hello.is_some() && !pair.back.info().address.is_empty());
+    assert_eq!(pair.peer().info().max_body, Some(10 << 20), "the binder is one of ours");
+    assert!(pair.back.info().max_body.is_some() && !pair.back.info().address.is_empty());
     pair.end().await;
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use callosum_proto::internals::wire::{Hello, NONCE_LEN, PING, UPPER};
-use callosum_proto::ordering::{Action, Arrival, Busy, KeyOrder, OrderingConfig, Scheduler, Withdrawn};
+use callosum_proto::ordering::{Action, Arrival, Busy, KeyOrder, OrderingConfig, Scheduler};
 use callosum_proto::{ConnectionId, Multipart, RequestId};
 use callosum_runtime::Event;
 use callosum_runtime::link::{MessageSender, memory};
@@ -54,8 +54,8 @@ impl Scheduler for Watched {
         self.order.finish(request);
     }
 
-    fn withdraw(&mut self, request: RequestId) -> Withdrawn {
-        self.order.withdraw(request)
+    fn withdraw(&mut self, request: RequestId) {
+        self.order.withdraw(request);
     }
 
     fn forget_connection(&mut self, connection: ConnectionId) {

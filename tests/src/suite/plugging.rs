@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use callosum_proto::internals::wire::{PING, PONG};
-use callosum_proto::ordering::{Action, Arrival, Busy, Scheduler, Withdrawn};
+use callosum_proto::ordering::{Action, Arrival, Busy, Scheduler};
 use callosum_proto::zmtp::{Link, LinkConfig, LinkEvent};
 use callosum_proto::{ConnectionId, Multipart, RequestId, Role};
 use callosum_runtime::rt::Runtime;
@@ -345,18 +345,11 @@ impl Scheduler for LastFirst {
         }
     }
 
-    fn withdraw(&mut self, request: RequestId) -> Withdrawn {
-        if self.running == Some(request) {
-            return Withdrawn::Running;
-        }
-        let before = self.waiting();
-        self.waiting.retain(|other| *other != request);
-        self.unready.retain(|other| *other != request);
-        let before = before + self.releases.len();
-        self.releases.retain(|other| *other != request);
-        match self.waiting() + self.releases.len() < before {
-            true => Withdrawn::Forgotten,
-            false => Withdrawn::Unknown,
+    fn withdraw(&mut self, request: RequestId) {
+        if self.running != Some(request) {
+            self.waiting.retain(|other| *other != request);
+            self.unready.retain(|other| *other != request);
+            self.releases.retain(|other| *other != request);
         }
     }
 

@@ -185,7 +185,7 @@ fn it_speaks_curve() {
     let keyed = |with_server: bool| {
         let mut command = host();
         let keys = if with_server { &ours } else { &theirs };
-        command.env("SECRET_KEY", keys.secret().to_z85().as_str());
+        command.env("SECRET_KEY", keys.secret_z85().as_str());
         if with_server {
             command.env("SERVER_KEY", theirs.public().to_string());
         }

@@ -30,7 +30,7 @@ interop_tests! {
 
 /// Arguments for a script that has these keys. Z85 may begin with a hyphen, so each is one word.
 fn curve(keys: &CurveKeyPair, more: &str) -> Vec<String> {
-    let secret = keys.secret().to_z85();
+    let secret = keys.secret_z85();
     vec![format!("--curve-public={}", keys.public()), format!("--curve-secret={}", *secret), more.to_owned()]
 }
 
@@ -245,7 +245,7 @@ fn pyzmq_twins(world: &World) {
         },
     ));
     let mut args = keys.python_client(&keys.server);
-    let secret = twin.secret().to_z85();
+    let secret = twin.secret_z85();
     args.extend([format!("--twin-public={}", twin.public()), format!("--twin-secret={}", *secret)]);
     let endpoint = server.endpoint();
     let mut twins = PyProcess::spawn("dealer.py", &[&["--connect", &endpoint], &words(&args)[..]].concat());

@@ -16,7 +16,8 @@ pub(super) fn pair2(connector: ConnectionConfig, binder: ConnectionConfig) -> (S
     exchange(&mut a, &mut b);
     for side in [&mut a, &mut b] {
         let events = side.events();
-        let [Event::Established { hello: Some(_), dialect: Dialect::Two }, pongs @ ..] = &events[..] else {
+        let [Event::Established { max_body: Some(_), dialect: Dialect::Two }, pongs @ ..] = &events[..]
+        else {
             panic!("{events:?}")
         };
         assert!(pongs.len() == 8 && pongs.iter().all(|event| matches!(event, Event::Pong { .. })));
@@ -106,7 +107,7 @@ fn who_offers_dialect_2_without_credit_speaks_dialect_1() {
     let mut side = Side::connected(Role::Binder, two());
     let hello = Hello { dialects: u32::MAX, nonce: [9; NONCE_LEN], max_body: 1 << 20, credit: None };
     side.hear(Multipart::new(PING, hello.encode(), Bytes::new()));
-    assert_eq!(side.events(), [Event::Established { hello: Some(hello), dialect: Dialect::One }]);
+    assert_established(&mut side, &hello);
 }
 
 #[test]
@@ -226,9 +227,11 @@ fn a_requester_that_gives_up_stops_the_handler_in_time() {
     let options = Options { remaining: Some(SECOND), ..Options::default() };
     let (method, key) = ("m".into(), OrderingKey::none());
     let open = Record::Open { call: 0, method, key, options, piece: whole("") };
-    let late = Event::Stop { request: incoming(0), reason: StopReason::TimedOut };
     // A handler may run for half a second, or for longer than its requester waits.
-    for (limit, stops_after) in [(SECOND / 2, SECOND / 2), (3 * SECOND, 2 * SECOND)] {
+    for (limit, stops_after, reason) in [
+        (SECOND / 2, SECOND / 2, StopReason::ExecutionTimedOut),
+        (3 * SECOND, 2 * SECOND, StopReason::DeadlinePassed),
+    ] {
         let mut side = binder(ConnectionConfig { execution_timeout: Some(limit), ..two() });
         side.hear_records(std::slice::from_ref(&open));
         let request = request(&mut side);
@@ -237,7 +240,7 @@ fn a_requester_that_gives_up_stops_the_handler_in_time() {
         side.pass(stops_after - Duration::from_nanos(1));
         assert_eq!(side.events(), [], "the requester is to know first");
         side.pass(Duration::from_nanos(1));
-        assert_eq!(side.events(), std::slice::from_ref(&late));
+        assert_eq!(side.events(), [Event::Stop { request: incoming(0), reason }]);
         let told = side.told();
         assert!(matches!(told[..], [EndpointEvent::Withdrawn { .. }]), "{told:?}");
     }

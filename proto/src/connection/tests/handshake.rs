@@ -17,8 +17,8 @@ fn two_of_ours_learn_of_each_other() {
     let mut a = Side::connected(Role::Connector, config());
     let mut b = Side::connected(Role::Binder, ConnectionConfig { max_body: 5, ..config() });
     exchange(&mut a, &mut b);
-    assert_eq!(a.events(), [Event::Established { hello: Some(hello(2, 5)), dialect: Dialect::One }]);
-    assert_eq!(b.events(), [Event::Established { hello: Some(hello(1, 10 << 20)), dialect: Dialect::One }]);
+    assert_established(&mut a, &hello(2, 5));
+    assert_established(&mut b, &hello(1, 10 << 20));
     assert!(a.connection.is_established() && b.connection.is_established());
     assert_eq!((a.connection.next_deadline(), b.connection.next_deadline()), (None, None));
 }
@@ -44,7 +44,7 @@ fn an_echo_is_python() {
         (PING, Ok(hello(1, 10 << 20)), &[1; NONCE_LEN][..])
     );
     side.hear(Multipart::new(PONG, header, body));
-    assert_eq!(side.events(), [Event::Established { hello: None, dialect: Dialect::One }]);
+    assert_eq!(side.events(), [Event::Established { max_body: None, dialect: Dialect::One }]);
 }
 
 #[test]
@@ -58,13 +58,13 @@ fn a_peer_that_skips_the_ping_or_says_something_else_in_it_is_of_dialect_1() {
     side.hear_message(0, "m", Payload::Function(Bytes::new()));
     assert!(matches!(
         side.events()[..],
-        [Event::Established { hello: None, dialect: Dialect::One }, Event::Request(_)]
+        [Event::Established { max_body: None, dialect: Dialect::One }, Event::Request(_)]
     ));
 
     let mut side = Side::connected(Role::Binder, config());
     let odd = Multipart::new(PING, Bytes::from_static(b"?"), Bytes::from_static(b"!"));
     side.hear(odd.clone());
-    assert_eq!(side.events(), [Event::Established { hello: None, dialect: Dialect::One }]);
+    assert_eq!(side.events(), [Event::Established { max_body: None, dialect: Dialect::One }]);
     let [_, header, body] = odd.into_three().unwrap();
     assert_eq!(side.sent(), [Multipart::new(PONG, header, body)]);
 
@@ -73,7 +73,7 @@ fn a_peer_that_skips_the_ping_or_says_something_else_in_it_is_of_dialect_1() {
     assert!(side.sent().is_empty(), "calls wait for the handshake");
     assert_eq!(side.connection.next_deadline(), Some(side.now + SECOND * 10));
     side.pass(SECOND * 10);
-    assert_eq!(side.events(), [Event::Established { hello: None, dialect: Dialect::One }]);
+    assert_eq!(side.events(), [Event::Established { max_body: None, dialect: Dialect::One }]);
     assert_eq!(side.said(), [(call.0 as u32, Payload::Function(b"1"[..].into()))]);
 }
 
@@ -93,7 +93,7 @@ fn garbage_does_not_settle_a_handshake() {
     let error = DecodeError::WrongType { field: "hello" };
     assert_eq!(side.events(), [Event::Anomaly(Anomaly::Header(error))]);
     side.hear(pong(hello(9, 1).encode()));
-    assert_eq!(side.events(), [Event::Established { hello: Some(hello(9, 1)), dialect: Dialect::One }]);
+    assert_established(&mut side, &hello(9, 1));
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn a_hello_again_is_answered_and_another_one_is_a_restart() {
         side.hear(ping(hello(9, 1).encode()));
         assert_eq!(side.sent(), [pong(hello(2, 10 << 20).encode())]);
     }
-    assert_eq!(side.events(), [Event::Established { hello: Some(hello(9, 1)), dialect: Dialect::One }]);
+    assert_established(&mut side, &hello(9, 1));
     let call = side.connection.invoke(side.now, call("m")).unwrap();
     assert_eq!(side.sent().len(), 1);
     side.hear(ping(hello(8, 1).encode()));
@@ -193,10 +193,7 @@ fn whatever_a_hello_offers_dialect_1_is_spoken() {
                 offer.encode(),
                 Bytes::new(),
             ));
-            assert_eq!(
-                side.events(),
-                [Event::Established { hello: Some(offer.clone()), dialect: Dialect::One }]
-            );
+            assert_established(&mut side, &offer);
             let said = side.sent();
             assert_eq!(said[1..], [message(call.0 as u32, "m", Payload::Function(b"1"[..].into()))]);
         }
@@ -256,5 +253,5 @@ fn the_answer_to_the_hello_of_another_connector_is_ignored() {
     assert!(!side.connection.is_established());
     assert_eq!(side.events(), [], "it is a PONG like any other that this side does not wait for");
     side.hear(stale(1));
-    assert_eq!(side.events(), [Event::Established { hello: Some(hello(9, 1)), dialect: Dialect::One }]);
+    assert_established(&mut side, &hello(9, 1));
 }

@@ -111,7 +111,7 @@ fn a_pong_brings_the_time_of_the_round_trip() {
         side.hear(Multipart::new(PONG, Bytes::new(), Bytes::copy_from_slice(body)));
     }
     let ping = side.connection.ping().unwrap();
-    side.hear(Multipart::new(PONG, Bytes::new(), Bytes::copy_from_slice(&ping.0.to_be_bytes())));
+    side.hear(Multipart::new(PONG, Bytes::new(), Bytes::copy_from_slice(&ping.to_be_bytes())));
     assert_eq!(side.events(), [], "answers to what was not asked, or not yet");
 }
 
@@ -145,7 +145,7 @@ fn timers_go_off_in_their_order() {
     assert_eq!(
         side.events(),
         [
-            Event::Stop { request: asked, reason: StopReason::TimedOut },
+            Event::Stop { request: asked, reason: StopReason::ExecutionTimedOut },
             ended(call, Outcome::TimedOut { sent: false })
         ]
     );
@@ -171,14 +171,14 @@ fn a_probe_has_no_header_and_the_number_of_the_probe_as_its_body() {
     side.pass(SECOND);
     let number = |number: u64| Bytes::copy_from_slice(&number.to_be_bytes());
     let probe = |at| Multipart::new(PING, Bytes::new(), number(at));
-    assert_eq!(side.sent(), [probe(ping.0), probe(ping.0 + 1)]);
+    assert_eq!(side.sent(), [probe(ping), probe(ping + 1)]);
 }
 
 #[test]
 fn an_answer_to_a_probe_that_has_not_left_is_none() {
     let mut side = Side::established(config());
     let ping = side.connection.ping().unwrap();
-    let pong = Multipart::new(PONG, Bytes::new(), Bytes::copy_from_slice(&ping.0.to_be_bytes()));
+    let pong = Multipart::new(PONG, Bytes::new(), Bytes::copy_from_slice(&ping.to_be_bytes()));
     side.hear(pong.clone());
     assert_eq!((side.events(), side.sent().len()), (vec![], 1));
     side.hear(pong);

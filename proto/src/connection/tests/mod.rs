@@ -10,6 +10,7 @@ mod requests;
 mod streams;
 
 use std::collections::BTreeMap;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -18,9 +19,9 @@ use super::*;
 use crate::call::Delivery;
 use crate::config::{Keepalive, StreamArguments};
 use crate::error::Refusal;
-use crate::event::{Body, Request, StopReason, Violation, WithdrawReason};
-use crate::ordering::{Arrival, BusyReason};
-use crate::stream::{Acknowledged, Chunk, Read, ReadError, StreamFault, WriteError};
+use crate::event::{Body, Request, StopReason, Violation};
+use crate::ordering::{Arrival, Busy};
+use crate::stream::{Chunk, ReadError, StreamFault, WriteError};
 use crate::wire::dialect1::{CallName, Encoder, Message, Payload, decode_body, decode_header};
 use crate::wire::{self, Credit, DecodeError, PONG, UPPER};
 use crate::{ErrorInfo, OrderingKey, Replied, Text, Urgency};
@@ -72,7 +73,7 @@ impl Side {
     fn established(config: ConnectionConfig) -> Self {
         let mut side = Self::connected(Role::Binder, config);
         side.hear(Multipart::new(PING, Bytes::new(), Bytes::new()));
-        assert_eq!(side.event(), Some(Event::Established { hello: None, dialect: Dialect::One }));
+        assert_eq!(side.event(), Some(Event::Established { max_body: None, dialect: Dialect::One }));
         assert_eq!(side.sent(), [Multipart::new(PONG, Bytes::new(), Bytes::new())]);
         side
     }
@@ -248,8 +249,8 @@ fn incoming(number: u64) -> RequestId {
 }
 
 /// A limit of the endpoint.
-fn busy() -> BusyReason {
-    BusyReason::WaitingRequests { limit: 7 }
+fn busy() -> Busy {
+    Busy::WaitingRequests { limit: 7 }
 }
 
 fn ended(call: CallId, outcome: Outcome) -> Event {
@@ -273,7 +274,14 @@ fn pair(connector: ConnectionConfig, binder: ConnectionConfig) -> (Side, Side) {
     let mut a = Side::connected(Role::Connector, connector);
     let mut b = Side::connected(Role::Binder, binder);
     exchange(&mut a, &mut b);
-    assert!(matches!(a.events()[..], [Event::Established { hello: Some(_), dialect: Dialect::One }]));
-    assert!(matches!(b.events()[..], [Event::Established { hello: Some(_), dialect: Dialect::One }]));
+    assert!(matches!(a.events()[..], [Event::Established { max_body: Some(_), dialect: Dialect::One }]));
+    assert!(matches!(b.events()[..], [Event::Established { max_body: Some(_), dialect: Dialect::One }]));
     (a, b)
+}
+
+/// The handshake is complete, with a peer that has said this of itself, and that dialect 1 is spoken with.
+fn assert_established(side: &mut Side, hello: &Hello) {
+    let dialect = Dialect::One;
+    assert_eq!(side.events(), [Event::Established { max_body: Some(hello.max_body), dialect }]);
+    assert_eq!(side.connection.phase, Phase::Established { hello: Some(hello.clone()), dialect });
 }

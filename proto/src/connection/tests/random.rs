@@ -41,7 +41,7 @@ struct Host {
     /// What the endpoint is about to say.
     decisions: Vec<ConnectionEvent>,
     /// Replies of requests that are withdrawn, to be sent unless they run.
-    withdrawn: BTreeMap<RequestId, (WithdrawReason, Reply)>,
+    withdrawn: BTreeMap<RequestId, (StopReason, Reply)>,
     waits: BTreeSet<RequestId>,
     runs: BTreeSet<RequestId>,
     stopped: BTreeSet<RequestId>,
@@ -170,7 +170,7 @@ impl Host {
             8 | 9 => {
                 if let Some(id) = self.any_stream(random) {
                     let mut stream = self.side.connection.recv_stream(id);
-                    while let Ok(Read::Chunk(_)) = stream.read(now) {}
+                    while let Ok(Poll::Ready(Some(_))) = stream.read(now) {}
                 }
             }
             10 => {
@@ -340,7 +340,7 @@ fn wind_up(hosts: &mut [Host; 2], random: &mut Random) {
                 }
                 let now = host.side.now;
                 host.side.connection.send_stream(call).finish().ok();
-                while let Ok(Read::Chunk(_)) = host.side.connection.recv_stream(call).read(now) {}
+                while let Ok(Poll::Ready(Some(_))) = host.side.connection.recv_stream(call).read(now) {}
             }
         }
         deliver(hosts, random, true);

@@ -175,7 +175,7 @@ fn an_execution_has_so_much_time() {
     assert_eq!((side.events(), side.connection.next_deadline()), (vec![], Some(at)), "it starts once");
     side.connection.reply(quick, ok("1")).unwrap();
     side.pass(SECOND / 2);
-    assert_eq!(side.events(), [Event::Stop { request: slow, reason: StopReason::TimedOut }]);
+    assert_eq!(side.events(), [Event::Stop { request: slow, reason: StopReason::ExecutionTimedOut }]);
     let told = side.told();
     let [EndpointEvent::Withdrawn { request, reply: Reply::Error(info), .. }] = &told[..] else {
         panic!("{told:?}")
@@ -248,7 +248,7 @@ fn the_endpoint_learns_of_a_cancellation_after_an_execution_timeout() {
     side.told();
     side.pass(SECOND);
     side.hear_message(1, "m", Payload::Cancel);
-    assert_eq!(side.events(), [Event::Stop { request: id, reason: StopReason::TimedOut }]);
+    assert_eq!(side.events(), [Event::Stop { request: id, reason: StopReason::ExecutionTimedOut }]);
     let told = side.told();
     let reasons: Vec<_> = told
         .iter()
@@ -257,7 +257,7 @@ fn the_endpoint_learns_of_a_cancellation_after_an_execution_timeout() {
             other => panic!("{other:?}"),
         })
         .collect();
-    assert_eq!(reasons, [WithdrawReason::ExecutionTimedOut, WithdrawReason::Cancelled]);
+    assert_eq!(reasons, [StopReason::ExecutionTimedOut, StopReason::Cancelled]);
     side.connection.reply(id, Reply::Cancelled).unwrap();
     assert_eq!(side.said(), [(1, Payload::Cancelled)]);
     assert_eq!(side.connection.next_deadline().filter(|at| *at < side.now + SECOND), None);

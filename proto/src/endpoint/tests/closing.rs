@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
-use crate::ordering::{Busy, Withdrawn};
+use crate::ordering::Busy;
 
 #[test]
 fn a_closed_connection_keeps_slot_and_key_until_its_handlers_have_ended() {
@@ -104,8 +104,8 @@ impl Scheduler for Counting {
     fn finish(&mut self, request: RequestId) {
         self.order().finish(request);
     }
-    fn withdraw(&mut self, request: RequestId) -> Withdrawn {
-        self.order().withdraw(request)
+    fn withdraw(&mut self, request: RequestId) {
+        self.order().withdraw(request);
     }
     fn forget_connection(&mut self, connection: ConnectionId) {
         self.order().forget_connection(connection);

@@ -2,9 +2,9 @@
 
 use super::*;
 
-const GIVEN_UP: [WithdrawReason; 2] = [WithdrawReason::Cancelled, WithdrawReason::DeadlinePassed];
+const GIVEN_UP: [StopReason; 2] = [StopReason::Cancelled, StopReason::DeadlinePassed];
 
-fn give_up(endpoint: &mut Tested, request: RequestId, reason: WithdrawReason) {
+fn give_up(endpoint: &mut Tested, request: RequestId, reason: StopReason) {
     endpoint.0.handle_event(EndpointEvent::Withdrawn { request, reason, reply: Reply::Cancelled });
 }
 
@@ -62,7 +62,7 @@ fn a_request_that_never_ran_is_answered_at_once() {
     endpoint.start(a(0), "k");
     endpoint.start(a(1), "k");
     // The two have crossed each other.
-    give_up(&mut endpoint, a(1), WithdrawReason::Cancelled);
+    give_up(&mut endpoint, a(1), StopReason::Cancelled);
     endpoint.tell(EndpointEvent::NeverRan(a(1)));
     assert_eq!(endpoint.poll(), [replied(a(1), "cancelled")]);
 }
@@ -73,10 +73,10 @@ fn a_request_whose_argument_failed_can_be_given_up() {
     endpoint.start(a(0), "k");
     endpoint.offer(a(1), "k", 0, false);
     let reply = Reply::Error(Refusal::BodyTooLarge.to_error(""));
-    let reason = WithdrawReason::IncompleteArgument;
+    let reason = StopReason::IncompleteArgument;
     endpoint.tell(EndpointEvent::Withdrawn { request: a(1), reason, reply });
     assert_eq!(endpoint.poll(), []);
-    give_up(&mut endpoint, a(1), WithdrawReason::Cancelled);
+    give_up(&mut endpoint, a(1), StopReason::Cancelled);
     assert_eq!(endpoint.poll(), [replied(a(1), "cancelled")]);
 }
 

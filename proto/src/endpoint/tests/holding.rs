@@ -87,9 +87,9 @@ fn a_withdrawn_reply_that_is_held_gives_its_memory_back() {
 fn a_result_that_came_in_time_is_not_replaced_by_an_execution_timeout() {
     for is_held in [false, true] {
         for (reason, expected) in [
-            (WithdrawReason::ExecutionTimedOut, "900 bytes"),
-            (WithdrawReason::DeadlinePassed, "ExecutionTimedOut"),
-            (WithdrawReason::Cancelled, "ExecutionTimedOut"),
+            (StopReason::ExecutionTimedOut, "900 bytes"),
+            (StopReason::DeadlinePassed, "ExecutionTimedOut"),
+            (StopReason::Cancelled, "ExecutionTimedOut"),
         ] {
             let mut endpoint = behind_one(1_000);
             endpoint.start(a(1), "k");
@@ -100,7 +100,7 @@ fn a_result_that_came_in_time_is_not_replaced_by_an_execution_timeout() {
             let reply = Reply::Error(Refusal::ExecutionTimedOut.to_error(""));
             endpoint.tell(EndpointEvent::Withdrawn { request: a(1), reason, reply });
             let mut replies = [endpoint.poll(), endpoint.finish(a(0), "first")].concat();
-            if reason != WithdrawReason::ExecutionTimedOut {
+            if reason != StopReason::ExecutionTimedOut {
                 replies.rotate_left(1);
             }
             assert_eq!(replies, [replied(a(0), "first"), replied(a(1), expected)], "{reason:?}");

@@ -63,7 +63,7 @@ fn what_waits_behind_a_stuck_key_costs_others_nothing() {
                 _ => {}
             }
             if key == "stuck" {
-                let (reason, reply) = (WithdrawReason::Cancelled, Reply::Cancelled);
+                let (reason, reply) = (StopReason::Cancelled, Reply::Cancelled);
                 endpoint.handle_event(EndpointEvent::Withdrawn { request, reason, reply });
             }
             endpoint.finish(request, Some(Reply::result("done")));

@@ -160,8 +160,8 @@ fn arrive_unready(on: &mut Tested, connection: ConnectionId, number: u64, text: 
 }
 
 #[track_caller]
-fn refused(result: Result<(), Busy>, reason: BusyReason) {
-    assert_eq!(result, Err(Busy { reason }));
+fn refused(result: Result<(), Busy>, reason: Busy) {
+    assert_eq!(result, Err(reason));
 }
 
 fn starts(numbers: impl IntoIterator<Item = u64>) -> Vec<Did> {
@@ -183,9 +183,23 @@ fn finish(on: &mut Tested, number: u64) -> Vec<Did> {
     drain(on)
 }
 
+/// What a request was when it was withdrawn.
+#[derive(Debug, PartialEq)]
+enum Withdrawn {
+    Forgotten,
+    Running,
+    Unknown,
+}
+
 fn withdraw(on: &mut Tested, number: u64) -> Withdrawn {
     let id = on.id(number);
-    let withdrawn = on.order.withdraw(id);
+    let withdrawn = match on.order.get_mut(id).map(|request| request.state) {
+        None => Withdrawn::Unknown,
+        Some(State::Running { .. } | State::Abandoned { .. }) => Withdrawn::Running,
+        Some(State::Waiting { .. } | State::Finished) => Withdrawn::Forgotten,
+    };
+    on.order.withdraw(id);
+    assert_eq!(on.order.get_mut(id).is_some(), withdrawn == Withdrawn::Running);
     Tested::audit(on);
     withdrawn
 }

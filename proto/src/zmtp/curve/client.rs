@@ -8,9 +8,9 @@ use super::{
     COOKIE, Cipher, CurveKeyPair, CurvePublicKey, HELLO_PADDING, HELLO_ZEROS, NONCE_HELLO, NONCE_INITIATE,
     NONCE_READY, NONCE_VOUCH, NONCE_WELCOME, VERSION, agree, sealed,
 };
+use crate::zmtp::ZmtpViolation;
 use crate::zmtp::command::{self, Properties};
 use crate::zmtp::output::OutputQueue;
-use crate::zmtp::{CommandError, HandshakeError};
 
 const HELLO_NUMBER: u64 = 1;
 const INITIATE_NUMBER: u64 = 2;
@@ -48,7 +48,7 @@ impl Client {
     }
 
     /// Says HELLO, after the server's greeting.
-    pub(in crate::zmtp) fn begin(self, output: &mut OutputQueue) -> Result<Self, HandshakeError> {
+    pub(in crate::zmtp) fn begin(self, output: &mut OutputQueue) -> Result<Self, ZmtpViolation> {
         let Self::Greeting { keys, server, seed } = self else { return Ok(self) };
         let ephemeral = StaticSecret::from(*seed.derive(b"client ephemeral"));
         let greeting_key = agree(&ephemeral, server.as_bytes(), "the configuration")?;
@@ -67,18 +67,18 @@ impl Client {
         body: &mut [u8],
         ours: &Properties,
         output: &mut OutputQueue,
-    ) -> Result<Self, HandshakeError> {
+    ) -> Result<Self, ZmtpViolation> {
         const COMMAND: &str = "WELCOME";
         let Self::Welcome { keys, server, seed, ephemeral, greeting_key } = self else {
-            return Err(HandshakeError::Unexpected { expected: self.expected() });
+            return Err(ZmtpViolation::Unexpected { expected: self.expected() });
         };
-        let malformed = CommandError::Malformed { command: COMMAND };
+        let malformed = ZmtpViolation::Malformed { command: COMMAND };
         let (nonce, welcome) = body.split_first_chunk_mut().ok_or(malformed)?;
         let inside = greeting_key.open(&random_nonce(NONCE_WELCOME, nonce), welcome);
-        let inside = inside.ok_or(HandshakeError::Sealed { command: COMMAND })?;
+        let inside = inside.ok_or(ZmtpViolation::Sealed { command: COMMAND })?;
         let (server_ephemeral, cookie) = inside.split_first_chunk::<32>().ok_or(malformed)?;
         if cookie.len() != COOKIE {
-            return Err(malformed.into());
+            return Err(malformed);
         }
 
         let session = agree(&ephemeral, server_ephemeral, COMMAND)?;
@@ -100,16 +100,16 @@ impl Client {
     pub(in crate::zmtp) fn ready(
         self,
         body: &mut [u8],
-    ) -> Result<(CurvePublicKey, &[u8], Cipher), HandshakeError> {
+    ) -> Result<(CurvePublicKey, &[u8], Cipher), ZmtpViolation> {
         const COMMAND: &str = "READY";
         let Self::Ready { server, session } = self else {
-            return Err(HandshakeError::Unexpected { expected: self.expected() });
+            return Err(ZmtpViolation::Unexpected { expected: self.expected() });
         };
-        let malformed = CommandError::Malformed { command: COMMAND };
+        let malformed = ZmtpViolation::Malformed { command: COMMAND };
         let (number, ready) = body.split_first_chunk_mut().ok_or(malformed)?;
         let number = u64::from_be_bytes(*number);
         let metadata = session.open(&numbered_nonce(NONCE_READY, number), ready);
-        let metadata = metadata.ok_or(HandshakeError::Sealed { command: COMMAND })?;
+        let metadata = metadata.ok_or(ZmtpViolation::Sealed { command: COMMAND })?;
         Ok((server, metadata, Cipher::new(&session, Side::Client, INITIATE_NUMBER, number)))
     }
 }

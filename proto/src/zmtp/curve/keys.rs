@@ -86,63 +86,29 @@ impl fmt::Debug for CurvePublicKey {
     }
 }
 
-/// A secret key. It is zeroed when dropped and shown by no `Debug`.
+/// A secret key and the public one that belongs to it. The secret is zeroed when it is dropped, and shown by no `Debug`.
 #[derive(Clone)]
-pub struct CurveSecretKey(Zeroizing<[u8; KEY_BYTES]>);
-
-impl CurveSecretKey {
-    /// Any 32 bytes are a secret key; only unpredictable ones are a good one.
-    pub fn from_bytes(bytes: [u8; KEY_BYTES]) -> Self {
-        Self(Zeroizing::new(bytes))
-    }
-
-    /// Reads 40 characters of Z85.
-    ///
-    /// # Errors
-    /// If it is not such a text.
-    pub fn from_z85(text: &str) -> Result<Self, KeyError> {
-        decode(text).map(Self)
-    }
-
-    /// 40 characters of Z85, to be kept secret.
-    pub fn to_z85(&self) -> Zeroizing<String> {
-        z85::encode(&self.0)
-    }
-
-    /// The public key that belongs to it.
-    pub fn public_key(&self) -> CurvePublicKey {
-        let secret = StaticSecret::from(*self.0);
-        // Never of low order: a clamped secret times the base point.
-        CurvePublicKey(PublicKey::from(&secret).to_bytes())
-    }
-
-    pub(crate) fn as_bytes(&self) -> &[u8; KEY_BYTES] {
-        &self.0
-    }
-}
-
-impl fmt::Debug for CurveSecretKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("CurveSecretKey(..)")
-    }
-}
-
-/// A secret key and the public one that belongs to it.
-#[derive(Clone, Debug)]
 pub struct CurveKeyPair {
     public: CurvePublicKey,
-    secret: CurveSecretKey,
+    secret: Zeroizing<[u8; KEY_BYTES]>,
 }
 
 impl CurveKeyPair {
-    /// Computes the public key.
-    pub fn from_secret(secret: CurveSecretKey) -> Self {
-        Self { public: secret.public_key(), secret }
+    /// A new pair from 32 bytes of the operating system's randomness: the core has none of its own. Any bytes are a secret key; only
+    /// unpredictable ones are a good one.
+    pub fn generate(secret: impl Into<Zeroizing<[u8; KEY_BYTES]>>) -> Self {
+        let secret = secret.into();
+        // Never of low order: a clamped secret times the base point.
+        let public = CurvePublicKey(PublicKey::from(&StaticSecret::from(*secret)).to_bytes());
+        Self { public, secret }
     }
 
-    /// A new pair from 32 bytes of the operating system's randomness: the core has none of its own.
-    pub fn generate(seed: impl Into<Zeroizing<[u8; KEY_BYTES]>>) -> Self {
-        Self::from_secret(CurveSecretKey(seed.into()))
+    /// The pair of a secret key, which is 40 characters of Z85.
+    ///
+    /// # Errors
+    /// If it is not such a text.
+    pub fn from_secret_z85(text: &str) -> Result<Self, KeyError> {
+        decode(text).map(Self::generate)
     }
 
     /// What peers may know.
@@ -150,19 +116,24 @@ impl CurveKeyPair {
         self.public
     }
 
-    /// What nobody else may know.
-    pub fn secret(&self) -> &CurveSecretKey {
-        &self.secret
+    /// What nobody else may know: 40 characters of Z85.
+    pub fn secret_z85(&self) -> Zeroizing<String> {
+        z85::encode(&self.secret)
     }
 
     pub(super) fn exchange_key(&self) -> StaticSecret {
-        StaticSecret::from(*self.secret.as_bytes())
+        StaticSecret::from(*self.secret)
+    }
+
+    #[cfg(feature = "internals")]
+    pub(crate) fn secret_bytes(&self) -> &[u8; KEY_BYTES] {
+        &self.secret
     }
 }
 
-impl From<CurveSecretKey> for CurveKeyPair {
-    fn from(secret: CurveSecretKey) -> Self {
-        Self::from_secret(secret)
+impl fmt::Debug for CurveKeyPair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CurveKeyPair").field("public", &self.public).finish_non_exhaustive()
     }
 }
 
@@ -181,10 +152,10 @@ mod tests {
 
     #[test]
     fn texts_are_libzmqs() {
-        let pair = CurveKeyPair::from_secret(CurveSecretKey::from_z85(SERVER_SECRET).unwrap());
+        let pair = CurveKeyPair::from_secret_z85(SERVER_SECRET).unwrap();
         assert_eq!(pair.public().to_string(), SERVER_PUBLIC);
         assert_eq!(SERVER_PUBLIC.parse(), Ok(pair.public()));
-        assert_eq!(*pair.secret().to_z85(), SERVER_SECRET);
+        assert_eq!(*pair.secret_z85(), SERVER_SECRET);
     }
 
     #[test]
@@ -196,8 +167,8 @@ mod tests {
         assert_eq!(parse(&SERVER_PUBLIC.replace('M', "~")), KeyError::NotZ85);
         assert_eq!(parse(&"é".repeat(20)), KeyError::NotZ85);
         assert_eq!(parse(&"#".repeat(40)), KeyError::NotZ85, "more than 32 bits");
-        assert_eq!(CurveSecretKey::from_z85("short").unwrap_err(), KeyError::Length(5));
-        assert_eq!(CurveSecretKey::from_z85(&"#".repeat(40)).unwrap_err(), KeyError::NotZ85);
+        assert_eq!(CurveKeyPair::from_secret_z85("short").unwrap_err(), KeyError::Length(5));
+        assert_eq!(CurveKeyPair::from_secret_z85(&"#".repeat(40)).unwrap_err(), KeyError::NotZ85);
     }
 
     #[test]
@@ -237,14 +208,8 @@ mod tests {
     #[test]
     fn debug_hides_secrets() {
         let pair = CurveKeyPair::generate([7; KEY_BYTES]);
-        let shown = format!("{pair:?}");
-        assert_eq!(
-            shown,
-            format!(
-                "CurveKeyPair {{ public: CurvePublicKey({}), secret: CurveSecretKey(..) }}",
-                pair.public()
-            )
-        );
+        let shown = format!("CurveKeyPair {{ public: CurvePublicKey({}), .. }}", pair.public());
+        assert_eq!(format!("{pair:?}"), shown);
     }
 
     /// That it is done can only be seen in memory that is no longer ours; that the types do it can be.
@@ -252,9 +217,9 @@ mod tests {
     fn secrets_are_of_types_that_erase_them() {
         fn erases_itself<T: zeroize::ZeroizeOnDrop>(_: &T) {}
         let pair = CurveKeyPair::generate([7; KEY_BYTES]);
-        let CurveKeyPair { public: _, secret: CurveSecretKey(bytes) } = &pair;
-        erases_itself(bytes);
-        erases_itself(&pair.secret().to_z85());
+        let CurveKeyPair { public: _, secret } = &pair;
+        erases_itself(secret);
+        erases_itself(&pair.secret_z85());
         erases_itself(&decode(SERVER_SECRET).unwrap());
         erases_itself(&StaticSecret::from([7; KEY_BYTES]));
         erases_itself(&pair.exchange_key());

@@ -26,11 +26,11 @@ mod server;
 mod z85;
 
 pub(super) use client::Client;
-pub use keys::{CurveKeyPair, CurvePublicKey, CurveSecretKey, KeyError};
+pub use keys::{CurveKeyPair, CurvePublicKey, KeyError};
 pub(super) use messages::{Cipher, MessageKind, OVERHEAD};
 pub(super) use server::{Proved, Server};
 
-use super::HandshakeError;
+use super::ZmtpViolation;
 use crypto::{SharedKey, TAG};
 use x25519_dalek::StaticSecret;
 
@@ -57,11 +57,11 @@ fn agree(
     secret: &StaticSecret,
     public: &[u8; 32],
     command: &'static str,
-) -> Result<SharedKey, HandshakeError> {
+) -> Result<SharedKey, ZmtpViolation> {
     if !keys::is_canonical(public) {
-        return Err(HandshakeError::NotCanonical { command });
+        return Err(ZmtpViolation::NotCanonical { command });
     }
-    SharedKey::agree(secret, public).ok_or(HandshakeError::LowOrder { command })
+    SharedKey::agree(secret, public).ok_or(ZmtpViolation::LowOrder { command })
 }
 
 /// A box with these parts in it.

@@ -8,9 +8,9 @@ use super::{
     COOKIE, Cipher, CurveKeyPair, CurvePublicKey, HELLO, HELLO_PADDING, HELLO_ZEROS, NONCE_HELLO,
     NONCE_INITIATE, NONCE_READY, NONCE_VOUCH, NONCE_WELCOME, VERSION, VOUCH, agree, sealed,
 };
+use crate::zmtp::ZmtpViolation;
 use crate::zmtp::command::{self, Properties};
 use crate::zmtp::output::OutputQueue;
-use crate::zmtp::{CommandError, HandshakeError};
 
 const READY_NUMBER: u64 = 1;
 /// ZAP's status of a client that is not admitted (RFC 27).
@@ -57,14 +57,14 @@ impl Server {
         self,
         body: &mut [u8],
         output: &mut OutputQueue,
-    ) -> Result<Self, HandshakeError> {
+    ) -> Result<Self, ZmtpViolation> {
         const COMMAND: &str = "HELLO";
         let Self::Hello { keys, seed } = self else {
-            return Err(HandshakeError::Unexpected { expected: self.expected() });
+            return Err(ZmtpViolation::Unexpected { expected: self.expected() });
         };
-        let malformed = CommandError::Malformed { command: COMMAND };
+        let malformed = ZmtpViolation::Malformed { command: COMMAND };
         if body.len() != HELLO || !body.starts_with(&VERSION) {
-            return Err(malformed.into());
+            return Err(malformed);
         }
         let body = &mut body[VERSION.len() + HELLO_PADDING..];
         let (&mut client_ephemeral, rest) = body.split_first_chunk_mut().ok_or(malformed)?;
@@ -72,7 +72,7 @@ impl Server {
         let key = agree(&keys.exchange_key(), &client_ephemeral, COMMAND)?;
         let nonce = numbered_nonce(NONCE_HELLO, u64::from_be_bytes(*number));
         if key.open(&nonce, proof).is_none_or(|zeros| *zeros != HELLO_ZEROS) {
-            return Err(HandshakeError::Sealed { command: COMMAND });
+            return Err(ZmtpViolation::Sealed { command: COMMAND });
         }
 
         let ephemeral = StaticSecret::from(*seed.derive(b"server ephemeral"));
@@ -95,17 +95,17 @@ impl Server {
         self,
         body: &'a mut [u8],
         output: &mut OutputQueue,
-    ) -> Result<(Proved, &'a [u8]), HandshakeError> {
+    ) -> Result<(Proved, &'a [u8]), ZmtpViolation> {
         const COMMAND: &str = "INITIATE";
         let Self::Initiate { server, client_ephemeral, ephemeral, cookie } = self else {
-            return Err(HandshakeError::Unexpected { expected: self.expected() });
+            return Err(ZmtpViolation::Unexpected { expected: self.expected() });
         };
-        let malformed = CommandError::Malformed { command: COMMAND };
-        let forged = HandshakeError::Sealed { command: COMMAND };
+        let malformed = ZmtpViolation::Malformed { command: COMMAND };
+        let forged = ZmtpViolation::Sealed { command: COMMAND };
         let (theirs, rest) = body.split_first_chunk_mut::<COOKIE>().ok_or(malformed)?;
         // Cheapest first: what follows costs two operations on the curve.
         if *theirs != cookie {
-            return Err(HandshakeError::Cookie);
+            return Err(ZmtpViolation::Cookie);
         }
         let (number, initiate) = rest.split_first_chunk_mut().ok_or(malformed)?;
         let number = u64::from_be_bytes(*number);
@@ -116,14 +116,14 @@ impl Server {
         let (&mut vouch_nonce, rest) = rest.split_first_chunk_mut().ok_or(malformed)?;
         let (vouch, metadata) = rest.split_first_chunk_mut::<VOUCH>().ok_or(malformed)?;
         let key = agree(&ephemeral, &client, COMMAND).inspect_err(|error| {
-            if matches!(error, HandshakeError::NotCanonical { .. }) {
+            if matches!(error, ZmtpViolation::NotCanonical { .. }) {
                 // Nobody is known by such a key, so nobody is asked about it.
                 command::queue_error(output, REFUSED);
             }
         })?;
         let vouched = key.open(&random_nonce(NONCE_VOUCH, &vouch_nonce), vouch).ok_or(forged)?;
         if vouched[..32] != client_ephemeral || vouched[32..] != *server.as_bytes() {
-            return Err(HandshakeError::Vouch);
+            return Err(ZmtpViolation::Vouch);
         }
         Ok((Proved { public_key: CurvePublicKey::from_proved(client), session, number }, metadata))
     }

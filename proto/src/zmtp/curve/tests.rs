@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::CurveKeyPair;
 use crate::zmtp::tests::written;
-use crate::zmtp::{Decision, Link, LinkConfig, LinkEvent, Mechanism};
+use crate::zmtp::{Link, LinkConfig, LinkEvent, Mechanism};
 use crate::{Multipart, Role};
 
 /// All that the client and the server say with these seeds, a small and a large message each among it.
@@ -35,9 +35,7 @@ fn conversation(seeds: [u8; 2]) -> [Vec<u8>; 2] {
         for link in &mut links {
             while let Some(event) = link.poll_event() {
                 match event {
-                    LinkEvent::AuthenticationRequested { .. } => {
-                        link.authenticate(now, Decision::Admit).unwrap()
-                    }
+                    LinkEvent::AuthenticationRequested { .. } => link.admit(now).unwrap(),
                     LinkEvent::Message(_) => messages += 1,
                     _ => {}
                 }

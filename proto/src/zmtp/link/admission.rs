@@ -2,35 +2,26 @@
 
 use std::time::Instant;
 
-use bytes::Buf;
+use bytes::{Buf, Bytes};
 
-use super::{Link, LinkEvent, Outcome, Progress, Properties, State};
+use super::{Link, LinkEvent, Outcome, Progress, State};
 use crate::zmtp::LinkError;
 use crate::zmtp::curve::Proved;
 use crate::zmtp::framing::grow;
 use crate::zmtp::traffic::Protection;
-
-/// What becomes of a client that has proved who it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Decision {
-    /// The handshake goes on.
-    Admit,
-    /// The client is told so, with ZAP's status 400 (PROTOCOL.md, rule A-3), and the link is over.
-    Refuse,
-}
 
 /// A client that waits, and what came from it meanwhile.
 pub(super) struct Deciding {
     pub(super) progress: Progress,
     minor: u8,
     client: Proved,
-    peer: Properties,
+    identity: Bytes,
     held: Vec<u8>,
 }
 
 impl Deciding {
-    pub(super) fn new(progress: Progress, minor: u8, client: Proved, peer: Properties) -> Self {
-        Self { progress, minor, client, peer, held: Vec::new() }
+    pub(super) fn new(progress: Progress, minor: u8, client: Proved, identity: Bytes) -> Self {
+        Self { progress, minor, client, identity, held: Vec::new() }
     }
 
     /// Keeps the input until the application has decided.
@@ -46,18 +37,43 @@ impl Deciding {
 }
 
 impl Link {
-    /// Answers [`LinkEvent::AuthenticationRequested`]. Without such a request it does nothing, so that a late or
-    /// second answer is harmless.
+    /// Admits the client of [`LinkEvent::AuthenticationRequested`]: the handshake goes on. Without such a request it does
+    /// nothing, so that a late or second answer is harmless.
     ///
     /// # Errors
-    /// [`LinkError::NotAdmitted`] on a refusal; [`LinkError::Closed`] if the link was over already; else what
-    /// [`handle_input`](Link::handle_input) says of the input that came meanwhile. Any error is the end of the link;
-    /// write what is left in the output.
-    pub fn authenticate(&mut self, now: Instant, decision: Decision) -> Result<(), LinkError> {
+    /// [`LinkError::Closed`] if the link was over already; else what [`handle_input`](Link::handle_input) says of the input that
+    /// came meanwhile. Any error is the end of the link.
+    pub fn admit(&mut self, now: Instant) -> Result<(), LinkError> {
+        self.decide(|link, deciding| {
+            let Deciding { minor, client, identity, held, .. } = deciding;
+            let public_key = Some(client.public_key);
+            let protection = Protection::Curve(client.admit(&link.ours, &mut link.output));
+            link.establish(now, minor, Outcome { identity, protection, public_key });
+            let mut held = &held[..];
+            while link.read(now, &mut held)? {}
+            Ok(())
+        })
+    }
+
+    /// Refuses that client: it is told so, with ZAP's status 400 (PROTOCOL.md, rule A-3), and the link is over.
+    ///
+    /// # Errors
+    /// [`LinkError::NotAdmitted`], after which the output is to be written; [`LinkError::Closed`] if the link was over already.
+    pub fn refuse(&mut self) -> Result<(), LinkError> {
+        self.decide(|link, Deciding { client, .. }| {
+            client.refuse(&mut link.output);
+            Err(LinkError::NotAdmitted { public_key: client.public_key })
+        })
+    }
+
+    fn decide(
+        &mut self,
+        act: impl FnOnce(&mut Self, Deciding) -> Result<(), LinkError>,
+    ) -> Result<(), LinkError> {
         match std::mem::replace(&mut self.state, State::Closed) {
             State::Closed => Err(LinkError::Closed),
             State::Deciding(deciding) => {
-                let result = self.decided(now, deciding, decision);
+                let result = act(self, deciding);
                 self.closing(result)
             }
             other => {
@@ -65,20 +81,6 @@ impl Link {
                 Ok(())
             }
         }
-    }
-
-    fn decided(&mut self, now: Instant, deciding: Deciding, decision: Decision) -> Result<(), LinkError> {
-        let Deciding { minor, client, peer, held, .. } = deciding;
-        let public_key = client.public_key;
-        if decision == Decision::Refuse {
-            client.refuse(&mut self.output);
-            return Err(LinkError::NotAdmitted { public_key });
-        }
-        let protection = Protection::Curve(client.admit(&self.ours, &mut self.output));
-        self.establish(now, minor, Outcome { peer, protection, public_key: Some(public_key) });
-        let mut held = &held[..];
-        while self.read(now, &mut held)? {}
-        Ok(())
     }
 
     /// Asks the application.

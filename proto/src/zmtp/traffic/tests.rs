@@ -8,7 +8,7 @@ use super::*;
 use crate::Role;
 use crate::zmtp::link::Link;
 use crate::zmtp::tests::written;
-use crate::zmtp::{CurveKeyPair, Decision, LinkConfig, Mechanism, SendError};
+use crate::zmtp::{CurveKeyPair, LinkConfig, LinkError, Mechanism};
 
 /// A client and a server that are established.
 fn pair(now: Instant) -> [Link; 2] {
@@ -19,7 +19,7 @@ fn pair(now: Instant) -> [Link; 2] {
     let [mut client, mut server] = configs.map(|config| Link::new(&config, [config.role as u8; 32], now));
     while !client.is_established() {
         server.handle_input(now, &written(&mut client)).expect("our own handshake");
-        server.authenticate(now, Decision::Admit).expect("our own handshake");
+        server.admit(now).expect("our own handshake");
         client.handle_input(now, &written(&mut server)).expect("our own handshake");
     }
     [client, server]
@@ -38,7 +38,7 @@ fn last_sent(link: &mut Link) -> &mut u64 {
 
 /// Lets the link send a PING, as after a silence.
 fn ping(link: &mut Link) -> Result<(), LinkError> {
-    let due = link.poll_timeout().expect("it has a heartbeat");
+    let due = link.poll_timeout().expect("it has a keepalive");
     link.handle_timeout(due)
 }
 
@@ -78,9 +78,9 @@ fn a_link_ends_before_a_number_comes_twice() {
         *last_sent(link) = u64::MAX - 5;
         link.send(three()).unwrap();
         assert!(!written(link).is_empty());
-        assert_eq!(link.send(three()), Err(SendError::Exhausted), "only two numbers are left");
+        assert_eq!(link.send(three()), Err(LinkError::Exhausted), "only two numbers are left");
         assert_eq!(link.pending_output(), 0, "no part of it leaves");
-        assert_eq!(link.send(three()), Err(SendError::Closed));
+        assert_eq!(link.send(three()), Err(LinkError::Closed));
         assert_eq!(link.handle_input(now, b"x"), Err(LinkError::Closed));
     }
 }

@@ -115,7 +115,7 @@ fn a_window_opens_when_its_stream_is_read() {
             exchange(&mut a, &mut b);
             assert_eq!(b.collected(), Ok(body(90_000)));
         } else {
-            assert!(matches!(b.read(theirs(&request)), Ok(Read::Chunk(_))));
+            assert!(matches!(b.read(theirs(&request)), Ok(Poll::Ready(Some(_)))));
             exchange(&mut a, &mut b);
             assert_eq!(arrived(&b), 50_000);
             let mut rest = 90_000 - MAX_FIRST;
@@ -181,7 +181,7 @@ fn streams_that_many_have_begun_to_read_leave_room_for_others() {
     let calls = ninety_results(&mut a, &mut b);
     // Each is begun, and no more is read of it.
     for call in &calls[..89] {
-        assert!(matches!(a.read(StreamId::Call(*call)), Ok(Read::Chunk(_))));
+        assert!(matches!(a.read(StreamId::Call(*call)), Ok(Poll::Ready(Some(_)))));
         exchange(&mut a, &mut b);
     }
     let (id, mut read, mut turns) = (StreamId::Call(calls[89]), 0, 0);

@@ -12,26 +12,26 @@ fn streams_go_both_ways_at_once_and_end_one_by_one() {
     assert_eq!(request.body, Body::Stream { size: None });
     assert_eq!(b.arrival().bytes, 1 + (256 << 10) + MAX_FIRST);
     let id = theirs(&request);
-    let chunk = |text: &'static str| Read::Chunk(Chunk { bytes: text.into(), end_of_item: true });
+    let chunk = |text: &'static str| Poll::Ready(Some(Chunk { bytes: text.into(), end_of_item: true }));
     assert_eq!(b.read(id), Ok(chunk("one")));
-    assert_eq!(b.read(id), Ok(Read::Pending));
+    assert_eq!(b.read(id), Ok(Poll::Pending));
     b.connection.begin_reply(request.id, false, Metadata::new(), None).unwrap();
     b.write(id, "eins").unwrap();
     a.write(up, "two").unwrap();
     exchange(&mut a, &mut b);
     assert_eq!(b.events(), [Event::Readable(id)]);
-    assert_eq!((b.read(id), b.read(id)), (Ok(chunk("two")), Ok(Read::Pending)));
+    assert_eq!((b.read(id), b.read(id)), (Ok(chunk("two")), Ok(Poll::Pending)));
     let StreamId::Call(call) = up else { unreachable!() };
     assert_eq!(a.events(), [Event::Response { call, metadata: Metadata::new(), size: None }]);
-    assert_eq!((a.read(up), a.read(up)), (Ok(chunk("eins")), Ok(Read::Pending)));
+    assert_eq!((a.read(up), a.read(up)), (Ok(chunk("eins")), Ok(Poll::Pending)));
     a.connection.send_stream(up).finish().unwrap();
     exchange(&mut a, &mut b);
-    assert_eq!((b.events(), b.read(id)), (vec![Event::Readable(id)], Ok(Read::End)));
+    assert_eq!((b.events(), b.read(id)), (vec![Event::Readable(id)], Ok(Poll::Ready(None))));
     b.write(id, "zwei").unwrap();
     b.connection.reply(request.id, Reply::End).unwrap();
     exchange(&mut a, &mut b);
     assert_eq!(a.events(), [Event::Readable(up), ended(call, Outcome::Complete)]);
-    assert_eq!((a.read(up), a.read(up)), (Ok(chunk("zwei")), Ok(Read::End)));
+    assert_eq!((a.read(up), a.read(up)), (Ok(chunk("zwei")), Ok(Poll::Ready(None))));
     assert_eq!(a.read(up), Err(ReadError::NotOpen));
     exchange(&mut a, &mut b);
     assert!(a.connection.is_idle() && b.connection.is_idle());
@@ -198,7 +198,7 @@ fn a_body_that_was_given_as_a_whole_ends_with_its_result() {
     exchange(&mut a, &mut b);
     assert_eq!(a.events().last(), Some(&ended(call, Outcome::Complete)));
     let mut last = b.read(theirs(&request));
-    while let Ok(Read::Chunk(_)) = last {
+    while let Ok(Poll::Ready(Some(_))) = last {
         last = b.read(theirs(&request));
     }
     assert_eq!(last, Err(ReadError::Aborted), "the handler learns that it is incomplete");

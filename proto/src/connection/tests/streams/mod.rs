@@ -25,7 +25,7 @@ pub(super) fn data(call: u64, offset: u64, piece: Piece) -> Record {
 }
 
 impl Side {
-    fn read(&mut self, id: StreamId) -> Result<Read, ReadError> {
+    fn read(&mut self, id: StreamId) -> Result<Poll<Option<Chunk>>, ReadError> {
         self.connection.recv_stream(id).read(self.now)
     }
 
@@ -34,9 +34,9 @@ impl Side {
         let mut all = Vec::new();
         loop {
             match self.read(id).unwrap() {
-                Read::Chunk(chunk) => all.extend_from_slice(&chunk.bytes),
-                Read::End => return (all, true),
-                Read::Pending => return (all, false),
+                Poll::Ready(Some(chunk)) => all.extend_from_slice(&chunk.bytes),
+                Poll::Ready(None) => return (all, true),
+                Poll::Pending => return (all, false),
             }
         }
     }
@@ -45,7 +45,7 @@ impl Side {
     fn read_to_failure(&mut self, id: StreamId) -> ReadError {
         loop {
             match self.read(id) {
-                Ok(Read::Chunk(_)) => {}
+                Ok(Poll::Ready(Some(_))) => {}
                 Ok(other) => panic!("{other:?}"),
                 Err(error) => return error,
             }

@@ -85,9 +85,9 @@ fn finishing_a_waiting_request_withdraws_it() {
 fn an_id_in_use_is_refused_and_its_request_goes_on() {
     let mut s = scheduler(OrderingMode::ExitOrdered);
     arrive(&mut s, A, 1, "k");
-    refused(offer(&mut s, A, 1, "l", 0), BusyReason::DuplicateRequest);
+    refused(offer(&mut s, A, 1, "l", 0), Busy::DuplicateRequest);
     assert_eq!(drain(&mut s), starts([1]));
-    refused(offer(&mut s, A, 1, "k", 0), BusyReason::DuplicateRequest);
+    refused(offer(&mut s, A, 1, "k", 0), Busy::DuplicateRequest);
     assert_eq!(finish(&mut s, 1), releases([1]));
     assert!(s.is_idle());
 }

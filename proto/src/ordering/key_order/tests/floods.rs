@@ -32,7 +32,7 @@ fn a_flood_of_failed_requests_behind_one_that_hangs_is_bounded() {
         for number in 1..10_000 {
             match offer(&mut s, A, number, "k", 1) {
                 Ok(()) => s.finish(RequestId::new(A, number)),
-                refusal => refused(refusal, BusyReason::Requests { limit: 4_000 }),
+                refusal => refused(refusal, Busy::Requests { limit: 4_000 }),
             }
             assert_eq!(s.poll(), None);
         }

@@ -22,7 +22,7 @@ fn a_limit_of_no_handlers_counts_as_one() {
 #[test]
 fn waiting_requests_at_the_limit_and_one_past_it() {
     let mut s = with(|config| (config.max_running, config.max_waiting_per_connection) = (1, 2));
-    let limit = BusyReason::WaitingRequests { limit: 2 };
+    let limit = Busy::WaitingRequests { limit: 2 };
     (1..=3).for_each(|number| arrive(&mut s, A, number, ""));
     refused(offer(&mut s, A, 4, "", 0), limit);
     arrive(&mut s, B, 5, "");
@@ -42,7 +42,7 @@ fn requests_that_can_start_at_once_do_not_wait() {
         config.max_waiting_per_connection = 0;
         config.max_waiting_bytes_per_connection = 0;
     });
-    let none_may_wait = BusyReason::WaitingRequests { limit: 0 };
+    let none_may_wait = Busy::WaitingRequests { limit: 0 };
     offer(&mut s, A, 1, "k", 9).unwrap();
     refused(offer(&mut s, A, 2, "k", 9), none_may_wait);
     offer(&mut s, A, 3, "", 9).unwrap();
@@ -59,7 +59,7 @@ fn requests_that_can_start_at_once_do_not_wait() {
 #[test]
 fn waiting_bytes_at_the_limit_and_one_past_it() {
     let mut s = with(|config| (config.max_running, config.max_waiting_bytes_per_connection) = (1, 10));
-    let limit = BusyReason::WaitingBytes { limit: 10 };
+    let limit = Busy::WaitingBytes { limit: 10 };
     offer(&mut s, A, 1, "", usize::MAX).unwrap();
     refused(offer(&mut s, A, 2, "", 11), limit);
     offer(&mut s, A, 2, "", 4).unwrap();
@@ -77,7 +77,7 @@ fn waiting_bytes_at_the_limit_and_one_past_it() {
 #[test]
 fn all_requests_of_a_connection_at_the_limit_and_one_past_it() {
     let mut s = with(|config| config.max_requests_per_connection = 3);
-    let limit = BusyReason::Requests { limit: 3 };
+    let limit = Busy::Requests { limit: 3 };
     (1..=3).for_each(|number| arrive(&mut s, A, number, "k"));
     refused(offer(&mut s, A, 4, "", 0), limit);
     arrive(&mut s, B, 5, "k");
@@ -92,11 +92,8 @@ fn all_requests_of_a_connection_at_the_limit_and_one_past_it() {
 
 #[test]
 fn errors_say_what_limit_was_met() {
-    let reason = BusyReason::WaitingRequests { limit: 2 };
-    assert_eq!(
-        Busy { reason }.to_string(),
-        "request not accepted: 2 requests of this connection are waiting"
-    );
+    let busy = Busy::WaitingRequests { limit: 2 };
+    assert_eq!(busy.to_string(), "2 requests of this connection are waiting");
 }
 
 #[test]
@@ -122,11 +119,11 @@ fn arguments_that_are_complete_count_as_waiting_at_the_limit_and_one_past_it() {
         assert_eq!(drain(&mut s), starts([1]));
         s.offer(A, 2, key(text), 3, false).unwrap();
         s.offer(A, 3, key(text), 1, false).unwrap();
-        refused(s.complete(2, 7), BusyReason::WaitingBytes { limit: 10 });
-        refused(s.complete(2, usize::MAX), BusyReason::WaitingBytes { limit: 10 });
+        refused(s.complete(2, 7), Busy::WaitingBytes { limit: 10 });
+        refused(s.complete(2, usize::MAX), Busy::WaitingBytes { limit: 10 });
         s.complete(2, 6).unwrap();
         s.complete(2, 6).unwrap();
-        refused(s.complete(3, 1), BusyReason::WaitingBytes { limit: 10 });
+        refused(s.complete(3, 1), Busy::WaitingBytes { limit: 10 });
         // What leaves gives back all that it had counted.
         assert_eq!(finish(&mut s, 1), [releases([1]), starts([2])].concat());
         s.complete(3, 9).unwrap();

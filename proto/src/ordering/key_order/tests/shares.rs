@@ -94,9 +94,9 @@ fn what_waits_for_its_share_counts_as_waiting() {
         (config.max_waiting_per_connection, config.max_waiting_bytes_per_connection) = (1, 10);
     });
     (0..2).for_each(|number| offer(&mut s, A, number, "", 1_000).unwrap());
-    refused(offer(&mut s, A, 2, "", 11), BusyReason::WaitingBytes { limit: 10 });
+    refused(offer(&mut s, A, 2, "", 11), Busy::WaitingBytes { limit: 10 });
     offer(&mut s, A, 2, "", 10).unwrap();
-    refused(offer(&mut s, A, 3, "", 0), BusyReason::WaitingRequests { limit: 1 });
+    refused(offer(&mut s, A, 3, "", 0), Busy::WaitingRequests { limit: 1 });
     offer(&mut s, B, 4, "", 1_000).unwrap();
     assert_eq!(drain(&mut s), starts([0, 4, 1]));
     assert_eq!(finish(&mut s, 0), [releases([0]), starts([2])].concat());

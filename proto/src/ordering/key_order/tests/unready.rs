@@ -96,9 +96,9 @@ fn an_unready_request_counts_as_waiting_until_it_starts() {
         config.max_waiting_bytes_per_connection = 10;
     });
     s.offer(A, 1, OrderingKey::none(), 4, false).unwrap();
-    refused(s.offer(A, 2, OrderingKey::none(), 7, false), BusyReason::WaitingBytes { limit: 10 });
+    refused(s.offer(A, 2, OrderingKey::none(), 7, false), Busy::WaitingBytes { limit: 10 });
     s.offer(A, 2, OrderingKey::none(), 6, false).unwrap();
-    refused(s.offer(A, 3, OrderingKey::none(), 0, false), BusyReason::WaitingRequests { limit: 2 });
+    refused(s.offer(A, 3, OrderingKey::none(), 0, false), Busy::WaitingRequests { limit: 2 });
     offer(&mut s, A, 4, "", 99).unwrap();
     s.ready(1);
     assert_eq!(drain(&mut s), starts([1, 4]));
