@@ -39,7 +39,7 @@ async fn describe(args: &Describe, peer: &Peer) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Prints a method for people. Each line is written before the next one is made: a server may send millions of them.
+/// Prints a method for people. Lines of docs are written one by one: a server may send millions of them.
 async fn show(method: &MethodDescription, schemas: bool) -> io::Result<()> {
     // Escaped, as a server's text may hold control characters.
     let line = async |text: String| tell(printable(&text)).await;

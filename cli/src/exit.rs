@@ -76,7 +76,7 @@ pub(crate) enum Failure {
     Io(#[from] io::Error),
     #[error("stopped before all calls in progress had finished")]
     CutShort,
-    #[error("{0} promises were broken")]
+    #[error("promises broken: {0}")]
     Broken(usize),
 }
 

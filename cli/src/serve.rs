@@ -100,7 +100,9 @@ async fn drain_on_signal(
     match signals.unless(draining).await {
         Some((Drained::Completely, None | Some(Drained::Completely))) => Ok(()),
         Some(_) => {
-            note("some calls took longer, and were ended\n");
+            note(
+                "not drained in time: remaining calls were ended, or a client has not confirmed its replies\n",
+            );
             Ok(())
         }
         None => {

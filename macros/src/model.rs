@@ -219,7 +219,7 @@ fn check_shape(errors: &mut Errors, item: &TraitItemFn) {
     errors.check(
         CLIENT_METHODS.contains(&&*name) || TRAIT_METHODS.contains(&&*name),
         &signature.ident,
-        &format!("`{name}` is a method of the generated client: rename this one, and add `#[method(name = \"{name}\")]`"),
+        &format!("`{name}` is the name of a generated method: rename this one, and add `#[method(name = \"{name}\")]`"),
     );
     errors.check(
         signature.asyncness.is_none(),

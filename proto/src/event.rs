@@ -19,6 +19,7 @@ use crate::{ErrorInfo, Metadata, OrderingKey, Text};
 #[non_exhaustive]
 pub enum Event {
     /// A byte stream is ready: ZMTP's handshake is complete, and Callosum's begins.
+    #[non_exhaustive]
     Connected {
         /// Routing id that the peer asks for; often empty. Nothing proves that it is the peer's own.
         identity: Bytes,
@@ -26,8 +27,8 @@ pub enum Event {
         #[cfg(feature = "curve")]
         public_key: Option<CurvePublicKey>,
     },
-    /// A client has proved to own this key, and waits for [`admit`](crate::Connection::admit) or [`refuse`](crate::Connection::refuse) until the
-    /// handshake times out.
+    /// A client has proved to own this key, and waits for [`admit`](crate::Connection::admit) or
+    /// [`refuse`](crate::Connection::refuse) until the handshake times out.
     #[cfg(feature = "curve")]
     AuthenticationRequested {
         /// The client's long-term public key.

@@ -96,8 +96,9 @@ impl Connector {
     }
 
     /// Accepts no new calls from either side, gives the calls in progress up to `grace_period` to finish, writes their
-    /// replies to the socket and waits until the peer has received them, then ends the driver. After the grace period, the
-    /// remaining calls of this side end with an error, and the remaining handlers are stopped.
+    /// replies to the socket and waits until the peer has received them, then ends the driver. A peer that stalls is waited
+    /// for as long. After the grace period, the remaining calls of this side end with an error, and the remaining handlers
+    /// are stopped.
     ///
     /// Needs the driver to run. Cancel safe: once polled, the shutdown goes on. A handler that awaits it waits for
     /// itself until the grace period is over: poll it once there, or spawn it.

@@ -85,7 +85,7 @@ pub(crate) struct Serve {
     /// Forward the connections that the rules in this file allow, for `callosum tunnel`; read again when it changes
     #[arg(long, value_name = "RULES.toml", requires = "curve_key", group = SERVICES, help_heading = WHAT_TO_SERVE)]
     pub(crate) tunnels: Option<PathBuf>,
-    /// How long calls under way may take to finish after a signal
+    /// How long to wait after a signal until all calls have finished and all clients have received their replies
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
     pub(crate) drain: Duration,
     /// How calls with the same key are ordered

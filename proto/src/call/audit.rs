@@ -52,7 +52,7 @@ impl Calls {
             let is_request = matches!(call.state, State::Request(_) | State::Replying { .. });
             assert_eq!(is_request, matches!(id, StreamId::Request(_)), "{id:?}");
             if let (State::Sent { number, .. }, StreamId::Call(call)) = (&call.state, id) {
-                let known = self.ours.get(*number >> 1) == Some(&call);
+                let known = self.ours.get(wire::ordinal(*number)) == Some(&call);
                 assert_eq!(known, !wire::is_dialect_1(*number), "{id:?} can't be found by its number");
             }
         }
@@ -62,7 +62,7 @@ impl Calls {
         assert_eq!(self.table.waiting.len(), waiting, "requests that have not started");
         for (number, call) in self.ours.iter() {
             let open = self.table.get(StreamId::Call(*call)).and_then(OpenCall::number);
-            assert_eq!(open.map(|open| open >> 1), Some(number), "a number is left behind");
+            assert_eq!(open.map(wire::ordinal), Some(number), "a number is left behind");
         }
     }
 

@@ -191,7 +191,7 @@ impl Calls {
             return Err(Violation::Sequence.into());
         }
         Ok(match ours {
-            true => self.ours.get(number >> 1).map(|call| StreamId::Call(*call)),
+            true => self.ours.get(wire::ordinal(number)).map(|call| StreamId::Call(*call)),
             false => Some(StreamId::Request(self.request(number))).filter(|id| self.table.get(*id).is_some()),
         })
     }

@@ -63,7 +63,7 @@ pub(crate) struct Calls {
     draining: bool,
     peer_draining: bool,
     table: Table,
-    /// Calls of ours that have left, by half of their number in dialect 2, where the others are the peer's.
+    /// Calls of ours that have left, by their [ordinal](wire::ordinal) in dialect 2.
     pub(crate) ours: Numbered<CallId>,
     next_call: CallId,
     pub(crate) next_ours: Number,

@@ -207,7 +207,7 @@ impl Calls {
             self.open_calls -= 1;
         }
         if let Some(number) = open.number() {
-            self.ours.remove(number >> 1);
+            self.ours.remove(wire::ordinal(number));
         }
         self.deadlines.stop(deadline, Deadline::Call(call));
     }
@@ -314,7 +314,7 @@ impl Calls {
         let mut untaken: Vec<_> = self
             .ours
             .iter()
-            .filter(|(number, _)| *number >= next >> 1)
+            .filter(|(number, _)| *number >= wire::ordinal(next))
             .map(|(number, call)| (number, *call))
             .collect();
         untaken.sort_unstable();

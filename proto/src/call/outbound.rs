@@ -138,7 +138,7 @@ impl Calls {
         }
         let number = Some(self.next_ours).filter(|number| *number <= MAX_CALL)?;
         self.next_ours += 2;
-        self.ours.insert(number >> 1, call);
+        self.ours.insert(wire::ordinal(number), call);
         Some(number)
     }
 

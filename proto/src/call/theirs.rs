@@ -21,9 +21,9 @@ use crate::{ErrorInfo, Metadata, OrderingKey, Urgency};
 const GRACE: Duration = Duration::from_secs(1);
 
 impl Calls {
-    /// The request that came as this call: every other number is the peer's.
+    /// The request that came as this call.
     pub(super) fn request(&self, number: Number) -> RequestId {
-        RequestId::new(self.connection, number >> 1)
+        RequestId::new(self.connection, wire::ordinal(number))
     }
 
     /// A request whose number is right has come.

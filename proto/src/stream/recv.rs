@@ -43,7 +43,7 @@ pub(crate) struct RecvHalf {
     end: End,
     /// Since when the use of the window is measured, and what had been consumed by then.
     measured_from: Option<(Instant, u64)>,
-    /// When its reassembly is given up. The owner's.
+    /// When its reassembly is given up. Kept here for its owner, since only a body that is received has one.
     pub(crate) deadline: Option<Instant>,
 }
 

@@ -47,6 +47,11 @@ pub(crate) fn is_dialect_1(number: Number) -> bool {
     number >= DIALECT_1
 }
 
+/// Numbers the calls of one side without gaps: every other number is the other side's.
+pub(crate) fn ordinal(number: Number) -> u64 {
+    number >> 1
+}
+
 /// Most bytes of a body in OPEN or RESULT; the rest follows as DATA.
 pub(crate) fn max_first(number: Number) -> usize {
     if is_dialect_1(number) { usize::MAX } else { MAX_FIRST }

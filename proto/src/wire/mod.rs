@@ -13,7 +13,7 @@ mod msgpack;
 mod tests;
 
 pub(crate) use codec::{
-    Codec, Dropped, Inbound, call_in_dialect_1, is_dialect_1, max_first, number_in_dialect_1,
+    Codec, Dropped, Inbound, call_in_dialect_1, is_dialect_1, max_first, number_in_dialect_1, ordinal,
 };
 pub(crate) use dialect2::{
     Failure, MAX_CALL, MAX_CHUNK, MAX_FIRST, MAX_PACKET, MAX_TEXTS, Options, Piece, RECORD_COST, Record,

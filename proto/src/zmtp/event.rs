@@ -10,14 +10,15 @@ use crate::Multipart;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LinkEvent {
-    /// A client has proved to own this key and waits for [`Link::admit`](super::Link::admit) or [`refuse`](super::Link::refuse), until the handshake's time is
-    /// over. Comes once, before [`Established`](Self::Established), on a server under CURVE.
+    /// A client has proved to own this key and waits for [`Link::admit`](super::Link::admit) or
+    /// [`refuse`](super::Link::refuse), until the handshake's time is over. Comes once, before [`Established`](Self::Established), on a server under CURVE.
     #[cfg(feature = "curve")]
     AuthenticationRequested {
         /// The client's long-term key, which is who it is.
         public_key: CurvePublicKey,
     },
     /// The handshake is complete; comes once, before any message.
+    #[non_exhaustive]
     Established {
         /// Routing id that the peer asks for; often empty. Nothing proves that it is the peer's own.
         identity: Bytes,

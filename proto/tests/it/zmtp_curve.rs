@@ -153,7 +153,9 @@ fn both_ends_know_each_other_and_nobody_else_reads() {
     while pair.up().unwrap() + pair.down().unwrap() > 0 {}
     events(&mut pair.server);
     pair.server.admit(pair.now).unwrap();
-    let [LinkEvent::Established { identity, public_key }] = &events(&mut pair.server)[..] else { panic!() };
+    let [LinkEvent::Established { identity, public_key, .. }] = &events(&mut pair.server)[..] else {
+        panic!()
+    };
     assert_eq!(*public_key, Some(client_keys().public()));
     assert_eq!(identity, &b"agent"[..]);
     pair.down().unwrap();

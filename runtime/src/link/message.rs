@@ -10,6 +10,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use callosum_proto::{CloseCause, Multipart, Role};
@@ -31,6 +32,9 @@ const MAX_TURNS: usize = 64;
 
 /// Messages whose effects may wait to be carried out before the link is read on.
 const MAX_BEHIND: usize = 64;
+
+/// How long a drained connection waits for the peer's answer that it has received everything, if it can't lose a reply.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// The link to one peer, as part of a message link.
 pub(crate) struct LinkPeer {
@@ -139,7 +143,7 @@ impl Drive<'_> {
                 break;
             }
         }
-        self.pump.poll_drained(cx).map(|()| Err(DisconnectCause::Shutdown))
+        self.pump.poll_drained(cx, LINGER).map(|()| Err(DisconnectCause::Shutdown))
     }
 
     /// Does what is due; ready when the connection has ended.

@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use callosum_proto::{ConnectionId, Request};
 use futures_util::FutureExt;
@@ -16,7 +16,7 @@ use crate::event::Event;
 use crate::node::Node;
 use crate::pace::Spent;
 use crate::peer::{Effect, PeerShared, Unsettled};
-use crate::rt::{Runtime, Timer};
+use crate::rt::{Runtime, Timer, until};
 use crate::serve;
 use crate::stats::add;
 
@@ -173,12 +173,13 @@ impl Pump {
     }
 
     /// Ready once the endpoint is shutting down, the connection has nothing left to do, and the peer has received all replies: what a
-    /// link has taken may be lost when it is dropped. A peer that does not answer is waited for until the grace period is over.
-    pub(crate) fn poll_drained(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// link has taken may be lost when it is dropped. A peer that does not answer is waited for until the grace period is over, or, if
+    /// it may lose no reply, for `otherwise`.
+    pub(crate) fn poll_drained(&mut self, cx: &mut Context<'_>, otherwise: Duration) -> Poll<()> {
         if !self.is_drained() {
             return Poll::Pending;
         }
-        self.receipt.get_or_insert_with(|| received(self.peer.clone()).boxed()).poll_unpin(cx)
+        self.receipt.get_or_insert_with(|| received(self.peer.clone(), otherwise).boxed()).poll_unpin(cx)
     }
 
     /// Whether the endpoint is shutting down and the connection has nothing left to do.
@@ -192,12 +193,19 @@ impl Pump {
     }
 }
 
-/// Waits until the peer has received the replies to all of its requests: it answers a probe after that.
-async fn received(peer: Arc<PeerShared>) {
-    if peer.counters.has_replied() && peer.lock().connection.is_established() {
-        // An error means that the connection is over, or that so many probes of the application are unanswered that there is no more
-        // to be learnt from another.
-        let _ = peer.handle().ping().await;
+/// Waits until the peer has received everything: the answer to a probe shows it. If no request of the peer was ever answered, `otherwise`
+/// bounds the wait.
+async fn received(peer: Arc<PeerShared>, otherwise: Duration) {
+    if !peer.lock().connection.is_established() {
+        return;
+    }
+    let handle = peer.handle();
+    // It fails only when the connection is over.
+    let answered = handle.probe(usize::MAX);
+    if peer.counters.has_replied() {
+        let _ = answered.await;
+    } else if !otherwise.is_zero() {
+        let _ = until(&*peer.core.runtime, peer.core.now() + otherwise, answered).await;
     }
 }
 

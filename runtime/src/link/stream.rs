@@ -31,8 +31,9 @@ use crate::stats::add;
 /// Reads and writes in one poll before the link yields to other tasks.
 const MAX_TURNS: usize = 16;
 
-/// Bytes that ZMTP may hold to be written before the connection keeps the rest, where it can still be taken back.
-const WRITE_AHEAD: usize = 64 * 1024;
+/// Bytes that ZMTP may hold to be written before the connection keeps the rest, where it can still be taken back: no more than a full
+/// piece of a body, so that each is written by itself.
+const WRITE_AHEAD: usize = 64 * 1024 - 128;
 
 /// Pieces of one gathering write.
 const MAX_SLICES: usize = 32;
@@ -46,7 +47,7 @@ const MAX_READ: usize = 256 * 1024;
 
 /// After so many written bytes, yield to the reactor if it has not polled the socket meanwhile. While tasks wake one another, an
 /// executor may not poll its reactor for long, and received bytes would wait.
-const LOOK_AFTER: usize = 64 * 1024;
+const LOOK_AFTER: usize = WRITE_AHEAD;
 
 thread_local! {
     /// The read buffer, shared by all links of a thread: it is empty when a poll ends, so links need no buffer each.
@@ -192,7 +193,7 @@ impl StreamLink {
             let mut state = self.pump.peer.lock();
             match event {
                 LinkEvent::Message(message) => state.connection.handle_message(now, message),
-                LinkEvent::Established { identity, public_key } => {
+                LinkEvent::Established { identity, public_key, .. } => {
                     state.attach(&self.address, identity, public_key, now);
                     self.handshake = None;
                     self.overture = None;
@@ -465,7 +466,10 @@ impl Future for StreamLink {
             }
             match this.check_timeouts(cx) {
                 Ok(true) => left = Left::All,
-                Ok(false) if this.zmtp.pending_output() == 0 && this.pump.poll_drained(cx).is_ready() => {
+                Ok(false)
+                    if this.zmtp.pending_output() == 0
+                        && this.pump.poll_drained(cx, Duration::ZERO).is_ready() =>
+                {
                     return this.poll_close(cx);
                 }
                 Ok(false) => {

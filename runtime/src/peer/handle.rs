@@ -137,9 +137,14 @@ impl Peer {
     /// # Errors
     /// If 32 probes are unanswered already, or the connection ends first.
     pub async fn ping(&self) -> Result<Duration, CallError> {
+        self.probe(MAX_PINGS).await
+    }
+
+    /// The same, if fewer than `most` probes are unanswered.
+    pub(crate) async fn probe(&self, most: usize) -> Result<Duration, CallError> {
         let (mut probe, answer) = {
             let mut state = self.shared.lock();
-            if state.pings.len() >= MAX_PINGS {
+            if state.pings.len() >= most {
                 return Err(NotSent::TooManyProbes.into());
             }
             let ping = state.connection.ping().map_err(NotSent::Refused)?;

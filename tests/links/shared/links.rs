@@ -386,7 +386,7 @@ fn a_drained_link_waits_until_the_peer_has_received_its_replies() {
 }
 
 #[test]
-fn a_drained_link_asks_no_peer_that_has_called_nothing() {
+fn a_drained_link_gives_up_a_silent_peer_that_has_called_nothing() {
     run(async {
         let (hub, binder) = bind(echoing());
         let mut events = binder.events();
@@ -395,6 +395,7 @@ fn a_drained_link_asks_no_peer_that_has_called_nothing() {
         connected(&mut events).await;
         assert_eq!(raw.next().await.unwrap().frames()[0], PONG);
         assert_eq!(binder.shutdown(PATIENCE).await, Drained::Completely);
+        assert_eq!(raw.next().await.expect("it is asked").frames()[0], PING);
         assert!(raw.next().await.is_none());
     });
 }
