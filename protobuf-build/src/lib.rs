@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use std::{env, fs, io};
 
 use prost_build::{Config, Module};
-use prost_types::FileDescriptorSet;
+use prost_types::{FileDescriptorProto, FileDescriptorSet};
 use protox::Compiler;
 
 pub use ::prost_build;
@@ -133,16 +133,16 @@ impl Builder {
         for path in compiler.files().filter_map(|file| file.path()) {
             println!("cargo::rerun-if-changed={}", path.display());
         }
-        if let Some(path) = &self.descriptors {
-            fs::write(path, compiler.encode_file_descriptor_set())
-                .map_err(|error| Error::Write { path: path.clone(), error })?;
-        }
         let files = compiler.file_descriptor_set();
         let (mut paths, include) = self.paths(&files);
         if let Some(include) = include
             && !paths.insert(include.clone())
         {
             return Err(Error::Overwritten(include));
+        }
+        if let Some(path) = &self.descriptors {
+            fs::write(path, compiler.encode_file_descriptor_set())
+                .map_err(|error| Error::Write { path: path.clone(), error })?;
         }
         self.messages.service_generator(Box::new(self.services.beside(&files)));
         let mut written = WRITTEN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -163,7 +163,11 @@ impl Builder {
         let Some(folder) = self.out.clone().or_else(|| env::var_os("OUT_DIR").map(PathBuf::from)) else {
             return (BTreeSet::new(), None);
         };
-        let packages = files.file.iter().map(|file| Module::from_protobuf_package_name(file.package()));
+        let has_items = |file: &&FileDescriptorProto| {
+            !(file.message_type.is_empty() && file.enum_type.is_empty() && file.service.is_empty())
+        };
+        let with_items = files.file.iter().filter(has_items);
+        let packages = with_items.map(|file| Module::from_protobuf_package_name(file.package()));
         let paths = packages.map(|package| folder.join(package.to_file_name_or("_")));
         (paths.collect(), self.include.as_ref().map(|name| folder.join(name)))
     }

@@ -146,8 +146,15 @@ fn a_file_that_includes_packages_is_not_overwritten_with_others() {
 fn a_file_that_includes_packages_is_not_written_over_one_of_them() {
     let out = folder("included_itself");
     let path = write(&out, "it.proto", "message M {}");
-    let error = compile(Builder::new().include_file("it.rs"), &path, &out).expect_err("the package is there");
+    let descriptors = out.join("descriptors.bin");
+    let builder = Builder::new().include_file("it.rs").descriptor_set(&descriptors);
+    let error = compile(builder, &path, &out).expect_err("the package is there");
     assert!(matches!(&error, Error::Overwritten(path) if path.ends_with("it.rs")), "{error}");
+    assert!(!descriptors.exists(), "nothing is written");
+
+    // A package without items has no file.
+    let empty = write(&out, "empty.proto", "");
+    compile(Builder::new().include_file("it.rs"), &empty, &out).expect("nothing is overwritten");
 }
 
 #[test]
