@@ -9,12 +9,13 @@ use crate::event::Event;
 use crate::stream::FULL_PIECE;
 use crate::zmtp::{Link, LinkConfig, LinkError, LinkEvent};
 
-/// Bytes that ZMTP may hold to be written. What the send queue keeps instead can still be taken back, and is overtaken by what is
-/// more urgent. Measured on loopback (`bench/`): with 64 KiB, small calls beside an upload wait half as long as with 256 KiB, and the
-/// upload is no slower. A DATA with a full piece is written by itself.
-const WRITE_AHEAD: usize = FULL_PIECE;
-
 impl Connection {
+    // Measured on loopback (`bench/`): with 64 KiB, small calls beside an upload wait half as long as with 256 KiB, and the upload is no
+    // slower. A DATA with a full piece is written by itself.
+    /// Bytes that ZMTP may hold to be written: as long as it holds fewer, it gets the next message. What the send queue keeps instead
+    /// can still be taken back, and is overtaken by what is more urgent. For hosts that drive a [`Link`] of their own.
+    pub const WRITE_AHEAD: usize = FULL_PIECE;
+
     /// There is a byte stream to the peer now, which speaks ZMTP: its greeting is the first thing to [transmit](Self::poll_transmit).
     /// `seed` is 32 unpredictable bytes, new for each byte stream; CURVE's ephemeral keys and nonces are made of them.
     pub fn open(&mut self, now: Instant, config: &LinkConfig, seed: [u8; 32]) {
@@ -69,7 +70,7 @@ impl Connection {
         now: Instant,
         slices: &mut [IoSlice<'a>],
     ) -> Result<usize, LinkError> {
-        while self.link.as_ref().is_some_and(|link| link.pending_output() < WRITE_AHEAD) {
+        while self.link.as_ref().is_some_and(|link| link.pending_output() < Self::WRITE_AHEAD) {
             let Some(message) = self.poll_message(now) else { break };
             if let Some(link) = &mut self.link {
                 // Nothing leaves before the link is established, so only the encryption can fail.

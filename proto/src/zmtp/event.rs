@@ -11,7 +11,8 @@ use crate::Multipart;
 #[non_exhaustive]
 pub enum LinkEvent {
     /// A client has proved to own this key and waits for [`Link::admit`](super::Link::admit) or
-    /// [`refuse`](super::Link::refuse), until the handshake's time is over. Comes once, before [`Established`](Self::Established), on a server under CURVE.
+    /// [`refuse`](super::Link::refuse), until the handshake's time is over. Comes once, before
+    /// [`Established`](Self::Established), on a server under CURVE.
     #[cfg(feature = "curve")]
     AuthenticationRequested {
         /// The client's long-term key, which is who it is.

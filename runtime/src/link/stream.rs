@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use callosum_proto::zmtp::{Link, LinkConfig, LinkEvent, Mechanism};
-use callosum_proto::{Multipart, Role};
+use callosum_proto::{Connection, Multipart, Role};
 use futures_io::{AsyncRead, AsyncWrite};
 
 use super::batch::{Batch, SetToWork};
@@ -31,10 +31,6 @@ use crate::stats::add;
 /// Reads and writes in one poll before the link yields to other tasks.
 const MAX_TURNS: usize = 16;
 
-/// Bytes that ZMTP may hold to be written before the connection keeps the rest, where it can still be taken back: no more than a full
-/// piece of a body, so that each is written by itself.
-const WRITE_AHEAD: usize = 64 * 1024 - 128;
-
 /// Pieces of one gathering write.
 const MAX_SLICES: usize = 32;
 
@@ -47,7 +43,7 @@ const MAX_READ: usize = 256 * 1024;
 
 /// After so many written bytes, yield to the reactor if it has not polled the socket meanwhile. While tasks wake one another, an
 /// executor may not poll its reactor for long, and received bytes would wait.
-const LOOK_AFTER: usize = WRITE_AHEAD;
+const LOOK_AFTER: usize = Connection::WRITE_AHEAD;
 
 thread_local! {
     /// The read buffer, shared by all links of a thread: it is empty when a poll ends, so links need no buffer each.
@@ -220,7 +216,7 @@ impl StreamLink {
                 if let Some(cause) = state.end_cause() {
                     return Err(cause);
                 }
-                let has_room = self.zmtp.pending_output() < WRITE_AHEAD;
+                let has_room = self.zmtp.pending_output() < Connection::WRITE_AHEAD;
                 let message = if has_room { state.connection.poll_message(now) } else { None };
                 let Some(message) = message else { return Ok(state.connection.has_events()) };
                 message
@@ -321,7 +317,7 @@ impl StreamLink {
         }
         self.corked = false;
         let has_events = self.transmit(now)?;
-        let was_full = self.zmtp.pending_output() >= WRITE_AHEAD;
+        let was_full = self.zmtp.pending_output() >= Connection::WRITE_AHEAD;
         let wrote = match self.poll_write(cx, now) {
             Poll::Ready(result) => result.map(|()| true)?,
             Poll::Pending => false,

@@ -84,6 +84,16 @@ impl Raw {
         self.sender.send(&Bytes::new(), message).await.unwrap();
     }
 
+    /// One whose connection is established.
+    async fn greeted(hub: &Hub, binder: &Binder) -> Self {
+        let mut events = binder.events();
+        let mut raw = Self::connect(hub, "raw");
+        raw.say_hello().await;
+        connected(&mut events).await;
+        assert_eq!(raw.next().await.unwrap().frames()[0], PONG);
+        raw
+    }
+
     async fn say_hello(&self) {
         let hello = Hello { dialects: 1, nonce: [7; NONCE_LEN], max_body: 1 << 20, credit: None };
         self.send(&[PING, hello.encode(), Bytes::new()]).await;
@@ -365,11 +375,7 @@ fn the_deadline_of_a_shutdown_cuts_what_is_left() {
 fn a_drained_link_waits_until_the_peer_has_received_its_replies() {
     run(async {
         let (hub, binder) = bind(echoing());
-        let mut events = binder.events();
-        let mut raw = Raw::connect(&hub, "raw");
-        raw.say_hello().await;
-        connected(&mut events).await;
-        assert_eq!(raw.next().await.unwrap().frames()[0], PONG);
+        let mut raw = Raw::greeted(&hub, &binder).await;
         raw.call(0).await;
         assert_eq!(raw.next().await.unwrap().frames()[0], "UPPER");
         let mut shutdown = Box::pin(binder.shutdown(PATIENCE));
@@ -389,11 +395,7 @@ fn a_drained_link_waits_until_the_peer_has_received_its_replies() {
 fn a_drained_link_gives_up_a_silent_peer_that_has_called_nothing() {
     run(async {
         let (hub, binder) = bind(echoing());
-        let mut events = binder.events();
-        let mut raw = Raw::connect(&hub, "raw");
-        raw.say_hello().await;
-        connected(&mut events).await;
-        assert_eq!(raw.next().await.unwrap().frames()[0], PONG);
+        let mut raw = Raw::greeted(&hub, &binder).await;
         assert_eq!(binder.shutdown(PATIENCE).await, Drained::Completely);
         assert_eq!(raw.next().await.expect("it is asked").frames()[0], PING);
         assert!(raw.next().await.is_none());

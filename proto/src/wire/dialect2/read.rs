@@ -41,6 +41,7 @@ impl Iterator for Records<'_> {
             Ok(None) => return None,
             Ok(Some((kind, left))) => {
                 let mut fields = Fields { reader: &mut self.reader, left };
+                // Changed in place: a record is large, and is not moved once more.
                 let mut record = read_record(kind, &mut fields);
                 if record.is_ok()
                     && let Err(error) = fields.skip_rest()
