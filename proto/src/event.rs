@@ -42,7 +42,7 @@ pub enum Event {
         dialect: Dialect,
     },
     /// Run the handler of this request, and give its reply to the endpoint once it has ended.
-    Request(Request),
+    Request(Box<Request>),
     /// Stop the handler of this request, and call [`finish`](crate::Endpoint::finish) once it has ended. Occurs at most
     /// once for a request; ignore it if the handler has already ended.
     Stop {
@@ -166,9 +166,9 @@ pub enum Outcome {
     /// The handler returned this.
     Result(Bytes),
     /// The handler failed.
-    Failure(ErrorInfo),
+    Failure(Box<ErrorInfo>),
     /// Callosum on the other side refused the call or failed.
-    Error(ErrorInfo),
+    Error(Box<ErrorInfo>),
     /// The other side stopped the handler, or never started it.
     Cancelled,
     /// The call's deadline passed.

@@ -20,9 +20,9 @@ pub enum Reply {
     /// The result that [`begin_reply`](crate::Connection::begin_reply) began is complete with what was written.
     End,
     /// The handler's error. If it is over the limit, its traceback is removed.
-    Failure(ErrorInfo),
+    Failure(Box<ErrorInfo>),
     /// Callosum's own error, such as a [`Refusal`](crate::Refusal).
-    Error(ErrorInfo),
+    Error(Box<ErrorInfo>),
     /// The handler was stopped because of a cancellation, or never started.
     Cancelled,
 }

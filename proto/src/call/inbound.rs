@@ -260,7 +260,7 @@ impl Calls {
             let what = "the texts of an error";
             return self.end_malformed(id, DecodeError::TooLarge { what, size, limit });
         }
-        let own = |info: ErrorInfo| if frame > 0 { info.detached() } else { info };
+        let own = |info: ErrorInfo| Box::new(if frame > 0 { info.detached() } else { info });
         let outcome = match failure {
             Failure::Failure(info) => Outcome::Failure(own(info)),
             Failure::Error(info) => Outcome::Error(own(info)),

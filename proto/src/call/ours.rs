@@ -310,7 +310,7 @@ impl Calls {
             // What it took once it can't take back.
             return;
         }
-        let refused = || Outcome::Error(Refusal::ShuttingDown.to_error("the peer is shutting down"));
+        let refused = || Outcome::Error(Refusal::ShuttingDown.to_error("the peer is shutting down").into());
         let mut untaken: Vec<_> = self
             .ours
             .iter()

@@ -137,7 +137,7 @@ impl Calls {
                 self.end_with_body(call, body, metadata);
             }
             (StreamId::Request(request), Some(State::Request(state)))
-                if matches!(state.stage, Stage::Incomplete) =>
+                if matches!(state.stage, Stage::Incomplete(_)) =>
             {
                 if let Some(mut half) = state.argument.take() {
                     Self::release_receiver(&mut self.flow, &mut half);
@@ -192,7 +192,6 @@ impl Calls {
             state.key = state.key.detached();
             self.codec.detach_name(state.number);
         }
-        self.table.waiting.discard(request.number());
         self.stop_reassembly_timer(id);
         if needed_memory {
             self.memory_freed(id);

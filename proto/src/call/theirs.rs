@@ -53,7 +53,7 @@ impl Calls {
         }
         let names = method.as_bytes().len() + key.as_bytes().len() + metadata.size();
         let (body, argument, held) = self.begin_argument(options.size, first, fin, item);
-        let request = Request { id, method, key: key.clone(), body, metadata, deadline };
+        let request = Box::new(Request { id, method, key: key.clone(), body, metadata, deadline });
         let incomplete = argument.as_ref().filter(|_| !self.config.stream_arguments.has(&request.method));
         let incomplete = incomplete.map(|half| reassembly_size(half, self.config.max_body));
         let arrival = Arrival {
@@ -64,8 +64,10 @@ impl Calls {
             ready: incomplete.is_none(),
         };
         self.codec.accept(call);
-        self.table.waiting.insert(id.number(), request);
-        let stage = if incomplete.is_some() { Stage::Incomplete } else { Stage::Waiting };
+        let stage = match incomplete {
+            Some(_) => Stage::Incomplete(request),
+            None => Stage::Waiting(request),
+        };
         let (cancelled, withdrawn, execution_deadline) = (false, None, None);
         let state =
             RequestState { number: call, key, cancelled, withdrawn, execution_deadline, argument, stage };
@@ -152,32 +154,29 @@ impl Calls {
         let stream = StreamId::Request(id);
         let Some(open) = self.table.get_mut(stream) else { return };
         let State::Request(state) = &mut open.state else { return };
-        match state.stage {
-            Stage::Waiting => state.stage = Stage::Running,
-            // It was withdrawn while the endpoint decided to start it.
-            Stage::Withdrawn => return self.never_ran(id),
-            _ => return,
-        }
+        let Some(mut request) = state.stage.start() else {
+            if matches!(state.stage, Stage::Withdrawn) {
+                // While the endpoint decided to start it.
+                self.never_ran(id);
+            }
+            return;
+        };
         if let Some(at) = limit {
             state.execution_deadline = limit;
             self.deadlines.set(at, Deadline::Execution(id));
         }
-        if let Some(mut request) = self.table.waiting.remove(id.number()) {
-            request.deadline = request.deadline.into_iter().chain(limit).min();
-            self.events.push_back(Event::Request(request));
-        }
+        request.deadline = request.deadline.into_iter().chain(limit).min();
+        self.events.push_back(Event::Request(request));
     }
 
     /// A body has been reassembled: its request is ready to start.
     pub(super) fn argument_reassembled(&mut self, id: RequestId, body: Bytes) {
         if let Some(OpenCall { state: State::Request(state), .. }) = self.table.get_mut(StreamId::Request(id))
-            && matches!(state.stage, Stage::Incomplete)
         {
-            state.stage = Stage::Waiting;
-            self.endpoint_events.push_back(EndpointEvent::Ready { request: id, bytes: body.len() });
-        }
-        if let Some(request) = self.table.waiting.get_mut(id.number()) {
-            request.body = Body::Whole(body);
+            let bytes = body.len();
+            if state.stage.complete(body) {
+                self.endpoint_events.push_back(EndpointEvent::Ready { request: id, bytes });
+            }
         }
     }
 
@@ -214,7 +213,7 @@ impl Calls {
             ReadError::TooLarge { .. } => Refusal::BodyTooLarge,
             _ => Refusal::MalformedBody,
         };
-        let reply = Reply::Error(refusal.to_error(&error.to_string()));
+        let reply = Reply::Error(refusal.to_error(&error.to_string()).into());
         self.withdraw_with(request, StopReason::IncompleteArgument, reply);
     }
 
@@ -276,7 +275,7 @@ pub(super) fn reply_of(reason: StopReason) -> Reply {
         StopReason::Cancelled | StopReason::IncompleteArgument | StopReason::Disconnected => Reply::Cancelled,
         StopReason::DeadlinePassed | StopReason::ExecutionTimedOut => {
             let why = "the handler ran longer than this endpoint allows";
-            Reply::Error(Refusal::ExecutionTimedOut.to_error(why))
+            Reply::Error(Refusal::ExecutionTimedOut.to_error(why).into())
         }
     }
 }
