@@ -160,17 +160,6 @@ impl ErrorInfo {
         Self { name: name.into(), repr: repr.into(), traceback: Text::default() }
     }
 
-    /// Copies texts whose buffer is shared, or belongs to an [owner](bytes::Bytes::from_owner): they pin nothing then, and dropping
-    /// them runs no code of the owner's.
-    pub fn detach(&mut self) {
-        [&mut self.name, &mut self.repr, &mut self.traceback].into_iter().for_each(Text::detach);
-    }
-
-    pub(crate) fn detached(&self) -> Self {
-        let copy = Text::detached;
-        Self { name: copy(&self.name), repr: copy(&self.repr), traceback: copy(&self.traceback) }
-    }
-
     /// Bytes of the three texts.
     pub fn size(&self) -> usize {
         self.name.as_bytes().len() + self.repr.as_bytes().len() + self.traceback.as_bytes().len()

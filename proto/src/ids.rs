@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use bytes::Bytes;
-
 use crate::small::SmallBytes;
 
 /// One connection to one remote peer: unique within an endpoint, never reused.
@@ -107,35 +105,18 @@ impl OrderingKey {
     }
 
     /// A key given as text.
-    pub fn text(key: impl Into<String>) -> Self {
-        Self { kind: KeyKind::Str, bytes: Bytes::from(key.into()).into() }
+    pub fn text(key: impl AsRef<str>) -> Self {
+        Self { kind: KeyKind::Str, bytes: SmallBytes::copy_from_slice(key.as_ref().as_bytes()) }
     }
 
     /// A key given as bytes. An empty one means "no key".
-    pub fn binary(key: impl Into<Bytes>) -> Self {
-        Self { kind: KeyKind::Bin, bytes: key.into().into() }
-    }
-
-    /// Copies a key whose buffer is shared, or belongs to an [owner](Bytes::from_owner): it pins nothing then, and dropping it runs no
-    /// code of the owner's.
-    #[inline]
-    pub fn detach(&mut self) {
-        self.bytes.detach();
-    }
-
-    /// The same, in a buffer of its own.
-    pub(crate) fn detached(&self) -> Self {
-        Self { kind: self.kind, bytes: self.bytes.detached() }
-    }
-
-    /// The same, copied if it would pin a much larger frame.
-    pub(crate) fn keep(self, frame: usize) -> Self {
-        Self { kind: self.kind, bytes: self.bytes.keep(frame) }
+    pub fn binary(key: impl AsRef<[u8]>) -> Self {
+        Self { kind: KeyKind::Bin, bytes: SmallBytes::copy_from_slice(key.as_ref()) }
     }
 
     /// The caller of this checked that a `Str` holds UTF-8.
-    pub(crate) fn from_wire(kind: KeyKind, bytes: SmallBytes) -> Self {
-        Self { kind, bytes }
+    pub(crate) fn from_wire(kind: KeyKind, bytes: &[u8]) -> Self {
+        Self { kind, bytes: SmallBytes::copy_from_slice(bytes) }
     }
 
     /// False for an empty `bin`, which asks for no ordering.

@@ -1,24 +1,22 @@
-//! Bytes that are usually short: method names, keys, names of metadata.
+//! Bytes that are usually short: method names, keys, names of metadata, texts of errors.
 //!
-//! Up to [`INLINE`] bytes live in the value itself: they take no allocation, and pin no frame that they came in. More share the
-//! buffer that they came in, as [`Bytes`] do.
+//! Up to [`INLINE`] bytes live in the value itself and take no allocation. More are copied once, and shared by its clones. So none pins
+//! the frame that it came in, nor runs code of an application when it is dropped, as [`Bytes`](bytes::Bytes) may.
 
 use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::ops::Deref;
+use std::sync::Arc;
 
-use bytes::Bytes;
-
-use crate::wire;
-
-/// Most bytes in place. One more, and the value would be larger than [`Bytes`].
-const INLINE: usize = 23;
+/// Most bytes in place. One more, and the value would be larger than three words.
+const INLINE: usize = 22;
 
 #[derive(Clone)]
 pub(crate) enum SmallBytes {
     Inline { len: u8, bytes: [u8; INLINE] },
-    Shared(Bytes),
+    Static(&'static [u8]),
+    Shared(Arc<[u8]>),
 }
 
 impl SmallBytes {
@@ -27,55 +25,18 @@ impl SmallBytes {
     }
 
     pub(crate) const fn from_static(bytes: &'static [u8]) -> Self {
-        Self::Shared(Bytes::from_static(bytes))
+        Self::Static(bytes)
     }
 
-    /// `None` if there are too many.
-    fn inline(from: &[u8]) -> Option<Self> {
+    pub(crate) fn copy_from_slice(from: &[u8]) -> Self {
         let mut bytes = [0; INLINE];
-        bytes.get_mut(..from.len())?.copy_from_slice(from);
-        Some(Self::Inline { len: from.len() as u8, bytes })
-    }
-
-    pub(crate) fn copy_from_slice(bytes: &[u8]) -> Self {
-        Self::inline(bytes).unwrap_or_else(|| Self::Shared(Bytes::copy_from_slice(bytes)))
-    }
-
-    /// A part of `frame`.
-    pub(crate) fn slice_of(frame: &Bytes, part: &[u8]) -> Self {
-        Self::inline(part).unwrap_or_else(|| Self::Shared(frame.slice_ref(part)))
-    }
-
-    /// The same, copied if it would pin a much larger frame; see [`wire::keep`].
-    #[inline]
-    pub(crate) fn keep(self, frame: usize) -> Self {
-        match self {
-            Self::Inline { .. } => self,
-            Self::Shared(bytes) => Self::Shared(wire::keep(&bytes, frame)),
+        match bytes.get_mut(..from.len()) {
+            Some(place) => {
+                place.copy_from_slice(from);
+                Self::Inline { len: from.len() as u8, bytes }
+            }
+            None => Self::Shared(from.into()),
         }
-    }
-
-    /// Whether no buffer is shared, and no owner of the application's kept.
-    #[inline]
-    pub(crate) fn is_detached(&self) -> bool {
-        match self {
-            Self::Inline { .. } => true,
-            // Neither shared, nor static, nor somebody's own.
-            Self::Shared(bytes) => bytes.is_unique(),
-        }
-    }
-
-    /// Copies bytes that are not [detached](Self::is_detached).
-    #[inline]
-    pub(crate) fn detach(&mut self) {
-        if !self.is_detached() {
-            *self = self.detached();
-        }
-    }
-
-    /// The same, in a buffer of its own.
-    pub(crate) fn detached(&self) -> Self {
-        Self::copy_from_slice(self)
     }
 }
 
@@ -85,14 +46,9 @@ impl Deref for SmallBytes {
     fn deref(&self) -> &[u8] {
         match self {
             Self::Inline { len, bytes } => &bytes[..usize::from(*len)],
+            Self::Static(bytes) => bytes,
             Self::Shared(bytes) => bytes,
         }
-    }
-}
-
-impl From<Bytes> for SmallBytes {
-    fn from(bytes: Bytes) -> Self {
-        Self::inline(&bytes).unwrap_or(Self::Shared(bytes))
     }
 }
 
@@ -128,7 +84,7 @@ impl Hash for SmallBytes {
     }
 }
 
-/// As [`Bytes`] are shown.
+/// As [`Bytes`](bytes::Bytes) are shown.
 impl fmt::Debug for SmallBytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "b\"{}\"", self.escape_ascii())
@@ -140,20 +96,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn is_no_larger_than_a_slice_of_a_frame() {
-        assert_eq!(size_of::<SmallBytes>(), size_of::<Bytes>());
+    fn is_three_words() {
+        assert_eq!(size_of::<SmallBytes>(), 24);
     }
 
     #[test]
     fn few_bytes_are_in_place_and_one_more_is_shared() {
-        let frame = Bytes::from(vec![7; 1_000]);
         for len in [0, 1, INLINE, INLINE + 1, 1_000] {
-            let part = SmallBytes::slice_of(&frame, &frame[..len]);
-            assert_eq!(&*part, &frame[..len]);
-            assert_eq!(matches!(part, SmallBytes::Inline { .. }), len <= INLINE, "{len}");
-            let shared = SmallBytes::Shared(frame.slice(..len));
-            let copies = [part.detached(), part.clone().keep(1_000), frame.slice(..len).into(), shared];
-            assert!(copies.iter().all(|copy| *copy == part && format!("{copy:?}") == format!("{part:?}")));
+            let bytes = SmallBytes::copy_from_slice(&vec![7; len]);
+            assert_eq!(*bytes, *vec![7; len]);
+            assert_eq!(matches!(bytes, SmallBytes::Inline { .. }), len <= INLINE, "{len}");
+            let copies = [bytes.clone(), SmallBytes::from_static(vec![7; len].leak())];
+            assert!(copies.iter().all(|copy| *copy == bytes && format!("{copy:?}") == format!("{bytes:?}")));
         }
     }
 
@@ -163,6 +117,6 @@ mod tests {
             [b"", b"a", b"a long text that is shared", b"b", b"b long text that is shared"];
         let values = texts.map(SmallBytes::copy_from_slice);
         assert!(values.is_sorted());
-        assert_eq!(format!("{:?}", values[1]), format!("{:?}", Bytes::from_static(b"a")));
+        assert_eq!(format!("{:?}", values[1]), format!("{:?}", bytes::Bytes::from_static(b"a")));
     }
 }

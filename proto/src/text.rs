@@ -1,14 +1,12 @@
-//! UTF-8 text that shares the buffer it was received in.
+//! Short UTF-8 text, such as a method's name.
 
 use std::borrow::Borrow;
 use std::fmt;
 use std::ops::Deref;
 
-use bytes::Bytes;
-
 use crate::small::SmallBytes;
 
-/// Immutable UTF-8 text, cheap to clone and to cut out of a received frame. Up to 23 bytes need no buffer.
+/// Immutable UTF-8 text, cheap to clone: up to 22 bytes are in the value itself, and more are shared by its clones.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Text(SmallBytes);
 
@@ -18,39 +16,18 @@ impl Text {
         Self(SmallBytes::from_static(text.as_bytes()))
     }
 
-    /// Takes the bytes if they are UTF-8, without copying them.
+    /// A copy of the bytes, if they are UTF-8.
     ///
     /// # Errors
     /// Where the bytes stop being UTF-8.
-    pub fn from_utf8(bytes: Bytes) -> Result<Self, std::str::Utf8Error> {
-        std::str::from_utf8(&bytes)?;
-        Ok(Self(bytes.into()))
+    pub fn from_utf8(bytes: &[u8]) -> Result<Self, std::str::Utf8Error> {
+        std::str::from_utf8(bytes).map(Self::from)
     }
 
     /// The caller of this checked that the bytes are UTF-8.
-    pub(crate) fn from_checked(bytes: SmallBytes) -> Self {
-        debug_assert!(std::str::from_utf8(&bytes).is_ok());
-        Self(bytes)
-    }
-
-    /// The same, copied if it would pin a much larger frame.
-    pub(crate) fn keep(self, frame: usize) -> Self {
-        Self(self.0.keep(frame))
-    }
-
-    /// Copies text whose buffer is shared, or belongs to an [owner](Bytes::from_owner): it pins nothing then, and dropping it runs no
-    /// code of the owner's.
-    pub fn detach(&mut self) {
-        self.0.detach();
-    }
-
-    pub(crate) fn is_detached(&self) -> bool {
-        self.0.is_detached()
-    }
-
-    /// The same, in a buffer of its own.
-    pub(crate) fn detached(&self) -> Self {
-        Self(self.0.detached())
+    pub(crate) fn from_checked(bytes: &[u8]) -> Self {
+        debug_assert!(std::str::from_utf8(bytes).is_ok());
+        Self(SmallBytes::copy_from_slice(bytes))
     }
 
     /// The text.
@@ -86,7 +63,7 @@ impl From<&str> for Text {
 
 impl From<String> for Text {
     fn from(text: String) -> Self {
-        Self(Bytes::from(text).into())
+        Self::from(&*text)
     }
 }
 

@@ -164,7 +164,6 @@ fn guard_shared(bytes: &mut Bytes) {
 
 /// Wraps a call's bytes so that the engine may drop them under a lock.
 pub(crate) fn guard_call(call: &mut Call) {
-    call.key.detach();
     call.metadata.detach();
     guard(&mut call.body);
 }
@@ -176,8 +175,7 @@ pub(crate) fn guard_reply(reply: &mut Reply) {
             metadata.detach();
             guard(body);
         }
-        Reply::Failure(info) | Reply::Error(info) => info.detach(),
-        // Nothing of the application's is in the others.
+        // The others have no bytes of the application's.
         _ => {}
     }
 }

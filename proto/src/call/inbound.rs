@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::Calls;
 use super::reassembly::reassembly_size;
 use super::table::{OpenCall, Opened, ResultState, State};
+use crate::Metadata;
 use crate::event::{Anomaly, CloseCause, Event, Outcome, Violation};
 use crate::ids::{CallId, RequestId, StreamId};
 use crate::stream::{ReadError, RecvHalf, StreamFault};
@@ -12,7 +13,6 @@ use crate::wire::{
     self, DecodeError, Failure, Inbound, MAX_CALL, MAX_CHUNK, MAX_TEXTS, Number, Options, Piece, RECORD_COST,
     Record,
 };
-use crate::{ErrorInfo, Metadata};
 
 use super::Delivery;
 
@@ -216,7 +216,7 @@ impl Calls {
         if fin && options.size.is_some_and(|size| size != first.len() as u64) {
             return self.end_faulty(id, StreamFault::Size);
         }
-        let metadata = if frame > 0 { options.metadata.detached() } else { options.metadata };
+        let metadata = options.metadata.keep(frame);
         if fin {
             return self.end(id, Outcome::Result(first), metadata);
         }
@@ -260,14 +260,12 @@ impl Calls {
             let what = "the texts of an error";
             return self.end_malformed(id, DecodeError::TooLarge { what, size, limit });
         }
-        let own = |info: ErrorInfo| Box::new(if frame > 0 { info.detached() } else { info });
         let outcome = match failure {
-            Failure::Failure(info) => Outcome::Failure(own(info)),
-            Failure::Error(info) => Outcome::Error(own(info)),
+            Failure::Failure(info) => Outcome::Failure(info.into()),
+            Failure::Error(info) => Outcome::Error(info.into()),
             Failure::Cancelled => Outcome::Cancelled,
         };
-        let metadata = if frame > 0 { options.metadata.detached() } else { options.metadata };
-        self.end(id, outcome, metadata);
+        self.end(id, outcome, options.metadata.keep(frame));
     }
 
     /// Ends a call whose result can't be read, and tells the peer.

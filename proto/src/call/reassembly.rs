@@ -189,8 +189,6 @@ impl Calls {
         }
         if let State::Request(state) = &mut call.state {
             state.stage = Stage::Withdrawn;
-            state.key = state.key.detached();
-            self.codec.detach_name(state.number);
         }
         self.stop_reassembly_timer(id);
         if needed_memory {

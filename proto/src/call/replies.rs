@@ -17,10 +17,6 @@ use crate::stream::SendHalf;
 use crate::wire::{self, Failure, Number};
 use crate::{ErrorInfo, Metadata, OrderingKey, Urgency};
 
-/// With more bytes than this waiting, the names of replies are copied: the buffers that they came in may be larger than what is
-/// counted.
-const DETACH_FROM: usize = 1024 * 1024;
-
 impl Calls {
     /// Begins a reply that is a stream.
     pub(crate) fn begin_reply(
@@ -69,9 +65,6 @@ impl Calls {
         self.deadlines.stop(open.deadline.take(), Deadline::Caller(id));
         self.deadlines.stop(state.execution_deadline.take(), Deadline::Execution(id));
         self.codec.release_name(number);
-        if self.queue.bytes() > DETACH_FROM {
-            self.codec.detach_name(number);
-        }
         let mut replaced = None;
         if let Some(reason) = given_up
             && !is_short(&reply, number)

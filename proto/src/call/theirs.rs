@@ -29,7 +29,6 @@ impl Calls {
     /// A request whose number is right has come.
     pub(super) fn arrive(&mut self, now: Instant, opened: Opened) {
         let Opened { call, method, key, options, piece, frame } = opened;
-        let key = key.keep(frame);
         if let Some((refusal, why)) = self.refusal_of(&options) {
             return self.refuse(call, key, refusal.to_error(why));
         }
@@ -43,8 +42,7 @@ impl Calls {
             return self.report(Anomaly::Stream(StreamFault::Size));
         }
         let id = self.request(call);
-        let method = method.keep(frame);
-        let metadata = if frame > 0 { options.metadata.detached() } else { options.metadata };
+        let metadata = options.metadata.keep(frame);
         let urgency = options.urgency.unwrap_or(Urgency::DEFAULT);
         let deadline = options.remaining.and_then(|left| now.checked_add(left));
         let stop = deadline.and_then(|at| at.checked_add(GRACE));
@@ -235,7 +233,6 @@ impl Calls {
 
     /// Refuses a request that was not taken, ahead of other replies with its key (O-14).
     pub(super) fn refuse(&mut self, number: Number, key: OrderingKey, error: ErrorInfo) {
-        self.codec.detach_name(number);
         let names = self.codec.name_size(number, &key);
         let body = ReplyBody::from(Failure::Error(error));
         let reply = QueuedReply { number, key, names, body, metadata: Metadata::new(), unsolicited: true };

@@ -40,8 +40,6 @@ impl Keys {
         }
         let id = KeyId(self.next);
         self.next += 1;
-        // A copy: a slice would pin the message of the first request for as long as any later one uses its key.
-        let scoped = (scope, key.detached());
         self.ids.insert(scoped.clone(), id);
         self.used.insert(id.0, Used { scoped, requests: 1 });
         id

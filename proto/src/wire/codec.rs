@@ -176,18 +176,6 @@ impl Codec {
         self.names.theirs.get(&call).map_or(key.as_bytes().len(), CallName::size)
     }
 
-    /// Copies the name of a request out of the buffer that it came in, which may be larger than what is counted.
-    pub(crate) fn detach_name(&mut self, call: Number) {
-        if let Some(name) = self.names.theirs.get_mut(&call) {
-            *name = name.detached();
-            if self.names.open.get(name) == Some(&call) {
-                // The key there is a slice of the same buffer.
-                self.names.open.remove(name);
-                self.names.open.insert(name.clone(), call);
-            }
-        }
-    }
-
     /// Nobody waits for the answer to a call of ours any more: one that comes belongs to no call. A CANCEL follows.
     pub(crate) fn abandon(&mut self, call: Number) {
         if let Some(sent) = self.names.ours.get_mut(&(call as u32)).filter(|sent| sent.call == call) {

@@ -16,8 +16,8 @@ const ENVELOPE: usize = 64 * 1024;
 /// A body of at least this many bytes is sent as a piece of its own instead of being copied.
 const TAIL_FROM: usize = 4 * 1024;
 
-/// A frame of up to this many bytes more than what is read of it (method and key, or the payload) is kept for it. From
-/// a larger one that is copied, so that what nobody reads takes no memory that no limit counts while a call waits.
+/// A frame of up to this many bytes more than the application's is kept for them. From a larger one they are copied, so that what nobody
+/// reads takes no memory that no limit counts while a call waits.
 const MAX_SLACK: usize = 256;
 
 /// How much the encoder asks for when its buffer is used up.
@@ -38,11 +38,6 @@ impl CallName {
     /// Bytes of the method's name and the key.
     pub fn size(&self) -> usize {
         self.method.as_bytes().len() + self.key.as_bytes().len()
-    }
-
-    /// The same, in a buffer of its own.
-    pub(crate) fn detached(&self) -> Self {
-        Self { seq: self.seq, method: self.method.detached(), key: self.key.detached() }
     }
 }
 
@@ -81,16 +76,12 @@ impl Payload {
         }
     }
 
-    /// The same, in buffers of its own.
-    pub(crate) fn detached(&self) -> Self {
-        let copy = Bytes::copy_from_slice;
+    /// The same, with a body in a buffer of its own.
+    fn detached(self) -> Self {
         match self {
-            Self::Function(body) => Self::Function(copy(body)),
-            Self::Result(body) => Self::Result(copy(body)),
-            Self::Failure(info) => Self::Failure(info.detached()),
-            Self::Error(info) => Self::Error(info.detached()),
-            Self::Cancel => Self::Cancel,
-            Self::Cancelled => Self::Cancelled,
+            Self::Function(body) => Self::Function(Bytes::copy_from_slice(&body)),
+            Self::Result(body) => Self::Result(Bytes::copy_from_slice(&body)),
+            other => other,
         }
     }
 }
@@ -149,7 +140,7 @@ impl MessageType {
     }
 }
 
-/// A decoded header frame. Its texts share the frame's buffer, unless that holds much else.
+/// A decoded header frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
     /// What the message is.
@@ -191,7 +182,7 @@ pub fn decode_header(frame: &Bytes) -> Result<Header, DecodeError> {
     };
     Ok(Header {
         kind: kind.ok_or(DecodeError::MissingField("type"))?,
-        id: if frame.len() > id.size() + MAX_SLACK { id.detached() } else { id },
+        id,
         compressed: compressed.ok_or(DecodeError::MissingField("zip"))?,
     })
 }

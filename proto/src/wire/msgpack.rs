@@ -4,7 +4,6 @@ use bytes::Bytes;
 use rmp::Marker;
 
 use super::{DecodeError, MAX_DEPTH};
-use crate::small::SmallBytes;
 use crate::{KeyKind, OrderingKey, Text};
 
 /// A cursor over one frame. Every value it hands out is a slice of that frame.
@@ -171,16 +170,18 @@ impl<'a> Reader<'a> {
         Ok((kind, bytes))
     }
 
+    #[inline]
     pub(super) fn text(&mut self, field: &'static str) -> Result<Text, DecodeError> {
         match self.str_or_bin(field)? {
-            (KeyKind::Str, bytes) => Ok(Text::from_checked(SmallBytes::slice_of(self.frame, bytes))),
+            (KeyKind::Str, bytes) => Ok(Text::from_checked(bytes)),
             (KeyKind::Bin, _) => Err(DecodeError::WrongType { field }),
         }
     }
 
+    #[inline]
     pub(super) fn key(&mut self, field: &'static str) -> Result<OrderingKey, DecodeError> {
         let (kind, bytes) = self.str_or_bin(field)?;
-        Ok(OrderingKey::from_wire(kind, SmallBytes::slice_of(self.frame, bytes)))
+        Ok(OrderingKey::from_wire(kind, bytes))
     }
 
     pub(super) fn bin(&mut self, field: &'static str) -> Result<Bytes, DecodeError> {
