@@ -42,7 +42,7 @@ pub enum Event {
         dialect: Dialect,
     },
     /// Run the handler of this request, and give its reply to the endpoint once it has ended.
-    Request(Box<Request>),
+    Request(Request),
     /// Stop the handler of this request, and call [`finish`](crate::Endpoint::finish) once it has ended. Occurs at most
     /// once for a request; ignore it if the handler has already ended.
     Stop {

@@ -57,6 +57,9 @@ impl Calls {
             }
         }
         assert_eq!((self.open_calls, self.open_requests), (ours, unanswered));
+        let to_start = |call: &OpenCall| matches!(&call.state, State::Request(state) if matches!(state.stage, Stage::Incomplete | Stage::Waiting));
+        let waiting = self.table.iter().filter(|(_, call)| to_start(call)).count();
+        assert_eq!(self.table.waiting.len(), waiting, "requests that have not started");
         for (number, call) in self.ours.iter() {
             let open = self.table.get(StreamId::Call(*call)).and_then(OpenCall::number);
             assert_eq!(open.map(wire::ordinal), Some(number), "a number is left behind");

@@ -137,7 +137,7 @@ impl Calls {
                 self.end_with_body(call, body, metadata);
             }
             (StreamId::Request(request), Some(State::Request(state)))
-                if matches!(state.stage, Stage::Incomplete(_)) =>
+                if matches!(state.stage, Stage::Incomplete) =>
             {
                 if let Some(mut half) = state.argument.take() {
                     Self::release_receiver(&mut self.flow, &mut half);
@@ -190,6 +190,7 @@ impl Calls {
         if let State::Request(state) = &mut call.state {
             state.stage = Stage::Withdrawn;
         }
+        self.table.waiting.discard(request.number());
         self.stop_reassembly_timer(id);
         if needed_memory {
             self.memory_freed(id);

@@ -31,7 +31,7 @@ impl Calls {
         let open = self.table.get_mut(stream).ok_or(ReplyError::NotOpen)?;
         let State::Request(state) = &mut open.state else { return Err(ReplyError::NotOpen) };
         match state.stage {
-            Stage::Incomplete(_) | Stage::Waiting(_) | Stage::Withdrawn => return Err(ReplyError::NotOpen),
+            Stage::Incomplete | Stage::Waiting | Stage::Withdrawn => return Err(ReplyError::NotOpen),
             Stage::Running => {}
             Stage::Streaming(_) => return Err(ReplyError::AlreadyBegun),
         }
@@ -119,7 +119,7 @@ impl Calls {
         let given_up = state.given_up().is_some();
         let begun = match &state.stage {
             Stage::Streaming(result) => Some(result.beginning),
-            Stage::Incomplete(_) | Stage::Waiting(_) | Stage::Withdrawn | Stage::Running => None,
+            Stage::Incomplete | Stage::Waiting | Stage::Withdrawn | Stage::Running => None,
         };
         let dialect_2 = !wire::is_dialect_1(number);
         let (mut body, mut metadata) = match reply {
@@ -164,6 +164,8 @@ impl Calls {
         body.fixed_length = true;
         let argument = state.argument.take();
         open.state = State::Replying { number: reply.number, key: reply.key.clone(), argument, body };
+        // Only a host of its own mind answers what has not started.
+        self.table.waiting.discard(self.request(reply.number).number());
     }
 
     /// A reply in one message ends the call. It takes the place of a streamed one that has not begun to leave, and ends one that has.

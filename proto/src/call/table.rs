@@ -1,11 +1,6 @@
 //! The table of calls, and the states that each can be in.
 
-use std::time::Instant;
-
-use bytes::Bytes;
-
-use super::delivery::Delivery;
-use crate::event::{Body, Request, StopReason};
+use crate::event::{Request, StopReason};
 use crate::ids::{CallId, ConnectionId, RequestId, StreamId};
 use crate::numbered::Numbered;
 use crate::ordering::GatePlace;
@@ -14,17 +9,28 @@ use crate::stream::{RecvHalf, SendHalf};
 use crate::wire::{Number, Options, Piece};
 use crate::{Metadata, OrderingKey, Text, Urgency};
 
+use std::time::Instant;
+
+use super::delivery::Delivery;
+
 /// The calls of which something is left.
 #[derive(Debug)]
 pub(super) struct Table {
     connection: ConnectionId,
     ours: Numbered<OpenCall>,
     requests: Numbered<OpenCall>,
+    /// Those of the requests that have not started, by their numbers: apart, for these are larger than all that is kept of other calls.
+    pub(super) waiting: Numbered<Request>,
 }
 
 impl Table {
     pub(super) fn new(connection: ConnectionId) -> Self {
-        Self { connection, ours: Numbered::default(), requests: Numbered::default() }
+        Self {
+            connection,
+            ours: Numbered::default(),
+            requests: Numbered::default(),
+            waiting: Numbered::default(),
+        }
     }
 
     #[inline]
@@ -54,7 +60,12 @@ impl Table {
     pub(super) fn discard(&mut self, id: StreamId) {
         match id {
             StreamId::Call(call) => self.ours.discard(call.0),
-            StreamId::Request(request) => self.requests.discard(request.number()),
+            StreamId::Request(request) => {
+                self.requests.discard(request.number());
+                if !self.waiting.is_empty() {
+                    self.waiting.discard(request.number());
+                }
+            }
         }
     }
 
@@ -62,6 +73,7 @@ impl Table {
     pub(super) fn shrink(&mut self) {
         self.ours.shrink();
         self.requests.shrink();
+        self.waiting.shrink();
     }
 
     pub(super) fn len(&self) -> usize {
@@ -86,7 +98,7 @@ impl Table {
     /// Drops all but the calls of ours for which this is true.
     pub(super) fn retain_ours(&mut self, keep: impl FnMut(&OpenCall) -> bool) {
         self.ours.retain(keep);
-        self.requests = Numbered::default();
+        (self.requests, self.waiting) = (Numbered::default(), Numbered::default());
     }
 }
 
@@ -162,9 +174,9 @@ pub(super) struct Opened {
 #[derive(Debug)]
 pub(super) enum Stage {
     /// It waits for the rest of its argument, which is reassembled first.
-    Incomplete(Box<Request>),
+    Incomplete,
     /// It waits to start.
-    Waiting(Box<Request>),
+    Waiting,
     /// It was withdrawn before it started, and never will. Nothing is kept but its name, which its reply needs when its order comes.
     Withdrawn,
     /// A handler runs.
@@ -222,38 +234,10 @@ impl Writer {
     }
 }
 
-impl Stage {
-    /// A handler is about to run, if the request waits for that.
-    pub(super) fn start(&mut self) -> Option<Box<Request>> {
-        match std::mem::replace(self, Self::Running) {
-            Self::Waiting(request) => Some(request),
-            other => {
-                *self = other;
-                None
-            }
-        }
-    }
-
-    /// The argument is there. Returns false if the request does not wait for it.
-    pub(super) fn complete(&mut self, argument: Bytes) -> bool {
-        match std::mem::replace(self, Self::Withdrawn) {
-            Self::Incomplete(mut request) => {
-                request.body = Body::Whole(argument);
-                *self = Self::Waiting(request);
-                true
-            }
-            other => {
-                *self = other;
-                false
-            }
-        }
-    }
-}
-
 impl RequestState {
     /// Whether its handler has not started.
     pub(super) fn waits(&self) -> bool {
-        matches!(self.stage, Stage::Incomplete(_) | Stage::Waiting(_) | Stage::Withdrawn)
+        matches!(self.stage, Stage::Incomplete | Stage::Waiting | Stage::Withdrawn)
     }
 
     /// Why nobody waits for its reply any more, if nobody does.
@@ -264,7 +248,7 @@ impl RequestState {
     fn writer(&mut self) -> Option<&mut Writer> {
         match &mut self.stage {
             Stage::Streaming(result) => Some(&mut result.writer),
-            Stage::Incomplete(_) | Stage::Waiting(_) | Stage::Withdrawn | Stage::Running => None,
+            Stage::Incomplete | Stage::Waiting | Stage::Withdrawn | Stage::Running => None,
         }
     }
 }
@@ -298,7 +282,7 @@ impl OpenCall {
     /// Whether a body is reassembled before the host learns of it.
     pub(super) fn is_owed_as_a_whole(&self) -> bool {
         match &self.state {
-            State::Request(request) => matches!(request.stage, Stage::Incomplete(_)),
+            State::Request(request) => matches!(request.stage, Stage::Incomplete),
             State::Sent { result, .. } => matches!(result, ResultState::Reassembled { .. }),
             _ => false,
         }

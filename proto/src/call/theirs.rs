@@ -51,7 +51,7 @@ impl Calls {
         }
         let names = method.as_bytes().len() + key.as_bytes().len() + metadata.size();
         let (body, argument, held) = self.begin_argument(options.size, first, fin, item);
-        let request = Box::new(Request { id, method, key: key.clone(), body, metadata, deadline });
+        let request = Request { id, method, key: key.clone(), body, metadata, deadline };
         let incomplete = argument.as_ref().filter(|_| !self.config.stream_arguments.has(&request.method));
         let incomplete = incomplete.map(|half| reassembly_size(half, self.config.max_body));
         let arrival = Arrival {
@@ -62,10 +62,8 @@ impl Calls {
             ready: incomplete.is_none(),
         };
         self.codec.accept(call);
-        let stage = match incomplete {
-            Some(_) => Stage::Incomplete(request),
-            None => Stage::Waiting(request),
-        };
+        self.table.waiting.insert(id.number(), request);
+        let stage = if incomplete.is_some() { Stage::Incomplete } else { Stage::Waiting };
         let (cancelled, withdrawn, execution_deadline) = (false, None, None);
         let state =
             RequestState { number: call, key, cancelled, withdrawn, execution_deadline, argument, stage };
@@ -152,29 +150,32 @@ impl Calls {
         let stream = StreamId::Request(id);
         let Some(open) = self.table.get_mut(stream) else { return };
         let State::Request(state) = &mut open.state else { return };
-        let Some(mut request) = state.stage.start() else {
-            if matches!(state.stage, Stage::Withdrawn) {
-                // While the endpoint decided to start it.
-                self.never_ran(id);
-            }
-            return;
-        };
+        match state.stage {
+            Stage::Waiting => state.stage = Stage::Running,
+            // It was withdrawn while the endpoint decided to start it.
+            Stage::Withdrawn => return self.never_ran(id),
+            _ => return,
+        }
         if let Some(at) = limit {
             state.execution_deadline = limit;
             self.deadlines.set(at, Deadline::Execution(id));
         }
-        request.deadline = request.deadline.into_iter().chain(limit).min();
-        self.events.push_back(Event::Request(request));
+        if let Some(mut request) = self.table.waiting.remove(id.number()) {
+            request.deadline = request.deadline.into_iter().chain(limit).min();
+            self.events.push_back(Event::Request(request));
+        }
     }
 
     /// A body has been reassembled: its request is ready to start.
     pub(super) fn argument_reassembled(&mut self, id: RequestId, body: Bytes) {
         if let Some(OpenCall { state: State::Request(state), .. }) = self.table.get_mut(StreamId::Request(id))
+            && matches!(state.stage, Stage::Incomplete)
         {
-            let bytes = body.len();
-            if state.stage.complete(body) {
-                self.endpoint_events.push_back(EndpointEvent::Ready { request: id, bytes });
-            }
+            state.stage = Stage::Waiting;
+            self.endpoint_events.push_back(EndpointEvent::Ready { request: id, bytes: body.len() });
+        }
+        if let Some(request) = self.table.waiting.get_mut(id.number()) {
+            request.body = Body::Whole(body);
         }
     }
 
