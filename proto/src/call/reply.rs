@@ -8,14 +8,19 @@ use crate::wire::{Failure, MAX_TEXTS};
 
 /// Makes a reply one that the peer takes: an error gives up its traceback, and what is still too large becomes an ERROR that
 /// says so. The texts of an error have a limit of their own in dialect 2, where they travel in one record.
+#[inline]
 pub(super) fn fit(body: &mut ReplyBody, limit: usize, dialect_2: bool) -> Replied {
     let limit = match body {
         ReplyBody::Failure(_) if dialect_2 => limit.min(MAX_TEXTS),
         _ => limit,
     };
+    if body.size() <= limit { Replied::AsGiven } else { shorten(body, limit) }
+}
+
+#[cold]
+fn shorten(body: &mut ReplyBody, limit: usize) -> Replied {
     if let ReplyBody::Failure(failure) = body
         && let Failure::Failure(info) | Failure::Error(info) = &mut **failure
-        && info.size() > limit
     {
         info.traceback = Text::default();
     }

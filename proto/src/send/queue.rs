@@ -106,6 +106,7 @@ impl Queued {
         }
     }
 
+    #[inline]
     fn size(&self) -> usize {
         MESSAGE_OVERHEAD
             + match self {
