@@ -262,9 +262,9 @@ fn unwritable(error: &CodecError) -> Status {
 fn unreadable(error: &FormatError) -> Reply {
     let refusal =
         if error.is::<MessageTooLarge>() { Refusal::BodyTooLarge } else { Refusal::InvalidArgument };
-    Reply::Error(refusal.to_error(&error.to_string()))
+    Reply::Error(refusal.to_error(&error.to_string()).into())
 }
 
 fn failed(status: Status) -> Reply {
-    Reply::Failure(status.into_info())
+    Reply::Failure(status.into_info().into())
 }

@@ -13,7 +13,7 @@
 //!         .layer(|call: IncomingCall, next: HandlerNext| async move {
 //!             let admin = call.context().identity().is_some_and(|identity| identity.user_id == "admin");
 //!             if call.context().method().starts_with("admin.") && !admin {
-//!                 return Reply::Failure(callosum_runtime::ErrorInfo::new("Forbidden", "for admins only"));
+//!                 return Reply::Failure(callosum_runtime::ErrorInfo::new("Forbidden", "for admins only").into());
 //!             }
 //!             next.run(call).await
 //!         })

@@ -170,13 +170,10 @@ pub(crate) fn guard_call(call: &mut Call) {
 
 /// Wraps a reply's bytes so that the engine may drop them under a lock.
 pub(crate) fn guard_reply(reply: &mut Reply) {
-    match reply {
-        Reply::Result { body, metadata, .. } => {
-            metadata.detach();
-            guard(body);
-        }
-        // The others have no bytes of the application's.
-        _ => {}
+    // The others have no bytes of the application's.
+    if let Reply::Result { body, metadata, .. } = reply {
+        metadata.detach();
+        guard(body);
     }
 }
 

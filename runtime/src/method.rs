@@ -222,11 +222,11 @@ pub(crate) fn panicked(method: &Text, panic: &(dyn Any + Send), expose_traceback
         true => format!("the handler of `{method}` panicked: {message}\n"),
         false => String::new(),
     };
-    Reply::Failure(ErrorInfo { traceback: traceback.into(), ..ErrorInfo::new("Panic", message) })
+    Reply::Failure(ErrorInfo { traceback: traceback.into(), ..ErrorInfo::new("Panic", message) }.into())
 }
 
 fn failure(error: impl Into<HandlerError>, expose_traceback: bool) -> Reply {
-    Reply::Failure(error.into().into_info(expose_traceback))
+    Reply::Failure(error.into().into_info(expose_traceback).into())
 }
 
 fn typed<A, R, E, F, Fut>(codec: Option<Codec>, handler: F) -> impl Handler
@@ -245,7 +245,9 @@ where
         async move {
             let argument = match codec.decode(&body) {
                 Ok(argument) => argument,
-                Err(error) => return Reply::Error(Refusal::InvalidArgument.to_error(&error.to_string())),
+                Err(error) => {
+                    return Reply::Error(Refusal::InvalidArgument.to_error(&error.to_string()).into());
+                }
             };
             drop(body);
             match handler(argument, context).await {

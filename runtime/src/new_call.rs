@@ -124,7 +124,7 @@ impl Future for PendingReply {
 macro_rules! call_options {
     () => {
         /// Sets the ordering key: the other side orders calls with the same key by its ordering mode.
-        pub fn key(self, key: impl Into<String>) -> Self {
+        pub fn key(self, key: impl AsRef<str>) -> Self {
             self.ordering_key(callosum_proto::OrderingKey::text(key))
         }
 

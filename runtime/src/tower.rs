@@ -52,7 +52,7 @@ impl CallRequest {
     }
 
     /// As [`Invocation::key`](crate::Invocation::key).
-    pub fn key(self, key: impl Into<String>) -> Self {
+    pub fn key(self, key: impl AsRef<str>) -> Self {
         self.ordering_key(OrderingKey::text(key))
     }
 
@@ -169,7 +169,7 @@ where
             };
             match answered {
                 Ok(result) => Reply::result(result),
-                Err(error) => Reply::Failure(error.into().into_info(exposes)),
+                Err(error) => Reply::Failure(error.into().into_info(exposes).into()),
             }
         }
         .boxed()

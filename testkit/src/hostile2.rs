@@ -219,8 +219,8 @@ impl Host {
                     let error = ErrorInfo::new("E", "e".repeat(len.into()));
                     let reply = match kind % 5 {
                         0 => Reply::Cancelled,
-                        1 => Reply::Failure(error),
-                        2 => Reply::Error(error),
+                        1 => Reply::Failure(error.into()),
+                        2 => Reply::Error(error.into()),
                         3 => Reply::End,
                         _ => Reply::result(vec![2; len.into()]),
                     };

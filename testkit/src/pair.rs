@@ -309,8 +309,8 @@ impl Pair {
         let body = Bytes::from(vec![kind; size]);
         let fitted = |info: ErrorInfo| if info.size() > limit { error_without(info) } else { info };
         let (reply, mut answer) = match kind % 5 {
-            0 => (Reply::Failure(error("F", size)), Outcome::Failure(fitted(error("F", size)))),
-            1 => (Reply::Error(error("E", size)), Outcome::Error(fitted(error("E", size)))),
+            0 => (Reply::Failure(error("F", size).into()), Outcome::Failure(fitted(error("F", size)).into())),
+            1 => (Reply::Error(error("E", size).into()), Outcome::Error(fitted(error("E", size)).into())),
             2 => (Reply::Cancelled, Outcome::Cancelled),
             _ => (
                 Reply::Result { body: body.clone(), compressed: kind % 5 == 3, metadata: Metadata::new() },
@@ -321,7 +321,7 @@ impl Pair {
             && size > limit
         {
             let detail = format!("the reply has {size} bytes; the peer takes at most {limit}");
-            answer = Outcome::Error(Refusal::ReplyTooLarge.to_error(&detail));
+            answer = Outcome::Error(Refusal::ReplyTooLarge.to_error(&detail).into());
         }
         let (call, _) = self.sides[side].requests.remove(&id).expect("chosen among them");
         self.calls[call].answer = Some(answer);

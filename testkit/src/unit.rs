@@ -129,8 +129,8 @@ impl TestCall {
     }
 
     /// Its [ordering key](Context::key).
-    pub fn key(mut self, key: impl Into<String>) -> Self {
-        self.key = Some(key.into());
+    pub fn key(mut self, key: impl AsRef<str>) -> Self {
+        self.key = Some(key.as_ref().to_owned());
         self
     }
 

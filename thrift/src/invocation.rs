@@ -59,7 +59,7 @@ macro_rules! options {
 }
 
 options! {
-    key(key: impl Into<String>);
+    key(key: impl AsRef<str>);
     ordering_key(key: OrderingKey);
     timeout(timeout: Duration);
     no_timeout();

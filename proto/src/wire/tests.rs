@@ -498,7 +498,7 @@ fn keys_and_texts_are_shown_for_people() {
     assert_eq!(OrderingKey::binary(&b"\xff"[..]).to_string(), "b\"\\xff\"");
     assert_eq!(OrderingKey::none().to_string(), "(no key)");
     assert_eq!(format!("{:?} {}", Text::from("é"), Text::from("é")), "\"é\" é");
-    assert!(Text::from_utf8(Bytes::from_static(b"\xff")).is_err());
+    assert!(Text::from_utf8(b"\xff").is_err());
 }
 
 fn hello() -> Hello {

@@ -371,7 +371,7 @@ impl PeerShared {
             // The result is incomplete, and the caller must not take it for a complete one.
             let (name, why) =
                 ("UnfinishedResult", "the handler ended while its result was still being written");
-            reply = Reply::Failure(ErrorInfo::new(name, why));
+            reply = Reply::Failure(ErrorInfo::new(name, why).into());
         }
         let is_result = matches!(reply, Reply::Result { .. } | Reply::End);
         let replied = state.connection.reply(id, reply);

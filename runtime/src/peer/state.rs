@@ -137,8 +137,8 @@ impl PeerState {
     pub(super) fn failure(&self, outcome: Outcome) -> CallError {
         match outcome {
             Outcome::Result(_) | Outcome::Complete => unreachable!("a result is not a failure"),
-            Outcome::Failure(info) => CallError::Remote(info),
-            Outcome::Error(info) => CallError::Rejected(info),
+            Outcome::Failure(info) => CallError::Remote(*info),
+            Outcome::Error(info) => CallError::Rejected(*info),
             Outcome::Cancelled => CallError::Cancelled,
             Outcome::TimedOut { sent } => CallError::TimedOut { sent },
             Outcome::Disconnected { cause, sent } => {

@@ -123,7 +123,7 @@ impl<E: DeserializeOwned + Send + 'static> CallFailure for ServiceError<E> {
 ///
 /// It is written in the endpoint's codec. Callers of a service with another one are told name and text.
 pub fn failure_reply(error: impl MethodError, context: &Context) -> Reply {
-    Reply::Failure(error.into_failure(context.codec(), context.exposes_tracebacks()))
+    Reply::Failure(error.into_failure(context.codec(), context.exposes_tracebacks()).into())
 }
 
 /// The caller's error for what ended a call.

@@ -165,7 +165,9 @@ where
             };
             let argument = match bytes.map(|bytes| codec.decode(&bytes)) {
                 Ok(Ok(argument)) => argument,
-                Ok(Err(error)) => return Reply::Error(Refusal::InvalidArgument.to_error(&error.to_string())),
+                Ok(Err(error)) => {
+                    return Reply::Error(Refusal::InvalidArgument.to_error(&error.to_string()).into());
+                }
                 Err(error) => return error.refuse(),
             };
             let exposes = context.exposes_tracebacks();
@@ -239,5 +241,5 @@ impl Replying {
 }
 
 fn failed(error: impl MethodError, codec: &Codec, exposes: bool) -> Reply {
-    Reply::Failure(error.into_failure(codec, exposes))
+    Reply::Failure(error.into_failure(codec, exposes).into())
 }

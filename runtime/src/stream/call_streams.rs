@@ -192,7 +192,7 @@ impl CallStreams {
                 }
                 // It has begun, so its order allows a reply. If the request was answered already, this does nothing.
                 let failure = ErrorInfo::new("AbortedResult", "the handler could not complete its result");
-                let aborted = state.connection.reply(request, Reply::Failure(failure));
+                let aborted = state.connection.reply(request, Reply::Failure(failure.into()));
                 drop(state);
                 if aborted.is_ok() {
                     self.shared.end(Ok(())).wake();

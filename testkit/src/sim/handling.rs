@@ -200,7 +200,7 @@ impl World<'_> {
                 driver.open.remove(&id);
                 call.answer = Some(Answer::Error(Refusal::Unsupported.name()));
                 handler.answered = true;
-                let unsupported = Reply::Error(Refusal::Unsupported.to_error("a streamed result"));
+                let unsupported = Reply::Error(Refusal::Unsupported.to_error("a streamed result").into());
                 assert_eq!(driver.connection.reply(id, unsupported), Ok(Replied::AsGiven));
             }
             Err(error) => panic!("{error}"),
@@ -300,9 +300,9 @@ impl World<'_> {
             // It was stopped before it could begin.
             Plan::Stream { .. } if handler.stage != Stage::Replying => Some(Reply::Cancelled),
             Plan::Stream { fails: false, .. } => Some(Reply::End),
-            Plan::Stream { .. } => Some(Reply::Failure(error(FAILURE, 0))),
-            Plan::Failure { traceback } => Some(Reply::Failure(error(FAILURE, *traceback))),
-            Plan::Error => Some(Reply::Error(error(ERROR, 0))),
+            Plan::Stream { .. } => Some(Reply::Failure(error(FAILURE, 0).into())),
+            Plan::Failure { traceback } => Some(Reply::Failure(error(FAILURE, *traceback).into())),
+            Plan::Error => Some(Reply::Error(error(ERROR, 0).into())),
             Plan::Cancelled => Some(Reply::Cancelled),
         };
         self.hosts[host].finish(id, reply);

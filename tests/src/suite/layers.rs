@@ -153,7 +153,7 @@ pub async fn answered_by_layers(rig: Rig) {
         .layer(|call: IncomingCall, next: HandlerNext| async move {
             match call.context().key().is_given() {
                 true => next.run(call).await,
-                false => Reply::Failure(ErrorInfo::new("NoKey", "it needs a key")),
+                false => Reply::Failure(ErrorInfo::new("NoKey", "it needs a key").into()),
             }
         })
         .handle_raw("echo", move |body, context| {

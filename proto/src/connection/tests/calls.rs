@@ -6,8 +6,8 @@ fn a_call_ends_as_the_peer_says() {
     let info = ErrorInfo { traceback: "tb".into(), ..ErrorInfo::new("ZeroDivisionError", "by zero") };
     let cases = [
         (result("2"), Outcome::Result(b"2"[..].into())),
-        (Payload::Failure(info.clone()), Outcome::Failure(info.clone())),
-        (Payload::Error(info.clone()), Outcome::Error(info)),
+        (Payload::Failure(info.clone()), Outcome::Failure(info.clone().into())),
+        (Payload::Error(info.clone()), Outcome::Error(info.into())),
         (Payload::Cancelled, Outcome::Cancelled),
     ];
     for (payload, outcome) in cases {

@@ -295,8 +295,8 @@ fn every_failure_travels_as_what_it_is() {
     let (mut a, mut b) = pair2(two(), two());
     let info = ErrorInfo { traceback: "t".into(), ..ErrorInfo::new("n", "r") };
     let cases = [
-        (Reply::Failure(info.clone()), Outcome::Failure(info.clone())),
-        (Reply::Error(info.clone()), Outcome::Error(info)),
+        (Reply::Failure(info.clone().into()), Outcome::Failure(info.clone().into())),
+        (Reply::Error(info.clone().into()), Outcome::Error(info.into())),
         (Reply::Cancelled, Outcome::Cancelled),
     ];
     for (reply, outcome) in cases {
@@ -311,11 +311,11 @@ fn every_failure_travels_as_what_it_is() {
     let call = a.invoke("m");
     exchange(&mut a, &mut b);
     let asked = request(&mut b);
-    b.connection.reply(asked.id, Reply::Failure(long)).unwrap();
+    b.connection.reply(asked.id, Reply::Failure(long.into())).unwrap();
     exchange(&mut a, &mut b);
     assert_eq!(
         a.events(),
-        [ended(call, Outcome::Failure(ErrorInfo::new("n", "r")))],
+        [ended(call, Outcome::Failure(ErrorInfo::new("n", "r").into()))],
         "without its traceback"
     );
 }

@@ -226,7 +226,7 @@ fn what_waits_is_held_against_the_limit_that_the_peer_turns_out_to_have() {
     a.connection.reply(asked[0], reply(200)).unwrap();
     a.connection.reply(asked[1], reply(201)).unwrap();
     let info = ErrorInfo { traceback: "t".repeat(200).into(), ..ErrorInfo::new("n", "r") };
-    a.connection.reply(asked[2], Reply::Failure(info)).unwrap();
+    a.connection.reply(asked[2], Reply::Failure(info.into())).unwrap();
 
     let [hello] = &a.sent()[..] else { panic!("one hello") };
     b.hear(hello.clone());

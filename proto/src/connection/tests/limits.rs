@@ -54,9 +54,9 @@ fn a_reply_is_limited_at_the_edge() {
     let replies = [
         (sized(100), Replied::AsGiven, Some(Outcome::Result(body(100)))),
         (sized(101), too_large, None),
-        (Reply::Failure(info(50)), Replied::AsGiven, Some(Outcome::Failure(info(50)))),
-        (Reply::Failure(info(51)), Replied::AsGiven, Some(Outcome::Failure(info(0)))),
-        (Reply::Error(long), too_large, None),
+        (Reply::Failure(info(50).into()), Replied::AsGiven, Some(Outcome::Failure(info(50).into()))),
+        (Reply::Failure(info(51).into()), Replied::AsGiven, Some(Outcome::Failure(info(0).into()))),
+        (Reply::Error(long.into()), too_large, None),
     ];
     for (reply, told, outcome) in replies {
         let id = a.invoke("m");
@@ -225,7 +225,7 @@ fn debug_shows_no_body() {
 
 #[test]
 fn a_peer_that_is_backlogged_and_has_more_calls_refused_is_cut_off() {
-    for reply in [Reply::Error(Refusal::Busy.to_error("later")), Reply::Cancelled] {
+    for reply in [Reply::Error(Refusal::Busy.to_error("later").into()), Reply::Cancelled] {
         let mut side = Side::established(ConnectionConfig { max_outgoing_bytes: 1_000, ..config() });
         let held = side.asked(0);
         let mut count = 0;

@@ -110,8 +110,8 @@ impl Host {
     fn reply(&mut self, random: &mut Random, request: RequestId) {
         let info = ErrorInfo { traceback: "t".repeat(random.size()).into(), ..ErrorInfo::new("E", "e") };
         let reply = match random.below(5) {
-            0 => Reply::Failure(info),
-            1 => Reply::Error(info),
+            0 => Reply::Failure(info.into()),
+            1 => Reply::Error(info.into()),
             2 => Reply::Cancelled,
             3 => Reply::End,
             _ => Reply::Result {

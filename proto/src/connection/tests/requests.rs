@@ -35,8 +35,8 @@ fn every_reply_travels_as_what_it_is() {
             result("1"),
             true,
         ),
-        (Reply::Failure(info.clone()), Payload::Failure(info.clone()), false),
-        (Reply::Error(info.clone()), Payload::Error(info), false),
+        (Reply::Failure(info.clone().into()), Payload::Failure(info.clone()), false),
+        (Reply::Error(info.clone().into()), Payload::Error(info), false),
         (Reply::Cancelled, Payload::Cancelled, false),
     ];
     for (reply, payload, compressed) in cases {
@@ -183,7 +183,9 @@ fn an_execution_has_so_much_time() {
     assert_eq!((*request, Refusal::of(info)), (slow, Some(Refusal::ExecutionTimedOut)));
     side.decide(ConnectionEvent::Start(slow));
     assert_eq!(side.connection.next_deadline(), None, "it is reported once");
-    side.connection.reply(slow, Reply::Error(Refusal::ExecutionTimedOut.to_error("after 1 s"))).unwrap();
+    side.connection
+        .reply(slow, Reply::Error(Refusal::ExecutionTimedOut.to_error("after 1 s").into()))
+        .unwrap();
     assert_eq!(side.said().len(), 2);
     assert_eq!(side.events(), []);
 }

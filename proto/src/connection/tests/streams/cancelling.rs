@@ -47,7 +47,7 @@ fn the_writer_of_a_result_that_nobody_waits_for_is_told() {
             begin(&mut b).unwrap();
         }
         assert_eq!(b.write(id, "more"), Err(WriteError::Stopped));
-        b.connection.reply(request.id, Reply::Failure(ErrorInfo::new("E", "e"))).unwrap();
+        b.connection.reply(request.id, Reply::Failure(ErrorInfo::new("E", "e").into())).unwrap();
         exchange(&mut a, &mut b);
         assert!(b.connection.is_idle());
     }

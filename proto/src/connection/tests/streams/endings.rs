@@ -134,9 +134,9 @@ fn a_call_whose_result_is_complete_ends_in_all_ways() {
     // It fails after all.
     let (mut a, mut b, up, incoming) = half_closed();
     let info = ErrorInfo::new("Disk", "full");
-    b.connection.reply(incoming, Reply::Failure(info.clone())).unwrap();
+    b.connection.reply(incoming, Reply::Failure(info.clone().into())).unwrap();
     exchange(&mut a, &mut b);
-    assert_eq!(a.events(), [ended(call_of(up), Outcome::Failure(info))]);
+    assert_eq!(a.events(), [ended(call_of(up), Outcome::Failure(info.into()))]);
     assert_idle(&mut a, &mut b);
 
     // The argument is given up.
@@ -264,10 +264,10 @@ fn a_result_may_fail_when_it_has_begun() {
     b.write(theirs(&request), body(100_000)).unwrap();
     exchange(&mut a, &mut b);
     let info = ErrorInfo::new("Disk", "full");
-    b.connection.reply(request.id, Reply::Failure(info.clone())).unwrap();
+    b.connection.reply(request.id, Reply::Failure(info.clone().into())).unwrap();
     exchange(&mut a, &mut b);
     let events = a.events();
-    assert_eq!(events.last(), Some(&ended(call, Outcome::Failure(info))));
+    assert_eq!(events.last(), Some(&ended(call, Outcome::Failure(info.into()))));
     assert_eq!(a.read(StreamId::Call(call)), Err(ReadError::NotOpen));
     assert_eq!((a.connection.held_bytes(), a.connection.is_idle(), b.connection.is_idle()), (0, true, true));
 }
@@ -291,7 +291,7 @@ fn a_streamed_result_needs_dialect_2() {
     let result = side.connection.begin_reply(id, false, Metadata::new(), None);
     assert_eq!(result, Err(ReplyError::NeedsDialect2));
     assert_eq!(side.said(), [], "it is open");
-    side.connection.reply(id, Reply::Error(Refusal::Unsupported.to_error(""))).unwrap();
+    side.connection.reply(id, Reply::Error(Refusal::Unsupported.to_error("").into())).unwrap();
     let [(1, Payload::Error(info))] = &side.said()[..] else { panic!("an ERROR") };
     assert_eq!(Refusal::of(info), Some(Refusal::Unsupported));
     assert!(Refusal::Unsupported.may_have_run(), "its handler has run");

@@ -67,7 +67,7 @@ fn texts_of_an_error_have_a_limit() {
         side.hear_records(&[Record::Fail { call: 1, failure, options: Options::default() }]);
         let too_large =
             DecodeError::TooLarge { what: "the texts of an error", size: size + 1, limit: MAX_TEXTS };
-        let outcome = if fits { Outcome::Failure(info) } else { Outcome::Malformed(too_large) };
+        let outcome = if fits { Outcome::Failure(info.into()) } else { Outcome::Malformed(too_large) };
         assert_eq!(side.events(), [ended(call, outcome)]);
     }
 }

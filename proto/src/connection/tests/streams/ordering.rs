@@ -41,7 +41,7 @@ fn failures_and_urgent_results_wait_for_the_result_before_theirs() {
     let mut requests = [(); 4].map(|()| request(&mut b)).into_iter();
     let mut reply = |b: &mut Side, reply| b.connection.reply(requests.next().unwrap().id, reply).unwrap();
     reply(&mut b, Reply::result(body(3 << 20)));
-    reply(&mut b, Reply::Failure(ErrorInfo::new("E", "e")));
+    reply(&mut b, Reply::Failure(ErrorInfo::new("E", "e").into()));
     reply(&mut b, ok("third"));
     exchange(&mut b, &mut a);
     // The one before it has been set aside by now.
@@ -75,7 +75,7 @@ fn a_result_that_fails_keeps_its_turn() {
         if has_begun {
             exchange(&mut a, &mut b);
         }
-        b.connection.reply(requests[0].id, Reply::Failure(ErrorInfo::new("E", "e"))).unwrap();
+        b.connection.reply(requests[0].id, Reply::Failure(ErrorInfo::new("E", "e").into())).unwrap();
         exchange(&mut a, &mut b);
         let order = a.events().into_iter().filter_map(|event| match event {
             Event::Ended { call, .. } => Some(call),

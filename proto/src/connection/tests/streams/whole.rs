@@ -420,7 +420,7 @@ fn a_result_that_can_not_be_completed_is_one_event() {
     let fail = Record::Fail { call: 1, failure: Failure::Failure(info()), options: Options::default() };
     let cases = [
         (vec![data(1, 9, part(past())), data(1, 60_009, part(past()))], Outcome::Malformed(too_large), true),
-        (vec![fail], Outcome::Failure(info()), false),
+        (vec![fail], Outcome::Failure(info().into()), false),
         (vec![data(1, 8, part("x"))], Outcome::Fault(StreamFault::Overlap), true),
         (vec![again], Outcome::Fault(StreamFault::SecondResult), true),
     ];
