@@ -8,7 +8,8 @@ use crate::small::SmallBytes;
 
 /// One connection to one remote peer: unique within an endpoint, never reused.
 ///
-/// [`Endpoint::open`](crate::endpoint::Endpoint::open) assigns it, and it never travels, so no peer can claim another's.
+/// [`Endpoint::open`](crate::endpoint::Endpoint::open) assigns it, and it never travels, so no peer can claim
+/// another's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(pub(crate) u64);
 
@@ -61,7 +62,8 @@ impl fmt::Display for RequestId {
     }
 }
 
-/// The stream of one call of either side: its argument and its result, each a body or read and written in parts.
+/// The stream of one call of either side: its argument and its result, each a body or read and written in
+/// parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum StreamId {
     /// The stream of a call that this side made.
@@ -116,8 +118,8 @@ impl OrderingKey {
         Self { kind: KeyKind::Bin, bytes: key.into().into() }
     }
 
-    /// Copies a key whose buffer is shared, or belongs to an [owner](Bytes::from_owner): it pins nothing then, and dropping it runs no
-    /// code of the owner's.
+    /// Copies a key whose buffer is shared, or belongs to an [owner](Bytes::from_owner): it pins nothing
+    /// then, and dropping it runs no code of the owner's.
     #[inline]
     pub fn detach(&mut self) {
         self.bytes.detach();

@@ -1,4 +1,5 @@
-//! Codecs and audits for `callosum-testkit` and this repository's tests. No part of the API: it changes without notice.
+//! Codecs and audits for `callosum-testkit` and this repository's tests. No part of the API: it changes
+//! without notice.
 
 #[cfg(feature = "curve")]
 use crate::zmtp::CurveKeyPair;

@@ -1,10 +1,10 @@
-//! Empty queues shrink to a small capacity: the memory of a burst is freed when it is over, and small bursts don't
-//! allocate again.
+//! Empty queues shrink to a small capacity: the memory of a burst is freed when it is over, and small bursts
+//! don't allocate again.
 
 use std::collections::VecDeque;
 
-/// Memory that an empty queue keeps until its connection is quiet, in bytes. Enough for 128 calls at a time: to grow for each burst of
-/// so many was a tenth of what they cost.
+/// Memory that an empty queue keeps until its connection is quiet, in bytes. Enough for 128 calls at a time:
+/// to grow for each burst of so many was a tenth of what they cost.
 const KEPT_BYTES: usize = 64 * 1024;
 
 /// Capacity that an empty queue keeps, in entries.

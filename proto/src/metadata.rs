@@ -95,8 +95,8 @@ impl Metadata {
         self.iter().map(|(name, value)| name.as_bytes().len() + value.len()).sum()
     }
 
-    /// Copies names and values whose buffer is shared, or belongs to an [owner](Bytes::from_owner): they pin nothing then, and dropping
-    /// them runs no code of the owner's.
+    /// Copies names and values whose buffer is shared, or belongs to an [owner](Bytes::from_owner): they pin
+    /// nothing then, and dropping them runs no code of the owner's.
     #[inline]
     pub fn detach(&mut self) {
         if self.0.is_some() {

@@ -1,11 +1,12 @@
 //! A map from numbers that are counted up, such as those of calls.
 //!
-//! A value is found by its distance from the oldest one, so a step costs as much as in an array. The ring that has them is as long as
-//! the span of numbers from the oldest value to the newest; a value that outlives most of those that came after it moves to a
-//! tree. Example: of 1 to 1,000, only 1, 999 and 1,000 are left. Then 1 moves, and the ring begins with 999.
+//! A value is found by its distance from the oldest one, so a step costs as much as in an array. The ring
+//! that has them is as long as the span of numbers from the oldest value to the newest; a value that outlives
+//! most of those that came after it moves to a tree. Example: of 1 to 1,000, only 1, 999 and 1,000 are left.
+//! Then 1 moves, and the ring begins with 999.
 //!
-//! Memory is in proportion to the number of values, whatever their numbers are. Each step takes amortized constant time in the
-//! ring, and logarithmic time in the tree.
+//! Memory is in proportion to the number of values, whatever their numbers are. Each step takes amortized
+//! constant time in the ring, and logarithmic time in the tree.
 
 use std::collections::BTreeMap;
 
@@ -241,7 +242,8 @@ impl<T> Numbered<T> {
         SPARSE * self.filled as u64 + FEW
     }
 
-    /// Moves the oldest values to the tree until the ring spans only so many numbers. Each value moves once at the most.
+    /// Moves the oldest values to the tree until the ring spans only so many numbers. Each value moves once
+    /// at the most.
     #[inline]
     fn retire(&mut self, span: u64) {
         if self.span > span {

@@ -1,5 +1,5 @@
-//! The idiom of configurations: a type starts with its defaults, and has a setter for each field; setters can be
-//! chained.
+//! The idiom of configurations: a type starts with its defaults, and has a setter for each field; setters can
+//! be chained.
 
 /// A setter for each field, of its name.
 macro_rules! setters {

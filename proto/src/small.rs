@@ -1,7 +1,7 @@
 //! Bytes that are usually short: method names, keys, names of metadata.
 //!
-//! Up to [`INLINE`] bytes live in the value itself: they take no allocation, and pin no frame that they came in. More share the
-//! buffer that they came in, as [`Bytes`] do.
+//! Up to [`INLINE`] bytes live in the value itself: they take no allocation, and pin no frame that they came
+//! in. More share the buffer that they came in, as [`Bytes`] do.
 
 use std::cmp::Ordering;
 use std::fmt;

@@ -38,8 +38,8 @@ impl Text {
         Self(self.0.keep(frame))
     }
 
-    /// Copies text whose buffer is shared, or belongs to an [owner](Bytes::from_owner): it pins nothing then, and dropping it runs no
-    /// code of the owner's.
+    /// Copies text whose buffer is shared, or belongs to an [owner](Bytes::from_owner): it pins nothing then,
+    /// and dropping it runs no code of the owner's.
     pub fn detach(&mut self) {
         self.0.detach();
     }

@@ -2,7 +2,8 @@
 
 /// A priority class (RFC 9218): 0 is the most urgent, 7 the least. Default 3.
 ///
-/// A value out of this range can't be made, so that no connection sends what its peer has to treat as a protocol violation.
+/// A value out of this range can't be made, so that no connection sends what its peer has to treat as a
+/// protocol violation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Urgency(u8);
 

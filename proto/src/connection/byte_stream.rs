@@ -10,14 +10,16 @@ use crate::stream::FULL_PIECE;
 use crate::zmtp::{Link, LinkConfig, LinkError, LinkEvent};
 
 impl Connection {
-    // Measured on loopback (`bench/`): with 64 KiB, small calls beside an upload wait half as long as with 256 KiB, and the upload is no
-    // slower. A DATA with a full piece is written by itself.
-    /// Bytes that ZMTP may hold to be written: as long as it holds fewer, it gets the next message. What the send queue keeps instead
-    /// can still be taken back, and is overtaken by what is more urgent. For hosts that drive a [`Link`] of their own.
+    // Measured on loopback (`bench/`): with 64 KiB, small calls beside an upload wait half as long as with
+    // 256 KiB, and the upload is no slower. A DATA with a full piece is written by itself.
+    /// Bytes that ZMTP may hold to be written: as long as it holds fewer, it gets the next message. What the
+    /// send queue keeps instead can still be taken back, and is overtaken by what is more urgent. For hosts
+    /// that drive a [`Link`] of their own.
     pub const WRITE_AHEAD: usize = FULL_PIECE;
 
-    /// There is a byte stream to the peer now, which speaks ZMTP: its greeting is the first thing to [transmit](Self::poll_transmit).
-    /// `seed` is 32 unpredictable bytes, new for each byte stream; CURVE's ephemeral keys and nonces are made of them.
+    /// There is a byte stream to the peer now, which speaks ZMTP: its greeting is the first thing to
+    /// [transmit](Self::poll_transmit). `seed` is 32 unpredictable bytes, new for each byte stream; CURVE's
+    /// ephemeral keys and nonces are made of them.
     pub fn open(&mut self, now: Instant, config: &LinkConfig, seed: [u8; 32]) {
         self.link = Some(Box::new(Link::new(config, seed, now)));
     }
@@ -25,8 +27,9 @@ impl Connection {
     /// Takes bytes of the peer, cut in any way. Ignored if there is no byte stream.
     ///
     /// # Errors
-    /// The byte stream is of no more use: write what is left to transmit, for it may tell the peer why, and close it. Then call
-    /// [`handle_disconnected`](Self::handle_disconnected), if there may be another one, or [`close`](Self::close).
+    /// The byte stream is of no more use: write what is left to transmit, for it may tell the peer why, and
+    /// close it. Then call [`handle_disconnected`](Self::handle_disconnected), if there may be another one,
+    /// or [`close`](Self::close).
     pub fn handle_input(&mut self, now: Instant, mut bytes: &[u8]) -> Result<(), LinkError> {
         while let Some(link) = &mut self.link {
             let more = link.read_until_event(now, &mut bytes);
@@ -53,15 +56,16 @@ impl Connection {
     /// Refuses that client.
     ///
     /// # Errors
-    /// [`LinkError::NotAdmitted`]. The byte stream is of no more use, as after an error of [`handle_input`](Self::handle_input).
+    /// [`LinkError::NotAdmitted`]. The byte stream is of no more use, as after an error of
+    /// [`handle_input`](Self::handle_input).
     #[cfg(feature = "curve")]
     pub fn refuse(&mut self) -> Result<(), LinkError> {
         self.link.as_mut().map_or(Ok(()), |link| link.refuse())
     }
 
-    /// Fills `slices` with the bytes to write next, in order; returns how many slices were filled, 0 if there is nothing to write.
-    /// Report what was written with [`transmitted`](Self::transmitted), or with [`handle_write_blocked`](Self::handle_write_blocked) that
-    /// nothing could be.
+    /// Fills `slices` with the bytes to write next, in order; returns how many slices were filled, 0 if there
+    /// is nothing to write. Report what was written with [`transmitted`](Self::transmitted), or with
+    /// [`handle_write_blocked`](Self::handle_write_blocked) that nothing could be.
     ///
     /// # Errors
     /// [`LinkError::Exhausted`] after 2^64 - 1 frames under CURVE. The connection is of no more use.
@@ -80,8 +84,8 @@ impl Connection {
         Ok(self.link.as_ref().map_or(0, |link| link.output(slices)))
     }
 
-    /// Appends the bytes to write next to a buffer of the host's, and counts them as written: the simplest way, at the cost of a
-    /// copy. Nothing is appended if there is nothing to write.
+    /// Appends the bytes to write next to a buffer of the host's, and counts them as written: the simplest
+    /// way, at the cost of a copy. Nothing is appended if there is nothing to write.
     ///
     /// # Errors
     /// As [`poll_transmit`](Self::poll_transmit).

@@ -17,8 +17,8 @@ use crate::wire::{Credit, Hello, PING, PONG};
 const MAX_PING: usize = 64 * 1024;
 
 impl Connection {
-    /// There is a transport now: a connector says hello, a binder waits for the peer to speak. Ignored after the first time, and when
-    /// the connection is over.
+    /// There is a transport now: a connector says hello, a binder waits for the peer to speak. Ignored after
+    /// the first time, and when the connection is over.
     pub fn handle_connected(&mut self, now: Instant) {
         if self.phase != Phase::Unconnected {
             return;
@@ -111,7 +111,8 @@ impl Connection {
                 Err(error) => return self.report(Anomaly::Header(error)),
             };
             if !body.is_empty() && body[..] != self.nonce {
-                // PONG for a previous connector's hello, whose transport this one has taken over: ignore it (H-6).
+                // PONG for a previous connector's hello, whose transport this one has taken over: ignore it
+                // (H-6).
                 return;
             }
             // An echo of our own hello is what a peer sends that does not know what a hello is.
@@ -123,8 +124,9 @@ impl Connection {
         self.calls.flow().measured(round_trip);
         self.calls.events().push_back(Event::Pong { ping, round_trip });
         if self.dialect() == Some(Dialect::Two) && !self.queue_first_probe() {
-            // What the handshake and its probes have left behind is given back at once: a connection that is opened next can use it,
-            // as it can't what is given back once this one is quiet, if many are opened at a time.
+            // What the handshake and its probes have left behind is given back at once: a connection that is
+            // opened next can use it, as it can't what is given back once this one is quiet, if many are
+            // opened at a time.
             self.quiet_check = Some(now);
         }
     }

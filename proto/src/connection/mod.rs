@@ -1,7 +1,7 @@
 //! One connection to one remote peer: handshake, dialect, liveness, the end, and the calls of both sides.
 //!
-//! Responsible for the state of the connection and its dialect; calls are in [`Calls`](crate::call). The dialect is
-//! chosen in the handshake; afterwards only the codec knows it.
+//! Responsible for the state of the connection and its dialect; calls are in [`Calls`](crate::call). The
+//! dialect is chosen in the handshake; afterwards only the codec knows it.
 
 mod byte_stream;
 mod handshake;
@@ -30,14 +30,15 @@ use crate::{Metadata, Multipart, Role};
 /// Least window of a stream, so that every record fits.
 const MIN_WINDOW: u64 = 1024;
 
-/// A connection that has heard nothing for so long gives back the memory that it keeps for what is to come. That may be more than it
-/// takes without, above all after the handshake and the first probes, which fill each queue once.
+/// A connection that has heard nothing for so long gives back the memory that it keeps for what is to come.
+/// That may be more than it takes without, above all after the handshake and the first probes, which fill
+/// each queue once.
 const QUIET: Duration = Duration::from_secs(1);
 
 /// One connection to one remote peer. See the [crate](crate) for the run loop.
 ///
-/// `now` must not go backwards; if it does, timers are late, without other effects. The same calls in the same order
-/// give the same outputs, to the byte. No input panics.
+/// `now` must not go backwards; if it does, timers are late, without other effects. The same calls in the
+/// same order give the same outputs, to the byte. No input panics.
 pub struct Connection {
     id: ConnectionId,
     role: Role,
@@ -69,9 +70,9 @@ enum Phase {
 }
 
 impl Connection {
-    /// A connection without a transport. `first_call` is [`CallId::FIRST`], or [`next_call`](Self::next_call) of the
-    /// connection that this one replaces, so that ids are never reused. `nonce` must be random and new for each
-    /// connection: a binder recognizes by it that its peer was restarted.
+    /// A connection without a transport. `first_call` is [`CallId::FIRST`], or [`next_call`](Self::next_call)
+    /// of the connection that this one replaces, so that ids are never reused. `nonce` must be random and new
+    /// for each connection: a binder recognizes by it that its peer was restarted.
     pub fn new(
         id: ConnectionId,
         role: Role,
@@ -110,8 +111,8 @@ impl Connection {
         self.id
     }
 
-    /// Handles a message of the transport. A faulty message is reported as an [`Event::Anomaly`] and, if it names a
-    /// call, answered. Ignored while there is no transport.
+    /// Handles a message of the transport. A faulty message is reported as an [`Event::Anomaly`] and, if it
+    /// names a call, answered. Ignored while there is no transport.
     pub fn handle_message(&mut self, now: Instant, message: Multipart) {
         if !self.is_connected() {
             return;
@@ -169,7 +170,8 @@ impl Connection {
         self.calls.poll_endpoint_event()
     }
 
-    /// Whether [`poll_event`](Self::poll_event) or [`poll_endpoint_event`](Self::poll_endpoint_event) has an event.
+    /// Whether [`poll_event`](Self::poll_event) or [`poll_endpoint_event`](Self::poll_endpoint_event) has an
+    /// event.
     pub fn has_events(&self) -> bool {
         self.calls.has_events()
     }
@@ -179,8 +181,8 @@ impl Connection {
         self.calls.poll_event()
     }
 
-    /// The next message to send, until `None`. Before the handshake is complete, only messages of the handshake are
-    /// sent.
+    /// The next message to send, until `None`. Before the handshake is complete, only messages of the
+    /// handshake are sent.
     pub fn poll_message(&mut self, now: Instant) -> Option<Multipart> {
         if !self.is_connected() {
             return None;
@@ -205,8 +207,9 @@ impl Connection {
     }
 
     /// The transport accepts no more bytes for now, though some wait. If that lasts for
-    /// [`write_timeout`](ConnectionConfig::write_timeout), the connection is closed. Acknowledgements and answers of
-    /// the peer restart that timeout, since a transport with large buffers accepts bytes rarely (K-3).
+    /// [`write_timeout`](ConnectionConfig::write_timeout), the connection is closed. Acknowledgements and
+    /// answers of the peer restart that timeout, since a transport with large buffers accepts bytes rarely
+    /// (K-3).
     pub fn handle_write_blocked(&mut self, now: Instant) {
         if self.is_connected() && self.write_deadline.is_none() {
             self.write_deadline = now.checked_add(self.config.write_timeout);
@@ -231,7 +234,8 @@ impl Connection {
         }
     }
 
-    /// When to call [`handle_timeout`](Self::handle_timeout); after that was called with `now`, later than `now`.
+    /// When to call [`handle_timeout`](Self::handle_timeout); after that was called with `now`, later than
+    /// `now`.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.next_deadline().into_iter().chain(self.quiet_check).min()
     }
@@ -267,7 +271,8 @@ impl Connection {
             self.close(CloseCause::PeerNotReading);
         }
         if self.quiet_check.take_if(|at| *at <= now).is_some() {
-            // What is kept is given back at each timeout. This one is the last, unless something was heard since it was set.
+            // What is kept is given back at each timeout. This one is the last, unless something was heard
+            // since it was set.
             self.quiet_check = self.probes.last_heard().checked_add(QUIET).filter(|at| *at > now);
             if self.quiet_check.is_none() && !self.is_closed() {
                 self.calls.quiet();
@@ -286,8 +291,8 @@ impl Connection {
 
     /// Calls a method of the peer. The call waits for the handshake if that is not complete.
     ///
-    /// Calls are sent in the order in which they were made, more urgent ones first. Each ends with exactly one
-    /// [`Event::Ended`], or with [`abandon`](Self::abandon).
+    /// Calls are sent in the order in which they were made, more urgent ones first. Each ends with exactly
+    /// one [`Event::Ended`], or with [`abandon`](Self::abandon).
     ///
     /// # Errors
     /// See [`InvokeError`]; the call was not accepted and there will be no event.
@@ -298,11 +303,11 @@ impl Connection {
         self.calls.invoke(now, call)
     }
 
-    /// Ends a call of this side now, without an event, because its caller has cancelled it. If it had been sent, the
-    /// peer gets a CANCEL, whose answer is ignored. Returns whether the call was still open.
+    /// Ends a call of this side now, without an event, because its caller has cancelled it. If it had been
+    /// sent, the peer gets a CANCEL, whose answer is ignored. Returns whether the call was still open.
     ///
-    /// A call whose result has been read to its end, and whose argument is [finished](SendStream::finish), goes on
-    /// until the rest of the argument has been sent, and ends with an event.
+    /// A call whose result has been read to its end, and whose argument is [finished](SendStream::finish),
+    /// goes on until the rest of the argument has been sent, and ends with an event.
     pub fn abandon(&mut self, call: CallId) -> bool {
         self.calls.abandon(call)
     }
@@ -327,8 +332,8 @@ impl Connection {
     }
 
     /// Answers a request; replies are sent in the order of these calls. The endpoint does this with
-    /// [`ConnectionEvent::Reply`]. Returns what is sent to the peer, which differs from the reply if that can't be
-    /// sent.
+    /// [`ConnectionEvent::Reply`]. Returns what is sent to the peer, which differs from the reply if that
+    /// can't be sent.
     ///
     /// # Errors
     /// [`ReplyError::NotOpen`]; nothing is sent.
@@ -338,19 +343,21 @@ impl Connection {
         replied
     }
 
-    /// The stream of a call that this side reads: the argument of a request, or the result of a call of this side.
+    /// The stream of a call that this side reads: the argument of a request, or the result of a call of this
+    /// side.
     pub fn recv_stream(&mut self, id: impl Into<StreamId>) -> RecvStream<'_> {
         let open = !self.is_closed();
         self.calls.recv_stream(id.into(), open)
     }
 
-    /// The stream of a call that this side writes: the argument of a call of this side, or the result of a request.
+    /// The stream of a call that this side writes: the argument of a call of this side, or the result of a
+    /// request.
     pub fn send_stream(&mut self, id: impl Into<StreamId>) -> SendStream<'_> {
         self.calls.send_stream(id.into())
     }
 
-    /// Accepts no new calls from either side from now on: [`invoke`](Self::invoke) fails, and new requests of the peer
-    /// are refused. Open calls go on. Draining can't be undone.
+    /// Accepts no new calls from either side from now on: [`invoke`](Self::invoke) fails, and new requests of
+    /// the peer are refused. Open calls go on. Draining can't be undone.
     pub fn drain(&mut self) {
         self.calls.drain();
     }
@@ -365,9 +372,9 @@ impl Connection {
         self.calls.is_idle() || (self.phase == Phase::Unconnected && self.calls.open_calls() == 0)
     }
 
-    /// The transport has ended. If the handshake was not complete, so that no call can have been sent, calls wait for
-    /// the next transport, and the connection gets a new `nonce`. Otherwise returns false and changes nothing: open
-    /// calls can only end, with [`close`](Self::close).
+    /// The transport has ended. If the handshake was not complete, so that no call can have been sent, calls
+    /// wait for the next transport, and the connection gets a new `nonce`. Otherwise returns false and
+    /// changes nothing: open calls can only end, with [`close`](Self::close).
     pub fn handle_disconnected(&mut self, nonce: [u8; NONCE_LEN]) -> bool {
         match self.phase {
             Phase::Unconnected => {}
@@ -383,8 +390,8 @@ impl Connection {
         true
     }
 
-    /// Closes the connection: every call of this side ends, every request of the peer is forgotten. Results that had
-    /// arrived completely can still be [read](RecvStream::read). Idempotent.
+    /// Closes the connection: every call of this side ends, every request of the peer is forgotten. Results
+    /// that had arrived completely can still be [read](RecvStream::read). Idempotent.
     pub fn close(&mut self, cause: CloseCause) {
         if self.is_closed() {
             return;
@@ -426,8 +433,9 @@ impl Connection {
         self.calls.events().push_back(Event::Anomaly(anomaly));
     }
 
-    /// Probes the peer, once the handshake is complete; [`Event::Pong`] reports the answer, if any. Returns the number of the probe,
-    /// unique within the connection. At most 64 probes are unanswered; for one more, the oldest is forgotten.
+    /// Probes the peer, once the handshake is complete; [`Event::Pong`] reports the answer, if any. Returns
+    /// the number of the probe, unique within the connection. At most 64 probes are unanswered; for one more,
+    /// the oldest is forgotten.
     ///
     /// # Errors
     /// [`InvokeError::Closed`] if the connection has ended.

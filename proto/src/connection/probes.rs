@@ -12,8 +12,8 @@ use crate::wire::PING;
 /// Probes that may be under way at once; past it the oldest is forgotten (PROTOCOL.md, M-7).
 pub(super) const MAX_PROBES: usize = 64;
 
-/// Probes at the beginning, one after the other, to learn the time of a round trip: the first answers take longer, for both ends
-/// are busy.
+/// Probes at the beginning, one after the other, to learn the time of a round trip: the first answers take
+/// longer, for both ends are busy.
 const FIRST_PROBES: u32 = 8;
 
 #[derive(Debug)]
@@ -116,7 +116,8 @@ impl Probes {
         Multipart::new(PING, Bytes::new(), Bytes::copy_from_slice(&number.to_be_bytes()))
     }
 
-    /// The probe that a PONG answers, and the time of the round trip. A PONG to a probe that has not left answers none (M-6).
+    /// The probe that a PONG answers, and the time of the round trip. A PONG to a probe that has not left
+    /// answers none (M-6).
     pub(super) fn answered(&mut self, header: &[u8], body: &[u8], now: Instant) -> Option<(u64, Duration)> {
         let number = <[u8; 8]>::try_from(body).map(u64::from_be_bytes).ok().filter(|_| header.is_empty())?;
         let sent = self.under_way.get(&number).copied().flatten()?;

@@ -1,14 +1,16 @@
 //! Memory for bodies under reassembly: which body gets memory, and which waits.
 //!
-//! Responsible for two limits, one of each connection and one of all together; not for the memory itself. The idea: the bodies of
-//! a connection wait in a queue of their own, and only the first of each waits for the others' memory. So a peer waits for itself
-//! first, and holds up others with one body at most.
+//! Responsible for two limits, one of each connection and one of all together; not for the memory itself. The
+//! idea: the bodies of a connection wait in a queue of their own, and only the first of each waits for the
+//! others' memory. So a peer waits for itself first, and holds up others with one body at most.
 //!
-//! Example, with limits of 60 per connection and 100 in all: A reassembles 50, and wants 40 and 10 besides; B wants 60. A's 40 waits
-//! for A's 50, and the 10 behind it. B's 60 waits for the total (50 + 60 > 100). When the 50 ends, B goes first, because its
-//! body began to wait for the total first; then A's 40, which makes 100; then the 10 waits for the total.
+//! Example, with limits of 60 per connection and 100 in all: A reassembles 50, and wants 40 and 10 besides; B
+//! wants 60. A's 40 waits for A's 50, and the 10 behind it. B's 60 waits for the total (50 + 60 > 100). When
+//! the 50 ends, B goes first, because its body began to wait for the total first; then A's 40, which makes
+//! 100; then the 10 waits for the total.
 //!
-//! Every step is O(log n) amortized, whatever others have waiting; [`forget`](Budget::forget) is O(own bodies).
+//! Every step is O(log n) amortized, whatever others have waiting; [`forget`](Budget::forget) is O(own
+//! bodies).
 
 #[cfg(test)]
 mod tests;
@@ -125,8 +127,8 @@ impl Budget {
         Some((connection, stream))
     }
 
-    /// Gives a connection a place among those that wait for the total, or takes it away, as its first waiting body has it. The
-    /// connection keeps its place if that body ends and the next one fits too.
+    /// Gives a connection a place among those that wait for the total, or takes it away, as its first waiting
+    /// body has it. The connection keeps its place if that body ends and the next one fits too.
     fn requeue(&mut self, connection: ConnectionId) {
         let Some(share) = self.connections.get_mut(&connection) else { return };
         let first = share.waiting.front().and_then(|(_, stream)| share.bodies.get(stream));

@@ -1,8 +1,9 @@
-//! The state that the connections of one program share: which request may run, which reply may be sent, memory, drain.
+//! The state that the connections of one program share: which request may run, which reply may be sent,
+//! memory, drain.
 //!
-//! Responsible for the requests of all connections from their arrival to their reply, the replies that wait for their order, the
-//! memory for reassembly, and draining. Not for bytes, time, or what a request contains: that stays with its connection. The
-//! order is the [`Scheduler`]'s decision, which this module carries out.
+//! Responsible for the requests of all connections from their arrival to their reply, the replies that wait
+//! for their order, the memory for reassembly, and draining. Not for bytes, time, or what a request contains:
+//! that stays with its connection. The order is the [`Scheduler`]'s decision, which this module carries out.
 
 #[cfg(any(test, feature = "internals"))]
 mod audit;
@@ -30,8 +31,8 @@ use crate::reply::Reply;
 
 /// The requests of all connections of one program.
 ///
-/// The idea: an endpoint and its connections share nothing, and exchange small events, which the host passes between
-/// them. So each of them can have a lock of its own, or none.
+/// The idea: an endpoint and its connections share nothing, and exchange small events, which the host passes
+/// between them. So each of them can have a lock of its own, or none.
 ///
 /// ```text
 /// Connection ── EndpointEvent ───▶ Endpoint ◀── finish, begin_reply, suspend, resume ── host
@@ -42,22 +43,24 @@ use crate::reply::Reply;
 /// 1. Get an id for each connection from [`Endpoint::open`].
 /// 2. Pass the events of connections to [`Endpoint::handle_event`], and call [`finish`](Endpoint::finish),
 ///    [`suspend`](Endpoint::suspend) and the like for handlers.
-/// 3. After any of these, call [`Endpoint::poll_event`] until `None`, and pass each event to its connection. Pass the
-///    connection's own events to the endpoint before the next poll: if one of them pauses the connection, no more of
-///    its requests start.
+/// 3. After any of these, call [`Endpoint::poll_event`] until `None`, and pass each event to its connection.
+///    Pass the connection's own events to the endpoint before the next poll: if one of them pauses the
+///    connection, no more of its requests start.
 ///
 /// # Cost
 /// Each step is O(log n) amortized at most, independently of the waiting requests of other connections;
-/// [`EndpointEvent::Closed`] takes that for each request of its connection, and [`Endpoint::drain`] sorts the open
-/// connections once. Only ids that this side assigns are hashed.
+/// [`EndpointEvent::Closed`] takes that for each request of its connection, and [`Endpoint::drain`] sorts the
+/// open connections once. Only ids that this side assigns are hashed.
 pub struct Endpoint {
     max_held_reply_bytes: usize,
     scheduler: Box<dyn Scheduler>,
     peers: Numbered<Peer>,
-    /// Memory for bodies as long as they are being reassembled. A complete argument counts as waiting at the scheduler instead: if it
-    /// kept this memory until its request starts, the handler that it waits for could wait for the same memory.
+    /// Memory for bodies as long as they are being reassembled. A complete argument counts as waiting at the
+    /// scheduler instead: if it kept this memory until its request starts, the handler that it waits for
+    /// could wait for the same memory.
     reassembly: Budget,
-    /// What is to be told at once, whatever the scheduler says. Events of connections that have closed since are still among it.
+    /// What is to be told at once, whatever the scheduler says. Events of connections that have closed since
+    /// are still among it.
     events: VecDeque<(ConnectionId, ConnectionEvent)>,
     /// Those that have finished since the last poll, without those at the front that have been released.
     finished: VecDeque<RequestId>,
@@ -147,8 +150,8 @@ impl Endpoint {
 
     /// The next event for a connection: call it until it returns `None`.
     ///
-    /// Each decision is made when it is polled for, so it takes account of events between two polls. Releases come
-    /// before starts, and the replies to one connection in the order in which they are released.
+    /// Each decision is made when it is polled for, so it takes account of events between two polls. Releases
+    /// come before starts, and the replies to one connection in the order in which they are released.
     pub fn poll_event(&mut self) -> Option<(ConnectionId, ConnectionEvent)> {
         while let Some((connection, event)) = self.events.pop_front() {
             if self.is_open(connection) {
@@ -171,10 +174,10 @@ impl Endpoint {
         None
     }
 
-    /// Passes events between this endpoint and its connections until there are none, for a host that has all of them
-    /// under one lock, or none. `changed` is the connection that has just received input or a command. Returns it, and
-    /// the other connections that received events: these may have [`Event`](crate::Event)s for the host, and bytes to
-    /// send.
+    /// Passes events between this endpoint and its connections until there are none, for a host that has all
+    /// of them under one lock, or none. `changed` is the connection that has just received input or a
+    /// command. Returns it, and the other connections that received events: these may have
+    /// [`Event`](crate::Event)s for the host, and bytes to send.
     pub fn settle(
         &mut self,
         now: Instant,
@@ -202,10 +205,10 @@ impl Endpoint {
 
     /// The running handler wants to begin a streamed reply.
     ///
-    /// [`ConnectionEvent::MayReply`] follows when all earlier replies that it has to follow have been released, at the
-    /// earliest with the next poll. While the handler waits, its slot is lent to others, possibly to those that it
-    /// waits for. Returns false if the event will not come: the handler has asked before, its connection has closed, or
-    /// it does not run.
+    /// [`ConnectionEvent::MayReply`] follows when all earlier replies that it has to follow have been
+    /// released, at the earliest with the next poll. While the handler waits, its slot is lent to others,
+    /// possibly to those that it waits for. Returns false if the event will not come: the handler has asked
+    /// before, its connection has closed, or it does not run.
     pub fn begin_reply(&mut self, request: RequestId) -> bool {
         if !self.is_open(request.connection()) {
             return false;
@@ -226,8 +229,8 @@ impl Endpoint {
         true
     }
 
-    /// The running handler no longer waits for [`ConnectionEvent::MayReply`], or does not use it, and takes its slot
-    /// back as in [`resume`](Self::resume). It may ask again.
+    /// The running handler no longer waits for [`ConnectionEvent::MayReply`], or does not use it, and takes
+    /// its slot back as in [`resume`](Self::resume). It may ask again.
     pub fn cancel_begin_reply(&mut self, request: RequestId) {
         self.change_running(request, |running| {
             match running.streamed {
@@ -239,31 +242,33 @@ impl Endpoint {
         });
     }
 
-    /// The running handler waits for a nested call, and lends its slot. A handler that waits for several calls lends it
-    /// until it has [resumed](Self::resume) as many times.
+    /// The running handler waits for a nested call, and lends its slot. A handler that waits for several
+    /// calls lends it until it has [resumed](Self::resume) as many times.
     pub fn suspend(&mut self, request: RequestId) {
         self.change_running(request, |running| running.nested_calls = running.nested_calls.saturating_add(1));
     }
 
-    /// A nested call of the handler has ended. With the last one, the handler takes its slot back, even if more
-    /// handlers than the limit then run; no request starts until fewer do.
+    /// A nested call of the handler has ended. With the last one, the handler takes its slot back, even if
+    /// more handlers than the limit then run; no request starts until fewer do.
     pub fn resume(&mut self, request: RequestId) {
         self.change_running(request, |running| running.nested_calls = running.nested_calls.saturating_sub(1));
     }
 
-    /// The running handler releases its slot for good, because it runs for long and mostly waits, for example to stream
-    /// events. It no longer counts against [`max_running`](crate::ordering::OrderingConfig::max_running) and the share
-    /// of its connection, and [`resume`](Self::resume) takes no slot back.
+    /// The running handler releases its slot for good, because it runs for long and mostly waits, for example
+    /// to stream events. It no longer counts against
+    /// [`max_running`](crate::ordering::OrderingConfig::max_running) and the share of its connection, and
+    /// [`resume`](Self::resume) takes no slot back.
     ///
     /// It counts as an open request until it ends, so
-    /// [`max_requests_per_connection`](crate::ordering::OrderingConfig::max_requests_per_connection) bounds how many there are. It
-    /// keeps its key: where keys are serialized, the next request with it starts once this one has finished.
+    /// [`max_requests_per_connection`](crate::ordering::OrderingConfig::max_requests_per_connection) bounds
+    /// how many there are. It keeps its key: where keys are serialized, the next request with it starts once
+    /// this one has finished.
     pub fn release_slot(&mut self, request: RequestId) {
         self.change_running(request, |running| running.slot_released = true);
     }
 
-    /// Drains every connection, also those opened later: they make and accept no new calls. Requests that have arrived
-    /// go on.
+    /// Drains every connection, also those opened later: they make and accept no new calls. Requests that
+    /// have arrived go on.
     pub fn drain(&mut self) {
         if std::mem::replace(&mut self.is_draining, true) {
             return;
@@ -347,8 +352,8 @@ impl Endpoint {
         }
     }
 
-    /// The argument of a waiting request is complete. If there is no place for it to wait, the request is refused as one that finds none
-    /// when it arrives.
+    /// The argument of a waiting request is complete. If there is no place for it to wait, the request is
+    /// refused as one that finds none when it arrives.
     fn ready(&mut self, id: RequestId, bytes: usize) {
         if !matches!(self.get_mut(id), Some(Request::Waiting)) {
             return;

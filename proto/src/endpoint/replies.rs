@@ -1,9 +1,10 @@
 //! The end of requests: a reply is sent in its order, or at once if its caller has cancelled the request.
 //!
-//! Responsible for the ends of requests and for the replies that are held. The idea: the order of replies is a promise to callers,
-//! so a caller that has gone needs no place in it. Its request is forgotten as soon as no handler runs for it, wherever it waits,
-//! and counts against no limit: else a key that is stuck would fill the limits of its connection with calls that timed out behind
-//! it, and hold up calls that have nothing to do with that key (PROTOCOL.md, O-18).
+//! Responsible for the ends of requests and for the replies that are held. The idea: the order of replies is
+//! a promise to callers, so a caller that has gone needs no place in it. Its request is forgotten as soon as
+//! no handler runs for it, wherever it waits, and counts against no limit: else a key that is stuck would
+//! fill the limits of its connection with calls that timed out behind it, and hold up calls that have nothing
+//! to do with that key (PROTOCOL.md, O-18).
 
 use super::Endpoint;
 use super::request::{Phase, Request, held_size};
@@ -15,9 +16,10 @@ use crate::reply::Reply;
 impl Endpoint {
     /// The handler has really ended: its slot and its key are free.
     ///
-    /// `None` if it was stopped: the reply is the one of [`EndpointEvent::Withdrawn`](crate::EndpointEvent::Withdrawn), or
-    /// [`Reply::Cancelled`]. The reply leaves at once if the caller has given the request up, else when its order comes. If that is
-    /// not by the end of the next round of polls, it counts against
+    /// `None` if it was stopped: the reply is the one of
+    /// [`EndpointEvent::Withdrawn`](crate::EndpointEvent::Withdrawn), or [`Reply::Cancelled`]. The reply
+    /// leaves at once if the caller has given the request up, else when its order comes. If that is not by
+    /// the end of the next round of polls, it counts against
     /// [`EndpointConfig::max_held_reply_bytes`](crate::EndpointConfig::max_held_reply_bytes) from then on.
     pub fn finish(&mut self, request: RequestId, reply: Option<Reply>) {
         let Some(peer) = self.peers.get_mut(request.connection().0) else { return };
@@ -78,8 +80,9 @@ impl Endpoint {
         }
     }
 
-    /// Replies that have finished and whose order has not come count against their connection. Past the limit an ERROR takes
-    /// the place of a reply: to start no more handlers instead could keep the very one from starting that all wait for.
+    /// Replies that have finished and whose order has not come count against their connection. Past the limit
+    /// an ERROR takes the place of a reply: to start no more handlers instead could keep the very one from
+    /// starting that all wait for.
     pub(super) fn hold_finished(&mut self) {
         for id in self.finished.drain(..) {
             let Some(peer) = self.peers.get_mut(id.connection().0) else { continue };

@@ -357,7 +357,8 @@ fn a_slot_is_lent_until_the_last_nested_call_has_ended() {
     assert_eq!(endpoint.0.running(), 2);
 }
 
-/// A connection may hold 2 of 3 slots. What has given its slot back counts neither here nor there, whatever it waits for later.
+/// A connection may hold 2 of 3 slots. What has given its slot back counts neither here nor there, whatever
+/// it waits for later.
 #[test]
 fn a_slot_can_be_released_for_good() {
     let mut endpoint = Tested::new(|config| {
@@ -451,7 +452,8 @@ fn bodies_wait_for_memory() {
     assert_eq!(endpoint.poll(), [told(B, 1), told(A, 2), told(B, 2)]);
 }
 
-/// A handler waits for a result, and behind it requests of its key have arguments that would take all the memory.
+/// A handler waits for a result, and behind it requests of its key have arguments that would take all the
+/// memory.
 #[test]
 fn arguments_that_wait_for_their_key_hold_up_no_other_body() {
     let mut endpoint = Tested::new(|config| {

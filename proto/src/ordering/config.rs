@@ -11,8 +11,9 @@ pub enum OrderingMode {
     /// Requests start at once; replies leave in the order in which the requests arrived.
     #[default]
     ExitOrdered,
-    /// One handler at a time, in the order in which the requests arrived; so replies leave in that order too. A handler
-    /// that waits for a nested call with its own key waits for itself, until a deadline or a cancellation ends that.
+    /// One handler at a time, in the order in which the requests arrived; so replies leave in that order too.
+    /// A handler that waits for a nested call with its own key waits for itself, until a deadline or a
+    /// cancellation ends that.
     KeySerialized,
 }
 
@@ -20,8 +21,8 @@ pub enum OrderingMode {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum KeyScope {
-    /// A key is the same key for all connections. A slow or [paused](super::Scheduler::pause) peer can then hold up
-    /// others that use its keys.
+    /// A key is the same key for all connections. A slow or [paused](super::Scheduler::pause) peer can then
+    /// hold up others that use its keys.
     #[default]
     Global,
     /// Connections that use the same key don't affect each other.
@@ -40,24 +41,25 @@ pub struct OrderingConfig {
     pub mode: OrderingMode,
     /// Default: [`KeyScope::Global`].
     pub scope: KeyScope,
-    /// Slots: handlers that run at a time, of all connections together, without the suspended ones. 0 counts as 1. Past
-    /// it, requests wait. Default: 100.
+    /// Slots: handlers that run at a time, of all connections together, without the suspended ones. 0 counts
+    /// as 1. Past it, requests wait. Default: 100.
     pub max_running: usize,
-    /// The share of these slots that the handlers of one connection may hold, in percent, rounded up to whole slots.
-    /// Past it, its requests wait as if no slot was free, even if no other connection needs one: a slot can't be taken
-    /// back from a handler, so another connection finds one at once only if it was kept free. With up to 4 slots, the
-    /// default share is all of them; from 5 on, it leaves at least one to others. 100 or more is no limit of its own,
-    /// and 0 counts as one slot. Default: 80.
+    /// The share of these slots that the handlers of one connection may hold, in percent, rounded up to whole
+    /// slots. Past it, its requests wait as if no slot was free, even if no other connection needs one: a
+    /// slot can't be taken back from a handler, so another connection finds one at once only if it was kept
+    /// free. With up to 4 slots, the default share is all of them; from 5 on, it leaves at least one to
+    /// others. 100 or more is no limit of its own, and 0 counts as one slot. Default: 80.
     pub max_share_per_connection: u8,
-    /// Requests of one connection that wait to start; one more is refused. A request that could start at once when it
-    /// arrived is not counted, so 0 means that none may wait. Default: 1,000.
+    /// Requests of one connection that wait to start; one more is refused. A request that could start at once
+    /// when it arrived is not counted, so 0 means that none may wait. Default: 1,000.
     pub max_waiting_per_connection: usize,
-    /// Bytes of those waiting requests; one that would exceed them is refused, when it arrives or when its argument is
-    /// complete. Default: 64 MiB.
+    /// Bytes of those waiting requests; one that would exceed them is refused, when it arrives or when its
+    /// argument is complete. Default: 64 MiB.
     pub max_waiting_bytes_per_connection: usize,
-    /// Requests of one connection in any state: waiting, running, suspended, or finished and not released because an
-    /// earlier request of their key is not; one more is refused. The last two have no other bound. Requests that were
-    /// [withdrawn](super::Scheduler::withdraw) and don't run do not count, for nothing is kept of them. Default: 4,000.
+    /// Requests of one connection in any state: waiting, running, suspended, or finished and not released
+    /// because an earlier request of their key is not; one more is refused. The last two have no other bound.
+    /// Requests that were [withdrawn](super::Scheduler::withdraw) and don't run do not count, for nothing is
+    /// kept of them. Default: 4,000.
     pub max_requests_per_connection: usize,
 }
 

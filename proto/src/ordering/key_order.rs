@@ -1,5 +1,5 @@
-//! The scheduler that ships: the table of requests, the limits, and what each step means for the run queue and the
-//! release queue.
+//! The scheduler that ships: the table of requests, the limits, and what each step means for the run queue
+//! and the release queue.
 
 #[cfg(any(test, feature = "internals"))]
 mod audit;
@@ -16,37 +16,39 @@ use crate::numbered::Numbered;
 /// The built-in [`Scheduler`]: orders requests by key.
 ///
 /// # Order
-/// Where a mode orders replies, a request that failed keeps its place like any other, whether it ran or not: its reply is
-/// released after those of all earlier requests of its key. One that is withdrawn has no place any more, unless it runs.
+/// Where a mode orders replies, a request that failed keeps its place like any other, whether it ran or not:
+/// its reply is released after those of all earlier requests of its key. One that is withdrawn has no place
+/// any more, unless it runs.
 ///
 /// # Fairness
-/// Free slots go round robin over the connections that have startable requests, and for each connection round robin over its
-/// queues: one per key, and one for its requests without a key. Within a queue the first to come is the first to
-/// start. Newcomers join at the end, so when a request has become the first of its queue and startable, and `q`
-/// queues of its connection are startable before it, it starts after at most `(q + 1) * c` other starts, where `c` is
-/// the highest number of connections with startable requests until then. A connection that is paused, or holds its share of the
-/// slots, loses its place.
+/// Free slots go round robin over the connections that have startable requests, and for each connection round
+/// robin over its queues: one per key, and one for its requests without a key. Within a queue the first to
+/// come is the first to start. Newcomers join at the end, so when a request has become the first of its queue
+/// and startable, and `q` queues of its connection are startable before it, it starts after at most `(q + 1)
+/// * c` other starts, where `c` is the highest number of connections with startable requests until then. A
+/// connection that is paused, or holds its share of the slots, loses its place.
 ///
-/// A connection holds [a share of the slots](OrderingConfig::max_share_per_connection) at most, without those that its suspended
-/// handlers lend. So the others find slots, even if its handlers never end. Where keys are serialized and
-/// [shared](KeyScope::Global), a request at the head of its key's queue that waits for the share of its connection holds up the
-/// requests behind it, of every connection, as one of a paused connection does.
+/// A connection holds [a share of the slots](OrderingConfig::max_share_per_connection) at most, without those
+/// that its suspended handlers lend. So the others find slots, even if its handlers never end. Where keys are
+/// serialized and [shared](KeyScope::Global), a request at the head of its key's queue that waits for the
+/// share of its connection holds up the requests behind it, of every connection, as one of a paused
+/// connection does.
 ///
 /// # Limits
-/// A request that could start at once when it arrived is not subject to the limits of waiting requests: it is ready, its
-/// connection not paused, its key not taken (where keys are serialized), and a slot is free, also of those that its connection may
-/// hold, that no other startable request will take. The same holds for the argument of one that becomes ready later. The limits
-/// per connection are tested at arrival, the one of bytes again when an argument is complete; `max_running` and the share of a
-/// connection at each start, so only [`resume`](Scheduler::resume) can exceed them.
+/// A request that could start at once when it arrived is not subject to the limits of waiting requests: it is
+/// ready, its connection not paused, its key not taken (where keys are serialized), and a slot is free, also
+/// of those that its connection may hold, that no other startable request will take. The same holds for the
+/// argument of one that becomes ready later. The limits per connection are tested at arrival, the one of
+/// bytes again when an argument is complete; `max_running` and the share of a connection at each start, so
+/// only [`resume`](Scheduler::resume) can exceed them.
 ///
 /// The size of replies that wait for their order is not known here; their owner has to bound it.
 ///
 /// # Cost
-/// A request without a key arrives, starts, finishes and leaves in O(1) amortized each; any other step is O(log n) in the
-/// number of requests.
-/// [`forget_connection`](Scheduler::forget_connection) takes as much for each request of that connection. No step looks at
-/// what others have waiting. Memory is proportional to the requests retained, and the connections that made them until they
-/// are forgotten.
+/// A request without a key arrives, starts, finishes and leaves in O(1) amortized each; any other step is
+/// O(log n) in the number of requests. [`forget_connection`](Scheduler::forget_connection) takes as much for
+/// each request of that connection. No step looks at what others have waiting. Memory is proportional to the
+/// requests retained, and the connections that made them until they are forgotten.
 #[derive(Debug)]
 pub struct KeyOrder {
     config: OrderingConfig,

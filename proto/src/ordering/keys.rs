@@ -1,7 +1,8 @@
 //! Ordering keys in use, each under a number of its own.
 //!
-//! Peers choose keys, so they are found in a tree: what a search costs does not depend on which keys they choose, as it
-//! would in a table with a fixed hasher. All other tables of this module are indexed by the numbers assigned here.
+//! Peers choose keys, so they are found in a tree: what a search costs does not depend on which keys they
+//! choose, as it would in a table with a fixed hasher. All other tables of this module are indexed by the
+//! numbers assigned here.
 
 use std::collections::BTreeMap;
 
@@ -40,7 +41,8 @@ impl Keys {
         }
         let id = KeyId(self.next);
         self.next += 1;
-        // A copy: a slice would pin the message of the first request for as long as any later one uses its key.
+        // A copy: a slice would pin the message of the first request for as long as any later one uses its
+        // key.
         let scoped = (scope, key.detached());
         self.ids.insert(scoped.clone(), id);
         self.used.insert(id.0, Used { scoped, requests: 1 });

@@ -1,11 +1,12 @@
 //! When a peer's request may start, and when its reply may leave.
 //!
-//! Responsible for order by key, the concurrency limit, fairness between connections, and the limits of what waits. Not for
-//! handlers, replies and what requests contain: a request is an id, a key and a size here. The idea: one *run queue* decides
-//! which request takes a free slot, one *release queue* whose reply is next; a request passes through both.
+//! Responsible for order by key, the concurrency limit, fairness between connections, and the limits of what
+//! waits. Not for handlers, replies and what requests contain: a request is an id, a key and a size here. The
+//! idea: one *run queue* decides which request takes a free slot, one *release queue* whose reply is next; a
+//! request passes through both.
 //!
-//! Apart from connections because all connections of an endpoint share it: a key is one key for all of them, unless
-//! [`KeyScope::PerConnection`] says otherwise. Nothing here does I/O, reads a clock or waits.
+//! Apart from connections because all connections of an endpoint share it: a key is one key for all of them,
+//! unless [`KeyScope::PerConnection`] says otherwise. Nothing here does I/O, reads a clock or waits.
 //!
 //! # The calling contract
 //! Report what happens ([`arrive`](Scheduler::arrive), [`finish`](Scheduler::finish), …), in any order; then
@@ -13,8 +14,9 @@
 //! [`Start`](Action::Start), send the reply of a [`Release`](Action::Release). A reply that is ready earlier
 //! stays with the caller. [`Endpoint`](crate::endpoint::Endpoint) does all of this.
 //!
-//! An accepted request is started at most once and released exactly once, unless it is withdrawn or its connection is forgotten.
-//! A request that is unknown, or known but in the wrong state, is ignored: no sequence of calls panics or corrupts.
+//! An accepted request is started at most once and released exactly once, unless it is withdrawn or its
+//! connection is forgotten. A request that is unknown, or known but in the wrong state, is ignored: no
+//! sequence of calls panics or corrupts.
 //!
 //! # Example
 //! ```
@@ -59,10 +61,11 @@ pub struct Arrival {
     pub request: RequestId,
     /// The key that it is ordered by, or none.
     pub key: OrderingKey,
-    /// Memory that the request occupies while it waits, in bytes; without its argument if that is not complete.
+    /// Memory that the request occupies while it waits, in bytes; without its argument if that is not
+    /// complete.
     pub bytes: usize,
-    /// Whether its argument is complete. If not, the request gets its place in the order now, and may start once
-    /// [`ready`](Scheduler::ready) has been called.
+    /// Whether its argument is complete. If not, the request gets its place in the order now, and may start
+    /// once [`ready`](Scheduler::ready) has been called.
     pub ready: bool,
 }
 
@@ -74,7 +77,8 @@ pub enum Action {
     Start(RequestId),
     /// Send the reply of this request. The scheduler has forgotten it.
     Release(RequestId),
-    /// The reply of this running request may begin: every earlier reply that it has to follow has been released.
+    /// The reply of this running request may begin: every earlier reply that it has to follow has been
+    /// released.
     MayReply(RequestId),
 }
 
@@ -100,7 +104,8 @@ pub enum Busy {
         /// In requests.
         limit: usize,
     },
-    /// The id is in use: a fault of the local caller, not of the peer. The request with that id is not affected.
+    /// The id is in use: a fault of the local caller, not of the peer. The request with that id is not
+    /// affected.
     #[error("its id is in use")]
     DuplicateRequest,
 }
@@ -111,29 +116,30 @@ pub enum Busy {
 pub trait Scheduler: Send {
     /// A request has arrived. It starts when [`poll`](Self::poll) returns [`Action::Start`].
     ///
-    /// A request that is not ready gets its place in the order now, but no slot before [`ready`](Self::ready). Until
-    /// then, later requests with its key wait for it if keys are serialized, and start before it in the other modes. It
-    /// counts as waiting.
+    /// A request that is not ready gets its place in the order now, but no slot before
+    /// [`ready`](Self::ready). Until then, later requests with its key wait for it if keys are serialized,
+    /// and start before it in the other modes. It counts as waiting.
     ///
     /// # Errors
     /// [`Busy`] with the limit; the scheduler keeps nothing of the request, and the caller answers it.
     fn arrive(&mut self, arrival: &Arrival) -> Result<(), Busy>;
 
-    /// The argument of a request that arrived unready is complete: the request starts in its order of arrival. From now
-    /// on these bytes count in addition to those of its [`Arrival`], unless it can start at once. Ignored for any other
-    /// request.
+    /// The argument of a request that arrived unready is complete: the request starts in its order of
+    /// arrival. From now on these bytes count in addition to those of its [`Arrival`], unless it can start at
+    /// once. Ignored for any other request.
     ///
     /// # Errors
     /// [`Busy`] if the bytes would exceed the limit on waiting bytes. The request stays unready; the caller
     /// [withdraws](Self::withdraw) and answers it.
     fn ready(&mut self, request: RequestId, bytes: usize) -> Result<(), Busy>;
 
-    /// The handler has ended in any way: the request frees its slot and its key, and its reply is released in its
-    /// order. A request that has not started is released in its order, too, and does not start.
+    /// The handler has ended in any way: the request frees its slot and its key, and its reply is released in
+    /// its order. A request that has not started is released in its order, too, and does not start.
     fn finish(&mut self, request: RequestId);
 
-    /// The caller has cancelled the request, and does not wait for its reply: a request that does not run is forgotten
-    /// at once. It does not start, is not released, delays no other request, and counts against no limit.
+    /// The caller has cancelled the request, and does not wait for its reply: a request that does not run is
+    /// forgotten at once. It does not start, is not released, delays no other request, and counts against no
+    /// limit.
     ///
     /// A running request keeps slot and key until its handler has ended. Withdraw it again once it has
     /// [finished](Self::finish); otherwise its reply waits for its order.
@@ -145,35 +151,37 @@ pub trait Scheduler: Send {
     /// [`finish`](Self::finish), but delay no other reply. The connection's pause ends.
     fn forget_connection(&mut self, connection: ConnectionId);
 
-    /// The running handler waits for a nested call: other handlers may use its slot meanwhile, so that nested calls can
-    /// run even with one slot. The handler keeps its key.
+    /// The running handler waits for a nested call: other handlers may use its slot meanwhile, so that nested
+    /// calls can run even with one slot. The handler keeps its key.
     fn suspend(&mut self, request: RequestId);
 
     /// The handler goes on and takes its slot back, even if more handlers than the limit run then; nothing
     /// starts until fewer do.
     fn resume(&mut self, request: RequestId);
 
-    /// Starts none of this connection's waiting requests until [`unpause`](Self::unpause), because its peer does not
-    /// read its replies. Running handlers go on, and releases are not delayed.
+    /// Starts none of this connection's waiting requests until [`unpause`](Self::unpause), because its peer
+    /// does not read its replies. Running handlers go on, and releases are not delayed.
     ///
-    /// With [`KeyScope::Global`], a paused request delays the later requests with its key, of every connection, if the
-    /// mode orders them: their start if keys are serialized, their replies if replies are ordered. So pause for replies
-    /// that were released and not read, never for replies that wait for their order: otherwise two peers could wait for
-    /// each other.
+    /// With [`KeyScope::Global`], a paused request delays the later requests with its key, of every
+    /// connection, if the mode orders them: their start if keys are serialized, their replies if replies are
+    /// ordered. So pause for replies that were released and not read, never for replies that wait for their
+    /// order: otherwise two peers could wait for each other.
     fn pause(&mut self, connection: ConnectionId);
 
     /// Ends a [`pause`](Self::pause).
     fn unpause(&mut self, connection: ConnectionId);
 
-    /// The connection is quiet: memory that is kept for its requests to come may go. The default does nothing.
+    /// The connection is quiet: memory that is kept for its requests to come may go. The default does
+    /// nothing.
     fn shrink(&mut self, connection: ConnectionId) {
         let _ = connection;
     }
 
-    /// A running handler wants to begin its reply before it has [finished](Self::finish), because it streams it.
+    /// A running handler wants to begin its reply before it has [finished](Self::finish), because it streams
+    /// it.
     ///
-    /// Returns whether it may begin at once. If not, [`Action::MayReply`] follows once all earlier requests that it has
-    /// to follow have been released. Ignored if the request does not run, or has asked before.
+    /// Returns whether it may begin at once. If not, [`Action::MayReply`] follows once all earlier requests
+    /// that it has to follow have been released. Ignored if the request does not run, or has asked before.
     ///
     /// The default suits schedulers that release each request when it has finished.
     fn want_to_reply(&mut self, request: RequestId) -> bool {

@@ -1,7 +1,8 @@
 //! Which reply may be sent: one queue per key, in the order of arrival.
 //!
-//! A request that has finished, or wants to begin its reply, waits until it is the first of its key's queue. Each step looks at
-//! the front of one queue only: that A, B and C have finished is seen when A leaves, then B is the first.
+//! A request that has finished, or wants to begin its reply, waits until it is the first of its key's queue.
+//! Each step looks at the front of one queue only: that A, B and C have finished is seen when A leaves, then
+//! B is the first.
 
 use std::collections::VecDeque;
 
@@ -18,7 +19,8 @@ pub(super) type Seq = u64;
 pub(super) struct ReleaseQueue {
     /// None is empty, and the first of each has not finished.
     keys: Numbered<Queue<Entry>>,
-    /// What is due, in its order. Requests that have been forgotten since are still among it; the caller of `pop` asks for them.
+    /// What is due, in its order. Requests that have been forgotten since are still among it; the caller of
+    /// `pop` asks for them.
     due: VecDeque<(Seq, Action)>,
 }
 

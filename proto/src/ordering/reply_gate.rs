@@ -1,8 +1,9 @@
 //! Keeps the replies of one key apart on one connection.
 //!
-//! The release queue decides when a reply may leave. A reply that is a stream then takes a while: until its last byte has left, later
-//! replies with its key wait here, so that the caller gets one after the other (PROTOCOL.md, O-17). Example: replies A (a
-//! stream), B and C (small) of one key are released in this order. A passes and leads; B and C wait; when A has left, both pass.
+//! The release queue decides when a reply may leave. A reply that is a stream then takes a while: until its
+//! last byte has left, later replies with its key wait here, so that the caller gets one after the other
+//! (PROTOCOL.md, O-17). Example: replies A (a stream), B and C (small) of one key are released in this order.
+//! A passes and leads; B and C wait; when A has left, both pass.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +21,8 @@ pub(crate) struct ReplyGate<T> {
 #[derive(Debug)]
 struct Line<T> {
     leader: u64,
-    /// A peer can make any number of replies wait, so none is searched for: what may change one later knows its place.
+    /// A peer can make any number of replies wait, so none is searched for: what may change one later knows
+    /// its place.
     waiting: Queue<Reply<T>>,
 }
 
@@ -63,7 +65,8 @@ impl<T> ReplyGate<T> {
         Entered::Passes(item)
     }
 
-    /// The reply of this call has left, or will not. Gives back the replies that may leave now, in their order.
+    /// The reply of this call has left, or will not. Gives back the replies that may leave now, in their
+    /// order.
     pub(crate) fn left(&mut self, key: &OrderingKey, number: u64) -> Vec<T> {
         let mut passing = Vec::new();
         let Some(line) = self.keys.get_mut(key).filter(|line| line.leader == number) else { return passing };

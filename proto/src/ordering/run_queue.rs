@@ -1,14 +1,15 @@
 //! Which waiting request starts next: round robin over connections, and over the queues of each connection.
 //!
-//! A queue holds the waiting requests of one connection with one key, or without a key; or, where keys are serialized, those
-//! of one key from all connections, of which one runs at a time. A queue whose first request could start is *offered* to
-//! the connection of that request; the connections with offers that are not paused, and hold less than their share of the slots,
-//! form a ring. With queues `A: a1 a2`, `A/k: a3` and `B: b1`, the order is a1 b1 a3 a2: the connection that was served goes to the
-//! end of the ring, and its queue to the end of its offers. With a share of one slot, only a1 and b1 start: A leaves the ring, and
+//! A queue holds the waiting requests of one connection with one key, or without a key; or, where keys are
+//! serialized, those of one key from all connections, of which one runs at a time. A queue whose first
+//! request could start is *offered* to the connection of that request; the connections with offers that are
+//! not paused, and hold less than their share of the slots, form a ring. With queues `A: a1 a2`, `A/k: a3`
+//! and `B: b1`, the order is a1 b1 a3 a2: the connection that was served goes to the end of the ring, and its
+//! queue to the end of its offers. With a share of one slot, only a1 and b1 start: A leaves the ring, and
 //! joins it again at the end when a1 gives its slot back.
 //!
-//! All tables go by numbers that this side assigns, and none is iterated over. How many slots there are in all is counted
-//! elsewhere.
+//! All tables go by numbers that this side assigns, and none is iterated over. How many slots there are in
+//! all is counted elsewhere.
 
 use std::collections::BTreeMap;
 
@@ -67,7 +68,8 @@ struct Offer {
 /// The offers of one connection.
 #[derive(Debug, Default)]
 struct Offers {
-    /// Its requests without a key, and, where they are not serial, those with each key. None of these is empty.
+    /// Its requests without a key, and, where they are not serial, those with each key. None of these is
+    /// empty.
     unkeyed: KeyQueue,
     keyed: Numbered<KeyQueue>,
     queues: Queue<QueueId>,
@@ -310,7 +312,8 @@ impl RunQueue {
         }
     }
 
-    /// Drops what is kept of a connection none of whose requests waits any more. Those that run return no slot to it.
+    /// Drops what is kept of a connection none of whose requests waits any more. Those that run return no
+    /// slot to it.
     pub(super) fn forget(&mut self, connection: ConnectionId) {
         self.connections.remove(connection.0);
     }
@@ -350,7 +353,8 @@ impl RunQueue {
         }
     }
 
-    /// Brings a queue's offer in line with what waits. It keeps its place as long as the connection is the same.
+    /// Brings a queue's offer in line with what waits. It keeps its place as long as the connection is the
+    /// same.
     fn refresh(&mut self, id: QueueId) {
         let Some(queue) = self.get_mut(id) else { return };
         match (&mut queue.offer, queue.waiting.startable(id)) {
@@ -385,7 +389,8 @@ impl RunQueue {
         });
     }
 
-    /// Changes what a connection could start, and brings the count of all and its place in the ring in line with that.
+    /// Changes what a connection could start, and brings the count of all and its place in the ring in line
+    /// with that.
     fn change(&mut self, connection: ConnectionId, change: impl FnOnce(&mut Offers)) {
         let Some(offers) = self.connections.get_mut(connection.0) else { return };
         self.startable -= offers.startable_now(self.share);

@@ -1,11 +1,12 @@
 //! Credit of a whole connection, in both directions, and how far the windows of its streams may grow.
 //!
-//! The peer may send DATA up to `limit`, which is raised as streams are read (LINK_CREDIT). With a window of 96 MiB, of which streams
-//! that nobody reads hold 60 MiB, the remaining 36 MiB are the unused connection window: LINK_CREDIT is sent once 9 MiB, a quarter
-//! of it, have been consumed. So a connection whose window is nearly used up still updates often enough.
+//! The peer may send DATA up to `limit`, which is raised as streams are read (LINK_CREDIT). With a window of
+//! 96 MiB, of which streams that nobody reads hold 60 MiB, the remaining 36 MiB are the unused connection
+//! window: LINK_CREDIT is sent once 9 MiB, a quarter of it, have been consumed. So a connection whose window
+//! is nearly used up still updates often enough.
 //!
-//! Half of the window is kept for the initial windows of streams that nobody reads (F-9); the other half is the allowance by
-//! which the windows of streams that are read are widened.
+//! Half of the window is kept for the initial windows of streams that nobody reads (F-9); the other half is
+//! the allowance by which the windows of streams that are read are widened.
 
 use std::time::Duration;
 
@@ -15,8 +16,8 @@ const CREDIT_STEP: u64 = 4;
 /// Windows are widened by 1/2 of the connection's in all.
 const GROWTH_PART: u64 = 2;
 
-/// The last 3/4 of that allowance are kept for windows that open to their ordinary width, and are not available for those
-/// that grow beyond it on long paths.
+/// The last 3/4 of that allowance are kept for windows that open to their ordinary width, and are not
+/// available for those that grow beyond it on long paths.
 const EXTRA_PART: u64 = 4;
 
 /// DATA that the connection had no credit for.
@@ -114,7 +115,8 @@ impl Flow {
         self.round_trip = Some(round_trip);
     }
 
-    /// Takes `by` from the allowance for a window that grows beyond its ordinary width, if enough is left for others.
+    /// Takes `by` from the allowance for a window that grows beyond its ordinary width, if enough is left for
+    /// others.
     pub(crate) fn grow(&mut self, by: u64) -> bool {
         let kept = (self.window / GROWTH_PART) / EXTRA_PART * (EXTRA_PART - 1);
         match self.growth_left.checked_sub(by) {

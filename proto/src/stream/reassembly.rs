@@ -1,8 +1,9 @@
 //! Reassembles a large body: pieces come in, one buffer comes out.
 //!
-//! A declared size is only a claim, so memory follows what has arrived: pieces are kept as they are until 1/16 of the declared
-//! size is here; then the whole is allocated and every later piece is copied into it once. A 10 MiB body thus costs a peer 640
-//! KiB before it makes this side allocate 10 MiB. Where an earlier body has left memory, that is used from the first piece on.
+//! A declared size is only a claim, so memory follows what has arrived: pieces are kept as they are until
+//! 1/16 of the declared size is here; then the whole is allocated and every later piece is copied into it
+//! once. A 10 MiB body thus costs a peer 640 KiB before it makes this side allocate 10 MiB. Where an earlier
+//! body has left memory, that is used from the first piece on.
 
 use bytes::{Bytes, BytesMut};
 
@@ -44,7 +45,8 @@ impl Reassembler {
         Self { state, len: 0, limit, declared }
     }
 
-    /// Adds the next bytes. `keep` makes them bytes that may be kept as they are; it is not called if they are copied.
+    /// Adds the next bytes. `keep` makes them bytes that may be kept as they are; it is not called if they
+    /// are copied.
     pub(crate) fn push(&mut self, bytes: &[u8], keep: impl FnOnce() -> Bytes) -> Result<(), ReadError> {
         self.len += bytes.len();
         if self.len > self.limit {

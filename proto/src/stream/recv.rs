@@ -1,8 +1,8 @@
 //! The receiving half of a stream: unread bytes, the writer's credit, and faults of the peer.
 //!
-//! A stream starts with a small window, since the application may never read it. The first read, or the start of its
-//! reassembly, widens the window. A reader that consumes a whole window in less than two round trips doubles it, since
-//! the window then limits the writer (as in the autotuning of QUIC implementations).
+//! A stream starts with a small window, since the application may never read it. The first read, or the start
+//! of its reassembly, widens the window. A reader that consumes a whole window in less than two round trips
+//! doubles it, since the window then limits the writer (as in the autotuning of QUIC implementations).
 
 mod buffer;
 
@@ -112,8 +112,9 @@ impl RecvHalf {
         Ok(())
     }
 
-    /// Takes the piece of a DATA out of a frame of `frame` bytes. Returns the cost to give back to the connection at once, because
-    /// the piece was dropped or is in the body already; the caller has counted what it cost.
+    /// Takes the piece of a DATA out of a frame of `frame` bytes. Returns the cost to give back to the
+    /// connection at once, because the piece was dropped or is in the body already; the caller has counted
+    /// what it cost.
     pub(crate) fn take(&mut self, offset: u64, piece: Piece, frame: usize) -> Result<u64, StreamFault> {
         let size = piece.declared(MAX_CHUNK).map_err(|error| match error {
             DecodeError::TooLarge { .. } => StreamFault::Oversize,
@@ -277,7 +278,8 @@ impl RecvHalf {
         matches!(self.mode, Mode::AwaitMemory(_) | Mode::Reassemble(_) | Mode::Broken(_))
     }
 
-    /// Reassembles what came and what will come to a body of at most `limit` bytes; returns the cost to give back to the connection.
+    /// Reassembles what came and what will come to a body of at most `limit` bytes; returns the cost to give
+    /// back to the connection.
     pub(crate) fn reassemble(&mut self, limit: usize, spares: &mut Spares) -> u64 {
         let declared = self.remaining().and_then(|size| usize::try_from(size).ok());
         let Mode::AwaitMemory(buffer) = &mut self.mode else { return 0 };
@@ -331,8 +333,8 @@ impl RecvHalf {
         Some((self.consumed, self.limit))
     }
 
-    /// The same for a stream of which all has come: there is nothing more to give credit for, but its writer may wait for
-    /// acknowledgements.
+    /// The same for a stream of which all has come: there is nothing more to give credit for, but its writer
+    /// may wait for acknowledgements.
     pub(crate) fn last_credit(&mut self) -> Option<(u64, u64)> {
         let step = self.window / CREDIT_STEP;
         let due = self.consumed_cost - self.acknowledged_cost >= step && self.failure().is_none();
@@ -345,8 +347,9 @@ impl RecvHalf {
         Some((self.consumed, self.limit))
     }
 
-    /// Doubles the window if all of it is consumed in less than two of the shortest round trips. To measure less than a whole
-    /// window would let one moment in which the reader catches up count, and what waits here delays everything behind it.
+    /// Doubles the window if all of it is consumed in less than two of the shortest round trips. To measure
+    /// less than a whole window would let one moment in which the reader catches up count, and what waits
+    /// here delays everything behind it.
     fn fit_window(&mut self, now: Instant, flow: &mut Flow) {
         let (since, from) = *self.measured_from.get_or_insert((now, self.consumed_cost));
         if self.consumed_cost - from < self.window {
@@ -361,7 +364,8 @@ impl RecvHalf {
         self.measured_from = Some((now, self.consumed_cost));
     }
 
-    /// Widens the window to `window`, as far as the connection's allowance goes, if that is of any use; returns whether it did.
+    /// Widens the window to `window`, as far as the connection's allowance goes, if that is of any use;
+    /// returns whether it did.
     pub(crate) fn open_window(&mut self, window: u64, flow: &mut Flow) -> bool {
         if self.window >= window || self.fin || self.failure().is_some() {
             return false;
@@ -376,8 +380,8 @@ impl RecvHalf {
         by > 0
     }
 
-    /// A body that is reassembled waits nowhere: all that is declared may come at once, and takes nothing of the allowance that others
-    /// need. Returns whether a size is declared.
+    /// A body that is reassembled waits nowhere: all that is declared may come at once, and takes nothing of
+    /// the allowance that others need. Returns whether a size is declared.
     pub(crate) fn open_to_its_end(&mut self) -> bool {
         let Some(rest) = self.declared.map(|all| all - self.received) else { return false };
         let pieces = rest / PIECE_EXPECTED + 2;

@@ -6,8 +6,9 @@ use bytes::Bytes;
 
 use crate::wire::{MAX_CHUNK, RECORD_COST};
 
-/// Bytes of each piece of a write that is too large for one DATA. With the heads of its DATA and frame it fits a segment of loopback,
-/// which has 65,483 bytes; with 64 KiB, the rest took a segment of its own, and a sixth more CPU time on both sides.
+/// Bytes of each piece of a write that is too large for one DATA. With the heads of its DATA and frame it
+/// fits a segment of loopback, which has 65,483 bytes; with 64 KiB, the rest took a segment of its own, and a
+/// sixth more CPU time on both sides.
 pub(crate) const FULL_PIECE: usize = MAX_CHUNK - 128;
 
 /// A place among the streams of a priority class: virtual finish time, then first come, first served.
@@ -39,14 +40,16 @@ pub(crate) struct SendHalf {
     end: End,
     /// OPEN or RESULT has left, so that DATA may follow.
     started: bool,
-    /// All of it was given at once (a body): it counts for the limit of what may wait, and leaves in long quanta.
+    /// All of it was given at once (a body): it counts for the limit of what may wait, and leaves in long
+    /// quanta.
     pub(crate) fixed_length: bool,
     pub(crate) compress: bool,
     /// The writer found no room, and is to be told when there is some.
     pub(crate) awaits_room: bool,
     /// The writer is to be told when the reader has consumed more.
     pub(crate) awaits_credit: bool,
-    /// Its place among the streams that can send, and the bytes it has sent in the virtual time of its priority class.
+    /// Its place among the streams that can send, and the bytes it has sent in the virtual time of its
+    /// priority class.
     pub(crate) order: Option<Order>,
     pub(crate) served: u64,
 }

@@ -1,12 +1,13 @@
 //! Reuse of the memory of large bodies.
 //!
-//! New memory costs a page fault for each 4 KiB of a body, which takes longer than copying the body there. So this
-//! module keeps a reference to the memory of each body that was passed to the application, and uses the memory for
-//! another body once the application has dropped the first. The reference is dropped after a second, so the memory held
-//! in addition to the application's is at most that of the bodies of the last two seconds.
+//! New memory costs a page fault for each 4 KiB of a body, which takes longer than copying the body there. So
+//! this module keeps a reference to the memory of each body that was passed to the application, and uses the
+//! memory for another body once the application has dropped the first. The reference is dropped after a
+//! second, so the memory held in addition to the application's is at most that of the bodies of the last two
+//! seconds.
 //!
-//! Example: three bodies of 1 MiB come one after the other, and each is dropped before the next. The second and the third are
-//! written where the first was.
+//! Example: three bodies of 1 MiB come one after the other, and each is dropped before the next. The second
+//! and the third are written where the first was.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -47,7 +48,8 @@ impl Spares {
         body
     }
 
-    /// An empty buffer for so many bytes, of which they take up half at least, if there is one that nobody has any more.
+    /// An empty buffer for so many bytes, of which they take up half at least, if there is one that nobody
+    /// has any more.
     pub(super) fn take(&mut self, bytes: usize) -> Option<BytesMut> {
         if bytes < MIN {
             return None;

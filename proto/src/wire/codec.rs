@@ -1,7 +1,8 @@
 //! Frames to records and records to frames, for both dialects.
 //!
-//! Above this module a call has one number, and what happens to it is a [`Record`], whichever dialect is spoken. Dialect 2 has
-//! both on the wire. Dialect 1 names a call by `(seq, method, key)`; this module numbers such calls and keeps their names:
+//! Above this module a call has one number, and what happens to it is a [`Record`], whichever dialect is
+//! spoken. Dialect 2 has both on the wire. Dialect 1 names a call by `(seq, method, key)`; this module
+//! numbers such calls and keeps their names:
 //!
 //! | dialect 1 | record |
 //! | --- | --- |
@@ -10,8 +11,8 @@
 //! | FAILURE, ERROR, CANCELLED | FAIL |
 //! | CANCEL | CANCEL |
 //!
-//! Numbers of dialect 1 are at 2^62 and above, where dialect 2 has none: a connector may take requests of dialect 1 before it learns
-//! that dialect 2 is spoken (PROTOCOL.md, H-11), and answers them as they came.
+//! Numbers of dialect 1 are at 2^62 and above, where dialect 2 has none: a connector may take requests of
+//! dialect 1 before it learns that dialect 2 is spoken (PROTOCOL.md, H-11), and answers them as they came.
 
 #[cfg(test)]
 mod tests;
@@ -99,8 +100,9 @@ pub(crate) struct Codec {
 struct Names {
     /// Of the peer's calls that have not been answered on the wire.
     theirs: FxHashMap<Number, CallName>,
-    /// Of those that are open: another request with such a name is a duplicate. A tree, ordered by `seq` first: the peer could choose
-    /// names that collide in a hash table, and a search must not compare many long names of which only the ends differ.
+    /// Of those that are open: another request with such a name is a duplicate. A tree, ordered by `seq`
+    /// first: the peer could choose names that collide in a hash table, and a search must not compare many
+    /// long names of which only the ends differ.
     open: BTreeMap<CallName, Number>,
     requests: u64,
     /// Of our calls that have left, by `seq`.
@@ -176,7 +178,8 @@ impl Codec {
         self.names.theirs.get(&call).map_or(key.as_bytes().len(), CallName::size)
     }
 
-    /// Copies the name of a request out of the buffer that it came in, which may be larger than what is counted.
+    /// Copies the name of a request out of the buffer that it came in, which may be larger than what is
+    /// counted.
     pub(crate) fn detach_name(&mut self, call: Number) {
         if let Some(name) = self.names.theirs.get_mut(&call) {
             *name = name.detached();
@@ -188,7 +191,8 @@ impl Codec {
         }
     }
 
-    /// Nobody waits for the answer to a call of ours any more: one that comes belongs to no call. A CANCEL follows.
+    /// Nobody waits for the answer to a call of ours any more: one that comes belongs to no call. A CANCEL
+    /// follows.
     pub(crate) fn abandon(&mut self, call: Number) {
         if let Some(sent) = self.names.ours.get_mut(&(call as u32)).filter(|sent| sent.call == call) {
             sent.abandoned = true;
@@ -320,7 +324,8 @@ impl Codec {
 }
 
 impl Names {
-    /// The call that an answer belongs to: one that has left and was not abandoned, with the same method and key.
+    /// The call that an answer belongs to: one that has left and was not abandoned, with the same method and
+    /// key.
     fn take_answered(&mut self, name: &CallName) -> Option<Number> {
         let sent = self.ours.get(&name.seq)?;
         if sent.abandoned || sent.method != name.method || sent.key != name.key {

@@ -1,4 +1,5 @@
-//! Dialect 1, which Python Callosum 1.0.3 speaks (PROTOCOL.md, "Dialect 1: the header" and "Dialect 1: the body").
+//! Dialect 1, which Python Callosum 1.0.3 speaks (PROTOCOL.md, "Dialect 1: the header" and "Dialect 1: the
+//! body").
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -16,8 +17,9 @@ const ENVELOPE: usize = 64 * 1024;
 /// A body of at least this many bytes is sent as a piece of its own instead of being copied.
 const TAIL_FROM: usize = 4 * 1024;
 
-/// A frame of up to this many bytes more than what is read of it (method and key, or the payload) is kept for it. From
-/// a larger one that is copied, so that what nobody reads takes no memory that no limit counts while a call waits.
+/// A frame of up to this many bytes more than what is read of it (method and key, or the payload) is kept for
+/// it. From a larger one that is copied, so that what nobody reads takes no memory that no limit counts while
+/// a call waits.
 const MAX_SLACK: usize = 256;
 
 /// How much the encoder asks for when its buffer is used up.
@@ -205,8 +207,8 @@ pub(super) fn set<T>(field: &mut Option<T>, name: &'static str, value: T) -> Res
 
 /// Reads the body frame that belongs to `header`.
 ///
-/// The application's bytes are a slice of the frame (or of the decompressed block), unless that holds much else;
-/// `limit` bounds [`Payload::size`].
+/// The application's bytes are a slice of the frame (or of the decompressed block), unless that holds much
+/// else; `limit` bounds [`Payload::size`].
 ///
 /// # Errors
 /// Any [`DecodeError`]. A Snappy block's declared size is checked before it is decompressed.

@@ -1,4 +1,5 @@
-//! Writes MessagePack: builds the bytes between the strings of a message, and appends them to a buffer at once.
+//! Writes MessagePack: builds the bytes between the strings of a message, and appends them to a buffer at
+//! once.
 
 use bytes::BytesMut;
 

@@ -1,5 +1,5 @@
-//! The hello: the header of a handshake PING or PONG, with the dialects and limits of its sender (PROTOCOL.md,
-//! "Handshake").
+//! The hello: the header of a handshake PING or PONG, with the dialects and limits of its sender
+//! (PROTOCOL.md, "Handshake").
 //!
 //! A Python peer echoes the hello, a peer of this library answers with its own (H-6).
 
@@ -39,8 +39,8 @@ pub struct Credit {
 }
 
 impl Hello {
-    /// A MessagePack map: `callosum` (array of dialect numbers), `nonce` (bin), `max_body` (uint), and, if given,
-    /// `credit` (array of two uints).
+    /// A MessagePack map: `callosum` (array of dialect numbers), `nonce` (bin), `max_body` (uint), and, if
+    /// given, `credit` (array of two uints).
     pub fn encode(&self) -> Bytes {
         let mut bytes = BytesMut::with_capacity(64);
         let out = &mut bytes;

@@ -1,7 +1,8 @@
 //! The wire format: frames to records and back, for both dialects, and the hello.
 //!
-//! [`Record`] is the one model of what happens to a call. [`Codec`] turns frames of either dialect into records and records into frames;
-//! nothing above this module asks which dialect that is, but the handshake, and where rules of PROTOCOL.md differ.
+//! [`Record`] is the one model of what happens to a call. [`Codec`] turns frames of either dialect into
+//! records and records into frames; nothing above this module asks which dialect that is, but the handshake,
+//! and where rules of PROTOCOL.md differ.
 
 mod codec;
 pub(crate) mod dialect1;
@@ -23,7 +24,8 @@ pub use hello::{Credit, Hello, NONCE_LEN};
 
 use bytes::Bytes;
 
-/// The number of a call on the wire. Dialect 1 has none; the codec gives its calls numbers that dialect 2 does not use.
+/// The number of a call on the wire. Dialect 1 has none; the codec gives its calls numbers that dialect 2
+/// does not use.
 pub(crate) type Number = u64;
 
 /// Slices up to this size are copied out of the frame that they came in.
@@ -32,7 +34,8 @@ const COPY_MAX: usize = 2 * 1024;
 /// Copy a slice if keeping it would pin more than twice its own size.
 const MAX_PIN: usize = 2;
 
-/// Bytes of a frame of `frame` bytes that are kept: copied, unless they are a good part of it. With a `frame` of 0 they fill theirs.
+/// Bytes of a frame of `frame` bytes that are kept: copied, unless they are a good part of it. With a `frame`
+/// of 0 they fill theirs.
 pub(crate) fn keep(bytes: &Bytes, frame: usize) -> Bytes {
     match is_copied(bytes.len(), frame) {
         true => Bytes::copy_from_slice(bytes),

@@ -439,7 +439,8 @@ fn a_compressed_body_is_a_raw_snappy_block_of_the_whole_map() {
 #[test]
 fn a_snappy_block_can_not_promise_more_than_the_limit_or_than_it_can_hold() {
     let of = header(MessageType::Function, true);
-    // The declared size is a varint at the start: 4 GiB - 1, then just over and just under limit and envelope.
+    // The declared size is a varint at the start: 4 GiB - 1, then just over and just under limit and
+    // envelope.
     let read = |bytes: &[u8], limit| decode_body(&of, Bytes::copy_from_slice(bytes), limit);
     let huge = [0xff, 0xff, 0xff, 0xff, 0x0f, 0x00];
     assert_eq!(

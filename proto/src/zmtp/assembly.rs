@@ -7,9 +7,9 @@ use bytes::Bytes;
 use super::{LinkError, LinkEvent};
 use crate::{MAX_FRAMES, Multipart};
 
-/// Frames of one message that are read before the link is closed. No message of ours has more than [`MAX_FRAMES`], so only
-/// as many are held. One that has more is read to its end, which costs no memory, and the link lives on; but an end there
-/// must be.
+/// Frames of one message that are read before the link is closed. No message of ours has more than
+/// [`MAX_FRAMES`], so only as many are held. One that has more is read to its end, which costs no memory, and
+/// the link lives on; but an end there must be.
 pub(super) const MAX_FRAMES_READ: usize = 1024;
 
 /// The message that is being received.

@@ -1,4 +1,5 @@
-//! Commands in the clear and inside CURVE messages (RFC 23, RFC 37): their names, READY's metadata, PING, PONG and ERROR.
+//! Commands in the clear and inside CURVE messages (RFC 23, RFC 37): their names, READY's metadata, PING,
+//! PONG and ERROR.
 //!
 //! ```text
 //! command  = name-length(1) name body
@@ -112,7 +113,8 @@ impl Properties {
     }
 }
 
-/// Reads the peer's metadata, and returns the identity. Properties other than this and the socket type are checked and dropped.
+/// Reads the peer's metadata, and returns the identity. Properties other than this and the socket type are
+/// checked and dropped.
 ///
 /// The identity is copied: it lives as long as the link and must not pin the input that it came in.
 pub(super) fn parse_properties(mut metadata: &[u8], ours: Role) -> Result<Bytes, LinkError> {

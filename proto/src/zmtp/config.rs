@@ -48,8 +48,9 @@ pub struct LinkConfig {
     pub max_handshake_bytes: usize,
     /// Time from [`Link::new`](super::Link::new) until the handshake must be complete. Default: 10 s.
     pub handshake_timeout: Duration,
-    /// When a silent peer gets a PING of ZMTP (RFC 37), and when the link to it is over: never before one PING. A peer that speaks ZMTP
-    /// 3.0 is never pinged: PING came with 3.1. Default: as [`Keepalive::default`].
+    /// When a silent peer gets a PING of ZMTP (RFC 37), and when the link to it is over: never before one
+    /// PING. A peer that speaks ZMTP 3.0 is never pinged: PING came with 3.1. Default: as
+    /// [`Keepalive::default`].
     pub keepalive: Option<Keepalive>,
     /// Must be the same at both ends.
     pub mechanism: Mechanism,

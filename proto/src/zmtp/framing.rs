@@ -1,8 +1,8 @@
 //! Splits the byte stream into ZMTP frames (RFC 23, section "Framing").
 //!
-//! A payload is copied once, out of the buffer that was read into. A small one goes into a block that it shares with its
-//! neighbours, a large one into a buffer of its own that becomes the message's frame. Until [`Deframer::freeze`] nobody
-//! else has it, so an encrypted payload is decrypted in place.
+//! A payload is copied once, out of the buffer that was read into. A small one goes into a block that it
+//! shares with its neighbours, a large one into a buffer of its own that becomes the message's frame. Until
+//! [`Deframer::freeze`] nobody else has it, so an encrypted payload is decrypted in place.
 
 use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
@@ -19,8 +19,8 @@ const MAX_SHORT: usize = 255;
 
 /// Payloads up to this size share a [`BLOCK`].
 const SHARE_MAX: usize = 2 << 10;
-/// What small payloads share. One that lives long pins no more than this. The first block is a small one, for it is all that the
-/// handshake takes, and each is twice as large as the one before.
+/// What small payloads share. One that lives long pins no more than this. The first block is a small one, for
+/// it is all that the handshake takes, and each is twice as large as the one before.
 const BLOCK: usize = 8 << 10;
 const FIRST_BLOCK: usize = 512;
 /// Larger payloads up to this size, of which many may follow one another, leave their buffer to the next.
@@ -148,7 +148,8 @@ impl Deframer {
         Ok(Some(Head { more: flags & MORE != 0, command: flags & COMMAND != 0, len, raw: self.raw, raw_len }))
     }
 
-    /// The payload of `len` bytes, once it is complete. `len` must be the same until then. Never shares `data`'s buffer.
+    /// The payload of `len` bytes, once it is complete. `len` must be the same until then. Never shares
+    /// `data`'s buffer.
     pub(super) fn payload(&mut self, data: &mut &[u8], len: usize) -> Option<Payload> {
         if len <= SHARE_MAX && self.partial.is_empty() && data.len() >= len {
             return Some(Payload::Shared(self.small(data, len)));
@@ -159,7 +160,8 @@ impl Deframer {
         self.collect(data, len, FIRST_ALLOCATION).map(Payload::Own)
     }
 
-    /// Like [`payload`](Self::payload), for a peer that may be anybody: takes no more memory than twice what has come.
+    /// Like [`payload`](Self::payload), for a peer that may be anybody: takes no more memory than twice what
+    /// has come.
     pub(super) fn early_payload(&mut self, data: &mut &[u8], len: usize) -> Option<Vec<u8>> {
         self.collect(data, len, 0)
     }
@@ -213,7 +215,8 @@ impl Deframer {
         payload
     }
 
-    /// An empty buffer for a payload of so many bytes, of which it takes up four fifths at least; or one without room.
+    /// An empty buffer for a payload of so many bytes, of which it takes up four fifths at least; or one
+    /// without room.
     fn reuse(&mut self, len: usize) -> Vec<u8> {
         if !self.spare.front().is_some_and(Bytes::is_unique) {
             return Vec::new();

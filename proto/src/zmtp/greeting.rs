@@ -1,7 +1,7 @@
 //! The 64 bytes with which a peer starts (RFC 23, section "Greeting").
 //!
-//! The peer's greeting is judged as soon as enough of it is there: a peer of another protocol may wait for an answer in
-//! the middle of it.
+//! The peer's greeting is judged as soon as enough of it is there: a peer of another protocol may wait for an
+//! answer in the middle of it.
 
 use bytes::Buf;
 
@@ -48,7 +48,8 @@ impl Greeting {
         Self { bytes: [0; LEN], filled: 0 }
     }
 
-    /// Takes from `data` what is missing. Once the greeting is complete: the minor version of ZMTP 3 to speak.
+    /// Takes from `data` what is missing. Once the greeting is complete: the minor version of ZMTP 3 to
+    /// speak.
     pub(super) fn fill(&mut self, data: &mut &[u8], ours: Terms) -> Result<Option<u8>, LinkError> {
         let take = data.len().min(LEN - self.filled);
         self.bytes[self.filled..self.filled + take].copy_from_slice(&data[..take]);

@@ -1,7 +1,8 @@
-//! The handshake between the greetings and the first message, one command at a time: NULL's (RFC 23) here, CURVE's in
-//! [`curve`](super::curve).
+//! The handshake between the greetings and the first message, one command at a time: NULL's (RFC 23) here,
+//! CURVE's in [`curve`](super::curve).
 //!
-//! Every state owns what it needs, and a command takes the state and returns the next one, so an error leaves none behind.
+//! Every state owns what it needs, and a command takes the state and returns the next one, so an error leaves
+//! none behind.
 
 use bytes::Bytes;
 

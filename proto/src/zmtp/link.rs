@@ -1,7 +1,8 @@
 //! One end of a connection: the calling contract, and the states from the first byte to the last.
 //!
-//! A link is in one [`State`], which owns what only that state needs: the greeting that is being read, the handshake with
-//! its keys, the client that waits to be admitted, or the traffic. Reading frames and queueing output is common to all.
+//! A link is in one [`State`], which owns what only that state needs: the greeting that is being read, the
+//! handshake with its keys, the client that waits to be admitted, or the traffic. Reading frames and queueing
+//! output is common to all.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -67,7 +68,8 @@ impl Progress {
 /// - After each `handle_input`, take events with [`poll_event`](Self::poll_event) until `None`.
 /// - After each call that takes `&mut self`, write what [`output`](Self::output) holds and report it with
 ///   [`advance_output`](Self::advance_output).
-/// - Under CURVE, a server answers `LinkEvent::AuthenticationRequested` with `admit` or `refuse`, at any later time.
+/// - Under CURVE, a server answers `LinkEvent::AuthenticationRequested` with `admit` or `refuse`, at any
+///   later time.
 /// - Call [`handle_timeout`](Self::handle_timeout) once [`poll_timeout`](Self::poll_timeout) has passed.
 /// - After an error, write what is left, for it may tell the peer why, and close the connection.
 ///
@@ -78,8 +80,8 @@ impl Progress {
 /// hundred bytes for each byte of input, if the input is one empty message after another. Limits are checked
 /// when a frame announces its length, and a payload that arrives in pieces allocates as it comes.
 ///
-/// Payloads are copied out of the input once, and decrypted where they are. Besides, up to four buffers of 128 KiB at most
-/// are kept for payloads to come, and one of 256 KiB at most for output, until the next
+/// Payloads are copied out of the input once, and decrypted where they are. Besides, up to four buffers of
+/// 128 KiB at most are kept for payloads to come, and one of 256 KiB at most for output, until the next
 /// [`handle_timeout`](Self::handle_timeout).
 pub struct Link {
     ours: Properties,
@@ -96,8 +98,9 @@ pub struct Link {
 impl Link {
     /// Starts the handshake: the greeting is in the output.
     ///
-    /// `seed` is 32 unpredictable bytes that no other link has, or ever had: under CURVE, the ephemeral keys and nonces of
-    /// this connection are made of it. The same seed, configuration and calls make the same bytes. NULL does not use it.
+    /// `seed` is 32 unpredictable bytes that no other link has, or ever had: under CURVE, the ephemeral keys
+    /// and nonces of this connection are made of it. The same seed, configuration and calls make the same
+    /// bytes. NULL does not use it.
     pub fn new(config: &LinkConfig, seed: [u8; 32], now: Instant) -> Self {
         let progress = Progress {
             deadline: now.checked_add(config.handshake_timeout),
@@ -128,8 +131,8 @@ impl Link {
         Ok(())
     }
 
-    /// Reads as far as the next event; returns false if all was read. If the caller drops each message before it reads on, the
-    /// memory of that message is used for the next one.
+    /// Reads as far as the next event; returns false if all was read. If the caller drops each message before
+    /// it reads on, the memory of that message is used for the next one.
     pub(crate) fn read_until_event(&mut self, now: Instant, data: &mut &[u8]) -> Result<bool, LinkError> {
         match &mut self.state {
             State::Closed => return Err(LinkError::Closed),
@@ -152,8 +155,8 @@ impl Link {
     /// The caller bounds what is queued, by [`pending_output`](Self::pending_output).
     ///
     /// # Errors
-    /// [`LinkError::NotEstablished`] or [`LinkError::NoFrames`], which leave the link as it is; [`LinkError::Exhausted`] or
-    /// [`LinkError::Closed`] at its end.
+    /// [`LinkError::NotEstablished`] or [`LinkError::NoFrames`], which leave the link as it is;
+    /// [`LinkError::Exhausted`] or [`LinkError::Closed`] at its end.
     pub fn send(&mut self, message: Multipart) -> Result<(), LinkError> {
         match &mut self.state {
             State::Ready(_) if message.frames().is_empty() => Err(LinkError::NoFrames),

@@ -1,8 +1,9 @@
 //! ZeroMQ's wire protocol over any byte stream: bytes in, multipart messages out, and back.
 //!
-//! [`Link`] is one end of one connection that speaks ZMTP 3.0 or 3.1 ([RFC 23], [RFC 37]) with the mechanism NULL or, with
-//! the feature `curve`, CURVE ([RFC 26]). It has no randomness of its own: what CURVE needs is derived from a seed that the
-//! host brings for each link, so that a conversation is a function of seeds, keys and input, to the byte.
+//! [`Link`] is one end of one connection that speaks ZMTP 3.0 or 3.1 ([RFC 23], [RFC 37]) with the mechanism
+//! NULL or, with the feature `curve`, CURVE ([RFC 26]). It has no randomness of its own: what CURVE needs is
+//! derived from a seed that the host brings for each link, so that a conversation is a function of seeds,
+//! keys and input, to the byte.
 //!
 //! # Example
 //! Two links in memory; their owners would carry the bytes over a connection.

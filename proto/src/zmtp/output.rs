@@ -1,7 +1,7 @@
 //! The output queue: bytes to be written to the peer.
 //!
-//! Small pieces are copied into runs, large ones are kept as they are. A message to be encrypted is written into a run
-//! and encrypted there, so it is copied only once, into the queue.
+//! Small pieces are copied into runs, large ones are kept as they are. A message to be encrypted is written
+//! into a run and encrypted there, so it is copied only once, into the queue.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -125,7 +125,8 @@ impl OutputQueue {
         }
         self.run.advance(left);
         if self.run.is_empty() {
-            // The next run begins where this one did, and need not be moved there once it has come to the end of the memory.
+            // The next run begins where this one did, and need not be moved there once it has come to the end
+            // of the memory.
             let _ = self.run.try_reclaim(self.run.capacity() + left);
         }
     }

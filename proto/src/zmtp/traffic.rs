@@ -1,7 +1,8 @@
-//! Input and output of an established link: frames, and the commands between them, in the clear or in CURVE messages.
+//! Input and output of an established link: frames, and the commands between them, in the clear or in CURVE
+//! messages.
 //!
-//! The rest of the link does not know which: [`Traffic`] takes frames off the wire and gives events, and takes messages and
-//! puts frames into the output queue.
+//! The rest of the link does not know which: [`Traffic`] takes frames off the wire and gives events, and
+//! takes messages and puts frames into the output queue.
 
 use std::collections::VecDeque;
 use std::time::Instant;

@@ -450,8 +450,8 @@ fn requests_of_both_dialects_count_against_one_limit() {
     assert_eq!((request(&mut side).id, side.events()), (incoming(5), vec![]));
 }
 
-/// A link on which a connector comes again under the name of one that is gone, and what the binder sends meanwhile is for
-/// the newcomer.
+/// A link on which a connector comes again under the name of one that is gone, and what the binder sends
+/// meanwhile is for the newcomer.
 #[test]
 fn an_answer_to_the_hello_of_another_begins_no_session() {
     let mut former = Side::connected(Role::Connector, two());

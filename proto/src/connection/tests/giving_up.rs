@@ -1,4 +1,5 @@
-//! Calls that wait behind a stuck key until their callers give them up (O-18), from the wire to the endpoint and back.
+//! Calls that wait behind a stuck key until their callers give them up (O-18), from the wire to the endpoint
+//! and back.
 
 use super::dialect2::{two, whole};
 use super::*;

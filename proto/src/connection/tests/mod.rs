@@ -35,8 +35,8 @@ struct Side {
     endpoint: StandIn,
 }
 
-/// Stands in for an endpoint: lets requests start, gives memory to bodies, replies to those that never start, and remembers what it
-/// was told.
+/// Stands in for an endpoint: lets requests start, gives memory to bodies, replies to those that never start,
+/// and remembers what it was told.
 struct StandIn {
     /// Whether every request starts as soon as it is ready.
     starts: bool,

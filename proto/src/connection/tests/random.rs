@@ -1,5 +1,5 @@
-//! Two connections, and hosts and endpoints that do anything at any time: the tables agree after every step, every call ends once, and
-//! nothing is left.
+//! Two connections, and hosts and endpoints that do anything at any time: the tables agree after every step,
+//! every call ends once, and nothing is left.
 
 use std::collections::{BTreeMap, BTreeSet};
 

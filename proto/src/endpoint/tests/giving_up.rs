@@ -80,7 +80,8 @@ fn a_request_whose_argument_failed_can_be_given_up() {
     assert_eq!(endpoint.poll(), [replied(a(1), "cancelled")]);
 }
 
-/// However long a key is stuck, what was given up behind it costs nothing: no place under a limit, and no memory.
+/// However long a key is stuck, what was given up behind it costs nothing: no place under a limit, and no
+/// memory.
 #[test]
 fn calls_behind_a_stuck_key_that_are_given_up_hold_up_no_others() {
     for mode in MODES {

@@ -1,5 +1,6 @@
-//! What a step costs does not depend on what others have waiting. Work is counted by size: if a step looked at all that others have,
-//! these tests would take 10^9 steps and more. Tables are not audited after each step here, which would look at all of them.
+//! What a step costs does not depend on what others have waiting. Work is counted by size: if a step looked
+//! at all that others have, these tests would take 10^9 steps and more. Tables are not audited after each
+//! step here, which would look at all of them.
 
 use super::*;
 
@@ -73,7 +74,8 @@ fn what_waits_behind_a_stuck_key_costs_others_nothing() {
     }
 }
 
-/// Closing each of 8,000 connections with 10 requests would take 6.4 * 10^8 steps if it looked at all requests.
+/// Closing each of 8,000 connections with 10 requests would take 6.4 * 10^8 steps if it looked at all
+/// requests.
 #[test]
 fn a_mass_disconnect_takes_as_many_steps_as_there_are_requests() {
     const CONNECTIONS: u64 = 8_000;

@@ -1,4 +1,5 @@
-//! What the scheduler does, in subjects of their own; here is what they share: a scheduler that is audited after each step.
+//! What the scheduler does, in subjects of their own; here is what they share: a scheduler that is audited
+//! after each step.
 
 mod closing;
 mod endings;

@@ -1,7 +1,7 @@
 //! Received and unread bytes of a stream.
 //!
-//! Pieces of up to 1 KiB are joined in one growing buffer, so that many tiny ones take the memory of one and pin none of the
-//! packets that they came in; larger ones are kept as they are.
+//! Pieces of up to 1 KiB are joined in one growing buffer, so that many tiny ones take the memory of one and
+//! pin none of the packets that they came in; larger ones are kept as they are.
 
 use std::collections::VecDeque;
 
@@ -117,7 +117,8 @@ impl Segment {
         true
     }
 
-    /// The first part, which is not the last, in a buffer of its own: nobody knows for how long the application keeps it.
+    /// The first part, which is not the last, in a buffer of its own: nobody knows for how long the
+    /// application keeps it.
     fn split(&mut self) -> Option<(Bytes, Part)> {
         let part = self.parts.pop_front()?;
         let bytes = match &mut self.bytes {

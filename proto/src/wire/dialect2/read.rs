@@ -58,7 +58,8 @@ impl Iterator for Records<'_> {
 }
 
 impl Records<'_> {
-    /// The type of the next record that may not be ignored, and how many fields it has besides; `None` at the end.
+    /// The type of the next record that may not be ignored, and how many fields it has besides; `None` at the
+    /// end.
     #[inline]
     fn begin(&mut self) -> Result<Option<(u64, u32)>, DecodeError> {
         while !self.failed && !self.reader.is_at_end() {

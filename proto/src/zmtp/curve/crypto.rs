@@ -1,18 +1,18 @@
-//! The primitives of CURVE, and nothing of its protocol: X25519, XSalsa20-Poly1305 (NaCl's `crypto_box`), and the
-//! derivation of all that is random from the host's seed.
+//! The primitives of CURVE, and nothing of its protocol: X25519, XSalsa20-Poly1305 (NaCl's `crypto_box`), and
+//! the derivation of all that is random from the host's seed.
 //!
 //! Which crates, and why:
-//! - `x25519-dalek` for X25519: the only one of the three that was audited (with `curve25519-dalek`, by Quarkslab in 2019),
-//!   and the one that everybody uses.
-//! - `salsabox` for boxes above [`SMALL`] bytes: its Salsa20 uses SIMD, its Poly1305 is RustCrypto's. It seals 64 KiB in
-//!   48 µs where RustCrypto's `crypto_secretbox` takes 157 µs and `cryptoxide` 182 µs (one core of an x86-64 server with
-//!   AVX2). Not audited; neither are the RustCrypto crates for Salsa20.
-//! - `cryptoxide` for smaller boxes: portable code without `unsafe`, and without dependencies. RustCrypto's Poly1305 looks
-//!   for AVX2 at run time and sets up tables for it, which costs more than a small box altogether: 64 bytes take `salsabox`
-//!   2.0 µs and `cryptoxide` 0.3 µs.
+//! - `x25519-dalek` for X25519: the only one of the three that was audited (with `curve25519-dalek`, by
+//!   Quarkslab in 2019), and the one that everybody uses.
+//! - `salsabox` for boxes above [`SMALL`] bytes: its Salsa20 uses SIMD, its Poly1305 is RustCrypto's. It
+//!   seals 64 KiB in 48 µs where RustCrypto's `crypto_secretbox` takes 157 µs and `cryptoxide` 182 µs (one
+//!   core of an x86-64 server with AVX2). Not audited; neither are the RustCrypto crates for Salsa20.
+//! - `cryptoxide` for smaller boxes: portable code without `unsafe`, and without dependencies. RustCrypto's
+//!   Poly1305 looks for AVX2 at run time and sets up tables for it, which costs more than a small box
+//!   altogether: 64 bytes take `salsabox` 2.0 µs and `cryptoxide` 0.3 µs.
 //!
-//! Tests compare the two with each other and with `crypto_secretbox` at every length around the border, and with the
-//! vectors that NaCl and libsodium publish.
+//! Tests compare the two with each other and with `crypto_secretbox` at every length around the border, and
+//! with the vectors that NaCl and libsodium publish.
 
 use cryptoxide::mac::Mac;
 use cryptoxide::poly1305::Poly1305;
@@ -36,7 +36,8 @@ impl Seed {
         Self(Zeroizing::new(bytes))
     }
 
-    /// 32 bytes that belong to this label alone: HSalsa20, as NaCl uses it, is a pseudorandom function of its input.
+    /// 32 bytes that belong to this label alone: HSalsa20, as NaCl uses it, is a pseudorandom function of its
+    /// input.
     pub(super) fn derive(&self, label: &[u8; 16]) -> Zeroizing<[u8; 32]> {
         Zeroizing::new(hsalsa20(&self.0, label))
     }
@@ -68,8 +69,8 @@ impl SharedKey {
 
 /// Seals or opens the numbered messages of one direction, whose nonces are a prefix and the number.
 ///
-/// XSalsa20 is Salsa20 with a key that it derives from the first 16 bytes of the nonce. Here they are always the same, so
-/// that small messages take that key from here.
+/// XSalsa20 is Salsa20 with a key that it derives from the first 16 bytes of the nonce. Here they are always
+/// the same, so that small messages take that key from here.
 pub(super) struct MessageKey {
     whole: SecretBox,
     derived: Zeroizing<[u8; 32]>,

@@ -86,7 +86,8 @@ impl fmt::Debug for CurvePublicKey {
     }
 }
 
-/// A secret key and the public one that belongs to it. The secret is zeroed when it is dropped, and shown by no `Debug`.
+/// A secret key and the public one that belongs to it. The secret is zeroed when it is dropped, and shown by
+/// no `Debug`.
 #[derive(Clone)]
 pub struct CurveKeyPair {
     public: CurvePublicKey,
@@ -94,8 +95,8 @@ pub struct CurveKeyPair {
 }
 
 impl CurveKeyPair {
-    /// A new pair from 32 bytes of the operating system's randomness: the core has none of its own. Any bytes are a secret key; only
-    /// unpredictable ones are a good one.
+    /// A new pair from 32 bytes of the operating system's randomness: the core has none of its own. Any bytes
+    /// are a secret key; only unpredictable ones are a good one.
     pub fn generate(secret: impl Into<Zeroizing<[u8; KEY_BYTES]>>) -> Self {
         let secret = secret.into();
         // Never of low order: a clamped secret times the base point.

@@ -3,9 +3,9 @@
 //! ```text
 //! message = %d7 "MESSAGE" number(8) tag(16) encrypted( flags(1) payload )
 //! ```
-//! Each side numbers its messages by one, on from its last command of the handshake. RFC 26 only asks for rising numbers,
-//! but peers count by one, and to insist on it means that nobody on the path can leave messages out and so join frames of
-//! several messages into one.
+//! Each side numbers its messages by one, on from its last command of the handshake. RFC 26 only asks for
+//! rising numbers, but peers count by one, and to insist on it means that nobody on the path can leave
+//! messages out and so join frames of several messages into one.
 
 use bytes::{BufMut, BytesMut};
 
@@ -63,15 +63,16 @@ impl Cipher {
         Self { sealing, opening, last_sent, last_received }
     }
 
-    /// Takes numbers for so many messages; the first of them. `None`, and none are taken, if not as many are left: a number
-    /// that comes twice would give away both messages.
+    /// Takes numbers for so many messages; the first of them. `None`, and none are taken, if not as many are
+    /// left: a number that comes twice would give away both messages.
     pub(in crate::zmtp) fn reserve(&mut self, messages: usize) -> Option<u64> {
         let first = self.last_sent.wrapping_add(1);
         self.last_sent = self.last_sent.checked_add(messages as u64)?;
         Some(first)
     }
 
-    /// Appends a message with a reserved number, whose payload is these parts, and encrypts it where it stands.
+    /// Appends a message with a reserved number, whose payload is these parts, and encrypts it where it
+    /// stands.
     pub(in crate::zmtp) fn seal(
         &self,
         number: u64,

@@ -1,4 +1,5 @@
-//! CURVE, ZeroMQ's encryption and authentication (RFC 26): HELLO, WELCOME, INITIATE, READY, and then messages.
+//! CURVE, ZeroMQ's encryption and authentication (RFC 26): HELLO, WELCOME, INITIATE, READY, and then
+//! messages.
 //!
 //! ```text
 //! client                                                   server
@@ -8,15 +9,15 @@
 //!             <-   READY     box of metadata ( S' -> C' )
 //!   MESSAGE   ( C' -> S' )                            <->  MESSAGE ( S' -> C' )
 //! ```
-//! C and S are the long-term keys, C' and S' the ephemeral ones; the vouch, a box of C' and S ( C -> S' ), proves that the
-//! client has C. Each state of either side is a type or variant that owns the keys it still needs: what is left behind is
-//! erased. Ephemeral keys, cookies and nonces are derived from the seed of the connection, so that the same seeds, keys
-//! and inputs make the same bytes.
+//! C and S are the long-term keys, C' and S' the ephemeral ones; the vouch, a box of C' and S ( C -> S' ),
+//! proves that the client has C. Each state of either side is a type or variant that owns the keys it still
+//! needs: what is left behind is erased. Ephemeral keys, cookies and nonces are derived from the seed of the
+//! connection, so that the same seeds, keys and inputs make the same bytes.
 //!
-//! **The cookie** lets RFC 26's server forget its ephemeral secret between WELCOME and INITIATE, by sending it to the
-//! client in a box. A server on TCP holds a connection meanwhile anyway, so this one keeps the 32 bytes, and its cookie is 96
-//! bytes of the seed that mean nothing to anybody: no secret ever leaves it, there is no cookie key to keep or to
-//! expire, and a cookie of another connection is just a wrong one.
+//! **The cookie** lets RFC 26's server forget its ephemeral secret between WELCOME and INITIATE, by sending
+//! it to the client in a box. A server on TCP holds a connection meanwhile anyway, so this one keeps the 32
+//! bytes, and its cookie is 96 bytes of the seed that mean nothing to anybody: no secret ever leaves it,
+//! there is no cookie key to keep or to expire, and a cookie of another connection is just a wrong one.
 
 mod client;
 mod crypto;

@@ -37,12 +37,12 @@ impl Deciding {
 }
 
 impl Link {
-    /// Admits the client of [`LinkEvent::AuthenticationRequested`]: the handshake goes on. Without such a request it does
-    /// nothing, so that a late or second answer is harmless.
+    /// Admits the client of [`LinkEvent::AuthenticationRequested`]: the handshake goes on. Without such a
+    /// request it does nothing, so that a late or second answer is harmless.
     ///
     /// # Errors
-    /// [`LinkError::Closed`] if the link was over already; else what [`handle_input`](Link::handle_input) says of the input that
-    /// came meanwhile. Any error is the end of the link.
+    /// [`LinkError::Closed`] if the link was over already; else what [`handle_input`](Link::handle_input)
+    /// says of the input that came meanwhile. Any error is the end of the link.
     pub fn admit(&mut self, now: Instant) -> Result<(), LinkError> {
         self.decide(|link, deciding| {
             let Deciding { minor, client, identity, held, .. } = deciding;
@@ -55,10 +55,12 @@ impl Link {
         })
     }
 
-    /// Refuses that client: it is told so, with ZAP's status 400 (PROTOCOL.md, rule A-3), and the link is over.
+    /// Refuses that client: it is told so, with ZAP's status 400 (PROTOCOL.md, rule A-3), and the link is
+    /// over.
     ///
     /// # Errors
-    /// [`LinkError::NotAdmitted`], after which the output is to be written; [`LinkError::Closed`] if the link was over already.
+    /// [`LinkError::NotAdmitted`], after which the output is to be written; [`LinkError::Closed`] if the link
+    /// was over already.
     pub fn refuse(&mut self) -> Result<(), LinkError> {
         self.decide(|link, Deciding { client, .. }| {
             client.refuse(&mut link.output);

@@ -104,7 +104,8 @@ fn a_body_over_the_limit_is_refused_by_its_declaration_or_where_it_exceeds_it() 
     assert_eq!(side.sent_records(), [Record::Cancel { call: 1 }]);
 }
 
-/// The streams that want memory to be reassembled in, with the bytes that they want, in the order in which they asked.
+/// The streams that want memory to be reassembled in, with the bytes that they want, in the order in which
+/// they asked.
 fn wanted(side: &mut Side) -> Vec<(StreamId, usize)> {
     let told = side.told().into_iter();
     told.filter_map(|event| match event {
@@ -336,7 +337,8 @@ fn a_body_whose_turn_comes_after_a_quiet_spell_has_all_of_its_time() {
         side.collect(theirs(&second));
         side.decide(ConnectionEvent::Reassemble(theirs(&first)));
         side.sent();
-        // Nothing comes, and nothing leaves, until the first body is given up a second before its time is over.
+        // Nothing comes, and nothing leaves, until the first body is given up a second before its time is
+        // over.
         side.now += 31 * SECOND;
         match gives_up {
             "stopped" => side.connection.recv_stream(theirs(&first)).stop(),

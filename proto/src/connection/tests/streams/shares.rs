@@ -6,7 +6,8 @@ use crate::wire::{MAX_CHUNK, Record, records};
 
 const MIB: usize = 1 << 20;
 
-/// A side with all the credit that it wants, and what has left of each of its calls, in the order in which they were made.
+/// A side with all the credit that it wants, and what has left of each of its calls, in the order in which
+/// they were made.
 struct Sender {
     side: Side,
     left: Vec<usize>,

@@ -17,7 +17,8 @@ fn small_calls_overtake_bodies_under_way() {
     assert!(matches!(records[1], Record::Data { .. }), "and share the packet with them");
 }
 
-/// Of which calls the first DATA records are, of bodies of these urgencies that have all the credit that they want.
+/// Of which calls the first DATA records are, of bodies of these urgencies that have all the credit that they
+/// want.
 fn first_turns(urgencies: &[u8], records: usize) -> Vec<usize> {
     let (mut a, _) = pair2(two(), two());
     for urgency in urgencies {

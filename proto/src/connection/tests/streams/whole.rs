@@ -150,7 +150,8 @@ fn a_streamed_argument_is_reassembled_where_it_is_not_asked_for_as_a_stream() {
     assert!(a.connection.is_idle() && b.connection.is_idle());
 }
 
-/// A request whose argument has begun, and of which the endpoint knows. `has_memory` says whether it is reassembled already.
+/// A request whose argument has begun, and of which the endpoint knows. `has_memory` says whether it is
+/// reassembled already.
 fn begun_argument(has_memory: bool) -> Side {
     begun_argument_of(None, has_memory)
 }
@@ -552,7 +553,8 @@ fn a_whole_result_ends_an_argument_that_has_not_left() {
     assert!(a.connection.is_idle() && b.connection.is_idle());
 }
 
-/// Carries events between a connection and its endpoint, and answers what starts; returns how many requests have.
+/// Carries events between a connection and its endpoint, and answers what starts; returns how many requests
+/// have.
 fn host(side: &mut Side, endpoint: &mut Endpoint) -> usize {
     let mut started = 0;
     loop {
