@@ -1,7 +1,7 @@
-//! Bytes that are usually short: method names, keys, names of metadata.
+//! Byte strings that are usually short: method names, keys, names of metadata.
 //!
-//! Up to [`INLINE`] bytes live in the value itself: they take no allocation, and pin no frame that they came
-//! in. More share the buffer that they came in, as [`Bytes`] do.
+//! Up to [`INLINE`] bytes are stored in the value itself: they need no allocation, and keep no received frame
+//! alive. Longer strings share the buffer in which they arrived, like [`Bytes`].
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use crate::wire;
 
-/// Most bytes in place. One more, and the value would be larger than [`Bytes`].
+/// The most that fits without making the value larger than a [`Bytes`].
 const INLINE: usize = 23;
 
 #[derive(Clone)]
@@ -30,7 +30,7 @@ impl SmallBytes {
         Self::Shared(Bytes::from_static(bytes))
     }
 
-    /// `None` if there are too many.
+    /// `None` if there are more than [`INLINE`] bytes.
     fn inline(from: &[u8]) -> Option<Self> {
         let mut bytes = [0; INLINE];
         bytes.get_mut(..from.len())?.copy_from_slice(from);
@@ -41,12 +41,12 @@ impl SmallBytes {
         Self::inline(bytes).unwrap_or_else(|| Self::Shared(Bytes::copy_from_slice(bytes)))
     }
 
-    /// A part of `frame`.
+    /// `part`, which must be a slice of `frame`.
     pub(crate) fn slice_of(frame: &Bytes, part: &[u8]) -> Self {
         Self::inline(part).unwrap_or_else(|| Self::Shared(frame.slice_ref(part)))
     }
 
-    /// The same, copied if it would pin a much larger frame; see [`wire::keep`].
+    /// The same bytes, copied if they would keep a much larger frame alive; see [`wire::keep`].
     #[inline]
     pub(crate) fn keep(self, frame: usize) -> Self {
         match self {
@@ -55,17 +55,17 @@ impl SmallBytes {
         }
     }
 
-    /// Whether no buffer is shared, and no owner of the application's kept.
+    /// Whether the bytes are inline, or alone in a buffer that has no owner of the application.
     #[inline]
     pub(crate) fn is_detached(&self) -> bool {
         match self {
             Self::Inline { .. } => true,
-            // Neither shared, nor static, nor somebody's own.
+            // False for shared buffers, statics, and buffers with an owner.
             Self::Shared(bytes) => bytes.is_unique(),
         }
     }
 
-    /// Copies bytes that are not [detached](Self::is_detached).
+    /// Copies the bytes unless they are already [detached](Self::is_detached).
     #[inline]
     pub(crate) fn detach(&mut self) {
         if !self.is_detached() {
@@ -73,7 +73,7 @@ impl SmallBytes {
         }
     }
 
-    /// The same, in a buffer of its own.
+    /// A copy, inline or in its own buffer.
     pub(crate) fn detached(&self) -> Self {
         Self::copy_from_slice(self)
     }
@@ -128,7 +128,7 @@ impl Hash for SmallBytes {
     }
 }
 
-/// As [`Bytes`] are shown.
+/// The same output as for [`Bytes`].
 impl fmt::Debug for SmallBytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "b\"{}\"", self.escape_ascii())

@@ -8,38 +8,40 @@ use bytes::Bytes;
 
 use crate::small::SmallBytes;
 
-/// Immutable UTF-8 text, cheap to clone and to cut out of a received frame. Up to 23 bytes need no buffer.
+/// Immutable UTF-8 text that is cheap to clone, and can be a slice of a received frame. Up to 23 bytes are
+/// stored inline.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Text(SmallBytes);
 
 impl Text {
-    /// Text that lives as long as the program.
+    /// Text from a static string, without a copy.
     pub const fn from_static(text: &'static str) -> Self {
         Self(SmallBytes::from_static(text.as_bytes()))
     }
 
-    /// Takes the bytes if they are UTF-8, without copying them.
+    /// Text of these bytes, which are not copied if there are more than 23.
     ///
     /// # Errors
-    /// Where the bytes stop being UTF-8.
+    /// If the bytes are not UTF-8.
     pub fn from_utf8(bytes: Bytes) -> Result<Self, std::str::Utf8Error> {
         std::str::from_utf8(&bytes)?;
         Ok(Self(bytes.into()))
     }
 
-    /// The caller of this checked that the bytes are UTF-8.
+    /// The caller must have checked that the bytes are UTF-8.
     pub(crate) fn from_checked(bytes: SmallBytes) -> Self {
         debug_assert!(std::str::from_utf8(&bytes).is_ok());
         Self(bytes)
     }
 
-    /// The same, copied if it would pin a much larger frame.
+    /// The same text, copied if it would keep a much larger frame alive; see
+    /// [`wire::keep`](crate::wire::keep).
     pub(crate) fn keep(self, frame: usize) -> Self {
         Self(self.0.keep(frame))
     }
 
-    /// Copies text whose buffer is shared, or belongs to an [owner](Bytes::from_owner): it pins nothing then,
-    /// and dropping it runs no code of the owner's.
+    /// Copies the text if its buffer is shared or belongs to an [owner](Bytes::from_owner). The text then
+    /// keeps no larger buffer alive, and dropping it runs no code of the owner.
     pub fn detach(&mut self) {
         self.0.detach();
     }
@@ -48,7 +50,7 @@ impl Text {
         self.0.is_detached()
     }
 
-    /// The same, in a buffer of its own.
+    /// A copy, inline or in its own buffer.
     pub(crate) fn detached(&self) -> Self {
         Self(self.0.detached())
     }
@@ -58,7 +60,7 @@ impl Text {
         std::str::from_utf8(&self.0).expect("checked when it was made, and immutable since")
     }
 
-    /// The text as bytes; cheaper than [`as_str`](Self::as_str).
+    /// The bytes of the text. Cheaper than [`as_str`](Self::as_str), which checks the UTF-8 again.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
@@ -71,7 +73,7 @@ impl Deref for Text {
     }
 }
 
-/// Ordered as its bytes are, which for UTF-8 is how `str` is ordered too.
+/// The byte order of UTF-8 is the order of `str`, so maps can be searched by bytes.
 impl Borrow<[u8]> for Text {
     fn borrow(&self) -> &[u8] {
         &self.0
