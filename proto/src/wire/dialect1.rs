@@ -1,5 +1,7 @@
-//! Dialect 1, which Python Callosum 1.0.3 speaks (PROTOCOL.md, "Dialect 1: the header" and "Dialect 1: the
-//! body").
+//! Dialect 1: encodes and decodes UPPER messages, as Python Callosum 1.0.3 speaks them (PROTOCOL.md, "Dialect
+//! 1: the header" and "Dialect 1: the body").
+//!
+//! Stateless, except for a buffer of the encoder: `codec.rs` knows which calls there are.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -11,21 +13,22 @@ use crate::{ErrorInfo, Multipart, OrderingKey, Text};
 /// Largest header frame that is read, in bytes.
 pub const MAX_HEADER: usize = 64 * 1024;
 
-/// What the body frame may hold besides the application's own bytes: map keys, lengths, unknown extras.
+/// Allowance in a body frame for everything but the application's bytes: keys of the map, lengths, unknown
+/// entries (W-21).
 const ENVELOPE: usize = 64 * 1024;
 
-/// A body of at least this many bytes is sent as a piece of its own instead of being copied.
+/// Bodies of at least this many bytes are not copied, but sent as the [`tail`](Multipart::tail) of the
+/// message.
 const TAIL_FROM: usize = 4 * 1024;
 
-/// A frame of up to this many bytes more than what is read of it (method and key, or the payload) is kept for
-/// it. From a larger one that is copied, so that what nobody reads takes no memory that no limit counts while
-/// a call waits.
+/// Decoded values share the frame if it has at most this many other bytes. Otherwise they are copied, so that
+/// unknown entries don't take up uncounted memory while a call waits.
 const MAX_SLACK: usize = 256;
 
-/// How much the encoder asks for when its buffer is used up.
+/// Size of the encoder's buffer.
 const SCRATCH: usize = 16 * 1024;
 
-/// What names one call on the wire of dialect 1; a reply echoes it to the byte.
+/// The name of a call on the wire of dialect 1. A reply must echo it, byte for byte.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CallName {
     /// The requester's counter, which wraps at 2^32.
@@ -42,13 +45,13 @@ impl CallName {
         self.method.as_bytes().len() + self.key.as_bytes().len()
     }
 
-    /// The same, in a buffer of its own.
+    /// A copy in its own buffers.
     pub(crate) fn detached(&self) -> Self {
         Self { seq: self.seq, method: self.method.detached(), key: self.key.detached() }
     }
 }
 
-/// What a message says.
+/// What a message says, by its type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Payload {
     /// Run this method with this argument.
@@ -59,14 +62,14 @@ pub enum Payload {
     Failure(ErrorInfo),
     /// Callosum itself, or a library under it, failed.
     Error(ErrorInfo),
-    /// The requester has lost interest.
+    /// The requester cancels the call.
     Cancel,
     /// The handler was stopped, or never started, because of a cancellation or a timeout.
     Cancelled,
 }
 
 impl Payload {
-    /// Bytes of its variable part.
+    /// Bytes of the body, or of the texts of an error.
     pub fn size(&self) -> usize {
         match self {
             Self::Function(body) | Self::Result(body) => body.len(),
@@ -75,7 +78,7 @@ impl Payload {
         }
     }
 
-    /// The body of a call or a result; empty for what has none.
+    /// The body of a call or a result; empty for other messages.
     pub(crate) fn into_body(self) -> Bytes {
         match self {
             Self::Function(body) | Self::Result(body) => body,
@@ -83,7 +86,7 @@ impl Payload {
         }
     }
 
-    /// The same, in buffers of its own.
+    /// A copy in its own buffers.
     pub(crate) fn detached(&self) -> Self {
         let copy = Bytes::copy_from_slice;
         match self {
@@ -103,13 +106,13 @@ impl Payload {
 pub struct Message {
     /// The call that it belongs to.
     pub id: CallName,
-    /// What it says of that call.
+    /// What it says.
     pub payload: Payload,
-    /// The body travels compressed with Snappy.
+    /// Whether the body frame is compressed with Snappy.
     pub compressed: bool,
 }
 
-/// The `type` of a header.
+/// The `type` of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MessageType {
     /// A request.
@@ -151,10 +154,10 @@ impl MessageType {
     }
 }
 
-/// A decoded header frame. Its texts share the frame's buffer, unless that holds much else.
+/// A decoded header frame. Its texts share the frame, unless that has many other bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// What the message is.
+    /// The type of the message.
     pub kind: MessageType,
     /// The call that it belongs to.
     pub id: CallName,
@@ -162,7 +165,7 @@ pub struct Header {
     pub compressed: bool,
 }
 
-/// Reads a header frame: fields in any order, unknown ones ignored.
+/// Decodes a header frame: fields in any order, unknown ones ignored.
 ///
 /// # Errors
 /// Any [`DecodeError`]; nothing is allocated for a frame over [`MAX_HEADER`].
@@ -205,10 +208,10 @@ pub(super) fn set<T>(field: &mut Option<T>, name: &'static str, value: T) -> Res
     }
 }
 
-/// Reads the body frame that belongs to `header`.
+/// Decodes the body frame that belongs to `header`.
 ///
-/// The application's bytes are a slice of the frame (or of the decompressed block), unless that holds much
-/// else; `limit` bounds [`Payload::size`].
+/// The application's bytes are a slice of the frame (or of the decompressed block), unless that has many
+/// other bytes. `limit` is the largest [`Payload::size`], in bytes.
 ///
 /// # Errors
 /// Any [`DecodeError`]. A Snappy block's declared size is checked before it is decompressed.
@@ -262,24 +265,24 @@ fn decode_error_info(meta: &Bytes) -> Result<ErrorInfo, DecodeError> {
     })
 }
 
-/// Writes messages of dialect 1. Many small ones share one buffer.
+/// Encodes messages of dialect 1. Small ones share a buffer.
 #[derive(Debug, Default)]
 pub struct Encoder {
     scratch: BytesMut,
 }
 
 impl Encoder {
-    /// The three frames of `message`.
+    /// Encodes `message` to three frames.
     #[cfg(any(test, feature = "internals"))]
     pub fn encode(&mut self, message: &Message) -> Multipart {
         let CallName { seq, method, key } = &message.id;
         self.encode_parts(*seq, method, key, &message.payload, message.compressed)
     }
 
-    /// The three frames of a message, to the byte as Python writes them.
+    /// Encodes a message to three frames, byte for byte as Python does.
     ///
     /// # Panics
-    /// If it has 4 GiB or more. A connection sends none with more than 1 GiB.
+    /// If the message has 4 GiB or more. Connections send no body of more than 1 GiB.
     pub(crate) fn encode_parts(
         &mut self,
         seq: u32,
@@ -317,7 +320,7 @@ impl Encoder {
         head.text(b"seq").uint(seq.into()).text(b"zip").bool(compressed).append_to(out);
     }
 
-    /// The body frame in two pieces, the second empty unless it was worth not copying.
+    /// The body frame in two pieces. The second is a large body that is not copied, or empty.
     fn body(&mut self, payload: &Payload) -> (Bytes, Bytes) {
         self.reserve(64 + if payload.size() < TAIL_FROM { payload.size() } else { 0 });
         let out = &mut self.scratch;

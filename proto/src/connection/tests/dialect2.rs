@@ -533,7 +533,7 @@ fn what_a_result_gets_wrong_ends_its_call_and_tells_the_peer() {
     let cases = [
         (
             vec![result(oversize)],
-            Outcome::Malformed(DecodeError::TooLarge { what: "a piece of piece", size, limit: MAX_FIRST }),
+            Outcome::Malformed(DecodeError::TooLarge { what: "a piece", size, limit: MAX_FIRST }),
         ),
         (vec![data], Outcome::Fault(StreamFault::NotBegun)),
         (vec![result(part("x")), result(part("x"))], Outcome::Fault(StreamFault::SecondResult)),
