@@ -98,14 +98,14 @@ pub enum Busy {
         limit: usize,
     },
     /// Too many requests in any state; see [`OrderingConfig::max_requests_per_connection`].
-    #[error("{limit} requests of this connection are not done")]
+    #[error("{limit} requests of this connection have not finished")]
     Requests {
         /// The limit in requests.
         limit: usize,
     },
     /// The id is in use. A bug of the local caller, not a fault of the peer. The request with that id is not
     /// affected.
-    #[error("its id is in use")]
+    #[error("the id of the request is in use")]
     DuplicateRequest,
 }
 

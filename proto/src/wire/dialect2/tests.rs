@@ -101,7 +101,7 @@ fn a_large_piece_is_not_copied_and_ends_the_packet() {
 fn a_packet_is_limited_at_the_edge() {
     let padding = |len: usize| {
         let mut packet = written(&[open()]).to_vec();
-        // An array of a type that may be ignored, and a bin.
+        // A record of an unknown type that may be ignored, with a bin.
         packet.extend_from_slice(&[0x92, 32, 0xc6]);
         let rest = len - packet.len() - 4;
         packet.extend_from_slice(&(rest as u32).to_be_bytes());

@@ -59,7 +59,7 @@ fn boxes_are_nacls() {
     assert_eq!(key.open(number, &mut sealed).unwrap(), hex::<131>(MESSAGE));
 }
 
-/// What all of them make of a message of this length.
+/// Compares all implementations for a message of this length.
 fn compare(len: usize, number: u64) {
     let prefix = b"CurveZMQMESSAGEC";
     let plain: Vec<u8> = (0..len).map(|at| (at * 7 + len) as u8).collect();
@@ -116,7 +116,7 @@ fn nothing_that_was_changed_opens() {
     assert!(first_key().open(&[0; 24], &mut [0; TAG - 1]).is_none());
 }
 
-/// That it is done can only be seen in memory that is no longer ours; that the types do it can be.
+/// Only the types can be checked: whether memory is zeroed could only be seen after it is freed.
 #[test]
 fn secrets_are_of_types_that_erase_them() {
     fn erases_itself<T: zeroize::ZeroizeOnDrop>(_: &T) {}
