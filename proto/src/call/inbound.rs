@@ -188,6 +188,7 @@ impl Calls {
     /// The call of either side with this number; `None` if nothing is left of it.
     fn find(&self, number: Number) -> Result<Option<StreamId>, Fatal> {
         let ours = !wire::is_dialect_1(number) && self.is_number_of_ours(number);
+        // a number that was never used is fatal. X-2: one whose call has ended is ignored.
         let used = match ours {
             true => number < self.next_ours,
             false => wire::is_dialect_1(number) || number < self.next_theirs,
@@ -259,6 +260,7 @@ impl Calls {
     }
 
     fn handle_fail(&mut self, id: CallId, failure: Failure, options: Options, frame: usize) {
+        // in dialect 2 (`frame > 0`), the texts have a limit of their own.
         let limit = if frame > 0 { MAX_TEXTS.min(self.config.max_body) } else { self.config.max_body };
         let size = failure.size();
         if size > limit {
@@ -295,6 +297,7 @@ impl Calls {
         // A Snappy block with an impossible declared size costs its own length.
         let size = piece.declared(MAX_CHUNK).unwrap_or(piece.bytes.len());
         let cost = RECORD_COST + size as u64;
+        // The connection's credit first: DATA of ended calls uses it, too, and exceeding it is fatal (F-5).
         self.flow.receive(cost).map_err(|_| Violation::Credit)?;
         let Some(id) = known else {
             self.flow.consume(cost);
@@ -362,6 +365,7 @@ impl Calls {
         let Some(id) = self.find(number)? else { return Ok(()) };
         let Some(half) = self.table.get_mut(id).and_then(OpenCall::sender) else { return Ok(()) };
         let before = half.acknowledged();
+        // F-6: fatal, because the two sides disagree about what was sent.
         if !half.credit(consumed, limit) {
             return Err(Violation::Acknowledgement.into());
         }

@@ -120,6 +120,7 @@ impl Calls {
             table: Table::new(connection),
             ours: Numbered::default(),
             next_call: first_call,
+            // even numbers for the connector's calls, odd ones for the binder's.
             next_ours: u64::from(!connector),
             next_theirs: u64::from(connector),
             open_calls: 0,
@@ -335,6 +336,7 @@ impl Calls {
     /// The connection has ended: ends every call of this side, and forgets every request. Results that have
     /// arrived completely can still be read. `outcome` gets whether the call was sent.
     pub(crate) fn close(&mut self, outcome: impl Fn(bool) -> Outcome) {
+        // First: a call whose whole result has arrived does not end as disconnected.
         self.reassemble_all_that_is_complete();
         let mut ours: Vec<_> =
             self.table.iter().filter_map(|(id, call)| Some((call_of(id)?, call.has_left()?))).collect();

@@ -74,6 +74,7 @@ impl Calls {
     pub(crate) fn invoke(&mut self, now: Instant, call: Call) -> Result<CallId, InvokeError> {
         self.check(&call)?;
         let id = self.allocate();
+        // D-7: accepted but not sent, so that callers have to handle only one kind of timeout.
         if call.deadline.is_some_and(|at| at <= now) {
             self.events.push_back(Event::ended(id, Outcome::TimedOut { sent: false }));
             return Ok(id);
@@ -189,6 +190,7 @@ impl Calls {
             State::Queued { place, .. } => drop(self.queue.remove(*place)),
             State::Sent { number, .. } => {
                 let call = *number;
+                // D-3: an answer that is already on its way no longer belongs to a call.
                 self.codec.abandon(call);
                 self.queue.push_control(Control::Record(Record::Cancel { call }));
             }

@@ -96,6 +96,7 @@ impl Calls {
         let State::Queued { argument, delivery, .. } = &mut open.state else { return };
         let (mut argument, delivery) = (std::mem::replace(argument, Writer::Closed), *delivery);
         let (first, rest) = split_first(body, wire::max_first(number));
+        // F-1: the rest of a larger body follows as DATA, as a stream of fixed length.
         let whole = !is_stream && rest.is_empty();
         let options = Options {
             metadata,
@@ -196,6 +197,7 @@ impl Calls {
             self.streams.requeue(id, urgency, half, order);
             return false;
         };
+        // Not before half of the buffer is free, so that the writer is not woken for every DATA.
         let has_room = half.queued() <= self.config.stream_buffer / 2;
         if has_room && std::mem::take(&mut half.awaits_room) {
             self.events.push_back(Event::Writable(id));

@@ -83,6 +83,7 @@ impl Calls {
 
     pub(super) fn reassemble_now(&mut self, id: StreamId) {
         let Some(half) = self.table.get_mut(id).and_then(OpenCall::receiver) else { return };
+        // With a declared size, the memory is reserved, so all of the rest may arrive at once.
         if !half.open_to_its_end() {
             half.open_window(self.config.stream_window, &mut self.flow);
         }

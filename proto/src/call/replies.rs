@@ -71,6 +71,7 @@ impl Calls {
         let given_up = state.given_up().filter(|_| state.cancelled || !begun);
         self.deadlines.stop(open.deadline.take(), Deadline::Caller(id));
         self.deadlines.stop(state.execution_deadline.take(), Deadline::Execution(id));
+        // C-8: the name of an answered call is free, even while the answer waits.
         self.codec.release_name(number);
         if self.queue.bytes() > DETACH_FROM {
             self.codec.detach_name(number);
@@ -153,6 +154,7 @@ impl Calls {
         self.open_requests -= 1;
         let is_long =
             matches!(&reply.body, ReplyBody::Result { body, .. } if body.len() > wire::max_first(number));
+        // A long body needs credit, so its call stays in the table until all of it is sent.
         if is_long {
             self.become_replying(stream, &reply);
             self.release(reply, urgency, true);

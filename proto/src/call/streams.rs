@@ -265,6 +265,7 @@ impl Calls {
         if let StreamId::Request(request) = id {
             self.deadlines.stop(call.execution_deadline(), Deadline::Execution(request));
         }
+        // The common case: no stream is being read, so there is nothing to search.
         if !self.credits.is_empty() {
             self.credits.remove(&id);
         }

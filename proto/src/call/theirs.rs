@@ -66,6 +66,7 @@ impl Calls {
             ready: incomplete.is_none(),
         };
         self.codec.accept(call);
+        // The request waits here: the endpoint only gets its key and its size.
         self.table.waiting.insert(id.number(), request);
         let stage = if incomplete.is_some() { Stage::Incomplete } else { Stage::Waiting };
         let (cancelled, withdrawn, execution_deadline) = (false, None, None);
@@ -165,6 +166,7 @@ impl Calls {
             self.deadlines.set(at, Deadline::Execution(id));
         }
         if let Some(mut request) = self.table.waiting.remove(id.number()) {
+            // Without the grace: the handler should be done when the caller gives up.
             request.deadline = request.deadline.into_iter().chain(limit).min();
             self.events.push_back(Event::Request(request));
         }
@@ -241,6 +243,7 @@ impl Calls {
 
     /// Refuses a request that was not accepted, ahead of other replies with its key (O-14).
     pub(super) fn refuse(&mut self, number: Number, key: OrderingKey, error: ErrorInfo) {
+        // A refusal counts with its own size, so it must not keep a larger frame alive.
         self.codec.detach_name(number);
         let names = self.codec.name_size(number, &key);
         let body = ReplyBody::from(Failure::Error(error));

@@ -90,6 +90,7 @@ impl Connection {
             || !(MIN_WINDOW..=config.stream_window).contains(&config.first_window)
             || config.connection_window < config.stream_window
         {
+            // Copied only if it must be adjusted: usually, all connections share one.
             let config = Arc::make_mut(&mut config);
             config.stream_window = config.stream_window.max(MIN_WINDOW);
             config.first_window = config.first_window.clamp(MIN_WINDOW, config.stream_window);
@@ -126,6 +127,7 @@ impl Connection {
         if self.quiet_check.is_none() {
             self.quiet_check = now.checked_add(QUIET);
         }
+        // M-1: in dialect 2, a message of one frame is a packet.
         if self.dialect() == Some(Dialect::Two) && message.frames().len() == 1 {
             let Some(packet) = message.into_one() else { return self.report(Anomaly::NotAMessage) };
             match self.calls.handle_packet(now, &packet) {
@@ -153,6 +155,7 @@ impl Connection {
     /// Handles an event of the endpoint.
     pub fn handle_event(&mut self, now: Instant, event: ConnectionEvent) {
         if self.is_closed() {
+            // The endpoint counts the request as running until it learns that it never ran.
             if let ConnectionEvent::Start(request) = event {
                 self.calls.never_ran(request);
             }
@@ -195,6 +198,7 @@ impl Connection {
         }
         let established = self.is_established();
         let queue = self.calls.queue();
+        // Hello, PING and PONG are messages of their own; records share a packet.
         if !queue.next_is_about_a_call()
             && let Some(control) = queue.pop_control(established)
         {

@@ -79,6 +79,7 @@ impl Probes {
         else {
             return Due::Nothing;
         };
+        // `heard` is called for each message, and does not move the timer: do that here, once per `idle`.
         if now.saturating_duration_since(self.last_heard) < idle {
             self.due = self.last_heard.checked_add(idle);
             return Due::Nothing;

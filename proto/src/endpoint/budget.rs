@@ -116,6 +116,7 @@ impl Budget {
         let (_, &stream) = share.waiting.front()?;
         let body = share.bodies.get_mut(&stream)?;
         let &mut Body::Waiting { bytes, .. } = body else { return None };
+        // Strictly first in, first out: smaller bodies that would fit must not starve this one.
         if !fits(bytes, self.granted, self.limit) {
             return None;
         }

@@ -161,6 +161,7 @@ impl KeyOrder {
         if account.map_or(0, |account| account.open) >= limits.max_requests_per_connection {
             return Err(Busy::Requests { limit: limits.max_requests_per_connection });
         }
+        // It would start with the next poll, so it does not count as waiting.
         if arrival.ready
             && self.run.startable() < self.free_slots()
             && self.run.would_be_startable(queue, connection)
@@ -366,6 +367,7 @@ impl Scheduler for KeyOrder {
         let &mut Request { seq, key, state } = found;
         match state {
             State::Finished => return,
+            // It never starts, but keeps its place in the order of replies.
             State::Waiting { .. } => self.unqueue(request),
             State::Running { suspended, .. } => {
                 found.state = State::Finished;

@@ -164,6 +164,7 @@ impl Waiting {
                 let startable = ready.len() + late.len();
                 (startable > 0).then_some((connection, startable))
             }
+            // Only the front, and only if it is ready: an unready request delays those behind it.
             (Self::Serial { all, taken: false }, _) => {
                 let (_, (request, is_ready)) = all.front()?;
                 is_ready.then_some((request.connection(), 1))
@@ -366,6 +367,7 @@ impl RunQueue {
                 self.change(connection, |offers| offers.startable = offers.startable - before + startable);
             }
             (_, wanted) => {
+                // The front is now of another connection, or there is none, so the offer loses its place.
                 self.retract(id);
                 match wanted {
                     Some((connection, startable)) => self.offer(id, connection, startable),

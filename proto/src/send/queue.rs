@@ -181,6 +181,7 @@ impl SendQueue {
     /// Queues a message. A call does not overtake an earlier call with the same key, nor a reply a reply
     /// (X-4, O-17).
     pub(crate) fn push(&mut self, queued: Queued, urgency: Urgency) -> Place {
+        // Messages can only overtake each other once two classes have some, so keys are not counted before.
         if self.keyed.is_none() && self.filled & !(1 << urgency.get()) != 0 {
             let mut keyed = Box::<Keyed>::default();
             for (Place(urgency, _), queued) in self.iter() {
@@ -188,6 +189,7 @@ impl SendQueue {
             }
             self.keyed = Some(keyed);
         }
+        // not more urgent than an earlier message with this key, so that it can't overtake it.
         let urgency = self.keyed.as_mut().map_or(urgency, |keyed| count_in(keyed, &queued, urgency));
         let place = Place(urgency, self.next);
         self.next += 1;
@@ -290,6 +292,7 @@ impl SendQueue {
     pub(crate) fn push_pong(&mut self, pong: Multipart, first: bool) -> Result<(), Overflow> {
         self.count_unsolicited(MESSAGE_OVERHEAD + pong.size())?;
         match first {
+            // H-5: even before control messages that were queued earlier.
             true => self.control.push_front(Control::Pong(pong)),
             false => self.control.push_back(Control::Pong(pong)),
         }
@@ -314,6 +317,7 @@ impl SendQueue {
     /// Takes the next control message; before the handshake is complete, only one of the handshake.
     pub(crate) fn pop_control(&mut self, established: bool) -> Option<Control> {
         let belongs = |control: &Control| matches!(control, Control::Hello(_) | Control::Pong(_));
+        // H-10: probes and records stay in the queue until the handshake is complete.
         let at = self.control.iter().position(|control| established || belongs(control))?;
         let control = self.control.remove(at)?;
         if let Control::Pong(message) = &control {

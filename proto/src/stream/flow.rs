@@ -89,6 +89,7 @@ impl Flow {
     pub(crate) fn is_credit_due(&self) -> bool {
         let unused = self.window.saturating_sub(self.held());
         let target = self.consumed.saturating_add(self.window);
+        // At least 1: without new credit there is nothing to send.
         target.saturating_sub(self.limit) >= (unused / CREDIT_STEP).max(1)
     }
 

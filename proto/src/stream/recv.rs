@@ -125,6 +125,7 @@ impl RecvHalf {
         if matches!(self.mode, Mode::Broken(_) | Mode::Failed(_)) {
             return Ok(cost);
         }
+        // Before anything is decompressed.
         self.check(offset, size, cost, piece.fin)?;
         let (fin, item) = (piece.fin, piece.item);
         let (compressed, bytes) =
@@ -192,6 +193,7 @@ impl RecvHalf {
             self.end_read();
             return Ok(Next::End);
         }
+        // Tell the owner again once more has arrived.
         self.announced = false;
         Ok(Next::Pending)
     }
@@ -372,6 +374,7 @@ impl RecvHalf {
         if self.window >= window || self.fin || self.failure().is_some() {
             return false;
         }
+        // A wider window is of no use if the granted credit covers the rest of the stream.
         let rest = self.declared.map(|all| all - self.received);
         if rest.is_some_and(|rest| rest.saturating_add(RECORD_COST) <= self.limit - self.spent) {
             return false;

@@ -172,6 +172,7 @@ impl SendHalf {
         let left = self.limit.saturating_sub(self.spent);
         self.started
             && match self.pieces.front() {
+                // A DATA without bytes, which ends an item, costs only its overhead; so does a FIN alone.
                 Some((bytes, _)) => left > RECORD_COST || (bytes.is_empty() && left == RECORD_COST),
                 None => self.end == End::Finished && left >= RECORD_COST,
             }
@@ -194,6 +195,7 @@ impl SendHalf {
         let (bytes, item) = match self.pieces.front_mut() {
             None if self.end == End::Finished => (Bytes::new(), false),
             None => return None,
+            // Only a write that does not fit into one DATA is split.
             Some((bytes, _)) if bytes.len() > room.min(MAX_CHUNK) => {
                 if room == 0 {
                     return None;

@@ -135,6 +135,7 @@ impl Codec {
             MessageType::Function => {
                 let decoded = dialect1::decode_body(&header, body, max_body);
                 let (method, key) = (header.id.method.clone(), header.id.key.clone());
+                // Every other number, as in dialect 2, so that `ordinal` counts without gaps.
                 let call = DIALECT_1 | (self.names.requests << 1);
                 self.names.requests += 1;
                 self.names.theirs.insert(call, header.id);

@@ -298,6 +298,7 @@ impl Encoder {
         if !compressed {
             return Multipart::with_tail(UPPER, header, prefix, tail);
         }
+        // Snappy compresses the whole map (W-20), so it must be in one piece.
         let mut plain = BytesMut::with_capacity(prefix.len() + tail.len());
         plain.put_slice(&prefix);
         plain.put_slice(&tail);
@@ -345,6 +346,7 @@ impl Encoder {
 
     fn reserve(&mut self, needed: usize) {
         if self.scratch.capacity() < needed {
+            // Each message splits its part off, so many small ones share an allocation.
             self.scratch.reserve(needed.max(SCRATCH));
         }
     }

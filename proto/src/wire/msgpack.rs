@@ -165,6 +165,7 @@ impl<'a> Reader<'a> {
             _ => return Err(DecodeError::WrongType { field }),
         };
         let bytes = self.take(len as usize)?;
+        // Most texts are ASCII, for which `is_ascii` is cheaper than `from_utf8`.
         if kind == KeyKind::Str && !bytes.is_ascii() {
             std::str::from_utf8(bytes).map_err(|_| DecodeError::NotUtf8(field))?;
         }

@@ -46,6 +46,7 @@ impl Assembly {
     /// Adds a frame that was admitted. Returns the message if this was its last frame.
     pub(super) fn push(&mut self, more: bool, payload: Bytes) -> Option<LinkEvent> {
         self.size += payload.len();
+        // Z-13: further frames are only counted.
         if let Some(slot) = self.frames.get_mut(self.count) {
             *slot = payload;
         }

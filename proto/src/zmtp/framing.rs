@@ -153,6 +153,7 @@ impl Deframer {
     /// Reads a payload of `len` bytes; `None` until it is complete. `len` must not change until then. Never
     /// shares the buffer of `data`.
     pub(super) fn payload(&mut self, data: &mut &[u8], len: usize) -> Option<Payload> {
+        // The common case: all of a small payload has arrived.
         if len <= SHARE_MAX && self.partial.is_empty() && data.len() >= len {
             return Some(Payload::Shared(self.small(data, len)));
         }

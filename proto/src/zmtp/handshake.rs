@@ -105,6 +105,7 @@ impl Handshake {
         output: &mut OutputQueue,
     ) -> Result<Step, LinkError> {
         let unexpected = ZmtpViolation::Unexpected { expected: self.expected() };
+        // Z-6: no messages before the handshake is complete.
         if !is_command {
             return Err(unexpected.into());
         }
@@ -117,6 +118,7 @@ impl Handshake {
         }
         let start = payload.len() - body.len();
         let step = self.take_body(&mut payload[start..], ours, output);
+        // Z-1: the peer learns why with an ERROR command.
         if matches!(step, Err(LinkError::IncompatibleSocket { .. })) {
             command::queue_error(output, "Incompatible socket types");
         }

@@ -138,6 +138,7 @@ impl Link {
         match &mut self.state {
             State::Closed => return Err(LinkError::Closed),
             _ if data.is_empty() => return Ok(false),
+            // Z-14: any byte counts as an answer to a PING.
             State::Ready(Traffic { liveness: Some(liveness), .. }) => liveness.heard(now),
             _ => {}
         }

@@ -147,6 +147,8 @@ impl Traffic {
             }
             #[cfg(feature = "curve")]
             Protection::Curve(cipher) => {
+                // numbers for the whole message first, so that no part of it is sent if too few are
+                // left.
                 let first = cipher.reserve(frames.len()).ok_or(LinkError::Exhausted)?;
                 for (number, (more, frame, tail)) in (first..=u64::MAX).zip(parts) {
                     let parts: [&[u8]; 2] = [frame, tail.map_or(&[], |tail| tail)];

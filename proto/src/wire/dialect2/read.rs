@@ -211,6 +211,7 @@ fn read_options(reader: &mut Reader<'_>, given: u32) -> Result<Options, DecodeEr
                 u64::MAX
             }
         };
+        // only for keys below 32 is a duplicate an error.
         if key < CRITICAL {
             if seen & (1 << key) != 0 {
                 return Err(DecodeError::DuplicateField("option"));

@@ -53,6 +53,7 @@ impl Client {
         let ephemeral = StaticSecret::from(*seed.derive(b"client ephemeral"));
         let greeting_key = agree(&ephemeral, server.as_bytes(), "the configuration")?;
         let nonce = numbered_nonce(NONCE_HELLO, HELLO_NUMBER);
+        // Shows the server that the client knows its public key; others get no answer.
         let proof = sealed(&greeting_key, &nonce, &[&HELLO_ZEROS]);
         let public = PublicKey::from(&ephemeral);
         let body: [&[u8]; 5] =
@@ -81,11 +82,13 @@ impl Client {
             return Err(malformed);
         }
 
+        // Forward secrecy: from here on, everything is encrypted with ephemeral keys.
         let session = agree(&ephemeral, server_ephemeral, COMMAND)?;
         let vouch_key = agree(&keys.exchange_key(), server_ephemeral, COMMAND)?;
         let derived = seed.derive(b"client vouch-ID\0");
         let (vouch_nonce, _) = derived.split_first_chunk().expect("16 of 32 bytes");
         let public = PublicKey::from(&ephemeral);
+        // Binds the long-term key to this connection and this server, so that the vouch can't be replayed.
         let vouched: [&[u8]; 2] = [public.as_bytes(), server.as_bytes()];
         let vouch = sealed(&vouch_key, &random_nonce(NONCE_VOUCH, vouch_nonce), &vouched);
         let nonce = numbered_nonce(NONCE_INITIATE, INITIATE_NUMBER);

@@ -113,6 +113,7 @@ impl Cipher {
         let due = self.last_received.checked_add(1).filter(|due| number == Some(*due));
         let due = due.ok_or(ZmtpViolation::OutOfOrder)?;
         let inside = self.opening.open(due, sealed).ok_or(ZmtpViolation::Forged)?;
+        // Only now that it is authenticated: a forged message has no effect.
         self.last_received = due;
         Ok(match inside[0] {
             flags if flags & COMMAND != 0 => MessageKind::Command,

@@ -123,6 +123,7 @@ impl Server {
             }
         })?;
         let vouched = key.open(&random_nonce(NONCE_VOUCH, &vouch_nonce), vouch).ok_or(forged)?;
+        // Rejects a vouch that was replayed from another connection, or from one to another server.
         if vouched[..32] != client_ephemeral || vouched[32..] != *server.as_bytes() {
             return Err(ZmtpViolation::Vouch);
         }
