@@ -52,7 +52,8 @@ pub enum Event {
         /// Why.
         reason: StopReason,
     },
-    /// The streamed reply that was asked for may [begin](crate::Connection::begin_reply) now.
+    /// The streamed reply that [`Endpoint::begin_reply`](crate::Endpoint::begin_reply) requested may
+    /// [begin](crate::Connection::begin_reply) now.
     MayReply(RequestId),
     /// The result of a call with [`Delivery::Stream`](crate::Delivery::Stream) has begun: read it.
     /// [`Ended`](Self::Ended) follows when all of it has arrived.

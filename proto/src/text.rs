@@ -1,4 +1,4 @@
-//! UTF-8 text that shares the buffer it was received in.
+//! UTF-8 text that shares the buffer in which it was received.
 
 use std::borrow::Borrow;
 use std::fmt;

@@ -92,7 +92,7 @@ impl Calls {
             Reply::End => reply = Reply::result(""),
             Reply::Result { .. } if begun => {
                 replaced = Some(Replied::AlreadyBegun);
-                reply = Reply::Error(ErrorInfo::new("Error", "a result had begun"));
+                reply = Reply::Error(ErrorInfo::new("Error", "a streamed result had already begun"));
             }
             _ => {}
         }

@@ -118,7 +118,7 @@ impl Calls {
         if self.table.requests() >= self.config.max_requests {
             return Some((Refusal::Busy, "too many requests of this peer are open"));
         }
-        options.unsupported.then_some((Refusal::Unsupported, "the call has an option that is not known here"))
+        options.unsupported.then_some((Refusal::Unsupported, "the call has an unknown option"))
     }
 
     fn open_argument(&mut self, size: Option<u64>, first: Bytes, item: bool) -> Box<RecvHalf> {

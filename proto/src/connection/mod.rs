@@ -111,7 +111,7 @@ impl Connection {
         }
     }
 
-    /// Its id at the endpoint.
+    /// The id that the endpoint has assigned.
     pub fn id(&self) -> ConnectionId {
         self.id
     }
@@ -152,7 +152,7 @@ impl Connection {
         self.close_if_fatal();
     }
 
-    /// Handles an event of the endpoint.
+    /// Handles an event from the endpoint. Afterwards, poll for events and messages.
     pub fn handle_event(&mut self, now: Instant, event: ConnectionEvent) {
         if self.is_closed() {
             // The endpoint counts the request as running until it learns that it never ran.
@@ -226,7 +226,7 @@ impl Connection {
         }
     }
 
-    /// The transport has accepted some bytes.
+    /// The transport has accepted some bytes, so it is not blocked.
     pub fn handle_write_progress(&mut self) {
         self.write_deadline = None;
     }

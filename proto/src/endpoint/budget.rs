@@ -99,7 +99,7 @@ impl Budget {
         }
     }
 
-    /// All bodies of a connection have ended.
+    /// The connection has ended: drops all of its bodies.
     pub(super) fn forget(&mut self, connection: ConnectionId) {
         let Some(share) = self.connections.remove(&connection) else { return };
         self.granted -= share.granted;

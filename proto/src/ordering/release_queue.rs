@@ -60,7 +60,7 @@ impl ReleaseQueue {
         }
     }
 
-    /// Takes a request out of its queue without releasing it.
+    /// Removes a request from its queue without releasing it.
     pub(super) fn remove(&mut self, key: KeyId, seq: Seq) {
         if let Some(queue) = self.keys.get_mut(key.0) {
             queue.remove(seq);

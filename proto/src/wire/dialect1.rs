@@ -305,7 +305,7 @@ impl Encoder {
         let mut block = snap::raw::Encoder::new()
             .compress_vec(&plain)
             .expect("Snappy refuses only inputs over 4 GiB, and bodies are limited to less");
-        // It has room for the worst case, which would wait for the peer uncounted.
+        // Its capacity is for incompressible data, and no limit would count the rest.
         block.shrink_to_fit();
         Multipart::new(UPPER, header, Bytes::from(block))
     }

@@ -32,7 +32,7 @@ pub(crate) type Number = u64;
 /// Slices of up to this size are always copied out of their frame.
 const COPY_MAX: usize = 2 * 1024;
 
-/// Copy a slice if keeping it would pin more than twice its own size.
+/// Copy a slice if keeping it would keep a frame alive that has more than twice its size.
 const MAX_PIN: usize = 2;
 
 /// Makes a slice of a frame of `frame` bytes one that can be kept: copies it if it would keep a much larger

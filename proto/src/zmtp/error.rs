@@ -73,7 +73,7 @@ pub enum LinkError {
     /// The peer sent a message with more frames than are accepted.
     #[error("the message has more than {max} frames")]
     TooManyFrames {
-        /// The limit.
+        /// The most frames that are accepted.
         max: usize,
     },
     /// The peer violated the protocol in a frame, or after the handshake.
@@ -167,7 +167,7 @@ pub enum ZmtpViolation {
     /// The metadata has more properties than are accepted.
     #[error("more than {max} properties in the metadata")]
     TooManyProperties {
-        /// The limit.
+        /// The most properties that are accepted.
         max: usize,
     },
     /// The identity has more than 255 bytes, or starts with a zero byte.
