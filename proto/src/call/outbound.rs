@@ -1,7 +1,7 @@
 //! Fills the next message: takes records from the queues in the order of the [`Policy`](crate::send::Policy),
 //! and encodes them.
 //!
-//! A call gets its number, and an argument or result its credit, when its first record is sent.
+//! A call gets its number, and its argument its initial credit, when its OPEN is sent.
 
 use std::time::{Duration, Instant};
 

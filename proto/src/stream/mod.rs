@@ -1,8 +1,9 @@
 //! The two halves of a stream: windows, acknowledgement, reassembly.
 //!
-//! A call has two streams, its argument and its result. Each end of the call writes one, with a [`SendHalf`],
-//! and reads the other, with a [`RecvHalf`]. Not responsible for calls, nor for other streams: [`Flow`]
-//! counts the credit that all streams of a connection share, and `send/` decides which stream sends next.
+//! A call has one bidirectional stream, whose directions are its argument and its result. Each end writes one
+//! direction, with a [`SendHalf`], and reads the other, with a [`RecvHalf`]. Not responsible for calls, nor
+//! for other streams: [`Flow`] counts the credit that all streams of a connection share, and `send/` decides
+//! which stream sends next.
 //!
 //! Flow control is credit-based, as in QUIC (RFC 9000, section 4): the reader grants the writer a limit, and
 //! raises it as the application reads. The unit is cost: a DATA costs 32 plus its bytes, so that many tiny
