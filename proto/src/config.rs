@@ -1,4 +1,4 @@
-//! The configuration of a connection.
+//! The configuration of a connection: limits, times, dialect, and which arguments are streams.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,51 +6,60 @@ use std::time::Duration;
 
 use crate::setters::setters;
 
-/// Limits and times of one connection. The defaults are those of PROTOCOL.md, rule L-1.
+/// Limits and times of one connection. PROTOCOL.md, rule L-1, lists the defaults.
 ///
-/// Begin with [`Default`] and chain setters: `ConnectionConfig::default().max_body(1 << 20)`. A time that ends later than an [`Instant`](std::time::Instant) can say, such as
-/// [`Duration::MAX`], never ends.
+/// Start with [`Default`] and chain setters: `ConnectionConfig::default().max_body(1 << 20)`. A timeout whose
+/// end an [`Instant`](std::time::Instant) can't represent, such as [`Duration::MAX`], never expires.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ConnectionConfig {
-    /// Largest body taken from the peer, compressed or not, in bytes. A larger one is refused with the ERROR `BodyTooLarge`. Default 10
-    /// MiB.
+    /// Largest body accepted from the peer, in bytes before compression. A call with a larger one is refused
+    /// with the ERROR `BodyTooLarge`; a larger result ends its call as
+    /// [`Outcome::Malformed`](crate::Outcome::Malformed). Default: 10 MiB.
     pub max_body: usize,
-    /// Requests of the peer that may be open (waiting, running, or done and not yet answered). One more is refused with the ERROR
-    /// `Busy`. Default 1,100.
+    /// Requests of the peer that may be open: waiting, running, or finished and not yet answered. One more is
+    /// refused with the ERROR `Busy`. Default: 1,100.
     pub max_requests: usize,
-    /// Bytes that may wait to be sent to the peer. A new call past it fails with [`InvokeError::QueueFull`](crate::InvokeError::QueueFull);
-    /// past it with replies, no more requests of the peer start. Default 64 MiB.
+    /// Bytes of calls and replies that may wait to be sent to the peer. A call that would exceed it fails
+    /// with [`InvokeError::QueueFull`](crate::InvokeError::QueueFull), unless nothing waits. Replies may
+    /// exceed it; then no more requests of the peer start until the queue is within the limit again. Default:
+    /// 64 MiB.
     pub max_outgoing_bytes: usize,
-    /// How long the handshake may take. Past it a connector closes the connection, and a binder takes its peer as one of dialect 1,
-    /// which need not speak first (PROTOCOL.md, H-9). Default 10 s.
+    /// How long the handshake may take. Then a connector closes the connection, and a binder assumes a peer
+    /// of dialect 1, which need not send anything first (PROTOCOL.md, H-9). Default: 10 s.
     pub handshake_timeout: Duration,
-    /// How long the peer may accept no bytes before the connection is closed. Default 10 s.
+    /// How long the peer may accept no bytes before the connection is closed (PROTOCOL.md, K-3). Default: 10
+    /// s.
     pub write_timeout: Duration,
-    /// How long a handler may run before it is stopped and its caller gets the ERROR `ExecutionTimedOut`. Default: for ever.
+    /// How long a handler may run before it is stopped and its caller gets the ERROR `ExecutionTimedOut`.
+    /// Default: `None`, no limit.
     pub execution_timeout: Option<Duration>,
     /// The highest dialect that is offered to the peer. Default: [`Dialect::Two`].
     pub dialect: Dialect,
-    /// Window of a stream before it is read for the first time, in bytes. At least 1 KiB and at most `stream_window`: another value is
-    /// moved to the nearer of them. Default 16 KiB.
+    /// Window of a stream before it is first read, in bytes. Clamped to at least 1 KiB and at most
+    /// `stream_window`. Default: 16 KiB.
     ///
-    /// Streams that nobody reads hold up no other stream as long as their initial windows take no more than half of
-    /// `connection_window`: with the defaults, 3,072 of them.
+    /// Unread streams don't delay other streams while their initial windows take up no more than half of
+    /// `connection_window`: with the defaults, up to 3,072 streams.
     pub first_window: u64,
-    /// Window of a stream that is read, in bytes. It grows where it holds its writer up. Less than 1 KiB counts as 1 KiB. Default 256
-    /// KiB.
+    /// Window of a stream once it is read, in bytes. It doubles whenever the application reads a whole window
+    /// in less than two round trips, up to a part of `connection_window`. Less than 1 KiB counts as 1 KiB.
+    /// Default: 256 KiB.
     pub stream_window: u64,
-    /// Window of all streams together: the most bytes that are held unread. Half of it is for initial windows, the other half for
-    /// windows of streams that are read, which are narrower once it is used up. Less than `stream_window` counts as that. Default 96
-    /// MiB.
+    /// Window of all streams together, in bytes: the most that is buffered unread. Half of it is reserved for
+    /// initial windows. The other half widens the windows of streams that are read; once it is used up,
+    /// windows stay at their size. Less than `stream_window` counts as `stream_window`. Default: 96 MiB.
     pub connection_window: u64,
-    /// What may wait to be sent of one stream, in bytes; its last write may exceed it. Default 256 KiB.
+    /// Bytes of one stream that may wait to be sent. A write is accepted while fewer wait, so the last one
+    /// may exceed it; otherwise it fails with [`WriteError::Full`](crate::WriteError::Full). Default: 256
+    /// KiB.
     pub stream_buffer: usize,
-    /// Replies to calls with the same key leave one after the other, also where they are streams. Default true.
+    /// Whether replies to calls with the same key are sent one after the other, even if they are streams.
+    /// Default: true.
     pub ordered_replies: bool,
-    /// Which requests get their arguments as streams. Default: none; large arguments are reassembled.
+    /// Which requests get their arguments as streams. Default: none, so large arguments are reassembled.
     pub stream_arguments: StreamArguments,
-    /// Probes of the connection itself, for a transport that delivers messages and has no probes of its own. Default `None`.
+    /// Probes for a transport that delivers messages and has no heartbeats of its own. Default: `None`.
     pub keepalive: Option<Keepalive>,
 }
 
@@ -94,8 +103,8 @@ impl ConnectionConfig {
     }
 }
 
-/// Which requests start as soon as they come, with an argument that is read as a stream. The others start once their whole argument is
-/// there.
+/// Which requests start as soon as they arrive, with an argument that the handler reads as a stream. The
+/// others start once their whole argument has arrived.
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub enum StreamArguments {
@@ -104,7 +113,8 @@ pub enum StreamArguments {
     None,
     /// All of them.
     All,
-    /// Those with a method for which this is true. The answer for a method should not change while a request waits.
+    /// Those with a method for which this function returns true. It should always return the same for a
+    /// method.
     Of(Arc<dyn Fn(&str) -> bool + Send + Sync>),
 }
 
@@ -128,18 +138,18 @@ impl fmt::Debug for StreamArguments {
     }
 }
 
-/// A version of the messages; the handshake chooses the highest that both sides offer.
+/// A version of the wire format. The handshake selects the highest that both sides offer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Dialect {
-    /// Python Callosum's.
+    /// The dialect of Python Callosum: one message for each call and each answer.
     One,
-    /// Packets of records: bodies in pieces, streams, metadata, deadlines that travel.
+    /// Packets of records: adds bodies in pieces, streams, metadata, urgency and deadlines.
     Two,
 }
 
 impl Dialect {
-    /// Its number, as in a hello.
+    /// Its number in a hello.
     pub const fn number(self) -> u32 {
         match self {
             Self::One => 1,
@@ -147,12 +157,12 @@ impl Dialect {
         }
     }
 
-    /// This and all lower ones, as in a hello.
+    /// The bits of this dialect and all lower ones; bit n stands for dialect n + 1.
     pub(crate) const fn offered(self) -> u32 {
         (1 << self.number()) - 1
     }
 
-    /// The highest that both offer.
+    /// The highest dialect that this side (`self` and lower) and the peer (bits) offer.
     pub(crate) const fn common(self, theirs: u32) -> Self {
         match self {
             Self::Two if theirs & 0b10 != 0 => Self::Two,
@@ -161,12 +171,14 @@ impl Dialect {
     }
 }
 
-/// When to probe an idle peer, and when to close the connection to it.
+/// When to probe a silent peer, and when to close the connection to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keepalive {
-    /// Silence before a probe, and between probes. Less than 1 ms, for which a timer would spin, counts as 1 ms. Default 30 s.
+    /// Silence before a probe, and between probes. Less than 1 ms counts as 1 ms, so that timers don't spin.
+    /// Default: 30 s.
     pub idle: Duration,
-    /// Unanswered probes before the connection is closed; with 0, silence alone closes it. Default 2.
+    /// Unanswered probes before the connection is closed, one `idle` after the last; with 0, silence alone
+    /// closes it, except for ZMTP, which counts 0 as 1. Default: 2.
     pub misses: u32,
 }
 
@@ -177,7 +189,7 @@ impl Keepalive {
 }
 
 impl Default for Keepalive {
-    /// A dead peer is noticed after 90 s.
+    /// A dead peer is detected after 90 s.
     fn default() -> Self {
         Self { idle: Duration::from_secs(30), misses: 2 }
     }

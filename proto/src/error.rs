@@ -1,24 +1,25 @@
-//! Errors of the application with calls and replies, and the refusals that a connection sends to a peer.
+//! Errors of the local application's calls and replies, and errors that are sent to the peer.
 
 use crate::Text;
 
-/// Why a call was not accepted. Nothing was sent, and nothing is retained.
+/// Why a call was not accepted. Nothing was sent, and there will be no event.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvokeError {
-    /// The connection is over.
+    /// The connection has ended.
     #[error("the connection is closed")]
     Closed,
-    /// The connection takes no new calls, because it is draining.
-    #[error("the connection is shutting down and takes no new calls")]
+    /// This side accepts no new calls, because it is draining.
+    #[error("the connection is shutting down and accepts no new calls")]
     Draining,
-    /// The peer takes no new calls.
-    #[error("the peer is shutting down and takes no new calls")]
+    /// The peer accepts no new calls, because it is draining.
+    #[error("the peer is shutting down and accepts no new calls")]
     PeerDraining,
     /// Metadata and streamed arguments need dialect 2, which the peer does not speak.
     #[error("the peer does not speak dialect 2, which metadata and streams need")]
     NeedsDialect2,
-    /// Too many bytes wait to be sent to the peer already.
+    /// Too many bytes already wait to be sent to the peer: see
+    /// [`max_outgoing_bytes`](crate::ConnectionConfig::max_outgoing_bytes).
     #[error("{queued} bytes already wait to be sent to the peer; the limit is {limit}")]
     QueueFull {
         /// Bytes that wait.
@@ -26,15 +27,15 @@ pub enum InvokeError {
         /// The limit in bytes.
         limit: usize,
     },
-    /// The body is larger than the peer takes.
-    #[error("the body has {size} bytes; the peer takes at most {limit}")]
+    /// The body is larger than the peer accepts.
+    #[error("the body has {size} bytes; the peer accepts at most {limit}")]
     BodyTooLarge {
         /// Bytes of the body.
         size: usize,
         /// The limit in bytes.
         limit: usize,
     },
-    /// The method's name and the key are larger than a header may be.
+    /// The method's name and the key are larger than 32 KiB together.
     #[error("the method's name and the key have {size} bytes together; the limit is {limit}")]
     NameTooLong {
         /// Bytes of both.
@@ -44,25 +45,25 @@ pub enum InvokeError {
     },
 }
 
-/// Why a reply was not sent, or not begun. Nothing has changed.
+/// Why a reply was not sent, or not begun. Nothing was changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReplyError {
-    /// The request was answered already, or its connection is over.
+    /// The request has not started, was already answered, or its connection has ended.
     #[error("this request is not waiting for a reply")]
     NotOpen,
     /// A streamed result and metadata need dialect 2, which the peer does not speak. Answer with the ERROR
     /// [`Unsupported`](Refusal::Unsupported).
     #[error("the peer does not speak dialect 2, which metadata and streams need")]
     NeedsDialect2,
-    /// It has begun already.
-    #[error("a result had begun")]
+    /// A streamed reply to this request has already begun.
+    #[error("the reply to this request has already begun")]
     AlreadyBegun,
 }
 
-/// Why this side answered a request with an ERROR of its own instead of a handler's reply.
+/// Why a side answered a request with an ERROR instead of a handler's reply (PROTOCOL.md, E-2).
 ///
-/// It travels as the `name` of an ERROR, so that a peer that knows the name has a typed error again.
+/// Its name is the `name` of the ERROR, so that a peer that knows the name gets a typed error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Refusal {
@@ -76,13 +77,14 @@ pub enum Refusal {
     MalformedBody,
     /// The body is larger than the limit.
     BodyTooLarge,
-    /// The handler ran, and its reply is larger than the peer takes, or than this side holds until its order comes.
+    /// The handler ran, but its reply is larger than the peer accepts, or exceeds the limit on replies that
+    /// wait for their order.
     ReplyTooLarge,
     /// The handler exceeded the execution timeout and was stopped.
     ExecutionTimedOut,
     /// The application could not read the argument.
     InvalidArgument,
-    /// The call, or its answer, needs what one of the sides does not have, such as dialect 2.
+    /// The call, or its answer, needs something that one of the sides does not support, such as dialect 2.
     Unsupported,
 }
 
@@ -99,7 +101,7 @@ impl Refusal {
         Self::Unsupported,
     ];
 
-    /// The `name` under which it travels.
+    /// The `name` of the ERROR.
     pub const fn name(self) -> &'static str {
         match self {
             Self::NoSuchMethod => "NoSuchMethod",
@@ -114,25 +116,25 @@ impl Refusal {
         }
     }
 
-    /// The refusal that an ERROR stands for, if its name is one of ours.
+    /// The refusal with the name of this ERROR, if there is one.
     pub fn of(info: &ErrorInfo) -> Option<Self> {
         Self::ALL.into_iter().find(|refusal| refusal.name().as_bytes() == info.name.as_bytes())
     }
 
-    /// Whether a handler may have run before it.
+    /// Whether a handler may have run.
     pub const fn may_have_run(self) -> bool {
         matches!(self, Self::ReplyTooLarge | Self::ExecutionTimedOut | Self::Unsupported)
     }
 
-    /// The ERROR that tells a peer of it.
+    /// The ERROR for the peer, with `detail` as its text.
     pub fn to_error(self, detail: &str) -> ErrorInfo {
         ErrorInfo::new(Text::from_static(self.name()), detail)
     }
 }
 
-/// An error as it travels: three texts, after Python's exceptions.
+/// An error on the wire: three texts, modelled on Python's exceptions.
 ///
-/// Its `Display` is `name: repr`, or `repr` alone where that begins with the name, as that of a Python exception does.
+/// Displayed as `name: repr`, or as `repr` alone if that starts with the name, as for most Python exceptions.
 #[derive(Clone, Debug, Default, PartialEq, Eq, thiserror::Error)]
 #[error("{}", one_line(name, repr))]
 pub struct ErrorInfo {
@@ -140,7 +142,7 @@ pub struct ErrorInfo {
     pub name: Text,
     /// One line for people.
     pub repr: Text,
-    /// Where it came from; may be empty.
+    /// The origin of the error; may be empty.
     pub traceback: Text,
 }
 
@@ -160,7 +162,7 @@ impl ErrorInfo {
         Self { name: name.into(), repr: repr.into(), traceback: Text::default() }
     }
 
-    /// Bytes of the three texts.
+    /// Bytes of the three texts together.
     pub fn size(&self) -> usize {
         self.name.as_bytes().len() + self.repr.as_bytes().len() + self.traceback.as_bytes().len()
     }

@@ -1,4 +1,4 @@
-//! Events: from a connection to its host, and between an endpoint and its connections.
+//! Events from a connection to its host, and between an endpoint and its connections.
 
 use std::time::{Duration, Instant};
 
@@ -18,12 +18,12 @@ use crate::{ErrorInfo, Metadata, OrderingKey, Text};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
-    /// A byte stream is ready: ZMTP's handshake is complete, and Callosum's begins.
+    /// The ZMTP handshake on a byte stream is complete, and Callosum's begins.
     #[non_exhaustive]
     Connected {
-        /// Routing id that the peer asks for; often empty. Nothing proves that it is the peer's own.
+        /// Routing id that the peer has requested; often empty. Not authenticated.
         identity: Bytes,
-        /// The key that the peer has proved to own; `None` without CURVE.
+        /// The public key that the peer has proved to own; `None` without CURVE.
         #[cfg(feature = "curve")]
         public_key: Option<CurvePublicKey>,
     },
@@ -36,22 +36,24 @@ pub enum Event {
     },
     /// The handshake is complete.
     Established {
-        /// Largest body that the peer takes, in bytes; `None` for a peer that speaks only dialect 1 and says no more, such as Python's.
+        /// Largest body that the peer accepts, in bytes; `None` if it has announced no limit, like Python,
+        /// which speaks only dialect 1.
         max_body: Option<u64>,
         /// The dialect from now on.
         dialect: Dialect,
     },
-    /// Run the handler of this request, and give its reply to the endpoint once it has ended.
+    /// Run the handler of this request, and call [`finish`](crate::Endpoint::finish) once it has ended.
     Request(Request),
-    /// Stop the handler of this request, and call [`finish`](crate::Endpoint::finish) once it has ended. Occurs at most
-    /// once for a request; ignore it if the handler has already ended.
+    /// Stop the handler of this request, and call [`finish`](crate::Endpoint::finish) once it has ended.
+    /// Occurs at most once for a request. Ignore it if the handler has already ended.
     Stop {
         /// The request.
         request: RequestId,
         /// Why.
         reason: StopReason,
     },
-    /// The streamed reply that was asked for may [begin](crate::Connection::begin_reply) now.
+    /// The streamed reply that [`Endpoint::begin_reply`](crate::Endpoint::begin_reply) requested may
+    /// [begin](crate::Connection::begin_reply) now.
     MayReply(RequestId),
     /// The result of a call with [`Delivery::Stream`](crate::Delivery::Stream) has begun: read it.
     /// [`Ended`](Self::Ended) follows when all of it has arrived.
@@ -63,21 +65,22 @@ pub enum Event {
         /// The size of the result in bytes, if the peer has sent it.
         size: Option<u64>,
     },
-    /// There is something new to [read](crate::RecvStream::read), the end or an error included.
+    /// There is something to [read](crate::RecvStream::read): bytes, the end, or an error.
     Readable(StreamId),
-    /// There is room to [write](crate::SendStream::write) again, or the reader has read something, or has stopped.
+    /// There is room to [write](crate::SendStream::write) again, or the reader has read more, or has stopped.
     Writable(StreamId),
-    /// A stream has been [reassembled](crate::RecvStream::reassemble), or can't be. For a call of this side,
-    /// [`Ended`](Self::Ended) follows.
+    /// The [reassembly](crate::RecvStream::reassemble) of a stream is complete or has failed. For a call of
+    /// this side, [`Ended`](Self::Ended) follows.
     Reassembled {
-        /// Of which call.
+        /// The stream.
         stream: StreamId,
         /// The rest of the stream.
         body: Result<Bytes, ReadError>,
     },
     /// The peer accepts no new calls. The calls that it had not accepted have ended.
     Goodbye,
-    /// A call of this side has ended. There is exactly one such event for each accepted call, unless it was abandoned.
+    /// A call of this side has ended. There is exactly one such event for each accepted call, unless it was
+    /// abandoned.
     Ended {
         /// The call.
         call: CallId,
@@ -93,7 +96,8 @@ pub enum Event {
         /// Time between the probe's transmission and its answer.
         round_trip: Duration,
     },
-    /// A message of the peer was dropped; the connection goes on.
+    /// The peer sent something faulty. The variants say what was dropped; only for [`Anomaly::Packet`], the
+    /// connection is closed.
     Anomaly(Anomaly),
     /// The connection has ended; every call of this side has ended, and no request needs an answer any more.
     Closed(CloseCause),
@@ -106,24 +110,26 @@ impl Event {
     }
 }
 
-/// Why a request is not to start, or its handler has to stop.
+/// Why a request must not start, or its handler must stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StopReason {
     /// The caller cancelled the call.
     Cancelled,
-    /// The caller's own deadline is over.
+    /// The caller's deadline has passed, plus a grace period of one second.
     DeadlinePassed,
-    /// The handler has run for [`execution_timeout`](crate::ConnectionConfig::execution_timeout), unless it has finished by now.
+    /// The handler has run for [`execution_timeout`](crate::ConnectionConfig::execution_timeout). It may have
+    /// ended in the meantime.
     ExecutionTimedOut,
-    /// The argument can't be completed.
+    /// The argument can't become complete.
     IncompleteArgument,
-    /// The connection is over.
+    /// The connection has ended.
     Disconnected,
 }
 
 impl StopReason {
-    /// Whether the caller does not wait for the reply, so that its order does not matter (PROTOCOL.md, O-18).
+    /// Whether the caller no longer waits for the reply, so that its order does not matter (PROTOCOL.md,
+    /// O-18).
     pub fn is_given_up(self) -> bool {
         matches!(self, Self::Cancelled | Self::DeadlinePassed | Self::Disconnected)
     }
@@ -142,16 +148,17 @@ pub struct Request {
     pub body: Body,
     /// The caller's metadata.
     pub metadata: Metadata,
-    /// The caller's deadline, if it has sent one.
+    /// The caller's deadline, if it has sent one, or the end of
+    /// [`execution_timeout`](crate::ConnectionConfig::execution_timeout), whichever is earlier.
     pub deadline: Option<Instant>,
 }
 
-/// An argument. Exhaustive on purpose, as [`Outcome`] is.
+/// An argument. Exhaustive on purpose, like [`Outcome`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Body {
-    /// The whole body, as the application's serializer wrote it.
+    /// The whole body, as the caller's application serialized it.
     Whole(Bytes),
-    /// A stream, to be [read](crate::RecvStream::read) or [reassembled](crate::RecvStream::reassemble).
+    /// A stream: [read](crate::RecvStream::read) or [reassemble](crate::RecvStream::reassemble) it.
     Stream {
         /// Its size in bytes, if the caller has sent it.
         size: Option<u64>,
@@ -160,7 +167,7 @@ pub enum Body {
 
 /// How a call of this side ended.
 ///
-/// Exhaustive on purpose: a host handles each outcome, so a new one has to break hosts that don't.
+/// Exhaustive on purpose: a host must handle each outcome, so it should not compile without a new one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// The handler returned this.
@@ -173,31 +180,32 @@ pub enum Outcome {
     Cancelled,
     /// The call's deadline passed.
     TimedOut {
-        /// Whether the request had left; if so a handler may have run.
+        /// Whether the call was sent; if so, a handler may have run.
         sent: bool,
     },
     /// The connection ended.
     Disconnected {
         /// Why it ended.
         cause: CloseCause,
-        /// Whether the request had left; if so a handler may have run.
+        /// Whether the call was sent; if so, a handler may have run.
         sent: bool,
     },
-    /// The body is larger than the peer's limit, which became known only after the call was accepted. It was not sent.
+    /// The body is larger than the peer's limit, which was unknown when the call was accepted. The call was
+    /// not sent.
     TooLarge {
         /// Bytes of the body.
         size: usize,
         /// The peer's limit in bytes.
         limit: usize,
     },
-    /// The reply is malformed; a handler has run.
+    /// The reply is malformed or over a limit; a handler may have run.
     Malformed(DecodeError),
     /// The whole result that [`Event::Response`] announced has arrived.
     Complete,
-    /// The peer broke the protocol in its result; a handler has run.
+    /// The peer violated the protocol in its result; a handler may have run.
     Fault(StreamFault),
-    /// The call needs dialect 2, for its metadata or its streamed argument, and the peer speaks dialect 1. It was not
-    /// sent.
+    /// The call needs dialect 2, for its metadata or its streamed argument, and the peer speaks dialect 1. It
+    /// was not sent.
     NeedsDialect2,
 }
 
@@ -211,62 +219,63 @@ pub enum CloseCause {
     /// The transport lost the connection.
     #[error("the connection was lost")]
     LinkLost,
-    /// No PONG came in time.
+    /// The peer did not answer the handshake in time.
     #[error("the peer did not answer the handshake in time")]
     HandshakeTimedOut,
     /// Probes went unanswered.
     #[error("the peer did not answer its keepalive probes")]
     KeepaliveTimedOut,
-    /// The peer accepted no bytes for too long, or let answers that it caused pile up.
-    #[error("the peer does not read what it is sent")]
+    /// The peer accepted no bytes for [`write_timeout`](crate::ConnectionConfig::write_timeout), or more than
+    /// 4 MiB of answers that need no handler wait for it (K-3, K-4).
+    #[error("the peer does not read its messages")]
     PeerNotReading,
-    /// The peer broke the rules of dialect 2.
-    #[error("the peer broke the protocol: {0}")]
+    /// The peer violated a fatal rule of dialect 2.
+    #[error("the peer violated the protocol: {0}")]
     ProtocolViolation(Violation),
-    /// This side has used up the numbers of its calls.
-    #[error("the connection has carried as many calls as it can")]
+    /// This side has no numbers left for its calls, after 2^52 calls.
+    #[error("the connection has no numbers left for calls")]
     CallsExhausted,
-    /// The peer started a new handshake: it has been restarted, and has forgotten this connection.
+    /// The peer started a new handshake: it was restarted, and has lost this connection.
     #[error("the peer was restarted")]
     PeerRestarted,
 }
 
-/// How a peer broke a fatal rule of dialect 2 (PROTOCOL.md, R-7).
+/// How a peer violated a fatal rule of dialect 2 (PROTOCOL.md, R-7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Violation {
-    /// A packet that can't be read.
-    #[error("a packet that can't be read")]
+    /// A malformed packet.
+    #[error("a malformed packet")]
     Packet,
-    /// A call whose number is not the next one, or a record of a call that never was.
+    /// A call whose number is not the next one, or a record of a call that was never opened.
     #[error("a call out of sequence")]
     Sequence,
     /// A record that only the other side of a call may send.
     #[error("a record from the wrong side")]
     WrongSide,
     /// More stream data than the connection had credit for.
-    #[error("more stream data than there was credit for")]
+    #[error("more stream data than the connection had credit for")]
     Credit,
-    /// The acknowledgement of what was not sent.
-    #[error("an acknowledgement of what was not sent")]
+    /// An acknowledgement of bytes that were not sent.
+    #[error("an acknowledgement of bytes that were not sent")]
     Acknowledgement,
 }
 
-/// A message of a peer that this side dropped.
+/// A faulty message of the peer. Except where noted, it is dropped without other effects.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Anomaly {
-    /// Not three frames, or an unknown marker.
+    /// A message with a wrong number of frames, or an unknown marker.
     #[error("a message that is neither PING, PONG nor UPPER in three frames")]
     NotAMessage,
-    /// A malformed header, which names no call to answer.
-    #[error("a header that can't be read: {0}")]
+    /// A malformed header, so there is no call to answer.
+    #[error("a malformed header: {0}")]
     Header(DecodeError),
-    /// A request whose body can't be read; it was answered with an ERROR.
+    /// A request with a malformed or too large body. It was answered with an ERROR.
     #[error("a request whose body can't be read: {0}")]
     Body(DecodeError),
-    /// A request with the id of one that is still open.
-    #[error("a request with the id of one that is still open")]
+    /// A request of dialect 1 with the name of an open one.
+    #[error("a request with the name of an open one")]
     DuplicateRequest,
     /// A reply to a call that was never made, or has ended.
     #[error("a reply to a call that is not waiting for one")]
@@ -274,77 +283,80 @@ pub enum Anomaly {
     /// A cancellation of a request that was never made, or has been answered.
     #[error("a cancellation of a request that is not open")]
     UnknownCancel,
-    /// A packet that can't be read; the connection is closed.
-    #[error("a packet that can't be read: {0}")]
+    /// A malformed packet. The connection is closed.
+    #[error("a malformed packet: {0}")]
     Packet(DecodeError),
-    /// An argument or a result that breaks the protocol; its call ends.
-    #[error("a stream that breaks the protocol: {0}")]
+    /// A fault in an argument or a result. Its call ends, unless it had already ended.
+    #[error("a fault in a stream: {0}")]
     Stream(StreamFault),
-    /// A probe too large to be answered.
+    /// A PING that is too large to be answered: its header and body have this many bytes.
     #[error("a PING of {0} bytes")]
     OversizePing(usize),
 }
 
-/// From a connection to the endpoint. Pass the events of one connection in the order in which they were polled; events
-/// of different connections may be in any order. An event for an unknown connection or request, or in the wrong state,
-/// is ignored.
+/// From a connection to the endpoint. Pass the events of one connection in the order in which they were
+/// polled; events of different connections can be in any order. The endpoint ignores an event for an unknown
+/// connection or request, or for one in the wrong state.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum EndpointEvent {
     /// A request has arrived; the order of these events is the order of arrival.
     ///
-    /// [`Arrival::bytes`] are the bytes that the connection holds: method, key, metadata, and the body if that is
-    /// complete. The endpoint counts 256 bytes more.
+    /// [`Arrival::bytes`] are the bytes that the connection holds: method, key, metadata, and the body if
+    /// that is complete. The endpoint counts 256 bytes more.
     Arrived(Arrival),
-    /// The argument of a request that arrived unready is complete: the request may start in its order. If its bytes
-    /// would exceed the limit on waiting bytes, [`ConnectionEvent::Refuse`] follows.
+    /// The argument of a request that arrived unready is complete, so the request may start, in its order. If
+    /// its bytes would exceed the limit on waiting bytes, [`ConnectionEvent::Refuse`] follows.
     Ready {
-        /// Which.
+        /// The request.
         request: RequestId,
         /// Bytes of the argument, which count in addition to those of its [`Arrival`] from now on.
         bytes: usize,
     },
-    /// The caller has cancelled the request, its time is over, or its argument can't be completed.
+    /// The caller has cancelled the request, a deadline or timeout has passed, or the argument can't become
+    /// complete.
     ///
-    /// If the request has not started, it does not start. If it runs, the connection has told the host to stop the
-    /// handler, and `reply` is used if [`finish`](crate::Endpoint::finish) brings none; of several, the first. If it
-    /// has finished and its reply is held, `reply` replaces that one, unless the reason is
-    /// [`StopReason::ExecutionTimedOut`]: the handler has finished in time.
+    /// A request that has not started does not start. If it runs, the connection has told the host to stop
+    /// the handler, and `reply` is used if [`finish`](crate::Endpoint::finish) gets none; of several, the
+    /// first. If it has finished and its reply waits for its order, `reply` replaces that one, unless the
+    /// reason is [`StopReason::ExecutionTimedOut`]: the handler has finished in time.
     ///
-    /// If the caller [does not wait](StopReason::is_given_up), the reply is sent at once, or as soon as the handler
-    /// has ended; otherwise in its order.
+    /// If the caller [has given up](StopReason::is_given_up), the reply is sent at once, or as soon as the
+    /// handler has ended; otherwise in its order.
     Withdrawn {
-        /// Which.
+        /// The request.
         request: RequestId,
         /// Why.
         reason: StopReason,
         /// The reply to the caller, such as [`Reply::Cancelled`].
         reply: Reply,
     },
-    /// The request had been started, and the connection never handed it out, because it had been withdrawn or the connection
-    /// closed before [`ConnectionEvent::Start`] got there. It ends as if its handler had been stopped at once.
+    /// The endpoint has started the request, but the connection did not pass it to the host, because it was
+    /// withdrawn or the connection closed before [`ConnectionEvent::Start`] arrived. It ends as if its
+    /// handler had been stopped at once.
     NeverRan(RequestId),
-    /// A body needs memory for reassembly, and waits until [`ConnectionEvent::Reassemble`].
+    /// A body needs memory for its reassembly, and waits for [`ConnectionEvent::Reassemble`].
     ReassemblyWanted {
         /// The connection whose limit it counts against.
         connection: ConnectionId,
         /// The stream of the body.
         stream: StreamId,
-        /// Memory that the body takes.
+        /// Memory that the body takes, in bytes.
         bytes: usize,
     },
-    /// A body has been reassembled, or was given up, even if it still waits for memory.
+    /// A body is complete or has failed, and needs no memory any more. Also if it still waits for memory.
     ReassemblyEnded {
-        /// As it was given in [`ReassemblyWanted`](Self::ReassemblyWanted).
+        /// As in [`ReassemblyWanted`](Self::ReassemblyWanted).
         connection: ConnectionId,
-        /// As it was given in [`ReassemblyWanted`](Self::ReassemblyWanted).
+        /// As in [`ReassemblyWanted`](Self::ReassemblyWanted).
         stream: StreamId,
     },
     /// The send queue of this peer is over its limit: no more of its requests start.
     Paused(ConnectionId),
     /// The end of [`Paused`](Self::Paused).
     Resumed(ConnectionId),
-    /// Nothing has been received from the peer for a second: spare memory for further requests may be freed.
+    /// Nothing has been received from the peer for a second: free memory that is kept for its future
+    /// requests.
     Quiet(ConnectionId),
     /// The connection has ended: its waiting requests are forgotten, its running ones keep slot and key until
     /// [`finish`](crate::Endpoint::finish). It gets no more events.
@@ -357,9 +369,9 @@ pub enum EndpointEvent {
 pub enum ConnectionEvent {
     /// Pass the request to its handler now, or answer with [`EndpointEvent::NeverRan`].
     Start(RequestId),
-    /// The request exceeds a limit: answer it with an ERROR `Busy`, out of order.
+    /// The request exceeds a limit: answer with an ERROR `Busy`, out of order.
     Refuse {
-        /// Which.
+        /// The request.
         request: RequestId,
         /// The limit.
         reason: Busy,
@@ -368,13 +380,14 @@ pub enum ConnectionEvent {
     Reply {
         /// The request that it answers.
         request: RequestId,
-        /// The handler's reply, or the one of [`EndpointEvent::Withdrawn`], or an ERROR `ReplyTooLarge` in its place.
+        /// The handler's reply, that of [`EndpointEvent::Withdrawn`], or an ERROR `ReplyTooLarge` in its
+        /// place.
         reply: Reply,
     },
-    /// The streamed reply of this running request may begin now: all earlier ones that it has to follow have been
-    /// released.
+    /// The streamed reply of this running request may begin now: all earlier ones that it has to follow have
+    /// been released.
     MayReply(RequestId),
-    /// There is memory: reassemble this body now.
+    /// There is memory for this body: reassemble it now.
     Reassemble(StreamId),
     /// Make and accept no new calls.
     Drain,

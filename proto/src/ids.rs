@@ -1,4 +1,4 @@
-//! Identifiers: which connection, which call of ours, which request of theirs, which stream, which key.
+//! Identifiers of connections, calls of this side, requests of the peer, streams, and ordering keys.
 
 use std::fmt;
 
@@ -6,7 +6,8 @@ use crate::small::SmallBytes;
 
 /// One connection to one remote peer: unique within an endpoint, never reused.
 ///
-/// [`Endpoint::open`](crate::endpoint::Endpoint::open) assigns it, and it never travels, so no peer can claim another's.
+/// [`Endpoint::open`](crate::endpoint::Endpoint::open) assigns it. It is never sent, so a peer can't claim
+/// the id of another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(pub(crate) u64);
 
@@ -16,20 +17,20 @@ impl fmt::Display for ConnectionId {
     }
 }
 
-/// One call that this side made, unique within its connection and never reused.
+/// A call that this side made. Unique within its connection, and never reused.
 ///
 /// Its low 32 bits are the `seq` of dialect 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CallId(pub(crate) u64);
 
 impl CallId {
-    /// What a connection begins with that replaces no other.
+    /// The first id of a connection that does not replace an earlier one.
     pub const FIRST: Self = Self(0);
 }
 
-/// One request: a call that a remote peer made. Unique within an endpoint, never reused.
+/// A request: a call that a remote peer made. Unique within an endpoint, and never reused.
 ///
-/// This side assigns the number and counts it up, so a peer has no say in how it is hashed.
+/// This side assigns consecutive numbers, so a peer can't choose values that collide in a hash table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId {
     connection: ConnectionId,
@@ -37,17 +38,17 @@ pub struct RequestId {
 }
 
 impl RequestId {
-    /// The request of this number among those of a connection.
+    /// The request with this number on a connection.
     pub(crate) const fn new(connection: ConnectionId, number: u64) -> Self {
         Self { connection, number }
     }
 
-    /// The connection that the request came from.
+    /// The connection on which the request arrived.
     pub const fn connection(self) -> ConnectionId {
         self.connection
     }
 
-    /// Its number among the requests of its connection, which are counted from 0, in dialect 1 from 2^61.
+    /// Its number on its connection. Requests are counted from 0 in dialect 2, and from 2^61 in dialect 1.
     pub const fn number(self) -> u64 {
         self.number
     }
@@ -59,7 +60,8 @@ impl fmt::Display for RequestId {
     }
 }
 
-/// The stream of one call of either side: its argument and its result, each a body or read and written in parts.
+/// The stream of a call of either side. Its two halves are the argument and the result, each either one body
+/// or read and written in parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum StreamId {
     /// The stream of a call that this side made.
@@ -80,18 +82,18 @@ impl From<RequestId> for StreamId {
     }
 }
 
-/// The MessagePack type in which a key travels; a reply must echo it.
+/// The MessagePack type of a key on the wire; the reply must echo it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum KeyKind {
     /// MessagePack `str`: a key that the caller gave.
     Str,
-    /// MessagePack `bin`: what Python sends, empty, when the caller gave no key.
+    /// MessagePack `bin`. Python sends an empty one if the caller gave no key.
     Bin,
 }
 
-/// The `okey` field of dialect 1: a key, or an explicit "no key", with its type on the wire.
+/// An ordering key, or "no key", with its MessagePack type on the wire: the `okey` field of dialect 1.
 ///
-/// Two keys are the same only if both type and bytes are.
+/// Two keys are equal if both their types and their bytes are equal.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OrderingKey {
     kind: KeyKind,
@@ -99,7 +101,7 @@ pub struct OrderingKey {
 }
 
 impl OrderingKey {
-    /// No key: an empty `bin`, as Python sends it.
+    /// No key: an empty `bin`, as Python sends.
     pub const fn none() -> Self {
         Self { kind: KeyKind::Bin, bytes: SmallBytes::new() }
     }
@@ -114,12 +116,12 @@ impl OrderingKey {
         Self { kind: KeyKind::Bin, bytes: SmallBytes::copy_from_slice(key.as_ref()) }
     }
 
-    /// The caller of this checked that a `Str` holds UTF-8.
+    /// The caller must have checked that a `Str` is UTF-8.
     pub(crate) fn from_wire(kind: KeyKind, bytes: &[u8]) -> Self {
         Self { kind, bytes: SmallBytes::copy_from_slice(bytes) }
     }
 
-    /// False for an empty `bin`, which asks for no ordering.
+    /// Whether there is a key: false only for an empty `bin`.
     pub fn is_given(&self) -> bool {
         self.kind == KeyKind::Str || !self.bytes.is_empty()
     }
@@ -134,7 +136,7 @@ impl OrderingKey {
         &self.bytes
     }
 
-    /// Its text, if it travels as text.
+    /// The text of a key whose type on the wire is `str`; `None` for a `bin`.
     pub fn as_text(&self) -> Option<&str> {
         match self.kind {
             KeyKind::Str => std::str::from_utf8(&self.bytes).ok(),

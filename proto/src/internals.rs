@@ -1,4 +1,5 @@
-//! Codecs and audits for `callosum-testkit` and this repository's tests. No part of the API: it changes without notice.
+//! Codecs and audits for `callosum-testkit` and this repository's tests. Not part of the API: it changes
+//! without notice.
 
 #[cfg(feature = "curve")]
 use crate::zmtp::CurveKeyPair;
@@ -18,22 +19,23 @@ pub mod wire {
     }
 }
 
-/// A connection that no endpoint has named, for a test of a scheduler.
+/// An id that no endpoint assigned, for tests of schedulers.
 pub const fn connection_id(number: u64) -> ConnectionId {
     ConnectionId(number)
 }
 
-/// A request that came from nowhere. A call of dialect 2 with the number `n` is the request `n / 2`.
+/// The id of a request that never arrived, for tests. The call with number `n` of dialect 2 is request `n /
+/// 2`.
 pub const fn request_id(connection: ConnectionId, number: u64) -> RequestId {
     RequestId::new(connection, number)
 }
 
-/// A call that was not made.
+/// The id of a call that was never made, for tests.
 pub const fn call_id(number: u64) -> CallId {
     CallId(number)
 }
 
-/// Checks the invariants of a connection's tables, which hold between any two calls.
+/// Checks the invariants of a connection's tables. They hold between any two calls of its methods.
 ///
 /// # Panics
 /// If the tables contradict each other.
@@ -41,15 +43,15 @@ pub fn audit(connection: &Connection) {
     connection.audit();
 }
 
-/// Checks that an idle connection keeps nothing.
+/// Checks that an idle connection retains no calls, messages or timers.
 ///
 /// # Panics
-/// If anything is left in its tables.
+/// If anything is left in the tables.
 pub fn audit_idle(connection: &Connection) {
     connection.audit_idle();
 }
 
-/// Checks the invariants of an endpoint's tables.
+/// Checks the invariants of an endpoint's tables. They hold between any two calls of its methods.
 ///
 /// # Panics
 /// If the tables contradict each other.
@@ -57,7 +59,7 @@ pub fn audit_endpoint(endpoint: &Endpoint) {
     endpoint.audit();
 }
 
-/// The bytes of a secret key, for a peer that is written by hand.
+/// The bytes of a secret key, for test peers that implement CURVE by themselves.
 #[cfg(feature = "curve")]
 pub fn secret_bytes(keys: &CurveKeyPair) -> &[u8; 32] {
     keys.secret_bytes()

@@ -1,7 +1,7 @@
 #![doc = concat!("[guide]: ", env!("CARGO_PKG_REPOSITORY"), "/blob/main/docs/guide/hosts.md\n")]
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
-// Tests start virtual time somewhere; proto/clippy.toml is about the core itself.
+// proto/clippy.toml bans clocks and randomness in the engine; tests need a start for their virtual time.
 #![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_types))]
 
 mod call;
@@ -28,7 +28,7 @@ mod small;
 mod stream;
 mod text;
 mod urgency;
-// `internals` exports the codecs, and only that.
+// Only the feature `internals` exports the codecs, so without it their `pub` items are unreachable.
 #[cfg_attr(not(feature = "internals"), allow(unreachable_pub))]
 mod wire;
 pub mod zmtp;

@@ -6,12 +6,14 @@ use bytes::Bytes;
 
 use crate::Text;
 
-/// Named values that travel with a call or with its answer, over dialect 2 only.
+/// Named values that are sent with a call or its answer, in dialect 2 only.
 ///
-/// At most [`MAX_ENTRIES`](Self::MAX_ENTRIES), of [`MAX_BYTES`](Self::MAX_BYTES) in all.
+/// At most [`MAX_ENTRIES`](Self::MAX_ENTRIES) entries, and [`MAX_BYTES`](Self::MAX_BYTES) bytes of names and
+/// values.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Metadata(
-    /// `None` if there are no entries, as most calls have none: it is in every record, request and reply.
+    /// `None` if there are no entries: most calls have none, and every record, request and reply has this
+    /// field.
     Option<Box<Entries>>,
 );
 
@@ -19,7 +21,7 @@ type Entries = BTreeMap<Text, Bytes>;
 
 static NO_ENTRIES: Entries = BTreeMap::new();
 
-/// Metadata that is more than may travel. Nothing was added.
+/// The entry would exceed a limit of [`Metadata`]. Nothing was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "metadata of {entries} entries and {bytes} bytes; the limits are {} and {}",
@@ -27,17 +29,17 @@ static NO_ENTRIES: Entries = BTreeMap::new();
     Metadata::MAX_BYTES
 )]
 pub struct MetadataTooLarge {
-    /// Entries that there would be.
+    /// Entries with the new one.
     pub entries: usize,
-    /// Bytes that they would have.
+    /// Bytes of all names and values with the new ones.
     pub bytes: usize,
 }
 
 impl Metadata {
-    /// Most entries.
+    /// The highest number of entries.
     pub const MAX_ENTRIES: usize = 64;
 
-    /// Most bytes of all names and values together.
+    /// The most bytes of all names and values together.
     pub const MAX_BYTES: usize = 16 * 1024;
 
     /// No entries.
@@ -48,7 +50,7 @@ impl Metadata {
     /// Sets a value; returns the one that was there before.
     ///
     /// # Errors
-    /// If with it there would be more than may travel.
+    /// If the entry would exceed a limit; nothing is changed.
     pub fn insert(
         &mut self,
         name: impl Into<Text>,
@@ -65,17 +67,17 @@ impl Metadata {
         Ok(self.0.get_or_insert_default().insert(name, value))
     }
 
-    /// The value of this name.
+    /// The value with this name.
     pub fn get(&self, name: &str) -> Option<&Bytes> {
         self.entries().get(name.as_bytes())
     }
 
-    /// Names and values, ordered by name.
+    /// Names and values, in the byte order of the names.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&Text, &Bytes)> {
         self.entries().iter()
     }
 
-    /// How many entries there are.
+    /// Number of entries.
     pub fn len(&self) -> usize {
         self.entries().len()
     }
@@ -95,8 +97,8 @@ impl Metadata {
         self.iter().map(|(name, value)| name.as_bytes().len() + value.len()).sum()
     }
 
-    /// Copies values whose buffer is shared, or belongs to an [owner](Bytes::from_owner): they pin nothing then, and dropping them runs
-    /// no code of the owner's.
+    /// Copies values whose buffer is shared or belongs to an [owner](Bytes::from_owner). They then keep no
+    /// larger buffer alive, and dropping them runs no code of the owner.
     #[inline]
     pub fn detach(&mut self) {
         if self.0.is_some() {
@@ -104,7 +106,8 @@ impl Metadata {
         }
     }
 
-    /// The same, without values that pin the packet of `frame` bytes that they came in; 0 if they may.
+    /// The same entries, whose values are copied out of their packet of `frame` bytes; 0 if they may stay
+    /// slices of it.
     #[inline]
     pub(crate) fn keep(mut self, frame: usize) -> Self {
         if frame > 0 && self.0.is_some() {

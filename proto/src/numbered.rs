@@ -1,26 +1,28 @@
-//! A map from numbers that are counted up, such as those of calls.
+//! A map from ascending numbers, such as the numbers of calls, to values.
 //!
-//! A value is found by its distance from the oldest one, so a step costs as much as in an array. The ring that has them is as long as
-//! the span of numbers from the oldest value to the newest; a value that outlives most of those that came after it moves to a
-//! tree. Example: of 1 to 1,000, only 1, 999 and 1,000 are left. Then 1 moves, and the ring begins with 999.
+//! Values are in a ring buffer, at the slot of their number modulo its length, so a lookup costs as much as
+//! in an array. The ring spans the numbers from its oldest value to its newest. A value that outlives most of
+//! those after it moves to a tree, so that it does not make the ring long. Example: of 1 to 1,000, only 1,
+//! 999 and 1,000 are left. Then 1 moves, and the ring begins with 999.
 //!
-//! Memory is in proportion to the number of values, whatever their numbers are. Each step takes amortized constant time in the
-//! ring, and logarithmic time in the tree.
+//! Memory is proportional to the number of values, independent of the gaps between their numbers. Each step
+//! takes amortized constant time in the ring, and logarithmic time in the tree.
 
 use std::collections::BTreeMap;
 
 use crate::kept::kept_capacity;
 
-/// Empty slots that are not worth closing.
+/// The ring may have this many empty slots in any case: closing fewer does not pay.
 const FEW: u64 = 32;
 
-/// The ring spans at most so many numbers for each value, and [`FEW`] besides.
+/// The ring spans at most this many numbers per value, plus [`FEW`].
 const SPARSE: u64 = 4;
 
-/// The ring has at most so many slots for each number that it spans, but for a few that are kept.
+/// A ring with more slots than this per spanned number is shrunk; without [`shrink`](Numbered::shrink), not
+/// below [`kept_slots`].
 const LOOSE: u64 = 8;
 
-/// Slots that an empty ring keeps: the largest power of two that fits.
+/// Slots that an empty ring keeps: the largest power of two within [`kept_capacity`], and at least 4.
 const fn kept_slots<T>() -> usize {
     match kept_capacity::<Option<T>>() {
         0..4 => 4,
@@ -30,14 +32,15 @@ const fn kept_slots<T>() -> usize {
 
 #[derive(Debug)]
 pub(crate) struct Numbered<T> {
-    /// The oldest number in the ring, whose slot is not empty, and how many numbers it spans.
+    /// The oldest number in the ring, whose slot is never empty.
     first: u64,
+    /// Numbers that the ring spans, from `first` on.
     span: u64,
-    /// Each value is where the low bits of its number say. As many as a power of two, or none.
+    /// The slot of a value is given by the low bits of its number. The length is a power of two, or 0.
     slots: Vec<Option<T>>,
     /// Values in the ring.
     filled: usize,
-    /// Values that have left the ring, or came out of order.
+    /// Values that were moved out of the ring, or were inserted out of order.
     others: BTreeMap<u64, T>,
 }
 
@@ -81,21 +84,21 @@ impl<T> Numbered<T> {
         self.get(number).is_some()
     }
 
-    /// Adds a value, of whose number there is none.
+    /// Adds a value. There must not be one with this number.
     #[inline]
     pub(crate) fn insert(&mut self, number: u64, value: T) {
         debug_assert!(!self.contains(number), "{number} is in use");
         if self.distance(number) != self.span || self.span >= self.slots.len() as u64 {
             return self.insert_out_of_order(number, value);
         }
-        // The next one: most are.
+        // The common case: the number that follows the newest one.
         let slot = self.slot(number);
         self.slots[slot] = Some(value);
         self.span += 1;
         self.filled += 1;
     }
 
-    /// The same if the value is not the next one, or the ring is full.
+    /// [`insert`](Self::insert) if the number does not follow the newest one, or the ring is full.
     #[cold]
     fn insert_out_of_order(&mut self, number: u64, value: T) {
         if self.filled > 0 && number < self.first {
@@ -131,7 +134,7 @@ impl<T> Numbered<T> {
         self.others.remove(&number)
     }
 
-    /// Drops a value where it is.
+    /// Drops a value in place: cheaper than [`remove`](Self::remove), which moves it.
     pub(crate) fn discard(&mut self, number: u64) {
         let slot = self.slot(number);
         if self.distance(number) < self.span && self.slots[slot].is_some() {
@@ -142,7 +145,7 @@ impl<T> Numbered<T> {
         }
     }
 
-    /// A value has left the ring.
+    /// Updates the ring after a value was taken out of it.
     #[inline]
     fn removed(&mut self) {
         self.filled -= 1;
@@ -150,7 +153,7 @@ impl<T> Numbered<T> {
         self.retire_outliving();
     }
 
-    /// The value of this number, which is made first if there is none.
+    /// The value with this number, which is inserted first if there is none.
     #[inline]
     pub(crate) fn get_or_insert_with(&mut self, number: u64, make: impl FnOnce() -> T) -> &mut T {
         let slot = self.slot(number);
@@ -163,7 +166,7 @@ impl<T> Numbered<T> {
         self.get_mut(number).expect("it is there, or has just been inserted")
     }
 
-    /// Keeps the values for which this is true.
+    /// Drops all values but those for which `keep` is true.
     pub(crate) fn retain(&mut self, mut keep: impl FnMut(&T) -> bool) {
         self.others.retain(|_, value| keep(value));
         self.slots.iter_mut().for_each(|slot| drop(slot.take_if(|value| !keep(value))));
@@ -172,14 +175,14 @@ impl<T> Numbered<T> {
         self.retire_outliving();
     }
 
-    /// The values, in an order that depends on the steps before and on nothing else.
+    /// The values, in an order that depends only on the history of the map.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &T)> {
         let ring = (0..self.span).map(move |distance| self.first.wrapping_add(distance));
         let ring = ring.filter_map(move |number| Some((number, self.slots[self.slot(number)].as_ref()?)));
         self.others.iter().map(|(number, value)| (*number, value)).chain(ring)
     }
 
-    /// The same, in another order.
+    /// The same values, in another such order.
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (u64, &mut T)> {
         let (first, mask) = (self.first, self.mask());
         let number = move |slot: u64| first.wrapping_add(slot.wrapping_sub(first) & mask);
@@ -188,7 +191,7 @@ impl<T> Numbered<T> {
         self.others.iter_mut().map(|(number, value)| (*number, value)).chain(ring)
     }
 
-    /// Gives back the memory that is kept for values to come.
+    /// Frees memory that is kept for future values.
     pub(crate) fn shrink(&mut self) {
         if self.filled == 0 {
             (self.slots, self.span) = (Vec::new(), 0);
@@ -212,11 +215,11 @@ impl<T> Numbered<T> {
         (number & self.mask()) as usize
     }
 
-    /// Makes a new ring for so many numbers.
+    /// Moves the values to a new ring that can span `span` numbers.
     #[cold]
     fn resize(&mut self, span: u64) {
         let mut slots = Vec::new();
-        // A span is a few times the number of values, so there is memory for it.
+        // No overflow and no huge allocation: the span is limited by the number of values.
         slots.resize_with(span.next_power_of_two().max(4) as usize, || None);
         let mut old = std::mem::replace(&mut self.slots, slots);
         let mask = (old.len() as u64).wrapping_sub(1);
@@ -226,22 +229,23 @@ impl<T> Numbered<T> {
         }
     }
 
-    /// Moves the values to the tree that have outlived most of those that came after them.
+    /// Moves values that have outlived most of the later ones to the tree.
     #[inline]
     fn retire_outliving(&mut self) {
-        // Each that moves leaves fewer values, and so fewer numbers that the ring may span.
+        // Moving a value lowers `filled`, and so the span that is allowed: hence a loop.
         while self.span > self.most() {
             self.retire_some(self.most());
         }
     }
 
-    /// Numbers that the ring may span.
+    /// The most numbers that the ring may span.
     #[inline]
     fn most(&self) -> u64 {
         SPARSE * self.filled as u64 + FEW
     }
 
-    /// Moves the oldest values to the tree until the ring spans only so many numbers. Each value moves once at the most.
+    /// Moves the oldest values to the tree until the ring spans at most `span` numbers. A value moves at most
+    /// once.
     #[inline]
     fn retire(&mut self, span: u64) {
         if self.span > span {
@@ -267,7 +271,7 @@ impl<T> Numbered<T> {
         self.span -= 1;
     }
 
-    /// Lets the ring begin with a value, and gives memory back that a burst has left behind.
+    /// Skips empty slots at the front of the ring, and frees the memory that a burst has left.
     #[inline]
     fn trim(&mut self) {
         if self.filled == 0 {
@@ -278,7 +282,7 @@ impl<T> Numbered<T> {
                 self.skip();
             }
         }
-        // The span has shrunk by a good part of the slots since the ring was made.
+        // Amortized: the span has shrunk by a constant part of the slots since the ring was allocated.
         if self.slots.len() > kept_slots::<T>() && self.slots.len() as u64 > LOOSE * self.span {
             self.resize(self.span.max(kept_slots::<T>() as u64));
         }
@@ -291,7 +295,7 @@ mod tests {
 
     use super::*;
 
-    /// So large that a ring keeps the memory of few.
+    /// So large that an empty ring keeps only 128 slots.
     #[derive(Debug, PartialEq)]
     struct Large(u64, [u64; 31]);
 

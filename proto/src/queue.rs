@@ -1,20 +1,20 @@
-//! A queue in the order of ascending numbers, from whose middle values can be removed.
+//! A queue ordered by ascending numbers, from which any value can be removed.
 //!
-//! A `VecDeque` is sorted as long as numbers only grow, so a value is found by binary search; one that is removed leaves a gap.
-//! Gaps at the front go at once, the others when there are more of them than values: 1 2 3 4 5 without 2, 3 and 4 is
-//! kept as `1 _ _ _ 5`, and becomes `5` when 1 is taken. Every step is O(log n) amortized, and none allocates while the
-//! queue stays short, which a tree can't offer.
+//! A `VecDeque` to which only ascending numbers are appended is sorted, so a value is found by binary search.
+//! Removing a value leaves a gap. Gaps at the front are dropped at once, the others when there are more gaps
+//! than values: 1 2 3 4 5 without 2, 3 and 4 is kept as `1 _ _ _ 5`, and becomes `5` when 1 is taken. Every
+//! step is O(log n) amortized, and none allocates while the queue stays short, unlike in a tree.
 
 use std::collections::VecDeque;
 
 use crate::kept::{free_if_empty, shrink_if_empty};
 
-/// Gaps that are not worth closing.
+/// This many gaps are kept in any case: closing fewer does not pay.
 const FEW_GAPS: usize = 16;
 
 #[derive(Debug)]
 pub(crate) struct Queue<T> {
-    /// The first one is no gap.
+    /// Values with their numbers, and gaps. The first is not a gap.
     slots: VecDeque<(u64, Option<T>)>,
     len: usize,
 }
@@ -34,7 +34,7 @@ impl<T> Queue<T> {
         self.len == 0
     }
 
-    /// Adds a value at the end. The number must be larger than all that the queue has seen.
+    /// Adds a value at the end. The number must be larger than all earlier ones.
     pub(crate) fn push(&mut self, number: u64, value: T) {
         debug_assert!(self.slots.back().is_none_or(|(last, _)| *last < number), "numbers ascend");
         self.slots.push_back((number, Some(value)));
@@ -53,7 +53,7 @@ impl<T> Queue<T> {
         value
     }
 
-    /// Moves the first value to the end.
+    /// Moves the first value to the end, under a new number.
     pub(crate) fn rotate(&mut self, number: u64) {
         if self.slots.len() == 1 {
             self.slots[0].0 = number;
@@ -79,7 +79,7 @@ impl<T> Queue<T> {
         Some(value)
     }
 
-    /// Gives back the memory that is kept for values to come.
+    /// Frees memory that is kept for future values.
     pub(crate) fn shrink(&mut self) {
         free_if_empty(&mut self.slots);
     }
@@ -96,13 +96,13 @@ impl<T> Queue<T> {
         while self.slots.front().is_some_and(|(_, value)| value.is_none()) {
             self.slots.pop_front();
         }
-        // At least as many were removed since the last time as are looked at now.
+        // Amortized: at least half as many values as there are slots were removed since the last time.
         if self.slots.len() > 2 * self.len + FEW_GAPS {
             self.slots.retain(|(_, value)| value.is_some());
         }
     }
 
-    /// The values in their order.
+    /// The values, in order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &T)> {
         self.slots.iter().filter_map(|(number, value)| Some((*number, value.as_ref()?)))
     }

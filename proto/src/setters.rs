@@ -1,7 +1,6 @@
-//! The idiom of configurations: a type starts with its defaults, and has a setter for each field; setters can be
-//! chained.
+//! The one idiom of configuration types: start with the defaults, and chain setters, one for each field.
 
-/// A setter for each field, of its name.
+/// Defines a setter for each field, named like the field.
 macro_rules! setters {
     ($($field:ident: $value:ty,)*) => { $(
         #[doc = concat!("Sets `", stringify!($field), "`; see the field.")]

@@ -1,7 +1,8 @@
-//! Bytes that are usually short: method names, keys, names of metadata, texts of errors.
+//! Byte strings that are usually short: method names, keys, names of metadata, texts of errors.
 //!
-//! Up to [`INLINE`] bytes live in the value itself and take no allocation. More are copied once, and shared by its clones. So none pins
-//! the frame that it came in, nor runs code of an application when it is dropped, as [`Bytes`](bytes::Bytes) may.
+//! Up to [`INLINE`] bytes are stored in the value itself and need no allocation. Longer strings are copied
+//! once, and shared by their clones. Unlike [`Bytes`](bytes::Bytes), they therefore never keep a received frame
+//! alive, and dropping them runs no code of an application.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -9,7 +10,7 @@ use std::hash::{Hash, Hasher};
 use std::ops::Deref;
 use std::sync::Arc;
 
-/// Most bytes in place. One more, and the value would be larger than three words.
+/// The most that fits without making the value larger than three words.
 const INLINE: usize = 22;
 
 #[derive(Clone)]
@@ -84,7 +85,7 @@ impl Hash for SmallBytes {
     }
 }
 
-/// As [`Bytes`](bytes::Bytes) are shown.
+/// The same output as for [`Bytes`](bytes::Bytes).
 impl fmt::Debug for SmallBytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "b\"{}\"", self.escape_ascii())

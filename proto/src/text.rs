@@ -6,12 +6,13 @@ use std::ops::Deref;
 
 use crate::small::SmallBytes;
 
-/// Immutable UTF-8 text, cheap to clone: up to 22 bytes are in the value itself, and more are shared by its clones.
+/// Immutable UTF-8 text that is cheap to clone: up to 22 bytes are stored inline, and longer text is shared by
+/// its clones.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Text(SmallBytes);
 
 impl Text {
-    /// Text that lives as long as the program.
+    /// Text from a static string, without a copy.
     pub const fn from_static(text: &'static str) -> Self {
         Self(SmallBytes::from_static(text.as_bytes()))
     }
@@ -19,12 +20,12 @@ impl Text {
     /// A copy of the bytes, if they are UTF-8.
     ///
     /// # Errors
-    /// Where the bytes stop being UTF-8.
+    /// If the bytes are not UTF-8.
     pub fn from_utf8(bytes: &[u8]) -> Result<Self, std::str::Utf8Error> {
         std::str::from_utf8(bytes).map(Self::from)
     }
 
-    /// The caller of this checked that the bytes are UTF-8.
+    /// The caller must have checked that the bytes are UTF-8.
     pub(crate) fn from_checked(bytes: &[u8]) -> Self {
         debug_assert!(std::str::from_utf8(bytes).is_ok());
         Self(SmallBytes::copy_from_slice(bytes))
@@ -35,7 +36,7 @@ impl Text {
         std::str::from_utf8(&self.0).expect("checked when it was made, and immutable since")
     }
 
-    /// The text as bytes; cheaper than [`as_str`](Self::as_str).
+    /// The bytes of the text. Cheaper than [`as_str`](Self::as_str), which checks the UTF-8 again.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
@@ -48,7 +49,7 @@ impl Deref for Text {
     }
 }
 
-/// Ordered as its bytes are, which for UTF-8 is how `str` is ordered too.
+/// The byte order of UTF-8 is the order of `str`, so maps can be searched by bytes.
 impl Borrow<[u8]> for Text {
     fn borrow(&self) -> &[u8] {
         &self.0

@@ -1,15 +1,15 @@
-//! Urgency: which of the waiting calls is sent first.
+//! Urgency: which queued call or stream is sent first.
 
-/// A priority class (RFC 9218): 0 is the most urgent, 7 the least. Default 3.
+/// A priority class (RFC 9218), from 0, the most urgent, to 7, the least urgent. Default: 3.
 ///
-/// A value out of this range can't be made, so that no connection sends what its peer has to treat as a protocol violation.
+/// There are no values outside this range: a peer would have to treat them as a protocol violation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Urgency(u8);
 
 impl Urgency {
     /// The most urgent class, 0.
     pub const MOST: Self = Self(0);
-    /// The class of calls that say nothing of it, 3.
+    /// The class of calls that don't set one, 3.
     pub const DEFAULT: Self = Self(3);
     /// The least urgent class, 7.
     pub const LEAST: Self = Self(7);
@@ -21,7 +21,7 @@ impl Urgency {
         if class <= Self::LEAST.0 { Some(Self(class)) } else { None }
     }
 
-    /// All classes, the most urgent first.
+    /// All classes, most urgent first.
     pub(crate) fn all() -> impl Iterator<Item = Self> {
         (Self::MOST.0..=Self::LEAST.0).map(Self)
     }

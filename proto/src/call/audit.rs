@@ -1,4 +1,5 @@
-//! Invariants of the calls of a connection between any two steps; for tests and the simulation.
+//! The invariants of the calls of a connection, which hold between any two steps; for tests and the
+//! simulation.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +12,8 @@ use crate::wire::{self, Number};
 
 impl Calls {
     /// # Panics
-    /// If sums and parts differ, if anything is left behind, or if something that could go on waits for nothing.
+    /// If a sum differs from its parts, if anything is retained of an ended call, or if a call that could go
+    /// on is stuck.
     pub(crate) fn audit(&self) {
         let at_gate = self.gate.waiting().filter(|(reply, _)| reply.unsolicited);
         self.queue.audit(at_gate.map(|(reply, _)| MESSAGE_OVERHEAD + reply.size()).sum());
@@ -24,7 +26,7 @@ impl Calls {
     }
 
     /// # Panics
-    /// If anything is left though nothing is under way.
+    /// If anything is left in the tables of an idle connection.
     pub(crate) fn audit_idle(&self) {
         assert!(self.table.len() == 0 && self.ours.is_empty() && self.credits.is_empty(), "calls are left");
         assert!(
@@ -38,7 +40,7 @@ impl Calls {
         self.flow.audit(0, 0);
     }
 
-    /// Calls and messages that an audit looks at.
+    /// The number of calls and messages that an audit iterates over.
     #[cfg(test)]
     pub(crate) fn audit_size(&self) -> usize {
         self.table.len() + self.queue.len() + self.gate_bytes / MESSAGE_OVERHEAD
@@ -108,7 +110,7 @@ impl Calls {
         }
     }
 
-    /// What waits in the send queue belongs to a call, and what a call waits for is there.
+    /// Every queued message belongs to a call, and every call that waits for a message has one in the queue.
     fn audit_messages(&self) {
         let mut calls = 0;
         for (place, queued) in self.queue.iter() {
@@ -124,7 +126,7 @@ impl Calls {
                 Queued::Reply(reply) if matches!(reply.body, ReplyBody::Stream { .. }) => {
                     let state = self.request_state(reply.number).map(|state| &state.stage);
                     let known = matches!(state, Some(Stage::Streaming(result)) if result.beginning == Beginning::Queued(place));
-                    // Its handler may have ended by now, or its caller may have cancelled it after that.
+                    // The handler may have ended since, or the caller may have cancelled the call after that.
                     assert!(known || self.request_state(reply.number).is_none(), "{queued:?}");
                 }
                 Queued::Reply(_) => {}
@@ -134,7 +136,7 @@ impl Calls {
         assert_eq!(unsent, calls, "calls that have not left");
     }
 
-    /// Each reply at the gate waits for one that is there, and no result is lost.
+    /// Every reply at the gate waits for an existing one, and no reply is lost.
     fn audit_gate(&self) {
         let size = |reply: &QueuedReply| MESSAGE_OVERHEAD + reply.size();
         assert_eq!(
@@ -150,7 +152,7 @@ impl Calls {
         for (key, number) in self.gate.leaders() {
             let leads = self.replying(number).is_some()
                 || self.request_state(number).is_some_and(|state| matches!(state.stage, Stage::Streaming(_)));
-            // One that was cancelled leaves when it is taken from the queue.
+            // A cancelled leader leaves the gate when it is taken from the queue.
             assert!(leads || queued.contains(&number), "results with {key} wait for {number}, which is gone");
         }
         let at_gate: BTreeSet<Number> = self.gate.waiting().map(|(reply, _)| reply.number).collect();

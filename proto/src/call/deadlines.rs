@@ -1,26 +1,27 @@
-//! When calls time out, handlers are stopped and reassemblies are given up.
+//! The timers of the calls of a connection, ordered by time.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
 
 use crate::ids::{CallId, RequestId, StreamId};
 
-/// Something that is due at some time.
+/// What is due when a timer fires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Deadline {
-    /// A call of ours times out.
+    /// A call of this side times out.
     Call(CallId),
-    /// The caller of a request has given up.
+    /// The caller's deadline of a request, plus a grace period, has passed.
     Caller(RequestId),
-    /// A handler has run for too long.
+    /// A handler has exceeded the execution timeout.
     Execution(RequestId),
-    /// A body takes too long to be complete.
+    /// A reassembly times out.
     Reassembly(StreamId),
-    /// The memory of earlier bodies is kept no longer.
+    /// The spare memory of earlier bodies is freed.
     Spares,
 }
 
-/// At most one deadline of each kind for each call. Who sets one remembers when it is due, to clear it.
+/// At most one deadline of each kind for each call. The setter keeps the time, which it needs to
+/// [`stop`](Self::stop) it.
 #[derive(Debug, Default)]
 pub(super) struct Deadlines(BTreeSet<(Instant, Deadline)>);
 
@@ -40,7 +41,7 @@ impl Deadlines {
         self.0.first().map(|(at, _)| *at)
     }
 
-    /// Takes the first one that is due.
+    /// Takes the first deadline that is due.
     pub(super) fn pop(&mut self, now: Instant) -> Option<Deadline> {
         self.0.first().filter(|(at, _)| *at <= now)?;
         self.0.pop_first().map(|(_, deadline)| deadline)

@@ -1,4 +1,7 @@
-//! The effect of the peer's records on the table of calls.
+//! Handles the peer's records: checks each, finds its call, changes the state of the call, and queues events.
+//!
+//! Faults have three degrees: an [`Anomaly`] is reported and the record dropped; a fault in a stream ends its
+//! call; a [`Violation`] closes the connection (PROTOCOL.md, R-7).
 
 use std::time::Instant;
 
@@ -16,7 +19,7 @@ use crate::wire::{
 
 use super::Delivery;
 
-/// Why the connection has to be closed.
+/// Why the connection must be closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Fatal(pub(crate) CloseCause);
 
@@ -31,17 +34,17 @@ impl Calls {
         self.events.push_back(Event::Anomaly(anomaly));
     }
 
-    /// Why the connection has to be closed, if it has to be.
+    /// Takes the reason for which the connection must be closed, if there is one.
     pub(crate) fn take_fatal(&mut self) -> Option<Fatal> {
         self.fatal.take()
     }
 
-    /// Takes an UPPER message, that is, one of dialect 1; returns whether its header can be read.
+    /// Handles an UPPER message, which is of dialect 1; returns whether its header is valid.
     pub(crate) fn handle_upper(&mut self, now: Instant, header: &bytes::Bytes, body: bytes::Bytes) -> bool {
         use crate::wire::Dropped;
         match self.codec.read_upper(header, body, self.config.max_body) {
             Ok(Inbound::Record(record)) => {
-                // Whatever is wrong with a message of dialect 1 costs one call: nothing of it is fatal.
+                // No fault in a message of dialect 1 is fatal: it affects at most one call.
                 let _ = self.handle_record(now, record, 0);
             }
             Ok(Inbound::BadRequest { call, key, error }) => self.refuse_bad_request(call, key, error),
@@ -61,7 +64,7 @@ impl Calls {
         true
     }
 
-    /// Takes a packet of dialect 2. Records before one that can't be read count.
+    /// Handles a packet of dialect 2. Records before a malformed one take effect.
     pub(crate) fn handle_packet(&mut self, now: Instant, packet: &bytes::Bytes) -> Result<(), Fatal> {
         let records = wire::records(packet).map_err(|error| self.unreadable(error))?;
         for record in records {
@@ -69,7 +72,7 @@ impl Calls {
                 Ok(record) => self.handle_record(now, record, packet.len())?,
                 Err(error) => return Err(self.unreadable(error)),
             }
-            // What follows the end does not count.
+            // Records after a fatal one have no effect.
             if let Some(fatal) = self.fatal {
                 return Err(fatal);
             }
@@ -83,13 +86,15 @@ impl Calls {
         Violation::Packet.into()
     }
 
-    /// Takes a record out of a frame of `frame` bytes (0: its parts may be kept as they are).
+    /// Handles a record of a frame of `frame` bytes; 0 if its parts can be kept without keeping a frame
+    /// alive.
     #[inline(always)]
     fn handle_record(&mut self, now: Instant, record: Record, frame: usize) -> Result<(), Fatal> {
         match record {
             Record::Open { call, method, key, options, piece } => {
                 self.take_number(call)?;
-                // the peer was, or will be, told which calls were not taken. Dialect 1 has to refuse them one by one (K-5).
+                // our GOODBYE says which calls are not accepted. Dialect 1 has none, so `arrive` refuses
+                // each (K-5).
                 if self.draining && !wire::is_dialect_1(call) {
                     return Ok(());
                 }
@@ -139,7 +144,7 @@ impl Calls {
         number % 2 == self.next_ours % 2
     }
 
-    /// The number of a new request, which must be the next one. The codec numbers those of dialect 1.
+    /// Checks that a new request has the next number. The codec assigns those of dialect 1.
     fn take_number(&mut self, call: Number) -> Result<(), Fatal> {
         if wire::is_dialect_1(call) {
             return Ok(());
@@ -154,7 +159,7 @@ impl Calls {
         Ok(())
     }
 
-    /// The call of ours that a record names; `None` if it has ended.
+    /// The call of this side with this number; `None` if it has ended.
     fn known_call(&self, number: Number) -> Result<Option<CallId>, Fatal> {
         match self.known(number, true)? {
             Some(StreamId::Call(call)) => Ok(Some(call)),
@@ -162,7 +167,7 @@ impl Calls {
         }
     }
 
-    /// The request of the peer's that a record names; `None` if nothing is left of it.
+    /// The request with this number; `None` if nothing is left of it.
     fn known_request(&self, number: Number) -> Result<Option<RequestId>, Fatal> {
         match self.known(number, false)? {
             Some(StreamId::Request(request)) => Ok(Some(request)),
@@ -180,9 +185,10 @@ impl Calls {
         self.find(number)
     }
 
-    /// What a number stands for; `None` if nothing is left of it.
+    /// The call of either side with this number; `None` if nothing is left of it.
     fn find(&self, number: Number) -> Result<Option<StreamId>, Fatal> {
         let ours = !wire::is_dialect_1(number) && self.is_number_of_ours(number);
+        // a number that was never used is fatal. X-2: one whose call has ended is ignored.
         let used = match ours {
             true => number < self.next_ours,
             false => wire::is_dialect_1(number) || number < self.next_theirs,
@@ -254,6 +260,7 @@ impl Calls {
     }
 
     fn handle_fail(&mut self, id: CallId, failure: Failure, options: Options, frame: usize) {
+        // in dialect 2 (`frame > 0`), the texts have a limit of their own.
         let limit = if frame > 0 { MAX_TEXTS.min(self.config.max_body) } else { self.config.max_body };
         let size = failure.size();
         if size > limit {
@@ -268,13 +275,14 @@ impl Calls {
         self.end(id, outcome, options.metadata.keep(frame));
     }
 
-    /// Ends a call whose result can't be read, and tells the peer.
+    /// Ends a call whose result is malformed, and sends a CANCEL.
     fn end_malformed(&mut self, id: CallId, error: DecodeError) {
         if self.retire(id).is_some() {
             self.events.push_back(Event::ended(id, Outcome::Malformed(error)));
         }
     }
 
+    /// Ends a call whose result violates the protocol, and sends a CANCEL.
     fn end_faulty(&mut self, id: CallId, fault: StreamFault) {
         self.report(Anomaly::Stream(fault));
         if self.retire(id).is_some() {
@@ -284,9 +292,10 @@ impl Calls {
 
     fn handle_data(&mut self, number: Number, offset: u64, piece: Piece, frame: usize) -> Result<(), Fatal> {
         let known = self.find(number)?;
-        // A block that declares what it can't hold costs what it has: its sender has spent no credit for the rest.
+        // A Snappy block with an impossible declared size costs its own length.
         let size = piece.declared(MAX_CHUNK).unwrap_or(piece.bytes.len());
         let cost = RECORD_COST + size as u64;
+        // The connection's credit first: DATA of ended calls uses it, too, and exceeding it is fatal (F-5).
         self.flow.receive(cost).map_err(|_| Violation::Credit)?;
         let Some(id) = known else {
             self.flow.consume(cost);
@@ -320,7 +329,7 @@ impl Calls {
         Ok(())
     }
 
-    /// DATA of a stream that has not begun, or that was complete.
+    /// DATA of a stream that has not begun, or is complete.
     fn refuse_data(&mut self, id: StreamId) {
         match (id, self.table.get(id).map(|call| &call.state)) {
             (StreamId::Call(call), Some(State::Sent { result: ResultState::Awaited(_), .. })) => {
@@ -330,7 +339,7 @@ impl Calls {
         }
     }
 
-    /// There is more of a stream, or it is complete.
+    /// A stream has received more bytes, or its end.
     fn data_came(&mut self, id: StreamId) {
         let Some(half) = self.table.get_mut(id).and_then(OpenCall::receiver) else { return };
         let complete = half.is_complete();
@@ -338,7 +347,8 @@ impl Calls {
             if !half.awaits_memory() {
                 self.end_reassembly_if_done(id);
             } else if complete && !half.has_declared_size() {
-                // It asked for the memory of the largest body, and lies in its window as a whole.
+                // F-7: it waits for memory of the largest body, but is already here as a whole, in its
+                // window.
                 self.reassemble_now(id);
             }
         } else if half.announce() {
@@ -353,6 +363,7 @@ impl Calls {
         let Some(id) = self.find(number)? else { return Ok(()) };
         let Some(half) = self.table.get_mut(id).and_then(OpenCall::sender) else { return Ok(()) };
         let before = half.acknowledged();
+        // F-6: fatal, because the two sides disagree about what was sent.
         if !half.credit(consumed, limit) {
             return Err(Violation::Acknowledgement.into());
         }

@@ -1,11 +1,14 @@
 //! The calls of one connection, ours and the peer's, from the first byte to the last.
 //!
-//! One table has every call of which anything is left, each in one [`State`] that owns what it needs. Records of the peer come in
-//! ([`inbound`](self::inbound)), records leave ([`outbound`](self::outbound)); what concerns the host or the endpoint is an event. Nothing here knows
-//! of handshakes, liveness or sockets.
+//! Responsible for the table of calls: it has every call of which anything is left, each in one [`State`]
+//! that owns what the state needs. The peer's records change the table ([`inbound`](self::inbound)), the
+//! table yields records to send ([`outbound`](self::outbound)), and everything that concerns the host or the
+//! endpoint is an event. Not responsible for the handshake, liveness and the transport, nor for which request
+//! may run.
 //!
-//! Every call of ours ends in [`Calls::end`], and with one [`Event::Ended`], unless its caller abandons it. Every request of the peer's is
-//! answered in [`Calls::reply`], once.
+//! Invariant: every call of this side ends once, with one [`Event::Ended`] unless its caller abandons it.
+//! Every request of the peer is answered once while the connection is open, with a reply ([`Calls::reply`])
+//! or a refusal.
 
 #[cfg(any(test, feature = "internals"))]
 mod audit;
@@ -45,12 +48,12 @@ use crate::send::{Policy, QueuedReply, SendQueue, StreamQueue};
 use crate::stream::{Flow, Spares};
 use crate::wire::{Codec, Credit, Number};
 
-/// What a peer said of itself in the handshake, as far as calls depend on it.
+/// The limits that a peer has announced in the handshake, as far as calls depend on them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PeerLimits {
-    /// Largest body that it takes; `None` if it has not said.
+    /// Largest body that the peer accepts, in bytes; `None` if it has announced none.
     pub(crate) max_body: Option<u64>,
-    /// What it gives each stream and all of them from the start; `None` in dialect 1, which has no streams.
+    /// Initial credit for each stream and for all of them; `None` in dialect 1, which has no streams.
     pub(crate) credit: Option<Credit>,
 }
 
@@ -58,37 +61,38 @@ pub(crate) struct PeerLimits {
 pub(crate) struct Calls {
     connection: ConnectionId,
     config: Arc<ConnectionConfig>,
-    /// Once the handshake is complete.
+    /// `None` until the handshake is complete.
     peer: Option<PeerLimits>,
     draining: bool,
     peer_draining: bool,
     table: Table,
-    /// Calls of ours that have left, by their [ordinal](wire::ordinal) in dialect 2.
+    /// Calls of this side that have been sent in dialect 2, by [ordinal](wire::ordinal).
     pub(crate) ours: Numbered<CallId>,
     next_call: CallId,
     pub(crate) next_ours: Number,
     pub(crate) next_theirs: Number,
-    /// Calls of ours that have not ended, and requests that have not been answered.
+    /// Calls of this side that have not ended, and requests that have not been answered.
     open_calls: usize,
     open_requests: usize,
-    /// Messages and control that wait to be sent.
+    /// Messages and control records that wait to be sent.
     queue: SendQueue,
     policy: Policy,
     codec: Codec,
     gate: ReplyGate<(QueuedReply, Urgency)>,
-    /// Streams that can send.
+    /// Streams that have something to send and credit for it.
     streams: StreamQueue,
     flow: Flow,
     /// Streams for which a CREDIT may be due.
     credits: BTreeSet<StreamId>,
-    /// Bytes of bodies, not of streams, that have begun to leave, and of replies that wait at the gate.
+    /// Unsent bytes of bodies whose OPEN or RESULT has been sent.
     body_bytes: usize,
-    /// Those of `body_bytes` that are of calls of ours.
+    /// Those of `body_bytes` that belong to arguments.
     argument_bytes: usize,
+    /// Bytes of replies that wait at the gate.
     gate_bytes: usize,
-    /// Why the connection has to be closed.
+    /// Why the connection must be closed, until the connection takes it.
     fatal: Option<Fatal>,
-    /// Whether the peer has acknowledged or answered something since the last look, and so has read it.
+    /// Whether an answer or an acknowledgement since the last check shows that the peer reads.
     peer_reads: bool,
     /// Whether the endpoint was told to start no more requests.
     paused: bool,
@@ -99,7 +103,7 @@ pub(crate) struct Calls {
 }
 
 impl Calls {
-    /// `connector` decides which numbers are ours.
+    /// `connector` determines which numbers are ours: even ones for the connector, odd ones for the binder.
     pub(crate) fn new(
         connection: ConnectionId,
         connector: bool,
@@ -116,6 +120,7 @@ impl Calls {
             table: Table::new(connection),
             ours: Numbered::default(),
             next_call: first_call,
+            // even numbers for the connector's calls, odd ones for the binder's.
             next_ours: u64::from(!connector),
             next_theirs: u64::from(connector),
             open_calls: 0,
@@ -140,7 +145,7 @@ impl Calls {
         }
     }
 
-    /// The handshake is complete: what waits is held against the limits that the peer turned out to have.
+    /// The handshake is complete: checks queued messages against the limits of the peer.
     pub(crate) fn establish(&mut self, peer: PeerLimits) {
         self.peer = Some(peer);
         if let Some(credit) = peer.credit {
@@ -152,7 +157,7 @@ impl Calls {
         }
     }
 
-    /// Whether a call may need streams or metadata: dialect 2 is spoken, or may turn out to be.
+    /// Whether a call with streams or metadata can be accepted: the dialect is 2, or not known yet.
     fn may_have_streams(&self) -> bool {
         match self.peer {
             Some(peer) => peer.credit.is_some(),
@@ -160,13 +165,13 @@ impl Calls {
         }
     }
 
-    /// Whether dialect 2 is spoken: streams, metadata and deadlines travel, and GOODBYE exists (K-6).
+    /// Whether the dialect is 2, which has streams, metadata, deadlines and GOODBYE (K-6).
     fn has_streams(&self) -> bool {
         self.peer.is_some_and(|peer| peer.credit.is_some())
     }
 
-    /// The transport is gone before the handshake was complete. Returns false, and changes nothing, unless all that waits can wait for
-    /// another one.
+    /// The transport was disconnected before the handshake was complete. If only calls wait, keeps them for
+    /// another transport; otherwise returns false, and changes nothing.
     pub(crate) fn keep_for_another_transport(&mut self) -> bool {
         self.open_requests == 0 && self.gate.is_empty() && self.queue.keep_only_calls()
     }
@@ -181,23 +186,24 @@ impl Calls {
         self.draining
     }
 
-    /// Whether no call is left, and nothing waits to be sent.
+    /// Whether there are no calls of either side, and nothing waits to be sent.
     pub(crate) fn is_idle(&self) -> bool {
         self.table.len() == 0 && self.queue.is_empty() && self.gate.is_empty()
     }
 
-    /// Bytes of calls and replies that wait to be sent, without those of streams.
+    /// Bytes of calls and replies that wait to be sent, without streams.
     pub(crate) fn queued_bytes(&self) -> usize {
         self.queue.bytes() + self.gate_bytes + self.body_bytes
     }
 
-    /// Whether so much waits that no more requests should start. Arguments that have begun to leave do not count: the peer may give
-    /// credit for them only once a handler of its own has started, and that must not wait for the same on this side.
+    /// Whether no more requests should start, because too many bytes wait to be sent. Arguments that are
+    /// being sent don't count, to avoid a deadlock: the peer may grant credit for them only once its handler
+    /// has started, and if both sides counted them, neither would start one.
     pub(crate) fn is_backlogged(&self) -> bool {
         self.queued_bytes() - self.argument_bytes > self.config.max_outgoing_bytes
     }
 
-    /// Counts bytes of a body that has begun to leave, or has left.
+    /// Changes the count of unsent bytes of bodies, for the body of `id`.
     fn count_body(&mut self, id: StreamId, change: impl Fn(usize) -> usize) {
         self.body_bytes = change(self.body_bytes);
         if table::is_ours(id) {
@@ -205,7 +211,7 @@ impl Calls {
         }
     }
 
-    /// Bytes of streams that were received and neither read nor dropped, and what they count for besides.
+    /// Cost of DATA that was received, and neither read nor dropped.
     pub(crate) fn held_bytes(&self) -> u64 {
         self.flow.held()
     }
@@ -251,7 +257,7 @@ impl Calls {
         self.peer = self.peer.map(|peer| PeerLimits { credit: Some(credit), ..peer });
     }
 
-    /// Sets what the peer lets the DATA of a stream cost.
+    /// Sets the credit of a stream.
     #[cfg(test)]
     pub(crate) fn set_stream_limit(&mut self, id: StreamId, limit: u64) {
         self.table.get_mut(id).and_then(table::OpenCall::sender).expect("it is written").set_limit(limit);
@@ -271,13 +277,13 @@ impl Calls {
         pop_or_shrink(&mut self.events)
     }
 
-    /// The endpoint has started a request that is not handed out any more.
+    /// The endpoint has started a request that will not be passed to the host.
     pub(crate) fn never_ran(&mut self, request: RequestId) {
         self.endpoint_events.push_back(EndpointEvent::NeverRan(request));
     }
 
-    /// What the endpoint has to know. First comes whether requests may start, so that this counts before it hears of others that are
-    /// ready.
+    /// The next event for the endpoint. A pause precedes all others, so that it takes effect before further
+    /// requests are ready.
     pub(crate) fn poll_endpoint_event(&mut self) -> Option<EndpointEvent> {
         if self.is_backlogged() != self.paused {
             self.paused = !self.paused;
@@ -289,7 +295,7 @@ impl Calls {
         pop_or_shrink(&mut self.endpoint_events)
     }
 
-    /// Whether the peer has shown since the last call that it reads.
+    /// Whether the peer has shown that it reads since the last call of this function.
     pub(crate) fn take_peer_reads(&mut self) -> bool {
         std::mem::take(&mut self.peer_reads)
     }
@@ -298,7 +304,7 @@ impl Calls {
         self.deadlines.next()
     }
 
-    /// Does what is due at `now`.
+    /// Handles the timers that are due at `now`, and frees spare memory.
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
         while let Some(deadline) = self.deadlines.pop(now) {
             match deadline {
@@ -312,12 +318,12 @@ impl Calls {
         self.shrink();
     }
 
-    /// The endpoint, too, need not keep memory for requests to come.
+    /// The connection is quiet: tells the endpoint to free spare memory, too.
     pub(crate) fn quiet(&mut self) {
         self.endpoint_events.push_back(EndpointEvent::Quiet(self.connection));
     }
 
-    /// Gives back the memory that is kept for calls to come.
+    /// Frees memory that is kept for future calls.
     fn shrink(&mut self) {
         self.table.shrink();
         self.ours.shrink();
@@ -327,9 +333,10 @@ impl Calls {
         free_if_empty(&mut self.endpoint_events);
     }
 
-    /// The connection is over: every call of ours ends, every request of the peer's is forgotten. Results that have come as a whole can
-    /// still be read.
+    /// The connection has ended: ends every call of this side, and forgets every request. Results that have
+    /// arrived completely can still be read. `outcome` gets whether the call was sent.
     pub(crate) fn close(&mut self, outcome: impl Fn(bool) -> Outcome) {
+        // First: a call whose whole result has arrived does not end as disconnected.
         self.reassemble_all_that_is_complete();
         let mut ours: Vec<_> =
             self.table.iter().filter_map(|(id, call)| Some((call_of(id)?, call.has_left()?))).collect();
@@ -358,7 +365,7 @@ impl Calls {
         (self.body_bytes, self.argument_bytes, self.gate_bytes, self.paused) = (0, 0, 0, false);
         self.deadlines.clear();
         self.spares.clear();
-        // The endpoint waits for the end of what it has started.
+        // The endpoint still waits for the requests that it has started.
         self.endpoint_events.retain(|event| matches!(event, EndpointEvent::NeverRan(_)));
         self.endpoint_events.push_back(EndpointEvent::Closed(self.connection));
         self.peer = None;

@@ -1,4 +1,4 @@
-//! Calls of this side: from their acceptance to their end.
+//! Calls of this side: from the checks when they are made to their end.
 
 use std::time::Instant;
 
@@ -14,39 +14,42 @@ use crate::stream::SendHalf;
 use crate::wire::{self, Number, Record};
 use crate::{Metadata, OrderingKey, Text, Urgency};
 
-/// Largest method name and key together, in bytes, so that the header stays well below its limit.
+/// Largest size of method name and key together, in bytes, so that the header is well below its limit (W-10).
 const MAX_NAMES: usize = 32 * 1024;
 
-/// No peer is sent a larger body, whatever it offers: lengths travel in 32 bits.
+/// Largest body that is sent, in bytes, whatever the peer accepts: lengths have 32 bits on the wire.
 const MAX_SENDABLE: usize = 1 << 30;
 
-/// A call to make.
+/// A call for [`Connection::invoke`](crate::Connection::invoke).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Call {
-    /// The method. Its name and the key may have 32 KiB together.
+    /// The name of the method. It and the key may have 32 KiB together.
     pub method: Text,
     /// The ordering key, or [`OrderingKey::none`].
     pub key: OrderingKey,
-    /// The argument, as the application's serializer wrote it, or the beginning of it if it is a stream. It may have as many bytes as
-    /// the peer takes ([`Event::Established`]), or, if it has not said, as this side does; never over 1 GiB.
+    /// The serialized argument, or the beginning of it if it is a stream. It may have as many bytes as the
+    /// peer accepts ([`Event::Established`]), or, if the peer has announced no limit, as this side accepts;
+    /// at most 1 GiB.
     pub body: Bytes,
-    /// Whether more of the argument follows `body`: [write](crate::SendStream::write) it. In dialect 2 only.
+    /// Whether the argument is a stream of which more follows `body`: [write](crate::SendStream::write) it.
+    /// In dialect 2 only.
     pub argument: Delivery,
-    /// How the result is handed over.
+    /// Whether the result is delivered as one body or as a stream.
     pub result: Delivery,
-    /// Compress the body with Snappy. A Python peer without python-snappy can't read such a call.
+    /// Compress the argument with Snappy. A Python peer without python-snappy can't read such a call.
     pub compressed: bool,
-    /// When the call ends as [`Outcome::TimedOut`], if it has not ended before. What remains of it travels in dialect 2.
+    /// When the call ends as [`Outcome::TimedOut`], unless it has ended before. In dialect 2, the peer is
+    /// told the remaining time.
     pub deadline: Option<Instant>,
-    /// What travels besides, in dialect 2 only.
+    /// Metadata for the peer's handler, in dialect 2 only.
     pub metadata: Metadata,
-    /// What leaves first, here and, in dialect 2, of the result.
+    /// The priority class for sending the call and, in dialect 2, its result.
     pub urgency: Urgency,
 }
 
 impl Call {
-    /// A call without a key, a deadline or anything else.
+    /// A call with a body, without key, deadline and metadata, of the default urgency.
     pub fn new(method: impl Into<Text>, body: impl Into<Bytes>) -> Self {
         Self {
             method: method.into(),
@@ -71,6 +74,7 @@ impl Calls {
     pub(crate) fn invoke(&mut self, now: Instant, call: Call) -> Result<CallId, InvokeError> {
         self.check(&call)?;
         let id = self.allocate();
+        // D-7: accepted but not sent, so that callers have to handle only one kind of timeout.
         if call.deadline.is_some_and(|at| at <= now) {
             self.events.push_back(Event::ended(id, Outcome::TimedOut { sent: false }));
             return Ok(id);
@@ -81,7 +85,7 @@ impl Calls {
         let Call { method, key, body, argument, result, compressed, deadline, metadata, urgency } = call;
         let is_stream = argument == Delivery::Stream;
         let argument = match is_stream {
-            // The credit is set when the call leaves: the peer may not have said.
+            // The credit is set when the call is sent: it may not be known before.
             true => Writer::Open(SendHalf::new(0, compressed).after(body.len()).into()),
             false => Writer::Closed,
         };
@@ -101,7 +105,7 @@ impl Calls {
         if self.peer_draining {
             return Err(InvokeError::PeerDraining);
         }
-        // neither metadata nor streams travel in dialect 1.
+        // dialect 1 has neither metadata nor streams.
         let needs_two = call.argument == Delivery::Stream || !call.metadata.is_empty();
         if needs_two && !self.may_have_streams() {
             return Err(InvokeError::NeedsDialect2);
@@ -121,7 +125,7 @@ impl Calls {
         Ok(())
     }
 
-    /// Largest body that the peer takes; our own limit as long as it has not said (H-13).
+    /// Largest body that may be sent: the peer's limit, or our own if it has announced none (H-13).
     pub(super) fn sendable(&self) -> usize {
         let limit = match self.peer.and_then(|peer| peer.max_body) {
             Some(limit) => usize::try_from(limit).unwrap_or(usize::MAX),
@@ -130,7 +134,7 @@ impl Calls {
         limit.min(MAX_SENDABLE)
     }
 
-    /// Takes the next id whose low 32 bits, the `seq` of dialect 1, no call of ours has (C-1).
+    /// Assigns the next id whose low 32 bits, the `seq` of dialect 1, no open call has (C-1).
     fn allocate(&mut self) -> CallId {
         let mut id = self.next_call;
         while self.has_seq_of(id) {
@@ -140,7 +144,7 @@ impl Calls {
         id
     }
 
-    /// Ids only grow, so another call with this `seq` is a multiple of 2^32 below.
+    /// Ids ascend, so an older call with this `seq` has an id that is lower by a multiple of 2^32.
     fn has_seq_of(&self, id: CallId) -> bool {
         let earlier = (1..=id.0 >> 32).map(|wraps| CallId(id.0 - (wraps << 32)));
         earlier.into_iter().any(|earlier| self.table.get(StreamId::Call(earlier)).is_some())
@@ -151,10 +155,11 @@ impl Calls {
         self.next_call = next;
     }
 
-    /// Its caller has lost interest: the call ends now, without an event. If it had left, the peer is sent a CANCEL; its answer is not
-    /// waited for. Returns whether the call was still open.
+    /// Cancels a call: it ends now, without an event. If it was sent, sends a CANCEL, whose answer is
+    /// ignored. Returns whether the call was open.
     ///
-    /// One whose result has been read to its end, and whose argument is finished, goes on until that has left.
+    /// Exception: if the result has been read to its end and the argument is finished, the call goes on until
+    /// the argument has been sent.
     pub(crate) fn abandon(&mut self, call: CallId) -> bool {
         if self.only_argument_is_left(call) {
             return false;
@@ -176,7 +181,8 @@ impl Calls {
         }
     }
 
-    /// Ends a call that has no outcome of the peer's, and tells the peer if it had left; returns whether it had.
+    /// Ends a call without an answer of the peer. If it was sent, sends a CANCEL. Returns whether it was
+    /// sent; `None` if it had ended. The caller reports the end.
     pub(super) fn retire(&mut self, call: CallId) -> Option<bool> {
         let open = self.table.get(StreamId::Call(call))?;
         let left = open.has_left()?;
@@ -184,6 +190,7 @@ impl Calls {
             State::Queued { place, .. } => drop(self.queue.remove(*place)),
             State::Sent { number, .. } => {
                 let call = *number;
+                // D-3: an answer that is already on its way no longer belongs to a call.
                 self.codec.abandon(call);
                 self.queue.push_control(Control::Record(Record::Cancel { call }));
             }
@@ -193,13 +200,13 @@ impl Calls {
         Some(left)
     }
 
-    /// Takes a call that has not ended out of the table, with its streams.
+    /// Removes a call that has not ended from the table, with its streams.
     fn forget(&mut self, call: CallId) {
         self.count_end(call);
         self.drop_call(StreamId::Call(call));
     }
 
-    /// A call that has not ended is about to.
+    /// Updates counters, numbers and timers for a call that ends now.
     fn count_end(&mut self, call: CallId) {
         let Some(open) = self.table.get_mut(StreamId::Call(call)) else { return };
         let deadline = open.deadline.take();
@@ -212,13 +219,13 @@ impl Calls {
         self.deadlines.stop(deadline, Deadline::Call(call));
     }
 
-    /// **The** end of a call of ours: its state and its streams go, and its caller is told.
+    /// Ends a call of this side: drops its state and its streams, and reports the outcome.
     pub(super) fn end(&mut self, call: CallId, outcome: Outcome, metadata: Metadata) {
         self.forget(call);
         self.events.push_back(Event::Ended { call, outcome, metadata });
     }
 
-    /// Ends a call that has not left.
+    /// Ends a call that has not been sent.
     fn end_unsent(&mut self, call: CallId, outcome: Outcome) {
         if let Some(OpenCall { state: State::Queued { place, .. }, .. }) =
             self.table.get(StreamId::Call(call))
@@ -228,8 +235,8 @@ impl Calls {
         self.end(call, outcome, Metadata::new());
     }
 
-    /// Ends a call of ours if all of its result has come, and all of its argument has left or never will. What has not been
-    /// read of the result stays readable.
+    /// Ends a call of this side if its result has arrived completely, and its argument has been sent or never
+    /// will be. The unread part of the result stays readable.
     pub(super) fn end_if_complete(&mut self, call: CallId) {
         let id = StreamId::Call(call);
         let Some(OpenCall { state: State::Sent { number, argument, result }, .. }) = self.table.get_mut(id)
@@ -238,7 +245,7 @@ impl Calls {
         };
         let number = *number;
         let ResultState::Begun(half) = result else { return };
-        // One that waits for memory ends once its body has been handed over.
+        // A reassembled result ends its call once its body is complete.
         if half.as_ref().is_some_and(|half| !half.is_complete() || half.is_reassembled()) {
             return;
         }
@@ -246,7 +253,7 @@ impl Calls {
             if !left.fixed_length {
                 return;
             }
-            // Nobody waits for it any more, but the handler may wait for the rest (F-8).
+            // F-8: the rest of the body is of no use, but the handler may still wait for it.
             self.queue.push_control(Control::Record(Record::Abort { call: number }));
         }
         let unread = half.take();
@@ -254,7 +261,7 @@ impl Calls {
         self.drop_writer(id);
         match (unread, self.table.get_mut(id)) {
             (Some(result), Some(open)) => {
-                // A writer that was stopped is told so as long as anything is left of the call.
+                // Keep `Stopped`, so that later writes report it.
                 let argument = match open.writer() {
                     Some(Writer::Stopped) => Writer::Stopped,
                     _ => Writer::Closed,
@@ -266,8 +273,8 @@ impl Calls {
         self.events.push_back(Event::ended(call, Outcome::Complete));
     }
 
-    /// The peer has said what it takes: what waits and is larger must not leave, nor what needs dialect 2 if the peer does
-    /// not speak it.
+    /// The peer's limits are known: ends queued calls, and replaces queued replies, that are too large for it
+    /// or need dialect 2.
     pub(super) fn fit_queue(&mut self) {
         let limit = self.sendable();
         for place in self.queue.larger_than(limit) {
@@ -278,7 +285,7 @@ impl Calls {
                 }
                 Some(Queued::Reply(reply)) if !reply.unsolicited => {
                     let dialect_2 = !wire::is_dialect_1(reply.number);
-                    // The host was told that it was sent; it is the peer that learns of it.
+                    // The host has been told that the reply was sent, so only the peer gets the error.
                     self.queue.change_reply(place, |reply| {
                         super::reply::fit(&mut reply.body, limit, dialect_2);
                     });
@@ -293,7 +300,7 @@ impl Calls {
         }
     }
 
-    /// Calls that have not left and for which this is true, in the order in which they were made.
+    /// Unsent calls for which `which` is true, in the order in which they were made.
     fn unsent(&self, which: impl Fn(&QueuedCall) -> bool) -> Vec<CallId> {
         let queued = self.queue.iter().filter_map(|(_, queued)| match queued {
             Queued::Call(call) => which(call).then_some(call.call),
@@ -304,10 +311,10 @@ impl Calls {
         calls
     }
 
-    /// The peer takes no new calls: those from number `next` on, and those that have not left, end as refused.
+    /// The peer drains: ends calls from number `next` on, and unsent ones, as refused.
     pub(super) fn handle_goodbye(&mut self, next: Number) {
         if std::mem::replace(&mut self.peer_draining, true) {
-            // What it took once it can't take back.
+            // a second GOODBYE is ignored.
             return;
         }
         let refused = || Outcome::Error(Refusal::ShuttingDown.to_error("the peer is shutting down").into());

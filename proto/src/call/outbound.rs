@@ -1,4 +1,7 @@
-//! Which records go into the next message.
+//! Fills the next message: takes records from the queues in the order of the [`Policy`](crate::send::Policy),
+//! and encodes them.
+//!
+//! A call gets its number, and its argument its initial credit, when its OPEN is sent.
 
 use std::time::{Duration, Instant};
 
@@ -13,11 +16,11 @@ use crate::stream::SendHalf;
 use crate::wire::{self, MAX_CALL, MAX_PACKET, Number, Options, Piece, RECORD_COST, Record};
 use crate::{Multipart, Urgency};
 
-/// What a DATA has besides its piece, at the most, in bytes.
+/// The most bytes of a DATA in addition to its piece.
 const DATA_HEAD: usize = 64;
 
 impl Calls {
-    /// The next message about calls. Call it once the handshake is complete.
+    /// The next message about calls; only once the handshake is complete.
     pub(crate) fn poll_message(&mut self, now: Instant) -> Option<Multipart> {
         self.policy.begin();
         while !self.codec.is_full() && self.fatal.is_none() {
@@ -43,7 +46,7 @@ impl Calls {
         self.codec.take()
     }
 
-    /// Returns false if the message has to leave first.
+    /// Adds a control record. Returns false if the current message must be sent first.
     fn write_control(&mut self, now: Instant) -> bool {
         if let Some(record) = self.queue.peek_record() {
             if !self.codec.accepts(record.call().unwrap_or_default()) {
@@ -62,13 +65,14 @@ impl Calls {
         true
     }
 
+    /// Adds a call or a reply. Returns false if the current message must be sent first.
     fn write_message(&mut self, now: Instant) -> bool {
         let accepted = match self.queue.peek() {
             None => return false,
             Some(Queued::Call(_)) => true,
             Some(Queued::Reply(reply)) => self.codec.accepts(reply.number),
         };
-        // An answer in dialect 1 is a message of its own.
+        // An answer in dialect 1 needs a message of its own.
         if !accepted {
             return false;
         }
@@ -92,6 +96,7 @@ impl Calls {
         let State::Queued { argument, delivery, .. } = &mut open.state else { return };
         let (mut argument, delivery) = (std::mem::replace(argument, Writer::Closed), *delivery);
         let (first, rest) = split_first(body, wire::max_first(number));
+        // F-1: the rest of a larger body follows as DATA, as a stream of fixed length.
         let whole = !is_stream && rest.is_empty();
         let options = Options {
             metadata,
@@ -119,7 +124,7 @@ impl Calls {
                         half.finish();
                     }
                 }
-                // It was given up before it left.
+                // The argument was aborted before the call was sent.
                 Writer::Closed | Writer::Stopped => {
                     self.queue.push_control(Control::Record(Record::Abort { call: number }));
                 }
@@ -131,7 +136,7 @@ impl Calls {
         }
     }
 
-    /// The number of a call that leaves; in dialect 2 the next one, unless all are used up.
+    /// Assigns the number of a call that is sent; `None` if dialect 2 has no more.
     fn next_number(&mut self, call: crate::CallId) -> Option<Number> {
         if !self.has_streams() {
             return Some(wire::number_in_dialect_1(call));
@@ -151,7 +156,7 @@ impl Calls {
                 self.set_beginning(number, Beginning::Left);
                 let id = StreamId::Request(self.request(number));
                 let Some(open) = self.table.get_mut(id) else { return self.leave_gate(&key, number) };
-                // Of one that was cancelled nothing leaves but its end.
+                // Of a cancelled result, only the end is sent.
                 let Some(half) = open.sender() else { return };
                 half.start(0, Bytes::new(), false);
                 let options = Options { size, ..options };
@@ -166,7 +171,7 @@ impl Calls {
                 let size = Some((first.len() + rest.len()) as u64);
                 let id = StreamId::Request(self.request(number));
                 let Some(half) = self.table.get_mut(id).and_then(OpenCall::sender) else {
-                    // Its caller has cancelled it.
+                    // The caller has cancelled the call.
                     return self.leave_gate(&key, number);
                 };
                 self.body_bytes += rest.len();
@@ -179,7 +184,7 @@ impl Calls {
         }
     }
 
-    /// A DATA of the stream that is next. Returns false if there is no room for it.
+    /// Adds a DATA of the next stream. Returns false if there is no room for it.
     fn write_data(&mut self) -> bool {
         let credit = self.flow.send_credit();
         let room = (MAX_PACKET - self.codec.len()).saturating_sub(DATA_HEAD);
@@ -192,6 +197,7 @@ impl Calls {
             self.streams.requeue(id, urgency, half, order);
             return false;
         };
+        // Not before half of the buffer is free, so that the writer is not woken for every DATA.
         let has_room = half.queued() <= self.config.stream_buffer / 2;
         if has_room && std::mem::take(&mut half.awaits_room) {
             self.events.push_back(Event::Writable(id));
@@ -212,7 +218,7 @@ impl Calls {
         true
     }
 
-    /// All of a stream has left.
+    /// All of a stream has been sent.
     fn stream_left(&mut self, id: StreamId, number: Number) {
         match id {
             StreamId::Call(call) => self.end_if_complete(call),
@@ -220,7 +226,7 @@ impl Calls {
                 if let Some(OpenCall { state: State::Replying { .. }, .. }) = self.table.get(id) {
                     return self.drop_call(id);
                 }
-                // Its handler goes on, but the replies that wait for its result need not.
+                // The handler may go on, but the replies that wait for this one may be sent.
                 if let Some(key) = self.table.get(id).and_then(OpenCall::key).cloned() {
                     self.leave_gate(&key, number);
                 }
@@ -234,7 +240,7 @@ fn split_first(mut body: Bytes, most: usize) -> (Bytes, Bytes) {
     (body, rest)
 }
 
-/// In whole microseconds, rounded up: a call that has not timed out here has some time there.
+/// Rounded up to microseconds, so that a call that has not timed out here never gets 0 there.
 fn remaining(at: Instant, now: Instant) -> Duration {
     at.saturating_duration_since(now).saturating_add(Duration::from_nanos(999))
 }

@@ -1,9 +1,9 @@
-//! Reassembly of bodies: waiting for memory, completion, and dropping bodies that are not complete in time.
+//! Reassembly of bodies: waiting for memory, completion, and timeouts.
 //!
-//! The endpoint shares out memory: `ReassemblyWanted` asks for it, [`Calls::reassemble`] brings it, and
-//! `ReassemblyEnded` gives it back, once for each body, as soon as it is complete. Until then, the received bytes wait
-//! in the window of the stream. From then on, an argument that the host gets as a body counts as waiting, like one that
-//! arrived in one message.
+//! The endpoint assigns memory. Each body requests it once with `ReassemblyWanted`, gets it in
+//! [`Calls::reassemble`], and returns it once with `ReassemblyEnded`, as soon as the body is complete or has
+//! failed. Until it has memory, received bytes wait in the window of the stream. A complete argument that the
+//! host gets as one body counts as waiting bytes from then on, like one that arrived in one message.
 
 use std::time::{Duration, Instant};
 
@@ -18,27 +18,27 @@ use crate::send::Control;
 use crate::stream::{KEPT_FOR, ReadError, RecvHalf};
 use crate::wire::{DecodeError, Record};
 
-/// How long a body may take to be complete, however small it is (PROTOCOL.md, F-7).
+/// How long a body of any size may take to be complete, from when it has memory (PROTOCOL.md, F-7).
 const REASSEMBLY_TIME: Duration = Duration::from_secs(30);
 
-/// For each 64 KiB it may take a second more.
+/// One second more for each 64 KiB: the lowest accepted rate, in bytes per second.
 const SLOWEST: u64 = 64 * 1024;
 
 impl Calls {
-    /// A body of `bytes` bytes waits for memory of the endpoint's.
+    /// Requests memory for a body of `bytes` bytes from the endpoint.
     pub(super) fn want_memory(&mut self, stream: StreamId, bytes: usize) {
         let connection = self.connection;
         self.endpoint_events.push_back(EndpointEvent::ReassemblyWanted { connection, stream, bytes });
         self.await_memory(stream);
     }
 
-    /// It needs no memory any more.
+    /// Returns the memory of a body, or withdraws the request for it.
     pub(super) fn memory_freed(&mut self, stream: StreamId) {
         let connection = self.connection;
         self.endpoint_events.push_back(EndpointEvent::ReassemblyEnded { connection, stream });
     }
 
-    /// A body waits for memory, to be reassembled then; one that can't be complete fails at once.
+    /// Makes a stream wait for memory. A body that is too large or incomplete fails at once.
     pub(super) fn await_memory(&mut self, id: StreamId) {
         let limit = self.config.max_body;
         let Some(half) = self.table.get_mut(id).and_then(OpenCall::receiver) else { return };
@@ -52,7 +52,7 @@ impl Calls {
         }
     }
 
-    /// The endpoint has memory for a body.
+    /// The endpoint has assigned memory to a body.
     pub(crate) fn reassemble(&mut self, now: Instant, id: StreamId) {
         let Some(call) = self.table.get_mut(id) else { return };
         let Some(half) = call.receiver().filter(|half| half.awaits_memory()) else { return };
@@ -66,7 +66,8 @@ impl Calls {
         self.time_spares(now);
     }
 
-    /// Sees to it that the memory of bodies is not kept for long. Comes after any of them may have been completed.
+    /// Starts the timer that frees spare memory. Called after each step in which a body may have become
+    /// complete.
     pub(super) fn time_spares(&mut self, now: Instant) {
         if self.spares.needs_timer()
             && let Some(at) = now.checked_add(KEPT_FOR)
@@ -82,6 +83,7 @@ impl Calls {
 
     pub(super) fn reassemble_now(&mut self, id: StreamId) {
         let Some(half) = self.table.get_mut(id).and_then(OpenCall::receiver) else { return };
+        // With a declared size, the memory is reserved, so all of the rest may arrive at once.
         if !half.open_to_its_end() {
             half.open_window(self.config.stream_window, &mut self.flow);
         }
@@ -91,8 +93,8 @@ impl Calls {
         self.end_reassembly_if_done(id);
     }
 
-    /// The connection is over, and the endpoint counts nothing of it any more: results that have come as a whole and wait for memory
-    /// are here already.
+    /// The connection has ended: reassembles results that have arrived completely and wait for memory, which
+    /// the endpoint no longer counts.
     pub(super) fn reassemble_all_that_is_complete(&mut self) {
         let waiting = self.table.ours_mut().filter_map(|(call, open)| {
             let half = open.receiver()?;
@@ -103,16 +105,16 @@ impl Calls {
         waiting.into_iter().for_each(|id| self.reassemble_now(id));
     }
 
-    /// Hands over a body that is complete, or fails one that never will be.
+    /// Delivers a complete body, or fails one that can't become complete.
     pub(super) fn end_reassembly_if_done(&mut self, id: StreamId) {
         let Some(half) = self.table.get_mut(id).and_then(OpenCall::receiver) else { return };
         match half.reassembled(&mut self.spares) {
             None => {}
             Some(Ok(body)) => {
-                // Queued at once, for the call may be gone when credit is next sent.
+                // Queue the last CREDIT now: the call may be gone when credits are sent next.
                 if let Some(call) = self.table.get_mut(id)
                     && let (Some(number), Some(half)) = (call.number(), call.receiver())
-                    // The end needs no time: the window does not grow any more.
+                    // The last credit needs no `now`, because the window no longer grows.
                     && let Some((consumed, limit)) = half.last_credit()
                     && self.peer.is_some()
                 {
@@ -155,7 +157,7 @@ impl Calls {
         }
     }
 
-    /// A result that was asked for as a whole is there. An argument that has not left by now is of no use any more.
+    /// Ends a call with its reassembled result. The unsent rest of the argument is of no use to the peer.
     fn end_with_body(&mut self, call: CallId, body: Bytes, metadata: Metadata) {
         if let Some(open) = self.table.get_mut(StreamId::Call(call))
             && let Some(number) = open.number()
@@ -176,8 +178,9 @@ impl Calls {
         self.table.get(id).is_some_and(OpenCall::is_owed_as_a_whole)
     }
 
-    /// A request is withdrawn that has not started. Method, metadata and argument go at once: its reply may wait for its order for long, and
-    /// the endpoint counts nothing of it any more. What is still to come of the argument is dropped.
+    /// Withdraws a request that has not started. Drops method, metadata and argument now, because its reply
+    /// may wait for its order for long, and the endpoint no longer counts them. The rest of the argument is
+    /// dropped when it arrives.
     pub(super) fn drop_waiting(&mut self, request: RequestId, error: ReadError) {
         let id = StreamId::Request(request);
         let Some(call) = self.table.get_mut(id).filter(|call| call.waits_to_start()) else { return };
@@ -197,7 +200,7 @@ impl Calls {
         }
     }
 
-    /// A stream that is not complete never will be.
+    /// Fails a stream unless it is complete.
     pub(super) fn fail_incomplete(&mut self, id: StreamId, error: ReadError) {
         let half = self.table.get_mut(id).and_then(OpenCall::receiver);
         if half.is_some_and(|half| !half.is_complete()) {
@@ -205,7 +208,7 @@ impl Calls {
         }
     }
 
-    /// A stream can't be read to its end: its reader is told.
+    /// A stream can't be read to its end: drops its bytes, and tells its reader.
     pub(super) fn fail_stream(&mut self, id: StreamId, error: ReadError) {
         let Some(half) = self.table.get_mut(id).and_then(OpenCall::receiver) else { return };
         let was_reassembled = half.is_reassembled();
@@ -242,7 +245,7 @@ impl Calls {
         }
     }
 
-    /// The result of a call of ours can't be read to its end.
+    /// The result of a call of this side can't be read to its end.
     fn fail_result(&mut self, call: CallId, error: ReadError) {
         let outcome = match error {
             ReadError::TooLarge { size, limit } => {
@@ -254,7 +257,7 @@ impl Calls {
         };
         match self.retire(call) {
             Some(_) => self.events.push_back(Event::ended(call, outcome)),
-            // It had ended, and its result was complete.
+            // The call had ended, with a complete result.
             None => self.drop_call(StreamId::Call(call)),
         }
     }
@@ -266,7 +269,7 @@ impl Calls {
     }
 }
 
-/// Memory that a body takes while it is reassembled: its size, or the `limit` if that is not known.
+/// The memory to request for a body: its size, or `limit` if the size is unknown.
 pub(super) fn reassembly_size(half: &RecvHalf, limit: usize) -> usize {
     half.remaining().map_or(limit, |size| usize::try_from(size).unwrap_or(usize::MAX).min(limit))
 }

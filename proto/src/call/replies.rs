@@ -1,7 +1,8 @@
-//! Replies to requests of the peer's: each becomes one message, or a stream that begins with one.
+//! Replies to requests of the peer: each becomes one message, or a stream that starts with a RESULT.
 //!
-//! Where replies are ordered, a streamed reply holds back those of its key at the [gate](crate::ordering::ReplyGate) until it has left. A reply
-//! that fails after it has begun takes the place of its beginning, or follows it.
+//! If replies are ordered, a streamed reply makes later replies with its key wait at the
+//! [gate](crate::ordering::ReplyGate) until it has been sent. The error of a reply that fails after it has
+//! begun replaces its RESULT if that has not been sent, and follows it otherwise.
 
 use super::reply::fit;
 use super::table::{Beginning, OpenCall, Stage, State, StreamedResult, Writer};
@@ -18,7 +19,7 @@ use crate::wire::{self, Failure, Number};
 use crate::{ErrorInfo, Metadata, OrderingKey, Urgency};
 
 impl Calls {
-    /// Begins a reply that is a stream.
+    /// Begins a streamed reply.
     pub(crate) fn begin_reply(
         &mut self,
         id: RequestId,
@@ -35,11 +36,11 @@ impl Calls {
             Stage::Running => {}
             Stage::Streaming(_) => return Err(ReplyError::AlreadyBegun),
         }
-        // no streams in dialect 1.
+        // dialect 1 has no streams.
         if wire::is_dialect_1(state.number) {
             return Err(ReplyError::NeedsDialect2);
         }
-        // Nothing of a cancelled one is sent but its end, which leaves in its order.
+        // Of a cancelled result, only the end is sent, in its order.
         let writer = match state.cancelled {
             true => Writer::Stopped,
             false => Writer::Open(SendHalf::new(limit, compress).into()),
@@ -53,23 +54,24 @@ impl Calls {
         Ok(())
     }
 
-    /// Answers a request, whose handler has ended or never ran.
+    /// Answers a request whose handler has ended or never ran.
     pub(crate) fn reply(&mut self, id: RequestId, mut reply: Reply) -> Result<Replied, ReplyError> {
         let stream = StreamId::Request(id);
         let open = self.table.get_mut(stream).ok_or(ReplyError::NotOpen)?;
         let State::Request(state) = &mut open.state else { return Err(ReplyError::NotOpen) };
         let number = state.number;
         let begun = matches!(state.stage, Stage::Streaming(_));
-        // A stream that had begun when the caller's time ran out goes on, in case that the caller does.
+        // If the deadline has passed, a stream that has begun goes on: the caller may still be reading.
         let given_up = state.given_up().filter(|_| state.cancelled || !begun);
         self.deadlines.stop(open.deadline.take(), Deadline::Caller(id));
         self.deadlines.stop(state.execution_deadline.take(), Deadline::Execution(id));
+        // C-8: the name of an answered call is free, even while the answer waits.
         self.codec.release_name(number);
         let mut replaced = None;
         if let Some(reason) = given_up
             && !is_short(&reply, number)
         {
-            // Nobody gives credit for a long one any more.
+            // A long reply would wait for credit that the caller no longer grants.
             replaced = Some(Replied::GivenUp);
             reply = reply_of(reason);
         }
@@ -81,7 +83,7 @@ impl Calls {
             Reply::End => reply = Reply::result(""),
             Reply::Result { .. } if begun => {
                 replaced = Some(Replied::AlreadyBegun);
-                reply = Reply::Error(ErrorInfo::new("Error", "a result had begun").into());
+                reply = Reply::Error(ErrorInfo::new("Error", "a streamed result had already begun").into());
             }
             _ => {}
         }
@@ -89,7 +91,7 @@ impl Calls {
         Ok(replaced.unwrap_or(replied))
     }
 
-    /// All of a streamed result has been written.
+    /// The handler has written all of a streamed result.
     fn end_streamed(&mut self, stream: StreamId) {
         self.stop_reading(stream);
         self.open_requests -= 1;
@@ -101,7 +103,7 @@ impl Calls {
             return self.drop_call(stream);
         };
         body.finish();
-        // Without a handler, which is bounded itself, what is left counts like a body.
+        // No running handler bounds the unsent rest any more, so it counts like a body.
         body.fixed_length = true;
         self.body_bytes += body.queued();
         let argument = state.argument.take();
@@ -109,7 +111,7 @@ impl Calls {
         self.schedule(stream);
     }
 
-    /// Queues the one message with which a reply begins, or which it is.
+    /// Queues the first message of a reply, or the only one.
     fn answer(&mut self, id: RequestId, reply: Reply) -> Result<Replied, ReplyError> {
         let stream = StreamId::Request(id);
         let limit = self.sendable();
@@ -131,7 +133,7 @@ impl Calls {
             Reply::Cancelled | Reply::End => (ReplyBody::from(Failure::Cancelled), Metadata::new()),
         };
         let mut replied = fit(&mut body, limit, dialect_2);
-        // metadata does not travel in dialect 1.
+        // dialect 1 has no metadata.
         if !dialect_2 && !metadata.is_empty() {
             metadata = Metadata::new();
             if replied == Replied::AsGiven {
@@ -143,6 +145,7 @@ impl Calls {
         self.open_requests -= 1;
         let is_long =
             matches!(&reply.body, ReplyBody::Result { body, .. } if body.len() > wire::max_first(number));
+        // A long body needs credit, so its call stays in the table until all of it is sent.
         if is_long {
             self.become_replying(stream, &reply);
             self.release(reply, urgency, true);
@@ -153,7 +156,7 @@ impl Calls {
         Ok(replied)
     }
 
-    /// A body that needs more than one message leaves as a stream.
+    /// Turns a request into a reply whose body needs more than one message.
     fn become_replying(&mut self, stream: StreamId, reply: &QueuedReply) {
         self.stop_reading(stream);
         let limit = self.stream_limit();
@@ -164,11 +167,12 @@ impl Calls {
         body.fixed_length = true;
         let argument = state.argument.take();
         open.state = State::Replying { number: reply.number, key: reply.key.clone(), argument, body };
-        // Only a host of its own mind answers what has not started.
+        // Not empty if the host replies to a request that has not started.
         self.table.waiting.discard(self.request(reply.number).number());
     }
 
-    /// A reply in one message ends the call. It takes the place of a streamed one that has not begun to leave, and ends one that has.
+    /// Queues a reply in one message, which ends the call. It replaces the RESULT of a streamed reply that
+    /// has not been sent, and ends one that has.
     fn answer_at_once(
         &mut self,
         mut reply: QueuedReply,
@@ -181,7 +185,8 @@ impl Calls {
         }
         let Some(beginning) = begun else {
             return match given_up {
-                // It has no place in the order (O-18), and must not wait for a stream that its caller may never read.
+                // O-18: it has no place in the order, and must not wait for a stream that its caller may
+                // never read.
                 true => self.enqueue(reply, urgency),
                 false => self.release(reply, urgency, false),
             };
@@ -205,16 +210,16 @@ impl Calls {
                 }
             }
             Beginning::Left => {
-                // The end of what has begun to leave; whatever waits for that follows it.
+                // This is the end of the stream, so the replies that wait for it follow.
                 self.queue.push(Queued::Reply(reply), urgency);
                 self.leave_gate(&key, number);
             }
         }
     }
 
-    /// A peer can cause any number of errors and cancellations without a handler having run: by calls that find no place to wait, or that it
-    /// cancels. Past the backlog they are bounded like what is refused here (K-4). If there is no room for one, returns false, and the
-    /// connection is about to be closed.
+    /// A peer can cause any number of ERRORs and CANCELLEDs without running a handler, by calls that exceed a
+    /// limit or that it cancels. Once the connection is backlogged, they count as unsolicited, like refusals
+    /// (K-4). Returns false if there is no room for one: the connection will be closed.
     fn count_if_backlogged(&mut self, reply: &mut QueuedReply) -> bool {
         let counts = match &reply.body {
             ReplyBody::Failure(failure) => matches!(**failure, Failure::Error(_) | Failure::Cancelled),
@@ -230,7 +235,7 @@ impl Calls {
         true
     }
 
-    /// Passes a reply to the gate, which lets it leave at once or after the streamed replies of its key.
+    /// Passes a reply to the gate, which queues it now or after the streamed replies with its key.
     fn release(&mut self, reply: QueuedReply, urgency: Urgency, is_stream: bool) {
         if !self.config.ordered_replies || !reply.key.is_given() {
             return self.enqueue(reply, urgency);
@@ -255,7 +260,7 @@ impl Calls {
         }
     }
 
-    /// Remembers where the beginning of a streamed reply is. Ignored for any other reply.
+    /// Sets where the RESULT of a streamed reply is. Ignored for any other reply.
     pub(super) fn set_beginning(&mut self, number: Number, now: Beginning) {
         let id = StreamId::Request(self.request(number));
         if let Some(OpenCall { state: State::Request(state), .. }) = self.table.get_mut(id)
@@ -265,7 +270,7 @@ impl Calls {
         }
     }
 
-    /// A streamed reply has left, or never will: those that wait for it may leave.
+    /// A streamed reply has been sent, or never will be: queues the replies that wait for it.
     pub(super) fn leave_gate(&mut self, key: &OrderingKey, number: Number) {
         if !key.is_given() {
             return;
@@ -277,11 +282,11 @@ impl Calls {
     }
 }
 
-/// Whether a reply is one message whatever the credit.
+/// Whether a reply is one message, independent of credit.
 fn is_short(reply: &Reply, number: Number) -> bool {
     match reply {
         Reply::Result { body, .. } => body.len() <= wire::max_first(number),
-        // Where there are no streams it is an empty result.
+        // In dialect 1 it is sent as an empty result.
         Reply::End => wire::is_dialect_1(number),
         Reply::Failure(_) | Reply::Error(_) | Reply::Cancelled => true,
     }

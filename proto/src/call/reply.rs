@@ -1,4 +1,4 @@
-//! Adapts replies to the peer: its dialect, and its limit on bodies.
+//! Adapts replies to the peer's limits.
 
 use crate::Text;
 use crate::error::Refusal;
@@ -6,8 +6,9 @@ use crate::reply::Replied;
 use crate::send::ReplyBody;
 use crate::wire::{Failure, MAX_TEXTS};
 
-/// Makes a reply one that the peer takes: an error gives up its traceback, and what is still too large becomes an ERROR that
-/// says so. The texts of an error have a limit of their own in dialect 2, where they travel in one record.
+/// Reduces a reply to what the peer accepts: removes the traceback of an error that is too large, and
+/// replaces a reply that is still too large by the ERROR `ReplyTooLarge` (E-5). In dialect 2, the texts of an
+/// error have a limit of their own.
 #[inline]
 pub(super) fn fit(body: &mut ReplyBody, limit: usize, dialect_2: bool) -> Replied {
     let limit = match body {

@@ -1,4 +1,5 @@
-//! The streams of calls: the handles with which the host reads and writes them, and their common functions.
+//! The streams of calls: the handles with which the host reads and writes them, and the functions of
+//! [`Calls`] that open, stop and drop their halves.
 
 use std::task::Poll;
 use std::time::Instant;
@@ -14,7 +15,8 @@ use crate::send::Control;
 use crate::stream::{Chunk, Flow, Next, ReadError, RecvHalf, SendHalf, WriteError};
 use crate::wire::Record;
 
-/// The stream that this side reads of a call: see [`Connection::recv_stream`](crate::Connection::recv_stream).
+/// The half of a call's stream that this side reads, from
+/// [`Connection::recv_stream`](crate::Connection::recv_stream).
 #[derive(Debug)]
 pub struct RecvStream<'a> {
     pub(super) calls: &'a mut Calls,
@@ -22,7 +24,8 @@ pub struct RecvStream<'a> {
     pub(super) open: bool,
 }
 
-/// The stream that this side writes of a call: see [`Connection::send_stream`](crate::Connection::send_stream).
+/// The half of a call's stream that this side writes, from
+/// [`Connection::send_stream`](crate::Connection::send_stream).
 #[derive(Debug)]
 pub struct SendStream<'a> {
     pub(super) calls: &'a mut Calls,
@@ -30,11 +33,12 @@ pub struct SendStream<'a> {
 }
 
 impl RecvStream<'_> {
-    /// Reads the next part, which grants the peer credit for more; `None` once all of a complete stream has been read. There is
-    /// nothing more yet if it is pending: [`Event::Readable`] comes when there is.
+    /// Reads the next part, which grants the peer more credit. Ready with `None` at the end of the stream.
+    /// Pending if there is nothing to read yet: [`Event::Readable`] reports when there is.
     ///
     /// # Errors
-    /// If there is no such stream, or it can't be read to its end. Unread bytes are lost.
+    /// [`ReadError::NotOpen`] if there is no such stream, or it is reassembled or stopped; any other error if
+    /// the stream can't be read to its end. Unread bytes are lost then.
     pub fn read(&mut self, now: Instant) -> Result<Poll<Option<Chunk>>, ReadError> {
         let (calls, id) = (&mut *self.calls, self.id);
         let half = calls.readable(id)?;
@@ -57,12 +61,13 @@ impl RecvStream<'_> {
         }
     }
 
-    /// Reassembles the rest to one body of at most [`max_body`](crate::ConnectionConfig::max_body) bytes;
-    /// [`Event::Reassembled`] has it. The body waits for memory, which the endpoint assigns, and then has 30 s to be
-    /// complete, and one second more for every 64 KiB. If that fails and the call is one of this side, the call ends.
+    /// Reassembles the rest of the stream to one body of at most
+    /// [`max_body`](crate::ConnectionConfig::max_body) bytes, which [`Event::Reassembled`] delivers. The body
+    /// waits until the endpoint assigns memory. From then on, it must be complete within 30 s, plus 1 s for
+    /// every 64 KiB. If that fails for a result, its call ends.
     ///
     /// # Errors
-    /// [`ReadError::NotOpen`] if there is no such stream, it is reassembled already, or it was stopped.
+    /// [`ReadError::NotOpen`] if there is no such stream, or it is already reassembled, or stopped.
     pub fn reassemble(&mut self) -> Result<(), ReadError> {
         let limit = self.calls.config.max_body;
         let (calls, id) = (&mut *self.calls, self.id);
@@ -74,7 +79,7 @@ impl RecvStream<'_> {
         if self.open {
             calls.want_memory(id, bytes);
         } else {
-            // All of it is here, and no endpoint counts it any more.
+            // The connection has ended: all bytes are here, and the endpoint no longer counts them.
             calls.await_memory(id);
             calls.reassemble_now(id);
             calls.spares.clear();
@@ -82,18 +87,18 @@ impl RecvStream<'_> {
         Ok(())
     }
 
-    /// Stops reading: the writer gets a STOP. Ignored if there is no such stream. A result that has arrived completely
-    /// counts as read: its call ends once the argument has been sent.
+    /// Stops reading an argument: the writer gets a STOP. Ignored if there is no such stream. A result that
+    /// has arrived completely counts as read: its call ends once the argument has been sent.
     ///
-    /// For a result that has not arrived completely, [abandon](crate::Connection::abandon) the call instead: the call
-    /// does not end otherwise.
+    /// If a result has not arrived completely, [abandon](crate::Connection::abandon) its call instead: `stop`
+    /// drops its bytes, but does not end the call.
     pub fn stop(&mut self) {
         let (calls, id) = (&mut *self.calls, self.id);
         let Some(call) = calls.table.get(id).filter(|call| call.is_readable()) else { return };
         if let State::Unread { number, .. } = call.state {
             calls.drop_call(id);
             if self.open {
-                // The writer may wait for it to be read (F-8).
+                // F-8: the handler may wait until its result has been read.
                 calls.queue.push_control(Control::Record(Record::Cancel { call: number }));
             }
             return;
@@ -109,10 +114,10 @@ impl RecvStream<'_> {
 }
 
 impl SendStream<'_> {
-    /// Bytes that may be written now. 0 if there is no room; [`Event::Writable`] then reports when there is.
+    /// Bytes that fit into the buffer now. If 0, [`Event::Writable`] reports when there is room.
     ///
     /// # Errors
-    /// If no more can be written.
+    /// [`WriteError::NotOpen`], [`WriteError::Finished`] or [`WriteError::Stopped`].
     pub fn room(&mut self) -> Result<usize, WriteError> {
         let buffer = self.calls.config.stream_buffer.max(1);
         let half = self.half()?;
@@ -121,11 +126,12 @@ impl SendStream<'_> {
         Ok(room)
     }
 
-    /// Appends bytes to the stream. If `end_of_item`, an item ends with these bytes. If there is any
-    /// [room](Self::room), any number of bytes is accepted.
+    /// Appends bytes to the stream; if `end_of_item`, an item ends with them. All bytes are accepted if there
+    /// is any [room](Self::room).
     ///
     /// # Errors
-    /// [`WriteError::Full`] if there is no room at all, or why no more can be written.
+    /// [`WriteError::Full`] if there is no room at all; otherwise as [`room`](Self::room). Nothing is
+    /// written.
     pub fn write(&mut self, bytes: Bytes, end_of_item: bool) -> Result<(), WriteError> {
         if self.room()? == 0 {
             return Err(WriteError::Full);
@@ -135,19 +141,19 @@ impl SendStream<'_> {
         Ok(())
     }
 
-    /// Completes the stream. After the result of a request, its argument can still be read: the request is answered
-    /// only by [`Reply::End`](crate::Reply::End).
+    /// Completes the stream. The argument of a request can still be read after its result is finished: the
+    /// request is answered only by [`Reply::End`](crate::Reply::End).
     ///
     /// # Errors
-    /// If no more can be written anyway.
+    /// As [`room`](Self::room).
     pub fn finish(&mut self) -> Result<(), WriteError> {
         self.half()?.finish();
         self.calls.schedule(self.id);
         Ok(())
     }
 
-    /// Aborts the argument of a call of this side: its reader gets an error. Ignored for a result, which fails with its
-    /// [reply](crate::Reply::Failure), and after [`finish`](Self::finish).
+    /// Aborts the argument of a call of this side: its reader gets [`ReadError::Aborted`]. Ignored after
+    /// [`finish`](Self::finish), and for a result, which fails with a [reply](crate::Reply::Failure) instead.
     pub fn abort(&mut self) {
         let StreamId::Call(call) = self.id else { return };
         let Some(open) = self.calls.table.get_mut(self.id) else { return };
@@ -162,18 +168,18 @@ impl SendStream<'_> {
         self.calls.end_if_complete(call);
     }
 
-    /// Bytes that were written.
+    /// Bytes written so far.
     ///
     /// # Errors
-    /// If the reader has stopped, or the call has ended.
+    /// [`WriteError::Stopped`] if the reader has stopped, [`WriteError::NotOpen`] if the call has ended.
     pub fn written(&mut self) -> Result<u64, WriteError> {
         Ok(self.any_half()?.written())
     }
 
-    /// Bytes that the remote application has read. [`Event::Writable`] reports further reading.
+    /// Bytes that the remote application has read. [`Event::Writable`] reports when it has read more.
     ///
     /// # Errors
-    /// If the reader has stopped, or the call has ended.
+    /// [`WriteError::Stopped`] if the reader has stopped, [`WriteError::NotOpen`] if the call has ended.
     pub fn acknowledged(&mut self) -> Result<u64, WriteError> {
         let half = self.any_half()?;
         let consumed = half.acknowledged();
@@ -199,13 +205,13 @@ impl SendStream<'_> {
 }
 
 impl Calls {
-    /// The stream that the host reads.
+    /// The half of a stream that the host may read.
     fn readable(&mut self, id: StreamId) -> Result<&mut RecvHalf, ReadError> {
         let call = self.table.get_mut(id).filter(|call| call.is_readable());
         call.and_then(OpenCall::receiver).ok_or(ReadError::NotOpen)
     }
 
-    /// A stream is read, so that its window may be as wide as others.
+    /// Widens the window of a stream that is read.
     fn open_window(&mut self, id: StreamId) {
         let Some(half) = self.table.get_mut(id).and_then(OpenCall::receiver) else { return };
         if half.open_window(self.config.stream_window, &mut self.flow) {
@@ -221,7 +227,7 @@ impl Calls {
         SendStream { calls: self, id }
     }
 
-    /// Lets a stream send, if it has something to send and credit for it.
+    /// Queues a stream to send, if it has something to send and credit for it.
     pub(super) fn schedule(&mut self, id: StreamId) {
         let Some(call) = self.table.get_mut(id) else { return };
         let urgency = call.urgency;
@@ -230,7 +236,7 @@ impl Calls {
         }
     }
 
-    /// Nothing more of a stream is sent.
+    /// Drops the sending half of a stream.
     pub(super) fn drop_writer(&mut self, id: StreamId) {
         let Some(call) = self.table.get_mut(id) else { return };
         let urgency = call.urgency;
@@ -250,7 +256,8 @@ impl Calls {
         flow.growth_left += half.growth();
     }
 
-    /// Takes a call out of the table, with all that its streams hold. Replies that wait for its reply may leave.
+    /// Removes a call from the table, with its timers, and frees what its streams hold. Queues the replies
+    /// that wait for its reply.
     pub(super) fn drop_call(&mut self, id: StreamId) {
         let Some(call) = self.table.get_mut(id) else { return };
         let (urgency, led) = (call.urgency, call.leads());
@@ -258,6 +265,7 @@ impl Calls {
         if let StreamId::Request(request) = id {
             self.deadlines.stop(call.execution_deadline(), Deadline::Execution(request));
         }
+        // The common case: no stream is being read, so there is nothing to search.
         if !self.credits.is_empty() {
             self.credits.remove(&id);
         }
@@ -281,7 +289,7 @@ impl Calls {
         }
     }
 
-    /// The reader of a stream that this side writes wants no more of it.
+    /// The reader has stopped: drops the sending half, and tells the writer.
     pub(super) fn stop_sending(&mut self, id: StreamId) {
         let Some(call) = self.table.get_mut(id) else { return };
         let urgency = call.urgency;
@@ -296,7 +304,7 @@ impl Calls {
         }
     }
 
-    /// The result of a call of ours has been read to its end.
+    /// The result of a call of this side has been read to its end.
     pub(super) fn result_read(&mut self, id: StreamId) {
         let Some(call) = self.table.get_mut(id) else { return };
         match &mut call.state {
@@ -310,13 +318,13 @@ impl Calls {
         }
     }
 
-    /// Nothing more of what is read is wanted; the writer is told, unless it has sent all.
+    /// Stops reading a stream. Sends a STOP for an argument that has not arrived completely.
     pub(super) fn stop_reading(&mut self, id: StreamId) {
         let Some(call) = self.table.get_mut(id) else { return };
         let number = call.number();
         let Some(half) = call.receiver() else { return };
         self.deadlines.stop(half.deadline.take(), Deadline::Reassembly(id));
-        // The writer of one that failed on this side does not know of it.
+        // A writer that has aborted needs no STOP; one whose stream failed on this side does.
         let ended = matches!(half.failure(), Some(ReadError::Aborted | ReadError::NotOpen));
         let unread = !half.is_complete() && !ended;
         let was_reassembled = half.is_reassembled();
@@ -330,14 +338,14 @@ impl Calls {
         }
     }
 
-    /// Queues the CREDIT that acknowledges the end of a stream, unless it was sent.
+    /// Queues the CREDIT that acknowledges the end of a stream, if it is due.
     fn acknowledge(&mut self, id: StreamId, now: Instant) {
         if let Some(credit) = self.credit_of(id, now) {
             self.queue.push_control(Control::Record(credit));
         }
     }
 
-    /// The CREDIT that is due for a stream.
+    /// The CREDIT for a stream, if one is due.
     pub(super) fn credit_of(&mut self, id: StreamId, now: Instant) -> Option<Record> {
         let call = self.table.get_mut(id)?;
         let number = call.number()?;
@@ -345,7 +353,7 @@ impl Calls {
         Some(Record::Credit { call: number, consumed, limit })
     }
 
-    /// The credit that the peer gives each stream from the start.
+    /// The initial credit that the peer grants to each stream.
     pub(super) fn stream_limit(&self) -> u64 {
         self.peer.and_then(|peer| peer.credit).map_or(0, |credit| credit.stream)
     }

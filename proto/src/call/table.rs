@@ -1,4 +1,8 @@
-//! The table of calls, and the states that each can be in.
+//! The table of calls, and the states of a call.
+//!
+//! A call of this side goes from `Queued` to `Sent`, and to `Unread` if it ends before its result is read. A
+//! request is a `Request` with a [`Stage`], then `Replying` if its reply takes more than one message. The
+//! other modules of `call` carry out these transitions.
 
 use crate::event::{Request, StopReason};
 use crate::ids::{CallId, ConnectionId, RequestId, StreamId};
@@ -13,13 +17,14 @@ use std::time::Instant;
 
 use super::delivery::Delivery;
 
-/// The calls of which something is left.
+/// All calls of which anything is left.
 #[derive(Debug)]
 pub(super) struct Table {
     connection: ConnectionId,
     ours: Numbered<OpenCall>,
     requests: Numbered<OpenCall>,
-    /// Those of the requests that have not started, by their numbers: apart, for these are larger than all that is kept of other calls.
+    /// The requests that have not started, by number. Kept apart, so that the entries of other calls are
+    /// small.
     pub(super) waiting: Numbered<Request>,
 }
 
@@ -69,7 +74,7 @@ impl Table {
         }
     }
 
-    /// Gives back the memory that is kept for calls to come.
+    /// Frees memory that is kept for future calls.
     pub(super) fn shrink(&mut self) {
         self.ours.shrink();
         self.requests.shrink();
@@ -80,7 +85,7 @@ impl Table {
         self.ours.len() + self.requests.len()
     }
 
-    /// The peer's.
+    /// Number of requests of the peer.
     pub(super) fn requests(&self) -> usize {
         self.requests.len()
     }
@@ -95,110 +100,114 @@ impl Table {
         self.ours.iter_mut().map(|(number, call)| (CallId(number), call))
     }
 
-    /// Drops all but the calls of ours for which this is true.
+    /// Drops all requests, and the calls of this side for which `keep` is false.
     pub(super) fn retain_ours(&mut self, keep: impl FnMut(&OpenCall) -> bool) {
         self.ours.retain(keep);
         (self.requests, self.waiting) = (Numbered::default(), Numbered::default());
     }
 }
 
-/// A call of which something is left.
+/// A call of either side.
 #[derive(Debug)]
 pub(super) struct OpenCall {
     pub(super) urgency: Urgency,
-    /// Of a call of ours, when it times out; of a request, when its caller is taken to have given up.
+    /// When a call of this side times out, or when the caller of a request is assumed to have given up.
     pub(super) deadline: Option<Instant>,
     pub(super) state: State,
 }
 
 #[derive(Debug)]
 pub(super) enum State {
-    /// A call of ours that waits in the send queue. `argument` is what follows the body there, if it is a stream.
+    /// A call of this side that waits in the send queue. `argument` is the rest of a streamed argument.
     Queued { place: Place, argument: Writer, delivery: Delivery },
-    /// A call of ours that has left and has not ended.
+    /// A call of this side that has been sent and has not ended.
     Sent { number: Number, argument: Writer, result: ResultState },
-    /// A call of ours that has ended with a result that came as a whole, and waits to be read.
-    /// `argument` is open no more.
+    /// A call of this side that has ended with a complete result, which waits to be read. `argument` is not
+    /// open.
     Unread { number: Number, argument: Writer, result: Box<RecvHalf> },
-    /// A request of the peer's that has not been answered.
+    /// A request that has not been answered.
     Request(RequestState),
-    /// A request that has been answered with a body, which is leaving or waits to.
+    /// A request that has been answered with a body or stream, which is being sent or waits to be sent.
     Replying { number: Number, key: OrderingKey, argument: Option<Box<RecvHalf>>, body: Box<SendHalf> },
 }
 
+/// How far the result of a call of this side has come.
 #[derive(Debug)]
 pub(super) enum ResultState {
-    /// Nothing of it has come.
+    /// Nothing has arrived.
     Awaited(Delivery),
-    /// It is being read; `None` once it has been read to its end, or is not wanted.
+    /// The host reads it as a stream; `None` once it has been read to its end, or stopped.
     Begun(Option<Box<RecvHalf>>),
-    /// It is reassembled, and comes as a whole with the end of the call.
+    /// It is being reassembled, and is delivered with the end of the call.
     Reassembled { metadata: Metadata, half: Box<RecvHalf> },
 }
 
-/// The writing end of a stream.
+/// The sending half of a stream.
 #[derive(Debug)]
 pub(super) enum Writer {
-    /// There is nothing to write, or all of it has been sent.
+    /// There is no stream, or all of it has been sent.
     Closed,
     Open(Box<SendHalf>),
-    /// The reader wants no more.
+    /// The reader has stopped.
     Stopped,
 }
 
+/// A request that has not been answered.
 #[derive(Debug)]
 pub(super) struct RequestState {
     pub(super) number: Number,
     pub(super) key: OrderingKey,
     pub(super) cancelled: bool,
-    /// Why its handler is to be stopped, or is not to start.
+    /// Why its handler must stop, or must not start.
     pub(super) withdrawn: Option<StopReason>,
-    /// When its handler has run for too long.
+    /// When its handler exceeds the execution timeout.
     pub(super) execution_deadline: Option<Instant>,
     pub(super) argument: Option<Box<RecvHalf>>,
     pub(super) stage: Stage,
 }
 
-/// A request as it was opened.
+/// The fields of an OPEN.
 pub(super) struct Opened {
     pub(super) call: Number,
     pub(super) method: Text,
     pub(super) key: OrderingKey,
     pub(super) options: Options,
     pub(super) piece: Piece,
-    /// Bytes of the frame that all of this is a slice of; 0 if slices may be kept.
+    /// Size of the frame that the fields are slices of; 0 if slices can be kept.
     pub(super) frame: usize,
 }
 
 /// How far a request has come.
 #[derive(Debug)]
 pub(super) enum Stage {
-    /// It waits for the rest of its argument, which is reassembled first.
+    /// The request waits until its argument is reassembled.
     Incomplete,
-    /// It waits to start.
+    /// The request waits to start.
     Waiting,
-    /// It was withdrawn before it started, and never will. Nothing is kept but its name, which its reply needs when its order comes.
+    /// The request was withdrawn before it started, and waits for its reply, which may come in its order.
+    /// Only its name is kept.
     Withdrawn,
     /// A handler runs.
     Running,
-    /// A handler runs, and its result is a stream that has begun.
+    /// A handler runs, and has begun a streamed result.
     Streaming(Box<StreamedResult>),
 }
 
-/// Boxed, for most results come as a whole, and it would make each entry of the table larger.
+/// Boxed in [`Stage`], because it is rare, and would make every entry of the table larger.
 #[derive(Debug)]
 pub(super) struct StreamedResult {
     pub(super) beginning: Beginning,
     pub(super) writer: Writer,
 }
 
-/// Where the RESULT is with which a stream begins.
+/// Where the RESULT of a streamed reply is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Beginning {
-    /// It waits for a stream with the same key.
+    /// It waits at the gate for a stream with the same key.
     AtGate(GatePlace),
     /// It waits in the send queue.
     Queued(Place),
+    /// It has been sent.
     Left,
 }
 
@@ -221,7 +230,7 @@ impl Writer {
         }
     }
 
-    /// Leaves `rest`, unless the reader has stopped it.
+    /// Takes the sending half, and leaves `rest`; a stopped writer stays stopped.
     pub(super) fn take(&mut self, rest: Self) -> Option<Box<SendHalf>> {
         match std::mem::replace(self, rest) {
             Self::Open(half) => Some(half),
@@ -235,12 +244,12 @@ impl Writer {
 }
 
 impl RequestState {
-    /// Whether its handler has not started.
+    /// Whether the handler has not started.
     pub(super) fn waits(&self) -> bool {
         matches!(self.stage, Stage::Incomplete | Stage::Waiting | Stage::Withdrawn)
     }
 
-    /// Why nobody waits for its reply any more, if nobody does.
+    /// Why the caller no longer waits for the reply; `None` if it does.
     pub(super) fn given_up(&self) -> Option<StopReason> {
         self.withdrawn.filter(|reason| reason.is_given_up())
     }
@@ -254,7 +263,7 @@ impl RequestState {
 }
 
 impl OpenCall {
-    /// The number on the wire, once it has one.
+    /// The number of the call, once it is sent.
     pub(super) fn number(&self) -> Option<Number> {
         match &self.state {
             State::Queued { .. } => None,
@@ -265,7 +274,7 @@ impl OpenCall {
         }
     }
 
-    /// Whether a call of ours that has not ended has left; `None` for any other.
+    /// Whether a call of this side has been sent; `None` for a call that has ended, and for requests.
     pub(super) fn has_left(&self) -> Option<bool> {
         match &self.state {
             State::Queued { .. } => Some(false),
@@ -274,12 +283,12 @@ impl OpenCall {
         }
     }
 
-    /// Whether it is a request whose handler has not started.
+    /// Whether this is a request whose handler has not started.
     pub(super) fn waits_to_start(&self) -> bool {
         matches!(&self.state, State::Request(request) if request.waits())
     }
 
-    /// Whether a body is reassembled before the host learns of it.
+    /// Whether a body is being reassembled before the host learns of it.
     pub(super) fn is_owed_as_a_whole(&self) -> bool {
         match &self.state {
             State::Request(request) => matches!(request.stage, Stage::Incomplete),
@@ -288,7 +297,7 @@ impl OpenCall {
         }
     }
 
-    /// The key and the number of a request whose reply is a stream: others may wait for it at the gate.
+    /// The key and the number of a request with a streamed reply, for which others may wait at the gate.
     pub(super) fn leads(&self) -> Option<(OrderingKey, Number)> {
         let (key, number) = match &self.state {
             State::Replying { key, number, .. } => (key, *number),
@@ -298,7 +307,7 @@ impl OpenCall {
         key.is_given().then(|| (key.clone(), number))
     }
 
-    /// Whether the host may read its stream, if it has one.
+    /// Whether the host may read the stream, if there is one.
     pub(super) fn is_readable(&self) -> bool {
         !self.waits_to_start() && !self.is_owed_as_a_whole()
     }
@@ -311,7 +320,7 @@ impl OpenCall {
         }
     }
 
-    /// When the handler of a request has run for too long.
+    /// When the handler of a request exceeds the execution timeout.
     pub(super) fn execution_deadline(&self) -> Option<Instant> {
         match &self.state {
             State::Request(request) => request.execution_deadline,
@@ -319,7 +328,7 @@ impl OpenCall {
         }
     }
 
-    /// The stream that this side writes.
+    /// The half of the stream that this side writes, and whether it was stopped.
     pub(super) fn writer(&mut self) -> Option<&mut Writer> {
         match &mut self.state {
             State::Queued { argument, .. }
@@ -339,7 +348,7 @@ impl OpenCall {
         }
     }
 
-    /// The stream that this side reads.
+    /// The half of the stream that this side reads.
     pub(super) fn receiver(&mut self) -> Option<&mut RecvHalf> {
         match &mut self.state {
             State::Sent { result: ResultState::Begun(half), .. } => half.as_deref_mut(),
@@ -351,13 +360,13 @@ impl OpenCall {
         }
     }
 
-    /// Whether it is a request whose handler was handed out and may not have been told to stop.
+    /// Whether this is a request whose handler runs and has not been told to stop.
     pub(super) fn runs(&self) -> bool {
         matches!(&self.state, State::Request(request) if !request.waits() && request.withdrawn.is_none())
     }
 }
 
-/// Which end of a call an id names.
+/// Whether an id is that of a call of this side.
 pub(super) fn is_ours(id: StreamId) -> bool {
     matches!(id, StreamId::Call(_))
 }

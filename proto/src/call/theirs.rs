@@ -1,4 +1,4 @@
-//! Requests of the peer: from their arrival to their answer.
+//! Requests of the peer: arrival, refusal, start, and withdrawal. Their replies are in `replies.rs`.
 
 use std::time::{Duration, Instant};
 
@@ -21,12 +21,13 @@ use crate::{ErrorInfo, Metadata, OrderingKey, Urgency};
 const GRACE: Duration = Duration::from_secs(1);
 
 impl Calls {
-    /// The request that came as this call.
+    /// The id of the request with this number.
     pub(super) fn request(&self, number: Number) -> RequestId {
         RequestId::new(self.connection, wire::ordinal(number))
     }
 
-    /// A request whose number is right has come.
+    /// A request has arrived, with a valid number: refuses it, or adds it to the table and tells the
+    /// endpoint.
     pub(super) fn arrive(&mut self, now: Instant, opened: Opened) {
         let Opened { call, method, key, options, piece, frame } = opened;
         if let Some((refusal, why)) = self.refusal_of(&options) {
@@ -57,11 +58,13 @@ impl Calls {
         let arrival = Arrival {
             request: id,
             key: key.clone(),
-            // The argument of an incomplete one counts when it is complete; until then its window and its memory are limited.
+            // An incomplete argument counts once it is complete; until then, its window and its reassembly
+            // are limited.
             bytes: if incomplete.is_some() { names } else { names.saturating_add(held) },
             ready: incomplete.is_none(),
         };
         self.codec.accept(call);
+        // The request waits here: the endpoint only gets its key and its size.
         self.table.waiting.insert(id.number(), request);
         let stage = if incomplete.is_some() { Stage::Incomplete } else { Stage::Waiting };
         let (cancelled, withdrawn, execution_deadline) = (false, None, None);
@@ -77,8 +80,8 @@ impl Calls {
         }
     }
 
-    /// The argument as the host is told of it; its receiver, unless all of it is here; and how many bytes of it may be held until the
-    /// request starts.
+    /// The argument for the host; its receiving half, unless it is complete; and the most bytes of it that
+    /// are held until the request starts.
     fn begin_argument(
         &mut self,
         size: Option<u64>,
@@ -95,17 +98,17 @@ impl Calls {
         (Body::Stream { size }, Some(self.open_argument(size, first, item)), held)
     }
 
-    /// The piece of an OPEN or a RESULT.
+    /// The uncompressed piece of an OPEN or a RESULT.
     pub(super) fn first_piece(&self, number: Number, piece: Piece) -> Result<Bytes, DecodeError> {
         let limit = match piece.fin {
             true => wire::max_first(number).min(self.config.max_body),
-            // It is no body, but the beginning of a stream, which has no limit.
+            // The beginning of a stream, whose size has no limit.
             false => MAX_FIRST,
         };
         piece.plain(limit)
     }
 
-    /// Why a request is not taken, if it is not.
+    /// Why a request must be refused, if it must.
     fn refusal_of(&self, options: &Options) -> Option<(Refusal, &'static str)> {
         if self.draining {
             return Some((Refusal::ShuttingDown, "this endpoint is shutting down"));
@@ -113,7 +116,7 @@ impl Calls {
         if self.table.requests() >= self.config.max_requests {
             return Some((Refusal::Busy, "too many requests of this peer are open"));
         }
-        options.unsupported.then_some((Refusal::Unsupported, "the call has an option that is not known here"))
+        options.unsupported.then_some((Refusal::Unsupported, "the call has an unknown option"))
     }
 
     fn open_argument(&mut self, size: Option<u64>, first: Bytes, item: bool) -> Box<RecvHalf> {
@@ -126,7 +129,7 @@ impl Calls {
         half
     }
 
-    /// A request whose body can't be read.
+    /// Refuses a request with a malformed or too large body.
     pub(super) fn refuse_unreadable(&mut self, call: Number, key: OrderingKey, error: DecodeError) {
         let refusal = match error {
             DecodeError::TooLarge { .. } => Refusal::BodyTooLarge,
@@ -136,7 +139,7 @@ impl Calls {
         self.report(Anomaly::Body(error));
     }
 
-    /// The same for one that would be refused even if it could be read.
+    /// The same in dialect 1, where other reasons to refuse a request precede.
     pub(super) fn refuse_bad_request(&mut self, call: Number, key: OrderingKey, error: DecodeError) {
         match self.refusal_of(&Options::default()) {
             Some((refusal, why)) => self.refuse(call, key, refusal.to_error(why)),
@@ -144,7 +147,7 @@ impl Calls {
         }
     }
 
-    /// The endpoint says that the request may start.
+    /// The endpoint has started a request: passes it to the host.
     pub(crate) fn start(&mut self, now: Instant, id: RequestId) {
         let limit = self.config.execution_timeout.and_then(|limit| now.checked_add(limit));
         let stream = StreamId::Request(id);
@@ -152,7 +155,7 @@ impl Calls {
         let State::Request(state) = &mut open.state else { return };
         match state.stage {
             Stage::Waiting => state.stage = Stage::Running,
-            // It was withdrawn while the endpoint decided to start it.
+            // The request was withdrawn before this event arrived.
             Stage::Withdrawn => return self.never_ran(id),
             _ => return,
         }
@@ -161,12 +164,13 @@ impl Calls {
             self.deadlines.set(at, Deadline::Execution(id));
         }
         if let Some(mut request) = self.table.waiting.remove(id.number()) {
+            // Without the grace: the handler should be done when the caller gives up.
             request.deadline = request.deadline.into_iter().chain(limit).min();
             self.events.push_back(Event::Request(request));
         }
     }
 
-    /// A body has been reassembled: its request is ready to start.
+    /// An argument has been reassembled: its request is ready to start.
     pub(super) fn argument_reassembled(&mut self, id: RequestId, body: Bytes) {
         if let Some(OpenCall { state: State::Request(state), .. }) = self.table.get_mut(StreamId::Request(id))
             && matches!(state.stage, Stage::Incomplete)
@@ -179,11 +183,12 @@ impl Calls {
         }
     }
 
-    /// The peer cancels its request.
+    /// The peer has cancelled a request.
     pub(super) fn cancel(&mut self, id: RequestId) {
         let stream = StreamId::Request(id);
         match self.table.get_mut(stream).map(|open| &mut open.state) {
-            // Dialect 1 has one CANCEL for a call. In dialect 2 it may come again, when a result is dropped unread (F-8).
+            // Dialect 1 has one CANCEL per call. In dialect 2, a second one is sent if the result is dropped
+            // unread (F-8).
             Some(State::Request(state)) if state.cancelled && wire::is_dialect_1(state.number) => {
                 self.report(Anomaly::UnknownCancel);
             }
@@ -191,22 +196,23 @@ impl Calls {
                 state.cancelled = true;
                 self.drop_waiting(id, ReadError::Aborted);
                 self.stop_sending(stream);
-                // The rest of its argument will not come, and what has come holds credit until it is answered.
+                // The rest of the argument will not arrive, and what has arrived must not hold credit until
+                // the reply.
                 self.fail_incomplete(stream, ReadError::Aborted);
                 self.withdraw(id, StopReason::Cancelled);
             }
-            // Its result is leaving, and nobody wants it any more.
+            // The result is being sent: drop the rest.
             Some(State::Replying { .. }) => self.drop_call(stream),
             _ => {}
         }
     }
 
-    /// The request is not to start, or its handler is to be stopped.
+    /// Withdraws a request: it must not start, or its handler must stop.
     pub(super) fn withdraw(&mut self, request: RequestId, reason: StopReason) {
         self.withdraw_with(request, reason, reply_of(reason));
     }
 
-    /// The argument of a request that has not started can't be completed.
+    /// Withdraws a request that has not started, because its argument can't become complete.
     pub(super) fn withdraw_incomplete(&mut self, request: RequestId, error: ReadError) {
         let refusal = match error {
             ReadError::TooLarge { .. } => Refusal::BodyTooLarge,
@@ -222,7 +228,8 @@ impl Calls {
         match state.withdrawn.replace(reason) {
             None if state.waits() => self.drop_waiting(request, ReadError::TimedOut),
             None => self.events.push_back(Event::Stop { request, reason }),
-            // Its handler was told already, or it never starts. But its reply may wait for its order, and nobody waits for that any more.
+            // The host knows already, or the handler never starts. But now the reply need not wait for its
+            // order, so tell the endpoint.
             Some(first) if reason.is_given_up() && !first.is_given_up() => {}
             Some(first) => {
                 state.withdrawn = Some(first);
@@ -232,7 +239,7 @@ impl Calls {
         self.endpoint_events.push_back(EndpointEvent::Withdrawn { request, reason, reply });
     }
 
-    /// Refuses a request that was not taken, ahead of other replies with its key (O-14).
+    /// Refuses a request that was not accepted, ahead of other replies with its key (O-14).
     pub(super) fn refuse(&mut self, number: Number, key: OrderingKey, error: ErrorInfo) {
         let names = self.codec.name_size(number, &key);
         let body = ReplyBody::from(Failure::Error(error));
@@ -244,7 +251,7 @@ impl Calls {
         self.queue.push(Queued::Reply(reply), Urgency::DEFAULT);
     }
 
-    /// The endpoint has no place for a request.
+    /// The request exceeds a limit of the endpoint.
     pub(crate) fn refuse_busy(&mut self, id: RequestId, reason: Busy) {
         let stream = StreamId::Request(id);
         let Some(OpenCall { state: State::Request(state), deadline, .. }) = self.table.get(stream) else {
@@ -258,7 +265,7 @@ impl Calls {
         self.refuse(number, key, Refusal::Busy.to_error(&reason.to_string()));
     }
 
-    /// Tells the peer which of its calls were not taken. Dialect 1 has no such message (K-6).
+    /// Tells the peer which of its calls are not accepted. Dialect 1 has no such message (K-6).
     pub(super) fn say_goodbye(&mut self) {
         if self.has_streams() {
             let next = self.next_theirs;
@@ -267,7 +274,7 @@ impl Calls {
     }
 }
 
-/// What the caller is told of a request that was withdrawn, unless its handler came to something.
+/// The reply to a withdrawn request, unless its handler gives one.
 pub(super) fn reply_of(reason: StopReason) -> Reply {
     match reason {
         StopReason::Cancelled | StopReason::IncompleteArgument | StopReason::Disconnected => Reply::Cancelled,

@@ -1,4 +1,7 @@
-//! The functions of a connection over a byte stream, which run ZMTP below the same connection.
+//! A connection over a byte stream: moves messages between the connection and the ZMTP [`Link`] below it.
+//!
+//! Not responsible for ZMTP itself, nor for transports that deliver messages: their hosts call
+//! [`Connection::handle_message`] and [`Connection::poll_message`] instead.
 
 use std::io::IoSlice;
 use std::time::Instant;
@@ -10,23 +13,26 @@ use crate::stream::FULL_PIECE;
 use crate::zmtp::{Link, LinkConfig, LinkError, LinkEvent};
 
 impl Connection {
-    // Measured on loopback (`bench/`): with 64 KiB, small calls beside an upload wait half as long as with 256 KiB, and the upload is no
-    // slower. A DATA with a full piece is written by itself.
-    /// Bytes that ZMTP may hold to be written: as long as it holds fewer, it gets the next message. What the send queue keeps instead
-    /// can still be taken back, and is overtaken by what is more urgent. For hosts that drive a [`Link`] of their own.
+    // Measured on loopback (`bench/`): compared with 256 KiB, small calls beside an upload have half the
+    // latency, and the upload is no slower. A DATA with a full piece reaches this limit alone.
+    /// Target for unwritten bytes in the ZMTP layer: it gets the next message while it holds fewer. Messages
+    /// that stay in the send queue can still be cancelled, and more urgent ones can overtake them. For hosts
+    /// that drive a [`Link`] themselves.
     pub const WRITE_AHEAD: usize = FULL_PIECE;
 
-    /// There is a byte stream to the peer now, which speaks ZMTP: its greeting is the first thing to [transmit](Self::poll_transmit).
-    /// `seed` is 32 unpredictable bytes, new for each byte stream; CURVE's ephemeral keys and nonces are made of them.
+    /// Starts ZMTP on a new byte stream to the peer; next, [transmit](Self::poll_transmit) the greeting.
+    /// `seed` must be 32 unpredictable bytes, new for each byte stream: CURVE derives its ephemeral keys and
+    /// nonces from them.
     pub fn open(&mut self, now: Instant, config: &LinkConfig, seed: [u8; 32]) {
         self.link = Some(Box::new(Link::new(config, seed, now)));
     }
 
-    /// Takes bytes of the peer, cut in any way. Ignored if there is no byte stream.
+    /// Handles bytes from the peer, split in any way. Ignored if there is no byte stream.
     ///
     /// # Errors
-    /// The byte stream is of no more use: write what is left to transmit, for it may tell the peer why, and close it. Then call
-    /// [`handle_disconnected`](Self::handle_disconnected), if there may be another one, or [`close`](Self::close).
+    /// The byte stream is unusable. Transmit what is left, since it may contain an ERROR command for the
+    /// peer, and close the byte stream. Then call [`handle_disconnected`](Self::handle_disconnected) to try
+    /// another byte stream, or [`close`](Self::close).
     pub fn handle_input(&mut self, now: Instant, mut bytes: &[u8]) -> Result<(), LinkError> {
         while let Some(link) = &mut self.link {
             let more = link.read_until_event(now, &mut bytes);
@@ -38,10 +44,11 @@ impl Connection {
         Ok(())
     }
 
-    /// Admits the client of [`Event::AuthenticationRequested`]. A late or second answer is harmless.
+    /// Admits the client of [`Event::AuthenticationRequested`]. Does nothing if no client waits, so a late or
+    /// second answer is harmless.
     ///
     /// # Errors
-    /// As [`handle_input`](Self::handle_input).
+    /// As [`handle_input`](Self::handle_input), for input that arrived while the client waited.
     #[cfg(feature = "curve")]
     pub fn admit(&mut self, now: Instant) -> Result<(), LinkError> {
         let Some(link) = &mut self.link else { return Ok(()) };
@@ -50,21 +57,22 @@ impl Connection {
         result
     }
 
-    /// Refuses that client.
+    /// Refuses the client of [`Event::AuthenticationRequested`]: it gets an ERROR command.
     ///
     /// # Errors
-    /// [`LinkError::NotAdmitted`]. The byte stream is of no more use, as after an error of [`handle_input`](Self::handle_input).
+    /// [`LinkError::NotAdmitted`] if a client waits, [`LinkError::Closed`] if the byte stream had failed. The
+    /// byte stream is unusable, as after an error of [`handle_input`](Self::handle_input).
     #[cfg(feature = "curve")]
     pub fn refuse(&mut self) -> Result<(), LinkError> {
         self.link.as_mut().map_or(Ok(()), |link| link.refuse())
     }
 
-    /// Fills `slices` with the bytes to write next, in order; returns how many slices were filled, 0 if there is nothing to write.
-    /// Report what was written with [`transmitted`](Self::transmitted), or with [`handle_write_blocked`](Self::handle_write_blocked) that
-    /// nothing could be.
+    /// Fills `slices` with the bytes to write next, in order, and returns the number of filled slices: 0 if
+    /// there is nothing to write. Report the bytes that were written with [`transmitted`](Self::transmitted);
+    /// if none could be written, call [`handle_write_blocked`](Self::handle_write_blocked).
     ///
     /// # Errors
-    /// [`LinkError::Exhausted`] after 2^64 - 1 frames under CURVE. The connection is of no more use.
+    /// [`LinkError::Exhausted`] after 2^64 - 1 frames under CURVE. The byte stream is unusable.
     pub fn poll_transmit<'a>(
         &'a mut self,
         now: Instant,
@@ -73,15 +81,16 @@ impl Connection {
         while self.link.as_ref().is_some_and(|link| link.pending_output() < Self::WRITE_AHEAD) {
             let Some(message) = self.poll_message(now) else { break };
             if let Some(link) = &mut self.link {
-                // Nothing leaves before the link is established, so only the encryption can fail.
+                // There is no message before the link is established, so only the encryption can fail.
                 link.send(message)?;
             }
         }
         Ok(self.link.as_ref().map_or(0, |link| link.output(slices)))
     }
 
-    /// Appends the bytes to write next to a buffer of the host's, and counts them as written: the simplest way, at the cost of a
-    /// copy. Nothing is appended if there is nothing to write.
+    /// Appends the bytes to write next to `buffer`, and counts them as written. Simpler than
+    /// [`poll_transmit`](Self::poll_transmit), at the cost of a copy. Appends nothing if there is nothing to
+    /// write.
     ///
     /// # Errors
     /// As [`poll_transmit`](Self::poll_transmit).
@@ -94,7 +103,7 @@ impl Connection {
         Ok(())
     }
 
-    /// So many bytes were written.
+    /// The host has written this many bytes of the output.
     pub fn transmitted(&mut self, bytes: usize) {
         if let Some(link) = &mut self.link {
             link.advance_output(bytes);
@@ -104,17 +113,19 @@ impl Connection {
         }
     }
 
-    /// Whether bytes wait to be written, besides what [`poll_transmit`](Self::poll_transmit) may add.
+    /// Whether the ZMTP layer has unwritten bytes. [`poll_transmit`](Self::poll_transmit) may add more from
+    /// the send queue.
     pub fn has_output(&self) -> bool {
         self.link.as_ref().is_some_and(|link| link.pending_output() > 0)
     }
 
-    /// False while 64 KiB of replies to the peer's ZMTP PINGs wait to be written: read on only after writing.
+    /// False while 64 KiB of ZMTP PONGs wait to be written (PROTOCOL.md, Z-15): write before reading on.
     pub fn accepts_input(&self) -> bool {
         self.link.as_ref().is_some_and(|link| link.accepts_input())
     }
 
-    /// Bytes that the frame under way still lacks; 0 between frames. A hint for how much to read at once.
+    /// Bytes missing from the frame that is being received; 0 between frames. A hint for the size of the next
+    /// read.
     pub fn missing_input(&self) -> usize {
         self.link.as_ref().map_or(0, |link| link.missing_input())
     }
@@ -139,13 +150,14 @@ impl Connection {
                     self.handle_connected(now);
                 }
                 LinkEvent::Message(message) => self.handle_message(now, message),
-                // A message of too many frames is no message of ours (M-1).
+                // Reported as a message that is not Callosum's, like any other with a wrong number of frames
+                // (M-1).
                 LinkEvent::Ignored { .. } => self.handle_message(now, Multipart::default()),
             }
         }
     }
 
-    /// What is due for ZMTP at `now`.
+    /// Handles the timers of ZMTP that are due at `now`.
     pub(super) fn handle_link_timeout(&mut self, now: Instant) -> Result<(), LinkError> {
         self.link.as_mut().map_or(Ok(()), |link| link.handle_timeout(now))
     }

@@ -1,4 +1,7 @@
-//! The handshake, and PINGs and PONGs after it (PROTOCOL.md, [H-*] and [M-*]).
+//! The Callosum handshake, and PINGs and PONGs after it (PROTOCOL.md, rules H and M).
+//!
+//! A connector sends its hello in a PING; the binder answers with its own hello in a PONG. A peer that echoes
+//! the hello, or sends anything else first, speaks dialect 1. Not responsible for the handshake of ZMTP.
 
 use std::time::Instant;
 
@@ -17,8 +20,8 @@ use crate::wire::{Credit, Hello, PING, PONG};
 const MAX_PING: usize = 64 * 1024;
 
 impl Connection {
-    /// There is a transport now: a connector says hello, a binder waits for the peer to speak. Ignored after the first time, and when
-    /// the connection is over.
+    /// The transport is connected: a connector sends its hello, a binder waits for the peer's first message.
+    /// Ignored if the connection already has a transport, or has ended.
     pub fn handle_connected(&mut self, now: Instant) {
         if self.phase != Phase::Unconnected {
             return;
@@ -44,7 +47,7 @@ impl Connection {
 
     pub(super) fn establish(&mut self, hello: Option<Hello>, now: Instant) {
         self.handshake_deadline = None;
-        // H-15: who offers dialect 2 without credit counts as one who does not offer it.
+        // H-15: an offer of dialect 2 without credit does not count.
         let credit = hello.as_ref().and_then(|hello| hello.credit);
         let dialect = match (&hello, credit) {
             (Some(hello), Some(_)) => self.config.dialect.common(hello.dialects),
@@ -55,14 +58,14 @@ impl Connection {
         self.probes.start(now);
         self.calls.events().push_back(Event::Established { max_body, dialect });
         if dialect == Dialect::Two {
-            // How wide windows should be depends on the time of a round trip.
+            // The autotuning of windows needs the round-trip time.
             self.queue_first_probe();
         }
         let credit = credit.filter(|_| dialect == Dialect::Two);
         self.calls.establish(PeerLimits { max_body, credit });
     }
 
-    /// Queues one more of the probes that follow the handshake, unless that was the last one.
+    /// Queues the next of the probes that follow the handshake; returns false if there are no more.
     fn queue_first_probe(&mut self) -> bool {
         let more = self.probes.take_first();
         if more {
@@ -96,7 +99,7 @@ impl Connection {
         if size > MAX_PING {
             return self.report(Anomaly::OversizePing(size));
         }
-        // Copies: a frame may be a small part of a block that nothing counts.
+        // Copy: the frames may be slices of a larger block, which no limit counts while the PONG waits.
         let copy = |frame: &Bytes| Bytes::copy_from_slice(frame);
         let pong = Multipart::new(PONG, copy(&answer), copy(&body));
         if self.calls.queue().push_pong(pong, first).is_err() {
@@ -111,10 +114,11 @@ impl Connection {
                 Err(error) => return self.report(Anomaly::Header(error)),
             };
             if !body.is_empty() && body[..] != self.nonce {
-                // PONG for a previous connector's hello, whose transport this one has taken over: ignore it (H-6).
+                // PONG for a previous connector's hello, whose transport this one has taken over: ignore it
+                // (H-6).
                 return;
             }
-            // An echo of our own hello is what a peer sends that does not know what a hello is.
+            // H-6: a peer of dialect 1 echoes every PING, so our own nonce comes back.
             let echo = hello.nonce == self.nonce;
             return self.establish((!echo).then_some(hello), now);
         }
@@ -123,8 +127,8 @@ impl Connection {
         self.calls.flow().measured(round_trip);
         self.calls.events().push_back(Event::Pong { ping, round_trip });
         if self.dialect() == Some(Dialect::Two) && !self.queue_first_probe() {
-            // What the handshake and its probes have left behind is given back at once: a connection that is opened next can use it,
-            // as it can't what is given back once this one is quiet, if many are opened at a time.
+            // Free what the handshake and its probes have allocated now, not when the connection is quiet: if
+            // many connections are opened in a row, the next one reuses it.
             self.quiet_check = Some(now);
         }
     }

@@ -1,7 +1,8 @@
-//! One connection to one remote peer: handshake, dialect, liveness, the end, and the calls of both sides.
+//! One connection to one remote peer: input and output, handshake, liveness, and the end.
 //!
-//! Responsible for the state of the connection and its dialect; calls are in [`Calls`](crate::call). The dialect is
-//! chosen in the handshake; afterwards only the codec knows it.
+//! Responsible for the [`Phase`] of the connection and its timers. Not for calls, which are in
+//! [`Calls`](crate::call), nor for which request may run, which the [`Endpoint`](crate::Endpoint) decides.
+//! The handshake selects the dialect; afterwards only the codec and a few rules depend on it.
 
 mod byte_stream;
 mod handshake;
@@ -27,40 +28,41 @@ use crate::wire::{Hello, NONCE_LEN, PING, PONG, UPPER};
 use crate::zmtp::{Link, LinkError};
 use crate::{Metadata, Multipart, Role};
 
-/// Least window of a stream, so that every record fits.
+/// Smallest window of a stream, so that a DATA with some bytes always fits.
 const MIN_WINDOW: u64 = 1024;
 
-/// A connection that has heard nothing for so long gives back the memory that it keeps for what is to come. That may be more than it
-/// takes without, above all after the handshake and the first probes, which fill each queue once.
+/// A connection that has received nothing for this long frees spare memory. After the handshake and the first
+/// probes, which use each queue once, it can be most of what an idle connection holds.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// One connection to one remote peer. See the [crate](crate) for the run loop.
+/// One connection to one remote peer. The [crate](crate) docs explain the run loop.
 ///
-/// `now` must not go backwards; if it does, timers are late, without other effects. The same calls in the same order
-/// give the same outputs, to the byte. No input panics.
+/// `now` must not go backwards; if it does, timers fire late, without other effects. The same calls in the
+/// same order give the same output, byte for byte. No input panics.
 pub struct Connection {
     id: ConnectionId,
     role: Role,
     config: Arc<ConnectionConfig>,
     nonce: [u8; NONCE_LEN],
     phase: Phase,
-    /// The byte stream to the peer, if that is the transport.
+    /// The ZMTP layer, if the transport is a byte stream.
     link: Option<Box<Link>>,
     calls: Calls,
     probes: Probes,
-    /// When the handshake has taken too long, and when the peer has accepted no bytes for too long.
+    /// When the handshake times out.
     handshake_deadline: Option<Instant>,
+    /// When the peer will have accepted no bytes for too long.
     write_deadline: Option<Instant>,
-    /// When to look whether it has been quiet, if anything was heard since it was.
+    /// When to check whether the connection is quiet; `None` while it is, until the next message.
     quiet_check: Option<Instant>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Phase {
-    /// There is no transport yet. Calls wait.
+    /// There is no transport. Calls wait.
     Unconnected,
     Handshaking,
-    /// With what the peer said of itself, if it knows more than dialect 1.
+    /// `hello` is `None` for a peer that speaks only dialect 1.
     Established {
         hello: Option<Hello>,
         dialect: Dialect,
@@ -69,9 +71,12 @@ enum Phase {
 }
 
 impl Connection {
-    /// A connection without a transport. `first_call` is [`CallId::FIRST`], or [`next_call`](Self::next_call) of the
-    /// connection that this one replaces, so that ids are never reused. `nonce` must be random and new for each
-    /// connection: a binder recognizes by it that its peer was restarted.
+    /// A connection without a transport, for the `id` that [`Endpoint::open`](crate::Endpoint::open) has
+    /// assigned. `first_call` is [`CallId::FIRST`], or [`next_call`](Self::next_call) of the connection that
+    /// this one replaces, so that ids are never reused. `nonce` must be random and new for each connection:
+    /// by a new nonce, a binder recognizes that its peer was restarted.
+    ///
+    /// Windows of `config` that contradict each other are adjusted, see [`ConnectionConfig`].
     pub fn new(
         id: ConnectionId,
         role: Role,
@@ -85,6 +90,7 @@ impl Connection {
             || !(MIN_WINDOW..=config.stream_window).contains(&config.first_window)
             || config.connection_window < config.stream_window
         {
+            // Copied only if it must be adjusted: usually, all connections share one.
             let config = Arc::make_mut(&mut config);
             config.stream_window = config.stream_window.max(MIN_WINDOW);
             config.first_window = config.first_window.clamp(MIN_WINDOW, config.stream_window);
@@ -105,13 +111,14 @@ impl Connection {
         }
     }
 
-    /// Its id at the endpoint.
+    /// The id that the endpoint has assigned.
     pub fn id(&self) -> ConnectionId {
         self.id
     }
 
-    /// Handles a message of the transport. A faulty message is reported as an [`Event::Anomaly`] and, if it names a
-    /// call, answered. Ignored while there is no transport.
+    /// Handles a message from a transport that delivers messages. A faulty message is reported as an
+    /// [`Event::Anomaly`], and answered with an ERROR if it is a request that can be identified. A malformed
+    /// packet of dialect 2 closes the connection. Ignored while there is no transport.
     pub fn handle_message(&mut self, now: Instant, message: Multipart) {
         if !self.is_connected() {
             return;
@@ -120,6 +127,7 @@ impl Connection {
         if self.quiet_check.is_none() {
             self.quiet_check = now.checked_add(QUIET);
         }
+        // M-1: in dialect 2, a message of one frame is a packet.
         if self.dialect() == Some(Dialect::Two) && message.frames().len() == 1 {
             let Some(packet) = message.into_one() else { return self.report(Anomaly::NotAMessage) };
             match self.calls.handle_packet(now, &packet) {
@@ -144,9 +152,10 @@ impl Connection {
         self.close_if_fatal();
     }
 
-    /// Handles an event of the endpoint.
+    /// Handles an event from the endpoint. Afterwards, poll for events and messages.
     pub fn handle_event(&mut self, now: Instant, event: ConnectionEvent) {
         if self.is_closed() {
+            // The endpoint counts the request as running until it learns that it never ran.
             if let ConnectionEvent::Start(request) = event {
                 self.calls.never_ran(request);
             }
@@ -155,7 +164,7 @@ impl Connection {
         match event {
             ConnectionEvent::Start(request) => self.calls.start(now, request),
             ConnectionEvent::Refuse { request, reason } => self.calls.refuse_busy(request, reason),
-            // The peer is told what is wrong with a reply that can't be sent.
+            // If the reply can't be sent, `reply` sends an ERROR in its place.
             ConnectionEvent::Reply { request, reply } => drop(self.calls.reply(request, reply)),
             ConnectionEvent::MayReply(request) => self.calls.events().push_back(Event::MayReply(request)),
             ConnectionEvent::Reassemble(stream) => self.calls.reassemble(now, stream),
@@ -164,29 +173,32 @@ impl Connection {
         self.close_if_fatal();
     }
 
-    /// The next event for the endpoint, until `None`.
+    /// The next event for [`Endpoint::handle_event`](crate::Endpoint::handle_event). Call it until it returns
+    /// `None`.
     pub fn poll_endpoint_event(&mut self) -> Option<EndpointEvent> {
         self.calls.poll_endpoint_event()
     }
 
-    /// Whether [`poll_event`](Self::poll_event) or [`poll_endpoint_event`](Self::poll_endpoint_event) has an event.
+    /// Whether [`poll_event`](Self::poll_event) or [`poll_endpoint_event`](Self::poll_endpoint_event) has an
+    /// event.
     pub fn has_events(&self) -> bool {
         self.calls.has_events()
     }
 
-    /// The next event, until `None`.
+    /// The next event for the host. Call it until it returns `None`.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.calls.poll_event()
     }
 
-    /// The next message to send, until `None`. Before the handshake is complete, only messages of the handshake are
-    /// sent.
+    /// The next message to send, for a transport that delivers messages. Call it until it returns `None`.
+    /// Before the handshake is complete, there are only messages of the handshake (H-10).
     pub fn poll_message(&mut self, now: Instant) -> Option<Multipart> {
         if !self.is_connected() {
             return None;
         }
         let established = self.is_established();
         let queue = self.calls.queue();
+        // Hello, PING and PONG are messages of their own; records share a packet.
         if !queue.next_is_about_a_call()
             && let Some(control) = queue.pop_control(established)
         {
@@ -205,20 +217,21 @@ impl Connection {
     }
 
     /// The transport accepts no more bytes for now, though some wait. If that lasts for
-    /// [`write_timeout`](ConnectionConfig::write_timeout), the connection is closed. Acknowledgements and answers of
-    /// the peer restart that timeout, since a transport with large buffers accepts bytes rarely (K-3).
+    /// [`write_timeout`](ConnectionConfig::write_timeout), the connection is closed. Acknowledgements and
+    /// answers from the peer restart that timeout, since a transport with large buffers rarely accepts bytes
+    /// (K-3).
     pub fn handle_write_blocked(&mut self, now: Instant) {
         if self.is_connected() && self.write_deadline.is_none() {
             self.write_deadline = now.checked_add(self.config.write_timeout);
         }
     }
 
-    /// The transport has accepted some bytes.
+    /// The transport has accepted some bytes, so it is not blocked.
     pub fn handle_write_progress(&mut self) {
         self.write_deadline = None;
     }
 
-    /// The peer may have shown that it reads.
+    /// Restarts the write timeout if the last message showed that the peer reads.
     fn look_for_progress(&mut self, now: Instant) {
         if self.calls.take_peer_reads() {
             self.put_off_write_deadline(now);
@@ -231,12 +244,13 @@ impl Connection {
         }
     }
 
-    /// When to call [`handle_timeout`](Self::handle_timeout); after that was called with `now`, later than `now`.
+    /// When to call [`handle_timeout`](Self::handle_timeout); `None` if no timer is set. After a call with
+    /// `now`, it is later than `now`.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.next_deadline().into_iter().chain(self.quiet_check).min()
     }
 
-    /// When something is due that a peer or a caller notices.
+    /// The next timer that has an effect other than freeing memory.
     fn next_deadline(&self) -> Option<Instant> {
         let probe = self.probes.next_timeout();
         [
@@ -251,14 +265,14 @@ impl Connection {
         .min()
     }
 
-    /// Does what is due at `now`. Early calls are harmless; late calls delay timeouts.
+    /// Handles the timers that are due at `now`. Early calls are harmless; late calls delay timeouts.
     ///
     /// # Errors
-    /// As [`handle_input`](Self::handle_input). None if the transport delivers messages.
+    /// As [`handle_input`](Self::handle_input). Never fails if the transport delivers messages.
     pub fn handle_timeout(&mut self, now: Instant) -> Result<(), LinkError> {
         if self.handshake_deadline.take_if(|at| *at <= now).is_some() {
             match self.role {
-                // A binder's peer need not speak first: without a PING, it is one of dialect 1 (H-9).
+                // H-9: a peer of dialect 1 need not send a PING.
                 Role::Binder => self.establish(None, now),
                 Role::Connector => self.close(CloseCause::HandshakeTimedOut),
             }
@@ -267,7 +281,8 @@ impl Connection {
             self.close(CloseCause::PeerNotReading);
         }
         if self.quiet_check.take_if(|at| *at <= now).is_some() {
-            // What is kept is given back at each timeout. This one is the last, unless something was heard since it was set.
+            // `calls.handle_timeout` below frees spare memory. If a message has arrived since, check again
+            // later.
             self.quiet_check = self.probes.last_heard().checked_add(QUIET).filter(|at| *at > now);
             if self.quiet_check.is_none() && !self.is_closed() {
                 self.calls.quiet();
@@ -284,13 +299,13 @@ impl Connection {
         self.handle_link_timeout(now)
     }
 
-    /// Calls a method of the peer. The call waits for the handshake if that is not complete.
+    /// Calls a method of the peer. The call waits until the handshake is complete.
     ///
-    /// Calls are sent in the order in which they were made, more urgent ones first. Each ends with exactly one
-    /// [`Event::Ended`], or with [`abandon`](Self::abandon).
+    /// Calls are sent in the order in which they were made, except that more urgent ones overtake calls with
+    /// other keys. Each call ends with exactly one [`Event::Ended`], or with [`abandon`](Self::abandon).
     ///
     /// # Errors
-    /// See [`InvokeError`]; the call was not accepted and there will be no event.
+    /// See [`InvokeError`]. The call is not accepted, and there is no event for it.
     pub fn invoke(&mut self, now: Instant, call: Call) -> Result<CallId, InvokeError> {
         if self.is_closed() {
             return Err(InvokeError::Closed);
@@ -298,22 +313,23 @@ impl Connection {
         self.calls.invoke(now, call)
     }
 
-    /// Ends a call of this side now, without an event, because its caller has cancelled it. If it had been sent, the
-    /// peer gets a CANCEL, whose answer is ignored. Returns whether the call was still open.
+    /// Cancels a call of this side. It ends now, without an event. If it was sent, the peer gets a CANCEL;
+    /// the answer to that is ignored. Returns whether the call was open.
     ///
-    /// A call whose result has been read to its end, and whose argument is [finished](SendStream::finish), goes on
-    /// until the rest of the argument has been sent, and ends with an event.
+    /// Exception: if the result has been read to its end, and the argument is [finished](SendStream::finish),
+    /// the call goes on until the rest of the argument has been sent, ends with an event, and this returns
+    /// false.
     pub fn abandon(&mut self, call: CallId) -> bool {
         self.calls.abandon(call)
     }
 
-    /// Begins the reply to a request as a stream, which is then [written](SendStream::write), and ends with
-    /// [`Reply::End`] or, at any time, a failure. Call it after [`Event::MayReply`].
+    /// Begins the reply to a request as a stream. [Write](SendStream::write) it, and end it with
+    /// [`Reply::End`] or, at any time, a failure. Call this after [`Event::MayReply`].
     ///
-    /// `compressed` as in [`Reply::Result`]; `size` is the size of the whole stream in bytes, if it is known.
+    /// `compressed` is as in [`Reply::Result`]; `size` is the size of the whole stream in bytes, if known.
     ///
     /// # Errors
-    /// See [`ReplyError`]; nothing is sent.
+    /// See [`ReplyError`]. Nothing is sent.
     pub fn begin_reply(
         &mut self,
         request: RequestId,
@@ -326,30 +342,32 @@ impl Connection {
         begun
     }
 
-    /// Answers a request; replies are sent in the order of these calls. The endpoint does this with
-    /// [`ConnectionEvent::Reply`]. Returns what is sent to the peer, which differs from the reply if that can't be
-    /// sent.
+    /// Answers a request. Replies are sent in the order of these calls. Usually
+    /// [`handle_event`](Self::handle_event) does this, for [`ConnectionEvent::Reply`]. Returns what is sent:
+    /// if the reply itself can't be sent, an ERROR takes its place.
     ///
     /// # Errors
-    /// [`ReplyError::NotOpen`]; nothing is sent.
+    /// [`ReplyError::NotOpen`] if the request was answered, or the connection has ended. Nothing is sent.
     pub fn reply(&mut self, request: RequestId, reply: Reply) -> Result<Replied, ReplyError> {
         let replied = self.calls.reply(request, reply);
         self.close_if_fatal();
         replied
     }
 
-    /// The stream of a call that this side reads: the argument of a request, or the result of a call of this side.
+    /// The half of a call's stream that this side reads: the argument of a request, or the result of a call
+    /// of this side.
     pub fn recv_stream(&mut self, id: impl Into<StreamId>) -> RecvStream<'_> {
         let open = !self.is_closed();
         self.calls.recv_stream(id.into(), open)
     }
 
-    /// The stream of a call that this side writes: the argument of a call of this side, or the result of a request.
+    /// The half of a call's stream that this side writes: the argument of a call of this side, or the result
+    /// of a request.
     pub fn send_stream(&mut self, id: impl Into<StreamId>) -> SendStream<'_> {
         self.calls.send_stream(id.into())
     }
 
-    /// Accepts no new calls from either side from now on: [`invoke`](Self::invoke) fails, and new requests of the peer
+    /// Stops accepting calls from both sides: [`invoke`](Self::invoke) fails, and new requests of the peer
     /// are refused. Open calls go on. Draining can't be undone.
     pub fn drain(&mut self) {
         self.calls.drain();
@@ -360,14 +378,15 @@ impl Connection {
         self.calls.is_draining()
     }
 
-    /// Whether there is no call of this side, no request of the peer, and nothing to send.
+    /// Whether there are no calls of this side, no requests of the peer, and nothing to send. Without a
+    /// transport, only calls count.
     pub fn is_idle(&self) -> bool {
         self.calls.is_idle() || (self.phase == Phase::Unconnected && self.calls.open_calls() == 0)
     }
 
-    /// The transport has ended. If the handshake was not complete, so that no call can have been sent, calls wait for
-    /// the next transport, and the connection gets a new `nonce`. Otherwise returns false and changes nothing: open
-    /// calls can only end, with [`close`](Self::close).
+    /// The transport was disconnected. If the handshake was not complete, no call was sent: calls wait for
+    /// the next transport, for which the connection uses the new `nonce`. Otherwise returns false and changes
+    /// nothing: [`close`](Self::close) the connection, which ends its calls.
     pub fn handle_disconnected(&mut self, nonce: [u8; NONCE_LEN]) -> bool {
         match self.phase {
             Phase::Unconnected => {}
@@ -383,8 +402,9 @@ impl Connection {
         true
     }
 
-    /// Closes the connection: every call of this side ends, every request of the peer is forgotten. Results that had
-    /// arrived completely can still be [read](RecvStream::read). Idempotent.
+    /// Closes the connection: ends every call of this side, and forgets every request of the peer, whose
+    /// handlers get [`Event::Stop`]. Results that have arrived completely can still be
+    /// [read](RecvStream::read). Idempotent.
     pub fn close(&mut self, cause: CloseCause) {
         if self.is_closed() {
             return;
@@ -401,7 +421,7 @@ impl Connection {
     }
 
     /// # Panics
-    /// If the tables contradict each other, or keep anything of what is gone.
+    /// If the tables contradict each other, or retain anything of ended calls.
     #[cfg(any(test, feature = "internals"))]
     #[doc(hidden)]
     pub fn audit(&self) {
@@ -409,7 +429,7 @@ impl Connection {
     }
 
     /// # Panics
-    /// If anything is left though nothing is under way.
+    /// If anything is left in the tables of an idle connection.
     #[cfg(any(test, feature = "internals"))]
     #[doc(hidden)]
     pub fn audit_idle(&self) {
@@ -426,8 +446,9 @@ impl Connection {
         self.calls.events().push_back(Event::Anomaly(anomaly));
     }
 
-    /// Probes the peer, once the handshake is complete; [`Event::Pong`] reports the answer, if any. Returns the number of the probe,
-    /// unique within the connection. At most 64 probes are unanswered; for one more, the oldest is forgotten.
+    /// Probes the peer, once the handshake is complete. [`Event::Pong`] reports the answer, if there is one.
+    /// Returns the number of the probe, which is unique within the connection. At most 64 probes can be
+    /// unanswered; for one more, the oldest is forgotten.
     ///
     /// # Errors
     /// [`InvokeError::Closed`] if the connection has ended.
@@ -438,7 +459,8 @@ impl Connection {
         }
     }
 
-    /// Forgets a probe, which makes room for others: its answer is not reported.
+    /// Forgets a probe, which makes room for another. Its answer will not be reported; if it has not been
+    /// sent, it will not be.
     pub fn forget_ping(&mut self, ping: u64) {
         if self.probes.forget(ping) {
             self.calls.queue().remove_ping(ping);
@@ -458,7 +480,7 @@ impl Connection {
     fn handle_upper(&mut self, now: Instant, header: &Bytes, body: Bytes) {
         let events = self.calls.events().len();
         let readable = self.calls.handle_upper(now, header, body);
-        // H-8: the handshake of a binder is complete with it. The event comes before those of the message.
+        // H-8: a readable UPPER completes the handshake of a binder. Its event precedes those of the message.
         if readable && self.phase == Phase::Handshaking && self.role == Role::Binder {
             let later = self.calls.events().split_off(events);
             self.establish(None, now);

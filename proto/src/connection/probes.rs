@@ -1,4 +1,8 @@
-//! Probes: unanswered PINGs, when to probe a silent peer, and when to close its connection.
+//! Probes (PROTOCOL.md, M-6): PINGs without an answer, when to probe a silent peer, and when to close its
+//! connection.
+//!
+//! Not responsible for the heartbeats of ZMTP, which are in `zmtp/liveness.rs`: a transport has one or the
+//! other.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -9,16 +13,16 @@ use crate::Multipart;
 use crate::config::Keepalive;
 use crate::wire::PING;
 
-/// Probes that may be under way at once; past it the oldest is forgotten (PROTOCOL.md, M-7).
+/// Probes that may be unanswered at a time; for one more, the oldest is forgotten (PROTOCOL.md, M-7).
 pub(super) const MAX_PROBES: usize = 64;
 
-/// Probes at the beginning, one after the other, to learn the time of a round trip: the first answers take longer, for both ends
-/// are busy.
+/// Probes after the handshake, one after the other, to measure the shortest round trip: the first ones take
+/// longer, because both ends are busy.
 const FIRST_PROBES: u32 = 8;
 
 #[derive(Debug)]
 pub(super) struct Probes {
-    /// When each was sent, by number; `None` for one that has not left.
+    /// Unanswered probes: when each was sent, by number; `None` if it still waits in the send queue.
     under_way: BTreeMap<u64, Option<Instant>>,
     next: u64,
     first_left: u32,
@@ -28,7 +32,7 @@ pub(super) struct Probes {
     due: Option<Instant>,
 }
 
-/// What is due.
+/// What is due at a timeout.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Due {
     Nothing,
@@ -50,13 +54,13 @@ impl Probes {
         }
     }
 
-    /// The handshake is complete.
+    /// The handshake is complete: starts the keepalive timer.
     pub(super) fn start(&mut self, now: Instant) {
         self.heard(now);
         self.due = self.keepalive.and_then(|keepalive| now.checked_add(keepalive.idle));
     }
 
-    /// Any message is a sign of life (K-2).
+    /// A message has arrived; any message counts as an answer (K-2).
     pub(super) fn heard(&mut self, now: Instant) {
         (self.last_heard, self.unanswered) = (now, 0);
     }
@@ -75,6 +79,7 @@ impl Probes {
         else {
             return Due::Nothing;
         };
+        // `heard` is called for each message, and does not move the timer: do that here, once per `idle`.
         if now.saturating_duration_since(self.last_heard) < idle {
             self.due = self.last_heard.checked_add(idle);
             return Due::Nothing;
@@ -87,7 +92,8 @@ impl Probes {
         Due::Probe
     }
 
-    /// The number of a new probe, and the one that is forgotten for it, if that has not left.
+    /// The number of a new probe; and the probe that is forgotten in exchange, if it is still in the send
+    /// queue.
     pub(super) fn next(&mut self) -> (u64, Option<u64>) {
         let ping = self.next;
         self.next += 1;
@@ -101,14 +107,14 @@ impl Probes {
         (ping, forgotten)
     }
 
-    /// Whether one more of the first probes is to be sent.
+    /// Counts one of the [`FIRST_PROBES`]; false if all have been sent.
     pub(super) fn take_first(&mut self) -> bool {
         let left = self.first_left.checked_sub(1);
         self.first_left = left.unwrap_or(0);
         left.is_some()
     }
 
-    /// The message of a probe, which leaves now.
+    /// The message of a probe, which is sent now.
     pub(super) fn sent(&mut self, number: u64, now: Instant) -> Multipart {
         if let Some(sent) = self.under_way.get_mut(&number) {
             *sent = Some(now);
@@ -116,19 +122,20 @@ impl Probes {
         Multipart::new(PING, Bytes::new(), Bytes::copy_from_slice(&number.to_be_bytes()))
     }
 
-    /// The probe that a PONG answers, and the time of the round trip. A PONG to a probe that has not left answers none (M-6).
+    /// The probe that a PONG answers, and its round-trip time. `None` if the probe is unknown or has not been
+    /// sent (M-6).
     pub(super) fn answered(&mut self, header: &[u8], body: &[u8], now: Instant) -> Option<(u64, Duration)> {
         let number = <[u8; 8]>::try_from(body).map(u64::from_be_bytes).ok().filter(|_| header.is_empty())?;
         let sent = self.under_way.get(&number).copied().flatten()?;
         self.under_way.remove(&number);
         if self.under_way.is_empty() {
-            // A tree that is empty keeps a node. Probes are rare, but for the first ones.
+            // An empty tree keeps a node. Probes are rare after the first ones, so free it.
             self.under_way.clear();
         }
         Some((number, now.saturating_duration_since(sent)))
     }
 
-    /// Returns whether it has not left.
+    /// Forgets a probe; returns whether it is still in the send queue.
     pub(super) fn forget(&mut self, ping: u64) -> bool {
         matches!(self.under_way.remove(&ping), Some(None))
     }

@@ -1,4 +1,4 @@
-//! Queries of a connection: its state, its peer, and the number of its calls.
+//! Read-only queries: the state of a connection, its dialect, its calls and its queues.
 
 use std::fmt;
 
@@ -8,12 +8,12 @@ use crate::event::CloseCause;
 use crate::ids::{CallId, RequestId};
 
 impl Connection {
-    /// Whether the connection is over.
+    /// Whether the connection has ended.
     pub fn is_closed(&self) -> bool {
         self.close_cause().is_some()
     }
 
-    /// Why the connection is over, if it is.
+    /// Why the connection has ended; `None` while it is open.
     pub fn close_cause(&self) -> Option<CloseCause> {
         match self.phase {
             Phase::Closed(cause) => Some(cause),
@@ -30,7 +30,7 @@ impl Connection {
         matches!(self.phase, Phase::Handshaking | Phase::Established { .. })
     }
 
-    /// What is spoken, once the handshake is complete.
+    /// The dialect in use; `None` unless the handshake is complete and the connection open.
     pub fn dialect(&self) -> Option<Dialect> {
         match self.phase {
             Phase::Established { dialect, .. } => Some(dialect),
@@ -38,23 +38,24 @@ impl Connection {
         }
     }
 
-    /// Whether so much waits to be sent that no more of the peer's requests should start.
+    /// Whether more than [`max_outgoing_bytes`](crate::ConnectionConfig::max_outgoing_bytes) wait to be sent,
+    /// so that no more requests of the peer start. Arguments that are being sent don't count.
     pub fn is_backlogged(&self) -> bool {
         self.calls.is_backlogged()
     }
 
-    /// Bytes of calls and replies that wait to be sent, without those of streams, which
-    /// [`ConnectionConfig::stream_buffer`](crate::ConnectionConfig::stream_buffer) bounds.
+    /// Bytes of calls and replies that wait to be sent. Without streams, which
+    /// [`ConnectionConfig::stream_buffer`](crate::ConnectionConfig::stream_buffer) limits.
     pub fn queued_bytes(&self) -> usize {
         self.calls.queued_bytes()
     }
 
-    /// Bytes of streams that were received and not read, and what they count for besides.
+    /// Credit held by received and unread stream data: its bytes, plus 32 for each record.
     pub fn held_bytes(&self) -> u64 {
         self.calls.held_bytes()
     }
 
-    /// Calls of ours that have not ended.
+    /// Calls of this side that have not ended.
     pub fn open_calls(&self) -> usize {
         self.calls.open_calls()
     }
@@ -76,7 +77,7 @@ impl Connection {
 }
 
 impl fmt::Debug for Connection {
-    /// Leaves out what is the application's: methods, keys and bodies.
+    /// Omits the application's data: methods, keys and bodies.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection")
             .field("id", &self.id)

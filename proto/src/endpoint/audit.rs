@@ -5,7 +5,7 @@ use super::request::{Phase, Request};
 
 impl Endpoint {
     /// # Panics
-    /// If the tables contradict each other, or keep anything of what is gone.
+    /// If the tables contradict each other, or retain anything of ended requests.
     #[doc(hidden)]
     pub fn audit(&self) {
         let (mut open, mut requests, mut running, mut waiting) = (0, 0, 0, 0);
@@ -40,7 +40,7 @@ impl Endpoint {
         self.reassembly.audit();
     }
 
-    /// Whether nothing is left but open connections.
+    /// Whether only open connections are left.
     #[doc(hidden)]
     pub fn audit_empty(&self) -> bool {
         let nothing_waits = self.events.is_empty() && self.finished.is_empty() && self.reassembly.is_empty();

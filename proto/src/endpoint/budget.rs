@@ -1,14 +1,16 @@
-//! Memory for bodies under reassembly: which body gets memory, and which waits.
+//! Memory for bodies under reassembly: which body gets memory now, and which waits.
 //!
-//! Responsible for two limits, one of each connection and one of all together; not for the memory itself. The idea: the bodies of
-//! a connection wait in a queue of their own, and only the first of each waits for the others' memory. So a peer waits for itself
-//! first, and holds up others with one body at most.
+//! Responsible for two limits, one per connection and one for all of them; not for allocating the memory. The
+//! idea: each connection has a queue of its bodies, and only the first of each queue waits for the total. So
+//! a connection first waits for its own bodies, and delays others by one body at most.
 //!
-//! Example, with limits of 60 per connection and 100 in all: A reassembles 50, and wants 40 and 10 besides; B wants 60. A's 40 waits
-//! for A's 50, and the 10 behind it. B's 60 waits for the total (50 + 60 > 100). When the 50 ends, B goes first, because its
-//! body began to wait for the total first; then A's 40, which makes 100; then the 10 waits for the total.
+//! Example, with limits of 60 per connection and 100 in all: A reassembles 50, and wants 40 and then 10; B
+//! wants 60. A's 40 waits for A's 50, and the 10 waits behind the 40. B's 60 waits for the total (50 + 60 >
+//! 100). When the 50 is complete, B gets memory first, because its body was the first to wait for the total;
+//! then A's 40, which makes 100; then A's 10 waits for the total.
 //!
-//! Every step is O(log n) amortized, whatever others have waiting; [`forget`](Budget::forget) is O(own bodies).
+//! Every step is O(log n) amortized, independent of other connections; [`forget`](Budget::forget) is O(bodies
+//! of the connection).
 
 #[cfg(test)]
 mod tests;
@@ -22,12 +24,13 @@ use crate::queue::Queue;
 pub(super) struct Budget {
     limit_per_connection: usize,
     limit: usize,
-    /// Bytes that all connections have been granted. At most the limit, or what one alone has.
+    /// Bytes granted to all connections. At most the limit, unless there is only one body.
     granted: usize,
     connections: FxHashMap<ConnectionId, Share>,
-    /// The connections whose first waiting body fits into their own limit, in the order in which it began to.
+    /// The connections whose first waiting body fits into their own limit, in the order in which they began
+    /// to wait for the total.
     queue: Queue<ConnectionId>,
-    /// In that queue, and among the waiting bodies of a connection.
+    /// Orders both this queue and the queues of the connections.
     next_place: u64,
 }
 
@@ -36,7 +39,7 @@ struct Share {
     granted: usize,
     bodies: FxHashMap<StreamId, Body>,
     waiting: Queue<StreamId>,
-    /// The connection's place among those that wait for the total.
+    /// The place of the connection in [`Budget::queue`].
     place: Option<u64>,
 }
 
@@ -46,13 +49,14 @@ enum Body {
     Granted { bytes: usize },
 }
 
-/// One alone may be larger than the limit, or it would never be reassembled.
+/// Whether a body fits into a limit. A single body may exceed it, because otherwise it would never be
+/// reassembled.
 fn fits(bytes: usize, granted: usize, limit: usize) -> bool {
     granted == 0 || bytes <= limit.saturating_sub(granted)
 }
 
 impl Budget {
-    /// Limits in bytes.
+    /// Both limits are in bytes.
     pub(super) fn new(limit_per_connection: usize, limit: usize) -> Self {
         Self {
             limit_per_connection,
@@ -64,7 +68,7 @@ impl Budget {
         }
     }
 
-    /// A body of so many bytes waits from now on. Ignored if the same stream has one already.
+    /// A body of `bytes` bytes waits for memory. Ignored if the same stream already has a body.
     pub(super) fn want(&mut self, connection: ConnectionId, stream: StreamId, bytes: usize) {
         self.next_place += 1;
         let place = self.next_place;
@@ -77,7 +81,7 @@ impl Budget {
         self.requeue(connection);
     }
 
-    /// A body needs no memory any more, or does not wait for any. Ignored if it is unknown.
+    /// A body has ended: frees its memory, or its place in the queue. Ignored if it is unknown.
     pub(super) fn end(&mut self, connection: ConnectionId, stream: StreamId) {
         let Some(share) = self.connections.get_mut(&connection) else { return };
         match share.bodies.remove(&stream) {
@@ -95,7 +99,7 @@ impl Budget {
         }
     }
 
-    /// All bodies of a connection have ended.
+    /// The connection has ended: drops all of its bodies.
     pub(super) fn forget(&mut self, connection: ConnectionId) {
         let Some(share) = self.connections.remove(&connection) else { return };
         self.granted -= share.granted;
@@ -104,7 +108,7 @@ impl Budget {
         }
     }
 
-    /// The next body for which there is memory.
+    /// Grants memory to the next body for which there is some.
     #[inline]
     pub(super) fn poll(&mut self) -> Option<(ConnectionId, StreamId)> {
         let (_, &connection) = self.queue.front()?;
@@ -112,6 +116,7 @@ impl Budget {
         let (_, &stream) = share.waiting.front()?;
         let body = share.bodies.get_mut(&stream)?;
         let &mut Body::Waiting { bytes, .. } = body else { return None };
+        // Strictly first in, first out: smaller bodies that would fit must not starve this one.
         if !fits(bytes, self.granted, self.limit) {
             return None;
         }
@@ -125,8 +130,8 @@ impl Budget {
         Some((connection, stream))
     }
 
-    /// Gives a connection a place among those that wait for the total, or takes it away, as its first waiting body has it. The
-    /// connection keeps its place if that body ends and the next one fits too.
+    /// Queues a connection for the total if its first waiting body fits into its own limit, and otherwise
+    /// removes it. It keeps its place if that body ends and the next one fits, too.
     fn requeue(&mut self, connection: ConnectionId) {
         let Some(share) = self.connections.get_mut(&connection) else { return };
         let first = share.waiting.front().and_then(|(_, stream)| share.bodies.get(stream));
@@ -152,7 +157,7 @@ impl Budget {
 #[cfg(any(test, feature = "internals"))]
 impl Budget {
     /// # Panics
-    /// If the tables contradict each other, or a limit is exceeded by more than one alone.
+    /// If the tables contradict each other, or more than one body together exceed a limit.
     pub(super) fn audit(&self) {
         let mut all = (0, 0);
         for (connection, share) in &self.connections {

@@ -1,4 +1,4 @@
-//! Limits of an endpoint.
+//! The configuration of an endpoint: ordering, and limits on memory.
 
 use crate::ordering::OrderingConfig;
 use crate::setters::setters;
@@ -14,16 +14,17 @@ use crate::setters::setters;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EndpointConfig {
-    /// For the built-in scheduler.
+    /// Mode and limits of the built-in scheduler.
     pub ordering: OrderingConfig,
-    /// Bytes of the replies of one connection that wait for their order. Past it, an ERROR `ReplyTooLarge` takes the place of
-    /// a reply, unless no other is held. Default: 64 MiB.
+    /// Bytes of finished replies of one connection that wait for their order. An ERROR `ReplyTooLarge`
+    /// replaces a reply that would exceed it, unless no other is held. Default: 64 MiB.
     pub max_held_reply_bytes: usize,
-    /// Bytes of the bodies of one connection that are reassembled at a time. Past it, bodies wait; one alone may be larger. A complete
-    /// argument counts as waiting until its request starts, see
-    /// [`max_waiting_bytes_per_connection`](OrderingConfig::max_waiting_bytes_per_connection). Default: 64 MiB.
+    /// Bytes of the bodies of one connection that are reassembled at a time. Bodies that would exceed it
+    /// wait; a single body may. A complete argument no longer counts here, but as waiting until its request
+    /// starts: see [`max_waiting_bytes_per_connection`](OrderingConfig::max_waiting_bytes_per_connection).
+    /// Default: 64 MiB.
     pub max_reassembly: usize,
-    /// The same for the bodies of all connections. Default: 1 GiB.
+    /// The same for the bodies of all connections together. Default: 1 GiB.
     pub max_reassembly_total: usize,
 }
 

@@ -1,8 +1,9 @@
-//! The state that the connections of one program share: which request may run, which reply may be sent, memory, drain.
+//! The state that all connections of a program share: which request may run, which reply may be sent, memory
+//! for reassembly, draining.
 //!
-//! Responsible for the requests of all connections from their arrival to their reply, the replies that wait for their order, the
-//! memory for reassembly, and draining. Not for bytes, time, or what a request contains: that stays with its connection. The
-//! order is the [`Scheduler`]'s decision, which this module carries out.
+//! Responsible for requests from their arrival to their reply, for replies that wait for their order, for the
+//! memory for reassembly, and for draining. Not for bytes, time, or the contents of requests: these stay in
+//! the connection. The [`Scheduler`] decides the order; this module carries out its decisions.
 
 #[cfg(any(test, feature = "internals"))]
 mod audit;
@@ -30,8 +31,8 @@ use crate::reply::Reply;
 
 /// The requests of all connections of one program.
 ///
-/// The idea: an endpoint and its connections share nothing, and exchange small events, which the host passes between
-/// them. So each of them can have a lock of its own, or none.
+/// An endpoint and its connections share no memory. They exchange small events, which the host passes between
+/// them, so each can have its own lock, or none.
 ///
 /// ```text
 /// Connection ── EndpointEvent ───▶ Endpoint ◀── finish, begin_reply, suspend, resume ── host
@@ -39,27 +40,29 @@ use crate::reply::Reply;
 /// ```
 ///
 /// # The run loop
-/// 1. Get an id for each connection from [`Endpoint::open`].
-/// 2. Pass the events of connections to [`Endpoint::handle_event`], and call [`finish`](Endpoint::finish),
-///    [`suspend`](Endpoint::suspend) and the like for handlers.
-/// 3. After any of these, call [`Endpoint::poll_event`] until `None`, and pass each event to its connection. Pass the
-///    connection's own events to the endpoint before the next poll: if one of them pauses the connection, no more of
-///    its requests start.
+/// 1. Get the id of each new connection from [`Endpoint::open`].
+/// 2. Pass the events of connections to [`Endpoint::handle_event`]. Report what handlers do with
+///    [`finish`](Endpoint::finish), [`suspend`](Endpoint::suspend), [`begin_reply`](Endpoint::begin_reply)
+///    and so on.
+/// 3. After any of these, call [`Endpoint::poll_event`] until it returns `None`, and pass each event to its
+///    connection. Before the next poll, pass the connection's own events to the endpoint: one of them may
+///    pause the connection, so that no more of its requests start.
 ///
 /// # Cost
-/// Each step is O(log n) amortized at most, independently of the waiting requests of other connections;
-/// [`EndpointEvent::Closed`] takes that for each request of its connection, and [`Endpoint::drain`] sorts the open
-/// connections once. Only ids that this side assigns are hashed.
+/// Each step is O(log n) amortized or better, independent of the waiting requests of other connections.
+/// Exceptions: [`EndpointEvent::Closed`] takes O(log n) for each request of its connection, and
+/// [`Endpoint::drain`] sorts the open connections once. Only ids that this side assigns are hashed.
 pub struct Endpoint {
     max_held_reply_bytes: usize,
     scheduler: Box<dyn Scheduler>,
     peers: Numbered<Peer>,
-    /// Memory for bodies as long as they are being reassembled. A complete argument counts as waiting at the scheduler instead: if it
-    /// kept this memory until its request starts, the handler that it waits for could wait for the same memory.
+    /// Memory for bodies while they are reassembled. A complete argument counts as waiting bytes in the
+    /// scheduler instead: if it kept this memory until its request starts, the handler that it waits for
+    /// could in turn wait for this memory.
     reassembly: Budget,
-    /// What is to be told at once, whatever the scheduler says. Events of connections that have closed since are still among it.
+    /// Events that don't depend on the scheduler. `poll_event` skips those of connections that have closed.
     events: VecDeque<(ConnectionId, ConnectionEvent)>,
-    /// Those that have finished since the last poll, without those at the front that have been released.
+    /// Requests that have finished since the last poll, except for a released front.
     finished: VecDeque<RequestId>,
     next_connection: u64,
     /// Open connections.
@@ -76,13 +79,13 @@ impl Default for Endpoint {
 }
 
 impl Endpoint {
-    /// An endpoint without connections, with the built-in scheduler.
+    /// An endpoint with the built-in scheduler, [`KeyOrder`].
     pub fn new(config: EndpointConfig) -> Self {
         let scheduler = Box::new(KeyOrder::new(config.ordering.clone()));
         Self::with_scheduler(config, scheduler)
     }
 
-    /// The same with a scheduler of your own, which must be idle; [`EndpointConfig::ordering`] is not used.
+    /// An endpoint with your own scheduler, which must be idle. [`EndpointConfig::ordering`] is not used.
     pub fn with_scheduler(config: EndpointConfig, scheduler: Box<dyn Scheduler>) -> Self {
         Self {
             max_held_reply_bytes: config.max_held_reply_bytes,
@@ -98,7 +101,7 @@ impl Endpoint {
         }
     }
 
-    /// Registers a connection, until [`EndpointEvent::Closed`], and returns its id.
+    /// Registers a connection, and returns its id. It is registered until [`EndpointEvent::Closed`].
     pub fn open(&mut self) -> ConnectionId {
         let connection = ConnectionId(self.next_connection);
         self.next_connection += 1;
@@ -110,7 +113,7 @@ impl Endpoint {
         connection
     }
 
-    /// Handles an event of a connection.
+    /// Handles an event from a connection. Poll for events afterwards.
     pub fn handle_event(&mut self, event: EndpointEvent) {
         match event {
             EndpointEvent::Arrived(arrival) => self.arrive(arrival),
@@ -145,10 +148,10 @@ impl Endpoint {
         }
     }
 
-    /// The next event for a connection: call it until it returns `None`.
+    /// The next event for a connection. Call it until it returns `None`.
     ///
-    /// Each decision is made when it is polled for, so it takes account of events between two polls. Releases come
-    /// before starts, and the replies to one connection in the order in which they are released.
+    /// Decisions are made when they are polled for, so each considers the events handled before it. Releases
+    /// precede starts. The replies for one connection come in the order in which they are released.
     pub fn poll_event(&mut self) -> Option<(ConnectionId, ConnectionEvent)> {
         while let Some((connection, event)) = self.events.pop_front() {
             if self.is_open(connection) {
@@ -160,7 +163,7 @@ impl Endpoint {
         }
         while let Some(action) = self.scheduler.poll() {
             if matches!(action, Action::Start(_)) {
-                // Releases come first, so the order of what has not been released has not come.
+                // The scheduler releases before it starts, so the finished requests that are left must wait.
                 self.hold_finished();
             }
             if let Some(event) = self.carry_out(action) {
@@ -171,10 +174,10 @@ impl Endpoint {
         None
     }
 
-    /// Passes events between this endpoint and its connections until there are none, for a host that has all of them
-    /// under one lock, or none. `changed` is the connection that has just received input or a command. Returns it, and
-    /// the other connections that received events: these may have [`Event`](crate::Event)s for the host, and bytes to
-    /// send.
+    /// Passes events between this endpoint and its connections until there are none, for a host that has all
+    /// of them under one lock, or none. `changed` is the connection that has just received input or a
+    /// command. Returns `changed` and the other connections that received events: each may have
+    /// [`Event`](crate::Event)s for the host, and bytes to send.
     pub fn settle(
         &mut self,
         now: Instant,
@@ -189,7 +192,7 @@ impl Endpoint {
             next = self.poll_event().map(|(id, event)| {
                 match (connections.get_mut(&id), event) {
                     (Some(connection), event) => connection.handle_event(now, event),
-                    // The host has let it go.
+                    // The host has dropped the connection.
                     (None, ConnectionEvent::Start(request)) => self.finish(request, None),
                     (None, _) => {}
                 }
@@ -200,12 +203,12 @@ impl Endpoint {
         moved
     }
 
-    /// The running handler wants to begin a streamed reply.
+    /// A running handler wants to begin a streamed reply.
     ///
-    /// [`ConnectionEvent::MayReply`] follows when all earlier replies that it has to follow have been released, at the
-    /// earliest with the next poll. While the handler waits, its slot is lent to others, possibly to those that it
-    /// waits for. Returns false if the event will not come: the handler has asked before, its connection has closed, or
-    /// it does not run.
+    /// [`ConnectionEvent::MayReply`] follows once every earlier reply that it has to follow has been
+    /// released, at the earliest with the next poll. While the handler waits, it lends its slot to others,
+    /// which may be the ones that it waits for. Returns false if there will be no event: the handler has
+    /// asked before, its connection has closed, or it does not run.
     pub fn begin_reply(&mut self, request: RequestId) -> bool {
         if !self.is_open(request.connection()) {
             return false;
@@ -213,7 +216,7 @@ impl Endpoint {
         let Some(Request::Running(running)) = self.get_mut(request) else { return false };
         let asked = match running.streamed {
             Streamed::No => None,
-            // The scheduler is asked once.
+            // The scheduler was asked before, and answers only once.
             Streamed::Cancelled { may } => Some(may),
             Streamed::Waiting | Streamed::Begun => return false,
         };
@@ -226,44 +229,46 @@ impl Endpoint {
         true
     }
 
-    /// The running handler no longer waits for [`ConnectionEvent::MayReply`], or does not use it, and takes its slot
-    /// back as in [`resume`](Self::resume). It may ask again.
+    /// A running handler no longer waits for [`ConnectionEvent::MayReply`], or does not use it. It takes its
+    /// slot back as in [`resume`](Self::resume), and may ask again.
     pub fn cancel_begin_reply(&mut self, request: RequestId) {
         self.change_running(request, |running| {
             match running.streamed {
                 Streamed::Waiting => running.streamed = Streamed::Cancelled { may: false },
-                // The host may not have heard of it yet.
+                // The event may not have reached the host yet.
                 Streamed::Begun => running.streamed = Streamed::Cancelled { may: true },
                 Streamed::No | Streamed::Cancelled { .. } => {}
             }
         });
     }
 
-    /// The running handler waits for a nested call, and lends its slot. A handler that waits for several calls lends it
-    /// until it has [resumed](Self::resume) as many times.
+    /// A running handler waits for a nested call, and lends its slot. If it waits for several, it lends the
+    /// slot until it has [resumed](Self::resume) as many times.
     pub fn suspend(&mut self, request: RequestId) {
         self.change_running(request, |running| running.nested_calls = running.nested_calls.saturating_add(1));
     }
 
-    /// A nested call of the handler has ended. With the last one, the handler takes its slot back, even if more
-    /// handlers than the limit then run; no request starts until fewer do.
+    /// A nested call of a handler has ended. With the last one, the handler takes its slot back, even if more
+    /// handlers than the limit run then. No request starts until there are fewer than the limit.
     pub fn resume(&mut self, request: RequestId) {
         self.change_running(request, |running| running.nested_calls = running.nested_calls.saturating_sub(1));
     }
 
-    /// The running handler releases its slot for good, because it runs for long and mostly waits, for example to stream
-    /// events. It no longer counts against [`max_running`](crate::ordering::OrderingConfig::max_running) and the share
-    /// of its connection, and [`resume`](Self::resume) takes no slot back.
+    /// A running handler releases its slot for good, because it runs for long and mostly waits, for example
+    /// to stream events. It no longer counts against
+    /// [`max_running`](crate::ordering::OrderingConfig::max_running) and the share of its connection, and
+    /// [`resume`](Self::resume) takes no slot.
     ///
     /// It counts as an open request until it ends, so
-    /// [`max_requests_per_connection`](crate::ordering::OrderingConfig::max_requests_per_connection) bounds how many there are. It
-    /// keeps its key: where keys are serialized, the next request with it starts once this one has finished.
+    /// [`max_requests_per_connection`](crate::ordering::OrderingConfig::max_requests_per_connection) limits
+    /// how many there are. It keeps its key: if keys are serialized, the next request with the key starts
+    /// once this handler has finished.
     pub fn release_slot(&mut self, request: RequestId) {
         self.change_running(request, |running| running.slot_released = true);
     }
 
-    /// Drains every connection, also those opened later: they make and accept no new calls. Requests that have arrived
-    /// go on.
+    /// Drains every connection, including those opened later: they make and accept no new calls. Requests
+    /// that have arrived go on. Draining can't be undone.
     pub fn drain(&mut self) {
         if std::mem::replace(&mut self.is_draining, true) {
             return;
@@ -279,12 +284,12 @@ impl Endpoint {
         self.is_draining
     }
 
-    /// Whether no request waits or runs, and no reply is held.
+    /// Whether no request waits or runs, and no reply waits for its order.
     pub fn is_idle(&self) -> bool {
         self.requests == 0
     }
 
-    /// Handlers that run, also without a slot, and those of closed connections.
+    /// Running handlers, including those without a slot and those of closed connections.
     pub fn running(&self) -> usize {
         self.scheduler.running()
     }
@@ -294,17 +299,17 @@ impl Endpoint {
         self.scheduler.waiting()
     }
 
-    /// Handlers of one connection that run; 0 once it has closed.
+    /// Running handlers of one connection; 0 once it has closed.
     pub fn running_of(&self, connection: ConnectionId) -> usize {
         self.open_peer(connection).map_or(0, |peer| peer.running)
     }
 
-    /// Requests of one connection that have not started.
+    /// Requests of one connection that have not started; 0 once it has closed.
     pub fn waiting_of(&self, connection: ConnectionId) -> usize {
         self.open_peer(connection).map_or(0, |peer| peer.waiting)
     }
 
-    /// Requests of one connection whose reply has not been released; 0 once it has closed.
+    /// Requests of one connection whose replies have not been released; 0 once it has closed.
     pub fn open_requests_of(&self, connection: ConnectionId) -> usize {
         self.open_peer(connection).map_or(0, |peer| peer.requests.len())
     }
@@ -347,8 +352,8 @@ impl Endpoint {
         }
     }
 
-    /// The argument of a waiting request is complete. If there is no place for it to wait, the request is refused as one that finds none
-    /// when it arrives.
+    /// The argument of a waiting request is complete. If it exceeds the limit on waiting bytes, the request
+    /// is refused like one that exceeds a limit when it arrives.
     fn ready(&mut self, id: RequestId, bytes: usize) {
         if !matches!(self.get_mut(id), Some(Request::Waiting)) {
             return;
@@ -371,7 +376,7 @@ impl Endpoint {
         peer.requests.retain(|request| matches!(request, Request::Running(_)));
         self.requests -= before - peer.requests.len();
         let mut left: Vec<_> = peer.requests.iter().map(|(number, _)| number).collect();
-        // The scheduler may be one that tells their order.
+        // A custom scheduler could depend on the order of these calls, which must be deterministic.
         left.sort_unstable();
         if left.is_empty() {
             self.peers.remove(connection.0);
@@ -380,14 +385,14 @@ impl Endpoint {
         self.reassembly.forget(connection);
         self.scheduler.forget_connection(connection);
         for number in left {
-            // No reply is sent, so it waits for no order.
+            // There will be no reply, so the handler does not wait for its order.
             self.change_running(RequestId::new(connection, number), |running| {
                 (running.streamed, running.withdrawn) = (Streamed::No, None);
             });
         }
     }
 
-    /// Changes what a running handler waits for, and whether its slot is lent.
+    /// Changes the state of a running handler, and tells the scheduler if that lends or takes back its slot.
     fn change_running(&mut self, request: RequestId, change: impl FnOnce(&mut Running)) {
         let Some(Request::Running(running)) = self.get_mut(request) else { return };
         let before = running.lends_slot();
@@ -399,7 +404,7 @@ impl Endpoint {
         }
     }
 
-    /// Does what the scheduler says.
+    /// Carries out a decision of the scheduler; `None` if the request is no longer in the state for it.
     fn carry_out(&mut self, action: Action) -> Option<(ConnectionId, ConnectionEvent)> {
         let (Action::Start(id) | Action::Release(id) | Action::MayReply(id)) = action;
         let connection = id.connection();
@@ -414,7 +419,7 @@ impl Endpoint {
             }
             (Action::Release(_), Request::Finished(reply) | Request::Held { reply, .. }) => {
                 let reply = std::mem::replace(reply, Reply::Cancelled);
-                // Most are released in the order in which they have finished.
+                // The common case: replies are released in the order in which their handlers finished.
                 if self.finished.front() == Some(&id) {
                     self.finished.pop_front();
                 }

@@ -1,9 +1,10 @@
-//! The end of requests: a reply is sent in its order, or at once if its caller has cancelled the request.
+//! The end of requests: a reply is sent in its order, or at once if the caller has given up.
 //!
-//! Responsible for the ends of requests and for the replies that are held. The idea: the order of replies is a promise to callers,
-//! so a caller that has gone needs no place in it. Its request is forgotten as soon as no handler runs for it, wherever it waits,
-//! and counts against no limit: else a key that is stuck would fill the limits of its connection with calls that timed out behind
-//! it, and hold up calls that have nothing to do with that key (PROTOCOL.md, O-18).
+//! Responsible for the ends of requests, and for replies that are held until their order comes. The idea: the
+//! order of replies is a promise to callers, so a caller that has given up needs no place in it. Its request
+//! is forgotten as soon as no handler runs for it, and counts against no limit (PROTOCOL.md, O-18).
+//! Otherwise, calls that time out behind a blocked key would fill the limits of their connection, and delay
+//! calls with other keys.
 
 use super::Endpoint;
 use super::request::{Phase, Request, held_size};
@@ -13,12 +14,14 @@ use crate::ids::RequestId;
 use crate::reply::Reply;
 
 impl Endpoint {
-    /// The handler has really ended: its slot and its key are free.
+    /// A handler has ended: frees its slot and its key. Call it only once the handler has really stopped.
+    /// Ignored if the request is not running.
     ///
-    /// `None` if it was stopped: the reply is the one of [`EndpointEvent::Withdrawn`](crate::EndpointEvent::Withdrawn), or
-    /// [`Reply::Cancelled`]. The reply leaves at once if the caller has given the request up, else when its order comes. If that is
-    /// not by the end of the next round of polls, it counts against
-    /// [`EndpointConfig::max_held_reply_bytes`](crate::EndpointConfig::max_held_reply_bytes) from then on.
+    /// `reply` is `None` if the handler was stopped: the reply is then that of
+    /// [`EndpointEvent::Withdrawn`](crate::EndpointEvent::Withdrawn), or [`Reply::Cancelled`]. The reply is
+    /// sent at once if the caller has given up, and otherwise in its order. If the order has not come by the
+    /// end of the next round of polls, the reply is held, and counts against
+    /// [`EndpointConfig::max_held_reply_bytes`](crate::EndpointConfig::max_held_reply_bytes).
     pub fn finish(&mut self, request: RequestId, reply: Option<Reply>) {
         let Some(peer) = self.peers.get_mut(request.connection().0) else { return };
         let Some(found) = peer.requests.get_mut(request.number()) else { return };
@@ -59,16 +62,16 @@ impl Endpoint {
             }
             Request::Waiting => {
                 peer.waiting -= 1;
-                // Small, and as many as there may be requests: it does not count as held.
+                // Not counted as held: it is small, and the limit on requests bounds how many there are.
                 *request = Request::Held { reply, bytes: 0 };
                 self.scheduler.finish(id);
             }
-            // The handler has finished in time; only the order of its reply has not come (D-8).
+            // D-8: waiting for the order is not execution time, so the handler's reply stays.
             Request::Finished(_) | Request::Held { .. } => {}
         }
     }
 
-    /// Replies to a request that does not run, and forgets it.
+    /// Sends the reply of a request that does not run, and forgets the request.
     fn reply_at_once(&mut self, request: RequestId, reply: Reply) {
         self.scheduler.withdraw(request);
         let Some(peer) = self.peers.get_mut(request.connection().0) else { return };
@@ -78,8 +81,9 @@ impl Endpoint {
         }
     }
 
-    /// Replies that have finished and whose order has not come count against their connection. Past the limit an ERROR takes
-    /// the place of a reply: to start no more handlers instead could keep the very one from starting that all wait for.
+    /// Holds the finished replies whose order has not come. They count against the limit of their connection;
+    /// an ERROR replaces a reply that would exceed it. Not starting further handlers instead could deadlock:
+    /// the replies may wait for one of these.
     pub(super) fn hold_finished(&mut self) {
         for id in self.finished.drain(..) {
             let Some(peer) = self.peers.get_mut(id.connection().0) else { continue };
@@ -89,7 +93,7 @@ impl Endpoint {
             let reply = std::mem::replace(reply, Reply::Cancelled);
             let (reply, bytes) = match held_size(&reply) {
                 None => (reply, 0),
-                // One alone may be larger.
+                // A single reply may exceed the limit.
                 Some(size) if held == 0 || size <= limit.saturating_sub(held) => (reply, size),
                 Some(_) => {
                     let detail = format!("{held} bytes of replies are held already; the limit is {limit}");

@@ -1,20 +1,21 @@
-//! A request on its way through an endpoint, and the connection that it came from.
+//! The states of a request in an endpoint, and the connection on which it arrived.
 
 use crate::numbered::Numbered;
 use crate::reply::Reply;
 
-/// What a request or a held reply takes in memory besides its body and names, in bytes.
+/// Memory of a request or a held reply in addition to its body and names, in bytes.
 pub(super) const OVERHEAD: usize = 256;
 
-/// A connection and its requests.
+/// A connection, and its requests by number.
 #[derive(Debug, Default)]
 pub(super) struct Peer {
     pub(super) phase: Phase,
     pub(super) requests: Numbered<Request>,
-    /// How many of them wait, and how many run.
+    /// Requests that have not started.
     pub(super) waiting: usize,
+    /// Requests with a running handler.
     pub(super) running: usize,
-    /// Bytes of its held replies.
+    /// Bytes of the replies that are held.
     pub(super) held_bytes: usize,
 }
 
@@ -22,53 +23,53 @@ pub(super) struct Peer {
 pub(super) enum Phase {
     #[default]
     Open,
-    /// Only requests that run are left, until their handlers have ended.
+    /// Only requests with a running handler are left.
     Closed,
 }
 
 #[derive(Debug)]
 pub(super) enum Request {
-    /// It has not started. The scheduler knows whether it is ready.
+    /// The request has not started. Only the scheduler knows whether it is ready.
     Waiting,
     Running(Running),
-    /// It has finished since the last poll, which is to find out whether its order has come.
+    /// The handler has ended since the last poll. The next one releases the reply or holds it.
     Finished(Reply),
-    /// Its reply waits for its order. So many bytes of it count against its connection.
+    /// The reply waits for its order. `bytes` of it count against the limit of its connection.
     Held {
         reply: Reply,
         bytes: usize,
     },
 }
 
-/// A handler that runs.
+/// A running handler.
 #[derive(Debug, Default)]
 pub(super) struct Running {
-    /// Nested calls that it waits for.
+    /// Nested calls that the handler waits for.
     pub(super) nested_calls: usize,
-    /// It has given its slot back for good.
+    /// The handler has released its slot for good.
     pub(super) slot_released: bool,
     pub(super) streamed: Streamed,
-    /// It is to be stopped, and this is its reply if it brings none.
+    /// The handler is being stopped. This is the reply if the host gives none.
     pub(super) withdrawn: Option<Reply>,
-    /// Its caller has given it up, so that its reply leaves as soon as it has ended.
+    /// The caller has given up, so the reply is sent as soon as the handler has ended.
     pub(super) given_up: bool,
 }
 
-/// Whether the reply of a running handler is streamed.
+/// How far the streamed reply of a running handler has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Streamed {
     #[default]
     No,
-    /// It wants to begin, and waits for its order.
+    /// The handler wants to begin its reply, and waits for its order.
     Waiting,
-    /// It may begin.
+    /// The reply may begin, or has begun.
     Begun,
-    /// It waits no more, and may want to begin again; `may` tells whether its order has come.
+    /// The handler no longer waits, but may ask again. `may` is whether its order has come.
     Cancelled { may: bool },
 }
 
 impl Running {
-    /// Whether others may have its slot, for a while or for good.
+    /// Whether other handlers may use the slot, for a while or for good.
     pub(super) fn lends_slot(&self) -> bool {
         self.slot_released || self.nested_calls > 0 || self.streamed == Streamed::Waiting
     }
@@ -79,7 +80,7 @@ impl Peer {
         self.phase == Phase::Open
     }
 
-    /// Drops a request of the table; returns whether it was there.
+    /// Removes a request from the table; returns whether there was one.
     pub(super) fn remove(&mut self, number: u64) -> bool {
         match self.requests.get(number) {
             Some(Request::Waiting) => self.waiting -= 1,
@@ -93,7 +94,7 @@ impl Peer {
     }
 }
 
-/// Bytes that a reply takes while it is held; `None` if an ERROR in its place would take no less.
+/// Bytes of a reply while it is held; `None` if replacing it by an ERROR would not save any.
 pub(super) fn held_size(reply: &Reply) -> Option<usize> {
     let size = match reply {
         Reply::Result { body, metadata, .. } => body.len() + metadata.size(),

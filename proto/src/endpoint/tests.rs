@@ -14,7 +14,7 @@ use crate::reply::Reply;
 const MODES: [OrderingMode; 3] =
     [OrderingMode::Unordered, OrderingMode::ExitOrdered, OrderingMode::KeySerialized];
 
-/// An event for a connection, in short. Replies are told by their bodies, or by the names of errors.
+/// An event for a connection, in short. Replies are identified by their bodies, or by the names of errors.
 #[derive(Clone, Debug, PartialEq)]
 enum Told {
     Start(RequestId),
@@ -45,7 +45,7 @@ fn replied(request: RequestId, text: &str) -> Told {
     Told::Reply(request, text.to_owned())
 }
 
-/// A result of so many bytes.
+/// A result of this many bytes.
 fn result(bytes: usize) -> Reply {
     Reply::result(vec![b'x'; bytes])
 }
@@ -116,7 +116,7 @@ impl Tested {
         self.tell(EndpointEvent::ReassemblyWanted { connection, stream, bytes });
     }
 
-    /// The argument of a request wants memory, and gets it at once.
+    /// The argument of a request asks for memory, and gets it at once.
     #[track_caller]
     fn reassemble(&mut self, request: RequestId, bytes: usize) {
         let (connection, stream) = (request.connection(), request.into());
@@ -305,7 +305,7 @@ fn a_started_request_that_never_ran_frees_slot_and_key() {
     endpoint.arrive(a(1), "k");
     endpoint.arrive(b(2), "k");
     assert_eq!(endpoint.poll(), [Start(a(1))]);
-    // The two have crossed each other.
+    // The two events have crossed.
     endpoint.withdraw(a(1), Reply::Cancelled);
     endpoint.tell(EndpointEvent::NeverRan(a(1)));
     assert_eq!(endpoint.poll(), [replied(a(1), "cancelled"), Start(b(2))]);
@@ -357,7 +357,8 @@ fn a_slot_is_lent_until_the_last_nested_call_has_ended() {
     assert_eq!(endpoint.0.running(), 2);
 }
 
-/// A connection may hold 2 of 3 slots. What has given its slot back counts neither here nor there, whatever it waits for later.
+/// A connection may hold 2 of 3 slots. A handler that has released its slot counts against neither limit,
+/// whatever it waits for later.
 #[test]
 fn a_slot_can_be_released_for_good() {
     let mut endpoint = Tested::new(|config| {
@@ -382,7 +383,7 @@ fn a_slot_can_be_released_for_good() {
     assert_eq!(endpoint.finish(a(1), "one"), [replied(a(1), "one")]);
     assert_eq!(endpoint.finish(a(24), "24"), [replied(a(24), "24"), Start(a(21))]);
     assert_eq!((endpoint.0.running(), endpoint.0.running_of(A)), (20, 20));
-    // Handlers of a connection that has closed hold the slots that they held.
+    // Handlers of a closed connection keep their slots.
     endpoint.tell(EndpointEvent::Closed(A));
     (1..=3).for_each(|number| endpoint.arrive(b(number), ""));
     assert_eq!(endpoint.poll(), [Start(b(1))]);
@@ -451,7 +452,7 @@ fn bodies_wait_for_memory() {
     assert_eq!(endpoint.poll(), [told(B, 1), told(A, 2), told(B, 2)]);
 }
 
-/// A handler waits for a result, and behind it requests of its key have arguments that would take all the memory.
+/// A handler waits for a result. Behind it, requests with its key have arguments that would take all memory.
 #[test]
 fn arguments_that_wait_for_their_key_hold_up_no_other_body() {
     let mut endpoint = Tested::new(|config| {
@@ -470,7 +471,7 @@ fn arguments_that_wait_for_their_key_hold_up_no_other_body() {
     endpoint.assert_empty();
 }
 
-/// The handler that all others with its key wait for calls back, and is called back itself.
+/// The handler that all others with its key wait for makes a nested call, and gets one.
 #[test]
 fn a_nested_callback_gets_its_argument_though_others_wait_for_the_key() {
     let mut endpoint = Tested::new(|config| {
@@ -508,7 +509,7 @@ fn an_argument_that_finds_no_place_when_it_is_complete_is_refused_out_of_order()
         endpoint.complete(a(2), bytes);
         let refused = Refuse(a(2), Busy::WaitingBytes { limit: 1_000 });
         assert_eq!(endpoint.poll(), if fits { vec![] } else { vec![refused] });
-        // It was told before it heard of the refusal.
+        // This event was sent before the refusal arrived.
         endpoint.withdraw(a(2), Reply::Cancelled);
         endpoint.arrive(a(3), "k");
         assert_eq!(endpoint.poll(), if fits { vec![replied(a(2), "cancelled")] } else { vec![] });
@@ -518,7 +519,7 @@ fn an_argument_that_finds_no_place_when_it_is_complete_is_refused_out_of_order()
     }
 }
 
-/// Every method at once, of a scheduler that leaves out what it may leave out.
+/// All events at once, for a scheduler without the optional methods.
 #[test]
 fn a_scheduler_of_ones_own_does_without_streamed_replies() {
     /// First come, first served, one at a time.

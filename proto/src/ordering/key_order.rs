@@ -1,5 +1,9 @@
-//! The scheduler that ships: the table of requests, the limits, and what each step means for the run queue and the
-//! release queue.
+//! The built-in scheduler: the table of requests, the limits, and the effect of each step on the run queue
+//! and the release queue.
+//!
+//! Invariant: a ready request that waits is in the run queue, and a request whose reply is ordered by key is
+//! in the release queue until it is released. Not responsible for which request is next: that is up to the
+//! two queues.
 
 #[cfg(any(test, feature = "internals"))]
 mod audit;
@@ -16,37 +20,39 @@ use crate::numbered::Numbered;
 /// The built-in [`Scheduler`]: orders requests by key.
 ///
 /// # Order
-/// Where a mode orders replies, a request that failed keeps its place like any other, whether it ran or not: its reply is
-/// released after those of all earlier requests of its key. One that is withdrawn has no place any more, unless it runs.
+/// If the mode orders replies, a failed request keeps its place like any other, whether it ran or not: its
+/// reply is released after those of all earlier requests with its key. A withdrawn request loses its place,
+/// unless it runs.
 ///
 /// # Fairness
-/// Free slots go round robin over the connections that have startable requests, and for each connection round robin over its
-/// queues: one per key, and one for its requests without a key. Within a queue the first to come is the first to
-/// start. Newcomers join at the end, so when a request has become the first of its queue and startable, and `q`
-/// queues of its connection are startable before it, it starts after at most `(q + 1) * c` other starts, where `c` is
-/// the highest number of connections with startable requests until then. A connection that is paused, or holds its share of the
-/// slots, loses its place.
+/// Free slots go round robin over the connections that have startable requests, and within each connection
+/// round robin over its queues: one per key, and one for requests without a key. A queue is first in, first
+/// out. New connections and queues join at the end. So a request at the front of its queue starts after at
+/// most `(q + 1) × c` other starts, where `q` is the number of startable queues of its connection before it,
+/// and `c` is the highest number of connections with startable requests until then. A connection that is
+/// paused, or holds its share of the slots, loses its place.
 ///
-/// A connection holds [a share of the slots](OrderingConfig::max_share_per_connection) at most, without those that its suspended
-/// handlers lend. So the others find slots, even if its handlers never end. Where keys are serialized and
-/// [shared](KeyScope::Global), a request at the head of its key's queue that waits for the share of its connection holds up the
-/// requests behind it, of every connection, as one of a paused connection does.
+/// A connection holds at most [a share of the slots](OrderingConfig::max_share_per_connection), not counting
+/// slots that its suspended handlers lend. So other connections find free slots, even if its handlers never
+/// end. If keys are serialized and [shared](KeyScope::Global), a request at the front of its key's queue that
+/// waits for the share of its connection delays the requests behind it, of every connection, like a request
+/// of a paused connection.
 ///
 /// # Limits
-/// A request that could start at once when it arrived is not subject to the limits of waiting requests: it is ready, its
-/// connection not paused, its key not taken (where keys are serialized), and a slot is free, also of those that its connection may
-/// hold, that no other startable request will take. The same holds for the argument of one that becomes ready later. The limits
-/// per connection are tested at arrival, the one of bytes again when an argument is complete; `max_running` and the share of a
-/// connection at each start, so only [`resume`](Scheduler::resume) can exceed them.
+/// The limits on waiting requests don't apply to a request that can start at once when it arrives: it is
+/// ready, its connection is not paused and below its share, its key is not taken (if keys are serialized),
+/// and there is a free slot that no other startable request will take. The same holds for the argument of a
+/// request that becomes ready later. The limits per connection are checked when a request arrives, the one on
+/// bytes again when an argument is complete; `max_running` and the share of a connection are checked at each
+/// start, so only [`resume`](Scheduler::resume) can exceed them.
 ///
-/// The size of replies that wait for their order is not known here; their owner has to bound it.
+/// The scheduler does not know the size of replies that wait for their order. The caller has to limit them.
 ///
 /// # Cost
-/// A request without a key arrives, starts, finishes and leaves in O(1) amortized each; any other step is O(log n) in the
-/// number of requests.
-/// [`forget_connection`](Scheduler::forget_connection) takes as much for each request of that connection. No step looks at
-/// what others have waiting. Memory is proportional to the requests retained, and the connections that made them until they
-/// are forgotten.
+/// A request without a key arrives, starts, finishes and is released in O(1) amortized each. Any other step
+/// is O(log n) in the number of requests; [`forget_connection`](Scheduler::forget_connection) takes as much
+/// for each request of the connection. No step depends on the waiting requests of other connections. Memory
+/// is proportional to the retained requests, plus their connections until they are forgotten.
 #[derive(Debug)]
 pub struct KeyOrder {
     config: OrderingConfig,
@@ -55,18 +61,18 @@ pub struct KeyOrder {
     run: RunQueue,
     release: ReleaseQueue,
     arrivals: Seq,
-    /// In the tables of all connections.
+    /// Requests in the tables of all connections.
     requests: usize,
     waiting: usize,
     running: usize,
     suspended: usize,
 }
 
-/// The requests of one connection, and what counts against its limits.
+/// The requests of one connection by number, and the sums that its limits apply to.
 #[derive(Debug, Default)]
 struct Account {
     requests: Numbered<Request>,
-    /// Those of them that are not abandoned.
+    /// Requests that are not abandoned.
     open: usize,
     queued: usize,
     queued_bytes: usize,
@@ -74,9 +80,9 @@ struct Account {
 
 #[derive(Debug)]
 struct Request {
-    /// Its place in the order of arrival.
+    /// Its position in the order of arrival.
     seq: Seq,
-    /// `None` if none was given.
+    /// `None` for a request without a key.
     key: Option<KeyId>,
     state: State,
 }
@@ -85,17 +91,17 @@ struct Request {
 enum State {
     Waiting {
         ready: bool,
-        /// Its bytes, if it counts against the limits of waiting requests.
+        /// Its bytes, if it counts against the limits on waiting requests.
         queued: Option<usize>,
     },
     Running {
         suspended: bool,
-        /// It wants to begin its reply, or has begun it.
+        /// The handler wants to begin its reply, or has begun it.
         replies: bool,
     },
-    /// It runs, and its connection is gone.
+    /// The handler runs, but the connection has ended.
     Abandoned { suspended: bool },
-    /// It never starts, or has ended; its reply is to be released.
+    /// The handler has ended, or never starts. The reply waits for its order.
     Finished,
 }
 
@@ -117,7 +123,7 @@ impl KeyOrder {
         }
     }
 
-    /// The mode and limits it was made with.
+    /// The mode and limits of this scheduler.
     pub fn config(&self) -> &OrderingConfig {
         &self.config
     }
@@ -131,7 +137,7 @@ impl KeyOrder {
         self.connections.get_mut(id.connection().0)?.requests.get_mut(id.number())
     }
 
-    /// Where a request waits for its start.
+    /// The queue in which a request waits to start.
     fn queue_of(&self, id: RequestId, key: Option<KeyId>) -> QueueId {
         match (self.config.mode, key) {
             (OrderingMode::KeySerialized, Some(key)) => QueueId::Serial(key),
@@ -139,12 +145,12 @@ impl KeyOrder {
         }
     }
 
-    /// The key by which replies are ordered.
+    /// The key by which the reply is ordered, if it is.
     fn order_of(&self, key: Option<KeyId>) -> Option<KeyId> {
         key.filter(|_| self.config.mode != OrderingMode::Unordered)
     }
 
-    /// Whether the request counts against the limits of waiting requests.
+    /// Checks the limits. Returns whether the request counts against those on waiting requests.
     fn admit(&self, arrival: &Arrival, queue: QueueId) -> Result<bool, Busy> {
         let limits = &self.config;
         let connection = arrival.request.connection();
@@ -155,6 +161,7 @@ impl KeyOrder {
         if account.map_or(0, |account| account.open) >= limits.max_requests_per_connection {
             return Err(Busy::Requests { limit: limits.max_requests_per_connection });
         }
+        // It would start with the next poll, so it does not count as waiting.
         if arrival.ready
             && self.run.startable() < self.free_slots()
             && self.run.would_be_startable(queue, connection)
@@ -187,12 +194,12 @@ impl KeyOrder {
         self.waiting += 1;
     }
 
-    /// An unready request is ready, and takes so many bytes more while it waits.
+    /// Marks an unready request as ready, and counts `added` more bytes for it.
     fn make_ready(&mut self, id: RequestId, added: usize) -> Result<(), Busy> {
         let limit = self.config.max_waiting_bytes_per_connection;
         let Some(account) = self.connections.get_mut(id.connection().0) else { return Ok(()) };
         let Some(request) = account.requests.get_mut(id.number()) else { return Ok(()) };
-        // One that arrives unready always counts.
+        // A request that arrived unready always counts as waiting.
         let State::Waiting { ready, queued: Some(bytes) } = &mut request.state else { return Ok(()) };
         if added > limit.saturating_sub(account.queued_bytes) {
             return Err(Busy::WaitingBytes { limit });
@@ -203,7 +210,7 @@ impl KeyOrder {
         Ok(())
     }
 
-    /// Takes a request out of the table.
+    /// Removes a request from the table.
     fn remove(&mut self, id: RequestId) {
         let Some(account) = self.connections.get_mut(id.connection().0) else { return };
         let Some(request) = account.requests.remove(id.number()) else { return };
@@ -211,7 +218,7 @@ impl KeyOrder {
         let was_abandoned = matches!(request.state, State::Abandoned { .. });
         account.open -= usize::from(!was_abandoned);
         if account.requests.is_empty() && was_abandoned {
-            // Its connection is gone, and nobody else tidies up.
+            // The connection has ended, and this was its last request.
             self.connections.remove(id.connection().0);
         }
         if let Some(key) = request.key {
@@ -219,7 +226,7 @@ impl KeyOrder {
         }
     }
 
-    /// A request waits no more, because it starts, was withdrawn, or vanishes.
+    /// Changes the state of a waiting request, which then no longer counts as waiting.
     fn leave_waiting(&mut self, id: RequestId, next: State) {
         let Some(account) = self.connections.get_mut(id.connection().0) else { return };
         let Some(request) = account.requests.get_mut(id.number()) else { return };
@@ -232,7 +239,7 @@ impl KeyOrder {
         }
     }
 
-    /// Takes a waiting request out of the run queue.
+    /// Removes a waiting request from the run queue.
     fn unqueue(&mut self, id: RequestId) {
         let Some(&mut Request { seq, key, .. }) = self.get_mut(id) else { return };
         self.run.remove(self.queue_of(id, key), seq);
@@ -248,7 +255,8 @@ impl KeyOrder {
         }
     }
 
-    /// Nobody waits for this request's reply any more, for it was withdrawn, or its connection is gone.
+    /// Forgets a request whose reply nobody waits for, because it was withdrawn or its connection has ended.
+    /// A running one stays until its handler has ended.
     fn abandon(&mut self, id: RequestId) {
         let Some(&mut Request { seq, key, state }) = self.get_mut(id) else { return };
         if let Some(key) = self.order_of(key) {
@@ -269,13 +277,13 @@ impl KeyOrder {
         }
     }
 
-    /// The next request that is due to leave or to begin its reply, and is still known.
+    /// The next reply that may be sent or begin, of a request that has not been forgotten.
     fn poll_due(&mut self) -> Option<Action> {
         while let Some((due, action)) = self.release.pop() {
             let (Action::Start(id) | Action::Release(id) | Action::MayReply(id)) = action;
             let Some(&mut Request { seq, state, .. }) = self.get_mut(id) else { continue };
             match (action, state) {
-                // An id that was used again after its connection was forgotten.
+                // Stale: the id was reused after its connection was forgotten.
                 _ if seq != due => {}
                 (Action::Release(_), State::Finished) => {
                     self.remove(id);
@@ -298,7 +306,7 @@ impl KeyOrder {
         Some(Action::Start(id))
     }
 
-    /// Sets whether the slot of a running request is lent.
+    /// Sets whether a running request lends its slot.
     fn set_suspended(&mut self, id: RequestId, suspend: bool) {
         let Some(request) = self.get_mut(id) else { return };
         let (suspended, connection) = match &mut request.state {
@@ -359,6 +367,7 @@ impl Scheduler for KeyOrder {
         let &mut Request { seq, key, state } = found;
         match state {
             State::Finished => return,
+            // It never starts, but keeps its place in the order of replies.
             State::Waiting { .. } => self.unqueue(request),
             State::Running { suspended, .. } => {
                 found.state = State::Finished;
@@ -386,7 +395,8 @@ impl Scheduler for KeyOrder {
         if let Some(account) = self.connections.get(connection.0) {
             let mut requests: Vec<_> =
                 account.requests.iter().map(|(number, request)| (request.seq, number)).collect();
-            // What it held up is released in an order that depends on this one.
+            // Deterministic: the order of these steps determines the order in which delayed replies are
+            // released.
             requests.sort_unstable();
             for (_, number) in requests {
                 self.abandon(RequestId::new(connection, number));
@@ -433,7 +443,7 @@ impl Scheduler for KeyOrder {
         false
     }
 
-    /// Releases come before starts: they free memory.
+    /// Releases precede starts, because they free memory.
     fn poll(&mut self) -> Option<Action> {
         self.poll_due().or_else(|| self.poll_start())
     }

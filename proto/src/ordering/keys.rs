@@ -1,18 +1,19 @@
-//! Ordering keys in use, each under a number of its own.
+//! Assigns a number to each ordering key that is in use.
 //!
-//! Peers choose keys, so they are found in a tree: what a search costs does not depend on which keys they choose, as it
-//! would in a table with a fixed hasher. All other tables of this module are indexed by the numbers assigned here.
+//! Peers choose keys, so keys are in a tree, whose search cost does not depend on the choice; a hash table
+//! with a fixed hasher would degrade with colliding keys. All other tables of the scheduler are indexed by
+//! the numbers assigned here. A key is dropped with the last request that uses it.
 
 use std::collections::BTreeMap;
 
 use crate::ids::{ConnectionId, OrderingKey};
 use crate::numbered::Numbered;
 
-/// A key in use, or one key of one connection, where connections don't share keys.
+/// A key in use; together with a connection if connections don't share keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct KeyId(pub(super) u64);
 
-/// A key, and the connection to which it is confined, if it is.
+/// A key, and the connection that it belongs to if connections don't share keys.
 type Scoped = (Option<ConnectionId>, OrderingKey);
 
 #[derive(Debug, Default)]
@@ -29,7 +30,7 @@ struct Used {
 }
 
 impl Keys {
-    /// One more request uses this key.
+    /// The number of this key, for one more request.
     pub(super) fn acquire(&mut self, scope: Option<ConnectionId>, key: &OrderingKey) -> KeyId {
         let scoped = (scope, key.clone());
         if let Some(id) = self.ids.get(&scoped) {
@@ -45,7 +46,7 @@ impl Keys {
         id
     }
 
-    /// One request less uses this key; the last one takes it out.
+    /// A request that used this key is gone. The last one drops the key.
     pub(super) fn release(&mut self, id: KeyId) {
         let Some(used) = self.used.get_mut(id.0) else { return };
         used.requests -= 1;

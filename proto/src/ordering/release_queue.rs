@@ -1,7 +1,8 @@
-//! Which reply may be sent: one queue per key, in the order of arrival.
+//! Decides which reply may be sent: one queue per key, in the order of arrival.
 //!
-//! A request that has finished, or wants to begin its reply, waits until it is the first of its key's queue. Each step looks at
-//! the front of one queue only: that A, B and C have finished is seen when A leaves, then B is the first.
+//! A request that has finished, or wants to begin its reply, waits until it is at the front of its key's
+//! queue. Each step looks only at the front of one queue. Example: A, B and C arrive, and B and C finish.
+//! Nothing is due until A finishes; then A, B and C are released.
 
 use std::collections::VecDeque;
 
@@ -11,14 +12,14 @@ use crate::ids::RequestId;
 use crate::numbered::Numbered;
 use crate::queue::Queue;
 
-/// The place of a request in the order of arrival.
+/// Position of a request in the order of arrival, over all connections.
 pub(super) type Seq = u64;
 
 #[derive(Debug, Default)]
 pub(super) struct ReleaseQueue {
-    /// None is empty, and the first of each has not finished.
+    /// No queue is empty, and the front of each has not finished.
     keys: Numbered<Queue<Entry>>,
-    /// What is due, in its order. Requests that have been forgotten since are still among it; the caller of `pop` asks for them.
+    /// Actions that are due, in order. The caller of `pop` skips those of requests that were forgotten.
     due: VecDeque<(Seq, Action)>,
 }
 
@@ -31,19 +32,19 @@ struct Entry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Progress {
     Unfinished,
-    /// It wants to begin its reply.
+    /// The request runs, and wants to begin its reply.
     Wants,
     Finished,
 }
 
 impl ReleaseQueue {
-    /// Gives a request with a key its place.
+    /// Adds a request with a key, in the order of arrival.
     pub(super) fn push(&mut self, key: KeyId, seq: Seq, request: RequestId) {
         let entry = Entry { request, progress: Progress::Unfinished };
         self.keys.get_or_insert_with(key.0, Queue::default).push(seq, entry);
     }
 
-    /// The request has finished. Without a key it leaves at once.
+    /// The request has finished. Without a key, it is released at once.
     pub(super) fn finish(&mut self, key: Option<KeyId>, seq: Seq, request: RequestId) {
         match key {
             Some(key) => self.progress(key, seq, Progress::Finished),
@@ -51,7 +52,7 @@ impl ReleaseQueue {
         }
     }
 
-    /// The request wants to begin its reply before it has finished.
+    /// The request wants to begin its reply before it has finished. Without a key, it may at once.
     pub(super) fn want_to_reply(&mut self, key: Option<KeyId>, seq: Seq, request: RequestId) {
         match key {
             Some(key) => self.progress(key, seq, Progress::Wants),
@@ -59,7 +60,7 @@ impl ReleaseQueue {
         }
     }
 
-    /// Takes a request out of its queue without releasing it.
+    /// Removes a request from its queue without releasing it.
     pub(super) fn remove(&mut self, key: KeyId, seq: Seq) {
         if let Some(queue) = self.keys.get_mut(key.0) {
             queue.remove(seq);
@@ -78,7 +79,7 @@ impl ReleaseQueue {
         }
     }
 
-    /// Makes due what the front of a queue allows.
+    /// Makes the front of a queue due, as far as it has finished or wants to reply. Drops an empty queue.
     fn advance(&mut self, key: KeyId) {
         let Some(queue) = self.keys.get_mut(key.0) else { return };
         while let Some((seq, &Entry { request, progress })) = queue.front() {
@@ -100,7 +101,7 @@ impl ReleaseQueue {
         self.keys.discard(key.0);
     }
 
-    /// The requests that have not been released, in the queue of each key.
+    /// The number of requests in all queues.
     #[cfg(any(test, feature = "internals"))]
     pub(super) fn audit(&self) -> usize {
         let first = |queue: &Queue<Entry>| queue.front().map(|(_, first)| first.progress);

@@ -1,18 +1,19 @@
-//! Keeps the replies of one key apart on one connection.
+//! Keeps the replies with one key apart on one connection, so that the caller gets one after the other.
 //!
-//! The release queue decides when a reply may leave. A reply that is a stream then takes a while: until its last byte has left, later
-//! replies with its key wait here, so that the caller gets one after the other (PROTOCOL.md, O-17). Example: replies A (a
-//! stream), B and C (small) of one key are released in this order. A passes and leads; B and C wait; when A has left, both pass.
+//! The release queue decides when a reply may be sent. Sending a streamed reply takes time: until its last
+//! byte has been sent, later replies with its key wait here (PROTOCOL.md, O-17). Example: the replies A (a
+//! stream), B and C (small) with one key are released in this order. A passes, and is the leader; B and C
+//! wait; when all of A has been sent, both pass.
 
 use std::collections::BTreeMap;
 
 use crate::OrderingKey;
 use crate::queue::Queue;
 
-/// Replies of type `T`, each named by the number of its call.
+/// The gate. `T` is a reply; each is identified by the number of its call.
 #[derive(Debug)]
 pub(crate) struct ReplyGate<T> {
-    /// The keys of which a stream is leaving. A tree, for peers choose the keys.
+    /// The keys for which a stream is being sent. A tree, because peers choose the keys.
     keys: BTreeMap<OrderingKey, Line<T>>,
     next_place: u64,
 }
@@ -20,7 +21,8 @@ pub(crate) struct ReplyGate<T> {
 #[derive(Debug)]
 struct Line<T> {
     leader: u64,
-    /// A peer can make any number of replies wait, so none is searched for: what may change one later knows its place.
+    /// In the order of release. The caller keeps the [`GatePlace`] of a reply that it may replace or remove:
+    /// a search would be O(n), and a peer can make many replies wait.
     waiting: Queue<Reply<T>>,
 }
 
@@ -31,14 +33,14 @@ struct Reply<T> {
     item: T,
 }
 
-/// Where a reply waits at the gate.
+/// The place of a reply that waits at the gate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct GatePlace(u64);
 
-/// What becomes of a reply that is released.
+/// Whether a released reply passes the gate.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Entered<T> {
-    /// It may leave now.
+    /// The reply may be sent now.
     Passes(T),
     Waits(GatePlace),
 }
@@ -50,7 +52,7 @@ impl<T> Default for ReplyGate<T> {
 }
 
 impl<T> ReplyGate<T> {
-    /// A reply is released: it passes, or waits for the stream that is leaving.
+    /// A reply is released. It passes, or waits for the stream that is being sent.
     pub(crate) fn enter(&mut self, key: &OrderingKey, number: u64, is_stream: bool, item: T) -> Entered<T> {
         if let Some(line) = self.keys.get_mut(key) {
             self.next_place += 1;
@@ -63,7 +65,8 @@ impl<T> ReplyGate<T> {
         Entered::Passes(item)
     }
 
-    /// The reply of this call has left, or will not. Gives back the replies that may leave now, in their order.
+    /// All of the reply to this call has been sent, or never will be. Returns the replies that may be sent
+    /// now, in order.
     pub(crate) fn left(&mut self, key: &OrderingKey, number: u64) -> Vec<T> {
         let mut passing = Vec::new();
         let Some(line) = self.keys.get_mut(key).filter(|line| line.leader == number) else { return passing };
@@ -78,14 +81,14 @@ impl<T> ReplyGate<T> {
         passing
     }
 
-    /// A reply that waits takes the place of a stream. Gives back the one before it.
+    /// Replaces a waiting stream by a reply in one message; returns the replaced one.
     pub(crate) fn replace(&mut self, key: &OrderingKey, place: GatePlace, item: T) -> Option<T> {
         let reply = self.keys.get_mut(key)?.waiting.get_mut(place.0)?;
         reply.is_stream = false;
         Some(std::mem::replace(&mut reply.item, item))
     }
 
-    /// Takes out a reply that waits, because nobody waits for it.
+    /// Removes a waiting reply, because its caller has given up.
     pub(crate) fn remove(&mut self, key: &OrderingKey, place: GatePlace) -> Option<T> {
         Some(self.keys.get_mut(key)?.waiting.remove(place.0)?.item)
     }
@@ -98,7 +101,7 @@ impl<T> ReplyGate<T> {
         self.keys.clear();
     }
 
-    /// The calls that others wait for, with their keys.
+    /// The calls whose replies others wait for, with their keys.
     #[cfg(any(test, feature = "internals"))]
     pub(crate) fn leaders(&self) -> impl Iterator<Item = (&OrderingKey, u64)> {
         self.keys.iter().map(|(key, line)| (key, line.leader))
@@ -161,7 +164,7 @@ mod tests {
         assert!(gate.is_empty());
     }
 
-    /// Searching for each of them would take 10^10 steps.
+    /// If each was found by a linear search, this would take 10^10 steps.
     #[test]
     fn any_number_of_streams_can_fail_while_they_wait() {
         let mut gate = ReplyGate::default();

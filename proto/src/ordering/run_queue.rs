@@ -1,14 +1,17 @@
-//! Which waiting request starts next: round robin over connections, and over the queues of each connection.
+//! Decides which waiting request starts next: round robin over connections, and over the queues of each
+//! connection.
 //!
-//! A queue holds the waiting requests of one connection with one key, or without a key; or, where keys are serialized, those
-//! of one key from all connections, of which one runs at a time. A queue whose first request could start is *offered* to
-//! the connection of that request; the connections with offers that are not paused, and hold less than their share of the slots,
-//! form a ring. With queues `A: a1 a2`, `A/k: a3` and `B: b1`, the order is a1 b1 a3 a2: the connection that was served goes to the
-//! end of the ring, and its queue to the end of its offers. With a share of one slot, only a1 and b1 start: A leaves the ring, and
-//! joins it again at the end when a1 gives its slot back.
+//! A queue holds the waiting requests of one connection with one key, or without a key. If keys are
+//! serialized, it holds those with one key from all connections, of which one runs at a time. A queue whose
+//! first request could start is *offered* to the connection of that request. The connections that have
+//! offers, are not paused, and hold less than their share of the slots form a ring.
 //!
-//! All tables go by numbers that this side assigns, and none is iterated over. How many slots there are in all is counted
-//! elsewhere.
+//! Example: with the queues `A: a1 a2`, `A/k: a3` and `B: b1`, the order is a1 b1 a3 a2, because a connection
+//! that was served goes to the end of the ring, and its queue to the end of its offers. With a share of one
+//! slot, only a1 and b1 start: A leaves the ring, and joins it at the end when a1 returns its slot.
+//!
+//! Not responsible for the number of slots in all: [`KeyOrder`](super::KeyOrder) counts them. All tables are
+//! indexed by numbers that this side assigns, and no step iterates over one.
 
 use std::collections::BTreeMap;
 
@@ -18,12 +21,12 @@ use crate::ids::{ConnectionId, RequestId};
 use crate::numbered::Numbered;
 use crate::queue::Queue;
 
-/// Where a request waits for its start.
+/// The queue in which a request waits to start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum QueueId {
-    /// Requests of one connection with one key, or without: all may run at the same time.
+    /// Requests of one connection with one key, or without a key: all may run at the same time.
     Parallel(ConnectionId, Option<KeyId>),
-    /// Requests of one key: one runs at a time.
+    /// Requests with one key: one runs at a time.
     Serial(KeyId),
 }
 
@@ -31,14 +34,14 @@ pub(super) enum QueueId {
 pub(super) struct RunQueue {
     /// Slots that the handlers of one connection may hold.
     share: usize,
-    /// The serial ones. None is both free and empty.
+    /// The serial queues. A queue that is empty is taken.
     serial: Numbered<KeyQueue>,
     connections: Numbered<Offers>,
-    /// The connections that have offers, are not paused, and hold less than their share.
+    /// The connections with offers that are not paused and hold less than their share.
     ring: Queue<ConnectionId>,
-    /// Requests that would start now if slots were free.
+    /// Requests that would start now if enough slots were free.
     startable: usize,
-    /// In the ring and among the offers of a connection: one that has been served goes to the end.
+    /// The next place in the ring or among the offers of a connection; ascending, so that it is at the end.
     next_place: u64,
 }
 
@@ -50,13 +53,15 @@ struct KeyQueue {
 
 #[derive(Debug)]
 enum Waiting {
-    /// Those that are ready. The tree holds the few that became ready after later ones had come.
+    /// Only ready requests. `late` holds the few that became ready after they arrived, and so perhaps after
+    /// later ones.
     Parallel { ready: Queue<RequestId>, late: BTreeMap<Seq, RequestId> },
-    /// All of them, and whether they are ready: one that is not holds up those behind it.
+    /// All requests, and whether they are ready: an unready one delays those behind it. `taken` while one
+    /// runs.
     Serial { all: Queue<(RequestId, bool)>, taken: bool },
 }
 
-/// A queue among the offers of the connection of its first request.
+/// The entry of a queue among the offers of the connection of its first request.
 #[derive(Clone, Copy, Debug)]
 struct Offer {
     connection: ConnectionId,
@@ -64,19 +69,20 @@ struct Offer {
     startable: usize,
 }
 
-/// The offers of one connection.
+/// A connection: the queues from which its requests can start, and its slots.
 #[derive(Debug, Default)]
 struct Offers {
-    /// Its requests without a key, and, where they are not serial, those with each key. None of these is empty.
+    /// Its requests without a key.
     unkeyed: KeyQueue,
+    /// Its requests with a key, unless keys are serialized. None of these queues is empty.
     keyed: Numbered<KeyQueue>,
     queues: Queue<QueueId>,
-    /// Requests that could start from these, apart from pauses and slots.
+    /// Requests that could start from `queues`, disregarding pauses and slots.
     startable: usize,
-    /// Slots that its handlers hold.
+    /// Slots held by its handlers.
     held: usize,
     paused: bool,
-    /// Its place in the ring.
+    /// Its place in the ring, if it is there.
     place: Option<u64>,
 }
 
@@ -87,12 +93,12 @@ impl Default for Waiting {
 }
 
 impl Offers {
-    /// Slots that it may take, out of a share of so many.
+    /// Slots that it may still take out of its share.
     fn left(&self, share: usize) -> usize {
         if self.paused { 0 } else { share.saturating_sub(self.held) }
     }
 
-    /// How many of its requests would start now if slots were free.
+    /// Its requests that would start now if enough slots were free.
     fn startable_now(&self, share: usize) -> usize {
         self.startable.min(self.left(share))
     }
@@ -102,13 +108,13 @@ impl Waiting {
     fn push(&mut self, seq: Seq, request: RequestId, is_ready: bool) {
         match self {
             Self::Parallel { ready, .. } if is_ready => ready.push(seq, request),
-            // It holds up nobody, so it needs no place before it is ready.
+            // It delays no other request, so it needs no place before it is ready.
             Self::Parallel { .. } => {}
             Self::Serial { all, .. } => all.push(seq, (request, is_ready)),
         }
     }
 
-    /// A request that was not ready is.
+    /// An unready request has become ready.
     fn ready(&mut self, seq: Seq, request: RequestId) {
         match self {
             Self::Parallel { late, .. } => drop(late.insert(seq, request)),
@@ -131,7 +137,7 @@ impl Waiting {
         }
     }
 
-    /// Takes the first, which may start. From then on a serial queue is taken.
+    /// Takes the first request, to start it. A serial queue is taken from then on.
     fn pop(&mut self) -> Option<RequestId> {
         match self {
             Self::Parallel { ready, late } => {
@@ -151,13 +157,14 @@ impl Waiting {
         }
     }
 
-    /// The connection that can start requests from here, and how many, apart from pauses and slots.
+    /// The connection that can start requests from this queue, and how many, disregarding pauses and slots.
     fn startable(&self, id: QueueId) -> Option<(ConnectionId, usize)> {
         match (self, id) {
             (Self::Parallel { ready, late }, QueueId::Parallel(connection, _)) => {
                 let startable = ready.len() + late.len();
                 (startable > 0).then_some((connection, startable))
             }
+            // Only the front, and only if it is ready: an unready request delays those behind it.
             (Self::Serial { all, taken: false }, _) => {
                 let (_, (request, is_ready)) = all.front()?;
                 is_ready.then_some((request.connection(), 1))
@@ -175,7 +182,7 @@ impl Waiting {
 }
 
 impl RunQueue {
-    /// `share` is how many slots one connection may hold.
+    /// `share` is the number of slots that one connection may hold.
     pub(super) fn new(share: usize) -> Self {
         Self {
             share,
@@ -187,12 +194,12 @@ impl RunQueue {
         }
     }
 
-    /// Requests that would start now if slots were free.
+    /// Requests that would start now if enough slots were free.
     pub(super) fn startable(&self) -> usize {
         self.startable
     }
 
-    /// Whether a request that arrived now, and was ready, would be startable.
+    /// Whether a ready request could start at once if it arrived now and enough slots were free.
     pub(super) fn would_be_startable(&self, id: QueueId, connection: ConnectionId) -> bool {
         let is_free = match id {
             QueueId::Parallel(..) => true,
@@ -201,7 +208,7 @@ impl RunQueue {
         is_free && self.has_slot_left(connection)
     }
 
-    /// Whether a request that was pushed unready would be startable if it was ready.
+    /// The same for a waiting request that was pushed unready, if it became ready now.
     pub(super) fn would_become_startable(&self, id: QueueId, seq: Seq, connection: ConnectionId) -> bool {
         let is_next = match self.get(id).map(|queue| &queue.waiting) {
             Some(Waiting::Serial { all, taken }) => {
@@ -212,7 +219,7 @@ impl RunQueue {
         is_next && self.has_slot_left(connection)
     }
 
-    /// Whether the connection has a slot left in its share once all has started that it could start already.
+    /// Whether the connection would have a slot left in its share after starting all its startable requests.
     fn has_slot_left(&self, connection: ConnectionId) -> bool {
         let offers = self.connections.get(connection.0);
         offers.is_none_or(|offers| offers.startable < offers.left(self.share))
@@ -223,9 +230,9 @@ impl RunQueue {
         self.refresh(id);
     }
 
-    /// A request that was pushed unready is ready.
+    /// A request that was pushed unready has become ready.
     pub(super) fn ready(&mut self, id: QueueId, seq: Seq, request: RequestId) {
-        // Its queue may have been dropped meanwhile, if it is parallel.
+        // Creates the queue if it was dropped: an unready request has no place in a parallel queue.
         self.queue(id).waiting.ready(seq, request);
         self.refresh(id);
     }
@@ -245,7 +252,7 @@ impl RunQueue {
         }
     }
 
-    /// Takes the next request to start, which holds a slot from then on.
+    /// Takes the next request to start. It holds a slot of its connection from then on.
     pub(super) fn pop(&mut self) -> Option<RequestId> {
         let (_, &connection) = self.ring.front()?;
         let offers = self.connections.get_mut(connection.0)?;
@@ -260,7 +267,7 @@ impl RunQueue {
         let offered = queue.offer.take().map_or(0, |offer| offer.startable);
         let left = queue.waiting.startable(id).map_or(0, |(_, startable)| startable);
         (offers.held, offers.startable) = (offers.held + 1, offers.startable - offered + left);
-        // The queue goes to the end, if more can start from it, and so does the connection.
+        // Round robin: if more can start, the queue and the connection go to the end.
         self.next_place += 1;
         if left > 0 {
             queue.offer = Some(Offer { connection, place: self.next_place, startable: left });
@@ -281,12 +288,12 @@ impl RunQueue {
         request
     }
 
-    /// A handler of this connection holds one slot more, even past its share.
+    /// A handler of this connection takes its slot back, even past the share.
     pub(super) fn take_slot(&mut self, connection: ConnectionId) {
         self.change(connection, |offers| offers.held += 1);
     }
 
-    /// A handler of this connection has given its slot back.
+    /// A handler of this connection has ended, or lends its slot.
     pub(super) fn return_slot(&mut self, connection: ConnectionId) {
         self.change(connection, |offers| offers.held -= 1);
     }
@@ -300,7 +307,7 @@ impl RunQueue {
         self.change(connection, |offers| offers.paused = false);
     }
 
-    /// Gives back the memory that is kept for requests of this connection to come.
+    /// Frees memory that is kept for future requests of this connection.
     pub(super) fn shrink(&mut self, connection: ConnectionId) {
         if let Some(offers) = self.connections.get_mut(connection.0) {
             offers.queues.shrink();
@@ -310,12 +317,12 @@ impl RunQueue {
         }
     }
 
-    /// Drops what is kept of a connection none of whose requests waits any more. Those that run return no slot to it.
+    /// Drops a connection that has no waiting requests. Its running handlers must not return slots any more.
     pub(super) fn forget(&mut self, connection: ConnectionId) {
         self.connections.remove(connection.0);
     }
 
-    /// The queue with this name, which is made if there is none.
+    /// The queue with this id, which is created if there is none.
     fn queue(&mut self, id: QueueId) -> &mut KeyQueue {
         match id {
             QueueId::Parallel(connection, key) => {
@@ -350,7 +357,8 @@ impl RunQueue {
         }
     }
 
-    /// Brings a queue's offer in line with what waits. It keeps its place as long as the connection is the same.
+    /// Updates the offer of a queue after a change. It keeps its place unless another connection is at the
+    /// front.
     fn refresh(&mut self, id: QueueId) {
         let Some(queue) = self.get_mut(id) else { return };
         match (&mut queue.offer, queue.waiting.startable(id)) {
@@ -359,6 +367,7 @@ impl RunQueue {
                 self.change(connection, |offers| offers.startable = offers.startable - before + startable);
             }
             (_, wanted) => {
+                // The front is now of another connection, or there is none, so the offer loses its place.
                 self.retract(id);
                 match wanted {
                     Some((connection, startable)) => self.offer(id, connection, startable),
@@ -385,7 +394,7 @@ impl RunQueue {
         });
     }
 
-    /// Changes what a connection could start, and brings the count of all and its place in the ring in line with that.
+    /// Changes a connection, and updates the count of startable requests and its place in the ring.
     fn change(&mut self, connection: ConnectionId, change: impl FnOnce(&mut Offers)) {
         let Some(offers) = self.connections.get_mut(connection.0) else { return };
         self.startable -= offers.startable_now(self.share);
@@ -406,7 +415,7 @@ impl RunQueue {
         }
     }
 
-    /// A key is dropped with its last request.
+    /// Drops the queue of a key that has no requests any more.
     fn drop_if_unused(&mut self, id: QueueId) {
         let unused = |queue: &KeyQueue| queue.waiting.is_unused();
         match id {
@@ -428,7 +437,7 @@ impl RunQueue {
 
 #[cfg(any(test, feature = "internals"))]
 impl RunQueue {
-    /// Checks that all tables say the same; returns whether nothing waits and no key is taken.
+    /// Checks that all tables agree; returns whether nothing waits and no key is taken.
     ///
     /// # Panics
     /// If they don't.
@@ -469,7 +478,7 @@ impl RunQueue {
         self.connections.get(connection.0).map_or(0, |offers| offers.held)
     }
 
-    /// What is kept of connections.
+    /// The number of connections and queues.
     #[cfg(test)]
     pub(super) fn kept(&self) -> usize {
         let keyed = self.connections.iter().map(|(_, offers)| offers.keyed.len()).sum::<usize>();

@@ -1,20 +1,26 @@
-//! What leaves next on one connection.
+//! Decides what is sent next on one connection.
 //!
 //! There are three kinds of traffic:
 //!
-//! 1. **Control** ([`SendQueue`]): the handshake, PONG, PING, CANCEL, credit. First in, first out, before everything else, since others
-//!    wait for it and it is small.
-//! 2. **Messages** ([`SendQueue`]): calls and replies, by urgency (8 classes, RFC 9218), first in, first out in each. Those with the same
-//!    ordering key keep their order whatever their urgency. A strict priority: a busy class starves the less urgent ones of its kind.
-//! 3. **Stream data** ([`StreamQueue`]), by urgency too, with fair shares inside a class (self-clocked fair queueing), and one DATA
-//!    in eight for the less urgent classes, so that none starves.
+//! 1. **Control** ([`SendQueue`]): the handshake, PONG, PING, CANCEL, credit. First in, first out, and before
+//!    everything else, since it is small and others wait for it.
+//! 2. **Messages** ([`SendQueue`]): calls and replies, in 8 priority classes (RFC 9218), each first in, first
+//!    out. Messages with the same ordering key keep their order, whatever their urgency. The priority is
+//!    strict: a busy class starves less urgent messages.
+//! 3. **Stream data** ([`StreamQueue`]): in the same priority classes, with fair shares inside a class
+//!    (self-clocked fair queueing). One DATA in eight is for less urgent classes, so that none starves.
 //!
-//! [`Policy`] decides among the three for each packet: control, then messages, then stream data if no message waits. Small things
-//! so overtake large ones. Messages can't starve streams: after 64 KiB of messages a packet of stream data goes first.
+//! [`Policy`] selects among the three for each packet: control, then messages, then stream data if no message
+//! waits. So small messages overtake large bodies. Messages can't starve streams: after 64 KiB of messages, a
+//! packet of stream data goes first.
 //!
-//! Packets are small where calls are small: a peer reads nothing of a packet before all of it is there, so with 128 calls of 64 B
-//! in flight, packets of 1 KiB let both ends work at the same time instead of in turns. Measured on two cores that client and
-//! server share (`bench/`); on other machines the trade may be another.
+//! A packet of messages is closed at 1 KiB: a peer can't decode a packet before all of it has arrived, so
+//! with 128 calls of 64 B in flight, small packets let both ends work at the same time instead of
+//! alternately. Measured with client and server on the same two cores (`bench/`); the best size may differ on
+//! other machines.
+//!
+//! Not responsible for encoding, nor for whether a message may be sent: `call/outbound.rs` calls this module,
+//! and encodes.
 
 mod queue;
 mod streams;
@@ -28,7 +34,7 @@ pub(crate) use streams::StreamQueue;
 
 use crate::stream::FULL_PIECE;
 
-/// A packet is filled with control up to this many bytes.
+/// A packet is filled with control records up to this many bytes.
 const CONTROL_TARGET: usize = 16 * 1024;
 
 /// A packet is filled with messages up to this many bytes; the last may exceed it.
@@ -37,7 +43,7 @@ const MESSAGE_TARGET: usize = 1024;
 /// A packet is filled with stream data up to this many bytes: one DATA with a full piece.
 const DATA_TARGET: usize = FULL_PIECE;
 
-/// After so many bytes of messages, a packet of stream data goes first.
+/// After this many bytes of messages, a packet of stream data goes first.
 const MESSAGE_SHARE: usize = 64 * 1024;
 
 /// A kind of traffic.
@@ -48,17 +54,17 @@ pub(crate) enum Kind {
     Data,
 }
 
-/// Decides which kind of traffic is next in a packet. See the module.
+/// Selects the next kind of traffic for a packet, as the module describes.
 #[derive(Debug, Default)]
 pub(crate) struct Policy {
     stage: Stage,
-    /// Bytes of messages since stream data last had its share.
+    /// Bytes of messages since the last packet of stream data that went first, or since no message waited.
     messages_sent: usize,
-    /// Bytes of stream data that are due before more messages.
+    /// Bytes of stream data that must go before further messages.
     data_due: usize,
 }
 
-/// How far the packet that is being filled has come.
+/// What the current packet is being filled with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Stage {
     #[default]
@@ -70,13 +76,13 @@ enum Stage {
 }
 
 impl Policy {
-    /// A new packet begins.
+    /// Starts a new packet.
     pub(crate) fn begin(&mut self) {
         self.stage = Stage::Control;
     }
 
-    /// The kind that is next in a packet of `len` bytes, if `waits` says which kinds have something to send; `None` if the packet
-    /// should leave as it is.
+    /// The next kind for a packet of `len` bytes, where `waits` is whether a kind has something to send;
+    /// `None` if the packet should be sent as it is.
     pub(crate) fn next(&mut self, len: usize, waits: impl Fn(Kind) -> bool) -> Option<Kind> {
         if self.stage == Stage::Control {
             if len < CONTROL_TARGET && waits(Kind::Control) {
@@ -107,7 +113,7 @@ impl Policy {
         (self.stage == Stage::Data && len < DATA_TARGET && waits(Kind::Data)).then_some(Kind::Data)
     }
 
-    /// So many bytes of this kind were added to the packet.
+    /// Counts bytes of this kind that were added to the packet.
     pub(crate) fn sent(&mut self, kind: Kind, bytes: usize) {
         match kind {
             Kind::Control => {}

@@ -1,4 +1,7 @@
-//! Control messages, calls and replies that wait to be sent, and how many bytes that is.
+//! The send queue: control messages, calls and replies that wait to be sent, and the sum of their bytes.
+//!
+//! Messages are queued in order of arrival per priority class, and are encoded when they are sent. Not
+//! responsible for limits on the sum, except that on unsolicited answers (K-4).
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -10,13 +13,13 @@ use crate::queue::Queue;
 use crate::wire::{Failure, Number, Record};
 use crate::{Metadata, Multipart, OrderingKey, Text, Urgency};
 
-/// What a queued message counts for besides its variable parts, in bytes.
+/// What a queued message counts for in addition to its variable parts, in bytes.
 pub(crate) const MESSAGE_OVERHEAD: usize = 256;
 
-/// Most bytes of answers that the peer caused without a handler having run (PROTOCOL.md, K-4).
+/// Limit on unsolicited answers, that is, answers that needed no handler, in bytes (PROTOCOL.md, K-4).
 const MAX_UNSOLICITED: usize = 4 * 1024 * 1024;
 
-/// A message that waits. It is encoded when it leaves, in the dialect that is known by then.
+/// A queued message. It is encoded when it is sent, since the dialect may not be known before.
 #[derive(Debug)]
 pub(crate) enum Queued {
     Call(QueuedCall),
@@ -39,11 +42,11 @@ pub(crate) struct QueuedCall {
 pub(crate) struct QueuedReply {
     pub(crate) number: Number,
     pub(crate) key: OrderingKey,
-    /// Bytes of what names the call on the wire.
+    /// Bytes of the names that the answer echoes on the wire.
     pub(crate) names: usize,
     pub(crate) body: ReplyBody,
     pub(crate) metadata: Metadata,
-    /// The peer caused it without a handler having run.
+    /// Whether it counts against [`MAX_UNSOLICITED`].
     pub(crate) unsolicited: bool,
 }
 
@@ -53,12 +56,12 @@ pub(crate) enum ReplyBody {
         body: Bytes,
         compress: bool,
     },
-    /// The beginning of a result that is a stream; `size` is that of the whole, if it is known.
+    /// The beginning of a streamed result; `size` is that of the whole stream in bytes, if known.
     Stream {
         size: Option<u64>,
         compress: bool,
     },
-    /// Boxed, for it is rare, and three times as large as a result.
+    /// Boxed, because it is rare, and three times as large as a result.
     Failure(Box<Failure>),
 }
 
@@ -98,7 +101,7 @@ impl Queued {
         }
     }
 
-    /// Its ordering key, and whether it is a reply.
+    /// Whether it is a reply, and its ordering key.
     fn key(&self) -> (bool, &OrderingKey) {
         match self {
             Self::Call(call) => (false, &call.key),
@@ -116,10 +119,10 @@ impl Queued {
     }
 }
 
-/// A small message that overtakes calls and replies.
+/// A small message that is sent before calls and replies.
 #[derive(Debug)]
 pub(crate) enum Control {
-    /// The hello, as it is sent.
+    /// The PING with our hello.
     Hello(Multipart),
     Pong(Multipart),
     /// The number of a probe.
@@ -127,11 +130,12 @@ pub(crate) enum Control {
     Record(Record),
 }
 
-/// The place of a queued message, by which it can be taken back: its priority class, then first in, first out.
+/// The place of a queued message, by which it can be changed or removed: its priority class, and its number
+/// in order of arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Place(Urgency, u64);
 
-/// The peer makes this side answer faster than it reads.
+/// The peer causes unsolicited answers faster than it reads them.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Overflow;
 
@@ -140,28 +144,28 @@ pub(crate) struct SendQueue {
     control: VecDeque<Control>,
     /// The messages of each priority class.
     classes: [Queue<Queued>; Urgency::CLASSES],
-    /// The keys of what waits, from when there are messages of two classes until the queue is empty: those of one class don't overtake
-    /// each other.
+    /// The keys of queued messages. Only kept from when two classes have messages until the queue is empty:
+    /// within one class, messages can't overtake each other.
     keyed: Option<Box<Keyed>>,
     next: u64,
-    /// A bit for each class, the lowest for the most urgent: whether messages wait there.
+    /// A bit for each class with messages; the lowest bit is the most urgent class.
     filled: u8,
     bytes: usize,
     /// Bytes of PONGs and of unsolicited replies.
     unsolicited: usize,
 }
 
-/// Calls, and then replies, with the same key keep their order. Trees, for peers choose the keys of replies.
+/// The keys of calls, and those of replies. Trees, because peers choose the keys of replies.
 type Keyed = [BTreeMap<OrderingKey, KeyOrder>; 2];
 
 #[derive(Clone, Copy, Debug)]
 struct KeyOrder {
     count: usize,
-    /// The least urgency among them; later ones are not more urgent.
+    /// The least urgent class of any of them. Later messages with the key must not be more urgent.
     least: Urgency,
 }
 
-/// Counts the key of a message that is to leave with this urgency; the urgency that it may leave with.
+/// Counts the key of a message with this urgency. Returns the most urgent class that keeps its order.
 fn count_in(keyed: &mut Keyed, queued: &Queued, urgency: Urgency) -> Urgency {
     let (is_reply, key) = queued.key();
     if !key.is_given() {
@@ -175,8 +179,10 @@ fn count_in(keyed: &mut Keyed, queued: &Queued, urgency: Urgency) -> Urgency {
 }
 
 impl SendQueue {
-    /// Queues a message. It does not overtake an earlier one of its kind with the same key.
+    /// Queues a message. A call does not overtake an earlier call with the same key, nor a reply a reply
+    /// (X-4, O-17).
     pub(crate) fn push(&mut self, queued: Queued, urgency: Urgency) -> Place {
+        // Messages can only overtake each other once two classes have some, so keys are not counted before.
         if self.keyed.is_none() && self.filled & !(1 << urgency.get()) != 0 {
             let mut keyed = Box::<Keyed>::default();
             for (Place(urgency, _), queued) in self.iter() {
@@ -184,6 +190,7 @@ impl SendQueue {
             }
             self.keyed = Some(keyed);
         }
+        // not more urgent than an earlier message with this key, so that it can't overtake it.
         let urgency = self.keyed.as_mut().map_or(urgency, |keyed| count_in(keyed, &queued, urgency));
         let place = Place(urgency, self.next);
         self.next += 1;
@@ -193,14 +200,14 @@ impl SendQueue {
         place
     }
 
-    /// Takes back a message that has not left.
+    /// Removes a queued message.
     pub(crate) fn remove(&mut self, place: Place) -> Option<Queued> {
         let queued = self.class(place.0).remove(place.1)?;
         self.count_out(&queued, usize::from(place.0.get()));
         Some(queued)
     }
 
-    /// The next message: the most urgent, then the first.
+    /// Takes the next message: the first of the most urgent class.
     pub(crate) fn pop(&mut self) -> Option<Queued> {
         let class = self.first_class();
         let queued = self.classes.get_mut(class)?.pop();
@@ -212,7 +219,7 @@ impl SendQueue {
         self.classes.get(self.first_class())?.front().map(|(_, queued)| queued)
     }
 
-    /// The most urgent class with messages; past the last one if there is none.
+    /// The most urgent class with messages; out of range if there are none.
     fn first_class(&self) -> usize {
         self.filled.trailing_zeros() as usize
     }
@@ -221,7 +228,7 @@ impl SendQueue {
         &mut self.classes[usize::from(urgency.get())]
     }
 
-    /// Counts a message no more.
+    /// Updates counters for a message that was taken out.
     fn count_out(&mut self, queued: &Queued, class: usize) {
         if self.classes[class].is_empty() {
             self.filled &= !(1 << class);
@@ -247,7 +254,7 @@ impl SendQueue {
         }
     }
 
-    /// Changes a reply that has not left.
+    /// Changes a queued reply.
     pub(crate) fn change_reply(&mut self, place: Place, change: impl FnOnce(&mut QueuedReply)) {
         let Some(queued) = self.class(place.0).get_mut(place.1) else { return };
         let before = queued.size();
@@ -258,7 +265,8 @@ impl SendQueue {
         self.bytes = self.bytes - before + after;
     }
 
-    /// The places of messages whose content has more than `limit` bytes, in the order in which they would leave.
+    /// The places of messages whose bodies have more than `limit` bytes, in the order in which they would be
+    /// sent.
     pub(crate) fn larger_than(&self, limit: usize) -> Vec<Place> {
         let larger = self.iter().filter(|(_, queued)| queued.body_size() > limit);
         larger.map(|(place, _)| place).collect()
@@ -268,7 +276,7 @@ impl SendQueue {
         self.classes[usize::from(place.0.get())].get(place.1)
     }
 
-    /// All messages, in the order in which they would leave.
+    /// All messages, in the order in which they would be sent.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Place, &Queued)> {
         let classes = Urgency::all().zip(&self.classes);
         classes.flat_map(|(urgency, class)| {
@@ -280,18 +288,19 @@ impl SendQueue {
         self.control.push_back(control);
     }
 
-    /// Queues the answer to a PING. The `first` one completes the handshake, and leaves before all else: a Python connector takes
-    /// nothing before it.
+    /// Queues the answer to a PING. The `first` one completes the handshake, and is sent before everything
+    /// else: a Python connector takes the first message as the answer (H-5, P-1).
     pub(crate) fn push_pong(&mut self, pong: Multipart, first: bool) -> Result<(), Overflow> {
         self.count_unsolicited(MESSAGE_OVERHEAD + pong.size())?;
         match first {
+            // H-5: even before control messages that were queued earlier.
             true => self.control.push_front(Control::Pong(pong)),
             false => self.control.push_back(Control::Pong(pong)),
         }
         Ok(())
     }
 
-    /// Counts bytes that the peer caused without a handler having run, and that are about to be queued.
+    /// Counts bytes of an unsolicited answer that is about to be queued.
     pub(crate) fn count_unsolicited(&mut self, bytes: usize) -> Result<(), Overflow> {
         let total = self.unsolicited + bytes;
         if total > MAX_UNSOLICITED {
@@ -301,14 +310,15 @@ impl SendQueue {
         Ok(())
     }
 
-    /// Takes a probe back, if it has not left.
+    /// Removes a probe from the queue.
     pub(crate) fn remove_ping(&mut self, ping: u64) {
         self.control.retain(|control| !matches!(control, Control::Ping(number) if *number == ping));
     }
 
-    /// The next control message; before the handshake is complete, only what belongs to it.
+    /// Takes the next control message; before the handshake is complete, only one of the handshake.
     pub(crate) fn pop_control(&mut self, established: bool) -> Option<Control> {
         let belongs = |control: &Control| matches!(control, Control::Hello(_) | Control::Pong(_));
+        // H-10: probes and records stay in the queue until the handshake is complete.
         let at = self.control.iter().position(|control| established || belongs(control))?;
         let control = self.control.remove(at)?;
         if let Control::Pong(message) = &control {
@@ -317,12 +327,12 @@ impl SendQueue {
         Some(control)
     }
 
-    /// Whether the next control message is about a call, so that it may share a packet.
+    /// Whether the next control message is a record, which can share a packet with others.
     pub(crate) fn next_is_about_a_call(&self) -> bool {
         matches!(self.control.front(), Some(Control::Record(_)))
     }
 
-    /// The next control message, if it is about a call.
+    /// The next control message, if it is a record.
     pub(crate) fn peek_record(&self) -> Option<&Record> {
         match self.control.front() {
             Some(Control::Record(record)) => Some(record),
@@ -330,7 +340,7 @@ impl SendQueue {
         }
     }
 
-    /// Bytes of calls and replies.
+    /// Bytes of queued calls and replies.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -343,7 +353,8 @@ impl SendQueue {
         self.control.is_empty() && !self.has_messages()
     }
 
-    /// Forgets what only matters to the present transport. Returns false, and changes nothing, if a reply waits.
+    /// Drops control messages, which concern only the current transport. Returns false, and changes nothing,
+    /// if a reply waits.
     pub(crate) fn keep_only_calls(&mut self) -> bool {
         let only_calls = self.iter().all(|(_, queued)| matches!(queued, Queued::Call(_)));
         if only_calls {
@@ -358,7 +369,7 @@ impl SendQueue {
         self.classes.iter().map(Queue::len).sum()
     }
 
-    /// Gives back the memory that is kept for messages to come.
+    /// Frees memory that is kept for future messages.
     pub(crate) fn shrink(&mut self) {
         self.classes.iter_mut().for_each(Queue::shrink);
         free_if_empty(&mut self.control);
@@ -369,7 +380,7 @@ impl SendQueue {
     }
 
     /// # Panics
-    /// If sums and parts differ. `held` are bytes that the peer caused and that wait elsewhere.
+    /// If a sum differs from its parts. `held` is bytes of unsolicited answers that wait elsewhere.
     #[cfg(any(test, feature = "internals"))]
     pub(crate) fn audit(&self, held: usize) {
         let mut keyed = [BTreeMap::new(), BTreeMap::new()];

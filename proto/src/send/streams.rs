@@ -1,12 +1,14 @@
-//! Which stream sends the next DATA.
+//! Decides which stream sends the next DATA.
 //!
-//! Within a priority class, streams share by self-clocked fair queueing (Golestani 1994): each quantum has a virtual finish time,
-//! `max(bytes this stream has sent, virtual time of the class) + length of the quantum`, and the earliest finish goes first. Example: a
-//! body with a quantum of 1 MiB and a stream that writes 10 KiB at a time start together. The finish times are 1,024 KiB and 10, 20, 30
-//! … KiB: the stream sends 10 KiB at once, and does not wait for the body; in the long run both get half.
+//! Within a priority class, streams share by self-clocked fair queueing (Golestani 1994): each quantum has a
+//! virtual finish time, `max(bytes this stream has sent, virtual time of the class) + length of the quantum`,
+//! and the earliest finish goes first. Example: a body with a quantum of 1 MiB and a stream that writes 10
+//! KiB at a time start together. The finish times are 1,024 KiB for the body and 10, 20, 30 … KiB for the
+//! stream. So the stream sends 10 KiB at once, without waiting for the body; in the long run, each gets half.
 //!
-//! A stream sends one DATA (64 KiB) a quantum. A body, all of which is there, leaves in quanta of 1 MiB: a receiver can't use half
-//! of one, and many that arrive at the same time hold memory and each other up.
+//! A stream has quanta of one DATA (up to 64 KiB). A body, all of which is available, has quanta of 1 MiB: a
+//! receiver can't use half of a body, and many bodies that arrive in parallel hold memory and delay each
+//! other.
 
 use std::collections::BTreeMap;
 
@@ -15,28 +17,28 @@ use crate::ids::StreamId;
 use crate::stream::{Order, SendHalf};
 use crate::wire::RECORD_COST;
 
-/// Quantum of a body, in bytes.
+/// The quantum of a body, in bytes.
 const BODY_QUANTUM: u64 = 1024 * 1024;
 
-/// One DATA in 8 goes to a class that is less urgent than the first one with something to send.
+/// One DATA in 8 goes to a less urgent class than the most urgent one with something to send.
 const STARVED_AFTER: u32 = 8;
 
 /// The streams of a connection that have something to send and credit for it.
 #[derive(Debug, Default)]
 pub(crate) struct StreamQueue {
     classes: [Class; Urgency::CLASSES],
-    /// In all classes.
+    /// Queued streams in all classes.
     waiting: usize,
     next_place: u64,
     picks: u32,
-    /// The less urgent class that was served last.
+    /// The less urgent class that was last served, for round robin.
     last_relieved: usize,
 }
 
 #[derive(Debug, Default)]
 struct Class {
     waiting: BTreeMap<Order, StreamId>,
-    /// Virtual time: the most that any stream of the class has sent, in bytes.
+    /// Virtual time: the highest `served` of any stream that has sent in this class.
     time: u64,
 }
 
@@ -48,7 +50,7 @@ impl Class {
 }
 
 impl StreamQueue {
-    /// Queues a stream, if it is not queued and has something to send.
+    /// Starts a quantum of a stream, if it is not queued and has something to send.
     pub(crate) fn enqueue(&mut self, id: StreamId, urgency: Urgency, send: &mut SendHalf) {
         if send.order.is_some() || !send.is_ready() {
             return;
@@ -58,7 +60,7 @@ impl StreamQueue {
             true => (send.queued() as u64).min(BODY_QUANTUM),
             false => send.next_len() as u64,
         };
-        // A quantum that credit cuts short is a short one.
+        // A quantum that credit limits is a short one, so its finish is early.
         let length = length.min(send.credit_left());
         send.served = send.served.max(class.time);
         self.next_place += 1;
@@ -66,13 +68,13 @@ impl StreamQueue {
         class.put(id, send, (send.served + RECORD_COST + length, self.next_place));
     }
 
-    /// Takes the stream that sends next; the caller clears its `order`.
+    /// Takes the stream that sends next. The caller must clear its `order`.
     pub(crate) fn pop(&mut self) -> Option<(StreamId, Order)> {
         let mut filled = (0..Urgency::CLASSES).filter(|class| !self.classes[*class].waiting.is_empty());
         let mut class = filled.next()?;
         self.picks = self.picks.wrapping_add(1);
         if self.picks.is_multiple_of(STARVED_AFTER) {
-            // The less urgent ones one after the other, and round again.
+            // Round robin over the less urgent classes.
             let mut others = filled.clone();
             let next = others.find(|other| *other > self.last_relieved).or_else(|| filled.next());
             class = next.unwrap_or(class);
@@ -82,7 +84,8 @@ impl StreamQueue {
         self.classes[class].waiting.pop_first().map(|(order, id)| (id, order))
     }
 
-    /// Counts a DATA, and queues the stream again if it has more: in the same quantum as long as that is not used up.
+    /// Counts a DATA, and queues the stream again if it has more to send: in the same quantum until that is
+    /// used up.
     pub(crate) fn sent(
         &mut self,
         id: StreamId,
@@ -100,7 +103,7 @@ impl StreamQueue {
         }
     }
 
-    /// Gives a stream its place back, if it has something to send.
+    /// Puts a stream back in its place, if it has something to send.
     pub(crate) fn requeue(&mut self, id: StreamId, urgency: Urgency, send: &mut SendHalf, order: Order) {
         if send.is_ready() {
             self.waiting += 1;

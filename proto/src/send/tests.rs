@@ -1,4 +1,4 @@
-//! The policy alone, by numbers; the queues alone.
+//! The policy and the queues, each alone.
 
 use bytes::Bytes;
 
@@ -35,7 +35,8 @@ fn next(policy: &mut Policy, len: usize, waiting: Waiting) -> Option<Kind> {
     })
 }
 
-/// Fills one packet, to which each record adds so many bytes; the kinds in it, and how many there are of each.
+/// Fills one packet, to which each record adds `of_each` bytes. Returns the kinds in it, with the number of
+/// their records.
 fn packet(policy: &mut Policy, waiting: Waiting, of_each: usize) -> Vec<(Kind, usize)> {
     let (mut len, mut kinds) = (0, Vec::<(Kind, usize)>::new());
     policy.begin();
@@ -58,7 +59,7 @@ fn a_packet_is_filled_up_to_the_target_of_its_kind() {
     assert_eq!(packet(&mut policy, MESSAGE, 100), [(Kind::Message, 11)], "1 KiB");
     assert_eq!(packet(&mut policy, DATA, 10 * KIB), [(Kind::Data, 7)], "64 KiB");
     assert_eq!(packet(&mut policy, NOTHING, 1), []);
-    // The last one may exceed it.
+    // The last record may exceed the target.
     assert_eq!(packet(&mut policy, MESSAGE, 10 * KIB), [(Kind::Message, 1)]);
     assert_eq!(packet(&mut policy, DATA, 100 * KIB), [(Kind::Data, 1)]);
 }
@@ -76,7 +77,7 @@ fn control_goes_first_and_what_follows_fills_the_packet() {
     );
     assert_eq!(next(&mut policy, 300, DATA), Some(Kind::Data), "no message waits any more");
     assert_eq!(next(&mut policy, 400, NOTHING), None);
-    // More control than a packet takes leaves no room for others.
+    // Control records that fill a packet leave no room for others.
     assert_eq!(packet(&mut Policy::default(), ALL, KIB), [(Kind::Control, 16)]);
 }
 
@@ -98,14 +99,14 @@ fn after_64_kib_of_messages_64_kib_of_data_go_first() {
     loop {
         match packet(&mut policy, BOTH, KIB)[..] {
             [(Kind::Message, 1)] => messages += 1,
-            // It fills the packet, so that no message follows.
+            // Data fills the packet, so that no message follows.
             [(Kind::Data, 64)] => break,
             ref other => panic!("{other:?}"),
         }
     }
     assert_eq!(messages, 64);
     assert_eq!(packet(&mut policy, BOTH, KIB), [(Kind::Message, 1)], "and then it begins again");
-    // What is left of its share goes first in the next packet.
+    // The rest of the share goes first in the next packet.
     let mut policy = Policy::default();
     (0..64).for_each(|_| drop(packet(&mut policy, BOTH, KIB)));
     policy.begin();
@@ -123,10 +124,10 @@ fn after_64_kib_of_messages_64_kib_of_data_go_first() {
 fn a_share_is_not_saved_up() {
     let mut policy = Policy::default();
     (0..64).for_each(|_| drop(packet(&mut policy, MESSAGE, KIB)));
-    // There was no data when its share was due.
+    // There was no data when the share was due.
     assert_eq!(packet(&mut policy, MESSAGE, KIB), [(Kind::Message, 1)]);
     assert_eq!(packet(&mut policy, BOTH, KIB), [(Kind::Message, 1)]);
-    // A moment without messages is a share too.
+    // When no message waits, data has its share, too.
     let mut policy = Policy::default();
     (0..63).for_each(|_| drop(packet(&mut policy, BOTH, KIB)));
     packet(&mut policy, DATA, KIB);
@@ -134,7 +135,7 @@ fn a_share_is_not_saved_up() {
     assert_eq!(packet(&mut policy, BOTH, KIB), [(Kind::Message, 1)]);
 }
 
-/// Streams and their queue, with all the credit that they want.
+/// Streams and their queue, with unlimited credit.
 #[derive(Default)]
 struct Streams {
     queue: StreamQueue,
@@ -142,7 +143,7 @@ struct Streams {
 }
 
 impl Streams {
-    /// A body has all of its bytes now; a stream is written again whenever it has nothing left.
+    /// Adds a body with all of its bytes, or a stream that is written again whenever it has nothing left.
     fn add(&mut self, urgency: u8, body: Option<usize>) -> usize {
         let urgency = Urgency::new(urgency).unwrap();
         let mut half = SendHalf::new(u64::MAX, false);
@@ -164,7 +165,7 @@ impl Streams {
         self.schedule(place);
     }
 
-    /// Which stream sends the next DATA, and how many bytes.
+    /// Sends the next DATA; returns its stream and its bytes.
     fn send(&mut self) -> Option<(usize, usize)> {
         let (id, order) = self.queue.pop()?;
         let StreamId::Call(CallId(place)) = id else { panic!("{id:?}") };
@@ -176,7 +177,7 @@ impl Streams {
     }
 }
 
-/// The example of the header of `streams`.
+/// The example in the header of `streams.rs`.
 #[test]
 fn a_small_stream_does_not_wait_for_a_body_and_both_get_half() {
     let mut streams = Streams::default();
@@ -204,7 +205,7 @@ fn a_body_leaves_in_quanta_of_a_mib() {
             _ => order.push((place, bytes)),
         }
     }
-    // A quantum is what its records cost, with their heads: a record more or less.
+    // A quantum counts the cost of its records, so it may have a record more or less.
     let quantum = (1 << 20) - MAX_CHUNK..=(1 << 20) + MAX_CHUNK;
     assert!(order.len() <= 5 && quantum.contains(&order[0].1) && quantum.contains(&order[1].1), "{order:?}");
     assert_eq!([order[0].0, order[1].0], bodies);
@@ -235,7 +236,7 @@ fn one_data_in_eight_goes_round_the_less_urgent_classes() {
     let (urgent, relieved): (Vec<_>, Vec<_>) = order.iter().enumerate().partition(|(n, _)| (n + 1) % 8 > 0);
     assert!(urgent.iter().all(|(_, place)| **place == 0), "{order:?}");
     assert_eq!(relieved.into_iter().map(|(_, place)| *place).collect::<Vec<_>>(), [1, 2, 3, 1, 2, 3]);
-    // Alone, a class has all.
+    // A single class gets everything.
     let mut streams = Streams::default();
     let only = streams.add(7, Some(64 << 20));
     assert!((0..48).all(|_| streams.send().unwrap().0 == only));
@@ -328,7 +329,7 @@ fn messages_of_one_key_and_kind_keep_their_order() {
     let reply = QueuedReply { key: OrderingKey::text("k"), ..reply(3, false) };
     queue.push(Queued::Reply(reply), Urgency::MOST);
     assert_eq!(drain(&mut queue), [2, 3, 0, 1], "replies are a kind of their own");
-    // Once none of the key waits, nothing holds the next one back, however the others went.
+    // Once no message with the key waits, the next one has its own urgency.
     let place = push(&mut queue, 4, "k", 7);
     push(&mut queue, 5, "", 3);
     assert_eq!(number(queue.remove(place)), Some(4));
@@ -378,7 +379,7 @@ fn what_the_peer_causes_is_limited_at_the_edge() {
     assert!(queue.is_empty());
     queue.push_pong(pong(room), false).unwrap();
     assert_eq!((queue.count_unsolicited(0), queue.count_unsolicited(1)), (Ok(()), Err(Overflow)));
-    // What has left makes room again.
+    // Sent answers make room again.
     assert!(matches!(queue.pop_control(false), Some(Control::Pong(_))));
     let refusal = reply(1, true);
     let size = MESSAGE_OVERHEAD + refusal.size();

@@ -1,35 +1,35 @@
-//! Errors of a stream: the peer's faults, and why the stream can't be read or written.
+//! Errors of streams: faults of the peer, and why a stream can't be read or written.
 
-/// What a peer got wrong with a stream. The call ends; the connection lives on (PROTOCOL.md, F-2).
+/// A fault of the peer in a stream. The call ends; the connection stays open (PROTOCOL.md, F-2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum StreamFault {
-    /// Bytes are missing before a piece.
-    #[error("bytes are missing before a piece")]
+    /// There is a gap before a piece.
+    #[error("there is a gap before a piece")]
     Gap,
-    /// A piece has bytes that came before.
-    #[error("a piece has bytes that came before")]
+    /// A piece repeats bytes that were received before.
+    #[error("a piece repeats bytes that were received before")]
     Overlap,
-    /// A piece came after the end.
-    #[error("a piece came after the end")]
+    /// A piece after the end of the stream.
+    #[error("a piece follows the end of the stream")]
     PastEnd,
-    /// A piece for which there was no credit.
-    #[error("a piece for which there was no credit")]
+    /// A piece that exceeds the credit of the stream.
+    #[error("a piece exceeds the credit of the stream")]
     Credit,
-    /// More or fewer bytes than the peer had declared.
-    #[error("more or fewer bytes than declared")]
+    /// More or fewer bytes than the declared size.
+    #[error("the stream has more or fewer bytes than declared")]
     Size,
-    /// A piece with more bytes than one may have.
-    #[error("a piece with more bytes than one may have")]
+    /// A piece of more than 64 KiB before compression.
+    #[error("a piece has more than 64 KiB")]
     Oversize,
-    /// What should be a Snappy block is none.
-    #[error("a piece that is not the Snappy block that it says")]
+    /// A piece with the flag SNAPPY that is not a Snappy block.
+    #[error("a compressed piece is not a Snappy block")]
     Snappy,
     /// A second result for one call.
-    #[error("a second result")]
+    #[error("a second result for the call")]
     SecondResult,
-    /// More of a result before its beginning.
-    #[error("a result that has not begun goes on")]
+    /// DATA of a result before its RESULT.
+    #[error("data of a result that has not begun")]
     NotBegun,
 }
 
@@ -40,26 +40,27 @@ pub enum ReadError {
     /// There is no such stream, or its call has ended.
     #[error("the call has ended")]
     NotOpen,
-    /// The writer can't complete it.
-    #[error("the other side could not complete it")]
+    /// The writer has aborted the stream, or its call was cancelled.
+    #[error("the peer aborted the stream")]
     Aborted,
-    /// It has more bytes than a body that is reassembled may have.
-    #[error("{size} bytes or more are over the limit of {limit}")]
+    /// The rest of the stream is larger than [`max_body`](crate::ConnectionConfig::max_body), so it can't be
+    /// reassembled.
+    #[error("the stream has at least {size} bytes; the limit is {limit}")]
     TooLarge {
-        /// Bytes that it has at the least.
+        /// The size in bytes, as far as it is known.
         size: u64,
         /// The limit in bytes.
         limit: usize,
     },
-    /// It took too long to be complete.
-    #[error("it was not complete in time")]
+    /// The stream was not complete before the timeout of its reassembly.
+    #[error("the stream was not complete in time")]
     TimedOut,
-    /// The peer broke the protocol.
-    #[error("the other side broke the protocol: {0}")]
+    /// The peer violated the protocol.
+    #[error("the peer violated the protocol: {0}")]
     Fault(StreamFault),
 }
 
-// Not by `#[from]`, which would make a source of what the text says already.
+// Not `#[from]`: it would also return the fault as the source, and reports would print it twice.
 impl From<StreamFault> for ReadError {
     fn from(fault: StreamFault) -> Self {
         Self::Fault(fault)
@@ -73,13 +74,14 @@ pub enum WriteError {
     /// There is no such stream, or its call has ended.
     #[error("the call has ended")]
     NotOpen,
-    /// It was finished before.
-    #[error("it was finished before")]
+    /// The stream was finished before.
+    #[error("the stream was finished before")]
     Finished,
-    /// The reader wants no more of it.
-    #[error("the other side reads no more of it")]
+    /// The reader has stopped reading.
+    #[error("the peer has stopped reading the stream")]
     Stopped,
-    /// So much waits already that no more is taken until some has left.
-    #[error("no more is taken until some has left")]
+    /// The buffer is full: [`stream_buffer`](crate::ConnectionConfig::stream_buffer) bytes or more wait to be
+    /// sent. [`Event::Writable`](crate::Event::Writable) reports when there is room.
+    #[error("too many bytes of the stream wait to be sent")]
     Full,
 }

@@ -1,41 +1,45 @@
-//! Credit of a whole connection, in both directions, and how far the windows of its streams may grow.
+//! Flow control of a whole connection, in both directions, and how far the windows of its streams may grow.
 //!
-//! The peer may send DATA up to `limit`, which is raised as streams are read (LINK_CREDIT). With a window of 96 MiB, of which streams
-//! that nobody reads hold 60 MiB, the remaining 36 MiB are the unused connection window: LINK_CREDIT is sent once 9 MiB, a quarter
-//! of it, have been consumed. So a connection whose window is nearly used up still updates often enough.
+//! The peer may send DATA up to `limit`, which a LINK_CREDIT raises as streams are read. One is sent once a
+//! quarter of the *unused* window has been consumed, so that a connection whose window is nearly used up
+//! still gets frequent updates. Example: with a window of 96 MiB, of which unread streams hold 60 MiB, 36 MiB
+//! are unused, and LINK_CREDIT is sent once 9 MiB have been consumed.
 //!
-//! Half of the window is kept for the initial windows of streams that nobody reads (F-9); the other half is the allowance by
-//! which the windows of streams that are read are widened.
+//! Half of the window is reserved for the initial windows of unread streams (F-9). The other half is an
+//! allowance by which the windows of streams that are read can be widened.
 
 use std::time::Duration;
 
 /// LINK_CREDIT is sent once 1/4 of the unused connection window has been consumed.
 const CREDIT_STEP: u64 = 4;
 
-/// Windows are widened by 1/2 of the connection's in all.
+/// The allowance for widening windows is 1/2 of the connection's window.
 const GROWTH_PART: u64 = 2;
 
-/// The last 3/4 of that allowance are kept for windows that open to their ordinary width, and are not available for those
-/// that grow beyond it on long paths.
+/// 3/4 of the allowance are reserved for windows that open to `stream_window`; windows that grow beyond it,
+/// on paths with a long round trip, can use the rest.
 const EXTRA_PART: u64 = 4;
 
-/// DATA that the connection had no credit for.
+/// A DATA exceeded the credit of the connection.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Exceeded;
 
 #[derive(Debug)]
 pub(crate) struct Flow {
-    /// What our DATA may cost in all, and what it has cost.
+    /// The most that all our DATA may cost, as the peer has granted.
     pub(crate) peer_limit: u64,
+    /// What all our DATA has cost.
     peer_spent: u64,
+    /// The configured window of this side.
     window: u64,
-    /// What the peer's DATA may cost in all, what it has cost, and how much of that has been consumed.
+    /// The most that all DATA of the peer may cost; what it has cost; and how much of that has been read or
+    /// dropped.
     limit: u64,
     spent: u64,
     consumed: u64,
-    /// By how much more windows of streams may be widened.
+    /// What is left of the allowance for widening windows.
     pub(crate) growth_left: u64,
-    /// The shortest round trip that was measured.
+    /// The shortest measured round trip.
     round_trip: Option<Duration>,
 }
 
@@ -53,7 +57,7 @@ impl Flow {
         }
     }
 
-    /// What our next DATA may cost.
+    /// The most that our next DATA may cost.
     pub(crate) fn send_credit(&self) -> u64 {
         self.peer_limit.saturating_sub(self.peer_spent)
     }
@@ -62,7 +66,7 @@ impl Flow {
         self.peer_spent += cost;
     }
 
-    /// Takes a LINK_CREDIT, or the credit of the hello. A limit never shrinks.
+    /// Handles a LINK_CREDIT. A lower limit is ignored.
     pub(crate) fn raise_peer_limit(&mut self, limit: u64) {
         self.peer_limit = self.peer_limit.max(limit);
     }
@@ -77,7 +81,7 @@ impl Flow {
         Ok(())
     }
 
-    /// Counts what was read or dropped of what [`receive`](Self::receive) counted.
+    /// Counts DATA that was read or dropped, after [`receive`](Self::receive) has counted it.
     pub(crate) fn consume(&mut self, cost: u64) {
         self.consumed += cost;
     }
@@ -85,6 +89,7 @@ impl Flow {
     pub(crate) fn is_credit_due(&self) -> bool {
         let unused = self.window.saturating_sub(self.held());
         let target = self.consumed.saturating_add(self.window);
+        // At least 1: without new credit there is nothing to send.
         target.saturating_sub(self.limit) >= (unused / CREDIT_STEP).max(1)
     }
 
@@ -96,7 +101,7 @@ impl Flow {
         })
     }
 
-    /// What was received and neither read nor dropped.
+    /// Cost of DATA that was received, and neither read nor dropped.
     pub(crate) fn held(&self) -> u64 {
         self.spent - self.consumed
     }
@@ -114,7 +119,8 @@ impl Flow {
         self.round_trip = Some(round_trip);
     }
 
-    /// Takes `by` from the allowance for a window that grows beyond its ordinary width, if enough is left for others.
+    /// Takes `by` from the allowance for a window that grows beyond `stream_window`; false if what would be
+    /// left is reserved for other windows.
     pub(crate) fn grow(&mut self, by: u64) -> bool {
         let kept = (self.window / GROWTH_PART) / EXTRA_PART * (EXTRA_PART - 1);
         match self.growth_left.checked_sub(by) {
@@ -126,7 +132,8 @@ impl Flow {
         }
     }
 
-    /// The connection is over: nothing is held but the streams in `unread`, as pairs of cost and growth.
+    /// The connection has ended: only the streams in `unread`, as pairs of cost and growth, still hold
+    /// credit.
     pub(crate) fn close(&mut self, unread: impl Iterator<Item = (u64, u64)>) {
         let (held, growth) =
             unread.fold((0, 0), |(held, growth), (cost, grown)| (held + cost, growth + grown));

@@ -1,11 +1,14 @@
-//! Arguments and results that are more than one message: byte streams with flow control.
+//! The two halves of a stream: windows, acknowledgement, reassembly.
 //!
-//! A call has two streams, its argument and its result; each end of the call writes one ([`SendHalf`]) and reads the
-//! other ([`RecvHalf`]). Not responsible for calls, sockets or other streams: [`Flow`] counts the credit that all
-//! streams of a connection share, and `send/` decides which stream may send next.
+//! A call has one bidirectional stream, whose directions are its argument and its result. Each end writes one
+//! direction, with a [`SendHalf`], and reads the other, with a [`RecvHalf`]. Not responsible for calls, nor
+//! for other streams: [`Flow`] counts the credit that all streams of a connection share, and `send/` decides
+//! which stream sends next.
 //!
-//! Flow control is credit-based, as in QUIC (RFC 9000, section 4): the reader names the highest offset, in units of cost, up
-//! to which the writer may send, and raises it as the application reads. A DATA costs 32 bytes besides its bytes.
+//! Flow control is credit-based, as in QUIC (RFC 9000, section 4): the reader grants the writer a limit, and
+//! raises it as the application reads. The unit is cost: a DATA costs 32 plus its bytes, so that many tiny
+//! ones are not free (PROTOCOL.md, F-5). Example: with a window of 16,384, a writer can send one DATA of
+//! 16,352 bytes, or 496 of 1 byte.
 
 mod error;
 mod flow;
@@ -24,11 +27,11 @@ pub(crate) use recv::{Next, RecvHalf};
 pub(crate) use send::{FULL_PIECE, Order, SendHalf};
 pub(crate) use spares::{KEPT_FOR, Spares};
 
-/// A part of a stream.
+/// A part of a stream, as [`RecvStream::read`](crate::RecvStream::read) returns it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chunk {
     /// The bytes.
     pub bytes: Bytes,
-    /// An item ends with them.
+    /// Whether an item ends with these bytes.
     pub end_of_item: bool,
 }

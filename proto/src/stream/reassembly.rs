@@ -1,20 +1,21 @@
-//! Reassembles a large body: pieces come in, one buffer comes out.
+//! Reassembles a large body: pieces in, one buffer out.
 //!
-//! A declared size is only a claim, so memory follows what has arrived: pieces are kept as they are until 1/16 of the declared
-//! size is here; then the whole is allocated and every later piece is copied into it once. A 10 MiB body thus costs a peer 640
-//! KiB before it makes this side allocate 10 MiB. Where an earlier body has left memory, that is used from the first piece on.
+//! A declared size is only a claim, so memory is allocated for what has arrived: pieces are kept until 1/16
+//! of the declared size has arrived. Then the whole body is allocated, and every piece is copied into it
+//! once. So a peer has to send 640 KiB of a 10 MiB body before it makes this side allocate 10 MiB. If there
+//! is spare memory of an earlier body, it is used from the first piece on.
 
 use bytes::{Bytes, BytesMut};
 
 use super::{ReadError, Spares};
 
-/// Pieces of this size and more are kept as they are; smaller ones are joined.
+/// Pieces of at least this size are kept as they are; smaller ones are joined.
 const KEPT_MIN: usize = 16 * 1024;
 
-/// The whole is allocated once 1/16 of it has come.
+/// The whole body is allocated once 1/16 of it has arrived.
 const BELIEVED_PART: usize = 16;
 
-/// Bytes of small pieces that are joined in one buffer.
+/// Small pieces are joined in buffers of up to this many bytes.
 const JOINED_MAX: usize = 64 * 1024;
 
 #[derive(Debug)]
@@ -27,14 +28,14 @@ pub(crate) struct Reassembler {
 
 #[derive(Debug)]
 enum State {
-    /// Too little has come to allocate the whole. Small pieces that follow `parts` are in `tail`.
+    /// Too little has arrived to allocate the whole body. `tail` has the small pieces after `parts`.
     Parts { parts: Vec<Bytes>, tail: BytesMut },
-    /// The whole, as far as it has come.
+    /// The buffer of the whole body, filled as far as it has arrived.
     Whole(BytesMut),
 }
 
 impl Reassembler {
-    /// For a body of at most `limit` bytes, which is `declared` to have so many.
+    /// For a body of at most `limit` bytes; `declared` is its size, if the writer has declared it.
     pub(crate) fn new(limit: usize, declared: Option<usize>, spares: &mut Spares) -> Self {
         let declared = declared.filter(|declared| *declared <= limit);
         let state = match declared.and_then(|declared| spares.take(declared)) {
@@ -44,7 +45,8 @@ impl Reassembler {
         Self { state, len: 0, limit, declared }
     }
 
-    /// Adds the next bytes. `keep` makes them bytes that may be kept as they are; it is not called if they are copied.
+    /// Adds the next bytes. `keep` returns the same bytes in a buffer that may be kept; it is only called if
+    /// they are not copied here.
     pub(crate) fn push(&mut self, bytes: &[u8], keep: impl FnOnce() -> Bytes) -> Result<(), ReadError> {
         self.len += bytes.len();
         if self.len > self.limit {
@@ -84,7 +86,7 @@ impl Reassembler {
     }
 }
 
-/// All that has come, with room for `capacity` bytes. Each part is freed as soon as it has been copied.
+/// Joins all that has arrived in a buffer of `capacity` bytes. Frees each part as soon as it is copied.
 fn join(parts: &mut Vec<Bytes>, tail: &BytesMut, capacity: usize) -> BytesMut {
     let mut body = BytesMut::with_capacity(capacity);
     std::mem::take(parts).into_iter().for_each(|part| body.extend_from_slice(&part));

@@ -1,8 +1,9 @@
-//! The receiving half of a stream: unread bytes, the writer's credit, and faults of the peer.
+//! The receiving half of a stream: unread bytes, the credit granted to the writer, and the checks for faults
+//! of the peer.
 //!
-//! A stream starts with a small window, since the application may never read it. The first read, or the start of its
-//! reassembly, widens the window. A reader that consumes a whole window in less than two round trips doubles it, since
-//! the window then limits the writer (as in the autotuning of QUIC implementations).
+//! A stream starts with a small window, since the application may never read it. The first read, or the start
+//! of its reassembly, widens the window. If the application then consumes a whole window in less than two
+//! round trips, the window limits the writer, and is doubled (as in the autotuning of QUIC implementations).
 
 mod buffer;
 
@@ -15,7 +16,7 @@ use super::reassembly::Reassembler;
 use super::{Chunk, Flow, ReadError, Spares, StreamFault};
 use crate::wire::{DecodeError, MAX_CHUNK, Piece, RECORD_COST};
 
-/// Bytes that a DATA of a body has, at the least, from a writer that has all of the body.
+/// A writer that has all of a body sends at least this many bytes in each DATA. Estimates their overhead.
 const PIECE_EXPECTED: u64 = 16 * 1024;
 
 /// CREDIT is sent once 1/4 of the window has been consumed.
@@ -25,43 +26,43 @@ const CREDIT_STEP: u64 = 4;
 #[derive(Debug)]
 pub(crate) struct RecvHalf {
     mode: Mode,
-    /// Bytes that came, and what their DATA cost.
+    /// Bytes received, and what their DATA cost.
     received: u64,
     spent: u64,
-    /// What DATA may cost up to now.
+    /// The most that all DATA of the stream may cost, as granted to the writer.
     limit: u64,
     window: u64,
     initial_window: u64,
-    /// Bytes that were read, and what they had cost; the part of the cost that the writer knows of.
+    /// Bytes that were read; what they had cost; and the part of that cost that was acknowledged.
     consumed: u64,
     consumed_cost: u64,
     acknowledged_cost: u64,
     declared: Option<u64>,
     fin: bool,
-    /// Whether the owner knows that there is something to read.
+    /// Whether the owner was told that there is something to read.
     announced: bool,
     end: End,
-    /// Since when the use of the window is measured, and what had been consumed by then.
+    /// When the current measurement of the window's use began, and what had been consumed by then.
     measured_from: Option<(Instant, u64)>,
-    /// When its reassembly is given up. Kept here for its owner, since only a body that is received has one.
+    /// When its reassembly times out. Set by the owner.
     pub(crate) deadline: Option<Instant>,
 }
 
-/// What becomes of the bytes that come.
+/// What happens to received bytes.
 #[derive(Debug)]
 enum Mode {
-    /// They wait to be read.
+    /// They are buffered until they are read.
     Read(Buffer),
-    /// They wait for memory, to be reassembled then.
+    /// They are buffered until there is memory for reassembly.
     AwaitMemory(Buffer),
     Reassemble(Reassembler),
-    /// Reassembly has failed, and the owner does not know yet.
+    /// They are dropped: reassembly has failed, and the owner has not been told yet.
     Broken(ReadError),
-    /// They are dropped.
+    /// They are dropped, and the owner knows.
     Failed(ReadError),
 }
 
-/// Whether the writer knows that all was read.
+/// Whether the writer was told that the application has read everything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
     Unread,
@@ -69,17 +70,17 @@ enum End {
     Acknowledged,
 }
 
-/// What a read yields.
+/// The result of a read.
 #[derive(Debug)]
 pub(crate) enum Next {
-    /// With what it had cost.
+    /// The next chunk, and what it had cost.
     Chunk(Chunk, u64),
     End,
     Pending,
 }
 
 impl RecvHalf {
-    /// `window` and `declared` (the size, if the writer has said) are in bytes.
+    /// `window` is in units of cost; `declared` is the size in bytes, if the writer has declared it.
     pub(crate) fn new(window: u64, declared: Option<u64>) -> Self {
         Self {
             mode: Mode::Read(Buffer::default()),
@@ -100,7 +101,7 @@ impl RecvHalf {
         }
     }
 
-    /// Takes the piece that came with OPEN or RESULT, which costs nothing.
+    /// Handles the piece of an OPEN or RESULT, which costs no credit.
     pub(crate) fn first(&mut self, bytes: Bytes, item: bool) -> Result<(), StreamFault> {
         if self.declared.is_some_and(|size| bytes.len() as u64 > size) {
             return Err(StreamFault::Size);
@@ -112,8 +113,9 @@ impl RecvHalf {
         Ok(())
     }
 
-    /// Takes the piece of a DATA out of a frame of `frame` bytes. Returns the cost to give back to the connection at once, because
-    /// the piece was dropped or is in the body already; the caller has counted what it cost.
+    /// Handles the piece of a DATA in a frame of `frame` bytes, whose cost the caller has counted for the
+    /// connection. Returns the part of that cost that is consumed at once, because the piece was dropped or
+    /// copied into a body.
     pub(crate) fn take(&mut self, offset: u64, piece: Piece, frame: usize) -> Result<u64, StreamFault> {
         let size = piece.declared(MAX_CHUNK).map_err(|error| match error {
             DecodeError::TooLarge { .. } => StreamFault::Oversize,
@@ -123,6 +125,7 @@ impl RecvHalf {
         if matches!(self.mode, Mode::Broken(_) | Mode::Failed(_)) {
             return Ok(cost);
         }
+        // Before anything is decompressed.
         self.check(offset, size, cost, piece.fin)?;
         let (fin, item) = (piece.fin, piece.item);
         let (compressed, bytes) =
@@ -131,7 +134,7 @@ impl RecvHalf {
         self.spent += cost;
         self.fin = fin;
         if bytes.is_empty() && !item {
-            // There is nothing to read, so no read would give it back.
+            // There is nothing to read, so no read would return this credit.
             self.consumed_cost += cost;
             return Ok(cost);
         }
@@ -173,7 +176,7 @@ impl RecvHalf {
         Ok(())
     }
 
-    /// The next chunk, with what it had cost.
+    /// Reads the next chunk.
     pub(crate) fn next(&mut self) -> Result<Next, ReadError> {
         let buffer = match &mut self.mode {
             Mode::Read(buffer) => buffer,
@@ -190,18 +193,20 @@ impl RecvHalf {
             self.end_read();
             return Ok(Next::End);
         }
+        // Tell the owner again once more has arrived.
         self.announced = false;
         Ok(Next::Pending)
     }
 
-    /// The writer is to be told once that all was read.
+    /// Makes the last CREDIT due, once.
     fn end_read(&mut self) {
         if self.end == End::Unread {
             self.end = End::Due;
         }
     }
 
-    /// Drops what was not read, and what is still to come; returns the cost to give back to the connection.
+    /// Drops unread bytes, and all that arrive from now on. Returns the cost that this frees for the
+    /// connection.
     pub(crate) fn fail(&mut self, error: ReadError) -> u64 {
         match &mut self.mode {
             Mode::Failed(_) => 0,
@@ -212,14 +217,14 @@ impl RecvHalf {
         }
     }
 
-    /// The reader wants no more of it; returns the cost to give back to the connection.
+    /// The application stops reading. Returns the cost that this frees for the connection.
     pub(crate) fn stop(&mut self) -> u64 {
         let freed = self.fail(ReadError::NotOpen);
         self.mode = Mode::Failed(ReadError::NotOpen);
         freed
     }
 
-    /// Whether the owner is to be told that there is something to read.
+    /// Whether to tell the owner that there is something to read; true once, until a read finds nothing more.
     pub(crate) fn announce(&mut self) -> bool {
         !std::mem::replace(&mut self.announced, true)
     }
@@ -235,33 +240,33 @@ impl RecvHalf {
         }
     }
 
-    /// Whether what comes is dropped, as the owner knows.
+    /// Whether the stream has failed, and the owner knows.
     pub(crate) fn has_failed(&self) -> bool {
         matches!(self.mode, Mode::Failed(_))
     }
 
-    /// Whether it can be read to its end without anything more from the peer.
+    /// Whether it can be read to its end without further input from the peer.
     pub(crate) fn is_readable_to_its_end(&self) -> bool {
         self.fin && matches!(self.mode, Mode::Read(_))
     }
 
-    /// Whether the writer has said how many bytes there will be.
+    /// Whether the writer has declared the size.
     pub(crate) fn has_declared_size(&self) -> bool {
         self.declared.is_some()
     }
 
-    /// Cost of what was not read.
+    /// Cost of the unread bytes.
     pub(crate) fn unread_cost(&self) -> u64 {
         self.spent - self.consumed_cost
     }
 
-    /// Bytes that were not read yet, as far as they are known.
+    /// Bytes from the reader's position to the end, if the size is known.
     pub(crate) fn remaining(&self) -> Option<u64> {
         let whole = self.declared.or_else(|| self.fin.then_some(self.received));
         whole.map(|whole| whole.saturating_sub(self.consumed))
     }
 
-    /// From now on it waits for memory, to be reassembled then.
+    /// From now on, the stream waits for memory for its reassembly.
     pub(crate) fn await_memory(&mut self) {
         if let Mode::Read(buffer) = &mut self.mode {
             self.mode = Mode::AwaitMemory(std::mem::take(buffer));
@@ -272,12 +277,13 @@ impl RecvHalf {
         matches!(self.mode, Mode::AwaitMemory(_))
     }
 
-    /// Whether it is reassembled, or waits for that.
+    /// Whether it is being reassembled, or waits for memory.
     pub(crate) fn is_reassembled(&self) -> bool {
         matches!(self.mode, Mode::AwaitMemory(_) | Mode::Reassemble(_) | Mode::Broken(_))
     }
 
-    /// Reassembles what came and what will come to a body of at most `limit` bytes; returns the cost to give back to the connection.
+    /// Starts to reassemble the rest to a body of at most `limit` bytes. Returns the cost that this frees for
+    /// the connection.
     pub(crate) fn reassemble(&mut self, limit: usize, spares: &mut Spares) -> u64 {
         let declared = self.remaining().and_then(|size| usize::try_from(size).ok());
         let Mode::AwaitMemory(buffer) = &mut self.mode else { return 0 };
@@ -295,12 +301,12 @@ impl RecvHalf {
         freed
     }
 
-    /// The body, once it is complete, or why there is none.
+    /// The body, once it is complete, or why there is none; `None` until then.
     pub(crate) fn reassembled(&mut self, spares: &mut Spares) -> Option<Result<Bytes, ReadError>> {
         match &mut self.mode {
             Mode::Broken(error) => Some(Err(*error)),
             mode @ Mode::Reassemble(_) if self.fin => {
-                // It has been read, and is read no more.
+                // The body counts as read, so further reads fail.
                 let Mode::Reassemble(reassembler) = std::mem::replace(mode, Mode::Failed(ReadError::NotOpen))
                 else {
                     return None;
@@ -312,7 +318,7 @@ impl RecvHalf {
         }
     }
 
-    /// The consumed bytes and the limit of a CREDIT, if one is due.
+    /// `consumed` and `limit` of a CREDIT, if one is due.
     pub(crate) fn credit_due(&mut self, now: Instant, flow: &mut Flow) -> Option<(u64, u64)> {
         let step = self.window / CREDIT_STEP;
         if self.fin {
@@ -331,8 +337,8 @@ impl RecvHalf {
         Some((self.consumed, self.limit))
     }
 
-    /// The same for a stream of which all has come: there is nothing more to give credit for, but its writer may wait for
-    /// acknowledgements.
+    /// The same for a stream that has arrived completely. It needs no more credit, but the writer may wait
+    /// for acknowledgements.
     pub(crate) fn last_credit(&mut self) -> Option<(u64, u64)> {
         let step = self.window / CREDIT_STEP;
         let due = self.consumed_cost - self.acknowledged_cost >= step && self.failure().is_none();
@@ -345,8 +351,9 @@ impl RecvHalf {
         Some((self.consumed, self.limit))
     }
 
-    /// Doubles the window if all of it is consumed in less than two of the shortest round trips. To measure less than a whole
-    /// window would let one moment in which the reader catches up count, and what waits here delays everything behind it.
+    /// Doubles the window if a whole window was consumed in less than two of the shortest round trips.
+    /// Measuring less than a window would mistake a reader that catches up for a fast one, and a wide window
+    /// means more buffered data, that is, more delay.
     fn fit_window(&mut self, now: Instant, flow: &mut Flow) {
         let (since, from) = *self.measured_from.get_or_insert((now, self.consumed_cost));
         if self.consumed_cost - from < self.window {
@@ -361,11 +368,13 @@ impl RecvHalf {
         self.measured_from = Some((now, self.consumed_cost));
     }
 
-    /// Widens the window to `window`, as far as the connection's allowance goes, if that is of any use; returns whether it did.
+    /// Widens the window to `window`, as far as the connection's allowance permits. Does nothing if all the
+    /// rest fits already. Returns whether the window changed.
     pub(crate) fn open_window(&mut self, window: u64, flow: &mut Flow) -> bool {
         if self.window >= window || self.fin || self.failure().is_some() {
             return false;
         }
+        // A wider window is of no use if the granted credit covers the rest of the stream.
         let rest = self.declared.map(|all| all - self.received);
         if rest.is_some_and(|rest| rest.saturating_add(RECORD_COST) <= self.limit - self.spent) {
             return false;
@@ -376,8 +385,8 @@ impl RecvHalf {
         by > 0
     }
 
-    /// A body that is reassembled waits nowhere: all that is declared may come at once, and takes nothing of the allowance that others
-    /// need. Returns whether a size is declared.
+    /// Widens the window to the rest of the declared size, without using the connection's allowance: a body
+    /// that is reassembled is not buffered in the window. Returns false if no size is declared.
     pub(crate) fn open_to_its_end(&mut self) -> bool {
         let Some(rest) = self.declared.map(|all| all - self.received) else { return false };
         let pieces = rest / PIECE_EXPECTED + 2;
@@ -388,7 +397,7 @@ impl RecvHalf {
         true
     }
 
-    /// By how much the window has been widened at the cost of the connection's allowance.
+    /// How much of the connection's allowance this window uses.
     pub(crate) fn growth(&self) -> u64 {
         self.window - self.initial_window
     }

@@ -1,4 +1,7 @@
-//! The sending half of a stream: unsent bytes, the reader's credit, and the bytes that it has acknowledged.
+//! The sending half of a stream: unsent bytes, the credit granted by the reader, and the bytes that it has
+//! acknowledged.
+//!
+//! Not responsible for when to send: that is up to the [`StreamQueue`](crate::send::StreamQueue).
 
 use std::collections::VecDeque;
 
@@ -6,21 +9,22 @@ use bytes::Bytes;
 
 use crate::wire::{MAX_CHUNK, RECORD_COST};
 
-/// Bytes of each piece of a write that is too large for one DATA. With the heads of its DATA and frame it fits a segment of loopback,
-/// which has 65,483 bytes; with 64 KiB, the rest took a segment of its own, and a sixth more CPU time on both sides.
+/// A write that is too large for one DATA is split into pieces of this many bytes. With the heads of its DATA
+/// and frame, such a piece fits into one loopback segment of 65,483 bytes. Measured with 64 KiB: the rest
+/// took a segment of its own, and both sides a sixth more CPU time.
 pub(crate) const FULL_PIECE: usize = MAX_CHUNK - 128;
 
-/// A place among the streams of a priority class: virtual finish time, then first come, first served.
+/// A place among the streams of a priority class: virtual finish time, then order of arrival.
 pub(crate) type Order = (u64, u64);
 
-/// The next DATA of a stream, but for the call's number. The codec compresses its bytes.
+/// The next DATA of a stream, without the number of the call. The codec compresses its bytes.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Data {
     pub(crate) offset: u64,
     pub(crate) bytes: Bytes,
     pub(crate) fin: bool,
     pub(crate) item: bool,
-    /// Credit that it takes.
+    /// Credit that it uses.
     pub(crate) cost: u64,
 }
 
@@ -29,40 +33,42 @@ pub(crate) struct Data {
 pub(crate) struct SendHalf {
     pieces: VecDeque<(Bytes, bool)>,
     queued: usize,
-    /// Bytes that come before these and wait in the send queue, with OPEN.
+    /// Bytes before `pieces` that still wait in the send queue, as the body of an OPEN.
     ahead: usize,
-    /// Bytes that have left.
+    /// Bytes that have been sent, in OPEN, RESULT and DATA.
     offset: u64,
     spent: u64,
     limit: u64,
     acknowledged: u64,
     end: End,
-    /// OPEN or RESULT has left, so that DATA may follow.
+    /// OPEN or RESULT has been sent, so DATA may follow.
     started: bool,
-    /// All of it was given at once (a body): it counts for the limit of what may wait, and leaves in long quanta.
+    /// All bytes are known (a body): they count against `max_outgoing_bytes`, and are sent in long quanta.
     pub(crate) fixed_length: bool,
     pub(crate) compress: bool,
-    /// The writer found no room, and is to be told when there is some.
+    /// The writer found no room: report when there is some.
     pub(crate) awaits_room: bool,
-    /// The writer is to be told when the reader has consumed more.
+    /// The writer waits for acknowledgements: report when the reader has consumed more.
     pub(crate) awaits_credit: bool,
-    /// Its place among the streams that can send, and the bytes it has sent in the virtual time of its priority class.
+    /// Its place in the [`StreamQueue`](crate::send::StreamQueue), if it is queued.
     pub(crate) order: Option<Order>,
+    /// Its virtual time: what its DATA has cost, or at least the virtual time of its class when it was last
+    /// queued.
     pub(crate) served: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
-    /// More may be written.
+    /// The application may write more.
     Open,
-    /// Nothing more will be written; the end has not left.
+    /// The application has finished; FIN has not been sent.
     Finished,
-    /// The end has left.
+    /// FIN has been sent.
     Sent,
 }
 
 impl SendHalf {
-    /// `limit` is the credit that the reader gives from the start.
+    /// `limit` is the initial credit granted by the reader.
     pub(crate) fn new(limit: u64, compress: bool) -> Self {
         Self {
             pieces: VecDeque::new(),
@@ -83,7 +89,7 @@ impl SendHalf {
         }
     }
 
-    /// Follows `ahead` bytes that wait elsewhere and are given to [`start`](Self::start).
+    /// Makes this the continuation of `ahead` bytes in the send queue, until [`start`](Self::start).
     pub(crate) fn after(self, ahead: usize) -> Self {
         Self { ahead, ..self }
     }
@@ -95,7 +101,7 @@ impl SendHalf {
         }
     }
 
-    /// OPEN or RESULT has left with `left` bytes; `rest` follows, ahead of what was written since.
+    /// OPEN or RESULT has been sent with `left` bytes. `rest` is sent next, before what was written since.
     pub(crate) fn start(&mut self, left: usize, rest: Bytes, item: bool) {
         self.started = true;
         self.offset = left as u64;
@@ -114,7 +120,7 @@ impl SendHalf {
     pub(crate) fn finish(&mut self) {
         if self.end == End::Open {
             self.end = End::Finished;
-            // Nothing more is written, so room is of no use.
+            // No more writes, so the writer needs no room.
             self.awaits_room = false;
         }
     }
@@ -127,17 +133,17 @@ impl SendHalf {
         self.end == End::Sent
     }
 
-    /// Bytes that wait here.
+    /// Bytes that wait to be sent as DATA.
     pub(crate) fn queued(&self) -> usize {
         self.queued
     }
 
-    /// Bytes of a body that have not left; 0 of any other stream.
+    /// Unsent bytes of a body; 0 for any other stream.
     pub(crate) fn body_left(&self) -> usize {
         if self.fixed_length { self.queued } else { 0 }
     }
 
-    /// Bytes that were written.
+    /// Bytes that the application has written.
     pub(crate) fn written(&self) -> u64 {
         self.offset + (self.ahead + self.queued) as u64
     }
@@ -146,12 +152,12 @@ impl SendHalf {
         self.acknowledged
     }
 
-    /// The credit that the reader gives from the start, which may only be known later.
+    /// Sets the initial credit, if the reader announces it only after `new`.
     pub(crate) fn set_limit(&mut self, limit: u64) {
         self.limit = limit;
     }
 
-    /// Takes a CREDIT; false if it acknowledges what has not left.
+    /// Handles a CREDIT; false if it acknowledges bytes that have not been sent.
     pub(crate) fn credit(&mut self, consumed: u64, limit: u64) -> bool {
         if consumed > self.offset {
             return false;
@@ -166,28 +172,30 @@ impl SendHalf {
         let left = self.limit.saturating_sub(self.spent);
         self.started
             && match self.pieces.front() {
+                // A DATA without bytes, which ends an item, costs only its overhead; so does a FIN alone.
                 Some((bytes, _)) => left > RECORD_COST || (bytes.is_empty() && left == RECORD_COST),
                 None => self.end == End::Finished && left >= RECORD_COST,
             }
     }
 
-    /// Bytes that the next DATA would have with all the credit and room that it wants.
+    /// Bytes of the next DATA if neither credit nor room limits it.
     pub(crate) fn next_len(&self) -> usize {
         self.pieces.front().map_or(0, |(bytes, _)| bytes.len().min(MAX_CHUNK))
     }
 
-    /// Bytes that there is credit for, in one DATA.
+    /// The most bytes that the stream's credit permits in one DATA.
     pub(crate) fn credit_left(&self) -> u64 {
         self.limit.saturating_sub(self.spent).saturating_sub(RECORD_COST)
     }
 
-    /// The next DATA, of at most `room` bytes and for at most `credit` of the connection.
+    /// Takes the next DATA, of at most `room` bytes, and at a cost of at most `credit`, the connection's.
     pub(crate) fn next(&mut self, room: usize, credit: u64) -> Option<Data> {
         let credit = self.limit.saturating_sub(self.spent).min(credit).checked_sub(RECORD_COST)?;
         let room = room.min(usize::try_from(credit).unwrap_or(usize::MAX));
         let (bytes, item) = match self.pieces.front_mut() {
             None if self.end == End::Finished => (Bytes::new(), false),
             None => return None,
+            // Only a write that does not fit into one DATA is split.
             Some((bytes, _)) if bytes.len() > room.min(MAX_CHUNK) => {
                 if room == 0 {
                     return None;

@@ -1,39 +1,39 @@
-//! Reuse of the memory of large bodies.
+//! Reuses the memory of large bodies.
 //!
-//! New memory costs a page fault for each 4 KiB of a body, which takes longer than copying the body there. So this
-//! module keeps a reference to the memory of each body that was passed to the application, and uses the memory for
-//! another body once the application has dropped the first. The reference is dropped after a second, so the memory held
-//! in addition to the application's is at most that of the bodies of the last two seconds.
+//! Newly allocated memory costs a page fault for each 4 KiB, which takes longer than copying a body there. So
+//! this module keeps a reference to the memory of each body that was passed to the application, and reuses it
+//! for another body once the application has dropped the first. It drops the references after a second, so in
+//! addition to the application's memory, it keeps at most that of the bodies of the last two seconds.
 //!
-//! Example: three bodies of 1 MiB come one after the other, and each is dropped before the next. The second and the third are
-//! written where the first was.
+//! Example: three bodies of 1 MiB arrive one after the other, and each is dropped before the next. The second
+//! and the third are written to the memory of the first.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
-/// Smaller bodies are not worth it.
+/// Smaller bodies are not remembered: reuse would not pay.
 const MIN: usize = 64 << 10;
 
-/// Bodies that are remembered, and their bytes in all. The oldest is forgotten first.
+/// Bodies that are remembered, and their bytes together. Past either limit, the oldest is forgotten.
 const MAX: usize = 64;
 const MAX_BYTES: usize = 64 << 20;
 
-/// After so long, all are forgotten.
+/// How long bodies are remembered.
 pub(crate) const KEPT_FOR: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Default)]
 pub(crate) struct Spares {
-    /// With the memory that each takes, which may be more than the body has.
+    /// Each body with the capacity of its memory, which may be larger than the body.
     bodies: VecDeque<(Bytes, usize)>,
     bytes: usize,
-    /// Whether its owner knows when to clear it.
+    /// Whether the owner has set a timer to clear this.
     timed: bool,
 }
 
 impl Spares {
-    /// Makes a body of what was received, and remembers its memory.
+    /// Freezes a body for the application, and remembers its memory.
     pub(super) fn lend(&mut self, body: BytesMut) -> Bytes {
         let memory = body.capacity();
         let body = body.freeze();
@@ -47,7 +47,7 @@ impl Spares {
         body
     }
 
-    /// An empty buffer for so many bytes, of which they take up half at least, if there is one that nobody has any more.
+    /// An empty buffer with a capacity of `bytes` to twice `bytes`, if the application has dropped one.
     pub(super) fn take(&mut self, bytes: usize) -> Option<BytesMut> {
         if bytes < MIN {
             return None;
@@ -61,12 +61,13 @@ impl Spares {
         Some(buffer)
     }
 
-    /// Whether its owner has to clear it in [`KEPT_FOR`]; says so once.
+    /// Whether the owner has to set a timer to [`clear`](Self::clear) this after [`KEPT_FOR`]; true once,
+    /// until then.
     pub(crate) fn needs_timer(&mut self) -> bool {
         !self.bodies.is_empty() && !std::mem::replace(&mut self.timed, true)
     }
 
-    /// Whether its owner was told to clear it.
+    /// Whether the owner was told to set a timer.
     #[cfg(any(test, feature = "internals"))]
     pub(crate) fn is_timed(&self) -> bool {
         self.timed
@@ -105,7 +106,7 @@ mod tests {
         assert!(spares.take(MIN).is_none() && spares.bytes == 0);
     }
 
-    /// Else small bodies could be given large memory, of which only the body would be counted.
+    /// Otherwise, a small body could keep a large buffer alive, of which only the body would count.
     #[test]
     fn memory_is_known_by_its_size_and_not_by_what_was_last_in_it() {
         let mut spares = Spares::default();

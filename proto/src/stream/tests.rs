@@ -70,7 +70,7 @@ fn credit_is_given_for_what_was_taken() {
     let now = Instant::now();
     let mut receive = RecvHalf::new(1_000, None);
     receive.take(0, Piece { item: true, ..piece(&[0; 217]) }, 0).unwrap();
-    // No round trip is known, so the window does not grow.
+    // Without a measured round trip, the window does not grow.
     let due = |receive: &mut RecvHalf| receive.credit_due(now, &mut Flow::new(1 << 20));
     assert_eq!(due(&mut receive), None, "nothing was taken");
     chunk(&mut receive);
@@ -90,7 +90,7 @@ fn a_window_that_holds_up_its_writer_is_widened() {
     let start = Instant::now();
     let mut receive = RecvHalf::new(1_000, None);
     let trip = Duration::from_millis(10);
-    // Of an allowance of 4,000 for all windows, 1,000 may be used to grow beyond the ordinary width.
+    // Of an allowance of 4,000 for all windows, 1,000 can be used to grow beyond `stream_window`.
     let mut flow = Flow::new(8_000);
     flow.set_round_trip(trip);
     let mut use_up = |receive: &mut RecvHalf, at: Instant, offset: u64| {
@@ -132,7 +132,7 @@ fn tiny_items_share_buffers_and_come_out_one_by_one() {
         ends += usize::from(chunk.end_of_item);
         costs += cost;
     }
-    // Without bytes and end of an item there is nothing to be read, and nothing to be given back later.
+    // A piece without bytes and without the end of an item is consumed at once: there is nothing to read.
     assert_eq!((read, ends), (5_000, 8_000));
     assert_eq!(costs, 5_000 + 9_000 * RECORD_COST);
 }
@@ -171,7 +171,7 @@ fn a_body_that_waits_for_memory_is_held_and_freed_when_there_is_some() {
     assert_eq!(receive.reassembled(&mut Spares::default()), None, "once");
 }
 
-/// The half of a stream whose OPEN or RESULT has left.
+/// The sending half of a stream whose OPEN or RESULT has been sent.
 fn sending(limit: u64) -> SendHalf {
     let mut send = SendHalf::new(limit, false);
     send.start(0, Bytes::new(), false);

@@ -1,7 +1,8 @@
 //! Frames to records and records to frames, for both dialects.
 //!
-//! Above this module a call has one number, and what happens to it is a [`Record`], whichever dialect is spoken. Dialect 2 has
-//! both on the wire. Dialect 1 names a call by `(seq, method, key)`; this module numbers such calls and keeps their names:
+//! Above this module, each call has one number, and what happens to it is a [`Record`], in both dialects.
+//! Dialect 2 sends both as they are. Dialect 1 identifies a call by `(seq, method, key)`, so this module
+//! assigns numbers to its calls, and keeps their names for the answers:
 //!
 //! | dialect 1 | record |
 //! | --- | --- |
@@ -10,8 +11,9 @@
 //! | FAILURE, ERROR, CANCELLED | FAIL |
 //! | CANCEL | CANCEL |
 //!
-//! Numbers of dialect 1 are at 2^62 and above, where dialect 2 has none: a connector may take requests of dialect 1 before it learns
-//! that dialect 2 is spoken (PROTOCOL.md, H-11), and answers them as they came.
+//! Numbers of dialect 1 start at 2^62, above all numbers of dialect 2. A connection can have calls of both: a
+//! connector accepts requests of dialect 1 before it learns that the peer speaks dialect 2 (PROTOCOL.md,
+//! H-11), and answers these in dialect 1.
 
 #[cfg(test)]
 mod tests;
@@ -30,15 +32,15 @@ use crate::{Multipart, OrderingKey, Text};
 /// The first number of a call of dialect 1.
 const DIALECT_1: Number = 1 << 62;
 
-/// A piece is sent compressed if that saves 1/8 of it.
+/// A piece is only sent compressed if that saves more than 1/8 of it.
 const WORTH: usize = 8;
 
-/// The number of a call of ours in dialect 1.
+/// The number of our call in dialect 1.
 pub(crate) fn number_in_dialect_1(call: CallId) -> Number {
     DIALECT_1 | call.0
 }
 
-/// The call of ours with a number of dialect 1.
+/// Our call with a number of dialect 1.
 pub(crate) fn call_in_dialect_1(number: Number) -> Option<CallId> {
     is_dialect_1(number).then_some(CallId(number & !DIALECT_1))
 }
@@ -47,34 +49,34 @@ pub(crate) fn is_dialect_1(number: Number) -> bool {
     number >= DIALECT_1
 }
 
-/// Numbers the calls of one side without gaps: every other number is the other side's.
+/// Consecutive numbers for the calls of one side: every other number belongs to the other side.
 pub(crate) fn ordinal(number: Number) -> u64 {
     number >> 1
 }
 
-/// Most bytes of a body in OPEN or RESULT; the rest follows as DATA.
+/// The most bytes of a body in OPEN or RESULT; the rest follows in DATA.
 pub(crate) fn max_first(number: Number) -> usize {
     if is_dialect_1(number) { usize::MAX } else { MAX_FIRST }
 }
 
-/// What a message of dialect 1 says.
+/// A decoded message of dialect 1.
 #[derive(Debug)]
 pub(crate) enum Inbound {
     Record(Record),
-    /// A request whose body can't be read.
+    /// A request with a malformed or too large body.
     BadRequest {
         call: Number,
         key: OrderingKey,
         error: DecodeError,
     },
-    /// An answer whose body can't be read.
+    /// An answer with a malformed or too large body.
     BadAnswer {
         call: Number,
         error: DecodeError,
     },
 }
 
-/// Why a message of dialect 1 is dropped.
+/// Why a message of dialect 1 is dropped without an answer.
 #[derive(Debug)]
 pub(crate) enum Dropped {
     Header(DecodeError),
@@ -87,23 +89,24 @@ pub(crate) enum Dropped {
 pub(crate) struct Codec {
     encoder: Encoder,
     packet: PacketWriter,
-    /// A message of dialect 1, which is always complete.
+    /// An encoded message of dialect 1. It has one record, so nothing can be added to it.
     message: Option<Multipart>,
     names: Names,
-    /// Made when something is first compressed, and used again: it has tables of its own.
+    /// Created when first needed, and reused because of its tables.
     snappy: Option<Box<snap::raw::Encoder>>,
 }
 
-/// The names of calls of dialect 1.
+/// The names of calls of dialect 1, by the numbers that the codec assigned.
 #[derive(Debug, Default)]
 struct Names {
-    /// Of the peer's calls that have not been answered on the wire.
+    /// Calls of the peer whose answers have not been encoded.
     theirs: FxHashMap<Number, CallName>,
-    /// Of those that are open: another request with such a name is a duplicate. A tree, ordered by `seq` first: the peer could choose
-    /// names that collide in a hash table, and a search must not compare many long names of which only the ends differ.
+    /// Those that are open: another request with the same name is a duplicate. A tree, because the peer could
+    /// choose names that collide in a hash table; ordered by `seq` first, so that a search does not compare
+    /// many long names that only differ at the end.
     open: BTreeMap<CallName, Number>,
     requests: u64,
-    /// Of our calls that have left, by `seq`.
+    /// Our calls that have been sent, by `seq`.
     ours: FxHashMap<u32, Sent>,
 }
 
@@ -112,12 +115,12 @@ struct Sent {
     call: Number,
     method: Text,
     key: OrderingKey,
-    /// No answer is waited for; a CANCEL is about to leave.
+    /// The caller has given up, and a CANCEL is queued.
     abandoned: bool,
 }
 
 impl Codec {
-    /// Reads header and body of an UPPER message. The body of a CANCEL is not read (D-6).
+    /// Decodes header and body of an UPPER message. The body of a CANCEL is not read (D-6).
     pub(crate) fn read_upper(
         &mut self,
         header: &Bytes,
@@ -132,6 +135,7 @@ impl Codec {
             MessageType::Function => {
                 let decoded = dialect1::decode_body(&header, body, max_body);
                 let (method, key) = (header.id.method.clone(), header.id.key.clone());
+                // Every other number, as in dialect 2, so that `ordinal` counts without gaps.
                 let call = DIALECT_1 | (self.names.requests << 1);
                 self.names.requests += 1;
                 self.names.theirs.insert(call, header.id);
@@ -157,38 +161,38 @@ impl Codec {
         }
     }
 
-    /// A request is open from now on: its name is taken.
+    /// A request was accepted: its name is taken until `release_name`.
     pub(crate) fn accept(&mut self, call: Number) {
         if let Some(name) = self.names.theirs.get(&call) {
             self.names.open.insert(name.clone(), call);
         }
     }
 
-    /// A request is answered, though the answer may wait: its name is free again.
+    /// A request was answered, though the answer may not have been sent: its name is free again.
     pub(crate) fn release_name(&mut self, call: Number) {
         if let Some(name) = self.names.theirs.get(&call) {
             self.names.open.remove(name);
         }
     }
 
-    /// Bytes of the name that the answer to a request has to echo.
+    /// Bytes of the name that the answer must echo.
     pub(crate) fn name_size(&self, call: Number, key: &OrderingKey) -> usize {
         self.names.theirs.get(&call).map_or(key.as_bytes().len(), CallName::size)
     }
 
-    /// Nobody waits for the answer to a call of ours any more: one that comes belongs to no call. A CANCEL follows.
+    /// Our caller has given up: an answer no longer belongs to the call (D-3). A CANCEL follows.
     pub(crate) fn abandon(&mut self, call: Number) {
         if let Some(sent) = self.names.ours.get_mut(&(call as u32)).filter(|sent| sent.call == call) {
             sent.abandoned = true;
         }
     }
 
-    /// Bytes that have been encoded since the last [`take`](Self::take).
+    /// Bytes encoded since the last [`take`](Self::take).
     pub(crate) fn len(&self) -> usize {
         self.packet.len()
     }
 
-    /// Whether a record of this call may be added now.
+    /// Whether a record of this call can be added now: one of dialect 1 needs a message of its own.
     pub(crate) fn accepts(&self, call: Number) -> bool {
         !self.is_full() && (!is_dialect_1(call) || self.packet.is_empty())
     }
@@ -198,12 +202,12 @@ impl Codec {
         self.message.is_some() || self.packet.is_closed()
     }
 
-    /// The message that was encoded, if any.
+    /// Takes the encoded message, if there is one.
     pub(crate) fn take(&mut self) -> Option<Multipart> {
         self.message.take().or_else(|| (!self.packet.is_empty()).then(|| self.packet.take()))
     }
 
-    /// A call of ours leaves, with all of its body or the beginning.
+    /// Encodes our call, with its body or the beginning of it.
     pub(crate) fn open(
         &mut self,
         call: Number,
@@ -222,7 +226,7 @@ impl Codec {
         }
     }
 
-    /// A result leaves, all of it or the beginning.
+    /// Encodes a result, or the beginning of it.
     pub(crate) fn result(&mut self, call: Number, options: &Options, piece: Piece, compress: bool) {
         if is_dialect_1(call) {
             self.answer(call, Payload::Result(piece.bytes), compress);
@@ -232,7 +236,7 @@ impl Codec {
         }
     }
 
-    /// A call of the peer's has failed.
+    /// Encodes the failure of a request of the peer.
     pub(crate) fn fail(&mut self, call: Number, failure: Failure, options: &Options) {
         if is_dialect_1(call) {
             let payload = match failure {
@@ -246,13 +250,13 @@ impl Codec {
         }
     }
 
-    /// More of a stream leaves.
+    /// Encodes more of a stream.
     pub(crate) fn data(&mut self, call: Number, offset: u64, piece: Piece, compress: bool) {
         let piece = self.compress(piece, compress);
         self.packet.data(call, offset, &piece);
     }
 
-    /// Any record that has no piece.
+    /// Encodes a record without a piece.
     pub(crate) fn control(&mut self, record: &Record) {
         match record {
             Record::Cancel { call } if is_dialect_1(*call) => {
@@ -280,7 +284,7 @@ impl Codec {
         let block = snappy.compress_vec(&piece.bytes);
         match block {
             Ok(mut block) if block.len() + piece.bytes.len() / WORTH < piece.bytes.len() => {
-                // It has room for the worst case, which would wait for the peer uncounted.
+                // Its capacity is for incompressible data, and no limit would count the rest.
                 block.shrink_to_fit();
                 Piece { bytes: Bytes::from(block), compressed: true, ..piece }
             }
@@ -288,7 +292,7 @@ impl Codec {
         }
     }
 
-    /// Gives back the memory that is kept for messages to come.
+    /// Frees memory that is kept for future messages.
     pub(crate) fn shrink(&mut self) {
         if self.message.is_none() && self.packet.is_empty() {
             (self.encoder, self.packet, self.snappy) = Default::default();
@@ -300,7 +304,7 @@ impl Codec {
         self.names.theirs.is_empty() && self.names.open.is_empty() && self.names.ours.is_empty()
     }
 
-    /// The connection is over.
+    /// The connection has ended. `requests` is kept, so that numbers are never reused.
     pub(crate) fn clear(&mut self) {
         let requests = self.names.requests;
         *self = Self { names: Names { requests, ..Names::default() }, ..Self::default() };
@@ -308,7 +312,7 @@ impl Codec {
 }
 
 impl Names {
-    /// The call that an answer belongs to: one that has left and was not abandoned, with the same method and key.
+    /// The call that an answer belongs to, if it was sent with this method and key, and not abandoned (C-4).
     fn take_answered(&mut self, name: &CallName) -> Option<Number> {
         let sent = self.ours.get(&name.seq)?;
         if sent.abandoned || sent.method != name.method || sent.key != name.key {

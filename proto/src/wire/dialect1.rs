@@ -1,4 +1,7 @@
-//! Dialect 1, which Python Callosum 1.0.3 speaks (PROTOCOL.md, "Dialect 1: the header" and "Dialect 1: the body").
+//! Dialect 1: encodes and decodes UPPER messages, as Python Callosum 1.0.3 speaks them (PROTOCOL.md, "Dialect
+//! 1: the header" and "Dialect 1: the body").
+//!
+//! Stateless, except for a buffer of the encoder: `codec.rs` knows which calls there are.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -10,20 +13,22 @@ use crate::{ErrorInfo, Multipart, OrderingKey, Text};
 /// Largest header frame that is read, in bytes.
 pub const MAX_HEADER: usize = 64 * 1024;
 
-/// What the body frame may hold besides the application's own bytes: map keys, lengths, unknown extras.
+/// Allowance in a body frame for everything but the application's bytes: keys of the map, lengths, unknown
+/// entries (W-21).
 const ENVELOPE: usize = 64 * 1024;
 
-/// A body of at least this many bytes is sent as a piece of its own instead of being copied.
+/// Bodies of at least this many bytes are not copied, but sent as the [`tail`](Multipart::tail) of the
+/// message.
 const TAIL_FROM: usize = 4 * 1024;
 
-/// A frame of up to this many bytes more than the application's is kept for them. From a larger one they are copied, so that what nobody
-/// reads takes no memory that no limit counts while a call waits.
+/// A decoded body shares the frame if it has at most this many other bytes. Otherwise the body is copied, so
+/// that unknown entries don't take up uncounted memory while a call waits.
 const MAX_SLACK: usize = 256;
 
-/// How much the encoder asks for when its buffer is used up.
+/// Size of the encoder's buffer.
 const SCRATCH: usize = 16 * 1024;
 
-/// What names one call on the wire of dialect 1; a reply echoes it to the byte.
+/// The name of a call on the wire of dialect 1. A reply must echo it, byte for byte.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CallName {
     /// The requester's counter, which wraps at 2^32.
@@ -41,7 +46,7 @@ impl CallName {
     }
 }
 
-/// What a message says.
+/// What a message says, by its type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Payload {
     /// Run this method with this argument.
@@ -52,14 +57,14 @@ pub enum Payload {
     Failure(ErrorInfo),
     /// Callosum itself, or a library under it, failed.
     Error(ErrorInfo),
-    /// The requester has lost interest.
+    /// The requester cancels the call.
     Cancel,
     /// The handler was stopped, or never started, because of a cancellation or a timeout.
     Cancelled,
 }
 
 impl Payload {
-    /// Bytes of its variable part.
+    /// Bytes of the body, or of the texts of an error.
     pub fn size(&self) -> usize {
         match self {
             Self::Function(body) | Self::Result(body) => body.len(),
@@ -68,7 +73,7 @@ impl Payload {
         }
     }
 
-    /// The body of a call or a result; empty for what has none.
+    /// The body of a call or a result; empty for other messages.
     pub(crate) fn into_body(self) -> Bytes {
         match self {
             Self::Function(body) | Self::Result(body) => body,
@@ -76,7 +81,7 @@ impl Payload {
         }
     }
 
-    /// The same, with a body in a buffer of its own.
+    /// The same message, whose body has its own buffer.
     fn detached(self) -> Self {
         match self {
             Self::Function(body) => Self::Function(Bytes::copy_from_slice(&body)),
@@ -92,13 +97,13 @@ impl Payload {
 pub struct Message {
     /// The call that it belongs to.
     pub id: CallName,
-    /// What it says of that call.
+    /// What it says.
     pub payload: Payload,
-    /// The body travels compressed with Snappy.
+    /// Whether the body frame is compressed with Snappy.
     pub compressed: bool,
 }
 
-/// The `type` of a header.
+/// The `type` of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MessageType {
     /// A request.
@@ -143,7 +148,7 @@ impl MessageType {
 /// A decoded header frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// What the message is.
+    /// The type of the message.
     pub kind: MessageType,
     /// The call that it belongs to.
     pub id: CallName,
@@ -151,7 +156,7 @@ pub struct Header {
     pub compressed: bool,
 }
 
-/// Reads a header frame: fields in any order, unknown ones ignored.
+/// Decodes a header frame: fields in any order, unknown ones ignored.
 ///
 /// # Errors
 /// Any [`DecodeError`]; nothing is allocated for a frame over [`MAX_HEADER`].
@@ -194,10 +199,10 @@ pub(super) fn set<T>(field: &mut Option<T>, name: &'static str, value: T) -> Res
     }
 }
 
-/// Reads the body frame that belongs to `header`.
+/// Decodes the body frame that belongs to `header`.
 ///
-/// The application's bytes are a slice of the frame (or of the decompressed block), unless that holds much else;
-/// `limit` bounds [`Payload::size`].
+/// The application's bytes are a slice of the frame (or of the decompressed block), unless that has many
+/// other bytes. `limit` is the largest [`Payload::size`], in bytes.
 ///
 /// # Errors
 /// Any [`DecodeError`]. A Snappy block's declared size is checked before it is decompressed.
@@ -251,24 +256,24 @@ fn decode_error_info(meta: &Bytes) -> Result<ErrorInfo, DecodeError> {
     })
 }
 
-/// Writes messages of dialect 1. Many small ones share one buffer.
+/// Encodes messages of dialect 1. Small ones share a buffer.
 #[derive(Debug, Default)]
 pub struct Encoder {
     scratch: BytesMut,
 }
 
 impl Encoder {
-    /// The three frames of `message`.
+    /// Encodes `message` to three frames.
     #[cfg(any(test, feature = "internals"))]
     pub fn encode(&mut self, message: &Message) -> Multipart {
         let CallName { seq, method, key } = &message.id;
         self.encode_parts(*seq, method, key, &message.payload, message.compressed)
     }
 
-    /// The three frames of a message, to the byte as Python writes them.
+    /// Encodes a message to three frames, byte for byte as Python does.
     ///
     /// # Panics
-    /// If it has 4 GiB or more. A connection sends none with more than 1 GiB.
+    /// If the message has 4 GiB or more. Connections send no body of more than 1 GiB.
     pub(crate) fn encode_parts(
         &mut self,
         seq: u32,
@@ -284,13 +289,14 @@ impl Encoder {
         if !compressed {
             return Multipart::with_tail(UPPER, header, prefix, tail);
         }
+        // Snappy compresses the whole map (W-20), so it must be in one piece.
         let mut plain = BytesMut::with_capacity(prefix.len() + tail.len());
         plain.put_slice(&prefix);
         plain.put_slice(&tail);
         let mut block = snap::raw::Encoder::new()
             .compress_vec(&plain)
             .expect("Snappy refuses only inputs over 4 GiB, and bodies are limited to less");
-        // It has room for the worst case, which would wait for the peer uncounted.
+        // Its capacity is for incompressible data, and no limit would count the rest.
         block.shrink_to_fit();
         Multipart::new(UPPER, header, Bytes::from(block))
     }
@@ -306,7 +312,7 @@ impl Encoder {
         head.text(b"seq").uint(seq.into()).text(b"zip").bool(compressed).append_to(out);
     }
 
-    /// The body frame in two pieces, the second empty unless it was worth not copying.
+    /// The body frame in two pieces. The second is a large body that is not copied, or empty.
     fn body(&mut self, payload: &Payload) -> (Bytes, Bytes) {
         self.reserve(64 + if payload.size() < TAIL_FROM { payload.size() } else { 0 });
         let out = &mut self.scratch;
@@ -331,6 +337,7 @@ impl Encoder {
 
     fn reserve(&mut self, needed: usize) {
         if self.scratch.capacity() < needed {
+            // Each message splits its part off, so many small ones share an allocation.
             self.scratch.reserve(needed.max(SCRATCH));
         }
     }

@@ -1,4 +1,6 @@
-//! Dialect 2: packets of records (PROTOCOL.md, "Dialect 2: packets").
+//! Dialect 2: packets of records, and their numbers on the wire (PROTOCOL.md, "Dialect 2: packets").
+//!
+//! Stateless, except for a buffer of the writer: whether a record is allowed is checked in `call/inbound.rs`.
 
 mod read;
 #[cfg(test)]
@@ -17,25 +19,26 @@ use crate::{ErrorInfo, Metadata, OrderingKey, Text, Urgency};
 /// Largest packet, in bytes.
 pub const MAX_PACKET: usize = 128 * 1024;
 
-/// Longest piece that OPEN or RESULT carries, in bytes before compression.
+/// Largest piece of an OPEN or RESULT, in bytes before compression.
 pub const MAX_FIRST: usize = 16 * 1024;
 
-/// Longest piece that DATA carries, in bytes before compression.
+/// Largest piece of a DATA, in bytes before compression.
 pub const MAX_CHUNK: usize = 64 * 1024;
 
-/// Credit that a DATA record takes besides its piece, in bytes, so that many tiny ones are not free.
+/// Credit that a DATA costs in addition to the bytes of its piece, so that many tiny ones are not free.
 pub const RECORD_COST: u64 = 32;
 
 /// Highest number of a call.
 pub const MAX_CALL: u64 = (1 << 53) - 1;
 
-/// Most bytes of the three texts of a FAIL.
+/// Largest size of the three texts of a FAIL together, in bytes.
 pub const MAX_TEXTS: usize = 64 * 1024;
 
-/// Record types and option keys below this are critical: a reader that does not know one can't go on.
+/// A reader must know all record types and option keys below this number, and ignores unknown ones from it on
+///
 const CRITICAL: u64 = 32;
 
-/// A part of a packet.
+/// One event of a call or of the connection: the unit of which packets consist.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record {
     /// A call begins.
@@ -46,25 +49,25 @@ pub enum Record {
         method: Text,
         /// The ordering key, or "no key".
         key: OrderingKey,
-        /// What else is known of it.
+        /// Deadline, urgency, metadata, and the size of the argument.
         options: Options,
         /// The beginning of its argument, or all of it.
         piece: Piece,
     },
-    /// The answer to a call begins.
+    /// The result of a call begins.
     Result {
         /// The call.
         call: u64,
-        /// What else is known of it.
+        /// Metadata, and the size of the result.
         options: Options,
         /// The beginning of the result, or all of it.
         piece: Piece,
     },
-    /// A call has failed; what was said of its result is incomplete.
+    /// A call has failed. If its result had begun, it is incomplete.
     Fail {
         /// The call.
         call: u64,
-        /// In what way.
+        /// How it failed.
         failure: Failure,
         /// Metadata only.
         options: Options,
@@ -73,72 +76,72 @@ pub enum Record {
     Data {
         /// The call.
         call: u64,
-        /// Bytes of the stream before this.
+        /// Uncompressed bytes of the stream before this piece.
         offset: u64,
         /// The next bytes of the stream.
         piece: Piece,
     },
-    /// The requester has lost interest in a call.
+    /// The requester cancels a call.
     Cancel {
         /// The call.
         call: u64,
     },
-    /// The requester can't go on with the argument: it is incomplete.
+    /// The requester aborts the argument, which is incomplete.
     Abort {
         /// The call.
         call: u64,
     },
-    /// The responder does not read on in the argument.
+    /// The responder stops reading the argument.
     Stop {
         /// The call.
         call: u64,
     },
-    /// How far the reader of a stream has come, and how far the writer may go.
+    /// The reader of a stream acknowledges bytes, and grants credit.
     Credit {
         /// The call.
         call: u64,
-        /// Bytes of the stream that the reader's application has taken.
+        /// Bytes of the stream that the reader's application has read.
         consumed: u64,
-        /// Credit that DATA may use up from the call's beginning on.
+        /// The most that all DATA of the stream may cost, since its beginning.
         limit: u64,
     },
-    /// How far the writer of all streams together may go.
+    /// Grants credit for all streams together.
     LinkCredit {
-        /// Credit that DATA may use up from the link's beginning on.
+        /// The most that all DATA of the connection may cost, since its beginning.
         limit: u64,
     },
-    /// No new calls are taken.
+    /// The sender drains, and accepts no new calls.
     Goodbye {
-        /// The first call, by number, that was not taken.
+        /// The lowest number of a call that was not accepted.
         next: u64,
     },
 }
 
-/// The next bytes of a stream, and whether they end an item or the stream.
+/// The next bytes of a stream, with their flags.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Piece {
-    /// The bytes, as they travel.
+    /// The bytes, as on the wire.
     pub bytes: Bytes,
-    /// The stream ends here.
+    /// The stream ends with this piece.
     pub fin: bool,
-    /// An item ends here.
+    /// An item ends with this piece.
     pub item: bool,
     /// The bytes are a Snappy block.
     pub compressed: bool,
 }
 
-/// What a call may carry besides, and need not.
+/// The optional fields of a record.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
-    /// The application's.
+    /// The application's metadata.
     pub metadata: Metadata,
-    /// Time until the requester gives up, in whole microseconds.
+    /// Time until the requester's deadline; microseconds on the wire.
     pub remaining: Option<Duration>,
-    /// What should leave first.
+    /// The priority class of the call.
     pub urgency: Option<Urgency>,
-    /// Bytes of the whole stream.
+    /// The size of the whole stream in bytes.
     pub size: Option<u64>,
-    /// There was an option that has to be known, and is not.
+    /// There was an unknown option with a key below 32, so the call must be refused.
     pub unsupported: bool,
 }
 
@@ -148,7 +151,7 @@ pub struct Options {
 pub enum Failure {
     /// The handler failed.
     Failure(ErrorInfo),
-    /// Callosum failed, or refused.
+    /// Callosum failed, or refused the call.
     Error(ErrorInfo),
     /// The handler was stopped, or never started.
     Cancelled,
@@ -184,7 +187,7 @@ mod option {
     pub(super) const SIZE: u64 = 4;
 }
 
-/// The `kind` of a FAIL, as the `type` of dialect 1.
+/// The `kind` of a FAIL: the same numbers as the `type` of dialect 1.
 mod failure {
     pub(super) const FAILURE: u64 = 3;
     pub(super) const ERROR: u64 = 4;
@@ -192,7 +195,7 @@ mod failure {
 }
 
 impl Record {
-    /// The call that it is about.
+    /// The number of the call, if the record is about one.
     pub(crate) fn call(&self) -> Option<u64> {
         match self {
             Self::Open { call, .. }
@@ -219,15 +222,15 @@ impl Failure {
 }
 
 impl Piece {
-    /// All of a body, which is one item.
+    /// A whole body, which is one item.
     pub fn whole(bytes: Bytes) -> Self {
         Self { bytes, fin: true, item: true, compressed: false }
     }
 
-    /// Bytes that it has when it is not compressed, at most `limit`; judged by what a Snappy block declares.
+    /// The uncompressed size, at most `limit` bytes: for a Snappy block, the one that it declares.
     ///
     /// # Errors
-    /// If it has more, or is no Snappy block.
+    /// If it is larger, or is not a Snappy block.
     #[inline]
     pub fn declared(&self, limit: usize) -> Result<usize, super::DecodeError> {
         let size = match self.compressed {
@@ -235,15 +238,15 @@ impl Piece {
             false => self.bytes.len(),
         };
         if size > limit {
-            return Err(super::DecodeError::TooLarge { what: "a piece of piece", size, limit });
+            return Err(super::DecodeError::TooLarge { what: "a piece", size, limit });
         }
         Ok(size)
     }
 
-    /// The bytes as they were before compression.
+    /// The uncompressed bytes.
     ///
     /// # Errors
-    /// As [`declared`](Self::declared), which is checked before anything is allocated.
+    /// As [`declared`](Self::declared). The declared size is checked before anything is allocated.
     #[inline]
     pub fn plain(self, limit: usize) -> Result<Bytes, super::DecodeError> {
         self.declared(limit)?;

@@ -1,13 +1,15 @@
-//! Writes MessagePack: builds the bytes between the strings of a message, and appends them to a buffer at once.
+//! Encodes MessagePack: builds the bytes between two strings of a message on the stack, and appends them to a
+//! buffer at once.
 
 use bytes::BytesMut;
 
 use crate::KeyKind;
 
-/// Most bytes of one [`Head`]: the longest is that of a CREDIT or a DATA, five integers of 9 bytes.
+/// Capacity of a [`Head`] in bytes. The longest is that of a CREDIT or a DATA, with at most five integers of
+/// 9 bytes.
 const MAX: usize = 64;
 
-/// A few MessagePack values and heads of values, each in its shortest form.
+/// A few MessagePack values, and heads of strings and containers, each in its shortest form.
 pub(super) struct Head {
     bytes: [u8; MAX],
     len: usize,
@@ -26,7 +28,7 @@ impl Head {
         self
     }
 
-    /// A marker, and a number of so many bytes that belongs to it.
+    /// A marker and the number that follows it.
     #[inline]
     fn marked<const N: usize>(&mut self, marker: u8, bytes: [u8; N]) -> &mut Self {
         self.raw([marker]).raw(bytes)
@@ -57,13 +59,13 @@ impl Head {
         self.raw([if value { 0xc3 } else { 0xc2 }])
     }
 
-    /// Of an array of so many elements.
+    /// The head of an array of `len` elements.
     #[inline]
     pub(super) fn array(&mut self, len: usize) -> &mut Self {
         self.container(0x90, 0xdc, len)
     }
 
-    /// Of a map of so many entries.
+    /// The head of a map of `len` entries.
     #[inline]
     pub(super) fn map(&mut self, len: usize) -> &mut Self {
         self.container(0x80, 0xde, len)
@@ -77,7 +79,7 @@ impl Head {
         }
     }
 
-    /// Of a `str` of so many bytes.
+    /// The head of a `str` of `len` bytes.
     ///
     /// # Panics
     /// If it has 4 GiB or more.
@@ -89,7 +91,7 @@ impl Head {
         }
     }
 
-    /// Of a `bin` of so many bytes.
+    /// The head of a `bin` of `len` bytes.
     ///
     /// # Panics
     /// If it has 4 GiB or more.
@@ -98,7 +100,7 @@ impl Head {
         self.long(0xc4, len)
     }
 
-    /// Of an ordering key of so many bytes.
+    /// The head of an ordering key of `len` bytes.
     #[inline]
     pub(super) fn key(&mut self, kind: KeyKind, len: usize) -> &mut Self {
         match kind {
@@ -107,13 +109,13 @@ impl Head {
         }
     }
 
-    /// A short text.
+    /// A whole `str`.
     #[inline]
     pub(super) fn text<const N: usize>(&mut self, text: &[u8; N]) -> &mut Self {
         self.str(N).raw(*text)
     }
 
-    /// A length of one, two or four bytes, whose markers follow each other.
+    /// A marker and a length of one, two or four bytes. `marker` is that of one byte; the others follow it.
     #[inline]
     fn long(&mut self, marker: u8, len: usize) -> &mut Self {
         match len {
@@ -126,7 +128,7 @@ impl Head {
         }
     }
 
-    /// Appends what was built, and begins anew.
+    /// Appends the bytes to `buffer`, and empties the head.
     #[inline]
     pub(super) fn append_to(&mut self, buffer: &mut BytesMut) {
         buffer.extend_from_slice(&self.bytes[..self.len]);

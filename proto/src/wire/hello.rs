@@ -1,7 +1,8 @@
-//! The hello: the header of a handshake PING or PONG, with the dialects and limits of its sender (PROTOCOL.md,
-//! "Handshake").
+//! The hello: the header of a handshake PING or PONG, with the dialects and limits of its sender
+//! (PROTOCOL.md, "Handshake").
 //!
-//! A Python peer echoes the hello, a peer of this library answers with its own (H-6).
+//! A peer that speaks only dialect 1, such as Python, echoes the hello; another one answers with its own
+//! (H-6). Which of these happened is decided in `connection/handshake.rs`.
 
 use bytes::{Bytes, BytesMut};
 
@@ -16,31 +17,31 @@ pub const NONCE_LEN: usize = 16;
 /// Largest hello that is read, in bytes.
 pub const MAX_HELLO: usize = 4 * 1024;
 
-/// What a peer says of itself when a link starts.
+/// The dialects and limits that a peer announces in the handshake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hello {
     /// Bit n is set if the peer speaks dialect n + 1.
     pub dialects: u32,
-    /// Chosen at random for each link, so that a restarted peer can be told from the one before.
+    /// Random, and new for each connection, so that a restarted peer can be recognized.
     pub nonce: [u8; NONCE_LEN],
-    /// Largest body of a call or a result that the peer takes, in bytes.
+    /// Largest body that the peer accepts, in bytes.
     pub max_body: u64,
-    /// Credit that the peer gives from the start, if it says so. Only dialect 2 has a use for it.
+    /// Initial credit that the peer grants. Needed for dialect 2 only (H-15).
     pub credit: Option<Credit>,
 }
 
-/// How many bytes of streams a peer may be sent before it has given credit.
+/// Initial credit: the most that DATA may cost before the first CREDIT or LINK_CREDIT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Credit {
-    /// For each call and direction, in bytes.
+    /// For each stream, in bytes.
     pub stream: u64,
-    /// For all of them together, in bytes.
+    /// For all streams of the connection together, in bytes.
     pub link: u64,
 }
 
 impl Hello {
-    /// A MessagePack map: `callosum` (array of dialect numbers), `nonce` (bin), `max_body` (uint), and, if given,
-    /// `credit` (array of two uints).
+    /// Encodes the hello as a MessagePack map: `callosum` (array of dialect numbers), `nonce` (bin),
+    /// `max_body` (uint), and, if given, `credit` (array of two uints).
     pub fn encode(&self) -> Bytes {
         let mut bytes = BytesMut::with_capacity(64);
         let out = &mut bytes;
@@ -62,10 +63,10 @@ impl Hello {
         bytes.freeze()
     }
 
-    /// Reads a hello; unknown keys and unknown dialects are ignored, so that later versions can add some.
+    /// Decodes a hello. Unknown keys and dialects are ignored, so that later versions can add some (H-2).
     ///
     /// # Errors
-    /// Any [`DecodeError`]; the frame then is no hello but something to echo.
+    /// Any [`DecodeError`]. The frame is then not a hello, but the header of an ordinary PING.
     pub fn decode(frame: &Bytes) -> Result<Self, DecodeError> {
         if frame.len() > MAX_HELLO {
             return Err(DecodeError::TooLarge { what: "a hello", size: frame.len(), limit: MAX_HELLO });
@@ -108,7 +109,7 @@ fn read_dialects(reader: &mut Reader<'_>) -> Result<u32, DecodeError> {
     Ok(dialects)
 }
 
-/// Two numbers; later versions may add others.
+/// Reads two numbers; later versions may add more.
 fn read_credit(reader: &mut Reader<'_>) -> Result<Credit, DecodeError> {
     let more = reader.array("credit")?.checked_sub(2).ok_or(DecodeError::MissingField("credit"))?;
     let credit = Credit { stream: reader.uint("credit")?, link: reader.uint("credit")? };

@@ -1,7 +1,9 @@
 //! The wire format: frames to records and back, for both dialects, and the hello.
 //!
-//! [`Record`] is the one model of what happens to a call. [`Codec`] turns frames of either dialect into records and records into frames;
-//! nothing above this module asks which dialect that is, but the handshake, and where rules of PROTOCOL.md differ.
+//! [`Record`] is the one model of what happens to a call. [`Codec`] decodes frames of either dialect to
+//! records, and encodes records to frames. Above this module, only the handshake and the few rules that
+//! differ in PROTOCOL.md depend on the dialect. Not responsible for whether a record is allowed in the state
+//! of its call.
 
 mod codec;
 pub(crate) mod dialect1;
@@ -23,16 +25,18 @@ pub use hello::{Credit, Hello, NONCE_LEN};
 
 use bytes::Bytes;
 
-/// The number of a call on the wire. Dialect 1 has none; the codec gives its calls numbers that dialect 2 does not use.
+/// The number of a call, as on the wire of dialect 2. The codec assigns numbers that dialect 2 does not use
+/// to calls of dialect 1, which have none.
 pub(crate) type Number = u64;
 
-/// Slices up to this size are copied out of the frame that they came in.
+/// Slices of up to this size are always copied out of their frame.
 const COPY_MAX: usize = 2 * 1024;
 
-/// Copy a slice if keeping it would pin more than twice its own size.
+/// Copy a slice if keeping it would keep a frame alive that has more than twice its size.
 const MAX_PIN: usize = 2;
 
-/// Bytes of a frame of `frame` bytes that are kept: copied, unless they are a good part of it. With a `frame` of 0 they fill theirs.
+/// Makes a slice of a frame of `frame` bytes one that can be kept: copies it if it would keep a much larger
+/// frame alive. A `frame` of 0 means that the bytes have a buffer of their own size.
 pub(crate) fn keep(bytes: &Bytes, frame: usize) -> Bytes {
     match is_copied(bytes.len(), frame) {
         true => Bytes::copy_from_slice(bytes),
@@ -44,28 +48,29 @@ fn is_copied(len: usize, frame: usize) -> bool {
     frame > 0 && (len <= COPY_MAX || frame / MAX_PIN > len)
 }
 
-/// First frame of a liveness probe, answered at once with [`PONG`] and the same other frames.
+/// First frame of a PING, which is answered by a [`PONG`] with the same other frames.
 pub const PING: Bytes = Bytes::from_static(b"PING");
-/// First frame of the answer to [`PING`].
+/// First frame of the answer to a [`PING`].
 pub const PONG: Bytes = Bytes::from_static(b"PONG");
 /// First frame of an RPC message of dialect 1.
 pub const UPPER: Bytes = Bytes::from_static(b"UPPER");
 
-/// Deepest nesting of MessagePack values that is read.
+/// The most levels of nested MessagePack values that are read.
 pub const MAX_DEPTH: usize = 64;
 
-/// Why the bytes of a remote peer are not a message. Always the peer's fault; the link lives on.
+/// Why received bytes are not a message: always a fault of the peer. In dialect 1, the connection stays open;
+/// in dialect 2, a malformed packet closes it (PROTOCOL.md, R-7).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeError {
-    /// The frame ends in the middle of a value.
+    /// The data ends in the middle of a value.
     #[error("the MessagePack data ends in the middle of a value")]
     Truncated,
-    /// The frame goes on after its value.
+    /// This many bytes follow the value.
     #[error("{0} bytes follow the MessagePack value")]
     TrailingBytes(usize),
-    /// A value of another MessagePack type than this field takes.
-    #[error("{field} has a MessagePack type it can't have")]
+    /// The value of this field has the wrong MessagePack type.
+    #[error("{field} has the wrong MessagePack type")]
     WrongType {
         /// The field.
         field: &'static str,
@@ -73,23 +78,23 @@ pub enum DecodeError {
     /// A map lacks this field.
     #[error("{0} is missing")]
     MissingField(&'static str),
-    /// A map has this field twice.
-    #[error("{0} is there twice")]
+    /// A map has this field more than once.
+    #[error("{0} occurs more than once")]
     DuplicateField(&'static str),
-    /// An integer that the field can't hold.
+    /// The value of this field is out of range.
     #[error("{0} is out of range")]
     OutOfRange(&'static str),
-    /// `type` names no message of dialect 1, or no record of dialect 2 that may be ignored.
-    #[error("message type {0} does not exist")]
+    /// An unknown message type of dialect 1, or an unknown record type of dialect 2 that must not be ignored.
+    #[error("the message or record type {0} is unknown")]
     UnknownType(i64),
-    /// Text that is not UTF-8.
+    /// The text of this field is not UTF-8.
     #[error("{0} is not UTF-8")]
     NotUtf8(&'static str),
-    /// Values nested deeper than 64 levels.
-    #[error("MessagePack values nest deeper than {MAX_DEPTH}")]
+    /// Values are nested deeper than 64 levels.
+    #[error("MessagePack values are nested deeper than {MAX_DEPTH} levels")]
     TooDeep,
-    /// Larger than the limit, judged by the declared size before anything is allocated.
-    #[error("{what} of {size} bytes is over the limit of {limit}")]
+    /// A part of the message exceeds its limit. Declared sizes are checked before anything is allocated.
+    #[error("{what} of {size} bytes exceeds the limit of {limit}")]
     TooLarge {
         /// The part that is too large.
         what: &'static str,
@@ -98,14 +103,15 @@ pub enum DecodeError {
         /// The limit in bytes.
         limit: usize,
     },
-    /// The body says that it is compressed but is not a Snappy block.
-    #[error("the body is not a Snappy block")]
+    /// Compressed data is not a Snappy block.
+    #[error("the compressed data is not a Snappy block")]
     Snappy,
 }
 
-/// The size that a Snappy block declares; one that it could not hold is refused.
+/// The uncompressed size that a Snappy block declares. Fails if a block of this length can't contain that
+/// much.
 fn declared_size(block: &[u8]) -> Result<usize, DecodeError> {
     let size = snap::raw::decompress_len(block).map_err(|_| DecodeError::Snappy)?;
-    // Snappy's copies yield at most 64 bytes from 3, so a short block can't honestly declare much.
+    // W-21: the densest element of Snappy is a copy of 64 bytes, which takes 3.
     if size / 64 > block.len() { Err(DecodeError::Snappy) } else { Ok(size) }
 }

@@ -1,4 +1,4 @@
-//! Reading MessagePack out of a received frame without copying it.
+//! Decodes MessagePack from a received frame, without copying and without allocating for announced lengths.
 
 use bytes::Bytes;
 use rmp::Marker;
@@ -6,7 +6,7 @@ use rmp::Marker;
 use super::{DecodeError, MAX_DEPTH};
 use crate::{KeyKind, OrderingKey, Text};
 
-/// A cursor over one frame. Every value it hands out is a slice of that frame.
+/// A cursor over one frame. Strings that it returns are slices of that frame.
 #[derive(Debug)]
 pub(super) struct Reader<'a> {
     frame: &'a Bytes,
@@ -46,7 +46,7 @@ impl<'a> Reader<'a> {
         Ok(taken)
     }
 
-    /// An integer of `N` bytes behind its marker.
+    /// An integer of `N` bytes after its marker.
     #[inline]
     fn wide<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
         let (bytes, rest) =
@@ -55,7 +55,7 @@ impl<'a> Reader<'a> {
         Ok(*bytes)
     }
 
-    /// A length of so many bytes behind its marker.
+    /// A length of `width` bytes (1, 2 or 4) after its marker.
     #[inline]
     fn length(&mut self, width: u8) -> Result<u32, DecodeError> {
         Ok(match width {
@@ -65,14 +65,14 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// A length that its marker has in itself.
+    /// A length that is part of its marker.
     #[inline]
     fn short(&mut self, len: u8) -> u32 {
         self.rest = &self.rest[1..];
         u32::from(len)
     }
 
-    /// The number of entries that follow.
+    /// The head of a map; returns the number of entries that follow.
     pub(super) fn map(&mut self, field: &'static str) -> Result<u32, DecodeError> {
         match self.first()? {
             head @ 0x80..=0x8f => Ok(self.short(head & 0xf)),
@@ -82,7 +82,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The number of elements that follow.
+    /// The head of an array; returns the number of elements that follow.
     pub(super) fn array(&mut self, field: &'static str) -> Result<u32, DecodeError> {
         match self.first()? {
             head @ 0x90..=0x9f => Ok(self.short(head & 0xf)),
@@ -100,7 +100,7 @@ impl<'a> Reader<'a> {
         self.peek().is_ok_and(is_int)
     }
 
-    /// Any MessagePack integer, whatever its width.
+    /// An integer of any width.
     pub(super) fn int(&mut self, field: &'static str) -> Result<i64, DecodeError> {
         Ok(match self.peek()? {
             Marker::FixNeg(value) => {
@@ -115,7 +115,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// A non-negative MessagePack integer, whatever its width.
+    /// A non-negative integer of any width.
     #[inline]
     pub(super) fn uint(&mut self, field: &'static str) -> Result<u64, DecodeError> {
         match self.rest {
@@ -150,7 +150,7 @@ impl<'a> Reader<'a> {
         Ok(value)
     }
 
-    /// `str` or `bin`, and which it was. A `str` is checked to be UTF-8.
+    /// The bytes and the type of a `str` or `bin`. Checks that a `str` is UTF-8.
     #[inline]
     fn str_or_bin(&mut self, field: &'static str) -> Result<(KeyKind, &'a [u8]), DecodeError> {
         let (kind, len) = match self.first()? {
@@ -164,6 +164,7 @@ impl<'a> Reader<'a> {
             _ => return Err(DecodeError::WrongType { field }),
         };
         let bytes = self.take(len as usize)?;
+        // Most texts are ASCII, for which `is_ascii` is cheaper than `from_utf8`.
         if kind == KeyKind::Str && !bytes.is_ascii() {
             std::str::from_utf8(bytes).map_err(|_| DecodeError::NotUtf8(field))?;
         }
@@ -188,7 +189,7 @@ impl<'a> Reader<'a> {
         Ok(self.frame.slice_ref(self.raw_bin(field)?))
     }
 
-    /// The same, copied if it would pin a much larger frame; see [`wire::keep`](super::keep).
+    /// The same, copied if it would keep a much larger frame alive; see [`wire::keep`](super::keep).
     #[inline]
     pub(super) fn kept_bin(&mut self, field: &'static str) -> Result<Bytes, DecodeError> {
         let bytes = self.raw_bin(field)?;
@@ -218,7 +219,7 @@ impl<'a> Reader<'a> {
         Ok(self.frame.slice_ref(self.str_or_bin(field)?.1))
     }
 
-    /// A map's key, as text; `None` (and skipped) if it is of another type.
+    /// The bytes of a map key of type `str`; skips a key of another type, and returns `None`.
     pub(super) fn map_key(&mut self) -> Result<Option<&'a [u8]>, DecodeError> {
         let len = match self.peek()? {
             Marker::FixStr(len) => self.short(len),
@@ -230,9 +231,9 @@ impl<'a> Reader<'a> {
         self.take(len as usize).map(Some)
     }
 
-    /// Passes over one value of any type, however nested, in constant memory.
+    /// Skips one value of any type, in constant memory and without recursion.
     pub(super) fn skip(&mut self) -> Result<(), DecodeError> {
-        // How many values are still to come at each level of nesting.
+        // Values left to skip at each level of nesting.
         let mut open = [0u64; MAX_DEPTH + 1];
         let mut depth = 0;
         open[0] = 1;
@@ -252,9 +253,9 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Passes over one scalar, or the head of a container; returns how many values the container holds.
+    /// Skips one scalar, or the head of a container; returns the number of values in the container.
     fn skip_one(&mut self) -> Result<u64, DecodeError> {
-        // Bytes with the marker, and values.
+        // Bytes left to skip, including the marker if it has not been read; and values in the container.
         let (len, children) = match self.peek()? {
             Marker::FixPos(_)
             | Marker::FixNeg(_)

@@ -44,7 +44,7 @@ fn header_of(fields: &[(&str, &str)]) -> Result<Header, DecodeError> {
 const GOOD: [(&str, &str); 5] =
     [("type", "01"), ("meth", "a26f6b"), ("okey", "c400"), ("seq", "01"), ("zip", "c2")];
 
-/// A good header but for one field.
+/// A valid header, except for one field.
 fn header_with(name: &str, value: &str) -> Result<Header, DecodeError> {
     header_of(&GOOD.map(|(field, good)| (field, if field == name { value } else { good })))
 }
@@ -122,7 +122,7 @@ fn a_header_is_read_in_any_order_and_with_unknown_fields() {
     let header = header_of(&fields).unwrap();
     assert_eq!((header.kind, header.compressed, header.id.seq), (MessageType::Result, true, u32::MAX));
     assert_eq!((&*header.id.method, header.id.key), ("m", OrderingKey::text("é")));
-    // A key that is not text, or not UTF-8, is unknown as well.
+    // A key that is not text, or not UTF-8, is unknown, too.
     for odd in ["01", "c4 04 74797065", "a1 ff", "91 a474797065"] {
         let frame = hex(&format!(
             "86 {odd} a9 6e6f742061207479 65 a474797065 01 a46d657468 a26f6b a46f6b6579 c400 a3736571 01 a37a6970 c2"
@@ -205,7 +205,7 @@ fn a_frame_holds_one_whole_value() {
 
 #[test]
 fn what_a_frame_promises_it_must_hold() {
-    // Lengths of 4 GiB, of which nothing follows.
+    // Lengths of 4 GiB, without any bytes.
     for value in ["db ffffffff", "c6 ffffffff", "dd ffffffff", "df ffffffff", "c9 ffffffff 01"] {
         let extra = format!("86 a161 {value}");
         assert_eq!(decode_header(&hex(&extra)), Err(DecodeError::Truncated), "{value}");
@@ -391,7 +391,7 @@ fn an_uncompressed_body_is_not_copied() {
     assert!(frame.as_ptr_range().contains(&read.as_ptr()));
 }
 
-/// What waits must not hold megabytes that no limit counts.
+/// A waiting body must not keep megabytes alive that no limit counts.
 #[test]
 fn a_body_gives_back_what_nobody_reads() {
     let cases = [
@@ -439,7 +439,8 @@ fn a_compressed_body_is_a_raw_snappy_block_of_the_whole_map() {
 #[test]
 fn a_snappy_block_can_not_promise_more_than_the_limit_or_than_it_can_hold() {
     let of = header(MessageType::Function, true);
-    // The declared size is a varint at the start: 4 GiB - 1, then just over and just under limit and envelope.
+    // The declared size is a varint at the start: 4 GiB - 1, then just over and just under limit and
+    // envelope.
     let read = |bytes: &[u8], limit| decode_body(&of, Bytes::copy_from_slice(bytes), limit);
     let huge = [0xff, 0xff, 0xff, 0xff, 0x0f, 0x00];
     assert_eq!(

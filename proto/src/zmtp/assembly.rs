@@ -1,15 +1,14 @@
-//! Reassembles messages from data frames, whether they came in the clear or in CURVE messages.
+//! Reassembles messages from frames, in the clear or decrypted.
 //!
-//! Limits are checked when a frame announces its length, before any of it is held.
+//! Limits are checked when a frame announces its length, before any of it is buffered.
 
 use bytes::Bytes;
 
 use super::{LinkError, LinkEvent};
 use crate::{MAX_FRAMES, Multipart};
 
-/// Frames of one message that are read before the link is closed. No message of ours has more than [`MAX_FRAMES`], so only
-/// as many are held. One that has more is read to its end, which costs no memory, and the link lives on; but an end there
-/// must be.
+/// The most frames of a message; one more closes the link. Callosum's messages have at most [`MAX_FRAMES`],
+/// so further frames are dropped as they arrive, and the link stays open (Z-13).
 pub(super) const MAX_FRAMES_READ: usize = 1024;
 
 /// The message that is being received.
@@ -25,7 +24,7 @@ impl Assembly {
         Self { frames: Default::default(), count: 0, size: 0, max_size }
     }
 
-    /// Whether a frame of `len` bytes may follow. Comes before the frame is held.
+    /// Checks the limits for a further frame of `len` bytes, before it is buffered.
     pub(super) fn admit(&self, len: usize) -> Result<(), LinkError> {
         self.admit_size(len)?;
         if self.count >= MAX_FRAMES_READ {
@@ -34,9 +33,9 @@ impl Assembly {
         Ok(())
     }
 
-    /// Whether the message may have `len` bytes more.
+    /// Checks the limit on the size of the message for `len` more bytes.
     pub(super) fn admit_size(&self, len: usize) -> Result<(), LinkError> {
-        // Saturating: a peer may announce any 64-bit length, and a sum that wraps would let it through.
+        // Saturating, because a peer can announce any 64-bit length, and a wrapped sum would pass the check.
         let size = (self.size as u64).saturating_add(len as u64);
         if size > self.max_size as u64 {
             return Err(LinkError::TooLarge { size, max: self.max_size });
@@ -44,9 +43,10 @@ impl Assembly {
         Ok(())
     }
 
-    /// Takes a frame that was admitted; the message, if this was its last one.
+    /// Adds a frame that was admitted. Returns the message if this was its last frame.
     pub(super) fn push(&mut self, more: bool, payload: Bytes) -> Option<LinkEvent> {
         self.size += payload.len();
+        // Z-13: further frames are only counted.
         if let Some(slot) = self.frames.get_mut(self.count) {
             *slot = payload;
         }

@@ -1,4 +1,5 @@
-//! Commands in the clear and inside CURVE messages (RFC 23, RFC 37): their names, READY's metadata, PING, PONG and ERROR.
+//! Encodes and decodes commands (RFC 23, RFC 37), which are the same in the clear and inside CURVE messages:
+//! PING, PONG, ERROR, and READY with its metadata.
 //!
 //! ```text
 //! command  = name-length(1) name body
@@ -14,14 +15,14 @@ use crate::Role;
 
 /// The longest context of a PING (RFC 37).
 const MAX_CONTEXT: usize = 16;
-/// Properties that a peer may declare; honest peers send two to five.
+/// The most properties in a peer's metadata; real peers send two to five.
 const MAX_PROPERTIES: usize = 256;
 /// The longest identity (RFC 28).
 const MAX_IDENTITY: usize = 255;
-/// Bytes of an unknown socket type that an error repeats.
+/// An error quotes at most this many bytes of an unknown socket type.
 const MAX_SHOWN: usize = 32;
 
-/// What a command says, once the handshake is complete.
+/// A command after the handshake.
 pub(super) enum Command<'a> {
     Ping {
         context: &'a [u8],
@@ -31,7 +32,7 @@ pub(super) enum Command<'a> {
     Error {
         reason: String,
     },
-    /// One that neither ROUTER nor DEALER acts on.
+    /// A command that a ROUTER or DEALER ignores.
     Other,
 }
 
@@ -40,7 +41,7 @@ impl<'a> Command<'a> {
         let (name, body) = split(payload)?;
         Ok(match name {
             b"PING" => {
-                // The TTL is the peer's own timeout: nothing here depends on it.
+                // Ignore the TTL: when to give up a silent peer is up to the configuration of this end.
                 let context = body.get(2..).filter(|context| context.len() <= MAX_CONTEXT);
                 Self::Ping { context: context.ok_or(ZmtpViolation::Malformed { command: "PING" })? }
             }
@@ -55,7 +56,7 @@ impl<'a> Command<'a> {
     }
 }
 
-/// A command's name and body.
+/// Splits a command into its name and its body.
 pub(super) fn split(payload: &[u8]) -> Result<(&[u8], &[u8]), ZmtpViolation> {
     let (len, rest) = payload.split_first().ok_or(ZmtpViolation::Name)?;
     let (name, body) = rest.split_at_checked(usize::from(*len)).ok_or(ZmtpViolation::Name)?;
@@ -65,13 +66,14 @@ pub(super) fn split(payload: &[u8]) -> Result<(&[u8], &[u8]), ZmtpViolation> {
     Ok((name, body))
 }
 
-/// What an ERROR says. One that is cut short is an ERROR too.
+/// The reason in the body of an ERROR. A truncated one is accepted, too.
 pub(super) fn reason(body: &[u8]) -> String {
     let (len, text) = body.split_first().unwrap_or((&0, &[]));
     String::from_utf8_lossy(&text[..text.len().min(usize::from(*len))]).into_owned()
 }
 
-/// Queues a command in the clear: its name with the length before it, and the parts of its body.
+/// Queues a command in the clear. `name` includes its length byte; `body` is in parts. Returns the size of
+/// the frame.
 pub(super) fn queue(output: &mut OutputQueue, name: &[u8], body: &[&[u8]]) -> usize {
     let len = name.len() + body.iter().map(|part| part.len()).sum::<usize>();
     let head = Head::command(len);
@@ -81,17 +83,17 @@ pub(super) fn queue(output: &mut OutputQueue, name: &[u8], body: &[&[u8]]) -> us
     head.as_bytes().len() + len
 }
 
-/// Queues the ERROR that tells the peer why it is turned away.
+/// Queues an ERROR with the reason for which the link ends.
 pub(super) fn queue_error(output: &mut OutputQueue, reason: &str) {
     queue(output, b"\x05ERROR", &[&[reason.len() as u8], reason.as_bytes()]);
 }
 
-/// What one end says of itself, in NULL's and CURVE's READY and in INITIATE.
+/// The metadata of one end, which is sent in READY (NULL and CURVE) and INITIATE.
 #[derive(Clone, Debug)]
 pub(super) struct Properties {
-    /// As ZMTP sees it, a ROUTER or a DEALER.
+    /// Determines the socket type: ROUTER or DEALER.
     pub(super) role: Role,
-    /// Empty if none is asked for.
+    /// The requested routing id; may be empty.
     pub(super) identity: Bytes,
 }
 
@@ -112,9 +114,10 @@ impl Properties {
     }
 }
 
-/// Reads the peer's metadata, and returns the identity. Properties other than this and the socket type are checked and dropped.
+/// Decodes the peer's metadata, checks its socket type, and returns its identity. Other properties are
+/// checked for their syntax only.
 ///
-/// The identity is copied: it lives as long as the link and must not pin the input that it came in.
+/// The identity is copied, because it lives as long as the link, and would keep the input buffer alive.
 pub(super) fn parse_properties(mut metadata: &[u8], ours: Role) -> Result<Bytes, LinkError> {
     let (mut theirs, mut identity) = (None, None);
     for count in 0.. {
@@ -132,7 +135,7 @@ pub(super) fn parse_properties(mut metadata: &[u8], ours: Role) -> Result<Bytes,
         }
     }
     let theirs = theirs.ok_or(ZmtpViolation::NoSocketType)?;
-    // RFC 28: a DEALER fits all. A ROUTER and a REP would both wait for a request.
+    // RFC 28: a DEALER is compatible with all three. A ROUTER and a REP would both wait for a request.
     let fits = match theirs {
         b"ROUTER" | b"DEALER" | b"REQ" => true,
         b"REP" => ours == Role::Connector,
@@ -143,14 +146,14 @@ pub(super) fn parse_properties(mut metadata: &[u8], ours: Role) -> Result<Bytes,
         return Err(LinkError::IncompatibleSocket { ours: socket_type(ours), theirs });
     }
     let identity = identity.unwrap_or_default();
-    // RFC 28 reserves a first byte of zero for identities that a ROUTER makes up.
+    // RFC 28 reserves identities that start with a zero byte for those that a ROUTER generates.
     if identity.len() > MAX_IDENTITY || identity.first() == Some(&0) {
         return Err(ZmtpViolation::Identity.into());
     }
     Ok(Bytes::copy_from_slice(identity))
 }
 
-/// The socket type that this end is (RFC 23, 28).
+/// The socket type of an end (RFC 23, RFC 28).
 fn socket_type(role: Role) -> &'static str {
     match role {
         Role::Binder => "ROUTER",
@@ -158,7 +161,7 @@ fn socket_type(role: Role) -> &'static str {
     }
 }
 
-/// Takes one property off the front.
+/// Takes one property off the front of the metadata.
 fn property<'a>(metadata: &mut &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
     let (len, rest) = metadata.split_first()?;
     let (name, rest) = rest.split_at_checked(usize::from(*len))?;

@@ -1,4 +1,4 @@
-//! The configuration of a link: its role, its mechanism, and its limits.
+//! The configuration of a link: role, mechanism, and limits.
 
 use std::time::Duration;
 
@@ -9,49 +9,53 @@ use super::{CurveKeyPair, CurvePublicKey};
 use crate::setters::setters;
 use crate::{Keepalive, Role};
 
-/// How the two ends authenticate and encrypt.
+/// How the two ends authenticate each other and encrypt.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub enum Mechanism {
-    /// Neither (RFC 23, section "The NULL Security Mechanism").
+    /// Not at all (RFC 23, section "The NULL Security Mechanism").
     #[default]
     Null,
-    /// The server's side of CURVE (RFC 26), on whichever end. It asks the application whom to admit, with
-    /// [`LinkEvent::AuthenticationRequested`](super::LinkEvent::AuthenticationRequested).
+    /// The server of CURVE (RFC 26); either role can have it. The application decides which clients to admit,
+    /// see [`LinkEvent::AuthenticationRequested`](super::LinkEvent::AuthenticationRequested).
     #[cfg(feature = "curve")]
     CurveServer {
-        /// This end's.
+        /// The long-term keys of this end.
         keys: CurveKeyPair,
     },
-    /// The client's side of CURVE.
+    /// The client of CURVE.
     #[cfg(feature = "curve")]
     CurveClient {
-        /// This end's.
+        /// The long-term keys of this end.
         keys: CurveKeyPair,
-        /// The only server that this end talks to.
+        /// The public key of the only server that is accepted.
         server: CurvePublicKey,
     },
 }
 
-/// What a [`Link`](super::Link) is, and its limits.
+/// Role, mechanism and limits of a [`Link`](super::Link).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct LinkConfig {
     /// Which end this is.
     pub role: Role,
-    /// Routing id announced to the peer, at most 255 bytes (RFC 28); empty to let the peer choose one.
+    /// Routing id announced to the peer, at most 255 bytes (RFC 28); if empty, the peer chooses one. Default:
+    /// empty.
     pub identity: Bytes,
-    /// The most bytes that an incoming message may have in all its frames together. Default: 11 MiB.
+    /// Largest incoming message, in bytes of all its frames together. A larger one ends the link. Default: 11
+    /// MiB.
     pub max_message_size: usize,
-    /// The most bytes accepted from the peer, its greeting included, until the handshake is complete.
-    /// Default: 8 KiB.
+    /// The most bytes accepted from the peer until the handshake is complete, including its greeting. More
+    /// end the link. Default: 8 KiB.
     pub max_handshake_bytes: usize,
-    /// Time from [`Link::new`](super::Link::new) until the handshake must be complete. Default: 10 s.
+    /// How long the handshake may take, from [`Link::new`](super::Link::new) on. Then the link ends. Default:
+    /// 10 s.
     pub handshake_timeout: Duration,
-    /// When a silent peer gets a PING of ZMTP (RFC 37), and when the link to it is over: never before one PING. A peer that speaks ZMTP
-    /// 3.0 is never pinged: PING came with 3.1. Default: as [`Keepalive::default`].
+    /// When to send a PING of ZMTP (RFC 37) to a silent peer, and when to end the link: after one unanswered
+    /// PING at the earliest. No effect for a peer that speaks ZMTP 3.0, which has no PING. Default:
+    /// [`Keepalive::default`].
     pub keepalive: Option<Keepalive>,
-    /// Must be the same at both ends.
+    /// Must be NULL at both ends, or CURVE at both with one client and one server. Default: NULL.
     pub mechanism: Mechanism,
 }
 
@@ -65,7 +69,7 @@ impl LinkConfig {
         mechanism: Mechanism,
     }
 
-    /// The defaults for this role.
+    /// The default configuration for a role.
     pub fn new(role: Role) -> Self {
         Self {
             role,

@@ -1,207 +1,209 @@
-//! Why a link ends.
+//! Why a link ends: faults of the peer, of the network, and of the caller.
 
 #[cfg(feature = "curve")]
 use super::CurvePublicKey;
 
-/// Why a link is over. None of these leaves it usable, but the first two.
+/// Why a call of a [`Link`](super::Link) failed. All but the first two end the link.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LinkError {
-    /// A message was to be sent before the handshake was complete. It is dropped.
-    #[error("link is not established")]
+    /// A message can't be sent before the handshake is complete. It is dropped; the link stays open.
+    #[error("the link is not established")]
     NotEstablished,
-    /// A message was to be sent that has no frames, which ZMTP does not have. It is dropped.
-    #[error("message without frames")]
+    /// A message without frames can't be sent. It is dropped; the link stays open.
+    #[error("the message has no frames")]
     NoFrames,
-    /// The peer's first bytes aren't a ZMTP 2 or 3 signature; a ZMTP 1 peer looks like this too.
+    /// The peer's first bytes are not the signature of ZMTP 2 or 3. A peer of ZMTP 1 causes this, too.
     #[error("the peer does not speak ZMTP 3")]
     NotZmtp,
-    /// The peer speaks an older ZMTP.
+    /// The peer speaks an older version of ZMTP.
     #[error("the peer speaks ZMTP revision {major}, not 3")]
     UnsupportedVersion {
-        /// The byte after the signature; ZMTP 2.0 has 1 there.
+        /// The byte after the signature: 1 for ZMTP 2.0.
         major: u8,
     },
     /// The two ends are configured for different security mechanisms.
     #[error("the peer uses the {theirs:?} mechanism, this end {ours}")]
     MechanismMismatch {
-        /// Ours.
+        /// The mechanism of this end.
         ours: &'static str,
-        /// As the peer wrote it, made printable.
+        /// The mechanism of the peer, escaped.
         theirs: String,
     },
-    /// The peer's socket type can't talk to ours (RFC 28).
+    /// The peer's socket type is not compatible with that of this end (RFC 28).
     #[error("the peer is a {theirs:?} socket, which can't talk to a {ours}")]
     IncompatibleSocket {
-        /// Ours.
+        /// The socket type of this end.
         ours: &'static str,
-        /// As the peer wrote it, made printable; its first 32 bytes.
+        /// The first 32 bytes of the peer's socket type, escaped.
         theirs: String,
     },
-    /// The peer sent an ERROR command. It is never encrypted, so nothing proves that it is the peer's.
+    /// The peer sent an ERROR command. It is never encrypted, so it may come from somebody on the path.
     #[error("refused by the peer: {reason:?}")]
     Refused {
-        /// The peer's words, or ZAP's three-digit status (RFC 27).
+        /// The peer's text, or a three-digit status of ZAP (RFC 27).
         reason: String,
-        /// What the reason means, if it is such a status: then authentication has failed.
+        /// The meaning of the reason if it is such a status: the peer did not admit this end.
         status: Option<RefusalStatus>,
     },
-    /// This end's application refused the peer.
+    /// The application of this end refused the peer.
     #[cfg(feature = "curve")]
     #[error("the peer with the public key {public_key} was not admitted")]
     NotAdmitted {
-        /// Who it is.
+        /// The public key of the peer.
         public_key: CurvePublicKey,
     },
-    /// The peer broke the protocol in the handshake, or has other keys than this end thinks.
+    /// The peer violated the protocol in the handshake, or has other keys than this end expects.
     #[error("handshake failed: {0}")]
     Handshake(ZmtpViolation),
     /// The peer sent, or announced, more than allowed before the handshake was complete.
-    #[error("handshake of more than {max} bytes")]
+    #[error("the handshake has more than {max} bytes")]
     HandshakeTooLarge {
         /// [`LinkConfig::max_handshake_bytes`](super::LinkConfig::max_handshake_bytes).
         max: usize,
     },
     /// The peer sent, or announced, a message or command of more than `max` bytes.
-    #[error("{size} bytes where at most {max} are allowed")]
+    #[error("a message or command of {size} bytes exceeds the limit of {max}")]
     TooLarge {
-        /// Bytes known of when the limit was passed.
+        /// Bytes that were received or announced when the limit was exceeded.
         size: u64,
         /// The limit, in bytes.
         max: usize,
     },
-    /// The peer sent a message of more frames than are read before giving up.
-    #[error("message of more than {max} frames")]
+    /// The peer sent a message with more frames than are accepted.
+    #[error("the message has more than {max} frames")]
     TooManyFrames {
-        /// The limit.
+        /// The most frames that are accepted.
         max: usize,
     },
-    /// The peer broke the protocol in a frame, or after the handshake.
+    /// The peer violated the protocol in a frame, or after the handshake.
     #[error("protocol violation: {0}")]
     Violation(ZmtpViolation),
     /// The handshake was not complete in time.
-    #[error("handshake timed out")]
+    #[error("the handshake timed out")]
     HandshakeTimedOut,
-    /// The peer answered none of the last PINGs.
+    /// The peer did not answer the last PINGs.
     #[error("the peer did not answer its keepalive probes")]
     KeepaliveTimedOut,
-    /// The encryption has no number left, after 2^64 - 1 frames.
-    #[error("encryption exhausted")]
+    /// CURVE has no nonce left for the message, after 2^64 - 1 frames. No part of it is sent.
+    #[error("CURVE has no nonces left")]
     Exhausted,
-    /// The link had failed before.
-    #[error("link is closed")]
+    /// The link had already ended.
+    #[error("the link is closed")]
     Closed,
 }
 
-/// How a peer, or somebody on the way, broke ZMTP (RFC 23, RFC 26, RFC 37).
+/// How the peer, or somebody on the path, violated ZMTP (RFC 23, RFC 26, RFC 37).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ZmtpViolation {
-    /// A frame's flags have bits that must be zero.
+    /// A frame has flags that must be zero.
     #[error("reserved flags {0:#04x}")]
     ReservedFlags(u8),
-    /// A command that claims to be one of several frames.
+    /// A command has the flag MORE.
     #[error("command with the MORE flag")]
     CommandWithMore,
-    /// A frame longer than this machine can address.
+    /// A frame has more bytes than this machine can address.
     #[error("frame of {0} bytes")]
     FrameLength(u64),
-    /// A frame in the clear where all must be encrypted.
+    /// A frame is not encrypted although the mechanism is CURVE.
     #[error("frame that is not encrypted")]
     NotEncrypted,
-    /// An encrypted frame that doesn't open: damaged, cut short, or not of the peer's making.
-    #[error("encrypted frame that is not the peer's")]
+    /// An encrypted frame can't be authenticated: it is damaged, truncated, or forged.
+    #[error("encrypted frame that can't be authenticated")]
     Forged,
-    /// An encrypted frame that came a second time, or before or after its turn.
-    #[error("encrypted frame out of its order")]
+    /// An encrypted frame has another number than the next one: it was repeated, dropped or reordered.
+    #[error("encrypted frame out of order")]
     OutOfOrder,
-    /// The peer claims to be the mechanism's server, where it has none or this end is it.
-    #[error("the peer claims to be the mechanism's server")]
+    /// The peer claims to be the server of the mechanism, but it is NULL, or this end is the server.
+    #[error("the peer claims to be the server of the mechanism")]
     PeerIsServer,
-    /// Another command was due, or any command at all.
-    #[error("something else came instead of {expected}")]
+    /// Another command was expected, or a command instead of a message.
+    #[error("expected {expected}, got something else")]
     Unexpected {
-        /// The command that was due.
+        /// The expected command.
         expected: &'static str,
     },
-    /// A CURVE box was damaged, or made with other keys than those that the two ends know of each other.
-    #[error("{command} does not open with the keys of the two ends")]
+    /// An encrypted part of a command can't be authenticated: it is damaged, or the two ends don't have each
+    /// other's keys.
+    #[error("{command} can't be decrypted with the keys of the two ends")]
     Sealed {
-        /// The command that it is in.
+        /// The command that contains it.
         command: &'static str,
     },
-    /// A public key of low order, zero among them: it would make every secret the same.
+    /// A public key has a low order (zero, for example): every shared secret with it would be the same.
     #[error("{command} has a public key of low order")]
     LowOrder {
-        /// The command that it is in.
+        /// The command that contains it.
         command: &'static str,
     },
-    /// Another spelling of a public key, which could pass where the key itself is revoked.
+    /// A public key is not in its canonical form: it could be used to bypass the revocation of the same key.
     #[error("{command} has a public key that is not in its canonical form")]
     NotCanonical {
-        /// The command that it is in.
+        /// The command that contains it.
         command: &'static str,
     },
-    /// The client returned another cookie than it was given.
-    #[error("INITIATE has another cookie than WELCOME")]
+    /// The client returned another cookie than it got.
+    #[error("INITIATE does not return the cookie of WELCOME")]
     Cookie,
-    /// The client vouches for another connection or another server.
-    #[error("INITIATE vouches for other keys than those of this connection")]
+    /// The client's vouch is for another connection or another server.
+    #[error("the vouch in INITIATE is for another connection or server")]
     Vouch,
-    /// A command that has no name of letters.
+    /// A command does not start with a name of letters.
     #[error("command without a name")]
     Name,
-    /// The body of a command has another length or version than its name asks for.
+    /// The body of a command has the wrong length or version.
     #[error("malformed {command}")]
     Malformed {
-        /// Its name.
+        /// The name of the command.
         command: &'static str,
     },
-    /// A property of the metadata is cut short, or has no name.
+    /// A property in the metadata is truncated, or has no valid name.
     #[error("malformed property in the metadata")]
     Property,
-    /// The socket type or the identity comes twice.
-    #[error("property that comes twice in the metadata")]
+    /// The metadata has two socket types or two identities.
+    #[error("duplicate property in the metadata")]
     DuplicateProperty,
-    /// There are more properties than a peer may declare.
+    /// The metadata has more properties than are accepted.
     #[error("more than {max} properties in the metadata")]
     TooManyProperties {
-        /// The limit.
+        /// The most properties that are accepted.
         max: usize,
     },
-    /// The identity has more than 255 bytes, or begins with zero.
+    /// The identity has more than 255 bytes, or starts with a zero byte.
     #[error("invalid identity in the metadata")]
     Identity,
-    /// The peer does not say which socket type it has.
+    /// The metadata has no socket type.
     #[error("no socket type in the metadata")]
     NoSocketType,
-    /// A command of the handshake, which is complete.
+    /// A command of the handshake was sent after the handshake.
     #[error("{command} after the handshake")]
     TooLate {
-        /// Its name.
+        /// The name of the command.
         command: &'static str,
     },
 }
 
-/// Why a peer's authenticator did not admit us (RFC 27, section "Reply").
+/// Why the peer's authenticator did not admit this end (RFC 27, section "Reply").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RefusalStatus {
-    /// 300: it could not decide.
+    /// 300: the authenticator could not decide; trying again may help.
     TemporaryFailure,
-    /// 400: it knows of no reason to admit us.
+    /// 400: access is denied.
     Denied,
-    /// 500: it failed.
+    /// 500: the authenticator failed.
     InternalError,
 }
 
 impl LinkError {
-    /// Whether the peer's authenticator is why: trying again helps only when it has changed its mind.
+    /// Whether the peer's authenticator did not admit this end. Trying again only helps once its decision
+    /// changes.
     pub fn is_authentication_failure(&self) -> bool {
         matches!(self, Self::Refused { status: Some(_), .. })
     }
 
-    /// The same, where it breaks a handshake.
+    /// The same error, for a violation in the handshake.
     pub(super) fn in_handshake(self) -> Self {
         match self {
             Self::Violation(violation) => Self::Handshake(violation),
@@ -209,7 +211,7 @@ impl LinkError {
         }
     }
 
-    /// What an ERROR means.
+    /// The error for the reason of an ERROR command.
     pub(super) fn refused(reason: String) -> Self {
         let status = match reason.as_str() {
             "300" => Some(RefusalStatus::TemporaryFailure),
@@ -221,7 +223,7 @@ impl LinkError {
     }
 }
 
-// Not by `#[from]`, which would make a source of what the text says already.
+// Not `#[from]`: it would also return the violation as the source, and reports would print it twice.
 impl From<ZmtpViolation> for LinkError {
     fn from(violation: ZmtpViolation) -> Self {
         Self::Violation(violation)

@@ -6,32 +6,32 @@ use bytes::Bytes;
 use super::CurvePublicKey;
 use crate::Multipart;
 
-/// What came of the input.
+/// An event of a link, for the owner of the link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LinkEvent {
-    /// A client has proved to own this key and waits for [`Link::admit`](super::Link::admit) or
-    /// [`refuse`](super::Link::refuse), until the handshake's time is over. Comes once, before
-    /// [`Established`](Self::Established), on a server under CURVE.
+    /// A client has proved to own this key, and waits for [`Link::admit`](super::Link::admit) or
+    /// [`refuse`](super::Link::refuse), until the handshake times out. Occurs once, before
+    /// [`Established`](Self::Established), at a server of CURVE.
     #[cfg(feature = "curve")]
     AuthenticationRequested {
-        /// The client's long-term key, which is who it is.
+        /// The client's long-term public key.
         public_key: CurvePublicKey,
     },
-    /// The handshake is complete; comes once, before any message.
+    /// The handshake is complete. Occurs once, before any message.
     #[non_exhaustive]
     Established {
-        /// Routing id that the peer asks for; often empty. Nothing proves that it is the peer's own.
+        /// Routing id that the peer has requested; often empty. Not authenticated.
         identity: Bytes,
-        /// The key that the peer has proved to own; `None` without CURVE.
+        /// The public key that the peer has proved to own; `None` without CURVE.
         #[cfg(feature = "curve")]
         public_key: Option<CurvePublicKey>,
     },
     /// A message of one to three frames, without a [`tail`](Multipart::tail).
     Message(Multipart),
-    /// A message with a number of frames that Callosum has no use for was dropped.
+    /// A message with more frames than any message of Callosum was dropped.
     Ignored {
-        /// How many frames it had.
+        /// The number of its frames.
         frames: usize,
     },
 }

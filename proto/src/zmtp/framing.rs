@@ -1,8 +1,9 @@
 //! Splits the byte stream into ZMTP frames (RFC 23, section "Framing").
 //!
-//! A payload is copied once, out of the buffer that was read into. A small one goes into a block that it shares with its
-//! neighbours, a large one into a buffer of its own that becomes the message's frame. Until [`Deframer::freeze`] nobody
-//! else has it, so an encrypted payload is decrypted in place.
+//! A payload is copied once, out of the buffer that was read into: a small one to a block that it shares with
+//! its neighbours, a large one to its own buffer, which becomes the frame of the message. Until
+//! [`Deframer::freeze`], it is not shared with the application, so an encrypted payload is decrypted in
+//! place.
 
 use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
@@ -17,20 +18,21 @@ const COMMAND: u8 = 4;
 const MAX_HEAD: usize = 9;
 const MAX_SHORT: usize = 255;
 
-/// Payloads up to this size share a [`BLOCK`].
+/// Payloads of up to this size share a [`BLOCK`].
 const SHARE_MAX: usize = 2 << 10;
-/// What small payloads share. One that lives long pins no more than this. The first block is a small one, for it is all that the
-/// handshake takes, and each is twice as large as the one before.
+/// Blocks for small payloads. A payload that lives long keeps no more than this alive. The first block is
+/// small, enough for the handshake; each further one doubles in size.
 const BLOCK: usize = 8 << 10;
 const FIRST_BLOCK: usize = 512;
-/// Larger payloads up to this size, of which many may follow one another, leave their buffer to the next.
+/// The buffers of larger payloads of up to this size are reused for the next ones, since there may be many in
+/// a row.
 const REUSE_MAX: usize = 128 << 10;
-/// Buffers that are kept for that.
+/// The most buffers that are kept for reuse.
 const SPARE: usize = 4;
-/// What a payload that arrives in pieces allocates at first, however long it claims to be.
+/// The first allocation for a payload that arrives in parts, whatever length it announces.
 const FIRST_ALLOCATION: usize = 1 << 20;
 
-/// A frame's flags and length, and how they were written.
+/// The flags and the length of a frame, and their encoding.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Head {
     pub(super) more: bool,
@@ -65,15 +67,15 @@ impl Head {
         Self { more, command, len, raw, raw_len }
     }
 
-    /// As on the wire.
+    /// The encoding.
     pub(super) fn as_bytes(&self) -> &[u8] {
         &self.raw[..self.raw_len]
     }
 }
 
-/// A complete payload that nobody else has yet.
+/// A complete payload that is not shared yet.
 pub(super) enum Payload {
-    /// The end of a block whose start belongs to earlier payloads.
+    /// The end of a block; earlier payloads have its start.
     Shared(BytesMut),
     Own(Vec<u8>),
 }
@@ -98,7 +100,7 @@ impl DerefMut for Payload {
     }
 }
 
-/// Makes room for `more` bytes, in allocations that double from `first` on and end at `most` bytes.
+/// Makes room for `more` bytes. The capacity starts at `first`, doubles, and stops at `most` bytes.
 pub(super) fn grow(buffer: &mut Vec<u8>, more: usize, first: usize, most: usize) {
     let needed = buffer.len() + more;
     if needed > buffer.capacity() {
@@ -107,21 +109,21 @@ pub(super) fn grow(buffer: &mut Vec<u8>, more: usize, first: usize, most: usize)
     }
 }
 
-/// Reads heads and payloads in turn. The caller decides between the two whether the payload may be held.
+/// Reads heads and payloads alternately. Between the two, the caller checks the limits.
 #[derive(Default)]
 pub(super) struct Deframer {
     raw: [u8; MAX_HEAD],
     filled: usize,
     partial: Vec<u8>,
     block: BytesMut,
-    /// Bytes that the block had when it was new.
+    /// The capacity of the current block when it was allocated.
     block_size: usize,
-    /// Payloads whose buffers can be used again once nobody else has them, oldest first.
+    /// Payloads whose buffers can be reused once all other references are dropped, oldest first.
     spare: VecDeque<Bytes>,
 }
 
 impl Deframer {
-    /// The next head, once it is complete.
+    /// Reads the next head; `None` until it is complete.
     pub(super) fn head(&mut self, data: &mut &[u8]) -> Result<Option<Head>, ZmtpViolation> {
         if !self.fill(data, 1) {
             return Ok(None);
@@ -148,8 +150,10 @@ impl Deframer {
         Ok(Some(Head { more: flags & MORE != 0, command: flags & COMMAND != 0, len, raw: self.raw, raw_len }))
     }
 
-    /// The payload of `len` bytes, once it is complete. `len` must be the same until then. Never shares `data`'s buffer.
+    /// Reads a payload of `len` bytes; `None` until it is complete. `len` must not change until then. Never
+    /// shares the buffer of `data`.
     pub(super) fn payload(&mut self, data: &mut &[u8], len: usize) -> Option<Payload> {
+        // The common case: all of a small payload has arrived.
         if len <= SHARE_MAX && self.partial.is_empty() && data.len() >= len {
             return Some(Payload::Shared(self.small(data, len)));
         }
@@ -159,12 +163,13 @@ impl Deframer {
         self.collect(data, len, FIRST_ALLOCATION).map(Payload::Own)
     }
 
-    /// Like [`payload`](Self::payload), for a peer that may be anybody: takes no more memory than twice what has come.
+    /// Like [`payload`](Self::payload), for a peer that is not authenticated: allocates at most twice the
+    /// bytes received.
     pub(super) fn early_payload(&mut self, data: &mut &[u8], len: usize) -> Option<Vec<u8>> {
         self.collect(data, len, 0)
     }
 
-    /// What is left of a payload behind its first `skip` bytes, as part of a message.
+    /// A payload without its first `skip` bytes, as the frame of a message.
     pub(super) fn freeze(&mut self, payload: Payload, skip: usize) -> Bytes {
         let mut whole = match payload {
             Payload::Shared(whole) => whole.freeze(),
@@ -176,14 +181,14 @@ impl Deframer {
 
     fn collect(&mut self, data: &mut &[u8], len: usize, first: usize) -> Option<Vec<u8>> {
         let take = data.len().min(len - self.partial.len());
-        // The allocation becomes the payload's, so it never goes past the end.
+        // The buffer becomes the payload's, so it never grows beyond its length.
         grow(&mut self.partial, take, first, len);
         self.partial.extend_from_slice(&data[..take]);
         data.advance(take);
         (self.partial.len() == len).then(|| std::mem::take(&mut self.partial))
     }
 
-    /// Bytes of an incomplete payload that are here.
+    /// Received bytes of an incomplete payload.
     pub(super) fn partial(&self) -> usize {
         self.partial.len()
     }
@@ -192,7 +197,7 @@ impl Deframer {
         if len == 0 {
             return BytesMut::new();
         }
-        // The same memory again, if none of the payloads that it was used up by is left.
+        // Reclaim the block if all payloads in it were dropped; otherwise allocate a new one.
         if self.block.capacity() < len && !self.block.try_reclaim(self.block_size.max(len)) {
             self.block_size = (2 * self.block_size).clamp(FIRST_BLOCK, BLOCK);
             self.block = BytesMut::with_capacity(self.block_size.max(len));
@@ -213,7 +218,8 @@ impl Deframer {
         payload
     }
 
-    /// An empty buffer for a payload of so many bytes, of which it takes up four fifths at least; or one without room.
+    /// An empty buffer for a payload of `len` bytes: a spare one, if it is at most a quarter larger, or an
+    /// unallocated one.
     fn reuse(&mut self, len: usize) -> Vec<u8> {
         if !self.spare.front().is_some_and(Bytes::is_unique) {
             return Vec::new();
@@ -227,7 +233,7 @@ impl Deframer {
         }
     }
 
-    /// Gives back the memory that is kept for payloads to come.
+    /// Frees memory that is kept for future payloads.
     pub(super) fn shrink(&mut self) {
         (self.spare, self.block, self.block_size) = Default::default();
     }

@@ -1,7 +1,7 @@
-//! The 64 bytes with which a peer starts (RFC 23, section "Greeting").
+//! The greeting: the first 64 bytes of each side (RFC 23, section "Greeting").
 //!
-//! The peer's greeting is judged as soon as enough of it is there: a peer of another protocol may wait for an answer in
-//! the middle of it.
+//! The peer's greeting is checked as soon as enough of it has arrived, since a peer of another protocol may
+//! wait for an answer before it has sent 64 bytes.
 
 use bytes::Buf;
 
@@ -12,19 +12,19 @@ const MAJOR: usize = 10;
 const MINOR: usize = 11;
 const MECHANISM: std::ops::Range<usize> = 12..32;
 const AS_SERVER: usize = 32;
-/// The version that this end speaks.
+/// The version of this end.
 const VERSION: (u8, u8) = (3, 1);
 
-/// What both greetings must agree on.
+/// The fields of a greeting that depend on the mechanism.
 #[derive(Clone, Copy)]
 pub(super) struct Terms {
     pub(super) mechanism: &'static str,
-    /// Whether this end is the mechanism's server.
+    /// Whether this end is the server of the mechanism.
     pub(super) is_server: bool,
 }
 
 impl Terms {
-    /// Our greeting.
+    /// The greeting of this end.
     pub(super) fn encode(self) -> [u8; LEN] {
         let mut bytes = [0; LEN];
         (bytes[0], bytes[9], bytes[MAJOR], bytes[MINOR]) = (0xFF, 0x7F, VERSION.0, VERSION.1);
@@ -34,21 +34,22 @@ impl Terms {
     }
 }
 
-/// The peer's greeting, as far as it has come.
+/// The peer's greeting, as far as it has arrived.
 pub(super) struct Greeting {
     bytes: [u8; LEN],
     filled: usize,
 }
 
 impl Greeting {
-    /// Bytes of a complete one.
+    /// Bytes of a complete greeting.
     pub(super) const LEN: usize = LEN;
 
     pub(super) fn new() -> Self {
         Self { bytes: [0; LEN], filled: 0 }
     }
 
-    /// Takes from `data` what is missing. Once the greeting is complete: the minor version of ZMTP 3 to speak.
+    /// Takes missing bytes from `data`. Returns the minor version of ZMTP 3 to speak once the greeting is
+    /// complete.
     pub(super) fn fill(&mut self, data: &mut &[u8], ours: Terms) -> Result<Option<u8>, LinkError> {
         let take = data.len().min(LEN - self.filled);
         self.bytes[self.filled..self.filled + take].copy_from_slice(&data[..take]);
@@ -59,14 +60,14 @@ impl Greeting {
             return Ok(None);
         }
         self.check_mechanism(ours)?;
-        // A later major version speaks ours.
+        // Z-3: a peer of a later major version also speaks this one.
         let minor = if self.bytes[MAJOR] > VERSION.0 { VERSION.1 } else { self.bytes[MINOR].min(VERSION.1) };
         Ok(Some(minor))
     }
 
     fn check_version(&self) -> Result<(), LinkError> {
         let bytes = &self.bytes[..self.filled];
-        // RFC 23: the eight bytes between these two don't matter.
+        // RFC 23: the eight bytes between these two are ignored.
         let wrong = |at: usize, wanted: u8| bytes.get(at).is_some_and(|byte| *byte != wanted);
         if wrong(0, 0xFF) || wrong(9, 0x7F) {
             return Err(LinkError::NotZmtp);
@@ -85,7 +86,7 @@ impl Greeting {
             let theirs = name.escape_ascii().to_string();
             return Err(LinkError::MechanismMismatch { ours: ours.mechanism, theirs });
         }
-        // NULL has no server, CURVE has one. libzmq's server does not say that it is.
+        // Z-2: NULL has no server. libzmq's CURVE server does not set as-server.
         match self.bytes[AS_SERVER] {
             0 => Ok(()),
             1 if ours.mechanism != "NULL" && !ours.is_server => Ok(()),

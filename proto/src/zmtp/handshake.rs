@@ -1,7 +1,8 @@
-//! The handshake between the greetings and the first message, one command at a time: NULL's (RFC 23) here, CURVE's in
-//! [`curve`](super::curve).
+//! The handshake between the greetings and the first message, one command at a time. NULL (RFC 23) is here,
+//! CURVE in [`curve`](super::curve).
 //!
-//! Every state owns what it needs, and a command takes the state and returns the next one, so an error leaves none behind.
+//! Each state owns what it needs. A command consumes the state and returns the next one, so there is no state
+//! after an error.
 
 use bytes::Bytes;
 
@@ -15,7 +16,7 @@ use super::output::OutputQueue;
 use super::traffic::Protection;
 use super::{LinkError, Mechanism, ZmtpViolation};
 
-/// A handshake under way.
+/// A handshake that is not complete.
 pub(super) enum Handshake {
     /// Waits for READY.
     Null,
@@ -25,20 +26,20 @@ pub(super) enum Handshake {
     CurveClient(Client),
 }
 
-/// What came of a command.
+/// The result of a command.
 pub(super) enum Step {
-    /// Another command is due.
+    /// The peer has to send another command.
     #[cfg(feature = "curve")]
     Next(Handshake),
-    /// The application has to admit the client.
+    /// The application has to decide whether to admit the client.
     #[cfg(feature = "curve")]
     Ask(curve::Proved, Bytes),
     Done(Outcome),
 }
 
-/// A handshake that is complete.
+/// The result of a complete handshake.
 pub(super) struct Outcome {
-    /// The routing id that the peer asks for.
+    /// The routing id that the peer has requested.
     pub(super) identity: Bytes,
     pub(super) protection: Protection,
     #[cfg(feature = "curve")]
@@ -46,7 +47,7 @@ pub(super) struct Outcome {
 }
 
 impl Handshake {
-    /// The start of a mechanism. Everything random in it comes from the seed.
+    /// The first state of a mechanism. All its randomness is derived from the seed.
     #[cfg_attr(not(feature = "curve"), expect(unused_variables, reason = "NULL has nothing random"))]
     pub(super) fn new(mechanism: &Mechanism, seed: [u8; 32]) -> Self {
         match mechanism {
@@ -70,7 +71,7 @@ impl Handshake {
         }
     }
 
-    /// Says what this end says first after the greetings.
+    /// Queues the first command of this end after the greetings, if it sends one.
     pub(super) fn begin(self, ours: &Properties, output: &mut OutputQueue) -> Result<Self, LinkError> {
         Ok(match self {
             Self::Null => {
@@ -84,7 +85,7 @@ impl Handshake {
         })
     }
 
-    /// The command that is due.
+    /// The name of the next command.
     fn expected(&self) -> &'static str {
         match self {
             Self::Null => "READY",
@@ -95,7 +96,7 @@ impl Handshake {
         }
     }
 
-    /// Takes the payload of one frame.
+    /// Handles the payload of one frame.
     pub(super) fn take_frame(
         self,
         is_command: bool,
@@ -104,6 +105,7 @@ impl Handshake {
         output: &mut OutputQueue,
     ) -> Result<Step, LinkError> {
         let unexpected = ZmtpViolation::Unexpected { expected: self.expected() };
+        // Z-6: no messages before the handshake is complete.
         if !is_command {
             return Err(unexpected.into());
         }
@@ -116,13 +118,14 @@ impl Handshake {
         }
         let start = payload.len() - body.len();
         let step = self.take_body(&mut payload[start..], ours, output);
+        // Z-1: the peer learns why with an ERROR command.
         if matches!(step, Err(LinkError::IncompatibleSocket { .. })) {
             command::queue_error(output, "Incompatible socket types");
         }
         step
     }
 
-    /// Takes the body of the command that is due.
+    /// Handles the body of the expected command.
     #[cfg_attr(not(feature = "curve"), expect(unused_variables, reason = "NULL answers nothing"))]
     fn take_body(
         self,

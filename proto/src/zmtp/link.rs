@@ -1,7 +1,8 @@
-//! One end of a connection: the calling contract, and the states from the first byte to the last.
+//! One end of a ZMTP connection: the calling contract, and the states from the first byte to the last.
 //!
-//! A link is in one [`State`], which owns what only that state needs: the greeting that is being read, the handshake with
-//! its keys, the client that waits to be admitted, or the traffic. Reading frames and queueing output is common to all.
+//! A link is in one [`State`], which owns what only that state needs: the greeting that is being read, the
+//! handshake with its keys, the client that waits to be admitted, or the traffic. All states share the
+//! deframer and the output queue. A failed link is in [`State::Closed`], and accepts nothing more.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -23,10 +24,10 @@ use crate::{Keepalive, Multipart};
 #[cfg(feature = "curve")]
 mod admission;
 
-/// Unsent replies to the peer's PINGs from which on no more input is accepted.
+/// Unsent PONGs, in bytes, from which on no more input is accepted (Z-15).
 const MAX_REPLIES: usize = 64 << 10;
 
-/// What the next byte means, with all that only this needs.
+/// The state of a link, with the data that only this state needs.
 enum State {
     /// Waits for the peer's greeting.
     Greeting { progress: Progress, greeting: Greeting, handshake: Handshake },
@@ -41,7 +42,7 @@ enum State {
     Closed,
 }
 
-/// How much time and how many bytes a handshake has left.
+/// The limits of a handshake, and the bytes received so far.
 #[derive(Clone, Copy)]
 struct Progress {
     deadline: Option<Instant>,
@@ -59,27 +60,29 @@ impl Progress {
     }
 }
 
-/// One end of one ZMTP connection, without I/O, clock and randomness.
+/// One end of a ZMTP connection, without I/O, clock and randomness.
 ///
-/// The calling contract:
-/// - Give it everything read with [`handle_input`](Self::handle_input), unless
-///   [`accepts_input`](Self::accepts_input) is false; then write before reading on.
-/// - After each `handle_input`, take events with [`poll_event`](Self::poll_event) until `None`.
-/// - After each call that takes `&mut self`, write what [`output`](Self::output) holds and report it with
-///   [`advance_output`](Self::advance_output).
-/// - Under CURVE, a server answers `LinkEvent::AuthenticationRequested` with `admit` or `refuse`, at any later time.
+/// # The calling contract
+/// - Pass all received bytes to [`handle_input`](Self::handle_input). While
+///   [`accepts_input`](Self::accepts_input) is false, write before reading on.
+/// - After each `handle_input`, call [`poll_event`](Self::poll_event) until it returns `None`.
+/// - After each call that takes `&mut self`, write the bytes of [`output`](Self::output), and report the
+///   written ones with [`advance_output`](Self::advance_output).
+/// - At a server of CURVE, answer `LinkEvent::AuthenticationRequested` with `admit` or `refuse`, at any later
+///   time.
 /// - Call [`handle_timeout`](Self::handle_timeout) once [`poll_timeout`](Self::poll_timeout) has passed.
-/// - After an error, write what is left, for it may tell the peer why, and close the connection.
+/// - After an error, write the remaining output, which may contain an ERROR command for the peer, and close
+///   the connection.
 ///
 /// # Memory
-/// Before the handshake is complete it takes 2 KiB and holds no more than
-/// [`max_handshake_bytes`](LinkConfig::max_handshake_bytes) of the peer's, later one message of
-/// [`max_message_size`](LinkConfig::max_message_size), and the events of one `handle_input`: about a
-/// hundred bytes for each byte of input, if the input is one empty message after another. Limits are checked
-/// when a frame announces its length, and a payload that arrives in pieces allocates as it comes.
+/// Before the handshake is complete, a link takes 2 KiB, plus at most
+/// [`max_handshake_bytes`](LinkConfig::max_handshake_bytes) of the peer's bytes. Afterwards, it holds one
+/// message of up to [`max_message_size`](LinkConfig::max_message_size), and the events of one `handle_input`:
+/// about a hundred bytes for each byte of input, if the input is one empty message after another. Limits are
+/// checked when a frame announces its length. A payload that arrives in parts is allocated as it arrives.
 ///
-/// Payloads are copied out of the input once, and decrypted where they are. Besides, up to four buffers of 128 KiB at most
-/// are kept for payloads to come, and one of 256 KiB at most for output, until the next
+/// Payloads are copied out of the input once, and decrypted in place. In addition, up to four buffers of up
+/// to 128 KiB are kept for future payloads, and one of up to 256 KiB for output, until the next
 /// [`handle_timeout`](Self::handle_timeout).
 pub struct Link {
     ours: Properties,
@@ -87,7 +90,7 @@ pub struct Link {
     keepalive: Option<Keepalive>,
     state: State,
     deframer: Deframer,
-    /// Of the frame whose payload is under way.
+    /// The head of the frame whose payload is being received.
     head: Option<Head>,
     events: VecDeque<LinkEvent>,
     output: OutputQueue,
@@ -96,8 +99,9 @@ pub struct Link {
 impl Link {
     /// Starts the handshake: the greeting is in the output.
     ///
-    /// `seed` is 32 unpredictable bytes that no other link has, or ever had: under CURVE, the ephemeral keys and nonces of
-    /// this connection are made of it. The same seed, configuration and calls make the same bytes. NULL does not use it.
+    /// `seed` must be 32 unpredictable bytes that are never used for another link: CURVE derives its
+    /// ephemeral keys and nonces from them. NULL does not use the seed. The same seed, configuration and
+    /// calls give the same output.
     pub fn new(config: &LinkConfig, seed: [u8; 32], now: Instant) -> Self {
         let progress = Progress {
             deadline: now.checked_add(config.handshake_timeout),
@@ -119,21 +123,22 @@ impl Link {
         }
     }
 
-    /// Takes bytes from the peer, split in any way. The peer counts as alive, whatever they are.
+    /// Handles bytes from the peer, split in any way. Any byte shows that the peer is alive.
     ///
     /// # Errors
-    /// Any error is the end of the link: events from before it can still be taken, and output written.
+    /// Any error ends the link. Earlier events can still be polled, and output written.
     pub fn handle_input(&mut self, now: Instant, mut data: &[u8]) -> Result<(), LinkError> {
         while self.read_until_event(now, &mut data)? {}
         Ok(())
     }
 
-    /// Reads as far as the next event; returns false if all was read. If the caller drops each message before it reads on, the
-    /// memory of that message is used for the next one.
+    /// Reads up to the next event; returns false if all was read. If the caller drops each message before it
+    /// reads on, the next message reuses its memory.
     pub(crate) fn read_until_event(&mut self, now: Instant, data: &mut &[u8]) -> Result<bool, LinkError> {
         match &mut self.state {
             State::Closed => return Err(LinkError::Closed),
             _ if data.is_empty() => return Ok(false),
+            // Z-14: any byte counts as an answer to a PING.
             State::Ready(Traffic { liveness: Some(liveness), .. }) => liveness.heard(now),
             _ => {}
         }
@@ -141,19 +146,19 @@ impl Link {
         self.closing(result)
     }
 
-    /// What came of the input so far.
+    /// The next event. Call it until it returns `None`.
     pub fn poll_event(&mut self) -> Option<LinkEvent> {
         pop_or_shrink(&mut self.events)
     }
 
-    /// Queues a message. Pieces above 8 KiB, the [`tail`](Multipart::tail) among them, are not copied, unless
-    /// the mechanism encrypts: then every piece is copied once, and encrypted in the output.
+    /// Queues a message. With NULL, frames above 8 KiB, and such a [`tail`](Multipart::tail), are not copied.
+    /// With CURVE, everything is copied once, and encrypted in the output.
     ///
-    /// The caller bounds what is queued, by [`pending_output`](Self::pending_output).
+    /// The queue has no limit of its own: the caller must check [`pending_output`](Self::pending_output).
     ///
     /// # Errors
-    /// [`LinkError::NotEstablished`] or [`LinkError::NoFrames`], which leave the link as it is; [`LinkError::Exhausted`] or
-    /// [`LinkError::Closed`] at its end.
+    /// [`LinkError::NotEstablished`] or [`LinkError::NoFrames`], which don't affect the link;
+    /// [`LinkError::Exhausted`], which ends it; [`LinkError::Closed`] if it has ended.
     pub fn send(&mut self, message: Multipart) -> Result<(), LinkError> {
         match &mut self.state {
             State::Ready(_) if message.frames().is_empty() => Err(LinkError::NoFrames),
@@ -166,35 +171,37 @@ impl Link {
         }
     }
 
-    /// Fills `slices` with the bytes to write next, in order; how many slices were filled.
+    /// Fills `slices` with the bytes to write next, in order. Returns the number of filled slices.
     pub fn output<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
         self.output.slices(slices)
     }
 
-    /// Takes `n` bytes that were written off the front of the output, or all if there are fewer.
+    /// Removes `n` written bytes from the front of the output, or all if there are fewer.
     pub fn advance_output(&mut self, n: usize) {
         self.output.advance(n);
     }
 
-    /// Bytes still to be written.
+    /// Bytes that wait to be written.
     pub fn pending_output(&self) -> usize {
         self.output.pending()
     }
 
-    /// Bytes that the frame under way still lacks; 0 between frames. A hint for how much to read at once.
+    /// Bytes missing from the frame that is being received; 0 between frames. A hint for the size of the next
+    /// read.
     pub fn missing_input(&self) -> usize {
         self.head.as_ref().map_or(0, |head| head.len - self.deframer.partial())
     }
 
-    /// False while 64 KiB of replies to the peer's PINGs wait to be written: read on only after writing.
+    /// False while 64 KiB of PONGs wait to be written (PROTOCOL.md, Z-15): write before reading on. False
+    /// once the link has ended.
     pub fn accepts_input(&self) -> bool {
         !matches!(self.state, State::Closed) && self.output.replies() < MAX_REPLIES
     }
 
-    /// Acts on the time having come. Early and late calls are harmless.
+    /// Handles the timers that are due at `now`. Early and late calls are harmless.
     ///
     /// # Errors
-    /// If the handshake took too long, or the peer left its PINGs unanswered. The link is over.
+    /// [`LinkError::HandshakeTimedOut`] or [`LinkError::KeepaliveTimedOut`], which end the link.
     pub fn handle_timeout(&mut self, now: Instant) -> Result<(), LinkError> {
         let late = self.poll_timeout().is_some_and(|deadline| deadline <= now);
         let result = match &mut self.state {
@@ -211,7 +218,8 @@ impl Link {
         self.closing(result)
     }
 
-    /// When to call [`handle_timeout`](Self::handle_timeout) next; later than its last `now`.
+    /// When to call [`handle_timeout`](Self::handle_timeout); `None` if no timer is set. Later than the last
+    /// `now` that it was called with.
     pub fn poll_timeout(&self) -> Option<Instant> {
         match &self.state {
             State::Greeting { progress, .. } | State::Handshake { progress, .. } => progress.deadline,
@@ -248,7 +256,7 @@ impl Link {
         Ok(false)
     }
 
-    /// Reads a greeting or a frame; false once there is no whole one left.
+    /// Reads the greeting or a frame; returns false if `data` does not complete one.
     fn read_some(&mut self, now: Instant, data: &mut &[u8]) -> Result<bool, LinkError> {
         match &mut self.state {
             State::Closed => return Err(LinkError::Closed),
@@ -336,7 +344,7 @@ impl Link {
 }
 
 impl fmt::Debug for Link {
-    /// Leaves out keys and messages.
+    /// Omits keys and messages.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match self.state {
             State::Greeting { .. } => "Greeting",

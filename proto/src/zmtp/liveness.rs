@@ -1,10 +1,10 @@
-//! When to send a PING, and when to close the link (RFC 37).
+//! Heartbeats of ZMTP (RFC 37): when to send a PING, and when to end the link.
 
 use std::time::Instant;
 
 use crate::Keepalive;
 
-/// What is due.
+/// What is due at a timeout.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Due {
     Nothing,
@@ -12,7 +12,7 @@ pub(super) enum Due {
     Dead,
 }
 
-/// Counts the pings since the peer was last heard.
+/// Counts the PINGs since the last input from the peer.
 pub(super) struct Liveness {
     keepalive: Keepalive,
     unanswered: u32,

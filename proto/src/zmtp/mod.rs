@@ -1,11 +1,12 @@
 //! ZeroMQ's wire protocol over any byte stream: bytes in, multipart messages out, and back.
 //!
-//! [`Link`] is one end of one connection that speaks ZMTP 3.0 or 3.1 ([RFC 23], [RFC 37]) with the mechanism NULL or, with
-//! the feature `curve`, CURVE ([RFC 26]). It has no randomness of its own: what CURVE needs is derived from a seed that the
-//! host brings for each link, so that a conversation is a function of seeds, keys and input, to the byte.
+//! [`Link`] is one end of a connection that speaks ZMTP 3.0 or 3.1 ([RFC 23], [RFC 37]) with the mechanism
+//! NULL or, with the feature `curve`, CURVE ([RFC 26]). It does no I/O, and has neither a clock nor
+//! randomness: CURVE derives its keys and nonces from a seed that the host provides for each link. The same
+//! seeds, keys and inputs give the same output, byte for byte. The contents of messages are opaque here.
 //!
 //! # Example
-//! Two links in memory; their owners would carry the bytes over a connection.
+//! Two links in memory; a host would send the bytes over a connection.
 //! ```
 //! use std::io::IoSlice;
 //! use std::time::Instant;
@@ -25,7 +26,7 @@
 //! }
 //!
 //! let now = Instant::now();
-//! // Under CURVE: 32 bytes of the operating system's randomness for each link.
+//! // Under CURVE, use 32 random bytes of the operating system, new for each link.
 //! let seed = [0; 32];
 //! let mut connector = Link::new(&LinkConfig::new(Role::Connector), seed, now);
 //! let mut binder = Link::new(&LinkConfig::new(Role::Binder), seed, now);
@@ -70,5 +71,5 @@ pub use error::{LinkError, RefusalStatus, ZmtpViolation};
 pub use event::LinkEvent;
 pub use link::Link;
 
-/// A command that is longer can't be one that matters to a ROUTER or DEALER.
+/// Largest command that is accepted, in bytes. No command that a ROUTER or DEALER handles is longer.
 const MAX_COMMAND: usize = 8 << 10;

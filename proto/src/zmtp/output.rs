@@ -1,31 +1,33 @@
-//! The output queue: bytes to be written to the peer.
+//! The output queue: bytes that wait to be written to the peer.
 //!
-//! Small pieces are copied into runs, large ones are kept as they are. A message to be encrypted is written into a run
-//! and encrypted there, so it is copied only once, into the queue.
+//! Small pieces are copied together into runs, so that many small messages are one slice and one write; large
+//! pieces are queued without a copy. A message to be encrypted is appended to a run and encrypted there, so
+//! it is copied only once.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
 
 use bytes::{Buf, Bytes, BytesMut};
 
-/// Pieces up to this size are copied together, so that many small messages are one slice and one write.
+/// Pieces of up to this size are copied.
 pub(super) const COPY_MAX: usize = 8 << 10;
-/// A run of copied pieces that has reached this size is not extended.
+/// Largest run of several pieces.
 const RUN: usize = 64 << 10;
 
-/// A run that was made for one large piece is kept for the next if it has no more bytes than this.
+/// The allocation of a run for one large piece is kept for the next run if it has at most this many bytes.
 #[cfg(feature = "curve")]
 const RUN_KEPT: usize = 256 << 10;
 
-/// A byte queue that copies what is small and keeps what is large.
+/// A byte queue that copies small pieces and keeps references to large ones.
 #[derive(Default)]
 pub(super) struct OutputQueue {
     chunks: VecDeque<Bytes>,
-    /// The run of small pieces after all chunks.
+    /// The run that is being filled, after all chunks.
     run: BytesMut,
     pending: usize,
-    /// Of the pending bytes, those that were queued until the last reply; and the replies among them.
+    /// Pending bytes up to the end of the last PONG.
     replies_end: usize,
+    /// Bytes of the PONGs among them.
     replies: usize,
 }
 
@@ -38,7 +40,7 @@ impl OutputQueue {
         self.pending += piece.len();
     }
 
-    /// Queues a CURVE message: `len` bytes in one piece, which `fill` appends to the run that it is given.
+    /// Queues a CURVE message of `len` bytes, which `fill` must append to its argument.
     #[cfg(feature = "curve")]
     pub(super) fn write(&mut self, len: usize, fill: impl FnOnce(&mut BytesMut)) {
         if self.run.len() + len > RUN {
@@ -52,7 +54,8 @@ impl OutputQueue {
         if len > RUN {
             self.seal();
             if len > RUN_KEPT {
-                // Else the next run would begin in this allocation, and keep it as long as the link lives.
+                // Otherwise, the next run would use the rest of this allocation, and keep it as long as the
+                // link exists.
                 self.run = BytesMut::new();
             }
         }
@@ -64,7 +67,7 @@ impl OutputQueue {
         self.run.reserve(len.max(RUN));
     }
 
-    /// Gives back the memory that is kept for pieces to come.
+    /// Frees memory that is kept for future pieces.
     pub(super) fn shrink(&mut self) {
         if self.pending == 0 {
             *self = Self::default();
@@ -80,13 +83,13 @@ impl OutputQueue {
         self.chunks.push_back(piece.clone());
     }
 
-    /// Marks the last `len` bytes queued as a reply that the peer caused.
+    /// Marks the last `len` queued bytes as a PONG.
     pub(super) fn mark_reply(&mut self, len: usize) {
         self.replies += len;
         self.replies_end = self.pending;
     }
 
-    /// Bytes of replies; all count until the last one has been taken.
+    /// Bytes of unwritten PONGs. All count until the last one is written.
     pub(super) fn replies(&self) -> usize {
         self.replies
     }
@@ -95,7 +98,7 @@ impl OutputQueue {
         self.pending
     }
 
-    /// Fills `slices` from the front; how many were filled.
+    /// Fills `slices` from the front; returns the number of filled ones.
     pub(super) fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
         let run = (!self.run.is_empty()).then_some(&self.run[..]);
         let pieces = self.chunks.iter().map(|chunk| &chunk[..]).chain(run);
@@ -107,7 +110,7 @@ impl OutputQueue {
         filled
     }
 
-    /// Takes `n` bytes, or all if there are fewer, from the front.
+    /// Removes `n` bytes from the front, or all if there are fewer.
     pub(super) fn advance(&mut self, n: usize) {
         let mut left = n.min(self.pending);
         self.pending -= left;
@@ -125,7 +128,7 @@ impl OutputQueue {
         }
         self.run.advance(left);
         if self.run.is_empty() {
-            // The next run begins where this one did, and need not be moved there once it has come to the end of the memory.
+            // Start the next run at the beginning of the allocation again, while it costs no copy.
             let _ = self.run.try_reclaim(self.run.capacity() + left);
         }
     }

@@ -304,7 +304,7 @@ fn handshake_bytes_are_bounded_when_announced() {
         config.max_handshake_bytes = max;
         let mut link = Link::new(&config, [7; 32], now);
         feed(&mut link, now, greeting(3, 1, "NULL")).unwrap();
-        // Only the head, so the limit is known to be checked before the payload comes.
+        // Only the head: the limit must be checked before the payload arrives.
         let result = feed(&mut link, now, &ready[..2]);
         assert_eq!(result.is_ok(), fits);
         assert!(fits || result == Err(LinkError::HandshakeTooLarge { max }));
@@ -343,7 +343,7 @@ fn message_size_is_limited_to_the_byte() {
     assert_eq!(feed(&mut link, now, announced), Err(LinkError::TooLarge { size: max as u64 + 1, max }));
 }
 
-/// What is added up must not wrap: a frame may announce any 64-bit length, after others.
+/// The sum of sizes must not wrap: a frame can announce any 64-bit length, after others.
 #[test]
 fn no_announced_length_passes_as_a_small_one() {
     let now = Instant::now();
@@ -383,7 +383,7 @@ fn other_numbers_of_frames_are_ignored_up_to_a_limit() {
     let most = [frame(MORE, b"x").repeat(MAX_FRAMES_READ - 1), frame(0, b"x").to_vec()].concat();
     feed(&mut link, now, most).unwrap();
     assert_eq!(link.poll_event(), Some(LinkEvent::Ignored { frames: MAX_FRAMES_READ }));
-    // One past it, be it the last.
+    // One frame more, even if it is the last.
     let mut other = shake(&config(), now, 1);
     let result =
         feed(&mut other, now, [frame(MORE, b"x").repeat(MAX_FRAMES_READ), frame(0, b"x").to_vec()].concat());
@@ -442,7 +442,7 @@ fn output_is_framed_as_rfc_23_says_and_whole() {
     let tail = Bytes::from(vec![7; 300]);
     link.send(Multipart::with_tail(Bytes::from_static(b"M"), Bytes::new(), Bytes::from_static(b"ab"), tail))
         .unwrap();
-    // Half of a frame is out when the codec has something to say.
+    // Half of a frame is written when a command is queued.
     link.advance_output(3);
     feed(&mut link, now, command("PING", b"\0\0")).unwrap();
     link.send(three(b"N", Bytes::from(vec![1; 255]), Bytes::from(vec![2; 256]))).unwrap();
@@ -585,7 +585,7 @@ fn any_input_is_life() {
     for _ in 0..20 {
         now = link.poll_timeout().unwrap();
         link.handle_timeout(now).unwrap();
-        // A single byte of a frame that is not complete.
+        // A single byte of an incomplete frame.
         feed(&mut link, now, vec![2]).unwrap();
         feed(&mut link, now, &announce(1)[1..]).unwrap();
         feed(&mut link, now, vec![0]).unwrap();

@@ -1,7 +1,9 @@
-//! Input and output of an established link: frames, and the commands between them, in the clear or in CURVE messages.
+//! Input and output of an established link: frames and the commands between them, in the clear or in CURVE
+//! messages.
 //!
-//! The rest of the link does not know which: [`Traffic`] takes frames off the wire and gives events, and takes messages and
-//! puts frames into the output queue.
+//! Only this module knows whether the link is encrypted: [`Traffic`] turns frames into events, and messages
+//! into frames in the output queue. Not responsible for splitting the input into frames, nor for the sizes of
+//! messages.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -18,7 +20,7 @@ use super::output::OutputQueue;
 use super::{LinkError, LinkEvent, MAX_COMMAND, ZmtpViolation};
 use crate::Multipart;
 
-/// No TTL in our PING: it would let the peer close a link on which this end merely has nothing to say.
+/// Z-14: no TTL in our PING. With one, the peer could close a link because this end has nothing to send.
 const TTL: [u8; 2] = [0, 0];
 
 /// How frames are protected.
@@ -32,17 +34,17 @@ pub(super) enum Protection {
 pub(super) struct Traffic {
     pub(super) protection: Protection,
     pub(super) assembly: Assembly,
-    /// Absent where the peer is never pinged.
+    /// `None` if the peer gets no PINGs.
     pub(super) liveness: Option<Liveness>,
 }
 
 impl Traffic {
-    /// Refuses a frame that is too large before any of it is held.
+    /// Checks the size of a frame before any of it is buffered.
     pub(super) fn admit(&self, head: &Head) -> Result<(), LinkError> {
         match &self.protection {
             Protection::None if !head.command => self.assembly.admit(head.len),
             Protection::None => check_command(head.len),
-            // What is not longer than a command may be one.
+            // The type is encrypted: up to the size of a command, the frame may be one.
             #[cfg(feature = "curve")]
             Protection::Curve(_) => match head.len.saturating_sub(OVERHEAD) {
                 0..=MAX_COMMAND => Ok(()),
@@ -51,7 +53,7 @@ impl Traffic {
         }
     }
 
-    /// Takes a frame that was admitted. A message is an event once its last frame is here.
+    /// Handles a frame that was admitted. The last frame of a message makes it an event.
     #[cfg_attr(not(feature = "curve"), expect(unused_mut, reason = "nothing is decrypted"))]
     pub(super) fn take_frame(
         &mut self,
@@ -93,14 +95,14 @@ impl Traffic {
             Command::Ready => too_late("READY"),
             Command::Error { reason } => match self.protection {
                 Protection::None => Err(LinkError::refused(reason)),
-                // Admission is decided in the handshake: nobody says this in a CURVE message.
+                // Clients are refused in the handshake, so an ERROR is never in a CURVE message.
                 #[cfg(feature = "curve")]
                 Protection::Curve(_) => too_late("ERROR"),
             },
         }
     }
 
-    /// Queues a command; how many bytes it takes.
+    /// Queues a command; returns the size of its frame.
     fn send_command(
         &mut self,
         name: &[u8],
@@ -117,7 +119,7 @@ impl Traffic {
         })
     }
 
-    /// Acts on the time: a PING, or the end of a peer that answers none.
+    /// Handles the heartbeat timer: sends a PING, or ends the link.
     pub(super) fn handle_timeout(&mut self, now: Instant, output: &mut OutputQueue) -> Result<(), LinkError> {
         let due = self.liveness.as_mut().map_or(Due::Nothing, |liveness| liveness.handle_timeout(now));
         match due {
@@ -127,7 +129,7 @@ impl Traffic {
         }
     }
 
-    /// Queues all of a message, or nothing.
+    /// Queues a message as a whole, or fails.
     pub(super) fn send(&mut self, message: &Multipart, output: &mut OutputQueue) -> Result<(), LinkError> {
         let frames = message.frames();
         let parts = frames.iter().enumerate().map(|(index, frame)| {
@@ -145,6 +147,8 @@ impl Traffic {
             }
             #[cfg(feature = "curve")]
             Protection::Curve(cipher) => {
+                // numbers for the whole message first, so that no part of it is sent if too few are
+                // left.
                 let first = cipher.reserve(frames.len()).ok_or(LinkError::Exhausted)?;
                 for (number, (more, frame, tail)) in (first..=u64::MAX).zip(parts) {
                     let parts: [&[u8]; 2] = [frame, tail.map_or(&[], |tail| tail)];
@@ -163,7 +167,7 @@ fn check_command(len: usize) -> Result<(), LinkError> {
     Ok(())
 }
 
-/// Queues one CURVE message; how many bytes its frame has.
+/// Queues one CURVE message; returns the size of its frame.
 #[cfg(feature = "curve")]
 fn seal(
     cipher: &Cipher,
@@ -172,7 +176,7 @@ fn seal(
     parts: [&[u8]; 2],
     output: &mut OutputQueue,
 ) -> usize {
-    // As libzmq does, MORE is said in the clear too, and COMMAND only inside.
+    // Like libzmq, set MORE in the clear, too, but COMMAND only inside.
     let more = kind == MessageKind::Frame { more: true };
     let head = Head::data(more, OVERHEAD + parts[0].len() + parts[1].len());
     let len = head.as_bytes().len() + head.len;

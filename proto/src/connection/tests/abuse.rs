@@ -1,4 +1,4 @@
-//! Peers that use dialect 2 against this side: what they can make it hold.
+//! Hostile peers in dialect 2: how much memory they can make this side hold.
 
 use super::dialect2::{open, part, request, two, whole};
 use super::streams::data;
@@ -6,7 +6,7 @@ use super::*;
 use crate::wire::Credit;
 use crate::wire::{Failure, MAX_CALL, MAX_FIRST, RECORD_COST, Record};
 
-/// A binder whose peer gives this much credit.
+/// A binder whose peer grants this much credit.
 fn facing(config: ConnectionConfig, stream: u64, link: u64) -> Side {
     let mut side = Side::connected(Role::Binder, config);
     let credit = Some(Credit { stream, link });
@@ -60,7 +60,7 @@ fn goodbyes_are_one_event() {
     let mut side = facing(two(), 1 << 20, 1 << 20);
     side.hear_records(&vec![Record::Goodbye { next: 1 }; 30_000]);
     assert_eq!(side.events(), [Event::Goodbye]);
-    // Calls that the first one took are not refused by a later one.
+    // A second GOODBYE refuses no calls that the first one accepted.
     let mut side = facing(two(), 1 << 20, 1 << 20);
     let taken = side.connection.invoke(side.now, new_call("m", "")).unwrap();
     side.sent();
@@ -79,7 +79,7 @@ fn tiny_pieces_cost_more_than_they_hold() {
         assert_eq!(side.connection.held_bytes(), (n + 1) * (RECORD_COST + 1));
     }
     assert!(side.events().iter().all(|event| !matches!(event, Event::Anomaly(_))));
-    // Records without bytes, too, and without any effect.
+    // Records without bytes cost credit, too, even if they have no effect.
     side.hear_records(&[data(0, 1_000, part(""))]);
     let anomaly = Event::Anomaly(Anomaly::Stream(StreamFault::Credit));
     assert_eq!(side.events(), [anomaly]);
@@ -119,7 +119,7 @@ fn calls_that_are_cancelled_at_once_leave_nothing() {
                 side.connection.reply(id, Reply::Cancelled).unwrap();
             }
         }
-        // It reads.
+        // The peer reads.
         side.sent();
         assert!(side.connection.is_idle() && !side.connection.is_closed(), "batch {batch}");
     }
@@ -161,7 +161,7 @@ fn streams_that_are_never_complete_are_bounded_in_number_and_bytes() {
     let collected: Vec<StreamId> = collected.collect();
     assert_eq!((collected.len(), side.connection.open_requests()), (100, 100));
     assert_eq!(side.connection.held_bytes(), 100 * (9_000 + RECORD_COST));
-    // By age, at the latest.
+    // Incomplete bodies time out.
     collected.iter().for_each(|id| side.collect(*id));
     let mut dropped = 0;
     while dropped < 100 {
@@ -183,14 +183,14 @@ fn no_grant_of_credit_does_harm() {
     let sent = |side: &mut Side| side.sent().iter().map(Multipart::size).sum::<usize>();
     assert!(sent(&mut side) < MAX_FIRST + 100, "the first piece needs none");
     let credit = |limit| Record::Credit { call: 1, consumed: 0, limit };
-    // Neither alone is enough.
+    // Credit of either the stream or the connection is not enough.
     side.hear_records(&[credit(u64::MAX)]);
     assert_eq!(sent(&mut side), 0);
     side.hear_records(&[Record::LinkCredit { limit: RECORD_COST }]);
     assert_eq!(sent(&mut side), 0, "for which nothing can be sent");
     side.hear_records(&[Record::LinkCredit { limit: RECORD_COST + 1 }]);
     assert!((1..100).contains(&sent(&mut side)), "one byte");
-    // It does not shrink.
+    // A limit does not shrink.
     side.hear_records(&[credit(0), Record::LinkCredit { limit: 0 }, Record::LinkCredit { limit: 10_000 }]);
     assert!((9_000..10_000).contains(&sent(&mut side)));
     side.hear_records(&[Record::LinkCredit { limit: u64::MAX }]);
@@ -215,7 +215,7 @@ fn numbers_of_calls_are_neither_jumped_nor_reused_nor_used_up() {
         let cause = (!fits).then_some(CloseCause::ProtocolViolation(Violation::Sequence));
         assert_eq!(side.connection.close_cause(), cause, "{said} after {next}");
     }
-    // There is none after the last.
+    // There is no number after the last.
     let mut side = facing(two(), 0, 0);
     side.connection.calls.next_theirs = last;
     side.hear_records(&[open(last, whole("")), open(last + 2, whole(""))]);
@@ -225,7 +225,7 @@ fn numbers_of_calls_are_neither_jumped_nor_reused_nor_used_up() {
 
 #[test]
 fn options_and_metadata_are_bounded_by_their_packet_and_their_limits() {
-    // Thousands of options that nobody knows, and may ignore.
+    // Thousands of unknown options that may be ignored.
     let mut packet = vec![0x97, 1, 0, 3, 0xa1, b'm', 0xc4, 0, 0xde, 0x40, 0];
     for _ in 0..0x4000 {
         packet.extend_from_slice(&[40, 0xc0]);
@@ -240,7 +240,7 @@ fn options_and_metadata_are_bounded_by_their_packet_and_their_limits() {
     );
     let arrived = side.told();
     assert!(matches!(&arrived[..], [EndpointEvent::Arrived(arrival)] if arrival.bytes == 1), "{arrived:?}");
-    // Metadata of more entries than there may be: 65 names of two bytes.
+    // Metadata with too many entries: 65 names of two bytes.
     let mut packet = vec![0x97, 1, 2, 3, 0xa1, b'm', 0xc4, 0, 0x81, 1, 0xde, 0, 65];
     for n in 0..65 {
         packet.extend_from_slice(&[0xa2, b'0' + n / 10, b'0' + n % 10, 0xc4, 0]);
@@ -267,7 +267,7 @@ fn a_peer_that_opens_streams_and_never_reads_holds_what_their_buffers_hold() {
         side.connection.reply(request.id, Reply::End).unwrap();
     }
     assert_eq!((side.connection.open_requests(), side.connection.queued_bytes()), (0, 50 * 10_000));
-    // Until they have left, no others take their place.
+    // Until these replies have been sent, they count as open requests.
     side.hear_records(&[open(200, whole(""))]);
     assert_eq!(side.events(), []);
     let [Record::Fail { call: 200, failure: Failure::Error(info), .. }] = &side.sent_records()[..] else {

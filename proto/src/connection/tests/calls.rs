@@ -159,7 +159,7 @@ fn the_counter_wraps_and_passes_over_calls_that_live() {
     let seqs: Vec<_> = side.said().into_iter().map(|(seq, _)| seq).collect();
     assert_eq!(seqs, [u32::MAX - 1, u32::MAX, 0, 1]);
 
-    // Once round: 0 and 1 are in use by the round before, as is what follows it after that.
+    // After a wrap, `seq` 0 and 1 are still in use, and then the next one is.
     let mut side = Side::starting_at(Role::Binder, config(), CallId(0));
     side.connection.handle_connected(side.now);
     side.hear(Multipart::new(PING, Bytes::new(), Bytes::new()));

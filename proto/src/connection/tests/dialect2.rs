@@ -1,10 +1,10 @@
-//! Calls in dialect 2: negotiation, records, what the peer may get wrong.
+//! Calls in dialect 2: negotiation, records, and faults of the peer.
 
 use super::*;
 use crate::wire::dialect2::PacketWriter;
 use crate::wire::{Failure, MAX_CALL, MAX_FIRST, Options, Piece, Record, records};
 
-/// With windows that are as wide before anybody reads as after.
+/// A configuration whose windows have the same size before and after the first read.
 pub(super) fn two() -> ConnectionConfig {
     ConnectionConfig { first_window: u64::MAX, ..streaming() }
 }
@@ -25,7 +25,7 @@ pub(super) fn pair2(connector: ConnectionConfig, binder: ConnectionConfig) -> (S
     (a, b)
 }
 
-/// A binder of dialect 2 whose peer is what the test says.
+/// A binder of dialect 2 whose peer is played by the test.
 pub(super) fn binder(config: ConnectionConfig) -> Side {
     let mut side = Side::connected(Role::Binder, config);
     let credit = Some(crate::wire::Credit { stream: 256 << 10, link: 1 << 30 });
@@ -50,7 +50,7 @@ impl Side {
         }
     }
 
-    /// The records of the packets that it sends.
+    /// The records of the packets that this side sends.
     pub(super) fn sent_records(&mut self) -> Vec<Record> {
         let packets: Vec<Bytes> = self.sent().into_iter().filter_map(Multipart::into_one).collect();
         packets.iter().flat_map(|packet| records(packet).unwrap()).collect::<Result<_, _>>().unwrap()
@@ -196,7 +196,7 @@ fn metadata_does_not_travel_in_dialect_1_and_says_so() {
     let mut metadata = Metadata::new();
     metadata.insert("trace", "42").unwrap();
     let with = || Call { metadata: metadata.clone(), ..call("m") };
-    // It was not known yet.
+    // The dialect was not known yet.
     let mut a = Side::connected(Role::Connector, two());
     let mut b = Side::connected(Role::Binder, config());
     let waiting = a.connection.invoke(a.now, with()).unwrap();
@@ -227,7 +227,7 @@ fn a_requester_that_gives_up_stops_the_handler_in_time() {
     let options = Options { remaining: Some(SECOND), ..Options::default() };
     let (method, key) = ("m".into(), OrderingKey::none());
     let open = Record::Open { call: 0, method, key, options, piece: whole("") };
-    // A handler may run for half a second, or for longer than its requester waits.
+    // The execution timeout is shorter, or longer, than the requester's deadline.
     for (limit, stops_after, reason) in [
         (SECOND / 2, SECOND / 2, StopReason::ExecutionTimedOut),
         (3 * SECOND, 2 * SECOND, StopReason::DeadlinePassed),
@@ -244,7 +244,7 @@ fn a_requester_that_gives_up_stops_the_handler_in_time() {
         let told = side.told();
         assert!(matches!(told[..], [EndpointEvent::Withdrawn { .. }]), "{told:?}");
     }
-    // Whether it has started or not.
+    // Whether the handler has started or not.
     let mut side = binder(two());
     side.endpoint.starts = false;
     side.hear_records(&[open]);
@@ -258,7 +258,7 @@ fn a_requester_that_gives_up_stops_the_handler_in_time() {
     };
     assert_eq!((*request, Refusal::of(info)), (incoming(0), Some(Refusal::ExecutionTimedOut)));
     assert_eq!(side.events(), []);
-    // The endpoint may have decided to start it before it knew of that.
+    // The endpoint may have started it before the withdrawal arrived.
     side.decide(ConnectionEvent::Start(incoming(0)));
     let told = side.told();
     assert!(matches!(told[..], [EndpointEvent::NeverRan(request)] if request == incoming(0)), "{told:?}");
@@ -411,7 +411,7 @@ fn answers_to_what_came_before_the_handshake_are_messages_of_their_own() {
     let mut side = Side::new(Role::Connector, two());
     side.connection.invoke(side.now, Call { urgency: Urgency::MOST, ..call("urgent") }).unwrap();
     side.connection.handle_connected(side.now);
-    // It can't be read, and is refused.
+    // A malformed request is refused.
     let id = CallName { seq: 1, method: "m".into(), key: OrderingKey::none() };
     let request = Message { id, payload: Payload::Function("no block".into()), compressed: false };
     let [marker, header, _] = Encoder::default().encode(&request).into_three().unwrap();
@@ -426,7 +426,7 @@ fn answers_to_what_came_before_the_handshake_are_messages_of_their_own() {
     assert_eq!(side.sent().len(), 1, "it is still heard");
 }
 
-/// They are the same peer's, whichever dialect it spoke when it made them.
+/// The limit is on the peer's requests of both dialects together.
 #[test]
 fn requests_of_both_dialects_count_against_one_limit() {
     let mut side = Side::connected(Role::Connector, ConnectionConfig { max_requests: 3, ..two() });
@@ -444,14 +444,14 @@ fn requests_of_both_dialects_count_against_one_limit() {
         _ => None,
     });
     assert_eq!(refusals.collect::<Vec<_>>(), [(3, Some(Refusal::Busy))]);
-    // An answer in either dialect makes room for one more.
+    // An answer in either dialect makes room for another request.
     side.connection.reply(early[0], ok("1")).unwrap();
     side.hear_records(&[open(5, whole("")), open(7, whole(""))]);
     assert_eq!((request(&mut side).id, side.events()), (incoming(5), vec![]));
 }
 
-/// A link on which a connector comes again under the name of one that is gone, and what the binder sends meanwhile is for
-/// the newcomer.
+/// On some message transports, a new connector can take over the routing id of an earlier one, and gets the
+/// answers to that one's messages.
 #[test]
 fn an_answer_to_the_hello_of_another_begins_no_session() {
     let mut former = Side::connected(Role::Connector, two());
@@ -533,7 +533,7 @@ fn what_a_result_gets_wrong_ends_its_call_and_tells_the_peer() {
     let cases = [
         (
             vec![result(oversize)],
-            Outcome::Malformed(DecodeError::TooLarge { what: "a piece of piece", size, limit: MAX_FIRST }),
+            Outcome::Malformed(DecodeError::TooLarge { what: "a piece", size, limit: MAX_FIRST }),
         ),
         (vec![data], Outcome::Fault(StreamFault::NotBegun)),
         (vec![result(part("x")), result(part("x"))], Outcome::Fault(StreamFault::SecondResult)),

@@ -1,4 +1,5 @@
-//! Calls that wait behind a stuck key until their callers give them up (O-18), from the wire to the endpoint and back.
+//! Calls that wait behind a blocked key until their callers give up (O-18), from the wire to the endpoint and
+//! back.
 
 use super::dialect2::{two, whole};
 use super::*;
@@ -7,7 +8,7 @@ use crate::ordering::OrderingMode;
 use crate::wire::dialect2::PacketWriter;
 use crate::wire::{Failure, Options, Record};
 
-/// A binder and its endpoint. Of both, 20 requests of the peer may be open.
+/// A binder and its endpoint. Both limit the peer's open requests to 20.
 struct Served {
     endpoint: Endpoint,
     connections: BTreeMap<ConnectionId, Connection>,
@@ -36,7 +37,7 @@ impl Served {
         self.connections.get_mut(&self.id).unwrap()
     }
 
-    /// What the host is told, and the records that leave.
+    /// The events for the host, and the records that are sent.
     fn settle(&mut self) -> (Vec<Event>, Vec<Record>) {
         self.endpoint.settle(self.now, &mut self.connections, self.id);
         let now = self.now;
@@ -68,7 +69,7 @@ fn open(call: u64, key: &str) -> Record {
     Record::Open { call, method: "m".into(), key, options, piece: whole("") }
 }
 
-/// The calls that are handed out.
+/// The calls that are passed to the host.
 fn started(events: &[Event]) -> Vec<u64> {
     let requests = events.iter().filter_map(|event| match event {
         Event::Request(request) => Some(2 * request.id.number()),
@@ -89,18 +90,18 @@ fn results(records: &[Record]) -> Vec<u64> {
 fn ten_thousand_calls_given_up_behind_a_stuck_key_leave_room_for_others() {
     for mode in [OrderingMode::ExitOrdered, OrderingMode::KeySerialized] {
         let mut served = Served::new(mode);
-        // The last of these says nothing of its time.
+        // The last of these has no deadline.
         let Record::Open { call, method, key, piece, .. } = open(0, "stuck") else { panic!() };
         let stuck = Record::Open { call, method, key, options: Options::default(), piece };
         assert_eq!(started(&served.hear(&[stuck]).0), [0]);
         for call in (2..20_000).step_by(2) {
             let runs = started(&served.hear(&[open(call, "stuck")]).0);
             assert_eq!(runs.is_empty(), mode == OrderingMode::KeySerialized);
-            // Half of those that run have ended in time, and their results wait for their order.
+            // Half of the handlers end in time, and their results wait for their order.
             if call % 4 == 0 {
                 assert_eq!(results(&served.finish(call, "in vain")), [], "{mode:?}");
             }
-            // The caller cancels, or says nothing and lets its time pass.
+            // The caller cancels, or only lets its deadline pass.
             let mut told = match call % 8 < 4 {
                 true => served.hear(&[Record::Cancel { call }]).1,
                 false => {

@@ -27,7 +27,7 @@ fn two_of_ours_learn_of_each_other() {
 fn no_limit_is_a_limit_that_can_be_said() {
     let unlimited = || ConnectionConfig { max_body: usize::MAX, ..config() };
     let (mut side, _) = pair(unlimited(), unlimited());
-    // Zeroed memory that nobody touches costs nothing.
+    // Zeroed memory that is never touched costs nothing.
     let limit = 1 << 30;
     let body = vec![0; limit + 1].into();
     let refused = side.connection.invoke(side.now, Call { body, ..call("m") });
@@ -219,7 +219,7 @@ fn what_waits_is_held_against_the_limit_that_the_peer_turns_out_to_have() {
     let small = a.connection.invoke(a.now, sized(200)).unwrap();
     let deadline = Some(a.now + SECOND);
     let large = a.connection.invoke(a.now, Call { deadline, ..sized(201) }).unwrap();
-    // A peer may ask before it answers the hello.
+    // H-11: a peer may send requests before it answers the hello.
     let asked = [a.asked(1), a.asked(2), a.asked(3)];
     let reply =
         |len: usize| Reply::Result { body: vec![0; len].into(), compressed: true, metadata: Metadata::new() };

@@ -86,7 +86,7 @@ fn the_queue_is_limited() {
     side.sent();
     assert_eq!(side.connection.queued_bytes(), 0);
 
-    // Up to the limit and not past it, with the method, the key and what each message counts for besides.
+    // Up to the limit, counting the method, the key and the overhead of each message.
     side.connection.invoke(side.now, sized(100)).unwrap();
     let queued = side.connection.queued_bytes();
     let room = 1_000 - queued - (queued - 100);
@@ -125,7 +125,7 @@ fn requests_past_the_limit_are_refused() {
     side.asked(4);
 }
 
-/// Hears the same message until the connection gives up; returns how many it took.
+/// Receives messages until the connection closes; returns their number.
 fn flood(side: &mut Side, mut next: impl FnMut(u32) -> Multipart) -> u32 {
     for count in 0..100_000 {
         if side.connection.is_closed() {
@@ -167,7 +167,8 @@ fn a_peer_that_has_requests_refused_and_does_not_read_is_cut_off() {
     flood(&mut side, |_| Multipart::new(UPPER, header.clone(), Bytes::new()));
 }
 
-/// A frame may be a small part of a large block; what counts the frame must not hold the block.
+/// A frame may be a small slice of a large block. A queue that counts the frame must not keep the block
+/// alive.
 #[test]
 fn what_waits_unasked_does_not_pin_the_block_that_it_came_in() {
     let within = |frame: &[u8]| {
@@ -265,7 +266,7 @@ fn a_peer_that_has_more_calls_refused_behind_a_result_that_does_not_leave_is_cut
     assert_eq!(side.connection.close_cause(), Some(CloseCause::PeerNotReading));
     assert_eq!(side.connection.queued_bytes(), 0);
 
-    // They count no more once the result that they wait for has left.
+    // They no longer count once the result that they wait for has been sent.
     let mut side = binder(ConnectionConfig { max_outgoing_bytes: 1_000, ..two() });
     for round in 0..100 {
         let first = 200 * round;
@@ -284,7 +285,7 @@ fn a_peer_that_has_more_calls_refused_behind_a_result_that_does_not_leave_is_cut
     }
 }
 
-/// Nobody waits for their answers, which therefore leave at once (O-18).
+/// The callers have given up, so the answers are sent at once (O-18).
 #[test]
 fn calls_that_are_given_up_do_not_wait_for_a_result_that_does_not_leave() {
     use super::dialect2::{binder, two, whole};
@@ -308,7 +309,7 @@ fn calls_that_are_given_up_do_not_wait_for_a_result_that_does_not_leave() {
         side.hear_records(&[open(call)]);
         let is_cancelled = call % 4 == 0;
         if call % 8 == 0 {
-            // It waits for the one before, with what it has written.
+            // The streamed reply waits for the one before, with its written bytes.
             side.connection.begin_reply(incoming(call), false, Metadata::new(), None).unwrap();
             side.connection.send_stream(incoming(call)).write("in vain".into(), true).unwrap();
         }
@@ -320,7 +321,7 @@ fn calls_that_are_given_up_do_not_wait_for_a_result_that_does_not_leave() {
             (side.connection.open_requests(), side.events().len()),
             (2, 2 + usize::from(call == 6 || call % 8 == 0))
         );
-        // What its handler came to would wait for credit, which nobody gives.
+        // This result would wait for credit that the caller never grants.
         side.connection.reply(incoming(call), Reply::result(vec![0; 100_000])).unwrap();
         let sent = side.sent_records();
         let [wire::Record::Fail { call: of, failure, .. }] = &sent[..] else { panic!("{sent:?}") };

@@ -28,19 +28,19 @@ use crate::{ErrorInfo, OrderingKey, Replied, Text, Urgency};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A connection, its clock, and what stands in for its endpoint.
+/// A connection, its clock, and a stand-in for its endpoint.
 struct Side {
     connection: Connection,
     now: Instant,
     endpoint: StandIn,
 }
 
-/// Stands in for an endpoint: lets requests start, gives memory to bodies, replies to those that never start, and remembers what it
-/// was told.
+/// A stand-in for an endpoint: starts requests, assigns memory to bodies, replies to requests that never
+/// start, and records all events.
 struct StandIn {
     /// Whether every request starts as soon as it is ready.
     starts: bool,
-    /// Whether every body gets memory as soon as it wants some.
+    /// Whether every body gets memory as soon as it asks for it.
     grants: bool,
     told: Vec<EndpointEvent>,
     /// The replies of requests that were withdrawn after their start.
@@ -69,7 +69,7 @@ impl Side {
         side
     }
 
-    /// A binder that has shaken hands with a peer of dialect 1.
+    /// A binder after the handshake with a peer of dialect 1.
     fn established(config: ConnectionConfig) -> Self {
         let mut side = Self::connected(Role::Binder, config);
         side.hear(Multipart::new(PING, Bytes::new(), Bytes::new()));
@@ -83,7 +83,7 @@ impl Side {
         self.relay();
     }
 
-    /// Carries what the connection says to the endpoint, and back what that decides.
+    /// Passes events between the connection and the stand-in.
     fn relay(&mut self) {
         while let Some(event) = self.connection.poll_endpoint_event() {
             let StandIn { starts, grants, .. } = self.endpoint;
@@ -107,7 +107,7 @@ impl Side {
                 }
                 _ => None,
             };
-            // That comes a second after the last message, whatever is tested.
+            // This event occurs a second after the last message in every test.
             if !matches!(event, EndpointEvent::Quiet(_)) {
                 self.endpoint.told.push(event);
             }
@@ -118,7 +118,7 @@ impl Side {
         self.audit();
     }
 
-    /// Checks the tables, unless there is so much in them that it takes too long.
+    /// Audits the tables, unless they are so large that this takes too long.
     fn audit(&self) {
         if self.connection.calls.audit_size() < 200 {
             self.connection.audit();
@@ -132,13 +132,13 @@ impl Side {
         self.connection.handle_event(self.now, event);
     }
 
-    /// What the endpoint was told since this was last asked.
+    /// The events for the endpoint since the last call.
     fn told(&mut self) -> Vec<EndpointEvent> {
         self.relay();
         std::mem::take(&mut self.endpoint.told)
     }
 
-    /// The arrival of the one request that has come.
+    /// The arrival of the only new request.
     fn arrival(&mut self) -> Arrival {
         match &self.told()[..] {
             [EndpointEvent::Arrived(arrival)] => arrival.clone(),
@@ -166,7 +166,7 @@ impl Side {
         sent
     }
 
-    /// The RPC messages among those sent.
+    /// The UPPER messages among those sent.
     fn said(&mut self) -> Vec<(u32, Payload)> {
         self.sent().into_iter().filter_map(read).map(|message| (message.id.seq, message.payload)).collect()
     }
@@ -184,13 +184,13 @@ impl Side {
         self.connection.invoke(self.now, call(method)).unwrap()
     }
 
-    /// A call with this many seconds to go.
+    /// A call whose deadline is in this many seconds.
     fn invoke_for(&mut self, method: &str, seconds: u32) -> CallId {
         let deadline = Some(self.now + SECOND * seconds);
         self.connection.invoke(self.now, Call { deadline, ..call(method) }).unwrap()
     }
 
-    /// A request comes in; returns its id.
+    /// Receives a request; returns its id.
     fn asked(&mut self, seq: u32) -> RequestId {
         self.hear_message(seq, "m", Payload::Function(Bytes::new()));
         match self.event() {
@@ -200,7 +200,7 @@ impl Side {
     }
 }
 
-/// Of connections that speak dialect 1, as most tests here are about.
+/// The configuration of most tests here: dialect 1.
 fn config() -> ConnectionConfig {
     ConnectionConfig { dialect: Dialect::One, ..streaming() }
 }
@@ -257,7 +257,7 @@ fn ended(call: CallId, outcome: Outcome) -> Event {
     Event::Ended { call, outcome, metadata: Metadata::new() }
 }
 
-/// Moves everything that either has to say, until neither says more.
+/// Passes messages both ways until neither side has any.
 fn exchange(a: &mut Side, b: &mut Side) {
     loop {
         let (from_a, from_b) = (a.sent(), b.sent());
@@ -279,7 +279,7 @@ fn pair(connector: ConnectionConfig, binder: ConnectionConfig) -> (Side, Side) {
     (a, b)
 }
 
-/// The handshake is complete, with a peer that has said this of itself, and that dialect 1 is spoken with.
+/// Asserts that the handshake is complete, with this hello of the peer, and that the dialect is 1.
 fn assert_established(side: &mut Side, hello: &Hello) {
     let dialect = Dialect::One;
     assert_eq!(side.events(), [Event::Established { max_body: Some(hello.max_body), dialect }]);

@@ -1,5 +1,5 @@
-//! Two connections, and hosts and endpoints that do anything at any time: the tables agree after every step, every call ends once, and
-//! nothing is left.
+//! Two connections whose hosts and endpoints take random steps. After every step, the tables are audited; in
+//! the end, every call has ended once, and nothing is left.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,10 +9,10 @@ use crate::wire::{Failure, MAX_FIRST, Options, Piece, Record};
 
 const SEEDS: u64 = 200;
 
-/// Steps of each.
+/// Steps per schedule.
 const STEPS: usize = 400;
 
-/// A generator that is good enough to choose among a few.
+/// A simple generator: it only chooses among a few alternatives.
 struct Random(u64);
 
 impl Random {
@@ -35,21 +35,21 @@ impl Random {
     }
 }
 
-/// A host with its connection: what it has begun, and what its endpoint has not decided yet.
+/// A host with its connection, the calls that it has begun, and pending decisions of its endpoint.
 struct Host {
     side: Side,
-    /// What the endpoint is about to say.
+    /// Events of the endpoint that have not been passed on.
     decisions: Vec<ConnectionEvent>,
-    /// Replies of requests that are withdrawn, to be sent unless they run.
+    /// Replies for withdrawn requests, which are sent unless a handler runs.
     withdrawn: BTreeMap<RequestId, (StopReason, Reply)>,
     waits: BTreeSet<RequestId>,
     runs: BTreeSet<RequestId>,
     stopped: BTreeSet<RequestId>,
-    /// Bodies that want memory.
+    /// Bodies that wait for memory.
     wants: BTreeSet<StreamId>,
     calls: BTreeSet<CallId>,
     ended: BTreeSet<CallId>,
-    /// Those whose results are not wanted: they do not end by themselves.
+    /// Calls whose results were stopped, so that they don't end by themselves.
     unwanted: BTreeSet<CallId>,
     in_flight: Vec<Multipart>,
 }
@@ -124,7 +124,7 @@ impl Host {
         self.decisions.push(ConnectionEvent::Reply { request, reply });
     }
 
-    /// Does anything that a host may do, or may do wrong.
+    /// Takes a random step of a host, correct or not.
     fn act(&mut self, random: &mut Random, dialect: Dialect) {
         let now = self.side.now;
         match random.below(12) {
@@ -192,7 +192,7 @@ impl Host {
         self.listen(random);
     }
 
-    /// Takes the events, and has the endpoint decide something.
+    /// Handles all events, and makes decisions for the endpoint.
     fn listen(&mut self, random: &mut Random) {
         for event in self.side.told() {
             self.tell_endpoint(event, random);
@@ -214,7 +214,7 @@ impl Host {
             }
             EndpointEvent::Ready { request, .. } => assert!(self.waits.insert(request), "ready twice"),
             EndpointEvent::Withdrawn { request, reason, reply } => {
-                // The caller may give up besides.
+                // In addition, the caller may give up.
                 if let Some((first, _)) = self.withdrawn.get(&request)
                     && reason.is_given_up()
                     && !first.is_given_up()
@@ -222,7 +222,7 @@ impl Host {
                     return;
                 }
                 assert!(!self.withdrawn.contains_key(&request), "{request:?} is withdrawn twice");
-                // Sometimes the endpoint has decided to start it by now.
+                // Sometimes the endpoint has already started it.
                 let waits = self.waits.remove(&request);
                 self.withdrawn.insert(request, (reason, reply.clone()));
                 if waits && random.one_in(2) {
@@ -261,7 +261,7 @@ impl Host {
         }
     }
 
-    /// The endpoint says something that it has decided, in order.
+    /// Passes on a decision of the endpoint, in order.
     fn decide(&mut self, random: &mut Random) {
         if self.decisions.is_empty() {
             if let Some(request) = self.waits.pop_first() {
@@ -315,7 +315,7 @@ fn deliver(hosts: &mut [Host; 2], random: &mut Random, all: bool) {
     }
 }
 
-/// Ends everything that is under way, as hosts that want nothing more.
+/// Ends all open calls and requests of both hosts.
 fn wind_up(hosts: &mut [Host; 2], random: &mut Random) {
     for _ in 0..200 {
         for host in hosts.iter_mut() {
@@ -394,7 +394,7 @@ fn anything_at_any_time_leaves_nothing_behind() {
     }
 }
 
-/// A record that makes sense now and then.
+/// A random record, which is sometimes valid.
 fn record(random: &mut Random, next: &mut u64) -> Record {
     let call = random.below(16) as u64;
     let piece = |random: &mut Random| Piece {
@@ -444,7 +444,7 @@ fn whatever_a_peer_sends_the_tables_agree() {
         (host.side.endpoint.starts, host.side.endpoint.grants) = (false, false);
         (0..8).for_each(|_| host.invoke(random, Dialect::Two));
         host.side.sent();
-        // The numbers of these are those that records name.
+        // Records name the numbers of these.
         let opened =
             [0, 2, 4, 6, 8, 10, 12, 14].map(|call| super::dialect2::open(call, super::dialect2::part("x")));
         host.side.hear_records(&opened);

@@ -64,7 +64,7 @@ fn a_request_with_the_name_of_an_open_one_is_dropped() {
     side.hear_message(1, "m", Payload::Function(b"again"[..].into()));
     assert_eq!(side.events(), [Event::Anomaly(Anomaly::DuplicateRequest)]);
     assert_eq!((side.sent(), side.connection.open_requests()), (vec![], 1));
-    // Another method or key makes another name.
+    // With another method or key, the name is another one.
     side.hear_message(1, "n", Payload::Function(Bytes::new()));
     side.hear(keyed(1, "m", OrderingKey::text(""), Payload::Function(Bytes::new())));
     assert_eq!(side.events().len(), 2);
@@ -220,7 +220,7 @@ fn a_cancelled_request_may_be_answered_with_what_it_came_to() {
     assert_eq!(side.said(), [(1, result("1"))]);
 }
 
-/// Its reply may wait for its order for long, and nothing counts what it keeps meanwhile.
+/// Its reply may wait for its order for long, and no limit counts the request in that time.
 #[test]
 fn a_request_that_is_withdrawn_while_it_waits_keeps_nothing_but_its_name() {
     let mut side = Side::established(config());
@@ -233,7 +233,7 @@ fn a_request_that_is_withdrawn_while_it_waits_keeps_nothing_but_its_name() {
     assert!(!kept.is_unique(), "the argument waits");
     side.hear(keyed(1, "m", key.clone(), Payload::Cancel));
     assert!(kept.is_unique() && header.is_unique(), "it is gone, and its name is a copy");
-    // It started before the endpoint heard of that.
+    // The endpoint started it before the withdrawal arrived.
     side.decide(ConnectionEvent::Start(id));
     let told = side.told();
     assert!(matches!(told[..], [EndpointEvent::Withdrawn { .. }, EndpointEvent::NeverRan(_)]), "{told:?}");
@@ -242,7 +242,7 @@ fn a_request_that_is_withdrawn_while_it_waits_keeps_nothing_but_its_name() {
     assert!(side.connection.is_idle());
 }
 
-/// Its result may be held since before the timeout, and is of no use once the caller has gone.
+/// Its result may have been held since before the timeout, and is of no use once the caller has given up.
 #[test]
 fn the_endpoint_learns_of_a_cancellation_after_an_execution_timeout() {
     let mut side = Side::established(ConnectionConfig { execution_timeout: Some(SECOND), ..config() });

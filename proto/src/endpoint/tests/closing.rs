@@ -84,7 +84,7 @@ fn ids_of_connections_are_not_used_again() {
     assert_eq!(endpoint.0.open(), ConnectionId(2));
 }
 
-/// The built-in scheduler, and how often anything is asked of it.
+/// The built-in scheduler, and a counter of calls to it.
 struct Counting(KeyOrder, Arc<AtomicUsize>);
 
 impl Counting {
@@ -146,7 +146,7 @@ fn a_close_asks_for_nothing_on_behalf_of_others() {
     config.ordering.max_running = 1_000;
     let scheduler = Box::new(Counting(KeyOrder::new(config.ordering.clone()), asked.clone()));
     let mut endpoint = Tested::of(Endpoint::with_scheduler(config, scheduler));
-    // Each of both connections has 400 handlers, of which half wait to begin a reply.
+    // Each connection has 400 handlers, half of which wait to begin a reply.
     for number in 0..400 {
         endpoint.start(a(number), "k");
         endpoint.start(b(number), "k");

@@ -1,4 +1,4 @@
-//! Requests that their callers have given up (O-18).
+//! Requests whose callers have given up (O-18).
 
 use super::*;
 
@@ -61,7 +61,7 @@ fn a_request_that_never_ran_is_answered_at_once() {
     let mut endpoint = Tested::mode(OrderingMode::ExitOrdered);
     endpoint.start(a(0), "k");
     endpoint.start(a(1), "k");
-    // The two have crossed each other.
+    // The two events have crossed.
     give_up(&mut endpoint, a(1), StopReason::Cancelled);
     endpoint.tell(EndpointEvent::NeverRan(a(1)));
     assert_eq!(endpoint.poll(), [replied(a(1), "cancelled")]);
@@ -80,7 +80,8 @@ fn a_request_whose_argument_failed_can_be_given_up() {
     assert_eq!(endpoint.poll(), [replied(a(1), "cancelled")]);
 }
 
-/// However long a key is stuck, what was given up behind it costs nothing: no place under a limit, and no memory.
+/// However long a key is blocked, requests behind it whose callers have given up count against no limit, and
+/// take no memory.
 #[test]
 fn calls_behind_a_stuck_key_that_are_given_up_hold_up_no_others() {
     for mode in MODES {

@@ -1,13 +1,13 @@
 use super::*;
 
-/// Exit-ordered, with a handler `a(0)` of key "k" that all others with that key wait for.
+/// Exit-ordered, with a running handler `a(0)` that all other requests with key "k" wait for.
 fn behind_one(limit: usize) -> Tested {
     let mut endpoint = Tested::new(|config| config.max_held_reply_bytes = limit);
     endpoint.start(a(0), "k");
     endpoint
 }
 
-/// The request starts, and finishes with a result of so many bytes, which is held.
+/// Starts the request, and finishes it with a result of `bytes` bytes, which is held.
 #[track_caller]
 fn hold(endpoint: &mut Tested, request: RequestId, bytes: usize) {
     endpoint.start(request, "k");
@@ -44,7 +44,7 @@ fn one_held_reply_alone_may_be_larger() {
     hold_nothing_after(&mut endpoint);
 }
 
-/// The limit is as it was at first.
+/// Asserts that nothing is held, so that the limit is available again.
 fn hold_nothing_after(endpoint: &mut Tested) {
     endpoint.assert_empty();
     endpoint.start(a(0), "k");
@@ -61,7 +61,7 @@ fn a_reply_that_leaves_at_once_does_not_count() {
     endpoint.start(a(2), "");
     endpoint.0.finish(a(2), Some(result(5_000)));
     assert_eq!(endpoint.poll(), [replied(a(2), "5000 bytes")]);
-    // The second finishes before the first has left, and in the same step.
+    // The second finishes before the first is released, and in the same step.
     endpoint.start(a(3), "k");
     endpoint.0.finish(a(3), Some(result(5_000)));
     endpoint.0.finish(a(0), Some(Reply::result("first")));
@@ -82,7 +82,7 @@ fn a_withdrawn_reply_that_is_held_gives_its_memory_back() {
     hold_nothing_after(&mut endpoint);
 }
 
-/// It waits for its order for longer than a handler may run.
+/// The result waits for its order for longer than the execution timeout.
 #[test]
 fn a_result_that_came_in_time_is_not_replaced_by_an_execution_timeout() {
     for is_held in [false, true] {

@@ -1,9 +1,10 @@
-//! What a step costs does not depend on what others have waiting. Work is counted by size: if a step looked at all that others have,
-//! these tests would take 10^9 steps and more. Tables are not audited after each step here, which would look at all of them.
+//! The cost of a step does not depend on the waiting requests of others. The tests use sizes at which a step
+//! that looked at all of them would take 10^9 steps or more in all. Tables are not audited after each step
+//! here, because that looks at all of them.
 
 use super::*;
 
-/// Enough places for everybody.
+/// An endpoint with high limits.
 fn roomy(mode: OrderingMode) -> Endpoint {
     let mut config = EndpointConfig::default();
     config.ordering.mode = mode;
@@ -20,7 +21,7 @@ fn arrive(endpoint: &mut Endpoint, request: RequestId, key: &str, ready: bool) {
     endpoint.handle_event(EndpointEvent::Arrived(Arrival { request, key, bytes: 0, ready }));
 }
 
-/// The requests that start.
+/// Polls; returns the requests that start.
 fn poll(endpoint: &mut Endpoint) -> Vec<RequestId> {
     let events = std::iter::from_fn(|| endpoint.poll_event());
     events
@@ -28,7 +29,7 @@ fn poll(endpoint: &mut Endpoint) -> Vec<RequestId> {
         .collect()
 }
 
-/// One hundred thousand calls of another connection take as many steps as if they were alone, and not 10^10.
+/// One hundred thousand calls of another connection take as many steps as alone, and not 10^10.
 #[test]
 fn what_waits_behind_a_stuck_key_costs_others_nothing() {
     const STUCK: u64 = 100_000;
@@ -39,7 +40,7 @@ fn what_waits_behind_a_stuck_key_costs_others_nothing() {
             let request = RequestId::new(a, number);
             arrive(&mut endpoint, request, "stuck", number % 5 != 4);
             for started in poll(&mut endpoint) {
-                // Where exits are ordered, streamed results wait for the first one, and others are held.
+                // If replies are ordered, streamed results wait for the first one, and others are held.
                 match number % 3 {
                     _ if number == 0 => {}
                     0 => endpoint.finish(started, Some(Reply::result("done"))),
@@ -73,7 +74,8 @@ fn what_waits_behind_a_stuck_key_costs_others_nothing() {
     }
 }
 
-/// Closing each of 8,000 connections with 10 requests would take 6.4 * 10^8 steps if it looked at all requests.
+/// Closing 8,000 connections with 10 requests each would take 6.4 * 10^8 steps if each looked at all
+/// requests.
 #[test]
 fn a_mass_disconnect_takes_as_many_steps_as_there_are_requests() {
     const CONNECTIONS: u64 = 8_000;
@@ -116,7 +118,7 @@ fn a_mass_disconnect_takes_as_many_steps_as_there_are_requests() {
     }
 }
 
-/// Slots are for requests whose arguments are there: 119 that are not take none of the 100.
+/// Only requests with complete arguments take slots: 119 incomplete ones take none of the 100.
 #[test]
 fn arguments_that_are_not_complete_take_no_slot_from_others() {
     for mode in MODES {
@@ -131,7 +133,7 @@ fn arguments_that_are_not_complete_take_no_slot_from_others() {
             }
         }
         assert!(endpoint.poll().iter().all(|told| matches!(told, Reassemble(..))));
-        // As many as one connection may have at a time.
+        // As many as may run for one connection.
         (0..80).for_each(|number| endpoint.arrive(a(number), ""));
         assert_eq!(endpoint.poll(), (0..80).map(|number| Start(a(number))).collect::<Vec<_>>());
         (0..20).for_each(|number| endpoint.arrive(b(number), ""));

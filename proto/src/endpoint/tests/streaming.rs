@@ -108,7 +108,7 @@ fn one_that_does_not_wait_to_reply_any_more_has_its_slot_back() {
     endpoint.0.cancel_begin_reply(a(2));
     endpoint.arrive(a(3), "");
     assert_eq!(endpoint.poll(), [], "both slots are taken");
-    // It asks again before its order has come, and gives up again.
+    // The handler asks again before its order has come, and cancels again.
     assert_eq!(begin(&mut endpoint, a(2)), [Start(a(3))]);
     endpoint.0.cancel_begin_reply(a(2));
     assert_eq!(endpoint.finish(a(1), "one"), [replied(a(1), "one")], "nobody waits");

@@ -4,7 +4,7 @@ use super::{ConnectionId, KeyOrder, OrderingMode, State};
 
 impl KeyOrder {
     /// # Panics
-    /// If the tables contradict each other, or keep anything of requests that are gone.
+    /// If the tables contradict each other, or retain anything of ended requests.
     #[doc(hidden)]
     pub fn audit(&self) {
         let (mut all, mut waiting, mut running, mut suspended, mut ordered) = (0, 0, 0, 0, 0);
@@ -35,7 +35,7 @@ impl KeyOrder {
         }
         assert_eq!(self.requests, all);
         assert_eq!((self.waiting, self.running, self.suspended), (waiting, running, suspended));
-        // Finished ones that wait for an earlier one have a place too.
+        // Not equal: finished requests that wait for an earlier one have a place, too.
         let places = self.release.audit();
         assert!(places >= ordered, "an unfinished request has no place");
         let run_queue_is_empty = self.run.audit();

@@ -1,4 +1,4 @@
-//! What the scheduler does, in subjects of their own; here is what they share: a scheduler that is audited after each step.
+//! Tests of the scheduler, by subject. Here is what they share: a scheduler that is audited after each step.
 
 mod closing;
 mod endings;
@@ -33,7 +33,7 @@ enum Did {
     MayReply(u64),
 }
 
-/// A scheduler, and which connection the request of each number came from.
+/// A scheduler, and the connection of each request number.
 struct Tested {
     order: KeyOrder,
     origins: BTreeMap<u64, ConnectionId>,
@@ -85,7 +85,7 @@ impl Tested {
 
     fn audit(&self) {
         self.audits.set(self.audits.get() + 1);
-        // Floods would take for ever.
+        // Audits would be quadratic for floods.
         if self.audits.get() < 1_000 && self.order.requests < 100 {
             self.order.audit();
         }
@@ -95,7 +95,7 @@ impl Tested {
         self.complete(number, 0).unwrap();
     }
 
-    /// The argument of a request is complete, and has so many bytes.
+    /// The argument of a request is complete, with this many bytes.
     fn complete(&mut self, number: u64, bytes: usize) -> Result<(), Busy> {
         let id = self.id(number);
         let ready = self.order.ready(id, bytes);
@@ -183,7 +183,7 @@ fn finish(on: &mut Tested, number: u64) -> Vec<Did> {
     drain(on)
 }
 
-/// What a request was when it was withdrawn.
+/// The state of a request when it is withdrawn.
 #[derive(Debug, PartialEq)]
 enum Withdrawn {
     Forgotten,

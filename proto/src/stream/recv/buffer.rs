@@ -1,7 +1,7 @@
-//! Received and unread bytes of a stream.
+//! The received and unread bytes of a stream.
 //!
-//! Pieces of up to 1 KiB are joined in one growing buffer, so that many tiny ones take the memory of one and pin none of the
-//! packets that they came in; larger ones are kept as they are.
+//! Pieces of up to 1 KiB are joined in one growing buffer, so that many tiny ones don't need a buffer each,
+//! and don't keep the packets alive in which they arrived. Larger pieces are kept as they are.
 
 use std::collections::VecDeque;
 
@@ -9,10 +9,10 @@ use bytes::{Bytes, BytesMut};
 
 use crate::wire::{MAX_CHUNK, RECORD_COST};
 
-/// Pieces up to this size are joined.
+/// Pieces of up to this size are joined.
 const JOIN_MAX: usize = 1024;
 
-/// A buffer that is smaller than 1/4 of what it pins is copied when it is handed out.
+/// A buffer that is filled to less than 1/4 of its capacity is copied before the application gets it.
 const MAX_SLACK_PART: usize = 4;
 
 #[derive(Debug, Default)]
@@ -20,11 +20,11 @@ pub(super) struct Buffer {
     segments: VecDeque<Segment>,
 }
 
-/// Pieces in one block of memory.
+/// Consecutive pieces in one block of memory.
 #[derive(Debug)]
 struct Segment {
     bytes: Block,
-    /// What is read at a time. Not empty.
+    /// The chunks that are read one at a time. Not empty.
     parts: VecDeque<Part>,
 }
 
@@ -49,7 +49,7 @@ impl Buffer {
         if small && self.segments.back_mut().is_some_and(|last| last.join(&bytes, part)) {
             return;
         }
-        // Copied, for the packet that it came in may be much larger.
+        // Copy, because the packet may be much larger.
         let bytes = if small { Block::Open(BytesMut::from(&bytes[..])) } else { Block::Sealed(bytes) };
         self.segments.push_back(Segment { bytes, parts: VecDeque::from([part]) });
     }
@@ -63,7 +63,7 @@ impl Buffer {
         Some((bytes.into_bytes(), parts.pop_front()?))
     }
 
-    /// Everything, with what it had cost, block by block.
+    /// All bytes with their cost, block by block.
     pub(super) fn into_parts(self) -> impl Iterator<Item = (Bytes, u64)> {
         self.segments.into_iter().map(|segment| {
             let cost = segment.cost();
@@ -85,7 +85,7 @@ impl Block {
     fn into_bytes(self) -> Bytes {
         match self {
             Self::Sealed(bytes) => bytes,
-            // What is left of a buffer, most of which has been read, may pin much more.
+            // Most of this buffer has been read: don't keep all of it alive for the rest.
             Self::Open(bytes) if bytes.capacity() / MAX_SLACK_PART > bytes.len() => {
                 Bytes::copy_from_slice(&bytes)
             }
@@ -99,7 +99,7 @@ impl Segment {
         self.parts.iter().map(|part| u64::from(part.cost)).sum()
     }
 
-    /// Adds a piece, if there is room.
+    /// Appends a piece if there is room.
     fn join(&mut self, bytes: &[u8], added: Part) -> bool {
         let Block::Open(open) = &mut self.bytes else { return false };
         if open.len() + bytes.len() > MAX_CHUNK || self.parts.len() > MAX_CHUNK / RECORD_COST as usize {
@@ -117,7 +117,8 @@ impl Segment {
         true
     }
 
-    /// The first part, which is not the last, in a buffer of its own: nobody knows for how long the application keeps it.
+    /// The first of several parts. It is copied out of an open block, because the application may keep it for
+    /// long.
     fn split(&mut self) -> Option<(Bytes, Part)> {
         let part = self.parts.pop_front()?;
         let bytes = match &mut self.bytes {

@@ -1,4 +1,4 @@
-//! Whatever is written comes out the same, however it is cut; and what is not so is noticed.
+//! Written bytes are read unchanged, however they are split; and every change of the pieces is detected.
 
 use proptest::prelude::*;
 
@@ -6,7 +6,7 @@ use super::*;
 use crate::stream::send::Data;
 use crate::wire::Codec;
 
-/// Largest stream that is tried, in bytes.
+/// The largest stream, in bytes.
 const MAX: usize = 60_000;
 
 fn writes() -> impl Strategy<Value = Vec<(Bytes, bool)>> {
@@ -46,14 +46,14 @@ fn encoded(codec: &mut Codec, data: Data, compress: bool) -> (u64, Piece) {
     (offset, piece)
 }
 
-/// All records of a stream, cut in any way.
+/// All pieces of a stream, for DATA of at most `room` bytes.
 fn pieces(writes: &[(Bytes, bool)], compress: bool, room: usize) -> Vec<(u64, Piece)> {
     let mut send = filled(writes, u64::MAX, compress);
     let mut codec = Codec::default();
     std::iter::from_fn(|| send.next(room, u64::MAX)).map(|data| encoded(&mut codec, data, compress)).collect()
 }
 
-/// Reads all that is there.
+/// Reads everything that has arrived.
 fn drain(receive: &mut RecvHalf, read: &mut Vec<u8>, ends: &mut Vec<usize>) -> bool {
     loop {
         match receive.next() {
@@ -162,7 +162,7 @@ proptest! {
             prop_assert_eq!(read.len(), whole.len());
         }
         if fault.is_none() && !end {
-            // Only who leaves the end away leaves the reader waiting.
+            // The only undetected change is a missing FIN, for which the reader waits.
             prop_assert!(before.fin && !pieces[at].1.fin);
         }
     }

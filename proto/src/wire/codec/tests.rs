@@ -1,4 +1,4 @@
-//! Both dialects through one codec: names and numbers, and what is compressed.
+//! Both dialects through one codec: names, numbers, and compression.
 
 use super::*;
 use crate::ErrorInfo;
@@ -7,7 +7,7 @@ use crate::wire::{MAX_CHUNK, RECORD_COST, records};
 
 const LIMIT: usize = 1 << 20;
 
-/// What the peer sends in dialect 1.
+/// Decodes a message of dialect 1 from the peer.
 fn heard(codec: &mut Codec, seq: u32, payload: Payload) -> Result<Inbound, Dropped> {
     let message = Encoder::default().encode_parts(seq, &"m".into(), &OrderingKey::text("k"), &payload, false);
     let [_, header, body] = message.into_three().unwrap();
@@ -21,7 +21,7 @@ fn opened(codec: &mut Codec, seq: u32) -> Number {
     }
 }
 
-/// What is sent in dialect 1.
+/// Takes the encoded message of dialect 1.
 fn said(codec: &mut Codec) -> (u32, Payload) {
     let [_, header, body] = codec.take().unwrap().into_three().unwrap();
     let header = decode_header(&header).unwrap();
@@ -81,7 +81,7 @@ fn an_answer_belongs_to_the_call_that_has_left_with_its_name() {
     assert!(matches!(heard(&mut codec, 5, Payload::Result("2".into())),
         Ok(Inbound::Record(Record::Result { call: answered, .. })) if answered == call));
     assert!(matches!(heard(&mut codec, 5, Payload::Result("2".into())), Err(Dropped::UnknownReply)));
-    // One that was abandoned is answered no more, though its CANCEL has not left.
+    // An answer to an abandoned call is unknown, even if the CANCEL has not been sent.
     open(&mut codec, call);
     said(&mut codec);
     codec.abandon(call);

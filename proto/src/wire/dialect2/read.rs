@@ -1,4 +1,4 @@
-//! Reads packets of dialect 2.
+//! Decodes packets of dialect 2: one record at a time, in one pass, without lookahead.
 
 use std::time::Duration;
 
@@ -9,19 +9,21 @@ use crate::wire::DecodeError;
 use crate::wire::msgpack::Reader;
 use crate::{ErrorInfo, Metadata, Text, Urgency};
 
-/// The records of a packet, in order. Ends after the first that can't be read.
+/// The records of a packet, in order. Ends after the first malformed one.
 ///
-/// Bytes are slices of the packet, but for those of OPEN and RESULT that would pin a much larger one.
+/// Bytes are slices of the packet, except for pieces of OPEN and RESULT that would keep a much larger packet
+/// alive.
 #[derive(Debug)]
 pub struct Records<'a> {
     reader: Reader<'a>,
     failed: bool,
 }
 
-/// Reads a packet.
+/// Decodes a packet.
 ///
 /// # Errors
-/// If it has more than [`MAX_PACKET`] bytes, or none. What is wrong with a record comes in its place.
+/// If it is empty or has more than [`MAX_PACKET`] bytes. The iterator returns the error of a malformed
+/// record.
 pub fn records(packet: &Bytes) -> Result<Records<'_>, DecodeError> {
     if packet.len() > MAX_PACKET {
         return Err(DecodeError::TooLarge { what: "a packet", size: packet.len(), limit: MAX_PACKET });
@@ -41,7 +43,7 @@ impl Iterator for Records<'_> {
             Ok(None) => return None,
             Ok(Some((kind, left))) => {
                 let mut fields = Fields { reader: &mut self.reader, left };
-                // Changed in place: a record is large, and is not moved once more.
+                // Changed in place, because a record is large, and `and_then` would move it once more.
                 let mut record = read_record(kind, &mut fields);
                 if record.is_ok()
                     && let Err(error) = fields.skip_rest()
@@ -58,7 +60,7 @@ impl Iterator for Records<'_> {
 }
 
 impl Records<'_> {
-    /// The type of the next record that may not be ignored, and how many fields it has besides; `None` at the end.
+    /// The type of the next known record, and the number of its other fields; `None` at the end.
     #[inline]
     fn begin(&mut self) -> Result<Option<(u64, u32)>, DecodeError> {
         while !self.failed && !self.reader.is_at_end() {
@@ -74,7 +76,7 @@ impl Records<'_> {
     }
 }
 
-/// The fields of a record that have not been read.
+/// The remaining fields of a record.
 struct Fields<'a, 'b> {
     reader: &'b mut Reader<'a>,
     left: u32,
@@ -101,7 +103,7 @@ impl Fields<'_, '_> {
         }
     }
 
-    /// Those of the bytes that [`piece`](Self::piece) reads, perhaps after other fields.
+    /// The flags of the [`piece`](Self::piece), which comes after other fields.
     #[inline]
     fn flags(&mut self) -> Result<u64, DecodeError> {
         match self.uint("flags")? {
@@ -114,7 +116,8 @@ impl Fields<'_, '_> {
         Ok(flagged(self.next("piece")?.reader.bin("piece")?, flags))
     }
 
-    /// The piece of an OPEN or a RESULT, which does not pin the packet for as long as its call lasts.
+    /// The piece of an OPEN or a RESULT. It may live as long as its call, so it must not keep the packet
+    /// alive.
     #[inline]
     fn first_piece(&mut self, flags: u64) -> Result<Piece, DecodeError> {
         Ok(flagged(self.next("piece")?.reader.kept_bin("piece")?, flags))
@@ -129,7 +132,7 @@ impl Fields<'_, '_> {
         }
     }
 
-    /// Later versions may add fields.
+    /// Skips unknown fields, which later versions may add.
     fn skip_rest(self) -> Result<(), DecodeError> {
         (0..self.left).try_for_each(|_| self.reader.skip())
     }
@@ -141,7 +144,7 @@ fn flagged(bytes: Bytes, flags: u64) -> Piece {
     Piece { bytes, fin: has(flag::FIN), item: has(flag::ITEM), compressed: has(flag::SNAPPY) }
 }
 
-/// The fields of a record of a known type.
+/// Reads a record of a known type.
 #[inline]
 fn read_record(kind: u64, fields: &mut Fields<'_, '_>) -> Result<Record, DecodeError> {
     Ok(match kind {
@@ -199,7 +202,7 @@ fn read_options(reader: &mut Reader<'_>, given: u32) -> Result<Options, DecodeEr
     for _ in 0..given {
         let key = match reader.is_int() {
             true => match reader.uint("option") {
-                // Negative, and so none that is known.
+                // A negative key, and so an unknown one.
                 Err(DecodeError::OutOfRange(_)) => u64::MAX,
                 key => key?,
             },
@@ -208,6 +211,7 @@ fn read_options(reader: &mut Reader<'_>, given: u32) -> Result<Options, DecodeEr
                 u64::MAX
             }
         };
+        // only for keys below 32 is a duplicate an error.
         if key < CRITICAL {
             if seen & (1 << key) != 0 {
                 return Err(DecodeError::DuplicateField("option"));

@@ -101,7 +101,7 @@ fn a_large_piece_is_not_copied_and_ends_the_packet() {
 fn a_packet_is_limited_at_the_edge() {
     let padding = |len: usize| {
         let mut packet = written(&[open()]).to_vec();
-        // An array of a type that may be ignored, and a bin.
+        // A record of an unknown type that may be ignored, with a bin.
         packet.extend_from_slice(&[0x92, 32, 0xc6]);
         let rest = len - packet.len() - 4;
         packet.extend_from_slice(&(rest as u32).to_be_bytes());
@@ -198,7 +198,7 @@ fn a_compressed_piece_can_not_promise_more_than_the_limit_or_than_it_can_hold() 
         ..Piece::default()
     };
     assert_eq!(block(&[0; 100]).plain(100), Ok(Bytes::from(vec![0; 100])));
-    let past = DecodeError::TooLarge { what: "a piece of piece", size: 101, limit: 100 };
+    let past = DecodeError::TooLarge { what: "a piece", size: 101, limit: 100 };
     assert_eq!(block(&[0; 101]).plain(100), Err(past));
     let declares = |hex| Piece { bytes: bytes(hex), compressed: true, ..Piece::default() };
     assert_eq!(declares("ffffffff0f").plain(MAX_CHUNK), Err(DecodeError::Snappy), "4 GiB in no bytes");

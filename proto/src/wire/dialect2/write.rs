@@ -1,4 +1,5 @@
-//! Writes packets of dialect 2.
+//! Encodes packets of dialect 2. Only the last piece of a packet may be left uncopied, so it closes the
+//! packet.
 
 use bytes::{Bytes, BytesMut};
 
@@ -6,13 +7,14 @@ use super::{Failure, Options, Piece, Record, failure, flag, kind, option};
 use crate::wire::head::{Head, string};
 use crate::{ErrorInfo, Metadata, Multipart, OrderingKey, Text};
 
-/// A piece of at least this many bytes is sent from where it is instead of being copied.
+/// Pieces of at least this many bytes are not copied, but sent as the [`tail`](Multipart::tail) of the
+/// message.
 const TAIL_FROM: usize = 4 * 1024;
 
-/// How much the writer asks for when its buffer is used up.
+/// Size of the writer's buffer.
 const SCRATCH: usize = 32 * 1024;
 
-/// Writes records one after the other into packets. Small ones share one buffer.
+/// Encodes records one after the other into packets. Small packets share a buffer.
 #[derive(Debug, Default)]
 pub struct PacketWriter {
     scratch: BytesMut,
@@ -25,17 +27,17 @@ impl PacketWriter {
         self.scratch.len() + self.tail.len()
     }
 
-    /// Whether there are none.
+    /// Whether the packet has no records.
     pub fn is_empty(&self) -> bool {
         self.scratch.is_empty()
     }
 
-    /// Whether the packet has to be taken, because the last record's piece was not copied.
+    /// Whether the packet is full, because the last piece was not copied.
     pub fn is_closed(&self) -> bool {
         !self.tail.is_empty()
     }
 
-    /// The packet, as a message of one frame.
+    /// Takes the packet, as a message of one frame.
     pub fn take(&mut self) -> Multipart {
         Multipart::single(self.scratch.split().freeze(), std::mem::take(&mut self.tail))
     }
@@ -43,7 +45,7 @@ impl PacketWriter {
     /// Adds a record.
     ///
     /// # Panics
-    /// If the packet [is closed](Self::is_closed), or a part of the record has 4 GiB or more.
+    /// If the packet [is closed](Self::is_closed), or a field has 4 GiB or more.
     pub fn write(&mut self, record: &Record) {
         match record {
             Record::Open { call, method, key, options, piece } => {
@@ -134,7 +136,7 @@ impl PacketWriter {
         assert!(self.tail.is_empty(), "nothing follows a piece that was not copied");
         let needed = needed.min(SCRATCH);
         if self.scratch.capacity() - self.scratch.len() < needed {
-            // No more than it had: then it begins again where it was.
+            // Not more than before, so that `BytesMut` can reuse its allocation.
             self.scratch.reserve(needed.max(SCRATCH - self.scratch.len().min(SCRATCH)));
         }
         &mut self.scratch
@@ -176,7 +178,7 @@ impl PacketWriter {
         }
         for (key, value) in numbers {
             if let Some(value) = value {
-                // A head has room for fewer than all of these.
+                // One by one: all options together could exceed the capacity of a head.
                 head.uint(key).uint(value).append_to(&mut self.scratch);
             }
         }

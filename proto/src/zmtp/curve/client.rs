@@ -1,4 +1,4 @@
-//! The client's side of CURVE's handshake.
+//! The client of the CURVE handshake: sends HELLO and INITIATE, checks WELCOME and READY.
 
 use x25519_dalek::{PublicKey, StaticSecret};
 
@@ -15,7 +15,7 @@ use crate::zmtp::output::OutputQueue;
 const HELLO_NUMBER: u64 = 1;
 const INITIATE_NUMBER: u64 = 2;
 
-/// A client, by what it waits for.
+/// A client, by the message that it waits for.
 pub(in crate::zmtp) enum Client {
     /// The server's greeting.
     Greeting { keys: CurveKeyPair, server: CurvePublicKey, seed: Seed },
@@ -24,12 +24,12 @@ pub(in crate::zmtp) enum Client {
         server: CurvePublicKey,
         seed: Seed,
         ephemeral: StaticSecret,
-        /// Of our ephemeral key and the server's long-term one.
+        /// Shared by the client's ephemeral key and the server's long-term key.
         greeting_key: SharedKey,
     },
     Ready {
         server: CurvePublicKey,
-        /// Of both ephemeral keys.
+        /// Shared by the two ephemeral keys.
         session: SharedKey,
     },
 }
@@ -39,7 +39,7 @@ impl Client {
         Self::Greeting { keys, server, seed: Seed::new(seed) }
     }
 
-    /// The command that is due.
+    /// The name of the next command.
     pub(in crate::zmtp) fn expected(&self) -> &'static str {
         match self {
             Self::Greeting { .. } | Self::Welcome { .. } => "WELCOME",
@@ -47,12 +47,13 @@ impl Client {
         }
     }
 
-    /// Says HELLO, after the server's greeting.
+    /// Sends HELLO, after the server's greeting.
     pub(in crate::zmtp) fn begin(self, output: &mut OutputQueue) -> Result<Self, ZmtpViolation> {
         let Self::Greeting { keys, server, seed } = self else { return Ok(self) };
         let ephemeral = StaticSecret::from(*seed.derive(b"client ephemeral"));
         let greeting_key = agree(&ephemeral, server.as_bytes(), "the configuration")?;
         let nonce = numbered_nonce(NONCE_HELLO, HELLO_NUMBER);
+        // Shows the server that the client knows its public key; others get no answer.
         let proof = sealed(&greeting_key, &nonce, &[&HELLO_ZEROS]);
         let public = PublicKey::from(&ephemeral);
         let body: [&[u8]; 5] =
@@ -61,7 +62,7 @@ impl Client {
         Ok(Self::Welcome { keys, server, seed, ephemeral, greeting_key })
     }
 
-    /// Takes a WELCOME and answers with INITIATE, in which this end says of itself what `ours` holds.
+    /// Handles a WELCOME, and answers with an INITIATE that contains `ours`.
     pub(in crate::zmtp) fn welcomed(
         self,
         body: &mut [u8],
@@ -81,11 +82,13 @@ impl Client {
             return Err(malformed);
         }
 
+        // Forward secrecy: from here on, everything is encrypted with ephemeral keys.
         let session = agree(&ephemeral, server_ephemeral, COMMAND)?;
         let vouch_key = agree(&keys.exchange_key(), server_ephemeral, COMMAND)?;
         let derived = seed.derive(b"client vouch-ID\0");
         let (vouch_nonce, _) = derived.split_first_chunk().expect("16 of 32 bytes");
         let public = PublicKey::from(&ephemeral);
+        // Binds the long-term key to this connection and this server, so that the vouch can't be replayed.
         let vouched: [&[u8]; 2] = [public.as_bytes(), server.as_bytes()];
         let vouch = sealed(&vouch_key, &random_nonce(NONCE_VOUCH, vouch_nonce), &vouched);
         let nonce = numbered_nonce(NONCE_INITIATE, INITIATE_NUMBER);
@@ -96,7 +99,7 @@ impl Client {
         Ok(Self::Ready { server, session })
     }
 
-    /// Takes a READY: the server, its metadata, and the cipher of the connection.
+    /// Handles a READY. Returns the server's key, its metadata, and the cipher of the connection.
     pub(in crate::zmtp) fn ready(
         self,
         body: &mut [u8],

@@ -1,18 +1,18 @@
-//! The primitives of CURVE, and nothing of its protocol: X25519, XSalsa20-Poly1305 (NaCl's `crypto_box`), and the
-//! derivation of all that is random from the host's seed.
+//! The primitives of CURVE, without its protocol: X25519, XSalsa20-Poly1305 (NaCl's `crypto_box`), and the
+//! derivation of all secrets and nonces from the host's seed.
 //!
 //! Which crates, and why:
-//! - `x25519-dalek` for X25519: the only one of the three that was audited (with `curve25519-dalek`, by Quarkslab in 2019),
-//!   and the one that everybody uses.
-//! - `salsabox` for boxes above [`SMALL`] bytes: its Salsa20 uses SIMD, its Poly1305 is RustCrypto's. It seals 64 KiB in
-//!   48 µs where RustCrypto's `crypto_secretbox` takes 157 µs and `cryptoxide` 182 µs (one core of an x86-64 server with
-//!   AVX2). Not audited; neither are the RustCrypto crates for Salsa20.
-//! - `cryptoxide` for smaller boxes: portable code without `unsafe`, and without dependencies. RustCrypto's Poly1305 looks
-//!   for AVX2 at run time and sets up tables for it, which costs more than a small box altogether: 64 bytes take `salsabox`
-//!   2.0 µs and `cryptoxide` 0.3 µs.
+//! - `x25519-dalek` for X25519: the most widely used one, and the only one of the three that was audited
+//!   (with `curve25519-dalek`, by Quarkslab in 2019).
+//! - `salsabox` for messages above [`SMALL`] bytes: its Salsa20 uses SIMD, its Poly1305 is RustCrypto's. It
+//!   encrypts 64 KiB in 48 µs; RustCrypto's `crypto_secretbox` takes 157 µs, `cryptoxide` 182 µs (one core of
+//!   an x86-64 server with AVX2). Not audited; neither are the RustCrypto crates for Salsa20.
+//! - `cryptoxide` for smaller messages: portable code without `unsafe` and dependencies. RustCrypto's
+//!   Poly1305 detects AVX2 at run time and sets up tables for it, which takes longer than a small message as
+//!   a whole: for 64 bytes, `salsabox` takes 2.0 µs and `cryptoxide` 0.3 µs.
 //!
-//! Tests compare the two with each other and with `crypto_secretbox` at every length around the border, and with the
-//! vectors that NaCl and libsodium publish.
+//! Tests compare both with each other and with `crypto_secretbox` at every length around the threshold, and
+//! with the test vectors of NaCl and libsodium.
 
 use cryptoxide::mac::Mac;
 use cryptoxide::poly1305::Poly1305;
@@ -22,13 +22,15 @@ use subtle::ConstantTimeEq;
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
 
-/// Bytes of the tag that stands before what it authenticates.
+/// Bytes of the authentication tag, which precedes the ciphertext.
 pub(super) const TAG: usize = 16;
 
-/// Up to this size a message is sealed by `cryptoxide`; where the two were measured to be equally fast.
+/// Messages of up to this size are encrypted by `cryptoxide`. At this size, the two are equally fast
+/// (measured as above).
 const SMALL: usize = 1024;
 
-/// Unpredictable bytes of the host, from which everything random of one connection is derived.
+/// Unpredictable bytes from the host. All ephemeral keys, cookies and random nonces of a connection are
+/// derived from them.
 pub(in crate::zmtp) struct Seed(Zeroizing<[u8; 32]>);
 
 impl Seed {
@@ -36,29 +38,30 @@ impl Seed {
         Self(Zeroizing::new(bytes))
     }
 
-    /// 32 bytes that belong to this label alone: HSalsa20, as NaCl uses it, is a pseudorandom function of its input.
+    /// Derives 32 bytes, different for each label: HSalsa20, as NaCl uses it, is a pseudorandom function.
     pub(super) fn derive(&self, label: &[u8; 16]) -> Zeroizing<[u8; 32]> {
         Zeroizing::new(hsalsa20(&self.0, label))
     }
 }
 
-/// What two key pairs agree on: NaCl's `crypto_box_beforenm`.
+/// The secret that two key pairs share: NaCl's `crypto_box_beforenm`.
 pub(in crate::zmtp) struct SharedKey(Zeroizing<[u8; 32]>);
 
 impl SharedKey {
-    /// `None` if the public key is of low order, so that the result would be no secret.
+    /// `None` if the public key has a low order: then the result would not be secret.
     pub(super) fn agree(secret: &StaticSecret, public: &[u8; 32]) -> Option<Self> {
         let shared = secret.diffie_hellman(&PublicKey::from(*public));
         shared.was_contributory().then(|| Self(Zeroizing::new(hsalsa20(shared.as_bytes(), &[0; 16]))))
     }
 
-    /// Encrypts in place what stands behind the first [`TAG`] bytes, which become the tag.
+    /// Encrypts in place all bytes after the first [`TAG`], and writes the tag to these.
     pub(super) fn seal(&self, nonce: &[u8; 24], sealed: &mut [u8]) {
         let (tag, inside) = sealed.split_at_mut(TAG);
         tag.copy_from_slice(&SecretBox::from_key(&self.0).encrypt_detached(nonce, inside));
     }
 
-    /// Decrypts in place; what stood behind the tag. `None`, and nothing is changed, if the tag is not right.
+    /// Decrypts in place the bytes after the tag, and returns them. `None`, and nothing is changed, if the
+    /// tag is wrong.
     pub(super) fn open<'a>(&self, nonce: &[u8; 24], sealed: &'a mut [u8]) -> Option<&'a mut [u8]> {
         let (tag, inside) = sealed.split_first_chunk_mut()?;
         SecretBox::from_key(&self.0).decrypt_detached(nonce, inside, tag).ok()?;
@@ -66,10 +69,11 @@ impl SharedKey {
     }
 }
 
-/// Seals or opens the numbered messages of one direction, whose nonces are a prefix and the number.
+/// Encrypts or decrypts the messages of one direction. Their nonces are a prefix and the number of the
+/// message.
 ///
-/// XSalsa20 is Salsa20 with a key that it derives from the first 16 bytes of the nonce. Here they are always the same, so
-/// that small messages take that key from here.
+/// XSalsa20 is Salsa20 with a key derived from the first 16 bytes of the nonce. Here these are constant, so
+/// the derived key is cached for small messages.
 pub(super) struct MessageKey {
     whole: SecretBox,
     derived: Zeroizing<[u8; 32]>,
@@ -110,7 +114,7 @@ impl MessageKey {
         Some(inside)
     }
 
-    /// The key stream behind its first 32 bytes, which are the authenticator's key.
+    /// Salsa20 after the first 32 bytes of its key stream, and Poly1305, whose key they are.
     fn start(&self, number: u64) -> (Salsa20, Poly1305) {
         let mut cipher = Salsa20::new(&*self.derived, &number.to_be_bytes());
         let mut key = Zeroizing::new([0; 32]);
@@ -126,7 +130,7 @@ fn authenticate(authenticator: &mut Poly1305, bytes: &[u8]) -> [u8; TAG] {
     tag
 }
 
-/// A nonce that is a number of this connection.
+/// The nonce with a number of this connection.
 pub(super) fn numbered_nonce(prefix: &[u8; 16], number: u64) -> [u8; 24] {
     let mut nonce = [0; 24];
     nonce[..16].copy_from_slice(prefix);
@@ -134,7 +138,7 @@ pub(super) fn numbered_nonce(prefix: &[u8; 16], number: u64) -> [u8; 24] {
     nonce
 }
 
-/// A nonce that is random.
+/// A nonce with random bytes.
 pub(super) fn random_nonce(prefix: &[u8; 8], random: &[u8; 16]) -> [u8; 24] {
     let mut nonce = [0; 24];
     nonce[..8].copy_from_slice(prefix);

@@ -1,4 +1,5 @@
-//! Long-term keys of CURVE and their texts (RFC 26, RFC 32).
+//! Long-term keys of CURVE, and their text form (RFC 26, RFC 32). Secrets are zeroed when dropped, and never
+//! shown.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,38 +11,39 @@ use super::z85;
 
 const KEY_BYTES: usize = 32;
 
-/// Why bytes or a text are not a key. Says nothing of what they were.
+/// Why bytes or a text are not a key. Does not contain them, since they may be a secret key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyError {
-    /// A text of another length.
+    /// The text does not have 40 characters.
     #[error("a key has 40 characters, not {0} bytes")]
     Length(usize),
-    /// Characters that Z85 hasn't, or five of them that stand for more than 32 bits.
-    #[error("not Z85 text")]
+    /// The text has characters that are not in Z85, or five that encode more than 32 bits.
+    #[error("a key must be Z85 text")]
     NotZ85,
-    /// A point of low order, zero among them: it would make every secret the same.
+    /// The public key has a low order (zero, for example): every shared secret with it would be the same.
     #[error("a public key of low order")]
     LowOrder,
-    /// Another spelling of a key, which could pass where the key itself is revoked.
+    /// The public key is not in its canonical form: it could be used to bypass the revocation of the same
+    /// key.
     #[error("a public key that is not in its canonical form")]
     NotCanonical,
 }
 
-/// A public key, which is who a peer is. Its text is 40 characters of Z85.
+/// A long-term public key, which identifies a peer. Its text form is 40 characters of Z85.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CurvePublicKey([u8; KEY_BYTES]);
 
 impl CurvePublicKey {
-    /// Takes the key as it stands on the wire.
+    /// The key with these bytes, as on the wire.
     ///
     /// # Errors
-    /// If it is of low order, or not in its canonical form: such a key comes from nobody honest.
+    /// If it has a low order, or is not in its canonical form. No honest peer has such a key.
     pub fn from_bytes(bytes: [u8; KEY_BYTES]) -> Result<Self, KeyError> {
         if !is_canonical(&bytes) {
             return Err(KeyError::NotCanonical);
         }
-        // Any secret will do: clamped, it is a multiple of every low order.
+        // Any secret reveals a low order: clamping makes it a multiple of the cofactor, 8.
         let shared = StaticSecret::from([1; KEY_BYTES]).diffie_hellman(&PublicKey::from(bytes));
         if !shared.was_contributory() {
             return Err(KeyError::LowOrder);
@@ -49,18 +51,19 @@ impl CurvePublicKey {
         Ok(Self(bytes))
     }
 
-    /// As on the wire.
+    /// The bytes, as on the wire.
     pub fn as_bytes(&self) -> &[u8; KEY_BYTES] {
         &self.0
     }
 
-    /// A key whose owner has just proved to have its secret half, which no key of low order lets anybody do.
+    /// A key whose owner has proved to have the secret key. Key agreement rejects keys of low order, so the
+    /// check is not repeated.
     pub(super) fn from_proved(bytes: [u8; KEY_BYTES]) -> Self {
         Self(bytes)
     }
 }
 
-/// Whether the number is below the field's prime, 2^255 - 19, and the unused top bit is zero.
+/// Whether the number is below the prime of the field, 2^255 - 19, and the unused top bit is zero.
 pub(super) fn is_canonical(bytes: &[u8; KEY_BYTES]) -> bool {
     let [first, middle @ .., last] = bytes;
     *last < 0x7F || (*last == 0x7F && (middle.iter().any(|byte| *byte != 0xFF) || *first < 0xED))
@@ -86,7 +89,7 @@ impl fmt::Debug for CurvePublicKey {
     }
 }
 
-/// A secret key and the public one that belongs to it. The secret is zeroed when it is dropped, and shown by no `Debug`.
+/// A secret key and its public key. The secret is zeroed when it is dropped, and `Debug` omits it.
 #[derive(Clone)]
 pub struct CurveKeyPair {
     public: CurvePublicKey,
@@ -94,29 +97,29 @@ pub struct CurveKeyPair {
 }
 
 impl CurveKeyPair {
-    /// A new pair from 32 bytes of the operating system's randomness: the core has none of its own. Any bytes are a secret key; only
-    /// unpredictable ones are a good one.
+    /// A pair from 32 bytes of the operating system's randomness, since the engine has none. Any 32 bytes are
+    /// a valid secret key; they must be unpredictable to be a safe one.
     pub fn generate(secret: impl Into<Zeroizing<[u8; KEY_BYTES]>>) -> Self {
         let secret = secret.into();
-        // Never of low order: a clamped secret times the base point.
+        // Can't have a low order: it is a clamped secret times the base point.
         let public = CurvePublicKey(PublicKey::from(&StaticSecret::from(*secret)).to_bytes());
         Self { public, secret }
     }
 
-    /// The pair of a secret key, which is 40 characters of Z85.
+    /// The pair of a secret key, given as 40 characters of Z85.
     ///
     /// # Errors
-    /// If it is not such a text.
+    /// If the text is not 40 characters of Z85.
     pub fn from_secret_z85(text: &str) -> Result<Self, KeyError> {
         decode(text).map(Self::generate)
     }
 
-    /// What peers may know.
+    /// The public key.
     pub fn public(&self) -> CurvePublicKey {
         self.public
     }
 
-    /// What nobody else may know: 40 characters of Z85.
+    /// The secret key, as 40 characters of Z85. The text is zeroed when it is dropped.
     pub fn secret_z85(&self) -> Zeroizing<String> {
         z85::encode(&self.secret)
     }
@@ -212,7 +215,7 @@ mod tests {
         assert_eq!(format!("{pair:?}"), shown);
     }
 
-    /// That it is done can only be seen in memory that is no longer ours; that the types do it can be.
+    /// Only the types can be checked: whether memory is zeroed could only be seen after it is freed.
     #[test]
     fn secrets_are_of_types_that_erase_them() {
         fn erases_itself<T: zeroize::ZeroizeOnDrop>(_: &T) {}

@@ -3,9 +3,9 @@
 //! ```text
 //! message = %d7 "MESSAGE" number(8) tag(16) encrypted( flags(1) payload )
 //! ```
-//! Each side numbers its messages by one, on from its last command of the handshake. RFC 26 only asks for rising numbers,
-//! but peers count by one, and to insist on it means that nobody on the path can leave messages out and so join frames of
-//! several messages into one.
+//! Each side numbers its messages consecutively, after the number of its last command of the handshake. RFC
+//! 26 only requires rising numbers, but peers count by one. Any other number is an error, so that nobody on
+//! the path can drop messages, and so join frames of several messages into one (A-9).
 
 use bytes::{BufMut, BytesMut};
 
@@ -17,27 +17,27 @@ const NUMBER: usize = 8;
 const FLAGS: usize = 1;
 /// Where the tag begins.
 const SEALED: usize = NAME.len() + NUMBER;
-/// By how much a CURVE message is longer than the payload in it.
+/// Bytes of a CURVE message in addition to its payload.
 pub(in crate::zmtp) const OVERHEAD: usize = SEALED + TAG + FLAGS;
 
 const FROM_CLIENT: &[u8; 16] = b"CurveZMQMESSAGEC";
 const FROM_SERVER: &[u8; 16] = b"CurveZMQMESSAGES";
 
-/// Flags inside a message. Others are ignored, as libzmq does.
+/// Flags inside a message. Others are ignored, as in libzmq.
 const MORE: u8 = 1;
 const COMMAND: u8 = 2;
 
-/// What is in a message.
+/// What a CURVE message contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::zmtp) enum MessageKind {
-    /// A frame, and whether more of its message follow.
+    /// A frame; `more` if other frames of its message follow.
     Frame {
         more: bool,
     },
     Command,
 }
 
-/// Seals and opens the messages of one connection.
+/// Encrypts and decrypts the messages of one connection, and checks their numbers.
 pub(in crate::zmtp) struct Cipher {
     sealing: MessageKey,
     opening: MessageKey,
@@ -53,7 +53,7 @@ pub(super) enum Side {
 }
 
 impl Cipher {
-    /// `last_sent`, `last_received`: the numbers of both sides' last commands of the handshake.
+    /// `last_sent` and `last_received` are the numbers of the last commands of the handshake.
     pub(super) fn new(key: &SharedKey, side: Side, last_sent: u64, last_received: u64) -> Self {
         let (ours, theirs) = match side {
             Side::Client => (FROM_CLIENT, FROM_SERVER),
@@ -63,15 +63,16 @@ impl Cipher {
         Self { sealing, opening, last_sent, last_received }
     }
 
-    /// Takes numbers for so many messages; the first of them. `None`, and none are taken, if not as many are left: a number
-    /// that comes twice would give away both messages.
+    /// Reserves numbers for this many messages, and returns the first. `None`, and none are reserved, if
+    /// fewer are left: using a nonce twice would reveal both messages.
     pub(in crate::zmtp) fn reserve(&mut self, messages: usize) -> Option<u64> {
         let first = self.last_sent.wrapping_add(1);
         self.last_sent = self.last_sent.checked_add(messages as u64)?;
         Some(first)
     }
 
-    /// Appends a message with a reserved number, whose payload is these parts, and encrypts it where it stands.
+    /// Appends a message with a reserved number and the concatenated parts as payload, and encrypts it in
+    /// place.
     pub(in crate::zmtp) fn seal(
         &self,
         number: u64,
@@ -97,7 +98,8 @@ impl Cipher {
         self.sealing.seal(number, &mut out[sealed..]);
     }
 
-    /// Decrypts the message that must be the next one, where it stands: the payload begins at [`OVERHEAD`].
+    /// Decrypts the next message in place; its payload begins at [`OVERHEAD`]. Fails for any other message
+    /// than the next.
     pub(in crate::zmtp) fn open(&mut self, message: &mut [u8]) -> Result<MessageKind, ZmtpViolation> {
         if !message.starts_with(NAME) {
             return Err(ZmtpViolation::NotEncrypted);
@@ -107,10 +109,11 @@ impl Cipher {
         }
         let (head, sealed) = message.split_at_mut(SEALED);
         let number = head.last_chunk().copied().map(u64::from_be_bytes);
-        // After the last number of all there is no next one.
+        // There is no next number after 2^64 - 1.
         let due = self.last_received.checked_add(1).filter(|due| number == Some(*due));
         let due = due.ok_or(ZmtpViolation::OutOfOrder)?;
         let inside = self.opening.open(due, sealed).ok_or(ZmtpViolation::Forged)?;
+        // Only now that it is authenticated: a forged message has no effect.
         self.last_received = due;
         Ok(match inside[0] {
             flags if flags & COMMAND != 0 => MessageKind::Command,

@@ -1,4 +1,5 @@
-//! CURVE, ZeroMQ's encryption and authentication (RFC 26): HELLO, WELCOME, INITIATE, READY, and then messages.
+//! CURVE, ZeroMQ's encryption and authentication (RFC 26): HELLO, WELCOME, INITIATE, READY, and then
+//! messages.
 //!
 //! ```text
 //! client                                                   server
@@ -8,15 +9,16 @@
 //!             <-   READY     box of metadata ( S' -> C' )
 //!   MESSAGE   ( C' -> S' )                            <->  MESSAGE ( S' -> C' )
 //! ```
-//! C and S are the long-term keys, C' and S' the ephemeral ones; the vouch, a box of C' and S ( C -> S' ), proves that the
-//! client has C. Each state of either side is a type or variant that owns the keys it still needs: what is left behind is
-//! erased. Ephemeral keys, cookies and nonces are derived from the seed of the connection, so that the same seeds, keys
-//! and inputs make the same bytes.
+//! C and S are the long-term keys of client and server, C' and S' the ephemeral ones. `box of x ( A -> B )`
+//! is x encrypted with the secret that A and B share. The vouch, a box of C' and S ( C -> S' ), proves that
+//! the client owns C. Each state of either side is a type or variant that owns the keys it still needs; keys
+//! that are no longer needed are zeroed. Ephemeral keys, cookies and nonces are derived from the seed of the
+//! connection, so the same seeds, keys and inputs give the same bytes.
 //!
-//! **The cookie** lets RFC 26's server forget its ephemeral secret between WELCOME and INITIATE, by sending it to the
-//! client in a box. A server on TCP holds a connection meanwhile anyway, so this one keeps the 32 bytes, and its cookie is 96
-//! bytes of the seed that mean nothing to anybody: no secret ever leaves it, there is no cookie key to keep or to
-//! expire, and a cookie of another connection is just a wrong one.
+//! **The cookie** lets a server of RFC 26 forget its ephemeral secret between WELCOME and INITIATE, by
+//! storing it, encrypted, at the client. On TCP, a server holds a connection in that time anyway, so this
+//! server keeps the 32 bytes, and its cookie is 96 pseudorandom bytes. So no secret ever leaves the server,
+//! there is no cookie key to keep or to expire, and a cookie of another connection is just wrong.
 
 mod client;
 mod crypto;
@@ -34,16 +36,16 @@ use super::ZmtpViolation;
 use crypto::{SharedKey, TAG};
 use x25519_dalek::StaticSecret;
 
-/// Bytes of a WELCOME's cookie.
+/// Bytes of the cookie in a WELCOME.
 const COOKIE: usize = 96;
-/// Bytes of a HELLO's body, and where in it are the client's ephemeral key and the box with its number.
+/// Bytes of the body of a HELLO, and of the padding in it.
 const HELLO: usize = 194;
 const HELLO_PADDING: usize = 72;
-/// What is in the box of a HELLO: zeros, so that it is no shorter than the answer.
+/// The plaintext in the box of a HELLO. Zeros make the HELLO no shorter than its answer.
 const HELLO_ZEROS: [u8; 64] = [0; 64];
-/// CURVE's version, with which a HELLO begins.
+/// The version of CURVE, at the start of a HELLO.
 const VERSION: [u8; 2] = [1, 0];
-/// Bytes of a box with the client's ephemeral key and the server's long-term key in it.
+/// Bytes of the vouch: a box with the client's ephemeral key and the server's long-term key.
 const VOUCH: usize = TAG + 64;
 
 const NONCE_HELLO: &[u8; 16] = b"CurveZMQHELLO---";
@@ -52,7 +54,8 @@ const NONCE_INITIATE: &[u8; 16] = b"CurveZMQINITIATE";
 const NONCE_VOUCH: &[u8; 8] = b"VOUCH---";
 const NONCE_READY: &[u8; 16] = b"CurveZMQREADY---";
 
-/// A public key that a command brings must have one spelling and be good for a secret.
+/// The secret shared with a public key from `command`, which must be canonical and must not have a low order
+/// (A-8).
 fn agree(
     secret: &StaticSecret,
     public: &[u8; 32],
@@ -64,7 +67,7 @@ fn agree(
     SharedKey::agree(secret, public).ok_or(ZmtpViolation::LowOrder { command })
 }
 
-/// A box with these parts in it.
+/// A box with the concatenated parts.
 fn sealed(key: &SharedKey, nonce: &[u8; 24], parts: &[&[u8]]) -> Vec<u8> {
     let len = TAG + parts.iter().map(|part| part.len()).sum::<usize>();
     let mut sealed = Vec::with_capacity(len);

@@ -1,4 +1,5 @@
-//! The server's side of CURVE's handshake.
+//! The server of the CURVE handshake: checks HELLO and INITIATE, sends WELCOME and READY. Whether a client is
+//! admitted is up to the application.
 
 use x25519_dalek::{PublicKey, StaticSecret};
 
@@ -13,10 +14,10 @@ use crate::zmtp::command::{self, Properties};
 use crate::zmtp::output::OutputQueue;
 
 const READY_NUMBER: u64 = 1;
-/// ZAP's status of a client that is not admitted (RFC 27).
+/// The ZAP status for a client that is not admitted (RFC 27).
 const REFUSED: &str = "400";
 
-/// A server, by what it waits for.
+/// A server, by the command that it waits for.
 pub(in crate::zmtp) enum Server {
     Hello {
         keys: CurveKeyPair,
@@ -30,12 +31,12 @@ pub(in crate::zmtp) enum Server {
     },
 }
 
-/// A client that has proved to own its long-term key, and waits to be admitted.
+/// A client that has proved to own its long-term key, and waits for the application's decision.
 pub(in crate::zmtp) struct Proved {
     pub(in crate::zmtp) public_key: CurvePublicKey,
-    /// Of both ephemeral keys.
+    /// Shared by the two ephemeral keys.
     session: SharedKey,
-    /// Of the client's INITIATE.
+    /// The number in the client's INITIATE.
     number: u64,
 }
 
@@ -44,7 +45,7 @@ impl Server {
         Self::Hello { keys, seed: Seed::new(seed) }
     }
 
-    /// The command that is due.
+    /// The name of the next command.
     pub(in crate::zmtp) fn expected(&self) -> &'static str {
         match self {
             Self::Hello { .. } => "HELLO",
@@ -52,7 +53,7 @@ impl Server {
         }
     }
 
-    /// Takes a HELLO and answers with WELCOME.
+    /// Handles a HELLO, and answers with a WELCOME.
     pub(in crate::zmtp) fn hello(
         self,
         body: &mut [u8],
@@ -90,7 +91,7 @@ impl Server {
         Ok(Self::Initiate { server: keys.public(), client_ephemeral, ephemeral, cookie })
     }
 
-    /// Takes an INITIATE: the client, and its metadata.
+    /// Handles an INITIATE. Returns the client and its metadata.
     pub(in crate::zmtp) fn initiate<'a>(
         self,
         body: &'a mut [u8],
@@ -103,7 +104,7 @@ impl Server {
         let malformed = ZmtpViolation::Malformed { command: COMMAND };
         let forged = ZmtpViolation::Sealed { command: COMMAND };
         let (theirs, rest) = body.split_first_chunk_mut::<COOKIE>().ok_or(malformed)?;
-        // Cheapest first: what follows costs two operations on the curve.
+        // The cheapest check first: the others take two scalar multiplications.
         if *theirs != cookie {
             return Err(ZmtpViolation::Cookie);
         }
@@ -117,11 +118,12 @@ impl Server {
         let (vouch, metadata) = rest.split_first_chunk_mut::<VOUCH>().ok_or(malformed)?;
         let key = agree(&ephemeral, &client, COMMAND).inspect_err(|error| {
             if matches!(error, ZmtpViolation::NotCanonical { .. }) {
-                // Nobody is known by such a key, so nobody is asked about it.
+                // never admitted, so refuse it without asking the application.
                 command::queue_error(output, REFUSED);
             }
         })?;
         let vouched = key.open(&random_nonce(NONCE_VOUCH, &vouch_nonce), vouch).ok_or(forged)?;
+        // Rejects a vouch that was replayed from another connection, or from one to another server.
         if vouched[..32] != client_ephemeral || vouched[32..] != *server.as_bytes() {
             return Err(ZmtpViolation::Vouch);
         }
@@ -130,7 +132,7 @@ impl Server {
 }
 
 impl Proved {
-    /// Completes the handshake with READY; the cipher of the connection.
+    /// Completes the handshake with a READY. Returns the cipher of the connection.
     pub(in crate::zmtp) fn admit(self, ours: &Properties, output: &mut OutputQueue) -> Cipher {
         let nonce = numbered_nonce(NONCE_READY, READY_NUMBER);
         let ready = sealed(&self.session, &nonce, &[&ours.encode()]);
@@ -138,7 +140,7 @@ impl Proved {
         Cipher::new(&self.session, Side::Server, READY_NUMBER, self.number)
     }
 
-    /// Tells the client that it is not admitted.
+    /// Sends the client an ERROR: it is not admitted.
     pub(in crate::zmtp) fn refuse(&self, output: &mut OutputQueue) {
         command::queue_error(output, REFUSED);
     }

@@ -1,4 +1,4 @@
-//! A conversation is a function of its seeds.
+//! All bytes of a connection are a function of the seeds.
 
 #![allow(clippy::disallowed_methods, reason = "virtual time starts somewhere")]
 
@@ -9,7 +9,7 @@ use crate::zmtp::tests::written;
 use crate::zmtp::{Link, LinkConfig, LinkEvent, Mechanism};
 use crate::{Multipart, Role};
 
-/// All that the client and the server say with these seeds, a small and a large message each among it.
+/// The bytes of client and server for these seeds, with a small and a large message each.
 fn conversation(seeds: [u8; 2]) -> [Vec<u8>; 2] {
     let now = Instant::now();
     let [client, server] = [[1; 32], [2; 32]].map(CurveKeyPair::generate);
@@ -48,7 +48,7 @@ fn conversation(seeds: [u8; 2]) -> [Vec<u8>; 2] {
 #[test]
 fn a_conversation_is_reproducible_to_the_byte() {
     assert!(conversation([3, 4]) == conversation([3, 4]));
-    // To the byte, on any machine and with any version of the crates below.
+    // The bytes are the same on every machine, and with every version of the crypto crates.
     let hash = |bytes: &[u8]| {
         bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
@@ -64,9 +64,9 @@ fn each_side_depends_on_its_own_seed_from_its_first_command_on() {
     let [up, down] = conversation([3, 4]);
     let [other_up, same_down] = conversation([5, 4]);
     assert_eq!(up[..64], other_up[..64], "a greeting has nothing random");
-    // HELLO: the ephemeral key behind the head, the name, the version and the padding.
+    // HELLO: the ephemeral key comes after the head, the name, the version and the padding.
     assert_ne!(up[64 + 2 + 6 + 2 + 72..][..32], other_up[64 + 2 + 6 + 2 + 72..][..32]);
-    // WELCOME: the nonce, which is not secret, is the seed's alone.
+    // WELCOME: the nonce, which is not secret, depends only on the seed.
     assert_eq!(down[64 + 2 + 8..][..16], same_down[64 + 2 + 8..][..16]);
     let [_, other_down] = conversation([3, 5]);
     assert_ne!(down[64 + 2 + 8..][..16], other_down[64 + 2 + 8..][..16]);

@@ -1,11 +1,11 @@
-//! Z85, the text form of keys (RFC 32): five characters for four bytes.
+//! Z85, the text form of keys (RFC 32): five characters for every four bytes.
 
 use zeroize::Zeroizing;
 
 const ALPHABET: &[u8; 85] =
     b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#";
 
-/// The text of a key. It may be a secret one.
+/// Encodes a key. Zeroed when dropped, since the key may be secret.
 pub(super) fn encode(key: &[u8; 32]) -> Zeroizing<String> {
     let mut text = Zeroizing::new(String::with_capacity(40));
     for chunk in key.as_chunks::<4>().0 {
@@ -16,7 +16,7 @@ pub(super) fn encode(key: &[u8; 32]) -> Zeroizing<String> {
     text
 }
 
-/// The key of 40 characters; `None` if they are not Z85.
+/// Decodes a key; `None` if the text is not Z85.
 pub(super) fn decode(text: &[u8; 40]) -> Option<Zeroizing<[u8; 32]>> {
     let mut key = Zeroizing::new([0; 32]);
     for (chunk, bytes) in text.as_chunks::<5>().0.iter().zip(key.as_chunks_mut::<4>().0) {

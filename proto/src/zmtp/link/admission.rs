@@ -1,4 +1,5 @@
-//! Whether a client under CURVE is admitted is up to the application, which may take its time.
+//! Admission: a server of CURVE waits while the application decides about a client. It buffers the client's
+//! input, within the limits of the handshake.
 
 use std::time::Instant;
 
@@ -10,7 +11,7 @@ use crate::zmtp::curve::Proved;
 use crate::zmtp::framing::grow;
 use crate::zmtp::traffic::Protection;
 
-/// A client that waits, and what came from it meanwhile.
+/// A client that waits for the decision, and its input in that time.
 pub(super) struct Deciding {
     pub(super) progress: Progress,
     minor: u8,
@@ -24,7 +25,7 @@ impl Deciding {
         Self { progress, minor, client, identity, held: Vec::new() }
     }
 
-    /// Keeps the input until the application has decided.
+    /// Buffers input until the decision.
     pub(super) fn hold(&mut self, data: &mut &[u8]) -> Result<(), LinkError> {
         let left = self.progress.max_bytes.saturating_sub(self.progress.bytes);
         self.progress.count(data.len())?;
@@ -37,12 +38,12 @@ impl Deciding {
 }
 
 impl Link {
-    /// Admits the client of [`LinkEvent::AuthenticationRequested`]: the handshake goes on. Without such a request it does
-    /// nothing, so that a late or second answer is harmless.
+    /// Admits the client of [`LinkEvent::AuthenticationRequested`], which completes the handshake. Does
+    /// nothing if no client waits, so a late or second answer is harmless.
     ///
     /// # Errors
-    /// [`LinkError::Closed`] if the link was over already; else what [`handle_input`](Link::handle_input) says of the input that
-    /// came meanwhile. Any error is the end of the link.
+    /// [`LinkError::Closed`] if the link had ended; otherwise as [`handle_input`](Link::handle_input), for
+    /// the buffered input. Any error ends the link.
     pub fn admit(&mut self, now: Instant) -> Result<(), LinkError> {
         self.decide(|link, deciding| {
             let Deciding { minor, client, identity, held, .. } = deciding;
@@ -55,10 +56,12 @@ impl Link {
         })
     }
 
-    /// Refuses that client: it is told so, with ZAP's status 400 (PROTOCOL.md, rule A-3), and the link is over.
+    /// Refuses the client of [`LinkEvent::AuthenticationRequested`]: it gets an ERROR command with the ZAP
+    /// status 400 (PROTOCOL.md, A-3), and the link ends. Does nothing if no client waits.
     ///
     /// # Errors
-    /// [`LinkError::NotAdmitted`], after which the output is to be written; [`LinkError::Closed`] if the link was over already.
+    /// [`LinkError::NotAdmitted`] if a client waits: write the output before closing the connection.
+    /// [`LinkError::Closed`] if the link had ended.
     pub fn refuse(&mut self) -> Result<(), LinkError> {
         self.decide(|link, Deciding { client, .. }| {
             client.refuse(&mut link.output);
@@ -83,7 +86,7 @@ impl Link {
         }
     }
 
-    /// Asks the application.
+    /// Asks the application to decide.
     pub(super) fn ask(&mut self, deciding: Deciding) {
         let public_key = deciding.client.public_key;
         self.state = State::Deciding(deciding);

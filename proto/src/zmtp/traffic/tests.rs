@@ -1,4 +1,4 @@
-//! The numbers of CURVE messages, up to the last one.
+//! The numbers (nonces) of CURVE messages, up to the last one.
 
 #![allow(clippy::disallowed_methods, reason = "virtual time starts somewhere")]
 
@@ -10,7 +10,7 @@ use crate::zmtp::link::Link;
 use crate::zmtp::tests::written;
 use crate::zmtp::{CurveKeyPair, LinkConfig, LinkError, Mechanism};
 
-/// A client and a server that are established.
+/// An established client and server.
 fn pair(now: Instant) -> [Link; 2] {
     let [client, server] = [[1; 32], [2; 32]].map(CurveKeyPair::generate);
     let mut configs = [Role::Connector, Role::Binder].map(LinkConfig::new);
@@ -36,13 +36,13 @@ fn last_sent(link: &mut Link) -> &mut u64 {
     }
 }
 
-/// Lets the link send a PING, as after a silence.
+/// Makes the link send a PING, as after a silence of the peer.
 fn ping(link: &mut Link) -> Result<(), LinkError> {
     let due = link.poll_timeout().expect("it has a keepalive");
     link.handle_timeout(due)
 }
 
-/// The number of the last message in what was written, whose payload has so many bytes.
+/// The number of the last message in `written`, whose payload has `inside` bytes.
 fn last_number(written: &[u8], inside: usize) -> u64 {
     let number = written.len() - 16 - 1 - inside - 8;
     u64::from_be_bytes(*written[number..].first_chunk().expect("a number"))
@@ -92,7 +92,7 @@ fn pings_and_pongs_have_numbers_too() {
     *last_sent(&mut server) = u64::MAX - 1;
     ping(&mut client).unwrap();
     server.handle_input(now, &written(&mut client)).unwrap();
-    // Any byte is a sign of life; the PONG itself has a number that the client does not expect.
+    // Any byte shows that the peer is alive; the PONG itself would have an unexpected number.
     client.handle_input(now, &[0]).unwrap();
     ping(&mut client).unwrap();
     assert_eq!(server.handle_input(now, &written(&mut client)), Err(LinkError::Exhausted));

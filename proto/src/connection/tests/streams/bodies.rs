@@ -1,4 +1,4 @@
-//! Bodies in one record and in chunks, and how they are reassembled.
+//! Bodies in one record and in several, and their reassembly.
 
 use super::*;
 
@@ -23,7 +23,7 @@ fn a_body_is_one_record_up_to_a_size_and_chunks_past_it() {
             let size = Some(len as u64);
             assert_eq!(events[0], Event::Response { call: id, metadata: Metadata::new(), size });
             let collected = Event::Reassembled { stream: StreamId::Call(id), body: Ok(body(len)) };
-            // It may have come as a whole before anybody asked.
+            // The body may have arrived completely before its reassembly is requested.
             assert!(events.len() == 3 && events.contains(&collected));
             assert!(events.contains(&ended(id, Outcome::Complete)));
         } else {
@@ -91,7 +91,7 @@ fn a_body_over_the_limit_is_refused_by_its_declaration_or_where_it_exceeds_it() 
     let asked = request(&mut side);
     side.collect(theirs(&asked));
     assert_eq!(side.collected(), Err(too_large(100_001)));
-    // Of a call of ours, that ends it.
+    // For a result, that ends the call.
     let mut side = binder(ConnectionConfig { max_body: 100_000, ..two() });
     let call = side.invoke("m");
     side.sent();
@@ -104,7 +104,7 @@ fn a_body_over_the_limit_is_refused_by_its_declaration_or_where_it_exceeds_it() 
     assert_eq!(side.sent_records(), [Record::Cancel { call: 1 }]);
 }
 
-/// The streams that want memory to be reassembled in, with the bytes that they want, in the order in which they asked.
+/// The streams that asked for memory, with their bytes, in the order in which they asked.
 fn wanted(side: &mut Side) -> Vec<(StreamId, usize)> {
     let told = side.told().into_iter();
     told.filter_map(|event| match event {
@@ -114,7 +114,7 @@ fn wanted(side: &mut Side) -> Vec<(StreamId, usize)> {
     .collect()
 }
 
-/// The streams that need no memory any more.
+/// The streams that no longer need memory.
 fn freed(side: &mut Side) -> Vec<StreamId> {
     let told = side.told().into_iter();
     told.filter_map(|event| match event {
@@ -136,7 +136,7 @@ fn bodies_wait_for_memory_and_are_reassembled_when_there_is_some() {
     for _ in 0..4 {
         a.connection.invoke(a.now, new_call("m", body(100_000))).unwrap();
     }
-    // Only a part of each, so that none is complete.
+    // Deliver a part of each, so that none is complete.
     let packets = a.sent();
     let (early, late) = packets.split_at(4);
     early.iter().for_each(|packet| b.hear(packet.clone()));
@@ -171,7 +171,7 @@ fn bodies_wait_for_memory_and_are_reassembled_when_there_is_some() {
     assert_eq!((b.connection.held_bytes(), b.connection.next_deadline()), (0, None));
 }
 
-/// The ways in which a body that is reassembled, or waits for memory, is of no use any more.
+/// The ways in which the reassembly of a body can be given up.
 const GIVEN_UP: [&str; 5] = ["cancelled", "answered", "stopped", "answered at length", "aborted"];
 
 #[test]
@@ -208,7 +208,7 @@ fn a_body_that_is_given_up_makes_room_for_others() {
         }
         exchange(&mut a, &mut b);
         assert_eq!(freed(&mut b), [theirs(&first)], "{gives_up}, {has_memory}: once");
-        // Memory that comes too late is of no use.
+        // Memory that is assigned too late has no effect.
         b.decide(ConnectionEvent::Reassemble(theirs(&first)));
         b.decide(ConnectionEvent::Reassemble(theirs(&second)));
         exchange(&mut a, &mut b);
@@ -257,7 +257,7 @@ fn a_body_that_is_never_complete_is_dropped_by_age() {
     assert_eq!(side.collected(), Err(ReadError::TimedOut));
     side.hear_records(&[data(0, 27, part("too late"))]);
     assert_eq!((side.connection.held_bytes(), side.events()), (0, vec![]));
-    // One that is cancelled takes its timer along.
+    // Cancelling a call removes the timer of its body.
     let options = Options { size: Some(128 * 1024), ..Options::default() };
     let (method, key) = ("m".into(), OrderingKey::none());
     side.hear_records(&[Record::Open { call: 2, method, key, options, piece: part("") }]);
@@ -279,7 +279,7 @@ fn a_body_has_its_time_from_its_turn_on() {
     }
     let waiting = wanted(&mut side);
     assert_eq!(waiting.iter().map(|(_, bytes)| *bytes / 1024).collect::<Vec<_>>(), [128, 64, 192]);
-    // One whose size is not known counts with the limit.
+    // A body of unknown size counts with the limit.
     for ((id, _), seconds) in waiting.into_iter().zip([32, 31, 33]) {
         side.pass(100 * SECOND);
         assert_eq!(side.events(), [], "it has no memory");
@@ -336,7 +336,7 @@ fn a_body_whose_turn_comes_after_a_quiet_spell_has_all_of_its_time() {
         side.collect(theirs(&second));
         side.decide(ConnectionEvent::Reassemble(theirs(&first)));
         side.sent();
-        // Nothing comes, and nothing leaves, until the first body is given up a second before its time is over.
+        // Nothing happens until the first body is given up, a second before its timeout.
         side.now += 31 * SECOND;
         match gives_up {
             "stopped" => side.connection.recv_stream(theirs(&first)).stop(),
@@ -355,7 +355,7 @@ fn a_body_whose_turn_comes_after_a_quiet_spell_has_all_of_its_time() {
     }
 }
 
-/// A call of ours whose result has begun, with the text "some".
+/// A call of this side whose result has begun, with the text "some".
 fn begun_result() -> (Side, CallId) {
     let mut side = binder(ConnectionConfig { max_body: 10, ..two() });
     let call = side.invoke("m");
@@ -411,7 +411,7 @@ fn a_body_comes_before_the_end_of_its_call_whether_it_is_complete_or_not() {
     assert_eq!(side.events(), [collected(call, Err(ReadError::TimedOut)), ended(call, outcome)]);
 }
 
-/// Each side waits for credit that the other gives once its handler has started.
+/// Each side waits for credit that the other grants once its handler has started.
 #[test]
 fn arguments_that_wait_for_credit_keep_no_request_from_its_start() {
     let config = || ConnectionConfig { max_outgoing_bytes: 50_000, first_window: 20_000, ..two() };

@@ -1,4 +1,4 @@
-//! Calls that are cancelled while their bodies are on the way.
+//! Calls that are cancelled while their bodies are being sent.
 
 use super::*;
 
@@ -74,7 +74,7 @@ fn a_result_that_comes_after_the_cancellation_does_not_wait_for_credit() {
             b.events().last(),
             Some(&Event::Stop { request: requests[0].id, reason: StopReason::Cancelled })
         );
-        // It had ended by itself.
+        // The handler had ended by itself.
         let reply = if streamed { Reply::End } else { Reply::result(body(1 << 20)) };
         b.connection.reply(requests[0].id, reply).unwrap();
         b.connection.reply(requests[1].id, ok("2")).unwrap();
@@ -96,7 +96,7 @@ fn a_result_on_its_way_is_dropped_when_its_call_is_cancelled() {
     exchange(&mut a, &mut b);
     assert!(a.connection.is_idle() && b.connection.is_idle());
     assert_eq!(b.connection.queued_bytes(), 0);
-    // Before any of it has left.
+    // Before any of it has been sent.
     let call = a.invoke("m");
     exchange(&mut a, &mut b);
     b.events();

@@ -1,4 +1,4 @@
-//! Credit, of one stream and of the link, and windows.
+//! Credit of a stream and of the connection, and windows.
 
 use super::*;
 
@@ -87,14 +87,14 @@ fn an_argument_whose_call_is_cancelled_holds_no_credit() {
     exchange(&mut a, &mut b);
     assert_eq!(b.connection.held_bytes(), 0, "though it is not answered yet");
     assert_eq!(b.read(theirs(&request)), Err(ReadError::Aborted));
-    // Its answer is short, and there is one.
+    // An answer in one message needs no credit.
     b.connection.reply(request.id, Reply::result(body(100_000))).unwrap();
     let cancelled = |record: &Record| matches!(record, Record::Fail { failure: Failure::Cancelled, .. });
     assert!(b.sent_records().iter().any(cancelled));
     assert!(b.connection.is_idle());
 }
 
-/// Connections whose first windows are small.
+/// A configuration with small initial windows.
 fn narrow() -> ConnectionConfig {
     ConnectionConfig { first_window: 1_024, stream_window: 50_000, connection_window: 200_000, ..streaming() }
 }
@@ -129,7 +129,7 @@ fn a_window_opens_when_its_stream_is_read() {
         a.events();
         b.events();
     }
-    // One that needs no more than its first window costs no CREDIT.
+    // A body that fits into the initial window needs no CREDIT.
     a.connection.invoke(a.now, new_call("m", body(MAX_FIRST + 500))).unwrap();
     exchange(&mut a, &mut b);
     let request = request(&mut b);
@@ -139,7 +139,7 @@ fn a_window_opens_when_its_stream_is_read() {
     assert_eq!(b.connection.calls.flow().growth_left, 100_000);
 }
 
-/// Calls whose results have begun, and that nobody has read yet.
+/// Calls whose results have begun, and have not been read.
 fn ninety_results(a: &mut Side, b: &mut Side) -> Vec<CallId> {
     let calls = (0..90).map(|_| a.invoke("m")).collect();
     exchange(a, b);
@@ -153,7 +153,7 @@ fn ninety_results(a: &mut Side, b: &mut Side) -> Vec<CallId> {
 
 #[test]
 fn streams_are_read_in_any_order() {
-    // Far more than the link's window, of which first windows take up no more than half.
+    // Far more than the connection's window, of which initial windows take up at most half.
     let (mut a, mut b) = pair2(narrow(), narrow());
     let calls = ninety_results(&mut a, &mut b);
     a.events();
@@ -179,7 +179,7 @@ fn streams_are_read_in_any_order() {
 fn streams_that_many_have_begun_to_read_leave_room_for_others() {
     let (mut a, mut b) = pair2(narrow(), narrow());
     let calls = ninety_results(&mut a, &mut b);
-    // Each is begun, and no more is read of it.
+    // The first part of each is read.
     for call in &calls[..89] {
         assert!(matches!(a.read(StreamId::Call(*call)), Ok(Poll::Ready(Some(_)))));
         exchange(&mut a, &mut b);
@@ -205,7 +205,7 @@ fn credit_that_was_not_given_can_not_be_used() {
     side.hear_records(&[data(0, 0, part(vec![0; 1_000])), data(2, 0, part(vec![0; 1_000]))]);
     let violation = CloseCause::ProtocolViolation(Violation::Credit);
     assert_eq!(side.events().last(), Some(&Event::Closed(violation)));
-    // Credit that overflows, or acknowledges what was not sent.
+    // Credit that overflows, or acknowledges bytes that were not sent.
     let mut side = binder(two());
     side.invoke_streamed();
     side.sent();

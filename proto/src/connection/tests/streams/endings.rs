@@ -53,7 +53,7 @@ fn a_result_ends_the_argument() {
     assert_eq!(b.connection.held_bytes(), 0);
 }
 
-/// A call whose handler has finished its result, "done", and reads on.
+/// A call whose handler has finished its result, "done", and still reads the argument.
 fn half_closed() -> (Side, Side, StreamId, RequestId) {
     let (mut a, mut b) = pair2(two(), two());
     let up = a.invoke_streamed();
@@ -121,7 +121,7 @@ fn a_handler_reads_on_when_its_result_is_complete() {
 
 #[test]
 fn a_call_whose_result_is_complete_ends_in_all_ways() {
-    // The handler ends, and reads no more.
+    // The handler ends, and stops reading.
     let (mut a, mut b, up, incoming) = half_closed();
     b.connection.reply(incoming, Reply::End).unwrap();
     exchange(&mut a, &mut b);
@@ -131,7 +131,7 @@ fn a_call_whose_result_is_complete_ends_in_all_ways() {
     assert_eq!(a.write(up, "more"), Err(WriteError::NotOpen));
     assert_idle(&mut a, &mut b);
 
-    // It fails after all.
+    // The handler fails.
     let (mut a, mut b, up, incoming) = half_closed();
     let info = ErrorInfo::new("Disk", "full");
     b.connection.reply(incoming, Reply::Failure(info.clone().into())).unwrap();
@@ -139,7 +139,7 @@ fn a_call_whose_result_is_complete_ends_in_all_ways() {
     assert_eq!(a.events(), [ended(call_of(up), Outcome::Failure(info.into()))]);
     assert_idle(&mut a, &mut b);
 
-    // The argument is given up.
+    // The argument is aborted.
     let (mut a, mut b, up, incoming) = half_closed();
     a.connection.send_stream(call_of(up)).abort();
     assert_eq!(a.events(), [ended(call_of(up), Outcome::Complete)]);
@@ -149,7 +149,7 @@ fn a_call_whose_result_is_complete_ends_in_all_ways() {
     assert_eq!(a.read_all(up), (b"done".to_vec(), true));
     assert_idle(&mut a, &mut b);
 
-    // The caller is gone, and does not even read the result.
+    // The caller abandons the call without reading the result.
     let (mut a, mut b, up, incoming) = half_closed();
     assert!(a.connection.abandon(call_of(up)));
     exchange(&mut a, &mut b);
@@ -158,7 +158,8 @@ fn a_call_whose_result_is_complete_ends_in_all_ways() {
     assert_idle(&mut a, &mut b);
     assert_eq!(a.connection.held_bytes(), 0);
 
-    // It has read it, and finished its argument, which has not left: that is not cut off.
+    // The caller has read the result, and finished the argument, which has not been sent: it is not
+    // truncated.
     let (mut a, mut b, up, incoming) = half_closed();
     assert_eq!(a.read_all(up), (b"done".to_vec(), true));
     a.write(up, body(500_000)).unwrap();
@@ -176,7 +177,7 @@ fn a_call_whose_result_is_complete_ends_in_all_ways() {
     b.connection.reply(incoming, Reply::End).unwrap();
     assert_idle(&mut a, &mut b);
 
-    // The link ends before the argument has left.
+    // The connection ends before the argument has been sent.
     let (mut a, _b, up, _) = half_closed();
     a.connection.close(CloseCause::LinkLost);
     assert!(
@@ -241,7 +242,7 @@ fn an_argument_that_can_not_be_completed_is_no_argument() {
     b.connection.reply(request.id, Reply::Cancelled).unwrap();
     exchange(&mut a, &mut b);
     assert_eq!(a.events(), [ended(call, Outcome::Cancelled)]);
-    // Given up before it has left.
+    // Abandoned before it was sent.
     let up = a.invoke_streamed();
     let StreamId::Call(call) = up else { unreachable!() };
     a.connection.send_stream(call).abort();
@@ -311,7 +312,7 @@ fn a_result_is_read_after_its_call_has_ended() {
     assert_eq!((Bytes::from(read), end), (body(100_000), true));
     exchange(&mut a, &mut b);
     assert!(a.connection.is_idle());
-    // Or after the link has ended.
+    // Or after the connection has ended.
     let call = a.invoke("m");
     exchange(&mut a, &mut b);
     let asked = request(&mut b);
@@ -374,7 +375,7 @@ fn a_result_that_is_stopped_when_it_is_complete_does_not_keep_its_call() {
     }
 }
 
-/// It waits for memory, and its argument has left.
+/// The result waits for memory, and the argument has been sent.
 #[test]
 fn a_complete_result_that_is_stopped_before_it_is_reassembled_ends_its_call() {
     let (mut a, mut b) = pair2(two(), two());

@@ -1,4 +1,4 @@
-//! What the peer may get wrong with streams.
+//! Faults of the peer in streams.
 
 use super::*;
 
@@ -49,7 +49,7 @@ fn data_after_a_whole_body_is_reported() {
     let mut side = binder(two());
     side.hear_records(&[open(0, whole("all")), data(0, 3, part("more"))]);
     let events = side.events();
-    // The request starts once the endpoint knows of it.
+    // The request starts after its arrival was reported to the endpoint.
     assert!(matches!(events[1], Event::Request(_)), "{events:?}");
     assert_eq!(events[..1], [Event::Anomaly(Anomaly::Stream(StreamFault::PastEnd))]);
     assert_eq!(events.len(), 2);

@@ -1,4 +1,4 @@
-//! Streams that are more than one record, and what their tests have in common.
+//! Streams of more than one record, and helpers for their tests.
 
 mod bodies;
 mod cancelling;
@@ -41,7 +41,7 @@ impl Side {
         }
     }
 
-    /// Why it can't be read to its end.
+    /// Reads until an error, and returns it.
     fn read_to_failure(&mut self, id: StreamId) -> ReadError {
         loop {
             match self.read(id) {
@@ -80,7 +80,7 @@ fn theirs(request: &Request) -> StreamId {
     StreamId::Request(request.id)
 }
 
-/// Moves everything, and has `b` reassemble whatever comes.
+/// Passes messages both ways; `b` reassembles all streams.
 fn exchange_collecting(a: &mut Side, b: &mut Side) -> Vec<Event> {
     exchange(a, b);
     let mut all = Vec::new();

@@ -1,4 +1,4 @@
-//! Results of one key, which leave one after the other.
+//! Results with one key, which are sent one after the other.
 
 use super::*;
 
@@ -44,7 +44,7 @@ fn failures_and_urgent_results_wait_for_the_result_before_theirs() {
     reply(&mut b, Reply::Failure(ErrorInfo::new("E", "e").into()));
     reply(&mut b, ok("third"));
     exchange(&mut b, &mut a);
-    // The one before it has been set aside by now.
+    // The one before it has been taken out of the queue by now.
     reply(&mut b, ok("fourth"));
     let events = exchange_collecting(&mut b, &mut a);
     let order: Vec<CallId> = events
@@ -127,7 +127,7 @@ fn the_end_of_a_cancelled_result_leaves_before_the_next_of_its_key() {
         if !cancelled_first {
             side.hear_records(&cancel);
         }
-        // It is the next one's turn, as soon as the first has ended.
+        // The next one is sent as soon as the first has ended.
         side.connection.reply(requests[1], ok("second")).unwrap();
         let answers = |side: &mut Side| {
             let mut records = side.sent_records();

@@ -1,4 +1,4 @@
-//! Whose data leaves when: shares of streams of the same urgency, whatever the length of their turns.
+//! Shares of streams of the same urgency, whatever the length of their quanta.
 
 use super::super::dialect2::{pair2, two};
 use super::super::*;
@@ -6,11 +6,12 @@ use crate::wire::{MAX_CHUNK, Record, records};
 
 const MIB: usize = 1 << 20;
 
-/// A side with all the credit that it wants, and what has left of each of its calls, in the order in which they were made.
+/// A side with unlimited credit, and the bytes sent of each of its calls, in the order in which they were
+/// made.
 struct Sender {
     side: Side,
     left: Vec<usize>,
-    /// Those that are complete, in the order in which they were.
+    /// The complete ones, in the order of completion.
     complete: Vec<usize>,
 }
 
@@ -23,7 +24,7 @@ impl Sender {
         sender
     }
 
-    /// What the peer lets each stream cost from the start.
+    /// Sets the initial credit of each stream.
     fn first_credit(&mut self, stream: u64) {
         self.side.connection.calls.set_peer_credit(Credit { stream, link: u64::MAX });
     }
@@ -41,7 +42,7 @@ impl Sender {
         self.side.connection.calls.set_stream_limit(id, limit);
     }
 
-    /// Sends a packet; whether there was one.
+    /// Sends a packet; returns whether there was one.
     fn send(&mut self) -> bool {
         let Some(packet) = self.side.connection.poll_message(self.side.now) else { return false };
         let packet = packet.into_one().unwrap();
@@ -105,7 +106,7 @@ fn what_is_small_does_not_wait_for_what_is_large() {
         assert!(sender.send());
     }
     assert_eq!(sender.complete, [16]);
-    // No more than the rest of the turn that was under way.
+    // No more than the rest of the current quantum.
     assert!(sender.left[..16].iter().sum::<usize>() < MIB + MAX_CHUNK, "{:?}", sender.left);
 }
 
@@ -151,7 +152,7 @@ fn a_turn_that_credit_cuts_short_is_a_short_one() {
     let mut sender = Sender::new();
     let stream = sender.invoke(Call { argument: Delivery::Stream, ..new_call("m", "") });
     sender.send();
-    // Its reader takes it bit by bit.
+    // Its reader grants credit incrementally.
     sender.first_credit(WINDOW as u64);
     sender.body(8 * MIB);
     let body = StreamId::Call(CallId(1));

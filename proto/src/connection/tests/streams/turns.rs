@@ -1,4 +1,4 @@
-//! What leaves first: small calls, and streams by urgency.
+//! What is sent first: small calls, then streams by urgency.
 
 use super::*;
 
@@ -9,7 +9,7 @@ fn small_calls_overtake_bodies_under_way() {
     let first = a.connection.poll_message(a.now).unwrap();
     assert!(first.size() > MAX_FIRST);
     let second = a.connection.poll_message(a.now).unwrap();
-    // With the head of its frame, it fits one segment of loopback.
+    // With the head of its frame, it fits into one loopback segment.
     assert!((60_000..=65_483 - 9).contains(&second.size()), "{}", second.size());
     a.invoke("small");
     let records = a.sent_records();
@@ -17,7 +17,7 @@ fn small_calls_overtake_bodies_under_way() {
     assert!(matches!(records[1], Record::Data { .. }), "and share the packet with them");
 }
 
-/// Of which calls the first DATA records are, of bodies of these urgencies that have all the credit that they want.
+/// The calls of the first DATA records, for bodies of these urgencies with unlimited credit.
 fn first_turns(urgencies: &[u8], records: usize) -> Vec<usize> {
     let (mut a, _) = pair2(two(), two());
     for urgency in urgencies {
@@ -50,7 +50,7 @@ fn first_turns(urgencies: &[u8], records: usize) -> Vec<usize> {
 #[test]
 fn bodies_of_the_same_urgency_take_turns_and_less_urgent_ones_do_not_starve() {
     let turns = first_turns(&[3, 3, 7], 73);
-    // A turn has 16 records.
+    // A quantum has 16 records.
     assert!(turns[0].abs_diff(turns[1]) <= 16 && turns[2] == 9, "{turns:?}");
     let turns = first_turns(&[0, 3, 5, 7], 48);
     assert!(turns[1..].iter().all(|turns| *turns == 2), "{turns:?}");
@@ -67,7 +67,7 @@ fn small_calls_overtake_a_body_but_for_its_share() {
         for _ in 0..(400 << 10) / len {
             a.connection.invoke(a.now, new_call("m", body(len))).unwrap();
         }
-        // Bytes of small calls before each chunk.
+        // Bytes of small calls before each DATA.
         let (mut since, mut before) = (0, Vec::new());
         while let Some(packet) = a.connection.poll_message(a.now) {
             let packet = packet.into_one().unwrap();
@@ -83,7 +83,7 @@ fn small_calls_overtake_a_body_but_for_its_share() {
     }
 }
 
-/// Each call closes its packet, and there is never more than one: the stream has its turn all the same.
+/// Each call fills a packet, and there is never more than one: the stream gets its share nevertheless.
 #[test]
 fn calls_that_come_one_by_one_do_not_starve_a_body() {
     let (mut a, _) = pair2(two(), two());

@@ -1,9 +1,10 @@
-//! Arguments and results that are handed over as a whole: one event, however they came and however they end.
+//! Arguments and results that are delivered as a whole: one event, however they arrive and end.
 
 use super::*;
 use crate::endpoint::{Endpoint, EndpointConfig};
 
-/// Connections that stream nothing, with windows that are as wide before anybody reads as after.
+/// A configuration without streamed arguments, whose windows have the same size before and after the first
+/// read.
 fn plain() -> ConnectionConfig {
     ConnectionConfig { first_window: u64::MAX, ..ConnectionConfig::default() }
 }
@@ -21,7 +22,7 @@ fn open_sized(call: u64, size: Option<u64>, piece: Piece) -> Record {
     Record::Open { call, method: "m".into(), key: OrderingKey::none(), options: sized(size), piece }
 }
 
-/// What the endpoint was told, in words.
+/// The events for the endpoint, as text.
 fn told(side: &mut Side) -> Vec<String> {
     let words = |event: EndpointEvent| match event {
         EndpointEvent::Arrived(arrival) if arrival.ready => "arrived ready".to_owned(),
@@ -150,7 +151,8 @@ fn a_streamed_argument_is_reassembled_where_it_is_not_asked_for_as_a_stream() {
     assert!(a.connection.is_idle() && b.connection.is_idle());
 }
 
-/// A request whose argument has begun, and of which the endpoint knows. `has_memory` says whether it is reassembled already.
+/// A request whose argument has begun, and whose arrival was reported. `has_memory` is whether its reassembly
+/// has begun.
 fn begun_argument(has_memory: bool) -> Side {
     begun_argument_of(None, has_memory)
 }
@@ -167,7 +169,8 @@ fn begun_argument_of(size: Option<u64>, has_memory: bool) -> Side {
     side
 }
 
-/// The endpoint sends the reply of a request that was withdrawn, unless it has because the request never ran.
+/// The reply to a withdrawn request: the endpoint sends it, unless it has done so because the request never
+/// ran.
 fn replied(side: &mut Side) -> Record {
     if let Some(reply) = side.endpoint.withdrawn.remove(&incoming(0)) {
         side.decide(ConnectionEvent::Reply { request: incoming(0), reply });
@@ -191,7 +194,7 @@ fn an_argument_that_can_not_be_completed_is_no_request() {
     ];
     for (why, records, refusal) in cases {
         for (has_memory, is_cancelled) in [(true, false), (false, false), (true, true), (false, true)] {
-            // Without memory nothing is judged by what comes.
+            // Without memory, received bytes are not checked against the limit.
             if !has_memory && refusal == "BodyTooLarge" {
                 continue;
             }
@@ -202,14 +205,14 @@ fn an_argument_that_can_not_be_completed_is_no_request() {
             assert_eq!(told, ["freed".to_owned(), format!("withdrawn {refusal}")], "{why}");
             assert!(side.events().iter().all(|event| matches!(event, Event::Anomaly(_))), "{why}");
             assert_eq!(side.connection.held_bytes(), 0, "{why}: before it is answered");
-            // Its answer waits for its order, until nobody waits for it.
+            // Its answer waits for its order, until the caller gives up.
             if is_cancelled {
                 side.hear_records(&[Record::Cancel { call: 0 }]);
                 let again =
                     if refusal == "Cancelled" { vec![] } else { vec!["withdrawn Cancelled".to_owned()] };
                 assert_eq!(self::told(&mut side), again, "{why}");
             }
-            // What was on its way, memory, and the start that the endpoint may have decided come too late.
+            // Data, memory and a start that are still on their way arrive too late.
             side.decide(ConnectionEvent::Reassemble(incoming(0).into()));
             side.decide(ConnectionEvent::Start(incoming(0)));
             assert_eq!(side.events(), [], "{why}");
@@ -235,7 +238,7 @@ fn an_argument_over_the_limit_by_its_declaration_never_is_a_request() {
             continue;
         }
         assert_eq!(told(&mut side), ["arrived", "wants 100000", "freed", "withdrawn BodyTooLarge"]);
-        // What is on its way is dropped.
+        // Data that is still on its way is dropped.
         side.hear_records(&[data(0, 4, part(vec![0; 50_000]))]);
         assert_eq!((side.events(), side.connection.held_bytes()), (vec![], 0));
         replied(&mut side);
@@ -260,7 +263,7 @@ fn an_argument_that_takes_too_long_is_no_request() {
     replied(&mut side);
     assert_nothing_is_left(&mut side);
 
-    // Or for longer than its caller waits.
+    // Or longer than the caller's deadline.
     for has_memory in [true, false] {
         let mut side = binder(plain());
         side.endpoint.grants = has_memory;
@@ -297,7 +300,7 @@ fn a_complete_argument_that_waits_for_memory_is_held_until_then() {
     assert_nothing_is_left(&mut side);
 }
 
-/// It has asked for as much as the largest body takes, and lies in its window as a whole.
+/// It has asked for the memory of the largest body, but has arrived completely, in its window.
 #[test]
 fn a_body_of_unknown_size_that_is_complete_needs_no_memory() {
     let mut side = begun_argument(false);
@@ -305,7 +308,7 @@ fn a_body_of_unknown_size_that_is_complete_needs_no_memory() {
     side.hear_records(&[data(0, 9, whole(" all"))]);
     assert_eq!(told(&mut side), ["freed", "ready 13"]);
     assert_eq!(side.connection.held_bytes(), 0);
-    // The endpoint had memory before it heard of that.
+    // The endpoint assigned memory before this was reported.
     side.decide(ConnectionEvent::Reassemble(incoming(0).into()));
     assert_eq!((side.events(), told(&mut side)), (vec![], vec![]));
     side.decide(ConnectionEvent::Start(incoming(0)));
@@ -358,7 +361,7 @@ fn a_request_that_is_cancelled_between_its_argument_and_its_start_never_runs() {
         } else {
             assert_eq!(side.events(), []);
             assert_eq!(told(&mut side), ["withdrawn Cancelled"]);
-            // The endpoint had decided otherwise before it knew of it.
+            // The endpoint started it before this was reported.
             side.decide(ConnectionEvent::Start(incoming(0)));
             assert_eq!((side.events(), told(&mut side)), (vec![], vec!["never ran".to_owned()]));
         }
@@ -394,7 +397,7 @@ fn an_incomplete_request_may_be_refused_or_lose_its_connection() {
     }
 }
 
-/// A call of ours whose result has begun, with the text "some".
+/// A call of this side whose result has begun, with the text "some".
 fn begun_result(size: Option<u64>, has_memory: bool) -> (Side, CallId) {
     let mut side = binder(ConnectionConfig { max_body: 100_000, ..plain() });
     side.endpoint.grants = false;
@@ -474,7 +477,7 @@ fn a_result_that_takes_too_long_or_is_abandoned_frees_its_memory() {
                 assert!(side.connection.abandon(call));
                 assert_eq!(side.events(), []);
             } else {
-                // Its reassembly may have its time over first.
+                // Its reassembly may time out first.
                 side.pass(600 * SECOND);
                 assert_eq!(side.events(), [ended(call, Outcome::TimedOut { sent: true })]);
             }
@@ -495,7 +498,7 @@ fn a_complete_result_that_waits_for_memory_comes_once_there_is_some() {
         assert_eq!((side.connection.open_calls(), side.connection.is_idle()), (1, false));
         let result = ended(call, Outcome::Result("some more all".into()));
         if closes {
-            // All of it is here, and what has begun to come counts nowhere any more.
+            // Complete results are here, and incomplete ones no longer count.
             side.connection.close(CloseCause::LinkLost);
             assert_eq!(side.events(), [result, Event::Closed(CloseCause::LinkLost)]);
             assert_eq!(told(&mut side), ["closed"]);
@@ -552,7 +555,8 @@ fn a_whole_result_ends_an_argument_that_has_not_left() {
     assert!(a.connection.is_idle() && b.connection.is_idle());
 }
 
-/// Carries events between a connection and its endpoint, and answers what starts; returns how many requests have.
+/// Passes events between a connection and its endpoint, and answers requests that start; returns their
+/// number.
 fn host(side: &mut Side, endpoint: &mut Endpoint) -> usize {
     let mut started = 0;
     loop {

@@ -1,8 +1,8 @@
-//! What a writer learns: room, and what its reader has taken or does not want.
+//! What a writer learns: room, acknowledgements, and that its reader has stopped.
 
 use super::*;
 
-/// What was written, and what of it was read.
+/// Bytes written, and bytes acknowledged.
 fn progress(side: &mut Side, id: StreamId) -> (u64, u64) {
     let mut stream = side.connection.send_stream(id);
     (stream.written().unwrap(), stream.acknowledged().unwrap())
@@ -114,7 +114,7 @@ fn a_writer_that_has_finished_is_not_told_of_room() {
         a.connection.send_stream(up).finish().unwrap();
         exchange(&mut a, &mut b);
         assert_eq!(a.events(), []);
-        // A writer that waits to learn what the reader has taken still learns it.
+        // A writer that waits for acknowledgements still gets them.
         assert_eq!(progress(&mut a, up), (1_000, 0));
         let request = request(&mut b);
         assert!(b.read_all(theirs(&request)).1);
@@ -139,7 +139,7 @@ fn a_writer_that_waits_for_an_acknowledgement_is_told_after_the_end_too() {
     assert_eq!(a.events(), [Event::Writable(up)]);
 }
 
-/// A socket with large buffers takes nothing for long, though the peer reads all the time.
+/// A socket with large buffers may accept nothing for long, although the peer reads all the time.
 #[test]
 fn what_the_peer_has_read_puts_off_the_write_timeout() {
     let mut side = binder(two());

@@ -69,7 +69,7 @@ fn what_was_due_to_a_forgotten_request_is_not_taken_for_another_of_its_id() {
     assert!(s.is_idle());
 }
 
-/// A closed connection costs as many steps as it has requests, however much is due to others.
+/// Closing a connection takes as many steps as it has requests, however many actions are due for others.
 #[test]
 fn what_is_due_to_others_is_not_looked_at_when_a_connection_closes() {
     let mut s = limited(OrderingMode::Unordered, 2_000);

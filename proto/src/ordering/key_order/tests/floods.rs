@@ -1,8 +1,8 @@
-//! Floods of requests that come to nothing: what they leave behind, and what each costs.
+//! Floods of requests that are cancelled: what they leave behind, and what each costs.
 
 use super::*;
 
-/// What a flood must not leave behind, wherever the request was when it was cancelled.
+/// Nothing is left, whatever the state of the requests when they were cancelled.
 #[test]
 fn a_flood_of_cancelled_requests_leaves_nothing_behind() {
     for mode in [OrderingMode::Unordered, OrderingMode::ExitOrdered, OrderingMode::KeySerialized] {
@@ -42,7 +42,7 @@ fn a_flood_of_failed_requests_behind_one_that_hangs_is_bounded() {
     }
 }
 
-/// Nothing of them is left, and the order of the others is.
+/// Nothing of them is left, and the others keep their order.
 #[test]
 fn a_flood_of_cancelled_requests_behind_one_that_hangs_leaves_nothing_behind() {
     for mode in [OrderingMode::ExitOrdered, OrderingMode::KeySerialized] {
@@ -53,7 +53,7 @@ fn a_flood_of_cancelled_requests_behind_one_that_hangs_leaves_nothing_behind() {
             arrive(&mut s, A, number, "k");
             s.poll();
             let id = s.id(number);
-            // Half of them have run in vain.
+            // Half of them have run.
             if number % 2 == 0 {
                 s.order.finish(id);
             }

@@ -124,7 +124,7 @@ fn arguments_that_are_complete_count_as_waiting_at_the_limit_and_one_past_it() {
         s.complete(2, 6).unwrap();
         s.complete(2, 6).unwrap();
         refused(s.complete(3, 1), Busy::WaitingBytes { limit: 10 });
-        // What leaves gives back all that it had counted.
+        // A released request no longer counts against any limit.
         assert_eq!(finish(&mut s, 1), [releases([1]), starts([2])].concat());
         s.complete(3, 9).unwrap();
         assert_eq!(withdraw(&mut s, 3), Withdrawn::Forgotten);

@@ -1,4 +1,4 @@
-//! Which request starts and which reply leaves, in the three modes.
+//! Which request starts and which reply is released, in the three modes.
 
 use super::*;
 

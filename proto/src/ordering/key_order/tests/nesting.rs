@@ -1,4 +1,4 @@
-//! Handlers that give their slot back while they wait.
+//! Handlers that lend their slots while they wait.
 
 use super::*;
 

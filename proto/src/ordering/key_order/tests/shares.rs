@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// `running` slots, of which one connection may hold so many percent.
+/// A scheduler with `running` slots, of which one connection may hold `percent`.
 fn shared(mode: OrderingMode, running: usize, percent: u8) -> Tested {
     with(|config| {
         (config.mode, config.max_running, config.max_share_per_connection) = (mode, running, percent)
@@ -65,7 +65,7 @@ fn a_connection_at_its_share_goes_on_when_a_handler_of_its_own_ends_or_lends_its
     s.suspend(1);
     s.suspend(1);
     assert_eq!(drain(&mut s), starts([3]));
-    // They take their slots back, past the share.
+    // Resumed handlers take their slots back, past the share.
     s.resume(0);
     s.resume(1);
     assert_eq!(s.running(), 6);
@@ -100,7 +100,7 @@ fn what_waits_for_its_share_counts_as_waiting() {
     offer(&mut s, B, 4, "", 1_000).unwrap();
     assert_eq!(drain(&mut s), starts([0, 4, 1]));
     assert_eq!(finish(&mut s, 0), [releases([0]), starts([2])].concat());
-    // What can't start for its share takes no slot from what can.
+    // A request that waits for the share takes no slot from one that can start.
     arrive(&mut s, A, 3, "");
     (5..6).for_each(|number| offer(&mut s, B, number, "", 1_000).unwrap());
     s.offer(C, 7, OrderingKey::none(), 0, false).unwrap();
@@ -123,7 +123,7 @@ fn keys_keep_their_order_at_the_share() {
     assert!(s.is_idle());
 }
 
-/// As with a pause; where keys are not shared, it holds up its own requests only.
+/// As with a pause. If keys are not shared, the connection only delays its own requests.
 #[test]
 fn a_connection_at_its_share_holds_up_serialized_keys_where_they_are_shared() {
     for (scope, expected) in [(KeyScope::Global, vec![]), (KeyScope::PerConnection, starts([2]))] {
@@ -163,7 +163,7 @@ fn handlers_of_a_forgotten_connection_hold_slots_but_no_share() {
     assert_eq!(drain(&mut s), starts([0, 1]));
     s.suspend(1);
     s.forget_connection(A);
-    // Another connection, with the same id.
+    // A new connection with the same id.
     (3..5).for_each(|number| arrive(&mut s, A, number, ""));
     assert_eq!(drain(&mut s), starts([3, 4]));
     s.resume(1);

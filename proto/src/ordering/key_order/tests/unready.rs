@@ -1,4 +1,4 @@
-//! Requests whose arguments are not complete yet.
+//! Requests whose arguments are not complete.
 
 use super::*;
 

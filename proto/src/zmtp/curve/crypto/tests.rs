@@ -9,7 +9,8 @@ fn hex<const N: usize>(text: &str) -> [u8; N] {
     std::array::from_fn(|at| u8::from_str_radix(&text[2 * at..2 * at + 2], 16).unwrap())
 }
 
-// "Cryptography in NaCl" (Bernstein 2009), sections 2 to 10: NaCl's and libsodium's tests scalarmult, core and box.
+// "Cryptography in NaCl" (Bernstein 2009), sections 2 to 10: NaCl's and libsodium's tests scalarmult, core
+// and box.
 const ALICE_SECRET: &str = "77076d0a7318a57d3c16c17251b26645df4c2f87ebc0992ab177fba51db92c2a";
 const ALICE_PUBLIC: &str = "8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a";
 const BOB_SECRET: &str = "5dab087e624a8a4b79e17f8b83800ee66f3bb1292618b6fd1c2f8b27ff88e0eb";
@@ -58,7 +59,7 @@ fn boxes_are_nacls() {
     assert_eq!(key.open(number, &mut sealed).unwrap(), hex::<131>(MESSAGE));
 }
 
-/// What all of them make of a message of this length.
+/// Compares all implementations for a message of this length.
 fn compare(len: usize, number: u64) {
     let prefix = b"CurveZMQMESSAGEC";
     let plain: Vec<u8> = (0..len).map(|at| (at * 7 + len) as u8).collect();
@@ -115,7 +116,7 @@ fn nothing_that_was_changed_opens() {
     assert!(first_key().open(&[0; 24], &mut [0; TAG - 1]).is_none());
 }
 
-/// That it is done can only be seen in memory that is no longer ours; that the types do it can be.
+/// Only the types can be checked: whether memory is zeroed could only be seen after it is freed.
 #[test]
 fn secrets_are_of_types_that_erase_them() {
     fn erases_itself<T: zeroize::ZeroizeOnDrop>(_: &T) {}
