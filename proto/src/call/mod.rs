@@ -90,6 +90,8 @@ pub(crate) struct Calls {
     fatal: Option<Fatal>,
     /// Whether the peer has acknowledged or answered something since the last look, and so has read it.
     peer_reads: bool,
+    /// Whether something has left since the last look whose loss no later message would show: a reply, or the end of a stream.
+    needs_acknowledgement: bool,
     /// Whether the endpoint was told to start no more requests.
     paused: bool,
     deadlines: Deadlines,
@@ -132,6 +134,7 @@ impl Calls {
             gate_bytes: 0,
             fatal: None,
             peer_reads: false,
+            needs_acknowledgement: false,
             paused: false,
             deadlines: Deadlines::default(),
             spares: Spares::default(),
@@ -292,6 +295,11 @@ impl Calls {
     /// Whether the peer has shown since the last call that it reads.
     pub(crate) fn take_peer_reads(&mut self) -> bool {
         std::mem::take(&mut self.peer_reads)
+    }
+
+    /// Whether what has left since the last call has to be acknowledged before the connection is closed.
+    pub(crate) fn take_needs_acknowledgement(&mut self) -> bool {
+        std::mem::take(&mut self.needs_acknowledgement)
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {

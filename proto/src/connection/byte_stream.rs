@@ -139,6 +139,7 @@ impl Connection {
                     self.handle_connected(now);
                 }
                 LinkEvent::Message(message) => self.handle_message(now, message),
+                LinkEvent::Acknowledged { messages } => self.handle_acknowledged(messages),
                 // A message of too many frames is no message of ours (M-1).
                 LinkEvent::Ignored { .. } => self.handle_message(now, Multipart::default()),
             }

@@ -3,6 +3,7 @@
 //! Responsible for the state of the connection and its dialect; calls are in [`Calls`](crate::call). The dialect is
 //! chosen in the handshake; afterwards only the codec knows it.
 
+mod acknowledgement;
 mod byte_stream;
 mod handshake;
 mod probes;
@@ -15,7 +16,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use self::probes::Probes;
+use self::acknowledgement::Acknowledgement;
+use self::probes::{Departure, Probes};
 use crate::call::{Call, Calls, RecvStream, SendStream};
 use crate::config::{ConnectionConfig, Dialect};
 use crate::error::{InvokeError, ReplyError};
@@ -48,6 +50,7 @@ pub struct Connection {
     link: Option<Box<Link>>,
     calls: Calls,
     probes: Probes,
+    acknowledgement: Acknowledgement,
     /// When the handshake has taken too long, and when the peer has accepted no bytes for too long.
     handshake_deadline: Option<Instant>,
     write_deadline: Option<Instant>,
@@ -98,6 +101,7 @@ impl Connection {
             link: None,
             calls: Calls::new(id, role == Role::Connector, config.clone(), first_call),
             probes: Probes::new(config.keepalive, now),
+            acknowledgement: Acknowledgement::default(),
             config,
             handshake_deadline: None,
             write_deadline: None,
@@ -182,6 +186,12 @@ impl Connection {
     /// The next message to send, until `None`. Before the handshake is complete, only messages of the handshake are
     /// sent.
     pub fn poll_message(&mut self, now: Instant) -> Option<Multipart> {
+        let message = self.next_message(now)?;
+        self.acknowledgement.leaves(self.calls.take_needs_acknowledgement());
+        Some(message)
+    }
+
+    fn next_message(&mut self, now: Instant) -> Option<Multipart> {
         if !self.is_connected() {
             return None;
         }
@@ -192,7 +202,9 @@ impl Connection {
         {
             return Some(match control {
                 Control::Hello(message) | Control::Pong(message) => message,
-                Control::Ping(number) => self.probes.sent(number, now),
+                Control::Ping(number) => {
+                    self.probes.sent(number, Departure { at: now, after: self.acknowledgement.sent() })
+                }
                 Control::Record(_) => unreachable!("it is about a call"),
             });
         }
@@ -360,6 +372,18 @@ impl Connection {
         self.calls.is_draining()
     }
 
+    /// The peer's ZMTP has read the first `messages` messages, as [`LinkEvent::Acknowledged`](crate::zmtp::LinkEvent) says. For hosts
+    /// that drive a [`Link`] of their own, and send on it each message of [`poll_message`](Self::poll_message).
+    pub fn handle_acknowledged(&mut self, messages: u64) {
+        self.acknowledgement.received(messages);
+    }
+
+    /// Whether the peer has received all replies, and the ends of all streams, that have left: it has answered a later PING, of
+    /// [`ping`](Self::ping) or of ZMTP's heartbeat (K-5). Closing the transport may lose what is not acknowledged.
+    pub fn is_acknowledged(&self) -> bool {
+        self.acknowledgement.is_complete()
+    }
+
     /// Whether there is no call of this side, no request of the peer, and nothing to send.
     pub fn is_idle(&self) -> bool {
         self.calls.is_idle() || (self.phase == Phase::Unconnected && self.calls.open_calls() == 0)
@@ -375,6 +399,7 @@ impl Connection {
                 self.phase = Phase::Unconnected;
                 self.clear_deadlines();
                 self.probes.clear();
+                self.acknowledgement = Acknowledgement::default();
             }
             _ => return false,
         }

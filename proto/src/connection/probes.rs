@@ -1,7 +1,7 @@
 //! Probes: unanswered PINGs, when to probe a silent peer, and when to close its connection.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -18,14 +18,22 @@ const FIRST_PROBES: u32 = 8;
 
 #[derive(Debug)]
 pub(super) struct Probes {
-    /// When each was sent, by number; `None` for one that has not left.
-    under_way: BTreeMap<u64, Option<Instant>>,
+    /// By number; `None` for one that has not left.
+    under_way: BTreeMap<u64, Option<Departure>>,
     next: u64,
     first_left: u32,
     keepalive: Option<Keepalive>,
     last_heard: Instant,
     unanswered: u32,
     due: Option<Instant>,
+}
+
+/// How a probe has left.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Departure {
+    pub(super) at: Instant,
+    /// Messages that had left before it.
+    pub(super) after: u64,
 }
 
 /// What is due.
@@ -109,15 +117,15 @@ impl Probes {
     }
 
     /// The message of a probe, which leaves now.
-    pub(super) fn sent(&mut self, number: u64, now: Instant) -> Multipart {
+    pub(super) fn sent(&mut self, number: u64, departure: Departure) -> Multipart {
         if let Some(sent) = self.under_way.get_mut(&number) {
-            *sent = Some(now);
+            *sent = Some(departure);
         }
         Multipart::new(PING, Bytes::new(), Bytes::copy_from_slice(&number.to_be_bytes()))
     }
 
-    /// The probe that a PONG answers, and the time of the round trip. A PONG to a probe that has not left answers none (M-6).
-    pub(super) fn answered(&mut self, header: &[u8], body: &[u8], now: Instant) -> Option<(u64, Duration)> {
+    /// The probe that a PONG answers. A PONG to a probe that has not left answers none (M-6).
+    pub(super) fn answered(&mut self, header: &[u8], body: &[u8]) -> Option<(u64, Departure)> {
         let number = <[u8; 8]>::try_from(body).map(u64::from_be_bytes).ok().filter(|_| header.is_empty())?;
         let sent = self.under_way.get(&number).copied().flatten()?;
         self.under_way.remove(&number);
@@ -125,7 +133,7 @@ impl Probes {
             // A tree that is empty keeps a node. Probes are rare, but for the first ones.
             self.under_way.clear();
         }
-        Some((number, now.saturating_duration_since(sent)))
+        Some((number, sent))
     }
 
     /// Returns whether it has not left.

@@ -29,6 +29,12 @@ pub enum LinkEvent {
     },
     /// A message of one to three frames, without a [`tail`](Multipart::tail).
     Message(Multipart),
+    /// The peer has answered a PING: its ZMTP has read the first `messages` messages that were sent on this link, more than it was
+    /// known to have. Hand the number to [`Connection::handle_acknowledged`](crate::Connection::handle_acknowledged).
+    Acknowledged {
+        /// How many messages, counted from the first that was sent.
+        messages: u64,
+    },
     /// A message with a number of frames that Callosum has no use for was dropped.
     Ignored {
         /// How many frames it had.
