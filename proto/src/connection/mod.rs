@@ -363,6 +363,9 @@ impl Connection {
 
     /// Accepts no new calls from either side from now on: [`invoke`](Self::invoke) fails, and new requests of the peer
     /// are refused. Open calls go on. Draining can't be undone.
+    ///
+    /// Once it [is idle](Self::is_idle) and [is acknowledged](Self::is_acknowledged), the transport can be closed; if it is not
+    /// acknowledged, [`ping`](Self::ping).
     pub fn drain(&mut self) {
         self.calls.drain();
     }
