@@ -1,8 +1,8 @@
 //! Whether the peer has received what it must not lose when this side closes the connection: replies, and the ends of streams.
 //!
-//! Messages arrive in order. An answer to a PING, of Callosum's or of ZMTP's, so acknowledges all messages that left before that
-//! PING. For example, messages 1 to 9 leave, 7 is a reply, then a PING, and another reply as message 11: the PONG acknowledges 9
-//! messages, the first reply among them, and the second needs another PING.
+//! Messages arrive in order, so the answer to a PING, of Callosum's or of ZMTP's, acknowledges all messages that left before that
+//! PING. For example, messages 1 to 9 leave, the 7th is a reply, then a PING as the 10th, and another reply as the 11th. The PONG
+//! acknowledges 9 messages, the first reply among them; the second reply needs another PING.
 
 /// Counts messages from the first one of the transport.
 #[derive(Debug, Default)]
