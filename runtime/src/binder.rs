@@ -243,9 +243,12 @@ impl Binder {
     }
 
     /// Accepts no more connections and no new calls, gives the calls in progress up to `grace_period` to finish, writes
-    /// their replies to the sockets and waits until the peers have received them, then ends the driver. A peer that stalls
-    /// is waited for as long. After the grace period, the remaining calls of this side end with an error, and the remaining
-    /// handlers are stopped.
+    /// their replies to the sockets and waits until the peers have received them, then ends the driver. After the grace
+    /// period, the remaining calls of this side end with an error, and the remaining handlers are stopped.
+    ///
+    /// A peer that stalls is waited for up to the grace period if it has not acknowledged all replies and streams, with its
+    /// answer to a heartbeat, to [`Peer::ping`] or to a probe of the shutdown. Otherwise closing its connection takes 1 s at
+    /// most.
     ///
     /// Needs the driver to run. Cancel safe: once polled, the shutdown goes on. A handler that awaits it waits for
     /// itself until the grace period is over: poll it once there, or spawn it.

@@ -96,9 +96,12 @@ impl Connector {
     }
 
     /// Accepts no new calls from either side, gives the calls in progress up to `grace_period` to finish, writes their
-    /// replies to the socket and waits until the peer has received them, then ends the driver. A peer that stalls is waited
-    /// for as long. After the grace period, the remaining calls of this side end with an error, and the remaining handlers
-    /// are stopped.
+    /// replies to the socket and waits until the peer has received them, then ends the driver. After the grace period, the
+    /// remaining calls of this side end with an error, and the remaining handlers are stopped.
+    ///
+    /// A peer that stalls is waited for up to the grace period if it has not acknowledged all replies and streams, with its
+    /// answer to a heartbeat, to [`Peer::ping`] or to a probe of the shutdown. Otherwise closing the connection takes 1 s at
+    /// most.
     ///
     /// Needs the driver to run. Cancel safe: once polled, the shutdown goes on. A handler that awaits it waits for
     /// itself until the grace period is over: poll it once there, or spawn it.

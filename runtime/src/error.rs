@@ -182,10 +182,11 @@ pub enum DriverError {
 /// The result of a shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Drained {
-    /// All calls ended by themselves, and the peers have received all replies, except those whose connections were
-    /// lost meanwhile.
+    /// All calls ended by themselves, and the peers have received all replies and streams, except those whose connections
+    /// were lost meanwhile.
     Completely,
-    /// The grace period was over. The remaining calls were cancelled, or a peer has not confirmed that it has received its replies.
+    /// The grace period was over. The remaining calls were cancelled, a peer has not acknowledged its replies, or a connection was
+    /// still being closed.
     DeadlinePassed,
 }
 

@@ -74,11 +74,6 @@ impl Counters {
         }
     }
 
-    /// Whether a request of the peer was ever answered, or ended otherwise.
-    pub(crate) fn has_replied(&self) -> bool {
-        self.requests_done.load(Relaxed) + self.requests_failed.load(Relaxed) > 0
-    }
-
     /// Adds what others have counted.
     fn absorb(&self, other: &Self) {
         let pairs = [

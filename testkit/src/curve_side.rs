@@ -30,6 +30,9 @@ pub(super) struct Side {
     /// Bytes in and out until the link was established.
     received: usize,
     sent: usize,
+    /// Messages that the link has taken, and those that the other link has acknowledged.
+    queued: u64,
+    acknowledged: u64,
 }
 
 impl Side {
@@ -46,6 +49,8 @@ impl Side {
             over: false,
             received: 0,
             sent: 0,
+            queued: 0,
+            acknowledged: 0,
         };
         side.settle(now, Ok(()), false);
         side
@@ -93,7 +98,10 @@ impl Side {
     pub(super) fn send(&mut self, other: &mut Self, message: Multipart) -> bool {
         let size = message.size();
         match self.link.send(message.clone()) {
-            Ok(()) => other.due.push_back(message),
+            Ok(()) => {
+                self.queued += 1;
+                other.due.push_back(message);
+            }
             Err(error) => {
                 let expected = if self.over { LinkError::Closed } else { LinkError::NotEstablished };
                 assert_eq!(error, expected);
@@ -143,6 +151,10 @@ impl Side {
                 assert!(admitted && self.established, "a message of an unauthenticated peer");
                 assert!(message.size() <= MAX_MESSAGE, "{} bytes", message.size());
                 assert_eq!(self.due.pop_front(), Some(message), "not what was sent next");
+            }
+            LinkEvent::Acknowledged { messages } => {
+                assert!(self.established && messages > self.acknowledged && messages <= self.queued);
+                self.acknowledged = messages;
             }
             other => panic!("unexpected: {other:?}"),
         }

@@ -280,6 +280,13 @@ pub fn farewell(process: PyProcess) {
     assert!(status.success(), "{status}\n{stderr}");
 }
 
+/// Lets others run until something has become true; the test's watchdog bounds it.
+pub fn until(condition: impl Fn() -> bool) {
+    while !condition() {
+        thread::yield_now();
+    }
+}
+
 /// What comes next on a channel that a handler writes to.
 ///
 /// # Panics

@@ -94,6 +94,8 @@ pub(crate) struct Calls {
     fatal: Option<Fatal>,
     /// Whether an answer or an acknowledgement since the last check shows that the peer reads.
     peer_reads: bool,
+    /// Whether something has left since the last look whose loss no later message would show: a reply, or the end of a stream.
+    needs_acknowledgement: bool,
     /// Whether the endpoint was told to start no more requests.
     paused: bool,
     deadlines: Deadlines,
@@ -137,6 +139,7 @@ impl Calls {
             gate_bytes: 0,
             fatal: None,
             peer_reads: false,
+            needs_acknowledgement: false,
             paused: false,
             deadlines: Deadlines::default(),
             spares: Spares::default(),
@@ -298,6 +301,11 @@ impl Calls {
     /// Whether the peer has shown that it reads since the last call of this function.
     pub(crate) fn take_peer_reads(&mut self) -> bool {
         std::mem::take(&mut self.peer_reads)
+    }
+
+    /// Whether what has left since the last call has to be acknowledged before the connection is closed.
+    pub(crate) fn take_needs_acknowledgement(&mut self) -> bool {
+        std::mem::take(&mut self.needs_acknowledgement)
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {

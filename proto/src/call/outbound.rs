@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::table::{Beginning, OpenCall, ResultState, State, Writer};
+use super::table::{Beginning, OpenCall, ResultState, State, Writer, is_ours};
 use super::{Calls, Fatal};
 use crate::event::{CloseCause, Event};
 use crate::ids::StreamId;
@@ -150,6 +150,7 @@ impl Calls {
     fn write_reply(&mut self, reply: QueuedReply) {
         let QueuedReply { number, key, body, metadata, .. } = reply;
         let options = Options { metadata, ..Options::default() };
+        self.needs_acknowledgement = true;
         match body {
             ReplyBody::Failure(failure) => self.codec.fail(number, *failure, &options),
             ReplyBody::Stream { size, compress } => {
@@ -213,6 +214,8 @@ impl Calls {
         let piece = Piece { bytes: data.bytes, fin: data.fin, item: data.item, compressed: false };
         self.codec.data(number, data.offset, piece, compress);
         if data.fin {
+            // The rest of an argument that is a body is of no use once there is a result, which is awaited.
+            self.needs_acknowledgement |= !(is_body && is_ours(id));
             self.stream_left(id, number);
         }
         true

@@ -150,6 +150,7 @@ impl Connection {
                     self.handle_connected(now);
                 }
                 LinkEvent::Message(message) => self.handle_message(now, message),
+                LinkEvent::Acknowledged { messages } => self.handle_acknowledged(messages),
                 // Reported as a message that is not Callosum's, like any other with a wrong number of frames
                 // (M-1).
                 LinkEvent::Ignored { .. } => self.handle_message(now, Multipart::default()),

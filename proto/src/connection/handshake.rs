@@ -122,7 +122,9 @@ impl Connection {
             let echo = hello.nonce == self.nonce;
             return self.establish((!echo).then_some(hello), now);
         }
-        let Some((ping, round_trip)) = self.probes.answered(header, body, now) else { return };
+        let Some((ping, departure)) = self.probes.answered(header, body) else { return };
+        self.acknowledgement.received(departure.after);
+        let round_trip = now.saturating_duration_since(departure.at);
         self.put_off_write_deadline(now);
         self.calls.flow().measured(round_trip);
         self.calls.events().push_back(Event::Pong { ping, round_trip });

@@ -4,6 +4,7 @@
 //! [`Calls`](crate::call), nor for which request may run, which the [`Endpoint`](crate::Endpoint) decides.
 //! The handshake selects the dialect; afterwards only the codec and a few rules depend on it.
 
+mod acknowledgement;
 mod byte_stream;
 mod handshake;
 mod probes;
@@ -16,7 +17,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use self::probes::Probes;
+use self::acknowledgement::Acknowledgement;
+use self::probes::{Departure, Probes};
 use crate::call::{Call, Calls, RecvStream, SendStream};
 use crate::config::{ConnectionConfig, Dialect};
 use crate::error::{InvokeError, ReplyError};
@@ -49,6 +51,7 @@ pub struct Connection {
     link: Option<Box<Link>>,
     calls: Calls,
     probes: Probes,
+    acknowledgement: Acknowledgement,
     /// When the handshake times out.
     handshake_deadline: Option<Instant>,
     /// When the peer will have accepted no bytes for too long.
@@ -104,6 +107,7 @@ impl Connection {
             link: None,
             calls: Calls::new(id, role == Role::Connector, config.clone(), first_call),
             probes: Probes::new(config.keepalive, now),
+            acknowledgement: Acknowledgement::default(),
             config,
             handshake_deadline: None,
             write_deadline: None,
@@ -193,6 +197,12 @@ impl Connection {
     /// The next message to send, for a transport that delivers messages. Call it until it returns `None`.
     /// Before the handshake is complete, there are only messages of the handshake (H-10).
     pub fn poll_message(&mut self, now: Instant) -> Option<Multipart> {
+        let message = self.next_message(now)?;
+        self.acknowledgement.leaves(self.calls.take_needs_acknowledgement());
+        Some(message)
+    }
+
+    fn next_message(&mut self, now: Instant) -> Option<Multipart> {
         if !self.is_connected() {
             return None;
         }
@@ -204,7 +214,9 @@ impl Connection {
         {
             return Some(match control {
                 Control::Hello(message) | Control::Pong(message) => message,
-                Control::Ping(number) => self.probes.sent(number, now),
+                Control::Ping(number) => {
+                    self.probes.sent(number, Departure { at: now, after: self.acknowledgement.sent() })
+                }
                 Control::Record(_) => unreachable!("it is about a call"),
             });
         }
@@ -369,6 +381,9 @@ impl Connection {
 
     /// Stops accepting calls from both sides: [`invoke`](Self::invoke) fails, and new requests of the peer
     /// are refused. Open calls go on. Draining can't be undone.
+    ///
+    /// Once it [is idle](Self::is_idle) and [is acknowledged](Self::is_acknowledged), the transport can be closed; if it is not
+    /// acknowledged, [`ping`](Self::ping).
     pub fn drain(&mut self) {
         self.calls.drain();
     }
@@ -376,6 +391,20 @@ impl Connection {
     /// Whether [`drain`](Self::drain) was called.
     pub fn is_draining(&self) -> bool {
         self.calls.is_draining()
+    }
+
+    /// The peer's ZMTP has read the first `messages` messages, as
+    /// [`LinkEvent::Acknowledged`](crate::zmtp::LinkEvent) says. For hosts that drive their own
+    /// [`Link`](crate::zmtp::Link), and send each message of [`poll_message`](Self::poll_message) on it.
+    pub fn handle_acknowledged(&mut self, messages: u64) {
+        self.acknowledgement.received(messages);
+    }
+
+    /// Whether the peer has received all replies, and the ends of all streams, that have been sent: it has
+    /// answered a later PING, of [`ping`](Self::ping) or of the heartbeat of ZMTP (K-5). Closing the transport
+    /// earlier may lose some of them.
+    pub fn is_acknowledged(&self) -> bool {
+        self.acknowledgement.is_complete()
     }
 
     /// Whether there are no calls of this side, no requests of the peer, and nothing to send. Without a
@@ -394,6 +423,7 @@ impl Connection {
                 self.phase = Phase::Unconnected;
                 self.clear_deadlines();
                 self.probes.clear();
+                self.acknowledgement = Acknowledgement::default();
             }
             _ => return false,
         }

@@ -5,7 +5,7 @@
 //! other.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -23,13 +23,21 @@ const FIRST_PROBES: u32 = 8;
 #[derive(Debug)]
 pub(super) struct Probes {
     /// Unanswered probes: when each was sent, by number; `None` if it still waits in the send queue.
-    under_way: BTreeMap<u64, Option<Instant>>,
+    under_way: BTreeMap<u64, Option<Departure>>,
     next: u64,
     first_left: u32,
     keepalive: Option<Keepalive>,
     last_heard: Instant,
     unanswered: u32,
     due: Option<Instant>,
+}
+
+/// When a probe was sent.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Departure {
+    pub(super) at: Instant,
+    /// Messages that were sent before it.
+    pub(super) after: u64,
 }
 
 /// What is due at a timeout.
@@ -115,16 +123,16 @@ impl Probes {
     }
 
     /// The message of a probe, which is sent now.
-    pub(super) fn sent(&mut self, number: u64, now: Instant) -> Multipart {
+    pub(super) fn sent(&mut self, number: u64, departure: Departure) -> Multipart {
         if let Some(sent) = self.under_way.get_mut(&number) {
-            *sent = Some(now);
+            *sent = Some(departure);
         }
         Multipart::new(PING, Bytes::new(), Bytes::copy_from_slice(&number.to_be_bytes()))
     }
 
-    /// The probe that a PONG answers, and its round-trip time. `None` if the probe is unknown or has not been
+    /// The probe that a PONG answers, and when it was sent. `None` if the probe is unknown or has not been
     /// sent (M-6).
-    pub(super) fn answered(&mut self, header: &[u8], body: &[u8], now: Instant) -> Option<(u64, Duration)> {
+    pub(super) fn answered(&mut self, header: &[u8], body: &[u8]) -> Option<(u64, Departure)> {
         let number = <[u8; 8]>::try_from(body).map(u64::from_be_bytes).ok().filter(|_| header.is_empty())?;
         let sent = self.under_way.get(&number).copied().flatten()?;
         self.under_way.remove(&number);
@@ -132,7 +140,7 @@ impl Probes {
             // An empty tree keeps a node. Probes are rare after the first ones, so free it.
             self.under_way.clear();
         }
-        Some((number, now.saturating_duration_since(sent)))
+        Some((number, sent))
     }
 
     /// Forgets a probe; returns whether it is still in the send queue.

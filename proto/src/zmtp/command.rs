@@ -27,7 +27,9 @@ pub(super) enum Command<'a> {
     Ping {
         context: &'a [u8],
     },
-    Pong,
+    Pong {
+        context: &'a [u8],
+    },
     Ready,
     Error {
         reason: String,
@@ -48,7 +50,7 @@ impl<'a> Command<'a> {
             b"PONG" if body.len() > MAX_CONTEXT => {
                 return Err(ZmtpViolation::Malformed { command: "PONG" });
             }
-            b"PONG" => Self::Pong,
+            b"PONG" => Self::Pong { context: body },
             b"READY" => Self::Ready,
             b"ERROR" => Self::Error { reason: reason(body) },
             _ => Self::Other,

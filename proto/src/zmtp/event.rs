@@ -29,6 +29,13 @@ pub enum LinkEvent {
     },
     /// A message of one to three frames, without a [`tail`](Multipart::tail).
     Message(Multipart),
+    /// The peer has answered a PING: its ZMTP has read the first `messages` messages that were sent on this link,
+    /// more than in the last such event. Pass the number to
+    /// [`Connection::handle_acknowledged`](crate::Connection::handle_acknowledged).
+    Acknowledged {
+        /// The number of messages, counted from the first that was sent.
+        messages: u64,
+    },
     /// A message with more frames than any message of Callosum was dropped.
     Ignored {
         /// The number of its frames.

@@ -9,7 +9,6 @@ use std::fmt;
 use std::io::IoSlice;
 use std::time::Instant;
 
-use super::assembly::Assembly;
 use super::command::Properties;
 use super::framing::{Deframer, Head};
 use super::greeting::Greeting;
@@ -329,12 +328,9 @@ impl Link {
     }
 
     fn establish(&mut self, now: Instant, minor: u8, outcome: Outcome) {
-        self.state = State::Ready(Traffic {
-            protection: outcome.protection,
-            assembly: Assembly::new(self.max_message_size),
-            // ZMTP 3.0 has no PING.
-            liveness: self.keepalive.filter(|_| minor > 0).map(|keepalive| Liveness::new(keepalive, now)),
-        });
+        // ZMTP 3.0 has no PING.
+        let liveness = self.keepalive.filter(|_| minor > 0).map(|keepalive| Liveness::new(keepalive, now));
+        self.state = State::Ready(Traffic::new(outcome.protection, self.max_message_size, liveness));
         self.events.push_back(LinkEvent::Established {
             identity: outcome.identity,
             #[cfg(feature = "curve")]

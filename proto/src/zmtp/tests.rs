@@ -564,17 +564,53 @@ fn silent_peer_is_pinged_and_then_given_up() {
     let start = Instant::now();
     let mut link = shake(&config(), start, 1);
     let second = Duration::from_secs(1);
-    let ping = command("PING", b"\0\0");
     for at in [30, 60] {
         assert_eq!(link.poll_timeout(), Some(start + at * second));
         link.handle_timeout(start + at * second - Duration::from_nanos(1)).unwrap();
         assert_eq!(link.pending_output(), 0);
         link.handle_timeout(start + at * second).unwrap();
-        assert_eq!(flush(&mut link), ping);
+        assert_eq!(flush(&mut link), ping_after(0));
         link.handle_timeout(start + at * second).unwrap();
         assert_eq!(link.pending_output(), 0);
     }
     assert_eq!(link.handle_timeout(start + 90 * second), Err(LinkError::KeepaliveTimedOut));
+}
+
+/// The PING of a link that has sent so many messages.
+fn ping_after(messages: u64) -> BytesMut {
+    command("PING", &[&b"\0\0"[..], &messages.to_be_bytes()].concat())
+}
+
+#[test]
+fn a_pong_acknowledges_the_messages_before_its_ping() {
+    let now = Instant::now();
+    let mut link = shake(&config(), now, 1);
+    let ping = |link: &mut Link, sent: usize| {
+        for _ in 0..sent {
+            link.send(three(b"UPPER", Bytes::new(), Bytes::new())).unwrap();
+        }
+        flush(link);
+        link.handle_timeout(link.poll_timeout().unwrap()).unwrap();
+        flush(link)
+    };
+    let pong = |link: &mut Link, context: &[u8]| {
+        feed(link, now, command("PONG", context)).unwrap();
+        link.poll_event()
+    };
+    let acknowledged = |messages| Some(LinkEvent::Acknowledged { messages });
+    assert_eq!(ping(&mut link, 2), ping_after(2));
+    // Of a peer that repeats no context, or another one.
+    for context in [&b""[..], b"\x02", &3_u64.to_be_bytes(), &[0xff; 8], &[0; 16]] {
+        assert_eq!(pong(&mut link, context), None, "{context:?}");
+    }
+    assert_eq!(ping(&mut link, 1), ping_after(3));
+    assert_eq!(pong(&mut link, &2_u64.to_be_bytes()), acknowledged(2), "the third is not");
+    for messages in 0..=2_u64 {
+        assert_eq!(pong(&mut link, &messages.to_be_bytes()), None, "known already");
+    }
+    assert_eq!(pong(&mut link, &3_u64.to_be_bytes()), acknowledged(3));
+    assert_eq!(ping(&mut link, 0), ping_after(3));
+    assert_eq!(pong(&mut link, &3_u64.to_be_bytes()), None);
 }
 
 #[test]

@@ -36,9 +36,17 @@ pub(super) struct Traffic {
     pub(super) assembly: Assembly,
     /// `None` if the peer gets no PINGs.
     pub(super) liveness: Option<Liveness>,
+    /// Messages that were sent: the context of each PING, by which its PONG tells that the peer has read so many.
+    sent: u64,
+    /// How many of them the peer is known to have read.
+    acknowledged: u64,
 }
 
 impl Traffic {
+    pub(super) fn new(protection: Protection, max_message_size: usize, liveness: Option<Liveness>) -> Self {
+        Self { protection, assembly: Assembly::new(max_message_size), liveness, sent: 0, acknowledged: 0 }
+    }
+
     /// Checks the size of a frame before any of it is buffered.
     pub(super) fn admit(&self, head: &Head) -> Result<(), LinkError> {
         match &self.protection {
@@ -67,7 +75,7 @@ impl Traffic {
             Protection::None if !head.command => {
                 events.extend(self.assembly.push(head.more, deframer.freeze(payload, 0)));
             }
-            Protection::None => self.take_command(&payload, output)?,
+            Protection::None => self.take_command(&payload, output, events)?,
             #[cfg(feature = "curve")]
             Protection::Curve(cipher) => match cipher.open(&mut payload)? {
                 MessageKind::Frame { more } => {
@@ -76,14 +84,19 @@ impl Traffic {
                 }
                 MessageKind::Command => {
                     check_command(payload.len() - OVERHEAD)?;
-                    self.take_command(&payload[OVERHEAD..], output)?;
+                    self.take_command(&payload[OVERHEAD..], output, events)?;
                 }
             },
         }
         Ok(())
     }
 
-    fn take_command(&mut self, payload: &[u8], output: &mut OutputQueue) -> Result<(), LinkError> {
+    fn take_command(
+        &mut self,
+        payload: &[u8],
+        output: &mut OutputQueue,
+        events: &mut VecDeque<LinkEvent>,
+    ) -> Result<(), LinkError> {
         let too_late = |command: &'static str| Err(ZmtpViolation::TooLate { command }.into());
         match Command::parse(payload)? {
             Command::Ping { context } => {
@@ -91,7 +104,11 @@ impl Traffic {
                 output.mark_reply(pong);
                 Ok(())
             }
-            Command::Pong | Command::Other => Ok(()),
+            Command::Pong { context } => {
+                events.extend(self.acknowledge(context));
+                Ok(())
+            }
+            Command::Other => Ok(()),
             Command::Ready => too_late("READY"),
             Command::Error { reason } => match self.protection {
                 Protection::None => Err(LinkError::refused(reason)),
@@ -100,6 +117,17 @@ impl Traffic {
                 Protection::Curve(_) => too_late("ERROR"),
             },
         }
+    }
+
+    /// What a PONG with this context says. Peers of old versions of ZMTP send no context, and others may invent
+    /// one.
+    fn acknowledge(&mut self, context: &[u8]) -> Option<LinkEvent> {
+        let messages = u64::from_be_bytes(context.try_into().ok()?);
+        if messages <= self.acknowledged || messages > self.sent {
+            return None;
+        }
+        self.acknowledged = messages;
+        Some(LinkEvent::Acknowledged { messages })
     }
 
     /// Queues a command; returns the size of its frame.
@@ -124,7 +152,12 @@ impl Traffic {
         let due = self.liveness.as_mut().map_or(Due::Nothing, |liveness| liveness.handle_timeout(now));
         match due {
             Due::Nothing => Ok(()),
-            Due::Ping => self.send_command(b"\x04PING", &TTL, output).map(drop),
+            Due::Ping => {
+                let mut body = [0; TTL.len() + size_of::<u64>()];
+                body[..TTL.len()].copy_from_slice(&TTL);
+                body[TTL.len()..].copy_from_slice(&self.sent.to_be_bytes());
+                self.send_command(b"\x04PING", &body, output).map(drop)
+            }
             Due::Dead => Err(LinkError::KeepaliveTimedOut),
         }
     }
@@ -156,6 +189,7 @@ impl Traffic {
                 }
             }
         }
+        self.sent += 1;
         Ok(())
     }
 }

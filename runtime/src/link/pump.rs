@@ -172,9 +172,9 @@ impl Pump {
         false
     }
 
-    /// Ready once the endpoint is shutting down, the connection has nothing left to do, and the peer has received all replies: what a
-    /// link has taken may be lost when it is dropped. A peer that does not answer is waited for until the grace period is over, or, if
-    /// it may lose no reply, for `otherwise`.
+    /// Ready once the endpoint is shutting down, the connection has nothing left to do, and the peer has received all replies and
+    /// streams: what a link has taken may be lost when it is dropped. A peer that has not acknowledged them is waited for until the
+    /// grace period is over, any other for `otherwise`.
     pub(crate) fn poll_drained(&mut self, cx: &mut Context<'_>, otherwise: Duration) -> Poll<()> {
         if !self.is_drained() {
             return Poll::Pending;
@@ -193,16 +193,20 @@ impl Pump {
     }
 }
 
-/// Waits until the peer has received everything: the answer to a probe shows it. If no request of the peer was ever answered, `otherwise`
-/// bounds the wait.
+/// Waits until the peer has received everything: the answer to a probe shows it. If it has acknowledged all replies and streams
+/// already, `otherwise` bounds the wait.
 async fn received(peer: Arc<PeerShared>, otherwise: Duration) {
-    if !peer.lock().connection.is_established() {
-        return;
-    }
+    let is_acknowledged = {
+        let state = peer.lock();
+        if !state.connection.is_established() {
+            return;
+        }
+        state.connection.is_acknowledged()
+    };
     let handle = peer.handle();
     // It fails only when the connection is over.
     let answered = handle.probe(usize::MAX);
-    if peer.counters.has_replied() {
+    if !is_acknowledged {
         let _ = answered.await;
     } else if !otherwise.is_zero() {
         let _ = until(&*peer.core.runtime, peer.core.now() + otherwise, answered).await;

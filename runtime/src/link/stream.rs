@@ -189,6 +189,7 @@ impl StreamLink {
             let mut state = self.pump.peer.lock();
             match event {
                 LinkEvent::Message(message) => state.connection.handle_message(now, message),
+                LinkEvent::Acknowledged { messages } => state.connection.handle_acknowledged(messages),
                 LinkEvent::Established { identity, public_key, .. } => {
                     state.attach(&self.address, identity, public_key, now);
                     self.handshake = None;

@@ -259,6 +259,10 @@ impl<'a> World<'a> {
                         self.links[link].drivers[side].connection.handle_connected(self.now)
                     }
                     Arrival::Message(message) => self.receive(link, side, message),
+                    Arrival::Acknowledged(messages) => {
+                        self.links[link].drivers[side].connection.handle_acknowledged(messages);
+                        self.note("acknowledged by ZMTP");
+                    }
                     Arrival::Lost => self.lose(link, side, CloseCause::LinkLost),
                 }
             }

@@ -17,6 +17,8 @@ const HELD_MAX: usize = 32 * 1024;
 pub(super) struct Transport {
     pipes: [Pipe; 2],
     zmtp: Option<[Link; 2]>,
+    /// With ZMTP: how many messages each side has received.
+    received: [u64; 2],
     /// Under CURVE, each side's public key.
     public_keys: Option<[CurvePublicKey; 2]>,
     /// Without ZMTP: each side's message that its pipe has not accepted yet.
@@ -31,6 +33,8 @@ pub(super) struct Transport {
 pub(super) enum Arrival {
     Connected,
     Message(Multipart),
+    /// The other side's ZMTP has read so many messages.
+    Acknowledged(u64),
     /// The connection is closed.
     Lost,
 }
@@ -60,6 +64,7 @@ impl Transport {
         let mut transport = Self {
             pipes: delays.map(Pipe::new),
             zmtp: None,
+            received: [0; 2],
             public_keys: None,
             unsent: [None, None],
             capacity,
@@ -182,7 +187,17 @@ impl Transport {
                     assert_eq!(public_key, expected, "the link has authenticated another peer");
                     arrived.push(Arrival::Connected);
                 }
-                LinkEvent::Message(message) => arrived.push(Arrival::Message(message)),
+                LinkEvent::Message(message) => {
+                    self.received[to] += 1;
+                    arrived.push(Arrival::Message(message));
+                }
+                LinkEvent::Acknowledged { messages } => {
+                    assert!(
+                        messages <= self.received[1 - to],
+                        "a message is acknowledged before it has arrived"
+                    );
+                    arrived.push(Arrival::Acknowledged(messages));
+                }
                 LinkEvent::AuthenticationRequested { public_key } => {
                     let expected = self.public_keys.map(|keys| keys[1 - to]);
                     assert_eq!(Some(public_key), expected, "another peer asks to be admitted");

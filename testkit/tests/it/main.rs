@@ -3,6 +3,7 @@
 
 mod curve_by_hand;
 mod destructors;
+mod drained;
 mod grace;
 mod history;
 mod layers;

@@ -14,7 +14,7 @@ use callosum_runtime::{
     Builder, CallError, Codec, Context, Drained, Event, Events, Handler, HandlerError, HandlerResult, Method,
     OrderingMode, Peer, Reply,
 };
-use callosum_tests::interop::{PATIENCE, Server, World, farewell, next, yield_now};
+use callosum_tests::interop::{PATIENCE, Server, World, farewell, next, until, yield_now};
 use callosum_tests::interop_tests;
 use callosum_tests::python::PyProcess;
 use futures_channel::oneshot;
@@ -136,13 +136,6 @@ fn only_peer(server: &Server) -> Peer {
     let peers = server.binder.peers();
     assert_eq!(peers.len(), 1);
     peers[0].clone()
-}
-
-/// Lets others run until something has become true; the test's watchdog bounds it.
-fn until(condition: impl Fn() -> bool) {
-    while !condition() {
-        std::thread::yield_now();
-    }
 }
 
 async fn next_event(events: &mut Events, what: impl Fn(&Event) -> bool) -> Event {

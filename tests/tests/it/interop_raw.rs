@@ -2,9 +2,10 @@
 #![expect(clippy::unwrap_used, reason = "a panic is a failed test")]
 
 use std::future::IntoFuture;
+use std::time::Duration;
 
-use callosum_runtime::{CallError, HandlerResult, Peer};
-use callosum_tests::interop::{World, farewell};
+use callosum_runtime::{Builder, CallError, HandlerResult, Peer, Stats};
+use callosum_tests::interop::{World, farewell, until};
 use callosum_tests::interop_tests;
 use callosum_tests::python::PyProcess;
 use callosum_tests::rig::{had_left, longer_and_longer};
@@ -15,6 +16,7 @@ interop_tests! {
     garbage_for_a_connector: tcp ipc;
     broken_replies: tcp;
     peer_that_is_silent_and_then_gone: tcp ipc;
+    reader_that_is_late: tcp ipc;
 }
 
 fn garbage_for_a_binder(world: &World) {
@@ -131,4 +133,46 @@ fn peer_that_is_silent_and_then_gone(world: &World) {
     let (status, stderr) = server.wait_exit();
     assert!(status.success(), "{stderr}");
     client.stop(world);
+}
+
+/// Heartbeats, many of them.
+fn heartbeats(world: &World) -> Builder {
+    world
+        .builder()
+        .keepalive(Duration::from_millis(10), 10_000)
+        .handle("late", |_: Value, _| async { HandlerResult::Ok(()) })
+}
+
+/// Waits until the other side's libzmq has acknowledged the answer to its only call: a PING was sent after that, and answered.
+fn wait_until_acknowledged(stats: impl Fn() -> Stats) {
+    /// Bytes of a PONG command that has our context.
+    const PONG: u64 = 15;
+    until(|| stats().requests_done == 1);
+    let received = stats().bytes_received;
+    // The first may answer a PING that was sent before.
+    until(|| stats().bytes_received >= received + 2 * PONG);
+}
+
+/// libzmq answers heartbeats while nobody reads its socket. What it has acknowledged can be read when the connection is gone, and a
+/// shutdown does not wait until somebody does.
+fn reader_that_is_late(world: &World) {
+    let reads = |mut reader: PyProcess| {
+        reader.send(&json!("read"));
+        reader.wait_line("UPPER 2");
+        let (status, stderr) = reader.wait_exit();
+        assert!(status.success(), "{stderr}");
+    };
+    let server = world.serve(heartbeats(world));
+    let mut reader = PyProcess::spawn("late_reader.py", &["--connect", &server.endpoint()]);
+    reader.wait_line("called");
+    wait_until_acknowledged(|| server.binder.stats());
+    server.stop(world);
+    reads(reader);
+
+    let mut reader = PyProcess::spawn("late_reader.py", &["--bind", &world.endpoint()]);
+    let client = world.connect(heartbeats(world), &reader.wait_line("listening on "));
+    reader.wait_line("called");
+    wait_until_acknowledged(|| client.connector.stats());
+    client.stop(world);
+    reads(reader);
 }

@@ -1,4 +1,5 @@
 mod abuse;
+mod acknowledgement;
 mod calls;
 mod dialect2;
 mod giving_up;

@@ -62,11 +62,12 @@ fn every_message_that_is_sealed_is_counted() {
         assert_eq!(links[to].poll_event(), Some(LinkEvent::Message(three())));
         ping(links[from]).unwrap();
         let said = written(links[from]);
-        assert_eq!(last_number(&said, b"\x04PING\0\0".len()), *last_sent(links[from]));
+        assert_eq!(last_number(&said, b"\x04PING\0\0".len() + 8), *last_sent(links[from]));
         links[to].handle_input(now, &said).unwrap();
         let said = written(links[to]);
-        assert_eq!(last_number(&said, b"\x04PONG".len()), *last_sent(links[to]));
+        assert_eq!(last_number(&said, b"\x04PONG".len() + 8), *last_sent(links[to]));
         links[from].handle_input(now, &said).unwrap();
+        assert_eq!(links[from].poll_event(), Some(LinkEvent::Acknowledged { messages: 1 }));
     }
 }
 

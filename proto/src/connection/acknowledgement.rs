@@ -1,0 +1,39 @@
+//! Whether the peer has received what it must not lose when this side closes the connection: replies, and the ends of streams.
+//!
+//! Messages arrive in order, so the answer to a PING, of Callosum's or of ZMTP's, acknowledges all messages that left before that
+//! PING. For example, messages 1 to 9 leave, the 7th is a reply, then a PING as the 10th, and another reply as the 11th. The PONG
+//! acknowledges 9 messages, the first reply among them; the second reply needs another PING.
+
+/// Counts messages from the first one of the transport.
+#[derive(Debug, Default)]
+pub(super) struct Acknowledgement {
+    /// Messages that have left.
+    sent: u64,
+    /// Those up to the last one that needs an acknowledgement.
+    needed: u64,
+    /// Those that the peer is known to have received.
+    received: u64,
+}
+
+impl Acknowledgement {
+    pub(super) fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// One more message leaves.
+    pub(super) fn leaves(&mut self, needs_acknowledgement: bool) {
+        self.sent += 1;
+        if needs_acknowledgement {
+            self.needed = self.sent;
+        }
+    }
+
+    /// The peer has received the first `messages` messages.
+    pub(super) fn received(&mut self, messages: u64) {
+        self.received = self.received.max(messages.min(self.sent));
+    }
+
+    pub(super) fn is_complete(&self) -> bool {
+        self.received >= self.needed
+    }
+}
