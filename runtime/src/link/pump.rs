@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use callosum_proto::{ConnectionId, Request};
@@ -33,7 +33,7 @@ pub(crate) struct Pump {
     established: bool,
     anomalies_reported: u32,
     /// Present once the connection has drained.
-    receipt: Option<BoxFuture<'static, ()>>,
+    receipt: Option<Receipt>,
 }
 
 /// Events that one link may cause with what it gets wrong, so that it pushes no other events out of the subscribers' buffers.
@@ -174,12 +174,37 @@ impl Pump {
 
     /// Ready once the endpoint is shutting down, the connection has nothing left to do, and the peer has received all replies and
     /// streams: what a link has taken may be lost when it is dropped. A peer that has not acknowledged them is waited for until the
-    /// grace period is over, any other for `otherwise`.
+    /// grace period is over, any other for `otherwise`. To be polled again when something has come from the peer.
     pub(crate) fn poll_drained(&mut self, cx: &mut Context<'_>, otherwise: Duration) -> Poll<()> {
-        if !self.is_drained() {
-            return Poll::Pending;
+        while self.is_drained() {
+            let (is_established, is_acknowledged) = {
+                let state = self.peer.lock();
+                (state.connection.is_established(), state.connection.is_acknowledged())
+            };
+            let receipt = match (&mut self.receipt, is_acknowledged) {
+                _ if !is_established => return Poll::Ready(()),
+                (None, true) if otherwise.is_zero() => return Poll::Ready(()),
+                // By the heartbeat, perhaps, while the probe was under way.
+                (Some(Receipt::Needed(_)), true) => return Poll::Ready(()),
+                (None, true) => {
+                    let by = self.peer.core.now() + otherwise;
+                    self.receipt.insert(Receipt::Courtesy(acknowledged(self.peer.clone(), Some(by)).boxed()))
+                }
+                (Some(receipt @ Receipt::Needed(_)), false)
+                | (Some(receipt @ Receipt::Courtesy(_)), true) => receipt,
+                // A call that came meanwhile has been refused.
+                (None | Some(Receipt::Courtesy(_)), false) => {
+                    self.receipt.insert(Receipt::Needed(acknowledged(self.peer.clone(), None).boxed()))
+                }
+            };
+            let (Receipt::Needed(answered) | Receipt::Courtesy(answered)) = receipt;
+            match ready!(answered.poll_unpin(cx)) {
+                // It may have refused another call since the probe.
+                true if !self.peer.lock().connection.is_acknowledged() => self.receipt = None,
+                _ => return Poll::Ready(()),
+            }
         }
-        self.receipt.get_or_insert_with(|| received(self.peer.clone(), otherwise).boxed()).poll_unpin(cx)
+        Poll::Pending
     }
 
     /// Whether the endpoint is shutting down and the connection has nothing left to do.
@@ -193,23 +218,21 @@ impl Pump {
     }
 }
 
-/// Waits until the peer has received everything: the answer to a probe shows it. If it has acknowledged all replies and streams
-/// already, `otherwise` bounds the wait.
-async fn received(peer: Arc<PeerShared>, otherwise: Duration) {
-    let is_acknowledged = {
-        let state = peer.lock();
-        if !state.connection.is_established() {
-            return;
-        }
-        state.connection.is_acknowledged()
-    };
+/// What a connection that has drained waits for.
+enum Receipt {
+    /// The peer has to acknowledge what it must not lose.
+    Needed(BoxFuture<'static, bool>),
+    /// It has, and may have the rest.
+    Courtesy(BoxFuture<'static, bool>),
+}
+
+/// Waits until the peer has received what was sent so far, which its answer to a probe shows. False if it won't: the connection is over.
+async fn acknowledged(peer: Arc<PeerShared>, by: Option<Instant>) -> bool {
     let handle = peer.handle();
-    // It fails only when the connection is over.
     let answered = handle.probe(usize::MAX);
-    if !is_acknowledged {
-        let _ = answered.await;
-    } else if !otherwise.is_zero() {
-        let _ = until(&*peer.core.runtime, peer.core.now() + otherwise, answered).await;
+    match by {
+        None => answered.await.is_ok(),
+        Some(at) => !matches!(until(&*peer.core.runtime, at, answered).await, Some(Err(_))),
     }
 }
 
