@@ -302,8 +302,8 @@ pub enum Anomaly {
 pub enum EndpointEvent {
     /// A request has arrived; the order of these events is the order of arrival.
     ///
-    /// [`Arrival::bytes`] are the bytes that the connection holds: method, key, metadata, and the body if
-    /// that is complete. The endpoint counts 256 bytes more.
+    /// [`Arrival::bytes`] are the bytes that the connection holds: method, key, metadata, and the body or the
+    /// window of a stream, unless the argument has to be complete first. The endpoint counts 256 bytes more.
     Arrived(Arrival),
     /// The argument of a request that arrived unready is complete, so the request may start, in its order. If
     /// its bytes would exceed the limit on waiting bytes, [`ConnectionEvent::Refuse`] follows.

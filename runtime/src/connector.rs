@@ -101,7 +101,7 @@ impl Connector {
     ///
     /// A peer that stalls is waited for up to the grace period if it has not acknowledged all replies and streams, with its
     /// answer to a heartbeat, to [`Peer::ping`] or to a probe of the shutdown. Otherwise closing the connection takes 1 s at
-    /// most.
+    /// most, or [`Limits::write_timeout`](crate::Limits::write_timeout) if it takes no bytes.
     ///
     /// Needs the driver to run. Cancel safe: once polled, the shutdown goes on. A handler that awaits it waits for
     /// itself until the grace period is over: poll it once there, or spawn it.

@@ -94,7 +94,8 @@ pub(crate) struct Calls {
     fatal: Option<Fatal>,
     /// Whether an answer or an acknowledgement since the last check shows that the peer reads.
     peer_reads: bool,
-    /// Whether something has left since the last look whose loss no later message would show: a reply, or the end of a stream.
+    /// Whether something was sent since the last check whose loss no later message would show: a reply, or the
+    /// end of a stream.
     needs_acknowledgement: bool,
     /// Whether the endpoint was told to start no more requests.
     paused: bool,
@@ -303,7 +304,7 @@ impl Calls {
         std::mem::take(&mut self.peer_reads)
     }
 
-    /// Whether what has left since the last call has to be acknowledged before the connection is closed.
+    /// Whether what was sent since the last call has to be acknowledged before the connection is closed.
     pub(crate) fn take_needs_acknowledgement(&mut self) -> bool {
         std::mem::take(&mut self.needs_acknowledgement)
     }

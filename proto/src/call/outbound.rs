@@ -43,7 +43,10 @@ impl Calls {
                 break;
             }
         }
-        self.codec.take()
+        let message = self.codec.take();
+        // Nothing is sent of a reply that was cancelled meanwhile.
+        self.needs_acknowledgement &= message.is_some();
+        message
     }
 
     /// Adds a control record. Returns false if the current message must be sent first.

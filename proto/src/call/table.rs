@@ -173,7 +173,7 @@ pub(super) struct Opened {
     pub(super) key: OrderingKey,
     pub(super) options: Options,
     pub(super) piece: Piece,
-    /// Size of the frame that the fields are slices of; 0 if slices can be kept.
+    /// Size of the frame that the piece and the values of metadata are slices of; 0 if slices can be kept.
     pub(super) frame: usize,
 }
 

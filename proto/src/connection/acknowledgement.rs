@@ -1,13 +1,15 @@
-//! Whether the peer has received what it must not lose when this side closes the connection: replies, and the ends of streams.
+//! Whether the peer has received what must not be lost when this side closes the connection (K-5): replies, and
+//! the ends of streams.
 //!
-//! Messages arrive in order, so the answer to a PING, of Callosum's or of ZMTP's, acknowledges all messages that left before that
-//! PING. For example, messages 1 to 9 leave, the 7th is a reply, then a PING as the 10th, and another reply as the 11th. The PONG
-//! acknowledges 9 messages, the first reply among them; the second reply needs another PING.
+//! Messages arrive in order, so the answer to a PING, of Callosum or of ZMTP, acknowledges all messages that
+//! were sent before that PING. For example, messages 1 to 9 are sent, of which the 7th is a reply, then a PING as
+//! the 10th, and another reply as the 11th. The PONG acknowledges 9 messages, including the first reply; the
+//! second reply needs another PING.
 
 /// Counts messages from the first one of the transport.
 #[derive(Debug, Default)]
 pub(super) struct Acknowledgement {
-    /// Messages that have left.
+    /// Messages that have been sent.
     sent: u64,
     /// Those up to the last one that needs an acknowledgement.
     needed: u64,
@@ -20,7 +22,7 @@ impl Acknowledgement {
         self.sent
     }
 
-    /// One more message leaves.
+    /// One more message is sent.
     pub(super) fn leaves(&mut self, needs_acknowledgement: bool) {
         self.sent += 1;
         if needs_acknowledgement {

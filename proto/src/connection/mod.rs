@@ -382,8 +382,8 @@ impl Connection {
     /// Stops accepting calls from both sides: [`invoke`](Self::invoke) fails, and new requests of the peer
     /// are refused. Open calls go on. Draining can't be undone.
     ///
-    /// Once it [is idle](Self::is_idle) and [is acknowledged](Self::is_acknowledged), the transport can be closed; if it is not
-    /// acknowledged, [`ping`](Self::ping).
+    /// Once the connection [is idle](Self::is_idle) and [is acknowledged](Self::is_acknowledged), the transport can
+    /// be closed. If it is not acknowledged, send a [`ping`](Self::ping) and wait for the answer.
     pub fn drain(&mut self) {
         self.calls.drain();
     }

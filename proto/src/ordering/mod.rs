@@ -61,10 +61,10 @@ pub struct Arrival {
     pub request: RequestId,
     /// Its ordering key, or "no key".
     pub key: OrderingKey,
-    /// Memory of the request while it waits, in bytes; without the argument if that is not complete.
+    /// Memory of the request while it waits, in bytes; without the argument if the request is not ready.
     pub bytes: usize,
-    /// Whether the argument is complete. If not, the request gets its place in the order now, and may start
-    /// after [`ready`](Scheduler::ready).
+    /// Whether the request may start: its argument is complete, or is handed out as a stream. If not, the request
+    /// gets its place in the order now, and may start after [`ready`](Scheduler::ready).
     pub ready: bool,
 }
 

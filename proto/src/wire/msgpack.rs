@@ -1,4 +1,5 @@
-//! Decodes MessagePack from a received frame, without copying and without allocating for announced lengths.
+//! Decodes MessagePack from a received frame, without allocating for announced lengths. Method names, keys and
+//! texts are copied, bodies are not.
 
 use bytes::Bytes;
 use rmp::Marker;
@@ -6,7 +7,7 @@ use rmp::Marker;
 use super::{DecodeError, MAX_DEPTH};
 use crate::{KeyKind, OrderingKey, Text};
 
-/// A cursor over one frame. Strings that it returns are slices of that frame.
+/// A cursor over one frame.
 #[derive(Debug)]
 pub(super) struct Reader<'a> {
     frame: &'a Bytes,

@@ -36,7 +36,8 @@ pub(super) struct Traffic {
     pub(super) assembly: Assembly,
     /// `None` if the peer gets no PINGs.
     pub(super) liveness: Option<Liveness>,
-    /// Messages that were sent: the context of each PING, by which its PONG tells that the peer has read so many.
+    /// Messages that were sent. Each PING has the number as its context, so its PONG says that the peer has read
+    /// so many.
     sent: u64,
     /// How many of them the peer is known to have read.
     acknowledged: u64,

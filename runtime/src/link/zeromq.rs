@@ -40,7 +40,8 @@ impl<S> Builder<S> {
     ///
     /// The socket's monitor is taken over: it tells when the peer is gone. What the socket has taken to be sent is
     /// written by tasks of its own, which the driver does not own; a [`shutdown`](Connector::shutdown) that drains
-    /// waits for the peer's answer that it has received everything: up to the grace period if the peer has made calls, else up to 1 s.
+    /// waits for the peer's answer that it has received everything: up to the grace period if it has not acknowledged all replies
+    /// and streams, else up to 1 s.
     pub fn connect_zeromq(self, mut socket: DealerSocket) -> (Connector, Driver) {
         let monitor = socket.monitor();
         let (sender, receiver) = socket.split();

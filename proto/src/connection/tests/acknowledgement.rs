@@ -173,3 +173,18 @@ fn acknowledgements_of_zmtp_count_the_messages_of_the_present_transport() {
     side.connection.handle_acknowledged(2);
     assert!(is_acknowledged(&side));
 }
+
+#[test]
+fn a_reply_that_was_cancelled_before_it_was_sent_needs_no_acknowledgement() {
+    let (mut a, mut b) = pair2(two(), two());
+    let call = a.invoke("m");
+    exchange(&mut a, &mut b);
+    let asked = request(&mut b);
+    b.connection.reply(asked.id, Reply::result(vec![0; 4 * MAX_FIRST])).unwrap();
+    assert!(a.connection.abandon(call));
+    a.sent().into_iter().for_each(|message| b.hear(message));
+    assert_eq!(b.sent(), [], "the reply is dropped");
+    b.connection.ping().unwrap();
+    let [probe] = &b.sent()[..] else { panic!("a probe") };
+    assert!(is_acknowledged(&b), "{probe:?} is no reply");
+}
