@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::ours::MAX_NAMES;
 use super::reassembly::reassembly_size;
 use super::table::{OpenCall, Opened, RequestState, Stage, State};
 use super::{Calls, Deadline, Fatal};
@@ -32,6 +33,12 @@ impl Calls {
         let Opened { call, method, key, options, piece, frame } = opened;
         if let Some((refusal, why)) = self.refusal_of(&options) {
             return self.refuse(call, key, refusal.to_error(why));
+        }
+        let size = method.as_bytes().len() + key.as_bytes().len();
+        // W-10: an open request keeps its key, and then only the number of requests is limited.
+        if size > MAX_NAMES && !wire::is_dialect_1(call) {
+            let error = DecodeError::TooLarge { what: "the method and the key", size, limit: MAX_NAMES };
+            return self.refuse_unreadable(call, key, error);
         }
         let Piece { fin, item, .. } = piece;
         let first = match self.first_piece(call, piece) {

@@ -428,6 +428,30 @@ fn answers_to_what_came_before_the_handshake_are_messages_of_their_own() {
 
 /// The limit is on the peer's requests of both dialects together.
 #[test]
+fn names_of_a_request_are_limited_at_the_edge() {
+    let limit = 32 * 1024;
+    let mut side = binder(two());
+    let open = |call, key: usize| {
+        let Record::Open { options, piece, .. } = open(call, whole("")) else {
+            unreachable!("it is an OPEN")
+        };
+        Record::Open { call, method: "m".into(), key: OrderingKey::text("k".repeat(key)), options, piece }
+    };
+    side.hear_records(&[open(0, limit - 1)]);
+    side.hear_records(&[open(2, limit)]);
+    side.hear_records(&[open(4, 1)]);
+    let events = side.events();
+    let refused = DecodeError::TooLarge { what: "the method and the key", size: limit + 1, limit };
+    let [Event::Request(first), anomaly, Event::Request(last)] = &events[..] else { panic!("{events:?}") };
+    assert_eq!((first.id, last.id), (incoming(0), incoming(4)), "the connection lives on");
+    assert_eq!(anomaly, &Event::Anomaly(Anomaly::Body(refused)));
+    let [Record::Fail { call: 2, failure: Failure::Error(info), .. }] = &side.sent_records()[..] else {
+        panic!("only the call that is over the limit is refused")
+    };
+    assert_eq!(Refusal::of(info), Some(Refusal::BodyTooLarge));
+}
+
+#[test]
 fn requests_of_both_dialects_count_against_one_limit() {
     let mut side = Side::connected(Role::Connector, ConnectionConfig { max_requests: 3, ..two() });
     let early = [side.asked(1), side.asked(2)];
