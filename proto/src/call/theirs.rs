@@ -34,10 +34,11 @@ impl Calls {
         if let Some((refusal, why)) = self.refusal_of(&options) {
             return self.refuse(call, key, refusal.to_error(why));
         }
-        let size = method.as_bytes().len() + key.as_bytes().len();
+        let names = method.as_bytes().len() + key.as_bytes().len();
         // W-10: an open request keeps its key, and then only the number of requests is limited.
-        if size > MAX_NAMES && !wire::is_dialect_1(call) {
-            let error = DecodeError::TooLarge { what: "the method and the key", size, limit: MAX_NAMES };
+        if names > MAX_NAMES && !wire::is_dialect_1(call) {
+            let (size, limit) = (names, MAX_NAMES);
+            let error = DecodeError::TooLarge { what: "the method and the key", size, limit };
             return self.refuse_unreadable(call, key, error);
         }
         let Piece { fin, item, .. } = piece;
@@ -57,7 +58,7 @@ impl Calls {
         if let Some(at) = stop {
             self.deadlines.set(at, Deadline::Caller(id));
         }
-        let names = method.as_bytes().len() + key.as_bytes().len() + metadata.size();
+        let names = names + metadata.size();
         let (body, argument, held) = self.begin_argument(options.size, first, fin, item);
         let request = Request { id, method, key: key.clone(), body, metadata, deadline };
         let incomplete = argument.as_ref().filter(|_| !self.config.stream_arguments.has(&request.method));
