@@ -17,7 +17,7 @@ use crate::Role;
 const MAX_CONTEXT: usize = 16;
 /// The most properties in a peer's metadata; real peers send two to five.
 const MAX_PROPERTIES: usize = 256;
-/// The longest identity (RFC 28).
+/// The longest identity (RFC 37).
 const MAX_IDENTITY: usize = 255;
 /// An error quotes at most this many bytes of an unknown socket type.
 const MAX_SHOWN: usize = 32;
@@ -53,6 +53,7 @@ impl<'a> Command<'a> {
             b"PONG" => Self::Pong { context: body },
             b"READY" => Self::Ready,
             b"ERROR" => Self::Error { reason: reason(body) },
+            // Z-10: also SUBSCRIBE, CANCEL, JOIN and LEAVE of RFC 37, which are for other sockets.
             _ => Self::Other,
         })
     }
@@ -70,6 +71,7 @@ pub(super) fn split(payload: &[u8]) -> Result<(&[u8], &[u8]), ZmtpViolation> {
 
 /// The reason in the body of an ERROR. A truncated one is accepted, too.
 pub(super) fn reason(body: &[u8]) -> String {
+    // Lenient, because the link ends in any case, and the text is only for a log.
     let (len, text) = body.split_first().unwrap_or((&0, &[]));
     String::from_utf8_lossy(&text[..text.len().min(usize::from(*len))]).into_owned()
 }
@@ -87,6 +89,7 @@ pub(super) fn queue(output: &mut OutputQueue, name: &[u8], body: &[&[u8]]) -> us
 
 /// Queues an ERROR with the reason for which the link ends.
 pub(super) fn queue_error(output: &mut OutputQueue, reason: &str) {
+    // Always one of our own constant texts, so it is shorter than 256 bytes.
     queue(output, b"\x05ERROR", &[&[reason.len() as u8], reason.as_bytes()]);
 }
 
@@ -130,6 +133,8 @@ pub(super) fn parse_properties(mut metadata: &[u8], ours: Role) -> Result<Bytes,
             return Err(ZmtpViolation::TooManyProperties { max: MAX_PROPERTIES }.into());
         }
         let (name, value) = property(&mut metadata).ok_or(ZmtpViolation::Property)?;
+        // RFC 23: case is not significant in names. A duplicate is an error, because two readers could take
+        // different values.
         if name.eq_ignore_ascii_case(b"Socket-Type") && theirs.replace(value).is_some()
             || name.eq_ignore_ascii_case(b"Identity") && identity.replace(value).is_some()
         {
@@ -148,7 +153,8 @@ pub(super) fn parse_properties(mut metadata: &[u8], ours: Role) -> Result<Bytes,
         return Err(LinkError::IncompatibleSocket { ours: socket_type(ours), theirs });
     }
     let identity = identity.unwrap_or_default();
-    // RFC 28 reserves identities that start with a zero byte for those that a ROUTER generates.
+    // RFC 37 reserves identities that start with a zero byte. libzmq's ROUTER generates such ones for peers
+    // that announce none.
     if identity.len() > MAX_IDENTITY || identity.first() == Some(&0) {
         return Err(ZmtpViolation::Identity.into());
     }
@@ -171,6 +177,7 @@ fn property<'a>(metadata: &mut &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
         return None;
     }
     let (len, rest) = rest.split_first_chunk()?;
+    // A length past the end of the command fails here. Nothing is allocated for it (Z-12).
     let (value, rest) = rest.split_at_checked(usize::try_from(u32::from_be_bytes(*len)).ok()?)?;
     *metadata = rest;
     Some((name, value))

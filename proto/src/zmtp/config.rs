@@ -39,7 +39,7 @@ pub enum Mechanism {
 pub struct LinkConfig {
     /// Which end this is.
     pub role: Role,
-    /// Routing id announced to the peer, at most 255 bytes (RFC 28); if empty, the peer chooses one. Default:
+    /// Routing id announced to the peer, at most 255 bytes (RFC 37); if empty, the peer chooses one. Default:
     /// empty.
     pub identity: Bytes,
     /// Largest incoming message, in bytes of all its frames together. A larger one ends the link. Default: 11
@@ -74,7 +74,9 @@ impl LinkConfig {
         Self {
             role,
             identity: Bytes::new(),
+            // Room for the largest body of dialect 1, 10 MiB (L-1), and its header of up to 64 KiB.
             max_message_size: 11 << 20,
+            // A CURVE client with the longest identity sends less than 1 KiB of it.
             max_handshake_bytes: 8 << 10,
             handshake_timeout: Duration::from_secs(10),
             keepalive: Some(Keepalive::default()),

@@ -214,6 +214,7 @@ impl LinkError {
     /// The error for the reason of an ERROR command.
     pub(super) fn refused(reason: String) -> Self {
         let status = match reason.as_str() {
+            // Only the bare status of RFC 27. Any other reason is text for a log: RFC 23 gives it no meaning.
             "300" => Some(RefusalStatus::TemporaryFailure),
             "400" => Some(RefusalStatus::Denied),
             "500" => Some(RefusalStatus::InternalError),

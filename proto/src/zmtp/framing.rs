@@ -104,6 +104,8 @@ impl DerefMut for Payload {
 pub(super) fn grow(buffer: &mut Vec<u8>, more: usize, first: usize, most: usize) {
     let needed = buffer.len() + more;
     if needed > buffer.capacity() {
+        // Doubling copies each byte a constant number of times, however many parts arrive. `reserve` would
+        // double, too, but past `most`.
         let target = needed.max(buffer.capacity() * 2).max(first).min(most.max(needed));
         buffer.reserve_exact(target - buffer.len());
     }
@@ -128,6 +130,8 @@ impl Deframer {
         if !self.fill(data, 1) {
             return Ok(None);
         }
+        // The flags alone decide whether the frame is valid (Z-9), so refuse it before its length has
+        // arrived.
         let flags = self.raw[0];
         if flags & !(MORE | LONG | COMMAND) != 0 {
             return Err(ZmtpViolation::ReservedFlags(flags));
@@ -141,11 +145,14 @@ impl Deframer {
         }
         let len = if long {
             let [_, len @ ..] = self.raw;
+            // Fails only if `usize` has 32 bits. Otherwise, the caller's limit refuses such a length.
             let len = u64::from_be_bytes(len);
             usize::try_from(len).map_err(|_| ZmtpViolation::FrameLength(len))?
         } else {
             usize::from(self.raw[1])
         };
+        // 0: the next byte begins another head. The raw bytes stay in this one, because the handshake counts
+        // them.
         let raw_len = std::mem::take(&mut self.filled);
         Ok(Some(Head { more: flags & MORE != 0, command: flags & COMMAND != 0, len, raw: self.raw, raw_len }))
     }
@@ -158,6 +165,7 @@ impl Deframer {
             return Some(Payload::Shared(self.small(data, len)));
         }
         if self.partial.is_empty() {
+            // The first part. `reuse` allocates nothing, so an announced length alone costs no memory (Z-12).
             self.partial = self.reuse(len);
         }
         self.collect(data, len, FIRST_ALLOCATION).map(Payload::Own)
@@ -175,6 +183,8 @@ impl Deframer {
             Payload::Shared(whole) => whole.freeze(),
             Payload::Own(whole) => self.large(whole),
         };
+        // Cheaper than moving the payload: what is skipped, at most the 33 bytes around a CURVE message,
+        // stays allocated in front of the frame.
         whole.advance(skip);
         whole
     }
@@ -211,8 +221,11 @@ impl Deframer {
         let payload = Bytes::from(payload);
         if (SHARE_MAX..=REUSE_MAX).contains(&payload.len()) {
             if self.spare.len() == SPARE {
+                // Forget the oldest. The application frees it when it drops its message.
                 self.spare.pop_front();
             }
+            // A second reference, not a copy: it is the only one left once the application has dropped the
+            // message.
             self.spare.push_back(payload.clone());
         }
         payload
@@ -224,9 +237,12 @@ impl Deframer {
         if !self.spare.front().is_some_and(Bytes::is_unique) {
             return Vec::new();
         }
+        // Look at the oldest only: messages are usually dropped in the order of their arrival. A buffer of
+        // another size is dropped here, because the sizes of payloads have changed.
         let Some(oldest) = self.spare.pop_front() else { return Vec::new() };
         let Ok(mut buffer) = oldest.try_into_mut() else { return Vec::new() };
         buffer.clear();
+        // No limit counts the unused rest while the application keeps the message, so it must be small.
         match (len..=len.saturating_add(len / 4)).contains(&buffer.capacity()) {
             true => Vec::from(buffer),
             false => Vec::new(),

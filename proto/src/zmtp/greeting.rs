@@ -27,6 +27,7 @@ impl Terms {
     /// The greeting of this end.
     pub(super) fn encode(self) -> [u8; LEN] {
         let mut bytes = [0; LEN];
+        // Bytes 1 to 8 stay zero, as RFC 23 asks of a peer that does not speak versions before 3.0.
         (bytes[0], bytes[9], bytes[MAJOR], bytes[MINOR]) = (0xFF, 0x7F, VERSION.0, VERSION.1);
         bytes[MECHANISM][..self.mechanism.len()].copy_from_slice(self.mechanism.as_bytes());
         bytes[AS_SERVER] = self.is_server.into();

@@ -75,9 +75,11 @@ impl Handshake {
     pub(super) fn begin(self, ours: &Properties, output: &mut OutputQueue) -> Result<Self, LinkError> {
         Ok(match self {
             Self::Null => {
+                // RFC 23: READY does not wait for the peer's. If each side waited, neither would send it.
                 command::queue(output, b"\x05READY", &[&ours.encode()]);
                 Self::Null
             }
+            // RFC 26: the client sends the first command.
             #[cfg(feature = "curve")]
             Self::CurveServer(server) => Self::CurveServer(server),
             #[cfg(feature = "curve")]
@@ -110,12 +112,15 @@ impl Handshake {
             return Err(unexpected.into());
         }
         let (name, body) = command::split(&payload)?;
+        // Z-7: at any step, so before the expected name. Under CURVE, too, it is in the clear, and may come
+        // from somebody on the path: it can end the link, which such an attacker can do anyway.
         if name == b"ERROR" {
             return Err(LinkError::refused(command::reason(body)));
         }
         if name != self.expected().as_bytes() {
             return Err(unexpected.into());
         }
+        // Borrow the body again, as mutable: CURVE decrypts it in place.
         let start = payload.len() - body.len();
         let step = self.take_body(&mut payload[start..], ours, output);
         // Z-1: the peer learns why with an ERROR command.
@@ -147,6 +152,8 @@ impl Handshake {
             }
             #[cfg(feature = "curve")]
             Self::CurveServer(server) => {
+                // Check the metadata first: the application is not asked about a peer that must be refused
+                // anyway.
                 let (proved, metadata) = server.initiate(body, output)?;
                 Step::Ask(proved, parse(metadata)?)
             }

@@ -103,6 +103,7 @@ impl Link {
     /// calls give the same output.
     pub fn new(config: &LinkConfig, seed: [u8; 32], now: Instant) -> Self {
         let progress = Progress {
+            // Z-16: fixed from the beginning. A peer that sends one byte now and then does not extend it.
             deadline: now.checked_add(config.handshake_timeout),
             bytes: 0,
             max_bytes: config.max_handshake_bytes,
@@ -136,6 +137,7 @@ impl Link {
     pub(crate) fn read_until_event(&mut self, now: Instant, data: &mut &[u8]) -> Result<bool, LinkError> {
         match &mut self.state {
             State::Closed => return Err(LinkError::Closed),
+            // No bytes, so no sign of life.
             _ if data.is_empty() => return Ok(false),
             // Z-14: any byte counts as an answer to a PING.
             State::Ready(Traffic { liveness: Some(liveness), .. }) => liveness.heard(now),
@@ -202,10 +204,13 @@ impl Link {
     /// # Errors
     /// [`LinkError::HandshakeTimedOut`] or [`LinkError::KeepaliveTimedOut`], which end the link.
     pub fn handle_timeout(&mut self, now: Instant) -> Result<(), LinkError> {
+        // Before the state is borrowed. It matters for the handshake only; `Traffic` checks its own timer.
         let late = self.poll_timeout().is_some_and(|deadline| deadline <= now);
         let result = match &mut self.state {
             State::Closed => return Ok(()),
             State::Ready(traffic) => {
+                // At every timeout, due or not: `Connection` sets one for the time when it has been quiet for
+                // a second.
                 self.deframer.shrink();
                 self.output.shrink();
                 free_if_empty(&mut self.events);
@@ -241,6 +246,8 @@ impl Link {
 
     fn closing<T>(&mut self, result: Result<T, LinkError>) -> Result<T, LinkError> {
         if result.is_err() {
+            // The old state is dropped with its keys. The output stays: it may end with an ERROR for the
+            // peer.
             self.state = State::Closed;
         }
         result
@@ -248,6 +255,7 @@ impl Link {
 
     fn read(&mut self, now: Instant, data: &mut &[u8]) -> Result<bool, LinkError> {
         while self.read_some(now, data)? {
+            // Stop after each event: once the caller has dropped its message, the next one reuses its memory.
             if !self.events.is_empty() {
                 return Ok(true);
             }
@@ -270,11 +278,13 @@ impl Link {
             State::Deciding(deciding) => return deciding.hold(data).map(|()| false),
             State::Handshake { .. } | State::Ready(_) => {}
         }
+        // Kept from an earlier read if its payload has not arrived completely.
         let head = match self.head {
             Some(head) => head,
             None => {
                 let Some(head) = self.deframer.head(data)? else { return Ok(false) };
                 match &mut self.state {
+                    // Z-12: before the first byte of the payload is buffered.
                     State::Ready(traffic) => traffic.admit(&head)?,
                     State::Handshake { progress, .. } => {
                         progress.count(head.as_bytes().len().saturating_add(head.len))?;
@@ -289,6 +299,7 @@ impl Link {
             self.head = None;
             traffic.take_frame(&head, payload, &mut self.deframer, &mut self.output, &mut self.events)?;
         } else {
+            // No allocation ahead of the bytes, since anybody may have connected.
             let Some(payload) = self.deframer.early_payload(data, head.len) else { return Ok(false) };
             self.head = None;
             self.take_handshake(now, &head, payload)?;
@@ -301,6 +312,7 @@ impl Link {
         if let State::Greeting { mut progress, handshake, .. } =
             std::mem::replace(&mut self.state, State::Closed)
         {
+            // As a whole, at its end: until then, at most 63 of its bytes have been buffered.
             progress.count(Greeting::LEN)?;
             let handshake = handshake.begin(&self.ours, &mut self.output).map_err(LinkError::in_handshake)?;
             self.state = State::Handshake { progress, minor, handshake };
@@ -313,6 +325,8 @@ impl Link {
         if let State::Handshake { progress, minor, handshake } =
             std::mem::replace(&mut self.state, State::Closed)
         {
+            // If it fails, the state stays `Closed`: the handshake was consumed, and none of its keys is
+            // left.
             let step = handshake.take_frame(head.command, payload, &self.ours, &mut self.output);
             match step.map_err(LinkError::in_handshake)? {
                 #[cfg(feature = "curve")]

@@ -22,6 +22,7 @@ pub(super) struct Liveness {
 impl Liveness {
     pub(super) fn new(keepalive: Keepalive, now: Instant) -> Self {
         let keepalive = keepalive.without_spinning();
+        // `None` if the time is too far away to be an `Instant`: then the timer never fires.
         Self { keepalive, unanswered: 0, due: now.checked_add(keepalive.idle) }
     }
 
@@ -38,9 +39,12 @@ impl Liveness {
         if self.due.is_none_or(|due| now < due) {
             return Due::Nothing;
         }
+        // Not before one PING: a peer with nothing to send is silent, too.
         if self.unanswered >= self.keepalive.misses.max(1) {
             return Due::Dead;
         }
+        // One PING, even if several intervals have passed: after a suspension of this machine, the peer still
+        // gets a whole interval to answer.
         self.unanswered += 1;
         self.due = now.checked_add(self.keepalive.idle);
         Due::Ping

@@ -33,6 +33,8 @@ pub(super) struct OutputQueue {
 
 impl OutputQueue {
     pub(super) fn copy(&mut self, piece: &[u8]) {
+        // The first run grows as it is filled, so a quiet link holds little. A full run is not enlarged,
+        // which would copy it, but followed by another.
         if self.run.len() + piece.len() > RUN {
             self.begin_run(piece.len());
         }
@@ -80,11 +82,14 @@ impl OutputQueue {
         }
         self.seal();
         self.pending += piece.len();
+        // A second reference to the application's bytes. What was copied before must be written before.
         self.chunks.push_back(piece.clone());
     }
 
     /// Marks the last `len` queued bytes as a PONG.
     pub(super) fn mark_reply(&mut self, len: usize) {
+        // Bytes, not positions of PONGs. So those already written keep counting until the last one is: input
+        // is paused rather too long than too short.
         self.replies += len;
         self.replies_end = self.pending;
     }

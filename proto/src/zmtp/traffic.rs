@@ -79,11 +79,14 @@ impl Traffic {
             Protection::None => self.take_command(&payload, output, events)?,
             #[cfg(feature = "curve")]
             Protection::Curve(cipher) => match cipher.open(&mut payload)? {
+                // `more` is the flag inside. The one in the clear is ignored, since it is not authenticated.
                 MessageKind::Frame { more } => {
                     self.assembly.admit(payload.len() - OVERHEAD)?;
                     events.extend(self.assembly.push(more, deframer.freeze(payload, OVERHEAD)));
                 }
                 MessageKind::Command => {
+                    // Again, now that it is known to be a command: until here, it may have been a part of a
+                    // message.
                     check_command(payload.len() - OVERHEAD)?;
                     self.take_command(&payload[OVERHEAD..], output, events)?;
                 }
@@ -102,6 +105,7 @@ impl Traffic {
         match Command::parse(payload)? {
             Command::Ping { context } => {
                 let pong = self.send_command(b"\x04PONG", context, output)?;
+                // Z-15: counted, so that a peer that sends PINGs and reads no PONGs is no longer read from.
                 output.mark_reply(pong);
                 Ok(())
             }
@@ -124,6 +128,7 @@ impl Traffic {
     /// one.
     fn acknowledge(&mut self, context: &[u8]) -> Option<LinkEvent> {
         let messages = u64::from_be_bytes(context.try_into().ok()?);
+        // Z-14: known already, or invented: nobody can acknowledge what has not been sent.
         if messages <= self.acknowledged || messages > self.sent {
             return None;
         }
@@ -154,6 +159,8 @@ impl Traffic {
         match due {
             Due::Nothing => Ok(()),
             Due::Ping => {
+                // The PING is queued behind all messages that its context counts, so its PONG acknowledges
+                // them all.
                 let mut body = [0; TTL.len() + size_of::<u64>()];
                 body[..TTL.len()].copy_from_slice(&TTL);
                 body[TTL.len()..].copy_from_slice(&self.sent.to_be_bytes());
@@ -190,6 +197,7 @@ impl Traffic {
                 }
             }
         }
+        // Only once it is queued as a whole. A PING that is queued from now on counts it.
         self.sent += 1;
         Ok(())
     }

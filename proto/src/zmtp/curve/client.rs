@@ -51,6 +51,7 @@ impl Client {
     pub(in crate::zmtp) fn begin(self, output: &mut OutputQueue) -> Result<Self, ZmtpViolation> {
         let Self::Greeting { keys, server, seed } = self else { return Ok(self) };
         let ephemeral = StaticSecret::from(*seed.derive(b"client ephemeral"));
+        // Can't fail: no `CurvePublicKey` has a low order or another form than the canonical one.
         let greeting_key = agree(&ephemeral, server.as_bytes(), "the configuration")?;
         let nonce = numbered_nonce(NONCE_HELLO, HELLO_NUMBER);
         // Shows the server that the client knows its public key; others get no answer.
@@ -75,6 +76,8 @@ impl Client {
         };
         let malformed = ZmtpViolation::Malformed { command: COMMAND };
         let (nonce, welcome) = body.split_first_chunk_mut().ok_or(malformed)?;
+        // Besides this end, only the owner of the server's long-term key can have made it: this authenticates
+        // the server.
         let inside = greeting_key.open(&random_nonce(NONCE_WELCOME, nonce), welcome);
         let inside = inside.ok_or(ZmtpViolation::Sealed { command: COMMAND })?;
         let (server_ephemeral, cookie) = inside.split_first_chunk::<32>().ok_or(malformed)?;
@@ -110,6 +113,7 @@ impl Client {
         };
         let malformed = ZmtpViolation::Malformed { command: COMMAND };
         let (number, ready) = body.split_first_chunk_mut().ok_or(malformed)?;
+        // Any number: the server counts on from it.
         let number = u64::from_be_bytes(*number);
         let metadata = session.open(&numbered_nonce(NONCE_READY, number), ready);
         let metadata = metadata.ok_or(ZmtpViolation::Sealed { command: COMMAND })?;

@@ -40,6 +40,7 @@ impl Seed {
 
     /// Derives 32 bytes, different for each label: HSalsa20, as NaCl uses it, is a pseudorandom function.
     pub(super) fn derive(&self, label: &[u8; 16]) -> Zeroizing<[u8; 32]> {
+        // The label is the whole input of HSalsa20, so labels that differ give independent bytes.
         Zeroizing::new(hsalsa20(&self.0, label))
     }
 }
@@ -91,6 +92,7 @@ impl MessageKey {
         let (tag, inside) = sealed.split_at_mut(TAG);
         tag.copy_from_slice(&if inside.len() <= SMALL {
             let (mut cipher, mut authenticator) = self.start(number);
+            // NaCl authenticates the ciphertext, so encrypt first.
             cipher.process_mut(inside);
             authenticate(&mut authenticator, inside)
         } else {
@@ -103,7 +105,9 @@ impl MessageKey {
         let (tag, inside) = sealed.split_first_chunk_mut::<TAG>()?;
         if inside.len() <= SMALL {
             let (mut cipher, mut authenticator) = self.start(number);
+            // Before decryption: a forged message must not change the buffer.
             let expected = authenticate(&mut authenticator, inside);
+            // In constant time: the duration must not tell how many bytes of a forged tag are right.
             if !bool::from(expected.ct_eq(tag)) {
                 return None;
             }
@@ -117,6 +121,7 @@ impl MessageKey {
     /// Salsa20 after the first 32 bytes of its key stream, and Poly1305, whose key they are.
     fn start(&self, number: u64) -> (Salsa20, Poly1305) {
         let mut cipher = Salsa20::new(&*self.derived, &number.to_be_bytes());
+        // NaCl: the first 32 bytes of the key stream encrypt nothing. They are the one-time key of Poly1305.
         let mut key = Zeroizing::new([0; 32]);
         cipher.process_mut(&mut *key);
         (cipher, Poly1305::new(&key))

@@ -65,6 +65,7 @@ impl CurvePublicKey {
 
 /// Whether the number is below the prime of the field, 2^255 - 19, and the unused top bit is zero.
 pub(super) fn is_canonical(bytes: &[u8; KEY_BYTES]) -> bool {
+    // Little-endian: the prime has the bytes ED, 30 times FF, and 7F.
     let [first, middle @ .., last] = bytes;
     *last < 0x7F || (*last == 0x7F && (middle.iter().any(|byte| *byte != 0xFF) || *first < 0xED))
 }
@@ -73,6 +74,7 @@ impl FromStr for CurvePublicKey {
     type Err = KeyError;
 
     fn from_str(text: &str) -> Result<Self, KeyError> {
+        // `decode` is for secret keys, too, so it returns bytes that are zeroed. These are public.
         Self::from_bytes(*decode(text)?)
     }
 }

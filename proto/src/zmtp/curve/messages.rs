@@ -20,9 +20,11 @@ const SEALED: usize = NAME.len() + NUMBER;
 /// Bytes of a CURVE message in addition to its payload.
 pub(in crate::zmtp) const OVERHEAD: usize = SEALED + TAG + FLAGS;
 
+// Both directions have one key, and their numbers overlap: only the prefix makes the nonces differ.
 const FROM_CLIENT: &[u8; 16] = b"CurveZMQMESSAGEC";
 const FROM_SERVER: &[u8; 16] = b"CurveZMQMESSAGES";
 
+// RFC 26 defines MORE only. COMMAND is libzmq's, for PING and PONG between the frames.
 /// Flags inside a message. Others are ignored, as in libzmq.
 const MORE: u8 = 1;
 const COMMAND: u8 = 2;
@@ -66,6 +68,7 @@ impl Cipher {
     /// Reserves numbers for this many messages, and returns the first. `None`, and none are reserved, if
     /// fewer are left: using a nonce twice would reveal both messages.
     pub(in crate::zmtp) fn reserve(&mut self, messages: usize) -> Option<u64> {
+        // Wraps only if no number is left, and then the next line fails.
         let first = self.last_sent.wrapping_add(1);
         self.last_sent = self.last_sent.checked_add(messages as u64)?;
         Some(first)
@@ -115,6 +118,7 @@ impl Cipher {
         let inside = self.opening.open(due, sealed).ok_or(ZmtpViolation::Forged)?;
         // Only now that it is authenticated: a forged message has no effect.
         self.last_received = due;
+        // There is a first byte, since the message has at least `OVERHEAD` bytes.
         Ok(match inside[0] {
             flags if flags & COMMAND != 0 => MessageKind::Command,
             flags => MessageKind::Frame { more: flags & MORE != 0 },

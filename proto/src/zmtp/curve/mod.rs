@@ -48,6 +48,7 @@ const VERSION: [u8; 2] = [1, 0];
 /// Bytes of the vouch: a box with the client's ephemeral key and the server's long-term key.
 const VOUCH: usize = TAG + 64;
 
+// RFC 26: each command has its own prefix, so two commands under one key never have the same nonce.
 const NONCE_HELLO: &[u8; 16] = b"CurveZMQHELLO---";
 const NONCE_WELCOME: &[u8; 8] = b"WELCOME-";
 const NONCE_INITIATE: &[u8; 16] = b"CurveZMQINITIATE";
@@ -71,6 +72,7 @@ fn agree(
 fn sealed(key: &SharedKey, nonce: &[u8; 24], parts: &[&[u8]]) -> Vec<u8> {
     let len = TAG + parts.iter().map(|part| part.len()).sum::<usize>();
     let mut sealed = Vec::with_capacity(len);
+    // Room for the tag, which `seal` writes once the rest is encrypted.
     sealed.resize(TAG, 0);
     parts.iter().for_each(|part| sealed.extend_from_slice(part));
     key.seal(nonce, &mut sealed);

@@ -67,11 +67,13 @@ impl Server {
         if body.len() != HELLO || !body.starts_with(&VERSION) {
             return Err(malformed);
         }
+        // The padding prevents amplification by its length, so its bytes are not checked.
         let body = &mut body[VERSION.len() + HELLO_PADDING..];
         let (&mut client_ephemeral, rest) = body.split_first_chunk_mut().ok_or(malformed)?;
         let (number, proof) = rest.split_first_chunk_mut().ok_or(malformed)?;
         let key = agree(&keys.exchange_key(), &client_ephemeral, COMMAND)?;
         let nonce = numbered_nonce(NONCE_HELLO, u64::from_be_bytes(*number));
+        // A client that does not know our public key gets no answer to its HELLO, not even an ERROR.
         if key.open(&nonce, proof).is_none_or(|zeros| *zeros != HELLO_ZEROS) {
             return Err(ZmtpViolation::Sealed { command: COMMAND });
         }
@@ -104,12 +106,14 @@ impl Server {
         let malformed = ZmtpViolation::Malformed { command: COMMAND };
         let forged = ZmtpViolation::Sealed { command: COMMAND };
         let (theirs, rest) = body.split_first_chunk_mut::<COOKIE>().ok_or(malformed)?;
-        // The cheapest check first: the others take two scalar multiplications.
+        // The cheapest check first: the others take two scalar multiplications. It need not take constant
+        // time: a wrong cookie ends the link, so nobody can guess it byte by byte.
         if *theirs != cookie {
             return Err(ZmtpViolation::Cookie);
         }
         let (number, initiate) = rest.split_first_chunk_mut().ok_or(malformed)?;
         let number = u64::from_be_bytes(*number);
+        // Can't fail: HELLO was refused unless this key is canonical, and has no low order.
         let session = agree(&ephemeral, &client_ephemeral, COMMAND)?;
         let inside = session.open(&numbered_nonce(NONCE_INITIATE, number), initiate).ok_or(forged)?;
 
@@ -127,6 +131,7 @@ impl Server {
         if vouched[..32] != client_ephemeral || vouched[32..] != *server.as_bytes() {
             return Err(ZmtpViolation::Vouch);
         }
+        // The key agreement above has checked the key like `CurvePublicKey::from_bytes`.
         Ok((Proved { public_key: CurvePublicKey::from_proved(client), session, number }, metadata))
     }
 }

@@ -20,6 +20,7 @@ pub(super) fn encode(key: &[u8; 32]) -> Zeroizing<String> {
 pub(super) fn decode(text: &[u8; 40]) -> Option<Zeroizing<[u8; 32]>> {
     let mut key = Zeroizing::new([0; 32]);
     for (chunk, bytes) in text.as_chunks::<5>().0.iter().zip(key.as_chunks_mut::<4>().0) {
+        // 64 bits, because five digits can encode more than 32 bits hold. Then the conversion below fails.
         let mut number = 0_u64;
         for character in chunk {
             let digit = ALPHABET.iter().position(|known| known == character)?;

@@ -27,6 +27,8 @@ impl Deciding {
 
     /// Buffers input until the decision.
     pub(super) fn hold(&mut self, data: &mut &[u8]) -> Result<(), LinkError> {
+        // Z-16: the client is not admitted yet, so its bytes count like those of the handshake. They stay
+        // unparsed, because no message may take effect before the decision.
         let left = self.progress.max_bytes.saturating_sub(self.progress.bytes);
         self.progress.count(data.len())?;
         let most = self.held.len() + left;
@@ -48,6 +50,7 @@ impl Link {
         self.decide(|link, deciding| {
             let Deciding { minor, client, identity, held, .. } = deciding;
             let public_key = Some(client.public_key);
+            // READY is queued first: input that was held may contain PINGs, whose PONGs must follow it.
             let protection = Protection::Curve(client.admit(&link.ours, &mut link.output));
             link.establish(now, minor, Outcome { identity, protection, public_key });
             let mut held = &held[..];
@@ -75,10 +78,12 @@ impl Link {
     ) -> Result<(), LinkError> {
         match std::mem::replace(&mut self.state, State::Closed) {
             State::Closed => Err(LinkError::Closed),
+            // Only here is `Closed` more than a placeholder: it stays until `act` replaces it.
             State::Deciding(deciding) => {
                 let result = act(self, deciding);
                 self.closing(result)
             }
+            // Nobody waits: the client was decided about already, or has not got this far.
             other => {
                 self.state = other;
                 Ok(())
