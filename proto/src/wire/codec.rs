@@ -37,6 +37,8 @@ const WORTH: usize = 8;
 
 /// The number of our call in dialect 1.
 pub(crate) fn number_in_dialect_1(call: CallId) -> Number {
+    // The low 32 bits are the `seq` of dialect 1. The peer's calls may have the same numbers: which side sent
+    // the record tells them apart.
     DIALECT_1 | call.0
 }
 
@@ -100,6 +102,7 @@ pub(crate) struct Codec {
 #[derive(Debug, Default)]
 struct Names {
     /// Calls of the peer whose answers have not been encoded.
+    // Hashed without a secret, because the codec assigns these numbers: the peer can't choose colliding ones.
     theirs: FxHashMap<Number, CallName>,
     /// Those that are open: another request with the same name is a duplicate. A tree, because the peer could
     /// choose names that collide in a hash table; ordered by `seq` first, so that a search does not compare
@@ -129,6 +132,7 @@ impl Codec {
     ) -> Result<Inbound, Dropped> {
         let header = dialect1::decode_header(header).map_err(Dropped::Header)?;
         match header.kind {
+            // C-8: before the body is decoded, so that a duplicate costs no decompression.
             MessageType::Function if self.names.open.contains_key(&header.id) => {
                 Err(Dropped::DuplicateRequest)
             }
@@ -138,6 +142,8 @@ impl Codec {
                 // Every other number, as in dialect 2, so that `ordinal` counts without gaps.
                 let call = DIALECT_1 | (self.names.requests << 1);
                 self.names.requests += 1;
+                // Also if the body is malformed: the ERROR must echo the name (C-9). But the name is only
+                // taken once the request is accepted.
                 self.names.theirs.insert(call, header.id);
                 Ok(match decoded {
                     Ok(payload) => {
@@ -147,11 +153,13 @@ impl Codec {
                     Err(error) => Inbound::BadRequest { call, key, error },
                 })
             }
+            // D-5: only an open request can be cancelled. The body is not interpreted (D-6).
             MessageType::Cancel => match self.names.open.get(&header.id) {
                 Some(&call) => Ok(Inbound::Record(Record::Cancel { call })),
                 None => Err(Dropped::UnknownCancel),
             },
             _ => {
+                // C-6: a malformed answer ends its call, too, so the name goes before the body is decoded.
                 let call = self.names.take_answered(&header.id).ok_or(Dropped::UnknownReply)?;
                 Ok(match dialect1::decode_body(&header, body, max_body) {
                     Ok(payload) => Inbound::Record(answer(call, payload)),
@@ -177,6 +185,7 @@ impl Codec {
 
     /// Bytes of the name that the answer must echo.
     pub(crate) fn name_size(&self, call: Number, key: &OrderingKey) -> usize {
+        // In dialect 2, the answer echoes no name. But the queued answer holds the key, for its order.
         self.names.theirs.get(&call).map_or(key.as_bytes().len(), CallName::size)
     }
 
@@ -218,6 +227,7 @@ impl Codec {
         if is_dialect_1(call) {
             let (seq, payload) = (call as u32, Payload::Function(piece.bytes));
             self.message = Some(self.encoder.encode_parts(seq, method, key, &payload, compress));
+            // C-4: from now on. An answer that arrives before its call was sent belongs to none.
             let sent = Sent { call, method: method.clone(), key: key.clone(), abandoned: false };
             self.names.ours.insert(seq, sent);
         } else {
@@ -260,6 +270,7 @@ impl Codec {
     pub(crate) fn control(&mut self, record: &Record) {
         match record {
             Record::Cancel { call } if is_dialect_1(*call) => {
+                // D-1: one CANCEL for each call. A second one finds no name.
                 let Some(sent) = self.names.ours.remove(&(*call as u32)) else { return };
                 let (seq, payload) = (*call as u32, Payload::Cancel);
                 let message = self.encoder.encode_parts(seq, &sent.method, &sent.key, &payload, false);
@@ -270,6 +281,7 @@ impl Codec {
     }
 
     fn answer(&mut self, call: Number, payload: Payload, compress: bool) {
+        // C-3: one answer for each request. A second one finds no name.
         let Some(CallName { seq, method, key }) = self.names.theirs.remove(&call) else { return };
         self.message = Some(self.encoder.encode_parts(seq, &method, &key, &payload, compress));
     }
@@ -315,6 +327,7 @@ impl Names {
     /// The call that an answer belongs to, if it was sent with this method and key, and not abandoned (C-4).
     fn take_answered(&mut self, name: &CallName) -> Option<Number> {
         let sent = self.ours.get(&name.seq)?;
+        // An abandoned call stays in the map until its CANCEL is encoded, which needs the name.
         if sent.abandoned || sent.method != name.method || sent.key != name.key {
             return None;
         }

@@ -172,6 +172,7 @@ pub fn decode_header(frame: &Bytes) -> Result<Header, DecodeError> {
             Some(b"meth") => set(&mut method, "meth", reader.text("meth")?)?,
             Some(b"okey") => set(&mut key, "okey", reader.key("okey")?)?,
             Some(b"seq") => {
+                // W-4: in any width, also signed. Only the value must be in range.
                 let value = u32::try_from(reader.int("seq")?).map_err(|_| DecodeError::OutOfRange("seq"))?;
                 set(&mut seq, "seq", value)?;
             }
@@ -193,6 +194,7 @@ pub fn decode_header(frame: &Bytes) -> Result<Header, DecodeError> {
 }
 
 pub(super) fn set<T>(field: &mut Option<T>, name: &'static str, value: T) -> Result<(), DecodeError> {
+    // W-3, H-3: two readers could take different values.
     match field.replace(value) {
         None => Ok(()),
         Some(_) => Err(DecodeError::DuplicateField(name)),
@@ -225,9 +227,11 @@ pub fn decode_body(header: &Header, frame: Bytes, limit: usize) -> Result<Payloa
         MessageType::Result => Payload::Result(body),
         MessageType::Failure => Payload::Failure(decode_error_info(&meta)?),
         MessageType::Error => Payload::Error(decode_error_info(&meta)?),
+        // W-17: neither has a use for `meta` and `body`.
         MessageType::Cancel => Payload::Cancel,
         MessageType::Cancelled => Payload::Cancelled,
     };
+    // W-19: only the application's bytes count. The size of the frame is limited below, as in Z-17.
     let size = payload.size();
     if size > limit {
         return Err(DecodeError::TooLarge { what: "a body", size, limit });
@@ -237,6 +241,7 @@ pub fn decode_body(header: &Header, frame: Bytes, limit: usize) -> Result<Payloa
 
 fn decompress(block: &[u8], limit: usize) -> Result<Bytes, DecodeError> {
     let size = snap::raw::decompress_len(block).map_err(|_| DecodeError::Snappy)?;
+    // Before the check of the ratio, so that the caller learns `BodyTooLarge` and not `MalformedBody`.
     if size > limit.saturating_add(ENVELOPE) {
         return Err(DecodeError::TooLarge { what: "a compressed body", size, limit });
     }
@@ -246,6 +251,7 @@ fn decompress(block: &[u8], limit: usize) -> Result<Bytes, DecodeError> {
 
 fn decode_error_info(meta: &Bytes) -> Result<ErrorInfo, DecodeError> {
     let mut reader = Reader::new(meta);
+    // W-18: what follows the three texts is ignored, also after the array.
     if reader.array("meta")? < 3 {
         return Err(DecodeError::MissingField("meta"));
     }
@@ -282,6 +288,7 @@ impl Encoder {
         payload: &Payload,
         compressed: bool,
     ) -> Multipart {
+        // All but method and key takes 41 bytes at most.
         self.reserve(64 + method.as_bytes().len() + key.as_bytes().len());
         self.header(MessageType::of(payload), seq, method, key, compressed);
         let header = self.scratch.split().freeze();
@@ -323,6 +330,7 @@ impl Encoder {
             Payload::Function(body) => tail = write_body(out, head.bin(0), body),
             Payload::Result(body) => tail = write_body(out, head.bin(1).array(0), body),
             Payload::Failure(info) | Payload::Error(info) => {
+                // Apart, because its length precedes it.
                 let meta = encode_error_info(info);
                 head.bin(meta.len()).append_to(out);
                 out.extend_from_slice(&meta);
@@ -346,6 +354,7 @@ impl Encoder {
 fn write_body(out: &mut BytesMut, head: &mut Head, body: &Bytes) -> Bytes {
     head.text(b"body").bin(body.len()).append_to(out);
     if body.len() >= TAIL_FROM {
+        // A second reference: the transport writes it after the rest of the frame.
         return body.clone();
     }
     out.extend_from_slice(body);

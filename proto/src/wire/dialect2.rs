@@ -142,6 +142,7 @@ pub struct Options {
     /// The size of the whole stream in bytes.
     pub size: Option<u64>,
     /// There was an unknown option with a key below 32, so the call must be refused.
+    // A flag, not an error, because it concerns one call: the rest of the packet is readable.
     pub unsupported: bool,
 }
 
@@ -233,6 +234,7 @@ impl Piece {
     /// If it is larger, or is not a Snappy block.
     #[inline]
     pub fn declared(&self, limit: usize) -> Result<usize, super::DecodeError> {
+        // What the block declares, not what it holds: a false size fails when the block is decompressed.
         let size = match self.compressed {
             true => super::declared_size(&self.bytes)?,
             false => self.bytes.len(),
@@ -253,6 +255,7 @@ impl Piece {
         if !self.compressed {
             return Ok(self.bytes);
         }
+        // Allocates the declared size, which the first line has checked.
         snap::raw::Decoder::new()
             .decompress_vec(&self.bytes)
             .map(Bytes::from)

@@ -37,6 +37,7 @@ impl Head {
     #[inline]
     pub(super) fn uint(&mut self, value: u64) -> &mut Self {
         match value {
+            // The only form that is inlined: types and flags always have it.
             0..=0x7f => self.raw([value as u8]),
             _ => self.wide_uint(value),
         }
@@ -75,6 +76,7 @@ impl Head {
     fn container(&mut self, short: u8, long: u8, len: usize) -> &mut Self {
         match len {
             0..=15 => self.raw([short | len as u8]),
+            // Can't fail: hellos have at most 32 dialects, metadata 64 entries, and the rest is constant.
             _ => self.marked(long, u16::try_from(len).expect("nothing here has 64 Ki values").to_be_bytes()),
         }
     }
@@ -97,6 +99,7 @@ impl Head {
     /// If it has 4 GiB or more.
     #[inline]
     pub(super) fn bin(&mut self, len: usize) -> &mut Self {
+        // MessagePack has no form of `bin` with the length in the marker.
         self.long(0xc4, len)
     }
 
@@ -131,6 +134,7 @@ impl Head {
     /// Appends the bytes to `buffer`, and empties the head.
     #[inline]
     pub(super) fn append_to(&mut self, buffer: &mut BytesMut) {
+        // One append for all values between two strings: each append checks the capacity of the buffer.
         buffer.extend_from_slice(&self.bytes[..self.len]);
         self.len = 0;
     }

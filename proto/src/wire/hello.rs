@@ -68,6 +68,7 @@ impl Hello {
     /// # Errors
     /// Any [`DecodeError`]. The frame is then not a hello, but the header of an ordinary PING.
     pub fn decode(frame: &Bytes) -> Result<Self, DecodeError> {
+        // Before anything is parsed: a binder tries the header of every PING of its peer.
         if frame.len() > MAX_HELLO {
             return Err(DecodeError::TooLarge { what: "a hello", size: frame.len(), limit: MAX_HELLO });
         }
@@ -78,6 +79,8 @@ impl Hello {
                 Some(b"callosum") => set(&mut dialects, "callosum", read_dialects(&mut reader)?)?,
                 Some(b"nonce") => {
                     let bytes = reader.bin("nonce")?;
+                    // H-3: no other length. 16 random bytes never repeat, so that a binder recognizes a
+                    // restarted peer (H-12).
                     let array = bytes[..].try_into().map_err(|_| DecodeError::OutOfRange("nonce"))?;
                     set(&mut nonce, "nonce", array)?;
                 }
@@ -100,6 +103,7 @@ fn read_dialects(reader: &mut Reader<'_>) -> Result<u32, DecodeError> {
     let mut dialects = 0;
     for _ in 0..reader.array("callosum")? {
         let number = reader.uint("callosum")?;
+        // H-2: 0, and dialects above 32, have no bit and are ignored.
         if let Some(bit) = u32::try_from(number).ok().and_then(|n| n.checked_sub(1))
             && bit < u32::BITS
         {
@@ -111,6 +115,7 @@ fn read_dialects(reader: &mut Reader<'_>) -> Result<u32, DecodeError> {
 
 /// Reads two numbers; later versions may add more.
 fn read_credit(reader: &mut Reader<'_>) -> Result<Credit, DecodeError> {
+    // Its length is the peer's claim, but each element takes a byte: a false one ends as `Truncated`.
     let more = reader.array("credit")?.checked_sub(2).ok_or(DecodeError::MissingField("credit"))?;
     let credit = Credit { stream: reader.uint("credit")?, link: reader.uint("credit")? };
     (0..more).try_for_each(|_| reader.skip())?;

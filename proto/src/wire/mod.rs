@@ -45,6 +45,8 @@ pub(crate) fn keep(bytes: &Bytes, frame: usize) -> Bytes {
 }
 
 fn is_copied(len: usize, frame: usize) -> bool {
+    // A small slice is copied even out of a small frame: kept, it would keep the block of input from being
+    // reused, and a new block costs more than the copy.
     frame > 0 && (len <= COPY_MAX || frame / MAX_PIN > len)
 }
 

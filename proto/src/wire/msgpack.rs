@@ -69,6 +69,7 @@ impl<'a> Reader<'a> {
     /// A length that is part of its marker.
     #[inline]
     fn short(&mut self, len: u8) -> u32 {
+        // `first` has read the marker, so there is a byte.
         self.rest = &self.rest[1..];
         u32::from(len)
     }
@@ -76,6 +77,8 @@ impl<'a> Reader<'a> {
     /// The head of a map; returns the number of entries that follow.
     pub(super) fn map(&mut self, field: &'static str) -> Result<u32, DecodeError> {
         match self.first()? {
+            // The number is not compared with the rest of the frame: each entry takes a byte at least, so a
+            // false one ends as `Truncated` (W-8).
             head @ 0x80..=0x8f => Ok(self.short(head & 0xf)),
             0xde => self.length(2),
             0xdf => self.length(4),
@@ -98,6 +101,7 @@ impl<'a> Reader<'a> {
         use Marker::{FixNeg, FixPos, I8, I16, I32, I64, U8, U16, U32, U64};
         let is_int =
             |marker| matches!(marker, FixPos(_) | FixNeg(_) | U8 | U16 | U32 | U64 | I8 | I16 | I32 | I64);
+        // At the end of the frame: false. The read that follows reports `Truncated`.
         self.peek().is_ok_and(is_int)
     }
 
@@ -112,6 +116,7 @@ impl<'a> Reader<'a> {
             Marker::I16 => i64::from(i16::from_be_bytes(self.wide()?)),
             Marker::I32 => i64::from(i32::from_be_bytes(self.wide()?)),
             Marker::I64 => i64::from_be_bytes(self.wide()?),
+            // W-4: unsigned forms, too. A number above 2^63 - 1 is out of range for every signed field.
             _ => i64::try_from(self.uint(field)?).map_err(|_| DecodeError::OutOfRange(field))?,
         })
     }
@@ -135,6 +140,8 @@ impl<'a> Reader<'a> {
             0xce => u64::from(u32::from_be_bytes(self.wide()?)),
             0xcf => u64::from_be_bytes(self.wide()?),
             0xd0..=0xd3 | 0xe0.. => {
+                // A signed form (W-4). A negative number has been read when this fails, so the reader is at the
+                // next value: `read_options` relies on that.
                 u64::try_from(self.int(field)?).map_err(|_| DecodeError::OutOfRange(field))?
             }
             _ => return Err(DecodeError::WrongType { field }),
@@ -222,6 +229,7 @@ impl<'a> Reader<'a> {
 
     /// The bytes of a map key of type `str`; skips a key of another type, and returns `None`.
     pub(super) fn map_key(&mut self) -> Result<Option<&'a [u8]>, DecodeError> {
+        // W-5: not checked for UTF-8, since the names of unknown keys may be anything.
         let len = match self.peek()? {
             Marker::FixStr(len) => self.short(len),
             Marker::Str8 => self.length(1)?,
@@ -235,6 +243,8 @@ impl<'a> Reader<'a> {
     /// Skips one value of any type, in constant memory and without recursion.
     pub(super) fn skip(&mut self) -> Result<(), DecodeError> {
         // Values left to skip at each level of nesting.
+        // `u64`, because a map announces up to 2^33. On the stack: the depth is the peer's choice, and
+        // recursion would let it exhaust the stack.
         let mut open = [0u64; MAX_DEPTH + 1];
         let mut depth = 0;
         open[0] = 1;
@@ -263,6 +273,7 @@ impl<'a> Reader<'a> {
             | Marker::Null
             | Marker::True
             | Marker::False
+            // MessagePack never uses 0xc1, but unknown values are not interpreted.
             | Marker::Reserved => (1, 0),
             Marker::U8 | Marker::I8 => (2, 0),
             Marker::U16 | Marker::I16 | Marker::FixExt1 => (3, 0),
@@ -276,6 +287,7 @@ impl<'a> Reader<'a> {
             Marker::Str8 | Marker::Bin8 => (self.length(1)? as usize, 0),
             Marker::Str16 | Marker::Bin16 => (self.length(2)? as usize, 0),
             Marker::Str32 | Marker::Bin32 => (self.length(4)? as usize, 0),
+            // One byte more for the type. Saturating, for an Ext32 of 4 GiB where `usize` has 32 bits.
             Marker::Ext8 => ((self.length(1)? as usize).saturating_add(1), 0),
             Marker::Ext16 => ((self.length(2)? as usize).saturating_add(1), 0),
             Marker::Ext32 => ((self.length(4)? as usize).saturating_add(1), 0),

@@ -54,6 +54,7 @@ impl Iterator for Records<'_> {
             }
             Err(error) => Err(error),
         };
+        // where the next record begins is unknown, so there is none.
         self.failed = record.is_err();
         Some(record)
     }
@@ -63,6 +64,7 @@ impl Records<'_> {
     /// The type of the next known record, and the number of its other fields; `None` at the end.
     #[inline]
     fn begin(&mut self) -> Result<Option<(u64, u32)>, DecodeError> {
+        // a loop, because records of unknown types from 32 on are skipped.
         while !self.failed && !self.reader.is_at_end() {
             let left = self.reader.array("record")?;
             let mut fields = Fields { reader: &mut self.reader, left };
@@ -98,6 +100,7 @@ impl Fields<'_, '_> {
 
     fn call(&mut self) -> Result<u64, DecodeError> {
         match self.uint("call")? {
+            // Numbers from 2^62 on are calls of dialect 1, which a packet must not be able to name.
             call @ 0..=MAX_CALL => Ok(call),
             _ => Err(DecodeError::OutOfRange("call")),
         }
@@ -113,6 +116,7 @@ impl Fields<'_, '_> {
     }
 
     fn piece(&mut self, flags: u64) -> Result<Piece, DecodeError> {
+        // Only a slice: `RecvHalf` decides whether to copy it, because reassembly copies most pieces itself.
         Ok(flagged(self.next("piece")?.reader.bin("piece")?, flags))
     }
 
@@ -127,6 +131,7 @@ impl Fields<'_, '_> {
     fn options(&mut self) -> Result<Options, DecodeError> {
         let reader = &mut *self.next("options")?.reader;
         match reader.map("options")? {
+            // The common case, inlined.
             0 => Ok(Options::default()),
             given => read_options(reader, given),
         }
@@ -167,6 +172,7 @@ fn read_record(kind: u64, fields: &mut Fields<'_, '_>) -> Result<Record, DecodeE
             limit: fields.uint("limit")?,
         },
         kind::LINK_CREDIT => Record::LinkCredit { limit: fields.uint("limit")? },
+        // `begin` returns known types only.
         _ => Record::Goodbye { next: fields.uint("next")? },
     })
 }
@@ -182,6 +188,7 @@ fn read_open(fields: &mut Fields<'_, '_>) -> Result<Record, DecodeError> {
 fn read_fail(fields: &mut Fields<'_, '_>) -> Result<Record, DecodeError> {
     let call = fields.call()?;
     let kind = fields.uint("kind")?;
+    // the texts of CANCELLED are empty, and dropped if they are not.
     let info = ErrorInfo {
         name: fields.text("name")?,
         repr: fields.text("repr")?,
@@ -213,6 +220,7 @@ fn read_options(reader: &mut Reader<'_>, given: u32) -> Result<Options, DecodeEr
         };
         // only for keys below 32 is a duplicate an error.
         if key < CRITICAL {
+            // `key` is below 32, so a bit of `seen` is enough.
             if seen & (1 << key) != 0 {
                 return Err(DecodeError::DuplicateField("option"));
             }
@@ -229,6 +237,8 @@ fn read_options(reader: &mut Reader<'_>, given: u32) -> Result<Options, DecodeEr
             }
             option::SIZE => options.size = Some(reader.uint("size")?),
             unknown => {
+                // Skip the value of a critical option, too: only this call is refused, and the packet goes
+                // on.
                 options.unsupported |= unknown < CRITICAL;
                 reader.skip()?;
             }
@@ -241,6 +251,7 @@ fn read_metadata(reader: &mut Reader<'_>) -> Result<Metadata, DecodeError> {
     let mut metadata = Metadata::new();
     for _ in 0..reader.map("metadata")? {
         let (name, value) = (reader.text("metadata")?, reader.bin("metadata")?);
+        // The limits hold for each entry that is added, so at most one is read past them.
         match metadata.insert(name, value) {
             Ok(None) => {}
             Ok(Some(_)) => return Err(DecodeError::DuplicateField("metadata")),

@@ -34,6 +34,7 @@ impl PacketWriter {
 
     /// Whether the packet is full, because the last piece was not copied.
     pub fn is_closed(&self) -> bool {
+        // A piece that was not copied has at least `TAIL_FROM` bytes.
         !self.tail.is_empty()
     }
 
@@ -81,6 +82,7 @@ impl PacketWriter {
         head.str(method.as_bytes().len()).append_to(out);
         out.extend_from_slice(method.as_bytes());
         head.key(key.kind(), key.as_bytes().len());
+        // Without a key, which is common, its head is appended with what follows.
         if !key.as_bytes().is_empty() {
             head.append_to(out);
             out.extend_from_slice(key.as_bytes());
@@ -100,6 +102,7 @@ impl PacketWriter {
 
     /// Adds a FAIL.
     pub(crate) fn fail(&mut self, call: u64, failed: &Failure, options: &Options) {
+        // CANCELLED has three empty texts.
         let none = ErrorInfo::default();
         let (kind, info) = match failed {
             Failure::Failure(info) => (failure::FAILURE, info),
@@ -134,6 +137,8 @@ impl PacketWriter {
 
     fn begin(&mut self, needed: usize) -> &mut BytesMut {
         assert!(self.tail.is_empty(), "nothing follows a piece that was not copied");
+        // An estimate: a piece of `TAIL_FROM` bytes or more takes no room, and the buffer grows for a longer
+        // record.
         let needed = needed.min(SCRATCH);
         if self.scratch.capacity() - self.scratch.len() < needed {
             // Not more than before, so that `BytesMut` can reuse its allocation.
@@ -144,6 +149,8 @@ impl PacketWriter {
 
     #[inline]
     fn piece(&mut self, head: &mut Head, bytes: &Bytes) {
+        // One `bin` in two places: its head ends the buffer, and the transport writes the tail right after
+        // it.
         head.bin(bytes.len()).append_to(&mut self.scratch);
         if bytes.len() < TAIL_FROM {
             self.scratch.extend_from_slice(bytes);
@@ -170,6 +177,7 @@ impl PacketWriter {
             (option::URGENCY, urgency.map(|urgency| u64::from(urgency.get()))),
             (option::SIZE, *size),
         ];
+        // The head of a map needs the number of entries before the first one.
         let given = numbers.iter().filter(|(_, value)| value.is_some()).count();
         head.map(given + usize::from(!metadata.is_empty()));
         if !metadata.is_empty() {
