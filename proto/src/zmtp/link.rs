@@ -309,6 +309,7 @@ impl Link {
 
     /// The peer's greeting is complete.
     fn greeted(&mut self, minor: u8) -> Result<(), LinkError> {
+        // Always matches: `read_some` has seen this state. The same holds for `take_handshake` below.
         if let State::Greeting { mut progress, handshake, .. } =
             std::mem::replace(&mut self.state, State::Closed)
         {

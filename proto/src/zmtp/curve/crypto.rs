@@ -107,7 +107,7 @@ impl MessageKey {
             let (mut cipher, mut authenticator) = self.start(number);
             // Before decryption: a forged message must not change the buffer.
             let expected = authenticate(&mut authenticator, inside);
-            // In constant time: the duration must not tell how many bytes of a forged tag are right.
+            // In constant time, as in NaCl, so that the duration says nothing about the right tag.
             if !bool::from(expected.ct_eq(tag)) {
                 return None;
             }

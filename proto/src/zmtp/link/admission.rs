@@ -78,7 +78,7 @@ impl Link {
     ) -> Result<(), LinkError> {
         match std::mem::replace(&mut self.state, State::Closed) {
             State::Closed => Err(LinkError::Closed),
-            // Only here is `Closed` more than a placeholder: it stays until `act` replaces it.
+            // The state stays `Closed` unless `act` establishes the link.
             State::Deciding(deciding) => {
                 let result = act(self, deciding);
                 self.closing(result)
