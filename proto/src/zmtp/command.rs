@@ -142,9 +142,11 @@ pub(super) fn parse_properties(mut metadata: &[u8], ours: Role) -> Result<Bytes,
         }
     }
     let theirs = theirs.ok_or(ZmtpViolation::NoSocketType)?;
-    // RFC 28: a DEALER is compatible with all three. A ROUTER and a REP would both wait for a request.
+    // RFC 23, "The Socket-Type Property": a ROUTER and a REP would both wait for a request, a DEALER and a REQ
+    // would both make one.
     let fits = match theirs {
-        b"ROUTER" | b"DEALER" | b"REQ" => true,
+        b"ROUTER" | b"DEALER" => true,
+        b"REQ" => ours == Role::Binder,
         b"REP" => ours == Role::Connector,
         _ => false,
     };

@@ -30,7 +30,7 @@ pub enum LinkError {
         /// The mechanism of the peer, escaped.
         theirs: String,
     },
-    /// The peer's socket type is not compatible with that of this end (RFC 28).
+    /// The peer's socket type is not compatible with that of this end (RFC 23).
     #[error("the peer is a {theirs:?} socket, which can't talk to a {ours}")]
     IncompatibleSocket {
         /// The socket type of this end.
