@@ -238,7 +238,7 @@ impl Deframer {
             return Vec::new();
         }
         // Look at the oldest only: messages are usually dropped in the order of their arrival. A buffer of
-        // another size is dropped here, because the sizes of payloads have changed.
+        // another size is dropped here, too, because usually the sizes of payloads have changed.
         let Some(oldest) = self.spare.pop_front() else { return Vec::new() };
         let Ok(mut buffer) = oldest.try_into_mut() else { return Vec::new() };
         buffer.clear();

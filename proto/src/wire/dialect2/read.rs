@@ -220,7 +220,6 @@ fn read_options(reader: &mut Reader<'_>, given: u32) -> Result<Options, DecodeEr
         };
         // only for keys below 32 is a duplicate an error.
         if key < CRITICAL {
-            // `key` is below 32, so a bit of `seen` is enough.
             if seen & (1 << key) != 0 {
                 return Err(DecodeError::DuplicateField("option"));
             }
