@@ -112,8 +112,8 @@ impl Handshake {
             return Err(unexpected.into());
         }
         let (name, body) = command::split(&payload)?;
-        // Z-7: at any step, so before the expected name. Under CURVE, too, it is in the clear, and may come
-        // from somebody on the path: it can end the link, which such an attacker can do anyway.
+        // Z-7: at any step, so before the expected name. Under CURVE, too, it is in the clear, so somebody on
+        // the path can forge it: at worst, the link ends, and waiting calls with it as not sent.
         if name == b"ERROR" {
             return Err(LinkError::refused(command::reason(body)));
         }
