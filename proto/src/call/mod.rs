@@ -82,6 +82,7 @@ pub(crate) struct Calls {
     /// Streams that have something to send and credit for it.
     streams: StreamQueue,
     flow: Flow,
+    // A tree, because CREDITs are sent in its order: the same input must give the same bytes.
     /// Streams for which a CREDIT may be due.
     credits: BTreeSet<StreamId>,
     /// Unsent bytes of bodies whose OPEN or RESULT has been sent.
@@ -165,6 +166,7 @@ impl Calls {
     fn may_have_streams(&self) -> bool {
         match self.peer {
             Some(peer) => peer.credit.is_some(),
+            // If the peer turns out to speak dialect 1, `fit_queue` ends such calls.
             None => self.config.dialect >= Dialect::Two,
         }
     }
@@ -177,10 +179,12 @@ impl Calls {
     /// The transport was disconnected before the handshake was complete. If only calls wait, keeps them for
     /// another transport; otherwise returns false, and changes nothing.
     pub(crate) fn keep_for_another_transport(&mut self) -> bool {
+        // The next transport may lead to another process, which has not made these requests.
         self.open_requests == 0 && self.gate.is_empty() && self.queue.keep_only_calls()
     }
 
     pub(crate) fn drain(&mut self) {
+        // Before the handshake, the dialect is not known: `establish` sends the GOODBYE.
         if !std::mem::replace(&mut self.draining, true) && self.peer.is_some() {
             self.say_goodbye();
         }
@@ -238,6 +242,7 @@ impl Calls {
     }
 
     pub(crate) fn is_open(&self, request: RequestId) -> bool {
+        // `Replying` is not open: the request is answered, though its body is still being sent.
         let open = self.table.get(StreamId::Request(request));
         open.is_some_and(|call| matches!(call.state, State::Request(_)))
     }
@@ -289,6 +294,8 @@ impl Calls {
     /// The next event for the endpoint. A pause precedes all others, so that it takes effect before further
     /// requests are ready.
     pub(crate) fn poll_endpoint_event(&mut self) -> Option<EndpointEvent> {
+        // Compared here, not where the queue changes: if it crosses the limit and comes back between two
+        // polls, the endpoint need not know.
         if self.is_backlogged() != self.paused {
             self.paused = !self.paused;
             return Some(match self.paused {
@@ -315,6 +322,7 @@ impl Calls {
 
     /// Handles the timers that are due at `now`, and frees spare memory.
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        // This ends: no timer that is handled here sets another one.
         while let Some(deadline) = self.deadlines.pop(now) {
             match deadline {
                 Deadline::Call(call) => self.time_out(call),
@@ -324,6 +332,7 @@ impl Calls {
                 Deadline::Spares => self.spares.clear(),
             }
         }
+        // Not only after timers of calls: the connection calls this function once it is quiet.
         self.shrink();
     }
 
@@ -349,6 +358,7 @@ impl Calls {
         self.reassemble_all_that_is_complete();
         let mut ours: Vec<_> =
             self.table.iter().filter_map(|(id, call)| Some((call_of(id)?, call.has_left()?))).collect();
+        // By id, so that calls end in the order in which they were made. The table has another order.
         ours.sort_unstable();
         for (call, sent) in ours {
             self.events.push_back(Event::ended(call, outcome(sent)));
@@ -359,6 +369,7 @@ impl Calls {
         for request in running {
             self.events.push_back(Event::Stop { request, reason: StopReason::Disconnected });
         }
+        // Nothing more will arrive, so only complete results are of use.
         self.table.retain_ours(
             |call| matches!(&call.state, State::Unread { result, .. } if result.is_readable_to_its_end()),
         );
@@ -371,12 +382,14 @@ impl Calls {
         self.gate.clear();
         self.streams.clear();
         self.credits.clear();
+        // Without `Resumed`: `Closed` below ends the pause at the endpoint, too.
         (self.body_bytes, self.argument_bytes, self.gate_bytes, self.paused) = (0, 0, 0, false);
         self.deadlines.clear();
         self.spares.clear();
         // The endpoint still waits for the requests that it has started.
         self.endpoint_events.retain(|event| matches!(event, EndpointEvent::NeverRan(_)));
         self.endpoint_events.push_back(EndpointEvent::Closed(self.connection));
+        // From now on, no CREDIT is queued: a result may be read or reassembled after the end.
         self.peer = None;
         self.fatal = None;
     }

@@ -30,6 +30,7 @@ impl Calls {
                     self.queue.next_is_about_a_call() || !self.credits.is_empty() || self.flow.is_credit_due()
                 }
                 Kind::Message => self.queue.has_messages(),
+                // More than the overhead, so that each DATA brings its stream forward by a byte at least.
                 Kind::Data => !self.streams.is_empty() && self.flow.send_credit() > RECORD_COST,
             };
             let Some(kind) = self.policy.next(before, waits) else { break };
@@ -193,11 +194,13 @@ impl Calls {
         let credit = self.flow.send_credit();
         let room = (MAX_PACKET - self.codec.len()).saturating_sub(DATA_HEAD);
         let Some((id, order)) = self.streams.pop() else { return false };
+        // Never taken: a call that is dropped takes its stream out of the queue.
         let Some(call) = self.table.get_mut(id) else { return true };
         let (urgency, number) = (call.urgency, call.number());
         let (Some(half), Some(number)) = (call.sender(), number) else { return true };
         half.order = None;
         let Some(data) = half.next(room, credit) else {
+            // Not reached as long as the policy's targets leave room for a whole piece.
             self.streams.requeue(id, urgency, half, order);
             return false;
         };

@@ -45,6 +45,7 @@ impl Calls {
             true => Writer::Stopped,
             false => Writer::Open(SendHalf::new(limit, compress).into()),
         };
+        // `Left` is a placeholder: `release` sets where the RESULT is.
         state.stage = Stage::Streaming(StreamedResult { beginning: Beginning::Left, writer }.into());
         let (number, key, urgency) = (state.number, state.key.clone(), open.urgency);
         let body = ReplyBody::Stream { size, compress };

@@ -43,15 +43,18 @@ impl RecvStream<'_> {
         let (calls, id) = (&mut *self.calls, self.id);
         let half = calls.readable(id)?;
         let next = half.next()?;
+        // Also if there is nothing to read yet: the wide window is for streams that somebody reads.
         calls.open_window(id);
         match next {
             Next::Chunk(chunk, cost) => {
                 calls.flow.consume(cost);
+                // Sent with the next message, so that several reads share one CREDIT.
                 calls.credits.insert(id);
                 Ok(Poll::Ready(Some(chunk)))
             }
             Next::End => {
                 if self.open {
+                    // Not through `credits`: the call may be gone when these are sent.
                     calls.acknowledge(id, now);
                 }
                 calls.result_read(id);
@@ -119,6 +122,7 @@ impl SendStream<'_> {
     /// # Errors
     /// [`WriteError::NotOpen`], [`WriteError::Finished`] or [`WriteError::Stopped`].
     pub fn room(&mut self) -> Result<usize, WriteError> {
+        // With a buffer of 0, no write would ever be accepted.
         let buffer = self.calls.config.stream_buffer.max(1);
         let half = self.half()?;
         let room = buffer.saturating_sub(half.queued());
@@ -165,6 +169,7 @@ impl SendStream<'_> {
         if let Some(call) = number {
             self.calls.queue.push_control(Control::Record(Record::Abort { call }));
         }
+        // if the result has arrived, only the argument has kept the call open.
         self.calls.end_if_complete(call);
     }
 
@@ -253,6 +258,7 @@ impl Calls {
     pub(super) fn release_receiver(flow: &mut Flow, half: &mut RecvHalf) {
         let freed = half.fail(ReadError::NotOpen);
         flow.consume(freed);
+        // Other streams may widen their windows by as much.
         flow.growth_left += half.growth();
     }
 
@@ -261,6 +267,7 @@ impl Calls {
     pub(super) fn drop_call(&mut self, id: StreamId) {
         let Some(call) = self.table.get_mut(id) else { return };
         let (urgency, led) = (call.urgency, call.leads());
+        // A stale timer would withdraw nothing, but would wake the host.
         self.deadlines.stop(call.deadline, deadline_of(id));
         if let StreamId::Request(request) = id {
             self.deadlines.stop(call.execution_deadline(), Deadline::Execution(request));
@@ -298,6 +305,7 @@ impl Calls {
         *writer = Writer::Stopped;
         let Some(half) = stopped else { return };
         self.release_sender(id, urgency, &half);
+        // A writer that waits for room or acknowledgements would otherwise wait for ever.
         self.events.push_back(Event::Writable(id));
         if let StreamId::Call(call) = id {
             self.end_if_complete(call);
@@ -309,6 +317,7 @@ impl Calls {
         let Some(call) = self.table.get_mut(id) else { return };
         match &mut call.state {
             State::Unread { .. } => self.drop_call(id),
+            // The call goes on until its argument has been sent.
             State::Sent { result: ResultState::Begun(half), .. } => {
                 if let Some(mut half) = half.take() {
                     Self::release_receiver(&mut self.flow, &mut half);
@@ -333,6 +342,7 @@ impl Calls {
         if was_reassembled {
             self.memory_freed(id);
         }
+        // only a responder sends STOP. A requester cancels the call instead.
         if let (StreamId::Request(_), Some(call), true) = (id, number, unread) {
             self.queue.push_control(Control::Record(Record::Stop { call }));
         }

@@ -234,6 +234,7 @@ impl Calls {
         let stream = StreamId::Request(request);
         let Some(OpenCall { state: State::Request(state), .. }) = self.table.get_mut(stream) else { return };
         match state.withdrawn.replace(reason) {
+            // Nobody sees this error: there is no handler to read the argument.
             None if state.waits() => self.drop_waiting(request, ReadError::TimedOut),
             None => self.events.push_back(Event::Stop { request, reason }),
             // The host knows already, or the handler never starts. But now the reply need not wait for its
