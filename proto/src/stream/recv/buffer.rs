@@ -44,6 +44,7 @@ enum Block {
 
 impl Buffer {
     pub(super) fn push(&mut self, bytes: Bytes, cost: u64, item: bool) {
+        // Both fit: a piece has at most `MAX_CHUNK` bytes, and so has a block of joined ones.
         let part = Part { len: bytes.len() as u32, cost: cost as u32, item };
         let small = bytes.len() <= JOIN_MAX;
         if small && self.segments.back_mut().is_some_and(|last| last.join(&bytes, part)) {
@@ -102,10 +103,12 @@ impl Segment {
     /// Appends a piece if there is room.
     fn join(&mut self, bytes: &[u8], added: Part) -> bool {
         let Block::Open(open) = &mut self.bytes else { return false };
+        // The parts are limited, too: an item without bytes adds a part, and nothing to the block.
         if open.len() + bytes.len() > MAX_CHUNK || self.parts.len() > MAX_CHUNK / RECORD_COST as usize {
             return false;
         }
         open.extend_from_slice(bytes);
+        // Pieces of one item are read as one chunk.
         match self.parts.back_mut().filter(|last| !last.item) {
             Some(last) => {
                 last.len += added.len;
@@ -123,6 +126,7 @@ impl Segment {
         let part = self.parts.pop_front()?;
         let bytes = match &mut self.bytes {
             Block::Open(open) => Bytes::copy_from_slice(&open.split_to(part.len as usize)),
+            // Never taken: a sealed block has one part.
             Block::Sealed(sealed) => sealed.split_to(part.len as usize),
         };
         Some((bytes, part))
