@@ -389,7 +389,7 @@ impl Calls {
         // The endpoint still waits for the requests that it has started.
         self.endpoint_events.retain(|event| matches!(event, EndpointEvent::NeverRan(_)));
         self.endpoint_events.push_back(EndpointEvent::Closed(self.connection));
-        // From now on, no CREDIT is queued: a result may be read or reassembled after the end.
+        // So that a result that is reassembled after the end queues no CREDIT.
         self.peer = None;
         self.fatal = None;
     }
