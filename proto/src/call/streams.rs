@@ -125,7 +125,7 @@ impl SendStream<'_> {
         // With a buffer of 0, no write would ever be accepted.
         let buffer = self.calls.config.stream_buffer.max(1);
         let half = self.half()?;
-        let room = buffer.saturating_sub(half.queued());
+        let room = buffer.saturating_sub(half.buffered());
         half.awaits_room |= room == 0;
         Ok(room)
     }

@@ -139,9 +139,15 @@ impl SendHalf {
         self.queued
     }
 
-    /// Unsent bytes of a body; 0 for any other stream.
+    /// What counts against the limits of this side: the bytes that wait, and at least [`RECORD_COST`] for each
+    /// write, because writes without bytes take memory, too.
+    pub(crate) fn buffered(&self) -> usize {
+        self.queued.max(self.pieces.len() * RECORD_COST as usize)
+    }
+
+    /// [`buffered`](Self::buffered) of a body; 0 for any other stream.
     pub(crate) fn body_left(&self) -> usize {
-        if self.fixed_length { self.queued } else { 0 }
+        if self.fixed_length { self.buffered() } else { 0 }
     }
 
     /// Bytes that the application has written.
