@@ -149,14 +149,14 @@ impl Calls {
             {
                 // A request that waits to start needs its body only. Further DATA is a fault.
                 if let Some(mut half) = state.argument.take() {
-                    Self::release_receiver(&mut self.flow, &mut half);
+                    Self::release_receiver(&mut self.flow, &mut half, ReadError::NotOpen);
                 }
                 self.argument_reassembled(request, body);
             }
             // The host had the stream, and has asked for the rest of it as a body.
             (_, Some(_)) => {
                 self.events.push_back(Event::Reassembled { stream: id, body: Ok(body) });
-                self.result_read(id);
+                self.stream_read(id);
                 if let StreamId::Call(call) = id {
                     self.end_if_complete(call);
                 }
@@ -195,8 +195,7 @@ impl Calls {
         let mut needed_memory = false;
         if let Some(half) = call.receiver() {
             needed_memory = half.is_reassembled();
-            let freed = half.fail(error);
-            self.flow.consume(freed);
+            Self::release_receiver(&mut self.flow, half, error);
         }
         if let State::Request(state) = &mut call.state {
             state.stage = Stage::Withdrawn;
@@ -224,9 +223,8 @@ impl Calls {
         if half.has_failed() {
             return;
         }
-        let freed = half.fail(error);
+        Self::release_receiver(&mut self.flow, half, error);
         let announce = half.announce();
-        self.flow.consume(freed);
         if was_reassembled || self.is_owed_as_a_whole(id) {
             self.fail_reassembly(id, error);
         } else if announce {

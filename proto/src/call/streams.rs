@@ -57,7 +57,7 @@ impl RecvStream<'_> {
                     // Not through `credits`: the call may be gone when these are sent.
                     calls.acknowledge(id, now);
                 }
-                calls.result_read(id);
+                calls.stream_read(id);
                 Ok(Poll::Ready(None))
             }
             Next::Pending => Ok(Poll::Pending),
@@ -110,7 +110,7 @@ impl RecvStream<'_> {
             calls.table.get_mut(id).and_then(OpenCall::receiver).is_some_and(|half| half.is_complete());
         calls.stop_reading(id);
         if let (StreamId::Call(call), true) = (id, is_complete) {
-            calls.result_read(id);
+            calls.stream_read(id);
             calls.end_if_complete(call);
         }
     }
@@ -255,11 +255,11 @@ impl Calls {
         self.count_body(id, |bytes| bytes - half.body_left());
     }
 
-    pub(super) fn release_receiver(flow: &mut Flow, half: &mut RecvHalf) {
-        let freed = half.fail(ReadError::NotOpen);
+    /// Drops the unread bytes of a stream, and returns the credit and the allowance that it uses.
+    pub(super) fn release_receiver(flow: &mut Flow, half: &mut RecvHalf, error: ReadError) {
+        let freed = half.fail(error);
         flow.consume(freed);
-        // Other streams may widen their windows by as much.
-        flow.growth_left += half.growth();
+        half.return_growth(flow);
     }
 
     /// Removes a call from the table, with its timers, and frees what its streams hold. Queues the replies
@@ -280,7 +280,7 @@ impl Calls {
         if let Some(half) = call.receiver() {
             self.deadlines.stop(half.deadline, Deadline::Reassembly(id));
             needed_memory = half.is_reassembled();
-            Self::release_receiver(&mut self.flow, half);
+            Self::release_receiver(&mut self.flow, half, ReadError::NotOpen);
         }
         if let Some(half) = call.sender() {
             self.streams.remove(urgency, half);
@@ -312,15 +312,21 @@ impl Calls {
         }
     }
 
-    /// The result of a call of this side has been read to its end.
-    pub(super) fn result_read(&mut self, id: StreamId) {
+    /// A stream has been read to its end.
+    pub(super) fn stream_read(&mut self, id: StreamId) {
         let Some(call) = self.table.get_mut(id) else { return };
         match &mut call.state {
             State::Unread { .. } => self.drop_call(id),
             // The call goes on until its argument has been sent.
             State::Sent { result: ResultState::Begun(half), .. } => {
                 if let Some(mut half) = half.take() {
-                    Self::release_receiver(&mut self.flow, &mut half);
+                    Self::release_receiver(&mut self.flow, &mut half, ReadError::NotOpen);
+                }
+            }
+            // The handler may go on for long, and other streams could use the allowance meanwhile.
+            State::Request(state) => {
+                if let Some(half) = &mut state.argument {
+                    half.return_growth(&mut self.flow);
                 }
             }
             _ => {}
@@ -339,6 +345,7 @@ impl Calls {
         let was_reassembled = half.is_reassembled();
         let freed = half.stop();
         self.flow.consume(freed);
+        half.return_growth(&mut self.flow);
         if was_reassembled {
             self.memory_freed(id);
         }

@@ -34,6 +34,7 @@ pub(crate) struct RecvHalf {
     /// The most that all DATA of the stream may cost, as granted to the writer.
     limit: u64,
     window: u64,
+    /// The part of `window` that does not use the connection's allowance.
     initial_window: u64,
     /// Bytes that were read; what they had cost; and the part of that cost that was acknowledged.
     consumed: u64,
@@ -416,6 +417,12 @@ impl RecvHalf {
     /// How much of the connection's allowance this window uses.
     pub(crate) fn growth(&self) -> u64 {
         self.window - self.initial_window
+    }
+
+    /// Returns the window's part of the connection's allowance: nothing more will be buffered.
+    pub(crate) fn return_growth(&mut self, flow: &mut Flow) {
+        flow.growth_left += self.growth();
+        self.initial_window = self.window;
     }
 
     #[cfg(any(test, feature = "internals"))]
