@@ -116,11 +116,10 @@ impl Calls {
                 }
             }
             Record::Data { call, offset, piece } => self.handle_data(call, offset, piece, frame)?,
-            Record::Cancel { call } => {
-                if let Some(request) = self.known_request(call)? {
-                    self.cancel(request);
-                }
-            }
+            Record::Cancel { call } => match self.known_request(call)? {
+                Some(request) => self.cancel(request),
+                None => self.cancel_at_gate(call),
+            },
             Record::Abort { call } => {
                 if let Some(request) = self.known_request(call)? {
                     self.fail_incomplete(StreamId::Request(request), ReadError::Aborted);

@@ -209,8 +209,12 @@ impl Calls {
                 self.fail_incomplete(stream, ReadError::Aborted);
                 self.withdraw(id, StopReason::Cancelled);
             }
-            // The result is being sent: drop the rest.
-            Some(State::Replying { .. }) => self.drop_call(stream),
+            // The result waits or is being sent: drop the rest.
+            Some(State::Replying { number, .. }) => {
+                let number = *number;
+                self.drop_call(stream);
+                self.cancel_at_gate(number);
+            }
             _ => {}
         }
     }
