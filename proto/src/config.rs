@@ -51,8 +51,8 @@ pub struct ConnectionConfig {
     /// windows stay at their size. Less than `stream_window` counts as `stream_window`. Default: 96 MiB.
     pub connection_window: u64,
     /// Bytes of one stream that may wait to be sent. A write is accepted while fewer wait, so the last one
-    /// may exceed it; otherwise it fails with [`WriteError::Full`](crate::WriteError::Full). Default: 256
-    /// KiB.
+    /// may exceed it; otherwise it fails with [`WriteError::Full`](crate::WriteError::Full). A write counts
+    /// as at least 32 bytes. Default: 256 KiB.
     pub stream_buffer: usize,
     /// Whether replies to calls with the same key are sent one after the other, even if they are streams.
     /// Default: true.

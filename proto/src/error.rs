@@ -118,6 +118,7 @@ impl Refusal {
 
     /// The refusal with the name of this ERROR, if there is one.
     pub fn of(info: &ErrorInfo) -> Option<Self> {
+        // By bytes: `Text::as_str` would check the UTF-8 again. E-2: the name must match exactly.
         Self::ALL.into_iter().find(|refusal| refusal.name().as_bytes() == info.name.as_bytes())
     }
 
@@ -147,6 +148,7 @@ pub struct ErrorInfo {
 }
 
 fn one_line(name: &str, repr: &str) -> String {
+    // `Error 5` does not say the name `Err`.
     let says_it = repr.strip_prefix(name).is_some_and(|rest| !rest.starts_with(char::is_alphanumeric));
     match (name, repr) {
         (name, "") => name.into(),

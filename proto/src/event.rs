@@ -131,6 +131,7 @@ impl StopReason {
     /// Whether the caller no longer waits for the reply, so that its order does not matter (PROTOCOL.md,
     /// O-18).
     pub fn is_given_up(self) -> bool {
+        // After `ExecutionTimedOut` and `IncompleteArgument`, the caller still waits for the error.
         matches!(self, Self::Cancelled | Self::DeadlinePassed | Self::Disconnected)
     }
 }
@@ -172,6 +173,7 @@ pub enum Body {
 pub enum Outcome {
     /// The handler returned this.
     Result(Bytes),
+    // Errors are boxed: they are rare, and three texts would make every event larger.
     /// The handler failed.
     Failure(Box<ErrorInfo>),
     /// Callosum on the other side refused the call or failed.

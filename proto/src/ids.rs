@@ -139,6 +139,7 @@ impl OrderingKey {
     /// The text of a key whose type on the wire is `str`; `None` for a `bin`.
     pub fn as_text(&self) -> Option<&str> {
         match self.kind {
+            // Never `None`: the text was checked when the key was made.
             KeyKind::Str => std::str::from_utf8(&self.bytes).ok(),
             KeyKind::Bin => None,
         }

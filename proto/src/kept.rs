@@ -23,6 +23,7 @@ pub(crate) fn pop_or_shrink<T>(queue: &mut VecDeque<T>) -> Option<T> {
 #[inline]
 pub(crate) fn shrink_if_empty<T>(queue: &mut VecDeque<T>) {
     if queue.is_empty() && queue.capacity() > kept_capacity::<T>() {
+        // Not to 0: the next burst would grow the queue from nothing.
         queue.shrink_to(kept_capacity::<T>());
     }
 }

@@ -17,8 +17,10 @@ pub struct Metadata(
     Option<Box<Entries>>,
 );
 
+// A tree: peers choose the names, and equal metadata must give equal bytes on the wire.
 type Entries = BTreeMap<Text, Bytes>;
 
+// For the reference that `entries` returns if there are none.
 static NO_ENTRIES: Entries = BTreeMap::new();
 
 /// The entry would exceed a limit of [`Metadata`]. Nothing was changed.
@@ -61,6 +63,7 @@ impl Metadata {
         let freed = replaced.map_or(0, |old| name.as_bytes().len() + old.len());
         let entries = self.len() + usize::from(replaced.is_none());
         let bytes = self.size() - freed + name.as_bytes().len() + value.len();
+        // Checked before anything is changed: this is also how received metadata is limited.
         if entries > Self::MAX_ENTRIES || bytes > Self::MAX_BYTES {
             return Err(MetadataTooLarge { entries, bytes });
         }

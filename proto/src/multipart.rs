@@ -36,6 +36,7 @@ impl Multipart {
     pub fn from_frames(frames: impl IntoIterator<Item = Bytes>) -> Option<Self> {
         let mut message = Self::default();
         for frame in frames {
+            // Ends at the fourth frame, however many follow.
             *message.frames.get_mut(usize::from(message.len))? = frame;
             message.len += 1;
         }
@@ -97,6 +98,7 @@ impl Multipart {
 
 impl PartialEq for Multipart {
     fn eq(&self, other: &Self) -> bool {
+        // Where the last frame is split has no meaning. Clones share their bytes.
         self.clone().into_frames().eq(other.clone().into_frames())
     }
 }

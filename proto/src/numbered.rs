@@ -18,6 +18,7 @@ const FEW: u64 = 32;
 /// The ring spans at most this many numbers per value, plus [`FEW`].
 const SPARSE: u64 = 4;
 
+// Growing leaves at most 2 slots per number, so a ring does not grow and shrink in turn.
 /// A ring with more slots than this per spanned number is shrunk; without [`shrink`](Numbered::shrink), not
 /// below [`kept_slots`].
 const LOOSE: u64 = 8;
@@ -101,10 +102,12 @@ impl<T> Numbered<T> {
     /// [`insert`](Self::insert) if the number does not follow the newest one, or the ring is full.
     #[cold]
     fn insert_out_of_order(&mut self, number: u64, value: T) {
+        // The ring only grows at its end.
         if self.filled > 0 && number < self.first {
             self.others.insert(number, value);
             return;
         }
+        // A jump: the ring would be long, and mostly empty. It begins anew with this number.
         if self.distance(number) > self.span + FEW {
             self.retire(0);
         }
@@ -185,6 +188,7 @@ impl<T> Numbered<T> {
     /// The same values, in another such order.
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (u64, &mut T)> {
         let (first, mask) = (self.first, self.mask());
+        // The only number in the span with these low bits.
         let number = move |slot: u64| first.wrapping_add(slot.wrapping_sub(first) & mask);
         let ring = (0..).zip(&mut self.slots);
         let ring = ring.filter_map(move |(slot, value)| Some((number(slot), value.as_mut()?)));
@@ -275,6 +279,7 @@ impl<T> Numbered<T> {
     #[inline]
     fn trim(&mut self) {
         if self.filled == 0 {
+            // After the newest number, so that the one that follows takes the short way in `insert`.
             self.first = self.first.wrapping_add(self.span);
             self.span = 0;
         } else {

@@ -42,6 +42,7 @@ impl<T> Queue<T> {
     }
 
     pub(crate) fn front(&self) -> Option<(u64, &T)> {
+        // `tidy` leaves no gap at the front.
         let (number, value) = self.slots.front()?;
         Some((*number, value.as_ref()?))
     }
@@ -56,6 +57,7 @@ impl<T> Queue<T> {
     /// Moves the first value to the end, under a new number.
     pub(crate) fn rotate(&mut self, number: u64) {
         if self.slots.len() == 1 {
+            // A single value need not move.
             self.slots[0].0 = number;
         } else if let Some(value) = self.pop() {
             self.push(number, value);
@@ -85,6 +87,7 @@ impl<T> Queue<T> {
     }
 
     fn find(&self, number: u64) -> Option<usize> {
+        // Gaps keep their numbers, so the slots stay sorted.
         self.slots.binary_search_by_key(&number, |(number, _)| *number).ok()
     }
 

@@ -31,6 +31,7 @@ impl SmallBytes {
 
     pub(crate) fn copy_from_slice(from: &[u8]) -> Self {
         let mut bytes = [0; INLINE];
+        // `None` if the bytes do not fit.
         match bytes.get_mut(..from.len()) {
             Some(place) => {
                 place.copy_from_slice(from);
@@ -59,6 +60,7 @@ impl Default for SmallBytes {
     }
 }
 
+// Not derived, nor are order and hash: the same bytes can be in different variants.
 impl PartialEq for SmallBytes {
     fn eq(&self, other: &Self) -> bool {
         **self == **other

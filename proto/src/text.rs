@@ -27,12 +27,14 @@ impl Text {
 
     /// The caller must have checked that the bytes are UTF-8.
     pub(crate) fn from_checked(bytes: &[u8]) -> Self {
+        // `as_str` would panic otherwise.
         debug_assert!(std::str::from_utf8(bytes).is_ok());
         Self(SmallBytes::copy_from_slice(bytes))
     }
 
     /// The text.
     pub fn as_str(&self) -> &str {
+        // Checked again, because skipping the check would need `unsafe`.
         std::str::from_utf8(&self.0).expect("checked when it was made, and immutable since")
     }
 

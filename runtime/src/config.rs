@@ -103,7 +103,8 @@ setters! {
         /// results of one peer. Half of them are reserved for the first 16 KiB of streams that are not read yet, so
         /// that these delay no others; if the other half is used up, windows get smaller. Default 32 MiB.
         max_stream_bytes: u64,
-        /// Unsent bytes of one streamed argument or result; past it, writing waits. Default 256 KiB.
+        /// Unsent bytes of one streamed argument or result; past it, writing waits. A write counts as at least 32 bytes.
+        /// Default 256 KiB.
         stream_buffer: usize,
         /// Bytes of large arguments and results of one peer that are reassembled at a time; more wait. Default 64 MiB.
         max_reassembly_per_peer: usize,

@@ -156,6 +156,7 @@ impl Calls {
             assert!(leads || queued.contains(&number), "results with {key} wait for {number}, which is gone");
         }
         let at_gate: BTreeSet<Number> = self.gate.waiting().map(|(reply, _)| reply.number).collect();
+        assert!(at_gate.iter().eq(self.at_gate.keys()), "places at the gate");
         for (id, call) in self.table.iter() {
             if let State::Replying { number, body, .. } = &call.state {
                 assert!(

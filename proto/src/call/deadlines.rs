@@ -20,6 +20,7 @@ pub(crate) enum Deadline {
     Spares,
 }
 
+// A tree, not a heap: most timers are removed before they are due.
 /// At most one deadline of each kind for each call. The setter keeps the time, which it needs to
 /// [`stop`](Self::stop) it.
 #[derive(Debug, Default)]

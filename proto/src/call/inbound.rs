@@ -50,6 +50,7 @@ impl Calls {
             Ok(Inbound::BadRequest { call, key, error }) => self.refuse_bad_request(call, key, error),
             Ok(Inbound::BadAnswer { call, error }) => {
                 if let Some(call) = wire::call_in_dialect_1(call) {
+                    // C-6: no CANCEL, because the peer has answered the call.
                     self.end(call, Outcome::Malformed(error), Metadata::new());
                 }
             }
@@ -77,6 +78,7 @@ impl Calls {
                 return Err(fatal);
             }
         }
+        // Once per packet, whichever of its records has completed a body.
         self.time_spares(now);
         Ok(())
     }
@@ -102,6 +104,7 @@ impl Calls {
             }
             Record::Result { call, options, piece } => {
                 if let Some(call) = self.known_call(call)? {
+                    // K-3: a peer that answers a call has read it, and is not stuck.
                     self.peer_reads = true;
                     self.handle_result(call, options, piece, frame);
                 }
@@ -113,11 +116,10 @@ impl Calls {
                 }
             }
             Record::Data { call, offset, piece } => self.handle_data(call, offset, piece, frame)?,
-            Record::Cancel { call } => {
-                if let Some(request) = self.known_request(call)? {
-                    self.cancel(request);
-                }
-            }
+            Record::Cancel { call } => match self.known_request(call)? {
+                Some(request) => self.cancel(request),
+                None => self.cancel_at_gate(call),
+            },
             Record::Abort { call } => {
                 if let Some(request) = self.known_request(call)? {
                     self.fail_incomplete(StreamId::Request(request), ReadError::Aborted);
@@ -131,6 +133,7 @@ impl Calls {
             Record::Credit { call, consumed, limit } => self.handle_credit(call, consumed, limit)?,
             Record::LinkCredit { limit } => self.flow.raise_peer_limit(limit),
             Record::Goodbye { next } => {
+                // A number past the last one refuses no call that was sent, so its side does not matter.
                 if !self.is_number_of_ours(next) && next <= MAX_CALL {
                     return Err(Violation::WrongSide.into());
                 }
@@ -155,6 +158,7 @@ impl Calls {
         if call != self.next_theirs {
             return Err(Violation::Sequence.into());
         }
+        // Before the call can be refused: a refused call has used its number, too.
         self.next_theirs += 2;
         Ok(())
     }
@@ -179,6 +183,7 @@ impl Calls {
         if !wire::is_dialect_1(number) && self.is_number_of_ours(number) != ours {
             return Err(Violation::WrongSide.into());
         }
+        // C-4: the codec has found the call by the name in its answer.
         if let (Some(call), true) = (wire::call_in_dialect_1(number), ours) {
             return Ok(Some(StreamId::Call(call)));
         }
@@ -203,6 +208,7 @@ impl Calls {
     }
 
     fn handle_result(&mut self, id: CallId, options: Options, piece: Piece, frame: usize) {
+        // Always `Sent`: a call is found by its number from when it is sent until it ends.
         let Some(OpenCall { state: State::Sent { number, result, .. }, .. }) =
             self.table.get(StreamId::Call(id))
         else {
@@ -212,6 +218,7 @@ impl Calls {
             return self.end_faulty(id, StreamFault::SecondResult);
         };
         if options.unsupported {
+            // an unknown option below 32 may change the meaning of the result.
             return self.end_malformed(id, DecodeError::OutOfRange("option"));
         }
         let (number, fin, item) = (*number, piece.fin, piece.item);
@@ -267,6 +274,7 @@ impl Calls {
             let what = "the texts of an error";
             return self.end_malformed(id, DecodeError::TooLarge { what, size, limit });
         }
+        // FAIL may follow RESULT. What has arrived of the result is dropped with the call.
         let outcome = match failure {
             Failure::Failure(info) => Outcome::Failure(info.into()),
             Failure::Error(info) => Outcome::Error(info.into()),
@@ -310,12 +318,14 @@ impl Calls {
             Ok(freed) => {
                 let dropped = half.has_failed();
                 self.flow.consume(freed);
+                // A CREDIT may be due: empty pieces, and those that go into a body, are consumed at once.
                 self.credits.insert(id);
                 if !dropped {
                     self.data_came(id);
                 }
             }
             Err(fault) => {
+                // Faulty pieces must not use up the credit that other streams need.
                 self.flow.consume(cost);
                 match id {
                     StreamId::Call(call) => self.end_faulty(call, fault),
@@ -354,6 +364,7 @@ impl Calls {
         } else if half.announce() {
             self.events.push_back(Event::Readable(id));
         }
+        // the end of a result may end its call, whether the host has read it or not.
         if let (true, StreamId::Call(call)) = (complete, id) {
             self.end_if_complete(call);
         }
@@ -361,6 +372,7 @@ impl Calls {
 
     fn handle_credit(&mut self, number: Number, consumed: u64, limit: u64) -> Result<(), Fatal> {
         let Some(id) = self.find(number)? else { return Ok(()) };
+        // The writer was stopped or has ended since: the CREDIT is late, not wrong.
         let Some(half) = self.table.get_mut(id).and_then(OpenCall::sender) else { return Ok(()) };
         let before = half.acknowledged();
         // F-6: fatal, because the two sides disagree about what was sent.

@@ -24,7 +24,7 @@ mod streams;
 mod table;
 mod theirs;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -36,17 +36,17 @@ pub use streams::{RecvStream, SendStream};
 
 use self::deadlines::Deadlines;
 use self::table::{State, Table};
-use crate::Urgency;
 use crate::config::{ConnectionConfig, Dialect};
 use crate::event::EndpointEvent;
 use crate::event::{Event, Outcome, StopReason};
 use crate::ids::{CallId, ConnectionId, RequestId, StreamId};
 use crate::kept::{free_if_empty, pop_or_shrink};
 use crate::numbered::Numbered;
-use crate::ordering::ReplyGate;
+use crate::ordering::{GatePlace, ReplyGate};
 use crate::send::{Policy, QueuedReply, SendQueue, StreamQueue};
 use crate::stream::{Flow, Spares};
 use crate::wire::{Codec, Credit, Number};
+use crate::{OrderingKey, Urgency};
 
 /// The limits that a peer has announced in the handshake, as far as calls depend on them.
 #[derive(Clone, Copy, Debug)]
@@ -79,9 +79,12 @@ pub(crate) struct Calls {
     policy: Policy,
     codec: Codec,
     gate: ReplyGate<(QueuedReply, Urgency)>,
+    /// Where the replies are that wait at the gate. Most of their calls are no longer in the table.
+    at_gate: BTreeMap<Number, (OrderingKey, GatePlace)>,
     /// Streams that have something to send and credit for it.
     streams: StreamQueue,
     flow: Flow,
+    // A tree, because CREDITs are sent in its order: the same input must give the same bytes.
     /// Streams for which a CREDIT may be due.
     credits: BTreeSet<StreamId>,
     /// Unsent bytes of bodies whose OPEN or RESULT has been sent.
@@ -132,6 +135,7 @@ impl Calls {
             policy: Policy::default(),
             codec: Codec::default(),
             gate: ReplyGate::default(),
+            at_gate: BTreeMap::new(),
             streams: StreamQueue::default(),
             flow,
             credits: BTreeSet::new(),
@@ -165,6 +169,7 @@ impl Calls {
     fn may_have_streams(&self) -> bool {
         match self.peer {
             Some(peer) => peer.credit.is_some(),
+            // If the peer turns out to speak dialect 1, `fit_queue` ends such calls.
             None => self.config.dialect >= Dialect::Two,
         }
     }
@@ -177,10 +182,12 @@ impl Calls {
     /// The transport was disconnected before the handshake was complete. If only calls wait, keeps them for
     /// another transport; otherwise returns false, and changes nothing.
     pub(crate) fn keep_for_another_transport(&mut self) -> bool {
+        // The next transport may lead to another process, which has not made these requests.
         self.open_requests == 0 && self.gate.is_empty() && self.queue.keep_only_calls()
     }
 
     pub(crate) fn drain(&mut self) {
+        // Before the handshake, the dialect is not known: `establish` sends the GOODBYE.
         if !std::mem::replace(&mut self.draining, true) && self.peer.is_some() {
             self.say_goodbye();
         }
@@ -238,6 +245,7 @@ impl Calls {
     }
 
     pub(crate) fn is_open(&self, request: RequestId) -> bool {
+        // `Replying` is not open: the request is answered, though its body is still being sent.
         let open = self.table.get(StreamId::Request(request));
         open.is_some_and(|call| matches!(call.state, State::Request(_)))
     }
@@ -289,6 +297,8 @@ impl Calls {
     /// The next event for the endpoint. A pause precedes all others, so that it takes effect before further
     /// requests are ready.
     pub(crate) fn poll_endpoint_event(&mut self) -> Option<EndpointEvent> {
+        // Compared here, not where the queue changes: if it crosses the limit and comes back between two
+        // polls, the endpoint need not know.
         if self.is_backlogged() != self.paused {
             self.paused = !self.paused;
             return Some(match self.paused {
@@ -315,6 +325,7 @@ impl Calls {
 
     /// Handles the timers that are due at `now`, and frees spare memory.
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        // This ends: no timer that is handled here sets another one.
         while let Some(deadline) = self.deadlines.pop(now) {
             match deadline {
                 Deadline::Call(call) => self.time_out(call),
@@ -324,6 +335,7 @@ impl Calls {
                 Deadline::Spares => self.spares.clear(),
             }
         }
+        // Not only after timers of calls: the connection calls this function once it is quiet.
         self.shrink();
     }
 
@@ -349,6 +361,7 @@ impl Calls {
         self.reassemble_all_that_is_complete();
         let mut ours: Vec<_> =
             self.table.iter().filter_map(|(id, call)| Some((call_of(id)?, call.has_left()?))).collect();
+        // By id, so that calls end in the order in which they were made. The table has another order.
         ours.sort_unstable();
         for (call, sent) in ours {
             self.events.push_back(Event::ended(call, outcome(sent)));
@@ -359,6 +372,7 @@ impl Calls {
         for request in running {
             self.events.push_back(Event::Stop { request, reason: StopReason::Disconnected });
         }
+        // Nothing more will arrive, so only complete results are of use.
         self.table.retain_ours(
             |call| matches!(&call.state, State::Unread { result, .. } if result.is_readable_to_its_end()),
         );
@@ -369,14 +383,17 @@ impl Calls {
         self.queue.clear();
         self.codec.clear();
         self.gate.clear();
+        self.at_gate.clear();
         self.streams.clear();
         self.credits.clear();
+        // Without `Resumed`: `Closed` below ends the pause at the endpoint, too.
         (self.body_bytes, self.argument_bytes, self.gate_bytes, self.paused) = (0, 0, 0, false);
         self.deadlines.clear();
         self.spares.clear();
         // The endpoint still waits for the requests that it has started.
         self.endpoint_events.retain(|event| matches!(event, EndpointEvent::NeverRan(_)));
         self.endpoint_events.push_back(EndpointEvent::Closed(self.connection));
+        // So that a result that is reassembled after the end queues no CREDIT.
         self.peer = None;
         self.fatal = None;
     }

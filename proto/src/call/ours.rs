@@ -118,6 +118,7 @@ impl Calls {
         if size > limit {
             return Err(InvokeError::BodyTooLarge { size, limit });
         }
+        // L-3: a call may exceed the limit if nothing waits. Otherwise, a larger body could never be sent.
         let (queued, limit) = (self.queued_bytes(), self.config.max_outgoing_bytes);
         if queued > 0 && queued + MESSAGE_OVERHEAD + names + call.metadata.size() + size > limit {
             return Err(InvokeError::QueueFull { queued, limit });
@@ -146,6 +147,7 @@ impl Calls {
 
     /// Ids ascend, so an older call with this `seq` has an id that is lower by a multiple of 2^32.
     fn has_seq_of(&self, id: CallId) -> bool {
+        // No look-up at all until 2^32 calls have been made.
         let earlier = (1..=id.0 >> 32).map(|wraps| CallId(id.0 - (wraps << 32)));
         earlier.into_iter().any(|earlier| self.table.get(StreamId::Call(earlier)).is_some())
     }
@@ -187,6 +189,7 @@ impl Calls {
         let open = self.table.get(StreamId::Call(call))?;
         let left = open.has_left()?;
         match &open.state {
+            // D-1: the peer has not seen the call, so there is nothing to cancel.
             State::Queued { place, .. } => drop(self.queue.remove(*place)),
             State::Sent { number, .. } => {
                 let call = *number;
@@ -209,11 +212,13 @@ impl Calls {
     /// Updates counters, numbers and timers for a call that ends now.
     fn count_end(&mut self, call: CallId) {
         let Some(open) = self.table.get_mut(StreamId::Call(call)) else { return };
+        // Taken, so that `drop_call` does not look for the timer again.
         let deadline = open.deadline.take();
         if open.has_left().is_some() {
             self.open_calls -= 1;
         }
         if let Some(number) = open.number() {
+            // from now on, records with this number are ignored.
             self.ours.remove(wire::ordinal(number));
         }
         self.deadlines.stop(deadline, Deadline::Call(call));
@@ -268,6 +273,7 @@ impl Calls {
                 };
                 open.state = State::Unread { number, argument, result };
             }
+            // The result has been read to its end, so nothing is left of the call.
             _ => self.drop_call(id),
         }
         self.events.push_back(Event::ended(call, Outcome::Complete));
@@ -283,6 +289,7 @@ impl Calls {
                     let (call, size) = (queued.call, queued.body.len());
                     self.end_unsent(call, Outcome::TooLarge { size, limit });
                 }
+                // E-5: refusals are short, and are sent whatever the limit is.
                 Some(Queued::Reply(reply)) if !reply.unsolicited => {
                     let dialect_2 = !wire::is_dialect_1(reply.number);
                     // The host has been told that the reply was sent, so only the peer gets the error.
@@ -294,6 +301,7 @@ impl Calls {
             }
         }
         if !self.has_streams() {
+            // these calls were accepted when the dialect was not known.
             for call in self.unsent(|queued| queued.is_stream || !queued.metadata.is_empty()) {
                 self.end_unsent(call, Outcome::NeedsDialect2);
             }
@@ -324,6 +332,7 @@ impl Calls {
             .filter(|(number, _)| *number >= wire::ordinal(next))
             .map(|(number, call)| (number, *call))
             .collect();
+        // In the order in which they were sent, which is not that of the table.
         untaken.sort_unstable();
         for (_, call) in untaken {
             self.end(call, refused(), Metadata::new());

@@ -30,6 +30,7 @@ impl Calls {
                     self.queue.next_is_about_a_call() || !self.credits.is_empty() || self.flow.is_credit_due()
                 }
                 Kind::Message => self.queue.has_messages(),
+                // More than the overhead, so that each DATA brings its stream forward by a byte at least.
                 Kind::Data => !self.streams.is_empty() && self.flow.send_credit() > RECORD_COST,
             };
             let Some(kind) = self.policy.next(before, waits) else { break };
@@ -115,8 +116,6 @@ impl Calls {
             if !is_stream {
                 let mut half = Box::new(SendHalf::new(credit, compress));
                 half.fixed_length = true;
-                let len = rest.len();
-                (self.body_bytes, self.argument_bytes) = (self.body_bytes + len, self.argument_bytes + len);
                 argument = Writer::Open(half);
             }
             match &mut argument {
@@ -125,6 +124,8 @@ impl Calls {
                     half.start(left, rest, !is_stream);
                     if !is_stream {
                         half.finish();
+                        self.body_bytes += half.body_left();
+                        self.argument_bytes += half.body_left();
                     }
                 }
                 // The argument was aborted before the call was sent.
@@ -178,9 +179,9 @@ impl Calls {
                     // The caller has cancelled the call.
                     return self.leave_gate(&key, number);
                 };
-                self.body_bytes += rest.len();
                 half.start(first.len(), rest, true);
                 half.finish();
+                self.body_bytes += half.body_left();
                 let options = Options { size, ..options };
                 self.codec.result(number, &options, Piece { bytes: first, ..Piece::default() }, compress);
                 self.schedule(id);
@@ -193,26 +194,29 @@ impl Calls {
         let credit = self.flow.send_credit();
         let room = (MAX_PACKET - self.codec.len()).saturating_sub(DATA_HEAD);
         let Some((id, order)) = self.streams.pop() else { return false };
+        // Never taken: a call that is dropped takes its stream out of the queue.
         let Some(call) = self.table.get_mut(id) else { return true };
         let (urgency, number) = (call.urgency, call.number());
         let (Some(half), Some(number)) = (call.sender(), number) else { return true };
         half.order = None;
+        let before = half.body_left();
         let Some(data) = half.next(room, credit) else {
+            // Not reached as long as the policy's targets leave room for a whole piece.
             self.streams.requeue(id, urgency, half, order);
             return false;
         };
         // Not before half of the buffer is free, so that the writer is not woken for every DATA.
-        let has_room = half.queued() <= self.config.stream_buffer / 2;
+        let has_room = half.buffered() <= self.config.stream_buffer / 2;
         if has_room && std::mem::take(&mut half.awaits_room) {
             self.events.push_back(Event::Writable(id));
         }
-        let is_body = half.fixed_length;
+        let (is_body, left) = (half.fixed_length, half.body_left());
         self.flow.count_sent(data.cost);
         let compress = half.compress;
         self.streams.sent(id, urgency, half, data.cost, order);
         if is_body {
-            let len = data.bytes.len();
-            self.count_body(id, |bytes| bytes - len);
+            let sent = before - left;
+            self.count_body(id, |bytes| bytes - sent);
         }
         let piece = Piece { bytes: data.bytes, fin: data.fin, item: data.item, compressed: false };
         self.codec.data(number, data.offset, piece, compress);

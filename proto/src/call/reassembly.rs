@@ -21,6 +21,7 @@ use crate::wire::{DecodeError, Record};
 /// How long a body of any size may take to be complete, from when it has memory (PROTOCOL.md, F-7).
 const REASSEMBLY_TIME: Duration = Duration::from_secs(30);
 
+// A peer that stops halfway would otherwise hold the memory for which other bodies wait.
 /// One second more for each 64 KiB: the lowest accepted rate, in bytes per second.
 const SLOWEST: u64 = 64 * 1024;
 
@@ -28,6 +29,7 @@ impl Calls {
     /// Requests memory for a body of `bytes` bytes from the endpoint.
     pub(super) fn want_memory(&mut self, stream: StreamId, bytes: usize) {
         let connection = self.connection;
+        // First: `await_memory` may fail the body, which queues the `ReassemblyEnded` for this event.
         self.endpoint_events.push_back(EndpointEvent::ReassemblyWanted { connection, stream, bytes });
         self.await_memory(stream);
     }
@@ -43,6 +45,7 @@ impl Calls {
         let limit = self.config.max_body;
         let Some(half) = self.table.get_mut(id).and_then(OpenCall::receiver) else { return };
         let too_large = half.remaining().filter(|size| *size > limit as u64);
+        // The stream has failed before anybody wanted it as a body, by a fault or an ABORT.
         if let Some(error) = half.failure() {
             return self.fail_reassembly(id, error);
         }
@@ -55,6 +58,7 @@ impl Calls {
     /// The endpoint has assigned memory to a body.
     pub(crate) fn reassemble(&mut self, now: Instant, id: StreamId) {
         let Some(call) = self.table.get_mut(id) else { return };
+        // Otherwise the event crossed the end of the body, which has returned the memory already.
         let Some(half) = call.receiver().filter(|half| half.awaits_memory()) else { return };
         let bytes = half.remaining().unwrap_or(self.config.max_body as u64);
         let time = REASSEMBLY_TIME + Duration::from_secs(bytes / SLOWEST);
@@ -101,6 +105,7 @@ impl Calls {
             (half.awaits_memory() && half.is_complete()).then_some(StreamId::Call(call))
         });
         let mut waiting: Vec<_> = waiting.collect();
+        // Not in the order of the table, so that the events come in the order of the calls.
         waiting.sort_unstable();
         waiting.into_iter().for_each(|id| self.reassemble_now(id));
     }
@@ -122,6 +127,7 @@ impl Calls {
                     self.queue.push_control(Control::Record(credit));
                 }
                 self.stop_reassembly_timer(id);
+                // Before `hand_over`: from `Ready` on, the argument counts as waiting bytes instead (F-7).
                 self.memory_freed(id);
                 self.hand_over(id, body);
             }
@@ -141,14 +147,16 @@ impl Calls {
             (StreamId::Request(request), Some(State::Request(state)))
                 if matches!(state.stage, Stage::Incomplete) =>
             {
+                // A request that waits to start needs its body only. Further DATA is a fault.
                 if let Some(mut half) = state.argument.take() {
-                    Self::release_receiver(&mut self.flow, &mut half);
+                    Self::release_receiver(&mut self.flow, &mut half, ReadError::NotOpen);
                 }
                 self.argument_reassembled(request, body);
             }
+            // The host had the stream, and has asked for the rest of it as a body.
             (_, Some(_)) => {
                 self.events.push_back(Event::Reassembled { stream: id, body: Ok(body) });
-                self.result_read(id);
+                self.stream_read(id);
                 if let StreamId::Call(call) = id {
                     self.end_if_complete(call);
                 }
@@ -187,8 +195,7 @@ impl Calls {
         let mut needed_memory = false;
         if let Some(half) = call.receiver() {
             needed_memory = half.is_reassembled();
-            let freed = half.fail(error);
-            self.flow.consume(freed);
+            Self::release_receiver(&mut self.flow, half, error);
         }
         if let State::Request(state) = &mut call.state {
             state.stage = Stage::Withdrawn;
@@ -212,12 +219,12 @@ impl Calls {
     pub(super) fn fail_stream(&mut self, id: StreamId, error: ReadError) {
         let Some(half) = self.table.get_mut(id).and_then(OpenCall::receiver) else { return };
         let was_reassembled = half.is_reassembled();
+        // The reader knows, and the memory was returned then.
         if half.has_failed() {
             return;
         }
-        let freed = half.fail(error);
+        Self::release_receiver(&mut self.flow, half, error);
         let announce = half.announce();
-        self.flow.consume(freed);
         if was_reassembled || self.is_owed_as_a_whole(id) {
             self.fail_reassembly(id, error);
         } else if announce {
@@ -230,8 +237,10 @@ impl Calls {
         self.memory_freed(id);
         match id {
             StreamId::Request(request) if self.is_owed_as_a_whole(id) => {
+                // The host does not know of the request, so the peer gets the error.
                 self.withdraw_incomplete(request, error)
             }
+            // The handler gets the error, and decides how it answers.
             StreamId::Request(_) => {
                 self.events.push_back(Event::Reassembled { stream: id, body: Err(error) });
             }
@@ -253,6 +262,7 @@ impl Calls {
                 Outcome::Malformed(DecodeError::TooLarge { what: "a body", size, limit })
             }
             ReadError::Fault(fault) => Outcome::Fault(fault),
+            // Only `TimedOut` is left: a result is not aborted, and `stop` does not end its call.
             _ => Outcome::TimedOut { sent: true },
         };
         match self.retire(call) {
@@ -264,6 +274,7 @@ impl Calls {
 
     pub(super) fn reassembly_timed_out(&mut self, id: StreamId) {
         let Some(half) = self.table.get_mut(id).and_then(OpenCall::receiver) else { return };
+        // The timer has fired, so there is none to stop.
         half.deadline = None;
         self.fail_incomplete(id, ReadError::TimedOut);
     }
@@ -271,5 +282,6 @@ impl Calls {
 
 /// The memory to request for a body: its size, or `limit` if the size is unknown.
 pub(super) fn reassembly_size(half: &RecvHalf, limit: usize) -> usize {
+    // A larger body is refused at once, and never takes more than the limit.
     half.remaining().map_or(limit, |size| usize::try_from(size).unwrap_or(usize::MAX).min(limit))
 }

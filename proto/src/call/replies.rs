@@ -45,6 +45,7 @@ impl Calls {
             true => Writer::Stopped,
             false => Writer::Open(SendHalf::new(limit, compress).into()),
         };
+        // `Left` is a placeholder: `release` sets where the RESULT is.
         state.stage = Stage::Streaming(StreamedResult { beginning: Beginning::Left, writer }.into());
         let (number, key, urgency) = (state.number, state.key.clone(), open.urgency);
         let body = ReplyBody::Stream { size, compress };
@@ -105,7 +106,7 @@ impl Calls {
         body.finish();
         // No running handler bounds the unsent rest any more, so it counts like a body.
         body.fixed_length = true;
-        self.body_bytes += body.queued();
+        self.body_bytes += body.body_left();
         let argument = state.argument.take();
         open.state = State::Replying { number, key, argument, body };
         self.schedule(stream);
@@ -193,10 +194,8 @@ impl Calls {
         };
         let (number, key) = (reply.number, reply.key.clone());
         match beginning {
-            Beginning::AtGate(place) if given_up => {
-                if let Some((beginning, _)) = self.gate.remove(&key, place) {
-                    self.gate_bytes -= MESSAGE_OVERHEAD + beginning.size();
-                }
+            Beginning::AtGate(_) if given_up => {
+                self.take_from_gate(number);
                 self.enqueue(reply, urgency);
             }
             Beginning::Queued(place) => {
@@ -246,6 +245,7 @@ impl Calls {
             Entered::Passes((reply, urgency)) => self.enqueue(reply, urgency),
             Entered::Waits(place) => {
                 self.gate_bytes += size;
+                self.at_gate.insert(number, (key, place));
                 self.set_beginning(number, Beginning::AtGate(place));
             }
         }
@@ -277,8 +277,30 @@ impl Calls {
         }
         for (reply, urgency) in self.gate.left(key, number) {
             self.gate_bytes -= MESSAGE_OVERHEAD + reply.size();
+            self.at_gate.remove(&reply.number);
             self.enqueue(reply, urgency);
         }
+    }
+
+    fn take_from_gate(&mut self, number: Number) -> Option<(QueuedReply, Urgency)> {
+        let (key, place) = self.at_gate.remove(&number)?;
+        let (reply, urgency) = self.gate.remove(&key, place)?;
+        self.gate_bytes -= MESSAGE_OVERHEAD + reply.size();
+        Some((reply, urgency))
+    }
+
+    /// The peer has cancelled a call whose reply may wait at the gate. Answers it at once (O-18): otherwise the
+    /// replies of calls that are given up behind a stream that nobody reads would fill the send queue.
+    pub(super) fn cancel_at_gate(&mut self, number: Number) {
+        let Some((mut reply, urgency)) = self.take_from_gate(number) else { return };
+        // One that counts as unsolicited is short, and has been counted with its size.
+        if !reply.unsolicited {
+            (reply.body, reply.metadata) = (ReplyBody::from(Failure::Cancelled), Metadata::new());
+            if !self.count_if_backlogged(&mut reply) {
+                return;
+            }
+        }
+        self.enqueue(reply, urgency);
     }
 }
 

@@ -23,12 +23,14 @@ fn shorten(body: &mut ReplyBody, limit: usize) -> Replied {
     if let ReplyBody::Failure(failure) = body
         && let Failure::Failure(info) | Failure::Error(info) = &mut **failure
     {
+        // E-5: name and text say more to a caller than the traceback, and nearly always fit without it.
         info.traceback = Text::default();
     }
     let size = body.size();
     if size <= limit {
         return Replied::AsGiven;
     }
+    // E-5: this ERROR is short, and is sent even if it is over the limit itself.
     let detail = format!("the reply has {size} bytes; the peer takes at most {limit}");
     *body = Failure::Error(Refusal::ReplyTooLarge.to_error(&detail)).into();
     Replied::TooLarge { size, limit }

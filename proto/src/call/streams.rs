@@ -43,18 +43,21 @@ impl RecvStream<'_> {
         let (calls, id) = (&mut *self.calls, self.id);
         let half = calls.readable(id)?;
         let next = half.next()?;
+        // Also if there is nothing to read yet: the wide window is for streams that somebody reads.
         calls.open_window(id);
         match next {
             Next::Chunk(chunk, cost) => {
                 calls.flow.consume(cost);
+                // Sent with the next message, so that several reads share one CREDIT.
                 calls.credits.insert(id);
                 Ok(Poll::Ready(Some(chunk)))
             }
             Next::End => {
                 if self.open {
+                    // Not through `credits`: the call may be gone when these are sent.
                     calls.acknowledge(id, now);
                 }
-                calls.result_read(id);
+                calls.stream_read(id);
                 Ok(Poll::Ready(None))
             }
             Next::Pending => Ok(Poll::Pending),
@@ -107,7 +110,7 @@ impl RecvStream<'_> {
             calls.table.get_mut(id).and_then(OpenCall::receiver).is_some_and(|half| half.is_complete());
         calls.stop_reading(id);
         if let (StreamId::Call(call), true) = (id, is_complete) {
-            calls.result_read(id);
+            calls.stream_read(id);
             calls.end_if_complete(call);
         }
     }
@@ -119,9 +122,10 @@ impl SendStream<'_> {
     /// # Errors
     /// [`WriteError::NotOpen`], [`WriteError::Finished`] or [`WriteError::Stopped`].
     pub fn room(&mut self) -> Result<usize, WriteError> {
+        // With a buffer of 0, no write would ever be accepted.
         let buffer = self.calls.config.stream_buffer.max(1);
         let half = self.half()?;
-        let room = buffer.saturating_sub(half.queued());
+        let room = buffer.saturating_sub(half.buffered());
         half.awaits_room |= room == 0;
         Ok(room)
     }
@@ -165,6 +169,7 @@ impl SendStream<'_> {
         if let Some(call) = number {
             self.calls.queue.push_control(Control::Record(Record::Abort { call }));
         }
+        // if the result has arrived, only the argument has kept the call open.
         self.calls.end_if_complete(call);
     }
 
@@ -250,10 +255,11 @@ impl Calls {
         self.count_body(id, |bytes| bytes - half.body_left());
     }
 
-    pub(super) fn release_receiver(flow: &mut Flow, half: &mut RecvHalf) {
-        let freed = half.fail(ReadError::NotOpen);
+    /// Drops the unread bytes of a stream, and returns the credit and the allowance that it uses.
+    pub(super) fn release_receiver(flow: &mut Flow, half: &mut RecvHalf, error: ReadError) {
+        let freed = half.fail(error);
         flow.consume(freed);
-        flow.growth_left += half.growth();
+        half.return_growth(flow);
     }
 
     /// Removes a call from the table, with its timers, and frees what its streams hold. Queues the replies
@@ -261,6 +267,7 @@ impl Calls {
     pub(super) fn drop_call(&mut self, id: StreamId) {
         let Some(call) = self.table.get_mut(id) else { return };
         let (urgency, led) = (call.urgency, call.leads());
+        // A stale timer would withdraw nothing, but would wake the host.
         self.deadlines.stop(call.deadline, deadline_of(id));
         if let StreamId::Request(request) = id {
             self.deadlines.stop(call.execution_deadline(), Deadline::Execution(request));
@@ -273,7 +280,7 @@ impl Calls {
         if let Some(half) = call.receiver() {
             self.deadlines.stop(half.deadline, Deadline::Reassembly(id));
             needed_memory = half.is_reassembled();
-            Self::release_receiver(&mut self.flow, half);
+            Self::release_receiver(&mut self.flow, half, ReadError::NotOpen);
         }
         if let Some(half) = call.sender() {
             self.streams.remove(urgency, half);
@@ -298,20 +305,28 @@ impl Calls {
         *writer = Writer::Stopped;
         let Some(half) = stopped else { return };
         self.release_sender(id, urgency, &half);
+        // A writer that waits for room or acknowledgements would otherwise wait for ever.
         self.events.push_back(Event::Writable(id));
         if let StreamId::Call(call) = id {
             self.end_if_complete(call);
         }
     }
 
-    /// The result of a call of this side has been read to its end.
-    pub(super) fn result_read(&mut self, id: StreamId) {
+    /// A stream has been read to its end.
+    pub(super) fn stream_read(&mut self, id: StreamId) {
         let Some(call) = self.table.get_mut(id) else { return };
         match &mut call.state {
             State::Unread { .. } => self.drop_call(id),
+            // The call goes on until its argument has been sent.
             State::Sent { result: ResultState::Begun(half), .. } => {
                 if let Some(mut half) = half.take() {
-                    Self::release_receiver(&mut self.flow, &mut half);
+                    Self::release_receiver(&mut self.flow, &mut half, ReadError::NotOpen);
+                }
+            }
+            // The handler may go on for long, and other streams could use the allowance meanwhile.
+            State::Request(state) => {
+                if let Some(half) = &mut state.argument {
+                    half.return_growth(&mut self.flow);
                 }
             }
             _ => {}
@@ -330,9 +345,11 @@ impl Calls {
         let was_reassembled = half.is_reassembled();
         let freed = half.stop();
         self.flow.consume(freed);
+        half.return_growth(&mut self.flow);
         if was_reassembled {
             self.memory_freed(id);
         }
+        // only a responder sends STOP. A requester cancels the call instead.
         if let (StreamId::Request(_), Some(call), true) = (id, number, unread) {
             self.queue.push_control(Control::Record(Record::Stop { call }));
         }

@@ -21,6 +21,7 @@ use super::delivery::Delivery;
 #[derive(Debug)]
 pub(super) struct Table {
     connection: ConnectionId,
+    // The numbers of both are counted up, for which `Numbered` is as fast as an array.
     ours: Numbered<OpenCall>,
     requests: Numbered<OpenCall>,
     /// The requests that have not started, by number. Kept apart, so that the entries of other calls are
@@ -67,6 +68,7 @@ impl Table {
             StreamId::Call(call) => self.ours.discard(call.0),
             StreamId::Request(request) => {
                 self.requests.discard(request.number());
+                // Most requests have started by now, and are no longer here.
                 if !self.waiting.is_empty() {
                     self.waiting.discard(request.number());
                 }
@@ -116,6 +118,7 @@ pub(super) struct OpenCall {
     pub(super) state: State,
 }
 
+// Halves of streams are boxed: most calls have none, and an entry of the table should be small.
 #[derive(Debug)]
 pub(super) enum State {
     /// A call of this side that waits in the send queue. `argument` is the rest of a streamed argument.
@@ -234,6 +237,7 @@ impl Writer {
     pub(super) fn take(&mut self, rest: Self) -> Option<Box<SendHalf>> {
         match std::mem::replace(self, rest) {
             Self::Open(half) => Some(half),
+            // Later writes must report `Stopped`, not `NotOpen`.
             Self::Stopped => {
                 *self = Self::Stopped;
                 None
@@ -304,6 +308,7 @@ impl OpenCall {
             State::Request(RequestState { stage: Stage::Streaming(_), key, number, .. }) => (key, *number),
             _ => return None,
         };
+        // Replies without a key pass the gate, so nothing waits for them.
         key.is_given().then(|| (key.clone(), number))
     }
 
@@ -335,6 +340,7 @@ impl OpenCall {
             | State::Sent { argument, .. }
             | State::Unread { argument, .. } => Some(argument),
             State::Request(request) => request.writer(),
+            // The handler has ended, so the host has nothing more to write.
             State::Replying { .. } => None,
         }
     }
@@ -344,6 +350,7 @@ impl OpenCall {
             State::Queued { argument, .. } | State::Sent { argument, .. } => argument.half(),
             State::Request(request) => request.writer()?.half(),
             State::Replying { body, .. } => Some(body),
+            // A call only becomes `Unread` once its argument has been sent, or never will be.
             State::Unread { .. } => None,
         }
     }
@@ -356,6 +363,7 @@ impl OpenCall {
             State::Unread { result, .. } => Some(result),
             State::Request(request) => request.argument.as_deref_mut(),
             State::Replying { argument, .. } => argument.as_deref_mut(),
+            // `Awaited`: nothing of the result has arrived.
             State::Queued { .. } | State::Sent { .. } => None,
         }
     }

@@ -209,8 +209,12 @@ impl Calls {
                 self.fail_incomplete(stream, ReadError::Aborted);
                 self.withdraw(id, StopReason::Cancelled);
             }
-            // The result is being sent: drop the rest.
-            Some(State::Replying { .. }) => self.drop_call(stream),
+            // The result waits or is being sent: drop the rest.
+            Some(State::Replying { number, .. }) => {
+                let number = *number;
+                self.drop_call(stream);
+                self.cancel_at_gate(number);
+            }
             _ => {}
         }
     }
@@ -234,6 +238,7 @@ impl Calls {
         let stream = StreamId::Request(request);
         let Some(OpenCall { state: State::Request(state), .. }) = self.table.get_mut(stream) else { return };
         match state.withdrawn.replace(reason) {
+            // Nobody sees this error: there is no handler to read the argument.
             None if state.waits() => self.drop_waiting(request, ReadError::TimedOut),
             None => self.events.push_back(Event::Stop { request, reason }),
             // The host knows already, or the handler never starts. But now the reply need not wait for its

@@ -91,6 +91,7 @@ impl Policy {
             if self.messages_sent >= MESSAGE_SHARE {
                 (self.messages_sent, self.data_due) = (0, DATA_TARGET);
             }
+            // Control records that are queued from here on are for the next packet.
             self.stage = Stage::DueData;
         }
         if self.stage == Stage::DueData {
@@ -98,6 +99,7 @@ impl Policy {
                 match waits(Kind::Data) {
                     true if len < DATA_TARGET => return Some(Kind::Data),
                     true => {}
+                    // The share is not saved up: data that comes later has no claim to it.
                     false => self.data_due = 0,
                 }
             }
@@ -106,7 +108,9 @@ impl Policy {
         if self.stage == Stage::Messages {
             match waits(Kind::Message) {
                 true if len < MESSAGE_TARGET => return Some(Kind::Message),
+                // No data behind messages: it would delay those that still wait.
                 true => self.stage = Stage::Full,
+                // Data is next anyway, so messages owe it nothing.
                 false => (self.stage, self.messages_sent) = (Stage::Data, 0),
             }
         }

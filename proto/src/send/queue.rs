@@ -184,6 +184,8 @@ impl SendQueue {
     pub(crate) fn push(&mut self, queued: Queued, urgency: Urgency) -> Place {
         // Messages can only overtake each other once two classes have some, so keys are not counted before.
         if self.keyed.is_none() && self.filled & !(1 << urgency.get()) != 0 {
+            // O(n), but amortized: the queue has been empty since this was done last, so each message is
+            // counted here at most once.
             let mut keyed = Box::<Keyed>::default();
             for (Place(urgency, _), queued) in self.iter() {
                 count_in(&mut keyed, queued, urgency);
@@ -192,6 +194,7 @@ impl SendQueue {
         }
         // not more urgent than an earlier message with this key, so that it can't overtake it.
         let urgency = self.keyed.as_mut().map_or(urgency, |keyed| count_in(keyed, &queued, urgency));
+        // One counter for all classes: no place is given out twice, so a stale one finds nothing.
         let place = Place(urgency, self.next);
         self.next += 1;
         self.bytes += queued.size();
@@ -241,11 +244,13 @@ impl SendQueue {
             self.unsolicited -= size;
         }
         if self.filled == 0 {
+            // The next messages may all be of one class again, and need no keys.
             self.keyed = None;
         } else if let Some(keyed) = &mut self.keyed {
             let (is_reply, key) = queued.key();
             let keyed = &mut keyed[usize::from(is_reply)];
             if let Some(order) = keyed.get_mut(key) {
+                // `least` stays until the key is gone. Too low a priority for a while breaks no order.
                 order.count -= 1;
                 if order.count == 0 {
                     keyed.remove(key);
@@ -261,6 +266,7 @@ impl SendQueue {
         if let Queued::Reply(reply) = queued {
             change(reply);
         }
+        // `unsolicited` stays: no reply that counts there is changed, and a new one was counted before.
         let after = queued.size();
         self.bytes = self.bytes - before + after;
     }
@@ -312,13 +318,15 @@ impl SendQueue {
 
     /// Removes a probe from the queue.
     pub(crate) fn remove_ping(&mut self, ping: u64) {
+        // Linear in the control queue, but only called for a probe that has not been sent.
         self.control.retain(|control| !matches!(control, Control::Ping(number) if *number == ping));
     }
 
     /// Takes the next control message; before the handshake is complete, only one of the handshake.
     pub(crate) fn pop_control(&mut self, established: bool) -> Option<Control> {
         let belongs = |control: &Control| matches!(control, Control::Hello(_) | Control::Pong(_));
-        // H-10: probes and records stay in the queue until the handshake is complete.
+        // H-10: probes and records stay in the queue until the handshake is complete. Afterwards, this is
+        // the first one.
         let at = self.control.iter().position(|control| established || belongs(control))?;
         let control = self.control.remove(at)?;
         if let Control::Pong(message) = &control {
@@ -359,6 +367,7 @@ impl SendQueue {
         let only_calls = self.iter().all(|(_, queued)| matches!(queued, Queued::Call(_)));
         if only_calls {
             self.control.clear();
+            // These were PONGs: no reply waits.
             self.unsolicited = 0;
         }
         only_calls
@@ -376,6 +385,7 @@ impl SendQueue {
     }
 
     pub(crate) fn clear(&mut self) {
+        // `next` goes on, so that the places of dropped messages stay unknown.
         *self = Self { next: self.next, ..Self::default() };
     }
 

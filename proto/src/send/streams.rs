@@ -62,7 +62,9 @@ impl StreamQueue {
         };
         // A quantum that credit limits is a short one, so its finish is early.
         let length = length.min(send.credit_left());
+        // A stream that was idle starts at the time of its class: it has saved up nothing.
         send.served = send.served.max(class.time);
+        // Of equal finish times, the first to be queued goes first. It also makes each order unique.
         self.next_place += 1;
         self.waiting += 1;
         class.put(id, send, (send.served + RECORD_COST + length, self.next_place));
@@ -96,8 +98,10 @@ impl StreamQueue {
     ) {
         let class = &mut self.classes[class_of(urgency)];
         send.served += cost;
+        // Self-clocked: the time follows the streams that send, whatever the throughput is.
         class.time = class.time.max(send.served);
         match send.fixed_length && send.served < order.0 {
+            // The rest of a quantum keeps its place, so that a body is not interleaved with its equals.
             true => self.requeue(id, urgency, send, order),
             false => self.enqueue(id, urgency, send),
         }

@@ -46,6 +46,7 @@ pub(crate) struct Flow {
 impl Flow {
     pub(crate) fn new(window: u64) -> Self {
         Self {
+            // The peer's hello grants the first credit; in dialect 1, there is none.
             peer_limit: 0,
             peer_spent: 0,
             window,
@@ -107,6 +108,7 @@ impl Flow {
     }
 
     pub(crate) fn measured(&mut self, round_trip: Duration) {
+        // The others include time in queues. Windows that follow them would make the queues longer.
         self.round_trip = Some(self.round_trip.map_or(round_trip, |shortest| shortest.min(round_trip)));
     }
 

@@ -15,6 +15,7 @@ const KEPT_MIN: usize = 16 * 1024;
 /// The whole body is allocated once 1/16 of it has arrived.
 const BELIEVED_PART: usize = 16;
 
+// A larger buffer would be copied once more each time it grows.
 /// Small pieces are joined in buffers of up to this many bytes.
 const JOINED_MAX: usize = 64 * 1024;
 
@@ -37,6 +38,7 @@ enum State {
 impl Reassembler {
     /// For a body of at most `limit` bytes; `declared` is its size, if the writer has declared it.
     pub(crate) fn new(limit: usize, declared: Option<usize>, spares: &mut Spares) -> Self {
+        // Never allocate more than the limit, whatever the peer declares.
         let declared = declared.filter(|declared| *declared <= limit);
         let state = match declared.and_then(|declared| spares.take(declared)) {
             Some(body) => State::Whole(body),
@@ -54,6 +56,7 @@ impl Reassembler {
         }
         let (parts, tail) = match &mut self.state {
             State::Whole(body) => {
+                // It has the capacity: the stream has checked that no more arrives than was declared.
                 body.extend_from_slice(bytes);
                 return Ok(());
             }
@@ -67,6 +70,7 @@ impl Reassembler {
             true => tail.extend_from_slice(bytes),
             false => parts.push(keep()),
         }
+        // A single part may be the whole body, which `into_body` returns without a copy.
         if let Some(declared) = self.declared
             && parts.len() + usize::from(!tail.is_empty()) > 1
             && self.len >= declared / BELIEVED_PART

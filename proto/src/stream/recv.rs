@@ -19,6 +19,8 @@ use crate::wire::{DecodeError, MAX_CHUNK, Piece, RECORD_COST};
 /// A writer that has all of a body sends at least this many bytes in each DATA. Estimates their overhead.
 const PIECE_EXPECTED: u64 = 16 * 1024;
 
+// With a larger step, the writer could stall at its limit before the CREDIT arrives; with a smaller one,
+// more of the traffic is CREDITs.
 /// CREDIT is sent once 1/4 of the window has been consumed.
 const CREDIT_STEP: u64 = 4;
 
@@ -32,6 +34,7 @@ pub(crate) struct RecvHalf {
     /// The most that all DATA of the stream may cost, as granted to the writer.
     limit: u64,
     window: u64,
+    /// The part of `window` that does not use the connection's allowance.
     initial_window: u64,
     /// Bytes that were read; what they had cost; and the part of that cost that was acknowledged.
     consumed: u64,
@@ -107,6 +110,7 @@ impl RecvHalf {
             return Err(StreamFault::Size);
         }
         self.received = bytes.len() as u64;
+        // An OPEN or RESULT without bytes has nothing to read.
         if let (true, Mode::Read(buffer)) = (!bytes.is_empty() || item, &mut self.mode) {
             buffer.push(bytes, 0, item);
         }
@@ -122,6 +126,7 @@ impl RecvHalf {
             _ => StreamFault::Snappy,
         })?;
         let cost = RECORD_COST + size as u64;
+        // Without further checks: `received` has stopped counting, and the peer may not know of the failure.
         if matches!(self.mode, Mode::Broken(_) | Mode::Failed(_)) {
             return Ok(cost);
         }
@@ -146,6 +151,7 @@ impl RecvHalf {
             }
             Mode::Reassemble(reassembler) => {
                 let pushed = reassembler.push(&bytes, keep);
+                // The memory is assigned, so a body counts as read when it arrives.
                 self.consumed += size as u64;
                 self.consumed_cost += cost;
                 if let Err(error) = pushed {
@@ -158,6 +164,7 @@ impl RecvHalf {
     }
 
     fn check(&self, offset: u64, size: usize, cost: u64, fin: bool) -> Result<(), StreamFault> {
+        // FIN first: nothing may follow it, not even a piece at the right offset.
         if self.fin {
             return Err(StreamFault::PastEnd);
         }
@@ -169,6 +176,7 @@ impl RecvHalf {
         if cost > self.limit.saturating_sub(self.spent) {
             return Err(StreamFault::Credit);
         }
+        // F-2: checked for each piece, so that a reader never gets more than was declared.
         let received = self.received + size as u64;
         if self.declared.is_some_and(|all| received > all || (fin && received != all)) {
             return Err(StreamFault::Size);
@@ -212,6 +220,7 @@ impl RecvHalf {
             Mode::Failed(_) => 0,
             mode => match std::mem::replace(mode, Mode::Failed(error)) {
                 Mode::Read(buffer) | Mode::AwaitMemory(buffer) => buffer.cost(),
+                // Their DATA has been consumed already.
                 Mode::Reassemble(_) | Mode::Broken(_) | Mode::Failed(_) => 0,
             },
         }
@@ -220,6 +229,7 @@ impl RecvHalf {
     /// The application stops reading. Returns the cost that this frees for the connection.
     pub(crate) fn stop(&mut self) -> u64 {
         let freed = self.fail(ReadError::NotOpen);
+        // Even if it had failed before: for the application, there is no such stream any more.
         self.mode = Mode::Failed(ReadError::NotOpen);
         freed
     }
@@ -289,6 +299,7 @@ impl RecvHalf {
         let Mode::AwaitMemory(buffer) = &mut self.mode else { return 0 };
         let mut reassembler = Reassembler::new(limit, declared, spares);
         let (mut freed, mut failure) = (0, None);
+        // After a failure, too: the cost of what is dropped must come back.
         for (bytes, cost) in std::mem::take(buffer).into_parts() {
             freed += cost;
             self.consumed += bytes.len() as u64;
@@ -322,8 +333,10 @@ impl RecvHalf {
     pub(crate) fn credit_due(&mut self, now: Instant, flow: &mut Flow) -> Option<(u64, u64)> {
         let step = self.window / CREDIT_STEP;
         if self.fin {
+            // No DATA will follow, so only the acknowledgement matters.
             return self.last_credit();
         }
+        // A failed stream is granted nothing more: at the latest, its writer stalls at the limit.
         if self.failure().is_some() {
             return None;
         }
@@ -355,6 +368,7 @@ impl RecvHalf {
     /// Measuring less than a window would mistake a reader that catches up for a fast one, and a wide window
     /// means more buffered data, that is, more delay.
     fn fit_window(&mut self, now: Instant, flow: &mut Flow) {
+        // The first CREDIT only starts the measurement.
         let (since, from) = *self.measured_from.get_or_insert((now, self.consumed_cost));
         if self.consumed_cost - from < self.window {
             return;
@@ -379,6 +393,7 @@ impl RecvHalf {
         if rest.is_some_and(|rest| rest.saturating_add(RECORD_COST) <= self.limit - self.spent) {
             return false;
         }
+        // What is left of the allowance may be less. The next reads ask again.
         let by = (window - self.window).min(flow.growth_left);
         self.window += by;
         flow.growth_left -= by;
@@ -389,10 +404,12 @@ impl RecvHalf {
     /// that is reassembled is not buffered in the window. Returns false if no size is declared.
     pub(crate) fn open_to_its_end(&mut self) -> bool {
         let Some(rest) = self.declared.map(|all| all - self.received) else { return false };
+        // One more for the remainder of the division, and one for a FIN of its own.
         let pieces = rest / PIECE_EXPECTED + 2;
         let window = rest.saturating_add(pieces.saturating_mul(RECORD_COST));
         let by = window.saturating_sub(self.window);
         self.window += by;
+        // Both, so that `growth`, which is returned to the allowance, does not count this.
         self.initial_window += by;
         true
     }
@@ -400,6 +417,12 @@ impl RecvHalf {
     /// How much of the connection's allowance this window uses.
     pub(crate) fn growth(&self) -> u64 {
         self.window - self.initial_window
+    }
+
+    /// Returns the window's part of the connection's allowance: nothing more will be buffered.
+    pub(crate) fn return_growth(&mut self, flow: &mut Flow) {
+        flow.growth_left += self.growth();
+        self.initial_window = self.window;
     }
 
     #[cfg(any(test, feature = "internals"))]

@@ -95,6 +95,7 @@ impl SendHalf {
     }
 
     pub(crate) fn push(&mut self, bytes: Bytes, item: bool) {
+        // Without bytes and without the end of an item, a DATA would only cost credit.
         if !bytes.is_empty() || item {
             self.queued += bytes.len();
             self.pieces.push_back((bytes, item));
@@ -138,9 +139,15 @@ impl SendHalf {
         self.queued
     }
 
-    /// Unsent bytes of a body; 0 for any other stream.
+    /// What counts against the limits of this side: the bytes that wait, and at least [`RECORD_COST`] for each
+    /// write, because writes without bytes take memory, too.
+    pub(crate) fn buffered(&self) -> usize {
+        self.queued.max(self.pieces.len() * RECORD_COST as usize)
+    }
+
+    /// [`buffered`](Self::buffered) of a body; 0 for any other stream.
     pub(crate) fn body_left(&self) -> usize {
-        if self.fixed_length { self.queued } else { 0 }
+        if self.fixed_length { self.buffered() } else { 0 }
     }
 
     /// Bytes that the application has written.
@@ -162,6 +169,7 @@ impl SendHalf {
         if consumed > self.offset {
             return false;
         }
+        // F-6: neither goes back.
         self.acknowledged = self.acknowledged.max(consumed);
         self.limit = self.limit.max(limit);
         true
@@ -170,6 +178,7 @@ impl SendHalf {
     /// Whether it has something to send, and credit for it.
     pub(crate) fn is_ready(&self) -> bool {
         let left = self.limit.saturating_sub(self.spent);
+        // F-2: DATA before OPEN or RESULT is a fault.
         self.started
             && match self.pieces.front() {
                 // A DATA without bytes, which ends an item, costs only its overhead; so does a FIN alone.
@@ -197,6 +206,7 @@ impl SendHalf {
             None => return None,
             // Only a write that does not fit into one DATA is split.
             Some((bytes, _)) if bytes.len() > room.min(MAX_CHUNK) => {
+                // A DATA without any of these bytes would make no progress.
                 if room == 0 {
                     return None;
                 }
@@ -209,6 +219,7 @@ impl SendHalf {
         self.offset += bytes.len() as u64;
         let cost = RECORD_COST + bytes.len() as u64;
         self.spent += cost;
+        // FIN goes with the last bytes if the writer has finished by now, which saves a DATA.
         let fin = self.end == End::Finished && self.pieces.is_empty();
         if fin {
             self.end = End::Sent;

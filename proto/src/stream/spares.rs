@@ -37,6 +37,7 @@ impl Spares {
     pub(super) fn lend(&mut self, body: BytesMut) -> Bytes {
         let memory = body.capacity();
         let body = body.freeze();
+        // A larger one would only evict all others, and then itself.
         if (MIN..=MAX_BYTES).contains(&memory) {
             self.bytes += memory;
             self.bodies.push_back((body.clone(), memory));
@@ -52,10 +53,12 @@ impl Spares {
         if bytes < MIN {
             return None;
         }
+        // Not more: the application could keep a small body, and with it a large buffer.
         let fits = bytes..=bytes.saturating_mul(2);
         let at = self.bodies.iter().position(|(body, memory)| fits.contains(memory) && body.is_unique())?;
         let (body, memory) = self.bodies.remove(at)?;
         self.bytes -= memory;
+        // It is unique, and was mutable before, so this does not fail.
         let mut buffer = body.try_into_mut().ok()?;
         buffer.clear();
         Some(buffer)

@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::wire::{MAX_CHUNK, Piece, RECORD_COST};
 
+/// A chunk keeps no more than this many times its size alive.
+const MAX_SLACK: usize = 4;
+
 fn piece(bytes: &'static [u8]) -> Piece {
     Piece { bytes: Bytes::from_static(bytes), ..Piece::default() }
 }
@@ -135,6 +138,25 @@ fn tiny_items_share_buffers_and_come_out_one_by_one() {
     // A piece without bytes and without the end of an item is consumed at once: there is nothing to read.
     assert_eq!((read, ends), (5_000, 8_000));
     assert_eq!(costs, 5_000 + 9_000 * RECORD_COST);
+}
+
+/// An application may keep only the last item of those that have shared a buffer.
+#[test]
+fn no_item_pins_the_buffer_that_it_has_shared() {
+    for len in [100, 1_024] {
+        let mut receive = RecvHalf::new(1 << 20, None);
+        let count = MAX_CHUNK / len;
+        for n in 0..count {
+            let piece = Piece { bytes: vec![7; len].into(), item: true, ..Piece::default() };
+            receive.take((n * len) as u64, piece, 0).unwrap();
+        }
+        assert_eq!(receive.buffers(), 1);
+        for n in 0..count {
+            let mut memory = chunk(&mut receive).0.try_into_mut().expect("nobody else has it");
+            memory.clear();
+            assert!(!memory.try_reclaim(MAX_SLACK * len), "item {n} of {len} bytes");
+        }
+    }
 }
 
 #[test]

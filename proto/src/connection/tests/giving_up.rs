@@ -86,6 +86,62 @@ fn results(records: &[Record]) -> Vec<u64> {
     results.collect()
 }
 
+/// The results wait for an earlier one with the key, which the peer grants no credit.
+#[test]
+fn results_given_up_behind_one_that_is_not_read_leave_room_for_others() {
+    use super::dialect2::binder;
+    for len in [10, 100_000] {
+        let mut side = binder(ConnectionConfig { max_outgoing_bytes: 1_000_000, ..two() });
+        let result = |len| Reply::result(vec![7; len]);
+        let keyed = |side: &mut Side, call| {
+            side.hear_records(&[open(call, "k")]);
+            assert_eq!(started(&side.events()), [call]);
+        };
+        keyed(&mut side, 0);
+        side.connection.reply(incoming(0), result(500_000)).unwrap();
+        side.sent();
+        let before = side.connection.queued_bytes();
+        for call in (2..20_000).step_by(2) {
+            keyed(&mut side, call);
+            side.connection.reply(incoming(call), result(len)).unwrap();
+            assert!(side.connection.queued_bytes() > before, "it waits");
+            side.hear_records(&[Record::Cancel { call }, Record::Cancel { call }]);
+            let [Record::Fail { call: of, failure: Failure::Cancelled, .. }] = side.sent_records()[..] else {
+                panic!("it is answered once")
+            };
+            assert_eq!((of, side.connection.queued_bytes()), (call, before));
+            side.connection.audit();
+        }
+        // Another one, which is not given up, keeps its order.
+        keyed(&mut side, 20_000);
+        side.connection.reply(incoming(20_000), ok("last")).unwrap();
+        assert_eq!(side.sent(), []);
+        side.hear_records(&[Record::Cancel { call: 0 }]);
+        assert_eq!(results(&side.sent_records()), [20_000]);
+        assert!(side.connection.is_idle());
+        side.connection.audit_idle();
+    }
+}
+
+/// CANCELs of answered calls cause answers, which a peer must read, like those of calls that it cancels earlier.
+#[test]
+fn a_peer_that_gives_up_results_and_does_not_read_is_cut_off() {
+    use super::dialect2::binder;
+    let mut side = binder(ConnectionConfig { max_outgoing_bytes: 1_000, ..two() });
+    side.hear_records(&[open(0, "k")]);
+    side.connection.reply(incoming(0), Reply::result(vec![7; 500_000])).unwrap();
+    side.sent();
+    let mut call = 0;
+    while !side.connection.is_closed() {
+        call += 2;
+        side.hear_records(&[open(call, "k")]);
+        side.connection.reply(incoming(call), ok("in vain")).unwrap();
+        side.hear_records(&[Record::Cancel { call }]);
+        assert!(side.connection.queued_bytes() < 6 << 20 && call < 100_000);
+    }
+    assert_eq!(side.connection.close_cause(), Some(CloseCause::PeerNotReading));
+}
+
 #[test]
 fn ten_thousand_calls_given_up_behind_a_stuck_key_leave_room_for_others() {
     for mode in [OrderingMode::ExitOrdered, OrderingMode::KeySerialized] {

@@ -139,6 +139,39 @@ fn a_window_opens_when_its_stream_is_read() {
     assert_eq!(b.connection.calls.flow().growth_left, 100_000);
 }
 
+/// The handler may run for long after that, while other streams need wide windows.
+#[test]
+fn an_argument_that_needs_its_window_no_more_makes_room_for_others() {
+    for end in ["read", "reassembled", "stopped", "aborted"] {
+        let (mut a, mut b) = pair2(narrow(), narrow());
+        let up = a.invoke_streamed();
+        a.write(up, body(20_000)).unwrap();
+        exchange(&mut a, &mut b);
+        let id = theirs(&request(&mut b));
+        assert!(matches!(b.read(id), Ok(Poll::Ready(Some(_)))));
+        assert_eq!(b.connection.calls.flow().growth_left, 100_000 - (50_000 - 1_024));
+        match end {
+            "stopped" => b.connection.recv_stream(id).stop(),
+            "aborted" => a.connection.send_stream(up).abort(),
+            _ => a.connection.send_stream(up).finish().unwrap(),
+        }
+        if end == "reassembled" {
+            b.collect(id);
+        }
+        exchange(&mut a, &mut b);
+        if end == "read" {
+            assert!(b.connection.calls.flow().growth_left < 100_000, "unread bytes use the window");
+            assert!(b.read_all(id).1);
+        }
+        assert_eq!(
+            (b.connection.calls.flow().growth_left, b.connection.open_requests()),
+            (100_000, 1),
+            "{end}"
+        );
+        b.connection.audit();
+    }
+}
+
 /// Calls whose results have begun, and have not been read.
 fn ninety_results(a: &mut Side, b: &mut Side) -> Vec<CallId> {
     let calls = (0..90).map(|_| a.invoke("m")).collect();

@@ -82,6 +82,39 @@ fn a_writer_is_held_up_at_its_buffer_and_told_when_there_is_room() {
     assert_eq!(a.connection.send_stream(up).room(), Ok(1_000));
 }
 
+/// Otherwise, a relay of items could be made to queue any number of them.
+#[test]
+fn a_writer_of_items_without_bytes_is_held_up_at_its_buffer_too() {
+    let config = ConnectionConfig { stream_buffer: 1_000, ..two() };
+    let (mut a, mut b) = pair2(config, two());
+    let up = a.invoke_streamed();
+    let mut items = 0;
+    while a.write(up, "").is_ok() {
+        items += 1;
+        assert!(items < 1_000, "there is no end to it");
+    }
+    assert_eq!(items, 32, "each counts as 32 bytes");
+    exchange(&mut a, &mut b);
+    assert_eq!(a.events(), [Event::Writable(up)]);
+    assert_eq!(a.connection.send_stream(up).room(), Ok(1_000));
+
+    // The same once its handler has ended: it counts for the backlog.
+    let call = b.invoke("m");
+    exchange(&mut a, &mut b);
+    let asked = a.events().into_iter().find_map(|event| match event {
+        Event::Request(request) => Some(request.id),
+        _ => None,
+    });
+    let asked = asked.expect("a request");
+    a.connection.begin_reply(asked, false, Metadata::new(), None).unwrap();
+    (0..10).for_each(|_| a.write(asked.into(), "").unwrap());
+    a.connection.reply(asked, Reply::End).unwrap();
+    assert!(a.connection.queued_bytes() >= 10 * 32);
+    exchange(&mut a, &mut b);
+    assert_eq!(a.connection.queued_bytes(), 0);
+    assert_eq!(b.events().last(), Some(&ended(call, Outcome::Complete)));
+}
+
 #[test]
 fn what_the_reader_does_not_want_is_not_sent() {
     let (mut a, mut b) = pair2(two(), two());
