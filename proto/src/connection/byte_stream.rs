@@ -35,8 +35,11 @@ impl Connection {
     /// another byte stream, or [`close`](Self::close).
     pub fn handle_input(&mut self, now: Instant, mut bytes: &[u8]) -> Result<(), LinkError> {
         while let Some(link) = &mut self.link {
+            // One event at a time: a message is dropped before the next one is read, which can then reuse its
+            // memory.
             let more = link.read_until_event(now, &mut bytes);
             self.take_link_events(now);
+            // An error only after the events before it: messages that precede a fault still take effect.
             if !more? {
                 break;
             }
@@ -96,6 +99,7 @@ impl Connection {
     /// As [`poll_transmit`](Self::poll_transmit).
     pub fn transmit(&mut self, now: Instant, buffer: &mut Vec<u8>) -> Result<(), LinkError> {
         let before = buffer.len();
+        // Output that needs more slices is left for the next call.
         let mut slices = [IoSlice::new(&[]); 32];
         let filled = self.poll_transmit(now, &mut slices)?;
         slices[..filled].iter().for_each(|slice| buffer.extend_from_slice(slice));
@@ -108,6 +112,7 @@ impl Connection {
         if let Some(link) = &mut self.link {
             link.advance_output(bytes);
         }
+        // No bytes are no progress, and must not stop the write timeout (K-3).
         if bytes > 0 {
             self.handle_write_progress();
         }
@@ -147,6 +152,8 @@ impl Connection {
                         #[cfg(feature = "curve")]
                         public_key,
                     });
+                    // Z-6: Callosum's handshake, and the time that it may take, begin when ZMTP's is
+                    // complete.
                     self.handle_connected(now);
                 }
                 LinkEvent::Message(message) => self.handle_message(now, message),

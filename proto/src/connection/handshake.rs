@@ -56,6 +56,8 @@ impl Connection {
         let max_body = hello.as_ref().map(|hello| hello.max_body);
         self.phase = Phase::Established { hello, dialect };
         self.probes.start(now);
+        // Before the ends of queued calls that the peer's limits don't permit, which `calls.establish`
+        // reports.
         self.calls.events().push_back(Event::Established { max_body, dialect });
         if dialect == Dialect::Two {
             // The autotuning of windows needs the round-trip time.
@@ -79,6 +81,7 @@ impl Connection {
             Role::Binder if !header.is_empty() => Hello::decode(&header).ok(),
             _ => None,
         };
+        // Before `establish` changes the phase.
         let first = self.role == Role::Binder && self.phase == Phase::Handshaking;
         let mut answer = header;
         if let Some(hello) = hello {
@@ -90,9 +93,11 @@ impl Connection {
                 Phase::Established { hello: Some(known), .. } if *known == hello => {
                     answer = self.hello().encode()
                 }
+                // H-12: the peer has lost this connection, and with it the calls of both sides.
                 _ => return self.close(CloseCause::PeerRestarted),
             }
         } else if first {
+            // H-8: a PING without a hello, such as Python's, is of dialect 1.
             self.establish(None, now);
         }
         let size = answer.len() + body.len();
@@ -125,6 +130,7 @@ impl Connection {
         let Some((ping, departure)) = self.probes.answered(header, body) else { return };
         self.acknowledgement.received(departure.after);
         let round_trip = now.saturating_duration_since(departure.at);
+        // K-3: the answer shows that the peer reads.
         self.put_off_write_deadline(now);
         self.calls.flow().measured(round_trip);
         self.calls.events().push_back(Event::Pong { ping, round_trip });
