@@ -117,6 +117,7 @@ impl Waiting {
     /// An unready request has become ready.
     fn ready(&mut self, seq: Seq, request: RequestId) {
         match self {
+            // A `Queue` takes ascending numbers only, and later requests may be in `ready`.
             Self::Parallel { late, .. } => drop(late.insert(seq, request)),
             Self::Serial { all, .. } => {
                 if let Some((_, is_ready)) = all.get_mut(seq) {
@@ -142,6 +143,7 @@ impl Waiting {
         match self {
             Self::Parallel { ready, late } => {
                 let first_late = late.first_key_value().map(|(seq, _)| *seq);
+                // O-8: in the order of arrival, whichever of the two it is in.
                 let is_late =
                     first_late.is_some_and(|late| ready.front().is_none_or(|(first, _)| late < first));
                 match is_late {
@@ -169,6 +171,7 @@ impl Waiting {
                 let (_, (request, is_ready)) = all.front()?;
                 is_ready.then_some((request.connection(), 1))
             }
+            // O-4: one request of a serial queue runs, so no other starts.
             _ => None,
         }
     }
@@ -176,6 +179,7 @@ impl Waiting {
     fn is_unused(&self) -> bool {
         match self {
             Self::Parallel { ready, late } => ready.is_empty() && late.is_empty(),
+            // While a request runs, the queue shows that its key is taken, even if it is empty.
             Self::Serial { all, taken } => all.is_empty() && !taken,
         }
     }
@@ -203,6 +207,7 @@ impl RunQueue {
     pub(super) fn would_be_startable(&self, id: QueueId, connection: ConnectionId) -> bool {
         let is_free = match id {
             QueueId::Parallel(..) => true,
+            // A serial queue only exists while its key is taken or requests wait for it.
             QueueId::Serial(key) => !self.serial.contains(key.0),
         };
         is_free && self.has_slot_left(connection)
@@ -214,6 +219,7 @@ impl RunQueue {
             Some(Waiting::Serial { all, taken }) => {
                 !taken && all.front().is_some_and(|(first, _)| first == seq)
             }
+            // A parallel queue has no place for an unready request, and may not exist.
             Some(Waiting::Parallel { .. }) | None => true,
         };
         is_next && self.has_slot_left(connection)
@@ -254,6 +260,7 @@ impl RunQueue {
 
     /// Takes the next request to start. It holds a slot of its connection from then on.
     pub(super) fn pop(&mut self) -> Option<RequestId> {
+        // A connection in the ring has an offer, and an offered queue a request: only the ring can be empty.
         let (_, &connection) = self.ring.front()?;
         let offers = self.connections.get_mut(connection.0)?;
         self.startable -= offers.startable_now(self.share);
@@ -265,6 +272,7 @@ impl RunQueue {
         };
         let request = queue.waiting.pop();
         let offered = queue.offer.take().map_or(0, |offer| offer.startable);
+        // Nothing for a serial queue: it is taken from now on.
         let left = queue.waiting.startable(id).map_or(0, |(_, startable)| startable);
         (offers.held, offers.startable) = (offers.held + 1, offers.startable - offered + left);
         // Round robin: if more can start, the queue and the connection go to the end.
@@ -299,6 +307,7 @@ impl RunQueue {
     }
 
     pub(super) fn pause(&mut self, connection: ConnectionId) {
+        // Even before its first request, which must not start, either.
         self.connections.get_or_insert_with(connection.0, Offers::default);
         self.change(connection, |offers| offers.paused = true);
     }
@@ -363,6 +372,7 @@ impl RunQueue {
         let Some(queue) = self.get_mut(id) else { return };
         match (&mut queue.offer, queue.waiting.startable(id)) {
             (Some(offer), Some((connection, startable))) if offer.connection == connection => {
+                // It keeps its place: otherwise, steady arrivals could delay it for ever.
                 let before = std::mem::replace(&mut offer.startable, startable);
                 self.change(connection, |offers| offers.startable = offers.startable - before + startable);
             }
@@ -397,11 +407,13 @@ impl RunQueue {
     /// Changes a connection, and updates the count of startable requests and its place in the ring.
     fn change(&mut self, connection: ConnectionId, change: impl FnOnce(&mut Offers)) {
         let Some(offers) = self.connections.get_mut(connection.0) else { return };
+        // Subtracted before and added after: a pause or a slot changes how many of its requests count.
         self.startable -= offers.startable_now(self.share);
         change(offers);
         let startable = offers.startable_now(self.share);
         self.startable += startable;
         match (startable > 0, offers.place) {
+            // At the end, so that it gains nothing by leaving the ring and joining it again.
             (true, None) => {
                 self.next_place += 1;
                 offers.place = Some(self.next_place);
@@ -419,6 +431,7 @@ impl RunQueue {
     fn drop_if_unused(&mut self, id: QueueId) {
         let unused = |queue: &KeyQueue| queue.waiting.is_unused();
         match id {
+            // A field of its connection.
             QueueId::Parallel(_, None) => {}
             _ if !self.get(id).is_some_and(unused) => {}
             QueueId::Parallel(connection, Some(key)) => {
