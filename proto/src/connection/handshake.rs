@@ -12,6 +12,7 @@ use crate::Multipart;
 use crate::Role;
 use crate::call::PeerLimits;
 use crate::config::Dialect;
+use crate::error::InvokeError;
 use crate::event::{Anomaly, CloseCause, Event};
 use crate::send::Control;
 use crate::wire::{Credit, Hello, PING, PONG};
@@ -74,6 +75,39 @@ impl Connection {
             self.queue_probe();
         }
         more
+    }
+
+    /// Probes the peer, once the handshake is complete. [`Event::Pong`] reports the answer, if there is one.
+    /// Returns the number of the probe, which is unique within the connection. At most 64 probes can be
+    /// unanswered; for one more, the oldest is forgotten.
+    ///
+    /// # Errors
+    /// [`InvokeError::Closed`] if the connection has ended.
+    pub fn ping(&mut self) -> Result<u64, InvokeError> {
+        match self.is_closed() {
+            true => Err(InvokeError::Closed),
+            false => Ok(self.queue_probe()),
+        }
+    }
+
+    /// Forgets a probe, which makes room for another. Its answer will not be reported; if it has not been
+    /// sent, it will not be.
+    pub fn forget_ping(&mut self, ping: u64) {
+        if self.probes.forget(ping) {
+            self.calls.queue().remove_ping(ping);
+        }
+    }
+
+    pub(super) fn queue_probe(&mut self) -> u64 {
+        let (ping, forgotten) = self.probes.next();
+        let queue = self.calls.queue();
+        // M-7: a probe that is forgotten while it waits is not sent, since its answer would be that of no
+        // probe.
+        if let Some(forgotten) = forgotten {
+            queue.remove_ping(forgotten);
+        }
+        queue.push_control(Control::Ping(ping));
+        ping
     }
 
     pub(super) fn handle_ping(&mut self, now: Instant, header: Bytes, body: Bytes) {

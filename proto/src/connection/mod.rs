@@ -403,30 +403,11 @@ impl Connection {
         self.calls.drain();
     }
 
-    /// Whether [`drain`](Self::drain) was called.
-    pub fn is_draining(&self) -> bool {
-        self.calls.is_draining()
-    }
-
     /// The peer's ZMTP has read the first `messages` messages, as
     /// [`LinkEvent::Acknowledged`](crate::zmtp::LinkEvent) says. For hosts that drive their own
     /// [`Link`](crate::zmtp::Link), and send each message of [`poll_message`](Self::poll_message) on it.
     pub fn handle_acknowledged(&mut self, messages: u64) {
         self.acknowledgement.received(messages);
-    }
-
-    /// Whether the peer has received all replies, and the ends of all streams, that have been sent: it has
-    /// answered a later PING, of [`ping`](Self::ping) or of the heartbeat of ZMTP (K-5). Closing the transport
-    /// earlier may lose some of them.
-    pub fn is_acknowledged(&self) -> bool {
-        self.acknowledgement.is_complete()
-    }
-
-    /// Whether there are no calls of this side, no requests of the peer, and nothing to send. Without a
-    /// transport, only calls count.
-    pub fn is_idle(&self) -> bool {
-        // Without a transport, only calls and probes can wait, and nobody waits for the answer to a probe.
-        self.calls.is_idle() || (self.phase == Phase::Unconnected && self.calls.open_calls() == 0)
     }
 
     /// The transport was disconnected. If the handshake was not complete, no call was sent: calls wait for
@@ -493,39 +474,6 @@ impl Connection {
 
     fn report(&mut self, anomaly: Anomaly) {
         self.calls.events().push_back(Event::Anomaly(anomaly));
-    }
-
-    /// Probes the peer, once the handshake is complete. [`Event::Pong`] reports the answer, if there is one.
-    /// Returns the number of the probe, which is unique within the connection. At most 64 probes can be
-    /// unanswered; for one more, the oldest is forgotten.
-    ///
-    /// # Errors
-    /// [`InvokeError::Closed`] if the connection has ended.
-    pub fn ping(&mut self) -> Result<u64, InvokeError> {
-        match self.is_closed() {
-            true => Err(InvokeError::Closed),
-            false => Ok(self.queue_probe()),
-        }
-    }
-
-    /// Forgets a probe, which makes room for another. Its answer will not be reported; if it has not been
-    /// sent, it will not be.
-    pub fn forget_ping(&mut self, ping: u64) {
-        if self.probes.forget(ping) {
-            self.calls.queue().remove_ping(ping);
-        }
-    }
-
-    fn queue_probe(&mut self) -> u64 {
-        let (ping, forgotten) = self.probes.next();
-        let queue = self.calls.queue();
-        // M-7: a probe that is forgotten while it waits is not sent, since its answer would be that of no
-        // probe.
-        if let Some(forgotten) = forgotten {
-            queue.remove_ping(forgotten);
-        }
-        queue.push_control(Control::Ping(ping));
-        ping
     }
 
     fn handle_upper(&mut self, now: Instant, header: &Bytes, body: Bytes) {
