@@ -323,6 +323,7 @@ impl RunQueue {
     pub(super) fn shrink(&mut self, connection: ConnectionId) {
         if let Some(offers) = self.connections.get_mut(connection.0) {
             offers.queues.shrink();
+            offers.keyed.shrink();
             if let Waiting::Parallel { ready, .. } = &mut offers.unkeyed.waiting {
                 ready.shrink();
             }

@@ -44,6 +44,12 @@ impl RunQueue {
         self.connections.get(connection.0).map_or(0, |offers| offers.held)
     }
 
+    /// Slots for the queues of this connection's keys.
+    #[cfg(test)]
+    pub(in crate::ordering) fn keyed_slots(&self, connection: ConnectionId) -> usize {
+        self.connections.get(connection.0).map_or(0, |offers| offers.keyed.capacity())
+    }
+
     /// The number of connections and queues.
     #[cfg(test)]
     pub(in crate::ordering) fn kept(&self) -> usize {
