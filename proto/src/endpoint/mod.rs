@@ -25,6 +25,7 @@ use self::request::{OVERHEAD, Peer, Phase, Request, Running, Streamed};
 use crate::connection::Connection;
 use crate::event::{ConnectionEvent, EndpointEvent};
 use crate::ids::{ConnectionId, RequestId};
+use crate::kept::pop_or_shrink;
 use crate::numbered::Numbered;
 use crate::ordering::{Action, Arrival, KeyOrder, Scheduler};
 use crate::reply::Reply;
@@ -154,7 +155,7 @@ impl Endpoint {
     /// Decisions are made when they are polled for, so each considers the events handled before it. Releases
     /// precede starts. The replies for one connection come in the order in which they are released.
     pub fn poll_event(&mut self) -> Option<(ConnectionId, ConnectionEvent)> {
-        while let Some((connection, event)) = self.events.pop_front() {
+        while let Some((connection, event)) = pop_or_shrink(&mut self.events) {
             if self.is_open(connection) {
                 return Some((connection, event));
             }

@@ -11,6 +11,7 @@ use super::request::{Phase, Request, held_size};
 use crate::error::Refusal;
 use crate::event::{ConnectionEvent, StopReason};
 use crate::ids::RequestId;
+use crate::kept::shrink_if_empty;
 use crate::reply::Reply;
 
 impl Endpoint {
@@ -108,5 +109,6 @@ impl Endpoint {
             peer.held_bytes += bytes;
             *request = Request::Held { reply, bytes };
         }
+        shrink_if_empty(&mut self.finished);
     }
 }

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use super::Action;
 use super::keys::KeyId;
 use crate::ids::RequestId;
+use crate::kept::pop_or_shrink;
 use crate::numbered::Numbered;
 use crate::queue::Queue;
 
@@ -72,7 +73,7 @@ impl ReleaseQueue {
     }
 
     pub(super) fn pop(&mut self) -> Option<(Seq, Action)> {
-        self.due.pop_front()
+        pop_or_shrink(&mut self.due)
     }
 
     fn progress(&mut self, key: KeyId, seq: Seq, progress: Progress) {
@@ -119,5 +120,11 @@ impl ReleaseQueue {
     #[cfg(test)]
     pub(super) fn due(&self) -> usize {
         self.due.len()
+    }
+
+    /// Actions for which there is memory.
+    #[cfg(test)]
+    pub(super) fn due_capacity(&self) -> usize {
+        self.due.capacity()
     }
 }
