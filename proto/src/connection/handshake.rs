@@ -111,6 +111,8 @@ impl Connection {
     }
 
     pub(super) fn handle_ping(&mut self, now: Instant, header: Bytes, body: Bytes) {
+        // M-5: of the PING, since our hello in the answer may be longer than the peer's.
+        let size = header.len() + body.len();
         let hello = match self.role {
             Role::Binder if !header.is_empty() => Hello::decode(&header).ok(),
             _ => None,
@@ -134,7 +136,6 @@ impl Connection {
             // H-8: a PING without a hello, such as Python's, is of dialect 1.
             self.establish(None, now);
         }
-        let size = answer.len() + body.len();
         if size > MAX_PING {
             return self.report(Anomaly::OversizePing(size));
         }
@@ -170,7 +171,8 @@ impl Connection {
         self.calls.events().push_back(Event::Pong { ping, round_trip });
         if self.dialect() == Some(Dialect::Two) && !self.queue_first_probe() {
             // Free what the handshake and its probes have allocated now, not when the connection is quiet: if
-            // many connections are opened in a row, the next one reuses it.
+            // many connections are opened in a row, the next one reuses it. The same for what a later probe
+            // has allocated: these are rare.
             self.quiet_check = Some(now);
         }
     }
