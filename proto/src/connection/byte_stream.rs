@@ -81,10 +81,12 @@ impl Connection {
         now: Instant,
         slices: &mut [IoSlice<'a>],
     ) -> Result<usize, LinkError> {
-        while self.link.as_ref().is_some_and(|link| link.pending_output() < Self::WRITE_AHEAD) {
+        // A link that has failed takes no more messages, but may have output left, such as an ERROR command.
+        let takes_more = |link: &Link| link.is_established() && link.pending_output() < Self::WRITE_AHEAD;
+        while self.link.as_deref().is_some_and(takes_more) {
             let Some(message) = self.poll_message(now) else { break };
             if let Some(link) = &mut self.link {
-                // There is no message before the link is established, so only the encryption can fail.
+                // The link is established, so only the encryption can fail.
                 link.send(message)?;
             }
         }
@@ -137,6 +139,10 @@ impl Connection {
 
     fn take_link_events(&mut self, now: Instant) {
         while let Some(event) = self.link.as_mut().and_then(|link| link.poll_event()) {
+            // The peer may go on until the transport is closed, but `Closed` was the last event about it.
+            if self.is_closed() {
+                continue;
+            }
             match event {
                 #[cfg(feature = "curve")]
                 LinkEvent::AuthenticationRequested { public_key } => {
