@@ -411,8 +411,9 @@ impl Connection {
     }
 
     /// The transport was disconnected. If the handshake was not complete, no call was sent: calls wait for
-    /// the next transport, for which the connection uses the new `nonce`. Otherwise returns false and changes
-    /// nothing: [`close`](Self::close) the connection, which ends its calls.
+    /// the next transport, for which the connection uses the new `nonce`. Otherwise, or if the peer has made
+    /// requests meanwhile, returns false and changes nothing: [`close`](Self::close) the connection, which ends
+    /// its calls.
     pub fn handle_disconnected(&mut self, nonce: [u8; NONCE_LEN]) -> bool {
         match self.phase {
             Phase::Unconnected => {}
