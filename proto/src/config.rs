@@ -67,18 +67,22 @@ impl Default for ConnectionConfig {
     fn default() -> Self {
         Self {
             max_body: 10 * 1024 * 1024,
+            // An endpoint's defaults: 100 slots, and 1,000 requests of a connection that wait.
             max_requests: 1_100,
             max_outgoing_bytes: 64 * 1024 * 1024,
             handshake_timeout: Duration::from_secs(10),
             write_timeout: Duration::from_secs(10),
             execution_timeout: None,
             dialect: Dialect::Two,
+            // A larger window would let fewer streams stay unread at a time (F-9). Up to 16 KiB more come with
+            // the OPEN or RESULT.
             first_window: 16 * 1024,
             stream_window: 256 * 1024,
             connection_window: 96 * 1024 * 1024,
             stream_buffer: 256 * 1024,
             ordered_replies: true,
             stream_arguments: StreamArguments::None,
+            // K-1: only transports without heartbeats need probes, and ZMTP has heartbeats.
             keepalive: None,
         }
     }
@@ -165,6 +169,7 @@ impl Dialect {
     /// The highest dialect that this side (`self` and lower) and the peer (bits) offer.
     pub(crate) const fn common(self, theirs: u32) -> Self {
         match self {
+            // H-14: dialect 1 is spoken even if the peer does not list it.
             Self::Two if theirs & 0b10 != 0 => Self::Two,
             _ => Self::One,
         }

@@ -204,6 +204,12 @@ impl<T> Numbered<T> {
         }
     }
 
+    /// Slots of the ring, empty ones included.
+    #[cfg(test)]
+    pub(crate) fn capacity(&self) -> usize {
+        self.slots.capacity()
+    }
+
     #[inline]
     fn distance(&self, number: u64) -> u64 {
         number.wrapping_sub(self.first)

@@ -23,7 +23,8 @@ impl Calls {
     /// The next message about calls; only once the handshake is complete.
     pub(crate) fn poll_message(&mut self, now: Instant) -> Option<Multipart> {
         self.policy.begin();
-        while !self.codec.is_full() && self.fatal.is_none() {
+        // M-4: a PONG behind the records of this packet goes before any call or reply.
+        while !self.codec.is_full() && self.fatal.is_none() && !self.queue.next_is_alone() {
             let before = self.codec.len();
             let waits = |kind| match kind {
                 Kind::Control => {

@@ -32,6 +32,8 @@ impl Acknowledgement {
 
     /// The peer has received the first `messages` messages.
     pub(super) fn received(&mut self, messages: u64) {
+        // More than were sent would acknowledge later messages, too. Answers to PINGs of Callosum and of ZMTP may
+        // arrive in any order, so the number never decreases.
         self.received = self.received.max(messages.min(self.sent));
     }
 

@@ -35,8 +35,11 @@ impl Connection {
     /// another byte stream, or [`close`](Self::close).
     pub fn handle_input(&mut self, now: Instant, mut bytes: &[u8]) -> Result<(), LinkError> {
         while let Some(link) = &mut self.link {
+            // One event at a time: a message is dropped before the next one is read, which can then reuse its
+            // memory.
             let more = link.read_until_event(now, &mut bytes);
             self.take_link_events(now);
+            // An error only after the events before it: messages that precede a fault still take effect.
             if !more? {
                 break;
             }
@@ -78,10 +81,12 @@ impl Connection {
         now: Instant,
         slices: &mut [IoSlice<'a>],
     ) -> Result<usize, LinkError> {
-        while self.link.as_ref().is_some_and(|link| link.pending_output() < Self::WRITE_AHEAD) {
+        // A link that has failed takes no more messages, but may have output left, such as an ERROR command.
+        let takes_more = |link: &Link| link.is_established() && link.pending_output() < Self::WRITE_AHEAD;
+        while self.link.as_deref().is_some_and(takes_more) {
             let Some(message) = self.poll_message(now) else { break };
             if let Some(link) = &mut self.link {
-                // There is no message before the link is established, so only the encryption can fail.
+                // The link is established, so only the encryption can fail.
                 link.send(message)?;
             }
         }
@@ -96,6 +101,7 @@ impl Connection {
     /// As [`poll_transmit`](Self::poll_transmit).
     pub fn transmit(&mut self, now: Instant, buffer: &mut Vec<u8>) -> Result<(), LinkError> {
         let before = buffer.len();
+        // Output that needs more slices is left for the next call.
         let mut slices = [IoSlice::new(&[]); 32];
         let filled = self.poll_transmit(now, &mut slices)?;
         slices[..filled].iter().for_each(|slice| buffer.extend_from_slice(slice));
@@ -108,6 +114,7 @@ impl Connection {
         if let Some(link) = &mut self.link {
             link.advance_output(bytes);
         }
+        // No bytes are no progress, and must not stop the write timeout (K-3).
         if bytes > 0 {
             self.handle_write_progress();
         }
@@ -132,6 +139,10 @@ impl Connection {
 
     fn take_link_events(&mut self, now: Instant) {
         while let Some(event) = self.link.as_mut().and_then(|link| link.poll_event()) {
+            // The peer may go on until the transport is closed, but `Closed` was the last event about it.
+            if self.is_closed() {
+                continue;
+            }
             match event {
                 #[cfg(feature = "curve")]
                 LinkEvent::AuthenticationRequested { public_key } => {
@@ -147,6 +158,8 @@ impl Connection {
                         #[cfg(feature = "curve")]
                         public_key,
                     });
+                    // Z-6: Callosum's handshake, and the time that it may take, begin when ZMTP's is
+                    // complete.
                     self.handle_connected(now);
                 }
                 LinkEvent::Message(message) => self.handle_message(now, message),

@@ -12,6 +12,7 @@ use crate::Multipart;
 use crate::Role;
 use crate::call::PeerLimits;
 use crate::config::Dialect;
+use crate::error::InvokeError;
 use crate::event::{Anomaly, CloseCause, Event};
 use crate::send::Control;
 use crate::wire::{Credit, Hello, PING, PONG};
@@ -56,6 +57,8 @@ impl Connection {
         let max_body = hello.as_ref().map(|hello| hello.max_body);
         self.phase = Phase::Established { hello, dialect };
         self.probes.start(now);
+        // Before the ends of queued calls that the peer's limits don't permit, which `calls.establish`
+        // reports.
         self.calls.events().push_back(Event::Established { max_body, dialect });
         if dialect == Dialect::Two {
             // The autotuning of windows needs the round-trip time.
@@ -74,11 +77,47 @@ impl Connection {
         more
     }
 
+    /// Probes the peer, once the handshake is complete. [`Event::Pong`] reports the answer, if there is one.
+    /// Returns the number of the probe, which is unique within the connection. At most 64 probes can be
+    /// unanswered; for one more, the oldest is forgotten.
+    ///
+    /// # Errors
+    /// [`InvokeError::Closed`] if the connection has ended.
+    pub fn ping(&mut self) -> Result<u64, InvokeError> {
+        match self.is_closed() {
+            true => Err(InvokeError::Closed),
+            false => Ok(self.queue_probe()),
+        }
+    }
+
+    /// Forgets a probe, which makes room for another. Its answer will not be reported; if it has not been
+    /// sent, it will not be.
+    pub fn forget_ping(&mut self, ping: u64) {
+        if self.probes.forget(ping) {
+            self.calls.queue().remove_ping(ping);
+        }
+    }
+
+    pub(super) fn queue_probe(&mut self) -> u64 {
+        let (ping, forgotten) = self.probes.next();
+        let queue = self.calls.queue();
+        // M-7: a probe that is forgotten while it waits is not sent, since its answer would be that of no
+        // probe.
+        if let Some(forgotten) = forgotten {
+            queue.remove_ping(forgotten);
+        }
+        queue.push_control(Control::Ping(ping));
+        ping
+    }
+
     pub(super) fn handle_ping(&mut self, now: Instant, header: Bytes, body: Bytes) {
+        // M-5: of the PING, since our hello in the answer may be longer than the peer's.
+        let size = header.len() + body.len();
         let hello = match self.role {
             Role::Binder if !header.is_empty() => Hello::decode(&header).ok(),
             _ => None,
         };
+        // Before `establish` changes the phase.
         let first = self.role == Role::Binder && self.phase == Phase::Handshaking;
         let mut answer = header;
         if let Some(hello) = hello {
@@ -90,12 +129,13 @@ impl Connection {
                 Phase::Established { hello: Some(known), .. } if *known == hello => {
                     answer = self.hello().encode()
                 }
+                // H-12: the peer has lost this connection, and with it the calls of both sides.
                 _ => return self.close(CloseCause::PeerRestarted),
             }
         } else if first {
+            // H-8: a PING without a hello, such as Python's, is of dialect 1.
             self.establish(None, now);
         }
-        let size = answer.len() + body.len();
         if size > MAX_PING {
             return self.report(Anomaly::OversizePing(size));
         }
@@ -125,12 +165,14 @@ impl Connection {
         let Some((ping, departure)) = self.probes.answered(header, body) else { return };
         self.acknowledgement.received(departure.after);
         let round_trip = now.saturating_duration_since(departure.at);
+        // K-3: the answer shows that the peer reads.
         self.put_off_write_deadline(now);
         self.calls.flow().measured(round_trip);
         self.calls.events().push_back(Event::Pong { ping, round_trip });
         if self.dialect() == Some(Dialect::Two) && !self.queue_first_probe() {
             // Free what the handshake and its probes have allocated now, not when the connection is quiet: if
-            // many connections are opened in a row, the next one reuses it.
+            // many connections are opened in a row, the next one reuses it. The same for what a later probe
+            // has allocated: these are rare.
             self.quiet_check = Some(now);
         }
     }

@@ -127,12 +127,16 @@ impl Connection {
         if !self.is_connected() {
             return;
         }
+        // K-2: any message shows that the peer lives, a faulty one included.
         self.probes.heard(now);
+        // Set once, not for each message: when the timer fires, it is set again from the time of the last
+        // one.
         if self.quiet_check.is_none() {
             self.quiet_check = now.checked_add(QUIET);
         }
         // M-1: in dialect 2, a message of one frame is a packet.
         if self.dialect() == Some(Dialect::Two) && message.frames().len() == 1 {
+            // Never `None`: the number of frames was checked.
             let Some(packet) = message.into_one() else { return self.report(Anomaly::NotAMessage) };
             match self.calls.handle_packet(now, &packet) {
                 Ok(()) => self.look_for_progress(now),
@@ -143,6 +147,8 @@ impl Connection {
         let Some([marker, header, body]) = message.into_three() else {
             return self.report(Anomaly::NotAMessage);
         };
+        // dialect 2 has no UPPER, so it is dropped there. H-11: a connector accepts one before its
+        // handshake is complete.
         if marker == UPPER && self.dialect() != Some(Dialect::Two) {
             self.handle_upper(now, &header, body);
         } else if marker == PING {
@@ -198,6 +204,8 @@ impl Connection {
     /// Before the handshake is complete, there are only messages of the handshake (H-10).
     pub fn poll_message(&mut self, now: Instant) -> Option<Multipart> {
         let message = self.next_message(now)?;
+        // Every message counts, a PONG as well as a packet: ZMTP acknowledges a number of messages, whatever
+        // they are.
         self.acknowledgement.leaves(self.calls.take_needs_acknowledgement());
         Some(message)
     }
@@ -215,14 +223,18 @@ impl Connection {
             return Some(match control {
                 Control::Hello(message) | Control::Pong(message) => message,
                 Control::Ping(number) => {
+                    // `poll_message` counts the PING itself afterwards: its answer only acknowledges the
+                    // messages before it.
                     self.probes.sent(number, Departure { at: now, after: self.acknowledgement.sent() })
                 }
                 Control::Record(_) => unreachable!("it is about a call"),
             });
         }
+        // H-10: calls and replies wait until the handshake is complete.
         if !established {
             return None;
         }
+        // Only the numbers for calls can run out here. What was encoded before that is still sent.
         let message = self.calls.poll_message(now);
         self.close_if_fatal();
         message
@@ -233,6 +245,7 @@ impl Connection {
     /// answers from the peer restart that timeout, since a transport with large buffers rarely accepts bytes
     /// (K-3).
     pub fn handle_write_blocked(&mut self, now: Instant) {
+        // The first report counts: a host may repeat it while the transport stays blocked.
         if self.is_connected() && self.write_deadline.is_none() {
             self.write_deadline = now.checked_add(self.config.write_timeout);
         }
@@ -289,6 +302,7 @@ impl Connection {
                 Role::Connector => self.close(CloseCause::HandshakeTimedOut),
             }
         }
+        // K-3: probes don't detect such a peer, because everything that it sends counts as an answer.
         if self.write_deadline.take_if(|at| *at <= now).is_some() {
             self.close(CloseCause::PeerNotReading);
         }
@@ -302,6 +316,7 @@ impl Connection {
         }
         match self.probes.handle_timeout(now) {
             probes::Due::Nothing => {}
+            // The number is not needed: any message of the peer is the answer (K-2).
             probes::Due::Probe => drop(self.queue_probe()),
             probes::Due::Dead => self.close(CloseCause::KeepaliveTimedOut),
         }
@@ -388,11 +403,6 @@ impl Connection {
         self.calls.drain();
     }
 
-    /// Whether [`drain`](Self::drain) was called.
-    pub fn is_draining(&self) -> bool {
-        self.calls.is_draining()
-    }
-
     /// The peer's ZMTP has read the first `messages` messages, as
     /// [`LinkEvent::Acknowledged`](crate::zmtp::LinkEvent) says. For hosts that drive their own
     /// [`Link`](crate::zmtp::Link), and send each message of [`poll_message`](Self::poll_message) on it.
@@ -400,25 +410,15 @@ impl Connection {
         self.acknowledgement.received(messages);
     }
 
-    /// Whether the peer has received all replies, and the ends of all streams, that have been sent: it has
-    /// answered a later PING, of [`ping`](Self::ping) or of the heartbeat of ZMTP (K-5). Closing the transport
-    /// earlier may lose some of them.
-    pub fn is_acknowledged(&self) -> bool {
-        self.acknowledgement.is_complete()
-    }
-
-    /// Whether there are no calls of this side, no requests of the peer, and nothing to send. Without a
-    /// transport, only calls count.
-    pub fn is_idle(&self) -> bool {
-        self.calls.is_idle() || (self.phase == Phase::Unconnected && self.calls.open_calls() == 0)
-    }
-
     /// The transport was disconnected. If the handshake was not complete, no call was sent: calls wait for
-    /// the next transport, for which the connection uses the new `nonce`. Otherwise returns false and changes
-    /// nothing: [`close`](Self::close) the connection, which ends its calls.
+    /// the next transport, for which the connection uses the new `nonce`. Otherwise, or if the peer has made
+    /// requests meanwhile, returns false and changes nothing: [`close`](Self::close) the connection, which ends
+    /// its calls.
     pub fn handle_disconnected(&mut self, nonce: [u8; NONCE_LEN]) -> bool {
         match self.phase {
             Phase::Unconnected => {}
+            // H-10: only the hello and PONGs were sent, so no call was, and all of them can wait for another
+            // transport.
             Phase::Handshaking if self.calls.keep_for_another_transport() => {
                 self.phase = Phase::Unconnected;
                 self.clear_deadlines();
@@ -443,6 +443,7 @@ impl Connection {
         self.calls.close(|sent| Outcome::Disconnected { cause, sent });
         self.probes.close();
         self.clear_deadlines();
+        // Behind the ends of all calls: none ends after this event.
         self.calls.events().push_back(Event::Closed(cause));
     }
 
@@ -474,37 +475,6 @@ impl Connection {
 
     fn report(&mut self, anomaly: Anomaly) {
         self.calls.events().push_back(Event::Anomaly(anomaly));
-    }
-
-    /// Probes the peer, once the handshake is complete. [`Event::Pong`] reports the answer, if there is one.
-    /// Returns the number of the probe, which is unique within the connection. At most 64 probes can be
-    /// unanswered; for one more, the oldest is forgotten.
-    ///
-    /// # Errors
-    /// [`InvokeError::Closed`] if the connection has ended.
-    pub fn ping(&mut self) -> Result<u64, InvokeError> {
-        match self.is_closed() {
-            true => Err(InvokeError::Closed),
-            false => Ok(self.queue_probe()),
-        }
-    }
-
-    /// Forgets a probe, which makes room for another. Its answer will not be reported; if it has not been
-    /// sent, it will not be.
-    pub fn forget_ping(&mut self, ping: u64) {
-        if self.probes.forget(ping) {
-            self.calls.queue().remove_ping(ping);
-        }
-    }
-
-    fn queue_probe(&mut self) -> u64 {
-        let (ping, forgotten) = self.probes.next();
-        let queue = self.calls.queue();
-        if let Some(forgotten) = forgotten {
-            queue.remove_ping(forgotten);
-        }
-        queue.push_control(Control::Ping(ping));
-        ping
     }
 
     fn handle_upper(&mut self, now: Instant, header: &Bytes, body: Bytes) {

@@ -64,6 +64,7 @@ impl Probes {
 
     /// The handshake is complete: starts the keepalive timer.
     pub(super) fn start(&mut self, now: Instant) {
+        // Silence counts from here on: a timeout of its own limits the handshake.
         self.heard(now);
         self.due = self.keepalive.and_then(|keepalive| now.checked_add(keepalive.idle));
     }
@@ -92,6 +93,7 @@ impl Probes {
             self.due = self.last_heard.checked_add(idle);
             return Due::Nothing;
         }
+        // K-1: the last probe was sent one `idle` ago.
         if self.unanswered >= misses {
             return Due::Dead;
         }
@@ -107,6 +109,7 @@ impl Probes {
         self.next += 1;
         self.under_way.insert(ping, None);
         let mut forgotten = None;
+        // The oldest is dropped in any case. If it was sent, there is nothing to remove from the send queue.
         if self.under_way.len() > MAX_PROBES
             && let Some((oldest, None)) = self.under_way.pop_first()
         {
@@ -124,6 +127,7 @@ impl Probes {
 
     /// The message of a probe, which is sent now.
     pub(super) fn sent(&mut self, number: u64, departure: Departure) -> Multipart {
+        // Always there: a forgotten probe leaves the send queue, too.
         if let Some(sent) = self.under_way.get_mut(&number) {
             *sent = Some(departure);
         }
@@ -134,6 +138,8 @@ impl Probes {
     /// sent (M-6).
     pub(super) fn answered(&mut self, header: &[u8], body: &[u8]) -> Option<(u64, Departure)> {
         let number = <[u8; 8]>::try_from(body).map(u64::from_be_bytes).ok().filter(|_| header.is_empty())?;
+        // M-6: `None` is a probe that has not been sent. Its number is easy to guess, so a PONG with it proves
+        // nothing.
         let sent = self.under_way.get(&number).copied().flatten()?;
         self.under_way.remove(&number);
         if self.under_way.is_empty() {

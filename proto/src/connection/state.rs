@@ -55,6 +55,25 @@ impl Connection {
         self.calls.held_bytes()
     }
 
+    /// Whether [`drain`](Self::drain) was called.
+    pub fn is_draining(&self) -> bool {
+        self.calls.is_draining()
+    }
+
+    /// Whether the peer has received all replies, and the ends of all streams, that have been sent: it has
+    /// answered a later PING, of [`ping`](Self::ping) or of the heartbeat of ZMTP (K-5). Closing the transport
+    /// earlier may lose some of them.
+    pub fn is_acknowledged(&self) -> bool {
+        self.acknowledgement.is_complete()
+    }
+
+    /// Whether there are no calls of this side, no requests of the peer, and nothing to send. Without a
+    /// transport, only calls count.
+    pub fn is_idle(&self) -> bool {
+        // Without a transport, only calls and probes can wait, and nobody waits for the answer to a probe.
+        self.calls.is_idle() || (self.phase == Phase::Unconnected && self.calls.open_calls() == 0)
+    }
+
     /// Calls of this side that have not ended.
     pub fn open_calls(&self) -> usize {
         self.calls.open_calls()

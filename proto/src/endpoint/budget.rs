@@ -20,6 +20,7 @@ use rustc_hash::FxHashMap;
 use crate::ids::{ConnectionId, StreamId};
 use crate::queue::Queue;
 
+// Hashed without a random seed: this side assigns the ids, so a peer can't choose any that collide.
 #[derive(Debug)]
 pub(super) struct Budget {
     limit_per_connection: usize,
@@ -73,6 +74,7 @@ impl Budget {
         self.next_place += 1;
         let place = self.next_place;
         let share = self.connections.entry(connection).or_default();
+        // Counted twice, the memory would be returned only once.
         if share.bodies.contains_key(&stream) {
             return;
         }
@@ -92,6 +94,7 @@ impl Budget {
             }
             Some(Body::Waiting { place, .. }) => drop(share.waiting.remove(place)),
         }
+        // No entry without bodies, so that the table does not grow with the connections that had some.
         if share.bodies.is_empty() {
             self.forget(connection);
         } else {
@@ -115,6 +118,7 @@ impl Budget {
         let share = self.connections.get_mut(&connection)?;
         let (_, &stream) = share.waiting.front()?;
         let body = share.bodies.get_mut(&stream)?;
+        // Always so: `waiting` only has bodies that wait.
         let &mut Body::Waiting { bytes, .. } = body else { return None };
         // Strictly first in, first out: smaller bodies that would fit must not starve this one.
         if !fits(bytes, self.granted, self.limit) {
@@ -123,6 +127,7 @@ impl Budget {
         *body = Body::Granted { bytes };
         share.waiting.pop();
         share.granted += bytes;
+        // The next body of this connection waits behind those of the others.
         share.place = None;
         self.granted += bytes;
         self.queue.pop();
@@ -145,6 +150,7 @@ impl Budget {
                 share.place = Some(self.next_place);
                 self.queue.push(self.next_place, connection);
             }
+            // Its next body waits for the limit of the connection, which must not delay the others.
             (false, Some(place)) => {
                 share.place = None;
                 self.queue.remove(place);
@@ -165,6 +171,7 @@ impl Budget {
             let (mut bytes, mut count, mut largest) = (0, 0, 0);
             for body in share.bodies.values() {
                 if let Body::Granted { bytes: of } = body {
+                    // A body without bytes fits beside one that exceeds the limit.
                     (bytes, count, largest) = (bytes + of, count + usize::from(*of > 0), largest.max(*of));
                 }
             }

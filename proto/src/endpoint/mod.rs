@@ -25,6 +25,7 @@ use self::request::{OVERHEAD, Peer, Phase, Request, Running, Streamed};
 use crate::connection::Connection;
 use crate::event::{ConnectionEvent, EndpointEvent};
 use crate::ids::{ConnectionId, RequestId};
+use crate::kept::pop_or_shrink;
 use crate::numbered::Numbered;
 use crate::ordering::{Action, Arrival, KeyOrder, Scheduler};
 use crate::reply::Reply;
@@ -120,6 +121,7 @@ impl Endpoint {
             EndpointEvent::Ready { request, bytes } => self.ready(request, bytes),
             EndpointEvent::Withdrawn { request, reason, reply } => self.withdraw(request, reason, reply),
             EndpointEvent::NeverRan(request) => self.finish(request, None),
+            // Only for open connections, like a pause: nothing would remove the entry of a closed one.
             EndpointEvent::ReassemblyWanted { connection, stream, bytes } => {
                 if self.is_open(connection) {
                     self.reassembly.want(connection, stream, bytes);
@@ -153,7 +155,7 @@ impl Endpoint {
     /// Decisions are made when they are polled for, so each considers the events handled before it. Releases
     /// precede starts. The replies for one connection come in the order in which they are released.
     pub fn poll_event(&mut self) -> Option<(ConnectionId, ConnectionEvent)> {
-        while let Some((connection, event)) = self.events.pop_front() {
+        while let Some((connection, event)) = pop_or_shrink(&mut self.events) {
             if self.is_open(connection) {
                 return Some((connection, event));
             }
@@ -186,6 +188,7 @@ impl Endpoint {
     ) -> BTreeSet<ConnectionId> {
         let (mut moved, mut next) = (BTreeSet::from([changed]), Some(changed));
         while let Some(id) = next {
+            // Before the next decision: one of these events may pause the connection.
             while let Some(event) = connections.get_mut(&id).and_then(Connection::poll_endpoint_event) {
                 self.handle_event(event);
             }
@@ -220,6 +223,7 @@ impl Endpoint {
             Streamed::Cancelled { may } => Some(may),
             Streamed::Waiting | Streamed::Begun => return false,
         };
+        // First, because `carry_out` gives the permission only to a handler that waits for it.
         self.change_running(request, |running| running.streamed = Streamed::Waiting);
         if asked.unwrap_or_else(|| self.scheduler.want_to_reply(request))
             && let Some(event) = self.carry_out(Action::MayReply(request))
@@ -251,6 +255,7 @@ impl Endpoint {
     /// A nested call of a handler has ended. With the last one, the handler takes its slot back, even if more
     /// handlers than the limit run then. No request starts until there are fewer than the limit.
     pub fn resume(&mut self, request: RequestId) {
+        // Saturating: one `resume` too many must not cancel out a later `suspend`.
         self.change_running(request, |running| running.nested_calls = running.nested_calls.saturating_sub(1));
     }
 
@@ -335,6 +340,7 @@ impl Endpoint {
         let request = arrival.request;
         let connection = request.connection();
         let Some(peer) = self.peers.get_mut(connection.0).filter(|peer| peer.is_open()) else { return };
+        // Ids are never reused, so the host has passed this event before.
         if peer.requests.contains(request.number()) {
             return;
         }
@@ -359,6 +365,7 @@ impl Endpoint {
             return;
         }
         let Err(busy) = self.scheduler.ready(id, bytes) else { return };
+        // O-14: refused out of order, so the scheduler must not release it, too.
         self.scheduler.withdraw(id);
         if let Some(peer) = self.peers.get_mut(id.connection().0) {
             peer.remove(id.number());
@@ -373,6 +380,7 @@ impl Endpoint {
         peer.phase = Phase::Closed;
         (peer.held_bytes, peer.waiting) = (0, 0);
         let before = peer.requests.len();
+        // O-12: running handlers keep slot and key until they end. The other replies would reach nobody.
         peer.requests.retain(|request| matches!(request, Request::Running(_)));
         self.requests -= before - peer.requests.len();
         let mut left: Vec<_> = peer.requests.iter().map(|(number, _)| number).collect();
@@ -397,6 +405,7 @@ impl Endpoint {
         let Some(Request::Running(running)) = self.get_mut(request) else { return };
         let before = running.lends_slot();
         change(running);
+        // A handler may lend its slot for several reasons, but the scheduler counts it only once.
         match (before, running.lends_slot()) {
             (false, true) => self.scheduler.suspend(request),
             (true, false) => self.scheduler.resume(request),
@@ -418,6 +427,7 @@ impl Endpoint {
                 Some((connection, ConnectionEvent::Start(id)))
             }
             (Action::Release(_), Request::Finished(reply) | Request::Held { reply, .. }) => {
+                // `Cancelled` is a placeholder: the request is removed below.
                 let reply = std::mem::replace(reply, Reply::Cancelled);
                 // The common case: replies are released in the order in which their handlers finished.
                 if self.finished.front() == Some(&id) {
@@ -435,9 +445,11 @@ impl Endpoint {
                 Action::MayReply(_),
                 Request::Running(Running { streamed: Streamed::Cancelled { may }, .. }),
             ) => {
+                // The handler may ask again, and the scheduler does not answer a second time.
                 *may = true;
                 None
             }
+            // A scheduler of the application may decide what does not fit the state: it has no effect.
             _ => None,
         }
     }

@@ -11,6 +11,7 @@ use super::request::{Phase, Request, held_size};
 use crate::error::Refusal;
 use crate::event::{ConnectionEvent, StopReason};
 use crate::ids::RequestId;
+use crate::kept::shrink_if_empty;
 use crate::reply::Reply;
 
 impl Endpoint {
@@ -26,10 +27,12 @@ impl Endpoint {
         let Some(peer) = self.peers.get_mut(request.connection().0) else { return };
         let Some(found) = peer.requests.get_mut(request.number()) else { return };
         let Request::Running(running) = found else { return };
+        // Whatever becomes of the reply, slot and key are free.
         self.scheduler.finish(request);
         match peer.phase {
             Phase::Open => {
                 let reply = reply.or_else(|| running.withdrawn.take()).unwrap_or(Reply::Cancelled);
+                // O-18: nobody waits for this reply in its order.
                 if running.given_up {
                     return self.reply_at_once(request, reply);
                 }
@@ -37,6 +40,7 @@ impl Endpoint {
                 peer.running -= 1;
                 self.finished.push_back(request);
             }
+            // No reply: the handler's slot and key were all that was left of the request.
             Phase::Closed => {
                 peer.remove(request.number());
                 self.requests -= 1;
@@ -53,6 +57,7 @@ impl Endpoint {
         let given_up = reason.is_given_up();
         match request {
             Request::Running(running) => {
+                // The first reason stays: it is the one that the handler was stopped for.
                 running.withdrawn.get_or_insert(reply);
                 running.given_up |= given_up;
                 self.scheduler.withdraw(id);
@@ -86,6 +91,7 @@ impl Endpoint {
     /// the replies may wait for one of these.
     pub(super) fn hold_finished(&mut self) {
         for id in self.finished.drain(..) {
+            // It may have been released, or given up, after it was finished.
             let Some(peer) = self.peers.get_mut(id.connection().0) else { continue };
             let Some(request) = peer.requests.get_mut(id.number()) else { continue };
             let Request::Finished(reply) = request else { continue };
@@ -103,5 +109,6 @@ impl Endpoint {
             peer.held_bytes += bytes;
             *request = Request::Held { reply, bytes };
         }
+        shrink_if_empty(&mut self.finished);
     }
 }

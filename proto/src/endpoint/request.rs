@@ -71,6 +71,7 @@ pub(super) enum Streamed {
 impl Running {
     /// Whether other handlers may use the slot, for a while or for good.
     pub(super) fn lends_slot(&self) -> bool {
+        // `Begun` is not a reason: a handler that writes its reply runs, however slowly its caller reads.
         self.slot_released || self.nested_calls > 0 || self.streamed == Streamed::Waiting
     }
 }
@@ -86,6 +87,7 @@ impl Peer {
             Some(Request::Waiting) => self.waiting -= 1,
             Some(Request::Running(_)) => self.running -= 1,
             Some(Request::Held { bytes, .. }) => self.held_bytes -= bytes,
+            // It no longer runs, and is only held if the next poll does not release it.
             Some(Request::Finished(_)) => {}
             None => return false,
         }

@@ -129,6 +129,7 @@ impl KeyOrder {
     }
 
     fn free_slots(&self) -> usize {
+        // Saturating: handlers that take their slots back may exceed the limit (O-13).
         self.config.slots().saturating_sub(self.running - self.suspended)
     }
 
@@ -155,6 +156,7 @@ impl KeyOrder {
         let limits = &self.config;
         let connection = arrival.request.connection();
         let account = self.connections.get(connection.0);
+        // Before the limits: a duplicate is a bug of the caller, not a fault of the peer.
         if account.is_some_and(|account| account.requests.contains(arrival.request.number())) {
             return Err(Busy::DuplicateRequest);
         }
@@ -216,6 +218,7 @@ impl KeyOrder {
         let Some(request) = account.requests.remove(id.number()) else { return };
         self.requests -= 1;
         let was_abandoned = matches!(request.state, State::Abandoned { .. });
+        // `open` does not count abandoned requests.
         account.open -= usize::from(!was_abandoned);
         if account.requests.is_empty() && was_abandoned {
             // The connection has ended, and this was its last request.
@@ -242,6 +245,7 @@ impl KeyOrder {
     /// Removes a waiting request from the run queue.
     fn unqueue(&mut self, id: RequestId) {
         let Some(&mut Request { seq, key, .. }) = self.get_mut(id) else { return };
+        // Also if it is unready: in a serial queue, it has a place.
         self.run.remove(self.queue_of(id, key), seq);
         self.leave_waiting(id, State::Finished);
     }
@@ -250,6 +254,7 @@ impl KeyOrder {
     fn stop(&mut self, id: RequestId, key: Option<KeyId>, was_suspended: bool) {
         self.running -= 1;
         self.suspended -= usize::from(was_suspended);
+        // Only a serial queue has a key that is taken.
         if let queue @ QueueId::Serial(_) = self.queue_of(id, key) {
             self.run.free(queue);
         }
@@ -263,6 +268,7 @@ impl KeyOrder {
             self.release.remove(key, seq);
         }
         match state {
+            // O-11: it keeps its slot and its key.
             State::Running { suspended, .. } => {
                 if let Some(request) = self.get_mut(id) {
                     request.state = State::Abandoned { suspended };
@@ -290,6 +296,7 @@ impl KeyOrder {
                     return Some(action);
                 }
                 (Action::MayReply(_), State::Running { .. }) => return Some(action),
+                // It wanted to begin its reply, and has finished since, or its connection has ended.
                 _ => {}
             }
         }
@@ -309,6 +316,7 @@ impl KeyOrder {
     /// Sets whether a running request lends its slot.
     fn set_suspended(&mut self, id: RequestId, suspend: bool) {
         let Some(request) = self.get_mut(id) else { return };
+        // A connection that has ended has no share, so the slots of its handlers only count in all.
         let (suspended, connection) = match &mut request.state {
             State::Running { suspended, .. } => (suspended, Some(id.connection())),
             State::Abandoned { suspended } => (suspended, None),
@@ -332,17 +340,20 @@ impl Scheduler for KeyOrder {
     fn arrive(&mut self, arrival: &Arrival) -> Result<(), Busy> {
         let id = arrival.request;
         let scope = (self.config.scope == KeyScope::PerConnection).then(|| id.connection());
+        // First, because `admit` checks whether the queue of this key is free.
         let key = arrival.key.is_given().then(|| self.keys.acquire(scope, &arrival.key));
         let queue = self.queue_of(id, key);
         let is_queued = match self.admit(arrival, queue) {
             Ok(is_queued) => is_queued,
             Err(busy) => {
+                // Otherwise refused requests, each with a new key, would fill the table of keys.
                 key.into_iter().for_each(|key| self.keys.release(key));
                 return Err(busy);
             }
         };
         let seq = self.arrivals;
         self.insert(arrival, key, is_queued);
+        // O-17: its reply has its place from the arrival on, even if the request is unready.
         if let Some(key) = self.order_of(key) {
             self.release.push(key, seq, id);
         }
@@ -356,6 +367,7 @@ impl Scheduler for KeyOrder {
         let queue = self.queue_of(request, key);
         let starts_at_once = self.run.startable() < self.free_slots()
             && self.run.would_become_startable(queue, seq, request.connection());
+        // As in `admit`: what starts with the next poll does not count as waiting.
         let added = if starts_at_once { 0 } else { bytes };
         self.make_ready(request, added)?;
         self.run.ready(queue, seq, request);
@@ -371,11 +383,13 @@ impl Scheduler for KeyOrder {
             State::Waiting { .. } => self.unqueue(request),
             State::Running { suspended, .. } => {
                 found.state = State::Finished;
+                // A suspended handler has returned its slot already.
                 if !suspended {
                     self.run.return_slot(request.connection());
                 }
                 self.stop(request, key, suspended);
             }
+            // O-12: its reply was removed from the order when its connection ended.
             State::Abandoned { suspended } => {
                 self.stop(request, key, suspended);
                 return self.remove(request);
@@ -386,6 +400,7 @@ impl Scheduler for KeyOrder {
 
     fn withdraw(&mut self, request: RequestId) {
         let state = self.get_mut(request).map(|request| request.state);
+        // O-11: one that runs is not affected.
         if matches!(state, Some(State::Waiting { .. } | State::Finished)) {
             self.abandon(request);
         }
@@ -408,6 +423,7 @@ impl Scheduler for KeyOrder {
                 self.connections.remove(connection.0);
             }
         }
+        // Last, when none of its requests is in a queue any more.
         self.run.forget(connection);
     }
 
@@ -439,6 +455,7 @@ impl Scheduler for KeyOrder {
         let State::Running { replies: replies @ false, .. } = state else { return false };
         *replies = true;
         let (seq, key) = (*seq, *key);
+        // Always an action, so that it follows the releases that are due.
         self.release.want_to_reply(self.order_of(key), seq, request);
         false
     }

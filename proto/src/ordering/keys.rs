@@ -32,6 +32,7 @@ struct Used {
 impl Keys {
     /// The number of this key, for one more request.
     pub(super) fn acquire(&mut self, scope: Option<ConnectionId>, key: &OrderingKey) -> KeyId {
+        // A long key is shared by its clones, not copied.
         let scoped = (scope, key.clone());
         if let Some(id) = self.ids.get(&scoped) {
             if let Some(used) = self.used.get_mut(id.0) {
@@ -50,6 +51,7 @@ impl Keys {
     pub(super) fn release(&mut self, id: KeyId) {
         let Some(used) = self.used.get_mut(id.0) else { return };
         used.requests -= 1;
+        // Peers can use ever new keys, so one that no request uses must not stay.
         if used.requests == 0
             && let Some(used) = self.used.remove(id.0)
         {

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use super::Action;
 use super::keys::KeyId;
 use crate::ids::RequestId;
+use crate::kept::pop_or_shrink;
 use crate::numbered::Numbered;
 use crate::queue::Queue;
 
@@ -48,6 +49,7 @@ impl ReleaseQueue {
     pub(super) fn finish(&mut self, key: Option<KeyId>, seq: Seq, request: RequestId) {
         match key {
             Some(key) => self.progress(key, seq, Progress::Finished),
+            // O-6: nothing orders requests without a key. The unordered mode passes no key at all.
             None => self.due.push_back((seq, Action::Release(request))),
         }
     }
@@ -63,16 +65,19 @@ impl ReleaseQueue {
     /// Removes a request from its queue without releasing it.
     pub(super) fn remove(&mut self, key: KeyId, seq: Seq) {
         if let Some(queue) = self.keys.get_mut(key.0) {
+            // Those behind it may be due now. What is due already stays, and is skipped when it is polled: a
+            // search for it would be O(n) for each request of a connection that closes.
             queue.remove(seq);
             self.advance(key);
         }
     }
 
     pub(super) fn pop(&mut self) -> Option<(Seq, Action)> {
-        self.due.pop_front()
+        pop_or_shrink(&mut self.due)
     }
 
     fn progress(&mut self, key: KeyId, seq: Seq, progress: Progress) {
+        // Always there: `KeyOrder` reports no progress of a request that it has removed.
         if let Some(entry) = self.keys.get_mut(key.0).and_then(|queue| queue.get_mut(seq)) {
             entry.progress = progress;
             self.advance(key);
@@ -87,6 +92,8 @@ impl ReleaseQueue {
                 Progress::Unfinished => return,
                 Progress::Wants => {
                     self.due.push_back((seq, Action::MayReply(request)));
+                    // Asked and answered: it stays at the front until it has finished, and delays later
+                    // replies.
                     if let Some(first) = queue.get_mut(seq) {
                         first.progress = Progress::Unfinished;
                     }
@@ -98,6 +105,7 @@ impl ReleaseQueue {
                 }
             }
         }
+        // Peers can use ever new keys, so an empty queue must not stay.
         self.keys.discard(key.0);
     }
 
@@ -112,5 +120,11 @@ impl ReleaseQueue {
     #[cfg(test)]
     pub(super) fn due(&self) -> usize {
         self.due.len()
+    }
+
+    /// Actions for which there is memory.
+    #[cfg(test)]
+    pub(super) fn due_capacity(&self) -> usize {
+        self.due.capacity()
     }
 }

@@ -59,6 +59,7 @@ impl<T> ReplyGate<T> {
             line.waiting.push(self.next_place, Reply { number, is_stream, item });
             return Entered::Waits(GatePlace(self.next_place));
         }
+        // A reply in one message makes none wait: the send queue keeps the order of replies with one key.
         if is_stream {
             self.keys.insert(key.clone(), Line { leader: number, waiting: Queue::default() });
         }
@@ -69,9 +70,11 @@ impl<T> ReplyGate<T> {
     /// now, in order.
     pub(crate) fn left(&mut self, key: &OrderingKey, number: u64) -> Vec<T> {
         let mut passing = Vec::new();
+        // Only the leader's end counts. A streamed reply that ends while it waits leads nobody.
         let Some(line) = self.keys.get_mut(key).filter(|line| line.leader == number) else { return passing };
         while let Some(Reply { number, is_stream, item }) = line.waiting.pop() {
             passing.push(item);
+            // The next stream leads those behind it.
             if is_stream {
                 line.leader = number;
                 return passing;
@@ -84,6 +87,7 @@ impl<T> ReplyGate<T> {
     /// Replaces a waiting stream by a reply in one message; returns the replaced one.
     pub(crate) fn replace(&mut self, key: &OrderingKey, place: GatePlace, item: T) -> Option<T> {
         let reply = self.keys.get_mut(key)?.waiting.get_mut(place.0)?;
+        // Once it passes, those behind it need not wait for its end.
         reply.is_stream = false;
         Some(std::mem::replace(&mut reply.item, item))
     }

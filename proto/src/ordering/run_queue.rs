@@ -13,6 +13,9 @@
 //! Not responsible for the number of slots in all: [`KeyOrder`](super::KeyOrder) counts them. All tables are
 //! indexed by numbers that this side assigns, and no step iterates over one.
 
+#[cfg(any(test, feature = "internals"))]
+mod audit;
+
 use std::collections::BTreeMap;
 
 use super::keys::KeyId;
@@ -117,6 +120,7 @@ impl Waiting {
     /// An unready request has become ready.
     fn ready(&mut self, seq: Seq, request: RequestId) {
         match self {
+            // A `Queue` takes ascending numbers only, and later requests may be in `ready`.
             Self::Parallel { late, .. } => drop(late.insert(seq, request)),
             Self::Serial { all, .. } => {
                 if let Some((_, is_ready)) = all.get_mut(seq) {
@@ -142,6 +146,7 @@ impl Waiting {
         match self {
             Self::Parallel { ready, late } => {
                 let first_late = late.first_key_value().map(|(seq, _)| *seq);
+                // O-8: in the order of arrival, whichever of the two it is in.
                 let is_late =
                     first_late.is_some_and(|late| ready.front().is_none_or(|(first, _)| late < first));
                 match is_late {
@@ -169,6 +174,7 @@ impl Waiting {
                 let (_, (request, is_ready)) = all.front()?;
                 is_ready.then_some((request.connection(), 1))
             }
+            // O-4: one request of a serial queue runs, so no other starts.
             _ => None,
         }
     }
@@ -176,6 +182,7 @@ impl Waiting {
     fn is_unused(&self) -> bool {
         match self {
             Self::Parallel { ready, late } => ready.is_empty() && late.is_empty(),
+            // While a request runs, the queue shows that its key is taken, even if it is empty.
             Self::Serial { all, taken } => all.is_empty() && !taken,
         }
     }
@@ -203,6 +210,7 @@ impl RunQueue {
     pub(super) fn would_be_startable(&self, id: QueueId, connection: ConnectionId) -> bool {
         let is_free = match id {
             QueueId::Parallel(..) => true,
+            // A serial queue only exists while its key is taken or requests wait for it.
             QueueId::Serial(key) => !self.serial.contains(key.0),
         };
         is_free && self.has_slot_left(connection)
@@ -214,6 +222,7 @@ impl RunQueue {
             Some(Waiting::Serial { all, taken }) => {
                 !taken && all.front().is_some_and(|(first, _)| first == seq)
             }
+            // A parallel queue has no place for an unready request, and may not exist.
             Some(Waiting::Parallel { .. }) | None => true,
         };
         is_next && self.has_slot_left(connection)
@@ -254,6 +263,7 @@ impl RunQueue {
 
     /// Takes the next request to start. It holds a slot of its connection from then on.
     pub(super) fn pop(&mut self) -> Option<RequestId> {
+        // A connection in the ring has an offer, and an offered queue a request: only the ring can be empty.
         let (_, &connection) = self.ring.front()?;
         let offers = self.connections.get_mut(connection.0)?;
         self.startable -= offers.startable_now(self.share);
@@ -265,6 +275,7 @@ impl RunQueue {
         };
         let request = queue.waiting.pop();
         let offered = queue.offer.take().map_or(0, |offer| offer.startable);
+        // Nothing for a serial queue: it is taken from now on.
         let left = queue.waiting.startable(id).map_or(0, |(_, startable)| startable);
         (offers.held, offers.startable) = (offers.held + 1, offers.startable - offered + left);
         // Round robin: if more can start, the queue and the connection go to the end.
@@ -299,6 +310,7 @@ impl RunQueue {
     }
 
     pub(super) fn pause(&mut self, connection: ConnectionId) {
+        // Even before its first request, which must not start, either.
         self.connections.get_or_insert_with(connection.0, Offers::default);
         self.change(connection, |offers| offers.paused = true);
     }
@@ -311,6 +323,7 @@ impl RunQueue {
     pub(super) fn shrink(&mut self, connection: ConnectionId) {
         if let Some(offers) = self.connections.get_mut(connection.0) {
             offers.queues.shrink();
+            offers.keyed.shrink();
             if let Waiting::Parallel { ready, .. } = &mut offers.unkeyed.waiting {
                 ready.shrink();
             }
@@ -363,6 +376,7 @@ impl RunQueue {
         let Some(queue) = self.get_mut(id) else { return };
         match (&mut queue.offer, queue.waiting.startable(id)) {
             (Some(offer), Some((connection, startable))) if offer.connection == connection => {
+                // It keeps its place: otherwise, steady arrivals could delay it for ever.
                 let before = std::mem::replace(&mut offer.startable, startable);
                 self.change(connection, |offers| offers.startable = offers.startable - before + startable);
             }
@@ -397,11 +411,13 @@ impl RunQueue {
     /// Changes a connection, and updates the count of startable requests and its place in the ring.
     fn change(&mut self, connection: ConnectionId, change: impl FnOnce(&mut Offers)) {
         let Some(offers) = self.connections.get_mut(connection.0) else { return };
+        // Subtracted before and added after: a pause or a slot changes how many of its requests count.
         self.startable -= offers.startable_now(self.share);
         change(offers);
         let startable = offers.startable_now(self.share);
         self.startable += startable;
         match (startable > 0, offers.place) {
+            // At the end, so that it gains nothing by leaving the ring and joining it again.
             (true, None) => {
                 self.next_place += 1;
                 offers.place = Some(self.next_place);
@@ -419,6 +435,7 @@ impl RunQueue {
     fn drop_if_unused(&mut self, id: QueueId) {
         let unused = |queue: &KeyQueue| queue.waiting.is_unused();
         match id {
+            // A field of its connection.
             QueueId::Parallel(_, None) => {}
             _ if !self.get(id).is_some_and(unused) => {}
             QueueId::Parallel(connection, Some(key)) => {
@@ -432,56 +449,5 @@ impl RunQueue {
     fn take_place(&mut self) -> u64 {
         self.next_place += 1;
         self.next_place
-    }
-}
-
-#[cfg(any(test, feature = "internals"))]
-impl RunQueue {
-    /// Checks that all tables agree; returns whether nothing waits and no key is taken.
-    ///
-    /// # Panics
-    /// If they don't.
-    pub(super) fn audit(&self) -> bool {
-        let mut startable = 0;
-        let (mut offered, mut offers_of_all) = (0, 0);
-        for (connection, offers) in self.connections.iter() {
-            let connection = ConnectionId(connection);
-            let queue = |id| self.get(id).expect("an offer of a queue that is gone");
-            let queues = offers.queues.iter().map(|(place, id)| (place, *id, queue(*id)));
-            offered += usize::from(offers.unkeyed.offer.is_some());
-            offered += offers.keyed.iter().filter(|(_, queue)| queue.offer.is_some()).count();
-            assert!(offers.keyed.iter().all(|(_, queue)| !queue.waiting.is_unused()), "a key is left behind");
-            offers_of_all += offers.queues.len();
-            let mut sum = 0;
-            for (place, id, queue) in queues {
-                let offer = queue.offer.expect("an offer that its queue does not know");
-                assert_eq!((offer.connection, offer.place), (connection, place));
-                assert_eq!(queue.waiting.startable(id), Some((connection, offer.startable)));
-                sum += offer.startable;
-            }
-            assert_eq!(offers.startable, sum);
-            assert_eq!(offers.place.is_some(), offers.startable_now(self.share) > 0);
-            startable += offers.startable_now(self.share);
-        }
-        assert_eq!(self.startable, startable);
-        offered += self.serial.iter().filter(|(_, queue)| queue.offer.is_some()).count();
-        assert_eq!(offered, offers_of_all);
-        let placed = self.connections.iter().filter(|(_, offers)| offers.place.is_some()).count();
-        assert_eq!(self.ring.len(), placed);
-        assert!(self.serial.iter().all(|(_, queue)| !queue.waiting.is_unused()), "a key is left behind");
-        let waits_nothing = |offers: &Offers| offers.unkeyed.waiting.is_unused() && offers.keyed.is_empty();
-        self.serial.is_empty() && self.connections.iter().all(|(_, offers)| waits_nothing(offers))
-    }
-
-    /// Slots that the handlers of this connection hold.
-    pub(super) fn held(&self, connection: ConnectionId) -> usize {
-        self.connections.get(connection.0).map_or(0, |offers| offers.held)
-    }
-
-    /// The number of connections and queues.
-    #[cfg(test)]
-    pub(super) fn kept(&self) -> usize {
-        let keyed = self.connections.iter().map(|(_, offers)| offers.keyed.len()).sum::<usize>();
-        self.connections.len() + keyed + self.serial.len()
     }
 }

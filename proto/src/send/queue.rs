@@ -340,6 +340,11 @@ impl SendQueue {
         matches!(self.control.front(), Some(Control::Record(_)))
     }
 
+    /// Whether the next control message is none of the records that share a packet.
+    pub(crate) fn next_is_alone(&self) -> bool {
+        matches!(self.control.front(), Some(Control::Hello(_) | Control::Pong(_) | Control::Ping(_)))
+    }
+
     /// The next control message, if it is a record.
     pub(crate) fn peek_record(&self) -> Option<&Record> {
         match self.control.front() {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::zmtp::LinkConfig;
 
 fn hello(nonce: u8, max_body: u64) -> Hello {
     Hello { dialects: 1, nonce: [nonce; NONCE_LEN], max_body, credit: None }
@@ -209,6 +210,57 @@ fn messages_without_a_link_and_a_second_link_are_ignored() {
     side.connection.handle_connected(side.now);
     side.connection.handle_connected(side.now);
     assert_eq!(side.sent().len(), 1);
+}
+
+/// A connector and a binder, each with a byte stream.
+fn over_bytes() -> (Side, Side) {
+    let mut a = Side::new(Role::Connector, config());
+    let mut b = Side::new(Role::Binder, config());
+    a.connection.open(a.now, &LinkConfig::new(Role::Connector), [0; 32]);
+    b.connection.open(b.now, &LinkConfig::new(Role::Binder), [0; 32]);
+    (a, b)
+}
+
+/// Passes bytes both ways until neither side has any.
+fn exchange_bytes(a: &mut Side, b: &mut Side) {
+    loop {
+        let (mut from_a, mut from_b) = (Vec::new(), Vec::new());
+        a.connection.transmit(a.now, &mut from_a).unwrap();
+        b.connection.transmit(b.now, &mut from_b).unwrap();
+        if from_a.is_empty() && from_b.is_empty() {
+            return;
+        }
+        a.connection.handle_input(a.now, &from_b).unwrap();
+        b.connection.handle_input(b.now, &from_a).unwrap();
+    }
+}
+
+#[test]
+fn a_byte_stream_that_has_failed_transmits_what_is_left_and_takes_no_calls() {
+    let (mut a, mut b) = over_bytes();
+    exchange_bytes(&mut a, &mut b);
+    a.events();
+    let call = a.invoke("m");
+    // A PING command of ZMTP, then a frame with reserved flags.
+    let input = b"\x04\x08\x04PING\0\0x\xff\xff";
+    assert!(a.connection.handle_input(a.now, input).is_err());
+    let mut left = Vec::new();
+    a.connection.transmit(a.now, &mut left).unwrap();
+    assert_eq!(left, b"\x04\x06\x04PONGx");
+    let cause = CloseCause::LinkLost;
+    a.connection.close(cause);
+    let unsent = Outcome::Disconnected { cause, sent: false };
+    assert_eq!(a.events(), [ended(call, unsent), Event::Closed(cause)]);
+}
+
+#[test]
+fn a_closed_connection_reports_nothing_of_its_byte_stream() {
+    let (mut a, mut b) = over_bytes();
+    a.connection.close(CloseCause::Local);
+    assert_eq!(a.events(), [Event::Closed(CloseCause::Local)]);
+    exchange_bytes(&mut a, &mut b);
+    assert!(matches!(b.events()[..], [Event::Connected { .. }]), "its peer's ZMTP goes on");
+    assert_eq!(a.events(), []);
 }
 
 #[test]

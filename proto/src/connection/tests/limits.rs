@@ -355,6 +355,17 @@ fn a_ping_is_answered_up_to_a_size() {
     side.hear(Multipart::new(PING, of(1_000), of(64 * 1024 - 999)));
     assert_eq!(side.events(), [Event::Anomaly(Anomaly::OversizePing(64 * 1024 + 1))]);
     assert!(side.sent().is_empty());
+    // The hello in the answer may be longer.
+    for (more, answers) in [(0, 1), (1, 0)] {
+        let mut side = Side::connected(Role::Binder, config());
+        let hello = Hello { dialects: 1, nonce: [9; NONCE_LEN], max_body: 1, credit: None }.encode();
+        let body = of(64 * 1024 - hello.len() + more);
+        side.hear(Multipart::new(PING, hello, body));
+        assert!(side.connection.is_established());
+        assert_eq!(side.sent().len(), answers);
+        let oversize = side.events().contains(&Event::Anomaly(Anomaly::OversizePing(64 * 1024 + 1)));
+        assert_eq!(oversize, more == 1);
+    }
 }
 
 #[test]

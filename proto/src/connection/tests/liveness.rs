@@ -165,6 +165,26 @@ fn pongs_overtake_what_waits_and_keep_their_order() {
 }
 
 #[test]
+fn a_pong_behind_a_record_overtakes_calls_and_data() {
+    let (mut a, _) = super::dialect2::pair2(super::dialect2::two(), super::dialect2::two());
+    let call = a.invoke("m");
+    a.connection.invoke(a.now, new_call("large", vec![0; 100_000])).unwrap();
+    a.sent();
+    // A CANCEL, two PONGs, a call, and the rest of the body wait.
+    assert!(a.connection.abandon(call));
+    let numbered = |marker, number: u8| Multipart::new(marker, Bytes::new(), Bytes::from(vec![number]));
+    (0..2).for_each(|number| a.hear(numbered(PING, number)));
+    a.invoke("n");
+    a.hear_records(&[wire::Record::Credit { call: 2, consumed: 0, limit: u64::MAX }]);
+    let sent = a.sent();
+    let first = sent[0].clone().into_one().unwrap();
+    let first: Vec<_> = wire::records(&first).unwrap().map(Result::unwrap).collect();
+    assert_eq!(first, [wire::Record::Cancel { call: 0 }]);
+    assert_eq!(sent[1..3], [numbered(PONG, 0), numbered(PONG, 1)]);
+    assert!(sent.len() > 3 && a.connection.queued_bytes() == 0, "the call and the body follow");
+}
+
+#[test]
 fn a_probe_has_no_header_and_the_number_of_the_probe_as_its_body() {
     let mut side = Side::established(alive(SECOND, 2));
     let ping = side.connection.ping().unwrap();

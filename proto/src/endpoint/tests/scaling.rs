@@ -3,6 +3,7 @@
 //! here, because that looks at all of them.
 
 use super::*;
+use crate::kept::kept_capacity;
 
 /// An endpoint with high limits.
 fn roomy(mode: OrderingMode) -> Endpoint {
@@ -116,6 +117,28 @@ fn a_mass_disconnect_takes_as_many_steps_as_there_are_requests() {
         }
         assert!(poll(&mut endpoint).is_empty() && endpoint.audit_empty(), "{mode:?}: {endpoint:?}");
     }
+}
+
+/// Refusals, and then handlers that all end before the next poll.
+#[test]
+fn a_burst_leaves_no_memory_behind() {
+    let mut endpoint = Tested::new(|config| {
+        config.ordering = config.ordering.clone().max_running(8_000).max_share_per_connection(100);
+        config.ordering.mode = OrderingMode::Unordered;
+        config.ordering.max_requests_per_connection = 8_000;
+        config.ordering.max_waiting_per_connection = 0;
+    });
+    let arrival = |number| Arrival { request: a(number), key: OrderingKey::none(), bytes: 0, ready: true };
+    for number in 0..16_000 {
+        endpoint.0.handle_event(EndpointEvent::Arrived(arrival(number)));
+    }
+    let starts = poll(&mut endpoint.0);
+    assert_eq!(starts.len(), 8_000);
+    starts.into_iter().rev().for_each(|request| endpoint.0.finish(request, None));
+    assert!(poll(&mut endpoint.0).is_empty());
+    endpoint.assert_empty();
+    assert!(endpoint.0.events.capacity() <= kept_capacity::<(ConnectionId, ConnectionEvent)>());
+    assert!(endpoint.0.finished.capacity() <= kept_capacity::<RequestId>());
 }
 
 /// Only requests with complete arguments take slots: 119 incomplete ones take none of the 100.

@@ -87,6 +87,17 @@ fn what_is_due_to_others_is_not_looked_at_when_a_connection_closes() {
 }
 
 #[test]
+fn a_quiet_connection_keeps_no_memory_for_keys() {
+    let mut s = limited(OrderingMode::ExitOrdered, 1);
+    (0..1_000).for_each(|number| arrive(&mut s, A, number, &number.to_string()));
+    drain(&mut s);
+    (0..1_000).for_each(|number| drop(finish(&mut s, number)));
+    assert!(s.is_idle() && s.run.keyed_slots(A) > 0);
+    s.shrink(A);
+    assert_eq!(s.run.keyed_slots(A), 0);
+}
+
+#[test]
 fn nothing_is_kept_of_requests_that_are_gone() {
     for mode in MODES {
         let mut s = limited(mode, 4_000);

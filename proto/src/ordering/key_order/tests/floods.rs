@@ -1,6 +1,7 @@
 //! Floods of requests that are cancelled: what they leave behind, and what each costs.
 
 use super::*;
+use crate::kept::kept_capacity;
 
 /// Nothing is left, whatever the state of the requests when they were cancelled.
 #[test]
@@ -40,6 +41,20 @@ fn a_flood_of_failed_requests_behind_one_that_hangs_is_bounded() {
         assert_eq!(finish(&mut s, 0), releases(0..4_000));
         assert!(s.is_idle());
     }
+}
+
+#[test]
+fn a_burst_of_replies_leaves_no_memory_behind() {
+    let mut s = limited(OrderingMode::ExitOrdered, 10_000);
+    (0..4_000).for_each(|number| arrive(&mut s, A, number, "k"));
+    assert_eq!(drain(&mut s).len(), 4_000);
+    for number in (0..4_000).rev() {
+        let id = s.id(number);
+        s.order.finish(id);
+    }
+    assert_eq!(s.release.due(), 4_000);
+    assert_eq!(drain(&mut s), releases(0..4_000));
+    assert!(s.release.due_capacity() <= kept_capacity::<(Seq, Action)>());
 }
 
 /// Nothing of them is left, and the others keep their order.
