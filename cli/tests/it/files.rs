@@ -420,11 +420,11 @@ fn assert_same_memory(sizes: [u64; 2], measure: impl Fn(&'static str, u64) -> Ve
 #[test]
 #[cfg(target_os = "linux")]
 fn memory_does_not_depend_on_the_size() {
-    assert_same_memory([64, 320], peaks_of_pipes);
+    assert_same_memory([32, 160], peaks_of_pipes);
 }
 
 #[test]
 #[cfg(target_os = "linux")]
 fn memory_does_not_depend_on_the_size_of_files() {
-    assert_same_memory([32, 192], peaks_of_files);
+    assert_same_memory([24, 120], peaks_of_files);
 }
