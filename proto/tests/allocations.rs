@@ -17,10 +17,13 @@ const CALLS: usize = 1_000;
 /// Bytes of an argument, and of a result.
 const BODY: usize = 64;
 
+/// The least of so many rounds counts: the thread that runs the tests allocates as well, at the beginning of one at most.
+const ROUNDS: usize = 3;
+
 /// Allocations and reallocations of [`CALLS`] calls: what is spoken, calls in flight, the client's, the server's.
 const EXPECTED: [(Speaks, usize, Counts); 6] = [
-    (Speaks::Dialect1, 1, Counts { client: 44, server: 38 }),
-    (Speaks::Dialect1, 128, Counts { client: 44, server: 195 }),
+    (Speaks::Dialect1, 1, Counts { client: 44, server: 36 }),
+    (Speaks::Dialect1, 128, Counts { client: 44, server: 193 }),
     (Speaks::Dialect2, 1, Counts { client: 1000, server: 1000 }),
     (Speaks::Dialect2, 128, Counts { client: 1000, server: 1000 }),
     (Speaks::Curve, 1, Counts { client: 1000, server: 1000 }),
@@ -52,9 +55,13 @@ fn count(speaks: Speaks, in_flight: usize) -> Counts {
     pair.connect();
     // What grows once has grown then.
     pair.call(CALLS, in_flight, &mut ());
-    let mut counts = Counts::default();
-    pair.call(CALLS, in_flight, &mut counts);
-    counts
+    let rounds = [(); ROUNDS].map(|()| {
+        let mut counts = Counts::default();
+        pair.call(CALLS, in_flight, &mut counts);
+        counts
+    });
+    let least = |of: fn(&Counts) -> usize| rounds.iter().map(of).min().unwrap_or_default();
+    Counts { client: least(|counts| counts.client), server: least(|counts| counts.server) }
 }
 
 /// The only test of this file: another one would allocate at the same time.

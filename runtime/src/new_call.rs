@@ -49,8 +49,8 @@ impl NewCall {
 
     /// Makes the call. A handler's slot is lent from then on; a refused call lends nothing.
     pub(crate) fn make(mut self) -> PendingReply {
-        self.prepare();
-        let call = PendingCall::make(self.peer.shared, self.call);
+        guard_call(&mut self.call);
+        let call = PendingCall::make(self.peer.shared, self.call, self.timeout);
         let loan = match (&call, self.peer.lender) {
             (Ok(pending), Some(lender)) => Some(lender.lend(pending.core())),
             _ => None,
@@ -77,17 +77,10 @@ impl NewCall {
 
     /// Makes the call for a streamed result. Lends the slot as [`make`](Self::make) does.
     pub(crate) fn make_streams(mut self, shared: &Arc<Shared>) -> Result<Option<Loan>, CallError> {
-        self.prepare();
-        let Peer { shared: peer, lender, .. } = self.peer;
-        peer::open(&peer, self.call, shared)?;
-        Ok(lender.map(|lender| lender.lend(&peer.core)))
-    }
-
-    /// The timeout runs from now, and the engine gets what the application has given.
-    fn prepare(&mut self) {
-        self.call.deadline =
-            self.timeout.and_then(|timeout| self.peer.shared.core.now().checked_add(timeout));
         guard_call(&mut self.call);
+        let Peer { shared: peer, lender, .. } = self.peer;
+        peer::open(&peer, self.call, self.timeout, shared)?;
+        Ok(lender.map(|lender| lender.lend(&peer.core)))
     }
 }
 

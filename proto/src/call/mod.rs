@@ -348,6 +348,7 @@ impl Calls {
     fn shrink(&mut self) {
         self.table.shrink();
         self.ours.shrink();
+        self.deadlines.shrink();
         self.queue.shrink();
         self.codec.shrink();
         free_if_empty(&mut self.events);

@@ -1,6 +1,7 @@
 //! A call that waits for its reply.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use callosum_proto::{Call, CallId};
 use futures_channel::oneshot;
@@ -21,9 +22,13 @@ pub(crate) struct PendingCall {
 
 impl PendingCall {
     /// Makes a call for a whole result.
-    pub(crate) fn make(peer: Arc<PeerShared>, call: Call) -> Result<Self, CallError> {
+    pub(crate) fn make(
+        peer: Arc<PeerShared>,
+        call: Call,
+        timeout: Option<Duration>,
+    ) -> Result<Self, CallError> {
         let (sender, reply) = oneshot::channel();
-        let call = peer.make(call, |state, call| {
+        let call = peer.make(call, timeout, |state, call| {
             state.waiting.insert(call, sender);
         })?;
         Ok(Self { peer, call, reply, ended: false })
@@ -54,8 +59,13 @@ impl Drop for PendingCall {
 }
 
 /// Makes a call whose result is a stream.
-pub(crate) fn open(peer: &PeerShared, call: Call, shared: &Arc<Shared>) -> Result<(), CallError> {
-    peer.make(call, |state, call| {
+pub(crate) fn open(
+    peer: &PeerShared,
+    call: Call,
+    timeout: Option<Duration>,
+    shared: &Arc<Shared>,
+) -> Result<(), CallError> {
+    peer.make(call, timeout, |state, call| {
         shared.set_id(call.into());
         state.streams.insert(call.into(), shared.clone());
     })

@@ -3,6 +3,7 @@
 use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 use callosum_proto::{
     Call, CallId, CloseCause, Connection, ConnectionConfig, ConnectionEvent, ConnectionId, ErrorInfo,
@@ -275,17 +276,20 @@ impl PeerShared {
         self.lock().end_cause()
     }
 
-    /// Makes a call, and registers its caller before its outcome can arrive.
+    /// Makes a call, and registers its caller before its outcome can arrive. Its timeout runs from now.
     pub(super) fn make(
         &self,
-        call: Call,
+        mut call: Call,
+        timeout: Option<Duration>,
         note: impl FnOnce(&mut PeerState, CallId),
     ) -> Result<CallId, CallError> {
         let mut state = self.lock();
         if !state.linked && self.core.config.while_disconnected == WhileDisconnected::Fail {
             return Err(NotSent::NotConnected.into());
         }
-        let call = state.connection.invoke(self.core.now(), call).map_err(|error| match &state.cause {
+        let now = self.core.now();
+        call.deadline = timeout.and_then(|timeout| now.checked_add(timeout));
+        let call = state.connection.invoke(now, call).map_err(|error| match &state.cause {
             Some(cause) if error == InvokeError::Closed => NotSent::Disconnected(cause.clone()),
             _ => NotSent::Refused(error),
         })?;
