@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::future::{IntoFuture, pending};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use callosum_runtime::{
@@ -280,7 +280,7 @@ pub async fn context(rig: Rig) {
     let limit = Duration::from_secs(3_600);
     let pair = rig.pair(rig.builder().execution_timeout(limit), rig.builder()).await;
     gate.guard(pair.binder.handlers(), "look");
-    let before = Instant::now();
+    let before = rig.runtime().now();
     let keys = [
         OrderingKey::none(),
         OrderingKey::text("k"),
@@ -297,7 +297,7 @@ pub async fn context(rig: Rig) {
             assert_eq!(held.context.peer(), &pair.back);
             assert_eq!(held.context.peer().id(), pair.back.id());
             let deadline = held.context.deadline().expect("there is an execution timeout");
-            assert!(deadline >= before + limit && deadline <= Instant::now() + limit);
+            assert!(deadline >= before + limit && deadline <= rig.runtime().now() + limit);
             held.release(1);
         };
         let (result, ()) = futures_util::future::join(call.into_future(), look).await;

@@ -1,6 +1,6 @@
 //! The suite of behaviour, over TCP and, where it matters, over the other transports.
 //!
-//! What users see runs on every runtime. What takes long, because it attacks an endpoint or waits for timeouts, depends on
+//! What users see runs on every runtime, and on virtual time but for sockets. What takes long, because it attacks an endpoint or waits for timeouts, depends on
 //! the engine and on `callosum-runtime`, hardly on the adapter: it runs on tokio and on virtual time, and so does what holds in
 //! dialect 1 as well. Where sockets or the machine matter, as under load, and where no socket is used (`inproc://`), it runs on
 //! tokio and on async-std, whose sockets and timers are those of smol.
@@ -9,8 +9,8 @@ use callosum_hosts::for_each_host;
 
 /// What users see.
 macro_rules! api {
-    ($host:ident) => {
-        callosum_tests::behaviour!(on, $host, Tcp, {
+    ($($on:ident),+) => {
+        callosum_tests::behaviour!($($on),+, {
             calls: typed_json, typed_msgpack, raw_bytes, codec_of_one_call, typed_client, no_such_method,
                 handlers_change_while_running, names_are_taken_once, state, fallback, context, own_handler, counters, ping,
                 probes_are_bounded, handlers_that_go_together;
@@ -26,9 +26,6 @@ macro_rules! api {
             cleanup: caller_cancels, execution_times_out, link_ends, shut_down, no_time_is_left, others_are_told;
             ordering: unordered, exit_ordered, key_serialized, key_scope, many_keys_unordered,
                 many_keys_exit_ordered, many_keys_serialized, busy_past_the_queue_limit, peers_get_their_share;
-            endpoints: chosen_port, every_address, ipv6, stale_socket_file, in_use_already, bound_again, bad_texts,
-                unbindable, several_endpoints, no_listening_after_the_end, many_peers;
-            listening: shut_down_while_binding, driver_that_never_ran;
             connector: binder_restarts, waiting_ends_with_the_timeout, failing_while_disconnected,
                 never_reconnecting, cut_by_hand, events, events_left_unread, connector_first, silent_binder,
                 ready_after_a_cut;
@@ -45,10 +42,23 @@ macro_rules! api {
                 shutdown_waits, nested_at_one_handler;
             services: values_and_errors, streamed_results, streamed_arguments, both_ways;
             protobuf: messages_either_way, statuses, statuses_of_the_transport, refused_arguments, larger_than_the_codec_reads, streamed_results, streamed_arguments, both_ways, packages;
-            sockets: accepting_given_up, half_closed, timers;
-            tls: over_a_socket, through_a_small_pipe;
+            tls: through_a_small_pipe;
             message_links: requests_behind_a_dropped_reply;
-            plugging: tiny_byte_streams, end_of_a_byte_stream, panicking_byte_stream, own_runtime, long_writes, endless_stream, dying_runtime, own_scheduler, tracing_enabled;
+            plugging: tiny_byte_streams, end_of_a_byte_stream, panicking_byte_stream, own_runtime, long_writes, dying_runtime, own_scheduler, tracing_enabled;
+        });
+    };
+}
+
+/// What users see of sockets, and of a byte stream that never lets time pass.
+macro_rules! sockets {
+    ($host:ident) => {
+        callosum_tests::behaviour!(on, $host, Tcp, {
+            endpoints: chosen_port, every_address, ipv6, stale_socket_file, in_use_already, bound_again, bad_texts,
+                unbindable, several_endpoints, no_listening_after_the_end, many_peers;
+            listening: shut_down_while_binding, driver_that_never_ran;
+            sockets: accepting_given_up, half_closed, timers;
+            tls: over_a_socket;
+            plugging: endless_stream;
         });
     };
 }
@@ -138,7 +148,11 @@ macro_rules! host {
     ($module:ident, $host:ident) => {
         mod $module {
             mod tcp {
-                api!($host);
+                api!(on, $host, Tcp);
+
+                mod of_sockets {
+                    sockets!($host);
+                }
             }
 
             mod ipc {
@@ -195,8 +209,12 @@ mod virtual_time {
         });
     }
 
-    /// Typed services are written on the public API: what does not depend on the runtime runs here only.
     mod api {
+        api!(virtual_time);
+    }
+
+    /// Typed services are written on the public API: what does not depend on the runtime runs here only.
+    mod in_depth {
         callosum_tests::behaviour!(virtual_time, {
             services: by_hand, other_failures, dropped_results, streams_in_dialect_1, live_handlers, both_ends, args_kwargs, options,
                 relayed, described;
