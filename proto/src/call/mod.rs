@@ -289,7 +289,7 @@ impl Calls {
         pop_or_shrink(&mut self.events)
     }
 
-    /// The endpoint has started a request that will not be passed to the host.
+    /// A request will not be passed to the host, though the endpoint has started it, or may yet.
     pub(crate) fn never_ran(&mut self, request: RequestId) {
         self.endpoint_events.push_back(EndpointEvent::NeverRan(request));
     }

@@ -55,13 +55,15 @@ impl Calls {
         Ok(())
     }
 
-    /// Answers a request whose handler has ended or never ran.
+    /// Answers a request whose handler has ended or never runs.
     pub(crate) fn reply(&mut self, id: RequestId, mut reply: Reply) -> Result<Replied, ReplyError> {
         let stream = StreamId::Request(id);
         let open = self.table.get_mut(stream).ok_or(ReplyError::NotOpen)?;
         let State::Request(state) = &mut open.state else { return Err(ReplyError::NotOpen) };
         let number = state.number;
         let begun = matches!(state.stage, Stage::Streaming(_));
+        // Of a withdrawn request, the endpoint knows already that it does not run.
+        let has_waited = matches!(state.stage, Stage::Incomplete | Stage::Waiting);
         // If the deadline has passed, a stream that has begun goes on: the caller may still be reading.
         let given_up = state.given_up().filter(|_| state.cancelled || !begun);
         self.deadlines.stop(open.deadline.take(), Deadline::Caller(id));
@@ -89,6 +91,9 @@ impl Calls {
             _ => {}
         }
         let replied = self.answer(id, reply)?;
+        if has_waited {
+            self.never_ran(id);
+        }
         Ok(replaced.unwrap_or(replied))
     }
 

@@ -158,13 +158,15 @@ impl Calls {
     /// The endpoint has started a request: passes it to the host.
     pub(crate) fn start(&mut self, now: Instant, id: RequestId) {
         let limit = self.config.execution_timeout.and_then(|limit| now.checked_add(limit));
-        let stream = StreamId::Request(id);
-        let Some(open) = self.table.get_mut(stream) else { return };
-        let State::Request(state) = &mut open.state else { return };
+        let open = self.table.get_mut(StreamId::Request(id)).map(|open| &mut open.state);
+        let state = match open {
+            Some(State::Request(state)) if !matches!(state.stage, Stage::Withdrawn) => state,
+            // The request was withdrawn or answered before this event arrived, or the connection has closed.
+            _ => return self.never_ran(id),
+        };
         match state.stage {
             Stage::Waiting => state.stage = Stage::Running,
-            // The request was withdrawn before this event arrived.
-            Stage::Withdrawn => return self.never_ran(id),
+            // It starts once.
             _ => return,
         }
         if let Some(at) = limit {

@@ -164,11 +164,9 @@ impl Connection {
 
     /// Handles an event from the endpoint. Afterwards, poll for events and messages.
     pub fn handle_event(&mut self, now: Instant, event: ConnectionEvent) {
-        if self.is_closed() {
-            // The endpoint counts the request as running until it learns that it never ran.
-            if let ConnectionEvent::Start(request) = event {
-                self.calls.never_ran(request);
-            }
+        // The endpoint counts a request as running until it learns that it never ran, also of a closed
+        // connection.
+        if self.is_closed() && !matches!(event, ConnectionEvent::Start(_)) {
             return;
         }
         match event {
@@ -372,6 +370,9 @@ impl Connection {
     /// Answers a request. Replies are sent in the order of these calls. Usually
     /// [`handle_event`](Self::handle_event) does this, for [`ConnectionEvent::Reply`]. Returns what is sent:
     /// if the reply itself can't be sent, an ERROR takes its place.
+    ///
+    /// A request that has not started never starts then, and the endpoint forgets it with the connection's
+    /// next event ([`EndpointEvent::NeverRan`]).
     ///
     /// # Errors
     /// [`ReplyError::NotOpen`] if the request was answered, or the connection has ended. Nothing is sent.
