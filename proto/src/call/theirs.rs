@@ -116,8 +116,8 @@ impl Calls {
         piece.plain(limit)
     }
 
-    /// Why a request must be refused, if it must.
-    fn refusal_of(&self, options: &Options) -> Option<(Refusal, &'static str)> {
+    /// Why a request must be refused, whatever its body is, if it must.
+    pub(super) fn refusal_of(&self, options: &Options) -> Option<(Refusal, &'static str)> {
         if self.draining {
             return Some((Refusal::ShuttingDown, "this endpoint is shutting down"));
         }
@@ -145,14 +145,6 @@ impl Calls {
         };
         self.refuse(call, key, refusal.to_error(&error.to_string()));
         self.report(Anomaly::Body(error));
-    }
-
-    /// The same in dialect 1, where other reasons to refuse a request precede.
-    pub(super) fn refuse_bad_request(&mut self, call: Number, key: OrderingKey, error: DecodeError) {
-        match self.refusal_of(&Options::default()) {
-            Some((refusal, why)) => self.refuse(call, key, refusal.to_error(why)),
-            None => self.refuse_unreadable(call, key, error),
-        }
     }
 
     /// The endpoint has started a request: passes it to the host.
