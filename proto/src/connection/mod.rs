@@ -435,7 +435,8 @@ impl Connection {
 
     /// Closes the connection: ends every call of this side, and forgets every request of the peer, whose
     /// handlers get [`Event::Stop`]. Results that have arrived completely can still be
-    /// [read](RecvStream::read). Idempotent.
+    /// [read](RecvStream::read), and output of ZMTP [transmitted](Self::poll_transmit): no timer is set any
+    /// more, so how long that may take is up to the host. Idempotent.
     pub fn close(&mut self, cause: CloseCause) {
         if self.is_closed() {
             return;
