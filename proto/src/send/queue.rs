@@ -318,7 +318,9 @@ impl SendQueue {
 
     /// Removes a probe from the queue.
     pub(crate) fn remove_ping(&mut self, ping: u64) {
-        // Linear in the control queue, but only called for a probe that has not been sent.
+        // Linear in the control queue, of up to 16,000 PONGs if the peer does not read. But no message of the
+        // peer leads here, and a keepalive at most once in its interval: the host forgets a probe that has
+        // not been sent, or asks for one more than 64.
         self.control.retain(|control| !matches!(control, Control::Ping(number) if *number == ping));
     }
 
@@ -326,7 +328,7 @@ impl SendQueue {
     pub(crate) fn pop_control(&mut self, established: bool) -> Option<Control> {
         let belongs = |control: &Control| matches!(control, Control::Hello(_) | Control::Pong(_));
         // H-10: probes and records stay in the queue until the handshake is complete. Afterwards, this is
-        // the first one.
+        // the first one; until then, it is behind at most 64 probes, because there are no records yet.
         let at = self.control.iter().position(|control| established || belongs(control))?;
         let control = self.control.remove(at)?;
         if let Control::Pong(message) = &control {
