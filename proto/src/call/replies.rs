@@ -11,7 +11,6 @@ use super::{Calls, Deadline, Fatal};
 use crate::error::ReplyError;
 use crate::event::CloseCause;
 use crate::ids::{RequestId, StreamId};
-use crate::ordering::Entered;
 use crate::reply::{Replied, Reply};
 use crate::send::{MESSAGE_OVERHEAD, Queued, QueuedReply, ReplyBody};
 use crate::stream::SendHalf;
@@ -199,7 +198,7 @@ impl Calls {
         };
         let (number, key) = (reply.number, reply.key.clone());
         match beginning {
-            Beginning::AtGate(_) if given_up => {
+            Beginning::AtGate if given_up => {
                 self.take_from_gate(number);
                 self.enqueue(reply, urgency);
             }
@@ -207,9 +206,9 @@ impl Calls {
                 self.queue.change_reply(place, |queued| *queued = reply);
                 self.leave_gate(&key, number);
             }
-            Beginning::AtGate(place) => {
+            Beginning::AtGate => {
                 self.gate_bytes += MESSAGE_OVERHEAD + reply.size();
-                if let Some((replaced, _)) = self.gate.replace(&key, place, (reply, urgency)) {
+                if let Some((replaced, _)) = self.gate.replace(number, (reply, urgency)) {
                     self.gate_bytes -= MESSAGE_OVERHEAD + replaced.size();
                 }
             }
@@ -247,11 +246,10 @@ impl Calls {
         let key = reply.key.clone();
         let (number, size) = (reply.number, MESSAGE_OVERHEAD + reply.size());
         match self.gate.enter(&key, number, is_stream, (reply, urgency)) {
-            Entered::Passes((reply, urgency)) => self.enqueue(reply, urgency),
-            Entered::Waits(place) => {
+            Some((reply, urgency)) => self.enqueue(reply, urgency),
+            None => {
                 self.gate_bytes += size;
-                self.at_gate.insert(number, (key, place));
-                self.set_beginning(number, Beginning::AtGate(place));
+                self.set_beginning(number, Beginning::AtGate);
             }
         }
     }
@@ -282,14 +280,12 @@ impl Calls {
         }
         for (reply, urgency) in self.gate.left(key, number) {
             self.gate_bytes -= MESSAGE_OVERHEAD + reply.size();
-            self.at_gate.remove(&reply.number);
             self.enqueue(reply, urgency);
         }
     }
 
     fn take_from_gate(&mut self, number: Number) -> Option<(QueuedReply, Urgency)> {
-        let (key, place) = self.at_gate.remove(&number)?;
-        let (reply, urgency) = self.gate.remove(&key, place)?;
+        let (reply, urgency) = self.gate.remove(number)?;
         self.gate_bytes -= MESSAGE_OVERHEAD + reply.size();
         Some((reply, urgency))
     }
