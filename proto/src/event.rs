@@ -333,9 +333,10 @@ pub enum EndpointEvent {
         /// The reply to the caller, such as [`Reply::Cancelled`].
         reply: Reply,
     },
-    /// The endpoint has started the request, but the connection did not pass it to the host, because it was
-    /// withdrawn or the connection closed before [`ConnectionEvent::Start`] arrived. It ends as if its
-    /// handler had been stopped at once.
+    /// The connection does not pass the request to the host, because it was withdrawn, the host has
+    /// [answered](crate::Connection::reply) it, or the connection closed before [`ConnectionEvent::Start`]
+    /// arrived. If the endpoint has started it, it ends as if its handler had been stopped at once. If it
+    /// waits, it was answered, and is forgotten.
     NeverRan(RequestId),
     /// A body needs memory for its reassembly, and waits for [`ConnectionEvent::Reassemble`].
     ReassemblyWanted {

@@ -480,6 +480,30 @@ fn what_is_only_declared_takes_nothing() {
     assert!(peak < 1_200 * KIB && left < KIB, "{peak} at a time, {left} left");
 }
 
+/// A peer is at its limit, or not served any more: the arguments of its calls are not even decompressed.
+#[test]
+fn refused_calls_are_not_decompressed() {
+    let _alone = alone();
+    let mut encoder = Encoder::default();
+    let mut compressed = |seq| {
+        let id = CallName { seq, method: "m".into(), key: OrderingKey::none() };
+        let payload = Payload::Function(Bytes::from(vec![0; 5 * MIB]));
+        encoder.encode(&Message { id, payload, compressed: true })
+    };
+    for drains in [false, true] {
+        let limits = ConnectionConfig::default().max_requests(1);
+        let mut server = Server::with(OrderingMode::Unordered, limits);
+        let (first, second) = (compressed(1), compressed(2));
+        let (accepted, _, ()) = measure(|| server.hear(first));
+        if drains {
+            server.endpoint.drain();
+            server.settle();
+        }
+        let (refused, left, ()) = measure(|| server.hear(second));
+        assert!(accepted > 5 * MIB && refused < 64 * KIB && left < 16 * KIB, "{accepted}, {refused}, {left}");
+    }
+}
+
 fn written(link: &mut Link) -> Bytes {
     let mut bytes = Vec::new();
     while link.pending_output() > 0 {

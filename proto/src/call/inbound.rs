@@ -42,12 +42,18 @@ impl Calls {
     /// Handles an UPPER message, which is of dialect 1; returns whether its header is valid.
     pub(crate) fn handle_upper(&mut self, now: Instant, header: &bytes::Bytes, body: bytes::Bytes) -> bool {
         use crate::wire::Dropped;
-        match self.codec.read_upper(header, body, self.config.max_body) {
+        let refusal = self.refusal_of(&Options::default());
+        match self.codec.read_upper(header, body, self.config.max_body, refusal.is_none()) {
             Ok(Inbound::Record(record)) => {
                 // No fault in a message of dialect 1 is fatal: it affects at most one call.
                 let _ = self.handle_record(now, record, 0);
             }
-            Ok(Inbound::BadRequest { call, key, error }) => self.refuse_bad_request(call, key, error),
+            Ok(Inbound::Refused { call, key }) => {
+                if let Some((refusal, why)) = refusal {
+                    self.refuse(call, key, refusal.to_error(why));
+                }
+            }
+            Ok(Inbound::BadRequest { call, key, error }) => self.refuse_unreadable(call, key, error),
             Ok(Inbound::BadAnswer { call, error }) => {
                 if let Some(call) = wire::call_in_dialect_1(call) {
                     // C-6: no CANCEL, because the peer has answered the call.

@@ -24,7 +24,7 @@ mod streams;
 mod table;
 mod theirs;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -36,17 +36,17 @@ pub use streams::{RecvStream, SendStream};
 
 use self::deadlines::Deadlines;
 use self::table::{State, Table};
+use crate::Urgency;
 use crate::config::{ConnectionConfig, Dialect};
 use crate::event::EndpointEvent;
 use crate::event::{Event, Outcome, StopReason};
 use crate::ids::{CallId, ConnectionId, RequestId, StreamId};
 use crate::kept::{free_if_empty, pop_or_shrink};
 use crate::numbered::Numbered;
-use crate::ordering::{GatePlace, ReplyGate};
+use crate::ordering::ReplyGate;
 use crate::send::{Policy, QueuedReply, SendQueue, StreamQueue};
 use crate::stream::{Flow, Spares};
 use crate::wire::{Codec, Credit, Number};
-use crate::{OrderingKey, Urgency};
 
 /// The limits that a peer has announced in the handshake, as far as calls depend on them.
 #[derive(Clone, Copy, Debug)]
@@ -79,8 +79,6 @@ pub(crate) struct Calls {
     policy: Policy,
     codec: Codec,
     gate: ReplyGate<(QueuedReply, Urgency)>,
-    /// Where the replies are that wait at the gate. Most of their calls are no longer in the table.
-    at_gate: BTreeMap<Number, (OrderingKey, GatePlace)>,
     /// Streams that have something to send and credit for it.
     streams: StreamQueue,
     flow: Flow,
@@ -135,7 +133,6 @@ impl Calls {
             policy: Policy::default(),
             codec: Codec::default(),
             gate: ReplyGate::default(),
-            at_gate: BTreeMap::new(),
             streams: StreamQueue::default(),
             flow,
             credits: BTreeSet::new(),
@@ -289,7 +286,7 @@ impl Calls {
         pop_or_shrink(&mut self.events)
     }
 
-    /// The endpoint has started a request that will not be passed to the host.
+    /// A request will not be passed to the host, though the endpoint has started it, or may yet.
     pub(crate) fn never_ran(&mut self, request: RequestId) {
         self.endpoint_events.push_back(EndpointEvent::NeverRan(request));
     }
@@ -384,7 +381,6 @@ impl Calls {
         self.queue.clear();
         self.codec.clear();
         self.gate.clear();
-        self.at_gate.clear();
         self.streams.clear();
         self.credits.clear();
         // Without `Resumed`: `Closed` below ends the pause at the endpoint, too.

@@ -11,7 +11,6 @@ use super::{Calls, Deadline, Fatal};
 use crate::error::ReplyError;
 use crate::event::CloseCause;
 use crate::ids::{RequestId, StreamId};
-use crate::ordering::Entered;
 use crate::reply::{Replied, Reply};
 use crate::send::{MESSAGE_OVERHEAD, Queued, QueuedReply, ReplyBody};
 use crate::stream::SendHalf;
@@ -55,13 +54,15 @@ impl Calls {
         Ok(())
     }
 
-    /// Answers a request whose handler has ended or never ran.
+    /// Answers a request whose handler has ended or never runs.
     pub(crate) fn reply(&mut self, id: RequestId, mut reply: Reply) -> Result<Replied, ReplyError> {
         let stream = StreamId::Request(id);
         let open = self.table.get_mut(stream).ok_or(ReplyError::NotOpen)?;
         let State::Request(state) = &mut open.state else { return Err(ReplyError::NotOpen) };
         let number = state.number;
         let begun = matches!(state.stage, Stage::Streaming(_));
+        // Of a withdrawn request, the endpoint knows already that it does not run.
+        let has_waited = matches!(state.stage, Stage::Incomplete | Stage::Waiting);
         // If the deadline has passed, a stream that has begun goes on: the caller may still be reading.
         let given_up = state.given_up().filter(|_| state.cancelled || !begun);
         self.deadlines.stop(open.deadline.take(), Deadline::Caller(id));
@@ -89,6 +90,9 @@ impl Calls {
             _ => {}
         }
         let replied = self.answer(id, reply)?;
+        if has_waited {
+            self.never_ran(id);
+        }
         Ok(replaced.unwrap_or(replied))
     }
 
@@ -194,7 +198,7 @@ impl Calls {
         };
         let (number, key) = (reply.number, reply.key.clone());
         match beginning {
-            Beginning::AtGate(_) if given_up => {
+            Beginning::AtGate if given_up => {
                 self.take_from_gate(number);
                 self.enqueue(reply, urgency);
             }
@@ -202,9 +206,9 @@ impl Calls {
                 self.queue.change_reply(place, |queued| *queued = reply);
                 self.leave_gate(&key, number);
             }
-            Beginning::AtGate(place) => {
+            Beginning::AtGate => {
                 self.gate_bytes += MESSAGE_OVERHEAD + reply.size();
-                if let Some((replaced, _)) = self.gate.replace(&key, place, (reply, urgency)) {
+                if let Some((replaced, _)) = self.gate.replace(number, (reply, urgency)) {
                     self.gate_bytes -= MESSAGE_OVERHEAD + replaced.size();
                 }
             }
@@ -242,11 +246,10 @@ impl Calls {
         let key = reply.key.clone();
         let (number, size) = (reply.number, MESSAGE_OVERHEAD + reply.size());
         match self.gate.enter(&key, number, is_stream, (reply, urgency)) {
-            Entered::Passes((reply, urgency)) => self.enqueue(reply, urgency),
-            Entered::Waits(place) => {
+            Some((reply, urgency)) => self.enqueue(reply, urgency),
+            None => {
                 self.gate_bytes += size;
-                self.at_gate.insert(number, (key, place));
-                self.set_beginning(number, Beginning::AtGate(place));
+                self.set_beginning(number, Beginning::AtGate);
             }
         }
     }
@@ -277,14 +280,12 @@ impl Calls {
         }
         for (reply, urgency) in self.gate.left(key, number) {
             self.gate_bytes -= MESSAGE_OVERHEAD + reply.size();
-            self.at_gate.remove(&reply.number);
             self.enqueue(reply, urgency);
         }
     }
 
     fn take_from_gate(&mut self, number: Number) -> Option<(QueuedReply, Urgency)> {
-        let (key, place) = self.at_gate.remove(&number)?;
-        let (reply, urgency) = self.gate.remove(&key, place)?;
+        let (reply, urgency) = self.gate.remove(number)?;
         self.gate_bytes -= MESSAGE_OVERHEAD + reply.size();
         Some((reply, urgency))
     }

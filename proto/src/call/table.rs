@@ -7,7 +7,6 @@
 use crate::event::{Request, StopReason};
 use crate::ids::{CallId, ConnectionId, RequestId, StreamId};
 use crate::numbered::Numbered;
-use crate::ordering::GatePlace;
 use crate::send::Place;
 use crate::stream::{RecvHalf, SendHalf};
 use crate::wire::{Number, Options, Piece};
@@ -207,7 +206,7 @@ pub(super) struct StreamedResult {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Beginning {
     /// It waits at the gate for a stream with the same key.
-    AtGate(GatePlace),
+    AtGate,
     /// It waits in the send queue.
     Queued(Place),
     /// It has been sent.

@@ -116,8 +116,8 @@ impl Calls {
         piece.plain(limit)
     }
 
-    /// Why a request must be refused, if it must.
-    fn refusal_of(&self, options: &Options) -> Option<(Refusal, &'static str)> {
+    /// Why a request must be refused, whatever its body is, if it must.
+    pub(super) fn refusal_of(&self, options: &Options) -> Option<(Refusal, &'static str)> {
         if self.draining {
             return Some((Refusal::ShuttingDown, "this endpoint is shutting down"));
         }
@@ -147,24 +147,18 @@ impl Calls {
         self.report(Anomaly::Body(error));
     }
 
-    /// The same in dialect 1, where other reasons to refuse a request precede.
-    pub(super) fn refuse_bad_request(&mut self, call: Number, key: OrderingKey, error: DecodeError) {
-        match self.refusal_of(&Options::default()) {
-            Some((refusal, why)) => self.refuse(call, key, refusal.to_error(why)),
-            None => self.refuse_unreadable(call, key, error),
-        }
-    }
-
     /// The endpoint has started a request: passes it to the host.
     pub(crate) fn start(&mut self, now: Instant, id: RequestId) {
         let limit = self.config.execution_timeout.and_then(|limit| now.checked_add(limit));
-        let stream = StreamId::Request(id);
-        let Some(open) = self.table.get_mut(stream) else { return };
-        let State::Request(state) = &mut open.state else { return };
+        let open = self.table.get_mut(StreamId::Request(id)).map(|open| &mut open.state);
+        let state = match open {
+            Some(State::Request(state)) if !matches!(state.stage, Stage::Withdrawn) => state,
+            // The request was withdrawn or answered before this event arrived, or the connection has closed.
+            _ => return self.never_ran(id),
+        };
         match state.stage {
             Stage::Waiting => state.stage = Stage::Running,
-            // The request was withdrawn before this event arrived.
-            Stage::Withdrawn => return self.never_ran(id),
+            // It starts once.
             _ => return,
         }
         if let Some(at) = limit {

@@ -6,7 +6,7 @@
 use std::io::IoSlice;
 use std::time::Instant;
 
-use super::Connection;
+use super::{Connection, Phase};
 use crate::Multipart;
 use crate::event::Event;
 use crate::stream::FULL_PIECE;
@@ -173,10 +173,14 @@ impl Connection {
 
     /// Handles the timers of ZMTP that are due at `now`.
     pub(super) fn handle_link_timeout(&mut self, now: Instant) -> Result<(), LinkError> {
-        self.link.as_mut().map_or(Ok(()), |link| link.handle_timeout(now))
+        match &mut self.link {
+            // The link of a closed connection is only left for its output, and needs no heartbeats.
+            Some(link) if !matches!(self.phase, Phase::Closed(_)) => link.handle_timeout(now),
+            _ => Ok(()),
+        }
     }
 
     pub(super) fn next_link_timeout(&self) -> Option<Instant> {
-        self.link.as_ref().and_then(|link| link.poll_timeout())
+        self.link.as_ref().filter(|_| !self.is_closed())?.poll_timeout()
     }
 }

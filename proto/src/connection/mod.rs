@@ -164,11 +164,9 @@ impl Connection {
 
     /// Handles an event from the endpoint. Afterwards, poll for events and messages.
     pub fn handle_event(&mut self, now: Instant, event: ConnectionEvent) {
-        if self.is_closed() {
-            // The endpoint counts the request as running until it learns that it never ran.
-            if let ConnectionEvent::Start(request) = event {
-                self.calls.never_ran(request);
-            }
+        // The endpoint counts a request as running until it learns that it never ran, also of a closed
+        // connection.
+        if self.is_closed() && !matches!(event, ConnectionEvent::Start(_)) {
             return;
         }
         match event {
@@ -373,6 +371,9 @@ impl Connection {
     /// [`handle_event`](Self::handle_event) does this, for [`ConnectionEvent::Reply`]. Returns what is sent:
     /// if the reply itself can't be sent, an ERROR takes its place.
     ///
+    /// A request that has not started never starts then, and the endpoint forgets it with the connection's
+    /// next event ([`EndpointEvent::NeverRan`]).
+    ///
     /// # Errors
     /// [`ReplyError::NotOpen`] if the request was answered, or the connection has ended. Nothing is sent.
     pub fn reply(&mut self, request: RequestId, reply: Reply) -> Result<Replied, ReplyError> {
@@ -434,7 +435,8 @@ impl Connection {
 
     /// Closes the connection: ends every call of this side, and forgets every request of the peer, whose
     /// handlers get [`Event::Stop`]. Results that have arrived completely can still be
-    /// [read](RecvStream::read). Idempotent.
+    /// [read](RecvStream::read), and output of ZMTP [transmitted](Self::poll_transmit): no timer is set any
+    /// more, so how long that may take is up to the host. Idempotent.
     pub fn close(&mut self, cause: CloseCause) {
         if self.is_closed() {
             return;

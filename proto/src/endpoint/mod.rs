@@ -120,7 +120,7 @@ impl Endpoint {
             EndpointEvent::Arrived(arrival) => self.arrive(arrival),
             EndpointEvent::Ready { request, bytes } => self.ready(request, bytes),
             EndpointEvent::Withdrawn { request, reason, reply } => self.withdraw(request, reason, reply),
-            EndpointEvent::NeverRan(request) => self.finish(request, None),
+            EndpointEvent::NeverRan(request) => self.never_ran(request),
             // Only for open connections, like a pause: nothing would remove the entry of a closed one.
             EndpointEvent::ReassemblyWanted { connection, stream, bytes } => {
                 if self.is_open(connection) {
@@ -366,11 +366,7 @@ impl Endpoint {
         }
         let Err(busy) = self.scheduler.ready(id, bytes) else { return };
         // O-14: refused out of order, so the scheduler must not release it, too.
-        self.scheduler.withdraw(id);
-        if let Some(peer) = self.peers.get_mut(id.connection().0) {
-            peer.remove(id.number());
-            self.requests -= 1;
-        }
+        self.forget(id);
         let refusal = ConnectionEvent::Refuse { request: id, reason: busy };
         self.events.push_back((id.connection(), refusal));
     }

@@ -76,14 +76,29 @@ impl Endpoint {
         }
     }
 
+    /// The connection does not pass a request to the host.
+    pub(super) fn never_ran(&mut self, id: RequestId) {
+        match self.get_mut(id) {
+            // The host has answered it. Its answer has left, so it delays no other.
+            Some(Request::Waiting) => drop(self.forget(id)),
+            _ => self.finish(id, None),
+        }
+    }
+
     /// Sends the reply of a request that does not run, and forgets the request.
     fn reply_at_once(&mut self, request: RequestId, reply: Reply) {
-        self.scheduler.withdraw(request);
-        let Some(peer) = self.peers.get_mut(request.connection().0) else { return };
-        if peer.remove(request.number()) {
-            self.requests -= 1;
+        if self.forget(request) {
             self.events.push_back((request.connection(), ConnectionEvent::Reply { request, reply }));
         }
+    }
+
+    /// Forgets a request that does not run, and will not be released. Returns whether there was one.
+    pub(super) fn forget(&mut self, request: RequestId) -> bool {
+        self.scheduler.withdraw(request);
+        let peer = self.peers.get_mut(request.connection().0);
+        let found = peer.is_some_and(|peer| peer.remove(request.number()));
+        self.requests -= usize::from(found);
+        found
     }
 
     /// Holds the finished replies whose order has not come. They count against the limit of their connection;

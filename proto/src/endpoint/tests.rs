@@ -315,6 +315,26 @@ fn a_started_request_that_never_ran_frees_slot_and_key() {
 }
 
 #[test]
+fn a_waiting_request_that_never_runs_is_forgotten() {
+    for mode in MODES {
+        for ready in [true, false] {
+            let mut endpoint = Tested::mode(mode);
+            endpoint.start(a(1), "k");
+            endpoint.offer(a(2), "k", 0, ready);
+            endpoint.tell(EndpointEvent::NeverRan(a(2)));
+            endpoint.tell(EndpointEvent::NeverRan(a(2)));
+            assert_eq!((endpoint.0.waiting(), endpoint.0.open_requests_of(A)), (0, 1));
+            endpoint.arrive(a(3), "k");
+            let told = [endpoint.poll(), endpoint.finish(a(1), "one")].concat();
+            assert_eq!(told.iter().filter(|told| **told == Start(a(3))).count(), 1);
+            assert!(!told.iter().any(|told| matches!(told, Told::Reply(of, _) if *of == a(2))), "{told:?}");
+            assert_eq!(endpoint.finish(a(3), "three"), [replied(a(3), "three")]);
+            endpoint.assert_empty();
+        }
+    }
+}
+
+#[test]
 fn what_is_told_between_two_polls_counts() {
     let mut endpoint = Tested::new(|config| config.ordering.max_running = 2);
     (1..=4).for_each(|number| endpoint.arrive(a(number), ""));

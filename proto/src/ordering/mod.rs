@@ -51,7 +51,7 @@ use thiserror::Error;
 
 pub use self::config::{KeyScope, OrderingConfig, OrderingMode};
 pub use self::key_order::KeyOrder;
-pub(crate) use self::reply_gate::{Entered, GatePlace, ReplyGate};
+pub(crate) use self::reply_gate::ReplyGate;
 use crate::ids::{ConnectionId, OrderingKey, RequestId};
 
 /// A request that has arrived, as far as a scheduler needs to know it.

@@ -14,15 +14,20 @@ use crate::queue::Queue;
 #[derive(Debug)]
 pub(crate) struct ReplyGate<T> {
     /// The keys for which a stream is being sent. A tree, because peers choose the keys.
-    keys: BTreeMap<OrderingKey, Line<T>>,
+    keys: BTreeMap<OrderingKey, KeyQueue<T>>,
+    /// The key of each reply that waits, and its place in the queue of the key: a search by the number of its
+    /// call would be O(n), and a peer can make many replies wait. Most of their calls are no longer in the
+    /// table of calls.
+    places: BTreeMap<u64, (OrderingKey, u64)>,
     next_place: u64,
 }
 
+/// The replies with one key.
 #[derive(Debug)]
-struct Line<T> {
+struct KeyQueue<T> {
+    /// The reply that is being sent.
     leader: u64,
-    /// In the order of release. The caller keeps the [`GatePlace`] of a reply that it may replace or remove:
-    /// a search would be O(n), and a peer can make many replies wait.
+    /// In the order of release.
     waiting: Queue<Reply<T>>,
 }
 
@@ -33,37 +38,26 @@ struct Reply<T> {
     item: T,
 }
 
-/// The place of a reply that waits at the gate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct GatePlace(u64);
-
-/// Whether a released reply passes the gate.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Entered<T> {
-    /// The reply may be sent now.
-    Passes(T),
-    Waits(GatePlace),
-}
-
 impl<T> Default for ReplyGate<T> {
     fn default() -> Self {
-        Self { keys: BTreeMap::new(), next_place: 0 }
+        Self { keys: BTreeMap::new(), places: BTreeMap::new(), next_place: 0 }
     }
 }
 
 impl<T> ReplyGate<T> {
-    /// A reply is released. It passes, or waits for the stream that is being sent.
-    pub(crate) fn enter(&mut self, key: &OrderingKey, number: u64, is_stream: bool, item: T) -> Entered<T> {
-        if let Some(line) = self.keys.get_mut(key) {
+    /// A reply is released. Returns it if it passes; otherwise, it waits for the stream that is being sent.
+    pub(crate) fn enter(&mut self, key: &OrderingKey, number: u64, is_stream: bool, item: T) -> Option<T> {
+        if let Some(queue) = self.keys.get_mut(key) {
             self.next_place += 1;
-            line.waiting.push(self.next_place, Reply { number, is_stream, item });
-            return Entered::Waits(GatePlace(self.next_place));
+            queue.waiting.push(self.next_place, Reply { number, is_stream, item });
+            self.places.insert(number, (key.clone(), self.next_place));
+            return None;
         }
         // A reply in one message makes none wait: the send queue keeps the order of replies with one key.
         if is_stream {
-            self.keys.insert(key.clone(), Line { leader: number, waiting: Queue::default() });
+            self.keys.insert(key.clone(), KeyQueue { leader: number, waiting: Queue::default() });
         }
-        Entered::Passes(item)
+        Some(item)
     }
 
     /// All of the reply to this call has been sent, or never will be. Returns the replies that may be sent
@@ -71,12 +65,15 @@ impl<T> ReplyGate<T> {
     pub(crate) fn left(&mut self, key: &OrderingKey, number: u64) -> Vec<T> {
         let mut passing = Vec::new();
         // Only the leader's end counts. A streamed reply that ends while it waits leads nobody.
-        let Some(line) = self.keys.get_mut(key).filter(|line| line.leader == number) else { return passing };
-        while let Some(Reply { number, is_stream, item }) = line.waiting.pop() {
+        let Some(queue) = self.keys.get_mut(key).filter(|queue| queue.leader == number) else {
+            return passing;
+        };
+        while let Some(Reply { number, is_stream, item }) = queue.waiting.pop() {
+            self.places.remove(&number);
             passing.push(item);
             // The next stream leads those behind it.
             if is_stream {
-                line.leader = number;
+                queue.leader = number;
                 return passing;
             }
         }
@@ -85,16 +82,18 @@ impl<T> ReplyGate<T> {
     }
 
     /// Replaces a waiting stream by a reply in one message; returns the replaced one.
-    pub(crate) fn replace(&mut self, key: &OrderingKey, place: GatePlace, item: T) -> Option<T> {
-        let reply = self.keys.get_mut(key)?.waiting.get_mut(place.0)?;
+    pub(crate) fn replace(&mut self, number: u64, item: T) -> Option<T> {
+        let (key, place) = self.places.get(&number)?;
+        let reply = self.keys.get_mut(key)?.waiting.get_mut(*place)?;
         // Once it passes, those behind it need not wait for its end.
         reply.is_stream = false;
         Some(std::mem::replace(&mut reply.item, item))
     }
 
     /// Removes a waiting reply, because its caller has given up.
-    pub(crate) fn remove(&mut self, key: &OrderingKey, place: GatePlace) -> Option<T> {
-        Some(self.keys.get_mut(key)?.waiting.remove(place.0)?.item)
+    pub(crate) fn remove(&mut self, number: u64) -> Option<T> {
+        let (key, place) = self.places.remove(&number)?;
+        Some(self.keys.get_mut(&key)?.waiting.remove(place)?.item)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -103,17 +102,28 @@ impl<T> ReplyGate<T> {
 
     pub(crate) fn clear(&mut self) {
         self.keys.clear();
+        self.places.clear();
     }
 
     /// The calls whose replies others wait for, with their keys.
     #[cfg(any(test, feature = "internals"))]
     pub(crate) fn leaders(&self) -> impl Iterator<Item = (&OrderingKey, u64)> {
-        self.keys.iter().map(|(key, line)| (key, line.leader))
+        self.keys.iter().map(|(key, queue)| (key, queue.leader))
     }
 
     #[cfg(any(test, feature = "internals"))]
     pub(crate) fn waiting(&self) -> impl Iterator<Item = &T> {
-        self.keys.values().flat_map(|line| line.waiting.iter().map(|(_, reply)| &reply.item))
+        self.keys.values().flat_map(|queue| queue.waiting.iter().map(|(_, reply)| &reply.item))
+    }
+
+    /// # Panics
+    /// If a waiting reply has no place, or a place no reply.
+    #[cfg(any(test, feature = "internals"))]
+    pub(crate) fn audit(&self) {
+        let waiting = self.keys.iter().flat_map(|(key, queue)| {
+            queue.waiting.iter().map(move |(place, reply)| (reply.number, (key.clone(), place)))
+        });
+        assert_eq!(waiting.collect::<BTreeMap<_, _>>(), self.places, "places at the gate");
     }
 }
 
@@ -126,7 +136,7 @@ mod tests {
     }
 
     fn passes(gate: &mut ReplyGate<char>, number: u64, is_stream: bool, item: char) -> bool {
-        gate.enter(&key(), number, is_stream, item) == Entered::Passes(item)
+        gate.enter(&key(), number, is_stream, item) == Some(item)
     }
 
     #[test]
@@ -137,35 +147,36 @@ mod tests {
         assert!(!passes(&mut gate, 3, false, 'c'));
         assert!(!passes(&mut gate, 4, true, 'd'));
         assert!(!passes(&mut gate, 5, false, 'e'));
-        assert_eq!(gate.enter(&OrderingKey::text("other"), 6, false, 'f'), Entered::Passes('f'));
+        assert_eq!(gate.enter(&OrderingKey::text("other"), 6, false, 'f'), Some('f'));
+        gate.audit();
         assert_eq!(gate.left(&key(), 3), [], "it does not lead");
         assert_eq!(gate.left(&key(), 2), ['c', 'd']);
         assert_eq!(gate.leaders().collect::<Vec<_>>(), [(&key(), 4)]);
         assert_eq!(gate.left(&key(), 4), ['e']);
-        assert!(gate.is_empty());
+        assert!(gate.is_empty() && gate.places.is_empty());
     }
 
     #[test]
     fn a_stream_that_fails_while_it_waits_leads_nothing() {
         let mut gate = ReplyGate::default();
         gate.enter(&key(), 1, true, 'a');
-        let Entered::Waits(place) = gate.enter(&key(), 2, true, 'b') else { panic!("it waits") };
+        assert_eq!(gate.enter(&key(), 2, true, 'b'), None, "it waits");
         gate.enter(&key(), 3, false, 'c');
-        assert_eq!(gate.replace(&key(), place, 'x'), Some('b'));
+        assert_eq!(gate.replace(2, 'x'), Some('b'));
         assert_eq!(gate.left(&key(), 1), ['x', 'c']);
-        assert_eq!(gate.replace(&key(), place, 'y'), None, "it has left");
-        assert!(gate.is_empty());
+        assert_eq!(gate.replace(2, 'y'), None, "it has left");
+        assert!(gate.is_empty() && gate.places.is_empty());
     }
 
     #[test]
     fn a_reply_that_is_taken_out_holds_up_nobody() {
         let mut gate = ReplyGate::default();
         gate.enter(&key(), 1, true, 'a');
-        let Entered::Waits(place) = gate.enter(&key(), 2, true, 'b') else { panic!("it waits") };
+        assert_eq!(gate.enter(&key(), 2, true, 'b'), None, "it waits");
         gate.enter(&key(), 3, false, 'c');
-        assert_eq!((gate.remove(&key(), place), gate.remove(&key(), place)), (Some('b'), None));
+        assert_eq!((gate.remove(2), gate.remove(2)), (Some('b'), None));
         assert_eq!(gate.left(&key(), 1), ['c']);
-        assert!(gate.is_empty());
+        assert!(gate.is_empty() && gate.places.is_empty());
     }
 
     /// If each was found by a linear search, this would take 10^10 steps.
@@ -173,16 +184,11 @@ mod tests {
     fn any_number_of_streams_can_fail_while_they_wait() {
         let mut gate = ReplyGate::default();
         gate.enter(&key(), 0, true, 0);
-        let places: Vec<_> = (1..=200_000)
-            .map(|number| match gate.enter(&key(), number, true, number) {
-                Entered::Waits(place) => place,
-                Entered::Passes(_) => panic!("it waits"),
-            })
-            .collect();
-        for (number, place) in (1..=200_000_u64).rev().zip(places.into_iter().rev()) {
-            assert_eq!(gate.replace(&key(), place, 0), Some(number));
+        (1..=200_000).for_each(|number| assert_eq!(gate.enter(&key(), number, true, number), None));
+        for number in (1..=200_000).rev() {
+            assert_eq!(gate.replace(number, 0), Some(number));
         }
         assert_eq!(gate.left(&key(), 0).len(), 200_000);
-        assert!(gate.is_empty());
+        assert!(gate.is_empty() && gate.places.is_empty());
     }
 }

@@ -158,11 +158,15 @@ pub(crate) struct SendQueue {
 /// The keys of calls, and those of replies. Trees, because peers choose the keys of replies.
 type Keyed = [BTreeMap<OrderingKey, KeyOrder>; 2];
 
-#[derive(Clone, Copy, Debug)]
-struct KeyOrder {
-    count: usize,
-    /// The least urgent class of any of them. Later messages with the key must not be more urgent.
-    least: Urgency,
+/// The messages with one key in each class. Later ones must not be more urgent than any of them.
+#[derive(Clone, Copy, Debug, Default)]
+struct KeyOrder([u32; Urgency::CLASSES]);
+
+impl KeyOrder {
+    /// The least urgent class of any message.
+    fn least(&self) -> Option<Urgency> {
+        Urgency::all().zip(self.0).filter(|(_, count)| *count > 0).last().map(|(urgency, _)| urgency)
+    }
 }
 
 /// Counts the key of a message with this urgency. Returns the most urgent class that keeps its order.
@@ -171,11 +175,10 @@ fn count_in(keyed: &mut Keyed, queued: &Queued, urgency: Urgency) -> Urgency {
     if !key.is_given() {
         return urgency;
     }
-    let start = KeyOrder { count: 0, least: urgency };
-    let order = keyed[usize::from(is_reply)].entry(key.clone()).or_insert(start);
-    order.count += 1;
-    order.least = order.least.max(urgency);
-    order.least
+    let order = keyed[usize::from(is_reply)].entry(key.clone()).or_default();
+    let urgency = order.least().map_or(urgency, |least| least.max(urgency));
+    order.0[usize::from(urgency.get())] += 1;
+    urgency
 }
 
 impl SendQueue {
@@ -250,9 +253,8 @@ impl SendQueue {
             let (is_reply, key) = queued.key();
             let keyed = &mut keyed[usize::from(is_reply)];
             if let Some(order) = keyed.get_mut(key) {
-                // `least` stays until the key is gone. Too low a priority for a while breaks no order.
-                order.count -= 1;
-                if order.count == 0 {
+                order.0[class] -= 1;
+                if order.least().is_none() {
                     keyed.remove(key);
                 }
             }
@@ -318,7 +320,9 @@ impl SendQueue {
 
     /// Removes a probe from the queue.
     pub(crate) fn remove_ping(&mut self, ping: u64) {
-        // Linear in the control queue, but only called for a probe that has not been sent.
+        // Linear in the control queue, of up to 16,000 PONGs if the peer does not read. But no message of the
+        // peer leads here, and a keepalive at most once in its interval: the host forgets a probe that has
+        // not been sent, or asks for one more than 64.
         self.control.retain(|control| !matches!(control, Control::Ping(number) if *number == ping));
     }
 
@@ -326,7 +330,7 @@ impl SendQueue {
     pub(crate) fn pop_control(&mut self, established: bool) -> Option<Control> {
         let belongs = |control: &Control| matches!(control, Control::Hello(_) | Control::Pong(_));
         // H-10: probes and records stay in the queue until the handshake is complete. Afterwards, this is
-        // the first one.
+        // the first one; until then, it is behind at most 64 probes, because there are no records yet.
         let at = self.control.iter().position(|control| established || belongs(control))?;
         let control = self.control.remove(at)?;
         if let Control::Pong(message) = &control {
@@ -400,14 +404,15 @@ impl SendQueue {
     pub(crate) fn audit(&self, held: usize) {
         let mut keyed = [BTreeMap::new(), BTreeMap::new()];
         let (mut bytes, mut unsolicited) = (0, held);
-        for (_, queued) in self.classes.iter().flat_map(Queue::iter) {
+        for (Place(urgency, _), queued) in self.iter() {
             bytes += queued.size();
             if matches!(queued, Queued::Reply(reply) if reply.unsolicited) {
                 unsolicited += queued.size();
             }
             let (is_reply, key) = queued.key();
             if key.is_given() {
-                *keyed[usize::from(is_reply)].entry(key).or_insert(0) += 1;
+                let order = keyed[usize::from(is_reply)].entry(key).or_insert_with(KeyOrder::default);
+                order.0[usize::from(urgency.get())] += 1;
             }
         }
         for control in &self.control {
@@ -421,7 +426,8 @@ impl SendQueue {
             None => assert!(self.filled.count_ones() <= 1, "keys are not counted"),
             Some(kept) => {
                 for (counted, kept) in keyed.into_iter().zip(&**kept) {
-                    assert!(counted.into_iter().eq(kept.iter().map(|(key, order)| (key, order.count))));
+                    let counted = counted.into_iter().map(|(key, order)| (key, order.0));
+                    assert!(counted.eq(kept.iter().map(|(key, order)| (key, order.0))), "keys");
                 }
             }
         }

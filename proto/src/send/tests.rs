@@ -339,6 +339,23 @@ fn messages_of_one_key_and_kind_keep_their_order() {
 }
 
 #[test]
+fn a_message_that_is_taken_back_holds_up_no_later_one_of_its_key() {
+    let mut queue = SendQueue::default();
+    push(&mut queue, 0, "k", 0);
+    let place = push(&mut queue, 1, "k", 7);
+    assert_eq!(number(queue.remove(place)), Some(1));
+    push(&mut queue, 2, "", 3);
+    push(&mut queue, 3, "k", 0);
+    let place = push(&mut queue, 4, "k", 7);
+    push(&mut queue, 5, "k", 5);
+    queue.remove(place);
+    // Behind 5, which had to follow 4.
+    push(&mut queue, 6, "k", 0);
+    queue.audit(0);
+    assert_eq!(drain(&mut queue), [0, 3, 2, 5, 6]);
+}
+
+#[test]
 fn messages_that_are_taken_back_leave_nothing_behind() {
     let mut queue = SendQueue::default();
     push(&mut queue, 0, "stays", 3);

@@ -65,6 +65,11 @@ pub(crate) fn max_first(number: Number) -> usize {
 #[derive(Debug)]
 pub(crate) enum Inbound {
     Record(Record),
+    /// A request whose body was not read.
+    Refused {
+        call: Number,
+        key: OrderingKey,
+    },
     /// A request with a malformed or too large body.
     BadRequest {
         call: Number,
@@ -123,12 +128,14 @@ struct Sent {
 }
 
 impl Codec {
-    /// Decodes header and body of an UPPER message. The body of a CANCEL is not read (D-6).
+    /// Decodes header and body of an UPPER message. The body of a CANCEL is not read (D-6), nor that of a
+    /// request unless requests are accepted.
     pub(crate) fn read_upper(
         &mut self,
         header: &Bytes,
         body: Bytes,
         max_body: usize,
+        accepts_requests: bool,
     ) -> Result<Inbound, Dropped> {
         let header = dialect1::decode_header(header).map_err(Dropped::Header)?;
         match header.kind {
@@ -137,20 +144,22 @@ impl Codec {
                 Err(Dropped::DuplicateRequest)
             }
             MessageType::Function => {
-                let decoded = dialect1::decode_body(&header, body, max_body);
+                // A peer that sends many calls over a limit must not make this side decompress each.
+                let decoded = accepts_requests.then(|| dialect1::decode_body(&header, body, max_body));
                 let (method, key) = (header.id.method.clone(), header.id.key.clone());
                 // Every other number, as in dialect 2, so that `ordinal` counts without gaps.
                 let call = DIALECT_1 | (self.names.requests << 1);
                 self.names.requests += 1;
-                // Also if the body is malformed: the ERROR must echo the name (C-9). But the name is only
-                // taken once the request is accepted.
+                // Also if the request will be refused: the ERROR must echo the name (C-9). But the name is
+                // only taken once the request is accepted.
                 self.names.theirs.insert(call, header.id);
                 Ok(match decoded {
-                    Ok(payload) => {
+                    None => Inbound::Refused { call, key },
+                    Some(Ok(payload)) => {
                         let (options, piece) = (Options::default(), Piece::whole(payload.into_body()));
                         Inbound::Record(Record::Open { call, method, key, options, piece })
                     }
-                    Err(error) => Inbound::BadRequest { call, key, error },
+                    Some(Err(error)) => Inbound::BadRequest { call, key, error },
                 })
             }
             // D-5: only an open request can be cancelled. The body is not interpreted (D-6).

@@ -552,6 +552,7 @@ fn what_is_no_hello_is_refused() {
     let nonce = "a56e6f6e6365 c410 30313233343536373839616263646566";
     let dialects = "a863616c6c6f73756d 91 01";
     let max_body = "a86d61785f626f6479 05";
+    let credit = "a6637265646974 92 01 02";
     let cases = [
         (String::new(), DecodeError::Truncated),
         ("90".into(), DecodeError::WrongType { field: "hello" }),
@@ -562,6 +563,10 @@ fn what_is_no_hello_is_refused() {
         (format!("84 {dialects} {nonce} {max_body} {dialects}"), DecodeError::DuplicateField("callosum")),
         (format!("84 {dialects} {nonce} {max_body} {nonce}"), DecodeError::DuplicateField("nonce")),
         (format!("84 {dialects} {nonce} {max_body} {max_body}"), DecodeError::DuplicateField("max_body")),
+        (
+            format!("85 {dialects} {nonce} {max_body} {credit} {credit}"),
+            DecodeError::DuplicateField("credit"),
+        ),
         ("81 a56e6f6e6365 c401 30".into(), DecodeError::OutOfRange("nonce")),
         ("81 a56e6f6e6365 a130".into(), DecodeError::WrongType { field: "nonce" }),
         ("81 a86d61785f626f6479 ff".into(), DecodeError::OutOfRange("max_body")),

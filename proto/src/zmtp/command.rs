@@ -155,12 +155,17 @@ pub(super) fn parse_properties(mut metadata: &[u8], ours: Role) -> Result<Bytes,
         return Err(LinkError::IncompatibleSocket { ours: socket_type(ours), theirs });
     }
     let identity = identity.unwrap_or_default();
-    // RFC 37 reserves identities that start with a zero byte. libzmq's ROUTER generates such ones for peers
-    // that announce none.
-    if identity.len() > MAX_IDENTITY || identity.first() == Some(&0) {
+    if !is_identity(identity) {
         return Err(ZmtpViolation::Identity.into());
     }
     Ok(Bytes::copy_from_slice(identity))
+}
+
+/// Whether a peer may announce this identity. An empty one is none.
+pub(super) fn is_identity(identity: &[u8]) -> bool {
+    // RFC 37 reserves identities that start with a zero byte. libzmq's ROUTER generates such ones for peers
+    // that announce none.
+    identity.len() <= MAX_IDENTITY && identity.first() != Some(&0)
 }
 
 /// The socket type of an end (RFC 23, RFC 28).

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::command::is_identity;
 #[cfg(feature = "curve")]
 use super::{CurveKeyPair, CurvePublicKey};
 use crate::setters::setters;
@@ -39,9 +40,8 @@ pub enum Mechanism {
 pub struct LinkConfig {
     /// Which end this is.
     pub role: Role,
-    /// Routing id announced to the peer, at most 255 bytes (RFC 37); if empty, the peer chooses one. Default:
-    /// empty.
-    pub identity: Bytes,
+    /// Not public: only the setter checks it.
+    pub(super) identity: Bytes,
     /// Largest incoming message, in bytes of all its frames together. A larger one ends the link. Default: 11
     /// MiB.
     pub max_message_size: usize,
@@ -61,12 +61,23 @@ pub struct LinkConfig {
 
 impl LinkConfig {
     setters! {
-        identity: Bytes,
         max_message_size: usize,
         max_handshake_bytes: usize,
         handshake_timeout: Duration,
         keepalive: Option<Keepalive>,
         mechanism: Mechanism,
+    }
+
+    /// Sets the routing id that is announced to the peer; if it is empty, the peer chooses one. Default:
+    /// empty.
+    ///
+    /// # Panics
+    /// If it has more than 255 bytes, or starts with a zero byte: no peer accepts such an identity (RFC 37).
+    #[must_use]
+    pub fn identity(mut self, identity: Bytes) -> Self {
+        assert!(is_identity(&identity), "an identity has at most 255 bytes, and starts with no zero byte");
+        self.identity = identity;
+        self
     }
 
     /// The default configuration for a role.

@@ -163,8 +163,7 @@ fn handshake_tells_who_the_peer_is() {
 #[test]
 fn greeting_and_ready_are_as_rfc_23_says() {
     let now = Instant::now();
-    let mut config = LinkConfig::new(Role::Connector);
-    config.identity = Bytes::from_static(b"agent");
+    let config = LinkConfig::new(Role::Connector).identity(Bytes::from_static(b"agent"));
     let mut link = Link::new(&config, [7; 32], now);
     let mut expected = greeting(3, 1, "NULL");
     expected[8] = 0;
@@ -640,6 +639,24 @@ fn old_peers_and_an_absent_keepalive_are_not_timed() {
 }
 
 #[test]
+fn an_identity_that_a_peer_would_refuse_is_none() {
+    for (identity, fits) in [
+        (vec![b'x'; 255], true),
+        (vec![b'x'; 256], false),
+        (vec![b'x', 0], true),
+        (vec![0, b'x'], false),
+        (vec![], true),
+    ] {
+        let now = Instant::now();
+        let mut binder = Link::new(&config(), [7; 32], now);
+        feed(&mut binder, now, greeting(3, 1, "NULL")).unwrap();
+        assert_eq!(feed(&mut binder, now, ready("DEALER", &identity)).is_ok(), fits);
+        let set = std::panic::catch_unwind(|| config().identity(identity.into()));
+        assert_eq!(set.is_ok(), fits);
+    }
+}
+
+#[test]
 fn extreme_timing_neither_spins_nor_overflows() {
     let now = Instant::now();
     let mut config = config();
@@ -657,8 +674,7 @@ fn extreme_timing_neither_spins_nor_overflows() {
 
 #[test]
 fn debug_shows_no_body() {
-    let mut config = config();
-    config.identity = Bytes::from_static(b"sesame");
+    let config = config().identity(Bytes::from_static(b"sesame"));
     assert!(!format!("{:?}", Link::new(&config, [7; 32], Instant::now())).contains("sesame"));
 }
 

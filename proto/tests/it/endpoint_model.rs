@@ -237,6 +237,12 @@ impl Model {
         self.at_once.insert(id, said);
     }
 
+    /// Its connection does not pass it to the host. If it waits, it was answered.
+    fn never_ran(&mut self, id: RequestId) {
+        self.requests.retain(|request| request.id != id || !request.state.is_waiting());
+        self.finish(id, None);
+    }
+
     fn finish(&mut self, id: RequestId, said: Option<Said>) {
         let Some(request) = self.request(id) else { return };
         let State::Running { withdrawn, given_up, .. } = &request.state else { return };
@@ -641,7 +647,7 @@ impl Pair {
             Op::NeverRan(pick) => {
                 let id = self.pick(pick);
                 self.real.handle_event(EndpointEvent::NeverRan(id));
-                self.model.finish(id, None);
+                self.model.never_ran(id);
             }
             Op::Finish(pick, bytes) => self.finish(self.pick(pick), bytes.map(Said::Result)),
             Op::BeginReply(pick) => {

@@ -37,9 +37,8 @@ fn server_config() -> LinkConfig {
 }
 
 fn client_config() -> LinkConfig {
-    let mut config = LinkConfig::new(Role::Connector);
+    let mut config = LinkConfig::new(Role::Connector).identity(Bytes::from_static(b"agent"));
     config.mechanism = Mechanism::CurveClient { keys: client_keys(), server: server_keys().public() };
-    config.identity = Bytes::from_static(b"agent");
     config
 }
 

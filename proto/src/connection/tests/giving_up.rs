@@ -4,7 +4,7 @@
 use super::dialect2::{two, whole};
 use super::*;
 use crate::endpoint::{Endpoint, EndpointConfig};
-use crate::ordering::OrderingMode;
+use crate::ordering::{OrderingConfig, OrderingMode};
 use crate::wire::dialect2::PacketWriter;
 use crate::wire::{Failure, Options, Record};
 
@@ -18,8 +18,13 @@ struct Served {
 
 impl Served {
     fn new(mode: OrderingMode) -> Self {
+        Self::with(mode, |_| {})
+    }
+
+    fn with(mode: OrderingMode, change: impl FnOnce(&mut OrderingConfig)) -> Self {
         let mut config = EndpointConfig::default();
         (config.ordering.mode, config.ordering.max_requests_per_connection) = (mode, 20);
+        change(&mut config.ordering);
         let (mut endpoint, now) = (Endpoint::new(config), Instant::now());
         let id = endpoint.open();
         let limits = ConnectionConfig { max_requests: 20, ..two() };
@@ -84,6 +89,44 @@ fn results(records: &[Record]) -> Vec<u64> {
         _ => None,
     });
     results.collect()
+}
+
+/// A layer of the host that refuses requests before they start. Neither limit counts them any more.
+#[test]
+fn requests_that_the_host_answers_before_they_start_leave_room_for_others() {
+    for mode in [OrderingMode::ExitOrdered, OrderingMode::KeySerialized] {
+        let mut served = Served::with(mode, |ordering| ordering.max_running = 1);
+        assert_eq!(started(&served.hear(&[open(0, "k")]).0), [0]);
+        for call in (2..200).step_by(2) {
+            assert_eq!(started(&served.hear(&[open(call, "k")]).0), []);
+            let id = RequestId::new(served.id, call / 2);
+            let refusal = Reply::Error(Refusal::Busy.to_error("not now").into());
+            served.connection().reply(id, refusal).unwrap();
+            let (events, records) = served.settle();
+            assert!(
+                events.is_empty() && matches!(records[..], [Record::Fail { call: of, .. }] if of == call)
+            );
+            assert_eq!((served.endpoint.waiting(), served.endpoint.open_requests_of(served.id)), (0, 1));
+        }
+        // The endpoint starts one in the moment in which the host answers it.
+        served.hear(&[open(200, "k")]);
+        served.endpoint.finish(RequestId::new(served.id, 0), Some(ok("first")));
+        let mut decisions: Vec<_> = std::iter::from_fn(|| served.endpoint.poll_event()).collect();
+        let start = decisions.pop().map(|(_, event)| event);
+        assert!(matches!(start, Some(ConnectionEvent::Start(id)) if id.number() == 100), "{start:?}");
+        let (last, now) = (RequestId::new(served.id, 100), served.now);
+        served.connection().reply(last, ok("early")).unwrap();
+        decisions.into_iter().map(|(_, event)| event).chain(start).for_each(|event| {
+            served.connection().handle_event(now, event);
+        });
+        let (events, records) = served.settle();
+        assert!(events.is_empty(), "{events:?}");
+        assert_eq!(results(&records), [200, 0]);
+        assert_eq!(served.endpoint.running(), 0);
+        assert_eq!(started(&served.hear(&[open(202, "k")]).0), [202], "slot and key are free");
+        assert_eq!(results(&served.finish(202, "last")), [202]);
+        assert!(served.endpoint.is_idle() && served.connection().is_idle());
+    }
 }
 
 /// The results wait for an earlier one with the key, which the peer grants no credit.

@@ -235,6 +235,29 @@ fn exchange_bytes(a: &mut Side, b: &mut Side) {
     }
 }
 
+/// Its host may keep it, to transmit what is left.
+#[test]
+fn a_closed_connection_has_no_timers() {
+    for is_established in [true, false] {
+        let (mut a, mut b) = over_bytes();
+        if is_established {
+            exchange_bytes(&mut a, &mut b);
+            a.invoke("m");
+        }
+        for side in [&mut a, &mut b] {
+            assert!(side.connection.poll_timeout().is_some());
+            side.connection.close(CloseCause::Local);
+            assert_eq!(side.connection.poll_timeout(), None);
+            let mut left = Vec::new();
+            side.connection.transmit(side.now, &mut left).unwrap();
+            assert_eq!(left.is_empty(), is_established);
+            side.now += SECOND * 1_000;
+            side.connection.handle_timeout(side.now).unwrap();
+            assert!(!side.connection.has_output());
+        }
+    }
+}
+
 #[test]
 fn a_byte_stream_that_has_failed_transmits_what_is_left_and_takes_no_calls() {
     let (mut a, mut b) = over_bytes();

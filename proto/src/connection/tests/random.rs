@@ -42,6 +42,8 @@ struct Host {
     decisions: Vec<ConnectionEvent>,
     /// Replies for withdrawn requests, which are sent unless a handler runs.
     withdrawn: BTreeMap<RequestId, (StopReason, Reply)>,
+    /// Requests whose arguments are not complete.
+    unready: BTreeSet<RequestId>,
     waits: BTreeSet<RequestId>,
     runs: BTreeSet<RequestId>,
     stopped: BTreeSet<RequestId>,
@@ -62,6 +64,7 @@ impl Host {
             side,
             decisions: Vec::new(),
             withdrawn: BTreeMap::new(),
+            unready: BTreeSet::new(),
             waits: BTreeSet::new(),
             runs: BTreeSet::new(),
             stopped: BTreeSet::new(),
@@ -107,9 +110,9 @@ impl Host {
         random.pick(&self.runs.iter().copied().collect::<Vec<_>>())
     }
 
-    fn reply(&mut self, random: &mut Random, request: RequestId) {
+    fn any_reply(random: &mut Random) -> Reply {
         let info = ErrorInfo { traceback: "t".repeat(random.size()).into(), ..ErrorInfo::new("E", "e") };
-        let reply = match random.below(5) {
+        match random.below(5) {
             0 => Reply::Failure(info.into()),
             1 => Reply::Error(info.into()),
             2 => Reply::Cancelled,
@@ -119,7 +122,11 @@ impl Host {
                 compressed: random.one_in(2),
                 metadata: Metadata::new(),
             },
-        };
+        }
+    }
+
+    fn reply(&mut self, random: &mut Random, request: RequestId) {
+        let reply = Self::any_reply(random);
         self.runs.remove(&request);
         self.decisions.push(ConnectionEvent::Reply { request, reply });
     }
@@ -127,7 +134,7 @@ impl Host {
     /// Takes a random step of a host, correct or not.
     fn act(&mut self, random: &mut Random, dialect: Dialect) {
         let now = self.side.now;
-        match random.below(12) {
+        match random.below(13) {
             0 | 1 => self.invoke(random, dialect),
             2 => {
                 if let Some(call) = random.pick(&self.calls.iter().copied().collect::<Vec<_>>())
@@ -187,9 +194,22 @@ impl Host {
                     }
                 }
             }
+            11 => {
+                // Before it starts, or in that moment.
+                let unstarted: Vec<_> = self.waits.union(&self.unready).copied().collect();
+                if let Some(request) = random.pick(&unstarted) {
+                    let is_ready = self.waits.contains(&request);
+                    self.side.connection.reply(request, Self::any_reply(random)).expect("it is open");
+                    if is_ready && random.one_in(2) {
+                        self.decisions.push(ConnectionEvent::Start(request));
+                    }
+                }
+            }
             _ => self.side.pass(SECOND * random.below(10) as u32),
         }
         self.listen(random);
+        let gone = |request: &&RequestId| !self.side.connection.is_open(**request);
+        assert_eq!(self.waits.iter().chain(&self.unready).find(gone), None, "the endpoint still counts it");
     }
 
     /// Handles all events, and makes decisions for the endpoint.
@@ -210,9 +230,14 @@ impl Host {
                     self.decisions.push(ConnectionEvent::Refuse { request, reason: busy() });
                 } else if ready {
                     self.waits.insert(request);
+                } else {
+                    self.unready.insert(request);
                 }
             }
-            EndpointEvent::Ready { request, .. } => assert!(self.waits.insert(request), "ready twice"),
+            EndpointEvent::Ready { request, .. } => {
+                self.unready.remove(&request);
+                assert!(self.waits.insert(request), "ready twice");
+            }
             EndpointEvent::Withdrawn { request, reason, reply } => {
                 // In addition, the caller may give up.
                 if let Some((first, _)) = self.withdrawn.get(&request)
@@ -222,6 +247,7 @@ impl Host {
                     return;
                 }
                 assert!(!self.withdrawn.contains_key(&request), "{request:?} is withdrawn twice");
+                self.unready.remove(&request);
                 // Sometimes the endpoint has already started it.
                 let waits = self.waits.remove(&request);
                 self.withdrawn.insert(request, (reason, reply.clone()));
@@ -232,6 +258,8 @@ impl Host {
                 }
             }
             EndpointEvent::NeverRan(request) => {
+                self.unready.remove(&request);
+                self.waits.remove(&request);
                 if let Some((_, reply)) = self.withdrawn.get(&request).cloned() {
                     self.decisions.push(ConnectionEvent::Reply { request, reply });
                 }
@@ -269,6 +297,10 @@ impl Host {
             }
         } else {
             let decision = self.decisions.remove(0);
+            if let ConnectionEvent::Refuse { request, .. } = &decision {
+                // Its argument may have become complete meanwhile.
+                self.waits.remove(request);
+            }
             self.side.decide(decision);
         }
         self.listen(random);

@@ -1,3 +1,4 @@
+use super::dialect2::{binder, open, part, whole};
 use super::*;
 
 #[test]
@@ -177,9 +178,14 @@ fn an_execution_has_so_much_time() {
     side.pass(SECOND / 2);
     assert_eq!(side.events(), [Event::Stop { request: slow, reason: StopReason::ExecutionTimedOut }]);
     let told = side.told();
-    let [EndpointEvent::Withdrawn { request, reply: Reply::Error(info), .. }] = &told[..] else {
+    let [
+        EndpointEvent::NeverRan(unknown),
+        EndpointEvent::Withdrawn { request, reply: Reply::Error(info), .. },
+    ] = &told[..]
+    else {
         panic!("{told:?}")
     };
+    assert_eq!(*unknown, incoming(99));
     assert_eq!((*request, Refusal::of(info)), (slow, Some(Refusal::ExecutionTimedOut)));
     side.decide(ConnectionEvent::Start(slow));
     assert_eq!(side.connection.next_deadline(), None, "it is reported once");
@@ -240,6 +246,30 @@ fn a_request_that_is_withdrawn_while_it_waits_keeps_nothing_but_its_name() {
     assert_eq!(side.events(), []);
     assert_eq!(side.sent(), [keyed(1, "m", key, Payload::Cancelled)]);
     assert!(side.connection.is_idle());
+}
+
+/// The endpoint no longer counts it, whether it has started the request meanwhile or not.
+#[test]
+fn a_request_that_is_answered_before_it_starts_never_starts() {
+    for reply in [ok("1"), Reply::result(vec![7; 100_000])] {
+        let mut side = binder(ConnectionConfig::default());
+        side.endpoint.starts = false;
+        for (call, argument, is_ready) in [(0, whole("x"), true), (2, part("x"), false)] {
+            side.hear_records(&[open(call, argument)]);
+            let EndpointEvent::Arrived(arrival) = side.told().remove(0) else { panic!("it arrives") };
+            assert_eq!(arrival.ready, is_ready);
+            let id = arrival.request;
+            assert_eq!(side.connection.reply(id, reply.clone()), Ok(Replied::AsGiven));
+            assert_eq!(side.connection.reply(id, ok("2")), Err(ReplyError::NotOpen));
+            // The two events have crossed.
+            side.decide(ConnectionEvent::Start(id));
+            let told = side.told();
+            let never_ran =
+                told.iter().filter(|event| matches!(event, EndpointEvent::NeverRan(of) if *of == id));
+            assert_eq!(never_ran.count(), 2, "{told:?}");
+            assert_eq!(side.events(), []);
+        }
+    }
 }
 
 /// Its result may have been held since before the timeout, and is of no use once the caller has given up.

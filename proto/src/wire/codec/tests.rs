@@ -11,7 +11,7 @@ const LIMIT: usize = 1 << 20;
 fn heard(codec: &mut Codec, seq: u32, payload: Payload) -> Result<Inbound, Dropped> {
     let message = Encoder::default().encode_parts(seq, &"m".into(), &OrderingKey::text("k"), &payload, false);
     let [_, header, body] = message.into_three().unwrap();
-    codec.read_upper(&header, body, LIMIT)
+    codec.read_upper(&header, body, LIMIT, true)
 }
 
 fn opened(codec: &mut Codec, seq: u32) -> Number {
@@ -99,7 +99,7 @@ fn a_body_that_can_not_be_read_costs_one_call() {
         let message =
             Encoder::default().encode_parts(5, &"m".into(), &OrderingKey::text("k"), &payload, false);
         let [_, header, _] = message.into_three().unwrap();
-        codec.read_upper(&header, Bytes::from_static(b"\xc1"), LIMIT)
+        codec.read_upper(&header, Bytes::from_static(b"\xc1"), LIMIT, true)
     };
     let Ok(Inbound::BadRequest { call, .. }) = broken(&mut codec, Payload::Function("1".into())) else {
         panic!()
@@ -113,6 +113,24 @@ fn a_body_that_can_not_be_read_costs_one_call() {
     assert!(matches!(answer, Ok(Inbound::BadAnswer { call: answered, .. }) if answered == call));
     let again = broken(&mut codec, Payload::Result("1".into()));
     assert!(matches!(again, Err(Dropped::UnknownReply)));
+}
+
+#[test]
+fn the_body_of_a_request_is_not_read_unless_requests_are_accepted() {
+    let mut codec = Codec::default();
+    for payload in [Payload::Function("1".into()), Payload::Cancel] {
+        let (method, key) = ("m".into(), OrderingKey::text("k"));
+        let message = Encoder::default().encode_parts(5, &method, &key, &payload, false);
+        let [_, header, _] = message.into_three().unwrap();
+        match (codec.read_upper(&header, Bytes::from_static(b"\xc1"), LIMIT, false), payload) {
+            (Ok(Inbound::Refused { call, .. }), Payload::Function(_)) => {
+                codec.fail(call, Failure::Cancelled, &Options::default());
+                assert_eq!(said(&mut codec), (5, Payload::Cancelled), "the answer has its name");
+            }
+            (Err(Dropped::UnknownCancel), Payload::Cancel) => {}
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 #[test]

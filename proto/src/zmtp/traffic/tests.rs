@@ -141,3 +141,17 @@ fn messages_around_the_size_of_a_run_of_output_arrive_whole() {
         assert!(got == Some(LinkEvent::Message(message)), "{len} bytes");
     }
 }
+
+/// Clients are refused in the handshake, and after that only by the end of the link.
+#[test]
+fn an_encrypted_error_is_no_refusal() {
+    let now = Instant::now();
+    let [mut client, mut server] = pair(now);
+    let mut output = OutputQueue::default();
+    let traffic = server.traffic().expect("it is established");
+    traffic.send_command(b"\x05ERROR", b"\x03400", &mut output).expect("it has numbers");
+    let mut slices = [std::io::IoSlice::new(&[])];
+    assert_eq!(output.slices(&mut slices), 1);
+    let violation = ZmtpViolation::TooLate { command: "ERROR" };
+    assert_eq!(client.handle_input(now, &slices[0]), Err(LinkError::Violation(violation)));
+}
