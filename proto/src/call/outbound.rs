@@ -23,8 +23,7 @@ impl Calls {
     /// The next message about calls; only once the handshake is complete.
     pub(crate) fn poll_message(&mut self, now: Instant) -> Option<Multipart> {
         self.policy.begin();
-        // M-4: a PONG behind the records of this packet goes before any call or reply.
-        while !self.codec.is_full() && self.fatal.is_none() && !self.queue.next_is_alone() {
+        while !self.codec.is_full() && self.fatal.is_none() {
             let before = self.codec.len();
             let waits = |kind| match kind {
                 Kind::Control => {
@@ -35,13 +34,14 @@ impl Calls {
                 Kind::Data => !self.streams.is_empty() && self.flow.send_credit() > RECORD_COST,
             };
             let Some(kind) = self.policy.next(before, waits) else { break };
-            let written = match kind {
-                Kind::Control => self.write_control(now),
+            let goes_on = match kind {
+                // M-4: a PONG behind the records of this packet goes before any call or reply.
+                Kind::Control => self.write_control(now) && !self.queue.next_is_alone(),
                 Kind::Message => self.write_message(now),
                 Kind::Data => self.write_data(),
             };
             self.policy.sent(kind, self.codec.len().saturating_sub(before));
-            if !written {
+            if !goes_on {
                 break;
             }
         }

@@ -46,7 +46,7 @@ impl Table {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn get_mut(&mut self, id: StreamId) -> Option<&mut OpenCall> {
         match id {
             StreamId::Call(call) => self.ours.get_mut(call.0),

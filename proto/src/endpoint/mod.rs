@@ -25,7 +25,7 @@ use self::request::{OVERHEAD, Peer, Phase, Request, Running, Streamed};
 use crate::connection::Connection;
 use crate::event::{ConnectionEvent, EndpointEvent};
 use crate::ids::{ConnectionId, RequestId};
-use crate::kept::pop_or_shrink;
+use crate::kept::shrink_if_empty;
 use crate::numbered::Numbered;
 use crate::ordering::{Action, Arrival, KeyOrder, Scheduler};
 use crate::reply::Reply;
@@ -155,7 +155,7 @@ impl Endpoint {
     /// Decisions are made when they are polled for, so each considers the events handled before it. Releases
     /// precede starts. The replies for one connection come in the order in which they are released.
     pub fn poll_event(&mut self) -> Option<(ConnectionId, ConnectionEvent)> {
-        while let Some((connection, event)) = pop_or_shrink(&mut self.events) {
+        while let Some((connection, event)) = self.events.pop_front() {
             if self.is_open(connection) {
                 return Some((connection, event));
             }
@@ -173,6 +173,7 @@ impl Endpoint {
             }
         }
         self.hold_finished();
+        shrink_if_empty(&mut self.events);
         None
     }
 
