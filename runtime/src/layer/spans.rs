@@ -46,8 +46,8 @@ pub trait SpanContexts: Send + Sync + 'static {
 ///
 /// # Trace context
 /// A call is sent with the context of its span, unless it has a `traceparent` of its own. Its trace is that of the
-/// [handler](TraceContext::current) that makes it, or a new one. It is sent in metadata, so only once the peer is known to speak
-/// dialect 2: a call that is made before a connector's first link has none.
+/// [handler](TraceContext::current) that makes it, or a new one. It is sent in metadata, so only while a link speaks dialect
+/// 2: a call that is made without a link has none, because the peer may speak dialect 1 when it is back.
 ///
 /// The ids are random, from the endpoint's [runtime](crate::rt::Runtime::fill_random).
 #[derive(Clone, Default)]
@@ -141,7 +141,7 @@ impl CallLayer for Tracing {
         let peer = call.peer().shared.clone();
         let context = self.enter(&span, TraceContext::current(), &peer);
         let has_own = TraceContext::extract(call.metadata()).is_some();
-        let travels = !has_own && peer.lock().info().dialect == Some(Dialect::Two);
+        let travels = !has_own && peer.lock().dialect() == Some(Dialect::Two);
         if let Some(context) = context.filter(|_| travels) {
             // If the metadata leave no room for the trace context, the call is made without it.
             let _ = context.inject(call.metadata_mut());

@@ -310,3 +310,33 @@ fn peers_of_dialect_1_get_no_trace_context() {
         connector.peer().invoke_raw("echo", "x").await.expect("it echoes");
     });
 }
+
+/// A server that comes back in dialect 1 answers the calls that were made while it was away: they have no trace context either.
+#[test]
+fn peers_that_return_in_dialect_1_get_no_trace_context() {
+    let world = World::new(7);
+    world.run(async {
+        let (server, client) = (world.host("server"), world.host("client"));
+        let serve = async |dialect| {
+            let builder = server.builder().dialect(dialect).handle_raw("echo", echo);
+            let (binder, driver) = builder.bind("tcp://server:1").await.expect("the port is free");
+            server.spawn(async { drop(driver.await) });
+            binder
+        };
+        let first = serve(Dialect::Two).await;
+        let builder = client.builder().call_layer(Tracing::new());
+        let (connector, driver) = builder.connect("tcp://server:1").expect("it is an endpoint");
+        client.spawn(async { drop(driver.await) });
+        connector.peer().ready().await.expect("the binder answers");
+        assert_eq!(connector.peer().info().dialect, Some(Dialect::Two));
+        server.crash();
+        drop(first);
+        world.sleep(SECOND).await;
+        assert!(!connector.peer().is_connected());
+        let call = connector.peer().invoke_raw("echo", "x").send_with_metadata();
+        let _second = serve(Dialect::One).await;
+        let (echoed, _) = call.await.expect("it is sent over the next link");
+        assert_eq!(echoed, "x");
+        assert_eq!(connector.peer().info().dialect, Some(Dialect::One));
+    });
+}
