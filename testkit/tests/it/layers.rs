@@ -7,10 +7,13 @@ use std::task::{self, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use callosum_runtime::layer::{CallNext, MethodTimeouts, Metrics, OutgoingCall, TraceContext, Tracing};
+use callosum_runtime::layer::{
+    CallNext, HandlerNext, IncomingCall, MethodTimeouts, Metrics, OutgoingCall, TraceContext, Tracing,
+};
 use callosum_runtime::tower::{CallRequest, HandlerRequest, PeerService, ServiceHandler};
 use callosum_runtime::{
-    Builder, CallError, Connector, Context, Dialect, HandlerError, HandlerResult, Method, Refusal,
+    Builder, CallError, CancelReason, Connector, Context, Dialect, HandlerError, HandlerResult, Method,
+    Refusal,
 };
 use callosum_testkit::world::World;
 use metrics_util::MetricKind;
@@ -192,7 +195,7 @@ fn metrics_of_calls_and_handlers() {
                 "calls_total{client,fail,failed} 1",
                 "calls_total{server,fail,failed} 1",
                 "calls_total{client,hang,dropped} 1",
-                "calls_total{server,hang,dropped} 1",
+                "calls_total{server,hang,cancelled} 1",
                 "argument_bytes{client,echo} [5.0]",
                 "argument_bytes{server,hang} [3.0]",
                 "result_bytes{client,echo} [5.0]",
@@ -293,6 +296,94 @@ fn a_trace_goes_on_across_peers() {
         assert_eq!(field(child, "parent_span_id"), field(parent, "span_id"), "{child}");
     }
     assert_eq!((field(echo, "error.type"), field(refused, "error.type")), (None, Some("rejected")));
+}
+
+/// Notes why the handler of a call was stopped, once it is over.
+struct Learns {
+    context: Context,
+    reasons: Arc<Mutex<Vec<Option<CancelReason>>>>,
+}
+
+impl Drop for Learns {
+    fn drop(&mut self) {
+        self.reasons.lock().expect("no test panics under it").push(self.context.cancel_reason());
+    }
+}
+
+/// A handler that is stopped for this reason: what a layer learns, what the metrics say, and its span.
+fn stopped(reason: CancelReason, grace: Duration) -> (Vec<Option<CancelReason>>, Vec<String>, String) {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    let spans = Spans::default();
+    let _guard = tracing::subscriber::set_default(spans.clone());
+    let reasons = Arc::<Mutex<Vec<_>>>::default();
+    metrics::with_local_recorder(&recorder, || {
+        let world = World::new(8);
+        world.run(async {
+            let (server, client) = (world.host("server"), world.host("client"));
+            let seen = reasons.clone();
+            let learns = move |call: IncomingCall, next: HandlerNext| {
+                let learns = Learns { context: call.context().clone(), reasons: seen.clone() };
+                async move {
+                    let reply = next.run(call).await;
+                    drop(learns);
+                    reply
+                }
+            };
+            let handler = move |_: Bytes, context: Context| async move {
+                context.set_cancel_grace(grace);
+                context.cancelled().await;
+                HandlerResult::Ok(Bytes::from_static(b"too late"))
+            };
+            let mut builder = server.builder().layer(learns).layer(Metrics::new()).layer(Tracing::new());
+            if reason == CancelReason::TimedOut {
+                builder = builder.execution_timeout(SECOND);
+            }
+            let builder = builder.handle_raw("hang", handler);
+            let (binder, driver) = builder.bind("tcp://server:1").await.expect("the port is free");
+            server.spawn(async { drop(driver.await) });
+            let (connector, driver) = client.builder().connect("tcp://server:1").expect("it is an endpoint");
+            client.spawn(async { drop(driver.await) });
+            connector.peer().ready().await.expect("the binder answers");
+            let call = connector.peer().invoke_raw("hang", "").send_with_metadata();
+            world.sleep(SECOND / 2).await;
+            match reason {
+                CancelReason::Caller => drop(call),
+                CancelReason::Disconnected => client.crash(),
+                CancelReason::Shutdown => drop(binder.shutdown(Duration::ZERO).await),
+                _ => {
+                    let error = call.await.expect_err("its time is over");
+                    assert_eq!(error.refusal(), Some(Refusal::ExecutionTimedOut));
+                }
+            }
+            world.sleep(SECOND).await;
+        });
+    });
+    let spans = spans.0.lock().expect("no test panics under it");
+    let [span] = &spans[..] else { panic!("{spans:#?}") };
+    let reasons = reasons.lock().expect("no test panics under it").clone();
+    (reasons, snapshot(&snapshotter), span.clone())
+}
+
+#[test]
+fn layers_learn_why_a_handler_is_stopped() {
+    for (reason, outcome) in [
+        (CancelReason::TimedOut, "timed_out"),
+        (CancelReason::Caller, "cancelled"),
+        (CancelReason::Disconnected, "disconnected"),
+        (CancelReason::Shutdown, "cancelled"),
+    ] {
+        // In its grace period a handler still answers, but nobody gets its reply.
+        for grace in [Duration::ZERO, SECOND] {
+            let (reasons, metrics, span) = stopped(reason, grace);
+            assert_eq!(reasons, [Some(reason)], "{grace:?}");
+            let count = format!("calls_total{{server,hang,{outcome}}} 1");
+            assert!(metrics.contains(&count), "{reason:?} {grace:?}: {metrics:#?}");
+            assert!(!metrics.iter().any(|line| line.starts_with("result_bytes")), "{metrics:#?}");
+            let fields = (field(&span, "otel.status_code"), field(&span, "error.type"));
+            assert_eq!(fields, (Some("ERROR"), Some(outcome)), "{reason:?} {grace:?}: {span}");
+        }
+    }
 }
 
 /// Python's peers, and others that speak dialect 1 only, are called without trace context, instead of not at all.
