@@ -10,12 +10,14 @@ use bytes::Bytes;
 use callosum_runtime::layer::{
     CallNext, HandlerNext, IncomingCall, MethodTimeouts, Metrics, OutgoingCall, TraceContext, Tracing,
 };
-use callosum_runtime::tower::{CallRequest, HandlerRequest, PeerService, ServiceHandler};
+use callosum_runtime::tower::{CallRequest, HandlerRequest, HandlerService, PeerService, ServiceHandler};
 use callosum_runtime::{
-    Builder, CallError, CancelReason, Connector, Context, Dialect, HandlerError, HandlerResult, Method,
-    Refusal,
+    BodyReader, Builder, CallError, CancelReason, Connector, Context, Dialect, HandlerError, HandlerResult,
+    Method, Refusal, Reply, Responder,
 };
 use callosum_testkit::world::World;
+use futures_util::StreamExt;
+use futures_util::future::Either;
 use metrics_util::MetricKind;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use tower_service::Service;
@@ -138,6 +140,70 @@ fn services_of_tower_on_both_sides() {
         assert!(matches!(&error, CallError::Remote(info) if &*info.repr == "it needs a key"), "{error:?}");
         let error = peer.call(CallRequest::new("hang", "").timeout(SECOND)).await.expect_err("it hangs");
         assert!(matches!(error, CallError::TimedOut { sent: true }), "{error:?}");
+    });
+}
+
+/// Middleware: a service that refuses arguments over a limit of its own.
+#[derive(Clone)]
+struct AtMost<S> {
+    bytes: usize,
+    service: S,
+}
+
+impl<S: Service<HandlerRequest, Response = Reply>> Service<HandlerRequest> for AtMost<S> {
+    type Response = Reply;
+    type Error = S::Error;
+    type Future = Either<Ready<Result<Reply, S::Error>>, S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.service.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: HandlerRequest) -> Self::Future {
+        match request.body.len() > self.bytes {
+            true => {
+                Either::Left(ready(Ok(Reply::Error(Refusal::BodyTooLarge.to_error("by middleware").into()))))
+            }
+            false => Either::Right(self.service.call(request)),
+        }
+    }
+}
+
+#[test]
+fn middleware_of_tower_around_handlers() {
+    let world = World::new(9);
+    world.run(async {
+        let limited = |method| {
+            Method::new(ServiceHandler::new(AtMost { bytes: 5, service: HandlerService::new(method) }))
+        };
+        let fail = |_, _| async { HandlerResult::<Bytes>::Err("on purpose".into()) };
+        let breaks = |_, _| -> Ready<HandlerResult<Bytes>> { panic!("it breaks") };
+        let stream = |mut body: BodyReader, responder: Responder, _: Context| async move {
+            let mut result = responder.begin().await?;
+            while let Some(bytes) = body.next().await {
+                result.write_bytes(bytes?).await?;
+            }
+            HandlerResult::Ok(())
+        };
+        let serve = |builder: Builder| {
+            builder
+                .handle_method("echo", limited(Method::raw(echo)))
+                .handle_method("fail", limited(Method::raw(fail)))
+                .handle_method("break", limited(Method::raw(breaks)))
+                .handle_method("stream", limited(Method::stream(stream)))
+        };
+        let connector = connected(&world, serve, |builder| builder).await;
+        let peer = connector.peer();
+        for method in ["echo", "stream"] {
+            assert_eq!(peer.invoke_raw(method, "12345").await.expect("it echoes"), "12345");
+            let error = peer.invoke_raw(method, "123456").await.expect_err("it is over the limit");
+            assert_eq!(error.refusal(), Some(Refusal::BodyTooLarge), "{method}");
+        }
+        for (method, name, text) in [("fail", "Error", "on purpose"), ("break", "Panic", "it breaks")] {
+            let error = peer.invoke_raw(method, "").await.expect_err("it fails");
+            let CallError::Remote(info) = &error else { panic!("{error:?}") };
+            assert_eq!((&*info.name, &*info.repr), (name, text));
+        }
     });
 }
 
