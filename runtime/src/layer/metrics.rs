@@ -31,16 +31,16 @@ const RESULT: &str = "callosum_result_bytes";
 /// | `callosum_calls_total` | counter | `side`, `method`, `outcome` |
 /// | `callosum_call_duration_seconds` | histogram | `side`, `method`, `outcome` |
 /// | `callosum_calls_in_flight` | gauge | `side`, `method` |
-/// | `callosum_argument_bytes`, `callosum_result_bytes` | histogram | `side`, `method` |
+/// | `callosum_argument_bytes`, `callosum_result_bytes` | histogram | `side`, `method`, `outcome` |
 ///
 /// - `side` is `client` for calls, `server` for handlers.
 /// - `method` is the method's name; `_OTHER` for what a fallback answers, whose names have no bound.
 /// - `outcome` is `ok`; `failed`, the handler has; `rejected`, Callosum has; `timed_out`, `disconnected`, `not_sent`; `invalid`, the
 ///   reply was. `cancelled`: a call by the side that answers, a handler by its caller or a shutdown. `dropped`: a call by the
-///   application, either by a layer around this one.
+///   application, or a call or handler by a layer around this one.
 ///
-/// A call without a result has no `callosum_result_bytes`. Streams are counted and timed, up to their end; of their bytes, only a size
-/// that the caller has announced is known here.
+/// All but `callosum_calls_in_flight` are recorded when a call ends. A call without a result has no `callosum_result_bytes`. Streams are
+/// counted and timed, up to their end; of their bytes, only a size that the caller has announced is known here.
 ///
 /// Time is that of the endpoint's [runtime](crate::rt::Runtime::now).
 #[derive(Clone, Copy, Debug, Default)]
@@ -64,6 +64,8 @@ struct Measured {
     runtime: Arc<dyn Runtime>,
     begun: Instant,
     labels: Vec<Label>,
+    /// Bytes of the argument, if that is known.
+    argument: Option<u64>,
     /// The body of the result does not pass the layers.
     is_streamed: bool,
 }
@@ -73,23 +75,23 @@ impl Measured {
         let method = SharedString::from(method.to_owned());
         let labels = vec![Label::from_static_parts("side", side), Label::new("method", method)];
         gauge!(IN_FLIGHT, labels.iter()).increment(1.0);
-        if let Some(bytes) = argument {
-            histogram!(ARGUMENT, labels.iter()).record(bytes as f64);
-        }
-        Self { runtime: runtime.clone(), begun: runtime.now(), labels, is_streamed: false }
+        Self { runtime: runtime.clone(), begun: runtime.now(), labels, argument, is_streamed: false }
     }
 }
 
 impl Report for Measured {
     fn end(&mut self, outcome: &'static str, result: Option<usize>) {
         gauge!(IN_FLIGHT, self.labels.iter()).decrement(1.0);
-        if let Some(bytes) = result.filter(|_| !self.is_streamed) {
-            histogram!(RESULT, self.labels.iter()).record(bytes as f64);
-        }
         let time = self.runtime.now().saturating_duration_since(self.begun);
         let mut labels = std::mem::take(&mut self.labels);
         labels.push(Label::from_static_parts("outcome", outcome));
         counter!(CALLS, labels.iter()).increment(1);
+        if let Some(bytes) = self.argument {
+            histogram!(ARGUMENT, labels.iter()).record(bytes as f64);
+        }
+        if let Some(bytes) = result.filter(|_| !self.is_streamed) {
+            histogram!(RESULT, labels.iter()).record(bytes as f64);
+        }
         histogram!(DURATION, labels).record(time);
     }
 }
