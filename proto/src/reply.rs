@@ -35,6 +35,13 @@ impl Reply {
     }
 }
 
+/// As [`Reply::result`].
+impl<B: Into<Bytes>> From<B> for Reply {
+    fn from(body: B) -> Self {
+        Self::result(body)
+    }
+}
+
 /// What is sent to the peer for a [`Reply`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]

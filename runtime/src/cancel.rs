@@ -104,6 +104,14 @@ impl Cancellation {
         !self.state.lock().grace.is_zero()
     }
 
+    /// Why the handler is cancelled, if it is.
+    pub(crate) fn reason(&self) -> Option<CancelReason> {
+        match self.state.lock().phase {
+            Phase::Running => None,
+            Phase::Cancelled(reason) | Phase::Aborted(reason) => Some(reason),
+        }
+    }
+
     /// Waits until the handler is cancelled.
     pub(crate) async fn cancelled(&self) -> CancelReason {
         loop {

@@ -113,6 +113,12 @@ impl Context {
         self.cancellation.cancelled().await
     }
 
+    /// Why this handler is cancelled; `None` if it is not. For the destructors of [layers](crate::layer), whose futures are dropped
+    /// with that of the handler.
+    pub fn cancel_reason(&self) -> Option<CancelReason> {
+        self.cancellation.reason()
+    }
+
     /// Sets how long this handler may run after it is cancelled, to clean up, before it is dropped. Default: zero,
     /// none. A value over [`Builder::max_cancel_grace`](crate::Builder::max_cancel_grace), 10 s by default, counts as
     /// that. Call it before the first await at which the handler may be cancelled; it can't be changed once the grace

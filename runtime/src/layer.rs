@@ -57,7 +57,9 @@
 //!
 //! # Cancellation
 //! When a call is dropped, or a handler is stopped, the futures of its layers are dropped at their current await. Put
-//! cleanup into a destructor. Layers see a handler's panic as a reply, the failure named `Panic`.
+//! cleanup into a destructor. A layer around a handler learns there why that is stopped, from
+//! [`Context::cancel_reason`](crate::Context::cancel_reason); the call's outcome is then the cancellation, even if the handler still
+//! replies in its [grace period](crate::Context::set_cancel_grace). Layers see a handler's panic as a reply, the failure named `Panic`.
 
 mod call;
 mod handler;

@@ -1,4 +1,4 @@
-//! A peer as a `tower` service, and a `tower` service as a handler. Needs the feature `tower`.
+//! A peer as a `tower` service, a handler as one, and a `tower` service as a handler. Needs the feature `tower`.
 //!
 //! For the middleware of that ecosystem: retries, rate limits, load shedding, balancing. Layers that are to see every call of an
 //! endpoint, typed ones included, are those of [`layer`](crate::layer).
@@ -15,14 +15,34 @@
 //!     service.call(CallRequest::new("stop", "container-1").key("container-1")).await
 //! }
 //! ```
+//!
+//! Middleware around a handler that exists is a service between a [`HandlerService`] and a [`ServiceHandler`]:
+//!
+//! ```
+//! # use callosum_runtime::Method;
+//! # use callosum_runtime::tower::{HandlerRequest, HandlerService, ServiceHandler};
+//! # use std::error::Error;
+//! # use tower_service::Service;
+//! # fn wrap<S>(method: Method, limit: impl FnOnce(HandlerService) -> S) -> Method
+//! # where
+//! #     S: Service<HandlerRequest, Response = callosum_runtime::Reply> + Clone + Send + Sync + 'static,
+//! #     S::Error: Into<Box<dyn Error + Send + Sync>> + Send,
+//! #     S::Future: Send,
+//! # {
+//! // `limit` is, for example, `tower::limit::ConcurrencyLimitLayer::new(8).layer(service)`.
+//! Method::new(ServiceHandler::new(limit(HandlerService::new(method))))
+//! # }
+//! ```
 
+use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{self, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use callosum_proto::{Metadata, OrderingKey, Reply};
+use callosum_proto::{Body, Metadata, OrderingKey, Reply};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tower_service::Service;
@@ -30,7 +50,8 @@ use tower_service::Service;
 use crate::error::{CallError, HandlerError};
 use crate::handler::{Context, Handler};
 use crate::invocation::ResponseWithMetadata;
-use crate::layer::CallResult;
+use crate::layer::{CallResult, HandlerNext, IncomingCall};
+use crate::method::Method;
 use crate::peer::Peer;
 
 /// A call of raw bytes, of whichever peer. Cheap to clone.
@@ -138,8 +159,49 @@ pub struct HandlerRequest {
     pub context: Context,
 }
 
+impl HandlerRequest {
+    /// A call with this argument and this context.
+    pub fn new(body: impl Into<Bytes>, context: Context) -> Self {
+        Self { body: body.into(), context }
+    }
+}
+
+/// A handler as a service. It answers every request: the failure of a handler is a [`Reply`], as that of an HTTP server is a response.
+/// Its panic is the failure named `Panic`.
+///
+/// It is always ready: how many calls are given to a handler is up to the endpoint. A method that [streams](Method::stream) is given its
+/// argument as a whole; its result goes past the service, which answers [`Reply::End`] or a failure.
+#[derive(Clone, Debug)]
+pub struct HandlerService {
+    method: Arc<Method>,
+}
+
+impl HandlerService {
+    /// Answers with the handler of this method; [`Method::new`] makes one of a [`Handler`].
+    pub fn new(method: Method) -> Self {
+        Self { method: Arc::new(method) }
+    }
+}
+
+impl Service<HandlerRequest> for HandlerService {
+    type Response = Reply;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Reply, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut task::Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, HandlerRequest { body, context }: HandlerRequest) -> Self::Future {
+        let call =
+            IncomingCall { request: context.request, body: Body::Whole(body), context, is_fallback: false };
+        // The handler itself, whose panics are caught there.
+        HandlerNext::new(Arc::default(), self.method.clone()).run(call).map(Ok).boxed()
+    }
+}
+
 /// A service as a handler of raw bytes, for [`Method::new`](crate::Method::new). Each call has a clone of the service, which is waited for
-/// until it is ready.
+/// until it is ready. It answers with bytes, or with a whole [`Reply`].
 #[derive(Clone, Debug)]
 pub struct ServiceHandler<S> {
     service: S,
@@ -155,7 +217,7 @@ impl<S> ServiceHandler<S> {
 impl<S> Handler for ServiceHandler<S>
 where
     S: Service<HandlerRequest> + Clone + Send + Sync + 'static,
-    S::Response: Into<Bytes>,
+    S::Response: Into<Reply>,
     S::Error: Into<HandlerError> + Send,
     S::Future: Send,
 {
@@ -168,7 +230,7 @@ where
                 Err(error) => Err(error),
             };
             match answered {
-                Ok(result) => Reply::result(result),
+                Ok(reply) => reply.into(),
                 Err(error) => Reply::Failure(error.into().into_info(exposes).into()),
             }
         }

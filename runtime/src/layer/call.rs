@@ -93,7 +93,8 @@ impl OutgoingCall {
         &self.new.call.metadata
     }
 
-    /// The metadata, mutable. Calls with metadata to a peer of dialect 1 fail; [`Peer::info`] has the dialect.
+    /// The metadata, mutable. Calls with metadata to a peer of dialect 1 fail. [`Peer::info`] has the dialect while the peer
+    /// [is connected](Peer::is_connected); it may come back with another one.
     pub fn metadata_mut(&mut self) -> &mut Metadata {
         &mut self.new.call.metadata
     }

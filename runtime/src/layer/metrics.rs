@@ -1,6 +1,6 @@
 //! Metrics through the `metrics` facade.
 //!
-//! The idea: a running call or handler is a value whose destructor counts it, so that dropped ones are counted too.
+//! Responsible for what is counted; [`Watched`] reports how a call or a handler ends, also if it is dropped.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 use metrics::{Label, SharedString, Unit, counter, describe_counter, describe_gauge, describe_histogram};
 use metrics::{gauge, histogram};
 
-use super::outcome::{of_reply, of_result};
+use super::outcome::{Report, Watched};
 use super::{CallLayer, CallNext, CallResult, HandlerLayer, HandlerNext, IncomingCall, OutgoingCall};
 use crate::error::CallError;
 use crate::rt::Runtime;
@@ -31,15 +31,16 @@ const RESULT: &str = "callosum_result_bytes";
 /// | `callosum_calls_total` | counter | `side`, `method`, `outcome` |
 /// | `callosum_call_duration_seconds` | histogram | `side`, `method`, `outcome` |
 /// | `callosum_calls_in_flight` | gauge | `side`, `method` |
-/// | `callosum_argument_bytes`, `callosum_result_bytes` | histogram | `side`, `method` |
+/// | `callosum_argument_bytes`, `callosum_result_bytes` | histogram | `side`, `method`, `outcome` |
 ///
 /// - `side` is `client` for calls, `server` for handlers.
 /// - `method` is the method's name; `_OTHER` for what a fallback answers, whose names have no bound.
-/// - `outcome` is `ok`; `failed`, the handler has; `rejected`, Callosum has; `cancelled` by the side that answers, `dropped` by the
-///   side that called or with the link; `timed_out`, `disconnected`, `not_sent`; `invalid`, the reply was.
+/// - `outcome` is `ok`; `failed`, the handler has; `rejected`, Callosum has; `timed_out`, `disconnected`, `not_sent`; `invalid`, the
+///   reply was. `cancelled`: a call by the side that answers, a handler by its caller or a shutdown. `dropped`: a call by the
+///   application, or a call or handler by a layer around this one.
 ///
-/// A call without a result has no `callosum_result_bytes`. Streams are counted and timed, up to their end; of their bytes, only a size
-/// that the caller has announced is known here.
+/// All but `callosum_calls_in_flight` are recorded when a call ends. A call without a result has no `callosum_result_bytes`. Streams are
+/// counted and timed, up to their end; of their bytes, only a size that the caller has announced is known here.
 ///
 /// Time is that of the endpoint's [runtime](crate::rt::Runtime::now).
 #[derive(Clone, Copy, Debug, Default)]
@@ -58,12 +59,15 @@ impl Metrics {
     }
 }
 
-/// A running call; dropping it counts its end.
+/// A running call or handler.
 struct Measured {
     runtime: Arc<dyn Runtime>,
     begun: Instant,
     labels: Vec<Label>,
-    outcome: &'static str,
+    /// Bytes of the argument, if that is known.
+    argument: Option<u64>,
+    /// The body of the result does not pass the layers.
+    is_streamed: bool,
 }
 
 impl Measured {
@@ -71,27 +75,23 @@ impl Measured {
         let method = SharedString::from(method.to_owned());
         let labels = vec![Label::from_static_parts("side", side), Label::new("method", method)];
         gauge!(IN_FLIGHT, labels.iter()).increment(1.0);
-        if let Some(bytes) = argument {
-            histogram!(ARGUMENT, labels.iter()).record(bytes as f64);
-        }
-        Self { runtime: runtime.clone(), begun: runtime.now(), labels, outcome: "dropped" }
-    }
-
-    fn end(mut self, outcome: &'static str, result: Option<usize>) {
-        if let Some(bytes) = result {
-            histogram!(RESULT, self.labels.iter()).record(bytes as f64);
-        }
-        self.outcome = outcome;
+        Self { runtime: runtime.clone(), begun: runtime.now(), labels, argument, is_streamed: false }
     }
 }
 
-impl Drop for Measured {
-    fn drop(&mut self) {
+impl Report for Measured {
+    fn end(&mut self, outcome: &'static str, result: Option<usize>) {
         gauge!(IN_FLIGHT, self.labels.iter()).decrement(1.0);
         let time = self.runtime.now().saturating_duration_since(self.begun);
         let mut labels = std::mem::take(&mut self.labels);
-        labels.push(Label::from_static_parts("outcome", self.outcome));
+        labels.push(Label::from_static_parts("outcome", outcome));
         counter!(CALLS, labels.iter()).increment(1);
+        if let Some(bytes) = self.argument {
+            histogram!(ARGUMENT, labels.iter()).record(bytes as f64);
+        }
+        if let Some(bytes) = result.filter(|_| !self.is_streamed) {
+            histogram!(RESULT, labels.iter()).record(bytes as f64);
+        }
         histogram!(DURATION, labels).record(time);
     }
 }
@@ -100,15 +100,8 @@ impl CallLayer for Metrics {
     fn call(&self, call: OutgoingCall, next: CallNext) -> BoxFuture<'static, Result<CallResult, CallError>> {
         let runtime = &call.peer().shared.core.runtime;
         let measured = Measured::begin(runtime, "client", call.method(), call.argument_size());
-        let is_whole = !call.opens_stream();
-        let calling = next.run(call);
-        async move {
-            let result = calling.await;
-            let bytes = result.as_ref().ok().filter(|_| is_whole).map(|result| result.body.len());
-            measured.end(of_result(&result), bytes);
-            result
-        }
-        .boxed()
+        let measured = Measured { is_streamed: call.opens_stream(), ..measured };
+        Watched::call(measured).result(next.run(call)).boxed()
     }
 }
 
@@ -116,16 +109,7 @@ impl HandlerLayer for Metrics {
     fn handle(&self, call: IncomingCall, next: HandlerNext) -> BoxFuture<'static, Reply> {
         let runtime = &call.context.peer.shared.core.runtime;
         let measured = Measured::begin(runtime, "server", call.known_method(), call.body_size());
-        let handling = next.run(call);
-        async move {
-            let reply = handling.await;
-            let bytes = match &reply {
-                Reply::Result { body, .. } => Some(body.len()),
-                _ => None,
-            };
-            measured.end(of_reply(&reply), bytes);
-            reply
-        }
-        .boxed()
+        let watched = Watched::handler(measured, &call.context.cancellation);
+        watched.reply(next.run(call)).boxed()
     }
 }

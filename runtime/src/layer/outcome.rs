@@ -1,15 +1,83 @@
-//! How calls end, in one word each: values of labels and fields.
+//! How calls and handlers end, in one word each: values of labels and fields.
+//!
+//! The idea: the end is reported by a destructor, so also that of a future which is dropped. That of a handler then asks why the handler
+//! was stopped.
+
+use std::sync::Arc;
 
 use callosum_proto::{Refusal, Reply};
+use futures_util::future::BoxFuture;
 
 use super::CallResult;
+use crate::cancel::{CancelReason, Cancellation};
 use crate::error::CallError;
 
-pub(super) fn of_result(result: &Result<CallResult, CallError>) -> &'static str {
-    let error = match result {
-        Ok(_) => return "ok",
-        Err(error) => error,
-    };
+/// Learns how a call or a handler has ended.
+pub(super) trait Report: Send + 'static {
+    /// The outcome, and how many bytes its result has, if there is one.
+    fn end(&mut self, outcome: &'static str, result: Option<usize>);
+}
+
+/// A call or a handler that has not ended. Dropping it reports its end.
+pub(super) struct Watched<R: Report> {
+    report: R,
+    /// Of a handler.
+    cancellation: Option<Arc<Cancellation>>,
+    outcome: &'static str,
+    result: Option<usize>,
+}
+
+impl<R: Report> Watched<R> {
+    /// A call.
+    pub(super) fn call(report: R) -> Self {
+        Self { report, cancellation: None, outcome: "dropped", result: None }
+    }
+
+    /// A handler that can be stopped with this.
+    pub(super) fn handler(report: R, cancellation: &Arc<Cancellation>) -> Self {
+        Self { report, cancellation: Some(cancellation.clone()), outcome: "dropped", result: None }
+    }
+
+    pub(super) async fn result(
+        mut self,
+        calling: BoxFuture<'static, Result<CallResult, CallError>>,
+    ) -> Result<CallResult, CallError> {
+        let result = calling.await;
+        self.outcome = result.as_ref().map_or_else(of_error, |_| "ok");
+        self.result = result.as_ref().ok().map(|result| result.body.len());
+        result
+    }
+
+    pub(super) async fn reply(mut self, handling: BoxFuture<'static, Reply>) -> Reply {
+        let reply = handling.await;
+        self.outcome = of_reply(&reply);
+        if let Reply::Result { body, .. } = &reply {
+            self.result = Some(body.len());
+        }
+        reply
+    }
+}
+
+impl<R: Report> Drop for Watched<R> {
+    fn drop(&mut self) {
+        let reason = self.cancellation.as_ref().and_then(|cancellation| cancellation.reason());
+        match reason {
+            // The reply of a handler in its grace period is dropped.
+            Some(reason) => self.report.end(of_reason(reason), None),
+            None => self.report.end(self.outcome, self.result),
+        }
+    }
+}
+
+fn of_reason(reason: CancelReason) -> &'static str {
+    match reason {
+        CancelReason::Caller | CancelReason::Shutdown => "cancelled",
+        CancelReason::TimedOut => "timed_out",
+        CancelReason::Disconnected => "disconnected",
+    }
+}
+
+fn of_error(error: &CallError) -> &'static str {
     match error {
         CallError::Remote(_) => "failed",
         CallError::Rejected(_) => "rejected",
@@ -25,7 +93,7 @@ pub(super) fn of_result(result: &Result<CallResult, CallError>) -> &'static str 
     }
 }
 
-pub(super) fn of_reply(reply: &Reply) -> &'static str {
+fn of_reply(reply: &Reply) -> &'static str {
     match reply {
         Reply::Result { .. } | Reply::End => "ok",
         Reply::Failure(_) => "failed",

@@ -12,7 +12,7 @@ use futures_util::future::BoxFuture;
 use tracing::field::{Empty, display};
 use tracing::{Instrument, Span};
 
-use super::outcome::{of_reply, of_result};
+use super::outcome::{Report, Watched};
 use super::trace_context::TraceContext;
 use super::{CallLayer, CallNext, CallResult, HandlerLayer, HandlerNext, IncomingCall, OutgoingCall};
 use crate::error::CallError;
@@ -46,8 +46,8 @@ pub trait SpanContexts: Send + Sync + 'static {
 ///
 /// # Trace context
 /// A call is sent with the context of its span, unless it has a `traceparent` of its own. Its trace is that of the
-/// [handler](TraceContext::current) that makes it, or a new one. It is sent in metadata, so only once the peer is known to speak
-/// dialect 2: a call that is made before a connector's first link has none.
+/// [handler](TraceContext::current) that makes it, or a new one. It is sent in metadata, so only while a link speaks dialect
+/// 2: a call that is made without a link has none, because the peer may speak dialect 1 when it is back.
 ///
 /// The ids are random, from the endpoint's [runtime](crate::rt::Runtime::fill_random).
 #[derive(Clone, Default)]
@@ -103,10 +103,12 @@ fn non_zero<const N: usize>(mut bytes: [u8; N]) -> [u8; N] {
     bytes
 }
 
-fn end(span: &Span, outcome: &'static str) {
-    if outcome != "ok" {
-        span.record("otel.status_code", "ERROR");
-        span.record("error.type", outcome);
+impl Report for Span {
+    fn end(&mut self, outcome: &'static str, _: Option<usize>) {
+        if outcome != "ok" {
+            self.record("otel.status_code", "ERROR");
+            self.record("error.type", outcome);
+        }
     }
 }
 
@@ -141,20 +143,13 @@ impl CallLayer for Tracing {
         let peer = call.peer().shared.clone();
         let context = self.enter(&span, TraceContext::current(), &peer);
         let has_own = TraceContext::extract(call.metadata()).is_some();
-        let travels = !has_own && peer.lock().info().dialect == Some(Dialect::Two);
+        let travels = !has_own && peer.lock().dialect() == Some(Dialect::Two);
         if let Some(context) = context.filter(|_| travels) {
             // If the metadata leave no room for the trace context, the call is made without it.
             let _ = context.inject(call.metadata_mut());
         }
         let calling = span.in_scope(|| next.run(call));
-        let ended = span.clone();
-        async move {
-            let result = calling.await;
-            end(&ended, of_result(&result));
-            result
-        }
-        .instrument(span)
-        .boxed()
+        Watched::call(span.clone()).result(calling).instrument(span).boxed()
     }
 }
 
@@ -173,14 +168,9 @@ impl HandlerLayer for Tracing {
             contexts.set_parent(&span, parent);
         }
         let current = self.enter(&span, parent, &peer.shared);
-        let ended = span.clone();
+        let watched = Watched::handler(span.clone(), &call.context.cancellation);
         let handling = span.in_scope(|| next.run(call));
-        let handling = async move {
-            let reply = handling.await;
-            end(&ended, of_reply(&reply));
-            reply
-        }
-        .instrument(span);
+        let handling = watched.reply(handling).instrument(span);
         match current {
             Some(current) => current.scope(handling).boxed(),
             None => handling.boxed(),

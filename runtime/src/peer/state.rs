@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use callosum_proto::{
-    CallId, CloseCause, Connection, ConnectionId, Event, InvokeError, Metadata, Outcome, RequestId, StreamId,
+    CallId, CloseCause, Connection, ConnectionId, Dialect, Event, InvokeError, Metadata, Outcome, RequestId,
+    StreamId,
 };
 use futures_channel::oneshot;
 use rustc_hash::FxHashMap;
@@ -65,6 +66,11 @@ impl PeerState {
     pub(crate) fn largest_body(&self) -> Option<usize> {
         let max_body = self.info.max_body.filter(|_| self.linked)?;
         Some(usize::try_from(max_body).unwrap_or(usize::MAX))
+    }
+
+    /// The dialect of the link; `None` before its handshake, and without a link: the next one may speak another.
+    pub(crate) fn dialect(&self) -> Option<Dialect> {
+        self.info.dialect.filter(|_| self.linked)
     }
 
     /// Our authenticator admits the owner of this key.

@@ -7,12 +7,17 @@ use std::task::{self, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use callosum_runtime::layer::{CallNext, MethodTimeouts, Metrics, OutgoingCall, TraceContext, Tracing};
-use callosum_runtime::tower::{CallRequest, HandlerRequest, PeerService, ServiceHandler};
+use callosum_runtime::layer::{
+    CallNext, HandlerNext, IncomingCall, MethodTimeouts, Metrics, OutgoingCall, TraceContext, Tracing,
+};
+use callosum_runtime::tower::{CallRequest, HandlerRequest, HandlerService, PeerService, ServiceHandler};
 use callosum_runtime::{
-    Builder, CallError, Connector, Context, Dialect, HandlerError, HandlerResult, Method, Refusal,
+    BodyReader, Builder, CallError, CancelReason, Connector, Context, Dialect, HandlerError, HandlerResult,
+    Method, Refusal, Reply, Responder,
 };
 use callosum_testkit::world::World;
+use futures_util::StreamExt;
+use futures_util::future::Either;
 use metrics_util::MetricKind;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use tower_service::Service;
@@ -138,6 +143,70 @@ fn services_of_tower_on_both_sides() {
     });
 }
 
+/// Middleware: a service that refuses arguments over a limit of its own.
+#[derive(Clone)]
+struct AtMost<S> {
+    bytes: usize,
+    service: S,
+}
+
+impl<S: Service<HandlerRequest, Response = Reply>> Service<HandlerRequest> for AtMost<S> {
+    type Response = Reply;
+    type Error = S::Error;
+    type Future = Either<Ready<Result<Reply, S::Error>>, S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.service.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: HandlerRequest) -> Self::Future {
+        match request.body.len() > self.bytes {
+            true => {
+                Either::Left(ready(Ok(Reply::Error(Refusal::BodyTooLarge.to_error("by middleware").into()))))
+            }
+            false => Either::Right(self.service.call(request)),
+        }
+    }
+}
+
+#[test]
+fn middleware_of_tower_around_handlers() {
+    let world = World::new(9);
+    world.run(async {
+        let limited = |method| {
+            Method::new(ServiceHandler::new(AtMost { bytes: 5, service: HandlerService::new(method) }))
+        };
+        let fail = |_, _| async { HandlerResult::<Bytes>::Err("on purpose".into()) };
+        let breaks = |_, _| -> Ready<HandlerResult<Bytes>> { panic!("it breaks") };
+        let stream = |mut body: BodyReader, responder: Responder, _: Context| async move {
+            let mut result = responder.begin().await?;
+            while let Some(bytes) = body.next().await {
+                result.write_bytes(bytes?).await?;
+            }
+            HandlerResult::Ok(())
+        };
+        let serve = |builder: Builder| {
+            builder
+                .handle_method("echo", limited(Method::raw(echo)))
+                .handle_method("fail", limited(Method::raw(fail)))
+                .handle_method("break", limited(Method::raw(breaks)))
+                .handle_method("stream", limited(Method::stream(stream)))
+        };
+        let connector = connected(&world, serve, |builder| builder).await;
+        let peer = connector.peer();
+        for method in ["echo", "stream"] {
+            assert_eq!(peer.invoke_raw(method, "12345").await.expect("it echoes"), "12345");
+            let error = peer.invoke_raw(method, "123456").await.expect_err("it is over the limit");
+            assert_eq!(error.refusal(), Some(Refusal::BodyTooLarge), "{method}");
+        }
+        for (method, name, text) in [("fail", "Error", "on purpose"), ("break", "Panic", "it breaks")] {
+            let error = peer.invoke_raw(method, "").await.expect_err("it fails");
+            let CallError::Remote(info) = &error else { panic!("{error:?}") };
+            assert_eq!((&*info.name, &*info.repr), (name, text));
+        }
+    });
+}
+
 /// `name{side,method[,outcome]}` and its value.
 fn snapshot(snapshotter: &Snapshotter) -> Vec<String> {
     let mut lines: Vec<_> = (snapshotter.snapshot().into_vec().into_iter())
@@ -192,11 +261,12 @@ fn metrics_of_calls_and_handlers() {
                 "calls_total{client,fail,failed} 1",
                 "calls_total{server,fail,failed} 1",
                 "calls_total{client,hang,dropped} 1",
-                "calls_total{server,hang,dropped} 1",
-                "argument_bytes{client,echo} [5.0]",
-                "argument_bytes{server,hang} [3.0]",
-                "result_bytes{client,echo} [5.0]",
-                "result_bytes{server,echo} [5.0]",
+                "calls_total{server,hang,cancelled} 1",
+                "argument_bytes{client,echo,ok} [5.0]",
+                "argument_bytes{client,hang,dropped} [3.0]",
+                "argument_bytes{server,hang,cancelled} [3.0]",
+                "result_bytes{client,echo,ok} [5.0]",
+                "result_bytes{server,echo,ok} [5.0]",
                 "calls_in_flight{client,hang} -1",
                 "calls_in_flight{server,hang} -1",
             ] {
@@ -295,6 +365,94 @@ fn a_trace_goes_on_across_peers() {
     assert_eq!((field(echo, "error.type"), field(refused, "error.type")), (None, Some("rejected")));
 }
 
+/// Notes why the handler of a call was stopped, once it is over.
+struct Learns {
+    context: Context,
+    reasons: Arc<Mutex<Vec<Option<CancelReason>>>>,
+}
+
+impl Drop for Learns {
+    fn drop(&mut self) {
+        self.reasons.lock().expect("no test panics under it").push(self.context.cancel_reason());
+    }
+}
+
+/// A handler that is stopped for this reason: what a layer learns, what the metrics say, and its span.
+fn stopped(reason: CancelReason, grace: Duration) -> (Vec<Option<CancelReason>>, Vec<String>, String) {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    let spans = Spans::default();
+    let _guard = tracing::subscriber::set_default(spans.clone());
+    let reasons = Arc::<Mutex<Vec<_>>>::default();
+    metrics::with_local_recorder(&recorder, || {
+        let world = World::new(8);
+        world.run(async {
+            let (server, client) = (world.host("server"), world.host("client"));
+            let seen = reasons.clone();
+            let learns = move |call: IncomingCall, next: HandlerNext| {
+                let learns = Learns { context: call.context().clone(), reasons: seen.clone() };
+                async move {
+                    let reply = next.run(call).await;
+                    drop(learns);
+                    reply
+                }
+            };
+            let handler = move |_: Bytes, context: Context| async move {
+                context.set_cancel_grace(grace);
+                context.cancelled().await;
+                HandlerResult::Ok(Bytes::from_static(b"too late"))
+            };
+            let mut builder = server.builder().layer(learns).layer(Metrics::new()).layer(Tracing::new());
+            if reason == CancelReason::TimedOut {
+                builder = builder.execution_timeout(SECOND);
+            }
+            let builder = builder.handle_raw("hang", handler);
+            let (binder, driver) = builder.bind("tcp://server:1").await.expect("the port is free");
+            server.spawn(async { drop(driver.await) });
+            let (connector, driver) = client.builder().connect("tcp://server:1").expect("it is an endpoint");
+            client.spawn(async { drop(driver.await) });
+            connector.peer().ready().await.expect("the binder answers");
+            let call = connector.peer().invoke_raw("hang", "").send_with_metadata();
+            world.sleep(SECOND / 2).await;
+            match reason {
+                CancelReason::Caller => drop(call),
+                CancelReason::Disconnected => client.crash(),
+                CancelReason::Shutdown => drop(binder.shutdown(Duration::ZERO).await),
+                _ => {
+                    let error = call.await.expect_err("its time is over");
+                    assert_eq!(error.refusal(), Some(Refusal::ExecutionTimedOut));
+                }
+            }
+            world.sleep(SECOND).await;
+        });
+    });
+    let spans = spans.0.lock().expect("no test panics under it");
+    let [span] = &spans[..] else { panic!("{spans:#?}") };
+    let reasons = reasons.lock().expect("no test panics under it").clone();
+    (reasons, snapshot(&snapshotter), span.clone())
+}
+
+#[test]
+fn layers_learn_why_a_handler_is_stopped() {
+    for (reason, outcome) in [
+        (CancelReason::TimedOut, "timed_out"),
+        (CancelReason::Caller, "cancelled"),
+        (CancelReason::Disconnected, "disconnected"),
+        (CancelReason::Shutdown, "cancelled"),
+    ] {
+        // In its grace period a handler still answers, but nobody gets its reply.
+        for grace in [Duration::ZERO, SECOND] {
+            let (reasons, metrics, span) = stopped(reason, grace);
+            assert_eq!(reasons, [Some(reason)], "{grace:?}");
+            let count = format!("calls_total{{server,hang,{outcome}}} 1");
+            assert!(metrics.contains(&count), "{reason:?} {grace:?}: {metrics:#?}");
+            assert!(!metrics.iter().any(|line| line.starts_with("result_bytes")), "{metrics:#?}");
+            let fields = (field(&span, "otel.status_code"), field(&span, "error.type"));
+            assert_eq!(fields, (Some("ERROR"), Some(outcome)), "{reason:?} {grace:?}: {span}");
+        }
+    }
+}
+
 /// Python's peers, and others that speak dialect 1 only, are called without trace context, instead of not at all.
 #[test]
 fn peers_of_dialect_1_get_no_trace_context() {
@@ -308,5 +466,35 @@ fn peers_of_dialect_1_get_no_trace_context() {
         let call = |builder: Builder| builder.call_layer(Tracing::new()).call_layer(check);
         let connector = connected(&world, serve, call).await;
         connector.peer().invoke_raw("echo", "x").await.expect("it echoes");
+    });
+}
+
+/// A server that comes back in dialect 1 answers the calls that were made while it was away: they have no trace context either.
+#[test]
+fn peers_that_return_in_dialect_1_get_no_trace_context() {
+    let world = World::new(7);
+    world.run(async {
+        let (server, client) = (world.host("server"), world.host("client"));
+        let serve = async |dialect| {
+            let builder = server.builder().dialect(dialect).handle_raw("echo", echo);
+            let (binder, driver) = builder.bind("tcp://server:1").await.expect("the port is free");
+            server.spawn(async { drop(driver.await) });
+            binder
+        };
+        let first = serve(Dialect::Two).await;
+        let builder = client.builder().call_layer(Tracing::new());
+        let (connector, driver) = builder.connect("tcp://server:1").expect("it is an endpoint");
+        client.spawn(async { drop(driver.await) });
+        connector.peer().ready().await.expect("the binder answers");
+        assert_eq!(connector.peer().info().dialect, Some(Dialect::Two));
+        server.crash();
+        drop(first);
+        world.sleep(SECOND).await;
+        assert!(!connector.peer().is_connected());
+        let call = connector.peer().invoke_raw("echo", "x").send_with_metadata();
+        let _second = serve(Dialect::One).await;
+        let (echoed, _) = call.await.expect("it is sent over the next link");
+        assert_eq!(echoed, "x");
+        assert_eq!(connector.peer().info().dialect, Some(Dialect::One));
     });
 }
