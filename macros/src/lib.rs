@@ -1,7 +1,9 @@
+#![doc = concat!("[guide]: ", env!("CARGO_PKG_REPOSITORY"), "/blob/main/docs/guide/services.md\n")]
 //! The macro [`service`], which makes a client and a server of a trait: typed services of Callosum.
 //!
 //! Use it through an adapter, as `callosum_tokio::service`. What a trait may say, and every attribute, is documented in
 //! `callosum_runtime::service`, the module that the generated code calls; `README.md` compares it with the macros of other libraries.
+//! The [guide] has a chapter on typed services.
 #![forbid(unsafe_code)]
 
 mod attributes;

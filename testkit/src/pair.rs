@@ -1,10 +1,11 @@
 //! Two connections of dialect 1 with their endpoints on virtual time, the link between them, and a reference model of their
 //! guarantees.
 
+mod op;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use arbitrary::Arbitrary;
 use bytes::Bytes;
 
 use callosum_proto::internals::wire::{self, MessageType, NONCE_LEN, UPPER};
@@ -18,6 +19,8 @@ use callosum_proto::{
 use crate::carry::{Carried, carry};
 use crate::readable::assert_readable;
 
+pub use op::Op;
+
 /// Largest bodies that the connector and the binder accept.
 const MAX_BODY: [usize; 2] = [600, 300];
 const MAX_REQUESTS: usize = 6;
@@ -26,88 +29,6 @@ const MAX_OUTGOING: usize = 4_000;
 /// Bytes that a queued message counts for besides its names and its body, and most bytes of the text of a refusal or error.
 const MESSAGE: usize = 256;
 const TEXT: usize = 256;
-
-/// One step. Numbers choose among what is open; times are in milliseconds.
-#[derive(Clone, Debug, Arbitrary)]
-pub enum Op {
-    /// One side calls the other.
-    Invoke {
-        /// The binder does it, not the connector.
-        binder: bool,
-        /// One of a few keys.
-        key: u8,
-        /// A quarter of the body's bytes.
-        size: u8,
-        /// Compressed with Snappy.
-        compressed: bool,
-        /// Time until the deadline.
-        deadline: Option<u8>,
-    },
-    /// A side abandons a call.
-    Abandon {
-        /// The binder does it, not the connector.
-        binder: bool,
-        /// Which call.
-        which: u8,
-    },
-    /// A side answers a request.
-    Reply {
-        /// The binder does it, not the connector.
-        binder: bool,
-        /// Which request.
-        which: u8,
-        /// The kind of reply.
-        kind: u8,
-        /// A quarter of the reply's bytes.
-        size: u8,
-    },
-    /// A handler begins to wait for a nested call, or waits for one less.
-    Suspend {
-        /// The binder's, not the connector's.
-        binder: bool,
-        /// Which request.
-        which: u8,
-        /// If it is odd, the handler waits for one less.
-        resumed: u8,
-    },
-    /// A side sends a PING.
-    Ping {
-        /// The binder does it, not the connector.
-        binder: bool,
-    },
-    /// A side puts messages on the link.
-    Transmit {
-        /// The binder does it, not the connector.
-        binder: bool,
-        /// At most this many.
-        count: u8,
-    },
-    /// Messages arrive.
-    Deliver {
-        /// At the binder.
-        binder: bool,
-        /// At most this many.
-        count: u8,
-    },
-    /// The link of one side stops accepting output, or accepts some.
-    Write {
-        /// The binder's, not the connector's.
-        binder: bool,
-        /// It accepts nothing.
-        blocked: bool,
-    },
-    /// Time passes.
-    Pass(u8),
-    /// A side refuses new calls.
-    Drain {
-        /// The binder does it, not the connector.
-        binder: bool,
-    },
-    /// The link is closed.
-    Close,
-    /// A new link is opened.
-    Connect,
-}
 
 struct Side {
     connection: Connection,

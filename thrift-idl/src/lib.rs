@@ -1,3 +1,4 @@
+#![doc = concat!("[guide]: ", env!("CARGO_PKG_REPOSITORY"), "/blob/main/docs/guide/thrift.md\n")]
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 

@@ -177,8 +177,17 @@ pub fn register<T: Registry>(registry: T, alias: impl Into<String>, service: imp
     registry.add(alias.into(), method(service))
 }
 
-/// Where a service can be [registered](register): a `Builder`, or the `Handlers` of an endpoint that runs.
-pub trait Registry: Sized {
+mod sealed {
+    /// Keeps other crates from implementing [`Registry`](super::Registry), so that it can get further methods.
+    pub trait Sealed {}
+}
+
+impl<S> sealed::Sealed for Builder<S> {}
+impl sealed::Sealed for &Handlers {}
+
+/// Where a service can be [registered](register): a `Builder`, or the `Handlers` of an endpoint that runs. Sealed: no
+/// other type implements it.
+pub trait Registry: sealed::Sealed + Sized {
     /// The type that registering returns.
     type Registered;
 

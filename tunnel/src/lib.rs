@@ -1,3 +1,4 @@
+#![doc = concat!("[guide]: ", env!("CARGO_PKG_REPOSITORY"), "/blob/main/docs/guide/tunnels.md\n")]
 //! TCP and Unix connections through a Callosum connection, authorized by rules.
 //!
 //! The two sides share one Callosum connection, which also carries calls:
@@ -8,7 +9,8 @@
 //!   (listen there, connect here), [`dynamic`](Tunnel::dynamic) (SOCKS5 and HTTP CONNECT), [`pipe`](Tunnel::pipe) (one
 //!   connection over stdin and stdout).
 //!
-//! Each has a [`TunnelDriver`], the future that accepts and relays. Dropping it ends everything under it.
+//! Each has a [`TunnelDriver`], the future that accepts and relays. Dropping it ends everything under it. The [guide]
+//! has a chapter on tunnels: rules, monitoring, limits.
 //!
 //! ```
 //! use callosum_runtime::{BindError, Binder, Builder, Connector, Driver};

@@ -115,7 +115,7 @@ impl fmt::Display for FileError {
         match self {
             Self::InvalidName { name, why } => write!(f, "{name:?} is not a valid file name: {why}"),
             Self::NotFound(name) => {
-                write!(f, "there is no file {name:?}; `callosum list` shows the files")
+                write!(f, "there is no file {name:?}; `callosum file ls` shows the files")
             }
             Self::NotHere(name) => write!(f, "no such file here: {name:?}; check the path"),
             Self::Forbidden { name, why } => write!(f, "{name:?}: {why}"),
