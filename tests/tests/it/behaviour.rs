@@ -45,7 +45,7 @@ macro_rules! api {
                 shutdown_waits, nested_at_one_handler;
             services: values_and_errors, streamed_results, streamed_arguments, both_ways;
             protobuf: messages_either_way, statuses, statuses_of_the_transport, refused_arguments, larger_than_the_codec_reads, streamed_results, streamed_arguments, both_ways, packages;
-            sockets: accepting_given_up, half_closed, timers;
+            sockets: accepting_given_up, half_closed, options, timers;
             tls: over_a_socket, through_a_small_pipe;
             message_links: requests_behind_a_dropped_reply;
             plugging: tiny_byte_streams, end_of_a_byte_stream, panicking_byte_stream, own_runtime, long_writes, endless_stream, dying_runtime, own_scheduler, tracing_enabled;
