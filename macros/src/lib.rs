@@ -10,13 +10,13 @@ mod attributes;
 mod expand;
 mod model;
 mod output;
+mod runtime;
 #[cfg(test)]
 mod tests;
 
 use proc_macro::TokenStream;
-use proc_macro_crate::{FoundCrate, crate_name};
-use quote::{ToTokens, quote};
-use syn::{Error, Ident, ItemTrait};
+use quote::ToTokens;
+use syn::{Error, ItemTrait};
 
 use crate::attributes::ServiceOptions;
 use crate::expand::Paths;
@@ -26,7 +26,7 @@ use crate::model::Service;
 /// methods, `name`, `key` and `args_kwargs`; and an argument may have `#[default]`. `callosum_runtime::service` explains them.
 #[proc_macro_attribute]
 pub fn service(attribute: TokenStream, item: TokenStream) -> TokenStream {
-    match make(attribute.into(), item.into(), runtime) {
+    match make(attribute.into(), item.into(), runtime::find) {
         Ok(tokens) => tokens.into(),
         Err(error) => error.into_compile_error().into(),
     }
@@ -46,23 +46,4 @@ fn make(
     let service = Service::new(options, item)?;
     let runtime = given.map_or_else(find_runtime, Ok)?;
     Ok(expand::expand(&service, &Paths { runtime }))
-}
-
-/// The crate that the caller depends on, by the name that it has there.
-fn runtime() -> syn::Result<proc_macro2::TokenStream> {
-    const CRATES: [&str; 4] = ["callosum-runtime", "callosum-tokio", "callosum-smol", "callosum-async-std"];
-    for package in CRATES {
-        let name = match crate_name(package) {
-            // Its examples, tests and doctests.
-            Ok(FoundCrate::Itself) => package.replace('-', "_"),
-            Ok(FoundCrate::Name(name)) => name,
-            Err(_) => continue,
-        };
-        let ident = Ident::new(&name, proc_macro2::Span::call_site());
-        return Ok(quote!(::#ident));
-    }
-    Err(Error::new(
-        proc_macro2::Span::call_site(),
-        "no adapter of Callosum is among the dependencies: add `callosum-tokio`, or name its path with `#[service(crate = path)]`",
-    ))
 }

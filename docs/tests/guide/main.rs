@@ -2,5 +2,6 @@
 
 mod chapters;
 mod common;
+mod crates;
 mod limits;
 mod links;

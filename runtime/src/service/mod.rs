@@ -79,7 +79,7 @@
 //! | `#[service(codec = Codec::MsgPack)]` | the trait | the codec of arguments, results, items and errors, an expression; by default that of the endpoint |
 //! | `#[service(args_kwargs)]` | the trait | arguments travel as `{"args": […], "kwargs": {…}}`: a caller sends all by name; both are read |
 //! | `#[service(schema)]` | the trait | a [description](crate::Builder::describe_services) has JSON Schemas: arguments, items and results are `schemars::JsonSchema`. Feature `schemars` |
-//! | `#[service(crate = path)]` | the trait | where this crate is; by default, it is looked for among the dependencies, adapters included |
+//! | `#[service(crate = path)]` | the trait | where this crate is; by default, this crate or an adapter is looked for among the dependencies. An adapter is every package `callosum-NAME` but Callosum's own others, such as `callosum-tunnel` |
 //! | `#[method(name = "start_container")]` | a method | its name, after the prefix; by default that of the function |
 //! | `#[method(key = container)]` | a method | the ordering key: an argument, or a field of one, which has `Display`. `key` and `ordering_key` of the call replace it. Callers without this client have to give the key themselves |
 //! | `#[method(args_kwargs)]` | a method | as on the trait |

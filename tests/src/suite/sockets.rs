@@ -7,7 +7,7 @@ use callosum_runtime::rt::Listener;
 use callosum_runtime::{Endpoint, SocketOptions};
 use futures_util::{AsyncReadExt, AsyncWriteExt, FutureExt};
 
-use crate::rig::Rig;
+use crate::rig::{PATIENCE, Rig};
 
 async fn listen(rig: &Rig) -> Box<dyn Listener> {
     let endpoint: Endpoint = rig.endpoint().parse().expect("it is an endpoint");
@@ -61,6 +61,50 @@ pub async fn half_closed(rig: Rig) {
     read.clear();
     ours.read_to_end(&mut read).await.expect("the stream ends");
     assert_eq!(read, b"an answer");
+}
+
+/// The timers of the TCP connections from one port to another, any if it is `None`, as Linux lists them: what each is for, and when it
+/// goes off.
+fn timers_of_connections(from: Option<u16>, to: Option<u16>) -> Vec<(String, Duration)> {
+    const ESTABLISHED: &str = "01";
+    let list = std::fs::read_to_string("/proc/self/net/tcp").expect("Linux has it");
+    let is =
+        |address: &str, port: Option<u16>| port.is_none_or(|it| address.ends_with(&format!(":{it:04X}")));
+    let connections = list.lines().skip(1).filter_map(|line| {
+        // A number, both addresses, the state, the queues, and the timer with its time in hundredths of a second.
+        let fields: Vec<_> = line.split_whitespace().collect();
+        let (timer, ticks) = fields[5].split_once(':').expect("a timer has a time");
+        let time = Duration::from_millis(10 * u64::from_str_radix(ticks, 16).expect("it is a number"));
+        let found = fields[3] == ESTABLISHED && is(fields[1], from) && is(fields[2], to);
+        found.then(|| (timer.to_owned(), time))
+    });
+    connections.collect()
+}
+
+/// An endpoint's options are set on the sockets that it accepts, and on those that it dials.
+pub async fn options(rig: Rig) {
+    const NONE: &str = "00";
+    const KEEPALIVE: &str = "02";
+    let builder = |idle| {
+        let options = SocketOptions::default().keepalive(idle, Duration::from_secs(1));
+        rig.builder().socket_options(options)
+    };
+    let (accepted, dialled) = (Duration::from_secs(20_000), Duration::from_secs(10_000));
+    let pair = rig.pair(builder(accepted), builder(dialled)).await;
+    let Endpoint::Tcp { port, .. } = pair.binder.endpoints()[0] else { panic!("it is TCP") };
+    for (idle, from, to) in [(accepted, Some(port), None), (dialled, None, Some(port))] {
+        let mut found = timers_of_connections(from, to);
+        // Until what was sent is acknowledged, it shows the timer of retransmission.
+        rig.until(|| {
+            found = timers_of_connections(from, to);
+            found.iter().all(|(timer, _)| [NONE, KEEPALIVE].contains(&&**timer))
+        })
+        .await;
+        let [(timer, time)] = &found[..] else { panic!("one connection: {found:?}") };
+        assert_eq!(timer, KEEPALIVE, "the system probes it");
+        assert!((idle - PATIENCE..=idle).contains(time), "after {idle:?}, not in {time:?}");
+    }
+    pair.end().await;
 }
 
 /// A timer goes off, stays so until it is reset, and can be reset before and after.

@@ -56,7 +56,7 @@ macro_rules! sockets {
             endpoints: chosen_port, every_address, ipv6, stale_socket_file, in_use_already, bound_again, bad_texts,
                 unbindable, several_endpoints, no_listening_after_the_end, many_peers;
             listening: shut_down_while_binding, driver_that_never_ran;
-            sockets: accepting_given_up, half_closed, timers;
+            sockets: accepting_given_up, half_closed, options, timers;
             tls: over_a_socket;
             plugging: endless_stream;
         });
