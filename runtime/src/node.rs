@@ -34,7 +34,6 @@ pub(crate) struct Node {
 
 struct Lifecycle {
     phase: Phase,
-    drained: Option<Drained>,
     /// Every peer that has a link or waits for one.
     peers: BTreeMap<PeerId, Member>,
     /// Events that are still to be sent to subscribers.
@@ -69,8 +68,12 @@ struct Member {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
     Running,
+    /// Until this time.
     Draining(Instant),
-    Over,
+    /// What is left is being ended: some calls have no outcome yet.
+    Ending(Drained),
+    /// Every call has its outcome.
+    Over(Drained),
 }
 
 impl Node {
@@ -86,7 +89,6 @@ impl Node {
             accept_failures: Mutex::default(),
             lifecycle: Mutex::new(Lifecycle {
                 phase: Phase::Running,
-                drained: None,
                 peers: BTreeMap::new(),
                 notices: VecDeque::new(),
                 is_telling: false,
@@ -166,7 +168,7 @@ impl Node {
             lifecycle.phase = match lifecycle.phase {
                 Phase::Running => Phase::Draining(deadline),
                 Phase::Draining(earlier) => Phase::Draining(earlier.min(deadline)),
-                Phase::Over => return,
+                Phase::Ending(_) | Phase::Over(_) => return,
             };
             self.core.set_draining();
         }
@@ -181,11 +183,10 @@ impl Node {
     pub(crate) fn finish(&self, drained: Drained) {
         {
             let mut lifecycle = self.lifecycle.lock();
-            if lifecycle.phase == Phase::Over {
+            if let Phase::Ending(_) | Phase::Over(_) = lifecycle.phase {
                 return;
             }
-            lifecycle.phase = Phase::Over;
-            lifecycle.drained = Some(drained);
+            lifecycle.phase = Phase::Ending(drained);
             self.core.set_draining();
         }
         self.core.tasks.abort_all();
@@ -195,6 +196,8 @@ impl Node {
             peer.detach(&DisconnectCause::Shutdown, false);
             self.expel(peer.id, DisconnectCause::Shutdown);
         }
+        // Last, because `shutdown` returns from now on.
+        self.lifecycle.lock().phase = Phase::Over(drained);
         self.phase_changed.notify(usize::MAX);
         let mut lifecycle = self.lifecycle.lock();
         lifecycle.notices.push_back(Notice::Over);
@@ -202,15 +205,12 @@ impl Node {
         self.handlers.clear();
     }
 
-    /// Waits for the driver to be over.
+    /// Waits until every call has its outcome, because the driver is over.
     pub(crate) async fn wait_until_over(&self) -> Drained {
         loop {
             let changed = self.phase_changed.listen();
-            {
-                let lifecycle = self.lifecycle.lock();
-                if lifecycle.phase == Phase::Over {
-                    return lifecycle.drained.unwrap_or(Drained::Completely);
-                }
+            if let Phase::Over(drained) = self.phase() {
+                return drained;
             }
             changed.await;
         }
