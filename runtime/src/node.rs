@@ -189,13 +189,15 @@ impl Node {
             lifecycle.phase = Phase::Ending(drained);
             self.core.set_draining();
         }
-        self.core.tasks.abort_all();
+        let layered = self.core.tasks.abort_all();
         // First, or waiting requests would be started while the peers are detached, perhaps without an executor.
         self.core.dispatcher.close();
         for peer in self.everyone() {
             peer.detach(&DisconnectCause::Shutdown, false);
             self.expel(peer.id, DisconnectCause::Shutdown);
         }
+        // Layers can't make a call any more, so those that are not made never are.
+        layered.iter().for_each(|streams| streams.end_unmade());
         // Last, because `shutdown` returns from now on.
         self.lifecycle.lock().phase = Phase::Over(drained);
         self.phase_changed.notify(usize::MAX);

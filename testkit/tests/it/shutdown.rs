@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use callosum_runtime::auth::{CurveClient, KeySet, generate_keys};
+use callosum_runtime::layer::{CallNext, OutgoingCall};
 use callosum_runtime::{
-    Binder, Builder, Connector, Context, Dialect, Drained, Driver, Event, Events, HandlerResult, Response,
+    Binder, Builder, CallError, Connector, Context, Dialect, DisconnectCause, Drained, Driver, Event, Events,
+    HandlerResult, NotSent, Response,
 };
 use callosum_testkit::world::{Host, Link, World};
 use futures_util::StreamExt;
@@ -221,6 +223,34 @@ fn a_shutdown_that_is_polled_as_the_endpoint_ends_waits_for_every_call() {
     drop(first);
     assert_eq!(*seen.lock().expect("nobody panics with it"), Some((false, false)));
     assert!(connector.shutdown(Duration::ZERO).now_or_never().is_some());
+}
+
+#[test]
+fn streams_whose_layers_still_wait_have_their_outcome_before_a_shutdown_returns() {
+    for seed in 0..50 {
+        let world = World::new(seed);
+        let client = world.host("client");
+        world.run(async {
+            let waits = |call: OutgoingCall, next: CallNext| async move {
+                std::future::pending::<()>().await;
+                next.run(call).await
+            };
+            let builder = client.builder().call_layer(waits);
+            let (connector, driver) = builder.connect("tcp://server:1").expect("it is an endpoint");
+            let driving = Driving::spawn(&client, driver);
+            let (_writer, answer) = connector.peer().open("stream").stream().expect("its layers wait");
+            world.sleep(10 * MS).await;
+            if seed % 2 == 0 {
+                drop(driving.take());
+            }
+            connector.shutdown(1_000 * MS).await;
+            let outcome = answer.now_or_never().expect("its endpoint has shut down");
+            assert!(
+                matches!(outcome, Err(CallError::NotSent(NotSent::Disconnected(DisconnectCause::Shutdown)))),
+                "{outcome:?}"
+            );
+        });
+    }
 }
 
 /// A binder shuts down while its peer is out of reach, with replies under way that fill no buffer: how it ends, how long that takes, and
