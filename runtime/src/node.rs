@@ -15,6 +15,7 @@ use crate::link::handshakes::Handshakes;
 use crate::lock::{Mutex, MutexGuard};
 use crate::peer::PeerShared;
 use crate::turns::Turns;
+use crate::waiters::Waiters;
 use crate::{Endpoint, PeerId};
 
 pub(crate) struct Node {
@@ -25,11 +26,11 @@ pub(crate) struct Node {
     /// Links whose handshake is not complete.
     pub(crate) handshakes: Arc<Mutex<Handshakes>>,
     /// Of links over byte streams and of those that have one peer, and of listeners that have accepted many.
-    pub(crate) turns: Turns,
+    pub(crate) turns: Arc<Turns>,
     refusals: Mutex<Ration>,
     accept_failures: Mutex<Ration>,
     lifecycle: Mutex<Lifecycle>,
-    pub(crate) phase_changed: event_listener::Event,
+    pub(crate) phase_changed: Waiters,
 }
 
 struct Lifecycle {
@@ -84,7 +85,7 @@ impl Node {
             handler_layers,
             events: EventSink::new(),
             handshakes: Arc::default(),
-            turns: Turns::new(),
+            turns: Arc::default(),
             refusals: Mutex::default(),
             accept_failures: Mutex::default(),
             lifecycle: Mutex::new(Lifecycle {
@@ -93,7 +94,7 @@ impl Node {
                 notices: VecDeque::new(),
                 is_telling: false,
             }),
-            phase_changed: event_listener::Event::new(),
+            phase_changed: Waiters::default(),
         })
     }
 
@@ -176,7 +177,7 @@ impl Node {
             peer.lock().connection.drain();
             peer.wake();
         }
-        self.phase_changed.notify(usize::MAX);
+        self.phase_changed.wake_all();
     }
 
     /// Cuts what is left. Every call ends.
@@ -200,7 +201,7 @@ impl Node {
         layered.iter().for_each(|streams| streams.end_unmade());
         // Last, because `shutdown` returns from now on.
         self.lifecycle.lock().phase = Phase::Over(drained);
-        self.phase_changed.notify(usize::MAX);
+        self.phase_changed.wake_all();
         let mut lifecycle = self.lifecycle.lock();
         lifecycle.notices.push_back(Notice::Over);
         self.tell(lifecycle, None);

@@ -11,13 +11,14 @@ use futures_util::future::{AbortHandle, Abortable};
 use crate::lock::Mutex;
 use crate::rt::Runtime;
 use crate::stream::Shared;
+use crate::waiters::Waiters;
 
 /// Spawned tasks: how many live, and how to end them.
 #[derive(Debug, Default)]
 pub(crate) struct Tasks {
     links: Mutex<Links>,
     live: AtomicUsize,
-    none_left: event_listener::Event,
+    none_left: Waiters,
 }
 
 #[derive(Debug, Default)]
@@ -41,7 +42,7 @@ pub(crate) struct TaskGuard(Arc<Tasks>);
 impl Drop for TaskGuard {
     fn drop(&mut self) {
         if self.0.live.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.0.none_left.notify(usize::MAX);
+            self.0.none_left.wake_all();
         }
     }
 }
