@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use callosum_proto::Role;
 use callosum_proto::zmtp::Mechanism;
+use futures_channel::mpsc;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Either, select};
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -44,27 +45,19 @@ type Listening = (Endpoint, Box<dyn Listener>);
 
 /// Listeners that the driver has not taken over yet. Dropping it closes them, also while handles exist, and lets no more be
 /// handed over.
-struct NewListeners(async_channel::Receiver<Listening>);
-
-impl Drop for NewListeners {
-    fn drop(&mut self) {
-        self.0.close();
-        // Otherwise they would stay in the channel, bound, as long as a handle exists.
-        while self.0.try_recv().is_ok() {}
-    }
-}
+type NewListeners = mpsc::UnboundedReceiver<Listening>;
 
 /// The side that accepts connections. It serves and calls, like a [`Connector`](crate::Connector).
 #[derive(Clone)]
 pub struct Binder {
     node: Arc<Node>,
     endpoints: Arc<Mutex<Vec<Endpoint>>>,
-    listeners: async_channel::Sender<Listening>,
+    listeners: mpsc::UnboundedSender<Listening>,
 }
 
 impl Binder {
     pub(crate) fn new(node: Arc<Node>) -> (Self, Driver) {
-        let (listeners, new_listeners) = new_listeners();
+        let (listeners, new_listeners) = mpsc::unbounded();
         let driver = Driver::new(node.clone(), run(node.clone(), new_listeners, watch_changes(&node)));
         (Self { node, endpoints: Arc::default(), listeners }, driver)
     }
@@ -74,7 +67,7 @@ impl Binder {
         sender: Box<dyn MessageSender>,
         mut receiver: Box<dyn MessageReceiver>,
     ) -> (Self, Driver) {
-        let (listeners, new_listeners) = new_listeners();
+        let (listeners, new_listeners) = mpsc::unbounded();
         let of = node.clone();
         let run = async move {
             if !of.core.config.security.is_plaintext() {
@@ -125,7 +118,7 @@ impl Binder {
         if self.node.core.is_draining() {
             return Err(BindError::Shutdown);
         }
-        self.listeners.try_send((real.clone(), listener)).map_err(|_| BindError::Shutdown)?;
+        self.listeners.unbounded_send((real.clone(), listener)).map_err(|_| BindError::Shutdown)?;
         // If a drain began meanwhile, on another thread, the driver closes the listener and accepts no connection.
         if self.node.core.is_draining() {
             return Err(BindError::Shutdown);
@@ -263,15 +256,10 @@ impl std::fmt::Debug for Binder {
     }
 }
 
-fn new_listeners() -> (async_channel::Sender<Listening>, NewListeners) {
-    let (sender, receiver) = async_channel::unbounded();
-    (sender, NewListeners(receiver))
-}
-
 /// Accepts until the endpoint is shut down, then waits for the links to drain.
 async fn run(
     node: Arc<Node>,
-    new_listeners: NewListeners,
+    mut new_listeners: NewListeners,
     watching: BoxFuture<'static, ()>,
 ) -> Result<(), DriverError> {
     let node = &node;
@@ -279,10 +267,10 @@ async fn run(
         // A future that never ends, so that the set is never empty.
         let mut loops = FuturesUnordered::from_iter([pending().boxed()]);
         loop {
-            match select(pin!(new_listeners.0.recv()), loops.next()).await {
-                Either::Left((Ok(listening), _)) => loops.push(accept_loop(node, listening).boxed()),
+            match select(new_listeners.next(), loops.next()).await {
+                Either::Left((Some(listening), _)) => loops.push(accept_loop(node, listening).boxed()),
                 // No handle is left to add a listener; an accept loop does not end.
-                Either::Left((Err(_), _)) | Either::Right(_) => loops.select_next_some().await,
+                Either::Left((None, _)) | Either::Right(_) => loops.select_next_some().await,
             }
         }
     };
@@ -377,7 +365,7 @@ fn drop_user_code<T>(value: T) {
 }
 
 /// Waits for the turn of a link that has ended.
-async fn turn_to_end<'a>(node: &'a Node, peer: &PeerShared) -> Turn<'a> {
+async fn turn_to_end(node: &Node, peer: &PeerShared) -> Turn {
     peer.start_no_more();
     node.turns.take().await
 }

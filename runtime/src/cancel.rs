@@ -12,11 +12,11 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use callosum_proto::StopReason;
-use event_listener::Event;
 use futures_util::task::AtomicWaker;
 
 use crate::lock::Mutex;
 use crate::rt::{Runtime, Timer, from_now};
+use crate::waiters::Waiters;
 
 /// Why a handler is cancelled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -48,7 +48,7 @@ impl From<StopReason> for CancelReason {
 pub(crate) struct Cancellation {
     state: Mutex<State>,
     /// Wakes the tasks that wait for the cancellation.
-    cancelled: Event,
+    cancelled: Waiters,
     /// The task of the handler.
     task: AtomicWaker,
 }
@@ -91,7 +91,7 @@ impl Cancellation {
     }
 
     fn wake(&self) {
-        self.cancelled.notify(usize::MAX);
+        self.cancelled.wake_all();
         self.task.wake();
     }
 

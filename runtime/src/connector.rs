@@ -239,7 +239,7 @@ pub(crate) async fn deadline_passed(node: &Node) {
                     return node.finish(Drained::DeadlinePassed);
                 }
             }
-            Phase::Over => return,
+            Phase::Ending(_) | Phase::Over(_) => return,
         }
     }
 }

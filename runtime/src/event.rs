@@ -1,15 +1,17 @@
 //! The events of an endpoint's connections, as a stream.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use async_broadcast::{InactiveReceiver, Receiver, Sender, TryRecvError};
 use callosum_proto::{Anomaly, Dialect};
 use futures_util::Stream;
 
 use crate::error::DisconnectCause;
 use crate::lock::Mutex;
+use crate::waiters::wake;
 use crate::{Endpoint, Peer, PeerId};
 
 /// Events that a subscriber may lag behind before it misses the oldest.
@@ -112,66 +114,145 @@ impl Ration {
 ///
 /// A subscriber that has more than 1,024 unread events misses the oldest; the endpoint never waits for a subscriber.
 #[derive(Debug)]
-pub struct Events(Pin<Box<Receiver<Event>>>);
+pub struct Events(Arc<Subscriber>);
 
 impl Stream for Events {
     type Item = Event;
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
-        self.0.as_mut().poll_next(cx)
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        let waker = cx.waker().clone();
+        let mut unread = self.0.unread.lock();
+        if let Some(event) = unread.events.pop_front() {
+            drop(unread);
+            return Poll::Ready(Some(event));
+        }
+        if unread.is_closed {
+            drop(unread);
+            return Poll::Ready(None);
+        }
+        let former = unread.waker.replace(waker);
+        drop(unread);
+        drop(former);
+        Poll::Pending
     }
 }
 
-impl Drop for Events {
-    fn drop(&mut self) {
-        // Its own drop would drop the events that are left under the channel's lock, and a peer among them may be the
-        // last that keeps its endpoint, with all that the user gave it.
-        while !matches!(self.0.try_recv(), Err(TryRecvError::Empty | TryRecvError::Closed)) {}
+/// The events of one subscriber. An event may hold the last handle of a peer, and with it its endpoint and all that the user gave that, so
+/// it is dropped without a lock.
+#[derive(Debug, Default)]
+struct Subscriber {
+    unread: Mutex<Unread>,
+}
+
+#[derive(Debug, Default)]
+struct Unread {
+    events: VecDeque<Event>,
+    is_closed: bool,
+    waker: Option<Waker>,
+}
+
+impl Subscriber {
+    fn send(&self, event: Event) {
+        let (missed, waker) = {
+            let mut unread = self.unread.lock();
+            let is_full = unread.events.len() >= CAPACITY;
+            let missed = is_full.then(|| unread.events.pop_front()).flatten();
+            unread.events.push_back(event);
+            (missed, unread.waker.take())
+        };
+        drop(missed);
+        waker.into_iter().for_each(wake);
+    }
+
+    fn close(&self) {
+        let waker = {
+            let mut unread = self.unread.lock();
+            unread.is_closed = true;
+            unread.waker.take()
+        };
+        waker.into_iter().for_each(wake);
     }
 }
 
-/// Where events go. Empty once the endpoint is over, so that an endpoint that an unread event is the last to keep
-/// does not reach for the channel that the event is dropped from.
+/// Where events go: the subscribers that still exist. `None` once the endpoint is over.
 #[derive(Debug)]
-pub(crate) struct EventSink(Mutex<Option<Channel>>);
-
-#[derive(Debug)]
-struct Channel {
-    sender: Sender<Event>,
-    receivers: InactiveReceiver<Event>,
-}
+pub(crate) struct EventSink(Mutex<Option<Vec<Weak<Subscriber>>>>);
 
 impl EventSink {
     pub(crate) fn new() -> Self {
-        let (mut sender, receiver) = async_broadcast::broadcast(CAPACITY);
-        sender.set_overflow(true);
-        sender.set_await_active(false);
-        Self(Mutex::new(Some(Channel { sender, receivers: receiver.deactivate() })))
+        Self(Mutex::new(Some(Vec::new())))
     }
 
     pub(crate) fn subscribe(&self) -> Events {
-        Events(Box::pin(match &*self.0.lock() {
-            Some(channel) => channel.receivers.activate_cloned(),
-            // Its sender is gone, so it has ended.
-            None => async_broadcast::broadcast(1).1,
-        }))
+        let subscriber = Arc::<Subscriber>::default();
+        match &mut *self.0.lock() {
+            Some(subscribers) => subscribers.push(Arc::downgrade(&subscriber)),
+            None => subscriber.unread.lock().is_closed = true,
+        }
+        Events(subscriber)
     }
 
+    /// Events are sent one after the other, by one thread at a time.
     pub(crate) fn send(&self, event: Event) {
-        let sender = self.0.lock().as_ref().map(|channel| channel.sender.clone());
-        let unread = sender.map(|sender| sender.try_broadcast(event));
-        // An event without subscribers, or one that was pushed out of the buffer, is dropped outside of the lock.
-        drop(unread);
+        let mut subscribers = Vec::new();
+        if let Some(known) = &mut *self.0.lock() {
+            known.retain(|subscriber| {
+                let subscriber = subscriber.upgrade();
+                let exists = subscriber.is_some();
+                subscribers.extend(subscriber);
+                exists
+            });
+        }
+        for subscriber in subscribers {
+            subscriber.send(event.clone());
+        }
     }
 
     pub(crate) fn close(&self) {
-        let channel = self.0.lock().take();
-        drop(channel);
+        let subscribers = self.0.lock().take();
+        for subscriber in subscribers.into_iter().flatten() {
+            subscriber.upgrade().iter().for_each(|subscriber| subscriber.close());
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use futures_util::{FutureExt, StreamExt};
+
     use super::*;
+
+    fn draining(peer: u64) -> Event {
+        Event::Draining { peer: PeerId(peer) }
+    }
+
+    /// The peers of the events that are there, and whether the stream has ended.
+    fn read(events: &mut Events) -> (Vec<u64>, bool) {
+        let mut peers = Vec::new();
+        loop {
+            match events.next().now_or_never() {
+                Some(Some(Event::Draining { peer })) => peers.push(peer.0),
+                Some(Some(other)) => panic!("{other:?}"),
+                Some(None) => return (peers, true),
+                None => return (peers, false),
+            }
+        }
+    }
+
+    #[test]
+    fn a_subscriber_misses_the_oldest_of_too_many_and_no_other_subscriber_does() {
+        let sink = EventSink::new();
+        let (mut reads, mut lags) = (sink.subscribe(), sink.subscribe());
+        let most = CAPACITY as u64;
+        (0..most).for_each(|peer| sink.send(draining(peer)));
+        assert_eq!(read(&mut reads), ((0..most).collect(), false));
+        sink.send(draining(most));
+        let mut late = sink.subscribe();
+        sink.close();
+        assert_eq!(read(&mut reads), (vec![most], true));
+        assert_eq!(read(&mut lags), ((1..=most).collect(), true), "all but the first");
+        assert_eq!(read(&mut late), (vec![], true));
+        assert_eq!(read(&mut sink.subscribe()), (vec![], true));
+    }
 
     #[test]
     fn a_ration_is_so_many_in_a_second_and_counts_the_rest() {

@@ -62,6 +62,7 @@ mod tasks;
 #[cfg(feature = "tower")]
 pub mod tower;
 mod turns;
+mod waiters;
 
 /// Bodies of this repository's fuzz targets. No part of the API.
 #[cfg(all(feature = "fuzzing", unix))]

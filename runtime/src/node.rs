@@ -15,6 +15,7 @@ use crate::link::handshakes::Handshakes;
 use crate::lock::{Mutex, MutexGuard};
 use crate::peer::PeerShared;
 use crate::turns::Turns;
+use crate::waiters::Waiters;
 use crate::{Endpoint, PeerId};
 
 pub(crate) struct Node {
@@ -25,16 +26,15 @@ pub(crate) struct Node {
     /// Links whose handshake is not complete.
     pub(crate) handshakes: Arc<Mutex<Handshakes>>,
     /// Of links over byte streams and of those that have one peer, and of listeners that have accepted many.
-    pub(crate) turns: Turns,
+    pub(crate) turns: Arc<Turns>,
     refusals: Mutex<Ration>,
     accept_failures: Mutex<Ration>,
     lifecycle: Mutex<Lifecycle>,
-    pub(crate) phase_changed: event_listener::Event,
+    pub(crate) phase_changed: Waiters,
 }
 
 struct Lifecycle {
     phase: Phase,
-    drained: Option<Drained>,
     /// Every peer that has a link or waits for one.
     peers: BTreeMap<PeerId, Member>,
     /// Events that are still to be sent to subscribers.
@@ -69,8 +69,12 @@ struct Member {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
     Running,
+    /// Until this time.
     Draining(Instant),
-    Over,
+    /// What is left is being ended: some calls have no outcome yet.
+    Ending(Drained),
+    /// Every call has its outcome.
+    Over(Drained),
 }
 
 impl Node {
@@ -81,17 +85,16 @@ impl Node {
             handler_layers,
             events: EventSink::new(),
             handshakes: Arc::default(),
-            turns: Turns::new(),
+            turns: Arc::default(),
             refusals: Mutex::default(),
             accept_failures: Mutex::default(),
             lifecycle: Mutex::new(Lifecycle {
                 phase: Phase::Running,
-                drained: None,
                 peers: BTreeMap::new(),
                 notices: VecDeque::new(),
                 is_telling: false,
             }),
-            phase_changed: event_listener::Event::new(),
+            phase_changed: Waiters::default(),
         })
     }
 
@@ -166,7 +169,7 @@ impl Node {
             lifecycle.phase = match lifecycle.phase {
                 Phase::Running => Phase::Draining(deadline),
                 Phase::Draining(earlier) => Phase::Draining(earlier.min(deadline)),
-                Phase::Over => return,
+                Phase::Ending(_) | Phase::Over(_) => return,
             };
             self.core.set_draining();
         }
@@ -174,43 +177,43 @@ impl Node {
             peer.lock().connection.drain();
             peer.wake();
         }
-        self.phase_changed.notify(usize::MAX);
+        self.phase_changed.wake_all();
     }
 
     /// Cuts what is left. Every call ends.
     pub(crate) fn finish(&self, drained: Drained) {
         {
             let mut lifecycle = self.lifecycle.lock();
-            if lifecycle.phase == Phase::Over {
+            if let Phase::Ending(_) | Phase::Over(_) = lifecycle.phase {
                 return;
             }
-            lifecycle.phase = Phase::Over;
-            lifecycle.drained = Some(drained);
+            lifecycle.phase = Phase::Ending(drained);
             self.core.set_draining();
         }
-        self.core.tasks.abort_all();
+        let layered = self.core.tasks.abort_all();
         // First, or waiting requests would be started while the peers are detached, perhaps without an executor.
         self.core.dispatcher.close();
         for peer in self.everyone() {
             peer.detach(&DisconnectCause::Shutdown, false);
             self.expel(peer.id, DisconnectCause::Shutdown);
         }
-        self.phase_changed.notify(usize::MAX);
+        // Layers can't make a call any more, so those that are not made never are.
+        layered.iter().for_each(|streams| streams.end_unmade());
+        // Last, because `shutdown` returns from now on.
+        self.lifecycle.lock().phase = Phase::Over(drained);
+        self.phase_changed.wake_all();
         let mut lifecycle = self.lifecycle.lock();
         lifecycle.notices.push_back(Notice::Over);
         self.tell(lifecycle, None);
         self.handlers.clear();
     }
 
-    /// Waits for the driver to be over.
+    /// Waits until every call has its outcome, because the driver is over.
     pub(crate) async fn wait_until_over(&self) -> Drained {
         loop {
             let changed = self.phase_changed.listen();
-            {
-                let lifecycle = self.lifecycle.lock();
-                if lifecycle.phase == Phase::Over {
-                    return lifecycle.drained.unwrap_or(Drained::Completely);
-                }
+            if let Phase::Over(drained) = self.phase() {
+                return drained;
             }
             changed.await;
         }

@@ -40,7 +40,7 @@ pub(crate) fn open(mut new: NewCall) -> Result<CallStreams, CallError> {
     let mut calling = Box::pin(Layered::new(calling, shared.clone()));
     // As for a call whose result is whole.
     if calling.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
-        peer.core.tasks.spawn(&*peer.core.runtime, calling);
+        peer.core.tasks.spawn_layers(&*peer.core.runtime, calling, shared);
     } else if let (None, Some(error)) = (shared.id(), shared.failure()) {
         return Err(error);
     }

@@ -10,20 +10,29 @@ use futures_util::future::{AbortHandle, Abortable};
 
 use crate::lock::Mutex;
 use crate::rt::Runtime;
+use crate::stream::Shared;
+use crate::waiters::Waiters;
 
 /// Spawned tasks: how many live, and how to end them.
 #[derive(Debug, Default)]
 pub(crate) struct Tasks {
     links: Mutex<Links>,
     live: AtomicUsize,
-    none_left: event_listener::Event,
+    none_left: Waiters,
 }
 
 #[derive(Debug, Default)]
 struct Links {
     closed: bool,
     next: u64,
-    handles: BTreeMap<u64, AbortHandle>,
+    spawned: BTreeMap<u64, Task>,
+}
+
+#[derive(Debug)]
+struct Task {
+    handle: AbortHandle,
+    /// What the layers of a streamed call, if the task runs them, will open.
+    streams: Option<Arc<Shared>>,
 }
 
 /// Counts a task as living until it is dropped.
@@ -33,7 +42,7 @@ pub(crate) struct TaskGuard(Arc<Tasks>);
 impl Drop for TaskGuard {
     fn drop(&mut self) {
         if self.0.live.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.0.none_left.notify(usize::MAX);
+            self.0.none_left.wake_all();
         }
     }
 }
@@ -51,6 +60,25 @@ impl Tasks {
         runtime: &dyn Runtime,
         task: impl Future<Output = ()> + Send + 'static,
     ) {
+        self.spawn_with(runtime, task, None);
+    }
+
+    /// The same for the layers of a streamed call.
+    pub(crate) fn spawn_layers(
+        self: &Arc<Self>,
+        runtime: &dyn Runtime,
+        layers: impl Future<Output = ()> + Send + 'static,
+        streams: Arc<Shared>,
+    ) {
+        self.spawn_with(runtime, layers, Some(streams));
+    }
+
+    fn spawn_with(
+        self: &Arc<Self>,
+        runtime: &dyn Runtime,
+        task: impl Future<Output = ()> + Send + 'static,
+        streams: Option<Arc<Shared>>,
+    ) {
         let (handle, registration) = AbortHandle::new_pair();
         // Take the guard before the task can be aborted, or `wait_until_none` could miss it.
         let guard = self.guard();
@@ -61,28 +89,33 @@ impl Tasks {
             }
             let id = links.next;
             links.next += 1;
-            links.handles.insert(id, handle);
+            links.spawned.insert(id, Task { handle, streams });
             id
         };
         // No `async` block, which would have room for the task twice: where it is captured and where it is awaited.
         runtime.spawn(Box::pin(Abortable::new(task, registration).map(move |_| {
             // An aborted task has nothing to report.
-            let ended = guard.0.links.lock().handles.remove(&id);
+            let ended = guard.0.links.lock().spawned.remove(&id);
             // With it goes the waker of the task.
             drop(ended);
         })));
     }
 
-    /// Ends every task at its next poll, and lets none start any more.
-    pub(crate) fn abort_all(&self) {
-        let handles = {
+    /// Ends every task at its next poll, and lets none start any more. Returns the streams of the calls whose layers are thereby ended:
+    /// those that are not opened yet have no peer that ends them.
+    pub(crate) fn abort_all(&self) -> Vec<Arc<Shared>> {
+        let spawned = {
             let mut links = self.links.lock();
             links.closed = true;
-            std::mem::take(&mut links.handles)
+            std::mem::take(&mut links.spawned)
         };
-        for handle in handles.into_values() {
-            handle.abort();
-        }
+        spawned
+            .into_values()
+            .filter_map(|task| {
+                task.handle.abort();
+                task.streams
+            })
+            .collect()
     }
 
     /// Waits until no task lives.

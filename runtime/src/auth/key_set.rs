@@ -9,6 +9,7 @@ use futures_util::stream::{self, BoxStream, StreamExt};
 use super::{Admission, Authenticator, Credential, CurvePublicKey, Identity, ServerIdentity};
 use crate::lock::Mutex;
 use crate::rt::Runtime;
+use crate::waiters::Waiters;
 
 /// Admits a set of keys, which can change while endpoints use it. All clones share the set.
 #[derive(Clone)]
@@ -21,7 +22,7 @@ pub struct KeySet {
 #[derive(Default)]
 struct Keys {
     state: Mutex<State>,
-    changed: event_listener::Event,
+    changed: Waiters,
 }
 
 #[derive(Default)]
@@ -79,7 +80,7 @@ impl Keys {
             state.version += 1;
             change(&mut state.users)
         };
-        self.changed.notify(usize::MAX);
+        self.changed.wake_all();
         result
     }
 
@@ -98,6 +99,7 @@ impl Keys {
                 let changed = keys.changed.listen();
                 let version = keys.state.lock().version;
                 if version != seen {
+                    drop(changed);
                     return Some(((), (keys, version)));
                 }
                 changed.await;

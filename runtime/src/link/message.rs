@@ -26,6 +26,7 @@ use crate::node::Node;
 use crate::peer::PeerShared;
 use crate::rt::yield_now;
 use crate::stats::add;
+use crate::waiters::Waiters;
 
 /// Messages sent or received before the link yields to other tasks.
 const MAX_TURNS: usize = 64;
@@ -42,14 +43,14 @@ pub(crate) struct LinkPeer {
     routing_id: Bytes,
     /// Messages that were delivered, and whose effects have not been carried out.
     behind: AtomicUsize,
-    caught_up: event_listener::Event,
+    caught_up: Waiters,
 }
 
 impl LinkPeer {
     /// The link is there from now on.
     pub(crate) fn new(peer: Arc<PeerShared>, routing_id: Bytes, address: &str) -> Self {
         peer.lock().attach(address, routing_id.clone(), None, peer.core.now());
-        let (behind, caught_up) = (AtomicUsize::new(0), event_listener::Event::new());
+        let (behind, caught_up) = (AtomicUsize::new(0), Waiters::default());
         Self { peer, routing_id, behind, caught_up }
     }
 
@@ -68,7 +69,7 @@ impl LinkPeer {
     /// The effects of a delivered message were carried out, or never will be.
     fn catch_up(&self) {
         if self.behind.swap(0, Relaxed) >= MAX_BEHIND {
-            self.caught_up.notify(usize::MAX);
+            self.caught_up.wake_all();
         }
     }
 

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use callosum_proto::{Metadata, StreamId};
 
 use super::shared::{Head, Shared};
-use crate::error::{CallError, DisconnectCause, NotSent};
+use crate::error::CallError;
 use crate::loan::Loan;
 use crate::lock::guarded;
 use crate::peer::{Answered, PeerShared};
@@ -111,10 +111,7 @@ impl<F: Future<Output = Answered> + Unpin> Future for Layered<F> {
 impl<F> Drop for Layered<F> {
     fn drop(&mut self) {
         // A layer has panicked, or the endpoint is over.
-        let error = match self.shared.id() {
-            Some(_) => CallError::Cancelled,
-            None => NotSent::Disconnected(DisconnectCause::Shutdown).into(),
-        };
-        self.shared.end(Err(error)).wake();
+        self.shared.end_unmade();
+        self.shared.end(Err(CallError::Cancelled)).wake();
     }
 }

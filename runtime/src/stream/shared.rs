@@ -7,7 +7,7 @@ use std::task::{Context, Waker};
 use bytes::Bytes;
 use callosum_proto::{Chunk, Metadata, ReadError, StreamId};
 
-use crate::error::CallError;
+use crate::error::{CallError, DisconnectCause, NotSent};
 use crate::lock::Mutex;
 
 /// See the [module](self).
@@ -200,6 +200,13 @@ impl Shared {
         let mut state = self.state.lock();
         state.end.get_or_insert(result);
         state.wake_all()
+    }
+
+    /// Ends the call if its layers have not made it, because the endpoint is over.
+    pub(crate) fn end_unmade(&self) {
+        if self.id().is_none() {
+            self.end(Err(NotSent::Disconnected(DisconnectCause::Shutdown).into())).wake();
+        }
     }
 
     pub(crate) fn set_writing(&self, writing: bool) {

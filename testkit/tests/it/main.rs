@@ -12,4 +12,5 @@ mod session_props;
 mod shutdown;
 mod streamed_layers;
 mod unit;
+mod wakers;
 mod world;

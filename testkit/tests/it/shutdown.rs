@@ -6,13 +6,16 @@ use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
+use bytes::Bytes;
 use callosum_runtime::auth::{CurveClient, KeySet, generate_keys};
+use callosum_runtime::layer::{CallNext, OutgoingCall};
 use callosum_runtime::{
-    Binder, Builder, Connector, Context, Dialect, Drained, Driver, Event, Events, HandlerResult, Response,
+    Binder, Builder, CallError, Connector, Context, Dialect, DisconnectCause, Drained, Driver, Event, Events,
+    HandlerResult, NotSent, Response,
 };
 use callosum_testkit::world::{Host, Link, World};
 use futures_util::StreamExt;
-use futures_util::future::{FutureExt, join_all};
+use futures_util::future::{FutureExt, join_all, select};
 use futures_util::stream::FuturesUnordered;
 
 const MS: Duration = Duration::from_millis(1);
@@ -33,6 +36,28 @@ fn with_handlers(builder: Builder, world: &World) -> Builder {
     })
 }
 
+/// A driver that runs as a task, and can be dropped.
+#[derive(Clone)]
+struct Driving(Arc<Mutex<Option<Driver>>>);
+
+impl Driving {
+    fn spawn(host: &Host, driver: Driver) -> Self {
+        let driving = Self(Arc::new(Mutex::new(Some(driver))));
+        let task = driving.clone();
+        host.spawn(std::future::poll_fn(move |cx| {
+            let mut driver = task.take();
+            let polled = driver.as_mut().map(|driver| driver.poll_unpin(cx));
+            *task.0.lock().expect("nobody panics with it") = driver;
+            polled.map_or(Poll::Ready(()), |polled| polled.map(drop))
+        }));
+        driving
+    }
+
+    fn take(&self) -> Option<Driver> {
+        self.0.lock().expect("nobody panics with it").take()
+    }
+}
+
 /// What an endpoint has said of each peer, and whether that made sense.
 async fn check_events(mut events: Events) {
     let mut connected = BTreeSet::new();
@@ -51,6 +76,33 @@ async fn check_events(mut events: Events) {
 struct Party {
     binder: Binder,
     connectors: Vec<Connector>,
+    /// Of the binder, and then of the connectors.
+    driving: Vec<Driving>,
+}
+
+impl Party {
+    async fn shutdown(&self, of: Option<usize>, grace: Duration) {
+        match of {
+            None => drop(self.binder.shutdown(grace).await),
+            Some(number) => drop(self.connectors[number].shutdown(grace).await),
+        }
+    }
+
+    /// Ends an endpoint in one of three ways. Returns as soon as a shutdown does.
+    async fn end(&self, world: &World, of: Option<usize>) {
+        let grace = || MS * world.random_below(100) as u32;
+        let shutdown = self.shutdown(of, grace());
+        match world.random_below(3) {
+            0 => shutdown.await,
+            1 => {
+                select(pin!(shutdown), pin!(self.shutdown(of, grace()))).await;
+            }
+            _ => {
+                drop(self.driving[of.map_or(0, |number| number + 1)].take());
+                shutdown.await;
+            }
+        }
+    }
 }
 
 async fn gather(world: &World, server: &Host, clients: &[Host], curve: bool) -> Party {
@@ -63,18 +115,19 @@ async fn gather(world: &World, server: &Host, clients: &[Host], curve: bool) -> 
     }
     let (binder, driver) = builder.bind("tcp://server:1").await.expect("the port is free");
     server.spawn(check_events(binder.events()));
-    server.spawn(async { drop(driver.await) });
-    let connect = |host: &Host| {
+    let mut driving = vec![Driving::spawn(server, driver)];
+    let mut connect = |host: &Host| {
         let mut builder = with_handlers(host.builder(), world);
         if curve {
             builder = builder.authenticator(CurveClient::new(client_keys.clone(), server_keys.public()));
         }
         let (connector, driver) = builder.connect("tcp://server:1").expect("it is an endpoint");
         host.spawn(check_events(connector.events()));
-        host.spawn(async { drop(driver.await) });
+        driving.push(Driving::spawn(host, driver));
         connector
     };
-    Party { binder, connectors: clients.iter().map(connect).collect() }
+    let connectors = clients.iter().map(&mut connect).collect();
+    Party { binder, connectors, driving }
 }
 
 /// Calls of the binder, or of a connector, made and not awaited.
@@ -114,11 +167,7 @@ fn run(seed: u64, curve: bool) {
         let mut left = vec![None, Some(0), Some(1), Some(2)];
         while !left.is_empty() {
             let of = left.swap_remove(world.random_below(left.len() as u64) as usize);
-            let grace = MS * world.random_below(100) as u32;
-            match of {
-                None => drop(party.binder.shutdown(grace).await),
-                Some(number) => drop(party.connectors[number].shutdown(grace).await),
-            }
+            party.end(&world, of).await;
             check_outcomes(&mut calls, of);
         }
         // All events of the links have been emitted by then.
@@ -134,6 +183,74 @@ fn every_call_has_its_outcome_before_a_shutdown_returns() {
 #[test]
 fn every_call_has_its_outcome_before_a_shutdown_returns_under_curve() {
     (0..100).for_each(|seed| run(seed, true));
+}
+
+/// A body whose destructor looks at what has ended: a shutdown, and another call.
+struct Witness {
+    bytes: Vec<u8>,
+    connector: Connector,
+    other: Arc<Mutex<Option<Response<Bytes>>>>,
+    seen: Arc<Mutex<Option<(bool, bool)>>>,
+}
+
+impl AsRef<[u8]> for Witness {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Witness {
+    fn drop(&mut self) {
+        let is_over = self.connector.shutdown(Duration::ZERO).now_or_never().is_some();
+        let mut other = self.other.lock().expect("nobody panics with it");
+        let has_ended = other.as_mut().is_some_and(|call| call.now_or_never().is_some());
+        *self.seen.lock().expect("nobody panics with it") = Some((is_over, has_ended));
+    }
+}
+
+#[test]
+fn a_shutdown_that_is_polled_as_the_endpoint_ends_waits_for_every_call() {
+    let world = World::new(0);
+    let client = world.host("client");
+    let (connector, driver) = client.builder().connect("tcp://server:1").expect("it is an endpoint");
+    let (other, seen) = <(Arc<Mutex<_>>, Arc<Mutex<_>>)>::default();
+    let bytes = vec![1; 5_000];
+    let witness = Witness { bytes, connector: connector.clone(), other: other.clone(), seen: seen.clone() };
+    let first = connector.peer().invoke_raw("first", Bytes::from_owner(witness)).into_future();
+    let second = connector.peer().invoke_raw("second", "").into_future();
+    *other.lock().expect("nobody panics with it") = Some(second);
+    drop(driver);
+    drop(first);
+    assert_eq!(*seen.lock().expect("nobody panics with it"), Some((false, false)));
+    assert!(connector.shutdown(Duration::ZERO).now_or_never().is_some());
+}
+
+#[test]
+fn streams_whose_layers_still_wait_have_their_outcome_before_a_shutdown_returns() {
+    for seed in 0..50 {
+        let world = World::new(seed);
+        let client = world.host("client");
+        world.run(async {
+            let waits = |call: OutgoingCall, next: CallNext| async move {
+                std::future::pending::<()>().await;
+                next.run(call).await
+            };
+            let builder = client.builder().call_layer(waits);
+            let (connector, driver) = builder.connect("tcp://server:1").expect("it is an endpoint");
+            let driving = Driving::spawn(&client, driver);
+            let (_writer, answer) = connector.peer().open("stream").stream().expect("its layers wait");
+            world.sleep(10 * MS).await;
+            if seed % 2 == 0 {
+                drop(driving.take());
+            }
+            connector.shutdown(1_000 * MS).await;
+            let outcome = answer.now_or_never().expect("its endpoint has shut down");
+            assert!(
+                matches!(outcome, Err(CallError::NotSent(NotSent::Disconnected(DisconnectCause::Shutdown)))),
+                "{outcome:?}"
+            );
+        });
+    }
 }
 
 /// A binder shuts down while its peer is out of reach, with replies under way that fill no buffer: how it ends, how long that takes, and
@@ -174,7 +291,7 @@ fn shut_down_during_a_partition(
             // A side that has something to say finds out at once that the other side has closed.
             while peer.is_connected() {
                 let (ping, pause) = (pin!(peer.ping()), pin!(time.sleep(MS)));
-                futures_util::future::select(ping, pause).await;
+                select(ping, pause).await;
             }
         });
         let ends = async {
@@ -215,7 +332,7 @@ fn a_shutdown_waits_until_a_peer_that_stalls_has_received_its_replies() {
 }
 
 /// Ends an endpoint where a connection is logged: between its handshake and what the subscribers are told of it.
-struct EndWhenConnected(Arc<Mutex<Option<Driver>>>);
+struct EndWhenConnected(Arc<Mutex<Option<Driving>>>);
 
 struct Message(String);
 
@@ -240,7 +357,8 @@ impl tracing::Subscriber for EndWhenConnected {
         let mut message = Message(String::new());
         event.record(&mut message);
         if message.0 == "peer connected" {
-            drop(self.0.lock().expect("nobody panics with it").take());
+            let driving = self.0.lock().expect("nobody panics with it").take();
+            drop(driving.and_then(|driving| driving.take()));
         }
     }
 
@@ -254,18 +372,12 @@ impl tracing::Subscriber for EndWhenConnected {
 fn an_endpoint_that_ends_as_a_peer_connects_tells_of_both_in_their_order() {
     let world = World::new(0);
     let (server, client) = (world.host("server"), world.host("client"));
-    let slot = Arc::new(Mutex::new(None::<Driver>));
+    let slot = Arc::new(Mutex::new(None::<Driving>));
     let told = tracing::subscriber::with_default(EndWhenConnected(slot.clone()), || {
         world.run(async {
             let (binder, driver) = server.builder().bind("tcp://server:1").await.expect("the port is free");
-            *slot.lock().expect("nobody panics with it") = Some(driver);
             let events = binder.events();
-            server.spawn(std::future::poll_fn(move |cx| {
-                let mut driver = slot.lock().expect("nobody panics with it").take();
-                let polled = driver.as_mut().map(|driver| driver.poll_unpin(cx));
-                *slot.lock().expect("nobody panics with it") = driver;
-                polled.map_or(Poll::Ready(()), |polled| polled.map(drop))
-            }));
+            *slot.lock().expect("nobody panics with it") = Some(Driving::spawn(&server, driver));
             let (_connector, driver) = client.builder().connect("tcp://server:1").expect("it is an endpoint");
             client.spawn(async { drop(driver.await) });
             events.map(|event| format!("{event:?}")).collect::<Vec<_>>().await
