@@ -123,7 +123,8 @@ fn the_readmes_tunnel() {
     let port = serve(web);
     let scratch = Scratch::new();
     let start = |line: &str, replaced: &[(&str, &str)]| {
-        let words = line.split(' ').skip(1).map(|word| {
+        // A shell takes the quotes away.
+        let words = line.split(' ').skip(1).map(|word| word.trim_matches('\'')).map(|word| {
             let found = replaced.iter().find(|(example, _)| word.contains(example));
             found.map_or_else(|| word.to_owned(), |(example, here)| word.replace(example, here))
         });

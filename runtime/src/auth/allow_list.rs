@@ -102,9 +102,13 @@ impl AllowList {
     /// # Errors
     /// If it can't be read; the last list that was read stays in force.
     pub fn reload(&self) -> Result<(), AllowListError> {
-        // Locked while the files are read: otherwise a thread that read earlier could overwrite the result of a later read.
-        let _reading = self.progress.lock();
-        self.read_all()
+        let result = {
+            // Locked while the files are read: otherwise a thread that read earlier could overwrite the result of a later read.
+            let _reading = self.progress.lock();
+            self.read_all()
+        };
+        self.set.tell();
+        result
     }
 
     /// Only while the progress is locked.
@@ -138,20 +142,24 @@ impl AllowList {
 
     /// Checks the files, unless another binder did so within the interval.
     fn look_if_due(&self, now: impl Fn() -> Instant) {
-        let mut progress = self.progress.lock();
-        if progress.looked.is_none_or(|at| now().saturating_duration_since(at) >= self.interval) {
-            self.look_again(&mut progress);
-            // The interval begins at the end of the check, which may take long.
-            progress.looked = Some(now());
+        {
+            let mut progress = self.progress.lock();
+            if progress.looked.is_none_or(|at| now().saturating_duration_since(at) >= self.interval) {
+                self.look_again(&mut progress);
+                // The interval begins at the end of the check, which may take long.
+                progress.looked = Some(now());
+            }
         }
+        self.set.tell();
     }
 
     #[cfg(any(test, feature = "fuzzing"))]
     pub(super) fn look(&self) {
         self.look_again(&mut self.progress.lock());
+        self.set.tell();
     }
 
-    /// Reads if something has changed, and nothing more since it was looked at before.
+    /// Reads if something has changed, and nothing more since it was looked at before. Only while the progress is locked.
     fn look_again(&self, progress: &mut Progress) {
         let restless = std::mem::take(&mut progress.restless);
         let looks = files::look_at(&self.path);

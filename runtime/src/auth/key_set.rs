@@ -29,6 +29,8 @@ struct Keys {
 struct State {
     users: BTreeMap<CurvePublicKey, Identity>,
     version: u64,
+    /// The version that the tasks were told of.
+    told: u64,
 }
 
 impl KeySet {
@@ -52,10 +54,18 @@ impl KeySet {
         self.keys.change(|users| users.remove(key).is_some())
     }
 
+    /// Replaces all keys. Follow it with [`tell`](Self::tell) once no lock is held.
     pub(super) fn replace(&self, with: BTreeMap<CurvePublicKey, Identity>) {
-        if self.keys.state.lock().users != with {
-            self.keys.change(|users| *users = with);
+        let mut state = self.keys.state.lock();
+        if state.users != with {
+            state.version += 1;
+            state.users = with;
         }
+    }
+
+    /// Wakes those that wait for changes, if there were any.
+    pub(super) fn tell(&self) {
+        self.keys.tell();
     }
 
     pub(super) fn users(&self) -> BTreeMap<CurvePublicKey, Identity> {
@@ -80,8 +90,18 @@ impl Keys {
             state.version += 1;
             change(&mut state.users)
         };
-        self.changed.wake_all();
+        self.tell();
         result
+    }
+
+    fn tell(&self) {
+        let is_new = {
+            let State { version, told, .. } = &mut *self.state.lock();
+            std::mem::replace(told, *version) != *version
+        };
+        if is_new {
+            self.changed.wake_all();
+        }
     }
 
     fn check(&self, key: &CurvePublicKey) -> Admission {
