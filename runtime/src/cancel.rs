@@ -16,7 +16,7 @@ use futures_util::task::AtomicWaker;
 
 use crate::lock::Mutex;
 use crate::rt::{Runtime, Timer, from_now};
-use crate::waiters::Waiters;
+use crate::waiters::{self, Waiters};
 
 /// Why a handler is cancelled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -92,7 +92,7 @@ impl Cancellation {
 
     fn wake(&self) {
         self.cancelled.wake_all();
-        self.task.wake();
+        self.task.take().into_iter().for_each(waiters::wake);
     }
 
     pub(crate) fn set_grace(&self, grace: Duration) {

@@ -20,6 +20,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use crate::cancel::{CancelReason, Cancellation};
 use crate::lock::{Mutex, MutexGuard, assert_unlocked};
 use crate::stats::{Counters, add};
+use crate::waiters;
 
 pub(crate) use self::handling::{Handling, NotBegun};
 pub(crate) use self::inbox::{Decisions, Inbox, Relayed};
@@ -71,7 +72,7 @@ struct Afterwards {
 impl Afterwards {
     fn run(self) {
         assert_unlocked();
-        self.wake.into_iter().for_each(|inbox| inbox.driver.wake());
+        self.wake.into_iter().filter_map(|inbox| inbox.driver.take()).for_each(waiters::wake);
     }
 }
 

@@ -185,7 +185,13 @@ impl EventSink {
     pub(crate) fn subscribe(&self) -> Events {
         let subscriber = Arc::<Subscriber>::default();
         match &mut *self.0.lock() {
-            Some(subscribers) => subscribers.push(Arc::downgrade(&subscriber)),
+            Some(subscribers) => {
+                // Otherwise an application that subscribes often would fill the list while there are no events.
+                if subscribers.len() == subscribers.capacity() {
+                    subscribers.retain(|known| known.strong_count() > 0);
+                }
+                subscribers.push(Arc::downgrade(&subscriber));
+            }
             None => subscriber.unread.lock().is_closed = true,
         }
         Events(subscriber)

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -112,7 +113,8 @@ impl Tasks {
         spawned
             .into_values()
             .filter_map(|task| {
-                task.handle.abort();
+                // This wakes the task. Its executor may panic, and the other tasks must end.
+                let _ = catch_unwind(AssertUnwindSafe(|| task.handle.abort()));
                 task.streams
             })
             .collect()

@@ -52,14 +52,20 @@ impl Turns {
 
     /// The next task that still waits for a slot; without one, there is one free slot more.
     fn next(&self) -> Option<oneshot::Sender<Turn>> {
-        let mut state = self.0.lock();
-        while let Some(sender) = state.waiting.pop_front() {
+        loop {
+            let sender = {
+                let mut state = self.0.lock();
+                let Some(sender) = state.waiting.pop_front() else {
+                    state.free += 1;
+                    return None;
+                };
+                sender
+            };
+            // Dropping a sender may wake a task, so not under the lock.
             if !sender.is_canceled() {
                 return Some(sender);
             }
         }
-        state.free += 1;
-        None
     }
 }
 

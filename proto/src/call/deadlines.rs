@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::Instant;
 
 use crate::ids::{CallId, RequestId, StreamId};
-use crate::kept::{free_if_empty, shrink_if_empty};
+use crate::kept::{free_if_empty, kept_capacity};
 
 /// What is due when a timer fires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -80,10 +80,15 @@ impl Deadlines {
         }
     }
 
-    /// Removes stopped deadlines: from the front, and all once they are more than half of the queue.
+    /// Removes stopped deadlines: from both ends, and all once they are more than half of the queue.
     fn trim(&mut self) {
         while self.queue.front().is_some_and(|first| first.stopped) {
             self.queue.pop_front();
+            self.stopped -= 1;
+        }
+        // Otherwise a long timeout would send the deadlines after it to the tree.
+        while self.queue.back().is_some_and(|last| last.stopped) {
+            self.queue.pop_back();
             self.stopped -= 1;
         }
         // Each search is paid for by as many calls of `stop` before.
@@ -91,7 +96,11 @@ impl Deadlines {
             self.queue.retain(|queued| !queued.stopped);
             self.stopped = 0;
         }
-        shrink_if_empty(&mut self.queue);
+        // At least half of what had room was popped since.
+        let room = (2 * self.queue.len()).max(kept_capacity::<Queued>());
+        if self.queue.capacity() > 2 * room {
+            self.queue.shrink_to(room);
+        }
     }
 
     pub(super) fn next(&self) -> Option<Instant> {

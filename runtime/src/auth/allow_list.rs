@@ -142,25 +142,36 @@ impl AllowList {
 
     /// Checks the files, unless another binder did so within the interval.
     fn look_if_due(&self, now: impl Fn() -> Instant) {
-        {
+        let failure = {
             let mut progress = self.progress.lock();
-            if progress.looked.is_none_or(|at| now().saturating_duration_since(at) >= self.interval) {
-                self.look_again(&mut progress);
-                // The interval begins at the end of the check, which may take long.
-                progress.looked = Some(now());
+            if progress.looked.is_some_and(|at| now().saturating_duration_since(at) < self.interval) {
+                return;
             }
-        }
+            let failure = self.look_again(&mut progress);
+            // The interval begins at the end of the check, which may take long.
+            progress.looked = Some(now());
+            failure
+        };
+        self.has_looked(failure);
+    }
+
+    /// What the application sees of a look, once nothing is locked.
+    fn has_looked(&self, failure: Option<AllowListError>) {
         self.set.tell();
+        if let Some(error) = failure {
+            tracing::warn!(%error, "the allowed keys stay what they were");
+        }
     }
 
     #[cfg(any(test, feature = "fuzzing"))]
     pub(super) fn look(&self) {
-        self.look_again(&mut self.progress.lock());
-        self.set.tell();
+        let failure = self.look_again(&mut self.progress.lock());
+        self.has_looked(failure);
     }
 
     /// Reads if something has changed, and nothing more since it was looked at before. Only while the progress is locked.
-    fn look_again(&self, progress: &mut Progress) {
+    /// Returns a failure that is new.
+    fn look_again(&self, progress: &mut Progress) -> Option<AllowListError> {
         let restless = std::mem::take(&mut progress.restless);
         let looks = files::look_at(&self.path);
         let failure = match looks {
@@ -177,18 +188,14 @@ impl AllowList {
                 progress.last = Some(looks);
                 progress.restless = restless + 1;
                 if progress.restless <= RETRIES {
-                    return;
+                    return None;
                 }
                 self.revoke_missing().err()
             }
             Err(error) => Some(AllowListError { path: self.path.to_path_buf(), error }),
         };
-        if let Some(error) = &failure
-            && !progress.failing
-        {
-            tracing::warn!(%error, "the allowed keys stay what they were");
-        }
-        progress.failing = failure.is_some();
+        let was_failing = std::mem::replace(&mut progress.failing, failure.is_some());
+        failure.filter(|_| !was_failing)
     }
 
     async fn watch(self, runtime: Arc<dyn Runtime>) {

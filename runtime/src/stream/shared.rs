@@ -9,6 +9,7 @@ use callosum_proto::{Chunk, Metadata, ReadError, StreamId};
 
 use crate::error::{CallError, DisconnectCause, NotSent};
 use crate::lock::Mutex;
+use crate::waiters;
 
 /// See the [module](self).
 #[derive(Debug, Default)]
@@ -60,7 +61,7 @@ pub(crate) struct Wakers([Option<Waker>; 4]);
 
 impl Wakers {
     pub(crate) fn wake(self) {
-        self.into_iter().for_each(Waker::wake);
+        self.into_iter().for_each(waiters::wake);
     }
 }
 
