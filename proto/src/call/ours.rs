@@ -11,11 +11,8 @@ use crate::event::{Event, Outcome};
 use crate::ids::{CallId, StreamId};
 use crate::send::{Control, MESSAGE_OVERHEAD, Queued, QueuedCall};
 use crate::stream::SendHalf;
-use crate::wire::{self, Number, Record};
+use crate::wire::{self, MAX_NAMES, Number, Record};
 use crate::{Metadata, OrderingKey, Text, Urgency};
-
-/// Largest size of method name and key together, in bytes, so that the header is well below its limit (W-10).
-pub(super) const MAX_NAMES: usize = 32 * 1024;
 
 /// Largest body that is sent, in bytes, whatever the peer accepts: lengths have 32 bits on the wire.
 const MAX_SENDABLE: usize = 1 << 30;

@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::ours::MAX_NAMES;
 use super::reassembly::reassembly_size;
 use super::table::{OpenCall, Opened, RequestState, Stage, State};
 use super::{Calls, Deadline, Fatal};
@@ -15,7 +14,7 @@ use crate::ordering::{Arrival, Busy};
 use crate::reply::Reply;
 use crate::send::{Control, MESSAGE_OVERHEAD, Queued, QueuedReply, ReplyBody};
 use crate::stream::{ReadError, RecvHalf, StreamFault};
-use crate::wire::{self, DecodeError, Failure, MAX_FIRST, Number, Options, Piece, Record};
+use crate::wire::{self, DecodeError, Failure, MAX_FIRST, MAX_NAMES, Number, Options, Piece, Record};
 use crate::{ErrorInfo, Metadata, OrderingKey, Urgency};
 
 /// Grace after the caller's deadline: the caller's CANCEL normally arrives first.

@@ -29,6 +29,9 @@ use bytes::Bytes;
 /// to calls of dialect 1, which have none.
 pub(crate) type Number = u64;
 
+/// Largest size of method name and key together, in bytes, so that the header is well below its limit (W-10).
+pub(crate) const MAX_NAMES: usize = 32 * 1024;
+
 /// Slices of up to this size are always copied out of their frame.
 const COPY_MAX: usize = 2 * 1024;
 

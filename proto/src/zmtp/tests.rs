@@ -4,9 +4,11 @@ use std::time::{Duration, Instant};
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::assembly::MAX_FRAMES_READ;
-use super::output::{COPY_MAX, OutputQueue};
 use super::*;
 use crate::{Keepalive, Multipart, Role};
+
+mod output;
+mod timing;
 
 const MORE: u8 = 1;
 const COMMAND: u8 = 4;
@@ -435,210 +437,6 @@ fn our_own_output_does_not_pause_input() {
 }
 
 #[test]
-fn output_is_framed_as_rfc_23_says_and_whole() {
-    let now = Instant::now();
-    let mut link = shake(&config(), now, 1);
-    let tail = Bytes::from(vec![7; 300]);
-    link.send(Multipart::with_tail(Bytes::from_static(b"M"), Bytes::new(), Bytes::from_static(b"ab"), tail))
-        .unwrap();
-    // Half of a frame is written when a command is queued.
-    link.advance_output(3);
-    feed(&mut link, now, command("PING", b"\0\0")).unwrap();
-    link.send(three(b"N", Bytes::from(vec![1; 255]), Bytes::from(vec![2; 256]))).unwrap();
-    let body = [&b"ab"[..], &[7; 300]].concat();
-    let expected = [
-        frame(MORE, b"")[..].to_vec(),
-        frame(0, &body).to_vec(),
-        command("PONG", b"").to_vec(),
-        frame(MORE, b"N").to_vec(),
-        frame(MORE, &[1; 255]).to_vec(),
-        frame(0, &[2; 256]).to_vec(),
-    ]
-    .concat();
-    assert_eq!(flush(&mut link), expected);
-    assert_eq!(link.send(Multipart::default()), Err(LinkError::NoFrames));
-}
-
-#[test]
-fn small_messages_are_one_slice_and_large_bodies_are_not_copied() {
-    let now = Instant::now();
-    let mut link = shake(&config(), now, 1);
-    for _ in 0..100 {
-        link.send(three(b"UPPER", Bytes::from_static(b"header"), Bytes::from(vec![0; 64]))).unwrap();
-    }
-    let body = Bytes::from(vec![1; COPY_MAX + 1]);
-    let prefix = Bytes::from_static(b"prefix");
-    link.send(Multipart::with_tail(Bytes::new(), Bytes::new(), prefix, body.clone())).unwrap();
-    let mut slices = [IoSlice::new(&[]); 8];
-    assert_eq!(link.output(&mut slices), 2);
-    assert_eq!(slices[1].as_ptr(), body.as_ptr());
-}
-
-#[test]
-fn buffers_of_large_bodies_are_used_again_once_they_are_free() {
-    let now = Instant::now();
-    let mut link = shake(&config(), now, 1);
-    let mut take = |len: usize, fill: u8| {
-        feed(&mut link, now, Bytes::from(frame(0, &vec![fill; len]))).unwrap();
-        let body = messages(&mut link)[0][0].clone();
-        assert!(body == vec![fill; len]);
-        body
-    };
-    let (first, second) = (take(60_000, 1), take(60_000, 2));
-    let at = first.as_ptr();
-    let third = take(60_000, 3);
-    assert!(third.as_ptr() != at, "the first is still held");
-    drop(first);
-    let fourth = take(50_000, 4);
-    assert_eq!(fourth.as_ptr(), at);
-    assert!(second == vec![2; 60_000] && third == vec![3; 60_000]);
-}
-
-#[test]
-fn large_bodies_in_pieces_grow_as_they_come() {
-    let now = Instant::now();
-    let mut link = shake(&config(), now, 1);
-    let body: Vec<u8> = (0..3_000_000_u32).map(|index| (index / 7) as u8).collect();
-    let mut input = Bytes::from(frame(0, &body));
-    while !input.is_empty() {
-        let piece = input.split_to(input.len().min(64 << 10));
-        feed(&mut link, now, piece).unwrap();
-    }
-    assert!(messages(&mut link) == [[Bytes::from(body)]]);
-}
-
-#[test]
-fn bodies_do_not_pin_the_read_buffer() {
-    let now = Instant::now();
-    for len in [100, 30_000] {
-        let mut link = shake(&config(), now, 1);
-        let input = Bytes::from(frame(0, &vec![5; len]));
-        feed(&mut link, now, input.clone()).unwrap();
-        let held = messages(&mut link);
-        assert!(input.is_unique(), "{held:?} shares it");
-    }
-}
-
-#[test]
-fn output_queue_keeps_order_and_count() {
-    let mut queue = OutputQueue::default();
-    let mut expected = Vec::new();
-    for (index, len) in [0, 1, COPY_MAX, COPY_MAX + 1, 60_000, 5, COPY_MAX, 70_000].into_iter().enumerate() {
-        let piece = Bytes::from(vec![index as u8; len]);
-        queue.push(&piece);
-        expected.extend_from_slice(&piece);
-    }
-    let mut written = Vec::new();
-    while queue.pending() > 0 {
-        let mut slices = [IoSlice::new(&[]); 2];
-        let filled = queue.slices(&mut slices);
-        let piece = joined(&slices[..filled]);
-        let taken = piece.len().min(12_345);
-        written.extend_from_slice(&piece[..taken]);
-        queue.advance(taken);
-        assert_eq!(queue.pending(), expected.len() - written.len());
-    }
-    assert!(written == expected);
-    queue.advance(1);
-    assert_eq!(queue.pending(), 0);
-}
-
-#[test]
-fn handshake_has_a_deadline() {
-    let start = Instant::now();
-    let config = config();
-    let mut link = Link::new(&config, [7; 32], start);
-    let deadline = start + Duration::from_secs(10);
-    assert_eq!(link.poll_timeout(), Some(deadline));
-    feed(&mut link, deadline - Duration::from_millis(1), greeting(3, 1, "NULL")).unwrap();
-    link.handle_timeout(deadline - Duration::from_millis(1)).unwrap();
-    assert_eq!(link.poll_timeout(), Some(deadline), "progress does not extend it");
-    assert_eq!(link.handle_timeout(deadline), Err(LinkError::HandshakeTimedOut));
-    assert_eq!(link.poll_timeout(), None);
-    assert_eq!(link.handle_timeout(deadline), Ok(()));
-}
-
-#[test]
-fn silent_peer_is_pinged_and_then_given_up() {
-    let start = Instant::now();
-    let mut link = shake(&config(), start, 1);
-    let second = Duration::from_secs(1);
-    for at in [30, 60] {
-        assert_eq!(link.poll_timeout(), Some(start + at * second));
-        link.handle_timeout(start + at * second - Duration::from_nanos(1)).unwrap();
-        assert_eq!(link.pending_output(), 0);
-        link.handle_timeout(start + at * second).unwrap();
-        assert_eq!(flush(&mut link), ping_after(0));
-        link.handle_timeout(start + at * second).unwrap();
-        assert_eq!(link.pending_output(), 0);
-    }
-    assert_eq!(link.handle_timeout(start + 90 * second), Err(LinkError::KeepaliveTimedOut));
-}
-
-/// The PING of a link that has sent so many messages.
-fn ping_after(messages: u64) -> BytesMut {
-    command("PING", &[&b"\0\0"[..], &messages.to_be_bytes()].concat())
-}
-
-#[test]
-fn a_pong_acknowledges_the_messages_before_its_ping() {
-    let now = Instant::now();
-    let mut link = shake(&config(), now, 1);
-    let ping = |link: &mut Link, sent: usize| {
-        for _ in 0..sent {
-            link.send(three(b"UPPER", Bytes::new(), Bytes::new())).unwrap();
-        }
-        flush(link);
-        link.handle_timeout(link.poll_timeout().unwrap()).unwrap();
-        flush(link)
-    };
-    let pong = |link: &mut Link, context: &[u8]| {
-        feed(link, now, command("PONG", context)).unwrap();
-        link.poll_event()
-    };
-    let acknowledged = |messages| Some(LinkEvent::Acknowledged { messages });
-    assert_eq!(ping(&mut link, 2), ping_after(2));
-    // Of a peer that repeats no context, or another one.
-    for context in [&b""[..], b"\x02", &3_u64.to_be_bytes(), &[0xff; 8], &[0; 16]] {
-        assert_eq!(pong(&mut link, context), None, "{context:?}");
-    }
-    assert_eq!(ping(&mut link, 1), ping_after(3));
-    assert_eq!(pong(&mut link, &2_u64.to_be_bytes()), acknowledged(2), "the third is not");
-    for messages in 0..=2_u64 {
-        assert_eq!(pong(&mut link, &messages.to_be_bytes()), None, "known already");
-    }
-    assert_eq!(pong(&mut link, &3_u64.to_be_bytes()), acknowledged(3));
-    assert_eq!(ping(&mut link, 0), ping_after(3));
-    assert_eq!(pong(&mut link, &3_u64.to_be_bytes()), None);
-}
-
-#[test]
-fn any_input_is_life() {
-    let start = Instant::now();
-    let mut link = shake(&config(), start, 1);
-    let mut now = start;
-    for _ in 0..20 {
-        now = link.poll_timeout().unwrap();
-        link.handle_timeout(now).unwrap();
-        // A single byte of an incomplete frame.
-        feed(&mut link, now, vec![2]).unwrap();
-        feed(&mut link, now, &announce(1)[1..]).unwrap();
-        feed(&mut link, now, vec![0]).unwrap();
-        assert_eq!(link.poll_timeout(), Some(now + Duration::from_secs(30)));
-    }
-    assert!(now > start);
-}
-
-#[test]
-fn old_peers_and_an_absent_keepalive_are_not_timed() {
-    let now = Instant::now();
-    assert_eq!(shake(&config(), now, 0).poll_timeout(), None);
-    let mut config = config();
-    config.keepalive = None;
-    assert_eq!(shake(&config, now, 1).poll_timeout(), None);
-}
-
-#[test]
 fn an_identity_that_a_peer_would_refuse_is_none() {
     for (identity, fits) in [
         (vec![b'x'; 255], true),
@@ -654,22 +452,6 @@ fn an_identity_that_a_peer_would_refuse_is_none() {
         let set = std::panic::catch_unwind(|| config().identity(identity.into()));
         assert_eq!(set.is_ok(), fits);
     }
-}
-
-#[test]
-fn extreme_timing_neither_spins_nor_overflows() {
-    let now = Instant::now();
-    let mut config = config();
-    config.keepalive = Some(Keepalive { idle: Duration::ZERO, misses: 0 });
-    let mut link = shake(&config, now, 1);
-    let due = link.poll_timeout().unwrap();
-    assert!(due > now);
-    link.handle_timeout(due).unwrap();
-    assert!(link.poll_timeout().unwrap() > due);
-    config.keepalive = Some(Keepalive { idle: Duration::MAX, misses: 1 });
-    config.handshake_timeout = Duration::MAX;
-    assert_eq!(Link::new(&config, [7; 32], now).poll_timeout(), None);
-    assert_eq!(shake(&config, now, 1).poll_timeout(), None);
 }
 
 #[test]
