@@ -5,6 +5,7 @@ use callosum_proto::CloseCause;
 
 use crate::DisconnectCause;
 use crate::by_hand::Pair;
+use crate::peer::Peer;
 
 /// What the connection said before it was closed may not have been taken yet.
 #[test]
@@ -12,7 +13,7 @@ fn nobody_is_told_of_a_link_that_is_closed_already() {
     let mut pair = Pair::new();
     let hello = pair.client.poll_message(pair.runtime.now).expect("a connector speaks first");
     pair.peer.lock().connection.handle_message(pair.runtime.now, hello);
-    let peer = pair.peer.handle();
+    let peer = Peer::new(pair.peer.clone(), None, None);
     assert!(peer.is_connected());
     peer.disconnect();
     let mut ready = pin!(peer.ready());
@@ -29,7 +30,7 @@ fn nobody_is_told_of_a_link_that_is_closed_already() {
 #[test]
 fn who_gives_up_waiting_for_a_link_leaves_room_to_those_who_wait() {
     let pair = Pair::new();
-    let peer = pair.peer.handle();
+    let peer = Peer::new(pair.peer.clone(), None, None);
     let mut cx = Context::from_waker(Waker::noop());
     let mut ask = || {
         let peer = peer.clone();
